@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * etag.h - libetag, the client of etagd: answer If-None-Match with 304 from shared memory.
+ *
+ * CONCEPTS
+ *
+ *   A daemon on this host keeps the entity tag (RFC 9110 section 8.8.3) of every cacheable
+ *   representation and publishes it in shared memory. A front end
+ *
+ *     1. takes a fill token           etag_token_now()   before it reads any data,
+ *     2. asks                         etag_check()       no system call, no lock, no allocation,
+ *     3. on ETAG_UNKNOWN renders, judges with the real validators   etag_evaluate(),
+ *        and tells the daemon what it rendered            etag_fill().
+ *
+ *   A write path commits its change and calls etag_invalidate(). When that returns ETAG_OK, no front
+ *   end on this host answers 304 for the old version: the daemon refuses every fill whose token is
+ *   older than the invalidation, so a slow render cannot bring old data back.
+ *
+ *   key            names one representation: resource, scope, selected request header fields, release
+ *   scope          whose representation it is: public, or a tenant or principal. No default.
+ *   surrogate key  a name on which entries depend ("upload:42"); invalidating it makes all of them stale
+ *   fill token     what the daemon's clock said before the data was read
+ *   LSN            number of a mutation; grows, never reused
+ *
+ * CAVEATS
+ *
+ *   - ETAG_UNKNOWN is always a correct answer and always possible: render.
+ *   - Take the token before the database snapshot begins. A token taken later makes stale 304s possible,
+ *     and the library cannot notice.
+ *   - Call etag_check() after authentication and authorization (RFC 9110 section 13.2.1): a 304 tells
+ *     that the representation exists.
+ *   - A pass of If-Match (ETAG_PROCEED) must be repeated inside the database transaction.
+ *
+ * THREADS AND FORK
+ *
+ *   A client belongs to one thread at a time. The library makes no threads and installs no signal
+ *   handlers. A child of fork() may go on using the client: it keeps the shared memory and opens a
+ *   connection of its own when it first needs one.
+ *
+ * MEMORY
+ *
+ *   "borrowed": used during the call only. "copied": the callee keeps its own copy. "consumed":
+ *   owned by the callee from the call on, whatever it returns.
+ *   Every struct that crosses the interface begins with its size: set it with ETAG_INIT.
+ */
+#ifndef ETAG_ETAG_H
+#define ETAG_ETAG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ETAG_VERSION_MAJOR 0
+#define ETAG_VERSION_MINOR 1
+#define ETAG_VERSION_PATCH 0
+#define ETAG_VERSION_STRING "0.1.0"
+
+#if defined(__GNUC__)
+#define ETAG_API __attribute__((visibility("default")))
+#define ETAG_MUST_USE __attribute__((warn_unused_result))
+#else
+#define ETAG_API
+#define ETAG_MUST_USE
+#endif
+
+#ifdef __cplusplus
+#define ETAG_ZERO                                                                                  \
+    {                                                                                              \
+    }
+#else
+#define ETAG_ZERO                                                                                  \
+    {                                                                                              \
+        0                                                                                          \
+    }
+#endif
+
+/* Zeroes a struct and sets its size:  etag_key key; ETAG_INIT(&key); */
+#define ETAG_INIT(p)                                                                               \
+    do {                                                                                           \
+        const __typeof__(*(p)) etag_init_zero_ = ETAG_ZERO;                                        \
+        *(p) = etag_init_zero_;                                                                    \
+        (p)->size = sizeof(*(p));                                                                  \
+    } while (0)
+
+/* ---- Bytes -------------------------------------------------------------------------------------- */
+
+/* Bytes that somebody else owns; no NUL needed. data == NULL means "absent", which is not "empty". */
+typedef struct etag_str {
+    const char *data;
+    size_t len;
+} etag_str;
+
+/* A string literal as etag_str. */
+#define ETAG_LIT(s)                                                                                \
+    (etag_str)                                                                                     \
+    {                                                                                              \
+        (s), sizeof(s) - 1                                                                         \
+    }
+
+/* A NUL-terminated string as etag_str; NULL stays absent. Borrowed. */
+ETAG_API etag_str etag_str_of(const char *text);
+
+/* One header field line. The name is compared without case. */
+typedef struct etag_field {
+    etag_str name;
+    etag_str value;
+} etag_field;
+
+/* ---- Status, verdicts, reasons ------------------------------------------------------------------- */
+
+/* What a call can return: name, value, text. */
+#define ETAG_STATUSES(X)                                                                           \
+    X(OK, 0, "done")                                                                               \
+    X(AGAIN, 1, "not yet: try again after etag_client_dispatch()")                                 \
+    X(PENDING, 2, "recorded, effect not yet proven")                                               \
+    X(REFUSED, 3, "refused: see etag_client_reason()")                                             \
+    X(DENIED, 4, "this process has no role for that")                                              \
+    X(INVALID, 5, "bad argument")                                                                  \
+    X(UNAVAILABLE, 6, "no daemon answers on the socket; nothing was sent")                         \
+    X(TIMEOUT, 7, "no answer in time; the daemon may or may not have done it")                     \
+    X(VERSION, 8, "library and daemon do not speak the same protocol")                             \
+    X(PROTOCOL, 9, "the daemon broke the protocol; the connection was closed")                     \
+    X(SYSTEM, 10, "the operating system refused: see etag_client_error()")                         \
+    X(NOT_FOUND, 11, "no such entry")                                                              \
+    X(FAILED, 12, "the daemon could not do it: see etag_client_error()")
+
+typedef enum etag_status {
+#define ETAG_STATUS_ENUM(name, value, text) ETAG_##name = value,
+    ETAG_STATUSES(ETAG_STATUS_ENUM)
+#undef ETAG_STATUS_ENUM
+} etag_status;
+
+/* A short English text; never NULL. */
+ETAG_API const char *etag_status_text(etag_status status);
+
+/* What to do with a request. */
+typedef enum etag_verdict {
+    ETAG_UNKNOWN = 0,      /* render, etag_evaluate() with the real validators, etag_fill() */
+    ETAG_NOT_MODIFIED = 1, /* answer 304 with the answer's fields */
+    ETAG_PRECONDITION_FAILED = 2, /* answer 412 */
+    ETAG_PROCEED = 3              /* the entry is known and the conditions allow the method */
+} etag_verdict;
+
+/* "unknown", "not_modified", "precondition_failed", "proceed"; never NULL. */
+ETAG_API const char *etag_verdict_text(etag_verdict verdict);
+
+/* Why: of a verdict, of a refused fill, of an entry's state. Name, wire number, word, sentence. */
+#define ETAG_REASONS(X)                                                                            \
+    X(NONE, 0, "none", "no reason")                                                                \
+    /* known */                                                                                    \
+    X(MATCH, 1, "match", "a condition matched the current entity tag")                             \
+    X(NO_MATCH, 2, "no_match", "no listed entity tag is the current one")                          \
+    X(NO_CONDITION, 3, "no_condition", "the request has no precondition that applies")             \
+    X(NOT_MODIFIED_SINCE, 4, "not_modified_since", "not modified since the request's date")        \
+    X(MODIFIED_SINCE, 5, "modified_since", "modified since the request's date")                    \
+    X(VALID, 6, "valid", "the entry is current")                                                   \
+    X(MALFORMED, 7, "malformed", "a condition of the request is malformed")                        \
+    /* unknown */                                                                                  \
+    X(NO_INDEX, 20, "no_index", "this process has no shared memory from a daemon yet")             \
+    X(NO_LEASE, 21, "no_lease",                                                                    \
+      "the daemon does not vouch for its memory: down, stalled or paused")                         \
+    X(NO_ENTRY, 22, "no_entry", "the cache has no entry for the key")                              \
+    X(STALE, 23, "stale", "something that the entry depends on was invalidated after its fill")    \
+    X(IN_FLUX, 24, "in_flux", "something that the entry depends on is being changed")              \
+    X(EXPIRED, 25, "expired", "the entry's time to live is over")                                  \
+    X(TORN, 26, "torn", "the entry was being rewritten while it was read")                         \
+    X(BAD_KEY, 27, "bad_key", "the key is not valid: see etag_client_error()")                     \
+    /* fill refused by the daemon */                                                               \
+    X(TOKEN_STALE, 40, "token_stale",                                                              \
+      "something that the entry depends on was invalidated after the token was taken")             \
+    X(TOKEN_IN_FLUX, 41, "token_in_flux", "something that the entry depends on is being changed")  \
+    X(TOKEN_FOREIGN, 42, "token_foreign",                                                          \
+      "the token is of another run of the daemon, or was never handed out")                        \
+    X(OLDER_FILL, 43, "older_fill", "the cache has an entry from a newer token")                   \
+    X(NO_ROOM, 44, "no_room", "no room in the index, and nothing to evict")                        \
+    X(STORE_FAILED, 45, "store_failed", "the daemon's store cannot be written")                    \
+    X(PAUSED, 46, "paused", "an operator paused the daemon")                                       \
+    /* fill refused by libetag: must not be stored */                                              \
+    X(METHOD, 60, "method", "only the answer to a GET may be stored")                              \
+    X(HTTP_STATUS, 61, "http_status", "only a 200 may be stored")                                  \
+    X(NO_VALIDATOR, 62, "no_validator", "the response has no entity tag")                          \
+    X(NO_STORE, 63, "no_store", "Cache-Control: no-store")                                         \
+    X(PRIVATE, 64, "private", "Cache-Control: private under the public scope")                     \
+    X(AUTHORIZATION, 65, "authorization",                                                          \
+      "the request carried Authorization, and the scope is public")                                \
+    X(SET_COOKIE, 66, "set_cookie", "the response sets a cookie")                                  \
+    X(VARY_STAR, 67, "vary_star", "Vary: *")                                                       \
+    X(VARY_UNCOVERED, 68, "vary_uncovered", "Vary names a request header that is not in the key")  \
+    X(CSP_NONCE, 69, "csp_nonce", "Content-Security-Policy carries a nonce")                       \
+    X(CONTENT_RANGE, 70, "content_range", "a part of a representation")                            \
+    X(LIMIT, 71, "limit",                                                                          \
+      "a key, entity tag, surrogate key or field is over its limit or malformed: see "             \
+      "etag_client_error()")
+
+typedef enum etag_reason {
+#define ETAG_REASON_ENUM(name, value, word, text) ETAG_REASON_##name = value,
+    ETAG_REASONS(ETAG_REASON_ENUM)
+#undef ETAG_REASON_ENUM
+} etag_reason;
+
+ETAG_API const char *etag_reason_word(etag_reason reason); /* "stale"; never NULL */
+ETAG_API const char *etag_reason_text(etag_reason reason); /* a sentence; never NULL */
+
+/* ---- Keys and targets ---------------------------------------------------------------------------- */
+
+/* A resource: host and request target. Canonicalized by the library: host in lower case without the
+ * default port (":80", ":443"); path percent-encoding normalized and dot segments removed; query byte
+ * for byte ("no query" differs from "empty query"). */
+typedef struct etag_resource {
+    etag_str host;   /* absent or empty: no host, which is a name of its own and matches no other */
+    etag_str target; /* "/path" or "/path?query": starts with '/', no fragment */
+} etag_resource;
+
+typedef enum etag_scope_kind {
+    ETAG_SCOPE_UNSET = 0,  /* refused, so that nobody forgets it */
+    ETAG_SCOPE_PUBLIC = 1, /* the same for everybody */
+    ETAG_SCOPE_NAMED = 2   /* of one tenant or principal: "customer:7" */
+} etag_scope_kind;
+
+typedef struct etag_scope {
+    etag_scope_kind kind;
+    etag_str name; /* of a named scope: 1 to 255 bytes */
+} etag_scope;
+
+/* The name of one cacheable representation. */
+typedef struct etag_key {
+    size_t size;
+    etag_resource resource;
+    etag_scope scope;
+    etag_str release; /* absent: none. Changes with a deployment: what else makes bodies differ */
+    const etag_field
+        *vary; /* the request header fields that select the representation, in any order; */
+    size_t
+        vary_count; /* value.data == NULL: the request has no such field (not the same as empty) */
+} etag_key;
+
+/* What a mutation names. Everything is borrowed. */
+typedef struct etag_targets {
+    size_t size;
+    const etag_resource *resources; /* every scope, variant and release of each */
+    size_t resource_count;
+    const etag_str *surrogates;
+    size_t surrogate_count;
+    const etag_resource *prefixes; /* target is a path, without query: everything below it. One that does
+                                      not end in '/', or is deeper than four levels, reaches from its
+                                      nearest such ancestor on: "/a/b" means "/a/" */
+    size_t prefix_count;
+    bool everything;
+} etag_targets;
+
+/* ---- Requests, validators, answers --------------------------------------------------------------- */
+
+/* A request. All header fields of it may be passed; only the conditional ones are looked at. */
+typedef struct etag_request {
+    size_t size;
+    etag_str method;          /* case-sensitive, as on the request line */
+    const etag_key *key;      /* for etag_check(); etag_evaluate() ignores it */
+    const etag_field *fields; /* a field that came in several lines stands here several times */
+    size_t field_count;
+} etag_request;
+
+/* No date. */
+#define ETAG_NO_DATE INT64_MIN
+
+typedef enum etag_existence {
+    ETAG_EXISTENCE_UNKNOWN = 0,
+    ETAG_EXISTS = 1,
+    ETAG_ABSENT = 2
+} etag_existence;
+
+/* The selected representation as it is now. ETAG_INIT leaves last_modified 0, which is 1970: set it. */
+typedef struct etag_validators {
+    size_t size;
+    etag_existence existence;
+    etag_str etag;         /* with quotes and W/ as in the field; absent: none */
+    int64_t last_modified; /* seconds since 1970 or ETAG_NO_DATE */
+} etag_validators;
+
+/* Taken before data is read; travels with the fill. Compare nothing in it. */
+typedef struct etag_token {
+    uint64_t
+        incarnation; /* random id of the daemon's run; 0: no token, a fill with it is dropped */
+    uint64_t lsn;
+} etag_token;
+
+/* What etag_check() found. Pointers are valid until this client's next etag_check() or its close. */
+typedef struct etag_answer {
+    size_t size;
+    etag_verdict verdict;
+    etag_reason reason;
+    etag_str etag;         /* known entries: the current entity tag */
+    int64_t last_modified; /* seconds since 1970 or ETAG_NO_DATE */
+    const etag_field
+        *fields; /* what a 304 carries besides Date (RFC 9110 section 15.4.5), ETag included */
+    size_t field_count;
+    uint64_t fill_lsn; /* of the entry; 0 if there is none */
+    etag_token token;  /* the one passed in: fill with it */
+} etag_answer;
+
+/* RFC 9110 section 13.2, with validators that the caller knows. Pure: no client, no memory, linear time.
+ * Any thread. Everything borrowed. Returns ETAG_NOT_MODIFIED, ETAG_PRECONDITION_FAILED or ETAG_PROCEED;
+ * ETAG_UNKNOWN only if a condition asks for what the validators do not say. */
+ETAG_API etag_verdict etag_evaluate(const etag_request *request, const etag_validators *validators);
+
+/* An HTTP-date in any of the three forms of RFC 9110 section 5.6.7 as seconds since 1970, or ETAG_NO_DATE. */
+ETAG_API int64_t etag_date_parse(etag_str text);
+
+/* ---- Client -------------------------------------------------------------------------------------- */
+
+typedef struct etag_client etag_client;
+
+typedef struct etag_client_options {
+    size_t size;
+    const char *socket_path; /* copied; NULL: $ETAGD_SOCKET, else /run/etagd/etagd.sock */
+    uint32_t timeout_ms;     /* longest wait of a synchronous call; 0: 1000 */
+    uint32_t
+        connect_timeout_ms; /* longest wait of etag_client_open() for the daemon's hello; 0: 100 */
+    bool no_wait;           /* etag_client_open() does not wait at all */
+} etag_client_options;
+
+/* Opens a client. Succeeds without a daemon too: checks then say ETAG_UNKNOWN, and fill, dispatch and
+ * invalidate connect when they can (at most once in 100 ms).
+ * options: borrowed, NULL for the defaults. *out: owned by the caller, closed with etag_client_close().
+ * Blocks for at most connect_timeout_ms.
+ * Errors: INVALID (the socket path is too long), SYSTEM (no memory; *out is NULL),
+ *         VERSION (the daemon speaks another protocol; *out is usable and answers ETAG_UNKNOWN). */
+ETAG_API ETAG_MUST_USE etag_status etag_client_open(etag_client **out,
+                                                    const etag_client_options *options);
+
+/* Closes the client; NULL is allowed. Open operations end without an answer. Returns NULL. */
+ETAG_API etag_client *etag_client_close(etag_client *client);
+
+/* For an event loop: watch the descriptor for the events, and call dispatch when one comes or the time
+ * is over. All three may change after any call on the client. fd: -1 without a connection.
+ * events: POLLIN, POLLOUT. timeout: milliseconds until dispatch has something to do, -1 for never. */
+ETAG_API int etag_client_fd(const etag_client *client);
+ETAG_API short etag_client_events(const etag_client *client);
+ETAG_API int etag_client_timeout_ms(const etag_client *client);
+
+/* Sends what waits, reads what came, connects or reconnects, maps a new index. Never blocks.
+ * Errors: UNAVAILABLE, VERSION, DENIED, PROTOCOL, SYSTEM; the client stays usable after each. */
+ETAG_API etag_status etag_client_dispatch(etag_client *client);
+
+/* What went wrong in this client's last call that failed, as a sentence; valid until its next call. */
+ETAG_API const char *etag_client_error(const etag_client *client);
+
+/* Why the last etag_fill() or etag_fill_wait() was refused. */
+ETAG_API etag_reason etag_client_reason(const etag_client *client);
+
+/* ---- Lookup -------------------------------------------------------------------------------------- */
+
+/* The token for a request that begins now. No system call. Without an index: the zero token. */
+ETAG_API etag_token etag_token_now(const etag_client *client);
+
+/* Looks the key up and judges the request's preconditions (If-Match, If-Unmodified-Since,
+ * If-None-Match, If-Modified-Since). No system call, no lock, no allocation.
+ * request, its key: borrowed. token: handed through to answer->token. answer: size set by the caller.
+ * Returns answer->verdict. */
+ETAG_API etag_verdict etag_check(etag_client *client, const etag_request *request, etag_token token,
+                                 etag_answer *answer);
+
+/* ---- Fill ---------------------------------------------------------------------------------------- */
+
+/* A response that was rendered. libetag decides whether it may be stored and what a 304 repeats of it. */
+typedef struct etag_entry {
+    size_t size;
+    const etag_key *key;
+    etag_str method;          /* of the request; absent: GET. Anything but GET is refused */
+    int http_status;          /* of the response: 200, anything else is refused */
+    bool had_authorization;   /* the request carried Authorization */
+    etag_str etag;            /* absent: the ETag among fields */
+    int64_t last_modified;    /* ETAG_NO_DATE: Last-Modified among fields, if any */
+    const etag_field *fields; /* the response's header fields */
+    size_t field_count;
+    const etag_str *surrogates; /* what the response depends on besides its resource; at most 128 */
+    size_t surrogate_count;
+    uint64_t max_age_s; /* time to live in the cache; 0: until it is invalidated */
+} etag_entry;
+
+/* Zeroes an entry, sets size, http_status 200 and ETAG_NO_DATE. */
+ETAG_API void etag_entry_init(etag_entry *entry);
+
+/* Sends the fill without waiting; best effort. Everything copied.
+ * Errors: REFUSED (must not be stored: etag_client_reason()), INVALID, AGAIN (the socket is full: the
+ * fill was dropped and counted), UNAVAILABLE, DENIED. None of them matters to the answer being sent. */
+ETAG_API etag_status etag_fill(etag_client *client, etag_token token, const etag_entry *entry);
+
+typedef struct etag_receipt {
+    size_t size;
+    uint64_t lsn; /* of the mutation; of a fill: the entry's fill LSN */
+} etag_receipt;
+
+/* The same, and waits for the daemon's verdict: for tools and tests.
+ * Errors: also TIMEOUT; REFUSED with the daemon's reason too. receipt may be NULL. */
+ETAG_API ETAG_MUST_USE etag_status etag_fill_wait(etag_client *client, etag_token token,
+                                                  const etag_entry *entry, etag_receipt *receipt);
+
+/* ---- Invalidate ---------------------------------------------------------------------------------- */
+
+/* Makes every entry that depends on a target stale. Call it after the change is committed.
+ * On OK: no front end on this host answers 304 from older data any more, and the event is persisted.
+ * targets: borrowed. receipt: may be NULL. Blocks for at most timeout_ms.
+ * Errors: INVALID (nothing named; a malformed target), DENIED, UNAVAILABLE (nothing happened),
+ * TIMEOUT and FAILED (it may have happened: repeat it; twice is harmless), VERSION, PROTOCOL, SYSTEM. */
+ETAG_API ETAG_MUST_USE etag_status etag_invalidate(etag_client *client, const etag_targets *targets,
+                                                   etag_receipt *receipt);
+
+typedef struct etag_op etag_op;
+
+/* Starts an invalidation without waiting; finish it with etag_op_result(). Everything copied.
+ * Errors as above; *out is NULL then. */
+ETAG_API ETAG_MUST_USE etag_status etag_invalidate_start(etag_client *client,
+                                                         const etag_targets *targets,
+                                                         etag_op **out);
+
+/* AGAIN until etag_client_dispatch() brought the answer. Any other status is final and consumes the
+ * operation. receipt may be NULL. */
+ETAG_API ETAG_MUST_USE etag_status etag_op_result(etag_op *op, etag_receipt *receipt);
+
+/* Gives the operation up without waiting for its answer; NULL is allowed. Returns NULL. */
+ETAG_API etag_op *etag_op_forget(etag_op *op);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every bound of queues, loops, frames and keys, in one place. A bound that both ends must agree on is
+ * part of the protocol: changing it means a new LAYOUT_VERSION or PROTOCOL_VERSION.
+ */
+#ifndef ETAG_PROTO_BOUNDS_H
+#define ETAG_PROTO_BOUNDS_H
+
+/* Names (bytes). */
+#define HOST_BYTES_MAX 255
+#define TARGET_BYTES_MAX 4096 /* path and query */
+#define SCOPE_BYTES_MAX 255
+#define RELEASE_BYTES_MAX 255
+#define VARY_COUNT_MAX 16
+#define VARY_NAME_BYTES_MAX 64
+#define VARY_VALUE_BYTES_MAX 1024
+#define SURROGATE_BYTES_MAX 255
+#define KEY_BYTES_MAX                                                                              \
+    24576 /* a whole key in canonical form: the sum of the above and its lengths fits */
+
+/* An entry. */
+#define ENTITY_TAG_BYTES_MAX 256
+#define SURROGATES_PER_ENTRY_MAX 128
+#define PREFIX_LEVELS_MAX 4 /* "/", "/a/", "/a/b/", "/a/b/c/": deeper prefixes count as these */
+#define MAX_AGE_MS_MAX (UINT64_C(10) * 365 * 86400 * 1000) /* longer ones count as this */
+#define CLOCKS_PER_ENTRY_MAX (1 + PREFIX_LEVELS_MAX + SURROGATES_PER_ENTRY_MAX)
+#define FIELDS_PER_ENTRY_MAX 16 /* that a 304 repeats */
+#define FIELDSET_BYTES_MAX 2000 /* packed, without Content-Location */
+#define CONTENT_LOCATION_BYTES_MAX 1024
+
+/* The shared memory. */
+#define CLOCKS_MIN 1024u
+#define CLOCKS_MAX (1u << 24) /* a slot keeps clock numbers in 24 bits */
+#define CAPACITY_MIN 1024u
+#define CAPACITY_MAX (1u << 30)
+#define POOL_UNIT_BYTES 64u
+#define POOL_RECORD_BYTES_MAX 2048u
+#define POOL_BYTES_MIN (1ull << 20)
+#define POOL_BYTES_MAX (1ull << 36)
+#define READ_RETRIES_MAX 8
+
+/* The wire. */
+#define FRAME_BYTES_MAX (1024u * 1024u)
+#define FRAME_HEADER_BYTES 4u
+#define TARGETS_PER_EVENT_MAX 4096
+#define WIRE_DEPTH_MAX 6
+#define LIST_PAGE_MAX 1000
+#define ERROR_TEXT_BYTES_MAX 512
+
+/* A request decoded: what its arena may take. */
+#define ARENA_BYTES_MAX (8u * 1024u * 1024u)
+
+/* The daemon. */
+#define PEERS_MAX 4096
+#define PEER_QUEUED_BYTES_MAX (4u * 1024u * 1024u) /* answers that a peer has not read yet */
+#define PEER_HELLO_MS_MAX 5000                     /* time to say hello */
+#define PEER_PARTIAL_MS_MAX 10000                  /* time to finish a frame once begun */
+#define PEER_PENDING_MAX 65536                     /* mutations of a peer that wait for the store */
+#define DIRTY_ENTRIES_MAX 262144                   /* accepted, not yet persisted */
+#define DIRTY_BYTES_MAX (256u * 1024u * 1024u)     /* that these take */
+#define PERSIST_CHUNK_MAX 256                      /* entries in one write transaction */
+#define EVENTS_KEPT 65536                          /* events that explain and log can still name */
+#define CHECKPOINT_EVENTS 65536 /* new events that make a checkpoint of the clocks due */
+#define CLOCK_CHUNK_WORDS 512u  /* clocks in one checkpoint record */
+#define HOP_WINDOW 32u          /* an entry lies within so many slots of its home */
+
+/* The library. */
+#define RECONNECT_MS_MIN 100
+#define CLIENT_OUTGOING_BYTES_MAX (1024u * 1024u)
+#define CLIENT_OPS_MAX 1024
+#define LEASE_MS_MIN 20
+#define LEASE_MS_MAX 60000
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owned locals carry a cleanup attribute; handing over takes the value and leaves the empty one. */
+#ifndef ETAG_PROTO_CLEANUP_H
+#define ETAG_PROTO_CLEANUP_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define CLEANUP(f) __attribute__((cleanup(f)))
+#define MUST_USE __attribute__((warn_unused_result))
+#define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
+
+static inline void cleanup_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+}
+
+static inline void cleanup_free(void *p)
+{
+    free(*(void **)p);
+}
+
+static inline void cleanup_file(FILE **f)
+{
+    if (*f)
+        fclose(*f);
+}
+
+/* The descriptor, leaving -1. */
+static inline int take_fd(int *fd)
+{
+    const int taken = *fd;
+    *fd = -1;
+    return taken;
+}
+
+/* The pointer, leaving NULL. */
+#define take_ptr(p)                                                                                \
+    ({                                                                                             \
+        __typeof__(p) *take_ptr_ = &(p);                                                           \
+        __typeof__(p) taken_ = *take_ptr_;                                                         \
+        *take_ptr_ = NULL;                                                                         \
+        taken_;                                                                                    \
+    })
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A client's counters, on a page of its own that the daemon made (so that it can't be truncated under it),
+ * sealed, and maps read-only. Only the client's thread writes; plain stores, no read-modify-write on the bus.
+ */
+#ifndef ETAG_PROTO_COUNTERS_H
+#define ETAG_PROTO_COUNTERS_H
+
+#include <stdint.h>
+
+/* Name, what it counts. */
+#define CLIENT_COUNTERS(X)                                                                         \
+    X(checks, "lookups")                                                                           \
+    X(not_modified, "lookups answered 304")                                                        \
+    X(precondition_failed, "lookups answered 412")                                                 \
+    X(proceed, "known entries whose conditions let the method run")                                \
+    X(unknown_no_index, "unknown: no shared memory yet")                                           \
+    X(unknown_no_lease, "unknown: no lease")                                                       \
+    X(unknown_no_entry, "unknown: no entry")                                                       \
+    X(unknown_stale, "unknown: stale")                                                             \
+    X(unknown_in_flux, "unknown: in flux")                                                         \
+    X(unknown_expired, "unknown: expired")                                                         \
+    X(unknown_torn, "unknown: torn read")                                                          \
+    X(unknown_bad_key, "unknown: bad key")                                                         \
+    X(fills_sent, "fills sent")                                                                    \
+    X(fills_dropped, "fills dropped: no daemon or a full socket")                                  \
+    X(fills_refused, "fills that libetag refused to send")                                         \
+    X(invalidations, "invalidations answered")                                                     \
+    X(connects, "connections made")
+
+#define COUNTERS_MAGIC UINT64_C(0x31544e4347415445) /* "ETAGCNT1" */
+
+struct counters {
+    uint64_t magic;
+#define COUNTER_FIELD(name, text) uint64_t name;
+    CLIENT_COUNTERS(COUNTER_FIELD)
+#undef COUNTER_FIELD
+};
+
+#define COUNTERS_BYTES 4096u
+_Static_assert(sizeof(struct counters) <= COUNTERS_BYTES, "one page");
+
+static inline void counter_add(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t counter_get(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+#endif

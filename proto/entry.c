@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What both ends check before they believe in an entry or in targets. Each check says in a sentence what is wrong, since
+ * the library hands it to the application's author. Bounds that the sentence names stand in bounds.h.
+ */
+#include "entry.h"
+
+#include "text.h"
+
+/* What an HTTP-date can say: the years 0 to 9999. Also keeps date arithmetic in readers from overflowing. */
+#define DATE_S_MIN INT64_C(-62167219200)
+#define DATE_S_MAX INT64_C(253402300799)
+
+#define FIELD_NAME_BYTES_MAX 255u /* its length stands in one byte: fieldset.h */
+
+const char *entity_tag_check(etag_str etag)
+{
+    if (etag.len > ENTITY_TAG_BYTES_MAX)
+        return "the entity tag is longer than 256 bytes";
+    if (str_starts_with(etag, ETAG_LIT("W/")))
+        etag = str_skip(etag, 2);
+    if (etag.len < 2 || etag.data[0] != '"' || etag.data[etag.len - 1] != '"')
+        return "the entity tag is not \"opaque\" or W/\"opaque\", quotes included";
+    for (size_t i = 1; i < etag.len - 1; i++) {
+        const uint8_t byte = (uint8_t)etag.data[i];
+        if (byte <= ' ' || byte == '"' || byte == 0x7f)
+            return "the entity tag contains a space, a quote or a control character";
+    }
+    return NULL;
+}
+
+/* Control characters other than the tab, which a field value may contain. */
+static bool contains_controls(etag_str value)
+{
+    for (size_t i = 0; i < value.len; i++) {
+        const uint8_t byte = (uint8_t)value.data[i];
+        if ((byte < ' ' && byte != '\t') || byte == 0x7f)
+            return true;
+    }
+    return false;
+}
+
+const char *field_check(etag_field field)
+{
+    if (!str_is_token(field.name) || field.name.len > FIELD_NAME_BYTES_MAX)
+        return "a header field's name is not a token of 1 to 255 bytes";
+    if (contains_controls(field.value))
+        return "a header field's value contains a control character";
+    return NULL;
+}
+
+static const char *kept_fields_check(const struct kept_field *fields, size_t count)
+{
+    if (count > FIELDS_PER_ENTRY_MAX)
+        return "the entry has more than 16 header fields";
+    for (size_t i = 0; i < count; i++) {
+        const bool is_expires = fields[i].kind == FIELDSET_EXPIRES;
+        const char *wrong = is_expires ? NULL : field_check(fields[i].field);
+        if (wrong)
+            return wrong;
+        if (is_expires && (fields[i].offset_s < DATE_S_MIN - DATE_S_MAX ||
+                           fields[i].offset_s > DATE_S_MAX - DATE_S_MIN))
+            return "the entry's Expires is out of range";
+    }
+    uint8_t packed[FIELDSET_BYTES_MAX];
+    return fieldset_pack(packed, fields, count) < 0
+               ? "the entry's header fields are longer than 2000 bytes together"
+               : NULL;
+}
+
+const char *entry_check(const struct entry *entry)
+{
+    const char *wrong = entity_tag_check(entry->etag);
+    if (!wrong)
+        wrong = kept_fields_check(entry->fields, entry->field_count);
+    if (wrong)
+        return wrong;
+    if (entry->last_modified != ETAG_NO_DATE &&
+        (entry->last_modified < DATE_S_MIN || entry->last_modified > DATE_S_MAX))
+        return "the entry's Last-Modified is not in the years 0 to 9999";
+    if (entry->content_location.len > CONTENT_LOCATION_BYTES_MAX)
+        return "Content-Location is longer than 1024 bytes";
+    if (contains_controls(entry->content_location))
+        return "Content-Location contains a control character";
+    if (entry->surrogate_count > SURROGATES_PER_ENTRY_MAX)
+        return "the entry has more than 128 surrogate keys";
+    for (size_t i = 0; i < entry->surrogate_count && !wrong; i++)
+        wrong = surrogate_check(entry->surrogates[i]);
+    return wrong;
+}
+
+const char *targets_check(const etag_targets *targets)
+{
+    const size_t counts[] = {targets->resource_count, targets->surrogate_count,
+                             targets->prefix_count};
+    size_t total = 0;
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        if (counts[i] > TARGETS_PER_EVENT_MAX - total)
+            return "more than 4096 targets at once: name a prefix or a surrogate key instead";
+        total += counts[i];
+    }
+    if (total == 0 && !targets->everything)
+        return "no target is named";
+
+    struct resource canonical;
+    const char *wrong = NULL;
+    for (size_t i = 0; i < targets->resource_count && !wrong; i++)
+        wrong = resource_canonicalize(&canonical, &targets->resources[i]);
+    for (size_t i = 0; i < targets->surrogate_count && !wrong; i++)
+        wrong = surrogate_check(targets->surrogates[i]);
+    for (size_t i = 0; i < targets->prefix_count && !wrong; i++) {
+        wrong = resource_canonicalize(&canonical, &targets->prefixes[i]);
+        if (!wrong && resource_target(&canonical).len > canonical.path_len)
+            wrong = "a prefix is a path: it has no query";
+    }
+    return wrong;
+}

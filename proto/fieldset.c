@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Both halves of the packed form. A reader may be handed any bytes (it copies them from shared memory before it knows
+ * whether they belonged together), so parsing trusts no length.
+ */
+#include "fieldset.h"
+
+#include "bytes.h"
+
+#define SET_HEADER_BYTES 4u
+#define FIELD_HEADER_BYTES 4u
+#define NAME_BYTES_MAX 255u
+
+_Static_assert(FIELDS_PER_ENTRY_MAX <= UINT8_MAX, "the count fits its byte");
+_Static_assert(FIELDSET_BYTES_MAX <= UINT16_MAX, "the length fits its word");
+
+static size_t name_len(const struct kept_field *f)
+{
+    return f->kind == FIELDSET_EXPIRES ? 0 : f->field.name.len;
+}
+
+static size_t value_len(const struct kept_field *f)
+{
+    return f->kind == FIELDSET_EXPIRES ? sizeof(f->offset_s) : f->field.value.len;
+}
+
+static void field_put(uint8_t *to, const struct kept_field *f)
+{
+    to[0] = (uint8_t)f->kind;
+    to[1] = (uint8_t)name_len(f);
+    store_u16(to + 2, (uint16_t)value_len(f));
+    to += FIELD_HEADER_BYTES;
+    if (f->kind == FIELDSET_EXPIRES) {
+        store_u64(to, (uint64_t)f->offset_s);
+        return;
+    }
+    copy_bytes(to, f->field.name.data, f->field.name.len);
+    copy_bytes(to + f->field.name.len, f->field.value.data, f->field.value.len);
+}
+
+int fieldset_pack(uint8_t *out, const struct kept_field *fields, size_t count)
+{
+    if (count == 0)
+        return 0;
+    if (count > FIELDS_PER_ENTRY_MAX)
+        return -1;
+    size_t len = SET_HEADER_BYTES;
+    for (size_t i = 0; i < count; i++) {
+        const size_t names = name_len(&fields[i]), values = value_len(&fields[i]);
+        if (names > NAME_BYTES_MAX || values > FIELDSET_BYTES_MAX ||
+            FIELD_HEADER_BYTES + names + values > FIELDSET_BYTES_MAX - len)
+            return -1;
+        if (names == 0 && fields[i].kind != FIELDSET_EXPIRES)
+            return -1;
+        field_put(out + len, &fields[i]);
+        len += FIELD_HEADER_BYTES + names + values;
+    }
+    store_u16(out, (uint16_t)len);
+    out[2] = (uint8_t)count;
+    out[3] = 0;
+    return (int)len;
+}
+
+/* Returns the packed length of the field at the front of left bytes, 0 if there is none. */
+static size_t field_take(const uint8_t *from, size_t left, struct kept_field *out)
+{
+    if (left < FIELD_HEADER_BYTES)
+        return 0;
+    const uint8_t kind = from[0], names = from[1];
+    const uint16_t values = load_u16(from + 2);
+    const char *const text = (const char *)from + FIELD_HEADER_BYTES;
+    if ((size_t)names + values > left - FIELD_HEADER_BYTES)
+        return 0;
+    *out = (struct kept_field){.kind = (enum fieldset_kind)kind};
+    if (kind == FIELDSET_EXPIRES && names == 0 && values == sizeof(out->offset_s)) {
+        out->offset_s = (int64_t)load_u64(text);
+    } else if (kind == FIELDSET_LITERAL && names > 0) {
+        out->field.name = (etag_str){text, names};
+        out->field.value = (etag_str){text + names, values};
+    } else {
+        return 0;
+    }
+    return FIELD_HEADER_BYTES + names + values;
+}
+
+int fieldset_parse(const void *bytes, size_t len, struct kept_field *fields)
+{
+    const uint8_t *const from = bytes;
+    if (len == 0)
+        return 0;
+    if (len < SET_HEADER_BYTES || load_u16(from) > len || from[3] != 0)
+        return -1;
+    const size_t set_len = load_u16(from), count = from[2];
+    if (count == 0 || count > FIELDS_PER_ENTRY_MAX || set_len > FIELDSET_BYTES_MAX)
+        return -1;
+    size_t at = SET_HEADER_BYTES;
+    for (size_t i = 0; i < count; i++) {
+        const size_t field_len = at < set_len ? field_take(from + at, set_len - at, &fields[i]) : 0;
+        if (field_len == 0)
+            return -1;
+        at += field_len;
+    }
+    return at == set_len ? (int)count : -1;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Keys: their canonical bytes and fingerprint; and the clocks to which targets hash.
+ *
+ * The canonical bytes of a key are unambiguous: each part stands behind its length, the vary fields are
+ * sorted by lower-case name, an absent value is not an empty one. The fingerprint is SipHash-1-3-128 of them.
+ * Clocks: a target hashes to one clock of the array under a first byte that says what it is, so that the
+ * surrogate key "x" and the resource "x" are two targets. Clock 0 is the floor; no target hashes to it.
+ */
+#ifndef ETAG_PROTO_KEY_H
+#define ETAG_PROTO_KEY_H
+
+#include "resource.h"
+
+/* Canonical resource, canonical bytes and fingerprint of one key. Large: lives in the caller's scratch. */
+struct key {
+    struct resource resource;
+    size_t len;
+    uint8_t bytes[KEY_BYTES_MAX];
+};
+
+/* NULL, or what is wrong as a sentence (static text). in: borrowed. */
+MUST_USE const char *key_canonicalize(struct key *out, const etag_key *in);
+
+/* The parts of canonical bytes, pointing into them: the inverse of key_canonicalize. vary: room for
+ * VARY_COUNT_MAX fields. False: the bytes are not a key (they come from a damaged store). */
+MUST_USE bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUNT_MAX]);
+
+/* Never {0, 0}: that marks an empty slot. */
+struct hash128 key_fingerprint(const uint8_t hash_key[SIPHASH_KEY_BYTES], const struct key *key);
+
+/* NULL, or what is wrong with a surrogate key: empty, over SURROGATE_BYTES_MAX, bytes outside 0x21-0x7e. */
+MUST_USE const char *surrogate_check(etag_str name);
+
+/* What kind of target; the value is hashed with the name, so it is part of the format. */
+enum target_kind {
+    TARGET_EVERYTHING = 0,
+    TARGET_RESOURCE = 'r',
+    TARGET_PREFIX = 'p',
+    TARGET_SURROGATE = 's',
+};
+
+#define CLOCK_FLOOR 0u
+
+/* The clock of a target: 1 .. clock_count - 1. clock_count: a power of two. */
+uint32_t clock_of_resource(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                           const struct resource *r);
+uint32_t clock_of_prefix(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                         const struct resource *r, size_t prefix_len);
+uint32_t clock_of_surrogate(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                            etag_str name);
+
+#endif

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The messages: the only file that knows the generated protobuf types. Each message is described once, by a table of
+ * its members; packing, checking and unpacking go by the table (wire.c), so that the two ends can't drift apart.
+ * What a table can't say (a value that stands for "absent", a size to set) is a pair of small functions beside it.
+ */
+#include "message.h"
+
+#include "etagd.pb-c.h"
+#include "wire.h"
+
+#include <assert.h>
+
+#define W(name) Etagd__Wire__##name
+#define STATS_MAX 512
+
+/* ---- Names and entries ---- */
+
+#define TYPE(name, our_type)                                                                       \
+    .descriptor = &etagd__wire__##name##__descriptor, .bytes = sizeof(our_type)
+#define MEMBERS(array) .members = (array), .member_count = sizeof(array) / sizeof((array)[0])
+
+static bool scope_kind_known(uint32_t kind)
+{
+    return kind <= ETAG_SCOPE_NAMED;
+}
+
+static bool reason_known(uint32_t reason)
+{
+    switch (reason) {
+#define REASON_CASE(name, value, word, text) case value:
+        ETAG_REASONS(REASON_CASE)
+#undef REASON_CASE
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool target_kind_known(uint32_t kind)
+{
+    return kind == TARGET_EVERYTHING || kind == TARGET_RESOURCE || kind == TARGET_PREFIX ||
+           kind == TARGET_SURROGATE;
+}
+
+static const struct wire_member resource_members[] = {
+    {1, TEXT, offsetof(etag_resource, host)},
+    {2, TEXT, offsetof(etag_resource, target)},
+};
+static const struct wire_type resource_type = {TYPE(resource, etag_resource),
+                                               MEMBERS(resource_members)};
+
+static const struct wire_member vary_members[] = {
+    {1, TEXT, offsetof(etag_field, name)},
+    {2, TEXT, offsetof(etag_field, value)},
+};
+static const struct wire_type vary_type = {TYPE(vary_field, etag_field), MEMBERS(vary_members)};
+
+static const char *key_unpacked(const void *wire, void *ours)
+{
+    ((etag_key *)ours)->size = sizeof(etag_key);
+    return NULL;
+}
+
+static const struct wire_member key_members[] = {
+    {1, ONE, offsetof(etag_key, resource), .type = &resource_type},
+    {2, NUMBER32, offsetof(etag_key, scope.kind), .known = scope_kind_known},
+    {3, TEXT, offsetof(etag_key, scope.name)},
+    {4, TEXT, offsetof(etag_key, release)},
+    {5, EACH, offsetof(etag_key, vary), offsetof(etag_key, vary_count), &vary_type,
+     .max = VARY_COUNT_MAX},
+};
+static const struct wire_type key_type = {TYPE(key, etag_key), MEMBERS(key_members),
+                                          .unpacked = key_unpacked};
+
+static void kept_field_packed(const void *ours, void *wire)
+{
+    const struct kept_field *const kept = ours;
+    W(KeptField) *const message = wire;
+    if (kept->kind != FIELDSET_EXPIRES)
+        return;
+    message->presence_case = ETAGD__WIRE__KEPT_FIELD__PRESENCE_EXPIRES_OFFSET_S;
+    message->expires_offset_s = kept->offset_s;
+}
+
+static const char *kept_field_unpacked(const void *wire, void *ours)
+{
+    struct kept_field *const kept = ours;
+    const W(KeptField) *const message = wire;
+    if (message->presence_case != ETAGD__WIRE__KEPT_FIELD__PRESENCE_EXPIRES_OFFSET_S)
+        return NULL;
+    kept->kind = FIELDSET_EXPIRES;
+    kept->offset_s = message->expires_offset_s;
+    return NULL;
+}
+
+static const struct wire_member kept_field_members[] = {
+    {1, TEXT, offsetof(struct kept_field, field.name)},
+    {2, TEXT, offsetof(struct kept_field, field.value)},
+};
+static const struct wire_type kept_field_type = {TYPE(kept_field, struct kept_field),
+                                                 MEMBERS(kept_field_members), kept_field_packed,
+                                                 kept_field_unpacked};
+
+static void entry_packed(const void *ours, void *wire)
+{
+    const struct entry *const entry = ours;
+    W(Entry) *const message = wire;
+    if (entry->last_modified == ETAG_NO_DATE)
+        return;
+    message->presence_case = ETAGD__WIRE__ENTRY__PRESENCE_LAST_MODIFIED;
+    message->last_modified = entry->last_modified;
+}
+
+static const char *entry_unpacked(const void *wire, void *ours)
+{
+    const W(Entry) *const message = wire;
+    const bool dated = message->presence_case == ETAGD__WIRE__ENTRY__PRESENCE_LAST_MODIFIED;
+    ((struct entry *)ours)->last_modified = dated ? message->last_modified : ETAG_NO_DATE;
+    return NULL;
+}
+
+static const struct wire_member entry_members[] = {
+    {1, ONE, offsetof(struct entry, key), .type = &key_type},
+    {2, TEXT, offsetof(struct entry, etag)},
+    {4, EACH, offsetof(struct entry, fields), offsetof(struct entry, field_count), &kept_field_type,
+     .max = FIELDS_PER_ENTRY_MAX},
+    {5, TEXT, offsetof(struct entry, content_location)},
+    {6, TEXTS, offsetof(struct entry, surrogates), offsetof(struct entry, surrogate_count),
+     .max = SURROGATES_PER_ENTRY_MAX},
+    {7, NUMBER64, offsetof(struct entry, max_age_ms)},
+};
+static const struct wire_type entry_type = {TYPE(entry, struct entry), MEMBERS(entry_members),
+                                            entry_packed, entry_unpacked};
+
+static const char *targets_unpacked(const void *wire, void *ours)
+{
+    ((etag_targets *)ours)->size = sizeof(etag_targets);
+    return NULL;
+}
+
+/* The three kinds of names share one bound. */
+static const struct wire_member targets_members[] = {
+    {1, EACH, offsetof(etag_targets, resources), offsetof(etag_targets, resource_count),
+     &resource_type, .max = TARGETS_PER_EVENT_MAX, .counted_as = 1},
+    {2, TEXTS, offsetof(etag_targets, surrogates), offsetof(etag_targets, surrogate_count),
+     .max = TARGETS_PER_EVENT_MAX, .counted_as = 1},
+    {3, EACH, offsetof(etag_targets, prefixes), offsetof(etag_targets, prefix_count),
+     &resource_type, .max = TARGETS_PER_EVENT_MAX, .counted_as = 1},
+    {4, FLAG, offsetof(etag_targets, everything)},
+};
+static const struct wire_type targets_type = {TYPE(targets, etag_targets), MEMBERS(targets_members),
+                                              .unpacked = targets_unpacked};
+
+static const struct wire_type empty_type = {TYPE(empty, struct request)};
+
+/* ---- Bodies of requests ---- */
+
+typedef __typeof__(((struct request *)NULL)->hello) request_hello;
+typedef __typeof__(((struct request *)NULL)->fill) request_fill;
+typedef __typeof__(((struct request *)NULL)->list) request_list;
+
+static const struct wire_member hello_members[] = {
+    {1, NUMBER32, offsetof(request_hello, protocol)},
+    {2, TEXT, offsetof(request_hello, software)},
+};
+static const struct wire_type hello_type = {TYPE(hello, request_hello), MEMBERS(hello_members)};
+
+static const struct wire_member token_members[] = {
+    {1, NUMBER64, offsetof(etag_token, incarnation)},
+    {2, NUMBER64, offsetof(etag_token, lsn)},
+};
+static const struct wire_type token_type = {TYPE(token, etag_token), MEMBERS(token_members)};
+
+static const struct wire_member fill_members[] = {
+    {1, ONE, offsetof(request_fill, token), .type = &token_type},
+    {2, ONE, offsetof(request_fill, entry), .type = &entry_type},
+    {3, FLAG, offsetof(request_fill, want_verdict)},
+};
+static const struct wire_type fill_type = {TYPE(fill, request_fill), MEMBERS(fill_members)};
+
+static const struct wire_member list_members[] = {
+    {1, TEXT, offsetof(request_list, prefix)},
+    {2, NUMBER32, offsetof(request_list, limit)},
+    {3, TEXT, offsetof(request_list, after)},
+};
+static const struct wire_type list_type = {TYPE(list, request_list), MEMBERS(list_members)};
+
+#define REQUEST_BODY(name, body_type)                                                              \
+    {                                                                                              \
+        ETAGD__WIRE__REQUEST__BODY_##name, BODY, offsetof(struct request, hello),                  \
+            offsetof(struct request, kind), &body_type                                             \
+    }
+_Static_assert(REQUEST_HELLO + 1 == (int)ETAGD__WIRE__REQUEST__BODY_HELLO, "number");
+_Static_assert(REQUEST_RESUME + 1 == (int)ETAGD__WIRE__REQUEST__BODY_RESUME, "number");
+
+static const struct wire_member request_members[] = {
+    {1, NUMBER64, offsetof(struct request, id)},
+    REQUEST_BODY(HELLO, hello_type),
+    REQUEST_BODY(FILL, fill_type),
+    REQUEST_BODY(INVALIDATE, targets_type),
+    REQUEST_BODY(PING, empty_type),
+    REQUEST_BODY(GET, key_type),
+    REQUEST_BODY(EXPLAIN, key_type),
+    REQUEST_BODY(LIST, list_type),
+    REQUEST_BODY(STATUS, empty_type),
+    REQUEST_BODY(WATCH, empty_type),
+    REQUEST_BODY(SYNC, empty_type),
+    REQUEST_BODY(PAUSE, empty_type),
+    REQUEST_BODY(RESUME, empty_type),
+};
+static const struct wire_type request_type = {TYPE(request, struct request),
+                                              MEMBERS(request_members)};
+
+/* ---- Bodies of replies ---- */
+
+typedef __typeof__(((struct reply *)NULL)->error) reply_error;
+typedef __typeof__(((struct reply *)NULL)->hello) reply_hello;
+typedef __typeof__(((struct reply *)NULL)->fill) reply_fill;
+typedef __typeof__(((struct reply *)NULL)->explain) reply_explain;
+typedef __typeof__(((struct reply *)NULL)->list) reply_list;
+typedef __typeof__(((struct reply *)NULL)->status) reply_status;
+
+static const struct wire_member error_members[] = {
+    {1, NUMBER32, offsetof(reply_error, code)},
+    {2, TEXT, offsetof(reply_error, text)},
+};
+static const struct wire_type error_type = {TYPE(error, reply_error), MEMBERS(error_members)};
+
+static const struct wire_member hello_reply_members[] = {
+    {1, NUMBER32, offsetof(reply_hello, protocol)},
+    {2, TEXT, offsetof(reply_hello, software)},
+    {3, NUMBER32, offsetof(reply_hello, roles)},
+    {4, NUMBER64, offsetof(reply_hello, clock_ns)},
+    {5, NUMBER64, offsetof(reply_hello, lease_ns)},
+    {6, NUMBER64, offsetof(reply_hello, incarnation_id)},
+    {7, NUMBER64, offsetof(reply_hello, index_bytes)},
+    {8, NUMBER64, offsetof(reply_hello, counters_bytes)},
+};
+static const struct wire_type hello_reply_type = {TYPE(hello_reply, reply_hello),
+                                                  MEMBERS(hello_reply_members)};
+
+static const struct wire_member receipt_members[] = {{1, NUMBER64, 0}};
+static const struct wire_type receipt_type = {TYPE(receipt, uint64_t), MEMBERS(receipt_members)};
+
+static const struct wire_member fill_verdict_members[] = {
+    {1, NUMBER32, offsetof(reply_fill, reason), .known = reason_known},
+    {2, NUMBER64, offsetof(reply_fill, lsn)},
+};
+static const struct wire_type fill_verdict_type = {TYPE(fill_verdict, reply_fill),
+                                                   MEMBERS(fill_verdict_members)};
+
+static const struct wire_member view_members[] = {
+    {1, ONE, offsetof(struct entry_view, entry), .type = &entry_type},
+    {2, NUMBER64, offsetof(struct entry_view, fill_lsn)},
+    {3, NUMBER64, offsetof(struct entry_view, expires_wall_ms)},
+    {4, NUMBER32, offsetof(struct entry_view, state), .known = reason_known},
+    {5, FLAG, offsetof(struct entry_view, in_index)},
+    {6, FLAG, offsetof(struct entry_view, persisted)},
+};
+static const struct wire_type view_type = {TYPE(entry_view, struct entry_view),
+                                           MEMBERS(view_members)};
+
+static const struct wire_member event_members[] = {
+    {1, NUMBER64, offsetof(struct event_view, lsn)},
+    {2, NUMBER64, offsetof(struct event_view, wall_ms)},
+    {3, ONE, offsetof(struct event_view, targets), .type = &targets_type},
+    {4, NUMBER32, offsetof(struct event_view, peer_pid)},
+    {5, NUMBER32, offsetof(struct event_view, peer_uid)},
+    {6, NUMBER64, offsetof(struct event_view, dropped)},
+};
+static const struct wire_type event_type = {TYPE(event, struct event_view), MEMBERS(event_members)};
+
+static const struct wire_member clock_members[] = {
+    {1, NUMBER32, offsetof(struct clock_view, kind), .known = target_kind_known},
+    {2, TEXT, offsetof(struct clock_view, name)},
+    {3, NUMBER32, offsetof(struct clock_view, number)},
+    {4, NUMBER64, offsetof(struct clock_view, value)},
+};
+static const struct wire_type clock_type = {TYPE(clock_view, struct clock_view),
+                                            MEMBERS(clock_members)};
+
+static void explain_packed(const void *ours, void *wire)
+{
+    const reply_explain *const explain = ours;
+    W(ExplainReply) *const message = wire;
+    if (explain->culprit < 0)
+        return;
+    message->presence_case = ETAGD__WIRE__EXPLAIN_REPLY__PRESENCE_CULPRIT;
+    message->culprit = (uint32_t)explain->culprit;
+}
+
+static const char *explain_unpacked(const void *wire, void *ours)
+{
+    const W(ExplainReply) *const message = wire;
+    const bool named = message->presence_case == ETAGD__WIRE__EXPLAIN_REPLY__PRESENCE_CULPRIT;
+    if (named && message->culprit >= message->n_clocks)
+        return "the clock at fault is none of the entry's clocks";
+    ((reply_explain *)ours)->culprit = named ? (int)message->culprit : -1;
+    return NULL;
+}
+
+static const struct wire_member explain_members[] = {
+    {1, ONE, offsetof(reply_explain, view), .type = &view_type},
+    {2, EACH, offsetof(reply_explain, clocks), offsetof(reply_explain, clock_count), &clock_type,
+     .max = CLOCKS_PER_ENTRY_MAX},
+    {4, MAYBE, offsetof(reply_explain, event), offsetof(reply_explain, has_event), &event_type},
+    {5, NUMBER64, offsetof(reply_explain, lease_deadline_ns)},
+    {6, NUMBER64, offsetof(reply_explain, clock_ns)},
+};
+static const struct wire_type explain_type = {
+    TYPE(explain_reply, reply_explain), MEMBERS(explain_members), explain_packed, explain_unpacked};
+
+static const struct wire_member list_reply_members[] = {
+    {1, EACH, offsetof(reply_list, entries), offsetof(reply_list, entry_count), &view_type,
+     .max = LIST_PAGE_MAX},
+    {2, TEXT, offsetof(reply_list, next)},
+};
+static const struct wire_type list_reply_type = {TYPE(list_reply, reply_list),
+                                                 MEMBERS(list_reply_members)};
+
+static void stat_packed(const void *ours, void *wire)
+{
+    const struct stat_view *const stat = ours;
+    W(Stat) *const message = wire;
+    if (stat->is_text) {
+        message->value_case = ETAGD__WIRE__STAT__VALUE_TEXT;
+    } else {
+        message->value_case = ETAGD__WIRE__STAT__VALUE_NUMBER;
+        message->number = stat->number;
+    }
+}
+
+static const char *stat_unpacked(const void *wire, void *ours)
+{
+    struct stat_view *const stat = ours;
+    const W(Stat) *const message = wire;
+    stat->is_text = message->value_case == ETAGD__WIRE__STAT__VALUE_TEXT;
+    if (message->value_case == ETAGD__WIRE__STAT__VALUE_NUMBER)
+        stat->number = message->number;
+    return NULL;
+}
+
+static const struct wire_member stat_members[] = {
+    {1, TEXT, offsetof(struct stat_view, name)},
+    {3, TEXT, offsetof(struct stat_view, text)},
+};
+static const struct wire_type stat_type = {TYPE(stat, struct stat_view), MEMBERS(stat_members),
+                                           stat_packed, stat_unpacked};
+
+static const struct wire_member status_members[] = {
+    {1, EACH, offsetof(reply_status, stats), offsetof(reply_status, stat_count), &stat_type,
+     .max = STATS_MAX},
+};
+static const struct wire_type status_type = {TYPE(status_reply, reply_status),
+                                             MEMBERS(status_members)};
+
+#define REPLY_BODY(name, body_type)                                                                \
+    {                                                                                              \
+        ETAGD__WIRE__REPLY__BODY_##name, BODY, offsetof(struct reply, error),                      \
+            offsetof(struct reply, kind), &body_type                                               \
+    }
+_Static_assert(REPLY_ERROR + 1 == (int)ETAGD__WIRE__REPLY__BODY_ERROR, "number");
+_Static_assert(REPLY_DONE + 1 == (int)ETAGD__WIRE__REPLY__BODY_DONE, "number");
+
+static const struct wire_member reply_members[] = {
+    {1, NUMBER64, offsetof(struct reply, id)},
+    REPLY_BODY(ERROR, error_type),
+    REPLY_BODY(HELLO, hello_reply_type),
+    REPLY_BODY(RECEIPT, receipt_type),
+    REPLY_BODY(FILL, fill_verdict_type),
+    REPLY_BODY(GET, view_type),
+    REPLY_BODY(EXPLAIN, explain_type),
+    REPLY_BODY(LIST, list_reply_type),
+    REPLY_BODY(STATUS, status_type),
+    REPLY_BODY(EVENT, event_type),
+    REPLY_BODY(DONE, empty_type),
+};
+static const struct wire_type reply_type = {TYPE(reply, struct reply), MEMBERS(reply_members)};
+
+/* ---- Encoding and decoding ---- */
+
+int request_encode(struct buffer *out, const struct request *request)
+{
+    assert(request->kind != REQUEST_NONE);
+    return wire_encode(out, &request_type, request);
+}
+
+int reply_encode(struct buffer *out, const struct reply *reply)
+{
+    assert(reply->kind != REPLY_NONE);
+    return wire_encode(out, &reply_type, reply);
+}
+
+const char *request_decode(struct request *out, struct arena *arena, etag_str bytes)
+{
+    *out = (struct request){.id = wire_id(bytes)};
+    return wire_decode(arena, &request_type, bytes, out);
+}
+
+const char *reply_decode(struct reply *out, struct arena *arena, etag_str bytes)
+{
+    *out = (struct reply){.id = wire_id(bytes)};
+    return wire_decode(arena, &reply_type, bytes, out);
+}

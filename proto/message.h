@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages: one decoded struct a request, one a reply. The generated protobuf types stop in message.c.
+ * What is decoded borrows from its arena; what is encoded is appended to a buffer as a whole frame.
+ */
+#ifndef ETAG_PROTO_MESSAGE_H
+#define ETAG_PROTO_MESSAGE_H
+
+#include "arena.h"
+#include "entry.h"
+
+#define PROTOCOL_VERSION 1u
+
+/* Roles of a peer (design, section 9). */
+enum role {
+    ROLE_READ = 1,
+    ROLE_FILL = 2,
+    ROLE_MUTATE = 4, /* implies read */
+    ROLE_ADMIN = 8,
+};
+
+/* Errors on the wire: name, code, status that the library's caller gets, word. */
+#define WIRE_ERRORS(X)                                                                             \
+    X(MALFORMED, 1, ETAG_PROTOCOL, "malformed") /* the connection is closed after it */            \
+    X(VERSION, 2, ETAG_VERSION, "version")                                                         \
+    X(NO_HELLO, 3, ETAG_PROTOCOL, "no_hello")                                                      \
+    X(DENIED, 4, ETAG_DENIED, "denied")                                                            \
+    X(INVALID, 5, ETAG_INVALID, "invalid")                                                         \
+    X(NOT_FOUND, 6, ETAG_NOT_FOUND, "not_found")                                                   \
+    X(BUSY, 7, ETAG_UNAVAILABLE, "busy")                                                           \
+    X(STORE, 8, ETAG_FAILED, "store")                                                              \
+    X(INTERNAL, 9, ETAG_FAILED, "internal")                                                        \
+    X(SLOW, 10, ETAG_PROTOCOL, "slow") /* a limit of time or of unread answers; closed after it */
+
+enum wire_error {
+#define WIRE_ERROR_ENUM(name, code, status, word) WIRE_ERROR_##name = code,
+    WIRE_ERRORS(WIRE_ERROR_ENUM)
+#undef WIRE_ERROR_ENUM
+};
+
+/* An unknown code of a newer daemon is ETAG_FAILED. */
+etag_status wire_error_status(uint32_t code);
+const char *wire_error_word(uint32_t code);
+
+enum request_kind {
+    REQUEST_NONE,
+    REQUEST_HELLO,
+    REQUEST_FILL,
+    REQUEST_INVALIDATE,
+    REQUEST_PING,
+    REQUEST_GET,
+    REQUEST_EXPLAIN,
+    REQUEST_LIST,
+    REQUEST_STATUS,
+    REQUEST_WATCH,
+    REQUEST_SYNC,
+    REQUEST_PAUSE,
+    REQUEST_RESUME,
+};
+
+struct request {
+    uint64_t id;
+    enum request_kind kind;
+    union {
+        struct {
+            uint32_t protocol;
+            etag_str software;
+        } hello;
+        struct {
+            etag_token token;
+            struct entry entry;
+            bool want_verdict;
+        } fill;
+        etag_targets targets; /* INVALIDATE */
+        etag_key key;         /* GET, EXPLAIN */
+        struct {
+            etag_str prefix;
+            uint32_t limit;
+            etag_str after;
+        } list;
+    };
+};
+
+enum reply_kind {
+    REPLY_NONE,
+    REPLY_ERROR,
+    REPLY_HELLO,
+    REPLY_RECEIPT,
+    REPLY_FILL,
+    REPLY_GET,
+    REPLY_EXPLAIN,
+    REPLY_LIST,
+    REPLY_STATUS,
+    REPLY_EVENT,
+    REPLY_DONE,
+};
+
+struct entry_view {
+    struct entry entry;
+    uint64_t fill_lsn;
+    uint64_t expires_wall_ms; /* 0: never */
+    etag_reason state;
+    bool in_index;
+    bool persisted;
+};
+
+struct clock_view {
+    enum target_kind kind;
+    etag_str name;
+    uint32_t number;
+    uint64_t value;
+};
+
+struct event_view {
+    uint64_t lsn;
+    uint64_t wall_ms;
+    etag_targets targets;
+    uint32_t peer_pid, peer_uid;
+    uint64_t dropped;
+};
+
+struct stat_view {
+    etag_str name;
+    bool is_text;
+    uint64_t number;
+    etag_str text;
+};
+
+struct reply {
+    uint64_t id;
+    enum reply_kind kind;
+    union {
+        struct {
+            uint32_t code;
+            etag_str text;
+        } error;
+        struct {
+            uint32_t protocol;
+            etag_str software;
+            uint32_t roles;
+            uint64_t clock_ns, lease_ns, incarnation_id, index_bytes, counters_bytes;
+        } hello;
+        uint64_t lsn; /* RECEIPT */
+        struct {
+            etag_reason reason;
+            uint64_t lsn;
+        } fill;
+        struct entry_view get;
+        struct {
+            struct entry_view view;
+            struct clock_view *clocks;
+            size_t clock_count;
+            int culprit; /* -1: none */
+            bool has_event;
+            struct event_view event;
+            uint64_t lease_deadline_ns, clock_ns;
+        } explain;
+        struct {
+            struct entry_view *entries;
+            size_t entry_count;
+            etag_str next;
+        } list;
+        struct {
+            struct stat_view *stats;
+            size_t stat_count;
+        } status;
+        struct event_view event;
+    };
+};
+
+/* A growing byte buffer; frames are appended to it. */
+struct buffer {
+    uint8_t *bytes;
+    size_t len, capacity;
+};
+
+void buffer_deinit(struct buffer *buffer);
+MUST_USE int buffer_reserve(struct buffer *buffer, size_t more); /* 0 or -ENOMEM */
+
+/* Appends a whole frame. 0, -ENOMEM, or -EMSGSIZE where it would be over FRAME_BYTES_MAX (nothing is appended). */
+MUST_USE int request_encode(struct buffer *out, const struct request *request);
+MUST_USE int reply_encode(struct buffer *out, const struct reply *reply);
+
+/* Decodes one frame's payload. NULL, or what is wrong (static text). Counts of repeated fields and the depth are
+ * checked on the bytes before anything is unpacked. out borrows from arena and bytes. *id is set as soon as it
+ * is known, so that the error can name the request. An unknown body decodes as kind NONE. Text that the peer left out
+ * is empty, never absent; only a vary field's value can be absent. */
+MUST_USE const char *request_decode(struct request *out, struct arena *arena, etag_str bytes);
+MUST_USE const char *reply_decode(struct reply *out, struct arena *arena, etag_str bytes);
+
+/* ---- Frames ---- */
+
+/* Looks for a whole frame at the start of bytes: 1 and its payload, 0 if more bytes are needed, -EPROTO if the length
+ * is 0 or over FRAME_BYTES_MAX (framing is lost). */
+MUST_USE int frame_next(etag_str bytes, etag_str *payload);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Small operations on etag_str: comparison without case as HTTP wants it (ASCII only, no locale). */
+#ifndef ETAG_PROTO_TEXT_H
+#define ETAG_PROTO_TEXT_H
+
+#include <etag/etag.h>
+#include <string.h>
+
+/* A NUL-terminated string; NULL stays absent. */
+static inline etag_str str_of(const char *text)
+{
+    return (etag_str){text, text ? strlen(text) : 0};
+}
+
+static inline bool str_equal(etag_str a, etag_str b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+static inline char char_lower(char c)
+{
+    return (c >= 'A' && c <= 'Z') ? (char)(c + ('a' - 'A')) : c;
+}
+
+static inline bool str_equal_nocase(etag_str a, etag_str b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (char_lower(a.data[i]) != char_lower(b.data[i]))
+            return false;
+    return true;
+}
+
+static inline bool str_starts_with(etag_str s, etag_str prefix)
+{
+    return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.data, prefix.data, prefix.len) == 0);
+}
+
+/* s without its first n bytes; n <= s.len. */
+static inline etag_str str_skip(etag_str s, size_t n)
+{
+    return (etag_str){s.data + n, s.len - n};
+}
+
+/* Optional white space, OWS of RFC 9110 section 5.6.3. */
+static inline bool char_is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* s without blanks at both ends. */
+static inline etag_str str_trim(etag_str s)
+{
+    while (s.len > 0 && char_is_blank(s.data[0]))
+        s = str_skip(s, 1);
+    while (s.len > 0 && char_is_blank(s.data[s.len - 1]))
+        s.len--;
+    return s;
+}
+
+/* RFC 9110 section 5.6.2: tchar. */
+static inline bool char_is_token(char c)
+{
+    const char lower = char_lower(c);
+    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+/* One or more of them: a field name or method. */
+static inline bool str_is_token(etag_str s)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (!char_is_token(s.data[i]))
+            return false;
+    return s.len > 0;
+}
+
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Descriptions of messages, and the three things that go by them: packing, checking, unpacking. Private to message.c,
+ * which holds the descriptions.
+ */
+#ifndef ETAG_PROTO_WIRE_H
+#define ETAG_PROTO_WIRE_H
+
+#include "message.h"
+
+#include <protobuf-c/protobuf-c.h>
+
+enum wire_member_kind {
+    TEXT,     /* etag_str; in a oneof: absent if data is NULL, else never absent when decoded */
+    NUMBER32, /* uint32_t or an enum */
+    NUMBER64,
+    FLAG,
+    ONE,   /* a struct by value */
+    MAYBE, /* a struct by value, there if the bool at 'extent' says so */
+    TEXTS, /* pointer to etag_str, their count (size_t) at 'extent' */
+    EACH,  /* pointer to structs, their count at 'extent' */
+    BODY, /* a struct in the union of bodies, there if the kind at 'extent' is its number less one */
+};
+
+struct wire_type;
+
+/* A member of one of our structs, and the number of its field in etagd.proto. */
+struct wire_member {
+    uint32_t number;
+    enum wire_member_kind kind;
+    size_t at, extent; /* offsets */
+    const struct wire_type *type;
+    bool (*known)(uint32_t value); /* NUMBER32: which values there are */
+    /* TEXTS, EACH: how often the field may stand in one message (others: once), and the field whose count it
+     * shares. */
+    uint32_t max, counted_as;
+};
+
+struct wire_type {
+    const ProtobufCMessageDescriptor *descriptor;
+    size_t bytes;
+    const struct wire_member *members;
+    size_t member_count;
+    /* What the table can't say; may be NULL. */
+    void (*packed)(const void *ours, void *wire);
+    const char *(*unpacked)(const void *wire, void *ours);
+};
+
+/* Appends one frame. Errors as request_encode(). */
+MUST_USE int wire_encode(struct buffer *out, const struct wire_type *type, const void *ours);
+
+/* Checks, unpacks into the arena, fills *ours (zeroed by the caller). NULL, or what is wrong. */
+MUST_USE const char *wire_decode(struct arena *arena, const struct wire_type *type, etag_str bytes,
+                                 void *ours);
+
+/* The number in field 1, found even where the rest is broken; 0: none. */
+uint64_t wire_id(etag_str bytes);
+
+#endif
