@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A client: one heap object. The hot path touches the fork word, the mapping, the scratch and the counters;
+ * everything else is for calls that talk to the daemon.
+ */
+#ifndef LIBETAG_CLIENT_H
+#define LIBETAG_CLIENT_H
+
+#include "abi.h"
+#include "channel.h"
+#include "forkword.h"
+#include "http_date.h"
+#include "mapping.h"
+
+/* ETag and Content-Location stand before the fields of the set. */
+#define ANSWER_FIELDS_MAX (2 + FIELDS_PER_ENTRY_MAX)
+
+/* Where a lookup works, and what an answer points into. */
+struct lookup_scratch {
+    struct key key;
+    struct shm_entry entry;
+    struct kept_field kept[FIELDS_PER_ENTRY_MAX];
+    etag_field fields[ANSWER_FIELDS_MAX];
+    char dates[FIELDS_PER_ENTRY_MAX][HTTP_DATE_BYTES];
+};
+
+/* An invalidation under way. On its client's list until it is consumed or the client is closed. */
+struct etag_op {
+    struct etag_client *client; /* NULL: closed */
+    struct etag_op *next, *previous;
+    struct channel_sent sent;
+    uint64_t deadline_ns;
+    uint64_t lsn;
+    bool done;
+    struct fault fault; /* if done */
+};
+
+struct etag_client {
+    struct fork_word fork_word;
+    struct mapping mapping;
+    struct counters *counters;    /* the mapping's, else own_counters; never NULL */
+    struct counters own_counters; /* without a daemon, and in a child of fork */
+    struct lookup_scratch scratch;
+
+    uint32_t timeout_ms, connect_timeout_ms;
+    struct channel channel;
+    bool socket_is_parents;    /* after fork, until the first call that talks */
+    uint64_t connect_again_ns; /* fill and dispatch don't try before */
+    uint64_t map_again_ns;     /* 0: no need. The system refused the last mapping; ask again then */
+    struct etag_op *first_op, *last_op;
+    size_t op_count;
+
+    etag_reason reason; /* of the last refused fill */
+    struct fault fault; /* of the last call that failed */
+};
+
+/* The first sign of fork in a child: see client.c. */
+void client_become_child(struct etag_client *client);
+
+static inline void client_notice_fork(struct etag_client *client)
+{
+    if (__builtin_expect(!fork_word_stands(&client->fork_word), 0))
+        client_become_child(client);
+}
+
+/* Every call that talks begins with this: it forgets the former fault and, in a child, gives up the parent's socket. */
+void client_begin(struct etag_client *client);
+
+/* Sends and reads what is due; connects if there is no connection, not more often than every RECONNECT_MS_MIN unless
+ * 'at_once'. Never blocks. */
+MUST_USE etag_status client_keep_up(struct etag_client *client, bool at_once);
+
+/* Sends a request and waits for the answer, which is of the expected kind if this returns OK. Connects if need be; where
+ * the connection dies before the answer, connects again and repeats the request: it must be harmless twice. */
+MUST_USE etag_status client_call(struct etag_client *client, struct request *request,
+                                 enum reply_kind expected, struct reply *reply);
+
+/* OK, or DENIED where the daemon's hello did not give that role (enum role). */
+MUST_USE etag_status client_require_role(struct etag_client *client, uint32_t role,
+                                         const char *what);
+
+/* From mutate.c: an answer that nobody waits for, the end of a connection, time passing, the end of the client. */
+void ops_answer(struct etag_client *client, const struct reply *reply);
+void ops_lose_connection(struct etag_client *client);
+void ops_expire(struct etag_client *client, uint64_t now_ns);
+uint64_t ops_next_deadline_ns(const struct etag_client *client); /* UINT64_MAX: none */
+void ops_detach(struct etag_client *client);
+
+#endif

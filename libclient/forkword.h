@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Noticing fork without a system call: a word that the kernel wipes in a child (MADV_WIPEONFORK), so the question
+ * "are we still the process that opened this?" is one load.
+ */
+#ifndef LIBETAG_FORKWORD_H
+#define LIBETAG_FORKWORD_H
+
+#include "cleanup.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fork_word {
+    uint32_t *word; /* NULL: not open */
+};
+
+MUST_USE int fork_word_open(struct fork_word *fork_word); /* 0 or a negative errno */
+void fork_word_close(struct fork_word *fork_word);
+
+/* False in a child until it calls fork_word_raise. */
+static inline bool fork_word_stands(const struct fork_word *fork_word)
+{
+    return __atomic_load_n(fork_word->word, __ATOMIC_RELAXED) != 0;
+}
+
+/* The child has taken over; its own children will notice in turn. */
+void fork_word_raise(struct fork_word *fork_word);
+
+#endif

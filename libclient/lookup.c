@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The lookup, top-down (design, section 3): the lease's deadline first, then the key's entry and its clocks, the time last,
+ * then the preconditions. No system call, no lock, no allocation; what an answer points to is the client's scratch.
+ *
+ * Everything that is not known for sure is ETAG_UNKNOWN with its reason. Where the lease is over, that is the reason,
+ * whatever else was found: memory that nobody vouches for says nothing, not even that an entry is missing.
+ */
+#include "client.h"
+#include "clocktime.h"
+#include "precondition.h"
+
+/* Rule 3 of the design, section 6: the deadline was loaded before everything else, the clock read after it. */
+static bool lease_is_over(uint64_t deadline_ns, uint64_t now_ns)
+{
+    return now_ns >= deadline_ns;
+}
+
+static bool entry_is_expired(const struct shm_entry *entry, uint64_t now_ns)
+{
+    return now_ns >= entry->expires_ns;
+}
+
+etag_token etag_token_now(const etag_client *client)
+{
+    if (!client->mapping.base)
+        return (etag_token){0};
+    return (etag_token){.incarnation = client->mapping.view.header->incarnation_id,
+                        .lsn = shm_lsn_load(&client->mapping.view)};
+}
+
+/* ---- The entry ---- */
+
+/* The canonical key in scratch. */
+static bool key_is_good(struct etag_client *client, const etag_request *request)
+{
+    etag_key copy;
+    const etag_key *key = request ? abi_in(request->key, &copy, sizeof(copy), ABI_FIRST_KEY) : NULL;
+    const char *wrong = !request ? "the request's size is not set"
+                        : !key   ? "the request has no key, or the key's size is not set"
+                                 : key_canonicalize(&client->scratch.key, key);
+    if (wrong)
+        fault_set(&client->fault, ETAG_INVALID, "bad key: %s", wrong);
+    return !wrong;
+}
+
+/* What the memory says of the key, the time aside. */
+static etag_reason entry_state(struct etag_client *client)
+{
+    const struct shm_view *view = &client->mapping.view;
+    struct lookup_scratch *scratch = &client->scratch;
+    uint32_t clock;
+    uint64_t value;
+
+    switch (
+        shm_find(view, key_fingerprint(view->header->hash_key, &scratch->key), &scratch->entry)) {
+    case SHM_FOUND:
+        break;
+    case SHM_MISSING:
+        return ETAG_REASON_NO_ENTRY;
+    case SHM_TORN:
+    default:
+        return ETAG_REASON_TORN;
+    }
+    if (shm_newer_clock(view, &scratch->entry, &clock, &value))
+        return value & CLOCK_IN_FLUX ? ETAG_REASON_IN_FLUX : ETAG_REASON_STALE;
+    return ETAG_REASON_VALID;
+}
+
+/* VALID: scratch.entry is current. */
+static etag_reason look_up(struct etag_client *client, const etag_request *request)
+{
+    if (!client->mapping.base)
+        return ETAG_REASON_NO_INDEX;
+    const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
+    if (!key_is_good(client, request))
+        return ETAG_REASON_BAD_KEY;
+    const etag_reason state = entry_state(client);
+    const uint64_t now_ns = time_coarse_ns();
+    if (lease_is_over(deadline_ns, now_ns))
+        return ETAG_REASON_NO_LEASE;
+    if (state == ETAG_REASON_VALID && entry_is_expired(&client->scratch.entry, now_ns))
+        return ETAG_REASON_EXPIRED;
+    return state;
+}
+
+/* ---- The answer ---- */
+
+/* Expires is kept as an offset: a 304 carries a Date of its own (RFC 9110 section 15.4.5). */
+static etag_str expires_value(struct lookup_scratch *scratch, size_t place, int64_t offset_s)
+{
+    const int64_t now_s = (int64_t)(time_ns_of(CLOCK_REALTIME_COARSE) / NS_PER_S);
+    int64_t at_s;
+    if (__builtin_add_overflow(now_s, offset_s, &at_s))
+        at_s = offset_s < 0 ? 0 : INT64_MAX;
+    http_date_format(at_s, scratch->dates[place]);
+    return (etag_str){scratch->dates[place], HTTP_DATE_BYTES};
+}
+
+/* What a 304 repeats: entity tag and Content-Location are the entry's own, the rest is its field set. False: the set is
+ * not one. */
+static bool build_fields(struct lookup_scratch *scratch, size_t *count)
+{
+    const struct shm_entry *entry = &scratch->entry;
+    size_t n = 0;
+    const int kept = entry->fieldset_bytes > 0
+                         ? fieldset_parse(entry->fieldset_words, entry->fieldset_bytes,
+                                          scratch->kept)
+                         : 0;
+    if (kept < 0)
+        return false;
+    scratch->fields[n++] = (etag_field){ETAG_LIT("ETag"), entry->etag};
+    if (entry->content_location.data)
+        scratch->fields[n++] = (etag_field){ETAG_LIT("Content-Location"), entry->content_location};
+    for (size_t i = 0; i < (size_t)kept; i++) {
+        const struct kept_field *field = &scratch->kept[i];
+        scratch->fields[n++] = field->kind == FIELDSET_EXPIRES
+                                   ? (etag_field){ETAG_LIT("Expires"),
+                                                  expires_value(scratch, i, field->offset_s)}
+                                   : field->field;
+    }
+    *count = n;
+    return true;
+}
+
+/* The entry is current: what the request's conditions make of it. */
+static void judge(struct lookup_scratch *scratch, const etag_request *request, etag_answer *answer)
+{
+    const struct shm_entry *entry = &scratch->entry;
+    const etag_validators validators = {.size = sizeof(validators),
+                                        .existence = ETAG_EXISTS,
+                                        .etag = entry->etag,
+                                        .last_modified = entry->last_modified};
+    const struct judgement judgement = precondition_judge(request, &validators);
+    if (judgement.verdict == ETAG_NOT_MODIFIED && !build_fields(scratch, &answer->field_count)) {
+        answer->reason = ETAG_REASON_TORN;
+        return;
+    }
+    answer->verdict = judgement.verdict;
+    answer->reason = judgement.reason;
+    answer->etag = entry->etag;
+    answer->last_modified = entry->last_modified;
+    answer->fields = answer->field_count > 0 ? scratch->fields : NULL;
+}
+
+static uint64_t *counter_of(struct counters *counters, const etag_answer *answer)
+{
+    switch (answer->verdict) {
+    case ETAG_NOT_MODIFIED:
+        return &counters->not_modified;
+    case ETAG_PRECONDITION_FAILED:
+        return &counters->precondition_failed;
+    case ETAG_PROCEED:
+        return &counters->proceed;
+    case ETAG_UNKNOWN:
+    default:
+        break;
+    }
+    switch ((int)answer->reason) {
+    case ETAG_REASON_NO_INDEX:
+        return &counters->unknown_no_index;
+    case ETAG_REASON_NO_LEASE:
+        return &counters->unknown_no_lease;
+    case ETAG_REASON_NO_ENTRY:
+        return &counters->unknown_no_entry;
+    case ETAG_REASON_STALE:
+        return &counters->unknown_stale;
+    case ETAG_REASON_IN_FLUX:
+        return &counters->unknown_in_flux;
+    case ETAG_REASON_EXPIRED:
+        return &counters->unknown_expired;
+    case ETAG_REASON_BAD_KEY:
+        return &counters->unknown_bad_key;
+    default:
+        return &counters->unknown_torn;
+    }
+}
+
+etag_verdict etag_check(etag_client *client, const etag_request *given, etag_token token,
+                        etag_answer *out)
+{
+    etag_request copy;
+    etag_answer answer = {.size = sizeof(answer),
+                          .verdict = ETAG_UNKNOWN,
+                          .last_modified = ETAG_NO_DATE,
+                          .token = token};
+
+    client_notice_fork(client);
+    const etag_request *request = abi_in(given, &copy, sizeof(copy), ABI_FIRST_REQUEST);
+    answer.reason = look_up(client, request);
+    switch ((int)answer.reason) {
+    case ETAG_REASON_VALID:
+        answer.fill_lsn = client->scratch.entry.fill_lsn;
+        judge(&client->scratch, request, &answer);
+        break;
+    case ETAG_REASON_STALE:
+    case ETAG_REASON_IN_FLUX:
+    case ETAG_REASON_EXPIRED:
+        answer.fill_lsn = client->scratch.entry.fill_lsn;
+        break;
+    default:
+        break;
+    }
+    counter_add(&client->counters->checks, 1);
+    counter_add(counter_of(client->counters, &answer), 1);
+    return abi_out(out, &answer, sizeof(answer), ABI_FIRST_ANSWER) ? answer.verdict : ETAG_UNKNOWN;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The memory that a daemon handed over: the index, read-only, and this client's page of counters. Validated before
+ * anything in it is trusted; a mapping is replaced as a whole, and only by a valid one.
+ */
+#ifndef LIBETAG_MAPPING_H
+#define LIBETAG_MAPPING_H
+
+#include "counters.h"
+#include "fault.h"
+#include "shm.h"
+
+struct mapping {
+    void *base; /* NULL: no index */
+    size_t bytes;
+    struct shm_view view;
+    struct counters *counters; /* NULL: none */
+};
+
+/* What to map. Descriptors: borrowed; -1: none. */
+struct mapping_source {
+    int index_fd, counters_fd;
+    uint64_t index_bytes, counters_bytes;
+    uint64_t incarnation_id; /* that the index must be of */
+};
+
+/* out: not initialized. Errors: PROTOCOL (the memory is not what it must be), SYSTEM; out is empty then. */
+MUST_USE etag_status mapping_open(struct mapping *out, const struct mapping_source *source,
+                                  struct fault *fault);
+void mapping_close(struct mapping *mapping);
+/* Only the index: the counters stay. */
+void mapping_close_index(struct mapping *mapping);
+
+/* Rule 6 of the design, section 6: the daemon's clock is ours only if our readings around the exchange bracket its
+ * reading; a time namespace may shift CLOCK_MONOTONIC. */
+bool hello_clock_bracketed(uint64_t before_ns, uint64_t daemon_ns, uint64_t after_ns);
+
+/* Rule 6 again, for a hello that was read late, when the bracket proves little: no lease ends later than L from now. now_ns: read
+ * after the deadline. */
+bool lease_deadline_plausible(uint64_t deadline_ns, uint64_t lease_ns, uint64_t now_ns);
+
+#endif

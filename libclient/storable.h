@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Storability: whether a rendered response may be stored, and what of it a 304 repeats (RFC 9110 section 15.4.5,
+ * RFC 9111 section 3). Decided here, once, for every integration.
+ */
+#ifndef LIBETAG_STORABLE_H
+#define LIBETAG_STORABLE_H
+
+#include "entry.h"
+
+/* Memory for what the reduced entry points to besides the caller's. */
+struct storable_scratch {
+    struct kept_field fields[FIELDS_PER_ENTRY_MAX];
+    etag_str surrogates[SURROGATES_PER_ENTRY_MAX];
+};
+
+/* Reduces a response to an entry that borrows from it. Returns ETAG_REASON_NONE, or why it must not be stored;
+ * *why (static text) says more where there is more to say, else NULL. The key is copied as it is, not checked. */
+MUST_USE etag_reason storable_reduce(const etag_entry *response, struct entry *out,
+                                     struct storable_scratch *scratch, const char **why);
+
+#endif

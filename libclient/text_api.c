@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The public calls that need no client: words for numbers, and thin doors to the modules that do the work. The words
+ * come from the tables of etag.h, so that a number without a text does not compile away unseen.
+ */
+#include "clocktime.h"
+#include "http_date.h"
+#include "precondition.h"
+#include "text.h"
+
+#include <etag/etag.h>
+
+etag_str etag_str_of(const char *text)
+{
+    return str_of(text);
+}
+
+const char *etag_status_text(etag_status status)
+{
+    switch (status) {
+#define STATUS_CASE(name, value, text)                                                             \
+    case ETAG_##name:                                                                              \
+        return text;
+        ETAG_STATUSES(STATUS_CASE)
+#undef STATUS_CASE
+    default:
+        return "unknown status";
+    }
+}
+
+const char *etag_verdict_text(etag_verdict verdict)
+{
+    switch (verdict) {
+    case ETAG_NOT_MODIFIED:
+        return "not_modified";
+    case ETAG_PRECONDITION_FAILED:
+        return "precondition_failed";
+    case ETAG_PROCEED:
+        return "proceed";
+    case ETAG_UNKNOWN:
+    default:
+        return "unknown";
+    }
+}
+
+const char *etag_reason_word(etag_reason reason)
+{
+    switch (reason) {
+#define REASON_CASE(name, value, word, text)                                                       \
+    case ETAG_REASON_##name:                                                                       \
+        return word;
+        ETAG_REASONS(REASON_CASE)
+#undef REASON_CASE
+    default:
+        return "unknown_reason";
+    }
+}
+
+const char *etag_reason_text(etag_reason reason)
+{
+    switch (reason) {
+#define REASON_CASE(name, value, word, text)                                                       \
+    case ETAG_REASON_##name:                                                                       \
+        return text;
+        ETAG_REASONS(REASON_CASE)
+#undef REASON_CASE
+    default:
+        return "a reason that this library does not know";
+    }
+}
+
+etag_verdict etag_evaluate(const etag_request *request, const etag_validators *validators)
+{
+    return precondition_judge(request, validators).verdict;
+}
+
+int64_t etag_date_parse(etag_str text)
+{
+    return http_date_parse(text, (int64_t)(time_ns_of(CLOCK_REALTIME_COARSE) / NS_PER_S));
+}
+
+void etag_entry_init(etag_entry *entry)
+{
+    ETAG_INIT(entry);
+    entry->http_status = 200;
+    entry->last_modified = ETAG_NO_DATE;
+}
