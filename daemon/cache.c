@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Versioned clocks instead of lists of dependents: a mutation stores its LSN into one clock a target, whatever
+ * the number of entries, and an entry is current while none of its clocks is above the LSN that it was filled
+ * with. "Above" also covers "in flux", because the flux bit is the top bit. So there is one comparison for
+ * everything that can make an entry wrong, and it is the same in the reader (shm_newer_clock).
+ */
+#include "cache.h"
+
+#include "clocktime.h"
+
+#include <assert.h>
+#include <string.h>
+
+void cache_init(struct cache *cache, struct index *index, const struct index_options *options)
+{
+    *cache = (struct cache){
+        .index = index,
+        .view = index_view(index),
+        .incarnation_id = options->incarnation_id,
+        .lsn = options->incarnation << LSN_COUNTER_BITS,
+    };
+    memcpy(cache->hash_key, options->hash_key, sizeof(cache->hash_key));
+    shm_lsn_store(cache->view, cache->lsn);
+}
+
+bool cache_next_lsn(struct cache *cache, uint64_t *lsn)
+{
+    if (((cache->lsn + 1) >> LSN_COUNTER_BITS) != cache->lsn >> LSN_COUNTER_BITS)
+        return false;
+    *lsn = ++cache->lsn;
+    return true;
+}
+
+/* ---- Mutations ---- */
+
+static void clock_raise(struct cache *cache, uint32_t clock, uint64_t lsn)
+{
+    const uint64_t value = shm_clock_load(cache->view, clock);
+
+    if ((value & CLOCK_LSN_MASK) < lsn)
+        shm_clock_store(cache->view, clock, (value & CLOCK_IN_FLUX) | lsn);
+}
+
+/* A target that was checked before. */
+static void canonical(struct resource *out, const etag_resource *in)
+{
+    const char *wrong = resource_canonicalize(out, in);
+
+    assert(wrong == NULL);
+    (void)wrong;
+}
+
+void cache_apply(struct cache *cache, const struct event *event)
+{
+    const etag_targets *targets = &event->targets;
+    const uint32_t clock_count = cache->view->clock_count;
+    struct resource resource;
+
+    if (targets->everything)
+        clock_raise(cache, CLOCK_FLOOR, event->lsn);
+    for (size_t i = 0; i < targets->resource_count; i++) {
+        canonical(&resource, &targets->resources[i]);
+        clock_raise(cache, clock_of_resource(cache->hash_key, clock_count, &resource), event->lsn);
+    }
+    for (size_t i = 0; i < targets->prefix_count; i++) {
+        canonical(&resource, &targets->prefixes[i]);
+        clock_raise(cache,
+                    clock_of_prefix(cache->hash_key, clock_count, &resource,
+                                    resource_covered_prefix(&resource)),
+                    event->lsn);
+    }
+    for (size_t i = 0; i < targets->surrogate_count; i++)
+        clock_raise(cache, clock_of_surrogate(cache->hash_key, clock_count, targets->surrogates[i]),
+                    event->lsn);
+
+    if (event->lsn > shm_lsn_load(cache->view))
+        shm_lsn_store(cache->view, event->lsn);
+    cache->counters.mutations++;
+    cache->counters.targets += targets->everything + targets->resource_count +
+                               targets->prefix_count + targets->surrogate_count;
+}
+
+/* ---- Entries ---- */
+
+static void clock_set_add(struct clock_set *set, uint32_t clock)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (set->clocks[i] == clock)
+            return;
+    set->clocks[set->count++] = clock;
+}
+
+void cache_clocks_of(const struct cache *cache, const struct resource *resource,
+                     const struct entry *entry, struct clock_set *out)
+{
+    const uint32_t clock_count = cache->view->clock_count;
+    size_t prefixes[PREFIX_LEVELS_MAX];
+    const size_t prefix_count = resource_prefixes(resource, prefixes);
+
+    out->count = 0;
+    clock_set_add(out, CLOCK_FLOOR);
+    clock_set_add(out, clock_of_resource(cache->hash_key, clock_count, resource));
+    for (size_t i = 0; i < prefix_count; i++)
+        clock_set_add(out, clock_of_prefix(cache->hash_key, clock_count, resource, prefixes[i]));
+    for (size_t i = 0; i < entry->surrogate_count; i++)
+        clock_set_add(out, clock_of_surrogate(cache->hash_key, clock_count, entry->surrogates[i]));
+}
+
+/* Rule: a fill is refused if anything that it depends on moved after its token was taken. */
+static etag_reason token_test(const struct cache *cache, const struct clock_set *set,
+                              uint64_t token_lsn)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        const uint64_t value = shm_clock_load(cache->view, set->clocks[i]);
+
+        if (value > token_lsn)
+            return value & CLOCK_IN_FLUX ? ETAG_REASON_TOKEN_IN_FLUX : ETAG_REASON_TOKEN_STALE;
+    }
+    return ETAG_REASON_NONE;
+}
+
+/* Rule: a token of another run proves nothing about this run's clocks. One from the future was never handed out. */
+static bool token_is_ours(const struct cache *cache, etag_token token)
+{
+    return token.incarnation == cache->incarnation_id && token.lsn <= cache->lsn;
+}
+
+static etag_reason cache_put(struct cache *cache, const struct index_entry *put, uint64_t now_ns,
+                             struct hash128 *evicted)
+{
+    switch (index_put(cache->index, put, now_ns, evicted)) {
+    case INDEX_STORED:
+        return ETAG_REASON_NONE;
+    case INDEX_OLDER:
+        return ETAG_REASON_OLDER_FILL;
+    case INDEX_NO_ROOM:
+        break;
+    }
+    return ETAG_REASON_NO_ROOM;
+}
+
+static struct index_entry index_entry_of(const struct entry *entry, struct hash128 fingerprint,
+                                         const struct clock_set *set)
+{
+    return (struct index_entry){
+        .fingerprint = fingerprint,
+        .expires_ns = UINT64_MAX,
+        .last_modified = entry->last_modified,
+        .etag = entry->etag,
+        .content_location = entry->content_location,
+        .fields = entry->fields,
+        .field_count = entry->field_count,
+        /* The floor is on every entry without being named. */
+        .clocks = set->clocks + 1,
+        .clock_count = set->count - 1,
+    };
+}
+
+static etag_reason fill_judge(struct cache *cache, etag_token token, const struct key *key,
+                              const struct entry *entry, struct cache_stored *out)
+{
+    struct clock_set set;
+
+    if (cache->paused)
+        return ETAG_REASON_PAUSED;
+    if (cache->store_failed)
+        return ETAG_REASON_STORE_FAILED;
+    if (!token_is_ours(cache, token))
+        return ETAG_REASON_TOKEN_FOREIGN;
+    cache_clocks_of(cache, &key->resource, entry, &set);
+    const etag_reason moved = token_test(cache, &set, token.lsn);
+    if (moved != ETAG_REASON_NONE)
+        return moved;
+
+    const uint64_t now_ns = time_coarse_ns();
+    struct index_entry put = index_entry_of(entry, key_fingerprint(cache->hash_key, key), &set);
+    put.fill_lsn = token.lsn;
+    *out = (struct cache_stored){.fingerprint = put.fingerprint, .fill_lsn = token.lsn};
+    if (entry->max_age_ms > 0) {
+        const uint64_t age_ms = entry->max_age_ms < MAX_AGE_MS_MAX ? entry->max_age_ms
+                                                                   : MAX_AGE_MS_MAX;
+        put.expires_ns = now_ns + age_ms * NS_PER_MS;
+        out->expires_wall_ms = time_wall_ms() + age_ms;
+    }
+    return cache_put(cache, &put, now_ns, &out->evicted);
+}
+
+static void fill_count(struct cache_counters *counters, etag_reason reason)
+{
+    switch (reason) {
+    case ETAG_REASON_NONE:
+        counters->fills_stored++;
+        break;
+    case ETAG_REASON_TOKEN_STALE:
+        counters->fills_token_stale++;
+        break;
+    case ETAG_REASON_TOKEN_IN_FLUX:
+        counters->fills_token_in_flux++;
+        break;
+    case ETAG_REASON_TOKEN_FOREIGN:
+        counters->fills_token_foreign++;
+        break;
+    case ETAG_REASON_OLDER_FILL:
+        counters->fills_older++;
+        break;
+    case ETAG_REASON_PAUSED:
+        counters->fills_paused++;
+        break;
+    case ETAG_REASON_STORE_FAILED:
+        counters->fills_store_failed++;
+        break;
+    default:
+        counters->fills_no_room++;
+        break;
+    }
+}
+
+etag_reason cache_fill(struct cache *cache, etag_token token, const struct key *key,
+                       const struct entry *entry, struct cache_stored *out)
+{
+    const etag_reason reason = fill_judge(cache, token, key, entry, out);
+
+    fill_count(&cache->counters, reason);
+    return reason;
+}
+
+etag_reason cache_load(struct cache *cache, const struct key *key,
+                       const struct entry_record *record, struct hash128 *evicted)
+{
+    struct clock_set set;
+    uint64_t expires_ns = UINT64_MAX;
+    const uint64_t now_ns = time_coarse_ns();
+
+    if (record->expires_wall_ms != 0) {
+        const uint64_t wall_ms = time_wall_ms();
+        if (wall_ms >= record->expires_wall_ms) {
+            cache->counters.loaded_expired++;
+            return ETAG_REASON_EXPIRED;
+        }
+        expires_ns = now_ns + (record->expires_wall_ms - wall_ms) * NS_PER_MS;
+    }
+    cache_clocks_of(cache, &key->resource, &record->entry, &set);
+    if (token_test(cache, &set, record->fill_lsn) != ETAG_REASON_NONE) {
+        cache->counters.loaded_stale++;
+        return ETAG_REASON_TOKEN_STALE;
+    }
+    struct index_entry put = index_entry_of(&record->entry, key_fingerprint(cache->hash_key, key),
+                                            &set);
+    put.fill_lsn = record->fill_lsn;
+    put.expires_ns = expires_ns;
+    const etag_reason reason = cache_put(cache, &put, now_ns, evicted);
+    cache->counters.loaded += reason == ETAG_REASON_NONE;
+    return reason;
+}
+
+etag_reason cache_state(const struct cache *cache, struct hash128 fingerprint,
+                        struct shm_entry *entry, uint32_t *clock, uint64_t *value)
+{
+    if (!index_find(cache->index, fingerprint, entry))
+        return ETAG_REASON_NO_ENTRY;
+    if (shm_newer_clock(cache->view, entry, clock, value))
+        return *value & CLOCK_IN_FLUX ? ETAG_REASON_IN_FLUX : ETAG_REASON_STALE;
+    if (time_coarse_ns() >= entry->expires_ns)
+        return ETAG_REASON_EXPIRED;
+    return ETAG_REASON_VALID;
+}

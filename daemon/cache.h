@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The rules of the cache and nothing else: what makes an entry stale, which fill is accepted, what a mutation does.
+ * No sockets, no LMDB. Every mutation, live and at recovery, goes through cache_apply(). Loop thread only.
+ */
+#ifndef ETAGD_CACHE_H
+#define ETAGD_CACHE_H
+
+#include "index.h"
+#include "record.h"
+
+/* What the cache counts: name, what it counts. */
+#define CACHE_COUNTERS(X)                                                                          \
+    X(fills_stored, "fills accepted")                                                              \
+    X(fills_token_stale, "fills refused: invalidated after the token")                             \
+    X(fills_token_in_flux, "fills refused: in flux")                                               \
+    X(fills_token_foreign, "fills refused: token of another run")                                  \
+    X(fills_older, "fills refused: a newer one is stored")                                         \
+    X(fills_no_room, "fills refused: no room")                                                     \
+    X(fills_paused, "fills refused: paused")                                                       \
+    X(fills_store_failed, "fills refused: the store failed")                                       \
+    X(mutations, "mutations applied")                                                              \
+    X(targets, "targets of these")                                                                 \
+    X(loaded, "entries loaded at start")                                                           \
+    X(loaded_stale, "entries found stale at start")                                                \
+    X(loaded_expired, "entries found expired at start")
+
+struct cache_counters {
+#define CACHE_COUNTER_FIELD(name, text) uint64_t name;
+    CACHE_COUNTERS(CACHE_COUNTER_FIELD)
+#undef CACHE_COUNTER_FIELD
+};
+
+struct cache {
+    struct index *index; /* borrowed */
+    struct shm_view *view;
+    uint8_t hash_key[SIPHASH_KEY_BYTES];
+    uint64_t incarnation_id;
+    uint64_t lsn; /* the last one given out */
+    bool paused;
+    bool store_failed;
+    struct cache_counters counters;
+};
+
+/* LSN: incarnation << 40 | counter. */
+#define LSN_COUNTER_BITS 40
+
+void cache_init(struct cache *cache, struct index *index, const struct index_options *options);
+
+/* The next LSN. False: this incarnation has used up its numbers (2^40), the daemon has to restart. */
+MUST_USE bool cache_next_lsn(struct cache *cache, uint64_t *lsn);
+
+/* Sets the clock of each target to the event's LSN, unless it is already higher (an event applied twice is harmless),
+ * and publishes the LSN. The targets were checked (targets_check). */
+void cache_apply(struct cache *cache, const struct event *event);
+
+/* The clocks on which an entry depends, the floor first, without repetition. */
+struct clock_set {
+    uint32_t clocks[CLOCKS_PER_ENTRY_MAX + 1];
+    size_t count;
+};
+void cache_clocks_of(const struct cache *cache, const struct resource *resource,
+                     const struct entry *entry, struct clock_set *out);
+
+/* What a stored fill leaves for the store. */
+struct cache_stored {
+    struct hash128 fingerprint;
+    uint64_t fill_lsn;
+    uint64_t expires_wall_ms;
+    struct hash128 evicted; /* {0, 0}: none */
+};
+
+/* The rule of fills: refused if the token is of another incarnation, or any clock of the entry is above the token or in
+ * flux. An accepted entry keeps the token as its fill LSN. Returns ETAG_REASON_NONE where it is stored. */
+MUST_USE etag_reason cache_fill(struct cache *cache, etag_token token, const struct key *key,
+                                const struct entry *entry, struct cache_stored *out);
+
+/* An entry from the store at recovery, under the same rule, with the fill LSN that it was stored with.
+ * Returns NONE (loaded), TOKEN_STALE, EXPIRED, OLDER_FILL or NO_ROOM. */
+MUST_USE etag_reason cache_load(struct cache *cache, const struct key *key,
+                                const struct entry_record *record, struct hash128 *evicted);
+
+/* The state of an entry as a front end would see it, apart from the lease: VALID, NO_ENTRY, STALE, IN_FLUX, EXPIRED.
+ * *clock, *value: the culprit of STALE and IN_FLUX. */
+MUST_USE etag_reason cache_state(const struct cache *cache, struct hash128 fingerprint,
+                                 struct shm_entry *entry, uint32_t *clock, uint64_t *value);
+
+#endif

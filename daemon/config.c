@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Options: what they are, what they may be, where they come from. The flags are collected first, because one of them
+ * names the file; then defaults, file and flags are applied in this order through the same config_option_set(), so
+ * that a range is checked, and told, in one place.
+ */
+#include "config.h"
+
+#include "bytes.h"
+#include "clocktime.h"
+#include "config_option.h"
+#include "message.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stddef.h>
+#include <sys/un.h>
+
+#define CONFIG_DEFAULT_FILE "/etc/etagd/etagd.yaml"
+#define MIB (UINT64_C(1024) * 1024)
+#define IDLE_MS_MAX (UINT64_C(366) * 24 * 3600 * 1000)
+#define POOL_MIB_MAX (POOL_BYTES_MAX / MIB)
+#define MAP_MIB_MAX (UINT64_C(16) * 1024 * 1024)
+
+/* LMDB's map is address space and an upper bound of the file, not memory: generous. */
+#define MAP_BYTES_BASE (UINT64_C(1024) * MIB)
+#define MAP_BYTES_PER_ENTRY 4096
+
+#define MEMBER(m) .offset = offsetof(struct config, m), .bytes = sizeof(((struct config *)0)->m)
+
+static const struct config_option options[] = {
+    {"socket", "PATH", "Where front ends connect", OPTION_PATH, MEMBER(socket_path),
+     .max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1},
+    {"state-dir", "DIR", "Where the state is kept", OPTION_PATH, MEMBER(state_dir),
+     .max = PATH_BYTES_MAX - 64},
+    {"capacity", "N", "Entries that the index holds", OPTION_NUMBER, MEMBER(capacity),
+     .min = CAPACITY_MIN, .max = CAPACITY_MAX, .factor = 1},
+    {"clocks", "N", "Version clocks, rounded up to a power of two", OPTION_NUMBER,
+     MEMBER(clock_count), .min = CLOCKS_MIN, .max = CLOCKS_MAX, .factor = 1},
+    {"lease-ms", "N", "Length of the lease, milliseconds", OPTION_NUMBER, MEMBER(lease_ns),
+     .min = LEASE_MS_MIN, .max = LEASE_MS_MAX, .factor = NS_PER_MS},
+    {"durability", "D", "process, or power (fsync before each answer)", OPTION_CHOICE,
+     MEMBER(durability), .words = "process|power"},
+    {"loop", "L", "Event loop: auto, uring, epoll", OPTION_CHOICE, MEMBER(loop),
+     .words = "auto|uring|epoll"},
+    {"pool-mib", "N", "Shared memory for header fields and long entity tags; 0: by capacity",
+     OPTION_NUMBER, MEMBER(pool_bytes), .max = POOL_MIB_MAX, .factor = MIB},
+    {"map-mib", "N", "Largest size of the database; 0: by capacity", OPTION_NUMBER,
+     MEMBER(map_bytes), .max = MAP_MIB_MAX, .factor = MIB},
+    {"log-level", "L", "debug, info, warn, error", OPTION_CHOICE, MEMBER(log_level),
+     .words = "debug|info|warn|error"},
+    {"socket-mode", "M", "Permissions of the socket, octal", OPTION_MODE, MEMBER(socket_mode)},
+    {"idle-ms", "N", "Connections idle for so long are closed; 0: never", OPTION_NUMBER,
+     MEMBER(idle_ns), .max = IDLE_MS_MAX, .factor = NS_PER_MS},
+};
+
+#define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
+
+static void config_defaults(struct config *config)
+{
+    *config = (struct config){
+        .socket_path = "/run/etagd/etagd.sock",
+        .state_dir = "/var/lib/etagd",
+        .capacity = 262144,
+        .clock_count = 262144,
+        .lease_ns = 1000 * NS_PER_MS,
+        .durability = DURABILITY_PROCESS,
+        .loop = LOOP_AUTO,
+        .log_level = LOG_INFO,
+        .socket_mode = 0666,
+        .idle_ns = 3600 * NS_PER_S,
+    };
+}
+
+/* ---- Values ---- */
+
+#define WHY(...) ((void)snprintf(why, CONFIG_WHY_BYTES, __VA_ARGS__), false)
+#define QUOTED(s) (int)((s).len < 200 ? (s).len : 200), (s).data
+
+/* Stores a number into a member of 4 or 8 bytes (enums are 4). */
+static void member_store(struct config *config, const struct config_option *option, uint64_t value)
+{
+    uint8_t *member = (uint8_t *)config + option->offset;
+    if (option->bytes == sizeof(uint64_t))
+        store_u64(member, value);
+    else
+        store_u32(member, (uint32_t)value);
+}
+
+/* Digits only: no sign, no space, no overflow. */
+static bool parse_digits(etag_str text, unsigned base, uint64_t *out)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        const unsigned digit = (unsigned)((unsigned char)text.data[i] - '0');
+        if (digit >= base || __builtin_mul_overflow(value, base, &value) ||
+            __builtin_add_overflow(value, digit, &value))
+            return false;
+    }
+    *out = value;
+    return text.len > 0;
+}
+
+static bool set_path(struct config *config, const struct config_option *option, etag_str value,
+                     char *why)
+{
+    if (value.len == 0 || memchr(value.data, '\0', value.len))
+        return WHY("\"%s\" must be a path", option->name);
+    if (value.len > option->max)
+        return WHY("\"%s\" is %zu bytes long; at most %llu are allowed", option->name, value.len,
+                   (unsigned long long)option->max);
+    char *member = (char *)config + option->offset;
+    memcpy(member, value.data, value.len);
+    member[value.len] = '\0';
+    return true;
+}
+
+static bool set_choice(struct config *config, const struct config_option *option, etag_str value,
+                       char *why)
+{
+    const char *word = option->words;
+    for (uint64_t number = 0; *word; number++) {
+        const size_t len = strcspn(word, "|");
+        if (str_equal(value, (etag_str){word, len})) {
+            member_store(config, option, number);
+            return true;
+        }
+        word += len + (word[len] == '|');
+    }
+    return WHY("\"%s\" cannot be \"%.*s\"; allowed are %s", option->name, QUOTED(value),
+               option->words);
+}
+
+bool config_option_set(struct config *config, const struct config_option *option, etag_str value,
+                       char why[CONFIG_WHY_BYTES])
+{
+    uint64_t number;
+    switch (option->kind) {
+    case OPTION_PATH:
+        return set_path(config, option, value, why);
+    case OPTION_CHOICE:
+        return set_choice(config, option, value, why);
+    case OPTION_MODE:
+        if (!parse_digits(value, 8, &number) || number > 0777)
+            return WHY("\"%s\" cannot be \"%.*s\"; allowed are octal permissions from 0 to 0777",
+                       option->name, QUOTED(value));
+        member_store(config, option, number);
+        return true;
+    case OPTION_NUMBER:
+        break;
+    }
+    if (!parse_digits(value, 10, &number) || number < option->min || number > option->max)
+        return WHY("\"%s\" cannot be \"%.*s\"; allowed are whole numbers from %llu to %llu",
+                   option->name, QUOTED(value), (unsigned long long)option->min,
+                   (unsigned long long)option->max);
+    member_store(config, option, number * option->factor);
+    return true;
+}
+
+/* ---- Names ---- */
+
+const struct config_option *config_option_find(etag_str name)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (str_equal(name, str_of(options[i].name)))
+            return &options[i];
+    return NULL;
+}
+
+#define NEAR_NAME_MAX 32
+
+/* Edits (insert, delete, replace) that make one name of the other. */
+static size_t edit_distance(etag_str a, etag_str b)
+{
+    size_t row[NEAR_NAME_MAX + 1];
+    for (size_t j = 0; j <= b.len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            const size_t replaced = diagonal + (a.data[i - 1] != b.data[j - 1]);
+            const size_t other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            diagonal = row[j];
+            row[j] = replaced < other ? replaced : other;
+        }
+    }
+    return row[b.len];
+}
+
+const char *config_option_nearest(etag_str name)
+{
+    const char *best = NULL;
+    size_t best_distance = 3;
+    if (name.len > NEAR_NAME_MAX)
+        return NULL;
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const size_t distance = edit_distance(name, str_of(options[i].name));
+        if (distance < best_distance) {
+            best = options[i].name;
+            best_distance = distance;
+        }
+    }
+    return best;
+}
+
+/* ---- Flags ---- */
+
+#define FLAG_FIRST 256 /* keys of flags without a short form */
+
+enum {
+    FLAG_CONFIG = FLAG_FIRST + OPTION_COUNT,
+    FLAG_CHECK,
+    FLAG_VERSION,
+    FLAG_HELP = '?',
+};
+
+/* What stands on the command line, not yet applied. */
+struct flags {
+    const char *config_path;
+    const char *values[OPTION_COUNT];
+    bool check_only;
+    bool answered; /* help or version */
+};
+
+static error_t flags_parse(int key, char *value, struct argp_state *state)
+{
+    struct flags *flags = (struct flags *)state->input;
+    if (key >= FLAG_FIRST && key < FLAG_CONFIG) {
+        flags->values[key - FLAG_FIRST] = value;
+        return 0;
+    }
+    switch (key) {
+    case FLAG_CONFIG:
+        flags->config_path = value;
+        return 0;
+    case FLAG_CHECK:
+        flags->check_only = true;
+        return 0;
+    case FLAG_VERSION:
+        printf("etagd %s\n", ETAG_VERSION_STRING);
+        flags->answered = true;
+        return ECANCELED;
+    case FLAG_HELP:
+        argp_state_help(state, stdout, ARGP_HELP_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG);
+        flags->answered = true;
+        return ECANCELED;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument \"%s\"", value);
+        return EINVAL;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t flags_read(struct flags *flags, int argc, char **argv)
+{
+    struct argp_option rows[OPTION_COUNT + 5] = {0};
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        rows[i] = (struct argp_option){.name = options[i].name,
+                                       .key = FLAG_FIRST + (int)i,
+                                       .arg = options[i].argument,
+                                       .doc = options[i].help};
+    rows[OPTION_COUNT] = (struct argp_option){"config",
+                                              FLAG_CONFIG,
+                                              "FILE",
+                                              0,
+                                              "Configuration file; without it " CONFIG_DEFAULT_FILE
+                                              " if it exists",
+                                              -2};
+    rows[OPTION_COUNT + 1] = (struct argp_option){
+        "check-config", FLAG_CHECK, NULL, 0, "Check the configuration and end", -2};
+    rows[OPTION_COUNT + 2] = (struct argp_option){"help", FLAG_HELP, NULL, 0, "Print this and end",
+                                                  -1};
+    rows[OPTION_COUNT + 3] = (struct argp_option){
+        "version", FLAG_VERSION, NULL, 0, "Print the version and end", -1};
+
+    const struct argp argp = {
+        .options = rows,
+        .parser = flags_parse,
+        .doc = "Shared-memory ETag cache: answers If-None-Match for every front end on this host."};
+    /* argp's own --help and --version would end the process, and want a mutable global. */
+    return argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_NO_EXIT, NULL, flags);
+}
+
+/* ---- Loading ---- */
+
+static bool load_file(struct config *config, const char *path)
+{
+    FILE *file CLEANUP(cleanup_file) = fopen(path ? path : CONFIG_DEFAULT_FILE, "re");
+    if (!file && !path && errno == ENOENT)
+        return true;
+    if (!path)
+        path = CONFIG_DEFAULT_FILE;
+    if (!file) {
+        (void)fprintf(stderr, "%s: cannot be read: %s\n", path, strerrordesc_np(errno));
+        return false;
+    }
+    return config_file_read(config, file, path);
+}
+
+static bool apply_flags(struct config *config, const struct flags *flags)
+{
+    char why[CONFIG_WHY_BYTES];
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (!flags->values[i] ||
+            config_option_set(config, &options[i], str_of(flags->values[i]), why))
+            continue;
+        (void)fprintf(stderr, "etagd: --%s: %s\n", options[i].name, why);
+        return false;
+    }
+    config->check_only = flags->check_only;
+    return true;
+}
+
+static void config_derive(struct config *config)
+{
+    config->clock_count = 1u << (32 - __builtin_clz(config->clock_count - 1));
+    if (config->map_bytes == 0)
+        config->map_bytes = MAP_BYTES_BASE + config->capacity * MAP_BYTES_PER_ENTRY;
+}
+
+int config_load(struct config *out, int argc, char **argv)
+{
+    struct flags flags = {0};
+    const error_t error = flags_read(&flags, argc, argv);
+    if (flags.answered)
+        return 1;
+    if (error != 0) /* argp said it */
+        return -1;
+    config_defaults(out);
+    if (!load_file(out, flags.config_path) || !apply_flags(out, &flags))
+        return -1;
+    config_derive(out);
+    return 0;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Configuration: defaults, then the file (YAML, /etc/etagd/etagd.yaml if it exists or --config), then flags.
+ * Every option of the file is also a flag where it is a single value. Mistakes are told with file, line, column.
+ *
+ *   socket: /run/etagd/etagd.sock      --socket PATH
+ *   state-dir: /var/lib/etagd          --state-dir DIR
+ *   capacity: 262144                   --capacity N      entries
+ *   clocks: 262144                     --clocks N        rounded up to a power of two
+ *   lease-ms: 1000                     --lease-ms N
+ *   durability: process | power        --durability D
+ *   loop: auto | uring | epoll         --loop L
+ *   pool-mib: 0                        --pool-mib N      0: by capacity
+ *   map-mib: 0                         --map-mib N       LMDB's map; 0: by capacity
+ *   log-level: info                    --log-level L
+ *   socket-mode: "0666"                --socket-mode M   who may connect; roles decide what they may do
+ *   idle-ms: 3600000                   --idle-ms N       0: no limit
+ *   roles:                             read: [group:www-data, user:deploy, uid:1000, gid:33, all]
+ */
+#ifndef ETAGD_CONFIG_H
+#define ETAGD_CONFIG_H
+
+#include "cleanup.h"
+#include "log.h"
+#include "loop.h"
+
+#include <stdio.h>
+
+enum durability { DURABILITY_PROCESS, DURABILITY_POWER };
+
+#define ROLE_RULES_MAX 64
+#define PATH_BYTES_MAX 4096
+
+struct role_rule {
+    uint32_t roles; /* enum role bits */
+    enum { RULE_UID, RULE_GID, RULE_ALL } kind;
+    uint32_t id;
+};
+
+struct config {
+    char socket_path[PATH_BYTES_MAX];
+    char state_dir[PATH_BYTES_MAX];
+    uint64_t capacity;
+    uint32_t clock_count;
+    uint64_t lease_ns;
+    enum durability durability;
+    enum loop_kind loop;
+    uint64_t pool_bytes;
+    uint64_t map_bytes; /* never 0 after config_load */
+    enum log_level log_level;
+    uint32_t socket_mode;
+    uint64_t idle_ns;
+    struct role_rule rules[ROLE_RULES_MAX];
+    size_t rule_count;
+    bool check_only; /* --check-config */
+};
+
+/* Reads defaults, file and flags. 0: *out is complete and valid. 1: help or version was printed, exit 0.
+ * -1: the mistake was said on standard error (file:line:column: what is wrong and what is allowed), exit 2. */
+MUST_USE int config_load(struct config *out, int argc, char **argv);
+
+/* The roles that peer credentials give: ROLE_* bits. Own uid and root: all; the overflow uid (65534 or what
+ * /proc/sys/kernel/overflowuid says, given by the caller): none; else the rules by uid and by gid, primary and
+ * supplementary. ROLE_MUTATE adds ROLE_READ. */
+struct peer_credentials {
+    uint32_t pid, uid, gid;
+    const uint32_t *groups;
+    size_t group_count;
+};
+uint32_t config_roles(const struct config *config, const struct peer_credentials *peer,
+                      uint32_t own_uid, uint32_t overflow_uid);
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who owns the socket is decided by a lock, not by the socket file: a file left by a killed daemon must be
+ * replaced, one of a living daemon never. The lock file stays when the daemon ends, so that two starting
+ * daemons can't hold locks on two different files of the same name.
+ */
+#include "endpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+
+#define LISTEN_BACKLOG 1024
+#define PROBES 40
+#define PROBE_PAUSE_MS 25
+
+static int refuse(char why[512], const char *what, const char *path, const char *advice)
+{
+    snprintf(why, 512, "%.300s: %s; %s", path, what, advice);
+    return -1;
+}
+
+static int refuse_errno(char why[512], const char *doing, const char *path)
+{
+    snprintf(why, 512, "cannot %s %.300s: %s", doing, path, strerror(errno));
+    return -1;
+}
+
+/* The socket's directory, one level, as a service manager would make it. */
+static int parent_make(const char *path, char why[512])
+{
+    char parent[PATH_BYTES_MAX];
+    const char *slash = strrchr(path, '/');
+
+    if (!slash || slash == path)
+        return 0;
+    snprintf(parent, sizeof(parent), "%.*s", (int)(slash - path), path);
+    if (mkdir(parent, 0755) < 0 && errno != EEXIST)
+        return refuse_errno(why, "make the socket's directory", parent);
+    return 0;
+}
+
+static void recorded_lease_read(struct endpoint *endpoint)
+{
+    char text[64] = {0};
+    const ssize_t n = pread(endpoint->lock_fd, text, sizeof(text) - 1, 0);
+
+    if (n <= 0 || sscanf(text, "lease_ns=%" SCNu64, &endpoint->recorded_lease_ns) != 1)
+        endpoint->recorded_lease_ns = 0;
+}
+
+static int lock_take(struct endpoint *endpoint, char why[512])
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    snprintf(endpoint->lock_path, sizeof(endpoint->lock_path), "%s.lock", endpoint->path);
+    endpoint->lock_fd = open(endpoint->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (endpoint->lock_fd < 0)
+        return refuse_errno(why, "open the lock file", endpoint->lock_path);
+    if (fcntl(endpoint->lock_fd, F_OFD_SETLK, &whole) < 0) {
+        if (errno == EAGAIN || errno == EACCES)
+            return refuse(why, "another etagd serves this socket", endpoint->path,
+                          "stop it, or give this one another --socket");
+        return refuse_errno(why, "lock", endpoint->lock_path);
+    }
+    recorded_lease_read(endpoint);
+    return 0;
+}
+
+/* Who called listen(). A killed process's socket may go on listening for a moment, while the kernel takes its io_uring
+ * apart: connecting alone does not tell the living from the dead. */
+static bool listener_is_gone(int connected_fd)
+{
+    struct ucred cred;
+    socklen_t len = sizeof(cred);
+
+    return getsockopt(connected_fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 && cred.pid > 0 &&
+           kill(cred.pid, 0) < 0 && errno == ESRCH;
+}
+
+static bool somebody_answers(const struct sockaddr_un *address)
+{
+    CLEANUP(cleanup_fd) int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    /* Where even the probe fails for want of resources, nobody's socket is removed. */
+    if (probe < 0)
+        return true;
+    if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) < 0)
+        return errno != ECONNREFUSED && errno != ENOENT;
+    return !listener_is_gone(probe);
+}
+
+/* A process that was killed and not yet reaped counts as there: it gets this long. */
+static bool somebody_goes_on_answering(const struct sockaddr_un *address)
+{
+    const struct timespec pause = {.tv_nsec = PROBE_PAUSE_MS * 1000000};
+
+    for (int i = 0; i < PROBES; i++) {
+        if (!somebody_answers(address))
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+/* With the lock held: a socket file at the path is a dead daemon's, unless somebody answers on it. */
+static int stale_socket_remove(const struct endpoint *endpoint, const struct sockaddr_un *address,
+                               char why[512])
+{
+    struct stat st;
+
+    if (lstat(endpoint->path, &st) < 0)
+        return errno == ENOENT ? 0 : refuse_errno(why, "look at", endpoint->path);
+    if (!S_ISSOCK(st.st_mode))
+        return refuse(why, "is there and is not a socket", endpoint->path,
+                      "remove it, or give another --socket");
+    if (somebody_goes_on_answering(address))
+        return refuse(why, "something else listens on this socket", endpoint->path,
+                      "stop it, or give another --socket");
+    if (unlink(endpoint->path) < 0 && errno != ENOENT)
+        return refuse_errno(why, "remove the dead socket", endpoint->path);
+    return 0;
+}
+
+static int socket_bind(struct endpoint *endpoint, const struct sockaddr_un *address, uint32_t mode,
+                       char why[512])
+{
+    struct stat st;
+
+    endpoint->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (endpoint->listen_fd < 0)
+        return refuse_errno(why, "make a socket for", endpoint->path);
+    if (bind(endpoint->listen_fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+        return refuse_errno(why, "bind to", endpoint->path);
+    if (chmod(endpoint->path, mode) < 0)
+        return refuse_errno(why, "set the mode of", endpoint->path);
+    if (listen(endpoint->listen_fd, LISTEN_BACKLOG) < 0)
+        return refuse_errno(why, "listen on", endpoint->path);
+    if (lstat(endpoint->path, &st) < 0)
+        return refuse_errno(why, "look at", endpoint->path);
+    endpoint->socket_inode = st.st_ino;
+    endpoint->socket_device = st.st_dev;
+    return 0;
+}
+
+int endpoint_open(struct endpoint *endpoint, const char *path, uint32_t mode, char why[512])
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    *endpoint = (struct endpoint){.listen_fd = -1, .lock_fd = -1};
+    snprintf(endpoint->path, sizeof(endpoint->path), "%s", path);
+    if (strlen(path) >= sizeof(address.sun_path))
+        return refuse(why, "is too long for a socket", path, "use at most 107 bytes");
+    memcpy(address.sun_path, path, strlen(path));
+
+    if (parent_make(path, why) < 0 || lock_take(endpoint, why) < 0 ||
+        stale_socket_remove(endpoint, &address, why) < 0 ||
+        socket_bind(endpoint, &address, mode, why) < 0) {
+        endpoint_close(endpoint);
+        return -1;
+    }
+    return 0;
+}
+
+static bool socket_still_ours(const struct endpoint *endpoint)
+{
+    struct stat st;
+
+    return lstat(endpoint->path, &st) == 0 && st.st_ino == endpoint->socket_inode &&
+           st.st_dev == endpoint->socket_device;
+}
+
+bool endpoint_still_owned(const struct endpoint *endpoint)
+{
+    struct stat held, there;
+
+    return fstat(endpoint->lock_fd, &held) == 0 && stat(endpoint->lock_path, &there) == 0 &&
+           held.st_ino == there.st_ino && held.st_dev == there.st_dev &&
+           socket_still_ours(endpoint);
+}
+
+void endpoint_close(struct endpoint *endpoint)
+{
+    if (endpoint->socket_inode != 0 && socket_still_ours(endpoint))
+        unlink(endpoint->path);
+    cleanup_fd(&endpoint->listen_fd);
+    cleanup_fd(&endpoint->lock_fd);
+    endpoint->listen_fd = endpoint->lock_fd = -1;
+    endpoint->socket_inode = 0;
+}
+
+int endpoint_record_lease(struct endpoint *endpoint, uint64_t lease_ns)
+{
+    char text[64];
+    /* One fixed width: the write replaces the former text as a whole. */
+    const int len = snprintf(text, sizeof(text), "lease_ns=%020" PRIu64 "\n", lease_ns);
+
+    if (pwrite(endpoint->lock_fd, text, (size_t)len, 0) != len)
+        return -EIO;
+    return 0;
+}

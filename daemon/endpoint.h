@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon's place in the file system: the listening socket at its path, and the lock file beside it, which
+ * makes one daemon its owner and on which the length of the lease is recorded for the next one.
+ */
+#ifndef ETAGD_ENDPOINT_H
+#define ETAGD_ENDPOINT_H
+
+#include "config.h"
+
+struct endpoint {
+    char path[PATH_BYTES_MAX];
+    char lock_path[PATH_BYTES_MAX + 8];
+    int listen_fd;
+    int lock_fd;
+    uint64_t socket_inode, socket_device;
+    uint64_t recorded_lease_ns; /* of the former owner; 0: none */
+};
+
+/* Takes the lock, replaces a dead daemon's socket, listens. 0 or -1 with the reason and what to do in why[512]. */
+MUST_USE int endpoint_open(struct endpoint *endpoint, const char *path, uint32_t mode,
+                           char why[512]);
+
+/* Removes the socket file if it is still ours, closes. */
+void endpoint_close(struct endpoint *endpoint);
+
+/* The lock file and the socket at the paths are still the ones that we made. */
+MUST_USE bool endpoint_still_owned(const struct endpoint *endpoint);
+
+/* Writes L beside the lock, for the start of the next daemon. 0 or negative errno. */
+MUST_USE int endpoint_record_lease(struct endpoint *endpoint, uint64_t lease_ns);
+
+#endif

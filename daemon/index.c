@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The index's writer. Hopscotch hashing: an entry lies within HOP_WINDOW slots of its home, so a reader looks at one
+ * hop word and then only at slots of its own home. The writer pays for it: where the window is full it moves entries
+ * of other homes towards the free slot, a bounded number of them, and otherwise evicts.
+ *
+ * A reader may look on at any moment. So the order is always: write pool records that nobody refers to, change the
+ * slot (its sequence moves on), change hop words, and only then give the former records back to the pool. A reader in
+ * between gets a miss or tries again, never another entry's bytes.
+ */
+#include "index.h"
+
+#include "fieldset_table.h"
+#include "pool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define NO_SLOT UINT64_MAX
+#define EMPTY_SEARCH_MAX 512u /* slots looked at for an empty one, from home */
+
+struct index {
+    int fd;
+    void *base;
+    size_t bytes;
+    size_t collapsed_bytes; /* so far asked for */
+    struct shm_view view;
+    struct pool *pool;
+    struct fieldset_table *fieldsets;
+    uint64_t capacity;
+    uint64_t count;
+    struct index_stats stats;
+};
+
+/* ---- Opening ------------------------------------------------------------------------------------- */
+
+static int make_memfd(void)
+{
+    const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    int fd = memfd_create("etagd-index", flags | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+        fd = memfd_create("etagd-index", flags);
+    return fd < 0 ? -errno : fd;
+}
+
+/* Sizes the file and takes its pages now, so that no later access can fail for want of memory. */
+static int allocate(int fd, uint64_t bytes)
+{
+    if (ftruncate(fd, (off_t)bytes) < 0)
+        return -errno;
+    while (fallocate(fd, 0, 0, (off_t)bytes) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return 0;
+}
+
+/* Maps the memory for writing, once, and seals it: from here on nobody else can get a writable mapping. */
+static int map_and_seal(struct index *index)
+{
+    const int error = shm_map(&index->base, index->fd, index->bytes, PROT_READ | PROT_WRITE);
+    if (error)
+        return error;
+    const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+    return fcntl(index->fd, F_ADD_SEALS, seals) < 0 ? -errno : 0;
+}
+
+/* Everything that can fail. What it made before a failure is index_close's to undo. */
+static int index_init(struct index *index, const struct index_options *options)
+{
+    struct layout_header header = {
+        .incarnation = options->incarnation,
+        .incarnation_id = options->incarnation_id,
+        .lease_ns = options->lease_ns,
+    };
+    memcpy(header.hash_key, options->hash_key, sizeof(header.hash_key));
+    layout_init(&header, &options->plan);
+    index->bytes = header.total_bytes;
+    index->capacity = options->plan.capacity;
+
+    index->fd = make_memfd();
+    if (index->fd < 0)
+        return index->fd;
+    int error = allocate(index->fd, header.total_bytes);
+    if (!error)
+        error = map_and_seal(index);
+    if (error)
+        return error;
+    memcpy(index->base, &header, sizeof(header)); /* nobody else has the descriptor yet */
+    index->view = shm_view_of(index->base);
+
+    error = pool_open(&index->pool, index->view.pool_units);
+    if (!error)
+        error = fieldset_table_open(&index->fieldsets, &index->view, index->pool);
+    return error;
+}
+
+int index_open(struct index **out, const struct index_options *options)
+{
+    struct index *const index = calloc(1, sizeof(*index));
+    if (!index)
+        return -ENOMEM;
+    const int error = index_init(index, options);
+    if (error)
+        index_close(index);
+    else
+        *out = index;
+    return error;
+}
+
+struct index *index_close(struct index *index)
+{
+    if (index) {
+        fieldset_table_close(index->fieldsets);
+        pool_close(index->pool);
+        if (index->base)
+            munmap(index->base, index->bytes);
+        if (index->fd >= 0)
+            close(index->fd);
+        free(index);
+    }
+    return NULL;
+}
+
+struct shm_view *index_view(struct index *index)
+{
+    return &index->view;
+}
+
+int index_fd(const struct index *index)
+{
+    return index->fd;
+}
+
+uint64_t index_bytes(const struct index *index)
+{
+    return index->bytes;
+}
+
+uint64_t index_count(const struct index *index)
+{
+    return index->count;
+}
+
+uint64_t index_capacity(const struct index *index)
+{
+    return index->capacity;
+}
+
+uint32_t index_pool_used_units(const struct index *index)
+{
+    return pool_used_units(index->pool);
+}
+
+bool index_collapse_step(struct index *index, size_t bytes)
+{
+    /* The tail that fills no huge page stays on small ones. */
+    const size_t whole = index->bytes / LAYOUT_ALIGN * LAYOUT_ALIGN;
+    size_t step = bytes < LAYOUT_ALIGN ? LAYOUT_ALIGN : bytes / LAYOUT_ALIGN * LAYOUT_ALIGN;
+    if (step > whole - index->collapsed_bytes)
+        step = whole - index->collapsed_bytes;
+    if (step == 0)
+        return false;
+
+    uint8_t *const at = (uint8_t *)index->base + index->collapsed_bytes;
+    index->collapsed_bytes += step;
+    if (madvise(at, step, MADV_COLLAPSE) < 0 && errno != EAGAIN && errno != EBUSY)
+        index->collapsed_bytes = whole; /* refused, unknown, or no huge page left: stay as we are */
+    return index->collapsed_bytes < whole;
+}
+
+/* ---- Slots --------------------------------------------------------------------------------------- */
+
+static bool is_empty(const struct index *index, uint64_t slot)
+{
+    const struct hash128 fingerprint = shm_fingerprint_at(&index->view, slot);
+    return fingerprint.low == 0 && fingerprint.high == 0;
+}
+
+static uint64_t home_of(const struct index *index, struct hash128 fingerprint)
+{
+    return layout_home(index->view.home_count, fingerprint);
+}
+
+static void hop_set(struct index *index, uint64_t home, uint64_t slot)
+{
+    const uint32_t hop = shm_hop_load(&index->view, home);
+    shm_hop_store(&index->view, home, hop | 1u << (slot - home));
+}
+
+static void hop_clear(struct index *index, uint64_t home, uint64_t slot)
+{
+    const uint32_t hop = shm_hop_load(&index->view, home);
+    shm_hop_store(&index->view, home, hop & ~(1u << (slot - home)));
+}
+
+static uint64_t locate(const struct index *index, struct hash128 fingerprint)
+{
+    const uint64_t home = home_of(index, fingerprint);
+    for (uint32_t hop = shm_hop_load(&index->view, home); hop != 0; hop &= hop - 1) {
+        const uint64_t slot = home + (unsigned)__builtin_ctz(hop);
+        const struct hash128 seen = shm_fingerprint_at(&index->view, slot);
+        if (seen.low == fingerprint.low && seen.high == fingerprint.high)
+            return slot;
+    }
+    return NO_SLOT;
+}
+
+/* Pool records of an entry. To be given back only when no slot refers to them any more. */
+struct refs {
+    uint32_t fieldset, overflow;
+};
+
+static struct refs refs_at(const struct index *index, uint64_t slot)
+{
+    struct refs refs;
+    shm_refs_at(&index->view, slot, &refs.fieldset, &refs.overflow);
+    return refs;
+}
+
+static void give_refs(struct index *index, struct refs refs)
+{
+    if (refs.fieldset != 0)
+        fieldset_table_give(index->fieldsets, refs.fieldset);
+    if (refs.overflow != 0)
+        pool_give(index->pool, refs.overflow, shm_overflow_bytes_at(&index->view, refs.overflow));
+    index->stats.fieldset_count = fieldset_table_count(index->fieldsets);
+}
+
+static void remove_at(struct index *index, uint64_t slot)
+{
+    const struct refs refs = refs_at(index, slot);
+    hop_clear(index, home_of(index, shm_fingerprint_at(&index->view, slot)), slot);
+    shm_erase(&index->view, slot);
+    give_refs(index, refs);
+    index->count--;
+}
+
+/* ---- Making room --------------------------------------------------------------------------------- */
+
+struct victim {
+    uint64_t slot; /* NO_SLOT: the window is empty */
+    uint64_t *counter;
+};
+
+/* Of a home's window: the first stale entry (in flux counts as stale: it answers nothing either), else the first
+ * expired one, else the one with the oldest fill LSN. */
+static struct victim choose_victim(struct index *index, uint64_t home, uint64_t now_ns)
+{
+    struct index_stats *const stats = &index->stats;
+    struct victim expired = {NO_SLOT, &stats->evicted_expired};
+    struct victim oldest = {NO_SLOT, &stats->evicted_oldest};
+    uint64_t oldest_lsn = UINT64_MAX;
+    for (uint64_t slot = home; slot < home + HOP_WINDOW; slot++) {
+        if (is_empty(index, slot))
+            continue;
+        struct shm_entry entry;
+        uint32_t clock;
+        uint64_t value;
+        shm_clocks_at(&index->view, slot, &entry);
+        if (shm_newer_clock(&index->view, &entry, &clock, &value))
+            return (struct victim){slot, &stats->evicted_stale};
+        if (expired.slot == NO_SLOT && entry.expires_ns <= now_ns)
+            expired.slot = slot;
+        if (oldest.slot == NO_SLOT || entry.fill_lsn < oldest_lsn) {
+            oldest.slot = slot;
+            oldest_lsn = entry.fill_lsn;
+        }
+    }
+    return expired.slot != NO_SLOT ? expired : oldest;
+}
+
+/* Frees a slot of the window; NO_SLOT if all of it is empty. */
+static uint64_t evict_one(struct index *index, uint64_t home, uint64_t now_ns,
+                          struct hash128 *evicted)
+{
+    const struct victim victim = choose_victim(index, home, now_ns);
+    if (victim.slot == NO_SLOT)
+        return NO_SLOT;
+    *evicted = shm_fingerprint_at(&index->view, victim.slot);
+    ++*victim.counter;
+    remove_at(index, victim.slot);
+    return victim.slot;
+}
+
+static uint64_t search_empty(const struct index *index, uint64_t home)
+{
+    const uint64_t left = index->view.slot_count - home;
+    const uint64_t end = home + (left < EMPTY_SEARCH_MAX ? left : EMPTY_SEARCH_MAX);
+    for (uint64_t slot = home; slot < end; slot++)
+        if (is_empty(index, slot))
+            return slot;
+    return NO_SLOT;
+}
+
+/* Moves an entry from before the empty slot into it, the farthest that may lie there. Returns the slot that became
+ * empty, NO_SLOT if no entry can move. Both copies are the same entry, so a reader may take either. */
+static uint64_t move_into(struct index *index, uint64_t empty)
+{
+    for (uint64_t home = empty - (HOP_WINDOW - 1); home < empty; home++) {
+        const uint32_t before_empty = (1u << (empty - home)) - 1;
+        const uint32_t movable = shm_hop_load(&index->view, home) & before_empty;
+        if (movable == 0)
+            continue;
+        const uint64_t from = home + (unsigned)__builtin_ctz(movable);
+        shm_copy(&index->view, from, empty);
+        hop_set(index, home, empty);
+        hop_clear(index, home, from);
+        shm_erase(&index->view, from);
+        index->stats.moved++;
+        return from;
+    }
+    return NO_SLOT;
+}
+
+/* An empty slot in the window of 'home': found, moved there, or evicted. Each move brings it nearer, so there are
+ * fewer than EMPTY_SEARCH_MAX. */
+static uint64_t make_room(struct index *index, uint64_t home, uint64_t now_ns,
+                          struct hash128 *evicted)
+{
+    if (index->count >= index->capacity) {
+        const uint64_t slot = evict_one(index, home, now_ns, evicted);
+        if (slot != NO_SLOT)
+            return slot;
+    }
+    uint64_t slot = search_empty(index, home);
+    while (slot != NO_SLOT && slot - home >= HOP_WINDOW)
+        slot = move_into(index, slot);
+    return slot != NO_SLOT ? slot : evict_one(index, home, now_ns, evicted);
+}
+
+/* ---- Entries ------------------------------------------------------------------------------------- */
+
+/* Interns the field set of an entry. *unit: 0 if it has none. False: too large, or no room. */
+static bool take_fieldset(struct index *index, const struct index_entry *entry, uint32_t *unit)
+{
+    uint8_t bytes[FIELDSET_BYTES_MAX];
+    const int len = fieldset_pack(bytes, entry->fields, entry->field_count);
+    *unit = 0;
+    if (len <= 0)
+        return len == 0;
+    *unit = fieldset_table_take(index->fieldsets, bytes, (size_t)len);
+    index->stats.fieldset_count = fieldset_table_count(index->fieldsets);
+    return *unit != 0;
+}
+
+/* Writes the overflow record of an entry. *unit: 0 if it needs none. False: no room. */
+static bool take_overflow(struct index *index, const struct shm_record *record,
+                          etag_str content_location, uint32_t *unit)
+{
+    uint8_t bytes[POOL_RECORD_BYTES_MAX];
+    const size_t len = shm_overflow_pack(bytes, record, content_location);
+    *unit = 0;
+    if (len == 0)
+        return true;
+    *unit = pool_take(index->pool, len);
+    if (*unit == 0)
+        return false;
+    shm_pool_write(&index->view, *unit, bytes, len);
+    return true;
+}
+
+/* Every entry depends on the floor, so naming it would only cost a place. */
+static size_t drop_floor(uint32_t *out, const struct index_entry *entry)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < entry->clock_count; i++) {
+        if (entry->clocks[i] == CLOCK_FLOOR)
+            continue;
+        assert(count < CLOCKS_PER_ENTRY_MAX);
+        out[count++] = entry->clocks[i];
+    }
+    return count;
+}
+
+/* Takes from the pool what the record refers to. False: no room, and nothing was taken. */
+static bool take_refs(struct index *index, const struct index_entry *entry,
+                      struct shm_record *record)
+{
+    if (!take_fieldset(index, entry, &record->fieldset))
+        return false;
+    if (take_overflow(index, record, entry->content_location, &record->overflow))
+        return true;
+    give_refs(index, (struct refs){.fieldset = record->fieldset});
+    return false;
+}
+
+enum index_put index_put(struct index *index, const struct index_entry *entry, uint64_t now_ns,
+                         struct hash128 *evicted)
+{
+    assert(entry->fingerprint.low != 0 || entry->fingerprint.high != 0);
+    *evicted = (struct hash128){0};
+    uint64_t slot = locate(index, entry->fingerprint);
+    if (slot != NO_SLOT && shm_fill_lsn_at(&index->view, slot) > entry->fill_lsn)
+        return INDEX_OLDER;
+
+    uint32_t clocks[CLOCKS_PER_ENTRY_MAX];
+    struct shm_record record = {
+        .fingerprint = entry->fingerprint,
+        .fill_lsn = entry->fill_lsn,
+        .expires_ns = entry->expires_ns,
+        .last_modified = entry->last_modified,
+        .etag = entry->etag,
+        .clocks = clocks,
+        .clock_count = drop_floor(clocks, entry),
+    };
+    if (!take_refs(index, entry, &record))
+        return INDEX_NO_ROOM;
+
+    if (slot != NO_SLOT) {
+        const struct refs former = refs_at(index, slot);
+        shm_write(&index->view, slot, &record);
+        give_refs(index, former);
+        return INDEX_STORED;
+    }
+    const uint64_t home = home_of(index, entry->fingerprint);
+    slot = make_room(index, home, now_ns, evicted);
+    shm_write(&index->view, slot, &record);
+    hop_set(index, home, slot);
+    index->count++;
+    return INDEX_STORED;
+}
+
+bool index_find(struct index *index, struct hash128 fingerprint, struct shm_entry *out)
+{
+    const uint64_t slot = locate(index, fingerprint);
+    if (slot == NO_SLOT)
+        return false;
+    shm_read_at(&index->view, slot, out);
+    return true;
+}
+
+bool index_remove(struct index *index, struct hash128 fingerprint)
+{
+    const uint64_t slot = locate(index, fingerprint);
+    if (slot == NO_SLOT)
+        return false;
+    remove_at(index, slot);
+    return true;
+}
+
+const struct index_stats *index_stats(const struct index *index)
+{
+    return &index->stats;
+}

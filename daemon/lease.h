@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The lease: the daemon's promise, as a deadline in shared memory, that what the memory says is current (design,
+ * section 6). Every rule is one named function. Nothing else writes the lease word.
+ */
+#ifndef ETAGD_LEASE_H
+#define ETAGD_LEASE_H
+
+#include "endpoint.h"
+#include "shm.h"
+#include "store.h"
+
+struct lease {
+    uint64_t length_ns;   /* L */
+    uint64_t locked_ns;   /* when the locks were taken */
+    uint64_t wait_ns;     /* rule 4: before the first answer */
+    uint64_t next_ns;     /* when the next renewal is due */
+    uint64_t deadline_ns; /* the last one published */
+    bool recorded;        /* L stands beside the lock */
+    bool paused;
+    char pause_path[PATH_BYTES_MAX + 16];
+    struct endpoint *endpoint; /* borrowed, all three */
+    const struct store *store;
+    struct shm_view *view;
+};
+
+/* given: length, locked_ns (read after the locks were taken) and the borrowed parts. former_lease_ns: the longest lease that a former
+ * daemon may have given. state_dir: where the mark of a pause stands. */
+void lease_init(struct lease *lease, const struct lease *given, uint64_t former_lease_ns,
+                const char *state_dir);
+
+/* Rule 4: how long this daemon still has to wait before it answers anything; 0: over. */
+uint64_t lease_start_wait_ns(const struct lease *lease);
+
+/* Rule 1: the only function that renews. 0: renewed, or paused. LEASE_E_LOST: the place is no longer ours, the daemon has to
+ * exit. Negative: could not renew this time. */
+#define LEASE_E_LOST 1
+MUST_USE int lease_renew(struct lease *lease);
+
+/* When the next renewal is due: 0 if now. */
+uint64_t lease_due_in_ns(const struct lease *lease);
+
+/* Takes the promise back at once: at a pause, at the end. */
+void lease_revoke(struct lease *lease);
+
+/* The kill switch: no lease until resume. It outlives the daemon (a mark in the state directory). 0 or negative errno. */
+MUST_USE int lease_pause(struct lease *lease);
+MUST_USE int lease_resume(struct lease *lease);
+
+#endif

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The loop on epoll, for kernels and containers that refuse io_uring. Level-triggered: what a turn leaves unread is
+ * there in the next, so a busy peer gets a bounded share of each turn. Sending is tried at the beginning of a turn,
+ * once for all that was queued before; only a peer whose socket is full is watched for room.
+ */
+#include "loop_shared.h"
+
+#include "clocktime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+
+#define EVENTS_PER_TURN 256
+#define ACCEPTS_PER_TURN 64
+#define READ_BYTES (64u * 1024u)
+#define READS_PER_TURN 4 /* of one stream */
+
+struct epoll_loop {
+    struct shared_loop shared;
+    int epoll_fd;
+    uint32_t listen_events; /* that are registered */
+    char buffer[READ_BYTES];
+};
+
+struct epoll_stream {
+    struct shared_stream shared;
+    uint32_t events; /* that are registered; 0: not in the set */
+};
+
+static int epoll_control(struct epoll_loop *loop, int operation, int fd, uint32_t events,
+                         uint64_t data)
+{
+    struct epoll_event event = {.events = events, .data.u64 = data};
+    return epoll_ctl(loop->epoll_fd, operation, fd, &event) < 0 ? -errno : 0;
+}
+
+static struct loop *epoll_loop_close(struct loop *base)
+{
+    struct epoll_loop *const loop = (struct epoll_loop *)base;
+    shared_streams_close(&loop->shared);
+    cleanup_fd(&loop->epoll_fd);
+    free(loop);
+    return NULL;
+}
+
+static int epoll_loop_open(struct loop **out, const struct loop_handler *handler, void *ctx)
+{
+    struct epoll_loop *const loop = calloc(1, sizeof(*loop));
+    if (!loop)
+        return -ENOMEM;
+    shared_loop_init(&loop->shared, &loop_epoll_backend, handler, ctx);
+    loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->epoll_fd < 0) {
+        const int error = -errno;
+        epoll_loop_close(&loop->shared.base);
+        return error;
+    }
+    *out = &loop->shared.base;
+    return 0;
+}
+
+/* ---- Accepting and watching ---- */
+
+static int epoll_listen(struct loop *base, int listen_fd)
+{
+    struct epoll_loop *const loop = (struct epoll_loop *)base;
+    const int flags = fcntl(listen_fd, F_GETFL);
+    if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
+    const int r = epoll_control(loop, EPOLL_CTL_ADD, listen_fd, EPOLLIN,
+                                event_of(loop, EVENT_ACCEPT));
+    if (r < 0)
+        return r;
+    shared_listen(&loop->shared, listen_fd);
+    loop->listen_events = EPOLLIN;
+    return 0;
+}
+
+static void epoll_unlisten(struct loop *base)
+{
+    struct epoll_loop *const loop = (struct epoll_loop *)base;
+    if (loop->shared.listen_fd >= 0)
+        (void)epoll_control(loop, EPOLL_CTL_DEL, loop->shared.listen_fd, 0, 0);
+    shared_listen(&loop->shared, -1);
+}
+
+static int epoll_watch(struct loop *base, int fd)
+{
+    struct epoll_loop *const loop = (struct epoll_loop *)base;
+    struct shared_watch *const watch = shared_watch_add(&loop->shared, fd);
+    if (!watch)
+        return -ENOSPC;
+    return epoll_control(loop, EPOLL_CTL_ADD, fd, EPOLLIN, event_of(watch, EVENT_WATCH));
+}
+
+static void accept_some(struct epoll_loop *loop)
+{
+    for (int i = 0; i < ACCEPTS_PER_TURN && loop->shared.listen_fd >= 0; i++) {
+        const int fd = accept4(loop->shared.listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        const int result = fd < 0 ? -errno : fd;
+        shared_accepted(&loop->shared, result);
+        if (result < 0)
+            return;
+    }
+}
+
+/* ---- Streams ---- */
+
+static int stream_update(struct epoll_stream *stream, uint32_t events)
+{
+    struct epoll_loop *const loop = (struct epoll_loop *)stream->shared.loop;
+    int operation = EPOLL_CTL_MOD;
+    if (events == stream->events)
+        return 0;
+    if (events == 0)
+        operation = EPOLL_CTL_DEL; /* a hang-up would be told for ever */
+    else if (stream->events == 0)
+        operation = EPOLL_CTL_ADD;
+    const int r = epoll_control(loop, operation, stream->shared.fd, events,
+                                event_of(stream, EVENT_STREAM));
+    if (r == 0)
+        stream->events = events;
+    return r;
+}
+
+static void stream_flush(struct epoll_stream *stream)
+{
+    struct shared_stream *const shared = &stream->shared;
+    const uint32_t reading = shared->ended ? 0 : EPOLLIN;
+    int r = send_queue_flush(&shared->queue, shared->fd);
+    const uint32_t waiting_for_room = r == -EAGAIN ? EPOLLOUT : 0;
+    if (r < 0 && r != -EAGAIN)
+        shared_stream_fail(shared, r);
+    r = stream_update(stream, reading | waiting_for_room);
+    if (r < 0)
+        shared_stream_fail(shared, r);
+}
+
+static void stream_receive(struct epoll_stream *stream)
+{
+    struct shared_stream *const shared = &stream->shared;
+    struct epoll_loop *const loop = (struct epoll_loop *)shared->loop;
+    for (int i = 0; i < READS_PER_TURN && !shared->closed && !shared->ended; i++) {
+        const ssize_t n = recv(shared->fd, loop->buffer, sizeof(loop->buffer), MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0) {
+            shared_stream_end(shared, n < 0 ? -errno : 0);
+            if (!shared->closed)
+                (void)stream_update(stream, stream->events & EPOLLOUT);
+            return;
+        }
+        loop->shared.handler->received(loop->shared.ctx, shared->owner,
+                                       (etag_str){loop->buffer, (size_t)n});
+        if ((size_t)n < sizeof(loop->buffer))
+            return;
+    }
+}
+
+static void stream_event(struct epoll_stream *stream, uint32_t events)
+{
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        stream_receive(stream);
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR) && !stream->shared.closed)
+        stream_flush(stream);
+}
+
+static int epoll_stream_open(struct loop *base, int fd, void *owner, struct loop_stream **out)
+{
+    CLEANUP(cleanup_fd) int owned_fd = fd;
+    struct epoll_stream *const stream = calloc(1, sizeof(*stream));
+    if (!stream)
+        return -ENOMEM;
+    shared_stream_init(&stream->shared, (struct shared_loop *)base, take_fd(&owned_fd), owner);
+    const int r = stream_update(stream, EPOLLIN);
+    if (r < 0) {
+        shared_stream_free(&stream->shared);
+        return r;
+    }
+    *out = &stream->shared.base;
+    return 0;
+}
+
+static void epoll_stream_close(struct loop_stream *base)
+{
+    struct epoll_stream *const stream = (struct epoll_stream *)base;
+    stream->shared.closed = true;
+    (void)!send_queue_flush(&stream->shared.queue, stream->shared.fd);
+    (void)stream_update(stream, 0);
+    close(take_fd(&stream->shared.fd));
+    shared_pending_add(&stream->shared);
+}
+
+/* ---- A turn ---- */
+
+static int begin_turn(struct epoll_loop *loop)
+{
+    struct shared_stream *shared;
+    while ((shared = shared_pending_take(&loop->shared))) {
+        if (shared->closed)
+            shared_stream_free(shared);
+        else
+            stream_flush((struct epoll_stream *)shared);
+    }
+    if (loop->shared.listen_fd < 0)
+        return 0;
+    const uint32_t events = shared_accepting(&loop->shared) ? EPOLLIN : 0;
+    if (events == loop->listen_events)
+        return 0;
+    loop->listen_events = events;
+    return epoll_control(loop, EPOLL_CTL_MOD, loop->shared.listen_fd, events,
+                         event_of(loop, EVENT_ACCEPT));
+}
+
+static int wait_ms(uint64_t timeout_ns)
+{
+    const uint64_t ms = timeout_ns / NS_PER_MS + (timeout_ns % NS_PER_MS > 0);
+    return ms < INT32_MAX ? (int)ms : INT32_MAX;
+}
+
+static void hand_over(struct epoll_loop *loop, const struct epoll_event *event)
+{
+    const uint64_t data = event->data.u64;
+    switch (event_tag(data)) {
+    case EVENT_STREAM:
+        stream_event(event_pointer(data), event->events);
+        break;
+    case EVENT_ACCEPT:
+        accept_some(loop);
+        break;
+    case EVENT_WATCH:
+        loop->shared.handler->woken(loop->shared.ctx,
+                                    ((struct shared_watch *)event_pointer(data))->fd);
+        break;
+    default:
+        break;
+    }
+}
+
+static int epoll_turn(struct loop *base, uint64_t timeout_ns)
+{
+    struct epoll_loop *const loop = (struct epoll_loop *)base;
+    struct epoll_event events[EVENTS_PER_TURN];
+    const int r = begin_turn(loop);
+    if (r < 0)
+        return r;
+    const int count = epoll_wait(loop->epoll_fd, events, EVENTS_PER_TURN,
+                                 wait_ms(shared_wait_ns(&loop->shared, timeout_ns)));
+    if (count < 0)
+        return errno == EINTR ? 0 : -errno;
+    for (int i = 0; i < count; i++)
+        hand_over(loop, &events[i]);
+    return 0;
+}
+
+const struct loop_backend loop_epoll_backend = {
+    .name = "epoll",
+    .open = epoll_loop_open,
+    .close = epoll_loop_close,
+    .listen = epoll_listen,
+    .unlisten = epoll_unlisten,
+    .watch = epoll_watch,
+    .stream_open = epoll_stream_open,
+    .stream_send = shared_stream_send,
+    .stream_queued = shared_stream_queued,
+    .stream_close = epoll_stream_close,
+    .turn = epoll_turn,
+};

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From bytes to frames, and who is speaking. Identity comes from the kernel (SO_PEERCRED, SO_PEERGROUPS) at the time of
+ * the connect; what a peer says about itself is only shown. Limits: frame size, unread answers, time to greet, time to
+ * finish a frame, idle time.
+ */
+#include "peer.h"
+
+#include "clocktime.h"
+#include "request.h"
+#include "text.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define ID_TABLE_BITS 12
+_Static_assert(PEERS_MAX == 1 << ID_TABLE_BITS, "the low bits of an id are its place in the table");
+
+static uint32_t overflow_uid_read(void)
+{
+    CLEANUP(cleanup_file) FILE *f = fopen("/proc/sys/kernel/overflowuid", "re");
+    unsigned uid;
+
+    return f && fscanf(f, "%u", &uid) == 1 ? uid : 65534;
+}
+
+void peers_init(struct peers *peers, struct server *server, struct loop *loop,
+                const struct config *config, const struct log *log)
+{
+    *peers = (struct peers){
+        .server = server,
+        .loop = loop,
+        .config = config,
+        .log = log,
+        .own_uid = geteuid(),
+        .overflow_uid = overflow_uid_read(),
+    };
+}
+
+void peers_deinit(struct peers *peers)
+{
+    for (size_t i = 0; i < PEERS_MAX; i++)
+        if (peers->table[i])
+            peer_close(peers, peers->table[i]);
+    peers_reap(peers);
+    buffer_deinit(&peers->out);
+}
+
+/* ---- Arrival ---- */
+
+static int credentials_read(int fd, struct peer_credentials *out, uint32_t groups[PEER_GROUPS_MAX])
+{
+    struct ucred cred;
+    socklen_t len = sizeof(cred);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+        return -errno;
+    len = PEER_GROUPS_MAX * sizeof(groups[0]);
+    /* More groups than that: only the primary one counts. */
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0)
+        len = 0;
+    *out = (struct peer_credentials){
+        .pid = (uint32_t)cred.pid,
+        .uid = cred.uid,
+        .gid = cred.gid,
+        .groups = groups,
+        .group_count = len / sizeof(groups[0]),
+    };
+    return 0;
+}
+
+static struct peer *peer_new(struct peers *peers)
+{
+    size_t place = 0;
+
+    while (place < PEERS_MAX && peers->table[place])
+        place++;
+    if (place == PEERS_MAX)
+        return NULL;
+    struct peer *peer = calloc(1, sizeof(*peer));
+    if (!peer)
+        return NULL;
+    peer->id = ++peers->ids << ID_TABLE_BITS | place;
+    peer->opened_ns = peer->last_ns = time_coarse_ns();
+    peers->table[place] = peer;
+    peers->count++;
+    return peer;
+}
+
+static void peer_free(struct peers *peers, struct peer *peer)
+{
+    peers->table[peer->id & (PEERS_MAX - 1)] = NULL;
+    peers->count--;
+    client_page_add(&peer->page, &peers->departed);
+    client_page_close(&peer->page);
+    buffer_deinit(&peer->in);
+    free(peer);
+}
+
+void peers_accept(struct peers *peers, int fd)
+{
+    uint32_t groups[PEER_GROUPS_MAX];
+    struct peer_credentials credentials;
+    CLEANUP(cleanup_fd) int owned = fd;
+
+    struct peer *peer = peer_new(peers);
+    if (!peer) {
+        peers->refused++;
+        log_event(peers->log, LOG_WARN, "peer_refused", log_text("reason", "too many peers"),
+                  log_number("max", PEERS_MAX));
+        return;
+    }
+    int r = credentials_read(owned, &credentials, groups);
+    if (r == 0)
+        r = loop_stream_open(peers->loop, owned, peer, &peer->stream);
+    if (r < 0) {
+        peers->refused++;
+        log_event(peers->log, LOG_WARN, "peer_refused", log_error("error", r));
+        peer_free(peers, peer);
+        return;
+    }
+    take_fd(&owned);
+    peer->pid = credentials.pid;
+    peer->uid = credentials.uid;
+    peer->roles = config_roles(peers->config, &credentials, peers->own_uid, peers->overflow_uid);
+    peers->accepted++;
+    log_event(peers->log, LOG_DEBUG, "peer_accepted", log_number("peer", peer->id),
+              log_number("pid", peer->pid), log_number("uid", peer->uid),
+              log_number("roles", peer->roles));
+}
+
+struct peer *peers_find(struct peers *peers, uint64_t id)
+{
+    struct peer *peer = peers->table[id & (PEERS_MAX - 1)];
+
+    return peer && peer->id == id && peer->stream ? peer : NULL;
+}
+
+/* ---- Frames ---- */
+
+/* Handles the whole frames at the start of bytes; returns how many bytes they took. */
+static size_t frames_handle(struct peers *peers, struct peer *peer, etag_str bytes)
+{
+    etag_str rest = bytes, payload;
+
+    while (peer->stream) {
+        const int r = frame_next(rest, &payload);
+        if (r < 0) {
+            peer_break(peers, peer, WIRE_ERROR_MALFORMED,
+                       "a frame's length is 0 or over 1 MiB: framing is lost");
+            break;
+        }
+        if (r == 0)
+            break;
+        rest = str_skip(rest, FRAME_HEADER_BYTES + payload.len);
+        request_handle(peers->server, peer, payload);
+    }
+    return bytes.len - rest.len;
+}
+
+static bool buffer_append(struct buffer *buffer, etag_str bytes)
+{
+    if (buffer_reserve(buffer, bytes.len) < 0)
+        return false;
+    if (bytes.len > 0)
+        memcpy(buffer->bytes + buffer->len, bytes.data, bytes.len);
+    buffer->len += bytes.len;
+    return true;
+}
+
+void peer_received(struct peers *peers, struct peer *peer, etag_str bytes)
+{
+    etag_str all = bytes;
+    const bool partial_before = peer->in.len > 0;
+
+    if (!peer->stream)
+        return;
+    peer->last_ns = time_coarse_ns();
+    if (partial_before) {
+        if (!buffer_append(&peer->in, bytes)) {
+            peer_break(peers, peer, WIRE_ERROR_BUSY, "the daemon is out of memory");
+            return;
+        }
+        all = (etag_str){(const char *)peer->in.bytes, peer->in.len};
+    }
+    const size_t used = frames_handle(peers, peer, all);
+    if (!peer->stream)
+        return;
+
+    const etag_str rest = str_skip(all, used);
+    if (rest.len == 0)
+        peer->partial_since_ns = 0;
+    else if (used > 0 || !partial_before)
+        peer->partial_since_ns = peer->last_ns;
+    if (partial_before) {
+        memmove(peer->in.bytes, peer->in.bytes + used, rest.len);
+        peer->in.len = rest.len;
+    } else if (!buffer_append(&peer->in, rest)) {
+        peer_break(peers, peer, WIRE_ERROR_BUSY, "the daemon is out of memory");
+    }
+}
+
+/* ---- Answers ---- */
+
+void peer_send(struct peers *peers, struct peer *peer, const struct reply *reply, const int *fds,
+               size_t fd_count)
+{
+    if (!peer->stream)
+        return;
+    peers->out.len = 0;
+    int r = reply_encode(&peers->out, reply);
+    if (r == -EMSGSIZE) {
+        peer_send_error(peers, peer, reply->id, WIRE_ERROR_INTERNAL,
+                        "the answer is over 1 MiB; ask for less at once");
+        return;
+    }
+    if (r == 0)
+        r = loop_stream_send(peer->stream,
+                             (etag_str){(const char *)peers->out.bytes, peers->out.len}, fds,
+                             fd_count);
+    if (r < 0) {
+        log_event(peers->log, LOG_WARN, "peer_send_failed", log_number("peer", peer->id),
+                  log_error("error", r));
+        peer_close(peers, peer);
+    } else if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX) {
+        peers->slow++;
+        log_event(peers->log, LOG_WARN, "peer_slow", log_number("peer", peer->id),
+                  log_number("pid", peer->pid), log_text("reason", "unread answers"));
+        peer_close(peers, peer);
+    }
+}
+
+void peer_send_error(struct peers *peers, struct peer *peer, uint64_t request_id,
+                     enum wire_error code, const char *text)
+{
+    const struct reply reply = {
+        .id = request_id,
+        .kind = REPLY_ERROR,
+        .error = {.code = code, .text = str_of(text)},
+    };
+
+    peer_send(peers, peer, &reply, NULL, 0);
+}
+
+void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, const char *text)
+{
+    if (!peer->stream)
+        return;
+    peers->protocol_errors++;
+    log_event(peers->log, LOG_WARN, "peer_broke_protocol", log_number("peer", peer->id),
+              log_number("pid", peer->pid), log_number("uid", peer->uid), log_text("reason", text));
+    peer_send_error(peers, peer, 0, code, text);
+    peer_close(peers, peer);
+}
+
+void peer_close(struct peers *peers, struct peer *peer)
+{
+    if (!peer->stream)
+        return;
+    loop_stream_close(take_ptr(peer->stream));
+    peers->closed_count++;
+}
+
+/* ---- Limits of time, and the end ---- */
+
+static const char *overdue(const struct peers *peers, const struct peer *peer, uint64_t now_ns)
+{
+    if (!peer->greeted && now_ns - peer->opened_ns > PEER_HELLO_MS_MAX * NS_PER_MS)
+        return "no hello in time";
+    if (peer->partial_since_ns != 0 &&
+        now_ns - peer->partial_since_ns > PEER_PARTIAL_MS_MAX * NS_PER_MS)
+        return "a frame was begun and not finished in time";
+    if (peers->config->idle_ns != 0 && !peer->watching && peer->pending == 0 &&
+        now_ns - peer->last_ns > peers->config->idle_ns)
+        return "idle";
+    return NULL;
+}
+
+void peers_expire(struct peers *peers, uint64_t now_ns)
+{
+    for (size_t i = 0; i < PEERS_MAX; i++) {
+        struct peer *peer = peers->table[i];
+        const char *why = peer && peer->stream ? overdue(peers, peer, now_ns) : NULL;
+
+        if (why) {
+            peers->slow++;
+            peer_break(peers, peer, WIRE_ERROR_SLOW, why);
+        }
+    }
+}
+
+void peers_reap(struct peers *peers)
+{
+    for (size_t i = 0; i < PEERS_MAX && peers->closed_count > 0; i++)
+        if (peers->table[i] && !peers->table[i]->stream) {
+            peer_free(peers, peers->table[i]);
+            peers->closed_count--;
+        }
+}
+
+struct counters peers_counters(const struct peers *peers)
+{
+    struct counters sum = peers->departed;
+
+    for (size_t i = 0; i < PEERS_MAX; i++)
+        if (peers->table[i])
+            client_page_add(&peers->table[i]->page, &sum);
+    return sum;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Peers: one connection each, with its identity, its half-received frame and its limits. A peer that breaks the
+ * protocol or a limit loses its connection, and nobody else notices.
+ *
+ * A peer that was closed stays in memory until peers_reap(), at the end of the turn, so that no pointer to it
+ * dangles in between; work that outlives a turn (an answer that waits for the store) keeps the id instead.
+ */
+#ifndef ETAGD_PEER_H
+#define ETAGD_PEER_H
+
+#include "client_page.h"
+#include "config.h"
+#include "loop.h"
+#include "message.h"
+
+#define PEER_GROUPS_MAX 256
+#define PEER_SOFTWARE_BYTES_MAX 64
+
+struct server;
+
+struct peer {
+    uint64_t id;
+    struct loop_stream *stream; /* NULL: closed */
+    uint32_t pid, uid;
+    uint32_t roles;
+    bool greeted;
+    bool watching;
+    uint64_t events_dropped; /* since the last one that it was sent */
+    struct buffer in;        /* an unfinished frame */
+    uint64_t opened_ns, last_ns;
+    uint64_t partial_since_ns; /* 0: no unfinished frame */
+    size_t pending;            /* mutations that wait for the store */
+    struct client_page page;
+    char software[PEER_SOFTWARE_BYTES_MAX];
+};
+
+struct peers {
+    struct server *server;
+    struct loop *loop;
+    const struct config *config;
+    const struct log *log;
+    uint32_t own_uid, overflow_uid;
+    struct peer *table[PEERS_MAX];
+    size_t count;
+    size_t closed_count; /* wait for peers_reap() */
+    uint64_t ids;
+    struct buffer out;        /* scratch for encoding */
+    struct counters departed; /* of clients that are gone */
+    uint64_t accepted, refused, protocol_errors, slow;
+};
+
+/* server: handed to request_handle(). The rest is borrowed. */
+void peers_init(struct peers *peers, struct server *server, struct loop *loop,
+                const struct config *config, const struct log *log);
+void peers_deinit(struct peers *peers);
+
+/* A new connection; fd is consumed. */
+void peers_accept(struct peers *peers, int fd);
+
+/* Bytes of a peer: whole frames go to request_handle(). */
+void peer_received(struct peers *peers, struct peer *peer, etag_str bytes);
+
+/* NULL: gone. */
+struct peer *peers_find(struct peers *peers, uint64_t id);
+
+/* Sends a reply, with descriptors if there are any. A peer that does not read its answers is closed. */
+void peer_send(struct peers *peers, struct peer *peer, const struct reply *reply, const int *fds,
+               size_t fd_count);
+void peer_send_error(struct peers *peers, struct peer *peer, uint64_t request_id,
+                     enum wire_error code, const char *text);
+
+/* Says why and closes. */
+void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, const char *text);
+void peer_close(struct peers *peers, struct peer *peer);
+
+/* Limits of time; call it about once a second. */
+void peers_expire(struct peers *peers, uint64_t now_ns);
+/* Frees the closed ones: end of a turn. */
+void peers_reap(struct peers *peers);
+
+/* What all clients counted, gone ones included. */
+struct counters peers_counters(const struct peers *peers);
+
+#endif

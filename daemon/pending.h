@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Answers that wait for the persister: a queue in the order of their tickets. */
+#ifndef ETAGD_PENDING_H
+#define ETAGD_PENDING_H
+
+#include "cleanup.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct pending_answer {
+    uint64_t ticket; /* 0: not yet known (the turn's submit fills it in) */
+    uint64_t peer_id;
+    uint64_t request_id;
+    uint64_t lsn;
+};
+
+struct pending {
+    struct pending_answer *ring;
+    size_t capacity, head, count; /* capacity: a power of two */
+    size_t without_ticket;        /* at the tail */
+};
+
+void pending_deinit(struct pending *pending);
+/* 0 or -ENOMEM. */
+MUST_USE int pending_reserve(struct pending *pending);
+/* After pending_reserve. */
+void pending_add(struct pending *pending, struct pending_answer answer);
+/* Gives the answers that have none the ticket. */
+void pending_ticket(struct pending *pending, uint64_t ticket);
+/* Takes the first answer whose ticket is at most 'done'. */
+MUST_USE bool pending_take(struct pending *pending, uint64_t done, struct pending_answer *out);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The persister: a thread that owns every write to the store while the daemon serves, so that a slow disk stops
+ * neither lookups nor the lease nor the socket. Two kinds of work:
+ *
+ *   events    of one loop turn or several: one transaction (group commit), as soon as possible; the loop thread is
+ *             told through an eventfd which events are safe, and answers its writers then
+ *   entries   accepted fills and removals, coalesced by fingerprint, lazily, in chunks between the events, so that an
+ *             event never waits for more than one chunk
+ *
+ * and checkpoints of the clocks, when CHECKPOINT_EVENTS came since the last one.
+ *
+ * All functions are called by the loop thread; the store is read by it too (LMDB allows that).
+ * A write that fails is retried with the next work only for entries; events that fail are reported as failed, the warm
+ * mark is cleared (so the state is not trusted at the next start), and persist_failed() stays true.
+ */
+#ifndef ETAGD_PERSIST_H
+#define ETAGD_PERSIST_H
+
+#include "log.h"
+#include "store.h"
+
+#include "shm.h"
+
+struct persist;
+
+/* Starts the thread. store, view, log: borrowed until persist_close. view: for checkpoints; its clocks already hold
+ * every event that is in the store. checkpoint_lsn: the store's. 0 or a negative errno. */
+MUST_USE int persist_open(struct persist **out, struct store *store, const struct shm_view *view,
+                          const struct log *log, uint64_t checkpoint_lsn);
+
+/* Writes what is left (events, entries, a checkpoint), ends the thread. Returns NULL. */
+struct persist *persist_close(struct persist *persist);
+
+/* Readable when something of persist_progress() moved or persist_failed() changed. */
+int persist_fd(const struct persist *persist);
+
+/* Queues an event (record copied). The events of a turn go with persist_submit(), which returns their ticket:
+ * tickets grow by one; 0 if nothing was queued. LSNs grow. 0 or -ENOMEM. */
+MUST_USE int persist_event(struct persist *persist, uint64_t lsn, etag_str record);
+uint64_t persist_submit(struct persist *persist);
+
+/* Reads the eventfd empty. Every ticket up to *done is decided; those from
+ * failed_from on (0: none) may be lost: they could not be written, and neither could the state be marked cold. */
+struct persist_progress {
+    uint64_t done;        /* tickets decided */
+    uint64_t failed_from; /* first ticket that was lost, ever; 0: none */
+    uint64_t synced;      /* highest sync ticket reached */
+};
+struct persist_progress persist_progress(struct persist *persist);
+
+/* Queues an entry (copied), coalesced with an earlier one of the same fingerprint. -ENOSPC: DIRTY_ENTRIES_MAX or DIRTY_BYTES_MAX are
+ * waiting; the entry is not persisted (it stays in the index). */
+MUST_USE int persist_entry(struct persist *persist, struct hash128 fingerprint,
+                           etag_str resource_text, etag_str record);
+MUST_USE int persist_erase(struct persist *persist, struct hash128 fingerprint);
+
+/* An entry that waits: 0 and its record in the callback (under the persister's lock: be short); STORE_E_NOT_FOUND: none waits;
+ * 1000: its removal waits. */
+#define PERSIST_E_ERASED 1000
+MUST_USE int persist_find(struct persist *persist, struct hash128 fingerprint,
+                          int (*found)(void *ctx, struct hash128 fingerprint, etag_str record),
+                          void *ctx);
+
+/* Everything queued until now, submitted or not, is persisted (or has failed: see persist_failed) when
+ * persist_progress().synced reaches the returned ticket. Does not submit: the turn's persist_submit() must follow. */
+uint64_t persist_sync(struct persist *persist);
+
+/* The last write of entries failed, or any write of events ever: fills are to be refused. */
+bool persist_failed(const struct persist *persist);
+/* Entries that wait, for status. */
+uint64_t persist_waiting(const struct persist *persist);
+
+#endif

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Flat records. Numbers are little-endian; a part is a u16 length and its bytes.
+ *
+ *   entry  u8 version, u64 fill LSN, u64 expiry (wall ms), i64 Last-Modified, u64 max age (ms),
+ *          parts: key, entity tag, Content-Location, field set; u16 count and as many parts: surrogate keys
+ *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 everything, u16 resources, u16 surrogate keys, u16 prefixes,
+ *          parts: host and target of each resource, the surrogate keys, host and target of each prefix
+ *
+ * Absent and empty parts are the same here; nothing in a record tells them apart. Parsing trusts no byte: a disk may
+ * have changed it, and another program may have written it.
+ */
+#include "record.h"
+
+#include "bytes.h"
+#include "text.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#define ENTRY_VERSION 1
+#define EVENT_VERSION 1
+#define PART_BYTES_MAX UINT16_MAX
+
+/* ---- Writing: into a buffer that was reserved as a whole ---- */
+
+static void put_bytes(struct buffer *out, const void *bytes, size_t len)
+{
+    assert(len <= out->capacity - out->len);
+    if (len > 0)
+        memcpy(out->bytes + out->len, bytes, len);
+    out->len += len;
+}
+
+static void put_u8(struct buffer *out, uint8_t v)
+{
+    put_bytes(out, &v, sizeof(v));
+}
+
+static void put_u16(struct buffer *out, uint16_t v)
+{
+    put_bytes(out, &v, sizeof(v));
+}
+
+static void put_u32(struct buffer *out, uint32_t v)
+{
+    put_bytes(out, &v, sizeof(v));
+}
+
+static void put_u64(struct buffer *out, uint64_t v)
+{
+    put_bytes(out, &v, sizeof(v));
+}
+
+static void put_part(struct buffer *out, etag_str part)
+{
+    assert(part.len <= PART_BYTES_MAX);
+    put_u16(out, (uint16_t)part.len);
+    put_bytes(out, part.data, part.len);
+}
+
+static size_t part_bytes(etag_str part)
+{
+    return sizeof(uint16_t) + part.len;
+}
+
+/* ---- Reading: after the first thing that does not fit, everything is empty and 'failed' stays ---- */
+
+struct reader {
+    etag_str left;
+    bool failed;
+};
+
+static etag_str get_bytes(struct reader *in, size_t len)
+{
+    if (in->failed || len > in->left.len) {
+        in->failed = true;
+        return (etag_str){0};
+    }
+    const etag_str bytes = {in->left.data, len};
+    in->left = str_skip(in->left, len);
+    return bytes;
+}
+
+static uint8_t get_u8(struct reader *in)
+{
+    const etag_str bytes = get_bytes(in, sizeof(uint8_t));
+    return bytes.data ? (uint8_t)bytes.data[0] : 0;
+}
+
+static uint16_t get_u16(struct reader *in)
+{
+    const etag_str bytes = get_bytes(in, sizeof(uint16_t));
+    return bytes.data ? load_u16(bytes.data) : 0;
+}
+
+static uint32_t get_u32(struct reader *in)
+{
+    const etag_str bytes = get_bytes(in, sizeof(uint32_t));
+    return bytes.data ? load_u32(bytes.data) : 0;
+}
+
+static uint64_t get_u64(struct reader *in)
+{
+    const etag_str bytes = get_bytes(in, sizeof(uint64_t));
+    return bytes.data ? load_u64(bytes.data) : 0;
+}
+
+/* An empty part becomes absent. */
+static etag_str get_part(struct reader *in)
+{
+    const etag_str part = get_bytes(in, get_u16(in));
+    return part.len > 0 ? part : (etag_str){0};
+}
+
+static bool is_done(const struct reader *in)
+{
+    return !in->failed && in->left.len == 0;
+}
+
+/* ---- Entries ---- */
+
+int entry_record_pack(struct buffer *out, const struct entry_record *record)
+{
+    const struct entry *entry = &record->entry;
+    uint8_t set[FIELDSET_BYTES_MAX];
+    const int set_len = fieldset_pack(set, entry->fields, entry->field_count);
+    if (set_len < 0)
+        return -EMSGSIZE;
+    const etag_str fields = {(const char *)set, (size_t)set_len};
+
+    size_t bytes = 1 + 4 * sizeof(uint64_t) + part_bytes(record->key_bytes) +
+                   part_bytes(entry->etag) + part_bytes(entry->content_location) +
+                   part_bytes(fields) + sizeof(uint16_t);
+    for (size_t i = 0; i < entry->surrogate_count; i++)
+        bytes += part_bytes(entry->surrogates[i]);
+    if (buffer_reserve(out, bytes))
+        return -ENOMEM;
+
+    put_u8(out, ENTRY_VERSION);
+    put_u64(out, record->fill_lsn);
+    put_u64(out, record->expires_wall_ms);
+    put_u64(out, (uint64_t)entry->last_modified);
+    put_u64(out, entry->max_age_ms);
+    put_part(out, record->key_bytes);
+    put_part(out, entry->etag);
+    put_part(out, entry->content_location);
+    put_part(out, fields);
+    put_u16(out, (uint16_t)entry->surrogate_count);
+    for (size_t i = 0; i < entry->surrogate_count; i++)
+        put_part(out, entry->surrogates[i]);
+    return 0;
+}
+
+static bool parse_fields(etag_str bytes, struct entry *entry, struct entry_record_parts *parts)
+{
+    if (bytes.len == 0)
+        return true;
+    const int count = fieldset_parse(bytes.data, bytes.len, parts->fields);
+    if (count <= 0 || load_u16(bytes.data) != bytes.len)
+        return false;
+    entry->fields = parts->fields;
+    entry->field_count = (size_t)count;
+    return true;
+}
+
+static bool parse_surrogates(struct reader *in, struct entry *entry,
+                             struct entry_record_parts *parts)
+{
+    const size_t count = get_u16(in);
+    if (in->failed || count > SURROGATES_PER_ENTRY_MAX)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        parts->surrogates[i] = get_part(in);
+    entry->surrogates = parts->surrogates;
+    entry->surrogate_count = count;
+    return true;
+}
+
+bool entry_record_parse(etag_str bytes, struct entry_record *out, struct entry_record_parts *parts)
+{
+    struct reader in = {.left = bytes};
+    *out = (struct entry_record){0};
+    struct entry *entry = &out->entry;
+    if (get_u8(&in) != ENTRY_VERSION)
+        return false;
+    out->fill_lsn = get_u64(&in);
+    out->expires_wall_ms = get_u64(&in);
+    entry->last_modified = (int64_t)get_u64(&in);
+    entry->max_age_ms = get_u64(&in);
+    out->key_bytes = get_part(&in);
+    entry->etag = get_part(&in);
+    entry->content_location = get_part(&in);
+    return parse_fields(get_part(&in), entry, parts) && parse_surrogates(&in, entry, parts) &&
+           is_done(&in) && key_parse(out->key_bytes, &entry->key, parts->vary) &&
+           entry_check(entry) == NULL;
+}
+
+/* ---- Events ---- */
+
+static size_t resources_bytes(const etag_resource *resources, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += part_bytes(resources[i].host) + part_bytes(resources[i].target);
+    return bytes;
+}
+
+static void put_resources(struct buffer *out, const etag_resource *resources, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        put_part(out, resources[i].host);
+        put_part(out, resources[i].target);
+    }
+}
+
+int event_record_pack(struct buffer *out, const struct event *event)
+{
+    const etag_targets *targets = &event->targets;
+    assert(targets->resource_count + targets->surrogate_count + targets->prefix_count <=
+           TARGETS_PER_EVENT_MAX);
+    size_t bytes = 1 + sizeof(uint64_t) + 2 * sizeof(uint32_t) + 1 + 3 * sizeof(uint16_t) +
+                   resources_bytes(targets->resources, targets->resource_count) +
+                   resources_bytes(targets->prefixes, targets->prefix_count);
+    for (size_t i = 0; i < targets->surrogate_count; i++)
+        bytes += part_bytes(targets->surrogates[i]);
+    if (buffer_reserve(out, bytes))
+        return -ENOMEM;
+
+    put_u8(out, EVENT_VERSION);
+    put_u64(out, event->wall_ms);
+    put_u32(out, event->peer_pid);
+    put_u32(out, event->peer_uid);
+    put_u8(out, targets->everything);
+    put_u16(out, (uint16_t)targets->resource_count);
+    put_u16(out, (uint16_t)targets->surrogate_count);
+    put_u16(out, (uint16_t)targets->prefix_count);
+    put_resources(out, targets->resources, targets->resource_count);
+    for (size_t i = 0; i < targets->surrogate_count; i++)
+        put_part(out, targets->surrogates[i]);
+    put_resources(out, targets->prefixes, targets->prefix_count);
+    return 0;
+}
+
+/* NULL where the arena has no room. */
+static const etag_resource *get_resources(struct reader *in, size_t count, struct arena *arena)
+{
+    etag_resource *resources = (etag_resource *)arena_array(arena, count, sizeof(*resources));
+    for (size_t i = 0; resources && i < count; i++) {
+        resources[i].host = get_part(in);
+        resources[i].target = get_part(in);
+    }
+    return resources;
+}
+
+static const etag_str *get_surrogates(struct reader *in, size_t count, struct arena *arena)
+{
+    etag_str *surrogates = (etag_str *)arena_array(arena, count, sizeof(*surrogates));
+    for (size_t i = 0; surrogates && i < count; i++)
+        surrogates[i] = get_part(in);
+    return surrogates;
+}
+
+bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct arena *arena)
+{
+    struct reader in = {.left = bytes};
+    *out = (struct event){.lsn = lsn};
+    etag_targets *targets = &out->targets;
+    ETAG_INIT(targets);
+    if (get_u8(&in) != EVENT_VERSION)
+        return false;
+    out->wall_ms = get_u64(&in);
+    out->peer_pid = get_u32(&in);
+    out->peer_uid = get_u32(&in);
+    const uint8_t everything = get_u8(&in);
+    targets->everything = everything == 1;
+    targets->resource_count = get_u16(&in);
+    targets->surrogate_count = get_u16(&in);
+    targets->prefix_count = get_u16(&in);
+    if (in.failed || everything > 1 ||
+        targets->resource_count + targets->surrogate_count + targets->prefix_count >
+            TARGETS_PER_EVENT_MAX)
+        return false;
+    targets->resources = get_resources(&in, targets->resource_count, arena);
+    targets->surrogates = get_surrogates(&in, targets->surrogate_count, arena);
+    targets->prefixes = get_resources(&in, targets->prefix_count, arena);
+    return is_done(&in) && (targets->resources || targets->resource_count == 0) &&
+           (targets->surrogates || targets->surrogate_count == 0) &&
+           (targets->prefixes || targets->prefix_count == 0) && targets_check(targets) == NULL;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Records in the store: an entry and an event as flat bytes. Both halves of each format stand in record.c.
+ * A byte of version comes first; parsed structs point into the bytes.
+ */
+#ifndef ETAGD_RECORD_H
+#define ETAGD_RECORD_H
+
+#include "entry.h"
+#include "message.h"
+
+/* An entry as it is kept: the entry, and what the cache decided about it. */
+struct entry_record {
+    etag_str key_bytes; /* canonical, see key.h */
+    struct entry entry; /* .key is not used by pack; parse fills it from key_bytes */
+    uint64_t fill_lsn;
+    uint64_t expires_wall_ms; /* 0: never */
+};
+
+/* Memory for what a parsed record points to. */
+struct entry_record_parts {
+    struct kept_field fields[FIELDS_PER_ENTRY_MAX];
+    etag_str surrogates[SURROGATES_PER_ENTRY_MAX];
+    etag_field vary[VARY_COUNT_MAX];
+};
+
+/* Appends the record. 0 or -ENOMEM. */
+MUST_USE int entry_record_pack(struct buffer *out, const struct entry_record *record);
+/* False: not a record of this version, or damaged. */
+MUST_USE bool entry_record_parse(etag_str bytes, struct entry_record *out,
+                                 struct entry_record_parts *parts);
+
+/* What happened: one mutation. */
+struct event {
+    uint64_t lsn;
+    uint64_t wall_ms;
+    uint32_t peer_pid, peer_uid;
+    etag_targets targets;
+};
+
+/* Does not pack the LSN: it is the record's key in the store. */
+MUST_USE int event_record_pack(struct buffer *out, const struct event *event);
+/* Arrays of targets come from the arena. lsn: the record's key. */
+MUST_USE bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out,
+                                 struct arena *arena);
+
+#endif

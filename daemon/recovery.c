@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * State that can't be proven complete is not used: a cold start costs renders, a wrong warm start costs the promise.
+ * Each warm condition is a function that says what is missing. The new incarnation is durable before its index is
+ * published, so that no LSN is ever used twice, whatever was lost.
+ */
+#include "recovery.h"
+
+#include "clocktime.h"
+#include "text.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define COLD_DAMAGED "the former state is damaged and was set aside"
+#define DROPPED_CHUNK 4096 /* erased in one transaction */
+
+/* ---- Warm or cold ---- */
+
+static void boot_id_read(char out[40])
+{
+    CLEANUP(cleanup_file) FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+    if (!f || fscanf(f, "%39s", out) != 1)
+        out[0] = '\0';
+}
+
+/* Without fsync a machine crash may have lost any commit. */
+static const char *cold_by_boot(const struct store_meta *former, const struct store_meta *now)
+{
+    if (now->boot_id[0] == '\0')
+        return "the boot id cannot be read";
+    if (strcmp(former->boot_id, now->boot_id) != 0)
+        return "the machine was started anew since the state was written";
+    return NULL;
+}
+
+/* Checkpoints are clocks by number: another count makes them mean other targets. */
+static const char *cold_by_clocks(const struct store_meta *former, const struct config *config)
+{
+    return former->clock_count == config->clock_count ? NULL : "the number of clocks was changed";
+}
+
+/* A daemon whose store failed removes the mark. */
+static const char *cold_by_mark(const struct store *store)
+{
+    return store_warm_mark(store) ? NULL : "a store write of the former run failed";
+}
+
+static const char *cold_reason(const struct store *store, const struct store_meta *former,
+                               const struct store_meta *now, const struct config *config)
+{
+    const char *reason = cold_by_boot(former, now);
+
+    if (!reason)
+        reason = cold_by_clocks(former, config);
+    if (!reason)
+        reason = cold_by_mark(store);
+    return reason;
+}
+
+/* ---- Opening ---- */
+
+static int random_bytes(void *out, size_t len)
+{
+    return getrandom(out, len, 0) == (ssize_t)len ? 0 : -EIO;
+}
+
+static int refuse(char why[512], const char *doing, int error)
+{
+    snprintf(why, 512, "cannot %s the state: %s", doing,
+             error < 0 ? strerror(-error) : "it is damaged");
+    return -1;
+}
+
+/* A state of nothing but the incarnation. */
+static int state_begin(struct recovery *recovery, struct store *store)
+{
+    recovery->meta.checkpoint_lsn = 0;
+    int r = store_clear(store);
+    if (r == 0)
+        r = store_meta_write(store, &recovery->meta);
+    if (r == 0)
+        r = store_warm_mark_set(store);
+    return r;
+}
+
+int recovery_set_aside(struct recovery *recovery, struct store *store, char why[512])
+{
+    recovery->warm = false;
+    recovery->cold_reason = COLD_DAMAGED;
+    if (store_set_aside(store, why) != 0)
+        return -1;
+    const int r = state_begin(recovery, store);
+    return r == 0 ? 0 : refuse(why, "write", r);
+}
+
+/* Reads what the former run left. */
+static int former_read(struct recovery *recovery, struct store *store, struct store_meta *former,
+                       char why[512])
+{
+    const int r = store_meta_read(store, former);
+
+    if (r == 0)
+        return 0;
+    *former = (struct store_meta){0};
+    if (r != STORE_E_NOT_FOUND)
+        return refuse(why, "read", r);
+    recovery->cold_reason = "there is no former state";
+    return 0;
+}
+
+int recovery_open(struct recovery *recovery, struct store **store, const struct config *config,
+                  char why[512])
+{
+    struct store_meta former;
+    const struct store_options options = {
+        .state_dir = config->state_dir,
+        .map_bytes = config->map_bytes,
+        .sync = config->durability == DURABILITY_POWER,
+    };
+
+    *recovery = (struct recovery){0};
+    const int opened = store_open(store, &options, why);
+    if (opened != 0 && opened != STORE_E_DAMAGED)
+        return -1;
+    recovery->locked_ns = time_coarse_ns();
+    if (opened == STORE_E_DAMAGED && store_set_aside(*store, why) != 0)
+        return -1;
+    if (former_read(recovery, *store, &former, why) < 0)
+        return -1;
+    if (opened == STORE_E_DAMAGED)
+        recovery->cold_reason = COLD_DAMAGED;
+    recovery->meta = former;
+    boot_id_read(recovery->meta.boot_id);
+    recovery->former_lease_ns = former.lease_ns;
+    if (!recovery->cold_reason)
+        recovery->cold_reason = cold_reason(*store, &former, &recovery->meta, config);
+    recovery->warm = recovery->cold_reason == NULL;
+
+    recovery->meta.incarnation = former.incarnation + 1;
+    recovery->meta.clock_count = config->clock_count;
+    recovery->meta.lease_ns = config->lease_ns;
+    if (!recovery->warm && random_bytes(recovery->meta.hash_key, SIPHASH_KEY_BYTES) < 0)
+        return refuse(why, "make a hash key for", -EIO);
+    const int r = recovery->warm ? store_meta_write(*store, &recovery->meta)
+                                 : state_begin(recovery, *store);
+    return r == 0 ? 0 : refuse(why, "write", r);
+}
+
+/* ---- Loading ---- */
+
+struct loading {
+    struct recovery *recovery;
+    struct cache *cache;
+    struct arena arena;
+    struct key *key;
+    struct entry_record_parts parts;
+    bool incomplete;
+    /* Entries that are in the store and not in the index: nothing would ever evict them. */
+    struct hash128 *dropped;
+    size_t dropped_count, dropped_capacity;
+};
+
+static int dropped_add(struct loading *loading, struct hash128 fingerprint)
+{
+    if (loading->dropped_count == loading->dropped_capacity) {
+        const size_t capacity = loading->dropped_capacity ? loading->dropped_capacity * 2 : 1024;
+        struct hash128 *grown = realloc(loading->dropped, capacity * sizeof(loading->dropped[0]));
+        if (!grown)
+            return -ENOMEM;
+        loading->dropped = grown;
+        loading->dropped_capacity = capacity;
+    }
+    loading->dropped[loading->dropped_count++] = fingerprint;
+    return 0;
+}
+
+static int dropped_erase(struct loading *loading, struct store *store)
+{
+    for (size_t i = 0; i < loading->dropped_count;) {
+        const size_t end = i + DROPPED_CHUNK < loading->dropped_count ? i + DROPPED_CHUNK
+                                                                      : loading->dropped_count;
+        struct store_txn *txn;
+        int r = store_begin(store, &txn);
+        if (r != 0)
+            return r;
+        for (; i < end && r == 0; i++)
+            r = store_erase_entry(txn, loading->dropped[i]);
+        if (r != 0) {
+            store_abort(txn);
+            return r;
+        }
+        r = store_commit(txn);
+        if (r != 0)
+            return r;
+    }
+    return 0;
+}
+
+static int clocks_load(void *ctx, uint32_t chunk, const uint64_t *words, size_t count)
+{
+    struct loading *loading = ctx;
+    struct shm_view *view = loading->cache->view;
+    const uint64_t first = (uint64_t)chunk * CLOCK_CHUNK_WORDS;
+
+    if (first + count > view->clock_count) {
+        loading->incomplete = true;
+        return 0;
+    }
+    for (size_t i = 0; i < count; i++)
+        shm_clock_store(view, (uint32_t)(first + i), words[i] & CLOCK_LSN_MASK);
+    return 0;
+}
+
+static int event_load(void *ctx, uint64_t lsn, etag_str record)
+{
+    struct loading *loading = ctx;
+    struct event event;
+
+    arena_reset(&loading->arena);
+    if (!event_record_parse(record, lsn, &event, &loading->arena) ||
+        targets_check(&event.targets) != NULL) {
+        /* An event that cannot be read may have been for anything. */
+        loading->incomplete = true;
+        return 0;
+    }
+    cache_apply(loading->cache, &event);
+    return 0;
+}
+
+static int entry_load(void *ctx, struct hash128 fingerprint, etag_str bytes)
+{
+    struct loading *loading = ctx;
+    struct entry_record record;
+    struct hash128 evicted = {0};
+
+    if (!entry_record_parse(bytes, &record, &loading->parts) ||
+        key_canonicalize(loading->key, &record.entry.key) != NULL ||
+        entry_check(&record.entry) != NULL) {
+        loading->recovery->damaged++;
+        return dropped_add(loading, fingerprint);
+    }
+    const etag_reason reason = cache_load(loading->cache, loading->key, &record, &evicted);
+    if (reason != ETAG_REASON_NONE)
+        return dropped_add(loading, fingerprint);
+    if (evicted.low != 0 || evicted.high != 0)
+        return dropped_add(loading, evicted);
+    return 0;
+}
+
+int recovery_load(struct recovery *recovery, struct store *store, struct cache *cache)
+{
+    CLEANUP(cleanup_free) struct loading *loading = calloc(1, sizeof(*loading));
+    CLEANUP(cleanup_free) struct key *key = malloc(sizeof(*key));
+
+    if (!recovery->warm)
+        return 0;
+    if (!loading || !key)
+        return -ENOMEM;
+    *loading = (struct loading){.recovery = recovery, .cache = cache, .key = key};
+    arena_init(&loading->arena, ARENA_BYTES_MAX);
+    /* Clocks and events first: entries are judged by them. */
+    int r = store_each_clock_chunk(store, clocks_load, loading);
+    if (r == 0)
+        r = store_each_event(store, 0, event_load, loading);
+    if (r == 0 && !loading->incomplete)
+        r = store_each_entry(store, entry_load, loading);
+    if (r == 0 && !loading->incomplete)
+        r = dropped_erase(loading, store);
+    arena_deinit(&loading->arena);
+    free(loading->dropped);
+    if (r > 0)
+        r = -EUCLEAN;
+    return loading->incomplete ? -EUCLEAN : r;
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The fill path and the invalidate path read top-down from here:
+ *
+ *   fill         handle_fill -> cache_fill (the token test) -> index, and the persister lazily
+ *   invalidate   handle_invalidate -> cache_apply (one store a target) -> persister -> answer when it is safe
+ */
+#include "request.h"
+
+#include "clocktime.h"
+#include "inspect.h"
+#include "server.h"
+#include "text.h"
+
+#include <errno.h>
+
+#define SOFTWARE "etagd " ETAG_VERSION_STRING
+
+static void answer_done(struct server *server, struct peer *peer, const struct request *request)
+{
+    const struct reply reply = {.id = request->id, .kind = REPLY_DONE};
+
+    peer_send(&server->peers, peer, &reply, NULL, 0);
+}
+
+static void refuse(struct server *server, struct peer *peer, const struct request *request,
+                   enum wire_error code, const char *text)
+{
+    peer_send_error(&server->peers, peer, request->id, code, text);
+}
+
+/* ---- Hello ---- */
+
+static void handle_hello(struct server *server, struct peer *peer, const struct request *request)
+{
+    struct reply reply = {.id = request->id, .kind = REPLY_HELLO};
+    CLEANUP(cleanup_fd) int page_fd = -1;
+    int fds[2];
+    size_t fd_count = 0;
+
+    if (request->hello.protocol != PROTOCOL_VERSION) {
+        char text[ERROR_TEXT_BYTES_MAX];
+        snprintf(text, sizeof(text),
+                 "this is " SOFTWARE " and speaks protocol %u, the client speaks %u: install the "
+                 "same release of both",
+                 PROTOCOL_VERSION, request->hello.protocol);
+        peer_send_error(&server->peers, peer, request->id, WIRE_ERROR_VERSION, text);
+        peer_close(&server->peers, peer);
+        return;
+    }
+    if (peer->greeted) {
+        peer_break(&server->peers, peer, WIRE_ERROR_MALFORMED, "a second hello");
+        return;
+    }
+    peer->greeted = true;
+    snprintf(peer->software, sizeof(peer->software), "%.*s", (int)request->hello.software.len,
+             request->hello.software.data ? request->hello.software.data : "");
+
+    reply.hello.protocol = PROTOCOL_VERSION;
+    reply.hello.software = ETAG_LIT(SOFTWARE);
+    reply.hello.roles = peer->roles;
+    reply.hello.clock_ns = time_coarse_ns();
+    reply.hello.lease_ns = server->lease.length_ns;
+    reply.hello.incarnation_id = server->cache.incarnation_id;
+    if (peer->roles & ROLE_READ) {
+        reply.hello.index_bytes = index_bytes(server->index);
+        fds[fd_count++] = index_fd(server->index);
+        const int r = client_page_open(&peer->page, &page_fd);
+        if (r == 0) {
+            reply.hello.counters_bytes = COUNTERS_BYTES;
+            fds[fd_count++] = page_fd;
+        } else {
+            log_event(&server->log, LOG_WARN, "client_page_failed", log_number("pid", peer->pid),
+                      log_error("error", r));
+        }
+    }
+    peer_send(&server->peers, peer, &reply, fds, fd_count);
+}
+
+/* ---- Fill ---- */
+
+/* What the store has to know of an accepted fill. Best effort: an entry that is not persisted is a miss after a
+ * restart, nothing worse. */
+static void fill_persist(struct server *server, const struct entry *entry,
+                         const struct cache_stored *stored)
+{
+    char text[RESOURCE_TEXT_BYTES_MAX];
+    const size_t text_len = resource_format(&server->key.resource, text);
+    const struct entry_record record = {
+        .key_bytes = {(const char *)server->key.bytes, server->key.len},
+        .entry = *entry,
+        .fill_lsn = stored->fill_lsn,
+        .expires_wall_ms = stored->expires_wall_ms,
+    };
+
+    server->scratch.len = 0;
+    if (entry_record_pack(&server->scratch, &record) == 0 &&
+        persist_entry(server->persist, stored->fingerprint, (etag_str){text, text_len},
+                      (etag_str){(const char *)server->scratch.bytes, server->scratch.len}) == 0)
+        return;
+    /* The store may hold an older version of the entry; the index has the newer one. After a restart the older one is
+     * loaded under its own, older fill LSN: current only if nothing was invalidated since. */
+    log_event(&server->log, LOG_DEBUG, "fill_not_persisted");
+}
+
+/* An evicted entry that stays in the store is loaded again after a restart, as current as it was. */
+static void evicted_erase(struct server *server, struct hash128 fingerprint)
+{
+    if (persist_erase(server->persist, fingerprint) != 0)
+        log_event(&server->log, LOG_DEBUG, "evicted_not_erased");
+}
+
+static void handle_fill(struct server *server, struct peer *peer, const struct request *request)
+{
+    struct cache_stored stored = {0};
+    const char *wrong = key_canonicalize(&server->key, &request->fill.entry.key);
+
+    if (!wrong)
+        wrong = entry_check(&request->fill.entry);
+    if (wrong) {
+        refuse(server, peer, request, WIRE_ERROR_INVALID, wrong);
+        return;
+    }
+    const etag_reason reason = cache_fill(&server->cache, request->fill.token, &server->key,
+                                          &request->fill.entry, &stored);
+    if (stored.evicted.low != 0 || stored.evicted.high != 0)
+        evicted_erase(server, stored.evicted);
+    if (reason == ETAG_REASON_NONE)
+        fill_persist(server, &request->fill.entry, &stored);
+    if (request->fill.want_verdict) {
+        const struct reply reply = {
+            .id = request->id,
+            .kind = REPLY_FILL,
+            .fill = {.reason = reason, .lsn = stored.fill_lsn},
+        };
+        peer_send(&server->peers, peer, &reply, NULL, 0);
+    }
+}
+
+/* ---- Invalidate ---- */
+
+static void watchers_tell(struct server *server, const struct event *event)
+{
+    struct peers *peers = &server->peers;
+
+    for (size_t i = 0; i < PEERS_MAX; i++) {
+        struct peer *peer = peers->table[i];
+        if (!peer || !peer->stream || !peer->watching)
+            continue;
+        /* A watcher that reads slowly misses events, and is told how many. */
+        if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX / 2) {
+            peer->events_dropped++;
+            continue;
+        }
+        const struct reply reply = {
+            .kind = REPLY_EVENT,
+            .event = {.lsn = event->lsn,
+                      .wall_ms = event->wall_ms,
+                      .targets = event->targets,
+                      .peer_pid = event->peer_pid,
+                      .peer_uid = event->peer_uid,
+                      .dropped = peer->events_dropped},
+        };
+        peer->events_dropped = 0;
+        peer_send(peers, peer, &reply, NULL, 0);
+    }
+}
+
+/* The event is on its way to the store, and its answer waits for it. False: no memory, nothing is queued. */
+static bool event_persist(struct server *server, struct peer *peer, const struct request *request,
+                          const struct event *event)
+{
+    server->scratch.len = 0;
+    if (pending_reserve(&server->mutations) < 0 || event_record_pack(&server->scratch, event) < 0 ||
+        persist_event(server->persist, event->lsn,
+                      (etag_str){(const char *)server->scratch.bytes, server->scratch.len}) < 0)
+        return false;
+    pending_add(&server->mutations, (struct pending_answer){
+                                        .peer_id = peer->id,
+                                        .request_id = request->id,
+                                        .lsn = event->lsn,
+                                    });
+    peer->pending++;
+    return true;
+}
+
+static void handle_invalidate(struct server *server, struct peer *peer,
+                              const struct request *request)
+{
+    struct event event = {
+        .wall_ms = time_wall_ms(),
+        .peer_pid = peer->pid,
+        .peer_uid = peer->uid,
+        .targets = request->targets,
+    };
+    const char *wrong = targets_check(&request->targets);
+
+    if (wrong) {
+        refuse(server, peer, request, WIRE_ERROR_INVALID, wrong);
+        return;
+    }
+    if (peer->pending >= PEER_PENDING_MAX) {
+        refuse(server, peer, request, WIRE_ERROR_BUSY,
+               "too many mutations of this connection wait for the store");
+        return;
+    }
+    if (!cache_next_lsn(&server->cache, &event.lsn)) {
+        refuse(server, peer, request, WIRE_ERROR_INTERNAL,
+               "this run of the daemon has used up its numbers and restarts");
+        server->lost = true;
+        return;
+    }
+    cache_apply(&server->cache, &event);
+    watchers_tell(server, &event);
+    if (!event_persist(server, peer, request, &event))
+        refuse(server, peer, request, WIRE_ERROR_INTERNAL,
+               "no memory to persist the event; it holds until the daemon ends");
+}
+
+/* ---- Tools ---- */
+
+static void handle_ping(struct server *server, struct peer *peer, const struct request *request)
+{
+    answer_done(server, peer, request);
+}
+
+static void handle_watch(struct server *server, struct peer *peer, const struct request *request)
+{
+    peer->watching = true;
+    answer_done(server, peer, request);
+}
+
+static void handle_sync(struct server *server, struct peer *peer, const struct request *request)
+{
+    if (pending_reserve(&server->syncs) < 0) {
+        refuse(server, peer, request, WIRE_ERROR_INTERNAL, "no memory");
+        return;
+    }
+    pending_add(&server->syncs, (struct pending_answer){
+                                    .ticket = persist_sync(server->persist),
+                                    .peer_id = peer->id,
+                                    .request_id = request->id,
+                                });
+}
+
+static void handle_pause(struct server *server, struct peer *peer, const struct request *request)
+{
+    const int r = lease_pause(&server->lease);
+
+    server->cache.paused = true;
+    log_event(&server->log, LOG_WARN, "paused", log_number("pid", peer->pid),
+              log_number("uid", peer->uid));
+    if (r < 0) {
+        refuse(server, peer, request, WIRE_ERROR_STORE,
+               "paused, but the mark in the state directory cannot be written: a restart resumes");
+        return;
+    }
+    answer_done(server, peer, request);
+}
+
+static void handle_resume(struct server *server, struct peer *peer, const struct request *request)
+{
+    if (lease_resume(&server->lease) < 0) {
+        refuse(server, peer, request, WIRE_ERROR_STORE,
+               "the mark of the pause in the state directory cannot be removed: still paused");
+        return;
+    }
+    server->cache.paused = false;
+    log_event(&server->log, LOG_INFO, "resumed", log_number("pid", peer->pid),
+              log_number("uid", peer->uid));
+    answer_done(server, peer, request);
+}
+
+/* ---- Dispatch ---- */
+
+struct handler {
+    uint32_t role; /* that the peer needs; 0: any */
+    void (*handle)(struct server *, struct peer *, const struct request *);
+};
+
+static const struct handler *handler_of(enum request_kind kind)
+{
+    static const struct handler handlers[] = {
+        [REQUEST_HELLO] = {0, handle_hello},
+        [REQUEST_FILL] = {ROLE_FILL, handle_fill},
+        [REQUEST_INVALIDATE] = {ROLE_MUTATE, handle_invalidate},
+        [REQUEST_PING] = {0, handle_ping},
+        [REQUEST_GET] = {ROLE_READ, inspect_get},
+        [REQUEST_EXPLAIN] = {ROLE_READ, inspect_explain},
+        [REQUEST_LIST] = {ROLE_READ, inspect_list},
+        [REQUEST_STATUS] = {ROLE_READ, inspect_status},
+        [REQUEST_WATCH] = {ROLE_READ, handle_watch},
+        [REQUEST_SYNC] = {ROLE_ADMIN, handle_sync},
+        [REQUEST_PAUSE] = {ROLE_ADMIN, handle_pause},
+        [REQUEST_RESUME] = {ROLE_ADMIN, handle_resume},
+    };
+
+    return kind < sizeof(handlers) / sizeof(handlers[0]) && handlers[kind].handle ? &handlers[kind]
+                                                                                  : NULL;
+}
+
+static const char *role_missing(uint32_t role)
+{
+    switch (role) {
+    case ROLE_READ:
+        return "this needs the role 'read': see 'roles' in the daemon's configuration";
+    case ROLE_FILL:
+        return "this needs the role 'fill': see 'roles' in the daemon's configuration";
+    case ROLE_MUTATE:
+        return "this needs the role 'mutate': see 'roles' in the daemon's configuration";
+    default:
+        return "this needs the role 'admin': see 'roles' in the daemon's configuration";
+    }
+}
+
+void request_handle(struct server *server, struct peer *peer, etag_str payload)
+{
+    struct request request;
+
+    arena_reset(&server->arena);
+    const char *wrong = request_decode(&request, &server->arena, payload);
+    if (wrong) {
+        peer_break(&server->peers, peer, WIRE_ERROR_MALFORMED, wrong);
+        return;
+    }
+    const struct handler *handler = handler_of(request.kind);
+    if (!peer->greeted && request.kind != REQUEST_HELLO)
+        peer_break(&server->peers, peer, WIRE_ERROR_NO_HELLO, "the first message must be a hello");
+    else if (!handler)
+        refuse(server, peer, &request, WIRE_ERROR_INVALID,
+               "this daemon (" SOFTWARE ") does not know that request: it is of a newer release");
+    else if (handler->role != 0 && !(peer->roles & handler->role))
+        refuse(server, peer, &request, WIRE_ERROR_DENIED, role_missing(handler->role));
+    else
+        handler->handle(server, peer, &request);
+}

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Start, turn, stop. A turn: the loop hands over everything that came; the requests among it change the cache in
+ * memory at once; then one submit sends their events to the persister together; answers leave when the persister says
+ * that their events are safe. The lease is renewed between turns, so a daemon that is stuck does not renew.
+ */
+#include "server.h"
+
+#include "clocktime.h"
+#include "recovery.h"
+#include "request.h"
+#include "text.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+
+#define HOUSEKEEPING_NS NS_PER_S
+#define COLLAPSE_BYTES (4u * 1024 * 1024)
+
+/* ---- What the loop brings ---- */
+
+static void on_accepted(void *ctx, int fd)
+{
+    struct server *server = ctx;
+
+    peers_accept(&server->peers, fd);
+}
+
+static void on_accept_failed(void *ctx, int error)
+{
+    struct server *server = ctx;
+
+    log_event(&server->log, LOG_ERROR, "accept_failed", log_error("error", error),
+              log_text("advice", "raise the limit of open files; accepting is tried again"));
+}
+
+static void on_received(void *ctx, void *owner, etag_str bytes)
+{
+    struct server *server = ctx;
+
+    peer_received(&server->peers, owner, bytes);
+}
+
+static void on_ended(void *ctx, void *owner, int error)
+{
+    struct server *server = ctx;
+    struct peer *peer = owner;
+
+    log_event(&server->log, LOG_DEBUG, "peer_ended", log_number("peer", peer->id),
+              log_error("error", error));
+    peer_close(&server->peers, peer);
+}
+
+static void on_signal(struct server *server)
+{
+    struct signalfd_siginfo info;
+
+    while (read(server->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        if (info.ssi_signo == SIGHUP)
+            continue;
+        log_event(&server->log, LOG_INFO, "stopping", log_number("signal", info.ssi_signo));
+        server->stopping = true;
+    }
+}
+
+static void mutation_answer(struct server *server, const struct pending_answer *answer, bool failed)
+{
+    struct peer *peer = peers_find(&server->peers, answer->peer_id);
+
+    if (!peer)
+        return;
+    peer->pending--;
+    if (failed) {
+        peer_send_error(&server->peers, peer, answer->request_id, WIRE_ERROR_STORE,
+                        "the event took effect, but it could not be persisted, and the state could "
+                        "not be marked either: see the daemon's log before you restart it");
+        return;
+    }
+    const struct reply reply = {
+        .id = answer->request_id, .kind = REPLY_RECEIPT, .lsn = answer->lsn};
+    peer_send(&server->peers, peer, &reply, NULL, 0);
+}
+
+/* While the store cannot be written fills are refused; mutations go on in memory. */
+static void store_state_follow(struct server *server)
+{
+    const bool failed = persist_failed(server->persist);
+
+    if (failed == server->cache.store_failed)
+        return;
+    server->cache.store_failed = failed;
+    if (failed)
+        log_event(&server->log, LOG_ERROR, "store_failed",
+                  log_text("effect", "fills are refused; mutations hold in memory"));
+    else
+        log_event(&server->log, LOG_INFO, "store_works_again");
+}
+
+static void answers_send(struct server *server)
+{
+    const struct persist_progress progress = persist_progress(server->persist);
+    struct pending_answer answer;
+
+    while (pending_take(&server->mutations, progress.done, &answer))
+        mutation_answer(server, &answer,
+                        progress.failed_from != 0 && answer.ticket >= progress.failed_from);
+    while (pending_take(&server->syncs, progress.synced, &answer)) {
+        struct peer *peer = peers_find(&server->peers, answer.peer_id);
+        const struct reply reply = {.id = answer.request_id, .kind = REPLY_DONE};
+        if (peer)
+            peer_send(&server->peers, peer, &reply, NULL, 0);
+    }
+    store_state_follow(server);
+}
+
+static void on_woken(void *ctx, int fd)
+{
+    struct server *server = ctx;
+
+    if (fd == server->signal_fd)
+        on_signal(server);
+    else
+        answers_send(server);
+}
+
+static const struct loop_handler handler = {
+    .accepted = on_accepted,
+    .accept_failed = on_accept_failed,
+    .received = on_received,
+    .ended = on_ended,
+    .woken = on_woken,
+};
+
+/* ---- Start ---- */
+
+static int fail(struct server *server, const char *event, const char *why)
+{
+    log_event(&server->log, LOG_ERROR, event, log_text("reason", why));
+    return -1;
+}
+
+static int fail_errno(struct server *server, const char *event, int error)
+{
+    log_event(&server->log, LOG_ERROR, event, log_error("reason", error));
+    return -1;
+}
+
+static int index_make(struct server *server, const struct recovery *recovery)
+{
+    struct index_options options = {
+        .plan = {.capacity = server->config.capacity,
+                 .clock_count = server->config.clock_count,
+                 .pool_bytes = server->config.pool_bytes},
+        .incarnation = recovery->meta.incarnation,
+        .lease_ns = server->config.lease_ns,
+    };
+
+    memcpy(options.hash_key, recovery->meta.hash_key, sizeof(options.hash_key));
+    do {
+        if (getrandom(&options.incarnation_id, sizeof(options.incarnation_id), 0) < 0)
+            return fail_errno(server, "no_random_bytes", errno);
+    } while (options.incarnation_id == 0);
+    const int r = index_open(&server->index, &options);
+    if (r < 0) {
+        log_event(&server->log, LOG_ERROR, "index_not_made", log_error("reason", r),
+                  log_number("capacity", (int64_t)server->config.capacity),
+                  log_text("advice", "the index is memory: lower --capacity, or raise the memory "
+                                     "limit"));
+        return -1;
+    }
+    cache_init(&server->cache, server->index, &options);
+    return 0;
+}
+
+/* Store, index, and what the former run left. A state that turns out unusable while loading is thrown away, and the
+ * index, which holds a part of it by then, is made anew. */
+static int state_open(struct server *server, struct recovery *recovery)
+{
+    char why[512];
+
+    if (recovery_open(recovery, &server->store, &server->config, why) < 0)
+        return fail(server, "state_refused", why);
+    if (index_make(server, recovery) < 0)
+        return -1;
+    if (recovery_load(recovery, server->store, &server->cache) < 0) {
+        if (recovery_set_aside(recovery, server->store, why) < 0)
+            return fail(server, "state_refused", why);
+        server->index = index_close(server->index);
+        if (index_make(server, recovery) < 0)
+            return -1;
+    }
+    /* What happened before this run is not its work. */
+    server->cache.counters.mutations = server->cache.counters.targets = 0;
+    server->warm = recovery->warm;
+    server->incarnation = recovery->meta.incarnation;
+    if (recovery->warm)
+        log_event(&server->log, LOG_INFO, "state_loaded", log_text("start", "warm"),
+                  log_number("entries", (int64_t)index_count(server->index)),
+                  log_number("stale", (int64_t)server->cache.counters.loaded_stale),
+                  log_number("expired", (int64_t)server->cache.counters.loaded_expired),
+                  log_number("damaged", (int64_t)recovery->damaged));
+    else
+        log_event(&server->log, LOG_INFO, "state_not_used", log_text("start", "cold"),
+                  log_text("reason", recovery->cold_reason));
+    return 0;
+}
+
+static int loop_make(struct server *server)
+{
+    enum loop_kind used;
+    int refused = 0;
+    int r = loop_open(&server->loop, server->config.loop, &handler, server, &used, &refused);
+
+    if (r < 0) {
+        log_event(&server->log, LOG_ERROR, "loop_not_made", log_error("reason", r),
+                  log_text("advice", "try --loop auto"));
+        return -1;
+    }
+    if (refused != 0)
+        log_event(&server->log, LOG_WARN, "io_uring_refused", log_error("reason", refused),
+                  log_text("loop", loop_name(server->loop)));
+    r = loop_watch(server->loop, server->signal_fd);
+    if (r == 0)
+        r = loop_watch(server->loop, persist_fd(server->persist));
+    return r == 0 ? 0 : fail_errno(server, "loop_not_made", r);
+}
+
+int server_init(struct server *server, const struct config *config, int signal_fd)
+{
+    struct recovery recovery;
+    char why[512];
+
+    *server = (struct server){
+        .config = *config,
+        .log = {.fd = STDERR_FILENO, .least = config->log_level},
+        .endpoint = {.listen_fd = -1, .lock_fd = -1},
+        .signal_fd = signal_fd,
+        .started_wall_ms = time_wall_ms(),
+    };
+    arena_init(&server->arena, ARENA_BYTES_MAX);
+    if (endpoint_open(&server->endpoint, config->socket_path, config->socket_mode, why) < 0)
+        return fail(server, "socket_refused", why);
+    if (state_open(server, &recovery) < 0)
+        return -1;
+    const struct lease given = {
+        .length_ns = config->lease_ns,
+        /* Both locks were held by then: a former daemon's last renewal was earlier. */
+        .locked_ns = recovery.locked_ns,
+        .endpoint = &server->endpoint,
+        .store = server->store,
+        .view = index_view(server->index),
+    };
+    const uint64_t former_ns = recovery.former_lease_ns > server->endpoint.recorded_lease_ns
+                                   ? recovery.former_lease_ns
+                                   : server->endpoint.recorded_lease_ns;
+    lease_init(&server->lease, &given, former_ns, config->state_dir);
+    server->cache.paused = server->lease.paused;
+
+    const int r = persist_open(&server->persist, server->store, index_view(server->index),
+                               &server->log, recovery.meta.checkpoint_lsn);
+    if (r < 0)
+        return fail_errno(server, "persister_not_started", r);
+    if (loop_make(server) < 0)
+        return -1;
+    peers_init(&server->peers, server, server->loop, &server->config, &server->log);
+    server->collapsing = true;
+    return 0;
+}
+
+/* ---- Turns ---- */
+
+/* 0, or -1: the place is no longer ours. */
+static int lease_keep(struct server *server)
+{
+    if (lease_due_in_ns(&server->lease) > 0)
+        return 0;
+    const int r = lease_renew(&server->lease);
+    if (r == LEASE_E_LOST) {
+        log_event(&server->log, LOG_ERROR, "place_lost",
+                  log_text("reason", "the socket, its lock or the state directory was replaced or "
+                                     "removed"),
+                  log_text("socket", server->config.socket_path),
+                  log_text("state_dir", server->config.state_dir));
+        server->lost = true;
+        return -1;
+    }
+    if (r < 0)
+        log_event(&server->log, LOG_ERROR, "lease_not_renewed", log_error("reason", r));
+    /* One step a renewal: huge pages come in the background, without a pause that anybody notices. */
+    if (server->collapsing)
+        server->collapsing = index_collapse_step(server->index, COLLAPSE_BYTES);
+    return 0;
+}
+
+static void turn_end(struct server *server)
+{
+    const uint64_t ticket = persist_submit(server->persist);
+
+    if (ticket != 0)
+        pending_ticket(&server->mutations, ticket);
+    peers_reap(&server->peers);
+}
+
+/* Rule 4 of the lease: front ends may still trust a former daemon's memory, so nothing is answered yet. */
+static int start_wait(struct server *server)
+{
+    while (!server->stopping) {
+        const uint64_t wait_ns = lease_start_wait_ns(&server->lease);
+        if (wait_ns == 0)
+            break;
+        const int r = loop_turn(server->loop, wait_ns);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int server_run(struct server *server)
+{
+    uint64_t housekeeping_ns = 0;
+
+    int r = start_wait(server);
+    if (r == 0 && !server->stopping && lease_keep(server) == 0) {
+        r = loop_listen(server->loop, server->endpoint.listen_fd);
+        log_event(&server->log, LOG_INFO, "serving", log_text("socket", server->config.socket_path),
+                  log_text("loop", loop_name(server->loop)),
+                  log_text("start", server->warm ? "warm" : "cold"),
+                  log_number("entries", (int64_t)index_count(server->index)),
+                  log_number("capacity", (int64_t)server->config.capacity));
+    }
+    while (r == 0 && !server->stopping && !server->lost) {
+        const uint64_t due_ns = lease_due_in_ns(&server->lease);
+        r = loop_turn(server->loop, due_ns < HOUSEKEEPING_NS ? due_ns : HOUSEKEEPING_NS);
+        turn_end(server);
+        if (lease_keep(server) < 0)
+            break;
+        const uint64_t now_ns = time_coarse_ns();
+        if (now_ns >= housekeeping_ns) {
+            peers_expire(&server->peers, now_ns);
+            housekeeping_ns = now_ns + HOUSEKEEPING_NS;
+        }
+    }
+    if (r < 0)
+        return fail_errno(server, "loop_broken", r);
+    return server->lost ? -1 : 0;
+}
+
+/* ---- Stop ---- */
+
+/* The promise is taken back first; then what was accepted is persisted, and who waits gets an answer. */
+static void serving_end(struct server *server)
+{
+    if (server->lease.view)
+        lease_revoke(&server->lease);
+    if (server->loop)
+        loop_unlisten(server->loop);
+    if (!server->persist)
+        return;
+    turn_end(server);
+    if (server->mutations.count > 0 || server->syncs.count > 0) {
+        const uint64_t until_ns = time_coarse_ns() + NS_PER_S;
+        while (server->mutations.count + server->syncs.count > 0 && time_coarse_ns() < until_ns &&
+               loop_turn(server->loop, NS_PER_S / 10) == 0)
+            turn_end(server);
+    }
+}
+
+void server_deinit(struct server *server)
+{
+    serving_end(server);
+    if (server->loop) {
+        peers_deinit(&server->peers);
+        server->loop = loop_close(server->loop);
+    }
+    server->persist = persist_close(server->persist);
+    endpoint_close(&server->endpoint);
+    server->store = store_close(server->store);
+    server->index = index_close(server->index);
+    pending_deinit(&server->mutations);
+    pending_deinit(&server->syncs);
+    buffer_deinit(&server->scratch);
+    arena_deinit(&server->arena);
+    cleanup_fd(&server->signal_fd);
+    server->signal_fd = -1;
+    log_event(&server->log, LOG_INFO, "stopped");
+}

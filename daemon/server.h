@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon: one struct owns everything by value. A turn of the loop is handled as a group: all requests that
+ * came, then one submit to the persister, then the answers whose events are safe.
+ */
+#ifndef ETAGD_SERVER_H
+#define ETAGD_SERVER_H
+
+#include "cache.h"
+#include "endpoint.h"
+#include "lease.h"
+#include "peer.h"
+#include "pending.h"
+#include "persist.h"
+
+struct server {
+    struct config config;
+    struct log log;
+    struct endpoint endpoint;
+    struct store *store;
+    struct index *index;
+    struct cache cache;
+    struct persist *persist;
+    struct lease lease;
+    struct loop *loop;
+    struct peers peers;
+    struct pending mutations; /* answers that wait for their event to be persisted */
+    struct pending syncs;
+    struct arena arena;    /* of the request being handled */
+    struct buffer scratch; /* a record being packed */
+    struct key key;        /* of the request being handled */
+    int signal_fd;
+    uint64_t started_wall_ms;
+    uint64_t incarnation;
+    bool warm;
+    bool collapsing; /* huge pages are being asked for, step by step */
+    bool stopping;
+    bool lost; /* our place was taken: exit with an error */
+};
+
+/* Starts: locks, recovery, index, socket. signal_fd: consumed. 0 or -1 (logged). The struct is large: not on a stack. */
+MUST_USE int server_init(struct server *server, const struct config *config, int signal_fd);
+/* Serves until SIGTERM or SIGINT. 0, or -1 where it ended by an error (logged). */
+MUST_USE int server_run(struct server *server);
+/* Stops: revokes the lease, persists what is left. Safe after a failed init. */
+void server_deinit(struct server *server);
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The lock is a lock of an open file (OFD): unlike a lock of a process it is not lost when some library closes another
+ * descriptor of the file, and it excludes a second store of the same process too. It locks a file, not a name, so
+ * whoever relies on it asks again whether the name still means that file (state_dir_is_same).
+ */
+#include "state_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define WARM_NAME "warm"
+#define NAME_ROOM 64 /* for the longest name in the directory */
+
+static int fail(char *why, int error, const char *path, const char *what)
+{
+    (void)snprintf(why, STORE_WHY_BYTES, "%.300s: %s: %s", path, what, strerrordesc_np(error));
+    return -error;
+}
+
+/* Anybody who can write here can give us a state of his own making. */
+static int check_owner(const struct state_dir *dir, char *why)
+{
+    struct stat status;
+    if (fstat(dir->fd, &status) < 0)
+        return fail(why, errno, dir->path, "cannot be examined");
+    if (status.st_uid != geteuid()) {
+        (void)snprintf(why, STORE_WHY_BYTES,
+                       "%.200s belongs to uid %u, and this daemon runs as uid %u: run it as the "
+                       "owner, chown the directory, or name another one with --state-dir",
+                       dir->path, (unsigned)status.st_uid, (unsigned)geteuid());
+        return STORE_E_OWNER;
+    }
+    if (status.st_mode & (S_IWGRP | S_IWOTH)) {
+        (void)snprintf(why, STORE_WHY_BYTES,
+                       "%.200s can be written by others (mode %04o): chmod go-w it, or name "
+                       "another one with --state-dir",
+                       dir->path, (unsigned)(status.st_mode & 07777));
+        return STORE_E_OWNER;
+    }
+    return 0;
+}
+
+static int take_lock(struct state_dir *dir, char *why)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    dir->lock_fd = openat(dir->fd, STATE_LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+                          0600);
+    if (dir->lock_fd < 0)
+        return fail(why, errno, dir->path, "the file \"lock\" in it cannot be opened");
+    const int error = fcntl(dir->lock_fd, F_OFD_SETLK, &lock) < 0 ? errno : 0;
+    if (error && error != EAGAIN && error != EACCES)
+        return fail(why, error, dir->path, "the file \"lock\" in it cannot be locked");
+    if (!error && state_dir_is_same(dir, STATE_LOCK_NAME, dir->lock_fd))
+        return 0;
+    (void)snprintf(why, STORE_WHY_BYTES,
+                   "%.200s is in use by another daemon: stop it, or give this one a state "
+                   "directory of its own with --state-dir",
+                   dir->path);
+    return STORE_E_IN_USE;
+}
+
+int state_dir_open(struct state_dir *dir, const struct store_options *options,
+                   char why[STORE_WHY_BYTES])
+{
+    *dir = (struct state_dir){.fd = -1, .lock_fd = -1, .sync = options->sync};
+    if (strlen(options->state_dir) + NAME_ROOM > sizeof(dir->path))
+        return fail(why, ENAMETOOLONG, options->state_dir, "the path is too long");
+    memcpy(dir->path, options->state_dir, strlen(options->state_dir) + 1);
+    if (mkdir(dir->path, 0700) < 0 && errno != EEXIST)
+        return fail(why, errno, dir->path, "cannot be made");
+    dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir->fd < 0)
+        return fail(why, errno, dir->path, "cannot be opened");
+    const int error = check_owner(dir, why);
+    return error ? error : take_lock(dir, why);
+}
+
+void state_dir_deinit(struct state_dir *dir)
+{
+    cleanup_fd(&dir->lock_fd);
+    cleanup_fd(&dir->fd);
+    dir->fd = dir->lock_fd = -1;
+}
+
+void state_dir_path(const struct state_dir *dir, const char *name, char out[PATH_BYTES_MAX])
+{
+    (void)snprintf(out, PATH_BYTES_MAX, "%.*s/%s", PATH_BYTES_MAX - NAME_ROOM, dir->path, name);
+}
+
+bool state_dir_is_same(const struct state_dir *dir, const char *name, int fd)
+{
+    char path[PATH_BYTES_MAX];
+    struct stat at_path;
+    struct stat opened;
+    state_dir_path(dir, name, path); /* not by dir->fd: the directory may have been replaced */
+    return fstat(fd, &opened) == 0 && stat(path, &at_path) == 0 &&
+           opened.st_dev == at_path.st_dev && opened.st_ino == at_path.st_ino;
+}
+
+int state_dir_sync(const struct state_dir *dir)
+{
+    return fsync(dir->fd) < 0 ? -errno : 0;
+}
+
+int state_dir_warm_set(const struct state_dir *dir)
+{
+    int fd CLEANUP(cleanup_fd) = openat(dir->fd, WARM_NAME,
+                                        O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 && errno != EEXIST)
+        return -errno;
+    return dir->sync ? state_dir_sync(dir) : 0;
+}
+
+int state_dir_warm_clear(const struct state_dir *dir)
+{
+    if (unlinkat(dir->fd, WARM_NAME, 0) < 0 && errno != ENOENT)
+        return -errno;
+    return dir->sync ? state_dir_sync(dir) : 0;
+}
+
+bool state_dir_warm(const struct state_dir *dir)
+{
+    struct stat status;
+    return fstatat(dir->fd, WARM_NAME, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISREG(status.st_mode);
+}
