@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A second precondition evaluator, against which the engine is tested: written from the grammar of RFC 9110 and from
+ * nothing of libetag's, slow and simple on purpose. It joins the lines of a field as section 5.3 says, matches the
+ * grammar rule by rule, and lets the C library know the calendar (dates are parsed by writing them back).
+ */
+#ifndef ETAG_TESTS_REFERENCE_EVALUATOR_H
+#define ETAG_TESTS_REFERENCE_EVALUATOR_H
+
+#include <etag/etag.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+/* ---- Fields ---- */
+
+struct ref_value {
+    bool present;
+    size_t line_count;
+    char *text; /* owned, NUL-terminated for convenience; may hold NULs itself */
+    size_t len;
+};
+
+static inline bool ref_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static inline struct ref_value ref_field(const etag_request *request, const char *name)
+{
+    struct ref_value v = {.text = calloc(1, 1)};
+    for (size_t i = 0; v.text && i < request->field_count; i++) {
+        const etag_field *f = &request->fields[i];
+        if (f->name.len != strlen(name) || !f->value.data ||
+            strncasecmp(f->name.data, name, f->name.len) != 0 ||
+            memchr(f->name.data, 0, f->name.len))
+            continue;
+        v.text = realloc(v.text, v.len + f->value.len + 3);
+        if (!v.text)
+            break;
+        if (v.present) {
+            memcpy(v.text + v.len, ", ", 2);
+            v.len += 2;
+        }
+        memcpy(v.text + v.len, f->value.data, f->value.len);
+        v.len += f->value.len;
+        v.present = true;
+        v.line_count++;
+    }
+    if (!v.text)
+        abort();
+    size_t begin = 0;
+    while (begin < v.len && ref_blank(v.text[begin]))
+        begin++;
+    while (v.len > begin && ref_blank(v.text[v.len - 1]))
+        v.len--;
+    v.len -= begin;
+    memmove(v.text, v.text + begin, v.len);
+    v.text[v.len] = '\0';
+    return v;
+}
+
+/* ---- Entity tags ---- */
+
+#define REF_NO_MATCH SIZE_MAX
+
+/* etagc = %x21 / %x23-7E / obs-text;  obs-text = %x80-FF */
+static inline bool ref_etagc(char c)
+{
+    const int code = (unsigned char)c;
+    return code == 0x21 || (code >= 0x23 && code <= 0x7e) || (code >= 0x80 && code <= 0xff);
+}
+
+/* entity-tag = [ weak ] DQUOTE *etagc DQUOTE: where it ends, or REF_NO_MATCH. */
+static inline size_t ref_entity_tag(const char *s, size_t len, size_t at, bool *weak)
+{
+    *weak = at + 1 < len && s[at] == 'W' && s[at + 1] == '/';
+    if (*weak)
+        at += 2;
+    if (at >= len || s[at] != '"')
+        return REF_NO_MATCH;
+    for (at++; at < len && ref_etagc(s[at]); at++)
+        ;
+    return at < len && s[at] == '"' ? at + 1 : REF_NO_MATCH;
+}
+
+static inline size_t ref_ows(const char *s, size_t len, size_t at)
+{
+    while (at < len && ref_blank(s[at]))
+        at++;
+    return at;
+}
+
+struct ref_list {
+    bool well_formed;
+    size_t count;
+    bool strong_match, weak_match; /* some element is the current tag */
+};
+
+static inline size_t ref_element(struct ref_list *list, const char *s, size_t len, size_t at,
+                                 etag_str current)
+{
+    bool weak = false, current_weak = false;
+    const size_t end = ref_entity_tag(s, len, at, &weak);
+    if (end == REF_NO_MATCH)
+        return at; /* an element is optional */
+    list->count++;
+    const bool current_valid = current.len > 0 && ref_entity_tag(current.data, current.len, 0,
+                                                                 &current_weak) == current.len;
+    const size_t skip = weak ? 2 : 0, current_skip = current_weak ? 2 : 0;
+    if (current_valid && end - at - skip == current.len - current_skip &&
+        memcmp(s + at + skip, current.data + current_skip, current.len - current_skip) == 0) {
+        list->weak_match = true;
+        if (!weak && !current_weak)
+            list->strong_match = true;
+    }
+    return end;
+}
+
+/* #element = [ element ] *( OWS "," OWS [ element ] ) */
+static inline struct ref_list ref_list(const char *s, size_t len, etag_str current)
+{
+    struct ref_list list = {0};
+    size_t at = ref_element(&list, s, len, 0, current);
+    for (;;) {
+        const size_t comma = ref_ows(s, len, at);
+        if (comma >= len || s[comma] != ',')
+            break;
+        at = ref_element(&list, s, len, ref_ows(s, len, comma + 1), current);
+    }
+    list.well_formed = at == len;
+    return list;
+}
+
+/* ---- Dates ---- */
+
+/* Seconds of a broken-down time that exists, or ETAG_NO_DATE. */
+static inline int64_t ref_seconds(struct tm t)
+{
+    const int leap_second = t.tm_sec == 60;
+    t.tm_sec -= leap_second;
+    struct tm copy = t;
+    const time_t seconds = timegm(&copy);
+    struct tm back;
+    if (!gmtime_r(&seconds, &back) || back.tm_year != t.tm_year || back.tm_mon != t.tm_mon ||
+        back.tm_mday != t.tm_mday || back.tm_hour != t.tm_hour || back.tm_min != t.tm_min ||
+        back.tm_sec != t.tm_sec)
+        return ETAG_NO_DATE;
+    return (int64_t)seconds + leap_second;
+}
+
+/* A two-digit year: the latest one that is not more than 50 years ahead. */
+static inline int64_t ref_two_digit_year(struct tm t, int two_digits, int64_t now_s)
+{
+    const time_t now = now_s;
+    struct tm limit;
+    gmtime_r(&now, &limit);
+    limit.tm_year += 50;
+    const int64_t limit_s = timegm(&limit);
+    for (int year = limit.tm_year + 1900; year > 0; year--) {
+        if (year % 100 != two_digits)
+            continue;
+        t.tm_year = year - 1900;
+        struct tm copy = t;
+        if (timegm(&copy) <= limit_s)
+            return ref_seconds(t);
+    }
+    return ETAG_NO_DATE;
+}
+
+/* Each form is tried with each day's and month's name: what the C library reads must print as the same text. */
+static inline int64_t ref_date(const char *s, size_t len, int64_t now_s)
+{
+    static const char *const days[] = {"Monday", "Tuesday",  "Wednesday", "Thursday",
+                                       "Friday", "Saturday", "Sunday"};
+    static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                         "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    char text[64], again[128];
+    if (len >= sizeof(text) || memchr(s, 0, len))
+        return ETAG_NO_DATE;
+    memcpy(text, s, len);
+    text[len] = '\0';
+    for (int form = 0; form < 4; form++) {
+        char month[4] = "";
+        int day = -1, year = -1, hour = -1, minute = -1, second = -1, read = 0;
+        if (form == 0)
+            read = sscanf(text, "%*3s, %2d %3s %4d %2d:%2d:%2d GMT", &day, month, &year, &hour,
+                          &minute, &second);
+        else if (form == 1)
+            read = sscanf(text, "%*[a-zA-Z], %2d-%3[a-zA-Z]-%2d %2d:%2d:%2d GMT", &day, month,
+                          &year, &hour, &minute, &second);
+        else
+            read = sscanf(text, "%*3s %3s %2d %2d:%2d:%2d %4d", month, &day, &hour, &minute,
+                          &second, &year);
+        if (read != 6 || year < 0)
+            continue;
+        for (int d = 0; d < 7; d++) {
+            if (form == 0)
+                snprintf(again, sizeof(again), "%.3s, %02d %s %04d %02d:%02d:%02d GMT", days[d],
+                         day, month, year, hour, minute, second);
+            else if (form == 1)
+                snprintf(again, sizeof(again), "%s, %02d-%s-%02d %02d:%02d:%02d GMT", days[d], day,
+                         month, year, hour, minute, second);
+            else
+                snprintf(again, sizeof(again),
+                         form == 2 ? "%.3s %s %2d %02d:%02d:%02d %04d"
+                                   : "%.3s %s %02d %02d:%02d:%02d %04d",
+                         days[d], month, day, hour, minute, second, year);
+            for (int m = 0; m < 12; m++) {
+                if (strcmp(again, text) != 0 || strcmp(month, months[m]) != 0 || second > 60)
+                    continue;
+                struct tm t = {.tm_mday = day,
+                               .tm_mon = m,
+                               .tm_year = year - 1900,
+                               .tm_hour = hour,
+                               .tm_min = minute,
+                               .tm_sec = second};
+                return form == 1 ? ref_two_digit_year(t, year, now_s) : ref_seconds(t);
+            }
+        }
+    }
+    return ETAG_NO_DATE;
+}
+
+/* ---- Section 13.2.2 ---- */
+
+/* A condition is true, false, not there (or to be ignored), or can't be told. */
+enum ref_truth { REF_FALSE, REF_TRUE, REF_IGNORED, REF_UNKNOWN };
+
+static inline bool ref_method_is(const etag_request *request, const char *name)
+{
+    return request->method.len == strlen(name) &&
+           memcmp(request->method.data, name, request->method.len) == 0;
+}
+
+/* Is the current tag, or anything at all for "*", among the field's? Malformed: *malformed. */
+static inline enum ref_truth ref_listed(const struct ref_value *v, const etag_validators *now,
+                                        bool strong, bool *malformed)
+{
+    const bool exists = now->existence != ETAG_ABSENT && now->etag.len > 0;
+    const bool unknown = now->existence == ETAG_EXISTENCE_UNKNOWN && !exists;
+    *malformed = false;
+    if (v->line_count == 1 && v->len == 1 && v->text[0] == '*') {
+        if (unknown)
+            return REF_UNKNOWN;
+        return now->existence == ETAG_EXISTS || exists ? REF_TRUE : REF_FALSE;
+    }
+    const etag_str none = {NULL, 0};
+    const struct ref_list list = ref_list(v->text, v->len, exists ? now->etag : none);
+    *malformed = !list.well_formed;
+    if (unknown && list.count > 0)
+        return REF_UNKNOWN;
+    return (strong ? list.strong_match : list.weak_match) ? REF_TRUE : REF_FALSE;
+}
+
+/* Is the date of the field at or after the last modification? */
+static inline enum ref_truth ref_unmodified(const struct ref_value *v, const etag_validators *now,
+                                            int64_t now_s)
+{
+    if (!v->present || v->line_count != 1 || now->last_modified == ETAG_NO_DATE ||
+        now->existence == ETAG_ABSENT)
+        return REF_IGNORED;
+    const int64_t date = ref_date(v->text, v->len, now_s);
+    if (date == ETAG_NO_DATE)
+        return REF_IGNORED;
+    return now->last_modified <= date ? REF_TRUE : REF_FALSE;
+}
+
+static inline etag_verdict ref_decide(const etag_request *request, const etag_validators *now,
+                                      const struct ref_value field[4], int64_t now_s)
+{
+    const bool reads = ref_method_is(request, "GET") || ref_method_is(request, "HEAD");
+    bool malformed = false;
+
+    if (field[0].present) {
+        const enum ref_truth listed = ref_listed(&field[0], now, true, &malformed);
+        if (malformed || listed == REF_FALSE)
+            return ETAG_PRECONDITION_FAILED;
+        if (listed == REF_UNKNOWN)
+            return ETAG_UNKNOWN;
+    } else if (ref_unmodified(&field[1], now, now_s) == REF_FALSE) {
+        return ETAG_PRECONDITION_FAILED;
+    }
+
+    if (field[2].present) {
+        const enum ref_truth listed = ref_listed(&field[2], now, false, &malformed);
+        if (malformed)
+            return reads ? ETAG_PROCEED : ETAG_PRECONDITION_FAILED;
+        if (listed == REF_UNKNOWN)
+            return ETAG_UNKNOWN;
+        if (listed == REF_TRUE)
+            return reads ? ETAG_NOT_MODIFIED : ETAG_PRECONDITION_FAILED;
+    } else if (reads && ref_unmodified(&field[3], now, now_s) == REF_TRUE) {
+        return ETAG_NOT_MODIFIED;
+    }
+    return ETAG_PROCEED;
+}
+
+static inline etag_verdict ref_evaluate(const etag_request *request, const etag_validators *now)
+{
+    const bool reads = ref_method_is(request, "GET") || ref_method_is(request, "HEAD");
+    if (ref_method_is(request, "OPTIONS") || ref_method_is(request, "TRACE") ||
+        ref_method_is(request, "CONNECT") || (reads && now->existence == ETAG_ABSENT))
+        return ETAG_PROCEED;
+    struct ref_value field[4] = {
+        ref_field(request, "If-Match"),
+        ref_field(request, "If-Unmodified-Since"),
+        ref_field(request, "If-None-Match"),
+        ref_field(request, "If-Modified-Since"),
+    };
+    const etag_verdict verdict = ref_decide(request, now, field, (int64_t)time(NULL));
+    for (int i = 0; i < 4; i++)
+        free(field[i].text);
+    return verdict;
+}
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rules of the cache, each with a case that fails without it. */
+#include "testing.h"
+
+#include "cache.h"
+#include "clocktime.h"
+#include "text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define INCARNATION UINT64_C(5)
+#define INCARNATION_ID 0x1234567890abcdefu
+
+struct fixture {
+    struct index *index;
+    struct cache cache;
+    struct key key;
+    struct entry entry;
+    etag_str surrogates[2];
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    const struct index_options options = {
+        .plan = {.capacity = CAPACITY_MIN, .clock_count = 1u << 16},
+        .incarnation = INCARNATION,
+        .incarnation_id = INCARNATION_ID,
+        .hash_key = {1, 2, 3},
+        .lease_ns = NS_PER_S,
+    };
+    etag_key key;
+
+    if (!f || index_open(&f->index, &options) < 0)
+        return -1;
+    cache_init(&f->cache, f->index, &options);
+    ETAG_INIT(&key);
+    key.resource = (etag_resource){ETAG_LIT("shop.example"), ETAG_LIT("/api/v1/uploads/42?x=1")};
+    key.scope.kind = ETAG_SCOPE_PUBLIC;
+    if (key_canonicalize(&f->key, &key) != NULL)
+        return -1;
+    f->surrogates[0] = ETAG_LIT("upload:42");
+    f->surrogates[1] = ETAG_LIT("customer:7");
+    f->entry = (struct entry){.key = key,
+                              .etag = ETAG_LIT("\"v1\""),
+                              .last_modified = ETAG_NO_DATE,
+                              .surrogates = f->surrogates,
+                              .surrogate_count = 2};
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    index_close(f->index);
+    free(f);
+    return 0;
+}
+
+static etag_token token_now(const struct fixture *f)
+{
+    return (etag_token){INCARNATION_ID, shm_lsn_load(f->cache.view)};
+}
+
+static etag_reason fill(struct fixture *f, etag_token token)
+{
+    struct cache_stored stored;
+
+    return cache_fill(&f->cache, token, &f->key, &f->entry, &stored);
+}
+
+static etag_reason state_now(struct fixture *f)
+{
+    struct shm_entry entry;
+    uint32_t clock;
+    uint64_t value;
+
+    return cache_state(&f->cache, key_fingerprint(f->cache.hash_key, &f->key), &entry, &clock,
+                       &value);
+}
+
+static uint64_t mutate(struct fixture *f, etag_targets targets)
+{
+    struct event event = {.targets = targets};
+
+    assert_true(cache_next_lsn(&f->cache, &event.lsn));
+    assert_null(targets_check(&event.targets));
+    cache_apply(&f->cache, &event);
+    return event.lsn;
+}
+
+static etag_targets everything(void)
+{
+    return (etag_targets){.size = sizeof(etag_targets), .everything = true};
+}
+
+static const etag_resource resource_named = {{"shop.example", 12}, {"/api/v1/uploads/42?x=1", 22}};
+static const etag_resource resource_other = {{"shop.example", 12}, {"/api/v1/uploads/43", 18}};
+static const etag_resource prefix_named = {{"shop.example", 12}, {"/api/", 5}};
+static const etag_resource prefix_deep = {{"shop.example", 12},
+                                          {"/api/v1/uploads/42/deeper/still/", 32}};
+static const etag_resource prefix_other = {{"shop.example", 12}, {"/static/", 8}};
+static const etag_str surrogate_named = {"customer:7", 10};
+static const etag_str surrogate_other = {"customer:8", 10};
+
+/* Every way to name the entry, then every way not to. */
+static etag_targets target_of(int i)
+{
+    etag_targets t = {.size = sizeof(t)};
+
+    switch (i) {
+    case 0:
+        t.resources = &resource_named, t.resource_count = 1;
+        break;
+    case 1:
+        t.surrogates = &surrogate_named, t.surrogate_count = 1;
+        break;
+    case 2:
+        t.prefixes = &prefix_named, t.prefix_count = 1;
+        break;
+    case 3:
+        t.prefixes = &prefix_deep, t.prefix_count = 1;
+        break;
+    case 4:
+        t.everything = true;
+        break;
+    case 5:
+        t.resources = &resource_other, t.resource_count = 1;
+        break;
+    case 6:
+        t.surrogates = &surrogate_other, t.surrogate_count = 1;
+        break;
+    default:
+        t.prefixes = &prefix_other, t.prefix_count = 1;
+    }
+    return t;
+}
+
+#define NAMING 5
+#define TARGETS 8
+
+static void test_an_invalidation_makes_the_entry_stale(void **state)
+{
+    struct fixture *f = *state;
+
+    for (int i = 0; i < TARGETS; i++) {
+        assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+        assert_int_equal(state_now(f), ETAG_REASON_VALID);
+        mutate(f, target_of(i));
+        assert_int_equal(state_now(f), i < NAMING ? ETAG_REASON_STALE : ETAG_REASON_VALID);
+    }
+}
+
+static void test_a_fill_with_a_token_from_before_is_refused(void **state)
+{
+    struct fixture *f = *state;
+
+    for (int i = 0; i < TARGETS; i++) {
+        const etag_token before = token_now(f);
+        mutate(f, target_of(i));
+        assert_int_equal(fill(f, before), i < NAMING ? ETAG_REASON_TOKEN_STALE : ETAG_REASON_NONE);
+        mutate(f, everything());
+    }
+}
+
+static void test_an_accepted_entry_keeps_the_token_as_its_fill_lsn(void **state)
+{
+    struct fixture *f = *state;
+    const etag_token before = token_now(f);
+
+    mutate(f, target_of(TARGETS - 1));
+    mutate(f, target_of(TARGETS - 1));
+    assert_int_equal(fill(f, before), ETAG_REASON_NONE);
+    struct shm_entry entry;
+    assert_true(index_find(f->index, key_fingerprint(f->cache.hash_key, &f->key), &entry));
+    assert_int_equal(entry.fill_lsn, before.lsn);
+}
+
+static void test_tokens_of_other_runs_and_of_the_future_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    const etag_token now = token_now(f);
+
+    assert_int_equal(fill(f, (etag_token){INCARNATION_ID + 1, now.lsn}), ETAG_REASON_TOKEN_FOREIGN);
+    assert_int_equal(fill(f, (etag_token){0, now.lsn}), ETAG_REASON_TOKEN_FOREIGN);
+    assert_int_equal(fill(f, (etag_token){INCARNATION_ID, now.lsn + 1}), ETAG_REASON_TOKEN_FOREIGN);
+    assert_int_equal(state_now(f), ETAG_REASON_NO_ENTRY);
+}
+
+static void test_of_two_fills_the_higher_token_stays(void **state)
+{
+    struct fixture *f = *state;
+    const etag_token before = token_now(f);
+
+    mutate(f, target_of(TARGETS - 1));
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(fill(f, before), ETAG_REASON_OLDER_FILL);
+}
+
+static void test_in_flux_is_neither_served_nor_filled(void **state)
+{
+    struct fixture *f = *state;
+    const uint32_t clock = clock_of_surrogate(f->cache.hash_key, f->cache.view->clock_count,
+                                              surrogate_named);
+
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    const uint64_t value = shm_clock_load(f->cache.view, clock);
+    shm_clock_store(f->cache.view, clock, value | CLOCK_IN_FLUX);
+    assert_int_equal(state_now(f), ETAG_REASON_IN_FLUX);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_TOKEN_IN_FLUX);
+    /* A mutation of a clock in flux moves its LSN and leaves the flux alone. */
+    const uint64_t lsn = mutate(f, target_of(1));
+    assert_true(shm_clock_load(f->cache.view, clock) == (lsn | CLOCK_IN_FLUX));
+    shm_clock_store(f->cache.view, clock, value);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+}
+
+static void test_an_event_applied_twice_or_late_moves_nothing_back(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t first = mutate(f, target_of(1));
+    const uint64_t second = mutate(f, target_of(1));
+    const struct event late = {.lsn = first, .targets = target_of(1)};
+    const uint32_t clock = clock_of_surrogate(f->cache.hash_key, f->cache.view->clock_count,
+                                              surrogate_named);
+
+    cache_apply(&f->cache, &late);
+    assert_int_equal(shm_clock_load(f->cache.view, clock), second);
+    assert_int_equal(shm_lsn_load(f->cache.view), second);
+}
+
+static void test_lsns_grow_and_carry_the_incarnation(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t lsn, last = 0;
+
+    for (int i = 0; i < 10; i++) {
+        assert_true(cache_next_lsn(&f->cache, &lsn));
+        assert_true(lsn > last);
+        assert_int_equal(lsn >> LSN_COUNTER_BITS, INCARNATION);
+        last = lsn;
+    }
+    f->cache.lsn = ((INCARNATION + 1) << LSN_COUNTER_BITS) - 1;
+    assert_false(cache_next_lsn(&f->cache, &lsn));
+}
+
+static void test_paused_and_a_failed_store_refuse_fills(void **state)
+{
+    struct fixture *f = *state;
+
+    f->cache.paused = true;
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_PAUSED);
+    f->cache.paused = false;
+    f->cache.store_failed = true;
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_STORE_FAILED);
+}
+
+static void test_an_entry_is_loaded_under_its_old_fill_lsn(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t filled = ((INCARNATION - 1) << LSN_COUNTER_BITS) + 100;
+    struct entry_record record = {.entry = f->entry, .fill_lsn = filled};
+    struct event event = {.lsn = filled - 1, .targets = target_of(0)};
+    struct hash128 evicted;
+
+    cache_apply(&f->cache, &event);
+    assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_NONE);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    index_remove(f->index, key_fingerprint(f->cache.hash_key, &f->key));
+
+    event.lsn = filled + 1;
+    cache_apply(&f->cache, &event);
+    assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_TOKEN_STALE);
+    assert_int_equal(state_now(f), ETAG_REASON_NO_ENTRY);
+}
+
+static void test_an_entry_that_expired_while_nobody_served_is_not_loaded(void **state)
+{
+    struct fixture *f = *state;
+    struct entry_record record = {.entry = f->entry, .fill_lsn = 1, .expires_wall_ms = 1000};
+    struct hash128 evicted;
+
+    assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_EXPIRED);
+    record.expires_wall_ms = time_wall_ms() + 60000;
+    assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_NONE);
+}
+
+static void test_an_endless_age_does_not_overflow(void **state)
+{
+    struct fixture *f = *state;
+
+    f->entry.max_age_ms = UINT64_MAX;
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(test_an_invalidation_makes_the_entry_stale),
+        CASE(test_a_fill_with_a_token_from_before_is_refused),
+        CASE(test_an_accepted_entry_keeps_the_token_as_its_fill_lsn),
+        CASE(test_tokens_of_other_runs_and_of_the_future_are_refused),
+        CASE(test_of_two_fills_the_higher_token_stays),
+        CASE(test_in_flux_is_neither_served_nor_filled),
+        CASE(test_an_event_applied_twice_or_late_moves_nothing_back),
+        CASE(test_lsns_grow_and_carry_the_incarnation),
+        CASE(test_paused_and_a_failed_store_refuse_fills),
+        CASE(test_an_entry_is_loaded_under_its_old_fill_lsn),
+        CASE(test_an_entry_that_expired_while_nobody_served_is_not_loaded),
+        CASE(test_an_endless_age_does_not_overflow),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,725 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The client's life with a daemon: opening, filling, invalidating, restarts, lost connections, roles, fork, event loops. */
+#include "client.h"
+#include "fake_daemon.h"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+struct fixture {
+    struct fake_daemon daemon;
+    etag_client_options options;
+    etag_client *client;
+    etag_key key;
+    etag_entry entry;
+    etag_str surrogate;
+    etag_targets targets;
+    etag_receipt receipt;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    fake_init(&f->daemon);
+    ETAG_INIT(&f->options);
+    f->options.socket_path = f->daemon.path;
+    f->options.connect_timeout_ms = f->options.timeout_ms = 5000;
+    ETAG_INIT(&f->key);
+    f->key.resource = (etag_resource){ETAG_LIT("a.example"), ETAG_LIT("/uploads/42")};
+    f->key.scope.kind = ETAG_SCOPE_PUBLIC;
+    f->surrogate = ETAG_LIT("upload:42");
+    etag_entry_init(&f->entry);
+    f->entry.key = &f->key;
+    f->entry.etag = ETAG_LIT("\"v1\"");
+    f->entry.surrogates = &f->surrogate;
+    f->entry.surrogate_count = 1;
+    ETAG_INIT(&f->targets);
+    f->targets.surrogates = &f->surrogate;
+    f->targets.surrogate_count = 1;
+    ETAG_INIT(&f->receipt);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    f->client = etag_client_close(f->client);
+    fake_deinit(&f->daemon);
+    free(f);
+    return 0;
+}
+
+static void open_client(struct fixture *f)
+{
+    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
+    assert_non_null(f->client);
+}
+
+static void start(struct fixture *f)
+{
+    fake_start(&f->daemon, true);
+    open_client(f);
+}
+
+static etag_reason check_reason(struct fixture *f)
+{
+    etag_request request;
+    etag_answer answer;
+    ETAG_INIT(&request);
+    ETAG_INIT(&answer);
+    request.method = ETAG_LIT("GET");
+    request.key = &f->key;
+    (void)etag_check(f->client, &request, (etag_token){0}, &answer);
+    return answer.reason;
+}
+
+static void expect_text(const struct fixture *f, const char *part)
+{
+    if (!strstr(etag_client_error(f->client), part))
+        fail_msg("\"%s\" is not in \"%s\"", part, etag_client_error(f->client));
+}
+
+/* As an event loop: polls what the client says until the daemon has said hello. */
+static void loop_once(struct fixture *f)
+{
+    struct pollfd p = {.fd = etag_client_fd(f->client), .events = etag_client_events(f->client)};
+    int ms = etag_client_timeout_ms(f->client);
+    if (ms < 0 || ms > 5000)
+        ms = 5000;
+    assert_true(poll(&p, 1, ms) >= 0);
+    (void)etag_client_dispatch(f->client);
+}
+
+static void loop_until_ready(struct fixture *f)
+{
+    for (int i = 0; i < 1000 && f->client->channel.state != CHANNEL_READY; i++)
+        loop_once(f);
+    assert_int_equal(f->client->channel.state, CHANNEL_READY);
+}
+
+/* ---- Opening ---- */
+
+static void opens_without_a_daemon(void **state)
+{
+    struct fixture *f = *state;
+    open_client(f);
+    assert_string_not_equal(etag_client_error(f->client), "");
+    assert_int_equal(etag_client_fd(f->client), -1);
+    assert_int_equal(etag_client_events(f->client), 0);
+    assert_in_range(etag_client_timeout_ms(f->client), 0, RECONNECT_MS_MIN);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_UNAVAILABLE);
+    expect_text(f, f->daemon.path);
+    assert_int_equal(etag_client_dispatch(f->client), ETAG_UNAVAILABLE);
+    /* It comes up later. */
+    fake_start(&f->daemon, true);
+    loop_until_ready(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
+}
+
+static void bad_options(void **state)
+{
+    struct fixture *f = *state;
+    char path[200];
+    memset(path, 'p', sizeof(path));
+    path[sizeof(path) - 1] = '\0';
+    f->options.socket_path = path;
+    f->client = (etag_client *)f;
+    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_INVALID);
+    assert_null(f->client);
+    f->options.size = 0;
+    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_INVALID);
+    assert_null(f->client);
+    assert_null(etag_client_close(NULL));
+}
+
+static void the_environment_names_the_socket(void **state)
+{
+    struct fixture *f = *state;
+    fake_start(&f->daemon, true);
+    setenv("ETAGD_SOCKET", f->daemon.path, 1);
+    f->options.socket_path = NULL;
+    open_client(f);
+    unsetenv("ETAGD_SOCKET");
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
+}
+
+static void another_version_is_told(void **state)
+{
+    struct fixture *f = *state;
+    f->daemon.mood = FAKE_OTHER_VERSION;
+    fake_start(&f->daemon, true);
+    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_VERSION);
+    assert_non_null(f->client);
+    expect_text(f, "protocol 77");
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_VERSION);
+}
+
+static void a_stopped_daemon_does_not_hang_the_opening(void **state)
+{
+    struct fixture *f = *state;
+    fake_start(&f->daemon, false);
+    f->options.connect_timeout_ms = f->options.timeout_ms = 50;
+    const uint64_t begin = channel_now_ns();
+    open_client(f);
+    assert_in_range(channel_now_ns() - begin, 50 * NS_PER_MS, 4000 * NS_PER_MS);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_UNAVAILABLE);
+    fake_continue(&f->daemon);
+    loop_until_ready(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
+    assert_int_equal(fake_get(&f->daemon, invalidations), 0);
+}
+
+static void no_wait_does_not_wait(void **state)
+{
+    struct fixture *f = *state;
+    fake_start(&f->daemon, false);
+    f->options.no_wait = true;
+    open_client(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
+    fake_continue(&f->daemon);
+    loop_until_ready(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
+}
+
+/* ---- What must not be used ---- */
+
+static void rule_6_uses_no_index_of_another_clock(void **state)
+{
+    struct fixture *f = *state;
+    f->daemon.clock_shift_ns = 3600 * (int64_t)NS_PER_S;
+    start(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
+    assert_int_equal(etag_token_now(f->client).incarnation, 0);
+    expect_text(f, "CLOCK_MONOTONIC");
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+}
+
+/* The bracket of a hello that was read late is wide; the lease tells. */
+static void rule_6_uses_no_index_with_a_lease_from_the_future(void **state)
+{
+    struct fixture *f = *state;
+    fake_start(&f->daemon, true);
+    shm_lease_store(index_view(f->daemon.index), time_coarse_ns() + FAKE_LEASE_NS + 60 * NS_PER_S);
+    open_client(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
+}
+
+static void an_unsealed_index_is_not_used(void **state)
+{
+    struct fixture *f = *state;
+    f->daemon.mood = FAKE_UNSEALED;
+    start(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
+    expect_text(f, "not sealed");
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+}
+
+static void roles(void **state)
+{
+    struct fixture *f = *state;
+    const etag_token token = {FAKE_INCARNATION, 100};
+    etag_op *op;
+    f->daemon.roles = ROLE_READ;
+    start(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
+    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_DENIED);
+    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, NULL), ETAG_DENIED);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_DENIED);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_DENIED);
+    assert_null(op);
+    expect_text(f, "role");
+}
+
+static void no_role_to_read_is_no_index(void **state)
+{
+    struct fixture *f = *state;
+    f->daemon.roles = ROLE_FILL;
+    start(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
+}
+
+/* ---- Filling ---- */
+
+static void fills(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    const etag_token token = etag_token_now(f->client);
+    assert_true(token.incarnation == FAKE_INCARNATION);
+    assert_int_equal(token.lsn, 100);
+    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_OK);
+    fake_await(&f->daemon, fills, 1);
+    assert_int_equal(fake_get(&f->daemon, last_fill_lsn), 100);
+    assert_int_equal(fake_get(&f->daemon, last_surrogate_count), 1);
+    assert_int_equal(f->client->counters->fills_sent, 1);
+    assert_ptr_equal(f->client->counters, f->client->mapping.counters);
+
+    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, &f->receipt), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 100);
+    f->daemon.fill_reason = ETAG_REASON_TOKEN_STALE;
+    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, &f->receipt), ETAG_REFUSED);
+    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_TOKEN_STALE);
+}
+
+static void what_must_not_be_stored_is_not_sent(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    const etag_token token = etag_token_now(f->client);
+    const etag_field no_store = {ETAG_LIT("Cache-Control"), ETAG_LIT("no-store")};
+    assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->entry), ETAG_REFUSED);
+    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_TOKEN_FOREIGN);
+    f->entry.fields = &no_store;
+    f->entry.field_count = 1;
+    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_REFUSED);
+    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_NO_STORE);
+    f->entry.field_count = 0;
+    f->key.resource.target = ETAG_LIT("no slash");
+    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, NULL), ETAG_REFUSED);
+    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_LIMIT);
+    assert_string_not_equal(etag_client_error(f->client), "");
+    f->entry.key = NULL;
+    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_INVALID);
+    f->entry.size = 3;
+    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_INVALID);
+    assert_int_equal(f->client->counters->fills_refused, 3);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+    assert_int_equal(fake_get(&f->daemon, fills), 0);
+}
+
+/* A front end that only checks and fills gets its index too, though its fills have no token yet. */
+static void filling_connects_but_not_too_often(void **state)
+{
+    struct fixture *f = *state;
+    const etag_token token = {FAKE_INCARNATION, 100};
+    f->options.no_wait = true;
+    open_client(f);
+    f->client->connect_again_ns = UINT64_MAX;
+    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_UNAVAILABLE);
+    assert_int_equal(f->client->counters->fills_dropped, 1);
+    fake_start(&f->daemon, true);
+    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_UNAVAILABLE);
+    f->client->connect_again_ns = 0;
+    for (int ms = 0; ms < 5000 && !f->client->mapping.base; ms++) {
+        assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->entry), ETAG_REFUSED);
+        poll(NULL, 0, 1);
+    }
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
+    assert_int_equal(fake_get(&f->daemon, connections), 1);
+}
+
+static void a_fill_may_follow_the_hello_at_once(void **state)
+{
+    struct fixture *f = *state;
+    fake_start(&f->daemon, false);
+    f->options.no_wait = true;
+    open_client(f);
+    assert_int_equal(f->client->channel.state, CHANNEL_GREETING);
+    assert_int_equal(etag_fill(f->client, (etag_token){FAKE_INCARNATION, 1}, &f->entry), ETAG_OK);
+    fake_continue(&f->daemon);
+    fake_await(&f->daemon, fills, 1);
+}
+
+static void a_full_socket_drops_fills(void **state)
+{
+    struct fixture *f = *state;
+    const etag_token token = {FAKE_INCARNATION, 100};
+    etag_status status = ETAG_OK;
+    fake_start(&f->daemon, false);
+    f->options.no_wait = true;
+    open_client(f);
+    for (int i = 0; i < 1000000 && status == ETAG_OK; i++)
+        status = etag_fill(f->client, token, &f->entry);
+    assert_int_equal(status, ETAG_AGAIN);
+    assert_int_equal(f->client->counters->fills_dropped, 1);
+    assert_true(etag_client_events(f->client) & POLLOUT);
+}
+
+/* ---- Invalidating ---- */
+
+static void invalidates(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, &f->receipt), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 1);
+    assert_string_equal(etag_client_error(f->client), "");
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+    assert_int_equal(f->client->counters->invalidations, 2);
+    f->targets.surrogate_count = 0;
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_INVALID);
+    assert_string_not_equal(etag_client_error(f->client), "");
+    f->targets.size = 1;
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_INVALID);
+    assert_int_equal(etag_invalidate(f->client, NULL, NULL), ETAG_INVALID);
+    f->targets.size = sizeof(f->targets);
+    f->targets.surrogate_count = 1;
+    fake_set(&f->daemon, mood, FAKE_REFUSES);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_FAILED);
+    expect_text(f, "the disk is full");
+    fake_set(&f->daemon, mood, FAKE_NONSENSE);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_PROTOCOL);
+    fake_set(&f->daemon, mood, FAKE_ANSWERS);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+}
+
+static void a_lost_connection_is_replaced_within_the_call(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    fake_set(&f->daemon, mood, FAKE_CLOSES_ONCE);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, &f->receipt), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 2);
+    assert_int_equal(fake_get(&f->daemon, connections), 2);
+    fake_set(&f->daemon, mood, FAKE_SENDS_AWAY);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+}
+
+static void a_request_that_may_have_happened_is_a_timeout(void **state)
+{
+    struct fixture *f = *state;
+    f->options.timeout_ms = 60;
+    start(f);
+    fake_set(&f->daemon, mood, FAKE_SILENT);
+    const uint64_t begin = channel_now_ns();
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_TIMEOUT);
+    assert_in_range(channel_now_ns() - begin, 60 * NS_PER_MS, 4000 * NS_PER_MS);
+    fake_set(&f->daemon, mood, FAKE_CLOSES_ALWAYS);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_TIMEOUT);
+    fake_kill(&f->daemon);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_UNAVAILABLE);
+}
+
+static void restart(struct fixture *f)
+{
+    fake_kill(&f->daemon);
+    f->daemon.incarnation_id++;
+    fake_start(&f->daemon, true);
+}
+
+static void every_call_that_talks_follows_a_restart(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    const uint64_t first = etag_token_now(f->client).incarnation;
+    void *former = f->client->mapping.base;
+    restart(f);
+    assert_true(etag_token_now(f->client).incarnation == first);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+    assert_true(etag_token_now(f->client).incarnation == first + 1);
+    if (!under_valgrind())
+        assert_int_equal(msync(former, 4096, MS_ASYNC), -1); /* it is not mapped any more */
+
+    restart(f);
+    f->client->connect_again_ns = 0;
+    loop_until_ready(f);
+    for (int i = 0; i < 1000 && etag_token_now(f->client).incarnation != first + 2; i++)
+        loop_once(f);
+    assert_true(etag_token_now(f->client).incarnation == first + 2);
+
+    restart(f);
+    for (int ms = 0; ms < 5000 && etag_token_now(f->client).incarnation != first + 3; ms++) {
+        (void)etag_fill(f->client, etag_token_now(f->client), &f->entry);
+        poll(NULL, 0, 1);
+    }
+    assert_true(etag_token_now(f->client).incarnation == first + 3);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
+}
+
+/* ---- Operations ---- */
+
+static etag_status await_result(struct fixture *f, etag_op *op)
+{
+    etag_status status = ETAG_AGAIN;
+    for (int i = 0; i < 1000 && status == ETAG_AGAIN; i++) {
+        loop_once(f);
+        status = etag_op_result(op, &f->receipt);
+    }
+    return status;
+}
+
+static void operations(void **state)
+{
+    struct fixture *f = *state;
+    etag_op *first, *second, *third;
+    start(f);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &first), ETAG_OK);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &second), ETAG_OK);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &third), ETAG_OK);
+    assert_in_range(etag_client_timeout_ms(f->client), 0, 5000);
+    assert_null(etag_op_forget(second));
+    assert_null(etag_op_forget(NULL));
+    assert_int_equal(await_result(f, third), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 3);
+    assert_int_equal(etag_op_result(first, &f->receipt), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 1);
+    assert_int_equal(f->client->op_count, 0);
+    /* An answer that came while another call waited. */
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &first), ETAG_OK);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+    assert_int_equal(etag_op_result(first, &f->receipt), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 4);
+    f->targets.surrogate_count = 0;
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &first), ETAG_INVALID);
+    assert_null(first);
+}
+
+static void operations_fail(void **state)
+{
+    struct fixture *f = *state;
+    etag_op *op, *other;
+    start(f);
+    fake_set(&f->daemon, mood, FAKE_REFUSES);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
+    assert_int_equal(await_result(f, op), ETAG_FAILED);
+    expect_text(f, "the disk is full");
+
+    /* The whole request had left. */
+    fake_set(&f->daemon, mood, FAKE_CLOSES_ONCE);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
+    assert_int_equal(await_result(f, op), ETAG_TIMEOUT);
+    expect_text(f, "lost");
+
+    f->client->timeout_ms = 40;
+    fake_set(&f->daemon, mood, FAKE_SILENT);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &other), ETAG_OK);
+    assert_int_equal(await_result(f, op), ETAG_TIMEOUT);
+    assert_null(etag_op_forget(other));
+
+    fake_kill(&f->daemon);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_UNAVAILABLE);
+    assert_null(op);
+}
+
+/* What still waited in the client when the connection ended has not happened. */
+static void what_was_not_sent_has_not_happened(void **state)
+{
+    struct fixture *f = *state;
+    static char bytes[SURROGATE_BYTES_MAX];
+    static etag_str names[3000];
+    etag_op *sent, *queued;
+    memset(bytes, 'n', sizeof(bytes));
+    for (size_t i = 0; i < 3000; i++)
+        names[i] = (etag_str){bytes, sizeof(bytes)};
+    fake_start(&f->daemon, false);
+    f->options.no_wait = true;
+    open_client(f);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &sent), ETAG_OK);
+    f->targets.surrogates = names;
+    f->targets.surrogate_count = 3000;
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &queued), ETAG_OK);
+    assert_true(etag_client_events(f->client) & POLLOUT);
+    fake_kill(&f->daemon);
+    (void)etag_client_dispatch(f->client);
+    assert_int_equal(etag_op_result(sent, NULL), ETAG_TIMEOUT);
+    assert_int_equal(etag_op_result(queued, NULL), ETAG_UNAVAILABLE);
+}
+
+/* What waits in the client while the connection lives may go out later: it may yet happen. */
+static void what_is_queued_may_still_happen(void **state)
+{
+    struct fixture *f = *state;
+    static char bytes[SURROGATE_BYTES_MAX];
+    static etag_str names[3000];
+    const struct reply hello = {.id = 1,
+                                .kind = REPLY_HELLO,
+                                .hello = {.protocol = PROTOCOL_VERSION, .roles = ROLE_MUTATE}};
+    const etag_targets few = f->targets;
+    etag_op *op;
+    memset(bytes, 'n', sizeof(bytes));
+    for (size_t i = 0; i < 3000; i++)
+        names[i] = (etag_str){bytes, sizeof(bytes)};
+    fake_start(&f->daemon, false);
+    f->options.no_wait = true;
+    f->options.timeout_ms = 40;
+    open_client(f);
+    const int fd = accept4(f->daemon.listener, NULL, NULL, SOCK_CLOEXEC);
+    fake_send(fd, &hello, NULL, 0);
+    loop_until_ready(f);
+    f->targets.surrogates = names;
+    f->targets.surrogate_count = 3000;
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
+    assert_true(etag_client_events(f->client) & POLLOUT);
+    assert_int_equal(etag_invalidate(f->client, &few, NULL), ETAG_TIMEOUT);
+    assert_null(etag_op_forget(op));
+    close(fd);
+}
+
+static void operations_are_bounded_and_survive_the_client(void **state)
+{
+    struct fixture *f = *state;
+    static etag_op *ops[CLIENT_OPS_MAX + 1];
+    fake_start(&f->daemon, true);
+    fake_set(&f->daemon, mood, FAKE_SILENT);
+    open_client(f);
+    for (size_t i = 0; i < CLIENT_OPS_MAX; i++)
+        assert_int_equal(etag_invalidate_start(f->client, &f->targets, &ops[i]), ETAG_OK);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &ops[CLIENT_OPS_MAX]),
+                     ETAG_AGAIN);
+    while (etag_client_events(f->client) & POLLOUT)
+        loop_once(f);
+    f->client = etag_client_close(f->client);
+    for (size_t i = 0; i < CLIENT_OPS_MAX / 2; i++)
+        assert_int_equal(etag_op_result(ops[i], NULL), ETAG_TIMEOUT);
+    for (size_t i = CLIENT_OPS_MAX / 2; i < CLIENT_OPS_MAX; i++)
+        etag_op_forget(ops[i]);
+}
+
+/* ---- Fork ---- */
+
+/* In a child; 0 if all is well. */
+static int behave_as_child(struct fixture *f, etag_op *parents_op, uint64_t parents_checks)
+{
+    const int parents_fd = f->client->channel.fd;
+    if (etag_client_fd(f->client) != -1 || etag_client_events(f->client) != 0 ||
+        etag_client_timeout_ms(f->client) != 0)
+        return 1;
+    if (check_reason(f) != ETAG_REASON_NO_ENTRY || etag_client_fd(f->client) != -1)
+        return 2;
+    if (f->client->mapping.counters->checks != parents_checks ||
+        f->client->channel.fd != parents_fd)
+        return 3;
+    if (etag_op_result(parents_op, NULL) != ETAG_TIMEOUT)
+        return 4;
+    if (etag_invalidate(f->client, &f->targets, &f->receipt) != ETAG_OK || f->receipt.lsn != 2)
+        return 5;
+    if (f->client->counters != f->client->mapping.counters || f->client->counters->checks != 1)
+        return 6;
+    etag_client_close(f->client);
+    return 0;
+}
+
+static void a_child_connects_anew(void **state)
+{
+    struct fixture *f = *state;
+    etag_op *op;
+    int status = -1;
+    start(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
+    fake_await(&f->daemon, invalidations, 1);
+    /* The fake daemon's thread lives in the parent only, which is all that the child needs. */
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(behave_as_child(f, op, 1));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    /* The parent's connection is untouched. */
+    assert_int_equal(await_result(f, op), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 1);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, &f->receipt), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 3);
+    assert_int_equal(fake_get(&f->daemon, connections), 2);
+    assert_int_equal(f->client->counters->checks, 1);
+}
+
+/* ---- Counters, resources ---- */
+
+static void counts_move_to_the_daemons_page(void **state)
+{
+    struct fixture *f = *state;
+    f->options.no_wait = true;
+    open_client(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
+    fake_start(&f->daemon, true);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+    assert_ptr_equal(f->client->counters, f->client->mapping.counters);
+    assert_true(f->client->counters->magic == COUNTERS_MAGIC);
+    assert_int_equal(f->client->counters->unknown_no_index, 1);
+    assert_int_equal(f->client->counters->connects, 1);
+    assert_int_equal(f->client->own_counters.checks, 0);
+    /* What the former page says, its daemon has seen. */
+    restart(f);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+    assert_int_equal(f->client->counters->unknown_no_index, 0);
+}
+
+static void set_descriptor_limit(rlim_t limit)
+{
+    struct rlimit r;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &r), 0);
+    r.rlim_cur = limit;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
+}
+
+static void without_descriptors_the_client_stays_usable(void **state)
+{
+    struct fixture *f = *state;
+    struct rlimit before;
+    if (under_valgrind())
+        skip();
+    f->options.no_wait = true;
+    open_client(f);
+    fake_start(&f->daemon, false);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    /* Not one descriptor more: no socket. */
+    const int next = dup(0);
+    close(next);
+    set_descriptor_limit((rlim_t)next);
+    const etag_status status = etag_invalidate(f->client, &f->targets, NULL);
+    set_descriptor_limit(before.rlim_cur);
+    assert_int_equal(status, ETAG_SYSTEM);
+    expect_text(f, "socket");
+
+    /* One more: a socket, and no place for the index that comes with the hello. */
+    f->client->connect_again_ns = 0;
+    assert_int_equal(etag_client_dispatch(f->client), ETAG_OK);
+    fake_continue(&f->daemon);
+    fake_await(&f->daemon, hellos, 1);
+    poll(&(struct pollfd){.fd = etag_client_fd(f->client), .events = POLLIN}, 1, 5000);
+    const int last = dup(0);
+    close(last);
+    set_descriptor_limit((rlim_t)last);
+    const etag_status no_index = etag_client_dispatch(f->client);
+    set_descriptor_limit(before.rlim_cur);
+    assert_int_equal(no_index, ETAG_SYSTEM);
+    expect_text(f, "descriptors");
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
+    assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
+    /* Asked for again after a while. */
+    f->client->map_again_ns = 1;
+    assert_int_equal(etag_client_timeout_ms(f->client), 0);
+    for (int i = 0; i < 1000 && !f->client->mapping.base; i++)
+        loop_once(f);
+    assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(opens_without_a_daemon),
+        TEST(bad_options),
+        TEST(the_environment_names_the_socket),
+        TEST(another_version_is_told),
+        TEST(a_stopped_daemon_does_not_hang_the_opening),
+        TEST(no_wait_does_not_wait),
+        TEST(rule_6_uses_no_index_of_another_clock),
+        TEST(rule_6_uses_no_index_with_a_lease_from_the_future),
+        TEST(an_unsealed_index_is_not_used),
+        TEST(roles),
+        TEST(no_role_to_read_is_no_index),
+        TEST(fills),
+        TEST(what_must_not_be_stored_is_not_sent),
+        TEST(filling_connects_but_not_too_often),
+        TEST(a_fill_may_follow_the_hello_at_once),
+        TEST(a_full_socket_drops_fills),
+        TEST(invalidates),
+        TEST(a_lost_connection_is_replaced_within_the_call),
+        TEST(a_request_that_may_have_happened_is_a_timeout),
+        TEST(every_call_that_talks_follows_a_restart),
+        TEST(operations),
+        TEST(operations_fail),
+        TEST(what_was_not_sent_has_not_happened),
+        TEST(what_is_queued_may_still_happen),
+        TEST(operations_are_bounded_and_survive_the_client),
+        TEST(a_child_connects_anew),
+        TEST(counts_move_to_the_daemons_page),
+        TEST(without_descriptors_the_client_stays_usable),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Entity tags: every byte at every place of the word-wise scan, the comparison table, lists. */
+#include "entity_tag.h"
+
+#include "text.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static bool parses(etag_str text)
+{
+    struct entity_tag tag;
+    return entity_tag_parse(text, &tag);
+}
+
+static struct entity_tag parsed(const char *text)
+{
+    struct entity_tag tag;
+    assert_true(entity_tag_parse(str_of(text), &tag));
+    return tag;
+}
+
+static void grammar(void **state)
+{
+    static const char *const good[] = {"\"\"",    "\"a\"",        "W/\"\"", "W/\"W/\"",
+                                       "\"a,b\"", "\"!#$%&'()\"", "\"\\\"", "\"\x80\xff\"",
+                                       "\"*\"",   "\"{[~]}\""};
+    static const char *const bad[] = {"",         "\"",       "a",         "\"a",     "a\"",
+                                      "W/",       "W/a",      "W/\"",      "w/\"a\"", "W\"a\"",
+                                      "W/ \"a\"", " \"a\"",   "\"a\" ",    "\"a\"b",  "\"a\"\"b\"",
+                                      "\"a b\"",  "\"a\tb\"", "\"a\x7f\"", "'a'",     "W/W/\"a\""};
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        assert_true(parses(str_of(good[i])));
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(parses(str_of(bad[i])));
+    assert_false(parses((etag_str){NULL, 0}));
+    assert_false(parses((etag_str){"\"a\0b\"", 5}));
+    assert_false(parses((etag_str){"\"ab\"", 3})); /* the closing quote is not ours */
+
+    assert_true(parsed("W/\"x\"").weak);
+    assert_false(parsed("\"W/x\"").weak);
+    assert_true(str_equal(parsed("W/\"x\"").opaque, ETAG_LIT("\"x\"")));
+}
+
+/* The scan takes eight bytes at a step and may be wrong about a byte only behind a foreign one. */
+static void every_byte_at_every_place(void **state)
+{
+    for (size_t len = 1; len <= 34; len++) {
+        char *text = malloc(len + 2); /* just its size: a read behind it is an error under ASan */
+        assert_non_null(text);
+        for (size_t at = 1; at <= len; at++) {
+            for (int byte = 0; byte < 256; byte++) {
+                memset(text, 'a', len + 2);
+                text[0] = text[len + 1] = '"';
+                text[at] = (char)byte;
+                const bool valid = byte == 0x21 || (byte >= 0x23 && byte <= 0x7e) || byte >= 0x80;
+                assert_int_equal(parses((etag_str){text, len + 2}), valid);
+            }
+        }
+        free(text);
+    }
+    /* A foreign byte before the one that the word's lowest bit marks must be seen. */
+    assert_false(parses(ETAG_LIT("\"aa\x20\x21\x22\x21 aaaaaaaa\"")));
+    assert_true(parses(ETAG_LIT("\"\x21\x23\x21\x23\x80\xa0\xa1\xff\x7e\"")));
+}
+
+/* RFC 9110 section 8.8.3.2 */
+static void comparison_table(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        bool strong, weak;
+    } rows[] = {
+        {"W/\"1\"", "W/\"1\"", false, true}, {"W/\"1\"", "W/\"2\"", false, false},
+        {"W/\"1\"", "\"1\"", false, true},   {"\"1\"", "\"1\"", true, true},
+        {"\"1\"", "\"2\"", false, false},    {"\"a\"", "\"A\"", false, false},
+        {"\"1\"", "\"11\"", false, false},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const struct entity_tag a = parsed(rows[i].a), b = parsed(rows[i].b);
+        assert_int_equal(entity_tag_equal_strong(a, b), rows[i].strong);
+        assert_int_equal(entity_tag_equal_strong(b, a), rows[i].strong);
+        assert_int_equal(entity_tag_equal_weak(a, b), rows[i].weak);
+        assert_int_equal(entity_tag_equal_weak(b, a), rows[i].weak);
+    }
+}
+
+/* Writes the elements as "[W]opaque|..." and "!" where the line is malformed. */
+static const char *walk(const char *line, char *out)
+{
+    etag_str rest = str_of(line);
+    struct entity_tag tag;
+    size_t len = 0;
+    int next;
+    while ((next = entity_tag_next(&rest, &tag)) == 1) {
+        if (tag.weak)
+            out[len++] = 'W';
+        memcpy(out + len, tag.opaque.data + 1, tag.opaque.len - 2);
+        len += tag.opaque.len - 2;
+        out[len++] = '|';
+    }
+    if (next < 0) {
+        assert_int_equal(entity_tag_next(&rest, &tag), -1); /* and stays so */
+        out[len++] = '!';
+    } else {
+        assert_int_equal(rest.len, 0);
+        assert_int_equal(entity_tag_next(&rest, &tag), 0);
+    }
+    out[len] = '\0';
+    return out;
+}
+
+static void lists(void **state)
+{
+    static const struct {
+        const char *line, *elements;
+    } rows[] = {
+        {"", ""},
+        {" \t", ""},
+        {",", ""},
+        {", ,\t,", ""},
+        {"\"a\"", "a|"},
+        {"\"a\",W/\"b\"", "a|Wb|"},
+        {" , \"a\" ,,\t\"b,c\" , ", "a|b,c|"},
+        {"\"\",\"\"", "||"},
+        {"\"a\" \"b\"", "!"},
+        {"\"a\",b", "a|!"},
+        {"\"a\",\"b", "a|!"},
+        {"\"a\", *", "a|!"},
+        {"*", "!"},
+        {"\"a\";", "!"},
+        {"\"a\"\n", "!"},
+        {"\n\"a\"", "!"},
+        {"W/", "!"},
+        {"W", "!"},
+    };
+    char out[64];
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_string_equal(walk(rows[i].line, out), rows[i].elements);
+    etag_str absent = {NULL, 0};
+    struct entity_tag tag;
+    assert_int_equal(entity_tag_next(&absent, &tag), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(grammar),
+        cmocka_unit_test(every_byte_at_every_place),
+        cmocka_unit_test(comparison_table),
+        cmocka_unit_test(lists),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
