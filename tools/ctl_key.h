@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A key from the command line: [//host]/path[?query], --scope, --release, --vary. And back into words. */
+#ifndef ETAGCTL_KEY_H
+#define ETAGCTL_KEY_H
+
+#include "ctl.h"
+#include "ctl_output.h"
+#include "bounds.h"
+
+struct ctl_key {
+    etag_key key;
+    etag_field vary[VARY_COUNT_MAX];
+};
+
+void ctl_key_init(struct ctl_key *key);
+
+/* Takes --scope, --release, --vary: true. False: a mistake was told. */
+MUST_USE bool ctl_key_option(struct ctl *ctl, struct ctl_key *key, int option, const char *value);
+
+/* Takes the KEY argument and checks the whole. False: a mistake was told. Everything borrowed. */
+MUST_USE bool ctl_key_argument(struct ctl *ctl, struct ctl_key *key, const char *text);
+
+/* For a command whose only options are those of a key and whose only argument is KEY. False: return
+ * ctl->exit_status. */
+MUST_USE bool ctl_key_only(struct ctl *ctl, struct ctl_key *key, int argc, char **argv);
+
+/* A header line "Name: value", white space around both dropped. False: there is no colon. */
+MUST_USE bool ctl_split_field(const char *text, etag_field *out);
+
+/* "//host/path?query" of the resource as it is. The caller frees it. */
+char *key_text(const etag_resource *resource);
+
+/* Adds "key", "scope", "release" and "vary". */
+void doc_key(doc *object, const etag_key *key);
+
+#endif

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Entries, targets and events of the daemon as documents. */
+#ifndef ETAGCTL_VIEW_H
+#define ETAGCTL_VIEW_H
+
+#include "ctl_output.h"
+#include "message.h"
+
+/* Adds what is known of an entry: "key" to "persisted". */
+void doc_entry(doc *object, const struct entry_view *view);
+
+/* Adds "lsn", "time", "pid", "uid" and "targets". */
+void doc_event(doc *object, const struct event_view *event);
+
+/* One target after the other: "surrogate upload:42". */
+typedef void target_visit(void *context, const char *kind, etag_str name);
+void targets_each(const etag_targets *targets, target_visit *visit, void *context);
+
+/* "everything", "resource", "prefix", "surrogate" */
+const char *target_word(enum target_kind kind);
+
+/* "1099511627778 (run 1, number 2)" */
+#define LSN_TEXT_BYTES 64
+const char *lsn_text(uint64_t lsn, char out[LSN_TEXT_BYTES]);
+
+#endif
