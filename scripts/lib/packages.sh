@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2034
+# The Debian packages that the scripts need, in one place, and the one function that installs what is missing.
+# Sourced by scripts/demo, scripts/test, scripts/lint and scripts/bench.
+
+# To configure and build everything: CMake configures the tests with the rest, so it wants what they need too.
+PACKAGES_BUILD=(
+    gcc libc6-dev cmake ninja-build pkg-config
+    protobuf-c-compiler libprotobuf-c-dev
+    liburing-dev liblmdb-dev libyaml-dev libjansson-dev libssl-dev
+    libmicrohttpd-dev libsqlite3-dev libcmocka-dev libseccomp-dev python3
+)
+# Besides these: for scripts/demo; for scripts/test and its --full; for scripts/lint, scripts/bench.
+PACKAGES_DEMO=(curl)
+PACKAGES_TEST=(curl g++)
+PACKAGES_TEST_FULL=(clang libclang-rt-14-dev valgrind)
+PACKAGES_LINT=(clang-format clang-tidy shellcheck git)
+PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev)
+
+# True if the package is installed.
+packages_has() {
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+# packages_ensure NAME...: installs those that are missing, as root or with sudo; says what. Silent if there is
+# nothing to do. Fails with what to run by hand if it can't.
+packages_ensure() {
+    local -a missing=() become=()
+    local name log
+    if ! command -v dpkg-query >/dev/null; then
+        echo "Not a Debian system: please install what these packages hold: $*" >&2
+        return 1
+    fi
+    for name in "$@"; do
+        packages_has "$name" || missing+=("$name")
+    done
+    [[ ${#missing[@]} -eq 0 ]] && return 0
+    if [[ $(id -u) -ne 0 ]]; then
+        if ! command -v sudo >/dev/null; then
+            echo "Missing packages. As root: apt-get install ${missing[*]}" >&2
+            return 1
+        fi
+        become=(sudo)
+    fi
+    echo "Installing: ${missing[*]}"
+    log=$(mktemp)
+    if ! { "${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q update &&
+        "${become[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get -q install -y --no-install-recommends "${missing[@]}"; } </dev/null >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        echo "apt-get failed (whole output: $log). By hand: apt-get install ${missing[*]}" >&2
+        return 1
+    fi
+    rm -f "$log"
+}
