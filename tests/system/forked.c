@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A client that is opened before fork(), as by a pre-forking server. The child looks up in the memory that it inherited
+ * and fills by a connection of its own; the parent's connection goes on undisturbed.
+ */
+#include <etag/etag.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct told {
+    char child_checks[32], child_fills[64];
+};
+
+static const etag_field condition = {{"If-None-Match", 13}, {"\"v1\"", 4}};
+
+static etag_key key_of(const char *target)
+{
+    etag_key key;
+
+    ETAG_INIT(&key);
+    key.resource.target = etag_str_of(target);
+    key.scope.kind = ETAG_SCOPE_PUBLIC;
+    return key;
+}
+
+static const char *check(etag_client *client, const char *target)
+{
+    const etag_key key = key_of(target);
+    etag_request request;
+    etag_answer answer;
+
+    ETAG_INIT(&request);
+    ETAG_INIT(&answer);
+    request.method = ETAG_LIT("GET");
+    request.key = &key;
+    request.fields = &condition;
+    request.field_count = 1;
+    return etag_verdict_text(etag_check(client, &request, etag_token_now(client), &answer));
+}
+
+static const char *fill(etag_client *client, const char *target)
+{
+    const etag_key key = key_of(target);
+    etag_entry entry;
+
+    etag_entry_init(&entry);
+    entry.key = &key;
+    entry.etag = ETAG_LIT("\"v1\"");
+    return etag_status_text(etag_fill_wait(client, etag_token_now(client), &entry, NULL));
+}
+
+int main(int argc, char **argv)
+{
+    etag_client_options options;
+    etag_client *client;
+    etag_targets targets;
+    const etag_str other = ETAG_LIT("other");
+    int status;
+
+    if (argc != 2)
+        return 2;
+    struct told *told = mmap(NULL, sizeof(*told), PROT_READ | PROT_WRITE,
+                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ETAG_INIT(&options);
+    options.socket_path = argv[1];
+    if (told == MAP_FAILED || etag_client_open(&client, &options) != ETAG_OK ||
+        strcmp(fill(client, "/forked"), "done") != 0)
+        return 1;
+    const int fd = etag_client_fd(client);
+
+    if (fork() == 0) {
+        snprintf(told->child_checks, sizeof(told->child_checks), "%s", check(client, "/forked"));
+        snprintf(told->child_fills, sizeof(told->child_fills), "%s", fill(client, "/by-the-child"));
+        etag_client_close(client);
+        _exit(0);
+    }
+    if (wait(&status) < 0 || status != 0)
+        return 1;
+    const char *parent_checks = check(client, "/by-the-child");
+    ETAG_INIT(&targets);
+    targets.surrogates = &other;
+    targets.surrogate_count = 1;
+    const char *parent_invalidates = etag_status_text(etag_invalidate(client, &targets, NULL));
+    printf("{\"child_checks\": \"%s\", \"child_fills\": \"%s\", \"parent_checks\": \"%s\", "
+           "\"parent_invalidates\": \"%s\", \"parent_connects_once\": %s}\n",
+           told->child_checks, told->child_fills, parent_checks, parent_invalidates,
+           etag_client_fd(client) == fd ? "true" : "false");
+    etag_client_close(client);
+    return 0;
+}

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real daemons, real clients, real kills: what the scenario tests share.
+
+Environment: ETAGD_BUILD (build directory), ETAGD_TEST_LOOP (uring, epoll, or refused: the daemon runs under a launcher
+that refuses io_uring and has to fall back by itself), ETAGD_TEST_FACTOR (multiplies bounds of time, for sanitizers and
+valgrind). State lives in a temporary directory; only processes that a test started are ended, by pid.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+BUILD = os.environ.get("ETAGD_BUILD", "build/release")
+LOOP = os.environ.get("ETAGD_TEST_LOOP", "uring")
+FACTOR = float(os.environ.get("ETAGD_TEST_FACTOR", "1"))
+ETAGD = os.path.join(BUILD, "daemon", "etagd")
+ETAGCTL = os.path.join(BUILD, "tools", "etagctl")
+SYSTEM = os.path.join(BUILD, "tests", "system")
+SKIP = 77
+
+
+def bound(seconds):
+    """A bound of time, longer where the binaries are slow."""
+    return seconds * FACTOR
+
+
+def wait_until(condition, seconds, what):
+    """Polls a condition that has no event to wait for; returns its value."""
+    end = time.monotonic() + bound(seconds)
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {bound(seconds):.1f} s: {what}")
+        time.sleep(0.002)
+
+
+class Daemon:
+    """One etagd process; may be started again on the same state and socket."""
+
+    def __init__(self, directory, lease_ms=200, args=()):
+        self.directory = directory
+        self.socket = os.path.join(directory, "etagd.sock")
+        self.state = os.path.join(directory, "state")
+        self.lease_ms = lease_ms
+        self.args = list(args)
+        self.process = None
+        self.readers = []
+        self.lines = []
+        self.changed = threading.Condition()
+
+    def command(self):
+        loop = {"uring": "uring", "epoll": "epoll", "refused": "auto"}[LOOP]
+        command = [ETAGD, "--socket", self.socket, "--state-dir", self.state, "--lease-ms", str(self.lease_ms),
+                   "--capacity", "20000", "--clocks", "65536", "--loop", loop, *self.args]
+        if LOOP == "refused":
+            command.insert(0, os.path.join(SYSTEM, "no_io_uring"))
+        wrapper = os.environ.get("ETAGD_TEST_WRAPPER")
+        return (wrapper.split() if wrapper else []) + command
+
+    def spawn(self):
+        self.lines = []
+        self.process = subprocess.Popen(self.command(), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        reader = threading.Thread(target=self._read_log, args=(self.process,), daemon=True)
+        self.readers.append(reader)
+        reader.start()
+        return self
+
+    def _read_log(self, process):
+        with process.stderr:
+            for line in process.stderr:
+                with self.changed:
+                    self.lines.append(line.rstrip("\n"))
+                    self.changed.notify_all()
+        with self.changed:
+            self.lines.append("(end of log)")
+            self.changed.notify_all()
+
+    def wait_log(self, pattern, seconds=20):
+        """Waits for a log line; returns its match."""
+        end = time.monotonic() + bound(seconds)
+        with self.changed:
+            while True:
+                for line in self.lines:
+                    found = re.search(pattern, line)
+                    if found:
+                        return found
+                if "(end of log)" in self.lines and self.process.poll() is not None:
+                    raise AssertionError(f"etagd ended without {pattern!r}:\n" + "\n".join(self.lines))
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise AssertionError(f"no {pattern!r} in:\n" + "\n".join(self.lines))
+                self.changed.wait(left)
+
+    def start(self):
+        self.spawn()
+        self.wait_log(r"event=serving")
+        return self
+
+    def refusal(self, seconds=20):
+        """Starts a daemon that must refuse to start; returns its output and exit status."""
+        done = subprocess.run(self.command(), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+                              timeout=bound(seconds), check=False)
+        return done.stderr, done.returncode
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, seconds=20):
+        """SIGTERM; returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+        return self.process.wait(bound(seconds))
+
+    def end(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.kill()
+        for reader in self.readers:
+            reader.join()
+
+    # ---- etagctl ----
+
+    def ctl(self, *args, expect=0, text=None):
+        """Runs etagctl --json; returns the decoded output."""
+        done = self.ctl_raw("--json", *args, text=text)
+        if done.returncode != expect:
+            raise AssertionError(f"etagctl {args}: exit {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def ctl_raw(self, *args, text=None, user=None, groups=(), timeout_ms=5000):
+        return subprocess.run([ETAGCTL, "--socket", self.socket, "--timeout-ms", str(int(bound(timeout_ms))), *args],
+                              capture_output=True, text=True, input=text, timeout=bound(60), check=False, user=user,
+                              group=user, extra_groups=list(groups) if user else None)
+
+    def token(self):
+        return self.ctl("token")["token"]
+
+    def fill(self, key, etag='"v1"', *args, token=None, expect=0):
+        token = token or self.token()
+        return self.ctl("fill", key, "--etag", etag, "--token", token, *args, expect=expect)
+
+    def check(self, key, *args, header='If-None-Match: "v1"'):
+        return self.ctl("check", key, "--header", header, *args)
+
+    def verdict(self, key, etag='"v1"'):
+        return self.check(key, header=f"If-None-Match: {etag}")["verdict"]
+
+    def status(self):
+        return self.ctl("status")
+
+
+class Case(unittest.TestCase):
+    """A test with a temporary directory and daemons that end with it."""
+
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="etagd-test-")
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+
+    def daemon(self, name="", **options):
+        directory = os.path.join(self.directory, name) if name else self.directory
+        os.makedirs(directory, exist_ok=True)
+        made = Daemon(directory, **options)
+        self.addCleanup(made.end)
+        return made
+
+    def started(self, **options):
+        return self.daemon(**options).start()
+
+
+class Raw:
+    """A connection below the library: bytes in, frames out."""
+
+    HELLO = bytes([0x08, 1, 0x12, 2, 0x08, 1])  # Request{id: 1, hello: {protocol: 1}}
+
+    def __init__(self, path, hello=True):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(bound(20))
+        self.socket.connect(path)
+        if hello:
+            self.send_frame(self.HELLO)
+            self.frame()
+
+    def send_frame(self, payload):
+        self.socket.sendall(struct.pack("<I", len(payload)) + payload)
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def _exactly(self, n):
+        data = b""
+        while len(data) < n:
+            piece = self.socket.recv(n - len(data))
+            if not piece:
+                return None
+            data += piece
+        return data
+
+    def frame(self):
+        """The payload of the next frame, None where the daemon closed."""
+        try:
+            head = self._exactly(4)
+            return self._exactly(struct.unpack("<I", head)[0]) if head is not None else None
+        except ConnectionResetError:
+            return None
+
+    def closed(self):
+        """Reads until the daemon closes; returns what it said before."""
+        said = b""
+        while True:
+            payload = self.frame()
+            if payload is None:
+                return said
+            said += payload
+
+    def close(self):
+        self.socket.close()
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def main():
+    if LOOP == "uring":
+        probe = subprocess.run([os.path.join(SYSTEM, "has_io_uring")], check=False)
+        if probe.returncode != 0:
+            print("skipped: this kernel refuses io_uring")
+            sys.exit(SKIP)
+    unittest.main(verbosity=2)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Crash, stall, restart: what comes back, and what must not."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+from harness import SYSTEM, Case, bound, descriptors, main
+
+KEY = "//shop.example/api/v1/uploads/42"
+
+
+class Restart(Case):
+    def test_kill_keeps_what_was_persisted_and_not_what_was_invalidated(self):
+        d = self.started()
+        for i in range(50):
+            d.fill(f"//shop.example/u/{i}", '"v1"', "--surrogate", f"upload:{i}")
+        d.ctl("sync")
+        for i in range(0, 50, 2):
+            d.ctl("invalidate", "--surrogate", f"upload:{i}")
+        d.kill()
+        d.start()
+        self.assertEqual(d.status()["start"], "warm")
+        for i in range(50):
+            self.assertEqual(d.verdict(f"//shop.example/u/{i}"), "unknown" if i % 2 == 0 else "not_modified", i)
+
+    def test_every_kind_of_target_survives_a_kill(self):
+        for target in (["--resource", KEY], ["--surrogate", "upload:42"], ["--prefix", "//shop.example/api/"], ["--all"]):
+            with self.subTest(target=target):
+                d = self.daemon(name=target[0].strip("-")).start()
+                d.fill(KEY, '"v1"', "--surrogate", "upload:42")
+                d.ctl("sync")
+                d.ctl("invalidate", *target)
+                d.kill()
+                d.start()
+                self.assertEqual(d.verdict(KEY), "unknown")
+                d.end()
+
+    def test_a_changed_number_of_clocks_starts_cold(self):
+        d = self.started()
+        d.fill(KEY)
+        self.assertEqual(d.stop(), 0)
+        d.args = ["--clocks", "131072"]
+        d.start()
+        d.wait_log(r"start=cold.*clocks was changed")
+        self.assertEqual(d.verdict(KEY), "unknown")
+
+    def test_a_starting_daemon_waits_for_the_former_lease(self):
+        d = self.started(lease_ms=1000)
+        d.kill()
+        began = time.monotonic()
+        d.lease_ms = 50
+        d.start()
+        self.assertGreater(time.monotonic() - began, 0.98)
+        # The shorter lease is recorded now.
+        d.kill()
+        began = time.monotonic()
+        d.start()
+        self.assertLess(time.monotonic() - began, bound(0.9))
+
+    def test_a_damaged_state_is_set_aside(self):
+        d = self.started()
+        d.fill(KEY)
+        self.assertEqual(d.stop(), 0)
+        data = os.path.join(d.state, "data.mdb")
+        with open(data, "r+b") as f:
+            f.write(b"\xff" * 4096 * 2)
+        d.start()
+        d.wait_log(r"start=cold.*set aside")
+        self.assertEqual(d.verdict(KEY), "unknown")
+        self.assertTrue(any(name.startswith("damaged-") for name in os.listdir(d.state)))
+
+    def test_restarts_leak_nothing_in_the_state_directory(self):
+        d = self.started()
+        d.kill()
+        d.start()
+        before = sorted(os.listdir(d.state)), sorted(os.listdir(d.directory))
+        for _ in range(3):
+            d.kill()
+            d.start()
+        self.assertEqual(before, (sorted(os.listdir(d.state)), sorted(os.listdir(d.directory))))
+
+
+class Stall(Case):
+    def frontend(self, d, *args):
+        """A front end that asks for the key all the time and prints each change of its answer with the time."""
+        process = subprocess.Popen([os.path.join(SYSTEM, "front_end"), d.socket, KEY, *args], stdout=subprocess.PIPE,
+                                   stdin=subprocess.PIPE, text=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stdin.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_a_stopped_daemon_is_not_believed_for_longer_than_its_lease(self):
+        lease_ms = 1000
+        d = self.started(lease_ms=lease_ms)
+        d.fill(KEY)
+        front = self.frontend(d)
+
+        def next_answer():
+            said = json.loads(front.stdout.readline())
+            return said["verdict"], said["reason"], said["ns"]
+
+        self.assertEqual(next_answer()[0], "not_modified")
+        stopped_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        d.signal(signal.SIGSTOP)
+        verdict, reason, ns = next_answer()
+        self.assertEqual((verdict, reason), ("unknown", "no_lease"))
+        self.assertLess((ns - stopped_ns) / 1e6, 1.2 * lease_ms)
+        continued_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        d.signal(signal.SIGCONT)
+        verdict, reason, ns = next_answer()
+        self.assertEqual(verdict, "not_modified")
+        self.assertLess((ns - continued_ns) / 1e6, bound(1000))
+
+    def test_a_front_end_finds_the_next_daemon(self):
+        d = self.started(lease_ms=100)
+        d.fill(KEY)
+        d.ctl("sync")
+        front = self.frontend(d, "--dispatch")
+        self.assertEqual(json.loads(front.stdout.readline())["verdict"], "not_modified")
+        for _ in range(3):
+            d.kill()
+            self.assertEqual(json.loads(front.stdout.readline())["reason"], "no_lease")
+            d.start()
+            self.assertEqual(json.loads(front.stdout.readline())["verdict"], "not_modified")
+
+
+class Storm(Case):
+    """Kills under a load of fills, invalidations and checks from several processes. The load keeps the truth (committed
+    and published versions) in memory of its own; a 304 for a version older than the last published one is a violation."""
+
+    KILLS = int(os.environ.get("ETAGD_TEST_KILLS", "200"))
+
+    def test_kills_under_load_resurrect_nothing(self):
+        d = self.started(lease_ms=100)
+        storm = subprocess.Popen([os.path.join(SYSTEM, "storm"), d.socket], stdout=subprocess.PIPE,
+                                 stdin=subprocess.PIPE, text=True)
+        self.addCleanup(storm.stdout.close)
+        self.addCleanup(storm.wait)
+        self.addCleanup(storm.kill)
+        try:
+            for i in range(self.KILLS):
+                time.sleep(0.02 + (i * 7919 % 200) / 1000)  # the length of the run before the kill: 20 to 220 ms
+                d.kill()
+                d.start()
+        finally:
+            # Its last words also when a daemon did not start.
+            storm.stdin.close()
+        said = json.loads(storm.stdout.readline())
+        print(json.dumps({"kills": self.KILLS, **said}))
+        self.assertEqual(storm.wait(bound(30)), 0)
+        self.assertEqual(said["violations"], 0)
+        for count in ("checks", "not_modified", "fills_sent", "invalidations", "warm_hits", "fills_refused_or_stale"):
+            self.assertGreater(said[count], 0, count)
+        self.assertLess(descriptors(d.process.pid), 64)
+        memory_files = [os.readlink(f"/proc/{d.process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{d.process.pid}/fd")]
+        self.assertEqual(sum("memfd:etagd-index" in name for name in memory_files), 1, memory_files)
+
+
+if __name__ == "__main__":
+    main()
