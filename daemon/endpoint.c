@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <time.h>
 
+#define LEASE_NAME "lease_ns="
 #define LISTEN_BACKLOG 1024
 #define PROBES 40
 #define PROBE_PAUSE_MS 25
@@ -51,8 +52,8 @@ static void recorded_lease_read(struct endpoint *endpoint)
     char text[64] = {0};
     const ssize_t n = pread(endpoint->lock_fd, text, sizeof(text) - 1, 0);
 
-    if (n <= 0 || sscanf(text, "lease_ns=%" SCNu64, &endpoint->recorded_lease_ns) != 1)
-        endpoint->recorded_lease_ns = 0;
+    if (n > 0 && strncmp(text, LEASE_NAME, strlen(LEASE_NAME)) == 0)
+        endpoint->recorded_lease_ns = strtoull(text + strlen(LEASE_NAME), NULL, 10);
 }
 
 static int lock_take(struct endpoint *endpoint, char why[512])
@@ -199,7 +200,7 @@ int endpoint_record_lease(struct endpoint *endpoint, uint64_t lease_ns)
 {
     char text[64];
     /* One fixed width: the write replaces the former text as a whole. */
-    const int len = snprintf(text, sizeof(text), "lease_ns=%020" PRIu64 "\n", lease_ns);
+    const int len = snprintf(text, sizeof(text), LEASE_NAME "%020" PRIu64 "\n", lease_ns);
 
     if (pwrite(endpoint->lock_fd, text, (size_t)len, 0) != len)
         return -EIO;

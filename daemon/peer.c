@@ -14,15 +14,17 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define OVERFLOW_UID_DEFAULT 65534
 #define ID_TABLE_BITS 12
 _Static_assert(PEERS_MAX == 1 << ID_TABLE_BITS, "the low bits of an id are its place in the table");
 
 static uint32_t overflow_uid_read(void)
 {
     CLEANUP(cleanup_file) FILE *f = fopen("/proc/sys/kernel/overflowuid", "re");
-    unsigned uid;
+    char text[16];
 
-    return f && fscanf(f, "%u", &uid) == 1 ? uid : 65534;
+    return f && fgets(text, sizeof(text), f) ? (uint32_t)strtoul(text, NULL, 10)
+                                             : OVERFLOW_UID_DEFAULT;
 }
 
 void peers_init(struct peers *peers, struct server *server, struct loop *loop,
@@ -101,7 +103,7 @@ static void peer_free(struct peers *peers, struct peer *peer)
 void peers_accept(struct peers *peers, int fd)
 {
     uint32_t groups[PEER_GROUPS_MAX];
-    struct peer_credentials credentials;
+    struct peer_credentials credentials = {0};
     CLEANUP(cleanup_fd) int owned = fd;
 
     struct peer *peer = peer_new(peers);

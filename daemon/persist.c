@@ -10,9 +10,9 @@
  */
 #include "persist.h"
 
+#include "bounds.h"
 #include "clocktime.h"
 #include "dirty.h"
-#include "bounds.h"
 
 #include <assert.h>
 #include <errno.h>

@@ -6,8 +6,8 @@
 #ifndef ETAGD_POOL_H
 #define ETAGD_POOL_H
 
-#include "cleanup.h"
 #include "bounds.h"
+#include "cleanup.h"
 
 #include <stdint.h>
 

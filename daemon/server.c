@@ -18,7 +18,7 @@
 #include <sys/signalfd.h>
 
 #define HOUSEKEEPING_NS NS_PER_S
-#define COLLAPSE_BYTES (4u * 1024 * 1024)
+#define COLLAPSE_BYTES (2u * 1024 * 1024)
 
 /* ---- What the loop brings ---- */
 

@@ -14,9 +14,9 @@
  */
 #include "store.h"
 
+#include "bounds.h"
 #include "bytes.h"
 #include "clocktime.h"
-#include "bounds.h"
 #include "state_dir.h"
 
 #include <assert.h>

@@ -20,8 +20,8 @@
 #ifndef ETAG_PROTO_LAYOUT_H
 #define ETAG_PROTO_LAYOUT_H
 
-#include "cleanup.h"
 #include "bounds.h"
+#include "cleanup.h"
 #include "siphash.h"
 
 #include <stdbool.h>

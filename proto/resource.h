@@ -14,8 +14,8 @@
 #ifndef ETAG_PROTO_RESOURCE_H
 #define ETAG_PROTO_RESOURCE_H
 
-#include "cleanup.h"
 #include "bounds.h"
+#include "cleanup.h"
 #include "siphash.h"
 
 #include <etag/etag.h>

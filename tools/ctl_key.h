@@ -3,9 +3,9 @@
 #ifndef ETAGCTL_KEY_H
 #define ETAGCTL_KEY_H
 
+#include "bounds.h"
 #include "ctl.h"
 #include "ctl_output.h"
-#include "bounds.h"
 
 struct ctl_key {
     etag_key key;

@@ -245,7 +245,8 @@ typedef struct etag_targets {
     size_t resource_count;
     const etag_str *surrogates;
     size_t surrogate_count;
-    const etag_resource *prefixes; /* target is a path, without query: everything below it. One that does
+    const etag_resource
+        *prefixes; /* target is a path, without query: everything below it. One that does
                                       not end in '/', or is deeper than four levels, reaches from its
                                       nearest such ancestor on: "/a/b" means "/a/" */
     size_t prefix_count;

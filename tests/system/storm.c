@@ -30,8 +30,13 @@
     X(checks)                                                                                      \
     X(not_modified)                                                                                \
     X(unknown)                                                                                     \
-    X(fills_sent) X(fills_not_sent) X(invalidations) X(invalidation_errors) X(warm_hits)           \
-        X(fills_refused_or_stale) X(violations)
+    X(fills_sent)                                                                                  \
+    X(fills_not_sent)                                                                              \
+    X(invalidations)                                                                               \
+    X(invalidation_errors)                                                                         \
+    X(warm_hits)                                                                                   \
+    X(fills_refused_or_stale)                                                                      \
+    X(violations)
 
 struct truth {
     _Atomic bool end;

@@ -269,7 +269,8 @@ static void an_event_that_fails_is_told_and_the_state_is_cold(void **state)
     assert_int_equal(persist_event(f->persist, 2, (etag_str){large, sizeof(large)}), 0);
     const uint64_t ticket = persist_submit(f->persist);
     struct persist_progress progress = wait_done(f, ticket);
-    assert_int_equal(progress.failed_from, 0); /* not lost: what it made stale is not loaded again */
+    assert_int_equal(progress.failed_from,
+                     0); /* not lost: what it made stale is not loaded again */
     assert_true(persist_failed(f->persist));
     assert_false(store_warm_mark(f->store));
 

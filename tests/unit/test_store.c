@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bytes.h"
 #include "bounds.h"
+#include "bytes.h"
 #include "scratch.h"
 #include "store.h"
 #include "text.h"
