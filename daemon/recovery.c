@@ -8,6 +8,7 @@
 
 #include "clocktime.h"
 #include "text.h"
+#include "witness.h"
 
 #include <errno.h>
 #include <string.h>
@@ -26,38 +27,79 @@ static void boot_id_read(char out[40])
         out[0] = '\0';
 }
 
-/* Without fsync a machine crash may have lost any commit. */
-static const char *cold_by_boot(const struct store_meta *former, const struct store_meta *now)
+struct warm_question {
+    const struct config *config;
+    const struct store *store;
+    const struct store_meta *former;
+    const char *boot_id;
+    bool witnessed;
+    struct witness witness;
+    struct store_identity identity; /* of the data file now */
+};
+
+/* Without fsync a machine crash may have lost any commit. With it, it has lost none. */
+static const char *cold_by_boot(const struct warm_question *q)
 {
-    if (now->boot_id[0] == '\0')
+    if (q->former->power)
+        return NULL;
+    if (q->boot_id[0] == '\0')
         return "the boot id cannot be read";
-    if (strcmp(former->boot_id, now->boot_id) != 0)
-        return "the machine was started anew since the state was written";
-    return NULL;
+    return strcmp(q->former->boot_id, q->boot_id) == 0
+               ? NULL
+               : "the machine was started anew since the state was written";
+}
+
+/* A copy, or a state restored from one, may be older than what was answered since. */
+static const char *cold_by_file(const struct warm_question *q)
+{
+    if (!q->identity.local)
+        return "the state is on a network or user-space file system";
+    if (q->identity.birth_ns == 0)
+        return "the file system does not tell when a file was made";
+    return q->identity.inode == q->former->data_inode &&
+                   q->identity.birth_ns == q->former->data_birth_ns
+               ? NULL
+               : "the data file is a copy, or was restored";
+}
+
+/* The witness lives where a machine crash removes it; after one, power durability has to do without. */
+static const char *cold_by_witness(const struct warm_question *q)
+{
+    const bool same_boot = q->boot_id[0] != '\0' && strcmp(q->former->boot_id, q->boot_id) == 0;
+
+    if (q->former->power && !same_boot)
+        return NULL;
+    return q->witnessed && memcmp(q->witness.nonce, q->former->nonce, sizeof(q->witness.nonce)) == 0
+               ? NULL
+               : "the witness beside the socket is missing or of another run";
 }
 
 /* Checkpoints are clocks by number: another count makes them mean other targets. */
-static const char *cold_by_clocks(const struct store_meta *former, const struct config *config)
+static const char *cold_by_clocks(const struct warm_question *q)
 {
-    return former->clock_count == config->clock_count ? NULL : "the number of clocks was changed";
+    return q->former->clock_count == q->config->clock_count ? NULL
+                                                            : "the number of clocks was changed";
 }
 
 /* A daemon whose store failed removes the mark. */
-static const char *cold_by_mark(const struct store *store)
+static const char *cold_by_mark(const struct warm_question *q)
 {
-    return store_warm_mark(store) ? NULL : "a store write of the former run failed";
+    return store_warm_mark(q->store) ? NULL : "a store write of the former run failed";
 }
 
-static const char *cold_reason(const struct store *store, const struct store_meta *former,
-                               const struct store_meta *now, const struct config *config)
+/* NULL: everything that makes the state trustworthy was shown. */
+static const char *cold_reason(const struct warm_question *q)
 {
-    const char *reason = cold_by_boot(former, now);
+    static const char *(*const conditions[])(const struct warm_question *) = {
+        cold_by_boot, cold_by_file, cold_by_witness, cold_by_clocks, cold_by_mark,
+    };
 
-    if (!reason)
-        reason = cold_by_clocks(former, config);
-    if (!reason)
-        reason = cold_by_mark(store);
-    return reason;
+    for (size_t i = 0; i < sizeof(conditions) / sizeof(conditions[0]); i++) {
+        const char *reason = conditions[i](q);
+        if (reason)
+            return reason;
+    }
+    return NULL;
 }
 
 /* ---- Opening ---- */
@@ -90,8 +132,13 @@ int recovery_set_aside(struct recovery *recovery, struct store *store, char why[
 {
     recovery->warm = false;
     recovery->cold_reason = COLD_DAMAGED;
+    struct store_identity identity;
     if (store_set_aside(store, why) != 0)
         return -1;
+    if (store_identify(store, &identity) < 0)
+        return refuse(why, "look at", -EIO);
+    recovery->meta.data_inode = identity.inode;
+    recovery->meta.data_birth_ns = identity.birth_ns;
     const int r = state_begin(recovery, store);
     return r == 0 ? 0 : refuse(why, "write", r);
 }
@@ -109,6 +156,37 @@ static int former_read(struct recovery *recovery, struct store *store, struct st
         return refuse(why, "read", r);
     recovery->cold_reason = "there is no former state";
     return 0;
+}
+
+/* Decides, and makes what this run will record about itself. */
+static int run_begin(struct recovery *recovery, struct store *store,
+                     const struct store_meta *former, const struct config *config)
+{
+    struct store_meta *meta = &recovery->meta;
+    struct warm_question question = {.config = config, .store = store, .former = former};
+
+    *meta = *former;
+    boot_id_read(meta->boot_id);
+    question.boot_id = meta->boot_id;
+    question.witnessed = witness_read(config->socket_path, &question.witness);
+    if (store_identify(store, &question.identity) < 0)
+        return -1;
+    if (!recovery->cold_reason)
+        recovery->cold_reason = cold_reason(&question);
+    recovery->warm = recovery->cold_reason == NULL;
+
+    /* Where the state was lost the witness may still know: an LSN is never used twice. */
+    meta->incarnation = former->incarnation > question.witness.incarnation
+                            ? former->incarnation + 1
+                            : question.witness.incarnation + 1;
+    meta->clock_count = config->clock_count;
+    meta->lease_ns = config->lease_ns;
+    meta->power = config->durability == DURABILITY_POWER;
+    meta->data_inode = question.identity.inode;
+    meta->data_birth_ns = question.identity.birth_ns;
+    if (random_bytes(meta->nonce, sizeof(meta->nonce)) < 0)
+        return -1;
+    return recovery->warm ? 0 : random_bytes(meta->hash_key, sizeof(meta->hash_key));
 }
 
 int recovery_open(struct recovery *recovery, struct store **store, const struct config *config,
@@ -132,21 +210,17 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
         return -1;
     if (opened == STORE_E_DAMAGED)
         recovery->cold_reason = COLD_DAMAGED;
-    recovery->meta = former;
-    boot_id_read(recovery->meta.boot_id);
     recovery->former_lease_ns = former.lease_ns;
-    if (!recovery->cold_reason)
-        recovery->cold_reason = cold_reason(*store, &former, &recovery->meta, config);
-    recovery->warm = recovery->cold_reason == NULL;
-
-    recovery->meta.incarnation = former.incarnation + 1;
-    recovery->meta.clock_count = config->clock_count;
-    recovery->meta.lease_ns = config->lease_ns;
-    if (!recovery->warm && random_bytes(recovery->meta.hash_key, SIPHASH_KEY_BYTES) < 0)
-        return refuse(why, "make a hash key for", -EIO);
+    if (run_begin(recovery, *store, &former, config) != 0)
+        return refuse(why, "begin a run in", -EIO);
     const int r = recovery->warm ? store_meta_write(*store, &recovery->meta)
                                  : state_begin(recovery, *store);
-    return r == 0 ? 0 : refuse(why, "write", r);
+    if (r != 0)
+        return refuse(why, "write", r);
+    struct witness witness = {.incarnation = recovery->meta.incarnation};
+    memcpy(witness.nonce, recovery->meta.nonce, sizeof(witness.nonce));
+    recovery->witness_error = witness_write(config->socket_path, &witness);
+    return 0;
 }
 
 /* ---- Loading ---- */

@@ -15,6 +15,7 @@ struct recovery {
     struct store_meta meta;   /* of this run */
     uint64_t locked_ns;       /* CLOCK_MONOTONIC_COARSE, just after the state lock was taken */
     uint64_t former_lease_ns; /* 0: no former run */
+    int witness_error;        /* why the next start cannot be warm; 0: it can */
     uint64_t damaged;         /* records that were not used */
 };
 

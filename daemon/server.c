@@ -196,6 +196,10 @@ static int state_open(struct server *server, struct recovery *recovery)
     server->cache.counters.mutations = server->cache.counters.targets = 0;
     server->warm = recovery->warm;
     server->incarnation = recovery->meta.incarnation;
+    if (recovery->witness_error != 0)
+        log_event(&server->log, LOG_WARN, "witness_not_written",
+                  log_error("error", recovery->witness_error),
+                  log_text("effect", "the next start is cold"));
     if (recovery->warm)
         log_event(&server->log, LOG_INFO, "state_loaded", log_text("start", "warm"),
                   log_number("entries", (int64_t)index_count(server->index)),

@@ -6,8 +6,11 @@
  */
 #include "state_dir.h"
 
+#include "clocktime.h"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/vfs.h>
 
 #define WARM_NAME "warm"
 #define NAME_ROOM 64 /* for the longest name in the directory */
@@ -96,6 +99,37 @@ bool state_dir_is_same(const struct state_dir *dir, const char *name, int fd)
     state_dir_path(dir, name, path); /* not by dir->fd: the directory may have been replaced */
     return fstat(fd, &opened) == 0 && stat(path, &at_path) == 0 &&
            opened.st_dev == at_path.st_dev && opened.st_ino == at_path.st_ino;
+}
+
+/* Where another host may write, or a user's process answers, nothing can be proven. */
+static bool is_local(int fd)
+{
+    static const uint32_t remote[] = {
+        0x6969 /* NFS */,       0x517b /* SMB */,      0xff534d42 /* CIFS */,
+        0xfe534d42 /* SMB2 */,  0x01021997 /* 9P */,   0x65735546 /* FUSE */,
+        0x00c36400 /* Ceph */,  0x5346414f /* AFS */,  0x73757245 /* Coda */,
+        0x7461636f /* OCFS2 */, 0x01161970 /* GFS2 */, 0x0bd00bd0 /* Lustre */,
+    };
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0)
+        return false;
+    for (size_t i = 0; i < sizeof(remote) / sizeof(remote[0]); i++)
+        if ((uint32_t)fs.f_type == remote[i])
+            return false;
+    return true;
+}
+
+int state_dir_identify(const struct state_dir *dir, const char *name, struct store_identity *out)
+{
+    struct statx file;
+
+    if (statx(dir->fd, name, AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_BTIME, &file) < 0)
+        return -errno;
+    *out = (struct store_identity){.inode = file.stx_ino, .local = is_local(dir->fd)};
+    if (file.stx_mask & STATX_BTIME)
+        out->birth_ns = (uint64_t)file.stx_btime.tv_sec * NS_PER_S + file.stx_btime.tv_nsec;
+    return 0;
 }
 
 int state_dir_sync(const struct state_dir *dir)

@@ -32,6 +32,10 @@ void state_dir_path(const struct state_dir *dir, const char *name, char out[PATH
 /* Is the file at state-dir/name still the one that is open as fd? */
 MUST_USE bool state_dir_is_same(const struct state_dir *dir, const char *name, int fd);
 
+/* What tells the file at state-dir/name from a copy of it. */
+MUST_USE int state_dir_identify(const struct state_dir *dir, const char *name,
+                                struct store_identity *out);
+
 /* Makes what was created, renamed or removed in the directory durable. */
 MUST_USE int state_dir_sync(const struct state_dir *dir);
 

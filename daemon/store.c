@@ -183,7 +183,7 @@ static int put_record(struct store_txn *txn, enum table table, MDB_val key, etag
 /* ---- The meta record ---- */
 
 #define META_KEY "meta"
-#define META_BYTES (4 + 8 + SIPHASH_KEY_BYTES + 4 + 8 + 40 + 8)
+#define META_BYTES (4 + 8 + SIPHASH_KEY_BYTES + 4 + 8 + 40 + 8 + STORE_NONCE_BYTES + 8 + 8 + 1)
 
 _Static_assert(sizeof(((struct store_meta *)0)->boot_id) == 40, "part of the format");
 
@@ -196,6 +196,10 @@ static void meta_pack(uint8_t out[META_BYTES], const struct store_meta *meta)
     store_u64(out + 32, meta->lease_ns);
     memcpy(out + 40, meta->boot_id, 40);
     store_u64(out + 80, meta->checkpoint_lsn);
+    memcpy(out + 88, meta->nonce, STORE_NONCE_BYTES);
+    store_u64(out + 104, meta->data_inode);
+    store_u64(out + 112, meta->data_birth_ns);
+    out[120] = meta->power;
 }
 
 static void meta_unpack(struct store_meta *out, const uint8_t *bytes)
@@ -207,6 +211,10 @@ static void meta_unpack(struct store_meta *out, const uint8_t *bytes)
     memcpy(out->boot_id, bytes + 40, 40);
     out->boot_id[39] = '\0';
     out->checkpoint_lsn = load_u64(bytes + 80);
+    memcpy(out->nonce, bytes + 88, STORE_NONCE_BYTES);
+    out->data_inode = load_u64(bytes + 104);
+    out->data_birth_ns = load_u64(bytes + 112);
+    out->power = bytes[120] != 0;
 }
 
 /* Another format is told before the checksum is: it may have another checksum. */
@@ -371,6 +379,11 @@ int store_set_aside(struct store *store, char why[512])
     (void)snprintf(why, STORE_WHY_BYTES, "%.300s: the damaged database cannot be set aside: %s",
                    store->dir.path, strerrordesc_np(-error));
     return error;
+}
+
+int store_identify(const struct store *store, struct store_identity *out)
+{
+    return state_dir_identify(&store->dir, DATA_NAME, out);
 }
 
 /* ---- Meta ---- */

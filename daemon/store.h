@@ -50,14 +50,29 @@ MUST_USE int store_set_aside(struct store *store, char why[512]);
 
 /* ---- Meta ---- */
 
+#define STORE_NONCE_BYTES 16
+
 struct store_meta {
     uint64_t incarnation; /* of the last daemon that opened it; 0: never */
     uint8_t hash_key[SIPHASH_KEY_BYTES];
     uint32_t clock_count;
-    uint64_t lease_ns;       /* L of that daemon */
-    char boot_id[40];        /* /proc/sys/kernel/random/boot_id, "" unreadable */
-    uint64_t checkpoint_lsn; /* clocks in the database are complete up to it */
+    uint64_t lease_ns;                /* L of that daemon */
+    char boot_id[40];                 /* /proc/sys/kernel/random/boot_id, "" unreadable */
+    uint64_t checkpoint_lsn;          /* clocks in the database are complete up to it */
+    uint8_t nonce[STORE_NONCE_BYTES]; /* of that run; the witness beside its socket says the same */
+    uint64_t data_inode, data_birth_ns; /* of the data file, as that run found it */
+    bool power;                         /* durability of that run: every commit was fsynced */
 };
+
+/* What tells this data file from a copy of it. */
+struct store_identity {
+    uint64_t inode;
+    uint64_t birth_ns; /* 0: the file system does not say */
+    bool local;        /* not on a network or user-space file system */
+};
+
+/* 0 or negative errno. */
+MUST_USE int store_identify(const struct store *store, struct store_identity *out);
 
 MUST_USE int store_meta_read(struct store *store,
                              struct store_meta *out); /* STORE_E_NOT_FOUND: new */

@@ -54,6 +54,7 @@ class Daemon:
         self.state = os.path.join(directory, "state")
         self.lease_ms = lease_ms
         self.args = list(args)
+        self.wrapper = []  # a command that runs etagd
         self.process = None
         self.readers = []
         self.lines = []
@@ -66,7 +67,7 @@ class Daemon:
         if LOOP == "refused":
             command.insert(0, os.path.join(SYSTEM, "no_io_uring"))
         wrapper = os.environ.get("ETAGD_TEST_WRAPPER")
-        return (wrapper.split() if wrapper else []) + command
+        return self.wrapper + (wrapper.split() if wrapper else []) + command
 
     def spawn(self):
         self.lines = []

@@ -2,6 +2,7 @@
 """Crash, stall, restart: what comes back, and what must not."""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -80,6 +81,111 @@ class Restart(Case):
             d.kill()
             d.start()
         self.assertEqual(before, (sorted(os.listdir(d.state)), sorted(os.listdir(d.directory))))
+
+
+class WarmConditions(Case):
+    """State that can't be proven complete is not used: each condition, missing alone."""
+
+    def stopped(self, **options):
+        d = self.daemon(**options).start()
+        d.fill(KEY)
+        self.assertEqual(d.stop(), 0)
+        return d
+
+    def starts_cold(self, d, reason):
+        d.start()
+        d.wait_log(f"start=cold.*{reason}")
+        self.assertEqual(d.verdict(KEY), "unknown")
+        # And the start after that is warm again.
+        d.fill(KEY)
+        self.assertEqual(d.stop(), 0)
+        self.starts_warm(d)
+
+    def starts_warm(self, d):
+        d.wrapper = []
+        d.start()
+        d.wait_log(r"event=serving.*start=warm")
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        self.assertEqual(d.stop(), 0)
+
+    def test_all_of_them(self):
+        d = self.stopped()
+        self.starts_warm(d)
+        self.starts_warm(d)
+
+    def test_the_witness_is_missing(self):
+        d = self.stopped()
+        os.unlink(d.socket + ".witness")
+        self.starts_cold(d, "witness")
+
+    def test_the_witness_is_of_a_later_run(self):
+        d = self.stopped()
+        # What a backup of the state would be, put back in place.
+        with open(os.path.join(d.state, "data.mdb"), "rb") as f:
+            backup = f.read()
+        self.starts_warm(d)
+        with open(os.path.join(d.state, "data.mdb"), "r+b") as f:
+            f.write(backup)
+        self.starts_cold(d, "witness")
+
+    def test_the_state_is_a_copy(self):
+        d = self.stopped()
+        shutil.copytree(d.state, d.state + ".copy")
+        shutil.rmtree(d.state)
+        os.rename(d.state + ".copy", d.state)
+        os.chmod(d.state, 0o700)
+        self.starts_cold(d, "copy")
+
+    def test_where_the_state_is_lost_no_lsn_is_used_twice(self):
+        d = self.daemon().start()
+        before = d.ctl("invalidate", "--all")["lsn"]
+        self.assertEqual(d.stop(), 0)
+        shutil.rmtree(d.state)
+        d.start()
+        self.assertGreater(d.ctl("invalidate", "--all")["lsn"], before)
+
+    def test_a_store_write_failed(self):
+        d = self.stopped()
+        os.unlink(os.path.join(d.state, "warm"))
+        self.starts_cold(d, "store write")
+
+    def with_boot_id(self, d, text):
+        """Runs the daemon where the kernel tells another boot id."""
+        if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+            self.skipTest("needs the right to make a mount namespace")
+        path = os.path.join(self.directory, "boot_id")
+        with open(path, "w", encoding="ascii") as f:
+            f.write(text)
+        d.wrapper = ["unshare", "--mount", "sh", "-c",
+                     f'mount --bind {path} /proc/sys/kernel/random/boot_id && exec "$0" "$@"']
+
+    def test_the_machine_was_started_anew(self):
+        d = self.stopped()
+        self.with_boot_id(d, "00000000-1111-2222-3333-444444444444\n")
+        d.start()
+        d.wait_log(r"start=cold.*started anew")
+        self.assertEqual(d.verdict(KEY), "unknown")
+
+    def test_the_boot_id_cannot_be_read(self):
+        d = self.stopped()
+        self.with_boot_id(d, "")
+        d.start()
+        d.wait_log(r"start=cold.*boot id cannot be read")
+
+    def test_power_durability_is_warm_after_a_new_boot(self):
+        d = self.stopped(args=["--durability", "power"])
+        os.unlink(d.socket + ".witness")  # as tmpfs does
+        self.with_boot_id(d, "00000000-1111-2222-3333-444444444444\n")
+        d.start()
+        d.wait_log(r"event=serving.*start=warm")
+        self.assertEqual(d.verdict(KEY), "not_modified")
+
+    def test_power_durability_does_not_make_up_for_a_run_without_it(self):
+        d = self.stopped()
+        d.args = ["--durability", "power"]
+        self.with_boot_id(d, "00000000-1111-2222-3333-444444444444\n")
+        d.start()
+        d.wait_log(r"start=cold.*started anew")
 
 
 class Stall(Case):

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Written after the state has the new nonce: a crash in between leaves two that differ, which is a cold start. No fsync: the
+ * page cache outlives the daemon, and the machine's crash is what the file must not outlive.
+ */
+#include "witness.h"
+
+#include "bytes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define WITNESS_SUFFIX ".witness"
+#define WITNESS_BYTES (STORE_NONCE_BYTES + 8)
+
+static int witness_open(const char *socket_path, int flags)
+{
+    char path[PATH_BYTES_MAX + sizeof(WITNESS_SUFFIX)];
+
+    (void)snprintf(path, sizeof(path), "%s" WITNESS_SUFFIX, socket_path);
+    const int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    return fd < 0 ? -errno : fd;
+}
+
+bool witness_read(const char *socket_path, struct witness *out)
+{
+    uint8_t bytes[WITNESS_BYTES];
+    CLEANUP(cleanup_fd) int fd = witness_open(socket_path, O_RDONLY);
+
+    *out = (struct witness){0};
+    if (fd < 0 || read(fd, bytes, sizeof(bytes)) != (ssize_t)sizeof(bytes))
+        return false;
+    memcpy(out->nonce, bytes, STORE_NONCE_BYTES);
+    out->incarnation = load_u64(bytes + STORE_NONCE_BYTES);
+    return true;
+}
+
+int witness_write(const char *socket_path, const struct witness *witness)
+{
+    uint8_t bytes[WITNESS_BYTES];
+    CLEANUP(cleanup_fd) int fd = witness_open(socket_path, O_WRONLY | O_CREAT);
+
+    if (fd < 0)
+        return fd;
+    memcpy(bytes, witness->nonce, STORE_NONCE_BYTES);
+    store_u64(bytes + STORE_NONCE_BYTES, witness->incarnation);
+    const ssize_t written = pwrite(fd, bytes, sizeof(bytes), 0);
+    if (written < 0)
+        return -errno;
+    return written == (ssize_t)sizeof(bytes) ? 0 : -EIO;
+}
