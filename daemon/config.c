@@ -12,10 +12,12 @@
 #include "message.h"
 
 #include <argp.h>
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <sys/un.h>
 
+#define HELP_BYTES 160
 #define CONFIG_DEFAULT_FILE "/etc/etagd/etagd.yaml"
 #define MIB (UINT64_C(1024) * 1024)
 #define IDLE_MS_MAX (UINT64_C(366) * 24 * 3600 * 1000)
@@ -29,48 +31,33 @@
 #define MEMBER(m) .offset = offsetof(struct config, m), .bytes = sizeof(((struct config *)0)->m)
 
 static const struct config_option options[] = {
-    {"socket", "PATH", "Where front ends connect", OPTION_PATH, MEMBER(socket_path),
-     .max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1},
-    {"state-dir", "DIR", "Where the state is kept", OPTION_PATH, MEMBER(state_dir),
-     .max = PATH_BYTES_MAX - 64},
-    {"capacity", "N", "Entries that the index holds", OPTION_NUMBER, MEMBER(capacity),
+    {"socket", "PATH", "Where front ends connect", "/run/etagd/etagd.sock", OPTION_PATH,
+     MEMBER(socket_path), .max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1},
+    {"state-dir", "DIR", "Where the state is kept", "/var/lib/etagd", OPTION_PATH,
+     MEMBER(state_dir), .max = PATH_BYTES_MAX - 64},
+    {"capacity", "N", "Entries that the index holds", "262144", OPTION_NUMBER, MEMBER(capacity),
      .min = CAPACITY_MIN, .max = CAPACITY_MAX, .factor = 1},
-    {"clocks", "N", "Version clocks, rounded up to a power of two", OPTION_NUMBER,
+    {"clocks", "N", "Version clocks, rounded up to a power of two", "262144", OPTION_NUMBER,
      MEMBER(clock_count), .min = CLOCKS_MIN, .max = CLOCKS_MAX, .factor = 1},
-    {"lease-ms", "N", "Length of the lease, milliseconds", OPTION_NUMBER, MEMBER(lease_ns),
+    {"lease-ms", "N", "Length of the lease, milliseconds", "1000", OPTION_NUMBER, MEMBER(lease_ns),
      .min = LEASE_MS_MIN, .max = LEASE_MS_MAX, .factor = NS_PER_MS},
-    {"durability", "D", "process, or power (fsync before each answer)", OPTION_CHOICE,
+    {"durability", "D", "process, or power (fsync before each answer)", "process", OPTION_CHOICE,
      MEMBER(durability), .words = "process|power"},
-    {"loop", "L", "Event loop: auto, uring, epoll", OPTION_CHOICE, MEMBER(loop),
+    {"loop", "L", "Event loop: auto, uring, epoll", "auto", OPTION_CHOICE, MEMBER(loop),
      .words = "auto|uring|epoll"},
-    {"pool-mib", "N", "Shared memory for header fields and long entity tags; 0: by capacity",
+    {"pool-mib", "N", "Shared memory for header fields and long entity tags; 0: by capacity", "0",
      OPTION_NUMBER, MEMBER(pool_bytes), .max = POOL_MIB_MAX, .factor = MIB},
-    {"map-mib", "N", "Largest size of the database; 0: by capacity", OPTION_NUMBER,
+    {"map-mib", "N", "Largest size of the database; 0: by capacity", "0", OPTION_NUMBER,
      MEMBER(map_bytes), .max = MAP_MIB_MAX, .factor = MIB},
-    {"log-level", "L", "debug, info, warn, error", OPTION_CHOICE, MEMBER(log_level),
+    {"log-level", "L", "debug, info, warn, error", "info", OPTION_CHOICE, MEMBER(log_level),
      .words = "debug|info|warn|error"},
-    {"socket-mode", "M", "Permissions of the socket, octal", OPTION_MODE, MEMBER(socket_mode)},
-    {"idle-ms", "N", "Connections idle for so long are closed; 0: never", OPTION_NUMBER,
+    {"socket-mode", "M", "Permissions of the socket, octal", "0666", OPTION_MODE,
+     MEMBER(socket_mode)},
+    {"idle-ms", "N", "Connections idle for so long are closed; 0: never", "3600000", OPTION_NUMBER,
      MEMBER(idle_ns), .max = IDLE_MS_MAX, .factor = NS_PER_MS},
 };
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
-
-static void config_defaults(struct config *config)
-{
-    *config = (struct config){
-        .socket_path = "/run/etagd/etagd.sock",
-        .state_dir = "/var/lib/etagd",
-        .capacity = 262144,
-        .clock_count = 262144,
-        .lease_ns = 1000 * NS_PER_MS,
-        .durability = DURABILITY_PROCESS,
-        .loop = LOOP_AUTO,
-        .log_level = LOG_INFO,
-        .socket_mode = 0666,
-        .idle_ns = 3600 * NS_PER_S,
-    };
-}
 
 /* ---- Values ---- */
 
@@ -256,11 +243,15 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
 static error_t flags_read(struct flags *flags, int argc, char **argv)
 {
     struct argp_option rows[OPTION_COUNT + 5] = {0};
-    for (size_t i = 0; i < OPTION_COUNT; i++)
+    char docs[OPTION_COUNT][HELP_BYTES];
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", options[i].help,
+                       options[i].normal);
         rows[i] = (struct argp_option){.name = options[i].name,
                                        .key = FLAG_FIRST + (int)i,
                                        .arg = options[i].argument,
-                                       .doc = options[i].help};
+                                       .doc = docs[i]};
+    }
     rows[OPTION_COUNT] = (struct argp_option){"config",
                                               FLAG_CONFIG,
                                               "FILE",
@@ -284,6 +275,18 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
 }
 
 /* ---- Loading ---- */
+
+/* The table's own texts: one that does not pass is a mistake in it. */
+static void config_defaults(struct config *config)
+{
+    char why[CONFIG_WHY_BYTES];
+    *config = (struct config){0};
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        const bool set = config_option_set(config, &options[i], str_of(options[i].normal), why);
+        assert(set);
+        (void)set;
+    }
+}
 
 static bool load_file(struct config *config, const char *path)
 {

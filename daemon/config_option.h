@@ -14,6 +14,7 @@ struct config_option {
     const char *name;     /* in the file, and behind "--" */
     const char *argument; /* in --help */
     const char *help;
+    const char *normal; /* the default, as it would stand in the file */
     enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE } kind;
     size_t offset;     /* in struct config */
     size_t bytes;      /* of the member */
