@@ -356,13 +356,6 @@ static inline void fake_deinit(struct fake_daemon *d)
         assert_int_equal(fake_get(d, member), (count));                                            \
     } while (0)
 
-/* It makes system calls of its own and keeps limits of its own. */
-static inline bool under_valgrind(void)
-{
-    const char *preload = getenv("LD_PRELOAD");
-    return preload && strstr(preload, "vgpreload");
-}
-
 static inline int open_descriptors(void)
 {
     int count = 0;
