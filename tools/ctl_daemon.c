@@ -23,7 +23,8 @@ etag_client *ctl_client_open(struct ctl *ctl)
 
 bool ctl_client_connected(struct ctl *ctl, etag_client *client)
 {
-    if (etag_client_fd(client) >= 0)
+    /* A daemon that is stopped takes the connection, and does not say hello: then there is an error too. */
+    if (etag_client_fd(client) >= 0 && !etag_client_error(client)[0])
         return true;
     CLEANUP(cleanup_free) char *text = strdup(etag_client_error(client));
     ctl->exit_status = ctl_fail(ctl, ETAG_UNAVAILABLE, text);

@@ -19,7 +19,7 @@ static inline void cleanup_client(etag_client **client)
 /* Opens a client and waits for the daemon's hello. NULL: told, return ctl->exit_status. */
 MUST_USE etag_client *ctl_client_open(struct ctl *ctl);
 
-/* True if the client is connected. False: told, return ctl->exit_status. */
+/* True if the daemon said hello to the client that was just opened. False: told, return ctl->exit_status. */
 MUST_USE bool ctl_client_connected(struct ctl *ctl, etag_client *client);
 
 /* ---- Channel ---- */

@@ -13,6 +13,8 @@
 
 #define COLUMNS 80
 #define LABEL_COLUMNS 9
+#define NAME_COLUMNS 33 /* behind a clock's numbers; longer names get a line of their own */
+#define NAME_INDENT 9
 
 typedef __typeof__(((struct reply *)NULL)->explain) explanation;
 
@@ -142,15 +144,19 @@ static void print_event(const explanation *e, const struct clock_view *culprit)
 
 static void print_clocks(const explanation *e)
 {
-    printf("clocks   %-11s%-28s%9s%20s\n", "kind", "name", "number", "LSN");
+    printf("clocks   %-11s%8s%17s  %s\n", "kind", "number", "LSN", "name");
     for (size_t i = 0; i < e->clock_count; i++) {
         const struct clock_view *clock = &e->clocks[i];
         const char *mark = (int)i == e->culprit ? "newer >" : "";
         if (clock->value & CLOCK_IN_FLUX)
             mark = "in flux>";
-        printf("%8s %-11s", mark, target_word(clock->kind));
-        output_text_padded(clock->name, 28);
-        printf("%9" PRIu32 "%20" PRIu64 "\n", clock->number, clock->value & CLOCK_LSN_MASK);
+        printf("%8s %-11s%8" PRIu32 "%17" PRIu64, mark, target_word(clock->kind), clock->number,
+               clock->value & CLOCK_LSN_MASK);
+        if (clock->name.len > NAME_COLUMNS)
+            printf("\n%*s", NAME_INDENT, "");
+        printf("  ");
+        output_text(clock->name);
+        putchar('\n');
     }
 }
 

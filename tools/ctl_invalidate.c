@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * invalidate: what a write path does after its COMMIT. Targets of one call are one event as long as they fit; from
- * standard input there may be any number, which become several events, each complete in itself.
+ * standard input there may be any number, which become several events, each complete in itself. Standard input is read
+ * and checked to its end before anything is sent: a malformed line means that nothing of it was done.
  */
 #include "ctl_daemon.h"
 #include "ctl_output.h"
+#include "entry.h"
 #include "resource.h"
 #include "text.h"
 
@@ -12,6 +14,7 @@
 #include <inttypes.h>
 
 #define BATCH_BYTES_MAX (FRAME_BYTES_MAX / 2)
+#define INPUT_BYTES_FIRST 65536
 
 struct batch {
     struct ctl *ctl;
@@ -19,8 +22,8 @@ struct batch {
     etag_resource resources[TARGETS_PER_EVENT_MAX], prefixes[TARGETS_PER_EVENT_MAX];
     etag_str surrogates[TARGETS_PER_EVENT_MAX];
     etag_targets targets;
-    char *copies[TARGETS_PER_EVENT_MAX]; /* of lines from standard input */
-    size_t copy_count, byte_count;
+    char *input; /* standard input: targets borrow from it */
+    size_t byte_count;
     uint64_t lsn, event_count, target_count;
 };
 
@@ -32,9 +35,7 @@ static size_t batch_count(const struct batch *batch)
 
 static void batch_clear(struct batch *batch)
 {
-    for (size_t i = 0; i < batch->copy_count; i++)
-        free(batch->copies[i]);
-    batch->copy_count = batch->byte_count = 0;
+    batch->byte_count = 0;
     ETAG_INIT(&batch->targets);
     batch->targets.resources = batch->resources;
     batch->targets.prefixes = batch->prefixes;
@@ -44,8 +45,8 @@ static void batch_clear(struct batch *batch)
 static void batch_free(struct batch **batch)
 {
     if (*batch) {
-        batch_clear(*batch);
         etag_client_close((*batch)->client);
+        free((*batch)->input);
         free(*batch);
     }
 }
@@ -77,23 +78,43 @@ static bool batch_send(struct batch *batch)
     return true;
 }
 
+/* NULL, or what is wrong with a target. Sets the resource of those that name one. */
+static const char *target_check(int kind, const char *text, etag_resource *resource)
+{
+    const etag_str name = str_of(text);
+    const bool names_resource = kind == 'r' || kind == 'p';
+    const char *wrong = names_resource ? resource_split(name, resource) : NULL;
+    if (wrong)
+        return wrong;
+    etag_targets one;
+    ETAG_INIT(&one);
+    one.resources = one.prefixes = resource;
+    one.surrogates = &name;
+    one.resource_count = kind == 'r';
+    one.prefix_count = kind == 'p';
+    one.surrogate_count = kind == 's';
+    one.everything = kind == 'A';
+    return targets_check(&one);
+}
+
 /* One target; text is borrowed until it is sent. NULL, or what is wrong. */
 static const char *batch_add(struct batch *batch, int kind, const char *text)
 {
     etag_targets *t = &batch->targets;
+    etag_resource resource;
+    const char *wrong = target_check(kind, text, &resource);
+    if (wrong)
+        return wrong;
     batch->byte_count += strlen(text);
-    switch (kind) {
-    case 'r':
-        return resource_split(str_of(text), &batch->resources[t->resource_count++]);
-    case 'p':
-        return resource_split(str_of(text), &batch->prefixes[t->prefix_count++]);
-    case 's':
+    if (kind == 'r')
+        batch->resources[t->resource_count++] = resource;
+    else if (kind == 'p')
+        batch->prefixes[t->prefix_count++] = resource;
+    else if (kind == 's')
         batch->surrogates[t->surrogate_count++] = str_of(text);
-        return NULL;
-    default:
+    else
         t->everything = true;
-        return NULL;
-    }
+    return NULL;
 }
 
 static bool batch_is_full(const struct batch *batch)
@@ -115,50 +136,97 @@ static int line_kind(const char *word)
     return 0;
 }
 
-/* "surrogate upload:42". NULL, or what is wrong. */
-static const char *add_line(struct batch *batch, const char *line)
+/* "surrogate upload:42" taken apart. NULL, or what is wrong. */
+static const char *line_split(const char *line, int *kind, const char **name)
 {
     const char *space = strchr(line, ' ');
     const size_t word_len = space ? (size_t)(space - line) : strlen(line);
     char word[16];
-    snprintf(word, sizeof(word), "%.*s", (int)word_len, line);
-    const int kind = line_kind(word);
-    if (kind == 0 || word_len >= sizeof(word))
+    snprintf(word, sizeof(word), "%.*s", (int)(word_len < sizeof(word) ? word_len : sizeof(word)),
+             line);
+    *kind = word_len < sizeof(word) ? line_kind(word) : 0;
+    *name = space ? space + 1 : "";
+    if (*kind == 0)
         return "want 'resource //host/path', 'surrogate NAME', 'prefix /path/' or 'all'";
-    if ((kind == 'A') != !space)
-        return kind == 'A' ? "'all' stands alone" : "the name is missing";
-    if (kind == 'A')
-        return batch_add(batch, kind, "");
-    char *copy = strdup(space + 1);
-    if (!copy)
-        return "no memory";
-    batch->copies[batch->copy_count++] = copy;
-    return batch_add(batch, kind, copy);
+    if ((*kind == 'A') != !space)
+        return *kind == 'A' ? "'all' stands alone" : "the name is missing";
+    return NULL;
 }
 
-static bool read_lines(struct batch *batch)
+/* Standard input as a whole, NUL-terminated. False: told. */
+static bool read_input(struct batch *batch, size_t *len)
 {
-    CLEANUP(cleanup_free) char *line = NULL;
     size_t size = 0;
-    ssize_t len;
-    for (uint64_t number = 1; (len = getline(&line, &size, stdin)) >= 0; number++) {
-        if (len > 0 && line[len - 1] == '\n')
-            line[--len] = '\0';
-        if (len == 0)
-            continue;
-        if (batch_is_full(batch) && !batch_send(batch))
-            return false;
-        const char *wrong = strlen(line) == (size_t)len ? add_line(batch, line)
-                                                        : "a NUL byte in the line";
-        if (wrong) {
-            ctl_usage_error(batch->ctl, "line %" PRIu64 ": %s", number, wrong);
-            return false;
+    *len = 0;
+    do {
+        if (*len + 1 >= size) {
+            size = size ? size * 2 : INPUT_BYTES_FIRST;
+            char *grown = realloc(batch->input, size);
+            if (!grown) {
+                batch->ctl->exit_status = ctl_fail(batch->ctl, ETAG_SYSTEM, "no memory");
+                return false;
+            }
+            batch->input = grown;
         }
-    }
+        *len += fread(batch->input + *len, 1, size - *len - 1, stdin);
+        batch->input[*len] = '\0';
+    } while (!feof(stdin) && !ferror(stdin));
     if (!ferror(stdin))
         return true;
     batch->ctl->exit_status = ctl_fail(batch->ctl, ETAG_SYSTEM, strerrordesc_np(errno));
     return false;
+}
+
+/* NULL, or what is wrong with a line. Empty ones are fine. */
+static const char *line_check(const char *line, size_t len)
+{
+    etag_resource resource;
+    const char *name;
+    int kind;
+    if (strlen(line) != len)
+        return "a NUL byte in the line";
+    if (len == 0)
+        return NULL;
+    const char *wrong = line_split(line, &kind, &name);
+    return wrong ? wrong : target_check(kind, name, &resource);
+}
+
+/* Makes lines of it, and checks each. False: told. */
+static bool split_input(struct batch *batch, size_t input_len)
+{
+    char *end = batch->input + input_len;
+    uint64_t number = 1;
+    for (char *line = batch->input; line < end; number++) {
+        char *newline = memchr(line, '\n', (size_t)(end - line));
+        char *line_end = newline ? newline : end;
+        *line_end = '\0';
+        const char *wrong = line_check(line, (size_t)(line_end - line));
+        if (wrong) {
+            ctl_usage_error(batch->ctl, "line %" PRIu64 ": %s; nothing of the input was done",
+                            number, wrong);
+            return false;
+        }
+        line = line_end + 1;
+    }
+    return true;
+}
+
+static bool read_lines(struct batch *batch)
+{
+    size_t len;
+    if (!read_input(batch, &len) || !split_input(batch, len))
+        return false;
+    for (const char *line = batch->input; line < batch->input + len; line += strlen(line) + 1) {
+        const char *name;
+        int kind;
+        if (!*line)
+            continue;
+        if (batch_is_full(batch) && !batch_send(batch))
+            return false;
+        if (line_split(line, &kind, &name) || batch_add(batch, kind, name))
+            abort(); /* it was right a moment ago */
+    }
+    return true;
 }
 
 /* ---- The command ---- */
@@ -228,7 +296,8 @@ const struct ctl_command ctl_invalidate = {
     "Makes entries stale, as a write path does; prints the LSN",
     "Each option may be given several times. When it is done, no front end of this host\n"
     "answers 304 from what was filled before. Lines of --stdin: 'resource //host/path',\n"
-    "'surrogate name', 'prefix /p/', 'all'; thousands become several events.",
+    "'surrogate name', 'prefix /p/', 'all'; thousands become several events. One that is\n"
+    "malformed: nothing of the input is done.",
     invalidate_options,
     false,
     invalidate_run};

@@ -106,7 +106,8 @@ int ctl_fail(const struct ctl *ctl, etag_status status, const char *text)
     for (size_t i = 0; words[status][i] != '\0' && i < sizeof(word) - 1; i++)
         word[i] = words[status][i] == '_' ? '_' : (char)(words[status][i] | 0x20);
     if (status == ETAG_UNAVAILABLE)
-        advice = "; is etagd running, and is this its socket? (--socket PATH or ETAGD_SOCKET)";
+        advice = "; is etagd running and not stopped, and is this its socket? (--socket PATH or "
+                 "ETAGD_SOCKET)";
     else if (status == ETAG_TIMEOUT)
         advice = "; is etagd stopped? (--timeout-ms N waits longer)";
     CLEANUP(cleanup_free) char *whole = NULL;
