@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fills many entries, for tests of lists: "/many/00000", "/many/00001", ... in the public scope, each with its number as
+ * its ETag. Waits for the daemon's verdict on each; exit 1 if one was not stored.
+ */
+#include <etag/etag.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static etag_status fill(etag_client *client, long number)
+{
+    char path[40], tag[24];
+    etag_key key;
+    etag_entry entry;
+
+    snprintf(path, sizeof(path), "/many/%05ld", number);
+    snprintf(tag, sizeof(tag), "\"%ld\"", number);
+    ETAG_INIT(&key);
+    key.resource.target = etag_str_of(path);
+    key.scope.kind = ETAG_SCOPE_PUBLIC;
+    etag_entry_init(&entry);
+    entry.key = &key;
+    entry.etag = etag_str_of(tag);
+    return etag_fill_wait(client, etag_token_now(client), &entry, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    etag_client_options options;
+    etag_client *client = NULL;
+    etag_status status;
+
+    if (argc != 3)
+        return 2;
+    const long count = strtol(argv[2], NULL, 10);
+    ETAG_INIT(&options);
+    options.socket_path = argv[1];
+    options.timeout_ms = 20000;
+    status = etag_client_open(&client, &options);
+    for (long i = 0; status == ETAG_OK && i < count; i++)
+        status = fill(client, i);
+    if (status != ETAG_OK)
+        fprintf(stderr, "%s\n", client ? etag_client_error(client) : etag_status_text(status));
+    etag_client_close(client);
+    return status == ETAG_OK ? 0 : 1;
+}
