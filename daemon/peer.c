@@ -245,6 +245,12 @@ void peer_send_error(struct peers *peers, struct peer *peer, uint64_t request_id
     peer_send(peers, peer, &reply, NULL, 0);
 }
 
+void peer_watch(struct peers *peers, struct peer *peer)
+{
+    peers->watching_count += !peer->watching;
+    peer->watching = true;
+}
+
 void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, const char *text)
 {
     if (!peer->stream)
@@ -262,6 +268,7 @@ void peer_close(struct peers *peers, struct peer *peer)
         return;
     loop_stream_close(take_ptr(peer->stream));
     peers->closed_count++;
+    peers->watching_count -= peer->watching;
 }
 
 /* ---- Limits of time, and the end ---- */

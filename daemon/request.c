@@ -143,7 +143,7 @@ static void watchers_tell(struct server *server, const struct event *event)
 {
     struct peers *peers = &server->peers;
 
-    for (size_t i = 0; i < PEERS_MAX; i++) {
+    for (size_t i = 0; i < PEERS_MAX && peers->watching_count > 0; i++) {
         struct peer *peer = peers->table[i];
         if (!peer || !peer->stream || !peer->watching)
             continue;
@@ -226,7 +226,7 @@ static void handle_ping(struct server *server, struct peer *peer, const struct r
 
 static void handle_watch(struct server *server, struct peer *peer, const struct request *request)
 {
-    peer->watching = true;
+    peer_watch(&server->peers, peer);
     answer_done(server, peer, request);
 }
 
