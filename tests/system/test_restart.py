@@ -38,6 +38,40 @@ class Restart(Case):
                 self.assertEqual(d.verdict(KEY), "unknown")
                 d.end()
 
+    def clock_numbers(self, d, key, kind=None):
+        return [clock["number"] for clock in d.ctl("explain", key)["clocks"] if kind in (None, clock["kind"])]
+
+    def test_an_event_that_was_trimmed_from_the_log_is_in_the_checkpoint(self):
+        d = self.started()
+        d.fill(KEY, '"v1"', "--surrogate", "upload:42")
+        # The hash key is random: names that share no clock.
+        for i in range(100):
+            kept = f"{KEY}/kept/{i}"
+            d.fill(kept, '"v1"')
+            if self.clock_numbers(d, KEY, "surrogate")[0] not in self.clock_numbers(d, kept):
+                break
+        used = self.clock_numbers(d, KEY) + self.clock_numbers(d, kept)
+        for i in range(100):
+            name = f"other:{i}"
+            d.fill("/probe", '"v1"', "--surrogate", name)
+            if self.clock_numbers(d, "/probe", "surrogate")[0] not in used:
+                break
+        d.ctl("sync")
+        lsn = d.ctl("invalidate", "--surrogate", "upload:42")["lsn"]
+        self.assertEqual(d.ctl("explain", KEY)["event"]["lsn"], lsn)
+        # Two checkpoints later the log has other events only.
+        done = subprocess.run([os.path.join(SYSTEM, "many_events"), d.socket, name, "140000"], timeout=bound(120),
+                              check=False)
+        self.assertEqual(done.returncode, 0)
+        d.ctl("sync")
+        told = d.ctl("explain", KEY)
+        self.assertEqual((told["state"], told["event"]), ("stale", None))
+        d.kill()
+        d.start()
+        d.wait_log(r"event=serving.*start=warm")
+        self.assertEqual(d.verdict(KEY), "unknown")
+        self.assertEqual(d.verdict(kept), "not_modified")
+
     def test_a_changed_number_of_clocks_starts_cold(self):
         d = self.started()
         d.fill(KEY)
