@@ -71,7 +71,7 @@ class Installed(Case):
             return done.stdout
 
         run("cmake", "--install", BUILD, "--prefix", prefix)
-        run("cmake", "-S", source, "-B", os.path.join(source, "build"), f"-DCMAKE_PREFIX_PATH={prefix}")
+        run("cmake", "-G", "Ninja", "-S", source, "-B", os.path.join(source, "build"), f"-DCMAKE_PREFIX_PATH={prefix}")
         run("cmake", "--build", os.path.join(source, "build"))
         for kind in ("shared", "static"):
             self.assertEqual(run(os.path.join(source, "build", kind), d.socket).strip(), "done")
