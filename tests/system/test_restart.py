@@ -94,6 +94,15 @@ class Restart(Case):
         d.start()
         self.assertLess(time.monotonic() - began, bound(0.9))
 
+    def test_the_former_lease_is_known_without_the_former_state(self):
+        d = self.started(lease_ms=1000)
+        d.kill()
+        shutil.rmtree(d.state)
+        began = time.monotonic()
+        d.lease_ms = 50
+        d.start()
+        self.assertGreater(time.monotonic() - began, 0.98)
+
     def test_a_damaged_state_is_set_aside(self):
         d = self.started()
         d.fill(KEY)
@@ -169,6 +178,14 @@ class WarmConditions(Case):
         os.rename(d.state + ".copy", d.state)
         os.chmod(d.state, 0o700)
         self.starts_cold(d, "copy")
+
+    def test_where_the_witness_is_lost_no_lsn_is_used_twice(self):
+        d = self.daemon().start()
+        before = d.ctl("invalidate", "--all")["lsn"]
+        self.assertEqual(d.stop(), 0)
+        os.unlink(d.socket + ".witness")
+        d.start()
+        self.assertGreater(d.ctl("invalidate", "--all")["lsn"], before)
 
     def test_where_the_state_is_lost_no_lsn_is_used_twice(self):
         d = self.daemon().start()
