@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The lease, the spool, fills and restarts (design, sections 3 to 7). What is proved, for every interleaving:
+ *
+ *     no 304 carries a version older than the last mutation whose call had returned OK
+ *     before the reader's last look at the shared memory
+ *
+ * which is a little more than the design's promise ("before the check began": -DPROMISE_AT_BEGIN checks exactly that).
+ *
+ * One row of a database, one key, one version clock. A writer, a filler, a reader, a daemon that dies anywhere and starts
+ * again. A stall needs no model: each process may rest between any two of its steps while the others and time go on.
+ *
+ * Time has no bound: nothing holds a time of day, only what is left until one. A deadline that was made or copied is a number
+ * of ticks to go, and each tick takes one off all of them; 0 means "now >= deadline", and stays 0. The comparison "now <
+ * deadline" is "> 0". So the states are finite and the time is not.
+ *
+ * So that states meet, forget_hopeless() takes away what can no longer break the promise: each line says why. Taking away is
+ * always something that could happen by itself (an eviction, a lost fill, a check given up), so it cannot make an error;
+ * that it hides none is checked with -DPLAIN, which leaves it out. Where a line rests on a rule, it goes with the rule.
+ *
+ * Each rule stands in an #ifndef NO_...: with that macro defined the rule is missing and Spin has to find a counter-example.
+ */
+
+#ifndef INCARNATIONS
+#define INCARNATIONS 2 /* runs of the daemon: one crash less */
+#endif
+#ifndef MUTATIONS
+#define MUTATIONS 2
+#endif
+#ifndef L1 /* the lease of each incarnation, in ticks */
+#define L1 1
+#endif
+#ifndef L2
+#define L2 L1
+#endif
+#ifndef L3
+#define L3 L1
+#endif
+#ifndef OTHERS
+#define OTHERS 0 /* mutations of other targets, which raise the LSN and not the clock */
+#endif
+#define LEASE_OF(i) ((i) == 1 -> L1 : ((i) == 2 -> L2 : L3))
+#define MAX(a, b) ((a) > (b) -> (a) : (b))
+
+/* LSN: the incarnation's durable number, then a counter (cache.h). 0: none. */
+#define LSN_FIRST(number) ((number) * 8)
+
+/* ---- The database and what was promised ---- */
+
+byte db;       /* the version that a query sees */
+byte answered; /* ghost: the last mutation whose call returned OK */
+
+/* ---- Shared memory: one index an incarnation; a dead daemon's stays mapped where it was ---- */
+
+typedef memory {
+    bool published; /* somebody may have mapped it */
+    byte lease;     /* to go */
+    byte lsn;
+    byte clock;
+    byte version;  /* the entry: its version */
+    byte fill_lsn; /* and fill LSN; 0: no entry */
+}
+memory mem[INCARNATIONS + 1];
+
+/* ---- What survives the daemon ---- */
+
+byte st_number; /* the store: the incarnation's number */
+byte st_clock;  /* highest LSN of a persisted event (log and checkpoints) */
+byte st_version;
+byte st_fill_lsn;
+bool st_incomplete;        /* a write of events failed; this mark is durable */
+bool spool[MUTATIONS + 1]; /* a file of this mutation stands in the spool */
+byte mark = L1;            /* the L recorded beside the lock and in the spool's mark */
+
+/* ---- The daemon ---- */
+
+mtype = {DOWN, WAITING, RENEWING_1, RENEWING_2, SERVING};
+mtype step = DOWN;
+byte inc;        /* the incarnation's random id: never the same twice */
+byte number;     /* its durable number */
+byte start_wait; /* to go */
+byte renewal;    /* clock reading + L, to go */
+byte safe;       /* LSNs up to this are persisted, or the state is marked */
+byte others;
+byte file_lsn[MUTATIONS + 1]; /* the LSN under which a spool file was applied; 0: not by this incarnation */
+
+bool request;     /* on the writer's connection */
+byte request_lsn; /* applied under it; 0: not yet */
+bool answer;      /* on its way to the writer, or there */
+
+/* ---- What the filler and the reader hold between their steps ---- */
+
+byte filling;                     /* the filler's next step */
+byte token_inc, token_lsn, data;  /* its token; the version that it read */
+inline fill_over() { filling = 0; token_inc = 0; token_lsn = 0; data = 0 }
+
+byte looking;                     /* the reader's next step */
+byte mapped;                      /* the incarnation whose index it has */
+byte deadline;                    /* to go */
+byte version, fill_lsn, clock;    /* its copies */
+byte promised;                    /* ghost */
+inline check_over() { looking = 0; mapped = 0; deadline = 0; version = 0; fill_lsn = 0; clock = 0; promised = 0 }
+
+inline forget_entry(i) { mem[i].version = 0; mem[i].fill_lsn = 0 }
+
+#ifndef PLAIN
+#if !defined(NO_CLOCK_TEST) && !defined(NO_CLOCKS_AFTER_SLOT) && !defined(NO_TIME_LAST) && !defined(NO_DEADLINE_FIRST)
+#define FORGET_CHECKS
+#endif
+#if !defined(NO_CLOCK_TEST) && !defined(NO_CLOCKS_AFTER_SLOT)
+#define FORGET_ENTRIES
+#endif
+#if !defined(NO_INCARNATION_TEST) && !defined(NO_TOKEN) && !defined(NO_TOKEN_TEST)
+#define FORGET_TOKENS
+#endif
+#ifndef NO_TIME_LAST
+#define FORGET_DEAD
+#endif
+#ifndef REACH_WARM_304
+#define FORGET_LAST_VERSION /* it can't be too old */
+#endif
+#endif
+
+inline forget_hopeless()
+{
+#ifdef FORGET_ENTRIES
+    if /* what is stale in an index stays stale there */
+    :: mem[inc].fill_lsn < mem[inc].clock -> forget_entry(inc)
+    :: else
+    fi;
+    if /* and in the store */
+    :: st_fill_lsn < st_clock -> st_version = 0; st_fill_lsn = 0
+    :: else
+    fi;
+#endif
+#ifdef FORGET_CHECKS
+    if /* so will a check of that entry say, and one whose lease is over */
+    :: looking != 0 && (deadline == 0 || (looking == 2 && mapped == inc && fill_lsn < mem[inc].clock)) -> check_over()
+    :: else
+    fi;
+#endif
+#ifdef FORGET_TOKENS
+    if /* a token of a dead incarnation, or below the clock, will be refused */
+    :: filling != 0 && (token_inc != inc || step == DOWN || token_lsn < mem[inc].clock) -> fill_over()
+    :: else
+    fi;
+    if
+    :: step == DOWN -> mem[inc].lsn = 0
+    :: else
+    fi;
+#endif
+#ifdef FORGET_DEAD
+    if /* a dead daemon's lease is never renewed: once it is over nobody believes what stands beside it */
+    :: (inc != 1 || step == DOWN) && mem[1].lease == 0 -> mem[1].clock = 0; forget_entry(1)
+    :: else
+    fi;
+#if INCARNATIONS > 1
+    if
+    :: (inc != 2 || step == DOWN) && mem[2].lease == 0 -> mem[2].clock = 0; forget_entry(2)
+    :: else
+    fi;
+#endif
+#endif
+    skip
+}
+
+/* cache_apply(): the clock, then the LSN word. One target, so one clock. */
+inline apply(given_lsn)
+{
+    given_lsn = mem[inc].lsn + 1;
+    assert(given_lsn < LSN_FIRST(number + 1)); /* the model's own: numbers suffice */
+    mem[inc].clock = MAX(mem[inc].clock, given_lsn);
+    mem[inc].lsn = given_lsn;
+    forget_hopeless()
+}
+
+inline forget_state() { st_clock = 0; st_version = 0; st_fill_lsn = 0 }
+
+#ifndef NO_COLD_START
+inline mark_incomplete() { st_incomplete = true; forget_state() }
+#define STORE_MATTERS (inc < INCARNATIONS && !st_incomplete) /* else nobody will read it */
+#else
+inline mark_incomplete() { st_incomplete = true }
+#define STORE_MATTERS (inc < INCARNATIONS)
+#endif
+
+/* Both locks are ours: the former daemon is dead. recovery_open(), recovery_load(), lease_init(). */
+inline start()
+{
+    inc++;
+    /* Rule 4. The start's wait is counted from here: the larger of the own and the recorded L. */
+    start_wait = MAX(LEASE_OF(inc), mark);
+#ifdef NO_START_WAIT
+    start_wait = 0;
+#endif
+#ifdef NO_RECORDED_LEASE
+    start_wait = LEASE_OF(inc);
+#endif
+    /* The mark never says less than a lease that still runs. */
+    mark = MAX(LEASE_OF(inc), mark);
+#ifdef NO_MARK_KEPT_IN_WAIT
+    mark = LEASE_OF(inc);
+#endif
+    number = st_number + 1;
+#ifndef NO_INCARNATION_FIRST
+    st_number = number;
+#endif
+#ifndef NO_COLD_START
+    if
+    :: st_incomplete -> forget_state()
+    :: else
+    fi;
+#endif
+    st_incomplete = false;
+    mem[inc].lsn = LSN_FIRST(number);
+    mem[inc].clock = st_clock;
+    if /* cache_load(): the rule of fills */
+    :: st_fill_lsn != 0 && st_fill_lsn >= st_clock ->
+       mem[inc].version = st_version;
+       mem[inc].fill_lsn = st_fill_lsn
+    :: else
+    fi;
+    safe = mem[inc].clock;
+    if
+    :: !STORE_MATTERS -> forget_state()
+    :: else
+    fi;
+    step = WAITING
+}
+
+inline read_clock()
+{
+    renewal = LEASE_OF(inc);
+    mark = LEASE_OF(inc) /* the start's wait is over: no longer lease runs */
+}
+
+/* Every file, under an LSN of its own. Again only after a restart: what this incarnation applied is in its clock. */
+inline scan_spool()
+{
+#ifdef NO_SCAN_AT_RENEWAL
+    if :: !mem[inc].published ->
+#endif
+#ifdef NO_SCAN_AT_START
+    if :: mem[inc].published ->
+#endif
+    for (file : 1 .. MUTATIONS) {
+        if
+        :: spool[file] && file_lsn[file] == 0 -> apply(file_lsn[file])
+        :: else
+        fi
+    }
+    file = 0
+#if defined(NO_SCAN_AT_RENEWAL) || defined(NO_SCAN_AT_START)
+    :: else fi
+#endif
+}
+
+/* kill -9: the memory and the store stay as they are, connections are gone. */
+inline crash()
+{
+    step = DOWN;
+    start_wait = 0;
+    renewal = 0;
+    safe = 0;
+    request = false;
+    request_lsn = 0;
+    for (file : 1 .. MUTATIONS) {
+        file_lsn[file] = 0
+    }
+    file = 0;
+    forget_hopeless()
+}
+
+#ifndef NO_PERSIST_BEFORE_ANSWER
+#define EVENT_IS_SAFE(event_lsn) (safe >= event_lsn)
+#else
+#define EVENT_IS_SAFE(event_lsn) true
+#endif
+#ifndef NO_UNLINK_AFTER_PERSIST
+#define MAY_UNLINK(f) (spool[f] && file_lsn[f] != 0 && safe >= file_lsn[f])
+#else
+#define MAY_UNLINK(f) (spool[f] && file_lsn[f] != 0)
+#endif
+
+active proctype daemon()
+{
+    byte file;
+
+end:
+    do
+    :: d_step { step == DOWN && inc < INCARNATIONS -> start() }
+    :: d_step { step != DOWN && inc < INCARNATIONS -> crash() }
+
+    /* Rule 1, lease_renew(): clock, scan, lease word. The loop thread does nothing else meanwhile. */
+    :: d_step {
+           step == SERVING || (step == WAITING && start_wait == 0) ->
+#ifndef NO_CLOCK_BEFORE_SCAN
+           read_clock();
+#else
+           scan_spool();
+#endif
+           step = RENEWING_1
+       }
+    :: d_step {
+           step == RENEWING_1 ->
+#ifndef NO_CLOCK_BEFORE_SCAN
+           scan_spool();
+#else
+           read_clock();
+#endif
+           step = RENEWING_2
+       }
+    :: d_step {
+           step == RENEWING_2 ->
+           mem[inc].lease = renewal;
+           renewal = 0;
+           mem[inc].published = true; /* the first accept comes after the first renewal */
+           step = SERVING
+       }
+
+    /* handle_invalidate(), then answers_send() when the persister says so. */
+    :: d_step { step == SERVING && request && request_lsn == 0 -> apply(request_lsn) }
+    :: d_step {
+           step == SERVING && request_lsn != 0 && EVENT_IS_SAFE(request_lsn) ->
+           answer = true;
+           request = false;
+           request_lsn = 0
+       }
+
+#if OTHERS > 0
+    :: d_step { step == SERVING && others < OTHERS -> others++; mem[inc].lsn++ }
+#endif
+
+    /* The persister's thread, write_events(): all that was applied, in one transaction. (A shorter one is this step, taken
+     * earlier.) Or the write fails: then the state is marked, durably, before anybody gets an answer. */
+    :: d_step {
+           step != DOWN && mem[inc].clock > safe ->
+           safe = mem[inc].clock;
+           if
+           :: STORE_MATTERS -> st_clock = safe
+           :: else
+           fi
+       }
+    :: d_step {
+           step != DOWN && mem[inc].clock > safe && STORE_MATTERS ->
+           safe = mem[inc].clock;
+           mark_incomplete()
+       }
+#ifdef NO_INCARNATION_FIRST
+    :: d_step { step != DOWN && st_number != number -> st_number = number }
+#endif
+
+    /* Rule 1: a file goes when its event is safe. */
+    :: atomic {
+           step == SERVING ->
+           if
+           :: MAY_UNLINK(1) -> spool[1] = false; file_lsn[1] = 0
+#if MUTATIONS > 1
+           :: MAY_UNLINK(2) -> spool[2] = false; file_lsn[2] = 0
+#endif
+#if MUTATIONS > 2
+           :: MAY_UNLINK(3) -> spool[3] = false; file_lsn[3] = 0
+#endif
+           fi
+       }
+    od
+}
+
+/* ---- A writer: commits a version, then invalidates (etag_invalidate) ---- */
+
+byte wait; /* T + L, to go */
+
+#ifndef NO_WRITER_WAIT
+#define WAIT_IS_OVER (wait == 0)
+#else
+#define WAIT_IS_OVER true
+#endif
+
+/* Nobody waits for it any more. A request that still lies in the socket goes on: once the next version is committed, it is
+ * as good as a request for that one. */
+inline forget_answer()
+{
+    answer = false;
+    if
+    :: request_lsn != 0 -> request = false; request_lsn = 0
+    :: else
+    fi
+}
+
+inline call_returned() { wait = 0; forget_answer() }
+
+active proctype writer()
+{
+    byte mutation;
+    byte length; /* the L that it waits for */
+
+next:
+    do
+    :: atomic {
+           mutation < MUTATIONS -> forget_answer(); mutation++; db = mutation;
+#ifdef NO_MARK_READ_AFTER_RENAME
+           length = mark /* as a hello said once */
+#endif
+       };
+       do /* over the socket, again after a lost connection */
+       :: d_step { step != DOWN && mem[inc].published && !request && !answer -> request = true }
+       :: atomic { answer -> answered = mutation; call_returned(); goto next }
+       :: atomic { true -> call_returned(); goto next } /* an error, or the writer died: nothing was promised */
+       /* Rule 2. No answer, for whatever reason: rename, then T := clock, then wait for the L that the spool's mark says by then. */
+#ifndef NO_RENAME_BEFORE_CLOCK
+       :: atomic { true -> spool[mutation] = true; break }
+#else
+       :: atomic { true -> wait = mark; break }
+#endif
+       od;
+#if defined(NO_RENAME_BEFORE_CLOCK)
+       spool[mutation] = true;
+#elif defined(NO_MARK_READ_AFTER_RENAME)
+       atomic { wait = length; length = 0 };
+#else
+       wait = mark;
+#endif
+       if
+       :: atomic { WAIT_IS_OVER || answer -> answered = mutation; call_returned() }
+       :: atomic { true -> call_returned() } /* ETAG_PENDING */
+       fi
+    :: else -> break
+    od
+}
+
+/* ---- A filler: token, data, fill (etag_token_now, the application, etag_fill) ---- */
+
+/* cache_fill(), in the daemon that is there when the fill arrives. */
+#ifndef NO_INCARNATION_TEST
+#define TOKEN_IS_OURS (token_inc == inc)
+#else
+#define TOKEN_IS_OURS true
+#endif
+#if !defined(NO_TOKEN) && !defined(NO_TOKEN_TEST)
+#define TOKEN_TEST (mem[inc].clock <= token_lsn)
+#else
+#define TOKEN_TEST true
+#endif
+#if !defined(NO_TOKEN) && !defined(NO_TOKEN_KEPT)
+#define FILL_LSN token_lsn
+#else
+#define FILL_LSN mem[inc].lsn
+#endif
+#ifdef FORGET_LAST_VERSION
+#define DATA_MATTERS (data != MUTATIONS)
+#else
+#define DATA_MATTERS true
+#endif
+
+inline take_token()
+{
+    if /* of any index that was ever published: nobody tells a front end that its daemon died */
+    :: mem[1].published -> token_inc = 1
+#if INCARNATIONS > 1
+    :: mem[2].published -> token_inc = 2
+#endif
+#if INCARNATIONS > 2
+    :: mem[3].published -> token_inc = 3
+#endif
+    fi;
+    token_lsn = mem[token_inc].lsn
+}
+inline read_data() { data = db }
+
+active proctype filler()
+{
+end:
+    do
+#ifndef NO_TOKEN_FIRST
+    :: atomic { filling == 0 -> take_token(); filling = 1; forget_hopeless() }
+    :: atomic { filling == 1 -> read_data(); if :: DATA_MATTERS -> filling = 2 :: else -> fill_over() fi }
+#else
+    :: atomic { filling == 0 -> read_data(); filling = 1 }
+    :: atomic { filling == 1 -> take_token(); filling = 2 }
+#endif
+    :: atomic {
+           filling == 2 ->
+           if
+           :: step == SERVING && !st_incomplete && TOKEN_IS_OURS && TOKEN_TEST ->
+              mem[inc].version = data;
+              mem[inc].fill_lsn = FILL_LSN;
+              if /* write_entries(): lazily or never. (Later is no other case: only a restart sees the difference.) */
+              :: STORE_MATTERS -> st_version = mem[inc].version; st_fill_lsn = mem[inc].fill_lsn
+              :: true
+              fi
+           :: true /* refused or lost */
+           fi;
+           fill_over()
+       }
+    od
+}
+
+/* ---- A reader: etag_check() ---- */
+
+/* What is in the memory counts from the last look at it. */
+#ifndef PROMISE_AT_BEGIN
+#define LOOK promised = answered
+#define BEGIN skip
+#else
+#define LOOK skip
+#define BEGIN promised = answered
+#endif
+
+inline begin()
+{
+    if /* as for tokens */
+    :: mem[1].published -> mapped = 1
+#if INCARNATIONS > 1
+    :: mem[2].published -> mapped = 2
+#endif
+#if INCARNATIONS > 2
+    :: mem[3].published -> mapped = 3
+#endif
+    fi;
+    BEGIN
+}
+
+#define LOAD_DEADLINE deadline = mem[mapped].lease                                      /* shm_lease_load() */
+#define COPY_SLOT version = mem[mapped].version; fill_lsn = mem[mapped].fill_lsn; LOOK  /* shm_find() */
+#define LOAD_CLOCK clock = mem[mapped].clock; LOOK                                      /* shm_newer_clock() */
+#define LEASE_IS_OVER (deadline == 0)                                                   /* lease_is_over() */
+#define NO_ENTRY (fill_lsn == 0)
+#ifndef NO_CLOCK_TEST
+#define CLOCK_IS_NEWER (clock > fill_lsn)
+#else
+#define CLOCK_IS_NEWER false
+#endif
+#ifdef FORGET_LAST_VERSION /* good enough: breaks no promise, whatever the time says */
+#define CANT_BREAK (version >= promised)
+#else
+#define CANT_BREAK false
+#endif
+
+/* To the next step, or to the 304. */
+inline go_on(unknown)
+{
+    if
+    :: unknown -> check_over()
+    :: else ->
+       looking++;
+       if
+       :: looking == 4 ->
+          assert(version >= promised);
+#ifdef REACH_WARM_304 /* not vacuous: a restart's entry, loaded warm, still answers 304 after every mutation's OK */
+          assert(!(mapped == 2 && answered == MUTATIONS && mem[2].fill_lsn != 0 && mem[2].fill_lsn < LSN_FIRST(2)));
+#endif
+          check_over()
+       :: else
+       fi
+    fi
+}
+
+active proctype reader()
+{
+end:
+    do
+#if defined(NO_DEADLINE_FIRST)
+    :: atomic { looking == 0 -> begin(); COPY_SLOT; go_on(NO_ENTRY) }
+    :: d_step { looking == 1 -> LOAD_CLOCK; go_on(CLOCK_IS_NEWER) }
+    :: d_step { looking == 2 -> LOAD_DEADLINE; go_on(false) }
+    :: d_step { looking == 3 -> go_on(LEASE_IS_OVER) }
+#elif defined(NO_CLOCKS_AFTER_SLOT)
+    :: atomic { looking == 0 -> begin(); LOAD_DEADLINE; go_on(false) }
+    :: d_step { looking == 1 -> LOAD_CLOCK; go_on(false) }
+    :: d_step { looking == 2 -> COPY_SLOT; go_on(NO_ENTRY || CLOCK_IS_NEWER) }
+    :: d_step { looking == 3 -> go_on(LEASE_IS_OVER) }
+#elif defined(NO_TIME_LAST)
+    :: atomic { looking == 0 -> begin(); LOAD_DEADLINE; go_on(false) }
+    :: d_step { looking == 1 -> go_on(LEASE_IS_OVER) }
+    :: d_step { looking == 2 -> COPY_SLOT; go_on(NO_ENTRY) }
+    :: d_step { looking == 3 -> LOAD_CLOCK; go_on(CLOCK_IS_NEWER) }
+#else
+    /* Rule 3: deadline, slot, clocks, time. */
+    :: atomic { looking == 0 -> begin(); LOAD_DEADLINE; go_on(false); forget_hopeless() }
+    :: d_step { looking == 1 -> COPY_SLOT; go_on(NO_ENTRY) }
+    :: d_step { looking == 2 -> LOAD_CLOCK; go_on(CLOCK_IS_NEWER || CANT_BREAK); fill_lsn = 0; clock = 0 }
+    :: d_step { looking == 3 -> go_on(LEASE_IS_OVER) }
+#endif
+    od
+}
+
+/* ---- Time ---- */
+
+inline count_down(left) { if :: left > 0 -> left-- :: else fi }
+
+active proctype time()
+{
+end:
+    do
+    :: d_step {
+           count_down(start_wait);
+           count_down(renewal);
+           count_down(wait);
+           count_down(deadline);
+           count_down(mem[1].lease);
+#if INCARNATIONS > 1
+           count_down(mem[2].lease);
+#endif
+#if INCARNATIONS > 2
+           count_down(mem[3].lease);
+#endif
+           forget_hopeless()
+       }
+    od
+}
