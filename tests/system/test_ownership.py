@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import unittest
 
 from harness import ETAGD, Case, bound, main
 
@@ -71,6 +72,7 @@ class Ownership(Case):
         d.wait_log(r"event=place_lost")
         self.assertNotEqual(d.process.wait(bound(10)), 0)
 
+    @unittest.skipIf(os.geteuid() != 0, "needs root to give a directory away")
     def test_a_state_directory_of_somebody_else_is_refused(self):
         d = self.daemon()
         os.mkdir(d.state, 0o700)
