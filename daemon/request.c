@@ -207,6 +207,7 @@ static void handle_invalidate(struct server *server, struct peer *peer,
     if (!cache_next_lsn(&server->cache, &event.lsn)) {
         refuse(server, peer, request, WIRE_ERROR_INTERNAL,
                "this run of the daemon has used up its numbers and restarts");
+        log_event(&server->log, LOG_ERROR, "lsns_used_up", log_text("advice", "start it again"));
         server->lost = true;
         return;
     }
