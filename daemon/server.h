@@ -35,7 +35,7 @@ struct server {
     bool warm;
     bool collapsing; /* huge pages are being asked for, step by step */
     bool stopping;
-    bool lost; /* our place was taken: exit with an error */
+    bool lost; /* our place was taken or our numbers are used up: exit with an error */
 };
 
 /* Starts: locks, recovery, index, socket. signal_fd: consumed. 0 or -1 (logged). The struct is large: not on a stack. */
