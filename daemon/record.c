@@ -4,7 +4,8 @@
  *
  *   entry  u8 version, u64 fill LSN, u64 expiry (wall ms), i64 Last-Modified, u64 max age (ms),
  *          parts: key, entity tag, Content-Location, field set; u16 count and as many parts: surrogate keys
- *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 everything, u16 resources, u16 surrogate keys, u16 prefixes,
+ *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32 max ms, u8 everything,
+ *          u16 resources, u16 surrogate keys, u16 prefixes,
  *          parts: host and target of each resource, the surrogate keys, host and target of each prefix
  *
  * Absent and empty parts are the same here; nothing in a record tells them apart. Parsing trusts no byte: a disk may
@@ -19,7 +20,7 @@
 #include <errno.h>
 
 #define ENTRY_VERSION 1
-#define EVENT_VERSION 1
+#define EVENT_VERSION 2
 #define PART_BYTES_MAX UINT16_MAX
 
 /* ---- Writing: into a buffer that was reserved as a whole ---- */
@@ -214,12 +215,21 @@ static void put_resources(struct buffer *out, const etag_resource *resources, si
     }
 }
 
+const char *event_check(const struct event *event)
+{
+    const bool names_guard = event->guard.high != 0 || event->guard.low != 0;
+    if (names_guard != (event->kind != EVENT_MUTATION))
+        return names_guard ? "a mutation has no guard" : "the guard has no id";
+    return event->kind == EVENT_GUARD_ABORT ? NULL : targets_check(&event->targets);
+}
+
 int event_record_pack(struct buffer *out, const struct event *event)
 {
     const etag_targets *targets = &event->targets;
     assert(targets->resource_count + targets->surrogate_count + targets->prefix_count <=
            TARGETS_PER_EVENT_MAX);
-    size_t bytes = 1 + sizeof(uint64_t) + 2 * sizeof(uint32_t) + 1 + 3 * sizeof(uint16_t) +
+    size_t bytes = 1 + sizeof(uint64_t) + 2 * sizeof(uint32_t) + 1 + 2 * sizeof(uint64_t) +
+                   2 * sizeof(uint32_t) + 1 + 3 * sizeof(uint16_t) +
                    resources_bytes(targets->resources, targets->resource_count) +
                    resources_bytes(targets->prefixes, targets->prefix_count);
     for (size_t i = 0; i < targets->surrogate_count; i++)
@@ -231,6 +241,11 @@ int event_record_pack(struct buffer *out, const struct event *event)
     put_u64(out, event->wall_ms);
     put_u32(out, event->peer_pid);
     put_u32(out, event->peer_uid);
+    put_u8(out, (uint8_t)event->kind);
+    put_u64(out, event->guard.high);
+    put_u64(out, event->guard.low);
+    put_u32(out, targets->hold_ms);
+    put_u32(out, targets->max_ms);
     put_u8(out, targets->everything);
     put_u16(out, (uint16_t)targets->resource_count);
     put_u16(out, (uint16_t)targets->surrogate_count);
@@ -272,12 +287,18 @@ bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct 
     out->wall_ms = get_u64(&in);
     out->peer_pid = get_u32(&in);
     out->peer_uid = get_u32(&in);
+    const uint8_t kind = get_u8(&in);
+    out->kind = (enum event_kind)kind;
+    out->guard.high = get_u64(&in);
+    out->guard.low = get_u64(&in);
+    targets->hold_ms = get_u32(&in);
+    targets->max_ms = get_u32(&in);
     const uint8_t everything = get_u8(&in);
     targets->everything = everything == 1;
     targets->resource_count = get_u16(&in);
     targets->surrogate_count = get_u16(&in);
     targets->prefix_count = get_u16(&in);
-    if (in.failed || everything > 1 ||
+    if (in.failed || everything > 1 || !event_kind_known(kind) ||
         targets->resource_count + targets->surrogate_count + targets->prefix_count >
             TARGETS_PER_EVENT_MAX)
         return false;
@@ -286,5 +307,5 @@ bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct 
     targets->prefixes = get_resources(&in, targets->prefix_count, arena);
     return is_done(&in) && (targets->resources || targets->resource_count == 0) &&
            (targets->surrogates || targets->surrogate_count == 0) &&
-           (targets->prefixes || targets->prefix_count == 0) && targets_check(targets) == NULL;
+           (targets->prefixes || targets->prefix_count == 0) && event_check(out) == NULL;
 }

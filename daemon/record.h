@@ -30,13 +30,19 @@ MUST_USE int entry_record_pack(struct buffer *out, const struct entry_record *re
 MUST_USE bool entry_record_parse(etag_str bytes, struct entry_record *out,
                                  struct entry_record_parts *parts);
 
-/* What happened: one mutation. */
+/* What happened: one mutation, or one step of a guard. Every change of state is one, live, from the spool, from guards
+ * that linger, at recovery (cache_apply). */
 struct event {
     uint64_t lsn;
     uint64_t wall_ms;
-    uint32_t peer_pid, peer_uid;
-    etag_targets targets;
+    uint32_t peer_pid, peer_uid; /* pid 0: the daemon itself, or a spool file of that uid */
+    enum event_kind kind;
+    struct guard_id guard; /* GUARD_*; else {0, 0} */
+    etag_targets targets;  /* with hold_ms and max_ms; of an abort: may be empty */
 };
+
+/* NULL, or what is wrong with an event that somebody wants (static text). */
+MUST_USE const char *event_check(const struct event *event);
 
 /* Does not pack the LSN: it is the record's key in the store. */
 MUST_USE int event_record_pack(struct buffer *out, const struct event *event);

@@ -55,6 +55,7 @@
 #define PEER_QUEUED_BYTES_MAX (4u * 1024u * 1024u) /* answers that a peer has not read yet */
 #define PEER_HELLO_MS_MAX 5000                     /* time to say hello */
 #define PEER_PARTIAL_MS_MAX 10000                  /* time to finish a frame once begun */
+#define GUARDS_MAX 4096                            /* open at once, holds included */
 #define PEER_PENDING_MAX 65536                     /* mutations of a peer that wait for the store */
 #define DIRTY_ENTRIES_MAX 262144                   /* accepted, not yet persisted */
 #define DIRTY_BYTES_MAX (256u * 1024u * 1024u)     /* that these take */
@@ -70,5 +71,20 @@
 #define CLIENT_OPS_MAX 1024
 #define LEASE_MS_MIN 20
 #define LEASE_MS_MAX 60000
+
+/* Guards and holds (milliseconds). */
+#define HOLD_MS_MAX 3600000u
+#define GUARD_MS_MAX 86400000u
+#define GUARD_MS_DEFAULT 600000u
+#define LINGER_MS_MIN 100
+#define LINGER_MS_MAX 3600000
+
+/* The spool (spool_format.h). */
+#define SPOOL_SLOTS 4096u           /* events that may wait in it, each in a file */
+#define SPOOL_ALL_SLOTS 64u         /* files that mean "purge everything" */
+#define SPOOL_FILE_BYTES_MAX 65536u /* of one event */
+#define SPOOL_NAMES_MAX 16384u      /* names that a daemon reads of the directory at once */
+#define SPOOL_WRITERS_MAX 1024u     /* uids that the mark names */
+#define SPOOL_MARK_BYTES_MAX 32768u
 
 #endif

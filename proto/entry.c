@@ -101,6 +101,10 @@ const char *targets_check(const etag_targets *targets)
     }
     if (total == 0 && !targets->everything)
         return "no target is named";
+    if (targets->hold_ms > HOLD_MS_MAX)
+        return "hold_ms is over 3600000, an hour";
+    if (targets->max_ms > GUARD_MS_MAX)
+        return "max_ms is over 86400000, a day";
 
     struct resource canonical;
     const char *wrong = NULL;

@@ -33,7 +33,8 @@ MUST_USE const char *entity_tag_check(etag_str etag);
  * other controls except the tab. */
 MUST_USE const char *field_check(etag_field field);
 
-/* NULL, or what is wrong with targets: none named, too many, malformed names, a prefix with a query. (A prefix that
+/* NULL, or what is wrong with targets: none named, too many, malformed names, a prefix with a query, a hold or guard
+ * that is too long. (A prefix that
  * does not end in '/' is right: resource_covered_prefix says what it means.) */
 MUST_USE const char *targets_check(const etag_targets *targets);
 

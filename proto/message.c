@@ -43,6 +43,21 @@ static bool target_kind_known(uint32_t kind)
            kind == TARGET_SURROGATE;
 }
 
+bool event_kind_known(uint32_t kind)
+{
+    return kind <= EVENT_GUARD_ABORT;
+}
+
+const char *event_kind_word(uint32_t kind)
+{
+    static const char *const words[] = {
+#define EVENT_KIND_WORD(name, number, word) [number] = word,
+        EVENT_KINDS(EVENT_KIND_WORD)
+#undef EVENT_KIND_WORD
+    };
+    return event_kind_known(kind) ? words[kind] : "unknown";
+}
+
 static const struct wire_member resource_members[] = {
     {1, TEXT, offsetof(etag_resource, host)},
     {2, TEXT, offsetof(etag_resource, target)},
@@ -148,6 +163,8 @@ static const struct wire_member targets_members[] = {
     {3, EACH, offsetof(etag_targets, prefixes), offsetof(etag_targets, prefix_count),
      &resource_type, .max = TARGETS_PER_EVENT_MAX, .counted_as = 1},
     {4, FLAG, offsetof(etag_targets, everything)},
+    {5, NUMBER32, offsetof(etag_targets, hold_ms)},
+    {6, NUMBER32, offsetof(etag_targets, max_ms)},
 };
 static const struct wire_type targets_type = {TYPE(targets, etag_targets), MEMBERS(targets_members),
                                               .unpacked = targets_unpacked};
@@ -158,6 +175,7 @@ static const struct wire_type empty_type = {TYPE(empty, struct request)};
 
 typedef __typeof__(((struct request *)NULL)->hello) request_hello;
 typedef __typeof__(((struct request *)NULL)->fill) request_fill;
+typedef __typeof__(((struct request *)NULL)->guard) request_guard;
 typedef __typeof__(((struct request *)NULL)->list) request_list;
 
 static const struct wire_member hello_members[] = {
@@ -179,6 +197,13 @@ static const struct wire_member fill_members[] = {
 };
 static const struct wire_type fill_type = {TYPE(fill, request_fill), MEMBERS(fill_members)};
 
+static const struct wire_member guard_members[] = {
+    {1, NUMBER64, offsetof(request_guard, id.high)},
+    {2, NUMBER64, offsetof(request_guard, id.low)},
+    {3, ONE, offsetof(request_guard, targets), .type = &targets_type},
+};
+static const struct wire_type guard_type = {TYPE(guard, request_guard), MEMBERS(guard_members)};
+
 static const struct wire_member list_members[] = {
     {1, TEXT, offsetof(request_list, prefix)},
     {2, NUMBER32, offsetof(request_list, limit)},
@@ -192,7 +217,7 @@ static const struct wire_type list_type = {TYPE(list, request_list), MEMBERS(lis
             offsetof(struct request, kind), &body_type                                             \
     }
 _Static_assert(REQUEST_HELLO + 1 == (int)ETAGD__WIRE__REQUEST__BODY_HELLO, "number");
-_Static_assert(REQUEST_RESUME + 1 == (int)ETAGD__WIRE__REQUEST__BODY_RESUME, "number");
+_Static_assert(REQUEST_GUARD_ABORT + 1 == (int)ETAGD__WIRE__REQUEST__BODY_GUARD_ABORT, "number");
 
 static const struct wire_member request_members[] = {
     {1, NUMBER64, offsetof(struct request, id)},
@@ -208,6 +233,10 @@ static const struct wire_member request_members[] = {
     REQUEST_BODY(SYNC, empty_type),
     REQUEST_BODY(PAUSE, empty_type),
     REQUEST_BODY(RESUME, empty_type),
+    REQUEST_BODY(GUARD_BEGIN, guard_type),
+    REQUEST_BODY(GUARD_CONFIRM, guard_type),
+    REQUEST_BODY(GUARD_COMMIT, guard_type),
+    REQUEST_BODY(GUARD_ABORT, guard_type),
 };
 static const struct wire_type request_type = {TYPE(request, struct request),
                                               MEMBERS(request_members)};
@@ -236,6 +265,8 @@ static const struct wire_member hello_reply_members[] = {
     {6, NUMBER64, offsetof(reply_hello, incarnation_id)},
     {7, NUMBER64, offsetof(reply_hello, index_bytes)},
     {8, NUMBER64, offsetof(reply_hello, counters_bytes)},
+    {9, NUMBER64, offsetof(reply_hello, spool_id)},
+    {10, NUMBER64, offsetof(reply_hello, linger_ns)},
 };
 static const struct wire_type hello_reply_type = {TYPE(hello_reply, reply_hello),
                                                   MEMBERS(hello_reply_members)};
@@ -268,6 +299,9 @@ static const struct wire_member event_members[] = {
     {4, NUMBER32, offsetof(struct event_view, peer_pid)},
     {5, NUMBER32, offsetof(struct event_view, peer_uid)},
     {6, NUMBER64, offsetof(struct event_view, dropped)},
+    {7, NUMBER32, offsetof(struct event_view, kind), .known = event_kind_known},
+    {8, NUMBER64, offsetof(struct event_view, guard.high)},
+    {9, NUMBER64, offsetof(struct event_view, guard.low)},
 };
 static const struct wire_type event_type = {TYPE(event, struct event_view), MEMBERS(event_members)};
 

@@ -9,7 +9,7 @@
 #include "arena.h"
 #include "entry.h"
 
-#define PROTOCOL_VERSION 1u
+#define PROTOCOL_VERSION 2u
 
 /* Roles of a peer (design, section 9). */
 enum role {
@@ -56,7 +56,37 @@ enum request_kind {
     REQUEST_SYNC,
     REQUEST_PAUSE,
     REQUEST_RESUME,
+    REQUEST_GUARD_BEGIN,
+    REQUEST_GUARD_CONFIRM,
+    REQUEST_GUARD_COMMIT,
+    REQUEST_GUARD_ABORT,
 };
+
+/* Made up by the writer: 128 random bits. {0, 0}: none. */
+struct guard_id {
+    uint64_t high, low;
+};
+
+static inline bool guard_id_equal(struct guard_id a, struct guard_id b)
+{
+    return a.high == b.high && a.low == b.low;
+}
+
+/* What happened: name, number on the wire and in the store, word. A hold is a mutation with hold_ms. */
+#define EVENT_KINDS(X)                                                                             \
+    X(MUTATION, 0, "mutation")                                                                     \
+    X(GUARD_BEGIN, 1, "guard_begin")                                                               \
+    X(GUARD_COMMIT, 2, "guard_commit") /* also of a hold, and of a guard that lingered */          \
+    X(GUARD_ABORT, 3, "guard_abort")
+
+enum event_kind {
+#define EVENT_KIND_ENUM(name, number, word) EVENT_##name = number,
+    EVENT_KINDS(EVENT_KIND_ENUM)
+#undef EVENT_KIND_ENUM
+};
+
+bool event_kind_known(uint32_t kind);
+const char *event_kind_word(uint32_t kind); /* never NULL */
 
 struct request {
     uint64_t id;
@@ -72,7 +102,11 @@ struct request {
             bool want_verdict;
         } fill;
         etag_targets targets; /* INVALIDATE */
-        etag_key key;         /* GET, EXPLAIN */
+        struct {
+            struct guard_id id;
+            etag_targets targets;
+        } guard;      /* GUARD_* */
+        etag_key key; /* GET, EXPLAIN */
         struct {
             etag_str prefix;
             uint32_t limit;
@@ -117,6 +151,8 @@ struct event_view {
     etag_targets targets;
     uint32_t peer_pid, peer_uid;
     uint64_t dropped;
+    enum event_kind kind;
+    struct guard_id guard;
 };
 
 struct stat_view {
@@ -139,6 +175,7 @@ struct reply {
             etag_str software;
             uint32_t roles;
             uint64_t clock_ns, lease_ns, incarnation_id, index_bytes, counters_bytes;
+            uint64_t spool_id, linger_ns;
         } hello;
         uint64_t lsn; /* RECEIPT */
         struct {

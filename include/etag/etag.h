@@ -16,11 +16,23 @@
  *   end on this host answers 304 for the old version: the daemon refuses every fill whose token is
  *   older than the invalidation, so a slow render cannot bring old data back.
  *
+ *   Between the COMMIT and that call the old version may still be answered, and a writer that dies in
+ *   between never makes the call. A guard closes the gap: etag_guard_begin() before the transaction,
+ *   etag_guard_confirm() right before COMMIT, etag_guard_commit() after it. From the beginning to the
+ *   end of the guard front ends say ETAG_UNKNOWN for its targets.
+ *
+ *   A writer needs no living daemon: without an answer its mutation goes into the spool, a directory
+ *   beside the socket that every daemon reads before it vouches for its memory, and the call returns
+ *   ETAG_OK when the last promise that was made without it has ended (one lease, L, 1 s by default).
+ *
  *   key            names one representation: resource, scope, selected request header fields, release
  *   scope          whose representation it is: public, or a tenant or principal. No default.
  *   surrogate key  a name on which entries depend ("upload:42"); invalidating it makes all of them stale
  *   fill token     what the daemon's clock said before the data was read
  *   LSN            number of a mutation; grows, never reused
+ *   guard          a mutation in two steps around a database commit
+ *   hold           a mutation whose targets stay unknown for a while, for replicas that lag
+ *   spool          where mutations go that the daemon did not take
  *
  * CAVEATS
  *
@@ -251,6 +263,12 @@ typedef struct etag_targets {
                                       nearest such ancestor on: "/a/b" means "/a/" */
     size_t prefix_count;
     bool everything;
+    uint32_t
+        hold_ms; /* after the mutation (of a guard: after its commit) the targets stay unknown for
+                       * so long, and then change once more: longer than replicas that front ends read
+                       * from lag behind. At most 3600000; 0: no hold */
+    uint32_t max_ms; /* of a guard only: how long its writer may keep it open, at most 86400000; 0:
+                       * 600000. After that the daemon waits guard_linger and takes it as committed */
 } etag_targets;
 
 /* ---- Requests, validators, answers --------------------------------------------------------------- */
@@ -314,13 +332,19 @@ ETAG_API int64_t etag_date_parse(etag_str text);
 
 typedef struct etag_client etag_client;
 
+typedef enum etag_spool_use { ETAG_SPOOL_ALLOWED = 0, ETAG_SPOOL_NEVER = 1 } etag_spool_use;
+
 typedef struct etag_client_options {
     size_t size;
     const char *socket_path; /* copied; NULL: $ETAGD_SOCKET, else /run/etagd/etagd.sock */
-    uint32_t timeout_ms;     /* longest wait of a synchronous call; 0: 1000 */
+    uint32_t
+        timeout_ms; /* longest wait of a synchronous call; 0: 3000. A mutation that goes through
+                              * the spool takes L (1 s by default) and a little: less time than that
+                              * is ETAG_PENDING where the daemon does not answer */
     uint32_t
         connect_timeout_ms; /* longest wait of etag_client_open() for the daemon's hello; 0: 100 */
     bool no_wait;           /* etag_client_open() does not wait at all */
+    etag_spool_use spool;   /* of mutations that the daemon does not answer */
 } etag_client_options;
 
 /* Opens a client. Succeeds without a daemon too: checks then say ETAG_UNKNOWN, and fill, dispatch and
@@ -403,27 +427,82 @@ ETAG_API ETAG_MUST_USE etag_status etag_fill_wait(etag_client *client, etag_toke
 /* ---- Invalidate ---------------------------------------------------------------------------------- */
 
 /* Makes every entry that depends on a target stale. Call it after the change is committed.
- * On OK: no front end on this host answers 304 from older data any more, and the event is persisted.
- * targets: borrowed. receipt: may be NULL. Blocks for at most timeout_ms.
- * Errors: INVALID (nothing named; a malformed target), DENIED, UNAVAILABLE (nothing happened),
+ * On OK: no front end on this host answers 304 from older data any more, and the event is recorded (the daemon's
+ * state, or the spool). receipt->lsn is 0 where it went through the spool.
+ * targets: borrowed. receipt: may be NULL. Blocks for at most timeout_ms, a file's writing aside (the spool; with
+ * durability "power" its fsync too).
+ * Errors: PENDING (recorded in the spool, but the time did not suffice to prove its effect: it comes within L of this
+ * return, or when the next daemon starts; until then old 304s are possible);
+ * INVALID (nothing named; a malformed target), DENIED, UNAVAILABLE (no daemon and no usable spool: nothing happened),
  * TIMEOUT and FAILED (it may have happened: repeat it; twice is harmless), VERSION, PROTOCOL, SYSTEM. */
 ETAG_API ETAG_MUST_USE etag_status etag_invalidate(etag_client *client, const etag_targets *targets,
                                                    etag_receipt *receipt);
 
 typedef struct etag_op etag_op;
 
-/* Starts an invalidation without waiting; finish it with etag_op_result(). Everything copied.
- * Errors as above; *out is NULL then. */
+/* Starts an invalidation without waiting; finish it with etag_op_result(). Everything copied. The client's timeout_ms
+ * runs from here. Errors as above; *out is NULL then. */
 ETAG_API ETAG_MUST_USE etag_status etag_invalidate_start(etag_client *client,
                                                          const etag_targets *targets,
                                                          etag_op **out);
 
-/* AGAIN until etag_client_dispatch() brought the answer. Any other status is final and consumes the
- * operation. receipt may be NULL. */
+/* AGAIN until etag_client_dispatch() brought the answer, or the spool's wait is over (see etag_client_timeout_ms). Any
+ * other status is final and consumes the operation. receipt may be NULL. */
 ETAG_API ETAG_MUST_USE etag_status etag_op_result(etag_op *op, etag_receipt *receipt);
 
 /* Gives the operation up without waiting for its answer; NULL is allowed. Returns NULL. */
 ETAG_API etag_op *etag_op_forget(etag_op *op);
+
+/* ---- Guards -------------------------------------------------------------------------------------- */
+
+/*
+ * A guard is a mutation in two steps, around a database commit:
+ *
+ *     etag_guard_begin(client, &targets, &guard)     not OK: go on without (and invalidate later), or give up
+ *     BEGIN; UPDATE ...
+ *     etag_guard_confirm(guard)                      right before COMMIT; not OK: ROLLBACK, etag_guard_abort()
+ *     COMMIT                                         must have ended within etag_guard_time_left_ms()
+ *     etag_guard_commit(guard, NULL)                 after a known COMMIT
+ *     etag_guard_abort(guard)                        after a known ROLLBACK
+ *     etag_guard_forget(guard)                       the outcome of COMMIT is not known: the guard lingers
+ *
+ * Between begin's and the end's return front ends answer ETAG_UNKNOWN for the targets, and fills of them are refused. So
+ * no front end answers 304 for a version that is older than a database commit that has begun.
+ *
+ * A writer that vanishes leaves its guard behind; after guard_linger (30 s by default) without a sign of life it counts
+ * as committed. A sign of life is begin, confirm, and an open connection for as long as max_ms allows. Bound COMMIT in the
+ * database (statement_timeout or the like) below the time left; it counts from the *sending* of the confirmation.
+ *
+ * A guard belongs to its client's thread. In a child of fork() the parent's guards are dead: every call but forget says
+ * INVALID. Closing the client leaves open guards to linger.
+ */
+typedef struct etag_guard etag_guard;
+
+/* Begins a guard. targets: copied. Waits like etag_invalidate(), with the same errors; *out is NULL unless it returns OK
+ * (what may have begun all the same is aborted, or lingers). */
+ETAG_API ETAG_MUST_USE etag_status etag_guard_begin(etag_client *client,
+                                                    const etag_targets *targets, etag_guard **out);
+
+/* Makes sure, right before COMMIT, that the guard stands: reconnects if it must, and begins it again where the daemon has
+ * lost it. Without OK the writer must not commit. May be repeated; the last one counts. Errors as etag_invalidate(). */
+ETAG_API ETAG_MUST_USE etag_status etag_guard_confirm(etag_guard *guard);
+
+/* How long COMMIT may still take, milliseconds: guard_linger, less what passed since the last confirmation was sent, less
+ * a margin for clocks. 0: it is over, or was never confirmed: confirm again. */
+ETAG_API uint32_t etag_guard_time_left_ms(const etag_guard *guard);
+
+/* The change is committed: an invalidation of the guard's targets (also where the daemon has lost the guard), and the
+ * guard's end. Consumes the guard, even on error. Waits and fails like etag_invalidate(); after an error the guard
+ * lingers, so no old 304 comes in the meantime. receipt may be NULL. */
+ETAG_API ETAG_MUST_USE etag_status etag_guard_commit(etag_guard *guard, etag_receipt *receipt);
+
+/* Nothing was changed: only after a ROLLBACK that is known to have happened. Entries are as valid as before. Consumes the
+ * guard, even on error. PENDING: the daemon did not answer; the end stands in the spool. Errors as etag_invalidate(). */
+ETAG_API ETAG_MUST_USE etag_status etag_guard_abort(etag_guard *guard);
+
+/* Says nothing to the daemon: the guard lingers, and then counts as committed. Right where it is unknown whether COMMIT
+ * happened. NULL is allowed. Returns NULL. */
+ETAG_API etag_guard *etag_guard_forget(etag_guard *guard);
 
 #ifdef __cplusplus
 }

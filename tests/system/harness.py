@@ -193,7 +193,7 @@ class Case(unittest.TestCase):
 class Raw:
     """A connection below the library: bytes in, frames out."""
 
-    HELLO = bytes([0x08, 1, 0x12, 2, 0x08, 1])  # Request{id: 1, hello: {protocol: 1}}
+    HELLO = bytes([0x08, 1, 0x12, 2, 0x08, 2])  # Request{id: 1, hello: {protocol: 2}}
 
     def __init__(self, path, hello=True):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

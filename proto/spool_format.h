@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The spool as both ends see it (design, section 6.5): a directory beside the socket, mode 3733, in which writers leave the
+ * mutations that the daemon did not take. Names, and the mark; what does the I/O is libclient/spool.c and daemon/spool.c.
+ *
+ *   mark       the daemon's, text: that this is a spool, whose, L, and which uids' files count. Replaced by rename
+ *   lock       the daemon's, held while it runs
+ *   e000-efff  one event each: a frame as on the socket (INVALIDATE or GUARD_*). Made under another name, then renamed
+ *              without replacing: a name that is taken is tried elsewhere
+ *   all-00-3f  "purge everything", content ignored: where no e-name is free, or no space for content. Renamed over what
+ *              its owner had left there
+ *   taken-00-3f  an all-file that the daemon took: nobody renames onto it
+ *   t-*        a writer's file before its rename: nobody's event yet
+ *
+ * A fixed set of names bounds the directory without anybody counting it, and lets the daemon find every event in bounded time,
+ * whatever else a local user puts there: by asking for each name.
+ *
+ * A file is an event only if it is regular, has one link, at most SPOOL_FILE_BYTES_MAX, and an owner that the mark names.
+ */
+#ifndef ETAG_PROTO_SPOOL_FORMAT_H
+#define ETAG_PROTO_SPOOL_FORMAT_H
+
+#include "bounds.h"
+#include "cleanup.h"
+
+#include <etag/etag.h>
+
+#define SPOOL_DIR_NAME "spool"
+#define SPOOL_MARK_NAME "mark"
+#define SPOOL_LOCK_NAME "lock"
+#define SPOOL_TEMP_PREFIX "t-"
+#define SPOOL_DIR_MODE 03733
+#define SPOOL_FILE_MODE 0640
+#define SPOOL_NAME_BYTES 16
+
+enum spool_name {
+    SPOOL_NAME_FOREIGN, /* none of ours */
+    SPOOL_NAME_EVENT,
+    SPOOL_NAME_ALL,
+    SPOOL_NAME_TAKEN,
+    SPOOL_NAME_TEMP,
+    SPOOL_NAME_OWN, /* mark, lock */
+};
+
+/* What a name means; *number: which of its kind. */
+enum spool_name spool_name_parse(const char *name, uint32_t *number);
+/* EVENT, ALL or TAKEN; number: below SPOOL_SLOTS or SPOOL_ALL_SLOTS. */
+void spool_name_make(enum spool_name kind, uint32_t number, char out[SPOOL_NAME_BYTES]);
+
+/* The spool of a socket: "dir/spool" for "dir/x.sock". False: it does not fit into out. */
+MUST_USE bool spool_path_of(const char *socket_path, char *out, size_t out_bytes);
+
+struct spool_mark {
+    uint64_t id;       /* of this spool, random, kept over restarts; never 0 */
+    uint64_t lease_ns; /* the longest lease that may run: a writer waits so long after its rename */
+    uint64_t linger_ns; /* guard_linger */
+    bool power;         /* durability: a file and its name are synced before they count */
+    bool anybody;       /* every uid's files count */
+    uint64_t rules;     /* hash of the role rules that the uids come from */
+    uint32_t writers[SPOOL_WRITERS_MAX]; /* uids whose files count */
+    size_t writer_count;
+};
+
+/* The text; its length. out: SPOOL_MARK_BYTES_MAX bytes, which always suffice. */
+MUST_USE size_t spool_mark_format(const struct spool_mark *mark, char out[SPOOL_MARK_BYTES_MAX]);
+/* False: it is not a mark of this version, whole. */
+MUST_USE bool spool_mark_parse(etag_str text, struct spool_mark *out);
+
+/* A file of this uid counts. */
+MUST_USE bool spool_mark_counts(const struct spool_mark *mark, uint32_t uid);
+
+#endif
