@@ -172,7 +172,11 @@ static bool event_persist(struct server *server, struct peer *peer, const struct
 {
     server->scratch.len = 0;
     if (pending_reserve(&server->mutations) < 0 || event_record_pack(&server->scratch, event) < 0 ||
-        persist_event(server->persist, event->lsn,
+        persist_event(server->persist,
+                      &(struct persist_event){.lsn = event->lsn,
+                                              .kind = event->kind,
+                                              .guard = event->guard,
+                                              .hold = event->targets.hold_ms > 0},
                       (etag_str){(const char *)server->scratch.bytes, server->scratch.len}) < 0)
         return false;
     pending_add(&server->mutations, (struct pending_answer){

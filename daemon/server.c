@@ -106,7 +106,8 @@ static void answers_send(struct server *server)
 
     while (pending_take(&server->mutations, progress.done, &answer))
         mutation_answer(server, &answer,
-                        progress.failed_from != 0 && answer.ticket >= progress.failed_from);
+                        answer.ticket >= progress.failed_from &&
+                            answer.ticket <= progress.failed_to);
     while (pending_take(&server->syncs, progress.synced, &answer)) {
         struct peer *peer = peers_find(&server->peers, answer.peer_id);
         const struct reply reply = {.id = answer.request_id, .kind = REPLY_DONE};
@@ -301,7 +302,7 @@ static int lease_keep(struct server *server)
 
 static void turn_end(struct server *server)
 {
-    const uint64_t ticket = persist_submit(server->persist);
+    const uint64_t ticket = persist_submit(server->persist, true);
 
     if (ticket != 0)
         pending_ticket(&server->mutations, ticket);
