@@ -7,7 +7,7 @@
 #define LIBETAG_OP_H
 
 #include "client.h"
-#include "spool.h"
+#include "spool_writer.h"
 
 enum op_phase {
     OP_OPEN,    /* nothing is safe yet: a daemon is asked, or looked for */

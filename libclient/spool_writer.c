@@ -6,7 +6,7 @@
  *
  * A writer never unlinks what may be an event: the daemon does, when the event is safe.
  */
-#include "spool.h"
+#include "spool_writer.h"
 
 #include "clocktime.h"
 #include "message.h"

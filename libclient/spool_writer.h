@@ -3,8 +3,8 @@
  * The writer's side of the spool (spool_format.h): puts one mutation where every daemon reads it before it vouches for
  * its memory. Stateless: what it knows of the spool it reads anew each time, since daemons come and go.
  */
-#ifndef LIBETAG_SPOOL_H
-#define LIBETAG_SPOOL_H
+#ifndef LIBETAG_SPOOL_WRITER_H
+#define LIBETAG_SPOOL_WRITER_H
 
 #include "fault.h"
 #include "spool_format.h"
