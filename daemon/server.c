@@ -193,6 +193,11 @@ static int state_open(struct server *server, struct recovery *recovery)
         if (index_make(server, recovery) < 0)
             return -1;
     }
+    server->journal = recovery_journal(recovery, server->store, &server->config);
+    if (recovery->journal_error != 0)
+        log_event(&server->log, LOG_WARN, "journal_not_used",
+                  log_error("error", recovery->journal_error),
+                  log_text("effect", "each answer to a writer waits for the store"));
     /* What happened before this run is not its work. */
     server->cache.counters.mutations = server->cache.counters.targets = 0;
     server->warm = recovery->warm;
@@ -206,6 +211,7 @@ static int state_open(struct server *server, struct recovery *recovery)
                   log_number("entries", (int64_t)index_count(server->index)),
                   log_number("stale", (int64_t)server->cache.counters.loaded_stale),
                   log_number("expired", (int64_t)server->cache.counters.loaded_expired),
+                  log_number("journaled", (int64_t)recovery->journal_events),
                   log_number("damaged", (int64_t)recovery->damaged));
     else
         log_event(&server->log, LOG_INFO, "state_not_used", log_text("start", "cold"),
@@ -381,6 +387,7 @@ void server_deinit(struct server *server)
         server->loop = loop_close(server->loop);
     }
     server->persist = persist_close(server->persist);
+    server->journal = journal_close(server->journal);
     endpoint_close(&server->endpoint);
     server->store = store_close(server->store);
     server->index = index_close(server->index);

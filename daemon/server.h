@@ -8,6 +8,7 @@
 
 #include "cache.h"
 #include "endpoint.h"
+#include "journal.h"
 #include "lease.h"
 #include "peer.h"
 #include "pending.h"
@@ -21,6 +22,7 @@ struct server {
     struct index *index;
     struct cache cache;
     struct persist *persist;
+    struct journal *journal; /* NULL: answers wait for the store */
     struct lease lease;
     struct loop *loop;
     struct peers peers;
