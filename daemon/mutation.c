@@ -278,7 +278,7 @@ static size_t guard_count(const struct server *server)
 {
     const struct guards *guards = &server->cache.guards;
 
-    return guards->open_count + guards->hold_count + guards->ended_count;
+    return guards->open_count + guards->hold_count;
 }
 
 /* A peer can be told that there are too many guards. The writer of a spool file can't: there is more room for those, and beyond
