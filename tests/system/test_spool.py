@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The spool: a writer needs no living daemon, and nobody else can use or disturb it."""
+import os
+import shutil
+import signal
+import socket
+import stat
+import threading
+import time
+
+from harness import FACTOR, Case, Writer, bound, main, wait_until
+
+KEY = "//shop.example/api/v1/uploads/42"
+TARGET = "surrogate upload:42"
+LEASE_MS = 400
+STRANGER = 4242
+
+
+class SpoolCase(Case):
+    def writer(self, d, **options):
+        made = Writer(d.socket, **options)
+        self.addCleanup(made.end)
+        return made
+
+    def filled(self, **options):
+        options.setdefault("lease_ms", LEASE_MS)
+        d = self.started(**options)
+        d.fill(KEY, '"v1"', "--surrogate", "upload:42")
+        d.ctl("sync")
+        return d
+
+    def spool(self, d):
+        return os.path.join(d.directory, "spool")
+
+    def files(self, d):
+        return sorted(name for name in os.listdir(self.spool(d)) if name not in ("mark", "lock"))
+
+    def reason(self, d):
+        return d.check(KEY)["reason"]
+
+    def assert_waited(self, said, lease_ms=LEASE_MS):
+        """T + L, not earlier; and not much later. The coarse clock's ticks are 10 ms."""
+        self.assertEqual(said["status"], "OK", said)
+        self.assertEqual(said["lsn"], 0)
+        self.assertGreater(said["ms"], lease_ms - 11)
+        self.assertLess(said["ms"], bound(lease_ms + 1500))
+        print(f"  through the spool with L = {lease_ms} ms: {said['ms']:.0f} ms")
+
+
+class Spool(SpoolCase):
+    def test_a_dead_daemon(self):
+        for durability in ("process", "power"):
+            with self.subTest(durability=durability):
+                d = self.daemon(name=durability, lease_ms=LEASE_MS, args=["--durability", durability]).start()
+                d.fill(KEY, '"v1"', "--surrogate", "upload:42")
+                d.ctl("sync")
+                w = self.writer(d)
+                d.kill()
+                self.assert_waited(w.say(f"invalidate {TARGET}"))
+                self.assertEqual(len(self.files(d)), 1)
+                d.start()
+                d.wait_log(r"event=serving.*start=warm")
+                self.assertEqual(self.reason(d), "stale")
+                self.assertEqual(self.files(d), [])
+                self.assertEqual(d.status()["spool_applied"], 1)
+                d.kill()  # and it is persisted
+                d.start()
+                self.assertIn(self.reason(d), ("stale", "no_entry"))
+
+    def test_a_writer_that_never_met_a_daemon(self):
+        d = self.filled()
+        d.kill()
+        self.assert_waited(self.writer(d).say(f"invalidate {TARGET}"))
+        d.start()
+        self.assertEqual(self.reason(d), "stale")
+
+    def test_a_stopped_daemon(self):
+        d = self.filled()
+        w = self.writer(d)
+        d.signal(signal.SIGSTOP)
+        self.assert_waited(w.say(f"invalidate {TARGET}"))
+        d.signal(signal.SIGCONT)
+        wait_until(lambda: self.reason(d) == "stale", 10, "the daemon goes on")
+        wait_until(lambda: self.files(d) == [], 10, "the file goes")
+
+    def test_an_answer_that_comes_meanwhile_ends_the_wait(self):
+        d = self.filled(lease_ms=3000)
+        w = self.writer(d, timeout_ms=20000)
+        d.signal(signal.SIGSTOP)
+        w.tell(f"invalidate {TARGET}")
+        wait_until(lambda: self.files(d), 10, "the event is in the spool")
+        d.signal(signal.SIGCONT)
+        said = w.hear()
+        self.assertEqual(said["status"], "OK")
+        self.assertGreater(said["lsn"], 0)
+        if FACTOR == 1:
+            self.assertLess(said["ms"], 2500)
+
+    def test_too_little_time_is_pending_and_the_event_comes_all_the_same(self):
+        d = self.filled(lease_ms=2000)
+        w = self.writer(d, timeout_ms=500 / FACTOR)
+        d.kill()
+        said = w.say(f"invalidate {TARGET}")
+        self.assertEqual(said["status"], "PENDING")
+        self.assertLess(said["ms"], bound(1500))
+        d.start()
+        self.assertEqual(self.reason(d), "stale")
+
+    def test_never_means_never(self):
+        d = self.filled()
+        w = self.writer(d, spool="never", timeout_ms=600)
+        w.ok("dispatch")
+        d.signal(signal.SIGSTOP)
+        self.assertEqual(w.say(f"invalidate {TARGET}")["status"], "TIMEOUT")
+        d.kill()
+        self.assertIn(w.say(f"invalidate {TARGET}")["status"], ("UNAVAILABLE", "TIMEOUT"))
+        self.assertEqual(self.files(d), [])
+
+    def test_a_directory_without_a_mark_is_not_used(self):
+        d = self.filled()
+        d.kill()
+        os.unlink(os.path.join(self.spool(d), "mark"))
+        said = self.writer(d).say(f"invalidate {TARGET}")
+        self.assertEqual(said["status"], "UNAVAILABLE")
+        self.assertIn("no daemon has marked it", said["error"])
+        self.assertEqual(self.files(d), [])
+
+    def test_a_longer_former_lease_is_waited_for(self):
+        d = self.filled(lease_ms=1500)
+        w = self.writer(d, timeout_ms=20000)
+        d.kill()
+        d.lease_ms = 50
+        d.spawn()
+        wait_until(lambda: os.path.exists(d.socket) and "etagd" in open(f"/proc/{d.process.pid}/comm").read(), 10, "exec")
+        # It waits for the former lease: writers have to as well, whoever they ask.
+        said = w.say(f"invalidate {TARGET}")
+        self.assertEqual(said["status"], "OK")
+        self.assertGreater(said["ms"], 1000)
+        d.wait_log("event=serving")
+        with open(os.path.join(self.spool(d), "mark"), encoding="ascii") as mark:
+            self.assertIn("lease_ns=50000000\n", mark.read())
+
+    def test_a_full_spool_purges_everything(self):
+        d = self.filled()
+        other = "//shop.example/other"
+        d.fill(other)
+        d.ctl("sync")
+        w = self.writer(d)
+        d.kill()
+        for i in range(4096):
+            with open(os.path.join(self.spool(d), f"e{i:03x}"), "wb") as f:
+                # Request{id: 1, invalidate: {surrogates: ["x"]}}
+                payload = bytes([0x08, 1, 0x22, 3, 0x12, 1, 0x78])
+                f.write(len(payload).to_bytes(4, "little") + payload)
+        self.assert_waited(w.say(f"invalidate {TARGET}"))
+        self.assert_waited(w.say(f"invalidate {TARGET}"))
+        self.assertEqual(sum(name.startswith("all-") for name in self.files(d)), 1)
+        # A guard cannot begin there: its begin would be replaced.
+        self.assertEqual(w.say(f"begin {TARGET}")["status"], "UNAVAILABLE")
+        d.start()
+        self.assertEqual(d.status()["spool_applied"], 4097)
+        self.assertEqual(self.files(d), [])
+        self.assertEqual((self.reason(d), d.check(other)["reason"]), ("stale", "stale"))
+
+    def test_too_many_targets_for_a_file_are_everything(self):
+        d = self.filled()
+        w = self.writer(d)
+        d.kill()
+        self.assert_waited(w.say("invalidate surrogate " + "x" * 200))
+        done = d.ctl_raw("invalidate", "--stdin", text="".join(f"surrogate {i:0200d}\n" for i in range(1000)))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for name in self.files(d):
+            self.assertLess(os.path.getsize(os.path.join(self.spool(d), name)), 65536)
+        d.start()
+        self.assertEqual(self.reason(d), "stale")
+
+    def test_files_go_only_when_their_events_are_safe(self):
+        d = self.filled()
+        w = self.writer(d)
+        d.kill()
+        for _ in range(3):
+            self.assert_waited(w.say(f"invalidate {TARGET}"))
+        self.assertEqual(len(self.files(d)), 3)
+        d.start()
+        self.assertEqual(self.files(d), [])
+        d.kill()
+        d.start()
+        self.assertIn(self.reason(d), ("stale", "no_entry"))
+
+    def test_after_a_machine_crash_with_power_durability(self):
+        d = self.filled(args=["--durability", "power"])
+        w = self.writer(d)
+        d.kill()
+        self.assert_waited(w.say(f"invalidate {TARGET}"))
+        # What stood on tmpfs is gone.
+        for name in os.listdir(d.directory):
+            path = os.path.join(d.directory, name)
+            if name != "state" and not os.path.isdir(path):
+                os.unlink(path)
+        d.start()
+        self.assertIn(self.reason(d), ("stale", "no_entry"))
+        self.assertEqual(d.status()["spool_applied"], 1)
+
+    def test_a_removed_spool_ends_the_daemon(self):
+        d = self.filled()
+        shutil.rmtree(self.spool(d))
+        d.wait_log(r"event=place_lost")
+        self.assertEqual(d.process.wait(bound(20)), 1)
+
+    def test_another_daemons_spool_is_refused(self):
+        d = self.filled()
+        other = self.daemon(name="other")
+        other.socket = os.path.join(d.directory, "second.sock")
+        said, status = other.refusal()
+        self.assertEqual(status, 1)
+        self.assertIn("another etagd uses it", said)
+
+
+class Guards(SpoolCase):
+    def test_all_steps_without_a_daemon(self):
+        d = self.filled(linger_ms=5000)
+        w = self.writer(d)
+        d.kill()
+        for step in (f"begin {TARGET}", "confirm", "commit"):
+            self.assert_waited(w.say(step))
+        d.start(settled=False)
+        self.assertEqual(self.reason(d), "stale")
+        self.assertEqual(d.status()["guards_open"], 0)
+        self.assertEqual(self.files(d), [])
+
+    def test_a_begin_in_the_spool_is_in_flux_before_the_next_daemon_is_trusted(self):
+        d = self.filled(linger_ms=20000)
+        w = self.writer(d)
+        d.kill()
+        self.assert_waited(w.say(f"begin {TARGET}"))
+        d.start()
+        self.assertEqual(self.reason(d), "in_flux")
+        self.assertEqual(w.say("confirm")["status"], "OK")
+        self.assertGreater(w.ok("commit")["lsn"], 0)
+        self.assertEqual(self.reason(d), "stale")
+
+    def test_an_abort_in_the_spool(self):
+        d = self.filled(linger_ms=20000)
+        w = self.writer(d)
+        w.ok(f"begin {TARGET}")
+        d.kill()
+        said = w.say("abort")
+        self.assertEqual(said["status"], "PENDING", said)
+        d.start()
+        self.assertEqual(d.status()["guards_open"], 0)
+        self.assertEqual(self.reason(d), "match")
+
+
+class Strangers(SpoolCase):
+    """What a local user without a role can do: nothing."""
+
+    def setUp(self):
+        super().setUp()
+        if os.geteuid() != 0:
+            self.skipTest("only root can be somebody else")
+        os.chmod(self.directory, 0o755)
+
+    def as_stranger(self, do):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setgroups([])
+                os.setgid(STRANGER)
+                os.setuid(STRANGER)
+                do()
+                os._exit(0)
+            except BaseException as error:  # pylint: disable=broad-except
+                print(error)
+                os._exit(1)
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+
+    def program(self, d, name):
+        copy = os.path.join(d.directory, name)
+        shutil.copy(os.path.join(os.environ.get("ETAGD_BUILD", "build/release"), "tests/system", name), copy)
+        return copy
+
+    def test_a_writer_without_the_role_is_told(self):
+        d = self.filled()
+        self.program(d, "writer")
+        d.kill()
+        w = Writer(d.socket, user=STRANGER, program=os.path.join(d.directory, "writer"))
+        self.addCleanup(w.end)
+        self.assertEqual(w.say(f"invalidate {TARGET}")["status"], "DENIED")
+        self.assertEqual(self.files(d), [])
+
+    def test_a_writer_with_the_role_by_group_is_known_when_it_was_seen_once(self):
+        config = os.path.join(self.directory, "etagd.yaml")
+        with open(config, "w", encoding="ascii") as f:
+            f.write(f"roles:\n  mutate: [gid:{STRANGER}]\n")
+        d = self.filled(args=["--config", config])
+        self.program(d, "writer")
+        w = Writer(d.socket, user=STRANGER, program=os.path.join(d.directory, "writer"))
+        self.addCleanup(w.end)
+        w.ok("invalidate surrogate other")
+        d.kill()
+        d.start()
+        d.kill()
+        self.assert_waited(w.say(f"invalidate {TARGET}"))
+        d.start()
+        self.assertIn(self.reason(d), ("stale", "no_entry"))
+
+    def test_the_directory_cannot_be_listed_and_files_of_others_stay(self):
+        d = self.filled()
+        self.assertEqual(stat.S_IMODE(os.stat(self.spool(d)).st_mode), 0o3733)
+        w = self.writer(d)
+        d.kill()
+        self.assert_waited(w.say(f"invalidate {TARGET}"))
+        mine, = self.files(d)
+        spool = self.spool(d)
+
+        def try_it():
+            for forbidden in (lambda: os.listdir(spool), lambda: os.unlink(os.path.join(spool, mine)),
+                              lambda: open(os.path.join(spool, mine), "rb"), lambda: os.unlink(os.path.join(spool, "mark")),
+                              lambda: os.rename(os.path.join(spool, mine), os.path.join(spool, "x"))):
+                try:
+                    forbidden()
+                except PermissionError:
+                    continue
+                raise AssertionError("that was possible")
+
+        self.as_stranger(try_it)
+        self.assertEqual(self.files(d), [mine])
+
+    def test_junk_neither_hangs_the_daemon_nor_purges_anything_nor_stays(self):
+        d = self.filled()
+        spool = self.spool(d)
+
+        def junk():
+            os.umask(0)
+            for i in range(200):
+                path = os.path.join(spool, f"e{i:03x}")
+                kind = i % 6
+                if kind == 0:
+                    os.mkfifo(path)
+                elif kind == 1:
+                    os.symlink("/dev/zero", path)
+                elif kind == 2:
+                    with open(path, "wb") as f:
+                        f.truncate(1 << 40)
+                elif kind == 3:
+                    os.mkdir(path)
+                    os.mkdir(path + "/inside")
+                elif kind == 4:
+                    with socket.socket(socket.AF_UNIX) as bound_there:
+                        bound_there.bind(path)
+                else:
+                    with open(path, "wb") as f:
+                        f.write(b"junk")
+            for i in range(64):
+                os.mkfifo(os.path.join(spool, f"all-{i:02x}"))
+            for i in range(3000):
+                open(os.path.join(spool, f"name-{i}"), "wb").close()
+
+        self.as_stranger(junk)
+        wait_until(lambda: d.status()["spool_ignored"] >= 264, 10, "they are ignored")
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        self.assertEqual(d.status()["spool_applied"], 0)
+        self.assertEqual(d.status()["lease"], "held")
+        wait_until(lambda: [n for n in self.files(d) if not n.startswith("x-")] == [], 10, "they are removed")
+        w = self.writer(d)
+        d.signal(signal.SIGSTOP)
+        self.assert_waited(w.say(f"invalidate {TARGET}"))
+        d.signal(signal.SIGCONT)
+        wait_until(lambda: self.reason(d) == "stale", 10, "the daemon goes on")
+
+    def test_a_flood_of_names_does_not_take_the_lease(self):
+        d = self.filled(lease_ms=1000)
+        spool = self.spool(d)
+        ended = threading.Event()
+
+        def flood():
+            end = time.monotonic() + 4
+            i = 0
+            while time.monotonic() < end:
+                open(os.path.join(spool, f"flood-{i}"), "wb").close()
+                i += 1
+
+        thread = threading.Thread(target=lambda: (self.as_stranger(flood), ended.set()))
+        thread.start()
+        least = 1000
+        while not ended.is_set():
+            least = min(least, d.status()["lease_margin_ms"])
+            self.assertEqual(d.verdict(KEY), "not_modified")
+        thread.join()
+        print(f"  least lease margin under the flood: {least} of 1000 ms")
+        if FACTOR == 1:
+            self.assertGreater(least, 100)
+
+
+if __name__ == "__main__":
+    main()
