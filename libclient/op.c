@@ -272,7 +272,8 @@ static uint64_t op_next_ns(const struct etag_op *op)
         return earlier(op->spool_ns, op->deadline_ns);
     const uint64_t proven_ns = op_proven_ns(op);
     const uint64_t coarse_ns = time_coarse_ns();
-    const uint64_t left_ns = proven_ns > coarse_ns ? proven_ns - coarse_ns : 0;
+    /* The coarse clock stands still for a tick, and may stand just before the moment: no busy waiting for it. */
+    const uint64_t left_ns = proven_ns > coarse_ns ? proven_ns - coarse_ns + NS_PER_MS : 0;
     return proven_ns == UINT64_MAX ? op->deadline_ns
                                    : earlier(channel_now_ns() + left_ns, op->deadline_ns);
 }
