@@ -229,6 +229,16 @@ static int event_take(void *ctx, uint64_t lsn, etag_str record)
     return 0;
 }
 
+/* The store lags behind the journal by some milliseconds. */
+static void event_look_up(struct server *server, uint64_t lsn, struct event_known *known)
+{
+    if (store_get_event(server->store, lsn, event_take, known) == 0 || !server->journal)
+        return;
+    const etag_str record = journal_find(server->journal, lsn);
+    if (record.data)
+        (void)event_take(known, lsn, record);
+}
+
 void inspect_explain(struct server *server, struct peer *peer, const struct request *request)
 {
     struct look *look = request_look(server, peer, request);
@@ -246,7 +256,8 @@ void inspect_explain(struct server *server, struct peer *peer, const struct requ
         struct event_known known = {.arena = &server->arena};
         const uint64_t lsn = look->clocks[look->culprit].value & CLOCK_LSN_MASK;
 
-        if (store_get_event(server->store, lsn, event_take, &known) == 0 && known.found) {
+        event_look_up(server, lsn, &known);
+        if (known.found) {
             reply.explain.has_event = true;
             reply.explain.event = (struct event_view){
                 .lsn = known.event.lsn,
@@ -254,6 +265,8 @@ void inspect_explain(struct server *server, struct peer *peer, const struct requ
                 .targets = known.event.targets,
                 .peer_pid = known.event.peer_pid,
                 .peer_uid = known.event.peer_uid,
+                .kind = known.event.kind,
+                .guard = known.event.guard,
             };
         }
     }

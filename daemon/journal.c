@@ -243,6 +243,23 @@ int journal_append(struct journal *journal, uint64_t lsn, etag_str record)
     return 0;
 }
 
+static etag_str half_find_lsn(const struct half *half, uint64_t lsn)
+{
+    const uint8_t *at = half->base + HEAD_BYTES;
+
+    for (const uint8_t *end = at + half->used; at < end; at += record_bytes(load_u32(at)))
+        if (load_u64(at + 16) == lsn)
+            return (etag_str){(const char *)at + RECORD_HEAD_BYTES, load_u32(at)};
+    return (etag_str){0};
+}
+
+etag_str journal_find(const struct journal *journal, uint64_t lsn)
+{
+    const etag_str found = half_find_lsn(&journal->halves[0], lsn);
+
+    return found.data ? found : half_find_lsn(&journal->halves[1], lsn);
+}
+
 void journal_stored(struct journal *journal, uint64_t lsn)
 {
     if (lsn > journal->stored_lsn)

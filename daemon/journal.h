@@ -43,6 +43,10 @@ struct journal *journal_close(struct journal *journal);
 /* The record is copied. LSNs grow. 0: it survives this daemon. JOURNAL_E_FULL: it is not in the journal. */
 MUST_USE int journal_append(struct journal *journal, uint64_t lsn, etag_str record);
 
+/* The record of an event that is still in it; absent: it is not. Borrowed until the next append. For people's questions: it
+ * looks through all of them. */
+etag_str journal_find(const struct journal *journal, uint64_t lsn);
+
 /* The store has every event up to lsn. */
 void journal_stored(struct journal *journal, uint64_t lsn);
 

@@ -215,6 +215,8 @@ static int mark_begin(struct spool_dir *dir, const struct config *config, uint64
         .linger_ns = config->linger_ns,
         .power = config->durability == DURABILITY_POWER,
     };
+    (void)snprintf(mark->socket, sizeof(mark->socket), "%s",
+                   spool_socket_name(config->socket_path));
     while (mark->id == 0)
         if (getrandom(&mark->id, sizeof(mark->id), 0) < 0)
             return -errno;

@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 
 #define PROCESSOR_S_MAX 600
+#define META_TXN_OFFSET 144 /* LMDB's layout: the number of the transaction in a meta page */
 
 /* ---- What the child does ---- */
 
@@ -51,8 +52,50 @@ static int verify_table(struct store *store, MDB_txn *txn, enum table table)
     return count == stat.ms_entries ? 0 : STORE_E_DAMAGED;
 }
 
-static int verify_tables(struct store *store, MDB_txn *txn)
+/* LMDB writes its two meta pages in turn, each with the number of its transaction. Where they are not neighbours one of them
+ * was changed, and which one is the newer is not known: the other may lack the last transaction. */
+static int verify_meta_pages(MDB_env *env, size_t page_bytes)
 {
+    uint64_t txn_ids[2];
+    int fd;
+    const int code = mdb_env_get_fd(env, &fd);
+    if (code)
+        return stored_error(code);
+    for (size_t i = 0; i < 2; i++)
+        if (pread(fd, &txn_ids[i], sizeof(txn_ids[i]), (off_t)(i * page_bytes + META_TXN_OFFSET)) !=
+            (ssize_t)sizeof(txn_ids[i]))
+            return STORE_E_DAMAGED;
+    const bool neighbours = txn_ids[0] + 1 == txn_ids[1] || txn_ids[1] + 1 == txn_ids[0];
+    return neighbours && txn_ids[0] % 2 == 0 ? 0 : STORE_E_DAMAGED;
+}
+
+static size_t pages_of(const MDB_stat *stat)
+{
+    return stat->ms_branch_pages + stat->ms_leaf_pages + stat->ms_overflow_pages;
+}
+
+/* Each page is a table's or free: else some table is not the newest of its name. */
+static int verify_page_count(struct store *store, MDB_txn *txn, size_t last_page, size_t free_pages)
+{
+    MDB_stat stat;
+    size_t pages = META_PAGES + free_pages;
+    int code = mdb_env_stat(store->env, &stat);
+    if (!code) {
+        pages += pages_of(&stat);
+        code = mdb_stat(txn, FREE_LIST, &stat);
+    }
+    for (int table = 0; !code && table < TABLE_COUNT; table++) {
+        pages += pages_of(&stat);
+        code = mdb_stat(txn, store->tables[table], &stat);
+    }
+    if (code)
+        return stored_error(code);
+    return pages + pages_of(&stat) == last_page + 1 ? 0 : STORE_E_DAMAGED;
+}
+
+static int verify_tables(struct store *store, MDB_txn *txn, const MDB_envinfo *info)
+{
+    size_t free_pages;
     struct store_meta meta;
     int code = 0;
     for (int table = 0; !code && table < TABLE_COUNT; table++)
@@ -63,6 +106,10 @@ static int verify_tables(struct store *store, MDB_txn *txn)
         return 0;
     memcpy(store->hash_key, meta.hash_key, SIPHASH_KEY_BYTES);
     store->has_key = error == 0;
+    if (!error)
+        error = stored_free_pages(txn, info->me_last_pgno, &free_pages);
+    if (!error)
+        error = verify_page_count(store, txn, info->me_last_pgno, free_pages);
     for (int table = 0; !error && table < TABLE_COUNT; table++)
         error = verify_table(store, txn, (enum table)table);
     return error;
@@ -72,7 +119,7 @@ static int verify_environment(struct store *store, const char *path)
 {
     MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
     MDB_envinfo info;
-    size_t free_pages;
+    MDB_stat stat;
     int code = mdb_env_create(&store->env);
     if (!code)
         code = mdb_env_set_mapsize(store->env, store->map_bytes);
@@ -84,9 +131,10 @@ static int verify_environment(struct store *store, const char *path)
         code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
     if (!code)
         code = mdb_env_info(store->env, &info);
-    const int error = code ? stored_error(code)
-                           : stored_free_pages(txn, info.me_last_pgno, &free_pages);
-    return error ? error : verify_tables(store, txn);
+    if (!code)
+        code = mdb_env_stat(store->env, &stat);
+    const int error = code ? stored_error(code) : verify_meta_pages(store->env, stat.ms_psize);
+    return error ? error : verify_tables(store, txn, &info);
 }
 
 /* In the child. What it says by its exit status is damage or not; the daemon itself tells why a sound file cannot be
@@ -100,8 +148,9 @@ static int verify_database(const struct store *given)
     if (stat(path, &status) < 0 || status.st_size == 0)
         return 0;
     const int error = verify_environment(&store, path);
+    /* LMDB has no code for most of what it stumbles over. */
     if (error != -ENOMEM)
-        return error == STORE_E_DAMAGED ? STORE_E_DAMAGED : 0;
+        return error == STORE_E_DAMAGED || error == -EIO ? STORE_E_DAMAGED : 0;
     /* A file may say that it is larger than any memory. */
     return mmap(NULL, store.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                 0) == MAP_FAILED
@@ -124,8 +173,8 @@ static void run_child(pid_t parent, const struct store *store)
     const struct rlimit processor = {PROCESSOR_S_MAX, PROCESSOR_S_MAX};
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
-        _exit(0); /* nobody asks any more */
-    (void)close_range(STDERR_FILENO + 1, ~0U, 0);
+        _exit(0);                             /* nobody asks any more */
+    (void)close_range(STDERR_FILENO, ~0U, 0); /* LMDB's last words are no log lines */
     (void)setrlimit(RLIMIT_CORE, &no_core);
     (void)setrlimit(RLIMIT_CPU, &processor);
     die_as_default();

@@ -222,7 +222,7 @@ int stored_free_pages(MDB_txn *txn, size_t last_page, size_t *count)
             return STORE_E_DAMAGED;
         for (size_t i = 1; i <= listed; i++) {
             const size_t page = load_u64((const uint8_t *)value.mv_data + i * sizeof(size_t));
-            if (page >= former || page < FIRST_PAGE)
+            if (page >= former || page < META_PAGES)
                 return STORE_E_DAMAGED;
             former = page;
         }

@@ -147,6 +147,8 @@ static etag_status read_mark(struct spool *spool, struct fault *fault)
     const char *wrong = mark_file_check(spool, fd);
     if (!wrong && !mark_file_parse(fd, &spool->mark))
         wrong = "its mark is not whole, or of another version";
+    if (!wrong && strcmp(spool->mark.socket, spool_socket_name(place->socket_path)) != 0)
+        wrong = "its mark is of a daemon with another socket";
     if (!wrong && place->id != 0 && spool->mark.id != place->id)
         wrong = "its mark is of another daemon than the one that answered here";
     return wrong ? unusable(fault, place, wrong) : ETAG_OK;
@@ -349,7 +351,8 @@ static etag_status read_after_rename(const struct spool *spool, struct spool_rec
     if (again.dir < 0 || again.status.st_ino != spool->status.st_ino ||
         again.status.st_dev != spool->status.st_dev)
         return unusable(fault, spool->place, "it was moved while a file was written into it");
-    if (status == ETAG_OK) {
+    /* A uid that the mark has stopped naming counts only in what stood there before. */
+    if (status == ETAG_OK && spool_mark_counts(&again.mark, (uint32_t)geteuid())) {
         record->lease_ns = again.mark.lease_ns;
         record->linger_ns = again.mark.linger_ns;
     }

@@ -10,7 +10,7 @@
 #include <inttypes.h>
 
 #define MARK_TITLE "etagd-spool 1"
-_Static_assert(SPOOL_WRITERS_MAX * sizeof("uid=4294967295\n") + 256 < SPOOL_MARK_BYTES_MAX,
+_Static_assert(SPOOL_WRITERS_MAX * sizeof("uid=4294967295\n") + 512 < SPOOL_MARK_BYTES_MAX,
                "every mark fits");
 _Static_assert(SPOOL_SLOTS == 0x1000 && SPOOL_ALL_SLOTS == 0x40, "the names' digits");
 
@@ -76,15 +76,22 @@ bool spool_path_of(const char *socket_path, char *out, size_t out_bytes)
     return len > 0 && (size_t)len < out_bytes;
 }
 
+const char *spool_socket_name(const char *socket_path)
+{
+    const char *slash = strrchr(socket_path, '/');
+
+    return slash ? slash + 1 : socket_path;
+}
+
 /* ---- The mark ---- */
 
 size_t spool_mark_format(const struct spool_mark *mark, char out[SPOOL_MARK_BYTES_MAX])
 {
     size_t len = (size_t)snprintf(out, SPOOL_MARK_BYTES_MAX,
-                                  MARK_TITLE "\nid=%016" PRIx64 "\nlease_ns=%" PRIu64
+                                  MARK_TITLE "\nid=%016" PRIx64 "\nsocket=%s\nlease_ns=%" PRIu64
                                              "\nlinger_ns=%" PRIu64
                                              "\ndurability=%s\nrules=%016" PRIx64 "\nanybody=%d\n",
-                                  mark->id, mark->lease_ns, mark->linger_ns,
+                                  mark->id, mark->socket, mark->lease_ns, mark->linger_ns,
                                   mark->power ? "power" : "process", mark->rules, mark->anybody);
 
     for (size_t i = 0; i < mark->writer_count; i++)
@@ -122,6 +129,17 @@ static bool number_take(etag_str *text, const char *name, int base, uint64_t max
     return *end == '\0' && *out <= max;
 }
 
+static bool socket_take(etag_str *text, char out[SPOOL_SOCKET_BYTES])
+{
+    const etag_str name = line_take(text, "socket");
+
+    if (!name.data || name.len == 0 || name.len >= SPOOL_SOCKET_BYTES)
+        return false;
+    memcpy(out, name.data, name.len);
+    out[name.len] = '\0';
+    return true;
+}
+
 bool spool_mark_parse(etag_str text, struct spool_mark *out)
 {
     const etag_str title = str_of(MARK_TITLE "\n");
@@ -132,6 +150,7 @@ bool spool_mark_parse(etag_str text, struct spool_mark *out)
         return false;
     text = str_skip(text, title.len);
     if (!number_take(&text, "id", 16, UINT64_MAX, &out->id) || out->id == 0 ||
+        !socket_take(&text, out->socket) ||
         !number_take(&text, "lease_ns", 10, LEASE_MS_MAX * UINT64_C(1000000), &out->lease_ns) ||
         !number_take(&text, "linger_ns", 10, LINGER_MS_MAX * UINT64_C(1000000), &out->linger_ns))
         return false;

@@ -32,6 +32,7 @@
 #define SPOOL_DIR_MODE 03733
 #define SPOOL_FILE_MODE 0640
 #define SPOOL_NAME_BYTES 16
+#define SPOOL_SOCKET_BYTES 108
 
 enum spool_name {
     SPOOL_NAME_FOREIGN, /* none of ours */
@@ -50,8 +51,13 @@ void spool_name_make(enum spool_name kind, uint32_t number, char out[SPOOL_NAME_
 /* The spool of a socket: "dir/spool" for "dir/x.sock". False: it does not fit into out. */
 MUST_USE bool spool_path_of(const char *socket_path, char *out, size_t out_bytes);
 
+/* The name of the socket at a path, without its directory. */
+const char *spool_socket_name(const char *socket_path);
+
 struct spool_mark {
-    uint64_t id;       /* of this spool, random, kept over restarts; never 0 */
+    uint64_t id; /* of this spool, random, kept over restarts; never 0 */
+    char socket
+        [SPOOL_SOCKET_BYTES]; /* the name of its socket: with another one it is another daemon\'s */
     uint64_t lease_ns; /* the longest lease that may run: a writer waits so long after its rename */
     uint64_t linger_ns; /* guard_linger */
     bool power;         /* durability: a file and its name are synced before they count */

@@ -268,7 +268,11 @@ static void watch_print(const struct ctl *ctl, const struct event_view *event)
         printf("%s  lsn %" PRIu64 "  pid %" PRIu32 "  uid %" PRIu32,
                time_text(event->wall_ms ? event->wall_ms : 1, time), event->lsn, event->peer_pid,
                event->peer_uid);
+        if (event->kind != EVENT_MUTATION)
+            printf("  %s", event_kind_word(event->kind));
         targets_each(&event->targets, watch_target, NULL);
+        if (event->targets.hold_ms > 0)
+            printf("  held for %" PRIu32 " ms", event->targets.hold_ms);
         putchar('\n');
     }
     fflush(stdout);

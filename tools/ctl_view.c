@@ -86,6 +86,8 @@ static void append_target(void *context, const char *kind, etag_str name)
     doc_append(context, target);
 }
 
+#define GUARD_TEXT_BYTES 33
+
 void doc_event(doc *object, const struct event_view *event)
 {
     char time[TIME_TEXT_BYTES];
@@ -94,6 +96,15 @@ void doc_event(doc *object, const struct event_view *event)
     doc_words(object, "time", time_text(event->wall_ms, time));
     doc_number(object, "pid", event->peer_pid);
     doc_number(object, "uid", event->peer_uid);
+    doc_words(object, "kind", event_kind_word(event->kind));
+    if (event->targets.hold_ms > 0)
+        doc_number(object, "hold_ms", event->targets.hold_ms);
+    if (event->guard.high != 0 || event->guard.low != 0) {
+        char guard[GUARD_TEXT_BYTES];
+        snprintf(guard, sizeof(guard), "%016" PRIx64 "%016" PRIx64, event->guard.high,
+                 event->guard.low);
+        doc_words(object, "guard", guard);
+    }
     targets_each(&event->targets, append_target, targets);
     doc_add(object, "targets", targets);
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define FAKE_SPOOL_ID UINT64_C(0xfeedfeedfeedfeed)
+#define FAKE_SOCKET_NAME "etagd.sock"
 
 struct fake_spool {
     char path[128];
@@ -51,6 +52,7 @@ static inline void fake_spool_make(struct fake_spool *spool, const char *dir, ui
     assert_int_equal(mkdir(spool->path, 0700), 0);
     assert_int_equal(chmod(spool->path, SPOOL_DIR_MODE), 0);
     spool->mark = (struct spool_mark){.id = FAKE_SPOOL_ID,
+                                      .socket = FAKE_SOCKET_NAME,
                                       .lease_ns = lease_ns,
                                       .linger_ns = UINT64_C(20000000000),
                                       .writers = {(uint32_t)geteuid()},

@@ -634,6 +634,55 @@ static void entries_that_fail_wait_and_are_tried_again(void **state)
     assert_int_equal(persist_progress(f->persist).failed_from, 0);
 }
 
+/* Entries stop where there is still room for what must not fail. */
+static void a_map_full_of_entries_still_takes_events_and_removals(void **state)
+{
+    struct fixture *f = *state; /* with a small map */
+    static char record[3000];
+    uint64_t entries = 0;
+    uint64_t lsn = 0;
+    memset(record, 'r', sizeof(record));
+    while (!persist_failed(f->persist)) {
+        assert_int_equal(persist_entry(f->persist, fingerprint_of(++entries), str_of("/name"),
+                                       (etag_str){record, sizeof(record)}),
+                         0);
+        if (entries % 16 == 0)
+            wait_synced(f);
+    }
+    assert_in_range(entries, 50, 1000);
+    assert_true(
+        store_warm_mark(f->store)); /* an entry that is missing makes nothing stale current */
+    assert_false(store_has_entry_room(f->store));
+    for (int i = 0; i < 200; i++) {
+        queue_event(f, ++lsn, "an event of some length, as they are");
+        assert_int_equal(wait_done(f, persist_submit(f->persist, true)).stored_lsn, lsn);
+    }
+    assert_true(store_warm_mark(f->store));
+    for (uint64_t i = 1; i <= entries; i++)
+        assert_int_equal(persist_erase(f->persist, fingerprint_of(i)), 0);
+    wait_synced(f);
+    wait_failed(f, false);
+    assert_int_equal(store_entry_count(f->store), 0);
+    assert_true(store_has_entry_room(f->store));
+    queue_entry(f, 1, "v");
+    wait_synced(f);
+    assert_stored(f, 1, "v");
+}
+
+/* An endless stream of events in a small map: the log is cut short before it fills it. */
+static void a_small_map_keeps_a_short_log(void **state)
+{
+    struct fixture *f = *state; /* with a small map */
+    uint64_t lsn = 0;
+    for (int i = 0; i < 200; i++) {
+        for (int j = 0; j < 100; j++)
+            queue_event(f, ++lsn, "an event of some length, as they are in a real log of events");
+        assert_int_equal(wait_done(f, persist_submit(f->persist, true)).stored_lsn, lsn);
+    }
+    assert_false(persist_failed(f->persist));
+    assert_in_range(events_of(f).count, EVENTS_KEPT_MIN, 10000);
+}
+
 /* ---- Checkpoints ---- */
 
 static int see_chunk(void *ctx, uint32_t chunk, const uint64_t *words, size_t count)
@@ -833,6 +882,8 @@ int main(void)
         TEST(several_syncs_are_reached_in_order),
         TEST(the_number_of_waiting_entries_is_bounded),
         TEST_SMALL(entries_that_fail_wait_and_are_tried_again),
+        TEST_SMALL(a_map_full_of_entries_still_takes_events_and_removals),
+        TEST_SMALL(a_small_map_keeps_a_short_log),
         TEST(many_events_bring_a_checkpoint_that_trims),
         TEST(a_long_log_is_checkpointed_after_a_restart),
         TEST(only_changed_clocks_are_written_again),

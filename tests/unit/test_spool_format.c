@@ -55,6 +55,7 @@ static void the_path_stands_beside_the_socket(void **state)
 static struct spool_mark some_mark(size_t writer_count)
 {
     struct spool_mark mark = {.id = UINT64_C(0xfedcba9876543210),
+                              .socket = "etagd.sock",
                               .lease_ns = 1000000000,
                               .linger_ns = UINT64_C(30000000000),
                               .power = writer_count % 2,
@@ -118,6 +119,8 @@ static void malformed_marks_are_refused(void **state)
     expect_refused("id=fedcba9876543210", "id=0000000000000000");
     expect_refused("id=fedcba9876543210", "id=wrong");
     expect_refused("id=", "di=");
+    expect_refused("socket=etagd.sock", "socket=");
+    expect_refused("socket=etagd.sock\n", "");
     expect_refused("lease_ns=1000000000", "lease_ns=");
     expect_refused("lease_ns=1000000000", "lease_ns=-1");
     expect_refused("lease_ns=1000000000", "lease_ns=60000000001"); /* LEASE_MS_MAX */
