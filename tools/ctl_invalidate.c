@@ -223,7 +223,8 @@ static int invalidate_run(struct ctl *ctl, int argc, char **argv)
             doc_number(out, "lsn", batch->lsn);
         else
             doc_null(out, "lsn");
-        doc_bool(out, "spooled", batch->spooled);
+        if (batch->spooled)
+            doc_bool(out, "spooled", true);
         doc_number(out, "targets", batch->target_count);
         doc_number(out, "events", batch->event_count);
         output_doc(ctl, out);

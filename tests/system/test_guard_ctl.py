@@ -132,7 +132,7 @@ class Restarts(GuardCase):
         process = self.running("--surrogate", "upload:42")
         self.d.kill()
         self.d.start()
-        wait_until(lambda: self.d.status()["guards"] > 0 if "guards" in self.d.status() else True, 20, "the guard is back")
+        wait_until(lambda: self.d.status()["guards_open"] == 1, 20, "the guard is back")
         status, _, said, err = self.end(process, "0\n")
         self.assertEqual((status, said["guard"], said["status"], err), (0, "committed", "ok", ""))
 
