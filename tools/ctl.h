@@ -30,6 +30,9 @@ struct ctl_command {
     const struct ctl_option *options;
     bool takes_key; /* --scope, --release, --vary */
     int (*run)(struct ctl *ctl, int argc, char **argv);
+    bool
+        takes_command; /* its options end at the first argument, which begins another program's command line */
+    const char *exit_status; /* for --help, where it is not as always; NULL */
 };
 
 #define CTL_COMMANDS(X)                                                                            \
@@ -43,6 +46,7 @@ struct ctl_command {
     X(token)                                                                                       \
     X(fill)                                                                                        \
     X(invalidate)                                                                                  \
+    X(guard)                                                                                       \
     X(sync)                                                                                        \
     X(pause)                                                                                       \
     X(resume)
@@ -73,6 +77,9 @@ enum {
 /* The next option; global ones are dealt with. After CTL_END the arguments are argv[*first] to argv[argc - 1]. */
 MUST_USE int ctl_next_option(struct ctl *ctl, int argc, char **argv, const char **value,
                              int *first);
+
+/* After CTL_END: the options are parsed once more. */
+void ctl_options_again(void);
 
 /* Before the command is known: global options only. */
 MUST_USE int ctl_global_option(struct ctl *ctl, int argc, char **argv, int *first);

@@ -6,41 +6,22 @@
  */
 #include "ctl_daemon.h"
 #include "ctl_output.h"
-#include "entry.h"
-#include "resource.h"
-#include "text.h"
+#include "ctl_targets.h"
 
 #include <errno.h>
 #include <inttypes.h>
 
-#define BATCH_BYTES_MAX (FRAME_BYTES_MAX / 2)
 #define INPUT_BYTES_FIRST 65536
 
 struct batch {
     struct ctl *ctl;
     etag_client *client; /* NULL until something is sent */
-    etag_resource resources[TARGETS_PER_EVENT_MAX], prefixes[TARGETS_PER_EVENT_MAX];
-    etag_str surrogates[TARGETS_PER_EVENT_MAX];
-    etag_targets targets;
+    struct ctl_targets targets;
+    uint32_t hold_ms;
     char *input; /* standard input: targets borrow from it */
-    size_t byte_count;
     uint64_t lsn, event_count, target_count;
+    bool spooled; /* an event or more went through the spool, which gives no LSN */
 };
-
-static size_t batch_count(const struct batch *batch)
-{
-    const etag_targets *t = &batch->targets;
-    return t->resource_count + t->prefix_count + t->surrogate_count + t->everything;
-}
-
-static void batch_clear(struct batch *batch)
-{
-    batch->byte_count = 0;
-    ETAG_INIT(&batch->targets);
-    batch->targets.resources = batch->resources;
-    batch->targets.prefixes = batch->prefixes;
-    batch->targets.surrogates = batch->surrogates;
-}
 
 static void batch_free(struct batch **batch)
 {
@@ -55,7 +36,7 @@ static void batch_free(struct batch **batch)
 static bool batch_send(struct batch *batch)
 {
     struct ctl *ctl = batch->ctl;
-    if (batch_count(batch) == 0)
+    if (ctl_targets_count(&batch->targets) == 0)
         return true;
     if (!batch->client)
         batch->client = ctl_client_open(ctl);
@@ -63,7 +44,8 @@ static bool batch_send(struct batch *batch)
         return false;
     etag_receipt receipt;
     ETAG_INIT(&receipt);
-    const etag_status status = etag_invalidate(batch->client, &batch->targets, &receipt);
+    batch->targets.targets.hold_ms = batch->hold_ms;
+    const etag_status status = etag_invalidate(batch->client, &batch->targets.targets, &receipt);
     if (status != ETAG_OK) {
         ctl->exit_status = ctl_fail(ctl, status, etag_client_error(batch->client));
         if (batch->event_count > 0)
@@ -72,69 +54,14 @@ static bool batch_send(struct batch *batch)
         return false;
     }
     batch->lsn = receipt.lsn;
+    batch->spooled |= receipt.lsn == 0;
     batch->event_count++;
-    batch->target_count += batch_count(batch);
-    batch_clear(batch);
+    batch->target_count += ctl_targets_count(&batch->targets);
+    ctl_targets_clear(&batch->targets);
     return true;
 }
 
-/* NULL, or what is wrong with a target. Sets the resource of those that name one. */
-static const char *target_check(int kind, const char *text, etag_resource *resource)
-{
-    const etag_str name = str_of(text);
-    const bool names_resource = kind == 'r' || kind == 'p';
-    const char *wrong = names_resource ? resource_split(name, resource) : NULL;
-    if (wrong)
-        return wrong;
-    etag_targets one;
-    ETAG_INIT(&one);
-    one.resources = one.prefixes = resource;
-    one.surrogates = &name;
-    one.resource_count = kind == 'r';
-    one.prefix_count = kind == 'p';
-    one.surrogate_count = kind == 's';
-    one.everything = kind == 'A';
-    return targets_check(&one);
-}
-
-/* One target; text is borrowed until it is sent. NULL, or what is wrong. */
-static const char *batch_add(struct batch *batch, int kind, const char *text)
-{
-    etag_targets *t = &batch->targets;
-    etag_resource resource;
-    const char *wrong = target_check(kind, text, &resource);
-    if (wrong)
-        return wrong;
-    batch->byte_count += strlen(text);
-    if (kind == 'r')
-        batch->resources[t->resource_count++] = resource;
-    else if (kind == 'p')
-        batch->prefixes[t->prefix_count++] = resource;
-    else if (kind == 's')
-        batch->surrogates[t->surrogate_count++] = str_of(text);
-    else
-        t->everything = true;
-    return NULL;
-}
-
-static bool batch_is_full(const struct batch *batch)
-{
-    return batch_count(batch) == TARGETS_PER_EVENT_MAX || batch->byte_count > BATCH_BYTES_MAX;
-}
-
 /* ---- Standard input ---- */
-
-static int line_kind(const char *word)
-{
-    static const struct {
-        const char *word;
-        int kind;
-    } kinds[] = {{"resource", 'r'}, {"surrogate", 's'}, {"prefix", 'p'}, {"all", 'A'}};
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-        if (strcmp(kinds[i].word, word) == 0)
-            return kinds[i].kind;
-    return 0;
-}
 
 /* "surrogate upload:42" taken apart. NULL, or what is wrong. */
 static const char *line_split(const char *line, int *kind, const char **name)
@@ -144,7 +71,7 @@ static const char *line_split(const char *line, int *kind, const char **name)
     char word[16];
     snprintf(word, sizeof(word), "%.*s", (int)(word_len < sizeof(word) ? word_len : sizeof(word)),
              line);
-    *kind = word_len < sizeof(word) ? line_kind(word) : 0;
+    *kind = word_len < sizeof(word) ? ctl_target_kind(word) : 0;
     *name = space ? space + 1 : "";
     if (*kind == 0)
         return "want 'resource //host/path', 'surrogate NAME', 'prefix /path/' or 'all'";
@@ -188,7 +115,7 @@ static const char *line_check(const char *line, size_t len)
     if (len == 0)
         return NULL;
     const char *wrong = line_split(line, &kind, &name);
-    return wrong ? wrong : target_check(kind, name, &resource);
+    return wrong ? wrong : ctl_target_check(kind, name, &resource);
 }
 
 /* Makes lines of it, and checks each. False: told. */
@@ -221,15 +148,34 @@ static bool read_lines(struct batch *batch)
         int kind;
         if (!*line)
             continue;
-        if (batch_is_full(batch) && !batch_send(batch))
+        if (ctl_targets_full(&batch->targets) && !batch_send(batch))
             return false;
-        if (line_split(line, &kind, &name) || batch_add(batch, kind, name))
+        if (line_split(line, &kind, &name) || ctl_targets_add(&batch->targets, kind, name))
             abort(); /* it was right a moment ago */
     }
     return true;
 }
 
 /* ---- The command ---- */
+
+/* For all events of the call, wherever it stands: thousands of targets are sent while the rest is parsed. */
+static bool parse_hold(struct batch *batch, int argc, char **argv)
+{
+    const char *value;
+    uint64_t number;
+    int option, first;
+    while ((option = ctl_next_option(batch->ctl, argc, argv, &value, &first)) != CTL_END) {
+        if (option == CTL_STOP)
+            return false;
+        if (option != 'H')
+            continue;
+        if (!ctl_number(batch->ctl, "hold-ms", value, HOLD_MS_MAX, &number))
+            return false;
+        batch->hold_ms = (uint32_t)number;
+    }
+    ctl_options_again();
+    return true;
+}
 
 static bool parse(struct batch *batch, int argc, char **argv, bool *from_stdin)
 {
@@ -243,9 +189,11 @@ static bool parse(struct batch *batch, int argc, char **argv, bool *from_stdin)
             *from_stdin = true;
             continue;
         }
-        if (batch_is_full(batch) && !batch_send(batch))
+        if (option == 'H')
+            continue; /* parse_hold */
+        if (ctl_targets_full(&batch->targets) && !batch_send(batch))
             return false;
-        const char *wrong = batch_add(batch, option, value ? value : "");
+        const char *wrong = ctl_targets_add(&batch->targets, option, value ? value : "");
         if (wrong) {
             ctl_usage_error(ctl, "%s: %s", value, wrong);
             return false;
@@ -261,32 +209,35 @@ static int invalidate_run(struct ctl *ctl, int argc, char **argv)
     if (!batch)
         return ctl_fail(ctl, ETAG_SYSTEM, "no memory");
     batch->ctl = ctl;
-    batch_clear(batch);
-    if (!parse(batch, argc, argv, &from_stdin) || (from_stdin && !read_lines(batch)))
+    ctl_targets_clear(&batch->targets);
+    if (!parse_hold(batch, argc, argv) || !parse(batch, argc, argv, &from_stdin) ||
+        (from_stdin && !read_lines(batch)))
         return ctl->exit_status;
-    if (!from_stdin && batch_count(batch) + batch->event_count == 0)
+    if (!from_stdin && ctl_targets_count(&batch->targets) + batch->event_count == 0)
         return ctl_usage_error(ctl, "name a target: --resource, --surrogate, --prefix, --all");
     if (!batch_send(batch))
         return ctl->exit_status;
     if (ctl->json) {
         doc *out = doc_object();
-        if (batch->event_count > 0)
+        if (batch->lsn > 0)
             doc_number(out, "lsn", batch->lsn);
         else
             doc_null(out, "lsn");
+        if (batch->spooled)
+            doc_bool(out, "spooled", true);
         doc_number(out, "targets", batch->target_count);
         doc_number(out, "events", batch->event_count);
         output_doc(ctl, out);
-    } else if (batch->event_count > 0)
+    } else if (batch->spooled)
+        printf("spooled\n");
+    else if (batch->event_count > 0)
         printf("%" PRIu64 "\n", batch->lsn);
     return CTL_DONE;
 }
 
 static const struct ctl_option invalidate_options[] = {
-    {'r', "resource", "R", "[//host]/path[?query]: all scopes, variants, releases"},
-    {'s', "surrogate", "S", "all entries that depend on it"},
-    {'p', "prefix", "P", "[//host]/path/: all resources below it"},
-    {'A', "all", NULL, "everything"},
+    CTL_TARGET_OPTIONS,
+    CTL_HOLD_OPTION,
     {'i', "stdin", NULL, "more, one a line: 'surrogate upload:42', 'all', ..."},
     {0}};
 
@@ -297,7 +248,8 @@ const struct ctl_command ctl_invalidate = {
     "Each option may be given several times. When it is done, no front end of this host\n"
     "answers 304 from what was filled before. Lines of --stdin: 'resource //host/path',\n"
     "'surrogate name', 'prefix /p/', 'all'; thousands become several events. One that is\n"
-    "malformed: nothing of the input is done.",
+    "malformed: nothing of the input is done. Without a daemon it goes through the spool,\n"
+    "which takes a second or so and gives no LSN: 'spooled' is printed.",
     invalidate_options,
     false,
     invalidate_run};

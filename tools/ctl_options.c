@@ -74,7 +74,9 @@ static void print_help(const struct ctl *ctl)
         printf("\netagctl COMMAND --help says more.\n");
     }
     print_options("Global options, before or after the command", global_options);
-    printf("\nExit status: 0 done, 1 not found or refused, 2 error.\n");
+    printf("\nExit status: %s\n", command && command->exit_status
+                                      ? command->exit_status
+                                      : "0 done, 1 not found or refused, 2 error.");
 }
 
 /* ---- Mistakes ---- */
@@ -212,9 +214,15 @@ static int next_option(struct ctl *ctl, int argc, char **argv, const char *short
 
 int ctl_next_option(struct ctl *ctl, int argc, char **argv, const char **value, int *first)
 {
-    const int key = next_option(ctl, argc, argv, ":", value);
+    const bool stops = ctl->command && ctl->command->takes_command;
+    const int key = next_option(ctl, argc, argv, stops ? "+:" : ":", value);
     *first = optind;
     return key;
+}
+
+void ctl_options_again(void)
+{
+    optind = 0;
 }
 
 int ctl_global_option(struct ctl *ctl, int argc, char **argv, int *first)

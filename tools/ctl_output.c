@@ -137,6 +137,13 @@ void output_json_line(doc *value, const char *ends_with)
     json_decref(value);
 }
 
+void output_json_aside(doc *value)
+{
+    json_dumpf(value, stderr, JSON_COMPACT | JSON_ENSURE_ASCII);
+    fputc('\n', stderr);
+    json_decref(value);
+}
+
 void output_json(doc *value)
 {
     json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);

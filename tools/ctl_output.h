@@ -28,6 +28,8 @@ void doc_field(doc *object, etag_field field);
 void output_doc(const struct ctl *ctl, doc *value);       /* JSON or aligned lines */
 void output_json(doc *value);                             /* JSON on several lines */
 void output_json_line(doc *value, const char *ends_with); /* JSON on one line */
+void output_json_aside(
+    doc *value); /* the same on standard error, where standard output is another program's */
 
 /* Tells an error: a sentence on standard error; with --json also {"error", "status"} on standard output. */
 void output_error(const struct ctl *ctl, const char *status, const char *text);
