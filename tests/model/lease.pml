@@ -129,6 +129,9 @@ inline forget_entry(i) { mem[i].version = 0; mem[i].fill_lsn = 0 }
 #if !defined(NO_CLOCK_TEST) && !defined(NO_CLOCKS_AFTER_SLOT)
 #define FORGET_ENTRIES
 #endif
+#if defined(FORGET_ENTRIES) && !defined(NO_COLD_BY_BOOT) && !defined(NO_COLD_BY_FILE) && !defined(NO_COLD_BY_WITNESS) && !defined(NO_COLD_BY_CLOCKS)
+#define FORGET_STORED_ENTRIES
+#endif
 #if !defined(NO_INCARNATION_TEST) && !defined(NO_TOKEN) && !defined(NO_TOKEN_TEST)
 #define FORGET_TOKENS
 #endif
@@ -196,7 +199,9 @@ inline forget_hopeless()
     :: mem[inc].fill_lsn < mem[inc].clock -> forget_entry(inc)
     :: else
     fi;
-    if /* and in the store */
+#endif
+#ifdef FORGET_STORED_ENTRIES
+    if /* and in the store, unless it loses the event again and is believed all the same */
     :: st_fill_lsn < st_clock -> st_version = 0; st_fill_lsn = 0
     :: else
     fi;
