@@ -315,8 +315,8 @@ inline cold()
 #if GUARDS > 1
     st_guard[2] = false;
 #endif
-#ifndef NO_COLD_GUARD
-    st_guard[0] = true
+#if !defined(NO_COLD_GUARD) && !defined(NO_COLD_GUARD_FIRST)
+    st_guard[0] = true /* in the transaction that makes the new state one that may be loaded */
 #else
     st_guard[0] = false
 #endif
@@ -381,6 +381,9 @@ end:
 #ifdef NO_COLD_GUARD
            raise_floor = true; life[0] = LINGER
 #endif
+#ifdef NO_COLD_GUARD_FIRST
+           open(0) /* the store hears of it later, as of any other */
+#endif
        }
 #ifdef NO_COLD_GUARD
     :: d_step { up && raise_floor && life[0] == 0 -> new_lsn(); raise_floor = false; forget_hopeless() }
@@ -404,6 +407,9 @@ end:
     :: d_step { up && STORE_MATTERS && guard[2] && life[2] == 0 -> linger_over(2); append(2, COMMIT) }
 #endif
     :: d_step { up && STORE_MATTERS && guard[0] && life[0] == 0 -> linger_over(0); append(0, COMMIT) }
+#ifdef NO_STORE_IS_A_PREFIX /* the store failed and the event was dropped; then it took a later one, of another target */
+    :: d_step { up && jr_newer[1] -> forget_journal_of(1) }
+#endif
 #endif
 
 #ifndef NO_ONE_TRANSACTION

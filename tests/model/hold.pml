@@ -9,8 +9,9 @@
  * One row, one version clock, no lease and no spool (lease.pml): one index, which a restart replaces at once. The replica shows
  * any version that the primary had during the last LAG ticks, and never goes back.
  *
- * (The end of a guard that turns into a hold is the same event, with the index in flux before.) The daemonThe daemon dies anywhere, and starts
- * again warm, or cold: then it has forgotten its holds, and holds everything for COLD_HOLD.
+ * The daemon dies anywhere, and starts again warm, or cold: then it has forgotten its holds, and holds everything for
+ * COLD_HOLD. -DGUARD: the mutation is a guard around the primary's commit, whose writer may vanish, and the promise is the one
+ * of guard.pml. Guards that overlap, confirmations that are repeated, and their journal: there.
  *
  * Each rule stands in an #ifndef NO_...
  */
@@ -27,8 +28,15 @@
 #ifndef HOLD
 #define HOLD LAG
 #endif
-#ifndef COLD_HOLD /* guard_linger */
+#ifndef LINGER /* of guards; a commit takes less, from the confirmation's sending */
+#define LINGER 2
+#endif
+#ifndef COLD_HOLD /* no shorter than what it stands for: a hold; with guards a commit and its hold */
+#ifndef GUARD
 #define COLD_HOLD HOLD
+#else
+#define COLD_HOLD (LINGER + HOLD)
+#endif
 #endif
 #define LSN_FIRST(i) ((i) * 16)
 
@@ -40,6 +48,17 @@ byte answered;             /* the last mutation whose call returned OK */
 byte lsn, clock, version, fill_lsn; /* the index */
 bool flux;                          /* a hold stands on the clock */
 byte life;                          /* of the hold, to go */
+#ifdef GUARD
+bool guard, st_guard;               /* what stands is a guard still: life is its linger */
+bool committing;
+bool ended;                         /* guard_commit is on its way */
+byte bound;                         /* of the primary's commit, to go */
+#define GUARD_STANDS guard
+#define PROMISE (!committing && seen_version == db)
+#else
+#define GUARD_STANDS false
+#define PROMISE (seen_version >= answered)
+#endif
 
 byte st_clock, st_version, st_fill_lsn;
 bool st_hold;
@@ -83,6 +102,22 @@ inline hold_over()
     flux = false
 }
 
+#ifdef GUARD
+/* A confirmation: the guard stands, anew. No LSN is raised. */
+inline arm() { guard = true; flux = true; life = LINGER; handled = true }
+/* guards_expire(): the writer gave no sign of life. What counts as its commit has its hold too. */
+inline linger_over()
+{
+    guard = false;
+#ifndef NO_HOLD_AFTER_LINGER
+    new_lsn();
+    life = HOLD
+#else
+    hold_over()
+#endif
+}
+#endif
+
 #define STORE_MATTERS (inc < INCARNATIONS) /* else nobody will read it */
 inline persist()
 {
@@ -90,8 +125,12 @@ inline persist()
     :: STORE_MATTERS ->
        st_clock = clock;
 #ifndef NO_HOLD_PERSIST
-       st_hold = flux
+       st_hold = flux;
 #endif
+#ifdef GUARD
+       st_guard = guard;
+#endif
+       skip
     :: else
     fi;
     if
@@ -114,20 +153,36 @@ inline load()
     fi;
     flux = st_hold;
 #ifndef NO_HOLD_ANEW
-    life = (flux -> HOLD : 0)
+    life = (flux -> HOLD : 0);
 #else
-    life = 0
+    life = 0;
 #endif
+#ifdef GUARD
+    guard = st_guard;
+    if
+    :: guard -> life = LINGER
+    :: else
+    fi;
+#endif
+    skip
 }
 inline load_cold()
 {
     st_clock = 0; st_version = 0; st_fill_lsn = 0; st_hold = false;
+#ifdef GUARD
+    st_guard = false;
+#endif
     load();
     flux = true;
     life = COLD_HOLD;
     st_hold = STORE_MATTERS
 }
-inline crash() { up = false; request = false; handled = false; hold_later = false; life = 0 }
+#ifdef GUARD
+#define GUARD_FORGET guard = false
+#else
+#define GUARD_FORGET skip
+#endif
+inline crash() { up = false; request = false; handled = false; hold_later = false; life = 0; GUARD_FORGET }
 
 active proctype daemon()
 {
@@ -136,11 +191,16 @@ end:
     :: d_step { !up && inc < INCARNATIONS -> load() }
     :: d_step { !up && inc < INCARNATIONS && inc > 0 -> load_cold() }
     :: d_step { up && inc < INCARNATIONS -> crash() }
+#ifndef GUARD
     :: d_step { up && request && !handled -> apply() }
+#else
+    :: d_step { up && request && !handled -> arm() }
+    :: d_step { up && guard && (life == 0 || ended) -> linger_over(); ended = false }
+#endif
 #ifdef NO_HOLD_WITH_EVENT
     :: d_step { up && hold_later -> hold_later = false; flux = true; life = HOLD }
 #endif
-    :: d_step { up && flux && life == 0 -> hold_over() }
+    :: d_step { up && flux && !GUARD_STANDS && life == 0 -> hold_over() }
     :: d_step { up -> persist() }
     od
 }
@@ -155,6 +215,7 @@ inline forget_answer()
     fi
 }
 
+#ifndef GUARD
 active proctype writer()
 {
     byte mutation;
@@ -170,6 +231,34 @@ next:
     :: else -> break
     od
 }
+#else
+/* Guards one after the other, each on the same clock. Wherever the writer may go on, it may also vanish: then nobody commits. */
+active proctype writer()
+{
+    byte mutation;
+
+next:
+    do
+    :: atomic { mutation < MUTATIONS && !request && !ended -> mutation++; answer = false };
+       do
+       :: atomic { up && !request && !answer -> request = true; bound = LINGER }
+       :: atomic { answer && bound > 0 -> answer = false; committing = true; break }
+       :: atomic { true -> bound = 0; goto vanished }
+       od;
+       if
+       :: atomic { db++; lag[db] = LAG; committing = false; bound = 0 }
+       :: atomic { committing = false; bound = 0 }
+       fi;
+       if
+       :: atomic { up && guard -> ended = true; goto next } /* etag_guard_commit() */
+       :: goto vanished
+       fi
+    :: else -> break
+    od;
+vanished:
+    skip
+}
+#endif
 
 active proctype replication()
 {
@@ -218,9 +307,9 @@ end:
            if
            :: mapped != inc || IN_FLUX || clock > seen_fill_lsn /* no lease, in flux, stale: unknown */
            :: else ->
-              assert(seen_version >= answered);
+              assert(PROMISE);
 #ifdef REACH_304_AFTER_HOLD /* not vacuous: after the last hold, 304 again */
-              assert(!(answered == MUTATIONS))
+              assert(!(db == MUTATIONS && seen_version == db && inc == 2))
 #endif
            fi;
            check_over()
@@ -248,6 +337,9 @@ active proctype time()
 end:
     do
     :: d_step {
+#ifdef GUARD
+           !committing || bound > 1 -> count_down(bound);
+#endif
            count_down(life);
            lag_down(1);
 #if MUTATIONS > 1

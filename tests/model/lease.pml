@@ -396,6 +396,9 @@ inline crash()
     file = 0;
 #else
     taken_lsn = 0;
+#ifdef NO_TAKEN_READ
+    taken = false; /* nobody looks at it again */
+#endif
 #endif
     forget_hopeless()
 }
@@ -544,6 +547,10 @@ end:
 /* ---- A writer: commits a version, then invalidates (etag_invalidate) ---- */
 
 byte wait; /* T + L, to go */
+#ifdef SPLIT_MARK /* between T and the reading of the mark time may pass */
+bool reading_mark;
+byte since_t;
+#endif
 
 #ifndef NO_WRITER_WAIT
 #define WAIT_IS_OVER (wait == 0)
@@ -592,6 +599,9 @@ next:
        SPOOL_PUT(mutation);
 #elif defined(NO_MARK_READ_AFTER_RENAME)
        atomic { wait = length; length = 0 };
+#elif defined(SPLIT_MARK)
+       reading_mark = true;
+       atomic { wait = (mark > since_t -> mark - since_t : 0); reading_mark = false; since_t = 0 };
 #else
        wait = mark;
 #endif
@@ -769,6 +779,12 @@ end:
     do
     :: d_step {
            count_down(start_wait);
+#ifdef SPLIT_MARK
+           if
+           :: reading_mark && since_t < 3 -> since_t++
+           :: else
+           fi;
+#endif
            count_down(renewal);
            count_down(wait);
            count_down(deadline);
