@@ -10,7 +10,15 @@
  *
  * What lease.pml proves is taken as given here: a former incarnation's index is believed by nobody once the next one answers.
  * So there is one index, which a restart replaces at once, and a check that began on the former one is unknown. Guards are
- * carried by the socket only, not by the spool.
+ * carried by the socket only; guard_spool.pml has the spool.
+ *
+ * -DJOURNAL adds the journal: an event that is in it is answered at once, others wait for the store. It keeps the last event of
+ * each guard and the highest LSN, which is what replaying it in order comes to. It may have no room, so that it lacks events
+ * which the store has.
+ *
+ * Left to words: --fresh, by which an operator says that nothing of a former run exists, so that a cold start needs no guard of
+ * its own; after a reboot that guard lasts the linger less the machine's uptime, since every confirmation that was sent
+ * before it is at least so old.
  *
  * Time is kept as in lease.pml, as what is left: no bound. Each rule stands in an #ifndef NO_...
  */
@@ -33,6 +41,7 @@
 #endif
 
 #define LSN_FIRST(i) ((i) * 16)
+mtype = {NOTHING, BEGIN, CONFIRM, COMMIT, ABORT};
 
 /* ---- The database ---- */
 
@@ -67,13 +76,18 @@ byte fill_lsn; /* 0: none */
 byte st_clock, st_version, st_fill_lsn;
 bool st_guard[GUARDS + 1];
 
+#ifdef JOURNAL
+mtype jr_event[GUARDS + 1] = NOTHING; /* the last step of each guard in the journal: BEGIN, COMMIT, ABORT */
+bool jr_newer[GUARDS + 1];            /* its LSN is above the store's last */
+byte jr_clock;
+#endif
+
 /* ---- The daemon ---- */
 
 bool up;
 byte inc;
 bool guard[GUARDS + 1]; /* open */
 byte life[GUARDS + 1];  /* of an open guard since its writer's last sign of life, to go */
-mtype = {NOTHING, BEGIN, CONFIRM, COMMIT, ABORT};
 mtype request[GUARDS + 1] = NOTHING;
 bool handled[GUARDS + 1]; /* in memory; the answer waits for the store */
 bool answer[GUARDS + 1];
@@ -188,6 +202,43 @@ inline give_answer(id)
     fi
 }
 
+#ifdef JOURNAL
+/* journal_append(): event and answer in one turn. */
+inline append(id, kind) { jr_event[id] = kind; jr_newer[id] = true; jr_clock = clock }
+inline append_request(id)
+{
+    if
+    :: request[id] == COMMIT || request[id] == ABORT -> append(id, request[id])
+    :: else -> append(id, BEGIN)
+    fi
+}
+/* journal_stored() */
+inline forget_journal_of(id)
+{
+    jr_newer[id] = false;
+#ifndef NO_JOURNAL_ONLY_NEWER
+    jr_event[id] = NOTHING
+#endif
+}
+/* recovery_load(): what the store does not have, and nothing older. */
+#if defined(NO_JOURNAL_REPLAYED)
+#define REPLAYED(id) false
+#elif defined(NO_JOURNAL_ONLY_NEWER)
+#define REPLAYED(id) (jr_event[id] != NOTHING)
+#else
+#define REPLAYED(id) jr_newer[id]
+#endif
+inline replay(id)
+{
+    if
+    :: REPLAYED(id) -> st_guard[id] = (jr_event[id] == BEGIN)
+    :: else
+    fi;
+    jr_event[id] = NOTHING;
+    jr_newer[id] = false
+}
+#endif
+
 /* All that was done in memory, in one transaction; then the answers. (A smaller one is this step, taken earlier.) */
 #define STORE_MATTERS (inc < INCARNATIONS) /* else nobody will read it */
 inline persist_clock() { if :: STORE_MATTERS -> st_clock = clock :: else fi }
@@ -199,9 +250,16 @@ inline persist_guards()
 #ifndef NO_GUARD_PERSIST
        st_guard[1] = guard[1];
 #if GUARDS > 1
-       st_guard[2] = guard[2]
+       st_guard[2] = guard[2];
 #endif
 #endif
+#ifdef JOURNAL
+       forget_journal_of(0); forget_journal_of(1);
+#if GUARDS > 1
+       forget_journal_of(2);
+#endif
+#endif
+       skip
     :: else
     fi
 }
@@ -257,10 +315,16 @@ inline cold()
 #if GUARDS > 1
     st_guard[2] = false;
 #endif
-#ifndef NO_COLD_GUARD
-    st_guard[0] = true
+#if !defined(NO_COLD_GUARD) && !defined(NO_COLD_GUARD_FIRST)
+    st_guard[0] = true /* in the transaction that makes the new state one that may be loaded */
 #else
     st_guard[0] = false
+#endif
+#ifdef JOURNAL
+    ; jr_clock = 0; jr_event[0] = NOTHING; jr_event[1] = NOTHING; jr_newer[0] = false; jr_newer[1] = false
+#if GUARDS > 1
+    ; jr_event[2] = NOTHING; jr_newer[2] = false
+#endif
 #endif
 }
 
@@ -269,6 +333,19 @@ inline load()
     inc++;
     up = true;
     lsn = LSN_FIRST(inc);
+#ifdef JOURNAL
+    replay(0); replay(1);
+#if GUARDS > 1
+    replay(2);
+#endif
+#ifndef NO_JOURNAL_REPLAYED
+    if
+    :: jr_clock > st_clock -> st_clock = jr_clock
+    :: else
+    fi;
+#endif
+    jr_clock = 0;
+#endif
     clock = st_clock;
     version = 0;
     fill_lsn = 0;
@@ -304,6 +381,9 @@ end:
 #ifdef NO_COLD_GUARD
            raise_floor = true; life[0] = LINGER
 #endif
+#ifdef NO_COLD_GUARD_FIRST
+           open(0) /* the store hears of it later, as of any other */
+#endif
        }
 #ifdef NO_COLD_GUARD
     :: d_step { up && raise_floor && life[0] == 0 -> new_lsn(); raise_floor = false; forget_hopeless() }
@@ -317,6 +397,20 @@ end:
     :: d_step { up && guard[2] && life[2] == 0 -> linger_over(2) }
 #endif
     :: d_step { up && guard[0] && life[0] == 0 -> linger_over(0) }
+#ifdef JOURNAL
+    /* The same with room in the journal. (A confirmation of a guard that stands is no event: it waits for the guard's own.) */
+#define IS_EVENT(id) (request[id] != NOTHING && !handled[id] && !(request[id] == CONFIRM && guard[id]))
+    :: d_step { up && STORE_MATTERS && IS_EVENT(1) -> handle(1); append_request(1); give_answer(1); forget_hopeless() }
+    :: d_step { up && STORE_MATTERS && guard[1] && life[1] == 0 -> linger_over(1); append(1, COMMIT) }
+#if GUARDS > 1
+    :: d_step { up && STORE_MATTERS && IS_EVENT(2) -> handle(2); append_request(2); give_answer(2); forget_hopeless() }
+    :: d_step { up && STORE_MATTERS && guard[2] && life[2] == 0 -> linger_over(2); append(2, COMMIT) }
+#endif
+    :: d_step { up && STORE_MATTERS && guard[0] && life[0] == 0 -> linger_over(0); append(0, COMMIT) }
+#ifdef NO_STORE_IS_A_PREFIX /* the store failed and the event was dropped; then it took a later one, of another target */
+    :: d_step { up && jr_newer[1] -> forget_journal_of(1) }
+#endif
+#endif
 
 #ifndef NO_ONE_TRANSACTION
     :: d_step { up -> persist_guards(); persist_clock(); give_answers() }

@@ -18,6 +18,10 @@
  * always something that could happen by itself (an eviction, a lost fill, a check given up), so it cannot make an error;
  * that it hides none is checked with -DPLAIN, which leaves it out. Where a line rests on a rule, it goes with the rule.
  *
+ * An event is safe when the store has it, or the journal: a file beside the socket that the loop thread writes itself, in the
+ * same turn. Both outlive a killed daemon; the journal may vanish between two runs. It may have no room: then the answer waits for
+ * the store. A run without a journal, which the meta record says, is one whose journal had no room and did not vanish.
+ *
  * Each rule stands in an #ifndef NO_...: with that macro defined the rule is missing and Spin has to find a counter-example.
  */
 
@@ -69,20 +73,35 @@ byte st_clock;  /* highest LSN of a persisted event (log and checkpoints) */
 byte st_version;
 byte st_fill_lsn;
 bool st_incomplete;        /* a write of events failed; this mark is durable */
+bool jr;                   /* the journal is there, of the run that the store's meta record names, by its nonce */
+byte jr_clock;             /* highest LSN in it */
+mtype = {NOTHING, BOOT, FILE, WITNESS, CLOCKS};
+mtype st_lost = NOTHING;   /* the store lost events between two runs, and this is how it shows */
+#ifndef ALL_FILE
 bool spool[MUTATIONS + 1]; /* a file of this mutation stands in the spool */
+#define SPOOL_PUT(m) spool[m] = true
+#else
+bool all, taken;           /* no name was free: every mutation goes to the one name that means "purge everything" */
+#define SPOOL_PUT(m) all = true
+#endif
 byte mark = L1;            /* the L recorded beside the lock and in the spool's mark */
 
 /* ---- The daemon ---- */
 
-mtype = {DOWN, WAITING, RENEWING_1, RENEWING_2, SERVING};
+mtype = {DOWN, STARTING_1, STARTING_2, STARTING_3, WAITING, RENEWING_1, RENEWING_2, SERVING};
 mtype step = DOWN;
 byte inc;        /* the incarnation's random id: never the same twice */
 byte number;     /* its durable number */
 byte start_wait; /* to go */
 byte renewal;    /* clock reading + L, to go */
-byte safe;       /* LSNs up to this are persisted, or the state is marked */
+byte safe;       /* LSNs up to this are in the store, or the state is marked */
+bool cold;       /* while it starts: the state is not used */
 byte others;
+#ifndef ALL_FILE
 byte file_lsn[MUTATIONS + 1]; /* the LSN under which a spool file was applied; 0: not by this incarnation */
+#else
+byte taken_lsn;
+#endif
 
 bool request;     /* on the writer's connection */
 byte request_lsn; /* applied under it; 0: not yet */
@@ -110,16 +129,68 @@ inline forget_entry(i) { mem[i].version = 0; mem[i].fill_lsn = 0 }
 #if !defined(NO_CLOCK_TEST) && !defined(NO_CLOCKS_AFTER_SLOT)
 #define FORGET_ENTRIES
 #endif
+#if defined(FORGET_ENTRIES) && !defined(NO_COLD_BY_BOOT) && !defined(NO_COLD_BY_FILE) && !defined(NO_COLD_BY_WITNESS) && !defined(NO_COLD_BY_CLOCKS)
+#define FORGET_STORED_ENTRIES
+#endif
 #if !defined(NO_INCARNATION_TEST) && !defined(NO_TOKEN) && !defined(NO_TOKEN_TEST)
 #define FORGET_TOKENS
 #endif
 #ifndef NO_TIME_LAST
 #define FORGET_DEAD
 #endif
+#ifndef NO_COLD_START
+#define FORGET_COLD
+#endif
+#if !defined(NO_JOURNAL_STORED_FIRST) && !defined(NO_MARK_ONLY_WHEN_COMPLETE)
+#define FORGET_STORED
+#endif
 #ifndef REACH_WARM_304
 #define FORGET_LAST_VERSION /* it can't be too old */
 #endif
 #endif
+
+inline forget_state() { st_clock = 0; st_version = 0; st_fill_lsn = 0 }
+inline forget_journal() { jr = false; jr_clock = 0 }
+
+#define STORE_MATTERS (inc < INCARNATIONS) /* else nobody will read it */
+
+/* cold_reason(): a state that may lack an event is not used. */
+#ifndef NO_COLD_START
+#define COLD_BY_MARK (st_incomplete)
+#else
+#define COLD_BY_MARK false
+#endif
+#ifndef NO_COLD_BY_BOOT /* after a machine crash: without fsync any commit may be gone */
+#define COLD_BY_BOOT (st_lost == BOOT)
+#else
+#define COLD_BY_BOOT false
+#endif
+#ifndef NO_COLD_BY_FILE /* a copy, a restored file: another inode or birth time */
+#define COLD_BY_FILE (st_lost == FILE)
+#else
+#define COLD_BY_FILE false
+#endif
+#ifndef NO_COLD_BY_WITNESS /* restored bytes in the same file: the nonce beside the socket is another run's, or none */
+#define COLD_BY_WITNESS (st_lost == WITNESS)
+#else
+#define COLD_BY_WITNESS false
+#endif
+#ifndef NO_COLD_BY_CLOCKS /* another number of clocks: a checkpoint's clocks are nobody's */
+#define COLD_BY_CLOCKS (st_lost == CLOCKS)
+#else
+#define COLD_BY_CLOCKS false
+#endif
+#ifndef NO_JOURNAL_IS_A_CONDITION
+#define COLD_BY_JOURNAL (!jr)
+#else
+#define COLD_BY_JOURNAL false
+#endif
+#ifndef NO_JOURNAL_REPLAYED
+#define JOURNAL_CLOCK (jr -> jr_clock : 0)
+#else
+#define JOURNAL_CLOCK 0
+#endif
+#define COLD (COLD_BY_MARK || COLD_BY_BOOT || COLD_BY_FILE || COLD_BY_WITNESS || COLD_BY_CLOCKS || COLD_BY_JOURNAL)
 
 inline forget_hopeless()
 {
@@ -128,8 +199,16 @@ inline forget_hopeless()
     :: mem[inc].fill_lsn < mem[inc].clock -> forget_entry(inc)
     :: else
     fi;
-    if /* and in the store */
+#endif
+#ifdef FORGET_STORED_ENTRIES
+    if /* and in the store, unless it loses the event again and is believed all the same */
     :: st_fill_lsn < st_clock -> st_version = 0; st_fill_lsn = 0
+    :: else
+    fi;
+#endif
+#ifdef FORGET_STORED
+    if /* the journal's space is free for reuse, and reused */
+    :: jr_clock <= st_clock || st_incomplete -> jr_clock = 0
     :: else
     fi;
 #endif
@@ -146,6 +225,13 @@ inline forget_hopeless()
     fi;
     if
     :: step == DOWN -> mem[inc].lsn = 0
+    :: else
+    fi;
+#endif
+#ifdef FORGET_COLD
+    if /* all of it will be thrown away, whatever the reason */
+    :: step == DOWN && COLD ->
+       forget_state(); forget_journal(); st_lost = NOTHING; st_incomplete = true
     :: else
     fi;
 #endif
@@ -171,20 +257,15 @@ inline apply(given_lsn)
     assert(given_lsn < LSN_FIRST(number + 1)); /* the model's own: numbers suffice */
     mem[inc].clock = MAX(mem[inc].clock, given_lsn);
     mem[inc].lsn = given_lsn;
+    if /* the mark says already that the store lacks something */
+    :: st_incomplete -> safe = mem[inc].clock
+    :: else
+    fi;
     forget_hopeless()
 }
 
-inline forget_state() { st_clock = 0; st_version = 0; st_fill_lsn = 0 }
-
-#ifndef NO_COLD_START
-inline mark_incomplete() { st_incomplete = true; forget_state() }
-#define STORE_MATTERS (inc < INCARNATIONS && !st_incomplete) /* else nobody will read it */
-#else
-inline mark_incomplete() { st_incomplete = true }
-#define STORE_MATTERS (inc < INCARNATIONS)
-#endif
-
-/* Both locks are ours: the former daemon is dead. recovery_open(), recovery_load(), lease_init(). */
+/* Both locks are ours: the former daemon is dead. recovery_open(), recovery_load(), lease_init(). What is durable is changed in
+ * three steps, and the daemon may die after each. */
 inline start()
 {
     inc++;
@@ -202,29 +283,57 @@ inline start()
     mark = LEASE_OF(inc);
 #endif
     number = st_number + 1;
+    cold = COLD;
+    mem[inc].lsn = LSN_FIRST(number);
+    if
+    :: cold -> skip
+    :: else ->
+       mem[inc].clock = MAX(st_clock, JOURNAL_CLOCK);
+       if /* cache_load(): the rule of fills */
+       :: st_fill_lsn != 0 && st_fill_lsn >= mem[inc].clock ->
+          mem[inc].version = st_version;
+          mem[inc].fill_lsn = st_fill_lsn
+       :: else
+       fi
+    fi;
+    safe = mem[inc].clock;
+    step = STARTING_1
+}
+
+/* The journal's events go into the store, before it is told of a new run, which forgets the journal. */
+inline start_store()
+{
+    if
+    :: cold -> forget_state()
+#ifndef NO_JOURNAL_STORED_FIRST
+    :: else -> st_clock = mem[inc].clock
+#else
+    :: else
+#endif
+    fi;
+    step = STARTING_2
+}
+
+/* The meta record: the incarnation's number and nonce, warm again. From here on the former journal is nobody's. */
+inline start_meta()
+{
 #ifndef NO_INCARNATION_FIRST
     st_number = number;
 #endif
-#ifndef NO_COLD_START
-    if
-    :: st_incomplete -> forget_state()
-    :: else
-    fi;
-#endif
     st_incomplete = false;
-    mem[inc].lsn = LSN_FIRST(number);
-    mem[inc].clock = st_clock;
-    if /* cache_load(): the rule of fills */
-    :: st_fill_lsn != 0 && st_fill_lsn >= st_clock ->
-       mem[inc].version = st_version;
-       mem[inc].fill_lsn = st_fill_lsn
-    :: else
-    fi;
-    safe = mem[inc].clock;
+    st_lost = NOTHING;
+    cold = false;
+    forget_journal();
     if
-    :: !STORE_MATTERS -> forget_state()
-    :: else
-    fi;
+    :: STORE_MATTERS -> step = STARTING_3
+    :: else -> forget_state(); step = WAITING
+    fi
+}
+
+/* The journal is begun anew, under the new nonce. */
+inline start_journal()
+{
+    jr = true;
     step = WAITING
 }
 
@@ -243,6 +352,7 @@ inline scan_spool()
 #ifdef NO_SCAN_AT_START
     if :: mem[inc].published ->
 #endif
+#ifndef ALL_FILE
     for (file : 1 .. MUTATIONS) {
         if
         :: spool[file] && file_lsn[file] == 0 -> apply(file_lsn[file])
@@ -250,6 +360,20 @@ inline scan_spool()
         fi
     }
     file = 0
+#else
+#ifndef NO_TAKEN
+    if /* out of the writers' reach first: they rename over it */
+    :: all -> all = false; taken = true; taken_lsn = 0
+    :: else
+    fi;
+#else
+    taken = all;
+#endif
+    if
+    :: taken && taken_lsn == 0 -> apply(taken_lsn)
+    :: else
+    fi
+#endif
 #if defined(NO_SCAN_AT_RENEWAL) || defined(NO_SCAN_AT_START)
     :: else fi
 #endif
@@ -264,32 +388,61 @@ inline crash()
     safe = 0;
     request = false;
     request_lsn = 0;
+    cold = false;
+#ifndef ALL_FILE
     for (file : 1 .. MUTATIONS) {
         file_lsn[file] = 0
     }
     file = 0;
+#else
+    taken_lsn = 0;
+#ifdef NO_TAKEN_READ
+    taken = false; /* nobody looks at it again */
+#endif
+#endif
     forget_hopeless()
 }
 
 #ifndef NO_PERSIST_BEFORE_ANSWER
-#define EVENT_IS_SAFE(event_lsn) (safe >= event_lsn)
+#define EVENT_IS_SAFE(event_lsn) (safe >= event_lsn || jr_clock >= event_lsn)
 #else
 #define EVENT_IS_SAFE(event_lsn) true
 #endif
 #ifndef NO_UNLINK_AFTER_PERSIST
-#define MAY_UNLINK(f) (spool[f] && file_lsn[f] != 0 && safe >= file_lsn[f])
+#define MAY_UNLINK(file_there, lsn_of_file) (file_there && lsn_of_file != 0 && EVENT_IS_SAFE(lsn_of_file))
 #else
-#define MAY_UNLINK(f) (spool[f] && file_lsn[f] != 0)
+#define MAY_UNLINK(file_there, lsn_of_file) (file_there && lsn_of_file != 0)
 #endif
+
+#define RUNNING (step == WAITING || step == RENEWING_1 || step == RENEWING_2 || step == SERVING)
 
 active proctype daemon()
 {
+#ifndef ALL_FILE
     byte file;
+#endif
 
 end:
     do
     :: d_step { step == DOWN && inc < INCARNATIONS -> start() }
+    :: d_step { step == STARTING_1 -> start_store() }
+    :: d_step { step == STARTING_2 -> start_meta() }
+    :: d_step { step == STARTING_3 -> start_journal() }
     :: d_step { step != DOWN && inc < INCARNATIONS -> crash() }
+
+    /* Between two runs: the journal is removed; the machine crashes, a copy takes the store's place... */
+    :: d_step { step == DOWN && jr -> forget_journal(); forget_hopeless() }
+    :: atomic {
+           step == DOWN && st_lost == NOTHING && st_clock != 0 && inc < INCARNATIONS ->
+           st_clock = 0;
+           if
+           :: st_lost = BOOT
+           :: st_lost = FILE
+           :: st_lost = WITNESS
+           :: st_lost = CLOCKS
+           fi;
+           forget_hopeless()
+       }
 
     /* Rule 1, lease_renew(): clock, scan, lease word. The loop thread does nothing else meanwhile. */
     :: d_step {
@@ -331,21 +484,38 @@ end:
     :: d_step { step == SERVING && others < OTHERS -> others++; mem[inc].lsn++ }
 #endif
 
+    /* journal_append(): in the turn of the event, or never (no room). */
+    :: d_step { RUNNING && jr && mem[inc].clock > safe -> jr_clock = mem[inc].clock }
+    /* Its space is reused after the store has its events: see FORGET_STORED. */
+#ifdef NO_RECYCLE_AFTER_STORE
+    :: d_step { RUNNING && jr -> jr_clock = 0 }
+#endif
+
     /* The persister's thread, write_events(): all that was applied, in one transaction. (A shorter one is this step, taken
-     * earlier.) Or the write fails: then the state is marked, durably, before anybody gets an answer. */
+     * earlier.) Or the write fails: then the state is marked, durably, before anybody gets an answer by it. */
     :: d_step {
-           step != DOWN && mem[inc].clock > safe ->
+           RUNNING && mem[inc].clock > safe ->
            safe = mem[inc].clock;
            if
            :: STORE_MATTERS -> st_clock = safe
            :: else
-           fi
+           fi;
+           forget_hopeless()
        }
     :: d_step {
-           step != DOWN && mem[inc].clock > safe && STORE_MATTERS ->
+           RUNNING && mem[inc].clock > safe && STORE_MATTERS ->
            safe = mem[inc].clock;
-           mark_incomplete()
+           st_incomplete = true;
+           forget_hopeless()
        }
+    /* The disk has room again: all that was kept is written; then the mark may go, unless another event was answered on its
+     * strength meanwhile. */
+    :: d_step { RUNNING && st_incomplete && st_clock < mem[inc].clock -> st_clock = mem[inc].clock; forget_hopeless() }
+#ifndef NO_MARK_ONLY_WHEN_COMPLETE
+    :: d_step { RUNNING && st_incomplete && st_clock >= safe -> st_incomplete = false }
+#else
+    :: d_step { RUNNING && st_incomplete -> st_incomplete = false }
+#endif
 #ifdef NO_INCARNATION_FIRST
     :: d_step { step != DOWN && st_number != number -> st_number = number }
 #endif
@@ -354,12 +524,20 @@ end:
     :: atomic {
            step == SERVING ->
            if
-           :: MAY_UNLINK(1) -> spool[1] = false; file_lsn[1] = 0
+#ifndef ALL_FILE
+           :: MAY_UNLINK(spool[1], file_lsn[1]) -> spool[1] = false; file_lsn[1] = 0
 #if MUTATIONS > 1
-           :: MAY_UNLINK(2) -> spool[2] = false; file_lsn[2] = 0
+           :: MAY_UNLINK(spool[2], file_lsn[2]) -> spool[2] = false; file_lsn[2] = 0
 #endif
 #if MUTATIONS > 2
-           :: MAY_UNLINK(3) -> spool[3] = false; file_lsn[3] = 0
+           :: MAY_UNLINK(spool[3], file_lsn[3]) -> spool[3] = false; file_lsn[3] = 0
+#endif
+#else
+           :: MAY_UNLINK(taken, taken_lsn) ->
+              taken = false; taken_lsn = 0;
+#ifdef NO_TAKEN
+              all = false /* the same name, whatever stands there by now */
+#endif
 #endif
            fi
        }
@@ -369,6 +547,10 @@ end:
 /* ---- A writer: commits a version, then invalidates (etag_invalidate) ---- */
 
 byte wait; /* T + L, to go */
+#ifdef SPLIT_MARK /* between T and the reading of the mark time may pass */
+bool reading_mark;
+byte since_t;
+#endif
 
 #ifndef NO_WRITER_WAIT
 #define WAIT_IS_OVER (wait == 0)
@@ -408,15 +590,18 @@ next:
        :: atomic { true -> call_returned(); goto next } /* an error, or the writer died: nothing was promised */
        /* Rule 2. No answer, for whatever reason: rename, then T := clock, then wait for the L that the spool's mark says by then. */
 #ifndef NO_RENAME_BEFORE_CLOCK
-       :: atomic { true -> spool[mutation] = true; break }
+       :: atomic { true -> SPOOL_PUT(mutation); break }
 #else
        :: atomic { true -> wait = mark; break }
 #endif
        od;
 #if defined(NO_RENAME_BEFORE_CLOCK)
-       spool[mutation] = true;
+       SPOOL_PUT(mutation);
 #elif defined(NO_MARK_READ_AFTER_RENAME)
        atomic { wait = length; length = 0 };
+#elif defined(SPLIT_MARK)
+       reading_mark = true;
+       atomic { wait = (mark > since_t -> mark - since_t : 0); reading_mark = false; since_t = 0 };
 #else
        wait = mark;
 #endif
@@ -594,6 +779,12 @@ end:
     do
     :: d_step {
            count_down(start_wait);
+#ifdef SPLIT_MARK
+           if
+           :: reading_mark && since_t < 3 -> since_t++
+           :: else
+           fi;
+#endif
            count_down(renewal);
            count_down(wait);
            count_down(deadline);
