@@ -12,7 +12,8 @@
 #include <assert.h>
 #include <string.h>
 
-void cache_init(struct cache *cache, struct index *index, const struct index_options *options)
+int cache_init(struct cache *cache, struct index *index, const struct index_options *options,
+               uint64_t linger_ns)
 {
     *cache = (struct cache){
         .index = index,
@@ -22,6 +23,12 @@ void cache_init(struct cache *cache, struct index *index, const struct index_opt
     };
     memcpy(cache->hash_key, options->hash_key, sizeof(cache->hash_key));
     shm_lsn_store(cache->view, cache->lsn);
+    return guards_init(&cache->guards, cache->view->clock_count, linger_ns);
+}
+
+void cache_deinit(struct cache *cache)
+{
+    guards_deinit(&cache->guards);
 }
 
 bool cache_next_lsn(struct cache *cache, uint64_t *lsn)
@@ -51,34 +58,131 @@ static void canonical(struct resource *out, const etag_resource *in)
     (void)wrong;
 }
 
-void cache_apply(struct cache *cache, const struct event *event)
+#define EVENT_CLOCKS_MAX (TARGETS_PER_EVENT_MAX + 1)
+
+/* A clock for each target; returns how many. */
+static size_t clocks_of_targets(const struct cache *cache, const etag_targets *targets,
+                                uint32_t out[EVENT_CLOCKS_MAX])
 {
-    const etag_targets *targets = &event->targets;
     const uint32_t clock_count = cache->view->clock_count;
     struct resource resource;
+    size_t n = 0;
 
     if (targets->everything)
-        clock_raise(cache, CLOCK_FLOOR, event->lsn);
+        out[n++] = CLOCK_FLOOR;
     for (size_t i = 0; i < targets->resource_count; i++) {
         canonical(&resource, &targets->resources[i]);
-        clock_raise(cache, clock_of_resource(cache->hash_key, clock_count, &resource), event->lsn);
+        out[n++] = clock_of_resource(cache->hash_key, clock_count, &resource);
     }
     for (size_t i = 0; i < targets->prefix_count; i++) {
         canonical(&resource, &targets->prefixes[i]);
-        clock_raise(cache,
-                    clock_of_prefix(cache->hash_key, clock_count, &resource,
-                                    resource_covered_prefix(&resource)),
-                    event->lsn);
+        out[n++] = clock_of_prefix(cache->hash_key, clock_count, &resource,
+                                   resource_covered_prefix(&resource));
     }
     for (size_t i = 0; i < targets->surrogate_count; i++)
-        clock_raise(cache, clock_of_surrogate(cache->hash_key, clock_count, targets->surrogates[i]),
-                    event->lsn);
+        out[n++] = clock_of_surrogate(cache->hash_key, clock_count, targets->surrogates[i]);
+    return n;
+}
 
-    if (event->lsn > shm_lsn_load(cache->view))
+/* The last guard or hold on the clock is gone. Its LSN stands as the mutations left it: nothing is restored. */
+static void clock_calm(void *ctx, uint32_t clock)
+{
+    struct cache *cache = ctx;
+
+    shm_clock_store(cache->view, clock, shm_clock_load(cache->view, clock) & CLOCK_LSN_MASK);
+}
+
+/* The event's guard or hold stands, and its clocks are in flux. */
+static int flux_begin(struct cache *cache, const struct event *event, const uint32_t *clocks,
+                      size_t count)
+{
+    const int r = guards_open(&cache->guards, event, clocks, count, time_coarse_ns());
+
+    for (size_t i = 0; r == 0 && i < count; i++)
+        if (guards_flux(&cache->guards, clocks[i]) > 0)
+            shm_clock_store(cache->view, clocks[i],
+                            shm_clock_load(cache->view, clocks[i]) | CLOCK_IN_FLUX);
+    return r;
+}
+
+/* A commit gives a new LSN to what it names and to what its guard stood on, which may be more; only then is the guard's
+ * count taken off. Without a guard it is an invalidation. One that expired was not ended by its writer, who may still come
+ * and confirm: its id is not remembered. */
+static int apply_commit(struct cache *cache, const struct event *event, const uint32_t *clocks,
+                        size_t count)
+{
+    const uint64_t now_ns = time_coarse_ns();
+    struct guard *guard = guards_find(&cache->guards, event->guard);
+    const bool stands = guard && guard->state != GUARD_ENDED;
+    const bool said = event->kind == EVENT_GUARD_COMMIT;
+
+    if (!stands && event->targets.hold_ms > 0) {
+        const int r = flux_begin(cache, event, clocks, count);
+        if (r < 0)
+            return r;
+    }
+    for (size_t i = 0; i < count; i++)
+        clock_raise(cache, clocks[i], event->lsn);
+    for (size_t i = 0; stands && i < guard->clock_count; i++)
+        clock_raise(cache, guard->clocks[i], event->lsn);
+    if (stands && event->targets.hold_ms > 0)
+        guards_hold(&cache->guards, guard, event->targets.hold_ms, now_ns);
+    else if (stands)
+        guards_end(&cache->guards, guard, said, now_ns, clock_calm, cache);
+    else if (said && event->targets.hold_ms == 0)
+        guards_remember_end(&cache->guards, event->guard, now_ns);
+    return 0;
+}
+
+static void apply_abort(struct cache *cache, const struct event *event)
+{
+    const uint64_t now_ns = time_coarse_ns();
+    struct guard *guard = guards_find_open(&cache->guards, event->guard);
+
+    if (guard)
+        guards_end(&cache->guards, guard, true, now_ns, clock_calm, cache);
+    else
+        guards_remember_end(&cache->guards, event->guard, now_ns);
+}
+
+static int apply_mutation(struct cache *cache, const struct event *event, const uint32_t *clocks,
+                          size_t count)
+{
+    const int r = event->targets.hold_ms > 0 ? flux_begin(cache, event, clocks, count) : 0;
+
+    for (size_t i = 0; r == 0 && i < count; i++)
+        clock_raise(cache, clocks[i], event->lsn);
+    return r;
+}
+
+int cache_apply(struct cache *cache, const struct event *event)
+{
+    uint32_t clocks[EVENT_CLOCKS_MAX];
+    const size_t count = clocks_of_targets(cache, &event->targets, clocks);
+    int r = 0;
+
+    switch (event->kind) {
+    case EVENT_MUTATION:
+        r = apply_mutation(cache, event, clocks, count);
+        cache->counters.mutations += r == 0;
+        cache->counters.targets += r == 0 ? count : 0;
+        cache->counters.holds += r == 0 && event->targets.hold_ms > 0;
+        break;
+    case EVENT_GUARD_BEGIN:
+        r = flux_begin(cache, event, clocks, count);
+        cache->counters.guards_begun += r == 0;
+        break;
+    case EVENT_GUARD_COMMIT:
+    case EVENT_GUARD_EXPIRED:
+        r = apply_commit(cache, event, clocks, count);
+        break;
+    case EVENT_GUARD_ABORT:
+        apply_abort(cache, event);
+        break;
+    }
+    if (r == 0 && event->lsn > shm_lsn_load(cache->view))
         shm_lsn_store(cache->view, event->lsn);
-    cache->counters.mutations++;
-    cache->counters.targets += targets->everything + targets->resource_count +
-                               targets->prefix_count + targets->surrogate_count;
+    return r;
 }
 
 /* ---- Entries ---- */
@@ -182,6 +286,7 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
                                                                    : MAX_AGE_MS_MAX;
         put.expires_ns = now_ns + age_ms * NS_PER_MS;
         out->expires_wall_ms = time_wall_ms() + age_ms;
+        out->expires_ns = put.expires_ns;
     }
     return cache_put(cache, &put, now_ns, &out->evicted);
 }
@@ -225,6 +330,23 @@ etag_reason cache_fill(struct cache *cache, etag_token token, const struct key *
     return reason;
 }
 
+/* The earliest of what each clock says, and never later than a fill of now would be: the wall clock may have been set back,
+ * and CLOCK_MONOTONIC begins anew with each boot. now_ns: over. */
+static uint64_t expiry_load(const struct cache *cache, const struct entry_record *record,
+                            uint64_t now_ns)
+{
+    const uint64_t wall_ms = time_wall_ms();
+
+    if (wall_ms >= record->expires_wall_ms)
+        return now_ns;
+    uint64_t left_ms = record->expires_wall_ms - wall_ms;
+    if (left_ms > record->entry.max_age_ms)
+        left_ms = record->entry.max_age_ms;
+    const uint64_t by_wall_ns = now_ns + left_ms * NS_PER_MS;
+    return cache->monotonic_goes_on && record->expires_ns < by_wall_ns ? record->expires_ns
+                                                                       : by_wall_ns;
+}
+
 etag_reason cache_load(struct cache *cache, const struct key *key,
                        const struct entry_record *record, struct hash128 *evicted)
 {
@@ -233,12 +355,11 @@ etag_reason cache_load(struct cache *cache, const struct key *key,
     const uint64_t now_ns = time_coarse_ns();
 
     if (record->expires_wall_ms != 0) {
-        const uint64_t wall_ms = time_wall_ms();
-        if (wall_ms >= record->expires_wall_ms) {
+        expires_ns = expiry_load(cache, record, now_ns);
+        if (expires_ns <= now_ns) {
             cache->counters.loaded_expired++;
             return ETAG_REASON_EXPIRED;
         }
-        expires_ns = now_ns + (record->expires_wall_ms - wall_ms) * NS_PER_MS;
     }
     cache_clocks_of(cache, &key->resource, &record->entry, &set);
     if (token_test(cache, &set, record->fill_lsn) != ETAG_REASON_NONE) {

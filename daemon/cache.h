@@ -6,6 +6,7 @@
 #ifndef ETAGD_CACHE_H
 #define ETAGD_CACHE_H
 
+#include "guards.h"
 #include "index.h"
 #include "record.h"
 
@@ -20,6 +21,11 @@
     X(fills_paused, "fills refused: paused")                                                       \
     X(fills_store_failed, "fills refused: the store failed")                                       \
     X(mutations, "mutations applied")                                                              \
+    X(guards_begun, "guards begun, those begun again by a confirmation included")                  \
+    X(guards_committed, "guards committed by their writer")                                        \
+    X(guards_aborted, "guards aborted")                                                            \
+    X(guards_lingered, "guards taken as committed: no sign of life")                               \
+    X(holds, "holds begun")                                                                        \
     X(targets, "targets of these")                                                                 \
     X(loaded, "entries loaded at start")                                                           \
     X(loaded_stale, "entries found stale at start")                                                \
@@ -37,22 +43,28 @@ struct cache {
     uint8_t hash_key[SIPHASH_KEY_BYTES];
     uint64_t incarnation_id;
     uint64_t lsn; /* the last one given out */
+    struct guards guards;
     bool paused;
     bool store_failed;
+    bool monotonic_goes_on; /* stored times of CLOCK_MONOTONIC are of this boot */
     struct cache_counters counters;
 };
 
 /* LSN: incarnation << 40 | counter. */
 #define LSN_COUNTER_BITS 40
 
-void cache_init(struct cache *cache, struct index *index, const struct index_options *options);
+/* linger_ns: guard_linger. 0 or -ENOMEM. */
+MUST_USE int cache_init(struct cache *cache, struct index *index,
+                        const struct index_options *options, uint64_t linger_ns);
+void cache_deinit(struct cache *cache);
 
 /* The next LSN. False: this incarnation has used up its numbers (2^40), the daemon has to restart. */
 MUST_USE bool cache_next_lsn(struct cache *cache, uint64_t *lsn);
 
-/* Sets the clock of each target to the event's LSN, unless it is already higher (an event applied twice is harmless),
- * and publishes the LSN. The targets were checked (targets_check). */
-void cache_apply(struct cache *cache, const struct event *event);
+/* The one function by which state changes, live and at recovery: sets clocks, begins and ends guards, publishes the LSN. The
+ * event was checked (event_check) and has its LSN. A clock never goes back, a guard that stands is not begun twice: an event
+ * applied twice is harmless. 0, or -ENOMEM: nothing was changed. */
+MUST_USE int cache_apply(struct cache *cache, const struct event *event);
 
 /* The clocks on which an entry depends, the floor first, without repetition. */
 struct clock_set {
@@ -66,8 +78,8 @@ void cache_clocks_of(const struct cache *cache, const struct resource *resource,
 struct cache_stored {
     struct hash128 fingerprint;
     uint64_t fill_lsn;
-    uint64_t expires_wall_ms;
-    struct hash128 evicted; /* {0, 0}: none */
+    uint64_t expires_wall_ms, expires_ns; /* 0: never */
+    struct hash128 evicted;               /* {0, 0}: none */
 };
 
 /* The rule of fills: refused if the token is of another incarnation, or any clock of the entry is above the token or in

@@ -41,6 +41,9 @@ static const struct config_option options[] = {
      MEMBER(clock_count), .min = CLOCKS_MIN, .max = CLOCKS_MAX, .factor = 1},
     {"lease-ms", "N", "Length of the lease, milliseconds", "1000", OPTION_NUMBER, MEMBER(lease_ns),
      .min = LEASE_MS_MIN, .max = LEASE_MS_MAX, .factor = NS_PER_MS},
+    {"guard-linger-ms", "N", "A guard without a sign of life counts as committed after so long",
+     "30000", OPTION_NUMBER, MEMBER(linger_ns), .min = LINGER_MS_MIN, .max = LINGER_MS_MAX,
+     .factor = NS_PER_MS},
     {"durability", "D", "process, or power (fsync before each answer)", "process", OPTION_CHOICE,
      MEMBER(durability), .words = "process|power"},
     {"loop", "L", "Event loop: auto, uring, epoll", "auto", OPTION_CHOICE, MEMBER(loop),
@@ -198,6 +201,8 @@ const char *config_option_nearest(etag_str name)
 enum {
     FLAG_CONFIG = FLAG_FIRST + OPTION_COUNT,
     FLAG_CHECK,
+    FLAG_COLD,
+    FLAG_FRESH,
     FLAG_VERSION,
     FLAG_HELP = '?',
 };
@@ -206,7 +211,7 @@ enum {
 struct flags {
     const char *config_path;
     const char *values[OPTION_COUNT];
-    bool check_only;
+    bool check_only, cold, fresh;
     bool answered; /* help or version */
 };
 
@@ -223,6 +228,12 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
         return 0;
     case FLAG_CHECK:
         flags->check_only = true;
+        return 0;
+    case FLAG_COLD:
+        flags->cold = true;
+        return 0;
+    case FLAG_FRESH:
+        flags->fresh = true;
         return 0;
     case FLAG_VERSION:
         printf("etagd %s\n", ETAG_VERSION_STRING);
@@ -242,7 +253,7 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
 
 static error_t flags_read(struct flags *flags, int argc, char **argv)
 {
-    struct argp_option rows[OPTION_COUNT + 5] = {0};
+    struct argp_option rows[OPTION_COUNT + 7] = {0};
     char docs[OPTION_COUNT][HELP_BYTES];
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", options[i].help,
@@ -261,9 +272,24 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
                                               -2};
     rows[OPTION_COUNT + 1] = (struct argp_option){
         "check-config", FLAG_CHECK, NULL, 0, "Check the configuration and end", -2};
-    rows[OPTION_COUNT + 2] = (struct argp_option){"help", FLAG_HELP, NULL, 0, "Print this and end",
-                                                  -1};
+    rows[OPTION_COUNT + 2] = (struct argp_option){
+        "cold",
+        FLAG_COLD,
+        NULL,
+        0,
+        "Do not use the former state: after a rollback of its disk or machine",
+        -2};
     rows[OPTION_COUNT + 3] = (struct argp_option){
+        "fresh",
+        FLAG_FRESH,
+        NULL,
+        0,
+        "No daemon has run here before: where there are no traces of one either, do not wait for "
+        "its guards",
+        -2};
+    rows[OPTION_COUNT + 4] = (struct argp_option){"help", FLAG_HELP, NULL, 0, "Print this and end",
+                                                  -1};
+    rows[OPTION_COUNT + 5] = (struct argp_option){
         "version", FLAG_VERSION, NULL, 0, "Print the version and end", -1};
 
     const struct argp argp = {
@@ -313,6 +339,8 @@ static bool apply_flags(struct config *config, const struct flags *flags)
         return false;
     }
     config->check_only = flags->check_only;
+    config->cold = flags->cold;
+    config->fresh = flags->fresh;
     return true;
 }
 

@@ -8,6 +8,7 @@
  *   capacity: 262144                   --capacity N      entries
  *   clocks: 262144                     --clocks N        rounded up to a power of two
  *   lease-ms: 1000                     --lease-ms N
+ *   guard-linger-ms: 30000             --guard-linger-ms N   a guard without a sign of life counts as committed then
  *   durability: process | power        --durability D
  *   loop: auto | uring | epoll         --loop L
  *   pool-mib: 0                        --pool-mib N      0: by capacity
@@ -43,6 +44,7 @@ struct config {
     uint64_t capacity;
     uint32_t clock_count;
     uint64_t lease_ns;
+    uint64_t linger_ns; /* guard_linger */
     enum durability durability;
     enum loop_kind loop;
     uint64_t pool_bytes;
@@ -53,6 +55,9 @@ struct config {
     struct role_rule rules[ROLE_RULES_MAX];
     size_t rule_count;
     bool check_only; /* --check-config */
+    bool cold;       /* --cold: the former state is not used */
+    bool
+        fresh; /* --fresh: nobody can hold a guard of a former run, unless there are traces of one */
 };
 
 /* Reads defaults, file and flags. 0: *out is complete and valid. 1: help or version was printed, exit 0.

@@ -387,6 +387,13 @@ static void stats_of_cache(struct stats *stats, struct server *server)
     stat_number(stats, "evicted_stale", index->evicted_stale);
     stat_number(stats, "evicted_expired", index->evicted_expired);
     stat_number(stats, "evicted_oldest", index->evicted_oldest);
+    stat_number(stats, "guards_open", server->cache.guards.open_count);
+    stat_number(stats, "holds_open", server->cache.guards.hold_count);
+    stat_number(stats, "guard_linger_ms", server->config.linger_ns / NS_PER_MS);
+    stat_number(stats, "spool_applied", server->spool.applied);
+    stat_number(stats, "spool_waiting", spool_waiting(&server->spool));
+    stat_number(stats, "spool_garbage", server->spool.garbage);
+    stat_number(stats, "spool_ignored", server->spool.ignored);
 #define CACHE_STAT(name, text) stat_number(stats, #name, server->cache.counters.name);
     CACHE_COUNTERS(CACHE_STAT)
 #undef CACHE_STAT

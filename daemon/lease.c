@@ -15,6 +15,7 @@
 #include <fcntl.h>
 
 #define RENEWALS_PER_LEASE 5
+#define SUSPEND_NS_MIN (100 * NS_PER_MS)
 
 void lease_init(struct lease *lease, const struct lease *given, uint64_t former_lease_ns,
                 const char *state_dir)
@@ -33,11 +34,12 @@ uint64_t lease_start_wait_ns(const struct lease *lease)
     return now < until ? until - now : 0;
 }
 
-/* Rule 1, the check: the state lock, the socket's lock and the socket path are still the ones that we took. A daemon
- * whose place was taken must not go on promising. */
+/* Rule 1, the check: the state lock, the spool's lock, the socket's lock and the socket path are still the ones that we took. A
+ * daemon whose place was taken must not go on promising. */
 static bool lease_place_is_ours(const struct lease *lease)
 {
-    return store_still_owned(lease->store) == 0 && endpoint_still_owned(lease->endpoint);
+    return store_still_owned(lease->store) == 0 && endpoint_still_owned(lease->endpoint) &&
+           spool_dir_still_owned(lease->spool);
 }
 
 /* Rule 4, for the next daemon: L stands beside the lock before anybody may trust a deadline made of it. */
@@ -50,6 +52,30 @@ static int lease_record_length(struct lease *lease)
     return r;
 }
 
+/* Rule 4, for writers: from the first renewal on no lease but ours can run, and the spool's mark need not say more. */
+static int lease_settle_mark(struct lease *lease)
+{
+    if (lease->settled)
+        return 0;
+    const int r = spool_dir_settle(lease->spool, lease->length_ns);
+    lease->settled = r == 0;
+    return r;
+}
+
+/* While a machine sleeps CLOCK_MONOTONIC stands still: entries would live longer than was said. */
+static bool machine_was_suspended(struct lease *lease)
+{
+    const uint64_t monotonic_ns = time_ns_of(CLOCK_MONOTONIC);
+    const uint64_t suspended_ns = time_ns_of(CLOCK_BOOTTIME) - monotonic_ns;
+    const bool longer = lease->suspended_ns != 0 &&
+                        suspended_ns > lease->suspended_ns + SUSPEND_NS_MIN;
+
+    if (lease->suspended_ns == 0 || longer)
+        lease->suspended_ns = suspended_ns;
+    return longer;
+}
+
+/* Whoever renews the lease has just read the spool: the clock is read before everything that the lease vouches for. */
 int lease_renew(struct lease *lease)
 {
     const uint64_t now = time_coarse_ns();
@@ -57,10 +83,12 @@ int lease_renew(struct lease *lease)
     lease->next_ns = now + lease->length_ns / RENEWALS_PER_LEASE;
     if (!lease_place_is_ours(lease))
         return LEASE_E_LOST;
-    if (lease->paused)
-        return 0;
-    const int r = lease_record_length(lease);
-    if (r < 0)
+    int r = lease_settle_mark(lease);
+    if (r == 0)
+        r = lease->settle(lease->ctx, machine_was_suspended(lease));
+    if (r == 0)
+        r = lease_record_length(lease);
+    if (r < 0 || lease->paused)
         return r;
     lease->deadline_ns = now + lease->length_ns;
     shm_lease_store(lease->view, lease->deadline_ns);

@@ -8,6 +8,7 @@
 
 #include "endpoint.h"
 #include "shm.h"
+#include "spool_dir.h"
 #include "store.h"
 
 struct lease {
@@ -19,9 +20,17 @@ struct lease {
     bool recorded;        /* L stands beside the lock */
     bool paused;
     char pause_path[PATH_BYTES_MAX + 16];
-    struct endpoint *endpoint; /* borrowed, all three */
+    struct endpoint *endpoint; /* borrowed, as all below */
     const struct store *store;
     struct shm_view *view;
+    struct spool_dir *spool;
+    /* Rule 1, the scan: applies every spool file to the clocks, and raises the floor where the machine was suspended since the
+     * last renewal. 0, or a negative errno: not everything was applied. */
+    int (*settle)(void *ctx, bool suspended);
+    void *ctx;
+    uint64_t
+        suspended_ns; /* CLOCK_BOOTTIME less CLOCK_MONOTONIC, at the last renewal; 0: none yet */
+    bool settled;     /* the start's wait is over, and the spool's mark says so */
 };
 
 /* given: length, locked_ns (read after the locks were taken) and the borrowed parts. former_lease_ns: the longest lease that a former

@@ -43,6 +43,11 @@ void pending_add(struct pending *pending, struct pending_answer answer)
     pending->without_ticket += answer.ticket == 0;
 }
 
+uint64_t pending_safe_below(const struct pending *pending, uint64_t lsn)
+{
+    return pending->count == 0 ? lsn + 1 : pending->ring[pending->head].lsn;
+}
+
 void pending_ticket(struct pending *pending, uint64_t ticket)
 {
     for (; pending->without_ticket > 0; pending->without_ticket--)

@@ -11,8 +11,10 @@
 
 struct pending_answer {
     uint64_t ticket; /* 0: not yet known (the turn's submit fills it in) */
+    enum { ANSWER_PEER, ANSWER_SPOOL, ANSWER_NOBODY } to;
     uint64_t peer_id;
     uint64_t request_id;
+    uint32_t spool_file;
     uint64_t lsn;
 };
 
@@ -27,6 +29,8 @@ void pending_deinit(struct pending *pending);
 MUST_USE int pending_reserve(struct pending *pending);
 /* After pending_reserve. */
 void pending_add(struct pending *pending, struct pending_answer answer);
+/* Every event below this LSN is safe; lsn: the last one given out. */
+uint64_t pending_safe_below(const struct pending *pending, uint64_t lsn);
 /* Gives the answers that have none the ticket. */
 void pending_ticket(struct pending *pending, uint64_t ticket);
 /* Takes the first answer whose ticket is at most 'done'. */

@@ -2,7 +2,7 @@
 /*
  * Flat records. Numbers are little-endian; a part is a u16 length and its bytes.
  *
- *   entry  u8 version, u64 fill LSN, u64 expiry (wall ms), i64 Last-Modified, u64 max age (ms),
+ *   entry  u8 version, u64 fill LSN, u64 expiry (wall ms), u64 expiry (monotonic ns), i64 Last-Modified, u64 max age (ms),
  *          parts: key, entity tag, Content-Location, field set; u16 count and as many parts: surrogate keys
  *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32 max ms, u8 everything,
  *          u16 resources, u16 surrogate keys, u16 prefixes,
@@ -19,7 +19,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#define ENTRY_VERSION 1
+#define ENTRY_VERSION 2
 #define EVENT_VERSION 2
 #define PART_BYTES_MAX UINT16_MAX
 
@@ -130,7 +130,7 @@ int entry_record_pack(struct buffer *out, const struct entry_record *record)
         return -EMSGSIZE;
     const etag_str fields = {(const char *)set, (size_t)set_len};
 
-    size_t bytes = 1 + 4 * sizeof(uint64_t) + part_bytes(record->key_bytes) +
+    size_t bytes = 1 + 5 * sizeof(uint64_t) + part_bytes(record->key_bytes) +
                    part_bytes(entry->etag) + part_bytes(entry->content_location) +
                    part_bytes(fields) + sizeof(uint16_t);
     for (size_t i = 0; i < entry->surrogate_count; i++)
@@ -141,6 +141,7 @@ int entry_record_pack(struct buffer *out, const struct entry_record *record)
     put_u8(out, ENTRY_VERSION);
     put_u64(out, record->fill_lsn);
     put_u64(out, record->expires_wall_ms);
+    put_u64(out, record->expires_ns);
     put_u64(out, (uint64_t)entry->last_modified);
     put_u64(out, entry->max_age_ms);
     put_part(out, record->key_bytes);
@@ -187,6 +188,7 @@ bool entry_record_parse(etag_str bytes, struct entry_record *out, struct entry_r
         return false;
     out->fill_lsn = get_u64(&in);
     out->expires_wall_ms = get_u64(&in);
+    out->expires_ns = get_u64(&in);
     entry->last_modified = (int64_t)get_u64(&in);
     entry->max_age_ms = get_u64(&in);
     out->key_bytes = get_part(&in);

@@ -15,6 +15,7 @@ struct entry_record {
     struct entry entry; /* .key is not used by pack; parse fills it from key_bytes */
     uint64_t fill_lsn;
     uint64_t expires_wall_ms; /* 0: never */
+    uint64_t expires_ns; /* the same in CLOCK_MONOTONIC, which means something within one boot */
 };
 
 /* Memory for what a parsed record points to. */

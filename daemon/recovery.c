@@ -295,13 +295,12 @@ static int event_load(void *ctx, uint64_t lsn, etag_str record)
 
     arena_reset(&loading->arena);
     if (!event_record_parse(record, lsn, &event, &loading->arena) ||
-        targets_check(&event.targets) != NULL) {
+        event_check(&event) != NULL) {
         /* An event that cannot be read may have been for anything. */
         loading->incomplete = true;
         return 0;
     }
-    cache_apply(loading->cache, &event);
-    return 0;
+    return cache_apply(loading->cache, &event);
 }
 
 static int entry_load(void *ctx, struct hash128 fingerprint, etag_str bytes)

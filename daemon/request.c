@@ -3,12 +3,13 @@
  * The fill path and the invalidate path read top-down from here:
  *
  *   fill         handle_fill -> cache_fill (the token test) -> index, and the persister lazily
- *   invalidate   handle_invalidate -> cache_apply (one store a target) -> persister -> answer when it is safe
+ *   invalidate   handle_mutation -> mutation_request: cache_apply (one store a target), recorded, answered when it is safe
  */
 #include "request.h"
 
 #include "clocktime.h"
 #include "inspect.h"
+#include "mutation.h"
 #include "server.h"
 #include "text.h"
 
@@ -62,6 +63,11 @@ static void handle_hello(struct server *server, struct peer *peer, const struct 
     reply.hello.clock_ns = time_coarse_ns();
     reply.hello.lease_ns = server->lease.length_ns;
     reply.hello.incarnation_id = server->cache.incarnation_id;
+    reply.hello.linger_ns = server->config.linger_ns;
+    if (peer->roles & ROLE_MUTATE) {
+        spool_dir_learn(&server->spool.dir, peer->uid);
+        reply.hello.spool_id = server->spool.dir.mark.id;
+    }
     if (peer->roles & ROLE_READ) {
         reply.hello.index_bytes = index_bytes(server->index);
         fds[fd_count++] = index_fd(server->index);
@@ -91,6 +97,7 @@ static void fill_persist(struct server *server, const struct entry *entry,
         .entry = *entry,
         .fill_lsn = stored->fill_lsn,
         .expires_wall_ms = stored->expires_wall_ms,
+        .expires_ns = stored->expires_ns,
     };
 
     server->scratch.len = 0;
@@ -137,85 +144,15 @@ static void handle_fill(struct server *server, struct peer *peer, const struct r
     }
 }
 
-/* ---- Invalidate ---- */
+/* ---- Invalidate, and the steps of a guard ---- */
 
-static void watchers_tell(struct server *server, const struct event *event)
+static void handle_mutation(struct server *server, struct peer *peer, const struct request *request)
 {
-    struct peers *peers = &server->peers;
+    const struct mutation_from from = {.peer = peer, .request_id = request->id};
+    const struct mutation_refusal refusal = mutation_request(server, request, &from);
 
-    for (size_t i = 0; i < PEERS_MAX && peers->watching_count > 0; i++) {
-        struct peer *peer = peers->table[i];
-        if (!peer || !peer->stream || !peer->watching)
-            continue;
-        /* A watcher that reads slowly misses events, and is told how many. */
-        if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX / 2) {
-            peer->events_dropped++;
-            continue;
-        }
-        const struct reply reply = {
-            .kind = REPLY_EVENT,
-            .event = {.lsn = event->lsn,
-                      .wall_ms = event->wall_ms,
-                      .targets = event->targets,
-                      .peer_pid = event->peer_pid,
-                      .peer_uid = event->peer_uid,
-                      .dropped = peer->events_dropped},
-        };
-        peer->events_dropped = 0;
-        peer_send(peers, peer, &reply, NULL, 0);
-    }
-}
-
-/* The event is on its way to the store, and its answer waits for it. False: no memory, nothing is queued. */
-static bool event_persist(struct server *server, struct peer *peer, const struct request *request,
-                          const struct event *event)
-{
-    server->scratch.len = 0;
-    if (pending_reserve(&server->mutations) < 0 || event_record_pack(&server->scratch, event) < 0 ||
-        persist_event(server->persist, event->lsn,
-                      (etag_str){(const char *)server->scratch.bytes, server->scratch.len}) < 0)
-        return false;
-    pending_add(&server->mutations, (struct pending_answer){
-                                        .peer_id = peer->id,
-                                        .request_id = request->id,
-                                        .lsn = event->lsn,
-                                    });
-    peer->pending++;
-    return true;
-}
-
-static void handle_invalidate(struct server *server, struct peer *peer,
-                              const struct request *request)
-{
-    struct event event = {
-        .wall_ms = time_wall_ms(),
-        .peer_pid = peer->pid,
-        .peer_uid = peer->uid,
-        .targets = request->targets,
-    };
-    const char *wrong = targets_check(&request->targets);
-
-    if (wrong) {
-        refuse(server, peer, request, WIRE_ERROR_INVALID, wrong);
-        return;
-    }
-    if (peer->pending >= PEER_PENDING_MAX) {
-        refuse(server, peer, request, WIRE_ERROR_BUSY,
-               "too many mutations of this connection wait for the store");
-        return;
-    }
-    if (!cache_next_lsn(&server->cache, &event.lsn)) {
-        refuse(server, peer, request, WIRE_ERROR_INTERNAL,
-               "this run of the daemon has used up its numbers and restarts");
-        log_event(&server->log, LOG_ERROR, "lsns_used_up", log_text("advice", "start it again"));
-        server->lost = true;
-        return;
-    }
-    cache_apply(&server->cache, &event);
-    watchers_tell(server, &event);
-    if (!event_persist(server, peer, request, &event))
-        refuse(server, peer, request, WIRE_ERROR_INTERNAL,
-               "no memory to persist the event; it holds until the daemon ends");
+    if (refusal.error)
+        refuse(server, peer, request, refusal.error, refusal.text);
 }
 
 /* ---- Tools ---- */
@@ -238,6 +175,7 @@ static void handle_sync(struct server *server, struct peer *peer, const struct r
         return;
     }
     pending_add(&server->syncs, (struct pending_answer){
+                                    .to = ANSWER_PEER,
                                     .ticket = persist_sync(server->persist),
                                     .peer_id = peer->id,
                                     .request_id = request->id,
@@ -284,7 +222,11 @@ static const struct handler *handler_of(enum request_kind kind)
     static const struct handler handlers[] = {
         [REQUEST_HELLO] = {0, handle_hello},
         [REQUEST_FILL] = {ROLE_FILL, handle_fill},
-        [REQUEST_INVALIDATE] = {ROLE_MUTATE, handle_invalidate},
+        [REQUEST_INVALIDATE] = {ROLE_MUTATE, handle_mutation},
+        [REQUEST_GUARD_BEGIN] = {ROLE_MUTATE, handle_mutation},
+        [REQUEST_GUARD_CONFIRM] = {ROLE_MUTATE, handle_mutation},
+        [REQUEST_GUARD_COMMIT] = {ROLE_MUTATE, handle_mutation},
+        [REQUEST_GUARD_ABORT] = {ROLE_MUTATE, handle_mutation},
         [REQUEST_PING] = {0, handle_ping},
         [REQUEST_GET] = {ROLE_READ, inspect_get},
         [REQUEST_EXPLAIN] = {ROLE_READ, inspect_explain},

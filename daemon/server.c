@@ -7,6 +7,7 @@
 #include "server.h"
 
 #include "clocktime.h"
+#include "mutation.h"
 #include "recovery.h"
 #include "request.h"
 #include "text.h"
@@ -66,56 +67,6 @@ static void on_signal(struct server *server)
     }
 }
 
-static void mutation_answer(struct server *server, const struct pending_answer *answer, bool failed)
-{
-    struct peer *peer = peers_find(&server->peers, answer->peer_id);
-
-    if (!peer)
-        return;
-    peer->pending--;
-    if (failed) {
-        peer_send_error(&server->peers, peer, answer->request_id, WIRE_ERROR_STORE,
-                        "the event took effect, but it could not be persisted, and the state could "
-                        "not be marked either: see the daemon's log before you restart it");
-        return;
-    }
-    const struct reply reply = {
-        .id = answer->request_id, .kind = REPLY_RECEIPT, .lsn = answer->lsn};
-    peer_send(&server->peers, peer, &reply, NULL, 0);
-}
-
-/* While the store cannot be written fills are refused; mutations go on in memory. */
-static void store_state_follow(struct server *server)
-{
-    const bool failed = persist_failed(server->persist);
-
-    if (failed == server->cache.store_failed)
-        return;
-    server->cache.store_failed = failed;
-    if (failed)
-        log_event(&server->log, LOG_ERROR, "store_failed",
-                  log_text("effect", "fills are refused; mutations hold in memory"));
-    else
-        log_event(&server->log, LOG_INFO, "store_works_again");
-}
-
-static void answers_send(struct server *server)
-{
-    const struct persist_progress progress = persist_progress(server->persist);
-    struct pending_answer answer;
-
-    while (pending_take(&server->mutations, progress.done, &answer))
-        mutation_answer(server, &answer,
-                        progress.failed_from != 0 && answer.ticket >= progress.failed_from);
-    while (pending_take(&server->syncs, progress.synced, &answer)) {
-        struct peer *peer = peers_find(&server->peers, answer.peer_id);
-        const struct reply reply = {.id = answer.request_id, .kind = REPLY_DONE};
-        if (peer)
-            peer_send(&server->peers, peer, &reply, NULL, 0);
-    }
-    store_state_follow(server);
-}
-
 static void on_woken(void *ctx, int fd)
 {
     struct server *server = ctx;
@@ -123,7 +74,7 @@ static void on_woken(void *ctx, int fd)
     if (fd == server->signal_fd)
         on_signal(server);
     else
-        answers_send(server);
+        mutation_answers(server);
 }
 
 static const struct loop_handler handler = {
@@ -171,8 +122,8 @@ static int index_make(struct server *server, const struct recovery *recovery)
                                      "limit"));
         return -1;
     }
-    cache_init(&server->cache, server->index, &options);
-    return 0;
+    const int made = cache_init(&server->cache, server->index, &options, server->config.linger_ns);
+    return made < 0 ? fail_errno(server, "index_not_made", made) : 0;
 }
 
 /* Store, index, and what the former run left. A state that turns out unusable while loading is thrown away, and the
@@ -188,6 +139,7 @@ static int state_open(struct server *server, struct recovery *recovery)
     if (recovery_load(recovery, server->store, &server->cache) < 0) {
         if (recovery_set_aside(recovery, server->store, why) < 0)
             return fail(server, "state_refused", why);
+        cache_deinit(&server->cache);
         server->index = index_close(server->index);
         if (index_make(server, recovery) < 0)
             return -1;
@@ -232,6 +184,58 @@ static int loop_make(struct server *server)
     return r == 0 ? 0 : fail_errno(server, "loop_not_made", r);
 }
 
+static uint64_t longest(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* What has to be in the clocks before anybody may trust them for another L: the spool, and what a suspended machine slept
+ * through. */
+static int spooled_apply(void *ctx, const struct request *request, uint32_t uid, uint32_t file)
+{
+    struct server *server = ctx;
+    const struct mutation_from from = {.is_spool = true, .spool_file = file, .uid = uid};
+    const struct mutation_refusal refusal = mutation_request(server, request, &from);
+
+    if (refusal.error == WIRE_ERROR_INVALID)
+        return SPOOL_E_GARBAGE;
+    return refusal.error ? -ENOMEM : 0;
+}
+
+static int state_settle(void *ctx, bool suspended)
+{
+    struct server *server = ctx;
+    const struct spool_reader reader = {.apply = spooled_apply, .ctx = server};
+
+    if (suspended && !mutation_everything(server, "the machine was suspended"))
+        return -ENOMEM;
+    return spool_scan(&server->spool, &reader);
+}
+
+static int spool_and_lease_open(struct server *server, const struct recovery *recovery,
+                                char why[512])
+{
+    const struct lease given = {
+        .length_ns = server->config.lease_ns,
+        /* All locks but the spool's were held by then: a former daemon's last renewal was earlier. */
+        .locked_ns = recovery->locked_ns,
+        .endpoint = &server->endpoint,
+        .store = server->store,
+        .view = index_view(server->index),
+        .spool = &server->spool.dir,
+        .settle = state_settle,
+        .ctx = server,
+    };
+    uint64_t former_ns = longest(recovery->former_lease_ns, server->endpoint.recorded_lease_ns);
+
+    if (spool_open(&server->spool, &server->config, longest(former_ns, given.length_ns),
+                   &server->log, &server->arena, why) < 0)
+        return -1;
+    former_ns = longest(former_ns, server->spool.dir.former.lease_ns);
+    lease_init(&server->lease, &given, former_ns, server->config.state_dir);
+    return 0;
+}
+
 int server_init(struct server *server, const struct config *config, int signal_fd)
 {
     struct recovery recovery;
@@ -241,6 +245,7 @@ int server_init(struct server *server, const struct config *config, int signal_f
         .config = *config,
         .log = {.fd = STDERR_FILENO, .least = config->log_level},
         .endpoint = {.listen_fd = -1, .lock_fd = -1},
+        .spool = {.dir = {.fd = -1, .lock_fd = -1, .spare_fd = -1}},
         .signal_fd = signal_fd,
         .started_wall_ms = time_wall_ms(),
     };
@@ -249,18 +254,8 @@ int server_init(struct server *server, const struct config *config, int signal_f
         return fail(server, "socket_refused", why);
     if (state_open(server, &recovery) < 0)
         return -1;
-    const struct lease given = {
-        .length_ns = config->lease_ns,
-        /* Both locks were held by then: a former daemon's last renewal was earlier. */
-        .locked_ns = recovery.locked_ns,
-        .endpoint = &server->endpoint,
-        .store = server->store,
-        .view = index_view(server->index),
-    };
-    const uint64_t former_ns = recovery.former_lease_ns > server->endpoint.recorded_lease_ns
-                                   ? recovery.former_lease_ns
-                                   : server->endpoint.recorded_lease_ns;
-    lease_init(&server->lease, &given, former_ns, config->state_dir);
+    if (spool_and_lease_open(server, &recovery, why) < 0)
+        return fail(server, "spool_refused", why);
     server->cache.paused = server->lease.paused;
 
     const int r = persist_open(&server->persist, server->store, index_view(server->index),
@@ -276,12 +271,20 @@ int server_init(struct server *server, const struct config *config, int signal_f
 
 /* ---- Turns ---- */
 
+static void turn_end(struct server *server)
+{
+    mutation_turn_end(server);
+    peers_reap(&server->peers);
+}
+
 /* 0, or -1: the place is no longer ours. */
 static int lease_keep(struct server *server)
 {
     if (lease_due_in_ns(&server->lease) > 0)
         return 0;
+    (void)mutation_expire_guards(server); /* tried again at the next one */
     const int r = lease_renew(&server->lease);
+    turn_end(server);
     if (r == LEASE_E_LOST) {
         log_event(&server->log, LOG_ERROR, "place_lost",
                   log_text("reason", "the socket, its lock or the state directory was replaced or "
@@ -291,21 +294,15 @@ static int lease_keep(struct server *server)
         server->lost = true;
         return -1;
     }
-    if (r < 0)
+    if (r < 0 && server->lease_error != r)
         log_event(&server->log, LOG_ERROR, "lease_not_renewed", log_error("reason", r));
+    if (r == 0 && server->lease_error != 0)
+        log_event(&server->log, LOG_INFO, "lease_renewed_again");
+    server->lease_error = r;
     /* One step a renewal: huge pages come in the background, without a pause that anybody notices. */
     if (server->collapsing)
         server->collapsing = index_collapse_step(server->index, COLLAPSE_BYTES);
     return 0;
-}
-
-static void turn_end(struct server *server)
-{
-    const uint64_t ticket = persist_submit(server->persist);
-
-    if (ticket != 0)
-        pending_ticket(&server->mutations, ticket);
-    peers_reap(&server->peers);
 }
 
 /* Rule 4 of the lease: front ends may still trust a former daemon's memory, so nothing is answered yet. */
@@ -382,7 +379,9 @@ void server_deinit(struct server *server)
     server->persist = persist_close(server->persist);
     endpoint_close(&server->endpoint);
     server->store = store_close(server->store);
+    cache_deinit(&server->cache);
     server->index = index_close(server->index);
+    spool_close(&server->spool);
     pending_deinit(&server->mutations);
     pending_deinit(&server->syncs);
     buffer_deinit(&server->scratch);

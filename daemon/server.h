@@ -12,6 +12,7 @@
 #include "peer.h"
 #include "pending.h"
 #include "persist.h"
+#include "spool.h"
 
 struct server {
     struct config config;
@@ -22,6 +23,7 @@ struct server {
     struct cache cache;
     struct persist *persist;
     struct lease lease;
+    struct spool spool;
     struct loop *loop;
     struct peers peers;
     struct pending mutations; /* answers that wait for their event to be persisted */
@@ -34,6 +36,7 @@ struct server {
     uint64_t incarnation;
     bool warm;
     bool collapsing; /* huge pages are being asked for, step by step */
+    int lease_error; /* of the last renewal: said once */
     bool stopping;
     bool lost; /* our place was taken or our numbers are used up: exit with an error */
 };

@@ -45,7 +45,7 @@ static bool target_kind_known(uint32_t kind)
 
 bool event_kind_known(uint32_t kind)
 {
-    return kind <= EVENT_GUARD_ABORT;
+    return kind <= EVENT_GUARD_EXPIRED;
 }
 
 const char *event_kind_word(uint32_t kind)

@@ -76,8 +76,9 @@ static inline bool guard_id_equal(struct guard_id a, struct guard_id b)
 #define EVENT_KINDS(X)                                                                             \
     X(MUTATION, 0, "mutation")                                                                     \
     X(GUARD_BEGIN, 1, "guard_begin")                                                               \
-    X(GUARD_COMMIT, 2, "guard_commit") /* also of a hold, and of a guard that lingered */          \
-    X(GUARD_ABORT, 3, "guard_abort")
+    X(GUARD_COMMIT, 2, "guard_commit")                                                             \
+    X(GUARD_ABORT, 3, "guard_abort")                                                               \
+    X(GUARD_EXPIRED, 4, "guard_expired") /* by the daemon: a hold's end; lingered: as committed */
 
 enum event_kind {
 #define EVENT_KIND_ENUM(name, number, word) EVENT_##name = number,

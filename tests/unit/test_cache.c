@@ -34,7 +34,8 @@ static int setup(void **state)
 
     if (!f || index_open(&f->index, &options) < 0)
         return -1;
-    cache_init(&f->cache, f->index, &options);
+    if (cache_init(&f->cache, f->index, &options, 100 * NS_PER_MS) < 0)
+        return -1;
     ETAG_INIT(&key);
     key.resource = (etag_resource){ETAG_LIT("shop.example"), ETAG_LIT("/api/v1/uploads/42?x=1")};
     key.scope.kind = ETAG_SCOPE_PUBLIC;
@@ -55,6 +56,7 @@ static int teardown(void **state)
 {
     struct fixture *f = *state;
 
+    cache_deinit(&f->cache);
     index_close(f->index);
     free(f);
     return 0;
@@ -88,7 +90,7 @@ static uint64_t mutate(struct fixture *f, etag_targets targets)
 
     assert_true(cache_next_lsn(&f->cache, &event.lsn));
     assert_null(targets_check(&event.targets));
-    cache_apply(&f->cache, &event);
+    assert_int_equal(cache_apply(&f->cache, &event), 0);
     return event.lsn;
 }
 
@@ -227,7 +229,7 @@ static void test_an_event_applied_twice_or_late_moves_nothing_back(void **state)
     const uint32_t clock = clock_of_surrogate(f->cache.hash_key, f->cache.view->clock_count,
                                               surrogate_named);
 
-    cache_apply(&f->cache, &late);
+    assert_int_equal(cache_apply(&f->cache, &late), 0);
     assert_int_equal(shm_clock_load(f->cache.view, clock), second);
     assert_int_equal(shm_lsn_load(f->cache.view), second);
 }
@@ -266,13 +268,13 @@ static void test_an_entry_is_loaded_under_its_old_fill_lsn(void **state)
     struct event event = {.lsn = filled - 1, .targets = target_of(0)};
     struct hash128 evicted;
 
-    cache_apply(&f->cache, &event);
+    assert_int_equal(cache_apply(&f->cache, &event), 0);
     assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_NONE);
     assert_int_equal(state_now(f), ETAG_REASON_VALID);
     index_remove(f->index, key_fingerprint(f->cache.hash_key, &f->key));
 
     event.lsn = filled + 1;
-    cache_apply(&f->cache, &event);
+    assert_int_equal(cache_apply(&f->cache, &event), 0);
     assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_TOKEN_STALE);
     assert_int_equal(state_now(f), ETAG_REASON_NO_ENTRY);
 }
@@ -285,7 +287,185 @@ static void test_an_entry_that_expired_while_nobody_served_is_not_loaded(void **
 
     assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_EXPIRED);
     record.expires_wall_ms = time_wall_ms() + 60000;
+    record.entry.max_age_ms = 60000;
     assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_NONE);
+}
+
+static uint64_t loaded_expiry_ns(struct fixture *f, const struct entry_record *record)
+{
+    struct shm_entry entry;
+    struct hash128 evicted;
+
+    index_remove(f->index, key_fingerprint(f->cache.hash_key, &f->key));
+    assert_int_equal(cache_load(&f->cache, &f->key, record, &evicted), ETAG_REASON_NONE);
+    assert_true(index_find(f->index, key_fingerprint(f->cache.hash_key, &f->key), &entry));
+    return entry.expires_ns;
+}
+
+static void test_of_two_clocks_the_earlier_expiry_counts(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t now_ns = time_coarse_ns();
+    struct entry_record record = {.entry = f->entry,
+                                  .fill_lsn = 1,
+                                  .expires_wall_ms = time_wall_ms() + 60000,
+                                  .expires_ns = now_ns + 10 * NS_PER_S};
+    struct hash128 evicted;
+
+    record.entry.max_age_ms = 3600000;
+    /* The wall clock was set back: within one boot the other clock knows. */
+    f->cache.monotonic_goes_on = true;
+    assert_int_equal(loaded_expiry_ns(f, &record), now_ns + 10 * NS_PER_S);
+    record.expires_ns = now_ns - 1;
+    index_remove(f->index, key_fingerprint(f->cache.hash_key, &f->key));
+    assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_EXPIRED);
+    /* Of another boot it says nothing; and nothing lives longer than it was filled for. */
+    f->cache.monotonic_goes_on = false;
+    assert_in_range(loaded_expiry_ns(f, &record), now_ns + 59 * NS_PER_S, now_ns + 61 * NS_PER_S);
+    record.entry.max_age_ms = 5000;
+    assert_in_range(loaded_expiry_ns(f, &record), now_ns + 4 * NS_PER_S, now_ns + 6 * NS_PER_S);
+}
+
+/* ---- Guards and holds ---- */
+
+static const struct guard_id guard_a = {0xa, 1};
+static const struct guard_id guard_b = {0xb, 1};
+
+static uint64_t step(struct fixture *f, enum event_kind kind, struct guard_id id,
+                     etag_targets targets)
+{
+    struct event event = {.kind = kind, .guard = id, .targets = targets};
+
+    assert_true(cache_next_lsn(&f->cache, &event.lsn));
+    assert_null(event_check(&event));
+    assert_int_equal(cache_apply(&f->cache, &event), 0);
+    return event.lsn;
+}
+
+static void test_a_guard_is_in_flux_until_its_commit_and_what_was_filled_before_is_stale(
+    void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    const etag_token before = token_now(f);
+    step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
+    assert_int_equal(state_now(f), ETAG_REASON_IN_FLUX);
+    const etag_token during = token_now(f);
+    assert_int_equal(fill(f, during), ETAG_REASON_TOKEN_IN_FLUX);
+    step(f, EVENT_GUARD_COMMIT, guard_a, target_of(1));
+    assert_int_equal(state_now(f), ETAG_REASON_STALE);
+    assert_int_equal(fill(f, before), ETAG_REASON_TOKEN_STALE);
+    assert_int_equal(fill(f, during), ETAG_REASON_TOKEN_STALE);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+}
+
+static void test_an_abort_leaves_entries_as_valid_as_before(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    step(f, EVENT_GUARD_BEGIN, guard_a, target_of(0));
+    assert_int_equal(state_now(f), ETAG_REASON_IN_FLUX);
+    step(f, EVENT_GUARD_ABORT, guard_a, (etag_targets){.size = sizeof(etag_targets)});
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+}
+
+static void test_guards_on_one_clock_are_counted(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
+    step(f, EVENT_GUARD_BEGIN, guard_b, target_of(1));
+    step(f, EVENT_GUARD_ABORT, guard_a, target_of(1));
+    assert_int_equal(state_now(f), ETAG_REASON_IN_FLUX);
+    step(f, EVENT_GUARD_COMMIT, guard_b, target_of(1));
+    assert_int_equal(state_now(f), ETAG_REASON_STALE);
+    assert_int_equal(f->cache.guards.open_count, 0);
+}
+
+static void test_a_mutation_under_a_guard_keeps_it_in_flux(void **state)
+{
+    struct fixture *f = *state;
+
+    step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
+    mutate(f, target_of(1));
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_TOKEN_IN_FLUX);
+    step(f, EVENT_GUARD_ABORT, guard_a, target_of(1));
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+}
+
+static void test_a_begin_applied_twice_counts_once(void **state)
+{
+    struct fixture *f = *state;
+
+    step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
+    step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
+    step(f, EVENT_GUARD_COMMIT, guard_a, target_of(1));
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    step(f, EVENT_GUARD_COMMIT, guard_a, target_of(1));
+    assert_int_equal(state_now(f), ETAG_REASON_STALE);
+}
+
+static void test_a_commit_that_names_less_than_its_guard_commits_the_guard(void **state)
+{
+    struct fixture *f = *state;
+    const etag_str other = ETAG_LIT("other");
+    etag_targets less = {.size = sizeof(less), .surrogates = &other, .surrogate_count = 1};
+
+    const etag_token before = token_now(f);
+    step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
+    step(f, EVENT_GUARD_COMMIT, guard_a, less);
+    assert_int_equal(fill(f, before), ETAG_REASON_TOKEN_STALE);
+}
+
+static void test_the_commit_of_a_guard_that_is_gone_is_an_invalidation(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    step(f, EVENT_GUARD_COMMIT, guard_a, target_of(1));
+    assert_int_equal(state_now(f), ETAG_REASON_STALE);
+}
+
+static void test_a_hold_is_in_flux_and_then_changes_once_more(void **state)
+{
+    struct fixture *f = *state;
+    etag_targets held = target_of(1);
+
+    held.hold_ms = 1000;
+    const struct guard_id id = {.low = mutate(f, held)};
+    assert_int_equal(f->cache.guards.hold_count, 1);
+    const etag_token during = token_now(f);
+    assert_int_equal(fill(f, during), ETAG_REASON_TOKEN_IN_FLUX);
+    held.hold_ms = 0;
+    step(f, EVENT_GUARD_EXPIRED, id, held);
+    /* What was read from a replica while the hold stood. */
+    assert_int_equal(fill(f, during), ETAG_REASON_TOKEN_STALE);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(f->cache.guards.hold_count, 0);
+}
+
+static void test_a_commit_with_a_hold_keeps_the_guards_count(void **state)
+{
+    struct fixture *f = *state;
+    etag_targets held = target_of(1);
+
+    step(f, EVENT_GUARD_BEGIN, guard_a, held);
+    held.hold_ms = 1000;
+    step(f, EVENT_GUARD_COMMIT, guard_a, held);
+    assert_int_equal(f->cache.guards.open_count, 0);
+    assert_int_equal(f->cache.guards.hold_count, 1);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_TOKEN_IN_FLUX);
+    held.hold_ms = 0;
+    step(f, EVENT_GUARD_EXPIRED, guard_a, held);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    /* The same where the guard was lost. */
+    held.hold_ms = 1000;
+    step(f, EVENT_GUARD_COMMIT, guard_b, held);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_TOKEN_IN_FLUX);
 }
 
 static void test_an_endless_age_does_not_overflow(void **state)
@@ -313,6 +493,16 @@ int main(void)
         CASE(test_an_entry_is_loaded_under_its_old_fill_lsn),
         CASE(test_an_entry_that_expired_while_nobody_served_is_not_loaded),
         CASE(test_an_endless_age_does_not_overflow),
+        CASE(test_of_two_clocks_the_earlier_expiry_counts),
+        CASE(test_a_guard_is_in_flux_until_its_commit_and_what_was_filled_before_is_stale),
+        CASE(test_an_abort_leaves_entries_as_valid_as_before),
+        CASE(test_guards_on_one_clock_are_counted),
+        CASE(test_a_mutation_under_a_guard_keeps_it_in_flux),
+        CASE(test_a_begin_applied_twice_counts_once),
+        CASE(test_a_commit_that_names_less_than_its_guard_commits_the_guard),
+        CASE(test_the_commit_of_a_guard_that_is_gone_is_an_invalidation),
+        CASE(test_a_hold_is_in_flux_and_then_changes_once_more),
+        CASE(test_a_commit_with_a_hold_keeps_the_guards_count),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guards and holds that stand, and how many of them stand on each clock (design, section 5). In the daemon's memory only:
+ * the store has its own table of them, and the clocks in shared memory have one bit, "in flux", which cache.c keeps equal to
+ * "guards_flux() > 0".
+ *
+ * A guard is open until its end is said (commit, abort), or until it gave no sign of life for guard_linger: then it counts
+ * as committed. Signs of life are its begin, each confirmation, and its connection while it is younger than max_ms. A hold is
+ * a guard that the daemon ends itself, as a commit, when its time is over.
+ *
+ * An id whose end was said is remembered for one linger: a begin that is found late, in the spool or sent twice, must not
+ * begin it again.
+ *
+ * Times are CLOCK_MONOTONIC_COARSE. Loop thread only.
+ */
+#ifndef ETAGD_GUARDS_H
+#define ETAGD_GUARDS_H
+
+#include "record.h"
+
+struct guard {
+    struct guard *next; /* in its bucket */
+    struct guard_id id;
+    enum { GUARD_OPEN, GUARD_HOLD, GUARD_ENDED } state;
+    uint64_t lsn;     /* of the event that opened it */
+    uint64_t peer_id; /* whose connection is a sign of life; 0: none */
+    uint32_t pid, uid;
+    uint64_t max_until_ns; /* so long its connection counts */
+    uint64_t ends_ns; /* without a further sign of life: lingered, held, or (ENDED) forgotten */
+    uint32_t *clocks; /* one count of each in flux */
+    size_t clock_count;
+    uint8_t *record; /* the event that opened it: its end names the same targets */
+    size_t record_len;
+};
+
+#define GUARD_BUCKETS 1024u
+
+struct guards {
+    struct guard *buckets[GUARD_BUCKETS];
+    uint32_t *flux; /* a count for each clock */
+    uint64_t linger_ns;
+    size_t open_count, hold_count, ended_count;
+};
+
+/* 0 or -ENOMEM. */
+MUST_USE int guards_init(struct guards *guards, uint32_t clock_count, uint64_t linger_ns);
+void guards_deinit(struct guards *guards);
+
+/* The guard under which an event stands: its own id, or for a mutation that holds {0, its LSN}; {0, 0}: none. */
+struct guard_id guards_id_of(const struct event *event);
+/* The event leaves a guard or hold standing, which has to be kept with it. */
+bool guards_stands_after(const struct event *event);
+
+/* NULL: not known. */
+struct guard *guards_find(const struct guards *guards, struct guard_id id);
+/* The same, if it is open: neither held nor ended. */
+struct guard *guards_find_open(const struct guards *guards, struct guard_id id);
+
+/* A guard or hold (hold_ms of the event) stands from now on, on these clocks (copied); one of that id that stands already goes on
+ * with the clocks that it has. 0 or -ENOMEM: nothing was changed. */
+MUST_USE int guards_open(struct guards *guards, const struct event *event, const uint32_t *clocks,
+                         size_t clock_count, uint64_t now_ns);
+/* The guard becomes a hold: a commit with hold_ms. */
+void guards_hold(struct guards *guards, struct guard *guard, uint32_t hold_ms, uint64_t now_ns);
+/* Its end was said, or came by itself: its counts are taken off. The id is remembered where 'said'. Clocks whose count falls
+ * to 0 are told, one by one, before the guard is changed. */
+void guards_end(struct guards *guards, struct guard *guard, bool said, uint64_t now_ns,
+                void (*calm)(void *ctx, uint32_t clock), void *ctx);
+/* The end of an id that is not known was said. Best effort: nothing where there is no memory. */
+void guards_remember_end(struct guards *guards, struct guard_id id, uint64_t now_ns);
+
+/* A sign of life of an open guard. peer_id: the connection that it came over, 0: none. */
+void guards_touch(struct guards *guards, struct guard *guard, uint64_t peer_id, uint32_t max_ms,
+                  uint64_t now_ns);
+
+uint32_t guards_flux(const struct guards *guards, uint32_t clock);
+
+/* Is the connection still there? */
+typedef bool guards_peer_lives(void *ctx, uint64_t peer_id);
+/* Looks at all of them: connections that ended begin the linger, ended ones are forgotten. Returns one whose time is over
+ * (end it and ask again), NULL: none. */
+struct guard *guards_overdue(struct guards *guards, uint64_t now_ns, guards_peer_lives *lives,
+                             void *ctx);
+
+#endif

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One path for every change, so that what holds for an invalidation over the socket (a new LSN, recorded before it is
+ * answered, watchers told) holds for the rest: spool files, guards, holds, the daemon's own.
+ *
+ * What a request comes to is decided first (step_of): a step of a guard may have nothing to change.
+ */
+#include "mutation.h"
+
+#include "clocktime.h"
+#include "server.h"
+#include "text.h"
+
+#include <assert.h>
+
+static const struct mutation_refusal done = {0};
+
+/* ---- Answers ---- */
+
+static void answer_peer(struct server *server, const struct pending_answer *answer, bool failed)
+{
+    struct peer *peer = peers_find(&server->peers, answer->peer_id);
+    const struct reply reply = {
+        .id = answer->request_id, .kind = REPLY_RECEIPT, .lsn = answer->lsn};
+
+    if (!peer)
+        return;
+    if (!failed) {
+        peer_send(&server->peers, peer, &reply, NULL, 0);
+        return;
+    }
+    peer_send_error(&server->peers, peer, answer->request_id, WIRE_ERROR_STORE,
+                    "the event took effect, but it could not be persisted, and the state could "
+                    "not be marked either: see the daemon's log before you restart it");
+}
+
+static void answer_give(struct server *server, const struct pending_answer *answer, bool failed)
+{
+    switch (answer->to) {
+    case ANSWER_PEER:
+        answer_peer(server, answer, failed);
+        break;
+    case ANSWER_SPOOL:
+        spool_file_done(&server->spool, answer->spool_file, failed);
+        break;
+    case ANSWER_NOBODY:
+        break;
+    }
+}
+
+/* While the store cannot be written fills are refused; mutations go on in memory. */
+static void store_state_follow(struct server *server)
+{
+    const bool failed = persist_failed(server->persist);
+
+    if (failed == server->cache.store_failed)
+        return;
+    server->cache.store_failed = failed;
+    if (failed)
+        log_event(&server->log, LOG_ERROR, "store_failed",
+                  log_text("effect", "fills are refused; mutations hold in memory"));
+    else
+        log_event(&server->log, LOG_INFO, "store_works_again");
+}
+
+void mutation_answers(struct server *server)
+{
+    const struct persist_progress progress = persist_progress(server->persist);
+    struct pending_answer answer;
+
+    while (pending_take(&server->mutations, progress.done, &answer)) {
+        struct peer *peer = answer.to == ANSWER_PEER ? peers_find(&server->peers, answer.peer_id)
+                                                     : NULL;
+        if (peer)
+            peer->pending--;
+        answer_give(server, &answer,
+                    progress.failed_from != 0 && answer.ticket >= progress.failed_from);
+    }
+    while (pending_take(&server->syncs, progress.synced, &answer)) {
+        struct peer *peer = peers_find(&server->peers, answer.peer_id);
+        const struct reply reply = {.id = answer.request_id, .kind = REPLY_DONE};
+        if (peer)
+            peer_send(&server->peers, peer, &reply, NULL, 0);
+    }
+    store_state_follow(server);
+}
+
+void mutation_turn_end(struct server *server)
+{
+    const uint64_t ticket = persist_submit(server->persist);
+
+    if (ticket != 0)
+        pending_ticket(&server->mutations, ticket);
+}
+
+/* ---- Watchers ---- */
+
+static void watchers_tell(struct server *server, const struct event *event)
+{
+    struct peers *peers = &server->peers;
+
+    for (size_t i = 0; i < PEERS_MAX && peers->watching_count > 0; i++) {
+        struct peer *peer = peers->table[i];
+        if (!peer || !peer->stream || !peer->watching)
+            continue;
+        /* A watcher that reads slowly misses events, and is told how many. */
+        if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX / 2) {
+            peer->events_dropped++;
+            continue;
+        }
+        const struct reply reply = {
+            .kind = REPLY_EVENT,
+            .event = {.lsn = event->lsn,
+                      .wall_ms = event->wall_ms,
+                      .targets = event->targets,
+                      .peer_pid = event->peer_pid,
+                      .peer_uid = event->peer_uid,
+                      .dropped = peer->events_dropped,
+                      .kind = event->kind,
+                      .guard = event->guard},
+        };
+        peer->events_dropped = 0;
+        peer_send(peers, peer, &reply, NULL, 0);
+    }
+}
+
+/* ---- Events ---- */
+
+static struct pending_answer answer_of(const struct mutation_from *from, uint64_t lsn)
+{
+    return (struct pending_answer){
+        .to = from->peer       ? ANSWER_PEER
+              : from->is_spool ? ANSWER_SPOOL
+                               : ANSWER_NOBODY,
+        .peer_id = from->peer ? from->peer->id : 0,
+        .request_id = from->request_id,
+        .spool_file = from->spool_file,
+        .lsn = lsn,
+    };
+}
+
+/* The event is on its way to the store, and its answer waits for it. False: no memory, nothing is queued. */
+static bool event_record(struct server *server, const struct event *event,
+                         const struct mutation_from *from)
+{
+    server->scratch.len = 0;
+    if (pending_reserve(&server->mutations) < 0 || event_record_pack(&server->scratch, event) < 0 ||
+        persist_event(server->persist, event->lsn,
+                      (etag_str){(const char *)server->scratch.bytes, server->scratch.len}) < 0)
+        return false;
+    pending_add(&server->mutations, answer_of(from, event->lsn));
+    if (from->peer)
+        from->peer->pending++;
+    return true;
+}
+
+/* Applied, recorded, answered. The event has everything but its LSN and its time. */
+static struct mutation_refusal event_do(struct server *server, struct event *event,
+                                        const struct mutation_from *from)
+{
+    event->wall_ms = time_wall_ms();
+    if (!cache_next_lsn(&server->cache, &event->lsn)) {
+        if (!server->lost)
+            log_event(&server->log, LOG_ERROR, "lsns_used_up",
+                      log_text("advice", "start it again"));
+        server->lost = true;
+        return (struct mutation_refusal){
+            WIRE_ERROR_INTERNAL, "this run of the daemon has used up its numbers and restarts"};
+    }
+    if (cache_apply(&server->cache, event) < 0)
+        return (struct mutation_refusal){WIRE_ERROR_INTERNAL, "no memory; nothing was done"};
+    watchers_tell(server, event);
+    if (!event_record(server, event, from))
+        return (struct mutation_refusal){
+            WIRE_ERROR_INTERNAL, "no memory to persist the event; it holds until the daemon ends"};
+    return done;
+}
+
+/* ---- What a request comes to ---- */
+
+enum step {
+    STEP_EVENT,   /* something changes */
+    STEP_NOTHING, /* it stands, or ended, already, and that is safe */
+};
+
+/* The guard stands, and would after a crash. */
+static bool guard_is_safe(const struct server *server, const struct guard *guard)
+{
+    return guard->lsn < pending_safe_below(&server->mutations, server->cache.lsn);
+}
+
+/* A begin that is found after the end of its guard was said, in the spool or sent twice, begins nothing; neither does such a
+ * confirmation in the spool. One from a living writer does: only the daemon can have ended its guard. */
+static enum step step_of_begin(const struct server *server, const struct event *event,
+                               const struct mutation_from *from, bool confirms)
+{
+    const struct guard *guard = guards_find(&server->cache.guards, event->guard);
+
+    if (!guard)
+        return STEP_EVENT;
+    if (guard->state == GUARD_ENDED)
+        return confirms && from->peer ? STEP_EVENT : STEP_NOTHING;
+    return guard_is_safe(server, guard) ? STEP_NOTHING : STEP_EVENT;
+}
+
+static enum step step_of_abort(struct server *server, const struct event *event)
+{
+    if (guards_find_open(&server->cache.guards, event->guard))
+        return STEP_EVENT;
+    guards_remember_end(&server->cache.guards, event->guard, time_coarse_ns());
+    return STEP_NOTHING;
+}
+
+/* The event that the request names, and whether it has to happen. */
+static enum step step_of(struct server *server, const struct request *request,
+                         const struct mutation_from *from, struct event *event)
+{
+    if (request->kind == REQUEST_INVALIDATE) {
+        event->kind = EVENT_MUTATION;
+        event->targets = request->targets;
+        return STEP_EVENT;
+    }
+    event->guard = request->guard.id;
+    event->targets = request->guard.targets;
+    switch (request->kind) {
+    case REQUEST_GUARD_BEGIN:
+    case REQUEST_GUARD_CONFIRM:
+        event->kind = EVENT_GUARD_BEGIN;
+        return step_of_begin(server, event, from, request->kind == REQUEST_GUARD_CONFIRM);
+    case REQUEST_GUARD_COMMIT:
+        event->kind = EVENT_GUARD_COMMIT;
+        return STEP_EVENT;
+    default:
+        assert(request->kind == REQUEST_GUARD_ABORT);
+        event->kind = EVENT_GUARD_ABORT;
+        return step_of_abort(server, event);
+    }
+}
+
+static const char *request_check(const struct request *request)
+{
+    if (request->kind == REQUEST_INVALIDATE)
+        return targets_check(&request->targets);
+    /* Holds have ids of their own: {0, LSN}. */
+    if (request->guard.id.high == 0)
+        return "the guard's id is not one";
+    return request->kind == REQUEST_GUARD_ABORT ? NULL : targets_check(&request->guard.targets);
+}
+
+static bool is_begin(const struct request *request)
+{
+    return request->kind == REQUEST_GUARD_BEGIN || request->kind == REQUEST_GUARD_CONFIRM;
+}
+
+static bool too_many_guards(const struct server *server)
+{
+    const struct guards *guards = &server->cache.guards;
+
+    return guards->open_count + guards->hold_count + guards->ended_count >= GUARDS_MAX;
+}
+
+/* A peer can be told that there are too many; a file of the spool can't. */
+static struct mutation_refusal limits_check(const struct server *server,
+                                            const struct request *request,
+                                            const struct mutation_from *from)
+{
+    const bool opens = is_begin(request) ||
+                       (request->kind == REQUEST_INVALIDATE ? request->targets.hold_ms
+                                                            : request->guard.targets.hold_ms) > 0;
+
+    if (!from->peer)
+        return done;
+    if (from->peer->pending >= PEER_PENDING_MAX)
+        return (struct mutation_refusal){
+            WIRE_ERROR_BUSY, "too many mutations of this connection wait for the store"};
+    if (opens && request->kind != REQUEST_GUARD_COMMIT && too_many_guards(server))
+        return (struct mutation_refusal){WIRE_ERROR_BUSY, "too many guards and holds are open"};
+    return done;
+}
+
+/* A sign of life of its guard; over a socket the connection is one from now on. */
+static void guard_follow(struct server *server, const struct event *event,
+                         const struct mutation_from *from)
+{
+    struct guard *guard = guards_find_open(&server->cache.guards, event->guard);
+
+    if (guard)
+        guards_touch(&server->cache.guards, guard, from->peer ? from->peer->id : guard->peer_id,
+                     event->targets.max_ms, time_coarse_ns());
+}
+
+static void end_count(struct cache_counters *counters, const struct request *request)
+{
+    counters->guards_committed += request->kind == REQUEST_GUARD_COMMIT;
+    counters->guards_aborted += request->kind == REQUEST_GUARD_ABORT;
+}
+
+struct mutation_refusal mutation_request(struct server *server, const struct request *request,
+                                         const struct mutation_from *from)
+{
+    struct event event = {.peer_pid = from->peer ? from->peer->pid : 0,
+                          .peer_uid = from->peer ? from->peer->uid : from->uid};
+    const char *wrong = request_check(request);
+
+    if (wrong)
+        return (struct mutation_refusal){WIRE_ERROR_INVALID, wrong};
+    struct mutation_refusal refusal = limits_check(server, request, from);
+    if (refusal.error)
+        return refusal;
+    const enum step step = step_of(server, request, from, &event);
+    if (step == STEP_EVENT)
+        refusal = event_do(server, &event, from);
+    if (refusal.error)
+        return refusal;
+    if (is_begin(request))
+        guard_follow(server, &event, from);
+    end_count(&server->cache.counters, request);
+    if (step == STEP_NOTHING) {
+        const struct guard *guard = guards_find(&server->cache.guards, event.guard);
+        const struct pending_answer answer = answer_of(from, guard ? guard->lsn : 0);
+        answer_give(server, &answer, false);
+    }
+    return done;
+}
+
+/* ---- The daemon's own ---- */
+
+bool mutation_everything(struct server *server, const char *why)
+{
+    const struct mutation_from nobody = {0};
+    struct event event = {.kind = EVENT_MUTATION};
+
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    log_event(&server->log, LOG_WARN, "everything_purged", log_text("reason", why));
+    const struct mutation_refusal refusal = event_do(server, &event, &nobody);
+    if (refusal.error)
+        log_event(&server->log, LOG_ERROR, "not_purged", log_text("reason", refusal.text));
+    return !refusal.error;
+}
+
+static bool guard_expire(struct server *server, struct guard *guard)
+{
+    const struct mutation_from nobody = {0};
+    const etag_str record = {(const char *)guard->record, guard->record_len};
+    const bool lingered = guard->state == GUARD_OPEN;
+    struct event event;
+
+    arena_reset(&server->arena);
+    const bool parsed = event_record_parse(record, guard->lsn, &event, &server->arena);
+    assert(parsed); /* we packed it */
+    (void)parsed;
+    event.kind = EVENT_GUARD_EXPIRED;
+    event.guard = guard->id;
+    event.targets.hold_ms = event.targets.max_ms = 0;
+    if (lingered) {
+        server->cache.counters.guards_lingered++;
+        log_event(&server->log, LOG_WARN, "guard_lingered", log_number("pid", guard->pid),
+                  log_number("uid", guard->uid),
+                  log_text("effect", "no sign of life of its writer: it counts as committed"));
+    }
+    return event_do(server, &event, &nobody).error == 0;
+}
+
+static bool peer_lives(void *ctx, uint64_t peer_id)
+{
+    struct server *server = ctx;
+    struct peer *peer = peers_find(&server->peers, peer_id);
+
+    /* No idle limit while a guard is open. */
+    if (peer)
+        peer->last_ns = time_coarse_ns();
+    return peer != NULL;
+}
+
+bool mutation_expire_guards(struct server *server)
+{
+    struct guard *guard;
+
+    while ((guard = guards_overdue(&server->cache.guards, time_coarse_ns(), peer_lives, server)))
+        if (!guard_expire(server, guard))
+            return false;
+    return true;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How state changes while the daemon serves, whoever wants it: a peer, a file of the spool, a guard whose time is over, the
+ * daemon itself. The life of an event is applied (cache_apply), recorded (journal or store), answered, always in this order.
+ */
+#ifndef ETAGD_MUTATION_H
+#define ETAGD_MUTATION_H
+
+#include "peer.h"
+#include "pending.h"
+#include "record.h"
+
+/* Who wants it, and is told when the event is safe. */
+struct mutation_from {
+    struct peer *peer; /* NULL: not a peer */
+    uint64_t request_id;
+    bool is_spool;
+    uint32_t spool_file;
+    uint32_t uid; /* of the file's owner */
+};
+
+/* Why it was not done, or is not safe. error 0: it was done, and the answer comes, or has gone already. */
+struct mutation_refusal {
+    enum wire_error error;
+    const char *text;
+};
+
+/* An INVALIDATE or GUARD_* request. */
+MUST_USE struct mutation_refusal mutation_request(struct server *server,
+                                                  const struct request *request,
+                                                  const struct mutation_from *from);
+
+/* Purges everything, on the daemon's own account. False: not done (logged). */
+MUST_USE bool mutation_everything(struct server *server, const char *why);
+
+/* Guards and holds whose time is over count as committed. False: that could not be done now. */
+bool mutation_expire_guards(struct server *server);
+
+/* End of a turn: its events go to the store together; answers whose events are safe leave. */
+void mutation_turn_end(struct server *server);
+void mutation_answers(struct server *server);
+
+#endif

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a writer has to know without a daemon stands in the mark, and the order in which the mark changes keeps it true: it never
+ * says less than a lease that still runs (a writer reads it after its rename and waits so long), and a uid that it once named
+ * counts until a scan has begun after the mark stopped naming it.
+ *
+ * Roles by group can't be judged from a file, which has an owner and no list of groups. So a uid that was seen with the
+ * role is remembered in the mark, for as long as the rules stay the same.
+ */
+#include "spool_dir.h"
+
+#include "siphash.h"
+#include "text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#define FORMER_SCANS 2 /* one may have been under way; the next one sees everything */
+
+static int refuse(char why[512], const char *what, const char *path, const char *advice)
+{
+    (void)snprintf(why, 512, "the spool %.300s: %s; %s", path, what, advice);
+    return -1;
+}
+
+static int refuse_errno(char why[512], const char *doing, const char *path)
+{
+    (void)snprintf(why, 512, "cannot %s the spool %.300s: %s", doing, path, strerrordesc_np(errno));
+    return -1;
+}
+
+/* ---- The place ---- */
+
+/* The former place of the other durability. Nothing in it counts any more: such a start is cold (cold_by_durability), and
+ * without a mark no writer takes it for a spool. */
+static void former_place_leave(const char *path)
+{
+    char mark[PATH_BYTES_MAX + sizeof(SPOOL_MARK_NAME) + 1];
+    char aside[PATH_BYTES_MAX + 8];
+    struct stat st;
+
+    if (lstat(path, &st) < 0)
+        return;
+    (void)snprintf(mark, sizeof(mark), "%s/" SPOOL_MARK_NAME, path);
+    (void)unlink(mark);
+    if (S_ISLNK(st.st_mode)) {
+        (void)unlink(path);
+        return;
+    }
+    (void)snprintf(aside, sizeof(aside), "%s.old", path);
+    (void)rename(path, aside);
+}
+
+/* The directory that stands beside the socket, or that a link there leads to. */
+static int place_make(struct spool_dir *dir, const struct config *config, char why[512])
+{
+    char target[PATH_BYTES_MAX], leads_to[PATH_BYTES_MAX];
+    const bool power = config->durability == DURABILITY_POWER;
+    const ssize_t len = readlink(dir->path, leads_to, sizeof(leads_to) - 1);
+
+    (void)snprintf(target, sizeof(target), "%.4000s/" SPOOL_DIR_NAME, config->state_dir);
+    if (len > 0)
+        leads_to[len] = '\0';
+    if (power ? len <= 0 || strcmp(leads_to, target) != 0 : len > 0)
+        former_place_leave(dir->path);
+    if (!power)
+        former_place_leave(target);
+    if (power && chmod(config->state_dir, 0711) < 0)
+        return refuse_errno(why, "let writers through to", target);
+    if (mkdir(power ? target : dir->path, 0700) < 0 && errno != EEXIST)
+        return refuse_errno(why, "make", power ? target : dir->path);
+    if (power && symlink(target, dir->path) < 0 && errno != EEXIST)
+        return refuse_errno(why, "make the link to", dir->path);
+    return 0;
+}
+
+static int place_open(struct spool_dir *dir, bool power, char why[512])
+{
+    struct stat st;
+    const int fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (power ? 0 : O_NOFOLLOW));
+
+    dir->stream = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir->stream) {
+        const int error = errno;
+        if (fd >= 0)
+            close(fd);
+        errno = error;
+        return refuse_errno(why, "open", dir->path);
+    }
+    dir->fd = fd;
+    if (fstat(fd, &st) < 0)
+        return refuse_errno(why, "look at", dir->path);
+    if (st.st_uid != geteuid())
+        return refuse(why, "belongs to another user", dir->path,
+                      "remove it, or give another --socket");
+    return 0;
+}
+
+static int lock_take(struct spool_dir *dir, char why[512])
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+    dir->lock_fd = openat(dir->fd, SPOOL_LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+                          0600);
+    if (dir->lock_fd < 0)
+        return refuse_errno(why, "lock", dir->path);
+    if (fcntl(dir->lock_fd, F_OFD_SETLK, &whole) == 0)
+        return 0;
+    if (errno == EAGAIN || errno == EACCES)
+        return refuse(why, "another etagd uses it", dir->path,
+                      "give this one a --socket in a directory of its own");
+    return refuse_errno(why, "lock", dir->path);
+}
+
+bool spool_dir_still_owned(const struct spool_dir *dir)
+{
+    char path[PATH_BYTES_MAX + sizeof(SPOOL_LOCK_NAME) + 1];
+    struct stat held, there;
+
+    (void)snprintf(path, sizeof(path), "%s/" SPOOL_LOCK_NAME, dir->path);
+    return fstat(dir->lock_fd, &held) == 0 && stat(path, &there) == 0 &&
+           held.st_ino == there.st_ino && held.st_dev == there.st_dev;
+}
+
+/* ---- The mark ---- */
+
+static void former_read(struct spool_dir *dir)
+{
+    static const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    CLEANUP(cleanup_fd) int fd = openat(dir->fd, SPOOL_MARK_NAME, flags);
+    CLEANUP(cleanup_free) char *text = malloc(SPOOL_MARK_BYTES_MAX);
+    struct stat st;
+
+    if (fd < 0 || !text || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid())
+        return;
+    const ssize_t len = read(fd, text, SPOOL_MARK_BYTES_MAX);
+    if (len <= 0 || !spool_mark_parse((etag_str){text, (size_t)len}, &dir->former))
+        dir->former = (struct spool_mark){0};
+}
+
+static int file_write(int fd, const char *text, size_t len, bool sync)
+{
+    for (size_t at = 0; at < len;) {
+        const ssize_t n = write(fd, text + at, len - at);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        at += n > 0 ? (size_t)n : 0;
+    }
+    return sync && fsync(fd) < 0 ? -errno : 0;
+}
+
+static int mark_write(struct spool_dir *dir)
+{
+    char name[SPOOL_NAME_BYTES + 16];
+    uint64_t random;
+    CLEANUP(cleanup_free) char *text = malloc(SPOOL_MARK_BYTES_MAX);
+
+    if (!text || getrandom(&random, sizeof(random), 0) < 0)
+        return text ? -errno : -ENOMEM;
+    const size_t len = spool_mark_format(&dir->mark, text);
+    (void)snprintf(name, sizeof(name), SPOOL_TEMP_PREFIX "%016llx", (unsigned long long)random);
+    CLEANUP(cleanup_fd)
+    int fd = openat(dir->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+    if (fd < 0)
+        return -errno;
+    int r = fchmod(fd, 0644) < 0 ? -errno : file_write(fd, text, len, dir->mark.power);
+    if (r == 0 && renameat(dir->fd, name, dir->fd, SPOOL_MARK_NAME) < 0)
+        r = -errno;
+    if (r < 0)
+        (void)unlinkat(dir->fd, name, 0);
+    else if (dir->mark.power && fsync(dir->fd) < 0)
+        r = -errno;
+    return r;
+}
+
+static void writer_add(struct spool_mark *mark, uint32_t uid)
+{
+    if (!spool_mark_counts(mark, uid) && mark->writer_count < SPOOL_WRITERS_MAX)
+        mark->writers[mark->writer_count++] = uid;
+}
+
+/* Who may mutate by uid; those by group are learnt. */
+static void writers_of_rules(struct spool_mark *mark, const struct config *config)
+{
+    static const uint8_t key[SIPHASH_KEY_BYTES] = "spool role rules";
+    uint8_t bytes[ROLE_RULES_MAX * 9];
+    size_t len = 0;
+
+    writer_add(mark, geteuid());
+    writer_add(mark, 0);
+    for (size_t i = 0; i < config->rule_count; i++) {
+        const struct role_rule *rule = &config->rules[i];
+        if (!(rule->roles & ROLE_MUTATE))
+            continue;
+        if (rule->kind == RULE_UID)
+            writer_add(mark, rule->id);
+        mark->anybody = mark->anybody || rule->kind == RULE_ALL;
+        bytes[len++] = (uint8_t)rule->kind;
+        memcpy(bytes + len, &rule->id, sizeof(rule->id));
+        len += sizeof(rule->id);
+    }
+    mark->rules = siphash13_64(key, bytes, len);
+}
+
+static int mark_begin(struct spool_dir *dir, const struct config *config, uint64_t lease_ns)
+{
+    struct spool_mark *mark = &dir->mark;
+
+    *mark = (struct spool_mark){
+        .id = dir->former.id,
+        .lease_ns = dir->former.lease_ns > lease_ns ? dir->former.lease_ns : lease_ns,
+        .linger_ns = config->linger_ns,
+        .power = config->durability == DURABILITY_POWER,
+    };
+    while (mark->id == 0)
+        if (getrandom(&mark->id, sizeof(mark->id), 0) < 0)
+            return -errno;
+    writers_of_rules(mark, config);
+    for (size_t i = 0; mark->rules == dir->former.rules && i < dir->former.writer_count; i++)
+        writer_add(mark, dir->former.writers[i]);
+    dir->former_scans = FORMER_SCANS;
+    return mark_write(dir);
+}
+
+int spool_dir_settle(struct spool_dir *dir, uint64_t lease_ns)
+{
+    if (dir->mark.lease_ns == lease_ns)
+        return 0;
+    dir->mark.lease_ns = lease_ns;
+    return mark_write(dir);
+}
+
+void spool_dir_learn(struct spool_dir *dir, uint32_t uid)
+{
+    if (spool_mark_counts(&dir->mark, uid))
+        return;
+    const bool room = dir->mark.writer_count < SPOOL_WRITERS_MAX;
+    writer_add(&dir->mark, uid);
+    const int r = room ? mark_write(dir) : -ENOSPC;
+    if (r < 0)
+        log_event(dir->log, LOG_WARN, "spool_writer_not_noted", log_number("uid", uid),
+                  log_error("error", r),
+                  log_text("effect", "this user's writers depend on a running daemon"));
+}
+
+bool spool_dir_counts(const struct spool_dir *dir, uint32_t uid)
+{
+    return spool_mark_counts(&dir->mark, uid) ||
+           (dir->former_scans > 0 && spool_mark_counts(&dir->former, uid));
+}
+
+void spool_dir_scanned(struct spool_dir *dir)
+{
+    if (dir->former_scans > 0)
+        dir->former_scans--;
+}
+
+/* ---- Open and close ---- */
+
+int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t lease_ns,
+                   const struct log *log, char why[512])
+{
+    const bool power = config->durability == DURABILITY_POWER;
+
+    *dir = (struct spool_dir){.fd = -1, .lock_fd = -1, .spare_fd = -1, .log = log};
+    if (!spool_path_of(config->socket_path, dir->path, sizeof(dir->path)))
+        return refuse(why, "its path is too long", config->socket_path, "give another --socket");
+    if (place_make(dir, config, why) < 0 || place_open(dir, power, why) < 0 ||
+        lock_take(dir, why) < 0)
+        return -1;
+    dir->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    former_read(dir);
+    const int r = mark_begin(dir, config, lease_ns);
+    if (r < 0) {
+        errno = -r;
+        return refuse_errno(why, "mark", dir->path);
+    }
+    /* Only now may anybody write into it: mark and lock are ours for good. */
+    if (fchmod(dir->fd, SPOOL_DIR_MODE) < 0)
+        return refuse_errno(why, "open to writers", dir->path);
+    return 0;
+}
+
+void spool_dir_close(struct spool_dir *dir)
+{
+    if (dir->stream)
+        (void)closedir(dir->stream);
+    dir->stream = NULL;
+    dir->fd = -1;
+    cleanup_fd(&dir->lock_fd);
+    cleanup_fd(&dir->spare_fd);
+    dir->lock_fd = dir->spare_fd = -1;
+}
+
+int spool_dir_open_file(struct spool_dir *dir, const char *name, int flags)
+{
+    if (dir->spare_fd < 0)
+        dir->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int fd = openat(dir->fd, name, flags);
+    if (fd >= 0 || errno != EMFILE || dir->spare_fd < 0)
+        return fd < 0 ? -errno : fd;
+    close(take_fd(&dir->spare_fd));
+    fd = openat(dir->fd, name, flags);
+    return fd < 0 ? -errno : fd;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The spool's directory without its events: where it stands, the lock that makes it ours, the mark that tells writers how long
+ * to wait and whose files count.
+ *
+ * It stands beside the socket. With durability "power" what stands there is a link to a directory in the state directory,
+ * which outlives the machine's crash; a state directory that writers have to pass through is made 0711.
+ */
+#ifndef ETAGD_SPOOL_DIR_H
+#define ETAGD_SPOOL_DIR_H
+
+#include "config.h"
+#include "message.h"
+#include "spool_format.h"
+
+#include <dirent.h>
+
+struct spool_dir {
+    char path[PATH_BYTES_MAX]; /* beside the socket */
+    DIR *stream;               /* NULL: not open */
+    int fd;                    /* of stream */
+    int lock_fd;
+    int spare_fd; /* so that a daemon without descriptors can still read an event */
+    const struct log *log;
+    struct spool_mark mark;
+    struct spool_mark former; /* the mark that stood here before; id 0: none */
+    int former_scans; /* so many scans to come in which files of the former mark's writers count too */
+};
+
+/* Makes the directory, takes its lock, reads the former mark, writes ours. lease_ns: the longest lease that may still run, apart
+ * from what the former mark says, or that will: the mark says the longest from now on. 0, or -1 with the reason and what to do
+ * in why[512]; spool_dir_close() is right after both. */
+MUST_USE int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t lease_ns,
+                            const struct log *log, char why[512]);
+void spool_dir_close(struct spool_dir *dir);
+
+/* The lock at the path is still the one that we hold. */
+MUST_USE bool spool_dir_still_owned(const struct spool_dir *dir);
+
+/* Rule 4, for writers: the start's wait is over, no lease but ours can run. Before the first renewal. 0 or negative errno. */
+MUST_USE int spool_dir_settle(struct spool_dir *dir, uint64_t lease_ns);
+
+/* This uid was seen with the role to mutate: its files count from now on, and the mark says so. Best effort, logged. */
+void spool_dir_learn(struct spool_dir *dir, uint32_t uid);
+
+bool spool_dir_counts(const struct spool_dir *dir, uint32_t uid);
+/* A scan has seen everything. */
+void spool_dir_scanned(struct spool_dir *dir);
+
+/* openat(2) in it, with the spare descriptor if need be; the file has to be closed before the next one. Negative errno. */
+MUST_USE int spool_dir_open_file(struct spool_dir *dir, const char *name, int flags);
+
+#endif

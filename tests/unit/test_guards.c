@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guards in the daemon's memory: signs of life, linger, ends that are remembered, counts of flux. */
+#include "testing.h"
+
+#include "clocktime.h"
+#include "guards.h"
+
+#define CLOCKS 64u
+#define LINGER_NS (30 * NS_PER_S)
+#define NOW (UINT64_C(1000) * NS_PER_S)
+
+struct fixture {
+    struct guards guards;
+    bool peer_lives;
+    uint32_t calm[8];
+    size_t calm_count;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    *state = f;
+    return f ? guards_init(&f->guards, CLOCKS, LINGER_NS) : -1;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    guards_deinit(&f->guards);
+    free(f);
+    return 0;
+}
+
+static void on_calm(void *ctx, uint32_t clock)
+{
+    struct fixture *f = ctx;
+
+    f->calm[f->calm_count++] = clock;
+}
+
+static bool lives(void *ctx, uint64_t peer_id)
+{
+    const struct fixture *f = ctx;
+
+    assert_int_equal(peer_id, 77);
+    return f->peer_lives;
+}
+
+static const struct guard_id id_a = {1, 2};
+
+static struct event begin_of(struct guard_id id)
+{
+    struct event event = {.lsn = 5, .kind = EVENT_GUARD_BEGIN, .guard = id};
+
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    return event;
+}
+
+static struct guard *opened(struct fixture *f, struct guard_id id, uint64_t now_ns)
+{
+    static const uint32_t clocks[] = {3, 7};
+    const struct event event = begin_of(id);
+
+    assert_int_equal(guards_open(&f->guards, &event, clocks, 2, now_ns), 0);
+    struct guard *guard = guards_find_open(&f->guards, id);
+    assert_non_null(guard);
+    return guard;
+}
+
+static struct guard *overdue(struct fixture *f, uint64_t now_ns)
+{
+    return guards_overdue(&f->guards, now_ns, lives, f);
+}
+
+static void test_without_a_sign_of_life_a_guard_lingers_and_is_over(void **state)
+{
+    struct fixture *f = *state;
+    struct guard *guard = opened(f, id_a, NOW);
+
+    assert_null(overdue(f, NOW + LINGER_NS - 1));
+    assert_ptr_equal(overdue(f, NOW + LINGER_NS), guard);
+}
+
+static void test_a_confirmation_is_a_sign_of_life(void **state)
+{
+    struct fixture *f = *state;
+    struct guard *guard = opened(f, id_a, NOW);
+
+    guards_touch(&f->guards, guard, 0, 0, NOW + 20 * NS_PER_S);
+    assert_null(overdue(f, NOW + 20 * NS_PER_S + LINGER_NS - 1));
+    assert_ptr_equal(overdue(f, NOW + 20 * NS_PER_S + LINGER_NS), guard);
+}
+
+static void test_an_open_connection_is_one_until_it_ends(void **state)
+{
+    struct fixture *f = *state;
+    struct guard *guard = opened(f, id_a, NOW);
+
+    f->peer_lives = true;
+    guards_touch(&f->guards, guard, 77, 600000, NOW);
+    assert_null(overdue(f, NOW + 500 * NS_PER_S));
+    f->peer_lives = false;
+    assert_null(overdue(f, NOW + 501 * NS_PER_S));
+    assert_null(overdue(f, NOW + 501 * NS_PER_S + LINGER_NS - 1));
+    assert_ptr_equal(overdue(f, NOW + 501 * NS_PER_S + LINGER_NS), guard);
+}
+
+static void test_max_ms_bounds_what_a_connection_is_good_for(void **state)
+{
+    struct fixture *f = *state;
+    struct guard *guard = opened(f, id_a, NOW);
+
+    f->peer_lives = true;
+    guards_touch(&f->guards, guard, 77, 1000, NOW);
+    assert_null(overdue(f, NOW + 2 * NS_PER_S));
+    assert_null(overdue(f, NOW + 2 * NS_PER_S + LINGER_NS - 1));
+    assert_ptr_equal(overdue(f, NOW + 2 * NS_PER_S + LINGER_NS), guard);
+}
+
+static void test_counts_come_off_as_they_were_put_on(void **state)
+{
+    struct fixture *f = *state;
+    const struct guard_id id_b = {1, 3};
+    struct guard *a = opened(f, id_a, NOW);
+    struct guard *b = opened(f, id_b, NOW);
+
+    assert_int_equal(guards_flux(&f->guards, 3), 2);
+    guards_end(&f->guards, a, true, NOW, on_calm, f);
+    assert_int_equal(f->calm_count, 0);
+    guards_end(&f->guards, b, true, NOW, on_calm, f);
+    assert_int_equal(f->calm_count, 2);
+    assert_int_equal(guards_flux(&f->guards, 3), 0);
+    assert_int_equal(guards_flux(&f->guards, 7), 0);
+}
+
+static void test_an_end_that_was_said_is_remembered_for_one_linger(void **state)
+{
+    struct fixture *f = *state;
+
+    guards_end(&f->guards, opened(f, id_a, NOW), true, NOW, on_calm, f);
+    assert_int_equal(guards_find(&f->guards, id_a)->state, GUARD_ENDED);
+    assert_null(guards_find_open(&f->guards, id_a));
+    assert_null(overdue(f, NOW + LINGER_NS - 1));
+    assert_non_null(guards_find(&f->guards, id_a));
+    assert_null(overdue(f, NOW + LINGER_NS));
+    assert_null(guards_find(&f->guards, id_a));
+    assert_int_equal(f->guards.ended_count, 0);
+}
+
+static void test_an_end_that_came_by_itself_is_not(void **state)
+{
+    struct fixture *f = *state;
+
+    guards_end(&f->guards, opened(f, id_a, NOW), false, NOW, on_calm, f);
+    assert_null(guards_find(&f->guards, id_a));
+}
+
+static void test_an_unknown_end_is_remembered_and_a_known_one_not_twice(void **state)
+{
+    struct fixture *f = *state;
+
+    guards_remember_end(&f->guards, id_a, NOW);
+    guards_remember_end(&f->guards, id_a, NOW);
+    assert_int_equal(f->guards.ended_count, 1);
+    /* Begun again (recovery, a living writer): it is open, and counted once. */
+    opened(f, id_a, NOW);
+    assert_int_equal(f->guards.ended_count, 0);
+    assert_int_equal(f->guards.open_count, 1);
+}
+
+static void test_a_hold_ends_in_its_time_whoever_lives(void **state)
+{
+    struct fixture *f = *state;
+    struct guard *guard = opened(f, id_a, NOW);
+
+    f->peer_lives = true;
+    guards_touch(&f->guards, guard, 77, 0, NOW);
+    guards_hold(&f->guards, guard, 1500, NOW);
+    assert_int_equal(f->guards.hold_count, 1);
+    assert_null(overdue(f, NOW + 1500 * NS_PER_MS - 1));
+    assert_ptr_equal(overdue(f, NOW + 1500 * NS_PER_MS), guard);
+}
+
+static void test_which_events_leave_something_standing(void **state)
+{
+    struct event event = begin_of(id_a);
+
+    assert_true(guards_stands_after(&event));
+    event.kind = EVENT_GUARD_COMMIT;
+    assert_false(guards_stands_after(&event));
+    event.targets.hold_ms = 1;
+    assert_true(guards_stands_after(&event));
+    event.kind = EVENT_MUTATION;
+    assert_true(guards_stands_after(&event));
+    event.guard = (struct guard_id){0};
+    assert_int_equal(guards_id_of(&event).high, 0);
+    assert_int_equal(guards_id_of(&event).low, 5);
+    event.kind = EVENT_GUARD_EXPIRED;
+    assert_false(guards_stands_after(&event));
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(test_without_a_sign_of_life_a_guard_lingers_and_is_over),
+        CASE(test_a_confirmation_is_a_sign_of_life),
+        CASE(test_an_open_connection_is_one_until_it_ends),
+        CASE(test_max_ms_bounds_what_a_connection_is_good_for),
+        CASE(test_counts_come_off_as_they_were_put_on),
+        CASE(test_an_end_that_was_said_is_remembered_for_one_linger),
+        CASE(test_an_end_that_came_by_itself_is_not),
+        CASE(test_an_unknown_end_is_remembered_and_a_known_one_not_twice),
+        CASE(test_a_hold_ends_in_its_time_whoever_lives),
+        CASE(test_which_events_leave_something_standing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
