@@ -124,6 +124,20 @@ static void compact_outgoing(struct channel *channel)
     channel->out_sent = 0;
 }
 
+/* OK where the bytes behind 'before' may be queued; else they are dropped. A frame may be as large as the bound: alone it
+ * always passes. */
+static etag_status channel_queued(struct channel *channel, size_t before, uint64_t id,
+                                  struct channel_sent *sent, struct fault *fault)
+{
+    if (before > 0 && channel->out.len > CLIENT_OUTGOING_BYTES_MAX) {
+        channel->out.len = before;
+        return fault_set(fault, ETAG_AGAIN, "the socket is full, and %zu bytes wait already",
+                         before);
+    }
+    *sent = (struct channel_sent){id, channel->sent_total + channel->out.len};
+    return ETAG_OK;
+}
+
 static etag_status channel_queue(struct channel *channel, struct request *request,
                                  struct channel_sent *sent, struct fault *fault)
 {
@@ -136,15 +150,10 @@ static etag_status channel_queue(struct channel *channel, struct request *reques
                          FRAME_BYTES_MAX);
     if (r < 0)
         return fault_system(fault, r, "cannot encode a request");
-    /* A frame may be as large as the bound: alone it always passes. */
-    if (before > 0 && channel->out.len > CLIENT_OUTGOING_BYTES_MAX) {
-        channel->out.len = before;
-        return fault_set(fault, ETAG_AGAIN, "the socket is full, and %zu bytes wait already",
-                         before);
-    }
-    channel->last_id = request->id;
-    *sent = (struct channel_sent){request->id, channel->sent_total + channel->out.len};
-    return ETAG_OK;
+    const etag_status status = channel_queued(channel, before, request->id, sent, fault);
+    if (status == ETAG_OK)
+        channel->last_id = request->id;
+    return status;
 }
 
 etag_status channel_send(struct channel *channel, struct request *request,
@@ -160,6 +169,28 @@ etag_status channel_send(struct channel *channel, struct request *request,
     if (status != ETAG_OK)
         return status;
     return channel_flush(channel, fault);
+}
+
+uint64_t channel_new_id(struct channel *channel)
+{
+    return ++channel->last_id;
+}
+
+etag_status channel_send_frame(struct channel *channel, uint64_t id, etag_str frame,
+                               struct channel_sent *sent, struct fault *fault)
+{
+    *sent = (struct channel_sent){0};
+    if (channel->state == CHANNEL_CLOSED)
+        return fault_set(fault, ETAG_UNAVAILABLE, "not connected to %s", channel->path);
+    compact_outgoing(channel);
+    const size_t before = channel->out.len;
+    const int r = buffer_reserve(&channel->out, frame.len);
+    if (r < 0)
+        return fault_system(fault, r, "cannot queue a request");
+    memcpy(channel->out.bytes + before, frame.data, frame.len);
+    channel->out.len += frame.len;
+    const etag_status status = channel_queued(channel, before, id, sent, fault);
+    return status == ETAG_OK ? channel_flush(channel, fault) : status;
 }
 
 bool channel_was_sent(const struct channel *channel, const struct channel_sent *sent)
@@ -324,6 +355,8 @@ static etag_status hello_accept(struct channel *channel, const struct reply *rep
     hello->incarnation_id = reply->hello.incarnation_id;
     hello->index_bytes = reply->hello.index_bytes;
     hello->counters_bytes = reply->hello.counters_bytes;
+    hello->spool_id = reply->hello.spool_id;
+    hello->linger_ns = reply->hello.linger_ns;
     const etag_status status = hello_assign_descriptors(channel, fault);
     if (status != ETAG_OK)
         return status;
@@ -510,6 +543,7 @@ static etag_status connect_once(struct channel *channel, struct fault *fault)
     if (channel->state != CHANNEL_CLOSED)
         return ETAG_OK;
     etag_status status = open_socket(channel, &channel->fd, fault);
+    channel->backlog_full = status == ETAG_AGAIN;
     if (status != ETAG_OK)
         return status;
     channel->state = CHANNEL_GREETING;

@@ -29,6 +29,7 @@ struct channel_hello {
     uint32_t protocol;
     uint32_t roles; /* enum role */
     uint64_t clock_ns, lease_ns, incarnation_id, index_bytes, counters_bytes;
+    uint64_t spool_id, linger_ns;
     uint64_t clock_before_ns,
         clock_after_ns;        /* our own CLOCK_MONOTONIC_COARSE around the exchange */
     int index_fd, counters_fd; /* -1: none. Owned by the channel until channel_take_hello */
@@ -65,6 +66,8 @@ struct channel {
     int fds[CHANNEL_FDS_MAX];
     size_t fd_count;
     bool fds_lost;
+    bool
+        backlog_full; /* why the last attempt to connect failed: a daemon is there, but busy or stopped */
 };
 
 /* path: copied. False: it is empty or too long for a Unix socket. handler: copied; NULL for none. */
@@ -94,6 +97,13 @@ MUST_USE bool channel_take_hello(struct channel *channel, struct channel_hello *
  * did not get out whole), SYSTEM. sent: may be NULL. */
 MUST_USE etag_status channel_send(struct channel *channel, struct request *request,
                                   struct channel_sent *sent, struct fault *fault);
+
+/* A new id, for a request that its owner encodes and keeps, to send it again over the next connection. */
+uint64_t channel_new_id(struct channel *channel);
+
+/* Queues such a frame. Errors as channel_send. */
+MUST_USE etag_status channel_send_frame(struct channel *channel, uint64_t id, etag_str frame,
+                                        struct channel_sent *sent, struct fault *fault);
 
 /* The whole request has been handed to the socket, so the daemon may have seen it. Answers for the current connection, or
  * for the last one until there is another. */

@@ -11,15 +11,18 @@
 #include "client.h"
 
 #include "clocktime.h"
+#include "guard.h"
+#include "op.h"
 
 #include <poll.h>
 
 #define SOCKET_PATH_DEFAULT "/run/etagd/etagd.sock"
 #define SOCKET_PATH_VARIABLE "ETAGD_SOCKET"
-#define TIMEOUT_MS_DEFAULT 1000
+#define TIMEOUT_MS_DEFAULT 3000
 #define CONNECT_TIMEOUT_MS_DEFAULT 100
 #define MAP_AGAIN_MS 1000
 #define RESEND_PAUSE_MS 10
+#define BACKLOG_RETRY_MS 5
 
 static uint64_t after_ms(uint64_t ms)
 {
@@ -34,10 +37,10 @@ void client_become_child(struct etag_client *client)
     client->own_counters = (struct counters){.magic = COUNTERS_MAGIC};
     client->counters = &client->own_counters;
     client->socket_is_parents = true;
+    guards_disown(client);
 }
 
-/* False in a child that has not talked yet. */
-static bool socket_is_ours(const struct etag_client *client)
+bool client_socket_is_ours(const struct etag_client *client)
 {
     return fork_word_stands(&client->fork_word) && !client->socket_is_parents;
 }
@@ -49,6 +52,7 @@ void client_begin(struct etag_client *client)
     if (!client->socket_is_parents)
         return;
     channel_close(&client->channel);
+    ops_disown(client);
     client->socket_is_parents = false;
     client->connect_again_ns = 0;
 }
@@ -112,18 +116,42 @@ static etag_status adopt_hello(struct etag_client *client)
         client->mapping = mapping;
     }
     counter_add(&client->counters->connects, 1);
+    client->hello_seen = true;
+    client->spool_id = hello.spool_id;
+    client->linger_ns = hello.linger_ns;
+    guards_attach(client);
     return status;
+}
+
+void client_lose_link(struct etag_client *client, const struct fault *why)
+{
+    client->link = *why;
+    /* Another daemon may be there already; one that speaks another language stays. */
+    client->link_down = why->status != ETAG_UNAVAILABLE;
+}
+
+/* What an attempt to connect came to. */
+static void note_attempt(struct etag_client *client, etag_status status)
+{
+    const bool closed = client->channel.state == CHANNEL_CLOSED;
+    client->link_down = closed;
+    if (closed && status != ETAG_OK)
+        client->link = client->fault;
 }
 
 static etag_status reconnect(struct etag_client *client, bool at_once)
 {
-    if (!at_once && channel_now_ns() < client->connect_again_ns)
+    if (!at_once && channel_now_ns() < client->connect_again_ns) {
+        client->link_down = true;
         return fault_set(&client->fault, ETAG_UNAVAILABLE,
                          "not connected to %s, and it was tried just now", client->channel.path);
-    client->connect_again_ns = after_ms(RECONNECT_MS_MIN);
+    }
     etag_status status = channel_connect_start(&client->channel, &client->fault);
     if (status == ETAG_OK)
         status = channel_pump(&client->channel, &client->fault);
+    const bool crowded = client->channel.backlog_full && client->first_op;
+    client->connect_again_ns = after_ms(crowded ? BACKLOG_RETRY_MS : RECONNECT_MS_MIN);
+    note_attempt(client, status);
     return status == ETAG_OK ? adopt_hello(client) : status;
 }
 
@@ -145,13 +173,16 @@ etag_status client_keep_up(struct etag_client *client, bool at_once)
     drop_connection_without_index(client);
     if (client->channel.state != CHANNEL_CLOSED) {
         status = channel_pump(&client->channel, &client->fault);
-        if (status == ETAG_OK)
+        if (client->channel.state == CHANNEL_CLOSED)
+            client_lose_link(client, &client->fault);
+        else if (status == ETAG_OK)
             status = adopt_hello(client);
     }
     /* A daemon that restarted, or that sent an idle client away, is met again in the same call. */
     if (status == ETAG_UNAVAILABLE)
         status = reconnect(client, at_once);
-    ops_expire(client, channel_now_ns());
+    guards_attach_rest(client);
+    ops_step(client);
     return status;
 }
 
@@ -175,6 +206,7 @@ static etag_status connect_until(struct etag_client *client, uint64_t deadline_n
         return ETAG_OK;
     client->connect_again_ns = after_ms(RECONNECT_MS_MIN);
     const etag_status status = channel_connect(&client->channel, deadline_ns, &client->fault);
+    note_attempt(client, status);
     if (status == ETAG_OK)
         (void)adopt_hello(client);
     return status;
@@ -187,8 +219,7 @@ static etag_status call_once(struct etag_client *client, struct request *request
     struct channel_sent sent = {0};
     etag_status status = connect_until(client, deadline_ns);
     if (status == ETAG_OK)
-        status = request->kind == REQUEST_FILL ? client_require_role(client, ROLE_FILL, "fill")
-                                               : client_require_role(client, ROLE_MUTATE, "mutate");
+        status = client_require_role(client, ROLE_FILL, "fill");
     if (status != ETAG_OK)
         return status;
     status = channel_call(&client->channel, request, deadline_ns, &sent, reply, &client->fault);
@@ -240,6 +271,7 @@ static void on_closed(void *context)
 static struct etag_client *client_free(struct etag_client *client)
 {
     channel_deinit(&client->channel);
+    buffer_deinit(&client->spare_frame);
     mapping_close(&client->mapping);
     fork_word_close(&client->fork_word);
     free(client);
@@ -254,6 +286,7 @@ static etag_status client_new(struct etag_client **out, const etag_client_option
     client->counters = &client->own_counters;
     client->own_counters.magic = COUNTERS_MAGIC;
     client->timeout_ms = options->timeout_ms ? options->timeout_ms : TIMEOUT_MS_DEFAULT;
+    client->spool_use = options->spool;
 
     const char *path = options->socket_path;
     if (!path)
@@ -266,6 +299,8 @@ static etag_status client_new(struct etag_client **out, const etag_client_option
         status = ETAG_INVALID;
     else if (fork_word_open(&client->fork_word) < 0)
         status = ETAG_SYSTEM;
+    if (!spool_path_of(path, client->spool_path, sizeof(client->spool_path)))
+        client->spool_path[0] = '\0';
     if (status != ETAG_OK)
         client_free(client);
     else
@@ -280,7 +315,7 @@ etag_status etag_client_open(etag_client **out, const etag_client_options *given
     *out = NULL;
     const etag_client_options *options = abi_in(given ? given : &defaults, &copy, sizeof(copy),
                                                 ABI_FIRST_OPTIONS);
-    if (!options)
+    if (!options || (options->spool != ETAG_SPOOL_ALLOWED && options->spool != ETAG_SPOOL_NEVER))
         return ETAG_INVALID;
     struct etag_client *client = NULL;
     etag_status status = client_new(&client, options);
@@ -298,25 +333,27 @@ etag_client *etag_client_close(etag_client *client)
     if (!client)
         return NULL;
     client_begin(client);
+    channel_close(&client->channel);
     ops_detach(client);
+    guards_detach(client);
     return client_free(client);
 }
 
 int etag_client_fd(const etag_client *client)
 {
-    return socket_is_ours(client) ? client->channel.fd : -1;
+    return client_socket_is_ours(client) ? client->channel.fd : -1;
 }
 
 short etag_client_events(const etag_client *client)
 {
-    return socket_is_ours(client) ? channel_events(&client->channel) : 0;
+    return client_socket_is_ours(client) ? channel_events(&client->channel) : 0;
 }
 
 int etag_client_timeout_ms(const etag_client *client)
 {
-    if (!socket_is_ours(client) || channel_has_reply(&client->channel))
+    if (!client_socket_is_ours(client) || channel_has_reply(&client->channel))
         return 0;
-    uint64_t next_ns = ops_next_deadline_ns(client);
+    uint64_t next_ns = ops_next_ns(client);
     if (client->channel.state == CHANNEL_CLOSED && client->connect_again_ns < next_ns)
         next_ns = client->connect_again_ns;
     if (client->map_again_ns != 0 && client->map_again_ns < next_ns)

@@ -12,6 +12,7 @@
 #include "http_date.h"
 #include "mapping.h"
 
+#define SPOOL_PATH_BYTES_MAX (CHANNEL_PATH_BYTES_MAX + 8)
 /* ETag and Content-Location stand before the fields of the set. */
 #define ANSWER_FIELDS_MAX (2 + FIELDS_PER_ENTRY_MAX)
 
@@ -22,17 +23,6 @@ struct lookup_scratch {
     struct kept_field kept[FIELDS_PER_ENTRY_MAX];
     etag_field fields[ANSWER_FIELDS_MAX];
     char dates[FIELDS_PER_ENTRY_MAX][HTTP_DATE_BYTES];
-};
-
-/* An invalidation under way. On its client's list until it is consumed or the client is closed. */
-struct etag_op {
-    struct etag_client *client; /* NULL: closed */
-    struct etag_op *next, *previous;
-    struct channel_sent sent;
-    uint64_t deadline_ns;
-    uint64_t lsn;
-    bool done;
-    struct fault fault; /* if done */
 };
 
 struct etag_client {
@@ -47,8 +37,20 @@ struct etag_client {
     bool socket_is_parents;    /* after fork, until the first call that talks */
     uint64_t connect_again_ns; /* fill and dispatch don't try before */
     uint64_t map_again_ns;     /* 0: no need. The system refused the last mapping; ask again then */
-    struct etag_op *first_op, *last_op;
+    struct fault link;         /* why there is no connection, or was none */
+    bool link_down;            /* there is none, and the last attempt to make one failed */
+
+    etag_spool_use spool_use;
+    char spool_path[SPOOL_PATH_BYTES_MAX]; /* "": there can be none */
+    bool hello_seen;                       /* of any daemon; the two below are the last one's */
+    uint64_t spool_id;                     /* 0: none */
+    uint64_t linger_ns;                    /* guard_linger; also from a mark. 0: not known */
+
+    struct etag_op *first_op, *last_op; /* op.h */
     size_t op_count;
+    struct buffer spare_frame;      /* of an operation that is done */
+    struct etag_guard *first_guard; /* guard.c */
+    size_t guard_count;
 
     etag_reason reason; /* of the last refused fill */
     struct fault fault; /* of the last call that failed */
@@ -79,11 +81,10 @@ MUST_USE etag_status client_call(struct etag_client *client, struct request *req
 MUST_USE etag_status client_require_role(struct etag_client *client, uint32_t role,
                                          const char *what);
 
-/* From mutate.c: an answer that nobody waits for, the end of a connection, time passing, the end of the client. */
-void ops_answer(struct etag_client *client, const struct reply *reply);
-void ops_lose_connection(struct etag_client *client);
-void ops_expire(struct etag_client *client, uint64_t now_ns);
-uint64_t ops_next_deadline_ns(const struct etag_client *client); /* UINT64_MAX: none */
-void ops_detach(struct etag_client *client);
+/* The connection was just lost, and that is why. */
+void client_lose_link(struct etag_client *client, const struct fault *why);
+
+/* False in a child that has not talked yet. */
+bool client_socket_is_ours(const struct etag_client *client);
 
 #endif

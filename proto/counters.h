@@ -26,7 +26,11 @@
     X(fills_dropped, "fills dropped: no daemon or a full socket")                                  \
     X(fills_refused, "fills that libetag refused to send")                                         \
     X(invalidations, "invalidations answered")                                                     \
-    X(connects, "connections made")
+    X(connects, "connections made")                                                                \
+    X(mutations_spooled, "mutations written into the spool")                                       \
+    X(mutations_pending, "mutations recorded whose effect was not proven in time")                 \
+    X(guards_begun, "guards begun")                                                                \
+    X(guards_confirmed, "guards confirmed")
 
 #define COUNTERS_MAGIC UINT64_C(0x31544e4347415445) /* "ETAGCNT1" */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The spool as both ends see it (design, section 6.5): a directory beside the socket, mode 3733, in which writers leave the
- * mutations that the daemon did not take. Names, and the mark; what does the I/O is libclient/spool.c and daemon/spool.c.
+ * mutations that the daemon did not take. Names, and the mark; what does the I/O is libclient/spool_writer.c and daemon/spool.c.
  *
  *   mark       the daemon's, text: that this is a spool, whose, L, and which uids' files count. Replaced by rename
  *   lock       the daemon's, held while it runs

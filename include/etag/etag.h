@@ -351,7 +351,7 @@ typedef struct etag_client_options {
  * invalidate connect when they can (at most once in 100 ms).
  * options: borrowed, NULL for the defaults. *out: owned by the caller, closed with etag_client_close().
  * Blocks for at most connect_timeout_ms.
- * Errors: INVALID (the socket path is too long), SYSTEM (no memory; *out is NULL),
+ * Errors: INVALID (the socket path is too long, or an option has a value that is none), SYSTEM (no memory; *out is NULL),
  *         VERSION (the daemon speaks another protocol; *out is usable and answers ETAG_UNKNOWN). */
 ETAG_API ETAG_MUST_USE etag_status etag_client_open(etag_client **out,
                                                     const etag_client_options *options);
