@@ -212,10 +212,10 @@ def spool_full(s):
     spool = s.spool()
     s.rest(0.5)
     events = [name for name in os.listdir(spool) if name.startswith("e")]
-    content = b"garbage"
-    if events:
-        with open(os.path.join(spool, s.random.choice(events)), "rb") as f:
-            content = f.read()
+    contents = [b"garbage"]  # of a user who counts
+    for name in events[:20]:
+        with open(os.path.join(spool, name), "rb") as f:
+            contents.append(f.read())
     for number in range(SPOOL_SLOTS):
         name = f"e{number:03x}"
         if name in events:
@@ -224,7 +224,8 @@ def spool_full(s):
             fd = os.open(os.path.join(spool, name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640)
         except FileExistsError:
             continue
-        os.write(fd, content)
+        # Garbage once in a while: it purges everything, which would hide what the rest comes to.
+        os.write(fd, contents[0] if len(contents) == 1 or number == 17 else contents[1 + number % (len(contents) - 1)])
         os.close(fd)
     s.rest(0.5)
     s.nemeses["purge_all_files"] = s.nemeses.get("purge_all_files", 0) + sum(

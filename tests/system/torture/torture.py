@@ -28,8 +28,8 @@ SEEN_WITH_GUARDS = ["commits_guarded", "rollbacks", "guards_begun", "guards_conf
 SEEN_WITH_SPOOL = ["invalidations_spooled", "invalidations_pending"]
 # Of the daemon's status.
 DAEMON_SEEN = ["fills_token_stale", "fills_token_foreign"]
-DAEMON_SEEN_WITH_GUARDS = ["fills_token_in_flux", "guards_lingered", "guards_rearmed"]
-DAEMON_SEEN_WITH_SPOOL = ["spool_applied"]
+DAEMON_SEEN_WITH_GUARDS = ["fills_token_in_flux", "guards_begun", "guards_committed", "guards_aborted", "guards_lingered"]
+DAEMON_SEEN_WITH_SPOOL = ["spool_applied", "spool_garbage", "spool_ignored"]
 
 
 def options_parse():
