@@ -8,6 +8,7 @@
 #include "mutation.h"
 
 #include "clocktime.h"
+#include "delay_point.h"
 #include "server.h"
 #include "text.h"
 
@@ -169,6 +170,7 @@ static struct mutation_refusal event_do(struct server *server, struct event *eve
     }
     if (cache_apply(&server->cache, event) < 0)
         return (struct mutation_refusal){WIRE_ERROR_INTERNAL, "no memory; nothing was done"};
+    DELAY_POINT("mutation.applied_recorded");
     watchers_tell(server, event);
     if (!event_record(server, event, from))
         return (struct mutation_refusal){

@@ -12,6 +12,7 @@
 
 #include "bounds.h"
 #include "clocktime.h"
+#include "delay_point.h"
 #include "dirty.h"
 
 #include <assert.h>
@@ -243,7 +244,9 @@ static void write_events(struct persist *persist)
     persist->taken_lsn = line.last->lsn;
     unlock(persist);
 
+    DELAY_POINT("persist.taken_stored");
     const int error = events_store(persist, &line);
+    DELAY_POINT("persist.stored_told");
     const int lost = error ? events_fail(persist, error) : 0;
 
     lock(persist);

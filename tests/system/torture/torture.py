@@ -20,6 +20,9 @@ from harness import SKIP  # noqa: E402
 from nemesis import deck_of, torment  # noqa: E402
 
 SECTION_SECONDS = 90
+# With --delays: often a little, and rarely so long that a lease ends meanwhile (proto/delay_point.h).
+DELAYS = ("*:3000:50,lookup.deadline_slot:400000:2000,lookup.slot_clocks:400000:2000,lookup.clocks_time:400000:2000,"
+          "lease.clock_scan:250000:60,lease.scan_word:250000:60")
 # Counters of the workers that a run must have moved, or it has shown nothing.
 SEEN = ["commits_plain", "invalidations", "fills_sent", "fills_stored", "fills_refused", "checks", "not_modified", "warm",
         "known_otherwise", "unknown_stale", "unknown_no_lease", "history_checks", "history_answered"]
@@ -183,7 +186,7 @@ def main():
     options = options_parse()
     options.disk = can_mount()
     if options.delays:
-        os.environ.setdefault("ETAGD_DELAY_POINTS", "*:2000:200")
+        os.environ.setdefault("ETAGD_DELAY_POINTS", DELAYS)
         os.environ.setdefault("ETAGD_DELAY_SEED", str(options.seed))
     result = Result()
     began = time.monotonic()
