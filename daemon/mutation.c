@@ -75,7 +75,8 @@ void mutation_answers(struct server *server)
         if (peer)
             peer->pending--;
         answer_give(server, &answer,
-                    progress.failed_from != 0 && answer.ticket >= progress.failed_from);
+                    progress.failed_from != 0 && answer.ticket >= progress.failed_from &&
+                        answer.ticket <= progress.failed_to);
     }
     while (pending_take(&server->syncs, progress.synced, &answer)) {
         struct peer *peer = peers_find(&server->peers, answer.peer_id);
@@ -88,7 +89,7 @@ void mutation_answers(struct server *server)
 
 void mutation_turn_end(struct server *server)
 {
-    const uint64_t ticket = persist_submit(server->persist);
+    const uint64_t ticket = persist_submit(server->persist, server->mutations.without_ticket > 0);
 
     if (ticket != 0)
         pending_ticket(&server->mutations, ticket);
@@ -140,16 +141,39 @@ static struct pending_answer answer_of(const struct mutation_from *from, uint64_
     };
 }
 
-/* The event is on its way to the store, and its answer waits for it. False: no memory, nothing is queued. */
+/* Safe in the journal: the store follows in its own time. False: the answer has to wait for the store. */
+static bool event_journal(struct server *server, const struct event *event, etag_str record)
+{
+    if (!server->journal)
+        return false;
+    journal_stored(server->journal, persist_stored_lsn(server->persist));
+    return journal_append(server->journal, event->lsn, record) == 0;
+}
+
+/* The event is recorded and answered, or on its way to the store, and its answer waits for that. False: no memory, nothing
+ * is queued. */
 static bool event_record(struct server *server, const struct event *event,
                          const struct mutation_from *from)
 {
+    const struct persist_event stored = {.lsn = event->lsn,
+                                         .kind = event->kind,
+                                         .guard = event->guard,
+                                         .hold = event->targets.hold_ms > 0};
+    const struct pending_answer answer = answer_of(from, event->lsn);
+
     server->scratch.len = 0;
-    if (pending_reserve(&server->mutations) < 0 || event_record_pack(&server->scratch, event) < 0 ||
-        persist_event(server->persist, event->lsn,
-                      (etag_str){(const char *)server->scratch.bytes, server->scratch.len}) < 0)
+    if (pending_reserve(&server->mutations) < 0 || event_record_pack(&server->scratch, event) < 0)
         return false;
-    pending_add(&server->mutations, answer_of(from, event->lsn));
+    const etag_str record = {(const char *)server->scratch.bytes, server->scratch.len};
+    if (persist_event(server->persist, &stored, record) < 0)
+        return false;
+    DELAY_POINT("mutation.queued_journal");
+    if (event_journal(server, event, record)) {
+        DELAY_POINT("mutation.journal_answered");
+        answer_give(server, &answer, false);
+        return true;
+    }
+    pending_add(&server->mutations, answer);
     if (from->peer)
         from->peer->pending++;
     return true;

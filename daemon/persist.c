@@ -21,20 +21,10 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 
-#define LAZY_NS (100 * NS_PER_MS) /* an entry waits so long for others of its chunk */
-#define RETRY_NS NS_PER_S         /* pause after a failure of what is not urgent */
-
-struct queued_event {
-    struct queued_event *next;
-    uint64_t lsn;
-    size_t len;
-    char record[];
-};
-
-struct event_line {
-    struct queued_event *first, *last;
-    size_t count;
-};
+#define LAZY_NS (100 * NS_PER_MS)      /* an entry waits so long for others of its chunk */
+#define EVENTS_LAZY_NS (5 * NS_PER_MS) /* an event that nobody waits for */
+#define EVENTS_LAZY_MAX 4096           /* so many of them do not wait */
+#define RETRY_NS NS_PER_S              /* pause after a failure */
 
 /* A sync is reached when so many events and entries, counted from the start, are decided. */
 struct sync_point {
@@ -59,7 +49,11 @@ struct persist {
     pthread_cond_t wake;
     /* Under the lock. */
     struct event_line submitted;
+    uint64_t submitted_since_ns;
+    bool urgent; /* somebody waits for what is submitted */
     uint64_t tickets;
+    uint64_t told_done;       /* tickets that the loop thread knows to be decided */
+    uint64_t sleeps_until_ns; /* 0: the thread does not sleep; UINT64_MAX: until it is woken */
     uint64_t events_decided;
     struct dirty dirty;
     uint64_t dirty_since_ns;  /* how long the front of the line waits */
@@ -72,9 +66,14 @@ struct persist {
     bool events_failed;
     bool entries_failing;
     uint64_t waiting;
+    uint64_t stored_lsn;
 
     /* The thread only. */
-    uint64_t taken_lsn; /* of the last event taken from the queue */
+    struct event_line retained; /* their write failed */
+    uint64_t events_retry_ns;   /* 0: none has failed */
+    int mark_error;             /* the state could not be marked cold */
+    bool gave_up_events;        /* too many: the store lacks them for good */
+    uint64_t taken_lsn;         /* of the last event taken from the queue */
     uint64_t events_since_checkpoint;
     uint64_t retry_at_ns;
     bool urgent_was_last; /* the last work was events: something else may have its turn */
@@ -128,6 +127,29 @@ static void syncs_settle(struct persist *persist)
     }
 }
 
+static bool sync_wants_events(const struct persist *persist)
+{
+    return persist->sync.ticket && persist->sync.events > persist->events_decided;
+}
+
+/* Those that failed before go with them, when it is time to try again. */
+static bool events_due(const struct persist *persist, uint64_t now)
+{
+    if (persist->events_retry_ns &&
+        (now >= persist->events_retry_ns || (persist->closing && !persist->gave_up)))
+        return true;
+    return persist->submitted.first &&
+           (persist->urgent || persist->closing || persist->events_retry_ns ||
+            persist->submitted.count >= EVENTS_LAZY_MAX || sync_wants_events(persist) ||
+            now >= persist->submitted_since_ns + EVENTS_LAZY_NS);
+}
+
+/* A checkpoint says that the store has everything up to its LSN. */
+static bool checkpoint_may_be(const struct persist *persist)
+{
+    return persist->events_retry_ns == 0 && !persist->gave_up_events;
+}
+
 static bool entries_due(const struct persist *persist, uint64_t now)
 {
     if (!persist->dirty.first)
@@ -137,12 +159,17 @@ static bool entries_due(const struct persist *persist, uint64_t now)
            now >= persist->dirty_since_ns + LAZY_NS;
 }
 
+static bool checkpoint_due(const struct persist *persist)
+{
+    return persist->events_since_checkpoint >= CHECKPOINT_EVENTS && checkpoint_may_be(persist);
+}
+
 /* What is not urgent and has its time. */
 static enum work background_work(const struct persist *persist, uint64_t now)
 {
     if (persist->gave_up || (now < persist->retry_at_ns && !persist->closing))
         return WORK_NONE;
-    if (persist->events_since_checkpoint >= CHECKPOINT_EVENTS)
+    if (checkpoint_due(persist))
         return WORK_CHECKPOINT;
     return entries_due(persist, now) ? WORK_ENTRIES : WORK_NONE;
 }
@@ -150,54 +177,54 @@ static enum work background_work(const struct persist *persist, uint64_t now)
 static enum work choose_work(const struct persist *persist, uint64_t now)
 {
     const enum work background = background_work(persist, now);
-    if (persist->submitted.first && (!persist->urgent_was_last || background == WORK_NONE))
+    if (events_due(persist, now) && (!persist->urgent_was_last || background == WORK_NONE))
         return WORK_EVENTS;
     if (background != WORK_NONE || !persist->closing)
         return background;
-    return persist->gave_up || persist->final_checkpoint_done ? WORK_END : WORK_CHECKPOINT;
+    return persist->gave_up || persist->final_checkpoint_done || !checkpoint_may_be(persist)
+               ? WORK_END
+               : WORK_CHECKPOINT;
+}
+
+static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
+{
+    return a_ns < b_ns ? a_ns : b_ns;
+}
+
+static uint64_t later(uint64_t a_ns, uint64_t b_ns)
+{
+    return a_ns > b_ns ? a_ns : b_ns;
+}
+
+/* When something will be due without anybody coming; UINT64_MAX: never. */
+static uint64_t next_due_ns(const struct persist *persist)
+{
+    uint64_t until_ns = UINT64_MAX;
+    if (persist->dirty.first)
+        until_ns = later(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns);
+    if (checkpoint_due(persist))
+        until_ns = earlier(until_ns, persist->retry_at_ns);
+    if (persist->submitted.first)
+        until_ns = earlier(until_ns, persist->submitted_since_ns + EVENTS_LAZY_NS);
+    if (persist->events_retry_ns)
+        until_ns = earlier(until_ns, persist->events_retry_ns);
+    return until_ns;
 }
 
 static void wait_for_work(struct persist *persist)
 {
-    uint64_t until_ns = 0;
-    if (persist->dirty.first)
-        until_ns = persist->dirty_since_ns + LAZY_NS;
-    if ((until_ns || persist->events_since_checkpoint >= CHECKPOINT_EVENTS) &&
-        until_ns < persist->retry_at_ns)
-        until_ns = persist->retry_at_ns;
-    if (!until_ns) {
-        pthread_cond_wait(&persist->wake, &persist->lock);
-        return;
-    }
+    const uint64_t until_ns = next_due_ns(persist);
     const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
                                    .tv_nsec = (long)(until_ns % NS_PER_S)};
-    pthread_cond_timedwait(&persist->wake, &persist->lock, &until);
+    persist->sleeps_until_ns = until_ns;
+    if (until_ns == UINT64_MAX)
+        pthread_cond_wait(&persist->wake, &persist->lock);
+    else
+        pthread_cond_timedwait(&persist->wake, &persist->lock, &until);
+    persist->sleeps_until_ns = 0;
 }
 
 /* ---- Events ---- */
-
-static void line_free(struct event_line *line)
-{
-    while (line->first) {
-        struct queued_event *event = line->first;
-        line->first = event->next;
-        free(event);
-    }
-    *line = (struct event_line){0};
-}
-
-static void line_append(struct event_line *to, struct event_line *from)
-{
-    if (!from->first)
-        return;
-    if (to->last)
-        to->last->next = from->first;
-    else
-        to->first = from->first;
-    to->last = from->last;
-    to->count += from->count;
-    *from = (struct event_line){0};
-}
 
 static int end_txn(struct store_txn *txn, int error)
 {
@@ -207,57 +234,117 @@ static int end_txn(struct store_txn *txn, int error)
     return error;
 }
 
-static int events_store(struct persist *persist, const struct event_line *line)
-{
-    struct store_txn *txn;
-    int error = store_begin(persist->store, &txn);
-    if (error)
-        return error;
-    for (const struct queued_event *event = line->first; event && !error; event = event->next)
-        error = store_put_event(txn, event->lsn, (etag_str){event->record, event->len});
-    return end_txn(txn, error);
-}
-
 /* From here on the state on disk lacks an event: nobody may trust it at the next start. 0 where that is marked: the events
  * hold until this daemon ends, and nothing older is loaded after it. */
-static int events_fail(struct persist *persist, int error)
+static int mark_cold(struct persist *persist)
 {
-    const int mark_error = store_warm_mark_clear(persist->store);
-    if (mark_error)
-        log_event(persist->log, LOG_ERROR, "warm_mark_not_cleared", log_error("error", mark_error),
+    const int former_error = persist->mark_error;
+    persist->mark_error = store_warm_mark_clear(persist->store);
+    if (persist->mark_error && !former_error)
+        log_event(persist->log, LOG_ERROR, "warm_mark_not_cleared",
+                  log_error("error", persist->mark_error),
                   log_text("advice", "remove the state directory's file \"warm\" before the next "
                                      "start"));
-    if (__atomic_exchange_n(&persist->events_failed, true, __ATOMIC_RELAXED))
-        return mark_error;
-    log_event(persist->log, LOG_ERROR, "events_not_persisted", log_number("code", error),
-              log_error("error", error > 0 ? EUCLEAN : error),
-              log_text("effect", "the next start is cold"));
+    return persist->mark_error;
+}
+
+static void give_up_events(struct persist *persist)
+{
+    log_event(persist->log, LOG_ERROR, "events_given_up",
+              log_number("events", (int64_t)persist->retained.count),
+              log_text("effect", "the store is not written before the next start, which is cold"));
+    event_line_free(&persist->retained);
+    persist->gave_up_events = true;
+    persist->events_retry_ns = 0;
+}
+
+static int events_fail(struct persist *persist, int error)
+{
+    const int mark_error = mark_cold(persist);
+    persist->events_retry_ns = now_ns() + RETRY_NS;
+    persist->gave_up = persist->closing;
+    if (!__atomic_exchange_n(&persist->events_failed, true, __ATOMIC_RELAXED))
+        log_event(persist->log, LOG_ERROR, "events_not_persisted", log_number("code", error),
+                  log_error("error", error > 0 ? EUCLEAN : error),
+                  log_text("effect", "the next start is cold unless the store works again"));
     return mark_error;
+}
+
+/* Everything that was queued is in the store. */
+static void events_heal(struct persist *persist)
+{
+    const int error = store_warm_mark_set(persist->store);
+    persist->events_retry_ns = error ? now_ns() + RETRY_NS : 0;
+    persist->gave_up = error && persist->closing;
+    if (error)
+        return;
+    persist->mark_error = 0;
+    __atomic_store_n(&persist->events_failed, false, __ATOMIC_RELAXED);
+}
+
+/* Writes the line, behind what failed before it. 0: they are safe, or the state is marked cold. */
+static int events_write(struct persist *persist, struct event_line *line)
+{
+    const bool was_failing = persist->events_retry_ns != 0;
+    event_line_move(&persist->retained, line);
+    if (persist->gave_up_events) {
+        event_line_free(&persist->retained);
+        return persist->mark_error ? mark_cold(persist) : 0;
+    }
+    if (was_failing && now_ns() < persist->events_retry_ns && !persist->closing) {
+        if (persist->retained.count > RETAINED_EVENTS_MAX ||
+            persist->retained.bytes > RETAINED_BYTES_MAX)
+            give_up_events(persist);
+        return persist->mark_error ? mark_cold(persist) : 0;
+    }
+    const int error = event_line_store(&persist->retained, persist->store);
+    if (error)
+        return events_fail(persist, error);
+    if (persist->retained.last)
+        __atomic_store_n(&persist->stored_lsn, persist->retained.last->event.lsn, __ATOMIC_RELEASE);
+    event_line_free(&persist->retained);
+    if (was_failing)
+        events_heal(persist);
+    return 0;
+}
+
+/* Tickets up to this one are decided. The range of the lost ones begins anew when the loop thread knows the former one. */
+static void tickets_decide(struct persist *persist, uint64_t ticket, bool lost)
+{
+    struct persist_progress *progress = &persist->progress;
+    if (lost && progress->done < ticket) {
+        if (progress->failed_to <= persist->told_done)
+            progress->failed_from = progress->done + 1;
+        progress->failed_to = ticket;
+    }
+    progress->done = ticket;
 }
 
 static void write_events(struct persist *persist)
 {
     struct event_line line = {0};
-    line_append(&line, &persist->submitted);
     const uint64_t ticket = persist->tickets;
-    assert(line.last);
-    persist->taken_lsn = line.last->lsn;
+    const size_t count = persist->submitted.count;
+    bool tell = persist->urgent;
+    event_line_move(&line, &persist->submitted);
+    persist->urgent = false;
+    if (line.last)
+        persist->taken_lsn = line.last->event.lsn;
+    const bool failed = persist_failed(persist);
     unlock(persist);
 
     DELAY_POINT("persist.taken_stored");
-    const int error = events_store(persist, &line);
+    const int lost = events_write(persist, &line);
     DELAY_POINT("persist.stored_told");
-    const int lost = error ? events_fail(persist, error) : 0;
 
     lock(persist);
-    if (lost && !persist->progress.failed_from)
-        persist->progress.failed_from = persist->progress.done + 1;
-    persist->progress.done = ticket;
-    persist->events_decided += line.count;
-    persist->events_since_checkpoint += line.count;
+    tell |= failed != persist_failed(persist);
+    tickets_decide(persist, ticket, lost != 0);
+    persist->events_decided += count;
+    persist->events_since_checkpoint += count;
     syncs_settle(persist);
-    notify(persist);
-    line_free(&line);
+    if (tell)
+        notify(persist);
 }
 
 /* ---- Entries ---- */
@@ -415,8 +502,9 @@ static int count_event(void *ctx, uint64_t lsn, etag_str record)
 
 static struct persist *persist_free(struct persist *persist)
 {
-    line_free(&persist->open);
-    line_free(&persist->submitted);
+    event_line_free(&persist->open);
+    event_line_free(&persist->submitted);
+    event_line_free(&persist->retained);
     dirty_deinit(&persist->dirty);
     cleanup_fd(&persist->event_fd);
     pthread_cond_destroy(&persist->wake);
@@ -473,7 +561,7 @@ struct persist *persist_close(struct persist *persist)
 {
     if (!persist)
         return NULL;
-    (void)persist_submit(persist);
+    (void)persist_submit(persist, true);
     lock(persist);
     persist->closing = true;
     pthread_cond_signal(&persist->wake);
@@ -489,33 +577,39 @@ int persist_fd(const struct persist *persist)
     return persist->event_fd;
 }
 
-int persist_event(struct persist *persist, uint64_t lsn, etag_str record)
+int persist_event(struct persist *persist, const struct persist_event *event, etag_str record)
 {
-    assert(lsn > persist->last_lsn);
-    struct queued_event *event = (struct queued_event *)malloc(sizeof(*event) + record.len);
-    if (!event)
-        return -ENOMEM;
-    event->next = NULL;
-    event->lsn = lsn;
-    event->len = record.len;
-    if (record.len > 0)
-        memcpy(event->record, record.data, record.len);
-    line_append(&persist->open, &(struct event_line){event, event, 1});
-    persist->last_lsn = lsn;
+    assert(event->lsn > persist->last_lsn);
+    const int error = event_line_add(&persist->open, event, record);
+    if (error)
+        return error;
+    persist->last_lsn = event->lsn;
     persist->events_queued++;
     return 0;
 }
 
-uint64_t persist_submit(struct persist *persist)
+/* A thread that will look soon enough by itself is not woken: with a stream of events that costs a wake-up each
+ * EVENTS_LAZY_NS, not one a turn. */
+uint64_t persist_submit(struct persist *persist, bool urgent)
 {
     if (!persist->open.first)
         return 0;
     lock(persist);
-    line_append(&persist->submitted, &persist->open);
+    if (!persist->submitted.first)
+        persist->submitted_since_ns = now_ns();
+    event_line_move(&persist->submitted, &persist->open);
+    persist->urgent |= urgent;
     const uint64_t ticket = ++persist->tickets;
-    pthread_cond_signal(&persist->wake);
+    if (urgent || persist->submitted.count >= EVENTS_LAZY_MAX ||
+        persist->sleeps_until_ns > persist->submitted_since_ns + EVENTS_LAZY_NS)
+        pthread_cond_signal(&persist->wake);
     unlock(persist);
     return ticket;
+}
+
+uint64_t persist_stored_lsn(const struct persist *persist)
+{
+    return __atomic_load_n(&persist->stored_lsn, __ATOMIC_ACQUIRE);
 }
 
 struct persist_progress persist_progress(struct persist *persist)
@@ -525,8 +619,10 @@ struct persist_progress persist_progress(struct persist *persist)
     while (read(persist->event_fd, &count, sizeof(count)) < 0 && errno == EINTR)
         ;
     lock(persist);
-    const struct persist_progress progress = persist->progress;
+    struct persist_progress progress = persist->progress;
+    persist->told_done = progress.done;
     unlock(persist);
+    progress.stored_lsn = persist_stored_lsn(persist);
     return progress;
 }
 

@@ -3,20 +3,25 @@
  * The persister: a thread that owns every write to the store while the daemon serves, so that a slow disk stops
  * neither lookups nor the lease nor the socket. Two kinds of work:
  *
- *   events    of one loop turn or several: one transaction (group commit), as soon as possible; the loop thread is
- *             told through an eventfd which events are safe, and answers its writers then
+ *   events    of one loop turn or several: one transaction (group commit), as soon as possible where somebody waits, else
+ *             a few milliseconds later with what came meanwhile; the loop thread is told through an eventfd which
+ *             events are safe, and answers its writers then
  *   entries   accepted fills and removals, coalesced by fingerprint, lazily, in chunks between the events, so that an
  *             event never waits for more than one chunk
  *
  * and checkpoints of the clocks, when CHECKPOINT_EVENTS came since the last one.
  *
  * All functions are called by the loop thread; the store is read by it too (LMDB allows that).
- * A write that fails is retried with the next work only for entries; events that fail are reported as failed, the warm
- * mark is cleared (so the state is not trusted at the next start), and persist_failed() stays true.
+ *
+ * A write that fails is tried again every second. Events that fail are decided at once, when the warm mark is cleared (so the
+ * state is not trusted at the next start), and stay in memory, in their order, RETAINED_EVENTS_MAX of them and
+ * RETAINED_BYTES_MAX; when all of them are in the store the mark is set again. Beyond these bounds they are given up
+ * until the daemon ends. persist_failed() is true all that time.
  */
 #ifndef ETAGD_PERSIST_H
 #define ETAGD_PERSIST_H
 
+#include "event_line.h"
 #include "log.h"
 #include "store.h"
 
@@ -36,16 +41,24 @@ struct persist *persist_close(struct persist *persist);
 int persist_fd(const struct persist *persist);
 
 /* Queues an event (record copied). The events of a turn go with persist_submit(), which returns their ticket:
- * tickets grow by one; 0 if nothing was queued. LSNs grow. 0 or -ENOMEM. */
-MUST_USE int persist_event(struct persist *persist, uint64_t lsn, etag_str record);
-uint64_t persist_submit(struct persist *persist);
+ * tickets grow by one; 0 if nothing was queued. LSNs grow. 0 or -ENOMEM.
+ * urgent: somebody waits for the ticket, and persist_fd() tells when it is decided. Else the events are written within
+ * some milliseconds (EVENTS_LAZY_NS) and nobody is told; look at persist_stored_lsn(). */
+MUST_USE int persist_event(struct persist *persist, const struct persist_event *event,
+                           etag_str record);
+uint64_t persist_submit(struct persist *persist, bool urgent);
 
-/* Reads the eventfd empty. Every ticket up to *done is decided; those from
- * failed_from on (0: none) may be lost: they could not be written, and neither could the state be marked cold. */
+/* The store has every event up to this LSN (of those queued here; 0: none yet). Cheap: an atomic load. */
+uint64_t persist_stored_lsn(const struct persist *persist);
+
+/* Reads the eventfd empty. Every ticket up to *done is decided; those in failed_from ... failed_to, if not 0, may be lost:
+ * they could not be written, and neither could the state be marked cold. (Tickets that an earlier call called done may
+ * be left out of the two.) */
 struct persist_progress {
-    uint64_t done;        /* tickets decided */
-    uint64_t failed_from; /* first ticket that was lost, ever; 0: none */
-    uint64_t synced;      /* highest sync ticket reached */
+    uint64_t done; /* tickets decided */
+    uint64_t failed_from, failed_to;
+    uint64_t synced;     /* highest sync ticket reached */
+    uint64_t stored_lsn; /* see persist_stored_lsn() */
 };
 struct persist_progress persist_progress(struct persist *persist);
 
@@ -66,7 +79,7 @@ MUST_USE int persist_find(struct persist *persist, struct hash128 fingerprint,
  * persist_progress().synced reaches the returned ticket. Does not submit: the turn's persist_submit() must follow. */
 uint64_t persist_sync(struct persist *persist);
 
-/* The last write of entries failed, or any write of events ever: fills are to be refused. */
+/* The last write of entries failed, or events wait that could not be written: fills are to be refused. */
 bool persist_failed(const struct persist *persist);
 /* Entries that wait, for status. */
 uint64_t persist_waiting(const struct persist *persist);

@@ -15,6 +15,7 @@
 #include <sys/random.h>
 
 #define COLD_DAMAGED "the former state is damaged and was set aside"
+#define COLD_OLDER "the former state is of an older version and was set aside"
 #define DROPPED_CHUNK 4096 /* erased in one transaction */
 
 /* ---- Warm or cold ---- */
@@ -201,15 +202,18 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
 
     *recovery = (struct recovery){0};
     const int opened = store_open(store, &options, why);
-    if (opened != 0 && opened != STORE_E_DAMAGED)
+    const char *set_aside = opened == STORE_E_DAMAGED ? COLD_DAMAGED
+                            : opened == STORE_E_OLDER ? COLD_OLDER
+                                                      : NULL;
+    if (opened != 0 && !set_aside)
         return -1;
     recovery->locked_ns = time_coarse_ns();
-    if (opened == STORE_E_DAMAGED && store_set_aside(*store, why) != 0)
+    if (set_aside && store_set_aside(*store, why) != 0)
         return -1;
     if (former_read(recovery, *store, &former, why) < 0)
         return -1;
-    if (opened == STORE_E_DAMAGED)
-        recovery->cold_reason = COLD_DAMAGED;
+    if (set_aside)
+        recovery->cold_reason = set_aside;
     recovery->former_lease_ns = former.lease_ns;
     if (run_begin(recovery, *store, &former, config) != 0)
         return refuse(why, "begin a run in", -EIO);
@@ -294,8 +298,7 @@ static int event_load(void *ctx, uint64_t lsn, etag_str record)
     struct event event;
 
     arena_reset(&loading->arena);
-    if (!event_record_parse(record, lsn, &event, &loading->arena) ||
-        event_check(&event) != NULL) {
+    if (!event_record_parse(record, lsn, &event, &loading->arena) || event_check(&event) != NULL) {
         /* An event that cannot be read may have been for anything. */
         loading->incomplete = true;
         return 0;

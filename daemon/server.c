@@ -377,6 +377,7 @@ void server_deinit(struct server *server)
         server->loop = loop_close(server->loop);
     }
     server->persist = persist_close(server->persist);
+    server->journal = journal_close(server->journal);
     endpoint_close(&server->endpoint);
     server->store = store_close(server->store);
     cache_deinit(&server->cache);

@@ -8,6 +8,7 @@
 
 #include "cache.h"
 #include "endpoint.h"
+#include "journal.h"
 #include "lease.h"
 #include "peer.h"
 #include "pending.h"
@@ -22,6 +23,7 @@ struct server {
     struct index *index;
     struct cache cache;
     struct persist *persist;
+    struct journal *journal; /* NULL: answers wait for the store */
     struct lease lease;
     struct spool spool;
     struct loop *loop;

@@ -138,7 +138,7 @@ static int names_read(struct spool *spool, struct names *names)
 
 static bool file_counts(const struct spool *spool, const struct stat *st)
 {
-    return S_ISREG(st->st_mode) && st->st_nlink == 1 && st->st_size <= SPOOL_FILE_BYTES_MAX &&
+    return S_ISREG(st->st_mode) && st->st_size <= SPOOL_FILE_BYTES_MAX &&
            spool_dir_counts(&spool->dir, st->st_uid);
 }
 
@@ -217,13 +217,19 @@ static int everything_apply(struct spool *spool, uint32_t file, const struct sta
     return r > 0 ? -EINVAL : r;
 }
 
-/* Of an owner who may mutate: it may have been for anything. */
+/* Of an owner who may mutate: it may have been for anything. Where the kernel lets anybody link to others' files, it may be some
+ * file of that owner to which a stranger made a link: not an event. (An event with a second link is one all the same: else such
+ * a link would make us lose it.) */
 static int garbage_apply(struct spool *spool, uint32_t file, const struct stat *st,
                          const struct spool_reader *reader)
 {
     char name[SPOOL_NAME_BYTES];
 
     file_name(file, name);
+    if (st->st_nlink > 1) {
+        file_ignore(spool, name, st->st_uid);
+        return 0;
+    }
     log_event(spool->log, LOG_ERROR, "spool_file_is_garbage", log_text("name", name),
               log_number("uid", st->st_uid), log_number("bytes", st->st_size),
               log_text("effect", "everything is purged; the file is set aside"));

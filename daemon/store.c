@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * LMDB, five tables of one file. A value begins with its checksum: SipHash under a key that is itself the keyed hash of
+ * LMDB, six tables of one file. A value begins with its checksum: SipHash under a key that is itself the keyed hash of
  * table and key, so that a record which LMDB hands out under another key, or from before, does not check.
  *
  *   meta     "meta"                               checksum (all-zero key), struct store_meta flat
@@ -8,6 +8,7 @@
  *   names    cut resource text, 0, fingerprint    nothing: it is derived, and checked against the entry
  *   events   LSN, big-endian                      checksum, record
  *   clocks   chunk number, big-endian             checksum, words
+ *   guards   id, big-endian                       checksum, u64 LSN, record
  *
  * Durability "process" is MDB_NOSYNC: the page cache outlives a killed daemon. No MDB_WRITEMAP: a full disk is then an
  * error of write(2), not a SIGBUS. Readers have slots by transaction, not by thread (MDB_NOTLS).
@@ -34,10 +35,19 @@
 #define MAP_BYTES_DEFAULT (UINT64_C(1) << 30)
 #define MAP_BYTES_ALIGN (UINT64_C(1) << 16)
 
-enum table { TABLE_META, TABLE_ENTRIES, TABLE_NAMES, TABLE_EVENTS, TABLE_CLOCKS, TABLE_COUNT };
+/* A record's checksum has its table's number in it. */
+enum table {
+    TABLE_META,
+    TABLE_ENTRIES,
+    TABLE_NAMES,
+    TABLE_EVENTS,
+    TABLE_CLOCKS,
+    TABLE_GUARDS,
+    TABLE_COUNT
+};
 
-static const char *const table_names[TABLE_COUNT] = {"meta", "entries", "names", "events",
-                                                     "clocks"};
+static const char *const table_names[TABLE_COUNT] = {"meta",   "entries", "names",
+                                                     "events", "clocks",  "guards"};
 
 struct store_txn {
     struct store *store;
@@ -228,8 +238,9 @@ static int meta_get(const struct store *store, MDB_txn *txn, struct store_meta *
         return error_of(code);
     if (value.mv_size < CHECKSUM_BYTES + sizeof(uint32_t))
         return STORE_E_DAMAGED;
-    if (load_u32((const uint8_t *)value.mv_data + CHECKSUM_BYTES) != STORE_FORMAT)
-        return STORE_E_FORMAT;
+    const uint32_t format = load_u32((const uint8_t *)value.mv_data + CHECKSUM_BYTES);
+    if (format != STORE_FORMAT)
+        return format < STORE_FORMAT ? STORE_E_OLDER : STORE_E_FORMAT;
     if (check_record(store, TABLE_META, key, value, &record) || record.len != META_BYTES)
         return STORE_E_DAMAGED;
     meta_unpack(out, (const uint8_t *)record.data);
@@ -305,6 +316,11 @@ static int database_open(struct store *store, char *why)
                        "%.300s is of another version of etagd (this one writes format %u): "
                        "start that version, or move the file away",
                        path, STORE_FORMAT);
+    else if (error == STORE_E_OLDER)
+        (void)snprintf(why, STORE_WHY_BYTES,
+                       "%.300s is of an older version of etagd (this one writes format %u): it "
+                       "must be set aside, and the start is cold",
+                       path, STORE_FORMAT);
     else if (error == STORE_E_DAMAGED)
         (void)snprintf(why, STORE_WHY_BYTES,
                        "%.300s is damaged: it must be set aside, and the start is cold", path);
@@ -326,7 +342,7 @@ int store_open(struct store **out, const struct store_options *options, char why
     int error = state_dir_open(&store->dir, options, why);
     if (!error)
         error = database_open(store, why);
-    if (error && error != STORE_E_DAMAGED && error != STORE_E_FORMAT)
+    if (error && error != STORE_E_DAMAGED && error != STORE_E_FORMAT && error != STORE_E_OLDER)
         store = store_close(store);
     *out = store;
     return error;
@@ -535,6 +551,30 @@ int store_put_event(struct store_txn *txn, uint64_t lsn, etag_str record)
     return put_record(txn, TABLE_EVENTS, val_of(&key, sizeof(key)), (etag_str){0}, record);
 }
 
+struct guard_key {
+    uint64_t high, low; /* big-endian: holds, whose high half is 0, stand first */
+};
+
+static struct guard_key guard_key_of(struct guard_id id)
+{
+    return (struct guard_key){htobe64(id.high), htobe64(id.low)};
+}
+
+int store_put_guard(struct store_txn *txn, struct guard_id id, uint64_t lsn, etag_str record)
+{
+    const struct guard_key key = guard_key_of(id);
+    return put_record(txn, TABLE_GUARDS, val_of(&key, sizeof(key)),
+                      (etag_str){(const char *)&lsn, sizeof(lsn)}, record);
+}
+
+int store_erase_guard(struct store_txn *txn, struct guard_id id)
+{
+    const struct guard_key guard_key = guard_key_of(id);
+    MDB_val key = val_of(&guard_key, sizeof(guard_key));
+    const int code = mdb_del(txn->lmdb, txn->store->tables[TABLE_GUARDS], &key, NULL);
+    return code == MDB_NOTFOUND ? 0 : error_of(code);
+}
+
 int store_trim_events(struct store_txn *txn, uint64_t below_lsn, size_t keep)
 {
     MDB_cursor *cursor CLEANUP(cleanup_cursor) = NULL;
@@ -592,7 +632,8 @@ static int clear_tables(struct store *store, const enum table *tables, size_t co
 int store_clear(struct store *store)
 {
     const int error = clear_tables(store, (enum table[]){TABLE_NAMES, TABLE_ENTRIES}, 2);
-    return error ? error : clear_tables(store, (enum table[]){TABLE_EVENTS, TABLE_CLOCKS}, 2);
+    return error ? error
+                 : clear_tables(store, (enum table[]){TABLE_EVENTS, TABLE_CLOCKS, TABLE_GUARDS}, 3);
 }
 
 /* ---- Reading ---- */
@@ -633,6 +674,7 @@ struct walk {
     union {
         int (*entry)(void *ctx, struct hash128 fingerprint, etag_str record);
         int (*event)(void *ctx, uint64_t lsn, etag_str record);
+        int (*guard)(void *ctx, struct guard_id id, uint64_t lsn, etag_str record);
         int (*chunk)(void *ctx, uint32_t chunk, const uint64_t *words, size_t count);
     } each;
     void *ctx;
@@ -694,6 +736,26 @@ int store_each_event(struct store *store, uint64_t from_lsn,
                                             .key_bytes = sizeof(uint64_t),
                                             .visit = visit_event,
                                             .each.event = each,
+                                            .ctx = ctx});
+}
+
+static int visit_guard(const struct walk *walk, const void *key, etag_str value)
+{
+    if (value.len < sizeof(uint64_t))
+        return STORE_E_DAMAGED;
+    const struct guard_id id = {be64toh(load_u64(key)),
+                                be64toh(load_u64((const uint8_t *)key + sizeof(uint64_t)))};
+    return walk->each.guard(walk->ctx, id, load_u64(value.data), str_skip(value, sizeof(uint64_t)));
+}
+
+int store_each_guard(struct store *store,
+                     int (*each)(void *ctx, struct guard_id id, uint64_t lsn, etag_str record),
+                     void *ctx)
+{
+    return walk_table(store, &(struct walk){.table = TABLE_GUARDS,
+                                            .key_bytes = sizeof(struct guard_key),
+                                            .visit = visit_guard,
+                                            .each.guard = each,
                                             .ctx = ctx});
 }
 

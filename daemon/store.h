@@ -4,7 +4,8 @@
  * record.h's matter; when they are written is persist.h's.
  *
  * Databases: meta (one record), entries (fingerprint -> record), names (canonical resource text, cut, + fingerprint ->
- * nothing: the ordered index for listing), events (LSN, big-endian -> record), clocks (chunk number -> words).
+ * nothing: the ordered index for listing), events (LSN, big-endian -> record), clocks (chunk number -> words), guards
+ * (id, big-endian -> LSN, record: the guards and holds that are open, exactly).
  * Every record carries a keyed checksum (SipHash of key and value with the store's own hash key); a record that
  * does not check is reported as STORE_E_DAMAGED and never handed out.
  *
@@ -15,16 +16,18 @@
 #define ETAGD_STORE_H
 
 #include "config.h"
+#include "message.h"
 #include "siphash.h"
 
-#define STORE_FORMAT 1u
+#define STORE_FORMAT 2u
 
 enum {
     STORE_E_NOT_FOUND = 1,
     STORE_E_DAMAGED = 2, /* a checksum or LMDB itself says so */
-    STORE_E_FORMAT = 3,  /* a state directory of another version */
+    STORE_E_FORMAT = 3,  /* a state directory of a newer version */
     STORE_E_OWNER = 4,   /* not ours: another uid owns it */
     STORE_E_IN_USE = 5,  /* another daemon holds the lock */
+    STORE_E_OLDER = 6,   /* a state directory of an older version */
 };
 
 struct store;
@@ -37,8 +40,8 @@ struct store_options {
 
 /* Takes the state lock (state_dir/lock, OFD lock), checks owner and format, opens LMDB. On an error *why (char[512])
  * says what is wrong and what to do, with the path.
- * On STORE_E_DAMAGED and STORE_E_FORMAT *out is a store that holds the lock and takes store_set_aside() and
- * store_close() only; on any other error it is NULL. */
+ * On STORE_E_DAMAGED, STORE_E_FORMAT and STORE_E_OLDER *out is a store that holds the lock and takes store_set_aside()
+ * and store_close() only; on any other error it is NULL. */
 MUST_USE int store_open(struct store **out, const struct store_options *options, char why[512]);
 struct store *store_close(struct store *store); /* returns NULL */
 
@@ -98,6 +101,10 @@ MUST_USE int store_put_entry(struct store_txn *txn, struct hash128 fingerprint,
                              etag_str resource_text, etag_str record);
 MUST_USE int store_erase_entry(struct store_txn *txn, struct hash128 fingerprint); /* absent is 0 */
 MUST_USE int store_put_event(struct store_txn *txn, uint64_t lsn, etag_str record);
+/* The guard or hold is open as of the event with that LSN; it may have been before. */
+MUST_USE int store_put_guard(struct store_txn *txn, struct guard_id id, uint64_t lsn,
+                             etag_str record);
+MUST_USE int store_erase_guard(struct store_txn *txn, struct guard_id id); /* absent is 0 */
 MUST_USE int store_trim_events(struct store_txn *txn, uint64_t below_lsn, size_t keep);
 MUST_USE int store_put_clocks(struct store_txn *txn, uint32_t chunk, const uint64_t *words,
                               size_t count);
@@ -117,6 +124,10 @@ MUST_USE int store_each_entry(struct store *store,
                               void *ctx);
 MUST_USE int store_each_event(struct store *store, uint64_t from_lsn,
                               int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx);
+MUST_USE int store_each_guard(struct store *store,
+                              int (*each)(void *ctx, struct guard_id id, uint64_t lsn,
+                                          etag_str record),
+                              void *ctx);
 MUST_USE int store_each_clock_chunk(struct store *store,
                                     int (*each)(void *ctx, uint32_t chunk, const uint64_t *words,
                                                 size_t count),

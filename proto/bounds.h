@@ -60,6 +60,9 @@
 #define DIRTY_ENTRIES_MAX 262144                   /* accepted, not yet persisted */
 #define DIRTY_BYTES_MAX (256u * 1024u * 1024u)     /* that these take */
 #define PERSIST_CHUNK_MAX 256                      /* entries in one write transaction */
+#define JOURNAL_HALF_BYTES (4u * 1024u * 1024u)    /* of events that the store may not have yet; there are two */
+#define RETAINED_EVENTS_MAX 65536                  /* whose write failed, to be tried again */
+#define RETAINED_BYTES_MAX (64u * 1024u * 1024u)   /* that these take */
 #define EVENTS_KEPT 65536                          /* events that explain and log can still name */
 #define CHECKPOINT_EVENTS 65536 /* new events that make a checkpoint of the clocks due */
 #define CLOCK_CHUNK_WORDS 512u  /* clocks in one checkpoint record */

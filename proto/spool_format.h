@@ -15,7 +15,7 @@
  * A fixed set of names bounds the directory without anybody counting it, and lets the daemon find every event in bounded time,
  * whatever else a local user puts there: by asking for each name.
  *
- * A file is an event only if it is regular, has one link, at most SPOOL_FILE_BYTES_MAX, and an owner that the mark names.
+ * A file is an event only if it is regular, has at most SPOOL_FILE_BYTES_MAX, and an owner that the mark names.
  */
 #ifndef ETAG_PROTO_SPOOL_FORMAT_H
 #define ETAG_PROTO_SPOOL_FORMAT_H

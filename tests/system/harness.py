@@ -48,11 +48,13 @@ def wait_until(condition, seconds, what):
 class Daemon:
     """One etagd process; may be started again on the same state and socket."""
 
-    def __init__(self, directory, lease_ms=200, args=()):
+    def __init__(self, directory, lease_ms=200, args=(), linger_ms=100, fresh=True):
         self.directory = directory
         self.socket = os.path.join(directory, "etagd.sock")
         self.state = os.path.join(directory, "state")
         self.lease_ms = lease_ms
+        self.linger_ms = linger_ms
+        self.fresh = fresh
         self.args = list(args)
         self.wrapper = []  # a command that runs etagd
         self.process = None
@@ -63,7 +65,8 @@ class Daemon:
     def command(self):
         loop = {"uring": "uring", "epoll": "epoll", "refused": "auto"}[LOOP]
         command = [ETAGD, "--socket", self.socket, "--state-dir", self.state, "--lease-ms", str(self.lease_ms),
-                   "--capacity", "20000", "--clocks", "65536", "--loop", loop, *self.args]
+                   "--guard-linger-ms", str(self.linger_ms), "--capacity", "20000", "--clocks", "65536",
+                   "--loop", loop, *(["--fresh"] if self.fresh else []), *self.args]
         if LOOP == "refused":
             command.insert(0, os.path.join(SYSTEM, "no_io_uring"))
         wrapper = os.environ.get("ETAGD_TEST_WRAPPER")
@@ -103,10 +106,16 @@ class Daemon:
                     raise AssertionError(f"no {pattern!r} in:\n" + "\n".join(self.lines))
                 self.changed.wait(min(left, 0.5))  # its last line may come before its end
 
-    def start(self):
+    def start(self, settled=True):
+        """Starts and waits until it serves; settled: also until guards that a cold start may have forgotten are over."""
         self.spawn()
-        self.wait_log(r"event=serving")
+        cold = "cold" in self.wait_log(r"event=serving.*").group(0)
+        if settled and cold:
+            wait_until(lambda: self.status()["holds_open"] == 0, 20, "the cold start's linger")
         return self
+
+    def make_directory(self):
+        os.makedirs(self.directory, exist_ok=True)
 
     def refusal(self, seconds=20):
         """Starts a daemon that must refuse to start; returns its output and exit status."""
@@ -170,6 +179,41 @@ class Daemon:
 
     def status(self):
         return self.ctl("status")
+
+
+class Writer:
+    """tests/system/writer.c: a write path that does one step at a time."""
+
+    def __init__(self, socket_path, timeout_ms=5000, spool="allowed", user=None):
+        self.process = subprocess.Popen(
+            [os.path.join(SYSTEM, "writer"), socket_path, str(int(bound(timeout_ms))), spool], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, user=user, group=user, extra_groups=[] if user else None)
+
+    def tell(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hear(self):
+        return json.loads(self.process.stdout.readline())
+
+    def say(self, line):
+        self.tell(line)
+        return self.hear()
+
+    def ok(self, line):
+        said = self.say(line)
+        if said["status"] != "OK":
+            raise AssertionError(f"{line}: {said}")
+        return said
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def end(self):
+        self.kill()
+        self.process.stdin.close()
+        self.process.stdout.close()
 
 
 class Case(unittest.TestCase):

@@ -104,7 +104,7 @@ class Frames(Case):
         raw = Raw(self.d.socket, hello=False)
         raw.send_frame(bytes([0x08, 1, 0x12, 2, 0x08, 99]))
         said = raw.closed()
-        self.assertIn(b"protocol 1", said)
+        self.assertIn(b"protocol 2", said)
         self.assertIn(b"99", said)
         raw.close()
 

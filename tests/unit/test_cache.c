@@ -342,8 +342,8 @@ static uint64_t step(struct fixture *f, enum event_kind kind, struct guard_id id
     return event.lsn;
 }
 
-static void test_a_guard_is_in_flux_until_its_commit_and_what_was_filled_before_is_stale(
-    void **state)
+static void
+test_a_guard_is_in_flux_until_its_commit_and_what_was_filled_before_is_stale(void **state)
 {
     struct fixture *f = *state;
 

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "bounds.h"
 #include "persist.h"
 #include "scratch.h"
 #include "text.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #define CLOCK_COUNT 2048u
 #define WAIT_MS 30000
@@ -101,10 +105,24 @@ static void wait_synced(struct fixture *f)
         wait_fd(f);
 }
 
+static void queue_record(struct fixture *f, uint64_t lsn, etag_str record)
+{
+    const struct persist_event event = {.lsn = lsn, .kind = EVENT_MUTATION};
+    assert_int_equal(persist_event(f->persist, &event, record), 0);
+}
+
 static void queue_event(struct fixture *f, uint64_t lsn, const char *record)
 {
     shm_clock_store(&f->view, (uint32_t)(lsn % CLOCK_COUNT), lsn);
-    assert_int_equal(persist_event(f->persist, lsn, str_of(record)), 0);
+    queue_record(f, lsn, str_of(record));
+}
+
+static void queue_guard(struct fixture *f, uint64_t lsn, enum event_kind kind, uint64_t guard,
+                        bool hold)
+{
+    const struct persist_event event = {
+        .lsn = lsn, .kind = kind, .guard = {guard ? 1 : 0, guard}, .hold = hold};
+    assert_int_equal(persist_event(f->persist, &event, str_of("e")), 0);
 }
 
 static struct hash128 fingerprint_of(uint64_t number)
@@ -180,6 +198,24 @@ static struct seen events_of(struct fixture *f)
     return seen;
 }
 
+/* "low half of the id @ LSN" of each. */
+static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str record)
+{
+    struct seen *seen = ctx;
+    const size_t used = strlen(seen->text);
+    assert_string_equal(record.len == 1 ? "e" : "", "e");
+    (void)snprintf(seen->text + used, sizeof(seen->text) - used, "%d@%d ", (int)id.low, (int)lsn);
+    seen->count++;
+    return 0;
+}
+
+static struct seen guards_of(struct fixture *f)
+{
+    struct seen seen = {0};
+    assert_int_equal(store_each_guard(f->store, see_guard, &seen), 0);
+    return seen;
+}
+
 static struct store_meta meta_of(struct fixture *f)
 {
     struct store_meta meta;
@@ -205,18 +241,18 @@ static void assert_no_report(struct fixture *f)
 static void events_are_stored_before_their_ticket_is_done(void **state)
 {
     struct fixture *f = *state;
-    assert_int_equal(persist_submit(f->persist), 0);
+    assert_int_equal(persist_submit(f->persist, true), 0);
     queue_event(f, 10, "a");
     queue_event(f, 11, "b");
-    assert_int_equal(persist_submit(f->persist), 1);
-    assert_int_equal(persist_submit(f->persist), 0);
+    assert_int_equal(persist_submit(f->persist, true), 1);
+    assert_int_equal(persist_submit(f->persist, true), 0);
     struct persist_progress progress = wait_done(f, 1);
     assert_int_equal(progress.done, 1);
     assert_int_equal(progress.failed_from, 0);
     assert_string_equal(events_of(f).text, "a b ");
 
     queue_event(f, 12, "c");
-    assert_int_equal(persist_submit(f->persist), 2);
+    assert_int_equal(persist_submit(f->persist, true), 2);
     assert_int_equal(wait_done(f, 2).done, 2);
     assert_string_equal(events_of(f).text, "a b c ");
     assert_false(persist_failed(f->persist));
@@ -229,7 +265,7 @@ static void events_wait_for_their_submission(void **state)
     const uint64_t sync = persist_sync(f->persist);
     assert_no_report(f);
     assert_int_equal(events_of(f).count, 0);
-    const uint64_t ticket = persist_submit(f->persist);
+    const uint64_t ticket = persist_submit(f->persist, true);
     struct persist_progress progress = wait_done(f, ticket);
     while (progress.synced < sync) {
         wait_fd(f);
@@ -245,7 +281,7 @@ static void tickets_that_wait_together_are_done_together(void **state)
     uint64_t ticket = 0;
     for (uint64_t lsn = 1; lsn <= 100; lsn++) {
         queue_event(f, lsn, "x");
-        ticket = persist_submit(f->persist);
+        ticket = persist_submit(f->persist, true);
         assert_int_equal(ticket, lsn);
     }
     assert_no_report(f);
@@ -263,23 +299,186 @@ static void an_event_that_fails_is_told_and_the_state_is_cold(void **state)
     struct fixture *f = *state; /* with a small map */
     static char large[2 << 20];
     queue_event(f, 1, "a");
-    wait_done(f, persist_submit(f->persist));
+    wait_done(f, persist_submit(f->persist, true));
     assert_true(store_warm_mark(f->store));
+    assert_int_equal(persist_stored_lsn(f->persist), 1);
 
-    assert_int_equal(persist_event(f->persist, 2, (etag_str){large, sizeof(large)}), 0);
-    const uint64_t ticket = persist_submit(f->persist);
+    queue_record(f, 2, (etag_str){large, sizeof(large)});
+    const uint64_t ticket = persist_submit(f->persist, true);
     struct persist_progress progress = wait_done(f, ticket);
     assert_int_equal(progress.failed_from,
                      0); /* not lost: what it made stale is not loaded again */
     assert_true(persist_failed(f->persist));
     assert_false(store_warm_mark(f->store));
 
+    /* Those behind it wait too: the store has every event up to some LSN, or it lies. */
     queue_event(f, 3, "c");
-    progress = wait_done(f, persist_submit(f->persist));
+    progress = wait_done(f, persist_submit(f->persist, true));
     assert_int_equal(progress.failed_from, 0);
+    assert_int_equal(progress.stored_lsn, 1);
     assert_true(persist_failed(f->persist));
     wait_synced(f);
-    assert_string_equal(events_of(f).text, "a c ");
+    assert_string_equal(events_of(f).text, "a ");
+}
+
+/* No write beyond the end of the database succeeds until it is allowed again. */
+static void allow_growth(struct fixture *f, bool allowed)
+{
+    struct rlimit limit;
+    struct stat status;
+    char path[2 * SCRATCH_BYTES + 32];
+    (void)snprintf(path, sizeof(path), "%s/data.mdb", f->dir);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = allowed ? limit.rlim_max : (rlim_t)status.st_size;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void wait_failed(struct fixture *f, bool failed)
+{
+    while (persist_failed(f->persist) != failed) {
+        wait_fd(f);
+        (void)persist_progress(f->persist);
+    }
+}
+
+static void what_failed_is_written_when_the_store_works_again(void **state)
+{
+    struct fixture *f = *state;
+    static char large[1 << 20];
+    allow_growth(f, false);
+    queue_record(f, 1, (etag_str){large, sizeof(large)});
+    queue_guard(f, 2, EVENT_GUARD_BEGIN, 7, false);
+    assert_int_equal(wait_done(f, persist_submit(f->persist, true)).failed_from, 0);
+    assert_true(persist_failed(f->persist));
+    assert_false(store_warm_mark(f->store));
+    queue_guard(f, 3, EVENT_GUARD_BEGIN, 8, false);
+    queue_guard(f, 4, EVENT_GUARD_COMMIT, 7, false);
+    wait_done(f, persist_submit(f->persist, true));
+    assert_int_equal(events_of(f).count, 0);
+    assert_string_equal(guards_of(f).text, "");
+    assert_int_equal(persist_stored_lsn(f->persist), 0);
+
+    allow_growth(f, true);
+    wait_failed(f, false);
+    assert_true(store_warm_mark(f->store));
+    assert_int_equal(persist_stored_lsn(f->persist), 4);
+    assert_int_equal(events_of(f).count, 4);
+    assert_string_equal(guards_of(f).text, "8@3 ");
+}
+
+static void events_that_failed_are_given_up_beyond_a_bound(void **state)
+{
+    struct fixture *f = *state;
+    static char large[1 << 20];
+    allow_growth(f, false);
+    queue_record(f, 1, (etag_str){large, sizeof(large)});
+    wait_done(f, persist_submit(f->persist, true));
+    assert_true(persist_failed(f->persist));
+    uint64_t lsn = 1;
+    while (lsn <= RETAINED_EVENTS_MAX)
+        queue_event(f, ++lsn, "e");
+    wait_done(f, persist_submit(f->persist, true));
+    allow_growth(f, true);
+    queue_event(f, ++lsn, "late");
+    wait_done(f, persist_submit(f->persist, true));
+    (void)poll(NULL, 0, 1200); /* longer than a retry */
+    assert_true(persist_failed(f->persist));
+    f->persist = persist_close(f->persist);
+    assert_false(store_warm_mark(f->store));
+    assert_int_equal(events_of(f).count, 0);
+    assert_int_equal(meta_of(f).checkpoint_lsn, 0); /* it would say that the store has them */
+}
+
+static void lost_tickets_are_a_range(void **state)
+{
+    struct fixture *f = *state;
+    static char large[1 << 20];
+    char mark[2 * SCRATCH_BYTES + 32];
+    allow_growth(f, false);
+    /* A mark that cannot be removed: a directory that is not empty. */
+    (void)snprintf(mark, sizeof(mark), "%s/warm", f->dir);
+    assert_int_equal(unlink(mark), 0);
+    assert_int_equal(mkdir(mark, 0700), 0);
+    queue_record(f, 1, (etag_str){large, sizeof(large)});
+    uint64_t ticket = persist_submit(f->persist, true);
+    struct persist_progress progress = wait_done(f, ticket);
+    assert_int_equal(progress.failed_from, ticket);
+    assert_int_equal(progress.failed_to, ticket);
+    queue_event(f, 2, "b");
+    ticket = persist_submit(f->persist, true);
+    progress = wait_done(f, ticket);
+    assert_int_equal(progress.failed_from, ticket);
+    assert_int_equal(rmdir(mark), 0);
+    queue_event(f, 3, "c"); /* now it can be marked */
+    progress = wait_done(f, persist_submit(f->persist, true));
+    assert_int_equal(progress.failed_to, ticket);
+    assert_true(persist_failed(f->persist));
+    allow_growth(f, true);
+    wait_failed(f, false);
+    assert_int_equal(events_of(f).count, 3);
+    queue_event(f, 4, "d");
+    progress = wait_done(f, persist_submit(f->persist, true));
+    assert_int_equal(progress.failed_to, ticket);
+}
+
+static void the_guards_table_follows_the_events(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        enum event_kind kind;
+        uint64_t guard;
+        bool hold;
+        const char *after;
+    } steps[] = {
+        {EVENT_GUARD_BEGIN, 7, false, "7@1 "},      {EVENT_GUARD_BEGIN, 8, false, "7@1 8@2 "},
+        {EVENT_GUARD_BEGIN, 7, false, "7@3 8@2 "},  {EVENT_MUTATION, 0, false, "7@3 8@2 "},
+        {EVENT_MUTATION, 0, true, "5@5 7@3 8@2 "},  {EVENT_GUARD_COMMIT, 7, true, "5@5 7@6 8@2 "},
+        {EVENT_GUARD_COMMIT, 7, false, "5@5 8@2 "}, {EVENT_GUARD_ABORT, 8, false, "5@5 "},
+        {EVENT_GUARD_ABORT, 99, false, "5@5 "},     {EVENT_GUARD_COMMIT, 99, false, "5@5 "},
+    };
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        queue_guard(f, i + 1, steps[i].kind, steps[i].guard, steps[i].hold);
+        wait_done(f, persist_submit(f->persist, true));
+        assert_string_equal(guards_of(f).text, steps[i].after);
+    }
+    /* The hold is ended by its own name, high 0. */
+    assert_int_equal(persist_event(f->persist,
+                                   &(struct persist_event){
+                                       .lsn = 11, .kind = EVENT_GUARD_COMMIT, .guard = {0, 5}},
+                                   str_of("e")),
+                     0);
+    wait_done(f, persist_submit(f->persist, true));
+    assert_string_equal(guards_of(f).text, "");
+}
+
+static void events_that_nobody_waits_for_are_written_soon_and_together(void **state)
+{
+    struct fixture *f = *state;
+    struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
+    uint64_t lsn = 0;
+    for (int i = 0; i < 100; i++) {
+        queue_event(f, ++lsn, "e");
+        assert_int_equal(persist_submit(f->persist, false), lsn);
+    }
+    for (int i = 0; i < WAIT_MS && persist_stored_lsn(f->persist) < lsn; i++)
+        (void)poll(NULL, 0, 1);
+    assert_int_equal(persist_stored_lsn(f->persist), lsn);
+    assert_int_equal(events_of(f).count, lsn);
+    assert_int_equal(poll(&fd, 1, 0), 0); /* nobody is told */
+    assert_int_equal(persist_progress(f->persist).done, lsn);
+
+    /* A sync and an urgent one do not wait for the lazy. */
+    queue_event(f, ++lsn, "e");
+    (void)persist_submit(f->persist, false);
+    wait_synced(f);
+    assert_int_equal(persist_stored_lsn(f->persist), lsn);
+    queue_event(f, ++lsn, "e");
+    (void)persist_submit(f->persist, false);
+    queue_event(f, ++lsn, "e");
+    wait_done(f, persist_submit(f->persist, true));
+    assert_int_equal(persist_stored_lsn(f->persist), lsn);
 }
 
 /* ---- Entries ---- */
@@ -420,7 +619,7 @@ static void entries_that_fail_wait_and_are_tried_again(void **state)
     assert_true(store_warm_mark(f->store));
 
     queue_event(f, 1, "a");
-    assert_int_equal(wait_done(f, persist_submit(f->persist)).failed_from, 0);
+    assert_int_equal(wait_done(f, persist_submit(f->persist, true)).failed_from, 0);
     assert_true(persist_failed(f->persist));
 
     queue_entry(f, 1, "not so large");
@@ -469,12 +668,12 @@ static void many_events_bring_a_checkpoint_that_trims(void **state)
     for (uint64_t i = 1; i <= count; i++) {
         queue_event(f, base + i, "e");
         if (i == CHECKPOINT_EVENTS - 1) {
-            wait_done(f, persist_submit(f->persist));
+            wait_done(f, persist_submit(f->persist, true));
             wait_checkpoint(f);
             assert_int_equal(meta_of(f).checkpoint_lsn, 0); /* one too few */
         }
         if (i % 4096 == 0)
-            ticket = persist_submit(f->persist);
+            ticket = persist_submit(f->persist, true);
     }
     wait_done(f, ticket);
     wait_checkpoint(f);
@@ -515,7 +714,7 @@ static void only_changed_clocks_are_written_again(void **state)
     uint64_t lsn = 0;
     while (lsn < CHECKPOINT_EVENTS)
         queue_event(f, ++lsn, "e");
-    wait_done(f, persist_submit(f->persist));
+    wait_done(f, persist_submit(f->persist, true));
     wait_checkpoint(f);
     assert_clocks_stored(f);
 
@@ -536,7 +735,7 @@ static void closing_writes_what_is_left(void **state)
 {
     struct fixture *f = *state;
     queue_event(f, 1, "a");
-    (void)persist_submit(f->persist);
+    (void)persist_submit(f->persist, true);
     queue_event(f, 2, "b"); /* not submitted */
     for (uint64_t i = 0; i < 3 * PERSIST_CHUNK_MAX + 1; i++)
         queue_entry(f, i, "v");
@@ -555,7 +754,7 @@ static void closing_ends_where_nothing_can_be_written(void **state)
     assert_int_equal(persist_entry(f->persist, fingerprint_of(1), str_of("/large"),
                                    (etag_str){large, sizeof(large)}),
                      0);
-    assert_int_equal(persist_event(f->persist, 2, (etag_str){large, sizeof(large)}), 0);
+    queue_record(f, 2, (etag_str){large, sizeof(large)});
     f->persist = persist_close(f->persist);
     assert_false(store_warm_mark(f->store));
     assert_int_equal(store_entry_count(f->store), 0);
@@ -596,7 +795,7 @@ static void a_busy_loop_thread_loses_nothing(void **state)
         }
         for (uint64_t i = random_next(&seed) % 4; i > 0; i--)
             queue_event(f, ++lsn, "e");
-        const uint64_t submitted = persist_submit(f->persist);
+        const uint64_t submitted = persist_submit(f->persist, true);
         ticket = submitted ? submitted : ticket;
         if (turn % 100 == 0)
             (void)persist_sync(f->persist);
@@ -621,6 +820,11 @@ int main(void)
         TEST(events_wait_for_their_submission),
         TEST(tickets_that_wait_together_are_done_together),
         TEST_SMALL(an_event_that_fails_is_told_and_the_state_is_cold),
+        TEST(what_failed_is_written_when_the_store_works_again),
+        TEST(events_that_failed_are_given_up_beyond_a_bound),
+        TEST(lost_tickets_are_a_range),
+        TEST(the_guards_table_follows_the_events),
+        TEST(events_that_nobody_waits_for_are_written_soon_and_together),
         TEST(an_entry_is_found_until_the_store_has_it),
         TEST(the_newer_of_two_stays_also_while_the_older_is_written),
         TEST(an_entry_that_comes_again_is_one_entry),

@@ -354,19 +354,36 @@ static void damaged_meta_is_told_and_can_be_set_aside(void **state)
     assert_int_equal(damaged_files, 1);
 }
 
-static void another_format_is_told(void **state)
+static void patch_format(struct fixture *f, uint32_t format)
 {
-    struct fixture *f = *state;
     const struct store_meta meta = some_meta();
     uint8_t format_and_incarnation[12];
     store_u32(format_and_incarnation, STORE_FORMAT);
     store_u64(format_and_incarnation + 4, meta.incarnation);
     f->store = store_close(f->store);
-    patch_data(f, format_and_incarnation, sizeof(format_and_incarnation), 0, 2);
+    patch_data(f, format_and_incarnation, sizeof(format_and_incarnation), 0,
+               (uint8_t)(STORE_FORMAT ^ format));
+}
+
+static void a_newer_format_is_told(void **state)
+{
+    struct fixture *f = *state;
+    patch_format(f, STORE_FORMAT + 1);
     assert_int_equal(open_store(f), STORE_E_FORMAT);
     assert_non_null(f->store);
     assert_non_null(strstr(f->why, "another version"));
     assert_non_null(strstr(f->why, f->dir));
+}
+
+static void an_older_format_is_told_and_can_be_set_aside(void **state)
+{
+    struct fixture *f = *state;
+    struct store_meta read;
+    patch_format(f, STORE_FORMAT - 1);
+    assert_int_equal(open_store(f), STORE_E_OLDER);
+    assert_non_null(strstr(f->why, "older version"));
+    assert_int_equal(store_set_aside(f->store, f->why), 0);
+    assert_int_equal(store_meta_read(f->store, &read), STORE_E_NOT_FOUND);
 }
 
 static void a_file_that_is_no_database_is_damage(void **state)
@@ -718,6 +735,46 @@ static void clocks_and_checkpoint_come_back(void **state)
     assert_int_equal(meta.incarnation, 7);
 }
 
+static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str record)
+{
+    char text[64];
+    (void)snprintf(text, sizeof(text), "%llx-%llx@%llu:%.*s", (unsigned long long)id.high,
+                   (unsigned long long)id.low, (unsigned long long)lsn, (int)record.len,
+                   record.data);
+    return seen_add(ctx, str_of(text));
+}
+
+static void assert_guards(struct fixture *f, const char *expected)
+{
+    static struct seen seen;
+    seen = (struct seen){0};
+    assert_int_equal(store_each_guard(f->store, see_guard, &seen), 0);
+    assert_string_equal(seen.text, expected);
+}
+
+static void guards_are_put_replaced_and_erased(void **state)
+{
+    struct fixture *f = *state;
+    static struct seen seen;
+    struct store_txn *txn = begin(f);
+    assert_int_equal(store_put_guard(txn, (struct guard_id){0xff00, 1}, 5, str_of("five")), 0);
+    assert_int_equal(store_put_guard(txn, (struct guard_id){0x1, 0xff}, 6, str_of("six")), 0);
+    assert_int_equal(store_put_guard(txn, (struct guard_id){0, 7}, 7, str_of("")), 0);
+    assert_int_equal(store_commit(txn), 0);
+    reopen(f);
+    assert_guards(f, "0-7@7: 1-ff@6:six ff00-1@5:five ");
+    txn = begin(f);
+    assert_int_equal(store_put_guard(txn, (struct guard_id){0x1, 0xff}, 9, str_of("nine")), 0);
+    assert_int_equal(store_erase_guard(txn, (struct guard_id){0, 7}), 0);
+    assert_int_equal(store_erase_guard(txn, (struct guard_id){0, 8}), 0);
+    assert_int_equal(store_commit(txn), 0);
+    assert_guards(f, "1-ff@9:nine ff00-1@5:five ");
+    seen = (struct seen){.stop_after = 1};
+    assert_int_equal(store_each_guard(f->store, see_guard, &seen), 4242);
+    assert_int_equal(store_clear(f->store), 0);
+    assert_guards(f, "");
+}
+
 static void clearing_leaves_meta_and_takes_another_key(void **state)
 {
     struct fixture *f = *state;
@@ -802,7 +859,8 @@ int main(void)
         TEST(the_warm_mark_comes_goes_and_stays),
         TEST_UNOPENED(meta_is_absent_at_first_and_then_kept),
         TEST(damaged_meta_is_told_and_can_be_set_aside),
-        TEST(another_format_is_told),
+        TEST(a_newer_format_is_told),
+        TEST(an_older_format_is_told_and_can_be_set_aside),
         TEST_UNOPENED(a_file_that_is_no_database_is_damage),
         TEST(entries_are_found_replaced_and_erased),
         TEST(an_aborted_transaction_leaves_nothing),
@@ -818,6 +876,7 @@ int main(void)
         TEST(events_come_in_the_order_of_their_lsn),
         TEST(trimming_keeps_the_newest_and_what_no_checkpoint_covers),
         TEST(clocks_and_checkpoint_come_back),
+        TEST(guards_are_put_replaced_and_erased),
         TEST(clearing_leaves_meta_and_takes_another_key),
         TEST_UNOPENED(clearing_an_empty_store_works),
         TEST_UNOPENED(a_full_map_is_no_space_and_harms_nothing),

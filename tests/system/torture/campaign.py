@@ -25,7 +25,7 @@ PROGRAMS = os.path.join(BUILD, "tests", "system", "torture")
 WORKER = os.path.join(PROGRAMS, "torture_worker")
 CHECK = os.path.join(PROGRAMS, "torture_check")
 HOSTILE_UID = 12345  # has no role
-ROLES = ("writer", "writer", "writer", "filler", "filler", "filler", "reader", "reader", "reader")
+ROLES = ("writer", "writer", "writer", "writer", "writer", "filler", "filler", "filler", "reader", "reader", "reader")
 TEXTS = json.loads(subprocess.run([CHECK, "--texts"], stdout=subprocess.PIPE, check=True, text=True).stdout)
 LINGER_MS = 600
 STATE_BYTES = 96 << 20

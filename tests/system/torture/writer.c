@@ -254,21 +254,13 @@ static void guard_commit(struct worker *w, etag_guard *guard, const struct mutat
 /* Mostly at once; sometimes slow; rarely so slow that the bound has to stop it. */
 static uint64_t commit_delay_ns(struct worker *w)
 {
-    switch (random_below(w, 64)) {
-    case 0:
+    const uint64_t way = random_below(w, 256);
+
+    if (way < 1)
         return random_below(w, 1500 * NS_PER_MS);
-    case 1:
-    case 2:
-    case 3:
+    if (way < 6)
         return random_below(w, 150 * NS_PER_MS);
-    case 4:
-    case 5:
-    case 6:
-    case 7:
-        return random_below(w, 5 * NS_PER_MS);
-    default:
-        return 0;
-    }
+    return way < 24 ? random_below(w, 5 * NS_PER_MS) : 0;
 }
 
 static void transaction_under(struct worker *w, etag_guard *guard, const struct mutation *m)

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Rule ONE_TRANSACTION: an event and what it does to the table of open guards are written together. A store that had the
+ * event of a commit and still the guard would put clocks in flux again at the next start; one that had the guard's
+ * begin only in its log would lose the guard when the log is trimmed.
+ */
+#include "event_line.h"
+
+#include <errno.h>
+
+int event_line_add(struct event_line *line, const struct persist_event *event, etag_str record)
+{
+    struct queued_event *queued = (struct queued_event *)malloc(sizeof(*queued) + record.len);
+    if (!queued)
+        return -ENOMEM;
+    *queued = (struct queued_event){.event = *event, .len = record.len};
+    if (record.len > 0)
+        memcpy(queued->record, record.data, record.len);
+    event_line_move(line, &(struct event_line){queued, queued, 1, sizeof(*queued) + record.len});
+    return 0;
+}
+
+void event_line_move(struct event_line *to, struct event_line *from)
+{
+    if (!from->first)
+        return;
+    if (to->last)
+        to->last->next = from->first;
+    else
+        to->first = from->first;
+    to->last = from->last;
+    to->count += from->count;
+    to->bytes += from->bytes;
+    *from = (struct event_line){0};
+}
+
+void event_line_free(struct event_line *line)
+{
+    while (line->first) {
+        struct queued_event *event = line->first;
+        line->first = event->next;
+        free(event);
+    }
+    *line = (struct event_line){0};
+}
+
+/* The id under which the guard or hold stands: a hold of a mutation is named by its LSN. */
+static struct guard_id guard_of(const struct persist_event *event)
+{
+    return event->kind == EVENT_MUTATION ? (struct guard_id){0, event->lsn} : event->guard;
+}
+
+static int guard_store(struct store_txn *txn, const struct persist_event *event, etag_str record)
+{
+    switch (event->kind) {
+    case EVENT_GUARD_BEGIN:
+        return store_put_guard(txn, guard_of(event), event->lsn, record);
+    case EVENT_MUTATION:
+        return event->hold ? store_put_guard(txn, guard_of(event), event->lsn, record) : 0;
+    case EVENT_GUARD_COMMIT:
+        if (event->hold)
+            return store_put_guard(txn, guard_of(event), event->lsn, record);
+        return store_erase_guard(txn, guard_of(event));
+    case EVENT_GUARD_ABORT:
+    case EVENT_GUARD_EXPIRED:
+        return store_erase_guard(txn, guard_of(event));
+    }
+    return -EINVAL;
+}
+
+int event_line_store(const struct event_line *line, struct store *store)
+{
+    struct store_txn *txn;
+    if (!line->first)
+        return 0;
+    int error = store_begin(store, &txn);
+    if (error)
+        return error;
+    for (const struct queued_event *at = line->first; at && !error; at = at->next) {
+        const etag_str record = {at->record, at->len};
+        error = store_put_event(txn, at->event.lsn, record);
+        if (!error)
+            error = guard_store(txn, &at->event, record);
+    }
+    if (!error)
+        return store_commit(txn);
+    store_abort(txn);
+    return error;
+}

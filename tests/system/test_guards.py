@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guards and holds: in flux from begin to end, whoever dies in between."""
+import shutil
+import time
+
+from harness import FACTOR, Case, Writer, bound, main, wait_until
+
+KEY = "//shop.example/api/v1/uploads/42"
+TARGET = "surrogate upload:42"
+
+
+class GuardCase(Case):
+    def writer(self, d, **options):
+        made = Writer(d.socket, **options)
+        self.addCleanup(made.end)
+        return made
+
+    def filled(self, d):
+        d.fill(KEY, '"v1"', "--surrogate", "upload:42")
+        self.assertEqual(d.verdict(KEY), "not_modified")
+
+    def reason(self, d):
+        return d.check(KEY)["reason"]
+
+    def guarded(self, **options):
+        """A daemon with an entry, and a writer with a guard on it."""
+        d = self.started(**options)
+        self.filled(d)
+        w = self.writer(d)
+        w.ok(f"begin {TARGET}")
+        self.assertEqual(self.reason(d), "in_flux")
+        return d, w
+
+
+class Guard(GuardCase):
+    def test_from_begin_to_commit_nobody_answers_304_and_then_only_newer_data(self):
+        d, w = self.guarded()
+        token = d.token()
+        self.assertEqual(d.fill(KEY, '"v1"', "--surrogate", "upload:42", expect=1)["reason"], "token_in_flux")
+        w.ok("confirm")
+        self.assertGreater(w.say("left")["left_ms"], 0)
+        self.assertGreater(w.ok("commit")["lsn"], 0)
+        self.assertEqual(self.reason(d), "stale")
+        # A page rendered from data read before or during the guard comes too late.
+        said = d.fill(KEY, '"v1"', "--surrogate", "upload:42", token=token, expect=1)
+        self.assertEqual(said["reason"], "token_stale")
+        d.fill(KEY, '"v2"', "--surrogate", "upload:42")
+        self.assertEqual(d.verdict(KEY, '"v2"'), "not_modified")
+
+    def test_an_abort_leaves_the_entry_valid(self):
+        d, w = self.guarded()
+        w.ok("abort")
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        self.assertEqual(d.status()["guards_open"], 0)
+
+    def test_guards_overlap(self):
+        d, a = self.guarded()
+        b = self.writer(d)
+        b.ok(f"begin {TARGET}")
+        a.ok("abort")
+        self.assertEqual(self.reason(d), "in_flux")
+        b.ok("commit")
+        self.assertEqual(self.reason(d), "stale")
+
+    def test_a_writer_that_vanishes_leaves_it_in_flux_for_the_linger_and_then_it_counts_as_committed(self):
+        linger_ms = 600
+        d, w = self.guarded(linger_ms=linger_ms, lease_ms=100)
+        w.ok("confirm")
+        w.kill()
+        began = time.monotonic()
+        wait_until(lambda: self.reason(d) == "stale", 10, "the guard lingers and counts as committed")
+        self.assertGreater(time.monotonic() - began, linger_ms / 1000 * 0.98)
+        self.assertEqual(d.status()["guards_lingered"], 1)
+        d.fill(KEY, '"v2"', "--surrogate", "upload:42")
+        self.assertEqual(d.verdict(KEY, '"v2"'), "not_modified")
+
+    def test_an_open_connection_keeps_it_and_has_no_idle_limit(self):
+        d, w = self.guarded(linger_ms=200, lease_ms=100, args=["--idle-ms", "300"])
+        time.sleep(bound(1.6))
+        self.assertEqual(self.reason(d), "in_flux")
+        self.assertEqual(d.status()["guards_lingered"], 0)
+        w.ok("commit")
+        self.assertEqual(d.status()["clients.connects"], 1 + d.status()["clients.connects"] - 1)
+
+    def test_it_survives_a_kill_and_its_writer_finds_it_again(self):
+        for durability in ("process", "power"):
+            with self.subTest(durability=durability):
+                d = self.daemon(name=durability, args=["--durability", durability]).start()
+                self.filled(d)
+                d.ctl("sync")
+                w = self.writer(d)
+                w.ok(f"begin {TARGET}")
+                d.kill()
+                d.start()
+                d.wait_log(r"event=serving.*start=warm")
+                self.assertEqual(self.reason(d), "in_flux")
+                self.assertEqual(d.status()["guards_open"], 1)
+                w.ok("confirm")
+                w.ok("commit")
+                self.assertEqual(self.reason(d), "stale")
+                self.assertEqual(d.status()["guards_open"], 0)
+
+    def test_its_end_survives_a_kill_too(self):
+        for end in ("commit", "abort"):
+            with self.subTest(end=end):
+                d = self.daemon(name=end).start()
+                self.filled(d)
+                d.ctl("sync")
+                w = self.writer(d)
+                w.ok(f"begin {TARGET}")
+                w.ok(end)
+                d.kill()
+                d.start()
+                d.wait_log(r"event=serving.*start=warm")
+                self.assertEqual(d.status()["guards_open"], 0)
+                self.assertEqual(self.reason(d), "stale" if end == "commit" else "match")
+
+    def test_where_the_writer_is_gone_it_lingers_anew_after_a_restart(self):
+        linger_ms = 800
+        d, w = self.guarded(linger_ms=linger_ms, lease_ms=100)
+        d.ctl("sync")
+        w.kill()
+        d.kill()
+        began = time.monotonic()
+        d.start()
+        self.assertEqual(self.reason(d), "in_flux")
+        wait_until(lambda: self.reason(d) == "stale", 10, "the guard lingers")
+        self.assertGreater(time.monotonic() - began, linger_ms / 1000 * 0.98)
+
+    def test_a_confirmation_begins_a_guard_again_that_the_daemon_ended(self):
+        d = self.started(linger_ms=100, lease_ms=100)
+        self.filled(d)
+        w = self.writer(d)
+        w.ok(f"begin {TARGET} max 1")
+        wait_until(lambda: d.status()["guards_open"] == 0, 10, "the guard is too old")
+        d.fill(KEY, '"v1"', "--surrogate", "upload:42")
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        w.ok("confirm")
+        self.assertEqual(self.reason(d), "in_flux")
+        w.ok("commit")
+        self.assertEqual(self.reason(d), "stale")
+
+    def test_without_a_daemon_and_without_a_spool_there_is_no_confirmation(self):
+        d = self.started(lease_ms=100)
+        w = self.writer(d, spool="never")
+        w.ok(f"begin {TARGET}")
+        d.kill()
+        self.assertIn(w.say("confirm")["status"], ("UNAVAILABLE", "TIMEOUT"))
+        self.assertEqual(w.say("left")["left_ms"], 0)
+
+    def test_the_commit_of_a_guard_that_is_gone_is_an_invalidation(self):
+        d = self.started(linger_ms=100, lease_ms=100)
+        w = self.writer(d)
+        w.ok(f"begin {TARGET} max 1")
+        wait_until(lambda: d.status()["guards_open"] == 0, 10, "the guard is too old")
+        self.filled(d)
+        w.ok("commit")
+        self.assertEqual(self.reason(d), "stale")
+
+    def test_a_forked_childs_handle_is_dead(self):
+        d, w = self.guarded()
+        self.assertEqual(w.say("fork")["status"], "INVALID")
+        w.ok("commit")
+
+    def test_the_time_left_counts_from_the_confirmation(self):
+        d, w = self.guarded(linger_ms=2000)
+        self.assertEqual(w.say("left")["left_ms"], 0)
+        w.ok("confirm")
+        first = w.say("left")["left_ms"]
+        self.assertLess(first, 2000)
+        self.assertGreater(first, 1000 if FACTOR == 1 else 0)
+        time.sleep(0.3)
+        self.assertLess(w.say("left")["left_ms"], first - 250)
+
+    def test_too_many_are_refused_and_nobody_else_notices(self):
+        d = self.started()
+        self.filled(d)
+        w = self.writer(d)
+        for _ in range(4096):
+            said = w.say("invalidate surrogate other hold 60000")
+            if said["status"] != "OK":
+                break
+        said = w.say("invalidate surrogate other hold 60000")
+        self.assertNotEqual(said["status"], "OK")
+        self.assertIn("too many guards", said["error"])
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        w.ok("invalidate surrogate other")
+
+
+class Hold(GuardCase):
+    def test_in_flux_for_its_time_and_then_changed_once_more(self):
+        hold_ms = 700
+        d = self.started(lease_ms=100)
+        self.filled(d)
+        w = self.writer(d)
+        began = time.monotonic()
+        w.ok(f"invalidate {TARGET} hold {hold_ms}")
+        self.assertEqual(self.reason(d), "in_flux")
+        token = d.token()
+        wait_until(lambda: self.reason(d) != "in_flux", 10, "the hold ends")
+        self.assertGreater(time.monotonic() - began, hold_ms / 1000 * 0.98)
+        # A page that was rendered from the replica while it lagged.
+        said = d.fill(KEY, '"v1"', "--surrogate", "upload:42", token=token, expect=1)
+        self.assertEqual(said["reason"], "token_stale")
+        d.fill(KEY, '"v2"', "--surrogate", "upload:42")
+        self.assertEqual(d.verdict(KEY, '"v2"'), "not_modified")
+
+    def test_it_begins_anew_after_a_restart(self):
+        d = self.started(lease_ms=100)
+        self.filled(d)
+        d.ctl("sync")
+        self.writer(d).ok(f"invalidate {TARGET} hold 1500")
+        d.kill()
+        began = time.monotonic()
+        d.start()
+        self.assertEqual(self.reason(d), "in_flux")
+        wait_until(lambda: d.status()["holds_open"] == 0, 10, "the hold ends")
+        self.assertGreater(time.monotonic() - began, 1.45)
+
+    def test_a_guards_commit_may_hold(self):
+        d, w = self.guarded(lease_ms=100)
+        w.ok("abort")
+        w.ok(f"begin {TARGET} hold 500")
+        w.ok("commit")
+        self.assertEqual(self.reason(d), "in_flux")
+        self.assertEqual((d.status()["guards_open"], d.status()["holds_open"]), (0, 1))
+        wait_until(lambda: self.reason(d) == "stale", 10, "the hold ends")
+
+
+class ColdStart(GuardCase):
+    """Guards that were forgotten with the state may still commit: the floor is in flux for one linger."""
+
+    LINGER_MS = 1200
+
+    def test_after_the_state_is_lost_everything_is_in_flux_for_the_linger(self):
+        d, w = self.guarded(linger_ms=self.LINGER_MS, lease_ms=100)
+        w.ok("confirm")
+        d.kill()
+        shutil.rmtree(d.state)
+        began = time.monotonic()
+        d.start(settled=False)
+        self.assertEqual(d.fill(KEY, '"v1"', expect=1)["reason"], "token_in_flux")
+        # A kill in between forgets it as little as any hold.
+        d.kill()
+        d.start(settled=False)
+        d.wait_log(r"event=serving.*start=warm")
+        self.assertEqual(d.fill(KEY, '"v1"', expect=1)["reason"], "token_in_flux")
+        wait_until(lambda: d.status()["holds_open"] == 0, 10, "the linger of forgotten guards")
+        self.assertGreater(time.monotonic() - began, self.LINGER_MS / 1000 * 0.98)
+        d.fill(KEY, '"v1"')
+
+    def test_a_first_start_waits_too_unless_it_was_said_to_be_one(self):
+        d = self.daemon(linger_ms=self.LINGER_MS, fresh=False)
+        d.start(settled=False)
+        self.assertEqual(d.fill(KEY, '"v1"', expect=1)["reason"], "token_in_flux")
+        d.end()
+        d = self.daemon(name="other", linger_ms=self.LINGER_MS)
+        d.start(settled=False)
+        d.fill(KEY, '"v1"')
+
+    def test_traces_of_a_former_run_are_believed_more_than_what_was_said(self):
+        for kept in ("etagd.sock.lock", "etagd.sock.witness", "spool", "state"):
+            with self.subTest(kept=kept):
+                d = self.daemon(name=kept, linger_ms=self.LINGER_MS).start()
+                d.kill()
+                shutil.rmtree(d.directory + ".kept", ignore_errors=True)
+                shutil.move(f"{d.directory}/{kept}", d.directory + ".kept")
+                shutil.rmtree(d.directory)
+                d.make_directory()
+                shutil.move(d.directory + ".kept", f"{d.directory}/{kept}")
+                d.start(settled=False)
+                d.wait_log(r"start=cold")
+                self.assertEqual(d.fill(KEY, '"v1"', expect=1)["reason"], "token_in_flux")
+                d.end()
+
+    def test_cold_on_demand(self):
+        d = self.started(linger_ms=100)
+        self.filled(d)
+        self.assertEqual(d.stop(), 0)
+        d.args = ["--cold"]
+        d.start()
+        d.wait_log(r"start=cold.*asked for")
+        self.assertEqual(self.reason(d), "no_entry")
+
+
+if __name__ == "__main__":
+    main()

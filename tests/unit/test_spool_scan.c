@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The daemon's reading of the spool: which files count, in which order, what becomes of them, what a stranger can't do. */
+#include "testing.h"
+
+#include "bounds.h"
+#include "clocktime.h"
+#include "scratch.h"
+#include "spool.h"
+#include "text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#define STRANGER 4242u
+#define SEEN_MAX 64
+
+struct seen {
+    enum request_kind kind;
+    bool everything;
+    uint32_t uid, file;
+    char surrogate[32];
+};
+
+struct fixture {
+    char scratch[SCRATCH_BYTES];
+    struct config config;
+    struct log log;
+    struct arena arena;
+    struct spool *spool;
+    struct seen seen[SEEN_MAX];
+    size_t seen_count;
+    bool safe_at_once;
+    int answer;
+};
+
+static char *path_of(const struct fixture *f, const char *name)
+{
+    static char path[PATH_BYTES_MAX * 2];
+
+    snprintf(path, sizeof(path), "%s/%s", f->spool->dir.path, name);
+    return path;
+}
+
+static void open_spool(struct fixture *f, uint64_t lease_ns)
+{
+    char why[512] = "";
+
+    if (spool_open(f->spool, &f->config, lease_ns, &f->log, &f->arena, why) < 0)
+        fail_msg("%s", why);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    if (!f)
+        return -1;
+    scratch_make(f->scratch);
+    f->spool = calloc(1, sizeof(*f->spool));
+    f->config.linger_ns = NS_PER_S;
+    snprintf(f->config.socket_path, sizeof(f->config.socket_path), "%s/etagd.sock", f->scratch);
+    snprintf(f->config.state_dir, sizeof(f->config.state_dir), "%s/state", f->scratch);
+    f->log = (struct log){.fd = open("/dev/null", O_WRONLY | O_CLOEXEC), .least = LOG_ERROR};
+    arena_init(&f->arena, ARENA_BYTES_MAX);
+    f->safe_at_once = true;
+    open_spool(f, NS_PER_S);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    spool_close(f->spool);
+    arena_deinit(&f->arena);
+    close(f->log.fd);
+    scratch_remove(f->scratch);
+    free(f->spool);
+    free(f);
+    return 0;
+}
+
+static int apply(void *ctx, const struct request *request, uint32_t uid, uint32_t file)
+{
+    struct fixture *f = ctx;
+    const etag_targets *targets = request->kind == REQUEST_INVALIDATE ? &request->targets
+                                                                      : &request->guard.targets;
+    struct seen seen = {request->kind, targets->everything, uid, file, ""};
+
+    if (f->answer != 0 && !targets->everything)
+        return f->answer;
+    if (targets->surrogate_count > 0)
+        snprintf(seen.surrogate, sizeof(seen.surrogate), "%.*s", (int)targets->surrogates[0].len,
+                 targets->surrogates[0].data);
+    assert_true(f->seen_count < SEEN_MAX);
+    f->seen[f->seen_count++] = seen;
+    if (f->safe_at_once)
+        spool_file_done(f->spool, file, false);
+    return 0;
+}
+
+static void scan(struct fixture *f)
+{
+    const struct spool_reader reader = {apply, f};
+
+    assert_int_equal(spool_scan(f->spool, &reader), 0);
+}
+
+static void put(const struct fixture *f, const char *name, const void *bytes, size_t len)
+{
+    const int fd = open(path_of(f, name), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, bytes, len), (ssize_t)len);
+    close(fd);
+}
+
+static void put_request(const struct fixture *f, const char *name, enum request_kind kind,
+                        const char *surrogate)
+{
+    struct buffer frame = {0};
+    struct request request = {.id = 1, .kind = kind};
+    const etag_str key = str_of(surrogate);
+    etag_targets targets;
+
+    ETAG_INIT(&targets);
+    targets.surrogates = &key;
+    targets.surrogate_count = 1;
+    if (kind == REQUEST_INVALIDATE) {
+        request.targets = targets;
+    } else {
+        request.guard.id = (struct guard_id){1, 1};
+        request.guard.targets = targets;
+    }
+    assert_int_equal(request_encode(&frame, &request), 0);
+    put(f, name, frame.bytes, frame.len);
+    buffer_deinit(&frame);
+}
+
+static bool there(const struct fixture *f, const char *name)
+{
+    struct stat st;
+
+    return lstat(path_of(f, name), &st) == 0;
+}
+
+static void test_an_event_is_applied_and_goes(void **state)
+{
+    struct fixture *f = *state;
+
+    put_request(f, "e000", REQUEST_INVALIDATE, "a");
+    put_request(f, "efff", REQUEST_INVALIDATE, "b");
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_string_equal(f->seen[0].surrogate, "a");
+    assert_string_equal(f->seen[1].surrogate, "b");
+    assert_int_equal(f->seen[0].uid, geteuid());
+    assert_false(there(f, "e000"));
+    assert_false(there(f, "efff"));
+    assert_int_equal(spool_waiting(f->spool), 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+}
+
+static void test_a_file_stays_until_its_event_is_safe_and_is_applied_once(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    assert_true(there(f, "e001"));
+    assert_int_equal(spool_waiting(f->spool), 1);
+    spool_file_done(f->spool, f->seen[0].file, true); /* could not be persisted */
+    assert_true(there(f, "e001"));
+    spool_file_done(f->spool, f->seen[0].file, false);
+    assert_false(there(f, "e001"));
+    assert_int_equal(spool_waiting(f->spool), 0);
+    /* The name is free for another event. */
+    put_request(f, "e001", REQUEST_INVALIDATE, "b");
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+}
+
+static void test_the_next_daemon_applies_it_again(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    put(f, "all-05", "", 0);
+    scan(f);
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S);
+    f->safe_at_once = true;
+    scan(f);
+    assert_int_equal(f->seen_count, 4);
+    assert_true(f->seen[3].everything);
+    assert_false(there(f, "e001"));
+    assert_false(there(f, "taken-05"));
+}
+
+static void test_a_scan_that_fails_applies_the_rest_at_the_next(void **state)
+{
+    struct fixture *f = *state;
+    const struct spool_reader reader = {apply, f};
+
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    f->answer = -ENOMEM;
+    assert_int_equal(spool_scan(f->spool, &reader), -ENOMEM);
+    assert_true(there(f, "e001"));
+    f->answer = 0;
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+}
+
+static void test_begins_come_before_ends(void **state)
+{
+    struct fixture *f = *state;
+
+    put_request(f, "e000", REQUEST_GUARD_COMMIT, "a");
+    put_request(f, "e001", REQUEST_GUARD_CONFIRM, "a");
+    put_request(f, "e002", REQUEST_INVALIDATE, "a");
+    put_request(f, "e003", REQUEST_GUARD_BEGIN, "a");
+    scan(f);
+    assert_int_equal(f->seen_count, 4);
+    assert_int_equal(f->seen[0].kind, REQUEST_GUARD_CONFIRM);
+    assert_int_equal(f->seen[1].kind, REQUEST_GUARD_BEGIN);
+    assert_int_equal(f->seen[2].kind, REQUEST_GUARD_COMMIT);
+    assert_int_equal(f->seen[3].kind, REQUEST_INVALIDATE);
+}
+
+static void test_purge_everything_may_be_put_again_while_it_waits(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put(f, "all-07", "", 0);
+    scan(f);
+    assert_false(there(f, "all-07"));
+    assert_true(there(f, "taken-07"));
+    put(f, "all-07", "", 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    spool_file_done(f->spool, f->seen[1].file, false);
+    assert_false(there(f, "taken-07"));
+}
+
+static void test_garbage_purges_everything_and_is_set_aside(void **state)
+{
+    struct fixture *f = *state;
+
+    put(f, "e001", "garbage", 7);
+    put(f, "e002", "", 0);
+    put_request(f, "e003", REQUEST_PING, "a");
+    scan(f);
+    assert_int_equal(f->seen_count, 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_true(f->seen[i].everything);
+    assert_int_equal(f->spool->garbage, 3);
+    assert_false(there(f, "e001"));
+    assert_true(there(f, "bad-01"));
+    scan(f);
+    assert_int_equal(f->seen_count, 3);
+    /* What the reader refuses is garbage too. */
+    put_request(f, "e004", REQUEST_INVALIDATE, "a");
+    f->answer = SPOOL_E_GARBAGE;
+    scan(f);
+    assert_int_equal(f->seen_count, 4);
+    assert_true(f->seen[3].everything);
+}
+
+static void test_what_is_no_plain_file_does_not_count_and_does_not_hang(void **state)
+{
+    struct fixture *f = *state;
+    char path[PATH_BYTES_MAX * 2];
+
+    put_request(f, "e000", REQUEST_INVALIDATE, "a");
+    strcpy(path, path_of(f, "e000"));
+    assert_int_equal(mkfifo(path_of(f, "e001"), 0666), 0);
+    assert_int_equal(symlink(path, path_of(f, "e002")), 0);
+    assert_int_equal(mkdir(path_of(f, "e003"), 0700), 0);
+    assert_int_equal(mkdir(path_of(f, "e004"), 0700), 0);
+    put(f, "e004/inside", "", 0);
+    put(f, "e005", "", 0);
+    assert_int_equal(truncate(path_of(f, "e005"), (off_t)1 << 40), 0); /* huge, and sparse */
+    put_request(f, "e006", REQUEST_INVALIDATE, "linked");
+    strcpy(path, path_of(f, "e006"));
+    assert_int_equal(link(path, path_of(f, "x")), 0); /* an event with a link is one */
+    put(f, "../some file", "some text", 9);
+    strcpy(path, path_of(f, "../some file"));
+    assert_int_equal(link(path, path_of(f, "e007")), 0); /* a link to something else is none */
+    assert_int_equal(mkfifo(path_of(f, "all-00"), 0666), 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_false(f->seen[0].everything || f->seen[1].everything);
+    for (int i = 1; i < 8; i++) {
+        char name[8];
+        snprintf(name, sizeof(name), "e00%d", i);
+        assert_false(there(f, name));
+    }
+    assert_false(there(f, "all-00"));
+    assert_true(f->spool->ignored >= 6);
+}
+
+static void test_a_strangers_files_are_removed_unread(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() != 0)
+        skip();
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    put(f, "all-01", "", 0);
+    put(f, "taken-02", "", 0);
+    assert_int_equal(chown(path_of(f, "e001"), STRANGER, STRANGER), 0);
+    assert_int_equal(chown(path_of(f, "all-01"), STRANGER, STRANGER), 0);
+    assert_int_equal(chown(path_of(f, "taken-02"), STRANGER, STRANGER), 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 0);
+    assert_int_equal(f->spool->ignored, 3);
+    assert_false(there(f, "e001"));
+    assert_false(there(f, "all-01"));
+    /* With the role learnt, they count, in the next run too. */
+    spool_dir_learn(&f->spool->dir, STRANGER);
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    assert_int_equal(chown(path_of(f, "e001"), STRANGER, STRANGER), 0);
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    assert_int_equal(f->seen[0].uid, STRANGER);
+}
+
+static void test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_new_mark(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() != 0)
+        skip();
+    spool_close(f->spool);
+    f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, STRANGER};
+    f->config.rule_count = 1;
+    open_spool(f, NS_PER_S);
+    spool_close(f->spool);
+    f->config.rule_count = 0;
+    open_spool(f, NS_PER_S);
+    assert_false(spool_mark_counts(&f->spool->dir.mark, STRANGER));
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    assert_int_equal(chown(path_of(f, "e001"), STRANGER, STRANGER), 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    scan(f);
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    assert_int_equal(chown(path_of(f, "e001"), STRANGER, STRANGER), 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+}
+
+static void test_thousands_of_foreign_names_neither_hide_an_event_nor_stay(void **state)
+{
+    struct fixture *f = *state;
+    char name[32];
+
+    for (int i = 0; i < (int)SPOOL_NAMES_MAX + 1000; i++) {
+        snprintf(name, sizeof(name), "junk-%d", i);
+        put(f, name, "", 0);
+    }
+    put_request(f, "e800", REQUEST_INVALIDATE, "a");
+    put(f, "all-10", "", 0);
+    const uint64_t began_ns = time_ns_of(CLOCK_MONOTONIC);
+    scan(f);
+    print_message("a scan of %u foreign names: %.1f ms\n", SPOOL_NAMES_MAX + 1000,
+                  (double)(time_ns_of(CLOCK_MONOTONIC) - began_ns) / 1e6);
+    assert_int_equal(f->seen_count, 2);
+    assert_false(there(f, "e800"));
+    for (int i = 0; i < 18; i++)
+        scan(f);
+    assert_false(there(f, "junk-0"));
+    assert_false(there(f, "junk-17383"));
+}
+
+static void test_a_writers_unfinished_file_stays_for_a_while(void **state)
+{
+    struct fixture *f = *state;
+    const struct timespec old[2] = {{.tv_sec = 1000000}, {.tv_sec = 1000000}};
+
+    put(f, "t-0123456789abcdef", "half", 4);
+    scan(f);
+    assert_true(there(f, "t-0123456789abcdef"));
+    assert_int_equal(utimensat(AT_FDCWD, path_of(f, "t-0123456789abcdef"), old, 0), 0);
+    scan(f);
+    assert_false(there(f, "t-0123456789abcdef"));
+    assert_int_equal(f->seen_count, 0);
+}
+
+static void test_an_unreadable_file_of_a_writer_purges_everything(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() == 0)
+        skip(); /* root reads everything */
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    assert_int_equal(chmod(path_of(f, "e001"), 0), 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    assert_true(f->seen[0].everything);
+}
+
+static void test_without_descriptors_an_event_is_still_read(void **state)
+{
+    struct fixture *f = *state;
+    int fds[4096];
+    size_t count = 0;
+    struct rlimit former, few;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &former), 0);
+    few = former;
+    few.rlim_cur = 64;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    put_request(f, "e002", REQUEST_INVALIDATE, "b");
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    while (count < 4096 && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        count++;
+    const struct spool_reader reader = {apply, f};
+    const int r = spool_scan(f->spool, &reader);
+    while (count > 0)
+        close(fds[--count]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &former), 0);
+    assert_int_equal(r, 0);
+    assert_int_equal(f->seen_count, 2);
+}
+
+/* ---- The directory ---- */
+
+static struct spool_mark mark_there(const struct fixture *f)
+{
+    char text[SPOOL_MARK_BYTES_MAX];
+    struct spool_mark mark;
+    const int fd = open(path_of(f, "mark"), O_RDONLY | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    const ssize_t len = read(fd, text, sizeof(text));
+    close(fd);
+    assert_true(spool_mark_parse((etag_str){text, (size_t)len}, &mark));
+    return mark;
+}
+
+static void test_the_mark_says_the_longest_lease_until_the_wait_is_over(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t id = mark_there(f).id;
+
+    assert_int_equal(mark_there(f).lease_ns, NS_PER_S);
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S / 10);
+    assert_int_equal(mark_there(f).lease_ns, NS_PER_S);
+    assert_int_equal(f->spool->dir.former.lease_ns, NS_PER_S);
+    assert_int_equal(spool_dir_settle(&f->spool->dir, NS_PER_S / 10), 0);
+    assert_int_equal(mark_there(f).lease_ns, NS_PER_S / 10);
+    assert_int_equal(mark_there(f).id, id);
+    spool_close(f->spool);
+    open_spool(f, 2 * NS_PER_S);
+    assert_int_equal(mark_there(f).lease_ns, 2 * NS_PER_S);
+}
+
+static void test_the_directory_lets_writers_in_and_nobody_look(void **state)
+{
+    struct fixture *f = *state;
+    struct stat st;
+
+    assert_int_equal(stat(f->spool->dir.path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, SPOOL_DIR_MODE);
+    assert_int_equal(stat(path_of(f, "mark"), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0644);
+}
+
+static void test_a_second_daemon_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct spool *second = calloc(1, sizeof(*second));
+    char why[512] = "";
+
+    assert_int_equal(spool_open(second, &f->config, NS_PER_S, &f->log, &f->arena, why), -1);
+    assert_non_null(strstr(why, "another etagd uses it"));
+    spool_close(second);
+    free(second);
+}
+
+static void test_a_directory_that_was_replaced_is_no_longer_ours(void **state)
+{
+    struct fixture *f = *state;
+    char aside[PATH_BYTES_MAX * 2];
+
+    assert_true(spool_dir_still_owned(&f->spool->dir));
+    snprintf(aside, sizeof(aside), "%s.aside", f->spool->dir.path);
+    assert_int_equal(rename(f->spool->dir.path, aside), 0);
+    assert_false(spool_dir_still_owned(&f->spool->dir));
+}
+
+static void test_with_power_durability_it_stands_in_the_state_directory(void **state)
+{
+    struct fixture *f = *state;
+    char leads_to[PATH_BYTES_MAX] = "", target[PATH_BYTES_MAX + 16];
+    struct stat st;
+
+    spool_close(f->spool);
+    f->config.durability = DURABILITY_POWER;
+    assert_int_equal(mkdir(f->config.state_dir, 0700), 0);
+    open_spool(f, NS_PER_S);
+    snprintf(target, sizeof(target), "%s/spool", f->config.state_dir);
+    assert_true(readlink(f->spool->dir.path, leads_to, sizeof(leads_to) - 1) > 0);
+    assert_string_equal(leads_to, target);
+    assert_int_equal(stat(f->config.state_dir, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0711);
+    assert_true(mark_there(f).power);
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    /* And back: the link goes, and the former place has no mark. */
+    spool_close(f->spool);
+    f->config.durability = DURABILITY_PROCESS;
+    open_spool(f, NS_PER_S);
+    assert_int_equal(lstat(f->spool->dir.path, &st), 0);
+    assert_true(S_ISDIR(st.st_mode));
+    snprintf(target, sizeof(target), "%s/spool/mark", f->config.state_dir);
+    assert_int_equal(access(target, F_OK), -1);
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(test_an_event_is_applied_and_goes),
+        CASE(test_a_file_stays_until_its_event_is_safe_and_is_applied_once),
+        CASE(test_the_next_daemon_applies_it_again),
+        CASE(test_a_scan_that_fails_applies_the_rest_at_the_next),
+        CASE(test_begins_come_before_ends),
+        CASE(test_purge_everything_may_be_put_again_while_it_waits),
+        CASE(test_garbage_purges_everything_and_is_set_aside),
+        CASE(test_what_is_no_plain_file_does_not_count_and_does_not_hang),
+        CASE(test_a_strangers_files_are_removed_unread),
+        CASE(test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_new_mark),
+        CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay),
+        CASE(test_a_writers_unfinished_file_stays_for_a_while),
+        CASE(test_an_unreadable_file_of_a_writer_purges_everything),
+        CASE(test_without_descriptors_an_event_is_still_read),
+        CASE(test_the_mark_says_the_longest_lease_until_the_wait_is_over),
+        CASE(test_the_directory_lets_writers_in_and_nobody_look),
+        CASE(test_a_second_daemon_is_refused),
+        CASE(test_a_directory_that_was_replaced_is_no_longer_ours),
+        CASE(test_with_power_durability_it_stands_in_the_state_directory),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
