@@ -28,6 +28,7 @@ HOSTILE_UID = 12345  # has no role
 ROLES = ("writer", "writer", "writer", "writer", "writer", "filler", "filler", "filler", "reader", "reader", "reader")
 TEXTS = json.loads(subprocess.run([CHECK, "--texts"], stdout=subprocess.PIPE, check=True, text=True).stdout)
 LINGER_MS = 600
+LEASE_MS_MIN, LEASE_MS_MAX = 50, 300
 STATE_BYTES = 96 << 20
 
 
@@ -107,6 +108,8 @@ class Section:
         command = [WORKER, role, str(slot), self.directory, self.daemon.socket,
                    str(self.seed * 1000003 + slot * 1009 + generation), "--sample", str(self.options.sample),
                    "--bound-ms", str(int(bound(1000)))]
+        if self.options.delays:
+            command += ["--late-ms", str(LEASE_MS_MAX + 300)]
         for flag, wanted in (("--no-guards", not self.options.guards), ("--no-spool", not self.options.spool),
                              ("--wrong", self.options.wrong_writer)):
             if wanted:
@@ -172,7 +175,7 @@ class Section:
     def daemon_start(self, may_fail=False):
         """False: it did not start, and said why."""
         d = self.daemon
-        d.lease_ms = self.random.randint(50, 300)
+        d.lease_ms = self.random.randint(LEASE_MS_MIN, LEASE_MS_MAX)
         d.spawn()
         return self.daemon_serves(may_fail)
 

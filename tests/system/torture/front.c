@@ -69,6 +69,7 @@ struct asked {
     uint32_t key;
     uint64_t published, begun; /* before the check began */
     uint64_t begin_ns, end_ns;
+    uint64_t stops; /* how often this process was stopped and continued */
 };
 
 static void violation(const struct asked *asked, const etag_answer *answer, const char *what)
@@ -91,6 +92,12 @@ static void judge(struct worker *w, const struct asked *asked, const etag_answer
     if (version < asked->published) {
         COUNT(w, violations_answered);
         violation(asked, answer, "older than an answered mutation");
+    }
+    /* The deadline is loaded when a check begins, and the time is read when it is done. */
+    if (asked->end_ns - asked->begin_ns > w->late_ns && asked->stops % 2 == 0 &&
+        asked->stops == atomic_load(&w->truth->stops[w->number])) {
+        COUNT(w, violations_late);
+        violation(asked, answer, "answered when its lease had to be over");
     }
     if (version >= asked->begun)
         return;
@@ -184,6 +191,7 @@ void reader_step(struct worker *w)
                        visible > back ? visible - back : visible);
         condition.value = etag_str_of(tag);
     }
+    asked.stops = atomic_load(&w->truth->stops[w->number]);
     asked.published = atomic_load(&row->published);
     asked.begun = atomic_load(&row->begun);
     asked.begin_ns = now_ns();

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from campaign import HOSTILE_UID, LINGER_MS, Failure, TortureDaemon
+from campaign import HOSTILE_UID, LEASE_MS_MAX, LEASE_MS_MIN, LINGER_MS, Failure, TortureDaemon
 from harness import bound
 
 SPOOL_SLOTS = 4096
@@ -69,7 +69,7 @@ def kill_twice(s):
     """Killed again while it starts."""
     s.daemon_kill()
     for _ in range(s.random.randint(1, 3)):
-        s.daemon.lease_ms = s.random.randint(50, 300)
+        s.daemon.lease_ms = s.random.randint(LEASE_MS_MIN, LEASE_MS_MAX)
         s.daemon.spawn()
         s.rest(s.random.random() * 0.4)
         s.daemon.kill()
@@ -155,12 +155,27 @@ def witness_removed(s):
     s.daemon_start()
 
 
+def backup_restored(s):
+    """The state becomes an older one, in place: all that happened since is missing in it."""
+    data = os.path.join(s.daemon.state, "data.mdb")
+    s.daemon_kill()
+    with open(data, "rb") as f:
+        backup = f.read()
+    s.daemon_start()
+    s.rest(0.5 + s.random.random())
+    s.daemon_kill()
+    with open(data, "r+b") as f:
+        f.write(backup)
+        f.truncate(len(backup))
+    s.daemon_start()
+
+
 def two_at_once(s):
     """Exactly one of them may serve."""
     s.daemon_kill()
     pair = [s.daemon, TortureDaemon(s.directory, s.options, s.daemon.loop, s.daemon.durability)]
     for one in pair:
-        one.lease_ms = s.random.randint(50, 300)
+        one.lease_ms = s.random.randint(LEASE_MS_MIN, LEASE_MS_MAX)
         one.spawn()
     end = time.monotonic() + bound(30)
     while all(one.process.poll() is None for one in pair):
@@ -248,7 +263,7 @@ def hostile_user(s):
 def deck_of(options):
     """The nemeses that this run can use: function, and why not where it can't."""
     deck = [kill, kill, kill_twice, stop_and_start, stall, stall_often, stall_then_kill, workers_killed, workers_killed,
-            workers_stalled, workers_stalled, state_removed, witness_removed, two_at_once]
+            workers_stalled, workers_stalled, state_removed, witness_removed, backup_restored, two_at_once]
     skipped = {}
     if options.disk:
         deck.append(disk_full)

@@ -9,6 +9,7 @@ table and one line of JSON. Exit status: 0 clean; 1 violations, leaks, or someth
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,8 +22,8 @@ from nemesis import deck_of, torment  # noqa: E402
 
 SECTION_SECONDS = 90
 # With --delays: often a little, and rarely so long that a lease ends meanwhile (proto/delay_point.h).
-DELAYS = ("*:3000:50,lookup.deadline_slot:400000:2000,lookup.slot_clocks:400000:2000,lookup.clocks_time:400000:2000,"
-          "lease.clock_scan:250000:60,lease.scan_word:250000:60")
+DELAYS = ("*:3000:50,lookup.deadline_slot:900000:4000,lookup.slot_clocks:900000:4000,lookup.clocks_time:900000:4000,"
+          "lease.clock_scan:250000:60,lease.scan_word:250000:60,persist.taken_stored:15000:2")
 # Counters of the workers that a run must have moved, or it has shown nothing.
 SEEN = ["commits_plain", "invalidations", "fills_sent", "fills_stored", "fills_refused", "checks", "not_modified", "warm",
         "known_otherwise", "unknown_stale", "unknown_no_lease", "history_checks", "history_answered"]
@@ -184,6 +185,8 @@ def campaign(options, result):
 
 def main():
     options = options_parse()
+    # Ended from outside, it leaves nothing either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     options.disk = can_mount()
     if options.delays:
         os.environ.setdefault("ETAGD_DELAY_POINTS", DELAYS)

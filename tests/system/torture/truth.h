@@ -66,6 +66,7 @@
     X(violations_answered, "VIOLATION: older than an answered mutation")                           \
     X(violations_guarded, "VIOLATION: older than a guarded commit that had begun")                 \
     X(violations_mixed, "VIOLATION: another key's entry")                                          \
+    X(violations_late, "VIOLATION: answered when its lease had to be over")                        \
     X(violations_bound, "VIOLATION: a writer's call took longer than it may")                      \
     X(unjudged, "answers that came too late to be judged by the guarded rule")                     \
     X(history_full, "records that did not fit into a history file")

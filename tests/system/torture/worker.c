@@ -114,7 +114,8 @@ static int usage(void)
     (void)fprintf(stderr,
                   "usage: torture_worker make DIRECTORY\n"
                   "       torture_worker writer|filler|reader|database SLOT DIRECTORY SOCKET SEED\n"
-                  "           [--no-guards] [--no-spool] [--wrong] [--sample N] [--records N] [--bound-ms N]\n");
+                  "           [--no-guards] [--no-spool] [--wrong] [--sample N] [--records N] [--bound-ms N]\n"
+                  "           [--late-ms N]\n");
     return 2;
 }
 
@@ -127,7 +128,8 @@ int main(int argc, char **argv)
                  {"filler", filler_step},
                  {"reader", reader_step},
                  {"database", NULL}};
-    struct worker w = {.guards = true, .sample = 1, .bound_ns = 1000 * NS_PER_MS};
+    struct worker w = {
+        .guards = true, .sample = 1, .bound_ns = 1000 * NS_PER_MS, .late_ns = UINT64_MAX};
     char name[NAME_BYTES];
     uint64_t records = 1 << 20;
     bool spool = true;
@@ -155,6 +157,8 @@ int main(int argc, char **argv)
             records = strtoull(argv[++i], NULL, 10);
         else if (i + 1 < argc && strcmp(argv[i], "--bound-ms") == 0)
             w.bound_ns = strtoull(argv[++i], NULL, 10) * NS_PER_MS;
+        else if (i + 1 < argc && strcmp(argv[i], "--late-ms") == 0)
+            w.late_ns = strtoull(argv[++i], NULL, 10) * NS_PER_MS;
         else
             return usage();
     }

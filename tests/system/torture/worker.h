@@ -25,6 +25,7 @@ struct worker {
     bool wrong;         /* self test: publishes what it did not invalidate */
     uint32_t sample;    /* one check in so many goes into the history */
     uint64_t bound_ns;  /* beyond the client's time, for a call */
+    uint64_t late_ns;   /* a check that answers from an entry takes less than any lease */
     struct names names; /* of the key picked */
     etag_key key;
 };
