@@ -215,13 +215,17 @@ void cache_clocks_of(const struct cache *cache, const struct resource *resource,
 static etag_reason token_test(const struct cache *cache, const struct clock_set *set,
                               uint64_t token_lsn)
 {
+    etag_reason reason = ETAG_REASON_NONE;
+
     for (size_t i = 0; i < set->count; i++) {
         const uint64_t value = shm_clock_load(cache->view, set->clocks[i]);
 
-        if (value > token_lsn)
-            return value & CLOCK_IN_FLUX ? ETAG_REASON_TOKEN_IN_FLUX : ETAG_REASON_TOKEN_STALE;
+        if ((value & CLOCK_LSN_MASK) > token_lsn)
+            return ETAG_REASON_TOKEN_STALE;
+        if (value & CLOCK_IN_FLUX)
+            reason = ETAG_REASON_TOKEN_IN_FLUX;
     }
-    return ETAG_REASON_NONE;
+    return reason;
 }
 
 /* Rule: a token of another run proves nothing about this run's clocks. One from the future was never handed out. */
@@ -362,7 +366,8 @@ etag_reason cache_load(struct cache *cache, const struct key *key,
         }
     }
     cache_clocks_of(cache, &key->resource, &record->entry, &set);
-    if (token_test(cache, &set, record->fill_lsn) != ETAG_REASON_NONE) {
+    /* In flux is no reason: the guard may be aborted, and until it ends no front end takes the entry. */
+    if (token_test(cache, &set, record->fill_lsn) == ETAG_REASON_TOKEN_STALE) {
         cache->counters.loaded_stale++;
         return ETAG_REASON_TOKEN_STALE;
     }

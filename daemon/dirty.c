@@ -149,18 +149,25 @@ int dirty_erase(struct dirty *dirty, struct hash128 fingerprint)
     return 0;
 }
 
-size_t dirty_take(struct dirty *dirty, struct dirty_entry **chunk, size_t max)
+size_t dirty_take(struct dirty *dirty, struct dirty_entry **chunk, size_t max, bool removals_only)
 {
+    struct dirty_entry **link = &dirty->first;
+    struct dirty_entry *former = NULL;
     size_t count = 0;
-    for (; dirty->first && count < max; count++) {
-        struct dirty_entry *entry = dirty->first;
-        dirty->first = entry->next_in_line;
-        if (!dirty->first)
-            dirty->last = NULL;
+    while (*link && count < max) {
+        struct dirty_entry *entry = *link;
+        if (removals_only && !entry->erase) {
+            former = entry;
+            link = &entry->next_in_line;
+            continue;
+        }
+        *link = entry->next_in_line;
+        if (dirty->last == entry)
+            dirty->last = former;
         dirty->line_count--;
         entry->next_in_line = NULL;
         entry->taken = true;
-        chunk[count] = entry;
+        chunk[count++] = entry;
     }
     return count;
 }

@@ -53,8 +53,8 @@ MUST_USE int dirty_erase(struct dirty *dirty, struct hash128 fingerprint);
 /* The newest of this fingerprint, taken or not; NULL: none. */
 struct dirty_entry *dirty_find(const struct dirty *dirty, struct hash128 fingerprint);
 
-/* Takes up to max entries from the front of the line; they can still be found. */
-size_t dirty_take(struct dirty *dirty, struct dirty_entry **chunk, size_t max);
+/* Takes up to max entries from the front of the line, or of its removals only; they can still be found. */
+size_t dirty_take(struct dirty *dirty, struct dirty_entry **chunk, size_t max, bool removals_only);
 /* What was taken is written: it goes. */
 void dirty_done(struct dirty *dirty, struct dirty_entry **chunk, size_t count);
 /* It could not be written: back to the front, but for what newer entries replace. */

@@ -82,8 +82,5 @@ int event_line_store(const struct event_line *line, struct store *store)
         if (!error)
             error = guard_store(txn, &at->event, record);
     }
-    if (!error)
-        return store_commit(txn);
-    store_abort(txn);
-    return error;
+    return store_end(txn, error);
 }

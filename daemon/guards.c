@@ -105,6 +105,12 @@ static void link_in(struct guards *guards, struct guard *guard)
     ++*count_of(guards, guard);
 }
 
+static void ended_unlink(struct guards *guards, struct guard *guard)
+{
+    *(guard->earlier ? &guard->earlier->later : &guards->ended_first) = guard->later;
+    *(guard->later ? &guard->later->earlier : &guards->ended_last) = guard->earlier;
+}
+
 static void unlink_free(struct guards *guards, struct guard *guard)
 {
     struct guard **at = bucket_of(guards, guard->id);
@@ -113,7 +119,19 @@ static void unlink_free(struct guards *guards, struct guard *guard)
         at = &(*at)->next;
     *at = guard->next;
     --*count_of(guards, guard);
+    if (guard->state == GUARD_ENDED)
+        ended_unlink(guards, guard);
     guard_free(guard);
+}
+
+/* The last of those that ended; the first is forgotten where there are too many. */
+static void ended_link(struct guards *guards, struct guard *guard)
+{
+    guard->earlier = guards->ended_last;
+    *(guards->ended_last ? &guards->ended_last->later : &guards->ended_first) = guard;
+    guards->ended_last = guard;
+    if (guards->ended_count > GUARDS_MAX)
+        unlink_free(guards, guards->ended_first);
 }
 
 /* ---- Begin ---- */
@@ -213,6 +231,7 @@ void guards_end(struct guards *guards, struct guard *guard, bool said, uint64_t 
     ++*count_of(guards, guard);
     guard->peer_id = 0;
     guard->ends_ns = now_ns + guards->linger_ns;
+    ended_link(guards, guard);
 }
 
 void guards_remember_end(struct guards *guards, struct guard_id id, uint64_t now_ns)
@@ -225,6 +244,7 @@ void guards_remember_end(struct guards *guards, struct guard_id id, uint64_t now
     guard->state = GUARD_ENDED;
     guard->ends_ns = now_ns + guards->linger_ns;
     link_in(guards, guard);
+    ended_link(guards, guard);
 }
 
 /* Its connection is a sign of life until it ends or the guard is too old; from then on it lingers. */

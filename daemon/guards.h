@@ -8,8 +8,8 @@
  * as committed. Signs of life are its begin, each confirmation, and its connection while it is younger than max_ms. A hold is
  * a guard that the daemon ends itself, as a commit, when its time is over.
  *
- * An id whose end was said is remembered for one linger: a begin that is found late, in the spool or sent twice, must not
- * begin it again.
+ * An id whose end was said is remembered for one linger, and while GUARDS_MAX more did not end: a begin that is found late, in the
+ * spool or sent twice, would only keep its clocks in flux for nothing.
  *
  * Times are CLOCK_MONOTONIC_COARSE. Loop thread only.
  */
@@ -19,7 +19,8 @@
 #include "record.h"
 
 struct guard {
-    struct guard *next; /* in its bucket */
+    struct guard *next;            /* in its bucket */
+    struct guard *earlier, *later; /* ENDED: in the order of their ends */
     struct guard_id id;
     enum { GUARD_OPEN, GUARD_HOLD, GUARD_ENDED } state;
     uint64_t lsn;     /* of the event that opened it */
@@ -39,6 +40,7 @@ struct guards {
     struct guard *buckets[GUARD_BUCKETS];
     uint32_t *flux; /* a count for each clock */
     uint64_t linger_ns;
+    struct guard *ended_first, *ended_last;
     size_t open_count, hold_count, ended_count;
 };
 

@@ -83,12 +83,28 @@ static void extent_store(const struct half *half, uint64_t extent)
 
 /* ---- Open ---- */
 
-static int journal_fd(const char *socket_path, int flags)
+#define JOURNAL_PATH_BYTES (PATH_BYTES_MAX + sizeof(JOURNAL_SUFFIX))
+
+static void journal_path(char out[JOURNAL_PATH_BYTES], const char *socket_path)
 {
-    char path[PATH_BYTES_MAX + sizeof(JOURNAL_SUFFIX)];
+    (void)snprintf(out, JOURNAL_PATH_BYTES, "%s" JOURNAL_SUFFIX, socket_path);
+}
+
+bool journal_exists(const char *socket_path)
+{
+    char path[JOURNAL_PATH_BYTES];
     struct stat status;
 
-    (void)snprintf(path, sizeof(path), "%s" JOURNAL_SUFFIX, socket_path);
+    journal_path(path, socket_path);
+    return lstat(path, &status) == 0;
+}
+
+static int journal_fd(const char *socket_path, int flags)
+{
+    char path[JOURNAL_PATH_BYTES];
+    struct stat status;
+
+    journal_path(path, socket_path);
     CLEANUP(cleanup_fd)
     int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0)

@@ -52,4 +52,7 @@ void journal_stored(struct journal *journal, uint64_t lsn);
 MUST_USE int journal_replay(const char *socket_path, const uint8_t nonce[JOURNAL_NONCE_BYTES],
                             int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx);
 
+/* There is something at the journal's path: a daemon ran here. */
+MUST_USE bool journal_exists(const char *socket_path);
+
 #endif

@@ -278,14 +278,15 @@ static bool is_begin(const struct request *request)
     return request->kind == REQUEST_GUARD_BEGIN || request->kind == REQUEST_GUARD_CONFIRM;
 }
 
-static bool too_many_guards(const struct server *server)
+static size_t guard_count(const struct server *server)
 {
     const struct guards *guards = &server->cache.guards;
 
-    return guards->open_count + guards->hold_count + guards->ended_count >= GUARDS_MAX;
+    return guards->open_count + guards->hold_count;
 }
 
-/* A peer can be told that there are too many; a file of the spool can't. */
+/* A peer can be told that there are too many guards. The writer of a spool file can't: there is more room for those, and beyond
+ * it the scan fails, so that nobody trusts the memory until some guards have ended. */
 static struct mutation_refusal limits_check(const struct server *server,
                                             const struct request *request,
                                             const struct mutation_from *from)
@@ -294,13 +295,15 @@ static struct mutation_refusal limits_check(const struct server *server,
                        (request->kind == REQUEST_INVALIDATE ? request->targets.hold_ms
                                                             : request->guard.targets.hold_ms) > 0;
 
+    const bool opens_new = opens && request->kind != REQUEST_GUARD_COMMIT;
+
+    if (opens_new && guard_count(server) >= (from->peer ? GUARDS_MAX : 2 * GUARDS_MAX))
+        return (struct mutation_refusal){WIRE_ERROR_LIMIT, "too many guards and holds are open"};
     if (!from->peer)
         return done;
     if (from->peer->pending >= PEER_PENDING_MAX)
         return (struct mutation_refusal){
             WIRE_ERROR_BUSY, "too many mutations of this connection wait for the store"};
-    if (opens && request->kind != REQUEST_GUARD_COMMIT && too_many_guards(server))
-        return (struct mutation_refusal){WIRE_ERROR_BUSY, "too many guards and holds are open"};
     return done;
 }
 

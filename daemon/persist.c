@@ -3,14 +3,11 @@
  * One thread, one mutex that is never held during a write, one condition. Work goes in turns: all submitted events in
  * one transaction, then at most one piece of what is not urgent (a checkpoint or a chunk of entries), so that neither
  * an event waits long nor a stream of events starves the rest.
- *
- * A checkpoint says "the clocks are complete up to LSN n". n is the last event that was taken from the queue: the loop
- * thread moved its clocks before it queued it, and the mutex makes that visible here. Clocks of later events may be in
- * the checkpoint too, which makes entries stale a little earlier than their event is known, never later.
  */
 #include "persist.h"
 
 #include "bounds.h"
+#include "checkpoint.h"
 #include "clocktime.h"
 #include "delay_point.h"
 #include "dirty.h"
@@ -34,7 +31,6 @@ struct sync_point {
 
 struct persist {
     struct store *store;
-    const struct shm_view *view;
     const struct log *log;
     int event_fd;
     pthread_t thread;
@@ -73,6 +69,7 @@ struct persist {
     uint64_t events_retry_ns;   /* 0: none has failed */
     int mark_error;             /* the state could not be marked cold */
     bool gave_up_events;        /* too many: the store lacks them for good */
+    bool no_room;               /* for entries, when it was looked for last */
     uint64_t taken_lsn;         /* of the last event taken from the queue */
     uint64_t events_since_checkpoint;
     uint64_t retry_at_ns;
@@ -80,8 +77,7 @@ struct persist {
     bool background_failing;
     bool gave_up; /* closing, and what is not urgent fails */
     bool final_checkpoint_done;
-    bool saved_valid;
-    uint64_t *saved_clocks; /* as in the store */
+    struct checkpoint checkpoint;
 };
 
 enum work { WORK_NONE, WORK_EVENTS, WORK_ENTRIES, WORK_CHECKPOINT, WORK_END };
@@ -161,7 +157,9 @@ static bool entries_due(const struct persist *persist, uint64_t now)
 
 static bool checkpoint_due(const struct persist *persist)
 {
-    return persist->events_since_checkpoint >= CHECKPOINT_EVENTS && checkpoint_may_be(persist);
+    return persist->events_since_checkpoint >=
+               (persist->no_room ? EVENTS_KEPT_MIN : CHECKPOINT_EVENTS) &&
+           checkpoint_may_be(persist);
 }
 
 /* What is not urgent and has its time. */
@@ -226,12 +224,10 @@ static void wait_for_work(struct persist *persist)
 
 /* ---- Events ---- */
 
-static int end_txn(struct store_txn *txn, int error)
+/* Little room makes a checkpoint due early, and the log short. */
+static void look_for_room(struct persist *persist)
 {
-    if (!error)
-        return store_commit(txn);
-    store_abort(txn);
-    return error;
+    persist->no_room = !store_has_entry_room(persist->store);
 }
 
 /* From here on the state on disk lacks an event: nobody may trust it at the next start. 0 where that is marked: the events
@@ -303,6 +299,7 @@ static int events_write(struct persist *persist, struct event_line *line)
     if (persist->retained.last)
         __atomic_store_n(&persist->stored_lsn, persist->retained.last->event.lsn, __ATOMIC_RELEASE);
     event_line_free(&persist->retained);
+    look_for_room(persist);
     if (was_failing)
         events_heal(persist);
     return 0;
@@ -352,6 +349,8 @@ static void write_events(struct persist *persist)
 static int entries_store(struct persist *persist, struct dirty_entry **chunk, size_t count)
 {
     struct store_txn *txn;
+    if (count == 0)
+        return 0;
     int error = store_begin(persist->store, &txn);
     if (error)
         return error;
@@ -359,7 +358,7 @@ static int entries_store(struct persist *persist, struct dirty_entry **chunk, si
         error = chunk[i]->erase ? store_erase_entry(txn, chunk[i]->fingerprint)
                                 : store_put_entry(txn, chunk[i]->fingerprint, dirty_name(chunk[i]),
                                                   dirty_record(chunk[i]));
-    return end_txn(txn, error);
+    return store_end(txn, error);
 }
 
 static void background_failed(struct persist *persist, const char *event, int error)
@@ -379,23 +378,32 @@ static void entries_failing_set(struct persist *persist, bool failing)
         notify(persist);
 }
 
+/* Where there is no room for entries only what makes room is written, and the others wait. */
 static void write_entries(struct persist *persist)
 {
     struct dirty_entry *chunk[PERSIST_CHUNK_MAX];
-    const size_t count = dirty_take(&persist->dirty, chunk, PERSIST_CHUNK_MAX);
-    uint64_t decided = chunk[count - 1]->sequence;
+    unlock(persist);
+    look_for_room(persist);
+    lock(persist);
+    const size_t count = dirty_take(&persist->dirty, chunk, PERSIST_CHUNK_MAX, persist->no_room);
+    uint64_t decided = count > 0 ? chunk[count - 1]->sequence : 0;
+    const int no_room = persist->no_room && persist->dirty.first ? -ENOSPC : 0;
     unlock(persist);
 
-    const int error = entries_store(persist, chunk, count);
+    int error = entries_store(persist, chunk, count);
 
     lock(persist);
     if (error) {
         dirty_put_back(&persist->dirty, chunk, count);
-        background_failed(persist, "entries_not_persisted", error);
-        decided = persist->dirty.last_sequence; /* the others would fail as well */
     } else {
         dirty_done(&persist->dirty, chunk, count);
         persist->dirty_since_ns = now_ns();
+        error = no_room;
+    }
+    if (error) {
+        background_failed(persist, "entries_not_persisted", error);
+        decided = persist->dirty.last_sequence; /* the others would fail as well */
+    } else {
         persist->background_failing = false;
     }
     entries_failing_set(persist, error != 0);
@@ -407,44 +415,11 @@ static void write_entries(struct persist *persist)
 
 /* ---- Checkpoints ---- */
 
-static int clocks_store(struct persist *persist, struct store_txn *txn)
-{
-    uint64_t words[CLOCK_CHUNK_WORDS];
-    const uint32_t clock_count = persist->view->clock_count;
-    int error = 0;
-    for (uint32_t first = 0; first < clock_count && !error; first += CLOCK_CHUNK_WORDS) {
-        const uint32_t left = clock_count - first;
-        const size_t count = left < CLOCK_CHUNK_WORDS ? left : CLOCK_CHUNK_WORDS;
-        for (size_t i = 0; i < count; i++)
-            words[i] = shm_clock_load(persist->view, first + (uint32_t)i) & CLOCK_LSN_MASK;
-        uint64_t *saved = persist->saved_clocks + first;
-        if (persist->saved_valid && memcmp(saved, words, count * sizeof(*words)) == 0)
-            continue;
-        memcpy(saved, words, count * sizeof(*words));
-        error = store_put_clocks(txn, first / CLOCK_CHUNK_WORDS, words, count);
-    }
-    return error;
-}
-
-static int checkpoint_store(struct persist *persist)
-{
-    struct store_txn *txn;
-    int error = store_begin(persist->store, &txn);
-    if (error)
-        return error;
-    error = clocks_store(persist, txn);
-    if (!error)
-        error = store_put_checkpoint_lsn(txn, persist->taken_lsn);
-    if (!error)
-        error = store_trim_events(txn, persist->taken_lsn, EVENTS_KEPT);
-    return end_txn(txn, error);
-}
-
 static void write_checkpoint(struct persist *persist)
 {
     unlock(persist);
-    const int error = checkpoint_store(persist);
-    persist->saved_valid = error == 0;
+    const int error = checkpoint_write(&persist->checkpoint, persist->store, persist->taken_lsn,
+                                       persist->no_room ? EVENTS_KEPT_MIN : EVENTS_KEPT);
     lock(persist);
     if (error) {
         background_failed(persist, "checkpoint_not_written", error);
@@ -509,7 +484,7 @@ static struct persist *persist_free(struct persist *persist)
     cleanup_fd(&persist->event_fd);
     pthread_cond_destroy(&persist->wake);
     pthread_mutex_destroy(&persist->lock);
-    free(persist->saved_clocks);
+    checkpoint_deinit(&persist->checkpoint);
     free(persist);
     return NULL;
 }
@@ -533,16 +508,14 @@ int persist_open(struct persist **out, struct store *store, const struct shm_vie
     if (!persist)
         return -ENOMEM;
     persist->store = store;
-    persist->view = view;
     persist->log = log;
     persist->last_lsn = checkpoint_lsn;
     init_locks(persist);
     persist->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    persist->saved_clocks = (uint64_t *)calloc(view->clock_count, sizeof(uint64_t));
 
     int error = persist->event_fd < 0 ? -errno : 0;
-    if (!error && !persist->saved_clocks)
-        error = -ENOMEM;
+    if (!error)
+        error = checkpoint_init(&persist->checkpoint, view);
     if (!error)
         error = dirty_init(&persist->dirty);
     /* A log that can't be read to its end is replaced by a checkpoint all the sooner. */

@@ -7,6 +7,7 @@
 #include "recovery.h"
 
 #include "clocktime.h"
+#include "event_line.h"
 #include "text.h"
 #include "witness.h"
 
@@ -15,7 +16,6 @@
 #include <sys/random.h>
 
 #define COLD_DAMAGED "the former state is damaged and was set aside"
-#define COLD_OLDER "the former state is of an older version and was set aside"
 #define DROPPED_CHUNK 4096 /* erased in one transaction */
 
 /* ---- Warm or cold ---- */
@@ -35,8 +35,19 @@ struct warm_question {
     const char *boot_id;
     bool witnessed;
     struct witness witness;
+    int journal;                    /* what journal_replay() says of the former run's */
     struct store_identity identity; /* of the data file now */
 };
+
+static bool boot_is_known(const struct warm_question *q)
+{
+    return q->boot_id[0] != '\0' && q->former->boot_id[0] != '\0';
+}
+
+static bool boot_is_same(const struct warm_question *q)
+{
+    return boot_is_known(q) && strcmp(q->former->boot_id, q->boot_id) == 0;
+}
 
 /* Without fsync a machine crash may have lost any commit. With it, it has lost none. */
 static const char *cold_by_boot(const struct warm_question *q)
@@ -45,9 +56,7 @@ static const char *cold_by_boot(const struct warm_question *q)
         return NULL;
     if (q->boot_id[0] == '\0')
         return "the boot id cannot be read";
-    return strcmp(q->former->boot_id, q->boot_id) == 0
-               ? NULL
-               : "the machine was started anew since the state was written";
+    return boot_is_same(q) ? NULL : "the machine was started anew since the state was written";
 }
 
 /* A copy, or a state restored from one, may be older than what was answered since. */
@@ -66,13 +75,22 @@ static const char *cold_by_file(const struct warm_question *q)
 /* The witness lives where a machine crash removes it; after one, power durability has to do without. */
 static const char *cold_by_witness(const struct warm_question *q)
 {
-    const bool same_boot = q->boot_id[0] != '\0' && strcmp(q->former->boot_id, q->boot_id) == 0;
-
-    if (q->former->power && !same_boot)
+    if (q->former->power && !boot_is_same(q))
         return NULL;
     return q->witnessed && memcmp(q->witness.nonce, q->former->nonce, sizeof(q->witness.nonce)) == 0
                ? NULL
                : "the witness beside the socket is missing or of another run";
+}
+
+/* Writers of that run were answered as soon as the journal had their events. */
+static const char *cold_by_journal(const struct warm_question *q)
+{
+    if (!q->former->journal || q->journal == 0)
+        return NULL;
+    if (q->journal == JOURNAL_E_MISSING)
+        return "the journal beside the socket is missing or of another run";
+    return q->journal == JOURNAL_E_DAMAGED ? "the journal beside the socket is damaged or a copy"
+                                           : "the journal beside the socket cannot be read";
 }
 
 /* Checkpoints are clocks by number: another count makes them mean other targets. */
@@ -80,6 +98,19 @@ static const char *cold_by_clocks(const struct warm_question *q)
 {
     return q->former->clock_count == q->config->clock_count ? NULL
                                                             : "the number of clocks was changed";
+}
+
+/* The spool stands elsewhere with another durability: what writers left in the former place is not read. */
+static const char *cold_by_durability(const struct warm_question *q)
+{
+    return q->former->power == (q->config->durability == DURABILITY_POWER)
+               ? NULL
+               : "the durability was changed, and with it the place of the spool";
+}
+
+static const char *cold_by_request(const struct warm_question *q)
+{
+    return q->config->cold ? "it was asked for (--cold)" : NULL;
 }
 
 /* A daemon whose store failed removes the mark. */
@@ -92,7 +123,8 @@ static const char *cold_by_mark(const struct warm_question *q)
 static const char *cold_reason(const struct warm_question *q)
 {
     static const char *(*const conditions[])(const struct warm_question *) = {
-        cold_by_boot, cold_by_file, cold_by_witness, cold_by_clocks, cold_by_mark,
+        cold_by_request, cold_by_boot,   cold_by_file,       cold_by_witness,
+        cold_by_journal, cold_by_clocks, cold_by_durability, cold_by_mark,
     };
 
     for (size_t i = 0; i < sizeof(conditions) / sizeof(conditions[0]); i++) {
@@ -101,6 +133,65 @@ static const char *cold_reason(const struct warm_question *q)
             return reason;
     }
     return NULL;
+}
+
+/* ---- Cold: guards that are forgotten ---- */
+
+/* A guard of the former run that is forgotten with its state may still see its COMMIT: entries filled before it would be
+ * stale after it. So everything is in flux until every COMMIT of that run has ended, which its writer bounds by the linger,
+ * counted from a confirmation before our start; where the machine was started anew, from before that. */
+static uint64_t cold_hold_ms(const struct recovery *recovery, const struct config *config)
+{
+    const uint64_t linger_ms = config->linger_ns / NS_PER_MS;
+    const uint64_t uptime_ms = time_ns_of(CLOCK_BOOTTIME) / NS_PER_MS;
+
+    if (config->fresh && !recovery->had_former)
+        return 0;
+    if (recovery->former_boot_same)
+        return linger_ms;
+    return uptime_ms < linger_ms ? linger_ms - uptime_ms : 0;
+}
+
+/* The first event of the run. */
+static struct event cold_hold(const struct recovery *recovery)
+{
+    struct event event = {.lsn = (recovery->meta.incarnation << LSN_COUNTER_BITS) + 1,
+                          .wall_ms = time_wall_ms(),
+                          .kind = EVENT_MUTATION};
+
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    event.targets.hold_ms = (uint32_t)recovery->cold_hold_ms;
+    return event;
+}
+
+/* In the state before the state may be trusted: a crash must not forget it in its turn. */
+static int cold_hold_store(const struct recovery *recovery, struct store *store)
+{
+    const struct event event = cold_hold(recovery);
+    const struct persist_event queued = {.lsn = event.lsn, .kind = event.kind, .hold = true};
+    struct event_line line = {0};
+    struct buffer record = {0};
+
+    if (recovery->cold_hold_ms == 0)
+        return 0;
+    int r = event_record_pack(&record, &event);
+    if (r == 0)
+        r = event_line_add(&line, &queued, (etag_str){(const char *)record.bytes, record.len});
+    if (r == 0)
+        r = event_line_store(&line, store);
+    event_line_free(&line);
+    buffer_deinit(&record);
+    return r;
+}
+
+static int cold_load(const struct recovery *recovery, struct cache *cache)
+{
+    struct event event = cold_hold(recovery);
+
+    if (recovery->cold_hold_ms == 0)
+        return 0;
+    return cache_next_lsn(cache, &event.lsn) ? cache_apply(cache, &event) : -EOVERFLOW;
 }
 
 /* ---- Opening ---- */
@@ -117,13 +208,15 @@ static int refuse(char why[512], const char *doing, int error)
     return -1;
 }
 
-/* A state of nothing but the incarnation. */
+/* A state of nothing but the incarnation, and what stands for the guards of the former one. */
 static int state_begin(struct recovery *recovery, struct store *store)
 {
     recovery->meta.checkpoint_lsn = 0;
     int r = store_clear(store);
     if (r == 0)
         r = store_meta_write(store, &recovery->meta);
+    if (r == 0)
+        r = cold_hold_store(recovery, store);
     if (r == 0)
         r = store_warm_mark_set(store);
     return r;
@@ -166,15 +259,21 @@ static int run_begin(struct recovery *recovery, struct store *store,
     struct store_meta *meta = &recovery->meta;
     struct warm_question question = {.config = config, .store = store, .former = former};
 
+    recovery->former = *former;
     *meta = *former;
     boot_id_read(meta->boot_id);
     question.boot_id = meta->boot_id;
     question.witnessed = witness_read(config->socket_path, &question.witness);
     if (store_identify(store, &question.identity) < 0)
         return -1;
+    question.journal = journal_replay(config->socket_path, former->nonce, NULL, NULL);
     if (!recovery->cold_reason)
         recovery->cold_reason = cold_reason(&question);
+    recovery->had_former |= former->incarnation != 0 || question.witnessed ||
+                            journal_exists(config->socket_path);
+    recovery->former_boot_same = boot_is_same(&question) || !boot_is_known(&question);
     recovery->warm = recovery->cold_reason == NULL;
+    recovery->cold_hold_ms = cold_hold_ms(recovery, config);
 
     /* Where the state was lost the witness may still know: an LSN is never used twice. */
     meta->incarnation = former->incarnation > question.witness.incarnation
@@ -183,6 +282,7 @@ static int run_begin(struct recovery *recovery, struct store *store,
     meta->clock_count = config->clock_count;
     meta->lease_ns = config->lease_ns;
     meta->power = config->durability == DURABILITY_POWER;
+    meta->journal = !meta->power;
     meta->data_inode = question.identity.inode;
     meta->data_birth_ns = question.identity.birth_ns;
     if (random_bytes(meta->nonce, sizeof(meta->nonce)) < 0)
@@ -191,7 +291,7 @@ static int run_begin(struct recovery *recovery, struct store *store,
 }
 
 int recovery_open(struct recovery *recovery, struct store **store, const struct config *config,
-                  char why[512])
+                  bool traces, char why[512])
 {
     struct store_meta former;
     const struct store_options options = {
@@ -200,20 +300,20 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
         .sync = config->durability == DURABILITY_POWER,
     };
 
-    *recovery = (struct recovery){0};
+    *recovery = (struct recovery){.socket_path = config->socket_path};
     const int opened = store_open(store, &options, why);
-    const char *set_aside = opened == STORE_E_DAMAGED ? COLD_DAMAGED
-                            : opened == STORE_E_OLDER ? COLD_OLDER
-                                                      : NULL;
-    if (opened != 0 && !set_aside)
+    const bool unusable = opened == STORE_E_DAMAGED || opened == STORE_E_OLDER;
+    if (opened != 0 && !unusable)
         return -1;
     recovery->locked_ns = time_coarse_ns();
-    if (set_aside && store_set_aside(*store, why) != 0)
+    recovery->had_former = unusable || traces;
+    memcpy(recovery->damage, why, sizeof(recovery->damage));
+    if (unusable && store_set_aside(*store, why) != 0)
         return -1;
     if (former_read(recovery, *store, &former, why) < 0)
         return -1;
-    if (set_aside)
-        recovery->cold_reason = set_aside;
+    if (unusable)
+        recovery->cold_reason = recovery->damage;
     recovery->former_lease_ns = former.lease_ns;
     if (run_begin(recovery, *store, &former, config) != 0)
         return refuse(why, "begin a run in", -EIO);
@@ -234,8 +334,11 @@ struct loading {
     struct cache *cache;
     struct arena arena;
     struct key *key;
+    struct event event;
     struct entry_record_parts parts;
     bool incomplete;
+    uint64_t stored_lsn;         /* the store has every event up to it */
+    struct event_line journaled; /* and these come after them */
     /* Entries that are in the store and not in the index: nothing would ever evict them. */
     struct hash128 *dropped;
     size_t dropped_count, dropped_capacity;
@@ -292,18 +395,64 @@ static int clocks_load(void *ctx, uint32_t chunk, const uint64_t *words, size_t 
     return 0;
 }
 
+/* NULL: an event that cannot be read, and it may have been for anything. Valid until the next one. */
+static const struct event *event_read(struct loading *loading, uint64_t lsn, etag_str record)
+{
+    arena_reset(&loading->arena);
+    if (event_record_parse(record, lsn, &loading->event, &loading->arena))
+        return &loading->event;
+    loading->incomplete = true;
+    return NULL;
+}
+
 static int event_load(void *ctx, uint64_t lsn, etag_str record)
 {
     struct loading *loading = ctx;
-    struct event event;
+    const struct event *event = event_read(loading, lsn, record);
 
-    arena_reset(&loading->arena);
-    if (!event_record_parse(record, lsn, &event, &loading->arena) || event_check(&event) != NULL) {
-        /* An event that cannot be read may have been for anything. */
-        loading->incomplete = true;
+    return event ? cache_apply(loading->cache, event) : 0;
+}
+
+static int guard_load(void *ctx, struct guard_id id, uint64_t lsn, etag_str record)
+{
+    (void)id; /* as in the record, or made of the LSN */
+    return event_load(ctx, lsn, record);
+}
+
+/* What the store has, it has in its order: of the journal only what comes after it is news. */
+static int journal_load(void *ctx, uint64_t lsn, etag_str record)
+{
+    struct loading *loading = ctx;
+    if (lsn <= loading->stored_lsn)
         return 0;
-    }
-    return cache_apply(loading->cache, &event);
+    const struct event *event = event_read(loading, lsn, record);
+    if (!event)
+        return 0;
+    const int applied = cache_apply(loading->cache, event);
+    if (applied < 0)
+        return applied;
+    const struct persist_event queued = {
+        .lsn = lsn,
+        .kind = event->kind,
+        .guard = event->guard,
+        .hold = event->targets.hold_ms > 0,
+    };
+    return event_line_add(&loading->journaled, &queued, record);
+}
+
+/* The former journal's events are in the store before this run's journal is begun in its place. */
+static int journal_move(struct loading *loading, struct store *store, const char *socket_path)
+{
+    if (!loading->recovery->former.journal)
+        return 0;
+    int r = store_last_lsn(store, &loading->stored_lsn);
+    if (r == 0)
+        r = journal_replay(socket_path, loading->recovery->former.nonce, journal_load, loading);
+    if (r == 0 && !loading->incomplete)
+        r = event_line_store(&loading->journaled, store);
+    loading->recovery->journal_events = loading->journaled.count;
+    event_line_free(&loading->journaled);
+    return r;
 }
 
 static int entry_load(void *ctx, struct hash128 fingerprint, etag_str bytes)
@@ -332,15 +481,21 @@ int recovery_load(struct recovery *recovery, struct store *store, struct cache *
     CLEANUP(cleanup_free) struct key *key = malloc(sizeof(*key));
 
     if (!recovery->warm)
-        return 0;
+        return cold_load(recovery, cache);
+    cache->monotonic_goes_on = recovery->former.boot_id[0] != '\0' &&
+                               strcmp(recovery->former.boot_id, recovery->meta.boot_id) == 0;
     if (!loading || !key)
         return -ENOMEM;
     *loading = (struct loading){.recovery = recovery, .cache = cache, .key = key};
     arena_init(&loading->arena, ARENA_BYTES_MAX);
-    /* Clocks and events first: entries are judged by them. */
+    /* Clocks, guards and events first: entries are judged by them. */
     int r = store_each_clock_chunk(store, clocks_load, loading);
     if (r == 0)
+        r = store_each_guard(store, guard_load, loading);
+    if (r == 0)
         r = store_each_event(store, 0, event_load, loading);
+    if (r == 0)
+        r = journal_move(loading, store, recovery->socket_path);
     if (r == 0 && !loading->incomplete)
         r = store_each_entry(store, entry_load, loading);
     if (r == 0 && !loading->incomplete)
@@ -350,4 +505,23 @@ int recovery_load(struct recovery *recovery, struct store *store, struct cache *
     if (r > 0)
         r = -EUCLEAN;
     return loading->incomplete ? -EUCLEAN : r;
+}
+
+/* ---- The journal ---- */
+
+struct journal *recovery_journal(struct recovery *recovery, struct store *store,
+                                 const struct config *config)
+{
+    struct journal *journal = NULL;
+
+    if (!recovery->meta.journal)
+        return NULL;
+    recovery->journal_error = journal_open(&journal, config->socket_path, recovery->meta.nonce);
+    if (recovery->journal_error == 0)
+        return journal;
+    /* The next start need not look for one. If even this cannot be written, it will be cold. */
+    recovery->meta.journal = false;
+    if (store_meta_write(store, &recovery->meta) != 0)
+        recovery->meta.journal = true;
+    return NULL;
 }

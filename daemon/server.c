@@ -132,7 +132,9 @@ static int state_open(struct server *server, struct recovery *recovery)
 {
     char why[512];
 
-    if (recovery_open(recovery, &server->store, &server->config, why) < 0)
+    const bool traces = server->endpoint.recorded_lease_ns != 0 ||
+                        spool_dir_was_here(server->config.socket_path);
+    if (recovery_open(recovery, &server->store, &server->config, traces, why) < 0)
         return fail(server, "state_refused", why);
     if (index_make(server, recovery) < 0)
         return -1;
@@ -141,9 +143,15 @@ static int state_open(struct server *server, struct recovery *recovery)
             return fail(server, "state_refused", why);
         cache_deinit(&server->cache);
         server->index = index_close(server->index);
-        if (index_make(server, recovery) < 0)
+        if (index_make(server, recovery) < 0 ||
+            recovery_load(recovery, server->store, &server->cache) < 0)
             return -1;
     }
+    server->journal = recovery_journal(recovery, server->store, &server->config);
+    if (recovery->journal_error != 0)
+        log_event(&server->log, LOG_WARN, "journal_not_used",
+                  log_error("error", recovery->journal_error),
+                  log_text("effect", "each answer to a writer waits for the store"));
     /* What happened before this run is not its work. */
     server->cache.counters.mutations = server->cache.counters.targets = 0;
     server->warm = recovery->warm;
@@ -157,10 +165,12 @@ static int state_open(struct server *server, struct recovery *recovery)
                   log_number("entries", (int64_t)index_count(server->index)),
                   log_number("stale", (int64_t)server->cache.counters.loaded_stale),
                   log_number("expired", (int64_t)server->cache.counters.loaded_expired),
+                  log_number("journaled", (int64_t)recovery->journal_events),
                   log_number("damaged", (int64_t)recovery->damaged));
     else
         log_event(&server->log, LOG_INFO, "state_not_used", log_text("start", "cold"),
-                  log_text("reason", recovery->cold_reason));
+                  log_text("reason", recovery->cold_reason),
+                  log_number("in_flux_ms", (int64_t)recovery->cold_hold_ms));
     return 0;
 }
 

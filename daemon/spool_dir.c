@@ -260,6 +260,16 @@ void spool_dir_scanned(struct spool_dir *dir)
 
 /* ---- Open and close ---- */
 
+bool spool_dir_was_here(const char *socket_path)
+{
+    char path[PATH_BYTES_MAX], mark[PATH_BYTES_MAX + sizeof(SPOOL_MARK_NAME) + 1];
+
+    if (!spool_path_of(socket_path, path, sizeof(path)))
+        return false;
+    (void)snprintf(mark, sizeof(mark), "%s/" SPOOL_MARK_NAME, path);
+    return access(mark, F_OK) == 0;
+}
+
 int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t lease_ns,
                    const struct log *log, char why[512])
 {

@@ -10,7 +10,6 @@
 
 #include <sys/stat.h>
 
-#define STORE_WHY_BYTES 512
 #define STATE_LOCK_NAME "lock"
 
 struct state_dir {

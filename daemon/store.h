@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The store: LMDB, and nothing above it. Only store.c includes lmdb.h. Bytes in, bytes out: what they mean is
+ * The store: LMDB, and nothing above it. Only its own files, store*.c, include lmdb.h. Bytes in, bytes out: what they mean is
  * record.h's matter; when they are written is persist.h's.
  *
  * Databases: meta (one record), entries (fingerprint -> record), names (canonical resource text, cut, + fingerprint ->
@@ -20,6 +20,7 @@
 #include "siphash.h"
 
 #define STORE_FORMAT 2u
+#define STORE_WHY_BYTES 512
 
 enum {
     STORE_E_NOT_FOUND = 1,
@@ -38,8 +39,8 @@ struct store_options {
     bool sync; /* durability power: fsync per commit */
 };
 
-/* Takes the state lock (state_dir/lock, OFD lock), checks owner and format, opens LMDB. On an error *why (char[512])
- * says what is wrong and what to do, with the path.
+/* Takes the state lock (state_dir/lock, OFD lock), checks owner and format, lets a child read the whole database
+ * (store_check.c), opens LMDB. On an error *why (char[512]) says what is wrong and what to do, with the path.
  * On STORE_E_DAMAGED, STORE_E_FORMAT and STORE_E_OLDER *out is a store that holds the lock and takes store_set_aside()
  * and store_close() only; on any other error it is NULL. */
 MUST_USE int store_open(struct store **out, const struct store_options *options, char why[512]);
@@ -65,6 +66,7 @@ struct store_meta {
     uint8_t nonce[STORE_NONCE_BYTES]; /* of that run; the witness beside its socket says the same */
     uint64_t data_inode, data_birth_ns; /* of the data file, as that run found it */
     bool power;                         /* durability of that run: every commit was fsynced */
+    bool journal; /* of that run: the store may lack events that its journal has */
 };
 
 /* What tells this data file from a copy of it. */
@@ -89,6 +91,10 @@ MUST_USE int store_warm_mark_set(struct store *store);
 MUST_USE int store_warm_mark_clear(struct store *store);
 MUST_USE bool store_warm_mark(const struct store *store);
 
+/* Is there so much room in the map that an entry may be written? Below it what is left is for events, removals and
+ * checkpoints: LMDB needs pages even to delete. Of a large free list that is nearly used up it takes a walk. */
+MUST_USE bool store_has_entry_room(struct store *store);
+
 /* ---- Writing (one transaction at a time) ---- */
 
 struct store_txn;
@@ -96,6 +102,8 @@ struct store_txn;
 MUST_USE int store_begin(struct store *store, struct store_txn **out);
 MUST_USE int store_commit(struct store_txn *txn); /* consumes it, even on error */
 void store_abort(struct store_txn *txn);
+/* Commits where error is 0, else aborts and returns it. */
+MUST_USE int store_end(struct store_txn *txn, int error);
 
 MUST_USE int store_put_entry(struct store_txn *txn, struct hash128 fingerprint,
                              etag_str resource_text, etag_str record);
@@ -119,11 +127,14 @@ MUST_USE int store_get_entry(struct store *store, struct hash128 fingerprint,
                              void *ctx);
 MUST_USE int store_get_event(struct store *store, uint64_t lsn,
                              int (*found)(void *ctx, uint64_t lsn, etag_str record), void *ctx);
+/* A damaged entry comes too, with an empty record, so that it can be erased. */
 MUST_USE int store_each_entry(struct store *store,
                               int (*each)(void *ctx, struct hash128 fingerprint, etag_str record),
                               void *ctx);
 MUST_USE int store_each_event(struct store *store, uint64_t from_lsn,
                               int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx);
+/* The store has every event up to this LSN; 0: none. */
+MUST_USE int store_last_lsn(struct store *store, uint64_t *lsn);
 MUST_USE int store_each_guard(struct store *store,
                               int (*each)(void *ctx, struct guard_id id, uint64_t lsn,
                                           etag_str record),

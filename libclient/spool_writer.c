@@ -239,7 +239,8 @@ static etag_status write_event(const struct temp *temp, etag_str frame, struct f
         r = write_whole(temp->fd, frame);
     buffer_deinit(&wide);
     if (r == -ENOSPC || r == -EDQUOT)
-        return fault_set(fault, ETAG_AGAIN, "no space in the spool %s", place->path);
+        return fault_set(fault, ETAG_AGAIN, "no space in the file system of the spool %s",
+                         place->path);
     errno = -r;
     return r == 0 ? ETAG_OK : fail(fault, place, "write to");
 }
@@ -283,7 +284,8 @@ static etag_status name_event(struct temp *temp, struct fault *fault)
         if (errno != EEXIST)
             return fail(fault, place, "rename a file in");
     }
-    return fault_set(fault, ETAG_AGAIN, "the spool %s is full", place->path);
+    return fault_set(fault, ETAG_AGAIN, "the spool %s is full: a daemon empties it when it starts",
+                     place->path);
 }
 
 /* Over what this user left there; another user's, a stranger's directory: the next one. */
@@ -347,9 +349,9 @@ static etag_status read_after_rename(const struct spool *spool, struct spool_rec
     DELAY_POINT("spool.time_mark");
     record->lease_ns = UINT64_MAX;
     const etag_status status = spool_open(&again, spool->place, fault);
-    if (again.dir >= 0 && (again.status.st_ino != spool->status.st_ino ||
-                           again.status.st_dev != spool->status.st_dev))
-        return unusable(fault, spool->place, "it was replaced while a file was written into it");
+    if (again.dir < 0 || again.status.st_ino != spool->status.st_ino ||
+        again.status.st_dev != spool->status.st_dev)
+        return unusable(fault, spool->place, "it was moved while a file was written into it");
     if (status == ETAG_OK) {
         record->lease_ns = again.mark.lease_ns;
         record->linger_ns = again.mark.linger_ns;

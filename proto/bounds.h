@@ -64,6 +64,7 @@
 #define RETAINED_EVENTS_MAX 65536                  /* whose write failed, to be tried again */
 #define RETAINED_BYTES_MAX (64u * 1024u * 1024u)   /* that these take */
 #define EVENTS_KEPT 65536                          /* events that explain and log can still name */
+#define EVENTS_KEPT_MIN 1024                       /* where the store has little room */
 #define CHECKPOINT_EVENTS 65536 /* new events that make a checkpoint of the clocks due */
 #define CLOCK_CHUNK_WORDS 512u  /* clocks in one checkpoint record */
 #define HOP_WINDOW 32u          /* an entry lies within so many slots of its home */

@@ -30,7 +30,9 @@ enum role {
     X(BUSY, 7, ETAG_UNAVAILABLE, "busy")                                                           \
     X(STORE, 8, ETAG_FAILED, "store")                                                              \
     X(INTERNAL, 9, ETAG_FAILED, "internal")                                                        \
-    X(SLOW, 10, ETAG_PROTOCOL, "slow") /* a limit of time or of unread answers; closed after it */
+    X(SLOW, 10, ETAG_PROTOCOL, "slow") /* a limit of time or of unread answers; closed after it */ \
+    X(LIMIT, 11, ETAG_FAILED,                                                                      \
+      "limit") /* too many of something: not done, and not by the spool either */
 
 enum wire_error {
 #define WIRE_ERROR_ENUM(name, code, status, word) WIRE_ERROR_##name = code,

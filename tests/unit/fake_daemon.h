@@ -40,6 +40,9 @@ enum fake_mood {
     FAKE_FEW_FDS,        /* forgets the counters' descriptor */
     FAKE_MANY_FDS,       /* sends descriptors that nobody wants, with hello and answers */
     FAKE_UNSEALED,       /* an index that can be truncated */
+    FAKE_BUSY,           /* WIRE_ERROR_BUSY */
+    FAKE_DENIES,         /* WIRE_ERROR_DENIED */
+    FAKE_SLOW,           /* answers late_ms after the request */
 };
 
 struct fake_daemon {
@@ -51,10 +54,15 @@ struct fake_daemon {
     int64_t clock_shift_ns;
     enum fake_mood mood; /* atomic */
     etag_reason fill_reason;
+    uint64_t spool_id, linger_ns; /* for its hello */
+    int late_ms;
     /* what it saw: atomic */
     int hellos, fills, invalidations, connections;
     uint64_t last_fill_lsn;
     int last_surrogate_count;
+    int begins, confirms, commits, aborts;
+    uint64_t last_guard_low;
+    uint32_t last_hold_ms;
     /* the thread's */
     bool running;
     pthread_t thread;
@@ -121,6 +129,8 @@ static inline void fake_hello(struct fake_daemon *d, int fd, const struct reques
     reply.hello.clock_ns = time_coarse_ns() + (uint64_t)d->clock_shift_ns;
     reply.hello.lease_ns = FAKE_LEASE_NS;
     reply.hello.incarnation_id = d->incarnation_id;
+    reply.hello.spool_id = d->spool_id;
+    reply.hello.linger_ns = d->linger_ns;
     const int unsealed = mood == FAKE_UNSEALED ? fake_memory(index_bytes(d->index), 0) : -1;
     if (d->roles & ROLE_READ) {
         reply.hello.index_bytes = index_bytes(d->index);
@@ -137,6 +147,22 @@ static inline void fake_hello(struct fake_daemon *d, int fd, const struct reques
     fake_send(fd, &reply, fds, n);
     if (unsealed >= 0)
         close(unsealed);
+}
+
+static inline void fake_count(struct fake_daemon *d, const struct request *request)
+{
+    int *const counts[] = {[REQUEST_INVALIDATE] = &d->invalidations,
+                           [REQUEST_GUARD_BEGIN] = &d->begins,
+                           [REQUEST_GUARD_CONFIRM] = &d->confirms,
+                           [REQUEST_GUARD_COMMIT] = &d->commits,
+                           [REQUEST_GUARD_ABORT] = &d->aborts};
+    const bool is_guard = request->kind != REQUEST_INVALIDATE;
+    const etag_targets *targets = is_guard ? &request->guard.targets : &request->targets;
+    if (is_guard)
+        fake_set(d, last_guard_low, request->guard.id.low);
+    fake_set(d, last_surrogate_count, (int)targets->surrogate_count);
+    fake_set(d, last_hold_ms, targets->hold_ms);
+    __atomic_add_fetch(counts[request->kind], 1, __ATOMIC_SEQ_CST);
 }
 
 /* False: the connection is to be closed. */
@@ -157,7 +183,7 @@ static inline bool fake_answer(struct fake_daemon *d, int fd, const struct reque
         reply.fill.reason = d->fill_reason;
         reply.fill.lsn = request->fill.token.lsn;
     } else {
-        __atomic_add_fetch(&d->invalidations, 1, __ATOMIC_SEQ_CST);
+        fake_count(d, request);
         reply.kind = REPLY_RECEIPT;
         reply.lsn = ++d->lsn;
     }
@@ -183,6 +209,15 @@ static inline bool fake_answer(struct fake_daemon *d, int fd, const struct reque
         reply.kind = REPLY_ERROR;
         reply.error.code = WIRE_ERROR_STORE;
         reply.error.text = ETAG_LIT("the disk is full");
+        break;
+    case FAKE_BUSY:
+    case FAKE_DENIES:
+        reply.kind = REPLY_ERROR;
+        reply.error.code = fake_get(d, mood) == FAKE_BUSY ? WIRE_ERROR_BUSY : WIRE_ERROR_DENIED;
+        reply.error.text = ETAG_LIT("not now");
+        break;
+    case FAKE_SLOW:
+        poll(NULL, 0, fake_get(d, late_ms));
         break;
     case FAKE_NONSENSE:
         (void)!send(fd, "\0\0\0\0\0\0", 6, MSG_NOSIGNAL);
@@ -310,6 +345,7 @@ static inline void fake_init(struct fake_daemon *d)
     *d = (struct fake_daemon){.listener = -1,
                               .counters_fd = -1,
                               .incarnation_id = FAKE_INCARNATION,
+                              .linger_ns = 30 * NS_PER_S,
                               .roles = ROLE_READ | ROLE_FILL | ROLE_MUTATE};
     snprintf(d->dir, sizeof(d->dir), "/tmp/etag-test-XXXXXX");
     assert_non_null(mkdtemp(d->dir));

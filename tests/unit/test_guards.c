@@ -171,6 +171,23 @@ static void test_an_unknown_end_is_remembered_and_a_known_one_not_twice(void **s
     assert_int_equal(f->guards.open_count, 1);
 }
 
+static void test_of_too_many_ends_the_first_are_forgotten(void **state)
+{
+    struct fixture *f = *state;
+
+    for (uint64_t i = 1; i <= GUARDS_MAX + 10; i++)
+        guards_remember_end(&f->guards, (struct guard_id){1, i}, NOW + i);
+    assert_int_equal(f->guards.ended_count, GUARDS_MAX);
+    assert_null(guards_find(&f->guards, (struct guard_id){1, 10}));
+    assert_non_null(guards_find(&f->guards, (struct guard_id){1, 11}));
+    /* One from the middle is begun again; the rest is forgotten in its time. */
+    opened(f, (struct guard_id){1, 100}, NOW + LINGER_NS);
+    assert_null(overdue(f, NOW + LINGER_NS + GUARDS_MAX + 10));
+    assert_int_equal(f->guards.ended_count, 0);
+    assert_null(f->guards.ended_first);
+    assert_null(f->guards.ended_last);
+}
+
 static void test_a_hold_ends_in_its_time_whoever_lives(void **state)
 {
     struct fixture *f = *state;
@@ -214,6 +231,7 @@ int main(void)
         CASE(test_an_end_that_was_said_is_remembered_for_one_linger),
         CASE(test_an_end_that_came_by_itself_is_not),
         CASE(test_an_unknown_end_is_remembered_and_a_known_one_not_twice),
+        CASE(test_of_too_many_ends_the_first_are_forgotten),
         CASE(test_a_hold_ends_in_its_time_whoever_lives),
         CASE(test_which_events_leave_something_standing),
     };

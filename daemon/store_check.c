@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A child reads first: a database that was truncated kills whoever reads it (SIGBUS), one that was changed may do anything
+ * to it. So before the daemon opens it, a child process reads it as a whole; what becomes of the child is the verdict.
+ *
+ * The child has nothing of the daemon but its memory: no descriptor, so that it holds no lock of a daemon that is killed
+ * meanwhile, and it dies with it. It has a limit of processor time, not of time: a database that leads its reader in
+ * circles is damaged, one on a slow disk is not.
+ */
+#include "store_check.h"
+
+#include "store_record.h"
+
+#include <errno.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#define PROCESSOR_S_MAX 600
+
+/* ---- What the child does ---- */
+
+/* Each record once, in order, as many as the table says; a damaged entry is dropped later, other damage is final. */
+static int verify_table(struct store *store, MDB_txn *txn, enum table table)
+{
+    MDB_cursor *cursor CLEANUP(stored_cursor_cleanup) = NULL;
+    const MDB_dbi dbi = store->tables[table];
+    MDB_stat stat;
+    MDB_val key;
+    MDB_val value;
+    MDB_val former = {0};
+    etag_str record;
+    size_t count = 0;
+    int code = mdb_stat(txn, dbi, &stat);
+    if (!code)
+        code = mdb_cursor_open(txn, dbi, &cursor);
+    while (!code && !(code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))) {
+        if (count++ >= stat.ms_entries || key.mv_size > KEY_MAX ||
+            (former.mv_size > 0 && mdb_cmp(txn, dbi, &former, &key) >= 0))
+            return STORE_E_DAMAGED;
+        if (table != TABLE_NAMES && stored_check(store, table, key, value, &record) &&
+            table != TABLE_ENTRIES)
+            return STORE_E_DAMAGED;
+        former = key;
+    }
+    if (code != MDB_NOTFOUND)
+        return stored_error(code);
+    return count == stat.ms_entries ? 0 : STORE_E_DAMAGED;
+}
+
+static int verify_tables(struct store *store, MDB_txn *txn)
+{
+    struct store_meta meta;
+    int code = 0;
+    for (int table = 0; !code && table < TABLE_COUNT; table++)
+        code = mdb_dbi_open(txn, stored_table_names[table], 0, &store->tables[table]);
+    int error = code ? stored_error(code) : stored_meta_get(store, txn, &meta);
+    /* New, or of another version: whoever opens it says so. */
+    if (error == STORE_E_NOT_FOUND || error == STORE_E_FORMAT || error == STORE_E_OLDER)
+        return 0;
+    memcpy(store->hash_key, meta.hash_key, SIPHASH_KEY_BYTES);
+    store->has_key = error == 0;
+    for (int table = 0; !error && table < TABLE_COUNT; table++)
+        error = verify_table(store, txn, (enum table)table);
+    return error;
+}
+
+static int verify_environment(struct store *store, const char *path)
+{
+    MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
+    MDB_envinfo info;
+    size_t free_pages;
+    int code = mdb_env_create(&store->env);
+    if (!code)
+        code = mdb_env_set_mapsize(store->env, store->map_bytes);
+    if (!code)
+        code = mdb_env_set_maxdbs(store->env, TABLE_COUNT);
+    if (!code)
+        code = mdb_env_open(store->env, path, MDB_NOSUBDIR | MDB_RDONLY | MDB_NOLOCK, 0600);
+    if (!code)
+        code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+    if (!code)
+        code = mdb_env_info(store->env, &info);
+    const int error = code ? stored_error(code)
+                           : stored_free_pages(txn, info.me_last_pgno, &free_pages);
+    return error ? error : verify_tables(store, txn);
+}
+
+/* In the child. What it says by its exit status is damage or not; the daemon itself tells why a sound file cannot be
+ * opened. */
+static int verify_database(const struct store *given)
+{
+    struct store store = {.map_bytes = given->map_bytes};
+    struct stat status;
+    char path[PATH_BYTES_MAX];
+    state_dir_path(&given->dir, DATA_NAME, path);
+    if (stat(path, &status) < 0 || status.st_size == 0)
+        return 0;
+    const int error = verify_environment(&store, path);
+    if (error != -ENOMEM)
+        return error == STORE_E_DAMAGED ? STORE_E_DAMAGED : 0;
+    /* A file may say that it is larger than any memory. */
+    return mmap(NULL, store.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                0) == MAP_FAILED
+               ? 0
+               : STORE_E_DAMAGED;
+}
+
+/* ---- Parent and child ---- */
+
+static void die_as_default(void)
+{
+    static const int deaths[] = {SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGXCPU};
+    for (size_t i = 0; i < sizeof(deaths) / sizeof(deaths[0]); i++)
+        (void)signal(deaths[i], SIG_DFL);
+}
+
+static void run_child(pid_t parent, const struct store *store)
+{
+    const struct rlimit no_core = {0};
+    const struct rlimit processor = {PROCESSOR_S_MAX, PROCESSOR_S_MAX};
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(0); /* nobody asks any more */
+    (void)close_range(STDERR_FILENO + 1, ~0U, 0);
+    (void)setrlimit(RLIMIT_CORE, &no_core);
+    (void)setrlimit(RLIMIT_CPU, &processor);
+    die_as_default();
+    _exit(verify_database(store));
+}
+
+int store_check(const struct store *store, char *found, size_t found_bytes)
+{
+    int status;
+    pid_t ended;
+    const pid_t parent = getpid();
+    const pid_t child = fork();
+    if (child < 0)
+        return -errno;
+    if (child == 0)
+        run_child(parent, store);
+    do
+        ended = waitpid(child, &status, 0);
+    while (ended < 0 && errno == EINTR);
+    if (ended < 0)
+        return -errno;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    if (WIFSIGNALED(status))
+        (void)snprintf(found, found_bytes, "reading it ends with signal %d, %s", WTERMSIG(status),
+                       sigdescr_np(WTERMSIG(status)));
+    else
+        (void)snprintf(found, found_bytes, "LMDB or a checksum says so");
+    return STORE_E_DAMAGED;
+}
