@@ -13,6 +13,7 @@
 #include "text.h"
 
 #include <assert.h>
+#include <string.h>
 
 static const struct mutation_refusal done = {0};
 
@@ -371,11 +372,16 @@ bool mutation_everything(struct server *server, const char *why)
 static bool guard_expire(struct server *server, struct guard *guard)
 {
     const struct mutation_from nobody = {0};
-    const etag_str record = {(const char *)guard->record, guard->record_len};
     const bool lingered = guard->state == GUARD_OPEN;
     struct event event;
 
+    /* A copy: the event borrows its names from it, and outlives the guard, which ends when the event is applied. */
     arena_reset(&server->arena);
+    char *bytes = arena_alloc(&server->arena, guard->record_len);
+    if (!bytes)
+        return false;
+    memcpy(bytes, guard->record, guard->record_len);
+    const etag_str record = {bytes, guard->record_len};
     const bool parsed = event_record_parse(record, guard->lsn, &event, &server->arena);
     assert(parsed); /* we packed it */
     (void)parsed;
