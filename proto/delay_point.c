@@ -51,7 +51,8 @@ void delay_point(const char *name)
     uint64_t max_us, one_in;
 
     if (!entries ||
-        (!entry_find(entries, name, &max_us, &one_in) && !entry_find(entries, "*", &max_us, &one_in)) ||
+        (!entry_find(entries, name, &max_us, &one_in) &&
+         !entry_find(entries, "*", &max_us, &one_in)) ||
         random_below(one_in) != 0)
         return;
     const uint64_t us = random_below(max_us + 1);

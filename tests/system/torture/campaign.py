@@ -47,6 +47,14 @@ class TortureDaemon(Daemon):
             command += ["--guard-linger-ms", str(LINGER_MS)]
         return command + self.args
 
+    def last_words(self):
+        """The end of the log; where a sanitizer ended it, all that it said."""
+        for reader in self.readers:
+            reader.join(bound(5))
+        lines = self.lines
+        begins = [i for i, line in enumerate(lines) if "Sanitizer" in line or "assert" in line.lower()]
+        return "\n".join(lines[max(0, begins[0] - 2):][:120] if begins else lines[-20:])
+
     def spawn(self):
         # The former run's last lines must not be taken for this one's.
         for reader in self.readers:
@@ -197,7 +205,7 @@ class Section:
     def daemon_alive(self):
         if self.daemon.process.poll() is not None:
             raise Failure(f"the daemon ended by itself with status {self.daemon.process.returncode}:\n" +
-                          "\n".join(self.daemon.lines[-40:]))
+                          self.daemon.last_words())
 
     def status(self):
         done = self.daemon.ctl_raw("--json", "status", timeout_ms=3000)

@@ -31,7 +31,7 @@ struct dues {
 };
 
 struct checker {
-    struct dues kept[TRUTH_KEYS];       /* sorted by time, versions made a running maximum */
+    struct dues kept[TRUTH_KEYS]; /* sorted by time, versions made a running maximum */
     struct dues rolled_back[TRUTH_KEYS];
     uint64_t histories, records, commits, guarded, answered, checks, judged, violations, wrong;
 };
@@ -158,7 +158,8 @@ static void each_record(struct checker *c, const glob_t *paths,
 
 static void counters_print(const struct truth *truth)
 {
-#define PRINT(name, text) printf("\"" #name "\": %" PRIu64 ", ", atomic_load(&truth->counters.name));
+#define PRINT(name, text)                                                                          \
+    printf("\"" #name "\": %" PRIu64 ", ", atomic_load(&truth->counters.name));
     TRUTH_COUNTERS(PRINT)
 #undef PRINT
     printf("\"longest_call_over_ms\": %.1f, \"longest_call_ms\": %.1f, ",

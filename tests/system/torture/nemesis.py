@@ -279,10 +279,13 @@ def deck_of(options):
 
 
 def torment(s, deck, seconds, stop_at_violation):
-    """Deals until the time is over."""
+    """Deals until the time is over, and the first deck with it."""
     end = time.monotonic() + seconds
-    cards = []
-    while time.monotonic() < end:
+    cards = list(deck)
+    s.random.shuffle(cards)
+    first = len(cards)
+    while time.monotonic() < end or first > 0:
+        first -= 1
         if not cards:
             cards = list(deck)
             s.random.shuffle(cards)

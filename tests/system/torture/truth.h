@@ -82,7 +82,7 @@ enum outcome { OUTCOME_NONE, OUTCOME_BEGUN, OUTCOME_COMMITTED, OUTCOME_ROLLED_BA
 struct row {
     _Alignas(64) _Atomic uint64_t next_version;
     _Atomic uint64_t visible, published, begun;
-    _Atomic uint32_t locked_by;                /* slot + 1; 0: nobody */
+    _Atomic uint32_t locked_by;               /* slot + 1; 0: nobody */
     _Atomic uint64_t outcomes[OUTCOMES_KEPT]; /* of guarded commits: version << 2 | outcome */
 };
 

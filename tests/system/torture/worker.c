@@ -88,7 +88,8 @@ static void slot_take(struct worker *w)
     }
 }
 
-static int worker_run(struct worker *w, const char *socket_path, bool spool, void (*step)(struct worker *))
+static int worker_run(struct worker *w, const char *socket_path, bool spool,
+                      void (*step)(struct worker *))
 {
     static const uint32_t timeouts_ms[] = {60, 400, 3000};
     etag_client_options options;
@@ -114,62 +115,95 @@ static int usage(void)
     (void)fprintf(stderr,
                   "usage: torture_worker make DIRECTORY\n"
                   "       torture_worker writer|filler|reader|database SLOT DIRECTORY SOCKET SEED\n"
-                  "           [--no-guards] [--no-spool] [--wrong] [--sample N] [--records N] [--bound-ms N]\n"
+                  "           [--no-guards] [--no-spool] [--wrong] [--sample N] [--records N] "
+                  "[--bound-ms N]\n"
                   "           [--late-ms N]\n");
     return 2;
 }
 
+struct arguments {
+    const char *role, *directory, *socket_path;
+    uint64_t records;
+    bool spool;
+};
+
+/* "--name VALUE": moves on to the value. */
+static bool option_is(const char *name, char ***at)
+{
+    if (strcmp(**at, name) != 0 || !(*at)[1])
+        return false;
+    ++*at;
+    return true;
+}
+
+static bool arguments_parse(struct worker *w, struct arguments *arguments, char **argv)
+{
+    arguments->role = argv[1];
+    w->number = (uint32_t)strtoul(argv[2], NULL, 10);
+    arguments->directory = argv[3];
+    arguments->socket_path = argv[4];
+    w->random = (strtoull(argv[5], NULL, 10) + 1) * UINT64_C(0x9e3779b97f4a7c15) | 1;
+    for (char **at = argv + 6; *at; at++) {
+        if (strcmp(*at, "--no-guards") == 0)
+            w->guards = false;
+        else if (strcmp(*at, "--no-spool") == 0)
+            arguments->spool = false;
+        else if (strcmp(*at, "--wrong") == 0)
+            w->wrong = true;
+        else if (option_is("--sample", &at))
+            w->sample = (uint32_t)strtoul(*at, NULL, 10);
+        else if (option_is("--records", &at))
+            arguments->records = strtoull(*at, NULL, 10);
+        else if (option_is("--bound-ms", &at))
+            w->bound_ns = strtoull(*at, NULL, 10) * NS_PER_MS;
+        else if (option_is("--late-ms", &at))
+            w->late_ns = strtoull(*at, NULL, 10) * NS_PER_MS;
+        else
+            return false;
+    }
+    return w->number < TRUTH_SLOTS && w->sample > 0;
+}
+
+static const struct role {
+    const char *name;
+    void (*step)(struct worker *); /* NULL: the database */
+} roles[] = {
+    {"writer", writer_step},
+    {"filler", filler_step},
+    {"reader", reader_step},
+    {"database", NULL},
+};
+
+static const struct role *role_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
+        if (strcmp(roles[i].name, name) == 0)
+            return &roles[i];
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*step)(struct worker *);
-    } roles[] = {{"writer", writer_step},
-                 {"filler", filler_step},
-                 {"reader", reader_step},
-                 {"database", NULL}};
     struct worker w = {
         .guards = true, .sample = 1, .bound_ns = 1000 * NS_PER_MS, .late_ns = UINT64_MAX};
+    struct arguments arguments = {.records = 1 << 20, .spool = true};
     char name[NAME_BYTES];
-    uint64_t records = 1 << 20;
-    bool spool = true;
-    size_t role = 0;
 
     if (argc == 3 && strcmp(argv[1], "make") == 0)
         return truth_make(argv[2]) ? 0 : 1;
-    if (argc < 6)
+    if (argc < 6 || !arguments_parse(&w, &arguments, argv))
         return usage();
-    while (role < 4 && strcmp(argv[1], roles[role].name) != 0)
-        role++;
-    w.number = (uint32_t)strtoul(argv[2], NULL, 10);
-    if (role == 4 || w.number >= TRUTH_SLOTS)
+    const struct role *role = role_find(arguments.role);
+    if (!role)
         return usage();
-    for (int i = 6; i < argc; i++) {
-        if (strcmp(argv[i], "--no-guards") == 0)
-            w.guards = false;
-        else if (strcmp(argv[i], "--no-spool") == 0)
-            spool = false;
-        else if (strcmp(argv[i], "--wrong") == 0)
-            w.wrong = true;
-        else if (i + 1 < argc && strcmp(argv[i], "--sample") == 0)
-            w.sample = (uint32_t)strtoul(argv[++i], NULL, 10);
-        else if (i + 1 < argc && strcmp(argv[i], "--records") == 0)
-            records = strtoull(argv[++i], NULL, 10);
-        else if (i + 1 < argc && strcmp(argv[i], "--bound-ms") == 0)
-            w.bound_ns = strtoull(argv[++i], NULL, 10) * NS_PER_MS;
-        else if (i + 1 < argc && strcmp(argv[i], "--late-ms") == 0)
-            w.late_ns = strtoull(argv[++i], NULL, 10) * NS_PER_MS;
-        else
-            return usage();
-    }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    w.truth = truth_open(argv[3]);
+    w.truth = truth_open(arguments.directory);
     if (!w.truth)
         return 1;
     w.slot = &w.truth->slots[w.number];
-    w.random = (strtoull(argv[5], NULL, 10) + 1) * UINT64_C(0x9e3779b97f4a7c15) | 1;
-    (void)snprintf(name, sizeof(name), "%s-%" PRIu32 "-%d", argv[1], w.number, (int)getpid());
-    if (!history_make(&w.history, argv[3], name, records))
+    (void)snprintf(name, sizeof(name), "%s-%" PRIu32 "-%d", role->name, w.number, (int)getpid());
+    if (!history_make(&w.history, arguments.directory, name, arguments.records))
         return 1;
-    return roles[role].step ? worker_run(&w, argv[4], spool, roles[role].step) : database_run(&w);
+    return role->step ? worker_run(&w, arguments.socket_path, arguments.spool, role->step)
+                      : database_run(&w);
 }
