@@ -10,6 +10,7 @@
 #include "lease.h"
 
 #include "clocktime.h"
+#include "delay_point.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -84,12 +85,14 @@ int lease_renew(struct lease *lease)
     if (!lease_place_is_ours(lease))
         return LEASE_E_LOST;
     int r = lease_settle_mark(lease);
+    DELAY_POINT("lease.clock_scan");
     if (r == 0)
         r = lease->settle(lease->ctx, machine_was_suspended(lease));
     if (r == 0)
         r = lease_record_length(lease);
     if (r < 0 || lease->paused)
         return r;
+    DELAY_POINT("lease.scan_word");
     lease->deadline_ns = now + lease->length_ns;
     shm_lease_store(lease->view, lease->deadline_ns);
     return 0;

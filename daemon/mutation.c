@@ -8,10 +8,12 @@
 #include "mutation.h"
 
 #include "clocktime.h"
+#include "delay_point.h"
 #include "server.h"
 #include "text.h"
 
 #include <assert.h>
+#include <string.h>
 
 static const struct mutation_refusal done = {0};
 
@@ -166,7 +168,9 @@ static bool event_record(struct server *server, const struct event *event,
     const etag_str record = {(const char *)server->scratch.bytes, server->scratch.len};
     if (persist_event(server->persist, &stored, record) < 0)
         return false;
+    DELAY_POINT("mutation.queued_journal");
     if (event_journal(server, event, record)) {
+        DELAY_POINT("mutation.journal_answered");
         answer_give(server, &answer, false);
         return true;
     }
@@ -191,6 +195,7 @@ static struct mutation_refusal event_do(struct server *server, struct event *eve
     }
     if (cache_apply(&server->cache, event) < 0)
         return (struct mutation_refusal){WIRE_ERROR_INTERNAL, "no memory; nothing was done"};
+    DELAY_POINT("mutation.applied_recorded");
     watchers_tell(server, event);
     if (!event_record(server, event, from))
         return (struct mutation_refusal){
@@ -367,11 +372,16 @@ bool mutation_everything(struct server *server, const char *why)
 static bool guard_expire(struct server *server, struct guard *guard)
 {
     const struct mutation_from nobody = {0};
-    const etag_str record = {(const char *)guard->record, guard->record_len};
     const bool lingered = guard->state == GUARD_OPEN;
     struct event event;
 
+    /* A copy: the event borrows its names from it, and outlives the guard, which ends when the event is applied. */
     arena_reset(&server->arena);
+    char *bytes = arena_alloc(&server->arena, guard->record_len);
+    if (!bytes)
+        return false;
+    memcpy(bytes, guard->record, guard->record_len);
+    const etag_str record = {bytes, guard->record_len};
     const bool parsed = event_record_parse(record, guard->lsn, &event, &server->arena);
     assert(parsed); /* we packed it */
     (void)parsed;

@@ -9,6 +9,7 @@
 #include "bounds.h"
 #include "checkpoint.h"
 #include "clocktime.h"
+#include "delay_point.h"
 #include "dirty.h"
 
 #include <assert.h>
@@ -329,7 +330,9 @@ static void write_events(struct persist *persist)
     const bool failed = persist_failed(persist);
     unlock(persist);
 
+    DELAY_POINT("persist.taken_stored");
     const int lost = events_write(persist, &line);
+    DELAY_POINT("persist.stored_told");
 
     lock(persist);
     tell |= failed != persist_failed(persist);

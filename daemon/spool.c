@@ -9,6 +9,7 @@
 #include "spool.h"
 
 #include "clocktime.h"
+#include "delay_point.h"
 #include "text.h"
 
 #include <errno.h>
@@ -166,6 +167,7 @@ void spool_file_done(struct spool *spool, uint32_t file, bool failed)
 
     if (failed || known->inode == 0)
         return;
+    DELAY_POINT("spool.safe_unlinked");
     known->safe = true;
     file_name(file, name);
     if (known->garbage)

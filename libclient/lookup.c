@@ -8,6 +8,7 @@
  */
 #include "client.h"
 #include "clocktime.h"
+#include "delay_point.h"
 #include "precondition.h"
 
 /* Rule 3 of the design, section 6: the deadline was loaded before everything else, the clock read after it. */
@@ -62,6 +63,7 @@ static etag_reason entry_state(struct etag_client *client)
     default:
         return ETAG_REASON_TORN;
     }
+    DELAY_POINT("lookup.slot_clocks");
     if (shm_newer_clock(view, &scratch->entry, &clock, &value))
         return value & CLOCK_IN_FLUX ? ETAG_REASON_IN_FLUX : ETAG_REASON_STALE;
     return ETAG_REASON_VALID;
@@ -75,7 +77,9 @@ static etag_reason look_up(struct etag_client *client, const etag_request *reque
     const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
     if (!key_is_good(client, request))
         return ETAG_REASON_BAD_KEY;
+    DELAY_POINT("lookup.deadline_slot");
     const etag_reason state = entry_state(client);
+    DELAY_POINT("lookup.clocks_time");
     const uint64_t now_ns = time_coarse_ns();
     if (lease_is_over(deadline_ns, now_ns))
         return ETAG_REASON_NO_LEASE;

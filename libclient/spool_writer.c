@@ -9,6 +9,7 @@
 #include "spool_writer.h"
 
 #include "clocktime.h"
+#include "delay_point.h"
 #include "message.h"
 #include "text.h"
 
@@ -345,7 +346,9 @@ static etag_status read_after_rename(const struct spool *spool, struct spool_rec
                                      struct fault *fault)
 {
     CLEANUP(spool_close) struct spool again = {.dir = -1};
+    DELAY_POINT("spool.renamed_time");
     record->time_ns = time_coarse_ns();
+    DELAY_POINT("spool.time_mark");
     record->lease_ns = UINT64_MAX;
     const etag_status status = spool_open(&again, spool->place, fault);
     if (again.dir < 0 || again.status.st_ino != spool->status.st_ino ||

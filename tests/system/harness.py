@@ -104,7 +104,7 @@ class Daemon:
                 left = end - time.monotonic()
                 if left <= 0:
                     raise AssertionError(f"no {pattern!r} in:\n" + "\n".join(self.lines))
-                self.changed.wait(left)
+                self.changed.wait(min(left, 0.5))  # its last line may come before its end
 
     def start(self, settled=True):
         """Starts and waits until it serves; settled: also until guards that a cold start may have forgotten are over."""

@@ -3,9 +3,11 @@
  * A load with its own truth. Every key has a committed version (what the "database" holds) and a published one (the
  * highest whose invalidation was answered OK), in memory shared by the processes of this program.
  *
- *   writer    commits a version, invalidates until it is answered OK, then publishes
+ *   writer    commits a version, invalidates until it is answered OK, then publishes; every other time under a guard, which
+ *             it sometimes leaves to linger
  *   filler    token, reads the committed version, sometimes sleeps (a slow render), fills
- *   reader    reads the published version, checks; a 304 for an older version is a violation
+ *   reader    reads the published version, and the last one whose guarded commit has begun; checks; a 304 for an older
+ *             version is a violation
  *
  * Runs until its standard input ends; prints the counts as one JSON line; exit 1 after a violation.
  */
@@ -34,6 +36,12 @@
     X(fills_not_sent)                                                                              \
     X(invalidations)                                                                               \
     X(invalidation_errors)                                                                         \
+    X(spooled)                                                                                     \
+    X(guards_begun)                                                                                \
+    X(guards_committed)                                                                            \
+    X(guards_aborted)                                                                              \
+    X(guards_forgotten)                                                                            \
+    X(guard_errors)                                                                                \
     X(warm_hits)                                                                                   \
     X(fills_refused_or_stale)                                                                      \
     X(violations)
@@ -41,6 +49,7 @@
 struct truth {
     _Atomic bool end;
     _Atomic uint64_t committed[KEYS], published[KEYS];
+    _Atomic uint64_t begun[KEYS]; /* the highest version whose commit began under a guard */
 #define COUNT_FIELD(name) _Atomic uint64_t name;
     COUNTS(COUNT_FIELD)
 #undef COUNT_FIELD
@@ -80,47 +89,119 @@ static void key_pick(struct worker *w)
     w->key.scope.kind = ETAG_SCOPE_PUBLIC;
 }
 
-/* Names the key in one of the ways there are. */
-static etag_status invalidate(struct worker *w)
+static void raise_to(_Atomic uint64_t *word, uint64_t value)
 {
-    const etag_str surrogate = etag_str_of(w->surrogate);
-    const etag_resource prefix = {.target = ETAG_LIT("/storm/")};
-    etag_targets targets;
+    uint64_t now = atomic_load(word);
+    while (now < value && !atomic_compare_exchange_weak(word, &now, value))
+        ;
+}
 
-    ETAG_INIT(&targets);
+struct named {
+    etag_str surrogate;
+    etag_resource prefix;
+    etag_targets targets;
+};
+
+/* Names the key in one of the ways there are. */
+static void name_key(struct worker *w, struct named *out)
+{
+    out->surrogate = etag_str_of(w->surrogate);
+    out->prefix = (etag_resource){.target = ETAG_LIT("/storm/")};
+    ETAG_INIT(&out->targets);
     /* Rarely all at once: what survives a restart is the point. */
     const uint64_t way = random_next(w) % 1024;
     if (way == 0) {
-        targets.everything = true;
+        out->targets.everything = true;
     } else if (way == 1) {
-        targets.prefixes = &prefix;
-        targets.prefix_count = 1;
+        out->targets.prefixes = &out->prefix;
+        out->targets.prefix_count = 1;
     } else if (way < 512) {
-        targets.resources = &w->key.resource;
-        targets.resource_count = 1;
+        out->targets.resources = &w->key.resource;
+        out->targets.resource_count = 1;
     } else {
-        targets.surrogates = &surrogate;
-        targets.surrogate_count = 1;
+        out->targets.surrogates = &out->surrogate;
+        out->targets.surrogate_count = 1;
     }
-    return etag_invalidate(w->client, &targets, NULL);
 }
 
-static void writer(struct worker *w)
+static void answered(struct worker *w, uint64_t version, const etag_receipt *receipt)
 {
-    key_pick(w);
-    const uint64_t version = atomic_fetch_add(&w->truth->committed[w->number], 1) + 1;
+    raise_to(&w->truth->published[w->number], version);
+    w->truth->spooled += receipt->lsn == 0;
+}
+
+/* Until it is answered OK. */
+static void invalidate(struct worker *w, const struct named *named, uint64_t version)
+{
+    etag_receipt receipt;
+
+    ETAG_INIT(&receipt);
     while (!atomic_load(&w->truth->end)) {
-        if (invalidate(w) == ETAG_OK) {
-            uint64_t published = atomic_load(&w->truth->published[w->number]);
-            while (published < version && !atomic_compare_exchange_weak(
-                                              &w->truth->published[w->number], &published, version))
-                ;
+        if (etag_invalidate(w->client, &named->targets, &receipt) == ETAG_OK) {
+            answered(w, version, &receipt);
             w->truth->invalidations++;
-            break;
+            return;
         }
         w->truth->invalidation_errors++;
         sleep_us(2000);
     }
+}
+
+/* Confirmed, and with time enough for a commit that is one addition; else aborted. */
+static bool guard_stands(struct worker *w, etag_guard *guard)
+{
+    if (etag_guard_confirm(guard) == ETAG_OK && etag_guard_time_left_ms(guard) > 100)
+        return true;
+    w->truth->guard_errors++;
+    if (etag_guard_abort(guard) == ETAG_OK)
+        w->truth->guards_aborted++;
+    return false;
+}
+
+static void write_guarded(struct worker *w, const struct named *named)
+{
+    etag_receipt receipt;
+    etag_guard *guard;
+
+    ETAG_INIT(&receipt);
+    if (etag_guard_begin(w->client, &named->targets, &guard) != ETAG_OK) {
+        w->truth->guard_errors++;
+        return;
+    }
+    w->truth->guards_begun++;
+    if (random_next(w) % 8 == 0)
+        sleep_us(random_next(w) % 20000);
+    if (random_next(w) % 16 == 0) {
+        if (etag_guard_abort(guard) == ETAG_OK)
+            w->truth->guards_aborted++;
+        return;
+    }
+    if (!guard_stands(w, guard))
+        return;
+    const uint64_t version = atomic_fetch_add(&w->truth->committed[w->number], 1) + 1;
+    raise_to(&w->truth->begun[w->number], version);
+    if (random_next(w) % 64 == 0) {
+        w->truth->guards_forgotten++;
+        etag_guard_forget(guard);
+    } else if (etag_guard_commit(guard, &receipt) == ETAG_OK) {
+        w->truth->guards_committed++;
+        answered(w, version, &receipt);
+    } else {
+        w->truth->guard_errors++;
+        invalidate(w, named, version);
+    }
+}
+
+static void writer(struct worker *w)
+{
+    struct named named;
+
+    key_pick(w);
+    name_key(w, &named);
+    if (random_next(w) % 2 == 0)
+        write_guarded(w, &named);
+    else
+        invalidate(w, &named, atomic_fetch_add(&w->truth->committed[w->number], 1) + 1);
     sleep_us(random_next(w) % 2000);
 }
 
@@ -175,6 +256,7 @@ static void reader(struct worker *w)
     request.field_count = 1;
 
     const uint64_t published = atomic_load(&w->truth->published[w->number]);
+    const uint64_t begun = atomic_load(&w->truth->begun[w->number]);
     const etag_token token = etag_token_now(w->client);
     const etag_verdict verdict = etag_check(w->client, &request, token, &answer);
     w->truth->checks++;
@@ -184,12 +266,12 @@ static void reader(struct worker *w)
     } else {
         const uint64_t version = strtoull(answer.etag.data + 1, NULL, 10);
         w->truth->not_modified++;
-        if (version < published) {
+        if (version < published || version < begun) {
             w->truth->violations++;
             fprintf(stderr,
                     "violation: key %d answered version %" PRIu64 ", published was %" PRIu64
-                    ", fill LSN %" PRIx64 "\n",
-                    w->number, version, published, answer.fill_lsn);
+                    ", begun %" PRIu64 ", fill LSN %" PRIx64 "\n",
+                    w->number, version, published, begun, answer.fill_lsn);
         }
         if (token.lsn >> LSN_COUNTER_BITS > newest_incarnation)
             newest_incarnation = token.lsn >> LSN_COUNTER_BITS;

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from harness import SYSTEM, Case, bound, descriptors, main
+from harness import SYSTEM, Case, bound, descriptors, main, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
 
@@ -286,13 +286,28 @@ class Stall(Case):
 
 
 class Storm(Case):
-    """Kills under a load of fills, invalidations and checks from several processes. The load keeps the truth (committed
-    and published versions) in memory of its own; a 304 for a version older than the last published one is a violation."""
+    """Kills under a load of fills, invalidations, guards and checks from several processes. The load keeps the truth in
+    memory of its own: a 304 for a version older than the last published one, or than one whose guarded commit has begun, is
+    a violation."""
 
     KILLS = int(os.environ.get("ETAGD_TEST_KILLS", "200"))
+    LINGER_MS = 800
+
+    def spool_left(self, d):
+        return sorted(set(os.listdir(os.path.join(d.directory, "spool"))) - {"mark", "lock"})
+
+    def nothing_is_left(self, d):
+        """Once the load has ended: no guard, no spool file, no memory but one index, no socket of anybody."""
+        wait_until(lambda: d.status()["guards_open"] == 0, 2 + self.LINGER_MS / 1000, "the end of all guards")
+        wait_until(lambda: not self.spool_left(d), 5, "the end of all spool files")
+        self.assertLess(descriptors(d.process.pid), 64)
+        names = [os.readlink(f"/proc/{d.process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{d.process.pid}/fd")]
+        self.assertEqual(sum("memfd:etagd-index" in name for name in names), 1, names)
+        with open("/proc/net/unix", encoding="utf-8") as f:
+            self.assertEqual(sum(d.socket in line and " 01 " in line for line in f), 1, "one socket listens")
 
     def test_kills_under_load_resurrect_nothing(self):
-        d = self.started(lease_ms=100)
+        d = self.started(lease_ms=100, args=["--guard-linger-ms", str(self.LINGER_MS)])
         storm = subprocess.Popen([os.path.join(SYSTEM, "storm"), d.socket], stdout=subprocess.PIPE,
                                  stdin=subprocess.PIPE, text=True)
         self.addCleanup(storm.stdout.close)
@@ -310,11 +325,10 @@ class Storm(Case):
         print(json.dumps({"kills": self.KILLS, **said}))
         self.assertEqual(storm.wait(bound(30)), 0)
         self.assertEqual(said["violations"], 0)
-        for count in ("checks", "not_modified", "fills_sent", "invalidations", "warm_hits", "fills_refused_or_stale"):
+        for count in ("checks", "not_modified", "fills_sent", "invalidations", "warm_hits", "fills_refused_or_stale", "spooled",
+                      "guards_begun", "guards_committed", "guards_aborted", "guards_forgotten"):
             self.assertGreater(said[count], 0, count)
-        self.assertLess(descriptors(d.process.pid), 64)
-        memory_files = [os.readlink(f"/proc/{d.process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{d.process.pid}/fd")]
-        self.assertEqual(sum("memfd:etagd-index" in name for name in memory_files), 1, memory_files)
+        self.nothing_is_left(d)
 
 
 if __name__ == "__main__":

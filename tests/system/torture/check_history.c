@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * torture_check DIRECTORY
+ *
+ * The offline checker: reads what the processes of a run wrote into their histories, and nothing of what the readers
+ * concluded. Prints one line of JSON: what it found, and the counters of the run. Exit 1 if there is a violation.
+ *
+ * A check must not answer a version below the highest one that was due when it began. A version is due from the moment
+ * that its mutation had been answered OK, and, guarded, from the beginning of its commit: for ever if it was committed,
+ * until its rollback (which is before its guard's abort) if it was not.
+ */
+#include "truth.h"
+
+#include <glob.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SAID_MAX 20
+
+struct due {
+    uint64_t from_ns, until_ns, version;
+};
+
+struct dues {
+    struct due *items;
+    size_t count, capacity;
+};
+
+struct checker {
+    struct dues kept[TRUTH_KEYS]; /* sorted by time, versions made a running maximum */
+    struct dues rolled_back[TRUTH_KEYS];
+    uint64_t histories, records, commits, guarded, answered, checks, judged, violations, wrong;
+};
+
+static void due_add(struct dues *dues, struct due due)
+{
+    if (dues->count == dues->capacity) {
+        dues->capacity = dues->capacity ? dues->capacity * 2 : 64;
+        dues->items = realloc(dues->items, dues->capacity * sizeof(due));
+        if (!dues->items) {
+            perror("torture_check");
+            exit(2);
+        }
+    }
+    dues->items[dues->count++] = due;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const uint64_t x = ((const struct due *)a)->from_ns, y = ((const struct due *)b)->from_ns;
+
+    return x < y ? -1 : x > y;
+}
+
+/* ---- First pass: what was due ---- */
+
+static void record_take(struct checker *c, const struct record *r)
+{
+    c->records++;
+    if (r->key >= TRUTH_KEYS || r->end_ns < r->begin_ns) {
+        c->wrong++;
+        return;
+    }
+    const struct due due = {r->begin_ns, UINT64_MAX, r->version};
+    switch ((enum record_kind)r->kind) {
+    case RECORD_ANSWERED:
+        c->answered++;
+        due_add(&c->kept[r->key], due);
+        break;
+    case RECORD_COMMIT:
+        c->commits++;
+        c->guarded += r->guarded;
+        if (r->guarded && r->outcome == OUTCOME_COMMITTED)
+            due_add(&c->kept[r->key], due);
+        else if (r->guarded)
+            due_add(&c->rolled_back[r->key], (struct due){r->begin_ns, r->end_ns, r->version});
+        break;
+    case RECORD_CHECK:
+        c->checks++;
+        break;
+    default:
+        c->wrong++;
+        break;
+    }
+}
+
+static void dues_settle(struct checker *c)
+{
+    for (size_t key = 0; key < TRUTH_KEYS; key++) {
+        struct dues *kept = &c->kept[key];
+        if (kept->count > 0)
+            qsort(kept->items, kept->count, sizeof(kept->items[0]), by_time);
+        for (size_t i = 1; i < kept->count; i++)
+            if (kept->items[i].version < kept->items[i - 1].version)
+                kept->items[i].version = kept->items[i - 1].version;
+    }
+}
+
+/* ---- Second pass: what was answered ---- */
+
+static uint64_t version_due(const struct dues *kept, uint64_t at_ns)
+{
+    size_t low = 0, high = kept->count;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (kept->items[middle].from_ns <= at_ns)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low > 0 ? kept->items[low - 1].version : 0;
+}
+
+static void record_judge(struct checker *c, const struct record *r)
+{
+    if (r->kind != RECORD_CHECK || r->key >= TRUTH_KEYS)
+        return;
+    uint64_t due = version_due(&c->kept[r->key], r->begin_ns);
+    const struct dues *rolled_back = &c->rolled_back[r->key];
+    for (size_t i = 0; i < rolled_back->count; i++) {
+        const struct due *item = &rolled_back->items[i];
+        if (item->from_ns <= r->begin_ns && r->end_ns <= item->until_ns && item->version > due)
+            due = item->version;
+    }
+    c->judged++;
+    if (r->version >= due)
+        return;
+    if (c->violations++ < SAID_MAX)
+        (void)fprintf(stderr,
+                      "violation in the history: key %" PRIu32 " answered version %" PRIu64
+                      " at %" PRIu64 "..%" PRIu64 " (slot %u, fill LSN %" PRIx64
+                      "), version %" PRIu64 " was due\n",
+                      r->key, r->version, r->begin_ns, r->end_ns, r->slot, r->lsn, due);
+}
+
+/* ---- Files ---- */
+
+static void each_record(struct checker *c, const glob_t *paths,
+                        void (*take)(struct checker *, const struct record *))
+{
+    for (size_t i = 0; i < paths->gl_pathc; i++) {
+        struct history history = {0};
+        if (!history_open(&history, paths->gl_pathv[i])) {
+            (void)fprintf(stderr, "%s: not a history\n", paths->gl_pathv[i]);
+            exit(2);
+        }
+        const uint64_t count = atomic_load(&history.head->count);
+        for (uint64_t n = 0; n < count; n++)
+            take(c, &history.records[n]);
+        history_close(&history);
+    }
+}
+
+static void counters_print(const struct truth *truth)
+{
+#define PRINT(name, text)                                                                          \
+    printf("\"" #name "\": %" PRIu64 ", ", atomic_load(&truth->counters.name));
+    TRUTH_COUNTERS(PRINT)
+#undef PRINT
+    printf("\"longest_call_over_ms\": %.1f, \"longest_call_ms\": %.1f, ",
+           (double)atomic_load(&truth->longest_call_ns) / 1e6,
+           (double)atomic_load(&truth->longest_wait_ns) / 1e6);
+}
+
+static void texts_print(void)
+{
+    printf("{");
+#define PRINT(name, text) printf("\"" #name "\": \"" text "\", ");
+    TRUTH_COUNTERS(PRINT)
+#undef PRINT
+    printf("\"stops_offset\": %zu, \"end_offset\": %zu, \"slots\": %d}\n",
+           offsetof(struct truth, stops), offsetof(struct truth, end), TRUTH_SLOTS);
+}
+
+int main(int argc, char **argv)
+{
+    static struct checker c;
+    char pattern[512];
+    glob_t paths;
+
+    if (argc == 2 && strcmp(argv[1], "--texts") == 0) {
+        texts_print();
+        return 0;
+    }
+    if (argc != 2) {
+        (void)fprintf(stderr, "usage: torture_check DIRECTORY | --texts\n");
+        return 2;
+    }
+    (void)snprintf(pattern, sizeof(pattern), "%s/history-*", argv[1]);
+    if (glob(pattern, 0, NULL, &paths) != 0) {
+        (void)fprintf(stderr, "%s: no history\n", argv[1]);
+        return 2;
+    }
+    c.histories = paths.gl_pathc;
+    each_record(&c, &paths, record_take);
+    dues_settle(&c);
+    each_record(&c, &paths, record_judge);
+    printf("{");
+    (void)snprintf(pattern, sizeof(pattern), "%s/truth", argv[1]);
+    struct truth *truth = access(pattern, F_OK) == 0 ? truth_open(argv[1]) : NULL;
+    if (truth)
+        counters_print(truth);
+    printf("\"histories\": %" PRIu64 ", \"records\": %" PRIu64 ", \"records_wrong\": %" PRIu64
+           ", \"history_commits\": %" PRIu64 ", \"history_guarded\": %" PRIu64
+           ", \"history_answered\": %" PRIu64 ", \"history_checks\": %" PRIu64
+           ", \"history_violations\": %" PRIu64 "}\n",
+           c.histories, c.records, c.wrong, c.commits, c.guarded, c.answered, c.judged,
+           c.violations);
+    globfree(&paths);
+    return c.violations > 0 || c.wrong > 0 ? 1 : 0;
+}

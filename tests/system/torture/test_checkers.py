@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The torture campaign's own judges: both must be able to fail, and must not cry wolf."""
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+from campaign import BUILD, CHECK  # noqa: E402
+from harness import bound  # noqa: E402
+
+HISTORY_MAGIC = 0x79726F7473696874
+COMMIT, ANSWERED, CHECKED = 1, 2, 3
+COMMITTED, ROLLED_BACK = 2, 3
+KEY = 7
+
+
+def commit(version, begin, end, guarded=False, outcome=COMMITTED, key=KEY):
+    return COMMIT, guarded, outcome, 0, key, version, begin, end, 0
+
+
+def answered(version, at, key=KEY):
+    return ANSWERED, 0, 0, 0, key, version, at, at, 0
+
+
+def checked(version, begin, end, key=KEY):
+    return CHECKED, 0, 0, 1, key, version, begin, end, 99
+
+
+class Offline(unittest.TestCase):
+    def violations(self, *histories):
+        with tempfile.TemporaryDirectory() as directory:
+            for number, records in enumerate(histories):
+                with open(os.path.join(directory, f"history-{number}"), "wb") as f:
+                    f.write(struct.pack("<QQQ", HISTORY_MAGIC, len(records), len(records)))
+                    for record in records:
+                        f.write(struct.pack("<BBBBIQQQQ", *record))
+            done = subprocess.run([CHECK, directory], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                  check=False)
+            said = json.loads(done.stdout)
+            self.assertEqual(done.returncode, 1 if said["history_violations"] or said["records_wrong"] else 0)
+            return said["history_violations"] + said["records_wrong"]
+
+    def test_an_older_version_after_the_answer(self):
+        writer = [commit(1, 10, 11), answered(1, 20), commit(2, 30, 31), answered(2, 40)]
+        self.assertEqual(self.violations(writer, [checked(1, 41, 42)]), 1)
+        self.assertEqual(self.violations(writer, [checked(1, 40, 42)]), 1)
+        self.assertEqual(self.violations(writer, [checked(2, 41, 42)]), 0)
+
+    def test_an_older_version_before_the_answer_is_right(self):
+        writer = [answered(1, 20), commit(2, 30, 31), answered(2, 40)]
+        self.assertEqual(self.violations(writer, [checked(1, 39, 50)]), 0)
+        self.assertEqual(self.violations(writer, [checked(1, 25, 26)]), 0)
+
+    def test_answers_out_of_order(self):
+        """The answer to an older mutation comes later: the newer one still counts."""
+        writers = [[answered(5, 20)], [answered(4, 30)]]
+        self.assertEqual(self.violations(*writers, [checked(4, 35, 36)]), 1)
+        self.assertEqual(self.violations(*writers, [checked(5, 35, 36)]), 0)
+
+    def test_another_key_owes_nothing(self):
+        self.assertEqual(self.violations([answered(5, 20)], [checked(1, 30, 31, key=KEY + 1)]), 0)
+
+    def test_a_commit_without_a_guard_owes_nothing_before_its_answer(self):
+        self.assertEqual(self.violations([commit(2, 30, 31)], [checked(1, 40, 41)]), 0)
+
+    def test_a_guarded_commit_counts_from_its_beginning(self):
+        database = [commit(2, 30, 60, guarded=True)]
+        self.assertEqual(self.violations(database, [checked(1, 29, 35)]), 0)
+        self.assertEqual(self.violations(database, [checked(1, 30, 35)]), 1)
+        self.assertEqual(self.violations(database, [checked(1, 70, 75)]), 1)
+
+    def test_a_rolled_back_commit_counts_until_its_end(self):
+        database = [commit(2, 30, 60, guarded=True, outcome=ROLLED_BACK)]
+        self.assertEqual(self.violations(database, [checked(1, 35, 50)]), 1)
+        self.assertEqual(self.violations(database, [checked(1, 35, 61)]), 0)
+        self.assertEqual(self.violations(database, [checked(1, 70, 75)]), 0)
+
+    def test_a_record_that_makes_no_sense(self):
+        self.assertEqual(self.violations([checked(1, 50, 40)]), 1)
+        self.assertEqual(self.violations([answered(1, 50, key=100000)]), 1)
+
+
+class WrongWriter(unittest.TestCase):
+    """A real run in which a writer sometimes claims an answer that it never asked for."""
+
+    def test_both_checkers_see_it(self):
+        campaign = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torture.py")
+        done = subprocess.run([sys.executable, "-B", campaign, "--seconds", str(bound(5)), "--loop", "epoll",
+                               "--durability", "process", "--no-guards", "--no-spool", "--only", "workers_killed",
+                               "--wrong-writer", "--sample", "1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True, check=False, env={**os.environ, "ETAGD_BUILD": BUILD})
+        self.assertEqual(done.returncode, 1, done.stdout)
+        counters = json.loads(done.stdout.splitlines()[-1])["counters"]
+        self.assertGreater(counters["violations_answered"], 0)
+        self.assertGreater(counters["history_violations"], 0)
+        self.assertEqual(counters["violations_mixed"] + counters["violations_bound"], 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the workers share: their place in the truth, the key that they work on, and the names of it. */
+#ifndef TORTURE_WORKER_H
+#define TORTURE_WORKER_H
+
+#include "truth.h"
+
+#include <etag/etag.h>
+
+#define NAME_BYTES 64
+
+struct names {
+    char path[NAME_BYTES], surrogate[NAME_BYTES], group[NAME_BYTES], prefix[NAME_BYTES];
+};
+
+struct worker {
+    struct truth *truth;
+    struct slot *slot;
+    uint32_t number; /* of the slot */
+    struct history history;
+    etag_client *client;
+    uint32_t timeout_ms; /* of the client */
+    uint64_t random;
+    bool guards;        /* may be used */
+    bool wrong;         /* self test: publishes what it did not invalidate */
+    uint32_t sample;    /* one check in so many goes into the history */
+    uint64_t bound_ns;  /* beyond the client's time, for a call */
+    uint64_t late_ns;   /* a check that answers from an entry takes less than any lease */
+    struct names names; /* of the key picked */
+    etag_key key;
+};
+
+#define COUNT(w, name)                                                                             \
+    (void)atomic_fetch_add_explicit(&(w)->truth->counters.name, 1, memory_order_relaxed)
+
+uint64_t random_below(struct worker *w, uint64_t n);
+/* True once in n. */
+bool one_in(struct worker *w, uint64_t n);
+bool run_is_over(const struct worker *w);
+void names_of(struct names *names, uint32_t key);
+/* Picks a key for the check or fill; its number. */
+uint32_t key_pick(struct worker *w);
+void worker_record(struct worker *w, const struct record *record);
+/* Ends this process as a crash would. */
+_Noreturn void worker_vanish(void);
+
+/* One step of each role. */
+void writer_step(struct worker *w);
+void filler_step(struct worker *w);
+void reader_step(struct worker *w);
+
+/* Transactions, transaction.c. */
+bool txn_begin(struct worker *w, uint32_t first_key, uint32_t key_count);
+/* Without a guard: visible at once. */
+void txn_commit_now(struct worker *w);
+/* Under a guard: the database has to be done with it by the deadline. */
+void txn_post(struct worker *w, uint64_t delay_ns, uint64_t deadline_ns);
+bool txn_wait(struct worker *w); /* true: committed */
+void txn_rollback(struct worker *w);
+void txn_end(struct worker *w); /* the slot is idle again */
+void rows_unlock(struct truth *truth, uint32_t slot);
+
+/* The database process: until standard input ends. */
+int database_run(struct worker *w);
+
+#endif
