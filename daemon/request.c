@@ -166,19 +166,45 @@ static void watchers_tell(struct server *server, const struct event *event)
     }
 }
 
-/* The event is on its way to the store, and its answer waits for it. False: no memory, nothing is queued. */
+static void receipt_send(struct server *server, struct peer *peer, const struct request *request,
+                         const struct event *event)
+{
+    const struct reply reply = {.id = request->id, .kind = REPLY_RECEIPT, .lsn = event->lsn};
+    peer_send(&server->peers, peer, &reply, NULL, 0);
+}
+
+/* In the persister's queue first: the journal forgets what the store has up to some LSN. */
+static bool event_journal(struct server *server, uint64_t lsn)
+{
+    if (!server->journal)
+        return false;
+    journal_stored(server->journal, persist_stored_lsn(server->persist));
+    return journal_append(server->journal, lsn,
+                          (etag_str){(const char *)server->scratch.bytes, server->scratch.len}) ==
+           0;
+}
+
+/* The event is on its way to the store; its answer waits for that only where the journal has no room. False: no memory,
+ * nothing is queued. */
 static bool event_persist(struct server *server, struct peer *peer, const struct request *request,
                           const struct event *event)
 {
+    const struct persist_event queued = {
+        .lsn = event->lsn,
+        .kind = event->kind,
+        .guard = event->guard,
+        .hold = event->targets.hold_ms > 0,
+    };
+
     server->scratch.len = 0;
     if (pending_reserve(&server->mutations) < 0 || event_record_pack(&server->scratch, event) < 0 ||
-        persist_event(server->persist,
-                      &(struct persist_event){.lsn = event->lsn,
-                                              .kind = event->kind,
-                                              .guard = event->guard,
-                                              .hold = event->targets.hold_ms > 0},
+        persist_event(server->persist, &queued,
                       (etag_str){(const char *)server->scratch.bytes, server->scratch.len}) < 0)
         return false;
+    if (event_journal(server, event->lsn)) {
+        receipt_send(server, peer, request, event);
+        return true;
+    }
     pending_add(&server->mutations, (struct pending_answer){
                                         .peer_id = peer->id,
                                         .request_id = request->id,

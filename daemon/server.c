@@ -308,7 +308,7 @@ static int lease_keep(struct server *server)
 
 static void turn_end(struct server *server)
 {
-    const uint64_t ticket = persist_submit(server->persist, true);
+    const uint64_t ticket = persist_submit(server->persist, server->mutations.without_ticket > 0);
 
     if (ticket != 0)
         pending_ticket(&server->mutations, ticket);
