@@ -58,6 +58,7 @@ class Restart(Case):
                 break
         d.ctl("sync")
         lsn = d.ctl("invalidate", "--surrogate", "upload:42")["lsn"]
+        d.ctl("sync")  # the log is written a moment after the answer
         self.assertEqual(d.ctl("explain", KEY)["event"]["lsn"], lsn)
         # Two checkpoints later the log has other events only.
         done = subprocess.run([os.path.join(SYSTEM, "many_events"), d.socket, name, "140000"], timeout=bound(120),
@@ -200,6 +201,84 @@ class WarmConditions(Case):
         os.unlink(os.path.join(d.state, "warm"))
         self.starts_cold(d, "store write")
 
+    def patched(self, path, change):
+        """Changes a file in place: a new one would be a copy."""
+        with open(path, "r+b") as f:
+            changed = change(f.read())
+            f.seek(0)
+            f.write(changed)
+
+    def test_the_journal_is_missing(self):
+        d = self.stopped()
+        os.unlink(d.socket + ".journal")
+        self.starts_cold(d, "journal.*missing")
+
+    def test_the_journal_is_of_another_run(self):
+        d = self.stopped()
+        with open(d.socket + ".journal", "rb") as f:
+            former = f.read()
+        self.starts_warm(d)
+        self.patched(d.socket + ".journal", lambda _: former)
+        self.starts_cold(d, "journal.*of another run")
+
+    def test_the_journal_is_damaged(self):
+        d = self.stopped()
+        for at in (32, 48, 56):  # sequence, checksum, extent
+            self.patched(d.socket + ".journal", lambda b, at=at: b[:at] + bytes([b[at] ^ 1]) + b[at + 1:])
+            self.starts_cold(d, "journal.*damaged")
+
+    def test_the_journal_is_a_copy(self):
+        d = self.stopped()
+        os.rename(d.socket + ".journal", d.socket + ".held")
+        shutil.copy2(d.socket + ".held", d.socket + ".journal")
+        self.starts_cold(d, "journal.*copy")
+
+    def with_format(self, d, number):
+        incarnation = d.incarnation.to_bytes(8, "little")
+        self.patched(os.path.join(d.state, "data.mdb"),
+                     lambda b: b.replace(d.format.to_bytes(4, "little") + incarnation, number.to_bytes(4, "little") + incarnation))
+        d.format = number
+
+    def stopped_with_incarnation(self):
+        d = self.daemon().start()
+        d.fill(KEY)
+        d.format = 2
+        d.incarnation = d.status()["incarnation"]
+        before = d.ctl("invalidate", "--surrogate", "other")["lsn"]
+        self.assertEqual(d.stop(), 0)
+        return d, before
+
+    def test_an_older_format_is_set_aside(self):
+        d, before = self.stopped_with_incarnation()
+        self.with_format(d, 1)
+        self.starts_cold(d, "older version.*set aside")
+        self.assertTrue(any(name.startswith("damaged-") for name in os.listdir(d.state)))
+        d.start()
+        self.assertGreater(d.ctl("invalidate", "--all")["lsn"], before)
+
+    def test_a_newer_format_is_refused_and_left_alone(self):
+        d, _ = self.stopped_with_incarnation()
+        self.with_format(d, 3)
+        said, status = d.refusal()
+        self.assertNotEqual(status, 0)
+        self.assertIn("another version", said)
+        self.with_format(d, 2)
+        self.assertFalse(any(name.startswith("damaged-") for name in os.listdir(d.state)))
+
+    def test_each_durability_takes_over_from_the_other(self):
+        d = self.daemon().start()
+        for i, durability in enumerate(("power", "process", "power")):
+            key = f"//shop.example/{i}"
+            d.fill(KEY)
+            d.fill(key)
+            d.ctl("sync")
+            d.ctl("invalidate", "--resource", key)
+            d.kill()
+            d.args = ["--durability", durability]
+            d.start()
+            d.wait_log(r"event=serving.*start=warm")
+            self.assertEqual((d.verdict(KEY), d.verdict(key)), ("not_modified", "unknown"))
+
     def with_boot_id(self, d, text):
         """Runs the daemon where the kernel tells another boot id."""
         if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
@@ -226,6 +305,7 @@ class WarmConditions(Case):
     def test_power_durability_is_warm_after_a_new_boot(self):
         d = self.stopped(args=["--durability", "power"])
         os.unlink(d.socket + ".witness")  # as tmpfs does
+        self.assertFalse(os.path.exists(d.socket + ".journal"))
         self.with_boot_id(d, "00000000-1111-2222-3333-444444444444\n")
         d.start()
         d.wait_log(r"event=serving.*start=warm")

@@ -1,0 +1,437 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Disks that are full, broken, read-only or hung, and state that was changed behind the daemon's back: mutations still take
+effect, nothing waits without bound, and no start is warm that should not be."""
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+from harness import SYSTEM, Case, bound, main, wait_until
+
+KEY = "//shop.example/api/v1/uploads/42"
+OTHER = "//shop.example/api/v1/uploads/7"
+ANSWER_S = 2  # a writer has its answer within
+DATA = "/data.mdb$"
+WRITES = f"write {DATA}"
+
+
+def large_event(targets):
+    """Lines for etagctl invalidate --stdin: an event of 250 bytes a target, and all of one name, so that no other clock moves."""
+    return "\n".join(["surrogate " + "x" * 250] * targets)
+
+
+class FaultCase(Case):
+    """A daemon whose calls to the disk fail as faults() says."""
+
+    def faulty(self, power=False, journal=True, **options):
+        d = self.daemon(**options)
+        self.control = os.path.join(self.directory, "faults")
+        self.faults()
+        d.wrapper = ["env", f"LD_PRELOAD={os.path.abspath(os.path.join(SYSTEM, 'libfaults.so'))}",
+                     f"FAULT_CONTROL={self.control}", "ASAN_OPTIONS=verify_asan_link_order=0"]
+        if power:
+            d.args += ["--durability", "power"]
+        if not journal:
+            os.mkdir(d.socket + ".journal")  # not a file of ours: there will be none
+        return d
+
+    def faults(self, *rules):
+        made = self.control + ".new"
+        with open(made, "w", encoding="ascii") as f:
+            f.write("".join(f"{rule}\n" for rule in rules))
+        os.rename(made, self.control)
+
+    def started_with_entries(self, d):
+        d.start()
+        for key in (KEY, OTHER):
+            d.fill(key, '"v1"', "--surrogate", key)
+        d.ctl("sync")
+
+    def invalidate(self, d, surrogate, expect=0):
+        """Returns what etagctl said, and how long it took in seconds."""
+        began = time.monotonic()
+        said = d.ctl_raw("--json", "invalidate", "--surrogate", surrogate)
+        took = time.monotonic() - began
+        self.assertEqual(said.returncode, expect, said.stdout + said.stderr)
+        self.assertLess(took, bound(ANSWER_S))
+        return said.stdout + said.stderr, took
+
+    def until_store_failed(self, d):
+        """The daemon notices with the next event, which still takes effect; fills are refused then."""
+        self.invalidate(d, KEY)
+        self.assertEqual(d.verdict(KEY), "unknown")
+        wait_until(lambda: d.status()["store"] == "failed", 5, "the store's failure is noticed")
+        self.assertEqual(d.fill("/new", expect=1)["reason"], "store_failed")
+        self.assertEqual(d.verdict(OTHER), "not_modified")
+
+    def until_store_works(self, d):
+        d.wait_log(r"event=store_works_again", 10)
+        self.assertEqual(d.status()["store"], "ok")
+        d.fill("/new")
+        d.ctl("sync")
+
+    def starts(self, d, start, reason=""):
+        """Starts again without faults; what was invalidated is gone however it starts."""
+        d.start()
+        d.wait_log(rf"start={start}.*{reason}")
+        self.assertEqual(d.verdict(KEY), "unknown")
+        self.assertEqual(d.verdict(OTHER), "not_modified" if start == "warm" else "unknown")
+
+    def heals(self, d, ends):
+        """Fails, works again, and is warm then."""
+        self.until_store_failed(d)
+        ends()
+        self.until_store_works(d)
+        d.kill()
+        self.starts(d, "warm")
+
+    def fails_until_killed(self, d, ends):
+        self.until_store_failed(d)
+        d.kill()
+        ends()
+        self.starts(d, "cold", "store write of the former run failed")
+
+
+class FailingCalls(FaultCase):
+    """Errors of the calls themselves, in both durabilities."""
+
+    def each(self, *rules):
+        for power in (False, True):
+            for rule in rules:
+                if "sync" in rule and not power:
+                    continue
+                with self.subTest(rule=rule, power=power):
+                    name = f"{rule.split()[2]}-{rule.split()[0]}-{'power' if power else 'process'}"
+                    d = self.faulty(power=power, name=name)
+                    yield d, rule
+                    d.end()
+
+    def test_a_store_that_fails_and_works_again(self):
+        for d, rule in self.each(f"{WRITES} ENOSPC", f"{WRITES} EIO", f"sync {DATA} EIO"):
+            self.started_with_entries(d)
+            self.faults(rule)
+            self.heals(d, self.faults)
+
+    def test_a_store_that_fails_until_the_end_is_not_trusted(self):
+        for d, rule in self.each(f"{WRITES} EROFS", f"sync {DATA} EIO"):
+            self.started_with_entries(d)
+            self.faults(rule)
+            self.fails_until_killed(d, self.faults)
+
+    def test_where_lmdb_gives_up_the_daemon_goes_on_until_it_is_started_again(self):
+        """The second write of a transaction is the one of a meta page; after its failure LMDB takes nothing more."""
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.faults(f"{WRITES} EIO after 1")
+        self.until_store_failed(d)
+        self.faults()
+        end = time.monotonic() + 1.5  # it is tried again each second
+        while time.monotonic() < end:
+            self.invalidate(d, "another")
+            self.assertEqual(d.status()["store"], "failed")
+        d.kill()
+        self.starts(d, "cold", "store write of the former run failed")
+
+    def test_a_stop_while_the_store_fails_ends_and_the_next_start_is_cold(self):
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.faults(f"{WRITES} EIO")
+        self.until_store_failed(d)
+        self.assertEqual(d.stop(), 0)
+        self.faults()
+        self.starts(d, "cold", "store write of the former run failed")
+
+
+class UnmarkedState(FaultCase):
+    """The store fails, and the mark that says so cannot be set either: the file system became read-only."""
+    RULES = (f"{WRITES} EROFS", "unlink /warm$ EROFS")
+
+    def test_what_the_journal_has_is_safe(self):
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.faults(*self.RULES)
+        self.until_store_failed(d)
+        d.kill()
+        self.faults()
+        self.assertTrue(os.path.exists(os.path.join(d.state, "warm")))
+        self.starts(d, "warm")
+        self.assertEqual(d.wait_log(r"journaled=(\d+)")[1], "1")
+        # And it is in the store now: the former journal is gone.
+        d.kill()
+        self.starts(d, "warm")
+        self.assertEqual(d.wait_log(r"journaled=(\d+)")[1], "0")
+
+    def test_without_a_journal_the_writer_is_told(self):
+        for power in (False, True):
+            with self.subTest(power=power):
+                d = self.faulty(power=power, journal=False, name=f"power-{power}")
+                self.started_with_entries(d)
+                if not power:
+                    d.wait_log(r"event=journal_not_used.*waits for the store")
+                self.faults(*self.RULES)
+                said, _ = self.invalidate(d, KEY, expect=2)
+                self.assertIn("could not be persisted", said)
+                self.assertEqual(d.verdict(KEY), "unknown")
+                # Later ones too, until the mark can be removed.
+                self.invalidate(d, "another", expect=2)
+                self.faults(self.RULES[0])
+                self.invalidate(d, "another")
+                self.faults()
+                self.until_store_works(d)
+                self.invalidate(d, "another")
+                d.kill()
+                self.starts(d, "warm")
+                d.end()
+
+    def test_a_state_without_journal_is_warm_as_well(self):
+        d = self.faulty(journal=False)
+        self.started_with_entries(d)
+        self.invalidate(d, KEY)
+        d.kill()
+        self.starts(d, "warm")
+
+
+class HungDisk(FaultCase):
+    """A write that does not come back stops neither lookups nor the lease nor the socket."""
+
+    def goes_on(self, d):
+        """Longer than the lease: somebody renews it."""
+        end = time.monotonic() + 2.5 * d.lease_ms / 1000
+        while time.monotonic() < end:
+            self.assertEqual(d.verdict(OTHER), "not_modified")
+        self.assertEqual(d.ctl_raw("ping").returncode, 0)
+
+    def test_writers_are_answered_from_the_journal(self):
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.faults(f"{WRITES} hang")
+        took = [self.invalidate(d, KEY if i == 0 else f"other:{i}")[1] for i in range(20)]
+        self.assertEqual(d.verdict(KEY), "unknown")
+        self.goes_on(d)
+        print(json.dumps({"hung_disk_answer_ms_median": round(sorted(took)[10] * 1000, 1),
+                          "max": round(max(took) * 1000, 1)}))
+        d.kill()
+        self.faults()
+        self.starts(d, "warm")
+        self.assertGreater(int(d.wait_log(r"journaled=(\d+)")[1]), 0)
+
+    def test_a_full_journal_makes_writers_wait_and_then_goes_on(self):
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.faults(f"{WRITES} hang")
+        self.invalidate(d, KEY)
+        targets = large_event(4000)
+        answered = 0
+        for _ in range(40):  # of some 1 MB each
+            done = d.ctl_raw("invalidate", "--stdin", text=targets, timeout_ms=500)
+            if done.returncode != 0:
+                break
+            answered += 1
+        self.assertIn("TIMEOUT", (done.stdout + done.stderr).upper())
+        self.assertGreater(answered, 2)
+        self.assertLess(answered, 12)
+        self.goes_on(d)
+        self.faults()
+        wait_until(lambda: d.ctl_raw("invalidate", "--stdin", text=targets).returncode == 0, 10, "the journal has room again")
+        d.kill()
+        self.starts(d, "warm")
+
+    def test_with_power_durability_writers_wait_in_bounded_time(self):
+        d = self.faulty(power=True)
+        self.started_with_entries(d)
+        self.faults(f"{WRITES} hang")
+        began = time.monotonic()
+        done = d.ctl_raw("invalidate", "--surrogate", KEY, timeout_ms=500)
+        took = time.monotonic() - began
+        self.assertNotEqual(done.returncode, 0)
+        self.assertLess(took, bound(ANSWER_S))
+        self.assertEqual(d.verdict(KEY), "unknown")
+        self.goes_on(d)
+        self.faults()
+        self.invalidate(d, KEY)
+        d.kill()
+        self.starts(d, "warm")
+
+
+class FullDisk(FaultCase):
+    """Real file systems without space, or read-only."""
+
+    def mounted(self, d, *command):
+        if os.geteuid() != 0:
+            self.skipTest("only root can mount a file system")
+        os.makedirs(d.state, exist_ok=True)
+        done = subprocess.run([*command, d.state], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            self.skipTest(f"cannot mount: {done.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", d.state], check=False)
+        self.addCleanup(d.end)
+        os.chmod(d.state, 0o700)
+
+    def tmpfs(self, d):
+        self.mounted(d, "mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs")
+
+    def ext4(self, d):
+        image = os.path.join(d.directory, "image")
+        with open(image, "wb") as f:
+            f.truncate(16 << 20)
+        if subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], capture_output=True, check=False).returncode != 0:
+            self.skipTest("no mkfs.ext4")
+        self.mounted(d, "mount", "-o", "loop", image)
+
+    def fill_disk(self, d):
+        filler = os.path.join(d.state, "filler")
+        with open(filler, "ab", buffering=0) as f:
+            for size in (1 << 16, 1 << 12, 1):
+                try:
+                    while True:
+                        f.write(b"x" * size)
+                except OSError:
+                    pass
+        # What is free inside the database is used up by events that are written well.
+        targets = large_event(1000)
+        for _ in range(100):
+            if d.status()["store"] == "failed":
+                break
+            self.assertEqual(d.ctl_raw("invalidate", "--stdin", text=targets).returncode, 0)
+            d.ctl("sync")
+        return lambda: os.unlink(filler)
+
+    def test_tmpfs(self):
+        for power in (False, True):
+            for ends in (self.heals, self.fails_until_killed):
+                with self.subTest(power=power, ends=ends.__name__):
+                    d = self.daemon(name=f"{power}-{ends.__name__}", args=["--durability", "power"] if power else [])
+                    self.tmpfs(d)
+                    self.started_with_entries(d)
+                    ends(d, self.fill_disk(d))
+                    d.end()
+
+    def test_ext4(self):
+        d = self.daemon()
+        self.ext4(d)
+        self.started_with_entries(d)
+        self.heals(d, self.fill_disk(d))
+
+    def test_ext4_that_became_read_only(self):
+        for journal in (True, False):
+            with self.subTest(journal=journal):
+                d = self.daemon(name=f"journal-{journal}")
+                self.ext4(d)
+                if not journal:
+                    os.mkdir(d.socket + ".journal")
+                self.started_with_entries(d)
+                device = os.path.basename(subprocess.run(["findmnt", "-no", "SOURCE", d.state], capture_output=True, text=True,
+                                                         check=True).stdout.strip())
+                trigger = f"/sys/fs/ext4/{device}/trigger_fs_error"
+                if not os.path.exists(trigger):
+                    self.skipTest("this kernel makes no errors on demand")
+                subprocess.run(["mount", "-o", "remount,errors=remount-ro", d.state], check=True)
+                with open(trigger, "w", encoding="ascii") as f:
+                    f.write("made by a test")
+                self.invalidate(d, KEY, expect=0 if journal else 2)
+                self.assertEqual(d.verdict(KEY), "unknown")
+                wait_until(lambda d=d: d.status()["store"] == "failed", 5, "the store's failure is noticed")
+                self.assertEqual(d.fill("/new", expect=1)["reason"], "store_failed")
+                self.assertEqual(d.verdict(OTHER), "not_modified")
+                d.end()
+
+    def test_a_full_map(self):
+        d = self.daemon(args=["--map-mib", "2"])
+        self.started_with_entries(d)
+        for i in range(2000):
+            if d.ctl_raw("fill", f"/large/{i}", "--etag", '"v"', "--token", d.token(), "--header",
+                         "Cache-Control: " + "x" * 1500).returncode != 0:
+                break
+            if i % 20 == 0:
+                d.ctl("sync")
+        self.assertEqual(d.fill("/new", expect=1)["reason"], "store_failed")
+        self.invalidate(d, KEY)
+        for i in range(50):
+            self.invalidate(d, f"other:{i}")
+        d.ctl("sync")
+        d.kill()
+        self.starts(d, "warm")
+
+
+class ChangedState(FaultCase):
+    """What somebody or something did to the state directory."""
+
+    def stopped(self, **options):
+        d = self.daemon(**options)
+        self.started_with_entries(d)
+        self.invalidate(d, KEY)
+        self.assertEqual(d.stop(), 0)
+        self.data = os.path.join(d.state, "data.mdb")
+        return d
+
+    def test_truncated(self):
+        for part in (0, 1, 2048, 4096, 0.5, -4096):
+            with self.subTest(part=part):
+                d = self.stopped(name=f"part-{part}")
+                size = os.path.getsize(self.data)
+                os.truncate(self.data, int(size * part) if isinstance(part, float) else part if part >= 0 else size + part)
+                d.start()
+                self.assertEqual(d.verdict(KEY), "unknown")
+                if part != -4096:  # the last page may be a free one
+                    d.wait_log(r"start=cold")
+                    self.assertEqual(d.verdict(OTHER), "unknown")
+                if part in (4096, 0.5):
+                    d.wait_log(r"start=cold.*damaged.*set aside")
+                d.end()
+
+    def test_changed_bits(self):
+        d = self.stopped()
+        seed = random.Random(4711)
+        starts = set()
+        for _ in range(8):
+            with open(self.data, "r+b") as f:
+                at = seed.randrange(os.path.getsize(self.data))
+                f.seek(at)
+                byte = f.read(1)[0]
+                f.seek(at)
+                f.write(bytes([byte ^ 1 << seed.randrange(8)]))
+            d.start()
+            starts.add(d.status()["start"])
+            self.assertEqual(d.verdict(KEY), "unknown")
+            d.fill(OTHER)
+            self.assertEqual(d.stop(), 0)
+
+    def test_restored_from_a_copy(self):
+        d = self.daemon()
+        self.started_with_entries(d)
+        self.assertEqual(d.stop(), 0)
+        data = os.path.join(d.state, "data.mdb")
+        backup = os.path.join(self.directory, "backup")
+        subprocess.run(["cp", "--preserve", data, backup], check=True)
+        d.start()
+        self.invalidate(d, KEY)
+        d.kill()
+        os.rename(backup, data)
+        self.starts(d, "cold", "copy")
+
+    def test_removed_under_a_running_daemon(self):
+        d = self.daemon()
+        self.started_with_entries(d)
+        shutil.rmtree(d.state)
+        d.wait_log(r"event=place_lost")
+        self.assertNotEqual(d.process.wait(bound(5)), 0)
+        d.start()
+        d.wait_log(r"start=cold")
+        self.assertEqual(d.verdict(OTHER), "unknown")
+
+    def test_the_child_that_reads_first_holds_no_lock(self):
+        """A daemon that is killed while it starts leaves nobody who keeps the next one out."""
+        d = self.stopped()
+        for i in range(10):
+            d.spawn()
+            time.sleep(0.002 * i)  # somewhere in its start
+            d.kill()
+        d.start()
+        self.assertEqual(d.verdict(KEY), "unknown")
+
+
+if __name__ == "__main__":
+    main()
