@@ -48,7 +48,7 @@ struct half {
 struct journal {
     uint8_t *map;
     uint8_t nonce[JOURNAL_NONCE_BYTES];
-    uint64_t inode;
+    uint64_t inode = 0;
     uint64_t sequence; /* of the half in use */
     struct half halves[2];
     struct half *current;
@@ -379,7 +379,7 @@ int journal_replay(const char *socket_path, const uint8_t nonce[JOURNAL_NONCE_BY
 {
     CLEANUP(cleanup_free) uint8_t *bytes = (uint8_t *)malloc(JOURNAL_BYTES);
     struct found_half halves[2];
-    uint64_t inode;
+    uint64_t inode = 0;
 
     if (!bytes)
         return -ENOMEM;
