@@ -126,7 +126,7 @@ static int apply_commit(struct cache *cache, const struct event *event, const ui
     for (size_t i = 0; stands && i < guard->clock_count; i++)
         clock_raise(cache, guard->clocks[i], event->lsn);
     if (stands && event->targets.hold_ms > 0)
-        guards_hold(&cache->guards, guard, event->targets.hold_ms, now_ns);
+        guards_hold(&cache->guards, guard, event, now_ns);
     else if (stands)
         guards_end(&cache->guards, guard, said, now_ns, clock_calm, cache);
     else if (said && event->targets.hold_ms == 0)

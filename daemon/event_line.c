@@ -58,11 +58,11 @@ static int guard_store(struct store_txn *txn, const struct persist_event *event,
     case EVENT_MUTATION:
         return event->hold ? store_put_guard(txn, guard_of(event), event->lsn, record) : 0;
     case EVENT_GUARD_COMMIT:
+    case EVENT_GUARD_EXPIRED:
         if (event->hold)
             return store_put_guard(txn, guard_of(event), event->lsn, record);
         return store_erase_guard(txn, guard_of(event));
     case EVENT_GUARD_ABORT:
-    case EVENT_GUARD_EXPIRED:
         return store_erase_guard(txn, guard_of(event));
     }
     return -EINVAL;

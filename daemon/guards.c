@@ -46,21 +46,6 @@ struct guard_id guards_id_of(const struct event *event)
     return (struct guard_id){.low = event->lsn};
 }
 
-bool guards_stands_after(const struct event *event)
-{
-    switch (event->kind) {
-    case EVENT_GUARD_BEGIN:
-        return true;
-    case EVENT_MUTATION:
-    case EVENT_GUARD_COMMIT:
-        return event->targets.hold_ms > 0;
-    case EVENT_GUARD_ABORT:
-    case EVENT_GUARD_EXPIRED:
-        break;
-    }
-    return false;
-}
-
 static struct guard **bucket_of(struct guards *guards, struct guard_id id)
 {
     return &guards->buckets[(id.high ^ id.low) % GUARD_BUCKETS];
@@ -89,6 +74,13 @@ static size_t *count_of(struct guards *guards, const struct guard *guard)
     return guard->state == GUARD_OPEN   ? &guards->open_count
            : guard->state == GUARD_HOLD ? &guards->hold_count
                                         : &guards->ended_count;
+}
+
+static void state_set(struct guards *guards, struct guard *guard, int state)
+{
+    --*count_of(guards, guard);
+    guard->state = state;
+    ++*count_of(guards, guard);
 }
 
 uint32_t guards_flux(const struct guards *guards, uint32_t clock)
@@ -170,6 +162,8 @@ int guards_open(struct guards *guards, const struct event *event, const uint32_t
 {
     struct guard *known = guards_find(guards, guards_id_of(event));
 
+    if (known && known->state == GUARD_HOLD && event->kind == EVENT_GUARD_BEGIN)
+        state_set(guards, known, GUARD_OPEN);
     if (known && known->state != GUARD_ENDED) {
         guards_touch(guards, known, known->peer_id, event->targets.max_ms, now_ns);
         return 0;
@@ -184,7 +178,7 @@ int guards_open(struct guards *guards, const struct event *event, const uint32_t
     link_in(guards, guard);
     guards_touch(guards, guard, 0, event->targets.max_ms, now_ns);
     if (event->kind != EVENT_GUARD_BEGIN)
-        guards_hold(guards, guard, event->targets.hold_ms, now_ns);
+        guards_hold(guards, guard, event, now_ns);
     return 0;
 }
 
@@ -200,14 +194,14 @@ void guards_touch(struct guards *guards, struct guard *guard, uint64_t peer_id, 
 
 /* ---- End ---- */
 
-void guards_hold(struct guards *guards, struct guard *guard, uint32_t hold_ms, uint64_t now_ns)
+void guards_hold(struct guards *guards, struct guard *guard, const struct event *event,
+                 uint64_t now_ns)
 {
     assert(guard->state != GUARD_ENDED);
-    --*count_of(guards, guard);
-    guard->state = GUARD_HOLD;
-    ++*count_of(guards, guard);
+    state_set(guards, guard, GUARD_HOLD);
+    guard->said = event->kind != EVENT_GUARD_EXPIRED;
     guard->peer_id = 0;
-    guard->ends_ns = now_ns + hold_ms * NS_PER_MS;
+    guard->ends_ns = now_ns + event->targets.hold_ms * NS_PER_MS;
 }
 
 void guards_end(struct guards *guards, struct guard *guard, bool said, uint64_t now_ns,
@@ -226,9 +220,7 @@ void guards_end(struct guards *guards, struct guard *guard, bool said, uint64_t 
         unlink_free(guards, guard);
         return;
     }
-    --*count_of(guards, guard);
-    guard->state = GUARD_ENDED;
-    ++*count_of(guards, guard);
+    state_set(guards, guard, GUARD_ENDED);
     guard->peer_id = 0;
     guard->ends_ns = now_ns + guards->linger_ns;
     ended_link(guards, guard);

@@ -23,6 +23,7 @@ struct guard {
     struct guard *earlier, *later; /* ENDED: in the order of their ends */
     struct guard_id id;
     enum { GUARD_OPEN, GUARD_HOLD, GUARD_ENDED } state;
+    bool said;        /* HOLD: its writer said the end (or there was no guard before) */
     uint64_t lsn;     /* of the event that opened it */
     uint64_t peer_id; /* whose connection is a sign of life; 0: none */
     uint32_t pid, uid;
@@ -50,8 +51,6 @@ void guards_deinit(struct guards *guards);
 
 /* The guard under which an event stands: its own id, or for a mutation that holds {0, its LSN}; {0, 0}: none. */
 struct guard_id guards_id_of(const struct event *event);
-/* The event leaves a guard or hold standing, which has to be kept with it. */
-bool guards_stands_after(const struct event *event);
 
 /* NULL: not known. */
 struct guard *guards_find(const struct guards *guards, struct guard_id id);
@@ -59,11 +58,12 @@ struct guard *guards_find(const struct guards *guards, struct guard_id id);
 struct guard *guards_find_open(const struct guards *guards, struct guard_id id);
 
 /* A guard or hold (hold_ms of the event) stands from now on, on these clocks (copied); one of that id that stands already goes on
- * with the clocks that it has. 0 or -ENOMEM: nothing was changed. */
+ * with the clocks that it has, and a hold that is begun again is a guard again. 0 or -ENOMEM: nothing was changed. */
 MUST_USE int guards_open(struct guards *guards, const struct event *event, const uint32_t *clocks,
                          size_t clock_count, uint64_t now_ns);
-/* The guard becomes a hold: a commit with hold_ms. */
-void guards_hold(struct guards *guards, struct guard *guard, uint32_t hold_ms, uint64_t now_ns);
+/* The guard becomes a hold: the event is its end, with hold_ms. */
+void guards_hold(struct guards *guards, struct guard *guard, const struct event *event,
+                 uint64_t now_ns);
 /* Its end was said, or came by itself: its counts are taken off. The id is remembered where 'said'. Clocks whose count falls
  * to 0 are told, one by one, before the guard is changed. */
 void guards_end(struct guards *guards, struct guard *guard, bool said, uint64_t now_ns,

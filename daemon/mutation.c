@@ -223,7 +223,7 @@ static enum step step_of_begin(const struct server *server, const struct event *
 {
     const struct guard *guard = guards_find(&server->cache.guards, event->guard);
 
-    if (!guard)
+    if (!guard || (guard->state == GUARD_HOLD && !guard->said))
         return STEP_EVENT;
     if (guard->state == GUARD_ENDED)
         return confirms && from->peer ? STEP_EVENT : STEP_NOTHING;
@@ -387,14 +387,20 @@ static bool guard_expire(struct server *server, struct guard *guard)
     (void)parsed;
     event.kind = EVENT_GUARD_EXPIRED;
     event.guard = guard->id;
-    event.targets.hold_ms = event.targets.max_ms = 0;
+    /* One that lingered counts as committed, and replicas lag behind that commit too. */
+    if (!lingered)
+        event.targets.hold_ms = 0;
+    event.targets.max_ms = 0;
+    const uint32_t pid = guard->pid, uid = guard->uid; /* the guard may go now */
+    if (event_do(server, &event, &nobody).error)
+        return false;
     if (lingered) {
         server->cache.counters.guards_lingered++;
-        log_event(&server->log, LOG_WARN, "guard_lingered", log_number("pid", guard->pid),
-                  log_number("uid", guard->uid),
+        log_event(&server->log, LOG_WARN, "guard_lingered", log_number("pid", pid),
+                  log_number("uid", uid),
                   log_text("effect", "no sign of life of its writer: it counts as committed"));
     }
-    return event_do(server, &event, &nobody).error == 0;
+    return true;
 }
 
 static bool peer_lives(void *ctx, uint64_t peer_id)

@@ -227,6 +227,17 @@ class Hold(GuardCase):
         wait_until(lambda: self.reason(d) == "stale", 10, "the hold ends")
 
 
+    def test_a_guard_that_lingers_is_held_too(self):
+        d, w = self.guarded(linger_ms=300, lease_ms=100)
+        w.ok("abort")
+        w.ok(f"begin {TARGET} hold 700")
+        w.kill()
+        began = time.monotonic()
+        wait_until(lambda: d.status()["holds_open"] == 1, 10, "the guard lingers")
+        wait_until(lambda: self.reason(d) == "stale", 10, "the hold ends")
+        self.assertGreater(time.monotonic() - began, 0.98)
+
+
 class ColdStart(GuardCase):
     """Guards that were forgotten with the state may still commit: the floor is in flux for one linger."""
 

@@ -448,6 +448,24 @@ static void test_a_hold_is_in_flux_and_then_changes_once_more(void **state)
     assert_int_equal(f->cache.guards.hold_count, 0);
 }
 
+static void test_a_guard_that_lingered_is_held_and_may_be_confirmed_yet(void **state)
+{
+    struct fixture *f = *state;
+    etag_targets held = target_of(1);
+
+    held.hold_ms = 1000;
+    step(f, EVENT_GUARD_BEGIN, guard_a, held);
+    step(f, EVENT_GUARD_EXPIRED, guard_a, held);
+    assert_int_equal(f->cache.guards.hold_count, 1);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_TOKEN_IN_FLUX);
+    /* Its writer lives after all: the hold is a guard again, and ends with it. */
+    step(f, EVENT_GUARD_BEGIN, guard_a, held);
+    assert_int_equal(f->cache.guards.hold_count, 0);
+    assert_int_equal(f->cache.guards.open_count, 1);
+    step(f, EVENT_GUARD_ABORT, guard_a, held);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+}
+
 static void test_a_commit_with_a_hold_keeps_the_guards_count(void **state)
 {
     struct fixture *f = *state;
@@ -502,6 +520,7 @@ int main(void)
         CASE(test_a_commit_that_names_less_than_its_guard_commits_the_guard),
         CASE(test_the_commit_of_a_guard_that_is_gone_is_an_invalidation),
         CASE(test_a_hold_is_in_flux_and_then_changes_once_more),
+        CASE(test_a_guard_that_lingered_is_held_and_may_be_confirmed_yet),
         CASE(test_a_commit_with_a_hold_keeps_the_guards_count),
     };
 

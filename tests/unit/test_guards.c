@@ -195,28 +195,23 @@ static void test_a_hold_ends_in_its_time_whoever_lives(void **state)
 
     f->peer_lives = true;
     guards_touch(&f->guards, guard, 77, 0, NOW);
-    guards_hold(&f->guards, guard, 1500, NOW);
+    struct event commit = {.kind = EVENT_GUARD_COMMIT, .targets = {.hold_ms = 1500}};
+    guards_hold(&f->guards, guard, &commit, NOW);
     assert_int_equal(f->guards.hold_count, 1);
     assert_null(overdue(f, NOW + 1500 * NS_PER_MS - 1));
     assert_ptr_equal(overdue(f, NOW + 1500 * NS_PER_MS), guard);
 }
 
-static void test_which_events_leave_something_standing(void **state)
+static void test_a_hold_has_an_id_of_its_own(void **state)
 {
     struct event event = begin_of(id_a);
 
-    assert_true(guards_stands_after(&event));
-    event.kind = EVENT_GUARD_COMMIT;
-    assert_false(guards_stands_after(&event));
-    event.targets.hold_ms = 1;
-    assert_true(guards_stands_after(&event));
+    assert_true(guard_id_equal(guards_id_of(&event), id_a));
     event.kind = EVENT_MUTATION;
-    assert_true(guards_stands_after(&event));
     event.guard = (struct guard_id){0};
-    assert_int_equal(guards_id_of(&event).high, 0);
-    assert_int_equal(guards_id_of(&event).low, 5);
-    event.kind = EVENT_GUARD_EXPIRED;
-    assert_false(guards_stands_after(&event));
+    assert_true(guard_id_equal(guards_id_of(&event), (struct guard_id){0}));
+    event.targets.hold_ms = 1;
+    assert_true(guard_id_equal(guards_id_of(&event), (struct guard_id){.low = event.lsn}));
 }
 
 int main(void)
@@ -233,7 +228,7 @@ int main(void)
         CASE(test_an_unknown_end_is_remembered_and_a_known_one_not_twice),
         CASE(test_of_too_many_ends_the_first_are_forgotten),
         CASE(test_a_hold_ends_in_its_time_whoever_lives),
-        CASE(test_which_events_leave_something_standing),
+        CASE(test_a_hold_has_an_id_of_its_own),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
