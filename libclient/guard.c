@@ -219,22 +219,28 @@ uint32_t etag_guard_time_left_ms(const etag_guard *guard)
 }
 
 /* The guard is off the list before its last step is sent: no confirmation may follow that. */
-static etag_status guard_end(etag_guard *guard, enum request_kind kind, struct op_outcome *outcome)
+static etag_status last_step(struct etag_guard *guard, enum request_kind kind,
+                             struct op_outcome *outcome)
 {
-    CLEANUP(cleanup_guard) struct etag_guard *owned = guard;
-    const etag_status status = guard_enter(guard);
-    if (status != ETAG_OK)
-        return status;
     struct etag_client *client = guard->client;
     struct request request = guard_request(guard, kind);
     guard_unlink(guard);
-    const etag_status ended = op_run(client, &request, outcome);
-    if (ended != ETAG_OK && ended != ETAG_PENDING) {
+    const etag_status status = op_run(client, &request, outcome);
+    if (status != ETAG_OK && status != ETAG_PENDING) {
         const struct fault why = client->fault;
         let_linger(client);
         client->fault = why;
     }
-    return ended;
+    return status;
+}
+
+static etag_status guard_end(etag_guard *guard, enum request_kind kind, struct op_outcome *outcome)
+{
+    etag_status status = guard_enter(guard);
+    if (status == ETAG_OK)
+        status = last_step(guard, kind, outcome);
+    guard_free(guard);
+    return status;
 }
 
 etag_status etag_guard_commit(etag_guard *guard, etag_receipt *receipt)

@@ -192,11 +192,9 @@ static void op_send(struct etag_op *op)
 static bool op_wants_spool(const struct etag_op *op, uint64_t now_ns)
 {
     const struct etag_client *client = op->client;
-    if (client->spool_use == ETAG_SPOOL_NEVER)
-        return false;
     if (now_ns >= op->spool_ns)
         return true;
-    /* Tried before: at its own pace. */
+    /* Tried before: at its own pace, or never again. */
     if (op->fault.status != ETAG_OK)
         return false;
     return op->busy || (client->link_down && !client->channel.backlog_full);

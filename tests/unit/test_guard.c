@@ -187,6 +187,20 @@ static void an_end_that_fails_lets_the_guard_linger(void **state)
     assert_int_equal(etag_client_fd(f->client), -1);
 }
 
+/* A confirmation behind it would begin the guard again. */
+static void nothing_follows_the_end_of_a_guard(void **state)
+{
+    struct fixture *f = *state;
+    start(f);
+    begin(f);
+    fake_set(&f->daemon, mood, FAKE_CLOSES_ONCE);
+    assert_int_equal(etag_guard_commit(f->guard, NULL), ETAG_OK);
+    f->guard = NULL;
+    assert_int_equal(fake_get(&f->daemon, hellos), 2);
+    assert_int_equal(fake_get(&f->daemon, commits), 2);
+    assert_int_equal(fake_get(&f->daemon, confirms), 0);
+}
+
 /* To the daemon an open connection is a sign of life. */
 static void a_forgotten_guard_loses_its_connection(void **state)
 {
@@ -452,6 +466,7 @@ int main(void)
         TEST(steps),
         TEST(what_does_not_begin),
         TEST(an_end_that_fails_lets_the_guard_linger),
+        TEST(nothing_follows_the_end_of_a_guard),
         TEST(a_forgotten_guard_loses_its_connection),
         TEST(the_time_counts_from_the_sending),
         TEST(a_confirmation_that_fails_leaves_no_time),
