@@ -62,7 +62,7 @@ bool file[KINDS];  /* in the spool */
 
 /* ---- The daemon ---- */
 
-mtype = {DOWN, WAITING, SCANNING, RENEWING, SERVING};
+mtype = {DOWN, WAITING, SCANNING, SERVING};
 mtype step = DOWN;
 byte inc;
 byte renewal;  /* clock reading + L, to go */
@@ -74,6 +74,7 @@ byte applied[KINDS]; /* the file was applied: 1; and is stored: 2. In memory onl
 mtype request = NOTHING;
 bool handled;           /* in memory; the answer waits for the store */
 mtype answer = NOTHING; /* to this request */
+mtype wanted = NOTHING; /* the writer is in this call: an answer to another is dropped */
 
 /* ---- What writer, filler and reader hold between their steps ---- */
 
@@ -83,10 +84,33 @@ byte looking, deadline, seen_version, seen_fill_lsn;
 inline fill_over() { filling = 0; token_inc = 0; token_lsn = 0; data = 0 }
 inline check_over() { looking = 0; deadline = 0; seen_version = 0; seen_fill_lsn = 0 }
 
+inline forget_file(kind) { late[kind] = false; applied[kind] = 0 }
+
+/* Whatever happens from here on, no old version can be answered: the writer will not commit, or it did and nobody has old data.
+ * (So an abort can make nothing stale, whenever it is found, whatever else of its guard is found later; that it leaves other
+ * guards alone is guard.pml's matter. With -DGO_ON this goes on all the same.) */
+inline nothing_more()
+{
+    step = DOWN; inc = INCARNATIONS;
+    lease = 0; lsn = 0; clock = 0; flux = false; version = 0; fill_lsn = 0;
+    st_clock = 0; st_version = 0; st_fill_lsn = 0; st_guard = false;
+    renewal = 0; life = 0; ended = false; request = NOTHING; handled = false; answer = NOTHING;
+    file[BEGIN] = false; file[CONFIRM] = false; file[COMMIT] = false; file[ABORT] = false;
+    forget_file(BEGIN); forget_file(CONFIRM); forget_file(COMMIT); forget_file(ABORT);
+    bound = 0; bound_sent = 0; bound_renamed = 0; wait = 0;
+    fill_over(); check_over()
+}
+
 /* As in lease.pml: what can't break the promise any more is taken away, so that states meet. */
 inline forget_hopeless()
 {
 #ifndef PLAIN
+#if !defined(REACH_304_AFTER_COMMIT) && !defined(GO_ON)
+    if /* fills of the last version are lost: DATA_MATTERS */
+    :: db == 1 && fill_lsn == 0 && st_fill_lsn == 0 && filling != 2 && looking == 0 -> nothing_more()
+    :: else
+    fi;
+#endif
     if /* stale for good */
     :: fill_lsn < clock -> version = 0; fill_lsn = 0
     :: else
@@ -144,7 +168,7 @@ inline handle(kind)
 #define SAFE_AT_ONCE(kind) (flux && (kind == BEGIN || kind == CONFIRM))
 #endif
 
-inline give_answer() { answer = request; request = NOTHING; handled = false }
+inline give_answer() { if :: request == wanted -> answer = request :: else fi; request = NOTHING; handled = false }
 inline handle_request()
 {
     if
@@ -209,7 +233,6 @@ inline persist()
 #endif
 inline unlink_file(kind) { file[kind] = false; applied[kind] = 0 }
 
-inline forget_file(kind) { late[kind] = false; applied[kind] = 0 }
 /* kill -9. The index stays as it is, and is believed until its lease is over. */
 inline crash()
 {
@@ -257,12 +280,11 @@ end:
     /* lease_renew(): clock, scan, lease word. The loop thread does nothing else meanwhile. */
 #ifndef NO_CLOCK_BEFORE_SCAN
     :: d_step { step == WAITING || step == SERVING -> renewal = LEASE; step = SCANNING }
-    :: atomic { step == SCANNING -> apply_files(); step = RENEWING }
+    :: atomic { step == SCANNING -> apply_files(); lease = renewal; renewal = 0; step = SERVING }
 #else
     :: d_step { step == WAITING || step == SERVING -> step = SCANNING }
-    :: atomic { step == SCANNING -> apply_files(); renewal = LEASE; step = RENEWING }
+    :: atomic { step == SCANNING -> apply_files(); lease = LEASE; step = SERVING }
 #endif
-    :: d_step { step == RENEWING -> lease = renewal; renewal = 0; step = SERVING }
 
     :: d_step { step == SERVING && request != NOTHING && !handled -> handle_request() }
     /* guards_expire() */
@@ -279,24 +301,6 @@ end:
     :: d_step { step == SERVING && MAY_UNLINK(COMMIT) -> unlink_file(COMMIT) }
     :: d_step { step == SERVING && MAY_UNLINK(ABORT) -> unlink_file(ABORT) }
     od
-}
-
-/* The guard's writer will not commit: there is no newer version than what everybody has, and none will come. (So an abort can
- * make nothing stale, whenever it is found, whatever else of its guard is found later; that it leaves other guards alone is
- * guard.pml's matter. With -DPLAIN this goes on all the same.) */
-inline nothing_more()
-{
-#ifndef PLAIN
-    step = DOWN; inc = INCARNATIONS;
-    lease = 0; lsn = 0; clock = 0; flux = false; version = 0; fill_lsn = 0;
-    st_clock = 0; st_version = 0; st_fill_lsn = 0; st_guard = false;
-    renewal = 0; life = 0; ended = false; request = NOTHING; handled = false; answer = NOTHING;
-    file[BEGIN] = false; file[CONFIRM] = false; file[COMMIT] = false; file[ABORT] = false;
-    forget_file(BEGIN); forget_file(CONFIRM); forget_file(COMMIT); forget_file(ABORT);
-    bound = 0; bound_sent = 0; bound_renamed = 0; wait = 0;
-    fill_over(); check_over();
-#endif
-    skip
 }
 
 /* ---- A writer with one guard. Wherever it may go on, it may also vanish ---- */
@@ -325,8 +329,9 @@ inline forget_answer() { answer = NOTHING }
 active proctype writer()
 {
     /* etag_guard_begin(): sent again after a lost connection; at some time written into the spool, and still sent again */
+    wanted = BEGIN;
     do
-    :: d_step { CAN_SEND -> send(BEGIN) }
+    :: atomic { CAN_SEND -> send(BEGIN) }
     :: atomic { answer == BEGIN -> forget_answer(); goto begun }
     :: atomic { rename_file(BEGIN); wait = BEGIN_WAIT; break }
     :: goto vanished
@@ -339,17 +344,16 @@ active proctype writer()
 
 begun:
     /* etag_guard_confirm(), right before COMMIT. The bound counts from the sending of what was answered, or from the rename. */
+    atomic { wanted = CONFIRM; forget_answer() };
     do
     :: d_step { CAN_SEND -> send(CONFIRM); bound_sent = BOUND }
     :: atomic { answer == CONFIRM -> forget_answer(); bound = bound_sent; goto confirmed }
-    :: d_step { answer != NOTHING && answer != CONFIRM -> forget_answer() } /* of a call that has returned */
     :: atomic { rename_file(CONFIRM); wait = CONFIRM_WAIT; bound_renamed = BOUND; break }
     :: goto rolled_back /* not confirmed: it must not commit */
     :: goto vanished
     od;
     do
     :: atomic { CAN_SEND -> send(CONFIRM); bound_sent = BOUND }
-    :: atomic { answer != NOTHING && answer != CONFIRM -> forget_answer() }
 #ifndef NO_BOUND_OF_THE_ANSWERED
     :: atomic { answer == CONFIRM -> bound = bound_sent; break }
 #else
@@ -380,16 +384,15 @@ confirmed:
     fi;
 
     /* etag_guard_commit() */
+    atomic { wanted = COMMIT; forget_answer() };
     do
     :: atomic { CAN_SEND -> send(COMMIT) }
-    :: atomic { answer != NOTHING && answer != COMMIT -> forget_answer() }
     :: atomic { answer == COMMIT -> goto ok }
     :: atomic { rename_file(COMMIT); wait = COMMIT_WAIT; break }
     :: goto vanished
     od;
     do
     :: atomic { wait == 0 || answer == COMMIT -> break }
-    :: atomic { answer != NOTHING && answer != COMMIT -> forget_answer() }
     :: goto vanished
     od;
 ok:
@@ -399,10 +402,11 @@ ok:
     goto vanished;
 
 rolled_back: /* etag_guard_abort(): over the socket, through the spool, both, or lost */
+#if !defined(PLAIN) && !defined(GO_ON)
     atomic { true -> nothing_more() };
-    atomic { bound = 0; bound_sent = 0; bound_renamed = 0; wait = 0; forget_answer() };
+#endif
+    atomic { bound = 0; bound_sent = 0; bound_renamed = 0; wait = 0; wanted = NOTHING; forget_answer() };
     do
-    :: atomic { answer != NOTHING -> forget_answer() }
     :: atomic { CAN_SEND -> send(ABORT); break }
     :: break
     od;
@@ -412,12 +416,10 @@ rolled_back: /* etag_guard_abort(): over the socket, through the spool, both, or
     fi;
 
 vanished:
+#if !defined(PLAIN) && !defined(GO_ON)
     atomic { if :: db == 0 -> nothing_more() :: else fi };
-    atomic { bound = 0; bound_sent = 0; bound_renamed = 0; wait = 0 };
-end:
-    do
-    :: atomic { answer != NOTHING -> forget_answer() }
-    od
+#endif
+    atomic { bound = 0; bound_sent = 0; bound_renamed = 0; wait = 0; wanted = NOTHING; forget_answer() }
 }
 
 /* ---- A filler and a reader ---- */

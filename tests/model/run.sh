@@ -11,6 +11,7 @@
 # Prints states, transitions, depth, time. Exit status: 0 as expected, 1 not, 2 an error, 77 spin or gcc is missing.
 # Works in the current directory, in model.NAME/, where pan.c and a counter-example stay: see README.md for how to replay it.
 # MODEL_MEMORY_MB: limit, 4096. MODEL_DEPTH: search depth, 2000000.
+# MODEL_OPTIMIZE: -O2, which takes four seconds to compile; -O0 for what is searched in less.
 set -u -o pipefail
 
 usage() {
@@ -30,7 +31,7 @@ for tool in spin gcc; do
     fi
 done
 
-optimize=-O2 hash=22 depth=${MODEL_DEPTH:-2000000}
+optimize=${MODEL_OPTIMIZE:--O2} hash=22 depth=${MODEL_DEPTH:-2000000}
 case $expect in
 holds) ;;
 breaks) optimize=-O0 hash=20 depth=${MODEL_DEPTH:-200000} ;; # found soon: the compiler would take longer
