@@ -42,9 +42,8 @@ class TortureDaemon(Daemon):
 
     def command(self):
         command = [self.binary, "--socket", self.socket, "--state-dir", self.state, "--lease-ms", str(self.lease_ms),
-                   "--capacity", "4096", "--clocks", "4096", "--loop", self.loop, "--durability", self.durability]
-        if self.options.guards:
-            command += ["--guard-linger-ms", str(LINGER_MS)]
+                   "--capacity", "4096", "--clocks", "4096", "--loop", self.loop, "--durability", self.durability,
+                   "--guard-linger-ms", str(LINGER_MS)]
         return command + self.args
 
     def last_words(self):
