@@ -48,7 +48,7 @@ struct half {
 struct journal {
     uint8_t *map;
     uint8_t nonce[JOURNAL_NONCE_BYTES];
-    uint64_t inode = 0;
+    uint64_t inode;
     uint64_t sequence; /* of the half in use */
     struct half halves[2];
     struct half *current;
