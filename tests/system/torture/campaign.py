@@ -345,7 +345,11 @@ class Section:
         self.daemon.end()
         self.stderr.close()
         if self.mounted:
-            subprocess.run(["umount", self.daemon.state], check=True)
+            # What a killed daemon had open may be closed a moment later.
+            left = self.settled(lambda: subprocess.run(["umount", self.daemon.state], stderr=subprocess.DEVNULL,
+                                                       check=False).returncode, 5)
+            if left:
+                self.failures.append(f"{self.daemon.state} is still in use")
         if not keep:
             shutil.rmtree(self.directory)
 

@@ -105,7 +105,6 @@ class Result:
             self.nemeses[name] = self.nemeses.get(name, 0) + value
         for name, value in section.starts.items():
             self.starts[name] += value
-        self.failures += section.failures
 
     def violation_count(self):
         return sum(value for name, value in self.counters.items() if "violations" in name) + self.counters.get(
@@ -132,6 +131,7 @@ def section_run(options, deck, loop, durability, seed, seconds, result):
             print("\n".join(others[:60]), file=sys.stderr)
     finally:
         section.close(options.keep and failed)
+        result.failures += section.failures
         if options.keep and failed:
             print(f"kept: {section.directory}", file=sys.stderr)
 
