@@ -23,7 +23,9 @@ from nemesis import deck_of, torment  # noqa: E402
 SECTION_SECONDS = 90
 # With --delays: often a little, and rarely so long that a lease ends meanwhile (proto/delay_point.h).
 DELAYS = ("*:3000:50,lookup.deadline_slot:900000:4000,lookup.slot_clocks:900000:4000,lookup.clocks_time:900000:4000,"
-          "lease.clock_scan:250000:60,lease.scan_word:250000:60,persist.taken_stored:15000:2")
+          "lease.clock_scan:250000:60,lease.scan_word:250000:60,persist.taken_stored:15000:2,"
+          "recovery.meta_witness:200000:3,recovery.loaded_journal:200000:3,mark.written_renamed:100000:3,"
+          "journal.bytes_extent:10000:100")
 # Counters of the workers that a run must have moved, or it has shown nothing.
 SEEN = ["commits_plain", "invalidations", "fills_sent", "fills_stored", "fills_refused", "checks", "not_modified", "warm",
         "known_otherwise", "unknown_stale", "unknown_no_lease", "history_checks", "history_answered"]
