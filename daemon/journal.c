@@ -18,6 +18,7 @@
 #include "bounds.h"
 #include "bytes.h"
 #include "config.h"
+#include "delay_point.h"
 #include "siphash.h"
 
 #include <assert.h>
@@ -239,6 +240,7 @@ int journal_append(struct journal *journal, uint64_t lsn, etag_str record)
     store_u64(at + 8, siphash13_64(half->key, at + 16, sizeof(lsn) + record.len));
     half->used += bytes;
     half->last_lsn = journal->appended_lsn = lsn;
+    DELAY_POINT("journal.bytes_extent");
     extent_store(half, extent_of(half->key, half->used));
     return 0;
 }

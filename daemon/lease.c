@@ -95,6 +95,7 @@ int lease_renew(struct lease *lease)
     DELAY_POINT("lease.scan_word");
     lease->deadline_ns = now + lease->length_ns;
     shm_lease_store(lease->view, lease->deadline_ns);
+    DELAY_POINT("lease.word_told");
     return 0;
 }
 

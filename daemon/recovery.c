@@ -7,6 +7,7 @@
 #include "recovery.h"
 
 #include "clocktime.h"
+#include "delay_point.h"
 #include "event_line.h"
 #include "text.h"
 #include "witness.h"
@@ -323,6 +324,7 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
         return refuse(why, "write", r);
     struct witness witness = {.incarnation = recovery->meta.incarnation};
     memcpy(witness.nonce, recovery->meta.nonce, sizeof(witness.nonce));
+    DELAY_POINT("recovery.meta_witness");
     recovery->witness_error = witness_write(config->socket_path, &witness);
     return 0;
 }
@@ -516,6 +518,7 @@ struct journal *recovery_journal(struct recovery *recovery, struct store *store,
 
     if (!recovery->meta.journal)
         return NULL;
+    DELAY_POINT("recovery.loaded_journal");
     recovery->journal_error = journal_open(&journal, config->socket_path, recovery->meta.nonce);
     if (recovery->journal_error == 0)
         return journal;

@@ -379,6 +379,8 @@ static int all_files(struct spool *spool, const struct names *names,
     for (uint32_t n = 0; n < SPOOL_ALL_SLOTS; n++) {
         const bool all = bit_is_set(names->all, n);
         int r = all ? all_take(spool, n) : 0;
+        if (all)
+            DELAY_POINT("spool.taken_applied");
         if (r == 0 && (all || bit_is_set(names->taken, n)))
             r = taken_file(spool, n, reader);
         if (r < 0)

@@ -9,6 +9,7 @@
  */
 #include "spool_dir.h"
 
+#include "delay_point.h"
 #include "siphash.h"
 #include "text.h"
 
@@ -167,6 +168,7 @@ static int mark_write(struct spool_dir *dir)
     if (fd < 0)
         return -errno;
     int r = fchmod(fd, 0644) < 0 ? -errno : file_write(fd, text, len, dir->mark.power);
+    DELAY_POINT("mark.written_renamed");
     if (r == 0 && renameat(dir->fd, name, dir->fd, SPOOL_MARK_NAME) < 0)
         r = -errno;
     if (r < 0)

@@ -42,9 +42,8 @@ class TortureDaemon(Daemon):
 
     def command(self):
         command = [self.binary, "--socket", self.socket, "--state-dir", self.state, "--lease-ms", str(self.lease_ms),
-                   "--capacity", "4096", "--clocks", "4096", "--loop", self.loop, "--durability", self.durability]
-        if self.options.guards:
-            command += ["--guard-linger-ms", str(LINGER_MS)]
+                   "--capacity", "4096", "--clocks", "4096", "--loop", self.loop, "--durability", self.durability,
+                   "--guard-linger-ms", str(LINGER_MS)]
         return command + self.args
 
     def last_words(self):
@@ -346,7 +345,11 @@ class Section:
         self.daemon.end()
         self.stderr.close()
         if self.mounted:
-            subprocess.run(["umount", self.daemon.state], check=True)
+            # What a killed daemon had open may be closed a moment later.
+            left = self.settled(lambda: subprocess.run(["umount", self.daemon.state], stderr=subprocess.DEVNULL,
+                                                       check=False).returncode, 5)
+            if left:
+                self.failures.append(f"{self.daemon.state} is still in use")
         if not keep:
             shutil.rmtree(self.directory)
 

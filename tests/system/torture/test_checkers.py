@@ -91,9 +91,10 @@ class WrongWriter(unittest.TestCase):
         campaign = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torture.py")
         done = subprocess.run([sys.executable, "-B", campaign, "--seconds", str(bound(5)), "--loop", "epoll",
                                "--durability", "process", "--no-guards", "--no-spool", "--only", "workers_killed",
-                               "--wrong-writer", "--sample", "1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               "--wrong-writer", "--sample", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, check=False, env={**os.environ, "ETAGD_BUILD": BUILD})
-        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertTrue(done.stdout, done.stderr)
         counters = json.loads(done.stdout.splitlines()[-1])["counters"]
         self.assertGreater(counters["violations_answered"], 0)
         self.assertGreater(counters["history_violations"], 0)

@@ -23,12 +23,15 @@ from nemesis import deck_of, torment  # noqa: E402
 SECTION_SECONDS = 90
 # With --delays: often a little, and rarely so long that a lease ends meanwhile (proto/delay_point.h).
 DELAYS = ("*:3000:50,lookup.deadline_slot:900000:4000,lookup.slot_clocks:900000:4000,lookup.clocks_time:900000:4000,"
-          "lease.clock_scan:250000:60,lease.scan_word:250000:60,persist.taken_stored:15000:2")
+          "lease.clock_scan:250000:60,lease.scan_word:250000:60,persist.taken_stored:15000:2,"
+          "recovery.meta_witness:200000:3,recovery.loaded_journal:200000:3,mark.written_renamed:100000:3,"
+          "journal.bytes_extent:10000:100")
 # Counters of the workers that a run must have moved, or it has shown nothing.
 SEEN = ["commits_plain", "invalidations", "fills_sent", "fills_stored", "fills_refused", "checks", "not_modified", "warm",
         "known_otherwise", "unknown_stale", "unknown_no_lease", "history_checks", "history_answered"]
 SEEN_WITH_GUARDS = ["commits_guarded", "rollbacks", "guards_begun", "guards_confirmed", "guards_committed", "guards_aborted",
-                    "guards_abandoned", "unknown_in_flux", "history_guarded", "holds"]
+                    "guards_abandoned",
+                    "guards_without_time", "unknown_in_flux", "history_guarded", "holds"]
 SEEN_WITH_SPOOL = ["invalidations_spooled", "invalidations_pending"]
 # Of the daemon's status.
 DAEMON_SEEN = ["fills_token_stale", "fills_token_foreign"]
@@ -105,7 +108,6 @@ class Result:
             self.nemeses[name] = self.nemeses.get(name, 0) + value
         for name, value in section.starts.items():
             self.starts[name] += value
-        self.failures += section.failures
 
     def violation_count(self):
         return sum(value for name, value in self.counters.items() if "violations" in name) + self.counters.get(
@@ -132,6 +134,7 @@ def section_run(options, deck, loop, durability, seed, seconds, result):
             print("\n".join(others[:60]), file=sys.stderr)
     finally:
         section.close(options.keep and failed)
+        result.failures += section.failures
         if options.keep and failed:
             print(f"kept: {section.directory}", file=sys.stderr)
 

@@ -15,6 +15,8 @@ struct mutation {
     etag_resource resources[TXN_KEYS_MAX], prefix;
     etag_str surrogates[TXN_KEYS_MAX];
     etag_targets targets;
+    bool
+        long_lived; /* its guard may be over before it is confirmed, and its commit takes a while */
 };
 
 /* ---- The time that calls take ---- */
@@ -212,7 +214,7 @@ static void guard_abort(struct worker *w, etag_guard *guard)
 }
 
 /* The deadline of COMMIT; 0: it must not be tried. */
-static uint64_t guard_confirm(struct worker *w, etag_guard *guard)
+static uint64_t guard_confirm(struct worker *w, etag_guard *guard, const struct mutation *m)
 {
     const struct call call = call_begin(w);
     const etag_status status = etag_guard_confirm(guard);
@@ -224,6 +226,8 @@ static uint64_t guard_confirm(struct worker *w, etag_guard *guard)
     }
     COUNT(w, guards_confirmed);
     vanish_sometimes(w);
+    if (m->long_lived && one_in(w, 2))
+        sleep_ns(random_below(w, 900 * NS_PER_MS));
     /* The clock first: a process may be stopped in between. */
     const uint64_t now = now_ns();
     const uint32_t left_ms = etag_guard_time_left_ms(guard);
@@ -252,10 +256,12 @@ static void guard_commit(struct worker *w, etag_guard *guard, const struct mutat
 }
 
 /* Mostly at once; sometimes slow; rarely so slow that the bound has to stop it. */
-static uint64_t commit_delay_ns(struct worker *w)
+static uint64_t commit_delay_ns(struct worker *w, const struct mutation *m)
 {
     const uint64_t way = random_below(w, 256);
 
+    if (m->long_lived)
+        return random_below(w, 150 * NS_PER_MS);
     if (way < 1)
         return random_below(w, 1500 * NS_PER_MS);
     if (way < 6)
@@ -272,15 +278,17 @@ static void transaction_under(struct worker *w, etag_guard *guard, const struct 
         return;
     }
     versions_copy(w, versions);
-    if (one_in(w, 16))
+    if (m->long_lived && one_in(w, 2))
+        sleep_ns(random_below(w, 1500 * NS_PER_MS));
+    else if (one_in(w, 16))
         sleep_ns(random_below(w, 30 * NS_PER_MS));
-    const uint64_t deadline_ns = guard_confirm(w, guard);
+    const uint64_t deadline_ns = guard_confirm(w, guard, m);
     if (deadline_ns == 0 || one_in(w, 20)) {
         txn_rollback(w);
         guard_abort(w, guard);
         return;
     }
-    txn_post(w, commit_delay_ns(w), deadline_ns);
+    txn_post(w, commit_delay_ns(w, m), deadline_ns);
     vanish_sometimes(w);
     const bool forgets = one_in(w, 200);
     if (forgets) {
@@ -300,7 +308,9 @@ static void transaction_under(struct worker *w, etag_guard *guard, const struct 
 
 static void write_guarded(struct worker *w, struct mutation *m)
 {
-    m->targets.max_ms = one_in(w, 8) ? 50 + (uint32_t)random_below(w, 500) : 0;
+    m->long_lived = one_in(w, 200);
+    if (m->long_lived || one_in(w, 8))
+        m->targets.max_ms = 50 + (uint32_t)random_below(w, m->long_lived ? 100 : 500);
     etag_guard *guard = guard_begin(w, m);
     if (!guard) {
         sleep_ns(NS_PER_MS);
