@@ -143,7 +143,7 @@ static const char *cold_reason(const struct warm_question *q)
  * counted from a confirmation before our start; where the machine was started anew, from before that. */
 static uint64_t cold_hold_ms(const struct recovery *recovery, const struct config *config)
 {
-    const uint64_t linger_ms = config->linger_ns / NS_PER_MS;
+    const uint64_t linger_ms = recovery->linger_ns / NS_PER_MS;
     const uint64_t uptime_ms = time_ns_of(CLOCK_BOOTTIME) / NS_PER_MS;
 
     if (config->fresh && !recovery->had_former)
@@ -253,6 +253,11 @@ static int former_read(struct recovery *recovery, struct store *store, struct st
     return 0;
 }
 
+static uint64_t longest(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* Decides, and makes what this run will record about itself. */
 static int run_begin(struct recovery *recovery, struct store *store,
                      const struct store_meta *former, const struct config *config)
@@ -274,6 +279,8 @@ static int run_begin(struct recovery *recovery, struct store *store,
                             journal_exists(config->socket_path);
     recovery->former_boot_same = boot_is_same(&question) || !boot_is_known(&question);
     recovery->warm = recovery->cold_reason == NULL;
+    recovery->linger_ns = longest(longest(config->linger_ns, former->linger_ns),
+                                  recovery->linger_ns);
     recovery->cold_hold_ms = cold_hold_ms(recovery, config);
 
     /* Where the state was lost the witness may still know: an LSN is never used twice. */
@@ -282,6 +289,7 @@ static int run_begin(struct recovery *recovery, struct store *store,
                             : question.witness.incarnation + 1;
     meta->clock_count = config->clock_count;
     meta->lease_ns = config->lease_ns;
+    meta->linger_ns = config->linger_ns;
     meta->power = config->durability == DURABILITY_POWER;
     meta->journal = !meta->power;
     meta->data_inode = question.identity.inode;
@@ -292,7 +300,7 @@ static int run_begin(struct recovery *recovery, struct store *store,
 }
 
 int recovery_open(struct recovery *recovery, struct store **store, const struct config *config,
-                  bool traces, char why[512])
+                  const struct recovery_traces *traces, char why[512])
 {
     struct store_meta former;
     const struct store_options options = {
@@ -307,7 +315,8 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
     if (opened != 0 && !unusable)
         return -1;
     recovery->locked_ns = time_coarse_ns();
-    recovery->had_former = unusable || traces;
+    recovery->had_former = unusable || traces->any;
+    recovery->linger_ns = traces->linger_ns;
     memcpy(recovery->damage, why, sizeof(recovery->damage));
     if (unusable && store_set_aside(*store, why) != 0)
         return -1;
@@ -489,6 +498,9 @@ int recovery_load(struct recovery *recovery, struct store *store, struct cache *
     if (!loading || !key)
         return -ENOMEM;
     *loading = (struct loading){.recovery = recovery, .cache = cache, .key = key};
+    /* Writers of the former run bound their COMMIT by what they were told then. */
+    const uint64_t linger_ns = cache->guards.linger_ns;
+    cache->guards.linger_ns = recovery->linger_ns;
     arena_init(&loading->arena, ARENA_BYTES_MAX);
     /* Clocks, guards and events first: entries are judged by them. */
     int r = store_each_clock_chunk(store, clocks_load, loading);
@@ -502,6 +514,7 @@ int recovery_load(struct recovery *recovery, struct store *store, struct cache *
         r = store_each_entry(store, entry_load, loading);
     if (r == 0 && !loading->incomplete)
         r = dropped_erase(loading, store);
+    cache->guards.linger_ns = linger_ns;
     arena_deinit(&loading->arena);
     free(loading->dropped);
     if (r > 0)

@@ -22,6 +22,7 @@ struct recovery {
      * lease recorded beside the lock is a trace too: struct endpoint.) */
     bool had_former;
     uint64_t cold_hold_ms;    /* at a cold start the floor is in flux for so long; 0: not at all */
+    uint64_t linger_ns;       /* the longest that a writer of this or the former run was told */
     bool former_boot_same;    /* the machine was not started anew since, as far as it is known */
     struct store_meta former; /* zero where it is not known */
     uint64_t journal_events;  /* that the store did not have */
@@ -30,10 +31,16 @@ struct recovery {
     char damage[STORE_WHY_BYTES]; /* what is wrong with the former state */
 };
 
-/* Opens the store (sets a damaged one aside), decides, makes the new incarnation durable. traces: of a former run, elsewhere.
- * 0 or -1 with why[512]. */
+/* What else is known of a former run, besides the state. */
+struct recovery_traces {
+    bool any;
+    uint64_t linger_ns; /* its guard_linger; 0: not known */
+};
+
+/* Opens the store (sets a damaged one aside), decides, makes the new incarnation durable. 0 or -1 with why[512]. */
 MUST_USE int recovery_open(struct recovery *recovery, struct store **store,
-                           const struct config *config, bool traces, char why[512]);
+                           const struct config *config, const struct recovery_traces *traces,
+                           char why[512]);
 
 /* Loads clocks, open guards, events and entries into the cache, where warm, and puts the journal's events into the store.
  * Where cold: only the hold that stands for forgotten guards. Returns 0, or a negative errno: the state cannot be used;

@@ -126,15 +126,26 @@ static int index_make(struct server *server, const struct recovery *recovery)
     return made < 0 ? fail_errno(server, "index_not_made", made) : 0;
 }
 
+/* Beside the socket, of a daemon whose state may be lost. */
+static struct recovery_traces former_traces(const struct server *server)
+{
+    CLEANUP(cleanup_free) struct spool_mark *mark = malloc(sizeof(*mark));
+    const bool marked = mark && spool_dir_former(server->config.socket_path, mark);
+
+    return (struct recovery_traces){
+        .any = marked || server->endpoint.recorded_lease_ns != 0,
+        .linger_ns = marked ? mark->linger_ns : 0,
+    };
+}
+
 /* Store, index, and what the former run left. A state that turns out unusable while loading is thrown away, and the
  * index, which holds a part of it by then, is made anew. */
 static int state_open(struct server *server, struct recovery *recovery)
 {
     char why[512];
 
-    const bool traces = server->endpoint.recorded_lease_ns != 0 ||
-                        spool_dir_was_here(server->config.socket_path);
-    if (recovery_open(recovery, &server->store, &server->config, traces, why) < 0)
+    const struct recovery_traces traces = former_traces(server);
+    if (recovery_open(recovery, &server->store, &server->config, &traces, why) < 0)
         return fail(server, "state_refused", why);
     if (index_make(server, recovery) < 0)
         return -1;

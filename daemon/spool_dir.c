@@ -128,18 +128,32 @@ bool spool_dir_still_owned(const struct spool_dir *dir)
 
 /* ---- The mark ---- */
 
-static void former_read(struct spool_dir *dir)
+static bool mark_read(int dir_fd, const char *name, struct spool_mark *out)
 {
     static const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    CLEANUP(cleanup_fd) int fd = openat(dir->fd, SPOOL_MARK_NAME, flags);
+    CLEANUP(cleanup_fd) int fd = openat(dir_fd, name, flags);
     CLEANUP(cleanup_free) char *text = malloc(SPOOL_MARK_BYTES_MAX);
     struct stat st;
 
+    *out = (struct spool_mark){0};
     if (fd < 0 || !text || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid())
-        return;
+        return false;
     const ssize_t len = read(fd, text, SPOOL_MARK_BYTES_MAX);
-    if (len <= 0 || !spool_mark_parse((etag_str){text, (size_t)len}, &dir->former))
-        dir->former = (struct spool_mark){0};
+    if (len > 0 && spool_mark_parse((etag_str){text, (size_t)len}, out))
+        return true;
+    *out = (struct spool_mark){0};
+    return false;
+}
+
+bool spool_dir_former(const char *socket_path, struct spool_mark *out)
+{
+    char path[PATH_BYTES_MAX], mark[PATH_BYTES_MAX + sizeof(SPOOL_MARK_NAME) + 1];
+
+    *out = (struct spool_mark){0};
+    if (!spool_path_of(socket_path, path, sizeof(path)))
+        return false;
+    (void)snprintf(mark, sizeof(mark), "%s/" SPOOL_MARK_NAME, path);
+    return mark_read(AT_FDCWD, mark, out);
 }
 
 static int file_write(int fd, const char *text, size_t len, bool sync)
@@ -264,16 +278,6 @@ void spool_dir_scanned(struct spool_dir *dir)
 
 /* ---- Open and close ---- */
 
-bool spool_dir_was_here(const char *socket_path)
-{
-    char path[PATH_BYTES_MAX], mark[PATH_BYTES_MAX + sizeof(SPOOL_MARK_NAME) + 1];
-
-    if (!spool_path_of(socket_path, path, sizeof(path)))
-        return false;
-    (void)snprintf(mark, sizeof(mark), "%s/" SPOOL_MARK_NAME, path);
-    return access(mark, F_OK) == 0;
-}
-
 int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t lease_ns,
                    const struct log *log, char why[512])
 {
@@ -286,7 +290,7 @@ int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t 
         lock_take(dir, why) < 0)
         return -1;
     dir->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    former_read(dir);
+    (void)mark_read(dir->fd, SPOOL_MARK_NAME, &dir->former);
     const int r = mark_begin(dir, config, lease_ns);
     if (r < 0) {
         errno = -r;

@@ -27,8 +27,8 @@ struct spool_dir {
     int former_scans; /* so many scans to come in which files of the former mark's writers count too */
 };
 
-/* A daemon has marked a spool for this socket before. */
-MUST_USE bool spool_dir_was_here(const char *socket_path);
+/* The mark that a former daemon left beside this socket. False: there is none; *out is zeroed then. The struct is large. */
+MUST_USE bool spool_dir_former(const char *socket_path, struct spool_mark *out);
 
 /* Makes the directory, takes its lock, reads the former mark, writes ours. lease_ns: the longest lease that may still run, apart
  * from what the former mark says, or that will: the mark says the longest from now on. 0, or -1 with the reason and what to do

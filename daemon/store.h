@@ -61,6 +61,7 @@ struct store_meta {
     uint8_t hash_key[SIPHASH_KEY_BYTES];
     uint32_t clock_count;
     uint64_t lease_ns;                /* L of that daemon */
+    uint64_t linger_ns;               /* its guard_linger */
     char boot_id[40];                 /* /proc/sys/kernel/random/boot_id, "" unreadable */
     uint64_t checkpoint_lsn;          /* clocks in the database are complete up to it */
     uint8_t nonce[STORE_NONCE_BYTES]; /* of that run; the witness beside its socket says the same */

@@ -120,7 +120,7 @@ int stored_put(struct store_txn *txn, enum table table, MDB_val key, etag_str he
 /* ---- The meta record ---- */
 
 #define META_KEY "meta"
-#define META_BYTES (4 + 8 + SIPHASH_KEY_BYTES + 4 + 8 + 40 + 8 + STORE_NONCE_BYTES + 8 + 8 + 2)
+#define META_BYTES (4 + 8 + SIPHASH_KEY_BYTES + 4 + 8 + 40 + 8 + STORE_NONCE_BYTES + 8 + 8 + 2 + 8)
 
 _Static_assert(sizeof(((struct store_meta *)0)->boot_id) == 40, "part of the format");
 
@@ -138,6 +138,7 @@ static void meta_pack(uint8_t out[META_BYTES], const struct store_meta *meta)
     store_u64(out + 112, meta->data_birth_ns);
     out[120] = meta->power;
     out[121] = meta->journal;
+    store_u64(out + 122, meta->linger_ns);
 }
 
 static void meta_unpack(struct store_meta *out, const uint8_t *bytes)
@@ -154,6 +155,7 @@ static void meta_unpack(struct store_meta *out, const uint8_t *bytes)
     out->data_birth_ns = load_u64(bytes + 112);
     out->power = bytes[120] != 0;
     out->journal = bytes[121] != 0;
+    out->linger_ns = load_u64(bytes + 122);
 }
 
 /* Another format is told before the checksum is: it may have another checksum. */

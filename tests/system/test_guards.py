@@ -284,6 +284,25 @@ class ColdStart(GuardCase):
                 self.assertEqual(d.fill(KEY, '"v1"', expect=1)["reason"], "token_in_flux")
                 d.end()
 
+    def test_a_former_runs_longer_linger_counts(self):
+        for what in ("warm", "cold"):
+            with self.subTest(start=what):
+                d = self.daemon(name=what, linger_ms=1500, lease_ms=100).start()
+                self.filled(d)
+                d.ctl("sync")
+                w = self.writer(d)
+                w.ok(f"begin {TARGET}")
+                w.ok("confirm")
+                w.kill()
+                d.kill()
+                d.linger_ms = 100
+                d.args = ["--cold"] if what == "cold" else []
+                began = time.monotonic()
+                d.start(settled=False)
+                d.wait_log(f"event=serving.*start={what}")
+                wait_until(lambda: d.status()["guards_open"] + d.status()["holds_open"] == 0, 10, "the linger")
+                self.assertGreater(time.monotonic() - began, 1.45)
+
     def test_cold_on_demand(self):
         d = self.started(linger_ms=100)
         self.filled(d)
