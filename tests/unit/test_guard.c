@@ -382,11 +382,7 @@ static void a_beginning_needs_a_slot(void **state)
 {
     struct fixture *f = *state;
     start_without_daemon(f, SHORT_NS);
-    for (uint32_t i = 0; i < SPOOL_SLOTS; i++) {
-        char name[SPOOL_NAME_BYTES];
-        spool_name_make(SPOOL_NAME_EVENT, i, name);
-        fake_spool_write(&f->spool, name, "", 0, 0640);
-    }
+    fake_spool_fill(&f->spool, 1);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &f->guard), ETAG_UNAVAILABLE);
     expect_text(f, "full");
     assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_ALL, NULL), 0);

@@ -57,12 +57,18 @@ static void with_client(struct fixture *f)
     assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
 }
 
+/* The client is connected to it then. */
 static void with_daemon(struct fixture *f, enum fake_mood mood)
 {
     fake_start(&f->daemon, true);
+    fake_set(&f->daemon, mood, mood);
     if (!f->client)
         with_client(f);
-    fake_set(&f->daemon, mood, mood);
+    for (int ms = 0; ms < 10000 && f->client->channel.state != CHANNEL_READY; ms++) {
+        (void)etag_client_dispatch(f->client);
+        poll(NULL, 0, 1);
+    }
+    assert_int_equal(f->client->channel.state, CHANNEL_READY);
 }
 
 static int events(const struct fixture *f)
@@ -383,11 +389,7 @@ static void a_hold_is_never_less_than_that(void **state)
 {
     struct fixture *f = *state;
     with_spool(f, SHORT_NS);
-    for (uint32_t i = 0; i < SPOOL_SLOTS; i++) {
-        char name[SPOOL_NAME_BYTES];
-        spool_name_make(SPOOL_NAME_EVENT, i, name);
-        fake_spool_write(&f->spool, name, "", 0, 0640);
-    }
+    fake_spool_fill(&f->spool, 1);
     with_client(f);
     f->targets.hold_ms = 5;
     assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);

@@ -376,21 +376,12 @@ static void a_user_who_does_not_count_is_denied(void **state)
 
 /* ---- No room ---- */
 
-static void fill_slots(struct fixture *f, uint32_t step)
-{
-    for (uint32_t i = 0; i < SPOOL_SLOTS; i += step) {
-        char name[SPOOL_NAME_BYTES];
-        spool_name_make(SPOOL_NAME_EVENT, i, name);
-        fake_spool_write(&f->spool, name, "mine", 4, 0640);
-    }
-}
-
 static void a_name_that_is_taken_is_left_alone(void **state)
 {
     struct fixture *f = *state;
     struct stat status;
     uint32_t mine = 0;
-    fill_slots(f, 2);
+    fake_spool_fill(&f->spool, 2);
     for (int i = 0; i < 20; i++)
         assert_int_equal(put(f), ETAG_OK);
     assert_int_equal(count(f, SPOOL_NAME_EVENT), SPOOL_SLOTS / 2 + 20);
@@ -408,7 +399,7 @@ static void a_full_spool_gets_purge_everything(void **state)
     struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES], mine[SPOOL_NAME_BYTES];
     struct stat status;
-    fill_slots(f, 1);
+    fake_spool_fill(&f->spool, 1);
     assert_int_equal(put(f), ETAG_OK);
     assert_true(f->record.in_place && f->record.lease_ns == LEASE_NS);
     spool_name_make(SPOOL_NAME_ALL, geteuid() % SPOOL_ALL_SLOTS, mine);
@@ -432,7 +423,7 @@ static void a_full_spool_gets_purge_everything(void **state)
 static void what_a_purge_does_not_say_is_an_error(void **state)
 {
     struct fixture *f = *state;
-    fill_slots(f, 1);
+    fake_spool_fill(&f->spool, 1);
     f->item.all_will_do = false;
     expect_failed(f, ETAG_UNAVAILABLE, "full");
     assert_int_equal(count(f, SPOOL_NAME_ALL), 0);
