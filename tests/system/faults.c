@@ -9,6 +9,8 @@
  * errno (ENOSPC, EDQUOT, EIO, EROFS) or "hang": until the rule is gone. N: so many calls of the rule succeed first,
  * counted since the control file was changed.
  *
+ * Besides these lines, "slept MS": the machine was suspended for so long since it started (CLOCK_BOOTTIME goes on).
+ *
  * The control file is read at each call, so that tests can change it while the daemon runs.
  */
 #include <dlfcn.h>
@@ -201,3 +203,19 @@ OPEN_CALL(open, AT_FDCWD, (const char *name, int flags, ...), name, flags)
 OPEN_CALL(open64, AT_FDCWD, (const char *name, int flags, ...), name, flags)
 OPEN_CALL(openat, dir_fd, (int dir_fd, const char *name, int flags, ...), dir_fd, name, flags)
 OPEN_CALL(openat64, dir_fd, (int dir_fd, const char *name, int flags, ...), dir_fd, name, flags)
+
+__attribute__((visibility("default"))) int clock_gettime(clockid_t clock, struct timespec *out)
+{
+    char text[CONTROL_BYTES];
+    unsigned long slept_ms = 0;
+    const int r = REAL(clock_gettime)(clock, out);
+
+    if (r != 0 || clock != CLOCK_BOOTTIME)
+        return r;
+    control_read(text);
+    const char *line = strstr(text, "slept ");
+    if (line)
+        slept_ms = strtoul(line + strlen("slept "), NULL, 10);
+    out->tv_sec += (time_t)(slept_ms / 1000);
+    return 0;
+}

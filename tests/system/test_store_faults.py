@@ -435,5 +435,19 @@ class ChangedState(FaultCase):
         self.assertEqual(d.verdict(KEY), "unknown")
 
 
+class Suspend(FaultCase):
+    def test_a_machine_that_slept_has_everything_purged(self):
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        self.faults("slept 60000")
+        d.wait_log(r"event=everything_purged.*suspended")
+        wait_until(lambda: d.check(KEY)["reason"] == "stale", 5, "everything is stale")
+        # Once for each sleep.
+        d.fill(KEY, '"v1"', "--surrogate", KEY)
+        time.sleep(1)
+        self.assertEqual(d.verdict(KEY), "not_modified")
+
+
 if __name__ == "__main__":
     main()
