@@ -30,12 +30,14 @@ DELAYS = ("*:3000:50,lookup.deadline_slot:900000:4000,lookup.slot_clocks:900000:
 SEEN = ["commits_plain", "invalidations", "fills_sent", "fills_stored", "fills_refused", "checks", "not_modified", "warm",
         "known_otherwise", "unknown_stale", "unknown_no_lease", "history_checks", "history_answered"]
 SEEN_WITH_GUARDS = ["commits_guarded", "rollbacks", "guards_begun", "guards_confirmed", "guards_committed", "guards_aborted",
-                    "guards_abandoned",
-                    "guards_without_time", "unknown_in_flux", "history_guarded", "holds"]
+                    "guards_abandoned", "unknown_in_flux", "history_guarded", "holds"]
 SEEN_WITH_SPOOL = ["invalidations_spooled", "invalidations_pending"]
+SEEN_IN_LONG_RUNS = ["guards_without_time", "guards_not_confirmed", "guards_abort_pending", "guards_forgotten"]
+LONG_RUN_SECONDS = 200
 # Of the daemon's status.
 DAEMON_SEEN = ["fills_token_stale", "fills_token_foreign"]
-DAEMON_SEEN_WITH_GUARDS = ["fills_token_in_flux", "guards_begun", "guards_committed", "guards_aborted", "guards_lingered"]
+DAEMON_SEEN_WITH_GUARDS = ["fills_token_in_flux", "guards_begun", "guards_committed", "guards_aborted",
+                           "guards_lingered", "guards_rearmed"]
 DAEMON_SEEN_WITH_SPOOL = ["spool_applied", "spool_garbage", "spool_ignored"]
 
 
@@ -158,6 +160,8 @@ def table_print(result, skipped):
 
 def unseen(options, result, deck):
     wanted = SEEN + (SEEN_WITH_GUARDS if options.guards else []) + (SEEN_WITH_SPOOL if options.spool else [])
+    if options.guards and options.spool and options.seconds >= LONG_RUN_SECONDS:
+        wanted = wanted + SEEN_IN_LONG_RUNS
     daemon_wanted = DAEMON_SEEN + (DAEMON_SEEN_WITH_GUARDS if options.guards else []) + (
         DAEMON_SEEN_WITH_SPOOL if options.spool else [])
     missing = [name for name in wanted if result.counters.get(name, 0) == 0]
