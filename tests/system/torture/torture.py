@@ -90,7 +90,7 @@ class Result:
     """Sums over sections."""
 
     def __init__(self):
-        self.counters, self.daemon, self.nemeses = {}, {}, {}
+        self.counters, self.daemon, self.nemeses, self.slowest = {}, {}, {}, {}
         self.starts = {"warm": 0, "cold": 0}
         self.failures, self.violations = [], []
         self.sections = 0
@@ -108,6 +108,8 @@ class Result:
                     self.daemon[name] = self.daemon.get(name, 0) + value
         for name, value in section.nemeses.items():
             self.nemeses[name] = self.nemeses.get(name, 0) + value
+        for name, value in section.slowest.items():
+            self.slowest[name] = max(value, self.slowest.get(name, 0))
         for name, value in section.starts.items():
             self.starts[name] += value
 
@@ -149,7 +151,8 @@ def table_print(result, skipped):
              ("offline: checks judged", result.counters.get("history_checks", 0)),
              ("offline: VIOLATIONS", result.counters.get("history_violations", 0))]
     rows += [(f"starts: {name}", value) for name, value in result.starts.items()]
-    rows += [(f"nemesis: {name}", value) for name, value in sorted(result.nemeses.items())]
+    rows += [(f"nemesis: {name}" + (f" (up to {result.slowest[name]} s)" if name in result.slowest else ""), value)
+             for name, value in sorted(result.nemeses.items())]
     rows += [(f"daemon: {name}", value) for name, value in sorted(result.daemon.items())]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
@@ -212,7 +215,7 @@ def main():
         print("failure: " + failure)
     print(json.dumps({"seconds": round(seconds, 1), "seed": options.seed, "sections": result.sections,
                       "violations": result.violation_count(), "failures": len(result.failures), "starts": result.starts,
-                      "nemeses": result.nemeses, "counters": result.counters, "daemon": result.daemon,
+                      "nemeses": result.nemeses, "slowest": result.slowest, "counters": result.counters, "daemon": result.daemon,
                       "skipped": skipped}))
     sys.exit(1 if result.violation_count() or result.failures else 0)
 
