@@ -216,18 +216,15 @@ static bool guard_is_safe(const struct server *server, const struct guard *guard
     return guard->lsn < pending_safe_below(&server->mutations, server->cache.lsn);
 }
 
-/* A begin that is found after the end of its guard was said, in the spool or sent twice, begins nothing; neither does such a
- * confirmation in the spool. One from a living writer does: only the daemon can have ended its guard. */
-static enum step step_of_begin(const struct server *server, const struct event *event,
-                               const struct mutation_from *from, bool confirms)
+/* A begin or a confirmation that comes after the end of its guard was said, late in the spool or over a connection that was
+ * stuck, begins nothing: its writer has no use for it. Where the daemon ended the guard, it does. */
+static enum step step_of_begin(const struct server *server, const struct event *event)
 {
     const struct guard *guard = guards_find(&server->cache.guards, event->guard);
 
     if (!guard || (guard->state == GUARD_HOLD && !guard->said))
         return STEP_EVENT;
-    if (guard->state == GUARD_ENDED)
-        return confirms && from->peer ? STEP_EVENT : STEP_NOTHING;
-    return guard_is_safe(server, guard) ? STEP_NOTHING : STEP_EVENT;
+    return guard->state == GUARD_ENDED || guard_is_safe(server, guard) ? STEP_NOTHING : STEP_EVENT;
 }
 
 static enum step step_of_abort(struct server *server, const struct event *event)
@@ -239,8 +236,7 @@ static enum step step_of_abort(struct server *server, const struct event *event)
 }
 
 /* The event that the request names, and whether it has to happen. */
-static enum step step_of(struct server *server, const struct request *request,
-                         const struct mutation_from *from, struct event *event)
+static enum step step_of(struct server *server, const struct request *request, struct event *event)
 {
     if (request->kind == REQUEST_INVALIDATE) {
         event->kind = EVENT_MUTATION;
@@ -253,7 +249,7 @@ static enum step step_of(struct server *server, const struct request *request,
     case REQUEST_GUARD_BEGIN:
     case REQUEST_GUARD_CONFIRM:
         event->kind = EVENT_GUARD_BEGIN;
-        return step_of_begin(server, event, from, request->kind == REQUEST_GUARD_CONFIRM);
+        return step_of_begin(server, event);
     case REQUEST_GUARD_COMMIT:
         event->kind = EVENT_GUARD_COMMIT;
         return STEP_EVENT;
@@ -339,7 +335,7 @@ struct mutation_refusal mutation_request(struct server *server, const struct req
         return refusal;
     const bool rearms = request->kind == REQUEST_GUARD_CONFIRM &&
                         !guards_find_open(&server->cache.guards, request->guard.id);
-    const enum step step = step_of(server, request, from, &event);
+    const enum step step = step_of(server, request, &event);
     if (step == STEP_EVENT)
         refusal = event_do(server, &event, from);
     if (refusal.error)
