@@ -25,6 +25,7 @@
     X(guards_committed, "guards committed by their writer")                                        \
     X(guards_aborted, "guards aborted")                                                            \
     X(guards_lingered, "guards taken as committed: no sign of life")                               \
+    X(guards_rearmed, "guards begun again by a confirmation: they had been lost")                  \
     X(holds, "holds begun")                                                                        \
     X(targets, "targets of these")                                                                 \
     X(loaded, "entries loaded at start")                                                           \

@@ -333,6 +333,8 @@ struct mutation_refusal mutation_request(struct server *server, const struct req
     struct mutation_refusal refusal = limits_check(server, request, from);
     if (refusal.error)
         return refusal;
+    const bool rearms = request->kind == REQUEST_GUARD_CONFIRM &&
+                        !guards_find_open(&server->cache.guards, request->guard.id);
     const enum step step = step_of(server, request, &event);
     if (step == STEP_EVENT)
         refusal = event_do(server, &event, from);
@@ -340,6 +342,7 @@ struct mutation_refusal mutation_request(struct server *server, const struct req
         return refusal;
     if (is_begin(request))
         guard_follow(server, &event, from);
+    server->cache.counters.guards_rearmed += rearms && step == STEP_EVENT;
     end_count(&server->cache.counters, request);
     if (step == STEP_NOTHING) {
         const struct guard *guard = guards_find(&server->cache.guards, event.guard);

@@ -30,6 +30,7 @@ TEXTS = json.loads(subprocess.run([CHECK, "--texts"], stdout=subprocess.PIPE, ch
 LINGER_MS = 600
 LEASE_MS_MIN, LEASE_MS_MAX = 50, 300
 STATE_BYTES = 96 << 20
+START_SECONDS_MAX = 5
 
 
 class TortureDaemon(Daemon):
@@ -84,6 +85,7 @@ class Section:
         os.chmod(self.directory, 0o711)
         self.daemon = TortureDaemon(self.directory, options, loop, durability)
         self.nemeses = {}
+        self.slowest = {}  # seconds that one took
         self.starts = {"warm": 0, "cold": 0}
         self.daemon_counters = {}  # by incarnation
         self.failures = []
@@ -187,6 +189,7 @@ class Section:
         return self.daemon_serves(may_fail)
 
     def daemon_serves(self, may_fail=False):
+        began = time.monotonic()
         try:
             found = self.daemon.wait_log(r"event=serving.*start=(\w+)", 60)
         except AssertionError as error:
@@ -194,6 +197,9 @@ class Section:
                 return False
             raise Failure(f"the daemon does not start: {error}") from error
         self.starts[found.group(1)] += 1
+        took = time.monotonic() - began
+        if took > bound(START_SECONDS_MAX):
+            self.failures.append(f"a start took {took:.1f} s:\n" + "\n".join(self.daemon.lines[:20]))
         return True
 
     def daemon_kill(self):

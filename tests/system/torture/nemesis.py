@@ -290,7 +290,10 @@ def torment(s, deck, seconds, stop_at_violation):
             cards = list(deck)
             s.random.shuffle(cards)
         card = cards.pop()
+        began = time.monotonic()
         card(s)
+        took = round(time.monotonic() - began, 1)
+        s.slowest[card.__name__] = max(took, s.slowest.get(card.__name__, 0))
         s.nemeses[card.__name__] = s.nemeses.get(card.__name__, 0) + 1
         s.rest(0.1 + s.random.random() * 0.5)
         if stop_at_violation and s.violations_seen():

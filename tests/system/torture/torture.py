@@ -30,12 +30,14 @@ DELAYS = ("*:3000:50,lookup.deadline_slot:900000:4000,lookup.slot_clocks:900000:
 SEEN = ["commits_plain", "invalidations", "fills_sent", "fills_stored", "fills_refused", "checks", "not_modified", "warm",
         "known_otherwise", "unknown_stale", "unknown_no_lease", "history_checks", "history_answered"]
 SEEN_WITH_GUARDS = ["commits_guarded", "rollbacks", "guards_begun", "guards_confirmed", "guards_committed", "guards_aborted",
-                    "guards_abandoned",
-                    "guards_without_time", "unknown_in_flux", "history_guarded", "holds"]
+                    "guards_abandoned", "unknown_in_flux", "history_guarded", "holds"]
 SEEN_WITH_SPOOL = ["invalidations_spooled", "invalidations_pending"]
+SEEN_IN_LONG_RUNS = ["guards_without_time", "guards_not_confirmed", "guards_abort_pending", "guards_forgotten"]
+LONG_RUN_SECONDS = 200
 # Of the daemon's status.
 DAEMON_SEEN = ["fills_token_stale", "fills_token_foreign"]
-DAEMON_SEEN_WITH_GUARDS = ["fills_token_in_flux", "guards_begun", "guards_committed", "guards_aborted", "guards_lingered"]
+DAEMON_SEEN_WITH_GUARDS = ["fills_token_in_flux", "guards_begun", "guards_committed", "guards_aborted",
+                           "guards_lingered", "guards_rearmed"]
 DAEMON_SEEN_WITH_SPOOL = ["spool_applied", "spool_garbage", "spool_ignored"]
 
 
@@ -88,7 +90,7 @@ class Result:
     """Sums over sections."""
 
     def __init__(self):
-        self.counters, self.daemon, self.nemeses = {}, {}, {}
+        self.counters, self.daemon, self.nemeses, self.slowest = {}, {}, {}, {}
         self.starts = {"warm": 0, "cold": 0}
         self.failures, self.violations = [], []
         self.sections = 0
@@ -106,6 +108,8 @@ class Result:
                     self.daemon[name] = self.daemon.get(name, 0) + value
         for name, value in section.nemeses.items():
             self.nemeses[name] = self.nemeses.get(name, 0) + value
+        for name, value in section.slowest.items():
+            self.slowest[name] = max(value, self.slowest.get(name, 0))
         for name, value in section.starts.items():
             self.starts[name] += value
 
@@ -147,7 +151,8 @@ def table_print(result, skipped):
              ("offline: checks judged", result.counters.get("history_checks", 0)),
              ("offline: VIOLATIONS", result.counters.get("history_violations", 0))]
     rows += [(f"starts: {name}", value) for name, value in result.starts.items()]
-    rows += [(f"nemesis: {name}", value) for name, value in sorted(result.nemeses.items())]
+    rows += [(f"nemesis: {name}" + (f" (up to {result.slowest[name]} s)" if name in result.slowest else ""), value)
+             for name, value in sorted(result.nemeses.items())]
     rows += [(f"daemon: {name}", value) for name, value in sorted(result.daemon.items())]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
@@ -158,6 +163,8 @@ def table_print(result, skipped):
 
 def unseen(options, result, deck):
     wanted = SEEN + (SEEN_WITH_GUARDS if options.guards else []) + (SEEN_WITH_SPOOL if options.spool else [])
+    if options.guards and options.spool and options.seconds >= LONG_RUN_SECONDS:
+        wanted = wanted + SEEN_IN_LONG_RUNS
     daemon_wanted = DAEMON_SEEN + (DAEMON_SEEN_WITH_GUARDS if options.guards else []) + (
         DAEMON_SEEN_WITH_SPOOL if options.spool else [])
     missing = [name for name in wanted if result.counters.get(name, 0) == 0]
@@ -208,7 +215,7 @@ def main():
         print("failure: " + failure)
     print(json.dumps({"seconds": round(seconds, 1), "seed": options.seed, "sections": result.sections,
                       "violations": result.violation_count(), "failures": len(result.failures), "starts": result.starts,
-                      "nemeses": result.nemeses, "counters": result.counters, "daemon": result.daemon,
+                      "nemeses": result.nemeses, "slowest": result.slowest, "counters": result.counters, "daemon": result.daemon,
                       "skipped": skipped}))
     sys.exit(1 if result.violation_count() or result.failures else 0)
 
