@@ -243,7 +243,8 @@ bool store_has_entry_room(struct store *store)
     if (unused >= wanted)
         return true;
     return !mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn) &&
-           !stored_free_pages(txn, info.me_last_pgno, &free_pages) && unused + free_pages >= wanted;
+           !stored_free_pages(txn, info.me_last_pgno, NULL, &free_pages) &&
+           unused + free_pages >= wanted;
 }
 
 /* ---- Writing ---- */

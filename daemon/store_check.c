@@ -25,7 +25,8 @@
 /* ---- What the child does ---- */
 
 /* Each record once, in order, as many as the table says; a damaged entry is dropped later, other damage is final. */
-static int verify_table(struct store *store, MDB_txn *txn, enum table table)
+static int verify_table(struct store *store, MDB_txn *txn, enum table table,
+                        const struct store_pages *pages)
 {
     MDB_cursor *cursor CLEANUP(stored_cursor_cleanup) = NULL;
     const MDB_dbi dbi = store->tables[table];
@@ -42,6 +43,8 @@ static int verify_table(struct store *store, MDB_txn *txn, enum table table)
         if (count++ >= stat.ms_entries || key.mv_size > KEY_MAX ||
             (former.mv_size > 0 && mdb_cmp(txn, dbi, &former, &key) >= 0))
             return STORE_E_DAMAGED;
+        if (store_pages_is_free(pages, store_pages_of(pages, key.mv_data)))
+            return STORE_E_DAMAGED;
         if (table != TABLE_NAMES && stored_check(store, table, key, value, &record) &&
             table != TABLE_ENTRIES)
             return STORE_E_DAMAGED;
@@ -54,48 +57,61 @@ static int verify_table(struct store *store, MDB_txn *txn, enum table table)
 
 /* LMDB writes its two meta pages in turn, each with the number of its transaction. Where they are not neighbours one of them
  * was changed, and which one is the newer is not known: the other may lack the last transaction. */
-static int verify_meta_pages(MDB_env *env, size_t page_bytes)
+static int verify_meta_pages(const struct store_pages *pages)
 {
-    uint64_t txn_ids[2];
-    int fd;
-    const int code = mdb_env_get_fd(env, &fd);
-    if (code)
-        return stored_error(code);
-    for (size_t i = 0; i < 2; i++)
-        if (pread(fd, &txn_ids[i], sizeof(txn_ids[i]), (off_t)(i * page_bytes + META_TXN_OFFSET)) !=
-            (ssize_t)sizeof(txn_ids[i]))
-            return STORE_E_DAMAGED;
-    const bool neighbours = txn_ids[0] + 1 == txn_ids[1] || txn_ids[1] + 1 == txn_ids[0];
-    return neighbours && txn_ids[0] % 2 == 0 ? 0 : STORE_E_DAMAGED;
+    const uint64_t first = load_u64(pages->bytes + META_TXN_OFFSET);
+    const uint64_t second = load_u64(pages->bytes + pages->page_bytes + META_TXN_OFFSET);
+    const bool neighbours = first + 1 == second || second + 1 == first;
+    return neighbours && first % 2 == 0 ? 0 : STORE_E_DAMAGED;
 }
 
-static size_t pages_of(const MDB_stat *stat)
+/* Each page is a table's or free: else some table is not the newest of its name, or a page will be given to two. */
+static int verify_page_counts(struct store *store, MDB_txn *txn, const struct store_pages *pages)
 {
-    return stat->ms_branch_pages + stat->ms_leaf_pages + stat->ms_overflow_pages;
+    size_t branches = 0;
+    size_t leaves = 0;
+    size_t overflows = 0;
+    for (int i = -2; i < TABLE_COUNT; i++) {
+        MDB_stat stat;
+        const int code = i == -2   ? mdb_env_stat(store->env, &stat)
+                         : i == -1 ? mdb_stat(txn, FREE_LIST, &stat)
+                                   : mdb_stat(txn, store->tables[i], &stat);
+        if (code)
+            return stored_error(code);
+        branches += stat.ms_branch_pages;
+        leaves += stat.ms_leaf_pages;
+        overflows += stat.ms_overflow_pages;
+    }
+    return branches == pages->branches && leaves == pages->leaves && overflows == pages->overflows
+               ? 0
+               : STORE_E_DAMAGED;
 }
 
-/* Each page is a table's or free: else some table is not the newest of its name. */
-static int verify_page_count(struct store *store, MDB_txn *txn, size_t last_page, size_t free_pages)
+/* The pages are left mapped: the child ends soon. */
+static int pages_map(struct store_pages *pages, MDB_env *env, MDB_txn *txn)
 {
+    MDB_envinfo info;
     MDB_stat stat;
-    size_t pages = META_PAGES + free_pages;
-    int code = mdb_env_stat(store->env, &stat);
-    if (!code) {
-        pages += pages_of(&stat);
-        code = mdb_stat(txn, FREE_LIST, &stat);
-    }
-    for (int table = 0; !code && table < TABLE_COUNT; table++) {
-        pages += pages_of(&stat);
-        code = mdb_stat(txn, store->tables[table], &stat);
-    }
+    int fd;
+    size_t count;
+    int code = mdb_env_info(env, &info);
+    if (!code)
+        code = mdb_env_stat(env, &stat);
+    if (!code)
+        code = mdb_env_get_fd(env, &fd);
     if (code)
         return stored_error(code);
-    return pages + pages_of(&stat) == last_page + 1 ? 0 : STORE_E_DAMAGED;
+    *pages = (struct store_pages){.page_bytes = stat.ms_psize, .page_count = info.me_last_pgno + 1};
+    void *map = mmap(NULL, pages->page_count * pages->page_bytes, PROT_READ, MAP_SHARED, fd, 0);
+    pages->bytes = (const uint8_t *)map;
+    pages->free_pages = (uint8_t *)calloc(pages->page_count / 8 + 1, 1);
+    if (map == MAP_FAILED || !pages->free_pages)
+        return -ENOMEM;
+    return stored_free_pages(txn, info.me_last_pgno, pages, &count);
 }
 
-static int verify_tables(struct store *store, MDB_txn *txn, const MDB_envinfo *info)
+static int verify_tables(struct store *store, MDB_txn *txn, const struct store_pages *pages)
 {
-    size_t free_pages;
     struct store_meta meta;
     int code = 0;
     for (int table = 0; !code && table < TABLE_COUNT; table++)
@@ -107,19 +123,16 @@ static int verify_tables(struct store *store, MDB_txn *txn, const MDB_envinfo *i
     memcpy(store->hash_key, meta.hash_key, SIPHASH_KEY_BYTES);
     store->has_key = error == 0;
     if (!error)
-        error = stored_free_pages(txn, info->me_last_pgno, &free_pages);
-    if (!error)
-        error = verify_page_count(store, txn, info->me_last_pgno, free_pages);
+        error = verify_page_counts(store, txn, pages);
     for (int table = 0; !error && table < TABLE_COUNT; table++)
-        error = verify_table(store, txn, (enum table)table);
+        error = verify_table(store, txn, (enum table)table, pages);
     return error;
 }
 
 static int verify_environment(struct store *store, const char *path)
 {
     MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
-    MDB_envinfo info;
-    MDB_stat stat;
+    struct store_pages pages;
     int code = mdb_env_create(&store->env);
     if (!code)
         code = mdb_env_set_mapsize(store->env, store->map_bytes);
@@ -129,12 +142,12 @@ static int verify_environment(struct store *store, const char *path)
         code = mdb_env_open(store->env, path, MDB_NOSUBDIR | MDB_RDONLY | MDB_NOLOCK, 0600);
     if (!code)
         code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
-    if (!code)
-        code = mdb_env_info(store->env, &info);
-    if (!code)
-        code = mdb_env_stat(store->env, &stat);
-    const int error = code ? stored_error(code) : verify_meta_pages(store->env, stat.ms_psize);
-    return error ? error : verify_tables(store, txn, &info);
+    int error = code ? stored_error(code) : pages_map(&pages, store->env, txn);
+    if (!error)
+        error = verify_meta_pages(&pages);
+    if (!error)
+        error = store_pages_verify(&pages);
+    return error ? error : verify_tables(store, txn, &pages);
 }
 
 /* In the child. What it says by its exit status is damage or not; the daemon itself tells why a sound file cannot be

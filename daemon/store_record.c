@@ -209,7 +209,7 @@ int stored_entry(const struct store *store, MDB_txn *txn, MDB_val key, etag_str 
 /* ---- Free pages ---- */
 
 /* Pages that the free list names: each must exist and stand in it in order. *count: how many. */
-int stored_free_pages(MDB_txn *txn, size_t last_page, size_t *count)
+int stored_free_pages(MDB_txn *txn, size_t last_page, struct store_pages *pages, size_t *count)
 {
     MDB_cursor *cursor CLEANUP(stored_cursor_cleanup) = NULL;
     MDB_val key;
@@ -222,7 +222,7 @@ int stored_free_pages(MDB_txn *txn, size_t last_page, size_t *count)
             return STORE_E_DAMAGED;
         for (size_t i = 1; i <= listed; i++) {
             const size_t page = load_u64((const uint8_t *)value.mv_data + i * sizeof(size_t));
-            if (page >= former || page < META_PAGES)
+            if (page >= former || page < META_PAGES || (pages && !store_pages_free(pages, page)))
                 return STORE_E_DAMAGED;
             former = page;
         }

@@ -8,6 +8,7 @@
 #include "bytes.h"
 #include "state_dir.h"
 #include "store.h"
+#include "store_pages.h"
 #include "text.h"
 
 #include <endian.h>
@@ -114,7 +115,9 @@ MUST_USE int stored_entry_split(etag_str value, etag_str *name, etag_str *record
 MUST_USE int stored_entry(const struct store *store, MDB_txn *txn, MDB_val key, etag_str *name,
                           etag_str *record);
 
-/* Pages that LMDB's free list names. txn: a reading one. STORE_E_DAMAGED: a page that cannot be. */
-MUST_USE int stored_free_pages(MDB_txn *txn, size_t last_page, size_t *count);
+/* Pages that LMDB's free list names, marked in 'pages' if it is not NULL. txn: a reading one. STORE_E_DAMAGED: a page that
+ * cannot be. */
+MUST_USE int stored_free_pages(MDB_txn *txn, size_t last_page, struct store_pages *pages,
+                               size_t *count);
 
 #endif

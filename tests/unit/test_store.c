@@ -111,7 +111,8 @@ struct seen {
 static int seen_add(struct seen *seen, etag_str record)
 {
     assert_true(record.len + 2 < sizeof(seen->text) - seen->len);
-    memcpy(seen->text + seen->len, record.data, record.len);
+    if (record.len > 0)
+        memcpy(seen->text + seen->len, record.data, record.len);
     seen->len += record.len;
     seen->text[seen->len++] = ' ';
     seen->text[seen->len] = '\0';
