@@ -156,15 +156,22 @@ class UnmarkedState(FaultCase):
         self.started_with_entries(d)
         self.faults(*self.RULES)
         self.until_store_failed(d)
+        d.ctl("invalidate", "--resource", KEY)
         d.kill()
         self.faults()
         self.assertTrue(os.path.exists(os.path.join(d.state, "warm")))
         self.starts(d, "warm")
-        self.assertEqual(d.wait_log(r"journaled=(\d+)")[1], "1")
+        self.assertEqual(d.wait_log(r"journaled=(\d+)")[1], "2")
         # And it is in the store now: the former journal is gone.
+        raised = self.clocks(d)
+        self.assertGreater(max(raised), 0)
         d.kill()
         self.starts(d, "warm")
         self.assertEqual(d.wait_log(r"journaled=(\d+)")[1], "0")
+        self.assertEqual(self.clocks(d), raised)
+
+    def clocks(self, d):
+        return [clock["lsn"] for clock in d.ctl("explain", KEY)["clocks"]]
 
     def test_without_a_journal_the_writer_is_told(self):
         for power in (False, True):
