@@ -4,12 +4,11 @@
  *
  *   header  0 magic, 8 u32 version, 12 u32 bytes of a half, 16 nonce, 32 u64 sequence, 40 u64 inode of the file,
  *           48 u64 checksum of these (key: the nonce), 56 u64 extent
- *   record  0 u32 length, 4 u32 zero, 8 u64 checksum of what follows (key of the half), 16 u64 LSN, 24 bytes
+ *   record  0 u32 length, 4 u32 zero, 8 u64 checksum of what follows (key: the nonce), 16 u64 LSN, 24 bytes
  *
  * The extent says how many bytes of records count, with a check of its own in the upper half of the word: one store of one
  * word publishes a record, after its bytes. So a daemon that is killed in the middle of a record leaves the journal
- * without it, and its writer without an answer. The key of a half is made of nonce and sequence: what an earlier use of the
- * half left behind never checks.
+ * without it, and its writer without an answer; and what an earlier use of the half left behind does not count.
  *
  * The inode in the header tells the file from a copy of it that was made while events still came.
  */
@@ -41,7 +40,6 @@
 
 struct half {
     uint8_t *base;
-    uint8_t key[SIPHASH_KEY_BYTES];
     size_t used;       /* bytes of records */
     uint64_t last_lsn; /* 0: no event */
 };
@@ -61,19 +59,12 @@ static size_t record_bytes(size_t len)
     return RECORD_HEAD_BYTES + (len + 7) / 8 * 8;
 }
 
-static void half_key(uint8_t out[SIPHASH_KEY_BYTES], const uint8_t nonce[JOURNAL_NONCE_BYTES],
-                     uint64_t sequence)
-{
-    const struct hash128 key = siphash13_128(nonce, &sequence, sizeof(sequence));
-    memcpy(out, &key, SIPHASH_KEY_BYTES);
-}
-
 /* ---- The word that publishes ---- */
 
-static uint64_t extent_of(const uint8_t key[SIPHASH_KEY_BYTES], size_t used)
+static uint64_t extent_of(const uint8_t nonce[JOURNAL_NONCE_BYTES], size_t used)
 {
     const uint32_t bytes = (uint32_t)used;
-    return siphash13_64(key, &bytes, sizeof(bytes)) << 32 | bytes;
+    return siphash13_64(nonce, &bytes, sizeof(bytes)) << 32 | bytes;
 }
 
 /* What was written before it is in memory before it: whoever reads the file later sees both or not the word. */
@@ -149,10 +140,9 @@ static void half_begin(struct journal *journal, struct half *half)
     store_u64(head + 32, ++journal->sequence);
     store_u64(head + 40, journal->inode);
     store_u64(head + 48, siphash13_64(journal->nonce, head, 48));
-    half_key(half->key, journal->nonce, journal->sequence);
     half->used = 0;
     half->last_lsn = 0;
-    extent_store(half, extent_of(half->key, 0));
+    extent_store(half, extent_of(journal->nonce, 0));
     journal->current = half;
 }
 
@@ -237,11 +227,11 @@ int journal_append(struct journal *journal, uint64_t lsn, etag_str record)
     store_u64(at + 16, lsn);
     if (record.len > 0)
         memcpy(at + RECORD_HEAD_BYTES, record.data, record.len);
-    store_u64(at + 8, siphash13_64(half->key, at + 16, sizeof(lsn) + record.len));
+    store_u64(at + 8, siphash13_64(journal->nonce, at + 16, sizeof(lsn) + record.len));
     half->used += bytes;
     half->last_lsn = journal->appended_lsn = lsn;
     DELAY_POINT("journal.bytes_extent");
-    extent_store(half, extent_of(half->key, half->used));
+    extent_store(half, extent_of(journal->nonce, half->used));
     return 0;
 }
 
@@ -272,8 +262,8 @@ void journal_stored(struct journal *journal, uint64_t lsn)
 
 struct found_half {
     const uint8_t *bytes;
+    const uint8_t *nonce;
     enum { HALF_BLANK, HALF_OURS, HALF_OTHER, HALF_DAMAGED } state;
-    uint8_t key[SIPHASH_KEY_BYTES];
     uint64_t sequence;
     size_t used;
     uint64_t first_lsn, last_lsn; /* 0: no event */
@@ -296,7 +286,7 @@ static int half_walk(struct found_half *half, const struct walk *walk)
             return JOURNAL_E_DAMAGED;
         const size_t len = load_u32(at);
         if (record_bytes(len) > left || load_u32(at + 4) != 0 || load_u64(at + 16) <= lsn ||
-            load_u64(at + 8) != siphash13_64(half->key, at + 16, sizeof(lsn) + len))
+            load_u64(at + 8) != siphash13_64(half->nonce, at + 16, sizeof(lsn) + len))
             return JOURNAL_E_DAMAGED;
         lsn = load_u64(at + 16);
         if (left == half->used)
@@ -317,7 +307,7 @@ static void half_find(struct found_half *half, const uint8_t *bytes,
 {
     const uint64_t extent = load_u64(bytes + 56);
 
-    *half = (struct found_half){.bytes = bytes, .state = HALF_DAMAGED};
+    *half = (struct found_half){.bytes = bytes, .nonce = nonce, .state = HALF_DAMAGED};
     if (extent == EXTENT_BLANK) {
         half->state = HALF_BLANK;
         return;
@@ -332,8 +322,7 @@ static void half_find(struct found_half *half, const uint8_t *bytes,
         return;
     half->sequence = load_u64(bytes + 32);
     half->used = (uint32_t)extent;
-    half_key(half->key, nonce, half->sequence);
-    if (half->used <= ROOM_BYTES && extent == extent_of(half->key, half->used) &&
+    if (half->used <= ROOM_BYTES && extent == extent_of(nonce, half->used) &&
         half_walk(half, &(struct walk){0}) == 0)
         half->state = HALF_OURS;
 }

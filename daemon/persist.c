@@ -20,8 +20,9 @@
 
 #define LAZY_NS (100 * NS_PER_MS)      /* an entry waits so long for others of its chunk */
 #define EVENTS_LAZY_NS (5 * NS_PER_MS) /* an event that nobody waits for */
-#define EVENTS_LAZY_MAX 4096           /* so many of them do not wait */
-#define RETRY_NS NS_PER_S              /* pause after a failure */
+#define ENTRY_PAGE_BYTES 1024 /* of pages that change with an entry; the headroom takes the rest */
+#define EVENTS_LAZY_MAX 4096  /* so many of them do not wait */
+#define RETRY_NS NS_PER_S     /* pause after a failure */
 
 /* A sync is reached when so many events and entries, counted from the start, are decided. */
 struct sync_point {
@@ -225,9 +226,9 @@ static void wait_for_work(struct persist *persist)
 /* ---- Events ---- */
 
 /* Little room makes a checkpoint due early, and the log short. */
-static void look_for_room(struct persist *persist)
+static void look_for_room(struct persist *persist, size_t bytes)
 {
-    persist->no_room = !store_has_entry_room(persist->store);
+    persist->no_room = !store_has_entry_room(persist->store, bytes);
 }
 
 /* From here on the state on disk lacks an event: nobody may trust it at the next start. 0 where that is marked: the events
@@ -299,7 +300,7 @@ static int events_write(struct persist *persist, struct event_line *line)
     if (persist->retained.last)
         __atomic_store_n(&persist->stored_lsn, persist->retained.last->event.lsn, __ATOMIC_RELEASE);
     event_line_free(&persist->retained);
-    look_for_room(persist);
+    look_for_room(persist, 0);
     if (was_failing)
         events_heal(persist);
     return 0;
@@ -378,14 +379,32 @@ static void entries_failing_set(struct persist *persist, bool failing)
         notify(persist);
 }
 
-/* Where there is no room for entries only what makes room is written, and the others wait. */
+/* What writing them may take: half-filled pages, and copies of those that change. */
+static size_t chunk_bytes(struct dirty_entry *const *chunk, size_t count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += 2 * (chunk[i]->name_len + chunk[i]->record_len) + ENTRY_PAGE_BYTES;
+    return bytes;
+}
+
+/* Where there is no room for entries only what makes room is taken, and the others wait. */
+static size_t chunk_take(struct persist *persist, struct dirty_entry **chunk)
+{
+    const size_t count = dirty_take(&persist->dirty, chunk, PERSIST_CHUNK_MAX, false);
+    unlock(persist);
+    look_for_room(persist, chunk_bytes(chunk, count));
+    lock(persist);
+    if (!persist->no_room)
+        return count;
+    dirty_put_back(&persist->dirty, chunk, count);
+    return dirty_take(&persist->dirty, chunk, PERSIST_CHUNK_MAX, true);
+}
+
 static void write_entries(struct persist *persist)
 {
     struct dirty_entry *chunk[PERSIST_CHUNK_MAX];
-    unlock(persist);
-    look_for_room(persist);
-    lock(persist);
-    const size_t count = dirty_take(&persist->dirty, chunk, PERSIST_CHUNK_MAX, persist->no_room);
+    const size_t count = chunk_take(persist, chunk);
     uint64_t decided = count > 0 ? chunk[count - 1]->sequence : 0;
     const int no_room = persist->no_room && persist->dirty.first ? -ENOSPC : 0;
     unlock(persist);

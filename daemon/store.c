@@ -230,7 +230,7 @@ static uint64_t headroom_bytes(uint64_t map_bytes)
     return bytes < map_bytes / 4 ? bytes : map_bytes / 4;
 }
 
-bool store_has_entry_room(struct store *store)
+bool store_has_entry_room(struct store *store, size_t bytes)
 {
     MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
     MDB_envinfo info;
@@ -238,7 +238,7 @@ bool store_has_entry_room(struct store *store)
     size_t free_pages = 0;
     if (mdb_env_info(store->env, &info) || mdb_env_stat(store->env, &stat))
         return false;
-    const uint64_t wanted = headroom_bytes(info.me_mapsize) / stat.ms_psize;
+    const uint64_t wanted = (headroom_bytes(info.me_mapsize) + bytes) / stat.ms_psize;
     const uint64_t unused = info.me_mapsize / stat.ms_psize - (info.me_last_pgno + 1);
     if (unused >= wanted)
         return true;

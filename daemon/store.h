@@ -92,9 +92,9 @@ MUST_USE int store_warm_mark_set(struct store *store);
 MUST_USE int store_warm_mark_clear(struct store *store);
 MUST_USE bool store_warm_mark(const struct store *store);
 
-/* Is there so much room in the map that an entry may be written? Below it what is left is for events, removals and
+/* Is there so much room in the map that so many bytes of entries may be written? Below it what is left is for events, removals and
  * checkpoints: LMDB needs pages even to delete. Of a large free list that is nearly used up it takes a walk. */
-MUST_USE bool store_has_entry_room(struct store *store);
+MUST_USE bool store_has_entry_room(struct store *store, size_t bytes);
 
 /* ---- Writing (one transaction at a time) ---- */
 

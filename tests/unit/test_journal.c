@@ -274,8 +274,9 @@ static char large[LARGE_BYTES];
 
 static uint64_t append_until_full(struct fixture *f, uint64_t lsn)
 {
-    while (journal_append(f->journal, lsn + 1, (etag_str){large, sizeof(large)}) == 0)
-        lsn++;
+    for (size_t i = 0; i < 5 * PER_HALF; i++)
+        if (journal_append(f->journal, lsn + 1, (etag_str){large, sizeof(large)}) == 0)
+            lsn++;
     return lsn;
 }
 
