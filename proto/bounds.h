@@ -60,7 +60,7 @@
 #define DIRTY_ENTRIES_MAX 262144                   /* accepted, not yet persisted */
 #define DIRTY_BYTES_MAX (256u * 1024u * 1024u)     /* that these take */
 #define PERSIST_CHUNK_MAX 256                      /* entries in one write transaction */
-#define JOURNAL_HALF_BYTES (4u * 1024u * 1024u)    /* of events that the store may not have yet; there are two */
+#define JOURNAL_HALF_BYTES (4u * 1024u * 1024u)    /* events that the store may lack; of two */
 #define RETAINED_EVENTS_MAX 65536                  /* whose write failed, to be tried again */
 #define RETAINED_BYTES_MAX (64u * 1024u * 1024u)   /* that these take */
 #define EVENTS_KEPT 65536                          /* events that explain and log can still name */
