@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who owns the socket is decided by a lock, not by the socket file: a file left by a killed daemon must be
- * replaced, one of a living daemon never. The lock file stays when the daemon ends, so that two starting
- * daemons can't hold locks on two different files of the same name.
+ * replaced, one of a living daemon never.
  */
 #include "endpoint.h"
+
+#include "lock_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,18 +59,14 @@ static void recorded_lease_read(struct endpoint *endpoint)
 
 static int lock_take(struct endpoint *endpoint, char why[512])
 {
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-
     snprintf(endpoint->lock_path, sizeof(endpoint->lock_path), "%s.lock", endpoint->path);
-    endpoint->lock_fd = open(endpoint->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (endpoint->lock_fd < 0)
-        return refuse_errno(why, "open the lock file", endpoint->lock_path);
-    if (fcntl(endpoint->lock_fd, F_OFD_SETLK, &whole) < 0) {
-        if (errno == EAGAIN || errno == EACCES)
-            return refuse(why, "another etagd serves this socket", endpoint->path,
-                          "stop it, or give this one another --socket");
+    const int r = lock_file_take(AT_FDCWD, endpoint->lock_path, &endpoint->lock_fd);
+    if (r == -EAGAIN)
+        return refuse(why, "another etagd serves this socket", endpoint->path,
+                      "stop it, or give this one another --socket");
+    errno = -r;
+    if (r < 0)
         return refuse_errno(why, "lock", endpoint->lock_path);
-    }
     recorded_lease_read(endpoint);
     return 0;
 }
@@ -179,11 +176,7 @@ static bool socket_still_ours(const struct endpoint *endpoint)
 
 bool endpoint_still_owned(const struct endpoint *endpoint)
 {
-    struct stat held, there;
-
-    return fstat(endpoint->lock_fd, &held) == 0 && stat(endpoint->lock_path, &there) == 0 &&
-           held.st_ino == there.st_ino && held.st_dev == there.st_dev &&
-           socket_still_ours(endpoint);
+    return lock_file_is_at(endpoint->lock_path, endpoint->lock_fd) && socket_still_ours(endpoint);
 }
 
 void endpoint_close(struct endpoint *endpoint)

@@ -10,6 +10,7 @@
 #include "spool_dir.h"
 
 #include "delay_point.h"
+#include "lock_file.h"
 #include "siphash.h"
 #include "text.h"
 
@@ -102,28 +103,21 @@ static int place_open(struct spool_dir *dir, bool power, char why[512])
 
 static int lock_take(struct spool_dir *dir, char why[512])
 {
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    const int r = lock_file_take(dir->fd, SPOOL_LOCK_NAME, &dir->lock_fd);
 
-    dir->lock_fd = openat(dir->fd, SPOOL_LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
-                          0600);
-    if (dir->lock_fd < 0)
-        return refuse_errno(why, "lock", dir->path);
-    if (fcntl(dir->lock_fd, F_OFD_SETLK, &whole) == 0)
-        return 0;
-    if (errno == EAGAIN || errno == EACCES)
+    if (r == -EAGAIN)
         return refuse(why, "another etagd uses it", dir->path,
                       "give this one a --socket in a directory of its own");
-    return refuse_errno(why, "lock", dir->path);
+    errno = -r;
+    return r == 0 ? 0 : refuse_errno(why, "lock", dir->path);
 }
 
 bool spool_dir_still_owned(const struct spool_dir *dir)
 {
     char path[PATH_BYTES_MAX + sizeof(SPOOL_LOCK_NAME) + 1];
-    struct stat held, there;
 
     (void)snprintf(path, sizeof(path), "%s/" SPOOL_LOCK_NAME, dir->path);
-    return fstat(dir->lock_fd, &held) == 0 && stat(path, &there) == 0 &&
-           held.st_ino == there.st_ino && held.st_dev == there.st_dev;
+    return lock_file_is_at(path, dir->lock_fd);
 }
 
 /* ---- The mark ---- */

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The lock is a lock of an open file (OFD): unlike a lock of a process it is not lost when some library closes another
- * descriptor of the file, and it excludes a second store of the same process too. It locks a file, not a name, so
- * whoever relies on it asks again whether the name still means that file (state_dir_is_same).
- */
+/* Whose the directory is, its lock (lock_file.h), the warm mark, and what tells its data file from a copy. */
 #include "state_dir.h"
 
 #include "clocktime.h"
+#include "lock_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,14 +43,9 @@ static int check_owner(const struct state_dir *dir, char *why)
 
 static int take_lock(struct state_dir *dir, char *why)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    dir->lock_fd = openat(dir->fd, STATE_LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
-                          0600);
-    if (dir->lock_fd < 0)
-        return fail(why, errno, dir->path, "the file \"lock\" in it cannot be opened");
-    const int error = fcntl(dir->lock_fd, F_OFD_SETLK, &lock) < 0 ? errno : 0;
-    if (error && error != EAGAIN && error != EACCES)
-        return fail(why, error, dir->path, "the file \"lock\" in it cannot be locked");
+    const int error = lock_file_take(dir->fd, STATE_LOCK_NAME, &dir->lock_fd);
+    if (error && error != -EAGAIN)
+        return fail(why, -error, dir->path, "the file \"lock\" in it cannot be locked");
     if (!error && state_dir_is_same(dir, STATE_LOCK_NAME, dir->lock_fd))
         return 0;
     (void)snprintf(why, STORE_WHY_BYTES,
@@ -94,11 +86,9 @@ void state_dir_path(const struct state_dir *dir, const char *name, char out[PATH
 bool state_dir_is_same(const struct state_dir *dir, const char *name, int fd)
 {
     char path[PATH_BYTES_MAX];
-    struct stat at_path;
-    struct stat opened;
+
     state_dir_path(dir, name, path); /* not by dir->fd: the directory may have been replaced */
-    return fstat(fd, &opened) == 0 && stat(path, &at_path) == 0 &&
-           opened.st_dev == at_path.st_dev && opened.st_ino == at_path.st_ino;
+    return lock_file_is_at(path, fd);
 }
 
 /* Where another host may write, or a user's process answers, nothing can be proven. */
