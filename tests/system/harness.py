@@ -184,9 +184,9 @@ class Daemon:
 class Writer:
     """tests/system/writer.c: a write path that does one step at a time."""
 
-    def __init__(self, socket_path, timeout_ms=5000, spool="allowed", user=None, program=None):
+    def __init__(self, socket_path, timeout_ms=5000, spool="allowed", user=None, program=None, wrapper=()):
         self.process = subprocess.Popen(
-            [program or os.path.join(SYSTEM, "writer"), socket_path, str(int(bound(timeout_ms))), spool], stdin=subprocess.PIPE,
+            [*wrapper, program or os.path.join(SYSTEM, "writer"), socket_path, str(int(bound(timeout_ms))), spool], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, text=True, user=user, group=user, extra_groups=[] if user else None)
 
     def tell(self, line):

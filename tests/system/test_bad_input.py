@@ -210,6 +210,8 @@ class Descriptors(Case):
         d.wait_log(r"event=accept_failed")
         for peer in peers:
             peer.close()
+        # Until it has seen that they are gone it has none to hand out with a hello either.
+        wait_until(lambda: descriptors(d.process.pid) < 40, 10, "the peers' descriptors are closed")
         self.assertEqual(d.verdict(KEY), "not_modified")
         self.assertEqual(sum("event=accept_failed" in line for line in d.lines), 1)
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from harness import SYSTEM, Case, bound, descriptors, main, wait_until
+from harness import SYSTEM, Case, Writer, bound, descriptors, main, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
 
@@ -324,9 +324,9 @@ class WarmConditions(Case):
 
 
 class Stall(Case):
-    def frontend(self, d, *args):
+    def frontend(self, d, *args, wrapper=()):
         """A front end that asks for the key all the time and prints each change of its answer with the time."""
-        process = subprocess.Popen([os.path.join(SYSTEM, "front_end"), d.socket, KEY, *args], stdout=subprocess.PIPE,
+        process = subprocess.Popen([*wrapper, os.path.join(SYSTEM, "front_end"), d.socket, KEY, *args], stdout=subprocess.PIPE,
                                    stdin=subprocess.PIPE, text=True)
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.stdin.close)
@@ -355,6 +355,22 @@ class Stall(Case):
         verdict, reason, ns = next_answer()
         self.assertEqual(verdict, "not_modified")
         self.assertLess((ns - continued_ns) / 1e6, bound(1000))
+
+    def test_a_front_end_in_another_time_namespace_uses_no_index(self):
+        shifted = ["unshare", "--time", "--fork", "--monotonic", "5000"]
+        if subprocess.run([*shifted, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
+            self.skipTest("needs the right to make a time namespace")
+        d = self.started(lease_ms=1000)
+        d.fill(KEY)
+        front = self.frontend(d, wrapper=shifted)
+        said = json.loads(front.stdout.readline())
+        self.assertEqual((said["verdict"], said["reason"]), ("unknown", "no_index"))
+        # A writer there only measures how long it waits, which is the same on every clock.
+        writer = Writer(d.socket, wrapper=shifted)
+        self.addCleanup(writer.end)
+        writer.ok("invalidate resource /x")
+        d.kill()
+        self.assertGreater(writer.ok("invalidate resource /x")["ms"], 989)
 
     def test_a_front_end_finds_the_next_daemon(self):
         d = self.started(lease_ms=100)

@@ -251,6 +251,64 @@ class Guards(SpoolCase):
         self.assertEqual(self.reason(d), "match")
 
 
+class Bounds(SpoolCase):
+    """How long a writer waits in each fault, with the default L and timeout: docs/consistency.md has the table."""
+
+    LEASE_MS, TIMEOUT_MS, PATIENCE_MS = 1000, 3000, 250
+    SLACK_MS = 150  # ticks, a process that is woken late, a file that is written
+
+    def measure(self, what, w, line, status, at_most_ms, at_least_ms=0):
+        said = w.say(line)
+        self.assertEqual(said["status"], status, (what, said))
+        print(f"  {what}: {status} after {said['ms']:.1f} ms (bound {at_most_ms} ms)")
+        self.assertGreaterEqual(said["ms"], at_least_ms)
+        self.assertLess(said["ms"], bound(at_most_ms + self.SLACK_MS))
+
+    def ready(self, name, **options):
+        d = self.daemon(name=name, lease_ms=self.LEASE_MS, **options).start()
+        w = self.writer(d, timeout_ms=self.TIMEOUT_MS / FACTOR)
+        w.ok("dispatch")
+        return d, w
+
+    def test_every_fault(self):
+        lease, patience = self.LEASE_MS, self.PATIENCE_MS
+        invalidate = f"invalidate {TARGET}"
+        d, w = self.ready("none")
+        w.ok(invalidate)
+        self.measure("no fault", w, invalidate, "OK", 10)
+        d.signal(signal.SIGSTOP)
+        self.measure("stopped", w, invalidate, "OK", patience + lease, lease)
+        d.kill()
+        self.measure("killed", w, invalidate, "OK", lease, lease - 11)
+        self.measure("still dead", w, invalidate, "OK", lease, lease - 11)
+        d.spawn()
+        self.measure("starting", w, invalidate, "OK", patience + lease)
+        d.end()
+        for i in range(4096):
+            open(os.path.join(self.spool(d), f"e{i:03x}"), "wb").close()
+        self.measure("the spool is full", w, invalidate, "OK", lease, lease - 11)
+        hurried = self.writer(d, timeout_ms=300 / FACTOR)
+        self.measure("less time than that", hurried, invalidate, "PENDING", 300)
+        shutil.rmtree(self.spool(d))
+        self.measure("no daemon, no spool", w, invalidate, "UNAVAILABLE", patience)
+
+    def test_a_guard(self):
+        lease, patience = self.LEASE_MS, self.PATIENCE_MS
+        d, w = self.ready("guard", linger_ms=20000)
+        w.ok(f"begin {TARGET}")
+        d.signal(signal.SIGSTOP)
+        self.measure("stopped, a confirmation", w, "confirm", "OK", patience + lease, lease)
+        self.measure("stopped, an abort", w, "abort", "PENDING", patience)
+        self.measure("stopped, a begin", w, f"begin {TARGET}", "OK", patience + lease, lease)
+        self.measure("stopped, a commit", w, "commit", "OK", patience + lease, lease)
+
+    def test_durability_power(self):
+        d, w = self.ready("power", args=["--durability", "power"])
+        self.measure("power, no fault", w, f"invalidate {TARGET}", "OK", 500)
+        d.kill()
+        self.measure("power, killed", w, f"invalidate {TARGET}", "OK", self.LEASE_MS + 500)
+
+
 class Strangers(SpoolCase):
     """What a local user without a role can do: nothing."""
 
