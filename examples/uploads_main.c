@@ -154,7 +154,8 @@ int main(int argc, char **argv)
     etag_client_options client_options;
     ETAG_INIT(&client_options);
     client_options.socket_path = options.socket_path;
-    client_options.timeout_ms = 500;
+    /* A write without a living daemon takes one lease, and a little. */
+    client_options.timeout_ms = 2000;
     etag_client *client = NULL;
     const etag_status opened = etag_client_open(&client, &client_options);
     if (!client) {

@@ -388,6 +388,7 @@ class WithoutDaemon(UploadsCase):
         lists = {name: self.render(self.a, list_of(name)) for name in RESOURCES}
         self.d.ctl("sync")
         self.d.kill()
+        os.unlink(os.path.join(self.d.directory, "spool", "mark"))  # no spool either
         for name, method, path in zip(names, ("PUT", "POST", "DELETE"),
                                       (row_of(names[0]), list_of(names[1]), row_of(names[2]))):
             answer = self.a.request(method, path, rows[name].json() if method != "DELETE" else None)
@@ -415,6 +416,19 @@ class WithoutDaemon(UploadsCase):
         self.assertEqual(self.render(self.a, row_of(names[0])).etag, new.etag)
         self.assert_cached(self.b, row_of(names[0]), new.etag)
         self.assertEqual(self.a.request("PUT", row_of(names[0]), rows[names[0]].json()).status, 200)
+
+    def test_writes_go_on_through_the_spool(self):
+        path = row_of("uploads")
+        row = self.render(self.a, path)
+        self.d.ctl("sync")
+        self.d.kill()
+        answer = self.a.request("PUT", path, row.json())
+        self.assertEqual(answer.status, 200)
+        new = self.b.get(path, if_none_match=row.etag)
+        self.assertEqual(new.status, 200)
+        self.d.start()
+        self.lease_is_back(self.b, path, new.etag)
+        self.assertEqual(self.a.get(path, if_none_match=row.etag).status, 200)
 
     def test_front_ends_start_without_a_daemon(self):
         self.d.kill()
