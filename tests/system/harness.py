@@ -194,7 +194,10 @@ class Writer:
         self.process.stdin.flush()
 
     def hear(self):
-        return json.loads(self.process.stdout.readline())
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(f"the writer has ended: {self.process.wait()}")
+        return json.loads(line)
 
     def say(self, line):
         self.tell(line)

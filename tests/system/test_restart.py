@@ -357,7 +357,7 @@ class Stall(Case):
         self.assertLess((ns - continued_ns) / 1e6, bound(1000))
 
     def test_a_front_end_in_another_time_namespace_uses_no_index(self):
-        shifted = ["unshare", "--time", "--fork", "--monotonic", "5000"]
+        shifted = ["unshare", "--time", "--kill-child", "--monotonic", "5000"]
         if subprocess.run([*shifted, "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
             self.skipTest("needs the right to make a time namespace")
         d = self.started(lease_ms=1000)
