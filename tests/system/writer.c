@@ -41,6 +41,7 @@ static void targets_read(struct wanted *w)
 {
     const char *kind;
 
+    memset(w, 0, sizeof(*w));
     ETAG_INIT(&w->targets);
     w->targets.surrogates = w->surrogates;
     w->targets.resources = w->resources;
