@@ -11,6 +11,7 @@
 #include "text.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -27,6 +28,22 @@ static uint32_t overflow_uid_read(void)
                                              : OVERFLOW_UID_DEFAULT;
 }
 
+/* Best effort: there may be none to be had. */
+static void spare_fds_take(struct peers *peers)
+{
+    for (size_t i = 0; i < PEER_SPARE_FDS; i++)
+        if (peers->spare_fds[i] < 0)
+            peers->spare_fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void spare_fds_give(struct peers *peers)
+{
+    for (size_t i = 0; i < PEER_SPARE_FDS; i++) {
+        cleanup_fd(&peers->spare_fds[i]);
+        peers->spare_fds[i] = -1;
+    }
+}
+
 void peers_init(struct peers *peers, struct server *server, struct loop *loop,
                 const struct config *config, const struct log *log)
 {
@@ -37,7 +54,9 @@ void peers_init(struct peers *peers, struct server *server, struct loop *loop,
         .log = log,
         .own_uid = geteuid(),
         .overflow_uid = overflow_uid_read(),
+        .spare_fds = {-1, -1},
     };
+    spare_fds_take(peers);
 }
 
 void peers_deinit(struct peers *peers)
@@ -46,6 +65,7 @@ void peers_deinit(struct peers *peers)
         if (peers->table[i])
             peer_close(peers, peers->table[i]);
     peers_reap(peers);
+    spare_fds_give(peers);
     buffer_deinit(&peers->out);
 }
 
@@ -217,10 +237,13 @@ void peer_send(struct peers *peers, struct peer *peer, const struct reply *reply
                         "the answer is over 1 MiB; ask for less at once");
         return;
     }
+    const etag_str frame = {(const char *)peers->out.bytes, peers->out.len};
     if (r == 0)
-        r = loop_stream_send(peer->stream,
-                             (etag_str){(const char *)peers->out.bytes, peers->out.len}, fds,
-                             fd_count);
+        r = loop_stream_send(peer->stream, frame, fds, fd_count);
+    if (r == -EMFILE) {
+        spare_fds_give(peers);
+        r = loop_stream_send(peer->stream, frame, fds, fd_count);
+    }
     if (r < 0) {
         log_event(peers->log, LOG_WARN, "peer_send_failed", log_number("peer", peer->id),
                   log_error("error", r));
@@ -288,6 +311,7 @@ static const char *overdue(const struct peers *peers, const struct peer *peer, u
 
 void peers_expire(struct peers *peers, uint64_t now_ns)
 {
+    spare_fds_take(peers);
     for (size_t i = 0; i < PEERS_MAX; i++) {
         struct peer *peer = peers->table[i];
         const char *why = peer && peer->stream ? overdue(peers, peer, now_ns) : NULL;

@@ -16,6 +16,7 @@
 
 #define PEER_GROUPS_MAX 256
 #define PEER_SOFTWARE_BYTES_MAX 64
+#define PEER_SPARE_FDS 2 /* that a hello brings */
 
 struct server;
 
@@ -46,7 +47,9 @@ struct peers {
     size_t closed_count; /* wait for peers_reap() */
     size_t watching_count;
     uint64_t ids;
-    struct buffer out;        /* scratch for encoding */
+    struct buffer out; /* scratch for encoding */
+    int spare_fds
+        [PEER_SPARE_FDS]; /* so that a daemon without descriptors can still hand some out; -1: used */
     struct counters departed; /* of clients that are gone */
     uint64_t accepted, refused, protocol_errors, slow;
 };
