@@ -180,6 +180,7 @@ int journal_open(struct journal **out, const char *socket_path,
         free(journal);
         return error;
     }
+    assert(journal->map);
     memcpy(journal->nonce, nonce, JOURNAL_NONCE_BYTES);
     for (size_t i = 0; i < 2; i++) {
         journal->halves[i].base = journal->map + i * JOURNAL_HALF_BYTES;

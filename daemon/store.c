@@ -262,11 +262,13 @@ int store_begin(struct store *store, struct store_txn **out)
 
 int store_commit(struct store_txn *txn)
 {
+    assert(txn);
     return stored_error(mdb_txn_commit(take_ptr(txn->lmdb)));
 }
 
 void store_abort(struct store_txn *txn)
 {
+    assert(txn);
     mdb_txn_abort(take_ptr(txn->lmdb));
 }
 
@@ -394,6 +396,7 @@ static int clear_tables(struct store *store, const enum table *tables, size_t co
     int error = store_begin(store, &txn);
     if (error)
         return error;
+    assert(txn);
     for (size_t i = 0; !error && i < count; i++)
         error = stored_error(mdb_drop(txn->lmdb, store->tables[tables[i]], 0));
     if (!error)

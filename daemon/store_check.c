@@ -11,6 +11,7 @@
 
 #include "store_record.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/close_range.h>
 #include <signal.h>
@@ -59,6 +60,7 @@ static int verify_table(struct store *store, MDB_txn *txn, enum table table,
  * was changed, and which one is the newer is not known: the other may lack the last transaction. */
 static int verify_meta_pages(const struct store_pages *pages)
 {
+    assert(pages->bytes);
     const uint64_t first = load_u64(pages->bytes + META_TXN_OFFSET);
     const uint64_t second = load_u64(pages->bytes + pages->page_bytes + META_TXN_OFFSET);
     const bool neighbours = first + 1 == second || second + 1 == first;
@@ -132,7 +134,7 @@ static int verify_tables(struct store *store, MDB_txn *txn, const struct store_p
 static int verify_environment(struct store *store, const char *path)
 {
     MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
-    struct store_pages pages;
+    struct store_pages pages = {0};
     int code = mdb_env_create(&store->env);
     if (!code)
         code = mdb_env_set_mapsize(store->env, store->map_bytes);

@@ -171,7 +171,7 @@ etag_status etag_guard_begin(etag_client *client, const etag_targets *targets, e
     *out = NULL;
     client_begin(client);
     etag_status status = guard_new(client, targets, &guard);
-    if (status != ETAG_OK)
+    if (status != ETAG_OK || !guard)
         return status;
     struct request request = guard_request(guard, REQUEST_GUARD_BEGIN);
     status = op_run(client, &request, &outcome);

@@ -384,8 +384,8 @@ etag_status op_start(struct etag_client *client, struct request *request, struct
 void op_start_alone(struct etag_client *client, struct request *request)
 {
     const struct fault fault = client->fault;
-    struct etag_op *op;
-    if (op_start(client, request, &op) == ETAG_OK)
+    struct etag_op *op = NULL;
+    if (op_start(client, request, &op) == ETAG_OK && op)
         op->nobody_waits = true;
     ops_reap(client);
     client->fault = fault;

@@ -133,6 +133,7 @@ def section_run(options, deck, loop, durability, seed, seconds, result):
         violations = [line for line in said.splitlines() if line.startswith("violation")]
         result.violations += violations
         failed = bool(section.failures or violations)
+        print("\n".join(violations[:20]), end="\n" if violations else "", file=sys.stderr)
         others = [line for line in said.splitlines() if not line.startswith("violation")]
         if others:
             print("\n".join(others[:60]), file=sys.stderr)
