@@ -357,7 +357,7 @@ class Section:
             if left:
                 self.failures.append(f"{self.daemon.state} is still in use")
         if not keep:
-            shutil.rmtree(self.directory)
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def check(self):
         """Runs the offline checker; returns what it printed and the violations' text."""

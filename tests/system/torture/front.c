@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define OUTCOME_TRIES 5000 /* milliseconds */
+
 #define LSN_COUNTER_BITS 40
 
 /* ---- Fill ---- */
@@ -84,6 +86,18 @@ static void violation(const struct asked *asked, const etag_answer *answer, cons
                   asked->end_ns - asked->begin_ns);
 }
 
+/* How the commit ended that had begun: it has a bound, and is waited for. */
+static enum outcome outcome_of(struct worker *w, const struct asked *asked)
+{
+    enum outcome outcome;
+    int tries = 0;
+
+    while ((outcome = row_outcome(&w->truth->rows[asked->key], asked->begun)) == OUTCOME_BEGUN &&
+           !run_is_over(w) && tries++ < OUTCOME_TRIES)
+        sleep_ns(NS_PER_MS);
+    return outcome;
+}
+
 /* The online checker. The guarded rule asks afterwards whether the commit was rolled back: then its guard was aborted,
  * and the former version was right again. */
 static void judge(struct worker *w, const struct asked *asked, const etag_answer *answer,
@@ -101,13 +115,14 @@ static void judge(struct worker *w, const struct asked *asked, const etag_answer
     }
     if (version >= asked->begun)
         return;
-    switch (row_outcome(&w->truth->rows[asked->key], asked->begun)) {
-    case OUTCOME_BEGUN:
+    switch (outcome_of(w, asked)) {
     case OUTCOME_COMMITTED:
         COUNT(w, violations_guarded);
         violation(asked, answer, "older than a guarded commit that had begun");
         break;
     case OUTCOME_NONE:
+    case OUTCOME_BEGUN:
+    case OUTCOME_LATE:
         COUNT(w, unjudged);
         break;
     case OUTCOME_ROLLED_BACK:

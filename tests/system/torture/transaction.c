@@ -123,20 +123,19 @@ static void commit_begin(struct worker *w, struct slot *slot)
 
 static void commit_end(struct worker *w, struct slot *slot, bool committed)
 {
-    const uint64_t end_ns = now_ns();
-
     for (uint32_t i = 0; i < slot->key_count; i++) {
         struct row *row = &w->truth->rows[slot->keys[i]];
-        struct record record = commit_record(slot, i, slot->begin_ns, end_ns);
+        struct record record = commit_record(slot, i, slot->begin_ns, 0);
         record.guarded = 1;
-        record.outcome = committed ? OUTCOME_COMMITTED : OUTCOME_ROLLED_BACK;
         if (committed)
             atomic_store(&row->visible, slot->versions[i]);
+        record.end_ns = now_ns();
+        const bool late = committed && record.end_ns > slot->deadline_ns;
+        record.outcome = late ? OUTCOME_LATE : committed ? OUTCOME_COMMITTED : OUTCOME_ROLLED_BACK;
         row_outcome_set(row, slot->versions[i], (enum outcome)record.outcome);
         if (!committed)
             atomic_store(&row->begun, slot->former_begun[i]);
-        record.end_ns = committed ? now_ns() : end_ns;
-        if (committed && record.end_ns > slot->deadline_ns)
+        if (late)
             COUNT(w, commits_late);
         worker_record(w, &record);
     }
@@ -149,15 +148,27 @@ static void commit_end(struct worker *w, struct slot *slot, bool committed)
     word_wake(&slot->state);
 }
 
+/* It came too late: its client was stopped on the way. It never begins. */
+static void commit_refuse(struct worker *w, struct slot *slot)
+{
+    COUNT(w, rollbacks);
+    txn_unlock(w->truth, slot);
+    atomic_store(&slot->state, SLOT_ROLLED_BACK);
+    word_wake(&slot->state);
+}
+
 /* False: nothing of it is open. */
 static bool posted_step(struct worker *w, struct slot *slot)
 {
     if (atomic_load(&slot->state) != SLOT_POSTED)
         return false;
-    if (slot->begin_ns == 0)
-        commit_begin(w, slot);
     const uint64_t now = now_ns();
-    if (now + DATABASE_SLACK_NS >= slot->deadline_ns)
+    const bool too_late = now + DATABASE_SLACK_NS >= slot->deadline_ns;
+    if (slot->begin_ns == 0 && !too_late)
+        commit_begin(w, slot);
+    if (slot->begin_ns == 0)
+        commit_refuse(w, slot);
+    else if (too_late)
         commit_end(w, slot, false);
     else if (now >= slot->due_ns)
         commit_end(w, slot, true);

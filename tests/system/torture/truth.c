@@ -154,10 +154,10 @@ enum outcome row_outcome(const struct row *row, uint64_t version)
 {
     const uint64_t word = atomic_load(&row->outcomes[version % OUTCOMES_KEPT]);
 
-    return word >> 2 == version ? (enum outcome)(word & 3) : OUTCOME_NONE;
+    return word >> 3 == version ? (enum outcome)(word & 7) : OUTCOME_NONE;
 }
 
 void row_outcome_set(struct row *row, uint64_t version, enum outcome outcome)
 {
-    atomic_store(&row->outcomes[version % OUTCOMES_KEPT], version << 2 | (uint64_t)outcome);
+    atomic_store(&row->outcomes[version % OUTCOMES_KEPT], version << 3 | (uint64_t)outcome);
 }

@@ -77,13 +77,19 @@ struct truth_counters {
 #undef TRUTH_COUNTER_FIELD
 };
 
-enum outcome { OUTCOME_NONE, OUTCOME_BEGUN, OUTCOME_COMMITTED, OUTCOME_ROLLED_BACK };
+enum outcome {
+    OUTCOME_NONE,
+    OUTCOME_BEGUN,
+    OUTCOME_COMMITTED,
+    OUTCOME_ROLLED_BACK,
+    OUTCOME_LATE, /* committed beyond its bound, since this machine was slow: nothing is promised of it */
+};
 
 struct row {
     _Alignas(64) _Atomic uint64_t next_version;
     _Atomic uint64_t visible, published, begun;
     _Atomic uint32_t locked_by;               /* slot + 1; 0: nobody */
-    _Atomic uint64_t outcomes[OUTCOMES_KEPT]; /* of guarded commits: version << 2 | outcome */
+    _Atomic uint64_t outcomes[OUTCOMES_KEPT]; /* of guarded commits: version << 3 | outcome */
 };
 
 enum slot_state {
