@@ -241,7 +241,7 @@ class Section:
                 if st.st_uid != HOSTILE_UID:
                     continue
                 if stat.S_ISDIR(st.st_mode):
-                    shutil.rmtree(path)
+                    shutil.rmtree(path, ignore_errors=True)
                 else:
                     os.unlink(path)
             except FileNotFoundError:

@@ -133,7 +133,7 @@ def state_contents_remove(s):
     for name in os.listdir(s.daemon.state):
         path = os.path.join(s.daemon.state, name)
         if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         else:
             os.unlink(path)
 
