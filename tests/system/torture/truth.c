@@ -68,16 +68,19 @@ static size_t history_bytes(uint64_t capacity)
 bool history_make(struct history *history, const char *directory, const char *name,
                   uint64_t capacity)
 {
+    char made[512];
     char path[512];
 
+    /* It may be killed at any point: what has the name is whole. */
+    (void)snprintf(made, sizeof(made), "%s/new-%s", directory, name);
     (void)snprintf(path, sizeof(path), "%s/history-%s", directory, name);
-    history->head = map_file(path, O_RDWR | O_CREAT | O_EXCL, history_bytes(capacity));
+    history->head = map_file(made, O_RDWR | O_CREAT | O_EXCL, history_bytes(capacity));
     if (!history->head)
         return false;
     history->head->magic = HISTORY_MAGIC;
     history->head->capacity = capacity;
     history->records = (struct record *)(history->head + 1);
-    return true;
+    return rename(made, path) == 0;
 }
 
 bool history_open(struct history *history, const char *path)
@@ -86,8 +89,7 @@ bool history_open(struct history *history, const char *path)
     if (!history->head)
         return false;
     history->records = (struct record *)(history->head + 1);
-    /* A process that was killed before its first line of work leaves an empty one. */
-    return history->head->magic == HISTORY_MAGIC || history->head->magic == 0;
+    return history->head->magic == HISTORY_MAGIC;
 }
 
 void history_close(struct history *history)
