@@ -12,7 +12,7 @@ PACKAGES_BUILD=(
 )
 # Besides these: for scripts/demo; for scripts/test and its --full; for scripts/lint, scripts/bench.
 PACKAGES_DEMO=(curl)
-PACKAGES_TEST=(curl g++ spin)
+PACKAGES_TEST=(curl e2fsprogs g++ mount spin util-linux)
 PACKAGES_TEST_FULL=(clang libclang-rt-14-dev valgrind)
 PACKAGES_LINT=(clang-format clang-tidy shellcheck git)
 PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev)
