@@ -5,7 +5,7 @@ import socket
 import struct
 import time
 
-from harness import Case, Raw, bound, main, wait_until
+from harness import Case, Raw, bound, descriptors, main
 
 KEY = "//shop.example/u/1"
 

@@ -87,7 +87,7 @@ static int tear_down(void **state)
 static void wait_fd(struct fixture *f)
 {
     struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
-    assert_int_equal(poll(&fd, 1, WAIT_MS), 1);
+    assert_int_equal(poll(&fd, 1, under_valgrind() ? 10 * WAIT_MS : WAIT_MS), 1);
 }
 
 static struct persist_progress wait_done(struct fixture *f, uint64_t ticket)
