@@ -5,7 +5,7 @@ import socket
 import struct
 import time
 
-from harness import Case, Raw, bound, descriptors, main
+from harness import Case, Raw, bound, descriptors, main, wait_until
 
 KEY = "//shop.example/u/1"
 
