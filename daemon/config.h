@@ -72,6 +72,8 @@ struct peer_credentials {
     const uint32_t *groups;
     size_t group_count;
 };
+/* What the kernel shows for uids that it does not know: never anybody's. */
+uint32_t config_overflow_uid(void);
 uint32_t config_roles(const struct config *config, const struct peer_credentials *peer,
                       uint32_t own_uid, uint32_t overflow_uid);
 

@@ -13,6 +13,7 @@
 #include <pwd.h>
 
 #define ROLES_ALL (ROLE_READ | ROLE_FILL | ROLE_MUTATE | ROLE_ADMIN)
+#define OVERFLOW_UID_DEFAULT 65534
 #define ACCOUNT_NAME_BYTES_MAX 255
 #define ACCOUNT_BUFFER_BYTES 65536 /* a group carries its members' names */
 
@@ -170,4 +171,13 @@ uint32_t config_roles(const struct config *config, const struct peer_credentials
     if (roles & ROLE_MUTATE)
         roles |= ROLE_READ;
     return roles;
+}
+
+uint32_t config_overflow_uid(void)
+{
+    CLEANUP(cleanup_file) FILE *f = fopen("/proc/sys/kernel/overflowuid", "re");
+    char text[16];
+
+    return f && fgets(text, sizeof(text), f) ? (uint32_t)strtoul(text, NULL, 10)
+                                             : OVERFLOW_UID_DEFAULT;
 }

@@ -15,18 +15,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define OVERFLOW_UID_DEFAULT 65534
 #define ID_TABLE_BITS 12
 _Static_assert(PEERS_MAX == 1 << ID_TABLE_BITS, "the low bits of an id are its place in the table");
-
-static uint32_t overflow_uid_read(void)
-{
-    CLEANUP(cleanup_file) FILE *f = fopen("/proc/sys/kernel/overflowuid", "re");
-    char text[16];
-
-    return f && fgets(text, sizeof(text), f) ? (uint32_t)strtoul(text, NULL, 10)
-                                             : OVERFLOW_UID_DEFAULT;
-}
 
 /* Best effort: there may be none to be had. */
 static void spare_fds_take(struct peers *peers)
@@ -53,7 +43,7 @@ void peers_init(struct peers *peers, struct server *server, struct loop *loop,
         .config = config,
         .log = log,
         .own_uid = geteuid(),
-        .overflow_uid = overflow_uid_read(),
+        .overflow_uid = config_overflow_uid(),
         .spare_fds = {-1, -1},
     };
     spare_fds_take(peers);

@@ -224,6 +224,8 @@ static int mark_begin(struct spool_dir *dir, const struct config *config, uint64
         .lease_ns = dir->former.lease_ns > lease_ns ? dir->former.lease_ns : lease_ns,
         .linger_ns = config->linger_ns,
         .power = config->durability == DURABILITY_POWER,
+        .owner = geteuid(),
+        .nobody = config_overflow_uid(),
     };
     (void)snprintf(mark->socket, sizeof(mark->socket), "%s",
                    spool_socket_name(config->socket_path));

@@ -148,6 +148,9 @@ static etag_status read_mark(struct spool *spool, struct fault *fault)
     const char *wrong = mark_file_check(spool, fd);
     if (!wrong && !mark_file_parse(fd, &spool->mark))
         wrong = "its mark is not whole, or of another version";
+    /* Whoever sees other uids than the daemon has other uids himself: his files would be somebody else's there. */
+    if (!wrong && spool->mark.owner != spool->status.st_uid)
+        wrong = "its owner has another uid here than the mark says (a user namespace?)";
     if (!wrong && strcmp(spool->mark.socket, spool_socket_name(place->socket_path)) != 0)
         wrong = "its mark is of a daemon with another socket";
     if (!wrong && place->id != 0 && spool->mark.id != place->id)

@@ -87,12 +87,13 @@ const char *spool_socket_name(const char *socket_path)
 
 size_t spool_mark_format(const struct spool_mark *mark, char out[SPOOL_MARK_BYTES_MAX])
 {
-    size_t len = (size_t)snprintf(out, SPOOL_MARK_BYTES_MAX,
-                                  MARK_TITLE "\nid=%016" PRIx64 "\nsocket=%s\nlease_ns=%" PRIu64
-                                             "\nlinger_ns=%" PRIu64
-                                             "\ndurability=%s\nrules=%016" PRIx64 "\nanybody=%d\n",
-                                  mark->id, mark->socket, mark->lease_ns, mark->linger_ns,
-                                  mark->power ? "power" : "process", mark->rules, mark->anybody);
+    size_t len = (size_t)snprintf(
+        out, SPOOL_MARK_BYTES_MAX,
+        MARK_TITLE "\nid=%016" PRIx64 "\nsocket=%s\nlease_ns=%" PRIu64 "\nlinger_ns=%" PRIu64
+                   "\ndurability=%s\nrules=%016" PRIx64 "\nowner=%" PRIu32 "\nnobody=%" PRIu32
+                   "\nanybody=%d\n",
+        mark->id, mark->socket, mark->lease_ns, mark->linger_ns, mark->power ? "power" : "process",
+        mark->rules, mark->owner, mark->nobody, mark->anybody);
 
     for (size_t i = 0; i < mark->writer_count; i++)
         len += (size_t)snprintf(out + len, SPOOL_MARK_BYTES_MAX - len, "uid=%" PRIu32 "\n",
@@ -143,7 +144,7 @@ static bool socket_take(etag_str *text, char out[SPOOL_SOCKET_BYTES])
 bool spool_mark_parse(etag_str text, struct spool_mark *out)
 {
     const etag_str title = str_of(MARK_TITLE "\n");
-    uint64_t number;
+    uint64_t number, owner, nobody;
 
     *out = (struct spool_mark){0};
     if (!str_starts_with(text, title))
@@ -158,8 +159,12 @@ bool spool_mark_parse(etag_str text, struct spool_mark *out)
     out->power = str_equal(durability, ETAG_LIT("power"));
     if ((!out->power && !str_equal(durability, ETAG_LIT("process"))) ||
         !number_take(&text, "rules", 16, UINT64_MAX, &out->rules) ||
+        !number_take(&text, "owner", 10, UINT32_MAX, &owner) ||
+        !number_take(&text, "nobody", 10, UINT32_MAX, &nobody) ||
         !number_take(&text, "anybody", 10, 1, &number))
         return false;
+    out->owner = (uint32_t)owner;
+    out->nobody = (uint32_t)nobody;
     out->anybody = number == 1;
     while (out->writer_count < SPOOL_WRITERS_MAX &&
            number_take(&text, "uid", 10, UINT32_MAX, &number))
@@ -170,8 +175,8 @@ bool spool_mark_parse(etag_str text, struct spool_mark *out)
 
 bool spool_mark_counts(const struct spool_mark *mark, uint32_t uid)
 {
-    if (mark->anybody)
-        return true;
+    if (mark->anybody || uid == mark->nobody)
+        return uid != mark->nobody;
     for (size_t i = 0; i < mark->writer_count; i++)
         if (mark->writers[i] == uid)
             return true;

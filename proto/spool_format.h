@@ -62,7 +62,12 @@ struct spool_mark {
     uint64_t linger_ns; /* guard_linger */
     bool power;         /* durability: a file and its name are synced before they count */
     bool anybody;       /* every uid's files count */
-    uint64_t rules;     /* hash of the role rules that the uids come from */
+    uint32_t
+        owner; /* the daemon's uid: whoever sees another owner of the mark is in a user namespace, and so
+                         * are its own uids others */
+    uint32_t
+        nobody; /* the overflow uid, whose files never count: it stands for uids that are not known */
+    uint64_t rules;                      /* hash of the role rules that the uids come from */
     uint32_t writers[SPOOL_WRITERS_MAX]; /* uids whose files count */
     size_t writer_count;
 };
@@ -72,7 +77,7 @@ MUST_USE size_t spool_mark_format(const struct spool_mark *mark, char out[SPOOL_
 /* False: it is not a mark of this version, whole. */
 MUST_USE bool spool_mark_parse(etag_str text, struct spool_mark *out);
 
-/* A file of this uid counts. */
+/* A file of this uid counts. (The overflow uid's never does.) */
 MUST_USE bool spool_mark_counts(const struct spool_mark *mark, uint32_t uid);
 
 #endif

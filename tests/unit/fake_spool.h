@@ -55,6 +55,8 @@ static inline void fake_spool_make(struct fake_spool *spool, const char *dir, ui
                                       .socket = FAKE_SOCKET_NAME,
                                       .lease_ns = lease_ns,
                                       .linger_ns = UINT64_C(20000000000),
+                                      .owner = (uint32_t)geteuid(),
+                                      .nobody = 65534,
                                       .writers = {(uint32_t)geteuid()},
                                       .writer_count = 1};
     fake_spool_mark(spool);

@@ -61,6 +61,8 @@ static struct spool_mark some_mark(size_t writer_count)
                               .power = writer_count % 2,
                               .anybody = writer_count % 3 == 0,
                               .rules = UINT64_MAX,
+                              .owner = 107,
+                              .nobody = 65534,
                               .writer_count = writer_count};
     for (size_t i = 0; i < writer_count; i++)
         mark.writers[i] = UINT32_MAX - (uint32_t)i;
@@ -119,6 +121,8 @@ static void malformed_marks_are_refused(void **state)
     expect_refused("id=fedcba9876543210", "id=0000000000000000");
     expect_refused("id=fedcba9876543210", "id=wrong");
     expect_refused("id=", "di=");
+    expect_refused("owner=107\n", "");
+    expect_refused("nobody=65534", "nobody=-1");
     expect_refused("socket=etagd.sock", "socket=");
     expect_refused("socket=etagd.sock\n", "");
     expect_refused("lease_ns=1000000000", "lease_ns=");
@@ -135,14 +139,16 @@ static void malformed_marks_are_refused(void **state)
 
 static void writers_count(void **state)
 {
-    struct spool_mark mark = {.writers = {0, 1000}, .writer_count = 2};
+    struct spool_mark mark = {.nobody = 65534, .writers = {0, 1000, 65534}, .writer_count = 3};
     assert_true(spool_mark_counts(&mark, 0));
     assert_true(spool_mark_counts(&mark, 1000));
     assert_false(spool_mark_counts(&mark, 1001));
+    assert_false(spool_mark_counts(&mark, 65534));
     mark.writer_count = 1;
     assert_false(spool_mark_counts(&mark, 1000));
     mark.anybody = true;
     assert_true(spool_mark_counts(&mark, 1000));
+    assert_false(spool_mark_counts(&mark, 65534));
 }
 
 int main(void)
