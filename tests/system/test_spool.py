@@ -402,7 +402,10 @@ class Strangers(SpoolCase):
                         f.truncate(1 << 40)
                 elif kind == 3:
                     os.mkdir(path)
-                    os.mkdir(path + "/inside")
+                    try:
+                        os.mkdir(path + "/inside")
+                    except FileNotFoundError:
+                        pass  # removed already
                 elif kind == 4:
                     with socket.socket(socket.AF_UNIX) as bound_there:
                         bound_there.bind(path)
