@@ -70,6 +70,8 @@ static int place_make(struct spool_dir *dir, const struct config *config, char w
         former_place_leave(dir->path);
     if (!power)
         former_place_leave(target);
+    if (!power && len > 0 && chmod(config->state_dir, 0700) < 0)
+        return refuse_errno(why, "close the way to the former place of", target);
     if (power && chmod(config->state_dir, 0711) < 0)
         return refuse_errno(why, "let writers through to", target);
     if (mkdir(power ? target : dir->path, 0700) < 0 && errno != EEXIST)

@@ -528,6 +528,8 @@ static void test_with_power_durability_it_stands_in_the_state_directory(void **s
     open_spool(f, NS_PER_S);
     assert_int_equal(lstat(f->spool->dir.path, &st), 0);
     assert_true(S_ISDIR(st.st_mode));
+    assert_int_equal(stat(f->config.state_dir, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
     snprintf(target, sizeof(target), "%s/spool/mark", f->config.state_dir);
     assert_int_equal(access(target, F_OK), -1);
 }
