@@ -20,6 +20,8 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#define STARTING_FDS_MAX                                                                           \
+    255 /* a daemon that starts has fewer; what watches it (valgrind) has its own above */
 #define PROCESSOR_S_MAX 600
 #define META_TXN_OFFSET 144 /* LMDB's layout: the number of the transaction in a meta page */
 
@@ -188,8 +190,9 @@ static void run_child(pid_t parent, const struct store *store)
     const struct rlimit processor = {PROCESSOR_S_MAX, PROCESSOR_S_MAX};
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
-        _exit(0);                             /* nobody asks any more */
-    (void)close_range(STDERR_FILENO, ~0U, 0); /* LMDB's last words are no log lines */
+        _exit(0); /* nobody asks any more */
+    /* LMDB's last words are no log lines, and locks are not the child's. */
+    (void)close_range(STDERR_FILENO, STARTING_FDS_MAX, 0);
     (void)setrlimit(RLIMIT_CORE, &no_core);
     (void)setrlimit(RLIMIT_CPU, &processor);
     die_as_default();
