@@ -91,7 +91,7 @@ static int verify_page_counts(struct store *store, MDB_txn *txn, const struct st
                : STORE_E_DAMAGED;
 }
 
-/* The pages are left mapped: the child ends soon. */
+/* The pages are left mapped: the child ends soon. free_pages: the caller's to free. */
 static int pages_map(struct store_pages *pages, MDB_env *env, MDB_txn *txn)
 {
     MDB_envinfo info;
@@ -151,7 +151,10 @@ static int verify_environment(struct store *store, const char *path)
         error = verify_meta_pages(&pages);
     if (!error)
         error = store_pages_verify(&pages);
-    return error ? error : verify_tables(store, txn, &pages);
+    if (!error)
+        error = verify_tables(store, txn, &pages);
+    free(pages.free_pages);
+    return error;
 }
 
 /* In the child. What it says by its exit status is damage or not; the daemon itself tells why a sound file cannot be
@@ -165,6 +168,8 @@ static int verify_database(const struct store *given)
     if (stat(path, &status) < 0 || status.st_size == 0)
         return 0;
     const int error = verify_environment(&store, path);
+    if (store.env)
+        mdb_env_close(store.env);
     /* LMDB has no code for most of what it stumbles over. */
     if (error != -ENOMEM)
         return error == STORE_E_DAMAGED || error == -EIO ? STORE_E_DAMAGED : 0;
