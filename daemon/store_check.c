@@ -172,7 +172,7 @@ static int verify_database(const struct store *given)
         mdb_env_close(store.env);
     /* LMDB has no code for most of what it stumbles over. */
     if (error != -ENOMEM)
-        return error == STORE_E_DAMAGED || error == -EIO ? STORE_E_DAMAGED : 0;
+        return error == STORE_E_DAMAGED || error == -EIO || error == -EINVAL ? STORE_E_DAMAGED : 0;
     /* A file may say that it is larger than any memory. */
     return mmap(NULL, store.map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                 0) == MAP_FAILED
