@@ -17,8 +17,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define TEMP_AGE_S 60           /* a writer's unfinished file older than this is nobody's */
-#define DISCARDS_PER_SCAN 1024u /* foreign names removed at once */
+#define TEMP_AGE_S 60               /* a writer's unfinished file older than this is nobody's */
+#define DISCARDS_PER_SCAN 1024u     /* foreign names removed at once, */
+#define DISCARD_NS (20 * NS_PER_MS) /* and so long at most */
 #define COMPLAINT_NS (60 * NS_PER_S)
 #define BAD_FORMAT "bad-%02x" /* garbage that was set aside, for people to look at */
 #define BAD_COUNT 16u
@@ -29,6 +30,7 @@ struct names {
     uint8_t events[SPOOL_SLOTS / 8], all[SPOOL_ALL_SLOTS / 8], taken[SPOOL_ALL_SLOTS / 8];
     size_t count;
     size_t discards;
+    uint64_t began_ns;
 };
 
 static void bit_set(uint8_t *bits, uint32_t n)
@@ -77,7 +79,8 @@ static void foreign_name(struct spool *spool, const char *name, enum spool_name 
 {
     struct stat st;
 
-    if (names->discards >= DISCARDS_PER_SCAN || strncmp(name, "bad-", 4) == 0)
+    if (names->discards >= DISCARDS_PER_SCAN || time_coarse_ns() > names->began_ns + DISCARD_NS ||
+        strncmp(name, "bad-", 4) == 0)
         return;
     names->discards++;
     if (fstatat(spool->dir.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -113,11 +116,36 @@ static void name_note(struct spool *spool, const char *name, struct names *names
     }
 }
 
+/* Which of the names of a kind are there. 0 or negative errno. */
+static int kind_probe(struct spool *spool, enum spool_name kind, uint32_t count, uint8_t *bits)
+{
+    char name[SPOOL_NAME_BYTES];
+    struct stat st;
+
+    for (uint32_t n = 0; n < count; n++) {
+        spool_name_make(kind, n, name);
+        if (fstatat(spool->dir.fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            bit_set(bits, n);
+        else if (errno != ENOENT)
+            return -errno;
+    }
+    return 0;
+}
+
+static int names_probe(struct spool *spool, struct names *names)
+{
+    int r = kind_probe(spool, SPOOL_NAME_EVENT, SPOOL_SLOTS, names->events);
+
+    if (r == 0)
+        r = kind_probe(spool, SPOOL_NAME_ALL, SPOOL_ALL_SLOTS, names->all);
+    return r ? r : kind_probe(spool, SPOOL_NAME_TAKEN, SPOOL_ALL_SLOTS, names->taken);
+}
+
 static int names_read(struct spool *spool, struct names *names)
 {
     const struct dirent *entry;
 
-    *names = (struct names){.count = 0};
+    *names = (struct names){.began_ns = time_coarse_ns()};
     rewinddir(spool->dir.stream);
     errno = 0;
     while ((entry = readdir(spool->dir.stream)) != NULL && names->count < SPOOL_NAMES_MAX) {
@@ -128,10 +156,7 @@ static int names_read(struct spool *spool, struct names *names)
     if (!entry)
         return errno ? -errno : 0;
     /* More names than we list: every name that can be an event is asked for. */
-    memset(names->events, 0xff, sizeof(names->events));
-    memset(names->all, 0xff, sizeof(names->all));
-    memset(names->taken, 0xff, sizeof(names->taken));
-    return 0;
+    return names_probe(spool, names);
 }
 
 /* ---- One file ---- */
