@@ -253,11 +253,6 @@ static int former_read(struct recovery *recovery, struct store *store, struct st
     return 0;
 }
 
-static uint64_t longest(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* Decides, and makes what this run will record about itself. */
 static int run_begin(struct recovery *recovery, struct store *store,
                      const struct store_meta *former, const struct config *config)
@@ -279,8 +274,8 @@ static int run_begin(struct recovery *recovery, struct store *store,
                             journal_exists(config->socket_path);
     recovery->former_boot_same = boot_is_same(&question) || !boot_is_known(&question);
     recovery->warm = recovery->cold_reason == NULL;
-    recovery->linger_ns = longest(longest(config->linger_ns, former->linger_ns),
-                                  recovery->linger_ns);
+    recovery->linger_ns = time_longer(time_longer(config->linger_ns, former->linger_ns),
+                                      recovery->linger_ns);
     recovery->cold_hold_ms = cold_hold_ms(recovery, config);
 
     /* Where the state was lost the witness may still know: an LSN is never used twice. */

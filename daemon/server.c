@@ -154,9 +154,11 @@ static int state_open(struct server *server, struct recovery *recovery)
             return fail(server, "state_refused", why);
         cache_deinit(&server->cache);
         server->index = index_close(server->index);
-        if (index_make(server, recovery) < 0 ||
-            recovery_load(recovery, server->store, &server->cache) < 0)
+        if (index_make(server, recovery) < 0)
             return -1;
+        const int r = recovery_load(recovery, server->store, &server->cache);
+        if (r < 0)
+            return fail_errno(server, "state_not_begun", r);
     }
     server->journal = recovery_journal(recovery, server->store, &server->config);
     if (recovery->journal_error != 0)
@@ -205,11 +207,6 @@ static int loop_make(struct server *server)
     return r == 0 ? 0 : fail_errno(server, "loop_not_made", r);
 }
 
-static uint64_t longest(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* What has to be in the clocks before anybody may trust them for another L: the spool, and what a suspended machine slept
  * through. */
 static int spooled_apply(void *ctx, const struct request *request, uint32_t uid, uint32_t file)
@@ -247,12 +244,12 @@ static int spool_and_lease_open(struct server *server, const struct recovery *re
         .settle = state_settle,
         .ctx = server,
     };
-    uint64_t former_ns = longest(recovery->former_lease_ns, server->endpoint.recorded_lease_ns);
+    uint64_t former_ns = time_longer(recovery->former_lease_ns, server->endpoint.recorded_lease_ns);
 
-    if (spool_open(&server->spool, &server->config, longest(former_ns, given.length_ns),
+    if (spool_open(&server->spool, &server->config, time_longer(former_ns, given.length_ns),
                    &server->log, &server->arena, why) < 0)
         return -1;
-    former_ns = longest(former_ns, server->spool.dir.former.lease_ns);
+    former_ns = time_longer(former_ns, server->spool.dir.former.lease_ns);
     lease_init(&server->lease, &given, former_ns, server->config.state_dir);
     return 0;
 }

@@ -55,13 +55,7 @@ static int open_environment(struct store *store, const char *path)
 {
     const unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | (store->dir.sync ? 0 : MDB_NOSYNC);
     int dead_readers;
-    int code = mdb_env_create(&store->env);
-    if (!code)
-        code = mdb_env_set_mapsize(store->env, store->map_bytes);
-    if (!code)
-        code = mdb_env_set_maxdbs(store->env, TABLE_COUNT);
-    if (!code)
-        code = mdb_env_open(store->env, path, flags, 0600);
+    int code = stored_env_open(store, path, flags);
     if (!code)
         code = mdb_reader_check(store->env, &dead_readers);
     return stored_error(code);

@@ -137,13 +137,7 @@ static int verify_environment(struct store *store, const char *path)
 {
     MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
     struct store_pages pages = {0};
-    int code = mdb_env_create(&store->env);
-    if (!code)
-        code = mdb_env_set_mapsize(store->env, store->map_bytes);
-    if (!code)
-        code = mdb_env_set_maxdbs(store->env, TABLE_COUNT);
-    if (!code)
-        code = mdb_env_open(store->env, path, MDB_NOSUBDIR | MDB_RDONLY | MDB_NOLOCK, 0600);
+    int code = stored_env_open(store, path, MDB_NOSUBDIR | MDB_RDONLY | MDB_NOLOCK);
     if (!code)
         code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
     int error = code ? stored_error(code) : pages_map(&pages, store->env, txn);

@@ -232,3 +232,15 @@ int stored_free_pages(MDB_txn *txn, size_t last_page, struct store_pages *pages,
     }
     return code == MDB_NOTFOUND ? 0 : stored_error(code);
 }
+
+/* ---- The environment ---- */
+
+int stored_env_open(struct store *store, const char *path, unsigned flags)
+{
+    int code = mdb_env_create(&store->env);
+    if (!code)
+        code = mdb_env_set_mapsize(store->env, store->map_bytes);
+    if (!code)
+        code = mdb_env_set_maxdbs(store->env, TABLE_COUNT);
+    return code ? code : mdb_env_open(store->env, path, flags, 0600);
+}

@@ -120,4 +120,7 @@ MUST_USE int stored_entry(const struct store *store, MDB_txn *txn, MDB_val key, 
 MUST_USE int stored_free_pages(MDB_txn *txn, size_t last_page, struct store_pages *pages,
                                size_t *count);
 
+/* Into store->env, which is the caller's to close on an error too. LMDB's code. */
+MUST_USE int stored_env_open(struct store *store, const char *path, unsigned flags);
+
 #endif
