@@ -10,6 +10,8 @@
  * client and server on one CPU and then on two, and what counts is the ratio within a round. Servers are moved to
  * their CPU by their pid, which the kernel tells of each socket.
  */
+#include "figures.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <etag/etag.h>
@@ -18,13 +20,10 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define NAMES 1024u    /* surrogate keys and Redis keys, used in turn */
@@ -50,14 +49,6 @@ static _Noreturn void die(const char *doing, const char *why)
 {
     fprintf(stderr, "bench_invalidate: %s: %s\n", doing, why);
     exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 static void invalidate_once(struct bench *bench, uint32_t i)
@@ -240,24 +231,6 @@ static void place(const struct bench *bench, enum placement placement, const int
 
 /* ---- Figures -------------------------------------------------------------------------------------- */
 
-struct spread {
-    double p10, median, p90;
-};
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* Sorts the values. */
-static struct spread spread_of(double *values, size_t count)
-{
-    qsort(values, count, sizeof(values[0]), by_value);
-    return (struct spread){values[count / 10], values[count / 2], values[count - 1 - count / 10]};
-}
-
 struct figures {
     struct spread ns[SIDES];
     struct spread ratio[SIDES]; /* etagd to that side, of the rounds' medians */
@@ -320,20 +293,12 @@ static void rows_print(enum placement placement, const struct figures *figures)
     static const char *const peers[SIDES] = {
         [SIDE_PING_PONG] = "socket ping-pong", [SIDE_REDIS] = "Redis SET"};
 
-    for (int side = SIDE_PING_PONG; side < SIDES; side++)
-        printf("invalidate, %s\t%.1f us (%.1f-%.1f)\t%s\t%.1f us (%.1f-%.1f)\t%.2f (%.2f-%.2f)\n",
-               words[placement], figures->ns[SIDE_ETAGD].median / 1e3,
-               figures->ns[SIDE_ETAGD].p10 / 1e3, figures->ns[SIDE_ETAGD].p90 / 1e3, peers[side],
-               figures->ns[side].median / 1e3, figures->ns[side].p10 / 1e3,
-               figures->ns[side].p90 / 1e3, figures->ratio[side].median, figures->ratio[side].p10,
-               figures->ratio[side].p90);
-    fflush(stdout);
-}
-
-static void spread_write(FILE *f, const char *name, struct spread s, const char *after)
-{
-    fprintf(f, "\"%s\": {\"p10\": %.4g, \"median\": %.4g, \"p90\": %.4g}%s", name, s.p10, s.median,
-            s.p90, after);
+    for (int side = SIDE_PING_PONG; side < SIDES; side++) {
+        char figure[64];
+        snprintf(figure, sizeof(figure), "invalidate, %s", words[placement]);
+        row_print(figure, figures->ns[SIDE_ETAGD], peers[side], figures->ns[side],
+                  figures->ratio[side], 1e3, "us");
+    }
 }
 
 static void json_write(const struct bench *bench, const struct figures *figures, int placements)
