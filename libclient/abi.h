@@ -46,6 +46,7 @@ static inline bool abi_out(void *out, const void *full, size_t bytes, size_t fir
 #define ABI_FIRST_KEY ABI_FIRST(etag_key, vary_count)
 #define ABI_FIRST_TARGETS ABI_FIRST(etag_targets, everything)
 #define ABI_FIRST_REQUEST ABI_FIRST(etag_request, field_count)
+#define ABI_FIRST_VALIDATORS ABI_FIRST(etag_validators, last_modified)
 #define ABI_FIRST_ANSWER ABI_FIRST(etag_answer, token)
 #define ABI_FIRST_OPTIONS ABI_FIRST(etag_client_options, no_wait)
 #define ABI_FIRST_ENTRY ABI_FIRST(etag_entry, max_age_s)

@@ -7,24 +7,12 @@
 #define LIBETAG_CLIENT_H
 
 #include "abi.h"
+#include "answer.h"
 #include "channel.h"
 #include "forkword.h"
-#include "http_date.h"
 #include "mapping.h"
 
 #define SPOOL_PATH_BYTES_MAX (CHANNEL_PATH_BYTES_MAX + 8)
-/* ETag and Content-Location stand before the fields of the set. */
-#define ANSWER_FIELDS_MAX (2 + FIELDS_PER_ENTRY_MAX)
-
-/* Where a lookup works, and what an answer points into. */
-struct lookup_scratch {
-    struct key key;
-    struct shm_entry entry;
-    struct kept_field kept[FIELDS_PER_ENTRY_MAX];
-    etag_field fields[ANSWER_FIELDS_MAX];
-    char dates[FIELDS_PER_ENTRY_MAX][HTTP_DATE_BYTES];
-};
-
 struct etag_client {
     struct fork_word fork_word;
     struct mapping mapping;

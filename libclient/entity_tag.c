@@ -6,7 +6,7 @@
  *   #entity-tag, received = [ element ] *( OWS "," OWS [ element ] )
  *
  * So a comma may stand inside a tag, a blank may not, and a list is never split at its commas: a tag is read
- * to its closing quote, eight bytes at a step.
+ * to its closing quote, sixteen bytes at a step.
  *
  * And one thing that no grammar has: who compresses our responses on their way (Apache, Jetty, a CDN) may mark the tag,
  * "x" as "x-gzip" or "x--gzip", and often passes it on to us as it is when the client sends it back.
@@ -18,37 +18,68 @@
 
 #include <assert.h>
 
-#define EACH_BYTE(b) (UINT64_C(0x0101010101010101) * (b))
+#define STEP 16
 
-/* Bit 7 of each byte that is zero. Bits above the lowest one that is set may lie, that one never does. */
-static inline uint64_t zero_bytes(uint64_t word)
+/* The compiler knows what the machine has for it. */
+typedef uint8_t bytes16 __attribute__((vector_size(STEP)));
+
+/* What no tag may hold: controls, blank, quote, DEL. */
+static inline bool is_foreign(uint8_t byte)
 {
-    return (word - EACH_BYTE(0x01)) & ~word & EACH_BYTE(0x80);
+    return byte <= 0x20 || byte == '"' || byte == 0x7f;
 }
 
-/* The same of each byte that no tag may hold: controls, blank, quote, DEL. */
-static inline uint64_t foreign_bytes(uint64_t word)
+/* 0xff for each foreign byte of sixteen, else 0. */
+static inline bytes16 foreign_bytes(const char *p)
 {
-    const uint64_t below_0x21 = (word - EACH_BYTE(0x21)) & ~word & EACH_BYTE(0x80);
-    return below_0x21 | zero_bytes(word ^ EACH_BYTE('"')) | zero_bytes(word ^ EACH_BYTE(0x7f));
+    bytes16 bytes;
+    memcpy(&bytes, p, STEP);
+    return (bytes16)(bytes <= 0x20) | (bytes16)(bytes == '"') | (bytes16)(bytes == 0x7f);
 }
 
-static inline bool is_etagc(char c)
+bool entity_tag_may_hold(const char *bytes, size_t len)
 {
-    const unsigned char byte = (unsigned char)c;
-    return byte > 0x20 && byte != '"' && byte != 0x7f;
+    if (len < STEP) {
+        bool foreign = false;
+        for (size_t i = 0; i < len; i++)
+            foreign |= is_foreign((uint8_t)bytes[i]);
+        return !foreign;
+    }
+    bytes16 foreign = foreign_bytes(bytes + len - STEP); /* over bytes that are seen twice */
+    for (size_t at = 0; at < len - STEP; at += STEP)
+        foreign |= foreign_bytes(bytes + at);
+    uint64_t halves[2];
+    memcpy(halves, &foreign, STEP);
+    return (halves[0] | halves[1]) == 0;
 }
 
-/* How many bytes at the start of text are etagc. */
+/* Where the first of sixteen foreign bytes stands; STEP: nowhere. */
+static inline size_t first_foreign(const char *p)
+{
+    const bytes16 foreign = foreign_bytes(p);
+    uint64_t halves[2];
+    memcpy(halves, &foreign, STEP);
+    if ((halves[0] | halves[1]) == 0)
+        return STEP;
+    return halves[0] ? (size_t)__builtin_ctzll(halves[0]) / 8
+                     : 8 + (size_t)__builtin_ctzll(halves[1]) / 8;
+}
+
+/* How many bytes at the start of text are etagc. The last step of a text that is long enough goes over bytes that were seen
+ * before. */
 static inline size_t etagc_span(etag_str text)
 {
     size_t at = 0;
-    for (; at + sizeof(uint64_t) <= text.len; at += sizeof(uint64_t)) {
-        const uint64_t foreign = foreign_bytes(load_u64(text.data + at));
-        if (foreign)
-            return at + (size_t)__builtin_ctzll(foreign) / 8;
+    for (; at + STEP <= text.len; at += STEP) {
+        const size_t first = first_foreign(text.data + at);
+        if (first < STEP)
+            return at + first;
     }
-    while (at < text.len && is_etagc(text.data[at]))
+    if (at > 0 && at < text.len) {
+        const size_t last = text.len - STEP;
+        return last + first_foreign(text.data + last);
+    }
+    while (at < text.len && !is_foreign((uint8_t)text.data[at]))
         at++;
     return at;
 }
@@ -56,31 +87,15 @@ static inline size_t etagc_span(etag_str text)
 /* Reads one tag at the start of text: its length, 0 if there is none. */
 static inline size_t tag_read(etag_str text, struct entity_tag *out)
 {
-    const size_t flag = text.len >= 2 && text.data[0] == 'W' && text.data[1] == '/' ? 2 : 0;
-    const etag_str quoted = str_skip(text, flag);
-    if (quoted.len < 2 || quoted.data[0] != '"')
+    const struct entity_tag all = entity_tag_divide(text);
+    if (all.opaque.len < 2 || all.opaque.data[0] != '"')
         return 0;
-    const size_t inside = etagc_span(str_skip(quoted, 1));
-    if (inside + 1 == quoted.len || quoted.data[inside + 1] != '"')
+    const size_t inside = etagc_span(str_skip(all.opaque, 1));
+    if (inside + 1 == all.opaque.len || all.opaque.data[inside + 1] != '"')
         return 0;
-    out->weak = flag != 0;
-    out->opaque = (etag_str){quoted.data, inside + 2};
-    return flag + inside + 2;
-}
-
-bool entity_tag_parse(etag_str text, struct entity_tag *out)
-{
-    return text.len > 0 && tag_read(text, out) == text.len;
-}
-
-bool entity_tag_equal_weak(struct entity_tag a, struct entity_tag b)
-{
-    return str_equal(a.opaque, b.opaque);
-}
-
-bool entity_tag_equal_strong(struct entity_tag a, struct entity_tag b)
-{
-    return !a.weak && !b.weak && str_equal(a.opaque, b.opaque);
+    out->weak = all.weak;
+    out->opaque = (etag_str){all.opaque.data, inside + 2};
+    return text.len - all.opaque.len + out->opaque.len;
 }
 
 /* The codings of the IANA registry that such a mark is made of, as they are written there, in lower case: nobody was

@@ -3,6 +3,7 @@
 #ifndef LIBETAG_ENTITY_TAG_H
 #define LIBETAG_ENTITY_TAG_H
 
+#include "bytes.h"
 #include "cleanup.h"
 
 #include <etag/etag.h>
@@ -12,11 +13,36 @@ struct entity_tag {
     etag_str opaque; /* with its quotes, without W/ */
 };
 
-/* The whole text is one entity tag. */
-MUST_USE bool entity_tag_parse(etag_str text, struct entity_tag *out);
+/* Divides a text that is meant to be an entity tag, without a look at what stands between its quotes. */
+static inline struct entity_tag entity_tag_divide(etag_str text)
+{
+    const bool weak = text.len >= 2 && text.data[0] == 'W' && text.data[1] == '/';
+    const size_t flag = weak ? 2 : 0;
+    return (struct entity_tag){weak, {text.data + flag, text.len - flag}};
+}
 
-MUST_USE bool entity_tag_equal_weak(struct entity_tag a, struct entity_tag b);
-MUST_USE bool entity_tag_equal_strong(struct entity_tag a, struct entity_tag b);
+/* All bytes may stand between the quotes of a tag. */
+MUST_USE bool entity_tag_may_hold(const char *bytes, size_t len);
+
+/* The whole text is one entity tag. */
+MUST_USE static inline bool entity_tag_parse(etag_str text, struct entity_tag *out)
+{
+    *out = entity_tag_divide(text);
+    const etag_str opaque = out->opaque;
+    return opaque.len >= 2 && opaque.data[0] == '"' && opaque.data[opaque.len - 1] == '"' &&
+           entity_tag_may_hold(opaque.data + 1, opaque.len - 2);
+}
+
+/* One of the two may be only divided: no text but an entity tag is equal to one. */
+MUST_USE static inline bool entity_tag_equal_weak(struct entity_tag a, struct entity_tag b)
+{
+    return a.opaque.len == b.opaque.len && bytes_equal(a.opaque.data, b.opaque.data, a.opaque.len);
+}
+
+MUST_USE static inline bool entity_tag_equal_strong(struct entity_tag a, struct entity_tag b)
+{
+    return !a.weak && !b.weak && entity_tag_equal_weak(a, b);
+}
 
 /* The weak comparison, where 'listed', from a request, may carry what a compressing proxy or server in front of us added
  * to 'current' before its closing quote: one or two hyphens and a content coding, once. Never the other way round. */

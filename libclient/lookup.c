@@ -90,43 +90,6 @@ static etag_reason look_up(struct etag_client *client, const etag_request *reque
 
 /* ---- The answer ---- */
 
-/* Expires is kept as an offset: a 304 carries a Date of its own (RFC 9110 section 15.4.5). */
-static etag_str expires_value(struct lookup_scratch *scratch, size_t place, int64_t offset_s)
-{
-    const int64_t now_s = (int64_t)(time_ns_of(CLOCK_REALTIME_COARSE) / NS_PER_S);
-    int64_t at_s;
-    if (__builtin_add_overflow(now_s, offset_s, &at_s))
-        at_s = offset_s < 0 ? 0 : INT64_MAX;
-    http_date_format(at_s, scratch->dates[place]);
-    return (etag_str){scratch->dates[place], HTTP_DATE_BYTES};
-}
-
-/* What a 304 repeats: entity tag and Content-Location are the entry's own, the rest is its field set. False: the set is
- * not one. */
-static bool build_fields(struct lookup_scratch *scratch, size_t *count)
-{
-    const struct shm_entry *entry = &scratch->entry;
-    size_t n = 0;
-    const int kept = entry->fieldset_bytes > 0
-                         ? fieldset_parse(entry->fieldset_words, entry->fieldset_bytes,
-                                          scratch->kept)
-                         : 0;
-    if (kept < 0)
-        return false;
-    scratch->fields[n++] = (etag_field){ETAG_LIT("ETag"), entry->etag};
-    if (entry->content_location.data)
-        scratch->fields[n++] = (etag_field){ETAG_LIT("Content-Location"), entry->content_location};
-    for (size_t i = 0; i < (size_t)kept; i++) {
-        const struct kept_field *field = &scratch->kept[i];
-        scratch->fields[n++] = field->kind == FIELDSET_EXPIRES
-                                   ? (etag_field){ETAG_LIT("Expires"),
-                                                  expires_value(scratch, i, field->offset_s)}
-                                   : field->field;
-    }
-    *count = n;
-    return true;
-}
-
 /* The entry is current: what the request's conditions make of it. */
 static void judge(struct lookup_scratch *scratch, const etag_request *request, etag_answer *answer)
 {
@@ -136,15 +99,12 @@ static void judge(struct lookup_scratch *scratch, const etag_request *request, e
                                         .etag = entry->etag,
                                         .last_modified = entry->last_modified};
     const struct judgement judgement = precondition_judge(request, &validators);
-    if (judgement.verdict == ETAG_NOT_MODIFIED && !build_fields(scratch, &answer->field_count)) {
+    if (!answer_from_entry(answer, scratch, judgement.verdict, judgement.reason)) {
         answer->reason = ETAG_REASON_TORN;
         return;
     }
-    answer->verdict = judgement.verdict;
-    answer->reason = judgement.reason;
-    answer->etag = entry->etag;
-    answer->last_modified = entry->last_modified;
-    answer->fields = answer->field_count > 0 ? scratch->fields : NULL;
+    if (judgement.verdict == ETAG_PROCEED)
+        answer->range = precondition_range(request, &validators);
 }
 
 static uint64_t *counter_of(struct counters *counters, const etag_answer *answer)
@@ -154,6 +114,8 @@ static uint64_t *counter_of(struct counters *counters, const etag_answer *answer
         return &counters->not_modified;
     case ETAG_PRECONDITION_FAILED:
         return &counters->precondition_failed;
+    case ETAG_PRECONDITION_REQUIRED:
+        return &counters->precondition_required;
     case ETAG_PROCEED:
         return &counters->proceed;
     case ETAG_UNKNOWN:
@@ -191,7 +153,12 @@ etag_verdict etag_check(etag_client *client, const etag_request *given, etag_tok
 
     client_notice_fork(client);
     const etag_request *request = abi_in(given, &copy, sizeof(copy), ABI_FIRST_REQUEST);
-    answer.reason = look_up(client, request);
+    if (request && precondition_missing(request)) { /* whatever the memory says */
+        answer.verdict = ETAG_PRECONDITION_REQUIRED;
+        answer.reason = ETAG_REASON_REQUIRED;
+    } else {
+        answer.reason = look_up(client, request);
+    }
     switch ((int)answer.reason) {
     case ETAG_REASON_VALID:
         answer.fill_lsn = client->scratch.entry.fill_lsn;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RFC 9110 section 13.2.2, with the reason. etag_evaluate() and the lookup both call this. */
+/* RFC 9110 section 13.2.2, with the reason. The public calls, the lookup and the answer after rendering all end here. */
 #ifndef LIBETAG_PRECONDITION_H
 #define LIBETAG_PRECONDITION_H
 
@@ -12,8 +12,15 @@ struct judgement {
     etag_reason reason;
 };
 
-/* Pure. Everything borrowed. */
+/* All three are pure, and borrow everything. */
 MUST_USE struct judgement precondition_judge(const etag_request *request,
                                              const etag_validators *validators);
+
+/* Range and If-Range, after a judgement of ETAG_PROCEED. */
+MUST_USE etag_range precondition_range(const etag_request *request,
+                                       const etag_validators *validators);
+
+/* True: the request must carry a condition that it does not carry. Needs no validators. */
+MUST_USE bool precondition_missing(const etag_request *request);
 
 #endif

@@ -3,6 +3,7 @@
  * The public calls that need no client: words for numbers, and thin doors to the modules that do the work. The words
  * come from the tables of etag.h, so that a number without a text does not compile away unseen.
  */
+#include "abi.h"
 #include "clocktime.h"
 #include "http_date.h"
 #include "precondition.h"
@@ -37,9 +38,27 @@ const char *etag_verdict_text(etag_verdict verdict)
         return "precondition_failed";
     case ETAG_PROCEED:
         return "proceed";
+    case ETAG_PRECONDITION_REQUIRED:
+        return "precondition_required";
     case ETAG_UNKNOWN:
     default:
         return "unknown";
+    }
+}
+
+int etag_verdict_http_status(etag_verdict verdict)
+{
+    switch (verdict) {
+    case ETAG_NOT_MODIFIED:
+        return 304;
+    case ETAG_PRECONDITION_FAILED:
+        return 412;
+    case ETAG_PRECONDITION_REQUIRED:
+        return 428;
+    case ETAG_PROCEED:
+    case ETAG_UNKNOWN:
+    default:
+        return 0;
     }
 }
 
@@ -69,9 +88,36 @@ const char *etag_reason_text(etag_reason reason)
     }
 }
 
+/* Both structs as this library knows them. */
+struct question {
+    etag_request request_copy;
+    etag_validators validators_copy;
+    const etag_request *request;
+    const etag_validators *validators;
+};
+
+static inline bool question_read(struct question *q, const etag_request *request,
+                                 const etag_validators *validators)
+{
+    q->request = abi_in(request, &q->request_copy, sizeof(q->request_copy), ABI_FIRST_REQUEST);
+    q->validators = abi_in(validators, &q->validators_copy, sizeof(q->validators_copy),
+                           ABI_FIRST_VALIDATORS);
+    return q->request && q->validators;
+}
+
 etag_verdict etag_evaluate(const etag_request *request, const etag_validators *validators)
 {
-    return precondition_judge(request, validators).verdict;
+    struct question q;
+    return question_read(&q, request, validators)
+               ? precondition_judge(q.request, q.validators).verdict
+               : ETAG_UNKNOWN;
+}
+
+etag_range etag_evaluate_range(const etag_request *request, const etag_validators *validators)
+{
+    struct question q;
+    return question_read(&q, request, validators) ? precondition_range(q.request, q.validators)
+                                                  : ETAG_RANGE_IGNORE;
 }
 
 int64_t etag_date_parse(etag_str text)

@@ -69,4 +69,23 @@ static inline void copy_bytes(void *to, const void *from, size_t len)
     }
 }
 
+/* memcmp() == 0 for short texts on the way of every lookup: no call. */
+static inline int bytes_equal(const void *a, const void *b, size_t len)
+{
+    const char *const x = a;
+    const char *const y = b;
+    if (len > 64)
+        return memcmp(x, y, len) == 0;
+    if (len < 8) {
+        for (size_t i = 0; i < len; i++)
+            if (x[i] != y[i])
+                return 0;
+        return 1;
+    }
+    uint64_t differences = load_u64(x + len - 8) ^ load_u64(y + len - 8);
+    for (size_t at = 0; at < len - 8; at += 8)
+        differences |= load_u64(x + at) ^ load_u64(y + at);
+    return differences == 0;
+}
+
 #endif

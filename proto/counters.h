@@ -30,7 +30,8 @@
     X(mutations_spooled, "mutations written into the spool")                                       \
     X(mutations_pending, "mutations recorded whose effect was not proven in time")                 \
     X(guards_begun, "guards begun")                                                                \
-    X(guards_confirmed, "guards confirmed")
+    X(guards_confirmed, "guards confirmed")                                                        \
+    X(precondition_required, "lookups answered 428") /* new ones at the end: versions may differ */
 
 #define COUNTERS_MAGIC UINT64_C(0x31544e4347415445) /* "ETAGCNT1" */
 

@@ -153,12 +153,16 @@ ETAG_API const char *etag_status_text(etag_status status);
 typedef enum etag_verdict {
     ETAG_UNKNOWN = 0,      /* render, etag_evaluate() with the real validators, etag_fill() */
     ETAG_NOT_MODIFIED = 1, /* answer 304 with the answer's fields */
-    ETAG_PRECONDITION_FAILED = 2, /* answer 412 */
-    ETAG_PROCEED = 3              /* the entry is known and the conditions allow the method */
+    ETAG_PRECONDITION_FAILED = 2,  /* answer 412 */
+    ETAG_PROCEED = 3,              /* the entry is known and the conditions allow the method */
+    ETAG_PRECONDITION_REQUIRED = 4 /* answer 428: see etag_request.require_if_match */
 } etag_verdict;
 
-/* "unknown", "not_modified", "precondition_failed", "proceed"; never NULL. */
+/* "unknown", "not_modified", "precondition_failed", "proceed", "precondition_required"; never NULL. */
 ETAG_API const char *etag_verdict_text(etag_verdict verdict);
+
+/* The HTTP status that the verdict asks for: 304, 412, 428; 0 where the request goes on (proceed, unknown). */
+ETAG_API int etag_verdict_http_status(etag_verdict verdict);
 
 /* Why: of a verdict, of a refused fill, of an entry's state. Name, wire number, word, sentence. */
 #define ETAG_REASONS(X)                                                                            \
@@ -171,6 +175,7 @@ ETAG_API const char *etag_verdict_text(etag_verdict verdict);
     X(MODIFIED_SINCE, 5, "modified_since", "modified since the request's date")                    \
     X(VALID, 6, "valid", "the entry is current")                                                   \
     X(MALFORMED, 7, "malformed", "a condition of the request is malformed")                        \
+    X(REQUIRED, 8, "required", "the request must carry If-Match")                                  \
     /* unknown */                                                                                  \
     X(NO_INDEX, 20, "no_index", "this process has no shared memory from a daemon yet")             \
     X(NO_LEASE, 21, "no_lease",                                                                    \
@@ -280,6 +285,12 @@ typedef struct etag_request {
     const etag_key *key;      /* for etag_check(); etag_evaluate() ignores it */
     const etag_field *fields; /* a field that came in several lines stands here several times */
     size_t field_count;
+    bool
+        require_if_match; /* a method that may change something needs If-Match, or "If-None-Match: *" (who
+                            * creates overwrites nobody's update); else ETAG_PRECONDITION_REQUIRED */
+    bool
+        compression_suffixes; /* If-None-Match: "x-gzip" and "x--gzip" list "x" too (gzip, br, zstd, deflate,
+                                * compress). For a front end behind a server that compresses and renames */
 } etag_request;
 
 /* No date. */
@@ -297,7 +308,17 @@ typedef struct etag_validators {
     etag_existence existence;
     etag_str etag;         /* with quotes and W/ as in the field; absent: none */
     int64_t last_modified; /* seconds since 1970 or ETAG_NO_DATE */
+    bool
+        last_modified_is_strong; /* it is sure that the representation did not change twice in that second
+                                   * (section 8.8.2.2): only then may If-Range name the date */
 } etag_validators;
+
+/* What to do with the request's Range field (RFC 9110 section 14.2), once the other conditions let it go on. */
+typedef enum etag_range {
+    ETAG_RANGE_NONE = 0, /* there is none, or the method has no ranges: answer 200 with all of it */
+    ETAG_RANGE_HONOR = 1, /* no If-Range, or it is true: answer 206, or 416 */
+    ETAG_RANGE_IGNORE = 2 /* If-Range is false: answer 200 with all of it */
+} etag_range;
 
 /* Taken before data is read; travels with the fill. Compare nothing in it. */
 typedef struct etag_token {
@@ -318,12 +339,20 @@ typedef struct etag_answer {
     size_t field_count;
     uint64_t fill_lsn; /* of the entry; 0 if there is none */
     etag_token token;  /* the one passed in: fill with it */
+    etag_range range;  /* of ETAG_PROCEED. An entry's date is never strong */
 } etag_answer;
 
-/* RFC 9110 section 13.2, with validators that the caller knows. Pure: no client, no memory, linear time.
- * Any thread. Everything borrowed. Returns ETAG_NOT_MODIFIED, ETAG_PRECONDITION_FAILED or ETAG_PROCEED;
- * ETAG_UNKNOWN only if a condition asks for what the validators do not say. */
+/* RFC 9110 section 13.2.2, with validators that the caller knows. Pure: no client, no memory, linear time.
+ * Any thread. Everything borrowed. Returns ETAG_NOT_MODIFIED, ETAG_PRECONDITION_FAILED, ETAG_PROCEED, or
+ * ETAG_PRECONDITION_REQUIRED where the request requires one;
+ * ETAG_UNKNOWN only if a condition asks for what the validators do not say, or a size is not set.
+ * Call it for what would be answered with 2xx (section 13.2.1): any other answer stands whatever the conditions say. */
 ETAG_API etag_verdict etag_evaluate(const etag_request *request, const etag_validators *validators);
+
+/* The last step of section 13.2.2: Range and If-Range. After ETAG_PROCEED only. As pure as etag_evaluate(); where a size is
+ * not set: ETAG_RANGE_IGNORE, which is always right. */
+ETAG_API etag_range etag_evaluate_range(const etag_request *request,
+                                        const etag_validators *validators);
 
 /* An HTTP-date in any of the three forms of RFC 9110 section 5.6.7 as seconds since 1970, or ETAG_NO_DATE. */
 ETAG_API int64_t etag_date_parse(etag_str text);
@@ -384,6 +413,7 @@ ETAG_API etag_token etag_token_now(const etag_client *client);
 /* Looks the key up and judges the request's preconditions (If-Match, If-Unmodified-Since,
  * If-None-Match, If-Modified-Since). No system call, no lock, no allocation.
  * request, its key: borrowed. token: handed through to answer->token. answer: size set by the caller.
+ * The answer's fields: of ETAG_NOT_MODIFIED all that a 304 carries; of ETAG_PRECONDITION_FAILED the current ETag.
  * Returns answer->verdict. */
 ETAG_API etag_verdict etag_check(etag_client *client, const etag_request *request, etag_token token,
                                  etag_answer *answer);

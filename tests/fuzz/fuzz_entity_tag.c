@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         begin++;
     while (end > begin && ref_blank(text[end - 1]))
         end--;
-    const struct ref_list expected = ref_list(text + begin, end - begin, (etag_str){NULL, 0});
+    const struct ref_list expected = ref_list(text + begin, end - begin, (etag_str){NULL, 0},
+                                              false);
     etag_str rest = {text, size};
     size_t count = 0;
     int next;

@@ -2,9 +2,9 @@
 /*
  * The whole evaluation, differential: the input is text, so that seeds can be read and written by hand.
  *
- *   line 1    method
+ *   line 1    method; behind a blank: 'r' the request requires If-Match, 's' compression suffixes count
  *   line 2    existence ('?', '+' or '-') and the current entity tag behind it; without one: none
- *   line 3    the last modification as an HTTP-date; anything else: none
+ *   line 3    the last modification as an HTTP-date, strong behind a '!'; anything else: none
  *   others    Name:value
  *
  * Each piece stands in a block of its own size, so that a read behind it is an error under ASan.
@@ -57,7 +57,19 @@ static void validators_read(struct cursor *c, etag_validators *out)
             out->etag = copy_of((etag_str){line.data + 1, line.len - 1});
     }
     line = line_next(c);
-    out->last_modified = ref_date(line.data, line.len, 0);
+    out->last_modified_is_strong = line.len > 0 && line.data[0] == '!';
+    const size_t mark = out->last_modified_is_strong;
+    out->last_modified = ref_date(line.data + mark, line.len - mark, 0);
+}
+
+static void method_read(struct cursor *c, etag_request *out)
+{
+    const etag_str line = line_next(c);
+    const char *blank = line.len > 0 ? memchr(line.data, ' ', line.len) : NULL;
+    const size_t len = blank ? (size_t)(blank - line.data) : line.len;
+    out->method = copy_of((etag_str){line.data, len});
+    out->require_if_match = blank && memchr(blank, 'r', line.len - len);
+    out->compression_suffixes = blank && memchr(blank, 's', line.len - len);
 }
 
 static size_t fields_read(struct cursor *c, etag_field fields[FIELDS_MAX])
@@ -86,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     etag_request request;
     etag_validators validators;
     ETAG_INIT(&request);
-    request.method = copy_of(line_next(&c));
+    method_read(&c, &request);
     validators_read(&c, &validators);
     request.fields = fields;
     request.field_count = fields_read(&c, fields);
@@ -94,6 +106,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct judgement j = precondition_judge(&request, &validators);
     fuzz_require(j.verdict == ref_evaluate(&request, &validators));
     fuzz_require((j.reason == ETAG_REASON_NONE) == (j.verdict == ETAG_UNKNOWN));
+    fuzz_require(etag_evaluate(&request, &validators) == j.verdict);
+    fuzz_require(precondition_missing(&request) == (j.verdict == ETAG_PRECONDITION_REQUIRED));
+    fuzz_require(precondition_range(&request, &validators) ==
+                 ref_evaluate_range(&request, &validators));
 
     copy_free(request.method);
     copy_free(validators.etag);

@@ -99,8 +99,24 @@ struct ref_list {
     bool strong_match, weak_match; /* some element is the current tag */
 };
 
+/* "x-gzip" or "x--gzip" for "x": every suffix in turn is put behind the current tag, and the result compared. */
+static inline bool ref_equal_but_suffix(const char *s, size_t len, const char *current,
+                                        size_t current_len)
+{
+    static const char *const codings[] = {"gzip", "br", "zstd", "deflate", "compress"};
+    char made[8192];
+    for (size_t i = 0; i < 2 * sizeof(codings) / sizeof(codings[0]); i++) {
+        const int made_len = snprintf(made, sizeof(made), "%s%s\"", i % 2 ? "--" : "-",
+                                      codings[i / 2]);
+        if (current_len - 1 + (size_t)made_len == len && memcmp(s, current, current_len - 1) == 0 &&
+            memcmp(s + current_len - 1, made, (size_t)made_len) == 0)
+            return true;
+    }
+    return false;
+}
+
 static inline size_t ref_element(struct ref_list *list, const char *s, size_t len, size_t at,
-                                 etag_str current)
+                                 etag_str current, bool suffixes)
 {
     bool weak = false, current_weak = false;
     const size_t end = ref_entity_tag(s, len, at, &weak);
@@ -116,19 +132,23 @@ static inline size_t ref_element(struct ref_list *list, const char *s, size_t le
         if (!weak && !current_weak)
             list->strong_match = true;
     }
+    if (current_valid && suffixes &&
+        ref_equal_but_suffix(s + at + skip, end - at - skip, current.data + current_skip,
+                             current.len - current_skip))
+        list->weak_match = true;
     return end;
 }
 
 /* #element = [ element ] *( OWS "," OWS [ element ] ) */
-static inline struct ref_list ref_list(const char *s, size_t len, etag_str current)
+static inline struct ref_list ref_list(const char *s, size_t len, etag_str current, bool suffixes)
 {
     struct ref_list list = {0};
-    size_t at = ref_element(&list, s, len, 0, current);
+    size_t at = ref_element(&list, s, len, 0, current, suffixes);
     for (;;) {
         const size_t comma = ref_ows(s, len, at);
         if (comma >= len || s[comma] != ',')
             break;
-        at = ref_element(&list, s, len, ref_ows(s, len, comma + 1), current);
+        at = ref_element(&list, s, len, ref_ows(s, len, comma + 1), current, suffixes);
     }
     list.well_formed = at == len;
     return list;
@@ -237,7 +257,7 @@ static inline bool ref_method_is(const etag_request *request, const char *name)
 
 /* Is the current tag, or anything at all for "*", among the field's? Malformed: *malformed. */
 static inline enum ref_truth ref_listed(const struct ref_value *v, const etag_validators *now,
-                                        bool strong, bool *malformed)
+                                        bool strong, bool suffixes, bool *malformed)
 {
     const bool exists = now->existence != ETAG_ABSENT && now->etag.len > 0;
     const bool unknown = now->existence == ETAG_EXISTENCE_UNKNOWN && !exists;
@@ -248,7 +268,7 @@ static inline enum ref_truth ref_listed(const struct ref_value *v, const etag_va
         return now->existence == ETAG_EXISTS || exists ? REF_TRUE : REF_FALSE;
     }
     const etag_str none = {NULL, 0};
-    const struct ref_list list = ref_list(v->text, v->len, exists ? now->etag : none);
+    const struct ref_list list = ref_list(v->text, v->len, exists ? now->etag : none, suffixes);
     *malformed = !list.well_formed;
     if (unknown && list.count > 0)
         return REF_UNKNOWN;
@@ -274,8 +294,12 @@ static inline etag_verdict ref_decide(const etag_request *request, const etag_va
     const bool reads = ref_method_is(request, "GET") || ref_method_is(request, "HEAD");
     bool malformed = false;
 
+    /* RFC 6585 section 3, as etag.h has it. */
+    const bool creates = field[2].line_count == 1 && field[2].len == 1 && field[2].text[0] == '*';
+    if (request->require_if_match && !reads && !field[0].present && !creates)
+        return ETAG_PRECONDITION_REQUIRED;
     if (field[0].present) {
-        const enum ref_truth listed = ref_listed(&field[0], now, true, &malformed);
+        const enum ref_truth listed = ref_listed(&field[0], now, true, false, &malformed);
         if (malformed || listed == REF_FALSE)
             return ETAG_PRECONDITION_FAILED;
         if (listed == REF_UNKNOWN)
@@ -285,7 +309,8 @@ static inline etag_verdict ref_decide(const etag_request *request, const etag_va
     }
 
     if (field[2].present) {
-        const enum ref_truth listed = ref_listed(&field[2], now, false, &malformed);
+        const enum ref_truth listed = ref_listed(&field[2], now, false,
+                                                 request->compression_suffixes, &malformed);
         if (malformed)
             return reads ? ETAG_PROCEED : ETAG_PRECONDITION_FAILED;
         if (listed == REF_UNKNOWN)
@@ -314,6 +339,41 @@ static inline etag_verdict ref_evaluate(const etag_request *request, const etag_
     for (int i = 0; i < 4; i++)
         free(field[i].text);
     return verdict;
+}
+
+/* ---- Section 13.2.2, step 5, with 13.1.5 and 14.2 ---- */
+
+static inline bool ref_if_range(const struct ref_value *v, const etag_validators *now)
+{
+    bool weak = false, current_weak = false;
+    const bool exists = now->existence != ETAG_ABSENT;
+    if (v->line_count != 1)
+        return false;
+    if (ref_entity_tag(v->text, v->len, 0, &weak) == v->len)
+        return exists && !weak && now->etag.len == v->len &&
+               ref_entity_tag(now->etag.data, now->etag.len, 0, &current_weak) == v->len &&
+               !current_weak && memcmp(now->etag.data, v->text, v->len) == 0;
+    char last_modified[64];
+    struct tm t;
+    const time_t seconds = now->last_modified;
+    if (!exists || now->last_modified == ETAG_NO_DATE || !now->last_modified_is_strong ||
+        !gmtime_r(&seconds, &t))
+        return false;
+    const size_t len = strftime(last_modified, sizeof(last_modified), "%a, %d %b %Y %H:%M:%S GMT",
+                                &t);
+    return v->len == len && memcmp(v->text, last_modified, len) == 0;
+}
+
+static inline etag_range ref_evaluate_range(const etag_request *request, const etag_validators *now)
+{
+    struct ref_value range = ref_field(request, "Range"), if_range = ref_field(request, "If-Range");
+    etag_range use = ETAG_RANGE_NONE;
+    if (ref_method_is(request, "GET") && range.present)
+        use = !if_range.present || ref_if_range(&if_range, now) ? ETAG_RANGE_HONOR
+                                                                : ETAG_RANGE_IGNORE;
+    free(range.text);
+    free(if_range.text);
+    return use;
 }
 
 #endif

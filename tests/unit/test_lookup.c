@@ -175,7 +175,9 @@ static void judges_all_methods(void **state)
     f->request.method = ETAG_LIT("PUT");
     expect(f, ETAG_PRECONDITION_FAILED, ETAG_REASON_MATCH);
     expect_str(f->answer.etag, etag);
-    assert_int_equal(f->answer.field_count, 0);
+    assert_int_equal(f->answer.field_count, 1); /* a 412 names the current tag, and no more */
+    expect_str(f->answer.fields[0].name, "ETag");
+    expect_str(f->answer.fields[0].value, etag);
     f->condition = (etag_field){ETAG_LIT("If-Match"), ETAG_LIT("\"v0\"")};
     expect(f, ETAG_PRECONDITION_FAILED, ETAG_REASON_NO_MATCH);
     f->condition.value = ETAG_LIT("\"v1\"");
@@ -186,6 +188,44 @@ static void judges_all_methods(void **state)
     expect(f, ETAG_PROCEED, ETAG_REASON_NO_CONDITION);
     assert_int_equal(f->client->counters->proceed, 2);
     assert_int_equal(f->client->counters->precondition_failed, 2);
+}
+
+/* What the request lacks, no memory can know better. */
+static void a_required_condition_needs_no_entry(void **state)
+{
+    struct fixture *f = *state;
+    f->request.method = ETAG_LIT("PUT");
+    f->request.require_if_match = true;
+    expect(f, ETAG_PRECONDITION_REQUIRED, ETAG_REASON_REQUIRED);
+    assert_null(f->answer.fields);
+    f->condition = (etag_field){ETAG_LIT("If-Match"), ETAG_LIT("\"v1\"")};
+    expect(f, ETAG_PROCEED, ETAG_REASON_MATCH);
+    mapping_close(&f->client->mapping);
+    expect(f, ETAG_UNKNOWN, ETAG_REASON_NO_INDEX);
+    f->request.field_count = 0;
+    expect(f, ETAG_PRECONDITION_REQUIRED, ETAG_REASON_REQUIRED);
+    assert_int_equal(f->client->counters->precondition_required, 2);
+}
+
+static void says_what_to_do_with_a_range(void **state)
+{
+    struct fixture *f = *state;
+    etag_field fields[] = {{ETAG_LIT("Range"), ETAG_LIT("bytes=0-1")},
+                           {ETAG_LIT("If-Range"), ETAG_LIT("\"v1\"")}};
+    f->request.fields = fields;
+    f->request.field_count = 0;
+    expect(f, ETAG_PROCEED, ETAG_REASON_NO_CONDITION);
+    assert_int_equal(f->answer.range, ETAG_RANGE_NONE);
+    f->request.field_count = 2;
+    expect(f, ETAG_PROCEED, ETAG_REASON_NO_CONDITION);
+    assert_int_equal(f->answer.range, ETAG_RANGE_HONOR);
+    fields[1].value = ETAG_LIT("\"v0\"");
+    expect(f, ETAG_PROCEED, ETAG_REASON_NO_CONDITION);
+    assert_int_equal(f->answer.range, ETAG_RANGE_IGNORE);
+    /* The entry's date, which nobody vouches for. */
+    fields[1].value = ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT");
+    expect(f, ETAG_PROCEED, ETAG_REASON_NO_CONDITION);
+    assert_int_equal(f->answer.range, ETAG_RANGE_IGNORE);
 }
 
 static void unknown_without_an_index(void **state)
@@ -452,6 +492,8 @@ int main(void)
         TEST(answers_304_with_its_fields),
         TEST(answers_with_what_overflows),
         TEST(judges_all_methods),
+        TEST(a_required_condition_needs_no_entry),
+        TEST(says_what_to_do_with_a_range),
         TEST(unknown_without_an_index),
         TEST(rule_3_unknown_without_a_lease),
         TEST(unknown_without_an_entry),

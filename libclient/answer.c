@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Both ways to the fields of an answer. An entry keeps Expires as an offset, because the 304 has a Date of its own; a response
+ * that was just rendered is sent with the Date of now, so that its Expires stands as it is.
+ */
+#include "answer.h"
+
+#include "clocktime.h"
+
+/* Expires is kept as an offset: a 304 carries a Date of its own (RFC 9110 section 15.4.5). */
+static etag_str expires_value(struct lookup_scratch *scratch, size_t place, int64_t offset_s)
+{
+    const int64_t now_s = (int64_t)(time_ns_of(CLOCK_REALTIME_COARSE) / NS_PER_S);
+    int64_t at_s;
+    if (__builtin_add_overflow(now_s, offset_s, &at_s))
+        at_s = offset_s < 0 ? 0 : INT64_MAX;
+    http_date_format(at_s, scratch->dates[place]);
+    return (etag_str){scratch->dates[place], HTTP_DATE_BYTES};
+}
+
+/* The two fields that are not in a field set; absent ones are left out. Returns how many. */
+static size_t first_fields(etag_field *to, etag_str etag, etag_str content_location)
+{
+    size_t n = 0;
+    if (etag.data)
+        to[n++] = (etag_field){ETAG_LIT("ETag"), etag};
+    if (content_location.data)
+        to[n++] = (etag_field){ETAG_LIT("Content-Location"), content_location};
+    return n;
+}
+
+/* The fields of a verdict that has none but the first: of a 412 the entity tag, of any other nothing. */
+static size_t fewer_fields(etag_field *to, etag_str etag, etag_verdict verdict)
+{
+    return verdict == ETAG_PRECONDITION_FAILED ? first_fields(to, etag, (etag_str){0}) : 0;
+}
+
+static void answer_set(etag_answer *answer, const struct lookup_scratch *scratch,
+                       size_t field_count, etag_verdict verdict, etag_reason reason)
+{
+    answer->verdict = verdict;
+    answer->reason = reason;
+    answer->fields = field_count > 0 ? scratch->fields : NULL;
+    answer->field_count = field_count;
+}
+
+bool answer_from_entry(etag_answer *answer, struct lookup_scratch *scratch, etag_verdict verdict,
+                       etag_reason reason)
+{
+    const struct shm_entry *entry = &scratch->entry;
+    size_t n;
+    if (verdict != ETAG_NOT_MODIFIED) {
+        n = fewer_fields(scratch->fields, entry->etag, verdict);
+    } else {
+        const int kept = entry->fieldset_bytes > 0
+                             ? fieldset_parse(entry->fieldset_words, entry->fieldset_bytes,
+                                              scratch->kept)
+                             : 0;
+        if (kept < 0)
+            return false;
+        n = first_fields(scratch->fields, entry->etag, entry->content_location);
+        for (size_t i = 0; i < (size_t)kept; i++) {
+            const struct kept_field *field = &scratch->kept[i];
+            scratch->fields[n++] = field->kind == FIELDSET_EXPIRES
+                                       ? (etag_field){ETAG_LIT("Expires"),
+                                                      expires_value(scratch, i, field->offset_s)}
+                                       : field->field;
+        }
+    }
+    answer->etag = entry->etag;
+    answer->last_modified = entry->last_modified;
+    answer_set(answer, scratch, n, verdict, reason);
+    return true;
+}
