@@ -72,3 +72,19 @@ bool answer_from_entry(etag_answer *answer, struct lookup_scratch *scratch, etag
     answer_set(answer, scratch, n, verdict, reason);
     return true;
 }
+
+void answer_from_response(etag_answer *answer, struct lookup_scratch *scratch,
+                          const struct entry *response, etag_verdict verdict, etag_reason reason)
+{
+    size_t n;
+    if (verdict != ETAG_NOT_MODIFIED) {
+        n = fewer_fields(scratch->fields, response->etag, verdict);
+    } else {
+        n = first_fields(scratch->fields, response->etag, response->content_location);
+        for (size_t i = 0; i < response->field_count; i++)
+            scratch->fields[n++] = response->fields[i].field;
+    }
+    answer->etag = response->etag;
+    answer->last_modified = response->last_modified;
+    answer_set(answer, scratch, n, verdict, reason);
+}

@@ -28,4 +28,8 @@ struct lookup_scratch {
 MUST_USE bool answer_from_entry(etag_answer *answer, struct lookup_scratch *scratch,
                                 etag_verdict verdict, etag_reason reason);
 
+/* The same from a response as storable_reduce() left it; borrows from it and from scratch. */
+void answer_from_response(etag_answer *answer, struct lookup_scratch *scratch,
+                          const struct entry *response, etag_verdict verdict, etag_reason reason);
+
 #endif

@@ -295,7 +295,9 @@ static etag_status client_new(struct etag_client **out, const etag_client_option
         path = SOCKET_PATH_DEFAULT;
     const struct channel_handler handler = {on_reply, on_closed, client};
     etag_status status = ETAG_OK;
-    if (!channel_init(&client->channel, path, &handler))
+    if (!channel_init(&client->channel, path, &handler) ||
+        !repeated_fields_copy(&client->repeated, options->repeated_fields,
+                              options->repeated_field_count))
         status = ETAG_INVALID;
     else if (fork_word_open(&client->fork_word) < 0)
         status = ETAG_SYSTEM;

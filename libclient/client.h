@@ -11,6 +11,7 @@
 #include "channel.h"
 #include "forkword.h"
 #include "mapping.h"
+#include "repeated.h"
 
 #define SPOOL_PATH_BYTES_MAX (CHANNEL_PATH_BYTES_MAX + 8)
 struct etag_client {
@@ -19,6 +20,7 @@ struct etag_client {
     struct counters *counters;    /* the mapping's, else own_counters; never NULL */
     struct counters own_counters; /* without a daemon, and in a child of fork */
     struct lookup_scratch scratch;
+    struct repeated_fields repeated;
 
     uint32_t timeout_ms, connect_timeout_ms;
     struct channel channel;

@@ -34,7 +34,8 @@ static etag_status fill_request(struct etag_client *client, etag_token token,
     entry_copy.key = key;
 
     *out = (struct request){.kind = REQUEST_FILL, .fill = {.token = token}};
-    const etag_reason reason = storable_reduce(&entry_copy, &out->fill.entry, scratch, &why);
+    const etag_reason reason = storable_reduce(&entry_copy, &client->repeated, &out->fill.entry,
+                                               scratch, &why);
     if (reason != ETAG_REASON_NONE)
         return refuse(client, reason, why);
     why = key_canonicalize(&client->scratch.key, key);

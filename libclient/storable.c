@@ -122,20 +122,14 @@ static void single_read(struct findings *f, etag_str *into, etag_str value, cons
     *into = value;
 }
 
-/* Notes what one field says; true: a 304 repeats it. */
-static bool field_read(struct findings *f, const etag_key *key, etag_str name, etag_str value)
+/* Notes what one field says. */
+static void field_read(struct findings *f, const etag_key *key, etag_str name, etag_str value)
 {
-    if (str_equal_nocase(name, ETAG_LIT("cache-control"))) {
+    if (str_equal_nocase(name, ETAG_LIT("cache-control")))
         cache_control_read(f, value);
-        return true;
-    }
-    if (str_equal_nocase(name, ETAG_LIT("vary"))) {
+    else if (str_equal_nocase(name, ETAG_LIT("vary")))
         vary_read(f, key, value);
-        return true;
-    }
-    if (str_equal_nocase(name, ETAG_LIT("expires")))
-        return true;
-    if (str_equal_nocase(name, ETAG_LIT("etag")))
+    else if (str_equal_nocase(name, ETAG_LIT("etag")))
         single_read(f, &f->etag, value, "several ETag fields");
     else if (str_equal_nocase(name, ETAG_LIT("last-modified")))
         single_read(f, &f->last_modified, value, "several Last-Modified fields");
@@ -150,7 +144,6 @@ static bool field_read(struct findings *f, const etag_key *key, etag_str name, e
     else if (str_equal_nocase(name, ETAG_LIT("content-security-policy")) ||
              str_equal_nocase(name, ETAG_LIT("content-security-policy-report-only")))
         f->csp_nonce |= has_nonce(value);
-    return false;
 }
 
 /* ---- The verdict ---- */
@@ -201,13 +194,13 @@ static uint64_t ms_of_seconds(uint64_t s)
 }
 
 static void entry_build(struct entry *out, const etag_entry *response, const struct findings *f,
-                        struct storable_scratch *scratch, size_t kept_count)
+                        struct storable_scratch *scratch, size_t kept_count, size_t surrogate_count)
 {
     const int64_t now_s = (int64_t)(time_ns_of(CLOCK_REALTIME_COARSE) / NS_PER_S);
     for (size_t i = 0; i < kept_count; i++)
         if (str_equal_nocase(scratch->fields[i].field.name, ETAG_LIT("expires")))
             expires_reduce(&scratch->fields[i], f, now_s);
-    for (size_t i = 0; i < response->surrogate_count; i++)
+    for (size_t i = 0; i < surrogate_count; i++)
         scratch->surrogates[i] = response->surrogates[i];
     *out = (struct entry){
         .key = *response->key,
@@ -219,39 +212,44 @@ static void entry_build(struct entry *out, const etag_entry *response, const str
         .field_count = kept_count,
         .content_location = f->content_location,
         .surrogates = scratch->surrogates,
-        .surrogate_count = response->surrogate_count,
+        .surrogate_count = surrogate_count,
         .max_age_ms = ms_of_seconds(response->max_age_s),
     };
 }
 
-etag_reason storable_reduce(const etag_entry *response, struct entry *out,
-                            struct storable_scratch *scratch, const char **why)
+/* Notes what each field says, and keeps those that a 304 repeats. Returns how many. */
+static size_t fields_read(struct findings *f, const etag_entry *response,
+                          const struct repeated_fields *repeated, struct storable_scratch *scratch)
 {
-    *why = NULL;
-    if (!response->key) {
-        *why = "no key";
-        return ETAG_REASON_LIMIT;
-    }
-    struct findings f = {0};
     size_t kept_count = 0;
     for (size_t i = 0; i < response->field_count; i++) {
         const etag_field field = {response->fields[i].name, str_trim(response->fields[i].value)};
-        if (!field.value.data || !field_read(&f, response->key, field.name, field.value))
+        if (!field.value.data)
+            continue;
+        field_read(f, response->key, field.name, field.value);
+        if (!repeated_fields_has(repeated, field.name))
             continue;
         if (kept_count == FIELDS_PER_ENTRY_MAX)
-            f.malformed = "too many header fields that a 304 repeats";
+            f->malformed = "too many header fields that a 304 repeats";
         else
             scratch->fields[kept_count++] = (struct kept_field){FIELDSET_LITERAL, field, 0};
     }
-    if (response->surrogate_count > SURROGATES_PER_ENTRY_MAX)
+    return kept_count;
+}
+
+etag_reason storable_reduce(const etag_entry *response, const struct repeated_fields *repeated,
+                            struct entry *out, struct storable_scratch *scratch, const char **why)
+{
+    struct findings f = {0};
+    const size_t kept_count = fields_read(&f, response, repeated, scratch);
+    const bool too_many = response->surrogate_count > SURROGATES_PER_ENTRY_MAX;
+    if (too_many)
         f.malformed = "too many surrogate keys";
+    entry_build(out, response, &f, scratch, kept_count, too_many ? 0 : response->surrogate_count);
 
     const etag_reason reason = judge(&f, response);
-    if (reason != ETAG_REASON_NONE) {
-        *why = reason == ETAG_REASON_LIMIT ? f.malformed : NULL;
-        return reason;
-    }
-    entry_build(out, response, &f, scratch, kept_count);
-    *why = entry_check(out);
-    return *why ? ETAG_REASON_LIMIT : ETAG_REASON_NONE;
+    *why = reason == ETAG_REASON_LIMIT  ? f.malformed
+           : reason == ETAG_REASON_NONE ? entry_check(out)
+                                        : NULL;
+    return *why ? ETAG_REASON_LIMIT : reason;
 }

@@ -7,6 +7,7 @@
 #define LIBETAG_STORABLE_H
 
 #include "entry.h"
+#include "repeated.h"
 
 /* Memory for what the reduced entry points to besides the caller's. */
 struct storable_scratch {
@@ -14,9 +15,11 @@ struct storable_scratch {
     etag_str surrogates[SURROGATES_PER_ENTRY_MAX];
 };
 
-/* Reduces a response to an entry that borrows from it. Returns ETAG_REASON_NONE, or why it must not be stored;
- * *why (static text) says more where there is more to say, else NULL. The key is copied as it is, not checked. */
-MUST_USE etag_reason storable_reduce(const etag_entry *response, struct entry *out,
+/* Reduces a response, which has a key, to an entry that borrows from it; also one that must not be stored, as its own 304
+ * repeats the same fields. Returns ETAG_REASON_NONE, or why it must not be stored; *why (static text) says more where there
+ * is more to say, else NULL. The key is copied as it is, not checked. */
+MUST_USE etag_reason storable_reduce(const etag_entry *response,
+                                     const struct repeated_fields *repeated, struct entry *out,
                                      struct storable_scratch *scratch, const char **why);
 
 #endif

@@ -27,6 +27,8 @@
 #define FIELDS_PER_ENTRY_MAX 16 /* that a 304 repeats */
 #define FIELDSET_BYTES_MAX 2000 /* packed, without Content-Location */
 #define CONTENT_LOCATION_BYTES_MAX 1024
+#define REPEATED_FIELDS_MAX 8 /* names that a client adds to those that a 304 repeats */
+#define REPEATED_NAME_BYTES_MAX 64
 
 /* The shared memory. */
 #define CLOCKS_MIN 1024u

@@ -374,6 +374,12 @@ typedef struct etag_client_options {
         connect_timeout_ms; /* longest wait of etag_client_open() for the daemon's hello; 0: 100 */
     bool no_wait;           /* etag_client_open() does not wait at all */
     etag_spool_use spool;   /* of mutations that the daemon does not answer */
+    const etag_str *
+        repeated_fields; /* copied: names of further response fields that a 304 repeats as they were filled, at
+                           * most 8: "Surrogate-Key", "Access-Control-Expose-Headers". Not one that frames the
+                           * message, sets state or differs from answer to answer (Content-Length, Set-Cookie, Date,
+                           * Content-Security-Policy ...): INVALID */
+    size_t repeated_field_count;
 } etag_client_options;
 
 /* Opens a client. Succeeds without a daemon too: checks then say ETAG_UNKNOWN, and fill, dispatch and
@@ -434,6 +440,8 @@ typedef struct etag_entry {
     const etag_str *surrogates; /* what the response depends on besides its resource; at most 128 */
     size_t surrogate_count;
     uint64_t max_age_s; /* time to live in the cache; 0: until it is invalidated */
+    bool
+        last_modified_is_strong; /* as in etag_validators; for etag_finish() only, it is not stored */
 } etag_entry;
 
 /* Zeroes an entry, sets size, http_status 200 and ETAG_NO_DATE. */
@@ -453,6 +461,57 @@ typedef struct etag_receipt {
  * Errors: also TIMEOUT; REFUSED with the daemon's reason too. receipt may be NULL. */
 ETAG_API ETAG_MUST_USE etag_status etag_fill_wait(etag_client *client, etag_token token,
                                                   const etag_entry *entry, etag_receipt *receipt);
+
+/* ---- Whole requests ------------------------------------------------------------------------------ */
+
+/*
+ * For application servers: two calls around the handler, after the request's normal checks.
+ *
+ *     const etag_token token = etag_token_now(client);             before anything is read
+ *     ... authenticate, authorize, name the key ...
+ *     etag_answer answer;  ETAG_INIT(&answer);
+ *     int status = etag_precheck(client, &request, token, &answer);
+ *     if (status != 0)
+ *         return send(status, answer.fields, answer.field_count);  304, 412, 428: no body, nothing was rendered
+ *     ... render: status, fields, surrogate keys ...
+ *     status = etag_finish(client, &request, &response, &answer);
+ *     if (status != response.http_status)
+ *         return send(status, answer.fields, answer.field_count);  304, 412: without the body
+ *     send the response; answer.range says whether a Range may be honored
+ *
+ * Of a method that writes, etag_precheck() is the fast 412 and the 428. Its pass proves nothing, as the resource may change
+ * before the transaction has its lock. What counts against lost updates is the same judgement inside the transaction:
+ *
+ *     status = etag_precheck(...);                 0, 412, 428
+ *     BEGIN; SELECT version ... FOR UPDATE;        (SQLite: BEGIN IMMEDIATE)
+ *     validators = what that row is now, or ETAG_ABSENT
+ *     status = etag_verdict_http_status(etag_evaluate(&request, &validators));
+ *     if (status != 0) ROLLBACK, answer it;
+ *     UPDATE ...; COMMIT; etag_invalidate(...)     or a guard around the COMMIT
+ */
+
+/* etag_check(), as an HTTP status: 304, 412, 428, or 0 for "go on". Same arguments, same rules. */
+ETAG_API int etag_precheck(etag_client *client, const etag_request *request, etag_token token,
+                           etag_answer *answer);
+
+/* After rendering: fills what the cache does not have, and judges the request's conditions with the response's own validators.
+ * Never blocks. request: the one of etag_precheck(). answer: as etag_precheck() left it (its token is the fill's); set anew.
+ * response: borrowed; its key, method and had_authorization may be left out, they are the request's then; its ETag and
+ * Last-Modified are found among its fields.
+ * Returns the status to send: 304 or 412 with answer->fields, else response->http_status with the response as it is. That is
+ * also the answer for anything but GET and HEAD, and for a response that is not 2xx. Whether the fill was refused does not
+ * matter to the answer: etag_client_reason(). 0: a size is not set, or there is no key (etag_client_error()): send the response.
+ * The answer's pointers: valid as long as both the response and, until its next etag_check(), the client. */
+ETAG_API int etag_finish(etag_client *client, const etag_request *request,
+                         const etag_entry *response, etag_answer *answer);
+
+/* The key's vary of the named request header fields: sets vary[i] for names[i], with the value, or absent where the request
+ * has no such field. Several lines of a field are joined with ", " in text, of text_size bytes; single lines are borrowed.
+ * For Accept-Encoding use etag_encoding_select(): its raw values are too many.
+ * Errors: INVALID (text is too small; a key with these fields is refused, so that nothing wrong is found or stored). */
+ETAG_API ETAG_MUST_USE etag_status etag_vary_select(const etag_str *names, size_t name_count,
+                                                    const etag_field *fields, size_t field_count,
+                                                    etag_field *vary, char *text, size_t text_size);
 
 /* ---- Invalidate ---------------------------------------------------------------------------------- */
 

@@ -128,6 +128,12 @@ static void bad_options(void **state)
     f->client = (etag_client *)f;
     assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_INVALID);
     assert_null(f->client);
+    const etag_str framing = ETAG_LIT("Content-Length");
+    f->options.socket_path = f->daemon.path;
+    f->options.repeated_fields = &framing;
+    f->options.repeated_field_count = 1;
+    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_INVALID);
+    assert_null(f->client);
     f->options.size = 0;
     assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_INVALID);
     assert_null(f->client);

@@ -22,6 +22,7 @@ struct fixture {
     etag_key key;
     etag_entry response;
     struct entry entry;
+    struct repeated_fields repeated; /* none but the usual ones */
     struct storable_scratch scratch;
     const char *why;
 };
@@ -51,7 +52,7 @@ static struct fixture *fresh(struct fixture *f)
 
 static etag_reason reduce(struct fixture *f)
 {
-    return storable_reduce(&f->response, &f->entry, &f->scratch, &f->why);
+    return storable_reduce(&f->response, &f->repeated, &f->entry, &f->scratch, &f->why);
 }
 
 /* The reason for a response with one more field. */
@@ -84,9 +85,6 @@ static void method_and_status(void **state)
         fresh(&f)->response.http_status = statuses[i];
         assert_int_equal(reduce(&f), ETAG_REASON_HTTP_STATUS);
     }
-    fresh(&f)->response.key = NULL;
-    assert_int_equal(reduce(&f), ETAG_REASON_LIMIT);
-    assert_non_null(f.why);
 }
 
 static void validators(void **state)
@@ -319,6 +317,39 @@ static void what_is_kept(void **state)
     assert_int_equal(f.entry.content_location.len, 0);
 }
 
+static void what_the_client_adds_is_kept(void **state)
+{
+    const etag_str names[] = {ETAG_LIT("surrogate-key"), ETAG_LIT("Access-Control-Expose-Headers")};
+    struct fixture f;
+    fresh(&f);
+    assert_true(repeated_fields_copy(&f.repeated, names, 2));
+    add(&f, "X-Other", "no");
+    add(&f, "Surrogate-Key", "a b");
+    add(&f, "Cache-Control", "max-age=60");
+    add(&f, "access-control-expose-headers", "ETag");
+    add(&f, "Surrogate-Key", "c");
+    assert_int_equal(reduce(&f), ETAG_REASON_NONE);
+    assert_int_equal(f.entry.field_count, 4);
+    assert_kept(&f, 0, "Surrogate-Key", "a b");
+    assert_kept(&f, 1, "Cache-Control", "max-age=60");
+    assert_kept(&f, 2, "access-control-expose-headers", "ETag");
+    assert_kept(&f, 3, "Surrogate-Key", "c");
+}
+
+/* The answer to the request itself may be a 304, also where nothing may be stored. */
+static void what_is_refused_is_reduced_too(void **state)
+{
+    struct fixture f;
+    add(fresh(&f), "Cache-Control", "no-store");
+    add(&f, "Set-Cookie", "a=b");
+    add(&f, "Content-Location", "/a.json");
+    assert_int_equal(reduce(&f), ETAG_REASON_NO_STORE);
+    assert_true(str_equal(f.entry.etag, ETAG_LIT("\"v1\"")));
+    assert_int_equal(f.entry.field_count, 1);
+    assert_kept(&f, 0, "Cache-Control", "no-store");
+    assert_true(str_equal(f.entry.content_location, ETAG_LIT("/a.json")));
+}
+
 static void expires_without_date_counts_from_now(void **state)
 {
     struct fixture f;
@@ -382,6 +413,8 @@ int main(void)
         cmocka_unit_test(other_fields),
         cmocka_unit_test(order_of_reasons),
         cmocka_unit_test(what_is_kept),
+        cmocka_unit_test(what_the_client_adds_is_kept),
+        cmocka_unit_test(what_is_refused_is_reduced_too),
         cmocka_unit_test(expires_without_date_counts_from_now),
         cmocka_unit_test(limits),
     };

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A whole request in two calls: one before the handler's work, one after it. Both only put together what the other calls do,
+ * in the one order that is right:
+ *
+ *   before   require, look up, judge                       304, 412, 428, or go on
+ *   after    fill what the cache does not have; judge      304, 412, or the response as it is
+ *            with the response's own validators
+ *
+ * The second judgement is for what the cache did not know. It is for GET and HEAD: another method has done its work by then,
+ * and its conditions were judged where they count, inside its transaction. It is for 2xx (RFC 9110 section 13.2.1).
+ */
+#include "client.h"
+#include "precondition.h"
+#include "storable.h"
+#include "text.h"
+
+int etag_precheck(etag_client *client, const etag_request *request, etag_token token,
+                  etag_answer *answer)
+{
+    return etag_verdict_http_status(etag_check(client, request, token, answer));
+}
+
+/* ---- After rendering ---- */
+
+/* The arguments as this library knows them. */
+struct ending {
+    etag_request request;
+    etag_entry response; /* with what it leaves to the request */
+    etag_answer answer;
+};
+
+/* Reads a struct of any version into ours. False: its size is not set. */
+static bool read_in(void *out, size_t bytes, const void *in, size_t first_bytes)
+{
+    const void *const seen = abi_in(in, out, bytes, first_bytes);
+    if (seen && seen != out)
+        memcpy(out, seen, bytes);
+    return seen;
+}
+
+static bool has_field(const etag_request *request, etag_str name)
+{
+    for (size_t i = 0; i < request->field_count; i++)
+        if (request->fields[i].value.data && str_equal_nocase(request->fields[i].name, name))
+            return true;
+    return false;
+}
+
+static const char *ending_read(struct ending *e, const etag_request *request,
+                               const etag_entry *response, const etag_answer *answer)
+{
+    if (!read_in(&e->request, sizeof(e->request), request, ABI_FIRST_REQUEST))
+        return "the request's size is not set";
+    if (!read_in(&e->response, sizeof(e->response), response, ABI_FIRST_ENTRY))
+        return "the response's size is not set";
+    if (!read_in(&e->answer, sizeof(e->answer), answer, ABI_FIRST_ANSWER))
+        return "the answer's size is not set";
+    if (!e->response.key)
+        e->response.key = e->request.key;
+    if (!e->response.key)
+        return "neither request nor response has a key";
+    if (!e->response.method.data)
+        e->response.method = e->request.method;
+    e->response.had_authorization |= has_field(&e->request, ETAG_LIT("Authorization"));
+    return NULL;
+}
+
+/* The cache has no valid entry, or another one than what was rendered: something changed that nobody announced. */
+static bool is_news(const etag_answer *known, const struct entry *rendered)
+{
+    return known->verdict == ETAG_UNKNOWN || !str_equal(known->etag, rendered->etag);
+}
+
+static void answer_pass(etag_answer *answer, etag_reason reason)
+{
+    answer->verdict = ETAG_PROCEED;
+    answer->reason = reason;
+    answer->fields = NULL;
+    answer->field_count = 0;
+    answer->range = ETAG_RANGE_NONE;
+}
+
+static void judge_response(struct etag_client *client, struct ending *e,
+                           const struct entry *rendered)
+{
+    const etag_validators validators = {
+        .size = sizeof(validators),
+        .existence = ETAG_EXISTS,
+        .etag = rendered->etag,
+        .last_modified = rendered->last_modified,
+        .last_modified_is_strong = e->response.last_modified_is_strong};
+    const struct judgement judgement = precondition_judge(&e->request, &validators);
+    answer_from_response(&e->answer, &client->scratch, rendered, judgement.verdict,
+                         judgement.reason);
+    e->answer.range = judgement.verdict == ETAG_PROCEED
+                          ? precondition_range(&e->request, &validators)
+                          : ETAG_RANGE_NONE;
+}
+
+int etag_finish(etag_client *client, const etag_request *request, const etag_entry *response,
+                etag_answer *answer)
+{
+    struct ending e;
+    struct storable_scratch scratch;
+    struct entry rendered;
+    const char *why;
+
+    client_begin(client);
+    const char *const wrong = ending_read(&e, request, response, answer);
+    if (wrong) {
+        fault_set(&client->fault, ETAG_INVALID, "%s", wrong);
+        return 0;
+    }
+    const bool is_get = str_equal(e.request.method, ETAG_LIT("GET"));
+    const bool is_read = is_get || str_equal(e.request.method, ETAG_LIT("HEAD"));
+    const int http_status = e.response.http_status;
+    if (!is_read || http_status < 200 || http_status > 299) {
+        answer_pass(&e.answer, is_read ? ETAG_REASON_HTTP_STATUS : ETAG_REASON_METHOD);
+    } else {
+        (void)!storable_reduce(&e.response, &client->repeated, &rendered, &scratch, &why);
+        if (is_get && is_news(&e.answer, &rendered))
+            (void)etag_fill(client, e.answer.token, &e.response); /* says why not in its own way */
+        judge_response(client, &e, &rendered);
+    }
+    (void)abi_out(answer, &e.answer, sizeof(e.answer), ABI_FIRST_ANSWER);
+    const int instead = etag_verdict_http_status(e.answer.verdict);
+    return instead ? instead : http_status;
+}
