@@ -17,8 +17,9 @@ struct entity_tag {
 static inline struct entity_tag entity_tag_divide(etag_str text)
 {
     const bool weak = text.len >= 2 && text.data[0] == 'W' && text.data[1] == '/';
-    const size_t flag = weak ? 2 : 0;
-    return (struct entity_tag){weak, {text.data + flag, text.len - flag}};
+    if (!weak)
+        return (struct entity_tag){false, text}; /* also an absent one */
+    return (struct entity_tag){true, {text.data + 2, text.len - 2}};
 }
 
 /* All bytes may stand between the quotes of a tag. */

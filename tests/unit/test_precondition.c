@@ -597,6 +597,15 @@ static void compression_suffixes(void **state)
                      ETAG_NOT_MODIFIED);
 }
 
+static void a_suffix_beside_an_absent_tag(void **state)
+{
+    const etag_validators none = validators(ETAG_EXISTS, NULL, LM);
+    assert_int_equal(judge_with(false, true, "GET", &none, "If-None-Match: \"-gzip\"").verdict,
+                     ETAG_PROCEED);
+    assert_int_equal(judge_with(false, true, "PUT", &none, "If-None-Match: \"x-br\"").verdict,
+                     ETAG_PROCEED);
+}
+
 /* ---- Structs of an older header ---- */
 
 static void structs_grow_at_their_end(void **state)
@@ -777,6 +786,7 @@ int main(void)
         cmocka_unit_test(ranges),
         cmocka_unit_test(a_required_condition),
         cmocka_unit_test(compression_suffixes),
+        cmocka_unit_test(a_suffix_beside_an_absent_tag),
         cmocka_unit_test(structs_grow_at_their_end),
         cmocka_unit_test(long_lists),
         cmocka_unit_test(random_against_reference),
