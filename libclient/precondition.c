@@ -138,6 +138,8 @@ struct judging {
     etag_existence existence;
     struct entity_tag
         tag; /* of length 0: none. Only divided: a malformed one equals no tag of a request */
+    bool
+        suffixes_count; /* the request wants it, and tag is well formed: else a part of it might be equal */
     int64_t last_modified;
 };
 
@@ -173,6 +175,8 @@ static inline struct judging judging_of(const etag_request *request,
     } else if (validators->etag.len > 0) {
         j.existence = ETAG_EXISTS; /* who has a tag exists */
         j.tag = entity_tag_divide(validators->etag);
+        j.suffixes_count = request->compression_suffixes &&
+                           entity_tag_parse(validators->etag, &j.tag);
     }
     return j;
 }
@@ -194,8 +198,7 @@ static inline bool tags_equal(struct entity_tag listed, struct entity_tag curren
     case COMPARE_STRONG:
         return entity_tag_equal_strong(listed, current);
     case COMPARE_SUFFIXED:
-        return entity_tag_parse(current.opaque, &current) &&
-               entity_tag_equal_suffixed(listed, current);
+        return entity_tag_equal_suffixed(listed, current);
     case COMPARE_WEAK:
     default:
         return entity_tag_equal_weak(listed, current);
@@ -288,7 +291,7 @@ static inline struct judgement judge_match(const struct judging *j, struct lines
 
 static inline struct judgement judge_none_match(const struct judging *j, struct lines lines)
 {
-    const enum comparison how = j->request->compression_suffixes ? COMPARE_SUFFIXED : COMPARE_WEAK;
+    const enum comparison how = j->suffixes_count ? COMPARE_SUFFIXED : COMPARE_WEAK;
     switch (list_outcome(j, lines, ETAG_LIT(if_none_match), how)) {
     case OUTCOME_TRUE:
         return (struct judgement){j->method == METHOD_READS ? ETAG_NOT_MODIFIED

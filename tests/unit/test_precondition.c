@@ -409,6 +409,7 @@ static void names_that_are_near(void **state)
         "If-None-Match ",
         "If\rNone\rMatch",
         "If-None-Matci",
+        "If-Nope-Match",
         "Jf-None-Match",
         "If-Mbtch",
         "If_None_Match",
@@ -431,6 +432,7 @@ static void names_that_are_near(void **state)
         snprintf(star, sizeof(star), "%s: *", names[i]);
         snprintf(date, sizeof(date), "%s: " LM, names[i]);
         EXPECT("GET", &v1, PROCEED, NO_CONDITION, star, date);
+        EXPECT("GET", &v1, PROCEED, NO_CONDITION, star);
         EXPECT("PUT", &v1, PROCEED, NO_CONDITION, star, date);
     }
     EXPECT("GET", &v1, NOT_MODIFIED, NOT_MODIFIED_SINCE, "iF-mODIFIED-sINCE: " LM);
@@ -452,6 +454,16 @@ static void absent_value_is_no_line(void **state)
     request.field_count = COUNT_OF(fields);
     assert_int_equal(precondition_judge(&request, &v1).verdict, ETAG_NOT_MODIFIED);
     assert_int_equal(ref_evaluate(&request, &v1), ETAG_NOT_MODIFIED);
+
+    const etag_field between[] = {{ETAG_LIT("If-None-Match"), ETAG_LIT("\"a\"")},
+                                  {ETAG_LIT("If-None-Match"), {NULL, 0}},
+                                  {ETAG_LIT("If-None-Match"), ETAG_LIT("\"v1\"")}};
+    request.fields = between;
+    request.field_count = COUNT_OF(between);
+    assert_int_equal(precondition_judge(&request, &v1).verdict, ETAG_NOT_MODIFIED);
+    request.fields = between + 1;
+    request.field_count = 1;
+    assert_int_equal(precondition_judge(&request, &v1).verdict, ETAG_PROCEED);
 }
 
 /* ---- If-Range ---- */
@@ -595,6 +607,18 @@ static void compression_suffixes(void **state)
                      ETAG_PROCEED);
     assert_int_equal(judge_with(false, true, "GET", &gzip, "If-None-Match: \"x-gzip\"").verdict,
                      ETAG_NOT_MODIFIED);
+}
+
+static void a_suffix_beside_a_malformed_tag(void **state)
+{
+    static const char *const bad[] = {"W/W/\"x\"", "\"xy", "x\"", "\"x\"y", "\"x y\""};
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        const etag_validators v = validators(ETAG_EXISTS, bad[i], NULL);
+        assert_int_equal(judge_with(false, true, "PUT", &v, "If-None-Match: \"x-gzip\"").verdict,
+                         ETAG_PROCEED);
+        assert_int_equal(judge_with(false, true, "GET", &v, "If-None-Match: \"x-gzip\"").verdict,
+                         ETAG_PROCEED);
+    }
 }
 
 static void a_suffix_beside_an_absent_tag(void **state)
@@ -786,6 +810,7 @@ int main(void)
         cmocka_unit_test(ranges),
         cmocka_unit_test(a_required_condition),
         cmocka_unit_test(compression_suffixes),
+        cmocka_unit_test(a_suffix_beside_a_malformed_tag),
         cmocka_unit_test(a_suffix_beside_an_absent_tag),
         cmocka_unit_test(structs_grow_at_their_end),
         cmocka_unit_test(long_lists),
