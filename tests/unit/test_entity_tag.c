@@ -46,7 +46,7 @@ static void grammar(void **state)
     assert_true(str_equal(parsed("W/\"x\"").opaque, ETAG_LIT("\"x\"")));
 }
 
-/* The scan takes eight bytes at a step and may be wrong about a byte only behind a foreign one. */
+/* The scan takes sixteen bytes at a step, the last step over bytes that it has seen. */
 static void every_byte_at_every_place(void **state)
 {
     for (size_t len = 1; len <= 34; len++) {
@@ -236,6 +236,34 @@ static void lists(void **state)
     assert_int_equal(entity_tag_next(&absent, &tag), 0);
 }
 
+/* The walk over a list looks for the closing quote; whatever stands around it, it finds the first one. */
+static void a_tag_in_a_list_at_every_length(void **state)
+{
+    for (size_t inside = 0; inside <= 50; inside++) {
+        for (size_t behind = 0; behind <= 34; behind++) {
+            const size_t len = inside + 2 + behind;
+            char *text = malloc(len);
+            struct entity_tag tag;
+            assert_non_null(text);
+            memset(text, 'a', len);
+            text[0] = text[inside + 1] = '"';
+            if (behind > 0)
+                text[inside + 2] = ',';
+            etag_str rest = {text, len};
+            assert_int_equal(entity_tag_next(&rest, &tag), 1);
+            assert_int_equal(tag.opaque.len, inside + 2);
+            assert_int_equal(rest.len, behind);
+            text[inside + 1] = 'a'; /* not closed */
+            rest = (etag_str){text, len};
+            assert_int_equal(entity_tag_next(&rest, &tag), -1);
+            text[inside + 1] = ' '; /* a blank before it is closed */
+            rest = (etag_str){text, len};
+            assert_int_equal(entity_tag_next(&rest, &tag), -1);
+            free(text);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,6 +272,7 @@ int main(void)
         cmocka_unit_test(comparison_table),
         cmocka_unit_test(compression_suffixes),
         cmocka_unit_test(suffixes_at_every_length),
+        cmocka_unit_test(a_tag_in_a_list_at_every_length),
         cmocka_unit_test(lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -108,6 +108,24 @@ static void not_dates(void **state)
 }
 
 /* Each day of 500 years, and each century's turn of 10,000, there and back, beside the C library. */
+/* Every byte of every form counts. */
+static void with_another_byte_it_is_no_date(void **state)
+{
+    static const char *const forms[] = {"Sun, 06 Nov 1994 08:49:37 GMT",
+                                        "Sunday, 06-Nov-94 08:49:37 GMT",
+                                        "Sun Nov  6 08:49:37 1994", "Wed Nov 16 08:49:37 1994"};
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        assert_true(http_date_parse(str_of(forms[i]), 784111777) != ETAG_NO_DATE);
+        for (size_t at = 0; at < strlen(forms[i]); at++) {
+            char text[64];
+            strcpy(text, forms[i]);
+            text[at] = 'x';
+            if (http_date_parse(str_of(text), 784111777) != ETAG_NO_DATE)
+                fail_msg("%s was read", text);
+        }
+    }
+}
+
 static void calendar(void **state)
 {
     int64_t seconds = YEAR_0;
@@ -175,7 +193,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_forms),     cmocka_unit_test(not_dates),
-        cmocka_unit_test(calendar),        cmocka_unit_test(format_clamps),
+        cmocka_unit_test(calendar),
+        cmocka_unit_test(with_another_byte_it_is_no_date),
+        cmocka_unit_test(format_clamps),
         cmocka_unit_test(two_digit_years),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

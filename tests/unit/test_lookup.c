@@ -207,6 +207,32 @@ static void a_required_condition_needs_no_entry(void **state)
     assert_int_equal(f->client->counters->precondition_required, 2);
 }
 
+/* Bytes in the memory that are no field set, as a slot might refer to while it is reused. */
+static void a_field_set_that_is_none_is_torn(void **state)
+{
+    struct fixture *f = *state;
+    struct shm_entry found;
+    uint8_t bytes[POOL_UNIT_BYTES];
+    assert_true(index_find(f->index, f->entry.fingerprint, &found));
+    memset(bytes, 0x7f, sizeof(bytes));
+    memcpy(bytes, found.fieldset_words, 2); /* its length stays */
+    shm_pool_write(index_view(f->index), found.fieldset, bytes, sizeof(bytes));
+    expect(f, ETAG_UNKNOWN, ETAG_REASON_TORN);
+    f->condition.value = ETAG_LIT("\"v0\""); /* needs no field set */
+    expect(f, ETAG_PROCEED, ETAG_REASON_NO_MATCH);
+}
+
+static void expires_that_no_date_can_say(void **state)
+{
+    struct fixture *f = *state;
+    f->fields[0] = (struct kept_field){FIELDSET_EXPIRES, {{0}, {0}}, INT64_MAX};
+    f->fields[1] = (struct kept_field){FIELDSET_EXPIRES, {{0}, {0}}, INT64_MIN};
+    put(f);
+    expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
+    expect_str(f->answer.fields[1].value, "Fri, 31 Dec 9999 23:59:59 GMT");
+    expect_str(f->answer.fields[2].value, "Sat, 01 Jan 0000 00:00:00 GMT");
+}
+
 static void says_what_to_do_with_a_range(void **state)
 {
     struct fixture *f = *state;
@@ -493,6 +519,8 @@ int main(void)
         TEST(answers_with_what_overflows),
         TEST(judges_all_methods),
         TEST(a_required_condition_needs_no_entry),
+        TEST(a_field_set_that_is_none_is_torn),
+        TEST(expires_that_no_date_can_say),
         TEST(says_what_to_do_with_a_range),
         TEST(unknown_without_an_index),
         TEST(rule_3_unknown_without_a_lease),

@@ -288,6 +288,54 @@ static void without_a_daemon(void **state)
     assert_int_equal(finish(f), 304);
 }
 
+/* A program that was compiled with the first header. */
+static void older_structs(void **state)
+{
+    struct fixture *f = *state;
+    condition(f, "If-None-Match", "\"v1\"");
+    f->request.size = ABI_FIRST_REQUEST;
+    f->response.size = ABI_FIRST_ENTRY;
+    f->answer.size = ABI_FIRST_ANSWER;
+    assert_int_equal(precheck(f), 0);
+    f->answer.range = (etag_range)99; /* is not in it */
+    assert_int_equal(finish(f), 304);
+    expect_field(f, 0, "ETag", "\"v1\"");
+    assert_int_equal(f->answer.range, 99);
+    expect_fills(f, 1);
+}
+
+static void the_response_may_say_it_itself(void **state)
+{
+    struct fixture *f = *state;
+    etag_key other = f->key;
+    other.resource.target = ETAG_LIT("no slash");
+    assert_int_equal(precheck(f), 0);
+    f->response.method = ETAG_LIT("POST"); /* which may not be stored */
+    assert_int_equal(finish(f), 200);
+    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_METHOD);
+    f->response.method = (etag_str){0};
+    f->response.key = &other;
+    assert_int_equal(precheck(f), 0);
+    assert_int_equal(finish(f), 200);
+    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_LIMIT);
+    expect_fills(f, 0);
+}
+
+static void a_304_without_a_tag(void **state)
+{
+    struct fixture *f = *state;
+    condition(f, "If-Modified-Since", "Sun, 06 Nov 1994 08:49:37 GMT");
+    f->fields[0] = (etag_field){ETAG_LIT("Last-Modified"),
+                                ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT")};
+    assert_int_equal(precheck(f), 0);
+    assert_int_equal(finish(f), 304);
+    expect_field(f, 0, "Cache-Control", "max-age=60");
+    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_NO_VALIDATOR);
+    f->conditions[0] = (etag_field){ETAG_LIT("If-Match"), ETAG_LIT("\"v1\"")};
+    assert_int_equal(finish(f), 412);
+    assert_int_equal(f->answer.field_count, 0); /* there is no current tag to name */
+}
+
 static void bad_arguments(void **state)
 {
     struct fixture *f = *state;
@@ -325,6 +373,9 @@ int main(void)
         TEST(authorization_is_seen_in_the_request),
         TEST(ranges),
         TEST(without_a_daemon),
+        TEST(older_structs),
+        TEST(the_response_may_say_it_itself),
+        TEST(a_304_without_a_tag),
         TEST(bad_arguments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
