@@ -13,7 +13,7 @@ static etag_str expires_value(struct lookup_scratch *scratch, size_t place, int6
     const int64_t now_s = (int64_t)(time_ns_of(CLOCK_REALTIME_COARSE) / NS_PER_S);
     int64_t at_s;
     if (__builtin_add_overflow(now_s, offset_s, &at_s))
-        at_s = offset_s < 0 ? 0 : INT64_MAX;
+        at_s = INT64_MAX;
     http_date_format(at_s, scratch->dates[place]);
     return (etag_str){scratch->dates[place], HTTP_DATE_BYTES};
 }

@@ -17,6 +17,7 @@ struct check {
     const char *method;
     etag_field fields[HEADERS_MAX];
     size_t field_count;
+    bool require_if_match, compression_suffixes;
 };
 
 static bool check_option(struct ctl *ctl, struct check *check, int option, const char *value)
@@ -24,6 +25,12 @@ static bool check_option(struct ctl *ctl, struct check *check, int option, const
     switch (option) {
     case 'm':
         check->method = value;
+        return true;
+    case 'R':
+        check->require_if_match = true;
+        return true;
+    case 'S':
+        check->compression_suffixes = true;
         return true;
     case 'H':
         if (check->field_count < HEADERS_MAX &&
@@ -45,12 +52,13 @@ static void print_verdict(const struct ctl *ctl, const etag_answer *answer)
     doc_words(out, "verdict", etag_verdict_text(answer->verdict));
     doc_words(out, "reason", etag_reason_word(answer->reason));
     doc_words(out, "detail", etag_reason_text(answer->reason));
-    if (answer->verdict == ETAG_NOT_MODIFIED)
-        doc_number(out, "status", 304);
-    else if (answer->verdict == ETAG_PRECONDITION_FAILED)
-        doc_number(out, "status", 412);
+    const int http_status = etag_verdict_http_status(answer->verdict);
+    if (http_status)
+        doc_number(out, "status", (uint64_t)http_status);
     else
         doc_null(out, "status");
+    if (answer->range != ETAG_RANGE_NONE)
+        doc_words(out, "range", answer->range == ETAG_RANGE_HONOR ? "honor" : "ignore");
     for (size_t i = 0; i < answer->field_count; i++)
         doc_field(headers, answer->fields[i]);
     doc_add(out, "headers", headers);
@@ -79,6 +87,8 @@ static int check_run(struct ctl *ctl, int argc, char **argv)
     request.key = &check.key.key;
     request.fields = check.fields;
     request.field_count = check.field_count;
+    request.require_if_match = check.require_if_match;
+    request.compression_suffixes = check.compression_suffixes;
     etag_answer answer;
     ETAG_INIT(&answer);
     etag_check(client, &request, etag_token_now(client), &answer);
@@ -89,14 +99,16 @@ static int check_run(struct ctl *ctl, int argc, char **argv)
 static const struct ctl_option check_options[] = {
     {'m', "method", "M", "default: GET"},
     {'H', "header", "'Name: value'", "of the request; may be given several times"},
+    {'R', "require-if-match", NULL, "a method that writes without If-Match is answered 428"},
+    {'S', "compression-suffixes", NULL, "If-None-Match: \"x-gzip\" lists \"x\" too"},
     {0}};
 
 const struct ctl_command ctl_check = {
     "check",
     "KEY",
     "Judges a request as a front end would",
-    "Prints the verdict (not_modified, precondition_failed, proceed, unknown), its reason\n"
-    "and what a 304 would carry. Example:\n"
+    "Prints the verdict (not_modified, precondition_failed, precondition_required, proceed,\n"
+    "unknown), its reason, what a 304 would carry, and what becomes of a Range. Example:\n"
     "  etagctl check /a --header 'If-None-Match: \"v1\"'",
     check_options,
     true,

@@ -10,11 +10,13 @@ PACKAGES_BUILD=(
     liburing-dev liblmdb-dev libyaml-dev libjansson-dev libssl-dev
     libmicrohttpd-dev libsqlite3-dev libcmocka-dev libseccomp-dev python3
 )
-# Besides these: for scripts/demo; for scripts/test and its --full; for scripts/lint, scripts/bench.
+# Besides these: for scripts/demo; for scripts/test and its --full; for scripts/lint, scripts/coverage,
+# scripts/bench.
 PACKAGES_DEMO=(curl)
 PACKAGES_TEST=(curl e2fsprogs g++ mount spin util-linux)
 PACKAGES_TEST_FULL=(clang libclang-rt-14-dev valgrind)
 PACKAGES_LINT=(clang-format clang-tidy shellcheck git)
+PACKAGES_COVERAGE=(gcovr)
 PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev)
 
 # True if the package is installed.

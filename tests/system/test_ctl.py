@@ -117,6 +117,22 @@ class Json(CtlCase):
         said = self.d.ctl("check", KEY, *vary, "--header", "if-none-match:*")
         self.assertEqual(said["headers"], {"ETag": '"v1"', "Cache-Control": "max-age=60", "Vary": "Accept-Encoding"})
 
+    def test_check_of_what_an_application_asks_for(self):
+        self.d.fill(KEY)
+        put = ["--method", "PUT", "--require-if-match"]
+        said = self.d.ctl("check", KEY, *put)
+        self.assertEqual((said["verdict"], said["reason"], said["status"]), ("precondition_required", "required", 428))
+        self.assertEqual(self.d.ctl("check", "/no/entry", *put)["status"], 428)
+        said = self.d.ctl("check", KEY, *put, "--header", 'If-Match: "v0"')
+        self.assertEqual((said["status"], said["headers"]), (412, {"ETag": '"v1"'}))
+        suffixed = ["--header", 'If-None-Match: "v1-gzip"']
+        self.assertEqual(self.d.ctl("check", KEY, *suffixed)["status"], None)
+        self.assertEqual(self.d.ctl("check", KEY, *suffixed, "--compression-suffixes")["status"], 304)
+        ranged = ["--header", "Range: bytes=0-1"]
+        self.assertNotIn("range", self.d.ctl("check", KEY))
+        self.assertEqual(self.d.ctl("check", KEY, *ranged)["range"], "honor")
+        self.assertEqual(self.d.ctl("check", KEY, *ranged, "--header", 'If-Range: "v0"')["range"], "ignore")
+
     def test_check_with_several_lines_of_one_field(self):
         self.d.fill(KEY)
         lines = ["--header", 'If-None-Match: "a", "b"', "--header", "Accept: */*", "--header", 'If-None-Match: W/"v1"']
