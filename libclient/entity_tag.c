@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Entity tags as the grammar has them, and nothing else:
+ * Entity tags as the grammar has them:
  *
  *   entity-tag = [ %s"W/" ] DQUOTE *etagc DQUOTE          etagc = %x21 / %x23-7E / %x80-FF
  *   #entity-tag, received = [ element ] *( OWS "," OWS [ element ] )
  *
  * So a comma may stand inside a tag, a blank may not, and a list is never split at its commas: a tag is read
  * to its closing quote, eight bytes at a step.
+ *
+ * And one thing that no grammar has: who compresses our responses on their way (Apache, Jetty, a CDN) may mark the tag,
+ * "x" as "x-gzip" or "x--gzip", and often passes it on to us as it is when the client sends it back.
  */
 #include "entity_tag.h"
 
 #include "bytes.h"
 #include "text.h"
+
+#include <assert.h>
 
 #define EACH_BYTE(b) (UINT64_C(0x0101010101010101) * (b))
 
@@ -76,6 +81,32 @@ bool entity_tag_equal_weak(struct entity_tag a, struct entity_tag b)
 bool entity_tag_equal_strong(struct entity_tag a, struct entity_tag b)
 {
     return !a.weak && !b.weak && str_equal(a.opaque, b.opaque);
+}
+
+/* The codings of the IANA registry that such a mark is made of, as they are written there, in lower case: nobody was
+ * seen to write another one, or an alias (x-gzip). */
+static bool is_coding_mark(etag_str text)
+{
+    static const etag_str codings[] = {
+        {"gzip", 4}, {"br", 2}, {"zstd", 4}, {"deflate", 7}, {"compress", 8}};
+    for (size_t i = 0; i < sizeof(codings) / sizeof(codings[0]); i++)
+        if (str_equal(text, codings[i]))
+            return true;
+    return false;
+}
+
+/* Costs one comparison of the bytes that both must have; a suffix is as long as a coding's mark or none. */
+bool entity_tag_equal_suffixed(struct entity_tag listed, struct entity_tag current)
+{
+    assert(listed.opaque.len >= 2 && current.opaque.len >= 2); /* parsed: the quotes at least */
+    if (listed.opaque.len <= current.opaque.len)
+        return str_equal(listed.opaque, current.opaque);
+    const size_t stem = current.opaque.len - 1; /* all but the closing quote */
+    etag_str suffix = {listed.opaque.data + stem, listed.opaque.len - current.opaque.len};
+    if (suffix.data[0] != '-' || memcmp(listed.opaque.data, current.opaque.data, stem) != 0)
+        return false;
+    suffix = str_skip(suffix, suffix.len >= 2 && suffix.data[1] == '-' ? 2 : 1);
+    return is_coding_mark(suffix);
 }
 
 int entity_tag_next(etag_str *rest, struct entity_tag *out)

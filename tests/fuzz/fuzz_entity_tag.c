@@ -8,7 +8,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *const text = (const char *)data;
     bool weak = false;
-    struct entity_tag tag;
+    struct entity_tag tag, before = {0};
     const bool valid = entity_tag_parse((etag_str){text, size}, &tag);
     fuzz_require(valid == (size > 0 && ref_entity_tag(text, size, 0, &weak) == size));
     if (valid)
@@ -28,6 +28,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                      tag.opaque.data + tag.opaque.len <= text + size);
         fuzz_require(entity_tag_equal_weak(tag, tag));
         fuzz_require(entity_tag_equal_strong(tag, tag) == !tag.weak);
+        fuzz_require(entity_tag_equal_suffixed(tag, tag));
+        fuzz_require(count == 0 || !entity_tag_equal_weak(tag, before) ||
+                     entity_tag_equal_suffixed(tag, before));
+        before = tag;
         count++;
     }
     fuzz_require((next == 0) == expected.well_formed);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entity tags: every byte at every place of the word-wise scan, the comparison table, lists. */
+/* Entity tags: every byte at every place of the word-wise scan, the comparison table, compression suffixes, lists. */
 #include "entity_tag.h"
 
 #include "text.h"
@@ -89,6 +89,96 @@ static void comparison_table(void **state)
     }
 }
 
+static void compression_suffixes(void **state)
+{
+    static const struct {
+        const char *listed, *current;
+        bool equal;
+    } rows[] = {
+        /* every coding, both ways to write it, strong and weak */
+        {"\"x-gzip\"", "\"x\"", true},
+        {"\"x-br\"", "\"x\"", true},
+        {"\"x-zstd\"", "\"x\"", true},
+        {"\"x-deflate\"", "\"x\"", true},
+        {"\"x-compress\"", "\"x\"", true},
+        {"\"x--gzip\"", "\"x\"", true},
+        {"\"x--br\"", "\"x\"", true},
+        {"\"x--compress\"", "\"x\"", true},
+        {"W/\"x-gzip\"", "\"x\"", true},
+        {"\"x-gzip\"", "W/\"x\"", true},
+        {"W/\"x-gzip\"", "W/\"x\"", true},
+        {"\"-gzip\"", "\"\"", true},
+        /* without a suffix: the weak comparison */
+        {"\"x\"", "\"x\"", true},
+        {"W/\"x\"", "\"x\"", true},
+        {"\"\"", "\"\"", true},
+        {"\"x\"", "\"y\"", false},
+        {"\"x\"", "\"X\"", false},
+        {"\"xy\"", "\"x\"", false},
+        {"\"x\"", "\"xy\"", false},
+        /* only on the listed side */
+        {"\"x\"", "\"x-gzip\"", false},
+        {"\"x\"", "\"x--gzip\"", false},
+        {"\"x-br\"", "\"x-gzip\"", false},
+        {"\"x-gzip\"", "\"x-br\"", false},
+        {"\"x-gzip\"", "\"x-gzip\"", true},
+        /* only one */
+        {"\"x-gzip-gzip\"", "\"x-gzip\"", true},
+        {"\"x-gzip-gzip\"", "\"x\"", false},
+        {"\"x-gzip-br\"", "\"x\"", false},
+        {"\"x--gzip--gzip\"", "\"x\"", false},
+        {"\"x---gzip\"", "\"x\"", false},
+        {"\"x---gzip\"", "\"x-\"", true},
+        /* nothing like it */
+        {"\"y-gzip\"", "\"x\"", false},
+        {"\"x-gzi\"", "\"x\"", false},
+        {"\"x-gzipp\"", "\"x\"", false},
+        {"\"x-gzip-\"", "\"x\"", false},
+        {"\"x-GZIP\"", "\"x\"", false},
+        {"\"x-Br\"", "\"x\"", false},
+        {"\"x-x-gzip\"", "\"x\"", false},
+        {"\"x-identity\"", "\"x\"", false},
+        {"\"xgzip\"", "\"x\"", false},
+        {"\"x;gzip\"", "\"x\"", false},
+        {"\"x_gzip\"", "\"x\"", false},
+        {"\"x-\"", "\"x\"", false},
+        {"\"x--\"", "\"x\"", false},
+        {"\"xgzip-gzip\"", "\"x\"", false},
+        {"\"gzip-x\"", "\"x\"", false},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const bool equal = entity_tag_equal_suffixed(parsed(rows[i].listed),
+                                                     parsed(rows[i].current));
+        if (equal != rows[i].equal)
+            fail_msg("%s listed, %s current: %d", rows[i].listed, rows[i].current, equal);
+    }
+}
+
+/* Tags of just their size, so that a byte read behind one is an error under ASan. */
+static void suffixes_at_every_length(void **state)
+{
+    for (size_t len = 0; len <= 40; len++) {
+        char *current = malloc(len + 2), *listed = malloc(len + 7);
+        assert_true(current && listed);
+        memset(current, 'a', len + 2);
+        current[0] = current[len + 1] = '"';
+        memcpy(listed, current, len + 1);
+        memcpy(listed + len + 1, "-gzip\"", 6);
+        struct entity_tag plain, suffixed;
+        assert_true(entity_tag_parse((etag_str){current, len + 2}, &plain));
+        assert_true(entity_tag_parse((etag_str){listed, len + 7}, &suffixed));
+        assert_true(entity_tag_equal_suffixed(suffixed, plain));
+        assert_false(entity_tag_equal_suffixed(plain, suffixed));
+        for (size_t at = 1; at <= len; at++) {
+            listed[at] = 'b';
+            assert_false(entity_tag_equal_suffixed(suffixed, plain));
+            listed[at] = 'a';
+        }
+        free(current);
+        free(listed);
+    }
+}
+
 /* Writes the elements as "[W]opaque|..." and "!" where the line is malformed. */
 static const char *walk(const char *line, char *out)
 {
@@ -152,6 +242,8 @@ int main(void)
         cmocka_unit_test(grammar),
         cmocka_unit_test(every_byte_at_every_place),
         cmocka_unit_test(comparison_table),
+        cmocka_unit_test(compression_suffixes),
+        cmocka_unit_test(suffixes_at_every_length),
         cmocka_unit_test(lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
