@@ -328,6 +328,31 @@ ETAG_API etag_verdict etag_evaluate(const etag_request *request, const etag_vali
 /* An HTTP-date in any of the three forms of RFC 9110 section 5.6.7 as seconds since 1970, or ETAG_NO_DATE. */
 ETAG_API int64_t etag_date_parse(etag_str text);
 
+/* ---- Content codings ----------------------------------------------------------------------------- */
+
+/* What a request's Accept-Encoding (RFC 9110 section 12.5.3) comes to where these codings are on offer: the value for the
+ * key's vary, so that the many spellings of the field share an entry; and the coding to answer with.
+ *
+ *     vary.name = ETAG_LIT("Accept-Encoding");
+ *     vary.value = etag_encoding_select(fields, field_count, offered, 2);      offered: { "br", "gzip" }
+ *
+ *   absent       the request has no such field. Any coding would do: choose always the same
+ *   a coding     of those on offer, the one with the highest weight; of several, the first in offered
+ *   "identity"   none of them is acceptable, or identity has a weight of its own that is higher
+ *   ""           not even identity is acceptable ("identity;q=0", or "*;q=0" without identity)
+ *
+ * A response must be what the key says: a front end that answers with another coding than the one returned (because the
+ * body is small, say) must do so for every request that gets this answer.
+ * Names are compared without case; x-gzip is gzip, x-compress is compress; several field lines are one list. A malformed
+ * element, its weight included, counts as not there; of a coding that is named several times, the lowest weight counts.
+ *
+ * fields: of the request; all may be passed, one whose value is absent counts as not there. offered: names of codings, the
+ * preferred ones first, at most 16 (more are ignored); what is no token is never chosen. Write them the same on all front ends:
+ * the result is one of them byte for byte. Both borrowed. The result points into what offered points to, or to static
+ * memory, never into the request. Pure: no client, no allocation, linear time. Any thread. Never blocks. No errors. */
+ETAG_API etag_str etag_encoding_select(const etag_field *fields, size_t field_count,
+                                       const etag_str *offered, size_t offered_count);
+
 /* ---- Client -------------------------------------------------------------------------------------- */
 
 typedef struct etag_client etag_client;
