@@ -49,6 +49,10 @@ MUST_USE static inline bool entity_tag_equal_strong(struct entity_tag a, struct 
  * to 'current' before its closing quote: one or two hyphens and a content coding, once. Never the other way round. */
 MUST_USE bool entity_tag_equal_suffixed(struct entity_tag listed, struct entity_tag current);
 
+/* The weak comparison, where 'listed', from a request, may carry what a compressing proxy or server in front of us added
+ * to 'current' before its closing quote: one or two hyphens and a content coding, once. Never the other way round. */
+MUST_USE bool entity_tag_equal_suffixed(struct entity_tag listed, struct entity_tag current);
+
 /* Walks the elements of one field line: 1 and the next tag; 0 at the end; -1 where the line is malformed from here on.
  * Empty elements are skipped. rest: begins as the whole line, moves. */
 MUST_USE int entity_tag_next(etag_str *rest, struct entity_tag *out);

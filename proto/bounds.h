@@ -75,6 +75,7 @@
 #define RECONNECT_MS_MIN 100
 #define CLIENT_OUTGOING_BYTES_MAX (1024u * 1024u)
 #define CLIENT_OPS_MAX 1024
+#define CODINGS_OFFERED_MAX 16 /* that a front end chooses from */
 #define LEASE_MS_MIN 20
 #define LEASE_MS_MAX 60000
 

@@ -357,6 +357,90 @@ ETAG_API etag_range etag_evaluate_range(const etag_request *request,
 /* An HTTP-date in any of the three forms of RFC 9110 section 5.6.7 as seconds since 1970, or ETAG_NO_DATE. */
 ETAG_API int64_t etag_date_parse(etag_str text);
 
+/* ---- ETag makers --------------------------------------------------------------------------------- */
+
+/* Longest entity tag that is stored, with its quotes and W/. */
+#define ETAG_BYTES_MAX 256
+
+/*
+ * For representations that have no entity tag of their own, such as a version: the hash of the body.
+ *
+ *     etag_hasher_open(&hasher)             once a thread
+ *     etag_hasher_begin(hasher)             for each body
+ *     etag_hasher_update(hasher, ...)       for each piece of it
+ *     etag_hasher_final(hasher, weak, &etag)
+ *
+ * The tag is SHA-256, its first 128 bits in base64url without padding (22 characters), in quotes: "ungWv48Bz-pBQUDeXa4iIw"
+ * is the tag of the body "abc". The same bytes give the same tag in every process, on every host, in every version. Hash
+ * what is sent: the body in its content coding makes a strong tag, the body before it needs etag_variant(), or a weak tag.
+ *
+ * A hasher belongs to one thread at a time. Keep it: opening looks the hash up and allocates; after that libetag takes no
+ * memory (OpenSSL 3.0 takes and returns some hundred bytes a body). None of these calls waits, or needs a client. A NULL
+ * hasher (of an open that failed) is allowed everywhere: final says INVALID, and the response goes out without a tag.
+ * After fork() parent and child each have the hasher for themselves.
+ */
+typedef struct etag_hasher etag_hasher;
+
+/* Opens a hasher. *out: owned by the caller, closed with etag_hasher_close(); NULL unless it returns OK.
+ * The first call of a process reads OpenSSL's configuration file: make it before the process gives up its rights to.
+ * Errors (etag_client_error() knows nothing of them): SYSTEM (no memory: try again later), FAILED (OpenSSL offers no
+ * SHA-256: its configuration names no provider that has it, see openssl.cnf and $OPENSSL_CONF; or no memory). */
+ETAG_API ETAG_MUST_USE etag_status etag_hasher_open(etag_hasher **out);
+
+/* Closes the hasher; NULL is allowed. Tags that point into it end. Returns NULL. */
+ETAG_API etag_hasher *etag_hasher_close(etag_hasher *hasher);
+
+/* Begins a body; one that was not finished is forgotten, with what went wrong in it. The last tag ends. */
+ETAG_API void etag_hasher_begin(etag_hasher *hasher);
+
+/* The next piece of the body. data: borrowed; NULL only if len is 0. What goes wrong is told by final. */
+ETAG_API void etag_hasher_update(etag_hasher *hasher, const void *data, size_t len);
+
+/* Ends the body. weak: with W/ before it, for bodies that may be sent in other bytes too.
+ * *out: points into the hasher, until its next begin or close, with a NUL behind it; absent unless it returns OK.
+ * Errors: INVALID (no body was begun, whatever pieces came; or a piece was NULL), FAILED (OpenSSL failed at one of the
+ * steps, as without memory). After each the hasher can begin the next body. */
+ETAG_API ETAG_MUST_USE etag_status etag_hasher_final(etag_hasher *hasher, bool weak, etag_str *out);
+
+/* Begin, update and final of a whole body, with the errors of final. */
+ETAG_API ETAG_MUST_USE etag_status etag_hash(etag_hasher *hasher, const void *body, size_t len,
+                                             bool weak, etag_str *out);
+
+/* The tag of a representation's variant in a content coding, made of the plain one's: "x" and gzip give "x-gzip", W/"x"
+ * gives W/"x-gzip". Coded variants are other bytes, and must not have the strong tag of the plain ones (RFC 9110 section
+ * 8.8.3.3). The coding counts in lower case; x-gzip is gzip, x-compress is compress; for identity, an empty or an absent
+ * coding the tag stays as it is.
+ * etag, coding: borrowed. buffer: of size bytes, ETAG_BYTES_MAX always suffice; etag may stand in it. *out: points into
+ * buffer, without a NUL; absent unless it returns OK, and buffer is as it was. Any thread. Never blocks.
+ * Errors: INVALID (etag is no entity tag, coding is no token, or the result is longer than size or ETAG_BYTES_MAX). */
+ETAG_API ETAG_MUST_USE etag_status etag_variant(etag_str etag, etag_str coding, char *buffer,
+                                                size_t size, etag_str *out);
+
+/* ---- Content codings ----------------------------------------------------------------------------- */
+
+/* What a request's Accept-Encoding (RFC 9110 section 12.5.3) comes to where these codings are on offer: the value for the
+ * key's vary, so that the many spellings of the field share an entry; and the coding to answer with.
+ *
+ *     vary.name = ETAG_LIT("Accept-Encoding");
+ *     vary.value = etag_encoding_select(fields, field_count, offered, 2);      offered: { "br", "gzip" }
+ *
+ *   absent       the request has no such field. Any coding would do: choose always the same
+ *   a coding     of those on offer, the one with the highest weight; of several, the first in offered
+ *   "identity"   none of them is acceptable, or identity has a weight of its own that is higher
+ *   ""           not even identity is acceptable ("identity;q=0", or "*;q=0" without identity)
+ *
+ * A response must be what the key says: a front end that answers with another coding than the one returned (because the
+ * body is small, say) must do so for every request that gets this answer.
+ * Names are compared without case; x-gzip is gzip, x-compress is compress; several field lines are one list. A malformed
+ * element, its weight included, counts as not there; of a coding that is named several times, the lowest weight counts.
+ *
+ * fields: of the request; all may be passed, one whose value is absent counts as not there. offered: names of codings, the
+ * preferred ones first, at most 16 (more are ignored); what is no token is never chosen. Write them the same on all front ends:
+ * the result is one of them byte for byte. Both borrowed. The result points into what offered points to, or to static
+ * memory, never into the request. Pure: no client, no allocation, linear time. Any thread. Never blocks. No errors. */
+ETAG_API etag_str etag_encoding_select(const etag_field *fields, size_t field_count,
+                                       const etag_str *offered, size_t offered_count);
+
 /* ---- Client -------------------------------------------------------------------------------------- */
 
 typedef struct etag_client etag_client;

@@ -9,6 +9,16 @@ from harness import BUILD, SYSTEM, Case, bound, main
 CONSUMER = r"""
 #include <etag/etag.h>
 #include <stdio.h>
+#include <string.h>
+static int hashes(void)
+{
+    etag_hasher *hasher;
+    etag_str tag;
+    const int right = etag_hasher_open(&hasher) == ETAG_OK && etag_hash(hasher, "abc", 3, false, &tag) == ETAG_OK &&
+        tag.len == 24 && memcmp(tag.data, "\"ungWv48Bz-pBQUDeXa4iIw\"", 24) == 0;
+    etag_hasher_close(hasher);
+    return right;
+}
 int main(int argc, char **argv)
 {
     etag_client_options options;
@@ -16,6 +26,8 @@ int main(int argc, char **argv)
     (void)argc;
     ETAG_INIT(&options);
     options.socket_path = argv[1];
+    if (!hashes())
+        return 2;
     if (etag_client_open(&client, &options) != ETAG_OK)
         return 1;
     const etag_str name = ETAG_LIT("installed");
@@ -82,6 +94,11 @@ class Installed(Case):
         program = os.path.join(source, "by-pkg-config")
         run("cc", "-o", program, os.path.join(source, "consumer.c"), *flags)
         self.assertEqual(run(program, d.socket, LD_LIBRARY_PATH=os.path.dirname(pkg)).strip(), "done")
+
+        flags = run("pkg-config", "--static", "--cflags", "--libs", "libetag", PKG_CONFIG_PATH=pkg).split()
+        flags = ["-l:libetag.a" if flag == "-letag" else flag for flag in flags]
+        run("cc", "-o", program, os.path.join(source, "consumer.c"), *flags)
+        self.assertEqual(run(program, d.socket).strip(), "done")
 
 
 class Fork(Case):
