@@ -96,7 +96,7 @@ static int index_init(struct index *index, const struct index_options *options)
     if (error)
         return error;
     memcpy(index->base, &header, sizeof(header)); /* nobody else has the descriptor yet */
-    index->view = shm_view_of(index->base);
+    index->view = shm_view_of(index->base, &header);
 
     error = pool_open(&index->pool, index->view.pool_units);
     if (!error)

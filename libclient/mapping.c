@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -25,6 +26,19 @@ static etag_status check_memory(int fd, uint64_t bytes, const char *what, struct
     return ETAG_OK;
 }
 
+/* The daemon can write while we look, so what is followed is a copy, the one that was checked. */
+const char *mapping_view(struct shm_view *out, void *base, size_t bytes, uint64_t incarnation_id)
+{
+    struct layout_header header = {0};
+    memcpy(&header, base, bytes < sizeof(header) ? bytes : sizeof(header));
+    const char *wrong = layout_validate(&header, bytes);
+    if (!wrong && header.incarnation_id != incarnation_id)
+        wrong = "it is of another run of the daemon than the hello";
+    if (!wrong)
+        *out = shm_view_of(base, &header);
+    return wrong;
+}
+
 static etag_status open_index(struct mapping *out, const struct mapping_source *source,
                               struct fault *fault)
 {
@@ -39,15 +53,11 @@ static etag_status open_index(struct mapping *out, const struct mapping_source *
         return fault_system(fault, r, "cannot map the daemon's index");
     out->base = base;
     out->bytes = (size_t)source->index_bytes;
-    const struct layout_header *header = base;
-    const char *wrong = layout_validate(header, out->bytes);
-    if (!wrong && header->incarnation_id != source->incarnation_id)
-        wrong = "it is of another run of the daemon than the hello";
+    const char *wrong = mapping_view(&out->view, base, out->bytes, source->incarnation_id);
     if (wrong)
         return fault_set(fault, ETAG_PROTOCOL, "the daemon's index cannot be used: %s", wrong);
     /* Its pages are everybody's: a core file of ours need not hold them. */
     madvise(base, out->bytes, MADV_DONTDUMP);
-    out->view = shm_view_of(base);
     return ETAG_OK;
 }
 

@@ -28,6 +28,12 @@ struct mapping_source {
 MUST_USE etag_status mapping_open(struct mapping *out, const struct mapping_source *source,
                                   struct fault *fault);
 void mapping_close(struct mapping *mapping);
+
+/* What mapping_open demands of the memory itself: NULL and *out, or what is wrong as a sentence. Looks at the header only,
+ * and at that once. base: aligned to a cache line, with 'bytes' readable bytes. */
+MUST_USE const char *mapping_view(struct shm_view *out, void *base, size_t bytes,
+                                  uint64_t incarnation_id);
+
 /* Only the index: the counters stay. */
 void mapping_close_index(struct mapping *mapping);
 

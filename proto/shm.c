@@ -116,20 +116,19 @@ int shm_map(void **out, int fd, size_t bytes, int prot)
     return 0;
 }
 
-struct shm_view shm_view_of(void *base)
+struct shm_view shm_view_of(void *base, const struct layout_header *geometry)
 {
-    struct layout_header *const header = base;
     uint8_t *const bytes = base;
     return (struct shm_view){
-        .header = header,
-        .slots = (struct layout_slot *)(bytes + header->slots_offset),
-        .details = (struct layout_detail *)(bytes + header->details_offset),
-        .clocks = (uint64_t *)(bytes + header->clocks_offset),
-        .pool = bytes + header->pool_offset,
-        .home_count = header->home_count,
-        .slot_count = header->home_count + HOP_WINDOW - 1,
-        .clock_count = header->clock_count,
-        .pool_units = header->pool_units,
+        .header = base,
+        .slots = (struct layout_slot *)(bytes + geometry->slots_offset),
+        .details = (struct layout_detail *)(bytes + geometry->details_offset),
+        .clocks = (uint64_t *)(bytes + geometry->clocks_offset),
+        .pool = bytes + geometry->pool_offset,
+        .home_count = geometry->home_count,
+        .slot_count = geometry->home_count + HOP_WINDOW - 1,
+        .clock_count = geometry->clock_count,
+        .pool_units = geometry->pool_units,
     };
 }
 

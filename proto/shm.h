@@ -27,8 +27,9 @@ struct shm_view {
  * readers, with PROT_WRITE for the daemon. 0 or a negative errno. The caller unmaps *out with munmap(*out, bytes). */
 MUST_USE int shm_map(void **out, int fd, size_t bytes, int prot);
 
-/* base: a mapping that layout_validate accepted. */
-struct shm_view shm_view_of(void *base);
+/* geometry: of the mapping at base, and accepted by layout_validate. Readers hand in a copy of the header: the words in
+ * the mapping may be others by now. */
+struct shm_view shm_view_of(void *base, const struct layout_header *geometry);
 
 /* ---- Words: lease, LSN, clocks ---- */
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2034
 # The Debian packages that the scripts need, in one place, and the one function that installs what is missing.
-# Sourced by scripts/demo, scripts/test, scripts/lint and scripts/bench.
+# Sourced by scripts/demo, scripts/test, scripts/fuzz, scripts/lint and scripts/bench.
 
 # To configure and build everything: CMake configures the tests with the rest, so it wants what they need too.
 PACKAGES_BUILD=(
@@ -10,7 +10,7 @@ PACKAGES_BUILD=(
     liburing-dev liblmdb-dev libyaml-dev libjansson-dev libssl-dev
     libmicrohttpd-dev libsqlite3-dev libcmocka-dev libseccomp-dev python3
 )
-# Besides these: for scripts/demo; for scripts/test and its --full; for scripts/lint, scripts/coverage,
+# Besides these: for scripts/demo; for scripts/test, its --full and scripts/fuzz; for scripts/lint, scripts/coverage,
 # scripts/bench.
 PACKAGES_DEMO=(curl)
 PACKAGES_TEST=(curl e2fsprogs g++ mount spin util-linux)

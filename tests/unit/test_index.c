@@ -122,7 +122,7 @@ static void test_seals(void **state)
 
     /* And it reads what the daemon writes now. */
     assert_null(layout_validate(base, bytes));
-    const struct shm_view reader = shm_view_of(base);
+    const struct shm_view reader = shm_view_of(base, base);
     const struct hash128 key = key_at(index, 9, 1);
     stored(index, plain(key, 7));
     struct shm_entry found;

@@ -93,6 +93,51 @@ static void refuses_headers_that_lie(void **state)
     index_close(index);
 }
 
+/* ---- A daemon that writes while its index is looked at ---- */
+
+/* Where to write, once, as soon as a header was found good; -1: nowhere. */
+static int lying_fd = -1;
+
+const char *__real_layout_validate(const struct layout_header *header, size_t mapped_bytes);
+const char *__wrap_layout_validate(const struct layout_header *header, size_t mapped_bytes);
+const char *__wrap_layout_validate(const struct layout_header *header, size_t mapped_bytes)
+{
+    const char *wrong = __real_layout_validate(header, mapped_bytes);
+    if (!wrong && lying_fd >= 0) {
+        struct layout_header other;
+        memset(&other, 0xff, sizeof(other));
+        assert_int_equal(pwrite(lying_fd, &other, sizeof(other), 0), sizeof(other));
+        lying_fd = -1;
+    }
+    return wrong;
+}
+
+/* The geometry was read again after it had been checked, and the second reading was followed. */
+static void header_changed_behind_the_check_is_not_followed(void **state)
+{
+    struct index *index = fake_index(FAKE_INCARNATION);
+    const struct layout_header header = *index_view(index)->header;
+    struct mapping_source source = source_of(index);
+    struct mapping mapping;
+    struct fault fault;
+    source.index_fd = fake_memory(source.index_bytes, F_SEAL_SHRINK | F_SEAL_GROW);
+    assert_int_equal(pwrite(source.index_fd, &header, sizeof(header), 0), sizeof(header));
+
+    lying_fd = source.index_fd;
+    assert_int_equal(mapping_open(&mapping, &source, &fault), ETAG_OK);
+    assert_int_equal(lying_fd, -1);
+    assert_int_equal(mapping.view.header->home_count, UINT64_MAX);
+    assert_int_equal(mapping.view.home_count, header.home_count);
+    assert_int_equal(mapping.view.slot_count, header.home_count + HOP_WINDOW - 1);
+    assert_int_equal(mapping.view.clock_count, header.clock_count);
+    assert_int_equal(mapping.view.pool_units, header.pool_units);
+    assert_ptr_equal(mapping.view.pool, (uint8_t *)mapping.base + header.pool_offset);
+    assert_ptr_equal(mapping.view.clocks, (uint8_t *)mapping.base + header.clocks_offset);
+    mapping_close(&mapping);
+    close(source.index_fd);
+    index_close(index);
+}
+
 static void maps_counters(void **state)
 {
     struct mapping mapping;
@@ -154,6 +199,7 @@ int main(void)
         cmocka_unit_test(maps_aligned_and_read_only),
         cmocka_unit_test(refuses_wrong_sizes_and_seals),
         cmocka_unit_test(refuses_headers_that_lie),
+        cmocka_unit_test(header_changed_behind_the_check_is_not_followed),
         cmocka_unit_test(maps_counters),
         cmocka_unit_test(refuses_as_a_whole),
         cmocka_unit_test(rule_6_brackets_the_hello),

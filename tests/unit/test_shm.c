@@ -30,7 +30,7 @@ static struct memory memory_make(uint32_t clock_count)
     assert_ptr_not_equal(m.pages, MAP_FAILED);
     assert_int_equal(mprotect(m.pages + GUARD_BYTES, m.bytes, PROT_READ | PROT_WRITE), 0);
     memcpy(m.pages + GUARD_BYTES, &header, sizeof(header));
-    m.view = shm_view_of(m.pages + GUARD_BYTES);
+    m.view = shm_view_of(m.pages + GUARD_BYTES, &header);
     return m;
 }
 
