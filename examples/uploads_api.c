@@ -4,10 +4,10 @@
  *
  *   token        taken by api_begin, before anything of the request was read
  *   authorize    401, 403, 404, 405 come before any condition (RFC 9110 section 13.2.1)
- *   etag_check   304 or 412 from shared memory; that is the whole answer
+ *   precheck     304 or 412 from shared memory; that is the whole answer
  *   render       else, in one read transaction, younger than the token
- *   evaluate     the conditions with the real validators
- *   etag_fill    so that the next one is answered from memory, by every process of the host
+ *   finish       fills, so that the next one is answered from memory by every process of the host, and judges the
+ *                conditions with the real validators
  *
  * Writing (write_row): the conditions are judged a second time inside the write transaction, which is what counts; the
  * names of what changed are committed with the change, in an outbox table, and told to etagd after COMMIT and before the
@@ -268,12 +268,16 @@ static etag_validators validators_of(etag_existence existence, etag_str etag)
 
 /* ---- Reading ---- */
 
-static void answer_not_modified(struct call *call, const etag_field *fields, size_t count)
+/* What etag_precheck() or etag_finish() decided, with the fields that belong to it. */
+static void answer_decided(struct call *call, int status, const etag_answer *decided)
 {
-    call->api->counters.not_modified++;
-    call->answer->status = 304;
-    for (size_t i = 0; i < count; i++)
-        http_answer_add(call->answer, fields[i]);
+    call->api->counters.not_modified += status == 304;
+    if (status == 304)
+        call->answer->status = 304;
+    else
+        answer_precondition_failed(call);
+    for (size_t i = 0; i < decided->field_count; i++)
+        http_answer_add(call->answer, decided->fields[i]);
 }
 
 static enum db_status render(struct call *call, const struct page *page, struct rendering *out)
@@ -284,25 +288,6 @@ static enum db_status render(struct call *call, const struct page *page, struct 
                  : db_render_list(call->api->db, call->resource, customer, page, out);
     call->api->counters.renders += status == DB_OK;
     return status;
-}
-
-/* Tells etagd what was rendered. libetag decides whether it may be stored, and nothing that can go wrong here matters
- * to the answer. */
-static void fill(struct call *call, const struct names *names, const etag_field *fields,
-                 size_t field_count)
-{
-    const etag_str surrogates[] = {etag_str_of(call->id ? names->row : names->list),
-                                   etag_str_of(names->scope)};
-    etag_entry entry;
-    etag_entry_init(&entry);
-    entry.key = &names->key;
-    entry.method = call->request->method;
-    entry.had_authorization = true;
-    entry.fields = fields;
-    entry.field_count = field_count;
-    entry.surrogates = surrogates;
-    entry.surrogate_count = sizeof(surrogates) / sizeof(surrogates[0]);
-    etag_fill(call->api->client, call->request->token, &entry);
 }
 
 static void get_representation(struct call *call)
@@ -316,16 +301,12 @@ static void get_representation(struct call *call)
     struct names names;
     name_all(&names, call);
     const etag_request request = conditions(call, &names);
-    etag_answer known;
-    ETAG_INIT(&known);
-    etag_check(call->api->client, &request, call->request->token, &known);
-    if (known.verdict == ETAG_NOT_MODIFIED) {
-        call->api->counters.not_modified_cached++;
-        answer_not_modified(call, known.fields, known.field_count);
-        return;
-    }
-    if (known.verdict == ETAG_PRECONDITION_FAILED) {
-        answer_precondition_failed(call);
+    etag_answer answer;
+    ETAG_INIT(&answer);
+    int http_status = etag_precheck(call->api->client, &request, call->request->token, &answer);
+    if (http_status != 0) {
+        call->api->counters.not_modified_cached += http_status == 304;
+        answer_decided(call, http_status, &answer);
         return;
     }
 
@@ -336,28 +317,29 @@ static void get_representation(struct call *call)
         return;
     }
     char etag_text[NAME_BYTES_MAX];
-    const etag_str etag = make_etag(etag_text, call, call->id, rendering.version);
-    const etag_field fields[] = {{ETAG_LIT("ETag"), etag},
-                                 {ETAG_LIT("Cache-Control"), ETAG_LIT(FRESH)}};
-    if (known.verdict == ETAG_UNKNOWN)
-        fill(call, &names, fields, 2);
-
-    const etag_validators validators = validators_of(ETAG_EXISTS, etag);
-    const etag_verdict verdict = etag_evaluate(&request, &validators);
-    if (verdict == ETAG_PROCEED) {
-        call->answer->status = 200;
-        call->answer->body = rendering.json;
-        call->answer->body_len = rendering.len;
-        http_answer_field(call->answer, "ETag", etag);
-        http_answer_field(call->answer, "Cache-Control", ETAG_LIT(FRESH));
-        http_answer_field(call->answer, "Content-Type", ETAG_LIT("application/json"));
+    const etag_field fields[] = {
+        {ETAG_LIT("ETag"), make_etag(etag_text, call, call->id, rendering.version)},
+        {ETAG_LIT("Cache-Control"), ETAG_LIT(FRESH)}};
+    const etag_str surrogates[] = {etag_str_of(call->id ? names.row : names.list),
+                                   etag_str_of(names.scope)};
+    etag_entry response;
+    etag_entry_init(&response);
+    response.fields = fields;
+    response.field_count = 2;
+    response.surrogates = surrogates;
+    response.surrogate_count = 2;
+    http_status = etag_finish(call->api->client, &request, &response, &answer);
+    if (http_status != 200) {
+        free(rendering.json);
+        answer_decided(call, http_status, &answer);
         return;
     }
-    free(rendering.json);
-    if (verdict == ETAG_NOT_MODIFIED)
-        answer_not_modified(call, fields, 2);
-    else
-        answer_precondition_failed(call);
+    call->answer->status = 200;
+    call->answer->body = rendering.json;
+    call->answer->body_len = rendering.len;
+    http_answer_add(call->answer, fields[0]);
+    http_answer_add(call->answer, fields[1]);
+    http_answer_field(call->answer, "Content-Type", ETAG_LIT("application/json"));
 }
 
 /* ---- Writing ---- */
@@ -381,8 +363,10 @@ static bool may_write_row(struct call *call, const struct names *names)
         status == DB_OK ? validators_of(ETAG_EXISTS, make_etag(etag_text, call, call->id, version))
                         : validators_of(ETAG_ABSENT, (etag_str){0});
     const etag_request request = conditions(call, names);
-    if (etag_evaluate(&request, &validators) != ETAG_PROCEED) {
+    if (etag_verdict_http_status(etag_evaluate(&request, &validators)) != 0) {
         answer_precondition_failed(call);
+        if (validators.etag.data)
+            http_answer_field(call->answer, "ETag", validators.etag);
         return false;
     }
     call->answer->status = call->id == 0 || status == DB_NOT_FOUND ? 201 : 200;
@@ -442,9 +426,9 @@ static void write_row(struct call *call)
     const etag_request request = conditions(call, &names);
     etag_answer known;
     ETAG_INIT(&known);
-    if (etag_check(call->api->client, &request, call->request->token, &known) ==
-        ETAG_PRECONDITION_FAILED) {
-        answer_precondition_failed(call);
+    const int instead = etag_precheck(call->api->client, &request, call->request->token, &known);
+    if (instead != 0) {
+        answer_decided(call, instead, &known);
         return;
     }
     struct row_write write = {.resource = call->resource,
