@@ -17,7 +17,7 @@ PACKAGES_TEST=(curl e2fsprogs g++ mount spin util-linux)
 PACKAGES_TEST_FULL=(clang libclang-rt-14-dev valgrind)
 PACKAGES_LINT=(clang-format clang-tidy shellcheck git)
 PACKAGES_COVERAGE=(gcovr)
-PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev)
+PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev memcached libmemcached-dev libck-dev python3-matplotlib)
 
 # True if the package is installed.
 packages_has() {
