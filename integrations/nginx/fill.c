@@ -65,20 +65,16 @@ static void collect_fields(struct collected *to, ngx_http_request_t *http)
 
 /* ---- Surrogate keys ---- */
 
-static void collect_surrogate(struct collected *to, const char *from, const char *end)
+static void collect_surrogate(struct collected *to, etag_str name)
 {
-    while (from < end && (*from == ' ' || *from == '\t'))
-        from++;
-    while (end > from && (end[-1] == ' ' || end[-1] == '\t'))
-        end--;
-    const size_t len = (size_t)(end - from);
-    if (len == 0)
+    if (name.len == 0)
         return;
     for (size_t i = 0; i < to->surrogate_count; i++)
-        if (to->surrogates[i].len == len && ngx_memcmp(to->surrogates[i].data, from, len) == 0)
+        if (to->surrogates[i].len == name.len &&
+            ngx_memcmp(to->surrogates[i].data, name.data, name.len) == 0)
             return;
     if (to->surrogate_count < ETAG_CACHE_SURROGATES_MAX)
-        to->surrogates[to->surrogate_count++] = (etag_str){from, len};
+        to->surrogates[to->surrogate_count++] = name;
 }
 
 /* The parts of a list between any of these characters. */
@@ -90,20 +86,17 @@ static void split(struct collected *to, ngx_str_t list, const char *separators)
         const char *stop = at;
         while (stop < end && !strchr(separators, *stop))
             stop++;
-        collect_surrogate(to, at, stop);
+        collect_surrogate(to, (etag_str){at, (size_t)(stop - at)});
         at = stop + 1;
     }
 }
 
-/* Some separate with commas, some with blanks, and the other one may stand in a name. Whoever invalidates knows which; so each
- * reading counts. A name too many costs a needless 200. */
+/* Some separate with commas, some with blanks; no key holds a blank, but one may hold a comma. Whoever invalidates knows which
+ * it is, so both readings count: a name too many costs a needless 200. */
 static void split_surrogates(struct collected *to, ngx_str_t list)
 {
     split(to, list, " \t");
-    if (memchr(list.data, ',', list.len)) {
-        split(to, list, ",");
-        split(to, list, ", \t");
-    }
+    split(to, list, ", \t");
 }
 
 static void surrogates_in(struct collected *to, const ngx_list_t *list)

@@ -7,11 +7,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
-import time
-import unittest
 
-from harness import BUILD, bound, wait_until
+import harness
+from harness import BUILD, SKIP, Case, bound, wait_until
 from uploads import parse
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:" + os.environ.get("PATH", ""))
@@ -52,11 +52,6 @@ def free_ports(count):
     for s in sockets:
         s.close()
     return ports
-
-
-def require_module(case):
-    if not NGINX or not os.path.exists(MODULE):
-        raise unittest.SkipTest("nginx or the module is not there")
 
 
 def sanitizer_environment():
@@ -130,8 +125,11 @@ class Nginx:
         wait_until(lambda: len(set(self.worker_pids()) - before) == self.workers, 20, "new workers")
 
     def lines(self):
-        with open(self.access, encoding="utf-8") as file:
-            return file.read().splitlines()
+        try:
+            with open(self.access, encoding="utf-8") as file:
+                return file.read().splitlines()
+        except FileNotFoundError:
+            return []
 
     def end(self):
         """Ends it gracefully; what nginx holds to be a fault of a module stands in its log."""
@@ -143,6 +141,8 @@ class Nginx:
                 self.process.kill()
                 self.process.wait()
                 raise AssertionError("nginx did not end") from None
+        if not self.process:
+            return
         faults = [line for line in self.log().splitlines()
                   if re.search(r"\[(alert|emerg)\]|exited on signal|AddressSanitizer|runtime error", line)]
         if faults:
@@ -304,5 +304,101 @@ class Load:
         return self.wrong
 
 
-def pause(seconds):
-    time.sleep(seconds)
+# ---- Tests ----
+
+PUBLIC = "etag_cache on; etag_cache_scope public;"
+
+
+class NginxCase(Case):
+    """An nginx before upstreams, and what its log says of each request."""
+
+    LEASE_MS = 400
+
+    def nginx(self, http, name="nginx", **options):
+        """An nginx with this http block, in which $PORT, $SOCKET and $DIR stand for what they say."""
+        self.port = free_ports(1)[0]
+        made = Nginx(os.path.join(self.directory, name), self.fill_in(http, name), **options)
+        self.addCleanup(made.end)
+        return made
+
+    def fill_in(self, http, name="nginx"):
+        text = http.replace("$PORT", str(self.port)).replace("$DIR", os.path.join(self.directory, name))
+        if hasattr(self, "origin"):
+            text = text.replace("$ORIGIN", f"http://127.0.0.1:{self.origin.port}")
+        return text.replace("$SOCKET", os.path.join(self.directory, "etagd.sock"))
+
+    def with_origin(self):
+        self.origin = Origin()
+        self.addCleanup(self.origin.end)
+        return self.origin
+
+    def front(self, location="", server="", http="", rules=PUBLIC, **options):
+        """nginx before the origin: one location for everything."""
+        return self.nginx(f"""
+            etag_cache_socket $SOCKET;
+            {http}
+            server {{
+                listen 127.0.0.1:$PORT;
+                {server}
+                location / {{ {rules} proxy_pass $ORIGIN; {location} }}
+            }}""", **options)
+
+    def started_front(self, *args, **options):
+        self.d = self.started(lease_ms=self.LEASE_MS)
+        self.with_origin()
+        self.n = self.front(*args, **options).start(self.port)
+        self.warm_up()
+        return self.n
+
+    def warm_up(self):
+        """Until the workers have the daemon's memory."""
+        wait_until(lambda: self.get("/-warm-up").status and not self.n.lines()[-1].split()[3] == "OFFLINE", 10, "a worker is online")
+
+    def ask(self, method, path, *lines, **options):
+        """Asks, and waits for the line in the log, which comes after the answer."""
+        before = len(self.n.lines())
+        answer = ask(self.port, method, path, *lines, **options)
+        wait_until(lambda: len(self.n.lines()) > before, 5, "a line in the log")
+        return answer
+
+    def get(self, path, *lines, **options):
+        return self.ask("GET", path, *lines, **options)
+
+    def logged(self):
+        """Status, reason and LSN of the last request."""
+        return self.n.lines()[-1].split()[3:6]
+
+    def entries(self, prefix):
+        return self.d.ctl("list", "--prefix", prefix)["entries"]
+
+    def fill(self, path, *lines, status="MISS", **options):
+        answer = self.get(path, *lines, **options)
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(self.logged()[0], status)
+        self.sync()
+        return answer
+
+    def sync(self):
+        self.d.ctl("sync")
+
+    def is_hit(self, path, etag, *lines, **options):
+        before = self.origin.count()
+        answer = self.get(path, f"If-None-Match: {etag}", *lines, **options)
+        if self.origin.count() != before:
+            return False
+        self.assertEqual((answer.status, answer.body), (304, b""))
+        self.assertEqual(self.logged()[0], "HIT")
+        return True
+
+    def assertHit(self, *args, **options):
+        self.assertTrue(self.is_hit(*args, **options), self.logged())
+
+    def assertNoHit(self, *args, **options):
+        self.assertFalse(self.is_hit(*args, **options))
+
+
+def main():
+    if not NGINX or not os.path.exists(MODULE):
+        print(f"skipped: {'the module was not built' if NGINX else 'there is no nginx'}")
+        sys.exit(SKIP)
+    harness.main()
