@@ -185,7 +185,7 @@ void invalidate_install_filters(void);
 /* Everything of the endpoint that is confirmed or over lets its answer go. */
 void invalidate_settle(struct endpoint *endpoint);
 /* The request ends without having had an answer. */
-void invalidate_unanswered(struct request *request);
+void invalidate_unanswered(const struct request *request);
 
 /* Below all filters that change fields: sees what the client gets. */
 void fill_install_filter(void);

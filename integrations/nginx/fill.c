@@ -179,6 +179,8 @@ static ngx_int_t fill(ngx_http_request_t *http, struct request *request)
     struct collected collected = {0};
     if (http->method != NGX_HTTP_GET || !status_fills(http, request))
         return NGX_OK;
+    if (request->tokens[request->fills->endpoint->number].incarnation == 0)
+        return NGX_OK; /* there was no daemon when the request began */
     if (from_nginx_cache(http)) {
         request_note(request, CACHE_REFUSED, "nginx_cache");
         return NGX_OK;

@@ -24,10 +24,9 @@ static ngx_http_output_body_filter_pt next_body_filter;
 /* ---- Mutations ---- */
 
 /* Starts it. OK: it is under way, in *out. Else it has failed already. */
-static etag_status mutation_start(struct endpoint *endpoint, const struct names *names,
+static etag_status mutation_start(struct endpoint *endpoint, etag_targets targets,
                                   struct mutation **out, ngx_log_t *log)
 {
-    etag_targets targets = names_targets(names);
     struct mutation *mutation = ngx_alloc(sizeof(*mutation), log);
     if (!mutation)
         return ETAG_SYSTEM;
@@ -209,8 +208,8 @@ static ngx_int_t invalidate(ngx_http_request_t *http, struct request *request)
         names_add_fields(&names, http, &request->target);
     if (!names_any(&names))
         return NGX_OK;
-    const etag_status status = mutation_start(request->invalidates->endpoint, &names, &mutation,
-                                              http->connection->log);
+    const etag_status status = mutation_start(request->invalidates->endpoint, names_targets(&names),
+                                              &mutation, http->connection->log);
     if (outcome == OUTCOME_UNKNOWN)
         return NGX_OK;
     if (status != ETAG_OK)
@@ -222,18 +221,20 @@ static ngx_int_t invalidate(ngx_http_request_t *http, struct request *request)
     return NGX_AGAIN;
 }
 
-void invalidate_unanswered(struct request *request)
+/* The request's pool is on its way out: nothing is taken from it. */
+void invalidate_unanswered(const struct request *request)
 {
-    struct names names;
     struct mutation *mutation;
     if (request->answered || !request->writes || !request->invalidates || !request->tried)
         return;
     struct endpoint *endpoint = request->invalidates->endpoint;
-    if (!endpoint->client || names_init(&names, request->http->pool) != NGX_OK ||
-        names_add_resource(&names, endpoint->client, &request->target) != NGX_OK ||
-        !names_any(&names))
+    if (!endpoint->client || !names_may_be_cached(endpoint->client, &request->target))
         return;
-    (void)mutation_start(endpoint, &names, &mutation, ngx_cycle->log);
+    etag_targets targets;
+    ETAG_INIT(&targets);
+    targets.resources = &request->target;
+    targets.resource_count = 1;
+    (void)mutation_start(endpoint, targets, &mutation, ngx_cycle->log);
 }
 
 /* ---- Filters ---- */

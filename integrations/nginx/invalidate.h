@@ -18,7 +18,10 @@ ngx_int_t names_init(struct names *names, ngx_pool_t *pool);
 bool names_any(const struct names *names);
 etag_targets names_targets(const struct names *names);
 
-/* A resource, unless no entry can have it as its key's (one that is too long, say). */
+/* Can an entry have this resource in its key? (Not one that is too long, say.) */
+bool names_may_be_cached(etag_client *client, const etag_resource *resource);
+
+/* A resource, if an entry can have it. */
 ngx_int_t names_add_resource(struct names *names, etag_client *client,
                              const etag_resource *resource);
 

@@ -52,8 +52,7 @@ static ngx_int_t push_resource(ngx_array_t *to, const etag_resource *resource)
     return NGX_OK;
 }
 
-ngx_int_t names_add_resource(struct names *names, etag_client *client,
-                             const etag_resource *resource)
+bool names_may_be_cached(etag_client *client, const etag_resource *resource)
 {
     const etag_key key = {
         .size = sizeof(key), .resource = *resource, .scope = {ETAG_SCOPE_PUBLIC, {0}}};
@@ -62,9 +61,14 @@ ngx_int_t names_add_resource(struct names *names, etag_client *client,
     etag_answer answer;
     ETAG_INIT(&answer);
     (void)etag_check(client, &asked, none, &answer);
-    if (answer.reason == ETAG_REASON_BAD_KEY)
-        return NGX_OK;
-    return push_resource(&names->resources, resource);
+    return answer.reason != ETAG_REASON_BAD_KEY;
+}
+
+ngx_int_t names_add_resource(struct names *names, etag_client *client,
+                             const etag_resource *resource)
+{
+    return names_may_be_cached(client, resource) ? push_resource(&names->resources, resource)
+                                                 : NGX_OK;
 }
 
 /* ---- Etag-Cache-Invalidate ---- */
