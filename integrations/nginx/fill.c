@@ -136,7 +136,7 @@ static ngx_int_t collect_surrogates(struct collected *to, ngx_http_request_t *ht
 
 static bool is_news(const struct request *request, etag_str etag)
 {
-    return !request->known.data || request->known.len != etag.len ||
+    return !request->known.data || !etag.data || request->known.len != etag.len ||
            ngx_memcmp(request->known.data, etag.data, etag.len) != 0;
 }
 

@@ -304,6 +304,37 @@ class Access(NginxCase):
         self.assertEqual(self.logged()[:2], ["REFUSED", "no_validator"])  # nginx removes the tag of what it changes
 
 
+class Deploys(NginxCase):
+    def test_the_release_is_where_the_link_leads(self):
+        """docs/nginx.md, "Static site with deploys"."""
+        self.d = self.started(lease_ms=self.LEASE_MS)
+        self.n = self.nginx(f"""etag_cache_socket $SOCKET;
+            server {{ listen 127.0.0.1:$PORT; root $DIR/current; location / {{ {PUBLIC} etag_cache_release $realpath_root; }} }}""")
+        for release, body in (("one", b"one"), ("two", b"other")):
+            os.makedirs(os.path.join(self.n.directory, release))
+            with open(os.path.join(self.n.directory, release, "a.txt"), "wb") as file:
+                file.write(body)
+        self.deploy("one")
+        self.n.start(self.port)
+        wait_until(lambda: self.get("/a.txt").status == 200 and self.logged()[0] != "OFFLINE", 10, "online")
+        tags = {}
+        for release in ("one", "two", "one", "two"):
+            self.deploy(release)
+            for old in tags.values():
+                self.assertEqual(self.get("/a.txt", f"If-None-Match: {old}").status, 304 if old == tags.get(release) else 200)
+            tags[release] = self.get("/a.txt").fields[b"etag"][0].decode()
+            self.d.ctl("sync")
+            self.assertEqual((self.get("/a.txt", f"If-None-Match: {tags[release]}").status, self.logged()[0]), (304, "HIT"))
+        self.assertNotEqual(tags["one"], tags["two"])
+        self.assertEqual({entry["release"] for entry in self.entries("//localhost/a.txt")},
+                         {os.path.join(self.n.directory, release) for release in ("one", "two")})
+
+    def deploy(self, release):
+        following = os.path.join(self.n.directory, "next")
+        os.symlink(os.path.join(self.n.directory, release), following)
+        os.rename(following, os.path.join(self.n.directory, "current"))
+
+
 class Protocols(NginxCase):
     def test_http_2(self):
         self.started_front(server="listen 127.0.0.1:$HTTP2 http2;")
