@@ -287,6 +287,22 @@ class Waiting(NginxCase):
         self.d.signal(signal.SIGCONT)
         self.assertNoHit_soon()
 
+    def test_a_worker_that_shuts_down_leaves_no_write_untold(self):
+        """Its client is gone and the daemon is stopped: only the worker knows of it, until it stands in the spool."""
+        self.prepare()
+        former = self.n.worker_pids()
+        self.d.signal(signal.SIGSTOP)
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            connection.sendall(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
+            wait_until(lambda: self.origin.count("/a") == 2, 10, "the write reaches the upstream")
+            time.sleep(0.05)
+        self.n.reload()
+        wait_until(lambda: not set(former) & set(self.n.worker_pids()), 10, "the former worker ends")
+        self.d.kill()
+        self.d.start()
+        self.assertNoHit_soon()
+        self.assertEqual(self.logged()[0], "STALE")
+
     def without_daemon_and_spool(self, rule):
         self.prepare(location=f"etag_cache_invalidate_failure {rule}; etag_cache_invalidate_timeout 400ms;")
         self.d.kill()
