@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real nginx with the module, as a child of the test; an HTTP application behind it; and how they are asked."""
+import email.utils
 import http.server
 import os
 import re
@@ -21,7 +22,7 @@ SANITIZE = os.environ.get("ETAGD_SANITIZE", "")
 # Temporary files go to the test's directory too: nginx must touch nothing else.
 MAIN = """
 {load}
-daemon off;
+daemon {daemon};
 {user}
 worker_processes {workers};
 worker_shutdown_timeout 10s;
@@ -62,13 +63,37 @@ def sanitizer_environment():
     return {"LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1"}
 
 
+class Foreign:
+    """A process that is not our child, like one."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def poll(self):
+        try:
+            os.readlink(f"/proc/{self.pid}/exe")
+            return None
+        except OSError:
+            return 0
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, seconds=20):
+        wait_until(lambda: self.poll() is not None, seconds / harness.FACTOR, "the process ends")
+        return 0
+
+
 class Nginx:
-    def __init__(self, directory, http, workers=1, main="", loaded=True, level="info"):
+    def __init__(self, directory, http, workers=1, main="", loaded=True, level="info", daemon=False):
         self.directory = directory
         self.access = os.path.join(directory, "access.log")
         self.errors = os.path.join(directory, "error.log")
         self.conf = os.path.join(directory, "nginx.conf")
-        self.workers, self.main, self.loaded, self.level = workers, main, loaded, level
+        self.workers, self.main, self.loaded, self.level, self.daemon = workers, main, loaded, level, daemon
         self.process = None
         self.expected = None  # a fault that the test makes itself
         os.makedirs(directory, exist_ok=True)
@@ -77,7 +102,7 @@ class Nginx:
     def write(self, http):
         text = MAIN.format(
             load=f"load_module {MODULE};" if self.loaded else "", directory=self.directory, workers=self.workers, level=self.level,
-            user="user root;" if os.getuid() == 0 else "", main=self.main, http=http,
+            daemon="on" if self.daemon else "off", user="user root;" if os.getuid() == 0 else "", main=self.main, http=http,
             format="cache" if self.loaded else "plain")
         if not self.loaded:
             text = re.sub(r"\n\s*log_format cache [^\n]*", "", text)
@@ -100,8 +125,24 @@ class Nginx:
         wrapper = os.environ.get("ETAGD_TEST_NGINX_WRAPPER", "").split()
         self.process = subprocess.Popen([*wrapper, *self.command()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL if not wrapper else None, env=self.environment())
+        if self.daemon:
+            self.process.wait(bound(20))
+            self.process = self.master()
         wait_until(lambda: self.listens(port), 20, "nginx listens")
         return self
+
+    def pid_file(self):
+        return os.path.join(self.directory, "nginx.pid")
+
+    def master(self):
+        """By its pid file: of a daemon."""
+        def pid():
+            try:
+                with open(self.pid_file(), encoding="ascii") as file:
+                    return int(file.read())
+            except (FileNotFoundError, ValueError):
+                return None
+        return Foreign(wait_until(pid, 20, "the pid file"))
 
     def listens(self, port):
         if self.process.poll() is not None:
@@ -282,7 +323,13 @@ def ask(port, method, path, *lines, **options):
 
 
 def without_date(data):
-    return re.sub(rb"\r\nDate: [^\r]*", b"", data)
+    """Without what differs by itself: the date; of Expires the distance to it stays."""
+    date = re.search(rb"\r\nDate: ([^\r]*)", data)
+    expires = re.search(rb"\r\nExpires: ([^\r]*)", data)
+    if date and expires:
+        seconds = [email.utils.parsedate_to_datetime(found.group(1).decode()).timestamp() for found in (date, expires)]
+        data = data.replace(expires.group(), b"\r\nExpires: +%d" % (seconds[1] - seconds[0]))
+    return data.replace(date.group(), b"") if date else data
 
 
 class Load:
