@@ -17,6 +17,7 @@ from uploads import parse
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:" + os.environ.get("PATH", ""))
 MODULE = os.path.abspath(os.path.join(BUILD, "integrations", "nginx", "ngx_http_etag_cache_module.so"))
+VALGRIND = os.environ.get("ETAGD_TEST_VALGRIND", "")  # 1: nginx runs under it
 SANITIZE = os.environ.get("ETAGD_SANITIZE", "")
 
 # Temporary files go to the test's directory too: nginx must touch nothing else.
@@ -122,9 +123,8 @@ class Nginx:
         return done.returncode, done.stderr
 
     def start(self, port):
-        wrapper = os.environ.get("ETAGD_TEST_NGINX_WRAPPER", "").split()
-        self.process = subprocess.Popen([*wrapper, *self.command()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL if not wrapper else None, env=self.environment())
+        self.process = subprocess.Popen([*self.wrapper(), *self.command()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL, env=self.environment())
         if self.daemon:
             self.process.wait(bound(20))
             self.process = self.master()
@@ -143,6 +143,20 @@ class Nginx:
             except (FileNotFoundError, ValueError):
                 return None
         return Foreign(wait_until(pid, 20, "the pid file"))
+
+    def wrapper(self):
+        if not VALGRIND:
+            return []
+        return ["valgrind", "-q", "--leak-check=no", f"--log-file={self.directory}/valgrind.%p"]
+
+    def memory_errors(self):
+        """What valgrind says; where all is well it says nothing."""
+        found = []
+        for name in os.listdir(self.directory):
+            if name.startswith("valgrind."):
+                with open(os.path.join(self.directory, name), encoding="utf-8", errors="replace") as file:
+                    found += file.read().splitlines()
+        return found
 
     def listens(self, port):
         if self.process.poll() is not None:
@@ -188,8 +202,9 @@ class Nginx:
         faults = [line for line in self.log().splitlines()
                   if re.search(r"\[(alert|emerg)\]|exited on signal|AddressSanitizer|runtime error", line) and
                   not (self.expected and re.search(self.expected, line))]
+        faults += self.memory_errors()
         if faults:
-            raise AssertionError("nginx complains:\n" + "\n".join(faults[:20]))
+            raise AssertionError("nginx complains:\n" + "\n".join(faults[:40]))
 
 
 # ---- An application behind it ----
