@@ -180,9 +180,10 @@ static ngx_int_t collect(struct names *names, ngx_http_request_t *http, struct r
     etag_client *client = request->invalidates->endpoint->client;
     if (!request->writes || outcome == OUTCOME_NOTHING)
         return NGX_OK;
-    if (names_add_resource(names, client, &request->target) != NGX_OK)
+    if (names_add_resource(names, client, &request->target) != NGX_OK ||
+        names_add_locations(names, http, client, &request->target) != NGX_OK)
         return NGX_ERROR;
-    return names_add_locations(names, http, client, &request->target);
+    return names_add_collections(names, http, client, &request->target);
 }
 
 /* Whose rules hold: those of the first location that wanted it, since the write may have been done there. */

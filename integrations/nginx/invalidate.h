@@ -35,4 +35,8 @@ void names_hide_fields(ngx_http_request_t *http);
 ngx_int_t names_add_locations(struct names *names, ngx_http_request_t *http, etag_client *client,
                               const etag_resource *base);
 
+/* Of DELETE, MOVE and COPY: the request's Destination, and what lies below those of the names that end in '/'. */
+ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http, etag_client *client,
+                                const etag_resource *base);
+
 #endif

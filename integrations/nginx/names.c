@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names of what a write changed: the target URI, Location and Content-Location of the same host (RFC 9111 section 4.4), and what
- * the upstream says itself, which knows more:
+ * Names of what a write changed: the target URI, Location and Content-Location of the same host (RFC 9111 section 4.4), what WebDAV
+ * moves with a collection (RFC 4918 section 9.6 and on), and what the upstream says itself, which knows more:
  *
  *     Etag-Cache-Invalidate: surrogate=upload:42, prefix=/reports/, resource="/uploads?page=1", everything
  *
@@ -218,21 +218,65 @@ void names_hide_fields(ngx_http_request_t *http)
 
 /* ---- Locations ---- */
 
+static ngx_int_t add_reference(struct names *names, ngx_http_request_t *http, etag_client *client,
+                               const etag_resource *base, ngx_str_t reference)
+{
+    etag_resource resource;
+    const ngx_int_t rc = key_reference(http, base, reference, &resource);
+    return rc == NGX_OK      ? names_add_resource(names, client, &resource)
+           : rc == NGX_ERROR ? rc
+                             : NGX_OK;
+}
+
 ngx_int_t names_add_locations(struct names *names, ngx_http_request_t *http, etag_client *client,
                               const etag_resource *base)
 {
     for (ngx_list_part_t *part = &http->headers_out.headers.part; part; part = part->next) {
         const ngx_table_elt_t *fields = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++) {
-            etag_resource resource;
-            if (fields[i].hash == 0 ||
-                !(FIELD_IS(&fields[i], "Location") || FIELD_IS(&fields[i], "Content-Location")))
-                continue;
-            const ngx_int_t rc = key_reference(http, base, fields[i].value, &resource);
-            if (rc == NGX_ERROR ||
-                (rc == NGX_OK && names_add_resource(names, client, &resource) != NGX_OK))
+        for (ngx_uint_t i = 0; i < part->nelts; i++)
+            if (fields[i].hash != 0 &&
+                (FIELD_IS(&fields[i], "Location") || FIELD_IS(&fields[i], "Content-Location")) &&
+                add_reference(names, http, client, base, fields[i].value) != NGX_OK)
                 return NGX_ERROR;
-        }
     }
     return NGX_OK;
+}
+
+/* ---- Collections ---- */
+
+static bool method_is(const ngx_http_request_t *http, const char *name)
+{
+    return http->method_name.len == strlen(name) &&
+           ngx_memcmp(http->method_name.data, name, http->method_name.len) == 0;
+}
+
+/* What lies below each of the resources that end in '/'. */
+static ngx_int_t add_below(struct names *names)
+{
+    const etag_resource *resources = names->resources.elts;
+    for (ngx_uint_t i = 0; i < names->resources.nelts; i++) {
+        etag_resource below = resources[i];
+        const char *query = memchr(below.target.data, '?', below.target.len);
+        if (query)
+            below.target.len = (size_t)(query - below.target.data);
+        if (below.target.len > 0 && below.target.data[below.target.len - 1] == '/' &&
+            push_resource(&names->prefixes, &below) != NGX_OK)
+            return NGX_ERROR;
+    }
+    return NGX_OK;
+}
+
+ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http, etag_client *client,
+                                const etag_resource *base)
+{
+    if (!method_is(http, "DELETE") && !method_is(http, "MOVE") && !method_is(http, "COPY"))
+        return NGX_OK;
+    for (const ngx_list_part_t *part = &http->headers_in.headers.part; part; part = part->next) {
+        const ngx_table_elt_t *fields = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++)
+            if (FIELD_IS(&fields[i], "Destination") &&
+                add_reference(names, http, client, base, fields[i].value) != NGX_OK)
+                return NGX_ERROR;
+    }
+    return add_below(names);
 }

@@ -236,7 +236,7 @@ class Origin:
             def handle_one(self):
                 origin.handle(self)
 
-            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = do_OPTIONS = do_REPORT = handle_one
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = do_OPTIONS = do_REPORT = do_MOVE = do_COPY = handle_one
 
         class Server(http.server.ThreadingHTTPServer):
             daemon_threads = True

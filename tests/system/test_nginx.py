@@ -270,6 +270,15 @@ class Keys(NginxCase):
             self.assertEqual(self.logged()[:2], ["BYPASS", "no_scope"])
         self.assertEqual(len(self.entries("//localhost/a")), 1)
 
+    def test_cookies_in_the_key(self):
+        """A page that was made with the session says so in Vary."""
+        self.started_front(rules='etag_cache on; etag_cache_scope "session:$cookie_s"; etag_cache_vary Accept-Encoding Cookie;')
+        self.origin.documents["/a"] = Document('"v1"', fields=[("Vary", "Cookie")])
+        self.fill("/a", "Cookie: s=1; other=2")
+        self.assertHit("/a", '"v1"', "Cookie: s=1; other=2")
+        self.assertNoHit("/a", '"v1"', "Cookie: s=1; other=3")
+        self.assertNoHit("/a", '"v1"', "Cookie: other=2")
+
     def test_a_scope_that_is_partly_empty_is_none(self):
         """All who have no name would share it."""
         self.started_front(rules='etag_cache on; etag_cache_scope "user:${remote_user}:$http_x_tenant";')

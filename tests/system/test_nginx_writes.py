@@ -80,6 +80,23 @@ class Writes(NginxCase):
         self.ask("POST", "/new", body=b"x", host=host)
         self.assertNoHit("/a", '"v1"', host=host)
 
+    def test_collections(self):
+        """WebDAV: what is moved or removed with all that is in it."""
+        for path in ("/dir/x/y", "/other/y"):
+            self.origin.documents[path] = Document('"v1"')
+        for method, path, lines, stale in (
+                ("DELETE", "/dir/", (), ["/dir/x/y"]), ("DELETE", "/dir/?x=/", (), ["/dir/x/y"]), ("DELETE", "/dir", (), []), ("PUT", "/dir/", (), []),
+                ("MOVE", "/elsewhere", ("Destination: /a",), ["/a"]), ("COPY", "/elsewhere", ("Destination: http://localhost/a",), ["/a"]),
+                ("MOVE", "/dir/", ("Destination: http://localhost/other/",), ["/dir/x/y", "/other/y"]),
+                ("COPY", "/elsewhere", ("Destination: http://elsewhere/a",), [])):
+            with self.subTest(method=method, path=path, lines=lines):
+                for name in ("/a", "/dir/x/y", "/other/y"):
+                    self.get(name)
+                    self.sync()
+                    self.assertHit(name, '"v1"')
+                self.assertEqual(self.write(method, path, (201, [], b""), *lines).status, 201)
+                self.assertEqual([name for name in ("/a", "/dir/x/y", "/other/y") if not self.is_hit(name, '"v1"')], stale)
+
     def test_names_of_the_upstream(self):
         self.origin.documents["/deep/er/page?x=1,2"] = Document('"v1"', fields=[("Surrogate-Key", "upload:42 a,b")])
         path = "/deep/er/page?x=1,2"
