@@ -13,11 +13,14 @@ PACKAGES_BUILD=(
 # Besides these: for scripts/demo; for scripts/test, its --full and scripts/fuzz; for scripts/lint, scripts/coverage,
 # scripts/bench.
 PACKAGES_DEMO=(curl)
-PACKAGES_TEST=(curl e2fsprogs g++ mount spin util-linux)
+# For the nginx module, which is left out without them: its tests want nginx itself too.
+PACKAGES_NGINX=(nginx nginx-dev)
+PACKAGES_TEST=(curl e2fsprogs g++ mount spin util-linux "${PACKAGES_NGINX[@]}")
 PACKAGES_TEST_FULL=(clang libclang-rt-14-dev valgrind)
-PACKAGES_LINT=(clang-format clang-tidy shellcheck git)
+PACKAGES_LINT=(clang-format clang-tidy shellcheck git nginx-dev)
 PACKAGES_COVERAGE=(gcovr)
 PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev memcached libmemcached-dev libck-dev python3-matplotlib)
+PACKAGES_BENCH_NGINX=(wrk varnish)
 
 # True if the package is installed.
 packages_has() {

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Look-up. It stands behind everything that may refuse or redirect a request (rewrite, access, auth_request, limit_req,
+ * mirror, try_files), as the last handler before content: a 304 tells that the representation exists, and is only for those who
+ * would have got the 200 in this very location (RFC 9110 section 13.2.1).
+ *
+ * A request that a content handler has had already (error_page, X-Accel-Redirect) is left alone: where it went was that
+ * handler's decision, which a later look-up under the same URI would skip.
+ *
+ * Only a plain 304 is answered here. It passes none of the filters that change fields: it repeats what they made of the 200.
+ */
+#include "etag_cache.h"
+
+#if (nginx_version >= 1023000)
+#define HAS_COOKIE(http) ((http)->headers_in.cookie != NULL)
+#else
+#define HAS_COOKIE(http) ((http)->headers_in.cookies.nelts > 0)
+#endif
+
+/* ---- First phase ---- */
+
+/* RFC 9110 section 9.2.1, and the safe methods that WebDAV and others registered. */
+static bool method_is_safe(const ngx_http_request_t *http)
+{
+    static const ngx_str_t others[] = {ngx_string("REPORT"), ngx_string("SEARCH"),
+                                       ngx_string("QUERY")};
+    if (http->method &
+        (NGX_HTTP_GET | NGX_HTTP_HEAD | NGX_HTTP_OPTIONS | NGX_HTTP_TRACE | NGX_HTTP_PROPFIND))
+        return true;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (http->method_name.len == others[i].len &&
+            ngx_memcmp(http->method_name.data, others[i].data, others[i].len) == 0)
+            return true;
+    return false;
+}
+
+/* A stream of messages, which must not be held back. */
+static bool is_grpc(const ngx_http_request_t *http)
+{
+    static const char type[] = "application/grpc";
+    const ngx_table_elt_t *field = http->headers_in.content_type;
+    return field && field->value.len >= sizeof(type) - 1 &&
+           ngx_strncasecmp(field->value.data, (u_char *)(uintptr_t)type, sizeof(type) - 1) == 0;
+}
+
+ngx_int_t check_begin(ngx_http_request_t *http)
+{
+    if (http != http->main || is_grpc(http))
+        return NGX_DECLINED;
+    struct request *request = request_new(http);
+    if (!request)
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    request->writes = !method_is_safe(http);
+    return NGX_DECLINED;
+}
+
+/* ---- 304 ---- */
+
+static etag_str copy(ngx_pool_t *pool, etag_str text)
+{
+    char *data = ngx_pnalloc(pool, text.len + 1);
+    if (!data)
+        return (etag_str){0};
+    ngx_memcpy(data, text.data, text.len);
+    return (etag_str){data, text.len};
+}
+
+/* The answer's fields are libetag's until its next check; the log may ask for them later. */
+static ngx_int_t add_field(ngx_http_request_t *http, const etag_field *field)
+{
+    ngx_table_elt_t *to = ngx_list_push(&http->headers_out.headers);
+    const etag_str name = copy(http->pool, field->name);
+    const etag_str value = copy(http->pool, field->value);
+    if (!to || !name.data || !value.data)
+        return NGX_ERROR;
+    ngx_memzero(to, sizeof(*to));
+    to->hash = 1;
+    to->key = (ngx_str_t){name.len, (u_char *)(uintptr_t)name.data};
+    to->value = (ngx_str_t){value.len, (u_char *)(uintptr_t)value.data};
+    return NGX_OK;
+}
+
+static ngx_int_t send_not_modified(ngx_http_request_t *http, const etag_answer *answer)
+{
+    ngx_int_t rc = ngx_http_discard_request_body(http);
+    http->headers_out.status = NGX_HTTP_NOT_MODIFIED;
+    for (size_t i = 0; i < answer->field_count && rc == NGX_OK; i++)
+        rc = add_field(http, &answer->fields[i]);
+    if (rc == NGX_OK)
+        rc = fill_send_header(http);
+    ngx_http_finalize_request(http, rc);
+    return NGX_DONE;
+}
+
+/* A date that is judged by its order alone confirms what a file's older version, put back, is not. So nginx compares for equality,
+ * unless if_modified_since says otherwise; so do we. */
+static bool date_counts(ngx_http_request_t *http, const etag_answer *answer)
+{
+    const ngx_http_core_loc_conf_t *core = ngx_http_get_module_loc_conf(http, ngx_http_core_module);
+    const ngx_table_elt_t *since = http->headers_in.if_modified_since;
+    if (answer->reason != ETAG_REASON_NOT_MODIFIED_SINCE)
+        return true;
+    if (core->if_modified_since == NGX_HTTP_IMS_OFF || !since)
+        return false;
+    return core->if_modified_since == NGX_HTTP_IMS_BEFORE ||
+           etag_date_parse(etag_str_ngx(since->value)) == answer->last_modified;
+}
+
+/* ---- Look-up ---- */
+
+static enum cache_status status_of(const etag_answer *answer)
+{
+    switch (answer->reason) {
+    case ETAG_REASON_NO_INDEX:
+    case ETAG_REASON_NO_LEASE:
+        return CACHE_OFFLINE;
+    case ETAG_REASON_STALE:
+    case ETAG_REASON_IN_FLUX:
+        return CACHE_STALE;
+    case ETAG_REASON_EXPIRED:
+        return CACHE_EXPIRED;
+    case ETAG_REASON_BAD_KEY:
+        return CACHE_REFUSED;
+    default:
+        return CACHE_MISS; /* no entry, or the client has another version than it, or asked without a condition */
+    }
+}
+
+/* What makes a request none of ours, before its key is known. NULL: nothing. */
+static const char *why_not(const ngx_http_request_t *http, const struct request *request)
+{
+    if (!(http->method & (NGX_HTTP_GET | NGX_HTTP_HEAD)) || request->writes)
+        return "method";
+    if (http->headers_in.content_length_n > 0 || http->headers_in.chunked)
+        return "request_body";
+    if (http->http_version < NGX_HTTP_VERSION_10)
+        return "http_version";
+    if (http->headers_in.range)
+        return "range";
+    return NULL;
+}
+
+static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
+                         const struct location_conf *conf)
+{
+    etag_client *client = conf->endpoint->client;
+    etag_field fields[ETAG_CACHE_CONDITIONS_MAX];
+    etag_request asked;
+    etag_answer answer;
+
+    ETAG_INIT(&asked);
+    ETAG_INIT(&answer);
+    asked.method = etag_str_ngx(http->method_name);
+    asked.key = &request->key;
+    asked.fields = fields;
+    asked.field_count = key_conditions(http, fields);
+    if (asked.field_count > ETAG_CACHE_CONDITIONS_MAX) {
+        request_note(request, CACHE_BYPASS, "conditions_limit");
+        return NGX_DECLINED;
+    }
+    const etag_verdict verdict = etag_check(client, &asked, request->tokens[conf->endpoint->number],
+                                            &answer);
+    request->lsn = answer.fill_lsn;
+    if (verdict == ETAG_NOT_MODIFIED && date_counts(http, &answer)) {
+        request_note(request, CACHE_HIT, etag_reason_word(answer.reason));
+        request->fills = NULL;
+        return send_not_modified(http, &answer);
+    }
+    request_note(request, status_of(&answer), etag_reason_word(answer.reason));
+    if (verdict != ETAG_UNKNOWN)
+        request->known = copy(http->pool, answer.etag);
+    return NGX_DECLINED;
+}
+
+/* The location is known to use the cache. */
+static ngx_int_t check_location(ngx_http_request_t *http, struct request *request,
+                                struct location_conf *conf)
+{
+    const char *why = why_not(http, request);
+    ngx_int_t rc = NGX_DECLINED;
+    if (!why)
+        rc = key_of(request, conf, &why);
+    if (rc == NGX_ERROR)
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    if (rc == NGX_OK && key_is_public(request)) {
+        /* Whose representation it is would depend on what the key does not have. */
+        if (http->headers_in.authorization)
+            why = "authorization", rc = NGX_DECLINED;
+        else if (HAS_COOKIE(http))
+            why = "cookie", rc = NGX_DECLINED;
+    }
+    if (rc != NGX_OK) {
+        request_note(request, CACHE_BYPASS, why);
+        return NGX_DECLINED;
+    }
+    request->fills = conf;
+    request->known = (etag_str){0};
+    rc = ngx_http_test_predicates(http, conf->bypass);
+    if (rc == NGX_ERROR)
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    if (rc == NGX_DECLINED) {
+        request_note(request, CACHE_BYPASS, "etag_cache_bypass");
+        return NGX_DECLINED;
+    }
+    return look_up(http, request, conf);
+}
+
+/* A directory has no content of its own: an index file has, in the location to which nginx redirects. */
+static bool is_directory(const ngx_http_request_t *http)
+{
+    return !http->content_handler && http->uri.len > 0 && http->uri.data[http->uri.len - 1] == '/';
+}
+
+ngx_int_t check(ngx_http_request_t *http)
+{
+    struct location_conf *conf = ngx_http_get_module_loc_conf(http, ngx_http_etag_cache_module);
+    struct request *request = request_of(http);
+    if (!request)
+        return NGX_DECLINED;
+    request->fills = NULL;
+    if (request->writes && conf->invalidate && !request->invalidates && conf->endpoint->client) {
+        if (key_resource(http, conf, &request->target) != NGX_OK)
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        request->invalidates = conf;
+    }
+    if (is_directory(http) && !request->writes)
+        return NGX_DECLINED;
+    const bool tried = request->tried;
+    request->tried = true;
+    if (!conf->enable || conf->scope_rule == SCOPE_UNSET || !conf->endpoint->client)
+        return NGX_DECLINED;
+    if (tried) {
+        request_note(request, CACHE_BYPASS, "redirected");
+        return NGX_DECLINED;
+    }
+    return check_location(http, request, conf);
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The parts of the nginx module, in the order in which a request meets them:
+ *
+ *   conf         directives (ngx_http_etag_cache_module.c)
+ *   endpoint     one etag client of this process for each daemon that the configuration names
+ *   request      what the module knows of a request, from its first phase on, over internal redirects
+ *   key          what names the representation
+ *   check        look-up after the access phase; the 304
+ *   invalidate   after a write: the answer waits until the daemon has confirmed
+ *   fill         what the client is sent goes to the daemon
+ *
+ * They translate between nginx and libetag. Every rule of HTTP caching is libetag's.
+ */
+#ifndef ETAG_CACHE_H
+#define ETAG_CACHE_H
+
+#include <etag/etag.h>
+#include <ngx_config.h>
+
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#define ETAG_CACHE_VARY_MAX 8
+/* Names of a response, one more than libetag takes: too many are refused there. */
+#define ETAG_CACHE_SURROGATES_MAX 129
+
+/* ---- Configuration ------------------------------------------------------------------------------ */
+
+struct endpoint {
+    ngx_str_t socket;      /* with a NUL behind it; empty: libetag's default */
+    ngx_array_t *repeated; /* of etag_str: further fields of a 304; NULL: none */
+    ngx_msec_t timeout;    /* of its mutations */
+    ngx_uint_t number;     /* its place among the endpoints */
+    etag_client *client;   /* of this process; NULL: could not be opened */
+    int events; /* epoll descriptor that watches the client's socket, whichever that is */
+    ngx_connection_t *watch; /* of it, in nginx's event loop */
+    ngx_event_t timer;       /* when the client has something to do */
+    ngx_queue_t waiting;     /* of struct mutation: not confirmed yet */
+};
+
+enum scope_rule { SCOPE_UNSET = 0, SCOPE_PUBLIC, SCOPE_EXPRESSION };
+
+enum failure_rule { FAILURE_ERROR = 0, FAILURE_PASS };
+
+struct location_conf {
+    ngx_flag_t enable;
+    ngx_str_t socket;
+    struct endpoint *endpoint; /* of locations that use one */
+    ngx_uint_t scope_rule;
+    ngx_http_complex_value_t *scope;
+    ngx_array_t *scope_variables; /* of ngx_int_t: their indices; an empty one is no scope */
+    ngx_http_complex_value_t *key;
+    ngx_array_t *vary; /* of etag_str, in lower case */
+    ngx_http_complex_value_t *release;
+    ngx_array_t *surrogates;    /* of ngx_http_complex_value_t; NULL: the response's own fields */
+    ngx_flag_t invalidate_said; /* by the directive; else it is as enable */
+    ngx_flag_t invalidate;
+    ngx_msec_t invalidate_timeout;
+    ngx_uint_t invalidate_failure;
+    ngx_array_t *bypass;   /* predicates */
+    ngx_array_t *no_store; /* predicates */
+    time_t max_age_s;
+    ngx_array_t *extra_headers; /* of etag_str */
+};
+
+struct main_conf {
+    ngx_array_t endpoints; /* of struct endpoint * */
+};
+
+extern ngx_module_t ngx_http_etag_cache_module;
+extern ngx_module_t ngx_http_etag_cache_filter_module;
+
+/* ---- Endpoint ----------------------------------------------------------------------------------- */
+
+/* An invalidation under way. It outlives its request where the client goes away: what was written was written. */
+struct mutation {
+    ngx_queue_t link;
+    etag_op *op;
+    struct request *waiter; /* whose answer waits for it, or NULL */
+};
+
+/* Opens the client and lets nginx's event loop drive it. Without a daemon too. Never waits. */
+ngx_int_t endpoint_open(struct endpoint *endpoint, ngx_cycle_t *cycle);
+
+/* Closes it; what is not confirmed ends without an answer. May be called twice. */
+void endpoint_close(struct endpoint *endpoint);
+
+/* After each call of libetag that may talk: its descriptor, events and time may be others now, and what came meanwhile may have
+ * ended mutations. */
+void endpoint_talked(struct endpoint *endpoint);
+
+/* The options with which its client is opened; they point into the endpoint. */
+etag_client_options endpoint_options(const struct endpoint *endpoint);
+
+/* ---- Request ------------------------------------------------------------------------------------ */
+
+enum cache_status {
+    CACHE_NONE = 0,
+    CACHE_HIT,
+    CACHE_MISS,
+    CACHE_STALE,
+    CACHE_EXPIRED,
+    CACHE_BYPASS,
+    CACHE_OFFLINE,
+    CACHE_REFUSED
+};
+
+/* Made in the first phase, with the tokens: before anything that the request does can have read data. Internal redirects
+ * clear module contexts, but not this. */
+struct request {
+    ngx_http_request_t *http;
+    etag_token *tokens; /* one an endpoint */
+    ngx_uint_t status;
+    const char *reason; /* static text; NULL: none */
+    uint64_t lsn;
+
+    /* Of the location that the request is in. */
+    struct location_conf *fills; /* its answer may be stored; NULL: not */
+    etag_key key;
+    etag_field vary[ETAG_CACHE_VARY_MAX];
+    etag_str known; /* the entity tag that the cache has, if it has one */
+
+    /* Of the request as the client sent it. */
+    bool writes;   /* its method is unsafe */
+    bool tried;    /* a content handler had it */
+    bool answered; /* some answer came to the header filter */
+    bool was_ok;   /* the answer was a 200, before nginx's own judgement of its conditions */
+    struct location_conf *invalidates; /* the first location that wants it; NULL: none */
+    etag_resource target;              /* what a write changes first */
+
+    /* An answer that waits. */
+    struct mutation *mutation;
+    ngx_chain_t *held;
+    bool was_held;
+    bool swallow; /* what comes of the body goes nowhere */
+};
+
+/* NULL: a subrequest, or memory ran out in the first phase. */
+struct request *request_of(ngx_http_request_t *http);
+struct request *request_new(ngx_http_request_t *http);
+
+void request_note(struct request *request, enum cache_status status, const char *reason);
+const char *cache_status_word(ngx_uint_t status);
+
+/* ---- Key ---------------------------------------------------------------------------------------- */
+
+/* Host and target of the request as the client sent it, or as etag_cache_key says. */
+ngx_int_t key_resource(ngx_http_request_t *http, const struct location_conf *conf,
+                       etag_resource *out);
+
+/* The whole key. NGX_DECLINED: the request has no scope, *why says it. */
+ngx_int_t key_of(struct request *request, const struct location_conf *conf, const char **why);
+
+/* The resource that a Location or Content-Location names, of the request's own host: NGX_OK. Another host's, or nobody's:
+ * NGX_DECLINED. */
+ngx_int_t key_reference(ngx_http_request_t *http, const etag_resource *base, ngx_str_t reference,
+                        etag_resource *out);
+
+bool key_is_public(const struct request *request);
+
+/* Request header fields that libetag looks at, those of several lines included. */
+#define ETAG_CACHE_CONDITIONS_MAX 16
+size_t key_conditions(ngx_http_request_t *http, etag_field out[ETAG_CACHE_CONDITIONS_MAX]);
+
+static inline etag_str etag_str_ngx(ngx_str_t text)
+{
+    return (etag_str){(const char *)text.data, text.len};
+}
+
+static inline bool field_is(const ngx_table_elt_t *field, const char *name, size_t len)
+{
+    return field->key.len == len &&
+           ngx_strncasecmp(field->key.data, (u_char *)(uintptr_t)name, len) == 0;
+}
+#define FIELD_IS(field, name) field_is((field), (name), sizeof(name) - 1)
+
+/* ---- Phases and filters ------------------------------------------------------------------------- */
+
+ngx_int_t check_begin(ngx_http_request_t *http); /* POST_READ */
+ngx_int_t check(ngx_http_request_t *http);       /* PRECONTENT, the last of it */
+
+/* Above all other filters: sees what the content handler answered, and can hold it back. */
+void invalidate_install_filters(void);
+/* Everything of the endpoint that is confirmed or over lets its answer go. */
+void invalidate_settle(struct endpoint *endpoint);
+/* The request ends without having had an answer. */
+void invalidate_unanswered(const struct request *request);
+
+/* Below all filters that change fields: sees what the client gets. */
+void fill_install_filter(void);
+/* Sends the header past all those filters. */
+ngx_int_t fill_send_header(ngx_http_request_t *http);
+
+#endif

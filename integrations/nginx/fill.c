@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The fill, in a header filter below all those that change fields (add_header, expires, gzip, ssi, sub_filter) and above those that
+ * only frame (ranges, chunks, HTTP/2): it sees the fields as the client gets them. Whether they may be stored is libetag's to
+ * say; what only nginx can know is said here:
+ *
+ *   - What came out of one of nginx's own caches (proxy_cache, open_file_cache) is of another age than the token. Filled, it
+ *     would outlive the cache that it came from.
+ *   - A 304 that nginx made of a 200, because the client had that version, has all fields that a 304 repeats, so it fills like the 200. A
+ *     304 of the upstream does not: it need not name the surrogate keys.
+ */
+#include "etag_cache.h"
+
+#define FIELDS_MAX 128
+
+static ngx_http_output_header_filter_pt next_header_filter;
+
+static bool from_nginx_cache(const ngx_http_request_t *http)
+{
+    const ngx_http_core_loc_conf_t *core = ngx_http_get_module_loc_conf(http, ngx_http_core_module);
+#if (NGX_HTTP_CACHE)
+    if (http->cached)
+        return true;
+#endif
+    return !http->upstream && core->open_file_cache;
+}
+
+/* ---- Fields of the response ---- */
+
+struct collected {
+    etag_field fields[FIELDS_MAX];
+    size_t field_count;
+    etag_str surrogates[ETAG_CACHE_SURROGATES_MAX];
+    size_t surrogate_count;
+    etag_str etag;
+    bool too_many;
+};
+
+static void collect_field(struct collected *to, etag_str name, etag_str value)
+{
+    if (to->field_count == FIELDS_MAX)
+        to->too_many = true;
+    else
+        to->fields[to->field_count++] = (etag_field){name, value};
+}
+
+static void collect_fields(struct collected *to, ngx_http_request_t *http)
+{
+    for (const ngx_list_part_t *part = &http->headers_out.headers.part; part; part = part->next) {
+        const ngx_table_elt_t *fields = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++) {
+            if (fields[i].hash == 0)
+                continue;
+            collect_field(to, etag_str_ngx(fields[i].key), etag_str_ngx(fields[i].value));
+            if (FIELD_IS(&fields[i], "ETag"))
+                to->etag = etag_str_ngx(fields[i].value);
+        }
+    }
+#if (NGX_HTTP_GZIP)
+    const ngx_http_core_loc_conf_t *core = ngx_http_get_module_loc_conf(http, ngx_http_core_module);
+    if (http->gzip_vary && core->gzip_vary)
+        collect_field(to, ETAG_LIT("Vary"), ETAG_LIT("Accept-Encoding")); /* nginx writes it last */
+#endif
+}
+
+/* ---- Surrogate keys ---- */
+
+static void collect_surrogate(struct collected *to, etag_str name)
+{
+    if (name.len == 0)
+        return;
+    for (size_t i = 0; i < to->surrogate_count; i++)
+        if (to->surrogates[i].len == name.len &&
+            ngx_memcmp(to->surrogates[i].data, name.data, name.len) == 0)
+            return;
+    if (to->surrogate_count < ETAG_CACHE_SURROGATES_MAX)
+        to->surrogates[to->surrogate_count++] = name;
+}
+
+/* The parts of a list between any of these characters. */
+static void split(struct collected *to, ngx_str_t list, const char *separators)
+{
+    const char *at = (const char *)list.data;
+    const char *const end = at + list.len;
+    while (at < end) {
+        const char *stop = at;
+        while (stop < end && !strchr(separators, *stop))
+            stop++;
+        collect_surrogate(to, (etag_str){at, (size_t)(stop - at)});
+        at = stop + 1;
+    }
+}
+
+/* Some separate with commas, some with blanks; no key holds a blank, but one may hold a comma. Whoever invalidates knows which
+ * it is, so both readings count: a name too many costs a needless 200. */
+static void split_surrogates(struct collected *to, ngx_str_t list)
+{
+    split(to, list, " \t");
+    split(to, list, ", \t");
+}
+
+static void surrogates_in(struct collected *to, const ngx_list_t *list)
+{
+    for (const ngx_list_part_t *part = &list->part; part; part = part->next) {
+        const ngx_table_elt_t *fields = part->elts;
+        for (ngx_uint_t i = 0; i < part->nelts; i++)
+            if (fields[i].value.len > 0 &&
+                (FIELD_IS(&fields[i], "Surrogate-Key") || FIELD_IS(&fields[i], "Cache-Tag") ||
+                 FIELD_IS(&fields[i], "xkey")))
+                split_surrogates(to, fields[i].value);
+    }
+}
+
+/* The upstream's own fields too: proxy_hide_header hides them from the client, not from us. */
+static ngx_int_t collect_surrogates(struct collected *to, ngx_http_request_t *http,
+                                    const struct location_conf *conf)
+{
+    if (!conf->surrogates) {
+        surrogates_in(to, &http->headers_out.headers);
+        if (http->upstream)
+            surrogates_in(to, &http->upstream->headers_in.headers);
+        return NGX_OK;
+    }
+    ngx_http_complex_value_t *values = conf->surrogates->elts;
+    for (ngx_uint_t i = 0; i < conf->surrogates->nelts; i++) {
+        ngx_str_t list;
+        if (ngx_http_complex_value(http, &values[i], &list) != NGX_OK)
+            return NGX_ERROR;
+        if (list.len > 0)
+            split_surrogates(to, list);
+    }
+    return NGX_OK;
+}
+
+/* ---- The fill ---- */
+
+static bool is_news(const struct request *request, etag_str etag)
+{
+    return !request->known.data || !etag.data || request->known.len != etag.len ||
+           ngx_memcmp(request->known.data, etag.data, etag.len) != 0;
+}
+
+static void send_fill(ngx_http_request_t *http, struct request *request,
+                      struct collected *collected)
+{
+    const struct location_conf *conf = request->fills;
+    struct endpoint *endpoint = conf->endpoint;
+    etag_entry entry;
+    etag_entry_init(&entry);
+    entry.key = &request->key;
+    entry.method = etag_str_ngx(http->method_name);
+    entry.had_authorization = http->headers_in.authorization != NULL;
+    entry.fields = collected->fields;
+    entry.field_count = collected->field_count;
+    entry.surrogates = collected->surrogates;
+    entry.surrogate_count = collected->surrogate_count;
+    entry.max_age_s = (uint64_t)conf->max_age_s;
+    if (!http->headers_out.last_modified && http->headers_out.last_modified_time != -1)
+        entry.last_modified = http->headers_out.last_modified_time;
+    const etag_status status = etag_fill(endpoint->client, request->tokens[endpoint->number],
+                                         &entry);
+    if (status == ETAG_REFUSED)
+        request_note(request, CACHE_REFUSED,
+                     etag_reason_word(etag_client_reason(endpoint->client)));
+    else if (status != ETAG_OK)
+        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, http->connection->log, 0, "etag_cache: fill: %s",
+                       etag_client_error(endpoint->client));
+    endpoint_talked(endpoint);
+}
+
+static bool status_fills(const ngx_http_request_t *http, const struct request *request)
+{
+    const ngx_uint_t status = http->headers_out.status;
+    return request->was_ok && (status == NGX_HTTP_OK || status == NGX_HTTP_NOT_MODIFIED);
+}
+
+static ngx_int_t fill(ngx_http_request_t *http, struct request *request)
+{
+    struct collected collected = {0};
+    if (http->method != NGX_HTTP_GET || !status_fills(http, request))
+        return NGX_OK;
+    if (request->tokens[request->fills->endpoint->number].incarnation == 0)
+        return NGX_OK; /* there was no daemon when the request began */
+    if (from_nginx_cache(http)) {
+        request_note(request, CACHE_REFUSED, "nginx_cache");
+        return NGX_OK;
+    }
+    switch (ngx_http_test_predicates(http, request->fills->no_store)) {
+    case NGX_ERROR:
+        return NGX_ERROR;
+    case NGX_DECLINED:
+        request_note(request, CACHE_REFUSED, "etag_cache_no_store");
+        return NGX_OK;
+    default:
+        break;
+    }
+    collect_fields(&collected, http);
+    if (!is_news(request, collected.etag))
+        return NGX_OK;
+    if (collect_surrogates(&collected, http, request->fills) != NGX_OK)
+        return NGX_ERROR;
+    if (collected.too_many)
+        request_note(request, CACHE_REFUSED, etag_reason_word(ETAG_REASON_LIMIT));
+    else
+        send_fill(http, request, &collected);
+    return NGX_OK;
+}
+
+static ngx_int_t header_filter(ngx_http_request_t *http)
+{
+    struct request *request = http == http->main
+                                  ? ngx_http_get_module_ctx(http, ngx_http_etag_cache_module)
+                                  : NULL;
+    /* The location of the look-up is the location of the answer, or nothing is stored. */
+    if (request && request->fills &&
+        request->fills == ngx_http_get_module_loc_conf(http, ngx_http_etag_cache_module) &&
+        fill(http, request) != NGX_OK)
+        return NGX_ERROR;
+    return next_header_filter(http);
+}
+
+ngx_int_t fill_send_header(ngx_http_request_t *http)
+{
+    return next_header_filter(http);
+}
+
+void fill_install_filter(void)
+{
+    next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = header_filter;
+}

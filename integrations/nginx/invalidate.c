@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * After a write. Above all other filters, the answer to an unsafe method is held back, header and body, until the daemon has
+ * confirmed that nobody answers 304 for the old version any more; or, without a daemon, until the spool's wait is over. Nothing
+ * blocks: the confirmation is an event of the endpoint (endpoint.c), which lets the answer go.
+ *
+ *   header filter   collects names, starts the mutation; does not call the next filter
+ *   body filter     keeps what comes meanwhile
+ *   settled         header, what was kept, and from then on everything as it comes
+ *
+ * Where it can't be confirmed in time the client gets a 500 instead, which says that the request was carried out: whoever got the
+ * upstream's answer could take an old 304 for the new version. (etag_cache_invalidate_failure pass: the answer all the same.)
+ *
+ * Where no answer comes at all (the client went away, the upstream did), the write may have happened or not: the target
+ * is invalidated, and nobody waits for it.
+ */
+#include "invalidate.h"
+
+#define HELD_BUFFERED 0x08 /* of http->buffered; nginx's own bits there are 0x07 */
+
+static ngx_http_output_header_filter_pt next_header_filter;
+static ngx_http_output_body_filter_pt next_body_filter;
+
+/* ---- Mutations ---- */
+
+/* Starts it. OK: it is under way, in *out. Else it has failed already. */
+static etag_status mutation_start(struct endpoint *endpoint, etag_targets targets,
+                                  struct mutation **out, ngx_log_t *log)
+{
+    struct mutation *mutation = ngx_alloc(sizeof(*mutation), log);
+    if (!mutation)
+        return ETAG_SYSTEM;
+    etag_status status = etag_invalidate_start(endpoint->client, &targets, &mutation->op);
+    if (status == ETAG_INVALID) {
+        /* One of the upstream's names is none. It meant something. */
+        ngx_log_error(NGX_LOG_ERR, log, 0, "etag_cache: %s: everything is invalidated",
+                      etag_client_error(endpoint->client));
+        ETAG_INIT(&targets);
+        targets.everything = true;
+        status = etag_invalidate_start(endpoint->client, &targets, &mutation->op);
+    }
+    if (status != ETAG_OK) {
+        ngx_log_error(NGX_LOG_ERR, log, 0, "etag_cache: not invalidated: %s",
+                      etag_client_error(endpoint->client));
+        ngx_free(mutation);
+        return status;
+    }
+    mutation->waiter = NULL;
+    ngx_queue_insert_tail(&endpoint->waiting, &mutation->link);
+    endpoint_talked(endpoint);
+    *out = mutation;
+    return ETAG_OK;
+}
+
+/* ---- The answer goes on ---- */
+
+static void consume(ngx_chain_t *chain)
+{
+    for (; chain; chain = chain->next) {
+        chain->buf->pos = chain->buf->last;
+        chain->buf->file_pos = chain->buf->file_last;
+    }
+}
+
+static ngx_int_t send_held(ngx_http_request_t *http, struct request *request)
+{
+    const ngx_int_t rc = next_header_filter(http);
+    if (rc == NGX_ERROR || rc > NGX_OK)
+        return NGX_ERROR;
+    ngx_chain_t *held = request->held;
+    request->held = NULL;
+    if (http->header_only) {
+        request->swallow = true;
+        consume(held);
+        return NGX_OK;
+    }
+    return held ? next_body_filter(http, held) : NGX_OK;
+}
+
+static const char failure_text[] = "The request was carried out, but it could not be confirmed "
+                                   "that old versions of what it changed are no longer answered "
+                                   "with 304.\n";
+
+static ngx_int_t send_failure(ngx_http_request_t *http, struct request *request)
+{
+    consume(request->held);
+    request->held = NULL;
+    request->swallow = true;
+    ngx_http_clean_header(http);
+    http->headers_out.status = NGX_HTTP_INTERNAL_SERVER_ERROR;
+    http->headers_out.content_length_n = sizeof(failure_text) - 1;
+    ngx_str_set(&http->headers_out.content_type, "text/plain");
+    http->headers_out.content_type_len = http->headers_out.content_type.len;
+    ngx_table_elt_t *control = ngx_list_push(&http->headers_out.headers);
+    ngx_buf_t *body = ngx_calloc_buf(http->pool);
+    if (!control || !body)
+        return NGX_ERROR;
+    ngx_memzero(control, sizeof(*control));
+    control->hash = 1;
+    ngx_str_set(&control->key, "Cache-Control");
+    ngx_str_set(&control->value, "no-store");
+    const ngx_int_t rc = next_header_filter(http);
+    if (rc == NGX_ERROR || rc > NGX_OK || http->header_only)
+        return rc == NGX_OK ? NGX_OK : NGX_ERROR;
+    body->pos = (u_char *)(uintptr_t)failure_text;
+    body->last = body->pos + sizeof(failure_text) - 1;
+    body->memory = 1;
+    body->last_buf = 1;
+    body->last_in_chain = 1;
+    ngx_chain_t out = {.buf = body, .next = NULL};
+    return next_body_filter(http, &out);
+}
+
+static ngx_int_t answer(ngx_http_request_t *http, struct request *request, etag_status status)
+{
+    const bool pass = status == ETAG_OK || request->invalidates->invalidate_failure == FAILURE_PASS;
+    return pass ? send_held(http, request) : send_failure(http, request);
+}
+
+static void release(struct request *request, etag_status status)
+{
+    ngx_http_request_t *http = request->http;
+    ngx_connection_t *connection = http->connection;
+    request->mutation = NULL;
+    http->buffered &= ~HELD_BUFFERED & 0x0f;
+    ngx_http_set_log_request(connection->log, http);
+    if (answer(http, request, status) == NGX_ERROR)
+        ngx_http_finalize_request(http, NGX_ERROR);
+    else
+        ngx_post_event(connection->write, &ngx_posted_events); /* whoever made the answer goes on */
+    ngx_http_run_posted_requests(connection);
+}
+
+void invalidate_settle(struct endpoint *endpoint)
+{
+    ngx_queue_t *link = ngx_queue_head(&endpoint->waiting);
+    while (link != ngx_queue_sentinel(&endpoint->waiting)) {
+        struct mutation *mutation = ngx_queue_data(link, struct mutation, link);
+        etag_receipt receipt;
+        ETAG_INIT(&receipt);
+        const etag_status status = etag_op_result(mutation->op, &receipt);
+        if (status == ETAG_AGAIN) {
+            link = ngx_queue_next(link);
+            continue;
+        }
+        if (status != ETAG_OK)
+            ngx_log_error(NGX_LOG_ERR, endpoint->watch->log, 0, "etag_cache: invalidation: %s: %s",
+                          etag_status_text(status), etag_client_error(endpoint->client));
+        ngx_queue_remove(link);
+        struct request *waiter = mutation->waiter;
+        ngx_free(mutation);
+        if (waiter) {
+            waiter->lsn = receipt.lsn;
+            release(waiter, status);
+        }
+        /* An answer that went on may have ended other requests, and begun new ones. */
+        link = ngx_queue_head(&endpoint->waiting);
+    }
+}
+
+/* ---- Which answers wait ---- */
+
+enum outcome { OUTCOME_NOTHING, OUTCOME_CHANGED, OUTCOME_UNKNOWN };
+
+/* An error that nginx made because the upstream gave no whole answer says nothing about the write. */
+static enum outcome outcome_of(const ngx_http_request_t *http)
+{
+    const ngx_uint_t status = http->headers_out.status;
+    if (status < NGX_HTTP_BAD_REQUEST)
+        return OUTCOME_CHANGED;
+    if (status >= NGX_HTTP_INTERNAL_SERVER_ERROR && http->upstream &&
+        http->upstream->headers_in.status_n != status)
+        return OUTCOME_UNKNOWN;
+    return OUTCOME_NOTHING;
+}
+
+static ngx_int_t collect(struct names *names, ngx_http_request_t *http, struct request *request,
+                         enum outcome outcome)
+{
+    etag_client *client = request->invalidates->endpoint->client;
+    if (!request->writes || outcome == OUTCOME_NOTHING)
+        return NGX_OK;
+    if (names_add_resource(names, client, &request->target) != NGX_OK ||
+        names_add_locations(names, http, client, &request->target) != NGX_OK)
+        return NGX_ERROR;
+    return names_add_collections(names, http, client, &request->target);
+}
+
+/* Whose rules hold: those of the first location that wanted it, since the write may have been done there. */
+static ngx_int_t prepare(ngx_http_request_t *http, struct request *request,
+                         struct location_conf *conf)
+{
+    if (request->invalidates)
+        return NGX_OK;
+    request->invalidates = conf;
+    return key_resource(http, conf, &request->target);
+}
+
+/* NGX_AGAIN: the answer waits. NGX_DECLINED: it has failed, and the answer must not go out. */
+static ngx_int_t invalidate(ngx_http_request_t *http, struct request *request)
+{
+    struct names names;
+    struct mutation *mutation = NULL;
+    const enum outcome outcome = outcome_of(http);
+    if (names_init(&names, http->pool) != NGX_OK ||
+        collect(&names, http, request, outcome) != NGX_OK)
+        return NGX_ERROR;
+    if (names_has_fields(http))
+        names_add_fields(&names, http, &request->target);
+    if (!names_any(&names))
+        return NGX_OK;
+    const etag_status status = mutation_start(request->invalidates->endpoint, names_targets(&names),
+                                              &mutation, http->connection->log);
+    if (outcome == OUTCOME_UNKNOWN)
+        return NGX_OK;
+    if (status != ETAG_OK)
+        return request->invalidates->invalidate_failure == FAILURE_PASS ? NGX_OK : NGX_DECLINED;
+    mutation->waiter = request;
+    request->mutation = mutation;
+    request->was_held = true;
+    http->buffered |= HELD_BUFFERED;
+    return NGX_AGAIN;
+}
+
+/* The request's pool is on its way out: nothing is taken from it. */
+void invalidate_unanswered(const struct request *request)
+{
+    struct mutation *mutation;
+    if (request->answered || !request->writes || !request->invalidates || !request->tried)
+        return;
+    struct endpoint *endpoint = request->invalidates->endpoint;
+    if (!endpoint->client || !names_may_be_cached(endpoint->client, &request->target))
+        return;
+    etag_targets targets;
+    ETAG_INIT(&targets);
+    targets.resources = &request->target;
+    targets.resource_count = 1;
+    (void)mutation_start(endpoint, targets, &mutation, ngx_cycle->log);
+}
+
+/* ---- Filters ---- */
+
+/* A safe method can have side effects too, of which its answer tells. */
+static bool has_to_tell(ngx_http_request_t *http, const struct request *request,
+                        const struct location_conf *conf)
+{
+    if (!request->invalidates && !(conf->invalidate && conf->endpoint->client))
+        return false;
+    return request->writes ? request->invalidates || names_has_fields(http)
+                           : names_has_fields(http);
+}
+
+static ngx_int_t header_filter(ngx_http_request_t *http)
+{
+    struct request *request = request_of(http);
+    if (!request)
+        return next_header_filter(http);
+    struct location_conf *conf = ngx_http_get_module_loc_conf(http, ngx_http_etag_cache_module);
+    ngx_int_t rc = NGX_OK;
+    request->answered = true;
+    request->was_ok = http->headers_out.status == NGX_HTTP_OK;
+    if (has_to_tell(http, request, conf)) {
+        rc = prepare(http, request, conf);
+        if (rc == NGX_OK)
+            rc = invalidate(http, request);
+    }
+    if (conf->enable || request->invalidates)
+        names_hide_fields(http);
+    switch (rc) {
+    case NGX_OK:
+        return next_header_filter(http);
+    case NGX_AGAIN:
+        return NGX_OK;
+    case NGX_DECLINED:
+        return send_failure(http, request);
+    default:
+        return NGX_ERROR;
+    }
+}
+
+static ngx_int_t body_filter(ngx_http_request_t *http, ngx_chain_t *in)
+{
+    struct request *request = http == http->main
+                                  ? ngx_http_get_module_ctx(http, ngx_http_etag_cache_module)
+                                  : NULL;
+    if (!request || !(request->was_held || request->swallow))
+        return next_body_filter(http, in);
+    if (request->mutation) {
+        if (in && ngx_chain_add_copy(http->pool, &request->held, in) != NGX_OK)
+            return NGX_ERROR;
+        return NGX_AGAIN;
+    }
+    if (request->swallow) {
+        consume(in);
+        in = NULL;
+    }
+    /* The last filter must not be asked to send nothing. */
+    if (!in && !http->out && !http->buffered && !http->connection->buffered)
+        return NGX_OK;
+    return next_body_filter(http, in);
+}
+
+void invalidate_install_filters(void)
+{
+    next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = header_filter;
+    next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = body_filter;
+}
