@@ -12,12 +12,18 @@ PACKAGES_BUILD=(
 )
 # Besides these: for scripts/demo; for scripts/test, its --full and scripts/fuzz; for scripts/lint, scripts/coverage,
 # scripts/bench.
+# The Python package and what shows it with Django.
+PACKAGES_PYTHON=(
+    python3-cffi python3-dev python3-build python3-setuptools python3-wheel
+    python3-django python3-djangorestframework gunicorn python3-psycopg2 postgresql
+)
 PACKAGES_DEMO=(curl)
 PACKAGES_TEST=(curl e2fsprogs g++ mount spin util-linux)
 PACKAGES_TEST_FULL=(clang libclang-rt-14-dev valgrind)
 PACKAGES_LINT=(clang-format clang-tidy shellcheck git)
 PACKAGES_COVERAGE=(gcovr)
 PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev)
+PACKAGES_BENCH_DJANGO=(wrk python3-redis)
 
 # True if the package is installed.
 packages_has() {
