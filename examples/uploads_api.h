@@ -20,6 +20,8 @@ struct api {
     etag_client *client;
     const char *release; /* NULL: none. Other code may make another body of the same rows */
     struct publisher *publisher;
+    etag_hasher *hasher;   /* for files that bring no ETag */
+    bool require_if_match; /* 428 for a change that does not say which version it is of */
     struct {
 #define API_COUNTER_FIELD(name) uint64_t name;
         API_COUNTERS(API_COUNTER_FIELD)

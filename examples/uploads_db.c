@@ -4,23 +4,13 @@
  * from the table of resources, and kept. A read transaction ends before the answer is sent, so that the snapshot is
  * never older than the fill token, which was taken before it began.
  */
-#include "uploads_db.h"
+#include "uploads_db_sqlite.h"
 
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum statement { ROW, VERSION, CHECK, PUT, DELETE, STATEMENT_COUNT };
-
-struct db {
-    sqlite3 *sqlite;
-    sqlite3_stmt *authenticate, *list_version, *sequence, *list_touch, *outbox_add;
-    sqlite3_stmt *of[RESOURCE_COUNT][STATEMENT_COUNT];
-    char error[256];
-};
-
-static enum db_status failed(struct db *db)
+enum db_status db_failed(struct db *db)
 {
     snprintf(db->error, sizeof(db->error), "%s", sqlite3_errmsg(db->sqlite));
     return sqlite3_errcode(db->sqlite) == SQLITE_CONSTRAINT ? DB_REFUSED : DB_FAILED;
@@ -31,29 +21,34 @@ const char *db_error(const struct db *db)
     return db->error;
 }
 
-static enum db_status execute(struct db *db, const char *sql)
+enum db_status db_refuse(struct db *db, const char *why)
 {
-    return sqlite3_exec(db->sqlite, sql, NULL, NULL, NULL) == SQLITE_OK ? DB_OK : failed(db);
+    snprintf(db->error, sizeof(db->error), "%s", why);
+    return DB_REFUSED;
 }
 
-static enum db_status prepare(struct db *db, sqlite3_stmt **out, const char *sql)
+static enum db_status execute(struct db *db, const char *sql)
+{
+    return sqlite3_exec(db->sqlite, sql, NULL, NULL, NULL) == SQLITE_OK ? DB_OK : db_failed(db);
+}
+
+enum db_status db_prepare(struct db *db, sqlite3_stmt **out, const char *sql)
 {
     if (!sql)
         return DB_FAILED;
     const int rc = sqlite3_prepare_v3(db->sqlite, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL);
-    return rc == SQLITE_OK ? DB_OK : failed(db);
+    return rc == SQLITE_OK ? DB_OK : db_failed(db);
 }
 
-static void bind_str(sqlite3_stmt *statement, int index, etag_str value)
+void db_bind_str(sqlite3_stmt *statement, int index, etag_str value)
 {
     sqlite3_bind_text(statement, index, value.data, (int)value.len, SQLITE_TRANSIENT);
 }
 
-/* Runs a statement that gives no row, and makes it ready for the next time. */
-static enum db_status finish(struct db *db, sqlite3_stmt *statement)
+enum db_status db_finish(struct db *db, sqlite3_stmt *statement)
 {
     const int rc = sqlite3_step(statement);
-    const enum db_status status = rc == SQLITE_DONE || rc == SQLITE_ROW ? DB_OK : failed(db);
+    const enum db_status status = rc == SQLITE_DONE || rc == SQLITE_ROW ? DB_OK : db_failed(db);
     sqlite3_reset(statement);
     return status;
 }
@@ -66,7 +61,7 @@ static enum db_status finish_number(struct db *db, sqlite3_stmt *statement, int6
     if (rc == SQLITE_ROW)
         *out = sqlite3_column_int64(statement, 0);
     else
-        status = rc == SQLITE_DONE ? DB_NOT_FOUND : failed(db);
+        status = rc == SQLITE_DONE ? DB_NOT_FOUND : db_failed(db);
     sqlite3_reset(statement);
     return status;
 }
@@ -97,7 +92,7 @@ static void append_schema(sqlite3_str *sql, const struct resource *r)
                         r->table, r->table);
 }
 
-static void append_statement(sqlite3_str *sql, const struct resource *r, enum statement which)
+static void append_statement(sqlite3_str *sql, const struct resource *r, enum row_statement which)
 {
     switch (which) {
     case ROW:
@@ -135,7 +130,7 @@ static void append_statement(sqlite3_str *sql, const struct resource *r, enum st
     case DELETE:
         sqlite3_str_appendf(sql, "DELETE FROM %s WHERE id = ?1", r->table);
         break;
-    case STATEMENT_COUNT:
+    case ROW_STATEMENT_COUNT:
         break;
     }
 }
@@ -143,12 +138,12 @@ static void append_statement(sqlite3_str *sql, const struct resource *r, enum st
 static enum db_status prepare_built(struct db *db, sqlite3_str *sql, sqlite3_stmt **out)
 {
     char *text = sqlite3_str_finish(sql);
-    const enum db_status status = prepare(db, out, text);
+    const enum db_status status = db_prepare(db, out, text);
     sqlite3_free(text);
     return status;
 }
 
-static sqlite3_stmt *statement_of(struct db *db, const struct resource *r, enum statement which)
+static sqlite3_stmt *statement_of(struct db *db, const struct resource *r, enum row_statement which)
 {
     return db->of[r - resources][which];
 }
@@ -171,6 +166,7 @@ static enum db_status make_tables(struct db *db)
              " surrogate TEXT NOT NULL) STRICT;");
     for (size_t i = 0; i < RESOURCE_COUNT; i++)
         append_schema(sql, &resources[i]);
+    sqlite3_str_appendall(sql, files_schema);
     sqlite3_str_appendall(sql, "COMMIT");
     char *text = sqlite3_str_finish(sql);
     const enum db_status status = text ? execute(db, text) : DB_FAILED;
@@ -193,16 +189,16 @@ static enum db_status prepare_all(struct db *db)
         {&db->outbox_add, "INSERT INTO outbox(surrogate) VALUES(?1)"},
     };
     for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
-        if (prepare(db, fixed[i].out, fixed[i].sql) != DB_OK)
+        if (db_prepare(db, fixed[i].out, fixed[i].sql) != DB_OK)
             return DB_FAILED;
     for (size_t i = 0; i < RESOURCE_COUNT; i++)
-        for (int s = 0; s < STATEMENT_COUNT; s++) {
+        for (int s = 0; s < ROW_STATEMENT_COUNT; s++) {
             sqlite3_str *sql = sqlite3_str_new(db->sqlite);
             append_statement(sql, &resources[i], s);
             if (prepare_built(db, sql, &db->of[i][s]) != DB_OK)
                 return DB_FAILED;
         }
-    return DB_OK;
+    return db_prepare_files(db);
 }
 
 enum db_status db_open(struct db **out, const char *path)
@@ -238,14 +234,14 @@ struct db *db_close(struct db *db)
 
 enum db_status db_authenticate(struct db *db, etag_str token, struct principal *out)
 {
-    bind_str(db->authenticate, 1, token);
+    db_bind_str(db->authenticate, 1, token);
     const int rc = sqlite3_step(db->authenticate);
     enum db_status status = DB_OK;
     if (rc == SQLITE_ROW)
         *out = (struct principal){.customer = sqlite3_column_int64(db->authenticate, 0),
                                   .may_write = sqlite3_column_int(db->authenticate, 1) != 0};
     else
-        status = rc == SQLITE_DONE ? DB_NOT_FOUND : failed(db);
+        status = rc == SQLITE_DONE ? DB_NOT_FOUND : db_failed(db);
     sqlite3_reset(db->authenticate);
     return status;
 }
@@ -281,7 +277,7 @@ enum db_status db_render_row(struct db *db, const struct resource *resource, int
         out->version = sqlite3_column_int64(statement, 1);
         status = take_json(db, statement, 2, out);
     } else if (rc != SQLITE_DONE)
-        status = failed(db);
+        status = db_failed(db);
     sqlite3_reset(statement);
     return status;
 }
@@ -316,8 +312,9 @@ static enum db_status render_items(struct db *db, const struct resource *resourc
     sqlite3_bind_int64(statement, 2, page->number);
     sqlite3_bind_int64(statement, 3, page->size);
     for (size_t i = 0; i < page->filter_count; i++)
-        bind_str(statement, (int)i + 4, page->filters[i].value);
-    status = sqlite3_step(statement) == SQLITE_ROW ? take_json(db, statement, 0, out) : failed(db);
+        db_bind_str(statement, (int)i + 4, page->filters[i].value);
+    status = sqlite3_step(statement) == SQLITE_ROW ? take_json(db, statement, 0, out)
+                                                   : db_failed(db);
     sqlite3_finalize(statement);
     return status;
 }
@@ -366,7 +363,7 @@ enum db_status db_row_version(struct db *db, const struct resource *resource, in
         *version = sqlite3_column_int64(statement, 1);
         status = sqlite3_column_int64(statement, 0) == customer ? DB_OK : DB_FOREIGN;
     } else if (rc != SQLITE_DONE)
-        status = failed(db);
+        status = db_failed(db);
     sqlite3_reset(statement);
     return status;
 }
@@ -374,7 +371,7 @@ enum db_status db_row_version(struct db *db, const struct resource *resource, in
 enum db_status db_list_version(struct db *db, const struct resource *resource, int64_t customer,
                                int64_t *version)
 {
-    bind_str(db->list_version, 1, etag_str_of(resource->path));
+    db_bind_str(db->list_version, 1, etag_str_of(resource->path));
     sqlite3_bind_int64(db->list_version, 2, customer);
     *version = 0;
     const enum db_status status = finish_number(db, db->list_version, version);
@@ -388,24 +385,22 @@ static enum db_status next_version(struct db *db, const struct resource *resourc
     enum db_status status = finish_number(db, db->sequence, version);
     if (status != DB_OK)
         return status;
-    bind_str(db->list_touch, 1, etag_str_of(resource->path));
+    db_bind_str(db->list_touch, 1, etag_str_of(resource->path));
     sqlite3_bind_int64(db->list_touch, 2, customer);
     sqlite3_bind_int64(db->list_touch, 3, *version);
-    return finish(db, db->list_touch);
+    return db_finish(db, db->list_touch);
 }
 
 /* DB_REFUSED, with the reason, if the body is not an object of known members. */
 static enum db_status check_body(struct db *db, const struct resource *resource, etag_str json)
 {
     sqlite3_stmt *statement = statement_of(db, resource, CHECK);
-    bind_str(statement, 1, json);
+    db_bind_str(statement, 1, json);
     enum db_status status = DB_OK;
     if (sqlite3_step(statement) != SQLITE_ROW)
-        status = failed(db);
-    else if (sqlite3_column_type(statement, 0) != SQLITE_NULL) {
-        snprintf(db->error, sizeof(db->error), "%s", sqlite3_column_text(statement, 0));
-        status = DB_REFUSED;
-    }
+        status = db_failed(db);
+    else if (sqlite3_column_type(statement, 0) != SQLITE_NULL)
+        status = db_refuse(db, (const char *)sqlite3_column_text(statement, 0));
     sqlite3_reset(statement);
     return status;
 }
@@ -421,8 +416,8 @@ enum db_status db_put_row(struct db *db, struct row_write *write)
     sqlite3_bind_int64(statement, 1, write->id);
     sqlite3_bind_int64(statement, 2, write->customer);
     sqlite3_bind_int64(statement, 3, write->version);
-    bind_str(statement, 4, etag_str_of(write->updated_at));
-    bind_str(statement, 5, write->json);
+    db_bind_str(statement, 4, etag_str_of(write->updated_at));
+    db_bind_str(statement, 5, write->json);
     return finish_number(db, statement, &write->id);
 }
 
@@ -435,23 +430,23 @@ enum db_status db_delete_row(struct db *db, const struct resource *resource, int
         return status;
     sqlite3_stmt *statement = statement_of(db, resource, DELETE);
     sqlite3_bind_int64(statement, 1, id);
-    return finish(db, statement);
+    return db_finish(db, statement);
 }
 
 /* ---- Outbox ---- */
 
 enum db_status db_outbox_add(struct db *db, const char *surrogate)
 {
-    bind_str(db->outbox_add, 1, etag_str_of(surrogate));
-    return finish(db, db->outbox_add);
+    db_bind_str(db->outbox_add, 1, etag_str_of(surrogate));
+    return db_finish(db, db->outbox_add);
 }
 
 enum db_status db_outbox_read(struct db *db, struct outbox *out)
 {
     out->count = 0;
     sqlite3_stmt *statement = NULL;
-    enum db_status status = prepare(db, &statement,
-                                    "SELECT id, surrogate FROM outbox ORDER BY id LIMIT 256");
+    enum db_status status = db_prepare(db, &statement,
+                                       "SELECT id, surrogate FROM outbox ORDER BY id LIMIT 256");
     if (status != DB_OK)
         return status;
     int rc = SQLITE_DONE;
@@ -461,7 +456,7 @@ enum db_status db_outbox_read(struct db *db, struct outbox *out)
         snprintf(text, sizeof(out->text[0]), "%s", sqlite3_column_text(statement, 1));
         out->names[out->count++] = etag_str_of(text);
     }
-    status = rc == SQLITE_DONE || rc == SQLITE_ROW ? DB_OK : failed(db);
+    status = rc == SQLITE_DONE || rc == SQLITE_ROW ? DB_OK : db_failed(db);
     sqlite3_finalize(statement);
     return status;
 }
@@ -469,11 +464,11 @@ enum db_status db_outbox_read(struct db *db, struct outbox *out)
 enum db_status db_outbox_remove(struct db *db, const struct outbox *told)
 {
     sqlite3_stmt *statement = NULL;
-    enum db_status status = prepare(db, &statement, "DELETE FROM outbox WHERE id <= ?1");
+    enum db_status status = db_prepare(db, &statement, "DELETE FROM outbox WHERE id <= ?1");
     if (status != DB_OK)
         return status;
     sqlite3_bind_int64(statement, 1, told->last_id);
-    status = finish(db, statement);
+    status = db_finish(db, statement);
     sqlite3_finalize(statement);
     return status;
 }
@@ -481,15 +476,15 @@ enum db_status db_outbox_remove(struct db *db, const struct outbox *told)
 enum db_status db_add_token(struct db *db, const char *token, struct principal principal)
 {
     sqlite3_stmt *statement = NULL;
-    enum db_status status = prepare(
+    enum db_status status = db_prepare(
         db, &statement,
         "INSERT INTO tokens VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE SET may_write = ?3");
     if (status != DB_OK)
         return status;
-    bind_str(statement, 1, etag_str_of(token));
+    db_bind_str(statement, 1, etag_str_of(token));
     sqlite3_bind_int64(statement, 2, principal.customer);
     sqlite3_bind_int(statement, 3, principal.may_write);
-    status = finish(db, statement);
+    status = db_finish(db, statement);
     sqlite3_finalize(statement);
     return status;
 }

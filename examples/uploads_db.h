@@ -24,6 +24,8 @@ enum db_status {
 MUST_USE enum db_status db_open(struct db **out, const char *path);
 struct db *db_close(struct db *db); /* returns NULL */
 const char *db_error(const struct db *db);
+/* DB_REFUSED, with a reason of the caller's. */
+enum db_status db_refuse(struct db *db, const char *why);
 
 struct principal {
     int64_t customer;

@@ -20,10 +20,11 @@ struct options {
     const char *db_path;
     const char *socket_path; /* NULL: the library's default */
     const char *release;
+    bool require_if_match;
 };
 
 static const char usage[] =
-    "Usage: uploads_api --db FILE [--port N] [--socket PATH] [--release R]\n"
+    "Usage: uploads_api --db FILE [--port N] [--socket PATH] [--release R] [--require-if-match]\n"
     "\n"
     "A small claims-processing API on 127.0.0.1, as an example of a front end of etagd.\n"
     "\n"
@@ -31,15 +32,20 @@ static const char usage[] =
     "  --port N       0, the default: any free port; the first line printed names it\n"
     "  --socket PATH  etagd's socket; default: $ETAGD_SOCKET or /run/etagd/etagd.sock\n"
     "  --release R    goes into every key: give each deployment its own\n"
+    "  --require-if-match\n"
+    "                 428 for a change that does not say which version it is of\n"
     "  --help\n";
 
 /* -1: go on; else the exit status. */
 static int parse_options(struct options *out, int argc, char **argv)
 {
-    static const struct option names[] = {
-        {"db", required_argument, NULL, 'd'},     {"port", required_argument, NULL, 'p'},
-        {"socket", required_argument, NULL, 's'}, {"release", required_argument, NULL, 'r'},
-        {"help", no_argument, NULL, 'h'},         {0}};
+    static const struct option names[] = {{"db", required_argument, NULL, 'd'},
+                                          {"port", required_argument, NULL, 'p'},
+                                          {"socket", required_argument, NULL, 's'},
+                                          {"release", required_argument, NULL, 'r'},
+                                          {"require-if-match", no_argument, NULL, 'm'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         char *end = NULL;
         unsigned long port = 0;
@@ -60,6 +66,9 @@ static int parse_options(struct options *out, int argc, char **argv)
             break;
         case 'r':
             out->release = optarg;
+            break;
+        case 'm':
+            out->require_if_match = true;
             break;
         case 'h':
             fputs(usage, stdout);
@@ -115,20 +124,29 @@ static int run(struct http_server *server, struct publisher *publisher, int sign
 
 static int serve(const struct options *options, struct db *db, etag_client *client, int signals)
 {
+    etag_hasher *hasher = NULL;
+    if (etag_hasher_open(&hasher) != ETAG_OK)
+        fprintf(stderr, "uploads_api: OpenSSL has no SHA-256: files get no ETag\n");
     struct publisher publisher;
     publisher_init(&publisher, db, client);
-    struct api api = {
-        .db = db, .client = client, .release = options->release, .publisher = &publisher};
+    struct api api = {.db = db,
+                      .client = client,
+                      .release = options->release,
+                      .publisher = &publisher,
+                      .hasher = hasher,
+                      .require_if_match = options->require_if_match};
     const struct http_handler handler = {&api, api_begin, api_answer};
     struct http_server *server = NULL;
     uint16_t port = options->port;
-    if (!http_server_open(&server, &port, &handler))
-        return 1;
-    printf("listening on 127.0.0.1:%u\n", (unsigned)port);
-    fflush(stdout);
-    const int status = run(server, &publisher, signals);
-    http_server_close(server);
+    int status = 1;
+    if (http_server_open(&server, &port, &handler)) {
+        printf("listening on 127.0.0.1:%u\n", (unsigned)port);
+        fflush(stdout);
+        status = run(server, &publisher, signals);
+        http_server_close(server);
+    }
     publisher_deinit(&publisher);
+    etag_hasher_close(hasher);
     return status;
 }
 

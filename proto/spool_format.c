@@ -120,14 +120,17 @@ static etag_str line_take(etag_str *text, const char *name)
 static bool number_take(etag_str *text, const char *name, int base, uint64_t max, uint64_t *out)
 {
     const etag_str value = line_take(text, name);
-    char digits[24], *end;
+    char digits[24];
 
-    if (!value.data || value.len == 0 || value.len >= sizeof(digits) || value.data[0] == '-')
+    if (!value.data || value.len == 0 || value.len >= sizeof(digits))
         return false;
     memcpy(digits, value.data, value.len);
     digits[value.len] = '\0';
-    *out = strtoull(digits, &end, base);
-    return *end == '\0' && *out <= max;
+    /* strtoull alone would take a blank, a sign, "0x", or stop at a NUL. */
+    if (strspn(digits, base == 16 ? "0123456789abcdef" : "0123456789") != value.len)
+        return false;
+    *out = strtoull(digits, NULL, base);
+    return *out <= max;
 }
 
 static bool socket_take(etag_str *text, char out[SPOOL_SOCKET_BYTES])

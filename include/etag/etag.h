@@ -579,7 +579,8 @@ ETAG_API int etag_precheck(etag_client *client, const etag_request *request, eta
                            etag_answer *answer);
 
 /* After rendering: fills what the cache does not have, and judges the request's conditions with the response's own validators.
- * Never blocks. request: the one of etag_precheck(). answer: as etag_precheck() left it (its token is the fill's); set anew.
+ * Never blocks. request: the one of etag_precheck(). answer: as etag_precheck() left it, set anew; of it count the token, which
+ * is the fill's, and the verdict and ETag, which say what the cache has.
  * response: borrowed; its key, method and had_authorization may be left out, they are the request's then; its ETag and
  * Last-Modified are found among its fields.
  * Returns the status to send: 304 or 412 with answer->fields, else response->http_status with the response as it is. That is

@@ -28,8 +28,8 @@
 #define KEYED_ENTRIES 3u /* the first ones have keys; the last one only a fingerprint */
 #define INCARNATION_ID UINT64_C(0x1234567890abcdef)
 #define FIELDSET_UNIT 1u
-#define OVERFLOW_UNIT                                                                              \
-    (POOL_UNITS - 8) /* the last record of the pool: what is longer lies outside */
+/* The last place where the longest record fits: what says more lies outside of the pool. */
+#define OVERFLOW_UNIT (POOL_UNITS - POOL_RECORD_BYTES_MAX / POOL_UNIT_BYTES)
 #define IMAGE_BYTES_MAX 65536u
 
 /* A valid index, made once. */

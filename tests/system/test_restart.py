@@ -395,6 +395,7 @@ class Storm(Case):
     a violation."""
 
     KILLS = int(os.environ.get("ETAGD_TEST_KILLS", "200"))
+    LEASE_MS = 100
     LINGER_MS = 800
 
     def spool_left(self, d):
@@ -411,7 +412,7 @@ class Storm(Case):
             self.assertEqual(sum(d.socket in line and " 01 " in line for line in f), 1, "one socket listens")
 
     def test_kills_under_load_resurrect_nothing(self):
-        d = self.started(lease_ms=100, args=["--guard-linger-ms", str(self.LINGER_MS)])
+        d = self.started(lease_ms=self.LEASE_MS, args=["--guard-linger-ms", str(self.LINGER_MS)])
         storm = subprocess.Popen([os.path.join(SYSTEM, "storm"), d.socket], stdout=subprocess.PIPE,
                                  stdin=subprocess.PIPE, text=True)
         self.addCleanup(storm.stdout.close)
@@ -421,6 +422,10 @@ class Storm(Case):
             for i in range(self.KILLS):
                 time.sleep(0.02 + (i * 7919 % 200) / 1000)  # the length of the run before the kill: 20 to 220 ms
                 d.kill()
+                if i % 10 == 9:
+                    # A daemon that is back at once answers what was spooled itself. Only one that stays away for longer
+                    # than its lease leaves a write to the spool alone.
+                    time.sleep(3 * self.LEASE_MS / 1000)
                 d.start()
         finally:
             # Its last words also when a daemon did not start.

@@ -7,20 +7,15 @@ import os
 import random
 import re
 import shutil
-import socket
-import subprocess
 import tempfile
 import threading
 import time
 
-from harness import BUILD, Case, bound, main, wait_until
+from harness import Case, main, wait_until
+from uploads import FRESH, NOT_STORED, OWNER, App, seed
 
-EXAMPLES = os.path.join(BUILD, "examples")
 RESOURCES = ("uploads", "claim-records", "report-runs", "drift-events", "payer-mappings", "alert-events",
              "operator-judgments")
-FRESH = "max-age=60, must-revalidate"
-NOT_STORED = "no-cache, no-store, must-revalidate"
-OWNER = "demo-customer-7"
 STRANGER = "demo-customer-8"
 READER = "demo-reader-7"
 ROWS = (6, 26, 46, 66)  # of customer 7, in every table (uploads_seed.c)
@@ -34,8 +29,7 @@ def setUpModule():
     """Seeds a database once; every test gets a copy."""
     global seeded
     seeded = tempfile.mkdtemp(prefix="etagd-seed-")
-    subprocess.run([os.path.join(EXAMPLES, "uploads_seed"), "--db", os.path.join(seeded, "db"), "--seed", "1"],
-                   stdout=subprocess.DEVNULL, timeout=bound(60), check=True)
+    seed(os.path.join(seeded, "db"))
 
 
 def tearDownModule():
@@ -52,72 +46,6 @@ def row_of(name, row=ROWS[0]):
 
 def version_of(etag):
     return int(re.fullmatch(r'"[a-z-]+-\d+-(\d+)"', etag).group(1))
-
-
-class Answer:
-    def __init__(self, response):
-        self.status = response.status
-        self.headers = response.headers
-        self.etag = response.headers["ETag"]
-        self.control = response.headers["Cache-Control"]
-        self.body = response.read()
-
-    def json(self):
-        return json.loads(self.body)
-
-
-class App:
-    """One uploads_api process. Connections are kept, one a thread: a body where there must be none would be taken for
-    the next answer, and break it."""
-
-    def __init__(self, directory, socket_path, name):
-        self.log = open(os.path.join(directory, f"{name}.log"), "w+", encoding="utf-8")
-        self.process = subprocess.Popen(
-            [os.path.join(EXAMPLES, "uploads_api"), "--db", os.path.join(directory, "db"), "--socket", socket_path],
-            stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, text=True)
-        self.port = int(re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", self.process.stdout.readline()).group(1))
-        self.local = threading.local()
-        self.connections = []
-
-    def end(self):
-        for connection in self.connections:
-            connection.close()
-        self.process.terminate()
-        status = self.process.wait(bound(20))
-        self.process.stdout.close()
-        self.log.close()
-        return status
-
-    def request(self, method, path, body=None, token=OWNER, **conditions):
-        """conditions: if_none_match='"v1"'; a list stands for several lines."""
-        if not hasattr(self.local, "connection"):
-            self.local.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=bound(30))
-            self.connections.append(self.local.connection)
-        connection = self.local.connection
-        connection.putrequest(method, path)
-        if token:
-            connection.putheader("Authorization", f"Bearer {token}")
-        for name, values in conditions.items():
-            for value in values if isinstance(values, (list, tuple)) else [values]:
-                connection.putheader(name.replace("_", "-"), value)
-        data = json.dumps(body).encode() if body is not None else b""
-        if method in ("PUT", "POST"):
-            connection.putheader("Content-Length", str(len(data)))
-        connection.endheaders(data or None)
-        return Answer(connection.getresponse())
-
-    def get(self, path, **options):
-        return self.request("GET", path, **options)
-
-    def counters(self):
-        return self.request("GET", "/debug/counters", token=None).json()
-
-    def raw(self, method, path, etag):
-        """All bytes of an answer; the server closes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=bound(30)) as connection:
-            connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OWNER}\r\n"
-                               f"If-None-Match: {etag}\r\nConnection: close\r\n\r\n".encode())
-            return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 class UploadsCase(Case):
@@ -158,10 +86,11 @@ class UploadsCase(Case):
         self.assert_304(answer, etag)
         self.assertEqual((renders, cached), (0, 1))
 
-    def assert_refused(self, answer, status):
+    def assert_refused(self, answer, status, etag=None):
+        """etag: what a 412 says of the row as it is."""
         self.assertEqual(answer.status, status)
         self.assertEqual(answer.control, NOT_STORED)
-        self.assertIsNone(answer.etag)
+        self.assertEqual(answer.etag, etag)
 
 
 class Reading(UploadsCase):
@@ -183,7 +112,7 @@ class Reading(UploadsCase):
         path = row_of("uploads")
         etag = self.render(self.a, path).etag
         for method in ("GET", "HEAD"):
-            answer = self.a.raw(method, path, etag)
+            answer = self.a.exchange(method.encode(), path, [b"If-None-Match: " + etag.encode()])
             self.assertTrue(answer.startswith(b"HTTP/1.1 304 "), answer)
             self.assertTrue(answer.endswith(b"\r\n\r\n"), answer)
             self.assertEqual(answer.count(b"\r\n\r\n"), 1)
@@ -290,9 +219,9 @@ class Writing(UploadsCase):
                 for app in (self.a, self.b):
                     for condition in ({"if_match": row.etag}, {"if_match": f"W/{current.etag}"}, {"if_none_match": "*"},
                                       {"if_none_match": current.etag}):
-                        self.assert_refused(app.request("PUT", row_of(name), lost, **condition), 412)
-                    self.assert_refused(app.request("DELETE", row_of(name), if_match=row.etag), 412)
-                    self.assert_refused(app.get(row_of(name), if_match=row.etag), 412)
+                        self.assert_refused(app.request("PUT", row_of(name), lost, **condition), 412, current.etag)
+                    self.assert_refused(app.request("DELETE", row_of(name), if_match=row.etag), 412, current.etag)
+                    self.assert_refused(app.get(row_of(name), if_match=row.etag), 412, current.etag)
                     self.assert_cached(app, row_of(name), current.etag)
                     self.assertEqual(app.get(row_of(name)).body, current.body)
                 self.assert_refused(self.a.request("PUT", row_of(name, NO_ROW), lost, if_match="*"), 412)

@@ -192,11 +192,9 @@ static void two_digit_years(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(three_forms),     cmocka_unit_test(not_dates),
-        cmocka_unit_test(calendar),
-        cmocka_unit_test(with_another_byte_it_is_no_date),
-        cmocka_unit_test(format_clamps),
-        cmocka_unit_test(two_digit_years),
+        cmocka_unit_test(three_forms),   cmocka_unit_test(not_dates),
+        cmocka_unit_test(calendar),      cmocka_unit_test(with_another_byte_it_is_no_date),
+        cmocka_unit_test(format_clamps), cmocka_unit_test(two_digit_years),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

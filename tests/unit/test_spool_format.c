@@ -123,6 +123,9 @@ static void malformed_marks_are_refused(void **state)
     expect_refused("id=", "di=");
     expect_refused("owner=107\n", "");
     expect_refused("nobody=65534", "nobody=-1");
+    expect_refused("nobody=65534", "nobody= 65534");
+    expect_refused("nobody=65534", "nobody=+65534");
+    expect_refused("id=fedcba9876543210", "id=0xfedcba987654");
     expect_refused("socket=etagd.sock", "socket=");
     expect_refused("socket=etagd.sock\n", "");
     expect_refused("lease_ns=1000000000", "lease_ns=");
@@ -135,6 +138,17 @@ static void malformed_marks_are_refused(void **state)
     expect_refused("uid=4294967295", "uid=4294967296");
     expect_refused("end=2", "end=1");
     expect_refused("end=2", "end=3");
+}
+
+static void a_number_with_a_nul_in_it_is_none(void **state)
+{
+    static char text[SPOOL_MARK_BYTES_MAX];
+    const struct spool_mark mark = some_mark(2);
+    struct spool_mark out;
+    const size_t len = spool_mark_format(&mark, text);
+    assert_true(spool_mark_parse((etag_str){text, len}, &out));
+    *(strstr(text, "nobody=") + strlen("nobody=")) = '\0';
+    assert_false(spool_mark_parse((etag_str){text, len}, &out));
 }
 
 static void writers_count(void **state)
@@ -160,6 +174,7 @@ int main(void)
         cmocka_unit_test(marks_round_trip),
         cmocka_unit_test(a_mark_that_is_cut_off_is_none),
         cmocka_unit_test(malformed_marks_are_refused),
+        cmocka_unit_test(a_number_with_a_nul_in_it_is_none),
         cmocka_unit_test(writers_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

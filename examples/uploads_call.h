@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request on its way to one answer, and what all kinds of resources do alike: the two calls of etagd around a
+ * rendering, the transaction of a write, and the answers that are no representation.
+ */
+#ifndef UPLOADS_CALL_H
+#define UPLOADS_CALL_H
+
+#include "uploads_api.h"
+
+#define API_PREFIX "/api/v1/"
+#define API_FRESH "max-age=60, must-revalidate"
+#define NAME_BYTES_MAX 64
+
+struct call {
+    struct api *api;
+    const struct http_request *request;
+    struct http_answer *answer;
+    struct principal principal;
+    /* What it is about: a list, a row or a file. */
+    const struct resource *resource; /* NULL: a file */
+    int64_t id;                      /* of the row; 0: the list */
+    etag_str file;
+    /* Set by call_name(). */
+    char scope[NAME_BYTES_MAX]; /* "customer:7", which is a surrogate key too: all that is theirs */
+    etag_key key;
+    etag_request conditions;
+    int64_t written_id; /* set by the change of a write to a row: of the row, also of a new one */
+};
+
+bool text_is(etag_str s, const char *text);
+bool call_is(const struct call *call, const char *method);
+
+/* ---- Answers ---- */
+
+/* json: malloc'ed, consumed; NULL: none. */
+void answer_plain(struct http_answer *answer, unsigned status, char *json);
+void answer_error(struct http_answer *answer, unsigned status, const char *word,
+                  const char *detail);
+void answer_db_error(struct call *call, enum db_status status);
+/* With the response's fields; the body is the caller's. */
+void answer_representation(struct http_answer *answer, unsigned status, const etag_entry *response);
+
+/* ---- Around a rendering ---- */
+
+/* The key, of who asks for what; the conditions. To be called once both are known. */
+void call_name(struct call *call);
+
+/* 304, 412, 428 from shared memory. True: answered. */
+MUST_USE bool call_precheck(struct call *call, etag_answer *known);
+
+/* Fills, and judges the conditions with the response's own validators. True: answered; else known->range says whether a part
+ * may be sent. */
+MUST_USE bool call_finish(struct call *call, const etag_entry *response, etag_answer *known);
+
+/* ---- Around a write ---- */
+
+/* Both run inside the write transaction. */
+struct write_steps {
+    /* What is there now, of which the text belongs to write. DB_NOT_FOUND: nothing is, which suits a PUT. */
+    enum db_status (*current)(struct call *call, void *write, etag_validators *out);
+    /* The change, and the names of what it makes stale, for the outbox. */
+    enum db_status (*change)(struct call *call, void *write);
+};
+
+/* Judges the conditions, changes, commits and tells etagd. False: answered, with what went wrong. True: done and told, and
+ * answer->status is 201 if there was nothing before, else 200. */
+MUST_USE bool call_write(struct call *call, const struct write_steps *steps, void *write);
+
+#endif

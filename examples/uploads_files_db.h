@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files in the database: bytes of a customer's under a name, with the validators that they are sent with. */
+#ifndef UPLOADS_FILES_DB_H
+#define UPLOADS_FILES_DB_H
+
+#include "uploads_db.h"
+
+struct file {
+    char *body; /* malloc'ed: file_deinit() */
+    size_t body_len;
+    char etag[ETAG_BYTES_MAX];
+    size_t etag_len;       /* 0: it has none */
+    int64_t last_modified; /* seconds since 1970; ETAG_NO_DATE: it has none */
+    bool last_modified_is_strong;
+};
+
+void file_deinit(struct file *file);
+etag_str file_etag(const struct file *file); /* points into it; absent: none */
+
+/* A read transaction of its own, or a part of the write transaction. DB_NOT_FOUND: there is none, and nothing to free. */
+MUST_USE enum db_status db_read_file(struct db *db, int64_t customer, etag_str name,
+                                     struct file *out);
+
+/* Inside a write transaction. */
+MUST_USE enum db_status db_put_file(struct db *db, int64_t customer, etag_str name,
+                                    const struct file *file);
+MUST_USE enum db_status db_delete_file(struct db *db, int64_t customer, etag_str name);
+
+#endif
