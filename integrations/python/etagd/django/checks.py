@@ -13,7 +13,7 @@ def check_settings(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
     if not isinstance(given, dict):
         return [checks.Error("ETAGD is not a dict", id="etagd.E002")]
     found = [checks.Error(f"ETAGD has no setting {name!r}", id="etagd.E002") for name in sorted(set(given) - set(DEFAULTS))]
-    if given.get("WITHOUT_DAEMON", "commit") not in ("commit", "refuse"):
+    if given.get("WITHOUT_DAEMON", "refuse") not in ("commit", "refuse"):
         found.append(checks.Error('ETAGD["WITHOUT_DAEMON"] is neither "commit" nor "refuse"', id="etagd.E003"))
     return found
 

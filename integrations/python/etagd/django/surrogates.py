@@ -1,69 +1,103 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names on which entries depend, made of models:
 
-    app.model:42          one row
+    app.model             any row: every write to the table touches it
+    app.model:42          one row: writes that know their rows touch it
     app.model@7           the rows of one scope: a model that is registered with the column that says whose a row is
-    app.model             any row
-    app.model:*           every row at once: writes of which it is not known which rows they touch
+    app.model:*           writes of which it is not known which rows or scopes they touch
+    *                     every write to any table
 
-A write names what it touches: always app.model, and the row and its scope, or app.model:*. An entry depends on the
-narrowest name that holds for each table that was read for it, and on app.model:* of each. The names of a statement are
-found in its SQL; what is not understood becomes the wider name, never none.
+A write touches "*", app.model, and either all rows and scopes that it changes, or app.model:*. An entry that depends on the
+rows that it read, or on a scope, depends on app.model:* too; else it depends on app.model. Where anything is in doubt a write
+touches more, and an entry depends on more.
 """
 from __future__ import annotations
 
+import hashlib
 import re
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
+from django.db import models
 from django.db.models.signals import class_prepared
 
 from .conf import conf
 
-INSTANCES_MAX = 60
-_SAYABLE = re.compile(r"[!-~]{1,128}\Z")  # what a surrogate key may hold
-_scope_columns: Dict[Any, Any] = {}  # model -> the field that says whose a row is
+EVERYTHING = ""
+"""Instead of names: every entry there is."""
+
+_WHOLE = (models.AutoField, models.BigAutoField, models.SmallAutoField, models.IntegerField, models.BigIntegerField,
+          models.SmallIntegerField, models.PositiveIntegerField, models.PositiveBigIntegerField,
+          models.PositiveSmallIntegerField)
+_scope_fields: Dict[Any, Any] = {}  # model -> the field that says whose a row is
 
 
 def register(model: Any, scope: str) -> None:
-    """The field scope says whose a row of model is ("customer"). A row's value never changes: a write that would change it
-    raises ScopeChanged. Where rows do move, do not register the model: its lists then depend on every row. In ready()."""
+    """Whose a row of model is, says its field scope ("customer"): lists that are filtered by it depend on that scope's rows
+    only. Costs each write of known rows one query, for the scopes that they had. Call it in ready(), or below the model."""
     try:
-        _scope_columns[model] = model._meta.get_field(scope)
+        field = model._meta.get_field(scope)
     except FieldDoesNotExist as error:
         raise ImproperlyConfigured(f"etagd: {model._meta.label} has no field {scope!r}") from error
+    if not getattr(field, "concrete", False) or field.model._meta.concrete_model is not model._meta.concrete_model:
+        raise ImproperlyConfigured(f"etagd: {model._meta.label}.{scope} is no column of its table")
+    _scope_fields[model._meta.concrete_model] = field
     _tables.clear()
 
 
+def comparable(field: Any, vendor: Optional[str] = None) -> bool:
+    """Are two values of the column the same for the database exactly if text() is? Fields of other types may compare in
+    ways that nobody knows here (citext, floats)."""
+    field = _target(field)
+    if type(field) in _WHOLE or type(field) is models.UUIDField:
+        return True
+    return type(field) is models.CharField and getattr(field, "db_collation", None) is None \
+        and vendor in (None, "sqlite", "postgresql")
+
+
+def _target(field: Any) -> Any:
+    while field.remote_field is not None and getattr(field, "target_field", None) is not None:
+        field = field.target_field
+    return field
+
+
+def text(field: Any, value: Any) -> Optional[str]:
+    """A column's value as it stands in a name; None: it cannot be said. Text is hashed: it may be a secret, or long."""
+    if hasattr(value, "prepare_database_save"):
+        value = value.prepare_database_save(field)
+    if value is None or hasattr(value, "resolve_expression") or hasattr(value, "as_sql") or not comparable(field):
+        return None
+    field = _target(field)
+    try:
+        value = field.to_python(value)
+    except (ValidationError, TypeError, ValueError):
+        return None
+    if type(field) in _WHOLE:
+        return str(int(value))
+    if isinstance(field, models.UUIDField):
+        return value.hex
+    return "~" + hashlib.sha256(str(value).encode("utf-8", "surrogatepass")).hexdigest()[:24]
+
+
 class Table:
-    """What SQL says of a model."""
+    """A model's table, and its names."""
 
     def __init__(self, model: Any) -> None:
+        meta = model._meta
         self.model = model
-        self.label = conf.PREFIX + model._meta.label_lower
-        self.name = model._meta.db_table.strip('"`')
-        self.pk = model._meta.pk
-        self.scope = _scope_columns.get(model)
-        self.ignored = model._meta.label_lower in [label.lower() for label in conf.IGNORE]
-
-    @staticmethod
-    def text(field: Any, value: Any) -> Optional[str]:
-        """A column's value as it stands in a name, the same from an instance and from a parameter; None: it cannot be said."""
-        while field.remote_field is not None and getattr(field, "target_field", None) is not None:
-            field = field.target_field
-        try:
-            made = str(field.to_python(value))
-        except (ValidationError, TypeError, ValueError):
-            return None
-        return made if _SAYABLE.match(made) else None
+        self.label = conf.PREFIX + meta.label_lower
+        self.name = meta.db_table.strip('"`')
+        self.pk = meta.pk
+        self.scope = _scope_fields.get(meta.concrete_model)
+        self.opaque = not meta.managed  # perhaps a view: what is behind it is not known
 
     def row(self, value: Any) -> Optional[str]:
-        made = self.text(self.pk, value)
+        made = text(self.pk, value)
         return None if made is None else f"{self.label}:{made}"
 
     def collection(self, value: Any) -> Optional[str]:
-        made = self.text(self.scope, value)
+        made = None if self.scope is None else text(self.scope, value)
         return None if made is None else f"{self.label}@{made}"
 
     @property
@@ -71,22 +105,27 @@ class Table:
         return self.label
 
     @property
-    def all_rows(self) -> str:
+    def unknown_rows(self) -> str:
         return self.label + ":*"
+
+
+def any_write() -> str:
+    return conf.PREFIX + "*"
 
 
 _tables: Dict[str, Table] = {}
 
 
 def tables() -> Dict[str, Table]:
-    """By name in the database; of every model there is."""
+    """By name in the database, in lower case; of every model there is."""
     if not _tables:
-        found = {}
-        for models in apps.all_models.values():  # also those of no installed application
-            for model in models.values():
-                if not model._meta.proxy and not model._meta.abstract:
+        found: Dict[str, Table] = {}
+        for app_models in list(apps.all_models.values()):  # also those of no installed application
+            for model in list(app_models.values()):
+                if not model._meta.proxy and not model._meta.abstract and not model._meta.swapped:
                     table = Table(model)
-                    found[table.name] = table
+                    table.opaque = table.opaque or table.name.lower() in found  # two models of one table
+                    found[table.name.lower()] = table
         _tables.update(found)
     return _tables
 
@@ -99,210 +138,55 @@ class_prepared.connect(_prepared, dispatch_uid="etagd")
 
 
 def table_of(model: Any) -> Table:
-    return tables()[model._meta.concrete_model._meta.db_table.strip('"`')]
+    meta = model._meta.concrete_model._meta
+    return tables().get(meta.db_table.strip('"`').lower()) or Table(model._meta.concrete_model)
 
 
 # ---- What is said explicitly ----
 
 
 def for_instance(instance: Any) -> List[str]:
-    """The names that hold for one row."""
+    """What an entry depends on that shows this row."""
     table = table_of(type(instance))
-    row = table.row(instance.pk)
-    return [row or table.any_row, table.all_rows]
+    row = None if table.opaque else table.row(instance.pk)
+    if row is None:
+        return [any_write() if table.opaque else table.any_row]
+    return [row, table.unknown_rows]
 
 
 def for_queryset(queryset: Any) -> List[str]:
-    """The names on which the result of a queryset depends: of its scope's collection where the query is limited to one
-    scope and nothing else, else of all rows; of the other tables that it reads, of all rows."""
-    sql, params = queryset.query.sql_with_params()
-    return sorted(Reads().add(sql, params).names())
+    """What an entry depends on that shows the result of this queryset: of a registered model, where the queryset is
+    filtered by its scope (and not by an OR), that scope's rows; else any row. Of other tables that it joins, any row."""
+    from .reads import Reads
+
+    compiler = queryset.query.get_compiler(queryset.db)
+    sql, _ = compiler.as_sql()
+    reads = Reads()
+    reads.add_query(compiler, sql, None)
+    return sorted(reads.names())
 
 
 def changed(instance: Any) -> List[str]:
-    """The names that a write of this row touches: for raw SQL, with etagd.django.invalidate()."""
+    """What a write of this row touches, for etagd.django.invalidate(): with the scope that it has now. If the write moved
+    it, say the scope that it had too."""
     table = table_of(type(instance))
-    names = [table.any_row, table.row(instance.pk) or table.all_rows]
+    if table.opaque:
+        return [EVERYTHING]
+    names = [any_write(), table.any_row, table.row(instance.pk) or table.unknown_rows]
     if table.scope is not None:
-        names.append(table.collection(getattr(instance, table.scope.attname)) or table.all_rows)
+        names.append(table.collection(getattr(instance, table.scope.attname)) or table.unknown_rows)
     return names
 
 
-# ---- What SQL reads ----
-
-_IDENTIFIER = re.compile(r'["`]([^"`]+)["`]')
-_BARE_WORD = re.compile(r"\w+")
-_NOT_PLAIN = re.compile(r"\b(OR|NOT|UNION|EXCEPT|INTERSECT|WITH|CASE)\b|\bSELECT\b.*\bSELECT\b|%%", re.S)
-
-
-def _equal_param(table: Table, column: str, sql: str, params: Any) -> Tuple[bool, Any]:
-    """Does a plain SELECT say "table"."column" = %s in its WHERE? Then its parameter."""
-    where = sql.find(" WHERE ")
-    if where < 0 or params is None:
-        return False, None
-    found = re.search(r'["`]%s["`]\.["`]%s["`] = %%s(?= AND |\)| ORDER | LIMIT | GROUP | FOR |$)'
-                      % (re.escape(table.name), re.escape(column)), sql[where:])
-    if not found:
-        return False, None
-    index = sql.count("%s", 0, where + found.start())
-    return (True, params[index]) if index < len(params) else (False, None)
+def every_row(model: Any) -> List[str]:
+    """What a write of this table touches of which nothing else is known."""
+    table = table_of(model)
+    return [EVERYTHING] if table.opaque else [any_write(), table.any_row, table.unknown_rows]
 
 
-class Reads:
-    """What was read since it began: SQL, and the objects that were rendered. Of one request."""
-
-    def __init__(self) -> None:
-        self._names: Set[str] = set()
-        self._rows: Set[str] = set()  # rows that were asked for by primary key, and by which name else
-        self._known: Set[str] = set()  # rows that are known to exist
-        self._instead: Dict[str, str] = {}
-        self.ignored = False
-
-    def add(self, sql: str, params: Any) -> "Reads":
-        every = tables()
-        words = set(_IDENTIFIER.findall(sql)) | (set(_BARE_WORD.findall(sql)) if '"' not in sql and "`" not in sql else set())
-        plain = not _NOT_PLAIN.search(sql)
-        for word in words:
-            table = every.get(word)
-            if table is not None:
-                self.ignored = self.ignored or table.ignored
-                self._names.add(table.all_rows)
-                self._names.add(self._narrowest(table, sql, params) if plain else table.any_row)
-        self._names.discard("")
-        return self
-
-    def _narrowest(self, table: Table, sql: str, params: Any) -> str:
-        if len(re.findall(r'["`]%s["`](?!\.)' % re.escape(table.name), sql)) != 1 or not isinstance(params, (list, tuple)):
-            return table.any_row
-        said, value = _equal_param(table, table.pk.column, sql, params)
-        row = table.row(value) if said else None
-        if row is not None:
-            self._rows.add(row)
-            self._instead[row] = table.any_row
-            return ""
-        if table.scope is not None:
-            said, value = _equal_param(table, table.scope.column, sql, params)
-            if said:
-                return table.collection(value) or table.any_row
-        return table.any_row
-
-    def rendered(self, instance: Any) -> None:
-        """An object that was rendered, or was read before: it exists, and the answer depends on it."""
-        try:
-            table = table_of(type(instance))
-        except (AttributeError, KeyError):
-            return
-        row = table.row(instance.pk)
-        self._names.add(table.all_rows)
-        if row is None or len(self._known) >= INSTANCES_MAX:
-            self._names.add(table.any_row)
-        else:
-            self._known.add(row)
-
-    def names(self) -> Set[str]:
-        """Rows that nobody has seen (asked for, and perhaps not there) are replaced by "any row": they may be inserted."""
-        return self._names | self._known | {self._instead[row] for row in self._rows - self._known}
+def said(names: Iterable[str]) -> List[str]:
+    """Names of the application's own, with the site's prefix."""
+    return [conf.PREFIX + name for name in names]
 
 
-# ---- What SQL writes ----
-
-_WRITE = re.compile(
-    r'\b(?P<verb>INSERT(?:\s+OR\s+\w+)?\s+INTO|REPLACE\s+INTO|UPDATE(?:\s+OR\s+\w+)?|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?'
-    r'|MERGE\s+INTO)\s+(?:ONLY\s+)?["`]?(?P<table>[^"`\s(;,]+)["`]?', re.I)
-_INSERT = re.compile(r'^INSERT INTO ["`][^"`]+["`] \((?P<columns>[^()]*)\) (?P<rows>VALUES|SELECT)(?P<values>[\s(),%s]*'
-                     r'(?:UNION ALL SELECT [%s, ]*)*)(?: RETURNING .*)?$')
-_UPDATE = re.compile(r'^UPDATE ["`][^"`]+["`] SET (?P<set>.*) WHERE ["`](?P<t>[^"`]+)["`]\.["`](?P<pk>[^"`]+)["`] = %s$', re.S)
-_DELETE = re.compile(r'^DELETE FROM ["`][^"`]+["`] WHERE ["`](?P<t>[^"`]+)["`]\.["`](?P<pk>[^"`]+)["`] '
-                     r'(?:= %s|IN \(%s(?:, %s)*\))$')
-_READ_ONLY = re.compile(r"\s*\(?\s*(SELECT|SAVEPOINT|RELEASE|ROLLBACK|BEGIN|COMMIT|SET|SHOW|PRAGMA)\b", re.I)
-
-
-class ScopeChanged(ImproperlyConfigured):
-    """A write would give a row another scope (surrogates.register). It did not happen."""
-
-
-class Write:
-    """One statement that writes to a table. rows: values of its primary keys, None: not known. scopes: of the rows as it
-    writes them; old_scopes_wanted: the rows were there before, so their scope is in the database."""
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-        self.rows: Optional[List[Any]] = None
-        self.scopes: Optional[List[Any]] = None
-        self.existing = False
-        self.sets_scope = False
-
-
-def _insert(write: Write, sql: str, params: Any) -> None:
-    found = _INSERT.match(sql)
-    if not found or not isinstance(params, (list, tuple)):
-        return
-    columns = _IDENTIFIER.findall(found.group("columns"))
-    if not columns or len(params) % len(columns) or sql.count("%s") != len(params):
-        return
-    table = write.table
-
-    def column(name: str) -> List[Any]:
-        return list(params[columns.index(name)::len(columns)]) if name in columns else []
-
-    write.rows = column(table.pk.column)
-    if table.scope is not None:
-        if table.scope.column not in columns:
-            write.rows = None
-            return
-        write.scopes = column(table.scope.column)
-
-
-def _update(write: Write, sql: str, params: Any) -> None:
-    table, found = write.table, _UPDATE.match(sql)
-    write.sets_scope = table.scope is not None and re.search(
-        r'["`]%s["`] = ' % re.escape(table.scope.column), sql.split(" WHERE ", 1)[0]) is not None
-    if not found or found.group("t") != table.name or found.group("pk") != table.pk.column \
-            or not params or not isinstance(params, (list, tuple)):
-        return
-    write.rows, write.existing = [params[-1]], True
-    if write.sets_scope:
-        before = re.search(r'["`]%s["`] = %%s' % re.escape(table.scope.column), found.group("set"))
-        if before:
-            at = sql.count("%s", 0, found.start("set") + before.start())
-            write.scopes = [params[at]]
-
-
-def _delete(write: Write, sql: str, params: Any) -> None:
-    table, found = write.table, _DELETE.match(sql)
-    if found and found.group("t") == table.name and found.group("pk") == table.pk.column \
-            and isinstance(params, (list, tuple)):
-        write.rows, write.existing = list(params), True
-
-
-def writes_of(sql: str, params: Any, many: bool) -> List[Write]:
-    """The writes of a statement; empty for one that only reads, or writes to what is no model's table."""
-    if _READ_ONLY.match(sql) and ";" not in sql.rstrip("; \n"):
-        return []
-    every, made = tables(), []
-    for found in _WRITE.finditer(sql):
-        table = every.get(found.group("table").split(".")[-1].strip('"`'))
-        if table is None or table.ignored:
-            continue
-        write = Write(table)
-        verb = found.group("verb").split()[0].upper()
-        if not many and found.start() == 0:
-            {"INSERT": _insert, "UPDATE": _update, "DELETE": _delete}.get(verb, lambda *_: None)(write, sql, params)
-        made.append(write)
-    return made
-
-
-def write_names(write: Write, scopes: Optional[Iterable[Any]]) -> Set[str]:
-    """scopes: of its rows, None where they are not known (of a table with scopes: all rows then)."""
-    table = write.table
-    names = {table.any_row}
-    rows = None if write.rows is None else [table.row(value) for value in write.rows]
-    if rows is None or None in rows or len(rows) > INSTANCES_MAX:
-        return names | {table.all_rows}
-    names.update(rows)
-    if table.scope is not None:
-        collections = None if scopes is None else {table.collection(value) for value in scopes}
-        if collections is None or None in collections:
-            return names | {table.all_rows}
-        names.update(collections)
-    return names
+VALID = re.compile(r"[!-~]{1,128}\Z")

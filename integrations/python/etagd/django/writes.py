@@ -1,35 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """Invalidation from the ORM, and from SQL that goes through Django's cursors.
 
-Every connection gets a wrapper around its statements, and around its COMMIT. A statement that writes leaves its names with
-the connection; COMMIT takes them: a guard begins, is confirmed, COMMIT, the guard ends. The guard may begin so late because
-until COMMIT nobody sees the change: a reader that saw the old data took its token before the guard's end, and its fill is
-refused or is made stale by it. ROLLBACK forgets the names, ROLLBACK TO SAVEPOINT those since the savepoint: nothing became
-stale. In autocommit mode the guard stands around the statement.
+What a statement changes is left with its connection; COMMIT takes it: a guard begins, is confirmed, COMMIT, the guard ends.
+The guard may begin so late because until COMMIT nobody sees the change: a reader that saw the old data took its token before
+the guard's end, so its fill is refused, or what it filled is made stale. ROLLBACK forgets the names, ROLLBACK TO SAVEPOINT
+those since the savepoint: nothing became stale.
+
+In autocommit mode a write by the ORM gets a transaction of its own, so that the guard stands around its COMMIT, not around
+a wait for locks. Other SQL gets the guard around the statement.
 
 Threads: as Django's connections, each of which is one thread's.
 """
 from __future__ import annotations
 
-import contextvars
 import threading
-from functools import partial
-from typing import Any, Dict, Iterable, List, Optional, Set
+import time
+from contextlib import closing
+from functools import partial, wraps
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
-from django.db import DataError, IntegrityError, NotSupportedError, ProgrammingError, connections
+from django.db import DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
 from django.db.backends.signals import connection_created
+from django.db.backends.utils import CursorWrapper
+from django.db.models.sql import compiler as compilers
 from django.db.utils import OperationalError
+from django.utils.connection import ConnectionProxy
 
 import etagd
 
-from . import surrogates
+from . import queries, reads, sql, surrogates
 from .conf import client, conf, log
-
-reads: "contextvars.ContextVar[Optional[surrogates.Reads]]" = contextvars.ContextVar("etagd_reads", default=None)
-"""Where the statements of this request are noted, while a response is made that may be stored."""
+from .surrogates import EVERYTHING
 
 NAMES_MAX = 1000  # of one transaction; more: everything becomes stale
-_ROLLED_BACK = (IntegrityError, DataError, ProgrammingError, NotSupportedError)  # of a COMMIT or a statement: surely not done
+COMMIT_MS_MIN = 100  # a guard with less time left is no guard
+_LONG_MS = 86400000  # for a statement of which nobody knows how long it takes
+_ROLLED_BACK = (IntegrityError, DataError, ProgrammingError, NotSupportedError)  # of a COMMIT: surely not done
 
 
 class GuardFailed(OperationalError):
@@ -39,55 +45,74 @@ class GuardFailed(OperationalError):
 # ---- Telling etagd ----
 
 
+def _targets(names: Iterable[str]) -> Dict[str, Any]:
+    names = sorted(names)
+    if EVERYTHING in names or len(names) > NAMES_MAX:
+        return {"everything": True, "hold_ms": conf.HOLD_MS}
+    return {"surrogates": names, "hold_ms": conf.HOLD_MS}
+
+
 class _Untold:
-    """Names that nobody took, since neither daemon nor spool was there: told before anything else is, as soon as one is."""
+    """That something was committed of which nobody could be told: then everything is, before this process answers from the
+    cache again."""
 
     def __init__(self) -> None:
-        self._names: Set[str] = set()
+        self._is = False
+        self._again = 0.0
         self._lock = threading.Lock()
 
-    def add(self, names: Iterable[str]) -> None:
-        with self._lock:
-            self._names.update(names)
-            if len(self._names) > NAMES_MAX:
-                self._names = {""}  # everything
+    def add(self) -> None:
+        self._is = True
 
     def tell(self) -> bool:
-        """True if nothing is left untold. Waits like an invalidation, only where there is something to tell."""
-        if not self._names:
+        """True if nothing is left untold. Tries once a second."""
+        if not self._is:
             return True
         with self._lock:
-            names = set(self._names)
-            try:
-                client().invalidate(**_targets(names))
-            except etagd.EtagError:
-                return False
-            self._names -= names
-            return not self._names
+            if self._is and time.monotonic() >= self._again:
+                self._again = time.monotonic() + 1
+                try:
+                    client().invalidate(everything=True)
+                    self._is = False
+                except etagd.EtagError:
+                    pass
+            return not self._is
 
 
 untold = _Untold()
 
 
-def _targets(names: Iterable[str]) -> Dict[str, Any]:
-    names = sorted(names)
-    if "" in names or len(names) > NAMES_MAX:
-        return {"everything": True}
-    return {"surrogates": names}
-
-
-def _begin(names: Set[str]) -> Optional[etagd.Guard]:
-    """None: there is no daemon and no spool, and the settings say to go on."""
+def _begin(names: Set[str], max_ms: int = 0) -> Optional[etagd.Guard]:
+    """A guard that was just confirmed, with time left. None: there is neither daemon nor spool, and the settings say to go on."""
+    guard = None
     try:
-        guard = client().guard(**_targets(names))
-        guard.confirm()
-        return guard
-    except etagd.Unavailable as error:
-        if conf.WITHOUT_DAEMON == "refuse":
-            raise GuardFailed(f"etagd: {error}") from error
-        return None
+        guard = client().guard(max_ms=max_ms, **_targets(names))
+        for _ in range(2):
+            guard.confirm()
+            if guard.time_left_ms >= COMMIT_MS_MIN:
+                return guard
     except etagd.EtagError as error:
-        raise GuardFailed(f"etagd: {error}") from error
+        _abort(guard)
+        if isinstance(error, etagd.Unavailable) and conf.WITHOUT_DAEMON == "commit":
+            return None
+        raise GuardFailed(f"etagd: no guard for this change, which is not committed: {error}") from error
+    _abort(guard)
+    raise GuardFailed("etagd: a guard was over before COMMIT could begin (guard-linger-ms is too short)")
+
+
+def _abort(guard: Optional[etagd.Guard]) -> None:
+    if guard is not None and guard.is_open:
+        try:
+            guard.abort()
+        except etagd.EtagError as error:
+            log.warning("etagd: a guard's abort was not told; it lingers: %s", error)
+
+
+def _end(guard: etagd.Guard) -> None:
+    try:
+        guard.commit()
+    except etagd.EtagError as error:
+        log.error("etagd: a guard's end was not told; it lingers, so nothing old is answered meanwhile: %s", error)
 
 
 def _after(names: Set[str]) -> None:
@@ -95,18 +120,23 @@ def _after(names: Set[str]) -> None:
     try:
         client().invalidate(**_targets(names))
     except etagd.EtagError as error:
-        log.error("etagd was not told of a change, it will be tried again: %s", error)
-        untold.add(names)
+        log.error("etagd: not told of a change that is committed; old answers are possible until it is: %s", error)
+        untold.add()
 
 
-def guarded(names: Set[str], work: Any) -> Any:
-    """Runs work(), which makes the change of these names visible to others (COMMIT, or a statement in autocommit mode)."""
-    untold.tell()
-    guard = _begin(names) if conf.GUARDS else None
+def guarded(names: Set[str], work: Callable[[], Any], bound: Callable[[int], Callable[[], None]], max_ms: int = 0) -> Any:
+    """Runs work(), which makes the change of these names visible to others. bound(ms) lets the database give COMMIT up after
+    that time, and returns what undoes that."""
+    guard = _begin(names, max_ms) if conf.GUARDS else None
+    try:
+        undo = bound(guard.time_left_ms) if guard is not None else None
+    except BaseException:
+        _abort(guard)
+        raise
     try:
         result = work()
     except _ROLLED_BACK:
-        _end(guard, "abort")
+        _abort(guard)
         raise
     except BaseException:
         if guard is not None:
@@ -114,63 +144,102 @@ def guarded(names: Set[str], work: Any) -> Any:
         else:
             _after(names)
         raise
+    finally:
+        if undo is not None:
+            undo()
     if guard is None:
         _after(names)
-    else:
-        _end(guard, "commit")
+        return result
+    if guard.time_left_ms == 0:
+        log.error("etagd: COMMIT took longer than its guard lasts if the daemon restarts meanwhile: raise guard-linger-ms")
+    _end(guard)
     return result
 
 
-def _end(guard: Optional[etagd.Guard], how: str) -> None:
-    """A guard whose end cannot be told lingers, so nothing old is confirmed meanwhile."""
-    if guard is None:
-        return
-    try:
-        getattr(guard, how)()
-    except etagd.EtagError as error:
-        log.error("etagd: a guard's %s was not told; it lingers: %s", how, error)
-
-
-def invalidate(*names: str, instances: Iterable[Any] = (), using: str = "default") -> None:
-    """For changes that no statement of Django's shows (a stored procedure, COPY, another program's data): these surrogate
-    keys, and those of these rows. In a transaction: with its COMMIT, else at once. Raises GuardFailed."""
-    made = set(names)
+def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any] = (), everything: bool = False,
+               using: str = "default") -> None:
+    """For changes that no statement of Django's shows (a stored procedure, a trigger, COPY, a file, another program's data):
+    surrogate keys of the application's own, these rows, every row of these models. In a transaction: with its COMMIT, else
+    at once. Raises GuardFailed."""
+    made = set(surrogates.said(names)) | ({EVERYTHING} if everything else set())
     for instance in instances:
         made.update(surrogates.changed(instance))
-    state = _state(connections[using])
+    for model in models:
+        made.update(surrogates.every_row(model))
+    state = state_of(connections[using])
     if state.in_transaction:
-        state.names.extend(made)
+        state.note(made)
     elif made:
-        guarded(made, lambda: None)
+        _note_write()
+        guarded(made, lambda: None, lambda ms: _nothing)
+
+
+def uncommitted() -> bool:
+    """Has this thread changed something that it has not committed?"""
+    return any(state_of(connection).names for connection in connections.all())
+
+
+def in_transaction() -> bool:
+    """Is any connection of this thread in a transaction, whose snapshot may be of any age?"""
+    return any(connection.connection is not None and (connection.in_atomic_block or not connection.autocommit
+                                                      or state_of(connection).by_hand) for connection in connections.all())
+
+
+def _nothing() -> None:
+    pass
+
+
+def _note_write() -> None:
+    noted = reads.current.get()
+    if noted is not None:
+        noted.wrote = True
 
 
 # ---- Connections ----
 
 
 class _State:
-    """The names of a connection's open transaction, and the methods that stand around its own."""
+    """What a connection's open transaction changed, and the methods that stand around its own."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.names: List[str] = []
         self.savepoints: Dict[str, int] = {}
-        for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback"):
+        self.by_hand = False  # a transaction that SQL began
+        self.statement: Optional[Tuple[str, str]] = None  # what the ORM's compiler is about to execute: verb and table
+        self.selected: Optional[str] = None
+        for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
 
     @property
     def in_transaction(self) -> bool:
-        return self.connection.in_atomic_block or not self.connection.get_autocommit()
+        return self.connection.in_atomic_block or not self.connection.get_autocommit() or self.by_hand
+
+    def note(self, names: Iterable[str]) -> None:
+        _note_write()
+        self.names.extend(names)
+        if len(self.names) > 64 * NAMES_MAX and not self.connection.savepoint_ids:
+            self.names = [EVERYTHING]
 
     def _forget(self) -> None:
-        self.names, self.savepoints = [], {}
+        self.names, self.savepoints, self.by_hand = [], {}, False
 
     def _commit(self, commit: Any) -> Any:
         names = set(self.names)
-        if not names:
-            return commit()
-        result = guarded(names, commit)
+        if names and self.connection.vendor == "postgresql" and self.connection.connection.get_transaction_status() == 2:
+            # What COMMIT would check and run, without a bound of time, happens before the guard begins.
+            with self.connection.wrap_database_errors, self.connection.connection.cursor() as cursor:
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        result = guarded(names, commit, self._bound) if names else commit()
         self._forget()
+        return result
+
+    def _set_autocommit(self, setter: Any, autocommit: bool) -> Any:
+        names = set(self.names) if autocommit else set()  # some drivers commit what is open
+        result = guarded(names, partial(setter, autocommit), self._bound) if names else setter(autocommit)
+        if names:
+            self._forget()
         return result
 
     def _rollback(self, rollback: Any) -> Any:
@@ -184,95 +253,241 @@ class _State:
         return result
 
     def _savepoint(self, savepoint: Any, sid: str) -> Any:
+        result = savepoint(sid)
         self.savepoints[sid] = len(self.names)
-        return savepoint(sid)
+        return result
 
     def _savepoint_rollback(self, rollback: Any, sid: str) -> Any:
         result = rollback(sid)
         del self.names[self.savepoints.get(sid, len(self.names)):]
         return result
 
-    # ---- Statements ----
+    def _bound(self, left_ms: int) -> Callable[[], None]:
+        """Lets COMMIT fail when the guard's time is over: SQLite's waits for readers. Other databases cannot be told."""
+        driver = self.connection.connection
+        if self.connection.vendor == "sqlite":
+            usual_ms = int(float(self.connection.settings_dict.get("OPTIONS", {}).get("timeout", 5.0)) * 1000)
+            if usual_ms > left_ms:
+                driver.execute(f"PRAGMA busy_timeout = {left_ms}").close()
+                return lambda: driver.execute(f"PRAGMA busy_timeout = {usual_ms}").close()
+        return _nothing
 
-    def execute(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
-        text = sql if isinstance(sql, str) else _as_text(sql, self.connection)
-        writes = surrogates.writes_of(text, params, many)
-        noted = reads.get()
-        if noted is not None and not writes:
-            noted.add(text, params)
-        if not writes:
-            return execute(sql, params, many, context)
-        names: Set[str] = set()
-        for write in writes:
-            names |= surrogates.write_names(write, self._scopes(write))
-        if self.in_transaction:
-            self._note(names)
-            return execute(sql, params, many, context)
-        return guarded(names, partial(execute, sql, params, many, context))
+    # ---- SQL ----
 
-    def _note(self, names: Set[str]) -> None:
-        self.names.extend(names)
-        if len(self.names) > 64 * NAMES_MAX and not self.connection.savepoint_ids:
-            self.names = [""]
+    def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
+        text = statement if isinstance(statement, str) else _as_text(statement, self.connection)
+        run = partial(execute, statement, params, many, context)
+        if self.statement is not None and self._is_expected(text):
+            if self.statement[0] == "SELECT":
+                self.selected = text
+            return run()
+        kind, table = sql.classify(text)
+        if kind == sql.READ:
+            noted = reads.current.get()
+            if noted is not None:
+                noted.anything()
+            return run()
+        if kind == sql.NOTHING:
+            if text.lstrip()[:7].upper() == "RELEASE" and not self.in_transaction:
+                return self._around({EVERYTHING}, run)
+            return run()
+        if kind == sql.BEGIN:
+            result = run()
+            self.by_hand = not self.connection.in_atomic_block and self.connection.get_autocommit()
+            return result
+        if kind == sql.ROLLBACK:
+            result = run()
+            if self.by_hand:
+                self._forget()
+            return result
+        if kind == sql.COMMIT:
+            result = self._around(set(self.names) | {EVERYTHING}, run)
+            if self.by_hand:
+                self._forget()
+            return result
+        return self._write(text, surrogates.every_row(table.model) if kind == sql.WRITE else [EVERYTHING], kind, run)
 
-    def _scopes(self, write: surrogates.Write) -> Optional[Set[Any]]:
-        """The scopes of the rows that are written; raises ScopeChanged where the statement would change one."""
-        table = write.table
-        if table.scope is None:
+    def _write(self, text: str, names: List[str], kind: int, run: Callable[[], Any]) -> Any:
+        if not self.in_transaction:
+            return self._around(set(names), run)
+        self.note(names)
+        if kind == sql.ANYTHING and (";" in text or not self.connection.features.can_rollback_ddl):
+            return self._around(set(names), run)  # there may be a COMMIT in it
+        return run()
+
+    def _around(self, names: Set[str], run: Callable[[], Any]) -> Any:
+        _note_write()
+        return guarded(names, run, lambda ms: _nothing, _LONG_MS)
+
+    def _is_expected(self, text: str) -> bool:
+        verb, table = self.statement
+        if verb == "SELECT":
+            return text.lstrip("( ")[:7] in ("SELECT ", "EXPLAIN")
+        return text.startswith(verb) and f" {table} " in text[:len(table) + 40] + " "
+
+    # ---- Writes by the ORM ----
+
+    def scopes_of(self, table: surrogates.Table, values: List[Any]) -> Set[Optional[str]]:
+        """The scopes of these rows as they are now, and, as the rows are locked, until this transaction ends. By the driver:
+        not seen by execute(), nor counted by assertNumQueries()."""
+        connection, quote = self.connection, self.connection.ops.quote_name
+        connection.validate_no_broken_transaction()
+        name, scope, pk = quote(table.name), quote(table.scope.column), quote(table.pk.column)
+        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
+            if connection.vendor == "sqlite":
+                # The lock for writing comes first: who reads first may not get it any more.
+                cursor.execute(f"UPDATE {name} SET {pk} = {pk} WHERE 0")
+            lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
+            prepared = [table.pk.get_db_prep_value(value, connection, prepared=False) for value in values]
+            cursor.execute(f"SELECT {scope} FROM {name} WHERE {pk} IN ({', '.join(['%s'] * len(values))}){lock}", prepared)
+            return {table.collection(row[0]) for row in cursor.fetchall()}
+
+    def names_of(self, compiler: Any) -> Set[str]:
+        query = compiler.query
+        table = surrogates.table_of(query.get_meta().model)
+        if table.opaque:
+            return {EVERYTHING}
+        names = {surrogates.any_write(), table.any_row}
+        if isinstance(compiler, compilers.SQLInsertCompiler):
+            parts = self._inserted(query, table)
+        else:
+            parts = self._changed(query, table)
+        return names | parts if parts is not None else names | {table.unknown_rows}
+
+    @staticmethod
+    def _inserted(query: Any, table: surrogates.Table) -> Optional[Set[str]]:
+        if getattr(query, "on_conflict", None) is not None and getattr(query.on_conflict, "name", "") == "UPDATE":
             return None
-        if not write.existing:
-            if write.sets_scope:
-                raise surrogates.ScopeChanged(_said(table))
-            return None if write.scopes is None else set(write.scopes)
-        if not write.rows or len(write.rows) > surrogates.INSTANCES_MAX:
-            if write.sets_scope:
-                raise surrogates.ScopeChanged(_said(table))
+        parts: Set[Optional[str]] = set()
+        columns = {field.column for field in query.fields}
+        if table.pk.column in columns:
+            parts.update(table.row(getattr(row, table.pk.attname)) for row in query.objs)
+        if table.scope is not None:
+            if table.scope.column not in columns:
+                return None
+            parts.update(table.collection(getattr(row, table.scope.attname)) for row in query.objs)
+        return None if None in parts or len(parts) > NAMES_MAX // 4 else parts
+
+    def _changed(self, query: Any, table: surrogates.Table) -> Optional[Set[str]]:
+        values = queries.pinned(query, table.pk.column)
+        if values is None:
             return None
-        old = self._stored_scopes(table, write.rows)
-        if write.sets_scope:
-            new = None if write.scopes is None else {table.text(table.scope, value) for value in write.scopes}
-            if old and new != {table.text(table.scope, value) for value in old}:
-                raise surrogates.ScopeChanged(_said(table))
-        return old
-
-    def _stored_scopes(self, table: surrogates.Table, rows: List[Any]) -> Set[Any]:
-        quote = self.connection.ops.quote_name
-        sql = "SELECT DISTINCT %s FROM %s WHERE %s IN (%s)" % (
-            quote(table.scope.column), quote(table.name), quote(table.pk.column), ", ".join(["%s"] * len(rows)))
-        noted = reads.set(None)
-        try:
-            with self.connection.cursor() as cursor:
-                cursor.execute(sql, rows)
-                return {row[0] for row in cursor.fetchall()}
-        finally:
-            reads.reset(noted)
+        parts: Set[Optional[str]] = {table.row(value) for value in values}
+        for field, _, value in getattr(query, "values", ()):
+            if field.column == table.pk.column:
+                return None
+            if table.scope is not None and field.column == table.scope.column:
+                parts.add(table.collection(value))
+        if table.scope is not None and values and None not in parts:
+            parts |= self.scopes_of(table, values)
+        return None if None in parts else parts
 
 
-def _said(table: surrogates.Table) -> str:
-    return (f"etagd: a write may change {table.scope.name} of {table.label}, which surrogates.register() says never changes; "
-            "do not register the model where rows move")
-
-
-def _as_text(sql: Any, connection: Any) -> str:
+def _as_text(statement: Any, connection: Any) -> str:
     """psycopg2.sql.Composable and its like."""
-    as_string = getattr(sql, "as_string", None)
-    return as_string(connection.connection) if as_string else str(sql)
+    as_string = getattr(statement, "as_string", None)
+    if as_string is not None:
+        connection.ensure_connection()
+        return as_string(connection.connection)
+    return statement.decode("utf-8", "replace") if isinstance(statement, bytes) else str(statement)
 
 
-def _state(connection: Any) -> _State:
-    state = connection.__dict__.get("_etagd")
+def state_of(connection: Any) -> _State:
+    state = getattr(connection, "_etagd", None)
     if state is None:
-        state = connection.__dict__["_etagd"] = _State(connection)
+        state = connection._etagd = _State(connections[connection.alias] if isinstance(connection, ConnectionProxy) else connection)
     return state
 
 
+# ---- Django's compilers and cursors ----
+
+
+def _announced(state: _State, verb: str, table: str, run: Callable[[], Any]) -> Any:
+    """Says to execute() which statement comes now: what else is executed meanwhile is judged by its text."""
+    before, state.statement = state.statement, (verb, table)
+    try:
+        return run()
+    finally:
+        state.statement = before
+
+
+def _write(original: Any, verb: str) -> Any:
+    @wraps(original)
+    def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
+        connection, state = self.connection, state_of(self.connection)
+        if not state.in_transaction:
+            if connections[connection.alias] is connection:
+                with transaction.atomic(using=connection.alias, savepoint=False):
+                    return execute_sql(self, *args, **kwargs)
+            return state._around({EVERYTHING}, partial(original, self, *args, **kwargs))
+        state.note(state.names_of(self))
+        table = connection.ops.quote_name(self.query.get_meta().db_table)
+        return _announced(state, verb, table, partial(original, self, *args, **kwargs))
+    return execute_sql
+
+
+def _read(original: Any, delete: Any) -> Any:
+    @wraps(original)
+    def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self, compilers.SQLDeleteCompiler):
+            return delete(self, *args, **kwargs)
+        run = partial(original, self, *args, **kwargs)
+        if isinstance(self, (compilers.SQLUpdateCompiler, compilers.SQLInsertCompiler)):
+            return run()
+        state = state_of(self.connection)
+        before, state.selected = state.selected, None
+        try:
+            result = _announced(state, "SELECT", "", run)
+            noted, statement = reads.current.get(), state.selected
+        finally:
+            state.selected = before
+        if noted is not None and statement is not None:
+            if isinstance(result, list):
+                rows = result
+            else:
+                rows = [[result]] if isinstance(result, tuple) else None
+            noted.add_query(self, statement, rows)
+        return result
+    return execute_sql
+
+
+_UNSEEN = ("executescript", "copy_from", "copy_expert", "copy_to", "copy")  # of drivers; not through execute()
+
+
+def _patch_cursors() -> None:
+    callproc, getter = CursorWrapper.callproc, CursorWrapper.__getattr__
+
+    @wraps(callproc)
+    def guarded_callproc(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return state_of(self.db)._write(";", [EVERYTHING], sql.ANYTHING, partial(callproc, self, *args, **kwargs))
+
+    @wraps(getter)
+    def guarded_getattr(self: Any, name: str) -> Any:
+        found = getter(self, name)
+        if name not in _UNSEEN:
+            return found
+        return lambda *args, **kwargs: state_of(self.db)._write(
+            ";", [EVERYTHING], sql.ANYTHING, partial(found, *args, **kwargs))
+
+    CursorWrapper.callproc, CursorWrapper.__getattr__ = guarded_callproc, guarded_getattr
+
+
 def _created(connection: Any, **_: Any) -> None:
-    _state(connection)
+    state_of(connection)
+
+
+_registered = False
 
 
 def register() -> None:
+    global _registered
     connection_created.connect(_created, dispatch_uid="etagd")
     for connection in connections.all():
-        _state(connection)
-
-
+        state_of(connection)
+    if not _registered:
+        _registered = True
+        delete = _write(compilers.SQLCompiler.execute_sql, "DELETE FROM")
+        compilers.SQLInsertCompiler.execute_sql = _write(compilers.SQLInsertCompiler.execute_sql, "INSERT")
+        compilers.SQLUpdateCompiler.execute_sql = _write(compilers.SQLUpdateCompiler.execute_sql, "UPDATE")
+        compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
+        _patch_cursors()

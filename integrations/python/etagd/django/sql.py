@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What SQL that the ORM did not make may do. Nothing is parsed: a few plain forms are recognized, everything else may change
+anything.
+
+    NOTHING     neither reads nor writes rows: SAVEPOINT, SET, PRAGMA ...
+    READ        a SELECT that calls no function of the database's own
+    WRITE       one INSERT, UPDATE or DELETE of one known table, and a table's name with it
+    COMMIT      ends a transaction by hand
+    BEGIN, ROLLBACK
+    ANYTHING    whatever is none of these
+"""
+from __future__ import annotations
+
+import re
+from typing import Dict, FrozenSet, Iterator, Optional, Tuple
+
+from . import surrogates
+
+NOTHING, READ, WRITE, BEGIN, COMMIT, ROLLBACK, ANYTHING = range(7)
+
+_FIRST = re.compile(r"\s*\(*\s*([A-Za-z]+)")
+_TOKENS = re.compile(r"""(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*""")
+_LITERAL = re.compile(r"""("[^"]*"|`[^`]*`)|'[^']*'""")
+_UNSURE = re.compile(r";|--|/\*|#|\$|\\|\bU&|\bE'", re.I)
+_CALL = re.compile(r'([\w$."`\]]+)\s*\(')
+_WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|TRUNCATE)\b", re.I)
+_FOR_UPDATE = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE(?:\s+NOWAIT|\s+SKIP\s+LOCKED)?\s*$", re.I)
+_STATEMENT = re.compile(
+    r"\s*(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:\"([^\"]+)\"|`([^`]+)`|(\w+))(?=\s|\(|$)", re.I)
+_TABLE_AFTER = re.compile(r'\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?\(*\s*("[^"]*"|`[^`]*`|[^\s,()]+)', re.I)
+_COMMA_JOIN = re.compile(r'\bFROM\s+["`][^"`]*["`](?:\s+(?:AS\s+)?[\w"]+)?\s*,', re.I)
+_IDENTIFIER = re.compile(r'"([^"]*)"|`([^`]*)`|(\w+)')
+_QUIET: FrozenSet[str] = frozenset((
+    "SAVEPOINT", "SET", "SHOW", "PRAGMA", "LISTEN", "UNLISTEN", "NOTIFY", "CLOSE", "LOCK"))
+_WORDS = {"BEGIN": BEGIN, "START": BEGIN, "COMMIT": COMMIT, "END": COMMIT, "RELEASE": NOTHING, "ROLLBACK": ROLLBACK}
+# What may stand before "(" in SQL that only reads, or in a plain write.
+_PURE: FrozenSet[str] = frozenset((
+    "ABS", "ALL", "AND", "ANY", "AS", "AVG", "BETWEEN", "BY", "CASE", "CAST", "CEIL", "CHAR_LENGTH", "COALESCE", "CONCAT",
+    "COUNT", "CURRENT_DATABASE", "CURRENT_SETTING", "DATE", "DATE_TRUNC", "DATETIME", "DISTINCT", "ELSE", "EXCEPT",
+    "EXISTS", "EXTRACT", "FILTER", "FLOOR", "FROM", "GREATEST", "GROUP_CONCAT", "HAVING", "IFNULL", "IN", "INTERSECT",
+    "JOIN", "JULIANDAY", "LEAST", "LEFT", "LENGTH", "LIKE", "LIMIT", "LOWER", "LTRIM", "MAX", "MIN", "MOD", "NOT", "NOW",
+    "NULLIF", "OFFSET", "ON", "OR", "OVER", "PARTITION", "RANK", "REPLACE", "RIGHT", "ROUND", "ROW_NUMBER", "RTRIM",
+    "SELECT", "SET", "STRFTIME", "STRING_AGG", "SUBSTR", "SUBSTRING", "SUM", "THEN", "TO_CHAR", "TRIM", "TYPEOF", "UNION",
+    "UPPER", "USING", "VALUES", "VERSION", "WHEN", "WHERE"))
+
+
+def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
+    text = statement.rstrip("; \t\r\n")
+    first = _FIRST.match(text)
+    word = first.group(1).upper() if first else ""
+    if word in _WORDS:
+        # ROLLBACK TO keeps the transaction; "ROLLBACK; DELETE ..." and COMMIT with more behind it are anything.
+        if ";" in text or "--" in text or "/*" in text:
+            return ANYTHING, None
+        if word == "ROLLBACK" and len(text.split()) > 2:
+            return NOTHING, None
+        return _WORDS[word], None
+    if not _TOKENS.fullmatch(text):
+        return ANYTHING, None
+    text = _LITERAL.sub(lambda found: found.group(1) or "''", text)
+    if _UNSURE.search(text):
+        return ANYTHING, None
+    if word in _QUIET:
+        return NOTHING, None
+    if word == "SELECT":
+        text = _FOR_UPDATE.sub("", text)
+        return (ANYTHING, None) if _WRITING.search(text) or not _calls_are_pure(text) else (READ, None)
+    found = _STATEMENT.match(text)
+    return _write(text, found) if found else (ANYTHING, None)
+
+
+def _write(text: str, found: "re.Match[str]") -> Tuple[int, Optional[surrogates.Table]]:
+    name = found.group(1) or found.group(2) or found.group(3)
+    table = surrogates.tables().get(name.lower())
+    quoted = found.group(3) is None
+    # An unquoted name means the name in lower case in one database, in any case in another.
+    if table is None or table.opaque or (table.name != name if quoted else table.name.lower() != table.name):
+        return ANYTHING, None
+    rest = text[found.end():].lstrip().lstrip("(")  # of an INSERT: its columns
+    if _WRITING.search(rest) or not _calls_are_pure(rest):
+        return ANYTHING, None
+    return WRITE, table
+
+
+def _calls_are_pure(text: str) -> bool:
+    return all(name.upper() in _PURE for name in _CALL.findall(text))
+
+
+# ---- Tables that are read ----
+
+
+def tables_read(statement: str) -> Tuple[Dict[str, surrogates.Table], bool]:
+    """Of a SELECT by the ORM: the known tables whose names occur anywhere in it, by name in lower case; and: is that surely
+    all that it reads? Not where a view, a stored function or a table of no model may be in it."""
+    every = surrogates.tables()
+    found = {name: every[name] for name in _names(statement) if name in every}
+    complete = not any(table.opaque for table in found.values()) and not _COMMA_JOIN.search(statement) \
+        and all(name.upper() in _PURE or name.startswith("django_") for name in _CALL.findall(statement))
+    for made in _TABLE_AFTER.findall(statement):
+        name = made.strip('"`')
+        table = every.get(name.lower())
+        if made.upper() != "SELECT" and (made[0] not in '"`' or table is None or table.name != name):
+            complete = False
+    return found, complete
+
+
+def _names(statement: str) -> Iterator[str]:
+    for groups in _IDENTIFIER.findall(statement):
+        for name in groups:
+            if name:
+                yield name.lower()
+                yield from (word.lower() for word in re.findall(r"\w+", name))
