@@ -301,6 +301,10 @@ class Client:
         """The same, and waits for the daemon's verdict: for tools and tests. Returns the entry's fill LSN."""
         return self._fill(token, key, response, True)
 
+    def fill_reason(self) -> str:
+        """Why this thread's last fill was refused, as far as it is known here: "no_store" ...; "none": it was sent."""
+        return ffi.string(lib.py_reason(self._native().client)).decode()
+
     # ---- Mutations ----
 
     def invalidate(self, *, resources: Iterable[Resource] = (), surrogates: Iterable[Text] = (),

@@ -76,8 +76,8 @@ Joined = Tuple[str, Any, int]  # alias, model, index of its primary key in a row
 
 
 def forward_joins(compiler: Any) -> Iterator[Joined]:
-    """The tables that select_related() joined by foreign keys of the first table, or of one of these: each row of the
-    result has one row of them at most, whose primary key is in the result."""
+    """The tables that select_related() joined by foreign keys of the first table, or of one of these, or by one-to-one
+    relations to them: each row of the result has one row of them at most, whose primary key is in the result."""
     info = getattr(compiler, "klass_info", None)
     if info and compiler.query.get_initial_alias():
         yield from _forward(compiler, info, {compiler.query.get_initial_alias(): True})
@@ -85,7 +85,10 @@ def forward_joins(compiler: Any) -> Iterator[Joined]:
 
 def _forward(compiler: Any, info: Dict[str, Any], known: Dict[str, bool]) -> Iterator[Joined]:
     for related in info.get("related_klass_infos", ()):
-        if related.get("reverse") or related.get("from_parent"):
+        field = related.get("field")
+        if related.get("from_parent") or type(field) not in (ForeignKey, OneToOneField):
+            continue
+        if related.get("reverse") and type(field) is not OneToOneField:
             continue
         pk = related["model"]._meta.concrete_model._meta.pk
         for index in related["select_fields"]:
@@ -95,7 +98,7 @@ def _forward(compiler: Any, info: Dict[str, Any], known: Dict[str, bool]) -> Ite
             join = compiler.query.alias_map.get(column.alias)
             if getattr(join, "parent_alias", None) not in known or getattr(join, "filtered_relation", None):
                 continue
-            if type(related["field"]) not in (ForeignKey, OneToOneField) or join.join_field is not related["field"] or column.target.model._meta.concrete_model \
+            if join.join_field is not (field.remote_field if related.get("reverse") else field) or column.target.model._meta.concrete_model \
                     is not related["model"]._meta.concrete_model or join.table_name != column.alias:
                 continue
             known[column.alias] = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import re
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, Iterable, List, Optional, Set
 
 from . import queries, sql, surrogates
 
@@ -23,12 +23,17 @@ class Reads:
     def __init__(self) -> None:
         self._whole: Set[str] = set()  # tables by label
         self._parts: Dict[str, Set[str]] = {}  # label -> names of rows and scopes
+        self._said: Set[str] = set()
         self.wrote = False  # the request changed something, or may have
+        self.used_cache = False  # it took something from Django's cache, which may be of any age
 
     # ---- Noting ----
 
     def anything(self) -> None:
         self._whole.add(surrogates.any_write())
+
+    def said(self, names: Iterable[str]) -> None:
+        self._said.update(names)
 
     def table(self, table: surrogates.Table) -> None:
         self._whole.add(surrogates.any_write() if table.opaque else table.any_row)
@@ -136,11 +141,11 @@ class Reads:
     def names(self) -> Set[str]:
         whole = set(self._whole)
         if surrogates.any_write() in whole:
-            return {surrogates.any_write()}  # every write touches it
+            return {surrogates.any_write()} | self._said  # every write touches it
         parts = {label: names for label, names in self._parts.items() if label not in whole}
         for label in sorted(parts, key=lambda label: -len(parts[label])):
             if len(whole) + sum(map(len, parts.values())) <= NAMES_MAX:
                 break
             del parts[label]
             whole.add(label)
-        return whole.union(*parts.values())
+        return whole.union(self._said, *parts.values())

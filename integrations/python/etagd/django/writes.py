@@ -19,6 +19,7 @@ from contextlib import closing
 from functools import partial, wraps
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
+from django.core.cache import CacheHandler
 from django.db import DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
@@ -334,9 +335,7 @@ class _State:
         connection.validate_no_broken_transaction()
         name, scope, pk = quote(table.name), quote(table.scope.column), quote(table.pk.column)
         with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-            if connection.vendor == "sqlite":
-                # The lock for writing comes first: who reads first may not get it any more.
-                cursor.execute(f"UPDATE {name} SET {pk} = {pk} WHERE 0")
+            lock_sqlite(connection, table.model)
             lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
             prepared = [table.pk.get_db_prep_value(value, connection, prepared=False) for value in values]
             cursor.execute(f"SELECT {scope} FROM {name} WHERE {pk} IN ({', '.join(['%s'] * len(values))}){lock}", prepared)
@@ -381,6 +380,14 @@ class _State:
         if table.scope is not None and values and None not in parts:
             parts |= self.scopes_of(table, values)
         return None if None in parts else parts
+
+
+def lock_sqlite(connection: Any, model: Any) -> None:
+    """SQLite's lock for writing, by a statement that changes nothing: who reads first may not get it any more."""
+    if connection.vendor == "sqlite":
+        name, pk = connection.ops.quote_name(model._meta.db_table), connection.ops.quote_name(model._meta.pk.column)
+        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
+            cursor.execute(f"UPDATE {name} SET {pk} = {pk} WHERE 0")
 
 
 def _as_text(statement: Any, connection: Any) -> str:
@@ -454,6 +461,19 @@ def _read(original: Any, delete: Any) -> Any:
 _UNSEEN = ("executescript", "copy_from", "copy_expert", "copy_to", "copy")  # of drivers; not through execute()
 
 
+def _patch_cache() -> None:
+    getter = CacheHandler.__getitem__
+
+    @wraps(getter)
+    def noted_getitem(self: Any, alias: str) -> Any:
+        noted = reads.current.get()
+        if noted is not None:
+            noted.used_cache = True
+        return getter(self, alias)
+
+    CacheHandler.__getitem__ = noted_getitem
+
+
 def _patch_cursors() -> None:
     callproc, getter = CursorWrapper.callproc, CursorWrapper.__getattr__
 
@@ -491,3 +511,4 @@ def register() -> None:
         compilers.SQLUpdateCompiler.execute_sql = _write(compilers.SQLUpdateCompiler.execute_sql, "UPDATE")
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
         _patch_cursors()
+        _patch_cache()
