@@ -44,8 +44,9 @@ if "UPLOADS_PGHOST" in os.environ:
         "ATOMIC_REQUESTS": True, "CONN_MAX_AGE": 600}}
 else:
     FILE = os.environ.get("UPLOADS_DB", str(BASE_DIR / "uploads.sqlite3"))
+    # Without ATOMIC_REQUESTS: who reads first in a transaction may not get SQLite's lock for writing any more.
     DATABASES = {"default": {
-        "ENGINE": "django.db.backends.sqlite3", "NAME": FILE, "ATOMIC_REQUESTS": True, "CONN_MAX_AGE": 600,
+        "ENGINE": "django.db.backends.sqlite3", "NAME": FILE, "CONN_MAX_AGE": 600,
         "OPTIONS": {"timeout": 20}, "TEST": {"NAME": FILE + ".test"}}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

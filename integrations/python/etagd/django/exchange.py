@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotModified
 from django.utils.cache import cc_delim_re, set_response_etag
+from django.utils.http import http_date
 
 import etagd
 
@@ -144,7 +145,10 @@ class Exchange:
             return None
         _noticed(self._answer.reason)
         if self._answer.http_status:
-            return self._respond(self._answer.http_status, self._answer.fields)
+            fields = self._answer.fields
+            if self._answer.last_modified is not None and self._answer.http_status == 304:
+                fields = [*fields, ("Last-Modified", http_date(self._answer.last_modified))]  # as Django's own
+            return self._respond(self._answer.http_status, fields)
         return None
 
     def _respond(self, status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
@@ -178,8 +182,7 @@ class Exchange:
             plan.apply_policy(method, response)
         if method not in SAFE or (method == "HEAD" and plan is None):
             return response
-        if method == "GET" or (not response.streaming and response.content):
-            self._validators(response)
+        self._validators(response)
         if not response.has_header("ETag") and not response.has_header("Last-Modified"):
             return response
         if plan is not None and self._answer is not None:
@@ -194,6 +197,8 @@ class Exchange:
         """An ETag by the body's hash, under the conditions of Django's own middleware."""
         control = cc_delim_re.split(response.get("Cache-Control", ""))
         if response.has_header("ETag") or response.streaming or any(part.lower() == "no-store" for part in control):
+            return
+        if not response.content:
             return
         try:
             response["ETag"] = client().hash(response.content)

@@ -96,7 +96,8 @@ def _begin(names: Set[str], max_ms: int = 0) -> Optional[etagd.Guard]:
         _abort(guard)
         if isinstance(error, etagd.Unavailable) and conf.WITHOUT_DAEMON == "commit":
             return None
-        raise GuardFailed(f"etagd: no guard for this change, which is not committed: {error}") from error
+        hint = ' (ETAGD["WITHOUT_DAEMON"] = "commit" goes on untold)' if isinstance(error, etagd.Unavailable) else ""
+        raise GuardFailed(f"etagd: no guard for this change, which is not committed: {error}{hint}") from error
     _abort(guard)
     raise GuardFailed("etagd: a guard was over before COMMIT could begin (guard-linger-ms is too short)")
 
