@@ -44,13 +44,21 @@ settings.configure(
     ETAGD={"RELEASE": "1"}, USE_TZ=True, LOGGING_CONFIG=None)
 django.setup()
 
-from django.db import IntegrityError, OperationalError, connection, connections, models, transaction  # noqa: E402
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, connections, models, transaction  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 from etagd.django import reads, sql, surrogates, writes  # noqa: E402
 
 
+class Region(models.Model):
+    name = models.CharField(max_length=20)
+
+    class Meta:
+        app_label = "shop"
+
+
 class Customer(models.Model):
     name = models.CharField(max_length=20)
+    region = models.ForeignKey(Region, null=True, on_delete=models.CASCADE)
 
     class Meta:
         app_label = "shop"
@@ -89,6 +97,22 @@ class Special(Upload):
         app_label = "shop"
 
 
+class NumberField(models.IntegerField):
+    """Takes its value from elsewhere, by SQL, in the middle of the ORM's statement."""
+
+    def pre_save(self, instance, add):
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE shop_label SET name = name")
+        return 1
+
+
+class Numbered(models.Model):
+    number = NumberField(default=0)
+
+    class Meta:
+        app_label = "shop"
+
+
 class View(models.Model):
     """Managed by somebody else, perhaps a view."""
 
@@ -99,7 +123,7 @@ class View(models.Model):
 
 
 surrogates.register(Upload, scope="customer")
-MODELS = (Customer, Label, Upload, Token, Special)
+MODELS = (Region, Customer, Label, Upload, Token, Special, Numbered)
 ROW_1, ROW_2 = "shop.upload:1", "shop.upload:2"
 LIST_7, LIST_8, ANY = "shop.upload@7", "shop.upload@8", "shop.upload"
 ALL_ROWS = "shop.upload:*"
@@ -109,7 +133,7 @@ class Base(Case):
     """One entry a name, each with app.model:* if it is not the whole table's; a write must make stale what it touched."""
 
     ENTRIES = {"row 1": (ROW_1, ALL_ROWS), "row 2": (ROW_2, ALL_ROWS), "list 7": (LIST_7, ALL_ROWS),
-               "list 8": (LIST_8, ALL_ROWS), "any": (ANY,), "labels": ("shop.upload_labels",),
+               "list 8": (LIST_8, ALL_ROWS), "any": (ANY,), "labels": ("shop.upload_labels",), "label": ("shop.label",),
                "customer 7": ("shop.customer:7", "shop.customer:*"), "anything": ("*",), "other": ("something-else",),
                "nothing": ()}
     TOUCHED = {"row 1", "list 7", "any", "anything"}  # by a write to upload 1
@@ -327,15 +351,17 @@ class Writes(Base):
         Special.objects.filter(pk=special.pk).update(status="x", extra="y")
         self.assertLessEqual({"list 7", "any", "anything"}, self.not_known())
 
+    def test_sql_in_the_middle_of_a_statement(self):
+        Numbered.objects.create()
+        self.stale("label", "anything")
+
     def test_views_touch_everything(self):
-        for query in (View.objects.filter(pk=1).delete, View(pk=1).save):
-            with self.assertRaises(Exception):
-                with transaction.atomic():
-                    state = writes.state_of(connection)
-                    try:
-                        query()
-                    finally:
-                        self.assertIn(surrogates.EVERYTHING, state.names)
+        self.execute("CREATE TABLE shop_view (id integer PRIMARY KEY)")
+        self.addCleanup(self.execute, "DROP TABLE shop_view")
+        for write in (View(pk=1).save, View.objects.filter(pk=1).delete):
+            self.fill()
+            write()
+            self.everything_stale()
 
     def test_reading_touches_nothing(self):
         list(Upload.objects.select_related("customer").filter(customer=7))
@@ -411,6 +437,29 @@ class Writes(Base):
         Upload.objects.filter(pk=1).update(status="hand")
         self.execute("COMMIT")
         self.everything_stale()
+
+    def test_savepoints_by_hand(self):
+        if connection.vendor != "sqlite":
+            self.skipTest("skipped: no savepoint without a transaction")
+        self.execute("SAVEPOINT x")
+        self.execute("UPDATE shop_upload SET status = 'hand'")
+        self.fill()
+        self.execute("RELEASE SAVEPOINT x")  # commits
+        self.everything_stale()
+
+    def test_commits_inside_a_transaction(self):
+        with transaction.atomic():
+            Upload.objects.filter(pk=1).update(status="committed")
+            self.fill()
+            with connection.cursor() as cursor:
+                if connection.vendor == "sqlite":
+                    cursor.executescript("SELECT 1")  # commits first
+                else:
+                    cursor.execute("UPDATE shop_label SET name = 'c'; COMMIT")
+            self.everything_stale()
+            connection.set_rollback(True)
+        connection.close()
+        self.assertEqual(Upload.objects.get(pk=1).status, "committed")
 
     def test_classification(self):
         upload = surrogates.table_of(Upload)
@@ -529,7 +578,7 @@ class Writes(Base):
             connection.close()
         self.assertEqual(Upload.objects.get(pk=1).status, "new")
         Label.objects.create(name="b")
-        self.stale("anything")
+        self.stale("label", "anything")
 
     def test_savepoints(self):
         with transaction.atomic():
@@ -700,6 +749,8 @@ class Reads(Base):
         self.assertEqual(self.names(lambda: Upload.objects.filter(pk=77).count()), {ANY})
         self.assertEqual(self.names(lambda: Upload.objects.filter(pk=77).aggregate(models.Max("id"))), {ANY})
         self.assertEqual(self.names(lambda: Upload.objects.filter(pk=77).exists()), {ANY})
+        self.assertEqual(self.names(lambda: list(Upload.objects.filter(pk=77).order_by().extra(select={"n": "COUNT(*)"}).values("n"))),
+                         {ANY})
         self.assertEqual(self.names(lambda: list(Upload.objects.filter(pk=1).iterator())), {ANY})
 
     def test_scopes(self):
@@ -713,6 +764,8 @@ class Reads(Base):
         self.assertEqual(self.names(lambda: list(Upload.objects.select_related("customer").filter(customer=7, customer__name="a"))),
                          {LIST_7, ALL_ROWS, "shop.customer"}, "the customer's name decides what is in the list")
         self.assertEqual(self.names(lambda: list(Upload.objects.filter(customer__name="seven"))), {ANY, "shop.customer"})
+        self.assertEqual(self.names(lambda: list(Upload.objects.filter(customer=7, customer__region__name="x").select_related("customer"))),
+                         {LIST_7, ALL_ROWS, "shop.customer", "shop.region"}, "so does its region")
         Token.objects.create(key="secret", customer_id=7)
         found = self.names(lambda: Token.objects.select_related("customer").get(key="secret"))
         self.assertIn("shop.customer:7", found)
