@@ -38,6 +38,7 @@ from django.middleware.http import ConditionalGetMiddleware as Djangos  # noqa: 
 from django.test import Client, RequestFactory  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
+from django.utils import timezone, translation  # noqa: E402
 from django.utils.decorators import method_decorator  # noqa: E402
 from django.views import View  # noqa: E402
 from django.views.decorators.cache import cache_page  # noqa: E402
@@ -161,6 +162,17 @@ def csp(request):
 @view("csp-report")
 def csp_report(request):
     return page(request, headers={"Content-Security-Policy-Report-Only": "script-src 'nonce-abc'"})
+
+
+@view("csp-used")
+def csp_used(request):
+    request._csp_nonce = "abc"  # django-csp's, whose middleware writes the field later
+    return page(request)
+
+
+@view("streaming-etag")
+def streaming_etag(request):
+    return StreamingHttpResponse([page(request).content], headers={"ETag": '"s"'})
 
 
 @view("no-store")
@@ -395,7 +407,8 @@ class NeverStored(Site):
     def test_responses(self):
         for name, reason in (("missing", "http_status"), ("streaming", ""), ("set-cookie", "set_cookie"), ("csrf", "csrf"),
                              ("vary-star", "vary_star"), ("vary-uncovered", "vary_uncovered"), ("csp", "csp_nonce"),
-                             ("csp-report", "csp_nonce"), ("no-store", ""), ("writes", "wrote"), ("no-rows", "no_dependency"),
+                             ("csp-report", "csp_nonce"),
+                             ("csp-used", "csp_nonce"), ("streaming-etag", "streaming"), ("no-store", ""), ("writes", "wrote"), ("no-rows", "no_dependency"),
                              ("uncached-source", "django_cache"), ("page-cache", "django_cache"),
                              ("messages-read", "messages"), ("session", "session"), ("session-written", "set_cookie")):
             with self.subTest(name):
@@ -478,7 +491,12 @@ class Freshness(Site):
             self.assertIn("reason=no_entry", self.said)
         self.ask("/plain/?page=2", etag)
         self.assertIn("reason=no_entry", self.said)
-        self.site.get("/plain/", HTTP_X_SCOPE="seven", HTTP_IF_NONE_MATCH=etag, secure=True)
+        said = self.site.get("/plain/", HTTP_X_SCOPE="seven", HTTP_IF_NONE_MATCH=etag, secure=True)["X-Etag-Cache"]
+        self.assertIn("reason=no_entry", said)
+        for other in (translation.override("de"), timezone.override("Europe/Berlin")):
+            with other:
+                self.ask("plain", etag)
+                self.assertIn("reason=no_entry", self.said)
         self.use(SOCKET=self.etagd.socket, RELEASE="2")
         self.ask("plain", etag)
         self.assertIn("reason=no_entry", self.said)

@@ -14,6 +14,8 @@ from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotModified
 from django.utils.cache import cc_delim_re, set_response_etag
 from django.utils.http import http_date
+from django.utils.timezone import get_current_timezone_name
+from django.utils.translation import get_language
 
 import etagd
 
@@ -161,9 +163,14 @@ class Exchange:
     def _key(self, plan: Plan) -> etagd.Key:
         request = self.request
         vary = [(name, request.headers.get(name)) for name in plan.vary_names]
-        # The scheme is in what pages say of themselves, and no other part of the key has it.
-        return etagd.Key(etagd.Resource(request.get_host(), request.get_full_path()), plan.scope,
-                         f"{release()}.{request.scheme}", vary)
+        # What bodies differ by and no other part of the key has: the scheme in their links; the language and the time zone
+        # that were chosen by a cookie, a session or a profile.
+        said = [release(), request.scheme]
+        if settings.USE_I18N:
+            said.append(get_language() or "-")
+        if settings.USE_TZ:
+            said.append(get_current_timezone_name())
+        return etagd.Key(etagd.Resource(request.get_host(), request.get_full_path()), plan.scope, " ".join(said), vary)
 
     # ---- After it ----
 
