@@ -798,6 +798,16 @@ class Reads(Base):
             noted.instance(Customer(pk=number + 1))
         self.assertEqual(noted.names(), {"shop.customer"})
 
+    def test_rows_of_a_scope_are_covered_by_it(self):
+        Upload.objects.bulk_create([Upload(customer_id=7) for _ in range(2 * reads.ROWS_MAX)])
+        noted = reads.Reads()
+        token = reads.current.set(noted)
+        for upload in Upload.objects.filter(customer=7):
+            noted.instance(upload)
+        noted.instance(Upload(pk=1000, customer_id=8))
+        reads.current.reset(token)
+        self.assertEqual(noted.names(), {LIST_7, ALL_ROWS, "shop.upload:1000"})
+
     def test_writing_is_noticed(self):
         noted = reads.Reads()
         token = reads.current.set(noted)

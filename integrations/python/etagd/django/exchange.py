@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from django.conf import settings
@@ -78,6 +79,12 @@ def _noticed(reason: str) -> None:
     elif not _answers:
         _answers = True
         log.info("etagd answers again")
+
+
+@lru_cache(maxsize=256)
+def _meta_key(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
 
 
 def conditions(request: Any) -> List[Tuple[str, str]]:
@@ -162,7 +169,7 @@ class Exchange:
 
     def _key(self, plan: Plan) -> etagd.Key:
         request = self.request
-        vary = [(name, request.headers.get(name)) for name in plan.vary_names]
+        vary = [(name, request.META.get(_meta_key(name))) for name in plan.vary_names]
         # What bodies differ by and no other part of the key has: the scheme in their links; the language and the time zone
         # that were chosen by a cookie, a session or a profile.
         said = [release(), request.scheme]

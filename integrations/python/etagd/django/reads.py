@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import re
-from typing import Any, Dict, Iterable, List, Optional, Set
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from . import queries, sql, surrogates
 
@@ -24,6 +24,8 @@ class Reads:
         self._whole: Set[str] = set()  # tables by label
         self._parts: Dict[str, Set[str]] = {}  # label -> names of rows and scopes
         self._said: Set[str] = set()
+        self._queries: List[Tuple[Any, str, Optional[List[Any]]]] = []  # not looked at before a response is stored
+        self._shown: List[Tuple[surrogates.Table, str, Optional[str]]] = []
         self.wrote = False  # the request changed something, or may have
         self.used_cache = False  # it took something from Django's cache, which may be of any age
 
@@ -52,12 +54,15 @@ class Reads:
         row = None if table.opaque else table.row(instance.pk)
         if row is None:
             self.table(table)
-        elif table.scope is None or table.scope.attname not in instance.__dict__ or \
-                table.collection(instance.__dict__[table.scope.attname]) not in self._parts.get(table.label, ()):
-            self._part(table, [row])
+        else:
+            scope = None if table.scope is None else instance.__dict__.get(table.scope.attname)
+            self._shown.append((table, row, table.collection(scope)))
 
     def add_query(self, compiler: Any, statement: str, rows: Optional[List[Any]]) -> None:
         """rows: chunks of rows, all of them; None: not known, so that rows which were asked for may be absent."""
+        self._queries.append((compiler, statement, rows))
+
+    def _judge(self, compiler: Any, statement: str, rows: Optional[List[Any]]) -> None:
         found, complete = sql.tables_read(statement)
         if not complete or compiler.query.extra_tables:
             self.anything()
@@ -139,6 +144,11 @@ class Reads:
     # ---- What it comes to ----
 
     def names(self) -> Set[str]:
+        while self._queries:
+            self._judge(*self._queries.pop(0))
+        for table, row, collection in self._shown:
+            if collection is None or collection not in self._parts.get(table.label, ()):
+                self._part(table, [row])
         whole = set(self._whole)
         if surrogates.any_write() in whole:
             return {surrogates.any_write()} | self._said  # every write touches it

@@ -25,7 +25,7 @@ class Command(BaseCommand):
             for i in range(options["uploads"]):
                 upload = models.Upload.objects.create(
                     customer=customer, filename=f"claims-{number}-{i:04}.csv", status=("new", "done", "failed")[i % 3],
-                    row_count=1000 + i, comment="seeded " * 20)
+                    row_count=1000 + i, comment="seeded " * 33)
                 if i < 10:
                     self.rows_of(customer, upload, i)
         self.stdout.write(f"{options['uploads']} uploads for each of two customers; tokens operator-7, viewer-7, operator-8, viewer-8")
