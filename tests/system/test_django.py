@@ -14,6 +14,7 @@ import threading
 import time
 
 import django_site
+import django_storm
 import harness
 import postgres
 from harness import Case, bound, wait_until
@@ -299,6 +300,12 @@ class Workers(Case):
         wait_until(lambda: self.web.ask(self.detail, etag).hit, 20, "its successor answers too")
         first = self.web.ask(self.detail).worker
         self.assertTrue(self.web.by(-first, self.detail, etag).status == 304)
+
+    def test_storm(self):
+        storm = django_storm.Storm(self.web, self.etagd, bound(8), 7, django_storm.rows_of(self.web)).run()
+        self.assertEqual(storm.wrong, [])
+        for what in ("writes", "200", "304 from etagd", "daemon kills", "worker kills"):
+            self.assertGreater(storm.counts[what], 0, storm.counts)
 
     def test_commands(self):
         etag = self.known(self.LIST)
