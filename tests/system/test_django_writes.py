@@ -437,6 +437,9 @@ class Writes(Base):
         Upload.objects.filter(pk=1).update(status="hand")
         self.execute("COMMIT")
         self.everything_stale()
+        self.fill()
+        Upload.objects.filter(pk=1).update(status="after")
+        self.stale(*self.TOUCHED)
 
     def test_savepoints_by_hand(self):
         if connection.vendor != "sqlite":
@@ -446,6 +449,15 @@ class Writes(Base):
         self.fill()
         self.execute("RELEASE SAVEPOINT x")  # commits
         self.everything_stale()
+        self.fill()
+        self.execute("SAVEPOINT x")
+        Upload.objects.filter(pk=1).update(status="orm")
+        self.stale()
+        self.execute("RELEASE SAVEPOINT x")
+        self.everything_stale()
+        self.fill()
+        Upload.objects.filter(pk=1).update(status="after")
+        self.stale(*self.TOUCHED)
 
     def test_commits_inside_a_transaction(self):
         with transaction.atomic():
@@ -486,10 +498,10 @@ class Writes(Base):
         for text in ("SELECT * FROM shop_upload FOR UPDATE;", "SELECT count(*), max(id) FROM shop_upload WHERE id IN (1, 2)",
                      "(SELECT 'INSERT; DELETE' FROM shop_upload)"):
             table[text] = (sql.READ, None)
-        for text in ("SAVEPOINT x", "ROLLBACK TO SAVEPOINT x", "RELEASE SAVEPOINT x", "SET LOCAL x = 1", "PRAGMA foreign_keys"):
+        for text in ("SAVEPOINT x", "ROLLBACK TO SAVEPOINT x", "SET LOCAL x = 1", "PRAGMA foreign_keys"):
             table[text] = (sql.NOTHING, None)
-        table.update({"COMMIT": (sql.COMMIT, None), "end": (sql.COMMIT, None), "BEGIN IMMEDIATE": (sql.BEGIN, None),
-                      "START TRANSACTION": (sql.BEGIN, None), "ROLLBACK": (sql.ROLLBACK, None),
+        table.update({"COMMIT": (sql.COMMIT, None), "end": (sql.COMMIT, None), "BEGIN IMMEDIATE": (sql.NOTHING, None),
+                      "START TRANSACTION": (sql.NOTHING, None), "RELEASE SAVEPOINT x": (sql.RELEASE, None), "ROLLBACK": (sql.ROLLBACK, None),
                       "COMMIT PREPARED 'x'": (sql.COMMIT, None)})
         for text, expected in table.items():
             with self.subTest(text):

@@ -9,7 +9,13 @@ class EtagdConfig(AppConfig):
     verbose_name = "etagd"
 
     def ready(self) -> None:
-        from . import checks, writes
+        from django.conf import settings
+        from django.core.signals import request_finished, request_started
+
+        from . import checks, exchange, writes
 
         checks.register()
         writes.register()
+        if checks.MIDDLEWARE in (settings.MIDDLEWARE or []):
+            request_started.connect(exchange.request_started, dispatch_uid="etagd")
+            request_finished.connect(exchange.request_finished, dispatch_uid="etagd")

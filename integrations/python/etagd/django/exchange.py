@@ -6,6 +6,7 @@ sessions, CSRF tokens, messages, transactions, what the handler read.
 """
 from __future__ import annotations
 
+import contextvars
 import shlex
 from dataclasses import dataclass
 from functools import lru_cache
@@ -109,15 +110,13 @@ def _not_modified(response: Any) -> HttpResponse:
     return made
 
 
-class Exchange:
-    def __init__(self, request: Any) -> None:
-        self.request = request
+class Start:
+    """What a request needs before anything else of it runs."""
+
+    def __init__(self, environ: Any) -> None:
+        self.environ = environ
         self.reads = reads.Reads()
-        self.plan: Optional[Plan] = None
         self.token = etagd.Token()
-        self._asked: Optional[etagd.Request] = None
-        self._answer: Optional[etagd.Answer] = None
-        self._said = ""
         self.bypass = ""
         if writes.in_transaction():
             # A snapshot that began before the token; or a test's, which is rolled back.
@@ -129,6 +128,34 @@ class Exchange:
                 self.token = client().token()
             except etagd.EtagError as error:
                 self.bypass = type(error).__name__.lower()
+
+
+_start: "contextvars.ContextVar[Optional[Start]]" = contextvars.ContextVar("etagd_start", default=None)
+
+
+def request_started(environ: Any = None, **_: Any) -> None:
+    """Django's signal, before the first middleware: what those before ours read counts too."""
+    start = Start(environ)
+    _start.set(start)
+    reads.current.set(start.reads)
+
+
+def request_finished(**_: Any) -> None:
+    _start.set(None)
+    reads.current.set(None)
+
+
+class Exchange:
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        start = _start.get()
+        if start is None or start.environ is None or start.environ is not getattr(request, "environ", None):
+            start = Start(None)
+        self.reads, self.token, self.bypass = start.reads, start.token, start.bypass
+        self.plan: Optional[Plan] = None
+        self._asked: Optional[etagd.Request] = None
+        self._answer: Optional[etagd.Answer] = None
+        self._said = ""
 
     # ---- Before the handler ----
 

@@ -53,15 +53,6 @@ def _values(lookup: Any, alias: str, column: str) -> Optional[List[Any]]:
     return values
 
 
-def count_as_table(sql: str, quoted: str) -> int:
-    """How often a quoted name stands for a table, not before a column."""
-    count, at = 0, sql.find(quoted)
-    while at >= 0:
-        count += sql[at + len(quoted):at + len(quoted) + 1] != "."
-        at = sql.find(quoted, at + len(quoted))
-    return count
-
-
 def shows_rows(query: Any) -> bool:
     """Is each row of the result one of its first table? Not where it counts or sums: that has a row for no rows."""
     return not query.annotation_select and not query.extra_select and query.group_by is None

@@ -8,7 +8,6 @@ SQL by hand reads is not known: the response depends on every write.
 from __future__ import annotations
 
 import contextvars
-import re
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from . import queries, sql, surrogates
@@ -24,7 +23,6 @@ class Reads:
         self._whole: Set[str] = set()  # tables by label
         self._parts: Dict[str, Set[str]] = {}  # label -> names of rows and scopes
         self._said: Set[str] = set()
-        self._queries: List[Tuple[Any, str, Optional[List[Any]]]] = []  # not looked at before a response is stored
         self._shown: List[Tuple[surrogates.Table, str, Optional[str]]] = []
         self.wrote = False  # the request changed something, or may have
         self.used_cache = False  # it took something from Django's cache, which may be of any age
@@ -60,10 +58,8 @@ class Reads:
 
     def add_query(self, compiler: Any, statement: str, rows: Optional[List[Any]]) -> None:
         """rows: chunks of rows, all of them; None: not known, so that rows which were asked for may be absent."""
-        self._queries.append((compiler, statement, rows))
-
-    def _judge(self, compiler: Any, statement: str, rows: Optional[List[Any]]) -> None:
-        found, complete = sql.tables_read(statement)
+        known, complete = sql.tables_read(statement)
+        found = dict(known)
         if not complete or compiler.query.extra_tables:
             self.anything()
         first = self._first(compiler, statement, found)
@@ -81,9 +77,7 @@ class Reads:
 
     def _alone(self, compiler: Any, statement: str, table: surrogates.Table) -> bool:
         """Does the table stand in the statement once, and nothing else that may mean it?"""
-        quoted = self._quoted(compiler, table.name)
-        words = re.findall(r"(?<!\w)%s(?!\w)" % re.escape(table.name), statement, re.I)
-        return queries.count_as_table(statement, quoted) == 1 and len(words) == statement.count(quoted)
+        return sql.stands_once(statement, table.name, self._quoted(compiler, table.name))
 
     def _first(self, compiler: Any, statement: str, found: Dict[str, surrogates.Table]) -> Optional[surrogates.Table]:
         query = compiler.query
@@ -144,8 +138,6 @@ class Reads:
     # ---- What it comes to ----
 
     def names(self) -> Set[str]:
-        while self._queries:
-            self._judge(*self._queries.pop(0))
         for table, row, collection in self._shown:
             if collection is None or collection not in self._parts.get(table.label, ()):
                 self._part(table, [row])

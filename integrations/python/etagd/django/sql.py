@@ -5,18 +5,18 @@ anything.
     NOTHING     neither reads nor writes rows: SAVEPOINT, SET, PRAGMA ...
     READ        a SELECT that calls no function of the database's own
     WRITE       one INSERT, UPDATE or DELETE of one known table, and a table's name with it
-    COMMIT      ends a transaction by hand
-    BEGIN, ROLLBACK
+    COMMIT, ROLLBACK, RELEASE (of a savepoint: where no transaction began before it, this is its COMMIT)
     ANYTHING    whatever is none of these
 """
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Dict, FrozenSet, Iterator, Optional, Tuple
 
 from . import surrogates
 
-NOTHING, READ, WRITE, BEGIN, COMMIT, ROLLBACK, ANYTHING = range(7)
+NOTHING, READ, WRITE, COMMIT, ROLLBACK, RELEASE, ANYTHING = range(7)
 
 _FIRST = re.compile(r"\s*\(*\s*([A-Za-z]+)")
 _TOKENS = re.compile(r"""(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*""")
@@ -32,7 +32,7 @@ _COMMA_JOIN = re.compile(r'\bFROM\s+["`][^"`]*["`](?:\s+(?:AS\s+)?[\w"]+)?\s*,',
 _IDENTIFIER = re.compile(r'"([^"]*)"|`([^`]*)`|(\w+)')
 _QUIET: FrozenSet[str] = frozenset((
     "SAVEPOINT", "SET", "SHOW", "PRAGMA", "LISTEN", "UNLISTEN", "NOTIFY", "CLOSE", "LOCK"))
-_WORDS = {"BEGIN": BEGIN, "START": BEGIN, "COMMIT": COMMIT, "END": COMMIT, "RELEASE": NOTHING, "ROLLBACK": ROLLBACK}
+_WORDS = {"BEGIN": NOTHING, "START": NOTHING, "COMMIT": COMMIT, "END": COMMIT, "RELEASE": RELEASE, "ROLLBACK": ROLLBACK}
 # What may stand before "(" in SQL that only reads, or in a plain write.
 _PURE: FrozenSet[str] = frozenset((
     "ABS", "ALL", "AND", "ANY", "AS", "AVG", "BETWEEN", "BY", "CASE", "CAST", "CEIL", "CHAR_LENGTH", "COALESCE", "CONCAT",
@@ -89,6 +89,15 @@ def _calls_are_pure(text: str) -> bool:
 # ---- Tables that are read ----
 
 
+@lru_cache(maxsize=2048)
+def stands_once(statement: str, name: str, quoted: str) -> bool:
+    """Does a table's name stand once for the table, otherwise only before its columns, and nowhere in another form?"""
+    words = re.findall(r"(?<!\w)%s(?!\w)" % re.escape(name), statement, re.I)
+    as_columns = statement.count(quoted + ".")
+    return statement.count(quoted) == as_columns + 1 and len(words) == as_columns + 1
+
+
+@lru_cache(maxsize=2048)  # the ORM's statements have placeholders, so they come again
 def tables_read(statement: str) -> Tuple[Dict[str, surrogates.Table], bool]:
     """Of a SELECT by the ORM: the known tables whose names occur anywhere in it, by name in lower case; and: is that surely
     all that it reads? Not where a view, a stored function or a table of no model may be in it."""
@@ -110,3 +119,6 @@ def _names(statement: str) -> Iterator[str]:
             if name:
                 yield name.lower()
                 yield from (word.lower() for word in re.findall(r"\w+", name))
+
+
+surrogates.on_change.append(tables_read.cache_clear)

@@ -43,7 +43,7 @@ def register(model: Any, scope: str) -> None:
     if not getattr(field, "concrete", False) or field.model._meta.concrete_model is not model._meta.concrete_model:
         raise ImproperlyConfigured(f"etagd: {model._meta.label}.{scope} is no column of its table")
     _scope_fields[model._meta.concrete_model] = field
-    _tables.clear()
+    _prepared()
 
 
 def comparable(field: Any, vendor: Optional[str] = None) -> bool:
@@ -130,8 +130,13 @@ def tables() -> Dict[str, Table]:
     return _tables
 
 
+on_change: List[Any] = []  # called when tables() may have become another
+
+
 def _prepared(**_: Any) -> None:
     _tables.clear()
+    for forget in on_change:
+        forget()
 
 
 class_prepared.connect(_prepared, dispatch_uid="etagd")

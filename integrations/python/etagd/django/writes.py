@@ -20,10 +20,11 @@ from functools import partial, wraps
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 from django.core.cache import CacheHandler
-from django.db import DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
+from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
 from django.db.models.sql import compiler as compilers
+from django.db.transaction import TransactionManagementError
 from django.db.utils import OperationalError
 from django.utils.connection import ConnectionProxy
 
@@ -207,7 +208,6 @@ class _State:
         self.connection = connection
         self.names: List[str] = []
         self.savepoints: Dict[str, int] = {}
-        self.by_hand = False  # a transaction that SQL began
         self.statement: Optional[Tuple[str, str]] = None  # what the ORM's compiler is about to execute: verb and table
         self.selected: Optional[str] = None
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
@@ -218,6 +218,16 @@ class _State:
     def in_transaction(self) -> bool:
         return self.connection.in_atomic_block or not self.connection.get_autocommit() or self.by_hand
 
+    @property
+    def by_hand(self) -> bool:
+        """Is the driver in a transaction, perhaps one that SQL began?"""
+        driver = self.connection.connection
+        if driver is None:
+            return False
+        if self.connection.vendor == "sqlite":
+            return driver.in_transaction
+        return self.connection.vendor == "postgresql" and driver.get_transaction_status() in (1, 2, 3)
+
     def note(self, names: Iterable[str]) -> None:
         _note_write()
         self.names.extend(names)
@@ -225,7 +235,7 @@ class _State:
             self.names = [EVERYTHING]
 
     def _forget(self) -> None:
-        self.names, self.savepoints, self.by_hand = [], {}, False
+        self.names, self.savepoints = [], {}
 
     def _commit(self, commit: Any) -> Any:
         names = set(self.names)
@@ -290,27 +300,21 @@ class _State:
                 noted.anything()
             return run()
         if kind == sql.NOTHING:
-            if text.lstrip()[:7].upper() == "RELEASE" and not self.in_transaction:
-                return self._around({EVERYTHING}, run)
             return run()
-        if kind == sql.BEGIN:
-            result = run()
-            self.by_hand = not self.connection.in_atomic_block and self.connection.get_autocommit()
-            return result
-        if kind == sql.ROLLBACK:
-            result = run()
-            if self.by_hand:
-                self._forget()
-            return result
-        if kind == sql.COMMIT:
+        if kind == sql.COMMIT or (kind == sql.RELEASE and not self.connection.in_atomic_block and self.connection.get_autocommit()):
             result = self._around(set(self.names) | {EVERYTHING}, run)
-            if self.by_hand:
-                self._forget()
-            return result
-        return self._write(text, surrogates.every_row(table.model) if kind == sql.WRITE else [EVERYTHING], kind, run)
-
-    def _write(self, text: str, names: List[str], kind: int, run: Callable[[], Any]) -> Any:
+        elif kind in (sql.ROLLBACK, sql.RELEASE):
+            result = run()
+        else:
+            return self._write(text, surrogates.every_row(table.model) if kind == sql.WRITE else [EVERYTHING], kind, many, run)
+        if not self.by_hand:
+            self._forget()
+        return result
+    def _write(self, text: str, names: List[str], kind: int, many: bool, run: Callable[[], Any]) -> Any:
         if not self.in_transaction:
+            if kind == sql.WRITE and not many and connections[self.connection.alias] is self.connection:
+                with transaction.atomic(using=self.connection.alias, savepoint=False):
+                    return self._write(text, names, kind, many, run)
             return self._around(set(names), run)
         self.note(names)
         if kind == sql.ANYTHING and (";" in text or not self.connection.features.can_rollback_ddl):
@@ -343,6 +347,15 @@ class _State:
             return {table.collection(row[0]) for row in cursor.fetchall()}
 
     def names_of(self, compiler: Any) -> Set[str]:
+        try:
+            return self._names_of(compiler)
+        except (DatabaseError, TransactionManagementError):
+            raise
+        except Exception:  # pylint: disable=broad-except
+            log.exception("etagd: a write was not understood, so it makes everything stale")
+            return {EVERYTHING}
+
+    def _names_of(self, compiler: Any) -> Set[str]:
         query = compiler.query
         table = surrogates.table_of(query.get_meta().model)
         if table.opaque:
@@ -454,7 +467,11 @@ def _read(original: Any, delete: Any) -> Any:
                 rows = result
             else:
                 rows = [[result]] if isinstance(result, tuple) else None
-            noted.add_query(self, statement, rows)
+            try:
+                noted.add_query(self, statement, rows)
+            except Exception:  # pylint: disable=broad-except
+                log.exception("etagd: a query was not understood, so its answer depends on every write")
+                noted.anything()
         return result
     return execute_sql
 
@@ -480,7 +497,7 @@ def _patch_cursors() -> None:
 
     @wraps(callproc)
     def guarded_callproc(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return state_of(self.db)._write(";", [EVERYTHING], sql.ANYTHING, partial(callproc, self, *args, **kwargs))
+        return state_of(self.db)._write(";", [EVERYTHING], sql.ANYTHING, False, partial(callproc, self, *args, **kwargs))
 
     @wraps(getter)
     def guarded_getattr(self: Any, name: str) -> Any:
@@ -488,7 +505,7 @@ def _patch_cursors() -> None:
         if name not in _UNSEEN:
             return found
         return lambda *args, **kwargs: state_of(self.db)._write(
-            ";", [EVERYTHING], sql.ANYTHING, partial(found, *args, **kwargs))
+            ";", [EVERYTHING], sql.ANYTHING, False, partial(found, *args, **kwargs))
 
     CursorWrapper.callproc, CursorWrapper.__getattr__ = guarded_callproc, guarded_getattr
 
