@@ -42,6 +42,8 @@ def register(model: Any, scope: str) -> None:
         raise ImproperlyConfigured(f"etagd: {model._meta.label} has no field {scope!r}") from error
     if not getattr(field, "concrete", False) or field.model._meta.concrete_model is not model._meta.concrete_model:
         raise ImproperlyConfigured(f"etagd: {model._meta.label}.{scope} is no column of its table")
+    if not comparable(field):
+        raise ImproperlyConfigured(f"etagd: {model._meta.label}.{scope} is of a type whose values may be equal in unknown ways")
     _scope_fields[model._meta.concrete_model] = field
     _prepared()
 
@@ -49,6 +51,8 @@ def register(model: Any, scope: str) -> None:
 def comparable(field: Any, vendor: Optional[str] = None) -> bool:
     """Are two values of the column the same for the database exactly if text() is? Fields of other types may compare in
     ways that nobody knows here (citext, floats)."""
+    if field.remote_field is not None and type(field) not in (models.ForeignKey, models.OneToOneField):
+        return False
     field = _target(field)
     if type(field) in _WHOLE or type(field) is models.UUIDField:
         return True
