@@ -28,8 +28,8 @@ struct py_options {
 struct py_key { int scope_kind; uint32_t vary_count; };
 struct py_request { struct py_key key; uint32_t field_count; int require_if_match, compression_suffixes; };
 struct py_answer {
-    int verdict, range, overflow, reason_number; const char *reason; int64_t last_modified; uint64_t fill_lsn;
-    int32_t etag_len; uint32_t field_count; uint32_t lengths[128]; uint32_t used; char bytes[16384]; };
+    int32_t verdict, range, overflow, reason; int64_t last_modified; uint64_t fill_lsn; int32_t etag_len;
+    uint32_t field_count, used, unused; char data[17408]; };
 struct py_response {
     int http_status, had_authorization, is_strong; int64_t last_modified; uint64_t max_age_s;
     uint32_t field_count, surrogate_count; };
@@ -42,11 +42,13 @@ void py_close(etag_client *client);
 int py_dispatch(etag_client *client);
 const char *py_error(etag_client *client);
 const char *py_reason(etag_client *client);
+const char *py_reason_word(int reason);
 const char *py_status_text(int status);
 int64_t py_date_parse(const char *text, int32_t len);
 void py_token(etag_client *client, struct py_token *out);
-int py_check(etag_client *client, const struct py_request *r, const char *bytes, const char *lengths, uint32_t count,
-             uint64_t incarnation, uint64_t lsn, struct py_answer *out);
+int py_check(etag_client *client, int scope_kind, uint32_t vary_count, uint32_t field_count, int flags, const char *bytes,
+             const char *lengths, uint32_t count, uint64_t incarnation, uint64_t lsn, struct py_answer *out);
+int py_answer_len(const struct py_answer *answer);
 int py_evaluate(const struct py_request *r, const char *bytes, const char *lengths, uint32_t count, int existence,
                 int64_t last_modified, int is_strong, int *range);
 int py_fill(etag_client *client, const struct py_key *key, const struct py_response *r, const char *bytes,

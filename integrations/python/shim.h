@@ -14,6 +14,7 @@
 #define ETAG_PYTHON_SHIM_H
 
 #include <etag/etag.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,16 +40,15 @@ struct py_request {
     uint32_t field_count;
     int require_if_match, compression_suffixes;
 };
-struct py_answer {
-    int verdict, range, overflow, reason_number;
-    const char *reason;
+struct
+    py_answer { /* model.py knows its layout: one copy of its first bytes is all that Python takes */
+    int32_t verdict, range, overflow, reason;
     int64_t last_modified;
     uint64_t fill_lsn;
     int32_t etag_len;
-    uint32_t field_count;
-    uint32_t lengths[128]; /* name, value, name, value ...; in bytes they stand behind the etag */
-    uint32_t used;
-    char bytes[16384];
+    uint32_t field_count, used, unused;
+    char data
+        [17408]; /* lengths, uint32_t: name, value, name, value ...; then the etag and these in bytes */
 };
 struct py_response {
     int http_status, had_authorization, is_strong;
@@ -175,15 +175,21 @@ static int py_read_response(struct py_reader *r, const struct py_response *p,
 
 /* ---- Writing the answer ---- */
 
-static void py_put(struct py_answer *out, etag_str s)
+static void py_put(struct py_answer *out, const char *data, size_t len)
 {
-    if (s.len > sizeof(out->bytes) - out->used) {
+    if (len > sizeof(out->data) - out->used) {
         out->overflow = 1;
         return;
     }
-    if (s.len)
-        memcpy(out->bytes + out->used, s.data, s.len);
-    out->used += (uint32_t)s.len;
+    if (len)
+        memcpy(out->data + out->used, data, len);
+    out->used += (uint32_t)len;
+}
+
+static void py_put_length(struct py_answer *out, size_t len)
+{
+    const uint32_t length = (uint32_t)len;
+    py_put(out, (const char *)&length, sizeof(length));
 }
 
 static void py_write_answer(struct py_answer *out, const etag_answer *answer)
@@ -191,24 +197,30 @@ static void py_write_answer(struct py_answer *out, const etag_answer *answer)
     out->verdict = answer->verdict;
     out->range = answer->range;
     out->overflow = 0;
-    out->reason_number = answer->reason;
-    out->reason = etag_reason_word(answer->reason);
+    out->reason = answer->reason;
     out->last_modified = answer->last_modified;
     out->fill_lsn = answer->fill_lsn;
     out->used = 0;
     out->etag_len = answer->etag.data ? (int32_t)answer->etag.len : -1;
-    py_put(out, answer->etag);
     out->field_count = (uint32_t)answer->field_count;
-    if (answer->field_count > sizeof(out->lengths) / sizeof(out->lengths[0]) / 2) {
-        out->overflow = 1;
-        out->field_count = 0;
-    }
     for (uint32_t i = 0; i < out->field_count; i++) {
-        out->lengths[2 * i] = (uint32_t)answer->fields[i].name.len;
-        out->lengths[2 * i + 1] = (uint32_t)answer->fields[i].value.len;
-        py_put(out, answer->fields[i].name);
-        py_put(out, answer->fields[i].value);
+        py_put_length(out, answer->fields[i].name.len);
+        py_put_length(out, answer->fields[i].value.len);
     }
+    py_put(out, answer->etag.data, answer->etag.len);
+    for (uint32_t i = 0; i < out->field_count; i++) {
+        py_put(out, answer->fields[i].name.data, answer->fields[i].name.len);
+        py_put(out, answer->fields[i].value.data, answer->fields[i].value.len);
+    }
+    if (out->overflow) {
+        out->field_count = out->used = 0;
+        out->etag_len = -1;
+    }
+}
+
+static int py_answer_len(const struct py_answer *out)
+{
+    return (int)(offsetof(struct py_answer, data) + out->used);
 }
 
 /* ---- Client ---- */
@@ -250,6 +262,11 @@ static const char *py_error(etag_client *client)
     return etag_client_error(client);
 }
 
+static const char *py_reason_word(int reason)
+{
+    return etag_reason_word((etag_reason)reason);
+}
+
 static const char *py_reason(etag_client *client)
 {
     return etag_reason_word(etag_client_reason(client));
@@ -283,24 +300,26 @@ static void py_token(etag_client *client, struct py_token *out)
     out->lsn = token.lsn;
 }
 
-static int py_check(etag_client *client, const struct py_request *q, const char *bytes,
-                    const char *lengths, uint32_t count, uint64_t incarnation, uint64_t lsn,
-                    struct py_answer *out)
+/* Returns how much of *out counts, -1 for too many fields. */
+static int py_check(etag_client *client, int scope_kind, uint32_t vary_count, uint32_t field_count,
+                    int flags, const char *bytes, const char *lengths, uint32_t count,
+                    uint64_t incarnation, uint64_t lsn, struct py_answer *out)
 {
+    const struct py_request q = {{scope_kind, vary_count}, field_count, flags & 1, flags & 2};
     struct py_reader r = {bytes, lengths, count, 0};
     struct py_request_room room;
     const etag_token token = {incarnation, lsn};
     etag_answer answer;
     ETAG_INIT(&answer);
-    if (!py_read_request(&r, q, &room))
-        return ETAG_INVALID;
+    if (!py_read_request(&r, &q, &room))
+        return -1;
     (void)etag_check(client, &room.request, token, &answer);
     py_write_answer(out, &answer);
     if (answer.reason == ETAG_REASON_NO_INDEX || answer.reason == ETAG_REASON_NO_LEASE)
         py_reconnect(client);
     if (out->overflow)
         out->verdict = ETAG_UNKNOWN;
-    return ETAG_OK;
+    return py_answer_len(out);
 }
 
 /* The etag stands behind the request in the block. Returns the verdict, -1 for a block that is wrong. */
@@ -399,7 +418,8 @@ static int py_read_targets(struct py_reader *r, const struct py_targets *t,
     if (t->resource_count > PY_NAMES_MAX || t->prefix_count > PY_NAMES_MAX ||
         t->surrogate_count > PY_NAMES_MAX)
         return ETAG_INVALID;
-    room->resources = calloc((size_t)t->resource_count + t->prefix_count + 1, sizeof(etag_resource));
+    room->resources = calloc((size_t)t->resource_count + t->prefix_count + 1,
+                             sizeof(etag_resource));
     room->surrogates = calloc((size_t)t->surrogate_count + 1, sizeof(etag_str));
     if (!room->resources || !room->surrogates)
         return ETAG_SYSTEM;

@@ -15,7 +15,7 @@ import asyncio
 import os
 import threading
 import weakref
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
 from ._etag import ffi, lib
 from .errors import Invalid, raise_for
@@ -34,6 +34,7 @@ class _Native:
         self.thread = threading.get_ident()
         self.client = ffi.NULL
         self.answer = ffi.new("struct py_answer *")
+        self.answer_bytes = ffi.buffer(self.answer)
         self.request = ffi.new("struct py_request *")
         self.token = ffi.new("struct py_token *")
         self.number = ffi.new("uint64_t *")
@@ -102,22 +103,6 @@ def _response_struct(response: Response) -> Any:
 
 def _response_parts(response: Response) -> List[Optional[bytes]]:
     return [latin1(response.etag)] + field_parts(response.fields) + [utf8(name) for name in response.surrogates]
-
-
-_VERDICTS, _RANGES = tuple(Verdict), tuple(Range)
-_reasons: Dict[int, str] = {}
-
-
-def _answer(out: Any, token: Token) -> Answer:
-    """Copies the answer out of the memory that the next check uses again."""
-    number = out.reason_number
-    reason = _reasons.get(number)
-    if reason is None:
-        reason = _reasons[number] = ffi.string(out.reason).decode()
-    count, date = 2 * out.field_count, out.last_modified
-    return Answer(_VERDICTS[out.verdict], reason, token, None if date == _NO_DATE else date, out.fill_lsn,
-                  _RANGES[out.range], ffi.buffer(out.bytes, out.used)[:],
-                  [out.etag_len, *ffi.unpack(out.lengths, count)] if count else (out.etag_len,))
 
 
 def _targets(resources: Iterable[Resource], surrogates: Iterable[Text], prefixes: Iterable[Resource], everything: bool,
@@ -258,11 +243,15 @@ class Client:
 
     def check(self, request: Request, token: Token = Token()) -> Answer:
         """etag_check(): looks up, and judges the request's conditions. After authorization."""
-        native = self._native()
-        status = lib.py_check(native.client, _request_struct(native, request), *pack(_request_parts(request)), *token,
-                              native.answer)
-        raise_for(status, "too many fields")
-        return _answer(native.answer, token)
+        native, key = self._native(), request.key
+        if key is None:
+            raise Invalid("a check needs a key")
+        length = lib.py_check(native.client, key._scope_kind, len(key.vary), len(request.fields),
+                              (1 if request.require_if_match else 0) | (2 if request.compression_suffixes else 0),
+                              *pack(_request_parts(request)), *token, native.answer)
+        if length < 0:
+            raise Invalid("too many fields")
+        return Answer(native.answer_bytes[:length], token)  # copied: the next check uses the memory again
 
     precheck = check
 
@@ -280,7 +269,7 @@ class Client:
                                *answer.token, answer.verdict, native.answer)
         if status <= 0:
             raise Invalid(native.error() if status == 0 else "too many fields or surrogate keys")
-        return status, _answer(native.answer, answer.token)
+        return status, Answer(native.answer_bytes[:lib.py_answer_len(native.answer)], answer.token)
 
     # ---- Fill ----
 

@@ -6,9 +6,12 @@ Text is str or bytes. Header values and names are Latin-1, as WSGI has them; wha
 from __future__ import annotations
 
 import enum
+import struct
 from array import array
 from dataclasses import dataclass
-from typing import Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from ._etag import ffi, lib
 
 Text = Union[str, bytes]
 Fields = Iterable[Tuple[Text, Optional[Text]]]
@@ -143,36 +146,68 @@ class Response:
     last_modified_is_strong: bool = False
 
 
+_HEAD = struct.Struct("=iiiiqQiIII")  # struct py_answer of shim.h, without its data
+_NO_DATE = -(1 << 63)
+_VERDICTS, _RANGES = tuple(Verdict), tuple(Range)
+_reasons: Dict[int, str] = {}
+
+
 class Answer:
-    """What a check or a finish found (etag_answer). fields: what a 304 or 412 carries besides Date, as str."""
+    """What a check or a finish found (etag_answer). fields: what a 304 or 412 carries besides Date, as str. It holds a copy of
+    the answer's bytes, and reads them when it is asked."""
 
-    __slots__ = ("verdict", "reason", "last_modified", "fill_lsn", "token", "range", "_data", "_lengths")
+    __slots__ = ("_data", "token")
 
-    def __init__(self, verdict: Verdict, reason: str = "none", token: Token = Token(), last_modified: Optional[int] = None,
-                 fill_lsn: int = 0, range: Range = Range.NONE, data: bytes = b"", lengths: Sequence[int] = (-1,)) -> None:
-        self.verdict = verdict
-        self.reason = reason
-        self.token = token
-        self.last_modified = last_modified
-        self.fill_lsn = fill_lsn
-        self.range = range
+    def __init__(self, data: bytes, token: Token) -> None:
         self._data = data
-        self._lengths = lengths
+        self.token = token
+
+    @property
+    def verdict(self) -> Verdict:
+        return _VERDICTS[_HEAD.unpack_from(self._data)[0]]
 
     @property
     def http_status(self) -> int:
-        return _HTTP_STATUSES[self.verdict]
+        return _HTTP_STATUSES[_HEAD.unpack_from(self._data)[0]]
+
+    @property
+    def range(self) -> Range:
+        return _RANGES[_HEAD.unpack_from(self._data)[1]]
+
+    @property
+    def reason(self) -> str:
+        number = _HEAD.unpack_from(self._data)[3]
+        word = _reasons.get(number)
+        if word is None:
+            word = _reasons[number] = ffi.string(lib.py_reason_word(number)).decode()
+        return word
+
+    @property
+    def last_modified(self) -> Optional[int]:
+        date = _HEAD.unpack_from(self._data)[4]
+        return None if date == _NO_DATE else date
+
+    @property
+    def fill_lsn(self) -> int:
+        return _HEAD.unpack_from(self._data)[5]
+
+    def _layout(self) -> Tuple[int, int, int]:
+        """Length of the etag, number of lengths, where the etag begins."""
+        *_, etag_len, field_count, _, _ = _HEAD.unpack_from(self._data)
+        return etag_len, 2 * field_count, _HEAD.size + 8 * field_count
 
     @property
     def etag(self) -> Optional[str]:
-        length = self._lengths[0]
-        return None if length < 0 else self._data[:length].decode("latin-1")
+        length, _, at = self._layout()
+        return None if length < 0 else self._data[at:at + length].decode("latin-1")
 
     @property
     def fields(self) -> List[Tuple[str, str]]:
-        text, at, lengths = self._data.decode("latin-1"), max(self._lengths[0], 0), self._lengths
+        length, count, at = self._layout()
+        text, at = self._data[at:].decode("latin-1"), max(length, 0)
+        lengths = struct.unpack_from(f"={count}I", self._data, _HEAD.size)
         fields = []
-        for i in range(1, len(lengths) - 1, 2):
+        for i in range(0, count, 2):
             middle = at + lengths[i]
             end = middle + lengths[i + 1]
             fields.append((text[at:middle], text[middle:end]))
@@ -203,7 +238,12 @@ def field_parts(fields: Fields) -> List[Optional[bytes]]:
     return [latin1(text) for line in fields for text in line]
 
 
+_LENGTHS = [struct.Struct(f"={count}i").pack for count in range(64)]
+
+
 def pack(parts: Sequence[Optional[bytes]]) -> Tuple[bytes, bytes, int]:
     """The block of shim.h: bytes, lengths, count."""
-    lengths = array("i", [-1 if part is None else len(part) for part in parts])
-    return b"".join([part for part in parts if part]), lengths.tobytes(), len(parts)
+    count = len(parts)
+    lengths = [-1 if part is None else len(part) for part in parts]
+    made = _LENGTHS[count](*lengths) if count < 64 else array("i", lengths).tobytes()
+    return b"".join([part for part in parts if part]), made, count
