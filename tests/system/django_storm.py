@@ -154,7 +154,7 @@ def main():
 
     with tempfile.TemporaryDirectory(prefix="etagd-storm-") as place:
         daemon = harness.Daemon(place, linger_ms=3000).start()
-        web = test_django.Gunicorn(place, daemon)
+        web = test_django.Gunicorn(place, daemon, threads=4)
         try:
             web.manage("migrate", "-v0")
             web.manage("seed", "--uploads", "20")

@@ -72,7 +72,8 @@ class Reply:
 
 
 class Gunicorn:
-    def __init__(self, directory, daemon):
+    def __init__(self, directory, daemon, threads=1):
+        self.threads = threads
         self.directory = directory
         self.socket = os.path.join(directory, "web.sock")
         with open(os.path.join(directory, "tested_wsgi.py"), "w", encoding="utf-8") as file:
@@ -98,7 +99,7 @@ class Gunicorn:
     def start(self):
         with open(os.path.join(self.directory, "gunicorn.log"), "ab") as log:
             self.process = subprocess.Popen(
-                ["/usr/bin/python3", "/usr/bin/gunicorn", "--preload", "-w", "2", "--bind", f"unix:{self.socket}",
+                ["/usr/bin/python3", "/usr/bin/gunicorn", "--preload", "-w", "2", "--threads", str(self.threads), "--bind", f"unix:{self.socket}",
                  "tested_wsgi:application"], env=self.environment, cwd=self.directory, stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL)
         wait_until(self.answers, 30, "gunicorn answers")

@@ -798,7 +798,7 @@ class Reads(Base):
                       Upload.objects.filter(customer=7).annotate(x=models.Func("id", function="hidden_read"))):
             noted = reads.Reads()
             compiler = query.query.get_compiler("default")
-            noted.add_query(compiler, compiler.as_sql()[0], None)
+            noted.add_query(compiler, *compiler.as_sql(), None)
             self.assertEqual(noted.names(), {"*"})
 
     def test_views_depend_on_every_write(self):
@@ -809,6 +809,13 @@ class Reads(Base):
         for number in range(reads.ROWS_MAX + 10):
             noted.instance(Customer(pk=number + 1))
         self.assertEqual(noted.names(), {"shop.customer"})
+
+    def test_querysets_that_change_in_place(self):
+        def work():
+            rows = Upload.objects.all()
+            list(rows)
+            rows.query.add_q(models.Q(customer=7))
+        self.assertEqual(self.names(work), {ANY}, "all rows were read")
 
     def test_rows_of_a_scope_are_covered_by_it(self):
         Upload.objects.bulk_create([Upload(customer_id=7) for _ in range(2 * reads.ROWS_MAX)])

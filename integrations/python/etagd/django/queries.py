@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
+from django.core.exceptions import EmptyResultSet, FieldError
+from django.db import DatabaseError
 from django.db.models import ForeignKey, OneToOneField
 from django.db.models.expressions import Col
 from django.db.models.fields.related_lookups import RelatedExact, RelatedIn
@@ -51,6 +53,15 @@ def _values(lookup: Any, alias: str, column: str) -> Optional[List[Any]]:
     if len(values) > VALUES_MAX or any(hasattr(value, "as_sql") or hasattr(value, "resolve_expression") for value in values):
         return None
     return values
+
+
+def says_still(compiler: Any, statement: str, params: Any) -> bool:
+    """Does the query of a compiler that has executed this statement still say it? Querysets can be changed in place."""
+    try:
+        again, with_params = compiler.query.get_compiler(connection=compiler.connection).as_sql()
+    except (EmptyResultSet, DatabaseError, FieldError):
+        return False
+    return again == statement and tuple(with_params) == tuple(params or ())
 
 
 def shows_rows(query: Any) -> bool:

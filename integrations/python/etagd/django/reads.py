@@ -11,6 +11,7 @@ import contextvars
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from . import queries, sql, surrogates
+from .conf import log
 
 ROWS_MAX = 40  # of one table; more: any row
 NAMES_MAX = 100  # of one response (libetag: 128); more: whole tables
@@ -23,6 +24,7 @@ class Reads:
         self._whole: Set[str] = set()  # tables by label
         self._parts: Dict[str, Set[str]] = {}  # label -> names of rows and scopes
         self._said: Set[str] = set()
+        self._queries: List[Tuple[Any, str, Any, Optional[List[Any]]]] = []  # not judged before a response may be stored
         self._shown: List[Tuple[surrogates.Table, str, Optional[str]]] = []
         self.wrote = False  # the request changed something, or may have
         self.used_cache = False  # it took something from Django's cache, which may be of any age
@@ -56,13 +58,25 @@ class Reads:
             scope = None if table.scope is None else instance.__dict__.get(table.scope.attname)
             self._shown.append((table, row, table.collection(scope)))
 
-    def add_query(self, compiler: Any, statement: str, rows: Optional[List[Any]]) -> None:
+    def add_query(self, compiler: Any, statement: str, params: Any, rows: Optional[List[Any]]) -> None:
         """rows: chunks of rows, all of them; None: not known, so that rows which were asked for may be absent."""
+        self._queries.append((compiler, statement, params, rows))
+
+    def _judge(self, compiler: Any, statement: str, params: Any, rows: Optional[List[Any]]) -> None:
+        """The query may be another one than it was when it was executed: then only the statement counts."""
+        try:
+            same = queries.says_still(compiler, statement, params)
+            self._add(compiler, statement, rows, same)
+        except Exception:  # pylint: disable=broad-except
+            log.exception("etagd: a query was not understood, so its answer depends on every write")
+            self.anything()
+
+    def _add(self, compiler: Any, statement: str, rows: Optional[List[Any]], same: bool) -> None:
         known, complete = sql.tables_read(statement)
         found = dict(known)
         if not complete or compiler.query.extra_tables:
             self.anything()
-        first = self._first(compiler, statement, found)
+        first = self._first(compiler, statement, found) if same else None
         if first is not None:
             del found[first.name.lower()]
             pinned = self._narrow(compiler, first, rows)
@@ -138,6 +152,8 @@ class Reads:
     # ---- What it comes to ----
 
     def names(self) -> Set[str]:
+        while self._queries:
+            self._judge(*self._queries.pop())
         for table, row, collection in self._shown:
             if collection is None or collection not in self._parts.get(table.label, ()):
                 self._part(table, [row])

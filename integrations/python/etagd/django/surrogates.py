@@ -169,9 +169,9 @@ def for_queryset(queryset: Any) -> List[str]:
     from .reads import Reads
 
     compiler = queryset.query.get_compiler(queryset.db)
-    sql, _ = compiler.as_sql()
+    sql, params = compiler.as_sql()
     reads = Reads()
-    reads.add_query(compiler, sql, None)
+    reads.add_query(compiler, sql, params, None)
     return sorted(reads.names())
 
 

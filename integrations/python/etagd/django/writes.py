@@ -209,7 +209,7 @@ class _State:
         self.names: List[str] = []
         self.savepoints: Dict[str, int] = {}
         self.statement: Optional[Tuple[str, str]] = None  # what the ORM's compiler is about to execute: verb and table
-        self.selected: Optional[str] = None
+        self.selected: Optional[Tuple[str, Any]] = None
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
@@ -291,7 +291,7 @@ class _State:
         run = partial(execute, statement, params, many, context)
         if self.statement is not None and self._is_expected(text):
             if self.statement[0] == "SELECT":
-                self.selected = text
+                self.selected = (text, params)
             return run()
         kind, table = sql.classify(text)
         if kind == sql.READ:
@@ -467,11 +467,7 @@ def _read(original: Any, delete: Any) -> Any:
                 rows = result
             else:
                 rows = [[result]] if isinstance(result, tuple) else None
-            try:
-                noted.add_query(self, statement, rows)
-            except Exception:  # pylint: disable=broad-except
-                log.exception("etagd: a query was not understood, so its answer depends on every write")
-                noted.anything()
+            noted.add_query(self, *statement, rows)
         return result
     return execute_sql
 
