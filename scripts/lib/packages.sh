@@ -12,6 +12,11 @@ PACKAGES_BUILD=(
 )
 # Besides these: for scripts/demo; for scripts/test, its --full and scripts/fuzz; for scripts/lint, scripts/coverage,
 # scripts/bench.
+# The Python package and what shows it with Django.
+PACKAGES_PYTHON=(
+    python3-cffi python3-dev python3-build python3-setuptools python3-wheel
+    python3-django python3-djangorestframework gunicorn python3-psycopg2 postgresql
+)
 PACKAGES_DEMO=(curl)
 # For the nginx module, which is left out without them: its tests want nginx itself too.
 PACKAGES_NGINX=(nginx nginx-dev)
@@ -21,6 +26,7 @@ PACKAGES_LINT=(clang-format clang-tidy shellcheck git nginx-dev)
 PACKAGES_COVERAGE=(gcovr)
 PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev memcached libmemcached-dev libck-dev python3-matplotlib)
 PACKAGES_BENCH_NGINX=(wrk varnish)
+PACKAGES_BENCH_DJANGO=(wrk python3-redis)
 
 # True if the package is installed.
 packages_has() {

@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Client: libetag for a whole process.
+
+A client of libetag belongs to one thread at a time, so a Client keeps one for each thread that calls it (a connection and a
+mapping each, closed when the thread ends). After fork() the child's thread goes on with its own, which libetag makes safe;
+those of the parent's other threads may have been in the middle of a call and are never touched again.
+
+token, check, evaluate, precheck, finish and fill never wait, except that the first call of a thread waits for the daemon's
+hello, at most connect_timeout_ms; inside a running asyncio loop it does not wait either. connect, fill_wait, invalidate and
+the calls of a guard wait, at most timeout_ms; the GIL is free meanwhile. In asyncio: await client.ainvalidate(...).
+"""
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from typing import Any, Iterable, List, Optional, Sequence, Tuple
+
+from ._etag import ffi, lib
+from .errors import Invalid, raise_for
+from .model import (Answer, Key, Range, Request, Resource, Response, Text, Token, Validators, Verdict,
+                    field_parts, latin1, pack, utf8)
+
+_NO_DATE = -(1 << 63)
+_clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
+
+
+class _Native:
+    """One etag_client and one hasher: of the thread that opened it."""
+
+    def __init__(self, options: dict) -> None:
+        self.pid = os.getpid()
+        self.thread = threading.get_ident()
+        self.client = ffi.NULL
+        self.answer = ffi.new("struct py_answer *")
+        self.answer_bytes = ffi.buffer(self.answer)
+        self.request = ffi.new("struct py_request *")
+        self.token = ffi.new("struct py_token *")
+        self.number = ffi.new("uint64_t *")
+        self.hasher = ffi.new("etag_hasher **")
+        self.hashed = ffi.new("struct py_hash *")
+        self._open(options)
+
+    def _open(self, options: dict) -> None:
+        path = ffi.NULL if options["socket_path"] is None else ffi.new("char[]", os.fsencode(options["socket_path"]))
+        no_wait = options["no_wait"] or asyncio._get_running_loop() is not None
+        given = ffi.new("struct py_options *", {
+            "socket_path": path, "timeout_ms": options["timeout_ms"],
+            "connect_timeout_ms": options["connect_timeout_ms"], "no_wait": no_wait,
+            "spool_never": not options["spool"]})
+        out = ffi.new("etag_client **")
+        status = lib.py_open(out, given, *pack([latin1(name) for name in options["repeated_fields"]]))
+        self.client = out[0]
+        if self.client == ffi.NULL:
+            raise_for(status)
+
+    def error(self) -> str:
+        return ffi.string(lib.py_error(self.client)).decode("utf-8", "replace")
+
+    def raise_for(self, status: int) -> None:
+        if status == lib.ETAG_OK:
+            return
+        reason = "none"
+        if status == lib.ETAG_REFUSED:
+            reason = ffi.string(lib.py_reason(self.client)).decode()
+        raise_for(status, self.error(), reason)
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():
+            lib.py_close(self.client)
+            lib.py_hasher_close(self.hasher[0])
+
+
+def _date(seconds: Optional[int]) -> int:
+    return _NO_DATE if seconds is None else seconds
+
+
+def _request_struct(native: Optional[_Native], request: Request) -> Any:
+    key = request.key
+    struct = ffi.new("struct py_request *") if native is None else native.request
+    struct.key.scope_kind = key._scope_kind if key is not None else 0
+    struct.key.vary_count = len(key.vary) if key is not None else 0
+    struct.field_count = len(request.fields)
+    struct.require_if_match = request.require_if_match
+    struct.compression_suffixes = request.compression_suffixes
+    return struct
+
+
+def _request_parts(request: Request) -> List[Optional[bytes]]:
+    parts = [latin1(request.method)]
+    parts += request.key._parts() if request.key is not None else [None] * 4
+    return parts + field_parts(request.fields)
+
+
+def _response_struct(response: Response) -> Any:
+    return ffi.new("struct py_response *", {
+        "http_status": response.http_status, "had_authorization": response.had_authorization,
+        "is_strong": response.last_modified_is_strong, "last_modified": _date(response.last_modified),
+        "max_age_s": response.max_age_s, "field_count": len(response.fields),
+        "surrogate_count": len(response.surrogates)})
+
+
+def _response_parts(response: Response) -> List[Optional[bytes]]:
+    return [latin1(response.etag)] + field_parts(response.fields) + [utf8(name) for name in response.surrogates]
+
+
+def _targets(resources: Iterable[Resource], surrogates: Iterable[Text], prefixes: Iterable[Resource], everything: bool,
+             hold_ms: int, max_ms: int = 0) -> Tuple[Any, bytes, bytes, int]:
+    resources, surrogates, prefixes = list(resources), list(surrogates), list(prefixes)
+    struct = ffi.new("struct py_targets *", {
+        "resource_count": len(resources), "surrogate_count": len(surrogates), "prefix_count": len(prefixes),
+        "everything": everything, "hold_ms": hold_ms, "max_ms": max_ms})
+    parts: List[Optional[bytes]] = []
+    for host, target in resources:
+        parts += [utf8(host), utf8(target)]
+    parts += [utf8(name) for name in surrogates]
+    for host, target in prefixes:
+        parts += [utf8(host), utf8(target)]
+    return (struct, *pack(parts))
+
+
+class Guard:
+    """A mutation in two steps around a database commit (etag.h, "Guards"). Belongs to the thread that began it.
+
+        with client.guard(surrogates=["upload:42"]) as guard:
+            ... UPDATE ...
+            guard.confirm()      raises: then roll back; leaving the block by the exception aborts
+            ... COMMIT ...       leaving the block commits the guard
+
+    Leaving by an exception aborts, which says that the transaction was rolled back: where that is not known (COMMIT itself
+    failed), call forget() first. A guard that is dropped without an end lingers.
+    """
+
+    def __init__(self, native: _Native, handle: Any) -> None:
+        self._native = native
+        self._handle = handle
+
+    def _take(self) -> Any:
+        self._check()
+        handle, self._handle = self._handle, None
+        return handle
+
+    def _check(self) -> None:
+        if self._handle is None:
+            raise Invalid("the guard has ended")
+        if threading.get_ident() != self._native.thread:
+            raise Invalid("a guard belongs to the thread that began it")
+
+    @property
+    def is_open(self) -> bool:
+        return self._handle is not None
+
+    def confirm(self) -> None:
+        """Right before COMMIT. Where it raises, the writer must not commit."""
+        self._check()
+        self._native.raise_for(lib.py_guard_confirm(self._handle))
+
+    @property
+    def time_left_ms(self) -> int:
+        """How long COMMIT may still take."""
+        self._check()
+        return lib.py_guard_time_left_ms(self._handle)
+
+    def commit(self) -> int:
+        """After a known COMMIT; ends the guard, also where it raises (it lingers then). Returns the LSN, 0: by the spool."""
+        handle = self._take()
+        self._native.raise_for(lib.py_guard_commit(handle, self._native.number))
+        return self._native.number[0]
+
+    def abort(self) -> None:
+        """After a known ROLLBACK; ends the guard, also where it raises."""
+        self._native.raise_for(lib.py_guard_abort(self._take()))
+
+    def forget(self) -> None:
+        """The outcome of COMMIT is unknown: the guard lingers, then counts as committed."""
+        if self._handle is not None:
+            lib.py_guard_forget(self._take())
+
+    def __enter__(self) -> "Guard":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self._handle is None:
+            return
+        if kind is None:
+            self.commit()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        native, handle = self._native, self._handle
+        if handle is not None and native.pid == os.getpid() and native.thread == threading.get_ident():
+            lib.py_guard_forget(handle)  # in another thread or process it is left to its client's close
+
+
+class Client:
+    """libetag for all threads of a process. Opens without a daemon too, and finds one that comes later by itself."""
+
+    def __init__(self, socket_path: Optional[str] = None, *, timeout_ms: int = 0, connect_timeout_ms: int = 0,
+                 no_wait: bool = False, spool: bool = True, repeated_fields: Sequence[Text] = ()) -> None:
+        """socket_path: None: $ETAGD_SOCKET, else the default. 0: libetag's defaults. Opens nothing yet."""
+        self._options = {"socket_path": socket_path, "timeout_ms": timeout_ms, "connect_timeout_ms": connect_timeout_ms,
+                         "no_wait": no_wait, "spool": spool, "repeated_fields": tuple(repeated_fields)}
+        self._local = threading.local()
+        self._closed = False
+        _clients.add(self)
+
+    def _native(self) -> _Native:
+        try:
+            native = self._local.native
+        except AttributeError:
+            native = None
+        if native is None or native.pid != _pid:
+            if self._closed:
+                raise Invalid("the client is closed")
+            native = self._local.native = _Native(self._options)
+        return native
+
+    def connect(self) -> None:
+        """Opens this thread's client, and raises what etag_client_dispatch() says, e.g. Unavailable."""
+        native = self._native()
+        native.raise_for(lib.py_dispatch(native.client))
+
+    def close(self) -> None:
+        """Closes this thread's client; those of other threads end with their next collection."""
+        self._closed = True
+        self._local = threading.local()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    # ---- Lookup ----
+
+    def token(self) -> Token:
+        """The token for a request that begins now: before any data of it is read, before its transaction begins."""
+        native = self._native()
+        lib.py_token(native.client, native.token)
+        return Token(native.token.incarnation, native.token.lsn)
+
+    def check(self, request: Request, token: Token = Token()) -> Answer:
+        """etag_check(): looks up, and judges the request's conditions. After authorization."""
+        native, key = self._native(), request.key
+        if key is None:
+            raise Invalid("a check needs a key")
+        length = lib.py_check(native.client, key._scope_kind, len(key.vary), len(request.fields),
+                              (1 if request.require_if_match else 0) | (2 if request.compression_suffixes else 0),
+                              *pack(_request_parts(request)), *token, native.answer)
+        if length < 0:
+            raise Invalid("too many fields")
+        return Answer(native.answer_bytes[:length], token)  # copied: the next check uses the memory again
+
+    precheck = check
+
+    @staticmethod
+    def evaluate(request: Request, validators: Validators) -> Verdict:
+        """etag_evaluate(): see the function of this name."""
+        return evaluate(request, validators)
+
+    def finish(self, request: Request, response: Response, answer: Answer) -> Tuple[int, Answer]:
+        """etag_finish(): fills what the cache does not have, judges with the response's own validators.
+        answer: of check(). Returns the status to send and, for 304 and 412, the answer whose fields go with it."""
+        native = self._native()
+        parts = _request_parts(request) + _response_parts(response) + [latin1(answer.etag)]
+        status = lib.py_finish(native.client, _request_struct(native, request), _response_struct(response), *pack(parts),
+                               *answer.token, answer.verdict, native.answer)
+        if status <= 0:
+            raise Invalid(native.error() if status == 0 else "too many fields or surrogate keys")
+        return status, Answer(native.answer_bytes[:lib.py_answer_len(native.answer)], answer.token)
+
+    # ---- Fill ----
+
+    def _fill(self, token: Token, key: Key, response: Response, wait: bool) -> int:
+        native = self._native()
+        key_struct = ffi.new("struct py_key *", {"scope_kind": key._scope_kind, "vary_count": len(key.vary)})
+        parts: List[Optional[bytes]] = [b"GET"]
+        parts += key._parts() + _response_parts(response)
+        native.raise_for(lib.py_fill(native.client, key_struct, _response_struct(response), *pack(parts), *token, wait,
+                                     native.number))
+        return native.number[0]
+
+    def fill(self, token: Token, key: Key, response: Response) -> None:
+        """etag_fill(): sends it without waiting. What it raises never matters to the answer being sent."""
+        self._fill(token, key, response, False)
+
+    def fill_wait(self, token: Token, key: Key, response: Response) -> int:
+        """The same, and waits for the daemon's verdict: for tools and tests. Returns the entry's fill LSN."""
+        return self._fill(token, key, response, True)
+
+    def fill_reason(self) -> str:
+        """Why this thread's last fill was refused, as far as it is known here: "no_store" ...; "none": it was sent."""
+        return ffi.string(lib.py_reason(self._native().client)).decode()
+
+    # ---- Mutations ----
+
+    def invalidate(self, *, resources: Iterable[Resource] = (), surrogates: Iterable[Text] = (),
+                   prefixes: Iterable[Resource] = (), everything: bool = False, hold_ms: int = 0) -> int:
+        """etag_invalidate(), after the change is committed. On return no front end answers 304 from older data.
+        Raises Pending, Unavailable, Timeout ... as etag.h says. Returns the LSN, 0 where it went through the spool."""
+        native = self._native()
+        native.raise_for(lib.py_invalidate(
+            native.client, *_targets(resources, surrogates, prefixes, everything, hold_ms), native.number))
+        return native.number[0]
+
+    async def ainvalidate(self, **targets: Any) -> int:
+        """invalidate() on a thread of the loop's executor."""
+        return await asyncio.get_running_loop().run_in_executor(None, lambda: self.invalidate(**targets))
+
+    def guard(self, *, resources: Iterable[Resource] = (), surrogates: Iterable[Text] = (),
+              prefixes: Iterable[Resource] = (), everything: bool = False, hold_ms: int = 0, max_ms: int = 0) -> Guard:
+        """etag_guard_begin(): before COMMIT; waits for the daemon (or its spool)."""
+        native = self._native()
+        out = ffi.new("etag_guard **")
+        native.raise_for(lib.py_guard_begin(
+            native.client, *_targets(resources, surrogates, prefixes, everything, hold_ms, max_ms), out))
+        return Guard(native, out[0])
+
+    # ---- ETag makers ----
+
+    def hash(self, body: bytes, *, weak: bool = False) -> str:
+        """etag_hash(): the entity tag of a body, with its quotes. Needs no daemon."""
+        native = self._native()
+        raise_for(lib.py_hash(native.hasher, body, len(body), weak, native.hashed))
+        return ffi.buffer(native.hashed.bytes, native.hashed.len)[:].decode("ascii")
+
+
+def evaluate(request: Request, validators: Validators) -> Verdict:
+    """RFC 9110 section 13.2.2 with validators that the caller knows (etag_evaluate()). Pure; any thread."""
+    return evaluate_with_range(request, validators)[0]
+
+
+def evaluate_with_range(request: Request, validators: Validators) -> Tuple[Verdict, Range]:
+    """The same, and what to do with Range and If-Range where the verdict is PROCEED."""
+    parts = _request_parts(request) + [latin1(validators.etag)]
+    out = ffi.new("int *")
+    verdict = lib.py_evaluate(_request_struct(None, request), *pack(parts), validators.existence,
+                              _date(validators.last_modified), validators.last_modified_is_strong, out)
+    if verdict < 0:
+        raise Invalid("too many fields")
+    return Verdict(verdict), Range(out[0])
+
+
+def date_parse(text: Text) -> Optional[int]:
+    """An HTTP-date in any of its three forms as seconds since 1970; None if it is none."""
+    data = latin1(text) or b""
+    seconds = lib.py_date_parse(data, len(data))
+    return None if seconds == _NO_DATE else seconds
+
+
+def variant(etag: Text, coding: Text) -> str:
+    """The tag of a representation's variant in a content coding (etag_variant())."""
+    tag, name, out = latin1(etag) or b"", latin1(coding) or b"", ffi.new("struct py_hash *")
+    raise_for(lib.py_variant(tag, len(tag), name, len(name), out))
+    return ffi.buffer(out.bytes, out.len)[:].decode("latin-1")
+
+
+# ---- Fork ----
+
+_pid = os.getpid()
+
+
+def _after_fork_in_child() -> None:
+    """The forking thread was in no call of libetag, so its clients are the child's; all others are left alone for ever."""
+    global _pid
+    _pid = os.getpid()
+    for client in list(_clients):
+        native = getattr(client._local, "native", None)
+        if native is not None:
+            native.pid = _pid
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

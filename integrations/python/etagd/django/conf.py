@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The setting ETAGD, a dict, with its defaults; the one Client of the process; the release."""
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import os
+import sys
+import threading
+from typing import Any, Iterator, Optional
+
+from django.conf import settings
+from django.core.signals import setting_changed
+
+import etagd
+
+log = logging.getLogger("etagd.django")
+
+DEFAULTS = {
+    "SOCKET": None,  # None: $ETAGD_SOCKET, else libetag's default
+    "TIMEOUT_MS": 0,  # longest wait of a write for etagd; 0: libetag's default
+    "GUARDS": True,  # False: invalidate after COMMIT only; a process that dies in between loses it
+    "WITHOUT_DAEMON": "refuse",  # a write that neither daemon nor spool can be told of: "refuse" it, or "commit" it untold
+    "HOLD_MS": 0,  # after a write its targets stay unknown so long: for reads from replicas that lag
+    "PREFIX": "",  # before every surrogate key: for sites that share a daemon
+    "RELEASE": None,  # what else makes bodies differ; None: a digest of the project's sources and settings module
+    "VARY": ("Accept", "Accept-Language"),  # request fields that select the representation
+    "MAX_AGE_S": 0,  # time to live of entries; 0: until they are invalidated
+    "CACHE_CONTROL": "max-age=60, must-revalidate",  # of 200 and 304 to GET and HEAD; None: says nothing
+    "CACHE_CONTROL_UNSAFE": "no-cache, no-store, must-revalidate",  # of every answer to POST, PUT, PATCH, DELETE
+    "DEBUG_HEADER": None,  # send X-Etag-Cache; None: as settings.DEBUG
+}
+
+
+class _Conf:
+    def __init__(self) -> None:
+        self._cache: dict = {}
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._cache[name]
+        except KeyError:
+            pass
+        value = getattr(settings, "ETAGD", {}).get(name, DEFAULTS[name])
+        self._cache[name] = value
+        return value
+
+
+conf = _Conf()
+_lock = threading.Lock()
+_client: Optional[etagd.Client] = None
+_release: Optional[str] = None
+
+
+def client() -> etagd.Client:
+    """The Client of this process; of all its threads. Made at the first call, so that a preloading server forks without one."""
+    global _client
+    if _client is None:
+        with _lock:
+            if _client is None:
+                _client = etagd.Client(conf.SOCKET, timeout_ms=conf.TIMEOUT_MS)
+    return _client
+
+
+# ---- Release ----
+
+_SOURCES = (".py", ".html", ".txt", ".xml", ".json", ".mo")
+
+
+def _files(top: str) -> Iterator[str]:
+    if os.path.isfile(top):
+        yield top
+    for folder, folders, names in os.walk(top):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")))
+        for name in sorted(names):
+            if name.endswith(_SOURCES):
+                yield os.path.join(folder, name)
+
+
+def _roots() -> Iterator[str]:
+    from django.apps import apps
+
+    for config in apps.get_app_configs():
+        yield config.path
+    for name in (settings.SETTINGS_MODULE if hasattr(settings, "SETTINGS_MODULE") else None, getattr(settings, "ROOT_URLCONF", None)):
+        if isinstance(name, str) and name:
+            module = sys.modules.get(name) or importlib.import_module(name)
+            if getattr(module, "__file__", None):
+                yield module.__file__
+                yield os.path.dirname(module.__file__)
+    for engine in getattr(settings, "TEMPLATES", []):
+        yield from (str(folder) for folder in engine.get("DIRS", []))
+
+
+def release() -> str:
+    """A deployment renders other bodies from the same rows, so it must not find the entries of the one before it."""
+    global _release
+    if _release is None:
+        if conf.RELEASE is not None:
+            _release = str(conf.RELEASE)
+        else:
+            digest = hashlib.sha256(sys.version.encode())
+            for root in sorted(set(_roots())):
+                for path in _files(root):
+                    found = os.stat(path)
+                    digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+            _release = digest.hexdigest()[:16]
+    return _release
+
+
+def _changed(*, setting: str, **_: Any) -> None:
+    global _client, _release
+    if setting == "ETAGD":
+        conf._cache.clear()
+        _client = _release = None
+
+
+setting_changed.connect(_changed, dispatch_uid="etagd")

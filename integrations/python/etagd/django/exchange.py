@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request and its response: the token before anything is read, the look-up before the handler, judgement and fill after it.
+
+What may be stored is libetag's matter (etag.h), as far as the response's fields show it. Here stands what only Django knows:
+sessions, CSRF tokens, messages, transactions, what the handler read.
+"""
+from __future__ import annotations
+
+import contextvars
+import shlex
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from django.conf import settings
+from django.http import HttpResponse, HttpResponseNotModified
+from django.utils.cache import cc_delim_re, set_response_etag
+from django.utils.http import http_date
+from django.utils.timezone import get_current_timezone_name
+from django.utils.translation import get_language
+
+import etagd
+
+from . import reads, writes
+from .conf import client, conf, log, release
+
+SAFE = ("GET", "HEAD")
+UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
+_CONDITIONS = (("If-Match", "HTTP_IF_MATCH"), ("If-None-Match", "HTTP_IF_NONE_MATCH"),
+               ("If-Modified-Since", "HTTP_IF_MODIFIED_SINCE"), ("If-Unmodified-Since", "HTTP_IF_UNMODIFIED_SINCE"))
+_KEPT = ("Cache-Control", "Content-Location", "Date", "ETag", "Expires", "Last-Modified", "Vary")
+_UNSET: Any = object()
+
+
+@dataclass
+class Plan:
+    """How a view's answers are cached. scope None: they are not."""
+
+    scope: Any
+    surrogates: Sequence[str] = ()
+    vary: Optional[Sequence[str]] = None  # None: the setting's
+    max_age_s: Optional[int] = None
+    cache_control: Any = _UNSET
+    cache_control_unsafe: Any = _UNSET
+    require_if_match: bool = False
+    trust_cache: bool = False
+    bypass: str = ""  # why not
+
+    def apply_policy(self, method: str, response: Any) -> None:
+        """Cache-Control, where the view did not say it."""
+        if response.has_header("Cache-Control"):
+            return
+        if method in SAFE:
+            value = conf.CACHE_CONTROL if self.cache_control is _UNSET else self.cache_control
+            if response.status_code not in (200, 304):
+                return
+        else:
+            value = conf.CACHE_CONTROL_UNSAFE if self.cache_control_unsafe is _UNSET else self.cache_control_unsafe
+            if method not in UNSAFE:
+                return
+        if value:
+            response["Cache-Control"] = value
+
+    @property
+    def vary_names(self) -> Sequence[str]:
+        return conf.VARY if self.vary is None else self.vary
+
+
+# ---- The daemon's absence, said once ----
+
+_answers = True
+
+
+def _noticed(reason: str) -> None:
+    global _answers
+    if reason in ("no_index", "no_lease"):
+        if _answers:
+            _answers = False
+            log.warning("etagd does not answer (%s): every page is rendered, as by Django's own middleware, until it does", reason)
+    elif not _answers:
+        _answers = True
+        log.info("etagd answers again")
+
+
+@lru_cache(maxsize=256)
+def _meta_key(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+
+
+def conditions(request: Any) -> List[Tuple[str, str]]:
+    meta = request.META
+    return [(name, meta[key]) for name, key in _CONDITIONS if key in meta]
+
+
+def answer_with(status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
+    """A 304, 412 or 428 without a body."""
+    if status == 304:
+        response: HttpResponse = HttpResponseNotModified()
+    else:
+        response = HttpResponse(status=status)
+    for name, value in fields:
+        response[name] = value
+    return response
+
+
+def _not_modified(response: Any) -> HttpResponse:
+    made = answer_with(304, [(name, response[name]) for name in _KEPT if response.has_header(name)])
+    made.cookies = response.cookies
+    return made
+
+
+class Start:
+    """What a request needs before anything else of it runs."""
+
+    def __init__(self, environ: Any) -> None:
+        self.environ = environ
+        self.reads = reads.Reads()
+        self.token = etagd.Token()
+        self.bypass = ""
+        if writes.in_transaction():
+            # A snapshot that began before the token; or a test's, which is rolled back.
+            self.bypass = "in_transaction"
+        elif not writes.untold.tell():
+            self.bypass = "untold_changes"
+        else:
+            try:
+                self.token = client().token()
+            except etagd.EtagError as error:
+                self.bypass = type(error).__name__.lower()
+
+
+_start: "contextvars.ContextVar[Optional[Start]]" = contextvars.ContextVar("etagd_start", default=None)
+
+
+def request_started(environ: Any = None, **_: Any) -> None:
+    """Django's signal, before the first middleware: what those before ours read counts too."""
+    start = Start(environ)
+    _start.set(start)
+    reads.current.set(start.reads)
+
+
+def request_finished(**_: Any) -> None:
+    _start.set(None)
+    reads.current.set(None)
+
+
+class Exchange:
+    def __init__(self, request: Any) -> None:
+        self.request = request
+        start = _start.get()
+        if start is None or start.environ is None or start.environ is not getattr(request, "environ", None):
+            start = Start(None)
+        self.reads, self.token, self.bypass = start.reads, start.token, start.bypass
+        self.plan: Optional[Plan] = None
+        self._asked: Optional[etagd.Request] = None
+        self._answer: Optional[etagd.Answer] = None
+        self._said = ""
+
+    # ---- Before the handler ----
+
+    def check(self, plan: Plan) -> Optional[HttpResponse]:
+        """After authentication and permissions. An answer to send at once, or None: run the handler."""
+        self.plan = plan
+        self.reads.used_cache = False  # throttling did; what it read is in no representation
+        method = self.request.method
+        if plan.require_if_match and method in UNSAFE:
+            asked = etagd.Request(method, None, conditions(self.request), require_if_match=True)
+            if etagd.evaluate(asked, etagd.Validators(etagd.Existence.UNKNOWN)).http_status == 428:
+                return self._respond(428, ())
+        self.bypass = self.bypass or plan.bypass or ("no_scope" if plan.scope is None else "")
+        if self.bypass or writes.uncommitted():
+            self.bypass = self.bypass or "uncommitted_changes"
+            return None
+        self._asked = etagd.Request(method, self._key(plan), conditions(self.request),
+                                    require_if_match=plan.require_if_match)
+        try:
+            self._answer = client().check(self._asked, self.token)
+        except etagd.EtagError as error:
+            self.bypass = type(error).__name__.lower()
+            return None
+        _noticed(self._answer.reason)
+        if self._answer.http_status:
+            fields = self._answer.fields
+            if self._answer.last_modified is not None and self._answer.http_status == 304:
+                fields = [*fields, ("Last-Modified", http_date(self._answer.last_modified))]  # as Django's own
+            return self._respond(self._answer.http_status, fields)
+        return None
+
+    def _respond(self, status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
+        self._said = "hit" if status == 304 else "refused"
+        response = answer_with(status, fields)
+        self.plan.apply_policy(self.request.method, response)
+        response._etagd_final = True
+        return response
+
+    def _key(self, plan: Plan) -> etagd.Key:
+        request = self.request
+        vary = [(name, request.META.get(_meta_key(name))) for name in plan.vary_names]
+        # What bodies differ by and no other part of the key has: the scheme in their links; the language and the time zone
+        # that were chosen by a cookie, a session or a profile.
+        said = [release(), request.scheme]
+        if settings.USE_I18N:
+            said.append(get_language() or "-")
+        if settings.USE_TZ:
+            said.append(get_current_timezone_name())
+        return etagd.Key(etagd.Resource(request.get_host(), request.get_full_path()), plan.scope, " ".join(said), vary)
+
+    # ---- After it ----
+
+    def finish(self, response: Any) -> Any:
+        response = self._finish(response)
+        wanted = settings.DEBUG if conf.DEBUG_HEADER is None else conf.DEBUG_HEADER
+        if wanted:
+            response["X-Etag-Cache"] = self.explain()
+        return response
+
+    def _finish(self, response: Any) -> Any:
+        method, plan = self.request.method, self.plan
+        if getattr(response, "_etagd_final", False):
+            return response
+        if plan is not None:
+            plan.apply_policy(method, response)
+        if method not in SAFE or (method == "HEAD" and plan is None):
+            return response
+        self._validators(response)
+        if not response.has_header("ETag") and not response.has_header("Last-Modified"):
+            return response
+        if plan is not None and self._answer is not None:
+            refusal = self.refusal(response)
+            if not refusal:
+                return self._fill(response)
+            self.bypass = refusal
+        return self._judge(response)
+
+    @staticmethod
+    def _validators(response: Any) -> None:
+        """An ETag by the body's hash, under the conditions of Django's own middleware."""
+        control = cc_delim_re.split(response.get("Cache-Control", ""))
+        if response.has_header("ETag") or response.streaming or any(part.lower() == "no-store" for part in control):
+            return
+        if not response.content:
+            return
+        try:
+            response["ETag"] = client().hash(response.content)
+        except etagd.EtagError:
+            set_response_etag(response)
+
+    def _judge(self, response: Any) -> Any:
+        """RFC 9110 section 13.2.2 with the response's own validators."""
+        if not 200 <= response.status_code < 300:
+            return response
+        date = response.get("Last-Modified")
+        validators = etagd.Validators(etag=response.get("ETag"), last_modified=etagd.date_parse(date) if date else None)
+        status = etagd.evaluate(etagd.Request(self.request.method, None, conditions(self.request)), validators).http_status
+        if status == 304:
+            return _not_modified(response)
+        return response if not status else answer_with(status, [("ETag", response["ETag"])] if response.has_header("ETag") else ())
+
+    def _fill(self, response: Any) -> Any:
+        plan = self.plan
+        max_age_s = conf.MAX_AGE_S if plan.max_age_s is None else plan.max_age_s
+        said = etagd.Response(
+            [(name, value) for name, value in response.items()], response.status_code,
+            surrogates=sorted(self.reads.names() | set(plan.surrogates)),
+            had_authorization="HTTP_AUTHORIZATION" in self.request.META, max_age_s=max_age_s)
+        try:
+            status, _ = client().finish(self._asked, said, self._answer)
+            self._said = client().fill_reason()
+        except etagd.EtagError as error:
+            self.bypass = type(error).__name__.lower()
+            return self._judge(response)
+        if status == 304:
+            return _not_modified(response)
+        if status == 412:
+            return answer_with(412, [("ETag", response["ETag"])])
+        return response
+
+    def refusal(self, response: Any) -> str:
+        """Why this response must not be stored; "" if it may be, as far as Django knows."""
+        request, noted = self.request, self.reads
+        session, messages = getattr(request, "session", None), getattr(request, "_messages", None)
+        policies = response.get("Content-Security-Policy", "") + response.get("Content-Security-Policy-Report-Only", "")
+        rules: Dict[str, Any] = {
+            "http_status": response.status_code != 200,
+            "streaming": response.streaming,
+            "set_cookie": response.cookies or response.has_header("Set-Cookie"),
+            "csrf": request.META.get("CSRF_COOKIE_USED") or request.META.get("CSRF_COOKIE_NEEDS_UPDATE"),
+            "session_modified": session is not None and session.modified,
+            "session": session is not None and session.accessed and not self._session_is_known(),
+            "messages": messages is not None and (messages.used or messages.added_new or messages._queued_messages
+                                                  or hasattr(messages, "_loaded_data")),
+            "csp_nonce": "'nonce-" in policies.lower() or getattr(request, "_csp_nonce", None),
+            "wrote": noted.wrote or writes.uncommitted(),
+            "django_cache": hasattr(request, "_cache_update_cache") or (noted.used_cache and not self.plan.trust_cache),
+            "no_dependency": not self.plan.surrogates and not noted.names(),
+            "head": request.method != "GET" and not response.content,
+        }
+        return next((name for name, applies in rules.items() if applies), "")
+
+    def _session_is_known(self) -> bool:
+        """Rows that the statements show; and which session it is, the key says."""
+        return settings.SESSION_ENGINE == "django.contrib.sessions.backends.db" and \
+            any(name.lower() == "cookie" for name in self.plan.vary_names)
+
+    # ---- For people ----
+
+    def explain(self) -> str:
+        """The value of X-Etag-Cache: what happened, why, and the key as etagctl explain takes it."""
+        if self.plan is None:
+            return "none"
+        if self.bypass:
+            return f"bypass; reason={self.bypass}"
+        if self._asked is None:
+            return self._said
+        key = self._asked.key
+        words = [f"//{key.resource.host}{key.resource.target}",
+                 "--scope", "public" if key.scope is etagd.PUBLIC else key.scope, "--release", key.release]
+        for name, value in key.vary:
+            words += ["--vary", name if value is None else f"{name}: {value}"]
+        what = self._said if self._said in ("hit", "refused") else "miss"
+        filled = f"; fill={self._said}" if what == "miss" and self._said else ""
+        return f"{what}; reason={self._answer.reason}{filled}; key={shlex.join(words)}"

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For Django REST framework: ETagMixin, first among a view's bases."""
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Iterable, List, Optional, Tuple
+
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.db import connections, router, transaction
+from django.http import Http404
+from rest_framework import exceptions
+from rest_framework.permissions import BasePermission
+from rest_framework.request import clone_request
+from rest_framework.views import APIView
+
+import etagd
+
+from . import decorators, writes
+from .conf import client
+from .exchange import _UNSET, SAFE, UNSAFE, Plan, answer_with, conditions
+
+
+class ETagMixin:
+    """class UploadViewSet(ETagMixin, CustomerFilterMixin, ModelViewSet):
+
+        def etag_scope(self, request):
+            return f"customer:{request.user.profile.customer_id}"
+
+    After initial() (authentication, permissions, throttling), before the handler: a 304 from etagd, without a query or a
+    serializer. A write with conditions is compared once more inside its transaction. etag_scope has no default."""
+
+    etag_scope: Any = None  # a method that says whose the answer is (None: not cached), or etagd.PUBLIC
+    etag_surrogates: Any = ()  # names, or a method for them: dependencies besides the rows that are read
+    etag_vary: Optional[Iterable[str]] = None  # request fields that select the representation; None: as the setting
+    etag_max_age_s: Optional[int] = None
+    etag_cache_control: Any = _UNSET
+    etag_cache_control_unsafe: Any = _UNSET
+    etag_require_if_match = False  # 428 for a write without If-Match
+    etag_trust_object_permissions = False  # the scope says all that has_object_permission() asks
+    etag_trust_cache = False  # what the view takes from Django's cache never changes its answer
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        # Wrapped here and not in initial(), which a subclass may go on with after ours.
+        name = request.method.lower()
+        handler = getattr(self, name, None)
+        if handler is not None and request.method in SAFE + UNSAFE and name in self.http_method_names:
+            setattr(self, name, partial(self._etag_handle, handler))
+        return super().dispatch(request, *args, **kwargs)
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        self._etag_policy().apply_policy(request.method, response)
+        return response
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        """Notes what is rendered, wherever it came from."""
+        exchange = self._etag_exchange()
+        if exchange is not None and args and self.request.method in SAFE:
+            for instance in args[0] if isinstance(args[0], (list, tuple)) else [args[0]]:
+                exchange.reads.instance(instance)
+        return super().get_serializer(*args, **kwargs)
+
+    # ---- Before the handler ----
+
+    def _etag_exchange(self) -> Any:
+        return getattr(getattr(self.request, "_request", self.request), "_etagd", None)
+
+    def _etag_policy(self) -> Plan:
+        return Plan(None, cache_control=self.etag_cache_control, cache_control_unsafe=self.etag_cache_control_unsafe)
+
+    def _etag_plan(self, request: Any) -> Plan:
+        if self.etag_scope is None:
+            raise ImproperlyConfigured(f"etagd: {type(self).__name__}.etag_scope is missing: whose are its answers?")
+        return decorators.plan_of(
+            self.etag_scope, self.etag_surrogates, (request,), {}, vary=self.etag_vary, max_age_s=self.etag_max_age_s,
+            cache_control=self.etag_cache_control, cache_control_unsafe=self.etag_cache_control_unsafe,
+            require_if_match=self.etag_require_if_match, trust_cache=self.etag_trust_cache,
+            bypass="object_permissions" if self._etag_asks_objects() else "")
+
+    def _etag_asks_objects(self) -> bool:
+        """Does a permission look at the object itself? Only the handler can ask it."""
+        if self.etag_trust_object_permissions or not self.kwargs:
+            return False
+        return type(self).check_object_permissions is not APIView.check_object_permissions or \
+            any(_asks_objects(permission) for permission in self.get_permissions())
+
+    def _etag_handle(self, handler: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        exchange, plan = self._etag_exchange(), self._etag_plan(request)
+        if exchange is not None:
+            answered = exchange.check(plan)
+            if answered is not None:
+                return answered
+        if request.method in SAFE:
+            return handler(request, *args, **kwargs)
+        return self._etag_write(handler, request, *args, **kwargs)
+
+    # ---- Writes ----
+
+    def _etag_write(self, handler: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Judges the conditions once more where nobody else can write in between, and tells the new ETag."""
+        asked = conditions(request)
+        reader = self._etag_reader()
+        if reader is None or not (asked or request.method in ("PUT", "PATCH")):
+            return handler(request, *args, **kwargs)
+        using = self._etag_database()
+        with transaction.atomic(using=using):
+            if asked:
+                self._etag_lock(using)
+                validators, _ = self._etag_current(reader, *args, **kwargs)
+                status = etagd.evaluate(etagd.Request(request.method, None, asked), validators).http_status
+                if status:
+                    return answer_with(status, [("ETag", validators.etag)] if validators.etag else ())
+            response = handler(request, *args, **kwargs)
+            if response.status_code >= 400:
+                transaction.set_rollback(True, using=using)
+            elif request.method in ("PUT", "PATCH") and response.status_code == 200 and hasattr(response, "render"):
+                validators, body = self._etag_current(reader, *args, **kwargs)
+                response.add_post_render_callback(partial(_tell_etag, validators.etag, body, request.get_full_path()))
+        return response
+
+    def _etag_reader(self) -> Optional[str]:
+        """The name of the method that answers GET of the same resource."""
+        actions = getattr(self, "action_map", None)
+        name = actions.get("get") if actions else "get"
+        return name if name and hasattr(self, name) else None
+
+    def _etag_database(self) -> str:
+        queryset = getattr(self, "queryset", None)
+        return router.db_for_write(queryset.model) if queryset is not None else "default"
+
+    def _etag_lock(self, using: str) -> None:
+        """From here on nobody else changes the object. Raises what get_object() raises."""
+        if not hasattr(self, "get_object") or (self.lookup_url_kwarg or self.lookup_field) not in self.kwargs:
+            return
+        if getattr(self, "queryset", None) is not None:
+            writes.lock_sqlite(connections[using], self.queryset.model)
+        found = self.get_object()
+        type(found)._base_manager.using(using).select_for_update().filter(pk=found.pk).first()
+
+    def _etag_current(self, reader: str, *args: Any, **kwargs: Any) -> Tuple[etagd.Validators, Optional[bytes]]:
+        """What a GET would answer now, within this transaction: its validators and body."""
+        request, action = self.request, getattr(self, "action", None)
+        self.request = clone_request(request, "GET")
+        self.action = reader
+        try:
+            response = getattr(self, reader)(self.request, *args, **kwargs)
+            if response.status_code != 200:
+                return etagd.ABSENT, None
+            response = super().finalize_response(self.request, response, *args, **kwargs)
+            if hasattr(response, "render"):
+                response.render()
+            etag, date = response.get("ETag") or client().hash(response.content), response.get("Last-Modified")
+            return etagd.Validators(etag=etag, last_modified=etagd.date_parse(date) if date else None), response.content
+        except (Http404, PermissionDenied, exceptions.NotFound):
+            return etagd.ABSENT, None
+        finally:
+            self.request, self.action = request, action
+
+
+def _tell_etag(etag: Optional[str], body: Optional[bytes], location: str, response: Any) -> None:
+    """Only where the answer is what a GET answers: else the tag would be another body's."""
+    if etag is not None and response.content == body and not response.has_header("ETag"):
+        response["ETag"] = etag
+        response["Content-Location"] = location
+
+
+def _asks_objects(permission: Any) -> bool:
+    parts: List[Any] = [part for part in (getattr(permission, "op1", None), getattr(permission, "op2", None)) if part is not None]
+    if parts:
+        return any(_asks_objects(part) for part in parts)
+    return type(permission).has_object_permission is not BasePermission.has_object_permission

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What SQL that the ORM did not make may do. Nothing is parsed: a few plain forms are recognized, everything else may change
+anything.
+
+    NOTHING     neither reads nor writes rows: SAVEPOINT, SET, PRAGMA ...
+    READ        a SELECT that calls no function of the database's own
+    WRITE       one INSERT, UPDATE or DELETE of one known table, and a table's name with it
+    COMMIT, ROLLBACK, RELEASE (of a savepoint: where no transaction began before it, this is its COMMIT)
+    ANYTHING    whatever is none of these
+"""
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Dict, FrozenSet, Iterator, Optional, Tuple
+
+from . import surrogates
+
+NOTHING, READ, WRITE, COMMIT, ROLLBACK, RELEASE, ANYTHING = range(7)
+
+_FIRST = re.compile(r"\s*\(*\s*([A-Za-z]+)")
+_TOKENS = re.compile(r"""(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*""")
+_LITERAL = re.compile(r"""("[^"]*"|`[^`]*`)|'[^']*'""")
+_UNSURE = re.compile(r";|--|/\*|#|\$|\\|\bU&|\bE'", re.I)
+_CALL = re.compile(r'([\w$."`\]]+)\s*\(')
+_WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|TRUNCATE)\b", re.I)
+_FOR_UPDATE = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE(?:\s+NOWAIT|\s+SKIP\s+LOCKED)?\s*$", re.I)
+_STATEMENT = re.compile(
+    r"\s*(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:\"([^\"]+)\"|`([^`]+)`|(\w+))(?=\s|\(|$)", re.I)
+_TABLE_AFTER = re.compile(r'\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?\(*\s*("[^"]*"|`[^`]*`|[^\s,()]+)', re.I)
+_COMMA_JOIN = re.compile(r'\bFROM\s+["`][^"`]*["`](?:\s+(?:AS\s+)?[\w"]+)?\s*,', re.I)
+_IDENTIFIER = re.compile(r'"([^"]*)"|`([^`]*)`|(\w+)')
+_QUIET: FrozenSet[str] = frozenset((
+    "SAVEPOINT", "SET", "SHOW", "PRAGMA", "LISTEN", "UNLISTEN", "NOTIFY", "CLOSE", "LOCK"))
+_WORDS = {"BEGIN": NOTHING, "START": NOTHING, "COMMIT": COMMIT, "END": COMMIT, "RELEASE": RELEASE, "ROLLBACK": ROLLBACK}
+# What may stand before "(" in SQL that only reads, or in a plain write.
+_PURE: FrozenSet[str] = frozenset("""
+    ABS ACOS ALL AND ANY ARRAY ARRAY_AGG AS ASCII ASIN ATAN ATAN2 AVG BETWEEN BIT_AND BIT_OR BOOL_AND BOOL_OR BTRIM BY CASE CAST CEIL
+    CEILING CHAR CHARACTER_LENGTH CHAR_LENGTH CHR COALESCE CONCAT CONCAT_WS CORR COS COT COUNT CUME_DIST CURRENT_DATABASE CURRENT_SETTING DATE
+    DATETIME DATE_PART DATE_TRUNC DECIMAL DEGREES DENSE_RANK DISTINCT ELSE EVERY EXCEPT EXISTS EXP EXTRACT FILTER FIRST_VALUE FLOOR FROM GREATEST
+    GROUP_CONCAT HAVING IFNULL IN INSTR INTERSECT JOIN JSONB_AGG JSONB_BUILD_OBJECT JSON_ARRAY JSON_EXTRACT JSON_OBJECT JSON_TYPE JULIANDAY LAG
+    LAST_VALUE LATERAL LEAD LEAST LEFT LENGTH LIKE LIMIT LN LOG LOWER LPAD LTRIM MAKE_INTERVAL MAX MD5 MIN MOD NOT NOW NTH_VALUE NTILE NULLIF
+    NUMERIC OFFSET ON OR OVER PARTITION PERCENT_RANK PHRASETO_TSQUERY PI PLAINTO_TSQUERY POWER RADIANS RANDOM RANK REGEXP_REPLACE REPEAT REPLACE
+    REVERSE RIGHT ROUND ROW_NUMBER RPAD RTRIM SELECT SET SETWEIGHT SIGN SIN SQRT STDDEV_POP STDDEV_SAMP STRFTIME STRING_AGG STRPOS SUBSTR
+    SUBSTRING SUM TAN THEN TIME TO_CHAR TO_TSQUERY TO_TSVECTOR TRANSACTION_TIMESTAMP TRIM TRUNC TS_RANK TYPEOF UNION UNNEST UPPER USING VALUES
+    VARCHAR VARIANCE VAR_POP VAR_SAMP VERSION WEBSEARCH_TO_TSQUERY WHEN WHERE
+    """.split())
+
+
+def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
+    text = statement.rstrip("; \t\r\n")
+    first = _FIRST.match(text)
+    word = first.group(1).upper() if first else ""
+    if word in _WORDS:
+        # ROLLBACK TO keeps the transaction; "ROLLBACK; DELETE ..." and COMMIT with more behind it are anything.
+        if ";" in text or "--" in text or "/*" in text:
+            return ANYTHING, None
+        if word == "ROLLBACK" and len(text.split()) > 2:
+            return NOTHING, None
+        return _WORDS[word], None
+    if not _TOKENS.fullmatch(text):
+        return ANYTHING, None
+    text = _LITERAL.sub(lambda found: found.group(1) or "''", text)
+    if _UNSURE.search(text):
+        return ANYTHING, None
+    if word in _QUIET:
+        return NOTHING, None
+    if word == "SELECT":
+        text = _FOR_UPDATE.sub("", text)
+        return (ANYTHING, None) if _WRITING.search(text) or not _calls_are_pure(text) else (READ, None)
+    found = _STATEMENT.match(text)
+    return _write(text, found) if found else (ANYTHING, None)
+
+
+def _write(text: str, found: "re.Match[str]") -> Tuple[int, Optional[surrogates.Table]]:
+    name = found.group(1) or found.group(2) or found.group(3)
+    table = surrogates.tables().get(name.lower())
+    quoted = found.group(3) is None
+    # An unquoted name means the name in lower case in one database, in any case in another.
+    if table is None or table.opaque or (table.name != name if quoted else table.name.lower() != table.name):
+        return ANYTHING, None
+    rest = text[found.end():].lstrip().lstrip("(")  # of an INSERT: its columns
+    if _WRITING.search(rest) or not _calls_are_pure(rest):
+        return ANYTHING, None
+    return WRITE, table
+
+
+def _calls_are_pure(text: str) -> bool:
+    return all(name.upper() in _PURE for name in _CALL.findall(text))
+
+
+# ---- Tables that are read ----
+
+
+@lru_cache(maxsize=2048)
+def stands_once(statement: str, name: str, quoted: str) -> bool:
+    """Does a table's name stand once for the table, otherwise only before its columns, and nowhere in another form?"""
+    words = re.findall(r"(?<!\w)%s(?!\w)" % re.escape(name), statement, re.I)
+    as_columns = statement.count(quoted + ".")
+    return statement.count(quoted) == as_columns + 1 and len(words) == as_columns + 1
+
+
+@lru_cache(maxsize=2048)  # the ORM's statements have placeholders, so they come again
+def tables_read(statement: str) -> Tuple[Dict[str, surrogates.Table], bool]:
+    """Of a SELECT by the ORM: the known tables whose names occur anywhere in it, by name in lower case; and: is that surely
+    all that it reads? Not where a view, a stored function or a table of no model may be in it."""
+    every = surrogates.tables()
+    found = {name: every[name] for name in _names(statement) if name in every}
+    complete = not any(table.opaque for table in found.values()) and not _COMMA_JOIN.search(statement) \
+        and all(name.upper() in _PURE or name.startswith("django_") for name in _CALL.findall(statement))
+    for made in _TABLE_AFTER.findall(statement):
+        name = made.strip('"`')
+        table = every.get(name.lower())
+        if made.upper() != "SELECT" and (made[0] not in '"`' or table is None or table.name != name):
+            complete = False
+    return found, complete
+
+
+def _names(statement: str) -> Iterator[str]:
+    for groups in _IDENTIFIER.findall(statement):
+        for name in groups:
+            if name:
+                yield name.lower()
+                yield from (word.lower() for word in re.findall(r"\w+", name))
+
+
+surrogates.on_change.append(tables_read.cache_clear)

@@ -1,0 +1,528 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Invalidation from the ORM, and from SQL that goes through Django's cursors.
+
+What a statement changes is left with its connection; COMMIT takes it: a guard begins, is confirmed, COMMIT, the guard ends.
+The guard may begin so late because until COMMIT nobody sees the change: a reader that saw the old data took its token before
+the guard's end, so its fill is refused, or what it filled is made stale. ROLLBACK forgets the names, ROLLBACK TO SAVEPOINT
+those since the savepoint: nothing became stale.
+
+In autocommit mode a write by the ORM gets a transaction of its own, so that the guard stands around its COMMIT, not around
+a wait for locks. Other SQL gets the guard around the statement.
+
+Threads: as Django's connections, each of which is one thread's.
+"""
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+from functools import partial, wraps
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+
+from django.core.cache import CacheHandler
+from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
+from django.db.backends.signals import connection_created
+from django.db.backends.utils import CursorWrapper
+from django.db.models.sql import compiler as compilers
+from django.db.transaction import TransactionManagementError
+from django.db.utils import OperationalError
+from django.utils.connection import ConnectionProxy
+
+import etagd
+
+from . import queries, reads, sql, surrogates
+from .conf import client, conf, log
+from .surrogates import EVERYTHING
+
+NAMES_MAX = 1000  # of one transaction; more: everything becomes stale
+COMMIT_MS_MIN = 100  # a guard with less time left is no guard
+_LONG_MS = 86400000  # for a statement of which nobody knows how long it takes
+_ROLLED_BACK = (IntegrityError, DataError, ProgrammingError, NotSupportedError)  # of a COMMIT: surely not done
+
+
+class GuardFailed(OperationalError):
+    """etagd could not be told of a change before its COMMIT, which therefore did not happen."""
+
+
+# ---- Telling etagd ----
+
+
+def _targets(names: Iterable[str]) -> Dict[str, Any]:
+    names = sorted(names)
+    if EVERYTHING in names or len(names) > NAMES_MAX:
+        return {"everything": True, "hold_ms": conf.HOLD_MS}
+    return {"surrogates": names, "hold_ms": conf.HOLD_MS}
+
+
+class _Untold:
+    """That something was committed of which nobody could be told: then everything is, before this process answers from the
+    cache again."""
+
+    def __init__(self) -> None:
+        self._is = False
+        self._again = 0.0
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        self._is = True
+
+    def tell(self) -> bool:
+        """True if nothing is left untold. Tries once a second."""
+        if not self._is:
+            return True
+        with self._lock:
+            if self._is and time.monotonic() >= self._again:
+                self._again = time.monotonic() + 1
+                try:
+                    client().invalidate(everything=True)
+                    self._is = False
+                except etagd.EtagError:
+                    pass
+            return not self._is
+
+
+untold = _Untold()
+
+
+def _begin(names: Set[str], max_ms: int = 0) -> Optional[etagd.Guard]:
+    """A guard that was just confirmed, with time left. None: there is neither daemon nor spool, and the settings say to go on."""
+    guard = None
+    try:
+        guard = client().guard(max_ms=max_ms, **_targets(names))
+        for _ in range(2):
+            guard.confirm()
+            if guard.time_left_ms >= COMMIT_MS_MIN:
+                return guard
+    except etagd.EtagError as error:
+        _abort(guard)
+        if isinstance(error, etagd.Unavailable) and conf.WITHOUT_DAEMON == "commit":
+            return None
+        hint = ' (ETAGD["WITHOUT_DAEMON"] = "commit" goes on untold)' if isinstance(error, etagd.Unavailable) else ""
+        raise GuardFailed(f"etagd: no guard for this change, which is not committed: {error}{hint}") from error
+    _abort(guard)
+    raise GuardFailed("etagd: a guard was over before COMMIT could begin (guard-linger-ms is too short)")
+
+
+def _abort(guard: Optional[etagd.Guard]) -> None:
+    if guard is not None and guard.is_open:
+        try:
+            guard.abort()
+        except etagd.EtagError as error:
+            log.warning("etagd: a guard's abort was not told; it lingers: %s", error)
+
+
+def _end(guard: etagd.Guard) -> None:
+    try:
+        guard.commit()
+    except etagd.EtagError as error:
+        log.error("etagd: a guard's end was not told; it lingers, so nothing old is answered meanwhile: %s", error)
+
+
+def _after(names: Set[str]) -> None:
+    """After a COMMIT without a guard."""
+    try:
+        client().invalidate(**_targets(names))
+    except etagd.EtagError as error:
+        log.error("etagd: not told of a change that is committed; old answers are possible until it is: %s", error)
+        untold.add()
+
+
+def guarded(names: Set[str], work: Callable[[], Any], bound: Callable[[int], Callable[[], None]], max_ms: int = 0) -> Any:
+    """Runs work(), which makes the change of these names visible to others. bound(ms) lets the database give COMMIT up after
+    that time, and returns what undoes that."""
+    guard = _begin(names, max_ms) if conf.GUARDS else None
+    try:
+        undo = bound(guard.time_left_ms) if guard is not None else None
+    except BaseException:
+        _abort(guard)
+        raise
+    try:
+        result = work()
+    except _ROLLED_BACK:
+        _abort(guard)
+        raise
+    except BaseException:
+        if guard is not None:
+            guard.forget()  # it may have happened: the guard lingers, and then counts as committed
+        else:
+            _after(names)
+        raise
+    finally:
+        if undo is not None:
+            undo()
+    if guard is None:
+        _after(names)
+        return result
+    if guard.time_left_ms == 0:
+        log.error("etagd: COMMIT took longer than its guard lasts if the daemon restarts meanwhile: raise guard-linger-ms")
+    _end(guard)
+    return result
+
+
+def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any] = (), everything: bool = False,
+               using: str = "default") -> None:
+    """For changes that no statement of Django's shows (a stored procedure, a trigger, COPY, a file, another program's data):
+    surrogate keys of the application's own, these rows, every row of these models. In a transaction: with its COMMIT, else
+    at once. Raises GuardFailed."""
+    made = set(surrogates.said(names)) | ({EVERYTHING} if everything else set())
+    for instance in instances:
+        made.update(surrogates.changed(instance))
+    for model in models:
+        made.update(surrogates.every_row(model))
+    state = state_of(connections[using])
+    if state.in_transaction:
+        state.note(made)
+    elif made:
+        _note_write()
+        guarded(made, lambda: None, lambda ms: _nothing)
+
+
+def uncommitted() -> bool:
+    """Has this thread changed something that it has not committed?"""
+    return any(state_of(connection).names for connection in connections.all())
+
+
+def in_transaction() -> bool:
+    """Is any connection of this thread in a transaction, whose snapshot may be of any age?"""
+    return any(connection.connection is not None and (connection.in_atomic_block or not connection.autocommit
+                                                      or state_of(connection).by_hand) for connection in connections.all())
+
+
+def _nothing() -> None:
+    pass
+
+
+def _note_write() -> None:
+    noted = reads.current.get()
+    if noted is not None:
+        noted.wrote = True
+
+
+# ---- Connections ----
+
+
+class _State:
+    """What a connection's open transaction changed, and the methods that stand around its own."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.names: List[str] = []
+        self.savepoints: Dict[str, int] = {}
+        self.statement: Optional[Tuple[str, str]] = None  # what the ORM's compiler is about to execute: verb and table
+        self.selected: Optional[Tuple[str, Any]] = None
+        for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
+            setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
+        connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.connection.in_atomic_block or not self.connection.get_autocommit() or self.by_hand
+
+    @property
+    def by_hand(self) -> bool:
+        """Is the driver in a transaction, perhaps one that SQL began?"""
+        driver = self.connection.connection
+        if driver is None:
+            return False
+        if self.connection.vendor == "sqlite":
+            return driver.in_transaction
+        return self.connection.vendor == "postgresql" and driver.get_transaction_status() in (1, 2, 3)
+
+    def note(self, names: Iterable[str]) -> None:
+        _note_write()
+        self.names.extend(names)
+        if len(self.names) > 64 * NAMES_MAX and not self.connection.savepoint_ids:
+            self.names = [EVERYTHING]
+
+    def _forget(self) -> None:
+        self.names, self.savepoints = [], {}
+
+    def _commit(self, commit: Any) -> Any:
+        names = set(self.names)
+        if names and self.connection.vendor == "postgresql" and self.connection.connection.get_transaction_status() == 2:
+            # What COMMIT would check and run, without a bound of time, happens before the guard begins.
+            with self.connection.wrap_database_errors, self.connection.connection.cursor() as cursor:
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        result = guarded(names, commit, self._bound) if names else commit()
+        self._forget()
+        return result
+
+    def _set_autocommit(self, setter: Any, autocommit: bool) -> Any:
+        names = set(self.names) if autocommit else set()  # some drivers commit what is open
+        result = guarded(names, partial(setter, autocommit), self._bound) if names else setter(autocommit)
+        if names:
+            self._forget()
+        return result
+
+    def _rollback(self, rollback: Any) -> Any:
+        result = rollback()
+        self._forget()
+        return result
+
+    def _close(self, close: Any) -> Any:
+        result = close()
+        self._forget()
+        return result
+
+    def _savepoint(self, savepoint: Any, sid: str) -> Any:
+        result = savepoint(sid)
+        self.savepoints[sid] = len(self.names)
+        return result
+
+    def _savepoint_rollback(self, rollback: Any, sid: str) -> Any:
+        result = rollback(sid)
+        del self.names[self.savepoints.get(sid, len(self.names)):]
+        return result
+
+    def _bound(self, left_ms: int) -> Callable[[], None]:
+        """Lets COMMIT fail when the guard's time is over: SQLite's waits for readers. Other databases cannot be told."""
+        driver = self.connection.connection
+        if self.connection.vendor == "sqlite":
+            usual_ms = int(float(self.connection.settings_dict.get("OPTIONS", {}).get("timeout", 5.0)) * 1000)
+            if usual_ms > left_ms:
+                driver.execute(f"PRAGMA busy_timeout = {left_ms}").close()
+                return lambda: driver.execute(f"PRAGMA busy_timeout = {usual_ms}").close()
+        return _nothing
+
+    # ---- SQL ----
+
+    def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
+        text = statement if isinstance(statement, str) else _as_text(statement, self.connection)
+        run = partial(execute, statement, params, many, context)
+        if self.statement is not None and self._is_expected(text):
+            if self.statement[0] == "SELECT":
+                self.selected = (text, params)
+            return run()
+        kind, table = sql.classify(text)
+        if kind == sql.READ:
+            noted = reads.current.get()
+            if noted is not None:
+                noted.anything()
+            return run()
+        if kind == sql.NOTHING:
+            return run()
+        if kind == sql.COMMIT or (kind == sql.RELEASE and not self.connection.in_atomic_block and self.connection.get_autocommit()):
+            result = self._around(set(self.names) | {EVERYTHING}, run)
+        elif kind in (sql.ROLLBACK, sql.RELEASE):
+            result = run()
+        else:
+            return self._write(text, surrogates.every_row(table.model) if kind == sql.WRITE else [EVERYTHING], kind, many, run)
+        if not self.by_hand:
+            self._forget()
+        return result
+    def _write(self, text: str, names: List[str], kind: int, many: bool, run: Callable[[], Any]) -> Any:
+        if not self.in_transaction:
+            if kind == sql.WRITE and not many and connections[self.connection.alias] is self.connection:
+                with transaction.atomic(using=self.connection.alias, savepoint=False):
+                    return self._write(text, names, kind, many, run)
+            return self._around(set(names), run)
+        self.note(names)
+        if kind == sql.ANYTHING and (";" in text or not self.connection.features.can_rollback_ddl):
+            return self._around(set(names), run)  # there may be a COMMIT in it
+        return run()
+
+    def _around(self, names: Set[str], run: Callable[[], Any]) -> Any:
+        _note_write()
+        return guarded(names, run, lambda ms: _nothing, _LONG_MS)
+
+    def _is_expected(self, text: str) -> bool:
+        verb, table = self.statement
+        if verb == "SELECT":
+            return text.lstrip("( ")[:7] in ("SELECT ", "EXPLAIN")
+        return text.startswith(verb) and f" {table} " in text[:len(table) + 40] + " "
+
+    # ---- Writes by the ORM ----
+
+    def scopes_of(self, table: surrogates.Table, values: List[Any]) -> Set[Optional[str]]:
+        """The scopes of these rows as they are now, and, as the rows are locked, until this transaction ends. By the driver:
+        not seen by execute(), nor counted by assertNumQueries()."""
+        connection, quote = self.connection, self.connection.ops.quote_name
+        connection.validate_no_broken_transaction()
+        name, scope, pk = quote(table.name), quote(table.scope.column), quote(table.pk.column)
+        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
+            lock_sqlite(connection, table.model)
+            lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
+            prepared = [table.pk.get_db_prep_value(value, connection, prepared=False) for value in values]
+            cursor.execute(f"SELECT {scope} FROM {name} WHERE {pk} IN ({', '.join(['%s'] * len(values))}){lock}", prepared)
+            return {table.collection(row[0]) for row in cursor.fetchall()}
+
+    def names_of(self, compiler: Any) -> Set[str]:
+        try:
+            return self._names_of(compiler)
+        except (DatabaseError, TransactionManagementError):
+            raise
+        except Exception:  # pylint: disable=broad-except
+            log.exception("etagd: a write was not understood, so it makes everything stale")
+            return {EVERYTHING}
+
+    def _names_of(self, compiler: Any) -> Set[str]:
+        query = compiler.query
+        table = surrogates.table_of(query.get_meta().model)
+        if table.opaque:
+            return {EVERYTHING}
+        names = {surrogates.any_write(), table.any_row}
+        if isinstance(compiler, compilers.SQLInsertCompiler):
+            parts = self._inserted(query, table)
+        else:
+            parts = self._changed(query, table)
+        return names | parts if parts is not None else names | {table.unknown_rows}
+
+    @staticmethod
+    def _inserted(query: Any, table: surrogates.Table) -> Optional[Set[str]]:
+        if getattr(query, "on_conflict", None) is not None and getattr(query.on_conflict, "name", "") == "UPDATE":
+            return None
+        parts: Set[Optional[str]] = set()
+        columns = {field.column for field in query.fields}
+        if table.pk.column in columns:
+            parts.update(table.row(getattr(row, table.pk.attname)) for row in query.objs)
+        if table.scope is not None:
+            if table.scope.column not in columns:
+                return None
+            parts.update(table.collection(getattr(row, table.scope.attname)) for row in query.objs)
+        return None if None in parts or len(parts) > NAMES_MAX // 4 else parts
+
+    def _changed(self, query: Any, table: surrogates.Table) -> Optional[Set[str]]:
+        values = queries.pinned(query, table.pk.column)
+        if values is None:
+            return None
+        parts: Set[Optional[str]] = {table.row(value) for value in values}
+        for field, _, value in getattr(query, "values", ()):
+            if field.column == table.pk.column:
+                return None
+            if table.scope is not None and field.column == table.scope.column:
+                parts.add(table.collection(value))
+        if table.scope is not None and values and None not in parts:
+            parts |= self.scopes_of(table, values)
+        return None if None in parts else parts
+
+
+def lock_sqlite(connection: Any, model: Any) -> None:
+    """SQLite's lock for writing, by a statement that changes nothing: who reads first may not get it any more."""
+    if connection.vendor == "sqlite":
+        name, pk = connection.ops.quote_name(model._meta.db_table), connection.ops.quote_name(model._meta.pk.column)
+        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
+            cursor.execute(f"UPDATE {name} SET {pk} = {pk} WHERE 0")
+
+
+def _as_text(statement: Any, connection: Any) -> str:
+    """psycopg2.sql.Composable and its like."""
+    as_string = getattr(statement, "as_string", None)
+    if as_string is not None:
+        connection.ensure_connection()
+        return as_string(connection.connection)
+    return statement.decode("utf-8", "replace") if isinstance(statement, bytes) else str(statement)
+
+
+def state_of(connection: Any) -> _State:
+    state = getattr(connection, "_etagd", None)
+    if state is None:
+        state = connection._etagd = _State(connections[connection.alias] if isinstance(connection, ConnectionProxy) else connection)
+    return state
+
+
+# ---- Django's compilers and cursors ----
+
+
+def _announced(state: _State, verb: str, table: str, run: Callable[[], Any]) -> Any:
+    """Says to execute() which statement comes now: what else is executed meanwhile is judged by its text."""
+    before, state.statement = state.statement, (verb, table)
+    try:
+        return run()
+    finally:
+        state.statement = before
+
+
+def _write(original: Any, verb: str) -> Any:
+    @wraps(original)
+    def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
+        connection, state = self.connection, state_of(self.connection)
+        if not state.in_transaction:
+            if connections[connection.alias] is connection:
+                with transaction.atomic(using=connection.alias, savepoint=False):
+                    return execute_sql(self, *args, **kwargs)
+            return state._around({EVERYTHING}, partial(original, self, *args, **kwargs))
+        state.note(state.names_of(self))
+        table = connection.ops.quote_name(self.query.get_meta().db_table)
+        return _announced(state, verb, table, partial(original, self, *args, **kwargs))
+    return execute_sql
+
+
+def _read(original: Any, delete: Any) -> Any:
+    @wraps(original)
+    def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self, compilers.SQLDeleteCompiler):
+            return delete(self, *args, **kwargs)
+        run = partial(original, self, *args, **kwargs)
+        if isinstance(self, (compilers.SQLUpdateCompiler, compilers.SQLInsertCompiler)):
+            return run()
+        state = state_of(self.connection)
+        before, state.selected = state.selected, None
+        try:
+            result = _announced(state, "SELECT", "", run)
+            noted, statement = reads.current.get(), state.selected
+        finally:
+            state.selected = before
+        if noted is not None and statement is not None:
+            if isinstance(result, list):
+                rows = result
+            else:
+                rows = [[result]] if isinstance(result, tuple) else None
+            noted.add_query(self, *statement, rows)
+        return result
+    return execute_sql
+
+
+_UNSEEN = ("executescript", "copy_from", "copy_expert", "copy_to", "copy")  # of drivers; not through execute()
+
+
+def _patch_cache() -> None:
+    getter = CacheHandler.__getitem__
+
+    @wraps(getter)
+    def noted_getitem(self: Any, alias: str) -> Any:
+        noted = reads.current.get()
+        if noted is not None:
+            noted.used_cache = True
+        return getter(self, alias)
+
+    CacheHandler.__getitem__ = noted_getitem
+
+
+def _patch_cursors() -> None:
+    callproc, getter = CursorWrapper.callproc, CursorWrapper.__getattr__
+
+    @wraps(callproc)
+    def guarded_callproc(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return state_of(self.db)._write(";", [EVERYTHING], sql.ANYTHING, False, partial(callproc, self, *args, **kwargs))
+
+    @wraps(getter)
+    def guarded_getattr(self: Any, name: str) -> Any:
+        found = getter(self, name)
+        if name not in _UNSEEN:
+            return found
+        return lambda *args, **kwargs: state_of(self.db)._write(
+            ";", [EVERYTHING], sql.ANYTHING, False, partial(found, *args, **kwargs))
+
+    CursorWrapper.callproc, CursorWrapper.__getattr__ = guarded_callproc, guarded_getattr
+
+
+def _created(connection: Any, **_: Any) -> None:
+    state_of(connection)
+
+
+_registered = False
+
+
+def register() -> None:
+    global _registered
+    connection_created.connect(_created, dispatch_uid="etagd")
+    for connection in connections.all():
+        state_of(connection)
+    if not _registered:
+        _registered = True
+        delete = _write(compilers.SQLCompiler.execute_sql, "DELETE FROM")
+        compilers.SQLInsertCompiler.execute_sql = _write(compilers.SQLInsertCompiler.execute_sql, "INSERT")
+        compilers.SQLUpdateCompiler.execute_sql = _write(compilers.SQLUpdateCompiler.execute_sql, "UPDATE")
+        compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
+        _patch_cursors()
+        _patch_cache()
