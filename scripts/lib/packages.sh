@@ -33,6 +33,20 @@ packages_has() {
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
 }
 
+# packages_install NAME...: starts none of the services that the packages bring (nginx, PostgreSQL, Redis, ...): scripts run
+# servers of their own, and leave none behind. Uses become, of packages_ensure.
+packages_install() {
+    local policy=/usr/sbin/policy-rc.d ours=no status=0
+    if [[ ! -e $policy ]]; then
+        ours=yes
+        # shellcheck disable=SC2016
+        "${become[@]}" sh -c 'printf "#!/bin/sh\nexit 101\n" >"$1" && chmod 755 "$1"' sh "$policy"
+    fi
+    "${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "$@" || status=$?
+    [[ $ours == no ]] || "${become[@]}" rm -f "$policy"
+    return "$status"
+}
+
 # packages_ensure NAME...: installs those that are missing, as root or with sudo; says what. Silent if there is
 # nothing to do. Fails with what to run by hand if it can't.
 packages_ensure() {
@@ -56,8 +70,7 @@ packages_ensure() {
     echo "Installing: ${missing[*]}"
     log=$(mktemp)
     if ! { "${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q update &&
-        "${become[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get -q install -y --no-install-recommends "${missing[@]}"; } </dev/null >"$log" 2>&1; then
+        packages_install "${missing[@]}"; } </dev/null >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         echo "apt-get failed (whole output: $log). By hand: apt-get install ${missing[*]}" >&2
         return 1
