@@ -235,6 +235,30 @@ class Keys(NginxCase):
         self.assertEqual(self.origin.count(), before)
         self.assertEqual(len(self.entries("//localhost/a")), 2)
 
+    def test_brotli(self):
+        """Another module that compresses, loaded before ours or after it."""
+        module = "/usr/lib/nginx/modules/ngx_http_brotli_filter_module.so"
+        if not os.path.exists(module):
+            self.skipTest("there is no brotli for nginx")
+        for place in ("before", "main"):
+            with self.subTest(place=place):
+                if hasattr(self, "n"):
+                    self.n.end()
+                    self.d.end()
+                self.started_front(location="gzip on; gzip_types *; gzip_min_length 1; gzip_vary on; brotli on; brotli_types *; brotli_min_length 1;",
+                                   **{place: f"load_module {module};"})
+                self.origin.documents["/a"] = Document('"v1"', body=b"x" * 1000, fields=[("Content-Type", "text/plain")])
+                for accepted, coding in (("gzip, br", b"br"), ("gzip", b"gzip")):
+                    self.get("/a", f"Accept-Encoding: {accepted}")
+                    self.sync()
+                    rendered = self.get("/a", f"Accept-Encoding: {accepted}")
+                    self.assertEqual((rendered.fields[b"content-encoding"], rendered.fields[b"etag"]), ([coding], [b'W/"v1"']))
+                    before = self.origin.count()
+                    answer = self.get("/a", f"Accept-Encoding: {accepted}", 'If-None-Match: W/"v1"')
+                    self.assertEqual((answer.status, answer.fields[b"etag"], answer.fields[b"vary"]), (304, [b'W/"v1"'], [b"Accept-Encoding"]))
+                    self.assertEqual(self.origin.count(), before)
+                self.assertEqual(len(self.entries("//localhost/a")), 2)
+
     def test_tags_with_suffixes_are_what_they_are(self):
         self.started_front()
         self.origin.documents["/a"] = Document('"v1-gzip"', fields=[("Vary", "Accept-Encoding"), ("Content-Encoding", "gzip")])
@@ -342,6 +366,14 @@ class Stored(NginxCase):
         self.assertEqual(self.get("/missing").status, 404)
         self.sync()
         self.assertEqual(self.d.status()["entries"], 0)
+
+    def test_each_miss_fills_where_the_upstream_is_asked_without_conditions(self):
+        """docs/nginx.md, "What is stored"."""
+        self.started_front(location='proxy_set_header If-None-Match ""; proxy_set_header If-Modified-Since "";')
+        self.origin.documents["/a"] = Document('"v1"')
+        self.assertEqual(self.get("/a", 'If-None-Match: "v1"').status, 200)
+        self.sync()
+        self.assertHit("/a", '"v1"')
 
     def test_fields_as_the_client_gets_them(self):
         self.started_front(location="""
