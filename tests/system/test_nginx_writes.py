@@ -10,7 +10,7 @@ import threading
 import time
 
 from harness import ETAGCTL, bound, descriptors, wait_until
-from nginx import SANITIZE, Document, Load, NginxCase, ask, exchange, main
+from nginx import PUBLIC, SANITIZE, Document, Load, NginxCase, ask, exchange, main
 
 
 def put(port, path, body=b"new\n", *lines):
@@ -145,13 +145,9 @@ class Writes(NginxCase):
             connection.sendall(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
             entered.wait(bound(20))
         wait_until(lambda: self.n.lines()[-1].split()[2] == "499", 10, "nginx sees it")
-        self.assertNoHit_while_gated()
-        go.set()
-
-    def assertNoHit_while_gated(self):
         del self.origin.gates["/a"]
-        self.assertNoHit("/a", '"v1"')
-        self.assertEqual(self.logged()[0], "STALE")
+        wait_until(lambda: not self.is_hit("/a", '"v1"') and self.logged()[0] == "STALE", 10, "it is invalidated")
+        go.set()
 
     def test_beside_nginx(self):
         self.d.ctl("invalidate", "--resource", "//localhost/a")
@@ -178,6 +174,43 @@ class Writes(NginxCase):
         # The client's word alone does not make it a stream.
         self.assertEqual(self.write("POST", "/a", (200, [("Content-Type", "text/plain")], b"x"), f"Content-Type: {grpc}").status, 200)
         self.assertNoHit("/a", '"v1"')
+
+
+class Hidden(NginxCase):
+    """What the upstream says counts, also where the configuration keeps it from the client."""
+
+    def test_a_hidden_field(self):
+        self.started_front(location="proxy_hide_header Etag-Cache-Invalidate;")
+        self.origin.documents["/a"] = Document('"v1"', fields=[("Surrogate-Key", "k")])
+        self.fill("/a")
+        self.origin.writes["/do"] = (200, [("Etag-Cache-Invalidate", "surrogate=k")], b"done")
+        self.assertEqual(self.ask("POST", "/do", body=b"x").fields[b"etag-cache-invalidate"], [])
+        self.assertNoHit("/a", '"v1"')
+
+    def test_a_write_that_ends_in_a_redirect(self):
+        """X-Accel-Redirect makes a GET of it; what was done was done."""
+        self.started_front(server="location /files/ { internal; alias $DIR/; }")
+        with open(os.path.join(self.n.directory, "f"), "w", encoding="ascii") as file:
+            file.write("file")
+        for path in ("/a", "/b"):
+            self.origin.documents[path] = Document('"v1"', fields=[("Surrogate-Key", f"k{path[1]}")])
+            self.fill(path)
+        self.origin.writes["/a"] = (200, [("X-Accel-Redirect", "/files/f"), ("Etag-Cache-Invalidate", "surrogate=kb")], b"")
+        self.assertEqual(self.ask("POST", "/a", body=b"x").body, b"file")
+        self.assertNoHit("/a", '"v1"')
+        self.assertNoHit("/b", '"v1"')
+
+    def test_a_cached_answer_says_it_once(self):
+        self.started_front(http="proxy_cache_path $DIR/cache keys_zone=z:1m;",
+                           server="location /cached/ { " + PUBLIC + " proxy_cache z; proxy_cache_valid 1h; proxy_pass $ORIGIN; }")
+        self.origin.documents["/a"] = Document('"v1"', fields=[("Surrogate-Key", "k")])
+        self.origin.documents["/cached/do"] = Document('"v1"', fields=[("Etag-Cache-Invalidate", "surrogate=k")])
+        for stale in (True, False):
+            self.get("/a")
+            self.sync()
+            self.assertHit("/a", '"v1"')
+            self.assertEqual(self.get("/cached/do").fields[b"etag-cache-invalidate"], [])
+            self.assertEqual(self.is_hit("/a", '"v1"'), not stale)
 
 
 class Waiting(NginxCase):
