@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes through the nginx module: whatever is done to daemon, workers and clients meanwhile, whoever has the answer to a
 write finds no 304 for the old version any more; and no request fails."""
+import itertools
 import os
 import shutil
 import signal
@@ -255,6 +256,22 @@ class Waiting(NginxCase):
         wait_until(lambda: self.d.status()["spool_waiting"] == 0, 10, "the daemon goes on")
         wait_until(lambda: self.get("/a").status == 200 and self.logged()[0] != "OFFLINE", 10, "the lease is back")
         self.assertNoHit("/a", '"v1"')
+
+    def test_a_confirmation_that_comes_with_a_fill(self):
+        """Each call of libetag may read it from the socket: then no event tells of it any more."""
+        self.prepare()
+        numbers = itertools.count()
+
+        def fill(_):
+            path = f"/fill/{next(numbers)}"
+            self.origin.documents[path] = Document('"v1"')
+            ask(self.port, "GET", path)
+        load = Load(6, fill)
+        for _ in range(150):
+            began = time.monotonic()
+            self.assertEqual(put(self.port, "/a").status, 204)
+            self.assertLess(time.monotonic() - began, bound(5))
+        self.assertEqual(load.end(), [])
 
     def test_a_dead_daemon_and_another_one(self):
         self.prepare()
