@@ -96,12 +96,13 @@ class Foreign:
 
 
 class Nginx:
-    def __init__(self, directory, http, workers=1, main="", before="", loaded=True, level="info", daemon=False):
+    def __init__(self, directory, http, workers=1, main="", before="", loaded=True, level="info", daemon=False,
+                 user="root"):
         self.directory = directory
         self.access = os.path.join(directory, "access.log")
         self.errors = os.path.join(directory, "error.log")
         self.conf = os.path.join(directory, "nginx.conf")
-        self.before = before
+        self.before, self.user = before, user
         self.workers, self.main, self.loaded, self.level, self.daemon = workers, main, loaded, level, daemon
         self.process = None
         self.expected = None  # a fault that the test makes itself
@@ -111,7 +112,7 @@ class Nginx:
     def write(self, http):
         text = MAIN.format(
             load=f"load_module {MODULE};" if self.loaded else "", directory=self.directory, workers=self.workers, level=self.level,
-            before=self.before, daemon="on" if self.daemon else "off", user="user root;" if os.getuid() == 0 else "", main=self.main, http=http,
+            before=self.before, daemon="on" if self.daemon else "off", user=f"user {self.user};" if os.getuid() == 0 else "", main=self.main, http=http,
             format="cache" if self.loaded else "plain")
         if not self.loaded:
             text = re.sub(r"\n\s*log_format cache [^\n]*", "", text)

@@ -214,6 +214,43 @@ class Hidden(NginxCase):
             self.assertEqual(self.is_hit("/a", '"v1"'), not stale)
 
 
+class Roles(NginxCase):
+    """Workers are another user than etagd, as installed."""
+
+    def prepare(self, roles):
+        if os.getuid() != 0:
+            self.skipTest("needs root to start workers as another user")
+        os.chmod(self.directory, 0o755)
+        path = os.path.join(self.directory, "etagd.yaml")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("".join(["roles:\n"] * bool(roles) + [f'  {role}: ["user:daemon"]\n' for role in roles]))
+        self.d = self.started(lease_ms=self.LEASE_MS, args=["--config", path])
+        self.with_origin()
+        self.origin.documents["/a"] = Document('"v1"')
+        self.n = self.front(user="daemon").start(self.port)
+
+    def test_with_its_roles(self):
+        self.prepare(("read", "fill", "mutate"))
+        self.warm_up()
+        self.fill("/a")
+        self.assertHit("/a", '"v1"')
+        self.d.signal(signal.SIGSTOP)
+        status = put(self.port, "/a").status  # through the spool: its files are this user's
+        self.d.signal(signal.SIGCONT)
+        self.assertEqual(status, 204)
+        wait_until(lambda: self.get("/b").status and self.logged()[0] != "OFFLINE", 10, "the lease is back")
+        self.assertNoHit("/a", '"v1"')
+
+    def test_without(self):
+        """It serves; but a write that nobody was told of is not answered as if it had been."""
+        self.prepare(())
+        for _ in range(3):
+            self.assertEqual(self.get("/a").status, 200)
+            self.assertEqual(self.logged()[0], "OFFLINE")
+        self.assertEqual(self.ask("PUT", "/a", body=b"x").status, 500)
+        self.assertIn("role", self.n.log())
+
+
 class Waiting(NginxCase):
     """The answer is held until the daemon has confirmed; the loop is not."""
 
