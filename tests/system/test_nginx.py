@@ -2,6 +2,8 @@
 """The nginx module in Debian's nginx: its directives, what is answered from shared memory and under which name, what is stored.
 (test_nginx_writes.py: what writes and faults do; test_nginx_features.py: that all else is as it was.)"""
 import os
+import re
+import shutil
 import socket
 
 from harness import bound, wait_until
@@ -52,6 +54,23 @@ class Configuration(NginxCase):
         self.assertEqual(self.verdict("etag_cache_scope public;", server="etag_cache on;")[0], 0)
         self.assertNotEqual(self.verdict("", server="etag_cache on;")[0], 0)
         self.assertEqual(self.verdict("etag_cache_invalidate on;")[0], 0)
+
+    def test_recipes(self):
+        """Each block of docs/nginx.md passes nginx -t."""
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/nginx.md"), encoding="utf-8") as file:
+            blocks = re.findall(r"```nginx\n(.*?)```", file.read(), re.S)
+        self.assertGreaterEqual(len(blocks), 7)
+        for block in blocks:
+            with self.subTest(block=block):
+                inside = "map " if block.startswith("map") else "server {"
+                text = block.replace("listen 80;", "listen 127.0.0.1:$PORT;")
+                if inside not in block:
+                    text = "server { listen 127.0.0.1:$PORT; " + text + "}"
+                made = self.nginx("proxy_cache_path $DIR/cache keys_zone=pages:1m;" + text)
+                shutil.copy("/etc/nginx/fastcgi.conf", made.directory)
+                status, said = made.test()
+                self.assertEqual(status, 0, said)
+                self.assertNotIn("[warn]", said)
 
     def test_loaded_and_not_used(self):
         self.with_origin()
