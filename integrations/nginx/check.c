@@ -34,18 +34,9 @@ static bool method_is_safe(const ngx_http_request_t *http)
     return false;
 }
 
-/* A stream of messages, which must not be held back. */
-static bool is_grpc(const ngx_http_request_t *http)
-{
-    static const char type[] = "application/grpc";
-    const ngx_table_elt_t *field = http->headers_in.content_type;
-    return field && field->value.len >= sizeof(type) - 1 &&
-           ngx_strncasecmp(field->value.data, (u_char *)(uintptr_t)type, sizeof(type) - 1) == 0;
-}
-
 ngx_int_t check_begin(ngx_http_request_t *http)
 {
-    if (http != http->main || is_grpc(http))
+    if (http != http->main)
         return NGX_DECLINED;
     struct request *request = request_new(http);
     if (!request)

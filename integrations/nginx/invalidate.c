@@ -240,14 +240,27 @@ void invalidate_unanswered(const struct request *request)
 
 /* ---- Filters ---- */
 
+static bool type_is_grpc(ngx_str_t type)
+{
+    static const char grpc[] = "application/grpc";
+    return type.len >= sizeof(grpc) - 1 &&
+           ngx_strncasecmp(type.data, (u_char *)(uintptr_t)grpc, sizeof(grpc) - 1) == 0;
+}
+
+/* A stream of messages, which must not be held back. The client's word alone does not make it one. */
+static bool is_grpc(const ngx_http_request_t *http)
+{
+    const ngx_table_elt_t *asked = http->headers_in.content_type;
+    return asked && type_is_grpc(asked->value) && type_is_grpc(http->headers_out.content_type);
+}
+
 /* A safe method can have side effects too, of which its answer tells. */
 static bool has_to_tell(ngx_http_request_t *http, const struct request *request,
                         const struct location_conf *conf)
 {
-    if (!request->invalidates && !(conf->invalidate && conf->endpoint->client))
+    if (is_grpc(http) || (!request->invalidates && !(conf->invalidate && conf->endpoint->client)))
         return false;
-    return request->writes ? request->invalidates || names_has_fields(http)
-                           : names_has_fields(http);
+    return (request->writes && request->invalidates) || names_has_fields(http);
 }
 
 static ngx_int_t header_filter(ngx_http_request_t *http)

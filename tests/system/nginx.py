@@ -3,6 +3,7 @@
 import email.utils
 import http.server
 import os
+import random
 import re
 import shutil
 import signal
@@ -22,6 +23,7 @@ SANITIZE = os.environ.get("ETAGD_SANITIZE", "")
 
 # Temporary files go to the test's directory too: nginx must touch nothing else.
 MAIN = """
+{before}
 {load}
 daemon {daemon};
 {user}
@@ -46,10 +48,15 @@ http {{
 
 
 def free_ports(count):
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
+    """Ports that nobody listens on now; below those that the kernel gives to connections."""
+    sockets = []
+    while len(sockets) < count:
+        s = socket.socket()
+        try:
+            s.bind(("127.0.0.1", random.randrange(12000, 32000)))
+            sockets.append(s)
+        except OSError:
+            s.close()
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
         s.close()
@@ -89,11 +96,13 @@ class Foreign:
 
 
 class Nginx:
-    def __init__(self, directory, http, workers=1, main="", loaded=True, level="info", daemon=False):
+    def __init__(self, directory, http, workers=1, main="", before="", loaded=True, level="info", daemon=False,
+                 user="root"):
         self.directory = directory
         self.access = os.path.join(directory, "access.log")
         self.errors = os.path.join(directory, "error.log")
         self.conf = os.path.join(directory, "nginx.conf")
+        self.before, self.user = before, user
         self.workers, self.main, self.loaded, self.level, self.daemon = workers, main, loaded, level, daemon
         self.process = None
         self.expected = None  # a fault that the test makes itself
@@ -103,7 +112,7 @@ class Nginx:
     def write(self, http):
         text = MAIN.format(
             load=f"load_module {MODULE};" if self.loaded else "", directory=self.directory, workers=self.workers, level=self.level,
-            daemon="on" if self.daemon else "off", user="user root;" if os.getuid() == 0 else "", main=self.main, http=http,
+            before=self.before, daemon="on" if self.daemon else "off", user=f"user {self.user};" if os.getuid() == 0 else "", main=self.main, http=http,
             format="cache" if self.loaded else "plain")
         if not self.loaded:
             text = re.sub(r"\n\s*log_format cache [^\n]*", "", text)
@@ -400,7 +409,8 @@ class NginxCase(Case):
         return self.origin
 
     def front(self, location="", server="", http="", rules=PUBLIC, **options):
-        """nginx before the origin: one location for everything."""
+        """nginx before the origin: one location for everything, and one to ask whether its client is online."""
+        same_client = " ".join(re.findall(r"etag_cache_(?:invalidate_timeout|extra_headers) [^;]*;", location))
         return self.nginx(f"""
             etag_cache_socket $SOCKET;
             {http}
@@ -408,6 +418,7 @@ class NginxCase(Case):
                 listen 127.0.0.1:$PORT;
                 {server}
                 location / {{ {rules} proxy_pass $ORIGIN; {location} }}
+                location = /-warm-up {{ {PUBLIC} {same_client} root $DIR; }}
             }}""", **options)
 
     def started_front(self, *args, **options):
@@ -418,8 +429,16 @@ class NginxCase(Case):
         return self.n
 
     def warm_up(self):
-        """Until the workers have the daemon's memory."""
-        wait_until(lambda: self.get("/-warm-up").status and not self.n.lines()[-1].split()[3] == "OFFLINE", 10, "a worker is online")
+        """Until the workers have the daemon's memory: one, or all as far as some answers in a row can tell."""
+        in_a_row = 1 if self.n.workers == 1 else 20
+
+        def online():
+            for _ in range(in_a_row):
+                self.get("/-warm-up")
+                if self.logged()[0] != "MISS":
+                    return False
+            return True
+        wait_until(online, 10, "the workers are online")
 
     def ask(self, method, path, *lines, **options):
         """Asks, and waits for the line in the log, which comes after the answer."""

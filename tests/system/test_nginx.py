@@ -2,6 +2,8 @@
 """The nginx module in Debian's nginx: its directives, what is answered from shared memory and under which name, what is stored.
 (test_nginx_writes.py: what writes and faults do; test_nginx_features.py: that all else is as it was.)"""
 import os
+import re
+import shutil
 import socket
 
 from harness import bound, wait_until
@@ -52,6 +54,23 @@ class Configuration(NginxCase):
         self.assertEqual(self.verdict("etag_cache_scope public;", server="etag_cache on;")[0], 0)
         self.assertNotEqual(self.verdict("", server="etag_cache on;")[0], 0)
         self.assertEqual(self.verdict("etag_cache_invalidate on;")[0], 0)
+
+    def test_recipes(self):
+        """Each block of docs/nginx.md passes nginx -t."""
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/nginx.md"), encoding="utf-8") as file:
+            blocks = re.findall(r"```nginx\n(.*?)```", file.read(), re.S)
+        self.assertGreaterEqual(len(blocks), 7)
+        for block in blocks:
+            with self.subTest(block=block):
+                inside = "map " if block.startswith("map") else "server {"
+                text = block.replace("listen 80;", "listen 127.0.0.1:$PORT;")
+                if inside not in block:
+                    text = "server { listen 127.0.0.1:$PORT; " + text + "}"
+                made = self.nginx("proxy_cache_path $DIR/cache keys_zone=pages:1m;" + text)
+                shutil.copy("/etc/nginx/fastcgi.conf", made.directory)
+                status, said = made.test()
+                self.assertEqual(status, 0, said)
+                self.assertNotIn("[warn]", said)
 
     def test_loaded_and_not_used(self):
         self.with_origin()
@@ -235,6 +254,30 @@ class Keys(NginxCase):
         self.assertEqual(self.origin.count(), before)
         self.assertEqual(len(self.entries("//localhost/a")), 2)
 
+    def test_brotli(self):
+        """Another module that compresses, loaded before ours or after it."""
+        module = "/usr/lib/nginx/modules/ngx_http_brotli_filter_module.so"
+        if not os.path.exists(module):
+            self.skipTest("there is no brotli for nginx")
+        for place in ("before", "main"):
+            with self.subTest(place=place):
+                if hasattr(self, "n"):
+                    self.n.end()
+                    self.d.end()
+                self.started_front(location="gzip on; gzip_types *; gzip_min_length 1; gzip_vary on; brotli on; brotli_types *; brotli_min_length 1;",
+                                   **{place: f"load_module {module};"})
+                self.origin.documents["/a"] = Document('"v1"', body=b"x" * 1000, fields=[("Content-Type", "text/plain")])
+                for accepted, coding in (("gzip, br", b"br"), ("gzip", b"gzip")):
+                    self.get("/a", f"Accept-Encoding: {accepted}")
+                    self.sync()
+                    rendered = self.get("/a", f"Accept-Encoding: {accepted}")
+                    self.assertEqual((rendered.fields[b"content-encoding"], rendered.fields[b"etag"]), ([coding], [b'W/"v1"']))
+                    before = self.origin.count()
+                    answer = self.get("/a", f"Accept-Encoding: {accepted}", 'If-None-Match: W/"v1"')
+                    self.assertEqual((answer.status, answer.fields[b"etag"], answer.fields[b"vary"]), (304, [b'W/"v1"'], [b"Accept-Encoding"]))
+                    self.assertEqual(self.origin.count(), before)
+                self.assertEqual(len(self.entries("//localhost/a")), 2)
+
     def test_tags_with_suffixes_are_what_they_are(self):
         self.started_front()
         self.origin.documents["/a"] = Document('"v1-gzip"', fields=[("Vary", "Accept-Encoding"), ("Content-Encoding", "gzip")])
@@ -342,6 +385,14 @@ class Stored(NginxCase):
         self.assertEqual(self.get("/missing").status, 404)
         self.sync()
         self.assertEqual(self.d.status()["entries"], 0)
+
+    def test_each_miss_fills_where_the_upstream_is_asked_without_conditions(self):
+        """docs/nginx.md, "What is stored"."""
+        self.started_front(location='proxy_set_header If-None-Match ""; proxy_set_header If-Modified-Since "";')
+        self.origin.documents["/a"] = Document('"v1"')
+        self.assertEqual(self.get("/a", 'If-None-Match: "v1"').status, 200)
+        self.sync()
+        self.assertHit("/a", '"v1"')
 
     def test_fields_as_the_client_gets_them(self):
         self.started_front(location="""

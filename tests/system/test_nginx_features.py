@@ -280,6 +280,13 @@ class Access(NginxCase):
             self.sync()
         self.assertEqual(self.entries("//localhost/missing"), [])
 
+    def test_error_page_of_the_same_location(self):
+        self.prepare("proxy_intercept_errors on; error_page 404 = /a;")
+        for _ in range(2):
+            self.assertEqual(self.get("/missing").fields[b"etag"], [b'"v1"'])
+            self.sync()
+        self.assertEqual(self.entries("//localhost/"), [])
+
     def test_a_mirror_sees_what_memory_answers(self):
         self.prepare("mirror /mirror;", server="location = /mirror { internal; proxy_pass $ORIGIN/mirror$request_uri; }")
         self.fill("/a")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes through the nginx module: whatever is done to daemon, workers and clients meanwhile, whoever has the answer to a
 write finds no 304 for the old version any more; and no request fails."""
+import itertools
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ import threading
 import time
 
 from harness import ETAGCTL, bound, descriptors, wait_until
-from nginx import SANITIZE, Document, Load, NginxCase, ask, exchange, main
+from nginx import PUBLIC, SANITIZE, Document, Load, NginxCase, ask, exchange, main
 
 
 def put(port, path, body=b"new\n", *lines):
@@ -145,13 +146,9 @@ class Writes(NginxCase):
             connection.sendall(b"PUT /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
             entered.wait(bound(20))
         wait_until(lambda: self.n.lines()[-1].split()[2] == "499", 10, "nginx sees it")
-        self.assertNoHit_while_gated()
-        go.set()
-
-    def assertNoHit_while_gated(self):
         del self.origin.gates["/a"]
-        self.assertNoHit("/a", '"v1"')
-        self.assertEqual(self.logged()[0], "STALE")
+        wait_until(lambda: not self.is_hit("/a", '"v1"') and self.logged()[0] == "STALE", 10, "it is invalidated")
+        go.set()
 
     def test_beside_nginx(self):
         self.d.ctl("invalidate", "--resource", "//localhost/a")
@@ -167,11 +164,91 @@ class Writes(NginxCase):
         self.assertEqual(self.logged()[:2], ["STALE", "stale"])
 
     def test_grpc_is_left_alone(self):
+        grpc = "application/grpc+proto"
         self.d.signal(signal.SIGSTOP)
         began = time.monotonic()
-        self.assertEqual(self.write("POST", "/a", (200, [("Content-Type", "application/grpc")], b"x"), "Content-Type: application/grpc+proto").status, 200)
-        self.assertLess(time.monotonic() - began, bound(0.3))
-        self.assertEqual(self.logged(), ["-", "-", "-"])
+        self.assertEqual(self.write("POST", "/a", (200, [("Content-Type", grpc)], b"x"), f"Content-Type: {grpc}").status, 200)
+        took = time.monotonic() - began
+        self.d.signal(signal.SIGCONT)
+        self.assertLess(took, bound(0.3))
+        wait_until(lambda: self.is_hit("/a", '"v1"'), 10, "the lease is back")
+        # The client's word alone does not make it a stream.
+        self.assertEqual(self.write("POST", "/a", (200, [("Content-Type", "text/plain")], b"x"), f"Content-Type: {grpc}").status, 200)
+        self.assertNoHit("/a", '"v1"')
+
+
+class Hidden(NginxCase):
+    """What the upstream says counts, also where the configuration keeps it from the client."""
+
+    def test_a_hidden_field(self):
+        self.started_front(location="proxy_hide_header Etag-Cache-Invalidate;")
+        self.origin.documents["/a"] = Document('"v1"', fields=[("Surrogate-Key", "k")])
+        self.fill("/a")
+        self.origin.writes["/do"] = (200, [("Etag-Cache-Invalidate", "surrogate=k")], b"done")
+        self.assertEqual(self.ask("POST", "/do", body=b"x").fields[b"etag-cache-invalidate"], [])
+        self.assertNoHit("/a", '"v1"')
+
+    def test_a_write_that_ends_in_a_redirect(self):
+        """X-Accel-Redirect makes a GET of it; what was done was done."""
+        self.started_front(server="location /files/ { internal; alias $DIR/; }")
+        with open(os.path.join(self.n.directory, "f"), "w", encoding="ascii") as file:
+            file.write("file")
+        for path in ("/a", "/b"):
+            self.origin.documents[path] = Document('"v1"', fields=[("Surrogate-Key", f"k{path[1]}")])
+            self.fill(path)
+        self.origin.writes["/a"] = (200, [("X-Accel-Redirect", "/files/f"), ("Etag-Cache-Invalidate", "surrogate=kb")], b"")
+        self.assertEqual(self.ask("POST", "/a", body=b"x").body, b"file")
+        self.assertNoHit("/a", '"v1"')
+        self.assertNoHit("/b", '"v1"')
+
+    def test_a_cached_answer_says_it_once(self):
+        self.started_front(http="proxy_cache_path $DIR/cache keys_zone=z:1m;",
+                           server="location /cached/ { " + PUBLIC + " proxy_cache z; proxy_cache_valid 1h; proxy_pass $ORIGIN; }")
+        self.origin.documents["/a"] = Document('"v1"', fields=[("Surrogate-Key", "k")])
+        self.origin.documents["/cached/do"] = Document('"v1"', fields=[("Etag-Cache-Invalidate", "surrogate=k")])
+        for stale in (True, False):
+            self.get("/a")
+            self.sync()
+            self.assertHit("/a", '"v1"')
+            self.assertEqual(self.get("/cached/do").fields[b"etag-cache-invalidate"], [])
+            self.assertEqual(self.is_hit("/a", '"v1"'), not stale)
+
+
+class Roles(NginxCase):
+    """Workers are another user than etagd, as installed."""
+
+    def prepare(self, roles):
+        if os.getuid() != 0:
+            self.skipTest("needs root to start workers as another user")
+        os.chmod(self.directory, 0o755)
+        path = os.path.join(self.directory, "etagd.yaml")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("".join(["roles:\n"] * bool(roles) + [f'  {role}: ["user:daemon"]\n' for role in roles]))
+        self.d = self.started(lease_ms=self.LEASE_MS, args=["--config", path])
+        self.with_origin()
+        self.origin.documents["/a"] = Document('"v1"')
+        self.n = self.front(user="daemon").start(self.port)
+
+    def test_with_its_roles(self):
+        self.prepare(("read", "fill", "mutate"))
+        self.warm_up()
+        self.fill("/a")
+        self.assertHit("/a", '"v1"')
+        self.d.signal(signal.SIGSTOP)
+        status = put(self.port, "/a").status  # through the spool: its files are this user's
+        self.d.signal(signal.SIGCONT)
+        self.assertEqual(status, 204)
+        wait_until(lambda: self.get("/b").status and self.logged()[0] != "OFFLINE", 10, "the lease is back")
+        self.assertNoHit("/a", '"v1"')
+
+    def test_without(self):
+        """It serves; but a write that nobody was told of is not answered as if it had been."""
+        self.prepare(())
+        for _ in range(3):
+            self.assertEqual(self.get("/a").status, 200)
+            self.assertEqual(self.logged()[0], "OFFLINE")
+        self.assertEqual(self.ask("PUT", "/a", body=b"x").status, 500)
+        self.assertIn("role", self.n.log())
 
 
 class Waiting(NginxCase):
@@ -216,6 +293,22 @@ class Waiting(NginxCase):
         wait_until(lambda: self.d.status()["spool_waiting"] == 0, 10, "the daemon goes on")
         wait_until(lambda: self.get("/a").status == 200 and self.logged()[0] != "OFFLINE", 10, "the lease is back")
         self.assertNoHit("/a", '"v1"')
+
+    def test_a_confirmation_that_comes_with_a_fill(self):
+        """Each call of libetag may read it from the socket: then no event tells of it any more."""
+        self.prepare()
+        numbers = itertools.count()
+
+        def fill(_):
+            path = f"/fill/{next(numbers)}"
+            self.origin.documents[path] = Document('"v1"')
+            ask(self.port, "GET", path)
+        load = Load(6, fill)
+        for _ in range(150):
+            began = time.monotonic()
+            self.assertEqual(put(self.port, "/a").status, 204)
+            self.assertLess(time.monotonic() - began, bound(5))
+        self.assertEqual(load.end(), [])
 
     def test_a_dead_daemon_and_another_one(self):
         self.prepare()
