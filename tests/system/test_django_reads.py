@@ -33,6 +33,7 @@ from django.core.cache import cache  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.core.management.base import CommandError  # noqa: E402
 from django.db import connection, models, transaction  # noqa: E402
+from django.db.models.functions import Now  # noqa: E402
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.middleware.csrf import get_token  # noqa: E402
 from django.middleware.http import ConditionalGetMiddleware as Djangos  # noqa: E402
@@ -188,6 +189,24 @@ def csp_used(request):
 @view("streaming-etag")
 def streaming_etag(request):
     return StreamingHttpResponse([page(request).content], headers={"ETag": '"s"'})
+
+
+@view("clock")
+def clock(request):
+    list(Note.objects.filter(changed__lt=Now()))
+    return page(request)
+
+
+@view("clock-by-hand")
+def clock_by_hand(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_TIMESTAMP")
+    return page(request)
+
+
+@view("clock-bounded", max_age_s=1)
+def clock_bounded(request):
+    return clock(request)
 
 
 @view("no-store")
@@ -426,7 +445,7 @@ class NeverStored(Site):
         for name, reason in (("missing", "http_status"), ("streaming", ""), ("set-cookie", "set_cookie"), ("csrf", "csrf"),
                              ("vary-star", "vary_star"), ("vary-uncovered", "vary_uncovered"), ("csp", "csp_nonce"),
                              ("csp-report", "csp_nonce"),
-                             ("csp-used", "csp_nonce"), ("streaming-etag", "streaming"), ("no-store", ""), ("writes", "wrote"), ("no-rows", "no_dependency"),
+                             ("csp-used", "csp_nonce"), ("clock", "clock"), ("clock-by-hand", "clock"), ("streaming-etag", "streaming"), ("no-store", ""), ("writes", "wrote"), ("no-rows", "no_dependency"),
                              ("uncached-source", "django_cache"), ("page-cache", "django_cache"),
                              ("messages-read", "messages"), ("session", "session"), ("session-written", "set_cookie")):
             with self.subTest(name):
@@ -445,7 +464,7 @@ class NeverStored(Site):
         self.refused("plain", "no_scope", **{"X-Scope": None})
 
     def test_opted_in(self):
-        for name in ("trusts", "only-named", "vary-empty", "cookie-key", "short", "policy", "by-method", "by-class"):
+        for name in ("trusts", "only-named", "vary-empty", "cookie-key", "short", "policy", "clock-bounded", "by-method", "by-class"):
             with self.subTest(name):
                 self.assertTrue(self.stored(name)[0])
 

@@ -29,9 +29,15 @@ class Reads:
         self._queries: List[Tuple[Any, str, Any, Optional[List[Any]]]] = []  # not judged before a response may be stored
         self._shown: List[Tuple[surrogates.Table, str, Optional[str]]] = []
         self.wrote = False  # the request changed something, or may have
+        self.clock = False  # what it read changes without a write
         self.used_cache = False  # it took something from Django's cache, which may be of any age
 
     # ---- Noting ----
+
+    def other_sql(self, statement: str) -> None:
+        """A SELECT by hand."""
+        self.clock = self.clock or sql.asks_the_clock(statement)
+        self.anything()
 
     def anything(self) -> None:
         self._whole.add(surrogates.any_write())
@@ -82,6 +88,7 @@ class Reads:
             self.anything()
 
     def _add(self, compiler: Any, statement: str, rows: Optional[List[Any]], same: bool) -> None:
+        self.clock = self.clock or sql.asks_the_clock(statement)
         known, complete = sql.tables_read(statement)
         found = dict(known)
         if not complete or compiler.query.extra_tables:

@@ -94,6 +94,15 @@ def _calls_are_pure(text: str) -> bool:
 # ---- Tables that are read ----
 
 
+_CLOCK = re.compile(r"\b(?:NOW|\w+_TIMESTAMP|CURRENT_DATE|CURRENT_TIME|LOCALTIME|LOCALTIMESTAMP|RANDOM|RAND|GEN_RANDOM_UUID)\b|'now'", re.I)
+
+
+@lru_cache(maxsize=2048)
+def asks_the_clock(statement: str) -> bool:
+    """Or for a random number: its result changes without a write."""
+    return _CLOCK.search(re.sub(r'"[^"]*"|`[^`]*`', "", statement)) is not None
+
+
 @lru_cache(maxsize=2048)
 def stands_once(statement: str, name: str, quoted: str) -> bool:
     """Does a table's name stand once for the table, otherwise only before its columns, and nowhere in another form?"""

@@ -297,7 +297,7 @@ class _State:
         if kind == sql.READ:
             noted = reads.current.get()
             if noted is not None:
-                noted.anything()
+                noted.other_sql(text)
             return run()
         if kind == sql.NOTHING:
             return run()
