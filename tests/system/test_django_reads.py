@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Django answers from etagd, what it stores, and what it never does: the middleware, the mixin and the decorators in one
 process, against a real daemon."""
+import asyncio
 import datetime
 import io
 import logging
@@ -8,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 
 import django_site
 import harness
@@ -27,6 +29,7 @@ DIRECTORY = django_site.configure(
     REST_FRAMEWORK={"DEFAULT_AUTHENTICATION_CLASSES": [], "DEFAULT_PERMISSION_CLASSES": [], "UNAUTHENTICATED_USER": None,
                     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]})
 
+from asgiref.sync import async_to_sync, sync_to_async  # noqa: E402
 from django.contrib import messages  # noqa: E402
 from django.contrib.auth.models import Group  # noqa: E402
 from django.core.cache import cache  # noqa: E402
@@ -37,7 +40,7 @@ from django.db.models.functions import Now  # noqa: E402
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.middleware.csrf import get_token  # noqa: E402
 from django.middleware.http import ConditionalGetMiddleware as Djangos  # noqa: E402
-from django.test import Client, RequestFactory  # noqa: E402
+from django.test import AsyncClient, Client, RequestFactory  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.utils import timezone, translation  # noqa: E402
@@ -107,6 +110,12 @@ def outer(get_response):
 @view("outer")
 def from_outside(request):
     return HttpResponse(f"{request.note.text} of {Group.objects.count()}")
+
+
+@view("dependent")
+def dependent(request):
+    decorators.depends_on(request, ["weather"], [Group(pk=7)])
+    return HttpResponse("fine")
 
 
 @view("missing")
@@ -519,7 +528,7 @@ class Freshness(Site):
     def test_what_an_outer_middleware_read_counts(self):
         hit, _, etag = self.stored("outer")
         self.assertTrue(hit, self.said)
-        Group.objects.create(name="x")
+        Group.objects.create(name=f"x {time.monotonic()}")
         self.assertEqual(self.ask("outer", etag).status_code, 200)
         hit, _, etag = self.stored("outer")
         Note.objects.filter(pk=1).update(text="other")
@@ -567,6 +576,28 @@ class Freshness(Site):
             writes.invalidate("tariff")
             self.ask(name, etag)
             self.assertIn("reason=stale", self.said)
+
+    def test_depends_on(self):
+        hit, _, etag = self.stored("dependent")
+        self.assertTrue(hit, self.said)
+        writes.invalidate("weather")
+        self.ask("dependent", etag)
+        self.assertIn("reason=stale", self.said)
+        _, _, etag = self.stored("dependent")
+        Group.objects.update_or_create(pk=7, defaults={"name": f"seven {time.monotonic()}"})
+        self.ask("dependent", etag)
+        self.assertIn("reason=stale", self.said)
+
+    def test_asgi(self):
+        """Each request in a context of its own, the views on a thread beside the loop."""
+        async def together():
+            site = AsyncClient()
+            first = await site.get("/plain/", **{"X-Scope": "seven"})
+            await sync_to_async(self.settle)()
+            asked = [site.get("/plain/", **{"X-Scope": "seven", "If-None-Match": first["ETag"]}) for _ in range(5)]
+            return [reply["X-Etag-Cache"].split(";")[0] for reply in await asyncio.gather(*asked)]
+        self.assertEqual(async_to_sync(together)(), ["hit"] * 5)
+        self.assertEqual(CALLS, ["/plain/"])
 
     def test_purge(self):
         for args in (["--all"], ["--model", "notes.Note"], ["--surrogate", "tariff"], ["--path", "//testserver/named/"],
