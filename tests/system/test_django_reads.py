@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import time
 

@@ -44,7 +44,7 @@ settings.configure(
     ETAGD={"RELEASE": "1"}, USE_TZ=True, LOGGING_CONFIG=None)
 django.setup()
 
-from django.db import DatabaseError, IntegrityError, OperationalError, connection, connections, models, transaction  # noqa: E402
+from django.db import IntegrityError, OperationalError, connection, connections, models, transaction  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 from etagd.django import reads, sql, surrogates, writes  # noqa: E402
 

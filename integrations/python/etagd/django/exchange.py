@@ -169,8 +169,9 @@ class Exchange:
             if etagd.evaluate(asked, etagd.Validators(etagd.Existence.UNKNOWN)).http_status == 428:
                 return self._respond(428, ())
         self.bypass = self.bypass or plan.bypass or ("no_scope" if plan.scope is None else "")
-        if self.bypass or writes.uncommitted():
-            self.bypass = self.bypass or "uncommitted_changes"
+        if not self.bypass and self.reads.wrote and writes.uncommitted():
+            self.bypass = "uncommitted_changes"
+        if self.bypass:
             return None
         self._asked = etagd.Request(method, self._key(plan), conditions(self.request),
                                     require_if_match=plan.require_if_match)

@@ -63,7 +63,8 @@ class ETagMixin:
     # ---- Before the handler ----
 
     def _etag_exchange(self) -> Any:
-        return getattr(getattr(self.request, "_request", self.request), "_etagd", None)
+        request = getattr(self, "request", None)
+        return getattr(getattr(request, "_request", request), "_etagd", None)
 
     def _etag_policy(self) -> Plan:
         return Plan(None, cache_control=self.etag_cache_control, cache_control_unsafe=self.etag_cache_control_unsafe)
