@@ -7,6 +7,7 @@ the request began: since a guard stands around COMMIT, nobody may be told of the
 
 usage: django_storm.py [--postgres] [SECONDS [SEED]]        run by scripts/torture-django; a short one by test_django.py
 """
+import collections
 import http.client
 import json
 import os
@@ -29,6 +30,7 @@ class Storm:
         self.shown = {}  # (path, ETag) -> {row: value}
         self.counts = {"writes": 0, "writes without answer": 0, "rollbacks": 0, "200": 0, "304 from etagd": 0, "304 rendered": 0,
                        "no answer": 0, "daemon kills": 0, "daemon stops": 0, "worker kills": 0}
+        self.reasons = collections.Counter()  # of the rendered ones
         self.wrong = []
 
     @property
@@ -93,6 +95,9 @@ class Storm:
             elif reply.status == 304:
                 values = self.shown[path, etag]
                 self.count("304 from etagd" if reply.hit else "304 rendered")
+                if not reply.hit:
+                    with self.lock:
+                        self.reasons[reply.said.split("; key")[0]] += 1
             else:
                 self.count("no answer")
                 continue
@@ -176,6 +181,8 @@ def main():
             daemon.end()
     for what, count in storm.counts.items():
         print(f"{what:<24} {count}")
+    for reason, count in storm.reasons.most_common(6):
+        print(f"  rendered: {reason:<60} {count}")
     for wrong in storm.wrong:
         print("STALE:", wrong)
     print("stale answers:", len(storm.wrong))
