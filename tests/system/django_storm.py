@@ -7,6 +7,8 @@ the request began: since a guard stands around COMMIT, nobody may be told of the
 
 usage: django_storm.py [--postgres] [SECONDS [SEED]]        run by scripts/torture-django; a short one by test_django.py
 """
+import collections
+import http.client
 import json
 import os
 import random
@@ -14,6 +16,8 @@ import signal
 import sys
 import threading
 import time
+
+NO_ANSWER = (OSError, http.client.HTTPException)  # a worker that died
 
 
 class Storm:
@@ -26,6 +30,7 @@ class Storm:
         self.shown = {}  # (path, ETag) -> {row: value}
         self.counts = {"writes": 0, "writes without answer": 0, "rollbacks": 0, "200": 0, "304 from etagd": 0, "304 rendered": 0,
                        "no answer": 0, "daemon kills": 0, "daemon stops": 0, "worker kills": 0}
+        self.reasons = collections.Counter()  # of the rendered ones
         self.wrong = []
 
     @property
@@ -55,7 +60,7 @@ class Storm:
                     self.web.ask(path, method="PATCH", data={"row_count": 1, "filename": ""})
                     self.count("rollbacks")
                 reply = self.web.ask(path, method="PATCH", data={"row_count": values[row]})
-            except OSError:
+            except NO_ANSWER:
                 reply = None
             if reply is not None and reply.status == 200:
                 self.count("writes")
@@ -77,7 +82,7 @@ class Storm:
             etag = known.get(path)
             try:
                 reply = self.web.ask(path, etag)
-            except OSError:
+            except NO_ANSWER:
                 self.count("no answer")
                 time.sleep(0.05)
                 continue
@@ -90,6 +95,9 @@ class Storm:
             elif reply.status == 304:
                 values = self.shown[path, etag]
                 self.count("304 from etagd" if reply.hit else "304 rendered")
+                if not reply.hit:
+                    with self.lock:
+                        self.reasons[reply.said.split("; key")[0]] += 1
             else:
                 self.count("no answer")
                 continue
@@ -110,7 +118,7 @@ class Storm:
             if what == "worker kills":
                 try:
                     os.kill(self.web.ask("/api/v1/uploads/").worker, signal.SIGKILL)
-                except (OSError, ProcessLookupError):
+                except (*NO_ANSWER, ProcessLookupError):
                     pass
             elif what == "daemon kills":
                 self.daemon.kill()
@@ -122,9 +130,17 @@ class Storm:
                 time.sleep(self.random.random() * 3 * self.daemon.lease_ms / 1000)
                 self.daemon.signal(signal.SIGCONT)
 
+    def safely(self, act, *args):
+        try:
+            act(*args)
+        except Exception as error:  # pylint: disable=broad-except
+            self.wrong.append(repr(error))
+            raise
+
     def run(self, writers=2, readers=4):
-        threads = [threading.Thread(target=self.write, args=(self.rows[i::writers], self.random.random())) for i in range(writers)]
-        threads += [threading.Thread(target=self.read, args=(self.random.random(),)) for _ in range(readers)]
+        threads = [threading.Thread(target=self.safely, args=(self.write, self.rows[i::writers], self.random.random()))
+                   for i in range(writers)]
+        threads += [threading.Thread(target=self.safely, args=(self.read, self.random.random())) for _ in range(readers)]
         for thread in threads:
             thread.start()
         try:
@@ -165,6 +181,8 @@ def main():
             daemon.end()
     for what, count in storm.counts.items():
         print(f"{what:<24} {count}")
+    for reason, count in storm.reasons.most_common(6):
+        print(f"  rendered: {reason:<60} {count}")
     for wrong in storm.wrong:
         print("STALE:", wrong)
     print("stale answers:", len(storm.wrong))

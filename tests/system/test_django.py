@@ -108,7 +108,7 @@ class Gunicorn:
     def answers(self):
         try:
             return self.ask("/api/v1/uploads/", token="nobody").status == 401
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def end(self):

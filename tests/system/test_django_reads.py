@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Django answers from etagd, what it stores, and what it never does: the middleware, the mixin and the decorators in one
 process, against a real daemon."""
+import asyncio
 import datetime
 import io
 import logging
 import os
 import shutil
-import sys
 import tempfile
+import time
 
 import django_site
 import harness
@@ -27,16 +28,18 @@ DIRECTORY = django_site.configure(
     REST_FRAMEWORK={"DEFAULT_AUTHENTICATION_CLASSES": [], "DEFAULT_PERMISSION_CLASSES": [], "UNAUTHENTICATED_USER": None,
                     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]})
 
+from asgiref.sync import async_to_sync, sync_to_async  # noqa: E402
 from django.contrib import messages  # noqa: E402
 from django.contrib.auth.models import Group  # noqa: E402
 from django.core.cache import cache  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.core.management.base import CommandError  # noqa: E402
 from django.db import connection, models, transaction  # noqa: E402
+from django.db.models.functions import Now  # noqa: E402
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.middleware.csrf import get_token  # noqa: E402
 from django.middleware.http import ConditionalGetMiddleware as Djangos  # noqa: E402
-from django.test import Client, RequestFactory  # noqa: E402
+from django.test import AsyncClient, Client, RequestFactory  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.utils import timezone, translation  # noqa: E402
@@ -106,6 +109,12 @@ def outer(get_response):
 @view("outer")
 def from_outside(request):
     return HttpResponse(f"{request.note.text} of {Group.objects.count()}")
+
+
+@view("dependent")
+def dependent(request):
+    decorators.depends_on(request, ["weather"], [Group(pk=7)])
+    return HttpResponse("fine")
 
 
 @view("missing")
@@ -188,6 +197,24 @@ def csp_used(request):
 @view("streaming-etag")
 def streaming_etag(request):
     return StreamingHttpResponse([page(request).content], headers={"ETag": '"s"'})
+
+
+@view("clock")
+def clock(request):
+    list(Note.objects.filter(changed__lt=Now()))
+    return page(request)
+
+
+@view("clock-by-hand")
+def clock_by_hand(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CURRENT_TIMESTAMP")
+    return page(request)
+
+
+@view("clock-bounded", max_age_s=1)
+def clock_bounded(request):
+    return clock(request)
 
 
 @view("no-store")
@@ -426,7 +453,7 @@ class NeverStored(Site):
         for name, reason in (("missing", "http_status"), ("streaming", ""), ("set-cookie", "set_cookie"), ("csrf", "csrf"),
                              ("vary-star", "vary_star"), ("vary-uncovered", "vary_uncovered"), ("csp", "csp_nonce"),
                              ("csp-report", "csp_nonce"),
-                             ("csp-used", "csp_nonce"), ("streaming-etag", "streaming"), ("no-store", ""), ("writes", "wrote"), ("no-rows", "no_dependency"),
+                             ("csp-used", "csp_nonce"), ("clock", "clock"), ("clock-by-hand", "clock"), ("streaming-etag", "streaming"), ("no-store", ""), ("writes", "wrote"), ("no-rows", "no_dependency"),
                              ("uncached-source", "django_cache"), ("page-cache", "django_cache"),
                              ("messages-read", "messages"), ("session", "session"), ("session-written", "set_cookie")):
             with self.subTest(name):
@@ -445,7 +472,7 @@ class NeverStored(Site):
         self.refused("plain", "no_scope", **{"X-Scope": None})
 
     def test_opted_in(self):
-        for name in ("trusts", "only-named", "vary-empty", "cookie-key", "short", "policy", "by-method", "by-class"):
+        for name in ("trusts", "only-named", "vary-empty", "cookie-key", "short", "policy", "clock-bounded", "by-method", "by-class"):
             with self.subTest(name):
                 self.assertTrue(self.stored(name)[0])
 
@@ -500,7 +527,7 @@ class Freshness(Site):
     def test_what_an_outer_middleware_read_counts(self):
         hit, _, etag = self.stored("outer")
         self.assertTrue(hit, self.said)
-        Group.objects.create(name="x")
+        Group.objects.create(name=f"x {time.monotonic()}")
         self.assertEqual(self.ask("outer", etag).status_code, 200)
         hit, _, etag = self.stored("outer")
         Note.objects.filter(pk=1).update(text="other")
@@ -548,6 +575,28 @@ class Freshness(Site):
             writes.invalidate("tariff")
             self.ask(name, etag)
             self.assertIn("reason=stale", self.said)
+
+    def test_depends_on(self):
+        hit, _, etag = self.stored("dependent")
+        self.assertTrue(hit, self.said)
+        writes.invalidate("weather")
+        self.ask("dependent", etag)
+        self.assertIn("reason=stale", self.said)
+        _, _, etag = self.stored("dependent")
+        Group.objects.update_or_create(pk=7, defaults={"name": f"seven {time.monotonic()}"})
+        self.ask("dependent", etag)
+        self.assertIn("reason=stale", self.said)
+
+    def test_asgi(self):
+        """Each request in a context of its own, the views on a thread beside the loop."""
+        async def together():
+            site = AsyncClient()
+            first = await site.get("/plain/", **{"X-Scope": "seven"})
+            await sync_to_async(self.settle)()
+            asked = [site.get("/plain/", **{"X-Scope": "seven", "If-None-Match": first["ETag"]}) for _ in range(5)]
+            return [reply["X-Etag-Cache"].split(";")[0] for reply in await asyncio.gather(*asked)]
+        self.assertEqual(async_to_sync(together)(), ["hit"] * 5)
+        self.assertEqual(CALLS, ["/plain/"])
 
     def test_purge(self):
         for args in (["--all"], ["--model", "notes.Note"], ["--surrogate", "tariff"], ["--path", "//testserver/named/"],

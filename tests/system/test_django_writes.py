@@ -44,7 +44,7 @@ settings.configure(
     ETAGD={"RELEASE": "1"}, USE_TZ=True, LOGGING_CONFIG=None)
 django.setup()
 
-from django.db import DatabaseError, IntegrityError, OperationalError, connection, connections, models, transaction  # noqa: E402
+from django.db import IntegrityError, OperationalError, connection, connections, models, transaction  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 from etagd.django import reads, sql, surrogates, writes  # noqa: E402
 
@@ -809,6 +809,14 @@ class Reads(Base):
         for number in range(reads.ROWS_MAX + 10):
             noted.instance(Customer(pk=number + 1))
         self.assertEqual(noted.names(), {"shop.customer"})
+
+    def test_many_queries_and_many_rows(self):
+        Customer.objects.bulk_create([Customer(pk=100 + i, name="c") for i in range(reads.QUERIES_MAX + 10)])
+        Upload.objects.bulk_create([Upload(customer_id=7) for _ in range(100 * reads.CHUNKS_MAX + 1)])
+        self.assertEqual(self.names(lambda: [Customer.objects.get(pk=100 + i) for i in range(reads.QUERIES_MAX + 10)]),
+                         {"shop.customer"})
+        self.assertEqual(self.names(lambda: list(Upload.objects.select_related("customer").filter(customer=7))),
+                         {LIST_7, ALL_ROWS, "shop.customer"})
 
     def test_querysets_that_change_in_place(self):
         def work():

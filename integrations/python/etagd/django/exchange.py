@@ -169,8 +169,9 @@ class Exchange:
             if etagd.evaluate(asked, etagd.Validators(etagd.Existence.UNKNOWN)).http_status == 428:
                 return self._respond(428, ())
         self.bypass = self.bypass or plan.bypass or ("no_scope" if plan.scope is None else "")
-        if self.bypass or writes.uncommitted():
-            self.bypass = self.bypass or "uncommitted_changes"
+        if not self.bypass and self.reads.wrote and writes.uncommitted():
+            self.bypass = "uncommitted_changes"
+        if self.bypass:
             return None
         self._asked = etagd.Request(method, self._key(plan), conditions(self.request),
                                     require_if_match=plan.require_if_match)
@@ -257,13 +258,16 @@ class Exchange:
             return _not_modified(response)
         return response if not status else answer_with(status, [("ETag", response["ETag"])] if response.has_header("ETag") else ())
 
+    @property
+    def _max_age_s(self) -> int:
+        return conf.MAX_AGE_S if self.plan.max_age_s is None else self.plan.max_age_s
+
     def _fill(self, response: Any) -> Any:
         plan = self.plan
-        max_age_s = conf.MAX_AGE_S if plan.max_age_s is None else plan.max_age_s
         said = etagd.Response(
             [(name, value) for name, value in response.items()], response.status_code,
             surrogates=sorted(self.reads.names() | set(plan.surrogates)),
-            had_authorization="HTTP_AUTHORIZATION" in self.request.META, max_age_s=max_age_s)
+            had_authorization="HTTP_AUTHORIZATION" in self.request.META, max_age_s=self._max_age_s)
         try:
             status, _ = client().finish(self._asked, said, self._answer)
             self._said = client().fill_reason()
@@ -279,6 +283,7 @@ class Exchange:
     def refusal(self, response: Any) -> str:
         """Why this response must not be stored; "" if it may be, as far as Django knows."""
         request, noted = self.request, self.reads
+        names = noted.names()
         session, messages = getattr(request, "session", None), getattr(request, "_messages", None)
         policies = response.get("Content-Security-Policy", "") + response.get("Content-Security-Policy-Report-Only", "")
         rules: Dict[str, Any] = {
@@ -293,7 +298,8 @@ class Exchange:
             "csp_nonce": "'nonce-" in policies.lower() or getattr(request, "_csp_nonce", None),
             "wrote": noted.wrote or writes.uncommitted(),
             "django_cache": hasattr(request, "_cache_update_cache") or (noted.used_cache and not self.plan.trust_cache),
-            "no_dependency": not self.plan.surrogates and not noted.names(),
+            "no_dependency": not self.plan.surrogates and not names,
+            "clock": noted.clock and not self._max_age_s,
             "head": request.method != "GET" and not response.content,
         }
         return next((name for name, applies in rules.items() if applies), "")

@@ -100,8 +100,9 @@ def _forward(compiler: Any, info: Dict[str, Any], known: Dict[str, bool]) -> Ite
             join = compiler.query.alias_map.get(column.alias)
             if getattr(join, "parent_alias", None) not in known or getattr(join, "filtered_relation", None):
                 continue
-            if join.join_field is not (field.remote_field if related.get("reverse") else field) or column.target.model._meta.concrete_model \
-                    is not related["model"]._meta.concrete_model or join.table_name != column.alias:
+            if join.join_field is not (field.remote_field if related.get("reverse") else field) \
+                    or column.target.model._meta.concrete_model is not related["model"]._meta.concrete_model \
+                    or join.table_name != column.alias:
                 continue
             known[column.alias] = True
             yield column.alias, related["model"], index

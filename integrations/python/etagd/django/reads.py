@@ -14,6 +14,8 @@ from . import queries, sql, surrogates
 from .conf import log
 
 ROWS_MAX = 40  # of one table; more: any row
+CHUNKS_MAX = 10  # of 100 rows, of a query whose rows are kept for the names of those that it joined
+QUERIES_MAX = 256  # that wait to be judged
 NAMES_MAX = 100  # of one response (libetag: 128); more: whole tables
 
 current: "contextvars.ContextVar[Optional[Reads]]" = contextvars.ContextVar("etagd_reads", default=None)
@@ -27,9 +29,15 @@ class Reads:
         self._queries: List[Tuple[Any, str, Any, Optional[List[Any]]]] = []  # not judged before a response may be stored
         self._shown: List[Tuple[surrogates.Table, str, Optional[str]]] = []
         self.wrote = False  # the request changed something, or may have
+        self.clock = False  # what it read changes without a write
         self.used_cache = False  # it took something from Django's cache, which may be of any age
 
     # ---- Noting ----
+
+    def other_sql(self, statement: str) -> None:
+        """A SELECT by hand."""
+        self.clock = self.clock or sql.asks_the_clock(statement)
+        self.anything()
 
     def anything(self) -> None:
         self._whole.add(surrogates.any_write())
@@ -60,7 +68,15 @@ class Reads:
 
     def add_query(self, compiler: Any, statement: str, params: Any, rows: Optional[List[Any]]) -> None:
         """rows: chunks of rows, all of them; None: not known, so that rows which were asked for may be absent."""
+        if rows is not None and len(rows) > CHUNKS_MAX:
+            rows = None  # not kept
         self._queries.append((compiler, statement, params, rows))
+        if len(self._queries) > QUERIES_MAX:
+            self._judge_all()
+
+    def _judge_all(self) -> None:
+        while self._queries:
+            self._judge(*self._queries.pop())
 
     def _judge(self, compiler: Any, statement: str, params: Any, rows: Optional[List[Any]]) -> None:
         """The query may be another one than it was when it was executed: then only the statement counts."""
@@ -72,6 +88,7 @@ class Reads:
             self.anything()
 
     def _add(self, compiler: Any, statement: str, rows: Optional[List[Any]], same: bool) -> None:
+        self.clock = self.clock or sql.asks_the_clock(statement)
         known, complete = sql.tables_read(statement)
         found = dict(known)
         if not complete or compiler.query.extra_tables:
@@ -152,8 +169,7 @@ class Reads:
     # ---- What it comes to ----
 
     def names(self) -> Set[str]:
-        while self._queries:
-            self._judge(*self._queries.pop())
+        self._judge_all()
         for table, row, collection in self._shown:
             if collection is None or collection not in self._parts.get(table.label, ()):
                 self._part(table, [row])

@@ -63,7 +63,8 @@ class ETagMixin:
     # ---- Before the handler ----
 
     def _etag_exchange(self) -> Any:
-        return getattr(getattr(self.request, "_request", self.request), "_etagd", None)
+        request = getattr(self, "request", None)
+        return getattr(getattr(request, "_request", request), "_etagd", None)
 
     def _etag_policy(self) -> Plan:
         return Plan(None, cache_control=self.etag_cache_control, cache_control_unsafe=self.etag_cache_control_unsafe)
@@ -104,8 +105,10 @@ class ETagMixin:
             return handler(request, *args, **kwargs)
         using = self._etag_database()
         with transaction.atomic(using=using):
+            if getattr(self, "queryset", None) is not None:
+                writes.lock_sqlite(connections[using], self.queryset.model)
             if asked:
-                self._etag_lock(using)
+                self._etag_lock()
                 validators, _ = self._etag_current(reader, *args, **kwargs)
                 status = etagd.evaluate(etagd.Request(request.method, None, asked), validators).http_status
                 if status:
@@ -128,14 +131,12 @@ class ETagMixin:
         queryset = getattr(self, "queryset", None)
         return router.db_for_write(queryset.model) if queryset is not None else "default"
 
-    def _etag_lock(self, using: str) -> None:
+    def _etag_lock(self) -> None:
         """From here on nobody else changes the object. Raises what get_object() raises."""
         if not hasattr(self, "get_object") or (self.lookup_url_kwarg or self.lookup_field) not in self.kwargs:
             return
-        if getattr(self, "queryset", None) is not None:
-            writes.lock_sqlite(connections[using], self.queryset.model)
         found = self.get_object()
-        type(found)._base_manager.using(using).select_for_update().filter(pk=found.pk).first()
+        type(found)._base_manager.using(self._etag_database()).select_for_update().filter(pk=found.pk).first()
 
     def _etag_current(self, reader: str, *args: Any, **kwargs: Any) -> Tuple[etagd.Validators, Optional[bytes]]:
         """What a GET would answer now, within this transaction: its validators and body."""

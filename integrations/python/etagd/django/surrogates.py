@@ -14,7 +14,6 @@ touches more, and an entry depends on more.
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any, Dict, Iterable, List, Optional
 
 from django.apps import apps
@@ -196,6 +195,3 @@ def every_row(model: Any) -> List[str]:
 def said(names: Iterable[str]) -> List[str]:
     """Names of the application's own, with the site's prefix."""
     return [conf.PREFIX + name for name in names]
-
-
-VALID = re.compile(r"[!-~]{1,128}\Z")

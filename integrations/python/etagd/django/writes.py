@@ -59,26 +59,29 @@ class _Untold:
     cache again."""
 
     def __init__(self) -> None:
-        self._is = False
+        self._added = self._told = 0
         self._again = 0.0
         self._lock = threading.Lock()
 
     def add(self) -> None:
-        self._is = True
+        with self._lock:
+            self._added += 1
 
     def tell(self) -> bool:
         """True if nothing is left untold. Tries once a second."""
-        if not self._is:
+        if self._added == self._told:
             return True
         with self._lock:
-            if self._is and time.monotonic() >= self._again:
-                self._again = time.monotonic() + 1
-                try:
-                    client().invalidate(everything=True)
-                    self._is = False
-                except etagd.EtagError:
-                    pass
-            return not self._is
+            if time.monotonic() < self._again:
+                return False
+            self._again, added = time.monotonic() + 1, self._added
+        try:
+            client().invalidate(everything=True)
+        except etagd.EtagError:
+            return False
+        with self._lock:
+            self._told = max(self._told, added)
+            return self._told == self._added
 
 
 untold = _Untold()
@@ -297,7 +300,7 @@ class _State:
         if kind == sql.READ:
             noted = reads.current.get()
             if noted is not None:
-                noted.anything()
+                noted.other_sql(text)
             return run()
         if kind == sql.NOTHING:
             return run()
