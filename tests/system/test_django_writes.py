@@ -388,6 +388,20 @@ class Writes(Base):
             cursor.executemany("UPDATE shop_upload SET status = %s WHERE id = %s", [("a", 1), ("b", 2)])
         self.stale(*self.ALL)
 
+    def test_what_was_done_before_an_error_counts(self):
+        """In autocommit mode each of several rows, or statements, is a COMMIT of its own."""
+        again = Upload.objects.values_list("customer_id", "status").get(pk=1)
+        insert = "INSERT INTO shop_upload (id, customer_id, status) VALUES (%s, %s, %s)"
+        with self.assertRaises(IntegrityError), connection.cursor() as cursor:
+            cursor.executemany(insert, [(900, *again), (1, *again)])
+        self.assertTrue(Upload.objects.filter(pk=900).exists())
+        self.stale(*self.ALL)
+        if connection.vendor == "postgresql":
+            self.fill()
+            with self.assertRaises(IntegrityError):
+                self.execute("BEGIN; UPDATE shop_upload SET status = 'w'; COMMIT; INSERT INTO shop_upload (id) VALUES (1)")
+            self.everything_stale()
+
     def test_any_other_sql_touches_everything(self):
         self.execute("WITH x AS (SELECT 1) UPDATE shop_upload SET status = %s", ["y"])
         self.everything_stale()

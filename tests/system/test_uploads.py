@@ -279,7 +279,7 @@ class Access(UploadsCase):
 
 
 class WithoutDaemon(UploadsCase):
-    LEASE_MS = 500
+    LEASE_MS = 1000
 
     def test_everything_is_rendered_and_304_comes_back(self):
         etags = {path: self.render(self.a, path).etag for path in PATHS}

@@ -130,9 +130,11 @@ def _after(names: Set[str]) -> None:
         untold.add()
 
 
-def guarded(names: Set[str], work: Callable[[], Any], bound: Callable[[int], Callable[[], None]], max_ms: int = 0) -> Any:
+def guarded(names: Set[str], work: Callable[[], Any], bound: Callable[[int], Callable[[], None]], max_ms: int = 0,
+            whole: bool = True) -> Any:
     """Runs work(), which makes the change of these names visible to others. bound(ms) lets the database give COMMIT up after
-    that time, and returns what undoes that."""
+    that time, and returns what undoes that. whole: work is one COMMIT. Else it may be several, of which some were done when the
+    next one fails."""
     guard = _begin(names, max_ms) if conf.GUARDS else None
     try:
         undo = bound(guard.time_left_ms) if guard is not None else None
@@ -142,7 +144,12 @@ def guarded(names: Set[str], work: Callable[[], Any], bound: Callable[[int], Cal
     try:
         result = work()
     except _ROLLED_BACK:
-        _abort(guard)
+        if whole:
+            _abort(guard)
+        elif guard is not None:
+            _end(guard)
+        else:
+            _after(names)
         raise
     except BaseException:
         if guard is not None:
@@ -326,7 +333,7 @@ class _State:
 
     def _around(self, names: Set[str], run: Callable[[], Any]) -> Any:
         _note_write()
-        return guarded(names, run, lambda ms: _nothing, _LONG_MS)
+        return guarded(names, run, lambda ms: _nothing, _LONG_MS, whole=False)
 
     def _is_expected(self, text: str) -> bool:
         verb, table = self.statement
