@@ -2,6 +2,7 @@
 """What Django's ORM writes becomes stale, and nothing else: etagd.django.writes and surrogates against a real daemon."""
 import io
 import os
+import random
 import shutil
 import sqlite3
 import sys
@@ -859,6 +860,130 @@ class Reads(Base):
             self.assertTrue(noted.wrote)
         finally:
             reads.current.reset(token)
+
+
+class Soundness(Base):
+    """Random queries beside random writes: whatever changes a query's result touches a name that the query depends on."""
+
+    STEPS = 2000
+
+    def setUp(self):
+        super().setUp()
+        for pk, name in ((1, "north"), (2, "south")):
+            Region.objects.create(pk=pk, name=name)
+        Customer.objects.filter(pk=7).update(region_id=1)
+        Customer.objects.create(pk=9, name="nine", region_id=2)
+        labels = [Label.objects.create(pk=50 + i, name=f"l{i}") for i in range(3)]
+        for pk in range(4, 12):
+            Upload.objects.create(pk=pk, customer_id=7 + pk % 3, status=("new", "done")[pk % 2]).labels.set(labels[:pk % 3])
+        for pk in range(12, 15):
+            Special.objects.create(pk=pk, customer_id=7 + pk % 3, extra=str(pk))
+        for i in range(4):
+            Token.objects.create(key=f"t{i}", customer_id=7 + i % 3)
+
+    QUERIES = (
+        lambda c, r: Upload.objects.filter(pk=r).values_list(),
+        lambda c, r: [(u.status, u.customer.name) for u in Upload.objects.select_related("customer").filter(pk=r)],
+        lambda c, r: [(u.pk, u.status, u.customer.name, u.customer.region and u.customer.region.name)
+                      for u in Upload.objects.select_related("customer__region").filter(customer=c).order_by("id")],
+        lambda c, r: Upload.objects.filter(customer=c).order_by("-status", "id").values_list(),
+        lambda c, r: Upload.objects.filter(customer_id__in=[c, 8]).order_by("id").values_list(),
+        lambda c, r: [Upload.objects.filter(customer=c).count(), Upload.objects.filter(pk=r).exists()],
+        lambda c, r: Upload.objects.filter(customer=c, customer__name__contains="e").order_by("id").values_list(),
+        lambda c, r: [(u.pk, u.customer.name) for u in Upload.objects.select_related("customer").filter(
+            customer=c, customer__region__name="north").order_by("id")],
+        lambda c, r: [(u.pk, u.customer.name) for u in Upload.objects.select_related("customer").filter(
+            customer=c).order_by("customer__name", "id")],
+        lambda c, r: Upload.objects.filter(models.Q(customer=c) | models.Q(pk=r)).order_by("id").values_list(),
+        lambda c, r: Upload.objects.exclude(customer=c).order_by("id").values_list("pk"),
+        lambda c, r: Upload.objects.filter(customer=c).filter(labels__name="l0").order_by("id").values_list(),
+        lambda c, r: [(u.pk, sorted(label.name for label in u.labels.all()))
+                      for u in Upload.objects.prefetch_related("labels").filter(customer=c).order_by("id")],
+        lambda c, r: Upload.objects.filter(customer=c).values("status").annotate(n=models.Count("id")).order_by("status"),
+        lambda c, r: [Upload.objects.filter(customer=c).aggregate(models.Max("id"), n=models.Count("labels"))],
+        lambda c, r: Customer.objects.annotate(n=models.Count("upload")).order_by("id").values_list("pk", "n"),
+        lambda c, r: Upload.objects.filter(pk__in=[r, r + 1]).order_by("id").values_list(),
+        lambda c, r: Upload.objects.filter(pk__in=[r, r + 1], customer=c).order_by("id").values_list(),
+        lambda c, r: Upload.objects.filter(pk=r, customer=c, status="new").values_list(),
+        lambda c, r: [(s.pk, s.extra, s.status, s.customer_id) for s in Special.objects.filter(pk=r)],
+        lambda c, r: [(s.pk, s.extra, s.status) for s in Special.objects.filter(customer=c).order_by("pk")],
+        lambda c, r: [(u.pk, getattr(getattr(u, "special", None), "extra", None))
+                      for u in Upload.objects.select_related("special").filter(customer=c).order_by("id")],
+        lambda c, r: [(u.pk, getattr(getattr(u, "special", None), "extra", None))
+                      for u in Upload.objects.select_related("special").filter(pk=r)],
+        lambda c, r: [(t.key, t.customer.name) for t in Token.objects.select_related("customer").filter(key=f"t{r % 5}")],
+        lambda c, r: Upload.objects.filter(customer=c).union(Upload.objects.filter(pk=r)).order_by("id").values_list("id", "status"),
+        lambda c, r: Upload.objects.filter(customer=c, pk__in=Upload.objects.filter(status="new").values("pk")).order_by("id").values_list(),
+        lambda c, r: Upload.objects.filter(customer=c).annotate(other=models.Exists(
+            Upload.objects.filter(status=models.OuterRef("status")).exclude(pk=models.OuterRef("pk")))).order_by("id").values_list("pk", "other"),
+        lambda c, r: Label.objects.filter(upload__customer=c).distinct().order_by("id").values_list(),
+        lambda c, r: [label.name for label in Upload(pk=r).labels.order_by("id")],
+        lambda c, r: list(Upload.objects.raw("SELECT * FROM shop_upload WHERE customer_id = %s ORDER BY id", [c])),
+        lambda c, r: [Upload.objects.filter(customer=c).order_by("id").first(), Upload.objects.in_bulk([r, r + 2])],
+        lambda c, r: list(Upload.objects.filter(customer=c).order_by("id").iterator()),
+    )
+    WRITES = (
+        lambda c, r: Upload.objects.filter(pk=r).update(status="w"),
+        lambda c, r: Upload.objects.filter(pk=r).update(customer=c),
+        lambda c, r: Upload.objects.filter(pk__in=[r, r + 1], status="new").update(status="w", customer_id=c),
+        lambda c, r: Upload(pk=r, customer_id=c, status="saved").save(),
+        lambda c, r: Upload.objects.create(customer_id=c),
+        lambda c, r: Upload.objects.bulk_create([Upload(customer_id=c), Upload(pk=30 + r, customer_id=7)]),
+        lambda c, r: Upload.objects.filter(pk=r).delete(),
+        lambda c, r: Upload.objects.filter(customer=c).delete(),
+        lambda c, r: Upload.objects.filter(customer=c).update(status="all"),
+        lambda c, r: Upload.objects.update(customer=models.F("customer")),
+        lambda c, r: Upload.objects.filter(pk=r).update(customer=models.Case(models.When(status="new", then=c), default=7)),
+        lambda c, r: Upload.objects.bulk_update([Upload(pk=r, customer_id=c, status="b")], ["customer", "status"]),
+        lambda c, r: Upload(pk=r).labels.add(50 + c % 3),
+        lambda c, r: Upload(pk=r).labels.clear(),
+        lambda c, r: Label.objects.filter(pk=50 + c % 3).update(name=f"n{r}"),
+        lambda c, r: Customer.objects.filter(pk=c).update(name=f"n{r}"),
+        lambda c, r: Customer.objects.filter(pk=c).update(region=1 + r % 2),
+        lambda c, r: Customer.objects.filter(pk=c).delete(),
+        lambda c, r: Region.objects.filter(pk=1 + r % 2).update(name="north"),
+        lambda c, r: Region.objects.filter(pk=1 + r % 2).delete(),
+        lambda c, r: Special.objects.filter(pk=r).update(status="s", extra="e", customer=c),
+        lambda c, r: Special.objects.create(customer_id=c, extra="new"),
+        lambda c, r: Special(upload_ptr_id=r, extra="child").save_base(raw=True),
+        lambda c, r: Special.objects.filter(pk=r).delete(),
+        lambda c, r: Token.objects.filter(key=f"t{r % 5}").update(customer=c),
+        lambda c, r: Token.objects.update_or_create(key=f"t{r % 5}", defaults={"customer_id": c}),
+        lambda c, r: connection.cursor().execute("UPDATE shop_upload SET status = 'raw' WHERE id = %s", [r]),
+        lambda c, r: connection.cursor().execute("DELETE FROM shop_upload_labels WHERE upload_id = %s", [r]),
+        lambda c, r: connection.cursor().execute("/* x */ UPDATE shop_customer SET name = 'raw' WHERE id = %s", [c]),
+    )
+
+    def test_no_change_goes_unnoticed(self):
+        seed = int(os.environ.get("ETAGD_TEST_SEED", "1"))
+        chance, changes, narrow = random.Random(seed), 0, 0
+        for step in range(self.STEPS):
+            query, write = chance.randrange(len(self.QUERIES)), chance.randrange(len(self.WRITES))
+            # Often the same customer and row in both.
+            c, r = chance.choice((7, 8, 9)), chance.randrange(1, 17)
+            of = (c if chance.random() < 0.6 else chance.choice((7, 8, 9)), r if chance.random() < 0.6 else chance.randrange(1, 17))
+            noted = reads.Reads()
+            token = reads.current.set(noted)
+            before = repr(list(self.QUERIES[query](c, r)))
+            reads.current.reset(token)
+            names, state = noted.names(), writes.state_of(connection)
+            with transaction.atomic():
+                try:
+                    with transaction.atomic():
+                        self.WRITES[write](*of)
+                        touched = set(state.names)
+                        after = repr(list(self.QUERIES[query](c, r)))
+                except IntegrityError:
+                    after = before
+                transaction.set_rollback(True)
+            if after != before:
+                changes += 1
+                self.assertTrue(surrogates.EVERYTHING in touched or names & touched,
+                                f"seed {seed}, step {step}: query {query}{c, r} depends on {names}, write {write}{of} touched {touched}")
+            elif touched and not names & touched and surrogates.EVERYTHING not in touched:
+                narrow += 1
+        self.assertGreater(changes, self.STEPS // 12)
+        self.assertGreater(narrow, self.STEPS // 12, "the names tell rows and scopes apart")
 
 
 if __name__ == "__main__":
