@@ -10,6 +10,8 @@
 #include "figures.h"
 
 #include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TAG_BYTES 20u
@@ -30,12 +32,6 @@ struct bench {
     uint8_t order[ORDER];
     char list[LIST_BYTES_MAX];
     size_t rounds;
-    const char *json_path;
-};
-
-struct figures {
-    struct spread ours_ns, theirs_ns, ratio;
-    struct spread list_ns[SIZES], per_byte[SIZES];
 };
 
 static void bench_make(struct bench *b)
@@ -75,108 +71,68 @@ static double round_measure(const struct bench *b, evaluation *evaluate, size_t 
     return (double)took / ORDER;
 }
 
-static void compare(const struct bench *b, struct figures *out, double *ours, double *theirs,
-                    double *ratios)
+static void compare(const struct bench *b, struct pair *rounds)
 {
     size_t matches[2] = {0};
     for (size_t round = 0; round < b->rounds; round++) {
         if (round % 2) /* nobody always comes first */
-            ours[round] = round_measure(b, etag_evaluate, &matches[0]);
-        theirs[round] = round_measure(b, peer_memcmp, &matches[1]);
+            rounds[round].ours = round_measure(b, etag_evaluate, &matches[0]);
+        rounds[round].theirs = round_measure(b, peer_memcmp, &matches[1]);
         if (round % 2 == 0)
-            ours[round] = round_measure(b, etag_evaluate, &matches[0]);
-        ratios[round] = ours[round] / theirs[round];
+            rounds[round].ours = round_measure(b, etag_evaluate, &matches[0]);
     }
-    if (matches[0] != matches[1]) {
-        fputs("bench_evaluate: the two do not agree\n", stderr);
-        exit(1);
-    }
-    out->ours_ns = spread_of(ours, b->rounds);
-    out->theirs_ns = spread_of(theirs, b->rounds);
-    out->ratio = spread_of(ratios, b->rounds);
+    if (matches[0] != matches[1])
+        bench_die("evaluate", "the two do not agree");
+    const struct comparison c = {
+        "evaluate", "a tag of 20 bytes", "memcmp and branch", "ns", 3, rounds, b->rounds};
+    comparison_print(&c);
 }
 
-/* One list of so many bytes, all of it read. */
-static void grow(struct bench *b, size_t bytes, struct spread *ns, struct spread *per_byte,
-                 double *values)
+/* Picoseconds a byte of one list of so many bytes, all of it read. */
+static double list_measure(const struct bench *b, size_t bytes)
 {
     const etag_field field = {ETAG_LIT("If-None-Match"),
                               {b->list, bytes / (TAG_BYTES + 1) * (TAG_BYTES + 1) - 1}};
     etag_request request = b->requests[0];
     request.fields = &field;
     const size_t calls = 1 + LIST_BYTES_MAX / bytes;
-    for (size_t round = 0; round < b->rounds; round++) {
-        size_t proceeds = 0;
-        const uint64_t start = now_ns();
-        for (size_t i = 0; i < calls; i++)
-            proceeds += etag_evaluate(&request, &b->validators) == ETAG_PROCEED;
-        values[round] = (double)(now_ns() - start) / (double)calls;
-        if (proceeds != calls)
-            exit(1);
-    }
-    *ns = spread_of(values, b->rounds);
-    *per_byte = (struct spread){ns->p10 / (double)bytes, ns->median / (double)bytes,
-                                ns->p90 / (double)bytes};
+    size_t proceeds = 0;
+    const uint64_t start = now_ns();
+    for (size_t i = 0; i < calls; i++)
+        proceeds += etag_evaluate(&request, &b->validators) == ETAG_PROCEED;
+    const uint64_t took = now_ns() - start;
+    if (proceeds != calls)
+        bench_die("evaluate", "a list matched");
+    return (double)took * 1e3 / (double)calls / (double)bytes;
 }
 
-static void rows_print(const struct figures *f)
+static void grow(const struct bench *b, size_t bytes, struct pair *rounds)
 {
     char figure[64];
-    row_print("evaluate, 20-byte tag", f->ours_ns, "memcmp and branch", f->theirs_ns, f->ratio, 1,
-              "ns");
-    for (size_t i = 1; i < SIZES; i++) {
-        const struct spread growth = {f->per_byte[i].p10 / f->per_byte[0].p10,
-                                      f->per_byte[i].median / f->per_byte[0].median,
-                                      f->per_byte[i].p90 / f->per_byte[0].p90};
-        snprintf(figure, sizeof(figure), "a byte of a %zu-byte list", list_bytes[i]);
-        row_print(figure, f->per_byte[i], "of 256 bytes", f->per_byte[0], growth, 1e-3, "ps");
-    }
-}
-
-static void json_write(const struct bench *b, const struct figures *f)
-{
-    FILE *file = fopen(b->json_path, "we");
-    char name[32];
-    if (!file) {
-        perror(b->json_path);
-        exit(1);
-    }
-    fprintf(file, "{\"rounds\": %zu, ", b->rounds);
-    spread_write(file, "evaluate_ns", f->ours_ns, ", ");
-    spread_write(file, "memcmp_ns", f->theirs_ns, ", ");
-    spread_write(file, "ratio", f->ratio, ",\n \"list_ns\": {");
-    for (size_t i = 0; i < SIZES; i++) {
-        snprintf(name, sizeof(name), "%zu", list_bytes[i]);
-        spread_write(file, name, f->list_ns[i], i + 1 < SIZES ? ", " : "}}\n");
-    }
-    if (fclose(file) != 0)
-        exit(1);
+    for (size_t round = 0; round < b->rounds; round++)
+        rounds[round] = (struct pair){list_measure(b, bytes), list_measure(b, list_bytes[0])};
+    snprintf(figure, sizeof(figure), "a byte of a list of %zu bytes", bytes);
+    const struct comparison c = {"evaluate", figure, "of a list of 256", "ps",
+                                 1.2,        rounds, b->rounds};
+    comparison_print(&c);
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"rounds", required_argument, NULL, 'r'}, {"json", required_argument, NULL, 'j'}, {0}};
+    static const struct option options[] = {{"rounds", required_argument, NULL, 'r'}, {0}};
     static struct bench bench = {.rounds = ROUNDS_DEFAULT};
-    struct figures figures;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'r')
-            bench.rounds = strtoul(optarg, NULL, 10);
-        else if (c == 'j')
-            bench.json_path = optarg;
+        if (c != 'r')
+            exit(2);
+        bench.rounds = count_of(optarg);
     }
-    double *const values = calloc(bench.rounds, 3 * sizeof(double));
-    if (!values || bench.rounds == 0 || optind < argc) {
-        fputs("usage: bench_evaluate [--rounds N] [--json FILE]\n", stderr);
-        return 2;
-    }
+    if (optind < argc)
+        bench_die("usage", "bench_evaluate [--rounds N]");
+    struct pair *rounds = memory_new(bench.rounds, sizeof(*rounds));
     bench_make(&bench);
-    compare(&bench, &figures, values, values + bench.rounds, values + 2 * bench.rounds);
-    for (size_t i = 0; i < SIZES; i++)
-        grow(&bench, list_bytes[i], &figures.list_ns[i], &figures.per_byte[i], values);
-    rows_print(&figures);
-    if (bench.json_path)
-        json_write(&bench, &figures);
-    free(values);
+    compare(&bench, rounds);
+    for (size_t i = 1; i < SIZES; i++)
+        grow(&bench, list_bytes[i], rounds);
+    free(rounds);
     return 0;
 }

@@ -1,16 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the benchmarks of the public interface share: time, spreads, and how they are told. */
+/*
+ * What the benchmarks share: time, spreads, and how a comparison is told. Each comparison is one line of JSON on standard
+ * output, which bench/report.py makes the table and the result file of.
+ */
 #ifndef ETAG_BENCH_FIGURES_H
 #define ETAG_BENCH_FIGURES_H
 
+#include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 
 struct spread {
     double p10, median, p90;
 };
+
+/* What one round of both sides came to, in the same unit. */
+struct pair {
+    double ours, theirs;
+};
+
+/* Of which the ratio of ours to theirs must be at most 'goal' (0: none was set). */
+struct comparison {
+    const char *group;  /* "lookup" */
+    const char *figure; /* what is measured: "304, 10 k entries, uniform" */
+    const char *peer;   /* "ck_ht + memcmp" */
+    const char *unit;   /* of both sides: "ns" */
+    double goal;
+    const struct pair *rounds;
+    size_t round_count;
+};
+
+_Noreturn void bench_die(const char *doing, const char *why);
+
+/* Zeroed; or the end of the program. */
+void *memory_new(size_t count, size_t bytes);
+
+/* Sorts the values. */
+struct spread spread_of(double *values, size_t count);
+
+/* Ratios are taken within each round. */
+void comparison_print(const struct comparison *c);
+
+/* One value that has no peer, with a goal of its own: at most 'goal'; 0: none. */
+void value_print(const char *group, const char *figure, double value, const char *unit,
+                 double goal);
+
+/* A positive number of a command line, or the end of the program. */
+uint64_t count_of(const char *text);
 
 static inline uint64_t now_ns(void)
 {
@@ -18,39 +54,6 @@ static inline uint64_t now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static inline int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* Sorts the values. */
-static inline struct spread spread_of(double *values, size_t count)
-{
-    qsort(values, count, sizeof(values[0]), by_value);
-    return (struct spread){values[count / 10], values[count / 2], values[count - 1 - count / 10]};
-}
-
-/* As a member of a JSON object. */
-static inline void spread_write(FILE *f, const char *name, struct spread s, const char *after)
-{
-    fprintf(f, "\"%s\": {\"p10\": %.4g, \"median\": %.4g, \"p90\": %.4g}%s", name, s.p10, s.median,
-            s.p90, after);
-}
-
-/* One row for scripts/bench: figure, ours, peer, theirs, ratio. unit: so many nanoseconds. */
-static inline void row_print(const char *figure, struct spread ours, const char *peer,
-                             struct spread theirs, struct spread ratio, double unit,
-                             const char *unit_word)
-{
-    printf("%s\t%.1f %s (%.1f-%.1f)\t%s\t%.1f %s (%.1f-%.1f)\t%.2f (%.2f-%.2f)\n", figure,
-           ours.median / unit, unit_word, ours.p10 / unit, ours.p90 / unit, peer,
-           theirs.median / unit, unit_word, theirs.p10 / unit, theirs.p90 / unit, ratio.median,
-           ratio.p10, ratio.p90);
-    fflush(stdout);
 }
 
 #endif

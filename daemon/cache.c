@@ -276,13 +276,15 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
         return ETAG_REASON_STORE_FAILED;
     if (!token_is_ours(cache, token))
         return ETAG_REASON_TOKEN_FOREIGN;
+    const struct hash128 fingerprint = key_fingerprint(cache->hash_key, key);
+    shm_expect(cache->view, fingerprint); /* while the clocks' numbers are hashed */
     cache_clocks_of(cache, &key->resource, entry, &set);
     const etag_reason moved = token_test(cache, &set, token.lsn);
     if (moved != ETAG_REASON_NONE)
         return moved;
 
     const uint64_t now_ns = time_coarse_ns();
-    struct index_entry put = index_entry_of(entry, key_fingerprint(cache->hash_key, key), &set);
+    struct index_entry put = index_entry_of(entry, fingerprint, &set);
     put.fill_lsn = token.lsn;
     *out = (struct cache_stored){.fingerprint = put.fingerprint, .fill_lsn = token.lsn};
     if (entry->max_age_ms > 0) {

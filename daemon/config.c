@@ -48,6 +48,8 @@ static const struct config_option options[] = {
      MEMBER(durability), .words = "process|power"},
     {"loop", "L", "Event loop: auto, uring, epoll", "auto", OPTION_CHOICE, MEMBER(loop),
      .words = "auto|uring|epoll"},
+    {"huge-pages", "H", "Huge pages for the index: auto, on (say if there are none), off", "auto",
+     OPTION_CHOICE, MEMBER(huge_pages), .words = "auto|on|off"},
     {"pool-mib", "N", "Shared memory for header fields and long entity tags; 0: by capacity", "0",
      OPTION_NUMBER, MEMBER(pool_bytes), .max = POOL_MIB_MAX, .factor = MIB},
     {"map-mib", "N", "Largest size of the database; 0: by capacity", "0", OPTION_NUMBER,

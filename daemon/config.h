@@ -11,6 +11,7 @@
  *   guard-linger-ms: 30000             --guard-linger-ms N   a guard without a sign of life counts as committed then
  *   durability: process | power        --durability D
  *   loop: auto | uring | epoll         --loop L
+ *   huge-pages: auto | on | off        --huge-pages H    on: a warning where the kernel has none
  *   pool-mib: 0                        --pool-mib N      0: by capacity
  *   map-mib: 0                         --map-mib N       LMDB's map; 0: by capacity
  *   log-level: info                    --log-level L
@@ -28,6 +29,7 @@
 #include <stdio.h>
 
 enum durability { DURABILITY_PROCESS, DURABILITY_POWER };
+enum huge_pages_use { HUGE_PAGES_AUTO, HUGE_PAGES_ON, HUGE_PAGES_OFF };
 
 #define ROLE_RULES_MAX 64
 #define PATH_BYTES_MAX 4096
@@ -47,6 +49,7 @@ struct config {
     uint64_t linger_ns; /* guard_linger */
     enum durability durability;
     enum loop_kind loop;
+    enum huge_pages_use huge_pages;
     uint64_t pool_bytes;
     uint64_t map_bytes; /* never 0 after config_load */
     enum log_level log_level;

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define BUCKET_COUNT (DIRTY_ENTRIES_MAX / 4)
+#define BUCKET_COUNT (DIRTY_ENTRIES_MAX * 2)
 _Static_assert((BUCKET_COUNT & (BUCKET_COUNT - 1)) == 0, "a mask");
 
 static struct dirty_entry **bucket_of(const struct dirty *dirty, struct hash128 fingerprint)
@@ -36,10 +36,10 @@ int dirty_init(struct dirty *dirty)
     return dirty->buckets ? 0 : -ENOMEM;
 }
 
-static void entry_free(struct dirty_entry *entry)
+static void entry_free(struct dirty *dirty, struct dirty_entry *entry)
 {
-    free(entry->bytes);
-    free(entry);
+    slab_free(&dirty->slab, entry->bytes);
+    slab_free(&dirty->slab, entry);
 }
 
 void dirty_deinit(struct dirty *dirty)
@@ -48,10 +48,11 @@ void dirty_deinit(struct dirty *dirty)
         struct dirty_entry *entry = dirty->buckets[i];
         while (entry) {
             struct dirty_entry *next = entry->next_in_bucket;
-            entry_free(entry);
+            entry_free(dirty, entry);
             entry = next;
         }
     }
+    slab_deinit(&dirty->slab);
     free(dirty->buckets);
     *dirty = (struct dirty){0};
 }
@@ -93,14 +94,16 @@ static int line_entry(struct dirty *dirty, struct hash128 fingerprint, struct di
         return 0;
     if (dirty->count == DIRTY_ENTRIES_MAX || dirty->bytes + sizeof(*entry) > DIRTY_BYTES_MAX)
         return -ENOSPC;
-    entry = (struct dirty_entry *)calloc(1, sizeof(*entry));
+    entry = slab_alloc(&dirty->slab, sizeof(*entry));
     if (!entry)
         return -ENOMEM;
     struct dirty_entry **bucket = bucket_of(dirty, fingerprint);
-    entry->fingerprint = fingerprint;
-    entry->sequence = ++dirty->last_sequence;
-    entry->erase = true; /* until there is a record */
-    entry->next_in_bucket = *bucket;
+    *entry = (struct dirty_entry){
+        .fingerprint = fingerprint,
+        .sequence = ++dirty->last_sequence,
+        .erase = true, /* until there is a record */
+        .next_in_bucket = *bucket,
+    };
     *bucket = entry;
     line_push_back(dirty, entry);
     dirty->count++;
@@ -115,20 +118,22 @@ int dirty_put(struct dirty *dirty, struct hash128 fingerprint, etag_str name, et
     const size_t len = name.len + record.len;
     if (dirty->bytes + sizeof(*entry) + len > DIRTY_BYTES_MAX)
         return -ENOSPC;
-    char *bytes CLEANUP(cleanup_free) = (char *)malloc(len > 0 ? len : 1);
+    char *bytes = slab_alloc(&dirty->slab, len);
     if (!bytes)
         return -ENOMEM;
     const int error = line_entry(dirty, fingerprint, &entry);
-    if (error)
+    if (error) {
+        slab_free(&dirty->slab, bytes);
         return error;
+    }
     if (name.len > 0)
         memcpy(bytes, name.data, name.len);
     if (record.len > 0)
         memcpy(bytes + name.len, record.data, record.len);
 
     dirty->bytes -= cost_of(entry);
-    free(entry->bytes);
-    entry->bytes = take_ptr(bytes);
+    slab_free(&dirty->slab, entry->bytes);
+    entry->bytes = bytes;
     entry->name_len = name.len;
     entry->record_len = record.len;
     entry->erase = false;
@@ -143,7 +148,8 @@ int dirty_erase(struct dirty *dirty, struct hash128 fingerprint)
     if (error)
         return error;
     dirty->bytes -= entry->name_len + entry->record_len;
-    free(take_ptr(entry->bytes));
+    slab_free(&dirty->slab, entry->bytes);
+    entry->bytes = NULL;
     entry->name_len = entry->record_len = 0;
     entry->erase = true;
     return 0;
@@ -180,7 +186,7 @@ static void drop(struct dirty *dirty, struct dirty_entry *entry)
     *link = entry->next_in_bucket;
     dirty->count--;
     dirty->bytes -= cost_of(entry);
-    entry_free(entry);
+    entry_free(dirty, entry);
 }
 
 void dirty_done(struct dirty *dirty, struct dirty_entry **chunk, size_t count)

@@ -22,10 +22,6 @@
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25
-#endif
-
 #define NO_SLOT UINT64_MAX
 #define EMPTY_SEARCH_MAX 512u /* slots looked at for an empty one, from home */
 
@@ -33,7 +29,6 @@ struct index {
     int fd;
     void *base;
     size_t bytes;
-    size_t collapsed_bytes; /* so far asked for */
     struct shm_view view;
     struct pool *pool;
     struct fieldset_table *fieldsets;
@@ -159,23 +154,6 @@ uint64_t index_capacity(const struct index *index)
 uint32_t index_pool_used_units(const struct index *index)
 {
     return pool_used_units(index->pool);
-}
-
-bool index_collapse_step(struct index *index, size_t bytes)
-{
-    /* The tail that fills no huge page stays on small ones. */
-    const size_t whole = index->bytes / LAYOUT_ALIGN * LAYOUT_ALIGN;
-    size_t step = bytes < LAYOUT_ALIGN ? LAYOUT_ALIGN : bytes / LAYOUT_ALIGN * LAYOUT_ALIGN;
-    if (step > whole - index->collapsed_bytes)
-        step = whole - index->collapsed_bytes;
-    if (step == 0)
-        return false;
-
-    uint8_t *const at = (uint8_t *)index->base + index->collapsed_bytes;
-    index->collapsed_bytes += step;
-    if (madvise(at, step, MADV_COLLAPSE) < 0 && errno != EAGAIN && errno != EBUSY)
-        index->collapsed_bytes = whole; /* refused, unknown, or no huge page left: stay as we are */
-    return index->collapsed_bytes < whole;
 }
 
 /* ---- Slots --------------------------------------------------------------------------------------- */

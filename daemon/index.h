@@ -34,10 +34,6 @@ uint64_t index_count(const struct index *index);
 uint64_t index_capacity(const struct index *index);
 uint32_t index_pool_used_units(const struct index *index);
 
-/* Asks the kernel for huge pages (MADV_COLLAPSE), once, in steps of at most 'bytes' a call; false when all is done or
- * refused. Takes milliseconds a step: the caller decides when. */
-bool index_collapse_step(struct index *index, size_t bytes);
-
 struct index_entry {
     struct hash128 fingerprint;
     uint64_t fill_lsn;

@@ -467,6 +467,7 @@ static int entry_load(void *ctx, struct hash128 fingerprint, etag_str bytes)
     struct entry_record record;
     struct hash128 evicted = {0};
 
+    shm_expect(loading->cache->view, fingerprint); /* while the record is read */
     if (!entry_record_parse(bytes, &record, &loading->parts) ||
         key_canonicalize(loading->key, &record.entry.key) != NULL ||
         entry_check(&record.entry) != NULL) {

@@ -19,7 +19,6 @@
 #include <sys/signalfd.h>
 
 #define HOUSEKEEPING_NS NS_PER_S
-#define COLLAPSE_BYTES (2u * 1024 * 1024)
 
 /* ---- What the loop brings ---- */
 
@@ -283,7 +282,6 @@ int server_init(struct server *server, const struct config *config, int signal_f
     if (loop_make(server) < 0)
         return -1;
     peers_init(&server->peers, server, server->loop, &server->config, &server->log);
-    server->collapsing = true;
     return 0;
 }
 
@@ -317,9 +315,6 @@ static int lease_keep(struct server *server)
     if (r == 0 && server->lease_error != 0)
         log_event(&server->log, LOG_INFO, "lease_renewed_again");
     server->lease_error = r;
-    /* One step a renewal: huge pages come in the background, without a pause that anybody notices. */
-    if (server->collapsing)
-        server->collapsing = index_collapse_step(server->index, COLLAPSE_BYTES);
     return 0;
 }
 
@@ -337,6 +332,16 @@ static int start_wait(struct server *server)
     return 0;
 }
 
+/* Without them it serves all the same. */
+static void huge_pages_begin(struct server *server)
+{
+    const int r = huge_pages_start(&server->huge_pages, index_view(server->index)->header,
+                                   index_bytes(server->index), server->config.huge_pages,
+                                   &server->log);
+    if (r < 0)
+        log_event(&server->log, LOG_WARN, "huge_pages_not_started", log_error("reason", r));
+}
+
 int server_run(struct server *server)
 {
     uint64_t housekeeping_ns = 0;
@@ -349,6 +354,7 @@ int server_run(struct server *server)
                   log_text("start", server->warm ? "warm" : "cold"),
                   log_number("entries", (int64_t)index_count(server->index)),
                   log_number("capacity", (int64_t)server->config.capacity));
+        huge_pages_begin(server);
     }
     while (r == 0 && !server->stopping && !server->lost) {
         const uint64_t due_ns = lease_due_in_ns(&server->lease);
@@ -389,6 +395,7 @@ static void serving_end(struct server *server)
 
 void server_deinit(struct server *server)
 {
+    server->huge_pages = huge_pages_stop(server->huge_pages);
     serving_end(server);
     if (server->loop) {
         peers_deinit(&server->peers);

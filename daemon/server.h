@@ -8,6 +8,7 @@
 
 #include "cache.h"
 #include "endpoint.h"
+#include "huge_pages.h"
 #include "journal.h"
 #include "lease.h"
 #include "peer.h"
@@ -37,8 +38,8 @@ struct server {
     uint64_t started_wall_ms;
     uint64_t incarnation;
     bool warm;
-    bool collapsing; /* huge pages are being asked for, step by step */
-    int lease_error; /* of the last renewal: said once */
+    struct huge_pages *huge_pages; /* NULL: not, or not yet */
+    int lease_error;               /* of the last renewal: said once */
     bool stopping;
     bool lost; /* our place was taken or our numbers are used up: exit with an error */
 };

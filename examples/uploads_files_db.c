@@ -15,8 +15,8 @@ const char files_schema[] =
 enum db_status db_prepare_files(struct db *db)
 {
     static const char *const sql[FILE_STATEMENT_COUNT] = {
-        [FILE_READ] = "SELECT body, etag, last_modified, strong FROM files"
-                      " WHERE customer_id = ?1 AND name = ?2",
+        [FILE_READ] = ("SELECT body, etag, last_modified, strong FROM files"
+                       " WHERE customer_id = ?1 AND name = ?2"),
         [FILE_PUT] = "INSERT OR REPLACE INTO files VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
         [FILE_DELETE] = "DELETE FROM files WHERE customer_id = ?1 AND name = ?2",
     };

@@ -33,6 +33,9 @@
 #define OVERFLOW_HEADER_BYTES 8u
 #define FIELDSET_HEADER_BYTES 4u
 
+/* How many slots from the home on are fetched before it is known which of them holds the entry. */
+#define FETCHED_SLOTS 3u
+
 /* Where the u16 length of a record stands in its first word. */
 #define OVERFLOW_LENGTH_SHIFT 48u
 #define FIELDSET_LENGTH_SHIFT 0u
@@ -52,8 +55,19 @@ static uint64_t load_word(const uint64_t *word)
     return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
-static void load_words(uint64_t *to, const uint64_t *from, size_t count)
+/* Brings a word nearer. A prefetch would do, but processors drop it where the address has to be translated first, and in a
+ * large index nearly every one has (2.65 random loads a lookup of 1 M entries, 2.15 with this). */
+static inline void touch(const uint64_t *word)
 {
+    const uint64_t value = load_word(word);
+    __asm__ volatile("" ::"r"(value));
+}
+
+/* count: a constant. Unrolled, with the loop below, it takes a third of the instructions of a copied slot. */
+__attribute__((always_inline)) static inline void load_words(uint64_t *to, const uint64_t *from,
+                                                             size_t count)
+{
+#pragma GCC unroll 8
     for (size_t i = 0; i < count; i++)
         to[i] = load_word(from + i);
 }
@@ -190,6 +204,7 @@ static size_t copy_record(const struct shm_view *view, uint32_t unit, unsigned l
 static void unpack_inline_clocks(const uint64_t words[SLOT_WORDS], uint32_t *clocks)
 {
     const unsigned first_bit = offsetof(struct layout_slot, clocks) * 8;
+#pragma GCC unroll 8
     for (unsigned i = 0; i < SLOT_CLOCKS; i++) {
         const unsigned bit = first_bit + i * CLOCK_BITS;
         const unsigned word = bit / 64, shift = bit % 64;
@@ -211,6 +226,14 @@ static void copy_slot(const struct shm_view *view, uint64_t slot, struct shm_ent
     out->expires_ns = words[4];
     unpack_inline_clocks(words, out->clocks);
     out->clock_count = SLOT_CLOCKS;
+}
+
+/* They are wanted once detail and records have been copied and decoded: on their way meanwhile. */
+static void fetch_inline_clocks(const struct shm_view *view, const struct shm_entry *entry)
+{
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < SLOT_CLOCKS; i++)
+        __builtin_prefetch(&view->clocks[entry->clocks[i]]);
 }
 
 /* Copies the detail and the overflow record. Returns the record's length. */
@@ -291,6 +314,7 @@ static enum shm_find read_slot(const struct shm_view *view, uint64_t slot,
             continue;
         }
         copy_slot(view, slot, out);
+        fetch_inline_clocks(view, out);
         const size_t overflow_bytes = copy_detail(view, slot, out);
         out->fieldset_bytes = out->fieldset == 0
                                   ? 0
@@ -310,11 +334,26 @@ static enum shm_find read_slot(const struct shm_view *view, uint64_t slot,
     return SHM_TORN;
 }
 
+/* All at once, while the hop word is on its way: most entries lie at home or right behind it. */
+static inline void fetch_home(const struct shm_view *view, uint64_t home)
+{
+    touch(detail_words(view, home));
+    for (unsigned i = 1; i < FETCHED_SLOTS; i++) {
+        __builtin_prefetch(&view->slots[home + i]);
+        __builtin_prefetch(&view->details[home + i]);
+    }
+}
+
+void shm_expect(const struct shm_view *view, struct hash128 fingerprint)
+{
+    fetch_home(view, layout_home(view->home_count, fingerprint));
+}
+
 enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
                        struct shm_entry *out)
 {
     const uint64_t home = layout_home(view->home_count, fingerprint);
-    __builtin_prefetch(&view->details[home]); /* most entries lie at home */
+    fetch_home(view, home);
     for (uint32_t hop = shm_hop_load(view, home); hop != 0; hop &= hop - 1) {
         const uint64_t slot = home + (unsigned)__builtin_ctz(hop);
         __builtin_prefetch(&view->details[slot]);

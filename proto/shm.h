@@ -77,6 +77,9 @@ enum shm_find {
 MUST_USE enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
                                 struct shm_entry *out);
 
+/* The entry will be looked for, or written, soon: its memory may come nearer. Changes nothing. */
+void shm_expect(const struct shm_view *view, struct hash128 fingerprint);
+
 /* The entry's clock that is above its fill LSN (so the entry is stale, or in flux if CLOCK_IN_FLUX is set), and
  * its value; false if none is. Ends with an acquire fence: the time read after it is later than the clocks. */
 MUST_USE bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry,

@@ -19,7 +19,7 @@ PACKAGES_TEST=(curl e2fsprogs g++ mount spin util-linux "${PACKAGES_NGINX[@]}" l
 PACKAGES_TEST_FULL=(clang libclang-rt-14-dev valgrind)
 PACKAGES_LINT=(clang-format clang-tidy shellcheck git nginx-dev)
 PACKAGES_COVERAGE=(gcovr)
-PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev)
+PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev memcached libmemcached-dev libck-dev python3-matplotlib)
 PACKAGES_BENCH_NGINX=(wrk varnish)
 
 # True if the package is installed.

@@ -2,6 +2,7 @@
 """Lookup, fill, invalidate: the main paths and the rule of tokens, through etagctl and a real daemon."""
 import json
 import os
+import pathlib
 import subprocess
 
 from harness import ETAGCTL, Case, main, wait_until
@@ -201,6 +202,41 @@ class Operators(Case):
         self.assertIn("event=stopped", "\n".join(d.lines + [str(d.wait_log("event=stopped"))]))
         d.start()
         self.assertEqual(d.verdict(KEY), "not_modified")
+
+
+class HugePages(Case):
+    """They come after the start, or the log says once why not; nothing else depends on them."""
+
+    def said(self, use):
+        d = self.started(args=["--huge-pages", use])
+        d.fill(KEY)
+        found = d.wait_log(r"level=(\w+) event=huge_pages mib=(\d+) of_mib=(\d+)( error=.*)?")
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        return d, found
+
+    def test_on_and_auto(self):
+        for use in ("on", "auto"):
+            d, found = self.said(use)
+            level, mib, of_mib, error = found.groups()
+            if error is None:
+                self.assertEqual((level, mib), ("info", of_mib))
+                with open(f"/proc/{d.process.pid}/smaps", encoding="utf-8") as smaps:
+                    mapped = sum(int(line.split()[1]) for line in smaps if line.startswith("ShmemPmdMapped:"))
+                self.assertGreater(mapped, 1024 * int(of_mib) / 2)
+            else:
+                self.assertEqual(level, "warn" if use == "on" else "info")
+            self.assertEqual(sum("event=huge_pages" in line for line in d.lines), 1)
+            self.assertEqual(d.stop(), 0)
+
+    def test_off(self):
+        d = self.started(args=["--huge-pages", "off"])
+        threads = [pathlib.Path(f"/proc/{d.process.pid}/task/{task}/comm").read_text(encoding="utf-8").strip()
+                   for task in os.listdir(f"/proc/{d.process.pid}/task")]
+        self.assertIn("etagd-persist", threads)
+        self.assertNotIn("etagd-huge", threads)
+        d.fill(KEY)
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        self.assertFalse(any("event=huge_pages" in line for line in d.lines))
 
 
 if __name__ == "__main__":

@@ -458,24 +458,6 @@ static void test_against_a_map(void **state)
     index_close(index);
 }
 
-/* Whether the kernel does it or not: it ends, and the entries stay. */
-static void test_collapse(void **state)
-{
-    struct index_options options = small;
-    options.plan.capacity = 60000;
-    struct index *index = NULL;
-    assert_int_equal(index_open(&index, &options), 0);
-    for (uint64_t i = 0; i < 5000; i++)
-        stored(index, plain(key_at(index, i * 16, i), 1));
-    size_t steps = 0;
-    while (index_collapse_step(index, 4u << 20))
-        assert_true(++steps <= index_bytes(index) / (4u << 20));
-    assert_false(index_collapse_step(index, 1));
-    for (uint64_t i = 0; i < 5000; i++)
-        assert_true(is_there(index, key_at(index, i * 16, i)));
-    index_close(index);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -484,7 +466,7 @@ int main(void)
         cmocka_unit_test(test_eviction_order),  cmocka_unit_test(test_displacement),
         cmocka_unit_test(test_one_home),        cmocka_unit_test(test_shared_field_sets),
         cmocka_unit_test(test_pool_exhaustion), cmocka_unit_test(test_field_set_too_large),
-        cmocka_unit_test(test_against_a_map),   cmocka_unit_test(test_collapse),
+        cmocka_unit_test(test_against_a_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

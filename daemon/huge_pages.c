@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "huge_pages.h"
+
+#include "clocktime.h"
+#include "layout.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define TRIES 3u /* of 2 MiB that somebody else holds at the moment */
+
+struct huge_pages {
+    uint8_t *base;
+    size_t bytes; /* what fills no huge page at the end stays on small ones */
+    enum huge_pages_use use;
+    const struct log *log;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stopping;
+};
+
+/* False: it is time to end. */
+static bool rest(struct huge_pages *huge, uint64_t ns)
+{
+    const uint64_t until_ns = time_ns_of(CLOCK_MONOTONIC) + ns;
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
+                                   .tv_nsec = (long)(until_ns % NS_PER_S)};
+    pthread_mutex_lock(&huge->lock);
+    while (!huge->stopping && pthread_cond_timedwait(&huge->wake, &huge->lock, &until) != ETIMEDOUT)
+        ;
+    const bool go_on = !huge->stopping;
+    pthread_mutex_unlock(&huge->lock);
+    return go_on;
+}
+
+/* Nanoseconds that one step took; *error: 0 or an errno. */
+static uint64_t collapse(uint8_t *at, int *error)
+{
+    const uint64_t start_ns = time_ns_of(CLOCK_MONOTONIC);
+    *error = 0;
+    for (unsigned i = 0; i < TRIES; i++) {
+        *error = madvise(at, LAYOUT_ALIGN, MADV_COLLAPSE) < 0 ? errno : 0;
+        if (*error != EAGAIN && *error != EBUSY)
+            break;
+    }
+    return time_ns_of(CLOCK_MONOTONIC) - start_ns;
+}
+
+static void tell(const struct huge_pages *huge, size_t done, int error)
+{
+    const int64_t mib = (int64_t)(done >> 20), of_mib = (int64_t)(huge->bytes >> 20);
+    if (error == 0)
+        log_event(huge->log, LOG_INFO, "huge_pages", log_number("mib", mib),
+                  log_number("of_mib", of_mib));
+    else
+        log_event(huge->log, huge->use == HUGE_PAGES_ON ? LOG_WARN : LOG_INFO, "huge_pages",
+                  log_number("mib", mib), log_number("of_mib", of_mib),
+                  log_error("reason", -error));
+}
+
+static void *huge_pages_run(void *argument)
+{
+    struct huge_pages *const huge = (struct huge_pages *)argument;
+    size_t done = 0;
+    int error = 0;
+    bool going_on = true;
+    for (size_t at = 0; going_on && at < huge->bytes; at += LAYOUT_ALIGN) {
+        const uint64_t took_ns = collapse(huge->base + at, &error);
+        done += error == 0 ? LAYOUT_ALIGN : 0;
+        /* Refused, unknown, or none left: what follows would fare no better. */
+        if (error != 0 && error != EAGAIN && error != EBUSY)
+            break;
+        going_on = rest(huge, took_ns);
+    }
+    if (going_on)
+        tell(huge, done, error);
+    return NULL;
+}
+
+static int start_thread(struct huge_pages *huge)
+{
+    sigset_t all, former;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &former);
+    const int error = pthread_create(&huge->thread, NULL, huge_pages_run, huge);
+    pthread_sigmask(SIG_SETMASK, &former, NULL);
+    if (!error)
+        (void)pthread_setname_np(huge->thread, "etagd-huge");
+    return -error;
+}
+
+int huge_pages_start(struct huge_pages **out, void *base, size_t bytes, enum huge_pages_use use,
+                     const struct log *log)
+{
+    *out = NULL;
+    if (use == HUGE_PAGES_OFF)
+        return 0;
+    struct huge_pages *const huge = (struct huge_pages *)calloc(1, sizeof(*huge));
+    if (!huge)
+        return -ENOMEM;
+    huge->base = base;
+    huge->bytes = bytes / LAYOUT_ALIGN * LAYOUT_ALIGN;
+    huge->use = use;
+    huge->log = log;
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&huge->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&huge->lock, NULL);
+    const int error = start_thread(huge);
+    if (error) {
+        pthread_mutex_destroy(&huge->lock);
+        pthread_cond_destroy(&huge->wake);
+        free(huge);
+        return error;
+    }
+    *out = huge;
+    return 0;
+}
+
+struct huge_pages *huge_pages_stop(struct huge_pages *huge)
+{
+    if (!huge)
+        return NULL;
+    pthread_mutex_lock(&huge->lock);
+    huge->stopping = true;
+    pthread_cond_signal(&huge->wake);
+    pthread_mutex_unlock(&huge->lock);
+    pthread_join(huge->thread, NULL);
+    pthread_mutex_destroy(&huge->lock);
+    pthread_cond_destroy(&huge->wake);
+    free(huge);
+    return NULL;
+}
