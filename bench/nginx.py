@@ -3,7 +3,7 @@
 CPU 1, everything asked in turn in each round. The figure is the server's CPU time for a request, from the scheduler's
 statistics, which is steadier than requests a second.
 
-usage: nginx.py [--quick] RESULT.json      (scripts/bench nginx)
+usage: nginx.py [--quick]      (scripts/bench nginx). Writes bench/results/<date>-<cpu>-nginx.json; --quick: bench/results/latest/.
 """
 import json
 import os
@@ -210,6 +210,14 @@ def summary(measured):
     return rows
 
 
+def result_path(quick):
+    cpu = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo", encoding="utf-8").read())
+    word = re.sub(r"[^a-z0-9]+", "-", (cpu.group(1) if cpu else "cpu").lower()).strip("-")
+    folder = "bench/results/latest" if quick else "bench/results"
+    os.makedirs(folder, exist_ok=True)
+    return f"{folder}/{time.strftime('%Y-%m-%d', time.gmtime())}-{word}-nginx.json"
+
+
 def main():
     quick = "--quick" in sys.argv
     directory = tempfile.mkdtemp(prefix="etagd-bench-")
@@ -227,8 +235,10 @@ def main():
     for row in rows:
         print(f"{row['kind']:26}{row['connections']:5}{row['cpu_us']:9.2f}{row['per_s']:10.0f}{row['p50_us']:9.0f}{row['p99_us']:9.0f}"
               f"   {row['ratio']:.2f} ({row['ratio_min']:.2f}-{row['ratio_max']:.2f})")
-    with open(sys.argv[-1], "w", encoding="ascii") as file:
+    path = result_path(quick)
+    with open(path, "w", encoding="ascii") as file:
         json.dump({"rows": rows, "not_modified": hits.get("clients.not_modified")}, file, indent=1)
+    print(f"written: {path}")
 
 
 if __name__ == "__main__":
