@@ -388,7 +388,7 @@ PUBLIC = "etag_cache on; etag_cache_scope public;"
 class NginxCase(Case):
     """An nginx before upstreams, and what its log says of each request."""
 
-    LEASE_MS = 1000
+    LEASE_MS = 600
 
     def nginx(self, http, name="nginx", **options):
         """An nginx with this http block, in which $PORT, $SOCKET and $DIR stand for what they say."""
