@@ -25,7 +25,7 @@ def draw_peers(axes, figures):
         axes.legend()
     axes.set_xscale("log")
     axes.set_xlabel("ns a request")
-    axes.set_title("A tag out of ... beside a whole 304 of ours")
+    axes.set_title("A tag from elsewhere; the line is a whole 304 of ours")
 
 
 def draw_scale(axes, series):

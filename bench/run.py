@@ -13,12 +13,12 @@ import time
 import report
 from servers import Etagd, Memcached, Redis
 
-SIZE_WORDS = {1000: "1 k", 10_000: "10 k", 100_000: "100 k", 1_000_000: "1 M", 10_000_000: "10 M"}
+SIZE_WORDS = {30_000_000: "30 M", 1000: "1 k", 10_000: "10 k", 100_000: "100 k", 1_000_000: "1 M", 10_000_000: "10 M"}
 # Of one entry of bench/world.h: key, tag, field, names.
 RAW_BYTES = 16 + 26 + 18 + 40 + 15 + 24 + 13
 
 
-def simulate_false(clocks, per_entry, changes, entries=2000, keys=20):
+def simulate_false(clocks, per_entry, changes, entries=500, keys=200):
     """The part of the entries that have a clock which one of the changes moved; entries share half of their clocks, as with path
     prefixes. Clock 0, the floor, is nobody's."""
     stale = 0
@@ -156,6 +156,34 @@ class Run:
         self.value("start", f"of them loaded, {word}", 100 * again.status()["loaded"] / entries, "%")
         d.process = again.process
 
+    def evict(self, capacity):
+        d = Etagd(self.build, "--capacity", str(capacity))
+        self.collect("bench_evict", "--etagd", d.socket, "--capacity", capacity, "--rounds", self.rounds)
+        d.remove()
+
+    def huge_pages(self, entries):
+        """The same lookups with and without: two daemons, asked in turn."""
+        word, both = SIZE_WORDS[entries], {}
+        for use in ("on", "off"):
+            both[use] = Etagd(self.build, "--capacity", str(entries), "--huge-pages", use)
+            self.program("bench_fill", "--etagd", both[use].socket, "--entries", entries)
+        for d in both.values():
+            d.settle()
+        rounds = {use: [] for use in both}
+        for _ in range(3 if self.quick else 7):
+            for use, d in both.items():
+                found = self.program("bench_check", "--etagd", d.socket, "--entries", entries, "--size-word", word, "--rounds", "9",
+                                     "--region", 4 << 20)
+                rounds[use].append(next(f for f in found if f["figure"].startswith("304") and "uniform" in f["figure"])["ours"][1])
+        ratios = sorted(on / off for on, off in zip(rounds["on"], rounds["off"]))
+        on, off = sorted(rounds["on"]), sorted(rounds["off"])
+        middle = len(on) // 2
+        self.add(group="lookup", figure=f"304, {word} entries, uniform, huge pages", peer="small pages", unit="ns", goal=0,
+                 rounds=len(on), ours=[on[0], on[middle], on[-1]], theirs=[off[0], off[middle], off[-1]],
+                 ratio=[ratios[0], ratios[middle], ratios[-1]])
+        for d in both.values():
+            d.remove()
+
     def dependents(self, entries):
         d = Etagd(self.build, "--capacity", str(entries))
         self.program("bench_fill", "--etagd", d.socket, "--entries", entries, "--shared")
@@ -203,6 +231,8 @@ class Run:
         self.false_invalidations()
         self.under_fills(100_000)
         self.lookup(10_000, ["--ck"])
+        self.evict(10_000 if self.quick else 100_000)
+        self.huge_pages(100_000 if self.quick else 1_000_000)
         if self.quick:
             self.against_servers(100_000)
             self.scale([1000, 10_000])
@@ -210,14 +240,14 @@ class Run:
         self.dependents(1_000_000)
         self.against_servers(1_000_000)
         self.lookup(10_000_000, ["--ck"])
-        self.scale([1000, 10_000, 100_000, 1_000_000])
+        self.scale([1000, 10_000, 100_000, 1_000_000, 10_000_000, 30_000_000])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", help="one part: evaluate, invalidate, power, lookup:ENTRIES")
+    parser.add_argument("--only", help="one part, for example evaluate, invalidate, power, lookup:ENTRIES, huge_pages:ENTRIES, evict:CAPACITY")
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
     run = Run(options.build, options.quick)

@@ -71,18 +71,27 @@ static void wait_for_room(etag_client *client)
         bench_die("etagd", etag_client_error(client));
 }
 
+static void fill_surely(etag_client *client, uint64_t number, bool shared, bool wait)
+{
+    for (;;) {
+        const etag_status status = fill_one(client, etag_token_now(client), number, shared, wait);
+        if (status == ETAG_OK)
+            return;
+        if (status != ETAG_AGAIN)
+            bench_die("etag_fill", etag_client_error(client));
+        wait_for_room(client);
+    }
+}
+
+void world_fill_one(etag_client *client, uint64_t number, bool wait)
+{
+    fill_surely(client, number, false, wait);
+}
+
 void world_fill(etag_client *client, uint64_t first, uint64_t end, bool shared)
 {
-    for (uint64_t n = first; n < end;) {
-        const etag_status status = fill_one(client, etag_token_now(client), n, shared,
-                                            n + 1 == end);
-        if (status == ETAG_OK)
-            n++;
-        else if (status == ETAG_AGAIN)
-            wait_for_room(client);
-        else
-            bench_die("etag_fill", etag_client_error(client));
-    }
+    for (uint64_t n = first; n < end; n++)
+        fill_surely(client, n, shared, n + 1 == end);
 }
 
 /* ---- Zipf ---- */

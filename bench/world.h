@@ -34,6 +34,9 @@ etag_client *world_client(const char *socket_path);
  * the last one. shared: with WORLD_SHARED as a surrogate key, in place of the customer. */
 void world_fill(etag_client *client, uint64_t first, uint64_t end, bool shared);
 
+/* One of them. wait: for the daemon's verdict on it, and so for all that were sent before. */
+void world_fill_one(etag_client *client, uint64_t number, bool wait);
+
 /* The zipf distribution with exponent 0.99 over [0, n): as in YCSB (Gray et al., "Quickly generating billion-record synthetic
  * databases", SIGMOD 1994), ranks scattered over the numbers by a hash. */
 struct zipf {
