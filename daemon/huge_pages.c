@@ -3,10 +3,9 @@
 
 #include "clocktime.h"
 #include "layout.h"
+#include "thread.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/mman.h>
 
 #ifndef MADV_COLLAPSE
@@ -30,10 +29,8 @@ struct huge_pages {
 static bool rest(struct huge_pages *huge, uint64_t ns)
 {
     const uint64_t until_ns = time_ns_of(CLOCK_MONOTONIC) + ns;
-    const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
-                                   .tv_nsec = (long)(until_ns % NS_PER_S)};
     pthread_mutex_lock(&huge->lock);
-    while (!huge->stopping && pthread_cond_timedwait(&huge->wake, &huge->lock, &until) != ETIMEDOUT)
+    while (!huge->stopping && thread_wait_until(&huge->lock, &huge->wake, until_ns))
         ;
     const bool go_on = !huge->stopping;
     pthread_mutex_unlock(&huge->lock);
@@ -84,16 +81,11 @@ static void *huge_pages_run(void *argument)
     return NULL;
 }
 
-static int start_thread(struct huge_pages *huge)
+static struct huge_pages *huge_pages_free(struct huge_pages *huge)
 {
-    sigset_t all, former;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &former);
-    const int error = pthread_create(&huge->thread, NULL, huge_pages_run, huge);
-    pthread_sigmask(SIG_SETMASK, &former, NULL);
-    if (!error)
-        (void)pthread_setname_np(huge->thread, "etagd-huge");
-    return -error;
+    thread_locks_deinit(&huge->lock, &huge->wake);
+    free(huge);
+    return NULL;
 }
 
 int huge_pages_start(struct huge_pages **out, void *base, size_t bytes, enum huge_pages_use use,
@@ -109,21 +101,10 @@ int huge_pages_start(struct huge_pages **out, void *base, size_t bytes, enum hug
     huge->bytes = bytes / LAYOUT_ALIGN * LAYOUT_ALIGN;
     huge->use = use;
     huge->log = log;
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&huge->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
-    pthread_mutex_init(&huge->lock, NULL);
-    const int error = start_thread(huge);
-    if (error) {
-        pthread_mutex_destroy(&huge->lock);
-        pthread_cond_destroy(&huge->wake);
-        free(huge);
-        return error;
-    }
-    *out = huge;
-    return 0;
+    thread_locks_init(&huge->lock, &huge->wake);
+    const int error = thread_start(&huge->thread, "etagd-huge", huge_pages_run, huge);
+    *out = error ? huge_pages_free(huge) : huge;
+    return error;
 }
 
 struct huge_pages *huge_pages_stop(struct huge_pages *huge)
@@ -135,8 +116,5 @@ struct huge_pages *huge_pages_stop(struct huge_pages *huge)
     pthread_cond_signal(&huge->wake);
     pthread_mutex_unlock(&huge->lock);
     pthread_join(huge->thread, NULL);
-    pthread_mutex_destroy(&huge->lock);
-    pthread_cond_destroy(&huge->wake);
-    free(huge);
-    return NULL;
+    return huge_pages_free(huge);
 }

@@ -7,10 +7,9 @@
 #ifndef ETAGD_HUGE_PAGES_H
 #define ETAGD_HUGE_PAGES_H
 
+#include "cleanup.h"
 #include "config.h"
 #include "log.h"
-
-#include "cleanup.h"
 
 struct huge_pages;
 

@@ -22,6 +22,7 @@
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
+
 #define NO_SLOT UINT64_MAX
 #define EMPTY_SEARCH_MAX 512u /* slots looked at for an empty one, from home */
 

@@ -11,11 +11,11 @@
 #include "clocktime.h"
 #include "delay_point.h"
 #include "dirty.h"
+#include "thread.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 
 #define LAZY_NS (100 * NS_PER_MS)      /* an entry waits so long for others of its chunk */
@@ -213,13 +213,8 @@ static uint64_t next_due_ns(const struct persist *persist)
 static void wait_for_work(struct persist *persist)
 {
     const uint64_t until_ns = next_due_ns(persist);
-    const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
-                                   .tv_nsec = (long)(until_ns % NS_PER_S)};
     persist->sleeps_until_ns = until_ns;
-    if (until_ns == UINT64_MAX)
-        pthread_cond_wait(&persist->wake, &persist->lock);
-    else
-        pthread_cond_timedwait(&persist->wake, &persist->lock, &until);
+    (void)thread_wait_until(&persist->lock, &persist->wake, until_ns);
     persist->sleeps_until_ns = 0;
 }
 
@@ -472,20 +467,6 @@ static void *persist_run(void *argument)
     return NULL;
 }
 
-/* Signals are the loop thread's. */
-static int start_thread(struct persist *persist)
-{
-    sigset_t all;
-    sigset_t former;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &former);
-    const int error = pthread_create(&persist->thread, NULL, persist_run, persist);
-    pthread_sigmask(SIG_SETMASK, &former, NULL);
-    if (!error)
-        (void)pthread_setname_np(persist->thread, "etagd-persist");
-    return -error;
-}
-
 static int count_event(void *ctx, uint64_t lsn, etag_str record)
 {
     struct persist *persist = (struct persist *)ctx;
@@ -501,22 +482,10 @@ static struct persist *persist_free(struct persist *persist)
     event_line_free(&persist->retained);
     dirty_deinit(&persist->dirty);
     cleanup_fd(&persist->event_fd);
-    pthread_cond_destroy(&persist->wake);
-    pthread_mutex_destroy(&persist->lock);
+    thread_locks_deinit(&persist->lock, &persist->wake);
     checkpoint_deinit(&persist->checkpoint);
     free(persist);
     return NULL;
-}
-
-/* Deadlines are of the monotonic clock, so that setting the wall clock neither hurries nor stalls. */
-static void init_locks(struct persist *persist)
-{
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&persist->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
-    pthread_mutex_init(&persist->lock, NULL);
 }
 
 int persist_open(struct persist **out, struct store *store, const struct shm_view *view,
@@ -529,7 +498,7 @@ int persist_open(struct persist **out, struct store *store, const struct shm_vie
     persist->store = store;
     persist->log = log;
     persist->last_lsn = checkpoint_lsn;
-    init_locks(persist);
+    thread_locks_init(&persist->lock, &persist->wake);
     persist->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
     int error = persist->event_fd < 0 ? -errno : 0;
@@ -542,7 +511,7 @@ int persist_open(struct persist **out, struct store *store, const struct shm_vie
         persist->events_since_checkpoint = CHECKPOINT_EVENTS;
     persist->taken_lsn = persist->last_lsn;
     if (!error)
-        error = start_thread(persist);
+        error = thread_start(&persist->thread, "etagd-persist", persist_run, persist);
     if (error)
         persist = persist_free(persist);
     *out = persist;
