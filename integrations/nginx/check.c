@@ -22,14 +22,12 @@
 /* RFC 9110 section 9.2.1, and the safe methods that WebDAV and others registered. */
 static bool method_is_safe(const ngx_http_request_t *http)
 {
-    static const ngx_str_t others[] = {ngx_string("REPORT"), ngx_string("SEARCH"),
-                                       ngx_string("QUERY")};
+    static const etag_str others[] = {{"REPORT", 6}, {"SEARCH", 6}, {"QUERY", 5}};
     if (http->method &
         (NGX_HTTP_GET | NGX_HTTP_HEAD | NGX_HTTP_OPTIONS | NGX_HTTP_TRACE | NGX_HTTP_PROPFIND))
         return true;
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
-        if (http->method_name.len == others[i].len &&
-            ngx_memcmp(http->method_name.data, others[i].data, others[i].len) == 0)
+        if (str_equal(etag_str_ngx(http->method_name), others[i]))
             return true;
     return false;
 }

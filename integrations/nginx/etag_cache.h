@@ -168,12 +168,36 @@ static inline etag_str etag_str_ngx(ngx_str_t text)
     return (etag_str){(const char *)text.data, text.len};
 }
 
+static inline bool str_equal(etag_str a, etag_str b)
+{
+    return a.len == b.len && ngx_memcmp(a.data, b.data, a.len) == 0;
+}
+
 static inline bool field_is(const ngx_table_elt_t *field, const char *name, size_t len)
 {
     return field->key.len == len &&
            ngx_strncasecmp(field->key.data, (u_char *)(uintptr_t)name, len) == 0;
 }
 #define FIELD_IS(field, name) field_is((field), (name), sizeof(name) - 1)
+
+/* The header fields of a list, one after the other. */
+struct field_walk {
+    const ngx_list_part_t *part;
+    ngx_uint_t next;
+};
+
+static inline struct field_walk fields_of(const ngx_list_t *list)
+{
+    return (struct field_walk){&list->part, 0};
+}
+
+/* NULL: there are no more. */
+static inline ngx_table_elt_t *field_next(struct field_walk *walk)
+{
+    while (walk->part && walk->next == walk->part->nelts)
+        *walk = (struct field_walk){walk->part->next, 0};
+    return walk->part ? (ngx_table_elt_t *)walk->part->elts + walk->next++ : NULL;
+}
 
 /* ---- Phases and filters ------------------------------------------------------------------------- */
 

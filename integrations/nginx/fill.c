@@ -46,15 +46,13 @@ static void collect_field(struct collected *to, etag_str name, etag_str value)
 
 static void collect_fields(struct collected *to, ngx_http_request_t *http)
 {
-    for (const ngx_list_part_t *part = &http->headers_out.headers.part; part; part = part->next) {
-        const ngx_table_elt_t *fields = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++) {
-            if (fields[i].hash == 0)
-                continue;
-            collect_field(to, etag_str_ngx(fields[i].key), etag_str_ngx(fields[i].value));
-            if (FIELD_IS(&fields[i], "ETag"))
-                to->etag = etag_str_ngx(fields[i].value);
-        }
+    struct field_walk walk = fields_of(&http->headers_out.headers);
+    for (const ngx_table_elt_t *field; (field = field_next(&walk));) {
+        if (field->hash == 0)
+            continue;
+        collect_field(to, etag_str_ngx(field->key), etag_str_ngx(field->value));
+        if (FIELD_IS(field, "ETag"))
+            to->etag = etag_str_ngx(field->value);
     }
 #if (NGX_HTTP_GZIP)
     const ngx_http_core_loc_conf_t *core = ngx_http_get_module_loc_conf(http, ngx_http_core_module);
@@ -70,8 +68,7 @@ static void collect_surrogate(struct collected *to, etag_str name)
     if (name.len == 0)
         return;
     for (size_t i = 0; i < to->surrogate_count; i++)
-        if (to->surrogates[i].len == name.len &&
-            ngx_memcmp(to->surrogates[i].data, name.data, name.len) == 0)
+        if (str_equal(to->surrogates[i], name))
             return;
     if (to->surrogate_count < ETAG_CACHE_SURROGATES_MAX)
         to->surrogates[to->surrogate_count++] = name;
@@ -101,14 +98,11 @@ static void split_surrogates(struct collected *to, ngx_str_t list)
 
 static void surrogates_in(struct collected *to, const ngx_list_t *list)
 {
-    for (const ngx_list_part_t *part = &list->part; part; part = part->next) {
-        const ngx_table_elt_t *fields = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++)
-            if (fields[i].value.len > 0 &&
-                (FIELD_IS(&fields[i], "Surrogate-Key") || FIELD_IS(&fields[i], "Cache-Tag") ||
-                 FIELD_IS(&fields[i], "xkey")))
-                split_surrogates(to, fields[i].value);
-    }
+    struct field_walk walk = fields_of(list);
+    for (const ngx_table_elt_t *field; (field = field_next(&walk));)
+        if (field->value.len > 0 && (FIELD_IS(field, "Surrogate-Key") ||
+                                     FIELD_IS(field, "Cache-Tag") || FIELD_IS(field, "xkey")))
+            split_surrogates(to, field->value);
 }
 
 /* The upstream's own fields too: proxy_hide_header hides them from the client, not from us. */
@@ -136,8 +130,7 @@ static ngx_int_t collect_surrogates(struct collected *to, ngx_http_request_t *ht
 
 static bool is_news(const struct request *request, etag_str etag)
 {
-    return !request->known.data || !etag.data || request->known.len != etag.len ||
-           ngx_memcmp(request->known.data, etag.data, etag.len) != 0;
+    return !request->known.data || !etag.data || !str_equal(request->known, etag);
 }
 
 static void send_fill(ngx_http_request_t *http, struct request *request,

@@ -135,10 +135,9 @@ static ngx_int_t scope_of(ngx_http_request_t *http, const struct location_conf *
         return NGX_ERROR;
     if (name.len == 0)
         return NGX_DECLINED;
-    const bool is_public = name.len == sizeof("public") - 1 &&
-                           ngx_memcmp(name.data, "public", name.len) == 0;
-    *out = is_public ? (etag_scope){ETAG_SCOPE_PUBLIC, {0}}
-                     : (etag_scope){ETAG_SCOPE_NAMED, etag_str_ngx(name)};
+    *out = str_equal(etag_str_ngx(name), ETAG_LIT("public"))
+               ? (etag_scope){ETAG_SCOPE_PUBLIC, {0}}
+               : (etag_scope){ETAG_SCOPE_NAMED, etag_str_ngx(name)};
     return NGX_OK;
 }
 
@@ -148,18 +147,6 @@ bool key_is_public(const struct request *request)
 }
 
 /* ---- Request header fields ---- */
-
-/* Calls 'take' for each field until it says no. */
-static void each_field(const ngx_list_t *list, bool (*take)(void *, const ngx_table_elt_t *),
-                       void *to)
-{
-    for (const ngx_list_part_t *part = &list->part; part; part = part->next) {
-        const ngx_table_elt_t *fields = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++)
-            if (!take(to, &fields[i]))
-                return;
-    }
-}
 
 struct taken {
     etag_field *fields;
@@ -184,22 +171,23 @@ static bool is_named(const struct taken *taken, const ngx_table_elt_t *field)
     return false;
 }
 
-static bool take_field(void *to, const ngx_table_elt_t *field)
+static void take_fields(struct taken *taken, const ngx_http_request_t *http)
 {
-    struct taken *taken = to;
-    if (!(taken->names ? is_named(taken, field) : is_condition(field)))
-        return true;
-    if (taken->count < taken->max)
-        taken->fields[taken->count] = (etag_field){etag_str_ngx(field->key),
-                                                   etag_str_ngx(field->value)};
-    taken->count++; /* beyond max: one too many, which the caller sees */
-    return true;
+    struct field_walk walk = fields_of(&http->headers_in.headers);
+    for (const ngx_table_elt_t *field; (field = field_next(&walk));) {
+        if (!(taken->names ? is_named(taken, field) : is_condition(field)))
+            continue;
+        if (taken->count < taken->max)
+            taken->fields[taken->count] = (etag_field){etag_str_ngx(field->key),
+                                                       etag_str_ngx(field->value)};
+        taken->count++; /* beyond max: one too many, which the caller sees */
+    }
 }
 
 size_t key_conditions(ngx_http_request_t *http, etag_field out[ETAG_CACHE_CONDITIONS_MAX])
 {
     struct taken taken = {.fields = out, .max = ETAG_CACHE_CONDITIONS_MAX};
-    each_field(&http->headers_in.headers, take_field, &taken);
+    take_fields(&taken, http);
     return taken.count;
 }
 
@@ -228,7 +216,7 @@ static ngx_int_t vary_of(struct request *request, const struct location_conf *co
     request->key.vary_count = 0;
     if (lines.name_count == 0)
         return NGX_OK;
-    each_field(&http->headers_in.headers, take_field, &lines);
+    take_fields(&lines, http);
     size_t bytes = 0;
     for (size_t i = 0; i < lines.count && i < lines.max; i++)
         bytes += fields[i].value.len + 2;

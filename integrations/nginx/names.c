@@ -168,10 +168,10 @@ static bool read_field(struct names *names, ngx_pool_t *pool, ngx_str_t text,
 }
 
 /* Where they stand: what the upstream said, also where proxy_hide_header hides it; else what another handler said. */
-static ngx_list_part_t *said(ngx_http_request_t *http)
+static struct field_walk said(const ngx_http_request_t *http)
 {
-    return http->upstream ? &http->upstream->headers_in.headers.part
-                          : &http->headers_out.headers.part;
+    return fields_of(http->upstream ? &http->upstream->headers_in.headers
+                                    : &http->headers_out.headers);
 }
 
 bool names_has_fields(ngx_http_request_t *http)
@@ -180,40 +180,33 @@ bool names_has_fields(ngx_http_request_t *http)
     if (http->cached)
         return false; /* it was done when the response came */
 #endif
-    for (const ngx_list_part_t *part = said(http); part; part = part->next) {
-        const ngx_table_elt_t *fields = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++)
-            if (FIELD_IS(&fields[i], FIELD_NAME))
-                return true;
-    }
+    struct field_walk walk = said(http);
+    for (const ngx_table_elt_t *field; (field = field_next(&walk));)
+        if (FIELD_IS(field, FIELD_NAME))
+            return true;
     return false;
 }
 
 void names_add_fields(struct names *names, ngx_http_request_t *http, const etag_resource *base)
 {
-    for (const ngx_list_part_t *part = said(http); part; part = part->next) {
-        const ngx_table_elt_t *fields = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++) {
-            if (!FIELD_IS(&fields[i], FIELD_NAME) ||
-                read_field(names, http->pool, fields[i].value, base))
-                continue;
-            ngx_log_error(NGX_LOG_ERR, http->connection->log, 0,
-                          "etag_cache: \"" FIELD_NAME
-                          ": %V\" cannot be read: everything is invalidated",
-                          &fields[i].value);
-            names->everything = true;
-        }
+    struct field_walk walk = said(http);
+    for (ngx_table_elt_t *field; (field = field_next(&walk));) {
+        if (!FIELD_IS(field, FIELD_NAME) || read_field(names, http->pool, field->value, base))
+            continue;
+        ngx_log_error(NGX_LOG_ERR, http->connection->log, 0,
+                      "etag_cache: \"" FIELD_NAME
+                      ": %V\" cannot be read: everything is invalidated",
+                      &field->value);
+        names->everything = true;
     }
 }
 
 void names_hide_fields(ngx_http_request_t *http)
 {
-    for (ngx_list_part_t *part = &http->headers_out.headers.part; part; part = part->next) {
-        ngx_table_elt_t *fields = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++)
-            if (FIELD_IS(&fields[i], FIELD_NAME))
-                fields[i].hash = 0;
-    }
+    struct field_walk walk = fields_of(&http->headers_out.headers);
+    for (ngx_table_elt_t *field; (field = field_next(&walk));)
+        if (FIELD_IS(field, FIELD_NAME))
+            field->hash = 0;
 }
 
 /* ---- Locations ---- */
@@ -231,24 +224,16 @@ static ngx_int_t add_reference(struct names *names, ngx_http_request_t *http, et
 ngx_int_t names_add_locations(struct names *names, ngx_http_request_t *http, etag_client *client,
                               const etag_resource *base)
 {
-    for (ngx_list_part_t *part = &http->headers_out.headers.part; part; part = part->next) {
-        const ngx_table_elt_t *fields = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++)
-            if (fields[i].hash != 0 &&
-                (FIELD_IS(&fields[i], "Location") || FIELD_IS(&fields[i], "Content-Location")) &&
-                add_reference(names, http, client, base, fields[i].value) != NGX_OK)
-                return NGX_ERROR;
-    }
+    struct field_walk walk = fields_of(&http->headers_out.headers);
+    for (const ngx_table_elt_t *field; (field = field_next(&walk));)
+        if (field->hash != 0 &&
+            (FIELD_IS(field, "Location") || FIELD_IS(field, "Content-Location")) &&
+            add_reference(names, http, client, base, field->value) != NGX_OK)
+            return NGX_ERROR;
     return NGX_OK;
 }
 
 /* ---- Collections ---- */
-
-static bool method_is(const ngx_http_request_t *http, const char *name)
-{
-    return http->method_name.len == strlen(name) &&
-           ngx_memcmp(http->method_name.data, name, http->method_name.len) == 0;
-}
 
 /* What lies below each of the resources that end in '/'. */
 static ngx_int_t add_below(struct names *names)
@@ -269,14 +254,14 @@ static ngx_int_t add_below(struct names *names)
 ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http, etag_client *client,
                                 const etag_resource *base)
 {
-    if (!method_is(http, "DELETE") && !method_is(http, "MOVE") && !method_is(http, "COPY"))
+    const etag_str method = etag_str_ngx(http->method_name);
+    if (!str_equal(method, ETAG_LIT("DELETE")) && !str_equal(method, ETAG_LIT("MOVE")) &&
+        !str_equal(method, ETAG_LIT("COPY")))
         return NGX_OK;
-    for (const ngx_list_part_t *part = &http->headers_in.headers.part; part; part = part->next) {
-        const ngx_table_elt_t *fields = part->elts;
-        for (ngx_uint_t i = 0; i < part->nelts; i++)
-            if (FIELD_IS(&fields[i], "Destination") &&
-                add_reference(names, http, client, base, fields[i].value) != NGX_OK)
-                return NGX_ERROR;
-    }
+    struct field_walk walk = fields_of(&http->headers_in.headers);
+    for (const ngx_table_elt_t *field; (field = field_next(&walk));)
+        if (FIELD_IS(field, "Destination") &&
+            add_reference(names, http, client, base, field->value) != NGX_OK)
+            return NGX_ERROR;
     return add_below(names);
 }
