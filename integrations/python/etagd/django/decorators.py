@@ -2,17 +2,18 @@
 """For views that are no DRF viewsets: functions, and classes by their dispatch()."""
 from __future__ import annotations
 
+from calendar import timegm
 from functools import wraps
 from typing import Any, Callable, Iterable, Optional, Sequence
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.decorators import method_decorator
-from django.utils.http import quote_etag
+from django.utils.http import http_date, quote_etag
 
 import etagd
 
 from . import surrogates as names
-from .exchange import _UNSET, SAFE, Plan, answer_with, conditions
+from .exchange import _UNSET, SAFE, Plan, answer_with, judge
 
 
 def plan_of(scope: Any, surrogates: Any, args: Sequence[Any], kwargs: Any, **options: Any) -> Plan:
@@ -78,15 +79,12 @@ def condition(etag_func: Optional[Callable[..., Any]] = None, last_modified_func
             etag = etag_func(request, *args, **kwargs) if etag_func else None
             etag = quote_etag(etag) if etag is not None else None
             changed = last_modified_func(request, *args, **kwargs) if last_modified_func else None
-            seconds = int(changed.timestamp()) if changed is not None and changed.tzinfo else _utc_seconds(changed)
+            seconds = timegm(changed.utctimetuple()) if changed is not None else None
             existence = etagd.Existence.ABSENT if etag is None and seconds is None else etagd.Existence.EXISTS
             fields = [] if etag is None else [("ETag", etag)]
             if seconds is not None:
-                from django.utils.http import http_date
-
                 fields.append(("Last-Modified", http_date(seconds)))
-            status = etagd.evaluate(etagd.Request(request.method, None, conditions(request)),
-                                    etagd.Validators(existence, etag, seconds)).http_status
+            status = judge(request, etagd.Validators(existence, etag, seconds))
             if status:
                 response = answer_with(status, fields)
             else:
@@ -100,12 +98,6 @@ def condition(etag_func: Optional[Callable[..., Any]] = None, last_modified_func
         return judged if scope is None else etag_cached(scope=scope, surrogates=surrogates, **options)(judged)
 
     return decorate
-
-
-def _utc_seconds(moment: Any) -> Optional[int]:
-    from calendar import timegm
-
-    return None if moment is None else timegm(moment.utctimetuple())
 
 
 def etag(etag_func: Callable[..., Any], **options: Any) -> Callable[[Any], Any]:

@@ -93,6 +93,21 @@ def conditions(request: Any) -> List[Tuple[str, str]]:
     return [(name, meta[key]) for name, key in _CONDITIONS if key in meta]
 
 
+def validators_of(response: Any, etag: Optional[str] = None) -> etagd.Validators:
+    """What a response says of itself. etag: of one that has none."""
+    date = response.get("Last-Modified")
+    return etagd.Validators(etag=response.get("ETag") or etag, last_modified=etagd.date_parse(date) if date else None)
+
+
+def judge(request: Any, validators: etagd.Validators) -> int:
+    """RFC 9110 section 13.2.2: 304, 412, or 0 where the request goes on."""
+    return etagd.evaluate(etagd.Request(request.method, None, conditions(request)), validators).http_status
+
+
+def precondition_failed(etag: Optional[str]) -> HttpResponse:
+    return answer_with(412, [("ETag", etag)] if etag else ())
+
+
 def answer_with(status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
     """A 304, 412 or 428 without a body."""
     if status == 304:
@@ -248,15 +263,17 @@ class Exchange:
             set_response_etag(response)
 
     def _judge(self, response: Any) -> Any:
-        """RFC 9110 section 13.2.2 with the response's own validators."""
+        """With the response's own validators."""
         if not 200 <= response.status_code < 300:
             return response
-        date = response.get("Last-Modified")
-        validators = etagd.Validators(etag=response.get("ETag"), last_modified=etagd.date_parse(date) if date else None)
-        status = etagd.evaluate(etagd.Request(self.request.method, None, conditions(self.request)), validators).http_status
+        return self._send(judge(self.request, validators_of(response)), response)
+
+    @staticmethod
+    def _send(status: int, response: Any) -> Any:
+        """The response, or what its conditions make of it."""
         if status == 304:
             return _not_modified(response)
-        return response if not status else answer_with(status, [("ETag", response["ETag"])] if response.has_header("ETag") else ())
+        return precondition_failed(response.get("ETag")) if status == 412 else response
 
     @property
     def _max_age_s(self) -> int:
@@ -274,11 +291,7 @@ class Exchange:
         except etagd.EtagError as error:
             self.bypass = type(error).__name__.lower()
             return self._judge(response)
-        if status == 304:
-            return _not_modified(response)
-        if status == 412:
-            return answer_with(412, [("ETag", response["ETag"])])
-        return response
+        return self._send(status, response)
 
     def refusal(self, response: Any) -> str:
         """Why this response must not be stored; "" if it may be, as far as Django knows."""

@@ -17,7 +17,7 @@ import etagd
 
 from . import decorators, writes
 from .conf import client
-from .exchange import _UNSET, SAFE, UNSAFE, Plan, answer_with, conditions
+from .exchange import _UNSET, SAFE, UNSAFE, Plan, conditions, judge, precondition_failed, validators_of
 
 
 class ETagMixin:
@@ -110,9 +110,8 @@ class ETagMixin:
             if asked:
                 self._etag_lock()
                 validators, _ = self._etag_current(reader, *args, **kwargs)
-                status = etagd.evaluate(etagd.Request(request.method, None, asked), validators).http_status
-                if status:
-                    return answer_with(status, [("ETag", validators.etag)] if validators.etag else ())
+                if judge(request, validators):
+                    return precondition_failed(validators.etag)
             response = handler(request, *args, **kwargs)
             if response.status_code >= 400:
                 transaction.set_rollback(True, using=using)
@@ -150,8 +149,8 @@ class ETagMixin:
             response = super().finalize_response(self.request, response, *args, **kwargs)
             if hasattr(response, "render"):
                 response.render()
-            etag, date = response.get("ETag") or client().hash(response.content), response.get("Last-Modified")
-            return etagd.Validators(etag=etag, last_modified=etagd.date_parse(date) if date else None), response.content
+            etag = None if response.get("ETag") else client().hash(response.content)
+            return validators_of(response, etag), response.content
         except (Http404, PermissionDenied, exceptions.NotFound):
             return etagd.ABSENT, None
         finally:

@@ -130,14 +130,14 @@ def _after(names: Set[str]) -> None:
         untold.add()
 
 
-def guarded(names: Set[str], work: Callable[[], Any], bound: Callable[[int], Callable[[], None]], max_ms: int = 0,
-            whole: bool = True) -> Any:
+def guarded(names: Set[str], work: Callable[[], Any], bound: Optional[Callable[[int], Callable[[], None]]] = None,
+            max_ms: int = 0, whole: bool = True) -> Any:
     """Runs work(), which makes the change of these names visible to others. bound(ms) lets the database give COMMIT up after
     that time, and returns what undoes that. whole: work is one COMMIT. Else it may be several, of which some were done when the
     next one fails."""
     guard = _begin(names, max_ms) if conf.GUARDS else None
     try:
-        undo = bound(guard.time_left_ms) if guard is not None else None
+        undo = bound(guard.time_left_ms) if guard is not None and bound is not None else None
     except BaseException:
         _abort(guard)
         raise
@@ -184,7 +184,7 @@ def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any]
         state.note(made)
     elif made:
         _note_write()
-        guarded(made, lambda: None, lambda ms: _nothing)
+        guarded(made, _nothing)
 
 
 def uncommitted() -> bool:
@@ -320,6 +320,7 @@ class _State:
         if not self.by_hand:
             self._forget()
         return result
+
     def _write(self, text: str, names: List[str], kind: int, many: bool, run: Callable[[], Any]) -> Any:
         if not self.in_transaction:
             if kind == sql.WRITE and not many and connections[self.connection.alias] is self.connection:
@@ -333,7 +334,7 @@ class _State:
 
     def _around(self, names: Set[str], run: Callable[[], Any]) -> Any:
         _note_write()
-        return guarded(names, run, lambda ms: _nothing, _LONG_MS, whole=False)
+        return guarded(names, run, max_ms=_LONG_MS, whole=False)
 
     def _is_expected(self, text: str) -> bool:
         verb, table = self.statement
