@@ -13,6 +13,7 @@ import sys
 import threading
 
 import harness
+import uploads
 from harness import BUILD, SKIP, Case, bound, wait_until
 from uploads import parse
 
@@ -331,15 +332,9 @@ class Origin:
 
 
 def exchange(port, method, path, lines=(), body=None, host="localhost", version="1.1"):
-    """All bytes of an answer; the server closes."""
-    head = [f"{method} {path} HTTP/{version}", *lines, "Connection: close"]
-    if host is not None and not any(line.lower().startswith("host:") for line in lines):
-        head.insert(1, f"Host: {host}")
-    if body is not None:
-        head.append(f"Content-Length: {len(body)}")
-    with socket.create_connection(("127.0.0.1", port), timeout=bound(30)) as connection:
-        connection.sendall("\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + (body or b""))
-        return b"".join(iter(lambda: connection.recv(65536), b""))
+    """uploads.exchange() of text."""
+    return uploads.exchange(port, *(text.encode("latin-1") for text in (method, path)), [line.encode("latin-1") for line in lines], body,
+                            None if host is None else host.encode("latin-1"), version.encode())
 
 
 def ask(port, method, path, *lines, **options):

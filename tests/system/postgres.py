@@ -7,7 +7,10 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
+
+import harness
 
 
 class Cluster:
@@ -53,3 +56,16 @@ class Cluster:
 
     def django(self, name):
         return {"ENGINE": "django.db.backends.postgresql", "HOST": self.directory, "USER": "etagd", "NAME": name}
+
+
+def asked_for():
+    """The cluster of a test that is called with --postgres, which goes from its arguments; None without it. Skips the file where
+    PostgreSQL is not installed."""
+    if "--postgres" not in sys.argv:
+        return None
+    sys.argv.remove("--postgres")
+    cluster = Cluster.start()
+    if cluster is None:
+        print("skipped: postgresql is missing")
+        sys.exit(harness.SKIP)
+    return cluster

@@ -23,13 +23,7 @@ django_site.require("django", "rest_framework")
 if shutil.which("gunicorn", path="/usr/bin") is None:
     print("skipped: gunicorn is missing")
     sys.exit(harness.SKIP)
-POSTGRES = None
-if "--postgres" in sys.argv:
-    sys.argv.remove("--postgres")
-    POSTGRES = postgres.Cluster.start()
-    if POSTGRES is None:
-        print("skipped: postgresql is missing")
-        sys.exit(harness.SKIP)
+POSTGRES = postgres.asked_for()
 
 # Says which worker answered.
 WSGI = """

@@ -5,45 +5,21 @@ import os
 import random
 import shutil
 import sqlite3
-import sys
 import tempfile
 import time
-import types
 
+import django_site
 import harness
 import postgres
-from harness import BUILD, Case, wait_until
+from harness import Case, wait_until
 
-PACKAGE = os.path.join(BUILD, "integrations", "python")
-if not os.path.isdir(os.path.join(PACKAGE, "etagd")):
-    print("skipped: the Python package was not built (python3-cffi, python3-dev)")
-    sys.exit(harness.SKIP)
-sys.path.insert(0, PACKAGE)
-try:
-    import django
-except ImportError:
-    print("skipped: python3-django is missing")
-    sys.exit(harness.SKIP)
+django_site.require("django")
 import etagd  # noqa: E402
-from django.conf import settings  # noqa: E402
 
-DATABASE = tempfile.mkdtemp(prefix="etagd-test-")
-SHOP = types.ModuleType("shop")  # an application: its models stand below
-SHOP.__path__ = [DATABASE]
-sys.modules["shop"] = SHOP
-POSTGRES = None
-if "--postgres" in sys.argv:
-    sys.argv.remove("--postgres")
-    POSTGRES = postgres.Cluster.start()
-    if POSTGRES is None:
-        print("skipped: postgresql is missing")
-        sys.exit(harness.SKIP)
-settings.configure(
-    DATABASES={"default": POSTGRES.django("etagd") if POSTGRES else {
-        "ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(DATABASE, "db.sqlite3")}},
-    INSTALLED_APPS=["django.contrib.contenttypes", "shop", "etagd.django"], DEFAULT_AUTO_FIELD="django.db.models.AutoField",
-    ETAGD={"RELEASE": "1"}, USE_TZ=True, LOGGING_CONFIG=None)
-django.setup()
+POSTGRES = postgres.asked_for()
+DATABASE = django_site.configure(
+    "shop", INSTALLED_APPS=["django.contrib.contenttypes", "shop", "etagd.django"],
+    **({"DATABASES": {"default": POSTGRES.django("etagd")}} if POSTGRES else {}))
 
 from django.db import IntegrityError, OperationalError, connection, connections, models, transaction  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402

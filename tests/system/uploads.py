@@ -23,11 +23,24 @@ def seed(path):
                    timeout=bound(60), check=True)
 
 
+def exchange(port, method, path, lines=(), body=None, host=b"localhost", version=b"1.1"):
+    """A request of bytes as they are, lines without their ends; returns all bytes of the answer. The server closes. host: where
+    no line says it; None: nowhere."""
+    head = [method + b" " + path + b" HTTP/" + version, *lines, b"Connection: close"]
+    if host is not None and not any(line.lower().startswith(b"host:") for line in lines):
+        head.insert(1, b"Host: " + host)
+    if body is not None:
+        head.append(b"Content-Length: %d" % len(body))
+    with socket.create_connection(("127.0.0.1", port), timeout=bound(30)) as connection:
+        connection.sendall(b"\r\n".join(head) + b"\r\n\r\n" + (body or b""))
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
 Exchange = collections.namedtuple("Exchange", "status fields body")
 
 
 def parse(data):
-    """All bytes of an answer, as App.exchange() returns them. fields: lower-case name -> list of values."""
+    """All bytes of an answer, as exchange() returns them. fields: lower-case name -> list of values."""
     head, separator, body = data.partition(b"\r\n\r\n")
     if not separator:
         raise AssertionError(f"no HTTP answer: {data[:200]!r}")
@@ -98,13 +111,4 @@ class App:
         return self.request("GET", "/debug/counters", token=None).json()
 
     def exchange(self, method, path, lines=(), body=None, token=OWNER):
-        """A request of bytes as they are, lines without their ends; returns all bytes of the answer. The server closes."""
-        head = [method + b" " + path.encode() + b" HTTP/1.1", b"Authorization: Bearer " + token.encode(), *lines,
-                b"Connection: close"]
-        if not any(line.lower().startswith(b"host:") for line in lines):
-            head.append(b"Host: localhost")
-        if body is not None:
-            head.append(b"Content-Length: %d" % len(body))
-        with socket.create_connection(("127.0.0.1", self.port), timeout=bound(30)) as connection:
-            connection.sendall(b"\r\n".join(head) + b"\r\n\r\n" + (body or b""))
-            return b"".join(iter(lambda: connection.recv(65536), b""))
+        return exchange(self.port, method, path.encode(), [b"Authorization: Bearer " + token.encode(), *lines], body)
