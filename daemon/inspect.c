@@ -373,6 +373,7 @@ static void stats_of_run(struct stats *stats, struct server *server)
     stat_number(stats, "pid", (uint64_t)getpid());
     stat_number(stats, "uptime_ms", time_wall_ms() - server->started_wall_ms);
     stat_text(stats, "start", server->warm ? "warm" : "cold");
+    stat_number(stats, "loading", server->loader ? entry_loader_progress(server->loader).left : 0);
     stat_text(stats, "loop", loop_name(server->loop));
     stat_text(stats, "durability",
               server->config.durability == DURABILITY_POWER ? "power" : "process");

@@ -8,6 +8,7 @@
 
 #include "cache.h"
 #include "endpoint.h"
+#include "entry_loader.h"
 #include "huge_pages.h"
 #include "journal.h"
 #include "lease.h"
@@ -24,7 +25,8 @@ struct server {
     struct index *index;
     struct cache cache;
     struct persist *persist;
-    struct journal *journal; /* NULL: answers wait for the store */
+    struct journal *journal;     /* NULL: answers wait for the store */
+    struct entry_loader *loader; /* NULL: all entries of the former run are there */
     struct lease lease;
     struct spool spool;
     struct loop *loop;
@@ -38,6 +40,7 @@ struct server {
     uint64_t started_wall_ms;
     uint64_t incarnation;
     bool warm;
+    uint64_t journaled; /* events that the former run's journal had, and its store had not */
     struct huge_pages *huge_pages; /* NULL: not, or not yet */
     int lease_error;               /* of the last renewal: said once */
     bool stopping;
