@@ -113,7 +113,7 @@ typedef struct etag_str {
         (s), sizeof(s) - 1                                                                         \
     }
 
-/* A NUL-terminated string as etag_str; NULL stays absent. Borrowed. */
+/* A NUL-terminated string as etag_str; NULL stays absent. text: borrowed, for as long as the result is used. Any thread. */
 ETAG_API etag_str etag_str_of(const char *text);
 
 /* One header field line. The name is compared without case. */
@@ -146,7 +146,7 @@ typedef enum etag_status {
 #undef ETAG_STATUS_ENUM
 } etag_status;
 
-/* A short English text; never NULL. */
+/* The status as a short English text. Static memory, never NULL, also for numbers that are no status. Any thread. */
 ETAG_API const char *etag_status_text(etag_status status);
 
 /* What to do with a request. */
@@ -158,10 +158,11 @@ typedef enum etag_verdict {
     ETAG_PRECONDITION_REQUIRED = 4 /* answer 428: see etag_request.require_if_match */
 } etag_verdict;
 
-/* "unknown", "not_modified", "precondition_failed", "proceed", "precondition_required"; never NULL. */
+/* The verdict as a word: "unknown", "not_modified", "precondition_failed", "proceed" or "precondition_required". Static memory,
+ * never NULL. Any thread. */
 ETAG_API const char *etag_verdict_text(etag_verdict verdict);
 
-/* The HTTP status that the verdict asks for: 304, 412, 428; 0 where the request goes on (proceed, unknown). */
+/* The HTTP status that the verdict asks for: 304, 412, 428; 0 where the request goes on (proceed, unknown). Any thread. */
 ETAG_API int etag_verdict_http_status(etag_verdict verdict);
 
 /* Why: of a verdict, of a refused fill, of an entry's state. Name, wire number, word, sentence. */
@@ -219,8 +220,10 @@ typedef enum etag_reason {
 #undef ETAG_REASON_ENUM
 } etag_reason;
 
-ETAG_API const char *etag_reason_word(etag_reason reason); /* "stale"; never NULL */
-ETAG_API const char *etag_reason_text(etag_reason reason); /* a sentence; never NULL */
+/* The reason for programs and for people: its word ("stale") or its sentence. Words do not change between releases. Static
+ * memory, never NULL, also for numbers of a newer daemon. Any thread. */
+ETAG_API const char *etag_reason_word(etag_reason reason);
+ETAG_API const char *etag_reason_text(etag_reason reason);
 
 /* ---- Keys and targets ---------------------------------------------------------------------------- */
 
@@ -354,7 +357,8 @@ ETAG_API etag_verdict etag_evaluate(const etag_request *request, const etag_vali
 ETAG_API etag_range etag_evaluate_range(const etag_request *request,
                                         const etag_validators *validators);
 
-/* An HTTP-date in any of the three forms of RFC 9110 section 5.6.7 as seconds since 1970, or ETAG_NO_DATE. */
+/* An HTTP-date in any of the three forms of RFC 9110 section 5.6.7 as seconds since 1970, or ETAG_NO_DATE. text: borrowed. Any
+ * thread. Never blocks. */
 ETAG_API int64_t etag_date_parse(etag_str text);
 
 /* ---- ETag makers --------------------------------------------------------------------------------- */
@@ -475,7 +479,8 @@ typedef struct etag_client_options {
 ETAG_API ETAG_MUST_USE etag_status etag_client_open(etag_client **out,
                                                     const etag_client_options *options);
 
-/* Closes the client; NULL is allowed. Open operations end without an answer. Returns NULL. */
+/* Closes the client; NULL is allowed. Open operations end without an answer, open guards linger; neither may be used after it.
+ * Never blocks. Returns NULL. */
 ETAG_API etag_client *etag_client_close(etag_client *client);
 
 /* For an event loop: watch the descriptor for the events, and call dispatch when one comes or the time
@@ -489,15 +494,17 @@ ETAG_API int etag_client_timeout_ms(const etag_client *client);
  * Errors: UNAVAILABLE, VERSION, DENIED, PROTOCOL, SYSTEM; the client stays usable after each. */
 ETAG_API etag_status etag_client_dispatch(etag_client *client);
 
-/* What went wrong in this client's last call that failed, as a sentence; valid until its next call. */
+/* What went wrong in this client's last call that failed, as a sentence, never NULL; points into the client, valid until its
+ * next call. */
 ETAG_API const char *etag_client_error(const etag_client *client);
 
-/* Why the last etag_fill() or etag_fill_wait() was refused. */
+/* Why the last etag_fill(), etag_fill_wait() or etag_finish() was refused; ETAG_REASON_NONE where it was not. */
 ETAG_API etag_reason etag_client_reason(const etag_client *client);
 
 /* ---- Lookup -------------------------------------------------------------------------------------- */
 
-/* The token for a request that begins now. No system call. Without an index: the zero token. */
+/* The token for a request that begins now: call it before the request reads anything, with a transaction before its snapshot.
+ * No system call. Without an index: the zero token, whose fill is dropped. */
 ETAG_API etag_token etag_token_now(const etag_client *client);
 
 /* Looks the key up and judges the request's preconditions (If-Match, If-Unmodified-Since,
@@ -528,7 +535,7 @@ typedef struct etag_entry {
         last_modified_is_strong; /* as in etag_validators; for etag_finish() only, it is not stored */
 } etag_entry;
 
-/* Zeroes an entry, sets size, http_status 200 and ETAG_NO_DATE. */
+/* Zeroes an entry, sets size, http_status 200 and ETAG_NO_DATE. Any thread. */
 ETAG_API void etag_entry_init(etag_entry *entry);
 
 /* Sends the fill without waiting; best effort. Everything copied.
