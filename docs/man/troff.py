@@ -111,7 +111,7 @@ class Page:
                           ".\\\" Made by docs/man/make_pages; do not edit.", head, *self.rows]) + "\n"
 
 
-BEGINS = re.compile(r"- |Errors\b|Returns |receipt:|[*a-z][a-z_, ]*: ")
+BEGINS = re.compile(r"- |Errors\b|Returns |\*?[a-z_]+(?:, (?:its )?\*?[a-z_]+)*: ")
 
 
 def paragraphs(text):
@@ -132,4 +132,4 @@ def paragraphs(text):
 def first_sentence(text):
     """For the line NAME: a first sentence without its dot, as part of one."""
     sentence = re.split(r"[.:;](?:\s|$)", " ".join(text.split()), maxsplit=1)[0]
-    return sentence[0].lower() + sentence[1:] if not sentence[:2].isupper() and sentence[:2] != "A " else sentence
+    return sentence if sentence[1:2].isupper() else sentence[0].lower() + sentence[1:]
