@@ -9,6 +9,8 @@ from troff import Page, escape, first_sentence
 SECTION = re.compile(r"/\* ---- (.*?) -+ \*/\n")
 FUNCTIONS = re.compile(r"(?:/\*((?:(?!\*/).)*?)\*/\n)?((?:ETAG_API (?:(?!;).)*;(?:[ \t]*/\*[^\n]*\*/)?\n)+)", re.DOTALL)
 TYPE = re.compile(r"(?:/\*((?:(?!\*/).)*?)\*/\n)?typedef (struct|enum) (etag_\w+) \{\n(.*?)\n\} \3;\n", re.DOTALL)
+# What tells of an argument, of errors or of the result begins a paragraph.
+ARGUMENT = re.compile(r"- |Errors\b|Returns |\*?[a-z_]+(?:, (?:its )?\*?[a-z_]+)*: ")
 TABLE = re.compile(r"#define (ETAG_\w+)\(X\)(.*?)\n\n", re.DOTALL)
 
 
@@ -35,6 +37,8 @@ class Function:
             prototype = " ".join(found.group(1).replace("ETAG_MUST_USE ", "").split())
             self.prototypes.append(prototype)
         self.names = [name_of(prototype) for prototype in self.prototypes]
+        if not self.text:
+            raise SystemExit(f"etag.h: no comment stands right before {self.names[0]}(): its man page would say nothing")
 
 
 class Section:
@@ -135,7 +139,7 @@ def function_page(header, section, function, pages):
     page = Page(3, function.names, first_sentence(function.text), function.names[0], pages)
     synopsis(page, function)
     page.heading("DESCRIPTION")
-    page.text(function.text)
+    page.text(function.text, ARGUMENT)
     errors(page, header, function)
     for note in section.notes:
         page.heading(section.title.upper())

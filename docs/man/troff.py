@@ -6,6 +6,7 @@ two columns is a list of terms; any other is shown as it stands.
 """
 import re
 
+POINT = re.compile("- ")
 WIDTH = 76  # of a line that is shown as it stands
 ESCAPES = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "^": "\\(ha", "~": "\\(ti", "`": "\\(ga", '"': "\\(dq"}
 
@@ -90,9 +91,9 @@ class Page:
             self.term("\\fB" + escape(term) + "\\fR", text)
         return None
 
-    def text(self, text):
-        """Paragraphs and indented blocks."""
-        for rows in paragraphs(text):
+    def text(self, text, begins=POINT):
+        """Paragraphs and indented blocks. begins: what a line that begins a paragraph may look like."""
+        for rows in paragraphs(text, begins):
             if rows[0][:1] == " " or all(columns(row) or row[:1] == " " for row in rows):
                 self.block(rows)
             elif rows[0].startswith("- "):
@@ -111,18 +112,14 @@ class Page:
                           ".\\\" Made by docs/man/make_pages; do not edit.", head, *self.rows]) + "\n"
 
 
-BEGINS = re.compile(r"- |Errors\b|Returns |\*?[a-z_]+(?:, (?:its )?\*?[a-z_]+)*: ")
-
-
-def paragraphs(text):
-    """Groups of lines. A line that begins a point, or tells of an argument or of errors, begins a paragraph; an indented one behind
-    it goes on with it."""
+def paragraphs(text, begins):
+    """Groups of lines; an indented line behind a paragraph goes on with it."""
     groups = [[]]
     for row in text.strip("\n").split("\n"):
         group = groups[-1]
         if not row.strip():
             groups.append([])
-        elif group and row[:1] != " " and (group[0][:1] == " " or BEGINS.match(row)):
+        elif group and row[:1] != " " and (group[0][:1] == " " or begins.match(row)):
             groups.append([row])
         else:
             group.append(row)
