@@ -339,8 +339,8 @@ static int lease_keep(struct server *server)
     turn_end(server);
     if (r == LEASE_E_LOST) {
         log_event(&server->log, LOG_ERROR, "place_lost",
-                  log_text("reason", "the socket, its lock or the state directory was replaced or "
-                                     "removed"),
+                  log_text("reason", "the socket, its lock, the spool or the state directory was "
+                                     "replaced or removed"),
                   log_text("socket", server->config.socket_path),
                   log_text("state_dir", server->config.state_dir));
         server->lost = true;
