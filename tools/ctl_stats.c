@@ -134,14 +134,14 @@ static bool stats_options(struct stats_run *run, int argc, char **argv, int *for
             return false;
     }
     run->watch |= counted;
-    if (run->watch && argc - first == 1) /* --watch 5 */
-        return seconds_of(run, argv[first]);
+    if (run->watch && !counted)
+        run->count = UINT64_MAX;
     if (run->watch && *format) {
         ctl_usage_error(run->ctl, "--watch and metrics do not go together");
         return false;
     }
-    if (run->watch && !counted)
-        run->count = UINT64_MAX;
+    if (run->watch && argc - first == 1) /* --watch 5 */
+        return seconds_of(run, argv[first]);
     return ctl_want_arguments(run->ctl, argc - first, 0);
 }
 

@@ -258,16 +258,15 @@ static const char *advice(const struct stats_view *view)
     if (strcmp(sample_text(now, "lease"), "held") != 0)
         return "no lease: every front end renders. See the daemon's log for why";
     if (strcmp(sample_text(now, "store"), "ok") != 0)
-        return "the store cannot be written: fills are refused. See the daemon's log";
+        return "the store cannot be written, fills are refused: see the log";
     if (sample_number(now, "clients.shadow_mismatches") > 0)
-        return "shadow: pages changed that no write had announced; with etagd a 304 would\n"
-               "              have been wrong. See \"Shadow mode\" in docs/operations.md";
+        return "pages changed that no write announced: a 304 would be wrong there";
     if (sample_number(now, "spool_waiting") > 0)
-        return "files wait in the spool: 'etagctl status' again; does it stay so?";
+        return "files wait in the spool: if they stay there, see the daemon's log";
     if (grows(view, "evicted_oldest"))
         return "entries go that are still of use: a larger --capacity keeps them";
     if (grows(view, "fills_token_foreign") || grows(view, "clients.fills_dropped"))
-        return "fills get lost: was the daemon restarted? Else: do front ends dispatch?";
+        return "fills get lost: was the daemon restarted? do front ends dispatch?";
     if (sample_number(now, "clients.checks") == 0)
         return "no lookup yet: 'etagctl clients' shows who is connected";
     return NULL;

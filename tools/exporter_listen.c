@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -74,7 +75,8 @@ static bool where_split(const char *where, char host[64], char port[8])
 {
     const char *const colon = strrchr(where, ':');
     size_t len = colon ? (size_t)(colon - where) : 0;
-    if (!colon || strlen(colon + 1) == 0 || strlen(colon + 1) > 5)
+    if (!colon || strlen(colon + 1) == 0 || strlen(colon + 1) > 5 ||
+        colon[1 + strspn(colon + 1, "0123456789")] != '\0' || atoi(colon + 1) > UINT16_MAX)
         return false;
     if (len > 2 && where[0] == '[' && where[len - 1] == ']') {
         where++;
