@@ -99,7 +99,7 @@ class Answers(NginxCase):
 
     def test_in_shadow_mode_everything_goes_to_the_upstream(self):
         self.started_front(location="location /s { etag_cache shadow; proxy_pass $ORIGIN; }")
-        self.origin.documents["/s"] = Document('"v1"')
+        self.origin.documents["/s"] = Document('"v1"', conditions=False)
         self.fill("/s")
         self.assertNoHit("/s", '"v1"')
         self.assertEqual(self.logged()[:2], ["MISS", "shadow"])
