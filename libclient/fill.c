@@ -58,7 +58,7 @@ static etag_status send_fill(struct etag_client *client, struct request *request
 etag_status etag_fill(etag_client *client, etag_token token, const etag_entry *entry)
 {
     struct storable_scratch scratch;
-    struct request request;
+    struct request request = {.kind = REQUEST_NONE};
 
     client_begin(client);
     client->reason = ETAG_REASON_NONE;
@@ -78,7 +78,7 @@ etag_status etag_fill_wait(etag_client *client, etag_token token, const etag_ent
                            etag_receipt *receipt)
 {
     struct storable_scratch scratch;
-    struct request request;
+    struct request request = {.kind = REQUEST_NONE};
     struct reply reply;
 
     client_begin(client);

@@ -76,7 +76,8 @@ static bool where_split(const char *where, char host[64], char port[8])
     const char *const colon = strrchr(where, ':');
     size_t len = colon ? (size_t)(colon - where) : 0;
     if (!colon || strlen(colon + 1) == 0 || strlen(colon + 1) > 5 ||
-        colon[1 + strspn(colon + 1, "0123456789")] != '\0' || atoi(colon + 1) > UINT16_MAX)
+        colon[1 + strspn(colon + 1, "0123456789")] != '\0' ||
+        strtol(colon + 1, NULL, 10) > UINT16_MAX)
         return false;
     if (len > 2 && where[0] == '[' && where[len - 1] == ']') {
         where++;
