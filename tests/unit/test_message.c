@@ -458,7 +458,7 @@ static void clients_round_trip(void **state)
 static void a_full_page_of_clients_fits(void **state)
 {
     static struct stat_view counts[CLIENT_COUNTS_MAX];
-    static struct client_view clients[CLIENTS_PAGE_MAX];
+    static struct client_view clients[CLIENTS_PAGE_MAX + 1];
     static const char software[] =
         "0123456789012345678901234567890123456789012345678901234567890123";
     struct reply out;
