@@ -187,10 +187,10 @@ const struct ctl_command ctl_clients = {
     "clients",
     "",
     "Lists who is connected, and what each of them counts",
-    "ROLE: read, fill, mutate, admin. CHECKS: lookups; 304, and UNKN. (unknown: rendered) of\n"
-    "them. LOST: fills that were not sent, as there was no connection or they must not be stored.\n"
-    "WRITE: invalidations and guards. \"-\": it has no right to read, so it counts nothing.\n"
-    "--json says more. This needs the role 'admin'.",
+    "ROLE: read, fill, mutate, admin. CHECKS: lookups, and of these 304 and UNKN.\n"
+    "(unknown: rendered). FILLS: sent. LOST: not sent, since there was no connection\n"
+    "or they must not be stored. WRITE: invalidations and guards. \"-\": may not read,\n"
+    "so it counts nothing. --json says more. This needs the role 'admin'.",
     NULL,
     false,
     clients_run};

@@ -165,10 +165,9 @@ static int stats_run(struct ctl *ctl, int argc, char **argv)
 }
 
 static const struct ctl_option stats_options_table[] = {
-    {'w', "watch", "[SECONDS]", "go on, every second or so many of them, until interrupted"},
+    {'w', "watch", "[SECONDS]", "go on: every second, or so many of them"},
     {'n', "count", "N", "with --watch: end after so many"},
-    {KEY_OPENMETRICS, "openmetrics", NULL,
-     "as metrics, for collectors; also where the daemon is down"},
+    {KEY_OPENMETRICS, "openmetrics", NULL, "metrics for collectors, also of a daemon that is down"},
     {KEY_PROMETHEUS, "prometheus", NULL, "the same in Prometheus' older text format"},
     {0}};
 
@@ -176,8 +175,8 @@ const struct ctl_command ctl_stats = {
     "stats",
     "",
     "Shows what happens: rates of one second, totals since the start",
-    "On a terminal --watch draws the whole again; into a file or a pipe it writes a line\n"
-    "an interval, with --json an object. 'etagctl clients' says who does it.",
+    "On a terminal --watch draws the whole again; into a file or a pipe it writes a\n"
+    "line an interval, with --json an object. 'etagctl clients' says who does it.",
     stats_options_table,
     false,
     stats_run};

@@ -411,7 +411,8 @@ void stats_show_down(struct stats_view *view, const char *why)
             fputs(TERMINAL_HOME_AND_CLEAR, stdout);
         printf("%.8s down: ", time_text(now_ms, time) + strlen("2026-01-31T"));
         output_text(str_of(why));
-        putchar('\n');
+        printf(isatty(STDOUT_FILENO) ? "\n\nIt is asked again and again; Ctrl-C ends this.\n"
+                                     : "\n");
     }
     fflush(stdout);
 }
