@@ -218,6 +218,17 @@ static void nor_is_one_that_is_filled_already(void **state)
     expect_compared(f, 0, 0, 1);
 }
 
+/* Another render says that the former version is back: which of the two is newer is not known. */
+static void nor_is_one_whose_entry_was_filled_anew(void **state)
+{
+    struct fixture *f = *state;
+    store(f, "\"v1\"", 100);
+    check_veiled(f);
+    store(f, "\"v1\"", 150);
+    assert_int_equal(finish(f, "\"v2\""), 200);
+    expect_compared(f, 0, 0, 1);
+}
+
 static void without_a_lease_nothing_is_decided(void **state)
 {
     struct fixture *f = *state;
@@ -303,6 +314,7 @@ int main(void)
         TEST(so_is_a_page_that_is_gone),
         TEST(a_change_that_was_announced_meanwhile_is_none),
         TEST(nor_is_one_that_is_filled_already),
+        TEST(nor_is_one_whose_entry_was_filled_anew),
         TEST(without_a_lease_nothing_is_decided),
         TEST(only_the_same_token_is_compared),
         TEST(plain_fills_are_compared_as_well),
