@@ -257,7 +257,7 @@ int server_init(struct server *server, const struct config *config, int signal_f
 
     *server = (struct server){
         .config = *config,
-        .log = {.fd = STDERR_FILENO, .least = config->log_level},
+        .log = {.fd = STDERR_FILENO, .least = config->log_level, .format = config->log_format},
         .endpoint = {.listen_fd = -1, .lock_fd = -1},
         .spool = {.dir = {.fd = -1, .lock_fd = -1, .spare_fd = -1}},
         .signal_fd = signal_fd,

@@ -9,6 +9,7 @@
 #include "cache.h"
 #include "endpoint.h"
 #include "entry_loader.h"
+#include "histogram.h"
 #include "huge_pages.h"
 #include "journal.h"
 #include "lease.h"
@@ -33,9 +34,10 @@ struct server {
     struct peers peers;
     struct pending mutations; /* answers that wait for their event to be persisted */
     struct pending syncs;
-    struct arena arena;    /* of the request being handled */
-    struct buffer scratch; /* a record being packed */
-    struct key key;        /* of the request being handled */
+    struct histogram mutation_times; /* of peers: from the last byte's arrival to the answer */
+    struct arena arena;              /* of the request being handled */
+    struct buffer scratch;           /* a record being packed */
+    struct key key;                  /* of the request being handled */
     int signal_fd;
     uint64_t started_wall_ms;
     uint64_t incarnation;

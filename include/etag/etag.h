@@ -187,6 +187,8 @@ ETAG_API int etag_verdict_http_status(etag_verdict verdict);
     X(EXPIRED, 25, "expired", "the entry's time to live is over")                                  \
     X(TORN, 26, "torn", "the entry was being rewritten while it was read")                         \
     X(BAD_KEY, 27, "bad_key", "the key is not valid: see etag_client_error()")                     \
+    X(SHADOW, 28, "shadow",                                                                        \
+      "the entry is current, and in shadow mode nothing is answered from it")                      \
     /* fill refused by the daemon */                                                               \
     X(TOKEN_STALE, 40, "token_stale",                                                              \
       "something that the entry depends on was invalidated after the token was taken")             \
@@ -294,6 +296,7 @@ typedef struct etag_request {
     bool
         compression_suffixes; /* If-None-Match: "x-gzip" and "x--gzip" list "x" too (gzip, br, zstd, deflate,
                                 * compress). For a front end behind a server that compresses and renames */
+    bool shadow;              /* etag_check() in shadow mode: see etag_client_options */
 } etag_request;
 
 /* No date. */
@@ -468,6 +471,13 @@ typedef struct etag_client_options {
                            * message, sets state or differs from answer to answer (Content-Length, Set-Cookie, Date,
                            * Content-Security-Policy ...): INVALID */
     size_t repeated_field_count;
+    bool
+        shadow; /* shadow mode, to see what etagd would do before it does it: checks that find a current entry count what they
+                 * would have answered and say ETAG_UNKNOWN, ETAG_REASON_SHADOW. When the page is then filled (etag_fill(),
+                 * etag_finish()) with the token of the check, its ETag is compared with the entry's; another one, while nothing
+                 * that it depends on was invalidated, counts as a mismatch: a write that nobody announced. "etagctl stats"
+                 * shows these counters. A fill that matches is not sent. The first such check of a client allocates.
+                 * $ETAGD_SHADOW, set and not "0", means the same for every client of a process */
 } etag_client_options;
 
 /* Opens a client. Succeeds without a daemon too: checks then say ETAG_UNKNOWN, and fill, dispatch and
