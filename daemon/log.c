@@ -115,13 +115,18 @@ static void line_add_time(struct line *line)
     line_add(line, text, len);
 }
 
+void log_set_least(struct log *log, enum log_level least)
+{
+    __atomic_store_n(&log->least, least, __ATOMIC_RELAXED);
+}
+
 void log_write(const struct log *log, enum log_level level, const char *event,
                const struct log_pair *pairs, size_t pair_count)
 {
     static const char *const words[] = {"debug", "info", "warn", "error"};
     struct line line;
 
-    if (level < log->least)
+    if (level < __atomic_load_n(&log->least, __ATOMIC_RELAXED))
         return;
     line.len = 0;
     line.cut = false;

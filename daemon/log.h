@@ -26,6 +26,9 @@ struct log {
     enum log_level least;
 };
 
+/* From now on, for every thread that logs. */
+void log_set_least(struct log *log, enum log_level least);
+
 void log_write(const struct log *log, enum log_level level, const char *event,
                const struct log_pair *pairs, size_t pair_count);
 

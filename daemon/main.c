@@ -35,7 +35,8 @@ int main(int argc, char **argv)
     if (loaded != 0)
         return loaded > 0 ? 0 : 2;
     if (config->check_only) {
-        printf("configuration is valid\n");
+        printf("# configuration is valid; as it counts, flags included:\n");
+        config_print(config, stdout);
         return 0;
     }
     const int signal_fd = signals_open();
