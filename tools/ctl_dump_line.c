@@ -24,14 +24,15 @@
 
 static json_t *exact_text(etag_str text)
 {
-    json_t *plain = json_stringn(text.data ? text.data : "", text.len);
+    const char *bytes = text.data ? text.data : "";
+    json_t *plain = json_stringn(bytes, text.len);
     if (plain)
         return plain;
     CLEANUP(cleanup_free) char *hex = malloc(2 * text.len + 1);
     if (!hex)
         abort();
     for (size_t i = 0; i < text.len; i++)
-        (void)sprintf(hex + 2 * i, "%02x", (unsigned char)text.data[i]);
+        (void)sprintf(hex + 2 * i, "%02x", (unsigned char)bytes[i]);
     return json_pack("{s:s#}", "hex", hex, (int)(2 * text.len));
 }
 

@@ -146,6 +146,16 @@ class Data(Case):
         left = lines_of(self.dump(d, "--prefix", "/long"))[1]["max_age_ms"]
         self.assertLess(left, 1000 * 1000 - 1000)
 
+    def test_a_listing_shows_an_entry_as_the_index_has_it(self):
+        """The store lags behind the index: an entity tag that was replaced was listed, and called valid."""
+        d = self.started()
+        d.fill(KEY)
+        d.ctl("sync")
+        for i in range(20):
+            d.fill(KEY, f'"v{i}"')
+            entry, = d.ctl("list")["entries"]
+            self.assertEqual((entry["etag"], entry["state"]), (f'"v{i}"', "valid"))
+
     def test_many_entries_once_each_while_others_come_and_go(self):
         d = self.started()
         stay = [f"/stay/{i:05d}" for i in range(4000)]

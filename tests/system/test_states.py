@@ -95,18 +95,11 @@ class CheckState(States):
                 f.write(data)
             return self.check(d.state)
 
-        # An entry's tag.
-        at = [m.start() for m in re.finditer(rb'"v1"', good)]
-        code, out, _ = with_data(good[:at[0]] + b'"v2"' + good[at[0] + 4:])
-        self.assertEqual(code, 1)
-        for place in at:  # pages that were used before have old copies
-            good_entry = with_data(good[:place] + b'"v2"' + good[place + 4:])
-            if "1 damaged" in good_entry[1]:
-                code, out, _ = good_entry
-        self.assertRegex(out, r"(?m)^entries      3, 1 damaged: the checksum of a record is wrong$")
-        # An event's target.
-        bad = [with_data(good[:m.start()] + b"\x03\x00s4X" + good[m.end():]) for m in re.finditer(rb"\x03\x00s49", good)]
-        self.assertTrue(any(code == 1 and "events" in out and "sets the state aside" in out for code, out, _ in bad), bad)
+        # An entry's tag, an event's target: in one of the places where it stands, since pages that are free now have old copies.
+        for was, becomes, said, advice in ((b'"v1"', b'"v2"', "entries      3, 1 damaged: the checksum of a record is wrong", "drops damaged entries"),
+                                           (b"\x03\x00s49", b"\x03\x00s4X", "events       2, 1 damaged: the checksum", "sets the state aside")):
+            told = [with_data(good[:m.start()] + becomes + good[m.end():]) for m in re.finditer(re.escape(was), good)]
+            self.assertTrue(any(code == 1 and said in out and advice in out for code, out, _ in told), told)
         # A file that was cut: whoever reads it is killed.
         code, out, _ = with_data(good[:3 * 4096])
         self.assertEqual(code, 1)
