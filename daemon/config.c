@@ -305,7 +305,7 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
         0,
         "Who may do what, repeated: read, fill, mutate or admin = user:NAME, group:NAME, uid:N, "
         "gid:N or all. The file's roles do not count then",
-        0};
+        -3};
     rows[OPTION_COUNT] = (struct argp_option){"config",
                                               FLAG_CONFIG,
                                               "FILE",

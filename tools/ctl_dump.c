@@ -77,8 +77,8 @@ const struct ctl_command ctl_dump = {
     "dump",
     "",
     "Writes all entries to standard output, for 'etagctl load'",
-    "One JSON object a line, whatever --json says: a head, the entries in the order of\n"
-    "their keys, an end. A dump without its last line is not complete.",
+    "One JSON object a line, whatever --json says: a head, the entries in the order\n"
+    "of their keys, an end. A dump without its last line is not complete.",
     dump_options,
     false,
     dump_run};

@@ -392,17 +392,16 @@ static int load_run(struct ctl *ctl, int argc, char **argv)
 }
 
 static const struct ctl_option load_options[] = {
-    {'c', "assume-current", NULL, "nothing that the entries depend on has changed since the dump"},
-    {0}};
+    {'c', "assume-current", NULL, "nothing that they depend on changed since the dump"}, {0}};
 
 const struct ctl_command ctl_load = {
     "load",
     "[FILE]",
     "Fills with the entries of a dump, from FILE or standard input",
-    "Entries keep the tokens that they had, so what was invalidated since is refused;\n"
-    "a dump of another run of the daemon is refused as a whole, since nobody knows what\n"
-    "changed: unless you do, and say --assume-current. A line that cannot be read is told\n"
-    "and skipped.",
+    "Entries keep the tokens that they had, so what was invalidated since is\n"
+    "refused; a dump of another run of the daemon is refused as a whole, since nobody\n"
+    "knows what changed: unless you do, and say --assume-current. A line that cannot\n"
+    "be read is told and skipped.",
     load_options,
     false,
     load_run,
