@@ -55,13 +55,13 @@ static const struct config_option options[] = {
     {"map-mib", "N", "Largest size of the database; 0: by capacity", "0", OPTION_NUMBER,
      MEMBER(map_bytes), .max = MAP_MIB_MAX, .factor = MIB},
     {"log-level", "L", "debug, info, warn, error", "info", OPTION_CHOICE, MEMBER(log_level),
-     .words = "debug|info|warn|error"},
+     .words = "debug|info|warn|error", .live = true},
     {"log-format", "F", "logfmt, json (an object a line)", "logfmt", OPTION_CHOICE,
-     MEMBER(log_format), .words = "logfmt|json"},
+     MEMBER(log_format), .words = "logfmt|json", .live = true},
     {"socket-mode", "M", "Permissions of the socket, octal", "0666", OPTION_MODE,
-     MEMBER(socket_mode)},
+     MEMBER(socket_mode), .live = true},
     {"idle-ms", "N", "Connections idle for so long are closed; 0: never", "3600000", OPTION_NUMBER,
-     MEMBER(idle_ns), .max = IDLE_MS_MAX, .factor = NS_PER_MS},
+     MEMBER(idle_ns), .max = IDLE_MS_MAX, .factor = NS_PER_MS, .live = true},
 };
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
@@ -153,6 +153,11 @@ bool config_option_set(struct config *config, const struct config_option *option
 
 /* ---- Names ---- */
 
+const struct config_option *config_option_at(size_t number)
+{
+    return number < OPTION_COUNT ? &options[number] : NULL;
+}
+
 const struct config_option *config_option_find(etag_str name)
 {
     for (size_t i = 0; i < OPTION_COUNT; i++)
@@ -201,12 +206,15 @@ const char *config_option_nearest(etag_str name)
 /* ---- Flags ---- */
 
 #define FLAG_FIRST 256 /* keys of flags without a short form */
+#define ROLES_FLAGS_MAX (4 * ROLE_RULES_MAX)
 
 enum {
     FLAG_CONFIG = FLAG_FIRST + OPTION_COUNT,
     FLAG_CHECK,
+    FLAG_CHECK_STATE,
     FLAG_COLD,
     FLAG_FRESH,
+    FLAG_ROLE,
     FLAG_VERSION,
     FLAG_HELP = '?',
 };
@@ -215,8 +223,11 @@ enum {
 struct flags {
     const char *config_path;
     const char *values[OPTION_COUNT];
-    bool check_only, cold, fresh;
-    bool answered; /* help or version */
+    const char *roles[ROLES_FLAGS_MAX];
+    size_t role_count;
+    bool check_only, check_state, cold, fresh;
+    const char *check_dir; /* NULL: the configured one */
+    bool answered;         /* help or version */
 };
 
 static error_t flags_parse(int key, char *value, struct argp_state *state)
@@ -233,11 +244,21 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
     case FLAG_CHECK:
         flags->check_only = true;
         return 0;
+    case FLAG_CHECK_STATE:
+        flags->check_state = true;
+        return 0;
     case FLAG_COLD:
         flags->cold = true;
         return 0;
     case FLAG_FRESH:
         flags->fresh = true;
+        return 0;
+    case FLAG_ROLE:
+        if (flags->role_count == ROLES_FLAGS_MAX) {
+            argp_error(state, "more than %d --role", ROLES_FLAGS_MAX);
+            return EINVAL;
+        }
+        flags->roles[flags->role_count++] = value;
         return 0;
     case FLAG_VERSION:
         printf("etagd %s\n", ETAG_VERSION_STRING);
@@ -248,6 +269,10 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
         flags->answered = true;
         return ECANCELED;
     case ARGP_KEY_ARG:
+        if (flags->check_state && !flags->check_dir) {
+            flags->check_dir = value;
+            return 0;
+        }
         argp_error(state, "unexpected argument \"%s\"", value);
         return EINVAL;
     default:
@@ -257,7 +282,7 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
 
 static error_t flags_read(struct flags *flags, int argc, char **argv)
 {
-    struct argp_option rows[OPTION_COUNT + 7] = {0};
+    struct argp_option rows[OPTION_COUNT + 9] = {0};
     char docs[OPTION_COUNT][HELP_BYTES];
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", options[i].help,
@@ -267,6 +292,22 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
                                        .arg = options[i].argument,
                                        .doc = docs[i]};
     }
+    rows[OPTION_COUNT + 7] = (struct argp_option){
+        "check-state",
+        FLAG_CHECK_STATE,
+        NULL,
+        0,
+        "Check the state in the state directory, or in the one that is named behind it, without "
+        "changing anything, and end: 0 sound, 1 damaged, 2 not checked",
+        -2};
+    rows[OPTION_COUNT + 6] = (struct argp_option){
+        "role",
+        FLAG_ROLE,
+        "ROLE=WHO",
+        0,
+        "Who may do what, repeated: read, fill, mutate or admin = user:NAME, group:NAME, uid:N, "
+        "gid:N or all. The file's roles do not count then",
+        -3};
     rows[OPTION_COUNT] = (struct argp_option){"config",
                                               FLAG_CONFIG,
                                               "FILE",
@@ -275,7 +316,12 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
                                               " if it exists",
                                               -2};
     rows[OPTION_COUNT + 1] = (struct argp_option){
-        "check-config", FLAG_CHECK, NULL, 0, "Check the configuration and end", -2};
+        "check-config",
+        FLAG_CHECK,
+        NULL,
+        0,
+        "Check the configuration, print it as it counts, end",
+        -2};
     rows[OPTION_COUNT + 2] = (struct argp_option){
         "cold",
         FLAG_COLD,
@@ -318,7 +364,7 @@ static void config_defaults(struct config *config)
     }
 }
 
-static bool load_file(struct config *config, const char *path)
+static bool load_file(struct config *config, const char *path, char *why)
 {
     FILE *file CLEANUP(cleanup_file) = fopen(path ? path : CONFIG_DEFAULT_FILE, "re");
     if (!file && !path && errno == ENOENT)
@@ -326,46 +372,95 @@ static bool load_file(struct config *config, const char *path)
     if (!path)
         path = CONFIG_DEFAULT_FILE;
     if (!file) {
-        (void)fprintf(stderr, "%s: cannot be read: %s\n", path, strerrordesc_np(errno));
+        (void)snprintf(why, CONFIG_MISTAKE_BYTES, "%s: cannot be read: %s", path,
+                       strerrordesc_np(errno));
         return false;
     }
-    return config_file_read(config, file, path);
+    return config_file_read(config, file, path, why);
 }
 
-static bool apply_flags(struct config *config, const struct flags *flags)
+static bool apply_role(struct config *config, const char *flag, char why[CONFIG_WHY_BYTES])
+{
+    const etag_str text = str_of(flag);
+    const char *equals = strchr(flag, '=');
+    const size_t len = equals ? (size_t)(equals - flag) : text.len;
+    const uint32_t role = config_role_of((etag_str){flag, len});
+    if (!equals || !role)
+        return WHY("\"%.*s\" is not ROLE=WHO; roles are read, fill, mutate and admin",
+                   QUOTED(text));
+    return config_rule_add(config, role, str_skip(text, len + 1), why);
+}
+
+/* A flag wins over the file: one role given here, and the file's do not count. */
+static bool apply_roles(struct config *config, const struct flags *flags, char *mistake)
+{
+    char why[CONFIG_WHY_BYTES];
+    if (flags->role_count > 0)
+        config->rule_count = 0;
+    for (size_t i = 0; i < flags->role_count; i++)
+        if (!apply_role(config, flags->roles[i], why)) {
+            (void)snprintf(mistake, CONFIG_MISTAKE_BYTES, "etagd: --role: %s", why);
+            return false;
+        }
+    return true;
+}
+
+static bool apply_flags(struct config *config, const struct flags *flags, char *mistake)
 {
     char why[CONFIG_WHY_BYTES];
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         if (!flags->values[i] ||
             config_option_set(config, &options[i], str_of(flags->values[i]), why))
             continue;
-        (void)fprintf(stderr, "etagd: --%s: %s\n", options[i].name, why);
+        (void)snprintf(mistake, CONFIG_MISTAKE_BYTES, "etagd: --%s: %s", options[i].name, why);
         return false;
     }
     config->check_only = flags->check_only;
+    config->check_state = flags->check_state;
+    if (flags->check_dir && !config_option_set(config, config_option_find(ETAG_LIT("state-dir")),
+                                               str_of(flags->check_dir), why)) {
+        (void)snprintf(mistake, CONFIG_MISTAKE_BYTES, "etagd: --check-state: %s", why);
+        return false;
+    }
     config->cold = flags->cold;
     config->fresh = flags->fresh;
-    return true;
+    return apply_roles(config, flags, mistake);
 }
 
 static void config_derive(struct config *config)
 {
     config->clock_count = 1u << (32 - __builtin_clz(config->clock_count - 1));
-    if (config->map_bytes == 0)
+    config->map_by_capacity = config->map_bytes == 0;
+    if (config->map_by_capacity)
         config->map_bytes = MAP_BYTES_BASE + config->capacity * MAP_BYTES_PER_ENTRY;
+}
+
+bool config_read(struct config *config, int argc, char **argv, bool *answered,
+                 char why[CONFIG_MISTAKE_BYTES])
+{
+    struct flags flags = {0};
+    why[0] = '\0';
+    const error_t error = flags_read(&flags, argc, argv);
+    *answered = flags.answered;
+    if (error != 0)
+        return false;
+    config_defaults(config);
+    if (!load_file(config, flags.config_path, why) || !apply_flags(config, &flags, why))
+        return false;
+    config_derive(config);
+    return true;
 }
 
 int config_load(struct config *out, int argc, char **argv)
 {
-    struct flags flags = {0};
-    const error_t error = flags_read(&flags, argc, argv);
-    if (flags.answered)
-        return 1;
-    if (error != 0) /* argp said it */
-        return -1;
-    config_defaults(out);
-    if (!load_file(out, flags.config_path) || !apply_flags(out, &flags))
-        return -1;
-    config_derive(out);
+    char why[CONFIG_MISTAKE_BYTES];
+    bool answered;
+    if (!config_read(out, argc, argv, &answered, why)) {
+        if (why[0] != '\0')
+            (void)fprintf(stderr, "%s\n", why);
+        return answered ? 1 : -1;
+    }
+    out->argc = argc;
+    out->argv = argv;
     return 0;
 }

@@ -18,7 +18,11 @@
  *   log-format: logfmt | json          --log-format F
  *   socket-mode: "0666"                --socket-mode M   who may connect; roles decide what they may do
  *   idle-ms: 3600000                   --idle-ms N       0: no limit
- *   roles:                             read: [group:www-data, user:deploy, uid:1000, gid:33, all]
+ *   roles:                             --role ROLE=WHO   repeated; any of them takes the place of the file's roles
+ *     read: [group:www-data, user:deploy, uid:1000, gid:33, all]
+ *
+ * SIGHUP reads file and flags again (config_reload): log-level, socket-mode, idle-ms and roles change at once, what else is
+ * new waits for a restart. Not guard-linger-ms: writers bound their COMMIT by what their hello said.
  */
 #ifndef ETAGD_CONFIG_H
 #define ETAGD_CONFIG_H
@@ -34,6 +38,8 @@ enum huge_pages_use { HUGE_PAGES_AUTO, HUGE_PAGES_ON, HUGE_PAGES_OFF };
 
 #define ROLE_RULES_MAX 64
 #define PATH_BYTES_MAX 4096
+#define CONFIG_MISTAKE_BYTES (PATH_BYTES_MAX + 1100)
+#define CONFIG_CHANGES_BYTES 512
 
 struct role_rule {
     uint32_t roles; /* enum role bits */
@@ -53,21 +59,40 @@ struct config {
     enum huge_pages_use huge_pages;
     uint64_t pool_bytes;
     uint64_t map_bytes; /* never 0 after config_load */
+    bool map_by_capacity;
     enum log_level log_level;
     enum log_format log_format;
     uint32_t socket_mode;
     uint64_t idle_ns;
     struct role_rule rules[ROLE_RULES_MAX];
     size_t rule_count;
-    bool check_only; /* --check-config */
-    bool cold;       /* --cold: the former state is not used */
+    bool check_only;  /* --check-config */
+    bool check_state; /* --check-state: of state_dir */
+    bool cold;        /* --cold: the former state is not used */
     bool
         fresh; /* --fresh: nobody can hold a guard of a former run, unless there are traces of one */
+    int argc;  /* the command line, for config_reload; borrowed */
+    char **argv;
 };
 
 /* Reads defaults, file and flags. 0: *out is complete and valid. 1: help or version was printed, exit 0.
- * -1: the mistake was said on standard error (file:line:column: what is wrong and what is allowed), exit 2. */
+ * -1: the mistake was said on standard error (file:line:column: what is wrong and what is allowed), exit 2.
+ * argv: borrowed for as long as config_reload() may be called. */
 MUST_USE int config_load(struct config *out, int argc, char **argv);
+
+/* What config_reload() found: names of options separated by spaces, "" where there are none. */
+struct config_changes {
+    char taken[CONFIG_CHANGES_BYTES];   /* in *config now */
+    char waiting[CONFIG_CHANGES_BYTES]; /* not: they need a restart */
+};
+
+/* Reads the file again, under the same flags, and takes into *config what may change while serving. 0, or -1: *config is as
+ * before, and why says the mistake as config_load() does, without a newline. */
+MUST_USE int config_reload(struct config *config, struct config_changes *changes,
+                           char why[CONFIG_MISTAKE_BYTES]);
+
+/* Prints it as a file that means the same, what the flags say included. */
+void config_print(const struct config *config, FILE *out);
 
 /* The roles that peer credentials give: ROLE_* bits. Own uid and root: all; the overflow uid (65534 or what
  * /proc/sys/kernel/overflowuid says, given by the caller): none; else the rules by uid and by gid, primary and

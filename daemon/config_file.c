@@ -12,6 +12,7 @@ struct reading {
     struct config *config;
     const char *path;
     yaml_document_t *document;
+    char *why; /* CONFIG_MISTAKE_BYTES */
 };
 
 static void cleanup_parser(yaml_parser_t *parser)
@@ -27,7 +28,8 @@ static void cleanup_document(yaml_document_t *document)
 /* Marks count from 0, people from 1. Returns false, for the caller to return. */
 static bool complain_at(const struct reading *reading, yaml_mark_t mark, const char *text)
 {
-    (void)fprintf(stderr, "%s:%zu:%zu: %s\n", reading->path, mark.line + 1, mark.column + 1, text);
+    (void)snprintf(reading->why, CONFIG_MISTAKE_BYTES, "%s:%zu:%zu: %s", reading->path,
+                   mark.line + 1, mark.column + 1, text);
     return false;
 }
 
@@ -157,14 +159,15 @@ static bool is_last_document(struct reading *reading, yaml_parser_t *parser)
     return true;
 }
 
-bool config_file_read(struct config *config, FILE *file, const char *path)
+bool config_file_read(struct config *config, FILE *file, const char *path,
+                      char why[CONFIG_MISTAKE_BYTES])
 {
     yaml_parser_t parser CLEANUP(cleanup_parser) = {0};
     yaml_document_t document CLEANUP(cleanup_document) = {0};
-    struct reading reading = {config, path, &document};
+    struct reading reading = {config, path, &document, why};
 
     if (!yaml_parser_initialize(&parser)) {
-        (void)fprintf(stderr, "%s: no memory\n", path);
+        (void)snprintf(why, CONFIG_MISTAKE_BYTES, "%s: no memory", path);
         return false;
     }
     yaml_parser_set_input_file(&parser, file);

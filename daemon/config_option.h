@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an option is: one table drives the file, the flags and --help, so an option stands once. Private to config.c
- * (table, flags, checks) and config_file.c (YAML).
+ * What an option is: one table drives the file, the flags, --help, --check-config and what SIGHUP may change, so an option
+ * stands once. Private to config.c (table, flags, checks) and config_*.c.
  */
 #ifndef ETAGD_CONFIG_OPTION_H
 #define ETAGD_CONFIG_OPTION_H
@@ -9,6 +9,7 @@
 #include "config.h"
 
 #define CONFIG_WHY_BYTES 1024
+#define CONFIG_ROLES_BYTES 32
 
 struct config_option {
     const char *name;     /* in the file, and behind "--" */
@@ -22,7 +23,11 @@ struct config_option {
     uint64_t max;      /* OPTION_NUMBER; OPTION_PATH: length */
     uint64_t factor;   /* OPTION_NUMBER: from the option's unit to the member's */
     const char *words; /* OPTION_CHOICE: separated by '|', in the order of the enum */
+    bool live;         /* SIGHUP changes it; else it waits for a restart */
 };
+
+/* The options in the order of --help: NULL behind the last one. */
+const struct config_option *config_option_at(size_t number);
 
 /* NULL: no such option. */
 const struct config_option *config_option_find(etag_str name);
@@ -41,7 +46,16 @@ MUST_USE bool config_rule_add(struct config *config, uint32_t roles, etag_str su
 /* 0: no such role. */
 uint32_t config_role_of(etag_str word);
 
-/* Reads the file into *config. False: the mistake was said on standard error, with line and column. */
-MUST_USE bool config_file_read(struct config *config, FILE *file, const char *path);
+/* "read, fill" of role bits. */
+const char *config_roles_text(uint32_t roles, char out[CONFIG_ROLES_BYTES]);
+
+/* Reads the file into *config. False: why says the mistake, with path, line and column. */
+MUST_USE bool config_file_read(struct config *config, FILE *file, const char *path,
+                               char why[CONFIG_MISTAKE_BYTES]);
+
+/* Defaults, file and flags of this command line into *config, but for the command line itself: config_load without a word on
+ * standard error. answered: help or version was printed. False: why says the mistake; empty: argp said it. */
+MUST_USE bool config_read(struct config *config, int argc, char **argv, bool *answered,
+                          char why[CONFIG_MISTAKE_BYTES]);
 
 #endif

@@ -19,17 +19,30 @@
 
 #define WHY(...) ((void)snprintf(why, CONFIG_WHY_BYTES, __VA_ARGS__), false)
 
+static const struct {
+    const char *word;
+    uint32_t role;
+} roles_known[] = {
+    {"read", ROLE_READ}, {"fill", ROLE_FILL}, {"mutate", ROLE_MUTATE}, {"admin", ROLE_ADMIN}};
+#define ROLES_KNOWN (sizeof(roles_known) / sizeof(roles_known[0]))
+
 uint32_t config_role_of(etag_str word)
 {
-    static const struct {
-        const char *word;
-        uint32_t role;
-    } roles[] = {
-        {"read", ROLE_READ}, {"fill", ROLE_FILL}, {"mutate", ROLE_MUTATE}, {"admin", ROLE_ADMIN}};
-    for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
-        if (str_equal(word, str_of(roles[i].word)))
-            return roles[i].role;
+    for (size_t i = 0; i < ROLES_KNOWN; i++)
+        if (str_equal(word, str_of(roles_known[i].word)))
+            return roles_known[i].role;
     return 0;
+}
+
+const char *config_roles_text(uint32_t roles, char out[CONFIG_ROLES_BYTES])
+{
+    size_t len = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < ROLES_KNOWN; i++)
+        if (roles & roles_known[i].role)
+            len += (size_t)snprintf(out + len, CONFIG_ROLES_BYTES - len, "%s%s",
+                                    len > 0 ? ", " : "", roles_known[i].word);
+    return out;
 }
 
 /* 0, ENOENT or another errno. */

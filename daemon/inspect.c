@@ -298,16 +298,25 @@ static int list_each(void *ctx, etag_str cursor, struct hash128 fingerprint, eta
         listing->more = true;
         return LISTING_FULL;
     }
-    if (known_take(&known, fingerprint, record) != 0 || !known.found)
+    /* The store lags: what waits for it is the newer one. */
+    const int waiting = persist_find(server->persist, fingerprint, known_take, &known);
+    if (waiting == PERSIST_E_ERASED)
+        return 0;
+    if (waiting != 0 && known_take(&known, fingerprint, record) != 0)
+        return 0;
+    if (!known.found)
         return 0;
     struct entry_view *view = &listing->views[listing->count++];
     *view = (struct entry_view){
         .entry = known.record.entry,
         .fill_lsn = known.record.fill_lsn,
         .expires_wall_ms = known.record.expires_wall_ms,
-        .persisted = true,
+        .persisted = waiting != 0,
     };
     view->state = cache_state(&server->cache, fingerprint, &shown, &clock, &value);
+    /* The index has a newer one that did not reach the store: its state is not this one's. */
+    if (view->state != ETAG_REASON_NO_ENTRY && shown.fill_lsn != view->fill_lsn)
+        view->state = ETAG_REASON_NO_ENTRY;
     view->in_index = view->state != ETAG_REASON_NO_ENTRY;
     if (view->state == ETAG_REASON_VALID && time_coarse_ns() >= server->lease.deadline_ns)
         view->state = ETAG_REASON_NO_LEASE;

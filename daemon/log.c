@@ -203,15 +203,21 @@ static void line_end(struct line *line)
     line->len += strlen(end);
 }
 
+void log_set(struct log *log, enum log_level least, enum log_format format)
+{
+    __atomic_store_n(&log->least, least, __ATOMIC_RELAXED);
+    __atomic_store_n(&log->format, format, __ATOMIC_RELAXED);
+}
+
 void log_write(const struct log *log, enum log_level level, const char *event,
                const struct log_pair *pairs, size_t pair_count)
 {
     static const char *const words[] = {"debug", "info", "warn", "error"};
     struct line line;
 
-    if (level < log->least)
+    if (level < __atomic_load_n(&log->least, __ATOMIC_RELAXED))
         return;
-    line.format = log->format;
+    line.format = __atomic_load_n(&log->format, __ATOMIC_RELAXED);
     line.len = 0;
     line.cut = false;
     line_add_time(&line);

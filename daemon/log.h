@@ -32,6 +32,9 @@ struct log {
     enum log_format format;
 };
 
+/* From now on, for every thread that logs. */
+void log_set(struct log *log, enum log_level least, enum log_format format);
+
 void log_write(const struct log *log, enum log_level level, const char *event,
                const struct log_pair *pairs, size_t pair_count);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* etagd: exit status 0 after a clean stop, 1 where it could not serve (see the log), 2 for bad configuration. */
+/* etagd: exit status 0 after a clean stop, 1 where it could not serve (see the log), 2 for bad configuration.
+ * --check-state: see state_check.h. */
 #include "server.h"
+#include "state_check.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -35,9 +37,12 @@ int main(int argc, char **argv)
     if (loaded != 0)
         return loaded > 0 ? 0 : 2;
     if (config->check_only) {
-        printf("configuration is valid\n");
+        printf("# configuration is valid; as it counts, flags included:\n");
+        config_print(config, stdout);
         return 0;
     }
+    if (config->check_state)
+        return state_check(config, stdout);
     const int signal_fd = signals_open();
     if (signal_fd < 0) {
         fprintf(stderr, "etagd: cannot take signals: %s\n", strerror(-signal_fd));

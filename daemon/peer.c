@@ -107,7 +107,38 @@ static void peer_free(struct peers *peers, struct peer *peer)
     client_page_add(&peer->page, &peers->departed);
     client_page_close(&peer->page);
     buffer_deinit(&peer->in);
+    free(peer->groups);
     free(peer);
+}
+
+static int credentials_keep(struct peer *peer, const struct peer_credentials *credentials)
+{
+    const size_t bytes = credentials->group_count * sizeof(credentials->groups[0]);
+
+    peer->pid = credentials->pid;
+    peer->uid = credentials->uid;
+    peer->gid = credentials->gid;
+    if (bytes == 0)
+        return 0;
+    peer->groups = malloc(bytes);
+    if (!peer->groups)
+        return -ENOMEM;
+    memcpy(peer->groups, credentials->groups, bytes);
+    peer->group_count = credentials->group_count;
+    return 0;
+}
+
+static uint32_t roles_of(const struct peers *peers, const struct peer *peer)
+{
+    const struct peer_credentials credentials = {
+        .pid = peer->pid,
+        .uid = peer->uid,
+        .gid = peer->gid,
+        .groups = peer->groups,
+        .group_count = peer->group_count,
+    };
+
+    return config_roles(peers->config, &credentials, peers->own_uid, peers->overflow_uid);
 }
 
 void peers_accept(struct peers *peers, int fd)
@@ -125,6 +156,8 @@ void peers_accept(struct peers *peers, int fd)
     }
     int r = credentials_read(owned, &credentials, groups);
     if (r == 0)
+        r = credentials_keep(peer, &credentials);
+    if (r == 0)
         r = loop_stream_open(peers->loop, owned, peer, &peer->stream);
     if (r < 0) {
         peers->refused++;
@@ -133,9 +166,7 @@ void peers_accept(struct peers *peers, int fd)
         return;
     }
     take_fd(&owned);
-    peer->pid = credentials.pid;
-    peer->uid = credentials.uid;
-    peer->roles = config_roles(peers->config, &credentials, peers->own_uid, peers->overflow_uid);
+    peer->roles = roles_of(peers, peer);
     peers->accepted++;
     log_event(peers->log, LOG_DEBUG, "peer_accepted", log_number("peer", peer->id),
               log_number("pid", peer->pid), log_number("uid", peer->uid),
@@ -283,6 +314,36 @@ void peer_close(struct peers *peers, struct peer *peer)
     loop_stream_close(take_ptr(peer->stream));
     peers->closed_count++;
     peers->watching_count -= peer->watching;
+}
+
+/* ---- Other rules ---- */
+
+size_t peers_judge(struct peers *peers)
+{
+    size_t changed = 0;
+
+    for (size_t i = 0; i < PEERS_MAX; i++) {
+        struct peer *peer = peers->table[i];
+        if (!peer || !peer->stream || peer->roles == roles_of(peers, peer))
+            continue;
+        changed++;
+        log_event(peers->log, LOG_INFO, "peer_roles_changed", log_number("peer", peer->id),
+                  log_number("pid", peer->pid), log_number("uid", peer->uid),
+                  log_number("roles", roles_of(peers, peer)));
+        peer_send_error(peers, peer, 0, WIRE_ERROR_ROLES,
+                        "the roles of this user were changed: connect again");
+        peer_close(peers, peer);
+    }
+    return changed;
+}
+
+void peers_each_writer(const struct peers *peers, void (*each)(void *ctx, uint32_t uid), void *ctx)
+{
+    for (size_t i = 0; i < PEERS_MAX; i++) {
+        const struct peer *peer = peers->table[i];
+        if (peer && peer->stream && peer->greeted && (peer->roles & ROLE_MUTATE))
+            each(ctx, peer->uid);
+    }
 }
 
 /* ---- Limits of time, and the end ---- */

@@ -25,7 +25,9 @@ struct server;
 struct peer {
     uint64_t id;
     struct loop_stream *stream; /* NULL: closed */
-    uint32_t pid, uid;
+    uint32_t pid, uid, gid;
+    uint32_t *groups; /* supplementary, as of the connect */
+    size_t group_count;
     uint32_t roles;
     bool greeted;
     bool watching;
@@ -83,6 +85,13 @@ void peer_watch(struct peers *peers, struct peer *peer);
 /* Says why and closes. */
 void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, const char *text);
 void peer_close(struct peers *peers, struct peer *peer);
+
+/* The rules of roles were changed. A peer that has other roles now is told so and closed: its next hello says which, and
+ * whoever may not read any more is not given the index again. Returns how many. */
+size_t peers_judge(struct peers *peers);
+
+/* Those who said hello and may mutate. */
+void peers_each_writer(const struct peers *peers, void (*each)(void *ctx, uint32_t uid), void *ctx);
 
 /* Limits of time; call it about once a second. */
 void peers_expire(struct peers *peers, uint64_t now_ns);

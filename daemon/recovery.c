@@ -135,6 +135,26 @@ static const char *cold_reason(const struct warm_question *q)
     return NULL;
 }
 
+/* What stands beside the socket and around the data file. 0 or a negative errno. */
+static int question_answer(struct warm_question *q)
+{
+    q->witnessed = witness_read(q->config->socket_path, &q->witness);
+    q->journal = journal_replay(q->config->socket_path, q->former->nonce, NULL, NULL);
+    return store_identify(q->store, &q->identity);
+}
+
+const char *recovery_forecast(const struct config *config, const struct store *store,
+                              const struct store_meta *former)
+{
+    char boot_id[40];
+    struct warm_question question = {
+        .config = config, .store = store, .former = former, .boot_id = boot_id};
+
+    boot_id_read(boot_id);
+    return question_answer(&question) < 0 ? "the data file cannot be looked at"
+                                          : cold_reason(&question);
+}
+
 /* ---- Cold: guards that are forgotten ---- */
 
 /* A guard of the former run that is forgotten with its state may still see its COMMIT: entries filled before it would be
@@ -245,9 +265,9 @@ static int former_read(struct recovery *recovery, struct store *store, struct st
 
     if (r == 0)
         return 0;
-    *former = (struct store_meta){0};
     if (r != STORE_E_NOT_FOUND)
         return refuse(why, "read", r);
+    store_former(store, former); /* for an older format */
     recovery->cold_reason = "there is no former state";
     return 0;
 }
@@ -263,10 +283,8 @@ static int run_begin(struct recovery *recovery, struct store *store,
     *meta = *former;
     boot_id_read(meta->boot_id);
     question.boot_id = meta->boot_id;
-    question.witnessed = witness_read(config->socket_path, &question.witness);
-    if (store_identify(store, &question.identity) < 0)
+    if (question_answer(&question) < 0)
         return -1;
-    question.journal = journal_replay(config->socket_path, former->nonce, NULL, NULL);
     if (!recovery->cold_reason)
         recovery->cold_reason = cold_reason(&question);
     recovery->had_former |= former->incarnation != 0 || question.witnessed ||
@@ -305,7 +323,8 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
 
     *recovery = (struct recovery){.socket_path = config->socket_path};
     const int opened = store_open(store, &options, why);
-    const bool unusable = opened == STORE_E_DAMAGED || opened == STORE_E_OLDER;
+    const bool unusable = opened == STORE_E_DAMAGED || opened == STORE_E_OLDER ||
+                          (opened == STORE_E_FORMAT && config->cold);
     if (opened != 0 && !unusable)
         return -1;
     recovery->locked_ns = time_coarse_ns();

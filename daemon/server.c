@@ -9,6 +9,7 @@
 #include "clocktime.h"
 #include "mutation.h"
 #include "recovery.h"
+#include "reload.h"
 #include "request.h"
 #include "text.h"
 
@@ -62,8 +63,10 @@ static void on_signal(struct server *server)
     struct signalfd_siginfo info;
 
     while (read(server->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        if (info.ssi_signo == SIGHUP)
+        if (info.ssi_signo == SIGHUP) {
+            reload(server);
             continue;
+        }
         log_event(&server->log, LOG_INFO, "stopping", log_number("signal", info.ssi_signo));
         server->stopping = true;
     }

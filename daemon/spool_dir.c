@@ -262,6 +262,45 @@ void spool_dir_learn(struct spool_dir *dir, uint32_t uid)
                   log_text("effect", "this user's writers depend on a running daemon"));
 }
 
+/* A writer returned OK only if the mark named it after its rename, so a scan that begins after the mark's change sees all
+ * that may count by the former one: as at a start. */
+int spool_dir_judge(struct spool_dir *dir, const struct config *config, const uint32_t *uids,
+                    size_t count)
+{
+    CLEANUP(cleanup_free) struct spool_mark *before = malloc(sizeof(*before));
+    struct spool_mark *mark = &dir->mark;
+    struct spool_mark *former = &dir->former;
+
+    if (!before)
+        return -ENOMEM;
+    *before = *mark;
+    mark->writer_count = 0;
+    mark->anybody = false;
+    writers_of_rules(mark, config);
+    if (mark->rules == before->rules) {
+        *mark = *before;
+        return 0;
+    }
+    for (size_t i = 0; i < count; i++)
+        writer_add(mark, uids[i]);
+    if (dir->former_scans == 0) {
+        former->writer_count = 0;
+        former->anybody = false;
+        former->nobody = before->nobody;
+    }
+    /* Where there is no room to remember all of them, everybody counts for these scans: an event too many is harmless. */
+    for (size_t i = 0; i < before->writer_count; i++) {
+        writer_add(former, before->writers[i]);
+        former->anybody |= !spool_mark_counts(former, before->writers[i]);
+    }
+    former->anybody |= before->anybody;
+    dir->former_scans = FORMER_SCANS;
+    const int r = mark_write(dir);
+    if (r < 0)
+        *mark = *before;
+    return r;
+}
+
 bool spool_dir_counts(const struct spool_dir *dir, uint32_t uid)
 {
     return spool_mark_counts(&dir->mark, uid) ||

@@ -46,6 +46,11 @@ MUST_USE int spool_dir_settle(struct spool_dir *dir, uint64_t lease_ns);
 /* This uid was seen with the role to mutate: its files count from now on, and the mark says so. Best effort, logged. */
 void spool_dir_learn(struct spool_dir *dir, uint32_t uid);
 
+/* The rules of roles were changed. Whom the mark named until now counts in the scans that see what stood there before; besides
+ * those whom the rules name, uids[count] stay noted. 0, or a negative errno: the mark could not be written, and all is as before. */
+MUST_USE int spool_dir_judge(struct spool_dir *dir, const struct config *config,
+                             const uint32_t *uids, size_t count);
+
 bool spool_dir_counts(const struct spool_dir *dir, uint32_t uid);
 /* A scan has seen everything. */
 void spool_dir_scanned(struct spool_dir *dir);

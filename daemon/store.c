@@ -41,7 +41,9 @@ static int open_tables(struct store *store)
     if (code)
         return stored_error(code);
 
-    const int error = stored_meta_get(store, txn, &meta);
+    int error = stored_meta_get(store, txn, &meta);
+    if (error == STORE_E_OLDER)
+        error = stored_upgrade(store, txn);
     if (error && error != STORE_E_NOT_FOUND)
         return error;
     if (!error) {
@@ -76,8 +78,8 @@ static int database_open(struct store *store, char *why)
     database_close(store);
     if (error == STORE_E_FORMAT)
         (void)snprintf(why, STORE_WHY_BYTES,
-                       "%.300s is of another version of etagd (this one writes format %u): "
-                       "start that version, or move the file away",
+                       "%.300s is of a newer version of etagd (this one writes format %u): "
+                       "start that version, or begin without it: --cold sets it aside",
                        path, STORE_FORMAT);
     else if (error == STORE_E_OLDER)
         (void)snprintf(why, STORE_WHY_BYTES,
@@ -108,6 +110,17 @@ int store_open(struct store **out, const struct store_options *options, char why
     if (error && error != STORE_E_DAMAGED && error != STORE_E_FORMAT && error != STORE_E_OLDER)
         store = store_close(store);
     *out = store;
+    return error;
+}
+
+int store_look(struct store **out, const char *state_dir, char why[512])
+{
+    *out = NULL;
+    struct store *store = (struct store *)calloc(1, sizeof(*store));
+    if (!store)
+        return -ENOMEM;
+    const int error = state_dir_look(&store->dir, state_dir, why);
+    *out = error ? store_close(store) : store;
     return error;
 }
 
@@ -158,6 +171,11 @@ int store_set_aside(struct store *store, char why[512])
     (void)snprintf(why, STORE_WHY_BYTES, "%.300s: the damaged database cannot be set aside: %s",
                    store->dir.path, strerrordesc_np(-error));
     return error;
+}
+
+void store_former(const struct store *store, struct store_meta *out)
+{
+    *out = store->former;
 }
 
 int store_identify(const struct store *store, struct store_identity *out)

@@ -19,7 +19,7 @@
 #include "message.h"
 #include "siphash.h"
 
-#define STORE_FORMAT 2u
+#define STORE_FORMAT 2u /* store_upgrade.c: how it is changed */
 #define STORE_WHY_BYTES 512
 
 enum {
@@ -44,6 +44,9 @@ struct store_options {
  * On STORE_E_DAMAGED, STORE_E_FORMAT and STORE_E_OLDER *out is a store that holds the lock and takes store_set_aside()
  * and store_close() only; on any other error it is NULL. */
 MUST_USE int store_open(struct store **out, const struct store_options *options, char why[512]);
+/* Only to look at: takes store_identify(), store_warm_mark() and store_close(). Changes nothing; refuses where a daemon has the
+ * lock. *out is NULL on an error. */
+MUST_USE int store_look(struct store **out, const char *state_dir, char why[512]);
 struct store *store_close(struct store *store); /* returns NULL */
 
 /* Is the locked file still the one at its path, and the data file the one that was opened? 0 or -ESTALE. */
@@ -80,6 +83,9 @@ struct store_identity {
 /* 0 or negative errno. */
 MUST_USE int store_identify(const struct store *store, struct store_identity *out);
 
+/* Of a state of an older format (STORE_E_OLDER), also when it is set aside: what its meta record said. Zeroed where there
+ * is none. */
+void store_former(const struct store *store, struct store_meta *out);
 MUST_USE int store_meta_read(struct store *store,
                              struct store_meta *out); /* STORE_E_NOT_FOUND: new */
 /* In a transaction of its own, fsynced whatever the durability: an incarnation is durable before it is used.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * LMDB, six tables of one file. A value begins with its checksum: SipHash under a key that is itself the keyed hash of
+ * LMDB, six tables of one file (format 2; store_upgrade.c has the others). A value begins with its checksum: SipHash under a key that is itself the keyed hash of
  * table and key, so that a record which LMDB hands out under another key, or from before, does not check.
  *
  *   meta     "meta"                               checksum (all-zero key), struct store_meta flat
@@ -119,7 +119,6 @@ int stored_put(struct store_txn *txn, enum table table, MDB_val key, etag_str he
 
 /* ---- The meta record ---- */
 
-#define META_KEY "meta"
 #define META_BYTES (4 + 8 + SIPHASH_KEY_BYTES + 4 + 8 + 40 + 8 + STORE_NONCE_BYTES + 8 + 8 + 2 + 8)
 
 _Static_assert(sizeof(((struct store_meta *)0)->boot_id) == 40, "part of the format");
@@ -141,6 +140,16 @@ static void meta_pack(uint8_t out[META_BYTES], const struct store_meta *meta)
     store_u64(out + 122, meta->linger_ns);
 }
 
+uint32_t stored_format(const struct store *store, MDB_txn *txn)
+{
+    MDB_val key = val_of(STORED_META_KEY, strlen(STORED_META_KEY));
+    MDB_val value;
+    if (mdb_get(txn, store->tables[TABLE_META], &key, &value) ||
+        value.mv_size < CHECKSUM_BYTES + sizeof(uint32_t))
+        return 0;
+    return load_u32((const uint8_t *)value.mv_data + CHECKSUM_BYTES);
+}
+
 static void meta_unpack(struct store_meta *out, const uint8_t *bytes)
 {
     out->incarnation = load_u64(bytes + 4);
@@ -158,10 +167,18 @@ static void meta_unpack(struct store_meta *out, const uint8_t *bytes)
     out->linger_ns = load_u64(bytes + 122);
 }
 
+void stored_meta_unpack_part(struct store_meta *out, etag_str record)
+{
+    uint8_t bytes[META_BYTES];
+    meta_pack(bytes, out);
+    memcpy(bytes, record.data, record.len < META_BYTES ? record.len : META_BYTES);
+    meta_unpack(out, bytes);
+}
+
 /* Another format is told before the checksum is: it may have another checksum. */
 int stored_meta_get(const struct store *store, MDB_txn *txn, struct store_meta *out)
 {
-    MDB_val key = val_of(META_KEY, strlen(META_KEY));
+    MDB_val key = val_of(STORED_META_KEY, strlen(STORED_META_KEY));
     MDB_val value;
     etag_str record;
     const int code = mdb_get(txn, store->tables[TABLE_META], &key, &value);
@@ -182,7 +199,7 @@ int stored_meta_put(struct store_txn *txn, const struct store_meta *meta)
 {
     uint8_t bytes[META_BYTES];
     meta_pack(bytes, meta);
-    return stored_put(txn, TABLE_META, val_of(META_KEY, strlen(META_KEY)),
+    return stored_put(txn, TABLE_META, val_of(STORED_META_KEY, strlen(STORED_META_KEY)),
                       (etag_str){(const char *)bytes, sizeof(bytes)}, (etag_str){0});
 }
 

@@ -213,14 +213,26 @@ static etag_status connect_until(struct etag_client *client, uint64_t deadline_n
     return status;
 }
 
+/* A role that is missing may have been given since: then the daemon has ended this connection. */
+static etag_status connect_to_fill(struct etag_client *client, uint64_t deadline_ns)
+{
+    etag_status status = connect_until(client, deadline_ns);
+    if (status == ETAG_OK)
+        status = client_require_role(client, ROLE_FILL, "fill");
+    if (status != ETAG_DENIED)
+        return status;
+    if (client_keep_up(client, true) != ETAG_OK && client->channel.state == CHANNEL_CLOSED)
+        return client->fault.status;
+    status = connect_until(client, deadline_ns);
+    return status == ETAG_OK ? client_require_role(client, ROLE_FILL, "fill") : status;
+}
+
 /* One try. *maybe_done: the daemon may have got the request. */
 static etag_status call_once(struct etag_client *client, struct request *request,
                              uint64_t deadline_ns, bool *maybe_done, struct reply *reply)
 {
     struct channel_sent sent = {0};
-    etag_status status = connect_until(client, deadline_ns);
-    if (status == ETAG_OK)
-        status = client_require_role(client, ROLE_FILL, "fill");
+    etag_status status = connect_to_fill(client, deadline_ns);
     if (status != ETAG_OK)
         return status;
     status = channel_call(&client->channel, request, deadline_ns, &sent, reply, &client->fault);

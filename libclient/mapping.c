@@ -68,9 +68,9 @@ static etag_status open_counters(struct mapping *out, const struct mapping_sourc
                                       "page of counters", fault);
     if (status != ETAG_OK)
         return status;
-    if (source->counters_bytes != COUNTERS_BYTES)
-        return fault_set(fault, ETAG_PROTOCOL, "the daemon's page of counters is not %u bytes",
-                         COUNTERS_BYTES);
+    /* A newer daemon may have more of them, behind ours. Without any the index serves all the same. */
+    if (source->counters_bytes < COUNTERS_BYTES)
+        return ETAG_OK;
     void *page = mmap(NULL, COUNTERS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, source->counters_fd,
                       0);
     if (page == MAP_FAILED)

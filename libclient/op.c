@@ -317,7 +317,8 @@ static void op_await(struct etag_op *op)
     const struct channel *channel = &op->client->channel;
     bool lost_before = false;
 
-    if (channel->state == CHANNEL_READY)
+    /* A role that is missing may have been given since: then the daemon has ended this connection. */
+    if (channel->state == CHANNEL_READY && (channel->hello.roles & ROLE_MUTATE))
         op_step(op, channel_now_ns());
     else
         keep_up(op->client, true);

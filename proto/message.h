@@ -32,7 +32,9 @@ enum role {
     X(INTERNAL, 9, ETAG_FAILED, "internal")                                                        \
     X(SLOW, 10, ETAG_PROTOCOL, "slow") /* a limit of time or of unread answers; closed after it */ \
     X(LIMIT, 11, ETAG_FAILED,                                                                      \
-      "limit") /* too many of something: not done, and not by the spool either */
+      "limit") /* too many of something: not done, and not by the spool either */                  \
+    X(ROLES, 12, ETAG_UNAVAILABLE,                                                                 \
+      "roles") /* this peer's were changed; closed after it: the next hello says the new ones */
 
 enum wire_error {
 #define WIRE_ERROR_ENUM(name, code, status, word) WIRE_ERROR_##name = code,

@@ -44,6 +44,8 @@ struct ctl_command {
     X(get)                                                                                         \
     X(explain)                                                                                     \
     X(list)                                                                                        \
+    X(dump)                                                                                        \
+    X(load)                                                                                        \
     X(watch)                                                                                       \
     X(check)                                                                                       \
     X(token)                                                                                       \

@@ -3,6 +3,7 @@
 #include "clocktime.h"
 #include "ctl_daemon.h"
 #include "ctl_key.h"
+#include "ctl_pages.h"
 #include "ctl_view.h"
 #include "text.h"
 
@@ -133,15 +134,15 @@ const struct ctl_command ctl_get = {"get", "KEY", "Shows an entry", NULL, NULL, 
 struct listing {
     const struct ctl *ctl;
     struct ctl plain; /* without --json: for errors in the middle */
-    uint64_t left, printed;
+    uint64_t printed;
     bool begun;
 };
 
 /* Not before the first page is there: so an error can still be the whole output. */
-static void list_begin(struct listing *listing, struct ctl_daemon *daemon)
+static void list_begin(void *ctx, struct ctl_daemon *daemon)
 {
-    if (listing->begun)
-        return;
+    struct listing *listing = ctx;
+
     listing->begun = true;
     if (listing->ctl->json)
         printf("{\"entries\": [\n");
@@ -153,8 +154,10 @@ static void list_begin(struct listing *listing, struct ctl_daemon *daemon)
     daemon->ctl = &listing->plain;
 }
 
-static void list_print(struct listing *listing, const struct entry_view *view)
+static void list_print(void *ctx, const struct entry_view *view)
 {
+    struct listing *listing = ctx;
+
     if (listing->ctl->json) {
         doc *entry = doc_object();
         doc_entry(entry, view);
@@ -171,45 +174,19 @@ static void list_print(struct listing *listing, const struct entry_view *view)
         putchar('\n');
     }
     listing->printed++;
-    listing->left--;
-}
-
-/* Page after page; the cursor is the daemon's. False: told. */
-static bool list_pages(struct listing *listing, struct ctl_daemon *daemon, etag_str prefix)
-{
-    CLEANUP(cleanup_free) char *after = NULL;
-    size_t after_len = 0;
-    while (listing->left > 0) {
-        struct reply reply;
-        struct request request = {.kind = REQUEST_LIST,
-                                  .list = {.prefix = prefix,
-                                           .limit = listing->left < LIST_PAGE_MAX
-                                                        ? (uint32_t)listing->left
-                                                        : LIST_PAGE_MAX,
-                                           .after = {after, after_len}}};
-        if (!ctl_daemon_ask(daemon, &request, REPLY_LIST, &reply))
-            return false;
-        list_begin(listing, daemon);
-        for (size_t i = 0; i < reply.list.entry_count && listing->left > 0; i++)
-            list_print(listing, &reply.list.entries[i]);
-        if (reply.list.next.len == 0)
-            break;
-        free(after);
-        after_len = reply.list.next.len;
-        after = memcpy(malloc(after_len), reply.list.next.data, after_len);
-    }
-    return true;
 }
 
 static int list_run(struct ctl *ctl, int argc, char **argv)
 {
-    struct listing listing = {.ctl = ctl, .left = UINT64_MAX};
-    const char *value, *prefix = "";
+    struct listing listing = {.ctl = ctl};
+    struct ctl_pages pages = {
+        .left = UINT64_MAX, .begin = list_begin, .each = list_print, .ctx = &listing};
+    const char *value;
     int option, first;
     while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END) {
         if (option == 'p')
-            prefix = value;
-        else if (option != 'l' || !ctl_number(ctl, "limit", value, UINT64_MAX, &listing.left))
+            pages.prefix = str_of(value);
+        else if (option != 'l' || !ctl_number(ctl, "limit", value, UINT64_MAX, &pages.left))
             return ctl->exit_status;
     }
     if (!ctl_want_arguments(ctl, argc - first, 0))
@@ -217,9 +194,7 @@ static int list_run(struct ctl *ctl, int argc, char **argv)
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
     if (!ctl_daemon_open(&daemon, ctl))
         return ctl->exit_status;
-    const bool complete = list_pages(&listing, &daemon, str_of(prefix));
-    if (complete)
-        list_begin(&listing, &daemon);
+    const bool complete = ctl_pages(&pages, &daemon);
     if (ctl->json && listing.begun)
         printf("\n], \"count\": %" PRIu64 ", \"complete\": %s}\n", listing.printed,
                complete ? "true" : "false");

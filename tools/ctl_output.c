@@ -141,11 +141,20 @@ void doc_field(doc *object, etag_field field)
     doc_text(object, name, joined ? str_of(joined) : field.value);
 }
 
+char *doc_line(doc *value)
+{
+    char *line = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII);
+    if (!line)
+        abort();
+    json_decref(value);
+    return line;
+}
+
 void output_json_line(doc *value, const char *ends_with)
 {
-    json_dumpf(value, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+    CLEANUP(cleanup_free) char *line = doc_line(value);
+    fputs(line, stdout);
     fputs(ends_with, stdout);
-    json_decref(value);
 }
 
 void output_json_aside(doc *value)

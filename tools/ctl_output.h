@@ -26,6 +26,9 @@ void doc_append_text(doc *array, etag_str value);
 /* A header field under its name; several lines of one field become one (RFC 9110 section 5.3). */
 void doc_field(doc *object, etag_field field);
 
+/* JSON on one line, for the caller to free; consumes it. */
+char *doc_line(doc *value);
+
 /* Prints and consumes it. */
 void output_doc(const struct ctl *ctl, doc *value);       /* JSON or aligned lines */
 void output_json(doc *value);                             /* JSON on several lines */

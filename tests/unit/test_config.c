@@ -271,10 +271,10 @@ static void help_names_every_option_and_version_is_told(void **state)
 {
     struct fixture *f = *state;
     static const char *const names[] = {
-        "--socket=PATH",   "--state-dir=DIR", "--capacity=N",   "--clocks=N",
-        "--lease-ms=N",    "--durability=",   "--loop=L",       "--huge-pages=H",
-        "--pool-mib=N",    "--map-mib=N",     "--log-level=L",  "--idle-ms=N",
-        "--socket-mode=M", "--config=FILE",   "--check-config", "--version",
+        "--socket=PATH", "--state-dir=DIR", "--capacity=N",    "--clocks=N",    "--lease-ms=N",
+        "--durability=", "--loop=L",        "--huge-pages=H",  "--pool-mib=N",  "--map-mib=N",
+        "--log-level=L", "--idle-ms=N",     "--socket-mode=M", "--config=FILE", "--check-config",
+        "--version",     "--check-state",   "--role=ROLE=WHO",
     };
     assert_int_equal(load_catching(f, STDOUT_FILENO, (char *[]){"etagd", "--help", NULL}), 1);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -359,6 +359,111 @@ static void rules_that_name_nobody_are_told(void **state)
                    "1:16: user:NAME, group:NAME, uid:N, gid:N or all was expected here");
 }
 
+static void roles_may_be_flags_and_then_the_files_do_not_count(void **state)
+{
+    struct fixture *f = *state;
+    write_file(f, "roles: {admin: [uid:5], read: [uid:6]}\n");
+    assert_int_equal(load_catching(f, STDERR_FILENO,
+                                   (char *[]){"etagd", "--role=read=gid:33", "--role", "fill=uid:7",
+                                              "--config", f->path, "--role=mutate=uid:7", NULL}),
+                     0);
+    assert_int_equal(roles_of(&f->config, 5, 5, NULL, 0), 0);
+    assert_int_equal(roles_of(&f->config, 6, 6, NULL, 0), 0);
+    assert_int_equal(roles_of(&f->config, 6, 33, NULL, 0), ROLE_READ);
+    assert_int_equal(roles_of(&f->config, 7, 7, NULL, 0), ROLE_FILL | ROLE_MUTATE | ROLE_READ);
+    assert_int_equal(load_flag(f, "--role=read"), -1);
+    assert_string_equal(f->said, "etagd: --role: \"read\" is not ROLE=WHO; roles are read, fill, "
+                                 "mutate and admin\n");
+    assert_int_equal(load_flag(f, "--role=write=all"), -1);
+    assert_int_equal(load_flag(f, "--role=read=www-data"), -1);
+    assert_non_null(strstr(f->said, "etagd: --role: \"www-data\" names nobody"));
+}
+
+/* ---- Reload ---- */
+
+static int reload(struct fixture *f, const char *text, struct config_changes *changes)
+{
+    write_file(f, text);
+    return config_reload(&f->config, changes, f->said);
+}
+
+static void a_reload_takes_what_may_change_and_names_the_rest(void **state)
+{
+    struct fixture *f = *state;
+    struct config_changes changes;
+    char *argv[] = {"etagd", "--config", f->path, "--log-level=error", NULL};
+    write_file(f, "capacity: 5000\nidle-ms: 1000\nroles: {read: [uid:5, uid:6]}\n");
+    assert_int_equal(load_catching(f, STDERR_FILENO, argv), 0);
+
+    assert_int_equal(
+        reload(f, "capacity: 5000\nidle-ms: 1000\nroles: {read: [uid:6, uid:5]}\n", &changes), 0);
+    assert_string_equal(changes.taken, "");
+    assert_string_equal(changes.waiting, "");
+
+    assert_int_equal(reload(f,
+                            "capacity: 6000\nidle-ms: 2000\nsocket: /other\nlog-level: debug\n"
+                            "socket-mode: 0600\nguard-linger-ms: 500\nroles: {fill: [uid:5]}\n",
+                            &changes),
+                     0);
+    assert_string_equal(changes.taken, "socket-mode idle-ms roles");
+    assert_string_equal(changes.waiting, "socket capacity guard-linger-ms");
+    assert_int_equal(f->config.idle_ns, 2 * NS_PER_S);
+    assert_int_equal(f->config.socket_mode, 0600);
+    assert_int_equal(f->config.log_level, LOG_ERROR); /* a flag */
+    assert_int_equal(f->config.capacity, 5000);
+    assert_int_equal(f->config.linger_ns, 30 * NS_PER_S);
+    assert_string_equal(f->config.socket_path, "/run/etagd/etagd.sock");
+    assert_int_equal(roles_of(&f->config, 5, 5, NULL, 0), ROLE_FILL);
+    assert_int_equal(roles_of(&f->config, 6, 6, NULL, 0), 0);
+}
+
+static void a_reload_of_a_mistake_changes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct config_changes changes;
+    char expected[SAID_BYTES];
+    char *argv[] = {"etagd", "--config", f->path, NULL};
+    write_file(f, "idle-ms: 1000\nroles: {read: [uid:5]}\n");
+    assert_int_equal(load_catching(f, STDERR_FILENO, argv), 0);
+
+    assert_int_equal(
+        reload(f, "idle-ms: 2000\nroles: {read: [uid:6]}\nlog_level: warn\n", &changes), -1);
+    (void)snprintf(expected, sizeof(expected),
+                   "%s:3:1: unknown option \"log_level\": did you mean \"log-level\"?", f->path);
+    assert_string_equal(f->said, expected);
+    assert_int_equal(f->config.idle_ns, NS_PER_S);
+    assert_int_equal(roles_of(&f->config, 5, 5, NULL, 0), ROLE_READ);
+    assert_int_equal(roles_of(&f->config, 6, 6, NULL, 0), 0);
+    assert_int_equal(unlink(f->path), 0);
+    assert_int_equal(config_reload(&f->config, &changes, f->said), -1);
+    assert_non_null(strstr(f->said, "cannot be read: No such file or directory"));
+}
+
+/* ---- Printing ---- */
+
+static void what_is_printed_is_a_file_that_means_the_same(void **state)
+{
+    struct fixture *f = *state;
+    struct config_changes changes;
+    char *argv[] = {"etagd", "--config", f->path, NULL};
+    write_file(f, "socket: \"/a \\\"b\\\\\\x01\xc3\xa4\"\nstate-dir: /d\ncapacity: 5001\n"
+                  "clocks: 5000\nlease-ms: 100\nguard-linger-ms: 200\n"
+                  "durability: power\nloop: epoll\nhuge-pages: off\npool-mib: 3\n"
+                  "map-mib: 4\nlog-level: debug\nsocket-mode: 0640\nidle-ms: 7\n"
+                  "roles: {admin: [uid:5, gid:6], fill: all, mutate: uid:5}\n");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(load_catching(f, STDERR_FILENO, argv), 0);
+        FILE *file = fopen(f->path, "w");
+        assert_non_null(file);
+        config_print(&f->config, file);
+        fclose(file);
+        assert_int_equal(config_reload(&f->config, &changes, f->said), 0);
+        assert_string_equal(changes.taken, "");
+        assert_string_equal(changes.waiting, "");
+        write_file(f, ""); /* and with everything as by default */
+    }
+}
+
 static void the_number_of_rules_is_bounded_and_one_subject_is_one_rule(void **state)
 {
     struct fixture *f = *state;
@@ -394,6 +499,10 @@ int main(void)
         TEST(rules_give_roles_by_uid_and_by_any_group),
         TEST(the_overflow_uid_never_has_roles),
         TEST(rules_that_name_nobody_are_told),
+        TEST(roles_may_be_flags_and_then_the_files_do_not_count),
+        TEST(a_reload_takes_what_may_change_and_names_the_rest),
+        TEST(a_reload_of_a_mistake_changes_nothing),
+        TEST(what_is_printed_is_a_file_that_means_the_same),
         TEST(the_number_of_rules_is_bounded_and_one_subject_is_one_rule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

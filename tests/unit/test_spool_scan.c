@@ -362,6 +362,76 @@ static void test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_ne
     assert_int_equal(f->seen_count, 1);
 }
 
+static void judge(struct fixture *f, const uint32_t *uids, size_t count)
+{
+    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, uids, count), 0);
+}
+
+static bool mark_names(const struct fixture *f, uint32_t uid)
+{
+    struct spool_mark mark;
+
+    assert_true(spool_dir_former(f->config.socket_path, &mark));
+    return spool_mark_counts(&mark, uid);
+}
+
+/* As at a start: two changes at once included. */
+static void
+test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark(void **state)
+{
+    struct fixture *f = *state;
+    const uint32_t by_group = STRANGER + 1;
+    const uint32_t stays = STRANGER + 2;
+
+    f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, STRANGER};
+    f->config.rules[1] = (struct role_rule){ROLE_MUTATE, RULE_GID, 7};
+    f->config.rule_count = 2;
+    judge(f, NULL, 0);
+    assert_true(mark_names(f, STRANGER));
+    spool_dir_learn(&f->spool->dir, by_group);
+    spool_dir_learn(&f->spool->dir, stays);
+    judge(f, NULL, 0); /* the same rules: who was learnt stays */
+    assert_true(mark_names(f, by_group));
+    scan(f);
+    scan(f);
+
+    f->config.rules[0].id = STRANGER + 3;
+    judge(f, &stays, 1);
+    f->config.rule_count = 1;
+    judge(f, &stays, 1);
+    assert_false(mark_names(f, STRANGER));
+    assert_false(mark_names(f, by_group));
+    assert_true(mark_names(f, stays));
+    assert_true(mark_names(f, STRANGER + 3));
+    for (int i = 0; i < 2; i++) {
+        assert_true(spool_dir_counts(&f->spool->dir, STRANGER));
+        assert_true(spool_dir_counts(&f->spool->dir, by_group));
+        scan(f);
+    }
+    assert_false(spool_dir_counts(&f->spool->dir, STRANGER));
+    assert_false(spool_dir_counts(&f->spool->dir, by_group));
+    assert_true(spool_dir_counts(&f->spool->dir, stays));
+}
+
+static void test_a_mark_that_cannot_be_written_stays_as_it_is(void **state)
+{
+    struct fixture *f = *state;
+    const int fd = f->spool->dir.fd;
+
+    f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, STRANGER};
+    f->config.rule_count = 1;
+    judge(f, NULL, 0);
+    f->config.rule_count = 0;
+    f->spool->dir.fd = -1;
+    assert_int_not_equal(spool_dir_judge(&f->spool->dir, &f->config, NULL, 0), 0);
+    f->spool->dir.fd = fd;
+    scan(f);
+    scan(f);
+    scan(f);
+    assert_true(mark_names(f, STRANGER));
+    assert_true(spool_dir_counts(&f->spool->dir, STRANGER));
+}
+
 static void test_thousands_of_foreign_names_neither_hide_an_event_nor_stay(void **state)
 {
     struct fixture *f = *state;
@@ -556,6 +626,8 @@ int main(void)
         CASE(test_what_is_no_plain_file_does_not_count_and_does_not_hang),
         CASE(test_a_strangers_files_are_removed_unread),
         CASE(test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_new_mark),
+        CASE(test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark),
+        CASE(test_a_mark_that_cannot_be_written_stays_as_it_is),
         CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay),
         CASE(test_a_writers_unfinished_file_stays_for_a_while),
         CASE(test_an_unreadable_file_of_a_writer_purges_everything),
