@@ -56,6 +56,8 @@ static const struct config_option options[] = {
      MEMBER(map_bytes), .max = MAP_MIB_MAX, .factor = MIB},
     {"log-level", "L", "debug, info, warn, error", "info", OPTION_CHOICE, MEMBER(log_level),
      .words = "debug|info|warn|error", .live = true},
+    {"log-format", "F", "logfmt, json (an object a line)", "logfmt", OPTION_CHOICE,
+     MEMBER(log_format), .words = "logfmt|json", .live = true},
     {"socket-mode", "M", "Permissions of the socket, octal", "0666", OPTION_MODE,
      MEMBER(socket_mode), .live = true},
     {"idle-ms", "N", "Connections idle for so long are closed; 0: never", "3600000", OPTION_NUMBER,

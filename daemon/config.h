@@ -15,6 +15,7 @@
  *   pool-mib: 0                        --pool-mib N      0: by capacity
  *   map-mib: 0                         --map-mib N       LMDB's map; 0: by capacity
  *   log-level: info                    --log-level L
+ *   log-format: logfmt | json          --log-format F
  *   socket-mode: "0666"                --socket-mode M   who may connect; roles decide what they may do
  *   idle-ms: 3600000                   --idle-ms N       0: no limit
  *   roles:                             --role ROLE=WHO   repeated; any of them takes the place of the file's roles
@@ -60,6 +61,7 @@ struct config {
     uint64_t map_bytes; /* never 0 after config_load */
     bool map_by_capacity;
     enum log_level log_level;
+    enum log_format log_format;
     uint32_t socket_mode;
     uint64_t idle_ns;
     struct role_rule rules[ROLE_RULES_MAX];

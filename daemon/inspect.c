@@ -13,7 +13,6 @@
 
 #define LIST_LIMIT_DEFAULT 100
 #define LIST_BYTES_MAX (FRAME_BYTES_MAX / 2)
-#define STATS_MAX 128
 
 /* A record copied into the request's arena, so that it outlives the callback it came in. */
 struct known {
@@ -349,107 +348,6 @@ void inspect_list(struct server *server, struct peer *peer, const struct request
         .list = {.entries = listing.views,
                  .entry_count = listing.count,
                  .next = listing.more ? listing.last : (etag_str){NULL, 0}},
-    };
-    peer_send(&server->peers, peer, &reply, NULL, 0);
-}
-
-/* ---- Status ---- */
-
-struct stats {
-    struct stat_view list[STATS_MAX];
-    size_t count;
-};
-
-static void stat_number(struct stats *stats, const char *name, uint64_t number)
-{
-    if (stats->count < STATS_MAX)
-        stats->list[stats->count++] = (struct stat_view){.name = str_of(name), .number = number};
-}
-
-static void stat_text(struct stats *stats, const char *name, const char *text)
-{
-    if (stats->count < STATS_MAX)
-        stats->list[stats->count++] = (struct stat_view){
-            .name = str_of(name), .is_text = true, .text = str_of(text)};
-}
-
-static void stats_of_run(struct stats *stats, struct server *server)
-{
-    const uint64_t now = time_coarse_ns();
-    const uint64_t deadline = server->lease.deadline_ns;
-
-    stat_text(stats, "version", ETAG_VERSION_STRING);
-    stat_number(stats, "pid", (uint64_t)getpid());
-    stat_number(stats, "uptime_ms", time_wall_ms() - server->started_wall_ms);
-    stat_text(stats, "start", server->warm ? "warm" : "cold");
-    stat_text(stats, "loop", loop_name(server->loop));
-    stat_text(stats, "durability",
-              server->config.durability == DURABILITY_POWER ? "power" : "process");
-    stat_text(stats, "socket", server->config.socket_path);
-    stat_text(stats, "state_dir", server->config.state_dir);
-    stat_number(stats, "incarnation", server->incarnation);
-    stat_number(stats, "lsn", server->cache.lsn);
-    stat_text(stats, "lease",
-              server->lease.paused ? "paused" : (now < deadline ? "held" : "expired"));
-    stat_number(stats, "lease_ms", server->lease.length_ns / NS_PER_MS);
-    stat_number(stats, "lease_margin_ms", now < deadline ? (deadline - now) / NS_PER_MS : 0);
-}
-
-static void stats_of_cache(struct stats *stats, struct server *server)
-{
-    const struct index_stats *index = index_stats(server->index);
-
-    stat_number(stats, "entries", index_count(server->index));
-    stat_number(stats, "capacity", index_capacity(server->index));
-    stat_number(stats, "clocks", server->cache.view->clock_count);
-    stat_number(stats, "index_bytes", index_bytes(server->index));
-    stat_number(stats, "pool_units", server->cache.view->pool_units);
-    stat_number(stats, "pool_units_used", index_pool_used_units(server->index));
-    stat_number(stats, "field_sets", index->fieldset_count);
-    stat_number(stats, "evicted_stale", index->evicted_stale);
-    stat_number(stats, "evicted_expired", index->evicted_expired);
-    stat_number(stats, "evicted_oldest", index->evicted_oldest);
-    stat_number(stats, "guards_open", server->cache.guards.open_count);
-    stat_number(stats, "holds_open", server->cache.guards.hold_count);
-    stat_number(stats, "guard_linger_ms", server->config.linger_ns / NS_PER_MS);
-    stat_number(stats, "spool_applied", server->spool.applied);
-    stat_number(stats, "spool_waiting", spool_waiting(&server->spool));
-    stat_number(stats, "spool_garbage", server->spool.garbage);
-    stat_number(stats, "spool_ignored", server->spool.ignored);
-#define CACHE_STAT(name, text) stat_number(stats, #name, server->cache.counters.name);
-    CACHE_COUNTERS(CACHE_STAT)
-#undef CACHE_STAT
-    stat_number(stats, "stored_entries", store_entry_count(server->store));
-    stat_number(stats, "store_bytes", store_used_bytes(server->store));
-    stat_number(stats, "store_waiting", persist_waiting(server->persist));
-    stat_text(stats, "store", persist_failed(server->persist) ? "failed" : "ok");
-}
-
-static void stats_of_peers(struct stats *stats, struct server *server)
-{
-    const struct counters counters = peers_counters(&server->peers);
-
-    stat_number(stats, "peers", server->peers.count);
-    stat_number(stats, "peers_accepted", server->peers.accepted);
-    stat_number(stats, "peers_refused", server->peers.refused);
-    stat_number(stats, "peers_protocol_errors", server->peers.protocol_errors);
-    stat_number(stats, "peers_slow", server->peers.slow);
-#define CLIENT_STAT(name, text) stat_number(stats, "clients." #name, counters.name);
-    CLIENT_COUNTERS(CLIENT_STAT)
-#undef CLIENT_STAT
-}
-
-void inspect_status(struct server *server, struct peer *peer, const struct request *request)
-{
-    struct stats stats = {.count = 0};
-
-    stats_of_run(&stats, server);
-    stats_of_cache(&stats, server);
-    stats_of_peers(&stats, server);
-    const struct reply reply = {
-        .id = request->id,
-        .kind = REPLY_STATUS,
-        .status = {.stats = stats.list, .stat_count = stats.count},
     };
     peer_send(&server->peers, peer, &reply, NULL, 0);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests of people: get, explain, list, status. They read; nothing of what they do is on the three paths. */
+/* Requests of people: get, explain, list; status and clients (inspect_figures.c). They read; nothing of what they do is on the three paths. */
 #ifndef ETAGD_INSPECT_H
 #define ETAGD_INSPECT_H
 
@@ -9,5 +9,6 @@ void inspect_get(struct server *server, struct peer *peer, const struct request 
 void inspect_explain(struct server *server, struct peer *peer, const struct request *request);
 void inspect_list(struct server *server, struct peer *peer, const struct request *request);
 void inspect_status(struct server *server, struct peer *peer, const struct request *request);
+void inspect_clients(struct server *server, struct peer *peer, const struct request *request);
 
 #endif

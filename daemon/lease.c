@@ -22,6 +22,7 @@ void lease_init(struct lease *lease, const struct lease *given, uint64_t former_
                 const char *state_dir)
 {
     *lease = *given;
+    lease->margin_min_ns = UINT64_MAX;
     lease->wait_ns = former_lease_ns > lease->length_ns ? former_lease_ns : lease->length_ns;
     snprintf(lease->pause_path, sizeof(lease->pause_path), "%s/paused", state_dir);
     lease->paused = access(lease->pause_path, F_OK) == 0;
@@ -76,6 +77,19 @@ static bool machine_was_suspended(struct lease *lease)
     return longer;
 }
 
+/* For people. No deadline: the first renewal, or one after a pause. */
+static void margin_note(struct lease *lease)
+{
+    const uint64_t now = time_coarse_ns();
+    const uint64_t margin_ns = now < lease->deadline_ns ? lease->deadline_ns - now : 0;
+
+    if (lease->deadline_ns == 0)
+        return;
+    histogram_add(&lease->margins, margin_ns);
+    if (margin_ns < lease->margin_min_ns)
+        lease->margin_min_ns = margin_ns;
+}
+
 /* Whoever renews the lease has just read the spool: the clock is read before everything that the lease vouches for. */
 int lease_renew(struct lease *lease)
 {
@@ -92,6 +106,7 @@ int lease_renew(struct lease *lease)
         r = lease_record_length(lease);
     if (r < 0 || lease->paused)
         return r;
+    margin_note(lease);
     DELAY_POINT("lease.scan_word");
     lease->deadline_ns = now + lease->length_ns;
     shm_lease_store(lease->view, lease->deadline_ns);

@@ -7,6 +7,7 @@
 #define ETAGD_LEASE_H
 
 #include "endpoint.h"
+#include "histogram.h"
 #include "shm.h"
 #include "spool_dir.h"
 #include "store.h"
@@ -31,6 +32,8 @@ struct lease {
     uint64_t
         suspended_ns; /* CLOCK_BOOTTIME less CLOCK_MONOTONIC, at the last renewal; 0: none yet */
     bool settled;     /* the start's wait is over, and the spool's mark says so */
+    struct histogram margins; /* what was left of the lease at each renewal; 0: it was over */
+    uint64_t margin_min_ns;   /* the smallest of them; UINT64_MAX: none yet */
 };
 
 /* given: length, locked_ns (read after the locks were taken) and the borrowed parts. former_lease_ns: the longest lease that a former

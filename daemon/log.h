@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The log: one line an event on standard error, in logfmt, written with one write(2) so that lines of several
- * threads do not mix:  time=2026-01-31T12:00:00.123Z level=info event=listening socket=/run/etagd/etagd.sock
- * Values with space, quote, '=' or controls are quoted and escaped.
+ * The log: one line an event on standard error, written with one write(2) so that lines of several threads do not mix.
+ *
+ *   logfmt   time=2026-01-31T12:00:00.123Z level=info event=serving socket=/run/etagd/etagd.sock entries=3
+ *            Values with space, quote, '=' or controls are quoted and escaped.
+ *   json     {"time":"2026-01-31T12:00:00.123Z","level":"info","event":"serving","socket":"/run/etagd/etagd.sock","entries":3}
+ *            Always valid: bytes that are not UTF-8 become U+FFFD. A line that would be too long loses whole pairs at its
+ *            end, or the end of its last value, and has "cut":true instead.
  */
 #ifndef ETAGD_LOG_H
 #define ETAGD_LOG_H
@@ -10,6 +14,7 @@
 #include "text.h"
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+enum log_format { LOG_LOGFMT, LOG_JSON };
 
 struct log_pair {
     const char *name;
@@ -24,10 +29,11 @@ struct log_pair {
 struct log {
     int fd;
     enum log_level least;
+    enum log_format format;
 };
 
 /* From now on, for every thread that logs. */
-void log_set_least(struct log *log, enum log_level least);
+void log_set(struct log *log, enum log_level least, enum log_format format);
 
 void log_write(const struct log *log, enum log_level level, const char *event,
                const struct log_pair *pairs, size_t pair_count);

@@ -29,6 +29,7 @@ static void answer_peer(struct server *server, const struct pending_answer *answ
         return;
     if (!failed) {
         peer_send(&server->peers, peer, &reply, NULL, 0);
+        histogram_add(&server->mutation_times, time_ns_of(CLOCK_MONOTONIC) - answer->arrived_ns);
         return;
     }
     peer_send_error(&server->peers, peer, answer->request_id, WIRE_ERROR_STORE,
@@ -139,6 +140,7 @@ static struct pending_answer answer_of(const struct mutation_from *from, uint64_
         .request_id = from->request_id,
         .spool_file = from->spool_file,
         .lsn = lsn,
+        .arrived_ns = from->peer ? from->peer->arrived_ns : 0,
     };
 }
 

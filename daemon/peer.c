@@ -15,8 +15,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define ID_TABLE_BITS 12
-_Static_assert(PEERS_MAX == 1 << ID_TABLE_BITS, "the low bits of an id are its place in the table");
+_Static_assert(PEERS_MAX == 1 << PEER_ID_TABLE_BITS,
+               "the low bits of an id are its place in the table");
 
 /* Best effort: there may be none to be had. */
 static void spare_fds_take(struct peers *peers)
@@ -93,7 +93,7 @@ static struct peer *peer_new(struct peers *peers)
     struct peer *peer = calloc(1, sizeof(*peer));
     if (!peer)
         return NULL;
-    peer->id = ++peers->ids << ID_TABLE_BITS | place;
+    peer->id = ++peers->ids << PEER_ID_TABLE_BITS | place;
     peer->opened_ns = peer->last_ns = time_coarse_ns();
     peers->table[place] = peer;
     peers->count++;
@@ -220,6 +220,7 @@ void peer_received(struct peers *peers, struct peer *peer, etag_str bytes)
     if (!peer->stream)
         return;
     peer->last_ns = time_coarse_ns();
+    peer->arrived_ns = time_ns_of(CLOCK_MONOTONIC);
     if (partial_before) {
         if (!buffer_append(&peer->in, bytes)) {
             peer_break(peers, peer, WIRE_ERROR_BUSY, "the daemon is out of memory");

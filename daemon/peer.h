@@ -16,6 +16,8 @@
 
 #define PEER_GROUPS_MAX 256
 #define PEER_SOFTWARE_BYTES_MAX 64
+#define PEER_ID_TABLE_BITS                                                                         \
+    12 /* the low bits of an id are its place in the table; above them, in the order of arrival */
 #define PEER_SPARE_FDS 2 /* that a hello brings */
 
 struct server;
@@ -32,6 +34,7 @@ struct peer {
     uint64_t events_dropped; /* since the last one that it was sent */
     struct buffer in;        /* an unfinished frame */
     uint64_t opened_ns, last_ns;
+    uint64_t arrived_ns;       /* of the bytes being handled, CLOCK_MONOTONIC */
     uint64_t partial_since_ns; /* 0: no unfinished frame */
     size_t pending;            /* mutations that wait for the store */
     struct client_page page;

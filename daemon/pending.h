@@ -16,6 +16,7 @@ struct pending_answer {
     uint64_t request_id;
     uint32_t spool_file;
     uint64_t lsn;
+    uint64_t arrived_ns; /* of ANSWER_PEER, CLOCK_MONOTONIC */
 };
 
 struct pending {

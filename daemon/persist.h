@@ -83,5 +83,7 @@ uint64_t persist_sync(struct persist *persist);
 bool persist_failed(const struct persist *persist);
 /* Entries that wait, for status. */
 uint64_t persist_waiting(const struct persist *persist);
+/* How long what was queued waits until the store has it, as measured last; longer where something has waited longer by now. */
+uint64_t persist_lag_ns(struct persist *persist);
 
 #endif

@@ -17,7 +17,6 @@
 #include <sys/random.h>
 
 #define COLD_DAMAGED "the former state is damaged and was set aside"
-#define DROPPED_CHUNK 4096 /* erased in one transaction */
 
 /* ---- Warm or cold ---- */
 
@@ -358,52 +357,11 @@ struct loading {
     struct recovery *recovery;
     struct cache *cache;
     struct arena arena;
-    struct key *key;
     struct event event;
-    struct entry_record_parts parts;
     bool incomplete;
     uint64_t stored_lsn;         /* the store has every event up to it */
     struct event_line journaled; /* and these come after them */
-    /* Entries that are in the store and not in the index: nothing would ever evict them. */
-    struct hash128 *dropped;
-    size_t dropped_count, dropped_capacity;
 };
-
-static int dropped_add(struct loading *loading, struct hash128 fingerprint)
-{
-    if (loading->dropped_count == loading->dropped_capacity) {
-        const size_t capacity = loading->dropped_capacity ? loading->dropped_capacity * 2 : 1024;
-        struct hash128 *grown = realloc(loading->dropped, capacity * sizeof(loading->dropped[0]));
-        if (!grown)
-            return -ENOMEM;
-        loading->dropped = grown;
-        loading->dropped_capacity = capacity;
-    }
-    loading->dropped[loading->dropped_count++] = fingerprint;
-    return 0;
-}
-
-static int dropped_erase(struct loading *loading, struct store *store)
-{
-    for (size_t i = 0; i < loading->dropped_count;) {
-        const size_t end = i + DROPPED_CHUNK < loading->dropped_count ? i + DROPPED_CHUNK
-                                                                      : loading->dropped_count;
-        struct store_txn *txn;
-        int r = store_begin(store, &txn);
-        if (r != 0)
-            return r;
-        for (; i < end && r == 0; i++)
-            r = store_erase_entry(txn, loading->dropped[i]);
-        if (r != 0) {
-            store_abort(txn);
-            return r;
-        }
-        r = store_commit(txn);
-        if (r != 0)
-            return r;
-    }
-    return 0;
-}
 
 static int clocks_load(void *ctx, uint32_t chunk, const uint64_t *words, size_t count)
 {
@@ -480,44 +438,21 @@ static int journal_move(struct loading *loading, struct store *store, const char
     return r;
 }
 
-static int entry_load(void *ctx, struct hash128 fingerprint, etag_str bytes)
-{
-    struct loading *loading = ctx;
-    struct entry_record record;
-    struct hash128 evicted = {0};
-
-    shm_expect(loading->cache->view, fingerprint); /* while the record is read */
-    if (!entry_record_parse(bytes, &record, &loading->parts) ||
-        key_canonicalize(loading->key, &record.entry.key) != NULL ||
-        entry_check(&record.entry) != NULL) {
-        loading->recovery->damaged++;
-        return dropped_add(loading, fingerprint);
-    }
-    const etag_reason reason = cache_load(loading->cache, loading->key, &record, &evicted);
-    if (reason != ETAG_REASON_NONE)
-        return dropped_add(loading, fingerprint);
-    if (evicted.low != 0 || evicted.high != 0)
-        return dropped_add(loading, evicted);
-    return 0;
-}
-
 int recovery_load(struct recovery *recovery, struct store *store, struct cache *cache)
 {
     CLEANUP(cleanup_free) struct loading *loading = calloc(1, sizeof(*loading));
-    CLEANUP(cleanup_free) struct key *key = malloc(sizeof(*key));
 
     if (!recovery->warm)
         return cold_load(recovery, cache);
     cache->monotonic_goes_on = recovery->former.boot_id[0] != '\0' &&
                                strcmp(recovery->former.boot_id, recovery->meta.boot_id) == 0;
-    if (!loading || !key)
+    if (!loading)
         return -ENOMEM;
-    *loading = (struct loading){.recovery = recovery, .cache = cache, .key = key};
+    *loading = (struct loading){.recovery = recovery, .cache = cache};
     /* Writers of the former run bound their COMMIT by what they were told then. */
     const uint64_t linger_ns = cache->guards.linger_ns;
     cache->guards.linger_ns = recovery->linger_ns;
     arena_init(&loading->arena, ARENA_BYTES_MAX);
-    /* Clocks, guards and events first: entries are judged by them. */
     int r = store_each_clock_chunk(store, clocks_load, loading);
     if (r == 0)
         r = store_each_guard(store, guard_load, loading);
@@ -525,13 +460,8 @@ int recovery_load(struct recovery *recovery, struct store *store, struct cache *
         r = store_each_event(store, 0, event_load, loading);
     if (r == 0)
         r = journal_move(loading, store, recovery->socket_path);
-    if (r == 0 && !loading->incomplete)
-        r = store_each_entry(store, entry_load, loading);
-    if (r == 0 && !loading->incomplete)
-        r = dropped_erase(loading, store);
     cache->guards.linger_ns = linger_ns;
     arena_deinit(&loading->arena);
-    free(loading->dropped);
     if (r > 0)
         r = -EUCLEAN;
     return loading->incomplete ? -EUCLEAN : r;

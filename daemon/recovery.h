@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From what a former run left to a served index: is the state to be trusted (warm) or not (cold), the new incarnation,
- * clocks, open guards, events of store and journal, entries.
+ * From what a former run left to an index that may be served: is the state to be trusted (warm) or not (cold), the new
+ * incarnation, clocks, open guards, events of store and journal. Entries come afterwards (loading.h).
  */
 #ifndef ETAGD_RECOVERY_H
 #define ETAGD_RECOVERY_H
@@ -17,7 +17,6 @@ struct recovery {
     uint64_t locked_ns;       /* CLOCK_MONOTONIC_COARSE, just after the state lock was taken */
     uint64_t former_lease_ns; /* 0: no former run */
     int witness_error;        /* why the next start cannot be warm; 0: it can */
-    uint64_t damaged;         /* entries that were not used */
     /* There was a former run: its meta record, its witness, its journal, or a database that could not be used. (The
      * lease recorded beside the lock is a trace too: struct endpoint.) */
     bool had_former;
@@ -46,7 +45,7 @@ MUST_USE int recovery_open(struct recovery *recovery, struct store **store,
 const char *recovery_forecast(const struct config *config, const struct store *store,
                               const struct store_meta *former);
 
-/* Loads clocks, open guards, events and entries into the cache, where warm, and puts the journal's events into the store.
+/* Loads clocks, open guards and events into the cache, where warm, and puts the journal's events into the store.
  * Where cold: only the hold that stands for forgotten guards. Returns 0, or a negative errno: the state cannot be used;
  * recovery_set_aside, a new cache, and again. */
 MUST_USE int recovery_load(struct recovery *recovery, struct store *store, struct cache *cache);

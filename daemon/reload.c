@@ -70,7 +70,7 @@ void reload(struct server *server)
                   log_text("effect", "nothing was changed"));
         return;
     }
-    log_set_least(&server->log, server->config.log_level);
+    log_set(&server->log, server->config.log_level, server->config.log_format);
     mode_set(server, former_mode);
     if (strstr(changes.taken, "roles")) {
         closed = peers_judge(&server->peers);

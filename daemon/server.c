@@ -20,6 +20,9 @@
 #include <sys/signalfd.h>
 
 #define HOUSEKEEPING_NS NS_PER_S
+#define START_LOAD_NS (50 * NS_PER_MS) /* nobody is served yet */
+#define TURN_LOAD_NS (NS_PER_MS / 5) /* so much later may an answer come while entries are loaded */
+#define LOAD_LATER_NS (20 * NS_PER_MS) /* where the persister has too much to do */
 
 /* ---- What the loop brings ---- */
 
@@ -175,14 +178,8 @@ static int state_open(struct server *server, struct recovery *recovery)
         log_event(&server->log, LOG_WARN, "witness_not_written",
                   log_error("error", recovery->witness_error),
                   log_text("effect", "the next start is cold"));
-    if (recovery->warm)
-        log_event(&server->log, LOG_INFO, "state_loaded", log_text("start", "warm"),
-                  log_number("entries", (int64_t)index_count(server->index)),
-                  log_number("stale", (int64_t)server->cache.counters.loaded_stale),
-                  log_number("expired", (int64_t)server->cache.counters.loaded_expired),
-                  log_number("journaled", (int64_t)recovery->journal_events),
-                  log_number("damaged", (int64_t)recovery->damaged));
-    else
+    server->journaled = recovery->journal_events;
+    if (!recovery->warm)
         log_event(&server->log, LOG_INFO, "state_not_used", log_text("start", "cold"),
                   log_text("reason", recovery->cold_reason),
                   log_number("in_flux_ms", (int64_t)recovery->cold_hold_ms));
@@ -263,7 +260,7 @@ int server_init(struct server *server, const struct config *config, int signal_f
 
     *server = (struct server){
         .config = *config,
-        .log = {.fd = STDERR_FILENO, .least = config->log_level},
+        .log = {.fd = STDERR_FILENO, .least = config->log_level, .format = config->log_format},
         .endpoint = {.listen_fd = -1, .lock_fd = -1},
         .spool = {.dir = {.fd = -1, .lock_fd = -1, .spare_fd = -1}},
         .signal_fd = signal_fd,
@@ -282,10 +279,49 @@ int server_init(struct server *server, const struct config *config, int signal_f
                                &server->log, recovery.meta.checkpoint_lsn);
     if (r < 0)
         return fail_errno(server, "persister_not_started", r);
+    server->loader = entry_loader_new(server->store, &server->cache, server->persist);
+    if (!server->loader)
+        return fail_errno(server, "entries_not_loaded", -ENOMEM);
     if (loop_make(server) < 0)
         return -1;
     peers_init(&server->peers, server, server->loop, &server->config, &server->log);
     return 0;
+}
+
+/* ---- Entries of the former run ---- */
+
+static void loading_end(struct server *server, int error)
+{
+    const uint64_t damaged = entry_loader_progress(server->loader).damaged;
+
+    server->loader = entry_loader_free(server->loader);
+    if (error != 0) {
+        /* What is loaded has proven itself. */
+        log_event(&server->log, LOG_ERROR, "entries_not_loaded",
+                  log_text("reason", error < 0 ? strerror(-error) : "the state is damaged"),
+                  log_text("effect", "the rest is rendered anew; the next start is cold"));
+        if (store_warm_mark_clear(server->store) != 0)
+            log_event(&server->log, LOG_ERROR, "warm_mark_not_cleared");
+    }
+    if (server->warm)
+        log_event(&server->log, LOG_INFO, "state_loaded", log_text("start", "warm"),
+                  log_number("entries", (int64_t)server->cache.counters.loaded),
+                  log_number("stale", (int64_t)server->cache.counters.loaded_stale),
+                  log_number("expired", (int64_t)server->cache.counters.loaded_expired),
+                  log_number("journaled", (int64_t)server->journaled),
+                  log_number("damaged", (int64_t)damaged));
+}
+
+/* A step of the loading. True: another one now; False: there is nothing to load at present. */
+static bool loading_go_on(struct server *server, uint64_t ns)
+{
+    if (!server->loader)
+        return false;
+    const int r = entry_loader_step(server->loader, ns);
+    if (r == ENTRY_LOADER_E_MORE || r == ENTRY_LOADER_E_LATER)
+        return r == ENTRY_LOADER_E_MORE;
+    loading_end(server, r);
+    return false;
 }
 
 /* ---- Turns ---- */
@@ -306,8 +342,8 @@ static int lease_keep(struct server *server)
     turn_end(server);
     if (r == LEASE_E_LOST) {
         log_event(&server->log, LOG_ERROR, "place_lost",
-                  log_text("reason", "the socket, its lock or the state directory was replaced or "
-                                     "removed"),
+                  log_text("reason", "the socket, its lock, the spool or the state directory was "
+                                     "replaced or removed"),
                   log_text("socket", server->config.socket_path),
                   log_text("state_dir", server->config.state_dir));
         server->lost = true;
@@ -321,16 +357,25 @@ static int lease_keep(struct server *server)
     return 0;
 }
 
-/* Rule 4 of the lease: front ends may still trust a former daemon's memory, so nothing is answered yet. */
+/* How long a turn may wait for something to happen. */
+static uint64_t turn_ns(const struct server *server, uint64_t due_ns)
+{
+    const uint64_t most_ns = server->loader ? LOAD_LATER_NS : HOUSEKEEPING_NS;
+    return due_ns < most_ns ? due_ns : most_ns;
+}
+
+/* Rule 4 of the lease: front ends may still trust a former daemon's memory, so nothing is answered yet. It is the best time
+ * to load entries: a small state is there as a whole when serving begins. */
 static int start_wait(struct server *server)
 {
-    while (!server->stopping) {
-        const uint64_t wait_ns = lease_start_wait_ns(&server->lease);
-        if (wait_ns == 0)
-            break;
-        const int r = loop_turn(server->loop, wait_ns);
+    uint64_t wait_ns;
+    bool more = loading_go_on(server, START_LOAD_NS);
+
+    while (!server->stopping && (wait_ns = lease_start_wait_ns(&server->lease)) > 0) {
+        const int r = loop_turn(server->loop, more ? 0 : turn_ns(server, wait_ns));
         if (r < 0)
             return r;
+        more = loading_go_on(server, START_LOAD_NS);
     }
     return 0;
 }
@@ -348,6 +393,7 @@ static void huge_pages_begin(struct server *server)
 int server_run(struct server *server)
 {
     uint64_t housekeeping_ns = 0;
+    bool more = false;
 
     int r = start_wait(server);
     if (r == 0 && !server->stopping && lease_keep(server) == 0) {
@@ -360,11 +406,11 @@ int server_run(struct server *server)
         huge_pages_begin(server);
     }
     while (r == 0 && !server->stopping && !server->lost) {
-        const uint64_t due_ns = lease_due_in_ns(&server->lease);
-        r = loop_turn(server->loop, due_ns < HOUSEKEEPING_NS ? due_ns : HOUSEKEEPING_NS);
+        r = loop_turn(server->loop, more ? 0 : turn_ns(server, lease_due_in_ns(&server->lease)));
         turn_end(server);
         if (lease_keep(server) < 0)
             break;
+        more = loading_go_on(server, TURN_LOAD_NS);
         const uint64_t now_ns = time_coarse_ns();
         if (now_ns >= housekeeping_ns) {
             peers_expire(&server->peers, now_ns);
@@ -404,6 +450,7 @@ void server_deinit(struct server *server)
         peers_deinit(&server->peers);
         server->loop = loop_close(server->loop);
     }
+    server->loader = entry_loader_free(server->loader);
     server->persist = persist_close(server->persist);
     server->journal = journal_close(server->journal);
     endpoint_close(&server->endpoint);

@@ -8,6 +8,8 @@
 
 #include "cache.h"
 #include "endpoint.h"
+#include "entry_loader.h"
+#include "histogram.h"
 #include "huge_pages.h"
 #include "journal.h"
 #include "lease.h"
@@ -24,20 +26,23 @@ struct server {
     struct index *index;
     struct cache cache;
     struct persist *persist;
-    struct journal *journal; /* NULL: answers wait for the store */
+    struct journal *journal;     /* NULL: answers wait for the store */
+    struct entry_loader *loader; /* NULL: all entries of the former run are there */
     struct lease lease;
     struct spool spool;
     struct loop *loop;
     struct peers peers;
     struct pending mutations; /* answers that wait for their event to be persisted */
     struct pending syncs;
-    struct arena arena;    /* of the request being handled */
-    struct buffer scratch; /* a record being packed */
-    struct key key;        /* of the request being handled */
+    struct histogram mutation_times; /* of peers: from the last byte's arrival to the answer */
+    struct arena arena;              /* of the request being handled */
+    struct buffer scratch;           /* a record being packed */
+    struct key key;                  /* of the request being handled */
     int signal_fd;
     uint64_t started_wall_ms;
     uint64_t incarnation;
     bool warm;
+    uint64_t journaled; /* events that the former run's journal had, and its store had not */
     struct huge_pages *huge_pages; /* NULL: not, or not yet */
     int lease_error;               /* of the last renewal: said once */
     bool stopping;

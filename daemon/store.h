@@ -134,8 +134,9 @@ MUST_USE int store_get_entry(struct store *store, struct hash128 fingerprint,
                              void *ctx);
 MUST_USE int store_get_event(struct store *store, uint64_t lsn,
                              int (*found)(void *ctx, uint64_t lsn, etag_str record), void *ctx);
-/* A damaged entry comes too, with an empty record, so that it can be erased. */
-MUST_USE int store_each_entry(struct store *store,
+/* In the order of the fingerprints' bytes, from that one on. A damaged entry comes too, with an empty record, so that it can be
+ * erased. */
+MUST_USE int store_each_entry(struct store *store, struct hash128 from,
                               int (*each)(void *ctx, struct hash128 fingerprint, etag_str record),
                               void *ctx);
 MUST_USE int store_each_event(struct store *store, uint64_t from_lsn,

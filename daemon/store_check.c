@@ -23,11 +23,13 @@
 #define STARTING_FDS_MAX                                                                           \
     255 /* a daemon that starts has fewer; what watches it (valgrind) has its own above */
 #define PROCESSOR_S_MAX 600
-#define META_TXN_OFFSET 144 /* LMDB's layout: the number of the transaction in a meta page */
+/* LMDB's layout of a meta page: the records of the free list and the table of tables, the number of the transaction. */
+#define META_TREES_OFFSET 40
+#define META_TXN_OFFSET 144
 
 /* ---- What the child does ---- */
 
-/* Each record once, in order, as many as the table says; a damaged entry is dropped later, other damage is final. */
+/* Each record once, in order, as many as the table says. */
 static int verify_table(struct store *store, MDB_txn *txn, enum table table,
                         const struct store_pages *pages)
 {
@@ -48,8 +50,7 @@ static int verify_table(struct store *store, MDB_txn *txn, enum table table,
             return STORE_E_DAMAGED;
         if (store_pages_is_free(pages, store_pages_of(pages, key.mv_data)))
             return STORE_E_DAMAGED;
-        if (table != TABLE_NAMES && stored_check(store, table, key, value, &record) &&
-            table != TABLE_ENTRIES)
+        if (stored_check(store, table, key, value, &record))
             return STORE_E_DAMAGED;
         former = key;
     }
@@ -69,29 +70,58 @@ static int verify_meta_pages(const struct store_pages *pages)
     return neighbours && first % 2 == 0 ? 0 : STORE_E_DAMAGED;
 }
 
-/* Each page is a table's or free: else some table is not the newest of its name, or a page will be given to two. */
-static int verify_page_counts(struct store *store, MDB_txn *txn, const struct store_pages *pages)
+/* The newer meta page's records of the free list and of the table of tables. */
+static const uint8_t *root_records(const struct store_pages *pages)
 {
-    size_t branches = 0;
-    size_t leaves = 0;
-    size_t overflows = 0;
-    for (int i = -2; i < TABLE_COUNT; i++) {
-        MDB_stat stat;
-        const int code = i == -2   ? mdb_env_stat(store->env, &stat)
-                         : i == -1 ? mdb_stat(txn, FREE_LIST, &stat)
-                                   : mdb_stat(txn, store->tables[i], &stat);
-        if (code)
-            return stored_error(code);
-        branches += stat.ms_branch_pages;
-        leaves += stat.ms_leaf_pages;
-        overflows += stat.ms_overflow_pages;
+    const uint8_t *second = pages->bytes + pages->page_bytes;
+    const bool second_is_newer = load_u64(second + META_TXN_OFFSET) >
+                                 load_u64(pages->bytes + META_TXN_OFFSET);
+    return (second_is_newer ? second : pages->bytes) + META_TREES_OFFSET;
+}
+
+static int verify_tree(struct store_pages *pages, const void *record, struct store_tree *sum)
+{
+    const struct store_tree tree = store_tree_of(record);
+    sum->branches += tree.branches;
+    sum->leaves += tree.leaves;
+    sum->overflows += tree.overflows;
+    return store_pages_tree(pages, &tree);
+}
+
+/* Each page is one table's or free: else some table is not the newest of its name, or a page will be given to two. */
+static int verify_trees(MDB_txn *txn, struct store_pages *pages)
+{
+    MDB_cursor *cursor CLEANUP(stored_cursor_cleanup) = NULL;
+    const uint8_t *records = root_records(pages);
+    struct store_tree sum = {0};
+    size_t tables = 0;
+    MDB_dbi main_table;
+    MDB_val name;
+    MDB_val record;
+    int error = verify_tree(pages, records, &sum);
+    if (!error)
+        error = verify_tree(pages, records + STORE_TREE_BYTES, &sum);
+    if (error)
+        return error;
+    int code = mdb_dbi_open(txn, NULL, 0, &main_table);
+    if (!code)
+        code = mdb_cursor_open(txn, main_table, &cursor);
+    while (!code && !(code = mdb_cursor_get(cursor, &name, &record, MDB_NEXT))) {
+        tables++;
+        error = record.mv_size == STORE_TREE_BYTES ? verify_tree(pages, record.mv_data, &sum)
+                                                   : STORE_E_DAMAGED;
+        if (error)
+            return error;
     }
-    return branches == pages->branches && leaves == pages->leaves && overflows == pages->overflows
+    if (code != MDB_NOTFOUND)
+        return stored_error(code);
+    return tables == pages->tables && sum.branches == pages->branches &&
+                   sum.leaves == pages->leaves && sum.overflows == pages->overflows
                ? 0
                : STORE_E_DAMAGED;
 }
 
-/* The pages are left mapped: the child ends soon. free_pages: the caller's to free. */
+/* The pages are left mapped: the child ends soon. */
 static int pages_map(struct store_pages *pages, MDB_env *env, MDB_txn *txn)
 {
     MDB_envinfo info;
@@ -108,13 +138,17 @@ static int pages_map(struct store_pages *pages, MDB_env *env, MDB_txn *txn)
     *pages = (struct store_pages){.page_bytes = stat.ms_psize, .page_count = info.me_last_pgno + 1};
     void *map = mmap(NULL, pages->page_count * pages->page_bytes, PROT_READ, MAP_SHARED, fd, 0);
     pages->bytes = (const uint8_t *)map;
-    pages->free_pages = (uint8_t *)calloc(pages->page_count / 8 + 1, 1);
-    if (map == MAP_FAILED || !pages->free_pages)
-        return -ENOMEM;
+    const int error = map == MAP_FAILED ? -ENOMEM : store_pages_init(pages);
+    if (error)
+        return error;
     return stored_free_pages(txn, info.me_last_pgno, pages, &count);
 }
 
-static int verify_tables(struct store *store, MDB_txn *txn, const struct store_pages *pages)
+/* What decides whether an entry is current: it is complete, or nothing of the state is used. Entries and names prove
+ * themselves one by one when they are read: an entry by its checksum, a name by its entry. */
+static const enum table whole_tables[] = {TABLE_META, TABLE_EVENTS, TABLE_CLOCKS, TABLE_GUARDS};
+
+static int verify_tables(struct store *store, MDB_txn *txn, struct store_pages *pages)
 {
     struct store_meta meta;
     int code = 0;
@@ -127,9 +161,9 @@ static int verify_tables(struct store *store, MDB_txn *txn, const struct store_p
     memcpy(store->hash_key, meta.hash_key, SIPHASH_KEY_BYTES);
     store->has_key = error == 0;
     if (!error)
-        error = verify_page_counts(store, txn, pages);
-    for (int table = 0; !error && table < TABLE_COUNT; table++)
-        error = verify_table(store, txn, (enum table)table, pages);
+        error = verify_trees(txn, pages);
+    for (size_t i = 0; !error && i < sizeof(whole_tables) / sizeof(whole_tables[0]); i++)
+        error = verify_table(store, txn, whole_tables[i], pages);
     return error;
 }
 
@@ -147,7 +181,7 @@ static int verify_environment(struct store *store, const char *path)
         error = store_pages_verify(&pages);
     if (!error)
         error = verify_tables(store, txn, &pages);
-    free(pages.free_pages);
+    store_pages_deinit(&pages);
     return error;
 }
 

@@ -113,10 +113,11 @@ static int visit_entry(const struct walk *walk, const void *key, etag_str value)
     return walk->each.entry(walk->ctx, fingerprint_at(key), record);
 }
 
-int store_each_entry(struct store *store,
+int store_each_entry(struct store *store, struct hash128 from,
                      int (*each)(void *ctx, struct hash128 fingerprint, etag_str record), void *ctx)
 {
     return walk_table(store, &(struct walk){.table = TABLE_ENTRIES,
+                                            .first = val_of(&from, FINGERPRINT_BYTES),
                                             .key_bytes = FINGERPRINT_BYTES,
                                             .shows_damage = true,
                                             .visit = visit_entry,

@@ -18,6 +18,7 @@
 
 #define SOCKET_PATH_DEFAULT "/run/etagd/etagd.sock"
 #define SOCKET_PATH_VARIABLE "ETAGD_SOCKET"
+#define SHADOW_VARIABLE "ETAGD_SHADOW"
 #define TIMEOUT_MS_DEFAULT 3000
 #define CONNECT_TIMEOUT_MS_DEFAULT 100
 #define MAP_AGAIN_MS 1000
@@ -286,8 +287,16 @@ static struct etag_client *client_free(struct etag_client *client)
     buffer_deinit(&client->spare_frame);
     mapping_close(&client->mapping);
     fork_word_close(&client->fork_word);
+    free(client->shadow);
     free(client);
     return NULL;
+}
+
+/* Somebody who may set the environment may turn it on, for a front end that knows nothing of it: it only makes it render. */
+static bool shadow_wanted(const etag_client_options *options)
+{
+    const char *said = secure_getenv(SHADOW_VARIABLE);
+    return options->shadow || (said && said[0] && strcmp(said, "0") != 0);
 }
 
 static etag_status client_new(struct etag_client **out, const etag_client_options *options)
@@ -299,6 +308,7 @@ static etag_status client_new(struct etag_client **out, const etag_client_option
     client->own_counters.magic = COUNTERS_MAGIC;
     client->timeout_ms = options->timeout_ms ? options->timeout_ms : TIMEOUT_MS_DEFAULT;
     client->spool_use = options->spool;
+    client->shadows = shadow_wanted(options);
 
     const char *path = options->socket_path;
     if (!path)

@@ -14,6 +14,8 @@
 #include "repeated.h"
 
 #define SPOOL_PATH_BYTES_MAX (CHANNEL_PATH_BYTES_MAX + 8)
+struct shadow;
+
 struct etag_client {
     struct fork_word fork_word;
     struct mapping mapping;
@@ -21,6 +23,8 @@ struct etag_client {
     struct counters own_counters; /* without a daemon, and in a child of fork */
     struct lookup_scratch scratch;
     struct repeated_fields repeated;
+    bool shadows;          /* every lookup is in shadow mode */
+    struct shadow *shadow; /* shadow.c. NULL: none was yet */
 
     uint32_t timeout_ms, connect_timeout_ms;
     struct channel channel;

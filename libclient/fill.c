@@ -5,6 +5,7 @@
  * fill that is refused: a front end that has no index yet has no token either, and would never get one.
  */
 #include "client.h"
+#include "shadow.h"
 #include "storable.h"
 
 static etag_status refuse(struct etag_client *client, etag_reason reason, const char *why)
@@ -57,7 +58,7 @@ static etag_status send_fill(struct etag_client *client, struct request *request
 etag_status etag_fill(etag_client *client, etag_token token, const etag_entry *entry)
 {
     struct storable_scratch scratch;
-    struct request request;
+    struct request request = {.kind = REQUEST_NONE};
 
     client_begin(client);
     client->reason = ETAG_REASON_NONE;
@@ -65,6 +66,8 @@ etag_status etag_fill(etag_client *client, etag_token token, const etag_entry *e
     etag_status status = fill_request(client, token, entry, &scratch, &request);
     if (status != ETAG_OK)
         return status;
+    if (shadow_compare(client, &request.fill.entry.key, token, request.fill.entry.etag))
+        return ETAG_OK; /* in earnest a 304 would have been given, and nothing filled */
     status = client->channel.state == CHANNEL_CLOSED ? link : send_fill(client, &request);
     counter_add(
         status == ETAG_OK ? &client->counters->fills_sent : &client->counters->fills_dropped, 1);
@@ -75,7 +78,7 @@ etag_status etag_fill_wait(etag_client *client, etag_token token, const etag_ent
                            etag_receipt *receipt)
 {
     struct storable_scratch scratch;
-    struct request request;
+    struct request request = {.kind = REQUEST_NONE};
     struct reply reply;
 
     client_begin(client);
@@ -83,6 +86,7 @@ etag_status etag_fill_wait(etag_client *client, etag_token token, const etag_ent
     etag_status status = fill_request(client, token, entry, &scratch, &request);
     if (status != ETAG_OK)
         return status;
+    (void)shadow_compare(client, &request.fill.entry.key, token, request.fill.entry.etag);
     request.fill.want_verdict = true;
     status = client_call(client, &request, REPLY_FILL, &reply);
     if (status != ETAG_OK)

@@ -6,10 +6,15 @@
  * Everything that is not known for sure is ETAG_UNKNOWN with its reason. Where the lease is over, that is the reason,
  * whatever else was found: memory that nobody vouches for says nothing, not even that an entry is missing.
  */
-#include "client.h"
+#include "lookup.h"
+
 #include "clocktime.h"
 #include "delay_point.h"
 #include "precondition.h"
+#include "shadow.h"
+
+/* What etag_check() is made of stands in it as one piece; lookup_state(), which is seldom called, has a copy. */
+#define INLINED static inline __attribute__((always_inline))
 
 /* Rule 3 of the design, section 6: the deadline was loaded before everything else, the clock read after it. */
 static bool lease_is_over(uint64_t deadline_ns, uint64_t now_ns)
@@ -33,7 +38,7 @@ etag_token etag_token_now(const etag_client *client)
 /* ---- The entry ---- */
 
 /* The canonical key in scratch. */
-static bool key_is_good(struct etag_client *client, const etag_request *request)
+INLINED bool key_is_good(struct etag_client *client, const etag_request *request)
 {
     etag_key copy;
     const etag_key *key = request ? abi_in(request->key, &copy, sizeof(copy), ABI_FIRST_KEY) : NULL;
@@ -46,7 +51,7 @@ static bool key_is_good(struct etag_client *client, const etag_request *request)
 }
 
 /* What the memory says of the key, the time aside. */
-static etag_reason entry_state(struct etag_client *client)
+INLINED etag_reason entry_state(struct etag_client *client)
 {
     const struct shm_view *view = &client->mapping.view;
     struct lookup_scratch *scratch = &client->scratch;
@@ -70,7 +75,7 @@ static etag_reason entry_state(struct etag_client *client)
 }
 
 /* VALID: scratch.entry is current. */
-static etag_reason look_up(struct etag_client *client, const etag_request *request)
+INLINED etag_reason look_up(struct etag_client *client, const etag_request *request)
 {
     if (!client->mapping.base)
         return ETAG_REASON_NO_INDEX;
@@ -86,6 +91,12 @@ static etag_reason look_up(struct etag_client *client, const etag_request *reque
     if (state == ETAG_REASON_VALID && entry_is_expired(&client->scratch.entry, now_ns))
         return ETAG_REASON_EXPIRED;
     return state;
+}
+
+etag_reason lookup_state(struct etag_client *client, const etag_key *key)
+{
+    const etag_request request = {.size = sizeof(request), .key = key};
+    return look_up(client, &request);
 }
 
 /* ---- The answer ---- */
@@ -142,6 +153,19 @@ static uint64_t *counter_of(struct counters *counters, const etag_answer *answer
     }
 }
 
+/* ---- Shadow mode ---- */
+
+static bool is_shadowed(const struct etag_client *client, const etag_request *request)
+{
+    return client->shadows || (request && request->shadow);
+}
+
+/* It came from the memory: a 428 comes from the request alone. */
+static bool answer_is_known(const etag_answer *answer)
+{
+    return answer->verdict != ETAG_UNKNOWN && answer->verdict != ETAG_PRECONDITION_REQUIRED;
+}
+
 etag_verdict etag_check(etag_client *client, const etag_request *given, etag_token token,
                         etag_answer *out)
 {
@@ -172,7 +196,10 @@ etag_verdict etag_check(etag_client *client, const etag_request *given, etag_tok
     default:
         break;
     }
+    uint64_t *counter = counter_of(client->counters, &answer);
+    if (__builtin_expect(is_shadowed(client, request), 0) && answer_is_known(&answer))
+        counter = shadow_veil(client, &answer);
     counter_add(&client->counters->checks, 1);
-    counter_add(counter_of(client->counters, &answer), 1);
+    counter_add(counter, 1);
     return abi_out(out, &answer, sizeof(answer), ABI_FIRST_ANSWER) ? answer.verdict : ETAG_UNKNOWN;
 }

@@ -12,6 +12,7 @@
  */
 #include "client.h"
 #include "precondition.h"
+#include "shadow.h"
 #include "storable.h"
 #include "text.h"
 
@@ -98,6 +99,20 @@ static void judge_response(struct etag_client *client, struct ending *e,
                           : ETAG_RANGE_NONE;
 }
 
+static bool is_gone(int http_status)
+{
+    return http_status == 404 || http_status == 410;
+}
+
+/* For shadow mode: what the cache has is not there any more. */
+static void compare_gone(struct etag_client *client, const struct ending *e)
+{
+    etag_key copy;
+    const etag_key *key = abi_in(e->response.key, &copy, sizeof(copy), ABI_FIRST_KEY);
+    if (client->shadow && key && !key_canonicalize(&client->scratch.key, key))
+        (void)shadow_compare(client, key, e->answer.token, (etag_str){0});
+}
+
 int etag_finish(etag_client *client, const etag_request *request, const etag_entry *response,
                 etag_answer *answer)
 {
@@ -116,6 +131,8 @@ int etag_finish(etag_client *client, const etag_request *request, const etag_ent
     const bool is_read = is_get || str_equal(e.request.method, ETAG_LIT("HEAD"));
     const int http_status = e.response.http_status;
     if (!is_read || http_status < 200 || http_status > 299) {
+        if (is_get && is_gone(http_status))
+            compare_gone(client, &e);
         answer_pass(&e.answer, is_read ? ETAG_REASON_HTTP_STATUS : ETAG_REASON_METHOD);
     } else {
         (void)!storable_reduce(&e.response, &client->repeated, &rendered, &scratch, &why);

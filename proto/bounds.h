@@ -47,6 +47,11 @@
 #define TARGETS_PER_EVENT_MAX 4096
 #define WIRE_DEPTH_MAX 6
 #define LIST_PAGE_MAX 1000
+#define CLIENTS_PAGE_MAX 256
+#define CLIENT_COUNTS_MAX 64      /* of a client, in the answer to "clients" */
+#define STATS_MAX 512             /* in the answer to "status" */
+#define HISTOGRAMS_MAX 8          /* there too */
+#define HISTOGRAM_BUCKETS_MAX 512 /* of each: those that are not empty */
 #define ERROR_TEXT_BYTES_MAX 512
 
 /* A request decoded: what its arena may take. */

@@ -31,7 +31,14 @@
     X(mutations_pending, "mutations recorded whose effect was not proven in time")                 \
     X(guards_begun, "guards begun")                                                                \
     X(guards_confirmed, "guards confirmed")                                                        \
-    X(precondition_required, "lookups answered 428") /* new ones at the end: versions may differ */
+    X(precondition_required, "lookups answered 428")                                               \
+    X(shadow_not_modified, "shadow mode: lookups that would have been answered 304")               \
+    X(shadow_precondition_failed, "shadow mode: lookups that would have been answered 412")        \
+    X(shadow_proceed, "shadow mode: known entries whose conditions would let the method run")      \
+    X(shadow_matches, "shadow mode: renders with the ETag of the entry that was current")          \
+    X(shadow_mismatches, "shadow mode: renders with another one, and nothing was invalidated")     \
+    X(shadow_undecided,                                                                            \
+      "shadow mode: ... and something was") /* new ones at the end: versions may differ */
 
 #define COUNTERS_MAGIC UINT64_C(0x31544e4347415445) /* "ETAGCNT1" */
 

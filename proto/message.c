@@ -12,7 +12,6 @@
 #include <assert.h>
 
 #define W(name) Etagd__Wire__##name
-#define STATS_MAX 512
 
 /* ---- Names and entries ---- */
 
@@ -177,6 +176,7 @@ typedef __typeof__(((struct request *)NULL)->hello) request_hello;
 typedef __typeof__(((struct request *)NULL)->fill) request_fill;
 typedef __typeof__(((struct request *)NULL)->guard) request_guard;
 typedef __typeof__(((struct request *)NULL)->list) request_list;
+typedef __typeof__(((struct request *)NULL)->clients) request_clients;
 
 static const struct wire_member hello_members[] = {
     {1, NUMBER32, offsetof(request_hello, protocol)},
@@ -211,6 +211,12 @@ static const struct wire_member list_members[] = {
 };
 static const struct wire_type list_type = {TYPE(list, request_list), MEMBERS(list_members)};
 
+static const struct wire_member clients_members[] = {
+    {1, NUMBER32, offsetof(request_clients, after)},
+};
+static const struct wire_type clients_type = {TYPE(clients, request_clients),
+                                              MEMBERS(clients_members)};
+
 #define REQUEST_BODY(name, body_type)                                                              \
     {                                                                                              \
         ETAGD__WIRE__REQUEST__BODY_##name, BODY, offsetof(struct request, hello),                  \
@@ -218,6 +224,7 @@ static const struct wire_type list_type = {TYPE(list, request_list), MEMBERS(lis
     }
 _Static_assert(REQUEST_HELLO + 1 == (int)ETAGD__WIRE__REQUEST__BODY_HELLO, "number");
 _Static_assert(REQUEST_GUARD_ABORT + 1 == (int)ETAGD__WIRE__REQUEST__BODY_GUARD_ABORT, "number");
+_Static_assert(REQUEST_CLIENTS + 1 == (int)ETAGD__WIRE__REQUEST__BODY_CLIENTS, "number");
 
 static const struct wire_member request_members[] = {
     {1, NUMBER64, offsetof(struct request, id)},
@@ -237,6 +244,7 @@ static const struct wire_member request_members[] = {
     REQUEST_BODY(GUARD_CONFIRM, guard_type),
     REQUEST_BODY(GUARD_COMMIT, guard_type),
     REQUEST_BODY(GUARD_ABORT, guard_type),
+    REQUEST_BODY(CLIENTS, clients_type),
 };
 static const struct wire_type request_type = {TYPE(request, struct request),
                                               MEMBERS(request_members)};
@@ -249,6 +257,7 @@ typedef __typeof__(((struct reply *)NULL)->fill) reply_fill;
 typedef __typeof__(((struct reply *)NULL)->explain) reply_explain;
 typedef __typeof__(((struct reply *)NULL)->list) reply_list;
 typedef __typeof__(((struct reply *)NULL)->status) reply_status;
+typedef __typeof__(((struct reply *)NULL)->clients) reply_clients;
 
 static const struct wire_member error_members[] = {
     {1, NUMBER32, offsetof(reply_error, code)},
@@ -382,12 +391,55 @@ static const struct wire_member stat_members[] = {
 static const struct wire_type stat_type = {TYPE(stat, struct stat_view), MEMBERS(stat_members),
                                            stat_packed, stat_unpacked};
 
+static const struct wire_member bucket_members[] = {
+    {1, NUMBER64, offsetof(struct bucket_view, upto_ns)},
+    {2, NUMBER64, offsetof(struct bucket_view, count)},
+};
+static const struct wire_type bucket_type = {TYPE(bucket, struct bucket_view),
+                                             MEMBERS(bucket_members)};
+
+static const struct wire_member histogram_members[] = {
+    {1, TEXT, offsetof(struct histogram_view, name)},
+    {2, NUMBER64, offsetof(struct histogram_view, sum_ns)},
+    {3, EACH, offsetof(struct histogram_view, buckets),
+     offsetof(struct histogram_view, bucket_count), &bucket_type, .max = HISTOGRAM_BUCKETS_MAX},
+};
+static const struct wire_type histogram_type = {TYPE(histogram, struct histogram_view),
+                                                MEMBERS(histogram_members)};
+
 static const struct wire_member status_members[] = {
     {1, EACH, offsetof(reply_status, stats), offsetof(reply_status, stat_count), &stat_type,
      .max = STATS_MAX},
+    {2, EACH, offsetof(reply_status, histograms), offsetof(reply_status, histogram_count),
+     &histogram_type, .max = HISTOGRAMS_MAX},
 };
 static const struct wire_type status_type = {TYPE(status_reply, reply_status),
                                              MEMBERS(status_members)};
+
+static const struct wire_member client_members[] = {
+    {1, NUMBER64, offsetof(struct client_view, id)},
+    {2, NUMBER32, offsetof(struct client_view, pid)},
+    {3, NUMBER32, offsetof(struct client_view, uid)},
+    {4, NUMBER32, offsetof(struct client_view, roles)},
+    {5, TEXT, offsetof(struct client_view, software)},
+    {6, NUMBER64, offsetof(struct client_view, age_ms)},
+    {7, NUMBER64, offsetof(struct client_view, idle_ms)},
+    {8, FLAG, offsetof(struct client_view, watching)},
+    {9, NUMBER64, offsetof(struct client_view, pending)},
+    {10, FLAG, offsetof(struct client_view, counts_itself)},
+    {11, EACH, offsetof(struct client_view, counts), offsetof(struct client_view, count_count),
+     &stat_type, .max = CLIENT_COUNTS_MAX},
+};
+static const struct wire_type client_type = {TYPE(client_view, struct client_view),
+                                             MEMBERS(client_members)};
+
+static const struct wire_member clients_reply_members[] = {
+    {1, EACH, offsetof(reply_clients, clients), offsetof(reply_clients, client_count), &client_type,
+     .max = CLIENTS_PAGE_MAX},
+    {2, NUMBER32, offsetof(reply_clients, next)},
+};
+static const struct wire_type clients_reply_type = {TYPE(clients_reply, reply_clients),
+                                                    MEMBERS(clients_reply_members)};
 
 #define REPLY_BODY(name, body_type)                                                                \
     {                                                                                              \
@@ -409,6 +461,7 @@ static const struct wire_member reply_members[] = {
     REPLY_BODY(STATUS, status_type),
     REPLY_BODY(EVENT, event_type),
     REPLY_BODY(DONE, empty_type),
+    REPLY_BODY(CLIENTS, clients_reply_type),
 };
 static const struct wire_type reply_type = {TYPE(reply, struct reply), MEMBERS(reply_members)};
 

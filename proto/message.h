@@ -64,6 +64,7 @@ enum request_kind {
     REQUEST_GUARD_CONFIRM,
     REQUEST_GUARD_COMMIT,
     REQUEST_GUARD_ABORT,
+    REQUEST_CLIENTS,
 };
 
 /* Made up by the writer: 128 random bits. {0, 0}: none. */
@@ -117,6 +118,9 @@ struct request {
             uint32_t limit;
             etag_str after;
         } list;
+        struct {
+            uint32_t after;
+        } clients;
     };
 };
 
@@ -132,6 +136,7 @@ enum reply_kind {
     REPLY_STATUS,
     REPLY_EVENT,
     REPLY_DONE,
+    REPLY_CLIENTS,
 };
 
 struct entry_view {
@@ -165,6 +170,29 @@ struct stat_view {
     bool is_text;
     uint64_t number;
     etag_str text;
+};
+
+/* Durations, shortest first; a bucket counts what is not in the one before it. */
+struct bucket_view {
+    uint64_t upto_ns, count;
+};
+
+struct histogram_view {
+    etag_str name;
+    uint64_t sum_ns;
+    struct bucket_view *buckets;
+    size_t bucket_count;
+};
+
+struct client_view {
+    uint64_t id; /* grows with each connection */
+    uint32_t pid, uid, roles;
+    etag_str software;
+    uint64_t age_ms, idle_ms, pending;
+    bool watching;
+    bool counts_itself;
+    struct stat_view *counts; /* those that are not 0 */
+    size_t count_count;
 };
 
 struct reply {
@@ -205,7 +233,14 @@ struct reply {
         struct {
             struct stat_view *stats;
             size_t stat_count;
+            struct histogram_view *histograms;
+            size_t histogram_count;
         } status;
+        struct {
+            struct client_view *clients;
+            size_t client_count;
+            uint32_t next; /* 0: no more */
+        } clients;
         struct event_view event;
     };
 };

@@ -16,7 +16,8 @@ enum ctl_exit { CTL_DONE = 0, CTL_NO = 1, CTL_ERROR = 2 };
 struct ctl_option {
     int key; /* > 0, not one of CTL_KEY_*, unique in its table */
     const char *name;
-    const char *value; /* what stands for it in --help; NULL: takes none */
+    const char
+        *value; /* what stands for it in --help; NULL: takes none; in brackets: may be left out */
     const char *help;
 };
 
@@ -38,6 +39,8 @@ struct ctl_command {
 #define CTL_COMMANDS(X)                                                                            \
     X(ping)                                                                                        \
     X(status)                                                                                      \
+    X(stats)                                                                                       \
+    X(clients)                                                                                     \
     X(get)                                                                                         \
     X(explain)                                                                                     \
     X(list)                                                                                        \

@@ -14,13 +14,11 @@
 
 /* ---- ping ---- */
 
-static const char *const role_words[] = {"read", "fill", "mutate", "admin"};
-
 static void doc_hello(doc *object, const struct channel_hello *hello)
 {
     char incarnation[20];
     doc *roles = doc_array();
-    for (size_t i = 0; i < sizeof(role_words) / sizeof(role_words[0]); i++)
+    for (size_t i = 0; i < ROLE_WORD_COUNT; i++)
         if (hello->roles & (1u << i))
             doc_append_text(roles, str_of(role_words[i]));
     snprintf(incarnation, sizeof(incarnation), "%016" PRIx64, hello->incarnation_id);

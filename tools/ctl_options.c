@@ -152,8 +152,11 @@ struct option_list {
 static void add_options(struct option_list *all, const struct ctl_option *options)
 {
     for (; options && options->name && all->count < OPTIONS_MAX; options++)
-        all->list[all->count++] = (struct option){
-            options->name, options->value ? required_argument : no_argument, NULL, options->key};
+        all->list[all->count++] = (struct option){options->name,
+                                                  !options->value            ? no_argument
+                                                  : options->value[0] == '[' ? optional_argument
+                                                                             : required_argument,
+                                                  NULL, options->key};
 }
 
 /* True: it was a global option and the next one may come. False: stop. */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <time.h>
 
 /* Escaped: at most four characters a byte; escaping twice changes nothing more. The caller frees it. */
@@ -95,6 +96,11 @@ void doc_number(doc *object, const char *name, uint64_t value)
     }
 }
 
+void doc_real(doc *object, const char *name, double value)
+{
+    json_object_set_new(object, name, json_real(round(value * 1000) / 1000));
+}
+
 void doc_bool(doc *object, const char *name, bool value)
 {
     json_object_set_new(object, name, json_boolean(value));
@@ -103,6 +109,11 @@ void doc_bool(doc *object, const char *name, bool value)
 void doc_null(doc *object, const char *name)
 {
     json_object_set_new(object, name, json_null());
+}
+
+void doc_free(doc *value)
+{
+    json_decref(value);
 }
 
 void doc_add(doc *object, const char *name, doc *child)

@@ -16,8 +16,10 @@ doc *doc_array(void);
 void doc_text(doc *object, const char *name, etag_str value); /* absent: null */
 void doc_words(doc *object, const char *name, const char *value);
 void doc_number(doc *object, const char *name, uint64_t value);
+void doc_real(doc *object, const char *name, double value); /* to a thousandth */
 void doc_bool(doc *object, const char *name, bool value);
 void doc_null(doc *object, const char *name);
+void doc_free(doc *value); /* that nobody took */
 void doc_add(doc *object, const char *name, doc *child);
 void doc_append(doc *array, doc *child);
 void doc_append_text(doc *array, etag_str value);

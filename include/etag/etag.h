@@ -113,7 +113,7 @@ typedef struct etag_str {
         (s), sizeof(s) - 1                                                                         \
     }
 
-/* A NUL-terminated string as etag_str; NULL stays absent. Borrowed. */
+/* A NUL-terminated string as etag_str; NULL stays absent. text: borrowed, for as long as the result is used. Any thread. */
 ETAG_API etag_str etag_str_of(const char *text);
 
 /* One header field line. The name is compared without case. */
@@ -146,7 +146,7 @@ typedef enum etag_status {
 #undef ETAG_STATUS_ENUM
 } etag_status;
 
-/* A short English text; never NULL. */
+/* The status as a short English text. Static memory, never NULL, also for numbers that are no status. Any thread. */
 ETAG_API const char *etag_status_text(etag_status status);
 
 /* What to do with a request. */
@@ -158,10 +158,11 @@ typedef enum etag_verdict {
     ETAG_PRECONDITION_REQUIRED = 4 /* answer 428: see etag_request.require_if_match */
 } etag_verdict;
 
-/* "unknown", "not_modified", "precondition_failed", "proceed", "precondition_required"; never NULL. */
+/* The verdict as a word: "unknown", "not_modified", "precondition_failed", "proceed" or "precondition_required". Static memory,
+ * never NULL. Any thread. */
 ETAG_API const char *etag_verdict_text(etag_verdict verdict);
 
-/* The HTTP status that the verdict asks for: 304, 412, 428; 0 where the request goes on (proceed, unknown). */
+/* The HTTP status that the verdict asks for: 304, 412, 428; 0 where the request goes on (proceed, unknown). Any thread. */
 ETAG_API int etag_verdict_http_status(etag_verdict verdict);
 
 /* Why: of a verdict, of a refused fill, of an entry's state. Name, wire number, word, sentence. */
@@ -186,6 +187,8 @@ ETAG_API int etag_verdict_http_status(etag_verdict verdict);
     X(EXPIRED, 25, "expired", "the entry's time to live is over")                                  \
     X(TORN, 26, "torn", "the entry was being rewritten while it was read")                         \
     X(BAD_KEY, 27, "bad_key", "the key is not valid: see etag_client_error()")                     \
+    X(SHADOW, 28, "shadow",                                                                        \
+      "the entry is current, and in shadow mode nothing is answered from it")                      \
     /* fill refused by the daemon */                                                               \
     X(TOKEN_STALE, 40, "token_stale",                                                              \
       "something that the entry depends on was invalidated after the token was taken")             \
@@ -219,8 +222,10 @@ typedef enum etag_reason {
 #undef ETAG_REASON_ENUM
 } etag_reason;
 
-ETAG_API const char *etag_reason_word(etag_reason reason); /* "stale"; never NULL */
-ETAG_API const char *etag_reason_text(etag_reason reason); /* a sentence; never NULL */
+/* The reason for programs and for people: its word ("stale") or its sentence. Words do not change between releases. Static
+ * memory, never NULL, also for numbers of a newer daemon. Any thread. */
+ETAG_API const char *etag_reason_word(etag_reason reason);
+ETAG_API const char *etag_reason_text(etag_reason reason);
 
 /* ---- Keys and targets ---------------------------------------------------------------------------- */
 
@@ -291,6 +296,7 @@ typedef struct etag_request {
     bool
         compression_suffixes; /* If-None-Match: "x-gzip" and "x--gzip" list "x" too (gzip, br, zstd, deflate,
                                 * compress). For a front end behind a server that compresses and renames */
+    bool shadow;              /* etag_check() in shadow mode: see etag_client_options */
 } etag_request;
 
 /* No date. */
@@ -342,19 +348,20 @@ typedef struct etag_answer {
     etag_range range;  /* of ETAG_PROCEED. An entry's date is never strong */
 } etag_answer;
 
-/* RFC 9110 section 13.2.2, with validators that the caller knows. Pure: no client, no memory, linear time.
- * Any thread. Everything borrowed. Returns ETAG_NOT_MODIFIED, ETAG_PRECONDITION_FAILED, ETAG_PROCEED, or
+/* Judges a request's conditions (RFC 9110 section 13.2.2) with validators that the caller knows. Pure: no client, no memory,
+ * linear time. Any thread. Everything borrowed. Returns ETAG_NOT_MODIFIED, ETAG_PRECONDITION_FAILED, ETAG_PROCEED, or
  * ETAG_PRECONDITION_REQUIRED where the request requires one;
  * ETAG_UNKNOWN only if a condition asks for what the validators do not say, or a size is not set.
  * Call it for what would be answered with 2xx (section 13.2.1): any other answer stands whatever the conditions say. */
 ETAG_API etag_verdict etag_evaluate(const etag_request *request, const etag_validators *validators);
 
-/* The last step of section 13.2.2: Range and If-Range. After ETAG_PROCEED only. As pure as etag_evaluate(); where a size is
- * not set: ETAG_RANGE_IGNORE, which is always right. */
+/* Says what to do with a request's Range and If-Range, the last step of section 13.2.2. After ETAG_PROCEED only. As pure as
+ * etag_evaluate(); where a size is not set: ETAG_RANGE_IGNORE, which is always right. */
 ETAG_API etag_range etag_evaluate_range(const etag_request *request,
                                         const etag_validators *validators);
 
-/* An HTTP-date in any of the three forms of RFC 9110 section 5.6.7 as seconds since 1970, or ETAG_NO_DATE. */
+/* An HTTP-date in any of the three forms of RFC 9110 section 5.6.7 as seconds since 1970, or ETAG_NO_DATE. text: borrowed. Any
+ * thread. Never blocks. */
 ETAG_API int64_t etag_date_parse(etag_str text);
 
 /* ---- ETag makers --------------------------------------------------------------------------------- */
@@ -464,6 +471,13 @@ typedef struct etag_client_options {
                            * message, sets state or differs from answer to answer (Content-Length, Set-Cookie, Date,
                            * Content-Security-Policy ...): INVALID */
     size_t repeated_field_count;
+    bool
+        shadow; /* shadow mode, to see what etagd would do before it does it: checks that find a current entry count what they
+                 * would have answered and say ETAG_UNKNOWN, ETAG_REASON_SHADOW. When the page is then filled (etag_fill(),
+                 * etag_finish()) with the token of the check, its ETag is compared with the entry's; another one, while nothing
+                 * that it depends on was invalidated, counts as a mismatch: a write that nobody announced. "etagctl stats"
+                 * shows these counters. A fill that matches is not sent. The first such check of a client allocates.
+                 * $ETAGD_SHADOW, set and not "0", means the same for every client of a process */
 } etag_client_options;
 
 /* Opens a client. Succeeds without a daemon too: checks then say ETAG_UNKNOWN, and fill, dispatch and
@@ -475,10 +489,11 @@ typedef struct etag_client_options {
 ETAG_API ETAG_MUST_USE etag_status etag_client_open(etag_client **out,
                                                     const etag_client_options *options);
 
-/* Closes the client; NULL is allowed. Open operations end without an answer. Returns NULL. */
+/* Closes the client; NULL is allowed. Open operations end without an answer, open guards linger; neither may be used after it.
+ * Never blocks. Returns NULL. */
 ETAG_API etag_client *etag_client_close(etag_client *client);
 
-/* For an event loop: watch the descriptor for the events, and call dispatch when one comes or the time
+/* What an event loop waits for: watch the descriptor for the events, and call dispatch when one comes or the time
  * is over. All three may change after any call on the client. fd: -1 without a connection.
  * events: POLLIN, POLLOUT. timeout: milliseconds until dispatch has something to do, -1 for never. */
 ETAG_API int etag_client_fd(const etag_client *client);
@@ -489,15 +504,17 @@ ETAG_API int etag_client_timeout_ms(const etag_client *client);
  * Errors: UNAVAILABLE, VERSION, DENIED, PROTOCOL, SYSTEM; the client stays usable after each. */
 ETAG_API etag_status etag_client_dispatch(etag_client *client);
 
-/* What went wrong in this client's last call that failed, as a sentence; valid until its next call. */
+/* What went wrong in this client's last call that failed, as a sentence, never NULL; points into the client, valid until its
+ * next call. */
 ETAG_API const char *etag_client_error(const etag_client *client);
 
-/* Why the last etag_fill() or etag_fill_wait() was refused. */
+/* Why the last etag_fill(), etag_fill_wait() or etag_finish() was refused; ETAG_REASON_NONE where it was not. */
 ETAG_API etag_reason etag_client_reason(const etag_client *client);
 
 /* ---- Lookup -------------------------------------------------------------------------------------- */
 
-/* The token for a request that begins now. No system call. Without an index: the zero token. */
+/* The token for a request that begins now: call it before the request reads anything, with a transaction before its snapshot.
+ * No system call. Without an index: the zero token, whose fill is dropped. */
 ETAG_API etag_token etag_token_now(const etag_client *client);
 
 /* Looks the key up and judges the request's preconditions (If-Match, If-Unmodified-Since,
@@ -528,10 +545,10 @@ typedef struct etag_entry {
         last_modified_is_strong; /* as in etag_validators; for etag_finish() only, it is not stored */
 } etag_entry;
 
-/* Zeroes an entry, sets size, http_status 200 and ETAG_NO_DATE. */
+/* Zeroes an entry, sets size, http_status 200 and ETAG_NO_DATE. Any thread. */
 ETAG_API void etag_entry_init(etag_entry *entry);
 
-/* Sends the fill without waiting; best effort. Everything copied.
+/* Tells the daemon what was rendered, without waiting; best effort. Everything copied.
  * Errors: REFUSED (must not be stored: etag_client_reason()), INVALID, AGAIN (the socket is full: the
  * fill was dropped and counted), UNAVAILABLE, DENIED. None of them matters to the answer being sent. */
 ETAG_API etag_status etag_fill(etag_client *client, etag_token token, const etag_entry *entry);
@@ -541,8 +558,8 @@ typedef struct etag_receipt {
     uint64_t lsn; /* of the mutation; of a fill: the entry's fill LSN */
 } etag_receipt;
 
-/* The same, and waits for the daemon's verdict: for tools and tests.
- * Errors: also TIMEOUT; REFUSED with the daemon's reason too. receipt may be NULL. */
+/* Fills as etag_fill() does, and waits for the daemon's verdict: for tools and tests. Blocks for at most timeout_ms.
+ * Errors: those of etag_fill(), and TIMEOUT; REFUSED with the daemon's reason too. receipt may be NULL. */
 ETAG_API ETAG_MUST_USE etag_status etag_fill_wait(etag_client *client, etag_token token,
                                                   const etag_entry *entry, etag_receipt *receipt);
 
@@ -574,11 +591,12 @@ ETAG_API ETAG_MUST_USE etag_status etag_fill_wait(etag_client *client, etag_toke
  *     UPDATE ...; COMMIT; etag_invalidate(...)     or a guard around the COMMIT
  */
 
-/* etag_check(), as an HTTP status: 304, 412, 428, or 0 for "go on". Same arguments, same rules. */
+/* Looks up and judges as etag_check() does, and returns the HTTP status to send: 304, 412, 428, or 0 for "go on". Same arguments,
+ * same rules. */
 ETAG_API int etag_precheck(etag_client *client, const etag_request *request, etag_token token,
                            etag_answer *answer);
 
-/* After rendering: fills what the cache does not have, and judges the request's conditions with the response's own validators.
+/* Fills what the cache does not have, and judges the request's conditions with the response's own validators: after rendering.
  * Never blocks. request: the one of etag_precheck(). answer: as etag_precheck() left it, set anew; of it count the token, which
  * is the fill's, and the verdict and ETag, which say what the cache has.
  * response: borrowed; its key, method and had_authorization may be left out, they are the request's then; its ETag and
@@ -590,7 +608,7 @@ ETAG_API int etag_precheck(etag_client *client, const etag_request *request, eta
 ETAG_API int etag_finish(etag_client *client, const etag_request *request,
                          const etag_entry *response, etag_answer *answer);
 
-/* The key's vary of the named request header fields: sets vary[i] for names[i], with the value, or absent where the request
+/* Makes a key's vary of the named request header fields: sets vary[i] for names[i], with the value, or absent where the request
  * has no such field. Several lines of a field are joined with ", " in text, of text_size bytes; single lines are borrowed.
  * For Accept-Encoding use etag_encoding_select(): its raw values are too many.
  * Errors: INVALID (text is too small; a key with these fields is refused, so that nothing wrong is found or stored). */
@@ -620,8 +638,8 @@ ETAG_API ETAG_MUST_USE etag_status etag_invalidate_start(etag_client *client,
                                                          const etag_targets *targets,
                                                          etag_op **out);
 
-/* AGAIN until etag_client_dispatch() brought the answer, or the spool's wait is over (see etag_client_timeout_ms). Any
- * other status is final and consumes the operation. receipt may be NULL. */
+/* Takes the result of an operation. Never blocks: AGAIN until etag_client_dispatch() brought the answer, or the spool's wait
+ * is over (see etag_client_timeout_ms). Any other status is final and consumes the operation. receipt may be NULL. */
 ETAG_API ETAG_MUST_USE etag_status etag_op_result(etag_op *op, etag_receipt *receipt);
 
 /* Gives the operation up without waiting for its answer; NULL is allowed. Returns NULL. */
@@ -665,17 +683,18 @@ ETAG_API ETAG_MUST_USE etag_status etag_guard_confirm(etag_guard *guard);
  * a margin for clocks. 0: it is over, or was never confirmed: confirm again. */
 ETAG_API uint32_t etag_guard_time_left_ms(const etag_guard *guard);
 
-/* The change is committed: an invalidation of the guard's targets (also where the daemon has lost the guard), and the
- * guard's end. Consumes the guard, even on error. Waits and fails like etag_invalidate(); after an error the guard
- * lingers, so no old 304 comes in the meantime. receipt may be NULL. */
+/* Ends a guard whose change is committed: an invalidation of its targets, also where the daemon has lost the guard. Consumes
+ * the guard, even on error. Waits and fails like etag_invalidate(); after an error the guard lingers, so no old 304 comes in
+ * the meantime. receipt may be NULL. */
 ETAG_API ETAG_MUST_USE etag_status etag_guard_commit(etag_guard *guard, etag_receipt *receipt);
 
-/* Nothing was changed: only after a ROLLBACK that is known to have happened. Entries are as valid as before. Consumes the
- * guard, even on error. PENDING: the daemon did not answer; the end stands in the spool. Errors as etag_invalidate(). */
+/* Ends a guard without a change: only after a ROLLBACK that is known to have happened. Entries are as valid as before.
+ * Consumes the guard, even on error. PENDING: the daemon did not answer; the end stands in the spool. Errors as
+ * etag_invalidate(). */
 ETAG_API ETAG_MUST_USE etag_status etag_guard_abort(etag_guard *guard);
 
-/* Says nothing to the daemon: the guard lingers, and then counts as committed. Right where it is unknown whether COMMIT
- * happened. NULL is allowed. Returns NULL. */
+/* Gives a guard up, and says nothing to the daemon: it lingers, and then counts as committed. Right where it is unknown
+ * whether COMMIT happened. NULL is allowed. Returns NULL. */
 ETAG_API etag_guard *etag_guard_forget(etag_guard *guard);
 
 #ifdef __cplusplus

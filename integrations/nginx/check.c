@@ -141,6 +141,7 @@ static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
     ETAG_INIT(&answer);
     asked.method = etag_str_ngx(http->method_name);
     asked.key = &request->key;
+    asked.shadow = conf->enable == USE_SHADOW;
     asked.fields = fields;
     asked.field_count = key_conditions(http, fields);
     if (asked.field_count > ETAG_CACHE_CONDITIONS_MAX) {

@@ -39,12 +39,15 @@ struct endpoint {
     ngx_queue_t waiting;     /* of struct mutation: not confirmed yet */
 };
 
+/* Shadow: look-ups are counted and the page is rendered all the same (etag_request.shadow). */
+enum cache_use { USE_OFF = 0, USE_ON, USE_SHADOW };
+
 enum scope_rule { SCOPE_UNSET = 0, SCOPE_PUBLIC, SCOPE_EXPRESSION };
 
 enum failure_rule { FAILURE_ERROR = 0, FAILURE_PASS };
 
 struct location_conf {
-    ngx_flag_t enable;
+    ngx_uint_t enable; /* enum cache_use */
     ngx_str_t socket;
     struct endpoint *endpoint; /* of locations that use one */
     ngx_uint_t scope_rule;

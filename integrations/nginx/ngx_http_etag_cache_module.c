@@ -8,6 +8,11 @@
  */
 #include "etag_cache.h"
 
+static ngx_conf_enum_t uses[] = {{ngx_string("off"), USE_OFF},
+                                 {ngx_string("on"), USE_ON},
+                                 {ngx_string("shadow"), USE_SHADOW},
+                                 {ngx_null_string, 0}};
+
 static ngx_conf_enum_t failure_rules[] = {
     {ngx_string("error"), FAILURE_ERROR}, {ngx_string("pass"), FAILURE_PASS}, {ngx_null_string, 0}};
 
@@ -127,7 +132,7 @@ static char *set_scope(ngx_conf_t *cf, ngx_command_t *command, void *to)
     }
 
 static ngx_command_t directives[] = {
-    DIRECTIVE("etag_cache", NGX_CONF_FLAG, ngx_conf_set_flag_slot, enable, NULL),
+    DIRECTIVE("etag_cache", NGX_CONF_TAKE1, ngx_conf_set_enum_slot, enable, uses),
     DIRECTIVE("etag_cache_socket", NGX_CONF_TAKE1, ngx_conf_set_str_slot, socket, NULL),
     DIRECTIVE("etag_cache_scope", NGX_CONF_TAKE1, set_scope, scope, NULL),
     DIRECTIVE("etag_cache_key", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot, key, NULL),
@@ -161,7 +166,7 @@ static void *create_location_conf(ngx_conf_t *cf)
     struct location_conf *conf = ngx_pcalloc(cf->pool, sizeof(*conf));
     if (!conf)
         return NULL;
-    conf->enable = NGX_CONF_UNSET;
+    conf->enable = NGX_CONF_UNSET_UINT;
     conf->scope_rule = NGX_CONF_UNSET_UINT;
     conf->vary = NGX_CONF_UNSET_PTR;
     conf->invalidate_said = NGX_CONF_UNSET;
@@ -267,7 +272,7 @@ static char *merge_location_conf(ngx_conf_t *cf, void *parent, void *child)
     const struct location_conf *outer = parent;
     struct location_conf *conf = child;
 
-    ngx_conf_merge_value(conf->enable, outer->enable, 0);
+    ngx_conf_merge_uint_value(conf->enable, outer->enable, USE_OFF);
     ngx_conf_merge_str_value(conf->socket, outer->socket, "");
     merge_scope(conf, outer);
     if (!conf->key)
@@ -278,7 +283,7 @@ static char *merge_location_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->surrogates = outer->surrogates;
     ngx_conf_merge_ptr_value(conf->vary, outer->vary, default_vary(cf));
     ngx_conf_merge_value(conf->invalidate_said, outer->invalidate_said, NGX_CONF_UNSET);
-    conf->invalidate = conf->invalidate_said == NGX_CONF_UNSET ? conf->enable
+    conf->invalidate = conf->invalidate_said == NGX_CONF_UNSET ? conf->enable != USE_OFF
                                                                : conf->invalidate_said;
     ngx_conf_merge_msec_value(conf->invalidate_timeout, outer->invalidate_timeout, 3000);
     ngx_conf_merge_uint_value(conf->invalidate_failure, outer->invalidate_failure, FAILURE_ERROR);

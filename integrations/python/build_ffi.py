@@ -24,7 +24,7 @@ typedef struct etag_hasher etag_hasher;
 
 struct py_token { uint64_t incarnation, lsn; };
 struct py_options {
-    const char *socket_path; uint32_t timeout_ms, connect_timeout_ms; int no_wait, spool_never; };
+    const char *socket_path; uint32_t timeout_ms, connect_timeout_ms; int no_wait, spool_never, shadow; };
 struct py_key { int scope_kind; uint32_t vary_count; };
 struct py_request { struct py_key key; uint32_t field_count; int require_if_match, compression_suffixes; };
 struct py_answer {

@@ -29,7 +29,7 @@ struct py_token {
 struct py_options {
     const char *socket_path;
     uint32_t timeout_ms, connect_timeout_ms;
-    int no_wait, spool_never;
+    int no_wait, spool_never, shadow;
 };
 struct py_key {
     int scope_kind;
@@ -242,6 +242,7 @@ static int py_open(etag_client **out, const struct py_options *o, const char *by
     options.connect_timeout_ms = o->connect_timeout_ms;
     options.no_wait = o->no_wait != 0;
     options.spool = o->spool_never ? ETAG_SPOOL_NEVER : ETAG_SPOOL_ALLOWED;
+    options.shadow = o->shadow != 0;
     options.repeated_fields = repeated;
     options.repeated_field_count = count;
     return etag_client_open(out, &options);

@@ -12,7 +12,8 @@ from harness import ETAGCTL, SYSTEM, Case, bound, main
 KEY = "//shop.example/api/v1/uploads/42"
 SURROGATES = ("--surrogate", "upload:42", "--surrogate", "customer:7")
 # Every command, with what it needs to be done.
-COMMANDS = {"ping": [], "status": [], "get": [KEY], "explain": [KEY], "list": [], "check": [KEY], "token": [],
+COMMANDS = {"ping": [], "status": [], "stats": ["--watch=0.1", "--count", "1"], "clients": [],
+            "get": [KEY], "explain": [KEY], "list": [], "check": [KEY], "token": [],
             "fill": [KEY, "--etag", '"v1"'], "invalidate": ["--surrogate", "nobody's"], "sync": [], "pause": [],
             "resume": [], "watch": []}
 DONE, NO, ERROR = 0, 1, 2

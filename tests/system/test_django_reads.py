@@ -439,6 +439,18 @@ class Site(Case):
         return hit, first, etag
 
 
+class Shadow(Site):
+    def test_everything_is_rendered_and_compared(self):
+        self.use(SOCKET=self.etagd.socket, SHADOW=True)
+        hit, _, etag = self.stored("plain")
+        self.assertFalse(hit)
+        self.assertEqual(CALLS, ["/plain/", "/plain/"])
+        self.assertIn("reason=shadow", self.said)
+        counted = self.etagd.status()
+        self.assertEqual((counted["clients.shadow_not_modified"], counted["clients.shadow_matches"]), (1, 1))
+        self.assertEqual(self.ask("plain", etag).status_code, 304)  # judged by the response
+
+
 class NeverStored(Site):
     def refused(self, name, reason, **headers):
         hit, said, _ = self.stored(name, **headers)

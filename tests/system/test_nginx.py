@@ -30,7 +30,8 @@ class Configuration(NginxCase):
     def test_what_is_refused(self):
         cases = (
             ("etag_cache on;", "without \"etag_cache_scope\""),
-            ("etag_cache maybe;", "must be \"on\" or \"off\""),
+            ("etag_cache maybe;", "invalid value \"maybe\""),
+            ("etag_cache shadow;", "without \"etag_cache_scope\""),
             ("etag_cache on; etag_cache_scope everybody;", "neither \"public\" nor an expression"),
             ("etag_cache on; etag_cache_scope public; etag_cache_scope public;", "duplicate"),
             ("etag_cache on; etag_cache_scope $nothing_of_that_name;", "unknown"),
@@ -95,6 +96,23 @@ class Answers(NginxCase):
         self.assertEqual((status, reason), ("HIT", "match"))
         self.assertEqual(int(lsn), self.d.ctl("get", f"//localhost/a", "--vary", "Accept-Encoding")["fill_lsn"])
         self.assertEqual(self.origin.count(), before)
+
+    def test_in_shadow_mode_everything_goes_to_the_upstream(self):
+        self.started_front(location="location /s { etag_cache shadow; proxy_pass $ORIGIN; }")
+        self.origin.documents["/s"] = Document('"v1"', conditions=False)
+        self.fill("/s")
+        self.assertNoHit("/s", '"v1"')
+        self.assertEqual(self.logged()[:2], ["MISS", "shadow"])
+        self.origin.documents["/s"] = Document('"v2"')  # nobody says so
+        self.assertEqual(self.get("/s", 'If-None-Match: "v1"').status, 200)
+
+        def counted():
+            return {name: number for name, number in self.d.status().items() if name.startswith("clients.shadow_") and number}
+        wait_until(lambda: "clients.shadow_mismatches" in counted(), 5, "the mismatch")
+        self.assertEqual(counted(), {"clients.shadow_not_modified": 2, "clients.shadow_matches": 1, "clients.shadow_mismatches": 1})
+        self.origin.documents["/"] = Document('"v1"')
+        self.fill("/")
+        self.assertHit("/", '"v1"')
 
     def test_another_version_goes_to_the_upstream(self):
         self.started_front()

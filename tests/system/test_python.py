@@ -91,6 +91,21 @@ class Keys(Case):
             {b"public": etagd.PUBLIC, b"unset": None}.get(scope, scope[len(b"named:"):]),
             None if row["release"] == b"-" else unescape(row["release"]), vary)
 
+    def test_shadow_mode(self):
+        """Nothing is answered, and a page that changed untold is noticed."""
+        daemon = self.started()
+        client = etagd.Client(daemon.socket, shadow=True)
+        key = etagd.Key(etagd.Resource("shop.example", "/a"), etagd.PUBLIC)
+        client.fill_wait(client.token(), key, response('"v1"'))
+        for etag in ('"v1"', '"v2"'):
+            token = client.token()
+            answer = client.check(conditional('"v1"', key), token)
+            self.assertEqual((answer.verdict.name, answer.reason, answer.etag), ("UNKNOWN", "shadow", None))
+            client.fill(token, key, response(etag))
+        status = daemon.status()
+        self.assertEqual((status["clients.shadow_not_modified"], status["clients.shadow_matches"], status["clients.shadow_mismatches"]),
+                         (2, 1, 1))
+
     def test_keys_table(self):
         """One entry a word; every key of the word finds it, and no other does; what is an error is a bad key."""
         daemon = self.started()

@@ -236,6 +236,10 @@ static void other_requests_round_trip(void **state)
     assert_text(out.list.prefix, "/a/");
     assert_int_equal(out.list.limit, UINT32_MAX);
     assert_text(out.list.after, "\0x");
+    in = (struct request){.id = 3, .kind = REQUEST_CLIENTS, .clients = {.after = 4095}};
+    assert_null(request_over(*state, &in, &out));
+    assert_int_equal(out.kind, REQUEST_CLIENTS);
+    assert_int_equal(out.clients.after, 4095);
 }
 
 static void small_replies_round_trip(void **state)
@@ -387,6 +391,22 @@ static void status_and_event_round_trip(void **state)
     assert_text(out.status.stats[2].text, "");
     assert_false(out.status.stats[3].is_text);
 
+    struct bucket_view buckets[] = {{1024, 7}, {UINT64_MAX, 1}};
+    struct histogram_view histograms[] = {{ETAG_LIT("times"), 12345, buckets, 2},
+                                          {ETAG_LIT("empty"), 0, NULL, 0}};
+    in.status.histograms = histograms;
+    in.status.histogram_count = 2;
+    assert_null(reply_over(*state, &in, &out));
+    assert_int_equal(out.status.stat_count, 4);
+    assert_int_equal(out.status.histogram_count, 2);
+    assert_text(out.status.histograms[0].name, "times");
+    assert_int_equal(out.status.histograms[0].sum_ns, 12345);
+    assert_int_equal(out.status.histograms[0].bucket_count, 2);
+    assert_int_equal(out.status.histograms[0].buckets[0].upto_ns, 1024);
+    assert_int_equal(out.status.histograms[0].buckets[0].count, 7);
+    assert_true(out.status.histograms[0].buckets[1].upto_ns == UINT64_MAX);
+    assert_int_equal(out.status.histograms[1].bucket_count, 0);
+
     in = (struct reply){.id = 8, .kind = REPLY_EVENT};
     in.event.lsn = 1;
     in.event.targets.everything = true;
@@ -394,6 +414,69 @@ static void status_and_event_round_trip(void **state)
     assert_int_equal(out.event.lsn, 1);
     assert_true(out.event.targets.everything);
     assert_int_equal(out.event.targets.size, sizeof(etag_targets));
+}
+
+static void clients_round_trip(void **state)
+{
+    struct stat_view counts[] = {{ETAG_LIT("checks"), false, 12, {NULL, 0}}};
+    struct client_view clients[] = {{.id = 3,
+                                     .pid = 4,
+                                     .uid = 1000,
+                                     .roles = ROLE_READ | ROLE_FILL,
+                                     .software = ETAG_LIT("libetag 0.1.0"),
+                                     .age_ms = 60000,
+                                     .idle_ms = 5,
+                                     .pending = 2,
+                                     .watching = true,
+                                     .counts_itself = true,
+                                     .counts = counts,
+                                     .count_count = 1},
+                                    {.id = 9}};
+    const struct reply in = {.id = 7, .kind = REPLY_CLIENTS, .clients = {clients, 2, .next = 256}};
+    struct reply out;
+    assert_null(reply_over(*state, &in, &out));
+    assert_int_equal(out.kind, REPLY_CLIENTS);
+    assert_int_equal(out.clients.client_count, 2);
+    assert_int_equal(out.clients.next, 256);
+    const struct client_view *const client = &out.clients.clients[0];
+    assert_int_equal(client->id, 3);
+    assert_int_equal(client->pid, 4);
+    assert_int_equal(client->uid, 1000);
+    assert_int_equal(client->roles, ROLE_READ | ROLE_FILL);
+    assert_text(client->software, "libetag 0.1.0");
+    assert_int_equal(client->age_ms, 60000);
+    assert_int_equal(client->idle_ms, 5);
+    assert_int_equal(client->pending, 2);
+    assert_true(client->watching && client->counts_itself);
+    assert_int_equal(client->count_count, 1);
+    assert_text(client->counts[0].name, "checks");
+    assert_int_equal(client->counts[0].number, 12);
+    assert_false(out.clients.clients[1].counts_itself);
+}
+
+/* A page of clients with long names of their software and every counter large fits into a frame. */
+static void a_full_page_of_clients_fits(void **state)
+{
+    static struct stat_view counts[CLIENT_COUNTS_MAX];
+    static struct client_view clients[CLIENTS_PAGE_MAX + 1];
+    static const char software[] =
+        "0123456789012345678901234567890123456789012345678901234567890123";
+    struct reply out;
+    for (size_t i = 0; i < CLIENT_COUNTS_MAX; i++)
+        counts[i] = (struct stat_view){
+            ETAG_LIT("a_counter_with_a_long_name"), false, UINT64_MAX, {NULL, 0}};
+    for (size_t i = 0; i < CLIENTS_PAGE_MAX; i++)
+        clients[i] = (struct client_view){.id = UINT64_MAX >> 12,
+                                          .pid = UINT32_MAX,
+                                          .software = ETAG_LIT(software),
+                                          .counts = counts,
+                                          .count_count = CLIENT_COUNTS_MAX};
+    struct reply in = {.kind = REPLY_CLIENTS,
+                       .clients = {clients, CLIENTS_PAGE_MAX, .next = PEERS_MAX - 1}};
+    assert_null(reply_over(*state, &in, &out));
+    assert_int_equal(out.clients.client_count, CLIENTS_PAGE_MAX);
+    in.clients.client_count++;
+    assert_non_null(reply_over(*state, &in, &out));
 }
 
 /* ---- Bounds ---- */
@@ -725,6 +808,8 @@ int main(void)
         TEST(views_round_trip),
         TEST(explain_round_trip),
         TEST(status_and_event_round_trip),
+        TEST(clients_round_trip),
+        TEST(a_full_page_of_clients_fits),
         TEST(targets_are_counted_together),
         TEST(repeated_fields_are_bounded),
         TEST(repeated_fields_of_replies_are_bounded),

@@ -498,7 +498,7 @@ static void a_changed_byte_is_told_and_nothing_is_handed_out(void **state)
     assert_int_equal(store_get_entry(f->store, fingerprint_of(1), see_entry, &seen),
                      STORE_E_DAMAGED);
     assert_int_equal(seen.count, 0);
-    assert_int_equal(store_each_entry(f->store, see_entry, &seen), 0);
+    assert_int_equal(store_each_entry(f->store, (struct hash128){0}, see_entry, &seen), 0);
     assert_int_equal(seen.count, 2);
     assert_null(strstr(seen.text, "one"));
     assert_entry(f, 2, "record-of-entry-two");
@@ -525,7 +525,7 @@ static void a_record_under_another_key_is_damage(void **state)
     f->store = store_close(f->store);
     patch_data(f, &fingerprint, sizeof(fingerprint), 15, 1); /* in entries and in names */
     assert_int_equal(open_store(f), 0);
-    assert_int_equal(store_each_entry(f->store, see_entry, &seen), 0);
+    assert_int_equal(store_each_entry(f->store, (struct hash128){0}, see_entry, &seen), 0);
     assert_string_equal(seen.text, " ");
 }
 

@@ -48,7 +48,7 @@ class _Native:
         given = ffi.new("struct py_options *", {
             "socket_path": path, "timeout_ms": options["timeout_ms"],
             "connect_timeout_ms": options["connect_timeout_ms"], "no_wait": no_wait,
-            "spool_never": not options["spool"]})
+            "spool_never": not options["spool"], "shadow": options["shadow"]})
         out = ffi.new("etag_client **")
         status = lib.py_open(out, given, *pack([latin1(name) for name in options["repeated_fields"]]))
         self.client = out[0]
@@ -198,10 +198,12 @@ class Client:
     """libetag for all threads of a process. Opens without a daemon too, and finds one that comes later by itself."""
 
     def __init__(self, socket_path: Optional[str] = None, *, timeout_ms: int = 0, connect_timeout_ms: int = 0,
-                 no_wait: bool = False, spool: bool = True, repeated_fields: Sequence[Text] = ()) -> None:
-        """socket_path: None: $ETAGD_SOCKET, else the default. 0: libetag's defaults. Opens nothing yet."""
+                 no_wait: bool = False, spool: bool = True, repeated_fields: Sequence[Text] = (),
+                 shadow: bool = False) -> None:
+        """socket_path: None: $ETAGD_SOCKET, else the default. 0: libetag's defaults. shadow: checks find nothing, and count
+        what they would have found. Opens nothing yet."""
         self._options = {"socket_path": socket_path, "timeout_ms": timeout_ms, "connect_timeout_ms": connect_timeout_ms,
-                         "no_wait": no_wait, "spool": spool, "repeated_fields": tuple(repeated_fields)}
+                         "no_wait": no_wait, "spool": spool, "repeated_fields": tuple(repeated_fields), "shadow": shadow}
         self._local = threading.local()
         self._closed = False
         _clients.add(self)

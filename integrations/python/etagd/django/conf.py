@@ -20,6 +20,7 @@ log = logging.getLogger("etagd.django")
 DEFAULTS = {
     "SOCKET": None,  # None: $ETAGD_SOCKET, else libetag's default
     "TIMEOUT_MS": 0,  # longest wait of a write for etagd; 0: libetag's default
+    "SHADOW": False,  # True: render all the same, and count what would have been answered, and whether it was right
     "GUARDS": True,  # False: invalidate after COMMIT only; a process that dies in between loses it
     "WITHOUT_DAEMON": "refuse",  # a write that neither daemon nor spool can be told of: "refuse" it, or "commit" it untold
     "HOLD_MS": 0,  # after a write its targets stay unknown so long: for reads from replicas that lag
@@ -59,7 +60,7 @@ def client() -> etagd.Client:
     if _client is None:
         with _lock:
             if _client is None:
-                _client = etagd.Client(conf.SOCKET, timeout_ms=conf.TIMEOUT_MS)
+                _client = etagd.Client(conf.SOCKET, timeout_ms=conf.TIMEOUT_MS, shadow=bool(conf.SHADOW))
     return _client
 
 

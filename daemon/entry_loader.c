@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A step is a reading transaction of its own, from behind the last fingerprint: none stays open between turns, where it would
+ * keep LMDB from using freed pages again. Records come in groups, so that the misses of the index, one or two an entry, are
+ * waited for together (1.24 M entries: 1.3 to 0.9 us each).
+ *
+ * What is not used is removed from the store, or nothing would ever evict it; unless the index has the key by now, because
+ * then the store has, or gets, what this run filled.
+ */
+#include "entry_loader.h"
+
+#include "clocktime.h"
+#include "record.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define GROUP_MAX 16
+#define WAITING_MAX (DIRTY_ENTRIES_MAX / 4) /* the rest of that room is for fills */
+
+/* The end of a step; no error. */
+#define WALK_PAUSE 1002
+
+struct stored_entry {
+    struct hash128 fingerprint;
+    etag_str record; /* within the transaction */
+};
+
+struct entry_loader {
+    struct store *store;
+    struct cache *cache;
+    struct persist *persist;
+    struct hash128 last; /* visited; zero: none yet */
+    uint64_t counted, visited, damaged;
+    uint64_t until_ns; /* of this step */
+    struct stored_entry group[GROUP_MAX];
+    size_t group_count, group_max;
+    struct hash128 before_group;
+    struct hash128 owed[2 * GROUP_MAX]; /* removals that the persister did not take yet */
+    size_t owed_count;
+    struct key key;
+    struct entry_record_parts parts;
+};
+
+struct entry_loader *entry_loader_new(struct store *store, struct cache *cache,
+                                      struct persist *persist)
+{
+    struct entry_loader *loader = calloc(1, sizeof(*loader));
+
+    if (!loader)
+        return NULL;
+    loader->store = store;
+    loader->cache = cache;
+    loader->persist = persist;
+    loader->counted = store_entry_count(store);
+    loader->group_max = GROUP_MAX;
+    return loader;
+}
+
+struct entry_loader *entry_loader_free(struct entry_loader *loader)
+{
+    free(loader);
+    return NULL;
+}
+
+/* ---- One entry ---- */
+
+static bool index_has(const struct cache *cache, struct hash128 fingerprint)
+{
+    struct shm_entry shown;
+
+    return index_find(cache->index, fingerprint, &shown);
+}
+
+static void removal_owe(struct entry_loader *loader, struct hash128 fingerprint)
+{
+    loader->owed[loader->owed_count++] = fingerprint;
+}
+
+static void entry_load(struct entry_loader *loader, const struct stored_entry *stored)
+{
+    struct entry_record record;
+    struct hash128 evicted = {0};
+
+    /* Rule: what this run filled stays, whatever the store says. */
+    if (index_has(loader->cache, stored->fingerprint))
+        return;
+    if (!entry_record_parse(stored->record, &record, &loader->parts) ||
+        key_canonicalize(&loader->key, &record.entry.key) != NULL ||
+        entry_check(&record.entry) != NULL) {
+        loader->damaged++;
+        removal_owe(loader, stored->fingerprint);
+        return;
+    }
+    if (cache_load(loader->cache, &loader->key, &record, &evicted) != ETAG_REASON_NONE)
+        removal_owe(loader, stored->fingerprint);
+    else if (evicted.low != 0 || evicted.high != 0)
+        removal_owe(loader, evicted);
+}
+
+/* False: not all of them yet. */
+static bool removals_pay(struct entry_loader *loader)
+{
+    while (loader->owed_count > 0) {
+        const struct hash128 fingerprint = loader->owed[loader->owed_count - 1];
+        if (!index_has(loader->cache, fingerprint) &&
+            persist_erase(loader->persist, fingerprint) < 0)
+            return false;
+        loader->owed_count--;
+    }
+    return true;
+}
+
+/* ---- A step ---- */
+
+static void group_load(struct entry_loader *loader)
+{
+    for (size_t i = 0; i < loader->group_count; i++)
+        shm_expect(loader->cache->view, loader->group[i].fingerprint);
+    for (size_t i = 0; i < loader->group_count; i++)
+        entry_load(loader, &loader->group[i]);
+    loader->group_count = 0;
+}
+
+/* The order of the table. */
+static bool is_behind(struct hash128 a, struct hash128 b)
+{
+    return memcmp(&a, &b, sizeof(a)) > 0;
+}
+
+static int entry_visit(void *ctx, struct hash128 fingerprint, etag_str record)
+{
+    struct entry_loader *loader = ctx;
+
+    if (loader->visited > 0 && !is_behind(fingerprint, loader->last))
+        return memcmp(&fingerprint, &loader->last, sizeof(fingerprint)) == 0 ? 0 : STORE_E_DAMAGED;
+    if (loader->group_count == 0)
+        loader->before_group = loader->last;
+    loader->last = fingerprint;
+    loader->visited++;
+    loader->group[loader->group_count++] = (struct stored_entry){fingerprint, record};
+    if (loader->group_count < loader->group_max)
+        return 0;
+    group_load(loader);
+    return loader->owed_count > 0 || time_ns_of(CLOCK_MONOTONIC) >= loader->until_ns ? WALK_PAUSE
+                                                                                     : 0;
+}
+
+/* The table ended within a group, and its transaction with it: once more, one by one. */
+static void last_group_repeat(struct entry_loader *loader)
+{
+    loader->last = loader->before_group;
+    loader->visited -= loader->group_count;
+    loader->group_count = 0;
+    loader->group_max = 1;
+}
+
+int entry_loader_step(struct entry_loader *loader, uint64_t ns)
+{
+    if (!removals_pay(loader) || persist_waiting(loader->persist) > WAITING_MAX)
+        return ENTRY_LOADER_E_LATER;
+    loader->until_ns = time_ns_of(CLOCK_MONOTONIC) + ns;
+    const int r = store_each_entry(loader->store, loader->last, entry_visit, loader);
+    if (r == WALK_PAUSE)
+        return ENTRY_LOADER_E_MORE;
+    if (r == 0 && loader->group_count > 0) {
+        last_group_repeat(loader);
+        return ENTRY_LOADER_E_MORE;
+    }
+    return r == 0 && loader->owed_count > 0 ? ENTRY_LOADER_E_MORE : r;
+}
+
+struct entry_loader_progress entry_loader_progress(const struct entry_loader *loader)
+{
+    return (struct entry_loader_progress){
+        .left = loader->counted > loader->visited ? loader->counted - loader->visited : 0,
+        .damaged = loader->damaged,
+    };
+}

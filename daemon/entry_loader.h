@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Entries of a former run come into the index while the daemon serves, in steps between its turns: until one is there, front
+ * ends answer "unknown" and render. Nothing in the promise stands against it, since a loaded entry is judged by the clocks as they
+ * are when it comes, which hold every event of the former run and of this one (recovery.h). What this run filled is newer than
+ * anything that the store knew, and stays.
+ */
+#ifndef ETAGD_ENTRY_LOADER_H
+#define ETAGD_ENTRY_LOADER_H
+
+#include "cache.h"
+#include "persist.h"
+#include "store.h"
+
+struct entry_loader;
+
+struct entry_loader_progress {
+    uint64_t left;    /* an estimate: this run adds and removes too */
+    uint64_t damaged; /* records that were not used; they are removed */
+};
+
+/* All borrowed until entry_loader_free. NULL: no memory. */
+struct entry_loader *entry_loader_new(struct store *store, struct cache *cache,
+                                      struct persist *persist);
+struct entry_loader *entry_loader_free(struct entry_loader *loader); /* returns NULL */
+
+/* Loads for about so long. 0: there are no more. A negative errno or STORE_E_DAMAGED: the rest cannot be read. */
+#define ENTRY_LOADER_E_MORE 1000  /* another step, please */
+#define ENTRY_LOADER_E_LATER 1001 /* the persister has too much to do: after a while */
+MUST_USE int entry_loader_step(struct entry_loader *loader, uint64_t ns);
+
+struct entry_loader_progress entry_loader_progress(const struct entry_loader *loader);
+
+#endif

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What shadow mode needs of the lookup. */
+#ifndef LIBETAG_LOOKUP_H
+#define LIBETAG_LOOKUP_H
+
+#include "client.h"
+
+/* What the memory says of the key now. VALID: scratch.entry is current. Counts nothing. */
+etag_reason lookup_state(struct etag_client *client, const etag_key *key);
+
+#endif
