@@ -21,6 +21,11 @@
 #define CONFIG_DEFAULT_FILE "/etc/etagd/etagd.yaml"
 #define MIB (UINT64_C(1024) * 1024)
 #define IDLE_MS_MAX (UINT64_C(366) * 24 * 3600 * 1000)
+#define MS_PER_HOUR (UINT64_C(3600) * 1000)
+#define EVENTS_KEPT_HOURS_MAX (UINT64_C(366) * 24)
+#define EVENTS_KEPT_MIB_MAX 65536
+#define EVENTS_KEPT_MAP_SHARE                                                                      \
+    8 /* at most this part of the map: entries and headroom need the rest */
 #define POOL_MIB_MAX (POOL_BYTES_MAX / MIB)
 #define MAP_MIB_MAX (UINT64_C(16) * 1024 * 1024)
 
@@ -56,6 +61,12 @@ static const struct config_option options[] = {
      MEMBER(map_bytes), .max = MAP_MIB_MAX, .factor = MIB},
     {"log-level", "L", "debug, info, warn, error", "info", OPTION_CHOICE, MEMBER(log_level),
      .words = "debug|info|warn|error"},
+    {"events-kept", "N", "Events that etagctl log and explain can name", "100000", OPTION_NUMBER,
+     MEMBER(events_kept), .max = EVENTS_KEPT_MAX, .factor = 1},
+    {"events-kept-hours", "N", "Older ones go; 0: of any age", "24", OPTION_NUMBER,
+     MEMBER(events_kept_ms), .max = EVENTS_KEPT_HOURS_MAX, .factor = MS_PER_HOUR},
+    {"events-kept-mib", "N", "Part of the database that they may take", "64", OPTION_NUMBER,
+     MEMBER(events_kept_bytes), .min = 1, .max = EVENTS_KEPT_MIB_MAX, .factor = MIB},
     {"socket-mode", "M", "Permissions of the socket, octal", "0666", OPTION_MODE,
      MEMBER(socket_mode)},
     {"idle-ms", "N", "Connections idle for so long are closed; 0: never", "3600000", OPTION_NUMBER,
@@ -351,6 +362,8 @@ static void config_derive(struct config *config)
     config->clock_count = 1u << (32 - __builtin_clz(config->clock_count - 1));
     if (config->map_bytes == 0)
         config->map_bytes = MAP_BYTES_BASE + config->capacity * MAP_BYTES_PER_ENTRY;
+    if (config->events_kept_bytes > config->map_bytes / EVENTS_KEPT_MAP_SHARE)
+        config->events_kept_bytes = config->map_bytes / EVENTS_KEPT_MAP_SHARE;
 }
 
 int config_load(struct config *out, int argc, char **argv)

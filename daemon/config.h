@@ -15,6 +15,9 @@
  *   pool-mib: 0                        --pool-mib N      0: by capacity
  *   map-mib: 0                         --map-mib N       LMDB's map; 0: by capacity
  *   log-level: info                    --log-level L
+ *   events-kept: 100000                --events-kept N       for etagctl log and explain
+ *   events-kept-hours: 24              --events-kept-hours N     0: of any age
+ *   events-kept-mib: 64                --events-kept-mib N       of the database
  *   socket-mode: "0666"                --socket-mode M   who may connect; roles decide what they may do
  *   idle-ms: 3600000                   --idle-ms N       0: no limit
  *   roles:                             read: [group:www-data, user:deploy, uid:1000, gid:33, all]
@@ -53,6 +56,8 @@ struct config {
     uint64_t pool_bytes;
     uint64_t map_bytes; /* never 0 after config_load */
     enum log_level log_level;
+    uint64_t events_kept, events_kept_bytes,
+        events_kept_ms; /* the first of the three bounds counts */
     uint32_t socket_mode;
     uint64_t idle_ns;
     struct role_rule rules[ROLE_RULES_MAX];

@@ -275,8 +275,10 @@ int server_init(struct server *server, const struct config *config, int signal_f
         return fail(server, "spool_refused", why);
     server->cache.paused = server->lease.paused;
 
+    const struct retention retention = {config->events_kept, config->events_kept_bytes,
+                                        config->events_kept_ms};
     const int r = persist_open(&server->persist, server->store, index_view(server->index),
-                               &server->log, recovery.meta.checkpoint_lsn);
+                               &server->log, recovery.meta.checkpoint_lsn, &retention);
     if (r < 0)
         return fail_errno(server, "persister_not_started", r);
     if (loop_make(server) < 0)

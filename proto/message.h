@@ -62,6 +62,7 @@ enum request_kind {
     REQUEST_GUARD_CONFIRM,
     REQUEST_GUARD_COMMIT,
     REQUEST_GUARD_ABORT,
+    REQUEST_LOG = 18,
 };
 
 /* Made up by the writer: 128 random bits. {0, 0}: none. */
@@ -115,6 +116,12 @@ struct request {
             uint32_t limit;
             etag_str after;
         } list;
+        struct {
+            uint64_t from_lsn, until_lsn;          /* until_lsn 0: to the newest */
+            uint64_t since_wall_ms, until_wall_ms; /* 0: no bound */
+            uint32_t limit;                        /* 0: LOG_PAGE_MAX */
+            bool newest_first;
+        } log;
     };
 };
 
@@ -130,6 +137,7 @@ enum reply_kind {
     REPLY_STATUS,
     REPLY_EVENT,
     REPLY_DONE,
+    REPLY_LOG = 12,
 };
 
 struct entry_view {
@@ -200,6 +208,12 @@ struct reply {
             size_t entry_count;
             etag_str next;
         } list;
+        struct {
+            struct event_view *events;
+            size_t event_count;
+            uint64_t next_lsn;   /* of the next page; 0: no more */
+            uint64_t oldest_lsn; /* that is kept; 0: none */
+        } log;
         struct {
             struct stat_view *stats;
             size_t stat_count;

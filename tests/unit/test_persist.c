@@ -35,8 +35,8 @@ static void open_persist(struct fixture *f)
 {
     struct store_meta meta;
     assert_int_equal(store_meta_read(f->store, &meta), 0);
-    assert_int_equal(persist_open(&f->persist, f->store, &f->view, &f->log, meta.checkpoint_lsn),
-                     0);
+    const uint64_t lsn = meta.checkpoint_lsn;
+    assert_int_equal(persist_open(&f->persist, f->store, &f->view, &f->log, lsn, NULL), 0);
 }
 
 static struct fixture *fixture_new(uint64_t map_bytes)
