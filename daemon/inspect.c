@@ -10,6 +10,7 @@
 #include "text.h"
 
 #include <string.h>
+#include <sys/resource.h>
 
 #define LIST_LIMIT_DEFAULT 100
 #define LIST_BYTES_MAX (FRAME_BYTES_MAX / 2)
@@ -356,6 +357,20 @@ static void stat_text(struct stats *stats, const char *name, const char *text)
             .name = str_of(name), .is_text = true, .text = str_of(text)};
 }
 
+/* What the kernel gave this process. */
+static void stats_of_process(struct stats *stats, const struct server *server)
+{
+    static const char *const huge_words[] = {"auto", "on", "off"};
+    struct rlimit files = {0};
+
+    (void)getrlimit(RLIMIT_NOFILE, &files);
+    stat_number(stats, "open_files_limit", files.rlim_cur);
+    stat_number(stats, "loop_refused_errno", (uint64_t)server->loop_refused);
+    stat_text(stats, "huge_pages", huge_words[server->config.huge_pages]);
+    stat_number(stats, "huge_page_bytes", huge_pages_bytes(server->huge_pages));
+    stat_number(stats, "map_bytes", server->config.map_bytes);
+}
+
 static void stats_of_run(struct stats *stats, struct server *server)
 {
     const uint64_t now = time_coarse_ns();
@@ -376,6 +391,9 @@ static void stats_of_run(struct stats *stats, struct server *server)
               server->lease.paused ? "paused" : (now < deadline ? "held" : "expired"));
     stat_number(stats, "lease_ms", server->lease.length_ns / NS_PER_MS);
     stat_number(stats, "lease_margin_ms", now < deadline ? (deadline - now) / NS_PER_MS : 0);
+    if (server->lease.least_margin_ns != UINT64_MAX)
+        stat_number(stats, "lease_least_margin_ms", server->lease.least_margin_ns / NS_PER_MS);
+    stats_of_process(stats, server);
 }
 
 static void stats_of_cache(struct stats *stats, struct server *server)

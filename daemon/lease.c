@@ -22,6 +22,7 @@ void lease_init(struct lease *lease, const struct lease *given, uint64_t former_
                 const char *state_dir)
 {
     *lease = *given;
+    lease->least_margin_ns = UINT64_MAX;
     lease->wait_ns = former_lease_ns > lease->length_ns ? former_lease_ns : lease->length_ns;
     snprintf(lease->pause_path, sizeof(lease->pause_path), "%s/paused", state_dir);
     lease->paused = access(lease->pause_path, F_OK) == 0;
@@ -76,6 +77,16 @@ static bool machine_was_suspended(struct lease *lease)
     return longer;
 }
 
+/* How near the former deadline was, for people: a daemon that is starved renews late. */
+static void margin_note(struct lease *lease)
+{
+    const uint64_t now = time_coarse_ns();
+    const uint64_t left_ns = now < lease->deadline_ns ? lease->deadline_ns - now : 0;
+
+    if (lease->deadline_ns != 0 && left_ns < lease->least_margin_ns)
+        lease->least_margin_ns = left_ns;
+}
+
 /* Whoever renews the lease has just read the spool: the clock is read before everything that the lease vouches for. */
 int lease_renew(struct lease *lease)
 {
@@ -93,6 +104,7 @@ int lease_renew(struct lease *lease)
     if (r < 0 || lease->paused)
         return r;
     DELAY_POINT("lease.scan_word");
+    margin_note(lease);
     lease->deadline_ns = now + lease->length_ns;
     shm_lease_store(lease->view, lease->deadline_ns);
     DELAY_POINT("lease.word_told");

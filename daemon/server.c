@@ -197,6 +197,7 @@ static int loop_make(struct server *server)
                   log_text("advice", "try --loop auto"));
         return -1;
     }
+    server->loop_refused = refused < 0 ? -refused : refused;
     if (refused != 0)
         log_event(&server->log, LOG_WARN, "io_uring_refused", log_error("reason", refused),
                   log_text("loop", loop_name(server->loop)));

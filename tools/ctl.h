@@ -42,6 +42,7 @@ struct ctl_command {
     X(explain)                                                                                     \
     X(list)                                                                                        \
     X(watch)                                                                                       \
+    X(doctor)                                                                                      \
     X(log)                                                                                         \
     X(check)                                                                                       \
     X(token)                                                                                       \
