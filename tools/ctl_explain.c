@@ -209,6 +209,13 @@ static void print_because(const explanation *e)
     }
 }
 
+static etag_str vary_value(const etag_field *field)
+{
+    if (!field->value.data)
+        return ETAG_LIT("(absent)");
+    return field->value.len > 0 ? field->value : ETAG_LIT("(empty)");
+}
+
 /* What a 304 carries besides Date. */
 static void print_fields(const struct entry *entry)
 {
@@ -226,19 +233,14 @@ static void print_fields(const struct entry *entry)
     }
 }
 
-/* Release and selecting fields of a key. */
-static void print_variant(const char *indent, const etag_key *key)
+static void print_variant(const etag_key *key)
 {
     if (key->release.len > 0)
-        print_label(indent[0] ? "" : "release", "%s%.*s", indent[0] ? "  release " : "",
-                    (int)key->release.len, key->release.data);
-    for (size_t i = 0; i < key->vary_count; i++) {
-        const etag_field *field = &key->vary[i];
-        print_label(indent[0] ? "" : (i == 0 ? "vary" : ""), "%s%.*s%s%.*s", indent[0] ? "  " : "",
-                    (int)field->name.len, field->name.data,
-                    field->value.data ? (field->value.len ? ": " : ": (empty)") : ": (absent)",
-                    (int)field->value.len, field->value.data ? field->value.data : "");
-    }
+        print_label("release", "%.*s", (int)key->release.len, key->release.data);
+    for (size_t i = 0; i < key->vary_count; i++)
+        print_label(i == 0 ? "vary" : "", "%.*s: %.*s", (int)key->vary[i].name.len,
+                    key->vary[i].name.data, (int)vary_value(&key->vary[i]).len,
+                    vary_value(&key->vary[i]).data);
 }
 
 /* What it comes to, in a sentence. */
@@ -308,7 +310,7 @@ static void print_human(const explanation *e)
         print_label("scope", "public");
     else
         print_label("scope", "%.*s", (int)entry->key.scope.name.len, entry->key.scope.name.data);
-    print_variant("", &entry->key);
+    print_variant(&entry->key);
     print_label("state", "%s: %s", etag_reason_word(e->view.state),
                 etag_reason_text(e->view.state));
     if (!is_known(e)) {
@@ -489,6 +491,31 @@ static bool near_ask(struct ctl_daemon *daemon, struct inquiry *inquiry, struct 
     return true;
 }
 
+static void print_near_one(const struct entry_view *view)
+{
+    CLEANUP(cleanup_free) char *text = NULL;
+    size_t len = 0;
+    const etag_key *key = &view->entry.key;
+    const etag_str scope = key->scope.kind == ETAG_SCOPE_PUBLIC ? ETAG_LIT("public")
+                                                                : key->scope.name;
+    FILE *out = open_memstream(&text, &len);
+    if (!out)
+        abort();
+    fprintf(out, "- scope %.*s", (int)scope.len, scope.data);
+    if (key->release.len > 0)
+        fprintf(out, ", release %.*s", (int)key->release.len, key->release.data);
+    for (size_t i = 0; i < key->vary_count; i++) {
+        const etag_str value = vary_value(&key->vary[i]);
+        fprintf(out, ", with %.*s: %.*s", (int)key->vary[i].name.len, key->vary[i].name.data,
+                (int)value.len, value.data);
+    }
+    fprintf(out, "; etag %.*s, %s", (int)view->entry.etag.len, view->entry.etag.data,
+            etag_reason_word(view->state));
+    if (fclose(out) != 0)
+        abort();
+    print_label("", "%s", text);
+}
+
 static void print_near(const struct reply *reply)
 {
     if (reply->list.entry_count == 0) {
@@ -497,15 +524,8 @@ static void print_near(const struct reply *reply)
         return;
     }
     print_label("near", "the same resource is known as");
-    for (size_t i = 0; i < reply->list.entry_count; i++) {
-        const struct entry_view *view = &reply->list.entries[i];
-        const etag_key *key = &view->entry.key;
-        const bool is_public = key->scope.kind == ETAG_SCOPE_PUBLIC;
-        print_label("", "- scope %.*s, etag %.*s: %s", is_public ? 6 : (int)key->scope.name.len,
-                    is_public ? "public" : key->scope.name.data, (int)view->entry.etag.len,
-                    view->entry.etag.data, etag_reason_word(view->state));
-        print_variant("  ", key);
-    }
+    for (size_t i = 0; i < reply->list.entry_count; i++)
+        print_near_one(&reply->list.entries[i]);
 }
 
 /* ---- The command ---- */

@@ -115,15 +115,14 @@ static bool target_parse(struct parse *parse, etag_str target)
 static bool request_line_parse(struct parse *parse, etag_str line)
 {
     etag_str target;
-    etag_str version;
     if (!line_check(parse, line))
         return false;
     if (!word_next(&line, &parse->out->method) || !word_next(&line, &target) ||
-        !word_next(&line, &version) || line.len > 0)
+        line.len == 0 || memchr(line.data, ' ', line.len))
         return WHY("no request line: it is METHOD, target and HTTP/1.1, with one space between");
     if (!str_is_token(parse->out->method))
         return WHY("\"%.*s\" is no method", TEXT_ARGS(parse->out->method));
-    return version_parse(parse, version) && target_parse(parse, target);
+    return version_parse(parse, line) && target_parse(parse, target);
 }
 
 /* ---- Header fields ---- */
