@@ -362,6 +362,7 @@ static void stats_of_process(struct stats *stats, const struct server *server)
 {
     static const char *const huge_words[] = {"auto", "on", "off"};
     struct rlimit files = {0};
+    struct store_identity identity;
 
     (void)getrlimit(RLIMIT_NOFILE, &files);
     stat_number(stats, "open_files_limit", files.rlim_cur);
@@ -369,6 +370,8 @@ static void stats_of_process(struct stats *stats, const struct server *server)
     stat_text(stats, "huge_pages", huge_words[server->config.huge_pages]);
     stat_number(stats, "huge_page_bytes", huge_pages_bytes(server->huge_pages));
     stat_number(stats, "map_bytes", server->config.map_bytes);
+    if (store_identify(server->store, &identity) == 0)
+        stat_text(stats, "state_file_system", identity.local ? "local" : "remote");
 }
 
 static void stats_of_run(struct stats *stats, struct server *server)

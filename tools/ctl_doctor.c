@@ -10,7 +10,6 @@
 
 #include <stdarg.h>
 
-#define COLUMNS 80
 #define TEXT_COLUMN 20 /* behind level and topic */
 
 /* ---- Findings ---- */
@@ -65,35 +64,15 @@ static const char *level_word(enum finding_level level)
     return words[level];
 }
 
-/* Broken between words, from a column on. */
-static void print_wrapped(const char *text, size_t indent)
-{
-    size_t column = indent;
-    for (const char *at = text; *at;) {
-        const size_t len = strcspn(at, " ");
-        if (column > indent && column + 1 + len > COLUMNS) {
-            printf("\n%*s", (int)indent, "");
-            column = indent;
-        } else if (column > indent) {
-            putchar(' ');
-            column++;
-        }
-        output_text((etag_str){at, len});
-        column += len;
-        at += len + strspn(at + len, " ");
-    }
-    putchar('\n');
-}
-
 static void print_findings(const struct doctor *doctor)
 {
     for (size_t i = 0; i < doctor->finding_count; i++) {
         const struct finding *finding = &doctor->findings[i];
         printf("%-8s%-*s", level_word(finding->level), TEXT_COLUMN - 8, finding->topic);
-        print_wrapped(finding->text, TEXT_COLUMN);
+        output_wrapped(finding->text, TEXT_COLUMN);
         if (finding->advice) {
             printf("%*s-> ", TEXT_COLUMN, "");
-            print_wrapped(finding->advice, TEXT_COLUMN + 3);
+            output_wrapped(finding->advice, TEXT_COLUMN + 3);
         }
     }
     const size_t fails = count_of(doctor, FINDING_FAIL), warns = count_of(doctor, FINDING_WARN),
@@ -190,16 +169,16 @@ static int doctor_run(struct ctl *ctl, int argc, char **argv)
 }
 
 static const struct ctl_option doctor_options[] = {
-    {'c', "config", "FILE", "the daemon's configuration; default: /etc/etagd/etagd.yaml"},
-    {'d', "state-dir", "DIR", "where to look when the daemon is down; default: /var/lib/etagd"},
+    {'c', "config", "FILE", "default: /etc/etagd/etagd.yaml, if it is there"},
+    {'d', "state-dir", "DIR", "of a daemon that is down; default: /var/lib/etagd"},
     {0}};
 
 const struct ctl_command ctl_doctor = {
     "doctor",
     "",
     "Checks the daemon and its surroundings, and says what to change",
-    "Works without a daemon and as any user; as the daemon's user or root it sees more\n"
-    "('unseen' stands where it could not look). It changes nothing.",
+    "Works without a daemon and as any user; as the daemon's user or root it sees\n"
+    "more ('unseen' stands where it could not look). It changes nothing.",
     doctor_options,
     false,
     doctor_run,

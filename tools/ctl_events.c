@@ -13,7 +13,6 @@
 #include <time.h>
 
 #define WATCH_PATIENCE_MS 3600000
-#define COLUMNS 80
 #define TARGETS_SHOWN_MAX 10
 #define LOG_LIMIT_DEFAULT 50
 
@@ -439,7 +438,7 @@ static int log_run(struct ctl *ctl, int argc, char **argv)
 }
 
 static const struct ctl_option log_options[] = {
-    {'b', "since", "WHEN", "an LSN, a time ago (15m) or a time (2026-01-31T12:00, UTC)"},
+    {'b', "since", "WHEN", "an LSN, a time ago (15m), or 2026-01-31T12:00 (UTC)"},
     {'u', "until", "WHEN", "the same"},
     {'s', "surrogate", "S", "only what made entries that depend on it stale"},
     {'r', "resource", "R", "only what named the resource or a prefix of it"},

@@ -18,7 +18,6 @@
 #include <pwd.h>
 #include <stdarg.h>
 
-#define COLUMNS 80
 #define LABEL_COLUMNS 9
 #define NEAR_MAX 100
 #define NAME_COLUMNS 33 /* behind a clock's numbers; longer names get a line of their own */
@@ -116,21 +115,7 @@ static void print_label(const char *label, const char *format, ...)
         abort();
     va_end(args);
     printf("%-*s", LABEL_COLUMNS, label);
-    size_t column = LABEL_COLUMNS;
-    for (const char *at = text; *at;) {
-        const size_t len = strcspn(at, " ");
-        if (column > LABEL_COLUMNS && column + 1 + len > COLUMNS) {
-            printf("\n%*s", LABEL_COLUMNS, "");
-            column = LABEL_COLUMNS;
-        } else if (column > LABEL_COLUMNS) {
-            putchar(' ');
-            column++;
-        }
-        output_text((etag_str){at, len});
-        column += len;
-        at += len + strspn(at + len, " ");
-    }
-    putchar('\n');
+    output_wrapped(text, LABEL_COLUMNS);
 }
 
 static void print_target(void *context, const char *kind, etag_str name)
@@ -268,7 +253,8 @@ static void print_condition(const struct condition *condition)
     printf("%8s ", mark);
     printf("%s ", condition->name);
     output_text((etag_str){value, condition->value.len});
-    if (strlen(condition->name) + condition->value.len + strlen(condition->says) + 11 > COLUMNS)
+    if (strlen(condition->name) + condition->value.len + strlen(condition->says) + 11 >
+        OUTPUT_COLUMNS)
         printf("\n%*s  ", LABEL_COLUMNS, "");
     printf(" %s\n", condition->says);
 }
@@ -627,21 +613,21 @@ static int explain_run(struct ctl *ctl, int argc, char **argv)
 }
 
 static const struct ctl_option explain_options[] = {
-    {'f', "request", "FILE", "a captured HTTP/1 request in place of KEY; -: standard input"},
-    {'c', "codings", "LIST", "br,gzip: Accept-Encoding counts as the one chosen of these"},
-    {'R', "require-if-match", NULL, "as the front end: a write without If-Match is answered 428"},
-    {'S', "compression-suffixes", NULL, "as the front end: \"x-gzip\" lists \"x\" too"},
+    {'f', "request", "FILE", "a captured HTTP/1 request; -: standard input"},
+    {'c', "codings", "LIST", "br,gzip: Accept-Encoding counts as the one chosen"},
+    {'R', "require-if-match", NULL, "a write without If-Match is answered 428"},
+    {'S', "compression-suffixes", NULL, "If-None-Match: \"x-gzip\" lists \"x\" too"},
     {0}};
 
 const struct ctl_command ctl_explain = {
     "explain",
     "KEY | --request FILE",
     "Says why front ends answer from an entry, or why not",
-    "Names the clock that moved after the entry was filled, and the event that moved it.\n"
-    "With --request: what would be answered now, and which condition decides. No request\n"
-    "says its scope: --scope. --vary with a name alone takes the request's value;\n"
-    "nginx's default is --vary Accept-Encoding --codings br,gzip. Example:\n"
-    "  etagctl explain --request captured.txt --scope customer:7 --vary Accept-Encoding",
+    "Names the clock that moved after the entry was filled, and the event that moved\n"
+    "it. With --request: what would be answered now, and which condition decides.\n"
+    "No request says its scope: --scope. --vary with a name alone takes the request's\n"
+    "value; nginx's default is --vary Accept-Encoding --codings br,gzip. Example:\n"
+    "  etagctl explain --request captured.txt --scope customer:7",
     explain_options,
     true,
     explain_run};

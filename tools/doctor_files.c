@@ -121,29 +121,16 @@ void doctor_spool(struct doctor *doctor)
 
 /* ---- State directory ---- */
 
-static bool is_remote(uint32_t type)
-{
-    static const uint32_t remote[] = {
-        0x6969 /* NFS */,    0xff534d42 /* CIFS */, 0xfe534d42 /* SMB2 */,
-        0x01021997 /* 9P */, 0x65735546 /* FUSE */, 0x00c36400 /* Ceph */,
-    };
-    for (size_t i = 0; i < sizeof(remote) / sizeof(remote[0]); i++)
-        if (type == remote[i])
-            return true;
-    return false;
-}
-
 static void say_disk(struct doctor *doctor, const char *dir)
 {
     struct statvfs disk;
-    struct statfs fs;
     uint64_t used, map;
-    if (statvfs(dir, &disk) < 0 || statfs(dir, &fs) < 0) {
+    if (statvfs(dir, &disk) < 0) {
         doctor_say(doctor, FINDING_UNSEEN, "disk", NULL, "%s: %s", dir, strerrordesc_np(errno));
         return;
     }
     const uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
-    const bool remote = is_remote((uint32_t)fs.f_type);
+    const bool remote = str_equal(doctor_text(doctor, "state_file_system"), ETAG_LIT("remote"));
     const bool has_map = doctor_number(doctor, "map_bytes", &map);
     (void)doctor_number(doctor, "store_bytes", &used);
     const bool read_only = disk.f_flag & ST_RDONLY;
