@@ -240,7 +240,7 @@ static void say_clocks(struct doctor *doctor)
                       "cost needless 200s"
                     : NULL,
                "%.0f names invalidated in %s on %" PRIu64
-               " clocks: at most %.2g %% of entries an hour old are stale needlessly",
+               " clocks: at most %.1f %% of entries an hour old are stale needlessly",
                an_hour, uptime_ms > 3600000 ? "an hour" : "this run", clocks, needless);
 }
 
@@ -267,13 +267,13 @@ static void say_peers(struct doctor *doctor)
     (void)doctor_number(doctor, "peers_slow", &slow);
     const bool many = peers * 10 > (uint64_t)PEERS_MAX * 9;
     const bool bad = broken > 0 || slow > 0;
-    doctor_say(doctor, many || bad ? FINDING_WARN : FINDING_OK, "peers",
-               many  ? "close connections that are not used (idle-ms), or use fewer processes"
-               : bad ? "its log names them (peer_slow, peer_broken): a client of another version?"
-                     : NULL,
-               "%" PRIu64 " connected, of %d; %" PRIu64 " broke the protocol, %" PRIu64
-               " were too slow",
-               peers, PEERS_MAX, broken, slow);
+    doctor_say(
+        doctor, many || bad ? FINDING_WARN : FINDING_OK, "peers",
+        many  ? "close connections that are not used (idle-ms), or use fewer processes"
+        : bad ? "its log names them (peer_slow, peer_broke_protocol): a client of another version?"
+              : NULL,
+        "%" PRIu64 " connected, of %d; %" PRIu64 " broke the protocol, %" PRIu64 " were too slow",
+        peers, PEERS_MAX, broken, slow);
 }
 
 void doctor_tables(struct doctor *doctor)

@@ -83,11 +83,13 @@ static void say_spool_files(struct doctor *doctor)
     (void)doctor_number(doctor, "spool_garbage", &garbage);
     (void)doctor_number(doctor, "spool_ignored", &ignored);
     const bool bad = garbage > 0 || ignored > 0 || waiting > SPOOL_SLOTS / 2;
-    doctor_say(
-        doctor, bad ? FINDING_WARN : FINDING_OK, "spool files",
-        bad ? "the daemon's log names files and owners (spool_garbage, spool_ignored)" : NULL,
-        "%" PRIu64 " wait; %" PRIu64 " were garbage, %" PRIu64 " of users that may not mutate",
-        waiting, garbage, ignored);
+    doctor_say(doctor, bad ? FINDING_WARN : FINDING_OK, "spool files",
+               bad ? "the daemon's log names files and owners (spool_file_is_garbage, "
+                     "spool_file_ignored)"
+                   : NULL,
+               "%" PRIu64 " wait; %" PRIu64 " were garbage, %" PRIu64
+               " of users that may not mutate",
+               waiting, garbage, ignored);
 }
 
 void doctor_spool(struct doctor *doctor)

@@ -83,7 +83,7 @@ static void say_loop(struct doctor *doctor)
 static bool mapped_huge_read(const struct doctor *doctor, uint64_t *bytes)
 {
     char line[LINE_BYTES];
-    unsigned long kib;
+    const etag_str mapped = ETAG_LIT("ShmemPmdMapped:");
     CLEANUP(cleanup_file) FILE *file = proc_open(doctor, "smaps");
     bool in_index = false, seen = false;
     *bytes = 0;
@@ -92,8 +92,8 @@ static bool mapped_huge_read(const struct doctor *doctor, uint64_t *bytes)
             in_index = seen = true;
         else if (strchr(line, '-') && strchr(line, '-') < strchr(line, ' '))
             in_index = false;
-        if (in_index && sscanf(line, "ShmemPmdMapped: %lu kB", &kib) == 1)
-            *bytes += (uint64_t)kib * 1024;
+        if (in_index && str_starts_with(str_of(line), mapped))
+            *bytes += strtoull(line + mapped.len, NULL, 10) * 1024;
     }
     return seen;
 }
@@ -133,9 +133,10 @@ void doctor_process(struct doctor *doctor)
 static void say_kernel(struct doctor *doctor)
 {
     struct utsname name = {0};
-    unsigned major = 0, minor = 0;
+    char *rest = name.release;
     (void)uname(&name);
-    (void)sscanf(name.release, "%u.%u", &major, &minor);
+    const unsigned long major = strtoul(name.release, &rest, 10);
+    const unsigned long minor = *rest == '.' ? strtoul(rest + 1, NULL, 10) : 0;
     CLEANUP(cleanup_fd) int fd = memfd_create("etagctl", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
     const bool collapses = major > 6 || (major == 6 && minor >= 1);
     doctor_say(doctor, FINDING_OK, "kernel", NULL,
