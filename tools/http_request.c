@@ -117,8 +117,8 @@ static bool request_line_parse(struct parse *parse, etag_str line)
     etag_str target;
     if (!line_check(parse, line))
         return false;
-    if (!word_next(&line, &parse->out->method) || !word_next(&line, &target) ||
-        line.len == 0 || memchr(line.data, ' ', line.len))
+    if (!word_next(&line, &parse->out->method) || !word_next(&line, &target) || line.len == 0 ||
+        memchr(line.data, ' ', line.len))
         return WHY("no request line: it is METHOD, target and HTTP/1.1, with one space between");
     if (!str_is_token(parse->out->method))
         return WHY("\"%.*s\" is no method", TEXT_ARGS(parse->out->method));

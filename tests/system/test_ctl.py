@@ -14,7 +14,7 @@ SURROGATES = ("--surrogate", "upload:42", "--surrogate", "customer:7")
 # Every command, with what it needs to be done.
 COMMANDS = {"ping": [], "status": [], "get": [KEY], "explain": [KEY], "list": [], "check": [KEY], "token": [],
             "fill": [KEY, "--etag", '"v1"'], "invalidate": ["--surrogate", "nobody's"], "sync": [], "pause": [],
-            "resume": [], "watch": []}
+            "resume": [], "watch": [], "log": []}
 DONE, NO, ERROR = 0, 1, 2
 
 

@@ -222,6 +222,11 @@ class Doctor(Asked):
         shown = daemon.ctl_raw("doctor", "--state-dir", daemon.state).stdout
         self.assertIn("FAIL", shown)
 
+    def test_help(self):
+        for command in ("explain", "log", "doctor"):
+            shown = subprocess.run([ETAGCTL, command, "--help"], check=True, capture_output=True, text=True).stdout
+            self.assertLessEqual(widest(shown), 80, command)
+
     def test_configuration(self):
         config = os.path.join(self.directory, "etagd.yaml")
         for text, level in (("capacity: 4096\n", "ok"), ("capacity: 4096\nclock: 5\n", "fail")):
