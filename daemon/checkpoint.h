@@ -7,17 +7,28 @@
 
 #include "shm.h"
 
+/* How much of the log stays after a checkpoint covers it, for people (etagctl explain, log). Recovery needs none of it. */
+struct retention {
+    size_t count;
+    uint64_t bytes;  /* of pages of the store; 0: no bound */
+    uint64_t age_ms; /* 0: no bound */
+};
+
 struct checkpoint {
     const struct shm_view *view; /* borrowed */
+    struct retention retention;
+    uint64_t
+        due_ns; /* CLOCK_MONOTONIC: an event that is covered gets too old then; UINT64_MAX: never */
     bool saved_valid;
     uint64_t *saved_clocks; /* as in the store */
 };
 
-MUST_USE int checkpoint_init(struct checkpoint *checkpoint, const struct shm_view *view);
+MUST_USE int checkpoint_init(struct checkpoint *checkpoint, const struct shm_view *view,
+                             const struct retention *retention);
 void checkpoint_deinit(struct checkpoint *checkpoint);
 
-/* lsn: of the last event that the store has. kept: events that stay in the log although they are covered. */
+/* lsn: of the last event that the store has. little_room: the log is cut to EVENTS_KEPT_MIN. */
 MUST_USE int checkpoint_write(struct checkpoint *checkpoint, struct store *store, uint64_t lsn,
-                              size_t kept);
+                              bool little_room);
 
 #endif

@@ -21,6 +21,9 @@
 #define CONFIG_DEFAULT_FILE "/etc/etagd/etagd.yaml"
 #define MIB (UINT64_C(1024) * 1024)
 #define IDLE_MS_MAX (UINT64_C(366) * 24 * 3600 * 1000)
+#define MS_PER_HOUR (UINT64_C(3600) * 1000)
+#define EVENTS_KEPT_HOURS_MAX (UINT64_C(366) * 24)
+#define EVENTS_KEPT_MIB_MAX 65536
 #define POOL_MIB_MAX (POOL_BYTES_MAX / MIB)
 #define MAP_MIB_MAX (UINT64_C(16) * 1024 * 1024)
 
@@ -58,6 +61,12 @@ static const struct config_option options[] = {
      .words = "debug|info|warn|error", .live = true},
     {"log-format", "F", "logfmt, json (an object a line)", "logfmt", OPTION_CHOICE,
      MEMBER(log_format), .words = "logfmt|json", .live = true},
+    {"events-kept", "N", "Events that etagctl log and explain can name", "100000", OPTION_NUMBER,
+     MEMBER(events_kept), .max = EVENTS_KEPT_MAX, .factor = 1},
+    {"events-kept-hours", "N", "Older ones go; 0: of any age", "24", OPTION_NUMBER,
+     MEMBER(events_kept_ms), .max = EVENTS_KEPT_HOURS_MAX, .factor = MS_PER_HOUR},
+    {"events-kept-mib", "N", "Part of the database that they may take", "64", OPTION_NUMBER,
+     MEMBER(events_kept_bytes), .min = 1, .max = EVENTS_KEPT_MIB_MAX, .factor = MIB},
     {"socket-mode", "M", "Permissions of the socket, octal", "0666", OPTION_MODE,
      MEMBER(socket_mode), .live = true},
     {"idle-ms", "N", "Connections idle for so long are closed; 0: never", "3600000", OPTION_NUMBER,

@@ -16,6 +16,9 @@
  *   map-mib: 0                         --map-mib N       LMDB's map; 0: by capacity
  *   log-level: info                    --log-level L
  *   log-format: logfmt | json          --log-format F
+ *   events-kept: 100000                --events-kept N       for etagctl log and explain
+ *   events-kept-hours: 24              --events-kept-hours N     0: of any age
+ *   events-kept-mib: 64                --events-kept-mib N       of the database
  *   socket-mode: "0666"                --socket-mode M   who may connect; roles decide what they may do
  *   idle-ms: 3600000                   --idle-ms N       0: no limit
  *   roles:                             --role ROLE=WHO   repeated; any of them takes the place of the file's roles
@@ -62,6 +65,8 @@ struct config {
     bool map_by_capacity;
     enum log_level log_level;
     enum log_format log_format;
+    uint64_t events_kept, events_kept_bytes,
+        events_kept_ms; /* the first of the three bounds counts */
     uint32_t socket_mode;
     uint64_t idle_ns;
     struct role_rule rules[ROLE_RULES_MAX];

@@ -23,6 +23,7 @@ struct huge_pages {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stopping;
+    uint64_t done_bytes; /* atomic: read by the loop thread */
 };
 
 /* False: it is time to end. */
@@ -71,6 +72,7 @@ static void *huge_pages_run(void *argument)
     for (size_t at = 0; going_on && at < huge->bytes; at += LAYOUT_ALIGN) {
         const uint64_t took_ns = collapse(huge->base + at, &error);
         done += error == 0 ? LAYOUT_ALIGN : 0;
+        __atomic_store_n(&huge->done_bytes, done, __ATOMIC_RELAXED);
         /* Refused, unknown, or none left: what follows would fare no better. */
         if (error != 0 && error != EAGAIN && error != EBUSY)
             break;
@@ -105,6 +107,11 @@ int huge_pages_start(struct huge_pages **out, void *base, size_t bytes, enum hug
     const int error = thread_start(&huge->thread, "etagd-huge", huge_pages_run, huge);
     *out = error ? huge_pages_free(huge) : huge;
     return error;
+}
+
+uint64_t huge_pages_bytes(const struct huge_pages *huge)
+{
+    return huge ? __atomic_load_n(&huge->done_bytes, __ATOMIC_RELAXED) : 0;
 }
 
 struct huge_pages *huge_pages_stop(struct huge_pages *huge)

@@ -17,6 +17,8 @@ struct huge_pages;
  * on level warn where use is HUGE_PAGES_ON and the kernel has none. 0 or a negative errno; *out is NULL with HUGE_PAGES_OFF. */
 MUST_USE int huge_pages_start(struct huge_pages **out, void *base, size_t bytes,
                               enum huge_pages_use use, const struct log *log);
+/* Bytes of the index that were put onto huge pages so far; NULL: 0. Any thread. */
+uint64_t huge_pages_bytes(const struct huge_pages *huge);
 /* Ends it, whether it is done or not. Returns NULL; NULL is allowed. */
 struct huge_pages *huge_pages_stop(struct huge_pages *huge);
 

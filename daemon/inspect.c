@@ -258,15 +258,7 @@ void inspect_explain(struct server *server, struct peer *peer, const struct requ
         event_look_up(server, lsn, &known);
         if (known.found) {
             reply.explain.has_event = true;
-            reply.explain.event = (struct event_view){
-                .lsn = known.event.lsn,
-                .wall_ms = known.event.wall_ms,
-                .targets = known.event.targets,
-                .peer_pid = known.event.peer_pid,
-                .peer_uid = known.event.peer_uid,
-                .kind = known.event.kind,
-                .guard = known.event.guard,
-            };
+            reply.explain.event = event_view_of(&known.event);
         }
     }
     peer_send(&server->peers, peer, &reply, NULL, 0);

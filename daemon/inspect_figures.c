@@ -8,6 +8,8 @@
 #include "server.h"
 #include "text.h"
 
+#include <sys/resource.h>
+
 /* ---- Status ---- */
 
 struct stats {
@@ -26,6 +28,23 @@ static void stat_text(struct stats *stats, const char *name, const char *text)
     if (stats->count < STATS_MAX)
         stats->list[stats->count++] = (struct stat_view){
             .name = str_of(name), .is_text = true, .text = str_of(text)};
+}
+
+/* What the kernel gave this process. */
+static void stats_of_process(struct stats *stats, const struct server *server)
+{
+    static const char *const huge_words[] = {"auto", "on", "off"};
+    struct rlimit files = {0};
+    struct store_identity identity;
+
+    (void)getrlimit(RLIMIT_NOFILE, &files);
+    stat_number(stats, "open_files_limit", files.rlim_cur);
+    stat_number(stats, "loop_refused_errno", (uint64_t)server->loop_refused);
+    stat_text(stats, "huge_pages", huge_words[server->config.huge_pages]);
+    stat_number(stats, "huge_page_bytes", huge_pages_bytes(server->huge_pages));
+    stat_number(stats, "map_bytes", server->config.map_bytes);
+    if (store_identify(server->store, &identity) == 0)
+        stat_text(stats, "state_file_system", identity.local ? "local" : "remote");
 }
 
 static void stats_of_run(struct stats *stats, struct server *server)
@@ -54,6 +73,7 @@ static void stats_of_run(struct stats *stats, struct server *server)
                 (server->lease.margin_min_ns < server->lease.length_ns ? server->lease.margin_min_ns
                                                                        : server->lease.length_ns) /
                     NS_PER_MS);
+    stats_of_process(stats, server);
 }
 
 static void stats_of_cache(struct stats *stats, struct server *server)

@@ -253,6 +253,30 @@ etag_str journal_find(const struct journal *journal, uint64_t lsn)
     return found.data ? found : half_find_lsn(&journal->halves[1], lsn);
 }
 
+static int half_each(const struct half *half, uint64_t from_lsn,
+                     int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx)
+{
+    const uint8_t *at = half->base + HEAD_BYTES;
+
+    for (const uint8_t *end = at + half->used; at < end; at += record_bytes(load_u32(at))) {
+        const uint64_t lsn = load_u64(at + 16);
+        const etag_str record = {(const char *)at + RECORD_HEAD_BYTES, load_u32(at)};
+        const int result = lsn < from_lsn ? 0 : each(ctx, lsn, record);
+        if (result)
+            return result;
+    }
+    return 0;
+}
+
+int journal_each(const struct journal *journal, uint64_t from_lsn,
+                 int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx)
+{
+    const bool first_is_current = journal->current == &journal->halves[0];
+    const int result = half_each(&journal->halves[first_is_current], from_lsn, each, ctx);
+
+    return result ? result : half_each(journal->current, from_lsn, each, ctx);
+}
+
 void journal_stored(struct journal *journal, uint64_t lsn)
 {
     if (lsn > journal->stored_lsn)

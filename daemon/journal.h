@@ -47,6 +47,10 @@ MUST_USE int journal_append(struct journal *journal, uint64_t lsn, etag_str reco
  * looks through all of them. */
 etag_str journal_find(const struct journal *journal, uint64_t lsn);
 
+/* Those that are still in it, in the order of their LSNs, from one LSN on. A non-zero return ends the walk and is returned. */
+MUST_USE int journal_each(const struct journal *journal, uint64_t from_lsn,
+                          int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx);
+
 /* The store has every event up to lsn. */
 void journal_stored(struct journal *journal, uint64_t lsn);
 

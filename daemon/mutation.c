@@ -9,6 +9,7 @@
 
 #include "clocktime.h"
 #include "delay_point.h"
+#include "inspect.h"
 #include "server.h"
 #include "text.h"
 
@@ -112,17 +113,8 @@ static void watchers_tell(struct server *server, const struct event *event)
             peer->events_dropped++;
             continue;
         }
-        const struct reply reply = {
-            .kind = REPLY_EVENT,
-            .event = {.lsn = event->lsn,
-                      .wall_ms = event->wall_ms,
-                      .targets = event->targets,
-                      .peer_pid = event->peer_pid,
-                      .peer_uid = event->peer_uid,
-                      .dropped = peer->events_dropped,
-                      .kind = event->kind,
-                      .guard = event->guard},
-        };
+        struct reply reply = {.kind = REPLY_EVENT, .event = event_view_of(event)};
+        reply.event.dropped = peer->events_dropped;
         peer->events_dropped = 0;
         peer_send(peers, peer, &reply, NULL, 0);
     }

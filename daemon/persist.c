@@ -7,7 +7,6 @@
 #include "persist.h"
 
 #include "bounds.h"
-#include "checkpoint.h"
 #include "clocktime.h"
 #include "delay_point.h"
 #include "dirty.h"
@@ -76,7 +75,7 @@ struct persist {
     bool gave_up_events;        /* too many: the store lacks them for good */
     bool no_room;               /* for entries, when it was looked for last */
     uint64_t taken_lsn;         /* of the last event taken from the queue */
-    uint64_t events_since_checkpoint;
+    uint64_t events_since_checkpoint, bytes_since_checkpoint;
     uint64_t retry_at_ns;
     bool urgent_was_last; /* the last work was events: something else may have its turn */
     bool background_failing;
@@ -178,10 +177,13 @@ static bool entries_due(const struct persist *persist, uint64_t now)
            now >= persist->dirty_since_ns + LAZY_NS;
 }
 
-static bool checkpoint_due(const struct persist *persist)
+static bool checkpoint_due(const struct persist *persist, uint64_t now)
 {
-    return persist->events_since_checkpoint >=
-               (persist->no_room ? EVENTS_KEPT_MIN : CHECKPOINT_EVENTS) &&
+    const uint64_t bytes_max = persist->checkpoint.retention.bytes;
+    return (persist->events_since_checkpoint >=
+                (persist->no_room ? EVENTS_KEPT_MIN : CHECKPOINT_EVENTS) ||
+            (bytes_max > 0 && persist->bytes_since_checkpoint >= bytes_max) ||
+            now >= persist->checkpoint.due_ns) &&
            checkpoint_may_be(persist);
 }
 
@@ -190,7 +192,7 @@ static enum work background_work(const struct persist *persist, uint64_t now)
 {
     if (persist->gave_up || (now < persist->retry_at_ns && !persist->closing))
         return WORK_NONE;
-    if (checkpoint_due(persist))
+    if (checkpoint_due(persist, now))
         return WORK_CHECKPOINT;
     return entries_due(persist, now) ? WORK_ENTRIES : WORK_NONE;
 }
@@ -212,19 +214,16 @@ static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
     return a_ns < b_ns ? a_ns : b_ns;
 }
 
-static uint64_t later(uint64_t a_ns, uint64_t b_ns)
-{
-    return a_ns > b_ns ? a_ns : b_ns;
-}
-
 /* When something will be due without anybody coming; UINT64_MAX: never. */
 static uint64_t next_due_ns(const struct persist *persist)
 {
     uint64_t until_ns = UINT64_MAX;
     if (persist->dirty.first)
-        until_ns = later(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns);
-    if (checkpoint_due(persist))
+        until_ns = time_longer(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns);
+    if (checkpoint_due(persist, 0))
         until_ns = earlier(until_ns, persist->retry_at_ns);
+    if (checkpoint_may_be(persist))
+        until_ns = earlier(until_ns, time_longer(persist->checkpoint.due_ns, persist->retry_at_ns));
     if (persist->submitted.first)
         until_ns = earlier(until_ns, persist->submitted_since_ns + EVENTS_LAZY_NS);
     if (persist->events_retry_ns)
@@ -340,6 +339,7 @@ static void write_events(struct persist *persist)
     struct event_line line = {0};
     const uint64_t ticket = persist->tickets;
     const size_t count = persist->submitted.count;
+    const size_t bytes = persist->submitted.bytes;
     bool tell = persist->urgent;
     event_line_move(&line, &persist->submitted);
     persist->urgent = false;
@@ -357,6 +357,7 @@ static void write_events(struct persist *persist)
     tickets_decide(persist, ticket, lost != 0);
     persist->events_decided += count;
     persist->events_since_checkpoint += count;
+    persist->bytes_since_checkpoint += bytes;
     syncs_settle(persist);
     probe_settle(persist);
     if (tell)
@@ -457,13 +458,13 @@ static void write_checkpoint(struct persist *persist)
 {
     unlock(persist);
     const int error = checkpoint_write(&persist->checkpoint, persist->store, persist->taken_lsn,
-                                       persist->no_room ? EVENTS_KEPT_MIN : EVENTS_KEPT);
+                                       persist->no_room);
     lock(persist);
     if (error) {
         background_failed(persist, "checkpoint_not_written", error);
         return;
     }
-    persist->events_since_checkpoint = 0;
+    persist->events_since_checkpoint = persist->bytes_since_checkpoint = 0;
     persist->background_failing = false;
     persist->final_checkpoint_done = persist->closing && !persist->submitted.first;
 }
@@ -495,6 +496,7 @@ static int count_event(void *ctx, uint64_t lsn, etag_str record)
 {
     struct persist *persist = (struct persist *)ctx;
     persist->events_since_checkpoint++;
+    persist->bytes_since_checkpoint += sizeof(struct queued_event) + record.len;
     persist->last_lsn = lsn;
     return 0;
 }
@@ -513,8 +515,9 @@ static struct persist *persist_free(struct persist *persist)
 }
 
 int persist_open(struct persist **out, struct store *store, const struct shm_view *view,
-                 const struct log *log, uint64_t checkpoint_lsn)
+                 const struct log *log, uint64_t checkpoint_lsn, const struct retention *retention)
 {
+    static const struct retention normal = {EVENTS_KEPT, EVENTS_KEPT_BYTES, EVENTS_KEPT_MS};
     *out = NULL;
     struct persist *persist = (struct persist *)calloc(1, sizeof(*persist));
     if (!persist)
@@ -527,7 +530,7 @@ int persist_open(struct persist **out, struct store *store, const struct shm_vie
 
     int error = persist->event_fd < 0 ? -errno : 0;
     if (!error)
-        error = checkpoint_init(&persist->checkpoint, view);
+        error = checkpoint_init(&persist->checkpoint, view, retention ? retention : &normal);
     if (!error)
         error = dirty_init(&persist->dirty);
     /* A log that can't be read to its end is replaced by a checkpoint all the sooner. */

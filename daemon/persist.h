@@ -9,7 +9,8 @@
  *   entries   accepted fills and removals, coalesced by fingerprint, lazily, in chunks between the events, so that an
  *             event never waits for more than one chunk
  *
- * and checkpoints of the clocks, when CHECKPOINT_EVENTS came since the last one.
+ * and checkpoints of the clocks, when CHECKPOINT_EVENTS came since the last one, or as many bytes as the log may keep, or the
+ * log's oldest event is too old.
  *
  * All functions are called by the loop thread; the store is read by it too (LMDB allows that).
  *
@@ -21,6 +22,7 @@
 #ifndef ETAGD_PERSIST_H
 #define ETAGD_PERSIST_H
 
+#include "checkpoint.h"
 #include "event_line.h"
 #include "log.h"
 #include "store.h"
@@ -30,9 +32,11 @@
 struct persist;
 
 /* Starts the thread. store, view, log: borrowed until persist_close. view: for checkpoints; its clocks already hold
- * every event that is in the store. checkpoint_lsn: the store's. 0 or a negative errno. */
+ * every event that is in the store. checkpoint_lsn: the store's. retention: copied; NULL: the defaults of
+ * bounds.h. 0 or a negative errno. */
 MUST_USE int persist_open(struct persist **out, struct store *store, const struct shm_view *view,
-                          const struct log *log, uint64_t checkpoint_lsn);
+                          const struct log *log, uint64_t checkpoint_lsn,
+                          const struct retention *retention);
 
 /* Writes what is left (events, entries, a checkpoint), ends the thread. Returns NULL. */
 struct persist *persist_close(struct persist *persist);

@@ -278,6 +278,15 @@ static const etag_str *get_surrogates(struct reader *in, size_t count, struct ar
     return surrogates;
 }
 
+uint64_t event_record_wall_ms(etag_str bytes)
+{
+    struct reader in = {.left = bytes};
+    if (get_u8(&in) != EVENT_VERSION)
+        return 0;
+    const uint64_t wall_ms = get_u64(&in);
+    return in.failed ? 0 : wall_ms;
+}
+
 bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct arena *arena)
 {
     struct reader in = {.left = bytes};

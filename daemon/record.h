@@ -47,6 +47,8 @@ MUST_USE const char *event_check(const struct event *event);
 
 /* Does not pack the LSN: it is the record's key in the store. */
 MUST_USE int event_record_pack(struct buffer *out, const struct event *event);
+/* When it happened, without a look at the rest; 0: not a record of this version. */
+MUST_USE uint64_t event_record_wall_ms(etag_str bytes);
 /* Arrays of targets come from the arena. lsn: the record's key. */
 MUST_USE bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out,
                                  struct arena *arena);

@@ -457,7 +457,7 @@ int recovery_load(struct recovery *recovery, struct store *store, struct cache *
     if (r == 0)
         r = store_each_guard(store, guard_load, loading);
     if (r == 0)
-        r = store_each_event(store, 0, event_load, loading);
+        r = store_each_event(store, recovery->former.checkpoint_lsn + 1, event_load, loading);
     if (r == 0)
         r = journal_move(loading, store, recovery->socket_path);
     cache->guards.linger_ns = linger_ns;

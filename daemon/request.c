@@ -233,6 +233,7 @@ static const struct handler *handler_of(enum request_kind kind)
         [REQUEST_LIST] = {ROLE_READ, inspect_list},
         [REQUEST_STATUS] = {ROLE_READ, inspect_status},
         [REQUEST_CLIENTS] = {ROLE_ADMIN, inspect_clients},
+        [REQUEST_LOG] = {ROLE_READ, inspect_log},
         [REQUEST_WATCH] = {ROLE_READ, handle_watch},
         [REQUEST_SYNC] = {ROLE_ADMIN, handle_sync},
         [REQUEST_PAUSE] = {ROLE_ADMIN, handle_pause},

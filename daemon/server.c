@@ -20,6 +20,7 @@
 #include <sys/signalfd.h>
 
 #define HOUSEKEEPING_NS NS_PER_S
+#define EVENTS_KEPT_MAP_SHARE 8 /* at most this part: entries and headroom need the rest */
 #define START_LOAD_NS (50 * NS_PER_MS) /* nobody is served yet */
 #define TURN_LOAD_NS (NS_PER_MS / 5) /* so much later may an answer come while entries are loaded */
 #define LOAD_LATER_NS (20 * NS_PER_MS) /* where the persister has too much to do */
@@ -197,6 +198,7 @@ static int loop_make(struct server *server)
                   log_text("advice", "try --loop auto"));
         return -1;
     }
+    server->loop_refused = refused < 0 ? -refused : refused;
     if (refused != 0)
         log_event(&server->log, LOG_WARN, "io_uring_refused", log_error("reason", refused),
                   log_text("loop", loop_name(server->loop)));
@@ -253,6 +255,17 @@ static int spool_and_lease_open(struct server *server, const struct recovery *re
     return 0;
 }
 
+static struct retention retention_of(const struct config *config)
+{
+    const uint64_t bytes_max = config->map_bytes / EVENTS_KEPT_MAP_SHARE;
+
+    return (struct retention){
+        .count = config->events_kept,
+        .bytes = config->events_kept_bytes < bytes_max ? config->events_kept_bytes : bytes_max,
+        .age_ms = config->events_kept_ms,
+    };
+}
+
 int server_init(struct server *server, const struct config *config, int signal_fd)
 {
     struct recovery recovery;
@@ -275,8 +288,9 @@ int server_init(struct server *server, const struct config *config, int signal_f
         return fail(server, "spool_refused", why);
     server->cache.paused = server->lease.paused;
 
+    const struct retention retention = retention_of(config);
     const int r = persist_open(&server->persist, server->store, index_view(server->index),
-                               &server->log, recovery.meta.checkpoint_lsn);
+                               &server->log, recovery.meta.checkpoint_lsn, &retention);
     if (r < 0)
         return fail_errno(server, "persister_not_started", r);
     server->loader = entry_loader_new(server->store, &server->cache, server->persist);

@@ -31,6 +31,7 @@ struct server {
     struct lease lease;
     struct spool spool;
     struct loop *loop;
+    int loop_refused; /* errno with which the kernel refused io_uring; 0: it did not */
     struct peers peers;
     struct pending mutations; /* answers that wait for their event to be persisted */
     struct pending syncs;

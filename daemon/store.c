@@ -366,18 +366,33 @@ int store_erase_guard(struct store_txn *txn, struct guard_id id)
     return code == MDB_NOTFOUND ? 0 : stored_error(code);
 }
 
-int store_trim_events(struct store_txn *txn, uint64_t below_lsn, size_t keep)
+/* Is the log with this event as its oldest one over a bound? */
+static bool trim_wants(const struct store_txn *txn, const struct store_trim *trim, MDB_val key,
+                       MDB_val value)
 {
-    MDB_cursor *cursor CLEANUP(stored_cursor_cleanup) = NULL;
     const MDB_dbi events = txn->store->tables[TABLE_EVENTS];
     MDB_stat stat;
+    etag_str record;
+    if (stored_check(txn->store, TABLE_EVENTS, key, value, &record))
+        return true;
+    const bool expired = trim->expired && trim->expired(trim->ctx, record);
+    if (mdb_stat(txn->lmdb, events, &stat))
+        return false;
+    const size_t pages = stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
+    return expired || stat.ms_entries > trim->keep ||
+           (trim->bytes > 0 && (uint64_t)pages * stat.ms_psize > trim->bytes);
+}
+
+int store_trim_events(struct store_txn *txn, const struct store_trim *trim, size_t *cut)
+{
+    MDB_cursor *cursor CLEANUP(stored_cursor_cleanup) = NULL;
     MDB_val key;
-    int code = mdb_stat(txn->lmdb, events, &stat);
-    if (!code)
-        code = mdb_cursor_open(txn->lmdb, events, &cursor);
-    for (size_t left = stat.ms_entries; !code && left > keep; left--) {
-        code = mdb_cursor_get(cursor, &key, NULL, MDB_FIRST);
-        if (code || key.mv_size != sizeof(uint64_t) || be64toh(load_u64(key.mv_data)) >= below_lsn)
+    MDB_val value;
+    int code = mdb_cursor_open(txn->lmdb, txn->store->tables[TABLE_EVENTS], &cursor);
+    for (*cut = 0; !code && *cut < trim->most; ++*cut) {
+        code = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
+        if (code || key.mv_size != sizeof(uint64_t) ||
+            be64toh(load_u64(key.mv_data)) >= trim->below_lsn || !trim_wants(txn, trim, key, value))
             break;
         code = mdb_cursor_del(cursor, 0);
     }

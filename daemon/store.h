@@ -120,7 +120,18 @@ MUST_USE int store_put_event(struct store_txn *txn, uint64_t lsn, etag_str recor
 MUST_USE int store_put_guard(struct store_txn *txn, struct guard_id id, uint64_t lsn,
                              etag_str record);
 MUST_USE int store_erase_guard(struct store_txn *txn, struct guard_id id); /* absent is 0 */
-MUST_USE int store_trim_events(struct store_txn *txn, uint64_t below_lsn, size_t keep);
+/* Cuts the log at its front, as long as an event is below below_lsn and the log is over one of its bounds. */
+struct store_trim {
+    uint64_t below_lsn;
+    size_t keep;    /* events that stay at least */
+    uint64_t bytes; /* of the pages that they take; 0: no bound */
+    size_t most;    /* that are cut at once: a transaction is not to take long */
+    /* Is it too old? Asked of the oldest, whatever the other bounds say. NULL: no bound of age. */
+    bool (*expired)(void *ctx, etag_str record);
+    void *ctx;
+};
+/* *cut: how many went. 0 or an error, of LMDB only: a damaged record is cut like an old one. */
+MUST_USE int store_trim_events(struct store_txn *txn, const struct store_trim *trim, size_t *cut);
 MUST_USE int store_put_clocks(struct store_txn *txn, uint32_t chunk, const uint64_t *words,
                               size_t count);
 MUST_USE int store_put_checkpoint_lsn(struct store_txn *txn, uint64_t lsn);
@@ -141,6 +152,10 @@ MUST_USE int store_each_entry(struct store *store, struct hash128 from,
                               void *ctx);
 MUST_USE int store_each_event(struct store *store, uint64_t from_lsn,
                               int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx);
+/* The same from until_lsn down to the oldest. */
+MUST_USE int store_each_event_back(struct store *store, uint64_t until_lsn,
+                                   int (*each)(void *ctx, uint64_t lsn, etag_str record),
+                                   void *ctx);
 /* The store has every event up to this LSN; 0: none. */
 MUST_USE int store_last_lsn(struct store *store, uint64_t *lsn);
 MUST_USE int store_each_guard(struct store *store,

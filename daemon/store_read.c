@@ -65,6 +65,7 @@ struct walk {
     enum table table;
     MDB_val first; /* empty: from the start */
     size_t key_bytes;
+    bool backwards;    /* from the last that is not above 'first' on */
     bool shows_damage; /* a record that does not check is visited, as an empty one */
     int (*visit)(const struct walk *walk, const void *key, etag_str record);
     union {
@@ -76,19 +77,34 @@ struct walk {
     void *ctx;
 };
 
+/* The first record of the walk. */
+static int walk_begin(MDB_cursor *cursor, const struct walk *walk, MDB_val *key, MDB_val *value)
+{
+    *key = walk->first;
+    int code = mdb_cursor_get(cursor, key, value, key->mv_size ? MDB_SET_RANGE : MDB_FIRST);
+    if (!walk->backwards)
+        return code;
+    if (code == MDB_NOTFOUND)
+        return mdb_cursor_get(cursor, key, value, MDB_LAST);
+    const bool above = !code && (key->mv_size != walk->first.mv_size ||
+                                 memcmp(key->mv_data, walk->first.mv_data, key->mv_size) != 0);
+    return above ? mdb_cursor_get(cursor, key, value, MDB_PREV) : code;
+}
+
 static int walk_table(struct store *store, const struct walk *walk)
 {
     MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
     MDB_cursor *cursor CLEANUP(stored_cursor_cleanup) = NULL;
-    MDB_val key = walk->first;
+    const MDB_cursor_op next = walk->backwards ? MDB_PREV : MDB_NEXT;
+    MDB_val key;
     MDB_val value;
     etag_str record;
     int code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
     if (!code)
         code = mdb_cursor_open(txn, store->tables[walk->table], &cursor);
     if (!code)
-        code = mdb_cursor_get(cursor, &key, &value, key.mv_size ? MDB_SET_RANGE : MDB_FIRST);
-    for (; !code; code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+        code = walk_begin(cursor, walk, &key, &value);
+    for (; !code; code = mdb_cursor_get(cursor, &key, &value, next)) {
         if (key.mv_size != walk->key_bytes)
             return STORE_E_DAMAGED;
         int result = stored_check(store, walk->table, key, value, &record);
@@ -137,6 +153,19 @@ int store_each_event(struct store *store, uint64_t from_lsn,
     return walk_table(store, &(struct walk){.table = TABLE_EVENTS,
                                             .first = val_of(&first, sizeof(first)),
                                             .key_bytes = sizeof(uint64_t),
+                                            .visit = visit_event,
+                                            .each.event = each,
+                                            .ctx = ctx});
+}
+
+int store_each_event_back(struct store *store, uint64_t until_lsn,
+                          int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx)
+{
+    const uint64_t last = htobe64(until_lsn);
+    return walk_table(store, &(struct walk){.table = TABLE_EVENTS,
+                                            .first = val_of(&last, sizeof(last)),
+                                            .key_bytes = sizeof(uint64_t),
+                                            .backwards = true,
                                             .visit = visit_event,
                                             .each.event = each,
                                             .ctx = ctx});

@@ -52,6 +52,8 @@
 #define STATS_MAX 512             /* in the answer to "status" */
 #define HISTOGRAMS_MAX 8          /* there too */
 #define HISTOGRAM_BUCKETS_MAX 512 /* of each: those that are not empty */
+#define LOG_PAGE_MAX 1000
+#define LOG_SCAN_MAX 10000 /* events that one request for the log looks at */
 #define ERROR_TEXT_BYTES_MAX 512
 
 /* A request decoded: what its arena may take. */
@@ -70,8 +72,12 @@
 #define JOURNAL_HALF_BYTES (4u * 1024u * 1024u)    /* events that the store may lack; of two */
 #define RETAINED_EVENTS_MAX 65536                  /* whose write failed, to be tried again */
 #define RETAINED_BYTES_MAX (64u * 1024u * 1024u)   /* that these take */
-#define EVENTS_KEPT 65536                          /* events that explain and log can still name */
-#define EVENTS_KEPT_MIN 1024                       /* where the store has little room */
+#define EVENTS_KEPT 100000        /* events that explain and log can still name, unless told */
+#define EVENTS_KEPT_MAX 10000000u /* ... otherwise */
+#define EVENTS_KEPT_BYTES (UINT64_C(64) << 20)      /* of the store that they take, unless told */
+#define EVENTS_KEPT_MS (UINT64_C(24) * 3600 * 1000) /* how long, unless told */
+#define EVENTS_TRIMMED_MAX 131072                   /* cut off the log in one transaction */
+#define EVENTS_KEPT_MIN 1024                        /* where the store has little room */
 #define CHECKPOINT_EVENTS 65536 /* new events that make a checkpoint of the clocks due */
 #define CLOCK_CHUNK_WORDS 512u  /* clocks in one checkpoint record */
 #define HOP_WINDOW 32u          /* an entry lies within so many slots of its home */

@@ -177,6 +177,7 @@ typedef __typeof__(((struct request *)NULL)->fill) request_fill;
 typedef __typeof__(((struct request *)NULL)->guard) request_guard;
 typedef __typeof__(((struct request *)NULL)->list) request_list;
 typedef __typeof__(((struct request *)NULL)->clients) request_clients;
+typedef __typeof__(((struct request *)NULL)->log) request_log;
 
 static const struct wire_member hello_members[] = {
     {1, NUMBER32, offsetof(request_hello, protocol)},
@@ -216,6 +217,15 @@ static const struct wire_member clients_members[] = {
 };
 static const struct wire_type clients_type = {TYPE(clients, request_clients),
                                               MEMBERS(clients_members)};
+static const struct wire_member log_members[] = {
+    {1, NUMBER64, offsetof(request_log, from_lsn)},
+    {2, NUMBER64, offsetof(request_log, until_lsn)},
+    {3, NUMBER64, offsetof(request_log, since_wall_ms)},
+    {4, NUMBER64, offsetof(request_log, until_wall_ms)},
+    {5, NUMBER32, offsetof(request_log, limit)},
+    {6, FLAG, offsetof(request_log, newest_first)},
+};
+static const struct wire_type log_type = {TYPE(log, request_log), MEMBERS(log_members)};
 
 #define REQUEST_BODY(name, body_type)                                                              \
     {                                                                                              \
@@ -225,6 +235,7 @@ static const struct wire_type clients_type = {TYPE(clients, request_clients),
 _Static_assert(REQUEST_HELLO + 1 == (int)ETAGD__WIRE__REQUEST__BODY_HELLO, "number");
 _Static_assert(REQUEST_GUARD_ABORT + 1 == (int)ETAGD__WIRE__REQUEST__BODY_GUARD_ABORT, "number");
 _Static_assert(REQUEST_CLIENTS + 1 == (int)ETAGD__WIRE__REQUEST__BODY_CLIENTS, "number");
+_Static_assert(REQUEST_LOG + 1 == (int)ETAGD__WIRE__REQUEST__BODY_LOG, "number");
 
 static const struct wire_member request_members[] = {
     {1, NUMBER64, offsetof(struct request, id)},
@@ -245,6 +256,7 @@ static const struct wire_member request_members[] = {
     REQUEST_BODY(GUARD_COMMIT, guard_type),
     REQUEST_BODY(GUARD_ABORT, guard_type),
     REQUEST_BODY(CLIENTS, clients_type),
+    REQUEST_BODY(LOG, log_type),
 };
 static const struct wire_type request_type = {TYPE(request, struct request),
                                               MEMBERS(request_members)};
@@ -256,6 +268,7 @@ typedef __typeof__(((struct reply *)NULL)->hello) reply_hello;
 typedef __typeof__(((struct reply *)NULL)->fill) reply_fill;
 typedef __typeof__(((struct reply *)NULL)->explain) reply_explain;
 typedef __typeof__(((struct reply *)NULL)->list) reply_list;
+typedef __typeof__(((struct reply *)NULL)->log) reply_log;
 typedef __typeof__(((struct reply *)NULL)->status) reply_status;
 typedef __typeof__(((struct reply *)NULL)->clients) reply_clients;
 
@@ -362,6 +375,15 @@ static const struct wire_member list_reply_members[] = {
 static const struct wire_type list_reply_type = {TYPE(list_reply, reply_list),
                                                  MEMBERS(list_reply_members)};
 
+static const struct wire_member log_reply_members[] = {
+    {1, EACH, offsetof(reply_log, events), offsetof(reply_log, event_count), &event_type,
+     .max = LOG_PAGE_MAX},
+    {2, NUMBER64, offsetof(reply_log, next_lsn)},
+    {3, NUMBER64, offsetof(reply_log, oldest_lsn)},
+};
+static const struct wire_type log_reply_type = {TYPE(log_reply, reply_log),
+                                                MEMBERS(log_reply_members)};
+
 static void stat_packed(const void *ours, void *wire)
 {
     const struct stat_view *const stat = ours;
@@ -448,6 +470,7 @@ static const struct wire_type clients_reply_type = {TYPE(clients_reply, reply_cl
     }
 _Static_assert(REPLY_ERROR + 1 == (int)ETAGD__WIRE__REPLY__BODY_ERROR, "number");
 _Static_assert(REPLY_DONE + 1 == (int)ETAGD__WIRE__REPLY__BODY_DONE, "number");
+_Static_assert(REPLY_LOG + 1 == (int)ETAGD__WIRE__REPLY__BODY_LOG, "number");
 
 static const struct wire_member reply_members[] = {
     {1, NUMBER64, offsetof(struct reply, id)},
@@ -462,6 +485,7 @@ static const struct wire_member reply_members[] = {
     REPLY_BODY(EVENT, event_type),
     REPLY_BODY(DONE, empty_type),
     REPLY_BODY(CLIENTS, clients_reply_type),
+    REPLY_BODY(LOG, log_reply_type),
 };
 static const struct wire_type reply_type = {TYPE(reply, struct reply), MEMBERS(reply_members)};
 

@@ -65,6 +65,7 @@ enum request_kind {
     REQUEST_GUARD_COMMIT,
     REQUEST_GUARD_ABORT,
     REQUEST_CLIENTS,
+    REQUEST_LOG,
 };
 
 /* Made up by the writer: 128 random bits. {0, 0}: none. */
@@ -121,6 +122,12 @@ struct request {
         struct {
             uint32_t after;
         } clients;
+        struct {
+            uint64_t from_lsn, until_lsn;          /* until_lsn 0: to the newest */
+            uint64_t since_wall_ms, until_wall_ms; /* 0: no bound */
+            uint32_t limit;                        /* 0: LOG_PAGE_MAX */
+            bool newest_first;
+        } log;
     };
 };
 
@@ -137,6 +144,7 @@ enum reply_kind {
     REPLY_EVENT,
     REPLY_DONE,
     REPLY_CLIENTS,
+    REPLY_LOG,
 };
 
 struct entry_view {
@@ -230,6 +238,12 @@ struct reply {
             size_t entry_count;
             etag_str next;
         } list;
+        struct {
+            struct event_view *events;
+            size_t event_count;
+            uint64_t next_lsn;   /* of the next page; 0: no more */
+            uint64_t oldest_lsn; /* that is kept; 0: none */
+        } log;
         struct {
             struct stat_view *stats;
             size_t stat_count;

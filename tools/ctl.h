@@ -47,6 +47,8 @@ struct ctl_command {
     X(dump)                                                                                        \
     X(load)                                                                                        \
     X(watch)                                                                                       \
+    X(doctor)                                                                                      \
+    X(log)                                                                                         \
     X(check)                                                                                       \
     X(token)                                                                                       \
     X(fill)                                                                                        \

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ping, status, get, list, watch: what the daemon knows. explain stands in a file of its own. */
+/* ping, status, get, list: what the daemon knows. explain and events stand in files of their own. */
 #include "clocktime.h"
 #include "ctl_daemon.h"
 #include "ctl_key.h"
@@ -10,7 +10,6 @@
 #include <inttypes.h>
 
 #define PING_AGAIN_MS 20
-#define WATCH_PATIENCE_MS 3600000
 
 /* ---- ping ---- */
 
@@ -215,62 +214,3 @@ const struct ctl_command ctl_list = {
     list_options,
     false,
     list_run};
-
-/* ---- watch ---- */
-
-static void watch_target(void *context, const char *kind, etag_str name)
-{
-    printf("  %s", kind);
-    if (name.data) {
-        putchar(' ');
-        output_text(name);
-    }
-}
-
-static void watch_print(const struct ctl *ctl, const struct event_view *event)
-{
-    char time[TIME_TEXT_BYTES];
-    if (ctl->json) {
-        doc *out = doc_object();
-        doc_event(out, event);
-        doc_number(out, "missed_before", event->dropped);
-        output_json_line(out, "\n");
-    } else {
-        if (event->dropped > 0)
-            printf("(%" PRIu64 " events missed)\n", event->dropped);
-        printf("%s  lsn %" PRIu64 "  pid %" PRIu32 "  uid %" PRIu32,
-               time_text(event->wall_ms ? event->wall_ms : 1, time), event->lsn, event->peer_pid,
-               event->peer_uid);
-        if (event->kind != EVENT_MUTATION)
-            printf("  %s", event_kind_word(event->kind));
-        targets_each(&event->targets, watch_target, NULL);
-        if (event->targets.hold_ms > 0)
-            printf("  held for %" PRIu32 " ms", event->targets.hold_ms);
-        putchar('\n');
-    }
-    fflush(stdout);
-}
-
-static int watch_run(struct ctl *ctl, int argc, char **argv)
-{
-    if (!ctl_no_options(ctl, argc, argv))
-        return ctl->exit_status;
-    CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
-    struct request request = {.kind = REQUEST_WATCH};
-    struct reply reply;
-    if (!ctl_daemon_open(&daemon, ctl) || !ctl_daemon_ask(&daemon, &request, REPLY_DONE, &reply))
-        return ctl->exit_status;
-    fprintf(stderr, "watching %s; Ctrl-C ends it\n", daemon.channel.path);
-    etag_status status;
-    do {
-        const uint64_t deadline_ns = channel_now_ns() + WATCH_PATIENCE_MS * NS_PER_MS;
-        status = channel_receive(&daemon.channel, deadline_ns, &reply, &daemon.fault);
-        if (status == ETAG_OK && reply.kind == REPLY_EVENT)
-            watch_print(ctl, &reply.event);
-    } while (status == ETAG_OK || status == ETAG_TIMEOUT);
-    return ctl_fail(ctl, status, daemon.fault.text);
-}
-
-const struct ctl_command ctl_watch = {
-    "watch", "",       "Prints mutations as they happen, until interrupted", NULL, NULL,
-    false,   watch_run};

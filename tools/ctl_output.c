@@ -40,6 +40,25 @@ void output_text_padded(etag_str text, int width)
     printf("%-*s ", width - 1, escaped);
 }
 
+void output_wrapped(const char *text, size_t column)
+{
+    size_t at_column = column;
+    for (const char *at = text; *at;) {
+        const size_t len = strcspn(at, " ");
+        if (at_column > column && at_column + 1 + len > OUTPUT_COLUMNS) {
+            printf("\n%*s", (int)column, "");
+            at_column = column;
+        } else if (at_column > column) {
+            putchar(' ');
+            at_column++;
+        }
+        output_text((etag_str){at, len});
+        at_column += len;
+        at += len + strspn(at + len, " ");
+    }
+    putchar('\n');
+}
+
 const char *time_text(uint64_t wall_ms, char out[TIME_TEXT_BYTES])
 {
     const time_t seconds = (time_t)(wall_ms / 1000);

@@ -44,6 +44,11 @@ void output_text(etag_str text);
 /* The same, filled up with spaces to width; at least one behind it. */
 void output_text_padded(etag_str text, int width);
 
+/* What people read is at most so wide. */
+#define OUTPUT_COLUMNS 80
+/* Prints text of others from a column on, broken between words and indented to that column; ends the line. */
+void output_wrapped(const char *text, size_t column);
+
 /* "2026-01-31T12:00:00.123Z", as in the daemon's log; NULL for 0. */
 #define TIME_TEXT_BYTES 40
 const char *time_text(uint64_t wall_ms, char out[TIME_TEXT_BYTES]);

@@ -15,7 +15,7 @@ SURROGATES = ("--surrogate", "upload:42", "--surrogate", "customer:7")
 COMMANDS = {"ping": [], "status": [], "stats": ["--watch=0.1", "--count", "1"], "clients": [],
             "get": [KEY], "explain": [KEY], "list": [], "check": [KEY], "token": [],
             "fill": [KEY, "--etag", '"v1"'], "invalidate": ["--surrogate", "nobody's"], "sync": [], "pause": [],
-            "resume": [], "watch": []}
+            "resume": [], "watch": [], "log": []}
 DONE, NO, ERROR = 0, 1, 2
 
 

@@ -89,7 +89,7 @@ static int set_up(void **state)
     assert_int_equal(index_open(&f->index, &index), 0);
     assert_int_equal(cache_init(&f->cache, f->index, &index, NS_PER_S), 0);
     store_entries(f, ENTRIES);
-    assert_int_equal(persist_open(&f->persist, f->store, f->cache.view, &f->log, 0), 0);
+    assert_int_equal(persist_open(&f->persist, f->store, f->cache.view, &f->log, 0, NULL), 0);
     f->loader = entry_loader_new(f->store, &f->cache, f->persist);
     assert_non_null(f->loader);
     *state = f;
@@ -118,7 +118,7 @@ static void load_all(struct fixture *f)
         ;
     assert_int_equal(r, 0);
     f->persist = persist_close(f->persist); /* writes what waits */
-    assert_int_equal(persist_open(&f->persist, f->store, f->cache.view, &f->log, 0), 0);
+    assert_int_equal(persist_open(&f->persist, f->store, f->cache.view, &f->log, 0, NULL), 0);
 }
 
 static etag_reason state_of(struct fixture *f, unsigned number, struct shm_entry *out)

@@ -240,6 +240,10 @@ static void other_requests_round_trip(void **state)
     assert_null(request_over(*state, &in, &out));
     assert_int_equal(out.kind, REQUEST_CLIENTS);
     assert_int_equal(out.clients.after, 4095);
+    in = (struct request){.id = 3, .kind = REQUEST_LOG, .log = {1, UINT64_MAX, 3, 4, 5, true}};
+    assert_null(request_over(*state, &in, &out));
+    assert_int_equal(out.kind, REQUEST_LOG);
+    assert_memory_equal(&out.log, &in.log, sizeof(in.log));
 }
 
 static void small_replies_round_trip(void **state)
@@ -318,6 +322,23 @@ static void views_round_trip(void **state)
     assert_int_equal(out.list.entry_count, 2);
     assert_full_view(&out.list.entries[1]);
     assert_text(out.list.next, "cursor");
+
+    struct event_view events[] = {{.lsn = 7, .kind = EVENT_GUARD_ABORT, .guard = {1, 2}},
+                                  {.lsn = 8, .wall_ms = 9, .peer_pid = 10, .peer_uid = 11}};
+    ETAG_INIT(&events[0].targets);
+    ETAG_INIT(&events[1].targets);
+    events[1].targets.surrogates = surrogates;
+    events[1].targets.surrogate_count = 2;
+    in = (struct reply){.id = 6, .kind = REPLY_LOG, .log = {events, 2, 12, 13}};
+    assert_null(reply_over(*state, &in, &out));
+    assert_int_equal(out.kind, REPLY_LOG);
+    assert_int_equal(out.log.event_count, 2);
+    assert_int_equal(out.log.events[0].kind, EVENT_GUARD_ABORT);
+    assert_int_equal(out.log.events[0].guard.low, 2);
+    assert_text(out.log.events[1].targets.surrogates[1], "customer:7");
+    assert_int_equal(out.log.events[1].peer_uid, 11);
+    assert_int_equal(out.log.next_lsn, 12);
+    assert_int_equal(out.log.oldest_lsn, 13);
 }
 
 static void explain_round_trip(void **state)
