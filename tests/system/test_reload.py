@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """SIGHUP: what may change of the configuration changes, a mistake in it changes nothing, and who lost a role is sent away."""
 import json
-import json
 import os
 import shutil
 import signal
@@ -63,14 +62,6 @@ class Reload(Case):
         said = json.loads(d.wait_log(r'\{.*"event":"reloaded".*').group(0))
         self.assertEqual(said["changed"], "log-format")
         self.assertIn("changed=log-format", self.reload(d, "log-format: logfmt\n"))
-
-    def test_the_format_of_the_log(self):
-        d = self.begun("")
-        self.write("log-format: json\n")
-        d.signal(signal.SIGHUP)
-        said = json.loads(d.wait_log(r'^\{.*"event":"reloaded".*').group(0))
-        self.assertEqual(said["changed"], "log-format")
-        self.reload(d, "log-format: logfmt\n")
 
     def test_a_mistake_changes_nothing_and_is_told_with_its_place(self):
         d = self.begun("socket-mode: \"0600\"\n")
