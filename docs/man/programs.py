@@ -121,7 +121,7 @@ def flags_of(help_text):
     """(name, value, text, default) of etagd's --help: argp puts text of a flag into several rows."""
     flags = []
     for row in help_text.split("\n"):
-        found = re.match(r"  (?:-\S, |    )--([a-z-]+)(?:=([A-Z]+))?(?: {2,}(.*))?$", row)
+        found = re.match(r"  (?:-\S, |    )--([a-z-]+)(?:=([A-Z=]+))?(?: {2,}(.*))?$", row)
         if found:
             flags.append([found.group(1), found.group(2) or "", found.group(3) or ""])
         elif flags and row[:1] == " " and row.strip():

@@ -471,13 +471,10 @@ typedef struct etag_client_options {
                            * message, sets state or differs from answer to answer (Content-Length, Set-Cookie, Date,
                            * Content-Security-Policy ...): INVALID */
     size_t repeated_field_count;
-    bool
-        shadow; /* shadow mode, to see what etagd would do before it does it: checks that find a current entry count what they
-                 * would have answered and say ETAG_UNKNOWN, ETAG_REASON_SHADOW. When the page is then filled (etag_fill(),
-                 * etag_finish()) with the token of the check, its ETag is compared with the entry's; another one, while nothing
-                 * that it depends on was invalidated, counts as a mismatch: a write that nobody announced. "etagctl stats"
-                 * shows these counters. A fill that matches is not sent. The first such check of a client allocates.
-                 * $ETAGD_SHADOW, set and not "0", means the same for every client of a process */
+    /* To see what etagd would do before it does it: checks that find a current entry count what they would have answered, and say
+     * ETAG_UNKNOWN, ETAG_REASON_SHADOW. The ETag filled then (etag_fill(), etag_finish()) is compared with the entry's: another
+     * one, and no invalidation meanwhile, is a mismatch. Allocates at the first. $ETAGD_SHADOW, set and not "0": the same */
+    bool shadow;
 } etag_client_options;
 
 /* Opens a client. Succeeds without a daemon too: checks then say ETAG_UNKNOWN, and fill, dispatch and
