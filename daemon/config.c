@@ -312,10 +312,10 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
     rows[OPTION_COUNT + 6] = (struct argp_option){
         "role",
         FLAG_ROLE,
-        "ROLE=WHO",
+        "RULE",
         0,
-        "Who may do what, repeated: read, fill, mutate or admin = user:NAME, group:NAME, uid:N, "
-        "gid:N or all. The file's roles do not count then",
+        "Who may do what, as ROLE=WHO, repeated: read, fill, mutate or admin = user:NAME, "
+        "group:NAME, uid:N, gid:N or all. The file's roles do not count then",
         -3};
     rows[OPTION_COUNT] = (struct argp_option){"config",
                                               FLAG_CONFIG,
