@@ -20,7 +20,7 @@
 #include <sys/signalfd.h>
 
 #define HOUSEKEEPING_NS NS_PER_S
-#define EVENTS_KEPT_MAP_SHARE 8 /* at most this part: entries and headroom need the rest */
+#define EVENTS_KEPT_MAP_SHARE 8        /* at most this part: entries and headroom need the rest */
 #define START_LOAD_NS (50 * NS_PER_MS) /* nobody is served yet */
 #define TURN_LOAD_NS (NS_PER_MS / 5) /* so much later may an answer come while entries are loaded */
 #define LOAD_LATER_NS (20 * NS_PER_MS) /* where the persister has too much to do */
