@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define REFUSAL_TOLD_NS (10 * NS_PER_S)
+
 _Static_assert(PEERS_MAX == 1 << PEER_ID_TABLE_BITS,
                "the low bits of an id are its place in the table");
 
@@ -104,6 +106,7 @@ static void peer_free(struct peers *peers, struct peer *peer)
 {
     peers->table[peer->id & (PEERS_MAX - 1)] = NULL;
     peers->count--;
+    peers->stranger_count -= peer->counted;
     client_page_add(&peer->page, &peers->departed);
     client_page_close(&peer->page);
     buffer_deinit(&peer->in);
@@ -141,6 +144,33 @@ static uint32_t roles_of(const struct peers *peers, const struct peer *peer)
     return config_roles(peers->config, &credentials, peers->own_uid, peers->overflow_uid);
 }
 
+/* Counted each time, said now and then: whoever connects again and again shall not fill the log. */
+static void refuse(struct peers *peers, const struct peer *peer, const char *why)
+{
+    const uint64_t now_ns = time_coarse_ns();
+
+    peers->refused++;
+    if (peers->refusal_told_ns != 0 && now_ns - peers->refusal_told_ns < REFUSAL_TOLD_NS)
+        return;
+    peers->refusal_told_ns = now_ns;
+    log_event(peers->log, LOG_WARN, "peer_refused", log_text("reason", why),
+              log_number("pid", peer ? peer->pid : 0), log_number("uid", peer ? peer->uid : 0),
+              log_number("refused", (int64_t)peers->refused));
+}
+
+/* NULL, or why not. */
+static const char *admit(struct peers *peers, struct peer *peer)
+{
+    peer->roles = roles_of(peers, peer);
+    if (peer->roles != 0)
+        return NULL;
+    if (peers->stranger_count >= STRANGERS_MAX)
+        return "too many peers without a role";
+    peers->stranger_count++;
+    peer->counted = true;
+    return NULL;
+}
+
 void peers_accept(struct peers *peers, int fd)
 {
     uint32_t groups[PEER_GROUPS_MAX];
@@ -149,24 +179,21 @@ void peers_accept(struct peers *peers, int fd)
 
     struct peer *peer = peer_new(peers);
     if (!peer) {
-        peers->refused++;
-        log_event(peers->log, LOG_WARN, "peer_refused", log_text("reason", "too many peers"),
-                  log_number("max", PEERS_MAX));
+        refuse(peers, NULL, "too many peers");
         return;
     }
     int r = credentials_read(owned, &credentials, groups);
     if (r == 0)
         r = credentials_keep(peer, &credentials);
-    if (r == 0)
+    const char *why = r == 0 ? admit(peers, peer) : NULL;
+    if (r == 0 && !why)
         r = loop_stream_open(peers->loop, owned, peer, &peer->stream);
-    if (r < 0) {
-        peers->refused++;
-        log_event(peers->log, LOG_WARN, "peer_refused", log_error("error", r));
+    if (r < 0 || why) {
+        refuse(peers, peer, why ? why : strerrordesc_np(-r));
         peer_free(peers, peer);
         return;
     }
     take_fd(&owned);
-    peer->roles = roles_of(peers, peer);
     peers->accepted++;
     log_event(peers->log, LOG_DEBUG, "peer_accepted", log_number("peer", peer->id),
               log_number("pid", peer->pid), log_number("uid", peer->uid),
@@ -233,6 +260,11 @@ void peer_received(struct peers *peers, struct peer *peer, etag_str bytes)
         return;
 
     const etag_str rest = str_skip(all, used);
+    if (!peer->roles && rest.len > STRANGER_FRAME_BYTES_MAX) {
+        peer_break(peers, peer, WIRE_ERROR_DENIED,
+                   "so large a request wants a role, and this user has none");
+        return;
+    }
     if (rest.len == 0)
         peer->partial_since_ns = 0;
     else if (used > 0 || !partial_before)

@@ -30,6 +30,7 @@ struct peer {
     size_t group_count;
     uint32_t roles;
     bool greeted;
+    bool counted; /* in peers->stranger_count */
     bool watching;
     uint64_t events_dropped; /* since the last one that it was sent */
     struct buffer in;        /* an unfinished frame */
@@ -50,6 +51,9 @@ struct peers {
     struct peer *table[PEERS_MAX];
     size_t count;
     size_t closed_count; /* wait for peers_reap() */
+    size_t
+        stranger_count; /* without a role: a user to whom nobody gave one must not keep others out */
+    uint64_t refusal_told_ns;
     size_t watching_count;
     uint64_t ids;
     struct buffer out; /* scratch for encoding */

@@ -61,6 +61,8 @@
 
 /* The daemon. */
 #define PEERS_MAX 4096
+#define STRANGERS_MAX 64                           /* of them without any role, who may only ask */
+#define STRANGER_FRAME_BYTES_MAX 16384             /* unfinished, of one of these */
 #define PEER_QUEUED_BYTES_MAX (4u * 1024u * 1024u) /* answers that a peer has not read yet */
 #define PEER_HELLO_MS_MAX 5000                     /* time to say hello */
 #define PEER_PARTIAL_MS_MAX 10000                  /* time to finish a frame once begun */

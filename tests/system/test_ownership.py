@@ -5,10 +5,11 @@ import pwd
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import unittest
 
-from harness import ETAGD, Case, bound, main
+from harness import ETAGD, Case, Raw, bound, main, wait_until
 
 KEY = "//shop.example/u/1"
 
@@ -133,6 +134,32 @@ class Roles(Case):
             self.assertEqual(done.returncode, 2 if args[0] != "fill" else done.returncode, (args, done))
             self.assertNotEqual(done.returncode, 0, args)
         self.assertEqual(d.verdict(KEY), "not_modified")
+
+    def test_a_crowd_without_a_role_keeps_nobody_out(self):
+        d = self.started()
+        d.fill(KEY)
+        os.seteuid(self.user.pw_uid)
+        try:
+            crowd = [Raw(d.socket, hello=False) for _ in range(200)]
+        finally:
+            os.seteuid(0)
+        for one in crowd:
+            self.addCleanup(one.close)
+        wait_until(lambda: d.status()["peers_refused"] == 200 - 64, 20, "the crowd to be bounded")
+        self.assertEqual(len([line for line in d.lines if "event=peer_refused" in line]), 1, d.lines)
+        # Nor does it hold memory: a frame that is begun and not ended.
+        began = struct.pack("<I", 1 << 20) + bytes(1 << 17)
+        broken = 0
+        for one in crowd:
+            try:
+                one.send(began)
+                broken += b"wants a role" in one.closed()
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+        self.assertGreater(broken, 0)
+        wait_until(lambda: d.status()["peers"] == 1, 20, "the crowd to be gone")
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        self.assertNotEqual(self.as_user(d, "status").returncode, 0)  # and may come again, to be told no
 
     def test_roles_by_user_and_group(self):
         uid = self.user.pw_uid
