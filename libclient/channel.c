@@ -522,20 +522,6 @@ etag_status channel_call(struct channel *channel, struct request *request, uint6
 
 /* ---- Connecting ---- */
 
-/* What errno says, and what to do where that is not plain. */
-static const char *why_not_connected(int error)
-{
-    switch (error) {
-    case EAGAIN:
-        return "its queue is full";
-    case EACCES:
-        return "permission denied; only members of the socket's group may connect (ls -l shows it; "
-               "usermod -aG GROUP USER, then log in anew)";
-    default:
-        return strerrordesc_np(error);
-    }
-}
-
 static etag_status open_socket(struct channel *channel, int *out, struct fault *fault)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -545,7 +531,8 @@ static etag_status open_socket(struct channel *channel, int *out, struct fault *
     memcpy(address.sun_path, channel->path, sizeof(address.sun_path));
     if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
         return fault_set(fault, errno == EAGAIN ? ETAG_AGAIN : ETAG_UNAVAILABLE,
-                         "cannot connect to %s: %s", channel->path, why_not_connected(errno));
+                         "cannot connect to %s: %s", channel->path,
+                         errno == EAGAIN ? "its queue is full" : strerrordesc_np(errno));
     *out = take_fd(&fd);
     return ETAG_OK;
 }
