@@ -79,7 +79,8 @@ class Packages(unittest.TestCase):
         self.assertEqual(self.active("etagd.socket"), "active")
         self.assertEqual(self.m.do(f"ps -o user= -p {self.main_pid()}").stdout.strip(), "etagd")
         self.assertEqual(self.m.do("stat -c '%a %U %G' /run/etagd/etagd.sock").stdout.split(), ["660", "etagd", "etagd"])
-        self.assertEqual(self.m.do("stat -c '%a %U' /var/lib/etagd").stdout.split(), ["700", "etagd"])
+        self.assertEqual(self.m.do("stat -c '%a %U' /var/lib/etagd").stdout.split(), ["711", "etagd"])
+        self.assertEqual(self.m.do("find /var/lib/etagd -mindepth 1 -perm /077").stdout, "")
         self.assertEqual(self.m.do("etagd --check-config").stdout, "configuration is valid\n")
         print(self.m.do("systemctl status --no-pager -n 6 etagd.service").stdout)
 
@@ -116,6 +117,24 @@ class Packages(unittest.TestCase):
         self.m.do("systemctl stop etagd.service")
         self.m.do("etagctl status", user="alice")
         self.assertTrue(self.serving())
+
+    def test_3a_writers_go_on_while_the_daemon_is_stopped(self):
+        """The spool as the unit's hardening leaves it: set-group-ID, so that the daemon reads what alice wrote."""
+        for durability in ("process", "power", "process"):
+            self.m.do(f"sed -i '/^durability:/d' /etc/etagd/etagd.yaml; echo 'durability: {durability}' >> /etc/etagd/etagd.yaml;"
+                      "systemctl restart etagd.service; etagctl ping")
+            self.m.do("etagctl invalidate --surrogate a", user="alice")
+            before, pid = json.loads(self.m.do("etagctl --json status").stdout), self.main_pid()
+            self.m.do(f"kill -STOP {pid}")
+            try:
+                self.assertEqual(self.m.do("etagctl invalidate --surrogate a", user="alice").stdout, "spooled\n")
+            finally:
+                self.m.do(f"kill -CONT {pid}")
+            wait_until(lambda: not self.m.do("ls /run/etagd/spool/ | grep ^e", check=False).stdout, 20, "the spool is read")
+            after = json.loads(self.m.do("etagctl --json status").stdout)
+            self.assertGreater(after["mutations"], before["mutations"], durability)
+            self.assertEqual(self.main_pid(), pid)
+        self.m.do("cp /test/good.yaml /etc/etagd/etagd.yaml; systemctl restart etagd.service")
 
     def test_4_the_watchdog_ends_a_stopped_daemon(self):
         self.m.do(f"mkdir -p /etc/systemd/system/etagd.service.d; printf '{WATCHDOG}' > /etc/systemd/system/etagd.service.d/test.conf;"
