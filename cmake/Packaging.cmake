@@ -17,7 +17,7 @@ set(packaging ${PROJECT_SOURCE_DIR}/packaging)
 set(made ${PROJECT_BINARY_DIR}/packaging)
 set(packages etagd libetag0 libetag-dev etagctl libnginx-mod-http-etag-cache python3-etagd)
 set(ETAGD_PACKAGE_RELEASE 1 CACHE STRING "Debian revision of the packages")
-set(ETAGD_PACKAGE_MAINTAINER "etagd maintainers <etagd-maintainers@lists.etagd.dev>" CACHE STRING "Maintainer: of the packages")
+set(ETAGD_PACKAGE_MAINTAINER "etagd maintainers <maintainers@etagd.invalid>" CACHE STRING "Maintainer: of the packages")
 set(version ${PROJECT_VERSION}-${ETAGD_PACKAGE_RELEASE})
 
 # ---- What a package holds besides the programs ----
