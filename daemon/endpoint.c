@@ -2,6 +2,12 @@
 /*
  * Who owns the socket is decided by a lock, not by the socket file: a file left by a killed daemon must be
  * replaced, one of a living daemon never.
+ *
+ * A service manager may have made the socket before us, and keeps it after us (socket activation). Then clients connect while
+ * there is no daemon, and wait in its backlog, which changes nothing for the lease: nobody gets an index before somebody accepts,
+ * and a writer without an answer leaves its event in the spool, which the first renewal reads. The lock beside the path is
+ * ours as ever, and with the path it is what each renewal asks for: a manager that made its socket anew there serves another
+ * daemon than this one, which ends.
  */
 #include "endpoint.h"
 
@@ -71,15 +77,22 @@ static int lock_take(struct endpoint *endpoint, char why[512])
     return 0;
 }
 
-/* Who called listen(). A killed process's socket may go on listening for a moment, while the kernel takes its io_uring
+/* Who called listen() on a socket, by a descriptor of it or of one that is connected to it. */
+static bool listener_of(int fd, struct ucred *out)
+{
+    socklen_t len = sizeof(*out);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, out, &len) == 0;
+}
+
+/* A killed process's socket may go on listening for a moment, while the kernel takes its io_uring
  * apart: connecting alone does not tell the living from the dead. */
 static bool listener_is_gone(int connected_fd)
 {
     struct ucred cred;
-    socklen_t len = sizeof(cred);
 
-    return getsockopt(connected_fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 && cred.pid > 0 &&
-           kill(cred.pid, 0) < 0 && errno == ESRCH;
+    return listener_of(connected_fd, &cred) && cred.pid > 0 && kill(cred.pid, 0) < 0 &&
+           errno == ESRCH;
 }
 
 static bool somebody_answers(const struct sockaddr_un *address)
@@ -120,7 +133,7 @@ static int stale_socket_remove(const struct endpoint *endpoint, const struct soc
                       "remove it, or give another --socket");
     if (somebody_goes_on_answering(address))
         return refuse(why, "something else listens on this socket", endpoint->path,
-                      "stop it, or give another --socket");
+                      "stop it (a .socket unit of systemd, perhaps), or give another --socket");
     if (unlink(endpoint->path) < 0 && errno != ENOENT)
         return refuse_errno(why, "remove the dead socket", endpoint->path);
     return 0;
@@ -129,8 +142,6 @@ static int stale_socket_remove(const struct endpoint *endpoint, const struct soc
 static int socket_bind(struct endpoint *endpoint, const struct sockaddr_un *address, uint32_t mode,
                        char why[512])
 {
-    struct stat st;
-
     endpoint->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (endpoint->listen_fd < 0)
         return refuse_errno(why, "make a socket for", endpoint->path);
@@ -140,6 +151,64 @@ static int socket_bind(struct endpoint *endpoint, const struct sockaddr_un *addr
         return refuse_errno(why, "set the mode of", endpoint->path);
     if (listen(endpoint->listen_fd, LISTEN_BACKLOG) < 0)
         return refuse_errno(why, "listen on", endpoint->path);
+    return 0;
+}
+
+/* ---- A socket of the service manager's ---- */
+
+static bool option_is(int fd, int option, int expected)
+{
+    int value;
+    socklen_t len = sizeof(value);
+
+    return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 && value == expected;
+}
+
+/* What stands at the path is the socket that we were given, as far as anybody can tell: the kernel shows no way from a
+ * descriptor to its file, but whoever connects there has to reach a listener of the same process. */
+static bool path_leads_to(int given_fd, const struct sockaddr_un *address)
+{
+    CLEANUP(cleanup_fd) int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct ucred ours, there;
+
+    if (probe < 0)
+        return false;
+    if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) < 0)
+        return errno == EAGAIN; /* its backlog is full of clients */
+    return listener_of(given_fd, &ours) && listener_of(probe, &there) && ours.pid == there.pid &&
+           ours.uid == there.uid;
+}
+
+static int socket_adopt(struct endpoint *endpoint, const struct sockaddr_un *address, char why[512])
+{
+    const int fd = endpoint->listen_fd;
+    struct sockaddr_un bound = {0};
+    socklen_t len = sizeof(bound);
+
+    if (!option_is(fd, SO_DOMAIN, AF_UNIX) || !option_is(fd, SO_TYPE, SOCK_STREAM) ||
+        !option_is(fd, SO_ACCEPTCONN, 1))
+        return refuse(why, "the service manager gave another kind of socket", endpoint->path,
+                      "give a listening Unix stream socket (ListenStream=)");
+    if (getsockname(fd, (struct sockaddr *)&bound, &len) < 0)
+        return refuse_errno(why, "ask for the name of the socket given for", endpoint->path);
+    if (strncmp(bound.sun_path, address->sun_path, sizeof(bound.sun_path)) != 0)
+        return refuse(
+            why, "the service manager's socket has another path", endpoint->path,
+            "make ListenStream= of the .socket unit and \"socket\" of etagd.yaml the same");
+    if (!path_leads_to(fd, address))
+        return refuse(why, "is not the service manager's socket any more", endpoint->path,
+                      "restart its .socket unit");
+    const int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return refuse_errno(why, "prepare the socket given for", endpoint->path);
+    endpoint->given = true;
+    return 0;
+}
+
+static int socket_note(struct endpoint *endpoint, char why[512])
+{
+    struct stat st;
+
     if (lstat(endpoint->path, &st) < 0)
         return refuse_errno(why, "look at", endpoint->path);
     endpoint->socket_inode = st.st_ino;
@@ -147,19 +216,31 @@ static int socket_bind(struct endpoint *endpoint, const struct sockaddr_un *addr
     return 0;
 }
 
-int endpoint_open(struct endpoint *endpoint, const char *path, uint32_t mode, char why[512])
+static int socket_make(struct endpoint *endpoint, const struct sockaddr_un *address, uint32_t mode,
+                       char why[512])
+{
+    if (stale_socket_remove(endpoint, address, why) < 0)
+        return -1;
+    return socket_bind(endpoint, address, mode, why);
+}
+
+int endpoint_open(struct endpoint *endpoint, const char *path, uint32_t mode, int given_fd,
+                  char why[512])
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-    *endpoint = (struct endpoint){.listen_fd = -1, .lock_fd = -1};
+    *endpoint = (struct endpoint){.listen_fd = given_fd, .lock_fd = -1};
     snprintf(endpoint->path, sizeof(endpoint->path), "%s", path);
-    if (strlen(path) >= sizeof(address.sun_path))
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        endpoint_close(endpoint);
         return refuse(why, "is too long for a socket", path, "use at most 107 bytes");
+    }
     memcpy(address.sun_path, path, strlen(path));
 
     if (parent_make(path, why) < 0 || lock_take(endpoint, why) < 0 ||
-        stale_socket_remove(endpoint, &address, why) < 0 ||
-        socket_bind(endpoint, &address, mode, why) < 0) {
+        (given_fd >= 0 ? socket_adopt(endpoint, &address, why)
+                       : socket_make(endpoint, &address, mode, why)) < 0 ||
+        socket_note(endpoint, why) < 0) {
         endpoint_close(endpoint);
         return -1;
     }
@@ -181,7 +262,7 @@ bool endpoint_still_owned(const struct endpoint *endpoint)
 
 void endpoint_close(struct endpoint *endpoint)
 {
-    if (endpoint->socket_inode != 0 && socket_still_ours(endpoint))
+    if (!endpoint->given && endpoint->socket_inode != 0 && socket_still_ours(endpoint))
         unlink(endpoint->path);
     cleanup_fd(&endpoint->listen_fd);
     cleanup_fd(&endpoint->lock_fd);

@@ -13,15 +13,18 @@ struct endpoint {
     char lock_path[PATH_BYTES_MAX + 8];
     int listen_fd;
     int lock_fd;
+    bool
+        given; /* the socket is a service manager's, which keeps it: the file is not ours to remove */
     uint64_t socket_inode, socket_device;
     uint64_t recorded_lease_ns; /* of the former owner; 0: none */
 };
 
-/* Takes the lock, replaces a dead daemon's socket, listens. 0 or -1 with the reason and what to do in why[512]. */
-MUST_USE int endpoint_open(struct endpoint *endpoint, const char *path, uint32_t mode,
+/* Takes the lock, replaces a dead daemon's socket, listens. given_fd: a socket that listens at the path already, made by a service
+ * manager, which also decides its mode; consumed; -1: none. 0 or -1 with the reason and what to do in why[512]. */
+MUST_USE int endpoint_open(struct endpoint *endpoint, const char *path, uint32_t mode, int given_fd,
                            char why[512]);
 
-/* Removes the socket file if it is still ours, closes. */
+/* Removes the socket file if we made it and it is still ours, closes. */
 void endpoint_close(struct endpoint *endpoint);
 
 /* The lock file and the socket at the paths are still the ones that we made. */

@@ -59,13 +59,22 @@ static void on_ended(void *ctx, void *owner, int error)
     peer_close(&server->peers, peer);
 }
 
+static const char *serving_status(const struct server *server)
+{
+    return server->lease_error == 0
+               ? "serving"
+               : "cannot renew its lease (the log says why): front ends render";
+}
+
 static void on_signal(struct server *server)
 {
     struct signalfd_siginfo info;
 
     while (read(server->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
         if (info.ssi_signo == SIGHUP) {
+            supervisor_reloading(&server->supervisor);
             reload(server);
+            supervisor_ready(&server->supervisor, serving_status(server));
             continue;
         }
         log_event(&server->log, LOG_INFO, "stopping", log_number("signal", info.ssi_signo));
@@ -274,14 +283,19 @@ int server_init(struct server *server, const struct config *config, int signal_f
     *server = (struct server){
         .config = *config,
         .log = {.fd = STDERR_FILENO, .least = config->log_level, .format = config->log_format},
+        .supervisor = {.notify_fd = -1, .listen_fd = -1},
         .endpoint = {.listen_fd = -1, .lock_fd = -1},
         .spool = {.dir = {.fd = -1, .lock_fd = -1, .spare_fd = -1}},
         .signal_fd = signal_fd,
         .started_wall_ms = time_wall_ms(),
     };
     arena_init(&server->arena, ARENA_BYTES_MAX);
-    if (endpoint_open(&server->endpoint, config->socket_path, config->socket_mode, why) < 0)
+    if (supervisor_init(&server->supervisor, &server->log, why) < 0)
+        return fail(server, "supervisor_refused", why);
+    if (endpoint_open(&server->endpoint, config->socket_path, config->socket_mode,
+                      take_fd(&server->supervisor.listen_fd), why) < 0)
         return fail(server, "socket_refused", why);
+    supervisor_status(&server->supervisor, "reading its state");
     if (state_open(server, &recovery) < 0)
         return -1;
     if (spool_and_lease_open(server, &recovery, why) < 0)
@@ -363,11 +377,16 @@ static int lease_keep(struct server *server)
         server->lost = true;
         return -1;
     }
+    if (r == 0)
+        supervisor_renewed(&server->supervisor, time_coarse_ns());
     if (r < 0 && server->lease_error != r)
         log_event(&server->log, LOG_ERROR, "lease_not_renewed", log_error("reason", r));
     if (r == 0 && server->lease_error != 0)
         log_event(&server->log, LOG_INFO, "lease_renewed_again");
+    const bool changed = r != server->lease_error;
     server->lease_error = r;
+    if (changed)
+        supervisor_status(&server->supervisor, serving_status(server));
     return 0;
 }
 
@@ -417,6 +436,7 @@ int server_run(struct server *server)
                   log_text("start", server->warm ? "warm" : "cold"),
                   log_number("entries", (int64_t)index_count(server->index)),
                   log_number("capacity", (int64_t)server->config.capacity));
+        supervisor_ready(&server->supervisor, serving_status(server));
         huge_pages_begin(server);
     }
     while (r == 0 && !server->stopping && !server->lost) {
@@ -458,6 +478,7 @@ static void serving_end(struct server *server)
 
 void server_deinit(struct server *server)
 {
+    supervisor_stopping(&server->supervisor);
     server->huge_pages = huge_pages_stop(server->huge_pages);
     serving_end(server);
     if (server->loop) {
@@ -476,6 +497,7 @@ void server_deinit(struct server *server)
     pending_deinit(&server->syncs);
     buffer_deinit(&server->scratch);
     arena_deinit(&server->arena);
+    supervisor_deinit(&server->supervisor);
     cleanup_fd(&server->signal_fd);
     server->signal_fd = -1;
     log_event(&server->log, LOG_INFO, "stopped");

@@ -17,10 +17,12 @@
 #include "pending.h"
 #include "persist.h"
 #include "spool.h"
+#include "supervisor.h"
 
 struct server {
     struct config config;
     struct log log;
+    struct supervisor supervisor;
     struct endpoint endpoint;
     struct store *store;
     struct index *index;

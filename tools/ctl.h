@@ -104,6 +104,9 @@ MUST_USE bool ctl_number(struct ctl *ctl, const char *option, const char *text, 
 /* Tells a mistake in the command line; returns CTL_ERROR. */
 int ctl_usage_error(struct ctl *ctl, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* --socket, else $ETAGD_SOCKET, else the default. Borrowed. */
+const char *ctl_socket_path(const struct ctl *ctl);
+
 /* Tells what went wrong and what to do about it; returns the exit status that belongs to the status. */
 int ctl_fail(const struct ctl *ctl, etag_status status, const char *text);
 

@@ -37,15 +37,10 @@ const char *const role_words[ROLE_WORD_COUNT] = {"read", "fill", "mutate", "admi
 
 bool ctl_daemon_init(struct ctl_daemon *daemon, struct ctl *ctl)
 {
-    const char *path = ctl->socket_path;
-    if (!path)
-        path = getenv("ETAGD_SOCKET");
-    if (!path || !path[0])
-        path = "/run/etagd/etagd.sock";
     daemon->ctl = ctl;
     fault_clear(&daemon->fault);
     daemon->deadline_ns = channel_now_ns() + ctl->timeout_ms * NS_PER_MS;
-    if (channel_init(&daemon->channel, path, NULL))
+    if (channel_init(&daemon->channel, ctl_socket_path(ctl), NULL))
         return true;
     ctl->exit_status = ctl_fail(ctl, ETAG_INVALID, "the socket's path is too long or empty");
     return false;

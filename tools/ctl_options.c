@@ -6,6 +6,7 @@
 #include "ctl.h"
 #include "ctl_output.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -95,6 +96,24 @@ int ctl_usage_error(struct ctl *ctl, const char *format, ...)
     return CTL_ERROR;
 }
 
+const char *ctl_socket_path(const struct ctl *ctl)
+{
+    const char *path = ctl->socket_path ? ctl->socket_path : getenv("ETAGD_SOCKET");
+
+    return path && path[0] ? path : "/run/etagd/etagd.sock";
+}
+
+/* Of a daemon that cannot be reached: what to look at. */
+static const char *unavailable_advice(const struct ctl *ctl)
+{
+    if (access(ctl_socket_path(ctl), W_OK) < 0 && errno == EACCES)
+        return "; only root and members of the socket's group may connect (ls -l shows it; usermod "
+               "-aG "
+               "GROUP USER, and log in anew)";
+    return "; is etagd running and not stopped, and is this its socket? (--socket PATH or "
+           "ETAGD_SOCKET)";
+}
+
 int ctl_fail(const struct ctl *ctl, etag_status status, const char *text)
 {
     static const char *const words[] = {
@@ -108,8 +127,7 @@ int ctl_fail(const struct ctl *ctl, etag_status status, const char *text)
     for (size_t i = 0; words[status][i] != '\0' && i < sizeof(word) - 1; i++)
         word[i] = words[status][i] == '_' ? '_' : (char)(words[status][i] | 0x20);
     if (status == ETAG_UNAVAILABLE)
-        advice = "; is etagd running and not stopped, and is this its socket? (--socket PATH or "
-                 "ETAGD_SOCKET)";
+        advice = unavailable_advice(ctl);
     else if (status == ETAG_TIMEOUT)
         advice = "; is etagd stopped? (--timeout-ms N waits longer)";
     CLEANUP(cleanup_free) char *whole = NULL;

@@ -180,6 +180,21 @@ def yaml_page(help_text, here, pages):
     return page
 
 
+def exporter_page(exporter, here, pages):
+    page = Page(1, ["etag-exporter"], "serves the figures of etagd over HTTP", "etag-exporter", pages)
+    page.heading("SYNOPSIS")
+    page.rows.append("\\fBetag\\-exporter\\fR [\\fIOPTION\\fR]...")
+    parts = dict(parts_of((here / "etag-exporter.text").read_text()))
+    page.heading("DESCRIPTION")
+    page.text(parts.pop("DESCRIPTION"))
+    page.heading("OPTIONS")
+    for name, value, text, normal in flags_of(run(exporter)):
+        page.term(flag_term(name, value), text.rstrip(".") + "." + (f" Default: {normal}." if normal else ""))
+    tail(page, parts.items())
+    page.see_also(["etagctl-stats", "etagd"])
+    return page
+
+
 def etagd_pages(etagd, here, pages):
     help_text = run(etagd)
     return [etagd_page(help_text, here, pages), yaml_page(help_text, here, pages)]

@@ -24,6 +24,9 @@ PACKAGES_TEST=(bash-completion curl e2fsprogs g++ man-db mandoc mount python3-pr
 PACKAGES_TEST_FULL=(clang libclang-rt-14-dev valgrind)
 PACKAGES_LINT=(clang-format clang-tidy shellcheck git nginx-dev)
 PACKAGES_COVERAGE=(gcovr)
+# For scripts/package; scripts/test-packages.
+PACKAGES_PACKAGE=(dpkg-dev fakeroot file lintian gzip)
+PACKAGES_TEST_PACKAGES=(debootstrap systemd systemd-container util-linux)
 PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev memcached libmemcached-dev libck-dev python3-matplotlib)
 PACKAGES_BENCH_NGINX=(wrk varnish)
 PACKAGES_BENCH_DJANGO=(wrk python3-redis)
