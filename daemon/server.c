@@ -66,15 +66,23 @@ static const char *serving_status(const struct server *server)
                : "cannot renew its lease (the log says why): front ends render";
 }
 
+/* READY says that a reload is over, and at the start that it serves: not before it does. */
+static void reload_told(struct server *server)
+{
+    if (server->serving)
+        supervisor_reloading(&server->supervisor);
+    reload(server);
+    if (server->serving)
+        supervisor_ready(&server->supervisor, serving_status(server));
+}
+
 static void on_signal(struct server *server)
 {
     struct signalfd_siginfo info;
 
     while (read(server->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
         if (info.ssi_signo == SIGHUP) {
-            supervisor_reloading(&server->supervisor);
-            reload(server);
-            supervisor_ready(&server->supervisor, serving_status(server));
+            reload_told(server);
             continue;
         }
         log_event(&server->log, LOG_INFO, "stopping", log_number("signal", info.ssi_signo));
@@ -436,6 +444,7 @@ int server_run(struct server *server)
                   log_text("start", server->warm ? "warm" : "cold"),
                   log_number("entries", (int64_t)index_count(server->index)),
                   log_number("capacity", (int64_t)server->config.capacity));
+        server->serving = true;
         supervisor_ready(&server->supervisor, serving_status(server));
         huge_pages_begin(server);
     }

@@ -48,6 +48,7 @@ struct server {
     uint64_t journaled; /* events that the former run's journal had, and its store had not */
     struct huge_pages *huge_pages; /* NULL: not, or not yet */
     int lease_error;               /* of the last renewal: said once */
+    bool serving;
     bool stopping;
     bool lost; /* our place was taken or our numbers are used up: exit with an error */
 };

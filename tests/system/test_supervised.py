@@ -111,6 +111,20 @@ class Supervised(Case):
         m.stop()
         self.assertFalse(os.path.exists(m.socket))
 
+    def test_a_reload_is_told_and_its_end_too(self):
+        m = self.manager(lease_ms=600)
+        m.spawn()
+        m.wait_log("event=state_")
+        m.signal(signal.SIGHUP)  # while it starts: it is not ready for that
+        m.wait_log("event=reloaded")
+        self.assertEqual(m.heard("READY=1"), [])
+        m.wait_log("event=serving")
+        wait_until(lambda: m.heard("READY=1"), 5, "READY=1")
+        m.signal(signal.SIGHUP)
+        reloading = wait_until(lambda: m.heard("RELOADING=1"), 5, "RELOADING=1")
+        self.assertGreaterEqual(wait_until(lambda: len(m.heard("READY=1")) == 2 and m.heard("READY=1"), 5, "the end")[1],
+                                reloading[0])
+
     def test_a_stopped_daemon_does_not_pat_the_watchdog(self):
         m = self.manager()
         m.start()
