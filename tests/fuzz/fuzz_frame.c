@@ -217,6 +217,7 @@ static void read_as_daemon(const struct plan *plan, struct outcome *outcome)
         1, sizeof(*peer)); /* as peer_new does; its id is 0, so is its place */
     fuzz_require(peer);
     peer->stream = &stream.base;
+    peer->roles = ROLE_READ; /* one without a role may say less, see Roles of test_ownership.py */
     end.peers.table[0] = end.peer = peer;
     end.peers.count = 1;
     end.outcome = outcome;
