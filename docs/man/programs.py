@@ -142,14 +142,20 @@ def flag_term(name, value):
     return f"\\fB\\-\\-{escape(name)}\\fR" + (f"=\\fI{escape(value)}\\fR" if value else "")
 
 
-def etagd_page(help_text, here, pages):
-    page = Page(8, ["etagd"], "shared-memory cache of HTTP entity tags", "etagd", pages)
+def program_page(section, name, summary, here, pages):
+    """A page up to the list of options, and what NAME.text has for behind it."""
+    page = Page(section, [name], summary, name, pages)
     page.heading("SYNOPSIS")
-    page.rows.append("\\fBetagd\\fR [\\fIOPTION\\fR]...")
-    parts = dict(parts_of((here / "etagd.text").read_text()))
+    page.rows.append(f"\\fB{escape(name)}\\fR [\\fIOPTION\\fR]...")
+    parts = dict(parts_of((here / f"{name}.text").read_text()))
     page.heading("DESCRIPTION")
     page.text(parts.pop("DESCRIPTION"))
     page.heading("OPTIONS")
+    return page, parts
+
+
+def etagd_page(help_text, here, pages):
+    page, parts = program_page(8, "etagd", "shared-memory cache of HTTP entity tags", here, pages)
     page.paragraph("Those that etagd.yaml(5) knows too, which says more of each:")
     for name, value, text, normal in file_options(help_text):
         page.term(flag_term(name, value), f"{text}. Default: {normal}.")
@@ -181,13 +187,7 @@ def yaml_page(help_text, here, pages):
 
 
 def exporter_page(exporter, here, pages):
-    page = Page(1, ["etag-exporter"], "serves the figures of etagd over HTTP", "etag-exporter", pages)
-    page.heading("SYNOPSIS")
-    page.rows.append("\\fBetag\\-exporter\\fR [\\fIOPTION\\fR]...")
-    parts = dict(parts_of((here / "etag-exporter.text").read_text()))
-    page.heading("DESCRIPTION")
-    page.text(parts.pop("DESCRIPTION"))
-    page.heading("OPTIONS")
+    page, parts = program_page(1, "etag-exporter", "serves the figures of etagd over HTTP", here, pages)
     for name, value, text, normal in flags_of(run(exporter)):
         page.term(flag_term(name, value), text.rstrip(".") + "." + (f" Default: {normal}." if normal else ""))
     tail(page, parts.items())
