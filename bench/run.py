@@ -153,6 +153,9 @@ class Run:
         start = time.monotonic()
         again = Etagd(self.build, "--capacity", str(entries), directory=d.directory)
         self.value("start", f"exec to serving, {word}", time.monotonic() - start, "s", 3)
+        while again.status()["loading"] > 0:
+            time.sleep(0.05)
+        self.value("start", f"exec to all of them loaded, {word}", time.monotonic() - start, "s")
         self.value("start", f"of them loaded, {word}", 100 * again.status()["loaded"] / entries, "%")
         d.process = again.process
 
