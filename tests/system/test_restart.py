@@ -237,38 +237,6 @@ class WarmConditions(Case):
         shutil.copy2(d.socket + ".held", d.socket + ".journal")
         self.starts_cold(d, "journal.*copy")
 
-    def with_format(self, d, number):
-        incarnation = d.incarnation.to_bytes(8, "little")
-        self.patched(os.path.join(d.state, "data.mdb"),
-                     lambda b: b.replace(d.format.to_bytes(4, "little") + incarnation, number.to_bytes(4, "little") + incarnation))
-        d.format = number
-
-    def stopped_with_incarnation(self):
-        d = self.daemon().start()
-        d.fill(KEY)
-        d.format = 2
-        d.incarnation = d.status()["incarnation"]
-        before = d.ctl("invalidate", "--surrogate", "other")["lsn"]
-        self.assertEqual(d.stop(), 0)
-        return d, before
-
-    def test_an_older_format_is_set_aside(self):
-        d, before = self.stopped_with_incarnation()
-        self.with_format(d, 1)
-        self.starts_cold(d, "older version.*set aside")
-        self.assertTrue(any(name.startswith("damaged-") for name in os.listdir(d.state)))
-        d.start()
-        self.assertGreater(d.ctl("invalidate", "--all")["lsn"], before)
-
-    def test_a_newer_format_is_refused_and_left_alone(self):
-        d, _ = self.stopped_with_incarnation()
-        self.with_format(d, 3)
-        said, status = d.refusal()
-        self.assertNotEqual(status, 0)
-        self.assertIn("another version", said)
-        self.with_format(d, 2)
-        self.assertFalse(any(name.startswith("damaged-") for name in os.listdir(d.state)))
-
     def test_the_durability_was_changed(self):
         """The spool stands elsewhere then, and what stood in the former one is not read."""
         d = self.daemon().start()
