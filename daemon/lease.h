@@ -13,12 +13,12 @@
 #include "store.h"
 
 struct lease {
-    uint64_t length_ns;       /* L */
-    uint64_t locked_ns;       /* when the locks were taken */
-    uint64_t wait_ns;         /* rule 4: before the first answer */
-    uint64_t next_ns;         /* when the next renewal is due */
-    uint64_t deadline_ns;     /* the last one published */
-    bool recorded;            /* L stands beside the lock */
+    uint64_t length_ns;   /* L */
+    uint64_t locked_ns;   /* when the locks were taken */
+    uint64_t wait_ns;     /* rule 4: before the first answer */
+    uint64_t next_ns;     /* when the next renewal is due */
+    uint64_t deadline_ns; /* the last one published */
+    bool recorded;        /* L stands beside the lock */
     bool paused;
     char pause_path[PATH_BYTES_MAX + 16];
     struct endpoint *endpoint; /* borrowed, as all below */
