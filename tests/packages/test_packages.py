@@ -81,7 +81,7 @@ class Packages(unittest.TestCase):
         self.assertEqual(self.m.do("stat -c '%a %U %G' /run/etagd/etagd.sock").stdout.split(), ["660", "etagd", "etagd"])
         self.assertEqual(self.m.do("stat -c '%a %U' /var/lib/etagd").stdout.split(), ["711", "etagd"])
         self.assertEqual(self.m.do("find /var/lib/etagd -mindepth 1 -perm /077").stdout, "")
-        self.assertEqual(self.m.do("etagd --check-config").stdout, "configuration is valid\n")
+        self.assertIn("socket-mode: \"0660\"\n", self.m.do("etagd --check-config").stdout)
         print(self.m.do("systemctl status --no-pager -n 6 etagd.service").stdout)
 
     def test_2_members_of_the_group_and_nobody_else(self):
@@ -95,6 +95,13 @@ class Packages(unittest.TestCase):
         self.assertIn("only root and members of the socket's group", refused.stderr)
         self.assertNotEqual(self.m.do("etagctl pause", user="alice", check=False).returncode, 0)
         self.m.do("python3 -c 'import etagd, etagd.client'", user="alice")
+
+    def test_2a_metrics(self):
+        self.assertEqual(self.active("etag-exporter.service"), "inactive")  # as installed
+        self.m.do("systemctl start etag-exporter")
+        ask = "python3 -c \"import urllib.request as r; print(r.urlopen('http://127.0.0.1:9437/metrics').read().decode())\""
+        self.assertIn("\netagd_up 1", wait_until(lambda: self.m.do(ask, check=False).stdout, 10, "an answer"))
+        self.m.do("systemctl stop etag-exporter")
 
     def test_3_units(self):
         said = self.m.do("systemd-analyze verify --man=no etagd.service etagd.socket 2>&1 | grep etagd", check=False).stdout
