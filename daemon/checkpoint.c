@@ -20,11 +20,6 @@
 #define TRIM_EVERY_MS 60000
 #define TRIM_ON_MS 1000 /* where one transaction was not enough */
 
-static uint64_t min_u64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void due_in(struct checkpoint *checkpoint, uint64_t delay_ms)
 {
     checkpoint->due_ns = checkpoint->retention.age_ms == 0
@@ -36,7 +31,7 @@ int checkpoint_init(struct checkpoint *checkpoint, const struct shm_view *view,
                     const struct retention *retention)
 {
     *checkpoint = (struct checkpoint){.view = view, .retention = *retention};
-    due_in(checkpoint, min_u64(retention->age_ms, TRIM_EVERY_MS));
+    due_in(checkpoint, time_shorter(retention->age_ms, TRIM_EVERY_MS));
     checkpoint->saved_clocks = (uint64_t *)calloc(view->clock_count, sizeof(uint64_t));
     return checkpoint->saved_clocks ? 0 : -ENOMEM;
 }
@@ -98,9 +93,10 @@ static int events_trim(struct checkpoint *checkpoint, struct store_txn *txn, uin
     const uint64_t old_at_ms = trimming.oldest_ms + retention->age_ms;
     uint64_t delay_ms = retention->age_ms;
     if (trimming.oldest_ms != 0)
-        delay_ms = min_u64(old_at_ms > trimming.now_ms ? old_at_ms - trimming.now_ms : 0, delay_ms);
+        delay_ms = time_shorter(old_at_ms > trimming.now_ms ? old_at_ms - trimming.now_ms : 0,
+                                delay_ms);
     if (delay_ms < TRIM_EVERY_MS)
-        delay_ms = min_u64(retention->age_ms, TRIM_EVERY_MS);
+        delay_ms = time_shorter(retention->age_ms, TRIM_EVERY_MS);
     due_in(checkpoint, cut == EVENTS_TRIMMED_MAX ? TRIM_ON_MS : delay_ms);
     return error;
 }

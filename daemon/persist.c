@@ -209,11 +209,6 @@ static enum work choose_work(const struct persist *persist, uint64_t now)
                : WORK_CHECKPOINT;
 }
 
-static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
-{
-    return a_ns < b_ns ? a_ns : b_ns;
-}
-
 /* When something will be due without anybody coming; UINT64_MAX: never. */
 static uint64_t next_due_ns(const struct persist *persist)
 {
@@ -221,13 +216,14 @@ static uint64_t next_due_ns(const struct persist *persist)
     if (persist->dirty.first)
         until_ns = time_longer(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns);
     if (checkpoint_due(persist, 0))
-        until_ns = earlier(until_ns, persist->retry_at_ns);
+        until_ns = time_shorter(until_ns, persist->retry_at_ns);
     if (checkpoint_may_be(persist))
-        until_ns = earlier(until_ns, time_longer(persist->checkpoint.due_ns, persist->retry_at_ns));
+        until_ns = time_shorter(until_ns,
+                                time_longer(persist->checkpoint.due_ns, persist->retry_at_ns));
     if (persist->submitted.first)
-        until_ns = earlier(until_ns, persist->submitted_since_ns + EVENTS_LAZY_NS);
+        until_ns = time_shorter(until_ns, persist->submitted_since_ns + EVENTS_LAZY_NS);
     if (persist->events_retry_ns)
-        until_ns = earlier(until_ns, persist->events_retry_ns);
+        until_ns = time_shorter(until_ns, persist->events_retry_ns);
     return until_ns;
 }
 

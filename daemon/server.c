@@ -402,7 +402,7 @@ static int lease_keep(struct server *server)
 static uint64_t turn_ns(const struct server *server, uint64_t due_ns)
 {
     const uint64_t most_ns = server->loader ? LOAD_LATER_NS : HOUSEKEEPING_NS;
-    return due_ns < most_ns ? due_ns : most_ns;
+    return time_shorter(due_ns, most_ns);
 }
 
 /* Rule 4 of the lease: front ends may still trust a former daemon's memory, so nothing is answered yet. It is the best time
