@@ -23,7 +23,6 @@
 
 #define PAGE_HEAD_BYTES 16
 #define NODE_HEAD_BYTES 8
-#define META_PAGES 2
 #define PAGE_BRANCH 0x01
 #define PAGE_LEAF 0x02
 #define PAGE_OVERFLOW 0x04

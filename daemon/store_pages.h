@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define META_PAGES 2 /* the first of the file */
+
 struct store_pages {
     const uint8_t *bytes; /* the file */
     size_t page_bytes;

@@ -19,7 +19,6 @@
 
 #define FREE_LIST                                                                                  \
     0 /* LMDB's table of free pages: by transaction, a count and as many page numbers */
-#define FIRST_PAGE 2 /* behind the two meta pages */
 
 const char *const stored_table_names[TABLE_COUNT] = {"meta",   "entries", "names",
                                                      "events", "clocks",  "guards"};

@@ -18,9 +18,6 @@
 #define FINGERPRINT_BYTES sizeof(struct hash128)
 #define KEY_MAX 511 /* LMDB's, as compiled by Debian */
 #define NAME_TEXT_MAX (KEY_MAX - 1 - FINGERPRINT_BYTES)
-#define FREE_LIST                                                                                  \
-    0 /* LMDB's table of free pages: by transaction, a count and as many page numbers */
-#define META_PAGES 2 /* the first of the file */
 #define DATA_NAME "data.mdb"
 
 /* A record's checksum has its table's number in it. */
