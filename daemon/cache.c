@@ -336,6 +336,31 @@ etag_reason cache_fill(struct cache *cache, etag_token token, const struct key *
     return reason;
 }
 
+static etag_reason retire_judge(struct cache *cache, etag_token token, struct hash128 fingerprint)
+{
+    struct shm_entry entry;
+
+    if (!token_is_ours(cache, token))
+        return ETAG_REASON_TOKEN_FOREIGN;
+    if (!index_find(cache->index, fingerprint, &entry))
+        return ETAG_REASON_NO_ENTRY;
+    /* Rule: an answer says nothing about what was rendered from newer data than its own. */
+    return entry.fill_lsn > token.lsn ? ETAG_REASON_OLDER_FILL : ETAG_REASON_NONE;
+}
+
+etag_reason cache_retire(struct cache *cache, etag_token token, const struct key *key,
+                         struct hash128 *fingerprint)
+{
+    *fingerprint = key_fingerprint(cache->hash_key, key);
+    const etag_reason reason = retire_judge(cache, token, *fingerprint);
+
+    if (reason == ETAG_REASON_NONE)
+        (void)index_remove(cache->index, *fingerprint);
+    cache->counters.retires += reason == ETAG_REASON_NONE;
+    cache->counters.retires_refused += reason != ETAG_REASON_NONE;
+    return reason;
+}
+
 /* The earliest of what each clock says, and never later than a fill of now would be: the wall clock may have been set back,
  * and CLOCK_MONOTONIC begins anew with each boot. now_ns: over. */
 static uint64_t expiry_load(const struct cache *cache, const struct entry_record *record,

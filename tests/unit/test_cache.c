@@ -495,6 +495,69 @@ static void test_an_endless_age_does_not_overflow(void **state)
     assert_int_equal(state_now(f), ETAG_REASON_VALID);
 }
 
+static etag_reason retire(struct fixture *f, etag_token token)
+{
+    struct hash128 fingerprint;
+
+    return cache_retire(&f->cache, token, &f->key, &fingerprint);
+}
+
+static void test_a_retire_removes_this_entry_and_nothing_else(void **state)
+{
+    struct fixture *f = *state;
+    const struct key key = f->key;
+    etag_key other;
+
+    ETAG_INIT(&other);
+    other.resource = resource_other;
+    other.scope.kind = ETAG_SCOPE_PUBLIC;
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    assert_null(key_canonicalize(&f->key, &other));
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    const uint64_t lsn = f->cache.lsn;
+    assert_int_equal(retire(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(state_now(f), ETAG_REASON_NO_ENTRY);
+    assert_int_equal(retire(f, token_now(f)), ETAG_REASON_NO_ENTRY);
+    f->key = key;
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    assert_int_equal(f->cache.lsn, lsn); /* no event */
+    assert_int_equal(f->cache.counters.retires, 1);
+    assert_int_equal(f->cache.counters.retires_refused, 1);
+}
+
+/* What was answered with older data than the entry's says nothing about it. */
+static void test_a_retire_of_an_older_token_removes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    const etag_token before = token_now(f);
+
+    mutate(f, everything());
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(retire(f, before), ETAG_REASON_OLDER_FILL);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    assert_int_equal(retire(f, (etag_token){INCARNATION_ID + 1, before.lsn}),
+                     ETAG_REASON_TOKEN_FOREIGN);
+    assert_int_equal(retire(f, (etag_token){INCARNATION_ID, f->cache.lsn + 1}),
+                     ETAG_REASON_TOKEN_FOREIGN);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    assert_int_equal(retire(f, token_now(f)), ETAG_REASON_NONE);
+}
+
+/* It is no event: what is filled afterwards is judged by its clocks, as any fill. */
+static void test_after_a_retire_a_fill_is_as_current_as_its_clocks_say(void **state)
+{
+    struct fixture *f = *state;
+    const etag_token before = token_now(f);
+
+    assert_int_equal(fill(f, before), ETAG_REASON_NONE);
+    assert_int_equal(retire(f, before), ETAG_REASON_NONE);
+    assert_int_equal(fill(f, before), ETAG_REASON_NONE);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    mutate(f, everything());
+    assert_int_equal(retire(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(fill(f, before), ETAG_REASON_TOKEN_STALE);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -505,6 +568,9 @@ int main(void)
         CASE(test_tokens_of_other_runs_and_of_the_future_are_refused),
         CASE(test_of_two_fills_the_higher_token_stays),
         CASE(test_in_flux_is_neither_served_nor_filled),
+        CASE(test_a_retire_removes_this_entry_and_nothing_else),
+        CASE(test_a_retire_of_an_older_token_removes_nothing),
+        CASE(test_after_a_retire_a_fill_is_as_current_as_its_clocks_say),
         CASE(test_an_event_applied_twice_or_late_moves_nothing_back),
         CASE(test_lsns_grow_and_carry_the_incarnation),
         CASE(test_paused_and_a_failed_store_refuse_fills),
