@@ -74,14 +74,9 @@ INLINED etag_reason entry_state(struct etag_client *client)
     return ETAG_REASON_VALID;
 }
 
-/* VALID: scratch.entry is current. */
-INLINED etag_reason look_up(struct etag_client *client, const etag_request *request)
+/* VALID: scratch.entry is current. The mapping exists; the deadline was loaded before anything else. */
+INLINED etag_reason look_under_lease(struct etag_client *client, uint64_t deadline_ns)
 {
-    if (!client->mapping.base)
-        return ETAG_REASON_NO_INDEX;
-    const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
-    if (!key_is_good(client, request))
-        return ETAG_REASON_BAD_KEY;
     DELAY_POINT("lookup.deadline_slot");
     const etag_reason state = entry_state(client);
     DELAY_POINT("lookup.clocks_time");
@@ -91,6 +86,23 @@ INLINED etag_reason look_up(struct etag_client *client, const etag_request *requ
     if (state == ETAG_REASON_VALID && entry_is_expired(&client->scratch.entry, now_ns))
         return ETAG_REASON_EXPIRED;
     return state;
+}
+
+INLINED etag_reason look_up(struct etag_client *client, const etag_request *request)
+{
+    if (!client->mapping.base)
+        return ETAG_REASON_NO_INDEX;
+    const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
+    if (!key_is_good(client, request))
+        return ETAG_REASON_BAD_KEY;
+    return look_under_lease(client, deadline_ns);
+}
+
+etag_reason lookup_again(struct etag_client *client)
+{
+    if (!client->mapping.base)
+        return ETAG_REASON_NO_INDEX;
+    return look_under_lease(client, shm_lease_load(&client->mapping.view));
 }
 
 etag_reason lookup_state(struct etag_client *client, const etag_key *key)

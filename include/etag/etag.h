@@ -213,8 +213,8 @@ ETAG_API int etag_verdict_http_status(etag_verdict verdict);
     X(CSP_NONCE, 69, "csp_nonce", "Content-Security-Policy carries a nonce")                       \
     X(CONTENT_RANGE, 70, "content_range", "a part of a representation")                            \
     X(LIMIT, 71, "limit",                                                                          \
-      "a key, entity tag, surrogate key or field is over its limit or malformed: see "             \
-      "etag_client_error()")
+      "a key, tag, surrogate key or field is over its limit or malformed: etag_client_error()")    \
+    X(WITHHELD, 72, "withheld", "the application says that it must not be stored")
 
 typedef enum etag_reason {
 #define ETAG_REASON_ENUM(name, value, word, text) ETAG_REASON_##name = value,
@@ -328,8 +328,7 @@ typedef enum etag_range {
 
 /* Taken before data is read; travels with the fill. Compare nothing in it. */
 typedef struct etag_token {
-    uint64_t
-        incarnation; /* random id of the daemon's run; 0: no token, a fill with it is dropped */
+    uint64_t incarnation; /* random id of the run; 0: no token, a fill with it is dropped */
     uint64_t lsn;
 } etag_token;
 
@@ -537,9 +536,9 @@ typedef struct etag_entry {
     size_t field_count;
     const etag_str *surrogates; /* what the response depends on besides its resource; at most 128 */
     size_t surrogate_count;
-    uint64_t max_age_s; /* time to live in the cache; 0: until it is invalidated */
-    bool
-        last_modified_is_strong; /* as in etag_validators; for etag_finish() only, it is not stored */
+    uint64_t max_age_s;           /* time to live in the cache; 0: until it is invalidated */
+    bool last_modified_is_strong; /* as in etag_validators; for etag_finish() only */
+    bool withheld; /* it must not be stored, for a reason that the response does not show */
 } etag_entry;
 
 /* Zeroes an entry, sets size, http_status 200 and ETAG_NO_DATE. Any thread. */
@@ -593,14 +592,15 @@ ETAG_API ETAG_MUST_USE etag_status etag_fill_wait(etag_client *client, etag_toke
 ETAG_API int etag_precheck(etag_client *client, const etag_request *request, etag_token token,
                            etag_answer *answer);
 
-/* Fills what the cache does not have, and judges the request's conditions with the response's own validators: after rendering.
- * Never blocks. request: the one of etag_precheck(). answer: as etag_precheck() left it, set anew; of it count the token, which
- * is the fill's, and the verdict and ETag, which say what the cache has.
+/* Corrects what the cache has, and judges the request's conditions with the response's own validators: after rendering, errors
+ * included; not for what comes out of another cache. Never blocks. request: the one of etag_precheck(). answer: as that left it,
+ * set anew; of it count the token and the reason (none: not looked up, so it removes nothing).
+ * A 200 to GET fills unless the entry says the same; for other fields alone once a second for a key, and a further change then
+ * removes the entry. So do 404, 410, 301, 308 and what refutes it and can't be stored (docs/consistency.md). Not with Range.
  * response: borrowed; its key, method and had_authorization may be left out, they are the request's then; its ETag and
  * Last-Modified are found among its fields.
- * Returns the status to send: 304 or 412 with answer->fields, else response->http_status with the response as it is. That is
- * also the answer for anything but GET and HEAD, and for a response that is not 2xx. Whether the fill was refused does not
- * matter to the answer: etag_client_reason(). 0: a size is not set, or there is no key (etag_client_error()): send the response.
+ * Returns the status to send: 304 or 412 with answer->fields, else response->http_status with the response as it is, also for
+ * anything but GET and HEAD, and where it is not 2xx. 0: a size is not set, or there is no key: send the response.
  * The answer's pointers: valid as long as both the response and, until its next etag_check(), the client. */
 ETAG_API int etag_finish(etag_client *client, const etag_request *request,
                          const etag_entry *response, etag_answer *answer);
