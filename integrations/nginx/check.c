@@ -157,8 +157,7 @@ static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
         return send_not_modified(http, &answer);
     }
     request_note(request, status_of(&answer), etag_reason_word(answer.reason));
-    if (verdict != ETAG_UNKNOWN)
-        request->known = copy(http->pool, answer.etag);
+    request->looked_up = answer.reason;
     return NGX_DECLINED;
 }
 
@@ -184,7 +183,7 @@ static ngx_int_t check_location(ngx_http_request_t *http, struct request *reques
         return NGX_DECLINED;
     }
     request->fills = conf;
-    request->known = (etag_str){0};
+    request->looked_up = ETAG_REASON_NONE;
     rc = ngx_http_test_predicates(http, conf->bypass);
     if (rc == NGX_ERROR)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

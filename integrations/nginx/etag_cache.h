@@ -8,7 +8,7 @@
  *   key          what names the representation
  *   check        look-up after the access phase; the 304
  *   invalidate   after a write: the answer waits until the daemon has confirmed
- *   fill         what the client is sent goes to the daemon
+ *   fill         what the client is sent goes to libetag, which fills, retires or does nothing
  *
  * They translate between nginx and libetag. Every rule of HTTP caching is libetag's.
  */
@@ -122,7 +122,7 @@ struct request {
     struct location_conf *fills; /* its answer may be stored; NULL: not */
     etag_key key;
     etag_field vary[ETAG_CACHE_VARY_MAX];
-    etag_str known; /* the entity tag that the cache has, if it has one */
+    etag_reason looked_up; /* what the look-up under the key said; NONE: there was none */
 
     /* Of the request as the client sent it. */
     bool writes;   /* its method is unsafe */
