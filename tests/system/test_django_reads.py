@@ -36,7 +36,7 @@ from django.core.management import call_command  # noqa: E402
 from django.core.management.base import CommandError  # noqa: E402
 from django.db import connection, models, transaction  # noqa: E402
 from django.db.models.functions import Now  # noqa: E402
-from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
+from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.middleware.csrf import get_token  # noqa: E402
 from django.middleware.http import ConditionalGetMiddleware as Djangos  # noqa: E402
 from django.test import AsyncClient, Client, RequestFactory  # noqa: E402
@@ -255,6 +255,20 @@ def slow(request):
 @view("own-etag")
 def own_etag(request):
     return page(request, headers={"ETag": '"mine"', "Last-Modified": "Sun, 06 Nov 1994 08:49:37 GMT"})
+
+
+LATER = {}  # what the view of this name says now
+
+
+@view("later", surrogates=lambda request: ["front", *LATER.get("surrogates", ())])
+def later(request):
+    CALLS.append(request.path)
+    if LATER.get("gone"):
+        raise Http404
+    response = HttpResponse(LATER.get("text", "text"), headers=LATER.get("fields", {}))
+    if LATER.get("cookie"):
+        response.set_cookie("a", "b")
+    return cache.get("x", response) if LATER.get("cached") else response
 
 
 BETWEEN = None
@@ -509,6 +523,58 @@ class NeverStored(Site):
         changed.save()
         self.ask("cookie-key", etag)
         self.assertFalse(self.said.startswith("hit"))
+
+
+class Later(Site):
+    """What a later answer does to the entry of its key."""
+
+    def answer(self, **says):
+        LATER.clear()
+        LATER.update(says)
+        response = self.ask("later")
+        self.settle()
+        return response
+
+    def hit(self, etag):
+        response = self.ask("later", etag)
+        return response if self.said.startswith("hit") else None
+
+    def first(self, **says):
+        etag = self.answer(**says)["ETag"]
+        self.assertIsNotNone(self.hit(etag))
+        return etag
+
+    def test_a_304_repeats_the_fields_of_the_last_200(self):
+        etag = self.first(fields={"Cache-Control": "max-age=86400"})
+        self.answer(fields={"Cache-Control": "max-age=1"})
+        self.assertEqual(self.hit(etag)["Cache-Control"], "max-age=1")
+
+    def test_a_name_that_came_later_reaches_the_entry(self):
+        etag = self.first()
+        self.answer(surrogates=["post:1"])
+        conf.client().invalidate(surrogates=["post:1"])
+        self.assertIsNone(self.hit(etag))
+
+    def test_a_404_removes_it(self):
+        etag = self.first()
+        self.assertEqual(self.answer(gone=True).status_code, 404)
+        LATER.clear()
+        self.assertIsNone(self.hit(etag))
+
+    def test_what_must_not_be_stored_removes_another_version(self):
+        etag = self.first()
+        self.answer(cookie=True)  # says nothing about the text
+        self.assertIsNotNone(self.hit(etag))
+        self.answer(text="another", cookie=True)
+        self.assertIsNone(self.hit(etag))
+        etag = self.first()
+        self.answer(fields={"Cache-Control": "no-store"})
+        self.assertIsNone(self.hit(etag))
+
+    def test_what_django_caches_removes_nothing(self):
+        etag = self.first()
+        self.answer(text="older", cached=True)
+        self.assertIsNotNone(self.hit(etag))
 
 
 class Freshness(Site):
