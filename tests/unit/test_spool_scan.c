@@ -37,9 +37,11 @@ struct fixture {
     int answer;
 };
 
-/* What a writer or a stranger does between two steps of the daemon: before its next rename or unlink of this name. */
+/* What a writer or a stranger does between two steps of the daemon: before its next rename or unlink of this name, or after the
+ * unlink. */
 static struct {
     const char *name;
+    bool after;
     void (*act)(struct fixture *f);
     struct fixture *f;
 } meanwhile;
@@ -67,8 +69,14 @@ int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to,
 
 int __wrap_unlinkat(int dir, const char *name, int flags)
 {
-    meanwhile_act(name);
-    return __real_unlinkat(dir, name, flags);
+    const bool after = meanwhile.after;
+
+    if (!after)
+        meanwhile_act(name);
+    const int r = __real_unlinkat(dir, name, flags);
+    if (after)
+        meanwhile_act(name);
+    return r;
 }
 
 static char *path_of(const struct fixture *f, const char *name)
@@ -411,6 +419,34 @@ static void test_an_older_generation_does_not_remove_a_newer_file(void **state)
     assert_int_equal(spool_waiting(f->spool), 1);
     spool_file_done(f->spool, f->seen[1].slot);
     assert_false(there(f, "e001"));
+}
+
+static void put_b(struct fixture *f)
+{
+    put_request(f, "e001", REQUEST_INVALIDATE, "b");
+}
+
+static void test_a_name_that_is_taken_again_at_once_is_another_event(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    const uint64_t inode = inode_of(f, "e001");
+    meanwhile.name = "e001";
+    meanwhile.after = true;
+    meanwhile.act = put_b;
+    meanwhile.f = f;
+    spool_file_done(f->spool, f->seen[0].slot);
+    meanwhile.after = false;
+    assert_null(meanwhile.act);
+    if (inode_of(f, "e001") != inode)
+        print_message("this file system did not give the inode again\n");
+    scan(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_string_equal(f->seen[1].surrogate, "b");
 }
 
 /* The name is taken again as soon as it is free; whatever its inode. */
@@ -981,6 +1017,7 @@ int main(void)
         CASE(test_an_all_file_replaced_while_it_waits_is_applied_again),
         CASE(test_an_all_file_replaced_while_it_is_removed_is_applied),
         CASE(test_an_older_generation_does_not_remove_a_newer_file),
+        CASE(test_a_name_that_is_taken_again_at_once_is_another_event),
         CASE(test_a_new_file_of_the_same_inode_is_applied),
         CASE(test_a_file_whose_store_write_failed_goes_when_the_store_has_it),
         CASE(test_what_cannot_be_removed_is_tried_again_and_applied_once),
