@@ -227,10 +227,11 @@ static int loop_make(struct server *server)
 
 /* What has to be in the clocks before anybody may trust them for another L: the spool, and what a suspended machine slept
  * through. */
-static int spooled_apply(void *ctx, const struct request *request, uint32_t uid, uint32_t file)
+static int spooled_apply(void *ctx, const struct request *request, uint32_t uid,
+                         struct spool_slot slot)
 {
     struct server *server = ctx;
-    const struct mutation_from from = {.is_spool = true, .spool_file = file, .uid = uid};
+    const struct mutation_from from = {.spool = slot, .uid = uid};
     const struct mutation_refusal refusal = mutation_request(server, request, &from);
 
     if (refusal.error == WIRE_ERROR_INVALID)
@@ -245,6 +246,7 @@ static int state_settle(void *ctx, bool suspended)
 
     if (suspended && !mutation_everything(server, "the machine was suspended"))
         return -ENOMEM;
+    spool_stored(&server->spool, persist_stored_lsn(server->persist));
     return spool_scan(&server->spool, &reader);
 }
 

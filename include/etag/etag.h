@@ -619,7 +619,7 @@ ETAG_API ETAG_MUST_USE etag_status etag_vary_select(const etag_str *names, size_
  * On OK: no front end on this host answers 304 from older data any more, and the event is recorded (the daemon's
  * state, or the spool). receipt->lsn is 0 where it went through the spool.
  * targets: borrowed. receipt: may be NULL. Blocks for at most timeout_ms, a file's writing aside (the spool; with
- * durability "power" its fsync too).
+ * durability "power" two fsyncs too, which last as long as the disk takes: PENDING if that was longer).
  * Errors: PENDING (recorded in the spool, but the time did not suffice to prove its effect: it comes within L of this
  * return, or when the next daemon starts; until then old 304s are possible);
  * INVALID (nothing named; a malformed target), DENIED, UNAVAILABLE (no daemon and no usable spool: nothing happened),
@@ -629,7 +629,8 @@ ETAG_API ETAG_MUST_USE etag_status etag_invalidate(etag_client *client, const et
 
 typedef struct etag_op etag_op;
 
-/* Starts an invalidation without waiting; finish it with etag_op_result(). Everything copied. The client's timeout_ms
+/* Starts an invalidation without waiting (but for the writing of a file into the spool, as above); finish it with
+ * etag_op_result(). Everything copied. The client's timeout_ms
  * runs from here. Errors as above; *out is NULL then. */
 ETAG_API ETAG_MUST_USE etag_status etag_invalidate_start(etag_client *client,
                                                          const etag_targets *targets,
