@@ -373,9 +373,13 @@ static void turn_end(struct server *server)
 /* 0, or -1: the place is no longer ours. */
 static int lease_keep(struct server *server)
 {
-    if (lease_due_in_ns(&server->lease) > 0)
+    const bool due = lease_due_in_ns(&server->lease) == 0;
+    if (due || server->expire_more)
+        (void)mutation_expire_guards(server); /* what is left comes with the next turn */
+    if (!due) {
+        turn_end(server);
         return 0;
-    (void)mutation_expire_guards(server); /* tried again at the next one */
+    }
     const int r = lease_renew(&server->lease);
     turn_end(server);
     if (r == LEASE_E_LOST) {
@@ -451,7 +455,9 @@ int server_run(struct server *server)
         huge_pages_begin(server);
     }
     while (r == 0 && !server->stopping && !server->lost) {
-        r = loop_turn(server->loop, more ? 0 : turn_ns(server, lease_due_in_ns(&server->lease)));
+        r = loop_turn(server->loop, more || server->expire_more
+                                        ? 0
+                                        : turn_ns(server, lease_due_in_ns(&server->lease)));
         turn_end(server);
         if (lease_keep(server) < 0)
             break;

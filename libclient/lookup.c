@@ -38,13 +38,15 @@ etag_token etag_token_now(const etag_client *client)
 /* ---- The entry ---- */
 
 /* The canonical key in scratch. */
-INLINED bool key_is_good(struct etag_client *client, const etag_request *request)
+INLINED bool key_is_good(struct etag_client *client, const etag_request *request,
+                         const etag_request *given)
 {
     etag_key copy;
     const etag_key *key = request ? abi_in(request->key, &copy, sizeof(copy), ABI_FIRST_KEY) : NULL;
-    const char *wrong = !request ? "the request's size is not set"
-                        : !key   ? "the request has no key, or the key's size is not set"
-                                 : key_canonicalize(&client->scratch.key, key);
+    const char *wrong = !request        ? ABI_WHY(given, sizeof(*given), "request")
+                        : !request->key ? "the request has no key"
+                        : !key          ? ABI_WHY(request->key, sizeof(copy), "key")
+                                        : key_canonicalize(&client->scratch.key, key);
     if (wrong)
         fault_set(&client->fault, ETAG_INVALID, "bad key: %s", wrong);
     return !wrong;
@@ -74,13 +76,14 @@ INLINED etag_reason entry_state(struct etag_client *client)
     return ETAG_REASON_VALID;
 }
 
-/* VALID: scratch.entry is current. */
-INLINED etag_reason look_up(struct etag_client *client, const etag_request *request)
+/* VALID: scratch.entry is current. request: NULL where 'given', which it is read of, cannot be. */
+INLINED etag_reason look_up(struct etag_client *client, const etag_request *request,
+                            const etag_request *given)
 {
     if (!client->mapping.base)
         return ETAG_REASON_NO_INDEX;
     const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
-    if (!key_is_good(client, request))
+    if (!key_is_good(client, request, given))
         return ETAG_REASON_BAD_KEY;
     DELAY_POINT("lookup.deadline_slot");
     const etag_reason state = entry_state(client);
@@ -96,7 +99,7 @@ INLINED etag_reason look_up(struct etag_client *client, const etag_request *requ
 etag_reason lookup_state(struct etag_client *client, const etag_key *key)
 {
     const etag_request request = {.size = sizeof(request), .key = key};
-    return look_up(client, &request);
+    return look_up(client, &request, &request);
 }
 
 /* ---- The answer ---- */
@@ -181,7 +184,7 @@ etag_verdict etag_check(etag_client *client, const etag_request *given, etag_tok
         answer.verdict = ETAG_PRECONDITION_REQUIRED;
         answer.reason = ETAG_REASON_REQUIRED;
     } else {
-        answer.reason = look_up(client, request);
+        answer.reason = look_up(client, request, given);
     }
     switch ((int)answer.reason) {
     case ETAG_REASON_VALID:

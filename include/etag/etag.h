@@ -53,7 +53,9 @@
  *
  *   "borrowed": used during the call only. "copied": the callee keeps its own copy. "consumed":
  *   owned by the callee from the call on, whatever it returns.
- *   Every struct that crosses the interface begins with its size: set it with ETAG_INIT.
+ *   Every struct that crosses the interface begins with its size: set it with ETAG_INIT. A program may be built with a newer
+ *   header than the library's: a member that the library does not know must be zero then, else the call does nothing
+ *   and says ETAG_INVALID; a check says ETAG_UNKNOWN, with ETAG_REASON_BAD_KEY.
  */
 #ifndef ETAG_ETAG_H
 #define ETAG_ETAG_H
@@ -351,7 +353,8 @@ typedef struct etag_answer {
 /* Judges a request's conditions (RFC 9110 section 13.2.2) with validators that the caller knows. Pure: no client, no memory,
  * linear time. Any thread. Everything borrowed. Returns ETAG_NOT_MODIFIED, ETAG_PRECONDITION_FAILED, ETAG_PROCEED, or
  * ETAG_PRECONDITION_REQUIRED where the request requires one;
- * ETAG_UNKNOWN only if a condition asks for what the validators do not say, or a size is not set.
+ * ETAG_UNKNOWN only if a condition asks for what the validators do not say, or a size is not set (or a member that is unknown
+ * here is).
  * Call it for what would be answered with 2xx (section 13.2.1): any other answer stands whatever the conditions say. */
 ETAG_API etag_verdict etag_evaluate(const etag_request *request, const etag_validators *validators);
 

@@ -208,6 +208,23 @@ class Lookups(Case):
         self.assertFalse(guard.is_open)
         self.assertEqual(self.client.check(conditional('"v1"')).reason, "stale")
 
+    def test_guard_lingers_with_an_exception_after_its_confirmation(self):
+        """COMMIT was done, and its answer was lost."""
+        self.fill()
+        with self.assertRaises(ConnectionResetError):
+            with self.client.guard(surrogates=["upload:42"]) as guard:
+                guard.confirm()
+                raise ConnectionResetError
+        self.assertFalse(guard.is_open)
+        self.assertEqual(self.client.check(conditional('"v1"')).reason, "in_flux")
+
+        self.client.invalidate(surrogates=["upload:43"])
+        with self.assertRaises(ConnectionResetError):
+            with self.client.guard(surrogates=["upload:43"]) as guard:
+                guard.confirm()
+                guard.abort()  # ROLLBACK is known
+                raise ConnectionResetError
+
     def test_guard_aborts_with_an_exception(self):
         self.fill()
         with self.assertRaises(ZeroDivisionError):
