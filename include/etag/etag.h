@@ -231,13 +231,18 @@ ETAG_API const char *etag_reason_text(etag_reason reason);
 
 /* ---- Keys and targets ---------------------------------------------------------------------------- */
 
-/* A resource: host and request target. Canonicalized by the library: host in lower case without the
- * default port (":80", ":443"); path percent-encoding normalized and dot segments removed; query byte
- * for byte ("no query" differs from "empty query"). */
+/* A resource: host and request target. Canonicalized by the library: host in lower case without the default port (":80", ":443");
+ * path percent-encoding normalized; query byte for byte ("no query" differs from "empty query"). "//" and "%2F" stay.
+ * Dot segments ("/a/../b", "%2e%2e", "..;", also where "%2F", "%5C" or a backslash is a slash to some servers): a key is refused
+ * (BAD_KEY), since the application may see another resource in it. A target names what the path leads to, in each reading. */
 typedef struct etag_resource {
     etag_str host;   /* absent or empty: no host, which is a name of its own and matches no other */
     etag_str target; /* "/path" or "/path?query": starts with '/', no fragment */
 } etag_resource;
+
+/* OK: fit for keys and targets. REFUSED: for targets only, its path has dot segments. INVALID: for neither. Any thread.
+ * resource: borrowed, not NULL. */
+ETAG_API ETAG_MUST_USE etag_status etag_resource_check(const etag_resource *resource);
 
 typedef enum etag_scope_kind {
     ETAG_SCOPE_UNSET = 0,  /* refused, so that nobody forgets it */
