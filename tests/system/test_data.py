@@ -190,7 +190,7 @@ class Data(Case):
         self.assertEqual(len(set(targets)), len(targets))
 
     def test_roles_and_a_daemon_that_is_down(self):
-        d = self.started(args=["--role", "read=uid:4711"])
+        d = self.started(args=["--role", "read=uid:4711", "--socket-mode", "0666"])
         os.chmod(self.directory, 0o755)
         done = d.ctl_raw("dump", user=4711)
         self.assertEqual(done.returncode, 0)

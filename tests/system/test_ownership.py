@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import unittest
@@ -107,11 +108,12 @@ class Ownership(Case):
 
 
 class Roles(Case):
+    SOCKET_MODE = "0666"
+
     def setUp(self):
         super().setUp()
         if os.geteuid() != 0:
             self.skipTest("needs root to become another user")
-        # Others reach the socket; roles decide what they may do.
         os.chmod(self.directory, 0o755)
         self.user = pwd.getpwnam("daemon")
 
@@ -134,6 +136,13 @@ class Roles(Case):
             self.assertEqual(done.returncode, 2 if args[0] != "fill" else done.returncode, (args, done))
             self.assertNotEqual(done.returncode, 0, args)
         self.assertEqual(d.verdict(KEY), "not_modified")
+
+    def test_unless_told_otherwise_the_socket_is_for_its_group(self):
+        self.SOCKET_MODE = None  # pylint: disable=invalid-name
+        d = self.started(args=["--role", f"read=uid:{self.user.pw_uid}"])
+        self.assertEqual(stat.S_IMODE(os.stat(d.socket).st_mode), 0o660)
+        self.assertIn("Permission denied", self.as_user(d, "ping").stderr)
+        self.assertEqual(self.as_user(d, "ping", groups=[os.stat(d.socket).st_gid]).returncode, 0)
 
     def test_a_crowd_without_a_role_keeps_nobody_out(self):
         d = self.started()
