@@ -305,6 +305,10 @@ int server_init(struct server *server, const struct config *config, int signal_f
     if (endpoint_open(&server->endpoint, config->socket_path, config->socket_mode,
                       take_fd(&server->supervisor.listen_fd), why) < 0)
         return fail(server, "socket_refused", why);
+    if (server->endpoint.shared)
+        log_event(&server->log, LOG_WARN, "socket_dir_shared",
+                  log_text("effect", "whenever no daemon runs here, others can put a socket of "
+                                     "theirs in its place, and front ends would believe it"));
     supervisor_status(&server->supervisor, "reading its state");
     if (state_open(server, &recovery) < 0)
         return -1;

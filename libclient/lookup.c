@@ -105,15 +105,17 @@ etag_reason lookup_state(struct etag_client *client, const etag_key *key)
 /* ---- The answer ---- */
 
 /* The entry is current: what the request's conditions make of it. */
-static void judge(struct lookup_scratch *scratch, const etag_request *request, etag_answer *answer)
+static void judge(struct etag_client *client, const etag_request *request, etag_answer *answer)
 {
+    struct lookup_scratch *scratch = &client->scratch;
     const struct shm_entry *entry = &scratch->entry;
     const etag_validators validators = {.size = sizeof(validators),
                                         .existence = ETAG_EXISTS,
                                         .etag = entry->etag,
                                         .last_modified = entry->last_modified};
     const struct judgement judgement = precondition_judge(request, &validators);
-    if (!answer_from_entry(answer, scratch, judgement.verdict, judgement.reason)) {
+    if (!answer_from_entry(answer, scratch, &client->repeated, judgement.verdict,
+                           judgement.reason)) {
         answer->reason = ETAG_REASON_TORN;
         return;
     }
@@ -189,7 +191,7 @@ etag_verdict etag_check(etag_client *client, const etag_request *given, etag_tok
     switch ((int)answer.reason) {
     case ETAG_REASON_VALID:
         answer.fill_lsn = client->scratch.entry.fill_lsn;
-        judge(&client->scratch, request, &answer);
+        judge(client, request, &answer);
         break;
     case ETAG_REASON_STALE:
     case ETAG_REASON_IN_FLUX:

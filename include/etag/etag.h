@@ -474,10 +474,10 @@ typedef struct etag_client_options {
     bool no_wait;           /* etag_client_open() does not wait at all */
     etag_spool_use spool;   /* of mutations that the daemon does not answer */
     const etag_str *
-        repeated_fields; /* copied: names of further response fields that a 304 repeats as they were filled, at
-                           * most 8: "Surrogate-Key", "Access-Control-Expose-Headers". Not one that frames the
-                           * message, sets state or differs from answer to answer (Content-Length, Set-Cookie, Date,
-                           * Content-Security-Policy ...): INVALID */
+        repeated_fields; /* copied: names of further fields that a 304 repeats as they were filled, at most 8:
+                           * "Surrogate-Key", "Access-Control-Expose-Headers". Not one that frames the message, sets
+                           * state, redirects or differs from answer to answer (Set-Cookie, Location, Date ...):
+                           * INVALID. What another client filled and this one does not name is left out */
     size_t repeated_field_count;
     /* To see what etagd would do before it does it: checks that find a current entry count what they would have answered, and say
      * ETAG_UNKNOWN, ETAG_REASON_SHADOW. The ETag filled then (etag_fill(), etag_finish()) is compared with the entry's: another

@@ -240,6 +240,7 @@ class Writer:
 
 class Case(unittest.TestCase):
     """A test with a temporary directory and daemons that end with it."""
+    SOCKET_MODE = None  # "0666": users of any group reach the socket, and roles decide what they may do
 
     def setUp(self):
         self.directory = tempfile.mkdtemp(prefix="etagd-test-")
@@ -248,6 +249,8 @@ class Case(unittest.TestCase):
     def daemon(self, name="", **options):
         directory = os.path.join(self.directory, name) if name else self.directory
         os.makedirs(directory, exist_ok=True)
+        if self.SOCKET_MODE:
+            options["args"] = ["--socket-mode", self.SOCKET_MODE, *options.get("args", ())]
         made = Daemon(directory, **options)
         self.addCleanup(made.end)
         return made

@@ -239,7 +239,7 @@ class Roles(NginxCase):
         path = os.path.join(self.directory, "etagd.yaml")
         with open(path, "w", encoding="ascii") as file:
             file.write("".join(["roles:\n"] * bool(roles) + [f'  {role}: ["user:daemon"]\n' for role in roles]))
-        self.d = self.started(lease_ms=self.LEASE_MS, args=["--config", path])
+        self.d = self.started(lease_ms=self.LEASE_MS, args=["--config", path, "--socket-mode", "0666"])
         self.with_origin()
         self.origin.documents["/a"] = Document('"v1"')
         self.n = self.front(user="daemon").start(self.port)

@@ -333,6 +333,7 @@ class Bounds(SpoolCase):
 
 class Strangers(SpoolCase):
     """What a local user without a role can do: nothing."""
+    SOCKET_MODE = "0666"
 
     def setUp(self):
         super().setUp()
