@@ -35,6 +35,7 @@ struct server {
     struct loop *loop;
     int loop_refused; /* errno with which the kernel refused io_uring; 0: it did not */
     struct peers peers;
+    bool expire_more;         /* guards and holds are over whose turn did not come */
     struct pending mutations; /* answers that wait for their event to be persisted */
     struct pending syncs;
     struct histogram mutation_times; /* of peers: from the last byte's arrival to the answer */

@@ -28,11 +28,13 @@ etag_status fill_read(struct etag_client *client, etag_token token, const etag_e
     out->why = out->bad_key = NULL;
     const etag_entry *response = abi_in(given, &entry_copy, sizeof(entry_copy), ABI_FIRST_ENTRY);
     if (!response)
-        return fault_set(&client->fault, ETAG_INVALID, "the entry's size is not set");
+        return fault_set(&client->fault, ETAG_INVALID, "%s",
+                         ABI_WHY(given, sizeof(entry_copy), "entry"));
     const etag_key *key = abi_in(response->key, &key_copy, sizeof(key_copy), ABI_FIRST_KEY);
     if (!key)
-        return fault_set(&client->fault, ETAG_INVALID,
-                         "the entry has no key, or the key's size is not set");
+        return fault_set(&client->fault, ETAG_INVALID, "%s",
+                         response->key ? ABI_WHY(response->key, sizeof(key_copy), "key")
+                                       : "the entry has no key");
     if (response != &entry_copy)
         entry_copy = *response;
     entry_copy.key = key;

@@ -30,10 +30,9 @@ struct ending {
     etag_answer answer;
 };
 
-/* Reads a struct of any version into ours. False: its size is not set. */
-static bool read_in(void *out, size_t bytes, const void *in, size_t first_bytes)
+/* Takes what abi_in() made of a struct. False: nothing. */
+static bool read_in(void *out, size_t bytes, const void *seen)
 {
-    const void *const seen = abi_in(in, out, bytes, first_bytes);
     if (seen && seen != out)
         memcpy(out, seen, bytes);
     return seen;
@@ -50,11 +49,14 @@ static bool has_field(const etag_request *request, etag_str name)
 static const char *ending_read(struct ending *e, const etag_request *request,
                                const etag_entry *response, const etag_answer *answer)
 {
-    if (!read_in(&e->request, sizeof(e->request), request, ABI_FIRST_REQUEST))
-        return "the request's size is not set";
-    if (!read_in(&e->response, sizeof(e->response), response, ABI_FIRST_ENTRY))
-        return "the response's size is not set";
-    if (!read_in(&e->answer, sizeof(e->answer), answer, ABI_FIRST_ANSWER))
+    if (!read_in(&e->request, sizeof(e->request),
+                 abi_in(request, &e->request, sizeof(e->request), ABI_FIRST_REQUEST)))
+        return ABI_WHY(request, sizeof(e->request), "request");
+    if (!read_in(&e->response, sizeof(e->response),
+                 abi_in(response, &e->response, sizeof(e->response), ABI_FIRST_ENTRY)))
+        return ABI_WHY(response, sizeof(e->response), "response");
+    if (!read_in(&e->answer, sizeof(e->answer),
+                 abi_in_answer(answer, &e->answer, sizeof(e->answer), ABI_FIRST_ANSWER)))
         return "the answer's size is not set";
     if (!e->response.key)
         e->response.key = e->request.key;

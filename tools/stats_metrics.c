@@ -99,6 +99,8 @@ static const struct family families[] = {
                       {"aborted", "guards_aborted"}, {"lingered", "guards_lingered"},
                       {"rearmed", "guards_rearmed"})},
     {"etagd_holds", COUNTER, "Holds begun.", .series = ONE("holds")},
+    {"etagd_holds_folded", COUNTER, "Holds that one of everything stood for.",
+     .series = ONE("holds_folded")},
     {"etagd_evictions", COUNTER, "Entries that had to go for another, by what they were.", "kind",
      .series = SERIES({"stale", "evicted_stale"}, {"expired", "evicted_expired"},
                       {"oldest", "evicted_oldest"})},
@@ -133,6 +135,8 @@ static const struct family families[] = {
      "state", .series = SERIES({"used", "pool_units_used"}, {"all", "pool_units"})},
     {"etagd_guards_open", GAUGE, "Guards and holds that stand.", "kind",
      .series = SERIES({"guard", "guards_open"}, {"hold", "holds_open"})},
+    {"etagd_guards_bytes", GAUGE, "Memory of guards and holds.", BYTES,
+     .series = ONE("guards_bytes")},
     {"etagd_spool_waiting", GAUGE, "Files that wait in the spool.", .series = ONE("spool_waiting")},
     {"etagd_clients", GAUGE, "Open connections.", .series = ONE("peers")},
 };

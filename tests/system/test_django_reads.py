@@ -291,6 +291,19 @@ class ByClass(View):
         return HttpResponse("posted")
 
 
+def secret(request):
+    """Only the owner's."""
+    if request.headers.get("X-User") != "owner":
+        return HttpResponse("no", status=403)
+    return etag_cached(scope=scope)(page)(request)
+
+
+@etag_cached(scope=scope)
+def files(request, rest):
+    CALLS.append(rest)
+    return JsonResponse({"file": rest, "notes": Note.objects.count()})
+
+
 VIEWS.update({"by-method": ByMethodDecorator.as_view(), "by-class": ByClass.as_view()})
 
 
@@ -382,6 +395,7 @@ def detail(viewset):
 urlpatterns = [path(f"{name}/", function) for name, function in VIEWS.items()]
 urlpatterns += [path(f"{name}/", viewset.as_view({"get": "list", "post": "create"})) for name, viewset in SETS.items()]
 urlpatterns += [path(f"{name}/<int:pk>/", detail(viewset)) for name, viewset in SETS.items()]
+urlpatterns += [path("secret/x", secret), path("files/<path:rest>", files)]
 FORGETFUL = [*urlpatterns, path("forgetful/", ForgetfulViewSet.as_view({"get": "list"}))]
 
 
@@ -632,6 +646,22 @@ class Freshness(Site):
         self.use(SOCKET=self.etagd.socket, RELEASE="2")
         self.ask("plain", etag)
         self.assertIn("reason=no_entry", self.said)
+
+    def test_who_is_refused_a_page_learns_nothing_of_it_by_a_path_with_dot_segments(self):
+        """403 on /secret/x, and 304 on /files/../secret/x: the permissions of one view, the key of another."""
+        owned = self.ask("/secret/x", **{"X-User": "owner"})
+        self.settle()
+        self.assertEqual(self.ask("/secret/x", owned["ETag"], **{"X-User": "owner"}).status_code, 304)
+        self.assertEqual(self.ask("/secret/x", owned["ETag"]).status_code, 403)
+        for name in ("/files/../secret/x", "/files/%2e%2e/secret/x", "/files/.%2E/secret/x", "/files/..%2fsecret/x",
+                     "/files/..%5Csecret/x", "/files/x/../../secret/./x"):
+            with self.subTest(name):
+                found = self.ask(name, owned["ETag"])
+                self.assertEqual((found.status_code, b"file" in found.content), (200, True))
+                self.assertIn("reason=bad_key", self.said)
+                self.settle()
+                # and nothing was filled under the secret's key
+                self.assertEqual(self.ask("/secret/x", found["ETag"], **{"X-User": "owner"}).status_code, 200)
 
     def test_the_release_changes_with_the_sources(self):
         conf._release = None

@@ -209,7 +209,7 @@ class Clients(SeeingCase):
         with open(config, "w", encoding="utf-8") as file:
             file.write("roles:\n  read: [uid:65533]\n")
         os.chmod(self.directory, 0o755)
-        self.d = self.started(args=["--config", config])
+        self.d = self.started(args=["--config", config, "--socket-mode", "0666"])
         done = self.d.ctl_raw("clients", user=65533)
         self.assertEqual(done.returncode, 2)
         self.assertIn("'admin'", done.stderr)

@@ -20,7 +20,8 @@
 struct seen {
     enum request_kind kind;
     bool everything;
-    uint32_t uid, file;
+    uint32_t uid;
+    struct spool_slot slot;
     char surrogate[32];
 };
 
@@ -35,6 +36,48 @@ struct fixture {
     bool safe_at_once;
     int answer;
 };
+
+/* What a writer or a stranger does between two steps of the daemon: before its next rename or unlink of this name, or after the
+ * unlink. */
+static struct {
+    const char *name;
+    bool after;
+    void (*act)(struct fixture *f);
+    struct fixture *f;
+} meanwhile;
+
+int __real_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+int __real_unlinkat(int dir, const char *name, int flags);
+int __wrap_unlinkat(int dir, const char *name, int flags);
+
+static void meanwhile_act(const char *name)
+{
+    void (*const act)(struct fixture * f) = meanwhile.act;
+
+    if (!act || strcmp(name, meanwhile.name) != 0)
+        return;
+    meanwhile.act = NULL;
+    act(meanwhile.f);
+}
+
+int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
+{
+    meanwhile_act(from);
+    return __real_renameat2(from_dir, from, to_dir, to, flags);
+}
+
+int __wrap_unlinkat(int dir, const char *name, int flags)
+{
+    const bool after = meanwhile.after;
+
+    if (!after)
+        meanwhile_act(name);
+    const int r = __real_unlinkat(dir, name, flags);
+    if (after)
+        meanwhile_act(name);
+    return r;
+}
 
 static char *path_of(const struct fixture *f, const char *name)
 {
@@ -84,12 +127,12 @@ static int teardown(void **state)
     return 0;
 }
 
-static int apply(void *ctx, const struct request *request, uint32_t uid, uint32_t file)
+static int apply(void *ctx, const struct request *request, uint32_t uid, struct spool_slot slot)
 {
     struct fixture *f = ctx;
     const etag_targets *targets = request->kind == REQUEST_INVALIDATE ? &request->targets
                                                                       : &request->guard.targets;
-    struct seen seen = {request->kind, targets->everything, uid, file, ""};
+    struct seen seen = {request->kind, targets->everything, uid, slot, ""};
 
     if (f->answer != 0 && !targets->everything)
         return f->answer;
@@ -99,7 +142,7 @@ static int apply(void *ctx, const struct request *request, uint32_t uid, uint32_
     assert_true(f->seen_count < SEEN_MAX);
     f->seen[f->seen_count++] = seen;
     if (f->safe_at_once)
-        spool_file_done(f->spool, file, false);
+        spool_file_done(f->spool, slot);
     return 0;
 }
 
@@ -177,9 +220,7 @@ static void test_a_file_stays_until_its_event_is_safe_and_is_applied_once(void *
     assert_int_equal(f->seen_count, 1);
     assert_true(there(f, "e001"));
     assert_int_equal(spool_waiting(f->spool), 1);
-    spool_file_done(f->spool, f->seen[0].file, true); /* could not be persisted */
-    assert_true(there(f, "e001"));
-    spool_file_done(f->spool, f->seen[0].file, false);
+    spool_file_done(f->spool, f->seen[0].slot);
     assert_false(there(f, "e001"));
     assert_int_equal(spool_waiting(f->spool), 0);
     /* The name is free for another event. */
@@ -247,9 +288,259 @@ static void test_purge_everything_may_be_put_again_while_it_waits(void **state)
     assert_true(there(f, "taken-07"));
     put(f, "all-07", "", 0);
     scan(f);
+    scan(f);
     assert_int_equal(f->seen_count, 2);
-    spool_file_done(f->spool, f->seen[1].file, false);
+    spool_file_done(f->spool, f->seen[0].slot);
     assert_false(there(f, "taken-07"));
+    assert_true(there(f, "all-07"));
+    spool_file_done(f->spool, f->seen[1].slot);
+    assert_false(there(f, "all-07") || there(f, "taken-07"));
+    assert_int_equal(spool_waiting(f->spool), 0);
+}
+
+static uint64_t inode_of(const struct fixture *f, const char *name)
+{
+    struct stat st;
+
+    assert_int_equal(lstat(path_of(f, name), &st), 0);
+    return st.st_ino;
+}
+
+/* As a writer does, who has no free name: over what is there. */
+static void put_all_over(struct fixture *f)
+{
+    char from[PATH_BYTES_MAX * 2];
+
+    put(f, "t-00000000000000aa", "", 0);
+    strcpy(from, path_of(f, "t-00000000000000aa"));
+    assert_int_equal(rename(from, path_of(f, "all-07")), 0);
+}
+
+static void test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put(f, "all-07", "", 0);
+    scan(f);
+    const uint64_t older = inode_of(f, "taken-07");
+    put(f, "all-07", "", 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 2); /* its writer waits no longer than a lease */
+    assert_int_equal(inode_of(f, "taken-07"), older);
+    /* The older one is safe, the newer one is not: for the next daemon it is still there. */
+    spool_file_done(f->spool, f->seen[0].slot);
+    spool_file_done(f->spool, f->seen[0].slot);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S);
+    scan(f);
+    assert_int_equal(f->seen_count, 3);
+}
+
+static void test_a_newer_one_that_is_safe_first_waits_for_the_older_one(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put(f, "all-07", "", 0);
+    scan(f);
+    put(f, "all-07", "", 0);
+    scan(f);
+    spool_file_done(f->spool, f->seen[1].slot);
+    scan(f);
+    assert_true(there(f, "taken-07"));
+    spool_file_done(f->spool, f->seen[0].slot);
+    scan(f);
+    assert_false(there(f, "all-07") || there(f, "taken-07"));
+    assert_int_equal(f->seen_count, 2);
+}
+
+static void test_an_all_file_replaced_while_it_waits_is_applied_again(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put(f, "all-07", "", 0);
+    scan(f);
+    put_all_over(f);
+    scan(f);
+    put_all_over(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 3);
+    spool_file_done(f->spool, f->seen[0].slot);
+    spool_file_done(f->spool, f->seen[1].slot); /* of the one that was replaced */
+    assert_true(there(f, "all-07"));
+    spool_file_done(f->spool, f->seen[2].slot);
+    assert_int_equal(spool_waiting(f->spool), 0);
+    assert_false(there(f, "all-07") || there(f, "taken-07"));
+}
+
+static void test_an_all_file_replaced_while_it_is_removed_is_applied(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put(f, "all-07", "", 0);
+    scan(f);
+    put(f, "all-07", "", 0);
+    scan(f);
+    spool_file_done(f->spool, f->seen[0].slot);
+    meanwhile.name = "all-07";
+    meanwhile.act = put_all_over;
+    meanwhile.f = f;
+    spool_file_done(f->spool, f->seen[1].slot);
+    assert_null(meanwhile.act);
+    scan(f);
+    assert_int_equal(f->seen_count, 3);
+    spool_file_done(f->spool, f->seen[2].slot);
+    assert_false(there(f, "all-07") || there(f, "taken-07"));
+}
+
+static void put_another(struct fixture *f)
+{
+    (void)unlink(path_of(f, "e001"));
+    put_request(f, "e001", REQUEST_INVALIDATE, "b");
+}
+
+static void test_an_older_generation_does_not_remove_a_newer_file(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    put_another(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    spool_file_done(f->spool, f->seen[0].slot);
+    assert_true(there(f, "e001"));
+    assert_int_equal(spool_waiting(f->spool), 1);
+    spool_file_done(f->spool, f->seen[1].slot);
+    assert_false(there(f, "e001"));
+}
+
+static void put_b(struct fixture *f)
+{
+    put_request(f, "e001", REQUEST_INVALIDATE, "b");
+}
+
+static void test_a_name_that_is_taken_again_at_once_is_another_event(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    const uint64_t inode = inode_of(f, "e001");
+    meanwhile.name = "e001";
+    meanwhile.after = true;
+    meanwhile.act = put_b;
+    meanwhile.f = f;
+    spool_file_done(f->spool, f->seen[0].slot);
+    meanwhile.after = false;
+    assert_null(meanwhile.act);
+    if (inode_of(f, "e001") != inode)
+        print_message("this file system did not give the inode again\n");
+    scan(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_string_equal(f->seen[1].surrogate, "b");
+}
+
+/* The name is taken again as soon as it is free; whatever its inode. */
+static void put_after_unlink(struct fixture *f)
+{
+    assert_int_equal(__real_unlinkat(AT_FDCWD, path_of(f, "e001"), 0), 0);
+    put_request(f, "e001", REQUEST_INVALIDATE, "b");
+}
+
+static void test_a_new_file_of_the_same_inode_is_applied(void **state)
+{
+    struct fixture *f = *state;
+    struct spool_file *known = &f->spool->files[1];
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    const struct spool_slot slot = f->seen[0].slot;
+    spool_file_done(f->spool, slot);
+    assert_false(there(f, "e001"));
+    assert_int_equal(known->generation, 0); /* forgotten with its file */
+    put_request(f, "e001", REQUEST_INVALIDATE, "b");
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_string_equal(f->seen[1].surrogate, "b");
+
+    /* And where its owner removed it: another birth, so another file. */
+    const struct spool_identity before = known->identity;
+    put_after_unlink(f);
+    for (int i = 0; i < 1000 && inode_of(f, "e001") != before.inode; i++)
+        put_after_unlink(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 3);
+    if (inode_of(f, "e001") != before.inode)
+        print_message("this file system gave no inode twice\n");
+}
+
+static void test_a_file_whose_store_write_failed_goes_when_the_store_has_it(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    put_request(f, "e002", REQUEST_INVALIDATE, "b");
+    scan(f);
+    spool_file_failed(f->spool, f->seen[0].slot, 7);
+    spool_file_failed(f->spool, f->seen[1].slot, 8);
+    spool_stored(f->spool, 6);
+    scan(f);
+    assert_true(there(f, "e001") && there(f, "e002"));
+    spool_stored(f->spool, 7);
+    assert_false(there(f, "e001"));
+    assert_true(there(f, "e002"));
+    spool_stored(f->spool, 100);
+    assert_false(there(f, "e002"));
+    assert_int_equal(spool_waiting(f->spool), 0);
+    assert_int_equal(f->seen_count, 2);
+}
+
+static void test_what_cannot_be_removed_is_tried_again_and_applied_once(void **state)
+{
+    struct fixture *f = *state;
+    const int fd = f->spool->dir.fd;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    f->spool->dir.fd = -1;
+    spool_file_done(f->spool, f->seen[0].slot);
+    f->spool->dir.fd = fd;
+    assert_true(there(f, "e001"));
+    scan(f);
+    assert_false(there(f, "e001"));
+    assert_int_equal(f->seen_count, 1);
+}
+
+static void put_over_strangers_fifo(struct fixture *f)
+{
+    put_after_unlink(f);
+}
+
+static void test_an_event_that_takes_the_name_of_what_is_ignored_is_not_lost(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(mkfifo(path_of(f, "e001"), 0666), 0);
+    meanwhile.name = "e001";
+    meanwhile.act = put_over_strangers_fifo;
+    meanwhile.f = f;
+    scan(f);
+    assert_null(meanwhile.act);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    assert_true(f->seen[0].everything);
 }
 
 static void test_garbage_purges_everything_and_is_set_aside(void **state)
@@ -411,6 +702,105 @@ test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark(void
     assert_false(spool_dir_counts(&f->spool->dir, STRANGER));
     assert_false(spool_dir_counts(&f->spool->dir, by_group));
     assert_true(spool_dir_counts(&f->spool->dir, stays));
+}
+
+static void put_as(struct fixture *f, const char *name, uint32_t uid)
+{
+    put_request(f, name, REQUEST_INVALIDATE, "a");
+    assert_int_equal(chown(path_of(f, name), uid, uid), 0);
+}
+
+static void role_give(struct fixture *f, bool given)
+{
+    f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, STRANGER};
+    f->config.rule_count = given;
+    judge(f, NULL, 0);
+}
+
+static void test_a_file_that_waits_stays_when_its_owner_loses_the_role(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() != 0)
+        skip();
+    f->safe_at_once = false;
+    role_give(f, true);
+    put_as(f, "e001", STRANGER);
+    put(f, "all-07", "", 0);
+    assert_int_equal(chown(path_of(f, "all-07"), STRANGER, STRANGER), 0);
+    scan(f);
+    role_give(f, false);
+    for (int i = 0; i < 5; i++)
+        scan(f);
+    assert_true(there(f, "e001") && there(f, "taken-07"));
+    assert_int_equal(f->spool->ignored, 0);
+    /* What it leaves there from now on does not count, */
+    put_as(f, "e002", STRANGER);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_false(there(f, "e002"));
+    /* and the next daemon, and the one after it, count what waits, */
+    for (int i = 0; i < 2; i++) {
+        spool_close(f->spool);
+        open_spool(f, NS_PER_S);
+        for (int j = 0; j < 5; j++)
+            scan(f);
+        assert_int_equal(f->seen_count, 4 + 2 * i);
+        assert_true(there(f, "e001") && there(f, "taken-07"));
+    }
+    /* until it is safe. */
+    assert_true(there(f, "former"));
+    spool_file_done(f->spool, f->seen[4].slot);
+    scan(f);
+    assert_true(there(f, "former"));
+    spool_file_done(f->spool, f->seen[5].slot);
+    scan(f);
+    assert_false(there(f, "former") || there(f, "e001") || there(f, "taken-07"));
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S);
+    assert_false(spool_dir_counts(&f->spool->dir, STRANGER));
+}
+
+/* The mark has changed, and no scan has seen what it said before. */
+static void
+test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() != 0)
+        skip();
+    role_give(f, true);
+    put_as(f, "e001", STRANGER);
+    role_give(f, false);
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    scan(f);
+    assert_false(there(f, "former"));
+}
+
+static void test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_daemon(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() != 0)
+        skip();
+    f->safe_at_once = false;
+    role_give(f, true);
+    put_as(f, "e001", STRANGER);
+    scan(f);
+    role_give(f, false);
+    scan(f);
+    scan(f);
+    assert_int_equal(unlink(path_of(f, "e001")), 0);
+    put_as(f, "e001", STRANGER);
+    scan(f);
+    assert_true(there(f, "e001"));
+    assert_int_equal(f->seen_count, 1);
+    spool_file_done(f->spool, f->seen[0].slot);
+    scan(f);
+    assert_false(there(f, "e001"));
 }
 
 static void test_a_mark_that_cannot_be_written_stays_as_it_is(void **state)
@@ -622,11 +1012,24 @@ int main(void)
         CASE(test_a_scan_that_fails_applies_the_rest_at_the_next),
         CASE(test_begins_come_before_ends),
         CASE(test_purge_everything_may_be_put_again_while_it_waits),
+        CASE(test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one),
+        CASE(test_a_newer_one_that_is_safe_first_waits_for_the_older_one),
+        CASE(test_an_all_file_replaced_while_it_waits_is_applied_again),
+        CASE(test_an_all_file_replaced_while_it_is_removed_is_applied),
+        CASE(test_an_older_generation_does_not_remove_a_newer_file),
+        CASE(test_a_name_that_is_taken_again_at_once_is_another_event),
+        CASE(test_a_new_file_of_the_same_inode_is_applied),
+        CASE(test_a_file_whose_store_write_failed_goes_when_the_store_has_it),
+        CASE(test_what_cannot_be_removed_is_tried_again_and_applied_once),
+        CASE(test_an_event_that_takes_the_name_of_what_is_ignored_is_not_lost),
         CASE(test_garbage_purges_everything_and_is_set_aside),
         CASE(test_what_is_no_plain_file_does_not_count_and_does_not_hang),
         CASE(test_a_strangers_files_are_removed_unread),
         CASE(test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_new_mark),
         CASE(test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark),
+        CASE(test_a_file_that_waits_stays_when_its_owner_loses_the_role),
+        CASE(test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows),
+        CASE(test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_daemon),
         CASE(test_a_mark_that_cannot_be_written_stays_as_it_is),
         CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay),
         CASE(test_a_writers_unfinished_file_stays_for_a_while),

@@ -128,13 +128,15 @@ class Guard:
             guard.confirm()      raises: then roll back; leaving the block by the exception aborts
             ... COMMIT ...       leaving the block commits the guard
 
-    Leaving by an exception aborts, which says that the transaction was rolled back: where that is not known (COMMIT itself
-    failed), call forget() first. A guard that is dropped without an end lingers.
+    Leaving by an exception before a confirmation aborts: nothing was committed. After one it may have been, as with a COMMIT
+    whose answer was lost: the guard is forgotten, lingers, and then counts as committed. Where ROLLBACK is known, call abort()
+    in the block. A guard that is dropped without an end lingers.
     """
 
     def __init__(self, native: _Native, handle: Any) -> None:
         self._native = native
         self._handle = handle
+        self._confirmed = False
 
     def _take(self) -> Any:
         self._check()
@@ -155,6 +157,7 @@ class Guard:
         """Right before COMMIT. Where it raises, the writer must not commit."""
         self._check()
         self._native.raise_for(lib.py_guard_confirm(self._handle))
+        self._confirmed = True
 
     @property
     def time_left_ms(self) -> int:
@@ -185,6 +188,8 @@ class Guard:
             return
         if kind is None:
             self.commit()
+        elif self._confirmed:
+            self.forget()
         else:
             self.abort()
 
