@@ -192,7 +192,8 @@ static bool file_is(const struct seen *seen, const struct spool_identity *identi
 }
 
 /* Removes what was judged, and nothing that has taken its name since: that may be an event. So it is moved to where no writer
- * moves anything. What turns out to be another file stays there, and the next scan reads it as "purge everything". */
+ * moves anything, and another file gets its name back, for the next scan. Where somebody took the name once more it stays, and is
+ * read as "purge everything". */
 static void file_discard(struct spool *spool, const char *name, const struct seen *judged)
 {
     const int dir = spool->dir.fd;
@@ -207,9 +208,12 @@ static void file_discard(struct spool *spool, const char *name, const struct see
         if (errno != EEXIST)
             return;
     }
-    if (tried < SPOOL_ALL_SLOTS && file_see(dir, taken, &seen) == 0 &&
-        file_is(&seen, &judged->identity))
+    if (tried == SPOOL_ALL_SLOTS || file_see(dir, taken, &seen) < 0)
+        return;
+    if (file_is(&seen, &judged->identity))
         name_discard(spool, taken);
+    else
+        (void)renameat2(dir, taken, dir, name, RENAME_NOREPLACE);
 }
 
 /* A file that does not count: of somebody without the role, or not a plain file. */
