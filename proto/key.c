@@ -4,11 +4,11 @@
  * fingerprints). All lengths stand in front, little-endian, so that the bytes are unambiguous and are parsed
  * without looking at a text; the header is one word, so that hashing it does not wait for smaller stores.
  *
- *   u16 target, u8 host, u8 scope, u8 release, u8 scope kind, u8 vary fields, u8 zero
- *   host, target (path and query), scope name, release
+ *   u16 target, u8 host, u8 scope, u8 release, u8 scope kind, u8 vary fields, u8 scheme
+ *   host, target (path and query), scope name, release, scheme in lower case
  *   per vary field, ascending by name:  u16 name, u16 value (0xffff: absent); name in lower case, value
  *
- * An empty host, scope name or release is none: the same as an absent one.
+ * An empty host, scope name, release or scheme is none: the same as an absent one.
  */
 #include "key.h"
 
@@ -23,7 +23,7 @@
 #define VARY_ABSENT 0xffffu
 
 _Static_assert(KEY_HEADER_BYTES + HOST_BYTES_MAX + TARGET_BYTES_MAX + SCOPE_BYTES_MAX +
-                       RELEASE_BYTES_MAX +
+                       RELEASE_BYTES_MAX + SCHEME_BYTES_MAX +
                        VARY_COUNT_MAX *
                            (VARY_HEADER_BYTES + VARY_NAME_BYTES_MAX + VARY_VALUE_BYTES_MAX) <=
                    KEY_BYTES_MAX,
@@ -49,6 +49,25 @@ static const char *scope_check(etag_scope scope)
                    : "the name of a scope has 1 to 255 bytes";
     }
     return "the key's scope is of an unknown kind";
+}
+
+/* In lower case. RFC 3986 section 3.1: a letter, then letters, digits, "+-.". */
+static const char *put_scheme(uint8_t *to, etag_str scheme)
+{
+    if (str_equal(scheme, ETAG_LIT("https")) || str_equal(scheme, ETAG_LIT("http"))) {
+        memcpy(to, scheme.data, scheme.len);
+        return NULL;
+    }
+    if (scheme.len > SCHEME_BYTES_MAX)
+        return "the scheme is longer than 16 bytes";
+    for (size_t i = 0; i < scheme.len; i++) {
+        const char c = char_lower(scheme.data[i]);
+        const bool other = (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
+        if (!(c >= 'a' && c <= 'z') && !(other && i > 0))
+            return "the scheme is not a URI scheme such as \"https\"";
+        to[i] = (uint8_t)c;
+    }
+    return NULL;
 }
 
 static const char *vary_check(const etag_field *field)
@@ -128,11 +147,18 @@ static inline const char *canonicalize(struct key *out, const etag_key *in)
     const struct resource *const r = &out->resource;
     const uint64_t header = (uint64_t)(r->total_len - r->host_len) | (uint64_t)r->host_len << 16 |
                             (uint64_t)in->scope.name.len << 24 | (uint64_t)in->release.len << 32 |
-                            (uint64_t)in->scope.kind << 40 | (uint64_t)in->vary_count << 48;
+                            (uint64_t)in->scope.kind << 40 | (uint64_t)in->vary_count << 48 |
+                            (uint64_t)in->scheme.len << 56;
     store_u64(out->bytes, header);
     uint8_t *to = put_bytes(out->bytes + KEY_HEADER_BYTES, (etag_str){r->bytes, r->total_len});
     to = put_bytes(to, in->scope.name);
     to = put_bytes(to, in->release);
+    if (in->scheme.len > 0) {
+        wrong = put_scheme(to, in->scheme);
+        if (wrong)
+            return wrong;
+        to += in->scheme.len;
+    }
     for (size_t i = 0; i < in->vary_count; i++)
         to = put_vary(to, sorted[i]);
     out->len = (size_t)(to - out->bytes);
@@ -175,6 +201,13 @@ static bool take_part(etag_str *from, size_t len, etag_str *out)
     return taken;
 }
 
+static bool take_scheme(etag_str *from, size_t len, etag_str *out)
+{
+    uint8_t lowered[SCHEME_BYTES_MAX];
+    return take_part(from, len, out) && !put_scheme(lowered, *out) &&
+           (len == 0 || memcmp(lowered, out->data, len) == 0);
+}
+
 static bool take_vary(etag_str *from, etag_field *out)
 {
     etag_str header;
@@ -202,12 +235,13 @@ bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUNT_MAX])
     const uint16_t target_len = load_u16(lens);
     const uint8_t scope_kind = lens[5], vary_count = lens[6];
     if (target_len == 0 || target_len > TARGET_BYTES_MAX || scope_kind > ETAG_SCOPE_NAMED ||
-        vary_count > VARY_COUNT_MAX || lens[7] != 0)
+        vary_count > VARY_COUNT_MAX || lens[7] > SCHEME_BYTES_MAX)
         return false;
     out->scope.kind = (etag_scope_kind)scope_kind;
     if (!take_part(&bytes, lens[2], &out->resource.host) ||
         !take_bytes(&bytes, target_len, &out->resource.target) ||
-        !take_part(&bytes, lens[3], &out->scope.name) || !take_part(&bytes, lens[4], &out->release))
+        !take_part(&bytes, lens[3], &out->scope.name) ||
+        !take_part(&bytes, lens[4], &out->release) || !take_scheme(&bytes, lens[7], &out->scheme))
         return false;
     for (size_t i = 0; i < vary_count; i++) {
         if (!take_vary(&bytes, &vary[i]))

@@ -83,6 +83,7 @@ static const struct wire_member key_members[] = {
     {4, TEXT, offsetof(etag_key, release)},
     {5, EACH, offsetof(etag_key, vary), offsetof(etag_key, vary_count), &vary_type,
      .max = VARY_COUNT_MAX},
+    {6, TEXT, offsetof(etag_key, scheme)},
 };
 static const struct wire_type key_type = {TYPE(key, etag_key), MEMBERS(key_members),
                                           .unpacked = key_unpacked};

@@ -9,7 +9,7 @@
 #include "arena.h"
 #include "entry.h"
 
-#define PROTOCOL_VERSION 2u
+#define PROTOCOL_VERSION 3u
 
 /* Roles of a peer (design, section 9). */
 enum role {

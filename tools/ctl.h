@@ -29,7 +29,7 @@ struct ctl_command {
     const char *summary;   /* one line */
     const char *details;   /* more lines for --help; NULL: none */
     const struct ctl_option *options;
-    bool takes_key; /* --scope, --release, --vary */
+    bool takes_key; /* --scope, --release, --scheme, --vary */
     int (*run)(struct ctl *ctl, int argc, char **argv);
     bool
         takes_command; /* its options end at the first argument, which begins another program's command line */
@@ -79,6 +79,7 @@ enum {
     CTL_KEY_SCOPE = 1000,
     CTL_KEY_RELEASE,
     CTL_KEY_VARY,
+    CTL_KEY_SCHEME,
 };
 
 /* The next option; global ones are dealt with. After CTL_END the arguments are argv[*first] to argv[argc - 1]. */

@@ -2,7 +2,7 @@
 /*
  *   {"format": "etagd-dump", "version": 1, "software": "etagd 0.1.0", "incarnation": "1f...", "time": "2026-...", "time_ms": N,
  *    "clock_ns": N}
- *   {"host": "example.org", "target": "/a", "scope": null, "release": "r1", "vary": [["Accept-Encoding", "gzip"], ["DPR", null]],
+ *   {"host": "example.org", "target": "/a", "scope": null, "release": "r1", "scheme": "https", "vary": [["Accept-Encoding", "gzip"], ["DPR", null]],
  *    "etag": "\"v1\"", "last_modified": N, "fields": [["Cache-Control", "no-cache"], ["Expires", 60]], "content_location": "/b",
  *    "surrogates": ["upload:42"], "max_age_ms": N, "expires_ms": N, "fill_lsn": N, "state": "valid"}
  *   {"end": true, "entries": N}
@@ -63,6 +63,7 @@ static void add_key(json_t *object, const etag_key *key)
                         key->scope.kind == ETAG_SCOPE_PUBLIC ? json_null()
                                                              : exact_text(key->scope.name));
     add_text(object, "release", key->release);
+    add_text(object, "scheme", key->scheme);
     for (size_t i = 0; i < key->vary_count; i++)
         add_pair(vary, key->vary[i].name,
                  key->vary[i].value.data ? exact_text(key->vary[i].value) : json_null());
@@ -254,7 +255,8 @@ static bool take_key(struct object *object, etag_key *key)
         return false;
     return take_text(object, "host", &key->resource.host) &&
            take_text(object, "target", &key->resource.target) &&
-           take_text(object, "release", &key->release) && take_vary(object, key);
+           take_text(object, "release", &key->release) &&
+           take_text(object, "scheme", &key->scheme) && take_vary(object, key);
 }
 
 static bool take_fields(struct object *object, struct entry *entry)

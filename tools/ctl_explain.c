@@ -222,6 +222,8 @@ static void print_variant(const etag_key *key)
 {
     if (key->release.len > 0)
         print_label("release", "%.*s", (int)key->release.len, key->release.data);
+    if (key->scheme.len > 0)
+        print_label("scheme", "%.*s", (int)key->scheme.len, key->scheme.data);
     for (size_t i = 0; i < key->vary_count; i++)
         print_label(i == 0 ? "vary" : "", "%.*s: %.*s", (int)key->vary[i].name.len,
                     key->vary[i].name.data, (int)vary_value(&key->vary[i]).len,
@@ -490,6 +492,8 @@ static void print_near_one(const struct entry_view *view)
     fprintf(out, "- scope %.*s", (int)scope.len, scope.data);
     if (key->release.len > 0)
         fprintf(out, ", release %.*s", (int)key->release.len, key->release.data);
+    if (key->scheme.len > 0)
+        fprintf(out, ", scheme %.*s", (int)key->scheme.len, key->scheme.data);
     for (size_t i = 0; i < key->vary_count; i++) {
         const etag_str value = vary_value(&key->vary[i]);
         fprintf(out, ", with %.*s: %.*s", (int)key->vary[i].name.len, key->vary[i].name.data,
@@ -505,8 +509,9 @@ static void print_near_one(const struct entry_view *view)
 static void print_near(const struct reply *reply)
 {
     if (reply->list.entry_count == 0) {
-        print_label("near", "no other scope, release or variant of it is known either (entries "
-                            "filled a moment ago may be missing here: etagctl sync)");
+        print_label("near",
+                    "no other scope, release, scheme or variant of it is known either (entries "
+                    "filled a moment ago may be missing here: etagctl sync)");
         return;
     }
     print_label("near", "the same resource is known as");

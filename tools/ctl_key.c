@@ -35,6 +35,9 @@ bool ctl_key_option(struct ctl *ctl, struct ctl_key *key, int option, const char
     case CTL_KEY_RELEASE:
         key->key.release = str_of(value);
         return true;
+    case CTL_KEY_SCHEME:
+        key->key.scheme = str_of(value);
+        return true;
     case CTL_KEY_VARY:
         if (key->key.vary_count == VARY_COUNT_MAX) {
             ctl_usage_error(ctl, "at most %d --vary", VARY_COUNT_MAX);
@@ -93,6 +96,8 @@ void doc_key(doc *object, const etag_key *key)
              key->scope.kind == ETAG_SCOPE_PUBLIC ? ETAG_LIT("public") : key->scope.name);
     if (key->release.len > 0)
         doc_text(object, "release", key->release);
+    if (key->scheme.len > 0)
+        doc_text(object, "scheme", key->scheme);
     if (key->vary_count == 0)
         return;
     doc *vary = doc_object();

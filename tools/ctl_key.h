@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A key from the command line: [//host]/path[?query], --scope, --release, --vary. And back into words. */
+/* A key from the command line: [//host]/path[?query], --scope, --release, --scheme, --vary. And back into words. */
 #ifndef ETAGCTL_KEY_H
 #define ETAGCTL_KEY_H
 
@@ -14,7 +14,7 @@ struct ctl_key {
 
 void ctl_key_init(struct ctl_key *key);
 
-/* Takes --scope, --release, --vary: true. False: a mistake was told. */
+/* Takes --scope, --release, --scheme, --vary: true. False: a mistake was told. */
 MUST_USE bool ctl_key_option(struct ctl *ctl, struct ctl_key *key, int option, const char *value);
 
 /* Takes the KEY argument and checks the whole. False: a mistake was told. Everything borrowed. */
@@ -30,7 +30,7 @@ MUST_USE bool ctl_split_field(const char *text, etag_field *out);
 /* "//host/path?query" of the resource as it is. The caller frees it. */
 char *key_text(const etag_resource *resource);
 
-/* Adds "key", "scope", "release" and "vary". */
+/* Adds "key", "scope", "release", "scheme" and "vary". */
 void doc_key(doc *object, const etag_key *key);
 
 #endif

@@ -28,6 +28,7 @@ static const struct ctl_option global_options[] = {
 static const struct ctl_option key_options[] = {
     {CTL_KEY_SCOPE, "scope", "S", "public (default), or whose it is: customer:7"},
     {CTL_KEY_RELEASE, "release", "R", "the application's release, if its keys have one"},
+    {CTL_KEY_SCHEME, "scheme", "S", "http or https, if its keys have one (nginx, Django)"},
     {CTL_KEY_VARY, "vary", "'Name: value'", "selecting request header; 'Name' alone: absent"},
     {0},
 };

@@ -25,7 +25,7 @@
  *   beside the socket that every daemon reads before it vouches for its memory, and the call returns
  *   ETAG_OK when the last promise that was made without it has ended (one lease, L, 1 s by default).
  *
- *   key            names one representation: resource, scope, selected request header fields, release
+ *   key            names one representation: resource, scope, selected request header fields, release, scheme
  *   scope          whose representation it is: public, or a tenant or principal. No default.
  *   surrogate key  a name on which entries depend ("upload:42"); invalidating it makes all of them stale
  *   fill token     what the daemon's clock said before the data was read
@@ -265,12 +265,15 @@ typedef struct etag_key {
         *vary; /* the request header fields that select the representation, in any order; */
     size_t
         vary_count; /* value.data == NULL: the request has no such field (not the same as empty) */
+    etag_str
+        scheme; /* "http", "https" (at most 16 bytes, without case); absent: none, which is a name of its own. Never part of
+                      * the resource: a target reaches the entries of all schemes */
 } etag_key;
 
 /* What a mutation names. Everything is borrowed. */
 typedef struct etag_targets {
     size_t size;
-    const etag_resource *resources; /* every scope, variant and release of each */
+    const etag_resource *resources; /* every scope, variant, release and scheme of each */
     size_t resource_count;
     const etag_str *surrogates;
     size_t surrogate_count;

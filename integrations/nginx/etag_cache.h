@@ -56,6 +56,7 @@ struct location_conf {
     ngx_http_complex_value_t *key;
     ngx_array_t *vary; /* of etag_str, in lower case */
     ngx_http_complex_value_t *release;
+    ngx_http_complex_value_t *scheme; /* NULL: the connection's */
     ngx_array_t *surrogates;    /* of ngx_http_complex_value_t; NULL: the response's own fields */
     ngx_flag_t invalidate_said; /* by the directive; else it is as enable */
     ngx_flag_t invalidate;

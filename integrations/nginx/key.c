@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What names a representation: the target URI as the client sent it, which internal redirects and rewrites do not change; the
- * scope; the header fields that select it; the release. libetag brings all of it into canonical form.
+ * scope; the header fields that select it; the release; the scheme. libetag brings all of it into canonical form.
  *
  * The host keeps its port: two servers on one host name that differ only in the port are two sites.
  */
@@ -259,6 +259,25 @@ static ngx_int_t vary_of(struct request *request, const struct location_conf *co
     return NGX_OK;
 }
 
+/* http and https of one path are two representations: one may be the redirect to the other. */
+static ngx_int_t scheme_of(ngx_http_request_t *http, const struct location_conf *conf,
+                           etag_str *out)
+{
+    ngx_str_t scheme;
+    if (conf->scheme) {
+        if (ngx_http_complex_value(http, conf->scheme, &scheme) != NGX_OK)
+            return NGX_ERROR;
+        *out = etag_str_ngx(scheme);
+        return NGX_OK;
+    }
+    *out = ETAG_LIT("http");
+#if (NGX_HTTP_SSL)
+    if (http->connection->ssl)
+        *out = ETAG_LIT("https");
+#endif
+    return NGX_OK;
+}
+
 ngx_int_t key_of(struct request *request, const struct location_conf *conf, const char **why)
 {
     ngx_http_request_t *http = request->http;
@@ -271,6 +290,8 @@ ngx_int_t key_of(struct request *request, const struct location_conf *conf, cons
         rc = key_resource(http, conf, &request->key.resource);
     if (rc == NGX_OK)
         rc = vary_of(request, conf, why);
+    if (rc == NGX_OK)
+        rc = scheme_of(http, conf, &request->key.scheme);
     if (rc == NGX_OK && conf->release)
         rc = ngx_http_complex_value(http, conf->release, &release);
     if (release.len > 0)

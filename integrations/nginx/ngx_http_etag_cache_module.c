@@ -138,6 +138,7 @@ static ngx_command_t directives[] = {
     DIRECTIVE("etag_cache_key", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot, key, NULL),
     DIRECTIVE("etag_cache_vary", NGX_CONF_1MORE, set_vary, vary, NULL),
     DIRECTIVE("etag_cache_release", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot, release, NULL),
+    DIRECTIVE("etag_cache_scheme", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot, scheme, NULL),
     DIRECTIVE("etag_cache_surrogates", NGX_CONF_1MORE, set_surrogates, surrogates, NULL),
     DIRECTIVE("etag_cache_invalidate", NGX_CONF_FLAG, ngx_conf_set_flag_slot, invalidate_said,
               NULL),
@@ -279,6 +280,8 @@ static char *merge_location_conf(ngx_conf_t *cf, void *parent, void *child)
         conf->key = outer->key;
     if (!conf->release)
         conf->release = outer->release;
+    if (!conf->scheme)
+        conf->scheme = outer->scheme;
     if (!conf->surrogates)
         conf->surrogates = outer->surrogates;
     ngx_conf_merge_ptr_value(conf->vary, outer->vary, default_vary(cf));

@@ -3,7 +3,7 @@
  * From one block of bytes to the structs of etag.h, and back. The strings of a call stand in one block, one behind the other;
  * their lengths, int32_t each, in another (-1: absent). Order:
  *
- *   key       host, target, scope, release, then name and value of each vary field
+ *   key       host, target, scope, release, scheme, then name and value of each vary field
  *   request   method, key, then name and value of each header field
  *   response  etag, then name and value of each header field, then the surrogate keys
  *   targets   host and target of each resource, the surrogate keys, host and target of each prefix
@@ -116,6 +116,7 @@ static void py_read_key(struct py_reader *r, const struct py_key *k, etag_key *k
     key->scope.kind = (etag_scope_kind)k->scope_kind;
     key->scope.name = py_next(r);
     key->release = py_next(r);
+    key->scheme = py_next(r);
     py_read_fields(r, vary, k->vary_count);
     key->vary = vary;
     key->vary_count = k->vary_count;

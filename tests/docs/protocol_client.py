@@ -173,11 +173,13 @@ TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 class Key:
     """scope: None is public. vary: pairs of name and value, None for a field that the request does not have."""
 
-    def __init__(self, host, target, scope=None, release=b"", vary=()):
+    def __init__(self, host, target, scope=None, release=b"", vary=(), scheme=b""):
         self.host, self.target = canonical_host(host), canonical_target(target)
         if has_dot_segments(target):
             raise BadName("dot segments")
-        self.scope, self.release = scope, release
+        self.scope, self.release, self.scheme = scope, release, scheme.lower()
+        if len(scheme) > 16 or not re.fullmatch(rb"([A-Za-z][A-Za-z0-9+.-]*)?", scheme):
+            raise BadName("scheme")
         self.vary = sorted((name.lower(), value) for name, value in vary)
         if len(release) > 255 or (scope is not None and not 1 <= len(scope) <= 255):
             raise BadName("scope or release")
@@ -189,7 +191,7 @@ class Key:
     def canonical(self):
         scope = self.scope or b""
         out = struct.pack("<HBBBBBB", len(self.target), len(self.host), len(scope), len(self.release),
-                          2 if self.scope else 1, len(self.vary), 0) + self.host + self.target + scope + self.release
+                          2 if self.scope else 1, len(self.vary), len(self.scheme)) + self.host + self.target + scope + self.release + self.scheme
         for name, value in self.vary:
             out += struct.pack("<HH", len(name), 65535 if value is None else len(value)) + name + (value or b"")
         return out
@@ -197,7 +199,7 @@ class Key:
     def message(self):
         vary = b"".join(data(5, data(1, name) + (b"" if value is None else data(2, value))) for name, value in self.vary)
         return (data(1, some(1, self.host) + data(2, self.target)) + number(2, 2 if self.scope else 1)
-                + some(3, self.scope or b"") + some(4, self.release) + vary)
+                + some(3, self.scope or b"") + some(4, self.release) + vary + some(6, self.scheme))
 
 
 def rol(word, bits):
@@ -413,7 +415,7 @@ class Client:
         self.socket.connect(path)
         self.descriptors = []
         before = coarse_ns()
-        hello = fields_of(self.call(2, number(1, 2) + data(2, b"protocol_client.py"), 3))
+        hello = fields_of(self.call(2, number(1, 3) + data(2, b"protocol_client.py"), 3))
         after = coarse_ns()
         self.roles, self.lease_ns, self.linger_ns = first(hello, 3), first(hello, 5), first(hello, 10)
         self.spool_id = first(hello, 9)

@@ -66,6 +66,7 @@ static void print_bounds(void)
     BOUND("`target` | bytes | 1 to", TARGET_BYTES_MAX);
     BOUND("`release` | bytes | at most", RELEASE_BYTES_MAX);
     BOUND("whose; 1 to", SCOPE_BYTES_MAX);
+    BOUND("`scheme` | bytes | a URI scheme without `:`, at most", SCHEME_BYTES_MAX);
     BOUND("`vary` | repeated VaryField | at most", VARY_COUNT_MAX);
     BOUND("`name` | bytes | 1 to", VARY_NAME_BYTES_MAX);
     BOUND("`value` | bytes | at most", VARY_VALUE_BYTES_MAX);

@@ -17,8 +17,8 @@ PAGE_TEXT = "//example.org/a/c?x=1"
 
 class Names(harness.Case):
     def key(self, row):
-        absent = {name: row[name] == b"-" for name in ("host", "scope", "release", "vary")}
-        value = {name: tables.unescape(row[name]) for name in ("host", "target", "release")}
+        absent = {name: row[name] == b"-" for name in ("host", "scope", "release", "scheme", "vary")}
+        value = {name: tables.unescape(row[name]) for name in ("host", "target", "release", "scheme")}
         kind, _, scope = row["scope"].partition(b":")
         if kind == b"unset":
             raise wire.BadName("no scope")
@@ -27,7 +27,8 @@ class Names(harness.Case):
             name, colon, text = tables.unescape(field).partition(b":")
             vary.append((name, text.removeprefix(b" ") if colon else None))
         return wire.Key(b"" if absent["host"] else value["host"], value["target"],
-                        tables.unescape(scope) if kind == b"named" else None, b"" if absent["release"] else value["release"], vary)
+                        tables.unescape(scope) if kind == b"named" else None, b"" if absent["release"] else value["release"], vary,
+                        b"" if absent["scheme"] else value["scheme"])
 
     def test_every_row_of_the_table_of_keys(self):
         seen, golden = {}, 0

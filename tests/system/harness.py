@@ -20,6 +20,8 @@ import time
 import unittest
 
 BUILD = os.environ.get("ETAGD_BUILD", "build/release")
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../proto/message.h"), encoding="utf-8") as _file:
+    PROTOCOL = int(re.search(r"#define PROTOCOL_VERSION (\d+)u", _file.read()).group(1))
 LOOP = os.environ.get("ETAGD_TEST_LOOP", "uring")
 FACTOR = float(os.environ.get("ETAGD_TEST_FACTOR", "1"))
 ETAGD = os.path.join(BUILD, "daemon", "etagd")
@@ -264,7 +266,7 @@ class Case(unittest.TestCase):
 class Raw:
     """A connection below the library: bytes in, frames out."""
 
-    HELLO = bytes([0x08, 1, 0x12, 2, 0x08, 2])  # Request{id: 1, hello: {protocol: 2}}
+    HELLO = bytes([0x08, 1, 0x12, 2, 0x08, PROTOCOL])  # Request{id: 1, hello: {protocol: PROTOCOL}}
 
     def __init__(self, path, hello=True):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

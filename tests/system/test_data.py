@@ -26,7 +26,7 @@ class Data(Case):
 
     def some(self, d):
         """Entries with everything that an entry can have."""
-        d.fill("//shop.example/all?q=1", 'W/"v1"', "--scope", "customer:7", "--release", "r1", "--vary", "Accept-Encoding: gzip",
+        d.fill("//shop.example/all?q=1", 'W/"v1"', "--scope", "customer:7", "--release", "r1", "--scheme", "https", "--vary", "Accept-Encoding: gzip",
                "--vary", "DPR", "--header", 'Cache-Control: no-cache, x="\udcff"', "--header", "Content-Location: /else", "--header",
                "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT", "--header", "Date: Sun, 06 Nov 1994 08:50:00 GMT", "--header",
                "Expires: Sun, 06 Nov 1994 08:51:00 GMT", "--header", "Vary: Accept-Encoding, DPR", "--surrogate", "upload:42",

@@ -663,6 +663,31 @@ class Freshness(Site):
                 # and nothing was filled under the secret's key
                 self.assertEqual(self.ask("/secret/x", found["ETag"], **{"X-User": "owner"}).status_code, 200)
 
+    def test_the_scheme_is_a_part_of_its_own_and_a_write_over_http_reaches_https(self):
+        """It was hidden in the release, where nobody but Django could name it."""
+        secure = self.site.get("/plain/?scheme", HTTP_X_SCOPE="seven", secure=True)
+        self.settle()
+        self.assertIn("--scheme https", secure["X-Etag-Cache"])
+        self.assertNotIn("https", secure["X-Etag-Cache"].partition("--release")[2].partition("--scheme")[0])
+        self.ask("/plain/?scheme", secure["ETag"])
+        self.assertIn("reason=no_entry", self.said)
+        self.assertIn("--scheme http ", self.said)
+        self.settle()
+        self.assertEqual(self.ask("/plain/?scheme", secure["ETag"]).status_code, 304)
+
+        def over_https():
+            return self.site.get("/plain/?scheme", HTTP_X_SCOPE="seven", HTTP_IF_NONE_MATCH=secure["ETag"], secure=True)
+        self.assertEqual(over_https().status_code, 304)
+        self.assertEqual(self.send("notes", "post", {"text": "new"}).status_code, 201)
+        self.assertIn("reason=stale", over_https()["X-Etag-Cache"])
+        # By name it is one resource.
+        self.settle()
+        secure = self.site.get("/plain/?scheme", HTTP_X_SCOPE="seven", secure=True)
+        self.settle()
+        self.assertEqual(over_https().status_code, 304)
+        call_command("etagd_purge", "--path", "//testserver/plain/?scheme", stdout=io.StringIO())
+        self.assertIn("reason=stale", over_https()["X-Etag-Cache"])
+
     def test_the_release_changes_with_the_sources(self):
         conf._release = None
         self.use(SOCKET=self.etagd.socket, RELEASE=None)

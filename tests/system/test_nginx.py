@@ -21,7 +21,7 @@ class Configuration(NginxCase):
 
     def test_every_directive_at_every_level(self):
         every = """etag_cache on; etag_cache_socket $SOCKET; etag_cache_scope "user:$remote_user"; etag_cache_key $host$request_uri;
-            etag_cache_vary Accept-Language Accept-Encoding; etag_cache_release $hostname; etag_cache_surrogates "site" $host;
+            etag_cache_vary Accept-Language Accept-Encoding; etag_cache_release $hostname; etag_cache_scheme $http_x_forwarded_proto; etag_cache_surrogates "site" $host;
             etag_cache_invalidate on; etag_cache_invalidate_timeout 500ms; etag_cache_invalidate_failure pass;
             etag_cache_bypass $arg_fresh; etag_cache_no_store $arg_private $arg_secret; etag_cache_max_age 1h;
             etag_cache_extra_headers Surrogate-Key X-One;"""
@@ -96,7 +96,7 @@ class Answers(NginxCase):
         self.assertEqual((answer.fields[b"content-length"], answer.fields[b"content-type"], answer.body), ([], [], b""))
         status, reason, lsn = self.logged()
         self.assertEqual((status, reason), ("HIT", "match"))
-        self.assertEqual(int(lsn), self.d.ctl("get", f"//localhost/a", "--vary", "Accept-Encoding")["fill_lsn"])
+        self.assertEqual(int(lsn), self.d.ctl("get", "//localhost/a", "--scheme", "http", "--vary", "Accept-Encoding")["fill_lsn"])
         self.assertEqual(self.origin.count(), before)
 
     def test_in_shadow_mode_everything_goes_to_the_upstream(self):
@@ -459,7 +459,8 @@ class Table(NginxCase):
         return f"""server {{
             listen unix:$DIR/{name}.sock; server_name "";
             add_header X-Said "$etag_cache_status $etag_cache_reason" always;
-            location / {{ etag_cache on; etag_cache_scope $http_x_scope; etag_cache_release $http_x_release; {vary} proxy_pass $ORIGIN; }}
+            location / {{ etag_cache on; etag_cache_scope $http_x_scope; etag_cache_release $http_x_release; etag_cache_scheme $http_x_scheme;
+                {vary} proxy_pass $ORIGIN; }}
         }}"""
 
     def get(self, path, *lines, **options):
@@ -471,8 +472,9 @@ class Table(NginxCase):
         scope = tables.unescape(row["scope"])
         lines = [line.encode("latin-1") for line in lines]
         lines.append(b"X-Scope: " + (b"" if scope == b"unset" else scope.removeprefix(b"named:")))
-        if row["release"] != b"-":
-            lines.append(b"X-Release: " + tables.unescape(row["release"]))
+        for name in ("release", "scheme"):
+            if row[name] != b"-":
+                lines.append(b"X-" + name.encode() + b": " + tables.unescape(row[name]))
         if row["vary"] != b"-":
             lines += [line for line in map(tables.unescape, row["vary"].split(b" | ")) if b":" in line]
         lines.append(b"Connection: close")
@@ -492,7 +494,7 @@ class Table(NginxCase):
         if text.startswith(b"//"):
             host, slash, path = text[2:].partition(b"/")
             host, target = host or b"-", slash + path
-        row = {"host": host, "target": target.replace(b"\\", b"\\\\"), "scope": b"public", "release": b"-", "vary": b"-"}
+        row = {"host": host, "target": target.replace(b"\\", b"\\\\"), "scope": b"public", "release": b"-", "scheme": b"-", "vary": b"-"}
         return row
 
     def test_lookups_and_fills(self):
@@ -523,7 +525,7 @@ class Table(NginxCase):
 
     def test_writes(self):
         for row in self.rows:
-            row = {**row, "scope": b"public", "release": b"-", "vary": b"-"}
+            row = {**row, "scope": b"public", "release": b"-", "scheme": b"-", "vary": b"-"}
             with self.subTest(row["id"]):
                 texts = [] if row["write"] == b"error" else [tables.unescape(text) for text in row["write"].split(b" | ")]
                 named = [self.plain(text) for text in texts]

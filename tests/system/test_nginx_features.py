@@ -359,6 +359,46 @@ class Protocols(NginxCase):
         self.assertEqual(self.origin.count(), before)
         self.assertHit("/a", '"v1"')  # the same entry as over HTTP/1.1
 
+    def test_http_and_https_of_one_path_are_two_entries(self):
+        """The page over https, and over http the redirect to it: who asked with the page's tag got 304 in its place."""
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost",
+                        "-keyout", f"{self.directory}/key.pem", "-out", f"{self.directory}/cert.pem"], capture_output=True, timeout=bound(60), check=True)
+        self.started_front(server=f"listen 127.0.0.1:$HTTP2 ssl; ssl_certificate {self.directory}/cert.pem; ssl_certificate_key {self.directory}/key.pem;")
+        self.origin.documents["/a"] = Document('"v1"', conditions=False)
+
+        def secure(*lines):
+            fields = [word for line in ("Host: localhost", *lines) for word in ("-H", line)]
+            answer = subprocess.run(["curl", "-s", "-k", "-i", *fields, f"https://127.0.0.1:{self.port2}/a"], capture_output=True, timeout=bound(20),
+                                    check=True).stdout
+            return int(answer.split(b" ")[1])
+        self.assertEqual(secure(), 200)
+        self.sync()
+        self.assertEqual(secure('If-None-Match: "v1"'), 304)
+        self.assertNoHit("/a", '"v1"')
+        self.assertEqual(self.logged()[:2], ["MISS", "no_entry"])
+        self.sync()
+        self.assertHit("/a", '"v1"')
+        self.assertEqual({entry["scheme"] for entry in self.entries("//localhost/a")}, {"http", "https"})
+        # The resource has no scheme: a write over http reaches both.
+        self.assertEqual(self.ask("POST", "/a", body=b"x").status, 204)
+        self.assertEqual(secure('If-None-Match: "v1"'), 200)
+        self.assertNoHit("/a", '"v1"')
+        self.assertEqual(self.logged()[0], "STALE")
+
+    def test_the_scheme_where_tls_ends_before_nginx(self):
+        self.started_front(location="etag_cache_scheme $http_x_forwarded_proto;")
+        self.origin.documents["/a"] = Document('"v1"', conditions=False)
+        for scheme in ("https", "http", ""):
+            self.fill("/a", f"X-Forwarded-Proto: {scheme}")
+            self.assertHit("/a", '"v1"', f"X-Forwarded-Proto: {scheme.upper()}")
+        self.assertHit("/a", '"v1"')  # none is empty
+        self.assertNoHit("/a", '"v1"', "X-Forwarded-Proto: https, http")
+        self.assertEqual(self.logged()[0], "REFUSED")
+        self.ask("POST", "/a", "X-Forwarded-Proto: http", body=b"x")
+        for scheme in ("https", "http", ""):
+            self.assertNoHit("/a", '"v1"', f"X-Forwarded-Proto: {scheme}")
+            self.assertEqual(self.logged()[0], "STALE")
+
     def application(self, handler):
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True

@@ -98,7 +98,8 @@ class Keys(Case):
         return etagd.Key(
             etagd.Resource(None if row["host"] == b"-" else unescape(row["host"]), unescape(row["target"])),
             {b"public": etagd.PUBLIC, b"unset": None}.get(scope, scope[len(b"named:"):]),
-            None if row["release"] == b"-" else unescape(row["release"]), vary)
+            None if row["release"] == b"-" else unescape(row["release"]), vary,
+            None if row["scheme"] == b"-" else unescape(row["scheme"]))
 
     def test_shadow_mode(self):
         """Nothing is answered, and a page that changed untold is noticed."""

@@ -10,10 +10,9 @@ import subprocess
 import threading
 import time
 
-from harness import ETAGCTL, SYSTEM, Case, Raw, Writer, bound, main
+from harness import ETAGCTL, PROTOCOL, SYSTEM, Case, Raw, Writer, bound, main
 
 KEY = "//shop.example/u/1"
-PROTOCOL = 2
 LAYOUT_VERSION = 1
 COUNTERS_BYTES = 4096
 

@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import SYSTEM, Case, Daemon, bound, main, wait_until
+from harness import PROTOCOL, SYSTEM, Case, Daemon, bound, main, wait_until
 
 KEY = "//shop.example/u/1"
 
@@ -86,7 +86,7 @@ class Supervised(Case):
         m = self.manager()
         early = subprocess.Popen([sys.executable, "-c", "import socket, sys\ns = socket.socket(socket.AF_UNIX)\n"
                                   "s.connect(sys.argv[1])\nprint('connected', flush=True)\n"
-                                  "s.sendall(bytes([6, 0, 0, 0, 8, 1, 0x12, 2, 8, 2]))\nprint(len(s.recv(4)))\n", m.socket],
+                                  f"s.sendall(bytes([6, 0, 0, 0, 8, 1, 0x12, 2, 8, {PROTOCOL}]))\nprint(len(s.recv(4)))\n", m.socket],
                                  stdout=subprocess.PIPE, text=True)
         self.assertEqual(early.stdout.readline(), "connected\n")
         inode = os.stat(m.socket).st_ino

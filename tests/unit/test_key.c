@@ -21,6 +21,7 @@ static const uint8_t hash_key[SIPHASH_KEY_BYTES] = {0, 1, 2,  3,  4,  5,  6,  7,
 /* The memory that a row's key borrows from. */
 struct row_text {
     char host[CELL_BYTES], target[CELL_BYTES], scope[CELL_BYTES], release[CELL_BYTES];
+    char scheme[CELL_BYTES];
     char vary[VARY_COUNT_MAX + 1][CELL_BYTES];
     etag_field fields[VARY_COUNT_MAX + 1];
 };
@@ -84,6 +85,7 @@ static void row_key(const struct tsv *table, struct row_text *text, etag_key *ou
                                       tsv_text(table, "target", text->target, CELL_BYTES)};
     out->scope = row_scope(table, text->scope);
     out->release = cell_or_absent(table, "release", text->release);
+    out->scheme = cell_or_absent(table, "scheme", text->scheme);
     out->vary_count = row_vary(table, text);
     out->vary = text->fields;
 }
@@ -203,6 +205,7 @@ static void sample_key(etag_key *key, const etag_field vary[2])
     key->resource = (etag_resource){ETAG_LIT("example.com"), ETAG_LIT("/uploads/42?x")};
     key->scope = (etag_scope){ETAG_SCOPE_NAMED, ETAG_LIT("customer:7")};
     key->release = ETAG_LIT("r1");
+    key->scheme = ETAG_LIT("https");
     key->vary = vary;
     key->vary_count = 2;
 }
@@ -221,6 +224,7 @@ static void parsing_gives_the_parts(void **state)
     assert_int_equal(out.scope.kind, ETAG_SCOPE_NAMED);
     assert_true(str_equal(out.scope.name, in.scope.name));
     assert_true(str_equal(out.release, in.release));
+    assert_true(str_equal(out.scheme, in.scheme));
     assert_int_equal(out.vary_count, 2);
     assert_true(str_equal(out.vary[0].name, ETAG_LIT("accept")));
     assert_non_null(out.vary[0].value.data);
@@ -327,6 +331,7 @@ static void the_largest_key_fits(void **state)
     in.resource = (etag_resource){{bytes, HOST_BYTES_MAX}, {target, sizeof(target)}};
     in.scope = (etag_scope){ETAG_SCOPE_NAMED, {bytes, SCOPE_BYTES_MAX}};
     in.release = (etag_str){bytes, RELEASE_BYTES_MAX};
+    in.scheme = (etag_str){bytes, SCHEME_BYTES_MAX};
     in.vary = vary;
     in.vary_count = VARY_COUNT_MAX;
     assert_null(key_canonicalize(&key, &in));

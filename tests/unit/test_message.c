@@ -90,6 +90,7 @@ static struct entry full_entry(void)
                 .resource = {ETAG_LIT("example.org"), ETAG_LIT("/uploads/42?x=%20\x01")},
                 .scope = {ETAG_SCOPE_NAMED, ETAG_LIT("customer:7")},
                 .release = ETAG_LIT("r1"),
+                .scheme = ETAG_LIT("https"),
                 .vary = vary,
                 .vary_count = 3},
         .etag = ETAG_LIT("W/\"v1\""),
@@ -111,6 +112,7 @@ static void assert_full_entry(const struct entry *e)
     assert_int_equal(e->key.scope.kind, ETAG_SCOPE_NAMED);
     assert_text(e->key.scope.name, "customer:7");
     assert_text(e->key.release, "r1");
+    assert_text(e->key.scheme, "https");
     assert_int_equal(e->key.vary_count, 3);
     assert_text(e->key.vary[0].name, "accept-language");
     assert_text(e->key.vary[0].value, "de");

@@ -25,6 +25,7 @@ static struct made *made_new(void)
     key.resource = (etag_resource){ETAG_LIT("api.example"), ETAG_LIT("/uploads/42?full=1")};
     key.scope = (etag_scope){ETAG_SCOPE_NAMED, ETAG_LIT("customer:7")};
     key.release = ETAG_LIT("r1");
+    key.scheme = ETAG_LIT("https");
     key.vary = vary;
     key.vary_count = 2;
     assert_null(key_canonicalize(&made->key, &key));
@@ -90,6 +91,7 @@ static void an_entry_comes_back_as_it_was(void **state)
     assert_str(entry->key.resource.target, "/uploads/42?full=1");
     assert_str(entry->key.scope.name, "customer:7");
     assert_str(entry->key.release, "r1");
+    assert_str(entry->key.scheme, "https");
     assert_int_equal(entry->key.vary_count, 2);
     assert_str(entry->key.vary[0].name, "accept");
     assert_null(entry->key.vary[0].value.data);

@@ -89,7 +89,7 @@ def _request_struct(native: Optional[_Native], request: Request) -> Any:
 
 def _request_parts(request: Request) -> List[Optional[bytes]]:
     parts = [latin1(request.method)]
-    parts += request.key._parts() if request.key is not None else [None] * 4
+    parts += request.key._parts() if request.key is not None else [None] * 5
     return parts + field_parts(request.fields)
 
 

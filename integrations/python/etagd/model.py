@@ -78,21 +78,22 @@ class Key:
     """The name of one cacheable representation (etag_key). scope: PUBLIC, or the name of one tenant or principal. Not to be
     changed once it is made."""
 
-    __slots__ = ("resource", "scope", "release", "vary", "_packed")
+    __slots__ = ("resource", "scope", "release", "vary", "scheme", "_packed")
 
     def __init__(self, resource: Resource, scope: Scope, release: Optional[Text] = None,
-                 vary: Sequence[Tuple[Text, Optional[Text]]] = ()) -> None:
+                 vary: Sequence[Tuple[Text, Optional[Text]]] = (), scheme: Optional[Text] = None) -> None:
         self.resource = resource
         self.scope = scope
         self.release = release
         self.vary = vary
+        self.scheme = scheme
         self._packed: Optional[List[Optional[bytes]]] = None
 
     def _parts(self) -> List[Optional[bytes]]:
         if self._packed is None:
             scope = None if self.scope is PUBLIC else utf8(self.scope)
             host, target = self.resource
-            self._packed = [utf8(host), utf8(target), scope, utf8(self.release), *field_parts(self.vary)]
+            self._packed = [utf8(host), utf8(target), scope, utf8(self.release), utf8(self.scheme), *field_parts(self.vary)]
         return self._packed
 
     @property
@@ -102,7 +103,7 @@ class Key:
         return 2 if isinstance(self.scope, (str, bytes)) else 0
 
     def __repr__(self) -> str:
-        return f"Key({self.resource!r}, {self.scope!r}, {self.release!r}, {self.vary!r})"
+        return f"Key({self.resource!r}, {self.scope!r}, {self.release!r}, {self.vary!r}, {self.scheme!r})"
 
 
 class Request:

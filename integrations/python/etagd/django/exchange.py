@@ -213,14 +213,15 @@ class Exchange:
     def _key(self, plan: Plan) -> etagd.Key:
         request = self.request
         vary = [(name, request.META.get(_meta_key(name))) for name in plan.vary_names]
-        # What bodies differ by and no other part of the key has: the scheme in their links; the language and the time zone
+        # What bodies differ by and no other part of the key has: the language and the time zone
         # that were chosen by a cookie, a session or a profile.
-        said = [release(), request.scheme]
+        said = [release()]
         if settings.USE_I18N:
             said.append(get_language() or "-")
         if settings.USE_TZ:
             said.append(get_current_timezone_name())
-        return etagd.Key(etagd.Resource(request.get_host(), request.get_full_path()), plan.scope, " ".join(said), vary)
+        return etagd.Key(etagd.Resource(request.get_host(), request.get_full_path()), plan.scope, " ".join(said), vary,
+                         request.scheme)
 
     # ---- After it ----
 
@@ -352,7 +353,8 @@ class Exchange:
             return self._said
         key = self._asked.key
         words = [f"//{key.resource.host}{key.resource.target}",
-                 "--scope", "public" if key.scope is etagd.PUBLIC else key.scope, "--release", key.release]
+                 "--scope", "public" if key.scope is etagd.PUBLIC else key.scope, "--release", key.release,
+                 "--scheme", key.scheme]
         for name, value in key.vary:
             words += ["--vary", name if value is None else f"{name}: {value}"]
         what = self._said if self._said in ("hit", "refused") else "miss"
