@@ -111,8 +111,9 @@ static void judge(struct lookup_scratch *scratch, const etag_request *request, e
     const etag_validators validators = {.size = sizeof(validators),
                                         .existence = ETAG_EXISTS,
                                         .etag = entry->etag,
-                                        .last_modified = entry->last_modified};
-    const struct judgement judgement = precondition_judge(request, &validators);
+                                        .last_modified = entry->last_modified,
+                                        .last_modified_is_strong = entry->last_modified_is_strong};
+    const struct judgement judgement = precondition_judge(request, &validators, DATES_STRONG);
     if (!answer_from_entry(answer, scratch, judgement.verdict, judgement.reason)) {
         answer->reason = ETAG_REASON_TORN;
         return;

@@ -214,6 +214,7 @@ static void entry_build(struct entry *out, const etag_entry *response, const str
         .surrogates = scratch->surrogates,
         .surrogate_count = surrogate_count,
         .max_age_ms = ms_of_seconds(response->max_age_s),
+        .last_modified_is_strong = response->last_modified_is_strong,
     };
 }
 

@@ -20,7 +20,8 @@ struct entry {
     etag_str content_location; /* absent or empty: none */
     etag_str *surrogates;
     size_t surrogate_count;
-    uint64_t max_age_ms; /* 0: no expiry */
+    uint64_t max_age_ms;          /* 0: no expiry */
+    bool last_modified_is_strong; /* the filler's word: no two versions in that second */
 };
 
 /* NULL, or what is wrong as a sentence (static text). Does not look at the key: key_canonicalize does. */

@@ -14,7 +14,7 @@ from harness import ETAGCTL, SYSTEM, Case, Raw, Writer, bound, main
 
 KEY = "//shop.example/u/1"
 PROTOCOL = 2
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 COUNTERS_BYTES = 4096
 
 

@@ -104,6 +104,11 @@ def judge(request: Any, validators: etagd.Validators) -> int:
     return etagd.evaluate(etagd.Request(request.method, None, conditions(request)), validators).http_status
 
 
+def by_weak_date(request: Any) -> bool:
+    """Would a 304 rest on a date that two versions may share?"""
+    return not conf.LAST_MODIFIED_IS_STRONG and "HTTP_IF_NONE_MATCH" not in request.META
+
+
 def precondition_failed(etag: Optional[str]) -> HttpResponse:
     return answer_with(412, [("ETag", etag)] if etag else ())
 
@@ -266,7 +271,10 @@ class Exchange:
         """With the response's own validators."""
         if not 200 <= response.status_code < 300:
             return response
-        return self._send(judge(self.request, validators_of(response)), response)
+        status = judge(self.request, validators_of(response))
+        if status == 304 and self.plan is not None and by_weak_date(self.request):
+            return response
+        return self._send(status, response)
 
     @staticmethod
     def _send(status: int, response: Any) -> Any:
@@ -284,7 +292,8 @@ class Exchange:
         said = etagd.Response(
             [(name, value) for name, value in response.items()], response.status_code,
             surrogates=sorted(self.reads.names() | set(plan.surrogates)),
-            had_authorization="HTTP_AUTHORIZATION" in self.request.META, max_age_s=self._max_age_s)
+            had_authorization="HTTP_AUTHORIZATION" in self.request.META, max_age_s=self._max_age_s,
+            last_modified_is_strong=bool(conf.LAST_MODIFIED_IS_STRONG))
         try:
             status, _ = client().finish(self._asked, said, self._answer)
             self._said = client().fill_reason()
