@@ -45,7 +45,10 @@ static void answer_give(struct server *server, const struct pending_answer *answ
         answer_peer(server, answer, failed);
         break;
     case ANSWER_SPOOL:
-        spool_file_done(&server->spool, answer->spool_file, failed);
+        if (failed)
+            spool_file_failed(&server->spool, answer->spool, answer->lsn);
+        else
+            spool_file_done(&server->spool, answer->spool);
         break;
     case ANSWER_NOBODY:
         break;
@@ -125,12 +128,12 @@ static void watchers_tell(struct server *server, const struct event *event)
 static struct pending_answer answer_of(const struct mutation_from *from, uint64_t lsn)
 {
     return (struct pending_answer){
-        .to = from->peer       ? ANSWER_PEER
-              : from->is_spool ? ANSWER_SPOOL
-                               : ANSWER_NOBODY,
+        .to = from->peer                    ? ANSWER_PEER
+              : from->spool.generation != 0 ? ANSWER_SPOOL
+                                            : ANSWER_NOBODY,
         .peer_id = from->peer ? from->peer->id : 0,
         .request_id = from->request_id,
-        .spool_file = from->spool_file,
+        .spool = from->spool,
         .lsn = lsn,
         .arrived_ns = from->peer ? from->peer->arrived_ns : 0,
     };
@@ -333,7 +336,7 @@ static struct mutation_refusal limits_check(const struct server *server,
     const struct guards *guards = &server->cache.guards;
 
     if (is_begin(request) && !guards_find(guards, request->guard.id) &&
-        !guards_room(guards, from->is_spool))
+        !guards_room(guards, from->spool.generation != 0))
         return (struct mutation_refusal){
             WIRE_ERROR_LIMIT, guards->open_count < GUARDS_MAX
                                   ? "the guards and holds that stand take all of their memory: "

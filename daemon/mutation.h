@@ -14,9 +14,8 @@
 struct mutation_from {
     struct peer *peer; /* NULL: not a peer */
     uint64_t request_id;
-    bool is_spool;
-    uint32_t spool_file;
-    uint32_t uid; /* of the file's owner */
+    struct spool_slot spool; /* generation 0: not a file of the spool */
+    uint32_t uid;            /* of the file's owner */
 };
 
 /* Why it was not done, or is not safe. error 0: it was done, and the answer comes, or has gone already. */

@@ -76,15 +76,9 @@ INLINED etag_reason entry_state(struct etag_client *client)
     return ETAG_REASON_VALID;
 }
 
-/* VALID: scratch.entry is current. request: NULL where 'given', which it is read of, cannot be. */
-INLINED etag_reason look_up(struct etag_client *client, const etag_request *request,
-                            const etag_request *given)
+/* VALID: scratch.entry is current. The mapping exists; the deadline was loaded before anything else. */
+INLINED etag_reason look_under_lease(struct etag_client *client, uint64_t deadline_ns)
 {
-    if (!client->mapping.base)
-        return ETAG_REASON_NO_INDEX;
-    const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
-    if (!key_is_good(client, request, given))
-        return ETAG_REASON_BAD_KEY;
     DELAY_POINT("lookup.deadline_slot");
     const etag_reason state = entry_state(client);
     DELAY_POINT("lookup.clocks_time");
@@ -96,6 +90,25 @@ INLINED etag_reason look_up(struct etag_client *client, const etag_request *requ
     return state;
 }
 
+/* request: NULL where 'given', which it is read of, cannot be. */
+INLINED etag_reason look_up(struct etag_client *client, const etag_request *request,
+                            const etag_request *given)
+{
+    if (!client->mapping.base)
+        return ETAG_REASON_NO_INDEX;
+    const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
+    if (!key_is_good(client, request, given))
+        return ETAG_REASON_BAD_KEY;
+    return look_under_lease(client, deadline_ns);
+}
+
+etag_reason lookup_again(struct etag_client *client)
+{
+    if (!client->mapping.base)
+        return ETAG_REASON_NO_INDEX;
+    return look_under_lease(client, shm_lease_load(&client->mapping.view));
+}
+
 etag_reason lookup_state(struct etag_client *client, const etag_key *key)
 {
     const etag_request request = {.size = sizeof(request), .key = key};
@@ -105,8 +118,9 @@ etag_reason lookup_state(struct etag_client *client, const etag_key *key)
 /* ---- The answer ---- */
 
 /* The entry is current: what the request's conditions make of it. */
-static void judge(struct lookup_scratch *scratch, const etag_request *request, etag_answer *answer)
+static void judge(struct etag_client *client, const etag_request *request, etag_answer *answer)
 {
+    struct lookup_scratch *scratch = &client->scratch;
     const struct shm_entry *entry = &scratch->entry;
     const etag_validators validators = {.size = sizeof(validators),
                                         .existence = ETAG_EXISTS,
@@ -114,7 +128,8 @@ static void judge(struct lookup_scratch *scratch, const etag_request *request, e
                                         .last_modified = entry->last_modified,
                                         .last_modified_is_strong = entry->last_modified_is_strong};
     const struct judgement judgement = precondition_judge(request, &validators, DATES_STRONG);
-    if (!answer_from_entry(answer, scratch, judgement.verdict, judgement.reason)) {
+    if (!answer_from_entry(answer, scratch, &client->repeated, judgement.verdict,
+                           judgement.reason)) {
         answer->reason = ETAG_REASON_TORN;
         return;
     }
@@ -190,7 +205,7 @@ etag_verdict etag_check(etag_client *client, const etag_request *given, etag_tok
     switch ((int)answer.reason) {
     case ETAG_REASON_VALID:
         answer.fill_lsn = client->scratch.entry.fill_lsn;
-        judge(&client->scratch, request, &answer);
+        judge(client, request, &answer);
         break;
     case ETAG_REASON_STALE:
     case ETAG_REASON_IN_FLUX:

@@ -161,6 +161,12 @@ def canonical_target(target):
     return whole
 
 
+def has_dot_segments(target):
+    """As the most generous server reads it: everything unescaped, a backslash is a slash, a segment ends at ';' too."""
+    path = re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes([int(found.group(1), 16)]), target.partition(b"?")[0])
+    return any(segment.partition(b";")[0] in (b".", b"..") for segment in re.split(rb"[/\\\\]", path))
+
+
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -169,6 +175,8 @@ class Key:
 
     def __init__(self, host, target, scope=None, release=b"", vary=()):
         self.host, self.target = canonical_host(host), canonical_target(target)
+        if has_dot_segments(target):
+            raise BadName("dot segments")
         self.scope, self.release = scope, release
         self.vary = sorted((name.lower(), value) for name, value in vary)
         if len(release) > 255 or (scope is not None and not 1 <= len(scope) <= 255):
@@ -264,10 +272,10 @@ class Index:
         places = [(4096, 0), (self.slots, slot_bytes), (self.details, slot_bytes), (self.clocks, self.clock_count * 8),
                   (self.pool, self.units * 64), (total, 0)]
         fits = all(at % 64 == 0 and at + length <= after for (at, length), (after, _) in zip(places, places[1:]))
-        if (magic != 0x3158444947415445 or version != 1 or header_bytes != 4096 or total > size or not fits
+        if (magic != 0x3158444947415445 or version != 2 or header_bytes != 4096 or total > size or not fits
                 or not 1 <= self.homes <= 1533916892 or self.clock_count not in [1 << n for n in range(10, 25)]
                 or self.units < 1 or incarnation_id != self.incarnation_id):
-            raise ValueError("this is no index of layout version 1")
+            raise ValueError("this is no index of layout version 2")
 
     def word(self, offset):
         return struct.unpack_from("<Q", self.memory, offset)[0]

@@ -167,6 +167,51 @@ static void answers_with_what_overflows(void **state)
                         first + (int64_t)i * 1000 + 1);
 }
 
+/* What the role fill can put into an entry beyond libetag: neither cookies nor what this client did not ask for go out. */
+static void fields_that_this_client_does_not_repeat_are_left_out(void **state)
+{
+    struct fixture *f = *state;
+    const etag_str wanted = ETAG_LIT("X-Wanted");
+    struct kept_field fields[] = {
+        {FIELDSET_LITERAL, {ETAG_LIT("Set-Cookie"), ETAG_LIT("session=1")}, 0},
+        {FIELDSET_LITERAL, {ETAG_LIT("Content-Length"), ETAG_LIT("5")}, 0},
+        {FIELDSET_LITERAL, {ETAG_LIT("ETag"), ETAG_LIT("\"v2\"")}, 0},
+        {FIELDSET_LITERAL, {ETAG_LIT("x-wanted"), ETAG_LIT("yes")}, 0},
+        {FIELDSET_LITERAL, {ETAG_LIT("cache-control"), ETAG_LIT("no-cache")}, 0},
+    };
+    f->entry.fields = fields;
+    f->entry.field_count = 5;
+    put(f);
+    expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
+    assert_int_equal(f->answer.field_count, 2);
+    expect_str(f->answer.fields[0].value, etag);
+    expect_str(f->answer.fields[1].name, "cache-control");
+    assert_true(repeated_fields_copy(&f->client->repeated, &wanted, 1));
+    expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
+    assert_int_equal(f->answer.field_count, 3);
+    expect_str(f->answer.fields[1].value, "yes");
+}
+
+/* No daemon stores them: whatever wrote this, nobody splits an answer in two. */
+static void values_with_controls_are_torn(void **state)
+{
+    struct fixture *f = *state;
+    const etag_str bad = ETAG_LIT("a\r\nSet-Cookie: b");
+    struct kept_field field = {FIELDSET_LITERAL, {ETAG_LIT("Vary"), bad}, 0};
+    f->entry.fields = &field;
+    f->entry.field_count = 1;
+    put(f);
+    expect(f, ETAG_UNKNOWN, ETAG_REASON_TORN);
+    f->entry.field_count = 0;
+    f->entry.content_location = bad;
+    put(f);
+    expect(f, ETAG_UNKNOWN, ETAG_REASON_TORN);
+    f->entry.content_location = (etag_str){0};
+    f->entry.etag = ETAG_LIT("\"a\nb\"");
+    put(f);
+    expect(f, ETAG_UNKNOWN, ETAG_REASON_TORN);
+}
+
 static void judges_all_methods(void **state)
 {
     struct fixture *f = *state;
@@ -617,6 +662,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(answers_304_with_its_fields),
         TEST(answers_with_what_overflows),
+        TEST(fields_that_this_client_does_not_repeat_are_left_out),
+        TEST(values_with_controls_are_torn),
         TEST(judges_all_methods),
         TEST(a_required_condition_needs_no_entry),
         TEST(a_field_set_that_is_none_is_torn),

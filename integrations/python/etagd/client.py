@@ -96,7 +96,7 @@ def _request_parts(request: Request) -> List[Optional[bytes]]:
 def _response_struct(response: Response) -> Any:
     return ffi.new("struct py_response *", {
         "http_status": response.http_status, "had_authorization": response.had_authorization,
-        "is_strong": response.last_modified_is_strong, "last_modified": _date(response.last_modified),
+        "is_strong": response.last_modified_is_strong, "withheld": response.withheld, "last_modified": _date(response.last_modified),
         "max_age_s": response.max_age_s, "field_count": len(response.fields),
         "surrogate_count": len(response.surrogates)})
 
@@ -268,12 +268,12 @@ class Client:
         return evaluate(request, validators)
 
     def finish(self, request: Request, response: Response, answer: Answer) -> Tuple[int, Answer]:
-        """etag_finish(): fills what the cache does not have, judges with the response's own validators.
+        """etag_finish(): corrects what the cache has, judges with the response's own validators.
         answer: of check(). Returns the status to send and, for 304 and 412, the answer whose fields go with it."""
         native = self._native()
-        parts = _request_parts(request) + _response_parts(response) + [latin1(answer.etag)]
+        parts = _request_parts(request) + _response_parts(response)
         status = lib.py_finish(native.client, _request_struct(native, request), _response_struct(response), *pack(parts),
-                               *answer.token, answer.verdict, native.answer)
+                               *answer.token, answer._reason_number, native.answer)
         if status <= 0:
             raise Invalid(native.error() if status == 0 else "too many fields or surrogate keys")
         return status, Answer(native.answer_bytes[:lib.py_answer_len(native.answer)], answer.token)
