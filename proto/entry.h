@@ -27,6 +27,9 @@ struct entry {
 /* NULL, or what is wrong as a sentence (static text). Does not look at the key: key_canonicalize does. */
 MUST_USE const char *entry_check(const struct entry *entry);
 
+/* The same as a reason, NONE where nothing is wrong. *why: the sentence. */
+MUST_USE etag_reason entry_judge(const struct entry *entry, const char **why);
+
 /* NULL, or what is wrong with an entity tag: the grammar of RFC 9110 section 8.8.3, ENTITY_TAG_BYTES_MAX. */
 MUST_USE const char *entity_tag_check(etag_str etag);
 

@@ -203,7 +203,7 @@ ETAG_API int etag_verdict_http_status(etag_verdict verdict);
     X(NO_ROOM, 44, "no_room", "no room in the index, and nothing to evict")                        \
     X(STORE_FAILED, 45, "store_failed", "the daemon's store cannot be written")                    \
     X(PAUSED, 46, "paused", "an operator paused the daemon")                                       \
-    /* fill refused by libetag: must not be stored */                                              \
+    /* fill refused by libetag: must not be stored; BAD_KEY too. etag_client_error() says more */  \
     X(METHOD, 60, "method", "only the answer to a GET may be stored")                              \
     X(HTTP_STATUS, 61, "http_status", "only a 200 may be stored")                                  \
     X(NO_VALIDATOR, 62, "no_validator", "the response has no entity tag")                          \
@@ -216,9 +216,12 @@ ETAG_API int etag_verdict_http_status(etag_verdict verdict);
     X(VARY_UNCOVERED, 68, "vary_uncovered", "Vary names a request header that is not in the key")  \
     X(CSP_NONCE, 69, "csp_nonce", "Content-Security-Policy carries a nonce")                       \
     X(CONTENT_RANGE, 70, "content_range", "a part of a representation")                            \
-    X(LIMIT, 71, "limit",                                                                          \
-      "a key, tag, surrogate key or field is over its limit or malformed: etag_client_error()")    \
-    X(WITHHELD, 72, "withheld", "the application says that it must not be stored")
+    X(LIMIT, 71, "limit", "the fields that a 304 repeats are too many, or too long")               \
+    X(WITHHELD, 72, "withheld", "the application says that it must not be stored")                 \
+    X(BAD_ETAG, 73, "bad_etag", "the entity tag is malformed or too long, or there are several")   \
+    X(BAD_FIELD, 74, "bad_field", "a header field of the response is malformed")                   \
+    X(BAD_SURROGATE, 75, "bad_surrogate", "a surrogate key is malformed or too long")              \
+    X(SURROGATES_LIMIT, 76, "surrogates_limit", "more surrogate keys than an entry may have")
 
 typedef enum etag_reason {
 #define ETAG_REASON_ENUM(name, value, word, text) ETAG_REASON_##name = value,

@@ -275,7 +275,7 @@ class Keys(NginxCase):
                 before = self.origin.count(path)
                 self.assertEqual(self.get(path, 'If-None-Match: "secret"').status, 200)
                 self.assertEqual(self.origin.count(path), before + 1)
-                self.assertEqual(self.logged()[:2], ["REFUSED", "limit"])
+                self.assertEqual(self.logged()[:2], ["REFUSED", "bad_key"])
                 self.sync()
                 self.assertNoHit("/secret/x", '"files"')
         self.assertHit("/secret/x", '"secret"')
@@ -305,7 +305,7 @@ class Keys(NginxCase):
         self.started_front(location="etag_cache_key nothing;")
         self.origin.documents["/a"] = Document('"v1"')
         self.assertEqual(self.get("/a").status, 200)
-        self.assertEqual(self.logged()[:2], ["REFUSED", "limit"])
+        self.assertEqual(self.logged()[:2], ["REFUSED", "bad_key"])
 
     def test_request_fields(self):
         self.started_front(location="etag_cache_vary Accept-Language X-Other;")
@@ -557,8 +557,8 @@ class Stored(NginxCase):
                 ("/star", Document('"v1"', fields=[("Vary", "*")]), "vary_star"),
                 ("/nonce", Document('"v1"', fields=[("Content-Security-Policy", "script-src 'nonce-abc'")]), "csp_nonce"),
                 ("/no-tag", Document(None), "no_validator"),
-                ("/two-tags", Document('"v1"', fields=[("ETag", '"v2"')]), "limit"),
-                ("/many", Document('"v1"', fields=[("Surrogate-Key", " ".join(f"k{i}" for i in range(129)))]), "limit")):
+                ("/two-tags", Document('"v1"', fields=[("ETag", '"v2"')]), "bad_etag"),
+                ("/many", Document('"v1"', fields=[("Surrogate-Key", " ".join(f"k{i}" for i in range(129)))]), "surrogates_limit")):
             with self.subTest(path=path):
                 self.origin.documents[path] = document
                 self.assertEqual(self.get(path).status, 200)

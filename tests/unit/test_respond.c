@@ -318,7 +318,7 @@ static void the_response_may_say_it_itself(void **state)
     f->response.key = &other;
     assert_int_equal(precheck(f), 0);
     assert_int_equal(finish(f), 200);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_LIMIT);
+    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_BAD_KEY);
     expect_fills(f, 0);
 }
 
