@@ -265,6 +265,7 @@ static struct index_entry index_entry_of(const struct entry *entry, struct hash1
         .fingerprint = fingerprint,
         .expires_ns = UINT64_MAX,
         .last_modified = entry->last_modified,
+        .last_modified_is_strong = entry->last_modified_is_strong,
         .etag = entry->etag,
         .content_location = entry->content_location,
         .fields = entry->fields,

@@ -388,6 +388,7 @@ enum index_put index_put(struct index *index, const struct index_entry *entry, u
         .fill_lsn = entry->fill_lsn,
         .expires_ns = entry->expires_ns,
         .last_modified = entry->last_modified,
+        .last_modified_is_strong = entry->last_modified_is_strong,
         .etag = entry->etag,
         .clocks = clocks,
         .clock_count = drop_floor(clocks, entry),

@@ -39,6 +39,7 @@ struct index_entry {
     uint64_t fill_lsn;
     uint64_t expires_ns; /* CLOCK_MONOTONIC_COARSE; UINT64_MAX: never */
     int64_t last_modified;
+    bool last_modified_is_strong;
     etag_str etag;
     etag_str content_location;
     const struct kept_field *fields;

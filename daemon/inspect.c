@@ -118,6 +118,7 @@ static void view_of_index(struct look *look)
     view->fill_lsn = look->shown.fill_lsn;
     view->entry.etag = look->shown.etag;
     view->entry.last_modified = look->shown.last_modified;
+    view->entry.last_modified_is_strong = look->shown.last_modified_is_strong;
     view->entry.content_location = look->shown.content_location;
     view->entry.fields = look->fields;
     view->entry.field_count = fields > 0 ? (size_t)fields : 0;

@@ -3,7 +3,7 @@
  * Flat records. Numbers are little-endian; a part is a u16 length and its bytes.
  *
  *   entry  u8 version, u64 fill LSN, u64 expiry (wall ms), u64 expiry (monotonic ns), i64 Last-Modified, u64 max age (ms),
- *          parts: key, entity tag, Content-Location, field set; u16 count and as many parts: surrogate keys
+ *          u8 flags (1: that date is strong), parts: key, entity tag, Content-Location, field set; u16 count and as many parts: surrogate keys
  *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32 max ms, u8 everything,
  *          u16 resources, u16 surrogate keys, u16 prefixes,
  *          parts: host and target of each resource, the surrogate keys, host and target of each prefix
@@ -19,7 +19,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#define ENTRY_VERSION 2
+#define ENTRY_VERSION 3
 #define EVENT_VERSION 2
 #define PART_BYTES_MAX UINT16_MAX
 
@@ -130,7 +130,7 @@ int entry_record_pack(struct buffer *out, const struct entry_record *record)
         return -EMSGSIZE;
     const etag_str fields = {(const char *)set, (size_t)set_len};
 
-    size_t bytes = 1 + 5 * sizeof(uint64_t) + part_bytes(record->key_bytes) +
+    size_t bytes = 1 + 5 * sizeof(uint64_t) + 1 + part_bytes(record->key_bytes) +
                    part_bytes(entry->etag) + part_bytes(entry->content_location) +
                    part_bytes(fields) + sizeof(uint16_t);
     for (size_t i = 0; i < entry->surrogate_count; i++)
@@ -144,6 +144,7 @@ int entry_record_pack(struct buffer *out, const struct entry_record *record)
     put_u64(out, record->expires_ns);
     put_u64(out, (uint64_t)entry->last_modified);
     put_u64(out, entry->max_age_ms);
+    put_u8(out, entry->last_modified_is_strong);
     put_part(out, record->key_bytes);
     put_part(out, entry->etag);
     put_part(out, entry->content_location);
@@ -191,12 +192,14 @@ bool entry_record_parse(etag_str bytes, struct entry_record *out, struct entry_r
     out->expires_ns = get_u64(&in);
     entry->last_modified = (int64_t)get_u64(&in);
     entry->max_age_ms = get_u64(&in);
+    const uint8_t flags = get_u8(&in);
+    entry->last_modified_is_strong = flags == 1;
     out->key_bytes = get_part(&in);
     entry->etag = get_part(&in);
     entry->content_location = get_part(&in);
-    return parse_fields(get_part(&in), entry, parts) && parse_surrogates(&in, entry, parts) &&
-           is_done(&in) && key_parse(out->key_bytes, &entry->key, parts->vary) &&
-           entry_check(entry) == NULL;
+    return flags <= 1 && parse_fields(get_part(&in), entry, parts) &&
+           parse_surrogates(&in, entry, parts) && is_done(&in) &&
+           key_parse(out->key_bytes, &entry->key, parts->vary) && entry_check(entry) == NULL;
 }
 
 /* ---- Events ---- */

@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 
 #define HOUSEKEEPING_NS NS_PER_S
@@ -122,6 +123,28 @@ static int fail_errno(struct server *server, const char *event, int error)
     return -1;
 }
 
+/* A memfd is a file to RLIMIT_FSIZE, and memory to all other limits. */
+static int index_refused(struct server *server, const struct layout_plan *plan, int error)
+{
+    struct layout_header header = {0};
+    struct rlimit limit = {0};
+
+    layout_init(&header, plan);
+    (void)getrlimit(RLIMIT_FSIZE, &limit);
+    if (error == -EFBIG)
+        log_event(&server->log, LOG_ERROR, "index_not_made", log_error("reason", error),
+                  log_number("bytes", (int64_t)header.total_bytes),
+                  log_number("limit_fsize", (int64_t)limit.rlim_cur),
+                  log_text("advice", "the index counts as a file: raise LimitFSIZE= of the unit "
+                                     "('ulimit -f' of the shell), or lower --capacity"));
+    else
+        log_event(&server->log, LOG_ERROR, "index_not_made", log_error("reason", error),
+                  log_number("capacity", (int64_t)server->config.capacity),
+                  log_text("advice", "the index is memory: lower --capacity, or raise the memory "
+                                     "limit"));
+    return -1;
+}
+
 static int index_make(struct server *server, const struct recovery *recovery)
 {
     struct index_options options = {
@@ -138,13 +161,8 @@ static int index_make(struct server *server, const struct recovery *recovery)
             return fail_errno(server, "no_random_bytes", errno);
     } while (options.incarnation_id == 0);
     const int r = index_open(&server->index, &options);
-    if (r < 0) {
-        log_event(&server->log, LOG_ERROR, "index_not_made", log_error("reason", r),
-                  log_number("capacity", (int64_t)server->config.capacity),
-                  log_text("advice", "the index is memory: lower --capacity, or raise the memory "
-                                     "limit"));
-        return -1;
-    }
+    if (r < 0)
+        return index_refused(server, &options.plan, r);
     const int made = cache_init(&server->cache, server->index, &options, server->config.linger_ns);
     return made < 0 ? fail_errno(server, "index_not_made", made) : 0;
 }
@@ -189,7 +207,7 @@ static int state_open(struct server *server, struct recovery *recovery)
                   log_error("error", recovery->journal_error),
                   log_text("effect", "each answer to a writer waits for the store"));
     /* What happened before this run is not its work. */
-    server->cache.counters.mutations = server->cache.counters.targets = 0;
+    server->cache.counters = (struct cache_counters){0};
     server->warm = recovery->warm;
     server->incarnation = recovery->meta.incarnation;
     if (recovery->witness_error != 0)

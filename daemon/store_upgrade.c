@@ -14,6 +14,7 @@
 #include "store_record.h"
 
 #define META_1_BYTES 121 /* up to the durability; format 2 goes on behind it */
+#define META_2_BYTES 130 /* as in format 3 */
 
 struct upgrade {
     uint32_t from;
@@ -21,21 +22,33 @@ struct upgrade {
     int (*identity)(const struct store *store, MDB_txn *txn, struct store_meta *out);
 };
 
-/* Format 1 had no guards and no journal; records of entries and events were others. */
-static int identity_of_1(const struct store *store, MDB_txn *txn, struct store_meta *out)
+static int identity_of(const struct store *store, MDB_txn *txn, size_t bytes,
+                       struct store_meta *out)
 {
     etag_str record;
     const int error = stored_get(store, txn, TABLE_META,
                                  val_of(STORED_META_KEY, strlen(STORED_META_KEY)), &record);
     if (error)
         return error;
-    if (record.len != META_1_BYTES)
+    if (record.len != bytes)
         return STORE_E_DAMAGED;
     stored_meta_unpack_part(out, record);
     return 0;
 }
 
-static const struct upgrade upgrades[] = {{1, identity_of_1}};
+/* Format 1 had no guards and no journal; records of entries and events were others. */
+static int identity_of_1(const struct store *store, MDB_txn *txn, struct store_meta *out)
+{
+    return identity_of(store, txn, META_1_BYTES, out);
+}
+
+/* Format 2 did not say whether an entry's date is strong. */
+static int identity_of_2(const struct store *store, MDB_txn *txn, struct store_meta *out)
+{
+    return identity_of(store, txn, META_2_BYTES, out);
+}
+
+static const struct upgrade upgrades[] = {{1, identity_of_1}, {2, identity_of_2}};
 
 int stored_upgrade(struct store *store, MDB_txn *txn)
 {

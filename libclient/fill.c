@@ -24,7 +24,7 @@ etag_status fill_read(struct etag_client *client, etag_token token, const etag_e
     etag_entry entry_copy;
     etag_key key_copy;
     out->request = (struct request){.kind = REQUEST_FILL, .fill = {.token = token}};
-    out->reason = ETAG_REASON_LIMIT;
+    out->reason = ETAG_REASON_BAD_KEY;
     out->why = out->bad_key = NULL;
     const etag_entry *response = abi_in(given, &entry_copy, sizeof(entry_copy), ABI_FIRST_ENTRY);
     if (!response)
@@ -50,7 +50,7 @@ static etag_status fill_permit(struct etag_client *client, const struct renderin
     if (rendering->reason != ETAG_REASON_NONE)
         return refuse(client, rendering->reason, rendering->why);
     if (rendering->bad_key)
-        return refuse(client, ETAG_REASON_LIMIT, rendering->bad_key);
+        return refuse(client, ETAG_REASON_BAD_KEY, rendering->bad_key);
     if (rendering->request.fill.token.incarnation == 0)
         return refuse(client, ETAG_REASON_TOKEN_FOREIGN, NULL);
     return ETAG_OK;

@@ -125,8 +125,9 @@ static void judge(struct etag_client *client, const etag_request *request, etag_
     const etag_validators validators = {.size = sizeof(validators),
                                         .existence = ETAG_EXISTS,
                                         .etag = entry->etag,
-                                        .last_modified = entry->last_modified};
-    const struct judgement judgement = precondition_judge(request, &validators);
+                                        .last_modified = entry->last_modified,
+                                        .last_modified_is_strong = entry->last_modified_is_strong};
+    const struct judgement judgement = precondition_judge(request, &validators, DATES_STRONG);
     if (!answer_from_entry(answer, scratch, &client->repeated, judgement.verdict,
                            judgement.reason)) {
         answer->reason = ETAG_REASON_TORN;

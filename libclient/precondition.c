@@ -372,7 +372,18 @@ static inline bool judge_one_tag(struct judgement *out, const etag_request *requ
     return true;
 }
 
-struct judgement precondition_judge(const etag_request *request, const etag_validators *validators)
+/* Rule DATE_STRONG: without a strong date the client may have an earlier version of the same second. */
+static struct judgement judge_modified_since(const struct judging *j, struct lines lines,
+                                             bool date_counts)
+{
+    const struct judgement judgement = judge_date(j, lines, ETAG_NOT_MODIFIED, ETAG_PROCEED);
+    return judgement.verdict == ETAG_NOT_MODIFIED && !date_counts
+               ? (struct judgement){ETAG_PROCEED, ETAG_REASON_DATE_WEAK}
+               : judgement;
+}
+
+struct judgement precondition_judge(const etag_request *request, const etag_validators *validators,
+                                    enum dates dates)
 {
     struct judgement first = {ETAG_PROCEED, ETAG_REASON_NO_CONDITION};
     if (judge_one_tag(&first, request, validators))
@@ -395,8 +406,8 @@ struct judgement precondition_judge(const etag_request *request, const etag_vali
     if (c.none_match.count > 0)
         return judge_none_match(&j, c.none_match);
     if (c.modified_since.count > 0 && j.method == METHOD_READS) {
-        const struct judgement second = judge_date(&j, c.modified_since, ETAG_NOT_MODIFIED,
-                                                   ETAG_PROCEED);
+        const struct judgement second = judge_modified_since(
+            &j, c.modified_since, dates == DATES_AS_RFC || validators->last_modified_is_strong);
         if (second.reason != ETAG_REASON_NO_CONDITION)
             return second;
     }

@@ -12,9 +12,14 @@ struct judgement {
     etag_reason reason;
 };
 
+/* When "not modified since" is a 304. RFC 9110 leaves it to the origin server (section 13.1.3, a SHOULD), also with a weak date.
+ * But of two versions of one second a weak date tells the later one nothing of the earlier: who vouches for the answer wants it
+ * strong (section 8.8.2.2). */
+enum dates { DATES_AS_RFC, DATES_STRONG };
+
 /* All three are pure, and borrow everything. */
 MUST_USE struct judgement precondition_judge(const etag_request *request,
-                                             const etag_validators *validators);
+                                             const etag_validators *validators, enum dates dates);
 
 /* Range and If-Range, after a judgement of ETAG_PROCEED. */
 MUST_USE etag_range precondition_range(const etag_request *request,

@@ -139,8 +139,9 @@ static enum refill_turn turn_of_current(struct etag_client *client, const struct
     const struct shm_entry *entry = &client->scratch.entry;
     const enum span span = span_of(entry, answered->max_age_ms, now_ns);
     if (!str_equal(entry->etag, answered->etag) ||
-        entry->last_modified != answered->last_modified || !has_clocks_of(client, answered) ||
-        span == SPAN_SHORT)
+        entry->last_modified != answered->last_modified ||
+        entry->last_modified_is_strong != answered->last_modified_is_strong ||
+        !has_clocks_of(client, answered) || span == SPAN_SHORT)
         return refill_limit_fills(client->refill_limit, entry->fingerprint, false, now_ns);
     if (span == SPAN_FITS && same_fields(client, answered))
         return REFILL_TURN_WAIT;

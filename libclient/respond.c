@@ -86,7 +86,7 @@ static void judge_response(struct etag_client *client, struct ending *e,
         .etag = rendered->etag,
         .last_modified = rendered->last_modified,
         .last_modified_is_strong = e->response.last_modified_is_strong};
-    const struct judgement judgement = precondition_judge(&e->request, &validators);
+    const struct judgement judgement = precondition_judge(&e->request, &validators, DATES_STRONG);
     answer_from_response(&e->answer, &client->scratch, rendered, judgement.verdict,
                          judgement.reason);
     e->answer.range = judgement.verdict == ETAG_PROCEED

@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <linux/magic.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -197,9 +198,13 @@ static etag_status temp_open(struct temp *temp, const struct spool *spool, struc
     return ETAG_OK;
 }
 
-/* 0 or a negative errno. */
+/* Into an empty file. 0 or a negative errno. Over RLIMIT_FSIZE the kernel would send SIGXFSZ, which ends the application: a
+ * library asks first. */
 static int write_whole(int fd, etag_str bytes)
 {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < bytes.len)
+        return -EFBIG;
     while (bytes.len > 0) {
         const ssize_t n = write(fd, bytes.data, bytes.len);
         if (n < 0 && errno != EINTR)
@@ -232,7 +237,7 @@ static int widen(struct buffer *out, etag_str frame)
     return r;
 }
 
-/* AGAIN: the file system has no room for it. */
+/* AGAIN: the file system, or a limit of the process, has no room for it. */
 static etag_status write_event(const struct temp *temp, etag_str frame, struct fault *fault)
 {
     const struct spool_place *place = temp->spool->place;
@@ -248,6 +253,11 @@ static etag_status write_event(const struct temp *temp, etag_str frame, struct f
     if (r == -ENOSPC || r == -EDQUOT)
         return fault_set(fault, ETAG_AGAIN, "no space in the file system of the spool %s",
                          place->path);
+    if (r == -EFBIG)
+        return fault_set(fault, ETAG_AGAIN,
+                         "no space in files of this process (ulimit -f, RLIMIT_FSIZE) for %zu "
+                         "bytes in the spool %s",
+                         frame.len, place->path);
     errno = -r;
     return r == 0 ? ETAG_OK : fail(fault, place, "write to");
 }

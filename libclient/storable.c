@@ -19,8 +19,18 @@ struct findings {
     bool no_store, is_private, shared_anyway; /* Cache-Control; the last: RFC 9111 section 3.5 */
     bool set_cookie, vary_star, vary_uncovered, csp_nonce, content_range;
     etag_str etag, last_modified, content_location, date;
-    const char *malformed; /* what is wrong, static text; NULL: nothing */
+    etag_reason fault;     /* what is wrong besides; NONE: nothing */
+    const char *malformed; /* in a sentence, static text */
 };
+
+/* Of several faults the one with the lowest number stays, in whatever order the fields come. */
+static void fault_note(struct findings *f, etag_reason reason, const char *text)
+{
+    if (f->fault != ETAG_REASON_NONE && f->fault <= reason)
+        return;
+    f->fault = reason;
+    f->malformed = text;
+}
 
 /* ---- Cache-Control ---- */
 
@@ -77,7 +87,7 @@ static void cache_control_read(struct findings *f, etag_str value)
                             str_equal_nocase(name, ETAG_LIT("s-maxage"));
     }
     if (next < 0)
-        f->malformed = "Cache-Control is malformed";
+        fault_note(f, ETAG_REASON_BAD_FIELD, "Cache-Control is malformed");
 }
 
 /* ---- The other fields ---- */
@@ -115,10 +125,11 @@ static bool has_nonce(etag_str policy)
 }
 
 /* Of a field that must stand in one line. */
-static void single_read(struct findings *f, etag_str *into, etag_str value, const char *twice)
+static void single_read(struct findings *f, etag_str *into, etag_str value, etag_reason reason,
+                        const char *twice)
 {
     if (into->data)
-        f->malformed = twice;
+        fault_note(f, reason, twice);
     *into = value;
 }
 
@@ -130,11 +141,13 @@ static void field_read(struct findings *f, const etag_key *key, etag_str name, e
     else if (str_equal_nocase(name, ETAG_LIT("vary")))
         vary_read(f, key, value);
     else if (str_equal_nocase(name, ETAG_LIT("etag")))
-        single_read(f, &f->etag, value, "several ETag fields");
+        single_read(f, &f->etag, value, ETAG_REASON_BAD_ETAG, "several ETag fields");
     else if (str_equal_nocase(name, ETAG_LIT("last-modified")))
-        single_read(f, &f->last_modified, value, "several Last-Modified fields");
+        single_read(f, &f->last_modified, value, ETAG_REASON_BAD_FIELD,
+                    "several Last-Modified fields");
     else if (str_equal_nocase(name, ETAG_LIT("content-location")))
-        single_read(f, &f->content_location, value, "several Content-Location fields");
+        single_read(f, &f->content_location, value, ETAG_REASON_BAD_FIELD,
+                    "several Content-Location fields");
     else if (str_equal_nocase(name, ETAG_LIT("date")))
         f->date = value;
     else if (str_equal_nocase(name, ETAG_LIT("set-cookie")))
@@ -175,7 +188,7 @@ static etag_reason judge(const struct findings *f, const etag_entry *response)
         return ETAG_REASON_CONTENT_RANGE;
     if (response->withheld)
         return ETAG_REASON_WITHHELD;
-    return f->malformed ? ETAG_REASON_LIMIT : ETAG_REASON_NONE;
+    return f->fault;
 }
 
 /* Expires as an offset from Date, so that a 304 of tomorrow does not carry today's. What is no date ("0": already
@@ -216,6 +229,7 @@ static void entry_build(struct entry *out, const etag_entry *response, const str
         .surrogates = scratch->surrogates,
         .surrogate_count = surrogate_count,
         .max_age_ms = ms_of_seconds(response->max_age_s),
+        .last_modified_is_strong = response->last_modified_is_strong,
     };
 }
 
@@ -232,7 +246,7 @@ static size_t fields_read(struct findings *f, const etag_entry *response,
         if (!repeated_fields_has(repeated, field.name))
             continue;
         if (kept_count == FIELDS_PER_ENTRY_MAX)
-            f->malformed = "too many header fields that a 304 repeats";
+            fault_note(f, ETAG_REASON_LIMIT, "too many header fields that a 304 repeats");
         else
             scratch->fields[kept_count++] = (struct kept_field){FIELDSET_LITERAL, field, 0};
     }
@@ -246,12 +260,12 @@ etag_reason storable_reduce(const etag_entry *response, const struct repeated_fi
     const size_t kept_count = fields_read(&f, response, repeated, scratch);
     const bool too_many = response->surrogate_count > SURROGATES_PER_ENTRY_MAX;
     if (too_many)
-        f.malformed = "too many surrogate keys";
+        fault_note(&f, ETAG_REASON_SURROGATES_LIMIT, "too many surrogate keys");
     entry_build(out, response, &f, scratch, kept_count, too_many ? 0 : response->surrogate_count);
 
     const etag_reason reason = judge(&f, response);
-    *why = reason == ETAG_REASON_LIMIT  ? f.malformed
-           : reason == ETAG_REASON_NONE ? entry_check(out)
-                                        : NULL;
-    return *why ? ETAG_REASON_LIMIT : reason;
+    if (reason == ETAG_REASON_NONE)
+        return entry_judge(out, why);
+    *why = reason == f.fault ? f.malformed : NULL;
+    return reason;
 }

@@ -110,7 +110,7 @@ etag_verdict etag_evaluate(const etag_request *request, const etag_validators *v
 {
     struct question q;
     return question_read(&q, request, validators)
-               ? precondition_judge(q.request, q.validators).verdict
+               ? precondition_judge(q.request, q.validators, DATES_AS_RFC).verdict
                : ETAG_UNKNOWN;
 }
 

@@ -44,44 +44,67 @@ const char *field_check(etag_field field)
     return NULL;
 }
 
-static const char *kept_fields_check(const struct kept_field *fields, size_t count)
+static etag_reason wrong(const char **why, etag_reason reason, const char *text)
+{
+    *why = text;
+    return text ? reason : ETAG_REASON_NONE;
+}
+
+static etag_reason kept_fields_judge(const struct kept_field *fields, size_t count,
+                                     const char **why)
 {
     if (count > FIELDS_PER_ENTRY_MAX)
-        return "the entry has more than 16 header fields";
+        return wrong(why, ETAG_REASON_LIMIT, "the entry has more than 16 header fields");
     for (size_t i = 0; i < count; i++) {
         const bool is_expires = fields[i].kind == FIELDSET_EXPIRES;
-        const char *wrong = is_expires ? NULL : field_check(fields[i].field);
-        if (wrong)
-            return wrong;
+        const etag_reason reason = wrong(why, ETAG_REASON_BAD_FIELD,
+                                         is_expires ? NULL : field_check(fields[i].field));
+        if (reason)
+            return reason;
         if (is_expires && (fields[i].offset_s < DATE_S_MIN - DATE_S_MAX ||
                            fields[i].offset_s > DATE_S_MAX - DATE_S_MIN))
-            return "the entry's Expires is out of range";
+            return wrong(why, ETAG_REASON_BAD_FIELD, "the entry's Expires is out of range");
     }
     uint8_t packed[FIELDSET_BYTES_MAX];
-    return fieldset_pack(packed, fields, count) < 0
-               ? "the entry's header fields are longer than 2000 bytes together"
-               : NULL;
+    return wrong(why, ETAG_REASON_LIMIT,
+                 fieldset_pack(packed, fields, count) < 0
+                     ? "the entry's header fields are longer than 2000 bytes together"
+                     : NULL);
+}
+
+static etag_reason surrogates_judge(const struct entry *entry, const char **why)
+{
+    etag_reason reason = wrong(why, ETAG_REASON_SURROGATES_LIMIT,
+                               entry->surrogate_count > SURROGATES_PER_ENTRY_MAX
+                                   ? "the entry has more than 128 surrogate keys"
+                                   : NULL);
+    for (size_t i = 0; i < entry->surrogate_count && !reason; i++)
+        reason = wrong(why, ETAG_REASON_BAD_SURROGATE, surrogate_check(entry->surrogates[i]));
+    return reason;
+}
+
+etag_reason entry_judge(const struct entry *entry, const char **why)
+{
+    etag_reason reason = wrong(why, ETAG_REASON_BAD_ETAG, entity_tag_check(entry->etag));
+    if (!reason)
+        reason = kept_fields_judge(entry->fields, entry->field_count, why);
+    if (reason)
+        return reason;
+    if (entry->last_modified != ETAG_NO_DATE &&
+        (entry->last_modified < DATE_S_MIN || entry->last_modified > DATE_S_MAX))
+        return wrong(why, ETAG_REASON_BAD_FIELD,
+                     "the entry's Last-Modified is not in the years 0 to 9999");
+    if (entry->content_location.len > CONTENT_LOCATION_BYTES_MAX)
+        return wrong(why, ETAG_REASON_LIMIT, "Content-Location is longer than 1024 bytes");
+    if (!str_is_field_value(entry->content_location))
+        return wrong(why, ETAG_REASON_BAD_FIELD, "Content-Location contains a control character");
+    return surrogates_judge(entry, why);
 }
 
 const char *entry_check(const struct entry *entry)
 {
-    const char *wrong = entity_tag_check(entry->etag);
-    if (!wrong)
-        wrong = kept_fields_check(entry->fields, entry->field_count);
-    if (wrong)
-        return wrong;
-    if (entry->last_modified != ETAG_NO_DATE &&
-        (entry->last_modified < DATE_S_MIN || entry->last_modified > DATE_S_MAX))
-        return "the entry's Last-Modified is not in the years 0 to 9999";
-    if (entry->content_location.len > CONTENT_LOCATION_BYTES_MAX)
-        return "Content-Location is longer than 1024 bytes";
-    if (!str_is_field_value(entry->content_location))
-        return "Content-Location contains a control character";
-    if (entry->surrogate_count > SURROGATES_PER_ENTRY_MAX)
-        return "the entry has more than 128 surrogate keys";
-    for (size_t i = 0; i < entry->surrogate_count && !wrong; i++)
-        wrong = surrogate_check(entry->surrogates[i]);
-    return wrong;
+    const char *why;
+    return entry_judge(entry, &why) ? why : NULL;
 }
 
 const char *targets_check(const etag_targets *targets)

@@ -20,11 +20,15 @@ struct entry {
     etag_str content_location; /* absent or empty: none */
     etag_str *surrogates;
     size_t surrogate_count;
-    uint64_t max_age_ms; /* 0: no expiry */
+    uint64_t max_age_ms;          /* 0: no expiry */
+    bool last_modified_is_strong; /* the filler's word: no two versions in that second */
 };
 
 /* NULL, or what is wrong as a sentence (static text). Does not look at the key: key_canonicalize does. */
 MUST_USE const char *entry_check(const struct entry *entry);
+
+/* The same as a reason, NONE where nothing is wrong. *why: the sentence. */
+MUST_USE etag_reason entry_judge(const struct entry *entry, const char **why);
 
 /* NULL, or what is wrong with an entity tag: the grammar of RFC 9110 section 8.8.3, ENTITY_TAG_BYTES_MAX. */
 MUST_USE const char *entity_tag_check(etag_str etag);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The layout of the shared memory ("the index"), version 1. One memfd a daemon incarnation, nothing in it is
+ * The layout of the shared memory ("the index"), version 2. One memfd a daemon incarnation, nothing in it is
  * a pointer, every offset is validated before use (layout_validate). See docs/architecture.md for a picture.
  *
  *   header   4096 bytes: immutable geometry, then the lease word and the LSN on cache lines of their own
@@ -29,7 +29,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC UINT64_C(0x3158444947415445) /* "ETAGIDX1" */
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 #define LAYOUT_HEADER_BYTES 4096u
 #define LAYOUT_ALIGN (2u * 1024u * 1024u) /* of the mapping's address, for huge pages (shm_map) */
 #define LAYOUT_SECTION_ALIGN 4096u        /* of sections: huge pages may span two of them */
@@ -75,9 +75,11 @@ struct layout_detail {
     uint32_t fieldset;     /* pool unit; 0: none */
     uint32_t overflow;     /* pool unit; 0: none */
     uint16_t etag_len;     /* of the whole tag; > DETAIL_ETAG_BYTES: in the overflow record */
-    uint16_t reserved;
+    uint16_t flags;        /* DETAIL_*; others: 0 */
     char etag[DETAIL_ETAG_BYTES];
 };
+
+#define DETAIL_DATE_STRONG 1u /* no two versions in the second of last_modified */
 
 _Static_assert(sizeof(struct layout_header) == LAYOUT_HEADER_BYTES, "header");
 _Static_assert(offsetof(struct layout_header, lease_deadline_ns) == 2048, "lease word");

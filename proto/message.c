@@ -144,6 +144,7 @@ static const struct wire_member entry_members[] = {
     {6, TEXTS, offsetof(struct entry, surrogates), offsetof(struct entry, surrogate_count),
      .max = SURROGATES_PER_ENTRY_MAX},
     {7, NUMBER64, offsetof(struct entry, max_age_ms)},
+    {8, FLAG, offsetof(struct entry, last_modified_is_strong)},
 };
 static const struct wire_type entry_type = {TYPE(entry, struct entry), MEMBERS(entry_members),
                                             entry_packed, entry_unpacked};

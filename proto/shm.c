@@ -246,6 +246,7 @@ static size_t copy_detail(const struct shm_view *view, uint64_t slot, struct shm
     out->fieldset = detail.fieldset;
     out->overflow = detail.overflow;
     out->etag_len = detail.etag_len;
+    out->last_modified_is_strong = detail.flags & DETAIL_DATE_STRONG;
     return detail.overflow == 0
                ? 0
                : copy_record(view, detail.overflow, OVERFLOW_LENGTH_SHIFT, out->overflow_words);
@@ -442,6 +443,7 @@ void shm_write(struct shm_view *view, uint64_t slot, const struct shm_record *re
         .fieldset = record->fieldset,
         .overflow = record->overflow,
         .etag_len = (uint16_t)record->etag.len,
+        .flags = record->last_modified_is_strong ? DETAIL_DATE_STRONG : 0,
     };
     if (record->etag.len > 0 && record->etag.len <= DETAIL_ETAG_BYTES)
         memcpy(second.etag, record->etag.data, record->etag.len);

@@ -56,6 +56,7 @@ struct shm_entry {
     int64_t last_modified;
     uint32_t fieldset, overflow; /* pool units */
     uint16_t etag_len;
+    bool last_modified_is_strong;
     uint16_t clock_count; /* in clocks, CLOCK_FLOOR of unused inline places included */
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX + SLOT_CLOCKS];
     etag_str etag;             /* points into detail_words or overflow_words */
@@ -93,6 +94,7 @@ struct shm_record {
     uint64_t fill_lsn;
     uint64_t expires_ns;
     int64_t last_modified;
+    bool last_modified_is_strong;
     etag_str
         etag; /* at most DETAIL_ETAG_BYTES are stored inline; longer ones are only measured here */
     uint32_t fieldset; /* pool units, already written */

@@ -141,7 +141,12 @@ static const char *date_says(const struct judging *judging, const char *name, et
     if (modified_since && !str_equal(judging->request->method, ETAG_LIT("GET")) &&
         !str_equal(judging->request->method, ETAG_LIT("HEAD")))
         return "is ignored: the method is neither GET nor HEAD";
-    return judging->validators->last_modified <= date ? "not modified since" : "modified since";
+    if (judging->validators->last_modified > date)
+        return "modified since";
+    return modified_since && !judging->validators->last_modified_is_strong
+               ? "not modified since, but the date is weak: two versions may have it, so it is "
+                 "rendered"
+               : "not modified since";
 }
 
 static void date_note(const struct judging *judging, const char *name, const char *instead)
@@ -165,9 +170,8 @@ static const char *range_says(const struct judging *judging, bool if_range)
                                               : "is ignored: all of it is sent";
     if (out->range == ETAG_RANGE_NONE)
         return "is ignored: there is no Range";
-    return out->range == ETAG_RANGE_HONOR
-               ? "is true: by strong comparison"
-               : "is false: it wants a strong match, and dates never are";
+    return out->range == ETAG_RANGE_HONOR ? "is true: by strong comparison"
+                                          : "is false: it wants a strong match, also of a date";
 }
 
 static void range_note(const struct judging *judging)
@@ -188,6 +192,10 @@ void conditions_judge(struct conditions *out, const etag_request *request,
 {
     const struct judging judging = {out, request, validators};
     *out = (struct conditions){.verdict = etag_evaluate(request, validators)};
+    /* As the lookup does: a weak date alone is no 304. */
+    if (out->verdict == ETAG_NOT_MODIFIED && !validators->last_modified_is_strong &&
+        field_count(&judging, "If-None-Match") == 0)
+        out->verdict = ETAG_PROCEED;
     if (out->verdict == ETAG_PROCEED)
         out->range = etag_evaluate_range(request, validators);
 

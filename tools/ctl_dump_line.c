@@ -3,7 +3,7 @@
  *   {"format": "etagd-dump", "version": 1, "software": "etagd 0.1.0", "incarnation": "1f...", "time": "2026-...", "time_ms": N,
  *    "clock_ns": N}
  *   {"host": "example.org", "target": "/a", "scope": null, "release": "r1", "scheme": "https", "vary": [["Accept-Encoding", "gzip"], ["DPR", null]],
- *    "etag": "\"v1\"", "last_modified": N, "fields": [["Cache-Control", "no-cache"], ["Expires", 60]], "content_location": "/b",
+ *    "etag": "\"v1\"", "last_modified": N, "last_modified_is_strong": true, "fields": [["Cache-Control", "no-cache"], ["Expires", 60]], "content_location": "/b",
  *    "surrogates": ["upload:42"], "max_age_ms": N, "expires_ms": N, "fill_lsn": N, "state": "valid"}
  *   {"end": true, "entries": N}
  *
@@ -106,6 +106,8 @@ doc *dump_entry_doc(const struct entry_view *view)
     add_text(object, "etag", entry->etag);
     if (entry->last_modified != ETAG_NO_DATE)
         json_object_set_new(object, "last_modified", json_integer(entry->last_modified));
+    if (entry->last_modified_is_strong)
+        doc_bool(object, "last_modified_is_strong", true);
     add_fields(object, entry);
     add_text(object, "content_location", entry->content_location);
     for (size_t i = 0; i < entry->surrogate_count; i++)
@@ -298,9 +300,13 @@ static bool take_surrogates(struct object *object, struct entry *entry)
 static bool take_date(struct object *object, struct entry *entry)
 {
     const json_t *value = take(object, "last_modified");
+    const json_t *strong = take(object, "last_modified_is_strong");
     entry->last_modified = json_is_integer(value) ? json_integer_value(value) : ETAG_NO_DATE;
-    return !value || json_is_integer(value) ||
-           wrong(object->line, "last_modified", "must be a whole number");
+    entry->last_modified_is_strong = json_is_true(strong);
+    if (value && !json_is_integer(value))
+        return wrong(object->line, "last_modified", "must be a whole number");
+    return !strong || json_is_boolean(strong) ||
+           wrong(object->line, "last_modified_is_strong", "must be true or false");
 }
 
 static bool take_state(struct object *object, etag_reason *out)

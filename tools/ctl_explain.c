@@ -455,6 +455,7 @@ static void request_judge(struct inquiry *inquiry, const explanation *e)
     validators.existence = is_known(e) ? ETAG_EXISTS : ETAG_EXISTENCE_UNKNOWN;
     validators.etag = e->view.entry.etag;
     validators.last_modified = is_known(e) ? e->view.entry.last_modified : ETAG_NO_DATE;
+    validators.last_modified_is_strong = e->view.entry.last_modified_is_strong;
     conditions_judge(&inquiry->conditions, &inquiry->request, &validators);
 }
 

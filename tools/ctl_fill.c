@@ -24,6 +24,9 @@ static bool fill_option(struct ctl *ctl, struct fill *fill, int option, const ch
     case 'e':
         entry->etag = str_of(value);
         return true;
+    case 'L':
+        entry->last_modified_is_strong = true;
+        return true;
     case 's':
         if (entry->surrogate_count == SURROGATES_PER_ENTRY_MAX) {
             ctl_usage_error(ctl, "at most %d --surrogate", SURROGATES_PER_ENTRY_MAX);
@@ -120,6 +123,7 @@ static const struct ctl_option fill_options[] = {
     {'s', "surrogate", "S", "what it depends on; may be given several times"},
     {'H', "header", "'Name: value'", "of the response; may be given several times"},
     {'t', "token", "T", "of 'etagctl token'; default: one taken now"},
+    {'L', "strong-date", NULL, "no two versions share the second of its Last-Modified"},
     {'a', "max-age-s", "N", "time to live in the cache; default: no end"},
     {0}};
 

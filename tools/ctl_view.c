@@ -35,6 +35,8 @@ void doc_entry(doc *object, const struct entry_view *view)
     doc_text(object, "etag", entry->etag);
     if (entry->last_modified != ETAG_NO_DATE)
         doc_words(object, "last_modified", time_text((uint64_t)entry->last_modified * 1000, time));
+    if (entry->last_modified != ETAG_NO_DATE)
+        doc_bool(object, "last_modified_is_strong", entry->last_modified_is_strong);
     doc_kept_fields(object, entry);
     doc *surrogates = doc_array();
     for (size_t i = 0; i < entry->surrogate_count; i++)

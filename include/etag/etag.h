@@ -179,6 +179,8 @@ ETAG_API int etag_verdict_http_status(etag_verdict verdict);
     X(VALID, 6, "valid", "the entry is current")                                                   \
     X(MALFORMED, 7, "malformed", "a condition of the request is malformed")                        \
     X(REQUIRED, 8, "required", "the request must carry If-Match")                                  \
+    X(DATE_WEAK, 9, "date_weak",                                                                   \
+      "not modified since the request's date, which does not tell two versions of a second apart") \
     /* unknown */                                                                                  \
     X(NO_INDEX, 20, "no_index", "this process has no shared memory from a daemon yet")             \
     X(NO_LEASE, 21, "no_lease",                                                                    \
@@ -201,7 +203,7 @@ ETAG_API int etag_verdict_http_status(etag_verdict verdict);
     X(NO_ROOM, 44, "no_room", "no room in the index, and nothing to evict")                        \
     X(STORE_FAILED, 45, "store_failed", "the daemon's store cannot be written")                    \
     X(PAUSED, 46, "paused", "an operator paused the daemon")                                       \
-    /* fill refused by libetag: must not be stored */                                              \
+    /* fill refused by libetag: must not be stored; BAD_KEY too. etag_client_error() says more */  \
     X(METHOD, 60, "method", "only the answer to a GET may be stored")                              \
     X(HTTP_STATUS, 61, "http_status", "only a 200 may be stored")                                  \
     X(NO_VALIDATOR, 62, "no_validator", "the response has no entity tag")                          \
@@ -214,9 +216,12 @@ ETAG_API int etag_verdict_http_status(etag_verdict verdict);
     X(VARY_UNCOVERED, 68, "vary_uncovered", "Vary names a request header that is not in the key")  \
     X(CSP_NONCE, 69, "csp_nonce", "Content-Security-Policy carries a nonce")                       \
     X(CONTENT_RANGE, 70, "content_range", "a part of a representation")                            \
-    X(LIMIT, 71, "limit",                                                                          \
-      "a key, tag, surrogate key or field is over its limit or malformed: etag_client_error()")    \
-    X(WITHHELD, 72, "withheld", "the application says that it must not be stored")
+    X(LIMIT, 71, "limit", "the fields that a 304 repeats are too many, or too long")               \
+    X(WITHHELD, 72, "withheld", "the application says that it must not be stored")                 \
+    X(BAD_ETAG, 73, "bad_etag", "the entity tag is malformed or too long, or there are several")   \
+    X(BAD_FIELD, 74, "bad_field", "a header field of the response is malformed")                   \
+    X(BAD_SURROGATE, 75, "bad_surrogate", "a surrogate key is malformed or too long")              \
+    X(SURROGATES_LIMIT, 76, "surrogates_limit", "more surrogate keys than an entry may have")
 
 typedef enum etag_reason {
 #define ETAG_REASON_ENUM(name, value, word, text) ETAG_REASON_##name = value,
@@ -325,8 +330,8 @@ typedef struct etag_validators {
     etag_str etag;         /* with quotes and W/ as in the field; absent: none */
     int64_t last_modified; /* seconds since 1970 or ETAG_NO_DATE */
     bool
-        last_modified_is_strong; /* it is sure that the representation did not change twice in that second
-                                   * (section 8.8.2.2): only then may If-Range name the date */
+        last_modified_is_strong; /* it is sure that no two versions have that second (section 8.8.2.2): only
+                                   * then may If-Range name the date */
 } etag_validators;
 
 /* What to do with the request's Range field (RFC 9110 section 14.2), once the other conditions let it go on. */
@@ -354,14 +359,15 @@ typedef struct etag_answer {
     size_t field_count;
     uint64_t fill_lsn; /* of the entry; 0 if there is none */
     etag_token token;  /* the one passed in: fill with it */
-    etag_range range;  /* of ETAG_PROCEED. An entry's date is never strong */
+    etag_range range;  /* of ETAG_PROCEED */
 } etag_answer;
 
 /* Judges a request's conditions (RFC 9110 section 13.2.2) with validators that the caller knows. Pure: no client, no memory,
  * linear time. Any thread. Everything borrowed. Returns ETAG_NOT_MODIFIED, ETAG_PRECONDITION_FAILED, ETAG_PROCEED, or
  * ETAG_PRECONDITION_REQUIRED where the request requires one;
  * ETAG_UNKNOWN only if a condition asks for what the validators do not say, or a size is not set (or a member that is unknown
- * here is).
+ * here is). "Not modified since" is ETAG_NOT_MODIFIED with a weak date too, as section 13.1.3 has it for an origin server; the
+ * calls with a client say ETAG_PROCEED then, ETAG_REASON_DATE_WEAK: the request may come from an earlier version of that second.
  * Call it for what would be answered with 2xx (section 13.2.1): any other answer stands whatever the conditions say. */
 ETAG_API etag_verdict etag_evaluate(const etag_request *request, const etag_validators *validators);
 
@@ -548,7 +554,7 @@ typedef struct etag_entry {
     const etag_str *surrogates; /* what the response depends on besides its resource; at most 128 */
     size_t surrogate_count;
     uint64_t max_age_s;           /* time to live in the cache; 0: until it is invalidated */
-    bool last_modified_is_strong; /* as in etag_validators; for etag_finish() only */
+    bool last_modified_is_strong; /* as in etag_validators; stored. Else its date alone is no 304 */
     bool withheld; /* it must not be stored, for a reason that the response does not show */
 } etag_entry;
 

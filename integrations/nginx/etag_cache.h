@@ -65,6 +65,7 @@ struct location_conf {
     ngx_array_t *bypass;   /* predicates */
     ngx_array_t *no_store; /* predicates */
     time_t max_age_s;
+    ngx_uint_t date_is_strong;  /* of Last-Modified */
     ngx_array_t *extra_headers; /* of etag_str */
 };
 

@@ -161,6 +161,7 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
     entry.surrogates = collected->surrogates;
     entry.surrogate_count = collected->surrogate_count;
     entry.max_age_s = (uint64_t)conf->max_age_s;
+    entry.last_modified_is_strong = conf->date_is_strong;
     if (!http->headers_out.last_modified && http->headers_out.last_modified_time != -1)
         entry.last_modified = http->headers_out.last_modified_time;
     (void)etag_finish(endpoint->client, &asked, &entry, &answer);

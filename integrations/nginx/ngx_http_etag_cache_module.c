@@ -16,6 +16,9 @@ static ngx_conf_enum_t uses[] = {{ngx_string("off"), USE_OFF},
 static ngx_conf_enum_t failure_rules[] = {
     {ngx_string("error"), FAILURE_ERROR}, {ngx_string("pass"), FAILURE_PASS}, {ngx_null_string, 0}};
 
+static ngx_conf_enum_t dates[] = {
+    {ngx_string("weak"), false}, {ngx_string("strong"), true}, {ngx_null_string, 0}};
+
 /* ---- Directives ---- */
 
 static char *set_names(ngx_conf_t *cf, ngx_array_t **to)
@@ -149,6 +152,8 @@ static ngx_command_t directives[] = {
     DIRECTIVE("etag_cache_bypass", NGX_CONF_1MORE, ngx_http_set_predicate_slot, bypass, NULL),
     DIRECTIVE("etag_cache_no_store", NGX_CONF_1MORE, ngx_http_set_predicate_slot, no_store, NULL),
     DIRECTIVE("etag_cache_max_age", NGX_CONF_TAKE1, ngx_conf_set_sec_slot, max_age_s, NULL),
+    DIRECTIVE("etag_cache_last_modified", NGX_CONF_TAKE1, ngx_conf_set_enum_slot, date_is_strong,
+              dates),
     DIRECTIVE("etag_cache_extra_headers", NGX_CONF_1MORE, set_extra_headers, extra_headers, NULL),
     ngx_null_command};
 
@@ -176,6 +181,7 @@ static void *create_location_conf(ngx_conf_t *cf)
     conf->bypass = NGX_CONF_UNSET_PTR;
     conf->no_store = NGX_CONF_UNSET_PTR;
     conf->max_age_s = NGX_CONF_UNSET;
+    conf->date_is_strong = NGX_CONF_UNSET_UINT;
     conf->extra_headers = NGX_CONF_UNSET_PTR;
     return conf;
 }
@@ -293,6 +299,7 @@ static char *merge_location_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->bypass, outer->bypass, NULL);
     ngx_conf_merge_ptr_value(conf->no_store, outer->no_store, NULL);
     ngx_conf_merge_sec_value(conf->max_age_s, outer->max_age_s, 0);
+    ngx_conf_merge_uint_value(conf->date_is_strong, outer->date_is_strong, false);
     ngx_conf_merge_ptr_value(conf->extra_headers, outer->extra_headers, NULL);
     if (!conf->vary)
         return NGX_CONF_ERROR;

@@ -40,7 +40,7 @@ static void print_layout(void)
     MEMBER(detail, layout_detail, fieldset);
     MEMBER(detail, layout_detail, overflow);
     MEMBER(detail, layout_detail, etag_len);
-    MEMBER(detail, layout_detail, reserved);
+    MEMBER(detail, layout_detail, flags);
     MEMBER(detail, layout_detail, etag);
 }
 

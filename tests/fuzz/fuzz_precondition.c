@@ -103,7 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     request.fields = fields;
     request.field_count = fields_read(&c, fields);
 
-    const struct judgement j = precondition_judge(&request, &validators);
+    const struct judgement j = precondition_judge(&request, &validators, DATES_AS_RFC);
     fuzz_require(j.verdict == ref_evaluate(&request, &validators));
     fuzz_require((j.reason == ETAG_REASON_NONE) == (j.verdict == ETAG_UNKNOWN));
     fuzz_require(etag_evaluate(&request, &validators) == j.verdict);

@@ -187,6 +187,37 @@ class Values(Case):
         self.assertEqual(self.d.verdict("/" + "x" * 4000, '"' + "e" * 254 + '"'), "unknown")
 
 
+class FileSizes(Case):
+    """RLIMIT_FSIZE, of which the signal ends a process that did not ask for another end."""
+
+    def limited(self, d, limit):
+        import resource
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            return d()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    def test_an_index_over_the_limit_is_refused_with_the_limits_name(self):
+        said, code = self.limited(self.daemon().refusal, 1 << 20)
+        self.assertEqual(code, 1)
+        self.assertRegex(said, "event=index_not_made .*limit_fsize=1048576 .*LimitFSIZE")
+
+    def test_journal_and_store_over_the_limit_are_as_on_a_full_disk(self):
+        d = self.daemon(args=["--capacity", "1024", "--clocks", "1024", "--pool-mib", "1"])
+        self.limited(d.start, 3 << 20)
+        d.wait_log("event=journal_not_used")
+        d.fill(KEY, '"v1"', "--surrogate", "one")
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        names = "\n".join("surrogate " + f"{i}".rjust(250, "x") for i in range(3000))
+        for _ in range(8):
+            d.ctl("invalidate", "--stdin", text=names)
+        d.wait_log("event=store_failed")
+        d.ctl("invalidate", "--surrogate", "one")
+        self.assertEqual(d.verdict(KEY), "unknown")
+
+
 class Descriptors(Case):
     def test_out_of_descriptors_is_said_once_and_passes(self):
         import resource

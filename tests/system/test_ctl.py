@@ -279,12 +279,13 @@ class Exits(CtlCase):
                 self.assertIn("--help", said["error"])
 
     def test_values_that_the_library_refuses(self):
-        for args in (["fill", KEY, "--etag", "no-quotes"], ["fill", KEY, "--etag", '"a\tb"'],
-                     ["fill", KEY, "--etag", '"v1"', "--surrogate", "x" * 256],
-                     ["fill", KEY, "--etag", '"v1"', "--header", "Cache-Control: a\nSet-Cookie: b"]):
+        for reason, args in (("bad_etag", ["--etag", "no-quotes"]), ("bad_etag", ["--etag", '"a\tb"']),
+                             ("bad_surrogate", ["--etag", '"v1"', "--surrogate", "x" * 256]),
+                             ("limit", ["--etag", '"v1"', "--header", "Cache-Control: max-age=1" + ", a=b" * 400]),
+                             ("bad_field", ["--etag", '"v1"', "--header", "Cache-Control: a\nSet-Cookie: b"])):
             with self.subTest(args=args):
-                done = self.d.ctl_raw("--json", *args)
-                self.assertEqual((done.returncode, json.loads(done.stdout)["reason"]), (NO, "limit"))
+                done = self.d.ctl_raw("--json", "fill", KEY, *args)
+                self.assertEqual((done.returncode, json.loads(done.stdout)["reason"]), (NO, reason))
         self.d.ctl("get", KEY, expect=NO)
 
     def test_help_and_version(self):

@@ -30,7 +30,7 @@ class Data(Case):
                "--vary", "DPR", "--header", 'Cache-Control: no-cache, x="\udcff"', "--header", "Content-Location: /else", "--header",
                "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT", "--header", "Date: Sun, 06 Nov 1994 08:50:00 GMT", "--header",
                "Expires: Sun, 06 Nov 1994 08:51:00 GMT", "--header", "Vary: Accept-Encoding, DPR", "--surrogate", "upload:42",
-               "--surrogate", "s", "--max-age-s", "3600")
+               "--surrogate", "s", "--max-age-s", "3600", "--strong-date")
         d.fill("/plain")
         d.fill(KEY, '"\udce4"', "--surrogate", "gone")
         d.fill("/scoped", '"s"', "--scope", "customer:7")
@@ -52,6 +52,7 @@ class Data(Case):
         self.assertEqual(full["surrogates"], ["upload:42", "s"])
         self.assertIn(["Cache-Control", {"hex": b'no-cache, x="\xff"'.hex()}], full["fields"])
         self.assertEqual((full["last_modified"], full["state"], full["content_location"]), (784111777, "valid", "/else"))
+        self.assertEqual([e.get("last_modified_is_strong") for e in entries], [True, None, None, None])
         self.assertEqual(entries[1]["etag"], {"hex": "22e422"})
         report = self.load(d, dump)
         self.assertEqual((report["loaded"], report["not_loaded"], report["complete"]), (4, 0, True))

@@ -804,10 +804,20 @@ class Semantics(Site):
         self.assertEqual(response["Last-Modified"], "Sun, 06 Nov 1994 08:49:37 GMT")
         self.assertEqual(response["Cache-Control"], "max-age=60, must-revalidate")
         self.assertEqual(len(CALLS), 1)
-        self.ask("own-etag", None, **{"If-Modified-Since": "Sun, 06 Nov 1994 08:49:37 GMT"})
-        self.assertTrue(self.said.startswith("hit"))
         self.assertEqual(self.ask("own-etag", None, **{"If-Match": '"other"'}).status_code, 412)
         self.assertEqual(len(CALLS), 1)
+
+    def test_a_date_alone_confirms_nothing_unless_the_setting_says_that_it_is_strong(self):
+        dated = {"If-Modified-Since": "Sun, 06 Nov 1994 08:49:37 GMT"}
+        self.stored("own-etag")
+        self.assertEqual(self.ask("own-etag", None, **dated).status_code, 200)
+        self.assertIn("date_weak", self.said)
+        self.use(SOCKET=self.etagd.socket, DEBUG_HEADER=True, LAST_MODIFIED_IS_STRONG=True)
+        self.etagd.ctl("invalidate", "--all")
+        self.stored("own-etag")
+        CALLS.clear()
+        self.assertEqual(self.ask("own-etag", None, **dated).status_code, 304)
+        self.assertEqual((self.said.split(";")[0], CALLS), ("hit", []))
 
     def test_policy(self):
         self.assertEqual(self.ask("policy")["Cache-Control"], "private, max-age=5")
@@ -835,8 +845,10 @@ class Semantics(Site):
                 self.assertEqual(self.ask(name, '"x"').status_code, 200)
                 self.assertEqual(self.ask(name, method="put", **{"If-Match": '"x"'}).status_code, 412)
             if name != "etag":
-                self.assertEqual(self.ask(name, **{"If-Modified-Since": response["Last-Modified"]}).status_code, 304)
-            self.assertLessEqual(CALLS.count(f"/{name}/"), 2)
+                # Without a scope it is Django's own decorator, judged by libetag.
+                self.assertEqual(self.ask(name, **{"If-Modified-Since": response["Last-Modified"]}).status_code,
+                                 200 if name == "condition-cached" else 304)
+            self.assertLessEqual(CALLS.count(f"/{name}/"), 3 if name == "condition-cached" else 2)
         self.settle()
         CALLS.clear()
         self.assertEqual(self.ask("condition-cached", '"v-first"').status_code, 304)

@@ -29,6 +29,9 @@ class Row:
         self.date_is_strong = date.startswith(b"!")
         self.date = date.lstrip(b"!")
         lines = cells["request_headers"]
+        # The tables say what a date means where it counts: alone, that is where two versions cannot share it.
+        names = {line.split(b":")[0].lower() for line in lines.split(b" | ")}
+        self.date_is_strong |= b"if-modified-since" in names and b"if-none-match" not in names
         self.lines = [] if lines == b"-" else [tables.unescape(line) for line in lines.split(b" | ")]
         self.expected = {int(status) for status in cells["expected_status"].split(b"/")}
         self.exists = cells["base_status"] == b"200"
@@ -145,6 +148,16 @@ class Table(Case):
 
     def test_what_servers_were_tested_for(self):
         self.table("preconditions.tsv")
+
+    def test_a_weak_date_alone_is_no_304(self):
+        """Version 1 and version 2 may be of one second. The RFC has a SHOULD here (section 13.1.3)."""
+        row = next(Row(cells) for cells in tables.rows("preconditions.tsv") if cells["id"] == b"B001")
+        self.assertEqual((row.expected, row.date_is_strong), ({304}, True))
+        row.date_is_strong, row.etag, path = False, b'"v2"', "/api/v1/files/weak"
+        self.make(row, path)
+        for _ in ("rendered", "cached"):
+            self.assertEqual(self.ask(b"GET", path, row.lines).status, 200)
+            self.d.ctl("sync")
 
     def test_what_the_rfc_demands(self):
         self.table("preconditions_rfc.tsv")

@@ -220,6 +220,21 @@ class Lookups(Case):
         with self.assertRaises(etagd.Invalid):
             self.client.check(etagd.Request("GET", KEY, [("X", "y")] * 300))
 
+    def test_a_date_alone_is_a_304_only_where_it_is_strong(self):
+        date = "Sun, 06 Nov 1994 08:49:37 GMT"
+        asked = etagd.Request("GET", KEY, [("If-Modified-Since", date)])
+        dated = [("ETag", '"v2"'), ("Last-Modified", date)]
+        for strong, verdict, reason in ((False, "PROCEED", "date_weak"), (True, "NOT_MODIFIED", "not_modified_since")):
+            with self.subTest(strong=strong):
+                self.client.fill_wait(self.client.token(), KEY, etagd.Response(dated, surrogates=["upload:42"], last_modified_is_strong=strong))
+                answer = self.client.check(asked)
+                self.assertEqual((answer.verdict.name, answer.reason), (verdict, reason))
+                said = self.client.finish(asked, etagd.Response(dated, last_modified_is_strong=strong), answer)[0]
+                self.assertEqual(said, 304 if strong else 200)
+                # The state and a dump carry it.
+                shown = self.etagd.ctl("get", "--scope", KEY.scope, "//example.org/uploads/42")
+                self.assertEqual(shown["last_modified_is_strong"], strong)
+
     def test_invalidate_by_each_target(self):
         for targets in ({"resources": [RESOURCE]}, {"surrogates": ["upload:42"]}, {"everything": True},
                         {"prefixes": [etagd.Resource("example.org", "/uploads/")]}):

@@ -13,7 +13,7 @@ import time
 from harness import ETAGCTL, PROTOCOL, SYSTEM, Case, Raw, Writer, bound, main
 
 KEY = "//shop.example/u/1"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 COUNTERS_BYTES = 4096
 
 

@@ -285,7 +285,7 @@ static void what_must_not_be_stored_is_not_sent(void **state)
     f->entry.field_count = 0;
     f->key.resource.target = ETAG_LIT("no slash");
     assert_int_equal(etag_fill_wait(f->client, token, &f->entry, NULL), ETAG_REFUSED);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_LIMIT);
+    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_BAD_KEY);
     assert_string_not_equal(etag_client_error(f->client), "");
     f->entry.key = NULL;
     assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_INVALID);

@@ -404,6 +404,39 @@ static void bad_keys_and_sizes(void **state)
     assert_int_equal(f->answer.fill_lsn, 77);
 }
 
+/* Version 1 was served at 10.3, version 2 committed at 10.8: both are of the second 10. */
+static void two_versions_of_one_second_have_no_304_by_date(void **state)
+{
+    struct fixture *f = *state;
+    f->condition = (etag_field){ETAG_LIT("If-Modified-Since"),
+                                ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT")};
+    expect(f, ETAG_PROCEED, ETAG_REASON_DATE_WEAK);
+    assert_int_equal(f->answer.field_count, 0);
+    f->condition.value = ETAG_LIT("Sun, 06 Nov 1994 08:49:38 GMT"); /* a page of a second later */
+    expect(f, ETAG_PROCEED, ETAG_REASON_DATE_WEAK);
+    f->condition.value = ETAG_LIT("Sun, 06 Nov 1994 08:49:36 GMT");
+    expect(f, ETAG_PROCEED, ETAG_REASON_MODIFIED_SINCE);
+    /* What stops a request may come from a weak date; what lets it go on is judged again in the transaction. */
+    f->condition.name = ETAG_LIT("If-Unmodified-Since");
+    expect(f, ETAG_PRECONDITION_FAILED, ETAG_REASON_MODIFIED_SINCE);
+
+    f->condition = (etag_field){ETAG_LIT("If-Modified-Since"),
+                                ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT")};
+    f->entry.last_modified_is_strong = true;
+    put(f);
+    expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_NOT_MODIFIED_SINCE);
+    const etag_field ranges[] = {{ETAG_LIT("Range"), ETAG_LIT("bytes=0-1")},
+                                 {ETAG_LIT("If-Range"), ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT")}};
+    f->request.fields = ranges;
+    f->request.field_count = 2;
+    expect(f, ETAG_PROCEED, ETAG_REASON_NO_CONDITION);
+    assert_int_equal(f->answer.range, ETAG_RANGE_HONOR);
+    f->entry.last_modified_is_strong = false; /* the next fill is another's */
+    put(f);
+    expect(f, ETAG_PROCEED, ETAG_REASON_NO_CONDITION);
+    assert_int_equal(f->answer.range, ETAG_RANGE_IGNORE);
+}
+
 /* A caller compiled with a newer header passes larger structs. */
 static void larger_structs_are_accepted(void **state)
 {
@@ -654,6 +687,7 @@ int main(void)
         TEST(expires),
         TEST(a_slot_that_stays_odd_is_torn),
         TEST(bad_keys_and_sizes),
+        TEST(two_versions_of_one_second_have_no_304_by_date),
         TEST(larger_structs_are_accepted),
         TEST(a_key_of_an_older_header_has_no_scheme),
         TEST(larger_structs_are_zero_beyond_ours),

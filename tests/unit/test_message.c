@@ -101,6 +101,7 @@ static struct entry full_entry(void)
         .surrogates = surrogates,
         .surrogate_count = 2,
         .max_age_ms = UINT64_MAX,
+        .last_modified_is_strong = true,
     };
 }
 
@@ -133,6 +134,7 @@ static void assert_full_entry(const struct entry *e)
     assert_text(e->surrogates[0], "upload:42");
     assert_text(e->surrogates[1], "customer:7");
     assert_true(e->max_age_ms == UINT64_MAX);
+    assert_true(e->last_modified_is_strong);
 }
 
 /* ---- Round trips ---- */

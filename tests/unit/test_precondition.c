@@ -41,7 +41,7 @@ static struct judgement judge(const char *method, const etag_validators *now, si
     etag_request request;
     assert_true(count <= FIELDS_MAX);
     request_make(&request, fields, method, count, lines);
-    const struct judgement j = precondition_judge(&request, now);
+    const struct judgement j = precondition_judge(&request, now, DATES_AS_RFC);
     assert_int_equal(j.verdict, etag_evaluate(&request, now));
     assert_int_equal(j.verdict, ref_evaluate(&request, now));
     assert_int_equal(etag_evaluate_range(&request, now), ref_evaluate_range(&request, now));
@@ -126,7 +126,7 @@ static void row_read(const struct tsv *t, struct row *row)
 
 static const char *status_of(const struct row *row, const char *base_status)
 {
-    switch (precondition_judge(&row->request, &row->validators).verdict) {
+    switch (precondition_judge(&row->request, &row->validators, DATES_AS_RFC).verdict) {
     case ETAG_NOT_MODIFIED:
         return "304";
     case ETAG_PRECONDITION_FAILED:
@@ -168,13 +168,13 @@ static void table_as_origin(const char *name, bool first_only, size_t rows_min)
         row_read(&t, &row);
         const char *status = status_of(&row, tsv_raw(&t, "base_status"));
         const char *expected = tsv_raw(&t, "expected_status");
-        const bool holds = (first_only ? strncmp(expected, status, 3) == 0
-                                       : allowed(expected, status)) &&
-                           class_holds(tsv_raw(&t, "class"), strcmp(status, "304") == 0) &&
-                           precondition_judge(&row.request, &row.validators).verdict ==
-                               ref_evaluate(&row.request, &row.validators) &&
-                           precondition_range(&row.request, &row.validators) ==
-                               ref_evaluate_range(&row.request, &row.validators);
+        const bool holds =
+            (first_only ? strncmp(expected, status, 3) == 0 : allowed(expected, status)) &&
+            class_holds(tsv_raw(&t, "class"), strcmp(status, "304") == 0) &&
+            precondition_judge(&row.request, &row.validators, DATES_AS_RFC).verdict ==
+                ref_evaluate(&row.request, &row.validators) &&
+            precondition_range(&row.request, &row.validators) ==
+                ref_evaluate_range(&row.request, &row.validators);
         if (!holds)
             print_error("%s: %s, expected %s %s: %s\n", tsv_raw(&t, "id"), status, expected,
                         tsv_raw(&t, "class"), tsv_raw(&t, "request_headers"));
@@ -211,7 +211,7 @@ static void table_as_front(void **state)
         etag_verdict verdict = ETAG_UNKNOWN;
         if (row.validators.existence == ETAG_EXISTS && row.validators.etag.data &&
             ref_entity_tag(row.etag, row.validators.etag.len, 0, &weak) == row.validators.etag.len)
-            verdict = precondition_judge(&row.request, &row.validators).verdict;
+            verdict = precondition_judge(&row.request, &row.validators, DATES_AS_RFC).verdict;
         const bool is_304 = verdict == ETAG_NOT_MODIFIED;
         const bool holds = strcmp(front, "304") == 0      ? is_304
                            : strcmp(front, "origin") == 0 ? !is_304
@@ -452,7 +452,7 @@ static void absent_value_is_no_line(void **state)
     request.method = ETAG_LIT("GET");
     request.fields = fields;
     request.field_count = COUNT_OF(fields);
-    assert_int_equal(precondition_judge(&request, &v1).verdict, ETAG_NOT_MODIFIED);
+    assert_int_equal(precondition_judge(&request, &v1, DATES_AS_RFC).verdict, ETAG_NOT_MODIFIED);
     assert_int_equal(ref_evaluate(&request, &v1), ETAG_NOT_MODIFIED);
 
     const etag_field between[] = {{ETAG_LIT("If-None-Match"), ETAG_LIT("\"a\"")},
@@ -460,10 +460,10 @@ static void absent_value_is_no_line(void **state)
                                   {ETAG_LIT("If-None-Match"), ETAG_LIT("\"v1\"")}};
     request.fields = between;
     request.field_count = COUNT_OF(between);
-    assert_int_equal(precondition_judge(&request, &v1).verdict, ETAG_NOT_MODIFIED);
+    assert_int_equal(precondition_judge(&request, &v1, DATES_AS_RFC).verdict, ETAG_NOT_MODIFIED);
     request.fields = between + 1;
     request.field_count = 1;
-    assert_int_equal(precondition_judge(&request, &v1).verdict, ETAG_PROCEED);
+    assert_int_equal(precondition_judge(&request, &v1, DATES_AS_RFC).verdict, ETAG_PROCEED);
 }
 
 /* ---- If-Range ---- */
@@ -547,7 +547,7 @@ static struct judgement judge_with(bool require, bool suffixes, const char *meth
     request_make(&request, fields, method, line != NULL, &line);
     request.require_if_match = require;
     request.compression_suffixes = suffixes;
-    const struct judgement j = precondition_judge(&request, now);
+    const struct judgement j = precondition_judge(&request, now, DATES_AS_RFC);
     assert_int_equal(j.verdict, ref_evaluate(&request, now));
     assert_int_equal(precondition_missing(&request), j.verdict == ETAG_PRECONDITION_REQUIRED);
     return j;
@@ -768,7 +768,7 @@ static void random_against_reference(void **state)
         v.etag = exact(tag, strlen(tag));
         v.last_modified_is_strong = next_random(&seed) % 2;
 
-        const etag_verdict verdict = precondition_judge(&request, &v).verdict;
+        const etag_verdict verdict = precondition_judge(&request, &v, DATES_AS_RFC).verdict;
         assert_int_equal(verdict, ref_evaluate(&request, &v));
         verdicts[verdict]++;
         const etag_range range = precondition_range(&request, &v);

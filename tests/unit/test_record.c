@@ -43,7 +43,8 @@ static struct made *made_new(void)
                   .content_location = ETAG_LIT("/uploads/42.json"),
                   .surrogates = made->surrogates,
                   .surrogate_count = 2,
-                  .max_age_ms = 90000},
+                  .max_age_ms = 90000,
+                  .last_modified_is_strong = true},
         .fill_lsn = UINT64_C(0x123456789abcdef),
         .expires_wall_ms = UINT64_C(1800000000000)};
     return made;
@@ -77,6 +78,7 @@ static void an_entry_comes_back_as_it_was(void **state)
     assert_str(entry->etag, "W/\"v1\"");
     assert_int_equal(entry->last_modified, -1000);
     assert_int_equal(entry->max_age_ms, 90000);
+    assert_true(entry->last_modified_is_strong);
     assert_str(entry->content_location, "/uploads/42.json");
     assert_int_equal(entry->field_count, 3);
     assert_str(entry->fields[0].field.name, "Cache-Control");

@@ -204,6 +204,9 @@ static void another_date_or_tag_fills(void **state)
     f->response.last_modified = 784111777;
     answered(f, 1, 0);
     f->response.last_modified = ETAG_NO_DATE;
+    f->response.last_modified_is_strong = true; /* or no longer: the entry's word is believed */
+    answered(f, 1, 0);
+    f->response.last_modified_is_strong = false;
     f->fields[0].value = ETAG_LIT("\"v2\"");
     answered(f, 1, 0);
     f->fields[0].value = ETAG_LIT("W/\"v1\"");

@@ -318,7 +318,7 @@ static void the_response_may_say_it_itself(void **state)
     f->response.key = &other;
     assert_int_equal(precheck(f), 0);
     assert_int_equal(finish(f), 200);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_LIMIT);
+    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_BAD_KEY);
     expect_fills(f, 0);
 }
 
@@ -329,6 +329,10 @@ static void a_304_without_a_tag(void **state)
     f->fields[0] = (etag_field){ETAG_LIT("Last-Modified"),
                                 ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT")};
     assert_int_equal(precheck(f), 0);
+    assert_int_equal(finish(f), 200); /* it may come from an earlier version of that second */
+    assert_int_equal(f->answer.reason, ETAG_REASON_DATE_WEAK);
+    assert_int_equal(f->answer.field_count, 0);
+    f->response.last_modified_is_strong = true;
     assert_int_equal(finish(f), 304);
     expect_field(f, 0, "Cache-Control", "max-age=60");
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_NO_VALIDATOR);

@@ -13,6 +13,7 @@
 #include <linux/magic.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/vfs.h>
 
 #define LEASE_NS UINT64_C(1000000000)
@@ -502,6 +503,26 @@ static void no_space(void **state)
     expect_nothing(f, ETAG_UNAVAILABLE, "write");
 }
 
+/* The signal of this limit ends a process, and the application has not asked for it. */
+static void a_limit_of_file_sizes_does_not_end_the_application(void **state)
+{
+    struct fixture *f = *state;
+    char name[SPOOL_NAME_BYTES];
+    struct rlimit former;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &former), 0);
+    const struct rlimit low = {.rlim_cur = f->frame.len - 1, .rlim_max = former.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    const etag_status with_all = put(f);
+    f->item.all_will_do = false;
+    const etag_status without = put(f);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &former), 0);
+    assert_int_equal(with_all, ETAG_OK);
+    assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_ALL, name), 1);
+    assert_int_equal(without, ETAG_UNAVAILABLE);
+    assert_non_null(strstr(f->fault.text, "RLIMIT_FSIZE"));
+    assert_int_equal(count(f, SPOOL_NAME_EVENT) + count(f, SPOOL_NAME_TEMP), 0);
+}
+
 /* ---- Too large ---- */
 
 static void too_large_a_frame_becomes_everything(void **state)
@@ -568,6 +589,7 @@ int main(void)
         TEST(a_full_spool_gets_purge_everything),
         TEST(what_a_purge_does_not_say_is_an_error),
         TEST(no_space),
+        TEST(a_limit_of_file_sizes_does_not_end_the_application),
         TEST(too_large_a_frame_becomes_everything),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

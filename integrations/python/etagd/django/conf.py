@@ -27,6 +27,7 @@ DEFAULTS = {
     "PREFIX": "",  # before every surrogate key: for sites that share a daemon
     "RELEASE": None,  # what else makes bodies differ; None: a digest of the project's sources and settings module
     "VARY": ("Accept", "Accept-Language"),  # request fields that select the representation
+    "LAST_MODIFIED_IS_STRONG": False,  # True: no two versions of a page share the second of its Last-Modified; else it alone is no 304
     "MAX_AGE_S": 0,  # time to live of entries; 0: until they are invalidated
     "CACHE_CONTROL": "max-age=60, must-revalidate",  # of 200 and 304 to GET and HEAD; None: says nothing
     "CACHE_CONTROL_UNSAFE": "no-cache, no-store, must-revalidate",  # of every answer to POST, PUT, PATCH, DELETE

@@ -13,7 +13,7 @@ from django.utils.http import http_date, quote_etag
 import etagd
 
 from . import surrogates as names
-from .exchange import _UNSET, SAFE, Plan, answer_with, judge
+from .exchange import _UNSET, SAFE, Plan, answer_with, by_weak_date, judge
 
 
 def plan_of(scope: Any, surrogates: Any, args: Sequence[Any], kwargs: Any, **options: Any) -> Plan:
@@ -85,7 +85,7 @@ def condition(etag_func: Optional[Callable[..., Any]] = None, last_modified_func
             if seconds is not None:
                 fields.append(("Last-Modified", http_date(seconds)))
             status = judge(request, etagd.Validators(existence, etag, seconds))
-            if status:
+            if status and not (status == 304 and scope is not None and by_weak_date(request)):
                 response = answer_with(status, fields)
             else:
                 response = view(request, *args, **kwargs)

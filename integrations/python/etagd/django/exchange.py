@@ -104,6 +104,11 @@ def judge(request: Any, validators: etagd.Validators) -> int:
     return etagd.evaluate(etagd.Request(request.method, None, conditions(request)), validators).http_status
 
 
+def by_weak_date(request: Any) -> bool:
+    """Would a 304 rest on a date that two versions may share?"""
+    return not conf.LAST_MODIFIED_IS_STRONG and "HTTP_IF_NONE_MATCH" not in request.META
+
+
 def precondition_failed(etag: Optional[str]) -> HttpResponse:
     return answer_with(412, [("ETag", etag)] if etag else ())
 
@@ -271,7 +276,10 @@ class Exchange:
         """With the response's own validators."""
         if not 200 <= response.status_code < 300:
             return response
-        return self._send(judge(self.request, validators_of(response)), response)
+        status = judge(self.request, validators_of(response))
+        if status == 304 and self.plan is not None and by_weak_date(self.request):
+            return response
+        return self._send(status, response)
 
     @staticmethod
     def _send(status: int, response: Any) -> Any:
@@ -287,7 +295,8 @@ class Exchange:
     def _response(self, response: Any, names: Any = (), withheld: bool = False) -> etagd.Response:
         return etagd.Response(
             [(name, value) for name, value in response.items()], response.status_code, surrogates=sorted(names),
-            had_authorization="HTTP_AUTHORIZATION" in self.request.META, max_age_s=self._max_age_s, withheld=withheld)
+            had_authorization="HTTP_AUTHORIZATION" in self.request.META, max_age_s=self._max_age_s, withheld=withheld,
+            last_modified_is_strong=bool(conf.LAST_MODIFIED_IS_STRONG))
 
     def _fill(self, response: Any) -> Any:
         try:
