@@ -109,7 +109,9 @@ static void watchers_tell(struct server *server, const struct event *event)
         if (!peer || !peer->stream || !peer->watching)
             continue;
         /* A watcher that reads slowly misses events, and is told how many. */
-        if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX / 2) {
+        if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX / 2 ||
+            (loop_stream_queued(peer->stream) > 0 &&
+             loop_queued(server->loop) > PEERS_QUEUED_BYTES_MAX / 2)) {
             peer->events_dropped++;
             continue;
         }
@@ -389,9 +391,9 @@ static bool guard_expire(struct server *server, struct guard *guard)
         return false;
     if (lingered) {
         server->cache.counters.guards_lingered++;
-        log_event(&server->log, LOG_WARN, "guard_lingered", log_number("pid", pid),
-                  log_number("uid", uid),
-                  log_text("effect", "no sign of life of its writer: it counts as committed"));
+        log_limited(&server->log_limit, LOG_WARN, "guard_lingered", log_number("pid", pid),
+                    log_number("uid", uid),
+                    log_text("effect", "no sign of life of its writer: it counts as committed"));
     }
     return true;
 }
