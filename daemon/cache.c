@@ -58,9 +58,16 @@ static void canonical(struct resource *out, const etag_resource *in)
     (void)wrong;
 }
 
-#define EVENT_CLOCKS_MAX (TARGETS_PER_EVENT_MAX + 1)
+#define EVENT_CLOCKS_MAX (2 * TARGETS_PER_EVENT_MAX + 1)
 
-/* A clock for each target; returns how many. */
+/* The clock of a prefix, or of the covered one that it means. */
+static uint32_t clock_of_covered_prefix(const struct cache *cache, const struct resource *resource)
+{
+    return clock_of_prefix(cache->hash_key, cache->view->clock_count, resource,
+                           resource_covered_prefix(resource));
+}
+
+/* A clock for each target, two for one that servers read in two ways (rule NO_DOT_SEGMENTS); returns how many. */
 static size_t clocks_of_targets(const struct cache *cache, const etag_targets *targets,
                                 uint32_t out[EVENT_CLOCKS_MAX])
 {
@@ -73,11 +80,14 @@ static size_t clocks_of_targets(const struct cache *cache, const etag_targets *t
     for (size_t i = 0; i < targets->resource_count; i++) {
         canonical(&resource, &targets->resources[i]);
         out[n++] = clock_of_resource(cache->hash_key, clock_count, &resource);
+        if (resource.dotted && resource_canonicalize_loosely(&resource, &targets->resources[i]))
+            out[n++] = clock_of_resource(cache->hash_key, clock_count, &resource);
     }
     for (size_t i = 0; i < targets->prefix_count; i++) {
         canonical(&resource, &targets->prefixes[i]);
-        out[n++] = clock_of_prefix(cache->hash_key, clock_count, &resource,
-                                   resource_covered_prefix(&resource));
+        out[n++] = clock_of_covered_prefix(cache, &resource);
+        if (resource.dotted && resource_canonicalize_loosely(&resource, &targets->prefixes[i]))
+            out[n++] = clock_of_covered_prefix(cache, &resource);
     }
     for (size_t i = 0; i < targets->surrogate_count; i++)
         out[n++] = clock_of_surrogate(cache->hash_key, clock_count, targets->surrogates[i]);
@@ -333,6 +343,31 @@ etag_reason cache_fill(struct cache *cache, etag_token token, const struct key *
     const etag_reason reason = fill_judge(cache, token, key, entry, out);
 
     fill_count(&cache->counters, reason);
+    return reason;
+}
+
+static etag_reason retire_judge(struct cache *cache, etag_token token, struct hash128 fingerprint)
+{
+    struct shm_entry entry;
+
+    if (!token_is_ours(cache, token))
+        return ETAG_REASON_TOKEN_FOREIGN;
+    if (!index_find(cache->index, fingerprint, &entry))
+        return ETAG_REASON_NO_ENTRY;
+    /* Rule: an answer says nothing about what was rendered from newer data than its own. */
+    return entry.fill_lsn > token.lsn ? ETAG_REASON_OLDER_FILL : ETAG_REASON_NONE;
+}
+
+etag_reason cache_retire(struct cache *cache, etag_token token, const struct key *key,
+                         struct hash128 *fingerprint)
+{
+    *fingerprint = key_fingerprint(cache->hash_key, key);
+    const etag_reason reason = retire_judge(cache, token, *fingerprint);
+
+    if (reason == ETAG_REASON_NONE)
+        (void)index_remove(cache->index, *fingerprint);
+    cache->counters.retires += reason == ETAG_REASON_NONE;
+    cache->counters.retires_refused += reason != ETAG_REASON_NONE;
     return reason;
 }
 

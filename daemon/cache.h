@@ -20,12 +20,15 @@
     X(fills_no_room, "fills refused: no room")                                                     \
     X(fills_paused, "fills refused: paused")                                                       \
     X(fills_store_failed, "fills refused: the store failed")                                       \
+    X(retires, "entries removed: a front end was answered what cannot be stored")                  \
+    X(retires_refused, "retires of what is not there, or of a newer fill")                         \
     X(mutations, "mutations applied")                                                              \
     X(guards_begun, "guards begun, those begun again by a confirmation included")                  \
     X(guards_committed, "guards committed by their writer")                                        \
     X(guards_aborted, "guards aborted")                                                            \
     X(guards_lingered, "guards taken as committed: no sign of life")                               \
     X(guards_rearmed, "guards begun again by a confirmation: they had been lost")                  \
+    X(holds_folded, "holds that one of everything stood for: too many")                            \
     X(holds, "holds begun")                                                                        \
     X(targets, "targets of these")                                                                 \
     X(loaded, "entries loaded at start")                                                           \
@@ -87,6 +90,12 @@ struct cache_stored {
  * flux. An accepted entry keeps the token as its fill LSN. Returns ETAG_REASON_NONE where it is stored. */
 MUST_USE etag_reason cache_fill(struct cache *cache, etag_token token, const struct key *key,
                                 const struct entry *entry, struct cache_stored *out);
+
+/* A front end was answered what refutes the key's entry: removes it, unless its fill LSN is above the token. No clock is raised,
+ * nothing is remembered: a fill that is accepted later is as current as its own clocks say. *fingerprint: the key's.
+ * Returns NONE (removed), NO_ENTRY, OLDER_FILL or TOKEN_FOREIGN. */
+MUST_USE etag_reason cache_retire(struct cache *cache, etag_token token, const struct key *key,
+                                  struct hash128 *fingerprint);
 
 /* An entry from the store at recovery, under the same rule, with the fill LSN that it was stored with.
  * Returns NONE (loaded), TOKEN_STALE, EXPIRED, OLDER_FILL or NO_ROOM. */

@@ -67,7 +67,7 @@ static const struct config_option options[] = {
      MEMBER(events_kept_ms), .max = EVENTS_KEPT_HOURS_MAX, .factor = MS_PER_HOUR},
     {"events-kept-mib", "N", "Part of the database that they may take", "64", OPTION_NUMBER,
      MEMBER(events_kept_bytes), .min = 1, .max = EVENTS_KEPT_MIB_MAX, .factor = MIB},
-    {"socket-mode", "M", "Permissions of the socket, octal", "0666", OPTION_MODE,
+    {"socket-mode", "M", "Permissions of the socket, octal", "0660", OPTION_MODE,
      MEMBER(socket_mode), .live = true},
     {"idle-ms", "N", "Connections idle for so long are closed; 0: never", "3600000", OPTION_NUMBER,
      MEMBER(idle_ns), .max = IDLE_MS_MAX, .factor = NS_PER_MS, .live = true},

@@ -19,7 +19,7 @@
  *   events-kept: 100000                --events-kept N       for etagctl log and explain
  *   events-kept-hours: 24              --events-kept-hours N     0: of any age
  *   events-kept-mib: 64                --events-kept-mib N       of the database
- *   socket-mode: "0666"                --socket-mode M   who may connect; roles decide what they may do
+ *   socket-mode: "0660"                --socket-mode M   who may connect; roles decide what they may do
  *   idle-ms: 3600000                   --idle-ms N       0: no limit
  *   roles:                             --role ROLE=WHO   repeated; any of them takes the place of the file's roles
  *     read: [group:www-data, user:deploy, uid:1000, gid:33, all]

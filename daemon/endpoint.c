@@ -12,6 +12,7 @@
 #include "endpoint.h"
 
 #include "lock_file.h"
+#include "owned.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +35,13 @@ static int refuse(char why[512], const char *what, const char *path, const char 
     return -1;
 }
 
+/* owned.h said what is wrong and what to do. */
+static int refuse_foreign(char why[512], const char *what, const char *path, const char *fault)
+{
+    snprintf(why, 512, "%.250s, %s, %s", path, what, fault);
+    return -1;
+}
+
 static int refuse_errno(char why[512], const char *doing, const char *path)
 {
     snprintf(why, 512, "cannot %s %.300s: %s", doing, path, strerror(errno));
@@ -41,17 +49,18 @@ static int refuse_errno(char why[512], const char *doing, const char *path)
 }
 
 /* The socket's directory, one level, as a service manager would make it. */
-static int parent_make(const char *path, char why[512])
+static int parent_make(struct endpoint *endpoint, char why[512])
 {
-    char parent[PATH_BYTES_MAX];
+    const char *path = endpoint->path;
+    char parent[PATH_BYTES_MAX] = ".";
     const char *slash = strrchr(path, '/');
 
-    if (!slash || slash == path)
-        return 0;
-    snprintf(parent, sizeof(parent), "%.*s", (int)(slash - path), path);
-    if (mkdir(parent, 0755) < 0 && errno != EEXIST)
+    if (slash)
+        snprintf(parent, sizeof(parent), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (slash && slash != path && mkdir(parent, 0755) < 0 && errno != EEXIST)
         return refuse_errno(why, "make the socket's directory", parent);
-    return 0;
+    const char *fault = owned_dir_fault(parent, &endpoint->shared);
+    return fault ? refuse_foreign(why, "the socket's directory", parent, fault) : 0;
 }
 
 static void recorded_lease_read(struct endpoint *endpoint)
@@ -70,6 +79,9 @@ static int lock_take(struct endpoint *endpoint, char why[512])
     if (r == -EAGAIN)
         return refuse(why, "another etagd serves this socket", endpoint->path,
                       "stop it, or give this one another --socket");
+    const char *fault = r == -EPERM ? lock_file_fault(AT_FDCWD, endpoint->lock_path) : NULL;
+    if (fault)
+        return refuse_foreign(why, "the socket's lock", endpoint->lock_path, fault);
     errno = -r;
     if (r < 0)
         return refuse_errno(why, "lock", endpoint->lock_path);
@@ -237,7 +249,7 @@ int endpoint_open(struct endpoint *endpoint, const char *path, uint32_t mode, in
     }
     memcpy(address.sun_path, path, strlen(path));
 
-    if (parent_make(path, why) < 0 || lock_take(endpoint, why) < 0 ||
+    if (parent_make(endpoint, why) < 0 || lock_take(endpoint, why) < 0 ||
         (given_fd >= 0 ? socket_adopt(endpoint, &address, why)
                        : socket_make(endpoint, &address, mode, why)) < 0 ||
         socket_note(endpoint, why) < 0) {

@@ -15,6 +15,7 @@ struct endpoint {
     int lock_fd;
     bool
         given; /* the socket is a service manager's, which keeps it: the file is not ours to remove */
+    bool shared; /* others can make names in the socket's directory, and can't touch ours */
     uint64_t socket_inode, socket_device;
     uint64_t recorded_lease_ns; /* of the former owner; 0: none */
 };

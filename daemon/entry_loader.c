@@ -77,13 +77,28 @@ static void removal_owe(struct entry_loader *loader, struct hash128 fingerprint)
     loader->owed[loader->owed_count++] = fingerprint;
 }
 
+static int record_ignore(void *ctx, struct hash128 fingerprint, etag_str record)
+{
+    (void)ctx;
+    (void)fingerprint;
+    (void)record;
+    return 0;
+}
+
+/* This run removed it (evicted, retired), and the store does not know that yet. */
+static bool removal_waits(const struct entry_loader *loader, struct hash128 fingerprint)
+{
+    return persist_waiting(loader->persist) > 0 &&
+           persist_find(loader->persist, fingerprint, record_ignore, NULL) == PERSIST_E_ERASED;
+}
+
 static void entry_load(struct entry_loader *loader, const struct stored_entry *stored)
 {
     struct entry_record record;
     struct hash128 evicted = {0};
 
-    /* Rule: what this run filled stays, whatever the store says. */
-    if (index_has(loader->cache, stored->fingerprint))
+    /* Rule: what this run filled stays, whatever the store says, and so does what it removed. */
+    if (index_has(loader->cache, stored->fingerprint) || removal_waits(loader, stored->fingerprint))
         return;
     if (!entry_record_parse(stored->record, &record, &loader->parts) ||
         key_canonicalize(&loader->key, &record.entry.key) != NULL ||

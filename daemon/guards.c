@@ -15,7 +15,11 @@ int guards_init(struct guards *guards, uint32_t clock_count, uint64_t linger_ns)
 {
     *guards = (struct guards){.linger_ns = linger_ns};
     guards->flux = calloc(clock_count, sizeof(guards->flux[0]));
-    return guards->flux ? 0 : -ENOMEM;
+    guards->buckets = (struct guard **)calloc(GUARD_BUCKETS, sizeof(guards->buckets[0]));
+    if (guards->flux && guards->buckets)
+        return 0;
+    guards_deinit(guards);
+    return -ENOMEM;
 }
 
 static void guard_free(struct guard *guard)
@@ -27,12 +31,14 @@ static void guard_free(struct guard *guard)
 
 void guards_deinit(struct guards *guards)
 {
-    for (size_t i = 0; i < GUARD_BUCKETS; i++)
+    for (size_t i = 0; guards->buckets && i < GUARD_BUCKETS; i++)
         while (guards->buckets[i]) {
             struct guard *guard = guards->buckets[i];
             guards->buckets[i] = guard->next;
             guard_free(guard);
         }
+    free((void *)guards->buckets);
+    free((void *)guards->holds);
     free(guards->flux);
     *guards = (struct guards){0};
 }
@@ -67,20 +73,115 @@ struct guard *guards_find_open(const struct guards *guards, struct guard_id id)
     return guard && guard->state == GUARD_OPEN ? guard : NULL;
 }
 
+/* ---- Those that end in order: a list, and of holds, each of which has a time of its own, a heap ---- */
+
+static void list_add(struct guard_list *list, struct guard *guard)
+{
+    guard->earlier = list->last;
+    guard->later = NULL;
+    *(list->last ? &list->last->later : &list->first) = guard;
+    list->last = guard;
+}
+
+static void list_remove(struct guard_list *list, struct guard *guard)
+{
+    *(guard->earlier ? &guard->earlier->later : &list->first) = guard->later;
+    *(guard->later ? &guard->later->earlier : &list->last) = guard->earlier;
+}
+
+static void heap_set(struct guards *guards, size_t at, struct guard *guard)
+{
+    guards->holds[at] = guard;
+    guard->at = at;
+}
+
+/* The guard's place, after its end or its place has changed. */
+static void heap_place(struct guards *guards, struct guard *guard)
+{
+    struct guard **const heap = guards->holds;
+    size_t at = guard->at, child;
+
+    for (; at > 0 && guard->ends_ns < heap[(at - 1) / 2]->ends_ns; at = (at - 1) / 2)
+        heap_set(guards, at, heap[(at - 1) / 2]);
+    for (; (child = 2 * at + 1) < guards->hold_count; at = child) {
+        if (child + 1 < guards->hold_count && heap[child + 1]->ends_ns < heap[child]->ends_ns)
+            child++;
+        if (guard->ends_ns <= heap[child]->ends_ns)
+            break;
+        heap_set(guards, at, heap[child]);
+    }
+    heap_set(guards, at, guard);
+}
+
+/* There is room for every guard, so that the step from guard to hold can't fail. */
+static int heap_reserve(struct guards *guards)
+{
+    const size_t wanted = guards->open_count + guards->hold_count + 1;
+
+    if (wanted <= guards->holds_capacity)
+        return 0;
+    struct guard **grown = (struct guard **)realloc((void *)guards->holds,
+                                                    2 * wanted * sizeof(grown[0]));
+    if (!grown)
+        return -ENOMEM;
+    guards->holds = grown;
+    guards->holds_capacity = 2 * wanted;
+    return 0;
+}
+
 /* ---- Counts ---- */
 
-static size_t *count_of(struct guards *guards, const struct guard *guard)
+static size_t guard_bytes(const struct guard *guard)
 {
-    return guard->state == GUARD_OPEN   ? &guards->open_count
-           : guard->state == GUARD_HOLD ? &guards->hold_count
-                                        : &guards->ended_count;
+    return sizeof(*guard) + guard->clock_count * sizeof(guard->clocks[0]) + guard->record_len;
+}
+
+static void state_enter(struct guards *guards, struct guard *guard, int state)
+{
+    guard->state = state;
+    switch (guard->state) {
+    case GUARD_OPEN:
+        guards->open_count++;
+        list_add(&guards->open, guard);
+        break;
+    case GUARD_HOLD:
+        guard->at = guards->hold_count++;
+        assert(guards->hold_count <= guards->holds_capacity);
+        heap_place(guards, guard);
+        break;
+    case GUARD_ENDED:
+        guards->ended_count++;
+        list_add(&guards->ended, guard);
+        break;
+    }
+}
+
+static void state_leave(struct guards *guards, struct guard *guard)
+{
+    switch (guard->state) {
+    case GUARD_OPEN:
+        guards->open_count--;
+        list_remove(&guards->open, guard);
+        break;
+    case GUARD_HOLD: {
+        struct guard *last = guards->holds[--guards->hold_count];
+        if (last == guard)
+            break;
+        last->at = guard->at;
+        heap_place(guards, last);
+        break;
+    }
+    case GUARD_ENDED:
+        guards->ended_count--;
+        list_remove(&guards->ended, guard);
+        break;
+    }
 }
 
 static void state_set(struct guards *guards, struct guard *guard, int state)
 {
-    --*count_of(guards, guard);
-    guard->state = state;
-    ++*count_of(guards, guard);
+    state_leave(guards, guard);
+    state_enter(guards, guard, state);
 }
 
 uint32_t guards_flux(const struct guards *guards, uint32_t clock)
@@ -88,19 +189,13 @@ uint32_t guards_flux(const struct guards *guards, uint32_t clock)
     return guards->flux[clock];
 }
 
-static void link_in(struct guards *guards, struct guard *guard)
+static void link_in(struct guards *guards, struct guard *guard, int state)
 {
     struct guard **bucket = bucket_of(guards, guard->id);
 
     guard->next = *bucket;
     *bucket = guard;
-    ++*count_of(guards, guard);
-}
-
-static void ended_unlink(struct guards *guards, struct guard *guard)
-{
-    *(guard->earlier ? &guard->earlier->later : &guards->ended_first) = guard->later;
-    *(guard->later ? &guard->later->earlier : &guards->ended_last) = guard->earlier;
+    state_enter(guards, guard, state);
 }
 
 static void unlink_free(struct guards *guards, struct guard *guard)
@@ -110,20 +205,46 @@ static void unlink_free(struct guards *guards, struct guard *guard)
     while (*at != guard)
         at = &(*at)->next;
     *at = guard->next;
-    --*count_of(guards, guard);
-    if (guard->state == GUARD_ENDED)
-        ended_unlink(guards, guard);
+    if (guard->state != GUARD_ENDED)
+        guards->bytes -= guard_bytes(guard);
+    state_leave(guards, guard);
     guard_free(guard);
 }
 
-/* The last of those that ended; the first is forgotten where there are too many. */
-static void ended_link(struct guards *guards, struct guard *guard)
+/* The first of those that ended is forgotten where there are too many. */
+static void ended_trim(struct guards *guards)
 {
-    guard->earlier = guards->ended_last;
-    *(guards->ended_last ? &guards->ended_last->later : &guards->ended_first) = guard;
-    guards->ended_last = guard;
     if (guards->ended_count > GUARDS_MAX)
-        unlink_free(guards, guards->ended_first);
+        unlink_free(guards, guards->ended.first);
+}
+
+/* ---- Bounds ---- */
+
+bool guards_room(const struct guards *guards, bool spooled)
+{
+    const size_t times = spooled ? 2 : 1;
+
+    return guards->open_count < times * GUARDS_MAX &&
+           guards->bytes < times * (size_t)GUARDS_BYTES_MAX;
+}
+
+bool guards_room_for_hold(const struct guards *guards)
+{
+    return guards->hold_count < HOLDS_MAX && guards->bytes < GUARDS_BYTES_MAX;
+}
+
+bool guards_fold(struct guards *guards, uint32_t hold_ms, uint64_t now_ns)
+{
+    struct guard *fold = guards_find(guards, guards->fold);
+    const uint64_t ends_ns = now_ns + hold_ms * NS_PER_MS;
+
+    if (!fold || fold->state != GUARD_HOLD || fold->hold_ms < hold_ms)
+        return false;
+    if (fold->ends_ns < ends_ns) {
+        fold->ends_ns = ends_ns;
+        heap_place(guards, fold);
+    }
+    return true;
 }
 
 /* ---- Begin ---- */
@@ -168,6 +289,8 @@ int guards_open(struct guards *guards, const struct event *event, const uint32_t
         guards_touch(guards, known, known->peer_id, event->targets.max_ms, now_ns);
         return 0;
     }
+    if (heap_reserve(guards) < 0)
+        return -ENOMEM;
     struct guard *guard = guard_new(event, clocks, clock_count);
     if (!guard)
         return -ENOMEM;
@@ -175,7 +298,8 @@ int guards_open(struct guards *guards, const struct event *event, const uint32_t
         unlink_free(guards, known);
     for (size_t i = 0; i < clock_count; i++)
         guards->flux[clocks[i]]++;
-    link_in(guards, guard);
+    guards->bytes += guard_bytes(guard);
+    link_in(guards, guard, GUARD_OPEN);
     guards_touch(guards, guard, 0, event->targets.max_ms, now_ns);
     if (event->kind != EVENT_GUARD_BEGIN)
         guards_hold(guards, guard, event, now_ns);
@@ -198,10 +322,12 @@ void guards_hold(struct guards *guards, struct guard *guard, const struct event 
                  uint64_t now_ns)
 {
     assert(guard->state != GUARD_ENDED);
-    state_set(guards, guard, GUARD_HOLD);
+    state_leave(guards, guard);
     guard->said = event->kind != EVENT_GUARD_EXPIRED;
     guard->peer_id = 0;
-    guard->ends_ns = now_ns + event->targets.hold_ms * NS_PER_MS;
+    guard->hold_ms = event->targets.hold_ms;
+    guard->ends_ns = now_ns + guard->hold_ms * NS_PER_MS;
+    state_enter(guards, guard, GUARD_HOLD);
 }
 
 void guards_end(struct guards *guards, struct guard *guard, bool said, uint64_t now_ns,
@@ -215,15 +341,20 @@ void guards_end(struct guards *guards, struct guard *guard, bool said, uint64_t 
         if (--guards->flux[clock] == 0)
             calm(ctx, clock);
     }
-    guard->clock_count = 0;
     if (!said) {
         unlink_free(guards, guard);
         return;
     }
+    guards->bytes -= guard_bytes(guard);
+    free(guard->clocks);
+    free(guard->record);
+    guard->clocks = NULL;
+    guard->record = NULL;
+    guard->clock_count = guard->record_len = 0;
     state_set(guards, guard, GUARD_ENDED);
     guard->peer_id = 0;
     guard->ends_ns = now_ns + guards->linger_ns;
-    ended_link(guards, guard);
+    ended_trim(guards);
 }
 
 void guards_remember_end(struct guards *guards, struct guard_id id, uint64_t now_ns)
@@ -233,10 +364,9 @@ void guards_remember_end(struct guards *guards, struct guard_id id, uint64_t now
     if (!guard)
         return;
     guard->id = id;
-    guard->state = GUARD_ENDED;
     guard->ends_ns = now_ns + guards->linger_ns;
-    link_in(guards, guard);
-    ended_link(guards, guard);
+    link_in(guards, guard, GUARD_ENDED);
+    ended_trim(guards);
 }
 
 /* Its connection is a sign of life until it ends or the guard is too old; from then on it lingers. */
@@ -253,19 +383,14 @@ static void linger_follow(const struct guards *guards, struct guard *guard, uint
 struct guard *guards_overdue(struct guards *guards, uint64_t now_ns, guards_peer_lives *lives,
                              void *ctx)
 {
-    struct guard *next;
-
-    if (guards->open_count + guards->hold_count + guards->ended_count == 0)
-        return NULL;
-    for (size_t i = 0; i < GUARD_BUCKETS; i++)
-        for (struct guard *guard = guards->buckets[i]; guard; guard = next) {
-            next = guard->next;
-            linger_follow(guards, guard, now_ns, lives, ctx);
-            if (now_ns < guard->ends_ns)
-                continue;
-            if (guard->state != GUARD_ENDED)
-                return guard;
-            unlink_free(guards, guard);
-        }
+    while (guards->ended.first && now_ns >= guards->ended.first->ends_ns)
+        unlink_free(guards, guards->ended.first);
+    if (guards->hold_count > 0 && now_ns >= guards->holds[0]->ends_ns)
+        return guards->holds[0];
+    for (struct guard *guard = guards->open.first; guard; guard = guard->later) {
+        linger_follow(guards, guard, now_ns, lives, ctx);
+        if (now_ns >= guard->ends_ns)
+            return guard;
+    }
     return NULL;
 }

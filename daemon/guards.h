@@ -8,6 +8,11 @@
  * as committed. Signs of life are its begin, each confirmation, and its connection while it is younger than max_ms. A hold is
  * a guard that the daemon ends itself, as a commit, when its time is over.
  *
+ * Bounds. A guard that stands is never refused a step: its writer is in its transaction, or past its COMMIT. One that begins
+ * is refused where too many are open (guards_room). A hold can't be refused, since its change is committed already: at its bound
+ * one hold of everything, the "fold", is lengthened instead, and the mutation goes without (guards_fold). The fold's record says
+ * as long a hold as any that it stands for, and begins anew after a restart like any hold, so nothing of it is lost.
+ *
  * An id whose end was said is remembered for one linger, and while GUARDS_MAX more did not end: a begin that is found late, in the
  * spool or sent twice, would only keep its clocks in flux for nothing.
  *
@@ -20,10 +25,12 @@
 
 struct guard {
     struct guard *next;            /* in its bucket */
-    struct guard *earlier, *later; /* ENDED: in the order of their ends */
+    struct guard *earlier, *later; /* OPEN, ENDED: in their list, as they became so */
+    size_t at;                     /* HOLD: in the heap */
     struct guard_id id;
     enum { GUARD_OPEN, GUARD_HOLD, GUARD_ENDED } state;
     bool said;        /* HOLD: its writer said the end (or there was no guard before) */
+    uint32_t hold_ms; /* HOLD: as its event says, from which it begins anew after a restart */
     uint64_t lsn;     /* of the event that opened it */
     uint64_t peer_id; /* whose connection is a sign of life; 0: none */
     uint32_t pid, uid;
@@ -35,14 +42,22 @@ struct guard {
     size_t record_len;
 };
 
-#define GUARD_BUCKETS 1024u
+#define GUARD_BUCKETS 16384u
+
+struct guard_list {
+    struct guard *first, *last;
+};
 
 struct guards {
-    struct guard *buckets[GUARD_BUCKETS];
+    struct guard **buckets;
     uint32_t *flux; /* a count for each clock */
     uint64_t linger_ns;
-    struct guard *ended_first, *ended_last;
+    struct guard_list open, ended;
+    struct guard **holds; /* a heap: the one that ends first is holds[0] */
+    size_t holds_capacity;
     size_t open_count, hold_count, ended_count;
+    size_t bytes;         /* that those take which did not end */
+    struct guard_id fold; /* {0, 0}: there was none in this run */
 };
 
 /* 0 or -ENOMEM. */
@@ -56,6 +71,14 @@ struct guard_id guards_id_of(const struct event *event);
 struct guard *guards_find(const struct guards *guards, struct guard_id id);
 /* The same, if it is open: neither held nor ended. */
 struct guard *guards_find_open(const struct guards *guards, struct guard_id id);
+
+/* Is there room for one more guard? spooled: its writer can't be told, so there is more room for those, and beyond it the spool's
+ * scan fails, and nobody trusts the memory until some guards have ended. */
+MUST_USE bool guards_room(const struct guards *guards, bool spooled);
+/* May one more mutation have a hold of its own? */
+MUST_USE bool guards_room_for_hold(const struct guards *guards);
+/* Lengthens the fold to hold_ms from now. False: there is none that may stand for such a hold. */
+MUST_USE bool guards_fold(struct guards *guards, uint32_t hold_ms, uint64_t now_ns);
 
 /* A guard or hold (hold_ms of the event) stands from now on, on these clocks (copied); one of that id that stands already goes on
  * with the clocks that it has, and a hold that is begun again is a guard again. 0 or -ENOMEM: nothing was changed. */
@@ -79,7 +102,7 @@ uint32_t guards_flux(const struct guards *guards, uint32_t clock);
 
 /* Is the connection still there? */
 typedef bool guards_peer_lives(void *ctx, uint64_t peer_id);
-/* Looks at all of them: connections that ended begin the linger, ended ones are forgotten. Returns one whose time is over
+/* Looks at all open ones: connections that ended begin the linger; ended ones are forgotten. Returns one whose time is over
  * (end it and ask again), NULL: none. */
 struct guard *guards_overdue(struct guards *guards, uint64_t now_ns, guards_peer_lives *lives,
                              void *ctx);

@@ -92,6 +92,7 @@ static void stats_of_cache(struct stats *stats, struct server *server)
     stat_number(stats, "evicted_oldest", index->evicted_oldest);
     stat_number(stats, "guards_open", server->cache.guards.open_count);
     stat_number(stats, "holds_open", server->cache.guards.hold_count);
+    stat_number(stats, "guards_bytes", server->cache.guards.bytes);
     stat_number(stats, "guard_linger_ms", server->config.linger_ns / NS_PER_MS);
     stat_number(stats, "spool_applied", server->spool.applied);
     stat_number(stats, "spool_waiting", spool_waiting(&server->spool));

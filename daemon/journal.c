@@ -18,6 +18,7 @@
 #include "bytes.h"
 #include "config.h"
 #include "delay_point.h"
+#include "owned.h"
 #include "siphash.h"
 
 #include <assert.h>
@@ -103,7 +104,7 @@ static int journal_fd(const char *socket_path, int flags)
         return errno == ELOOP || errno == ENXIO || errno == EISDIR ? -EPERM : -errno;
     if (fstat(fd, &status) < 0)
         return -errno;
-    if (!S_ISREG(status.st_mode) || status.st_uid != geteuid() || status.st_nlink != 1)
+    if (owned_file_fault(&status))
         return -EPERM;
     return take_fd(&fd);
 }

@@ -15,14 +15,18 @@
 #include <stdbool.h>
 
 /* Makes the file if it is missing. *fd: open, and locked where 0 is returned; the caller's to close, -1 if it could not be
- * opened. 0; -EAGAIN: somebody else holds the lock; or another negative errno. */
+ * opened. 0; -EAGAIN: somebody else holds the lock; -EPERM: it is not a file that a daemon of this user made
+ * (lock_file_fault says what is wrong); or another negative errno. */
 MUST_USE int lock_file_take(int dir_fd, const char *name, int *fd);
 
-/* The file at the path is the one that is open. */
+/* What is wrong with a file that could not be taken, as owned_file_fault(). */
+MUST_USE const char *lock_file_fault(int dir_fd, const char *name);
+
 /* The same without changing anything, beside others that do so: -EAGAIN where somebody has taken it, -ENOENT where there is
  * no such file. */
 MUST_USE int lock_file_share(int dir_fd, const char *name, int *fd);
 
+/* The file at the path is the one that is open. */
 MUST_USE bool lock_file_is_at(const char *path, int fd);
 
 #endif

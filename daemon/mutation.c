@@ -45,7 +45,10 @@ static void answer_give(struct server *server, const struct pending_answer *answ
         answer_peer(server, answer, failed);
         break;
     case ANSWER_SPOOL:
-        spool_file_done(&server->spool, answer->spool_file, failed);
+        if (failed)
+            spool_file_failed(&server->spool, answer->spool, answer->lsn);
+        else
+            spool_file_done(&server->spool, answer->spool);
         break;
     case ANSWER_NOBODY:
         break;
@@ -127,12 +130,12 @@ static void watchers_tell(struct server *server, const struct event *event)
 static struct pending_answer answer_of(const struct mutation_from *from, uint64_t lsn)
 {
     return (struct pending_answer){
-        .to = from->peer       ? ANSWER_PEER
-              : from->is_spool ? ANSWER_SPOOL
-                               : ANSWER_NOBODY,
+        .to = from->peer                    ? ANSWER_PEER
+              : from->spool.generation != 0 ? ANSWER_SPOOL
+                                            : ANSWER_NOBODY,
         .peer_id = from->peer ? from->peer->id : 0,
         .request_id = from->request_id,
-        .spool_file = from->spool_file,
+        .spool = from->spool,
         .lsn = lsn,
         .arrived_ns = from->peer ? from->peer->arrived_ns : 0,
     };
@@ -176,9 +179,9 @@ static bool event_record(struct server *server, const struct event *event,
     return true;
 }
 
-/* Applied, recorded, answered. The event has everything but its LSN and its time. */
-static struct mutation_refusal event_do(struct server *server, struct event *event,
-                                        const struct mutation_from *from)
+/* Applied, recorded, answered. */
+static struct mutation_refusal event_happen(struct server *server, struct event *event,
+                                            const struct mutation_from *from)
 {
     event->wall_ms = time_wall_ms();
     if (!cache_next_lsn(&server->cache, &event->lsn)) {
@@ -197,6 +200,61 @@ static struct mutation_refusal event_do(struct server *server, struct event *eve
         return (struct mutation_refusal){
             WIRE_ERROR_INTERNAL, "no memory to persist the event; it holds until the daemon ends"};
     return done;
+}
+
+/* ---- Holds at their bound ---- */
+
+static bool begins_hold(const struct event *event)
+{
+    return event->targets.hold_ms > 0 && event->kind != EVENT_GUARD_BEGIN;
+}
+
+/* One hold of everything stands for those that find no room: it is there, in memory and recorded, before the event is. */
+static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_ms)
+{
+    const struct mutation_from nobody = {0};
+    struct guards *guards = &server->cache.guards;
+    struct event event = {.kind = EVENT_MUTATION};
+
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    event.targets.hold_ms = hold_ms;
+    const struct mutation_refusal refusal = event_happen(server, &event, &nobody);
+    if (refusal.error)
+        return refusal;
+    guards->fold = guards_id_of(&event);
+    log_event(
+        &server->log, LOG_WARN, "holds_folded", log_number("holds", (int64_t)guards->hold_count),
+        log_number("hold_ms", (int64_t)hold_ms),
+        log_text("effect", "nothing is answered 304 until it is over"),
+        log_text("advice", "write less, hold for less, or name fewer targets: etagctl doctor"));
+    return done;
+}
+
+/* Rule HOLD_FOLDED: a mutation goes without its hold only while the fold stands for it, as long as its own would have. */
+static struct mutation_refusal hold_fold(struct server *server, struct event *event)
+{
+    struct guards *guards = &server->cache.guards;
+
+    if (!begins_hold(event) || guards_room_for_hold(guards))
+        return done;
+    if (!guards_fold(guards, event->targets.hold_ms, time_coarse_ns())) {
+        const struct mutation_refusal refusal = fold_begin(server, event->targets.hold_ms);
+        if (refusal.error)
+            return refusal;
+    }
+    event->targets.hold_ms = 0;
+    server->cache.counters.holds_folded++;
+    return done;
+}
+
+/* The event has everything but its LSN and its time. */
+static struct mutation_refusal event_do(struct server *server, struct event *event,
+                                        const struct mutation_from *from)
+{
+    const struct mutation_refusal refusal = hold_fold(server, event);
+
+    return refusal.error ? refusal : event_happen(server, event, from);
 }
 
 /* ---- What a request comes to ---- */
@@ -271,27 +329,21 @@ static bool is_begin(const struct request *request)
     return request->kind == REQUEST_GUARD_BEGIN || request->kind == REQUEST_GUARD_CONFIRM;
 }
 
-static size_t guard_count(const struct server *server)
-{
-    const struct guards *guards = &server->cache.guards;
-
-    return guards->open_count + guards->hold_count;
-}
-
-/* A peer can be told that there are too many guards. The writer of a spool file can't: there is more room for those, and beyond
- * it the scan fails, so that nobody trusts the memory until some guards have ended. */
+/* Rule KNOWN_GUARD_EXEMPT: only what begins a guard that is not known needs room. A guard that stands goes on: its writer is in
+ * its transaction, and can't wait for others to end theirs. */
 static struct mutation_refusal limits_check(const struct server *server,
                                             const struct request *request,
                                             const struct mutation_from *from)
 {
-    const bool opens = is_begin(request) ||
-                       (request->kind == REQUEST_INVALIDATE ? request->targets.hold_ms
-                                                            : request->guard.targets.hold_ms) > 0;
+    const struct guards *guards = &server->cache.guards;
 
-    const bool opens_new = opens && request->kind != REQUEST_GUARD_COMMIT;
-
-    if (opens_new && guard_count(server) >= (from->peer ? GUARDS_MAX : 2 * GUARDS_MAX))
-        return (struct mutation_refusal){WIRE_ERROR_LIMIT, "too many guards and holds are open"};
+    if (is_begin(request) && !guards_find(guards, request->guard.id) &&
+        !guards_room(guards, from->spool.generation != 0))
+        return (struct mutation_refusal){
+            WIRE_ERROR_LIMIT, guards->open_count < GUARDS_MAX
+                                  ? "the guards and holds that stand take all of their memory: "
+                                    "name fewer targets"
+                                  : "too many guards are open: end some first"};
     if (!from->peer)
         return done;
     if (from->peer->pending >= PEER_PENDING_MAX)
@@ -412,9 +464,13 @@ static bool peer_lives(void *ctx, uint64_t peer_id)
 bool mutation_expire_guards(struct server *server)
 {
     struct guard *guard;
+    size_t left = EXPIRED_PER_TURN_MAX;
 
-    while ((guard = guards_overdue(&server->cache.guards, time_coarse_ns(), peer_lives, server)))
-        if (!guard_expire(server, guard))
+    server->expire_more = false;
+    while ((guard = guards_overdue(&server->cache.guards, time_coarse_ns(), peer_lives, server))) {
+        server->expire_more = left-- == 0;
+        if (server->expire_more || !guard_expire(server, guard))
             return false;
+    }
     return true;
 }

@@ -14,9 +14,8 @@
 struct mutation_from {
     struct peer *peer; /* NULL: not a peer */
     uint64_t request_id;
-    bool is_spool;
-    uint32_t spool_file;
-    uint32_t uid; /* of the file's owner */
+    struct spool_slot spool; /* generation 0: not a file of the spool */
+    uint32_t uid;            /* of the file's owner */
 };
 
 /* Why it was not done, or is not safe. error 0: it was done, and the answer comes, or has gone already. */
@@ -33,7 +32,7 @@ MUST_USE struct mutation_refusal mutation_request(struct server *server,
 /* Purges everything, on the daemon's own account. False: not done (logged). */
 MUST_USE bool mutation_everything(struct server *server, const char *why);
 
-/* Guards and holds whose time is over count as committed. False: that could not be done now. */
+/* Guards and holds whose time is over count as committed, EXPIRED_PER_TURN_MAX of them. False: not all of them, so far. */
 bool mutation_expire_guards(struct server *server);
 
 /* End of a turn: its events go to the store together; answers whose events are safe leave. */

@@ -4,6 +4,7 @@
 #define ETAGD_PENDING_H
 
 #include "cleanup.h"
+#include "spool.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,7 +15,7 @@ struct pending_answer {
     enum { ANSWER_PEER, ANSWER_SPOOL, ANSWER_NOBODY } to;
     uint64_t peer_id;
     uint64_t request_id;
-    uint32_t spool_file;
+    struct spool_slot spool;
     uint64_t lsn;
     uint64_t arrived_ns; /* of ANSWER_PEER, CLOCK_MONOTONIC */
 };

@@ -438,7 +438,7 @@ static int journal_move(struct loading *loading, struct store *store, const char
     return r;
 }
 
-int recovery_load(struct recovery *recovery, struct store *store, struct cache *cache)
+static int load(struct recovery *recovery, struct store *store, struct cache *cache)
 {
     CLEANUP(cleanup_free) struct loading *loading = calloc(1, sizeof(*loading));
 
@@ -465,6 +465,15 @@ int recovery_load(struct recovery *recovery, struct store *store, struct cache *
     if (r > 0)
         r = -EUCLEAN;
     return loading->incomplete ? -EUCLEAN : r;
+}
+
+int recovery_load(struct recovery *recovery, struct store *store, struct cache *cache)
+{
+    const int r = load(recovery, store, cache);
+
+    /* What was applied again is the work of former runs. */
+    cache->counters = (struct cache_counters){0};
+    return r;
 }
 
 /* ---- The journal ---- */

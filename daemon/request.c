@@ -2,7 +2,8 @@
 /*
  * The fill path and the invalidate path read top-down from here:
  *
- *   fill         handle_fill -> cache_fill (the token test) -> index, and the persister lazily
+ *   fill         handle_fill -> cache_fill (the token test) -> index, and the persister lazily; or, of a tombstone,
+ *                handle_retire -> cache_retire
  *   invalidate   handle_mutation -> mutation_request: cache_apply (one store a target), recorded, answered when it is safe
  */
 #include "request.h"
@@ -105,11 +106,33 @@ static void fill_persist(struct server *server, const struct entry *entry,
     log_event(&server->log, LOG_DEBUG, "fill_not_persisted");
 }
 
-/* An evicted entry that stays in the store is loaded again after a restart, as current as it was. */
-static void evicted_erase(struct server *server, struct hash128 fingerprint)
+/* An entry that was evicted or retired and stays in the store is loaded again after a restart, as current as it was. */
+static void removed_erase(struct server *server, struct hash128 fingerprint)
 {
     if (persist_erase(server->persist, fingerprint) != 0)
-        log_event(&server->log, LOG_DEBUG, "evicted_not_erased");
+        log_event(&server->log, LOG_DEBUG, "removed_not_erased");
+}
+
+static void fill_answer(struct server *server, struct peer *peer, const struct request *request,
+                        etag_reason reason, uint64_t lsn)
+{
+    const struct reply reply = {
+        .id = request->id, .kind = REPLY_FILL, .fill = {.reason = reason, .lsn = lsn}};
+
+    if (request->fill.want_verdict)
+        peer_send(&server->peers, peer, &reply, NULL, 0);
+}
+
+/* The other half of a fill: its key is in server->key. */
+static void handle_retire(struct server *server, struct peer *peer, const struct request *request)
+{
+    struct hash128 fingerprint;
+    const etag_reason reason = cache_retire(&server->cache, request->fill.token, &server->key,
+                                            &fingerprint);
+
+    if (reason == ETAG_REASON_NONE)
+        removed_erase(server, fingerprint);
+    fill_answer(server, peer, request, reason, 0);
 }
 
 static void handle_fill(struct server *server, struct peer *peer, const struct request *request)
@@ -117,26 +140,23 @@ static void handle_fill(struct server *server, struct peer *peer, const struct r
     struct cache_stored stored = {0};
     const char *wrong = key_canonicalize(&server->key, &request->fill.entry.key);
 
-    if (!wrong)
+    if (!wrong && !request->fill.gone)
         wrong = entry_check(&request->fill.entry);
     if (wrong) {
         refuse(server, peer, request, WIRE_ERROR_INVALID, wrong);
         return;
     }
+    if (request->fill.gone) {
+        handle_retire(server, peer, request);
+        return;
+    }
     const etag_reason reason = cache_fill(&server->cache, request->fill.token, &server->key,
                                           &request->fill.entry, &stored);
     if (stored.evicted.low != 0 || stored.evicted.high != 0)
-        evicted_erase(server, stored.evicted);
+        removed_erase(server, stored.evicted);
     if (reason == ETAG_REASON_NONE)
         fill_persist(server, &request->fill.entry, &stored);
-    if (request->fill.want_verdict) {
-        const struct reply reply = {
-            .id = request->id,
-            .kind = REPLY_FILL,
-            .fill = {.reason = reason, .lsn = stored.fill_lsn},
-        };
-        peer_send(&server->peers, peer, &reply, NULL, 0);
-    }
+    fill_answer(server, peer, request, reason, stored.fill_lsn);
 }
 
 /* ---- Invalidate, and the steps of a guard ---- */

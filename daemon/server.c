@@ -256,10 +256,11 @@ static int loop_make(struct server *server)
 
 /* What has to be in the clocks before anybody may trust them for another L: the spool, and what a suspended machine slept
  * through. */
-static int spooled_apply(void *ctx, const struct request *request, uint32_t uid, uint32_t file)
+static int spooled_apply(void *ctx, const struct request *request, uint32_t uid,
+                         struct spool_slot slot)
 {
     struct server *server = ctx;
-    const struct mutation_from from = {.is_spool = true, .spool_file = file, .uid = uid};
+    const struct mutation_from from = {.spool = slot, .uid = uid};
     const struct mutation_refusal refusal = mutation_request(server, request, &from);
 
     if (refusal.error == WIRE_ERROR_INVALID)
@@ -274,6 +275,7 @@ static int state_settle(void *ctx, bool suspended)
 
     if (suspended && !mutation_everything(server, "the machine was suspended"))
         return -ENOMEM;
+    spool_stored(&server->spool, persist_stored_lsn(server->persist));
     return spool_scan(&server->spool, &reader);
 }
 
@@ -333,6 +335,10 @@ int server_init(struct server *server, const struct config *config, int signal_f
     if (endpoint_open(&server->endpoint, config->socket_path, config->socket_mode,
                       take_fd(&server->supervisor.listen_fd), why) < 0)
         return fail(server, "socket_refused", why);
+    if (server->endpoint.shared)
+        log_event(&server->log, LOG_WARN, "socket_dir_shared",
+                  log_text("effect", "whenever no daemon runs here, others can put a socket of "
+                                     "theirs in its place, and front ends would believe it"));
     supervisor_status(&server->supervisor, "reading its state");
     if (state_open(server, &recovery) < 0)
         return -1;
@@ -398,9 +404,13 @@ static void turn_end(struct server *server)
 /* 0, or -1: the place is no longer ours. */
 static int lease_keep(struct server *server)
 {
-    if (lease_due_in_ns(&server->lease) > 0)
+    const bool due = lease_due_in_ns(&server->lease) == 0;
+    if (due || server->expire_more)
+        (void)mutation_expire_guards(server); /* what is left comes with the next turn */
+    if (!due) {
+        turn_end(server);
         return 0;
-    (void)mutation_expire_guards(server); /* tried again at the next one */
+    }
     const int r = lease_renew(&server->lease);
     turn_end(server);
     if (r == LEASE_E_LOST) {
@@ -477,7 +487,9 @@ int server_run(struct server *server)
     }
     while (r == 0 && !server->stopping && !server->lost) {
         peers_turn_begin(&server->peers);
-        r = loop_turn(server->loop, more ? 0 : turn_ns(server, lease_due_in_ns(&server->lease)));
+        r = loop_turn(server->loop, more || server->expire_more
+                                        ? 0
+                                        : turn_ns(server, lease_due_in_ns(&server->lease)));
         more = intake_serve(server);
         turn_end(server);
         if (lease_keep(server) < 0)

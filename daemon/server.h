@@ -39,6 +39,7 @@ struct server {
     struct peers peers;
     struct intake intake;
     struct strangers *strangers;
+    bool expire_more;         /* guards and holds are over whose turn did not come */
     struct pending mutations; /* answers that wait for their event to be persisted */
     struct pending syncs;
     struct histogram mutation_times; /* of peers: from the last byte's arrival to the answer */

@@ -3,8 +3,12 @@
  * A scan lists the directory and then opens only names that can be events, of which there are SPOOL_FILES. Where a local user
  * has made so many names that listing has no bound, it asks for each of those names instead, which has one.
  *
- * No name is ever replaced by a writer but all-NN, by its own owner; so an e-file that was applied is the file that is removed.
- * all-NN is renamed to taken-NN, where nobody else renames to, before it is applied.
+ * The life of a file: found, applied (from then on it is known, under a generation of its own), safe, removed, forgotten. What
+ * says "safe" comes much later, and the name may be another file's by then, so it carries the generation, and what is removed is
+ * looked at again: the file that is known, by inode and birth.
+ *
+ * No name is ever replaced by a writer but all-NN, by its own owner. So all-NN is renamed to taken-NN, where nobody else renames
+ * to, before it is applied. While an older one waits there, all-NN is applied where it is, and taken to be removed only.
  */
 #include "spool.h"
 
@@ -14,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -55,22 +60,6 @@ static void name_discard(struct spool *spool, const char *name)
     (void)snprintf(aside, sizeof(aside), "x-%016llx",
                    (unsigned long long)time_ns_of(CLOCK_MONOTONIC));
     (void)renameat(spool->dir.fd, name, spool->dir.fd, aside);
-}
-
-/* A file that does not count: of somebody without the role, or not a plain file. */
-static void file_ignore(struct spool *spool, const char *name, uint32_t uid)
-{
-    const uint64_t now = time_coarse_ns();
-
-    spool->ignored++;
-    name_discard(spool, name);
-    if (spool->last_complaint_ns != 0 && now - spool->last_complaint_ns < COMPLAINT_NS)
-        return;
-    spool->last_complaint_ns = now;
-    log_event(spool->log, LOG_WARN, "spool_file_ignored", log_text("name", name),
-              log_number("uid", uid),
-              log_text("reason", "its owner has no role to mutate, or it is not a plain file"),
-              log_number("ignored", (int64_t)spool->ignored));
 }
 
 /* A name that is no event: removed in time, and only so many of them a scan. */
@@ -141,14 +130,18 @@ static int names_probe(struct spool *spool, struct names *names)
     return r ? r : kind_probe(spool, SPOOL_NAME_TAKEN, SPOOL_ALL_SLOTS, names->taken);
 }
 
+/* Opened for each scan: where a directory was opened long ago, some file systems list what was in it then. */
 static int names_read(struct spool *spool, struct names *names)
 {
+    CLEANUP(spool_dir_stream_close) DIR *stream = NULL;
     const struct dirent *entry;
+    const int r = spool_dir_open_stream(&spool->dir, &stream);
 
+    if (r < 0)
+        return r;
     *names = (struct names){.began_ns = time_coarse_ns()};
-    rewinddir(spool->dir.stream);
     errno = 0;
-    while ((entry = readdir(spool->dir.stream)) != NULL && names->count < SPOOL_NAMES_MAX) {
+    while ((entry = readdir(stream)) != NULL && names->count < SPOOL_NAMES_MAX) {
         names->count++;
         name_note(spool, entry->d_name, names);
         errno = 0;
@@ -161,106 +154,292 @@ static int names_read(struct spool *spool, struct names *names)
 
 /* ---- One file ---- */
 
-static bool file_counts(const struct spool *spool, const struct stat *st)
+/* A file as it was when it was looked at. */
+struct seen {
+    struct spool_identity identity;
+    uint64_t bytes;
+    uint32_t uid, mode, links;
+};
+
+/* name "": of the descriptor itself. 0 or negative errno. */
+static int file_see(int fd, const char *name, struct seen *out)
 {
-    return S_ISREG(st->st_mode) && st->st_size <= SPOOL_FILE_BYTES_MAX &&
-           spool_dir_counts(&spool->dir, st->st_uid);
+    struct statx st;
+
+    if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &st) <
+        0)
+        return -errno;
+    const struct statx_timestamp *born = st.stx_mask & STATX_BTIME ? &st.stx_btime : &st.stx_ctime;
+    *out = (struct seen){
+        .identity = {st.stx_ino, (uint64_t)born->tv_sec * NS_PER_S + born->tv_nsec},
+        .bytes = st.stx_size,
+        .uid = st.stx_uid,
+        .mode = st.stx_mode,
+        .links = st.stx_nlink,
+    };
+    return 0;
+}
+
+static bool file_counts(const struct spool *spool, const struct seen *seen)
+{
+    return S_ISREG(seen->mode) && seen->bytes <= SPOOL_FILE_BYTES_MAX &&
+           spool_dir_counts(&spool->dir, seen->uid);
+}
+
+static bool file_is(const struct seen *seen, const struct spool_identity *identity)
+{
+    return seen->identity.inode == identity->inode && seen->identity.born_ns == identity->born_ns;
+}
+
+/* Removes what was judged, and nothing that has taken its name since: that may be an event. So it is moved to where no writer
+ * moves anything, and another file gets its name back, for the next scan. Where somebody took the name once more it stays, and is
+ * read as "purge everything". */
+static void file_discard(struct spool *spool, const char *name, const struct seen *judged)
+{
+    const int dir = spool->dir.fd;
+    char taken[SPOOL_NAME_BYTES];
+    struct seen seen;
+    uint32_t tried = 0;
+
+    for (; tried < SPOOL_ALL_SLOTS; tried++) {
+        spool_name_make(SPOOL_NAME_TAKEN, (spool->ignored + tried) % SPOOL_ALL_SLOTS, taken);
+        if (renameat2(dir, name, dir, taken, RENAME_NOREPLACE) == 0)
+            break;
+        if (errno != EEXIST)
+            return;
+    }
+    if (tried == SPOOL_ALL_SLOTS || file_see(dir, taken, &seen) < 0)
+        return;
+    if (file_is(&seen, &judged->identity))
+        name_discard(spool, taken);
+    else
+        (void)renameat2(dir, taken, dir, name, RENAME_NOREPLACE);
+}
+
+/* A file that does not count: of somebody without the role, or not a plain file. */
+static void file_ignore(struct spool *spool, const char *name, const struct seen *seen)
+{
+    const uint64_t now = time_coarse_ns();
+    uint32_t n;
+
+    spool->ignored++;
+    if (spool_name_parse(name, &n) == SPOOL_NAME_TAKEN)
+        name_discard(spool, name);
+    else
+        file_discard(spool, name, seen);
+    if (spool->last_complaint_ns != 0 && now - spool->last_complaint_ns < COMPLAINT_NS)
+        return;
+    spool->last_complaint_ns = now;
+    log_event(spool->log, LOG_WARN, "spool_file_ignored", log_text("name", name),
+              log_number("uid", seen->uid),
+              log_text("reason", "its owner has no role to mutate, or it is not a plain file"),
+              log_number("ignored", (int64_t)spool->ignored));
+}
+
+/* ---- A name, and the file that is known under it ---- */
+
+static uint32_t file_of_taken(uint32_t n)
+{
+    return SPOOL_SLOTS + n;
+}
+
+static uint32_t file_of_all(uint32_t n)
+{
+    return SPOOL_SLOTS + SPOOL_ALL_SLOTS + n;
 }
 
 static void file_name(uint32_t file, char out[SPOOL_NAME_BYTES])
 {
     if (file < SPOOL_SLOTS)
         spool_name_make(SPOOL_NAME_EVENT, file, out);
+    else if (file < file_of_all(0))
+        spool_name_make(SPOOL_NAME_TAKEN, file - file_of_taken(0), out);
     else
-        spool_name_make(SPOOL_NAME_TAKEN, file - SPOOL_SLOTS, out);
+        spool_name_make(SPOOL_NAME_ALL, file - file_of_all(0), out);
 }
 
-static void garbage_set_aside(struct spool *spool, const char *name)
+static void file_forget(struct spool *spool, uint32_t file)
+{
+    spool->files[file] = (struct spool_file){0};
+}
+
+/* Its owner may replace it at any moment, so it is taken first. An older one that still waits there goes first. */
+static void all_remove(struct spool *spool, uint32_t file)
+{
+    const int dir = spool->dir.fd;
+    const struct spool_identity identity = spool->files[file].identity;
+    char all[SPOOL_NAME_BYTES], taken[SPOOL_NAME_BYTES];
+    struct seen seen;
+
+    file_name(file, all);
+    spool_name_make(SPOOL_NAME_TAKEN, file - file_of_all(0), taken);
+    if (renameat2(dir, all, dir, taken, RENAME_NOREPLACE) < 0 && errno != ENOENT)
+        return;
+    file_forget(spool, file);
+    /* A newer one: the next scan applies it. */
+    if (file_see(dir, taken, &seen) == 0 && file_is(&seen, &identity))
+        (void)unlinkat(dir, taken, 0);
+}
+
+/* True: the name is free. */
+static bool garbage_set_aside(struct spool *spool, const char *name)
 {
     char bad[SPOOL_NAME_BYTES];
 
     (void)snprintf(bad, sizeof(bad), BAD_FORMAT, (unsigned)(spool->garbage % BAD_COUNT));
-    if (renameat(spool->dir.fd, name, spool->dir.fd, bad) < 0)
-        name_discard(spool, name);
+    return renameat(spool->dir.fd, name, spool->dir.fd, bad) == 0 ||
+           unlinkat(spool->dir.fd, name, 0) == 0 || errno == ENOENT;
 }
 
-void spool_file_done(struct spool *spool, uint32_t file, bool failed)
+/* The file that is known and safe goes. Where that can't be done now it is tried again at the next scan. */
+static void file_remove(struct spool *spool, uint32_t file)
 {
-    struct spool_file *known = &spool->files[file];
+    const struct spool_file *known = &spool->files[file];
     char name[SPOOL_NAME_BYTES];
-    struct stat st;
+    struct seen seen;
 
-    if (failed || known->inode == 0)
+    if (file >= file_of_all(0)) {
+        all_remove(spool, file);
+        return;
+    }
+    file_name(file, name);
+    const int r = file_see(spool->dir.fd, name, &seen);
+    bool gone = r == -ENOENT || (r == 0 && !file_is(&seen, &known->identity));
+    if (r == 0 && !gone)
+        gone = known->garbage ? garbage_set_aside(spool, name)
+                              : unlinkat(spool->dir.fd, name, 0) == 0 || errno == ENOENT;
+    if (gone)
+        file_forget(spool, file);
+}
+
+static struct spool_file *file_known(struct spool *spool, struct spool_slot slot)
+{
+    struct spool_file *known = &spool->files[slot.file];
+
+    return known->generation != 0 && known->generation == slot.generation ? known : NULL;
+}
+
+void spool_file_done(struct spool *spool, struct spool_slot slot)
+{
+    struct spool_file *known = file_known(spool, slot);
+
+    if (!known)
         return;
     DELAY_POINT("spool.safe_unlinked");
     known->safe = true;
-    file_name(file, name);
-    if (known->garbage)
-        garbage_set_aside(spool, name);
-    else if (unlinkat(spool->dir.fd, name, 0) < 0 && errno != ENOENT)
-        return; /* tried again at the next scan */
-    if (fstatat(spool->dir.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        *known = (struct spool_file){0};
+    file_remove(spool, slot.file);
 }
 
-/* True: nothing to do, the file's event was applied before and waits for the store. */
-static bool file_is_known(struct spool *spool, uint32_t file, const struct stat *st)
+void spool_file_failed(struct spool *spool, struct spool_slot slot, uint64_t lsn)
 {
-    struct spool_file *known = &spool->files[file];
+    struct spool_file *known = file_known(spool, slot);
 
-    if (known->inode != st->st_ino) {
-        *known = (struct spool_file){0};
-        return false;
+    if (!known)
+        return;
+    known->failed_lsn = lsn;
+    spool->some_failed = true;
+}
+
+void spool_stored(struct spool *spool, uint64_t lsn)
+{
+    bool some_failed = false;
+
+    for (uint32_t i = 0; spool->some_failed && i < SPOOL_FILES; i++) {
+        const struct spool_file *known = &spool->files[i];
+        if (known->failed_lsn != 0 && known->failed_lsn <= lsn)
+            spool_file_done(spool, (struct spool_slot){i, known->generation});
+        else
+            some_failed |= known->failed_lsn != 0;
     }
-    if (known->safe)
-        spool_file_done(spool, file, false);
-    return true;
+    spool->some_failed = some_failed;
 }
 
-static int file_apply(struct spool *spool, uint32_t file, const struct stat *st,
-                      const struct request *request, const struct spool_reader *reader)
+/* What is to be done about a name: FILE_IS_NEW, or nothing: 0, or a negative errno. A file that is known comes before the question
+ * whether it counts: its owner may have lost the role since, and its event is not safe before it says so. */
+#define FILE_IS_NEW 1
+static int file_look(struct spool *spool, uint32_t file, struct seen *seen)
 {
-    struct spool_file *known = &spool->files[file];
+    const struct spool_file *known = &spool->files[file];
+    char name[SPOOL_NAME_BYTES];
 
-    known->inode = st->st_ino;
-    const int r = reader->apply(reader->ctx, request, st->st_uid, file);
+    file_name(file, name);
+    const int r = file_see(spool->dir.fd, name, seen);
+    if (r == -ENOENT)
+        file_forget(spool, file);
+    if (r < 0)
+        return r == -ENOENT ? 0 : r;
+    if (known->generation != 0 && file_is(seen, &known->identity)) {
+        if (known->safe)
+            file_remove(spool, file);
+        return 0;
+    }
+    const bool counts = file_counts(spool, seen);
+    /* Its owner, without the role by now, replaced a file that waits: for the next daemon it is all that is there. */
+    if (!counts && known->generation != 0 && !known->safe)
+        return 0;
+    file_forget(spool, file);
+    if (counts)
+        return FILE_IS_NEW;
+    file_ignore(spool, name, seen);
+    return 0;
+}
+
+/* A file that is about to be applied. */
+struct found {
+    uint32_t file;
+    struct seen seen;
+    bool garbage;
+};
+
+static int file_apply(struct spool *spool, const struct found *found, const struct request *request,
+                      const struct spool_reader *reader)
+{
+    const struct spool_slot slot = {found->file, ++spool->generations};
+
+    spool->files[slot.file] = (struct spool_file){
+        .identity = found->seen.identity,
+        .generation = slot.generation,
+        .uid = found->seen.uid,
+        .garbage = found->garbage,
+    };
+    const int r = reader->apply(reader->ctx, request, found->seen.uid, slot);
     if (r == 0)
         spool->applied++;
     else
-        *known = (struct spool_file){0};
+        file_forget(spool, slot.file);
     return r;
 }
 
-static int everything_apply(struct spool *spool, uint32_t file, const struct stat *st,
+static int everything_apply(struct spool *spool, const struct found *found,
                             const struct spool_reader *reader)
 {
     struct request request = {.kind = REQUEST_INVALIDATE};
 
     ETAG_INIT(&request.targets);
     request.targets.everything = true;
-    const int r = file_apply(spool, file, st, &request, reader);
+    const int r = file_apply(spool, found, &request, reader);
     return r > 0 ? -EINVAL : r;
 }
 
 /* Of an owner who may mutate: it may have been for anything. Where the kernel lets anybody link to others' files, it may be some
  * file of that owner to which a stranger made a link: not an event. (An event with a second link is one all the same: else such
  * a link would make us lose it.) */
-static int garbage_apply(struct spool *spool, uint32_t file, const struct stat *st,
+static int garbage_apply(struct spool *spool, const struct found *found,
                          const struct spool_reader *reader)
 {
+    const struct found garbage = {found->file, found->seen, true};
     char name[SPOOL_NAME_BYTES];
 
-    file_name(file, name);
-    if (st->st_nlink > 1) {
-        file_ignore(spool, name, st->st_uid);
+    file_name(found->file, name);
+    if (found->seen.links > 1) {
+        file_ignore(spool, name, &found->seen);
         return 0;
     }
     log_event(spool->log, LOG_ERROR, "spool_file_is_garbage", log_text("name", name),
-              log_number("uid", st->st_uid), log_number("bytes", st->st_size),
+              log_number("uid", found->seen.uid), log_number("bytes", (int64_t)found->seen.bytes),
               log_text("effect", "everything is purged; the file is set aside"));
     spool->garbage++;
-    spool->files[file].garbage = true;
-    return everything_apply(spool, file, st, reader);
+    return everything_apply(spool, &garbage, reader);
 }
 
 /* ---- Events ---- */
@@ -305,42 +484,41 @@ static ssize_t file_read(int fd, char *bytes, size_t room)
     return (ssize_t)len;
 }
 
-/* O_NONBLOCK: a FIFO must not hold us; O_NOFOLLOW: nor a link lead us. */
-static int event_file(struct spool *spool, uint32_t file, enum pass pass,
+/* Reads the event of a file that is new. O_NONBLOCK: a FIFO must not hold us; O_NOFOLLOW: nor a link lead us. */
+static int event_read(struct spool *spool, struct found *found, enum pass pass,
                       const struct spool_reader *reader)
 {
     static const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
     char name[SPOOL_NAME_BYTES], bytes[SPOOL_FILE_BYTES_MAX + 1];
     struct request request;
-    struct stat st;
 
-    file_name(file, name);
-    if (fstatat(spool->dir.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (!file_counts(spool, &st)) {
-        file_ignore(spool, name, st.st_uid);
-        return 0;
-    }
-    if (file_is_known(spool, file, &st))
-        return 0;
+    file_name(found->file, name);
     CLEANUP(cleanup_fd) int fd = spool_dir_open_file(&spool->dir, name, flags);
     if (fd == -EACCES) /* its owner did not let us read it */
-        return pass == PASS_REST ? garbage_apply(spool, file, &st, reader) : 0;
+        return pass == PASS_REST ? garbage_apply(spool, found, reader) : 0;
     if (fd < 0)
         return fd == -ENOENT ? 0 : fd;
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if (!file_counts(spool, &st)) /* another one by now */
-        return 0;
+    const int seen = file_see(fd, "", &found->seen);
+    if (seen < 0 || !file_counts(spool, &found->seen)) /* another one by now */
+        return seen;
     const ssize_t len = file_read(fd, bytes, sizeof(bytes));
     if (len < 0)
         return (int)len;
     if (!event_decode(spool->arena, (etag_str){bytes, (size_t)len}, &request))
-        return pass == PASS_REST ? garbage_apply(spool, file, &st, reader) : 0;
+        return pass == PASS_REST ? garbage_apply(spool, found, reader) : 0;
     if (is_begin(&request) != (pass == PASS_BEGINS))
         return 0;
-    const int r = file_apply(spool, file, &st, &request, reader);
-    return r == SPOOL_E_GARBAGE ? garbage_apply(spool, file, &st, reader) : r;
+    const int r = file_apply(spool, found, &request, reader);
+    return r == SPOOL_E_GARBAGE ? garbage_apply(spool, found, reader) : r;
+}
+
+static int event_file(struct spool *spool, uint32_t file, enum pass pass,
+                      const struct spool_reader *reader)
+{
+    struct found found = {.file = file};
+    const int r = file_look(spool, file, &found.seen);
+
+    return r == FILE_IS_NEW ? event_read(spool, &found, pass, reader) : r;
 }
 
 static int event_files(struct spool *spool, const struct names *names, enum pass pass,
@@ -360,42 +538,31 @@ static int event_files(struct spool *spool, const struct names *names, enum pass
 
 /* ---- "Purge everything" ---- */
 
-/* all-NN becomes taken-NN: its owner may put another one there, and we remove only what we have applied. One that was taken
- * before and is replaced now was applied before, and so is this one. */
-static int all_take(struct spool *spool, uint32_t n)
-{
-    char all[SPOOL_NAME_BYTES], taken[SPOOL_NAME_BYTES];
-    struct stat st;
-
-    spool_name_make(SPOOL_NAME_ALL, n, all);
-    spool_name_make(SPOOL_NAME_TAKEN, n, taken);
-    if (fstatat(spool->dir.fd, all, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (!file_counts(spool, &st)) {
-        file_ignore(spool, all, st.st_uid);
-        return 0;
-    }
-    if (renameat(spool->dir.fd, all, spool->dir.fd, taken) == 0 || errno == ENOENT)
-        return 0;
-    name_discard(spool, taken);
-    return renameat(spool->dir.fd, all, spool->dir.fd, taken) == 0 || errno == ENOENT ? 0 : -errno;
-}
-
 static int taken_file(struct spool *spool, uint32_t n, const struct spool_reader *reader)
 {
-    char name[SPOOL_NAME_BYTES];
-    struct stat st;
+    struct found found = {.file = file_of_taken(n)};
+    const int r = file_look(spool, found.file, &found.seen);
 
-    file_name(SPOOL_SLOTS + n, name);
-    if (fstatat(spool->dir.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return errno == ENOENT ? 0 : -errno;
-    if (!file_counts(spool, &st)) {
-        file_ignore(spool, name, st.st_uid);
-        return 0;
+    return r == FILE_IS_NEW ? everything_apply(spool, &found, reader) : r;
+}
+
+/* all-NN becomes taken-NN: its owner may put another one there, and we remove only what we have applied. */
+static int all_file(struct spool *spool, uint32_t n, const struct spool_reader *reader)
+{
+    struct found found = {.file = file_of_all(n)};
+    char all[SPOOL_NAME_BYTES], taken[SPOOL_NAME_BYTES];
+    const int r = file_look(spool, found.file, &found.seen);
+
+    if (r != FILE_IS_NEW)
+        return r;
+    spool_name_make(SPOOL_NAME_ALL, n, all);
+    spool_name_make(SPOOL_NAME_TAKEN, n, taken);
+    if (renameat2(spool->dir.fd, all, spool->dir.fd, taken, RENAME_NOREPLACE) == 0) {
+        DELAY_POINT("spool.taken_applied");
+        return taken_file(spool, n, reader);
     }
-    return file_is_known(spool, SPOOL_SLOTS + n, &st)
-               ? 0
-               : everything_apply(spool, SPOOL_SLOTS + n, &st, reader);
+    /* One that was taken before still waits: never replaced, since it may be all that is left of its event. */
+    return errno == ENOENT ? 0 : everything_apply(spool, &found, reader);
 }
 
 static int all_files(struct spool *spool, const struct names *names,
@@ -403,15 +570,25 @@ static int all_files(struct spool *spool, const struct names *names,
 {
     for (uint32_t n = 0; n < SPOOL_ALL_SLOTS; n++) {
         const bool all = bit_is_set(names->all, n);
-        int r = all ? all_take(spool, n) : 0;
-        if (all)
-            DELAY_POINT("spool.taken_applied");
-        if (r == 0 && (all || bit_is_set(names->taken, n)))
-            r = taken_file(spool, n, reader);
+        int r = all || bit_is_set(names->taken, n) ? taken_file(spool, n, reader) : 0;
+        if (r == 0 && all)
+            r = all_file(spool, n, reader);
         if (r < 0)
             return r;
     }
     return 0;
+}
+
+/* Some event is not safe whose owner the mark does not name any more: the next daemon has to know that it counted. */
+static bool some_are_owed(const struct spool *spool)
+{
+    for (size_t i = 0; i < SPOOL_FILES; i++) {
+        const struct spool_file *known = &spool->files[i];
+        if (known->generation != 0 && !known->safe &&
+            !spool_mark_counts(&spool->dir.mark, known->uid))
+            return true;
+    }
+    return false;
 }
 
 int spool_scan(struct spool *spool, const struct spool_reader *reader)
@@ -425,8 +602,9 @@ int spool_scan(struct spool *spool, const struct spool_reader *reader)
         r = event_files(spool, &names, PASS_REST, reader);
     if (r == 0)
         r = all_files(spool, &names, reader);
-    if (r == 0)
-        spool_dir_scanned(&spool->dir);
+    spool_dir_spare_restore(&spool->dir);
+    if (r == 0 && spool_dir_has_former(&spool->dir))
+        spool_dir_scanned(&spool->dir, some_are_owed(spool));
     return r;
 }
 
@@ -435,7 +613,7 @@ size_t spool_waiting(const struct spool *spool)
     size_t count = 0;
 
     for (size_t i = 0; i < SPOOL_FILES; i++)
-        count += spool->files[i].inode != 0;
+        count += spool->files[i].generation != 0;
     return count;
 }
 

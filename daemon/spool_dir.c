@@ -2,7 +2,8 @@
 /*
  * What a writer has to know without a daemon stands in the mark, and the order in which the mark changes keeps it true: it never
  * says less than a lease that still runs (a writer reads it after its rename and waits so long), and a uid that it once named
- * counts until a scan has begun after the mark stopped naming it.
+ * counts until a scan has begun after the mark stopped naming it, and what that scan applied is safe: in this run, or, by the
+ * file "former", which is written before such a mark, in the next.
  *
  * Roles by group can't be judged from a file, which has an owner and no list of groups. So a uid that was seen with the
  * role is remembered in the mark, for as long as the rules stay the same.
@@ -86,14 +87,8 @@ static int place_open(struct spool_dir *dir, bool power, char why[512])
     struct stat st;
     const int fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (power ? 0 : O_NOFOLLOW));
 
-    dir->stream = fd < 0 ? NULL : fdopendir(fd);
-    if (!dir->stream) {
-        const int error = errno;
-        if (fd >= 0)
-            close(fd);
-        errno = error;
+    if (fd < 0)
         return refuse_errno(why, "open", dir->path);
-    }
     dir->fd = fd;
     if (fstat(fd, &st) < 0)
         return refuse_errno(why, "look at", dir->path);
@@ -163,7 +158,8 @@ static int file_write(int fd, const char *text, size_t len, bool sync)
     return sync && fsync(fd) < 0 ? -errno : 0;
 }
 
-static int mark_write(struct spool_dir *dir)
+static int mark_file_write(const struct spool_dir *dir, const struct spool_mark *mark,
+                           const char *file)
 {
     char name[SPOOL_NAME_BYTES + 16];
     uint64_t random;
@@ -171,7 +167,7 @@ static int mark_write(struct spool_dir *dir)
 
     if (!text || getrandom(&random, sizeof(random), 0) < 0)
         return text ? -errno : -ENOMEM;
-    const size_t len = spool_mark_format(&dir->mark, text);
+    const size_t len = spool_mark_format(mark, text);
     (void)snprintf(name, sizeof(name), SPOOL_TEMP_PREFIX "%016llx", (unsigned long long)random);
     CLEANUP(cleanup_fd)
     int fd = openat(dir->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
@@ -179,7 +175,7 @@ static int mark_write(struct spool_dir *dir)
         return -errno;
     int r = fchmod(fd, 0644) < 0 ? -errno : file_write(fd, text, len, dir->mark.power);
     DELAY_POINT("mark.written_renamed");
-    if (r == 0 && renameat(dir->fd, name, dir->fd, SPOOL_MARK_NAME) < 0)
+    if (r == 0 && renameat(dir->fd, name, dir->fd, file) < 0)
         r = -errno;
     if (r < 0)
         (void)unlinkat(dir->fd, name, 0);
@@ -188,10 +184,49 @@ static int mark_write(struct spool_dir *dir)
     return r;
 }
 
+static int mark_write(const struct spool_dir *dir)
+{
+    return mark_file_write(dir, &dir->mark, SPOOL_MARK_NAME);
+}
+
+/* Before the mark that stops naming them: a daemon that starts in between, or while their events are not safe, counts them too. */
+static int former_write(struct spool_dir *dir)
+{
+    const int r = mark_file_write(dir, &dir->former, SPOOL_FORMER_NAME);
+
+    dir->former_kept |= r == 0;
+    return r;
+}
+
 static void writer_add(struct spool_mark *mark, uint32_t uid)
 {
     if (!spool_mark_counts(mark, uid) && mark->writer_count < SPOOL_WRITERS_MAX)
         mark->writers[mark->writer_count++] = uid;
+}
+
+/* Whoever counts by one of the two. Where there is no room to remember all of them, everybody does: an event too many is
+ * harmless. */
+static void writers_merge(struct spool_mark *into, const struct spool_mark *from)
+{
+    for (size_t i = 0; i < from->writer_count; i++) {
+        const uint32_t uid = from->writers[i];
+        if (uid == into->nobody)
+            continue;
+        writer_add(into, uid);
+        into->anybody |= !spool_mark_counts(into, uid);
+    }
+    into->anybody |= from->anybody;
+}
+
+/* Everybody who counts by the one counts by the other too. */
+static bool writers_are_among(const struct spool_mark *few, const struct spool_mark *many)
+{
+    if (many->anybody || few->anybody)
+        return many->anybody;
+    for (size_t i = 0; i < few->writer_count; i++)
+        if (few->writers[i] != many->nobody && !spool_mark_counts(many, few->writers[i]))
+            return false;
+    return true;
 }
 
 /* Who may mutate by uid; those by group are learnt. */
@@ -217,6 +252,22 @@ static void writers_of_rules(struct spool_mark *mark, const struct config *confi
     mark->rules = siphash13_64(key, bytes, len);
 }
 
+/* Those too whose events a former daemon owed to the next one, when it ended. */
+static int former_begin(struct spool_dir *dir)
+{
+    CLEANUP(cleanup_free) struct spool_mark *owed = malloc(sizeof(*owed));
+
+    if (!owed)
+        return -ENOMEM;
+    dir->former_scans = FORMER_SCANS;
+    if (mark_read(dir->fd, SPOOL_FORMER_NAME, owed) && owed->id == dir->former.id) {
+        writers_merge(&dir->former, owed);
+        dir->former_kept = true;
+    }
+    return dir->former.id == 0 || writers_are_among(&dir->former, &dir->mark) ? 0
+                                                                              : former_write(dir);
+}
+
 static int mark_begin(struct spool_dir *dir, const struct config *config, uint64_t lease_ns)
 {
     struct spool_mark *mark = &dir->mark;
@@ -237,8 +288,8 @@ static int mark_begin(struct spool_dir *dir, const struct config *config, uint64
     writers_of_rules(mark, config);
     for (size_t i = 0; mark->rules == dir->former.rules && i < dir->former.writer_count; i++)
         writer_add(mark, dir->former.writers[i]);
-    dir->former_scans = FORMER_SCANS;
-    return mark_write(dir);
+    const int r = former_begin(dir);
+    return r < 0 ? r : mark_write(dir);
 }
 
 int spool_dir_settle(struct spool_dir *dir, uint64_t lease_ns)
@@ -283,19 +334,14 @@ int spool_dir_judge(struct spool_dir *dir, const struct config *config, const ui
     }
     for (size_t i = 0; i < count; i++)
         writer_add(mark, uids[i]);
-    if (dir->former_scans == 0) {
-        former->writer_count = 0;
-        former->anybody = false;
-        former->nobody = before->nobody;
-    }
-    /* Where there is no room to remember all of them, everybody counts for these scans: an event too many is harmless. */
-    for (size_t i = 0; i < before->writer_count; i++) {
-        writer_add(former, before->writers[i]);
-        former->anybody |= !spool_mark_counts(former, before->writers[i]);
-    }
-    former->anybody |= before->anybody;
+    if (dir->former_scans == 0 || former->id == 0)
+        *former = *before;
+    else
+        writers_merge(former, before);
     dir->former_scans = FORMER_SCANS;
-    const int r = mark_write(dir);
+    int r = writers_are_among(former, mark) ? 0 : former_write(dir);
+    if (r == 0)
+        r = mark_write(dir);
     if (r < 0)
         *mark = *before;
     return r;
@@ -307,10 +353,17 @@ bool spool_dir_counts(const struct spool_dir *dir, uint32_t uid)
            (dir->former_scans > 0 && spool_mark_counts(&dir->former, uid));
 }
 
-void spool_dir_scanned(struct spool_dir *dir)
+bool spool_dir_has_former(const struct spool_dir *dir)
+{
+    return dir->former_scans > 0 || dir->former_kept;
+}
+
+void spool_dir_scanned(struct spool_dir *dir, bool owed)
 {
     if (dir->former_scans > 0)
         dir->former_scans--;
+    if (dir->former_scans == 0 && dir->former_kept && !owed)
+        dir->former_kept = unlinkat(dir->fd, SPOOL_FORMER_NAME, 0) < 0 && errno != ENOENT;
 }
 
 /* ---- Open and close ---- */
@@ -341,23 +394,45 @@ int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t 
 
 void spool_dir_close(struct spool_dir *dir)
 {
-    if (dir->stream)
-        (void)closedir(dir->stream);
-    dir->stream = NULL;
-    dir->fd = -1;
+    cleanup_fd(&dir->fd);
     cleanup_fd(&dir->lock_fd);
     cleanup_fd(&dir->spare_fd);
-    dir->lock_fd = dir->spare_fd = -1;
+    dir->fd = dir->lock_fd = dir->spare_fd = -1;
+}
+
+void spool_dir_spare_restore(struct spool_dir *dir)
+{
+    if (dir->spare_fd < 0)
+        dir->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 int spool_dir_open_file(struct spool_dir *dir, const char *name, int flags)
 {
-    if (dir->spare_fd < 0)
-        dir->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    spool_dir_spare_restore(dir);
     int fd = openat(dir->fd, name, flags);
     if (fd >= 0 || errno != EMFILE || dir->spare_fd < 0)
         return fd < 0 ? -errno : fd;
     close(take_fd(&dir->spare_fd));
     fd = openat(dir->fd, name, flags);
     return fd < 0 ? -errno : fd;
+}
+
+int spool_dir_open_stream(struct spool_dir *dir, DIR **out)
+{
+    const int fd = spool_dir_open_file(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    *out = fd < 0 ? NULL : fdopendir(fd);
+    if (*out)
+        return 0;
+    if (fd < 0)
+        return fd;
+    const int r = -errno;
+    close(fd);
+    return r;
+}
+
+void spool_dir_stream_close(DIR **stream)
+{
+    if (*stream)
+        (void)closedir(*stream);
 }

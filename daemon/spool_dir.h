@@ -17,14 +17,14 @@
 
 struct spool_dir {
     char path[PATH_BYTES_MAX]; /* beside the socket */
-    DIR *stream;               /* NULL: not open */
-    int fd;                    /* of stream */
+    int fd;
     int lock_fd;
     int spare_fd; /* so that a daemon without descriptors can still read an event */
     const struct log *log;
     struct spool_mark mark;
     struct spool_mark former; /* the mark that stood here before; id 0: none */
     int former_scans; /* so many scans to come in which files of the former mark's writers count too */
+    bool former_kept; /* and the file "former" says so to the next daemon */
 };
 
 /* The mark that a former daemon left beside this socket. False: there is none; *out is zeroed then. The struct is large. */
@@ -52,10 +52,17 @@ MUST_USE int spool_dir_judge(struct spool_dir *dir, const struct config *config,
                              const uint32_t *uids, size_t count);
 
 bool spool_dir_counts(const struct spool_dir *dir, uint32_t uid);
-/* A scan has seen everything. */
-void spool_dir_scanned(struct spool_dir *dir);
+/* Files of writers that the mark does not name may still count, or may have been applied. */
+bool spool_dir_has_former(const struct spool_dir *dir);
+/* A scan has seen everything. owed: the event of such a file is not safe yet, so the next daemon has to count it too. */
+void spool_dir_scanned(struct spool_dir *dir, bool owed);
 
 /* openat(2) in it, with the spare descriptor if need be; the file has to be closed before the next one. Negative errno. */
 MUST_USE int spool_dir_open_file(struct spool_dir *dir, const char *name, int flags);
+/* The same for the directory itself, to list it. 0 or negative errno. */
+MUST_USE int spool_dir_open_stream(struct spool_dir *dir, DIR **out);
+void spool_dir_stream_close(DIR **stream);
+/* After the last of them: the spare one is to be there for the next scan, whoever takes descriptors meanwhile. */
+void spool_dir_spare_restore(struct spool_dir *dir);
 
 #endif

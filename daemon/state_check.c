@@ -47,7 +47,7 @@ static const char *judge_entry(void *ctx, struct hash128 fingerprint, etag_str n
     struct entry_record entry;
 
     if (!entry_record_parse(record, &entry, &checking->parts) ||
-        key_canonicalize(&checking->key, &entry.entry.key) != NULL)
+        key_canonicalize_stored(&checking->key, &entry.entry.key) != NULL)
         return "an entry cannot be read";
     const struct hash128 expected = key_fingerprint(checking->found.meta.hash_key, &checking->key);
     if (expected.high != fingerprint.high || expected.low != fingerprint.low)

@@ -4,6 +4,7 @@
 
 #include "clocktime.h"
 #include "lock_file.h"
+#include "owned.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +45,11 @@ static int check_owner(const struct state_dir *dir, char *why)
 static int take_lock(struct state_dir *dir, char *why)
 {
     const int error = lock_file_take(dir->fd, STATE_LOCK_NAME, &dir->lock_fd);
+    const char *fault = error == -EPERM ? lock_file_fault(dir->fd, STATE_LOCK_NAME) : NULL;
+    if (fault) {
+        (void)snprintf(why, STORE_WHY_BYTES, "%.200s/" STATE_LOCK_NAME " %s", dir->path, fault);
+        return STORE_E_OWNER;
+    }
     if (error && error != -EAGAIN)
         return fail(why, -error, dir->path, "the file \"lock\" in it cannot be locked");
     if (!error && state_dir_is_same(dir, STATE_LOCK_NAME, dir->lock_fd))
@@ -62,6 +68,11 @@ int state_dir_open(struct state_dir *dir, const struct store_options *options,
     if (strlen(options->state_dir) + NAME_ROOM > sizeof(dir->path))
         return fail(why, ENAMETOOLONG, options->state_dir, "the path is too long");
     memcpy(dir->path, options->state_dir, strlen(options->state_dir) + 1);
+    const char *fault = owned_link_fault(dir->path);
+    if (fault) {
+        (void)snprintf(why, STORE_WHY_BYTES, "%.200s %s", dir->path, fault);
+        return STORE_E_OWNER;
+    }
     if (mkdir(dir->path, 0700) < 0 && errno != EEXIST)
         return fail(why, errno, dir->path, "cannot be made");
     dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

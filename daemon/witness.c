@@ -6,6 +6,7 @@
 #include "witness.h"
 
 #include "bytes.h"
+#include "owned.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,20 +14,33 @@
 #define WITNESS_SUFFIX ".witness"
 #define WITNESS_BYTES (STORE_NONCE_BYTES + 8)
 
-static int witness_open(const char *socket_path, int flags)
-{
-    char path[PATH_BYTES_MAX + sizeof(WITNESS_SUFFIX)];
+#define WITNESS_PATH_BYTES (PATH_BYTES_MAX + sizeof(WITNESS_SUFFIX))
 
-    (void)snprintf(path, sizeof(path), "%s" WITNESS_SUFFIX, socket_path);
-    const int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-    return fd < 0 ? -errno : fd;
+static void witness_path(char out[WITNESS_PATH_BYTES], const char *socket_path)
+{
+    (void)snprintf(out, WITNESS_PATH_BYTES, "%s" WITNESS_SUFFIX, socket_path);
+}
+
+/* -EPERM: it is there, and is not ours. Somebody else's witness could vouch for a state that he restored. */
+static int witness_open(const char *path, int flags)
+{
+    struct stat status;
+    CLEANUP(cleanup_fd) int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    return owned_file_fault(&status) ? -EPERM : take_fd(&fd);
 }
 
 bool witness_read(const char *socket_path, struct witness *out)
 {
+    char path[WITNESS_PATH_BYTES];
     uint8_t bytes[WITNESS_BYTES];
-    CLEANUP(cleanup_fd) int fd = witness_open(socket_path, O_RDONLY);
 
+    witness_path(path, socket_path);
+    CLEANUP(cleanup_fd) int fd = witness_open(path, O_RDONLY);
     *out = (struct witness){0};
     if (fd < 0 || read(fd, bytes, sizeof(bytes)) != (ssize_t)sizeof(bytes))
         return false;
@@ -37,9 +51,15 @@ bool witness_read(const char *socket_path, struct witness *out)
 
 int witness_write(const char *socket_path, const struct witness *witness)
 {
+    char path[WITNESS_PATH_BYTES];
     uint8_t bytes[WITNESS_BYTES];
-    CLEANUP(cleanup_fd) int fd = witness_open(socket_path, O_WRONLY | O_CREAT);
 
+    witness_path(path, socket_path);
+    CLEANUP(cleanup_fd) int fd = witness_open(path, O_WRONLY);
+    if (fd < 0 && fd != -ENOENT && unlink(path) < 0)
+        return -errno;
+    if (fd < 0)
+        fd = witness_open(path, O_WRONLY | O_CREAT | O_EXCL);
     if (fd < 0)
         return fd;
     memcpy(bytes, witness->nonce, STORE_NONCE_BYTES);

@@ -14,10 +14,10 @@ struct witness {
     uint64_t incarnation;
 };
 
-/* False: there is none, or it cannot be read; *out is zeroed then. */
+/* False: there is none, or it cannot be read, or it is not a file that a daemon of this user made; *out is zeroed then. */
 MUST_USE bool witness_read(const char *socket_path, struct witness *out);
 
-/* Replaces it. 0 or negative errno: then the next start will be cold. */
+/* Replaces it, also somebody else's. 0 or negative errno: then the next start will be cold. */
 MUST_USE int witness_write(const char *socket_path, const struct witness *witness);
 
 #endif

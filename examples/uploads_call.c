@@ -171,6 +171,15 @@ bool call_finish(struct call *call, const etag_entry *response, etag_answer *kno
     return true;
 }
 
+void call_finish_error(struct call *call, enum db_status status, etag_answer *known)
+{
+    etag_entry response;
+    etag_entry_init(&response);
+    answer_db_error(call, status);
+    response.http_status = (int)call->answer->status;
+    (void)!call_finish(call, &response, known); /* an error stands, whatever the conditions say */
+}
+
 /* ---- Around a write ---- */
 
 /* Is the condition true, and does the thing exist where it must? False: answered. */

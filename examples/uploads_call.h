@@ -49,9 +49,12 @@ void call_name(struct call *call);
 /* 304, 412, 428 from shared memory. True: answered. */
 MUST_USE bool call_precheck(struct call *call, etag_answer *known);
 
-/* Fills, and judges the conditions with the response's own validators. True: answered; else known->range says whether a part
+/* Corrects what the cache has, and judges the conditions with the response's own validators. True: answered; else known->range says whether a part
  * may be sent. */
 MUST_USE bool call_finish(struct call *call, const etag_entry *response, etag_answer *known);
+
+/* Answers that reading failed. What is not there must not be in the cache either. */
+void call_finish_error(struct call *call, enum db_status status, etag_answer *known);
 
 /* ---- Around a write ---- */
 

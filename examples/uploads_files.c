@@ -152,7 +152,7 @@ void files_get(struct call *call)
     const enum db_status status = db_read_file(call->api->db, call->principal.customer, call->file,
                                                &file);
     if (status != DB_OK) {
-        answer_db_error(call, status);
+        call_finish_error(call, status, &known);
         return;
     }
     call->api->counters.renders++;

@@ -123,7 +123,7 @@ void rows_get(struct call *call)
     struct rendering rendering = {0};
     const enum db_status status = render(call, &page, &rendering);
     if (status != DB_OK) {
-        answer_db_error(call, status);
+        call_finish_error(call, status, &known);
         return;
     }
     char etag[NAME_BYTES_MAX], name[NAME_BYTES_MAX];

@@ -2,10 +2,15 @@
 /*
  * Both ways to the fields of an answer. An entry keeps Expires as an offset, because the 304 has a Date of its own; a response
  * that was just rendered is sent with the Date of now, so that its Expires stands as it is.
+ *
+ * An entry may be somebody else's, who has the role to fill and no more: of its fields those are repeated that a 304 has to
+ * repeat, and those that this client's own options name; the rest is left out. That is the daemon's rule once more
+ * (field_name.h), and it costs nearly nothing: names are compared with a handful, not with all that is forbidden.
  */
 #include "answer.h"
 
 #include "clocktime.h"
+#include "text.h"
 
 /* Expires is kept as an offset: a 304 carries a Date of its own (RFC 9110 section 15.4.5). */
 static etag_str expires_value(struct lookup_scratch *scratch, size_t place, int64_t offset_s)
@@ -44,32 +49,50 @@ static void answer_set(etag_answer *answer, const struct lookup_scratch *scratch
     answer->field_count = field_count;
 }
 
-bool answer_from_entry(etag_answer *answer, struct lookup_scratch *scratch, etag_verdict verdict,
+/* The fields of an entry's set after the first ones. Returns how many there are then, -1 if the bytes are no set that the
+ * daemon would have stored. */
+static int kept_fields(struct lookup_scratch *scratch, const struct repeated_fields *repeated,
+                       size_t n)
+{
+    const struct shm_entry *entry = &scratch->entry;
+    const int kept = entry->fieldset_bytes > 0
+                         ? fieldset_parse(entry->fieldset_words, entry->fieldset_bytes,
+                                          scratch->kept)
+                         : 0;
+
+    for (int i = 0; i < kept; i++) {
+        const struct kept_field *field = &scratch->kept[i];
+        if (field->kind == FIELDSET_EXPIRES) {
+            scratch->fields[n++] = (etag_field){ETAG_LIT("Expires"),
+                                                expires_value(scratch, (size_t)i, field->offset_s)};
+            continue;
+        }
+        if (!str_is_field_value(field->field.value))
+            return -1;
+        if (repeated_fields_has(repeated, field->field.name))
+            scratch->fields[n++] = field->field;
+    }
+    return kept < 0 ? kept : (int)n;
+}
+
+bool answer_from_entry(etag_answer *answer, struct lookup_scratch *scratch,
+                       const struct repeated_fields *repeated, etag_verdict verdict,
                        etag_reason reason)
 {
     const struct shm_entry *entry = &scratch->entry;
-    size_t n;
-    if (verdict != ETAG_NOT_MODIFIED) {
-        n = fewer_fields(scratch->fields, entry->etag, verdict);
-    } else {
-        const int kept = entry->fieldset_bytes > 0
-                             ? fieldset_parse(entry->fieldset_words, entry->fieldset_bytes,
-                                              scratch->kept)
-                             : 0;
-        if (kept < 0)
-            return false;
-        n = first_fields(scratch->fields, entry->etag, entry->content_location);
-        for (size_t i = 0; i < (size_t)kept; i++) {
-            const struct kept_field *field = &scratch->kept[i];
-            scratch->fields[n++] = field->kind == FIELDSET_EXPIRES
-                                       ? (etag_field){ETAG_LIT("Expires"),
-                                                      expires_value(scratch, i, field->offset_s)}
-                                       : field->field;
-        }
-    }
+    int n;
+    if (!str_is_field_value(entry->etag) || !str_is_field_value(entry->content_location))
+        return false;
+    if (verdict != ETAG_NOT_MODIFIED)
+        n = (int)fewer_fields(scratch->fields, entry->etag, verdict);
+    else
+        n = kept_fields(scratch, repeated,
+                        first_fields(scratch->fields, entry->etag, entry->content_location));
+    if (n < 0)
+        return false;
     answer->etag = entry->etag;
     answer->last_modified = entry->last_modified;
-    answer_set(answer, scratch, n, verdict, reason);
+    answer_set(answer, scratch, (size_t)n, verdict, reason);
     return true;
 }
 

@@ -9,6 +9,7 @@
 #include "entry.h"
 #include "http_date.h"
 #include "key.h"
+#include "repeated.h"
 #include "shm.h"
 
 /* ETag and Content-Location stand before the others. */
@@ -23,10 +24,12 @@ struct lookup_scratch {
     char dates[FIELDS_PER_ENTRY_MAX][HTTP_DATE_BYTES];
 };
 
-/* Sets verdict, reason, tag, date and fields from scratch->entry. False, and nothing is set: its field set is none, so the
- * entry was torn. */
+/* Sets verdict, reason, tag, date and fields from scratch->entry: of its field set what a 304 has to repeat, and what
+ * 'repeated' names. False, and nothing is set: the set is none, or a value holds control characters, which no daemon stored;
+ * the entry was torn. */
 MUST_USE bool answer_from_entry(etag_answer *answer, struct lookup_scratch *scratch,
-                                etag_verdict verdict, etag_reason reason);
+                                const struct repeated_fields *repeated, etag_verdict verdict,
+                                etag_reason reason);
 
 /* The same from a response as storable_reduce() left it; borrows from it and from scratch. */
 void answer_from_response(etag_answer *answer, struct lookup_scratch *scratch,

@@ -13,6 +13,7 @@
 #include "clocktime.h"
 #include "guard.h"
 #include "op.h"
+#include "refill_limit.h"
 
 #include <poll.h>
 
@@ -288,6 +289,7 @@ static struct etag_client *client_free(struct etag_client *client)
     mapping_close(&client->mapping);
     fork_word_close(&client->fork_word);
     free(client->shadow);
+    (void)refill_limit_free(client->refill_limit);
     free(client);
     return NULL;
 }

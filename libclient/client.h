@@ -15,6 +15,7 @@
 
 #define SPOOL_PATH_BYTES_MAX (CHANNEL_PATH_BYTES_MAX + 8)
 struct shadow;
+struct refill_limit;
 
 struct etag_client {
     struct fork_word fork_word;
@@ -23,8 +24,9 @@ struct etag_client {
     struct counters own_counters; /* without a daemon, and in a child of fork */
     struct lookup_scratch scratch;
     struct repeated_fields repeated;
-    bool shadows;          /* every lookup is in shadow mode */
-    struct shadow *shadow; /* shadow.c. NULL: none was yet */
+    bool shadows;                      /* every lookup is in shadow mode */
+    struct shadow *shadow;             /* shadow.c. NULL: none was yet */
+    struct refill_limit *refill_limit; /* NULL: no fields alone differed yet */
 
     uint32_t timeout_ms, connect_timeout_ms;
     struct channel channel;

@@ -38,13 +38,15 @@ etag_token etag_token_now(const etag_client *client)
 /* ---- The entry ---- */
 
 /* The canonical key in scratch. */
-INLINED bool key_is_good(struct etag_client *client, const etag_request *request)
+INLINED bool key_is_good(struct etag_client *client, const etag_request *request,
+                         const etag_request *given)
 {
     etag_key copy;
     const etag_key *key = request ? abi_in(request->key, &copy, sizeof(copy), ABI_FIRST_KEY) : NULL;
-    const char *wrong = !request ? "the request's size is not set"
-                        : !key   ? "the request has no key, or the key's size is not set"
-                                 : key_canonicalize(&client->scratch.key, key);
+    const char *wrong = !request        ? ABI_WHY(given, sizeof(*given), "request")
+                        : !request->key ? "the request has no key"
+                        : !key          ? ABI_WHY(request->key, sizeof(copy), "key")
+                                        : key_canonicalize(&client->scratch.key, key);
     if (wrong)
         fault_set(&client->fault, ETAG_INVALID, "bad key: %s", wrong);
     return !wrong;
@@ -74,14 +76,9 @@ INLINED etag_reason entry_state(struct etag_client *client)
     return ETAG_REASON_VALID;
 }
 
-/* VALID: scratch.entry is current. */
-INLINED etag_reason look_up(struct etag_client *client, const etag_request *request)
+/* VALID: scratch.entry is current. The mapping exists; the deadline was loaded before anything else. */
+INLINED etag_reason look_under_lease(struct etag_client *client, uint64_t deadline_ns)
 {
-    if (!client->mapping.base)
-        return ETAG_REASON_NO_INDEX;
-    const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
-    if (!key_is_good(client, request))
-        return ETAG_REASON_BAD_KEY;
     DELAY_POINT("lookup.deadline_slot");
     const etag_reason state = entry_state(client);
     DELAY_POINT("lookup.clocks_time");
@@ -93,24 +90,45 @@ INLINED etag_reason look_up(struct etag_client *client, const etag_request *requ
     return state;
 }
 
+/* request: NULL where 'given', which it is read of, cannot be. */
+INLINED etag_reason look_up(struct etag_client *client, const etag_request *request,
+                            const etag_request *given)
+{
+    if (!client->mapping.base)
+        return ETAG_REASON_NO_INDEX;
+    const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
+    if (!key_is_good(client, request, given))
+        return ETAG_REASON_BAD_KEY;
+    return look_under_lease(client, deadline_ns);
+}
+
+etag_reason lookup_again(struct etag_client *client)
+{
+    if (!client->mapping.base)
+        return ETAG_REASON_NO_INDEX;
+    return look_under_lease(client, shm_lease_load(&client->mapping.view));
+}
+
 etag_reason lookup_state(struct etag_client *client, const etag_key *key)
 {
     const etag_request request = {.size = sizeof(request), .key = key};
-    return look_up(client, &request);
+    return look_up(client, &request, &request);
 }
 
 /* ---- The answer ---- */
 
 /* The entry is current: what the request's conditions make of it. */
-static void judge(struct lookup_scratch *scratch, const etag_request *request, etag_answer *answer)
+static void judge(struct etag_client *client, const etag_request *request, etag_answer *answer)
 {
+    struct lookup_scratch *scratch = &client->scratch;
     const struct shm_entry *entry = &scratch->entry;
     const etag_validators validators = {.size = sizeof(validators),
                                         .existence = ETAG_EXISTS,
                                         .etag = entry->etag,
                                         .last_modified = entry->last_modified};
     const struct judgement judgement = precondition_judge(request, &validators);
-    if (!answer_from_entry(answer, scratch, judgement.verdict, judgement.reason)) {
+    if (!answer_from_entry(answer, scratch, &client->repeated, judgement.verdict,
+                           judgement.reason)) {
         answer->reason = ETAG_REASON_TORN;
         return;
     }
@@ -181,12 +199,12 @@ etag_verdict etag_check(etag_client *client, const etag_request *given, etag_tok
         answer.verdict = ETAG_PRECONDITION_REQUIRED;
         answer.reason = ETAG_REASON_REQUIRED;
     } else {
-        answer.reason = look_up(client, request);
+        answer.reason = look_up(client, request, given);
     }
     switch ((int)answer.reason) {
     case ETAG_REASON_VALID:
         answer.fill_lsn = client->scratch.entry.fill_lsn;
-        judge(&client->scratch, request, &answer);
+        judge(client, request, &answer);
         break;
     case ETAG_REASON_STALE:
     case ETAG_REASON_IN_FLUX:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What shadow mode needs of the lookup. */
+/* What shadow mode and the second look after rendering need of the lookup. */
 #ifndef LIBETAG_LOOKUP_H
 #define LIBETAG_LOOKUP_H
 
@@ -7,5 +7,8 @@
 
 /* What the memory says of the key now. VALID: scratch.entry is current. Counts nothing. */
 etag_reason lookup_state(struct etag_client *client, const etag_key *key);
+
+/* The same of the key in scratch.key. STALE, IN_FLUX and EXPIRED: scratch.entry is that entry. */
+etag_reason lookup_again(struct etag_client *client);
 
 #endif

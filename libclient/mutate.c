@@ -8,7 +8,11 @@ etag_status mutate_targets(struct etag_client *client, const etag_targets *given
 {
     etag_targets copy;
     const etag_targets *targets = abi_in(given, &copy, sizeof(copy), ABI_FIRST_TARGETS);
-    const char *wrong = targets ? targets_check(targets) : "the targets' size is not set";
+    const char *wrong = targets ? targets_check(targets)
+                                : abi_why(given, sizeof(copy), "the targets' size is not set",
+                                          "the targets have a member that this libetag does not "
+                                          "know, and it is set: install the libetag that the "
+                                          "program was built with, or leave it zero");
     if (wrong)
         return fault_set(&client->fault, ETAG_INVALID, "%s", wrong);
     *out = *targets;

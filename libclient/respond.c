@@ -4,16 +4,15 @@
  * in the one order that is right:
  *
  *   before   require, look up, judge                       304, 412, 428, or go on
- *   after    fill what the cache does not have; judge      304, 412, or the response as it is
- *            with the response's own validators
+ *   after    correct what the cache has (refill.h);       304, 412, or the response as it is
+ *            judge with the response's own validators
  *
  * The second judgement is for what the cache did not know. It is for GET and HEAD: another method has done its work by then,
  * and its conditions were judged where they count, inside its transaction. It is for 2xx (RFC 9110 section 13.2.1).
  */
-#include "client.h"
 #include "precondition.h"
+#include "refill.h"
 #include "shadow.h"
-#include "storable.h"
 #include "text.h"
 
 int etag_precheck(etag_client *client, const etag_request *request, etag_token token,
@@ -31,10 +30,9 @@ struct ending {
     etag_answer answer;
 };
 
-/* Reads a struct of any version into ours. False: its size is not set. */
-static bool read_in(void *out, size_t bytes, const void *in, size_t first_bytes)
+/* Takes what abi_in() made of a struct. False: nothing. */
+static bool read_in(void *out, size_t bytes, const void *seen)
 {
-    const void *const seen = abi_in(in, out, bytes, first_bytes);
     if (seen && seen != out)
         memcpy(out, seen, bytes);
     return seen;
@@ -51,11 +49,14 @@ static bool has_field(const etag_request *request, etag_str name)
 static const char *ending_read(struct ending *e, const etag_request *request,
                                const etag_entry *response, const etag_answer *answer)
 {
-    if (!read_in(&e->request, sizeof(e->request), request, ABI_FIRST_REQUEST))
-        return "the request's size is not set";
-    if (!read_in(&e->response, sizeof(e->response), response, ABI_FIRST_ENTRY))
-        return "the response's size is not set";
-    if (!read_in(&e->answer, sizeof(e->answer), answer, ABI_FIRST_ANSWER))
+    if (!read_in(&e->request, sizeof(e->request),
+                 abi_in(request, &e->request, sizeof(e->request), ABI_FIRST_REQUEST)))
+        return ABI_WHY(request, sizeof(e->request), "request");
+    if (!read_in(&e->response, sizeof(e->response),
+                 abi_in(response, &e->response, sizeof(e->response), ABI_FIRST_ENTRY)))
+        return ABI_WHY(response, sizeof(e->response), "response");
+    if (!read_in(&e->answer, sizeof(e->answer),
+                 abi_in_answer(answer, &e->answer, sizeof(e->answer), ABI_FIRST_ANSWER)))
         return "the answer's size is not set";
     if (!e->response.key)
         e->response.key = e->request.key;
@@ -65,12 +66,6 @@ static const char *ending_read(struct ending *e, const etag_request *request,
         e->response.method = e->request.method;
     e->response.had_authorization |= has_field(&e->request, ETAG_LIT("Authorization"));
     return NULL;
-}
-
-/* The cache has no valid entry, or another one than what was rendered: something changed that nobody announced. */
-static bool is_news(const etag_answer *known, const struct entry *rendered)
-{
-    return known->verdict == ETAG_UNKNOWN || !str_equal(known->etag, rendered->etag);
 }
 
 static void answer_pass(etag_answer *answer, etag_reason reason)
@@ -99,29 +94,40 @@ static void judge_response(struct etag_client *client, struct ending *e,
                           : ETAG_RANGE_NONE;
 }
 
-static bool is_gone(int http_status)
+/* The answer is about the entry of its key. etag_check() gives each answer a reason, so one without is of a request that was not
+ * looked up under it; and what is answered to a request for a part may be about the part. */
+static bool is_of_the_entry(const struct ending *e)
 {
-    return http_status == 404 || http_status == 410;
+    return e->answer.reason != ETAG_REASON_NONE && !has_field(&e->request, ETAG_LIT("Range"));
 }
 
-/* For shadow mode: what the cache has is not there any more. */
-static void compare_gone(struct etag_client *client, const struct ending *e)
+/* The representation is not there any more. */
+static void settle_gone(struct etag_client *client, const struct ending *e)
 {
     etag_key copy;
     const etag_key *key = abi_in(e->response.key, &copy, sizeof(copy), ABI_FIRST_KEY);
-    if (client->shadow && key && !key_canonicalize(&client->scratch.key, key))
+    if (!key || key_canonicalize(&client->scratch.key, key))
+        return;
+    const int http_status = e->response.http_status;
+    if (client->shadow && (http_status == 404 || http_status == 410))
         (void)shadow_compare(client, key, e->answer.token, (etag_str){0});
+    if (is_of_the_entry(e))
+        refill_gone(client, e->answer.token, key);
+}
+
+static bool is_success(int http_status)
+{
+    return http_status >= 200 && http_status <= 299;
 }
 
 int etag_finish(etag_client *client, const etag_request *request, const etag_entry *response,
                 etag_answer *answer)
 {
     struct ending e;
-    struct storable_scratch scratch;
-    struct entry rendered;
-    const char *why;
+    struct rendering rendering;
 
     client_begin(client);
+    client->reason = ETAG_REASON_NONE;
     const char *const wrong = ending_read(&e, request, response, answer);
     if (wrong) {
         fault_set(&client->fault, ETAG_INVALID, "%s", wrong);
@@ -130,15 +136,16 @@ int etag_finish(etag_client *client, const etag_request *request, const etag_ent
     const bool is_get = str_equal(e.request.method, ETAG_LIT("GET"));
     const bool is_read = is_get || str_equal(e.request.method, ETAG_LIT("HEAD"));
     const int http_status = e.response.http_status;
-    if (!is_read || http_status < 200 || http_status > 299) {
-        if (is_get && is_gone(http_status))
-            compare_gone(client, &e);
+    if (!is_read || !is_success(http_status)) {
+        if (is_get && refill_is_gone(http_status))
+            settle_gone(client, &e);
         answer_pass(&e.answer, is_read ? ETAG_REASON_HTTP_STATUS : ETAG_REASON_METHOD);
     } else {
-        (void)!storable_reduce(&e.response, &client->repeated, &rendered, &scratch, &why);
-        if (is_get && is_news(&e.answer, &rendered))
-            (void)etag_fill(client, e.answer.token, &e.response); /* says why not in its own way */
-        judge_response(client, &e, &rendered);
+        if (fill_read(client, e.answer.token, &e.response, &rendering) != ETAG_OK)
+            return 0;
+        if (is_get)
+            refill_answered(client, &rendering, is_of_the_entry(&e));
+        judge_response(client, &e, &rendering.request.fill.entry);
     }
     (void)abi_out(answer, &e.answer, sizeof(e.answer), ABI_FIRST_ANSWER);
     const int instead = etag_verdict_http_status(e.answer.verdict);

@@ -16,8 +16,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/magic.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #define SLOTS_TRIED_MAX 64
 #define TEMP_NAME_BYTES 24
@@ -257,14 +259,35 @@ static etag_status sync_file(const struct temp *temp, struct fault *fault)
     return fail(fault, temp->spool->place, "sync a file in");
 }
 
-/* Writers may not read the directory (mode 3733), so most cannot sync it alone. */
+/* A rename changes the file too (its change time), in one transaction with the directory; on these file systems a sync of the file
+ * waits for all that has changed it. (ext4, f2fs: in every mode with a journal.) tmpfs has nothing to sync. */
+static bool file_sync_takes_name_along(int fd)
+{
+    struct statfs fs;
+    if (fstatfs(fd, &fs) < 0)
+        return false;
+    switch ((unsigned long)fs.f_type) {
+    case EXT4_SUPER_MAGIC:
+    case XFS_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC:
+    case F2FS_SUPER_MAGIC:
+    case TMPFS_MAGIC:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Writers may not read the directory (mode 3733), so most cannot sync it. Only where nothing else is known to do, the whole file
+ * system is synced: that waits for what all its other users have written, which may take minutes. */
 static etag_status sync_name(const struct temp *temp, struct fault *fault)
 {
     const struct spool *spool = temp->spool;
     if (!spool->mark.power)
         return ETAG_OK;
     CLEANUP(cleanup_fd) int dir = openat(spool->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir >= 0 ? fsync(dir) == 0 : syncfs(temp->fd) == 0)
+    const bool by_file = dir < 0 && file_sync_takes_name_along(temp->fd);
+    if (dir >= 0 || by_file ? fsync(by_file ? temp->fd : dir) == 0 : syncfs(temp->fd) == 0)
         return ETAG_OK;
     return fail(fault, spool->place, "sync");
 }

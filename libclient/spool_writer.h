@@ -30,7 +30,8 @@ struct spool_record {
     bool in_place; /* also on error: the daemon may find it, though it is not proven that it will */
 };
 
-/* Records the mutation. Never blocks but for the file system; with durability "power" it syncs.
+/* Records the mutation. Never blocks but for the file system; with durability "power" it syncs its file and its name, which
+ * no time bounds: a call of a disk that hangs can't be given up.
  * Errors: DENIED (files of this user do not count), UNAVAILABLE (no usable spool, or no room in it), SYSTEM. */
 MUST_USE etag_status spool_write(const struct spool_place *place, const struct spool_item *item,
                                  struct spool_record *record, struct fault *fault);

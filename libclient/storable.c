@@ -173,6 +173,8 @@ static etag_reason judge(const struct findings *f, const etag_entry *response)
         return ETAG_REASON_CSP_NONCE;
     if (f->content_range)
         return ETAG_REASON_CONTENT_RANGE;
+    if (response->withheld)
+        return ETAG_REASON_WITHHELD;
     return f->malformed ? ETAG_REASON_LIMIT : ETAG_REASON_NONE;
 }
 

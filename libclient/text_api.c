@@ -7,6 +7,7 @@
 #include "clocktime.h"
 #include "http_date.h"
 #include "precondition.h"
+#include "resource.h"
 #include "text.h"
 
 #include <etag/etag.h>
@@ -118,6 +119,14 @@ etag_range etag_evaluate_range(const etag_request *request, const etag_validator
     struct question q;
     return question_read(&q, request, validators) ? precondition_range(q.request, q.validators)
                                                   : ETAG_RANGE_IGNORE;
+}
+
+etag_status etag_resource_check(const etag_resource *resource)
+{
+    struct resource canonical;
+    if (resource_canonicalize(&canonical, resource))
+        return ETAG_INVALID;
+    return canonical.dotted ? ETAG_REFUSED : ETAG_OK;
 }
 
 int64_t etag_date_parse(etag_str text)

@@ -95,7 +95,10 @@
 
 #define PEER_HELLO_MS_MAX 5000                   /* time to say hello */
 #define PEER_PARTIAL_MS_MAX 10000                /* time to finish a frame once begun */
-#define GUARDS_MAX 4096                          /* open at once, holds included */
+#define GUARDS_MAX 4096                          /* open at once; of a client too */
+#define HOLDS_MAX 65536                          /* at once; beyond: one of everything */
+#define GUARDS_BYTES_MAX (256u * 1024u * 1024u)  /* that guards and holds take */
+#define EXPIRED_PER_TURN_MAX 4096                /* guards and holds that end in one turn */
 #define PEER_PENDING_MAX 65536                   /* mutations of a peer that wait for the store */
 #define DIRTY_ENTRIES_MAX 262144                 /* accepted, not yet persisted */
 #define DIRTY_BYTES_MAX (256u * 1024u * 1024u)   /* that these take */

@@ -37,8 +37,11 @@
     X(shadow_proceed, "shadow mode: known entries whose conditions would let the method run")      \
     X(shadow_matches, "shadow mode: renders with the ETag of the entry that was current")          \
     X(shadow_mismatches, "shadow mode: renders with another one, and nothing was invalidated")     \
-    X(shadow_undecided,                                                                            \
-      "shadow mode: ... and something was") /* new ones at the end: versions may differ */
+    X(shadow_undecided, "shadow mode: ... and something was")                                      \
+    X(retires_sent, "entries asked to be removed: what was answered later cannot be stored")       \
+    X(fills_held_back,                                                                             \
+      "fills held back: other fields again within a second") /* new ones at the end: versions may  \
+                                                                differ */
 
 #define COUNTERS_MAGIC UINT64_C(0x31544e4347415445) /* "ETAGCNT1" */
 

@@ -5,6 +5,7 @@
  */
 #include "entry.h"
 
+#include "field_name.h"
 #include "text.h"
 
 /* What an HTTP-date can say: the years 0 to 9999. Also keeps date arithmetic in readers from overflowing. */
@@ -29,23 +30,17 @@ const char *entity_tag_check(etag_str etag)
     return NULL;
 }
 
-/* Control characters other than the tab, which a field value may contain. */
-static bool contains_controls(etag_str value)
-{
-    for (size_t i = 0; i < value.len; i++) {
-        const uint8_t byte = (uint8_t)value.data[i];
-        if ((byte < ' ' && byte != '\t') || byte == 0x7f)
-            return true;
-    }
-    return false;
-}
-
 const char *field_check(etag_field field)
 {
     if (!str_is_token(field.name) || field.name.len > FIELD_NAME_BYTES_MAX)
         return "a header field's name is not a token of 1 to 255 bytes";
-    if (contains_controls(field.value))
+    if (!str_is_field_value(field.value))
         return "a header field's value contains a control character";
+    if (!field_name_may_be_kept(field.name))
+        return "a header field that no entry keeps: it frames the message, sets state, redirects, "
+               "is made "
+               "anew for each answer, or is the entry's own (etag, last_modified, "
+               "content_location)";
     return NULL;
 }
 
@@ -80,7 +75,7 @@ const char *entry_check(const struct entry *entry)
         return "the entry's Last-Modified is not in the years 0 to 9999";
     if (entry->content_location.len > CONTENT_LOCATION_BYTES_MAX)
         return "Content-Location is longer than 1024 bytes";
-    if (contains_controls(entry->content_location))
+    if (!str_is_field_value(entry->content_location))
         return "Content-Location contains a control character";
     if (entry->surrogate_count > SURROGATES_PER_ENTRY_MAX)
         return "the entry has more than 128 surrogate keys";

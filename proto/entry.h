@@ -29,8 +29,8 @@ MUST_USE const char *entry_check(const struct entry *entry);
 /* NULL, or what is wrong with an entity tag: the grammar of RFC 9110 section 8.8.3, ENTITY_TAG_BYTES_MAX. */
 MUST_USE const char *entity_tag_check(etag_str etag);
 
-/* NULL, or what is wrong with a header field: a token of at most 255 bytes as name; a value without CR, LF, NUL and
- * other controls except the tab. */
+/* NULL, or what is wrong with a header field: a token of at most 255 bytes as name, and one that an entry may keep
+ * (field_name.h); a value without CR, LF, NUL and other controls except the tab. */
 MUST_USE const char *field_check(etag_field field);
 
 /* NULL, or what is wrong with targets: none named, too many, malformed names, a prefix with a query, a hold or guard

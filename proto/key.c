@@ -112,7 +112,7 @@ static uint8_t *put_vary(uint8_t *to, const etag_field *field)
     return absent ? to : put_bytes(to, field->value);
 }
 
-const char *key_canonicalize(struct key *out, const etag_key *in)
+static inline const char *canonicalize(struct key *out, const etag_key *in)
 {
     const etag_field *sorted[VARY_COUNT_MAX];
     const char *wrong = scope_check(in->scope);
@@ -138,6 +138,20 @@ const char *key_canonicalize(struct key *out, const etag_key *in)
     out->len = (size_t)(to - out->bytes);
     assert(out->len <= KEY_BYTES_MAX);
     return NULL;
+}
+
+const char *key_canonicalize(struct key *out, const etag_key *in)
+{
+    const char *wrong = canonicalize(out, in);
+    if (!wrong && out->resource.dotted)
+        return "the path has dot segments, which servers read in different ways: nothing is cached "
+               "under it";
+    return wrong;
+}
+
+const char *key_canonicalize_stored(struct key *out, const etag_key *in)
+{
+    return canonicalize(out, in);
 }
 
 /* ---- And back ------------------------------------------------------------------------------------ */

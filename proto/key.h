@@ -19,8 +19,12 @@ struct key {
     uint8_t bytes[KEY_BYTES_MAX];
 };
 
-/* NULL, or what is wrong as a sentence (static text). in: borrowed. */
+/* NULL, or what is wrong as a sentence (static text). in: borrowed. Rule NO_DOT_SEGMENTS (resource.h): a path with dot segments
+ * is in no key. */
 MUST_USE const char *key_canonicalize(struct key *out, const etag_key *in);
+
+/* The same without that rule: for keys that an older release stored. */
+MUST_USE const char *key_canonicalize_stored(struct key *out, const etag_key *in);
 
 /* The parts of canonical bytes, pointing into them: the inverse of key_canonicalize. vary: room for
  * VARY_COUNT_MAX fields. False: the bytes are not a key (they come from a damaged store). */

@@ -195,6 +195,7 @@ static const struct wire_member fill_members[] = {
     {1, ONE, offsetof(request_fill, token), .type = &token_type},
     {2, ONE, offsetof(request_fill, entry), .type = &entry_type},
     {3, FLAG, offsetof(request_fill, want_verdict)},
+    {4, FLAG, offsetof(request_fill, gone)},
 };
 static const struct wire_type fill_type = {TYPE(fill, request_fill), MEMBERS(fill_members)};
 

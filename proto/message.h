@@ -107,6 +107,9 @@ struct request {
             etag_token token;
             struct entry entry;
             bool want_verdict;
+            /* A tombstone: the key's entry is to go. It has no entity tag, so that a daemon which does not know the mark
+             * refuses it instead of storing something. */
+            bool gone;
         } fill;
         etag_targets targets; /* INVALIDATE */
         struct {

@@ -339,6 +339,40 @@ static const char *path_rewrite(struct path_writer *to, etag_str path)
     return NULL;
 }
 
+/* The byte at path.data[*at], unescaped; moves to the last byte of it. The escapes are right: path_rewrite looked. */
+static char path_byte(etag_str path, size_t *at)
+{
+    const char byte = path.data[*at];
+    if (byte != '%')
+        return byte;
+    *at += 2;
+    return (char)(hex_value(path.data[*at - 1]) << 4 | hex_value(path.data[*at]));
+}
+
+static bool is_slash(char byte)
+{
+    return byte == '/' || byte == '\\';
+}
+
+/* Rule NO_DOT_SEGMENTS: as the most generous server reads it. dots: of a segment that has nothing else yet; 3: it is a name. */
+static bool path_is_dotted(etag_str path)
+{
+    unsigned dots = 0;
+    for (size_t i = 0; i < path.len; i++) {
+        const char byte = path_byte(path, &i);
+        const bool ends = is_slash(byte) || byte == ';';
+        if (ends && (dots == 1 || dots == 2))
+            return true;
+        if (is_slash(byte))
+            dots = 0;
+        else if (byte != '.' || dots >= 2)
+            dots = 3;
+        else
+            dots++;
+    }
+    return dots == 1 || dots == 2;
+}
+
 /* What ends a path or must be looked at more closely. */
 static inline byte_block path_rewritten(byte_block here, byte_block before)
 {
@@ -371,13 +405,16 @@ static inline const char *target_canonicalize(struct resource *out, etag_str tar
         return target_forbidden;
 
     struct path_writer to = {out->bytes + out->host_len, path_len};
+    out->dotted = false;
     if (!rewritten) {
         copy_bytes(to.bytes, target.data, target.len);
     } else {
         to.len = 0;
-        const char *wrong = path_rewrite(&to, (etag_str){target.data, path_len});
+        const etag_str path = {target.data, path_len};
+        const char *wrong = path_rewrite(&to, path);
         if (wrong)
             return wrong;
+        out->dotted = path_is_dotted(path);
         if (query.len > TARGET_BYTES_MAX - to.len)
             return target_too_long;
         copy_bytes(to.bytes + to.len, query.data, query.len);
@@ -391,6 +428,45 @@ const char *resource_canonicalize(struct resource *out, const etag_resource *in)
 {
     const char *wrong = host_canonicalize(out, in->host);
     return wrong ? wrong : target_canonicalize(out, in->target);
+}
+
+/* The path as a server reads it that unescapes everything first; out has room for it. Returns its length. */
+static size_t path_loosen(char *out, etag_str path)
+{
+    size_t len = 0, segment = 0; /* where the current one begins */
+    for (size_t i = 0; i < path.len; i++) {
+        const size_t from = i;
+        const char byte = path_byte(path, &i);
+        if (is_slash(byte)) {
+            out[len++] = '/';
+            segment = len;
+        } else if (byte == '.') {
+            out[len++] = '.';
+        } else if (byte == ';' &&
+                   (str_equal((etag_str){out + segment, len - segment}, ETAG_LIT(".")) ||
+                    str_equal((etag_str){out + segment, len - segment}, ETAG_LIT("..")))) {
+            while (i + 1 < path.len && path.data[i + 1] != '/')
+                i++; /* its parameters */
+        } else {
+            memcpy(out + len, path.data + from, i + 1 - from);
+            len += i + 1 - from;
+        }
+    }
+    return len;
+}
+
+bool resource_canonicalize_loosely(struct resource *out, const etag_resource *in)
+{
+    char target[TARGET_BYTES_MAX];
+    if (resource_canonicalize(out, in) || !out->dotted)
+        return false;
+    const char *const mark = memchr(in->target.data, '?', in->target.len);
+    const size_t path_len = mark ? (size_t)(mark - in->target.data) : in->target.len;
+    const size_t loose_len = path_loosen(target, (etag_str){in->target.data, path_len});
+    const etag_str query = str_skip(in->target, path_len);
+    copy_bytes(target + loose_len, query.data, query.len);
+    const etag_resource loose = {in->host, {target, loose_len + query.len}};
+    return !resource_canonicalize(out, &loose);
 }
 
 /* ---- Text ---------------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
  *          end a name; empty: none
  *   path   unreserved characters decoded, other escapes with upper-case hex, bytes that RFC 3986 does not
  *          allow raw escaped, then dot segments removed (section 6.2.2); "//" kept; starts with '/'
+ *          (a path that had dot segments names what a write changes, never an entry: rule NO_DOT_SEGMENTS)
  *   query  byte for byte; "no query" differs from "empty query"
  *
  * As text: [//host]/path[?query]. A resource without host whose path starts with "//" is written with an
@@ -22,6 +23,7 @@
 
 /* A canonical resource in memory of its own: host, then path and query, without a separator. */
 struct resource {
+    bool dotted; /* the path that it was made from has dot segments, as some server reads it */
     size_t host_len;
     size_t path_len;  /* without the query */
     size_t total_len; /* host + path + query with its '?' */
@@ -50,6 +52,16 @@ static inline etag_str resource_target(const struct resource *r)
  * percent escape in the path, over-long parts. Bytes >= 0x80 and '"<>[\]^`{|}' are kept in the query and
  * percent-encoded in the path: servers decode both spellings to the same path. in must not point into out. */
 MUST_USE const char *resource_canonicalize(struct resource *out, const etag_resource *in);
+
+/*
+ * Rule NO_DOT_SEGMENTS: what is looked up is what is rendered. Servers disagree about dot segments: one removes them before it
+ * looks for the view, the next after "%2F" or a backslash became a slash, a third takes "..;a" for one, and most remove nothing.
+ * A key whose path has one in any of these readings could be another view's; it is refused (key_canonicalize). A write with such
+ * a target names each resource that it may have changed: the one that resource_canonicalize gives, where dot segments are
+ * removed as RFC 3986 says, and this one, where "%2F", '\' and "%5C" are slashes and a dot segment has no parameters. False: the
+ * path has no dot segments, or the input is refused.
+ */
+MUST_USE bool resource_canonicalize_loosely(struct resource *out, const etag_resource *in);
 
 /* Splits the text form into host and target (borrowed from text) without canonicalizing. NULL or what is wrong. */
 MUST_USE const char *resource_split(etag_str text, etag_resource *out);

@@ -53,7 +53,8 @@ static bool name_is(enum spool_name kind, const char *name, size_t prefix_len, u
 enum spool_name spool_name_parse(const char *name, uint32_t *number)
 {
     *number = 0;
-    if (strcmp(name, SPOOL_MARK_NAME) == 0 || strcmp(name, SPOOL_LOCK_NAME) == 0)
+    if (strcmp(name, SPOOL_MARK_NAME) == 0 || strcmp(name, SPOOL_LOCK_NAME) == 0 ||
+        strcmp(name, SPOOL_FORMER_NAME) == 0)
         return SPOOL_NAME_OWN;
     if (strncmp(name, SPOOL_TEMP_PREFIX, strlen(SPOOL_TEMP_PREFIX)) == 0)
         return SPOOL_NAME_TEMP;

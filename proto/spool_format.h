@@ -5,6 +5,8 @@
  *
  *   mark       the daemon's, text: that this is a spool, whose, L, and which uids' files count. Replaced by rename
  *   lock       the daemon's, held while it runs
+ *   former     the daemon's, a mark too: whose files counted until the roles changed, for the daemon that comes next. Gone
+ *              when their events are safe. Writers do not read it
  *   e000-efff  one event each: a frame as on the socket (INVALIDATE or GUARD_*). Made under another name, then renamed
  *              without replacing: a name that is taken is tried elsewhere
  *   all-00-3f  "purge everything", content ignored: where no e-name is free, or no space for content. Renamed over what
@@ -28,6 +30,7 @@
 #define SPOOL_DIR_NAME "spool"
 #define SPOOL_MARK_NAME "mark"
 #define SPOOL_LOCK_NAME "lock"
+#define SPOOL_FORMER_NAME "former"
 #define SPOOL_TEMP_PREFIX "t-"
 #define SPOOL_DIR_MODE 03733
 #define SPOOL_FILE_MODE 0640
@@ -40,7 +43,7 @@ enum spool_name {
     SPOOL_NAME_ALL,
     SPOOL_NAME_TAKEN,
     SPOOL_NAME_TEMP,
-    SPOOL_NAME_OWN, /* mark, lock */
+    SPOOL_NAME_OWN, /* mark, lock, former */
 };
 
 /* What a name means; *number: which of its kind. */

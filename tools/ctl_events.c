@@ -266,23 +266,40 @@ static void match_target(void *context, const char *kind, etag_str name)
         match->found |= str_equal(name, query->surrogate);
 }
 
+static bool is_resource(etag_str named, const struct resource *resource)
+{
+    char text[RESOURCE_TEXT_BYTES_MAX];
+    return str_equal(named, (etag_str){text, resource_format(resource, text)});
+}
+
+static bool is_below(etag_str named, const struct resource *prefix)
+{
+    char text[RESOURCE_TEXT_BYTES_MAX];
+    const size_t len = resource_format(prefix, text) - resource_target(prefix).len;
+    return str_starts_with(named, (etag_str){text, len + resource_covered_prefix(prefix)});
+}
+
+/* Does the target mean it, in one of the ways in which servers read it? */
+static bool target_means(const etag_resource *target, etag_str named,
+                         bool (*means)(etag_str, const struct resource *))
+{
+    struct resource resource;
+    return !resource_canonicalize(&resource, target) &&
+           (means(named, &resource) ||
+            (resource_canonicalize_loosely(&resource, target) && means(named, &resource)));
+}
+
 /* Would the event make an entry of the resource stale? */
 static bool names_resource(const struct log_query *query, const etag_targets *targets)
 {
-    char text[RESOURCE_TEXT_BYTES_MAX], other[RESOURCE_TEXT_BYTES_MAX];
-    struct resource resource;
+    char text[RESOURCE_TEXT_BYTES_MAX];
     const etag_str named = {text, resource_format(&query->named, text)};
     for (size_t i = 0; i < targets->resource_count; i++)
-        if (!resource_canonicalize(&resource, &targets->resources[i]) &&
-            str_equal(named, (etag_str){other, resource_format(&resource, other)}))
+        if (target_means(&targets->resources[i], named, is_resource))
             return true;
-    for (size_t i = 0; i < targets->prefix_count; i++) {
-        if (resource_canonicalize(&resource, &targets->prefixes[i]))
-            continue;
-        const size_t len = resource_format(&resource, other) - resource_target(&resource).len;
-        if (str_starts_with(named, (etag_str){other, len + resource_covered_prefix(&resource)}))
+    for (size_t i = 0; i < targets->prefix_count; i++)
+        if (target_means(&targets->prefixes[i], named, is_below))
             return true;
-    }
     return false;
 }
 

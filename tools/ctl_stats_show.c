@@ -139,6 +139,7 @@ static const struct row daemon_rows[] = {
     {"  guards", {"guards_begun"}},
     {"  guards lingered", {"guards_lingered"}, true},
     {"  holds", {"holds"}, true},
+    {"    one of all instead", {"holds_folded"}, true},
     {"  by the spool", {"spool_applied"}, true},
     {"evicted", {"evicted_stale", "evicted_expired", "evicted_oldest"}},
     {"  still of use", {"evicted_oldest"}, true},

@@ -244,18 +244,36 @@ static void say_clocks(struct doctor *doctor)
                an_hour, uptime_ms > 3600000 ? "an hour" : "this run", clocks, needless);
 }
 
+/* Half of a bound: a burst is twice what it was when somebody looked. */
+static bool is_near(uint64_t count, uint64_t most)
+{
+    return count * 2 > most;
+}
+
 static void say_guards(struct doctor *doctor)
 {
-    uint64_t guards, holds, linger_ms;
+    uint64_t guards, holds, folded, bytes;
     if (!doctor_number(doctor, "guards_open", &guards))
         return;
-    (void)doctor_number(doctor, "holds_open", &holds);
-    (void)doctor_number(doctor, "guard_linger_ms", &linger_ms);
-    const bool many = (guards + holds) * 2 > GUARDS_MAX;
+    const bool many = is_near(guards, GUARDS_MAX);
     doctor_say(doctor, many ? FINDING_WARN : FINDING_OK, "guards",
-               many ? "writers keep them open too long, or die: etagctl log shows who began them"
+               many ? "writers keep them open too long, or die: etagctl log shows who began them. "
+                      "At the bound no guard begins; those that are open go on"
                     : NULL,
-               "%" PRIu64 " guards and %" PRIu64 " holds open, of %d", guards, holds, GUARDS_MAX);
+               "%" PRIu64 " open, of %d", guards, GUARDS_MAX);
+    if (!doctor_number(doctor, "holds_open", &holds))
+        return;
+    (void)doctor_number(doctor, "holds_folded", &folded);
+    (void)doctor_number(doctor, "guards_bytes", &bytes);
+    const bool tight = is_near(holds, HOLDS_MAX) || is_near(bytes, GUARDS_BYTES_MAX);
+    doctor_say(doctor, tight || folded > 0 ? FINDING_WARN : FINDING_OK, "holds",
+               tight || folded > 0
+                   ? "write less, hold for less (hold_ms), or name fewer targets: at the bound one "
+                     "hold of everything stands for the rest, and no front end answers 304"
+                   : NULL,
+               "%" PRIu64 " open, of %d; %" PRIu64 " MiB for them and the guards, of %u; %" PRIu64
+               " found no room",
+               holds, HOLDS_MAX, bytes >> 20, GUARDS_BYTES_MAX >> 20, folded);
 }
 
 static void say_peers(struct doctor *doctor)

@@ -4,34 +4,33 @@
  * waits for at most --timeout-ms; where no answer comes, the page says etagd_up 0, and that is not an error of HTTP: a
  * collector is to learn that the daemon is down, not that a page is missing.
  *
- * libmicrohttpd's thread serves one request after the other, so that the connection to the daemon and the sample need no
- * lock; the main thread waits for the end.
+ * HTTP is served by one thread (exporter_http.c), so that the connection to the daemon and the sample need no lock; the main
+ * thread waits for the end.
  */
 #include "clocktime.h"
+#include "exporter_http.h"
 #include "exporter_listen.h"
-#include "stats_metrics.h"
 #include "text.h"
 
 #include <argp.h>
 #include <errno.h>
-#include <microhttpd.h>
 #include <signal.h>
 #include <string.h>
 
 #define LISTEN_DEFAULT "127.0.0.1:9437"
 #define TIMEOUT_MS_DEFAULT 1000
 #define TIMEOUT_MS_MAX 60000
-#define CONNECTIONS_MAX 32
-#define IDLE_SECONDS 30
 
 struct exporter {
     const char *socket_path, *listen;
     uint32_t timeout_ms;
     bool allow_remote;
     bool answered; /* help or version */
+    struct exporter_http http;
     struct channel channel;
     struct sample *sample;
-    bool known, up; /* what was said last */
+    bool known, up;      /* what was said last */
+    uint64_t down_until; /* coarse ns */
 };
 
 /* ---- Answers ---- */
@@ -49,15 +48,30 @@ static void say_state(struct exporter *exporter, bool up, const char *why)
         fprintf(stderr, "etag-exporter: no figures: %s\n", why);
 }
 
-static char *page_make(struct exporter *exporter, enum metrics_format format, size_t *bytes)
+/* A daemon that lets a request wait and does not answer lets the next one wait as long, and scrapes are served one after the
+ * other: for that time it is down without being asked again. */
+static bool sample_renew(struct exporter *exporter)
 {
     struct fault fault;
-    char *page = NULL;
+    const uint64_t before_ns = time_coarse_ns();
 
+    if (before_ns < exporter->down_until)
+        return false;
     fault_clear(&fault);
     const bool up = sample_ask(exporter->sample, &exporter->channel, exporter->timeout_ms,
                                &fault) == ETAG_OK;
+    const uint64_t now_ns = time_coarse_ns();
+    exporter->down_until = up ? 0 : now_ns + (now_ns - before_ns);
     say_state(exporter, up, fault.text);
+    return up;
+}
+
+static char *page_make(void *context, enum metrics_format format, size_t *bytes)
+{
+    struct exporter *exporter = context;
+    char *page = NULL;
+    const bool up = sample_renew(exporter);
+
     FILE *out = open_memstream(&page, bytes);
     if (!out)
         return NULL;
@@ -68,69 +82,17 @@ static char *page_make(struct exporter *exporter, enum metrics_format format, si
     return NULL;
 }
 
-static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status,
-                              struct MHD_Response *response, const char *type)
-{
-    if (!response)
-        return MHD_NO;
-    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    (void)MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
-        (void)MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
-    const enum MHD_Result queued = MHD_queue_response(connection, status, response);
-    MHD_destroy_response(response);
-    return queued;
-}
-
-static enum MHD_Result answer_text(struct MHD_Connection *connection, unsigned status,
-                                   const char *text)
-{
-    return answer(connection, status,
-                  MHD_create_response_from_buffer(strlen(text), (void *)(uintptr_t)text,
-                                                  MHD_RESPMEM_PERSISTENT),
-                  "text/plain; charset=utf-8");
-}
-
-/* A collector that can read OpenMetrics says so. */
-static enum metrics_format format_of(struct MHD_Connection *connection)
-{
-    const char *accept = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
-                                                     MHD_HTTP_HEADER_ACCEPT);
-    return accept && strstr(accept, "application/openmetrics-text") ? METRICS_OPENMETRICS
-                                                                    : METRICS_PROMETHEUS;
-}
-
-static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *path,
-                              const char *method, const char *version, const char *upload,
-                              size_t *upload_size, void **state)
-{
-    static int begun;
-    size_t bytes = 0;
-
-    (void)version, (void)upload;
-    if (!*state ||
-        *upload_size > 0) { /* the head of the request; its body, if any, is not looked at */
-        *state = &begun;
-        *upload_size = 0;
-        return MHD_YES;
-    }
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-        return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET or HEAD\n");
-    if (strcmp(path, "/metrics") != 0)
-        return answer_text(connection, MHD_HTTP_NOT_FOUND, "etag-exporter: see /metrics\n");
-    const enum metrics_format format = format_of(connection);
-    char *page = page_make(context, format, &bytes);
-    if (!page)
-        return answer_text(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory\n");
-    return answer(connection, MHD_HTTP_OK,
-                  MHD_create_response_from_buffer(bytes, page, MHD_RESPMEM_MUST_FREE),
-                  metrics_content_type(format));
-}
-
 /* ---- Flags ---- */
 
-enum { KEY_SOCKET = 256, KEY_LISTEN, KEY_REMOTE, KEY_TIMEOUT, KEY_VERSION, KEY_HELP = '?' };
+enum {
+    KEY_SOCKET = 256,
+    KEY_LISTEN,
+    KEY_REMOTE,
+    KEY_HOST,
+    KEY_TIMEOUT,
+    KEY_VERSION,
+    KEY_HELP = '?'
+};
 
 static error_t timeout_parse(struct exporter *exporter, const char *text, struct argp_state *state)
 {
@@ -141,6 +103,20 @@ static error_t timeout_parse(struct exporter *exporter, const char *text, struct
         return EINVAL;
     }
     exporter->timeout_ms = (uint32_t)value;
+    return 0;
+}
+
+static error_t host_parse(struct exporter *exporter, const char *name, struct argp_state *state)
+{
+    struct host_names *hosts = &exporter->http.hosts;
+    const size_t wrong = strcspn(name, ":/[] \t");
+
+    if (name[0] == '\0' || name[wrong] != '\0' || hosts->count == HOST_NAMES_MAX) {
+        argp_error(state, "--allow-host %s: want a name without a port, at most %d of them", name,
+                   HOST_NAMES_MAX);
+        return EINVAL;
+    }
+    hosts->names[hosts->count++] = name;
     return 0;
 }
 
@@ -157,6 +133,8 @@ static error_t flag_parse(int key, char *value, struct argp_state *state)
     case KEY_REMOTE:
         exporter->allow_remote = true;
         return 0;
+    case KEY_HOST:
+        return host_parse(exporter, value, state);
     case KEY_TIMEOUT:
         return timeout_parse(exporter, value, state);
     case KEY_VERSION:
@@ -180,6 +158,9 @@ static const struct argp_option flags[] = {
      "The daemon's; default: $ETAGD_SOCKET or /run/etagd/etagd.sock", 0},
     {"listen", KEY_LISTEN, "WHERE", 0, "ADDRESS:PORT or unix:PATH; default: " LISTEN_DEFAULT, 0},
     {"allow-remote", KEY_REMOTE, NULL, 0, "Listen on other addresses than this host's loopback too",
+     0},
+    {"allow-host", KEY_HOST, "NAME", 0,
+     "Answer requests for this Host too, repeated; by default addresses in digits and localhost",
      0},
     {"timeout-ms", KEY_TIMEOUT, "N", 0, "Longest wait of a scrape for the daemon (default 1000)",
      0},
@@ -224,12 +205,10 @@ static int exporter_run(struct exporter *exporter)
     sigaddset(&ends, SIGINT);
     (void)pthread_sigmask(SIG_BLOCK, &ends, NULL);
     signal(SIGPIPE, SIG_IGN);
-    struct MHD_Daemon *http = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_ERROR_LOG, 0, NULL, NULL, handle, exporter,
-        MHD_OPTION_LISTEN_SOCKET, (MHD_socket)listener.fd, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)IDLE_SECONDS, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX,
-        MHD_OPTION_END);
-    if (!http) {
+    exporter->http.page = page_make;
+    exporter->http.context = exporter;
+    exporter->http.any_host = listener.path[0] != '\0';
+    if (!exporter_http_open(&exporter->http, listener.fd)) {
         fprintf(stderr, "etag-exporter: cannot serve HTTP: %s\n", strerror(errno));
         cleanup_fd(&listener.fd);
         listener_remove(&listener);
@@ -238,7 +217,7 @@ static int exporter_run(struct exporter *exporter)
     fprintf(stderr, "etag-exporter: /metrics on %s, of the daemon on %s\n", listener.text,
             exporter->channel.path);
     (void)sigwait(&ends, &signal_number);
-    MHD_stop_daemon(http);
+    exporter_http_close(&exporter->http);
     listener_remove(&listener);
     return 0;
 }

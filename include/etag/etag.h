@@ -53,7 +53,9 @@
  *
  *   "borrowed": used during the call only. "copied": the callee keeps its own copy. "consumed":
  *   owned by the callee from the call on, whatever it returns.
- *   Every struct that crosses the interface begins with its size: set it with ETAG_INIT.
+ *   Every struct that crosses the interface begins with its size: set it with ETAG_INIT. A program may be built with a newer
+ *   header than the library's: a member that the library does not know must be zero then, else the call does nothing
+ *   and says ETAG_INVALID; a check says ETAG_UNKNOWN, with ETAG_REASON_BAD_KEY.
  */
 #ifndef ETAG_ETAG_H
 #define ETAG_ETAG_H
@@ -213,8 +215,8 @@ ETAG_API int etag_verdict_http_status(etag_verdict verdict);
     X(CSP_NONCE, 69, "csp_nonce", "Content-Security-Policy carries a nonce")                       \
     X(CONTENT_RANGE, 70, "content_range", "a part of a representation")                            \
     X(LIMIT, 71, "limit",                                                                          \
-      "a key, entity tag, surrogate key or field is over its limit or malformed: see "             \
-      "etag_client_error()")
+      "a key, tag, surrogate key or field is over its limit or malformed: etag_client_error()")    \
+    X(WITHHELD, 72, "withheld", "the application says that it must not be stored")
 
 typedef enum etag_reason {
 #define ETAG_REASON_ENUM(name, value, word, text) ETAG_REASON_##name = value,
@@ -229,13 +231,18 @@ ETAG_API const char *etag_reason_text(etag_reason reason);
 
 /* ---- Keys and targets ---------------------------------------------------------------------------- */
 
-/* A resource: host and request target. Canonicalized by the library: host in lower case without the
- * default port (":80", ":443"); path percent-encoding normalized and dot segments removed; query byte
- * for byte ("no query" differs from "empty query"). */
+/* A resource: host and request target. Canonicalized by the library: host in lower case without the default port (":80", ":443");
+ * path percent-encoding normalized; query byte for byte ("no query" differs from "empty query"). "//" and "%2F" stay.
+ * Dot segments ("/a/../b", "%2e%2e", "..;", also where "%2F", "%5C" or a backslash is a slash to some servers): a key is refused
+ * (BAD_KEY), since the application may see another resource in it. A target names what the path leads to, in each reading. */
 typedef struct etag_resource {
     etag_str host;   /* absent or empty: no host, which is a name of its own and matches no other */
     etag_str target; /* "/path" or "/path?query": starts with '/', no fragment */
 } etag_resource;
+
+/* OK: fit for keys and targets. REFUSED: for targets only, its path has dot segments. INVALID: for neither. Any thread.
+ * resource: borrowed, not NULL. */
+ETAG_API ETAG_MUST_USE etag_status etag_resource_check(const etag_resource *resource);
 
 typedef enum etag_scope_kind {
     ETAG_SCOPE_UNSET = 0,  /* refused, so that nobody forgets it */
@@ -328,8 +335,7 @@ typedef enum etag_range {
 
 /* Taken before data is read; travels with the fill. Compare nothing in it. */
 typedef struct etag_token {
-    uint64_t
-        incarnation; /* random id of the daemon's run; 0: no token, a fill with it is dropped */
+    uint64_t incarnation; /* random id of the run; 0: no token, a fill with it is dropped */
     uint64_t lsn;
 } etag_token;
 
@@ -351,7 +357,8 @@ typedef struct etag_answer {
 /* Judges a request's conditions (RFC 9110 section 13.2.2) with validators that the caller knows. Pure: no client, no memory,
  * linear time. Any thread. Everything borrowed. Returns ETAG_NOT_MODIFIED, ETAG_PRECONDITION_FAILED, ETAG_PROCEED, or
  * ETAG_PRECONDITION_REQUIRED where the request requires one;
- * ETAG_UNKNOWN only if a condition asks for what the validators do not say, or a size is not set.
+ * ETAG_UNKNOWN only if a condition asks for what the validators do not say, or a size is not set (or a member that is unknown
+ * here is).
  * Call it for what would be answered with 2xx (section 13.2.1): any other answer stands whatever the conditions say. */
 ETAG_API etag_verdict etag_evaluate(const etag_request *request, const etag_validators *validators);
 
@@ -466,10 +473,10 @@ typedef struct etag_client_options {
     bool no_wait;           /* etag_client_open() does not wait at all */
     etag_spool_use spool;   /* of mutations that the daemon does not answer */
     const etag_str *
-        repeated_fields; /* copied: names of further response fields that a 304 repeats as they were filled, at
-                           * most 8: "Surrogate-Key", "Access-Control-Expose-Headers". Not one that frames the
-                           * message, sets state or differs from answer to answer (Content-Length, Set-Cookie, Date,
-                           * Content-Security-Policy ...): INVALID */
+        repeated_fields; /* copied: names of further fields that a 304 repeats as they were filled, at most 8:
+                           * "Surrogate-Key", "Access-Control-Expose-Headers". Not one that frames the message, sets
+                           * state, redirects or differs from answer to answer (Set-Cookie, Location, Date ...):
+                           * INVALID. What another client filled and this one does not name is left out */
     size_t repeated_field_count;
     /* To see what etagd would do before it does it: checks that find a current entry count what they would have answered, and say
      * ETAG_UNKNOWN, ETAG_REASON_SHADOW. The ETag filled then (etag_fill(), etag_finish()) is compared with the entry's: another
@@ -537,9 +544,9 @@ typedef struct etag_entry {
     size_t field_count;
     const etag_str *surrogates; /* what the response depends on besides its resource; at most 128 */
     size_t surrogate_count;
-    uint64_t max_age_s; /* time to live in the cache; 0: until it is invalidated */
-    bool
-        last_modified_is_strong; /* as in etag_validators; for etag_finish() only, it is not stored */
+    uint64_t max_age_s;           /* time to live in the cache; 0: until it is invalidated */
+    bool last_modified_is_strong; /* as in etag_validators; for etag_finish() only */
+    bool withheld; /* it must not be stored, for a reason that the response does not show */
 } etag_entry;
 
 /* Zeroes an entry, sets size, http_status 200 and ETAG_NO_DATE. Any thread. */
@@ -593,14 +600,15 @@ ETAG_API ETAG_MUST_USE etag_status etag_fill_wait(etag_client *client, etag_toke
 ETAG_API int etag_precheck(etag_client *client, const etag_request *request, etag_token token,
                            etag_answer *answer);
 
-/* Fills what the cache does not have, and judges the request's conditions with the response's own validators: after rendering.
- * Never blocks. request: the one of etag_precheck(). answer: as etag_precheck() left it, set anew; of it count the token, which
- * is the fill's, and the verdict and ETag, which say what the cache has.
+/* Corrects what the cache has, and judges the request's conditions with the response's own validators: after rendering, errors
+ * included; not for what comes out of another cache. Never blocks. request: the one of etag_precheck(). answer: as that left it,
+ * set anew; of it count the token and the reason (none: not looked up, so it removes nothing).
+ * A 200 to GET fills unless the entry says the same; for other fields alone once a second for a key, and a further change then
+ * removes the entry. So do 404, 410, 301, 308 and what refutes it and can't be stored (docs/consistency.md). Not with Range.
  * response: borrowed; its key, method and had_authorization may be left out, they are the request's then; its ETag and
  * Last-Modified are found among its fields.
- * Returns the status to send: 304 or 412 with answer->fields, else response->http_status with the response as it is. That is
- * also the answer for anything but GET and HEAD, and for a response that is not 2xx. Whether the fill was refused does not
- * matter to the answer: etag_client_reason(). 0: a size is not set, or there is no key (etag_client_error()): send the response.
+ * Returns the status to send: 304 or 412 with answer->fields, else response->http_status with the response as it is, also for
+ * anything but GET and HEAD, and where it is not 2xx. 0: a size is not set, or there is no key: send the response.
  * The answer's pointers: valid as long as both the response and, until its next etag_check(), the client. */
 ETAG_API int etag_finish(etag_client *client, const etag_request *request,
                          const etag_entry *response, etag_answer *answer);
@@ -619,7 +627,7 @@ ETAG_API ETAG_MUST_USE etag_status etag_vary_select(const etag_str *names, size_
  * On OK: no front end on this host answers 304 from older data any more, and the event is recorded (the daemon's
  * state, or the spool). receipt->lsn is 0 where it went through the spool.
  * targets: borrowed. receipt: may be NULL. Blocks for at most timeout_ms, a file's writing aside (the spool; with
- * durability "power" its fsync too).
+ * durability "power" two fsyncs too, which last as long as the disk takes: PENDING if that was longer).
  * Errors: PENDING (recorded in the spool, but the time did not suffice to prove its effect: it comes within L of this
  * return, or when the next daemon starts; until then old 304s are possible);
  * INVALID (nothing named; a malformed target), DENIED, UNAVAILABLE (no daemon and no usable spool: nothing happened),
@@ -629,7 +637,8 @@ ETAG_API ETAG_MUST_USE etag_status etag_invalidate(etag_client *client, const et
 
 typedef struct etag_op etag_op;
 
-/* Starts an invalidation without waiting; finish it with etag_op_result(). Everything copied. The client's timeout_ms
+/* Starts an invalidation without waiting (but for the writing of a file into the spool, as above); finish it with
+ * etag_op_result(). Everything copied. The client's timeout_ms
  * runs from here. Errors as above; *out is NULL then. */
 ETAG_API ETAG_MUST_USE etag_status etag_invalidate_start(etag_client *client,
                                                          const etag_targets *targets,

@@ -126,6 +126,8 @@ static const char *why_not(const ngx_http_request_t *http, const struct request 
         return "http_version";
     if (http->headers_in.range)
         return "range";
+    if (key_authority_is_foreign(http))
+        return "authority";
     return NULL;
 }
 
@@ -157,8 +159,7 @@ static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
         return send_not_modified(http, &answer);
     }
     request_note(request, status_of(&answer), etag_reason_word(answer.reason));
-    if (verdict != ETAG_UNKNOWN)
-        request->known = copy(http->pool, answer.etag);
+    request->looked_up = answer.reason;
     return NGX_DECLINED;
 }
 
@@ -166,12 +167,18 @@ static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
 static ngx_int_t check_location(ngx_http_request_t *http, struct request *request,
                                 struct location_conf *conf)
 {
+    /* Of a key that the configuration made libetag does not see what the client sent, and the upstream may. */
+    const etag_resource sent = {.target = etag_str_ngx(http->unparsed_uri)};
     const char *why = why_not(http, request);
     ngx_int_t rc = NGX_DECLINED;
     if (!why)
         rc = key_of(request, conf, &why);
     if (rc == NGX_ERROR)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    if (rc == NGX_OK && conf->key && etag_resource_check(&sent) != ETAG_OK) {
+        request_note(request, CACHE_REFUSED, etag_reason_word(ETAG_REASON_BAD_KEY));
+        return NGX_DECLINED;
+    }
     if (rc == NGX_OK && key_is_public(request)) {
         /* Whose representation it is would depend on what the key does not have. */
         if (http->headers_in.authorization)
@@ -184,7 +191,7 @@ static ngx_int_t check_location(ngx_http_request_t *http, struct request *reques
         return NGX_DECLINED;
     }
     request->fills = conf;
-    request->known = (etag_str){0};
+    request->looked_up = ETAG_REASON_NONE;
     rc = ngx_http_test_predicates(http, conf->bypass);
     if (rc == NGX_ERROR)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -209,7 +216,7 @@ ngx_int_t check(ngx_http_request_t *http)
         return NGX_DECLINED;
     request->fills = NULL;
     if (request->writes && conf->invalidate && !request->invalidates && conf->endpoint->client) {
-        if (key_resource(http, conf, &request->target) != NGX_OK)
+        if (key_targets(request, conf) != NGX_OK)
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         request->invalidates = conf;
     }

@@ -8,7 +8,7 @@
  *   key          what names the representation
  *   check        look-up after the access phase; the 304
  *   invalidate   after a write: the answer waits until the daemon has confirmed
- *   fill         what the client is sent goes to the daemon
+ *   fill         what the client is sent goes to libetag, which fills, retires or does nothing
  *
  * They translate between nginx and libetag. Every rule of HTTP caching is libetag's.
  */
@@ -122,7 +122,7 @@ struct request {
     struct location_conf *fills; /* its answer may be stored; NULL: not */
     etag_key key;
     etag_field vary[ETAG_CACHE_VARY_MAX];
-    etag_str known; /* the entity tag that the cache has, if it has one */
+    etag_reason looked_up; /* what the look-up under the key said; NONE: there was none */
 
     /* Of the request as the client sent it. */
     bool writes;   /* its method is unsafe */
@@ -131,6 +131,7 @@ struct request {
     bool was_ok;   /* the answer was a 200, before nginx's own judgement of its conditions */
     struct location_conf *invalidates; /* the first location that wants it; NULL: none */
     etag_resource target;              /* what a write changes first */
+    etag_resource twin; /* and what it may have changed instead; without a target: there is none */
 
     /* An answer that waits. */
     struct mutation *mutation;
@@ -151,6 +152,12 @@ const char *cache_status_word(ngx_uint_t status);
 /* Host and target of the request as the client sent it, or as etag_cache_key says. */
 ngx_int_t key_resource(ngx_http_request_t *http, const struct location_conf *conf,
                        etag_resource *out);
+
+/* The same for a write: the request's target, and its twin where the request line and Host name two hosts. */
+ngx_int_t key_targets(struct request *request, const struct location_conf *conf);
+
+/* The request line has an authority that is not the Host field's: which one the upstream believes is its own affair. */
+bool key_authority_is_foreign(const ngx_http_request_t *http);
 
 /* The whole key. NGX_DECLINED: the request has no scope, *why says it. */
 ngx_int_t key_of(struct request *request, const struct location_conf *conf, const char **why);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fill, in a header filter below all those that change fields (add_header, expires, gzip, ssi, sub_filter) and above those that
+ * What an answer does to the cache, in a header filter below all those that change fields (add_header, expires, gzip, ssi, sub_filter) and above those that
  * only frame (ranges, chunks, HTTP/2): it sees the fields as the client gets them. Whether they may be stored is libetag's to
  * say; what only nginx can know is said here:
  *
@@ -32,7 +32,6 @@ struct collected {
     size_t field_count;
     etag_str surrogates[ETAG_CACHE_SURROGATES_MAX];
     size_t surrogate_count;
-    etag_str etag;
     bool too_many;
 };
 
@@ -51,8 +50,6 @@ static void collect_fields(struct collected *to, ngx_http_request_t *http)
         if (field->hash == 0)
             continue;
         collect_field(to, etag_str_ngx(field->key), etag_str_ngx(field->value));
-        if (FIELD_IS(field, "ETag"))
-            to->etag = etag_str_ngx(field->value);
     }
 #if (NGX_HTTP_GZIP)
     const ngx_http_core_loc_conf_t *core = ngx_http_get_module_loc_conf(http, ngx_http_core_module);
@@ -126,22 +123,38 @@ static ngx_int_t collect_surrogates(struct collected *to, ngx_http_request_t *ht
     return NGX_OK;
 }
 
-/* ---- The fill ---- */
+/* ---- The answer ---- */
 
-static bool is_news(const struct request *request, etag_str etag)
+static ngx_uint_t rendered_status(const ngx_http_request_t *http, const struct request *request)
 {
-    return !request->known.data || !etag.data || !str_equal(request->known, etag);
+    const ngx_uint_t status = http->headers_out.status;
+    return status == NGX_HTTP_NOT_MODIFIED && request->was_ok ? NGX_HTTP_OK : status;
 }
 
-static void send_fill(ngx_http_request_t *http, struct request *request,
-                      struct collected *collected)
+/* What libetag may do something about; the rest need not be read. */
+static bool status_counts(ngx_uint_t status)
+{
+    return status == NGX_HTTP_OK || status == NGX_HTTP_NOT_FOUND || status == 410 ||
+           status == NGX_HTTP_MOVED_PERMANENTLY || status == NGX_HTTP_PERMANENT_REDIRECT;
+}
+
+/* The request's conditions are nginx's to judge, so libetag gets none of them. */
+static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t status,
+                   struct collected *collected)
 {
     const struct location_conf *conf = request->fills;
     struct endpoint *endpoint = conf->endpoint;
+    etag_request asked;
     etag_entry entry;
+    etag_answer answer;
+    ETAG_INIT(&asked);
+    ETAG_INIT(&answer);
     etag_entry_init(&entry);
-    entry.key = &request->key;
-    entry.method = etag_str_ngx(http->method_name);
+    asked.method = etag_str_ngx(http->method_name);
+    asked.key = &request->key;
+    answer.token = request->tokens[endpoint->number];
+    answer.reason = request->looked_up;
+    entry.http_status = (int)status;
     entry.had_authorization = http->headers_in.authorization != NULL;
     entry.fields = collected->fields;
     entry.field_count = collected->field_count;
@@ -150,52 +163,57 @@ static void send_fill(ngx_http_request_t *http, struct request *request,
     entry.max_age_s = (uint64_t)conf->max_age_s;
     if (!http->headers_out.last_modified && http->headers_out.last_modified_time != -1)
         entry.last_modified = http->headers_out.last_modified_time;
-    const etag_status status = etag_fill(endpoint->client, request->tokens[endpoint->number],
-                                         &entry);
-    if (status == ETAG_REFUSED)
-        request_note(request, CACHE_REFUSED,
-                     etag_reason_word(etag_client_reason(endpoint->client)));
-    else if (status != ETAG_OK)
-        ngx_log_debug1(NGX_LOG_DEBUG_HTTP, http->connection->log, 0, "etag_cache: fill: %s",
-                       etag_client_error(endpoint->client));
+    (void)etag_finish(endpoint->client, &asked, &entry, &answer);
+    const etag_reason refused = etag_client_reason(endpoint->client);
+    if (refused != ETAG_REASON_NONE)
+        request_note(request, CACHE_REFUSED, etag_reason_word(refused));
     endpoint_talked(endpoint);
 }
 
-static bool status_fills(const ngx_http_request_t *http, const struct request *request)
+/* Of an answer that is no 200 only the status counts. */
+static ngx_int_t collect(struct collected *to, ngx_http_request_t *http, struct request *request,
+                         ngx_uint_t status)
 {
-    const ngx_uint_t status = http->headers_out.status;
-    return request->was_ok && (status == NGX_HTTP_OK || status == NGX_HTTP_NOT_MODIFIED);
+    if (status != NGX_HTTP_OK)
+        return NGX_OK;
+    collect_fields(to, http);
+    return collect_surrogates(to, http, request->fills);
 }
 
-static ngx_int_t fill(ngx_http_request_t *http, struct request *request)
+/* Only of what would be stored it is worth a word in the log. */
+static void refuse(struct request *request, ngx_uint_t status, const char *reason)
+{
+    if (status == NGX_HTTP_OK)
+        request_note(request, CACHE_REFUSED, reason);
+}
+
+static ngx_int_t tell(ngx_http_request_t *http, struct request *request)
 {
     struct collected collected = {0};
-    if (http->method != NGX_HTTP_GET || !status_fills(http, request))
+    const ngx_uint_t status = rendered_status(http, request);
+    if (http->method != NGX_HTTP_GET || !status_counts(status))
         return NGX_OK;
     if (request->tokens[request->fills->endpoint->number].incarnation == 0)
         return NGX_OK; /* there was no daemon when the request began */
     if (from_nginx_cache(http)) {
-        request_note(request, CACHE_REFUSED, "nginx_cache");
+        refuse(request, status, "nginx_cache");
         return NGX_OK;
     }
     switch (ngx_http_test_predicates(http, request->fills->no_store)) {
     case NGX_ERROR:
         return NGX_ERROR;
     case NGX_DECLINED:
-        request_note(request, CACHE_REFUSED, "etag_cache_no_store");
+        refuse(request, status, "etag_cache_no_store");
         return NGX_OK;
     default:
         break;
     }
-    collect_fields(&collected, http);
-    if (!is_news(request, collected.etag))
-        return NGX_OK;
-    if (collect_surrogates(&collected, http, request->fills) != NGX_OK)
+    if (collect(&collected, http, request, status) != NGX_OK)
         return NGX_ERROR;
     if (collected.too_many)
-        request_note(request, CACHE_REFUSED, etag_reason_word(ETAG_REASON_LIMIT));
+        refuse(request, status, etag_reason_word(ETAG_REASON_LIMIT));
     else
-        send_fill(http, request, &collected);
+        finish(http, request, status, &collected);
     return NGX_OK;
 }
 
@@ -207,7 +225,7 @@ static ngx_int_t header_filter(ngx_http_request_t *http)
     /* The location of the look-up is the location of the answer, or nothing is stored. */
     if (request && request->fills &&
         request->fills == ngx_http_get_module_loc_conf(http, ngx_http_etag_cache_module) &&
-        fill(http, request) != NGX_OK)
+        tell(http, request) != NGX_OK)
         return NGX_ERROR;
     return next_header_filter(http);
 }

@@ -177,13 +177,13 @@ static enum outcome outcome_of(const ngx_http_request_t *http)
 static ngx_int_t collect(struct names *names, ngx_http_request_t *http, struct request *request,
                          enum outcome outcome)
 {
-    etag_client *client = request->invalidates->endpoint->client;
     if (!request->writes || outcome == OUTCOME_NOTHING)
         return NGX_OK;
-    if (names_add_resource(names, client, &request->target) != NGX_OK ||
-        names_add_locations(names, http, client, &request->target) != NGX_OK)
+    if (names_add_resource(names, &request->target) != NGX_OK ||
+        names_add_resource(names, &request->twin) != NGX_OK ||
+        names_add_locations(names, http, &request->target) != NGX_OK)
         return NGX_ERROR;
-    return names_add_collections(names, http, client, &request->target);
+    return names_add_collections(names, http, &request->target);
 }
 
 /* Whose rules hold: those of the first location that wanted it, since the write may have been done there. */
@@ -193,7 +193,7 @@ static ngx_int_t prepare(ngx_http_request_t *http, struct request *request,
     if (request->invalidates)
         return NGX_OK;
     request->invalidates = conf;
-    return key_resource(http, conf, &request->target);
+    return key_targets(request, conf);
 }
 
 /* NGX_AGAIN: the answer waits. NGX_DECLINED: it has failed, and the answer must not go out. */
@@ -229,12 +229,16 @@ void invalidate_unanswered(const struct request *request)
     if (request->answered || !request->writes || !request->invalidates || !request->tried)
         return;
     struct endpoint *endpoint = request->invalidates->endpoint;
-    if (!endpoint->client || !names_may_be_cached(endpoint->client, &request->target))
-        return;
+    etag_resource resources[2];
     etag_targets targets;
     ETAG_INIT(&targets);
-    targets.resources = &request->target;
-    targets.resource_count = 1;
+    targets.resources = resources;
+    if (etag_resource_check(&request->target) != ETAG_INVALID)
+        resources[targets.resource_count++] = request->target;
+    if (etag_resource_check(&request->twin) != ETAG_INVALID)
+        resources[targets.resource_count++] = request->twin;
+    if (!endpoint->client || targets.resource_count == 0)
+        return;
     (void)mutation_start(endpoint, targets, &mutation, ngx_cycle->log);
 }
 

@@ -18,12 +18,8 @@ ngx_int_t names_init(struct names *names, ngx_pool_t *pool);
 bool names_any(const struct names *names);
 etag_targets names_targets(const struct names *names);
 
-/* Can an entry have this resource in its key? (Not one that is too long, say.) */
-bool names_may_be_cached(etag_client *client, const etag_resource *resource);
-
-/* A resource, if an entry can have it. */
-ngx_int_t names_add_resource(struct names *names, etag_client *client,
-                             const etag_resource *resource);
+/* A resource, if it can be one (not if it is too long, say). One with dot segments names what they lead to. */
+ngx_int_t names_add_resource(struct names *names, const etag_resource *resource);
 
 /* The response's Etag-Cache-Invalidate fields. base: of paths without a host. */
 bool names_has_fields(ngx_http_request_t *http);
@@ -32,11 +28,11 @@ void names_add_fields(struct names *names, ngx_http_request_t *http, const etag_
 void names_hide_fields(ngx_http_request_t *http);
 
 /* The resources of Location and Content-Location, of the same host. */
-ngx_int_t names_add_locations(struct names *names, ngx_http_request_t *http, etag_client *client,
+ngx_int_t names_add_locations(struct names *names, ngx_http_request_t *http,
                               const etag_resource *base);
 
 /* Of DELETE, MOVE and COPY: the request's Destination, and what lies below those of the names that end in '/'. */
-ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http, etag_client *client,
+ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http,
                                 const etag_resource *base);
 
 #endif

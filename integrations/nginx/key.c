@@ -50,50 +50,63 @@ static etag_str port_of(etag_str authority)
     return (etag_str){0};
 }
 
-static bool port_is_default(etag_str port)
+/* Without what libetag leaves out too: a default port, the dot at the end of a name. */
+static etag_str without_default_port(etag_str authority)
 {
-    return port.len <= 1 || equal_nocase(port, ETAG_LIT(":80")) ||
-           equal_nocase(port, ETAG_LIT(":443"));
+    const etag_str port = port_of(authority);
+    if (port.len == 1 || equal_nocase(port, ETAG_LIT(":80")) ||
+        equal_nocase(port, ETAG_LIT(":443")))
+        authority.len -= port.len;
+    if (authority.len > 0 && authority.data[authority.len - 1] == '.')
+        authority.len--;
+    return authority;
 }
 
-/* The authority of the request line counts, else that of the Host field (RFC 9112 section 3.2.2). */
-static etag_str port_sent(const ngx_http_request_t *http)
+static bool same_authority(etag_str a, etag_str b)
 {
-    etag_str port = {0};
-    if (http->host_start && http->host_end) {
-        if (*http->host_end == ':') {
-            const char *from = (const char *)http->host_end;
-            size_t len = 1;
-            while (from[len] >= '0' && from[len] <= '9')
-                len++;
-            port = (etag_str){from, len};
-        }
-    } else if (http->headers_in.host) {
-        port = port_of(etag_str_ngx(http->headers_in.host->value));
-    }
-    return port_is_default(port) ? (etag_str){0} : port;
+    return equal_nocase(without_default_port(a), without_default_port(b));
 }
 
-/* nginx's form of the host, which is in lower case and without a dot at its end, with the port. */
-static ngx_int_t host_of(ngx_http_request_t *http, etag_str *out)
+/* Of a request line in absolute form; else absent. */
+static etag_str authority_of_line(const ngx_http_request_t *http)
 {
-    etag_str host = etag_str_ngx(http->headers_in.server);
-    if (host.len == 0) {
-        const ngx_http_core_srv_conf_t *server = ngx_http_get_module_srv_conf(http,
-                                                                              ngx_http_core_module);
-        host = etag_str_ngx(server->server_name);
-    }
-    const etag_str port = port_sent(http);
-    *out = host;
-    return port.len > 0 ? join(http->pool, host, port, out) : NGX_OK;
+    if (!http->host_start || !http->host_end)
+        return (etag_str){0};
+    const char *const from = (const char *)http->host_start;
+    size_t len = (size_t)(http->host_end - http->host_start);
+    if (from[len] == ':')
+        for (len++; from[len] >= '0' && from[len] <= '9';)
+            len++;
+    return (etag_str){from, len};
+}
+
+static etag_str authority_of_field(const ngx_http_request_t *http)
+{
+    return http->headers_in.host ? etag_str_ngx(http->headers_in.host->value) : (etag_str){0};
+}
+
+bool key_authority_is_foreign(const ngx_http_request_t *http)
+{
+    const etag_str line = authority_of_line(http), field = authority_of_field(http);
+    return line.data && field.data && !same_authority(line, field);
+}
+
+/* As it was sent, with the port: what is wrong with it libetag says. The authority of the request line counts, else the Host field
+ * (RFC 9112 section 3.2.2), else the server's own name. */
+static etag_str host_of(ngx_http_request_t *http)
+{
+    const ngx_http_core_srv_conf_t *server = ngx_http_get_module_srv_conf(http,
+                                                                          ngx_http_core_module);
+    const etag_str line = authority_of_line(http), field = authority_of_field(http);
+    return line.len > 0 ? line : field.len > 0 ? field : etag_str_ngx(server->server_name);
 }
 
 ngx_int_t key_resource(ngx_http_request_t *http, const struct location_conf *conf,
                        etag_resource *out)
 {
     if (!conf->key) {
-        out->target = etag_str_ngx(http->unparsed_uri);
-        return host_of(http, &out->host);
+        *out = (etag_resource){host_of(http), etag_str_ngx(http->unparsed_uri)};
+        return NGX_OK;
     }
     ngx_str_t text;
     if (ngx_http_complex_value(http, conf->key, &text) != NGX_OK)
@@ -104,6 +117,15 @@ ngx_int_t key_resource(ngx_http_request_t *http, const struct location_conf *con
     out->host = (etag_str){key.data, host_len};
     out->target = skip(key, host_len); /* without a slash libetag says what is wrong with it */
     return NGX_OK;
+}
+
+ngx_int_t key_targets(struct request *request, const struct location_conf *conf)
+{
+    const ngx_http_request_t *http = request->http;
+    request->twin = (etag_resource){0};
+    if (key_authority_is_foreign(http))
+        request->twin = (etag_resource){authority_of_field(http), etag_str_ngx(http->unparsed_uri)};
+    return key_resource(request->http, conf, &request->target);
 }
 
 /* ---- Scope ---- */
@@ -278,14 +300,10 @@ static etag_str without_fragment(etag_str reference)
 
 static bool same_host(ngx_http_request_t *http, etag_str authority)
 {
-    etag_str own;
     const char *at = find(authority, '@');
     if (at)
         authority = skip(authority, (size_t)(at - authority.data) + 1);
-    const etag_str port = port_of(authority);
-    if (port_is_default(port))
-        authority.len -= port.len;
-    return host_of(http, &own) == NGX_OK && equal_nocase(own, authority);
+    return same_authority(host_of(http), authority);
 }
 
 /* Path and query of a reference that begins with neither scheme nor authority; libetag removes its dot segments. */

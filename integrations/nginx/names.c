@@ -52,23 +52,11 @@ static ngx_int_t push_resource(ngx_array_t *to, const etag_resource *resource)
     return NGX_OK;
 }
 
-bool names_may_be_cached(etag_client *client, const etag_resource *resource)
+ngx_int_t names_add_resource(struct names *names, const etag_resource *resource)
 {
-    const etag_key key = {
-        .size = sizeof(key), .resource = *resource, .scope = {ETAG_SCOPE_PUBLIC, {0}}};
-    const etag_request asked = {.size = sizeof(asked), .method = ETAG_LIT("GET"), .key = &key};
-    const etag_token none = {0};
-    etag_answer answer;
-    ETAG_INIT(&answer);
-    (void)etag_check(client, &asked, none, &answer);
-    return answer.reason != ETAG_REASON_BAD_KEY;
-}
-
-ngx_int_t names_add_resource(struct names *names, etag_client *client,
-                             const etag_resource *resource)
-{
-    return names_may_be_cached(client, resource) ? push_resource(&names->resources, resource)
-                                                 : NGX_OK;
+    return etag_resource_check(resource) != ETAG_INVALID
+               ? push_resource(&names->resources, resource)
+               : NGX_OK;
 }
 
 /* ---- Etag-Cache-Invalidate ---- */
@@ -211,24 +199,22 @@ void names_hide_fields(ngx_http_request_t *http)
 
 /* ---- Locations ---- */
 
-static ngx_int_t add_reference(struct names *names, ngx_http_request_t *http, etag_client *client,
+static ngx_int_t add_reference(struct names *names, ngx_http_request_t *http,
                                const etag_resource *base, ngx_str_t reference)
 {
     etag_resource resource;
     const ngx_int_t rc = key_reference(http, base, reference, &resource);
-    return rc == NGX_OK      ? names_add_resource(names, client, &resource)
-           : rc == NGX_ERROR ? rc
-                             : NGX_OK;
+    return rc == NGX_OK ? names_add_resource(names, &resource) : rc == NGX_ERROR ? rc : NGX_OK;
 }
 
-ngx_int_t names_add_locations(struct names *names, ngx_http_request_t *http, etag_client *client,
+ngx_int_t names_add_locations(struct names *names, ngx_http_request_t *http,
                               const etag_resource *base)
 {
     struct field_walk walk = fields_of(&http->headers_out.headers);
     for (const ngx_table_elt_t *field; (field = field_next(&walk));)
         if (field->hash != 0 &&
             (FIELD_IS(field, "Location") || FIELD_IS(field, "Content-Location")) &&
-            add_reference(names, http, client, base, field->value) != NGX_OK)
+            add_reference(names, http, base, field->value) != NGX_OK)
             return NGX_ERROR;
     return NGX_OK;
 }
@@ -251,7 +237,7 @@ static ngx_int_t add_below(struct names *names)
     return NGX_OK;
 }
 
-ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http, etag_client *client,
+ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http,
                                 const etag_resource *base)
 {
     const etag_str method = etag_str_ngx(http->method_name);
@@ -261,7 +247,7 @@ ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http, e
     struct field_walk walk = fields_of(&http->headers_in.headers);
     for (const ngx_table_elt_t *field; (field = field_next(&walk));)
         if (FIELD_IS(field, "Destination") &&
-            add_reference(names, http, client, base, field->value) != NGX_OK)
+            add_reference(names, http, base, field->value) != NGX_OK)
             return NGX_ERROR;
     return add_below(names);
 }

@@ -31,7 +31,7 @@ struct py_answer {
     int32_t verdict, range, overflow, reason; int64_t last_modified; uint64_t fill_lsn; int32_t etag_len;
     uint32_t field_count, used, unused; char data[17408]; };
 struct py_response {
-    int http_status, had_authorization, is_strong; int64_t last_modified; uint64_t max_age_s;
+    int http_status, had_authorization, is_strong, withheld; int64_t last_modified; uint64_t max_age_s;
     uint32_t field_count, surrogate_count; };
 struct py_targets {
     uint32_t resource_count, surrogate_count, prefix_count; int everything; uint32_t hold_ms, max_ms; };
@@ -54,7 +54,7 @@ int py_evaluate(const struct py_request *r, const char *bytes, const char *lengt
 int py_fill(etag_client *client, const struct py_key *key, const struct py_response *r, const char *bytes,
             const char *lengths, uint32_t count, uint64_t incarnation, uint64_t lsn, int wait, uint64_t *fill_lsn);
 int py_finish(etag_client *client, const struct py_request *q, const struct py_response *r, const char *bytes,
-              const char *lengths, uint32_t count, uint64_t incarnation, uint64_t lsn, int verdict,
+              const char *lengths, uint32_t count, uint64_t incarnation, uint64_t lsn, int reason,
               struct py_answer *out);
 int py_invalidate(etag_client *client, const struct py_targets *t, const char *bytes, const char *lengths,
                   uint32_t count, uint64_t *lsn);

@@ -51,7 +51,7 @@ struct
         [17408]; /* lengths, uint32_t: name, value, name, value ...; then the etag and these in bytes */
 };
 struct py_response {
-    int http_status, had_authorization, is_strong;
+    int http_status, had_authorization, is_strong, withheld;
     int64_t last_modified;
     uint64_t max_age_s;
     uint32_t field_count, surrogate_count;
@@ -163,6 +163,7 @@ static int py_read_response(struct py_reader *r, const struct py_response *p,
         room->surrogates[i] = py_next(r);
     room->entry.http_status = p->http_status;
     room->entry.had_authorization = p->had_authorization != 0;
+    room->entry.withheld = p->withheld != 0;
     room->entry.last_modified = p->last_modified;
     room->entry.last_modified_is_strong = p->is_strong != 0;
     room->entry.max_age_s = p->max_age_s;
@@ -374,11 +375,11 @@ static int py_fill(etag_client *client, const struct py_key *k, const struct py_
     return status;
 }
 
-/* Behind the request and the response stands the etag that the check knew. Returns the HTTP status to send, 0 as etag_finish(),
+/* reason: of the check's answer. Returns the HTTP status to send, 0 as etag_finish(),
  * -1 for a block that is wrong. */
 static int py_finish(etag_client *client, const struct py_request *q, const struct py_response *p,
                      const char *bytes, const char *lengths, uint32_t count, uint64_t incarnation,
-                     uint64_t lsn, int verdict, struct py_answer *out)
+                     uint64_t lsn, int reason, struct py_answer *out)
 {
     struct py_reader r = {bytes, lengths, count, 0};
     struct py_request_room request;
@@ -387,8 +388,7 @@ static int py_finish(etag_client *client, const struct py_request *q, const stru
     ETAG_INIT(&answer);
     if (!py_read_request(&r, q, &request) || !py_read_response(&r, p, &response))
         return -1;
-    answer.etag = py_next(&r);
-    answer.verdict = (etag_verdict)verdict;
+    answer.reason = (etag_reason)reason;
     answer.token = (etag_token){incarnation, lsn};
     if (r.missing)
         return -1;

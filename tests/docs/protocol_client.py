@@ -161,6 +161,12 @@ def canonical_target(target):
     return whole
 
 
+def has_dot_segments(target):
+    """As the most generous server reads it: everything unescaped, a backslash is a slash, a segment ends at ';' too."""
+    path = re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes([int(found.group(1), 16)]), target.partition(b"?")[0])
+    return any(segment.partition(b";")[0] in (b".", b"..") for segment in re.split(rb"[/\\\\]", path))
+
+
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -169,6 +175,8 @@ class Key:
 
     def __init__(self, host, target, scope=None, release=b"", vary=()):
         self.host, self.target = canonical_host(host), canonical_target(target)
+        if has_dot_segments(target):
+            raise BadName("dot segments")
         self.scope, self.release = scope, release
         self.vary = sorted((name.lower(), value) for name, value in vary)
         if len(release) > 255 or (scope is not None and not 1 <= len(scope) <= 255):

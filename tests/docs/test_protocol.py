@@ -11,7 +11,7 @@ import protocol_client as wire  # noqa: E402
 import tables  # noqa: E402
 
 GOLDEN_KEY = bytes(range(16))
-PAGE = wire.Key(b"Example.org:443", b"/a/%62/../c?x=1")
+PAGE = wire.Key(b"Example.org:443", b"/a/%63?x=1")
 PAGE_TEXT = "//example.org/a/c?x=1"
 
 

@@ -47,6 +47,7 @@ class Failures(harness.Case):
 
 class Others(harness.Case):
     """Other users, and other namespaces."""
+    SOCKET_MODE = "0666"
 
     def setUp(self):
         super().setUp()
@@ -61,7 +62,8 @@ class Others(harness.Case):
         self.assertEqual(d.status()["clients.checks"], 0)
 
     def test_the_permissions_of_the_socket(self):
-        d = self.started(args=["--socket-mode", "0660"])
+        self.SOCKET_MODE = None  # pylint: disable=invalid-name
+        d = self.started()
         said = d.ctl_raw("ping", user=STRANGER)
         self.assertEqual(said.returncode, 2)
         self.assertIn("Permission denied", said.stderr)

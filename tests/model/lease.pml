@@ -81,8 +81,12 @@ mtype st_lost = NOTHING;   /* the store lost events between two runs, and this i
 bool spool[MUTATIONS + 1]; /* a file of this mutation stands in the spool */
 #define SPOOL_PUT(m) spool[m] = true
 #else
-bool all, taken;           /* no name was free: every mutation goes to the one name that means "purge everything" */
-#define SPOOL_PUT(m) all = true
+byte all, taken;           /* no name was free: every mutation goes to the one name that means "purge everything". Whose file it is */
+#define SPOOL_PUT(m) all = m
+#endif
+#ifdef ROLE /* a reload takes the writer's role away, once; a mutation of ALL_FILE is one file as well, so that is left out */
+bool named = true;         /* the mark names the writer */
+bool former;               /* the file "former" names it */
 #endif
 byte mark = L1;            /* the L recorded beside the lock and in the spool's mark */
 
@@ -97,10 +101,15 @@ byte renewal;    /* clock reading + L, to go */
 byte safe;       /* LSNs up to this are in the store, or the state is marked */
 bool cold;       /* while it starts: the state is not used */
 byte others;
-#ifndef ALL_FILE
-byte file_lsn[MUTATIONS + 1]; /* the LSN under which a spool file was applied; 0: not by this incarnation */
-#else
-byte taken_lsn;
+byte file_lsn[MUTATIONS + 1]; /* the LSN under which a spool file was applied, until its completion; 0: not by this incarnation */
+#ifdef ALL_FILE
+byte all_known; /* the file that was applied where it was, under the name that writers replace */
+#endif
+#ifdef ROLE
+bool former_counts; /* in the next scan */
+#endif
+#ifdef NO_FORGET_AT_UNLINK
+bool stale_known; /* an inode that is free again is remembered as a file whose event is safe */
 #endif
 
 bool request;     /* on the writer's connection */
@@ -297,6 +306,9 @@ inline start()
        fi
     fi;
     safe = mem[inc].clock;
+#ifdef ROLE
+    former_counts = former;
+#endif
     step = STARTING_1
 }
 
@@ -343,6 +355,17 @@ inline read_clock()
     mark = LEASE_OF(inc) /* the start's wait is over: no longer lease runs */
 }
 
+#ifdef ROLE
+#define COUNTS (named || former_counts)
+#else
+#define COUNTS true
+#endif
+#if MUTATIONS > 1
+#define FILES_WAIT (file_lsn[1] != 0 || file_lsn[2] != 0)
+#else
+#define FILES_WAIT (file_lsn[1] != 0)
+#endif
+
 /* Every file, under an LSN of its own. Again only after a restart: what this incarnation applied is in its clock. */
 inline scan_spool()
 {
@@ -355,22 +378,50 @@ inline scan_spool()
 #ifndef ALL_FILE
     for (file : 1 .. MUTATIONS) {
         if
-        :: spool[file] && file_lsn[file] == 0 -> apply(file_lsn[file])
+#ifndef NO_KNOWN_FIRST
+        :: spool[file] && file_lsn[file] == 0 && !COUNTS -> spool[file] = false
+#else
+        :: spool[file] && !COUNTS -> spool[file] = false; file_lsn[file] = 0
+#endif
+#ifdef NO_FORGET_AT_UNLINK
+        :: spool[file] && file_lsn[file] == 0 && stale_known -> spool[file] = false; stale_known = false
+        :: spool[file] && file_lsn[file] == 0 && !stale_known -> apply(file_lsn[file])
+#else
+        :: spool[file] && file_lsn[file] == 0 && COUNTS -> apply(file_lsn[file])
+#endif
         :: else
         fi
     }
-    file = 0
+    file = 0;
+#ifdef ROLE /* spool_dir_scanned() */
+    former_counts = false;
+    if
+    :: former && !FILES_WAIT -> former = false
+    :: else
+    fi
+#endif
 #else
-#ifndef NO_TAKEN
-    if /* out of the writers' reach first: they rename over it */
-    :: all -> all = false; taken = true; taken_lsn = 0
+    if
+    :: taken != 0 && file_lsn[taken] == 0 -> apply(file_lsn[taken])
     :: else
     fi;
-#else
-    taken = all;
-#endif
     if
-    :: taken && taken_lsn == 0 -> apply(taken_lsn)
+    :: all != 0 && file_lsn[all] == 0 ->
+#if defined(NO_TAKEN)
+       all_known = all
+#elif defined(NO_WAITING_KEPT) || defined(NO_GENERATION)
+       taken = all; all = 0
+#else /* out of the writers' reach first: they rename over it. Where an older one waits there, it stays where it is */
+       if
+       :: taken == 0 -> taken = all; all = 0
+       :: else -> all_known = all
+       fi
+#endif
+       ;
+       if
+       :: all != 0 -> apply(file_lsn[all])
+       :: else -> apply(file_lsn[taken])
+       fi
     :: else
     fi
 #endif
@@ -389,15 +440,20 @@ inline crash()
     request = false;
     request_lsn = 0;
     cold = false;
-#ifndef ALL_FILE
     for (file : 1 .. MUTATIONS) {
         file_lsn[file] = 0
     }
     file = 0;
-#else
-    taken_lsn = 0;
+#ifdef ROLE
+    former_counts = false;
+#endif
+#ifdef NO_FORGET_AT_UNLINK
+    stale_known = false;
+#endif
+#ifdef ALL_FILE
+    all_known = 0;
 #ifdef NO_TAKEN_READ
-    taken = false; /* nobody looks at it again */
+    taken = 0; /* nobody looks at it again */
 #endif
 #endif
     forget_hopeless()
@@ -409,18 +465,58 @@ inline crash()
 #define EVENT_IS_SAFE(event_lsn) true
 #endif
 #ifndef NO_UNLINK_AFTER_PERSIST
-#define MAY_UNLINK(file_there, lsn_of_file) (file_there && lsn_of_file != 0 && EVENT_IS_SAFE(lsn_of_file))
+#define MAY_UNLINK(m) (file_lsn[m] != 0 && EVENT_IS_SAFE(file_lsn[m]))
 #else
-#define MAY_UNLINK(file_there, lsn_of_file) (file_there && lsn_of_file != 0)
+#define MAY_UNLINK(m) (file_lsn[m] != 0)
+#endif
+
+#ifdef NO_FORGET_AT_UNLINK
+#define INODE_IS_FREE stale_known = true
+#else
+#define INODE_IS_FREE skip
+#endif
+
+/* spool_file_done() of the event of one file: the completion comes later than the event, and what has the name may be another file. */
+#ifndef ALL_FILE
+#define MAY_COMPLETE(m) MAY_UNLINK(m)
+inline complete(m)
+{
+    if
+    :: spool[m] -> spool[m] = false; INODE_IS_FREE
+    :: else
+    fi;
+    file_lsn[m] = 0
+}
+#else
+#define MAY_COMPLETE(m) (MAY_UNLINK(m) && !(all_known == m && taken != 0)) /* one that waits in taken goes first */
+inline complete(m)
+{
+    if
+#ifdef NO_TAKEN
+    :: all_known == m -> all = 0; all_known = 0; file_lsn[m] = 0 /* whatever has the name by now */
+#else
+    :: all_known == m -> /* taken first, and then looked at: a newer one waits there for the next scan */
+       taken = all; all = 0; all_known = 0;
+       if
+       :: taken != m -> file_lsn[m] = 0
+       :: else
+       fi
+#endif
+#if !defined(NO_GENERATION_TEST) && !defined(NO_GENERATION)
+    :: all_known != m && taken == m -> taken = 0; file_lsn[m] = 0
+    :: all_known != m && taken != m -> file_lsn[m] = 0
+#else
+    :: all_known != m -> taken = 0; file_lsn[m] = 0
+#endif
+    fi
+}
 #endif
 
 #define RUNNING (step == WAITING || step == RENEWING_1 || step == RENEWING_2 || step == SERVING)
 
 active proctype daemon()
 {
-#ifndef ALL_FILE
     byte file;
-#endif
 
 end:
     do
@@ -521,26 +617,21 @@ end:
 #endif
 
     /* Rule 1: a file goes when its event is safe. */
-    :: atomic {
-           step == SERVING ->
-           if
-#ifndef ALL_FILE
-           :: MAY_UNLINK(spool[1], file_lsn[1]) -> spool[1] = false; file_lsn[1] = 0
+    :: d_step { step == SERVING && MAY_COMPLETE(1) -> complete(1) }
 #if MUTATIONS > 1
-           :: MAY_UNLINK(spool[2], file_lsn[2]) -> spool[2] = false; file_lsn[2] = 0
+    :: d_step { step == SERVING && MAY_COMPLETE(2) -> complete(2) }
 #endif
 #if MUTATIONS > 2
-           :: MAY_UNLINK(spool[3], file_lsn[3]) -> spool[3] = false; file_lsn[3] = 0
+    :: d_step { step == SERVING && MAY_COMPLETE(3) -> complete(3) }
 #endif
-#else
-           :: MAY_UNLINK(taken, taken_lsn) ->
-              taken = false; taken_lsn = 0;
-#ifdef NO_TAKEN
-              all = false /* the same name, whatever stands there by now */
+#ifdef ROLE /* SIGHUP: first the file "former", then the mark */
+    :: d_step {
+           step == SERVING && named -> named = false; former_counts = true;
+#ifndef NO_FORMER_KEPT
+           former = true
 #endif
-#endif
-           fi
        }
+#endif
     od
 }
 
@@ -602,6 +693,8 @@ next:
 #elif defined(SPLIT_MARK)
        reading_mark = true;
        atomic { wait = (mark > since_t -> mark - since_t : 0); reading_mark = false; since_t = 0 };
+#elif defined(ROLE) /* read_after_rename(): a mark that does not name it promises nothing */
+       atomic { wait = mark; if :: !named -> call_returned(); goto next :: else fi };
 #else
        wait = mark;
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A front end that asks for one key all the time and prints each change of its answer:
- *   {"verdict": "not_modified", "reason": "match", "ns": 123}      ns: CLOCK_MONOTONIC
+ *   {"verdict": "not_modified", "reason": "match", "ns": 123, "former_ns": 100}
+ * ns: CLOCK_MONOTONIC; former_ns: when the last lookup with the answer before this one began.
  * With --dispatch it also serves its connection, so that it finds a daemon that was restarted. Ends when its standard
  * input ends.
  */
@@ -39,6 +40,7 @@ int main(int argc, char **argv)
     etag_answer answer;
     const etag_field condition = {ETAG_LIT("If-None-Match"), ETAG_LIT("\"v1\"")};
     int last_reason = -1;
+    uint64_t former_ns = 0;
 
     if (argc < 3)
         return 2;
@@ -59,13 +61,17 @@ int main(int argc, char **argv)
     request.field_count = 1;
     ETAG_INIT(&answer);
     do {
+        const uint64_t began_ns = now_ns();
         const etag_verdict verdict = etag_check(client, &request, etag_token_now(client), &answer);
         if ((int)answer.reason != last_reason) {
-            printf("{\"verdict\": \"%s\", \"reason\": \"%s\", \"ns\": %" PRIu64 "}\n",
-                   etag_verdict_text(verdict), etag_reason_word(answer.reason), now_ns());
+            printf("{\"verdict\": \"%s\", \"reason\": \"%s\", \"ns\": %" PRIu64
+                   ", \"former_ns\": %" PRIu64 "}\n",
+                   etag_verdict_text(verdict), etag_reason_word(answer.reason), now_ns(),
+                   former_ns);
             fflush(stdout);
             last_reason = (int)answer.reason;
         }
+        former_ns = began_ns;
         if (dispatch)
             (void)etag_client_dispatch(client);
     } while (!input_ended(1));

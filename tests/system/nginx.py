@@ -221,8 +221,8 @@ class Nginx:
 
 
 class Document:
-    def __init__(self, etag=None, body=b"hello\n", fields=(), conditions=True):
-        self.etag, self.body, self.fields, self.conditions = etag, body, list(fields), conditions
+    def __init__(self, etag=None, body=b"hello\n", fields=(), conditions=True, status=200):
+        self.etag, self.body, self.fields, self.conditions, self.status = etag, body, list(fields), conditions, status
 
 
 class Origin:
@@ -287,7 +287,7 @@ class Origin:
         with self.lock:
             document = self.documents.get(h.path)
             if document:
-                etag, body, fields, conditions = document.etag, document.body, document.fields, document.conditions
+                etag, body, fields, conditions, status = document.etag, document.body, document.fields, document.conditions, document.status
         gate = self.gates.get(h.path)
         if gate:
             gate[0].set()
@@ -297,7 +297,7 @@ class Origin:
         elif conditions and etag and h.headers.get("If-None-Match") in (etag, "*"):
             self.send(h, 304, [("ETag", etag), *fields], b"")
         else:
-            self.send(h, 200, [*([("ETag", etag)] if etag else []), *fields], body)
+            self.send(h, status, [*([("ETag", etag)] if etag else []), *fields], body)
 
     def write(self, h, sent):
         gate = self.gates.get(h.path)

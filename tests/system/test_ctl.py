@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import tables
 from harness import ETAGCTL, SYSTEM, Case, bound, main
 
 KEY = "//shop.example/api/v1/uploads/42"
@@ -22,6 +23,28 @@ DONE, NO, ERROR = 0, 1, 2
 def run(*args, text=None, environment=None):
     return subprocess.run([ETAGCTL, *args], capture_output=True, text=True, input=text, timeout=bound(60), check=False,
                           env=environment)
+
+
+def key_words(row):
+    """The row's key on a command line; None: no command line says it."""
+    host, target = (b"" if row[name] == b"-" else tables.unescape(row[name]) for name in ("host", "target"))
+    text = b"//" + host + target if host or target.startswith(b"//") else target
+    rest = text[2:] if text.startswith(b"//") else b""
+    slash = rest.find(b"/") if rest else 0
+    if slash >= 0 and rest and (rest[:slash], rest[slash:]) != (host, target):
+        return None  # reads as another host and target
+    scope = tables.unescape(row["scope"])
+    if scope in (b"unset", b"named:public"):
+        return None  # there is a default; and a word for all
+    words = [text, b"--scope", scope if scope == b"public" else scope[len(b"named:"):]]
+    if row["release"] != b"-":
+        words += [b"--release", tables.unescape(row["release"])]
+    for line in row["vary"].split(b" | ") if row["vary"] != b"-" else []:
+        line = tables.unescape(line)
+        if line != line.strip(b" ") or b":  " in line:
+            return None  # blanks go
+        words += [b"--vary", line]
+    return None if any(b"\0" in word for word in words) else words
 
 
 class CtlCase(Case):
@@ -80,6 +103,45 @@ class Json(CtlCase):
         self.assertEqual((said["scope"], said["release"]), ("customer:7", "r1"))
         self.assertEqual(said["vary"], {"accept-language": "de", "origin": None})
         self.d.ctl("get", KEY, expect=NO)
+
+    def test_keys_table(self):
+        """Each row that a command line can say: look up, fill, invalidate."""
+        token = self.d.token()
+        filled, unsaid = {}, []
+        for row in tables.rows("keys.tsv"):
+            words = key_words(row)
+            if words is None:
+                unsaid.append(row["id"].decode())
+                continue
+            with self.subTest(row["id"]):
+                word = row["key"].decode()
+                known = row["lookup"] == b"known"
+                self.assertEqual(known, row["fill"] == b"stored")
+                found = self.d.ctl_raw("--json", "check", *words, "--header", 'If-None-Match: "x"')
+                if not known:
+                    self.assertEqual((word, found.returncode), ("error", 2), found)
+                    self.assertEqual(self.d.ctl_raw("fill", *words, "--etag", '"x"', "--token", token).returncode, 2)
+                elif word in filled:
+                    self.assertEqual(json.loads(found.stdout)["reason"], "no_match", found)
+                else:
+                    self.assertEqual(json.loads(found.stdout)["reason"], "no_entry", found)
+                    if word != "-":
+                        filled[word] = self.d.ctl("fill", *words, "--etag", f'"{word[:200]}"', "--token", token)
+        self.assertGreaterEqual(len(filled), 40)
+        self.assertLessEqual(len(unsaid), 22, unsaid)
+        for row in tables.rows("keys.tsv"):
+            words = key_words({**row, "scope": b"public", "release": b"-", "vary": b"-"})
+            if words is not None:
+                with self.subTest(row["id"]):
+                    self.write(words[0], row["write"])
+
+    def write(self, name, cell):
+        expected = [] if cell == b"error" else [tables.unescape(text) for text in cell.split(b" | ")]
+        done = self.d.ctl_raw("--json", "invalidate", "--resource", name)
+        self.assertEqual(done.returncode == 0, bool(expected), done)
+        for text in expected:
+            said = self.d.ctl("log", "--resource", text, "--limit", "1")
+            self.assertEqual(said["lsn"], json.loads(done.stdout)["lsn"], text)
 
     def test_explain(self):
         self.assertEqual(self.d.ctl("explain", KEY)["state"], "no_entry")

@@ -17,7 +17,7 @@ import django_site
 import django_storm
 import harness
 import postgres
-from harness import Case, bound, wait_until
+from harness import FACTOR, Case, bound, wait_until
 
 django_site.require("django", "rest_framework")
 if shutil.which("gunicorn", path="/usr/bin") is None:
@@ -297,7 +297,7 @@ class Workers(Case):
         self.assertTrue(self.web.by(-first, self.detail, etag).status == 304)
 
     def test_storm(self):
-        storm = django_storm.Storm(self.web, self.etagd, bound(8), 7, django_storm.rows_of(self.web)).run()
+        storm = django_storm.Storm(self.web, self.etagd, 8 * FACTOR, 7, django_storm.rows_of(self.web)).run()
         self.assertEqual(storm.wrong, [])
         for what in ("writes", "200", "304 from etagd", "daemon kills", "worker kills"):
             self.assertGreater(storm.counts[what], 0, storm.counts)

@@ -36,7 +36,7 @@ from django.core.management import call_command  # noqa: E402
 from django.core.management.base import CommandError  # noqa: E402
 from django.db import connection, models, transaction  # noqa: E402
 from django.db.models.functions import Now  # noqa: E402
-from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
+from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.middleware.csrf import get_token  # noqa: E402
 from django.middleware.http import ConditionalGetMiddleware as Djangos  # noqa: E402
 from django.test import AsyncClient, Client, RequestFactory  # noqa: E402
@@ -257,6 +257,20 @@ def own_etag(request):
     return page(request, headers={"ETag": '"mine"', "Last-Modified": "Sun, 06 Nov 1994 08:49:37 GMT"})
 
 
+LATER = {}  # what the view of this name says now
+
+
+@view("later", surrogates=lambda request: ["front", *LATER.get("surrogates", ())])
+def later(request):
+    CALLS.append(request.path)
+    if LATER.get("gone"):
+        raise Http404
+    response = HttpResponse(LATER.get("text", "text"), headers=LATER.get("fields", {}))
+    if LATER.get("cookie"):
+        response.set_cookie("a", "b")
+    return cache.get("x", response) if LATER.get("cached") else response
+
+
 BETWEEN = None
 VIEWS["public"] = etag_cached(scope=etagd.PUBLIC, cache_control="max-age=5")(page)
 VIEWS["uncached"] = page
@@ -275,6 +289,19 @@ class ByClass(View):
 
     def post(self, request):
         return HttpResponse("posted")
+
+
+def secret(request):
+    """Only the owner's."""
+    if request.headers.get("X-User") != "owner":
+        return HttpResponse("no", status=403)
+    return etag_cached(scope=scope)(page)(request)
+
+
+@etag_cached(scope=scope)
+def files(request, rest):
+    CALLS.append(rest)
+    return JsonResponse({"file": rest, "notes": Note.objects.count()})
 
 
 VIEWS.update({"by-method": ByMethodDecorator.as_view(), "by-class": ByClass.as_view()})
@@ -368,6 +395,7 @@ def detail(viewset):
 urlpatterns = [path(f"{name}/", function) for name, function in VIEWS.items()]
 urlpatterns += [path(f"{name}/", viewset.as_view({"get": "list", "post": "create"})) for name, viewset in SETS.items()]
 urlpatterns += [path(f"{name}/<int:pk>/", detail(viewset)) for name, viewset in SETS.items()]
+urlpatterns += [path("secret/x", secret), path("files/<path:rest>", files)]
 FORGETFUL = [*urlpatterns, path("forgetful/", ForgetfulViewSet.as_view({"get": "list"}))]
 
 
@@ -511,6 +539,58 @@ class NeverStored(Site):
         self.assertFalse(self.said.startswith("hit"))
 
 
+class Later(Site):
+    """What a later answer does to the entry of its key."""
+
+    def answer(self, **says):
+        LATER.clear()
+        LATER.update(says)
+        response = self.ask("later")
+        self.settle()
+        return response
+
+    def hit(self, etag):
+        response = self.ask("later", etag)
+        return response if self.said.startswith("hit") else None
+
+    def first(self, **says):
+        etag = self.answer(**says)["ETag"]
+        self.assertIsNotNone(self.hit(etag))
+        return etag
+
+    def test_a_304_repeats_the_fields_of_the_last_200(self):
+        etag = self.first(fields={"Cache-Control": "max-age=86400"})
+        self.answer(fields={"Cache-Control": "max-age=1"})
+        self.assertEqual(self.hit(etag)["Cache-Control"], "max-age=1")
+
+    def test_a_name_that_came_later_reaches_the_entry(self):
+        etag = self.first()
+        self.answer(surrogates=["post:1"])
+        conf.client().invalidate(surrogates=["post:1"])
+        self.assertIsNone(self.hit(etag))
+
+    def test_a_404_removes_it(self):
+        etag = self.first()
+        self.assertEqual(self.answer(gone=True).status_code, 404)
+        LATER.clear()
+        self.assertIsNone(self.hit(etag))
+
+    def test_what_must_not_be_stored_removes_another_version(self):
+        etag = self.first()
+        self.answer(cookie=True)  # says nothing about the text
+        self.assertIsNotNone(self.hit(etag))
+        self.answer(text="another", cookie=True)
+        self.assertIsNone(self.hit(etag))
+        etag = self.first()
+        self.answer(fields={"Cache-Control": "no-store"})
+        self.assertIsNone(self.hit(etag))
+
+    def test_what_django_caches_removes_nothing(self):
+        etag = self.first()
+        self.answer(text="older", cached=True)
+        self.assertIsNotNone(self.hit(etag))
+
+
 class Freshness(Site):
     def test_writes_are_seen_at_once(self):
         _, _, etag = self.stored("plain")
@@ -566,6 +646,22 @@ class Freshness(Site):
         self.use(SOCKET=self.etagd.socket, RELEASE="2")
         self.ask("plain", etag)
         self.assertIn("reason=no_entry", self.said)
+
+    def test_who_is_refused_a_page_learns_nothing_of_it_by_a_path_with_dot_segments(self):
+        """403 on /secret/x, and 304 on /files/../secret/x: the permissions of one view, the key of another."""
+        owned = self.ask("/secret/x", **{"X-User": "owner"})
+        self.settle()
+        self.assertEqual(self.ask("/secret/x", owned["ETag"], **{"X-User": "owner"}).status_code, 304)
+        self.assertEqual(self.ask("/secret/x", owned["ETag"]).status_code, 403)
+        for name in ("/files/../secret/x", "/files/%2e%2e/secret/x", "/files/.%2E/secret/x", "/files/..%2fsecret/x",
+                     "/files/..%5Csecret/x", "/files/x/../../secret/./x"):
+            with self.subTest(name):
+                found = self.ask(name, owned["ETag"])
+                self.assertEqual((found.status_code, b"file" in found.content), (200, True))
+                self.assertIn("reason=bad_key", self.said)
+                self.settle()
+                # and nothing was filled under the secret's key
+                self.assertEqual(self.ask("/secret/x", found["ETag"], **{"X-User": "owner"}).status_code, 200)
 
     def test_the_release_changes_with_the_sources(self):
         conf._release = None

@@ -6,8 +6,10 @@ import re
 import shutil
 import socket
 
+import tables
 from harness import bound, wait_until
 from nginx import PUBLIC, Document, Load, NginxCase, ask, exchange, main
+from uploads import parse
 
 
 class Configuration(NginxCase):
@@ -224,11 +226,61 @@ class Keys(NginxCase):
         self.assertHit("/%61", '"v1"', host="example.org")
         self.assertNoHit("/a?x=1", '"v1"', host="example.org")
         self.assertNoHit("/a?", '"v1"', host="example.org")
-        # The authority of the request line counts (RFC 9112 section 3.2.2).
-        for target, hit in (("http://example.org/a", True), ("http://example.org:80/a", True), ("http://example.org:81/a", False)):
+        for target, host, hit in (("http://example.org/a", "EXAMPLE.org:80", True), ("http://example.org:80/a", "example.org", True),
+                                  ("http://example.org:81/a", "example.org:81", False)):
             before = self.origin.count()
-            self.get(target, 'If-None-Match: "v1"', host="other.org:9")
+            self.get(target, 'If-None-Match: "v1"', host=host)
             self.assertEqual(self.origin.count() == before, hit, target)
+
+    def test_two_authorities_in_one_request(self):
+        """GET http://a/x with "Host: b": an upstream that believes the other one would fill, and be answered for, a's page."""
+        self.started_front(location="proxy_set_header Host $http_host;")
+        self.origin.documents["/a"] = Document('"of-b"', conditions=False)
+        for target, host in (("http://a.org/a", "b.org"), ("http://a.org:81/a", "a.org"), ("http://a.org/a", "a.org:81")):
+            self.assertEqual(self.get(target, host=host).status, 200)
+            self.assertEqual(self.logged()[:2], ["BYPASS", "authority"])
+        self.sync()
+        self.assertNoHit("/a", '"of-b"', host="a.org")
+        self.assertEqual(self.logged()[:2], ["MISS", "no_entry"])
+        self.fill("/a", host="b.org")
+        self.assertNoHit("http://b.org/a", '"of-b"', host="a.org")
+        # Who writes so may have changed either.
+        for host in ("a.org", "b.org"):
+            self.fill("/a", host=host, status="MISS")
+        for target, host in (("http://a.org/a", "b.org"), ("http://b.org/a", "a.org")):
+            self.ask("POST", target, body=b"x", host=host)
+            for name in ("a.org", "b.org"):
+                self.assertNoHit("/a", '"of-b"', host=name)
+                self.assertEqual(self.logged()[0], "STALE")
+                self.sync()
+
+    def test_a_dotted_path_neither_reads_nor_fills_another_entry(self):
+        """/files/../secret/x is the files' view for an upstream that takes it as it is, and was the secret's key."""
+        self.started_front()
+        self.origin.documents["/secret/x"] = Document('"secret"')
+        self.fill("/secret/x")
+        for path in ("/files/../secret/x", "/files/%2e%2E/secret/x", "/files/..%2fsecret/x", "/files/..%5csecret/x", "/secret/./x"):
+            with self.subTest(path=path):
+                self.origin.documents[path] = Document('"files"')
+                before = self.origin.count(path)
+                self.assertEqual(self.get(path, 'If-None-Match: "secret"').status, 200)
+                self.assertEqual(self.origin.count(path), before + 1)
+                self.assertEqual(self.logged()[:2], ["REFUSED", "limit"])
+                self.sync()
+                self.assertNoHit("/secret/x", '"files"')
+        self.assertHit("/secret/x", '"secret"')
+        self.assertEqual(len(self.entries("//")), 1)
+
+    def test_a_dotted_path_under_a_key_of_the_configuration(self):
+        """$uri is without dot segments; what the upstream gets has them."""
+        self.started_front(location="etag_cache_key $host$uri;")
+        self.origin.documents["/secret/x"] = Document('"secret"')
+        self.origin.documents["/files/../secret/x"] = Document('"files"')
+        self.fill("/secret/x")
+        self.assertNoHit("/files/../secret/x", '"secret"')
+        self.assertEqual(self.logged()[:2], ["REFUSED", "bad_key"])
+        self.sync()
+        self.assertNoHit("/secret/x", '"files"')
 
     def test_the_key_of_the_configuration(self):
         self.started_front(server="server_name main.org;", location="etag_cache_key $server_name$uri;")
@@ -368,6 +420,120 @@ class Keys(NginxCase):
             self.fill(path)
             self.assertHit(path, '"v1"')
             self.assertNoHit(path, '"v1"', line)
+
+
+class Table(NginxCase):
+    """tests/cases/keys.tsv through nginx: what HTTP can say of a row is sent as it is."""
+
+    # HTTP has its own meaning for an absolute form, a line's end and blanks around a value; "public" is the directive's word; the
+    # directive takes eight fields, and no configuration holds a NUL.
+    UNSAID = {"P073", "P079", "Q032", "K026", "K005", "K031", "K036", "K070", "K072"}
+    # nginx may answer 400 where the table has an error or a path above the root; and to an empty Host, and a NUL in path or field.
+    REFUSED = {"H013", "P035", "K008"}
+
+    def setUp(self):
+        super().setUp()
+        self.d = self.started()
+        self.with_origin()
+        self.origin.documents = self  # any path
+        self.rows = [row for row in tables.rows("keys.tsv") if row["id"].decode() not in self.UNSAID]
+        self.sockets = {names: f"vary-{number}" for number, names in enumerate(sorted({self.vary_names(row) for row in self.rows}))}
+        servers = "".join(self.server(names, name) for names, name in self.sockets.items())
+        self.n = self.nginx(f"""
+            etag_cache_socket $SOCKET;
+            large_client_header_buffers 4 32k;
+            underscores_in_headers on;
+            ignore_invalid_headers off;
+            server {{ listen 127.0.0.1:$PORT; location = /-warm-up {{ {PUBLIC} root $DIR; }} }}
+            {servers}""").start(self.port)
+        self.warm_up()
+
+    @staticmethod
+    def vary_names(row):
+        lines = [] if row["vary"] == b"-" else row["vary"].split(b" | ")
+        return tuple(tables.unescape(line).partition(b":")[0].decode("latin-1") for line in lines)
+
+    @staticmethod
+    def server(names, name):
+        vary = "etag_cache_vary " + " ".join(f'"{name}"' for name in names) + ";" if names else ""
+        return f"""server {{
+            listen unix:$DIR/{name}.sock; server_name "";
+            add_header X-Said "$etag_cache_status $etag_cache_reason" always;
+            location / {{ etag_cache on; etag_cache_scope $http_x_scope; etag_cache_release $http_x_release; {vary} proxy_pass $ORIGIN; }}
+        }}"""
+
+    def get(self, path, *lines, **options):
+        """What the origin has: one document for all paths."""
+        return super().get(path, *lines, **options) if path.startswith("/-warm-up") else Document(self.tag, conditions=False)
+
+    def said(self, row, method, *lines, tag="x"):
+        """Asks; returns the answer's status and what the cache says of it."""
+        scope = tables.unescape(row["scope"])
+        lines = [line.encode("latin-1") for line in lines]
+        lines.append(b"X-Scope: " + (b"" if scope == b"unset" else scope.removeprefix(b"named:")))
+        if row["release"] != b"-":
+            lines.append(b"X-Release: " + tables.unescape(row["release"]))
+        if row["vary"] != b"-":
+            lines += [line for line in map(tables.unescape, row["vary"].split(b" | ")) if b":" in line]
+        lines.append(b"Connection: close")
+        host = b"" if row["host"] == b"-" else b"Host: " + tables.unescape(row["host"]) + b"\r\n"
+        head = method + b" " + tables.unescape(row["target"]) + (b" HTTP/1.1\r\n" if host else b" HTTP/1.0\r\n") + host
+        self.tag = f'"{tag}"'
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(bound(20))
+            s.connect(os.path.join(self.n.directory, self.sockets[self.vary_names(row)] + ".sock"))
+            s.sendall(head + b"\r\n".join(lines) + b"\r\n\r\n")
+            answer = parse(b"".join(iter(lambda: s.recv(65536), b"")))
+        return answer.status, (answer.fields[b"x-said"] or [b""])[0].decode()
+
+    def plain(self, text):
+        """The row of a resource that a write names."""
+        host, target = b"-", text
+        if text.startswith(b"//"):
+            host, slash, path = text[2:].partition(b"/")
+            host, target = host or b"-", slash + path
+        row = {"host": host, "target": target.replace(b"\\", b"\\\\"), "scope": b"public", "release": b"-", "vary": b"-"}
+        return row
+
+    def test_lookups_and_fills(self):
+        filled, refused = set(), []
+        for row in self.rows:
+            word, name = row["key"].decode(), row["id"].decode()
+            with self.subTest(name):
+                status, said = self.said(row, b"GET", 'If-None-Match: "none"', tag=word)
+                if status == 400:
+                    refused.append(name)
+                elif row["lookup"] == b"bad_key":
+                    self.assertEqual(status, 200)
+                    self.assertIn(said, ("REFUSED bad_key", "BYPASS no_scope", "BYPASS vary_limit"))
+                    self.assertEqual(self.said(row, b"GET", f'If-None-Match: "{word}"', tag=word)[0], 200)
+                elif b"ccept-" in row["vary"].lower():
+                    self.assertEqual((status, said[:4]), (200, "MISS"))  # of Accept-Encoding the coding counts: accept_encoding.tsv
+                else:
+                    expected = {True: ["MISS no_match"], False: ["MISS no_entry"]}[word in filled]
+                    self.assertIn((status, said), [(200, text) for text in (expected if word != "-" else ["MISS no_entry", "MISS no_match"])])
+                    self.d.ctl("sync")
+                    self.assertEqual(self.said(row, b"GET", f'If-None-Match: "{word}"', tag=word)[0], 304)
+                    if word != "-":
+                        filled.add(word)
+        self.assertGreaterEqual(len(filled), 30)
+        # What nginx does not take for a request at all, or has no name for.
+        self.assertEqual({*refused} - self.REFUSED - {row["id"].decode() for row in self.rows if row["lookup"] == b"bad_key"}, set())
+        self.assertLess(len(refused), 45)
+
+    def test_writes(self):
+        for row in self.rows:
+            row = {**row, "scope": b"public", "release": b"-", "vary": b"-"}
+            with self.subTest(row["id"]):
+                texts = [] if row["write"] == b"error" else [tables.unescape(text) for text in row["write"].split(b" | ")]
+                named = [self.plain(text) for text in texts]
+                known = [one for one in named if self.said(one, b"GET")[1].startswith(("MISS", "HIT", "STALE"))]
+                status, _ = self.said(row, b"POST", "Content-Length: 0")
+                if status == 400:
+                    self.assertTrue(row["lookup"] == b"bad_key" or row["id"].decode() in self.REFUSED)
+                    continue
+                for one in known:
+                    self.assertEqual((status, self.said(one, b"GET")[1]), (204, "STALE stale"))
 
 
 class Stored(NginxCase):

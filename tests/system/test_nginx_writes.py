@@ -39,6 +39,21 @@ class Writes(NginxCase):
         self.sync()
         self.assertHit("/a", '"v2"')
 
+    def test_a_target_with_dot_segments_is_what_it_leads_to(self):
+        """It can't be a key; it was told to nobody."""
+        for path in ("/x/../a", "/./a", "/x/%2e%2e/a", "/x/..%2fa", "/x%2f..%2fa", "/x/..%5Ca", "/x/..;v/a"):
+            with self.subTest(path=path):
+                self.before()
+                self.assertHit("/a", '"v1"')
+                self.assertEqual(self.write("POST", path, (200, [], b"done")).status, 200)
+                self.assertNoHit("/a", '"v1"')
+                self.assertEqual(self.logged()[0], "STALE")
+
+    def test_a_target_with_dot_segments_whose_answer_never_comes(self):
+        self.origin.writes["/x/../a"] = (None, [], b"")
+        self.assertEqual(self.ask("POST", "/x/../a", body=b"x").status, 502)
+        wait_until(lambda: not self.is_hit("/a", '"v1"'), 10, "the target is stale")
+
     def test_methods(self):
         """Unsafe is what is not known to be safe."""
         for method, stale in (("OPTIONS", False), ("REPORT", False), ("POST", True), ("PATCH", True), ("DELETE", True)):
@@ -224,7 +239,7 @@ class Roles(NginxCase):
         path = os.path.join(self.directory, "etagd.yaml")
         with open(path, "w", encoding="ascii") as file:
             file.write("".join(["roles:\n"] * bool(roles) + [f'  {role}: ["user:daemon"]\n' for role in roles]))
-        self.d = self.started(lease_ms=self.LEASE_MS, args=["--config", path])
+        self.d = self.started(lease_ms=self.LEASE_MS, args=["--config", path, "--socket-mode", "0666"])
         self.with_origin()
         self.origin.documents["/a"] = Document('"v1"')
         self.n = self.front(user="daemon").start(self.port)

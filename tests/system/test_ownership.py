@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import unittest
@@ -106,12 +107,94 @@ class Ownership(Case):
         self.assertEqual(d.process.wait(bound(10)), 0)
 
 
+@unittest.skipIf(os.geteuid() != 0, "needs root to be two users")
+class SharedDirectory(Case):
+    """The daemon is root's, and the socket's directory is one where others can make names, as /tmp is."""
+    STRANGER = 12345
+
+    def setUp(self):
+        super().setUp()
+        os.chmod(self.directory, 0o1777)
+        # The kernel may refuse some of this by itself (fs.protected_*), but not everywhere.
+        self.d = self.daemon()
+
+    def as_stranger(self, do):
+        os.seteuid(self.STRANGER)
+        try:
+            do()
+        finally:
+            os.seteuid(0)
+
+    def refused(self, *words):
+        said, status = self.d.refusal()
+        self.assertEqual(status, 1, said)
+        for word in words:
+            self.assertIn(word, said)
+
+    def test_a_lock_that_a_stranger_made_is_refused(self):
+        lock = self.d.socket + ".lock"
+        # It could say a lease that is too short, and its owner could change it, and hold it.
+        self.as_stranger(lambda: os.close(os.open(lock, os.O_CREAT | os.O_WRONLY, 0o666)))
+        self.refused(lock, "belongs to another user")
+        os.unlink(lock)
+        self.as_stranger(lambda: os.mkfifo(lock, 0o666))
+        self.refused(lock, "no regular file")
+        os.unlink(lock)
+        self.as_stranger(lambda: os.symlink("/etc/passwd", lock))
+        self.refused(lock, "no regular file")
+
+    def test_a_witness_and_a_journal_that_a_stranger_made_are_not_believed(self):
+        d = self.d.start()
+        d.fill(KEY)
+        d.stop()
+        kept = {}
+        for name in (".witness", ".journal"):
+            with open(d.socket + name, "rb") as file:
+                kept[name] = file.read()
+            os.unlink(d.socket + name)
+
+        def put(name):
+            with open(d.socket + name, "wb") as file:
+                file.write(kept[name])
+        for name in kept:
+            self.as_stranger(lambda name=name: put(name))
+        d.start()
+        self.assertRegex("".join(d.lines), r"event=state_not_used.*start=cold.*witness")
+        self.assertEqual(d.verdict(KEY), "unknown")
+        self.assertEqual(os.stat(d.socket + ".witness").st_uid, 0)
+        d.stop()
+        d.start()
+        self.assertNotIn("state_not_used", "".join(d.lines))
+
+    def test_it_says_that_others_can_take_the_sockets_name(self):
+        self.d.start()
+        self.d.wait_log("event=socket_dir_shared")
+        self.d.stop()
+        os.chmod(self.directory, 0o777)  # there they could take it from a daemon that runs
+        self.refused(self.directory, "can be written by others", "chmod go-w")
+        os.chmod(self.directory, 0o755)
+        os.chown(self.directory, self.STRANGER, self.STRANGER)
+        self.refused(self.directory, "belongs to another user")
+
+    def test_a_state_directory_that_is_a_strangers_link_is_refused(self):
+        real = os.path.join(self.directory, "real")
+        os.mkdir(real, 0o700)
+        self.as_stranger(lambda: os.symlink(real, self.d.state))
+        self.refused(self.d.state, "a link that belongs to another user")
+        self.assertEqual(os.listdir(real), [])
+        os.unlink(self.d.state)
+        os.symlink(real, self.d.state)  # the administrator's own
+        self.d.start()
+        self.assertIn("data.mdb", os.listdir(real))
+
+
 class Roles(Case):
+    SOCKET_MODE = "0666"
+
     def setUp(self):
         super().setUp()
         if os.geteuid() != 0:
             self.skipTest("needs root to become another user")
-        # Others reach the socket; roles decide what they may do.
         os.chmod(self.directory, 0o755)
         self.user = pwd.getpwnam("daemon")
 
@@ -134,6 +217,13 @@ class Roles(Case):
             self.assertEqual(done.returncode, 2 if args[0] != "fill" else done.returncode, (args, done))
             self.assertNotEqual(done.returncode, 0, args)
         self.assertEqual(d.verdict(KEY), "not_modified")
+
+    def test_unless_told_otherwise_the_socket_is_for_its_group(self):
+        self.SOCKET_MODE = None  # pylint: disable=invalid-name
+        d = self.started(args=["--role", f"read=uid:{self.user.pw_uid}"])
+        self.assertEqual(stat.S_IMODE(os.stat(d.socket).st_mode), 0o660)
+        self.assertIn("Permission denied", self.as_user(d, "ping").stderr)
+        self.assertEqual(self.as_user(d, "ping", groups=[os.stat(d.socket).st_gid]).returncode, 0)
 
     def test_a_crowd_without_a_role_keeps_nobody_out(self):
         d = self.started()

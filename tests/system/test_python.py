@@ -79,6 +79,15 @@ class Tables(unittest.TestCase):
         self.run_table("preconditions_rfc.tsv", True, 425)
 
 
+def public_key(text):
+    """Of a resource as text: [//host]/path[?query]."""
+    host, target = None, text
+    if text.startswith(b"//"):
+        host, slash, path = text[2:].partition(b"/")
+        target = slash + path
+    return etagd.Key(etagd.Resource(host or None, target), etagd.PUBLIC)
+
+
 class Keys(Case):
     def key_of(self, row):
         scope = unescape(row["scope"])
@@ -107,7 +116,8 @@ class Keys(Case):
                          (2, 1, 1))
 
     def test_keys_table(self):
-        """One entry a word; every key of the word finds it, and no other does; what is an error is a bad key."""
+        """One entry a word; every key of the word finds it, and no other does; what is an error is a bad key.
+        A write makes stale what its column says."""
         daemon = self.started()
         client = etagd.Client(daemon.socket)
         filled, count = set(), 0
@@ -115,7 +125,8 @@ class Keys(Case):
             word, key = row["key"].decode(), self.key_of(row)
             with self.subTest(row["id"]):
                 answer = client.check(conditional('"x"', key), client.token())
-                if word == "error":
+                if row["lookup"] == b"bad_key":
+                    self.assertEqual((word, row["fill"]), ("error", b"refused"))
                     self.assertEqual(answer.reason, "bad_key")
                     with self.assertRaises(etagd.EtagError):
                         client.fill_wait(client.token(), key, response(surrogates=()))
@@ -129,6 +140,24 @@ class Keys(Case):
             count += 1
         self.assertGreaterEqual(count, 180)
         self.assertGreaterEqual(len(filled), 40)
+        for row in rows("keys.tsv"):
+            with self.subTest(row["id"]):
+                self.write(client, self.key_of(row).resource, row)
+
+    def write(self, client, named, row):
+        if row["write"] == b"error":
+            with self.assertRaises(etagd.Invalid):
+                client.invalidate(resources=[named])
+            return
+        texts = [unescape(text) for text in row["write"].split(b" | ")]
+        dotted = row["lookup"] == b"bad_key" and row["key"] == b"error"
+        kept = [key for key in map(public_key, texts) if client.check(conditional('"x"', key)).reason != "bad_key"]
+        self.assertTrue(kept or dotted)
+        for key in kept:
+            client.fill_wait(client.token(), key, response('"w"', ()))
+        client.invalidate(resources=[named])
+        for key in kept:
+            self.assertEqual(client.check(conditional('"w"', key)).reason, "stale")
 
 
 # ---- One client ----
@@ -207,6 +236,23 @@ class Lookups(Case):
             self.assertGreater(guard.time_left_ms, 0)
         self.assertFalse(guard.is_open)
         self.assertEqual(self.client.check(conditional('"v1"')).reason, "stale")
+
+    def test_guard_lingers_with_an_exception_after_its_confirmation(self):
+        """COMMIT was done, and its answer was lost."""
+        self.fill()
+        with self.assertRaises(ConnectionResetError):
+            with self.client.guard(surrogates=["upload:42"]) as guard:
+                guard.confirm()
+                raise ConnectionResetError
+        self.assertFalse(guard.is_open)
+        self.assertEqual(self.client.check(conditional('"v1"')).reason, "in_flux")
+
+        self.client.invalidate(surrogates=["upload:43"])
+        with self.assertRaises(ConnectionResetError):
+            with self.client.guard(surrogates=["upload:43"]) as guard:
+                guard.confirm()
+                guard.abort()  # ROLLBACK is known
+                raise ConnectionResetError
 
     def test_guard_aborts_with_an_exception(self):
         self.fill()

@@ -78,7 +78,7 @@ class Reload(Case):
         self.assertEqual(d.verdict(KEY), "not_modified")
 
     def test_a_connection_that_lost_a_role_is_sent_away(self):
-        d = self.begun(f"roles:\n  fill: [\"uid:{USER}\"]\n  read: [\"gid:{GROUP}\"]\n")
+        d = self.begun(f"socket-mode: \"0666\"\nroles:\n  fill: [\"uid:{USER}\"]\n  read: [\"gid:{GROUP}\"]\n")
         root = Raw(d.socket)
         self.assertEqual(d.ctl_raw("fill", KEY, "--etag", '"v1"', user=USER, groups=[GROUP]).returncode, 0)
         os.seteuid(USER)
@@ -86,7 +86,7 @@ class Reload(Case):
             peer = Raw(d.socket)
         finally:
             os.seteuid(0)
-        said = self.reload(d, f"roles:\n  read: [\"gid:{GROUP}\"]\n")
+        said = self.reload(d, f"socket-mode: \"0666\"\nroles:\n  read: [\"gid:{GROUP}\"]\n")
         self.assertIn("changed=roles", said)
         self.assertIn("peers_closed=1", said)
         self.assertIn(b"connect again", peer.closed())
@@ -100,16 +100,16 @@ class Reload(Case):
         root.close()
 
     def test_a_library_client_comes_back_with_its_new_roles(self):
-        d = self.begun(f"roles:\n  read: [\"uid:{USER}\"]\n")
+        d = self.begun(f"socket-mode: \"0666\"\nroles:\n  read: [\"uid:{USER}\"]\n")
         writer = self.writer(d)
         self.assertEqual(writer.say("invalidate surrogate a")["status"], "DENIED")
-        self.reload(d, f"roles:\n  mutate: [\"uid:{USER}\"]\n")
+        self.reload(d, f"socket-mode: \"0666\"\nroles:\n  mutate: [\"uid:{USER}\"]\n")
         self.assertEqual(writer.say("invalidate surrogate a")["status"], "OK")
-        self.reload(d, f"roles:\n  read: [\"uid:{USER}\"]\n")
+        self.reload(d, f"socket-mode: \"0666\"\nroles:\n  read: [\"uid:{USER}\"]\n")
         self.assertEqual(writer.say("invalidate surrogate a")["status"], "DENIED")
 
     def test_an_event_that_was_spooled_before_its_writer_lost_the_role_counts(self):
-        d = self.begun(f"roles:\n  mutate: [\"uid:{USER}\"]\n")
+        d = self.begun(f"socket-mode: \"0666\"\nroles:\n  mutate: [\"uid:{USER}\"]\n")
         d.fill(KEY, '"v1"', "--surrogate", "a")
         d.signal(signal.SIGSTOP)
         # By the spool: it connects and gets no hello, so nothing of it comes over the socket under the old roles.

@@ -10,9 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import unittest
 
-from harness import BUILD, ETAGCTL, SYSTEM, Case, bound, main, wait_until
+from harness import BUILD, ETAGCTL, SYSTEM, Case, bound, descriptors, main, wait_until
 
 try:
     from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -209,7 +210,7 @@ class Clients(SeeingCase):
         with open(config, "w", encoding="utf-8") as file:
             file.write("roles:\n  read: [uid:65533]\n")
         os.chmod(self.directory, 0o755)
-        self.d = self.started(args=["--config", config])
+        self.d = self.started(args=["--config", config, "--socket-mode", "0666"])
         done = self.d.ctl_raw("clients", user=65533)
         self.assertEqual(done.returncode, 2)
         self.assertIn("'admin'", done.stderr)
@@ -294,6 +295,7 @@ class Exporter(SeeingCase):
             process.wait()
             process.stderr.close()
         self.addCleanup(end)
+        self.process = process
         said = process.stderr.readline()
         self.assertIn("/metrics on ", said)
         return process, re.search(r"/metrics on (\S+),", said).group(1)
@@ -329,6 +331,20 @@ class Exporter(SeeingCase):
         process.terminate()
         self.assertEqual(process.wait(bound(20)), 0)
 
+    def test_a_daemon_that_lets_wait_is_not_asked_by_each_scrape(self):
+        _, where = self.exporter("127.0.0.1:0", "--timeout-ms", "2000")
+        host, port = where.rsplit(":", 1)
+        self.d.start(settled=False)
+        self.d.signal(signal.SIGSTOP)
+        connection = http.client.HTTPConnection(host, int(port), timeout=bound(20))
+        begun = time.monotonic()
+        self.assertFalse(self.is_up(connection))
+        waited = time.monotonic() - begun
+        self.assertFalse(self.is_up(connection))
+        self.assertLess(time.monotonic() - begun, 1.8 * waited)
+        self.d.signal(signal.SIGCONT)
+        wait_until(lambda: self.is_up(connection), 20, "it is asked again")
+
     def test_a_unix_socket(self):
         path = os.path.join(self.directory, "exporter.sock")
         process, where = self.exporter(f"unix:{path}")
@@ -360,6 +376,56 @@ class Exporter(SeeingCase):
         self.assertIn("/metrics", text)
         answer, text = self.get(UnixHttp(path), method="POST", body=b"x" * 100000)
         self.assertEqual((answer.status, answer.headers["Allow"]), (405, "GET, HEAD"))
+
+    def test_a_crowd_that_asks_nothing_keeps_no_scrape_out(self):
+        _, where = self.exporter("127.0.0.1:0")
+        host, port = where.rsplit(":", 1)
+        crowd = [socket.create_connection((host, int(port)), timeout=bound(20)) for _ in range(100)]
+        for number, one in enumerate(crowd):
+            self.addCleanup(one.close)
+            try:
+                one.sendall(b"GET /metrics HTTP/1.1\r\nX: "[:number % 30])  # some begin
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it was sent away already
+        for _ in range(3):
+            self.assertFalse(self.is_up(http.client.HTTPConnection(host, int(port), timeout=bound(5))))
+        self.assertEqual(crowd[0].recv(1), b"")  # who waited longest was sent away
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
+            self.assertEqual(file.read().split()[2], "S")
+        self.assertLess(descriptors(self.process.pid), 40)
+
+    def test_under_which_names(self):
+        _, where = self.exporter("127.0.0.1:0", "--allow-host", "metrics.example")
+        address, port = where.rsplit(":", 1)
+
+        def ask(*fields):
+            connection = http.client.HTTPConnection(address, int(port), timeout=bound(20))
+            connection.putrequest("GET", "/metrics", skip_host=True)
+            for field in fields:
+                connection.putheader("Host", field)
+            connection.endheaders()
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            connection.close()
+            return answer.status, text
+        # A page of evil.example, whose name was made to resolve to 127.0.0.1, sends its name.
+        for name in ("evil.example", f"evil.example:{port}", "", "localhost.evil.example"):
+            status, text = ask(name)
+            self.assertEqual(status, 421, name)
+            self.assertIn("--allow-host", text)
+            self.assertNotIn("etagd_up", text)
+        for name in (where, "localhost", f"LOCALHOST:{port}", "[::1]", "metrics.example:1"):
+            self.assertEqual(ask(name)[0], 200, name)
+        self.assertNotEqual(ask("localhost", "evil.example")[0], 200)
+        path = os.path.join(self.directory, "exporter.sock")
+        self.exporter(f"unix:{path}")
+        connection = UnixHttp(path)  # there nobody resolves a name
+        connection.request("GET", "/metrics", headers={"Host": "evil.example"})
+        self.assertEqual(connection.getresponse().status, 200)
+        connection.close()
+        wrong = subprocess.run([EXPORTER, "--allow-host", "a:1"], capture_output=True, text=True, check=False)
+        self.assertEqual(wrong.returncode, 2)
+        self.assertIn("without a port", wrong.stderr)
 
     def test_what_is_refused(self):
         cases = (("0.0.0.0:0", 1, "--allow-remote"), ("[::]:0", 1, "--allow-remote"), ("192.0.2.1:9", 1, "--allow-remote"),

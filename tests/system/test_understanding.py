@@ -238,6 +238,7 @@ class Doctor(Asked):
     @unittest.skipIf(os.getuid() != 0, "needs another user")
     def test_a_user_without_a_role(self):
         os.chmod(self.directory, 0o755)
+        self.d.args += ["--socket-mode", "0666"]
         daemon = self.d.start(settled=False)
         done = daemon.ctl_raw("--json", "doctor", "--state-dir", daemon.state, user=NOBODY)
         found = {finding["topic"]: finding["level"] for finding in json.loads(done.stdout)["findings"]}

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import sqlite3
 import tempfile
 import threading
 import time
@@ -91,6 +92,60 @@ class UploadsCase(Case):
         self.assertEqual(answer.status, status)
         self.assertEqual(answer.control, NOT_STORED)
         self.assertEqual(answer.etag, etag)
+
+
+class Later(UploadsCase):
+    """What a later answer does to the entry of its key."""
+
+    def stored(self, path, etag, *args):
+        """Puts an entry under the key of this row, as an earlier answer may have."""
+        self.d.fill(path, etag, "--scope", "customer:7", *args)
+
+    def messages(self):
+        return sum(number for name, number in self.d.status().items() if name.startswith(("fills_", "retires")))
+
+    def test_a_row_that_went_without_a_word_is_removed_by_its_404(self):
+        for path, sql in ((row_of("uploads"), f"DELETE FROM uploads WHERE id = {ROWS[0]}"), ("/api/v1/files/x", "DELETE FROM files")):
+            with self.subTest(path=path):
+                if "files" in path:
+                    self.assertEqual(self.a.request("PUT", path, {"text": 1}).status, 201)
+                etag = self.a.get(path).etag
+                self.d.ctl("sync")
+                self.assertEqual(self.b.get(path, if_none_match=etag).status, 304)
+                with sqlite3.connect(os.path.join(self.directory, "db")) as db:
+                    db.execute(sql)
+                db.close()
+                self.assertEqual(self.b.get(path, if_none_match=etag).status, 304)  # nobody said so
+                self.assertEqual(self.a.get(path).status, 404)
+                self.d.ctl("sync")
+                self.assertEqual(self.b.get(path, if_none_match=etag).status, 404)
+                self.assertEqual(self.d.status()["retires"], 1 if "uploads" in path else 2)
+
+    def test_names_that_the_entry_lacks_reach_it(self):
+        path = row_of("uploads")
+        etag = self.render(self.a, path).etag
+        self.stored(path, etag, "--header", f"Cache-Control: {FRESH}")
+        self.assert_cached(self.a, path, etag)
+        self.render(self.b, path)
+        self.d.ctl("invalidate", "--surrogate", f"upload:{ROWS[0]}")
+        answer, renders, cached = self.counted(self.a, lambda: self.a.get(path, if_none_match=etag))
+        self.assertEqual((answer.status, renders, cached), (304, 1, 0))
+
+    def test_fields_that_the_entry_lacks_reach_it(self):
+        path = row_of("uploads")
+        etag = self.render(self.a, path).etag
+        self.stored(path, etag, "--header", "Cache-Control: max-age=86400", "--surrogate", f"upload:{ROWS[0]}", "--surrogate", "customer:7")
+        self.assertEqual(self.b.get(path, if_none_match=etag).control, "max-age=86400")
+        self.render(self.b, path)
+        self.assert_cached(self.b, path, etag)
+
+    def test_what_the_entry_says_is_not_sent_again(self):
+        path = row_of("uploads")
+        self.render(self.a, path)
+        before = self.messages()
+        for app in (self.a, self.b) * 3:
+            self.render(app, path)
+        self.assertEqual(self.messages(), before)
 
 
 class Reading(UploadsCase):

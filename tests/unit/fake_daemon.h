@@ -57,7 +57,7 @@ struct fake_daemon {
     uint64_t spool_id, linger_ns; /* for its hello */
     int late_ms;
     /* what it saw: atomic */
-    int hellos, fills, invalidations, connections;
+    int hellos, fills, retires, invalidations, connections;
     uint64_t last_fill_lsn;
     int last_surrogate_count;
     int begins, confirms, commits, aborts;
@@ -176,7 +176,7 @@ static inline bool fake_answer(struct fake_daemon *d, int fd, const struct reque
     if (request->kind == REQUEST_FILL) {
         fake_set(d, last_fill_lsn, request->fill.token.lsn);
         fake_set(d, last_surrogate_count, (int)request->fill.entry.surrogate_count);
-        __atomic_add_fetch(&d->fills, 1, __ATOMIC_SEQ_CST);
+        __atomic_add_fetch(request->fill.gone ? &d->retires : &d->fills, 1, __ATOMIC_SEQ_CST);
         if (!request->fill.want_verdict)
             return true;
         reply.kind = REPLY_FILL;

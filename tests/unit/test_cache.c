@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rules of the cache, each with a case that fails without it. */
 #include "testing.h"
+#include "tsv.h"
 
 #include "cache.h"
 #include "clocktime.h"
@@ -495,16 +496,149 @@ static void test_an_endless_age_does_not_overflow(void **state)
     assert_int_equal(state_now(f), ETAG_REASON_VALID);
 }
 
+static etag_reason retire(struct fixture *f, etag_token token)
+{
+    struct hash128 fingerprint;
+
+    return cache_retire(&f->cache, token, &f->key, &fingerprint);
+}
+
+static void test_a_retire_removes_this_entry_and_nothing_else(void **state)
+{
+    struct fixture *f = *state;
+    const struct key key = f->key;
+    etag_key other;
+
+    ETAG_INIT(&other);
+    other.resource = resource_other;
+    other.scope.kind = ETAG_SCOPE_PUBLIC;
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    assert_null(key_canonicalize(&f->key, &other));
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    const uint64_t lsn = f->cache.lsn;
+    assert_int_equal(retire(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(state_now(f), ETAG_REASON_NO_ENTRY);
+    assert_int_equal(retire(f, token_now(f)), ETAG_REASON_NO_ENTRY);
+    f->key = key;
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    assert_int_equal(f->cache.lsn, lsn); /* no event */
+    assert_int_equal(f->cache.counters.retires, 1);
+    assert_int_equal(f->cache.counters.retires_refused, 1);
+}
+
+/* What was answered with older data than the entry's says nothing about it. */
+static void test_a_retire_of_an_older_token_removes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    const etag_token before = token_now(f);
+
+    mutate(f, everything());
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(retire(f, before), ETAG_REASON_OLDER_FILL);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    assert_int_equal(retire(f, (etag_token){INCARNATION_ID + 1, before.lsn}),
+                     ETAG_REASON_TOKEN_FOREIGN);
+    assert_int_equal(retire(f, (etag_token){INCARNATION_ID, f->cache.lsn + 1}),
+                     ETAG_REASON_TOKEN_FOREIGN);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    assert_int_equal(retire(f, token_now(f)), ETAG_REASON_NONE);
+}
+
+/* It is no event: what is filled afterwards is judged by its clocks, as any fill. */
+static void test_after_a_retire_a_fill_is_as_current_as_its_clocks_say(void **state)
+{
+    struct fixture *f = *state;
+    const etag_token before = token_now(f);
+
+    assert_int_equal(fill(f, before), ETAG_REASON_NONE);
+    assert_int_equal(retire(f, before), ETAG_REASON_NONE);
+    assert_int_equal(fill(f, before), ETAG_REASON_NONE);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    mutate(f, everything());
+    assert_int_equal(retire(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(fill(f, before), ETAG_REASON_TOKEN_STALE);
+}
+
+/* The cell's resources, joined with " | ", each raised to lsn; returns how many. */
+static size_t assert_raised(const struct fixture *f, const char *id, etag_str cell, uint64_t lsn)
+{
+    size_t count = 0;
+
+    for (; cell.len > 0; count++) {
+        const char *bar = memmem(cell.data, cell.len, " | ", 3);
+        const size_t len = bar ? (size_t)(bar - cell.data) : cell.len;
+        etag_resource split;
+        struct resource resource;
+        assert_null(resource_split((etag_str){cell.data, len}, &split));
+        assert_null(resource_canonicalize(&resource, &split));
+        const uint32_t clock = clock_of_resource(f->cache.hash_key, f->cache.view->clock_count,
+                                                 &resource);
+        if (shm_clock_load(f->cache.view, clock) != lsn)
+            fail_msg("%s: %.*s is not stale", id, (int)len, cell.data);
+        cell = str_skip(cell, bar ? len + 3 : len);
+    }
+    return count;
+}
+
+/* Column "write" of the table: dot segments lead to another resource, on some servers to two. */
+static void test_a_write_with_dot_segments_reaches_what_it_may_have_changed(void **state)
+{
+    static char host[64 * 1024], target[64 * 1024], write[64 * 1024];
+    struct fixture *f = *state;
+    struct tsv table;
+    unsigned in_two_ways = 0;
+
+    tsv_open(&table, "keys.tsv");
+    while (tsv_next(&table)) {
+        const bool has_host = strcmp(tsv_raw(&table, "host"), "-") != 0;
+        const size_t host_len = tsv_text(&table, "host", host, sizeof(host));
+        const etag_resource named = {
+            .host = has_host ? (etag_str){host, host_len} : (etag_str){0},
+            .target = {target, tsv_text(&table, "target", target, sizeof(target))}};
+        const etag_targets targets = {
+            .size = sizeof(targets), .resources = &named, .resource_count = 1};
+        const etag_str cell = {write, tsv_text(&table, "write", write, sizeof(write))};
+        if (str_equal(cell, ETAG_LIT("error"))) {
+            assert_non_null(targets_check(&targets));
+            continue;
+        }
+        const uint64_t before = f->cache.counters.targets;
+        const size_t count = assert_raised(f, tsv_raw(&table, "id"), cell, mutate(f, targets));
+        in_two_ways += count == 2;
+        /* one reading may come out as the other: no third resource is touched */
+        assert_in_range(f->cache.counters.targets - before, count, 2);
+    }
+    tsv_close(&table);
+    assert_true(in_two_ways >= 12);
+}
+
+/* The same path as a prefix means the prefixes above what it leads to. */
+static void test_a_prefix_with_dot_segments_reaches_below_both_readings(void **state)
+{
+    static const etag_resource dotted = {{"shop.example", 12}, {"/x%2Fy/../../api/v1/", 20}};
+    struct fixture *f = *state;
+    const etag_targets targets = {.size = sizeof(targets), .prefixes = &dotted, .prefix_count = 1};
+
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    mutate(f, targets);
+    assert_int_equal(state_now(f), ETAG_REASON_STALE);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_an_invalidation_makes_the_entry_stale),
+        CASE(test_a_write_with_dot_segments_reaches_what_it_may_have_changed),
+        CASE(test_a_prefix_with_dot_segments_reaches_below_both_readings),
         CASE(test_a_fill_with_a_token_from_before_is_refused),
         CASE(test_an_accepted_entry_keeps_the_token_as_its_fill_lsn),
         CASE(test_tokens_of_other_runs_and_of_the_future_are_refused),
         CASE(test_of_two_fills_the_higher_token_stays),
         CASE(test_in_flux_is_neither_served_nor_filled),
+        CASE(test_a_retire_removes_this_entry_and_nothing_else),
+        CASE(test_a_retire_of_an_older_token_removes_nothing),
+        CASE(test_after_a_retire_a_fill_is_as_current_as_its_clocks_say),
         CASE(test_an_event_applied_twice_or_late_moves_nothing_back),
         CASE(test_lsns_grow_and_carry_the_incarnation),
         CASE(test_paused_and_a_failed_store_refuse_fills),

@@ -296,6 +296,53 @@ static void what_must_not_be_stored_is_not_sent(void **state)
     assert_int_equal(fake_get(&f->daemon, fills), 0);
 }
 
+/* What it does not know might be what the call is about: "only if", "not before", "on these hosts too". */
+static void what_is_asked_by_an_unknown_member_is_not_done(void **state)
+{
+    struct fixture *f = *state;
+    struct {
+        etag_targets targets;
+        uint64_t newer;
+    } named;
+    struct {
+        etag_entry entry;
+        uint64_t newer;
+    } filled;
+    struct {
+        etag_client_options options;
+        uint64_t newer;
+    } opened;
+    etag_client *client;
+    etag_guard *guard;
+    etag_op *op;
+    start(f);
+    named.targets = f->targets;
+    named.targets.size = sizeof(named);
+    named.newer = 1;
+    assert_int_equal(etag_invalidate(f->client, &named.targets, NULL), ETAG_INVALID);
+    expect_text(f, "the targets have a member that this libetag does not know");
+    assert_int_equal(etag_invalidate_start(f->client, &named.targets, &op), ETAG_INVALID);
+    assert_int_equal(etag_guard_begin(f->client, &named.targets, &guard), ETAG_INVALID);
+    named.newer = 0;
+    assert_int_equal(etag_invalidate(f->client, &named.targets, NULL), ETAG_OK);
+
+    filled.entry = f->entry;
+    filled.entry.size = sizeof(filled);
+    filled.newer = 1;
+    const etag_token token = etag_token_now(f->client);
+    assert_int_equal(etag_fill(f->client, token, &filled.entry), ETAG_INVALID);
+    expect_text(f, "the entry has a member that this libetag does not know");
+    filled.newer = 0;
+    assert_int_equal(etag_fill(f->client, token, &filled.entry), ETAG_OK);
+
+    ETAG_INIT(&opened.options);
+    opened.options.size = sizeof(opened);
+    opened.options.no_wait = true;
+    opened.newer = 1;
+    assert_int_equal(etag_client_open(&client, &opened.options), ETAG_INVALID);
+    assert_null(client);
+}
+
 /* A front end that only checks and fills gets its index too, though its fills have no token yet. */
 static void filling_connects_but_not_too_often(void **state)
 {
@@ -729,6 +776,7 @@ int main(void)
         TEST(no_role_to_read_is_no_index),
         TEST(fills),
         TEST(what_must_not_be_stored_is_not_sent),
+        TEST(what_is_asked_by_an_unknown_member_is_not_done),
         TEST(filling_connects_but_not_too_often),
         TEST(a_fill_may_follow_the_hello_at_once),
         TEST(a_full_socket_drops_fills),

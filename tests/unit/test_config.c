@@ -100,7 +100,7 @@ static void an_empty_file_leaves_the_defaults(void **state)
         assert_int_equal(f->config.pool_bytes, 0);
         assert_true(f->config.map_bytes >= f->config.capacity * 1024);
         assert_int_equal(f->config.log_level, LOG_INFO);
-        assert_int_equal(f->config.socket_mode, 0666);
+        assert_int_equal(f->config.socket_mode, 0660);
         assert_int_equal(f->config.idle_ns, 3600 * NS_PER_S);
         assert_int_equal(f->config.rule_count, 0);
         assert_false(f->config.check_only);

@@ -57,6 +57,23 @@ static void fields_are_tokens_and_values_without_controls(void **state)
     assert_non_null(field_check((etag_field){ETAG_LIT("n"), ETAG_LIT("a\r\nX: y")}));
 }
 
+/* The daemon's check of a fill, of a record of its store, of a line of etagctl load. */
+static void fields_that_no_entry_keeps_are_refused(void **state)
+{
+    static const char *const refused[] = {"Set-Cookie", "Content-Length", "Transfer-Encoding",
+                                          "location", "ETag"};
+    struct kept_field field = {.field = {ETAG_LIT("X-One"), ETAG_LIT("v")}};
+    struct entry entry = {.etag = ETAG_LIT("\"a\""),
+                          .last_modified = ETAG_NO_DATE,
+                          .fields = &field,
+                          .field_count = 1};
+    assert_null(entry_check(&entry));
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        field.field.name = str_of(refused[i]);
+        assert_non_null(entry_check(&entry));
+    }
+}
+
 static struct entry sample(void)
 {
     return (struct entry){.etag = ETAG_LIT("\"a\""), .last_modified = ETAG_NO_DATE};
@@ -243,6 +260,7 @@ int main(void)
         cmocka_unit_test(entity_tags_follow_the_grammar),
         cmocka_unit_test(an_entity_tag_has_at_most_256_bytes),
         cmocka_unit_test(fields_are_tokens_and_values_without_controls),
+        cmocka_unit_test(fields_that_no_entry_keeps_are_refused),
         cmocka_unit_test(an_entry_needs_only_its_etag),
         cmocka_unit_test(kept_fields_are_bounded),
         cmocka_unit_test(dates_are_those_of_http),

@@ -247,6 +247,20 @@ static void what_this_run_filled_stays(void **state)
 }
 
 /* Its record neither, where the former one was found stale just before. */
+/* A retire, or an eviction, that the store has not heard of yet. */
+static void what_this_run_removed_stays_removed(void **state)
+{
+    struct fixture *f = *state;
+    struct shm_entry seen;
+
+    (void)entry_of(f, 7, "old");
+    assert_int_equal(persist_erase(f->persist, key_fingerprint(f->cache.hash_key, &f->key)), 0);
+    load_all(f);
+    assert_int_equal(state_of(f, 7, &seen), ETAG_REASON_NO_ENTRY);
+    assert_int_equal(state_of(f, 8, &seen), ETAG_REASON_VALID);
+    assert_int_equal(f->cache.counters.loaded, ENTRIES - 1);
+}
+
 static void what_this_run_filled_is_not_removed(void **state)
 {
     struct fixture *f = *state;
@@ -307,6 +321,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(entries_come_in_steps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_entry_is_judged_by_the_clocks_of_now, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_this_run_filled_stays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_this_run_removed_stays_removed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_this_run_filled_is_not_removed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_damaged_record_is_removed_and_the_rest_is_loaded, set_up,
                                         tear_down),

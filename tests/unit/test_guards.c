@@ -184,8 +184,8 @@ static void test_of_too_many_ends_the_first_are_forgotten(void **state)
     opened(f, (struct guard_id){1, 100}, NOW + LINGER_NS);
     assert_null(overdue(f, NOW + LINGER_NS + GUARDS_MAX + 10));
     assert_int_equal(f->guards.ended_count, 0);
-    assert_null(f->guards.ended_first);
-    assert_null(f->guards.ended_last);
+    assert_null(f->guards.ended.first);
+    assert_null(f->guards.ended.last);
 }
 
 static void test_a_hold_ends_in_its_time_whoever_lives(void **state)
@@ -200,6 +200,110 @@ static void test_a_hold_ends_in_its_time_whoever_lives(void **state)
     assert_int_equal(f->guards.hold_count, 1);
     assert_null(overdue(f, NOW + 1500 * NS_PER_MS - 1));
     assert_ptr_equal(overdue(f, NOW + 1500 * NS_PER_MS), guard);
+}
+
+static struct event hold_of(uint64_t lsn, uint32_t hold_ms)
+{
+    struct event event = {.lsn = lsn, .kind = EVENT_MUTATION};
+
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    event.targets.hold_ms = hold_ms;
+    return event;
+}
+
+/* Each has a time of its own; some are lengthened, some become guards again. */
+static void test_holds_end_in_the_order_of_their_ends(void **state)
+{
+    struct fixture *f = *state;
+    static const uint32_t clock = 5;
+    uint64_t last_ns = 0;
+    uint32_t random = 1;
+
+    for (uint64_t lsn = 1; lsn <= 1000; lsn++) {
+        random = random * 1103515245 + 12345;
+        const struct event event = hold_of(lsn, 1 + (random >> 16) % 1000);
+        assert_int_equal(guards_open(&f->guards, &event, &clock, 1, NOW), 0);
+    }
+    for (uint64_t lsn = 3; lsn <= 1000; lsn += 3) {
+        struct guard *guard = guards_find(&f->guards, (struct guard_id){0, lsn});
+        const struct event longer = hold_of(lsn, 2000 + (uint32_t)lsn);
+        if (lsn % 2 == 0)
+            guards_end(&f->guards, guard, false, NOW, on_calm, f);
+        else
+            guards_hold(&f->guards, guard, &longer, NOW);
+    }
+    assert_int_equal(f->guards.hold_count, 1000 - 166);
+    for (size_t left = f->guards.hold_count; left > 0; left--) {
+        struct guard *guard = overdue(f, NOW + NS_PER_S * 10);
+        assert_non_null(guard);
+        assert_true(guard->ends_ns >= last_ns);
+        last_ns = guard->ends_ns;
+        assert_null(overdue(f, last_ns - 1));
+        assert_int_equal(f->calm_count, 0);
+        guards_end(&f->guards, guard, false, NOW, on_calm, f);
+    }
+    assert_int_equal(f->calm_count, 1);
+    assert_int_equal(f->guards.bytes, 0);
+}
+
+static void test_the_bound_of_guards_is_not_that_of_holds(void **state)
+{
+    struct fixture *f = *state;
+    static const uint32_t clock = 5;
+
+    for (uint64_t i = 1; i <= GUARDS_MAX; i++) {
+        assert_true(guards_room(&f->guards, false));
+        opened(f, (struct guard_id){1, i}, NOW);
+    }
+    assert_false(guards_room(&f->guards, false));
+    assert_true(guards_room(&f->guards, true));
+    for (uint64_t lsn = 1; lsn <= HOLDS_MAX; lsn++) {
+        const struct event event = hold_of(lsn, 1000);
+        assert_true(guards_room_for_hold(&f->guards));
+        assert_int_equal(guards_open(&f->guards, &event, &clock, 1, NOW), 0);
+    }
+    assert_false(guards_room_for_hold(&f->guards));
+    assert_true(guards_room(&f->guards, true));
+    for (uint64_t i = 1; i <= GUARDS_MAX; i++)
+        opened(f, (struct guard_id){2, i}, NOW);
+    assert_false(guards_room(&f->guards, true));
+}
+
+static void test_memory_is_a_bound_too_and_comes_back(void **state)
+{
+    struct fixture *f = *state;
+    struct guard *guard = opened(f, id_a, NOW);
+
+    assert_true(f->guards.bytes > sizeof(struct guard));
+    f->guards.bytes += GUARDS_BYTES_MAX;
+    assert_false(guards_room(&f->guards, false));
+    assert_false(guards_room_for_hold(&f->guards));
+    assert_true(guards_room(&f->guards, true));
+    f->guards.bytes -= GUARDS_BYTES_MAX;
+    guards_end(&f->guards, guard, true, NOW, on_calm, f);
+    assert_int_equal(f->guards.bytes, 0);
+    opened(f, id_a, NOW);
+    assert_int_equal(f->guards.ended_count, 0);
+}
+
+static void test_the_fold_stands_for_holds_that_are_not_longer_than_its_own(void **state)
+{
+    struct fixture *f = *state;
+    static const uint32_t floor = 0;
+    const struct event event = hold_of(7, 1000);
+
+    assert_false(guards_fold(&f->guards, 1, NOW));
+    assert_int_equal(guards_open(&f->guards, &event, &floor, 1, NOW), 0);
+    f->guards.fold = guards_id_of(&event);
+    assert_false(guards_fold(&f->guards, 1001, NOW));
+    assert_true(guards_fold(&f->guards, 500, NOW)); /* it has 1000 ms to go */
+    assert_true(guards_fold(&f->guards, 1000, NOW + 700 * NS_PER_MS));
+    assert_null(overdue(f, NOW + 1700 * NS_PER_MS - 1));
+    struct guard *fold = overdue(f, NOW + 1700 * NS_PER_MS);
+    assert_non_null(fold);
+    guards_end(&f->guards, fold, false, NOW, on_calm, f);
+    assert_false(guards_fold(&f->guards, 1, NOW));
 }
 
 static void test_a_hold_has_an_id_of_its_own(void **state)
@@ -228,6 +332,10 @@ int main(void)
         CASE(test_an_unknown_end_is_remembered_and_a_known_one_not_twice),
         CASE(test_of_too_many_ends_the_first_are_forgotten),
         CASE(test_a_hold_ends_in_its_time_whoever_lives),
+        CASE(test_holds_end_in_the_order_of_their_ends),
+        CASE(test_the_bound_of_guards_is_not_that_of_holds),
+        CASE(test_memory_is_a_bound_too_and_comes_back),
+        CASE(test_the_fold_stands_for_holds_that_are_not_longer_than_its_own),
         CASE(test_a_hold_has_an_id_of_its_own),
     };
 

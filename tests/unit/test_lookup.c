@@ -167,6 +167,51 @@ static void answers_with_what_overflows(void **state)
                         first + (int64_t)i * 1000 + 1);
 }
 
+/* What the role fill can put into an entry beyond libetag: neither cookies nor what this client did not ask for go out. */
+static void fields_that_this_client_does_not_repeat_are_left_out(void **state)
+{
+    struct fixture *f = *state;
+    const etag_str wanted = ETAG_LIT("X-Wanted");
+    struct kept_field fields[] = {
+        {FIELDSET_LITERAL, {ETAG_LIT("Set-Cookie"), ETAG_LIT("session=1")}, 0},
+        {FIELDSET_LITERAL, {ETAG_LIT("Content-Length"), ETAG_LIT("5")}, 0},
+        {FIELDSET_LITERAL, {ETAG_LIT("ETag"), ETAG_LIT("\"v2\"")}, 0},
+        {FIELDSET_LITERAL, {ETAG_LIT("x-wanted"), ETAG_LIT("yes")}, 0},
+        {FIELDSET_LITERAL, {ETAG_LIT("cache-control"), ETAG_LIT("no-cache")}, 0},
+    };
+    f->entry.fields = fields;
+    f->entry.field_count = 5;
+    put(f);
+    expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
+    assert_int_equal(f->answer.field_count, 2);
+    expect_str(f->answer.fields[0].value, etag);
+    expect_str(f->answer.fields[1].name, "cache-control");
+    assert_true(repeated_fields_copy(&f->client->repeated, &wanted, 1));
+    expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
+    assert_int_equal(f->answer.field_count, 3);
+    expect_str(f->answer.fields[1].value, "yes");
+}
+
+/* No daemon stores them: whatever wrote this, nobody splits an answer in two. */
+static void values_with_controls_are_torn(void **state)
+{
+    struct fixture *f = *state;
+    const etag_str bad = ETAG_LIT("a\r\nSet-Cookie: b");
+    struct kept_field field = {FIELDSET_LITERAL, {ETAG_LIT("Vary"), bad}, 0};
+    f->entry.fields = &field;
+    f->entry.field_count = 1;
+    put(f);
+    expect(f, ETAG_UNKNOWN, ETAG_REASON_TORN);
+    f->entry.field_count = 0;
+    f->entry.content_location = bad;
+    put(f);
+    expect(f, ETAG_UNKNOWN, ETAG_REASON_TORN);
+    f->entry.content_location = (etag_str){0};
+    f->entry.etag = ETAG_LIT("\"a\nb\"");
+    put(f);
+    expect(f, ETAG_UNKNOWN, ETAG_REASON_TORN);
+}
+
 static void judges_all_methods(void **state)
 {
     struct fixture *f = *state;
@@ -373,6 +418,55 @@ static void larger_structs_are_accepted(void **state)
                      ETAG_NOT_MODIFIED);
     assert_int_equal(larger.answer.size, sizeof(larger));
     assert_int_equal(larger.newer, 99);
+
+    struct {
+        etag_request request;
+        uint64_t newer;
+    } asked = {.request = f->request};
+    asked.request.size = sizeof(asked);
+    assert_int_equal(etag_check(f->client, &asked.request, (etag_token){0}, &f->answer),
+                     ETAG_NOT_MODIFIED);
+}
+
+static void expect_wrong(struct fixture *f, const char *part)
+{
+    expect(f, ETAG_UNKNOWN, ETAG_REASON_BAD_KEY);
+    assert_non_null(strstr(etag_client_error(f->client), part));
+}
+
+static void a_lookup_with_an_unknown_member_that_is_set_is_unknown(void **state)
+{
+    struct fixture *f = *state;
+    const etag_request *const request = &f->request;
+    struct {
+        etag_request request;
+        uint64_t newer;
+    } asked = {.request = *request, .newer = UINT64_C(1) << 63};
+    struct {
+        etag_key key;
+        char newer[8];
+    } named = {.key = f->key, .newer = {[7] = 1}};
+    asked.request.size = sizeof(asked);
+    assert_int_equal(etag_check(f->client, &asked.request, (etag_token){0}, &f->answer),
+                     ETAG_UNKNOWN);
+    assert_int_equal(f->answer.reason, ETAG_REASON_BAD_KEY);
+    assert_non_null(strstr(etag_client_error(f->client), "the request has a member that this"));
+    const etag_validators current = {.size = sizeof(current),
+                                     .existence = ETAG_EXISTS,
+                                     .etag = ETAG_LIT("\"v1\""),
+                                     .last_modified = ETAG_NO_DATE};
+    assert_int_equal(etag_evaluate(&asked.request, &current), ETAG_UNKNOWN);
+    asked.newer = 0;
+    assert_int_equal(etag_evaluate(&asked.request, &current), etag_evaluate(request, &current));
+
+    named.key.size = sizeof(named);
+    f->request.key = &named.key;
+    expect_wrong(f, "the key has a member that this libetag does not know");
+    named.newer[7] = 0;
+    expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
+    named.key.size = SIZE_MAX; /* never set: nothing is read beyond */
+    expect_wrong(f, "the key's size is not set");
+    f->request.key = &f->key;
 }
 
 struct versioned {
@@ -381,17 +475,24 @@ struct versioned {
     uint64_t second; /* of a later version */
 };
 
+/* As a compiler sees it that knows nothing of the caller's size. */
+__attribute__((noinline)) static const void *read_in(const void *in, void *scratch, size_t bytes,
+                                                     size_t first_bytes)
+{
+    return abi_in(in, scratch, bytes, first_bytes);
+}
+
 static void smaller_structs_read_as_zero(void **state)
 {
     const size_t first_bytes = offsetof(struct versioned, second);
     struct versioned caller = {first_bytes, 5, 6}, scratch = {1, 2, 3};
-    const struct versioned *seen = abi_in(&caller, &scratch, sizeof(scratch), first_bytes);
+    const struct versioned *seen = read_in(&caller, &scratch, sizeof(scratch), first_bytes);
     assert_ptr_equal(seen, &scratch);
     assert_int_equal(seen->first, 5);
     assert_int_equal(seen->second, 0);
     caller.size--;
-    assert_null(abi_in(&caller, &scratch, sizeof(scratch), first_bytes));
-    assert_null(abi_in(NULL, &scratch, sizeof(scratch), first_bytes));
+    assert_null(read_in(&caller, &scratch, sizeof(scratch), first_bytes));
+    assert_null(read_in(NULL, &scratch, sizeof(scratch), first_bytes));
 
     const struct versioned full = {sizeof(full), 50, 60};
     caller.size = first_bytes;
@@ -401,6 +502,17 @@ static void smaller_structs_read_as_zero(void **state)
     assert_int_equal(caller.second, 6);
     caller.size = 3;
     assert_false(abi_out(&caller, &full, sizeof(full), first_bytes));
+}
+
+/* The library's are the first two members: the third is one that it does not know. */
+static void larger_structs_are_zero_beyond_ours(void **state)
+{
+    struct versioned caller = {sizeof(caller), 5, 0}, scratch;
+    const size_t first_bytes = offsetof(struct versioned, second);
+    assert_ptr_equal(read_in(&caller, &scratch, first_bytes, first_bytes), &caller);
+    caller.second = UINT64_C(1) << 63;
+    assert_null(read_in(&caller, &scratch, first_bytes, first_bytes));
+    assert_ptr_equal(abi_in_answer(&caller, &scratch, first_bytes, first_bytes), &caller);
 }
 
 static void tokens_follow_the_lsn(void **state)
@@ -517,6 +629,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(answers_304_with_its_fields),
         TEST(answers_with_what_overflows),
+        TEST(fields_that_this_client_does_not_repeat_are_left_out),
+        TEST(values_with_controls_are_torn),
         TEST(judges_all_methods),
         TEST(a_required_condition_needs_no_entry),
         TEST(a_field_set_that_is_none_is_torn),
@@ -530,6 +644,8 @@ int main(void)
         TEST(a_slot_that_stays_odd_is_torn),
         TEST(bad_keys_and_sizes),
         TEST(larger_structs_are_accepted),
+        TEST(larger_structs_are_zero_beyond_ours),
+        TEST(a_lookup_with_an_unknown_member_that_is_set_is_unknown),
         TEST(smaller_structs_read_as_zero),
         TEST(tokens_follow_the_lsn),
         TEST(a_child_keeps_the_memory_and_counts_for_itself),

@@ -164,6 +164,23 @@ static void fill_round_trip(void **state)
     assert_full_entry(&out.fill.entry);
 }
 
+/* A daemon that does not know "gone" sees a fill without a tag, and refuses it. */
+static void a_tombstone_is_no_fill(void **state)
+{
+    struct request out;
+    struct request in = {.id = 9, .kind = REQUEST_FILL};
+    in.fill.entry.key = full_entry().key;
+    in.fill.entry.last_modified = ETAG_NO_DATE;
+    in.fill.gone = true;
+    assert_null(request_over(*state, &in, &out));
+    assert_true(out.fill.gone);
+    assert_text(out.fill.entry.key.resource.target, "/uploads/42?x=%20\x01");
+    assert_non_null(entry_check(&out.fill.entry));
+    in.fill.gone = false;
+    assert_null(request_over(*state, &in, &out));
+    assert_false(out.fill.gone);
+}
+
 static void sparse_entry_round_trip(void **state)
 {
     struct request out;
@@ -821,6 +838,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(hello_round_trip),
         TEST(fill_round_trip),
+        TEST(a_tombstone_is_no_fill),
         TEST(sparse_entry_round_trip),
         TEST(targets_round_trip),
         TEST(other_requests_round_trip),

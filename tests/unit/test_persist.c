@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 
 #define CLOCK_COUNT 2048u
-#define WAIT_MS 30000
 
 struct fixture {
     char scratch[SCRATCH_BYTES];
@@ -87,7 +86,7 @@ static int tear_down(void **state)
 static void wait_fd(struct fixture *f)
 {
     struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
-    assert_int_equal(poll(&fd, 1, under_valgrind() ? 10 * WAIT_MS : WAIT_MS), 1);
+    assert_int_equal(poll(&fd, 1, -1), 1); /* ctest ends what never comes */
 }
 
 static struct persist_progress wait_done(struct fixture *f, uint64_t ticket)
@@ -462,7 +461,7 @@ static void events_that_nobody_waits_for_are_written_soon_and_together(void **st
         queue_event(f, ++lsn, "e");
         assert_int_equal(persist_submit(f->persist, false), lsn);
     }
-    for (int i = 0; i < WAIT_MS && persist_stored_lsn(f->persist) < lsn; i++)
+    while (persist_stored_lsn(f->persist) < lsn)
         (void)poll(NULL, 0, 1);
     assert_int_equal(persist_stored_lsn(f->persist), lsn);
     assert_int_equal(events_of(f).count, lsn);
@@ -557,7 +556,7 @@ static void entries_are_written_without_being_asked_for(void **state)
 {
     struct fixture *f = *state;
     queue_entry(f, 1, "v1");
-    for (int i = 0; i < WAIT_MS && persist_waiting(f->persist) > 0; i++)
+    while (persist_waiting(f->persist) > 0)
         (void)poll(NULL, 0, 1);
     assert_stored(f, 1, "v1");
 }

@@ -54,6 +54,8 @@ static void bad_ones(void **state)
                                           "ETag",
                                           "Last-Modified",
                                           "Content-Location",
+                                          "Location",
+                                          "X-Accel-Redirect",
                                           "",
                                           "a b",
                                           "a:",

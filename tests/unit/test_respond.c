@@ -163,6 +163,7 @@ static void what_the_cache_has_is_not_filled(void **state)
 {
     struct fixture *f = *state;
     store(f, "\"v1\"");
+    f->response.field_count = 1; /* the stored one has no other fields: see test_refill */
     condition(f, "If-None-Match", "\"v0\"");
     assert_int_equal(precheck(f), 0);
     assert_int_equal(f->answer.verdict, ETAG_PROCEED);

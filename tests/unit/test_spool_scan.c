@@ -2,143 +2,52 @@
 /* The daemon's reading of the spool: which files count, in which order, what becomes of them, what a stranger can't do. */
 #include "testing.h"
 
-#include "bounds.h"
-#include "clocktime.h"
-#include "scratch.h"
-#include "spool.h"
-#include "text.h"
+#include "spool_fixture.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #define STRANGER 4242u
-#define SEEN_MAX 64
+/* What a writer or a stranger does between two steps of the daemon: before its next rename or unlink of this name, or after the
+ * unlink. */
+static struct {
+    const char *name;
+    bool after;
+    void (*act)(struct fixture *f);
+    struct fixture *f;
+} meanwhile;
 
-struct seen {
-    enum request_kind kind;
-    bool everything;
-    uint32_t uid, file;
-    char surrogate[32];
-};
+int __real_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+int __real_unlinkat(int dir, const char *name, int flags);
+int __wrap_unlinkat(int dir, const char *name, int flags);
 
-struct fixture {
-    char scratch[SCRATCH_BYTES];
-    struct config config;
-    struct log log;
-    struct arena arena;
-    struct spool *spool;
-    struct seen seen[SEEN_MAX];
-    size_t seen_count;
-    bool safe_at_once;
-    int answer;
-};
-
-static char *path_of(const struct fixture *f, const char *name)
+static void meanwhile_act(const char *name)
 {
-    static char path[PATH_BYTES_MAX * 2];
+    void (*const act)(struct fixture * f) = meanwhile.act;
 
-    snprintf(path, sizeof(path), "%s/%s", f->spool->dir.path, name);
-    return path;
+    if (!act || strcmp(name, meanwhile.name) != 0)
+        return;
+    meanwhile.act = NULL;
+    act(meanwhile.f);
 }
 
-static void open_spool(struct fixture *f, uint64_t lease_ns)
+int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
-    char why[512] = "";
-
-    if (spool_open(f->spool, &f->config, lease_ns, &f->log, &f->arena, why) < 0)
-        fail_msg("%s", why);
+    meanwhile_act(from);
+    return __real_renameat2(from_dir, from, to_dir, to, flags);
 }
 
-static int setup(void **state)
+int __wrap_unlinkat(int dir, const char *name, int flags)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
+    const bool after = meanwhile.after;
 
-    if (!f)
-        return -1;
-    scratch_make(f->scratch);
-    f->spool = calloc(1, sizeof(*f->spool));
-    f->config.linger_ns = NS_PER_S;
-    snprintf(f->config.socket_path, sizeof(f->config.socket_path), "%s/etagd.sock", f->scratch);
-    snprintf(f->config.state_dir, sizeof(f->config.state_dir), "%s/state", f->scratch);
-    f->log = (struct log){.fd = open("/dev/null", O_WRONLY | O_CLOEXEC), .least = LOG_ERROR};
-    arena_init(&f->arena, ARENA_BYTES_MAX);
-    f->safe_at_once = true;
-    open_spool(f, NS_PER_S);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-
-    spool_close(f->spool);
-    arena_deinit(&f->arena);
-    close(f->log.fd);
-    scratch_remove(f->scratch);
-    free(f->spool);
-    free(f);
-    return 0;
-}
-
-static int apply(void *ctx, const struct request *request, uint32_t uid, uint32_t file)
-{
-    struct fixture *f = ctx;
-    const etag_targets *targets = request->kind == REQUEST_INVALIDATE ? &request->targets
-                                                                      : &request->guard.targets;
-    struct seen seen = {request->kind, targets->everything, uid, file, ""};
-
-    if (f->answer != 0 && !targets->everything)
-        return f->answer;
-    if (targets->surrogate_count > 0)
-        snprintf(seen.surrogate, sizeof(seen.surrogate), "%.*s", (int)targets->surrogates[0].len,
-                 targets->surrogates[0].data);
-    assert_true(f->seen_count < SEEN_MAX);
-    f->seen[f->seen_count++] = seen;
-    if (f->safe_at_once)
-        spool_file_done(f->spool, file, false);
-    return 0;
-}
-
-static void scan(struct fixture *f)
-{
-    const struct spool_reader reader = {apply, f};
-
-    assert_int_equal(spool_scan(f->spool, &reader), 0);
-}
-
-static void put(const struct fixture *f, const char *name, const void *bytes, size_t len)
-{
-    const int fd = open(path_of(f, name), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, bytes, len), (ssize_t)len);
-    close(fd);
-}
-
-static void put_request(const struct fixture *f, const char *name, enum request_kind kind,
-                        const char *surrogate)
-{
-    struct buffer frame = {0};
-    struct request request = {.id = 1, .kind = kind};
-    const etag_str key = str_of(surrogate);
-    etag_targets targets;
-
-    ETAG_INIT(&targets);
-    targets.surrogates = &key;
-    targets.surrogate_count = 1;
-    if (kind == REQUEST_INVALIDATE) {
-        request.targets = targets;
-    } else {
-        request.guard.id = (struct guard_id){1, 1};
-        request.guard.targets = targets;
-    }
-    assert_int_equal(request_encode(&frame, &request), 0);
-    put(f, name, frame.bytes, frame.len);
-    buffer_deinit(&frame);
+    if (!after)
+        meanwhile_act(name);
+    const int r = __real_unlinkat(dir, name, flags);
+    if (after)
+        meanwhile_act(name);
+    return r;
 }
 
 static bool there(const struct fixture *f, const char *name)
@@ -177,9 +86,7 @@ static void test_a_file_stays_until_its_event_is_safe_and_is_applied_once(void *
     assert_int_equal(f->seen_count, 1);
     assert_true(there(f, "e001"));
     assert_int_equal(spool_waiting(f->spool), 1);
-    spool_file_done(f->spool, f->seen[0].file, true); /* could not be persisted */
-    assert_true(there(f, "e001"));
-    spool_file_done(f->spool, f->seen[0].file, false);
+    spool_file_done(f->spool, f->seen[0].slot);
     assert_false(there(f, "e001"));
     assert_int_equal(spool_waiting(f->spool), 0);
     /* The name is free for another event. */
@@ -247,9 +154,261 @@ static void test_purge_everything_may_be_put_again_while_it_waits(void **state)
     assert_true(there(f, "taken-07"));
     put(f, "all-07", "", 0);
     scan(f);
+    scan(f);
     assert_int_equal(f->seen_count, 2);
-    spool_file_done(f->spool, f->seen[1].file, false);
+    spool_file_done(f->spool, f->seen[0].slot);
     assert_false(there(f, "taken-07"));
+    assert_true(there(f, "all-07"));
+    spool_file_done(f->spool, f->seen[1].slot);
+    assert_false(there(f, "all-07") || there(f, "taken-07"));
+    assert_int_equal(spool_waiting(f->spool), 0);
+}
+
+static uint64_t inode_of(const struct fixture *f, const char *name)
+{
+    struct stat st;
+
+    assert_int_equal(lstat(path_of(f, name), &st), 0);
+    return st.st_ino;
+}
+
+/* As a writer does, who has no free name: over what is there. */
+static void put_all_over(struct fixture *f)
+{
+    char from[PATH_BYTES_MAX * 2];
+
+    put(f, "t-00000000000000aa", "", 0);
+    strcpy(from, path_of(f, "t-00000000000000aa"));
+    assert_int_equal(rename(from, path_of(f, "all-07")), 0);
+}
+
+static void test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put(f, "all-07", "", 0);
+    scan(f);
+    const uint64_t older = inode_of(f, "taken-07");
+    put(f, "all-07", "", 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 2); /* its writer waits no longer than a lease */
+    assert_int_equal(inode_of(f, "taken-07"), older);
+    /* The older one is safe, the newer one is not: for the next daemon it is still there. */
+    spool_file_done(f->spool, f->seen[0].slot);
+    spool_file_done(f->spool, f->seen[0].slot);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S);
+    scan(f);
+    assert_int_equal(f->seen_count, 3);
+}
+
+static void test_a_newer_one_that_is_safe_first_waits_for_the_older_one(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put(f, "all-07", "", 0);
+    scan(f);
+    put(f, "all-07", "", 0);
+    scan(f);
+    spool_file_done(f->spool, f->seen[1].slot);
+    scan(f);
+    assert_true(there(f, "taken-07"));
+    spool_file_done(f->spool, f->seen[0].slot);
+    scan(f);
+    assert_false(there(f, "all-07") || there(f, "taken-07"));
+    assert_int_equal(f->seen_count, 2);
+}
+
+static void test_an_all_file_replaced_while_it_waits_is_applied_again(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put(f, "all-07", "", 0);
+    scan(f);
+    put_all_over(f);
+    scan(f);
+    put_all_over(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 3);
+    spool_file_done(f->spool, f->seen[0].slot);
+    spool_file_done(f->spool, f->seen[1].slot); /* of the one that was replaced */
+    assert_true(there(f, "all-07"));
+    spool_file_done(f->spool, f->seen[2].slot);
+    assert_int_equal(spool_waiting(f->spool), 0);
+    assert_false(there(f, "all-07") || there(f, "taken-07"));
+}
+
+static void test_an_all_file_replaced_while_it_is_removed_is_applied(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put(f, "all-07", "", 0);
+    scan(f);
+    put(f, "all-07", "", 0);
+    scan(f);
+    spool_file_done(f->spool, f->seen[0].slot);
+    meanwhile.name = "all-07";
+    meanwhile.act = put_all_over;
+    meanwhile.f = f;
+    spool_file_done(f->spool, f->seen[1].slot);
+    assert_null(meanwhile.act);
+    scan(f);
+    assert_int_equal(f->seen_count, 3);
+    spool_file_done(f->spool, f->seen[2].slot);
+    assert_false(there(f, "all-07") || there(f, "taken-07"));
+}
+
+static void put_another(struct fixture *f)
+{
+    (void)unlink(path_of(f, "e001"));
+    put_request(f, "e001", REQUEST_INVALIDATE, "b");
+}
+
+static void test_an_older_generation_does_not_remove_a_newer_file(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    put_another(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    spool_file_done(f->spool, f->seen[0].slot);
+    assert_true(there(f, "e001"));
+    assert_int_equal(spool_waiting(f->spool), 1);
+    spool_file_done(f->spool, f->seen[1].slot);
+    assert_false(there(f, "e001"));
+}
+
+static void put_b(struct fixture *f)
+{
+    put_request(f, "e001", REQUEST_INVALIDATE, "b");
+}
+
+static void test_a_name_that_is_taken_again_at_once_is_another_event(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    const uint64_t inode = inode_of(f, "e001");
+    meanwhile.name = "e001";
+    meanwhile.after = true;
+    meanwhile.act = put_b;
+    meanwhile.f = f;
+    spool_file_done(f->spool, f->seen[0].slot);
+    meanwhile.after = false;
+    assert_null(meanwhile.act);
+    if (inode_of(f, "e001") != inode)
+        print_message("this file system did not give the inode again\n");
+    scan(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_string_equal(f->seen[1].surrogate, "b");
+}
+
+/* The name is taken again as soon as it is free; whatever its inode. */
+static void put_after_unlink(struct fixture *f)
+{
+    assert_int_equal(__real_unlinkat(AT_FDCWD, path_of(f, "e001"), 0), 0);
+    put_request(f, "e001", REQUEST_INVALIDATE, "b");
+}
+
+static void test_a_new_file_of_the_same_inode_is_applied(void **state)
+{
+    struct fixture *f = *state;
+    struct spool_file *known = &f->spool->files[1];
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    const struct spool_slot slot = f->seen[0].slot;
+    spool_file_done(f->spool, slot);
+    assert_false(there(f, "e001"));
+    assert_int_equal(known->generation, 0); /* forgotten with its file */
+    put_request(f, "e001", REQUEST_INVALIDATE, "b");
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_string_equal(f->seen[1].surrogate, "b");
+
+    /* And where its owner removed it: another birth, so another file. */
+    const struct spool_identity before = known->identity;
+    put_after_unlink(f);
+    for (int i = 0; i < 1000 && inode_of(f, "e001") != before.inode; i++)
+        put_after_unlink(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 3);
+    if (inode_of(f, "e001") != before.inode)
+        print_message("this file system gave no inode twice\n");
+}
+
+static void test_a_file_whose_store_write_failed_goes_when_the_store_has_it(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    put_request(f, "e002", REQUEST_INVALIDATE, "b");
+    scan(f);
+    spool_file_failed(f->spool, f->seen[0].slot, 7);
+    spool_file_failed(f->spool, f->seen[1].slot, 8);
+    spool_stored(f->spool, 6);
+    scan(f);
+    assert_true(there(f, "e001") && there(f, "e002"));
+    spool_stored(f->spool, 7);
+    assert_false(there(f, "e001"));
+    assert_true(there(f, "e002"));
+    spool_stored(f->spool, 100);
+    assert_false(there(f, "e002"));
+    assert_int_equal(spool_waiting(f->spool), 0);
+    assert_int_equal(f->seen_count, 2);
+}
+
+static void test_what_cannot_be_removed_is_tried_again_and_applied_once(void **state)
+{
+    struct fixture *f = *state;
+    const int fd = f->spool->dir.fd;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    scan(f);
+    f->spool->dir.fd = -1;
+    spool_file_done(f->spool, f->seen[0].slot);
+    f->spool->dir.fd = fd;
+    assert_true(there(f, "e001"));
+    scan(f);
+    assert_false(there(f, "e001"));
+    assert_int_equal(f->seen_count, 1);
+}
+
+/* The begin of a guard: "purge everything" would be no substitute, since it puts nothing in flux. */
+static void put_over_strangers_fifo(struct fixture *f)
+{
+    assert_int_equal(unlink(path_of(f, "e001")), 0);
+    put_request(f, "e001", REQUEST_GUARD_BEGIN, "a");
+}
+
+static void test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_it_is(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(mkfifo(path_of(f, "e001"), 0666), 0);
+    meanwhile.name = "e001";
+    meanwhile.act = put_over_strangers_fifo;
+    meanwhile.f = f;
+    scan(f);
+    assert_null(meanwhile.act);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    assert_int_equal(f->seen[0].kind, REQUEST_GUARD_BEGIN);
 }
 
 static void test_garbage_purges_everything_and_is_set_aside(void **state)
@@ -413,6 +572,105 @@ test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark(void
     assert_true(spool_dir_counts(&f->spool->dir, stays));
 }
 
+static void put_as(struct fixture *f, const char *name, uint32_t uid)
+{
+    put_request(f, name, REQUEST_INVALIDATE, "a");
+    assert_int_equal(chown(path_of(f, name), uid, uid), 0);
+}
+
+static void role_give(struct fixture *f, bool given)
+{
+    f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, STRANGER};
+    f->config.rule_count = given;
+    judge(f, NULL, 0);
+}
+
+static void test_a_file_that_waits_stays_when_its_owner_loses_the_role(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() != 0)
+        skip();
+    f->safe_at_once = false;
+    role_give(f, true);
+    put_as(f, "e001", STRANGER);
+    put(f, "all-07", "", 0);
+    assert_int_equal(chown(path_of(f, "all-07"), STRANGER, STRANGER), 0);
+    scan(f);
+    role_give(f, false);
+    for (int i = 0; i < 5; i++)
+        scan(f);
+    assert_true(there(f, "e001") && there(f, "taken-07"));
+    assert_int_equal(f->spool->ignored, 0);
+    /* What it leaves there from now on does not count, */
+    put_as(f, "e002", STRANGER);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_false(there(f, "e002"));
+    /* and the next daemon, and the one after it, count what waits, */
+    for (int i = 0; i < 2; i++) {
+        spool_close(f->spool);
+        open_spool(f, NS_PER_S);
+        for (int j = 0; j < 5; j++)
+            scan(f);
+        assert_int_equal(f->seen_count, 4 + 2 * i);
+        assert_true(there(f, "e001") && there(f, "taken-07"));
+    }
+    /* until it is safe. */
+    assert_true(there(f, "former"));
+    spool_file_done(f->spool, f->seen[4].slot);
+    scan(f);
+    assert_true(there(f, "former"));
+    spool_file_done(f->spool, f->seen[5].slot);
+    scan(f);
+    assert_false(there(f, "former") || there(f, "e001") || there(f, "taken-07"));
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S);
+    assert_false(spool_dir_counts(&f->spool->dir, STRANGER));
+}
+
+/* The mark has changed, and no scan has seen what it said before. */
+static void
+test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() != 0)
+        skip();
+    role_give(f, true);
+    put_as(f, "e001", STRANGER);
+    role_give(f, false);
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    scan(f);
+    assert_false(there(f, "former"));
+}
+
+static void test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_daemon(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() != 0)
+        skip();
+    f->safe_at_once = false;
+    role_give(f, true);
+    put_as(f, "e001", STRANGER);
+    scan(f);
+    role_give(f, false);
+    scan(f);
+    scan(f);
+    assert_int_equal(unlink(path_of(f, "e001")), 0);
+    put_as(f, "e001", STRANGER);
+    scan(f);
+    assert_true(there(f, "e001"));
+    assert_int_equal(f->seen_count, 1);
+    spool_file_done(f->spool, f->seen[0].slot);
+    scan(f);
+    assert_false(there(f, "e001"));
+}
+
 static void test_a_mark_that_cannot_be_written_stays_as_it_is(void **state)
 {
     struct fixture *f = *state;
@@ -514,104 +772,6 @@ static void test_without_descriptors_an_event_is_still_read(void **state)
     assert_int_equal(f->seen_count, 2);
 }
 
-/* ---- The directory ---- */
-
-static struct spool_mark mark_there(const struct fixture *f)
-{
-    char text[SPOOL_MARK_BYTES_MAX];
-    struct spool_mark mark;
-    const int fd = open(path_of(f, "mark"), O_RDONLY | O_CLOEXEC);
-
-    assert_true(fd >= 0);
-    const ssize_t len = read(fd, text, sizeof(text));
-    close(fd);
-    assert_true(spool_mark_parse((etag_str){text, (size_t)len}, &mark));
-    return mark;
-}
-
-static void test_the_mark_says_the_longest_lease_until_the_wait_is_over(void **state)
-{
-    struct fixture *f = *state;
-    const uint64_t id = mark_there(f).id;
-
-    assert_int_equal(mark_there(f).lease_ns, NS_PER_S);
-    spool_close(f->spool);
-    open_spool(f, NS_PER_S / 10);
-    assert_int_equal(mark_there(f).lease_ns, NS_PER_S);
-    assert_int_equal(f->spool->dir.former.lease_ns, NS_PER_S);
-    assert_int_equal(spool_dir_settle(&f->spool->dir, NS_PER_S / 10), 0);
-    assert_int_equal(mark_there(f).lease_ns, NS_PER_S / 10);
-    assert_int_equal(mark_there(f).id, id);
-    spool_close(f->spool);
-    open_spool(f, 2 * NS_PER_S);
-    assert_int_equal(mark_there(f).lease_ns, 2 * NS_PER_S);
-}
-
-static void test_the_directory_lets_writers_in_and_nobody_look(void **state)
-{
-    struct fixture *f = *state;
-    struct stat st;
-
-    assert_int_equal(stat(f->spool->dir.path, &st), 0);
-    assert_int_equal(st.st_mode & 07777, SPOOL_DIR_MODE);
-    assert_int_equal(stat(path_of(f, "mark"), &st), 0);
-    assert_int_equal(st.st_mode & 07777, 0644);
-}
-
-static void test_a_second_daemon_is_refused(void **state)
-{
-    struct fixture *f = *state;
-    struct spool *second = calloc(1, sizeof(*second));
-    char why[512] = "";
-
-    assert_int_equal(spool_open(second, &f->config, NS_PER_S, &f->log, &f->arena, why), -1);
-    assert_non_null(strstr(why, "another etagd uses it"));
-    spool_close(second);
-    free(second);
-}
-
-static void test_a_directory_that_was_replaced_is_no_longer_ours(void **state)
-{
-    struct fixture *f = *state;
-    char aside[PATH_BYTES_MAX * 2];
-
-    assert_true(spool_dir_still_owned(&f->spool->dir));
-    snprintf(aside, sizeof(aside), "%s.aside", f->spool->dir.path);
-    assert_int_equal(rename(f->spool->dir.path, aside), 0);
-    assert_false(spool_dir_still_owned(&f->spool->dir));
-}
-
-static void test_with_power_durability_it_stands_in_the_state_directory(void **state)
-{
-    struct fixture *f = *state;
-    char leads_to[PATH_BYTES_MAX] = "", target[PATH_BYTES_MAX + 16];
-    struct stat st;
-
-    spool_close(f->spool);
-    f->config.durability = DURABILITY_POWER;
-    assert_int_equal(mkdir(f->config.state_dir, 0700), 0);
-    open_spool(f, NS_PER_S);
-    snprintf(target, sizeof(target), "%s/spool", f->config.state_dir);
-    assert_true(readlink(f->spool->dir.path, leads_to, sizeof(leads_to) - 1) > 0);
-    assert_string_equal(leads_to, target);
-    assert_int_equal(stat(f->config.state_dir, &st), 0);
-    assert_int_equal(st.st_mode & 07777, 0711);
-    assert_true(mark_there(f).power);
-    put_request(f, "e001", REQUEST_INVALIDATE, "a");
-    scan(f);
-    assert_int_equal(f->seen_count, 1);
-    /* And back: the link goes, and the former place has no mark. */
-    spool_close(f->spool);
-    f->config.durability = DURABILITY_PROCESS;
-    open_spool(f, NS_PER_S);
-    assert_int_equal(lstat(f->spool->dir.path, &st), 0);
-    assert_true(S_ISDIR(st.st_mode));
-    assert_int_equal(stat(f->config.state_dir, &st), 0);
-    assert_int_equal(st.st_mode & 07777, 0700);
-    snprintf(target, sizeof(target), "%s/spool/mark", f->config.state_dir);
-    assert_int_equal(access(target, F_OK), -1);
-}
-
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -622,21 +782,29 @@ int main(void)
         CASE(test_a_scan_that_fails_applies_the_rest_at_the_next),
         CASE(test_begins_come_before_ends),
         CASE(test_purge_everything_may_be_put_again_while_it_waits),
+        CASE(test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one),
+        CASE(test_a_newer_one_that_is_safe_first_waits_for_the_older_one),
+        CASE(test_an_all_file_replaced_while_it_waits_is_applied_again),
+        CASE(test_an_all_file_replaced_while_it_is_removed_is_applied),
+        CASE(test_an_older_generation_does_not_remove_a_newer_file),
+        CASE(test_a_name_that_is_taken_again_at_once_is_another_event),
+        CASE(test_a_new_file_of_the_same_inode_is_applied),
+        CASE(test_a_file_whose_store_write_failed_goes_when_the_store_has_it),
+        CASE(test_what_cannot_be_removed_is_tried_again_and_applied_once),
+        CASE(test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_it_is),
         CASE(test_garbage_purges_everything_and_is_set_aside),
         CASE(test_what_is_no_plain_file_does_not_count_and_does_not_hang),
         CASE(test_a_strangers_files_are_removed_unread),
         CASE(test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_new_mark),
         CASE(test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark),
+        CASE(test_a_file_that_waits_stays_when_its_owner_loses_the_role),
+        CASE(test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows),
+        CASE(test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_daemon),
         CASE(test_a_mark_that_cannot_be_written_stays_as_it_is),
         CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay),
         CASE(test_a_writers_unfinished_file_stays_for_a_while),
         CASE(test_an_unreadable_file_of_a_writer_purges_everything),
         CASE(test_without_descriptors_an_event_is_still_read),
-        CASE(test_the_mark_says_the_longest_lease_until_the_wait_is_over),
-        CASE(test_the_directory_lets_writers_in_and_nobody_look),
-        CASE(test_a_second_daemon_is_refused),
-        CASE(test_a_directory_that_was_replaced_is_no_longer_ours),
-        CASE(test_with_power_durability_it_stands_in_the_state_directory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

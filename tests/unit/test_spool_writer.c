@@ -10,7 +10,10 @@
 #include "text.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <poll.h>
+#include <stdarg.h>
+#include <sys/vfs.h>
 
 #define LEASE_NS UINT64_C(1000000000)
 
@@ -34,6 +37,8 @@ static struct {
     const char *moved, *moved_to,
         *replaced_by; /* a directory goes away then, and another one comes */
     uint64_t renamed_ns;
+    bool unreadable; /* the directory: mode 3733, and not its owner */
+    long magic;      /* of the file system; 0: its own */
 } calls;
 
 ssize_t __real_write(int fd, const void *bytes, size_t len);
@@ -42,6 +47,10 @@ int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 int __real_syncfs(int fd);
 int __wrap_syncfs(int fd);
+int __real_fstatfs(int fd, struct statfs *out);
+int __wrap_fstatfs(int fd, struct statfs *out);
+int __real_openat(int dir, const char *name, int flags, ...);
+int __wrap_openat(int dir, const char *name, int flags, ...);
 int __real_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
 int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
 
@@ -76,6 +85,26 @@ int __wrap_syncfs(int fd)
 {
     note("syncfs");
     return __real_syncfs(fd);
+}
+
+int __wrap_fstatfs(int fd, struct statfs *out)
+{
+    const int r = __real_fstatfs(fd, out);
+    out->f_type = calls.magic ? calls.magic : EXT4_SUPER_MAGIC;
+    return r;
+}
+
+int __wrap_openat(int dir, const char *name, int flags, ...)
+{
+    va_list more;
+    va_start(more, flags);
+    const mode_t mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;
+    va_end(more);
+    if (calls.unreadable && strcmp(name, ".") == 0) {
+        errno = EACCES;
+        return -1;
+    }
+    return __real_openat(dir, name, flags, mode);
 }
 
 int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
@@ -227,6 +256,21 @@ static void power_syncs_the_file_before_its_name(void **state)
     fake_spool_mark(&f->spool);
     assert_int_equal(put(f), ETAG_OK);
     assert_string_equal(calls.log, "sync_file rename sync_dir ");
+}
+
+/* Not the whole file system: that waits for the data of others. */
+static void power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read(void **state)
+{
+    struct fixture *f = *state;
+    f->spool.mark.power = true;
+    fake_spool_mark(&f->spool);
+    calls.unreadable = true;
+    assert_int_equal(put(f), ETAG_OK);
+    assert_string_equal(calls.log, "sync_file rename sync_file ");
+    calls.log[0] = '\0';
+    calls.magic = 0x6969; /* NFS */
+    assert_int_equal(put(f), ETAG_OK);
+    assert_string_equal(calls.log, "sync_file rename syncfs ");
 }
 
 static void a_sync_that_fails_is_told(void **state)
@@ -509,6 +553,7 @@ int main(void)
         TEST(rule_2_the_mark_is_read_after_the_rename),
         TEST(rule_2_the_clock_is_read_after_the_rename),
         TEST(power_syncs_the_file_before_its_name),
+        TEST(power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read),
         TEST(a_sync_that_fails_is_told),
         TEST(a_mark_that_goes_away_proves_nothing),
         TEST(a_directory_that_is_moved_is_noticed),

@@ -96,7 +96,7 @@ def _request_parts(request: Request) -> List[Optional[bytes]]:
 def _response_struct(response: Response) -> Any:
     return ffi.new("struct py_response *", {
         "http_status": response.http_status, "had_authorization": response.had_authorization,
-        "is_strong": response.last_modified_is_strong, "last_modified": _date(response.last_modified),
+        "is_strong": response.last_modified_is_strong, "withheld": response.withheld, "last_modified": _date(response.last_modified),
         "max_age_s": response.max_age_s, "field_count": len(response.fields),
         "surrogate_count": len(response.surrogates)})
 
@@ -128,13 +128,15 @@ class Guard:
             guard.confirm()      raises: then roll back; leaving the block by the exception aborts
             ... COMMIT ...       leaving the block commits the guard
 
-    Leaving by an exception aborts, which says that the transaction was rolled back: where that is not known (COMMIT itself
-    failed), call forget() first. A guard that is dropped without an end lingers.
+    Leaving by an exception before a confirmation aborts: nothing was committed. After one it may have been, as with a COMMIT
+    whose answer was lost: the guard is forgotten, lingers, and then counts as committed. Where ROLLBACK is known, call abort()
+    in the block. A guard that is dropped without an end lingers.
     """
 
     def __init__(self, native: _Native, handle: Any) -> None:
         self._native = native
         self._handle = handle
+        self._confirmed = False
 
     def _take(self) -> Any:
         self._check()
@@ -155,6 +157,7 @@ class Guard:
         """Right before COMMIT. Where it raises, the writer must not commit."""
         self._check()
         self._native.raise_for(lib.py_guard_confirm(self._handle))
+        self._confirmed = True
 
     @property
     def time_left_ms(self) -> int:
@@ -185,6 +188,8 @@ class Guard:
             return
         if kind is None:
             self.commit()
+        elif self._confirmed:
+            self.forget()
         else:
             self.abort()
 
@@ -263,12 +268,12 @@ class Client:
         return evaluate(request, validators)
 
     def finish(self, request: Request, response: Response, answer: Answer) -> Tuple[int, Answer]:
-        """etag_finish(): fills what the cache does not have, judges with the response's own validators.
+        """etag_finish(): corrects what the cache has, judges with the response's own validators.
         answer: of check(). Returns the status to send and, for 304 and 412, the answer whose fields go with it."""
         native = self._native()
-        parts = _request_parts(request) + _response_parts(response) + [latin1(answer.etag)]
+        parts = _request_parts(request) + _response_parts(response)
         status = lib.py_finish(native.client, _request_struct(native, request), _response_struct(response), *pack(parts),
-                               *answer.token, answer.verdict, native.answer)
+                               *answer.token, answer._reason_number, native.answer)
         if status <= 0:
             raise Invalid(native.error() if status == 0 else "too many fields or surrogate keys")
         return status, Answer(native.answer_bytes[:lib.py_answer_len(native.answer)], answer.token)

@@ -134,7 +134,7 @@ ABSENT = Validators(Existence.ABSENT)
 
 @dataclass(frozen=True)
 class Response:
-    """A response that was rendered (etag_entry). etag None: the ETag among fields."""
+    """A response that was rendered (etag_entry). etag None: the ETag among fields. withheld: it must not be stored."""
 
     fields: Sequence[Tuple[Text, Optional[Text]]] = ()
     http_status: int = 200
@@ -144,6 +144,7 @@ class Response:
     had_authorization: bool = False
     max_age_s: int = 0
     last_modified_is_strong: bool = False
+    withheld: bool = False
 
 
 _HEAD = struct.Struct("=iiiiqQiIII")  # struct py_answer of shim.h, without its data
@@ -175,8 +176,12 @@ class Answer:
         return _RANGES[_HEAD.unpack_from(self._data)[1]]
 
     @property
+    def _reason_number(self) -> int:
+        return _HEAD.unpack_from(self._data)[3]
+
+    @property
     def reason(self) -> str:
-        number = _HEAD.unpack_from(self._data)[3]
+        number = self._reason_number
         word = _reasons.get(number)
         if word is None:
             word = _reasons[number] = ffi.string(lib.py_reason_word(number)).decode()

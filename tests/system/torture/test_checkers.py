@@ -10,7 +10,7 @@ import unittest
 
 sys.dont_write_bytecode = True
 from campaign import BUILD, CHECK  # noqa: E402
-from harness import bound  # noqa: E402
+from harness import FACTOR  # noqa: E402
 
 HISTORY_MAGIC = 0x79726F7473696874
 COMMIT, ANSWERED, CHECKED = 1, 2, 3
@@ -89,7 +89,7 @@ class WrongWriter(unittest.TestCase):
 
     def test_both_checkers_see_it(self):
         campaign = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torture.py")
-        done = subprocess.run([sys.executable, "-B", campaign, "--seconds", str(bound(5)), "--loop", "epoll",
+        done = subprocess.run([sys.executable, "-B", campaign, "--seconds", str(5 * FACTOR), "--loop", "epoll",
                                "--durability", "process", "--no-guards", "--no-spool", "--only", "workers_killed",
                                "--wrong-writer", "--sample", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               text=True, check=False, env={**os.environ, "ETAGD_BUILD": BUILD})

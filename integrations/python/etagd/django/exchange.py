@@ -240,13 +240,17 @@ class Exchange:
         if method not in SAFE or (method == "HEAD" and plan is None):
             return response
         self._validators(response)
+        looked_up = plan is not None and self._answer is not None
+        refusal = self.refusal(response) if looked_up else ""
         if not response.has_header("ETag") and not response.has_header("Last-Modified"):
+            if looked_up:
+                self._tell(response)
             return response
-        if plan is not None and self._answer is not None:
-            refusal = self.refusal(response)
-            if not refusal:
-                return self._fill(response)
+        if looked_up and not refusal:
+            return self._fill(response)
+        if looked_up:
             self.bypass = refusal
+            self._tell(response)
         return self._judge(response)
 
     @staticmethod
@@ -279,19 +283,33 @@ class Exchange:
     def _max_age_s(self) -> int:
         return conf.MAX_AGE_S if self.plan.max_age_s is None else self.plan.max_age_s
 
+    def _response(self, response: Any, names: Any = (), withheld: bool = False) -> etagd.Response:
+        return etagd.Response(
+            [(name, value) for name, value in response.items()], response.status_code, surrogates=sorted(names),
+            had_authorization="HTTP_AUTHORIZATION" in self.request.META, max_age_s=self._max_age_s, withheld=withheld)
+
     def _fill(self, response: Any) -> Any:
-        plan = self.plan
-        said = etagd.Response(
-            [(name, value) for name, value in response.items()], response.status_code,
-            surrogates=sorted(self.reads.names() | set(plan.surrogates)),
-            had_authorization="HTTP_AUTHORIZATION" in self.request.META, max_age_s=self._max_age_s)
         try:
-            status, _ = client().finish(self._asked, said, self._answer)
+            status, _ = client().finish(self._asked, self._response(response, self.reads.names() | set(self.plan.surrogates)),
+                                        self._answer)
             self._said = client().fill_reason()
         except etagd.EtagError as error:
             self.bypass = type(error).__name__.lower()
             return self._judge(response)
         return self._send(status, response)
+
+    def _tell(self, response: Any) -> None:
+        """Of an answer that must not be stored, so that libetag removes an entry that it refutes. What Django's cache has a part
+        in may be older than the entry."""
+        if self._django_cached():
+            return
+        try:
+            client().finish(self._asked, self._response(response, withheld=True), self._answer)
+        except etagd.EtagError:
+            pass  # best effort, as a fill
+
+    def _django_cached(self) -> bool:
+        return hasattr(self.request, "_cache_update_cache") or (self.reads.used_cache and not self.plan.trust_cache)
 
     def refusal(self, response: Any) -> str:
         """Why this response must not be stored; "" if it may be, as far as Django knows."""
@@ -310,7 +328,7 @@ class Exchange:
                                                   or hasattr(messages, "_loaded_data")),
             "csp_nonce": "'nonce-" in policies.lower() or getattr(request, "_csp_nonce", None),
             "wrote": noted.wrote or writes.uncommitted(),
-            "django_cache": hasattr(request, "_cache_update_cache") or (noted.used_cache and not self.plan.trust_cache),
+            "django_cache": self._django_cached(),
             "no_dependency": not self.plan.surrogates and not names,
             "clock": noted.clock and not self._max_age_s,
             "head": request.method != "GET" and not response.content,

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looked at is the file that is open, never its name, where there is a descriptor; a directory or link is looked at by its
+ * name before it is used. That is no race: who could change it in between is whom the check refuses (a sticky directory lets
+ * nobody rename or remove a link of ours or of root's), except where a directory further up can be written by others.
+ */
+#include "owned.h"
+
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool is_trusted(uid_t uid)
+{
+    return uid == 0 || uid == geteuid();
+}
+
+const char *owned_file_fault(const struct stat *status)
+{
+    if (!S_ISREG(status->st_mode))
+        return "is no regular file, so this daemon did not make it; remove it";
+    if (status->st_uid != geteuid())
+        return "belongs to another user; remove it if that user runs no daemon here";
+    if (status->st_nlink != 1)
+        return "has a second name (a hard link); remove it";
+    if (status->st_mode & (S_IWGRP | S_IWOTH))
+        return "can be written by others; remove it, since they may have";
+    return NULL;
+}
+
+const char *owned_link_fault(const char *path)
+{
+    char name[PATH_BYTES_MAX];
+    struct stat status;
+    size_t len = strlen(path);
+
+    /* "dir/" is what the link leads to. */
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    if (len >= sizeof(name))
+        return "is too long a path";
+    memcpy(name, path, len);
+    name[len] = '\0';
+    if (lstat(name, &status) < 0)
+        return errno == ENOENT ? NULL : "cannot be looked at";
+    if (S_ISLNK(status.st_mode) && !is_trusted(status.st_uid))
+        return "is a link that belongs to another user; name a directory that nobody else can "
+               "replace";
+    return NULL;
+}
+
+const char *owned_dir_fault(const char *path, bool *shared)
+{
+    struct stat status;
+    const char *fault = owned_link_fault(path);
+
+    *shared = false;
+    if (fault)
+        return fault;
+    if (stat(path, &status) < 0 || !S_ISDIR(status.st_mode))
+        return "is no directory that this daemon can look at";
+    if (!is_trusted(status.st_uid))
+        return "belongs to another user, who can replace what stands in it; use a directory of the "
+               "daemon's user or of root";
+    if (!(status.st_mode & (S_IWGRP | S_IWOTH)))
+        return NULL;
+    if (!(status.st_mode & S_ISVTX))
+        return "can be written by others, who can replace what stands in it; chmod go-w it, or use "
+               "a directory below it that is the daemon's";
+    *shared = true;
+    return NULL;
+}

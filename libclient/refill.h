@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an answer does to the entry of its key, decided once for every integration: the index is read again after rendering, and
+ * what was answered is compared with what the entry says now.
+ */
+#ifndef LIBETAG_REFILL_H
+#define LIBETAG_REFILL_H
+
+#include "fill.h"
+
+/* A 2xx to a GET, as fill_read() left it: fills, or retires the entry that it refutes, or does nothing. is_of_the_entry: its
+ * request was looked up under this key, and did not ask for a part; without that only a fill may come of it. */
+void refill_answered(struct etag_client *client, struct rendering *rendering, bool is_of_the_entry);
+
+/* An answer to a GET that says that the representation is not there any more. Retires its entry. The key is in scratch.key. */
+void refill_gone(struct etag_client *client, etag_token token, const etag_key *key);
+
+/* The answers that say so: 404, 410; 301, 308. */
+bool refill_is_gone(int http_status);
+
+#endif

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How often the fields of a key's entry are replaced, on a clock of the test's own. */
+#include "refill_limit.h"
+
+#include "testing.h"
+
+static const struct hash128 KEY = {.low = 5, .high = 7};
+
+static struct refill_limit *limit;
+
+/* An answer with fields that no other has. */
+static enum refill_turn differs(struct hash128 fingerprint, uint64_t now_ns)
+{
+    static uint64_t said;
+    return refill_limit_differs(limit, (struct refill_answer){fingerprint, ++said, now_ns});
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    limit = refill_limit_new();
+    return limit ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    limit = refill_limit_free(limit);
+    return 0;
+}
+
+/* What the second look finds after what was sent: the daemon does it at once. */
+struct site {
+    bool has_entry;
+    unsigned messages;
+};
+
+static void answer(struct site *site, struct hash128 key, uint64_t now_ns)
+{
+    const enum refill_turn turn = site->has_entry ? differs(key, now_ns)
+                                                  : refill_limit_fills(limit, key, true, now_ns);
+    if (turn == REFILL_TURN_WAIT)
+        return;
+    site->messages++;
+    site->has_entry = turn == REFILL_TURN_SEND;
+    if (turn == REFILL_TURN_RETIRE)
+        refill_limit_retired(limit, key);
+}
+
+/* 10,000 answers, each with other fields, over twenty seconds. */
+static void changing_fields_cost_two_messages_a_second(void **state)
+{
+    struct site site = {0};
+    (void)state;
+    unsigned before = 0;
+    for (uint64_t i = 0; i < 10000; i++) {
+        answer(&site, KEY, 1 + i * (REFILL_WINDOW_NS / 500));
+        if (i % 500 == 499) {
+            /* The first fill of all is one of a key that had nothing. */
+            assert_true(site.messages - before <= (i < 500 ? 3u : 2u));
+            before = site.messages;
+        }
+    }
+    assert_in_range(site.messages, 20, 41);
+}
+
+/* Other fields that were held back are in no entry: it is removed, once, and the next answer after the window fills. */
+static void what_was_held_back_retires_once(void **state)
+{
+    (void)state;
+    assert_int_equal(differs(KEY, 100), REFILL_TURN_SEND);
+    assert_int_equal(differs(KEY, 200), REFILL_TURN_RETIRE);
+    /* It could not be sent: once more. */
+    assert_int_equal(differs(KEY, 300), REFILL_TURN_RETIRE);
+    refill_limit_retired(limit, KEY);
+    assert_int_equal(differs(KEY, 400), REFILL_TURN_WAIT);
+    assert_int_equal(refill_limit_fills(limit, KEY, true, 500), REFILL_TURN_WAIT);
+    assert_int_equal(refill_limit_fills(limit, KEY, true, 100 + REFILL_WINDOW_NS),
+                     REFILL_TURN_SEND);
+    assert_int_equal(differs(KEY, 101 + REFILL_WINDOW_NS), REFILL_TURN_RETIRE);
+}
+
+/* Another tag, a name that the entry lacks, an entry that went stale: sent whenever it comes. */
+static void what_differs_in_more_is_not_held_back(void **state)
+{
+    (void)state;
+    assert_int_equal(differs(KEY, 100), REFILL_TURN_SEND);
+    refill_limit_retired(limit, KEY);
+    for (uint64_t i = 0; i < 5; i++)
+        assert_int_equal(refill_limit_fills(limit, KEY, false, 200 + i), REFILL_TURN_SEND);
+}
+
+/* Many answers at a time say the new fields before the first of them has reached the daemon. */
+static void the_same_fields_again_are_on_their_way(void **state)
+{
+    const struct refill_answer answer = {KEY, 42, 100};
+    (void)state;
+    assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_SEND);
+    assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_WAIT);
+    assert_int_equal(differs(KEY, 200), REFILL_TURN_RETIRE);
+    refill_limit_unsent(limit, KEY); /* it was not: a full socket */
+    assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_SEND);
+}
+
+static void fields_that_change_seldom_are_sent(void **state)
+{
+    (void)state;
+    for (uint64_t s = 0; s < 5; s++)
+        assert_int_equal(differs(KEY, 1 + s * REFILL_WINDOW_NS), REFILL_TURN_SEND);
+}
+
+static void keys_do_not_hold_each_other_back(void **state)
+{
+    (void)state;
+    for (uint64_t i = 1; i <= REFILL_KEYS_MAX; i++)
+        assert_int_equal(differs((struct hash128){.low = i, .high = i}, 100), REFILL_TURN_SEND);
+    for (uint64_t i = 1; i <= REFILL_KEYS_MAX; i++)
+        assert_int_equal(differs((struct hash128){.low = i, .high = i}, 200), REFILL_TURN_RETIRE);
+    /* A key that never flapped has no record, whatever the table is full of. */
+    assert_int_equal(refill_limit_fills(limit, (struct hash128){.low = 1, .high = 9}, true, 300),
+                     REFILL_TURN_SEND);
+    /* More than the table has: each is sent, as a miss is. */
+    for (uint64_t i = 1; i <= REFILL_KEYS_MAX; i++)
+        assert_int_equal(differs((struct hash128){.low = i, .high = 7777}, 400), REFILL_TURN_SEND);
+}
+
+static void without_memory_everything_is_sent(void **state)
+{
+    (void)state;
+    const struct refill_answer answer = {KEY, 42, 100};
+    assert_int_equal(refill_limit_differs(NULL, answer), REFILL_TURN_SEND);
+    assert_int_equal(refill_limit_differs(NULL, answer), REFILL_TURN_SEND);
+    assert_int_equal(refill_limit_fills(NULL, KEY, true, 100), REFILL_TURN_SEND);
+    refill_limit_retired(NULL, KEY);
+    refill_limit_unsent(NULL, KEY);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(changing_fields_cost_two_messages_a_second),
+        TEST(what_was_held_back_retires_once),
+        TEST(what_differs_in_more_is_not_held_back),
+        TEST(the_same_fields_again_are_on_their_way),
+        TEST(fields_that_change_seldom_are_sent),
+        TEST(keys_do_not_hold_each_other_back),
+        TEST(without_memory_everything_is_sent),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
