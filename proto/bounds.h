@@ -60,13 +60,12 @@
 #define ARENA_BYTES_MAX (8u * 1024u * 1024u)
 
 /* The daemon: peers with a role. Requests of a peer wait while its answers are unread, and it is closed when they are for too long.
- * Answers that come later all the same (of mutations that waited for the store, events) have the larger bound. From half of the bound of
+ * Answers that come later all the same (of mutations that waited for the store, events) have PEER_QUEUED_BYTES_MAX. From half of the bound of
  * all peers on nobody is given a long answer, and whoever left some unread for a moment is closed. */
 #define PEERS_MAX 4096
 #define PEER_IN_BYTES_MAX 65536u /* of whole requests that wait; then the peer is not read */
 #define PEER_UNREAD_BYTES_MAX 65536u
 #define PEER_UNREAD_MS_MAX 10000
-#define PEER_QUEUED_BYTES_MAX (4u * 1024u * 1024u)
 #define PEERS_QUEUED_BYTES_MAX (64u * 1024u * 1024u)
 #define PEERS_UNREAD_MS_MAX 1000
 
@@ -93,19 +92,20 @@
 #define LOG_LIMITED_LINES 3  /* of each event, at once */
 #define LOG_LIMITED_MS 10000 /* ... and one more each so long */
 
-#define PEER_HELLO_MS_MAX 5000                   /* time to say hello */
-#define PEER_PARTIAL_MS_MAX 10000                /* time to finish a frame once begun */
-#define GUARDS_MAX 4096                          /* open at once; of a client too */
-#define HOLDS_MAX 65536                          /* at once; beyond: one of everything */
-#define GUARDS_BYTES_MAX (256u * 1024u * 1024u)  /* that guards and holds take */
-#define EXPIRED_PER_TURN_MAX 4096                /* guards and holds that end in one turn */
-#define PEER_PENDING_MAX 65536                   /* mutations of a peer that wait for the store */
-#define DIRTY_ENTRIES_MAX 262144                 /* accepted, not yet persisted */
-#define DIRTY_BYTES_MAX (256u * 1024u * 1024u)   /* that these take */
-#define PERSIST_CHUNK_MAX 256                    /* entries in one write transaction */
-#define JOURNAL_HALF_BYTES (4u * 1024u * 1024u)  /* events that the store may lack; of two */
-#define RETAINED_EVENTS_MAX 65536                /* whose write failed, to be tried again */
-#define RETAINED_BYTES_MAX (64u * 1024u * 1024u) /* that these take */
+#define PEER_QUEUED_BYTES_MAX (4u * 1024u * 1024u) /* answers that a peer has not read yet */
+#define PEER_HELLO_MS_MAX 5000                     /* time to say hello */
+#define PEER_PARTIAL_MS_MAX 10000                  /* time to finish a frame once begun */
+#define GUARDS_MAX 4096                            /* open at once; of a client too */
+#define HOLDS_MAX 65536                            /* at once; beyond: one of everything */
+#define GUARDS_BYTES_MAX (256u * 1024u * 1024u)    /* that guards and holds take */
+#define EXPIRED_PER_TURN_MAX 4096                  /* guards and holds that end in one turn */
+#define PEER_PENDING_MAX 65536                     /* mutations of a peer that wait for the store */
+#define DIRTY_ENTRIES_MAX 262144                   /* accepted, not yet persisted */
+#define DIRTY_BYTES_MAX (256u * 1024u * 1024u)     /* that these take */
+#define PERSIST_CHUNK_MAX 256                      /* entries in one write transaction */
+#define JOURNAL_HALF_BYTES (4u * 1024u * 1024u)    /* events that the store may lack; of two */
+#define RETAINED_EVENTS_MAX 65536                  /* whose write failed, to be tried again */
+#define RETAINED_BYTES_MAX (64u * 1024u * 1024u)   /* that these take */
 #define EVENTS_KEPT 100000        /* events that explain and log can still name, unless told */
 #define EVENTS_KEPT_MAX 10000000u /* ... otherwise */
 #define EVENTS_KEPT_BYTES (UINT64_C(64) << 20)      /* of the store that they take, unless told */
