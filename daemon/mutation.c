@@ -223,9 +223,9 @@ static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_m
     if (refusal.error)
         return refusal;
     guards->fold = guards_id_of(&event);
-    log_event(
-        &server->log, LOG_WARN, "holds_folded", log_number("holds", (int64_t)guards->hold_count),
-        log_number("hold_ms", (int64_t)hold_ms),
+    log_limited(
+        &server->log_limit, LOG_WARN, "holds_folded",
+        log_number("holds", (int64_t)guards->hold_count), log_number("hold_ms", (int64_t)hold_ms),
         log_text("effect", "nothing is answered 304 until it is over"),
         log_text("advice", "write less, hold for less, or name fewer targets: etagctl doctor"));
     return done;
