@@ -26,6 +26,9 @@
 
 #define LEASE_NAME "lease_ns="
 #define LISTEN_BACKLOG 1024
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16 */
+#endif
 #define PROBES 40
 #define PROBE_PAUSE_MS 25
 
@@ -151,6 +154,15 @@ static int stale_socket_remove(const struct endpoint *endpoint, const struct soc
     return 0;
 }
 
+/* Descriptors that peers send along would be closed here, which may sleep. Where the kernel can, it refuses to send them: those who
+ * connect from now on inherit that. Older kernels don't know the option, and strangers have a thread of their own (stranger.c). */
+static void descriptors_refuse(int listen_fd)
+{
+    const int no = 0;
+
+    (void)setsockopt(listen_fd, SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no));
+}
+
 static int socket_bind(struct endpoint *endpoint, const struct sockaddr_un *address, uint32_t mode,
                        char why[512])
 {
@@ -161,6 +173,7 @@ static int socket_bind(struct endpoint *endpoint, const struct sockaddr_un *addr
         return refuse_errno(why, "bind to", endpoint->path);
     if (chmod(endpoint->path, mode) < 0)
         return refuse_errno(why, "set the mode of", endpoint->path);
+    descriptors_refuse(endpoint->listen_fd);
     if (listen(endpoint->listen_fd, LISTEN_BACKLOG) < 0)
         return refuse_errno(why, "listen on", endpoint->path);
     return 0;
@@ -213,6 +226,7 @@ static int socket_adopt(struct endpoint *endpoint, const struct sockaddr_un *add
     const int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return refuse_errno(why, "prepare the socket given for", endpoint->path);
+    descriptors_refuse(fd);
     endpoint->given = true;
     return 0;
 }

@@ -111,12 +111,19 @@ static void stats_of_cache(struct stats *stats, struct server *server)
 static void stats_of_peers(struct stats *stats, struct server *server)
 {
     const struct counters counters = peers_counters(&server->peers);
+    const struct peers *peers = &server->peers;
+    const struct strangers_figures strangers = strangers_figures(server->strangers);
 
-    stat_number(stats, "peers", server->peers.count);
-    stat_number(stats, "peers_accepted", server->peers.accepted);
-    stat_number(stats, "peers_refused", server->peers.refused);
-    stat_number(stats, "peers_protocol_errors", server->peers.protocol_errors);
-    stat_number(stats, "peers_slow", server->peers.slow);
+    stat_number(stats, "peers", peers->count + strangers.count);
+    stat_number(stats, "peers_without_role", strangers.count);
+    stat_number(stats, "peers_accepted", peers->accepted + strangers.accepted);
+    stat_number(stats, "peers_refused", strangers.refused);
+    stat_number(stats, "peers_protocol_errors", peers->protocol_errors + strangers.protocol_errors);
+    stat_number(stats, "peers_slow", peers->slow + strangers.slow);
+    stat_number(stats, "queued_bytes", loop_queued(server->loop));
+    stat_number(stats, "queued_bytes_max", peers->queued_max);
+    stat_number(stats, "turn_requests_max", server->intake.frames_max);
+    stat_number(stats, "log_lines_not_said", log_limit_not_said(&server->log_limit));
 #define CLIENT_STAT(name, text) stat_number(stats, "clients." #name, counters.name);
     CLIENT_COUNTERS(CLIENT_STAT)
 #undef CLIENT_STAT

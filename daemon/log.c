@@ -209,13 +209,18 @@ void log_set(struct log *log, enum log_level least, enum log_format format)
     __atomic_store_n(&log->format, format, __ATOMIC_RELAXED);
 }
 
+bool log_says(const struct log *log, enum log_level level)
+{
+    return level >= __atomic_load_n(&log->least, __ATOMIC_RELAXED);
+}
+
 void log_write(const struct log *log, enum log_level level, const char *event,
                const struct log_pair *pairs, size_t pair_count)
 {
     static const char *const words[] = {"debug", "info", "warn", "error"};
     struct line line;
 
-    if (level < __atomic_load_n(&log->least, __ATOMIC_RELAXED))
+    if (!log_says(log, level))
         return;
     line.format = __atomic_load_n(&log->format, __ATOMIC_RELAXED);
     line.len = 0;

@@ -35,6 +35,9 @@ struct log {
 /* From now on, for every thread that logs. */
 void log_set(struct log *log, enum log_level least, enum log_format format);
 
+/* Whether lines of this level are written. */
+bool log_says(const struct log *log, enum log_level level);
+
 void log_write(const struct log *log, enum log_level level, const char *event,
                const struct log_pair *pairs, size_t pair_count);
 

@@ -51,6 +51,11 @@ void loop_unlisten(struct loop *loop)
     loop->backend->unlisten(loop);
 }
 
+void loop_accept_pause(struct loop *loop, uint64_t ns)
+{
+    loop->backend->accept_pause(loop, ns);
+}
+
 int loop_watch(struct loop *loop, int fd)
 {
     return loop->backend->watch(loop, fd);
@@ -69,6 +74,16 @@ int loop_stream_send(struct loop_stream *stream, etag_str bytes, const int *fds,
 size_t loop_stream_queued(const struct loop_stream *stream)
 {
     return stream->backend->stream_queued(stream);
+}
+
+size_t loop_queued(const struct loop *loop)
+{
+    return loop->backend->queued(loop);
+}
+
+void loop_stream_hold(struct loop_stream *stream, bool hold)
+{
+    stream->backend->stream_hold(stream, hold);
 }
 
 void loop_stream_close(struct loop_stream *stream)

@@ -3,7 +3,8 @@
  * The event loop: the few operations that the daemon needs, with two backends of one interface, io_uring and
  * epoll. Above it there are only bytes.
  *
- * One turn: sends what was queued, waits for at most the given time, hands over everything that came, returns.
+ * One turn: sends what was queued, waits for at most the given time, hands over what came, returns. What one turn hands over is
+ * bounded, whatever peers send: LOOP_RECEIVE_BYTES of each stream, LOOP_ACCEPTS_MAX connections; the rest waits in the kernel.
  * The caller handles a turn as a group (one commit for all its events). All calls from one thread.
  */
 #ifndef ETAGD_LOOP_H
@@ -12,7 +13,11 @@
 #include "cleanup.h"
 
 #include <etag/etag.h>
+#include <stdbool.h>
 #include <sys/types.h>
+
+#define LOOP_RECEIVE_BYTES (16u * 1024u) /* at most, of one stream in one turn */
+#define LOOP_ACCEPTS_MAX 64              /* in one turn */
 
 struct loop;
 struct loop_stream; /* one connected socket */
@@ -52,6 +57,8 @@ const char *loop_name(const struct loop *loop);
 /* Accepts on a listening socket from the next turn on, until loop_unlisten. One at a time. */
 MUST_USE int loop_listen(struct loop *loop, int listen_fd);
 void loop_unlisten(struct loop *loop);
+/* Accepts nothing more for so long, not even in this turn. */
+void loop_accept_pause(struct loop *loop, uint64_t ns);
 
 /* Calls woken() when fd (eventfd, signalfd; non-blocking) is readable, level-triggered: the callee reads it empty.
  * The fd stays open for the loop's life. */
@@ -68,6 +75,13 @@ MUST_USE int loop_stream_send(struct loop_stream *stream, etag_str bytes, const 
 
 /* Bytes queued and not yet taken by the kernel. */
 size_t loop_stream_queued(const struct loop_stream *stream);
+/* The same of all streams together. */
+size_t loop_queued(const struct loop *loop);
+
+/* A held stream is not read: what the peer sends waits in its socket, and in the end the peer does. One receive that is under
+ * way may still come. Not held any more, it goes on. Sending goes on all the time, and so does the end of a stream whose sending
+ * failed; that of another one comes when it is not held. */
+void loop_stream_hold(struct loop_stream *stream, bool hold);
 
 /* Stops receiving now: no callback for this stream from here on. Queued bytes are still sent where the peer takes
  * them without waiting (one attempt), then the descriptor is closed and the stream freed, now or when the kernel lets
@@ -85,10 +99,13 @@ struct loop_backend {
     struct loop *(*close)(struct loop *loop);
     int (*listen)(struct loop *loop, int listen_fd);
     void (*unlisten)(struct loop *loop);
+    void (*accept_pause)(struct loop *loop, uint64_t ns);
     int (*watch)(struct loop *loop, int fd);
     int (*stream_open)(struct loop *loop, int fd, void *owner, struct loop_stream **out);
     int (*stream_send)(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count);
     size_t (*stream_queued)(const struct loop_stream *stream);
+    size_t (*queued)(const struct loop *loop);
+    void (*stream_hold)(struct loop_stream *stream, bool hold);
     void (*stream_close)(struct loop_stream *stream);
     int (*turn)(struct loop *loop, uint64_t timeout_ns);
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The loop on epoll, for kernels and containers that refuse io_uring. Level-triggered: what a turn leaves unread is
- * there in the next, so a busy peer gets a bounded share of each turn. Sending is tried at the beginning of a turn,
+ * there in the next, so a busy peer gets one read of each turn. Sending is tried at the beginning of a turn,
  * once for all that was queued before; only a peer whose socket is full is watched for room.
  */
 #include "loop_shared.h"
@@ -13,15 +13,12 @@
 #include <sys/epoll.h>
 
 #define EVENTS_PER_TURN 256
-#define ACCEPTS_PER_TURN 64
-#define READ_BYTES (64u * 1024u)
-#define READS_PER_TURN 4 /* of one stream */
 
 struct epoll_loop {
     struct shared_loop shared;
     int epoll_fd;
     uint32_t listen_events; /* that are registered */
-    char buffer[READ_BYTES];
+    char buffer[LOOP_RECEIVE_BYTES];
 };
 
 struct epoll_stream {
@@ -66,16 +63,12 @@ static int epoll_loop_open(struct loop **out, const struct loop_handler *handler
 static int epoll_listen(struct loop *base, int listen_fd)
 {
     struct epoll_loop *const loop = (struct epoll_loop *)base;
-    const int flags = fcntl(listen_fd, F_GETFL);
-    if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
-        return -errno;
     const int r = epoll_control(loop, EPOLL_CTL_ADD, listen_fd, EPOLLIN,
                                 event_of(loop, EVENT_ACCEPT));
     if (r < 0)
         return r;
-    shared_listen(&loop->shared, listen_fd);
     loop->listen_events = EPOLLIN;
-    return 0;
+    return shared_listen(&loop->shared, listen_fd);
 }
 
 static void epoll_unlisten(struct loop *base)
@@ -83,7 +76,7 @@ static void epoll_unlisten(struct loop *base)
     struct epoll_loop *const loop = (struct epoll_loop *)base;
     if (loop->shared.listen_fd >= 0)
         (void)epoll_control(loop, EPOLL_CTL_DEL, loop->shared.listen_fd, 0, 0);
-    shared_listen(&loop->shared, -1);
+    shared_unlisten(&loop->shared);
 }
 
 static int epoll_watch(struct loop *base, int fd)
@@ -93,17 +86,6 @@ static int epoll_watch(struct loop *base, int fd)
     if (!watch)
         return -ENOSPC;
     return epoll_control(loop, EPOLL_CTL_ADD, fd, EPOLLIN, event_of(watch, EVENT_WATCH));
-}
-
-static void accept_some(struct epoll_loop *loop)
-{
-    for (int i = 0; i < ACCEPTS_PER_TURN && loop->shared.listen_fd >= 0; i++) {
-        const int fd = accept4(loop->shared.listen_fd, NULL, NULL, SOCK_CLOEXEC);
-        const int result = fd < 0 ? -errno : fd;
-        shared_accepted(&loop->shared, result);
-        if (result < 0)
-            return;
-    }
 }
 
 /* ---- Streams ---- */
@@ -128,11 +110,11 @@ static int stream_update(struct epoll_stream *stream, uint32_t events)
 static void stream_flush(struct epoll_stream *stream)
 {
     struct shared_stream *const shared = &stream->shared;
-    const uint32_t reading = shared->ended ? 0 : EPOLLIN;
     int r = send_queue_flush(&shared->queue, shared->fd);
     const uint32_t waiting_for_room = r == -EAGAIN ? EPOLLOUT : 0;
     if (r < 0 && r != -EAGAIN)
         shared_stream_fail(shared, r);
+    const uint32_t reading = shared_stream_receives(shared) ? EPOLLIN : 0;
     r = stream_update(stream, reading | waiting_for_room);
     if (r < 0)
         shared_stream_fail(shared, r);
@@ -142,23 +124,19 @@ static void stream_receive(struct epoll_stream *stream)
 {
     struct shared_stream *const shared = &stream->shared;
     struct epoll_loop *const loop = (struct epoll_loop *)shared->loop;
-    for (int i = 0; i < READS_PER_TURN && !shared->closed && !shared->ended; i++) {
-        const ssize_t n = recv(shared->fd, loop->buffer, sizeof(loop->buffer), MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            return;
-        if (n <= 0) {
-            shared_stream_end(shared, n < 0 ? -errno : 0);
-            if (!shared->closed)
-                (void)stream_update(stream, stream->events & EPOLLOUT);
-            return;
-        }
-        loop->shared.handler->received(loop->shared.ctx, shared->owner,
-                                       (etag_str){loop->buffer, (size_t)n});
-        if ((size_t)n < sizeof(loop->buffer))
-            return;
+    if (shared->closed || !shared_stream_receives(shared))
+        return;
+    const ssize_t n = recv(shared->fd, loop->buffer, sizeof(loop->buffer), MSG_DONTWAIT);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n <= 0) {
+        shared_stream_end(shared, n < 0 ? -errno : 0);
+        if (!shared->closed)
+            (void)stream_update(stream, stream->events & EPOLLOUT);
+        return;
     }
+    loop->shared.handler->received(loop->shared.ctx, shared->owner,
+                                   (etag_str){loop->buffer, (size_t)n});
 }
 
 static void stream_event(struct epoll_stream *stream, uint32_t events)
@@ -230,7 +208,7 @@ static void hand_over(struct epoll_loop *loop, const struct epoll_event *event)
         stream_event(event_pointer(data), event->events);
         break;
     case EVENT_ACCEPT:
-        accept_some(loop);
+        shared_accept_some(&loop->shared);
         break;
     case EVENT_WATCH:
         loop->shared.handler->woken(loop->shared.ctx,
@@ -263,10 +241,13 @@ const struct loop_backend loop_epoll_backend = {
     .close = epoll_loop_close,
     .listen = epoll_listen,
     .unlisten = epoll_unlisten,
+    .accept_pause = shared_accept_pause,
     .watch = epoll_watch,
     .stream_open = epoll_stream_open,
     .stream_send = shared_stream_send,
     .stream_queued = shared_stream_queued,
+    .queued = shared_queued,
+    .stream_hold = shared_stream_hold,
     .stream_close = epoll_stream_close,
     .turn = epoll_turn,
 };

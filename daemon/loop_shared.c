@@ -78,6 +78,7 @@ int send_queue_push(struct send_queue *queue, etag_str bytes, const int *fds, si
     memcpy(chunk->bytes + chunk->end, bytes.data, bytes.len);
     chunk->end += bytes.len;
     queue->bytes += bytes.len;
+    *queue->total += bytes.len;
     return 0;
 }
 
@@ -88,7 +89,8 @@ void send_queue_clear(struct send_queue *queue)
         queue->first = chunk->next;
         chunk_free(chunk);
     }
-    *queue = (struct send_queue){0};
+    *queue->total -= queue->bytes;
+    *queue = (struct send_queue){.total = queue->total};
 }
 
 static void attach_fds(struct send_message *message, const struct send_chunk *chunk)
@@ -124,6 +126,7 @@ void send_queue_sent(struct send_queue *queue, size_t bytes)
 {
     assert(bytes <= queue->bytes);
     queue->bytes -= bytes;
+    *queue->total -= bytes;
     while (bytes > 0) {
         struct send_chunk *const chunk = queue->first;
         assert(chunk);
@@ -174,6 +177,7 @@ void shared_stream_init(struct shared_stream *stream, struct shared_loop *loop, 
     stream->loop = loop;
     stream->fd = fd;
     stream->owner = owner;
+    stream->queue.total = &loop->queued_bytes;
     stream->next = loop->streams;
     if (stream->next)
         stream->next->previous = stream;
@@ -244,6 +248,25 @@ size_t shared_stream_queued(const struct loop_stream *stream)
     return ((const struct shared_stream *)stream)->queue.bytes;
 }
 
+size_t shared_queued(const struct loop *loop)
+{
+    return ((const struct shared_loop *)loop)->queued_bytes;
+}
+
+void shared_stream_hold(struct loop_stream *base, bool hold)
+{
+    struct shared_stream *const stream = (struct shared_stream *)base;
+    if (stream->held == hold)
+        return;
+    stream->held = hold;
+    shared_pending_add(stream);
+}
+
+bool shared_stream_receives(const struct shared_stream *stream)
+{
+    return !stream->ended && (!stream->held || stream->failure);
+}
+
 /* Shut down rather than told at once: a writer that does not wait for its answer may be gone, and what it sent
  * before still counts. */
 void shared_stream_fail(struct shared_stream *stream, int error)
@@ -264,11 +287,25 @@ void shared_stream_end(struct shared_stream *stream, int error)
 
 /* ---- Accepting and watching ---- */
 
-void shared_listen(struct shared_loop *loop, int listen_fd)
+int shared_listen(struct shared_loop *loop, int listen_fd)
 {
+    const int flags = fcntl(listen_fd, F_GETFL);
+    if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
     loop->listen_fd = listen_fd;
     loop->accept_failing = false;
     loop->accept_paused_ns = 0;
+    return 0;
+}
+
+void shared_unlisten(struct shared_loop *loop)
+{
+    loop->listen_fd = -1;
+}
+
+void shared_accept_pause(struct loop *loop, uint64_t ns)
+{
+    ((struct shared_loop *)loop)->accept_paused_ns = time_ns_of(CLOCK_MONOTONIC) + ns;
 }
 
 static bool accept_passing(int error)
@@ -276,27 +313,35 @@ static bool accept_passing(int error)
     return error == -EAGAIN || error == -EINTR || error == -ECONNABORTED || error == -ECANCELED;
 }
 
-void shared_accepted(struct shared_loop *loop, int result)
+static void accept_failed(struct shared_loop *loop, int error)
 {
-    if (result >= 0) {
-        loop->accept_failing = false;
-        loop->handler->accepted(loop->ctx, result);
+    if (accept_passing(error))
         return;
-    }
-    if (accept_passing(result))
-        return;
-    loop->accept_paused_ns = time_ns_of(CLOCK_MONOTONIC) + ACCEPT_PAUSE_MS * NS_PER_MS;
+    shared_accept_pause(&loop->base, ACCEPT_PAUSE_MS * NS_PER_MS);
     if (loop->accept_failing)
         return;
     loop->accept_failing = true;
-    loop->handler->accept_failed(loop->ctx, result);
+    loop->handler->accept_failed(loop->ctx, error);
+}
+
+void shared_accept_some(struct shared_loop *loop)
+{
+    for (int i = 0; i < LOOP_ACCEPTS_MAX && shared_accepting(loop); i++) {
+        const int fd = accept4(loop->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0) {
+            accept_failed(loop, -errno);
+            return;
+        }
+        loop->accept_failing = false;
+        loop->handler->accepted(loop->ctx, fd);
+    }
 }
 
 bool shared_accepting(struct shared_loop *loop)
 {
     if (loop->listen_fd < 0)
         return false;
-    if (loop->accept_paused_ns > time_ns_of(CLOCK_MONOTONIC))
+    if (loop->accept_paused_ns != 0 && loop->accept_paused_ns > time_ns_of(CLOCK_MONOTONIC))
         return false;
     loop->accept_paused_ns = 0;
     return true;

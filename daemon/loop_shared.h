@@ -27,6 +27,7 @@ struct send_chunk;
 struct send_queue {
     struct send_chunk *first, *last;
     size_t bytes;
+    size_t *total; /* of all queues together */
 };
 
 /* A gathering sendmsg over the front of a queue. Must not move while the kernel uses it. */
@@ -60,6 +61,7 @@ struct shared_stream {
     bool is_pending;
     bool closed; /* by the caller: no callbacks */
     bool ended;  /* said */
+    bool held;   /* not read at present */
     int failure; /* of sending, negative errno: nothing is sent any more; said when receiving ends */
     int fd;
     void *owner;
@@ -79,6 +81,7 @@ struct shared_loop {
     struct shared_stream *pending_first, **pending_last;
     struct shared_watch watches[WATCHES_MAX];
     size_t watch_count;
+    size_t queued_bytes;       /* of all streams */
     int listen_fd;             /* -1: none */
     bool accept_failing;       /* said; until a connection is accepted */
     uint64_t accept_paused_ns; /* until then (CLOCK_MONOTONIC); 0: not paused */
@@ -99,9 +102,14 @@ void shared_pending_add(struct shared_stream *stream);
 /* The oldest pending stream, taken off the list; NULL: none. */
 struct shared_stream *shared_pending_take(struct shared_loop *loop);
 
-/* Both backends' stream_send and stream_queued. */
+/* Both backends' stream_send, stream_queued, queued and stream_hold. */
 int shared_stream_send(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count);
 size_t shared_stream_queued(const struct loop_stream *stream);
+size_t shared_queued(const struct loop *loop);
+void shared_stream_hold(struct loop_stream *stream, bool hold);
+
+/* Whether the stream wants to receive now. A failed one does, to come to its end. */
+bool shared_stream_receives(const struct shared_stream *stream);
 
 /* Sending failed: the queue goes, and receiving ends after what the peer sent before. */
 void shared_stream_fail(struct shared_stream *stream, int error);
@@ -110,10 +118,13 @@ void shared_stream_end(struct shared_stream *stream, int error);
 
 /* ---- Accepting ---- */
 
-/* From now on on this descriptor; -1: no more. */
-void shared_listen(struct shared_loop *loop, int listen_fd);
-/* Hands over what accept returned: a descriptor or a negative errno, for which accepting pauses. */
-void shared_accepted(struct shared_loop *loop, int result);
+/* From now on on this descriptor, which becomes non-blocking. 0 or a negative errno. */
+MUST_USE int shared_listen(struct shared_loop *loop, int listen_fd);
+void shared_unlisten(struct shared_loop *loop);
+/* Both backends' accept_pause. */
+void shared_accept_pause(struct loop *loop, uint64_t ns);
+/* Hands over the connections that wait, as many as belong into one turn. A failure pauses accepting. */
+void shared_accept_some(struct shared_loop *loop);
 /* Whether there is something to accept on now; ends a pause that is over. */
 bool shared_accepting(struct shared_loop *loop);
 /* The wait, cut to the end of the pause. */

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop on io_uring: one system call a turn submits everything and waits. Accepting and receiving are armed once
- * and stay armed (multishot); bytes arrive in a ring of buffers that all streams share, so idle peers hold none.
- * Sending is one operation at a time for each stream, over all that its queue holds.
+ * The loop on io_uring: one system call a turn submits everything and waits. Bytes arrive in a ring of buffers that all
+ * streams share, so idle peers hold none. Receiving and sending are one operation at a time for each stream; sending goes over
+ * all that its queue holds.
+ *
+ * Nothing is multishot: an operation that stays armed hands over all that a peer can send, and accepts all who connect, before the
+ * loop gets to anything else. Arming again costs a submission, and no system call. Connections are only waited for by the ring, and
+ * then accepted one by one, as the epoll loop does.
  *
  * Submissions are made in one place, at the beginning of a turn; callbacks only note what they want. A stream's
  * memory is the kernel's until its last completion came: a closed stream is shut down, which ends receiving by
@@ -22,7 +26,7 @@
 #define COMPLETIONS 4096u
 #define BUFFER_GROUP 0
 #define BUFFER_COUNT 256u /* a power of two */
-#define BUFFER_BYTES (16u * 1024u)
+#define BUFFER_BYTES LOOP_RECEIVE_BYTES
 #define CLOSE_TRIES 100 /* of 100 ms, to get all operations back */
 
 /* The ring of buffers, then the buffers, in one mapping. */
@@ -37,7 +41,7 @@ struct uring_loop {
     struct io_uring_buf_ring *buffer_ring;
     char *buffers;
     uint64_t operations;    /* submitted or about to be, whose last completion has not come */
-    uint64_t accept_last;   /* the accepts that were armed are told apart by their events */
+    uint64_t accept_last;   /* the waits for connections are told apart by their events */
     uint64_t accept_event;  /* the one that is armed; 0: none */
     uint64_t accept_cancel; /* the one to be cancelled; 0: none */
 };
@@ -59,8 +63,8 @@ struct completion {
 
 static int ring_open(struct uring_loop *loop)
 {
-    /* Single issuers came with the same kernel as multishot receive (6.0): refusing them tells that it is too old.
-     * Deferred task work came with 6.1. */
+    /* Single issuers came with 6.0, a release after rings of buffers: refusing them tells that a kernel is too old. Deferred
+     * task work came with 6.1. */
     static const uint32_t flags[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
                                      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN};
     int r = -EINVAL;
@@ -152,8 +156,7 @@ static int uring_loop_open(struct loop **out, const struct loop_handler *handler
 
 static int uring_listen(struct loop *base, int listen_fd)
 {
-    shared_listen((struct shared_loop *)base, listen_fd);
-    return 0;
+    return shared_listen((struct shared_loop *)base, listen_fd);
 }
 
 static void uring_unlisten(struct loop *base)
@@ -162,7 +165,7 @@ static void uring_unlisten(struct loop *base)
     if (loop->accept_event)
         loop->accept_cancel = loop->accept_event;
     loop->accept_event = 0;
-    shared_listen(&loop->shared, -1);
+    shared_unlisten(&loop->shared);
 }
 
 static int uring_watch(struct loop *base, int fd)
@@ -172,14 +175,11 @@ static int uring_watch(struct loop *base, int fd)
 
 static void accept_completed(struct uring_loop *loop, const struct completion *completion)
 {
-    if (completion->event != loop->accept_event) {
-        if (completion->result >= 0)
-            close(completion->result);
+    if (completion->event != loop->accept_event)
         return;
-    }
-    if (!(completion->flags & IORING_CQE_F_MORE))
-        loop->accept_event = 0;
-    shared_accepted(&loop->shared, completion->result);
+    loop->accept_event = 0;
+    if (!loop->closing)
+        shared_accept_some(&loop->shared);
 }
 
 static void watch_completed(struct uring_loop *loop, struct shared_watch *watch,
@@ -249,8 +249,6 @@ static void receive_completed(struct uring_loop *loop, struct uring_stream *stre
             loop->shared.handler->received(loop->shared.ctx, shared->owner, bytes);
         buffer_give(loop, number);
     }
-    if (completion->flags & IORING_CQE_F_MORE)
-        return;
     stream->receiving = false;
     shared_pending_add(shared); /* to be armed again, or freed */
     if (result == 0 || (result < 0 && result != -ENOBUFS && result != -EINTR))
@@ -289,7 +287,7 @@ static bool submit_receive(struct uring_loop *loop, struct uring_stream *stream)
     struct io_uring_sqe *const submission = take_submission(loop);
     if (!submission)
         return false;
-    io_uring_prep_recv_multishot(submission, stream->shared.fd, NULL, 0, 0);
+    io_uring_prep_recv(submission, stream->shared.fd, NULL, BUFFER_BYTES, 0);
     submission->flags |= IOSQE_BUFFER_SELECT;
     submission->buf_group = BUFFER_GROUP;
     io_uring_sqe_set_data64(submission, event_of(stream, EVENT_STREAM));
@@ -320,7 +318,7 @@ static bool submit_stream(struct uring_loop *loop, struct uring_stream *stream)
             return stream->cancelling = submit_cancel(loop, event_of(stream, EVENT_SEND), 0);
         return true;
     }
-    if (!stream->receiving && !shared->ended && !submit_receive(loop, stream))
+    if (!stream->receiving && shared_stream_receives(shared) && !submit_receive(loop, stream))
         return false;
     return stream->sending || shared->queue.bytes == 0 || submit_send(loop, stream);
 }
@@ -337,7 +335,7 @@ static bool submit_accept(struct uring_loop *loop)
         return false;
     loop->accept_last += EVENT_TAG_MASK + 1;
     loop->accept_event = loop->accept_last | EVENT_ACCEPT;
-    io_uring_prep_multishot_accept(submission, loop->shared.listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    io_uring_prep_poll_add(submission, loop->shared.listen_fd, POLLIN);
     io_uring_sqe_set_data64(submission, loop->accept_event);
     return true;
 }
@@ -464,10 +462,13 @@ const struct loop_backend loop_uring_backend = {
     .close = uring_loop_close,
     .listen = uring_listen,
     .unlisten = uring_unlisten,
+    .accept_pause = shared_accept_pause,
     .watch = uring_watch,
     .stream_open = uring_stream_open,
     .stream_send = shared_stream_send,
     .stream_queued = shared_stream_queued,
+    .queued = shared_queued,
+    .stream_hold = shared_stream_hold,
     .stream_close = uring_stream_close,
     .turn = uring_turn,
 };

@@ -112,7 +112,9 @@ static void watchers_tell(struct server *server, const struct event *event)
         if (!peer || !peer->stream || !peer->watching)
             continue;
         /* A watcher that reads slowly misses events, and is told how many. */
-        if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX / 2) {
+        if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX / 2 ||
+            (loop_stream_queued(peer->stream) > 0 &&
+             loop_queued(server->loop) > PEERS_QUEUED_BYTES_MAX / 2)) {
             peer->events_dropped++;
             continue;
         }
@@ -221,9 +223,9 @@ static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_m
     if (refusal.error)
         return refusal;
     guards->fold = guards_id_of(&event);
-    log_event(
-        &server->log, LOG_WARN, "holds_folded", log_number("holds", (int64_t)guards->hold_count),
-        log_number("hold_ms", (int64_t)hold_ms),
+    log_limited(
+        &server->log_limit, LOG_WARN, "holds_folded",
+        log_number("holds", (int64_t)guards->hold_count), log_number("hold_ms", (int64_t)hold_ms),
         log_text("effect", "nothing is answered 304 until it is over"),
         log_text("advice", "write less, hold for less, or name fewer targets: etagctl doctor"));
     return done;
@@ -441,9 +443,9 @@ static bool guard_expire(struct server *server, struct guard *guard)
         return false;
     if (lingered) {
         server->cache.counters.guards_lingered++;
-        log_event(&server->log, LOG_WARN, "guard_lingered", log_number("pid", pid),
-                  log_number("uid", uid),
-                  log_text("effect", "no sign of life of its writer: it counts as committed"));
+        log_limited(&server->log_limit, LOG_WARN, "guard_lingered", log_number("pid", pid),
+                    log_number("uid", uid),
+                    log_text("effect", "no sign of life of its writer: it counts as committed"));
     }
     return true;
 }

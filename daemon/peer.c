@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From bytes to frames, and who is speaking. Identity comes from the kernel (SO_PEERCRED, SO_PEERGROUPS) at the time of
- * the connect; what a peer says about itself is only shown. Limits: frame size, unread answers, time to greet, time to
+ * Who is speaking, and what it is told. Identity comes from the kernel (SO_PEERCRED, SO_PEERGROUPS) at the time of
+ * the connect; what a peer says about itself is only shown. Limits: unread answers, time to greet, time to
  * finish a frame, idle time.
  */
 #include "peer.h"
 
 #include "clocktime.h"
-#include "request.h"
+#include "greeting.h"
 #include "text.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define REFUSAL_TOLD_NS (10 * NS_PER_S)
+#define ACCEPT_AGAIN_NS (10 * NS_PER_MS) /* where strangers wait to be sent away */
 
 _Static_assert(PEERS_MAX == 1 << PEER_ID_TABLE_BITS,
                "the low bits of an id are its place in the table");
@@ -36,14 +36,13 @@ static void spare_fds_give(struct peers *peers)
     }
 }
 
-void peers_init(struct peers *peers, struct server *server, struct loop *loop,
-                const struct config *config, const struct log *log)
+void peers_init(struct peers *peers, const struct peers_options *options)
 {
     *peers = (struct peers){
-        .server = server,
-        .loop = loop,
-        .config = config,
-        .log = log,
+        .loop = options->loop,
+        .config = options->config,
+        .log = options->log,
+        .strangers = options->strangers,
         .own_uid = geteuid(),
         .overflow_uid = config_overflow_uid(),
         .spare_fds = {-1, -1},
@@ -53,9 +52,12 @@ void peers_init(struct peers *peers, struct server *server, struct loop *loop,
 
 void peers_deinit(struct peers *peers)
 {
-    for (size_t i = 0; i < PEERS_MAX; i++)
-        if (peers->table[i])
-            peer_close(peers, peers->table[i]);
+    for (size_t i = 0; i < PEERS_MAX; i++) {
+        if (!peers->table[i])
+            continue;
+        peers->table[i]->in_line = false; /* nobody looks at lines any more */
+        peer_close(peers, peers->table[i]);
+    }
     peers_reap(peers);
     spare_fds_give(peers);
     buffer_deinit(&peers->out);
@@ -106,7 +108,6 @@ static void peer_free(struct peers *peers, struct peer *peer)
 {
     peers->table[peer->id & (PEERS_MAX - 1)] = NULL;
     peers->count--;
-    peers->stranger_count -= peer->counted;
     client_page_add(&peer->page, &peers->departed);
     client_page_close(&peer->page);
     buffer_deinit(&peer->in);
@@ -144,30 +145,49 @@ static uint32_t roles_of(const struct peers *peers, const struct peer *peer)
     return config_roles(peers->config, &credentials, peers->own_uid, peers->overflow_uid);
 }
 
-/* Counted each time, said now and then: whoever connects again and again shall not fill the log. */
-static void refuse(struct peers *peers, const struct peer *peer, const char *why)
+/* To the thread that may be slow. refusal: NULL, or why it is sent away. */
+static void hand_over(struct peers *peers, int fd, const struct peer_credentials *credentials,
+                      const char *refusal)
 {
-    const uint64_t now_ns = time_coarse_ns();
+    const struct stranger_arrival arrival = {
+        .fd = fd,
+        .pid = credentials->pid,
+        .uid = credentials->uid,
+        .refusal = refusal,
+        .idle_ns = peers->config->idle_ns,
+    };
 
-    peers->refused++;
-    if (peers->refusal_told_ns != 0 && now_ns - peers->refusal_told_ns < REFUSAL_TOLD_NS)
-        return;
-    peers->refusal_told_ns = now_ns;
-    log_event(peers->log, LOG_WARN, "peer_refused", log_text("reason", why),
-              log_number("pid", peer ? peer->pid : 0), log_number("uid", peer ? peer->uid : 0),
-              log_number("refused", (int64_t)peers->refused));
+    strangers_take(peers->strangers, &arrival);
+    if (!strangers_have_room(peers->strangers))
+        loop_accept_pause(peers->loop, ACCEPT_AGAIN_NS);
 }
 
-/* NULL, or why not. */
-static const char *admit(struct peers *peers, struct peer *peer)
+void peers_turn_begin(struct peers *peers)
 {
-    peer->roles = roles_of(peers, peer);
-    if (peer->roles != 0)
-        return NULL;
-    if (peers->stranger_count >= STRANGERS_MAX)
-        return "too many peers without a role";
-    peers->stranger_count++;
-    peer->counted = true;
+    if (!strangers_have_room(peers->strangers))
+        loop_accept_pause(peers->loop, ACCEPT_AGAIN_NS);
+}
+
+/* NULL, or why not. *fd is taken as soon as the loop has it. */
+static const char *admit(struct peers *peers, int *fd, const struct peer_credentials *credentials,
+                         uint32_t roles)
+{
+    struct peer *peer = peer_new(peers);
+
+    if (!peer)
+        return "too many peers";
+    peer->roles = roles;
+    int r = credentials_keep(peer, credentials);
+    if (r == 0)
+        r = loop_stream_open(peers->loop, take_fd(fd), peer, &peer->stream);
+    if (r < 0) {
+        peer_free(peers, peer);
+        return strerrordesc_np(-r);
+    }
+    peers->accepted++;
+    log_event(peers->log->log, LOG_DEBUG, "peer_accepted", log_number("peer", peer->id),
+              log_number("pid", peer->pid), log_number("uid", peer->uid),
+              log_number("roles", peer->roles));
     return NULL;
 }
 
@@ -175,29 +195,15 @@ void peers_accept(struct peers *peers, int fd)
 {
     uint32_t groups[PEER_GROUPS_MAX];
     struct peer_credentials credentials = {0};
-    CLEANUP(cleanup_fd) int owned = fd;
 
-    struct peer *peer = peer_new(peers);
-    if (!peer) {
-        refuse(peers, NULL, "too many peers");
-        return;
-    }
-    int r = credentials_read(owned, &credentials, groups);
-    if (r == 0)
-        r = credentials_keep(peer, &credentials);
-    const char *why = r == 0 ? admit(peers, peer) : NULL;
-    if (r == 0 && !why)
-        r = loop_stream_open(peers->loop, owned, peer, &peer->stream);
-    if (r < 0 || why) {
-        refuse(peers, peer, why ? why : strerrordesc_np(-r));
-        peer_free(peers, peer);
-        return;
-    }
-    take_fd(&owned);
-    peers->accepted++;
-    log_event(peers->log, LOG_DEBUG, "peer_accepted", log_number("peer", peer->id),
-              log_number("pid", peer->pid), log_number("uid", peer->uid),
-              log_number("roles", peer->roles));
+    const int r = credentials_read(fd, &credentials, groups);
+    const uint32_t roles =
+        r == 0 ? config_roles(peers->config, &credentials, peers->own_uid, peers->overflow_uid) : 0;
+    const char *refusal = r == 0 ? NULL : strerrordesc_np(-r);
+    if (roles != 0)
+        refusal = admit(peers, &fd, &credentials, roles);
+    if (roles == 0 || refusal)
+        hand_over(peers, fd, &credentials, refusal);
 }
 
 struct peer *peers_find(struct peers *peers, uint64_t id)
@@ -207,77 +213,29 @@ struct peer *peers_find(struct peers *peers, uint64_t id)
     return peer && peer->id == id && peer->stream ? peer : NULL;
 }
 
-/* ---- Frames ---- */
-
-/* Handles the whole frames at the start of bytes; returns how many bytes they took. */
-static size_t frames_handle(struct peers *peers, struct peer *peer, etag_str bytes)
-{
-    etag_str rest = bytes, payload;
-
-    while (peer->stream) {
-        const int r = frame_next(rest, &payload);
-        if (r < 0) {
-            peer_break(peers, peer, WIRE_ERROR_MALFORMED,
-                       "a frame's length is 0 or over 1 MiB: framing is lost");
-            break;
-        }
-        if (r == 0)
-            break;
-        rest = str_skip(rest, FRAME_HEADER_BYTES + payload.len);
-        request_handle(peers->server, peer, payload);
-    }
-    return bytes.len - rest.len;
-}
-
-static bool buffer_append(struct buffer *buffer, etag_str bytes)
-{
-    if (buffer_reserve(buffer, bytes.len) < 0)
-        return false;
-    if (bytes.len > 0)
-        memcpy(buffer->bytes + buffer->len, bytes.data, bytes.len);
-    buffer->len += bytes.len;
-    return true;
-}
-
-void peer_received(struct peers *peers, struct peer *peer, etag_str bytes)
-{
-    etag_str all = bytes;
-    const bool partial_before = peer->in.len > 0;
-
-    if (!peer->stream)
-        return;
-    peer->last_ns = time_coarse_ns();
-    peer->arrived_ns = time_ns_of(CLOCK_MONOTONIC);
-    if (partial_before) {
-        if (!buffer_append(&peer->in, bytes)) {
-            peer_break(peers, peer, WIRE_ERROR_BUSY, "the daemon is out of memory");
-            return;
-        }
-        all = (etag_str){(const char *)peer->in.bytes, peer->in.len};
-    }
-    const size_t used = frames_handle(peers, peer, all);
-    if (!peer->stream)
-        return;
-
-    const etag_str rest = str_skip(all, used);
-    if (!peer->roles && rest.len > STRANGER_FRAME_BYTES_MAX) {
-        peer_break(peers, peer, WIRE_ERROR_DENIED,
-                   "so large a request wants a role, and this user has none");
-        return;
-    }
-    if (rest.len == 0)
-        peer->partial_since_ns = 0;
-    else if (used > 0 || !partial_before)
-        peer->partial_since_ns = peer->last_ns;
-    if (partial_before) {
-        memmove(peer->in.bytes, peer->in.bytes + used, rest.len);
-        peer->in.len = rest.len;
-    } else if (!buffer_append(&peer->in, rest)) {
-        peer_break(peers, peer, WIRE_ERROR_BUSY, "the daemon is out of memory");
-    }
-}
-
 /* ---- Answers ---- */
+
+/* Not even an error is sent: it would have to be read, too. */
+static void unread_close(struct peers *peers, struct peer *peer)
+{
+    peers->slow++;
+    log_limited(peers->log, LOG_WARN, "peer_slow", log_number("peer", peer->id),
+                log_number("pid", peer->pid), log_number("uid", peer->uid),
+                log_text("reason", "unread answers"));
+    peer_close(peers, peer);
+}
+
+/* What intake.h lets pass are answers that come later, and events. */
+static bool queue_is_full(struct peers *peers, const struct peer *peer)
+{
+    const size_t queued = loop_stream_queued(peer->stream);
+    const size_t all = loop_queued(peers->loop);
+
+    if (all > peers->queued_max)
+        peers->queued_max = all;
+    return queued > PEER_QUEUED_BYTES_MAX ||
+           (queued > PEER_UNREAD_BYTES_MAX && all > PEERS_QUEUED_BYTES_MAX);
+}
 
 void peer_send(struct peers *peers, struct peer *peer, const struct reply *reply, const int *fds,
                size_t fd_count)
@@ -299,14 +257,11 @@ void peer_send(struct peers *peers, struct peer *peer, const struct reply *reply
         r = loop_stream_send(peer->stream, frame, fds, fd_count);
     }
     if (r < 0) {
-        log_event(peers->log, LOG_WARN, "peer_send_failed", log_number("peer", peer->id),
-                  log_error("error", r));
+        log_limited(peers->log, LOG_WARN, "peer_send_failed", log_number("peer", peer->id),
+                    log_error("error", r));
         peer_close(peers, peer);
-    } else if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX) {
-        peers->slow++;
-        log_event(peers->log, LOG_WARN, "peer_slow", log_number("peer", peer->id),
-                  log_number("pid", peer->pid), log_text("reason", "unread answers"));
-        peer_close(peers, peer);
+    } else if (queue_is_full(peers, peer)) {
+        unread_close(peers, peer);
     }
 }
 
@@ -333,8 +288,9 @@ void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, co
     if (!peer->stream)
         return;
     peers->protocol_errors++;
-    log_event(peers->log, LOG_WARN, "peer_broke_protocol", log_number("peer", peer->id),
-              log_number("pid", peer->pid), log_number("uid", peer->uid), log_text("reason", text));
+    log_limited(peers->log, LOG_WARN, "peer_broke_protocol", log_number("peer", peer->id),
+                log_number("pid", peer->pid), log_number("uid", peer->uid),
+                log_text("reason", text));
     peer_send_error(peers, peer, 0, code, text);
     peer_close(peers, peer);
 }
@@ -354,16 +310,16 @@ size_t peers_judge(struct peers *peers)
 {
     size_t changed = 0;
 
+    strangers_dismiss(peers->strangers);
     for (size_t i = 0; i < PEERS_MAX; i++) {
         struct peer *peer = peers->table[i];
         if (!peer || !peer->stream || peer->roles == roles_of(peers, peer))
             continue;
         changed++;
-        log_event(peers->log, LOG_INFO, "peer_roles_changed", log_number("peer", peer->id),
-                  log_number("pid", peer->pid), log_number("uid", peer->uid),
-                  log_number("roles", roles_of(peers, peer)));
-        peer_send_error(peers, peer, 0, WIRE_ERROR_ROLES,
-                        "the roles of this user were changed: connect again");
+        log_limited(peers->log, LOG_INFO, "peer_roles_changed", log_number("peer", peer->id),
+                    log_number("pid", peer->pid), log_number("uid", peer->uid),
+                    log_number("roles", roles_of(peers, peer)));
+        peer_send_error(peers, peer, 0, WIRE_ERROR_ROLES, TEXT_ROLES_CHANGED);
         peer_close(peers, peer);
     }
     return changed;
@@ -383,34 +339,57 @@ void peers_each_writer(const struct peers *peers, void (*each)(void *ctx, uint32
 static const char *overdue(const struct peers *peers, const struct peer *peer, uint64_t now_ns)
 {
     if (!peer->greeted && now_ns - peer->opened_ns > PEER_HELLO_MS_MAX * NS_PER_MS)
-        return "no hello in time";
+        return TEXT_HELLO_LATE;
     if (peer->partial_since_ns != 0 &&
         now_ns - peer->partial_since_ns > PEER_PARTIAL_MS_MAX * NS_PER_MS)
-        return "a frame was begun and not finished in time";
+        return TEXT_FRAME_LATE;
     if (peers->config->idle_ns != 0 && !peer->watching && peer->pending == 0 &&
         now_ns - peer->last_ns > peers->config->idle_ns)
-        return "idle";
+        return TEXT_IDLE;
     return NULL;
+}
+
+/* Whether the peer has left answers unread for too long: that is a while where its own requests wait for it, and a moment where
+ * all who ask wait for it. */
+static bool unread_too_long(const struct peers *peers, struct peer *peer, uint64_t now_ns)
+{
+    const bool crowded = loop_queued(peers->loop) > PEERS_QUEUED_BYTES_MAX / 2;
+
+    if (loop_stream_queued(peer->stream) <= PEER_UNREAD_BYTES_MAX) {
+        peer->unread_since_ns = 0;
+        return false;
+    }
+    if (peer->unread_since_ns == 0)
+        peer->unread_since_ns = now_ns;
+    const uint64_t unread_ns = now_ns - peer->unread_since_ns;
+    return (peer->aside && unread_ns >= PEER_UNREAD_MS_MAX * NS_PER_MS) ||
+           (crowded && unread_ns >= PEERS_UNREAD_MS_MAX * NS_PER_MS);
+}
+
+static void peer_expire(struct peers *peers, struct peer *peer, uint64_t now_ns)
+{
+    const char *why = overdue(peers, peer, now_ns);
+
+    if (why) {
+        peers->slow++;
+        peer_break(peers, peer, WIRE_ERROR_SLOW, why);
+    } else if (unread_too_long(peers, peer, now_ns)) {
+        unread_close(peers, peer);
+    }
 }
 
 void peers_expire(struct peers *peers, uint64_t now_ns)
 {
     spare_fds_take(peers);
-    for (size_t i = 0; i < PEERS_MAX; i++) {
-        struct peer *peer = peers->table[i];
-        const char *why = peer && peer->stream ? overdue(peers, peer, now_ns) : NULL;
-
-        if (why) {
-            peers->slow++;
-            peer_break(peers, peer, WIRE_ERROR_SLOW, why);
-        }
-    }
+    for (size_t i = 0; i < PEERS_MAX; i++)
+        if (peers->table[i] && peers->table[i]->stream)
+            peer_expire(peers, peers->table[i], now_ns);
 }
 
 void peers_reap(struct peers *peers)
 {
     for (size_t i = 0; i < PEERS_MAX && peers->closed_count > 0; i++)
-        if (peers->table[i] && !peers->table[i]->stream) {
+        if (peers->table[i] && !peers->table[i]->stream && !peers->table[i]->in_line) {
             peer_free(peers, peers->table[i]);
             peers->closed_count--;
         }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Peers: one connection each, with its identity, its half-received frame and its limits. A peer that breaks the
- * protocol or a limit loses its connection, and nobody else notices.
+ * Peers: one connection each, with its identity, what it sent and was not handled yet, and its limits. A peer that breaks the
+ * protocol or a limit loses its connection, and nobody else notices. Only who has a role becomes one: others go to
+ * stranger.h when they are accepted.
  *
  * A peer that was closed stays in memory until peers_reap(), at the end of the turn, so that no pointer to it
  * dangles in between; work that outlives a turn (an answer that waits for the store) keeps the id instead.
@@ -11,8 +12,10 @@
 
 #include "client_page.h"
 #include "config.h"
+#include "log_limit.h"
 #include "loop.h"
 #include "message.h"
+#include "stranger.h"
 
 #define PEER_GROUPS_MAX 256
 #define PEER_SOFTWARE_BYTES_MAX 64
@@ -30,49 +33,61 @@ struct peer {
     size_t group_count;
     uint32_t roles;
     bool greeted;
-    bool counted; /* in peers->stranger_count */
     bool watching;
     uint64_t events_dropped; /* since the last one that it was sent */
-    struct buffer in;        /* an unfinished frame */
+
+    /* intake.h: */
+    struct buffer in; /* frames that wait, and an unfinished one */
+    size_t in_used;   /* of it: handled */
+    struct peer *next_in_line;
+    bool in_line;
+    bool aside; /* its requests wait until it has read its answers */
+    bool ended; /* sends nothing more */
+
     uint64_t opened_ns, last_ns;
     uint64_t arrived_ns;       /* of the bytes being handled, CLOCK_MONOTONIC */
     uint64_t partial_since_ns; /* 0: no unfinished frame */
+    uint64_t unread_since_ns;  /* more than PEER_UNREAD_BYTES_MAX; 0: not so */
     size_t pending;            /* mutations that wait for the store */
     struct client_page page;
     char software[PEER_SOFTWARE_BYTES_MAX];
 };
 
 struct peers {
-    struct server *server;
     struct loop *loop;
     const struct config *config;
-    const struct log *log;
+    struct log_limit *log;
+    struct strangers *strangers;
     uint32_t own_uid, overflow_uid;
     struct peer *table[PEERS_MAX];
     size_t count;
     size_t closed_count; /* wait for peers_reap() */
-    size_t
-        stranger_count; /* without a role: a user to whom nobody gave one must not keep others out */
-    uint64_t refusal_told_ns;
     size_t watching_count;
     uint64_t ids;
     struct buffer out; /* scratch for encoding */
     int spare_fds
         [PEER_SPARE_FDS]; /* so that a daemon without descriptors can still hand some out; -1: used */
     struct counters departed; /* of clients that are gone */
-    uint64_t accepted, refused, protocol_errors, slow;
+    uint64_t accepted, protocol_errors, slow;
+    size_t queued_max; /* of loop_queued(), since the start */
 };
 
-/* server: handed to request_handle(). The rest is borrowed. */
-void peers_init(struct peers *peers, struct server *server, struct loop *loop,
-                const struct config *config, const struct log *log);
+struct peers_options {
+    struct loop *loop;
+    const struct config *config;
+    struct log_limit *log;
+    struct strangers *strangers;
+};
+
+/* All borrowed. */
+void peers_init(struct peers *peers, const struct peers_options *options);
 void peers_deinit(struct peers *peers);
 
 /* A new connection; fd is consumed. */
 void peers_accept(struct peers *peers, int fd);
 
-/* Bytes of a peer: whole frames go to request_handle(). */
-void peer_received(struct peers *peers, struct peer *peer, etag_str bytes);
+/* Before each turn of the loop: no connection is accepted that would have to be closed by the loop thread. */
+void peers_turn_begin(struct peers *peers);
 
 /* NULL: gone. */
 struct peer *peers_find(struct peers *peers, uint64_t id);
@@ -91,7 +106,8 @@ void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, co
 void peer_close(struct peers *peers, struct peer *peer);
 
 /* The rules of roles were changed. A peer that has other roles now is told so and closed: its next hello says which, and
- * whoever may not read any more is not given the index again. Returns how many. */
+ * whoever may not read any more is not given the index again. Those without a role are told to come again, too. Returns how
+ * many had one. */
 size_t peers_judge(struct peers *peers);
 
 /* Those who said hello and may mutate. */

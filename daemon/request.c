@@ -9,14 +9,13 @@
 #include "request.h"
 
 #include "clocktime.h"
+#include "greeting.h"
 #include "inspect.h"
 #include "mutation.h"
 #include "server.h"
 #include "text.h"
 
 #include <errno.h>
-
-#define SOFTWARE "etagd " ETAG_VERSION_STRING
 
 static void answer_done(struct server *server, struct peer *peer, const struct request *request)
 {
@@ -40,18 +39,14 @@ static void handle_hello(struct server *server, struct peer *peer, const struct 
     int fds[2];
     size_t fd_count = 0;
 
-    if (request->hello.protocol != PROTOCOL_VERSION) {
-        char text[ERROR_TEXT_BYTES_MAX];
-        snprintf(text, sizeof(text),
-                 "this is " SOFTWARE " and speaks protocol %u, the client speaks %u: install the "
-                 "same release of both",
-                 PROTOCOL_VERSION, request->hello.protocol);
+    char text[ERROR_TEXT_BYTES_MAX];
+    if (greeting_check(request->hello.protocol, text)) {
         peer_send_error(&server->peers, peer, request->id, WIRE_ERROR_VERSION, text);
         peer_close(&server->peers, peer);
         return;
     }
     if (peer->greeted) {
-        peer_break(&server->peers, peer, WIRE_ERROR_MALFORMED, "a second hello");
+        peer_break(&server->peers, peer, WIRE_ERROR_MALFORMED, TEXT_SECOND_HELLO);
         return;
     }
     peer->greeted = true;
@@ -59,7 +54,7 @@ static void handle_hello(struct server *server, struct peer *peer, const struct 
              request->hello.software.data ? request->hello.software.data : "");
 
     reply.hello.protocol = PROTOCOL_VERSION;
-    reply.hello.software = ETAG_LIT(SOFTWARE);
+    reply.hello.software = ETAG_LIT(DAEMON_SOFTWARE);
     reply.hello.roles = peer->roles;
     reply.hello.clock_ns = time_coarse_ns();
     reply.hello.lease_ns = server->lease.length_ns;
@@ -77,8 +72,8 @@ static void handle_hello(struct server *server, struct peer *peer, const struct 
             reply.hello.counters_bytes = COUNTERS_BYTES;
             fds[fd_count++] = page_fd;
         } else {
-            log_event(&server->log, LOG_WARN, "client_page_failed", log_number("pid", peer->pid),
-                      log_error("error", r));
+            log_limited(&server->log_limit, LOG_WARN, "client_page_failed",
+                        log_number("pid", peer->pid), log_error("error", r));
         }
     }
     peer_send(&server->peers, peer, &reply, fds, fd_count);
@@ -207,8 +202,8 @@ static void handle_pause(struct server *server, struct peer *peer, const struct 
     const int r = lease_pause(&server->lease);
 
     server->cache.paused = true;
-    log_event(&server->log, LOG_WARN, "paused", log_number("pid", peer->pid),
-              log_number("uid", peer->uid));
+    log_limited(&server->log_limit, LOG_WARN, "paused", log_number("pid", peer->pid),
+                log_number("uid", peer->uid));
     if (r < 0) {
         refuse(server, peer, request, WIRE_ERROR_STORE,
                "paused, but the mark in the state directory cannot be written: a restart resumes");
@@ -225,8 +220,8 @@ static void handle_resume(struct server *server, struct peer *peer, const struct
         return;
     }
     server->cache.paused = false;
-    log_event(&server->log, LOG_INFO, "resumed", log_number("pid", peer->pid),
-              log_number("uid", peer->uid));
+    log_limited(&server->log_limit, LOG_INFO, "resumed", log_number("pid", peer->pid),
+                log_number("uid", peer->uid));
     answer_done(server, peer, request);
 }
 
@@ -290,10 +285,9 @@ void request_handle(struct server *server, struct peer *peer, etag_str payload)
     }
     const struct handler *handler = handler_of(request.kind);
     if (!peer->greeted && request.kind != REQUEST_HELLO)
-        peer_break(&server->peers, peer, WIRE_ERROR_NO_HELLO, "the first message must be a hello");
+        peer_break(&server->peers, peer, WIRE_ERROR_NO_HELLO, TEXT_NO_HELLO);
     else if (!handler)
-        refuse(server, peer, &request, WIRE_ERROR_INVALID,
-               "this daemon (" SOFTWARE ") does not know that request: it is of a newer release");
+        refuse(server, peer, &request, WIRE_ERROR_INVALID, TEXT_UNKNOWN_REQUEST);
     else if (handler->role != 0 && !(peer->roles & handler->role))
         refuse(server, peer, &request, WIRE_ERROR_DENIED, role_missing(handler->role));
     else

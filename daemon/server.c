@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Start, turn, stop. A turn: the loop hands over everything that came; the requests among it change the cache in
- * memory at once; then one submit sends their events to the persister together; answers leave when the persister says
- * that their events are safe. The lease is renewed between turns, so a daemon that is stuck does not renew.
+ * Start, turn, stop. A turn: the loop hands over what came; as many of the requests among it as the turn's budget allows change the
+ * cache in memory at once (intake.h); then one submit sends their events to the persister together; answers leave when the
+ * persister says that their events are safe. The lease is renewed between turns, so a daemon that is stuck does not renew; and turns are
+ * short, whatever peers send, so one that is not stuck does.
  */
 #include "server.h"
 
 #include "clocktime.h"
+#include "greeting.h"
 #include "mutation.h"
 #include "recovery.h"
 #include "reload.h"
-#include "request.h"
 #include "text.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@
 #define EVENTS_KEPT_MAP_SHARE 8        /* at most this part: entries and headroom need the rest */
 #define START_LOAD_NS (50 * NS_PER_MS) /* nobody is served yet */
 #define TURN_LOAD_NS (NS_PER_MS / 5) /* so much later may an answer come while entries are loaded */
+#define STOP_SERVE_NS (NS_PER_S / 5)
 #define LOAD_LATER_NS (20 * NS_PER_MS) /* where the persister has too much to do */
 
 /* ---- What the loop brings ---- */
@@ -47,7 +49,7 @@ static void on_received(void *ctx, void *owner, etag_str bytes)
 {
     struct server *server = ctx;
 
-    peer_received(&server->peers, owner, bytes);
+    intake_received(server, owner, bytes);
 }
 
 static void on_ended(void *ctx, void *owner, int error)
@@ -57,7 +59,7 @@ static void on_ended(void *ctx, void *owner, int error)
 
     log_event(&server->log, LOG_DEBUG, "peer_ended", log_number("peer", peer->id),
               log_error("error", error));
-    peer_close(&server->peers, peer);
+    intake_ended(server, peer);
 }
 
 static const char *serving_status(const struct server *server)
@@ -222,6 +224,31 @@ static int state_open(struct server *server, struct recovery *recovery)
     return 0;
 }
 
+/* 0 or a negative errno. */
+static int peers_begin(struct server *server)
+{
+    const struct strangers_options strangers = {
+        .hello = {.kind = REPLY_HELLO,
+                  .hello = {.protocol = PROTOCOL_VERSION,
+                            .software = ETAG_LIT(DAEMON_SOFTWARE),
+                            .lease_ns = server->lease.length_ns,
+                            .incarnation_id = server->cache.incarnation_id,
+                            .linger_ns = server->config.linger_ns}},
+        .log = &server->log_limit,
+    };
+    const int r = strangers_start(&server->strangers, &strangers);
+    if (r < 0)
+        return r;
+    const struct peers_options options = {
+        .loop = server->loop,
+        .config = &server->config,
+        .log = &server->log_limit,
+        .strangers = server->strangers,
+    };
+    peers_init(&server->peers, &options);
+    return 0;
+}
+
 static int loop_make(struct server *server)
 {
     enum loop_kind used;
@@ -240,6 +267,8 @@ static int loop_make(struct server *server)
     r = loop_watch(server->loop, server->signal_fd);
     if (r == 0)
         r = loop_watch(server->loop, persist_fd(server->persist));
+    if (r == 0)
+        r = peers_begin(server);
     return r == 0 ? 0 : fail_errno(server, "loop_not_made", r);
 }
 
@@ -318,6 +347,7 @@ int server_init(struct server *server, const struct config *config, int signal_f
         .started_wall_ms = time_wall_ms(),
     };
     arena_init(&server->arena, ARENA_BYTES_MAX);
+    log_limit_init(&server->log_limit, &server->log);
     if (supervisor_init(&server->supervisor, &server->log, why) < 0)
         return fail(server, "supervisor_refused", why);
     if (endpoint_open(&server->endpoint, config->socket_path, config->socket_mode,
@@ -342,10 +372,7 @@ int server_init(struct server *server, const struct config *config, int signal_f
     server->loader = entry_loader_new(server->store, &server->cache, server->persist);
     if (!server->loader)
         return fail_errno(server, "entries_not_loaded", -ENOMEM);
-    if (loop_make(server) < 0)
-        return -1;
-    peers_init(&server->peers, server, server->loop, &server->config, &server->log);
-    return 0;
+    return loop_make(server);
 }
 
 /* ---- Entries of the former run ---- */
@@ -477,13 +504,15 @@ int server_run(struct server *server)
         huge_pages_begin(server);
     }
     while (r == 0 && !server->stopping && !server->lost) {
+        peers_turn_begin(&server->peers);
         r = loop_turn(server->loop, more || server->expire_more
                                         ? 0
                                         : turn_ns(server, lease_due_in_ns(&server->lease)));
+        more = intake_serve(server);
         turn_end(server);
         if (lease_keep(server) < 0)
             break;
-        more = loading_go_on(server, TURN_LOAD_NS);
+        more |= loading_go_on(server, TURN_LOAD_NS);
         const uint64_t now_ns = time_coarse_ns();
         if (now_ns >= housekeeping_ns) {
             peers_expire(&server->peers, now_ns);
@@ -497,6 +526,15 @@ int server_run(struct server *server)
 
 /* ---- Stop ---- */
 
+/* What came before the end is handled, as far as a moment goes: a writer that gets no answer leaves its event in the spool. */
+static void received_finish(struct server *server)
+{
+    const uint64_t until_ns = time_coarse_ns() + STOP_SERVE_NS;
+
+    while (intake_serve(server) && time_coarse_ns() < until_ns)
+        ;
+}
+
 /* The promise is taken back first; then what was accepted is persisted, and who waits gets an answer. */
 static void serving_end(struct server *server)
 {
@@ -506,6 +544,8 @@ static void serving_end(struct server *server)
         loop_unlisten(server->loop);
     if (!server->persist)
         return;
+    if (server->loop)
+        received_finish(server);
     turn_end(server);
     if (server->mutations.count > 0 || server->syncs.count > 0) {
         const uint64_t until_ns = time_coarse_ns() + NS_PER_S;
@@ -520,6 +560,7 @@ void server_deinit(struct server *server)
     supervisor_stopping(&server->supervisor);
     server->huge_pages = huge_pages_stop(server->huge_pages);
     serving_end(server);
+    server->strangers = strangers_stop(server->strangers);
     if (server->loop) {
         peers_deinit(&server->peers);
         server->loop = loop_close(server->loop);
@@ -536,6 +577,7 @@ void server_deinit(struct server *server)
     pending_deinit(&server->syncs);
     buffer_deinit(&server->scratch);
     arena_deinit(&server->arena);
+    log_limit_deinit(&server->log_limit);
     supervisor_deinit(&server->supervisor);
     cleanup_fd(&server->signal_fd);
     server->signal_fd = -1;

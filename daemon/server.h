@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon: one struct owns everything by value. A turn of the loop is handled as a group: all requests that
- * came, then one submit to the persister, then the answers whose events are safe.
+ * The daemon: one struct owns everything by value. A turn of the loop is handled as a group: the requests that its budget
+ * allows, then one submit to the persister, then the answers whose events are safe.
  */
 #ifndef ETAGD_SERVER_H
 #define ETAGD_SERVER_H
@@ -11,6 +11,7 @@
 #include "entry_loader.h"
 #include "histogram.h"
 #include "huge_pages.h"
+#include "intake.h"
 #include "journal.h"
 #include "lease.h"
 #include "peer.h"
@@ -22,6 +23,7 @@
 struct server {
     struct config config;
     struct log log;
+    struct log_limit log_limit; /* of what peers can cause */
     struct supervisor supervisor;
     struct endpoint endpoint;
     struct store *store;
@@ -35,6 +37,8 @@ struct server {
     struct loop *loop;
     int loop_refused; /* errno with which the kernel refused io_uring; 0: it did not */
     struct peers peers;
+    struct intake intake;
+    struct strangers *strangers;
     bool expire_more;         /* guards and holds are over whose turn did not come */
     struct pending mutations; /* answers that wait for their event to be persisted */
     struct pending syncs;

@@ -60,10 +60,39 @@
 /* A request decoded: what its arena may take. */
 #define ARENA_BYTES_MAX (8u * 1024u * 1024u)
 
-/* The daemon. */
+/* The daemon: peers with a role. Requests of a peer wait while its answers are unread, and it is closed when they are for too long.
+ * Answers that come later all the same (of mutations that waited for the store, events) have PEER_QUEUED_BYTES_MAX. From half of the bound of
+ * all peers on nobody is given a long answer, and whoever left some unread for a moment is closed. */
 #define PEERS_MAX 4096
-#define STRANGERS_MAX 64                           /* of them without any role, who may only ask */
-#define STRANGER_FRAME_BYTES_MAX 16384             /* unfinished, of one of these */
+#define PEER_IN_BYTES_MAX 65536u /* of whole requests that wait; then the peer is not read */
+#define PEER_UNREAD_BYTES_MAX 65536u
+#define PEER_UNREAD_MS_MAX 10000
+#define PEERS_QUEUED_BYTES_MAX (64u * 1024u * 1024u)
+#define PEERS_UNREAD_MS_MAX 1000
+
+/* A turn of the loop: requests of all peers by the kind of work (budget.h), the time that they may take, requests in a row of one. */
+#define TURN_URGENT_MAX 1024
+#define TURN_URGENT_US 2000
+#define PEER_TURN_URGENT_MAX 64
+#define TURN_FILLS_MAX 64
+#define TURN_FILLS_US 200
+#define PEER_TURN_FILLS_MAX 16
+#define TURN_ASKED_MAX 16
+#define TURN_ASKED_US 1000
+#define PEER_TURN_ASKED_MAX 1
+
+/* Peers without any role, besides those. */
+#define STRANGERS_MAX 64
+#define STRANGERS_WAITING_MAX 256 /* to be served or sent away; beyond that nobody is accepted */
+#define STRANGER_FRAME_BYTES_MAX 4096
+#define STRANGER_REPLY_BYTES_MAX 1024
+#define STRANGER_SOCKET_BYTES 4096 /* answers that one has not read, in the kernel */
+
+/* Lines of the log that a peer can cause. */
+#define LOG_LIMITED_EVENTS_MAX 32
+#define LOG_LIMITED_LINES 3  /* of each event, at once */
+#define LOG_LIMITED_MS 10000 /* ... and one more each so long */
+
 #define PEER_QUEUED_BYTES_MAX (4u * 1024u * 1024u) /* answers that a peer has not read yet */
 #define PEER_HELLO_MS_MAX 5000                     /* time to say hello */
 #define PEER_PARTIAL_MS_MAX 10000                  /* time to finish a frame once begun */

@@ -512,6 +512,13 @@ const char *request_decode(struct request *out, struct arena *arena, etag_str by
     return wire_decode(arena, &request_type, bytes, out);
 }
 
+/* The kind of a body is its number less one (BODY in wire.h). */
+enum request_kind request_peek(etag_str payload)
+{
+    const uint32_t number = wire_body(payload);
+    return number > 1 && number - 1 <= REQUEST_LOG ? (enum request_kind)(number - 1) : REQUEST_NONE;
+}
+
 const char *reply_decode(struct reply *out, struct arena *arena, etag_str bytes)
 {
     *out = (struct reply){.id = wire_id(bytes)};

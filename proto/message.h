@@ -282,6 +282,9 @@ MUST_USE int reply_encode(struct buffer *out, const struct reply *reply);
 MUST_USE const char *request_decode(struct request *out, struct arena *arena, etag_str bytes);
 MUST_USE const char *reply_decode(struct reply *out, struct arena *arena, etag_str bytes);
 
+/* Which request a frame's payload most likely is, at the cost of a look: to decide when it is decoded, nothing else. */
+enum request_kind request_peek(etag_str payload);
+
 /* ---- Frames ---- */
 
 /* Looks for a whole frame at the start of bytes: 1 and its payload, 0 if more bytes are needed, -EPROTO if the length

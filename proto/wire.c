@@ -149,6 +149,15 @@ uint64_t wire_id(etag_str rest)
     return 0;
 }
 
+uint32_t wire_body(etag_str rest)
+{
+    struct wire_field found;
+    for (int i = 0; i < 2 && wire_field_next(&rest, &found) > 0; i++)
+        if (found.number != 1)
+            return found.number;
+    return 0;
+}
+
 /* ---- Packing ---- */
 
 /* Collects what is packed; a failure is looked at once, at the end. */

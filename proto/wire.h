@@ -56,4 +56,7 @@ MUST_USE const char *wire_decode(struct arena *arena, const struct wire_type *ty
 /* The number in field 1, found even where the rest is broken; 0: none. */
 uint64_t wire_id(etag_str bytes);
 
+/* The number of the first field behind field 1; 0: none among the first two. */
+uint32_t wire_body(etag_str bytes);
+
 #endif

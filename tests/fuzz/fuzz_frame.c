@@ -9,8 +9,9 @@
 #include "fuzz.h"
 
 #include "channel.h"
-#include "peer.h"
+#include "intake.h"
 #include "request.h"
+#include "server.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -145,7 +146,9 @@ static void feed(const struct plan *plan, feed_function *to, void *end)
 /* ---- The daemon's end ---- */
 
 struct daemon_end {
-    struct peers peers;
+    struct server server;
+    struct loop loop;
+    struct log log;
     struct peer *peer;
     struct outcome *outcome;
     size_t answers;
@@ -177,6 +180,16 @@ static size_t deaf_queued(const struct loop_stream *stream)
     return 0;
 }
 
+static size_t deaf_all_queued(const struct loop *loop)
+{
+    return 0;
+}
+
+/* The loop brings what was under way. */
+static void deaf_hold(struct loop_stream *stream, bool hold)
+{
+}
+
 static void deaf_close(struct loop_stream *stream)
 {
 }
@@ -185,41 +198,51 @@ static const struct loop_backend deaf_backend = {
     .name = "deaf",
     .stream_send = deaf_send,
     .stream_queued = deaf_queued,
+    .queued = deaf_all_queued,
+    .stream_hold = deaf_hold,
     .stream_close = deaf_close,
 };
 
-/* In place of the daemon's: the server that peers_init was given is the end. */
+/* In place of the daemon's. */
 void request_handle(struct server *server, struct peer *peer, etag_str payload)
 {
-    struct daemon_end *const end = (struct daemon_end *)server;
+    struct daemon_end *const end = (struct daemon_end *)server; /* its first member */
     const struct plan plan = {.library = false};
     fuzz_require(!end->outcome->broken);
     take_payload(&plan, end->outcome, payload);
     if (end->outcome->broken)
-        peer_break(&end->peers, peer, WIRE_ERROR_MALFORMED, "malformed");
+        peer_break(&end->server.peers, peer, WIRE_ERROR_MALFORMED, "malformed");
 }
 
 static void daemon_feed(void *context, etag_str piece)
 {
     struct daemon_end *const end = context;
-    peer_received(&end->peers, end->peer, piece);
+    intake_received(&end->server, end->peer, piece);
+    while (intake_serve(&end->server))
+        ;
 }
 
 static void read_as_daemon(const struct plan *plan, struct outcome *outcome)
 {
     static const struct config config;
-    static const struct log log = {.fd = -1, .least = LOG_ERROR};
     static struct daemon_end end;
-    if (!end.peers.config)
-        peers_init(&end.peers, (struct server *)&end, NULL, &config, &log);
+    struct peers *const peers = &end.server.peers;
+    if (!peers->config) {
+        end.log = (struct log){.fd = -1, .least = LOG_ERROR};
+        end.loop.backend = &deaf_backend;
+        log_limit_init(&end.server.log_limit, &end.log);
+        end.server.loop = &end.loop;
+        peers_init(peers, &(struct peers_options){
+                              .loop = &end.loop, .config = &config, .log = &end.server.log_limit});
+    }
     struct deaf_stream stream = {{&deaf_backend}, &end};
     struct peer *const peer = calloc(
         1, sizeof(*peer)); /* as peer_new does; its id is 0, so is its place */
     fuzz_require(peer);
     peer->stream = &stream.base;
-    peer->roles = ROLE_READ; /* one without a role may say less, see Roles of test_ownership.py */
-    end.peers.table[0] = end.peer = peer;
-    end.peers.count = 1;
+    peer->roles = ROLE_READ;
+    peers->table[0] = end.peer = peer;
+    peers->count = 1;
     end.outcome = outcome;
     end.answers = 0;
 
@@ -227,13 +250,15 @@ static void read_as_daemon(const struct plan *plan, struct outcome *outcome)
     outcome->broken = !peer->stream;
     fuzz_require(end.answers == (outcome->broken ? 1 : 0));
     if (!outcome->broken) {
-        append(&outcome->kept, peer->in.bytes, peer->in.len);
-        fuzz_require((peer->partial_since_ns != 0) == (peer->in.len > 0));
-        peer_close(&end.peers, peer);
+        const size_t waiting = peer->in.len - peer->in_used;
+        if (waiting > 0)
+            append(&outcome->kept, peer->in.bytes + peer->in_used, waiting);
+        fuzz_require((peer->partial_since_ns != 0) == (waiting > 0));
+        peer_close(peers, peer);
     }
     outcome->left = (etag_str){(const char *)outcome->kept.bytes, outcome->kept.len};
-    peers_reap(&end.peers);
-    fuzz_require(end.peers.count == 0);
+    peers_reap(peers);
+    fuzz_require(peers->count == 0);
 }
 
 /* ---- The library's end ---- */

@@ -236,7 +236,7 @@ class Roles(Case):
         for one in crowd:
             self.addCleanup(one.close)
         wait_until(lambda: d.status()["peers_refused"] == 200 - 64, 20, "the crowd to be bounded")
-        self.assertEqual(len([line for line in d.lines if "event=peer_refused" in line]), 1, d.lines)
+        self.assertIn(len([line for line in d.lines if "event=peer_refused" in line]), (1, 2, 3), d.lines)
         # Nor does it hold memory: a frame that is begun and not ended.
         began = struct.pack("<I", 1 << 20) + bytes(1 << 17)
         broken = 0

@@ -182,6 +182,53 @@ static void unaccepted_connections_are_no_leak(void **state)
     harness_close(h);
 }
 
+static void a_turn_accepts_a_bounded_number(void **state)
+{
+    struct harness *const h = harness_open(state);
+    int peers[2 * LOOP_ACCEPTS_MAX];
+    listen_somewhere(h, 0);
+    settle(h);
+    for (size_t i = 0; i < LOOP_ACCEPTS_MAX + 30; i++)
+        peers[i] = connect_to(h);
+    while (h->accepted_count < LOOP_ACCEPTS_MAX + 30) {
+        const size_t before = h->accepted_count;
+        turn(h);
+        assert_true(h->accepted_count - before <= LOOP_ACCEPTS_MAX);
+    }
+    for (size_t i = 0; i < LOOP_ACCEPTS_MAX + 30; i++) {
+        close(h->accepted[i]);
+        close(peers[i]);
+    }
+    harness_close(h);
+}
+
+static void pause_now(struct harness *h, int fd)
+{
+    loop_accept_pause(h->loop, NS_PER_S / 5);
+}
+
+static void accepting_pauses_at_once_and_goes_on(void **state)
+{
+    struct harness *const h = harness_open(state);
+    int peers[3];
+    listen_somewhere(h, 0);
+    h->on_accepted = pause_now;
+    const uint64_t before = time_ns_of(CLOCK_MONOTONIC);
+    for (size_t i = 0; i < 3; i++)
+        peers[i] = connect_to(h);
+    TURN_UNTIL(h, h->accepted_count == 1);
+    turn(h);
+    assert_true(h->accepted_count == 1 || time_ns_of(CLOCK_MONOTONIC) - before >= NS_PER_S / 5);
+    TURN_UNTIL(h, h->accepted_count == 3);
+    assert_true(time_ns_of(CLOCK_MONOTONIC) - before >= 2 * (NS_PER_S / 5));
+    assert_int_equal(h->accept_failed_count, 0);
+    for (size_t i = 0; i < 3; i++) {
+        close(h->accepted[i]);
+        close(peers[i]);
+    }
+    harness_close(h);
+}
+
 /* Runs body in a child of its own; its asserts become the child's exit status. */
 static void in_child(int (*body)(enum loop_kind kind), enum loop_kind kind)
 {
@@ -372,6 +419,8 @@ int main(void)
         BOTH(connections_are_accepted_on_a_non_blocking_socket),
         BOTH(unlisten_ends_accepting),
         BOTH(unaccepted_connections_are_no_leak),
+        BOTH(a_turn_accepts_a_bounded_number),
+        BOTH(accepting_pauses_at_once_and_goes_on),
         BOTH(running_out_of_descriptors_pauses_accepting),
         BOTH(name_and_kind_agree),
         ONE(refused_io_uring_means_epoll, uring),

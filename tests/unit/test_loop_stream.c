@@ -248,6 +248,111 @@ static void descriptors_of_peers_are_not_taken(void **state)
     harness_close(h);
 }
 
+/* ---- Bounds of a turn ---- */
+
+static void a_turn_takes_a_bounded_part_of_a_stream(void **state)
+{
+    struct harness *const h = harness_open(state);
+    struct side *const side = side_open(h);
+    static char text[8 * LOOP_RECEIVE_BYTES];
+    size_t written = 0;
+    settle(h);
+    while (written < 4 * LOOP_RECEIVE_BYTES) {
+        const ssize_t n = send(side->peer, text, sizeof(text) - written, MSG_NOSIGNAL);
+        assert_true(n > 0);
+        written += (size_t)n;
+    }
+    while (side->got_len < written) {
+        const size_t before = side->got_len;
+        turn(h);
+        assert_true(side->got_len - before <= LOOP_RECEIVE_BYTES);
+    }
+    harness_close(h);
+}
+
+static void hold_now(struct side *side, etag_str bytes)
+{
+    loop_stream_hold(side->stream, true);
+}
+
+static void held_streams_are_not_read(void **state)
+{
+    struct harness *const h = harness_open(state);
+    struct side *const side = side_open(h);
+    char out[6];
+    side->on_received = hold_now;
+    peer_write(side, "first", 5);
+    TURN_UNTIL(h, side->got_len == 5);
+    settle(h);
+    /* What comes waits in the socket, the loop has nothing to do, and sending goes on. */
+    peer_write(side, "second", 6);
+    settle(h);
+    assert_quiet(h);
+    assert_int_equal(side->got_len, 5);
+    send_text(side, "answer", 6);
+    peer_read_all(side, out, 6);
+    assert_int_equal(side->got_len, 5);
+    side->on_received = NULL;
+    loop_stream_hold(side->stream, false);
+    TURN_UNTIL(h, side->got_len == 11);
+    peer_close(side);
+    TURN_UNTIL(h, side->ended_count == 1);
+    harness_close(h);
+}
+
+/* Its end is told when it is read again; the loop does not spin until then. */
+static void held_streams_whose_peer_has_gone_are_quiet(void **state)
+{
+    struct harness *const h = harness_open(state);
+    struct side *const side = side_open(h);
+    side->on_received = hold_now;
+    peer_write(side, "first", 5);
+    TURN_UNTIL(h, side->got_len == 5);
+    settle(h);
+    peer_write(side, "last", 4);
+    peer_close(side);
+    settle(h);
+    assert_quiet(h);
+    assert_int_equal(side->ended_count, 0);
+    side->on_received = NULL;
+    loop_stream_hold(side->stream, false);
+    TURN_UNTIL(h, side->ended_count == 1);
+    assert_int_equal(side->got_len, 9);
+    harness_close(h);
+}
+
+static void held_streams_that_cannot_be_sent_to_end(void **state)
+{
+    struct harness *const h = harness_open(state);
+    struct side *const side = side_open(h);
+    side->on_received = hold_now;
+    peer_write(side, "first", 5);
+    TURN_UNTIL(h, side->got_len == 5);
+    peer_close(side);
+    send_text(side, "answer", 6);
+    TURN_UNTIL(h, side->ended_count == 1);
+    assert_true(side->ended_error < 0);
+    harness_close(h);
+}
+
+static void what_all_streams_have_queued_is_known(void **state)
+{
+    struct harness *const h = harness_open(state);
+    static char text[BIG_BYTES];
+    struct side *const one = side_open(h);
+    struct side *const other = side_open(h);
+    assert_int_equal(loop_queued(h->loop), 0);
+    send_text(one, text, sizeof(text));
+    send_text(other, text, 100);
+    assert_int_equal(loop_queued(h->loop), sizeof(text) + 100);
+    settle(h);
+    assert_true(loop_stream_queued(one->stream) > 0);
+    assert_int_equal(loop_queued(h->loop), loop_stream_queued(one->stream));
+    close_side(one);
+    TURN_UNTIL(h, loop_queued(h->loop) == 0);
+    harness_close(h);
+}
+
 /* ---- Ends ---- */
 
 static void half_closed_peers_get_their_answer(void **state)
@@ -550,6 +655,11 @@ int main(void)
         BOTH(unsent_descriptors_are_closed),
         BOTH(descriptors_of_peers_are_not_taken),
         BOTH(half_closed_peers_get_their_answer),
+        BOTH(a_turn_takes_a_bounded_part_of_a_stream),
+        BOTH(held_streams_are_not_read),
+        BOTH(held_streams_whose_peer_has_gone_are_quiet),
+        BOTH(held_streams_that_cannot_be_sent_to_end),
+        BOTH(what_all_streams_have_queued_is_known),
         BOTH(ended_streams_are_quiet),
         BOTH(blocked_streams_that_end_are_quiet),
         BOTH(resets_are_told_once),
