@@ -60,7 +60,7 @@ class Refill(RefillCase):
         self.assertEqual(self.messages(), before)
 
     def test_a_last_modified_that_changes_reaches_the_entry(self):
-        self.started_front()
+        self.started_front(server="etag_cache_last_modified strong;")
         for day in ("Tue, 01 Jul 2025", "Wed, 02 Jul 2025"):
             self.origin.documents["/a"] = Document('"v1"', fields=[("Last-Modified", f"{day} 10:00:00 GMT")])
             self.rendered("/a")
