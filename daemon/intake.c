@@ -85,6 +85,18 @@ static bool stands_aside(const struct peer *peer)
     return loop_stream_queued(peer->stream) > PEER_UNREAD_BYTES_MAX;
 }
 
+/* Of a peer that has gone without its answers: what it asked is asked by nobody any more. What it told still counts. */
+static void questions_drop(struct peer *peer)
+{
+    etag_str payload;
+
+    if (!loop_stream_failed(peer->stream))
+        return;
+    while (frame_next(waiting_bytes(peer), &payload) > 0 &&
+           work_of(request_peek(payload)) == WORK_ASKED)
+        peer->in_used += FRAME_HEADER_BYTES + payload.len;
+}
+
 static void partial_note(struct peer *peer, size_t waiting, bool handled)
 {
     if (waiting == 0)
@@ -100,6 +112,7 @@ static void peer_place(struct server *server, struct peer *peer, bool handled)
 
     if (!peer->stream || peer->in_line)
         return;
+    questions_drop(peer);
     const etag_str waiting = waiting_bytes(peer);
     const int r = frame_next(waiting, &payload);
     if (r < 0) {

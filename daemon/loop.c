@@ -76,6 +76,11 @@ size_t loop_stream_queued(const struct loop_stream *stream)
     return stream->backend->stream_queued(stream);
 }
 
+bool loop_stream_failed(const struct loop_stream *stream)
+{
+    return stream->backend->stream_failed(stream);
+}
+
 size_t loop_queued(const struct loop *loop)
 {
     return loop->backend->queued(loop);

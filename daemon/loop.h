@@ -75,7 +75,9 @@ MUST_USE int loop_stream_send(struct loop_stream *stream, etag_str bytes, const 
 
 /* Bytes queued and not yet taken by the kernel. */
 size_t loop_stream_queued(const struct loop_stream *stream);
-/* The same of all streams together. */
+/* Sending failed: the peer has gone, and reads no answer any more. */
+bool loop_stream_failed(const struct loop_stream *stream);
+/* Bytes queued of all streams together. */
 size_t loop_queued(const struct loop *loop);
 
 /* A held stream is not read: what the peer sends waits in its socket, and in the end the peer does. One receive that is under
@@ -104,6 +106,7 @@ struct loop_backend {
     int (*stream_open)(struct loop *loop, int fd, void *owner, struct loop_stream **out);
     int (*stream_send)(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count);
     size_t (*stream_queued)(const struct loop_stream *stream);
+    bool (*stream_failed)(const struct loop_stream *stream);
     size_t (*queued)(const struct loop *loop);
     void (*stream_hold)(struct loop_stream *stream, bool hold);
     void (*stream_close)(struct loop_stream *stream);

@@ -248,6 +248,11 @@ size_t shared_stream_queued(const struct loop_stream *stream)
     return ((const struct shared_stream *)stream)->queue.bytes;
 }
 
+bool shared_stream_failed(const struct loop_stream *stream)
+{
+    return ((const struct shared_stream *)stream)->failure != 0;
+}
+
 size_t shared_queued(const struct loop *loop)
 {
     return ((const struct shared_loop *)loop)->queued_bytes;

@@ -102,9 +102,10 @@ void shared_pending_add(struct shared_stream *stream);
 /* The oldest pending stream, taken off the list; NULL: none. */
 struct shared_stream *shared_pending_take(struct shared_loop *loop);
 
-/* Both backends' stream_send, stream_queued, queued and stream_hold. */
+/* Both backends' stream_send, stream_queued, stream_failed, queued and stream_hold. */
 int shared_stream_send(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count);
 size_t shared_stream_queued(const struct loop_stream *stream);
+bool shared_stream_failed(const struct loop_stream *stream);
 size_t shared_queued(const struct loop *loop);
 void shared_stream_hold(struct loop_stream *stream, bool hold);
 

@@ -467,6 +467,7 @@ const struct loop_backend loop_uring_backend = {
     .stream_open = uring_stream_open,
     .stream_send = shared_stream_send,
     .stream_queued = shared_stream_queued,
+    .stream_failed = shared_stream_failed,
     .queued = shared_queued,
     .stream_hold = shared_stream_hold,
     .stream_close = uring_stream_close,

@@ -13,7 +13,7 @@
 struct fake_stream {
     struct loop_stream base;
     size_t queued;
-    bool held, closed;
+    bool held, closed, failed;
 };
 
 struct seen {
@@ -62,6 +62,11 @@ static size_t fake_queued(const struct loop_stream *stream)
     return ((const struct fake_stream *)stream)->queued;
 }
 
+static bool fake_failed(const struct loop_stream *stream)
+{
+    return ((const struct fake_stream *)stream)->failed;
+}
+
 static size_t fake_all_queued(const struct loop *loop)
 {
     const struct fixture *f = (const void *)((const char *)loop - offsetof(struct fixture, loop));
@@ -85,6 +90,7 @@ static const struct loop_backend fake_backend = {
     .name = "fake",
     .stream_send = fake_send,
     .stream_queued = fake_queued,
+    .stream_failed = fake_failed,
     .queued = fake_all_queued,
     .stream_hold = fake_hold,
     .stream_close = fake_close,
@@ -349,6 +355,22 @@ static void what_was_sent_before_the_end_is_handled(void **state)
     assert_true(f->streams[1].closed);
 }
 
+static void what_a_peer_that_has_gone_asked_is_dropped_and_what_it_told_counts(void **state)
+{
+    struct fixture *f = *state;
+    come(f, 0, REQUEST_LOG, 500, 1);
+    come(f, 0, REQUEST_INVALIDATE, 2, 501);
+    come(f, 0, REQUEST_LOG, 500, 503);
+    come(f, 0, REQUEST_FILL, 1, 1003);
+    f->streams[0].failed = true;
+    intake_ended(&f->server, f->peers[0]);
+    serve_all(f);
+    assert_int_equal(seen_of(f, REQUEST_INVALIDATE, 0), 2);
+    assert_int_equal(seen_of(f, REQUEST_FILL, 0), 1);
+    assert_in_range(seen_of(f, REQUEST_LOG, 0), 0, 1); /* the one that stood in line */
+    assert_true(f->streams[0].closed);
+}
+
 static void a_peer_that_is_closed_while_it_waits_is_dropped(void **state)
 {
     struct fixture *f = *state;
@@ -411,6 +433,7 @@ int main(void)
         TEST(a_peer_with_unread_answers_is_neither_served_nor_read),
         TEST(questions_wait_while_much_is_unread),
         TEST(what_was_sent_before_the_end_is_handled),
+        TEST(what_a_peer_that_has_gone_asked_is_dropped_and_what_it_told_counts),
         TEST(a_peer_that_is_closed_while_it_waits_is_dropped),
         TEST(a_length_of_nothing_closes_only_its_sender),
         TEST(unread_answers_are_dropped_after_a_while),
