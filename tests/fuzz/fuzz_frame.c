@@ -194,10 +194,16 @@ static void deaf_close(struct loop_stream *stream)
 {
 }
 
+static bool deaf_failed(const struct loop_stream *stream)
+{
+    return false;
+}
+
 static const struct loop_backend deaf_backend = {
     .name = "deaf",
     .stream_send = deaf_send,
     .stream_queued = deaf_queued,
+    .stream_failed = deaf_failed,
     .queued = deaf_all_queued,
     .stream_hold = deaf_hold,
     .stream_close = deaf_close,
