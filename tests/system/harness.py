@@ -161,9 +161,9 @@ class Daemon:
 
     # ---- etagctl ----
 
-    def ctl(self, *args, expect=0, text=None):
+    def ctl(self, *args, expect=0, text=None, timeout_ms=None):
         """Runs etagctl --json; returns the decoded output."""
-        done = self.ctl_raw("--json", *args, text=text)
+        done = self.ctl_raw("--json", *args, text=text, timeout_ms=timeout_ms)
         if done.returncode != expect:
             raise AssertionError(f"etagctl {args}: exit {done.returncode}, not {expect}\n{done.stdout}{done.stderr}")
         return json.loads(done.stdout) if done.stdout.strip() else None

@@ -161,7 +161,7 @@ class Invalidate(GuardCase):
     def test_a_stopped_daemon(self):
         self.filled()
         self.d.signal(signal.SIGSTOP)
-        said = self.d.ctl("invalidate", "--surrogate", "upload:42")
+        said = self.d.ctl("invalidate", "--surrogate", "upload:42", timeout_ms=3000)  # it waits for all of it
         self.assertEqual((said["lsn"], said["spooled"]), (None, True))
         self.d.signal(signal.SIGCONT)
         wait_until(lambda: self.reason() == "stale", 20, "the daemon has it")
