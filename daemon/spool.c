@@ -166,25 +166,34 @@ static int everything_apply(struct spool *spool, const struct found *found,
     return r > 0 ? -EINVAL : r;
 }
 
-/* Of an owner who may mutate: it may have been for anything. Where the kernel lets anybody link to others' files, it may be some
- * file of that owner to which a stranger made a link: not an event. (An event with a second link is one all the same: else such
- * a link would make us lose it.) */
-static int garbage_apply(struct spool *spool, const struct found *found,
-                         const struct spool_reader *reader)
+/* Of an owner who may mutate: it may have been for anything. */
+static int purge_for(struct spool *spool, const struct found *found,
+                     const struct spool_reader *reader)
 {
     const struct found garbage = {found->file, found->seen, true};
     char name[SPOOL_NAME_BYTES];
 
     slot_name(found->file, name);
-    if (found->seen.links > 1) {
-        slot_ignore(spool, name, &found->seen);
-        return 0;
-    }
     log_event(spool->log, LOG_ERROR, "spool_file_is_garbage", log_text("name", name),
               log_number("uid", found->seen.uid), log_number("bytes", (int64_t)found->seen.bytes),
               log_text("effect", "everything is purged; the file is set aside"));
     spool->garbage++;
     return everything_apply(spool, &garbage, reader);
+}
+
+/* It was read, and is no event. Where the kernel lets anybody link to others' files, it may be some file of that owner to which a
+ * stranger made a link: not for us. (An event with a second link is one all the same, and so is what cannot be read: else
+ * such a link would make us lose it.) */
+static int garbage_apply(struct spool *spool, const struct found *found,
+                         const struct spool_reader *reader)
+{
+    char name[SPOOL_NAME_BYTES];
+
+    if (found->seen.links <= 1)
+        return purge_for(spool, found, reader);
+    slot_name(found->file, name);
+    slot_ignore(spool, name, &found->seen);
+    return 0;
 }
 
 /* ---- Events ---- */
@@ -240,7 +249,7 @@ static int event_read(struct spool *spool, struct found *found, enum pass pass,
     slot_name(found->file, name);
     CLEANUP(cleanup_fd) int fd = spool_dir_open_file(&spool->dir, name, flags);
     if (fd == -EACCES) /* its owner did not let us read it */
-        return pass == PASS_REST ? garbage_apply(spool, found, reader) : 0;
+        return pass == PASS_REST ? purge_for(spool, found, reader) : 0;
     if (fd < 0)
         return fd == -ENOENT ? 0 : fd;
     const int seen = slot_see(fd, "", &found->seen);
