@@ -4,10 +4,11 @@
  *
  *   CALLS PATH FAULT [after N] [times M]
  *
- * CALLS: names by commas (write covers pwrite, writev and pwritev; sync covers fsync and fdatasync; heard is sync_file_range,
- * rename covers renameat and renameat2; also ftruncate, unlink, open: one that writes or makes). PATH: part of the path that must be in it, or the
- * end of one that ends with $. FAULT: a name of errno (below) or "hang": until the rule is gone. N: so many calls of the
- * rule succeed first, counted since the control file was changed. M: so many after them fail.
+ * CALLS: names by commas (write covers pwrite, writev and pwritev; sync covers fsync and fdatasync; heard is sync_file_range;
+ * rename covers renameat and renameat2, which is noreplace where it may not replace; also ftruncate, unlink, open: one that
+ * writes or makes). PATH: part of the path that must be in it, or the end of one that ends with $. FAULT: a name of errno
+ * (below) or "hang": until the rule is gone. N: so many calls of the rule succeed first, counted since the control file was
+ * changed. M: so many after them fail.
  *
  * Besides these lines, "slept MS": the machine was suspended for so long since it started (CLOCK_BOOTTIME goes on).
  *
@@ -196,8 +197,9 @@ __attribute__((visibility("default"))) int unlinkat(int dir_fd, const char *name
 __attribute__((visibility("default"))) int renameat2(int dir_fd, const char *name, int to_fd,
                                                      const char *to, unsigned flags)
 {
-    return name_fails("rename", dir_fd, name) ? -1
-                                              : REAL(renameat2)(dir_fd, name, to_fd, to, flags);
+    const char *call = flags & RENAME_NOREPLACE ? "noreplace" : "rename";
+
+    return name_fails(call, dir_fd, name) ? -1 : REAL(renameat2)(dir_fd, name, to_fd, to, flags);
 }
 
 __attribute__((visibility("default"))) int renameat(int dir_fd, const char *name, int to_fd,

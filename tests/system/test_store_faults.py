@@ -413,6 +413,18 @@ class WaitingSpoolFiles(FaultCase):
         wait_until(lambda: d.status()["store_waiting"] == 0, 10, "the entry is stored")
         self.is_known_after_a_kill(d)
 
+    def test_a_file_system_that_cannot_rename_without_replacing(self):
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.faults("noreplace /spool/ EINVAL")
+        self.put_and_apply(d, 1, "all-07")
+        wait_until(lambda: not self.files(d), 10, "the file goes")
+        d.kill()
+        self.faults()
+        d.start()
+        self.assertEqual(d.status()["spool_applied"], 0)
+        self.assertEqual(d.verdict(KEY), "unknown")
+
     def test_a_file_whose_owner_lost_the_role_while_it_waits(self):
         path = os.path.join(self.directory, "etagd.yaml")
         with open(path, "w", encoding="utf-8") as f:
