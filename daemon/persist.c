@@ -10,6 +10,7 @@
 #include "clocktime.h"
 #include "delay_point.h"
 #include "dirty.h"
+#include "retained.h"
 #include "thread.h"
 
 #include <assert.h>
@@ -21,7 +22,6 @@
 #define EVENTS_LAZY_NS (5 * NS_PER_MS) /* an event that nobody waits for */
 #define ENTRY_PAGE_BYTES 1024 /* of pages that change with an entry; the headroom takes the rest */
 #define EVENTS_LAZY_MAX 4096  /* so many of them do not wait */
-#define RETRY_NS NS_PER_S     /* pause after a failure */
 
 /* A sync is reached when so many events and entries, counted from the start, are decided. */
 struct sync_point {
@@ -63,18 +63,15 @@ struct persist {
     bool closing;
 
     /* Atomic: read without the lock. */
-    bool events_failed;
     bool entries_failing;
     uint64_t waiting;
-    uint64_t stored_lsn;
+
+    /* The thread only, but for its atomic members. */
+    struct retained retained;
 
     /* The thread only. */
-    struct event_line retained; /* their write failed */
-    uint64_t events_retry_ns;   /* 0: none has failed */
-    int mark_error;             /* the state could not be marked cold */
-    bool gave_up_events;        /* too many: the store lacks them for good */
-    bool no_room;               /* for entries, when it was looked for last */
-    uint64_t taken_lsn;         /* of the last event taken from the queue */
+    bool no_room;       /* for entries, when it was looked for last */
+    uint64_t taken_lsn; /* of the last event taken from the queue */
     uint64_t events_since_checkpoint, bytes_since_checkpoint;
     uint64_t retry_at_ns;
     bool urgent_was_last; /* the last work was events: something else may have its turn */
@@ -84,7 +81,7 @@ struct persist {
     struct checkpoint checkpoint;
 };
 
-enum work { WORK_NONE, WORK_EVENTS, WORK_ENTRIES, WORK_CHECKPOINT, WORK_END };
+enum work { WORK_NONE, WORK_EVENTS, WORK_ENTRIES, WORK_CHECKPOINT, WORK_DISK, WORK_END };
 
 static uint64_t now_ns(void)
 {
@@ -153,19 +150,13 @@ static bool sync_wants_events(const struct persist *persist)
 /* Those that failed before go with them, when it is time to try again. */
 static bool events_due(const struct persist *persist, uint64_t now)
 {
-    if (persist->events_retry_ns &&
-        (now >= persist->events_retry_ns || (persist->closing && !persist->gave_up)))
+    if (persist->retained.retry_ns &&
+        (now >= persist->retained.retry_ns || (persist->closing && !persist->gave_up)))
         return true;
     return persist->submitted.first &&
-           (persist->urgent || persist->closing || persist->events_retry_ns ||
+           (persist->urgent || persist->closing || persist->retained.retry_ns ||
             persist->submitted.count >= EVENTS_LAZY_MAX || sync_wants_events(persist) ||
             now >= persist->submitted_since_ns + EVENTS_LAZY_NS);
-}
-
-/* A checkpoint says that the store has everything up to its LSN. */
-static bool checkpoint_may_be(const struct persist *persist)
-{
-    return persist->events_retry_ns == 0 && !persist->gave_up_events;
 }
 
 static bool entries_due(const struct persist *persist, uint64_t now)
@@ -184,7 +175,7 @@ static bool checkpoint_due(const struct persist *persist, uint64_t now)
                 (persist->no_room ? EVENTS_KEPT_MIN : CHECKPOINT_EVENTS) ||
             (bytes_max > 0 && persist->bytes_since_checkpoint >= bytes_max) ||
             now >= persist->checkpoint.due_ns) &&
-           checkpoint_may_be(persist);
+           retained_nothing(&persist->retained);
 }
 
 /* What is not urgent and has its time. */
@@ -199,31 +190,35 @@ static enum work background_work(const struct persist *persist, uint64_t now)
 
 static enum work choose_work(const struct persist *persist, uint64_t now)
 {
+    if (now >= persist->retained.disk.ask_ns)
+        return WORK_DISK;
     const enum work background = background_work(persist, now);
     if (events_due(persist, now) && (!persist->urgent_was_last || background == WORK_NONE))
         return WORK_EVENTS;
     if (background != WORK_NONE || !persist->closing)
         return background;
-    return persist->gave_up || persist->final_checkpoint_done || !checkpoint_may_be(persist)
+    return persist->gave_up || persist->final_checkpoint_done ||
+                   !retained_nothing(&persist->retained)
                ? WORK_END
                : WORK_CHECKPOINT;
 }
 
-/* When something will be due without anybody coming; UINT64_MAX: never. */
+/* When something will be due without anybody coming. */
 static uint64_t next_due_ns(const struct persist *persist)
 {
-    uint64_t until_ns = UINT64_MAX;
+    uint64_t until_ns = persist->retained.disk.ask_ns;
     if (persist->dirty.first)
-        until_ns = time_longer(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns);
+        until_ns = time_shorter(
+            until_ns, time_longer(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns));
     if (checkpoint_due(persist, 0))
         until_ns = time_shorter(until_ns, persist->retry_at_ns);
-    if (checkpoint_may_be(persist))
+    if (retained_nothing(&persist->retained))
         until_ns = time_shorter(until_ns,
                                 time_longer(persist->checkpoint.due_ns, persist->retry_at_ns));
     if (persist->submitted.first)
         until_ns = time_shorter(until_ns, persist->submitted_since_ns + EVENTS_LAZY_NS);
-    if (persist->events_retry_ns)
-        until_ns = time_shorter(until_ns, persist->events_retry_ns);
+    if (persist->retained.retry_ns)
+        until_ns = time_shorter(until_ns, persist->retained.retry_ns);
     return until_ns;
 }
 
@@ -241,81 +236,6 @@ static void wait_for_work(struct persist *persist)
 static void look_for_room(struct persist *persist, size_t bytes)
 {
     persist->no_room = !store_has_entry_room(persist->store, bytes);
-}
-
-/* From here on the state on disk lacks an event: nobody may trust it at the next start. 0 where that is marked: the events
- * hold until this daemon ends, and nothing older is loaded after it. */
-static int mark_cold(struct persist *persist)
-{
-    const int former_error = persist->mark_error;
-    persist->mark_error = store_warm_mark_clear(persist->store);
-    if (persist->mark_error && !former_error)
-        log_event(persist->log, LOG_ERROR, "warm_mark_not_cleared",
-                  log_error("error", persist->mark_error),
-                  log_text("advice", "remove the state directory's file \"warm\" before the next "
-                                     "start"));
-    return persist->mark_error;
-}
-
-static void give_up_events(struct persist *persist)
-{
-    log_event(persist->log, LOG_ERROR, "events_given_up",
-              log_number("events", (int64_t)persist->retained.count),
-              log_text("effect", "the store is not written before the next start, which is cold"));
-    event_line_free(&persist->retained);
-    persist->gave_up_events = true;
-    persist->events_retry_ns = 0;
-}
-
-static int events_fail(struct persist *persist, int error)
-{
-    const int mark_error = mark_cold(persist);
-    persist->events_retry_ns = now_ns() + RETRY_NS;
-    persist->gave_up = persist->closing;
-    if (!__atomic_exchange_n(&persist->events_failed, true, __ATOMIC_RELAXED))
-        log_event(persist->log, LOG_ERROR, "events_not_persisted", log_number("code", error),
-                  log_error("error", error > 0 ? EUCLEAN : error),
-                  log_text("effect", "the next start is cold unless the store works again"));
-    return mark_error;
-}
-
-/* Everything that was queued is in the store. */
-static void events_heal(struct persist *persist)
-{
-    const int error = store_warm_mark_set(persist->store);
-    persist->events_retry_ns = error ? now_ns() + RETRY_NS : 0;
-    persist->gave_up = error && persist->closing;
-    if (error)
-        return;
-    persist->mark_error = 0;
-    __atomic_store_n(&persist->events_failed, false, __ATOMIC_RELAXED);
-}
-
-/* Writes the line, behind what failed before it. 0: they are safe, or the state is marked cold. */
-static int events_write(struct persist *persist, struct event_line *line)
-{
-    const bool was_failing = persist->events_retry_ns != 0;
-    event_line_move(&persist->retained, line);
-    if (persist->gave_up_events) {
-        event_line_free(&persist->retained);
-        return persist->mark_error ? mark_cold(persist) : 0;
-    }
-    if (was_failing && now_ns() < persist->events_retry_ns && !persist->closing) {
-        if (persist->retained.count > RETAINED_EVENTS_MAX ||
-            persist->retained.bytes > RETAINED_BYTES_MAX)
-            give_up_events(persist);
-        return persist->mark_error ? mark_cold(persist) : 0;
-    }
-    const int error = event_line_store(&persist->retained, persist->store);
-    if (error)
-        return events_fail(persist, error);
-    if (persist->retained.last)
-        __atomic_store_n(&persist->stored_lsn, persist->retained.last->event.lsn, __ATOMIC_RELEASE);
-    event_line_free(&persist->retained);
-    look_for_room(persist, 0);
-    if (was_failing)
-        events_heal(persist);
-    return 0;
 }
 
 /* Tickets up to this one are decided. The range of the lost ones begins anew when the loop thread knows the former one. */
@@ -342,13 +262,17 @@ static void write_events(struct persist *persist)
     if (line.last)
         persist->taken_lsn = line.last->event.lsn;
     const bool failed = persist_failed(persist);
+    const bool closing = persist->closing;
     unlock(persist);
 
     DELAY_POINT("persist.taken_stored");
-    const int lost = events_write(persist, &line);
+    const int lost = retained_write(&persist->retained, &line, closing);
     DELAY_POINT("persist.stored_told");
+    if (retained_nothing(&persist->retained))
+        look_for_room(persist, 0);
 
     lock(persist);
+    persist->gave_up |= persist->closing && persist->retained.retry_ns != 0;
     tell |= failed != persist_failed(persist);
     tickets_decide(persist, ticket, lost != 0);
     persist->events_decided += count;
@@ -465,6 +389,14 @@ static void write_checkpoint(struct persist *persist)
     persist->final_checkpoint_done = persist->closing && !persist->submitted.first;
 }
 
+static void ask_disk(struct persist *persist)
+{
+    unlock(persist);
+    if (retained_lost(&persist->retained, false))
+        notify(persist);
+    lock(persist);
+}
+
 /* ---- The thread ---- */
 
 static void *persist_run(void *argument)
@@ -483,8 +415,12 @@ static void *persist_run(void *argument)
             write_entries(persist);
         else if (work == WORK_CHECKPOINT)
             write_checkpoint(persist);
+        else if (work == WORK_DISK)
+            ask_disk(persist);
     }
     unlock(persist);
+    if (retained_lost(&persist->retained, true))
+        notify(persist);
     return NULL;
 }
 
@@ -501,7 +437,7 @@ static struct persist *persist_free(struct persist *persist)
 {
     event_line_free(&persist->open);
     event_line_free(&persist->submitted);
-    event_line_free(&persist->retained);
+    retained_deinit(&persist->retained);
     dirty_deinit(&persist->dirty);
     cleanup_fd(&persist->event_fd);
     thread_locks_deinit(&persist->lock, &persist->wake);
@@ -521,6 +457,7 @@ int persist_open(struct persist **out, struct store *store, const struct shm_vie
     persist->store = store;
     persist->log = log;
     persist->last_lsn = checkpoint_lsn;
+    retained_init(&persist->retained, store, log);
     thread_locks_init(&persist->lock, &persist->wake);
     persist->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
@@ -539,6 +476,11 @@ int persist_open(struct persist **out, struct store *store, const struct shm_vie
         persist = persist_free(persist);
     *out = persist;
     return error;
+}
+
+void persist_witness(struct persist *persist, const char *socket_path)
+{
+    disk_witness_set(&persist->retained.disk, socket_path);
 }
 
 struct persist *persist_close(struct persist *persist)
@@ -594,7 +536,7 @@ uint64_t persist_submit(struct persist *persist, bool urgent)
 
 uint64_t persist_stored_lsn(const struct persist *persist)
 {
-    return __atomic_load_n(&persist->stored_lsn, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&persist->retained.stored_lsn, __ATOMIC_ACQUIRE);
 }
 
 struct persist_progress persist_progress(struct persist *persist)
@@ -675,7 +617,7 @@ uint64_t persist_sync(struct persist *persist)
 
 bool persist_failed(const struct persist *persist)
 {
-    return __atomic_load_n(&persist->events_failed, __ATOMIC_RELAXED) ||
+    return __atomic_load_n(&persist->retained.failed, __ATOMIC_RELAXED) ||
            __atomic_load_n(&persist->entries_failing, __ATOMIC_RELAXED);
 }
 

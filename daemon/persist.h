@@ -18,6 +18,9 @@
  * state is not trusted at the next start), and stay in memory, in their order, RETAINED_EVENTS_MAX of them and
  * RETAINED_BYTES_MAX; when all of them are in the store the mark is set again. Beyond these bounds they are given up
  * until the daemon ends. persist_failed() is true all that time.
+ *
+ * With durability process a write that the kernel took may fail later. Each second, and at the end, the thread asks (disk.h); once
+ * something was lost the store is given up in the same way, without an end.
  */
 #ifndef ETAGD_PERSIST_H
 #define ETAGD_PERSIST_H
@@ -38,7 +41,10 @@ MUST_USE int persist_open(struct persist **out, struct store *store, const struc
                           const struct log *log, uint64_t checkpoint_lsn,
                           const struct retention *retention);
 
-/* Writes what is left (events, entries, a checkpoint), ends the thread. Returns NULL. */
+/* Where a disk fails whose warm mark cannot be removed, the witness beside this socket is. Borrowed until persist_close. */
+void persist_witness(struct persist *persist, const char *socket_path);
+
+/* Writes what is left (events, entries, a checkpoint), waits until the disk has it, ends the thread. Returns NULL. */
 struct persist *persist_close(struct persist *persist);
 
 /* Readable when something of persist_progress() moved or persist_failed() changed. */

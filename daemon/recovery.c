@@ -37,6 +37,7 @@ struct warm_question {
     struct witness witness;
     int journal;                    /* what journal_replay() says of the former run's */
     struct store_identity identity; /* of the data file now */
+    bool lost;                      /* the disk did not take what the kernel took of it */
 };
 
 static bool boot_is_known(const struct warm_question *q)
@@ -119,11 +120,18 @@ static const char *cold_by_mark(const struct warm_question *q)
     return store_warm_mark(q->store) ? NULL : "a store write of the former run failed";
 }
 
+/* What is read now may be older than what was written. The former run heard of it, or we do: it was killed before. */
+static const char *cold_by_disk(const struct warm_question *q)
+{
+    return q->lost ? "the disk lost what the former run wrote; its data file is not used any more"
+                   : NULL;
+}
+
 /* NULL: everything that makes the state trustworthy was shown. */
 static const char *cold_reason(const struct warm_question *q)
 {
     static const char *(*const conditions[])(const struct warm_question *) = {
-        cold_by_request, cold_by_boot,   cold_by_file,       cold_by_witness,
+        cold_by_request, cold_by_disk,   cold_by_boot,       cold_by_file, cold_by_witness,
         cold_by_journal, cold_by_clocks, cold_by_durability, cold_by_mark,
     };
 
@@ -140,6 +148,7 @@ static int question_answer(struct warm_question *q)
 {
     q->witnessed = witness_read(q->config->socket_path, &q->witness);
     q->journal = journal_replay(q->config->socket_path, q->former->nonce, NULL, NULL);
+    q->lost = store_lost_mark(q->store);
     return store_identify(q->store, &q->identity);
 }
 
@@ -242,10 +251,9 @@ static int state_begin(struct recovery *recovery, struct store *store)
     return r;
 }
 
-int recovery_set_aside(struct recovery *recovery, struct store *store, char why[512])
+/* The same in a new data file. 0 or -1 with why. */
+static int state_begin_aside(struct recovery *recovery, struct store *store, char why[512])
 {
-    recovery->warm = false;
-    recovery->cold_reason = COLD_DAMAGED;
     struct store_identity identity;
     if (store_set_aside(store, why) != 0)
         return -1;
@@ -255,6 +263,13 @@ int recovery_set_aside(struct recovery *recovery, struct store *store, char why[
     recovery->meta.data_birth_ns = identity.birth_ns;
     const int r = state_begin(recovery, store);
     return r == 0 ? 0 : refuse(why, "write", r);
+}
+
+int recovery_set_aside(struct recovery *recovery, struct store *store, char why[512])
+{
+    recovery->warm = false;
+    recovery->cold_reason = COLD_DAMAGED;
+    return state_begin_aside(recovery, store, why);
 }
 
 /* Reads what the former run left. */
@@ -285,6 +300,8 @@ static int run_begin(struct recovery *recovery, struct store *store,
     question.boot_id = meta->boot_id;
     if (question_answer(&question) < 0)
         return -1;
+    question.lost |= store_flush(store) != 0;
+    recovery->data_lost = question.lost;
     if (!recovery->cold_reason)
         recovery->cold_reason = cold_reason(&question);
     recovery->had_former |= former->incarnation != 0 || question.witnessed ||
@@ -340,8 +357,12 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
     recovery->former_lease_ns = former.lease_ns;
     if (run_begin(recovery, *store, &former, config) != 0)
         return refuse(why, "begin a run in", -EIO);
-    const int r = recovery->warm ? store_meta_write(*store, &recovery->meta)
-                                 : state_begin(recovery, *store);
+    if (recovery->data_lost && state_begin_aside(recovery, *store, why) < 0)
+        return -1;
+    int r = 0;
+    if (!recovery->data_lost)
+        r = recovery->warm ? store_meta_write(*store, &recovery->meta)
+                           : state_begin(recovery, *store);
     if (r != 0)
         return refuse(why, "write", r);
     struct witness witness = {.incarnation = recovery->meta.incarnation};

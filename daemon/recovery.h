@@ -12,6 +12,7 @@
 
 struct recovery {
     bool warm;
+    bool data_lost;           /* the data file is not to be used any more, whatever is in it */
     const char *cold_reason;  /* NULL where warm; static text, or damage below */
     struct store_meta meta;   /* of this run */
     uint64_t locked_ns;       /* CLOCK_MONOTONIC_COARSE, just after the state lock was taken */

@@ -369,6 +369,7 @@ int server_init(struct server *server, const struct config *config, int signal_f
                                &server->log, recovery.meta.checkpoint_lsn, &retention);
     if (r < 0)
         return fail_errno(server, "persister_not_started", r);
+    persist_witness(server->persist, config->socket_path);
     server->loader = entry_loader_new(server->store, &server->cache, server->persist);
     if (!server->loader)
         return fail_errno(server, "entries_not_loaded", -ENOMEM);

@@ -3,14 +3,12 @@
  * A scan lists the directory and then opens only names that can be events, of which there are SPOOL_FILES. Where a local user
  * has made so many names that listing has no bound, it asks for each of those names instead, which has one.
  *
- * The life of a file: found, applied (from then on it is known, under a generation of its own), safe, removed, forgotten. What
- * says "safe" comes much later, and the name may be another file's by then, so it carries the generation, and what is removed is
- * looked at again: the file that is known, by inode and birth.
+ * What becomes of a file then: spool_slot.c.
  *
  * No name is ever replaced by a writer but all-NN, by its own owner. So all-NN is renamed to taken-NN, where nobody else renames
  * to, before it is applied. While an older one waits there, all-NN is applied where it is, and taken to be removed only.
  */
-#include "spool.h"
+#include "spool_slot.h"
 
 #include "clocktime.h"
 #include "delay_point.h"
@@ -25,9 +23,6 @@
 #define TEMP_AGE_S 60               /* a writer's unfinished file older than this is nobody's */
 #define DISCARDS_PER_SCAN 1024u     /* foreign names removed at once, */
 #define DISCARD_NS (20 * NS_PER_MS) /* and so long at most */
-#define COMPLAINT_NS (60 * NS_PER_S)
-#define BAD_FORMAT "bad-%02x" /* garbage that was set aside, for people to look at */
-#define BAD_COUNT 16u
 
 /* ---- What stands there ---- */
 
@@ -48,20 +43,6 @@ static bool bit_is_set(const uint8_t *bits, uint32_t n)
     return bits[n / 8] >> n % 8 & 1;
 }
 
-/* Frees a name, whatever stands there: we own the directory, so its sticky bit does not bind us. A directory that somebody
- * filled can't be removed, but moved out of the way. */
-static void name_discard(struct spool *spool, const char *name)
-{
-    char aside[SPOOL_NAME_BYTES + 16];
-
-    if (unlinkat(spool->dir.fd, name, 0) == 0 || errno == ENOENT ||
-        unlinkat(spool->dir.fd, name, AT_REMOVEDIR) == 0)
-        return;
-    (void)snprintf(aside, sizeof(aside), "x-%016llx",
-                   (unsigned long long)time_ns_of(CLOCK_MONOTONIC));
-    (void)renameat(spool->dir.fd, name, spool->dir.fd, aside);
-}
-
 /* A name that is no event: removed in time, and only so many of them a scan. */
 static void foreign_name(struct spool *spool, const char *name, enum spool_name kind,
                          struct names *names)
@@ -77,7 +58,7 @@ static void foreign_name(struct spool *spool, const char *name, enum spool_name 
     if (kind == SPOOL_NAME_TEMP &&
         time_ns_of(CLOCK_REALTIME) / NS_PER_S < (uint64_t)st.st_mtim.tv_sec + TEMP_AGE_S)
         return;
-    name_discard(spool, name);
+    slot_free_name(spool, name);
 }
 
 static void name_note(struct spool *spool, const char *name, struct names *names)
@@ -154,259 +135,23 @@ static int names_read(struct spool *spool, struct names *names)
 
 /* ---- One file ---- */
 
-/* A file as it was when it was looked at. */
-struct seen {
-    struct spool_identity identity;
-    uint64_t bytes;
-    uint32_t uid, mode, links;
-};
-
-/* name "": of the descriptor itself. 0 or negative errno. */
-static int file_see(int fd, const char *name, struct seen *out)
-{
-    struct statx st;
-
-    if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &st) <
-        0)
-        return -errno;
-    const struct statx_timestamp *born = st.stx_mask & STATX_BTIME ? &st.stx_btime : &st.stx_ctime;
-    *out = (struct seen){
-        .identity = {st.stx_ino, (uint64_t)born->tv_sec * NS_PER_S + born->tv_nsec},
-        .bytes = st.stx_size,
-        .uid = st.stx_uid,
-        .mode = st.stx_mode,
-        .links = st.stx_nlink,
-    };
-    return 0;
-}
-
-static bool file_counts(const struct spool *spool, const struct seen *seen)
-{
-    return S_ISREG(seen->mode) && seen->bytes <= SPOOL_FILE_BYTES_MAX &&
-           spool_dir_counts(&spool->dir, seen->uid);
-}
-
-static bool file_is(const struct seen *seen, const struct spool_identity *identity)
-{
-    return seen->identity.inode == identity->inode && seen->identity.born_ns == identity->born_ns;
-}
-
-/* Removes what was judged, and nothing that has taken its name since: that may be an event. So it is moved to where no writer
- * moves anything, and another file gets its name back, for the next scan. Where somebody took the name once more it stays, and is
- * read as "purge everything". */
-static void file_discard(struct spool *spool, const char *name, const struct seen *judged)
-{
-    const int dir = spool->dir.fd;
-    char taken[SPOOL_NAME_BYTES];
-    struct seen seen;
-    uint32_t tried = 0;
-
-    for (; tried < SPOOL_ALL_SLOTS; tried++) {
-        spool_name_make(SPOOL_NAME_TAKEN, (spool->ignored + tried) % SPOOL_ALL_SLOTS, taken);
-        if (renameat2(dir, name, dir, taken, RENAME_NOREPLACE) == 0)
-            break;
-        if (errno != EEXIST)
-            return;
-    }
-    if (tried == SPOOL_ALL_SLOTS || file_see(dir, taken, &seen) < 0)
-        return;
-    if (file_is(&seen, &judged->identity))
-        name_discard(spool, taken);
-    else
-        (void)renameat2(dir, taken, dir, name, RENAME_NOREPLACE);
-}
-
-/* A file that does not count: of somebody without the role, or not a plain file. */
-static void file_ignore(struct spool *spool, const char *name, const struct seen *seen)
-{
-    const uint64_t now = time_coarse_ns();
-    uint32_t n;
-
-    spool->ignored++;
-    if (spool_name_parse(name, &n) == SPOOL_NAME_TAKEN)
-        name_discard(spool, name);
-    else
-        file_discard(spool, name, seen);
-    if (spool->last_complaint_ns != 0 && now - spool->last_complaint_ns < COMPLAINT_NS)
-        return;
-    spool->last_complaint_ns = now;
-    log_event(spool->log, LOG_WARN, "spool_file_ignored", log_text("name", name),
-              log_number("uid", seen->uid),
-              log_text("reason", "its owner has no role to mutate, or it is not a plain file"),
-              log_number("ignored", (int64_t)spool->ignored));
-}
-
-/* ---- A name, and the file that is known under it ---- */
-
-static uint32_t file_of_taken(uint32_t n)
-{
-    return SPOOL_SLOTS + n;
-}
-
-static uint32_t file_of_all(uint32_t n)
-{
-    return SPOOL_SLOTS + SPOOL_ALL_SLOTS + n;
-}
-
-static void file_name(uint32_t file, char out[SPOOL_NAME_BYTES])
-{
-    if (file < SPOOL_SLOTS)
-        spool_name_make(SPOOL_NAME_EVENT, file, out);
-    else if (file < file_of_all(0))
-        spool_name_make(SPOOL_NAME_TAKEN, file - file_of_taken(0), out);
-    else
-        spool_name_make(SPOOL_NAME_ALL, file - file_of_all(0), out);
-}
-
-static void file_forget(struct spool *spool, uint32_t file)
-{
-    spool->files[file] = (struct spool_file){0};
-}
-
-/* Its owner may replace it at any moment, so it is taken first. An older one that still waits there goes first. */
-static void all_remove(struct spool *spool, uint32_t file)
-{
-    const int dir = spool->dir.fd;
-    const struct spool_identity identity = spool->files[file].identity;
-    char all[SPOOL_NAME_BYTES], taken[SPOOL_NAME_BYTES];
-    struct seen seen;
-
-    file_name(file, all);
-    spool_name_make(SPOOL_NAME_TAKEN, file - file_of_all(0), taken);
-    if (renameat2(dir, all, dir, taken, RENAME_NOREPLACE) < 0 && errno != ENOENT)
-        return;
-    file_forget(spool, file);
-    /* A newer one: the next scan applies it. */
-    if (file_see(dir, taken, &seen) == 0 && file_is(&seen, &identity))
-        (void)unlinkat(dir, taken, 0);
-}
-
-/* True: the name is free. */
-static bool garbage_set_aside(struct spool *spool, const char *name)
-{
-    char bad[SPOOL_NAME_BYTES];
-
-    (void)snprintf(bad, sizeof(bad), BAD_FORMAT, (unsigned)(spool->garbage % BAD_COUNT));
-    return renameat(spool->dir.fd, name, spool->dir.fd, bad) == 0 ||
-           unlinkat(spool->dir.fd, name, 0) == 0 || errno == ENOENT;
-}
-
-/* The file that is known and safe goes. Where that can't be done now it is tried again at the next scan. */
-static void file_remove(struct spool *spool, uint32_t file)
-{
-    const struct spool_file *known = &spool->files[file];
-    char name[SPOOL_NAME_BYTES];
-    struct seen seen;
-
-    if (file >= file_of_all(0)) {
-        all_remove(spool, file);
-        return;
-    }
-    file_name(file, name);
-    const int r = file_see(spool->dir.fd, name, &seen);
-    bool gone = r == -ENOENT || (r == 0 && !file_is(&seen, &known->identity));
-    if (r == 0 && !gone)
-        gone = known->garbage ? garbage_set_aside(spool, name)
-                              : unlinkat(spool->dir.fd, name, 0) == 0 || errno == ENOENT;
-    if (gone)
-        file_forget(spool, file);
-}
-
-static struct spool_file *file_known(struct spool *spool, struct spool_slot slot)
-{
-    struct spool_file *known = &spool->files[slot.file];
-
-    return known->generation != 0 && known->generation == slot.generation ? known : NULL;
-}
-
-void spool_file_done(struct spool *spool, struct spool_slot slot)
-{
-    struct spool_file *known = file_known(spool, slot);
-
-    if (!known)
-        return;
-    DELAY_POINT("spool.safe_unlinked");
-    known->safe = true;
-    file_remove(spool, slot.file);
-}
-
-void spool_file_failed(struct spool *spool, struct spool_slot slot, uint64_t lsn)
-{
-    struct spool_file *known = file_known(spool, slot);
-
-    if (!known)
-        return;
-    known->failed_lsn = lsn;
-    spool->some_failed = true;
-}
-
-void spool_stored(struct spool *spool, uint64_t lsn)
-{
-    bool some_failed = false;
-
-    for (uint32_t i = 0; spool->some_failed && i < SPOOL_FILES; i++) {
-        const struct spool_file *known = &spool->files[i];
-        if (known->failed_lsn != 0 && known->failed_lsn <= lsn)
-            spool_file_done(spool, (struct spool_slot){i, known->generation});
-        else
-            some_failed |= known->failed_lsn != 0;
-    }
-    spool->some_failed = some_failed;
-}
-
-/* What is to be done about a name: FILE_IS_NEW, or nothing: 0, or a negative errno. A file that is known comes before the question
- * whether it counts: its owner may have lost the role since, and its event is not safe before it says so. */
-#define FILE_IS_NEW 1
-static int file_look(struct spool *spool, uint32_t file, struct seen *seen)
-{
-    const struct spool_file *known = &spool->files[file];
-    char name[SPOOL_NAME_BYTES];
-
-    file_name(file, name);
-    const int r = file_see(spool->dir.fd, name, seen);
-    if (r == -ENOENT)
-        file_forget(spool, file);
-    if (r < 0)
-        return r == -ENOENT ? 0 : r;
-    if (known->generation != 0 && file_is(seen, &known->identity)) {
-        if (known->safe)
-            file_remove(spool, file);
-        return 0;
-    }
-    const bool counts = file_counts(spool, seen);
-    /* Its owner, without the role by now, replaced a file that waits: for the next daemon it is all that is there. */
-    if (!counts && known->generation != 0 && !known->safe)
-        return 0;
-    file_forget(spool, file);
-    if (counts)
-        return FILE_IS_NEW;
-    file_ignore(spool, name, seen);
-    return 0;
-}
-
 /* A file that is about to be applied. */
 struct found {
     uint32_t file;
-    struct seen seen;
+    struct spool_seen seen;
     bool garbage;
 };
 
 static int file_apply(struct spool *spool, const struct found *found, const struct request *request,
                       const struct spool_reader *reader)
 {
-    const struct spool_slot slot = {found->file, ++spool->generations};
+    const struct spool_slot slot = slot_begin(spool, found->file, &found->seen, found->garbage);
 
-    spool->files[slot.file] = (struct spool_file){
-        .identity = found->seen.identity,
-        .generation = slot.generation,
-        .uid = found->seen.uid,
-        .garbage = found->garbage,
-    };
     const int r = reader->apply(reader->ctx, request, found->seen.uid, slot);
     if (r == 0)
         spool->applied++;
     else
-        file_forget(spool, slot.file);
+        slot_forget(spool, slot.file);
     return r;
 }
 
@@ -421,25 +166,34 @@ static int everything_apply(struct spool *spool, const struct found *found,
     return r > 0 ? -EINVAL : r;
 }
 
-/* Of an owner who may mutate: it may have been for anything. Where the kernel lets anybody link to others' files, it may be some
- * file of that owner to which a stranger made a link: not an event. (An event with a second link is one all the same: else such
- * a link would make us lose it.) */
-static int garbage_apply(struct spool *spool, const struct found *found,
-                         const struct spool_reader *reader)
+/* Of an owner who may mutate: it may have been for anything. */
+static int purge_for(struct spool *spool, const struct found *found,
+                     const struct spool_reader *reader)
 {
     const struct found garbage = {found->file, found->seen, true};
     char name[SPOOL_NAME_BYTES];
 
-    file_name(found->file, name);
-    if (found->seen.links > 1) {
-        file_ignore(spool, name, &found->seen);
-        return 0;
-    }
+    slot_name(found->file, name);
     log_event(spool->log, LOG_ERROR, "spool_file_is_garbage", log_text("name", name),
               log_number("uid", found->seen.uid), log_number("bytes", (int64_t)found->seen.bytes),
               log_text("effect", "everything is purged; the file is set aside"));
     spool->garbage++;
     return everything_apply(spool, &garbage, reader);
+}
+
+/* It was read, and is no event. Where the kernel lets anybody link to others' files, it may be some file of that owner to which a
+ * stranger made a link: not for us. (An event with a second link is one all the same, and so is what cannot be read: else
+ * such a link would make us lose it.) */
+static int garbage_apply(struct spool *spool, const struct found *found,
+                         const struct spool_reader *reader)
+{
+    char name[SPOOL_NAME_BYTES];
+
+    if (found->seen.links <= 1)
+        return purge_for(spool, found, reader);
+    slot_name(found->file, name);
+    slot_ignore(spool, name, &found->seen);
+    return 0;
 }
 
 /* ---- Events ---- */
@@ -492,14 +246,14 @@ static int event_read(struct spool *spool, struct found *found, enum pass pass,
     char name[SPOOL_NAME_BYTES], bytes[SPOOL_FILE_BYTES_MAX + 1];
     struct request request;
 
-    file_name(found->file, name);
+    slot_name(found->file, name);
     CLEANUP(cleanup_fd) int fd = spool_dir_open_file(&spool->dir, name, flags);
     if (fd == -EACCES) /* its owner did not let us read it */
-        return pass == PASS_REST ? garbage_apply(spool, found, reader) : 0;
+        return pass == PASS_REST ? purge_for(spool, found, reader) : 0;
     if (fd < 0)
         return fd == -ENOENT ? 0 : fd;
-    const int seen = file_see(fd, "", &found->seen);
-    if (seen < 0 || !file_counts(spool, &found->seen)) /* another one by now */
+    const int seen = slot_see(fd, "", &found->seen);
+    if (seen < 0 || !slot_counts(spool, &found->seen)) /* another one by now */
         return seen;
     const ssize_t len = file_read(fd, bytes, sizeof(bytes));
     if (len < 0)
@@ -516,9 +270,9 @@ static int event_file(struct spool *spool, uint32_t file, enum pass pass,
                       const struct spool_reader *reader)
 {
     struct found found = {.file = file};
-    const int r = file_look(spool, file, &found.seen);
+    const int r = slot_look(spool, file, &found.seen);
 
-    return r == FILE_IS_NEW ? event_read(spool, &found, pass, reader) : r;
+    return r == SLOT_IS_NEW ? event_read(spool, &found, pass, reader) : r;
 }
 
 static int event_files(struct spool *spool, const struct names *names, enum pass pass,
@@ -540,29 +294,27 @@ static int event_files(struct spool *spool, const struct names *names, enum pass
 
 static int taken_file(struct spool *spool, uint32_t n, const struct spool_reader *reader)
 {
-    struct found found = {.file = file_of_taken(n)};
-    const int r = file_look(spool, found.file, &found.seen);
+    struct found found = {.file = slot_of_taken(n)};
+    const int r = slot_look(spool, found.file, &found.seen);
 
-    return r == FILE_IS_NEW ? everything_apply(spool, &found, reader) : r;
+    return r == SLOT_IS_NEW ? everything_apply(spool, &found, reader) : r;
 }
 
 /* all-NN becomes taken-NN: its owner may put another one there, and we remove only what we have applied. */
 static int all_file(struct spool *spool, uint32_t n, const struct spool_reader *reader)
 {
-    struct found found = {.file = file_of_all(n)};
-    char all[SPOOL_NAME_BYTES], taken[SPOOL_NAME_BYTES];
-    const int r = file_look(spool, found.file, &found.seen);
+    struct found found = {.file = slot_of_all(n)};
+    int r = slot_look(spool, found.file, &found.seen);
 
-    if (r != FILE_IS_NEW)
+    if (r != SLOT_IS_NEW)
         return r;
-    spool_name_make(SPOOL_NAME_ALL, n, all);
-    spool_name_make(SPOOL_NAME_TAKEN, n, taken);
-    if (renameat2(spool->dir.fd, all, spool->dir.fd, taken, RENAME_NOREPLACE) == 0) {
+    r = slot_take(spool, n);
+    if (r == 0) {
         DELAY_POINT("spool.taken_applied");
         return taken_file(spool, n, reader);
     }
     /* One that was taken before still waits: never replaced, since it may be all that is left of its event. */
-    return errno == ENOENT ? 0 : everything_apply(spool, &found, reader);
+    return r == -ENOENT ? 0 : everything_apply(spool, &found, reader);
 }
 
 static int all_files(struct spool *spool, const struct names *names,

@@ -11,6 +11,7 @@
 #include <sys/vfs.h>
 
 #define WARM_NAME "warm"
+#define LOST_NAME "lost"
 #define NAME_ROOM 64 /* for the longest name in the directory */
 
 static int fail(char *why, int error, const char *path, const char *what)
@@ -168,16 +169,41 @@ int state_dir_warm_set(const struct state_dir *dir)
     return dir->sync ? state_dir_sync(dir) : 0;
 }
 
-int state_dir_warm_clear(const struct state_dir *dir)
+static int name_clear(const struct state_dir *dir, const char *name)
 {
-    if (unlinkat(dir->fd, WARM_NAME, 0) < 0 && errno != ENOENT)
+    if (unlinkat(dir->fd, name, 0) < 0 && errno != ENOENT)
         return -errno;
     return dir->sync ? state_dir_sync(dir) : 0;
 }
 
-bool state_dir_warm(const struct state_dir *dir)
+static bool name_is_there(const struct state_dir *dir, const char *name)
 {
     struct stat status;
-    return fstatat(dir->fd, WARM_NAME, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-           S_ISREG(status.st_mode);
+    return fstatat(dir->fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode);
+}
+
+int state_dir_warm_clear(const struct state_dir *dir)
+{
+    return name_clear(dir, WARM_NAME);
+}
+
+bool state_dir_warm(const struct state_dir *dir)
+{
+    return name_is_there(dir, WARM_NAME);
+}
+
+/* Needs no space, as its removal needs none. */
+int state_dir_lost_set(const struct state_dir *dir)
+{
+    return renameat(dir->fd, WARM_NAME, dir->fd, LOST_NAME) == 0 ? 0 : name_clear(dir, WARM_NAME);
+}
+
+int state_dir_lost_clear(const struct state_dir *dir)
+{
+    return name_clear(dir, LOST_NAME);
+}
+
+bool state_dir_lost(const struct state_dir *dir)
+{
+    return name_is_there(dir, LOST_NAME);
 }

@@ -44,5 +44,9 @@ MUST_USE int state_dir_sync(const struct state_dir *dir);
 MUST_USE int state_dir_warm_set(const struct state_dir *dir);
 MUST_USE int state_dir_warm_clear(const struct state_dir *dir);
 MUST_USE bool state_dir_warm(const struct state_dir *dir);
+/* The warm mark becomes one that says that the data file is not to be used any more; state_dir_lost_clear() once it is elsewhere. */
+MUST_USE int state_dir_lost_set(const struct state_dir *dir);
+MUST_USE int state_dir_lost_clear(const struct state_dir *dir);
+MUST_USE bool state_dir_lost(const struct state_dir *dir);
 
 #endif

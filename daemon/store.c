@@ -159,7 +159,8 @@ static int move_database(const struct store *store)
         return -errno;
     if (unlinkat(store->dir.fd, DATA_LOCK_NAME, 0) < 0 && errno != ENOENT)
         return -errno;
-    return state_dir_sync(&store->dir);
+    const int cleared = state_dir_lost_clear(&store->dir);
+    return cleared ? cleared : state_dir_sync(&store->dir);
 }
 
 int store_set_aside(struct store *store, char why[512])
@@ -215,6 +216,36 @@ int store_meta_write(struct store *store, const struct store_meta *meta)
     return 0;
 }
 
+/* The descriptor that LMDB writes with. -1: there is nothing to ask. */
+static int lazy_fd(struct store *store)
+{
+    mdb_filehandle_t fd;
+
+    return store->dir.sync || !store->env || mdb_env_get_fd(store->env, &fd) ? -1 : fd;
+}
+
+/* Anything else says that this file system or kernel cannot be asked, not that it lost something. */
+static int loss_of(int r)
+{
+    return r < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT) ? -errno : 0;
+}
+
+/* Whatever the range, the file's errors are told; where it has no pages there are none to wait for. */
+int store_heard(struct store *store)
+{
+    static const off64_t beyond = (off64_t)1 << 62;
+    const int fd = lazy_fd(store);
+
+    return fd < 0 ? 0 : loss_of(sync_file_range(fd, beyond, 1, SYNC_FILE_RANGE_WAIT_BEFORE));
+}
+
+int store_flush(struct store *store)
+{
+    const int fd = lazy_fd(store);
+
+    return fd < 0 ? 0 : loss_of(fdatasync(fd));
+}
+
 int store_warm_mark_set(struct store *store)
 {
     return state_dir_warm_set(&store->dir);
@@ -228,6 +259,16 @@ int store_warm_mark_clear(struct store *store)
 bool store_warm_mark(const struct store *store)
 {
     return state_dir_warm(&store->dir);
+}
+
+int store_lost_mark_set(struct store *store)
+{
+    return state_dir_lost_set(&store->dir);
+}
+
+bool store_lost_mark(const struct store *store)
+{
+    return state_dir_lost(&store->dir);
 }
 
 /* ---- Room ---- */

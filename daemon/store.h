@@ -93,10 +93,22 @@ MUST_USE int store_meta_read(struct store *store,
  * store_clear() first. */
 MUST_USE int store_meta_write(struct store *store, const struct store_meta *meta);
 
+/* Without a sync per commit nobody hears when the kernel fails to write what it took, some time later. Both say so, once each
+ * time; with durability power, or of a store that is not open, they do nothing. 0, or -EIO, -ENOSPC, -EDQUOT: what is on the
+ * disk is not known.
+ * store_heard: of what was tried until now. Waits for nothing, begins nothing.
+ * store_flush: everything is on the disk. Waits for it. */
+MUST_USE int store_heard(struct store *store);
+MUST_USE int store_flush(struct store *store);
+
 /* The warm mark: a file whose removal, which needs no disk space, marks the state as not to be trusted. */
 MUST_USE int store_warm_mark_set(struct store *store);
 MUST_USE int store_warm_mark_clear(struct store *store);
 MUST_USE bool store_warm_mark(const struct store *store);
+/* In its place the mark of a disk that failed: the data file is not to be used any more. Where it can't be made, the warm mark is
+ * removed. store_set_aside() removes it. */
+MUST_USE int store_lost_mark_set(struct store *store);
+MUST_USE bool store_lost_mark(const struct store *store);
 
 /* Is there so much room in the map that so many bytes of entries may be written? Below it what is left is for events, removals and
  * checkpoints: LMDB needs pages even to delete. Of a large free list that is nearly used up it takes a walk. */

@@ -49,6 +49,14 @@ bool witness_read(const char *socket_path, struct witness *out)
     return true;
 }
 
+int witness_remove(const char *socket_path)
+{
+    char path[WITNESS_PATH_BYTES];
+
+    witness_path(path, socket_path);
+    return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 int witness_write(const char *socket_path, const struct witness *witness)
 {
     char path[WITNESS_PATH_BYTES];

@@ -17,6 +17,9 @@ struct witness {
 /* False: there is none, or it cannot be read, or it is not a file that a daemon of this user made; *out is zeroed then. */
 MUST_USE bool witness_read(const char *socket_path, struct witness *out);
 
+/* The next start is cold. 0, also where there is none, or negative errno. */
+MUST_USE int witness_remove(const char *socket_path);
+
 /* Replaces it, also somebody else's. 0 or negative errno: then the next start will be cold. */
 MUST_USE int witness_write(const char *socket_path, const struct witness *witness);
 

@@ -304,6 +304,20 @@ static etag_status sync_name(const struct temp *temp, struct fault *fault)
 
 /* ---- Its name ---- */
 
+/* 0 or -1 with errno: EEXIST, the name is taken. A file system that cannot rename without replacing can link without; the file's
+ * own name is unlinked later then, as after a failure. */
+static int name_take(struct temp *temp, const char *name)
+{
+    const int dir = temp->spool->dir;
+    if (renameat2(dir, temp->name, dir, name, RENAME_NOREPLACE) == 0) {
+        temp->named = false;
+        return 0;
+    }
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    return linkat(dir, temp->name, dir, name, 0);
+}
+
 /* AGAIN: every name that was tried is taken. */
 static etag_status name_event(struct temp *temp, struct fault *fault)
 {
@@ -314,11 +328,8 @@ static etag_status name_event(struct temp *temp, struct fault *fault)
         return fail(fault, place, "choose a name in");
     for (size_t i = 0; i < SLOTS_TRIED_MAX; i++) {
         spool_name_make(SPOOL_NAME_EVENT, numbers[i] % SPOOL_SLOTS, name);
-        if (renameat2(temp->spool->dir, temp->name, temp->spool->dir, name, RENAME_NOREPLACE) ==
-            0) {
-            temp->named = false;
+        if (name_take(temp, name) == 0)
             return ETAG_OK;
-        }
         if (errno != EEXIST)
             return fail(fault, place, "rename a file in");
     }

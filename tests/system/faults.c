@@ -2,12 +2,13 @@
 /*
  * A library to preload: calls that change files fail, or do not come back, as the file $FAULT_CONTROL says. A rule a line:
  *
- *   CALLS PATH FAULT [after N]
+ *   CALLS PATH FAULT [after N] [times M]
  *
- * CALLS: names by commas (write covers pwrite, writev and pwritev; sync covers fsync and fdatasync; also ftruncate, unlink,
- * open: one that writes or makes). PATH: part of the path that must be in it, or the end of one that ends with $. FAULT: a name of
- * errno (ENOSPC, EDQUOT, EIO, EROFS) or "hang": until the rule is gone. N: so many calls of the rule succeed first,
- * counted since the control file was changed.
+ * CALLS: names by commas (write covers pwrite, writev and pwritev; sync covers fsync and fdatasync; heard is sync_file_range;
+ * rename covers renameat and renameat2, which is noreplace where it may not replace; also ftruncate, unlink, open: one that
+ * writes or makes). PATH: part of the path that must be in it, or the end of one that ends with $. FAULT: a name of errno
+ * (below) or "hang": until the rule is gone. N: so many calls of the rule succeed first, counted since the control file was
+ * changed. M: so many after them fail.
  *
  * Besides these lines, "slept MS": the machine was suspended for so long since it started (CLOCK_BOOTTIME goes on).
  *
@@ -16,6 +17,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -70,7 +72,8 @@ static int error_of(const char *fault)
     static const struct {
         const char *name;
         int number;
-    } known[] = {{"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EIO", EIO}, {"EROFS", EROFS}};
+    } known[] = {
+        {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EIO", EIO}, {"EROFS", EROFS}, {"EINVAL", EINVAL}};
 
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (strcmp(fault, known[i].name) == 0)
@@ -98,10 +101,15 @@ static int fault_of(const char *call, const char *path)
         char part[256];
         char name[16];
         unsigned long after = 0;
-        if (sscanf(line, "%63s %255s %15s after %lu", calls, part, name, &after) < 3 ||
-            !call_fits(call, calls) || !path_fits(path, part))
+        unsigned long times = ULONG_MAX;
+        const int fields = sscanf(line, "%63s %255s %15s after %lu times %lu", calls, part, name,
+                                  &after, &times);
+        if (fields == 3)
+            (void)sscanf(line, "%*s %*s %*s times %lu", &times);
+        if (fields < 3 || !call_fits(call, calls) || !path_fits(path, part))
             continue;
-        if (passed[number]++ >= after)
+        const unsigned long before = passed[number]++;
+        if (before >= after && before - after < times)
             fault = error_of(name);
     }
     pthread_mutex_unlock(&lock);
@@ -171,6 +179,8 @@ FD_CALL(ssize_t, "write", pwritev64, (int fd, const struct iovec *parts, int cou
         parts, count, at)
 FD_CALL(int, "sync", fsync, (int fd), fd)
 FD_CALL(int, "sync", fdatasync, (int fd), fd)
+FD_CALL(int, "heard", sync_file_range, (int fd, off64_t at, off64_t length, unsigned flags), fd, at,
+        length, flags)
 FD_CALL(int, "ftruncate", ftruncate, (int fd, off_t length), fd, length)
 FD_CALL(int, "ftruncate", ftruncate64, (int fd, off64_t length), fd, length)
 
@@ -182,6 +192,20 @@ __attribute__((visibility("default"))) int unlink(const char *name)
 __attribute__((visibility("default"))) int unlinkat(int dir_fd, const char *name, int flags)
 {
     return name_fails("unlink", dir_fd, name) ? -1 : REAL(unlinkat)(dir_fd, name, flags);
+}
+
+__attribute__((visibility("default"))) int renameat2(int dir_fd, const char *name, int to_fd,
+                                                     const char *to, unsigned flags)
+{
+    const char *call = flags & RENAME_NOREPLACE ? "noreplace" : "rename";
+
+    return name_fails(call, dir_fd, name) ? -1 : REAL(renameat2)(dir_fd, name, to_fd, to, flags);
+}
+
+__attribute__((visibility("default"))) int renameat(int dir_fd, const char *name, int to_fd,
+                                                    const char *to)
+{
+    return name_fails("rename", dir_fd, name) ? -1 : REAL(renameat)(dir_fd, name, to_fd, to);
 }
 
 static bool open_fails(int dir_fd, const char *name, int flags)

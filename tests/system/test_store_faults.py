@@ -280,6 +280,93 @@ def spooled_event(surrogate):
     return len(payload).to_bytes(4, "little") + payload
 
 
+class LostLater(FaultCase):
+    """The kernel takes a write, and cannot keep it: it says so once, when it is asked."""
+    REASON = "the disk lost what the former run wrote"
+    HEARD = f"heard {DATA} EIO times 1"
+
+    def aside(self, d):
+        return [name for name in os.listdir(d.state) if name.startswith("damaged-")]
+
+    def is_cold_and_begins_anew(self, d, reason=REASON):
+        self.faults()
+        self.starts(d, "cold", reason)
+        d.fill(OTHER)
+        d.ctl("sync")
+        d.kill()
+        self.starts(d, "warm")
+        d.end()
+
+    def hears_while_it_runs(self, d):
+        d.wait_log("event=disk_failed.*next start is cold")
+        wait_until(lambda: d.status()["store"] == "failed", 5, "the failure is told")
+        self.assertEqual(d.fill("/new", expect=1)["reason"], "store_failed")
+        self.invalidate(d, KEY)
+        self.assertEqual(d.verdict(KEY), "unknown")
+        self.assertEqual(d.verdict(OTHER), "not_modified")
+
+    def test_a_daemon_hears_while_it_runs(self):
+        for ends in ("kill", "stop"):
+            with self.subTest(ends=ends):
+                d = self.faulty(name=ends)
+                self.started_with_entries(d)
+                self.faults(self.HEARD)
+                self.hears_while_it_runs(d)
+                getattr(d, ends)()
+                self.assertFalse(os.path.exists(os.path.join(d.state, "warm")))
+                self.is_cold_and_begins_anew(d)
+                self.assertEqual(len(self.aside(d)), 1)
+
+    def test_a_daemon_hears_at_its_stop(self):
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.invalidate(d, KEY)
+        self.faults(f"sync {DATA} EIO times 1")
+        self.assertEqual(d.stop(), 0)
+        d.wait_log("event=disk_failed.*next start is cold")
+        self.is_cold_and_begins_anew(d)
+
+    def test_the_next_daemon_hears(self):
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.invalidate(d, KEY)
+        d.kill()
+        self.faults(f"sync {DATA} EIO times 1")
+        d.start()
+        d.wait_log(f"start=cold.*{self.REASON}")
+        self.assertEqual(d.verdict(OTHER), "unknown")
+        d.kill()
+        self.is_cold_then_warm(d)
+
+    def is_cold_then_warm(self, d):
+        """Of a state in a new data file nothing is in doubt."""
+        self.assertEqual(len(self.aside(d)), 1)
+        self.faults()
+        d.start()
+        d.wait_log("start=warm")
+        self.assertEqual(d.verdict(KEY), "unknown")
+
+    def test_the_file_system_becomes_read_only_with_it(self):
+        """The mark can't be removed, and the next daemon would not hear what this one heard."""
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.faults(self.HEARD, "unlink,rename /state/warm$ EROFS")
+        self.hears_while_it_runs(d)
+        d.kill()
+        self.assertTrue(os.path.exists(os.path.join(d.state, "warm")))
+        self.is_cold_and_begins_anew(d, "witness beside the socket")
+
+    def test_what_cannot_be_asked_has_not_failed(self):
+        d = self.faulty()
+        d.start()
+        self.faults(f"heard,sync {DATA} EINVAL")
+        self.assertEqual(d.stop(), 0)
+        self.assertNotIn("disk_failed", "".join(d.lines))
+        self.faults()
+        d.start()
+        d.wait_log("start=warm")
+
+
 class WaitingSpoolFiles(FaultCase):
     """Files of the spool whose events were applied, and wait for a store that hangs: they are all that a next daemon has."""
     SYNCS = f"sync {DATA}"
@@ -325,6 +412,18 @@ class WaitingSpoolFiles(FaultCase):
         self.assertEqual(d.status()["spool_waiting"], 1)
         wait_until(lambda: d.status()["store_waiting"] == 0, 10, "the entry is stored")
         self.is_known_after_a_kill(d)
+
+    def test_a_file_system_that_cannot_rename_without_replacing(self):
+        d = self.faulty()
+        self.started_with_entries(d)
+        self.faults("noreplace /spool/ EINVAL")
+        self.put_and_apply(d, 1, "all-07")
+        wait_until(lambda: not self.files(d), 10, "the file goes")
+        d.kill()
+        self.faults()
+        d.start()
+        self.assertEqual(d.status()["spool_applied"], 0)
+        self.assertEqual(d.verdict(KEY), "unknown")
 
     def test_a_file_whose_owner_lost_the_role_while_it_waits(self):
         path = os.path.join(self.directory, "etagd.yaml")

@@ -43,6 +43,13 @@ static inline char *path_of(const struct fixture *f, const char *name)
     return path;
 }
 
+static inline bool there(const struct fixture *f, const char *name)
+{
+    struct stat st;
+
+    return lstat(path_of(f, name), &st) == 0;
+}
+
 static inline void open_spool(struct fixture *f, uint64_t lease_ns)
 {
     char why[512] = "";

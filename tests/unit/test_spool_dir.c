@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The spool's directory without its events: its place, its mode, its lock, and the mark that writers read. */
+/* The spool's directory without its events: its place, its mode, its lock, the mark that writers read, and what cannot be opened or
+ * read in it. */
 #include "testing.h"
 
 #include "spool_fixture.h"
+
+#include <errno.h>
+#include <sys/resource.h>
+
+#define SOMEBODY 4242u
 
 static struct spool_mark mark_there(const struct fixture *f)
 {
@@ -100,15 +106,170 @@ static void test_with_power_durability_it_stands_in_the_state_directory(void **s
     assert_int_equal(access(target, F_OK), -1);
 }
 
+/* Root reads everything: the daemon goes on as another user, who has the directory. Until teardown_user(). */
+static void go_on_as_user(struct fixture *f)
+{
+    static const char *const names[] = {"", SPOOL_MARK_NAME, SPOOL_LOCK_NAME};
+
+    if (geteuid() != 0)
+        return;
+    spool_close(f->spool);
+    assert_int_equal(chown(f->scratch, SOMEBODY, SOMEBODY), 0);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        assert_int_equal(chown(path_of(f, names[i]), SOMEBODY, SOMEBODY), 0);
+    assert_int_equal(seteuid(SOMEBODY), 0);
+    open_spool(f, NS_PER_S);
+}
+
+static int teardown_user(void **state)
+{
+    return seteuid(getuid()) == 0 ? teardown(state) : -1;
+}
+
+static void test_an_unreadable_file_of_a_writer_purges_everything(void **state)
+{
+    struct fixture *f = *state;
+
+    go_on_as_user(f);
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    assert_int_equal(chmod(path_of(f, "e001"), 0), 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    assert_true(f->seen[0].everything);
+    assert_false(there(f, "e001"));
+}
+
+/* Of a file that cannot be read nobody knows whether it is an event to which somebody made a link. */
+static void test_an_unreadable_file_with_a_second_link_purges_everything_too(void **state)
+{
+    struct fixture *f = *state;
+    char path[PATH_BYTES_MAX * 2];
+
+    go_on_as_user(f);
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    strcpy(path, path_of(f, "e001"));
+    assert_int_equal(link(path, path_of(f, "../a link")), 0);
+    assert_int_equal(chmod(path, 0), 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    assert_true(f->seen[0].everything);
+    assert_int_equal(f->spool->ignored, 0);
+    assert_false(there(f, "e001"));
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+}
+
+static void test_a_directory_that_cannot_be_opened_fails_the_scan_and_loses_nothing(void **state)
+{
+    struct fixture *f = *state;
+    const struct spool_reader reader = {apply, f};
+
+    go_on_as_user(f);
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    assert_int_equal(chmod(path_of(f, ""), 0300), 0); /* its files could be opened */
+    assert_int_equal(spool_scan(f->spool, &reader), -EACCES);
+    assert_int_equal(f->seen_count, 0);
+    assert_int_equal(chmod(path_of(f, ""), SPOOL_DIR_MODE), 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+}
+
+/* Every descriptor of the process. */
+struct crowd {
+    int fds[64];
+    size_t count;
+    struct rlimit former;
+};
+
+static void crowd_take(struct crowd *crowd)
+{
+    int fd;
+
+    while (crowd->count < 64 && (fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        crowd->fds[crowd->count++] = fd;
+}
+
+static void crowd_begin(struct crowd *crowd)
+{
+    crowd->count = 0;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &crowd->former), 0);
+    const struct rlimit few = {64, crowd->former.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    crowd_take(crowd);
+}
+
+static void crowd_end(struct crowd *crowd)
+{
+    while (crowd->count > 0)
+        close(crowd->fds[--crowd->count]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &crowd->former), 0);
+}
+
+static void test_without_descriptors_an_event_is_still_read(void **state)
+{
+    struct fixture *f = *state;
+    const struct spool_reader reader = {apply, f};
+    struct crowd crowd;
+
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    put_request(f, "e002", REQUEST_INVALIDATE, "b");
+    crowd_begin(&crowd);
+    const int r = spool_scan(f->spool, &reader);
+    crowd_end(&crowd);
+    assert_int_equal(r, 0);
+    assert_int_equal(f->seen_count, 2);
+}
+
+static void test_after_a_scan_nobody_else_gets_the_spare_descriptor(void **state)
+{
+    struct fixture *f = *state;
+    const struct spool_reader reader = {apply, f};
+    struct crowd crowd;
+
+    f->safe_at_once = false;
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    crowd_begin(&crowd);
+    const int first = spool_scan(f->spool, &reader);
+    crowd_take(&crowd);
+    const int second = spool_scan(f->spool, &reader);
+    crowd_end(&crowd);
+    assert_int_equal(first, 0);
+    assert_int_equal(second, 0);
+}
+
+static void test_without_any_descriptor_the_scan_fails_and_loses_nothing(void **state)
+{
+    struct fixture *f = *state;
+    const struct spool_reader reader = {apply, f};
+    struct crowd crowd;
+
+    put_request(f, "e001", REQUEST_INVALIDATE, "a");
+    close(take_fd(&f->spool->dir.spare_fd));
+    crowd_begin(&crowd);
+    const int r = spool_scan(f->spool, &reader);
+    crowd_end(&crowd);
+    assert_int_equal(r, -EMFILE);
+    assert_int_equal(f->seen_count, 0);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define USER_CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown_user)
     const struct CMUnitTest tests[] = {
         CASE(test_the_mark_says_the_longest_lease_until_the_wait_is_over),
         CASE(test_the_directory_lets_writers_in_and_nobody_look),
         CASE(test_a_second_daemon_is_refused),
         CASE(test_a_directory_that_was_replaced_is_no_longer_ours),
         CASE(test_with_power_durability_it_stands_in_the_state_directory),
+        USER_CASE(test_an_unreadable_file_of_a_writer_purges_everything),
+        USER_CASE(test_an_unreadable_file_with_a_second_link_purges_everything_too),
+        USER_CASE(test_a_directory_that_cannot_be_opened_fails_the_scan_and_loses_nothing),
+        CASE(test_without_descriptors_an_event_is_still_read),
+        CASE(test_after_a_scan_nobody_else_gets_the_spare_descriptor),
+        CASE(test_without_any_descriptor_the_scan_fails_and_loses_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

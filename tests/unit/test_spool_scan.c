@@ -5,7 +5,6 @@
 #include "spool_fixture.h"
 
 #include <errno.h>
-#include <sys/resource.h>
 
 #define STRANGER 4242u
 /* What a writer or a stranger does between two steps of the daemon: before its next rename or unlink of this name, or after the
@@ -22,6 +21,9 @@ int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to,
 int __real_unlinkat(int dir, const char *name, int flags);
 int __wrap_unlinkat(int dir, const char *name, int flags);
 
+/* As a file system that can't do it. */
+static bool refuses_noreplace;
+
 static void meanwhile_act(const char *name)
 {
     void (*const act)(struct fixture * f) = meanwhile.act;
@@ -35,6 +37,10 @@ static void meanwhile_act(const char *name)
 int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
     meanwhile_act(from);
+    if (refuses_noreplace && (flags & RENAME_NOREPLACE)) {
+        errno = EINVAL;
+        return -1;
+    }
     return __real_renameat2(from_dir, from, to_dir, to, flags);
 }
 
@@ -48,13 +54,6 @@ int __wrap_unlinkat(int dir, const char *name, int flags)
     if (after)
         meanwhile_act(name);
     return r;
-}
-
-static bool there(const struct fixture *f, const char *name)
-{
-    struct stat st;
-
-    return lstat(path_of(f, name), &st) == 0;
 }
 
 static void test_an_event_is_applied_and_goes(void **state)
@@ -411,6 +410,48 @@ static void test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_i
     assert_int_equal(f->seen[0].kind, REQUEST_GUARD_BEGIN);
 }
 
+static void
+test_a_file_system_that_cannot_rename_without_replacing_loses_and_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+
+    refuses_noreplace = true;
+    put(f, "all-07", "", 0);
+    scan(f);
+    assert_false(there(f, "all-07") || there(f, "taken-07"));
+    assert_int_equal(f->seen_count, 1);
+
+    /* One that waits is not replaced there either. */
+    f->safe_at_once = false;
+    put(f, "all-07", "", 0);
+    scan(f);
+    const uint64_t older = inode_of(f, "taken-07");
+    put(f, "all-07", "", 0);
+    scan(f);
+    spool_file_done(f->spool, f->seen[2].slot);
+    scan(f);
+    assert_int_equal(inode_of(f, "taken-07"), older);
+    assert_int_equal(f->seen_count, 3);
+    spool_file_done(f->spool, f->seen[1].slot);
+    scan(f);
+    assert_false(there(f, "all-07") || there(f, "taken-07"));
+
+    /* What does not count goes, and what took its name meanwhile stays. */
+    assert_int_equal(mkfifo(path_of(f, "e001"), 0666), 0);
+    assert_int_equal(mkfifo(path_of(f, "e002"), 0666), 0);
+    meanwhile.name = "e001";
+    meanwhile.act = put_over_strangers_fifo;
+    meanwhile.f = f;
+    scan(f);
+    assert_false(there(f, "e002"));
+    scan(f);
+    assert_int_equal(f->seen_count, 4);
+    assert_int_equal(f->seen[3].kind, REQUEST_GUARD_BEGIN);
+    assert_int_equal(spool_waiting(f->spool), 1);
+    spool_file_done(f->spool, f->seen[3].slot);
+    assert_false(there(f, "e001"));
+}
+
 static void test_garbage_purges_everything_and_is_set_aside(void **state)
 {
     struct fixture *f = *state;
@@ -735,46 +776,16 @@ static void test_a_writers_unfinished_file_stays_for_a_while(void **state)
     assert_int_equal(f->seen_count, 0);
 }
 
-static void test_an_unreadable_file_of_a_writer_purges_everything(void **state)
+static int teardown_noreplace(void **state)
 {
-    struct fixture *f = *state;
-
-    if (geteuid() == 0)
-        skip(); /* root reads everything */
-    put_request(f, "e001", REQUEST_INVALIDATE, "a");
-    assert_int_equal(chmod(path_of(f, "e001"), 0), 0);
-    scan(f);
-    assert_int_equal(f->seen_count, 1);
-    assert_true(f->seen[0].everything);
-}
-
-static void test_without_descriptors_an_event_is_still_read(void **state)
-{
-    struct fixture *f = *state;
-    int fds[4096];
-    size_t count = 0;
-    struct rlimit former, few;
-
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &former), 0);
-    few = former;
-    few.rlim_cur = 64;
-    put_request(f, "e001", REQUEST_INVALIDATE, "a");
-    put_request(f, "e002", REQUEST_INVALIDATE, "b");
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-    while (count < 4096 && (fds[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
-        count++;
-    const struct spool_reader reader = {apply, f};
-    const int r = spool_scan(f->spool, &reader);
-    while (count > 0)
-        close(fds[--count]);
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &former), 0);
-    assert_int_equal(r, 0);
-    assert_int_equal(f->seen_count, 2);
+    refuses_noreplace = false;
+    return teardown(state);
 }
 
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define NOREPLACE_CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown_noreplace)
     const struct CMUnitTest tests[] = {
         CASE(test_an_event_is_applied_and_goes),
         CASE(test_a_file_stays_until_its_event_is_safe_and_is_applied_once),
@@ -792,6 +803,8 @@ int main(void)
         CASE(test_a_file_whose_store_write_failed_goes_when_the_store_has_it),
         CASE(test_what_cannot_be_removed_is_tried_again_and_applied_once),
         CASE(test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_it_is),
+        NOREPLACE_CASE(
+            test_a_file_system_that_cannot_rename_without_replacing_loses_and_leaves_nothing),
         CASE(test_garbage_purges_everything_and_is_set_aside),
         CASE(test_what_is_no_plain_file_does_not_count_and_does_not_hang),
         CASE(test_a_strangers_files_are_removed_unread),
@@ -803,8 +816,6 @@ int main(void)
         CASE(test_a_mark_that_cannot_be_written_stays_as_it_is),
         CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay),
         CASE(test_a_writers_unfinished_file_stays_for_a_while),
-        CASE(test_an_unreadable_file_of_a_writer_purges_everything),
-        CASE(test_without_descriptors_an_event_is_still_read),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -38,8 +38,9 @@ static struct {
     const char *moved, *moved_to,
         *replaced_by; /* a directory goes away then, and another one comes */
     uint64_t renamed_ns;
-    bool unreadable; /* the directory: mode 3733, and not its owner */
-    long magic;      /* of the file system; 0: its own */
+    bool refuses_noreplace; /* renameat2, as some file systems do */
+    bool unreadable;        /* the directory: mode 3733, and not its owner */
+    long magic;             /* of the file system; 0: its own */
 } calls;
 
 ssize_t __real_write(int fd, const void *bytes, size_t len);
@@ -110,6 +111,10 @@ int __wrap_openat(int dir, const char *name, int flags, ...)
 
 int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
+    if (calls.refuses_noreplace && (flags & RENAME_NOREPLACE)) {
+        errno = EINVAL;
+        return -1;
+    }
     const int r = __real_renameat2(from_dir, from, to_dir, to, flags);
     if (r < 0)
         return r;
@@ -248,6 +253,26 @@ static void rule_2_the_clock_is_read_after_the_rename(void **state)
     struct fixture *f = *state;
     assert_int_equal(put(f), ETAG_OK);
     assert_true(f->record.time_ns >= calls.renamed_ns);
+}
+
+static void a_file_system_that_cannot_rename_without_replacing(void **state)
+{
+    struct fixture *f = *state;
+    char name[SPOOL_NAME_BYTES];
+    struct stat status;
+    calls.refuses_noreplace = true;
+    assert_int_equal(put(f), ETAG_OK);
+    assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_EVENT, name), 1);
+    assert_int_equal(lstat(in_spool(f, name), &status), 0);
+    assert_int_equal(status.st_nlink, 1);
+    assert_int_equal(count(f, SPOOL_NAME_TEMP), 0);
+    /* No event is replaced there either. */
+    assert_int_equal(unlink(in_spool(f, name)), 0);
+    fake_spool_fill(&f->spool, 1);
+    assert_int_equal(put(f), ETAG_OK);
+    assert_int_equal(count(f, SPOOL_NAME_EVENT), SPOOL_SLOTS);
+    assert_int_equal(count(f, SPOOL_NAME_ALL), 1);
+    assert_int_equal(count(f, SPOOL_NAME_TEMP), 0);
 }
 
 static void power_syncs_the_file_before_its_name(void **state)
@@ -573,6 +598,7 @@ int main(void)
         TEST(writes_an_event),
         TEST(rule_2_the_mark_is_read_after_the_rename),
         TEST(rule_2_the_clock_is_read_after_the_rename),
+        TEST(a_file_system_that_cannot_rename_without_replacing),
         TEST(power_syncs_the_file_before_its_name),
         TEST(power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read),
         TEST(a_sync_that_fails_is_told),
