@@ -8,10 +8,45 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define OUTCOME_TRIES 5000 /* milliseconds */
 
 #define LSN_COUNTER_BITS 40
+
+/* ---- Pages: what is rendered of a row under a scheme ---- */
+
+#define PAGES (2 * TRUTH_KEYS)
+#define FIRST_SECOND INT64_C(1600000000)
+
+/* Every other row says that no two of its versions have one second, and keeps to it. */
+static bool dates_are_strong(uint32_t key)
+{
+    return key % 2 == 0;
+}
+
+static int64_t second_of(uint32_t key, uint64_t version)
+{
+    const uint64_t seconds = dates_are_strong(key) ? version : version / TRUTH_SECOND_VERSIONS;
+
+    return FIRST_SECOND + (int64_t)seconds;
+}
+
+static void date_text(char *out, int64_t second)
+{
+    const time_t time = (time_t)second;
+    struct tm parts;
+
+    (void)strftime(out, NAME_BYTES, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&time, &parts));
+}
+
+/* A path with dot segments, which a server reads in another way: what it renders is another page, and no entry. */
+static void page_dot(struct worker *w, uint32_t key)
+{
+    names_dotted(&w->names, key, random_below(w, 64));
+    w->key.resource.target = etag_str_of(w->names.dotted);
+    w->page = PAGES + key;
+}
 
 /* ---- Fill ---- */
 
@@ -50,8 +85,14 @@ void filler_step(struct worker *w)
         sleep_ns(random_below(w, 8 * NS_PER_MS));
     else if (one_in(w, 400))
         sleep_ns(random_below(w, 800 * NS_PER_MS));
-    (void)snprintf(tag, sizeof(tag), "\"%" PRIu32 "-%" PRIu64 "\"", key, version);
+    if (one_in(w, 64)) {
+        page_dot(w, key);
+        COUNT(w, dotted_fills);
+    }
+    (void)snprintf(tag, sizeof(tag), "\"%" PRIu32 "-%" PRIu64 "\"", w->page, version);
     etag_entry_init(&entry);
+    entry.last_modified = second_of(key, version);
+    entry.last_modified_is_strong = dates_are_strong(key);
     entry.key = &w->key;
     entry.etag = etag_str_of(tag);
     surrogates[0] = etag_str_of(w->names.surrogate);
@@ -67,11 +108,15 @@ void filler_step(struct worker *w)
 
 /* ---- Read ---- */
 
+enum condition { CONDITION_ANY, CONDITION_TAG, CONDITION_DATE };
+
 struct asked {
     uint32_t key;
     uint64_t published, begun; /* before the check began */
     uint64_t begin_ns, end_ns;
     uint64_t stops; /* how often this process was stopped and continued */
+    enum condition condition;
+    uint64_t has; /* the version that the client has, by tag or date */
 };
 
 static void violation(const struct asked *asked, const etag_answer *answer, const char *what)
@@ -130,6 +175,24 @@ static void judge(struct worker *w, const struct asked *asked, const etag_answer
     }
 }
 
+/* A 304 to who has only a date says that there is nothing newer than what the client has. */
+static void not_modified(struct worker *w, const struct asked *asked, const etag_answer *answer,
+                         uint64_t version)
+{
+    COUNT(w, not_modified);
+    if (w->page != asked->key)
+        COUNT(w, not_modified_http);
+    if (asked->condition == CONDITION_TAG)
+        COUNT(w, not_modified_by_tag);
+    if (asked->condition != CONDITION_DATE)
+        return;
+    COUNT(w, not_modified_by_date);
+    if (version <= asked->has)
+        return;
+    COUNT(w, violations_date);
+    violation(asked, answer, "304 by date to who has an older version");
+}
+
 static void known(struct worker *w, const struct asked *asked, const etag_answer *answer)
 {
     char text[NAME_BYTES];
@@ -140,7 +203,7 @@ static void known(struct worker *w, const struct asked *asked, const etag_answer
         text[i] = answer->etag.data[i];
     text[len] = '\0';
     const unsigned long key = strtoul(text + 1, &rest, 10);
-    if (text[0] != '"' || *rest != '-' || key != asked->key) {
+    if (text[0] != '"' || *rest != '-' || key != w->page || w->page >= PAGES) {
         COUNT(w, violations_mixed);
         violation(asked, answer, "another key's entry");
         return;
@@ -149,9 +212,11 @@ static void known(struct worker *w, const struct asked *asked, const etag_answer
     judge(w, asked, answer, version);
     raise_to(&w->truth->newest_incarnation, answer->token.lsn >> LSN_COUNTER_BITS);
     if (answer->verdict == ETAG_NOT_MODIFIED)
-        COUNT(w, not_modified);
+        not_modified(w, asked, answer, version);
     else
         COUNT(w, known_otherwise);
+    if (answer->reason == ETAG_REASON_DATE_WEAK)
+        COUNT(w, weak_dates);
     if (answer->fill_lsn >> LSN_COUNTER_BITS < answer->token.lsn >> LSN_COUNTER_BITS)
         COUNT(w, warm);
     if (!one_in(w, w->sample))
@@ -184,28 +249,54 @@ static void unknown(struct worker *w, const etag_answer *answer)
     }
 }
 
+/* What a browser has: any version, by "*"; the one of now or an older one, by its tag or its date. */
+static void condition_make(struct worker *w, struct asked *asked, etag_field *condition,
+                           char text[2 * NAME_BYTES])
+{
+    const uint64_t visible = atomic_load(&w->truth->rows[asked->key].visible);
+    const uint64_t back = random_below(w, 3);
+
+    asked->has = visible > back ? visible - back : visible;
+    *condition = (etag_field){ETAG_LIT("If-None-Match"), ETAG_LIT("*")};
+    switch (random_below(w, 4)) {
+    case 0:
+        asked->condition = CONDITION_TAG;
+        (void)snprintf(text, 2 * NAME_BYTES, "\"other\", \"%" PRIu32 "-%" PRIu64 "\"", w->page,
+                       asked->has);
+        condition->value = etag_str_of(text);
+        break;
+    case 1:
+        asked->condition = CONDITION_DATE;
+        condition->name = ETAG_LIT("If-Modified-Since");
+        date_text(text, second_of(asked->key, asked->has));
+        condition->value = etag_str_of(text);
+        break;
+    default:
+        asked->condition = CONDITION_ANY;
+        break;
+    }
+}
+
 void reader_step(struct worker *w)
 {
     struct asked asked = {.key = key_pick(w)};
     const struct row *row = &w->truth->rows[asked.key];
-    etag_field condition = {ETAG_LIT("If-None-Match"), ETAG_LIT("*")};
+    etag_field condition;
     etag_request request;
     etag_answer answer;
-    char tag[NAME_BYTES];
+    char text[2 * NAME_BYTES];
 
+    if (one_in(w, 64)) {
+        page_dot(w, asked.key);
+        COUNT(w, dotted_checks);
+    }
+    condition_make(w, &asked, &condition, text);
     ETAG_INIT(&request);
     ETAG_INIT(&answer);
     request.method = ETAG_LIT("GET");
     request.key = &w->key;
     request.fields = &condition;
     request.field_count = 1;
-    if (one_in(w, 3)) {
-        /* What a browser has: the version of now, or an older one. */
-        const uint64_t visible = atomic_load(&row->visible), back = random_below(w, 3);
-        (void)snprintf(tag, sizeof(tag), "\"other\", \"%" PRIu32 "-%" PRIu64 "\"", asked.key,
-                       visible > back ? visible - back : visible);
-        condition.value = etag_str_of(tag);
-    }
     asked.stops = atomic_load(&w->truth->stops[w->number]);
     asked.published = atomic_load(&row->published);
     asked.begun = atomic_load(&row->begun);

@@ -28,7 +28,8 @@ DELAYS = ("*:3000:50,lookup.deadline_slot:900000:4000,lookup.slot_clocks:900000:
           "journal.bytes_extent:10000:100")
 # Counters of the workers that a run must have moved, or it has shown nothing.
 SEEN = ["commits_plain", "invalidations", "fills_sent", "fills_stored", "fills_refused", "checks", "not_modified", "warm",
-        "known_otherwise", "unknown_stale", "unknown_no_lease", "history_checks", "history_answered"]
+        "not_modified_http", "not_modified_by_date",
+        "not_modified_by_tag", "weak_dates", "dotted_checks", "dotted_fills", "dotted_mutations", "known_otherwise", "unknown_stale", "unknown_no_lease", "history_checks", "history_answered"]
 SEEN_WITH_GUARDS = ["commits_guarded", "rollbacks", "guards_begun", "guards_confirmed", "guards_committed", "guards_aborted",
                     "guards_abandoned", "unknown_in_flux", "history_guarded", "holds"]
 SEEN_WITH_SPOOL = ["invalidations_spooled", "invalidations_pending"]

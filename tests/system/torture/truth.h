@@ -21,8 +21,9 @@
 
 #define TRUTH_MAGIC UINT64_C(0x65727574726f7473)
 #define TRUTH_KEYS 320
-#define TRUTH_GROUP_KEYS 16 /* that share a surrogate key and a prefix */
-#define TRUTH_SLOTS 32      /* processes, each with at most one transaction */
+#define TRUTH_GROUP_KEYS 16     /* that share a surrogate key and a prefix */
+#define TRUTH_SECOND_VERSIONS 8 /* of a row with weak dates, that share a second */
+#define TRUTH_SLOTS 32          /* processes, each with at most one transaction */
 #define TXN_KEYS_MAX 4
 #define OUTCOMES_KEPT 64
 
@@ -57,8 +58,15 @@
     X(fills_refused, "fills refused, where the verdict was waited for")                            \
     X(checks, "checks")                                                                            \
     X(not_modified, "304")                                                                         \
+    X(not_modified_http, "... under http, where it is another page")                               \
+    X(not_modified_by_date, "... by a date alone")                                                 \
+    X(not_modified_by_tag, "... by the tag that the client has")                                   \
     X(warm, "304 from an entry of a former run of the daemon")                                     \
     X(known_otherwise, "other verdicts from an entry")                                             \
+    X(weak_dates, "... since a date alone is weak")                                                \
+    X(dotted_checks, "checks under a path with dot segments")                                      \
+    X(dotted_fills, "fills under a path with dot segments")                                        \
+    X(dotted_mutations, "mutations of a path with dot segments")                                   \
     X(unknown, "unknown")                                                                          \
     X(unknown_stale, "... stale")                                                                  \
     X(unknown_in_flux, "... in flux")                                                              \
@@ -66,6 +74,7 @@
     X(violations_answered, "VIOLATION: older than an answered mutation")                           \
     X(violations_guarded, "VIOLATION: older than a guarded commit that had begun")                 \
     X(violations_mixed, "VIOLATION: another key's entry")                                          \
+    X(violations_date, "VIOLATION: 304 by date to who has an older version")                       \
     X(violations_late, "VIOLATION: answered when its lease had to be over")                        \
     X(violations_bound, "VIOLATION: a writer's call took longer than it may")                      \
     X(unjudged, "answers that came too late to be judged by the guarded rule")                     \

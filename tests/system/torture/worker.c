@@ -48,6 +48,14 @@ void names_of(struct names *names, uint32_t key)
     (void)snprintf(names->prefix, NAME_BYTES, "/t/%" PRIu32 "/", group);
 }
 
+void names_dotted(struct names *names, uint32_t key, uint64_t way)
+{
+    static const char *const ways[] = {"x/../", "%2e/", "x/%2E%2e/", "./", "x/..%2f", "x%2fy/../"};
+
+    (void)snprintf(names->dotted, NAME_BYTES, "/t/%s%" PRIu32 "/%" PRIu32,
+                   ways[way % (sizeof(ways) / sizeof(ways[0]))], key / TRUTH_GROUP_KEYS, key);
+}
+
 uint32_t key_pick(struct worker *w)
 {
     /* A quarter of the work meets on a few keys. */
@@ -58,6 +66,9 @@ uint32_t key_pick(struct worker *w)
     w->key.resource.host = ETAG_LIT("torture.example");
     w->key.resource.target = etag_str_of(w->names.path);
     w->key.scope.kind = ETAG_SCOPE_PUBLIC;
+    const bool http = one_in(w, 4);
+    w->key.scheme = http ? ETAG_LIT("http") : ETAG_LIT("https");
+    w->page = http ? TRUTH_KEYS + key : key;
     return key;
 }
 

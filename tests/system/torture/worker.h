@@ -10,7 +10,8 @@
 #define NAME_BYTES 64
 
 struct names {
-    char path[NAME_BYTES], surrogate[NAME_BYTES], group[NAME_BYTES], prefix[NAME_BYTES];
+    char path[NAME_BYTES], dotted[NAME_BYTES], surrogate[NAME_BYTES], group[NAME_BYTES],
+        prefix[NAME_BYTES];
 };
 
 struct worker {
@@ -28,6 +29,7 @@ struct worker {
     uint64_t late_ns;   /* a check that answers from an entry takes less than any lease */
     struct names names; /* of the key picked */
     etag_key key;
+    uint32_t page; /* what its tag begins with: http has pages of its own */
 };
 
 #define COUNT(w, name)                                                                             \
@@ -38,6 +40,8 @@ uint64_t random_below(struct worker *w, uint64_t n);
 bool one_in(struct worker *w, uint64_t n);
 bool run_is_over(const struct worker *w);
 void names_of(struct names *names, uint32_t key);
+/* The same path with dot segments, in one of the ways to write them: some servers read only the one, some only the other. */
+void names_dotted(struct names *names, uint32_t key, uint64_t way);
 /* Picks a key for the check or fill; its number. */
 uint32_t key_pick(struct worker *w);
 void worker_record(struct worker *w, const struct record *record);

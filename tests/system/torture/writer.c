@@ -49,6 +49,16 @@ static void call_end(struct worker *w, struct call call, const char *what)
 
 /* ---- What is changed, and how it is named ---- */
 
+/* A write to a path with dot segments reaches all that it may lead to. */
+static void resource_dot(struct worker *w, struct mutation *m, uint32_t i)
+{
+    if (!one_in(w, 8))
+        return;
+    COUNT(w, dotted_mutations);
+    names_dotted(&m->names[i], m->first_key + i, random_below(w, 64));
+    m->resources[i].target = etag_str_of(m->names[i].dotted);
+}
+
 static void mutation_name(struct worker *w, struct mutation *m, uint64_t way)
 {
     etag_targets *targets = &m->targets;
@@ -72,6 +82,8 @@ static void mutation_name(struct worker *w, struct mutation *m, uint64_t way)
         targets->surrogates = m->surrogates;
         targets->surrogate_count = 1;
     } else if (way < 500) {
+        for (uint32_t i = 0; i < m->key_count; i++)
+            resource_dot(w, m, i);
         targets->resources = m->resources;
         targets->resource_count = m->key_count;
     } else {
