@@ -15,7 +15,7 @@ int guards_init(struct guards *guards, uint32_t clock_count, uint64_t linger_ns)
 {
     *guards = (struct guards){.linger_ns = linger_ns};
     guards->flux = calloc(clock_count, sizeof(guards->flux[0]));
-    guards->buckets = (struct guard **)calloc(GUARD_BUCKETS, sizeof(guards->buckets[0]));
+    guards->buckets = (struct guard **)calloc(GUARD_BUCKETS, sizeof(struct guard *));
     if (guards->flux && guards->buckets)
         return 0;
     guards_deinit(guards);
@@ -121,7 +121,7 @@ static int heap_reserve(struct guards *guards)
     if (wanted <= guards->holds_capacity)
         return 0;
     struct guard **grown = (struct guard **)realloc((void *)guards->holds,
-                                                    2 * wanted * sizeof(grown[0]));
+                                                    2 * wanted * sizeof(struct guard *));
     if (!grown)
         return -ENOMEM;
     guards->holds = grown;
