@@ -537,7 +537,7 @@ static void operations_fail(void **state)
     assert_int_equal(fake_get(&f->daemon, connections), 2);
 
     /* The whole request had left. */
-    f->client->timeout_ms = 40;
+    f->client->timeout_ms = 400;
     fake_set(&f->daemon, mood, FAKE_CLOSES_ALWAYS);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     assert_int_equal(await_result(f, op), ETAG_TIMEOUT);
@@ -588,7 +588,7 @@ static void what_was_not_sent_has_not_happened(void **state)
     struct fixture *f = *state;
     etag_op *sent, *queued, *early;
     const int fd = greet_only(f);
-    f->client->timeout_ms = 40;
+    f->client->timeout_ms = 400;
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &sent), ETAG_OK);
     name_many(f);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &queued), ETAG_OK);
@@ -610,7 +610,7 @@ static void what_is_queued_may_still_happen(void **state)
     struct fixture *f = *state;
     const etag_targets few = f->targets;
     etag_op *op;
-    f->options.timeout_ms = 40;
+    f->options.timeout_ms = 400;
     const int fd = greet_only(f);
     name_many(f);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
