@@ -334,7 +334,8 @@ int spool_dir_judge(struct spool_dir *dir, const struct config *config, const ui
     }
     for (size_t i = 0; i < count; i++)
         writer_add(mark, uids[i]);
-    if (dir->former_scans == 0 || former->id == 0)
+    /* Whoever is owed something still (former_kept) stays in it. */
+    if ((dir->former_scans == 0 && !dir->former_kept) || former->id == 0)
         *former = *before;
     else
         writers_merge(former, before);

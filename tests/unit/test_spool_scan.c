@@ -629,6 +629,36 @@ static void test_a_file_that_waits_stays_when_its_owner_loses_the_role(void **st
     assert_false(spool_dir_counts(&f->spool->dir, STRANGER));
 }
 
+/* The second change must not forget whom the first one left owed to the next daemon. */
+static void test_two_changes_of_roles_in_turn_owe_the_next_daemon_both(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() != 0)
+        skip();
+    f->safe_at_once = false;
+    f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, STRANGER + 1};
+    f->config.rules[1] = (struct role_rule){ROLE_MUTATE, RULE_UID, STRANGER};
+    f->config.rule_count = 2;
+    judge(f, NULL, 0);
+    put_as(f, "e001", STRANGER);
+    put_as(f, "e002", STRANGER + 1);
+    scan(f);
+    while (f->config.rule_count > 0) {
+        f->config.rule_count--;
+        judge(f, NULL, 0);
+        for (int i = 0; i < 3; i++)
+            scan(f);
+    }
+    assert_int_equal(f->seen_count, 2);
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S);
+    scan(f);
+    assert_int_equal(f->seen_count, 4);
+    assert_int_equal(f->spool->ignored, 0);
+    assert_true(there(f, "e001") && there(f, "e002"));
+}
+
 /* The mark has changed, and no scan has seen what it said before. */
 static void
 test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows(void **state)
@@ -799,6 +829,7 @@ int main(void)
         CASE(test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark),
         CASE(test_a_file_that_waits_stays_when_its_owner_loses_the_role),
         CASE(test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows),
+        CASE(test_two_changes_of_roles_in_turn_owe_the_next_daemon_both),
         CASE(test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_daemon),
         CASE(test_a_mark_that_cannot_be_written_stays_as_it_is),
         CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay),
