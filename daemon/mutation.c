@@ -209,6 +209,20 @@ static bool begins_hold(const struct event *event)
     return event->targets.hold_ms > 0 && event->kind != EVENT_GUARD_BEGIN;
 }
 
+/* A former fold was shorter, so the new one stands for it as well. (Or every longer hold would leave one more.) */
+static void fold_end(struct server *server, struct guard_id former)
+{
+    const struct mutation_from nobody = {0};
+    const struct guard *guard = guards_find(&server->cache.guards, former);
+    struct event event = {.kind = EVENT_GUARD_EXPIRED, .guard = former};
+
+    if (!guard || guard->state != GUARD_HOLD)
+        return;
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    (void)!event_happen(server, &event, &nobody).error; /* then it ends by itself */
+}
+
 /* One hold of everything stands for those that find no room: it is there, in memory and recorded, before the event is. */
 static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_ms)
 {
@@ -219,10 +233,12 @@ static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_m
     ETAG_INIT(&event.targets);
     event.targets.everything = true;
     event.targets.hold_ms = hold_ms;
+    const struct guard_id former = guards->fold;
     const struct mutation_refusal refusal = event_happen(server, &event, &nobody);
     if (refusal.error)
         return refusal;
     guards->fold = guards_id_of(&event);
+    fold_end(server, former);
     log_limited(
         &server->log_limit, LOG_WARN, "holds_folded",
         log_number("holds", (int64_t)guards->hold_count), log_number("hold_ms", (int64_t)hold_ms),

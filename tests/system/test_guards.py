@@ -334,6 +334,9 @@ class Hold(GuardCase):
         self.assertGreater(time.monotonic() - began, hold_ms / 1000 * 0.95)
         self.assertEqual(self.reason(d), "stale")
 
+        for longer in range(9):  # each takes the place of the former one
+            w.ok(f"invalidate surrogate third hold {hold_ms * (1 + longer)}")
+        self.assertEqual(d.status()["holds_open"], HOLDS_MAX + 1)
         w.ok(f"invalidate surrogate third hold {hold_ms * 10}")
         d.kill()  # it is recorded like any hold
         d.start(settled=False)
