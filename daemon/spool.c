@@ -193,7 +193,7 @@ static bool file_is(const struct seen *seen, const struct spool_identity *identi
 
 /* Removes what was judged, and nothing that has taken its name since: that may be an event. So it is moved to where no writer
  * moves anything, and another file gets its name back, for the next scan. Where somebody took the name once more it stays, and is
- * read as "purge everything". */
+ * read there. */
 static void file_discard(struct spool *spool, const char *name, const struct seen *judged)
 {
     const int dir = spool->dir.fd;
@@ -538,12 +538,21 @@ static int event_files(struct spool *spool, const struct names *names, enum pass
 
 /* ---- "Purge everything" ---- */
 
+/* One with content was an event's, to which file_discard() could not give its name back: "everything" is no substitute for the
+ * begin of a guard. */
 static int taken_file(struct spool *spool, uint32_t n, const struct spool_reader *reader)
 {
     struct found found = {.file = file_of_taken(n)};
-    const int r = file_look(spool, found.file, &found.seen);
+    int r = file_look(spool, found.file, &found.seen);
 
-    return r == FILE_IS_NEW ? everything_apply(spool, &found, reader) : r;
+    if (r != FILE_IS_NEW)
+        return r;
+    if (found.seen.bytes == 0)
+        return everything_apply(spool, &found, reader);
+    r = event_read(spool, &found, PASS_BEGINS, reader);
+    return r == 0 && spool->files[found.file].generation == 0
+               ? event_read(spool, &found, PASS_REST, reader)
+               : r;
 }
 
 /* all-NN becomes taken-NN: its owner may put another one there, and we remove only what we have applied. */

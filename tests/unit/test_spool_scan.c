@@ -411,6 +411,37 @@ static void test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_i
     assert_int_equal(f->seen[0].kind, REQUEST_GUARD_BEGIN);
 }
 
+static void put_fifo(struct fixture *f)
+{
+    assert_int_equal(mkfifo(path_of(f, "e001"), 0666), 0);
+}
+
+static void put_over_strangers_fifo_and_again(struct fixture *f)
+{
+    put_over_strangers_fifo(f);
+    meanwhile.name = "taken-01";
+    meanwhile.act = put_fifo;
+}
+
+static void test_an_event_whose_name_is_taken_once_more_is_applied_as_it_is(void **state)
+{
+    struct fixture *f = *state;
+
+    put_fifo(f);
+    meanwhile.name = "e001";
+    meanwhile.act = put_over_strangers_fifo_and_again;
+    meanwhile.f = f;
+    scan(f);
+    assert_null(meanwhile.act);
+    assert_true(there(f, "taken-01"));
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    assert_int_equal(f->seen[0].kind, REQUEST_GUARD_BEGIN);
+    assert_false(there(f, "taken-01"));
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+}
+
 static void test_garbage_purges_everything_and_is_set_aside(void **state)
 {
     struct fixture *f = *state;
@@ -822,6 +853,7 @@ int main(void)
         CASE(test_a_file_whose_store_write_failed_goes_when_the_store_has_it),
         CASE(test_what_cannot_be_removed_is_tried_again_and_applied_once),
         CASE(test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_it_is),
+        CASE(test_an_event_whose_name_is_taken_once_more_is_applied_as_it_is),
         CASE(test_garbage_purges_everything_and_is_set_aside),
         CASE(test_what_is_no_plain_file_does_not_count_and_does_not_hang),
         CASE(test_a_strangers_files_are_removed_unread),
