@@ -479,14 +479,18 @@ static bool peer_lives(void *ctx, uint64_t peer_id)
 
 bool mutation_expire_guards(struct server *server)
 {
+    const uint64_t until_ns = time_ns_of(CLOCK_MONOTONIC) + EXPIRED_TURN_US * NS_PER_US;
     struct guard *guard;
-    size_t left = EXPIRED_PER_TURN_MAX;
+    size_t ended = 0;
 
     server->expire_more = false;
     while ((guard = guards_overdue(&server->cache.guards, time_coarse_ns(), peer_lives, server))) {
-        server->expire_more = left-- == 0;
+        /* One may name thousands of targets, and thousands end together: the lease has to be kept in between. */
+        server->expire_more = ended == EXPIRED_PER_TURN_MAX ||
+                              (ended > 0 && time_ns_of(CLOCK_MONOTONIC) >= until_ns);
         if (server->expire_more || !guard_expire(server, guard))
             return false;
+        ended++;
     }
     return true;
 }

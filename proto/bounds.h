@@ -100,7 +100,8 @@
 #define GUARDS_MAX 4096                            /* open at once; of a client too */
 #define HOLDS_MAX 65536                            /* at once; beyond: one of everything */
 #define GUARDS_BYTES_MAX (256u * 1024u * 1024u)    /* that guards and holds take */
-#define EXPIRED_PER_TURN_MAX 4096                  /* guards and holds that end in one turn */
+#define EXPIRED_PER_TURN_MAX 4096                  /* guards and holds that end in one turn, */
+#define EXPIRED_TURN_US 2000                       /* and so long at most */
 #define PEER_PENDING_MAX 65536                     /* mutations of a peer that wait for the store */
 #define DIRTY_ENTRIES_MAX 262144                   /* accepted, not yet persisted */
 #define DIRTY_BYTES_MAX (256u * 1024u * 1024u)     /* that these take */
