@@ -209,6 +209,20 @@ static bool begins_hold(const struct event *event)
     return event->targets.hold_ms > 0 && event->kind != EVENT_GUARD_BEGIN;
 }
 
+/* A former fold was shorter, so the new one stands for it as well. (Or every longer hold would leave one more.) */
+static void fold_end(struct server *server, struct guard_id former)
+{
+    const struct mutation_from nobody = {0};
+    const struct guard *guard = guards_find(&server->cache.guards, former);
+    struct event event = {.kind = EVENT_GUARD_EXPIRED, .guard = former};
+
+    if (!guard || guard->state != GUARD_HOLD)
+        return;
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    (void)!event_happen(server, &event, &nobody).error; /* then it ends by itself */
+}
+
 /* One hold of everything stands for those that find no room: it is there, in memory and recorded, before the event is. */
 static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_ms)
 {
@@ -219,10 +233,12 @@ static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_m
     ETAG_INIT(&event.targets);
     event.targets.everything = true;
     event.targets.hold_ms = hold_ms;
+    const struct guard_id former = guards->fold;
     const struct mutation_refusal refusal = event_happen(server, &event, &nobody);
     if (refusal.error)
         return refusal;
     guards->fold = guards_id_of(&event);
+    fold_end(server, former);
     log_limited(
         &server->log_limit, LOG_WARN, "holds_folded",
         log_number("holds", (int64_t)guards->hold_count), log_number("hold_ms", (int64_t)hold_ms),
@@ -463,14 +479,18 @@ static bool peer_lives(void *ctx, uint64_t peer_id)
 
 bool mutation_expire_guards(struct server *server)
 {
+    const uint64_t until_ns = time_ns_of(CLOCK_MONOTONIC) + EXPIRED_TURN_US * NS_PER_US;
     struct guard *guard;
-    size_t left = EXPIRED_PER_TURN_MAX;
+    size_t ended = 0;
 
     server->expire_more = false;
     while ((guard = guards_overdue(&server->cache.guards, time_coarse_ns(), peer_lives, server))) {
-        server->expire_more = left-- == 0;
+        /* One may name thousands of targets, and thousands end together: the lease has to be kept in between. */
+        server->expire_more = ended == EXPIRED_PER_TURN_MAX ||
+                              (ended > 0 && time_ns_of(CLOCK_MONOTONIC) >= until_ns);
         if (server->expire_more || !guard_expire(server, guard))
             return false;
+        ended++;
     }
     return true;
 }

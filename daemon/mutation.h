@@ -32,7 +32,7 @@ MUST_USE struct mutation_refusal mutation_request(struct server *server,
 /* Purges everything, on the daemon's own account. False: not done (logged). */
 MUST_USE bool mutation_everything(struct server *server, const char *why);
 
-/* Guards and holds whose time is over count as committed, EXPIRED_PER_TURN_MAX of them. False: not all of them, so far. */
+/* Guards and holds whose time is over count as committed, as many as fit into a turn. False: not all of them, so far. */
 bool mutation_expire_guards(struct server *server);
 
 /* End of a turn: its events go to the store together; answers whose events are safe leave. */

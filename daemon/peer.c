@@ -355,7 +355,9 @@ static bool unread_too_long(const struct peers *peers, struct peer *peer, uint64
 {
     const bool crowded = loop_queued(peers->loop) > PEERS_QUEUED_BYTES_MAX / 2;
 
-    if (loop_stream_queued(peer->stream) <= PEER_UNREAD_BYTES_MAX) {
+    /* The shares of all come to less than a crowd: else many a little would keep everybody waiting for ever. */
+    if (loop_stream_queued(peer->stream) <=
+        (crowded ? PEERS_UNREAD_BYTES_MAX : PEER_UNREAD_BYTES_MAX)) {
         peer->unread_since_ns = 0;
         return false;
     }

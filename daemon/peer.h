@@ -47,7 +47,7 @@ struct peer {
     uint64_t opened_ns, last_ns;
     uint64_t arrived_ns;       /* of the bytes being handled, CLOCK_MONOTONIC */
     uint64_t partial_since_ns; /* 0: no unfinished frame */
-    uint64_t unread_since_ns;  /* more than PEER_UNREAD_BYTES_MAX; 0: not so */
+    uint64_t unread_since_ns;  /* more than it may; 0: not so */
     size_t pending;            /* mutations that wait for the store */
     struct client_page page;
     char software[PEER_SOFTWARE_BYTES_MAX];

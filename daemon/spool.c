@@ -292,12 +292,21 @@ static int event_files(struct spool *spool, const struct names *names, enum pass
 
 /* ---- "Purge everything" ---- */
 
+/* One with content was an event's, to which file_discard() could not give its name back: "everything" is no substitute for the
+ * begin of a guard. */
 static int taken_file(struct spool *spool, uint32_t n, const struct spool_reader *reader)
 {
     struct found found = {.file = slot_of_taken(n)};
-    const int r = slot_look(spool, found.file, &found.seen);
+    int r = slot_look(spool, found.file, &found.seen);
 
-    return r == SLOT_IS_NEW ? everything_apply(spool, &found, reader) : r;
+    if (r != SLOT_IS_NEW)
+        return r;
+    if (found.seen.bytes == 0)
+        return everything_apply(spool, &found, reader);
+    r = event_read(spool, &found, PASS_BEGINS, reader);
+    return r == 0 && spool->files[found.file].generation == 0
+               ? event_read(spool, &found, PASS_REST, reader)
+               : r;
 }
 
 /* all-NN becomes taken-NN: its owner may put another one there, and we remove only what we have applied. */

@@ -158,6 +158,17 @@ static int file_write(int fd, const char *text, size_t len, bool sync)
     return sync && fsync(fd) < 0 ? -errno : 0;
 }
 
+/* Renames it over whatever stands there. Anybody may have made a directory of that name, and filled it: it changes places with the
+ * file, and goes with other foreign names. */
+static int file_put(const struct spool_dir *dir, const char *name, const char *file)
+{
+    if (renameat(dir->fd, name, dir->fd, file) == 0)
+        return 0;
+    if (errno == EISDIR)
+        return renameat2(dir->fd, name, dir->fd, file, RENAME_EXCHANGE) < 0 ? -errno : 0;
+    return -errno;
+}
+
 static int mark_file_write(const struct spool_dir *dir, const struct spool_mark *mark,
                            const char *file)
 {
@@ -175,8 +186,8 @@ static int mark_file_write(const struct spool_dir *dir, const struct spool_mark 
         return -errno;
     int r = fchmod(fd, 0644) < 0 ? -errno : file_write(fd, text, len, dir->mark.power);
     DELAY_POINT("mark.written_renamed");
-    if (r == 0 && renameat(dir->fd, name, dir->fd, file) < 0)
-        r = -errno;
+    if (r == 0)
+        r = file_put(dir, name, file);
     if (r < 0)
         (void)unlinkat(dir->fd, name, 0);
     else if (dir->mark.power && fsync(dir->fd) < 0)
@@ -334,7 +345,8 @@ int spool_dir_judge(struct spool_dir *dir, const struct config *config, const ui
     }
     for (size_t i = 0; i < count; i++)
         writer_add(mark, uids[i]);
-    if (dir->former_scans == 0 || former->id == 0)
+    /* Whoever is owed something still (former_kept) stays in it. */
+    if ((dir->former_scans == 0 && !dir->former_kept) || former->id == 0)
         *former = *before;
     else
         writers_merge(former, before);

@@ -100,7 +100,7 @@ static void give_back(int dir, const char *taken, const char *name)
 
 /* Removes what was judged, and nothing that has taken its name since: that may be an event. So it is moved to where no writer
  * moves anything, and another file gets its name back, for the next scan. Where somebody took the name once more it stays, and is
- * read as "purge everything". */
+ * read there. */
 static void file_discard(struct spool *spool, const char *name, const struct spool_seen *judged)
 {
     const int dir = spool->dir.fd;

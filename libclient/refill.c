@@ -133,53 +133,53 @@ static uint64_t hash_of_said(const struct etag_client *client, const struct entr
     return siphash13_64(client->mapping.view.header->hash_key, bytes, len) | 1;
 }
 
-static enum refill_turn turn_of_current(struct etag_client *client, const struct entry *answered,
-                                        uint64_t now_ns)
+/* Tells it from one that is filled later, which differs in one of these, or comes from a render of the same moment. */
+static uint64_t hash_of_entry(const struct etag_client *client)
 {
     const struct shm_entry *entry = &client->scratch.entry;
-    const enum span span = span_of(entry, answered->max_age_ms, now_ns);
+    const uint64_t numbers[] = {entry->fill_lsn, entry->expires_ns,
+                                siphash13_64(client->mapping.view.header->hash_key,
+                                             entry->fieldset_words, entry->fieldset_bytes)};
+    return siphash13_64(client->mapping.view.header->hash_key, numbers, sizeof(numbers)) | 1;
+}
+
+static enum refill_turn turn_of_current(struct etag_client *client, const struct entry *answered,
+                                        struct refill_answer *answer)
+{
+    const struct shm_entry *entry = &client->scratch.entry;
+    const enum span span = span_of(entry, answered->max_age_ms, answer->now_ns);
+    answer->fingerprint = entry->fingerprint;
     if (!str_equal(entry->etag, answered->etag) ||
         entry->last_modified != answered->last_modified ||
         entry->last_modified_is_strong != answered->last_modified_is_strong ||
         !has_clocks_of(client, answered) || span == SPAN_SHORT)
-        return refill_limit_fills(client->refill_limit, entry->fingerprint, false, now_ns);
+        return refill_limit_fills(client->refill_limit, answer->fingerprint, false, answer->now_ns);
     if (span == SPAN_FITS && same_fields(client, answered))
         return REFILL_TURN_WAIT;
     /* A time to live that counts down comes with each answer, too. */
     if (!client->refill_limit)
         client->refill_limit = refill_limit_new();
-    const enum refill_turn turn = refill_limit_differs(
-        client->refill_limit, (struct refill_answer){.fingerprint = entry->fingerprint,
-                                                     .said = hash_of_said(client, answered),
-                                                     .now_ns = now_ns});
+    answer->said = hash_of_said(client, answered);
+    answer->entry = hash_of_entry(client);
+    const enum refill_turn turn = refill_limit_differs(client->refill_limit, *answer);
     counter_add(&client->counters->fills_held_back, turn != REFILL_TURN_SEND);
     return turn;
 }
 
-static enum refill_turn turn_of_missing(struct etag_client *client, uint64_t now_ns)
+static enum refill_turn turn_of(struct etag_client *client, const struct rendering *rendering,
+                                struct refill_answer *answer)
 {
-    const enum refill_turn turn = refill_limit_fills(client->refill_limit, fingerprint_of(client),
-                                                     true, now_ns);
-    counter_add(&client->counters->fills_held_back, turn != REFILL_TURN_SEND);
-    return turn;
-}
-
-static enum refill_turn turn_of(struct etag_client *client, const struct rendering *rendering)
-{
-    const uint64_t now_ns = time_coarse_ns();
-    switch (look_again(client, rendering->request.fill.token)) {
-    case LOOK_CURRENT:
-        return turn_of_current(client, &rendering->request.fill.entry, now_ns);
-    case LOOK_MISSING:
-        return turn_of_missing(client, now_ns);
-    case LOOK_NEWER:
+    const enum look look = look_again(client, rendering->request.fill.token);
+    *answer = (struct refill_answer){.fingerprint = fingerprint_of(client),
+                                     .now_ns = time_coarse_ns()};
+    if (look == LOOK_CURRENT)
+        return turn_of_current(client, &rendering->request.fill.entry, answer);
+    if (look == LOOK_NEWER)
         return REFILL_TURN_WAIT;
-    case LOOK_PASSED:
-    case LOOK_FLUX:
-    case LOOK_BLIND:
-    default:
-        return REFILL_TURN_SEND;
-    }
+    const enum refill_turn turn = refill_limit_fills(client->refill_limit, answer->fingerprint,
+                                                     look == LOOK_MISSING, answer->now_ns);
+    counter_add(&client->counters->fills_held_back, turn != REFILL_TURN_SEND);
+    return turn;
 }
 
 /* A 200 that can't be stored says that the entry is wrong: with another tag, or none, in any case. With the same tag the bytes
@@ -209,18 +209,18 @@ static bool may_retire(enum look look)
 
 static void answered_storable(struct etag_client *client, struct rendering *rendering)
 {
-    const enum refill_turn turn = turn_of(client, rendering);
-    const struct hash128 fingerprint = fingerprint_of(client); /* sending may change the mapping */
+    struct refill_answer answer; /* asked before: sending may change the mapping */
+    const enum refill_turn turn = turn_of(client, rendering, &answer);
 
     switch (turn) {
     case REFILL_TURN_SEND:
         if (fill_send(client, rendering) != ETAG_OK)
-            refill_limit_unsent(client->refill_limit, fingerprint);
+            refill_limit_unsent(client->refill_limit, answer.fingerprint);
         break;
     case REFILL_TURN_RETIRE:
         if (fill_send_retire(client, rendering->request.fill.token,
                              &rendering->request.fill.entry.key) == ETAG_OK)
-            refill_limit_retired(client->refill_limit, fingerprint);
+            refill_limit_retired(client->refill_limit, answer);
         break;
     case REFILL_TURN_WAIT:
         break;

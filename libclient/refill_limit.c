@@ -16,8 +16,8 @@ _Static_assert((SETS & (SETS - 1)) == 0, "a set is taken from the low bits of a 
 struct record {
     struct hash128 fingerprint; /* {0, 0}: none */
     uint64_t window_end_ns;
-    uint64_t said; /* of the fill that began the window; 0: not known */
-    bool retired;  /* within the window */
+    uint64_t said; /* of the last fill; 0: not known */
+    uint64_t gone; /* the entry that was retired last within the window; 0: none */
 };
 
 struct refill_limit {
@@ -42,7 +42,8 @@ static struct record *set_of(struct refill_limit *limit, struct hash128 fingerpr
 
 static struct record *find(struct refill_limit *limit, struct hash128 fingerprint)
 {
-    struct record *set = limit ? set_of(limit, fingerprint) : NULL;
+    const bool known = limit && (fingerprint.low != 0 || fingerprint.high != 0);
+    struct record *set = known ? set_of(limit, fingerprint) : NULL;
     for (size_t i = 0; set && i < WAYS; i++)
         if (set[i].fingerprint.low == fingerprint.low &&
             set[i].fingerprint.high == fingerprint.high)
@@ -66,7 +67,7 @@ static enum refill_turn begin_window(struct record *record, uint64_t said, uint6
 {
     record->window_end_ns = now_ns + REFILL_WINDOW_NS;
     record->said = said;
-    record->retired = false;
+    record->gone = 0;
     return REFILL_TURN_SEND;
 }
 
@@ -79,8 +80,10 @@ enum refill_turn refill_limit_differs(struct refill_limit *limit, struct refill_
         return begin_window(displace(limit, answer.fingerprint), answer.said, answer.now_ns);
     if (answer.now_ns >= record->window_end_ns)
         return begin_window(record, answer.said, answer.now_ns);
-    /* What was sent last may be on its way yet: the entry is not wrong by what it will be. */
-    return record->retired || record->said == answer.said ? REFILL_TURN_WAIT : REFILL_TURN_RETIRE;
+    /* What was sent last may be on its way yet: the entry is not wrong by what it will be, or is about to go. Another entry than the
+     * one that was retired came from another client since. */
+    return record->said == answer.said || record->gone == answer.entry ? REFILL_TURN_WAIT
+                                                                       : REFILL_TURN_RETIRE;
 }
 
 enum refill_turn refill_limit_fills(struct refill_limit *limit, struct hash128 fingerprint,
@@ -91,7 +94,11 @@ enum refill_turn refill_limit_fills(struct refill_limit *limit, struct hash128 f
         return REFILL_TURN_SEND;
     if (now_ns >= record->window_end_ns)
         return begin_window(record, 0, now_ns);
-    return record->retired && missing ? REFILL_TURN_WAIT : REFILL_TURN_SEND;
+    /* Retired, by this client or by another one that has seen its fields change. */
+    if (missing)
+        return REFILL_TURN_WAIT;
+    record->said = record->gone = 0;
+    return REFILL_TURN_SEND;
 }
 
 void refill_limit_unsent(struct refill_limit *limit, struct hash128 fingerprint)
@@ -101,9 +108,9 @@ void refill_limit_unsent(struct refill_limit *limit, struct hash128 fingerprint)
         record->window_end_ns = 0;
 }
 
-void refill_limit_retired(struct refill_limit *limit, struct hash128 fingerprint)
+void refill_limit_retired(struct refill_limit *limit, struct refill_answer answer)
 {
-    struct record *record = find(limit, fingerprint);
+    struct record *record = find(limit, answer.fingerprint);
     if (record)
-        record->retired = true;
+        record->gone = answer.entry;
 }

@@ -7,6 +7,9 @@
  * sent within the window: the entry, which is wrong by then, is removed once (a retire), and until the window ends the key has
  * no entry, so that it is rendered. The next answer after it fills again. So a key costs at most two messages a second, and no
  * 304 repeats fields that a later answer replaced for longer than that retire is on its way.
+ *
+ * Of several clients each knows its own answers only. One that has no record of the key may fill it within another's window; that
+ * one's next answer, where its fields differ, retires the new entry too.
  */
 #ifndef LIBETAG_REFILL_LIMIT_H
 #define LIBETAG_REFILL_LIMIT_H
@@ -37,6 +40,7 @@ enum refill_turn {
 struct refill_answer {
     struct hash128 fingerprint;
     uint64_t said;   /* a hash of its fields, not 0 */
+    uint64_t entry;  /* and of the entry that it differs from, not 0 */
     uint64_t now_ns; /* of any clock that goes forward */
 };
 
@@ -51,6 +55,6 @@ enum refill_turn refill_limit_fills(struct refill_limit *limit, struct hash128 f
 void refill_limit_unsent(struct refill_limit *limit, struct hash128 fingerprint);
 
 /* The retire was sent. */
-void refill_limit_retired(struct refill_limit *limit, struct hash128 fingerprint);
+void refill_limit_retired(struct refill_limit *limit, struct refill_answer answer);
 
 #endif

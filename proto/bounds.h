@@ -62,12 +62,13 @@
 
 /* The daemon: peers with a role. Requests of a peer wait while its answers are unread, and it is closed when they are for too long.
  * Answers that come later all the same (of mutations that waited for the store, events) have PEER_QUEUED_BYTES_MAX. From half of the bound of
- * all peers on nobody is given a long answer, and whoever left some unread for a moment is closed. */
+ * all peers on nobody is given a long answer, and whoever left more than his share of it unread for a moment is closed. */
 #define PEERS_MAX 4096
 #define PEER_IN_BYTES_MAX 65536u /* of whole requests that wait; then the peer is not read */
 #define PEER_UNREAD_BYTES_MAX 65536u
 #define PEER_UNREAD_MS_MAX 10000
 #define PEERS_QUEUED_BYTES_MAX (64u * 1024u * 1024u)
+#define PEERS_UNREAD_BYTES_MAX (PEERS_QUEUED_BYTES_MAX / 2 / PEERS_MAX) /* the share of one */
 #define PEERS_UNREAD_MS_MAX 1000
 
 /* A turn of the loop: requests of all peers by the kind of work (budget.h), the time that they may take, requests in a row of one. */
@@ -99,7 +100,8 @@
 #define GUARDS_MAX 4096                            /* open at once; of a client too */
 #define HOLDS_MAX 65536                            /* at once; beyond: one of everything */
 #define GUARDS_BYTES_MAX (256u * 1024u * 1024u)    /* that guards and holds take */
-#define EXPIRED_PER_TURN_MAX 4096                  /* guards and holds that end in one turn */
+#define EXPIRED_PER_TURN_MAX 4096                  /* guards and holds that end in one turn, */
+#define EXPIRED_TURN_US 2000                       /* and so long at most */
 #define PEER_PENDING_MAX 65536                     /* mutations of a peer that wait for the store */
 #define DIRTY_ENTRIES_MAX 262144                   /* accepted, not yet persisted */
 #define DIRTY_BYTES_MAX (256u * 1024u * 1024u)     /* that these take */

@@ -138,6 +138,12 @@ static bool status_counts(ngx_uint_t status)
            status == NGX_HTTP_MOVED_PERMANENTLY || status == NGX_HTTP_PERMANENT_REDIRECT;
 }
 
+/* error_page with a URL answers in the same location, with another status than the upstream had: that says nothing of the page. */
+static bool is_of_error_page(const ngx_http_request_t *http, ngx_uint_t status)
+{
+    return status != NGX_HTTP_OK && http->upstream && http->upstream->headers_in.status_n != status;
+}
+
 /* The request's conditions are nginx's to judge, so libetag gets none of them. */
 static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t status,
                    struct collected *collected)
@@ -192,7 +198,7 @@ static ngx_int_t tell(ngx_http_request_t *http, struct request *request)
 {
     struct collected collected = {0};
     const ngx_uint_t status = rendered_status(http, request);
-    if (http->method != NGX_HTTP_GET || !status_counts(status))
+    if (http->method != NGX_HTTP_GET || !status_counts(status) || is_of_error_page(http, status))
         return NGX_OK;
     if (request->tokens[request->fills->endpoint->number].incarnation == 0)
         return NGX_OK; /* there was no daemon when the request began */

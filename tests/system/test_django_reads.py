@@ -575,6 +575,14 @@ class Later(Site):
         LATER.clear()
         self.assertIsNone(self.hit(etag))
 
+    def test_what_is_answered_for_a_part_removes_nothing(self):
+        etag = self.first()
+        LATER.update(gone=True)
+        self.assertEqual(self.ask("later", Range="bytes=0-1").status_code, 404)
+        self.settle()
+        LATER.clear()
+        self.assertIsNotNone(self.hit(etag))
+
     def test_what_must_not_be_stored_removes_another_version(self):
         etag = self.first()
         self.answer(cookie=True)  # says nothing about the text

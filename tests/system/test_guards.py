@@ -334,11 +334,29 @@ class Hold(GuardCase):
         self.assertGreater(time.monotonic() - began, hold_ms / 1000 * 0.95)
         self.assertEqual(self.reason(d), "stale")
 
+        for longer in range(9):  # each takes the place of the former one
+            w.ok(f"invalidate surrogate third hold {hold_ms * (1 + longer)}")
+        self.assertEqual(d.status()["holds_open"], HOLDS_MAX + 1)
         w.ok(f"invalidate surrogate third hold {hold_ms * 10}")
         d.kill()  # it is recorded like any hold
         d.start(settled=False)
         self.assertEqual(d.fill(KEY, '"v1"', expect=1)["reason"], "token_in_flux")
         self.assertEqual(d.status()["holds_open"], HOLDS_MAX + 1)
+
+    def test_many_that_end_together_end_in_turns_of_their_own(self):
+        """All of them in one turn took longer than a lease."""
+        d = self.started(lease_ms=1000)
+        raw = Raw(d.socket)
+        self.addCleanup(raw.close)
+        names, count = b"".join(data(2, b"%d" % i) for i in range(4096)), 150
+        end = time.monotonic() + 2
+        for _ in range(count):
+            hold_ms = max(1, int((end - time.monotonic()) * 1000))
+            self.assertEqual(pipeline(raw, [data(4, names + varint(5 << 3) + varint(hold_ms))]), [])
+        seen = {d.status()["holds_open"]}
+        while 0 not in seen:
+            seen.add(d.status()["holds_open"])
+        self.assertTrue(seen & set(range(1, count)), seen)
 
     def test_a_guard_that_lingers_is_held_too(self):
         d, w = self.guarded(linger_ms=300, lease_ms=100)

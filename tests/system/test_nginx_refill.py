@@ -128,6 +128,14 @@ class Retire(RefillCase):
                 self.rendered(path, status)
                 self.assertHit(path, '"v1"')
 
+    def test_what_error_page_says_of_the_upstreams_error_says_nothing_about_it(self):
+        """A failure for a moment became a 301 to the page that says sorry, and the entry went."""
+        self.started_front(location="proxy_intercept_errors on; error_page 500 =301 http://sorry.example/;")
+        self.filled("/a")
+        self.origin.documents["/a"] = Document(status=500)
+        self.rendered("/a", 301)
+        self.assertHit("/a", '"v1"')
+
     def test_a_200_that_must_not_be_stored(self):
         self.started_front()
         cases = (("no-store", '"v1"', [("Cache-Control", "no-store")], True),

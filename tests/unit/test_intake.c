@@ -417,6 +417,24 @@ static void unread_answers_are_dropped_after_a_while(void **state)
     assert_true(f->streams[1].closed);
 }
 
+/* Each of them is below the bound of one, and all together keep everybody's questions waiting. */
+static void many_who_leave_a_little_unread_do_not_stop_questions_for_ever(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t i = 0; i < PEERS; i++)
+        f->peers[i]->greeted = true;
+    f->queued_by_others = PEERS_QUEUED_BYTES_MAX / 2 + 1; /* of others like these */
+    f->streams[0].queued = PEERS_UNREAD_BYTES_MAX + 1;
+    f->streams[1].queued = PEERS_UNREAD_BYTES_MAX;
+    const uint64_t now_ns = time_coarse_ns();
+    peers_expire(&f->server.peers, now_ns);
+    assert_false(f->streams[0].closed);
+    peers_expire(&f->server.peers, now_ns + PEERS_UNREAD_MS_MAX * NS_PER_MS);
+    assert_true(f->streams[0].closed);
+    assert_false(f->streams[1].closed);
+    assert_true((uint64_t)PEERS_MAX * PEERS_UNREAD_BYTES_MAX <= PEERS_QUEUED_BYTES_MAX / 2);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -437,6 +455,7 @@ int main(void)
         TEST(a_peer_that_is_closed_while_it_waits_is_dropped),
         TEST(a_length_of_nothing_closes_only_its_sender),
         TEST(unread_answers_are_dropped_after_a_while),
+        TEST(many_who_leave_a_little_unread_do_not_stop_questions_for_ever),
     };
     return cmocka_run_group_tests_name("intake", tests, NULL, NULL);
 }

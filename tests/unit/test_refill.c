@@ -180,6 +180,24 @@ static void another_cache_control_fills(void **state)
     answered(f, 0, 0); /* until the second is over there is none */
 }
 
+/* It went on with the other fields for ever: what had been said before the invalidation seemed to be on its way. */
+static void fields_that_were_filled_over_after_an_invalidation_go(void **state)
+{
+    struct fixture *f = *state;
+    struct stored former = AS_ANSWERED;
+    former.cache_control = "max-age=86400";
+    former.fill_lsn = TOKEN_LSN / 2;
+    store(f, former);
+    answered(f, 1, 0);
+    shm_clock_store(index_view(f->daemon.index), clock_of(f, f->surrogates[0]), TOKEN_LSN);
+    f->fields[1].value = ETAG_LIT("max-age=86400");
+    answered(f, 1, 0);
+    former.fill_lsn = TOKEN_LSN;
+    store(f, former);
+    f->fields[1].value = ETAG_LIT("max-age=60");
+    answered(f, 0, 1);
+}
+
 static void a_surrogate_key_that_the_entry_lacks_always_fills(void **state)
 {
     struct fixture *f = *state;
@@ -441,6 +459,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_the_entry_says_is_not_filled_again),
         TEST(another_cache_control_fills),
+        TEST(fields_that_were_filled_over_after_an_invalidation_go),
         TEST(a_surrogate_key_that_the_entry_lacks_always_fills),
         TEST(another_date_or_tag_fills),
         TEST(an_expiry_in_half_fills),

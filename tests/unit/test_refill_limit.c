@@ -8,11 +8,21 @@ static const struct hash128 KEY = {.low = 5, .high = 7};
 
 static struct refill_limit *limit;
 
-/* An answer with fields that no other has. */
+/* An answer with fields that no other has, which differs from this entry. */
+static struct refill_answer answer_to(struct hash128 fingerprint, uint64_t entry, uint64_t now_ns)
+{
+    static uint64_t said = 1000;
+    return (struct refill_answer){fingerprint, ++said, entry, now_ns};
+}
+
 static enum refill_turn differs(struct hash128 fingerprint, uint64_t now_ns)
 {
-    static uint64_t said;
-    return refill_limit_differs(limit, (struct refill_answer){fingerprint, ++said, now_ns});
+    return refill_limit_differs(limit, answer_to(fingerprint, 1, now_ns));
+}
+
+static void retired(struct hash128 fingerprint)
+{
+    refill_limit_retired(limit, answer_to(fingerprint, 1, 0));
 }
 
 static int setup(void **state)
@@ -44,7 +54,7 @@ static void answer(struct site *site, struct hash128 key, uint64_t now_ns)
     site->messages++;
     site->has_entry = turn == REFILL_TURN_SEND;
     if (turn == REFILL_TURN_RETIRE)
-        refill_limit_retired(limit, key);
+        retired(key);
 }
 
 /* 10,000 answers, each with other fields, over twenty seconds. */
@@ -72,7 +82,7 @@ static void what_was_held_back_retires_once(void **state)
     assert_int_equal(differs(KEY, 200), REFILL_TURN_RETIRE);
     /* It could not be sent: once more. */
     assert_int_equal(differs(KEY, 300), REFILL_TURN_RETIRE);
-    refill_limit_retired(limit, KEY);
+    retired(KEY);
     assert_int_equal(differs(KEY, 400), REFILL_TURN_WAIT);
     assert_int_equal(refill_limit_fills(limit, KEY, true, 500), REFILL_TURN_WAIT);
     assert_int_equal(refill_limit_fills(limit, KEY, true, 100 + REFILL_WINDOW_NS),
@@ -85,7 +95,7 @@ static void what_differs_in_more_is_not_held_back(void **state)
 {
     (void)state;
     assert_int_equal(differs(KEY, 100), REFILL_TURN_SEND);
-    refill_limit_retired(limit, KEY);
+    retired(KEY);
     for (uint64_t i = 0; i < 5; i++)
         assert_int_equal(refill_limit_fills(limit, KEY, false, 200 + i), REFILL_TURN_SEND);
 }
@@ -93,13 +103,41 @@ static void what_differs_in_more_is_not_held_back(void **state)
 /* Many answers at a time say the new fields before the first of them has reached the daemon. */
 static void the_same_fields_again_are_on_their_way(void **state)
 {
-    const struct refill_answer answer = {KEY, 42, 100};
+    const struct refill_answer answer = {KEY, 42, 1, 100};
     (void)state;
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_WAIT);
     assert_int_equal(differs(KEY, 200), REFILL_TURN_RETIRE);
     refill_limit_unsent(limit, KEY); /* it was not: a full socket */
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_SEND);
+}
+
+/* The last fill was another one: what was said before it is not on its way any more. */
+static void what_was_filled_over_what_was_said_goes(void **state)
+{
+    const struct refill_answer answer = {KEY, 42, 1, 100};
+    (void)state;
+    assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_SEND);
+    assert_int_equal(refill_limit_fills(limit, KEY, false, 200), REFILL_TURN_SEND);
+    assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_RETIRE);
+    refill_limit_retired(limit, answer);
+    assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_WAIT);
+    assert_int_equal(refill_limit_fills(limit, KEY, false, 300), REFILL_TURN_SEND);
+    assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_RETIRE);
+}
+
+static void what_another_client_filled_after_the_retire_goes_too(void **state)
+{
+    (void)state;
+    assert_int_equal(differs(KEY, 100), REFILL_TURN_SEND);
+    assert_int_equal(differs(KEY, 200), REFILL_TURN_RETIRE);
+    retired(KEY);
+    assert_int_equal(differs(KEY, 300), REFILL_TURN_WAIT);
+    assert_int_equal(refill_limit_differs(limit, answer_to(KEY, 2, 400)), REFILL_TURN_RETIRE);
+    /* And within its own window no client fills again what another one has retired, so that they do not do it in turn. */
+    assert_int_equal(differs((struct hash128){.low = 6, .high = 6}, 100), REFILL_TURN_SEND);
+    assert_int_equal(refill_limit_fills(limit, (struct hash128){.low = 6, .high = 6}, true, 200),
+                     REFILL_TURN_WAIT);
 }
 
 static void fields_that_change_seldom_are_sent(void **state)
@@ -127,11 +165,11 @@ static void keys_do_not_hold_each_other_back(void **state)
 static void without_memory_everything_is_sent(void **state)
 {
     (void)state;
-    const struct refill_answer answer = {KEY, 42, 100};
+    const struct refill_answer answer = {KEY, 42, 1, 100};
     assert_int_equal(refill_limit_differs(NULL, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_differs(NULL, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_fills(NULL, KEY, true, 100), REFILL_TURN_SEND);
-    refill_limit_retired(NULL, KEY);
+    refill_limit_retired(NULL, answer);
     refill_limit_unsent(NULL, KEY);
 }
 
@@ -144,6 +182,8 @@ int main(void)
         TEST(what_was_held_back_retires_once),
         TEST(what_differs_in_more_is_not_held_back),
         TEST(the_same_fields_again_are_on_their_way),
+        TEST(what_was_filled_over_what_was_said_goes),
+        TEST(what_another_client_filled_after_the_retire_goes_too),
         TEST(fields_that_change_seldom_are_sent),
         TEST(keys_do_not_hold_each_other_back),
         TEST(without_memory_everything_is_sent),

@@ -254,6 +254,29 @@ static void test_without_any_descriptor_the_scan_fails_and_loses_nothing(void **
     assert_int_equal(f->seen_count, 1);
 }
 
+/* In the spool anybody may make names that are not there yet, and "former" seldom is. */
+static void test_a_directory_in_the_place_of_former_is_replaced(void **state)
+{
+    struct fixture *f = *state;
+    struct stat st;
+
+    f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, 4242};
+    f->config.rule_count = 1;
+    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, NULL, 0), 0);
+    scan(f);
+    scan(f);
+    assert_int_equal(mkdir(path_of(f, "former"), 0777), 0);
+    assert_int_equal(mkdir(path_of(f, "former/filled"), 0777), 0);
+    f->config.rule_count = 0;
+    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, NULL, 0), 0);
+    assert_false(spool_mark_counts(&f->spool->dir.mark, 4242));
+    assert_int_equal(stat(path_of(f, "former"), &st), 0);
+    assert_true(S_ISREG(st.st_mode));
+    scan(f);
+    scan(f);
+    assert_int_equal(stat(path_of(f, "former"), &st), -1);
+}
+
 int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -263,6 +286,7 @@ int main(void)
         CASE(test_the_directory_lets_writers_in_and_nobody_look),
         CASE(test_a_second_daemon_is_refused),
         CASE(test_a_directory_that_was_replaced_is_no_longer_ours),
+        CASE(test_a_directory_in_the_place_of_former_is_replaced),
         CASE(test_with_power_durability_it_stands_in_the_state_directory),
         USER_CASE(test_an_unreadable_file_of_a_writer_purges_everything),
         USER_CASE(test_an_unreadable_file_with_a_second_link_purges_everything_too),

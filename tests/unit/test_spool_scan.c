@@ -452,6 +452,37 @@ test_a_file_system_that_cannot_rename_without_replacing_loses_and_leaves_nothing
     assert_false(there(f, "e001"));
 }
 
+static void put_fifo(struct fixture *f)
+{
+    assert_int_equal(mkfifo(path_of(f, "e001"), 0666), 0);
+}
+
+static void put_over_strangers_fifo_and_again(struct fixture *f)
+{
+    put_over_strangers_fifo(f);
+    meanwhile.name = "taken-01";
+    meanwhile.act = put_fifo;
+}
+
+static void test_an_event_whose_name_is_taken_once_more_is_applied_as_it_is(void **state)
+{
+    struct fixture *f = *state;
+
+    put_fifo(f);
+    meanwhile.name = "e001";
+    meanwhile.act = put_over_strangers_fifo_and_again;
+    meanwhile.f = f;
+    scan(f);
+    assert_null(meanwhile.act);
+    assert_true(there(f, "taken-01"));
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    assert_int_equal(f->seen[0].kind, REQUEST_GUARD_BEGIN);
+    assert_false(there(f, "taken-01"));
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+}
+
 static void test_garbage_purges_everything_and_is_set_aside(void **state)
 {
     struct fixture *f = *state;
@@ -670,6 +701,36 @@ static void test_a_file_that_waits_stays_when_its_owner_loses_the_role(void **st
     assert_false(spool_dir_counts(&f->spool->dir, STRANGER));
 }
 
+/* The second change must not forget whom the first one left owed to the next daemon. */
+static void test_two_changes_of_roles_in_turn_owe_the_next_daemon_both(void **state)
+{
+    struct fixture *f = *state;
+
+    if (geteuid() != 0)
+        skip();
+    f->safe_at_once = false;
+    f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, STRANGER + 1};
+    f->config.rules[1] = (struct role_rule){ROLE_MUTATE, RULE_UID, STRANGER};
+    f->config.rule_count = 2;
+    judge(f, NULL, 0);
+    put_as(f, "e001", STRANGER);
+    put_as(f, "e002", STRANGER + 1);
+    scan(f);
+    while (f->config.rule_count > 0) {
+        f->config.rule_count--;
+        judge(f, NULL, 0);
+        for (int i = 0; i < 3; i++)
+            scan(f);
+    }
+    assert_int_equal(f->seen_count, 2);
+    spool_close(f->spool);
+    open_spool(f, NS_PER_S);
+    scan(f);
+    assert_int_equal(f->seen_count, 4);
+    assert_int_equal(f->spool->ignored, 0);
+    assert_true(there(f, "e001") && there(f, "e002"));
+}
+
 /* The mark has changed, and no scan has seen what it said before. */
 static void
 test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows(void **state)
@@ -805,6 +866,7 @@ int main(void)
         CASE(test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_it_is),
         NOREPLACE_CASE(
             test_a_file_system_that_cannot_rename_without_replacing_loses_and_leaves_nothing),
+        CASE(test_an_event_whose_name_is_taken_once_more_is_applied_as_it_is),
         CASE(test_garbage_purges_everything_and_is_set_aside),
         CASE(test_what_is_no_plain_file_does_not_count_and_does_not_hang),
         CASE(test_a_strangers_files_are_removed_unread),
@@ -812,6 +874,7 @@ int main(void)
         CASE(test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark),
         CASE(test_a_file_that_waits_stays_when_its_owner_loses_the_role),
         CASE(test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows),
+        CASE(test_two_changes_of_roles_in_turn_owe_the_next_daemon_both),
         CASE(test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_daemon),
         CASE(test_a_mark_that_cannot_be_written_stays_as_it_is),
         CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay),

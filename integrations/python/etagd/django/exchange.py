@@ -93,6 +93,11 @@ def conditions(request: Any) -> List[Tuple[str, str]]:
     return [(name, meta[key]) for name, key in _CONDITIONS if key in meta]
 
 
+def _part(request: Any) -> List[Tuple[str, str]]:
+    """What is answered to a request for a part may be about the part: libetag wants to know."""
+    return [("Range", request.META["HTTP_RANGE"])] if "HTTP_RANGE" in request.META else []
+
+
 def validators_of(response: Any, etag: Optional[str] = None) -> etagd.Validators:
     """What a response says of itself. etag: of one that has none."""
     date = response.get("Last-Modified")
@@ -193,7 +198,7 @@ class Exchange:
             self.bypass = "uncommitted_changes"
         if self.bypass:
             return None
-        self._asked = etagd.Request(method, self._key(plan), conditions(self.request),
+        self._asked = etagd.Request(method, self._key(plan), conditions(self.request) + _part(self.request),
                                     require_if_match=plan.require_if_match)
         try:
             self._answer = client().check(self._asked, self.token)
