@@ -166,6 +166,7 @@ class Spool(SpoolCase):
         d.start()
         self.assertEqual(d.status()["spool_applied"], 4097)
         self.assert_emptied(d)
+        d.wait_log("event=state_loaded")
         self.assertEqual((self.reason(d), d.check(other)["reason"]), ("stale", "stale"))
 
     def test_too_many_targets_for_a_file_are_everything(self):

@@ -398,7 +398,7 @@ class WithoutDaemon(UploadsCase):
                 self.assertEqual(app.get(list_of(name), if_none_match=lists[name].etag).status, 200)
             self.assert_refused(app.get(row_of(names[2]), if_none_match=rows[names[2]].etag), 404)
         self.assertEqual(self.render(self.a, row_of(names[0])).etag, new.etag)
-        self.assert_cached(self.b, row_of(names[0]), new.etag)
+        self.lease_is_back(self.b, row_of(names[0]), new.etag)
         self.assertEqual(self.a.request("PUT", row_of(names[0]), rows[names[0]].json()).status, 200)
 
     def test_writes_go_on_through_the_spool(self):
