@@ -70,6 +70,14 @@ static etag_status fail(struct fault *fault, const struct spool_place *place, co
                      strerrordesc_np(error));
 }
 
+static etag_status denied(struct fault *fault, const struct spool_place *place)
+{
+    return fault_set(fault, ETAG_DENIED,
+                     "files of user %u do not count in the spool %s: give it the role 'mutate' in "
+                     "the daemon's configuration",
+                     (unsigned)geteuid(), place->path);
+}
+
 /* Who could put a socket here could make a spool as well: root, the socket's owner, the owner of its directory. */
 static bool owner_is_trusted(const struct spool_place *place, uid_t owner)
 {
@@ -401,11 +409,13 @@ static etag_status read_after_rename(const struct spool *spool, struct spool_rec
     if (again.dir < 0 || again.status.st_ino != spool->status.st_ino ||
         again.status.st_dev != spool->status.st_dev)
         return unusable(fault, spool->place, "it was moved while a file was written into it");
-    /* A uid that the mark has stopped naming counts only in what stood there before. */
-    if (status == ETAG_OK && spool_mark_counts(&again.mark, (uint32_t)geteuid())) {
-        record->lease_ns = again.mark.lease_ns;
-        record->linger_ns = again.mark.linger_ns;
-    }
+    if (status != ETAG_OK)
+        return ETAG_OK;
+    /* A uid that the mark has stopped naming counts only in what stood there before, and this may have come later. */
+    if (!spool_mark_counts(&again.mark, (uint32_t)geteuid()))
+        return denied(fault, spool->place);
+    record->lease_ns = again.mark.lease_ns;
+    record->linger_ns = again.mark.linger_ns;
     return ETAG_OK;
 }
 
@@ -418,10 +428,7 @@ etag_status spool_write(const struct spool_place *place, const struct spool_item
     if (status != ETAG_OK)
         return status;
     if (!spool_mark_counts(&spool.mark, (uint32_t)geteuid()))
-        return fault_set(fault, ETAG_DENIED,
-                         "files of user %u do not count in the spool %s: give it the role 'mutate' "
-                         "in the daemon's configuration",
-                         (unsigned)geteuid(), place->path);
+        return denied(fault, place);
     status = put_event(&spool, item->frame, record, fault);
     if (status == ETAG_AGAIN && item->all_will_do)
         status = put_all(&spool, record, fault);

@@ -279,8 +279,9 @@ def become(uid):
 
 
 def rss_kib(pid):
+    """Without the index, whose pages become huge ones at any time: that is no peer's."""
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
-        return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+        return sum(int(kib) for kib in re.findall(r"Rss(?:Anon|File):\s+(\d+)", f.read()))
 
 
 class Waits:

@@ -318,6 +318,17 @@ static void a_mark_that_goes_away_proves_nothing(void **state)
     assert_true(f->record.lease_ns == UINT64_MAX);
 }
 
+/* The daemon may have scanned under the new mark before the rename: the file is nobody's then, and "recorded" would be untrue. */
+static void a_user_who_counts_no_more_after_the_rename_is_denied(void **state)
+{
+    struct fixture *f = *state;
+    calls.marked_anew = f;
+    f->spool.mark.writers[0] = (uint32_t)geteuid() + 1;
+    assert_int_equal(put(f), ETAG_DENIED);
+    assert_true(f->record.in_place); /* so it is not written again */
+    assert_true(f->record.lease_ns == UINT64_MAX);
+}
+
 /* Ours is moved away; the path leads to another one then, or nowhere. */
 static void a_directory_that_is_moved_is_noticed(void **state)
 {
@@ -603,6 +614,7 @@ int main(void)
         TEST(power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read),
         TEST(a_sync_that_fails_is_told),
         TEST(a_mark_that_goes_away_proves_nothing),
+        TEST(a_user_who_counts_no_more_after_the_rename_is_denied),
         TEST(a_directory_that_is_moved_is_noticed),
         TEST(no_directory),
         TEST(no_mark),
