@@ -9,7 +9,7 @@
  *
  * Only a plain 304 is answered here. It passes none of the filters that change fields: it repeats what they made of the 200.
  */
-#include "etag_cache.h"
+#include "invalidate.h"
 
 #if (nginx_version >= 1023000)
 #define HAS_COOKIE(http) ((http)->headers_in.cookie != NULL)
@@ -39,6 +39,7 @@ ngx_int_t check_begin(ngx_http_request_t *http)
     struct request *request = request_new(http);
     if (!request)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    request->method = etag_str_ngx(http->method_name);
     request->writes = !method_is_safe(http);
     return NGX_DECLINED;
 }
@@ -208,6 +209,18 @@ static bool is_directory(const ngx_http_request_t *http)
     return !http->content_handler && http->uri.len > 0 && http->uri.data[http->uri.len - 1] == '/';
 }
 
+/* What an earlier location's handler asked of upstreams is noted before this one's makes nginx forget it. */
+static ngx_int_t watch(struct request *request, const struct location_conf *conf)
+{
+    if (request->writes && invalidate_wanted(request) == NGX_ERROR)
+        return NGX_ERROR;
+    if (request->invalidates && attempts_note(request, NULL) == NGX_ERROR)
+        return NGX_ERROR;
+    if (request->invalidates || (conf->invalidate && conf->endpoint->client))
+        attempts_watch(request);
+    return NGX_OK;
+}
+
 ngx_int_t check(ngx_http_request_t *http)
 {
     struct location_conf *conf = ngx_http_get_module_loc_conf(http, ngx_http_etag_cache_module);
@@ -215,11 +228,8 @@ ngx_int_t check(ngx_http_request_t *http)
     if (!request)
         return NGX_DECLINED;
     request->fills = NULL;
-    if (request->writes && conf->invalidate && !request->invalidates && conf->endpoint->client) {
-        if (key_targets(request, conf) != NGX_OK)
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        request->invalidates = conf;
-    }
+    if (watch(request, conf) != NGX_OK)
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     if (is_directory(http) && !request->writes)
         return NGX_DECLINED;
     const bool tried = request->tried;

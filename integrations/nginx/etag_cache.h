@@ -7,6 +7,8 @@
  *   request      what the module knows of a request, from its first phase on, over internal redirects
  *   key          what names the representation
  *   check        look-up after the access phase; the 304
+ *   attempts     what each upstream did with the request, whatever the client gets in the end
+ *   names        what is to be invalidated for that
  *   invalidate   after a write: the answer waits until the daemon has confirmed
  *   fill         what the client is sent goes to libetag, which fills, retires or does nothing
  *
@@ -69,6 +71,8 @@ struct location_conf {
     ngx_array_t *extra_headers; /* of etag_str */
 };
 
+struct names;
+
 struct main_conf {
     ngx_array_t endpoints; /* of struct endpoint * */
 };
@@ -127,13 +131,22 @@ struct request {
     etag_reason looked_up; /* what the look-up under the key said; NONE: there was none */
 
     /* Of the request as the client sent it. */
-    bool writes;   /* its method is unsafe */
-    bool tried;    /* a content handler had it */
-    bool answered; /* some answer came to the header filter */
-    bool was_ok;   /* the answer was a 200, before nginx's own judgement of its conditions */
+    etag_str method; /* a redirect makes GET of it */
+    bool writes;     /* its method is unsafe */
+    bool tried;      /* a content handler had it */
+    bool answered;   /* some answer came to the header filter */
+    bool was_ok;     /* the answer was a 200, before nginx's own judgement of its conditions */
     struct location_conf *invalidates; /* the first location that wants it; NULL: none */
     etag_resource target;              /* what a write changes first */
     etag_resource twin; /* and what it may have changed instead; without a target: there is none */
+
+    /* Of what upstreams did with it, and the answer. */
+    ngx_uint_t attempts_noted;           /* of nginx's records */
+    unsigned outcome;                    /* enum outcome: of all that were noted */
+    struct names *names;                 /* that are to be invalidated; NULL: none */
+    ngx_http_handler_pt content_handler; /* nginx's, which ours runs */
+    ngx_int_t (*reinit_request)(ngx_http_request_t *http);
+    void (*finalize_request)(ngx_http_request_t *http, ngx_int_t rc);
 
     /* An answer that waits. */
     struct mutation *mutation;

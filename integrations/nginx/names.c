@@ -13,14 +13,17 @@
 
 #define FIELD_NAME "Etag-Cache-Invalidate"
 
-ngx_int_t names_init(struct names *names, ngx_pool_t *pool)
+struct names *request_names(struct request *request)
 {
-    names->everything = false;
+    ngx_pool_t *pool = request->http->pool;
+    struct names *names = request->names ? request->names : ngx_pcalloc(pool, sizeof(*names));
+    if (!names || request->names)
+        return names;
     if (ngx_array_init(&names->resources, pool, 4, sizeof(etag_resource)) != NGX_OK ||
         ngx_array_init(&names->prefixes, pool, 4, sizeof(etag_resource)) != NGX_OK ||
         ngx_array_init(&names->surrogates, pool, 4, sizeof(etag_str)) != NGX_OK)
-        return NGX_ERROR;
-    return NGX_OK;
+        return NULL;
+    return request->names = names;
 }
 
 bool names_any(const struct names *names)
@@ -52,7 +55,8 @@ static ngx_int_t push_resource(ngx_array_t *to, const etag_resource *resource)
     return NGX_OK;
 }
 
-ngx_int_t names_add_resource(struct names *names, const etag_resource *resource)
+/* If it can be one (not if it is too long, say). One with dot segments names what they lead to. */
+static ngx_int_t add_resource(struct names *names, const etag_resource *resource)
 {
     return etag_resource_check(resource) != ETAG_INVALID
                ? push_resource(&names->resources, resource)
@@ -155,29 +159,19 @@ static bool read_field(struct names *names, ngx_pool_t *pool, ngx_str_t text,
     }
 }
 
-/* Where they stand: what the upstream said, also where proxy_hide_header hides it; else what another handler said. */
-static struct field_walk said(const ngx_http_request_t *http)
+static bool has_fields(const ngx_list_t *fields)
 {
-    return fields_of(http->upstream ? &http->upstream->headers_in.headers
-                                    : &http->headers_out.headers);
-}
-
-bool names_has_fields(ngx_http_request_t *http)
-{
-#if (NGX_HTTP_CACHE)
-    if (http->cached)
-        return false; /* it was done when the response came */
-#endif
-    struct field_walk walk = said(http);
+    struct field_walk walk = fields_of(fields);
     for (const ngx_table_elt_t *field; (field = field_next(&walk));)
         if (FIELD_IS(field, FIELD_NAME))
             return true;
     return false;
 }
 
-void names_add_fields(struct names *names, ngx_http_request_t *http, const etag_resource *base)
+static void add_fields(struct names *names, ngx_http_request_t *http, const ngx_list_t *fields,
+                       const etag_resource *base)
 {
-    struct field_walk walk = said(http);
+    struct field_walk walk = fields_of(fields);
     for (ngx_table_elt_t *field; (field = field_next(&walk));) {
         if (!FIELD_IS(field, FIELD_NAME) || read_field(names, http->pool, field->value, base))
             continue;
@@ -204,18 +198,41 @@ static ngx_int_t add_reference(struct names *names, ngx_http_request_t *http,
 {
     etag_resource resource;
     const ngx_int_t rc = key_reference(http, base, reference, &resource);
-    return rc == NGX_OK ? names_add_resource(names, &resource) : rc == NGX_ERROR ? rc : NGX_OK;
+    return rc == NGX_OK ? add_resource(names, &resource) : rc == NGX_ERROR ? rc : NGX_OK;
 }
 
-ngx_int_t names_add_locations(struct names *names, ngx_http_request_t *http,
-                              const etag_resource *base)
+/* A Location as proxy_redirect would send it. It writes into the value, so it gets a copy. */
+static ngx_int_t add_location_raw(struct names *names, ngx_http_request_t *http,
+                                  const etag_resource *base, const ngx_table_elt_t *field)
 {
-    struct field_walk walk = fields_of(&http->headers_out.headers);
-    for (const ngx_table_elt_t *field; (field = field_next(&walk));)
-        if (field->hash != 0 &&
-            (FIELD_IS(field, "Location") || FIELD_IS(field, "Content-Location")) &&
-            add_reference(names, http, base, field->value) != NGX_OK)
+    ngx_table_elt_t copy = *field;
+    copy.value.data = ngx_pnalloc(http->pool, field->value.len + 1);
+    if (!copy.value.data)
+        return NGX_ERROR;
+    *ngx_cpymem(copy.value.data, field->value.data, field->value.len) = '\0';
+    if (http->upstream->rewrite_redirect &&
+        http->upstream->rewrite_redirect(http, &copy, 0) == NGX_ERROR)
+        return NGX_ERROR;
+    return add_reference(names, http, base, copy.value);
+}
+
+static ngx_int_t add_locations(struct names *names, ngx_http_request_t *http,
+                               const struct said *said, const etag_resource *base)
+{
+    const ngx_list_t *list = said->locations ? said->locations : said->fields;
+    if (!list)
+        return NGX_OK;
+    struct field_walk walk = fields_of(list);
+    for (const ngx_table_elt_t *field; (field = field_next(&walk));) {
+        const bool location = FIELD_IS(field, "Location");
+        ngx_int_t rc = NGX_OK;
+        if (field->hash == 0 || !(location || FIELD_IS(field, "Content-Location")))
+            continue;
+        rc = location && !said->locations ? add_location_raw(names, http, base, field)
+                                          : add_reference(names, http, base, field->value);
+        if (rc != NGX_OK)
             return NGX_ERROR;
+    }
     return NGX_OK;
 }
 
@@ -237,17 +254,43 @@ static ngx_int_t add_below(struct names *names)
     return NGX_OK;
 }
 
-ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http,
-                                const etag_resource *base)
+static ngx_int_t add_collections(struct names *names, const struct request *request)
 {
-    const etag_str method = etag_str_ngx(http->method_name);
-    if (!str_equal(method, ETAG_LIT("DELETE")) && !str_equal(method, ETAG_LIT("MOVE")) &&
-        !str_equal(method, ETAG_LIT("COPY")))
+    if (!str_equal(request->method, ETAG_LIT("DELETE")) &&
+        !str_equal(request->method, ETAG_LIT("MOVE")) &&
+        !str_equal(request->method, ETAG_LIT("COPY")))
         return NGX_OK;
-    struct field_walk walk = fields_of(&http->headers_in.headers);
+    struct field_walk walk = fields_of(&request->http->headers_in.headers);
     for (const ngx_table_elt_t *field; (field = field_next(&walk));)
         if (FIELD_IS(field, "Destination") &&
-            add_reference(names, http, base, field->value) != NGX_OK)
+            add_reference(names, request->http, &request->target, field->value) != NGX_OK)
             return NGX_ERROR;
     return add_below(names);
+}
+
+/* ---- All of it ---- */
+
+ngx_int_t names_note(struct request *request, const struct said *said)
+{
+    const bool wrote = request->writes && said->outcome != OUTCOME_NOTHING;
+    const bool named = said->fields && has_fields(said->fields);
+    if (said->outcome > request->outcome)
+        request->outcome = said->outcome;
+    if (!wrote && !named)
+        return NGX_OK;
+    const ngx_int_t wanted = invalidate_wanted(request);
+    if (wanted != NGX_OK)
+        return wanted == NGX_DECLINED ? NGX_OK : NGX_ERROR;
+    struct names *names = request_names(request);
+    if (!names)
+        return NGX_ERROR;
+    if (named)
+        add_fields(names, request->http, said->fields, &request->target);
+    if (!wrote)
+        return NGX_OK;
+    if (add_resource(names, &request->target) != NGX_OK ||
+        add_resource(names, &request->twin) != NGX_OK ||
+        add_locations(names, request->http, said, &request->target) != NGX_OK)
+        return NGX_ERROR;
+    return add_collections(names, request);
 }
