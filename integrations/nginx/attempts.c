@@ -42,13 +42,14 @@ bool attempts_is_grpc(const ngx_http_request_t *http, ngx_str_t answered)
 
 enum fields { FIELDS_NONE, FIELDS_WHOLE, FIELDS_LOST };
 
-/* Those of an attempt that nobody noted are lost. */
+/* Bytes that are no whole header may have been names of what changed; so may those of an attempt that nobody noted. A line without a
+ * status, which nginx passes on as HTTP/0.9, is no header either, and one of 1xx is not the last. */
 static enum fields fields_of_attempt(const ngx_http_upstream_state_t *state,
                                      const ngx_http_upstream_headers_in_t *headers)
 {
     if (state->header_time == (ngx_msec_t)-1)
-        return FIELDS_NONE;
-    return headers ? FIELDS_WHOLE : FIELDS_LOST;
+        return state->bytes_received > 0 ? FIELDS_LOST : FIELDS_NONE;
+    return headers && headers->status_n >= NGX_HTTP_OK ? FIELDS_WHOLE : FIELDS_LOST;
 }
 
 enum outcome attempts_outcome(ngx_uint_t status)

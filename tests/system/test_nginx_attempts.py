@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What upstreams did is told, whatever nginx sends in the place of their answers: it asks another one, it redirects, it shows a page of
-its own."""
+its own. And what it could not read of an answer may have named anything."""
 import os
 import shutil
 import socket
@@ -8,7 +8,7 @@ import socketserver
 import threading
 
 from harness import bound, wait_until
-from nginx import PUBLIC, Document, NginxCase, main
+from nginx import PUBLIC, Document, NginxCase, exchange, main
 
 PAGES = ("/a", "/b", "/c", "/w/x", "/dir/x")
 
@@ -56,6 +56,9 @@ class Attempts(NginxCase):
         location /next/ { PUBLIC proxy_next_upstream error timeout invalid_header http_503 http_404 non_idempotent;
                           proxy_next_upstream_tries 2; proxy_pass http://pair; }
         location /refused/ { PUBLIC proxy_pass http://127.0.0.1:1; }
+        location /small/ { PUBLIC proxy_buffer_size 4k; proxy_pass $ORIGIN; }
+        location /large/ { PUBLIC proxy_buffer_size 32k; proxy_buffers 8 32k; proxy_pass $ORIGIN; }
+        location /raw/ { PUBLIC proxy_pass http://127.0.0.1:$RAW; }
         location /moved/ { PUBLIC proxy_intercept_errors on; error_page 302 = @other; proxy_redirect /internal/ /; proxy_pass $ORIGIN; }
     """.replace("PUBLIC", PUBLIC)
 
@@ -218,6 +221,45 @@ class Attempts(NginxCase):
             wait_until(lambda page=page: not self.is_hit(page, '"v1"') and self.logged()[0] == "STALE", 10, "it is told")
         go.set()
         self.assertHit("/c", '"v1"')
+
+    # ---- Fields that can't be read ----
+
+    def test_more_names_than_the_buffer_holds(self):
+        """The upstream did it and said so; nginx answered 502, and only the target was told."""
+        names = [f"page:{i:020}" for i in range(200)] + ["a"]
+        self.says("/small/x", 200, *names)
+        self.says("/large/x", 200, *names)
+        self.assertEqual(self.stale_after("POST", "/small/x", status=502), set(PAGES))
+        self.assertIn("too big header", self.n.log())
+        self.assertIn("the header fields of the upstream's answer cannot be read: everything is invalidated", self.n.log())
+        self.assertEqual(self.stale_after("POST", "/large/x", status=200), {"/a"})
+
+    def write_raw(self, method, path):
+        """What comes may be no answer at all."""
+        before = len(self.n.lines())
+        exchange(self.port, method, path, body=b"x")
+        wait_until(lambda: len(self.n.lines()) > before, 5, "a line in the log")
+
+    def test_a_header_that_is_not_whole(self):
+        """nginx passes garbage on as HTTP/0.9, and what follows a 1xx as its body."""
+        self.write = self.write_raw
+        for said in (b"HTTP/1.1 200 OK\r\nEtag-Cache-Inv", b"HTTP/1.1 200 OK\r\nbad\x00: 1\r\n\r\n", b"<html>garbage",
+                     b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nEtag-Cache-Invalidate: surrogate=a\r\n\r\n"):
+            with self.subTest(said=said):
+                self.raw.said = said
+                self.assertEqual(self.stale_after("POST", "/raw/x"), set(PAGES))
+
+    def test_no_header_at_all_is_the_target(self):
+        self.raw.said = b""
+        self.assertEqual(self.stale_after("POST", "/raw/x", status=502), set())
+
+    def test_a_page_that_cannot_be_read_invalidates_nothing(self):
+        """Else whoever makes a safe request fail would empty the cache."""
+        before = self.d.status()["mutations"]
+        self.raw.said = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000
+        self.assertEqual(self.get("/raw/x").status, 502)
+        self.sync()
+        self.assertEqual(self.d.status()["mutations"], before)
 
 
 if __name__ == "__main__":
