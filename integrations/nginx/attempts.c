@@ -75,8 +75,11 @@ static ngx_int_t note(struct request *request, const ngx_http_upstream_state_t *
 {
     ngx_http_request_t *http = request->http;
     const enum fields fields = fields_of_attempt(state, headers);
-    const bool answered = state->header_time != (ngx_msec_t)-1;
-    struct said said = {.outcome = answered ? attempts_outcome(state->status) : OUTCOME_UNKNOWN};
+    struct said said = {.outcome = OUTCOME_UNKNOWN};
+    if (state->header_time != (ngx_msec_t)-1) {
+        said.status = headers && headers->status_n > 0 ? headers->status_n : state->status;
+        said.outcome = attempts_outcome(said.status);
+    }
     if (fields != FIELDS_WHOLE) {
         if (fields == FIELDS_LOST && request->writes && note_lost(request) != NGX_OK)
             return NGX_ERROR;
@@ -84,7 +87,6 @@ static ngx_int_t note(struct request *request, const ngx_http_upstream_state_t *
     }
     if (headers->content_type && attempts_is_grpc(http, headers->content_type->value))
         return NGX_OK;
-    said.outcome = attempts_outcome(headers->status_n);
     said.fields = &headers->headers;
     said.locations = sent;
     return names_note(request, &said);

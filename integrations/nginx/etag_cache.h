@@ -64,8 +64,9 @@ struct location_conf {
     ngx_flag_t invalidate;
     ngx_msec_t invalidate_timeout;
     ngx_uint_t invalidate_failure;
-    ngx_array_t *bypass;   /* predicates */
-    ngx_array_t *no_store; /* predicates */
+    ngx_flag_t collections; /* DELETE reaches what lies below a path without '/' at its end too */
+    ngx_array_t *bypass;    /* predicates */
+    ngx_array_t *no_store;  /* predicates */
     time_t max_age_s;
     ngx_uint_t date_is_strong;  /* of Last-Modified */
     ngx_array_t *extra_headers; /* of etag_str */

@@ -198,7 +198,8 @@ static ngx_int_t note_own(struct request *request)
     struct said said = {.locations = &http->headers_out.headers};
     if (attempts_is_grpc(http, http->headers_out.content_type))
         return NGX_OK;
-    said.outcome = replaced ? OUTCOME_NOTHING : attempts_outcome(http->headers_out.status);
+    said.status = http->headers_out.status;
+    said.outcome = replaced ? OUTCOME_NOTHING : attempts_outcome(said.status);
     said.fields = is_cached(http) ? NULL : &http->headers_out.headers;
     return names_note(request, &said);
 }

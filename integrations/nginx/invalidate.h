@@ -28,6 +28,7 @@ etag_targets names_targets(const struct names *names);
 /* What one answer says. */
 struct said {
     enum outcome outcome;
+    ngx_uint_t status;        /* of an outcome that is known */
     const ngx_list_t *fields; /* as it was said; NULL: nothing is known */
     const ngx_list_t
         *locations; /* as the client gets them; NULL: it does not, they are among the fields */

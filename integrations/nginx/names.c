@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names of what a write changed: the target URI, Location and Content-Location of the same host (RFC 9111 section 4.4), what WebDAV
- * moves with a collection (RFC 4918 section 9.6 and on), and what the upstream says itself, which knows more:
+ * Names of what a write changed: the target URI, Location and Content-Location of the same host (RFC 9111 section 4.4), what is moved
+ * or removed with a collection (RFC 4918 section 9.6 and on), and what the upstream says itself, which knows more:
  *
  *     Etag-Cache-Invalidate: surrogate=upload:42, prefix=/reports/, resource="/uploads?page=1", everything
  *
@@ -238,34 +238,73 @@ static ngx_int_t add_locations(struct names *names, ngx_http_request_t *http,
 
 /* ---- Collections ---- */
 
-/* What lies below each of the resources that end in '/'. */
-static ngx_int_t add_below(struct names *names)
+/* What lies below a resource, whether its path ends in '/' or not. */
+static ngx_int_t add_below(struct names *names, ngx_pool_t *pool, const etag_resource *resource)
 {
-    const etag_resource *resources = names->resources.elts;
-    for (ngx_uint_t i = 0; i < names->resources.nelts; i++) {
-        etag_resource below = resources[i];
-        const char *query = memchr(below.target.data, '?', below.target.len);
-        if (query)
-            below.target.len = (size_t)(query - below.target.data);
-        if (below.target.len > 0 && below.target.data[below.target.len - 1] == '/' &&
-            push_resource(&names->prefixes, &below) != NGX_OK)
+    const etag_str target = resource->target;
+    const char *query = target.len > 0 ? memchr(target.data, '?', target.len) : NULL;
+    etag_resource below = *resource;
+    if (query)
+        below.target.len = (size_t)(query - target.data);
+    if (below.target.len == 0)
+        return NGX_OK;
+    if (below.target.data[below.target.len - 1] != '/') {
+        u_char *path = ngx_pnalloc(pool, below.target.len + 1);
+        if (!path)
+            return NGX_ERROR;
+        *ngx_cpymem(path, below.target.data, below.target.len) = '/';
+        below.target = (etag_str){(const char *)path, below.target.len + 1};
+    }
+    /* Below a path that is too long for a resource there are none. */
+    return etag_resource_check(&below) != ETAG_INVALID ? push_resource(&names->prefixes, &below)
+                                                       : NGX_OK;
+}
+
+static bool ends_in_slash(etag_str target)
+{
+    const char *query = target.len > 0 ? memchr(target.data, '?', target.len) : NULL;
+    const size_t len = query ? (size_t)(query - target.data) : target.len;
+    return len > 0 && target.data[len - 1] == '/';
+}
+
+/* Where it is moved or copied to: all that was there before is gone. */
+static ngx_int_t add_destination(struct names *names, const struct request *request)
+{
+    ngx_http_request_t *http = request->http;
+    struct field_walk walk = fields_of(&http->headers_in.headers);
+    for (const ngx_table_elt_t *field; (field = field_next(&walk));) {
+        etag_resource resource;
+        if (!FIELD_IS(field, "Destination"))
+            continue;
+        const ngx_int_t rc = key_reference(http, &request->target, field->value, &resource);
+        if (rc == NGX_ERROR ||
+            (rc == NGX_OK && (add_resource(names, &resource) != NGX_OK ||
+                              add_below(names, http->pool, &resource) != NGX_OK)))
             return NGX_ERROR;
     }
     return NGX_OK;
 }
 
-static ngx_int_t add_collections(struct names *names, const struct request *request)
+/* What a method takes along that is in a collection (RFC 4918 section 9.6 and on), if it was done or may have been: else who may not
+ * write could empty the cache. Whether a path without '/' at its end is a collection only the server knows: MOVE and COPY are
+ * WebDAV's, but DELETE is sent by many. */
+static ngx_int_t add_collections(struct names *names, const struct request *request,
+                                 const struct said *said)
 {
-    if (!str_equal(request->method, ETAG_LIT("DELETE")) &&
-        !str_equal(request->method, ETAG_LIT("MOVE")) &&
-        !str_equal(request->method, ETAG_LIT("COPY")))
+    const bool done = said->outcome == OUTCOME_UNKNOWN ||
+                      (said->status >= NGX_HTTP_OK && said->status < NGX_HTTP_SPECIAL_RESPONSE);
+    const bool moves = str_equal(request->method, ETAG_LIT("MOVE")) ||
+                       str_equal(request->method, ETAG_LIT("COPY"));
+    const bool removes = str_equal(request->method, ETAG_LIT("DELETE")) &&
+                         (request->invalidates->collections ||
+                          ends_in_slash(request->target.target));
+    ngx_pool_t *pool = request->http->pool;
+    if (!done || !(moves || removes))
         return NGX_OK;
-    struct field_walk walk = fields_of(&request->http->headers_in.headers);
-    for (const ngx_table_elt_t *field; (field = field_next(&walk));)
-        if (FIELD_IS(field, "Destination") &&
-            add_reference(names, request->http, &request->target, field->value) != NGX_OK)
-            return NGX_ERROR;
-    return add_below(names);
+    if (add_below(names, pool, &request->target) != NGX_OK ||
+        add_below(names, pool, &request->twin) != NGX_OK)
+        return NGX_ERROR;
+    return moves ? add_destination(names, request) : NGX_OK;
 }
 
 /* ---- All of it ---- */
@@ -292,5 +331,5 @@ ngx_int_t names_note(struct request *request, const struct said *said)
         add_resource(names, &request->twin) != NGX_OK ||
         add_locations(names, request->http, said, &request->target) != NGX_OK)
         return NGX_ERROR;
-    return add_collections(names, request);
+    return add_collections(names, request, said);
 }

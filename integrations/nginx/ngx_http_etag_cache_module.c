@@ -149,6 +149,7 @@ static ngx_command_t directives[] = {
               invalidate_timeout, NULL),
     DIRECTIVE("etag_cache_invalidate_failure", NGX_CONF_TAKE1, ngx_conf_set_enum_slot,
               invalidate_failure, failure_rules),
+    DIRECTIVE("etag_cache_collections", NGX_CONF_FLAG, ngx_conf_set_flag_slot, collections, NULL),
     DIRECTIVE("etag_cache_bypass", NGX_CONF_1MORE, ngx_http_set_predicate_slot, bypass, NULL),
     DIRECTIVE("etag_cache_no_store", NGX_CONF_1MORE, ngx_http_set_predicate_slot, no_store, NULL),
     DIRECTIVE("etag_cache_max_age", NGX_CONF_TAKE1, ngx_conf_set_sec_slot, max_age_s, NULL),
@@ -178,6 +179,7 @@ static void *create_location_conf(ngx_conf_t *cf)
     conf->invalidate_said = NGX_CONF_UNSET;
     conf->invalidate_timeout = NGX_CONF_UNSET_MSEC;
     conf->invalidate_failure = NGX_CONF_UNSET_UINT;
+    conf->collections = NGX_CONF_UNSET;
     conf->bypass = NGX_CONF_UNSET_PTR;
     conf->no_store = NGX_CONF_UNSET_PTR;
     conf->max_age_s = NGX_CONF_UNSET;
@@ -296,6 +298,7 @@ static char *merge_location_conf(ngx_conf_t *cf, void *parent, void *child)
                                                                : conf->invalidate_said;
     ngx_conf_merge_msec_value(conf->invalidate_timeout, outer->invalidate_timeout, 3000);
     ngx_conf_merge_uint_value(conf->invalidate_failure, outer->invalidate_failure, FAILURE_ERROR);
+    ngx_conf_merge_value(conf->collections, outer->collections, 0);
     ngx_conf_merge_ptr_value(conf->bypass, outer->bypass, NULL);
     ngx_conf_merge_ptr_value(conf->no_store, outer->no_store, NULL);
     ngx_conf_merge_sec_value(conf->max_age_s, outer->max_age_s, 0);

@@ -22,7 +22,7 @@ class Configuration(NginxCase):
     def test_every_directive_at_every_level(self):
         every = """etag_cache on; etag_cache_socket $SOCKET; etag_cache_scope "user:$remote_user"; etag_cache_key $host$request_uri;
             etag_cache_vary Accept-Language Accept-Encoding; etag_cache_release $hostname; etag_cache_scheme $http_x_forwarded_proto; etag_cache_surrogates "site" $host;
-            etag_cache_invalidate on; etag_cache_invalidate_timeout 500ms; etag_cache_invalidate_failure pass;
+            etag_cache_invalidate on; etag_cache_invalidate_timeout 500ms; etag_cache_invalidate_failure pass; etag_cache_collections on;
             etag_cache_bypass $arg_fresh; etag_cache_no_store $arg_private $arg_secret; etag_cache_max_age 1h;
             etag_cache_extra_headers Surrogate-Key X-One;"""
         for http, server, location in ((every, "", ""), ("", every, ""), ("", "", every), (every, every, every)):
