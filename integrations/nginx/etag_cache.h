@@ -6,7 +6,8 @@
  *   endpoint     one etag client of this process for each daemon that the configuration names
  *   request      what the module knows of a request, from its first phase on, over internal redirects
  *   key          what names the representation
- *   check        look-up after the access phase; the 304
+ *   check        look-up after the access phase
+ *   not_modified the 304: what was stored, and what nginx adds to it now
  *   attempts     what each upstream did with the request, whatever the client gets in the end
  *   names        what is to be invalidated for that
  *   invalidate   after a write: the answer waits until the daemon has confirmed
@@ -80,6 +81,7 @@ struct main_conf {
 
 extern ngx_module_t ngx_http_etag_cache_module;
 extern ngx_module_t ngx_http_etag_cache_filter_module;
+extern ngx_module_t ngx_http_etag_cache_place_module;
 
 /* ---- Endpoint ----------------------------------------------------------------------------------- */
 
@@ -130,6 +132,10 @@ struct request {
     etag_key key;
     etag_field vary[ETAG_CACHE_VARY_MAX];
     etag_reason looked_up; /* what the look-up under the key said; NONE: there was none */
+
+    /* Of a 304 from memory. */
+    etag_field *repeats;
+    size_t repeat_count; /* 0 once they are among the answer's */
 
     /* Of the request as the client sent it. */
     etag_str method; /* a redirect makes GET of it */
@@ -239,7 +245,12 @@ void invalidate_unanswered(const struct request *request);
 
 /* Below all filters that change fields: sees what the client gets. */
 void fill_install_filter(void);
-/* Sends the header past all those filters. */
-ngx_int_t fill_send_header(ngx_http_request_t *http);
+
+/* Above the filter that adds fields, of which it makes use. */
+void not_modified_install(void);
+/* Answers. NGX_DONE. */
+ngx_int_t not_modified_send(struct request *request, const etag_answer *answer);
+/* Below the filters, of an answer with fields to repeat: adds them. NGX_ERROR: no memory. */
+ngx_int_t not_modified_merge(struct request *request);
 
 #endif

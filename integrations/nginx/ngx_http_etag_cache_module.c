@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two nginx modules in one file that is loaded: the second one is only a place among the filters. nginx runs header filters in the
- * reverse order of its list of modules, so the module stands at its end (its filters run first), and the filter module before
- * gzip (it runs after gzip, and after all that change fields).
+ * Three nginx modules in one file that is loaded: two are only places among the filters. nginx runs header filters in the
+ * reverse order of its list of modules, so the module stands at its end (its filters run first), the filter module before
+ * gzip (it runs after gzip, and after all that change fields), and the place module after headers_filter, before which it
+ * would run: a 304 from memory begins there.
  *
  * Directives, their inheritance, and what can be known to be wrong before a request comes.
  */
@@ -416,6 +417,13 @@ static ngx_int_t install_filter(ngx_conf_t *cf)
     return NGX_OK;
 }
 
+static ngx_int_t install_place(ngx_conf_t *cf)
+{
+    if (is_used(cf))
+        not_modified_install();
+    return NGX_OK;
+}
+
 static bool serves_requests(void)
 {
     return ngx_process == NGX_PROCESS_WORKER || ngx_process == NGX_PROCESS_SINGLE;
@@ -461,6 +469,7 @@ static ngx_http_module_t hooks = {
 };
 
 static ngx_http_module_t filter_hooks = {.postconfiguration = install_filter};
+static ngx_http_module_t place_hooks = {.postconfiguration = install_place};
 
 #define VISIBLE __attribute__((visibility("default")))
 
@@ -472,17 +481,24 @@ VISIBLE ngx_module_t ngx_http_etag_cache_filter_module = {
     NGX_MODULE_V1, &filter_hooks, NULL, NGX_HTTP_MODULE,      NULL, NULL, NULL, NULL,
     NULL,          NULL,          NULL, NGX_MODULE_V1_PADDING};
 
+VISIBLE ngx_module_t ngx_http_etag_cache_place_module = {
+    NGX_MODULE_V1, &place_hooks, NULL, NGX_HTTP_MODULE,      NULL, NULL, NULL, NULL,
+    NULL,          NULL,         NULL, NGX_MODULE_V1_PADDING};
+
 extern ngx_module_t *ngx_modules[];
 extern char *ngx_module_names[];
 extern char *ngx_module_order[];
 
 VISIBLE ngx_module_t *ngx_modules[] = {&ngx_http_etag_cache_module,
-                                       &ngx_http_etag_cache_filter_module, NULL};
+                                       &ngx_http_etag_cache_filter_module,
+                                       &ngx_http_etag_cache_place_module, NULL};
 
 VISIBLE char *ngx_module_names[] = {"ngx_http_etag_cache_module",
-                                    "ngx_http_etag_cache_filter_module", NULL};
+                                    "ngx_http_etag_cache_filter_module",
+                                    "ngx_http_etag_cache_place_module", NULL};
 
-/* Of the filter module: before the first of these. The other one is not named: at the end. */
-VISIBLE char *ngx_module_order[] = {"ngx_http_etag_cache_filter_module",
-                                    "ngx_http_gzip_filter_module",
-                                    "ngx_http_postpone_filter_module", NULL};
+/* Each of ours before all that come after it here. The one that is not named: at the end. */
+VISIBLE char *ngx_module_order[] = {
+    "ngx_http_etag_cache_filter_module", "ngx_http_gzip_filter_module",
+    "ngx_http_postpone_filter_module",   "ngx_http_etag_cache_place_module",
+    "ngx_http_copy_filter_module",       NULL};
