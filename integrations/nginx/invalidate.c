@@ -148,11 +148,13 @@ void invalidate_settle(struct endpoint *endpoint)
             link = ngx_queue_next(link);
             continue;
         }
-        if (status != ETAG_OK)
-            ngx_log_error(NGX_LOG_ERR, endpoint->watch->log, 0, "etag_cache: invalidation: %s: %s",
-                          etag_status_text(status), etag_client_error(endpoint->client));
-        ngx_queue_remove(link);
         struct request *waiter = mutation->waiter;
+        if (status != ETAG_OK)
+            ngx_log_error(NGX_LOG_ERR,
+                          waiter ? waiter->http->connection->log : endpoint->watch->log, 0,
+                          "etag_cache: invalidation: %s: %s", etag_status_text(status),
+                          etag_client_error(endpoint->client));
+        ngx_queue_remove(link);
         ngx_free(mutation);
         if (waiter) {
             waiter->lsn = receipt.lsn;
