@@ -20,29 +20,28 @@ void not_modified_install(void)
 
 /* ---- Above ---- */
 
-static etag_str copy(ngx_pool_t *pool, etag_str text)
+static etag_str copy(char **to, etag_str text)
 {
-    char *data = ngx_pnalloc(pool, text.len + 1);
-    if (!data)
-        return (etag_str){0};
-    ngx_memcpy(data, text.data, text.len);
-    return (etag_str){data, text.len};
+    char *from = *to;
+    *to = (char *)ngx_cpymem(from, text.data, text.len);
+    return (etag_str){from, text.len};
 }
 
 /* The answer's fields are libetag's until its next check; the log may ask for them later. */
 static ngx_int_t keep_fields(struct request *request, const etag_answer *answer)
 {
-    ngx_pool_t *pool = request->http->pool;
-    request->repeats = ngx_pcalloc(pool, answer->field_count * sizeof(etag_field) + 1);
-    if (!request->repeats)
+    size_t bytes = answer->field_count * sizeof(etag_field);
+    for (size_t i = 0; i < answer->field_count; i++)
+        bytes += answer->fields[i].name.len + answer->fields[i].value.len;
+    etag_field *fields = ngx_palloc(request->http->pool, bytes);
+    if (!fields)
         return NGX_ERROR;
+    char *text = (char *)(fields + answer->field_count);
     for (size_t i = 0; i < answer->field_count; i++) {
-        const etag_field field = {copy(pool, answer->fields[i].name),
-                                  copy(pool, answer->fields[i].value)};
-        if (!field.name.data || !field.value.data)
-            return NGX_ERROR;
-        request->repeats[i] = field;
+        fields[i].name = copy(&text, answer->fields[i].name);
+        fields[i].value = copy(&text, answer->fields[i].value);
     }
+    request->repeats = fields;
     request->repeat_count = answer->field_count;
     return NGX_OK;
 }
@@ -145,22 +144,30 @@ static ngx_int_t move_added(ngx_http_request_t *http, const struct endpoint *end
     return NGX_OK;
 }
 
+/* Leaves those of the stored fields that were not added anew, and of what was added those that are not stored. */
+static void choose(struct request *request, const struct endpoint *endpoint)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < request->repeat_count; i++) {
+        const etag_field field = request->repeats[i];
+        if (!is_extra(endpoint, field.name))
+            remove_added(request->http, field.name);
+        else if (is_added_anew(request, i))
+            continue;
+        request->repeats[kept++] = field;
+    }
+    request->repeat_count = kept;
+}
+
 ngx_int_t not_modified_merge(struct request *request)
 {
     ngx_http_request_t *http = request->http;
     const struct location_conf *conf = ngx_http_get_module_loc_conf(http,
                                                                     ngx_http_etag_cache_module);
     const ngx_uint_t added = count_fields(http);
-    size_t kept = 0;
-    for (size_t i = 0; i < request->repeat_count; i++) {
-        const etag_field field = request->repeats[i];
-        if (!is_extra(conf->endpoint, field.name))
-            remove_added(http, field.name);
-        else if (is_added_anew(request, i))
-            continue;
-        request->repeats[kept++] = field;
-    }
-    for (size_t i = 0; i < kept; i++)
+    if (added > 0)
+        choose(request, conf->endpoint);
+    for (size_t i = 0; i < request->repeat_count; i++)
         if (add_field(http, ngx_str_of(request->repeats[i].name),
                       ngx_str_of(request->repeats[i].value)) != NGX_OK)
             return NGX_ERROR;
