@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a method takes along that is in a collection, through nginx: MOVE, COPY and DELETE, with and without etag_cache_collections."""
+import socket
+
+from harness import bound, wait_until
 from nginx import PUBLIC, Document, NginxCase, main
 
 PAGES = ("/dir/x/y", "/dir2", "/other/y", "/a/b/c/f", "/a/b/g")
@@ -7,7 +10,9 @@ PAGES = ("/dir/x/y", "/dir2", "/other/y", "/a/b/c/f", "/a/b/g")
 
 class Collections(NginxCase):
     def prepare(self, rules=PUBLIC):
-        self.started_front(rules=rules, location="location /on/ { etag_cache_collections on; proxy_pass $ORIGIN; }")
+        self.started_front(rules=rules, location="""
+            location /on/ { etag_cache_collections on; proxy_pass $ORIGIN; }
+            location /waits/ { proxy_ignore_client_abort on; proxy_pass $ORIGIN; }""")
         self.pages = (*PAGES, "/on/dir/x")
         for page in self.pages:
             self.origin.documents[page] = Document('"v1"')
@@ -50,6 +55,27 @@ class Collections(NginxCase):
     def test_what_may_have_been_done(self):
         self.prepare()
         self.assertEqual(self.stale_after("DELETE", "/dir/", status=None), ["/dir/x/y"])
+
+    def test_a_client_that_goes_away_before_it_is_refused(self):
+        """The outcome is unknown, and then counts; where nginx waits for it, it is known."""
+        self.prepare()
+        for path, below, reached in (("/dir/", "/dir/x/y", True), ("/waits/dir/", "/waits/dir/x", False)):
+            self.origin.documents[below] = Document('"v1"')
+            self.get(below)
+            self.sync()
+            self.assertHit(below, '"v1"')
+            self.origin.writes[path] = (302, [("Location", "/login")], b"")
+            entered, go = self.origin.gate(path)
+            before = len(self.n.lines())
+            with socket.create_connection(("127.0.0.1", self.port)) as connection:
+                connection.sendall(b"DELETE %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
+                self.assertTrue(entered.wait(bound(20)))
+            if reached:
+                wait_until(lambda below=below: not self.is_hit(below, '"v1"') and self.logged()[0] == "STALE", 10, "it is invalidated")
+            go.set()
+            wait_until(lambda path=path, before=before: any(line.startswith(f"DELETE {path} ") for line in self.n.lines()[before:]), 10, "its end")
+            if not reached:
+                self.assertHit(below, '"v1"')
 
     def test_below_a_path_that_is_as_long_as_can_be(self):
         """With a '/' behind it there is no such path, which is no reason to invalidate everything."""
