@@ -7,9 +7,9 @@
  * A request that a content handler has had already (error_page, X-Accel-Redirect) is left alone: where it went was that
  * handler's decision, which a later look-up under the same URI would skip.
  *
- * Only a plain 304 is answered here. It passes none of the filters that change fields: it repeats what they made of the 200.
+ * Only a plain 304 is answered here (not_modified.c).
  */
-#include "etag_cache.h"
+#include "invalidate.h"
 
 #if (nginx_version >= 1023000)
 #define HAS_COOKIE(http) ((http)->headers_in.cookie != NULL)
@@ -39,47 +39,12 @@ ngx_int_t check_begin(ngx_http_request_t *http)
     struct request *request = request_new(http);
     if (!request)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    request->method = etag_str_ngx(http->method_name);
     request->writes = !method_is_safe(http);
     return NGX_DECLINED;
 }
 
-/* ---- 304 ---- */
-
-static etag_str copy(ngx_pool_t *pool, etag_str text)
-{
-    char *data = ngx_pnalloc(pool, text.len + 1);
-    if (!data)
-        return (etag_str){0};
-    ngx_memcpy(data, text.data, text.len);
-    return (etag_str){data, text.len};
-}
-
-/* The answer's fields are libetag's until its next check; the log may ask for them later. */
-static ngx_int_t add_field(ngx_http_request_t *http, const etag_field *field)
-{
-    ngx_table_elt_t *to = ngx_list_push(&http->headers_out.headers);
-    const etag_str name = copy(http->pool, field->name);
-    const etag_str value = copy(http->pool, field->value);
-    if (!to || !name.data || !value.data)
-        return NGX_ERROR;
-    ngx_memzero(to, sizeof(*to));
-    to->hash = 1;
-    to->key = (ngx_str_t){name.len, (u_char *)(uintptr_t)name.data};
-    to->value = (ngx_str_t){value.len, (u_char *)(uintptr_t)value.data};
-    return NGX_OK;
-}
-
-static ngx_int_t send_not_modified(ngx_http_request_t *http, const etag_answer *answer)
-{
-    ngx_int_t rc = ngx_http_discard_request_body(http);
-    http->headers_out.status = NGX_HTTP_NOT_MODIFIED;
-    for (size_t i = 0; i < answer->field_count && rc == NGX_OK; i++)
-        rc = add_field(http, &answer->fields[i]);
-    if (rc == NGX_OK)
-        rc = fill_send_header(http);
-    ngx_http_finalize_request(http, rc);
-    return NGX_DONE;
-}
+/* ---- Look-up ---- */
 
 /* A date that is judged by its order alone confirms what a file's older version, put back, is not. So nginx compares for equality,
  * unless if_modified_since says otherwise; so do we. */
@@ -94,8 +59,6 @@ static bool date_counts(ngx_http_request_t *http, const etag_answer *answer)
     return core->if_modified_since == NGX_HTTP_IMS_BEFORE ||
            etag_date_parse(etag_str_ngx(since->value)) == answer->last_modified;
 }
-
-/* ---- Look-up ---- */
 
 static enum cache_status status_of(const etag_answer *answer)
 {
@@ -124,7 +87,8 @@ static const char *why_not(const ngx_http_request_t *http, const struct request 
         return "request_body";
     if (http->http_version < NGX_HTTP_VERSION_10)
         return "http_version";
-    if (http->headers_in.range)
+    if (http->headers_in.range && !http->headers_in.if_none_match &&
+        !http->headers_in.if_modified_since)
         return "range";
     if (key_authority_is_foreign(http))
         return "authority";
@@ -156,7 +120,14 @@ static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
     if (verdict == ETAG_NOT_MODIFIED && date_counts(http, &answer)) {
         request_note(request, CACHE_HIT, etag_reason_word(answer.reason));
         request->fills = NULL;
-        return send_not_modified(http, &answer);
+        return not_modified_send(request, &answer);
+    }
+    if (http->headers_in.range) {
+        /* Whether the client has this version counts before the part that it asks for (RFC 9110 section 13.2.2). All else is the
+         * content handler's, and a part says nothing about the entry. */
+        request_note(request, CACHE_BYPASS, "range");
+        request->fills = NULL;
+        return NGX_DECLINED;
     }
     request_note(request, status_of(&answer), etag_reason_word(answer.reason));
     request->looked_up = answer.reason;
@@ -197,6 +168,8 @@ static ngx_int_t check_location(ngx_http_request_t *http, struct request *reques
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     if (rc == NGX_DECLINED) {
         request_note(request, CACHE_BYPASS, "etag_cache_bypass");
+        if (http->headers_in.range)
+            request->fills = NULL;
         return NGX_DECLINED;
     }
     return look_up(http, request, conf);
@@ -208,6 +181,18 @@ static bool is_directory(const ngx_http_request_t *http)
     return !http->content_handler && http->uri.len > 0 && http->uri.data[http->uri.len - 1] == '/';
 }
 
+/* What an earlier location's handler asked of upstreams is noted before this one's makes nginx forget it. */
+static ngx_int_t watch(struct request *request, const struct location_conf *conf)
+{
+    if (request->writes && invalidate_wanted(request) == NGX_ERROR)
+        return NGX_ERROR;
+    if (request->invalidates && attempts_note(request, NULL) == NGX_ERROR)
+        return NGX_ERROR;
+    if (request->invalidates || (conf->invalidate && conf->endpoint->client))
+        attempts_watch(request);
+    return NGX_OK;
+}
+
 ngx_int_t check(ngx_http_request_t *http)
 {
     struct location_conf *conf = ngx_http_get_module_loc_conf(http, ngx_http_etag_cache_module);
@@ -215,11 +200,8 @@ ngx_int_t check(ngx_http_request_t *http)
     if (!request)
         return NGX_DECLINED;
     request->fills = NULL;
-    if (request->writes && conf->invalidate && !request->invalidates && conf->endpoint->client) {
-        if (key_targets(request, conf) != NGX_OK)
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        request->invalidates = conf;
-    }
+    if (watch(request, conf) != NGX_OK)
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     if (is_directory(http) && !request->writes)
         return NGX_DECLINED;
     const bool tried = request->tried;

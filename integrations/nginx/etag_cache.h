@@ -6,7 +6,10 @@
  *   endpoint     one etag client of this process for each daemon that the configuration names
  *   request      what the module knows of a request, from its first phase on, over internal redirects
  *   key          what names the representation
- *   check        look-up after the access phase; the 304
+ *   check        look-up after the access phase
+ *   not_modified the 304: what was stored, and what nginx adds to it now
+ *   attempts     what each upstream did with the request, whatever the client gets in the end
+ *   names        what is to be invalidated for that
  *   invalidate   after a write: the answer waits until the daemon has confirmed
  *   fill         what the client is sent goes to libetag, which fills, retires or does nothing
  *
@@ -62,12 +65,15 @@ struct location_conf {
     ngx_flag_t invalidate;
     ngx_msec_t invalidate_timeout;
     ngx_uint_t invalidate_failure;
-    ngx_array_t *bypass;   /* predicates */
-    ngx_array_t *no_store; /* predicates */
+    ngx_flag_t collections; /* DELETE reaches what lies below a path without '/' at its end too */
+    ngx_array_t *bypass;    /* predicates */
+    ngx_array_t *no_store;  /* predicates */
     time_t max_age_s;
     ngx_uint_t date_is_strong;  /* of Last-Modified */
     ngx_array_t *extra_headers; /* of etag_str */
 };
+
+struct names;
 
 struct main_conf {
     ngx_array_t endpoints; /* of struct endpoint * */
@@ -75,6 +81,7 @@ struct main_conf {
 
 extern ngx_module_t ngx_http_etag_cache_module;
 extern ngx_module_t ngx_http_etag_cache_filter_module;
+extern ngx_module_t ngx_http_etag_cache_place_module;
 
 /* ---- Endpoint ----------------------------------------------------------------------------------- */
 
@@ -126,14 +133,27 @@ struct request {
     etag_field vary[ETAG_CACHE_VARY_MAX];
     etag_reason looked_up; /* what the look-up under the key said; NONE: there was none */
 
+    /* Of a 304 from memory. */
+    etag_field *repeats;
+    size_t repeat_count; /* 0 once they are among the answer's */
+
     /* Of the request as the client sent it. */
-    bool writes;   /* its method is unsafe */
-    bool tried;    /* a content handler had it */
-    bool answered; /* some answer came to the header filter */
-    bool was_ok;   /* the answer was a 200, before nginx's own judgement of its conditions */
+    etag_str method; /* a redirect makes GET of it */
+    bool writes;     /* its method is unsafe */
+    bool tried;      /* a content handler had it */
+    bool answered;   /* some answer came to the header filter */
+    bool was_ok;     /* the answer was a 200, before nginx's own judgement of its conditions */
     struct location_conf *invalidates; /* the first location that wants it; NULL: none */
     etag_resource target;              /* what a write changes first */
     etag_resource twin; /* and what it may have changed instead; without a target: there is none */
+
+    /* Of what upstreams did with it, and the answer. */
+    ngx_uint_t attempts_noted;           /* of nginx's records */
+    unsigned outcome;                    /* enum outcome: of all that were noted */
+    struct names *names;                 /* that are to be invalidated; NULL: none */
+    ngx_http_handler_pt content_handler; /* nginx's, which ours runs */
+    ngx_int_t (*reinit_request)(ngx_http_request_t *http);
+    void (*finalize_request)(ngx_http_request_t *http, ngx_int_t rc);
 
     /* An answer that waits. */
     struct mutation *mutation;
@@ -225,7 +245,12 @@ void invalidate_unanswered(const struct request *request);
 
 /* Below all filters that change fields: sees what the client gets. */
 void fill_install_filter(void);
-/* Sends the header past all those filters. */
-ngx_int_t fill_send_header(ngx_http_request_t *http);
+
+/* Above the filter that adds fields, of which it makes use. */
+void not_modified_install(void);
+/* Answers. NGX_DONE. */
+ngx_int_t not_modified_send(struct request *request, const etag_answer *answer);
+/* Below the filters, of an answer with fields to repeat: adds them. NGX_ERROR: no memory. */
+ngx_int_t not_modified_merge(struct request *request);
 
 #endif

@@ -229,16 +229,13 @@ static ngx_int_t header_filter(ngx_http_request_t *http)
     struct request *request = http == http->main
                                   ? ngx_http_get_module_ctx(http, ngx_http_etag_cache_module)
                                   : NULL;
+    if (request && request->repeat_count > 0 && not_modified_merge(request) != NGX_OK)
+        return NGX_ERROR;
     /* The location of the look-up is the location of the answer, or nothing is stored. */
     if (request && request->fills &&
         request->fills == ngx_http_get_module_loc_conf(http, ngx_http_etag_cache_module) &&
         tell(http, request) != NGX_OK)
         return NGX_ERROR;
-    return next_header_filter(http);
-}
-
-ngx_int_t fill_send_header(ngx_http_request_t *http)
-{
     return next_header_filter(http);
 }
 

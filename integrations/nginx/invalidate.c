@@ -12,7 +12,8 @@
  * upstream's answer could take an old 304 for the new version. (etag_cache_invalidate_failure pass: the answer all the same.)
  *
  * Where no answer comes at all (the client went away, the upstream did), the write may have happened or not: the target
- * is invalidated, and nobody waits for it.
+ * is invalidated, and nobody waits for it. What is told is what all upstreams did that had the request (attempts.c), not only
+ * the one whose answer the client gets.
  */
 #include "invalidate.h"
 
@@ -77,18 +78,22 @@ static ngx_int_t send_held(ngx_http_request_t *http, struct request *request)
     return held ? next_body_filter(http, held) : NGX_OK;
 }
 
-static const char failure_text[] = "The request was carried out, but it could not be confirmed "
-                                   "that old versions of what it changed are no longer answered "
-                                   "with 304.\n";
+#define NOT_CONFIRMED                                                                              \
+    "but it could not be confirmed that old versions of what it changed are no longer answered "   \
+    "with 304.\n"
+static const ngx_str_t failure_text = ngx_string("The request was carried out, " NOT_CONFIRMED);
+static const ngx_str_t unknown_text = ngx_string(
+    "The request may have been carried out, " NOT_CONFIRMED);
 
 static ngx_int_t send_failure(ngx_http_request_t *http, struct request *request)
 {
+    const ngx_str_t *text = request->outcome == OUTCOME_UNKNOWN ? &unknown_text : &failure_text;
     consume(request->held);
     request->held = NULL;
     request->swallow = true;
     ngx_http_clean_header(http);
     http->headers_out.status = NGX_HTTP_INTERNAL_SERVER_ERROR;
-    http->headers_out.content_length_n = sizeof(failure_text) - 1;
+    http->headers_out.content_length_n = (off_t)text->len;
     ngx_str_set(&http->headers_out.content_type, "text/plain");
     http->headers_out.content_type_len = http->headers_out.content_type.len;
     ngx_table_elt_t *control = ngx_list_push(&http->headers_out.headers);
@@ -102,8 +107,8 @@ static ngx_int_t send_failure(ngx_http_request_t *http, struct request *request)
     const ngx_int_t rc = next_header_filter(http);
     if (rc == NGX_ERROR || rc > NGX_OK || http->header_only)
         return rc == NGX_OK ? NGX_OK : NGX_ERROR;
-    body->pos = (u_char *)(uintptr_t)failure_text;
-    body->last = body->pos + sizeof(failure_text) - 1;
+    body->pos = text->data;
+    body->last = body->pos + text->len;
     body->memory = 1;
     body->last_buf = 1;
     body->last_in_chain = 1;
@@ -143,11 +148,13 @@ void invalidate_settle(struct endpoint *endpoint)
             link = ngx_queue_next(link);
             continue;
         }
-        if (status != ETAG_OK)
-            ngx_log_error(NGX_LOG_ERR, endpoint->watch->log, 0, "etag_cache: invalidation: %s: %s",
-                          etag_status_text(status), etag_client_error(endpoint->client));
-        ngx_queue_remove(link);
         struct request *waiter = mutation->waiter;
+        if (status != ETAG_OK)
+            ngx_log_error(NGX_LOG_ERR,
+                          waiter ? waiter->http->connection->log : endpoint->watch->log, 0,
+                          "etag_cache: invalidation: %s: %s", etag_status_text(status),
+                          etag_client_error(endpoint->client));
+        ngx_queue_remove(link);
         ngx_free(mutation);
         if (waiter) {
             waiter->lsn = receipt.lsn;
@@ -160,58 +167,68 @@ void invalidate_settle(struct endpoint *endpoint)
 
 /* ---- Which answers wait ---- */
 
-enum outcome { OUTCOME_NOTHING, OUTCOME_CHANGED, OUTCOME_UNKNOWN };
-
-/* An error that nginx made because the upstream gave no whole answer says nothing about the write. */
-static enum outcome outcome_of(const ngx_http_request_t *http)
+ngx_int_t invalidate_wanted(struct request *request)
 {
-    const ngx_uint_t status = http->headers_out.status;
-    if (status < NGX_HTTP_BAD_REQUEST)
-        return OUTCOME_CHANGED;
-    if (status >= NGX_HTTP_INTERNAL_SERVER_ERROR && http->upstream &&
-        http->upstream->headers_in.status_n != status)
-        return OUTCOME_UNKNOWN;
-    return OUTCOME_NOTHING;
-}
-
-static ngx_int_t collect(struct names *names, ngx_http_request_t *http, struct request *request,
-                         enum outcome outcome)
-{
-    if (!request->writes || outcome == OUTCOME_NOTHING)
-        return NGX_OK;
-    if (names_add_resource(names, &request->target) != NGX_OK ||
-        names_add_resource(names, &request->twin) != NGX_OK ||
-        names_add_locations(names, http, &request->target) != NGX_OK)
-        return NGX_ERROR;
-    return names_add_collections(names, http, &request->target);
-}
-
-/* Whose rules hold: those of the first location that wanted it, since the write may have been done there. */
-static ngx_int_t prepare(ngx_http_request_t *http, struct request *request,
-                         struct location_conf *conf)
-{
+    struct location_conf *conf = ngx_http_get_module_loc_conf(request->http,
+                                                              ngx_http_etag_cache_module);
     if (request->invalidates)
         return NGX_OK;
+    if (!conf->invalidate || !conf->endpoint->client)
+        return NGX_DECLINED;
+    if (key_targets(request, conf) != NGX_OK)
+        return NGX_ERROR;
     request->invalidates = conf;
-    return key_targets(request, conf);
+    return NGX_OK;
+}
+
+static bool is_cached(const ngx_http_request_t *http)
+{
+#if (NGX_HTTP_CACHE)
+    return http->cached;
+#else
+    return false;
+#endif
+}
+
+/* An answer that nginx made itself, or found in its cache. Of a page that it shows in the place of an upstream's answer, with GET, the
+ * status says nothing about the write. What a cached answer names was invalidated when it came. */
+static ngx_int_t note_own(struct request *request)
+{
+    const ngx_http_request_t *http = request->http;
+    const bool replaced = request->attempts_noted > 0 &&
+                          !str_equal(request->method, etag_str_ngx(http->method_name));
+    struct said said = {.locations = &http->headers_out.headers};
+    if (attempts_is_grpc(http, http->headers_out.content_type))
+        return NGX_OK;
+    said.status = http->headers_out.status;
+    said.outcome = replaced ? OUTCOME_NOTHING : attempts_outcome(said.status);
+    said.fields = is_cached(http) ? NULL : &http->headers_out.headers;
+    return names_note(request, &said);
+}
+
+/* An error that nginx sends because it does not know what the upstream did promises nothing. */
+static bool promises(const ngx_http_request_t *http, const struct request *request)
+{
+    return request->outcome != OUTCOME_UNKNOWN ||
+           http->headers_out.status < NGX_HTTP_INTERNAL_SERVER_ERROR;
 }
 
 /* NGX_AGAIN: the answer waits. NGX_DECLINED: it has failed, and the answer must not go out. */
 static ngx_int_t invalidate(ngx_http_request_t *http, struct request *request)
 {
-    struct names names;
     struct mutation *mutation = NULL;
-    const enum outcome outcome = outcome_of(http);
-    if (names_init(&names, http->pool) != NGX_OK ||
-        collect(&names, http, request, outcome) != NGX_OK)
-        return NGX_ERROR;
-    if (names_has_fields(http))
-        names_add_fields(&names, http, &request->target);
-    if (!names_any(&names))
+    ngx_int_t rc = attempts_note(request, &http->headers_out.headers);
+    if (rc == NGX_DECLINED)
+        rc = note_own(request);
+    const struct names *names = request->names;
+    if (rc != NGX_OK || !names)
+        return rc;
+    request->names = NULL;
+    if (!names_any(names))
         return NGX_OK;
-    const etag_status status = mutation_start(request->invalidates->endpoint, names_targets(&names),
+    const etag_status status = mutation_start(request->invalidates->endpoint, names_targets(names),
                                               &mutation, http->connection->log);
-    if (outcome == OUTCOME_UNKNOWN)
+    if (!promises(http, request))
         return NGX_OK;
     if (status != ETAG_OK)
         return request->invalidates->invalidate_failure == FAILURE_PASS ? NGX_OK : NGX_DECLINED;
@@ -222,65 +239,43 @@ static ngx_int_t invalidate(ngx_http_request_t *http, struct request *request)
     return NGX_AGAIN;
 }
 
-/* The request's pool is on its way out: nothing is taken from it. */
+/* The request's pool is gone, so nothing is allocated. */
 void invalidate_unanswered(const struct request *request)
 {
     struct mutation *mutation;
-    if (request->answered || !request->writes || !request->invalidates || !request->tried)
+    if (!request->invalidates || !request->invalidates->endpoint->client)
         return;
-    struct endpoint *endpoint = request->invalidates->endpoint;
     etag_resource resources[2];
     etag_targets targets;
     ETAG_INIT(&targets);
-    targets.resources = resources;
-    if (etag_resource_check(&request->target) != ETAG_INVALID)
-        resources[targets.resource_count++] = request->target;
-    if (etag_resource_check(&request->twin) != ETAG_INVALID)
-        resources[targets.resource_count++] = request->twin;
-    if (!endpoint->client || targets.resource_count == 0)
-        return;
-    (void)mutation_start(endpoint, targets, &mutation, ngx_cycle->log);
+    if (request->names) {
+        targets = names_targets(request->names);
+    } else if (!request->answered && request->writes && request->tried) {
+        targets.resources = resources;
+        if (etag_resource_check(&request->target) != ETAG_INVALID)
+            resources[targets.resource_count++] = request->target;
+        if (etag_resource_check(&request->twin) != ETAG_INVALID)
+            resources[targets.resource_count++] = request->twin;
+    }
+    if (targets.everything ||
+        targets.resource_count + targets.prefix_count + targets.surrogate_count > 0)
+        (void)mutation_start(request->invalidates->endpoint, targets, &mutation, ngx_cycle->log);
 }
 
 /* ---- Filters ---- */
-
-static bool type_is_grpc(ngx_str_t type)
-{
-    static const char grpc[] = "application/grpc";
-    return type.len >= sizeof(grpc) - 1 &&
-           ngx_strncasecmp(type.data, (u_char *)(uintptr_t)grpc, sizeof(grpc) - 1) == 0;
-}
-
-/* A stream of messages, which must not be held back. The client's word alone does not make it one. */
-static bool is_grpc(const ngx_http_request_t *http)
-{
-    const ngx_table_elt_t *asked = http->headers_in.content_type;
-    return asked && type_is_grpc(asked->value) && type_is_grpc(http->headers_out.content_type);
-}
-
-/* A safe method can have side effects too, of which its answer tells. */
-static bool has_to_tell(ngx_http_request_t *http, const struct request *request,
-                        const struct location_conf *conf)
-{
-    if (is_grpc(http) || (!request->invalidates && !(conf->invalidate && conf->endpoint->client)))
-        return false;
-    return (request->writes && request->invalidates) || names_has_fields(http);
-}
 
 static ngx_int_t header_filter(ngx_http_request_t *http)
 {
     struct request *request = request_of(http);
     if (!request)
         return next_header_filter(http);
-    struct location_conf *conf = ngx_http_get_module_loc_conf(http, ngx_http_etag_cache_module);
+    const struct location_conf *conf = ngx_http_get_module_loc_conf(http,
+                                                                    ngx_http_etag_cache_module);
     ngx_int_t rc = NGX_OK;
     request->answered = true;
     request->was_ok = http->headers_out.status == NGX_HTTP_OK;
-    if (has_to_tell(http, request, conf)) {
-        rc = prepare(http, request, conf);
-        if (rc == NGX_OK)
-            rc = invalidate(http, request);
-    }
+    if (request->invalidates || (conf->invalidate && conf->endpoint->client))
+        rc = invalidate(http, request);
     if (conf->enable || request->invalidates)
         names_hide_fields(http);
     switch (rc) {

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a response says to invalidate: names collected from it.
+ * What is to be invalidated after a request: names, collected from what was answered.
  */
 #ifndef ETAG_CACHE_INVALIDATE_H
 #define ETAG_CACHE_INVALIDATE_H
 
 #include "etag_cache.h"
+
+/* Changed beats unknown, and that beats nothing. */
+enum outcome { OUTCOME_NOTHING = 0, OUTCOME_UNKNOWN, OUTCOME_CHANGED };
 
 struct names {
     ngx_array_t resources;  /* of etag_resource */
@@ -14,25 +17,47 @@ struct names {
     bool everything;
 };
 
-ngx_int_t names_init(struct names *names, ngx_pool_t *pool);
+/* ---- Names (names.c) ---- */
+
+/* The request's, which begin empty. NULL: no memory. */
+struct names *request_names(struct request *request);
+
 bool names_any(const struct names *names);
 etag_targets names_targets(const struct names *names);
 
-/* A resource, if it can be one (not if it is too long, say). One with dot segments names what they lead to. */
-ngx_int_t names_add_resource(struct names *names, const etag_resource *resource);
+/* What one answer says. */
+struct said {
+    enum outcome outcome;
+    ngx_uint_t status;        /* of an outcome that is known */
+    const ngx_list_t *fields; /* as it was said; NULL: nothing is known */
+    const ngx_list_t
+        *locations; /* as the client gets them; NULL: it does not, they are among the fields */
+};
 
-/* The response's Etag-Cache-Invalidate fields. base: of paths without a host. */
-bool names_has_fields(ngx_http_request_t *http);
-void names_add_fields(struct names *names, ngx_http_request_t *http, const etag_resource *base);
-/* The client does not get them. */
+/* Adds what is to be invalidated after that answer. NGX_ERROR: no memory. */
+ngx_int_t names_note(struct request *request, const struct said *said);
+
+/* The client does not get the fields. */
 void names_hide_fields(ngx_http_request_t *http);
 
-/* The resources of Location and Content-Location, of the same host. */
-ngx_int_t names_add_locations(struct names *names, ngx_http_request_t *http,
-                              const etag_resource *base);
+/* ---- Attempts (attempts.c) ---- */
 
-/* Of DELETE, MOVE and COPY: the request's Destination, and what lies below those of the names that end in '/'. */
-ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http,
-                                const etag_resource *base);
+/* Puts itself before the content handler of the location that the request is in. */
+void attempts_watch(struct request *request);
+
+/* Notes the attempts that are not noted yet: NGX_OK. There are none: NGX_DECLINED. sent: header fields of the answer to the client
+ * that nginx made of the last one's; NULL: it sends another. */
+ngx_int_t attempts_note(struct request *request, const ngx_list_t *sent);
+
+enum outcome attempts_outcome(ngx_uint_t status);
+
+/* An answer of this type is a stream, which is left alone. */
+bool attempts_is_grpc(const ngx_http_request_t *http, ngx_str_t answered);
+
+/* ---- Invalidation (invalidate.c) ---- */
+
+/* Whose rules hold: those of the first location that wanted it, since the write may have been done there. NGX_DECLINED: none
+ * does. */
+ngx_int_t invalidate_wanted(struct request *request);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names of what a write changed: the target URI, Location and Content-Location of the same host (RFC 9111 section 4.4), what WebDAV
- * moves with a collection (RFC 4918 section 9.6 and on), and what the upstream says itself, which knows more:
+ * Names of what a write changed: the target URI, Location and Content-Location of the same host (RFC 9111 section 4.4), what is moved
+ * or removed with a collection (RFC 4918 section 9.6 and on), and what the upstream says itself, which knows more:
  *
  *     Etag-Cache-Invalidate: surrogate=upload:42, prefix=/reports/, resource="/uploads?page=1", everything
  *
@@ -13,14 +13,17 @@
 
 #define FIELD_NAME "Etag-Cache-Invalidate"
 
-ngx_int_t names_init(struct names *names, ngx_pool_t *pool)
+struct names *request_names(struct request *request)
 {
-    names->everything = false;
+    ngx_pool_t *pool = request->http->pool;
+    struct names *names = request->names ? request->names : ngx_pcalloc(pool, sizeof(*names));
+    if (!names || request->names)
+        return names;
     if (ngx_array_init(&names->resources, pool, 4, sizeof(etag_resource)) != NGX_OK ||
         ngx_array_init(&names->prefixes, pool, 4, sizeof(etag_resource)) != NGX_OK ||
         ngx_array_init(&names->surrogates, pool, 4, sizeof(etag_str)) != NGX_OK)
-        return NGX_ERROR;
-    return NGX_OK;
+        return NULL;
+    return request->names = names;
 }
 
 bool names_any(const struct names *names)
@@ -52,7 +55,8 @@ static ngx_int_t push_resource(ngx_array_t *to, const etag_resource *resource)
     return NGX_OK;
 }
 
-ngx_int_t names_add_resource(struct names *names, const etag_resource *resource)
+/* If it can be one (not if it is too long, say). One with dot segments names what they lead to. */
+static ngx_int_t add_resource(struct names *names, const etag_resource *resource)
 {
     return etag_resource_check(resource) != ETAG_INVALID
                ? push_resource(&names->resources, resource)
@@ -155,29 +159,19 @@ static bool read_field(struct names *names, ngx_pool_t *pool, ngx_str_t text,
     }
 }
 
-/* Where they stand: what the upstream said, also where proxy_hide_header hides it; else what another handler said. */
-static struct field_walk said(const ngx_http_request_t *http)
+static bool has_fields(const ngx_list_t *fields)
 {
-    return fields_of(http->upstream ? &http->upstream->headers_in.headers
-                                    : &http->headers_out.headers);
-}
-
-bool names_has_fields(ngx_http_request_t *http)
-{
-#if (NGX_HTTP_CACHE)
-    if (http->cached)
-        return false; /* it was done when the response came */
-#endif
-    struct field_walk walk = said(http);
+    struct field_walk walk = fields_of(fields);
     for (const ngx_table_elt_t *field; (field = field_next(&walk));)
         if (FIELD_IS(field, FIELD_NAME))
             return true;
     return false;
 }
 
-void names_add_fields(struct names *names, ngx_http_request_t *http, const etag_resource *base)
+static void add_fields(struct names *names, ngx_http_request_t *http, const ngx_list_t *fields,
+                       const etag_resource *base)
 {
-    struct field_walk walk = said(http);
+    struct field_walk walk = fields_of(fields);
     for (ngx_table_elt_t *field; (field = field_next(&walk));) {
         if (!FIELD_IS(field, FIELD_NAME) || read_field(names, http->pool, field->value, base))
             continue;
@@ -204,50 +198,138 @@ static ngx_int_t add_reference(struct names *names, ngx_http_request_t *http,
 {
     etag_resource resource;
     const ngx_int_t rc = key_reference(http, base, reference, &resource);
-    return rc == NGX_OK ? names_add_resource(names, &resource) : rc == NGX_ERROR ? rc : NGX_OK;
+    return rc == NGX_OK ? add_resource(names, &resource) : rc == NGX_ERROR ? rc : NGX_OK;
 }
 
-ngx_int_t names_add_locations(struct names *names, ngx_http_request_t *http,
-                              const etag_resource *base)
+/* A Location as proxy_redirect would send it. It writes into the value, so it gets a copy. */
+static ngx_int_t add_location_raw(struct names *names, ngx_http_request_t *http,
+                                  const etag_resource *base, const ngx_table_elt_t *field)
 {
-    struct field_walk walk = fields_of(&http->headers_out.headers);
-    for (const ngx_table_elt_t *field; (field = field_next(&walk));)
-        if (field->hash != 0 &&
-            (FIELD_IS(field, "Location") || FIELD_IS(field, "Content-Location")) &&
-            add_reference(names, http, base, field->value) != NGX_OK)
-            return NGX_ERROR;
-    return NGX_OK;
+    ngx_table_elt_t copy = *field;
+    copy.value.data = ngx_pnalloc(http->pool, field->value.len + 1);
+    if (!copy.value.data)
+        return NGX_ERROR;
+    *ngx_cpymem(copy.value.data, field->value.data, field->value.len) = '\0';
+    if (http->upstream->rewrite_redirect &&
+        http->upstream->rewrite_redirect(http, &copy, 0) == NGX_ERROR)
+        return NGX_ERROR;
+    return add_reference(names, http, base, copy.value);
 }
 
-/* ---- Collections ---- */
-
-/* What lies below each of the resources that end in '/'. */
-static ngx_int_t add_below(struct names *names)
+static ngx_int_t add_locations(struct names *names, ngx_http_request_t *http,
+                               const struct said *said, const etag_resource *base)
 {
-    const etag_resource *resources = names->resources.elts;
-    for (ngx_uint_t i = 0; i < names->resources.nelts; i++) {
-        etag_resource below = resources[i];
-        const char *query = memchr(below.target.data, '?', below.target.len);
-        if (query)
-            below.target.len = (size_t)(query - below.target.data);
-        if (below.target.len > 0 && below.target.data[below.target.len - 1] == '/' &&
-            push_resource(&names->prefixes, &below) != NGX_OK)
+    const ngx_list_t *list = said->locations ? said->locations : said->fields;
+    if (!list)
+        return NGX_OK;
+    struct field_walk walk = fields_of(list);
+    for (const ngx_table_elt_t *field; (field = field_next(&walk));) {
+        const bool location = FIELD_IS(field, "Location");
+        ngx_int_t rc = NGX_OK;
+        if (field->hash == 0 || !(location || FIELD_IS(field, "Content-Location")))
+            continue;
+        rc = location && !said->locations ? add_location_raw(names, http, base, field)
+                                          : add_reference(names, http, base, field->value);
+        if (rc != NGX_OK)
             return NGX_ERROR;
     }
     return NGX_OK;
 }
 
-ngx_int_t names_add_collections(struct names *names, ngx_http_request_t *http,
-                                const etag_resource *base)
+/* ---- Collections ---- */
+
+/* What lies below a resource, whether its path ends in '/' or not. */
+static ngx_int_t add_below(struct names *names, ngx_pool_t *pool, const etag_resource *resource)
 {
-    const etag_str method = etag_str_ngx(http->method_name);
-    if (!str_equal(method, ETAG_LIT("DELETE")) && !str_equal(method, ETAG_LIT("MOVE")) &&
-        !str_equal(method, ETAG_LIT("COPY")))
+    const etag_str target = resource->target;
+    const char *query = target.len > 0 ? memchr(target.data, '?', target.len) : NULL;
+    etag_resource below = *resource;
+    if (query)
+        below.target.len = (size_t)(query - target.data);
+    if (below.target.len == 0)
         return NGX_OK;
-    struct field_walk walk = fields_of(&http->headers_in.headers);
-    for (const ngx_table_elt_t *field; (field = field_next(&walk));)
-        if (FIELD_IS(field, "Destination") &&
-            add_reference(names, http, base, field->value) != NGX_OK)
+    if (below.target.data[below.target.len - 1] != '/') {
+        u_char *path = ngx_pnalloc(pool, below.target.len + 1);
+        if (!path)
             return NGX_ERROR;
-    return add_below(names);
+        *ngx_cpymem(path, below.target.data, below.target.len) = '/';
+        below.target = (etag_str){(const char *)path, below.target.len + 1};
+    }
+    /* Below a path that is too long for a resource there are none. */
+    return etag_resource_check(&below) != ETAG_INVALID ? push_resource(&names->prefixes, &below)
+                                                       : NGX_OK;
+}
+
+static bool ends_in_slash(etag_str target)
+{
+    const char *query = target.len > 0 ? memchr(target.data, '?', target.len) : NULL;
+    const size_t len = query ? (size_t)(query - target.data) : target.len;
+    return len > 0 && target.data[len - 1] == '/';
+}
+
+/* Where it is moved or copied to: all that was there before is gone. */
+static ngx_int_t add_destination(struct names *names, const struct request *request)
+{
+    ngx_http_request_t *http = request->http;
+    struct field_walk walk = fields_of(&http->headers_in.headers);
+    for (const ngx_table_elt_t *field; (field = field_next(&walk));) {
+        etag_resource resource;
+        if (!FIELD_IS(field, "Destination"))
+            continue;
+        const ngx_int_t rc = key_reference(http, &request->target, field->value, &resource);
+        if (rc == NGX_ERROR ||
+            (rc == NGX_OK && (add_resource(names, &resource) != NGX_OK ||
+                              add_below(names, http->pool, &resource) != NGX_OK)))
+            return NGX_ERROR;
+    }
+    return NGX_OK;
+}
+
+/* What a method takes along that is in a collection (RFC 4918 section 9.6 and on), if it was done or may have been: else who may not
+ * write could empty the cache. Whether a path without '/' at its end is a collection only the server knows: MOVE and COPY are
+ * WebDAV's, but DELETE is sent by many. */
+static ngx_int_t add_collections(struct names *names, const struct request *request,
+                                 const struct said *said)
+{
+    const bool done = said->outcome == OUTCOME_UNKNOWN ||
+                      (said->status >= NGX_HTTP_OK && said->status < NGX_HTTP_SPECIAL_RESPONSE);
+    const bool moves = str_equal(request->method, ETAG_LIT("MOVE")) ||
+                       str_equal(request->method, ETAG_LIT("COPY"));
+    const bool removes = str_equal(request->method, ETAG_LIT("DELETE")) &&
+                         (request->invalidates->collections ||
+                          ends_in_slash(request->target.target));
+    ngx_pool_t *pool = request->http->pool;
+    if (!done || !(moves || removes))
+        return NGX_OK;
+    if (add_below(names, pool, &request->target) != NGX_OK ||
+        add_below(names, pool, &request->twin) != NGX_OK)
+        return NGX_ERROR;
+    return moves ? add_destination(names, request) : NGX_OK;
+}
+
+/* ---- All of it ---- */
+
+ngx_int_t names_note(struct request *request, const struct said *said)
+{
+    const bool wrote = request->writes && said->outcome != OUTCOME_NOTHING;
+    const bool named = said->fields && has_fields(said->fields);
+    if (said->outcome > request->outcome)
+        request->outcome = said->outcome;
+    if (!wrote && !named)
+        return NGX_OK;
+    const ngx_int_t wanted = invalidate_wanted(request);
+    if (wanted != NGX_OK)
+        return wanted == NGX_DECLINED ? NGX_OK : NGX_ERROR;
+    struct names *names = request_names(request);
+    if (!names)
+        return NGX_ERROR;
+    if (named)
+        add_fields(names, request->http, said->fields, &request->target);
+    if (!wrote)
+        return NGX_OK;
+    if (add_resource(names, &request->target) != NGX_OK ||
+        add_resource(names, &request->twin) != NGX_OK ||
+        add_locations(names, request->http, said, &request->target) != NGX_OK)
+        return NGX_ERROR;
+    return add_collections(names, request, said);
 }

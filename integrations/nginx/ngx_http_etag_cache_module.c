@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two nginx modules in one file that is loaded: the second one is only a place among the filters. nginx runs header filters in the
- * reverse order of its list of modules, so the module stands at its end (its filters run first), and the filter module before
- * gzip (it runs after gzip, and after all that change fields).
+ * Three nginx modules in one file that is loaded: two are only places among the filters. nginx runs header filters in the
+ * reverse order of its list of modules, so the module stands at its end (its filters run first), the filter module before
+ * gzip (it runs after gzip, and after all that change fields), and the place module after headers_filter, before which it
+ * would run: a 304 from memory begins there.
  *
  * Directives, their inheritance, and what can be known to be wrong before a request comes.
  */
@@ -149,6 +150,7 @@ static ngx_command_t directives[] = {
               invalidate_timeout, NULL),
     DIRECTIVE("etag_cache_invalidate_failure", NGX_CONF_TAKE1, ngx_conf_set_enum_slot,
               invalidate_failure, failure_rules),
+    DIRECTIVE("etag_cache_collections", NGX_CONF_FLAG, ngx_conf_set_flag_slot, collections, NULL),
     DIRECTIVE("etag_cache_bypass", NGX_CONF_1MORE, ngx_http_set_predicate_slot, bypass, NULL),
     DIRECTIVE("etag_cache_no_store", NGX_CONF_1MORE, ngx_http_set_predicate_slot, no_store, NULL),
     DIRECTIVE("etag_cache_max_age", NGX_CONF_TAKE1, ngx_conf_set_sec_slot, max_age_s, NULL),
@@ -178,6 +180,7 @@ static void *create_location_conf(ngx_conf_t *cf)
     conf->invalidate_said = NGX_CONF_UNSET;
     conf->invalidate_timeout = NGX_CONF_UNSET_MSEC;
     conf->invalidate_failure = NGX_CONF_UNSET_UINT;
+    conf->collections = NGX_CONF_UNSET;
     conf->bypass = NGX_CONF_UNSET_PTR;
     conf->no_store = NGX_CONF_UNSET_PTR;
     conf->max_age_s = NGX_CONF_UNSET;
@@ -296,6 +299,7 @@ static char *merge_location_conf(ngx_conf_t *cf, void *parent, void *child)
                                                                : conf->invalidate_said;
     ngx_conf_merge_msec_value(conf->invalidate_timeout, outer->invalidate_timeout, 3000);
     ngx_conf_merge_uint_value(conf->invalidate_failure, outer->invalidate_failure, FAILURE_ERROR);
+    ngx_conf_merge_value(conf->collections, outer->collections, 0);
     ngx_conf_merge_ptr_value(conf->bypass, outer->bypass, NULL);
     ngx_conf_merge_ptr_value(conf->no_store, outer->no_store, NULL);
     ngx_conf_merge_sec_value(conf->max_age_s, outer->max_age_s, 0);
@@ -413,6 +417,13 @@ static ngx_int_t install_filter(ngx_conf_t *cf)
     return NGX_OK;
 }
 
+static ngx_int_t install_place(ngx_conf_t *cf)
+{
+    if (is_used(cf))
+        not_modified_install();
+    return NGX_OK;
+}
+
 static bool serves_requests(void)
 {
     return ngx_process == NGX_PROCESS_WORKER || ngx_process == NGX_PROCESS_SINGLE;
@@ -458,6 +469,7 @@ static ngx_http_module_t hooks = {
 };
 
 static ngx_http_module_t filter_hooks = {.postconfiguration = install_filter};
+static ngx_http_module_t place_hooks = {.postconfiguration = install_place};
 
 #define VISIBLE __attribute__((visibility("default")))
 
@@ -469,17 +481,24 @@ VISIBLE ngx_module_t ngx_http_etag_cache_filter_module = {
     NGX_MODULE_V1, &filter_hooks, NULL, NGX_HTTP_MODULE,      NULL, NULL, NULL, NULL,
     NULL,          NULL,          NULL, NGX_MODULE_V1_PADDING};
 
+VISIBLE ngx_module_t ngx_http_etag_cache_place_module = {
+    NGX_MODULE_V1, &place_hooks, NULL, NGX_HTTP_MODULE,      NULL, NULL, NULL, NULL,
+    NULL,          NULL,         NULL, NGX_MODULE_V1_PADDING};
+
 extern ngx_module_t *ngx_modules[];
 extern char *ngx_module_names[];
 extern char *ngx_module_order[];
 
 VISIBLE ngx_module_t *ngx_modules[] = {&ngx_http_etag_cache_module,
-                                       &ngx_http_etag_cache_filter_module, NULL};
+                                       &ngx_http_etag_cache_filter_module,
+                                       &ngx_http_etag_cache_place_module, NULL};
 
 VISIBLE char *ngx_module_names[] = {"ngx_http_etag_cache_module",
-                                    "ngx_http_etag_cache_filter_module", NULL};
+                                    "ngx_http_etag_cache_filter_module",
+                                    "ngx_http_etag_cache_place_module", NULL};
 
-/* Of the filter module: before the first of these. The other one is not named: at the end. */
-VISIBLE char *ngx_module_order[] = {"ngx_http_etag_cache_filter_module",
-                                    "ngx_http_gzip_filter_module",
-                                    "ngx_http_postpone_filter_module", NULL};
+/* Each of ours before all that come after it here. The one that is not named: at the end. */
+VISIBLE char *ngx_module_order[] = {
+    "ngx_http_etag_cache_filter_module", "ngx_http_gzip_filter_module",
+    "ngx_http_postpone_filter_module",   "ngx_http_etag_cache_place_module",
+    "ngx_http_copy_filter_module",       NULL};

@@ -330,9 +330,14 @@ class Waiting(NginxCase):
         self.d.kill()
         self.assertEqual(put(self.port, "/a").status, 204)
         self.d.start()
-        wait_until(lambda: self.get("/b").status and self.logged()[0] != "OFFLINE", 10, "the worker has the new memory")
+        self.with_the_new_memory()
         self.assertNoHit("/a", '"v1"')
         self.assertEqual(self.logged()[0], "STALE")
+
+    def with_the_new_memory(self):
+        """The daemon serves while it still loads entries."""
+        wait_until(lambda: self.get("/b").status and self.logged()[0] != "OFFLINE", 10, "the worker has it")
+        wait_until(lambda: not self.d.status()["loading"], 10, "the entries are there")
 
     def test_bodies(self):
         """What comes while the answer is held comes whole, however nginx buffers it."""
@@ -450,7 +455,17 @@ class Waiting(NginxCase):
     def test_or_passes(self):
         answer = self.without_daemon_and_spool("pass")
         self.assertEqual((answer.status, answer.fields[b"x-other"], len(answer.body)), (200, [b"1"], 50_000))
-        self.assertIn("[error]", self.n.log())
+        self.assertRegex(self.n.log(), r'\[error\].*etag_cache: .*request: "POST /w ')
+
+    def test_what_pass_costs(self):
+        """docs/nginx.md: a daemon that starts again knows nothing of a write of which nobody was told. (The other rule only says so.)"""
+        self.without_daemon_and_spool("pass")
+        self.assertEqual(put(self.port, "/a").status, 204)
+        self.d.start()
+        self.with_the_new_memory()
+        self.assertHit("/a", '"v1"')
+        self.assertEqual(put(self.port, "/a").status, 204)  # repeated
+        self.assertNoHit("/a", '"v1"')
 
     def test_too_little_time(self):
         """The daemon is stopped, and the time is over before the spool's wait is."""
@@ -467,6 +482,7 @@ class Waiting(NginxCase):
                 began = time.monotonic()
                 self.assertEqual(self.ask("POST", "/a", body=b"x").status, status)
                 self.assertGreater(time.monotonic() - began, 0.25)
+                self.assertRegex(self.n.log(), r'etag_cache: invalidation: .*request: "POST /a ')
                 self.d.signal(signal.SIGCONT)
                 # Nothing was promised, and the lease of before may still run.
                 wait_until(lambda: not self.is_hit("/a", '"v1"') and self.logged()[0] == "STALE", 10, "it is invalidated")
