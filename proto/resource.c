@@ -346,7 +346,8 @@ static char path_byte(etag_str path, size_t *at)
     if (byte != '%')
         return byte;
     *at += 2;
-    return (char)(hex_value(path.data[*at - 1]) << 4 | hex_value(path.data[*at]));
+    return (char)((unsigned)hex_value(path.data[*at - 1]) << 4 |
+                  (unsigned)hex_value(path.data[*at]));
 }
 
 static bool is_slash(char byte)
