@@ -130,6 +130,7 @@ struct request {
     etag_key key;
     etag_field vary[ETAG_CACHE_VARY_MAX];
     etag_reason looked_up; /* what the look-up under the key said; NONE: there was none */
+    uint64_t place[2];     /* and where */
 
     /* Of the request as the client sent it. */
     bool writes;   /* its method is unsafe */

@@ -154,6 +154,7 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
     asked.key = &request->key;
     answer.token = request->tokens[endpoint->number];
     answer.reason = request->looked_up;
+    ngx_memcpy(answer.place, request->place, sizeof(answer.place));
     entry.http_status = (int)status;
     entry.had_authorization = http->headers_in.authorization != NULL;
     entry.fields = collected->fields;
