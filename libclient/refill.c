@@ -64,6 +64,11 @@ static bool is_known(struct refill_place place)
     return place.fingerprint.low != 0 || place.fingerprint.high != 0;
 }
 
+bool refill_knows(const struct etag_client *client, struct refill_place place)
+{
+    return is_known(place) && !client->shadow;
+}
+
 /* ---- The entry and the answer ---- */
 
 /* Without a name: they are hashed to clocks, and an entry that has the clock hears of the name. Resource and prefixes come

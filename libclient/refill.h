@@ -13,7 +13,10 @@ struct refill_place {
     struct hash128 fingerprint;
 };
 
-/* A 2xx to a GET, as fill_read() left it: fills, or retires the entry that it refutes, or does nothing. is_of_the_entry: its
+/* Nothing has to be made of the key itself. */
+bool refill_knows(const struct etag_client *client, struct refill_place place);
+
+/* A 2xx to a GET, as fill_read() left it, and fill_name() unless refill_knows(): fills, or retires the entry that it refutes, or does nothing. is_of_the_entry: its
  * request was looked up under this key, and did not ask for a part; without that only a fill may come of it. */
 void refill_answered(struct etag_client *client, struct rendering *rendering, bool is_of_the_entry,
                      struct refill_place place);

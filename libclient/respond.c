@@ -154,8 +154,12 @@ int etag_finish(etag_client *client, const etag_request *request, const etag_ent
     } else {
         if (fill_read(client, e.answer.token, &e.response, &rendering) != ETAG_OK)
             return 0;
-        if (is_get)
-            refill_answered(client, &rendering, is_of_the_entry(&e), place_of(&e));
+        if (is_get) {
+            const struct refill_place place = place_of(&e);
+            if (!refill_knows(client, place))
+                fill_name(client, &rendering);
+            refill_answered(client, &rendering, is_of_the_entry(&e), place);
+        }
         judge_response(client, &e, &rendering.request.fill.entry);
     }
     (void)abi_out(answer, &e.answer, sizeof(e.answer), ABI_FIRST_ANSWER);
