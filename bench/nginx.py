@@ -120,15 +120,17 @@ class Servers:
         wait_for(lambda: listens(self.port) and listens(self.origin), "nginx")
         if counted:
             return
-        wait_for(lambda: children(front.pid) and children(origin.pid), "nginx's workers")
-        self.front = [child for child in children(front.pid) if self.is_worker(child)]
-        self.behind = [child for child in children(origin.pid) if self.is_worker(child)]
+        wait_for(lambda: self.workers(front) and self.workers(origin), "nginx's workers")
+        self.front, self.behind = self.workers(front), self.workers(origin)
         self.varnish = self.start_varnish() if build == BUILD else None
 
     @staticmethod
-    def is_worker(pid):
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"worker process" in file.read()
+    def workers(master):
+        """Those that say so by now: a moment after fork they have the master's name."""
+        def is_worker(pid):
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                return b"worker process" in file.read()
+        return [pid for pid in children(master.pid) if is_worker(pid)]
 
     def start(self, command):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -173,7 +175,7 @@ def load(port, path, etag, connections, seconds):
         script.write(MISSES % next(first_miss))
         script.flush()
         how = ["-s", script.name] if etag is None else ["-H", f"If-None-Match: {etag}"]
-        done = subprocess.run(["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *how,
+        done = subprocess.run(["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "--latency", *how,
                                "-H", "Host: localhost", f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, check=True)
     said = done.stdout
     if "Socket errors" in said:
