@@ -74,6 +74,12 @@ class Run:
         redis.remove()
         d.remove()
 
+    def finish(self):
+        """What a miss costs besides rendering."""
+        d = Etagd(self.build)
+        self.collect("bench_finish", "--etagd", d.socket, "--count", "2000" if self.quick else "20000")
+        d.remove()
+
     def power(self):
         d = Etagd(self.build, "--durability", "power")
         self.collect("bench_rate", "--etagd", d.socket, "--power", "--rounds", self.rounds)
@@ -230,6 +236,7 @@ class Run:
     def all(self):
         self.evaluate()
         self.invalidate()
+        self.finish()
         self.power()
         self.false_invalidations()
         self.under_fills(100_000)
@@ -250,7 +257,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", help="one part, for example evaluate, invalidate, power, lookup:ENTRIES, huge_pages:ENTRIES, evict:CAPACITY")
+    parser.add_argument("--only", help="one part, for example evaluate, invalidate, finish, power, lookup:ENTRIES, huge_pages:ENTRIES, evict:CAPACITY")
     parser.add_argument("--results", default="bench/results")
     options = parser.parse_args()
     run = Run(options.build, options.quick)

@@ -18,6 +18,7 @@
 /* Where a lookup works, and what an answer points into. */
 struct lookup_scratch {
     struct key key;
+    struct hash128 place; /* the last lookup's fingerprint; zeros: it got no so far */
     struct shm_entry entry;
     struct kept_field kept[FIELDS_PER_ENTRY_MAX];
     etag_field fields[ANSWER_FIELDS_MAX];

@@ -41,8 +41,12 @@ etag_status fill_read(struct etag_client *client, etag_token token, const etag_e
 
     out->reason = storable_reduce(&entry_copy, &client->repeated, &out->request.fill.entry,
                                   &out->scratch, &out->why);
-    out->bad_key = key_canonicalize(&client->scratch.key, key);
     return ETAG_OK;
+}
+
+void fill_name(struct etag_client *client, struct rendering *rendering)
+{
+    rendering->bad_key = key_canonicalize(&client->scratch.key, &rendering->request.fill.entry.key);
 }
 
 static etag_status fill_permit(struct etag_client *client, const struct rendering *rendering)
@@ -98,8 +102,10 @@ etag_status etag_fill(etag_client *client, etag_token token, const etag_entry *e
     client->reason = ETAG_REASON_NONE;
     const etag_status link = client_keep_up(client, false);
     etag_status status = fill_read(client, token, entry, &rendering);
-    if (status == ETAG_OK)
+    if (status == ETAG_OK) {
+        fill_name(client, &rendering);
         status = fill_permit(client, &rendering);
+    }
     if (status != ETAG_OK)
         return status;
     if (shadow_compare(client, &rendering.request.fill.entry.key, token,
@@ -117,8 +123,10 @@ etag_status etag_fill_wait(etag_client *client, etag_token token, const etag_ent
     client_begin(client);
     client->reason = ETAG_REASON_NONE;
     etag_status status = fill_read(client, token, entry, &rendering);
-    if (status == ETAG_OK)
+    if (status == ETAG_OK) {
+        fill_name(client, &rendering);
         status = fill_permit(client, &rendering);
+    }
     if (status != ETAG_OK)
         return status;
     struct request *const request = &rendering.request;

@@ -15,12 +15,16 @@ struct rendering {
     struct storable_scratch scratch;
     etag_reason reason;  /* why it must not be stored; NONE: it may be */
     const char *why;     /* more of that; NULL: there is no more to say */
-    const char *bad_key; /* NULL: the key is in client->scratch.key, canonical */
+    const char *bad_key; /* fill_name() sets it; NULL: nothing is wrong with the key */
 };
 
-/* Reduces the response and makes its key canonical. Errors: INVALID (a size is not set, or there is no key). */
+/* Reduces the response. Errors: INVALID (a size is not set, or there is no key). */
 MUST_USE etag_status fill_read(struct etag_client *client, etag_token token,
                                const etag_entry *response, struct rendering *out);
+
+/* Puts its key into client->scratch.key, canonical. Not needed where a lookup of the same key has found nothing wrong with it: the
+ * message carries the key as it was given. */
+void fill_name(struct etag_client *client, struct rendering *rendering);
 
 /* Sends it without waiting, and counts it; REFUSED, with the client's reason, where it must not be stored, its key is none or
  * it has no token. Other errors: those of etag_fill(). */

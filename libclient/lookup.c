@@ -52,16 +52,15 @@ INLINED bool key_is_good(struct etag_client *client, const etag_request *request
     return !wrong;
 }
 
-/* What the memory says of the key, the time aside. */
-INLINED etag_reason entry_state(struct etag_client *client)
+/* What the memory says of the key with this fingerprint, the time aside. */
+INLINED etag_reason entry_state(struct etag_client *client, struct hash128 fingerprint)
 {
     const struct shm_view *view = &client->mapping.view;
     struct lookup_scratch *scratch = &client->scratch;
     uint32_t clock;
     uint64_t value;
 
-    switch (
-        shm_find(view, key_fingerprint(view->header->hash_key, &scratch->key), &scratch->entry)) {
+    switch (shm_find(view, fingerprint, &scratch->entry)) {
     case SHM_FOUND:
         break;
     case SHM_MISSING:
@@ -77,10 +76,11 @@ INLINED etag_reason entry_state(struct etag_client *client)
 }
 
 /* VALID: scratch.entry is current. The mapping exists; the deadline was loaded before anything else. */
-INLINED etag_reason look_under_lease(struct etag_client *client, uint64_t deadline_ns)
+INLINED etag_reason look_under_lease(struct etag_client *client, struct hash128 fingerprint,
+                                     uint64_t deadline_ns)
 {
     DELAY_POINT("lookup.deadline_slot");
-    const etag_reason state = entry_state(client);
+    const etag_reason state = entry_state(client, fingerprint);
     DELAY_POINT("lookup.clocks_time");
     const uint64_t now_ns = time_coarse_ns();
     if (lease_is_over(deadline_ns, now_ns))
@@ -99,14 +99,22 @@ INLINED etag_reason look_up(struct etag_client *client, const etag_request *requ
     const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
     if (!key_is_good(client, request, given))
         return ETAG_REASON_BAD_KEY;
-    return look_under_lease(client, deadline_ns);
+    client->scratch.place = key_fingerprint(client->mapping.view.header->hash_key,
+                                            &client->scratch.key);
+    return look_under_lease(client, client->scratch.place, deadline_ns);
 }
 
-etag_reason lookup_again(struct etag_client *client)
+etag_reason lookup_again(struct etag_client *client, struct hash128 fingerprint)
 {
     if (!client->mapping.base)
         return ETAG_REASON_NO_INDEX;
-    return look_under_lease(client, shm_lease_load(&client->mapping.view));
+    return look_under_lease(client, fingerprint, shm_lease_load(&client->mapping.view));
+}
+
+bool lookup_finds_nothing(struct etag_client *client, struct hash128 fingerprint)
+{
+    return !client->mapping.base ||
+           shm_find(&client->mapping.view, fingerprint, &client->scratch.entry) == SHM_MISSING;
 }
 
 etag_reason lookup_state(struct etag_client *client, const etag_key *key)
@@ -195,6 +203,7 @@ etag_verdict etag_check(etag_client *client, const etag_request *given, etag_tok
                           .token = token};
 
     client_notice_fork(client);
+    client->scratch.place = (struct hash128){0};
     const etag_request *request = abi_in(given, &copy, sizeof(copy), ABI_FIRST_REQUEST);
     if (request && precondition_missing(request)) { /* whatever the memory says */
         answer.verdict = ETAG_PRECONDITION_REQUIRED;
@@ -218,6 +227,8 @@ etag_verdict etag_check(etag_client *client, const etag_request *given, etag_tok
     uint64_t *counter = counter_of(client->counters, &answer);
     if (__builtin_expect(is_shadowed(client, request), 0) && answer_is_known(&answer))
         counter = shadow_veil(client, &answer);
+    answer.place[0] = client->scratch.place.low;
+    answer.place[1] = client->scratch.place.high;
     counter_add(&client->counters->checks, 1);
     counter_add(counter, 1);
     return abi_out(out, &answer, sizeof(answer), ABI_FIRST_ANSWER) ? answer.verdict : ETAG_UNKNOWN;

@@ -8,7 +8,10 @@
 /* What the memory says of the key now. VALID: scratch.entry is current. Counts nothing. */
 etag_reason lookup_state(struct etag_client *client, const etag_key *key);
 
-/* The same of the key in scratch.key. STALE, IN_FLUX and EXPIRED: scratch.entry is that entry. */
-etag_reason lookup_again(struct etag_client *client);
+/* The same of this fingerprint, which is of the present mapping. STALE, IN_FLUX and EXPIRED: scratch.entry is that entry. */
+etag_reason lookup_again(struct etag_client *client, struct hash128 fingerprint);
+
+/* Nothing is there now, whoever vouches for it. */
+bool lookup_finds_nothing(struct etag_client *client, struct hash128 fingerprint);
 
 #endif

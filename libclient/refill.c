@@ -8,6 +8,8 @@
  *   another tag                                                a fill
  *   an answer that can't be stored (no-store, 404, ...)        a retire removes the entry
  *
+ * The second look costs a miss next to nothing: it looks where the first one did, so neither key nor hash is made again.
+ *
  * Both carry the token of the request: the daemon keeps an entry with a newer one, so a slow render corrects nothing that came
  * after it. Neither is more than best effort, because nothing here was announced by a writer; what was, the clocks judge.
  */
@@ -32,12 +34,12 @@ enum look {
     LOOK_NEWER, /* there is one of a newer token, which the daemon would keep */
 };
 
-static enum look look_again(struct etag_client *client, etag_token token)
+static enum look look_again(struct etag_client *client, etag_token token,
+                            struct hash128 fingerprint)
 {
-    const etag_reason state = lookup_again(client);
-
     if (!client->mapping.base || token.incarnation != client->mapping.view.header->incarnation_id)
         return LOOK_BLIND;
+    const etag_reason state = lookup_again(client, fingerprint);
     if (state == ETAG_REASON_NO_ENTRY)
         return LOOK_MISSING;
     if (state == ETAG_REASON_NO_LEASE || state == ETAG_REASON_TORN)
@@ -49,12 +51,22 @@ static enum look look_again(struct etag_client *client, etag_token token)
                                           : LOOK_PASSED;
 }
 
-/* Of the key, whatever the look found. Where nothing remembers it, it is not computed. */
+/* Of the key in scratch.key. */
 static struct hash128 fingerprint_of(const struct etag_client *client)
 {
-    if (!client->refill_limit || !client->mapping.base)
+    if (!client->mapping.base)
         return (struct hash128){0};
     return key_fingerprint(client->mapping.view.header->hash_key, &client->scratch.key);
+}
+
+static bool is_known(struct refill_place place)
+{
+    return place.fingerprint.low != 0 || place.fingerprint.high != 0;
+}
+
+bool refill_knows(const struct etag_client *client, struct refill_place place)
+{
+    return is_known(place) && !client->shadow;
 }
 
 /* ---- The entry and the answer ---- */
@@ -167,11 +179,10 @@ static enum refill_turn turn_of_current(struct etag_client *client, const struct
 }
 
 static enum refill_turn turn_of(struct etag_client *client, const struct rendering *rendering,
-                                struct refill_answer *answer)
+                                struct hash128 fingerprint, struct refill_answer *answer)
 {
-    const enum look look = look_again(client, rendering->request.fill.token);
-    *answer = (struct refill_answer){.fingerprint = fingerprint_of(client),
-                                     .now_ns = time_coarse_ns()};
+    const enum look look = look_again(client, rendering->request.fill.token, fingerprint);
+    *answer = (struct refill_answer){.fingerprint = fingerprint, .now_ns = time_coarse_ns()};
     if (look == LOOK_CURRENT)
         return turn_of_current(client, &rendering->request.fill.entry, answer);
     if (look == LOOK_NEWER)
@@ -207,10 +218,11 @@ static bool may_retire(enum look look)
     return look == LOOK_CURRENT || look == LOOK_FLUX;
 }
 
-static void answered_storable(struct etag_client *client, struct rendering *rendering)
+static void answered_storable(struct etag_client *client, struct rendering *rendering,
+                              struct hash128 fingerprint)
 {
     struct refill_answer answer; /* asked before: sending may change the mapping */
-    const enum refill_turn turn = turn_of(client, rendering, &answer);
+    const enum refill_turn turn = turn_of(client, rendering, fingerprint, &answer);
 
     switch (turn) {
     case REFILL_TURN_SEND:
@@ -227,18 +239,23 @@ static void answered_storable(struct etag_client *client, struct rendering *rend
     }
 }
 
-void refill_answered(struct etag_client *client, struct rendering *rendering, bool is_of_the_entry)
+void refill_answered(struct etag_client *client, struct rendering *rendering, bool is_of_the_entry,
+                     struct refill_place place)
 {
     const etag_token token = rendering->request.fill.token;
     const struct entry *answered = &rendering->request.fill.entry;
+    const struct hash128 fingerprint = is_known(place)       ? place.fingerprint
+                                       : !rendering->bad_key ? fingerprint_of(client)
+                                                             : place.fingerprint;
 
     if (!rendering->bad_key && rendering->reason == ETAG_REASON_NONE) {
         (void)shadow_compare(client, &answered->key, token, answered->etag);
-        answered_storable(client, rendering);
+        answered_storable(client, rendering, fingerprint);
         return;
     }
     (void)!fill_send(client, rendering); /* counts why not */
-    if (!rendering->bad_key && is_of_the_entry && may_retire(look_again(client, token)) &&
+    if (!rendering->bad_key && is_of_the_entry &&
+        may_retire(look_again(client, token, fingerprint)) &&
         is_refuted(&client->scratch.entry, rendering))
         (void)!fill_send_retire(client, token, &answered->key);
 }
@@ -248,8 +265,14 @@ bool refill_is_gone(int http_status)
     return http_status == 404 || http_status == 410 || http_status == 301 || http_status == 308;
 }
 
+bool refill_finds_nothing(struct etag_client *client, struct refill_place place)
+{
+    return is_known(place) && lookup_finds_nothing(client, place.fingerprint);
+}
+
 void refill_gone(struct etag_client *client, etag_token token, const etag_key *key)
 {
-    if (may_retire(look_again(client, token)))
+    if (!key_canonicalize(&client->scratch.key, key) &&
+        may_retire(look_again(client, token, fingerprint_of(client))))
         (void)!fill_send_retire(client, token, key);
 }

@@ -101,15 +101,26 @@ static bool is_of_the_entry(const struct ending *e)
     return e->answer.reason != ETAG_REASON_NONE && !has_field(&e->request, ETAG_LIT("Range"));
 }
 
+/* A response with a key of its own may be another page than what was looked up. */
+static struct refill_place place_of(const struct ending *e)
+{
+    if (e->response.key != e->request.key)
+        return (struct refill_place){0};
+    return (struct refill_place){{.low = e->answer.place[0], .high = e->answer.place[1]}};
+}
+
 /* The representation is not there any more. */
 static void settle_gone(struct etag_client *client, const struct ending *e)
 {
     etag_key copy;
+    if (!client->shadow && refill_finds_nothing(client, place_of(e)))
+        return;
     const etag_key *key = abi_in(e->response.key, &copy, sizeof(copy), ABI_FIRST_KEY);
-    if (!key || key_canonicalize(&client->scratch.key, key))
+    if (!key)
         return;
     const int http_status = e->response.http_status;
-    if (client->shadow && (http_status == 404 || http_status == 410))
+    if (client->shadow && (http_status == 404 || http_status == 410) &&
+        !key_canonicalize(&client->scratch.key, key))
         (void)shadow_compare(client, key, e->answer.token, (etag_str){0});
     if (is_of_the_entry(e))
         refill_gone(client, e->answer.token, key);
@@ -143,8 +154,12 @@ int etag_finish(etag_client *client, const etag_request *request, const etag_ent
     } else {
         if (fill_read(client, e.answer.token, &e.response, &rendering) != ETAG_OK)
             return 0;
-        if (is_get)
-            refill_answered(client, &rendering, is_of_the_entry(&e));
+        if (is_get) {
+            const struct refill_place place = place_of(&e);
+            if (!refill_knows(client, place))
+                fill_name(client, &rendering);
+            refill_answered(client, &rendering, is_of_the_entry(&e), place);
+        }
         judge_response(client, &e, &rendering.request.fill.entry);
     }
     (void)abi_out(answer, &e.answer, sizeof(e.answer), ABI_FIRST_ANSWER);

@@ -80,11 +80,11 @@ static void cache_control_read(struct findings *f, etag_str value)
     etag_str name;
     int next;
     while ((next = directive_next(&value, &name)) > 0) {
-        f->no_store |= str_equal_nocase(name, ETAG_LIT("no-store"));
-        f->is_private |= str_equal_nocase(name, ETAG_LIT("private"));
-        f->shared_anyway |= str_equal_nocase(name, ETAG_LIT("public")) ||
-                            str_equal_nocase(name, ETAG_LIT("must-revalidate")) ||
-                            str_equal_nocase(name, ETAG_LIT("s-maxage"));
+        f->no_store |= str_is_named(name, ETAG_LIT("no-store"));
+        f->is_private |= str_is_named(name, ETAG_LIT("private"));
+        f->shared_anyway |= str_is_named(name, ETAG_LIT("public")) ||
+                            str_is_named(name, ETAG_LIT("must-revalidate")) ||
+                            str_is_named(name, ETAG_LIT("s-maxage"));
     }
     if (next < 0)
         fault_note(f, ETAG_REASON_BAD_FIELD, "Cache-Control is malformed");
@@ -95,7 +95,7 @@ static void cache_control_read(struct findings *f, etag_str value)
 static bool key_covers(const etag_key *key, etag_str name)
 {
     for (size_t i = 0; i < key->vary_count; i++)
-        if (str_equal_nocase(key->vary[i].name, name))
+        if (str_is_named(key->vary[i].name, name))
             return true;
     return false;
 }
@@ -118,9 +118,16 @@ static void vary_read(struct findings *f, const etag_key *key, etag_str value)
 static bool has_nonce(etag_str policy)
 {
     const etag_str source = ETAG_LIT("'nonce-");
-    for (; policy.len >= source.len; policy = str_skip(policy, 1))
-        if (str_equal_nocase((etag_str){policy.data, source.len}, source))
+    while (policy.len >= source.len) {
+        const char *const quote = memchr(policy.data, source.data[0], policy.len);
+        if (!quote)
+            return false;
+        policy = str_skip(policy, (size_t)(quote - policy.data));
+        if (policy.len >= source.len &&
+            str_equal_nocase((etag_str){policy.data, source.len}, source))
             return true;
+        policy = str_skip(policy, 1);
+    }
     return false;
 }
 
@@ -136,26 +143,26 @@ static void single_read(struct findings *f, etag_str *into, etag_str value, etag
 /* Notes what one field says. */
 static void field_read(struct findings *f, const etag_key *key, etag_str name, etag_str value)
 {
-    if (str_equal_nocase(name, ETAG_LIT("cache-control")))
+    if (str_is_named(name, ETAG_LIT("Cache-Control")))
         cache_control_read(f, value);
-    else if (str_equal_nocase(name, ETAG_LIT("vary")))
+    else if (str_is_named(name, ETAG_LIT("Vary")))
         vary_read(f, key, value);
-    else if (str_equal_nocase(name, ETAG_LIT("etag")))
+    else if (str_is_named(name, ETAG_LIT("ETag")))
         single_read(f, &f->etag, value, ETAG_REASON_BAD_ETAG, "several ETag fields");
-    else if (str_equal_nocase(name, ETAG_LIT("last-modified")))
+    else if (str_is_named(name, ETAG_LIT("Last-Modified")))
         single_read(f, &f->last_modified, value, ETAG_REASON_BAD_FIELD,
                     "several Last-Modified fields");
-    else if (str_equal_nocase(name, ETAG_LIT("content-location")))
+    else if (str_is_named(name, ETAG_LIT("Content-Location")))
         single_read(f, &f->content_location, value, ETAG_REASON_BAD_FIELD,
                     "several Content-Location fields");
-    else if (str_equal_nocase(name, ETAG_LIT("date")))
+    else if (str_is_named(name, ETAG_LIT("Date")))
         f->date = value;
-    else if (str_equal_nocase(name, ETAG_LIT("set-cookie")))
+    else if (str_is_named(name, ETAG_LIT("Set-Cookie")))
         f->set_cookie = true;
-    else if (str_equal_nocase(name, ETAG_LIT("content-range")))
+    else if (str_is_named(name, ETAG_LIT("Content-Range")))
         f->content_range = true;
-    else if (str_equal_nocase(name, ETAG_LIT("content-security-policy")) ||
-             str_equal_nocase(name, ETAG_LIT("content-security-policy-report-only")))
+    else if (str_is_named(name, ETAG_LIT("Content-Security-Policy")) ||
+             str_is_named(name, ETAG_LIT("Content-Security-Policy-Report-Only")))
         f->csp_nonce |= has_nonce(value);
 }
 

@@ -34,6 +34,13 @@ static inline bool str_equal_nocase(etag_str a, etag_str b)
     return true;
 }
 
+/* The same of a name that is nearly always written as 'usual', and then it is one comparison. */
+static inline bool str_is_named(etag_str name, etag_str usual)
+{
+    return name.len == usual.len &&
+           (memcmp(name.data, usual.data, usual.len) == 0 || str_equal_nocase(name, usual));
+}
+
 static inline bool str_starts_with(etag_str s, etag_str prefix)
 {
     return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.data, prefix.data, prefix.len) == 0);

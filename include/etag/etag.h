@@ -360,6 +360,8 @@ typedef struct etag_answer {
     uint64_t fill_lsn; /* of the entry; 0 if there is none */
     etag_token token;  /* the one passed in: fill with it */
     etag_range range;  /* of ETAG_PROCEED */
+    /* Where the key's entry is, or would be: for etag_finish(). Zeros: not known. */
+    uint64_t place[2];
 } etag_answer;
 
 /* Judges a request's conditions (RFC 9110 section 13.2.2) with validators that the caller knows. Pure: no client, no memory,
@@ -611,7 +613,7 @@ ETAG_API int etag_precheck(etag_client *client, const etag_request *request, eta
 
 /* Corrects what the cache has, and judges the request's conditions with the response's own validators: after rendering, errors
  * included; not for what comes out of another cache. Never blocks. request: the one of etag_precheck(). answer: as that left it,
- * set anew; of it count the token and the reason (none: not looked up, so it removes nothing).
+ * set anew; of it count the token, the place, and the reason (none: not looked up, so it removes nothing).
  * A 200 to GET fills unless the entry says the same; for other fields alone once a second for a key, and a further change then
  * removes the entry. So do 404, 410, 301, 308 and what refutes it and can't be stored (docs/consistency.md). Not with Range.
  * response: borrowed; its key, method and had_authorization may be left out, they are the request's then; its ETag and

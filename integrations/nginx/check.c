@@ -131,6 +131,7 @@ static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
     }
     request_note(request, status_of(&answer), etag_reason_word(answer.reason));
     request->looked_up = answer.reason;
+    ngx_memcpy(request->place, answer.place, sizeof(request->place));
     return NGX_DECLINED;
 }
 
@@ -163,6 +164,7 @@ static ngx_int_t check_location(ngx_http_request_t *http, struct request *reques
     }
     request->fills = conf;
     request->looked_up = ETAG_REASON_NONE;
+    ngx_memzero(request->place, sizeof(request->place));
     rc = ngx_http_test_predicates(http, conf->bypass);
     if (rc == NGX_ERROR)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

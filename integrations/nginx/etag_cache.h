@@ -6,6 +6,7 @@
  *   endpoint     one etag client of this process for each daemon that the configuration names
  *   request      what the module knows of a request, from its first phase on, over internal redirects
  *   key          what names the representation
+ *   scope        whose it is, and whether that is known
  *   check        look-up after the access phase
  *   not_modified the 304: what was stored, and what nginx adds to it now
  *   attempts     what each upstream did with the request, whatever the client gets in the end
@@ -56,6 +57,9 @@ struct location_conf {
     ngx_uint_t scope_rule;
     ngx_http_complex_value_t *scope;
     ngx_array_t *scope_variables; /* of ngx_int_t: their indices; an empty one is no scope */
+    ngx_array_t *authenticated; /* of ngx_int_t: indices of variables that were verified; or NULL */
+    bool scope_is_authenticated; /* it has one of those */
+    bool unverified_said;        /* by this process */
     ngx_http_complex_value_t *key;
     ngx_array_t *vary; /* of etag_str, in lower case */
     ngx_http_complex_value_t *release;
@@ -122,6 +126,7 @@ enum cache_status {
  * clear module contexts, but not this. */
 struct request {
     ngx_http_request_t *http;
+    ngx_str_t uri;      /* as it was sent, before anything rewrote it */
     etag_token *tokens; /* one an endpoint */
     ngx_uint_t status;
     const char *reason; /* static text; NULL: none */
@@ -132,6 +137,7 @@ struct request {
     etag_key key;
     etag_field vary[ETAG_CACHE_VARY_MAX];
     etag_reason looked_up; /* what the look-up under the key said; NONE: there was none */
+    uint64_t place[2];     /* and where */
 
     /* Of a 304 from memory. */
     etag_field *repeats;
@@ -182,7 +188,7 @@ ngx_int_t key_targets(struct request *request, const struct location_conf *conf)
 bool key_authority_is_foreign(const ngx_http_request_t *http);
 
 /* The whole key. NGX_DECLINED: the request has no scope, *why says it. */
-ngx_int_t key_of(struct request *request, const struct location_conf *conf, const char **why);
+ngx_int_t key_of(struct request *request, struct location_conf *conf, const char **why);
 
 /* The resource that a Location or Content-Location names, of the request's own host: NGX_OK. Another host's, or nobody's:
  * NGX_DECLINED. */
@@ -194,6 +200,20 @@ bool key_is_public(const struct request *request);
 /* Request header fields that libetag looks at, those of several lines included. */
 #define ETAG_CACHE_CONDITIONS_MAX 16
 size_t key_conditions(ngx_http_request_t *http, etag_field out[ETAG_CACHE_CONDITIONS_MAX]);
+
+/* ---- Scope -------------------------------------------------------------------------------------- */
+
+char *scope_set(ngx_conf_t *cf, ngx_command_t *command, void *to);
+char *scope_set_authenticated(ngx_conf_t *cf, ngx_command_t *command, void *to);
+
+/* After merging: what can be known to be wrong. serves: requests are answered by this configuration. */
+char *scope_merged(ngx_conf_t *cf, struct location_conf *conf, bool serves);
+
+/* NGX_DECLINED: there is none, or it may be somebody else's than the client's; *why says it. */
+ngx_int_t scope_of(struct request *request, struct location_conf *conf, etag_scope *out,
+                   const char **why);
+
+/* ---- Helpers ------------------------------------------------------------------------------------ */
 
 static inline etag_str etag_str_ngx(ngx_str_t text)
 {

@@ -160,6 +160,7 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
     asked.key = &request->key;
     answer.token = request->tokens[endpoint->number];
     answer.reason = request->looked_up;
+    ngx_memcpy(answer.place, request->place, sizeof(answer.place));
     entry.http_status = (int)status;
     entry.had_authorization = http->headers_in.authorization != NULL;
     entry.fields = collected->fields;
@@ -181,6 +182,8 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
 static ngx_int_t collect(struct collected *to, ngx_http_request_t *http, struct request *request,
                          ngx_uint_t status)
 {
+    to->field_count = to->surrogate_count = 0;
+    to->too_many = false;
     if (status != NGX_HTTP_OK)
         return NGX_OK;
     collect_fields(to, http);
@@ -196,7 +199,7 @@ static void refuse(struct request *request, ngx_uint_t status, const char *reaso
 
 static ngx_int_t tell(ngx_http_request_t *http, struct request *request)
 {
-    struct collected collected = {0};
+    struct collected collected; /* 6 KiB, of which the counts alone need to be zero */
     const ngx_uint_t status = rendered_status(http, request);
     if (http->method != NGX_HTTP_GET || !status_counts(status) || is_of_error_page(http, status))
         return NGX_OK;

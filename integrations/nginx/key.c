@@ -128,41 +128,6 @@ ngx_int_t key_targets(struct request *request, const struct location_conf *conf)
     return key_resource(request->http, conf, &request->target);
 }
 
-/* ---- Scope ---- */
-
-/* A variable that is empty, such as the user of a request that has none, would put all of those under one scope. */
-static bool scope_is_whole(ngx_http_request_t *http, const struct location_conf *conf)
-{
-    const ngx_int_t *indices = conf->scope_variables->elts;
-    for (ngx_uint_t i = 0; i < conf->scope_variables->nelts; i++) {
-        const ngx_http_variable_value_t *v = ngx_http_get_flushed_variable(http,
-                                                                           (ngx_uint_t)indices[i]);
-        if (!v || v->not_found || v->len == 0)
-            return false;
-    }
-    return true;
-}
-
-static ngx_int_t scope_of(ngx_http_request_t *http, const struct location_conf *conf,
-                          etag_scope *out)
-{
-    if (conf->scope_rule == SCOPE_PUBLIC) {
-        *out = (etag_scope){ETAG_SCOPE_PUBLIC, {0}};
-        return NGX_OK;
-    }
-    ngx_str_t name;
-    if (!scope_is_whole(http, conf))
-        return NGX_DECLINED;
-    if (ngx_http_complex_value(http, conf->scope, &name) != NGX_OK)
-        return NGX_ERROR;
-    if (name.len == 0)
-        return NGX_DECLINED;
-    *out = str_equal(etag_str_ngx(name), ETAG_LIT("public"))
-               ? (etag_scope){ETAG_SCOPE_PUBLIC, {0}}
-               : (etag_scope){ETAG_SCOPE_NAMED, etag_str_ngx(name)};
-    return NGX_OK;
-}
-
 bool key_is_public(const struct request *request)
 {
     return request->key.scope.kind == ETAG_SCOPE_PUBLIC;
@@ -278,14 +243,13 @@ static ngx_int_t scheme_of(ngx_http_request_t *http, const struct location_conf 
     return NGX_OK;
 }
 
-ngx_int_t key_of(struct request *request, const struct location_conf *conf, const char **why)
+ngx_int_t key_of(struct request *request, struct location_conf *conf, const char **why)
 {
     ngx_http_request_t *http = request->http;
     ngx_str_t release = ngx_null_string;
 
-    *why = "no_scope";
     ETAG_INIT(&request->key);
-    ngx_int_t rc = scope_of(http, conf, &request->key.scope);
+    ngx_int_t rc = scope_of(request, conf, &request->key.scope, why);
     if (rc == NGX_OK)
         rc = key_resource(http, conf, &request->key.resource);
     if (rc == NGX_OK)

@@ -77,57 +77,6 @@ static char *set_surrogates(ngx_conf_t *cf, ngx_command_t *command, void *to)
     return NGX_CONF_OK;
 }
 
-/* The name of the variable that begins behind a '$' at 'at'; moves behind it. */
-static ngx_str_t variable_name(const ngx_str_t *text, size_t *at)
-{
-    ngx_str_t name = ngx_null_string;
-    const bool braced = *at < text->len && text->data[*at] == '{';
-    *at += braced;
-    name.data = text->data + *at;
-    while (*at < text->len && (isalnum(text->data[*at]) || text->data[*at] == '_'))
-        (*at)++;
-    name.len = (size_t)(text->data + *at - name.data);
-    return name;
-}
-
-static char *scope_find_variables(ngx_conf_t *cf, struct location_conf *conf, const ngx_str_t *text)
-{
-    conf->scope_variables = ngx_array_create(cf->pool, 2, sizeof(ngx_int_t));
-    if (!conf->scope_variables)
-        return NGX_CONF_ERROR;
-    for (size_t at = 0; at < text->len;) {
-        if (text->data[at++] != '$')
-            continue;
-        ngx_str_t name = variable_name(text, &at);
-        if (name.len > 0 && isdigit(name.data[0]))
-            return "cannot use a capture by its number: give it a name";
-        ngx_int_t *index = ngx_array_push(conf->scope_variables);
-        if (!index)
-            return NGX_CONF_ERROR;
-        *index = ngx_http_get_variable_index(cf, &name);
-        if (*index == NGX_ERROR)
-            return NGX_CONF_ERROR;
-    }
-    return conf->scope_variables->nelts > 0 ? NGX_CONF_OK
-                                            : "is neither \"public\" nor an expression with a "
-                                              "variable that says whose the response is";
-}
-
-static char *set_scope(ngx_conf_t *cf, ngx_command_t *command, void *to)
-{
-    struct location_conf *conf = to;
-    ngx_str_t *words = cf->args->elts;
-    if (conf->scope_rule != NGX_CONF_UNSET_UINT)
-        return "is duplicate";
-    if (words[1].len == 6 && ngx_memcmp(words[1].data, "public", 6) == 0) {
-        conf->scope_rule = SCOPE_PUBLIC;
-        return NGX_CONF_OK;
-    }
-    conf->scope_rule = SCOPE_EXPRESSION;
-    char *rv = ngx_http_set_complex_value_slot(cf, command, conf);
-    return rv == NGX_CONF_OK ? scope_find_variables(cf, conf, &words[1]) : rv;
-}
-
 #define EVERYWHERE NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF
 #define DIRECTIVE(name, args, set, member, post)                                                   \
     {                                                                                              \
@@ -138,7 +87,9 @@ static char *set_scope(ngx_conf_t *cf, ngx_command_t *command, void *to)
 static ngx_command_t directives[] = {
     DIRECTIVE("etag_cache", NGX_CONF_TAKE1, ngx_conf_set_enum_slot, enable, uses),
     DIRECTIVE("etag_cache_socket", NGX_CONF_TAKE1, ngx_conf_set_str_slot, socket, NULL),
-    DIRECTIVE("etag_cache_scope", NGX_CONF_TAKE1, set_scope, scope, NULL),
+    DIRECTIVE("etag_cache_scope", NGX_CONF_TAKE1, scope_set, scope, NULL),
+    DIRECTIVE("etag_cache_authenticated", NGX_CONF_1MORE, scope_set_authenticated, authenticated,
+              NULL),
     DIRECTIVE("etag_cache_key", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot, key, NULL),
     DIRECTIVE("etag_cache_vary", NGX_CONF_1MORE, set_vary, vary, NULL),
     DIRECTIVE("etag_cache_release", NGX_CONF_TAKE1, ngx_http_set_complex_value_slot, release, NULL),
@@ -176,6 +127,7 @@ static void *create_location_conf(ngx_conf_t *cf)
         return NULL;
     conf->enable = NGX_CONF_UNSET_UINT;
     conf->scope_rule = NGX_CONF_UNSET_UINT;
+    conf->authenticated = NGX_CONF_UNSET_PTR;
     conf->vary = NGX_CONF_UNSET_PTR;
     conf->invalidate_said = NGX_CONF_UNSET;
     conf->invalidate_timeout = NGX_CONF_UNSET_MSEC;
@@ -285,6 +237,7 @@ static char *merge_location_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_uint_value(conf->enable, outer->enable, USE_OFF);
     ngx_conf_merge_str_value(conf->socket, outer->socket, "");
     merge_scope(conf, outer);
+    ngx_conf_merge_ptr_value(conf->authenticated, outer->authenticated, NULL);
     if (!conf->key)
         conf->key = outer->key;
     if (!conf->release)
@@ -314,6 +267,8 @@ static char *merge_location_conf(ngx_conf_t *cf, void *parent, void *child)
             "\"public\" or an expression");
         return NGX_CONF_ERROR;
     }
+    if (scope_merged(cf, conf, conf->enable && needs_scope(cf)) != NGX_CONF_OK)
+        return NGX_CONF_ERROR;
     return conf->enable || conf->invalidate ? use_endpoint(cf, conf) : NGX_CONF_OK;
 }
 

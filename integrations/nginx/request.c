@@ -29,7 +29,7 @@ struct request *request_new(ngx_http_request_t *http)
         if (endpoints[i]->client)
             tokens[i] = etag_token_now(endpoints[i]->client);
     struct request *request = cleanup->data;
-    *request = (struct request){.http = http, .tokens = tokens};
+    *request = (struct request){.http = http, .uri = http->uri, .tokens = tokens};
     cleanup->handler = request_end;
     ngx_http_set_ctx(http, request, ngx_http_etag_cache_module);
     return request;

@@ -28,7 +28,7 @@ PACKAGES_COVERAGE=(gcovr)
 PACKAGES_PACKAGE=(dpkg-dev fakeroot file lintian gzip)
 PACKAGES_TEST_PACKAGES=(debootstrap systemd systemd-container util-linux)
 PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev memcached libmemcached-dev libck-dev python3-matplotlib)
-PACKAGES_BENCH_NGINX=(wrk varnish)
+PACKAGES_BENCH_NGINX=(wrk varnish valgrind)
 PACKAGES_BENCH_DJANGO=(wrk python3-redis)
 
 # True if the package is installed.

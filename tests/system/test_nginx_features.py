@@ -230,7 +230,7 @@ class Access(NginxCase):
         self.assertHit("/alias", '"v1"')
 
     def test_auth_basic(self):
-        self.prepare("auth_basic here; auth_basic_user_file $DIR/users;", rules='etag_cache on; etag_cache_scope "user:$remote_user";')
+        self.prepare("auth_basic here; auth_basic_user_file $DIR/users;", rules='etag_cache on; etag_cache_scope "user:$remote_user"; etag_cache_authenticated $remote_user;')
         with open(os.path.join(self.n.directory, "users"), "wb") as file:
             file.write(FILES["users"])
         self.fill("/a", ME)
@@ -241,7 +241,7 @@ class Access(NginxCase):
     def test_auth_request(self):
         """The multi-tenant recipe: who asks is decided for each request, also for those that are answered from memory."""
         self.prepare('auth_request /auth; auth_request_set $tenant $upstream_http_x_tenant;',
-                     rules='etag_cache on; etag_cache_scope "tenant:$tenant";',
+                     rules='etag_cache on; etag_cache_scope "tenant:$tenant"; etag_cache_authenticated $tenant;',
                      server="location = /auth { internal; etag_cache off; if ($http_x_key = '') { return 401; } proxy_pass $ORIGIN/auth/$http_x_key; }")
         for key, tenant in (("one", "7"), ("two", "7"), ("three", "8"), ("nobody", "")):
             self.origin.documents[f"/auth/{key}"] = Document(None, fields=[("X-Tenant", tenant)])

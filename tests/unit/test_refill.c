@@ -432,6 +432,42 @@ static void private_under_a_named_scope_is_stored(void **state)
     answered(f, 0, 0);
 }
 
+/* ---- The second look is where the first one was ---- */
+
+static void an_entry_that_came_after_the_miss_is_seen(void **state)
+{
+    struct fixture *f = *state;
+    f->response.http_status = 404;
+    assert_int_equal(look_up(f), 0);
+    assert_int_equal(f->answer.reason, ETAG_REASON_NO_ENTRY);
+    assert_true(f->answer.place[0] != 0 || f->answer.place[1] != 0);
+    store(f, AS_ANSWERED);
+    assert_int_equal(finish(f), 404);
+    expect(f, 0, 1);
+    /* An answer that does not say where, of a binding that does not pass it on. */
+    assert_int_equal(look_up(f), 0);
+    f->answer.place[0] = f->answer.place[1] = 0;
+    assert_int_equal(finish(f), 404);
+    expect(f, 0, 1);
+}
+
+static void a_response_with_a_key_of_its_own_is_another_page(void **state)
+{
+    struct fixture *f = *state;
+    etag_key other = f->key;
+    other.resource.target = ETAG_LIT("/posts/2");
+    store(f, AS_ANSWERED); /* of the first page, which says all that the second one will */
+    f->response.key = &other;
+    answered(f, 1, 0);
+    f->response.http_status = 404;
+    answered(f, 0, 0);
+    f->key.resource.target = ETAG_LIT(
+        "/posts/2"); /* and the other way round: of the second alone */
+    store(f, AS_ANSWERED);
+    f->key.resource.target = ETAG_LIT("/posts/3");
+    answered(f, 0, 1);
+}
+
 /* ETAG_TEST_MISSING=300000: the long form. */
 static void missing_urls_retire_nothing(void **state)
 {
@@ -474,6 +510,8 @@ int main(void)
         TEST(head_and_range_retire_nothing),
         TEST(a_200_that_cannot_be_stored),
         TEST(private_under_a_named_scope_is_stored),
+        TEST(an_entry_that_came_after_the_miss_is_seen),
+        TEST(a_response_with_a_key_of_its_own_is_another_page),
         TEST(missing_urls_retire_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

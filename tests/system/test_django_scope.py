@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose the page is, in Django: the scope is made of request.user, and is asked for after whoever says who that is. Who only claims to be
+somebody (a wrong password, a forged session, a user name in a header field) gets what he would get without etagd, and never a 304."""
+import base64
+import logging
+import shutil
+import tempfile
+
+import django_site
+import harness
+from harness import Case
+
+django_site.require("django", "rest_framework")
+import etagd  # noqa: E402
+
+DIRECTORY = django_site.configure(
+    "members", ROOT_URLCONF=__name__, DEBUG_PROPAGATE_EXCEPTIONS=True,
+    MIDDLEWARE=["etagd.django.middleware.ConditionalGetMiddleware", "django.contrib.sessions.middleware.SessionMiddleware",
+                "django.contrib.auth.middleware.AuthenticationMiddleware"],
+    PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "rest_framework", "etagd.django"])
+
+from django.contrib.auth.decorators import login_required  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.http import HttpResponse  # noqa: E402
+from django.test import Client  # noqa: E402
+from django.test.utils import override_settings  # noqa: E402
+from django.urls import path  # noqa: E402
+from etagd.django import conf  # noqa: E402
+from etagd.django.decorators import etag_cached  # noqa: E402
+from etagd.django.rest import ETagMixin  # noqa: E402
+from rest_framework.authentication import BasicAuthentication  # noqa: E402
+from rest_framework.permissions import IsAuthenticated  # noqa: E402
+from rest_framework.response import Response  # noqa: E402
+from rest_framework.views import APIView  # noqa: E402
+
+logging.getLogger("django.request").setLevel(logging.CRITICAL)
+
+
+def whose(request, *args, **kwargs):
+    return f"user:{request.user.pk}"
+
+
+def page(request):
+    return HttpResponse(f"of {request.user.username}")
+
+
+class Api(ETagMixin, APIView):
+    authentication_classes = [BasicAuthentication]
+    permission_classes = [IsAuthenticated]
+
+    def etag_scope(self, request):
+        return whose(request)
+
+    def get(self, request):
+        return Response({"of": request.user.username})
+
+
+# The session's cookie chooses the page, as the scope does: so it may be in the key.
+by_session = {"vary": ["Cookie"]}
+urlpatterns = [path("inside/", login_required(etag_cached(scope=whose, **by_session)(page))),
+               path("outside/", etag_cached(scope=whose, **by_session)(login_required(page))),
+               path("everybody/", etag_cached(scope=etagd.PUBLIC)(login_required(page))),
+               path("api/", Api.as_view())]
+
+
+def basic(user, password):
+    return {"HTTP_AUTHORIZATION": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+class Scope(Case):
+    def setUp(self):
+        super().setUp()
+        directory = tempfile.mkdtemp(prefix="etagd-test-")
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        self.daemon = harness.Daemon(directory, linger_ms=3000)
+        self.addCleanup(self.daemon.end)
+        self.daemon.start()
+        enabled = override_settings(ETAGD={"RELEASE": "1", "DEBUG_HEADER": True, "SOCKET": self.daemon.socket})
+        enabled.enable()
+        self.addCleanup(enabled.disable)
+        call_command("migrate", verbosity=0)
+        User.objects.all().delete()
+        self.me = User.objects.create_user("me", password="secret")
+        self.you = User.objects.create_user("you", password="other")
+
+    def ask(self, site, name, etag=None, **fields):
+        if etag:
+            fields["HTTP_IF_NONE_MATCH"] = etag
+        response = site.get(f"/{name}/", **fields)
+        self.said = response.get("X-Etag-Cache", "")
+        return response
+
+    def stored(self, site, name, **fields):
+        """The ETag of a page that is answered from memory to this client."""
+        etag = self.ask(site, name, **fields)["ETag"]
+        self.daemon.ctl("sync")
+        self.assertEqual(self.ask(site, name, etag, **fields).status_code, 304)
+        self.assertTrue(self.said.startswith("hit"), self.said)
+        return etag
+
+    def test_a_wrong_password_is_401(self):
+        etag = self.stored(Client(), "api", **basic("me", "secret"))
+        for fields in ({}, basic("me", "wrong"), basic("me", ""), basic("nobody", "secret"), {"HTTP_AUTHORIZATION": "Bearer x"},
+                       {"HTTP_REMOTE_USER": "me"}, {"HTTP_X_REMOTE_USER": "me"}):
+            with self.subTest(fields):
+                self.assertEqual(self.ask(Client(), "api", etag, **fields).status_code, 401)
+        self.assertEqual(self.ask(Client(), "api", etag, **basic("you", "other")).status_code, 200)
+
+    def test_a_session_that_is_forged_or_over_gets_the_login(self):
+        for name in ("inside", "outside"):
+            with self.subTest(name):
+                site = Client()
+                site.force_login(self.me)
+                cookie = {"HTTP_COOKIE": f"sessionid={site.cookies['sessionid'].value}"}
+                etag = self.stored(Client(), name, **cookie)
+                for fields in ({}, {"HTTP_COOKIE": "sessionid=forged"}, basic("me", "secret"), {"HTTP_REMOTE_USER": "me"}):
+                    self.assertEqual(self.ask(Client(), name, etag, **fields).status_code, 302)
+                site.logout()
+                self.assertEqual(self.ask(Client(), name, etag, **cookie).status_code, 302)
+
+    def test_a_page_behind_a_login_is_not_everybodys_by_mistake(self):
+        """A public scope around login_required: that the page was made with the session is seen, and it is not stored."""
+        site = Client()
+        site.force_login(self.me)
+        etag = self.ask(site, "everybody")["ETag"]
+        self.daemon.ctl("sync")
+        self.assertEqual(self.ask(Client(), "everybody", etag).status_code, 302)
+        self.assertEqual(self.daemon.ctl("list")["entries"], [])
+
+    def test_a_user_named_public_is_not_everybody(self):
+        """A scope of that name is a name; the public one is no text."""
+        public = etagd.Key(etagd.Resource(None, "/x"), etagd.PUBLIC)
+        conf.client().fill_wait(conf.client().token(), public, etagd.Response(etag='"x"'))
+        named = etagd.Key(etagd.Resource(None, "/x"), "public")
+        asked = etagd.Request("GET", named, [("If-None-Match", '"x"')])
+        self.assertEqual(conf.client().check(asked).reason, "no_entry")
+        self.assertEqual(conf.client().check(etagd.Request("GET", public, [("If-None-Match", '"x"')])).http_status, 304)
+
+
+if __name__ == "__main__":
+    import atexit
+
+    atexit.register(shutil.rmtree, DIRECTORY, ignore_errors=True)
+    harness.main()
