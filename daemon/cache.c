@@ -8,6 +8,7 @@
 #include "cache.h"
 
 #include "clocktime.h"
+#include "surrogate.h"
 
 #include <assert.h>
 #include <string.h>
@@ -67,7 +68,8 @@ static uint32_t clock_of_covered_prefix(const struct cache *cache, const struct 
                            resource_covered_prefix(resource));
 }
 
-/* A clock for each target, two for one that servers read in two ways (rule NO_DOT_SEGMENTS); returns how many. */
+/* A clock for each target, two for one that servers read in two ways (rule NO_DOT_SEGMENTS), and for a surrogate key, of which
+ * one is its group's (rule GROUPS); returns how many. */
 static size_t clocks_of_targets(const struct cache *cache, const etag_targets *targets,
                                 uint32_t out[EVENT_CLOCKS_MAX])
 {
@@ -89,8 +91,10 @@ static size_t clocks_of_targets(const struct cache *cache, const etag_targets *t
         if (resource.dotted && resource_canonicalize_loosely(&resource, &targets->prefixes[i]))
             out[n++] = clock_of_covered_prefix(cache, &resource);
     }
-    for (size_t i = 0; i < targets->surrogate_count; i++)
+    for (size_t i = 0; i < targets->surrogate_count; i++) {
         out[n++] = clock_of_surrogate(cache->hash_key, clock_count, targets->surrogates[i]);
+        out[n++] = clock_of_group(surrogate_group(targets->surrogates[i]));
+    }
     return n;
 }
 
@@ -175,7 +179,7 @@ int cache_apply(struct cache *cache, const struct event *event)
     case EVENT_MUTATION:
         r = apply_mutation(cache, event, clocks, count);
         cache->counters.mutations += r == 0;
-        cache->counters.targets += r == 0 ? count : 0;
+        cache->counters.targets += r == 0 ? count - event->targets.surrogate_count : 0;
         cache->counters.holds += r == 0 && event->targets.hold_ms > 0;
         break;
     case EVENT_GUARD_BEGIN:

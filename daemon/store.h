@@ -19,7 +19,7 @@
 #include "message.h"
 #include "siphash.h"
 
-#define STORE_FORMAT 3u /* store_upgrade.c: how it is changed */
+#define STORE_FORMAT 4u /* store_upgrade.c: how it is changed */
 #define STORE_WHY_BYTES 512
 
 enum {

@@ -14,7 +14,7 @@
 #include "store_record.h"
 
 #define META_1_BYTES 121 /* up to the durability; format 2 goes on behind it */
-#define META_2_BYTES 130 /* as in format 3 */
+#define META_2_BYTES 130 /* as in the formats since */
 
 struct upgrade {
     uint32_t from;
@@ -48,7 +48,14 @@ static int identity_of_2(const struct store *store, MDB_txn *txn, struct store_m
     return identity_of(store, txn, META_2_BYTES, out);
 }
 
-static const struct upgrade upgrades[] = {{1, identity_of_1}, {2, identity_of_2}};
+/* In format 3 no mutation raised a group of surrogate keys (rule GROUPS), and names had other clocks. */
+static int identity_of_3(const struct store *store, MDB_txn *txn, struct store_meta *out)
+{
+    return identity_of(store, txn, META_2_BYTES, out);
+}
+
+static const struct upgrade upgrades[] = {
+    {1, identity_of_1}, {2, identity_of_2}, {3, identity_of_3}};
 
 int stored_upgrade(struct store *store, MDB_txn *txn)
 {

@@ -157,7 +157,7 @@ void files_get(struct call *call)
     }
     call->api->counters.renders++;
     char date[DATE_BYTES_MAX], name[NAME_BYTES_MAX];
-    etag_field fields[5] = {{ETAG_LIT("Cache-Control"), ETAG_LIT(API_FRESH)},
+    etag_field fields[6] = {{ETAG_LIT("Cache-Control"), ETAG_LIT(API_FRESH)},
                             {ETAG_LIT("Accept-Ranges"), ETAG_LIT("bytes")},
                             {ETAG_LIT("Content-Type"), ETAG_LIT("application/octet-stream")}};
     size_t field_count = 3;
@@ -166,6 +166,9 @@ void files_get(struct call *call)
     if (file.last_modified != ETAG_NO_DATE)
         fields[field_count++] = (etag_field){ETAG_LIT("Last-Modified"),
                                              format_date(date, file.last_modified)};
+    if (file.names_len)
+        fields[field_count++] = (etag_field){ETAG_LIT("Surrogate-Key"),
+                                             {file.names, file.names_len}};
     const etag_str surrogates[] = {name_file(name, call), etag_str_of(call->scope)};
     etag_entry response;
     etag_entry_init(&response);
@@ -184,7 +187,7 @@ void files_get(struct call *call)
 struct file_write {
     struct file before; /* what there was */
     struct file after;  /* what there is to be; its body is of the change's */
-    bool gives_etag, gives_date;
+    bool gives_etag, gives_date, gives_names;
 };
 
 /* What the file is to be sent with. NULL: well; else what is wrong. */
@@ -192,10 +195,17 @@ static const char *read_validators(const struct call *call, struct file_write *w
 {
     const etag_str tag = http_field(call->request, "X-File-ETag");
     const etag_str date = http_field(call->request, "X-File-Last-Modified");
+    const etag_str names = http_field(call->request, "X-File-Surrogate-Key");
     struct file *after = &write->after;
     after->last_modified = ETAG_NO_DATE;
     write->gives_etag = tag.data;
     write->gives_date = date.data;
+    write->gives_names = names.data;
+    if (names.len > sizeof(after->names))
+        return "X-File-Surrogate-Key is longer than 4096 bytes";
+    if (names.len > 0)
+        memcpy(after->names, names.data, names.len);
+    after->names_len = names.len;
     if (tag.len > 0) {
         etag_str copy;
         /* Of no coding: the tag as it is, if it is one. */
@@ -256,6 +266,15 @@ static void hash_file(const struct call *call, struct file *file)
     file->etag_len = tag.len;
 }
 
+/* Of a write that changes a part of it. */
+static void keep_names(struct file_write *write)
+{
+    if (write->gives_names)
+        return;
+    memcpy(write->after.names, write->before.names, write->before.names_len);
+    write->after.names_len = write->before.names_len;
+}
+
 static void keep_validators(struct file_write *write)
 {
     const struct file *before = &write->before;
@@ -280,6 +299,7 @@ static enum db_status compose(struct call *call, struct file_write *write)
     const enum db_status status = append(call, write);
     if (status != DB_OK)
         return status;
+    keep_names(write);
     if (call_is(call, "PATCH"))
         keep_validators(write);
     else if (!write->gives_etag)

@@ -14,6 +14,8 @@
  *   X-File-ETag                    an entity tag; empty: none. Whoever gives one must give another one for other bytes
  *   X-File-Last-Modified           an HTTP-date that is over; empty: none
  *   X-File-Last-Modified-Strong: 1 it is sure that the file did not change twice in that second: If-Range may name it
+ *   X-File-Surrogate-Key           names of what its bytes were made from, as a list with blanks or commas; empty: none. They are
+ *                                  sent as Surrogate-Key, where libetag finds them, as other caches do
  */
 #ifndef UPLOADS_FILES_H
 #define UPLOADS_FILES_H

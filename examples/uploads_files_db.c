@@ -10,14 +10,15 @@
 const char files_schema[] =
     "CREATE TABLE IF NOT EXISTS files(customer_id INTEGER NOT NULL, name TEXT NOT NULL,"
     " body BLOB NOT NULL, etag BLOB, last_modified INTEGER, strong INTEGER NOT NULL,"
+    " names BLOB NOT NULL,"
     " PRIMARY KEY(customer_id, name)) STRICT, WITHOUT ROWID;";
 
 enum db_status db_prepare_files(struct db *db)
 {
     static const char *const sql[FILE_STATEMENT_COUNT] = {
-        [FILE_READ] = ("SELECT body, etag, last_modified, strong FROM files"
+        [FILE_READ] = ("SELECT body, etag, last_modified, strong, names FROM files"
                        " WHERE customer_id = ?1 AND name = ?2"),
-        [FILE_PUT] = "INSERT OR REPLACE INTO files VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+        [FILE_PUT] = "INSERT OR REPLACE INTO files VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         [FILE_DELETE] = "DELETE FROM files WHERE customer_id = ?1 AND name = ?2",
     };
     for (int s = 0; s < FILE_STATEMENT_COUNT; s++)
@@ -52,15 +53,18 @@ static enum db_status take_file(struct db *db, sqlite3_stmt *statement, struct f
 {
     const void *body = sqlite3_column_blob(statement, 0);
     const void *etag = sqlite3_column_blob(statement, 1);
+    const void *names = sqlite3_column_blob(statement, 4);
     *out = (struct file){.body_len = (size_t)sqlite3_column_bytes(statement, 0),
                          .etag_len = (size_t)sqlite3_column_bytes(statement, 1),
                          .last_modified = sqlite3_column_type(statement, 2) == SQLITE_NULL
                                               ? ETAG_NO_DATE
                                               : sqlite3_column_int64(statement, 2),
-                         .last_modified_is_strong = sqlite3_column_int(statement, 3) != 0};
+                         .last_modified_is_strong = sqlite3_column_int(statement, 3) != 0,
+                         .names_len = (size_t)sqlite3_column_bytes(statement, 4)};
     out->body = malloc(out->body_len + 1);
-    if (!out->body || out->etag_len > sizeof(out->etag)) {
-        snprintf(db->error, sizeof(db->error), out->body ? "a tag is too long" : "no memory");
+    if (!out->body || out->etag_len > sizeof(out->etag) || out->names_len > sizeof(out->names)) {
+        snprintf(db->error, sizeof(db->error),
+                 out->body ? "a tag or list is too long" : "no memory");
         file_deinit(out);
         return DB_FAILED;
     }
@@ -68,6 +72,8 @@ static enum db_status take_file(struct db *db, sqlite3_stmt *statement, struct f
         memcpy(out->body, body, out->body_len);
     if (out->etag_len)
         memcpy(out->etag, etag, out->etag_len);
+    if (out->names_len)
+        memcpy(out->names, names, out->names_len);
     return DB_OK;
 }
 
@@ -95,6 +101,7 @@ enum db_status db_put_file(struct db *db, int64_t customer, etag_str name, const
     if (file->last_modified != ETAG_NO_DATE)
         sqlite3_bind_int64(statement, 5, file->last_modified);
     sqlite3_bind_int(statement, 6, file->last_modified_is_strong);
+    sqlite3_bind_blob(statement, 7, file->names, (int)file->names_len, SQLITE_TRANSIENT);
     return db_finish(db, statement);
 }
 

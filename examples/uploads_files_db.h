@@ -5,6 +5,8 @@
 
 #include "uploads_db.h"
 
+#define FILE_NAMES_BYTES_MAX 4096
+
 struct file {
     char *body; /* malloc'ed: file_deinit() */
     size_t body_len;
@@ -12,6 +14,9 @@ struct file {
     size_t etag_len;       /* 0: it has none */
     int64_t last_modified; /* seconds since 1970; ETAG_NO_DATE: it has none */
     bool last_modified_is_strong;
+    /* Of what its bytes were made from: a list of surrogate keys. */
+    char names[FILE_NAMES_BYTES_MAX];
+    size_t names_len;
 };
 
 void file_deinit(struct file *file);

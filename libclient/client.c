@@ -286,6 +286,7 @@ static struct etag_client *client_free(struct etag_client *client)
 {
     channel_deinit(&client->channel);
     buffer_deinit(&client->spare_frame);
+    arena_deinit(&client->names);
     mapping_close(&client->mapping);
     fork_word_close(&client->fork_word);
     free(client->shadow);
@@ -306,6 +307,7 @@ static etag_status client_new(struct etag_client **out, const etag_client_option
     struct etag_client *client = calloc(1, sizeof(*client));
     if (!client)
         return ETAG_SYSTEM;
+    arena_init(&client->names, ARENA_BYTES_MAX);
     client->counters = &client->own_counters;
     client->own_counters.magic = COUNTERS_MAGIC;
     client->timeout_ms = options->timeout_ms ? options->timeout_ms : TIMEOUT_MS_DEFAULT;

@@ -45,6 +45,7 @@ struct etag_client {
     struct etag_op *first_op, *last_op; /* op.h */
     size_t op_count;
     struct buffer spare_frame;      /* of an operation that is done */
+    struct arena names;             /* mutate.c: of the mutation that is being made */
     struct etag_guard *first_guard; /* guard.c */
     size_t guard_count;
 

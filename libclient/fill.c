@@ -57,6 +57,7 @@ static etag_status fill_permit(struct etag_client *client, const struct renderin
         return refuse(client, ETAG_REASON_BAD_KEY, rendering->bad_key);
     if (rendering->request.fill.token.incarnation == 0)
         return refuse(client, ETAG_REASON_TOKEN_FOREIGN, NULL);
+    counter_add(&client->counters->fills_grouped, rendering->scratch.surrogates.grouped);
     return ETAG_OK;
 }
 

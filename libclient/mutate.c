@@ -3,22 +3,54 @@
 #include "mutate.h"
 
 #include "op.h"
+#include "surrogate.h"
+
+/* ---- Targets ---- */
+
+static bool any_is_made(const etag_targets *targets)
+{
+    for (size_t i = 0; i < targets->surrogate_count; i++)
+        if (surrogate_is_made(targets->surrogates[i]))
+            return true;
+    return false;
+}
+
+/* The surrogate keys as a fill names them (surrogate.h). Almost always they are so already. False: no memory. */
+static bool name_surrogates(struct etag_client *client, etag_targets *targets)
+{
+    if (targets->surrogate_count > TARGETS_PER_EVENT_MAX || !any_is_made(targets))
+        return true; /* what is too much is told by targets_check() */
+    arena_reset(&client->names);
+    etag_str *names = arena_array(&client->names, targets->surrogate_count, sizeof(*names));
+    for (size_t i = 0; names && i < targets->surrogate_count; i++) {
+        char *made = arena_alloc(&client->names, SURROGATE_MADE_BYTES);
+        if (!made)
+            return false;
+        names[i] = surrogate_name(targets->surrogates[i], made);
+    }
+    targets->surrogates = names;
+    return names;
+}
 
 etag_status mutate_targets(struct etag_client *client, const etag_targets *given, etag_targets *out)
 {
     etag_targets copy;
     const etag_targets *targets = abi_in(given, &copy, sizeof(copy), ABI_FIRST_TARGETS);
-    const char *wrong = targets ? targets_check(targets)
-                                : abi_why(given, sizeof(copy), "the targets' size is not set",
-                                          "the targets have a member that this libetag does not "
-                                          "know, and it is set: install the libetag that the "
-                                          "program was built with, or leave it zero");
-    if (wrong)
-        return fault_set(&client->fault, ETAG_INVALID, "%s", wrong);
+    if (!targets)
+        return fault_set(&client->fault, ETAG_INVALID, "%s",
+                         abi_why(given, sizeof(copy), "the targets' size is not set",
+                                 "the targets have a member that this libetag does not "
+                                 "know, and it is set: install the libetag that the "
+                                 "program was built with, or leave it zero"));
     *out = *targets;
     out->size = sizeof(*out);
-    return ETAG_OK;
+    if (!name_surrogates(client, out))
+        return fault_set(&client->fault, ETAG_SYSTEM, "no memory for the targets");
+    const char *wrong = targets_check(out);
+    return wrong ? fault_set(&client->fault, ETAG_INVALID, "%s", wrong) : ETAG_OK;
 }
+
+/* ---- Invalidation ---- */
 
 static etag_status invalidate_request(struct etag_client *client, const etag_targets *targets,
                                       struct request *out)

@@ -216,14 +216,12 @@ static uint64_t ms_of_seconds(uint64_t s)
 }
 
 static void entry_build(struct entry *out, const etag_entry *response, const struct findings *f,
-                        struct storable_scratch *scratch, size_t kept_count, size_t surrogate_count)
+                        struct storable_scratch *scratch, size_t kept_count)
 {
     const int64_t now_s = (int64_t)(time_ns_of(CLOCK_REALTIME_COARSE) / NS_PER_S);
     for (size_t i = 0; i < kept_count; i++)
         if (str_equal_nocase(scratch->fields[i].field.name, ETAG_LIT("expires")))
             expires_reduce(&scratch->fields[i], f, now_s);
-    for (size_t i = 0; i < surrogate_count; i++)
-        scratch->surrogates[i] = response->surrogates[i];
     *out = (struct entry){
         .key = *response->key,
         .etag = response->etag.data ? str_trim(response->etag) : f->etag,
@@ -233,11 +231,27 @@ static void entry_build(struct entry *out, const etag_entry *response, const str
         .fields = scratch->fields,
         .field_count = kept_count,
         .content_location = f->content_location,
-        .surrogates = scratch->surrogates,
-        .surrogate_count = surrogate_count,
+        .surrogates = scratch->surrogates.names,
+        .surrogate_count = scratch->surrogates.count,
         .max_age_ms = ms_of_seconds(response->max_age_s),
         .last_modified_is_strong = response->last_modified_is_strong,
     };
+}
+
+static void surrogate_note(struct findings *f, const char *wrong)
+{
+    if (wrong)
+        fault_note(f, ETAG_REASON_BAD_SURROGATE, wrong);
+}
+
+/* What the application gave besides the fields. */
+static void surrogates_read(struct findings *f, const etag_entry *response,
+                            struct surrogate_set *set)
+{
+    for (size_t i = 0; i < response->surrogate_count; i++)
+        surrogate_note(f, surrogate_set_add(set, response->surrogates[i]));
+    for (size_t i = 0; response->surrogate_lists && i < response->surrogate_list_count; i++)
+        surrogate_note(f, surrogate_set_add_list(set, response->surrogate_lists[i]));
 }
 
 /* Notes what each field says, and keeps those that a 304 repeats. Returns how many. */
@@ -245,11 +259,14 @@ static size_t fields_read(struct findings *f, const etag_entry *response,
                           const struct repeated_fields *repeated, struct storable_scratch *scratch)
 {
     size_t kept_count = 0;
+    const bool lists_are_fields = !response->surrogate_lists;
     for (size_t i = 0; i < response->field_count; i++) {
         const etag_field field = {response->fields[i].name, str_trim(response->fields[i].value)};
         if (!field.value.data)
             continue;
         field_read(f, response->key, field.name, field.value);
+        if (lists_are_fields && surrogate_field(field.name))
+            surrogate_note(f, surrogate_set_add_list(&scratch->surrogates, field.value));
         if (!repeated_fields_has(repeated, field.name))
             continue;
         if (kept_count == FIELDS_PER_ENTRY_MAX)
@@ -264,11 +281,11 @@ etag_reason storable_reduce(const etag_entry *response, const struct repeated_fi
                             struct entry *out, struct storable_scratch *scratch, const char **why)
 {
     struct findings f = {0};
+    surrogate_set_init(&scratch->surrogates);
+    surrogates_read(&f, response, &scratch->surrogates);
     const size_t kept_count = fields_read(&f, response, repeated, scratch);
-    const bool too_many = response->surrogate_count > SURROGATES_PER_ENTRY_MAX;
-    if (too_many)
-        fault_note(&f, ETAG_REASON_SURROGATES_LIMIT, "too many surrogate keys");
-    entry_build(out, response, &f, scratch, kept_count, too_many ? 0 : response->surrogate_count);
+    surrogate_set_close(&scratch->surrogates);
+    entry_build(out, response, &f, scratch, kept_count);
 
     const etag_reason reason = judge(&f, response);
     if (reason == ETAG_REASON_NONE)

@@ -8,11 +8,12 @@
 
 #include "entry.h"
 #include "repeated.h"
+#include "surrogates.h"
 
 /* Memory for what the reduced entry points to besides the caller's. */
 struct storable_scratch {
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
-    etag_str surrogates[SURROGATES_PER_ENTRY_MAX];
+    struct surrogate_set surrogates;
 };
 
 /* Reduces a response, which has a key, to an entry that borrows from it; also one that must not be stored, as its own 304

@@ -8,6 +8,7 @@
 #include "http_date.h"
 #include "precondition.h"
 #include "resource.h"
+#include "surrogates.h"
 #include "text.h"
 
 #include <etag/etag.h>
@@ -127,6 +128,11 @@ etag_status etag_resource_check(const etag_resource *resource)
     if (resource_canonicalize(&canonical, resource))
         return ETAG_INVALID;
     return canonical.dotted ? ETAG_REFUSED : ETAG_OK;
+}
+
+bool etag_surrogate_field(etag_str name)
+{
+    return surrogate_field(name);
 }
 
 int64_t etag_date_parse(etag_str text)

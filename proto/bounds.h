@@ -22,6 +22,8 @@
 /* An entry. */
 #define ENTITY_TAG_BYTES_MAX 256
 #define SURROGATES_PER_ENTRY_MAX 128
+/* Of names: what an entry of more names depends on (surrogate.h). */
+#define SURROGATE_GROUPS 128u
 #define PREFIX_LEVELS_MAX 4 /* "/", "/a/", "/a/b/", "/a/b/c/": deeper prefixes count as these */
 #define MAX_AGE_MS_MAX (UINT64_C(10) * 365 * 86400 * 1000) /* longer ones count as this */
 #define CLOCKS_PER_ENTRY_MAX (1 + PREFIX_LEVELS_MAX + SURROGATES_PER_ENTRY_MAX)

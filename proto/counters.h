@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-/* Name, what it counts. */
+/* Name, what it counts. New ones at the end: versions may differ. */
 #define CLIENT_COUNTERS(X)                                                                         \
     X(checks, "lookups")                                                                           \
     X(not_modified, "lookups answered 304")                                                        \
@@ -39,9 +39,8 @@
     X(shadow_mismatches, "shadow mode: renders with another one, and nothing was invalidated")     \
     X(shadow_undecided, "shadow mode: ... and something was")                                      \
     X(retires_sent, "entries asked to be removed: what was answered later cannot be stored")       \
-    X(fills_held_back,                                                                             \
-      "fills held back: other fields again within a second") /* new ones at the end: versions may  \
-                                                                differ */
+    X(fills_held_back, "fills held back: other fields again within a second")                      \
+    X(fills_grouped, "fills of too many surrogate keys, which depend on groups of them")
 
 #define COUNTERS_MAGIC UINT64_C(0x31544e4347415445) /* "ETAGCNT1" */
 

@@ -13,6 +13,7 @@
 #include "key.h"
 
 #include "bytes.h"
+#include "surrogate.h"
 #include "text.h"
 
 #include <assert.h>
@@ -279,12 +280,13 @@ static uint32_t clock_of(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clo
                          enum target_kind kind, etag_str first, etag_str second)
 {
     uint8_t bytes[3 + HOST_BYTES_MAX + TARGET_BYTES_MAX];
-    assert(clock_count >= 2 && 3 + first.len + second.len <= sizeof(bytes));
+    assert(clock_count > CLOCKS_FIXED && 3 + first.len + second.len <= sizeof(bytes));
     bytes[0] = (uint8_t)kind;
     store_u16(bytes + 1, (uint16_t)first.len);
     const uint8_t *const end = put_bytes(put_bytes(bytes + 3, first), second);
     const uint64_t hash = siphash13_64(hash_key, bytes, (size_t)(end - bytes));
-    return 1 + (uint32_t)(((unsigned __int128)hash * (clock_count - 1)) >> 64);
+    return CLOCKS_FIXED +
+           (uint32_t)(((unsigned __int128)hash * (clock_count - CLOCKS_FIXED)) >> 64);
 }
 
 uint32_t clock_of_resource(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
@@ -304,5 +306,8 @@ uint32_t clock_of_prefix(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clo
 uint32_t clock_of_surrogate(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                             etag_str name)
 {
+    uint32_t group;
+    if (name.len > 0 && name.data[0] == '~' && surrogate_is_group(name, &group))
+        return clock_of_group(group);
     return clock_of(hash_key, clock_count, TARGET_SURROGATE, name, (etag_str){NULL, 0});
 }

@@ -45,12 +45,20 @@ enum target_kind {
 };
 
 #define CLOCK_FLOOR 0u
+/* Of the groups of surrogate keys, each its own: 1 to SURROGATE_GROUPS. They move so often that whatever shared one with them
+ * would be stale most of the time. */
+#define CLOCK_GROUPS 1u
+#define CLOCKS_FIXED (CLOCK_GROUPS + SURROGATE_GROUPS)
 
-/* The clock of a target: 1 .. clock_count - 1. clock_count: a power of two. */
+/* The clock of a target: CLOCKS_FIXED .. clock_count - 1, but for the names of groups. clock_count: a power of two. */
 uint32_t clock_of_resource(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                            const struct resource *r);
 uint32_t clock_of_prefix(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                          const struct resource *r, size_t prefix_len);
+static inline uint32_t clock_of_group(uint32_t group)
+{
+    return CLOCK_GROUPS + group;
+}
 uint32_t clock_of_surrogate(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                             etag_str name);
 

@@ -6,6 +6,7 @@
 #include "ctl_targets.h"
 #include "ctl_view.h"
 #include "resource.h"
+#include "surrogate.h"
 #include "text.h"
 
 #include <inttypes.h>
@@ -146,6 +147,7 @@ struct log_query {
     uint64_t limit; /* 0: none */
     bool limit_given, since_given, follow;
     etag_str surrogate; /* absent: any */
+    char surrogate_made[SURROGATE_MADE_BYTES];
     const char *resource;
     struct resource named; /* resource, canonical */
     uint64_t printed, last_lsn, oldest_lsn;
@@ -234,7 +236,7 @@ static bool log_option(struct log_query *query, int option, const char *value)
         query->follow = true;
         return true;
     case 's':
-        query->surrogate = str_of(value);
+        query->surrogate = surrogate_name(str_of(value), query->surrogate_made);
         return true;
     case 'r':
         query->resource = value;
@@ -263,7 +265,7 @@ static void match_target(void *context, const char *kind, etag_str name)
     if (strcmp(kind, target_word(TARGET_EVERYTHING)) == 0)
         match->found = true;
     if (query->surrogate.data && strcmp(kind, target_word(TARGET_SURROGATE)) == 0)
-        match->found |= str_equal(name, query->surrogate);
+        match->found |= surrogate_reaches(name, query->surrogate);
 }
 
 static bool is_resource(etag_str named, const struct resource *resource)

@@ -11,6 +11,7 @@
 #include "http_request.h"
 #include "key.h"
 #include "layout.h"
+#include "surrogate.h"
 #include "text.h"
 
 #include <errno.h>
@@ -53,6 +54,9 @@ static void search_name(void *context, const char *kind, etag_str name)
     struct name_search *search = context;
     if (strcmp(kind, target_word(search->clock->kind)) == 0 &&
         (search->clock->kind == TARGET_EVERYTHING || str_equal(name, search->clock->name)))
+        search->found = true;
+    if (search->clock->kind == TARGET_SURROGATE && strcmp(kind, "surrogate") == 0 &&
+        surrogate_reaches(name, search->clock->name))
         search->found = true;
     /* A prefix that is deeper than an entry covers counts as its nearest covered ancestor. */
     if (search->clock->kind == TARGET_PREFIX && strcmp(kind, "prefix") == 0 &&
@@ -162,12 +166,18 @@ static void print_clocks(const explanation *e)
 static void print_culprit(const explanation *e, const struct clock_view *clock)
 {
     char lsn[LSN_TEXT_BYTES];
+    uint32_t group;
     print_label("because", "clock %" PRIu32 ", that of %s%s%.*s, %s", clock->number,
                 target_word(clock->kind), clock->kind == TARGET_EVERYTHING ? "" : " ",
                 clock->kind == TARGET_EVERYTHING ? 0 : (int)clock->name.len, clock->name.data,
                 e->view.state == ETAG_REASON_STALE ? "moved on after the fill:"
                                                    : "is in flux; last moved:");
     print_label("", "LSN %s", lsn_text(clock->value, lsn));
+    if (clock->kind == TARGET_SURROGATE && surrogate_is_group(clock->name, &group))
+        print_label("",
+                    "(It has more than %d surrogate keys, so it depends on groups of names: each "
+                    "name of such a group makes it stale.)",
+                    SURROGATES_PER_ENTRY_MAX);
     print_event(e, clock);
 }
 

@@ -13,7 +13,7 @@ struct fill {
     etag_entry entry;
     etag_token token;
     etag_field fields[HEADERS_MAX];
-    etag_str surrogates[SURROGATES_PER_ENTRY_MAX];
+    etag_str surrogates[TARGETS_PER_EVENT_MAX];
 };
 
 /* False: a mistake was told. */
@@ -28,8 +28,8 @@ static bool fill_option(struct ctl *ctl, struct fill *fill, int option, const ch
         entry->last_modified_is_strong = true;
         return true;
     case 's':
-        if (entry->surrogate_count == SURROGATES_PER_ENTRY_MAX) {
-            ctl_usage_error(ctl, "at most %d --surrogate", SURROGATES_PER_ENTRY_MAX);
+        if (entry->surrogate_count == TARGETS_PER_EVENT_MAX) {
+            ctl_usage_error(ctl, "at most %d --surrogate", TARGETS_PER_EVENT_MAX);
             return false;
         }
         fill->surrogates[entry->surrogate_count++] = str_of(value);

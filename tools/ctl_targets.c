@@ -4,6 +4,7 @@
 
 #include "entry.h"
 #include "resource.h"
+#include "surrogate.h"
 #include "text.h"
 
 #define BATCH_BYTES_MAX (FRAME_BYTES_MAX / 2)
@@ -31,11 +32,12 @@ bool ctl_targets_full(const struct ctl_targets *targets)
 
 const char *ctl_target_check(int kind, const char *text, etag_resource *resource)
 {
-    const etag_str name = str_of(text);
+    char made[SURROGATE_MADE_BYTES];
     const bool names_resource = kind == 'r' || kind == 'p';
-    const char *wrong = names_resource ? resource_split(name, resource) : NULL;
+    const char *wrong = names_resource ? resource_split(str_of(text), resource) : NULL;
     if (wrong)
         return wrong;
+    const etag_str name = surrogate_name(str_of(text), made);
     etag_targets one;
     ETAG_INIT(&one);
     one.resources = one.prefixes = resource;

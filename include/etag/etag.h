@@ -553,12 +553,27 @@ typedef struct etag_entry {
     int64_t last_modified;    /* ETAG_NO_DATE: Last-Modified among fields, if any */
     const etag_field *fields; /* the response's header fields */
     size_t field_count;
-    const etag_str *surrogates; /* what the response depends on besides its resource; at most 128 */
+    const etag_str *surrogates; /* what the response depends on besides its resource: see below */
     size_t surrogate_count;
     uint64_t max_age_s;           /* time to live in the cache; 0: until it is invalidated */
     bool last_modified_is_strong; /* as in etag_validators; stored. Else its date alone is no 304 */
     bool withheld; /* it must not be stored, for a reason that the response does not show */
+    /* Further surrogate keys, as a field has them: "a b", "a, b". NULL: the fields of which etag_surrogate_field() is true. */
+    const etag_str *surrogate_lists;
+    size_t surrogate_list_count;
 } etag_entry;
+
+/*
+ * Surrogate keys are bytes without blanks and controls; case counts. One of more than 255 bytes, or with bytes that are not
+ * ASCII, is hashed, here and where a mutation names it; of a longer one with commas its first part counts. Each counts once.
+ * A list is read in two ways, between blanks and between commas or semicolons (with or without blanks), and the names of both
+ * count: "a,b" names "a", "b" and "a,b". An entry of more than 128 names depends on groups of names instead, of which there are
+ * 128 for all names: it is stale as soon as any name of one of its groups is named.
+ */
+
+/* Does a response field of this name hold a list of surrogate keys? Surrogate-Key, xkey, Cache-Tag, Cache-Tags, X-Cache-Tags,
+ * X-Magento-Tags, without case. Any thread. */
+ETAG_API bool etag_surrogate_field(etag_str name);
 
 /* Zeroes an entry, sets size, http_status 200 and ETAG_NO_DATE. Any thread. */
 ETAG_API void etag_entry_init(etag_entry *entry);

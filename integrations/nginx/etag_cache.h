@@ -26,8 +26,6 @@
 #include <ngx_http.h>
 
 #define ETAG_CACHE_VARY_MAX 8
-/* Names of a response, one more than libetag takes: too many are refused there. */
-#define ETAG_CACHE_SURROGATES_MAX 129
 
 /* ---- Configuration ------------------------------------------------------------------------------ */
 

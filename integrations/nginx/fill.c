@@ -30,8 +30,8 @@ static bool from_nginx_cache(const ngx_http_request_t *http)
 struct collected {
     etag_field fields[FIELDS_MAX];
     size_t field_count;
-    etag_str surrogates[ETAG_CACHE_SURROGATES_MAX];
-    size_t surrogate_count;
+    etag_str lists[FIELDS_MAX]; /* of surrogate keys */
+    size_t list_count;
     bool too_many;
 };
 
@@ -60,56 +60,35 @@ static void collect_fields(struct collected *to, ngx_http_request_t *http)
 
 /* ---- Surrogate keys ---- */
 
-static void collect_surrogate(struct collected *to, etag_str name)
+/* Lists of names, for libetag to read. */
+static void collect_list(struct collected *to, ngx_str_t value)
 {
-    if (name.len == 0)
-        return;
-    for (size_t i = 0; i < to->surrogate_count; i++)
-        if (str_equal(to->surrogates[i], name))
-            return;
-    if (to->surrogate_count < ETAG_CACHE_SURROGATES_MAX)
-        to->surrogates[to->surrogate_count++] = name;
+    const etag_str list = etag_str_ngx(value);
+    for (size_t i = 0; i < to->list_count; i++)
+        if (to->lists[i].data == list.data && to->lists[i].len == list.len)
+            return; /* what nginx took over from the upstream */
+    if (to->list_count == FIELDS_MAX)
+        to->too_many = true;
+    else if (list.len > 0)
+        to->lists[to->list_count++] = list;
 }
 
-/* The parts of a list between any of these characters. */
-static void split(struct collected *to, ngx_str_t list, const char *separators)
-{
-    const char *at = (const char *)list.data;
-    const char *const end = at + list.len;
-    while (at < end) {
-        const char *stop = at;
-        while (stop < end && !strchr(separators, *stop))
-            stop++;
-        collect_surrogate(to, (etag_str){at, (size_t)(stop - at)});
-        at = stop + 1;
-    }
-}
-
-/* Some separate with commas, some with blanks; no key holds a blank, but one may hold a comma. Whoever invalidates knows which
- * it is, so both readings count: a name too many costs a needless 200. */
-static void split_surrogates(struct collected *to, ngx_str_t list)
-{
-    split(to, list, " \t");
-    split(to, list, ", \t");
-}
-
-static void surrogates_in(struct collected *to, const ngx_list_t *list)
+static void collect_lists_in(struct collected *to, const ngx_list_t *list)
 {
     struct field_walk walk = fields_of(list);
     for (const ngx_table_elt_t *field; (field = field_next(&walk));)
-        if (field->value.len > 0 && (FIELD_IS(field, "Surrogate-Key") ||
-                                     FIELD_IS(field, "Cache-Tag") || FIELD_IS(field, "xkey")))
-            split_surrogates(to, field->value);
+        if (etag_surrogate_field(etag_str_ngx(field->key)))
+            collect_list(to, field->value);
 }
 
 /* The upstream's own fields too: proxy_hide_header hides them from the client, not from us. */
-static ngx_int_t collect_surrogates(struct collected *to, ngx_http_request_t *http,
-                                    const struct location_conf *conf)
+static ngx_int_t collect_lists(struct collected *to, ngx_http_request_t *http,
+                               const struct location_conf *conf)
 {
     if (!conf->surrogates) {
-        surrogates_in(to, &http->headers_out.headers);
+        collect_lists_in(to, &http->headers_out.headers);
         if (http->upstream)
-            surrogates_in(to, &http->upstream->headers_in.headers);
+            collect_lists_in(to, &http->upstream->headers_in.headers);
         return NGX_OK;
     }
     ngx_http_complex_value_t *values = conf->surrogates->elts;
@@ -117,8 +96,7 @@ static ngx_int_t collect_surrogates(struct collected *to, ngx_http_request_t *ht
         ngx_str_t list;
         if (ngx_http_complex_value(http, &values[i], &list) != NGX_OK)
             return NGX_ERROR;
-        if (list.len > 0)
-            split_surrogates(to, list);
+        collect_list(to, list);
     }
     return NGX_OK;
 }
@@ -165,8 +143,8 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
     entry.had_authorization = http->headers_in.authorization != NULL;
     entry.fields = collected->fields;
     entry.field_count = collected->field_count;
-    entry.surrogates = collected->surrogates;
-    entry.surrogate_count = collected->surrogate_count;
+    entry.surrogate_lists = collected->lists;
+    entry.surrogate_list_count = collected->list_count;
     entry.max_age_s = (uint64_t)conf->max_age_s;
     entry.last_modified_is_strong = conf->date_is_strong;
     if (!http->headers_out.last_modified && http->headers_out.last_modified_time != -1)
@@ -187,7 +165,7 @@ static ngx_int_t collect(struct collected *to, ngx_http_request_t *http, struct 
     if (status != NGX_HTTP_OK)
         return NGX_OK;
     collect_fields(to, http);
-    return collect_surrogates(to, http, request->fills);
+    return collect_lists(to, http, request->fills);
 }
 
 /* Only of what would be stored it is worth a word in the log. */

@@ -149,13 +149,13 @@ static int py_read_request(struct py_reader *r, const struct py_request *q,
 struct py_response_room {
     etag_entry entry;
     etag_field fields[PY_FIELDS_MAX];
-    etag_str surrogates[PY_FIELDS_MAX];
+    etag_str surrogates[PY_NAMES_MAX];
 };
 
 static int py_read_response(struct py_reader *r, const struct py_response *p,
                             struct py_response_room *room)
 {
-    if (p->field_count > PY_FIELDS_MAX || p->surrogate_count > PY_FIELDS_MAX)
+    if (p->field_count > PY_FIELDS_MAX || p->surrogate_count > PY_NAMES_MAX)
         return 0;
     etag_entry_init(&room->entry);
     room->entry.etag = py_next(r);

@@ -249,9 +249,39 @@ def fingerprint(hash_key, key):
     return (low or 1 if high == 0 else low), high
 
 
+GROUPS = 128
+NO_KEY = bytes(16)
+
+
+def surrogate_name(name):
+    """The name that is sent for one that a site uses."""
+    name = name.strip(b",;") or name[:1]
+    if len(name) > 255:
+        name = re.split(rb"[,;]", name)[0]
+    if len(name) <= 255 and max(name) < 0x7f:
+        return name
+    hashed = SipHash13(NO_KEY, name, wide=True)
+    low = hashed.word()
+    hashed.v[1] ^= 0xdd
+    return b"~hash-%016x%016x" % (hashed.word(), low)
+
+
+def group_of(name):
+    return SipHash13(NO_KEY, name, wide=False).word() % GROUPS
+
+
+def surrogates_of(names):
+    """What an entry is filled with that depends on all of them."""
+    names = {surrogate_name(name) for name in names}
+    return sorted(names) if len(names) <= 128 else sorted({b"~group-%d" % group_of(name) for name in names})
+
+
 def clock_of(hash_key, clock_count, kind, one, two=b""):
+    group = re.fullmatch(rb"~group-(0|[1-9]\d{0,2})", one) if kind == b"s" else None
+    if group and int(group.group(1)) < GROUPS:
+        return 1 + int(group.group(1))
     hashed = SipHash13(hash_key, kind + struct.pack("<H", len(one)) + one + two, wide=False).word()
-    return 1 + (hashed * (clock_count - 1) >> 64)
+    return 1 + GROUPS + (hashed * (clock_count - 1 - GROUPS) >> 64)
 
 
 # ---- The shared memory ----
@@ -415,7 +445,7 @@ class Client:
         self.socket.connect(path)
         self.descriptors = []
         before = coarse_ns()
-        hello = fields_of(self.call(2, number(1, 3) + data(2, b"protocol_client.py"), 3))
+        hello = fields_of(self.call(2, number(1, 4) + data(2, b"protocol_client.py"), 3))
         after = coarse_ns()
         self.roles, self.lease_ns, self.linger_ns = first(hello, 3), first(hello, 5), first(hello, 10)
         self.spool_id = first(hello, 9)

@@ -84,6 +84,22 @@ class Wire(harness.Case):
         self.assertEqual(self.etagd.verdict(PAGE_TEXT), "unknown")
         self.assertEqual(self.client.fill(token, PAGE, b'"v1"', surrogates=[b"upload:42"]), 40)
 
+    def test_names_that_are_hashed_and_groups_are_those_of_libetag(self):
+        many = [b"k%d" % i for i in range(200)]
+        for names, changed in ((["caf\u00e9".encode()], "caf\u00e9"), ([b"x" * 300], "x" * 300), (many, "k199")):
+            with self.subTest(changed[:10]):
+                self.filled(surrogates=wire.surrogates_of(names))
+                self.assertEqual(self.reason(), "valid")
+                self.etagd.ctl("invalidate", "--surrogate", changed)
+                self.assertEqual(self.reason(), "stale")
+                said = [word for name in names for word in ("--surrogate", name.decode())]
+                self.etagd.fill(PAGE_TEXT, '"v1"', *said)
+                self.assertEqual(self.reason(), "valid")
+                clocks = {wire.clock_of(self.index.hash_key, self.index.clock_count, b"s", name) for name in wire.surrogates_of(names)}
+                self.assertLessEqual(clocks, set(self.index.look_up(PAGE)[1]["clocks"]))
+                self.client.invalidate(wire.targets(surrogates=[wire.surrogate_name(changed.encode())]))
+                self.assertEqual(self.reason(), "stale")
+
     def test_this_client_reads_whatever_fits_into_an_entry(self):
         names = [f"s:{i}" for i in range(40)]
         etag, location = f'W/"{"x" * 200}"', "/" + "y" * 900

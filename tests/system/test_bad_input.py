@@ -160,11 +160,9 @@ class Values(Case):
             self.refused("fill", KEY, "--etag", etag)
 
     def test_surrogates(self):
-        for name in ("", "with space", "new\nline", "x" * 256):
+        for name in ("", "with space", "new\nline", "x" * 256 + "\x7f", "é b"):
             self.refused("fill", KEY, "--etag", '"v1"', "--surrogate", name)
             self.refused("invalidate", "--surrogate", name)
-        many = [part for i in range(129) for part in ("--surrogate", f"s{i}")]
-        self.refused("fill", KEY, "--etag", '"v1"', *many)
 
     def test_fields(self):
         for line in ("Cache-Control: a\rb", "Vary: " + "x" * 3000, "Cache-Control: a\nSet-Cookie: b"):

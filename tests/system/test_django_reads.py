@@ -569,6 +569,22 @@ class Later(Site):
         conf.client().invalidate(surrogates=["post:1"])
         self.assertIsNone(self.hit(etag))
 
+    def test_names_in_a_response_field_count_in_both_readings(self):
+        etag = self.first(fields={"Cache-Tag": "post:1, post:2,post:3"})
+        for name in ("post:1", "post:3", "post:2,post:3"):
+            self.assertIsNotNone(self.hit(etag))
+            conf.client().invalidate(surrogates=[name])
+            self.assertIsNone(self.hit(etag), name)
+            self.first(fields={"Cache-Tag": "post:1, post:2,post:3"})
+
+    def test_names_that_are_many_long_or_not_ascii(self):
+        """They were refused."""
+        for names in (["tarif:été"], ["x" * 300], [f"post:{i}" for i in range(300)]):
+            etag = self.first(surrogates=names)
+            conf.client().invalidate(surrogates=[names[-1]])
+            self.assertIsNone(self.hit(etag), names[-1])
+            self.settle()
+
     def test_a_404_removes_it(self):
         etag = self.first()
         self.assertEqual(self.answer(gone=True).status_code, 404)

@@ -49,6 +49,37 @@ class FilesCase(Case):
         self.assertEqual(answer.fields[b"cache-control"], [NOT_STORED.encode()])
 
 
+class Names(FilesCase):
+    """Surrogate keys as a response's fields have them: the application passes its fields on, libetag finds the names."""
+
+    def stale_by(self, names, *changed):
+        self.ask(self.a, b"PUT", b"X-File-Surrogate-Key: " + names, body=BODY)
+        condition = b"If-None-Match: " + hash_of(BODY)
+        for name in changed:
+            with self.subTest(names=names[:60], name=name[:60]):
+                self.assertEqual(self.ask(self.b, b"GET").fields[b"surrogate-key"], [names])
+                self.d.ctl("sync")
+                before = self.a.counters()["not_modified_cached"]
+                self.assertEqual(self.ask(self.a, b"GET", condition).status, 304)
+                self.assertEqual(self.a.counters()["not_modified_cached"], before + 1)
+                self.d.ctl("invalidate", "--surrogate", name)
+                renders = self.a.counters()["renders"]
+                self.assertEqual(self.ask(self.a, b"GET", condition).status, 304)  # by the response's own tag
+                self.assertEqual(self.a.counters()["renders"], renders + 1)
+
+    def test_lists_with_blanks_and_with_commas(self):
+        self.stale_by(b"payer:1 payer:2", "payer:2", "file:7:report.csv")
+        self.stale_by(b"payer:1, payer:2", "payer:1", "payer:2")
+        self.stale_by(b"payer:1,payer:2", "payer:2", "payer:1,payer:2")
+
+    def test_names_that_are_long_or_not_ascii(self):
+        self.stale_by("payer:Krankenkasse-Süd".encode(), "payer:Krankenkasse-Süd")
+        self.stale_by(b"x" * 300 + b" y", "x" * 300, "y")
+
+    def test_more_than_128_names(self):
+        self.stale_by(b" ".join(b"payer:%d" % i for i in range(180)), "payer:0", "payer:179")
+
+
 class Writing(FilesCase):
     def test_what_one_wrote_the_other_never_confirms_an_older_version_of(self):
         changes = ((b"PUT", b"other bytes", b"other bytes", 200), (b"POST", b" and more", b"other bytes and more", 200),

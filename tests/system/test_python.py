@@ -244,6 +244,20 @@ class Lookups(Case):
                 self.assertGreater(self.client.invalidate(**targets), 0)
                 self.assertEqual(self.client.check(conditional('"v1"')).reason, "stale")
 
+    def test_surrogate_keys_of_any_length_number_and_script(self):
+        many = [f"post:{i}" for i in range(300)]
+        for surrogates, fields, changed in ((["tarif:été"], (), "tarif:été"), (["x" * 300], (), "x" * 300), (many, (), many[299]),
+                                            ((), [("Surrogate-Key", "a, b"), ("xkey", "c,d")], "b"), ((), [("X-Magento-Tags", "c,d")], "c,d")):
+            with self.subTest(changed[:20]):
+                self.client.fill_wait(self.client.token(), KEY, etagd.Response(fields, etag='"v1"', surrogates=surrogates))
+                self.assertEqual(self.verdict(), etagd.Verdict.NOT_MODIFIED)
+                with self.client.guard(surrogates=[changed]):
+                    self.assertEqual(self.client.check(conditional('"v1"')).reason, "in_flux")
+                self.assertEqual(self.client.check(conditional('"v1"')).reason, "stale")
+                self.client.fill_wait(self.client.token(), KEY, etagd.Response(fields, etag='"v1"', surrogates=surrogates))
+                self.client.invalidate(surrogates=[changed])
+                self.assertEqual(self.client.check(conditional('"v1"')).reason, "stale")
+
     def test_guard(self):
         self.fill()
         with self.client.guard(surrogates=["upload:42"]) as guard:

@@ -119,6 +119,9 @@ class OtherReleases(States):
     def test_format_2_is_set_aside_and_its_run_goes_on(self):
         self.set_aside("2")
 
+    def test_format_3_is_set_aside_and_its_run_goes_on(self):
+        self.set_aside("3")
+
     def set_aside(self, number):
         directory = self.fixture(number)
         code, out, _ = self.check(directory)
@@ -154,14 +157,14 @@ class OtherReleases(States):
         return directory
 
     def test_a_newer_format_is_refused_until_it_is_given_up(self):
-        directory = self.with_format(4)
+        directory = self.with_format(5)
         code, out, _ = self.check(directory)
         self.assertEqual(code, 2)
-        self.assertIn("format 4", out)
+        self.assertIn("format 5", out)
         d = self.daemon(args=["--clocks", CLOCKS])
         said, code = d.refusal()
         self.assertEqual(code, 1)
-        self.assertRegex(said, "newer version of etagd .*this one writes format 3.*--cold")
+        self.assertRegex(said, "newer version of etagd .*this one writes format 4.*--cold")
         self.assertEqual(os.path.exists(os.path.join(directory, "data.mdb")), True)
         d.args.append("--cold")
         d.spawn()

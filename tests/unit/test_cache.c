@@ -5,6 +5,7 @@
 
 #include "cache.h"
 #include "clocktime.h"
+#include "surrogate.h"
 #include "text.h"
 
 #include <stdlib.h>
@@ -327,6 +328,53 @@ static void test_of_two_clocks_the_earlier_expiry_counts(void **state)
     assert_in_range(loaded_expiry_ns(f, &record), now_ns + 4 * NS_PER_S, now_ns + 6 * NS_PER_S);
 }
 
+/* ---- Groups ---- */
+
+/* The entry depends on the group of "customer:7" instead of on the name. */
+static void depend_on_group(struct fixture *f, char made[SURROGATE_MADE_BYTES])
+{
+    f->surrogates[1] = surrogate_group_name(surrogate_group(surrogate_named), made);
+    assert_int_not_equal(surrogate_group(surrogate_named), surrogate_group(surrogate_other));
+}
+
+static void test_a_name_reaches_what_depends_on_its_group(void **state)
+{
+    struct fixture *f = *state;
+    char made[SURROGATE_MADE_BYTES];
+
+    depend_on_group(f, made);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    mutate(f, target_of(6));
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    const etag_token before = token_now(f);
+    mutate(f, target_of(1));
+    assert_int_equal(state_now(f), ETAG_REASON_STALE);
+    assert_int_equal(fill(f, before), ETAG_REASON_TOKEN_STALE);
+    assert_int_equal(f->cache.counters.targets, 2);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+}
+
+static uint64_t step(struct fixture *f, enum event_kind kind, struct guard_id id,
+                     etag_targets targets);
+
+static void test_a_guard_on_a_name_is_one_on_its_group(void **state)
+{
+    struct fixture *f = *state;
+    const struct guard_id id = {0xa, 1};
+    char made[SURROGATE_MADE_BYTES];
+
+    depend_on_group(f, made);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    step(f, EVENT_GUARD_BEGIN, id, target_of(1));
+    assert_int_equal(state_now(f), ETAG_REASON_IN_FLUX);
+    step(f, EVENT_GUARD_ABORT, id, (etag_targets){.size = sizeof(etag_targets)});
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    step(f, EVENT_GUARD_BEGIN, id, target_of(1));
+    step(f, EVENT_GUARD_COMMIT, id, target_of(1));
+    assert_int_equal(state_now(f), ETAG_REASON_STALE);
+}
+
 /* ---- Guards and holds ---- */
 
 static const struct guard_id guard_a = {0xa, 1};
@@ -640,6 +688,8 @@ int main(void)
         CASE(test_a_retire_of_an_older_token_removes_nothing),
         CASE(test_after_a_retire_a_fill_is_as_current_as_its_clocks_say),
         CASE(test_an_event_applied_twice_or_late_moves_nothing_back),
+        CASE(test_a_name_reaches_what_depends_on_its_group),
+        CASE(test_a_guard_on_a_name_is_one_on_its_group),
         CASE(test_lsns_grow_and_carry_the_incarnation),
         CASE(test_paused_and_a_failed_store_refuse_fills),
         CASE(test_an_entry_is_loaded_under_its_old_fill_lsn),

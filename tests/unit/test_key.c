@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Keys: the table (which keys are one, golden fingerprints), canonical bytes and back, damage, clocks. */
 #include "key.h"
+
+#include "surrogate.h"
 #include "text.h"
 #include "tsv.h"
 
@@ -368,31 +370,53 @@ static void clock_numbers_are_fixed(void **state)
 {
     const struct resource r = resource_of(ETAG_LIT("example.com"), ETAG_LIT("/uploads/42"));
     const struct resource bare = resource_of((etag_str){NULL, 0}, ETAG_LIT("/x"));
-    assert_int_equal(clock_of_resource(hash_key, 1024, &r), 556);
-    assert_int_equal(clock_of_prefix(hash_key, 1024, &r, 9), 870);
-    assert_int_equal(clock_of_surrogate(hash_key, 1024, ETAG_LIT("upload:42")), 571);
-    assert_int_equal(clock_of_resource(hash_key, 1024, &bare), 826);
-    assert_int_equal(clock_of_surrogate(hash_key, 1024, ETAG_LIT("/x")), 285);
-    assert_int_equal(clock_of_resource(hash_key, CLOCKS_MAX, &r), 9114433);
-    assert_int_equal(clock_of_prefix(hash_key, CLOCKS_MAX, &r, 9), 14254033);
-    assert_int_equal(clock_of_surrogate(hash_key, CLOCKS_MAX, ETAG_LIT("upload:42")), 9358837);
-    assert_int_equal(clock_of_resource(hash_key, CLOCKS_MAX, &bare), 13537865);
-    assert_int_equal(clock_of_surrogate(hash_key, CLOCKS_MAX, ETAG_LIT("/x")), 4661553);
+    assert_int_equal(clock_of_resource(hash_key, 1024, &r), 615);
+    assert_int_equal(clock_of_prefix(hash_key, 1024, &r, 9), 889);
+    assert_int_equal(clock_of_surrogate(hash_key, 1024, ETAG_LIT("upload:42")), 628);
+    assert_int_equal(clock_of_resource(hash_key, 1024, &bare), 851);
+    assert_int_equal(clock_of_surrogate(hash_key, 1024, ETAG_LIT("/x")), 377);
+    assert_int_equal(clock_of_resource(hash_key, CLOCKS_MAX, &r), 9114492);
+    assert_int_equal(clock_of_prefix(hash_key, CLOCKS_MAX, &r, 9), 14254052);
+    assert_int_equal(clock_of_surrogate(hash_key, CLOCKS_MAX, ETAG_LIT("upload:42")), 9358894);
+    assert_int_equal(clock_of_resource(hash_key, CLOCKS_MAX, &bare), 13537890);
+    assert_int_equal(clock_of_surrogate(hash_key, CLOCKS_MAX, ETAG_LIT("/x")), 4661645);
 }
 
-/* The floor is never hit, every other clock is. */
-static void clocks_are_spread_over_all_but_the_floor(void **state)
+/* Neither the floor nor the clock of a group is ever hit, and all others are. */
+static void clocks_are_spread_over_all_that_are_not_fixed(void **state)
 {
-    unsigned hits[16] = {0};
-    for (unsigned i = 0; i < 15000; i++) {
+    static unsigned hits[1024];
+    for (unsigned i = 0; i < 896 * 200; i++) {
         char name[16];
         snprintf(name, sizeof(name), "s:%u", i);
-        hits[clock_of_surrogate(hash_key, 16, str_of(name))]++;
+        hits[clock_of_surrogate(hash_key, 1024, str_of(name))]++;
     }
-    assert_int_equal(hits[CLOCK_FLOOR], 0);
-    for (size_t i = 1; i < 16; i++)
-        assert_in_range(hits[i], 800, 1200);
-    assert_int_equal(clock_of_surrogate(hash_key, 2, ETAG_LIT("x")), 1);
+    for (size_t i = 0; i < CLOCKS_FIXED; i++)
+        assert_int_equal(hits[i], 0);
+    for (size_t i = CLOCKS_FIXED; i < 1024; i++)
+        assert_in_range(hits[i], 120, 280);
+}
+
+static void each_group_of_surrogate_keys_has_a_clock_of_its_own(void **state)
+{
+    for (uint32_t group = 0; group < SURROGATE_GROUPS; group++) {
+        char made[SURROGATE_MADE_BYTES];
+        const etag_str name = surrogate_group_name(group, made);
+        assert_int_equal(clock_of_surrogate(hash_key, 1024, name), 1 + group);
+        assert_int_equal(clock_of_surrogate(hash_key, CLOCKS_MAX, name), clock_of_group(group));
+    }
+    const char *const none[] = {"~group-128",
+                                "~group-",
+                                "~group-01",
+                                "~group-1x",
+                                "~group-4294967297",
+                                "group-1",
+                                "~group-99999999999999999999"};
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+        assert_true(clock_of_surrogate(hash_key, 1024, str_of(none[i])) >= CLOCKS_FIXED);
+    /* Both ends and other implementations have to agree. */
+    assert_int_equal(surrogate_group(ETAG_LIT("k0")), 46);
+    assert_int_equal(surrogate_group(ETAG_LIT("k2")), 100);
 }
 
 /* Host and path stand apart; a prefix is not the resource of the same name; another hash key moves all. */
@@ -427,7 +451,8 @@ int main(void)
         cmocka_unit_test(the_largest_key_fits),
         cmocka_unit_test(surrogate_keys_are_visible_ascii),
         cmocka_unit_test(clock_numbers_are_fixed),
-        cmocka_unit_test(clocks_are_spread_over_all_but_the_floor),
+        cmocka_unit_test(clocks_are_spread_over_all_that_are_not_fixed),
+        cmocka_unit_test(each_group_of_surrogate_keys_has_a_clock_of_its_own),
         cmocka_unit_test(targets_of_different_kinds_are_different),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

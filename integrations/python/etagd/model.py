@@ -135,7 +135,8 @@ ABSENT = Validators(Existence.ABSENT)
 
 @dataclass(frozen=True)
 class Response:
-    """A response that was rendered (etag_entry). etag None: the ETag among fields. withheld: it must not be stored."""
+    """A response that was rendered (etag_entry). etag None: the ETag among fields. withheld: it must not be stored. surrogates:
+    besides those that fields such as Surrogate-Key and Cache-Tag hold."""
 
     fields: Sequence[Tuple[Text, Optional[Text]]] = ()
     http_status: int = 200

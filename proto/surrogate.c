@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hashes of names are not keyed: they must be the same in every process, whatever daemon it talks to, and two names that meet
+ * cost a needless 200, never a wrong 304.
+ */
+#include "surrogate.h"
+
+#include "siphash.h"
+#include "text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define GROUP_BEGIN "~group-"
+
+static const uint8_t no_key[SIPHASH_KEY_BYTES];
+
+static etag_str trim_commas(etag_str name)
+{
+    while (name.len > 1 && surrogate_divides(name.data[0]))
+        name = str_skip(name, 1);
+    while (name.len > 1 && surrogate_divides(name.data[name.len - 1]))
+        name.len--;
+    return name;
+}
+
+/* The length of the first name of a list, which begins with a name. */
+static size_t first_of_list(etag_str list)
+{
+    size_t len = 0;
+    while (len < list.len && !surrogate_divides(list.data[len]))
+        len++;
+    return len;
+}
+
+enum spelling { SPELLING_PLAIN, SPELLING_FOREIGN, SPELLING_BAD };
+
+static enum spelling spelling_of(etag_str name)
+{
+    enum spelling spelling = SPELLING_PLAIN;
+    for (size_t i = 0; i < name.len; i++) {
+        const uint8_t byte = (uint8_t)name.data[i];
+        if (byte <= ' ' || byte == 0x7f)
+            return SPELLING_BAD;
+        if (byte > 0x7f)
+            spelling = SPELLING_FOREIGN;
+    }
+    return spelling;
+}
+
+etag_str surrogate_name(etag_str name, char made[SURROGATE_MADE_BYTES])
+{
+    name = trim_commas(name);
+    if (name.len > SURROGATE_BYTES_MAX)
+        name.len = first_of_list(name);
+    const enum spelling spelling = spelling_of(name);
+    if (spelling == SPELLING_BAD || (spelling == SPELLING_PLAIN && name.len <= SURROGATE_BYTES_MAX))
+        return name;
+    const struct hash128 hash = siphash13_128(no_key, name.data, name.len);
+    const int len = snprintf(made, SURROGATE_MADE_BYTES, "~hash-%016" PRIx64 "%016" PRIx64,
+                             hash.high, hash.low);
+    return (etag_str){made, (size_t)len};
+}
+
+bool surrogate_is_made(etag_str name)
+{
+    char made[SURROGATE_MADE_BYTES];
+    return !str_equal(surrogate_name(name, made), name);
+}
+
+_Static_assert((SURROGATE_GROUPS & (SURROGATE_GROUPS - 1)) == 0 &&
+                   SURROGATE_GROUPS <= SURROGATES_PER_ENTRY_MAX,
+               "the groups of any number of names fit into an entry");
+
+uint32_t surrogate_group(etag_str name)
+{
+    return (uint32_t)siphash13_64(no_key, name.data, name.len) & (SURROGATE_GROUPS - 1);
+}
+
+etag_str surrogate_group_name(uint32_t group, char made[SURROGATE_MADE_BYTES])
+{
+    const int len = snprintf(made, SURROGATE_MADE_BYTES, GROUP_BEGIN "%" PRIu32, group);
+    return (etag_str){made, (size_t)len};
+}
+
+bool surrogate_is_group(etag_str name, uint32_t *group)
+{
+    char made[SURROGATE_MADE_BYTES];
+    uint32_t number = 0;
+    if (!str_starts_with(name, ETAG_LIT(GROUP_BEGIN)))
+        return false;
+    for (size_t i = strlen(GROUP_BEGIN); i < name.len && number < SURROGATE_GROUPS; i++)
+        number = number * 10 + (uint32_t)(name.data[i] - '0');
+    *group = number;
+    return number < SURROGATE_GROUPS && str_equal(surrogate_group_name(number, made), name);
+}
+
+bool surrogate_reaches(etag_str mutated, etag_str depended)
+{
+    char made[SURROGATE_MADE_BYTES];
+    return str_equal(mutated, depended) ||
+           str_equal(surrogate_group_name(surrogate_group(mutated), made), depended);
+}
