@@ -160,7 +160,7 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
 static ngx_int_t collect(struct collected *to, ngx_http_request_t *http, struct request *request,
                          ngx_uint_t status)
 {
-    to->field_count = to->surrogate_count = 0;
+    to->field_count = to->list_count = 0;
     to->too_many = false;
     if (status != NGX_HTTP_OK)
         return NGX_OK;
