@@ -479,8 +479,9 @@ static int start_wait(struct server *server)
 /* Without them it serves all the same. */
 static void huge_pages_begin(struct server *server)
 {
+    /* Of what is allocated now: a huge page would take the memory of pool space that may never be used. */
     const int r = huge_pages_start(&server->huge_pages, index_view(server->index)->header,
-                                   index_bytes(server->index), server->config.huge_pages,
+                                   index_taken_bytes(server->index), server->config.huge_pages,
                                    &server->log);
     if (r < 0)
         log_event(&server->log, LOG_WARN, "huge_pages_not_started", log_error("reason", r));
