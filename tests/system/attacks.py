@@ -279,8 +279,10 @@ def become(uid):
 
 
 def rss_kib(pid):
+    """Without the index, whose size is fixed: its pages are mapped when they are touched, and by huge pages in the background."""
     with open(f"/proc/{pid}/status", encoding="ascii") as f:
-        return int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+        status = f.read()
+    return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) - int(re.search(r"RssShmem:\s+(\d+)", status).group(1))
 
 
 class Waits:
