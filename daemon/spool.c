@@ -14,6 +14,7 @@
 
 #include "clocktime.h"
 #include "delay_point.h"
+#include "spool_sweep.h"
 #include "text.h"
 
 #include <errno.h>
@@ -68,8 +69,9 @@ static void foreign_name(struct spool *spool, const char *name, enum spool_name 
 {
     struct stat st;
 
-    if (names->discards >= DISCARDS_PER_SCAN || time_coarse_ns() > names->began_ns + DISCARD_NS ||
-        strncmp(name, "bad-", 4) == 0)
+    const uint64_t until_ns = names->began_ns + DISCARD_NS;
+
+    if (names->discards >= DISCARDS_PER_SCAN || time_coarse_ns() > until_ns)
         return;
     names->discards++;
     if (fstatat(spool->dir.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -77,7 +79,11 @@ static void foreign_name(struct spool *spool, const char *name, enum spool_name 
     if (kind == SPOOL_NAME_TEMP &&
         time_ns_of(CLOCK_REALTIME) / NS_PER_S < (uint64_t)st.st_mtim.tv_sec + TEMP_AGE_S)
         return;
-    name_discard(spool, name);
+    if (strncmp(name, "bad-", 4) == 0 && S_ISREG(st.st_mode) &&
+        spool_dir_counts(&spool->dir, st.st_uid))
+        return;
+    if (!spool_sweep_tree(spool->dir.fd, name, until_ns))
+        name_discard(spool, name);
 }
 
 static void name_note(struct spool *spool, const char *name, struct names *names)
