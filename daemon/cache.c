@@ -249,7 +249,7 @@ static bool token_is_ours(const struct cache *cache, etag_token token)
 }
 
 static etag_reason cache_put(struct cache *cache, const struct index_entry *put, uint64_t now_ns,
-                             struct hash128 *evicted)
+                             struct index_evicted *evicted)
 {
     switch (index_put(cache->index, put, now_ns, evicted)) {
     case INDEX_STORED:
@@ -285,6 +285,7 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
 {
     struct clock_set set;
 
+    out->evicted.count = 0;
     if (cache->paused)
         return ETAG_REASON_PAUSED;
     if (cache->store_failed)
@@ -301,7 +302,9 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
     const uint64_t now_ns = time_coarse_ns();
     struct index_entry put = index_entry_of(entry, fingerprint, &set);
     put.fill_lsn = token.lsn;
-    *out = (struct cache_stored){.fingerprint = put.fingerprint, .fill_lsn = token.lsn};
+    out->fingerprint = put.fingerprint;
+    out->fill_lsn = token.lsn;
+    out->expires_wall_ms = out->expires_ns = 0;
     if (entry->max_age_ms > 0) {
         const uint64_t age_ms = entry->max_age_ms < MAX_AGE_MS_MAX ? entry->max_age_ms
                                                                    : MAX_AGE_MS_MAX;
@@ -394,12 +397,13 @@ static uint64_t expiry_load(const struct cache *cache, const struct entry_record
 }
 
 etag_reason cache_load(struct cache *cache, const struct key *key,
-                       const struct entry_record *record, struct hash128 *evicted)
+                       const struct entry_record *record, struct index_evicted *evicted)
 {
     struct clock_set set;
     uint64_t expires_ns = UINT64_MAX;
     const uint64_t now_ns = time_coarse_ns();
 
+    evicted->count = 0;
     if (record->expires_wall_ms != 0) {
         expires_ns = expiry_load(cache, record, now_ns);
         if (expires_ns <= now_ns) {

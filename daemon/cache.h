@@ -83,7 +83,7 @@ struct cache_stored {
     struct hash128 fingerprint;
     uint64_t fill_lsn;
     uint64_t expires_wall_ms, expires_ns; /* 0: never */
-    struct hash128 evicted;               /* {0, 0}: none */
+    struct index_evicted evicted;         /* whatever is returned */
 };
 
 /* The rule of fills: refused if the token is of another incarnation, or any clock of the entry is above the token or in
@@ -97,10 +97,10 @@ MUST_USE etag_reason cache_fill(struct cache *cache, etag_token token, const str
 MUST_USE etag_reason cache_retire(struct cache *cache, etag_token token, const struct key *key,
                                   struct hash128 *fingerprint);
 
-/* An entry from the store at recovery, under the same rule, with the fill LSN that it was stored with.
+/* An entry from the store at recovery, under the same rule, with the fill LSN that it was stored with. *evicted: whatever is returned.
  * Returns NONE (loaded), TOKEN_STALE, EXPIRED, OLDER_FILL or NO_ROOM. */
 MUST_USE etag_reason cache_load(struct cache *cache, const struct key *key,
-                                const struct entry_record *record, struct hash128 *evicted);
+                                const struct entry_record *record, struct index_evicted *evicted);
 
 /* The state of an entry as a front end would see it, apart from the lease: VALID, NO_ENTRY, STALE, IN_FLUX, EXPIRED.
  * *clock, *value: the culprit of STALE and IN_FLUX. */

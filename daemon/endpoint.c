@@ -250,22 +250,28 @@ static int socket_make(struct endpoint *endpoint, const struct sockaddr_un *addr
     return socket_bind(endpoint, address, mode, why);
 }
 
-int endpoint_open(struct endpoint *endpoint, const char *path, uint32_t mode, int given_fd,
-                  char why[512])
+int endpoint_claim(struct endpoint *endpoint, const char *path, int given_fd, char why[512])
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-
     *endpoint = (struct endpoint){.listen_fd = given_fd, .lock_fd = -1};
     snprintf(endpoint->path, sizeof(endpoint->path), "%s", path);
-    if (strlen(path) >= sizeof(address.sun_path)) {
+    if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
         endpoint_close(endpoint);
         return refuse(why, "is too long for a socket", path, "use at most 107 bytes");
     }
-    memcpy(address.sun_path, path, strlen(path));
+    if (parent_make(endpoint, why) < 0 || lock_take(endpoint, why) < 0) {
+        endpoint_close(endpoint);
+        return -1;
+    }
+    return 0;
+}
 
-    if (parent_make(endpoint, why) < 0 || lock_take(endpoint, why) < 0 ||
-        (given_fd >= 0 ? socket_adopt(endpoint, &address, why)
-                       : socket_make(endpoint, &address, mode, why)) < 0 ||
+int endpoint_open(struct endpoint *endpoint, uint32_t mode, char why[512])
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    memcpy(address.sun_path, endpoint->path, strlen(endpoint->path));
+    if ((endpoint->listen_fd >= 0 ? socket_adopt(endpoint, &address, why)
+                                  : socket_make(endpoint, &address, mode, why)) < 0 ||
         socket_note(endpoint, why) < 0) {
         endpoint_close(endpoint);
         return -1;

@@ -20,10 +20,13 @@ struct endpoint {
     uint64_t recorded_lease_ns; /* of the former owner; 0: none */
 };
 
-/* Takes the lock, replaces a dead daemon's socket, listens. given_fd: a socket that listens at the path already, made by a service
- * manager, which also decides its mode; consumed; -1: none. 0 or -1 with the reason and what to do in why[512]. */
-MUST_USE int endpoint_open(struct endpoint *endpoint, const char *path, uint32_t mode, int given_fd,
-                           char why[512]);
+/* Takes the lock: the place is ours from now on. given_fd: a socket that listens at the path already, made by a service manager, which
+ * also decides its mode; consumed; -1: none. 0 or -1 with the reason and what to do in why[512]. */
+MUST_USE int endpoint_claim(struct endpoint *endpoint, const char *path, int given_fd,
+                            char why[512]);
+
+/* Replaces a dead daemon's socket, and listens. After endpoint_claim(). 0 or -1 as there. */
+MUST_USE int endpoint_open(struct endpoint *endpoint, uint32_t mode, char why[512]);
 
 /* Removes the socket file if we made it and it is still ours, closes. */
 void endpoint_close(struct endpoint *endpoint);

@@ -16,6 +16,8 @@
 #include <string.h>
 
 #define GROUP_MAX 16
+#define OWED_MAX                                                                                   \
+    (GROUP_MAX * (1 + INDEX_EVICTED_MAX)) /* of each the entry itself, and those that went for it */
 #define WAITING_MAX (DIRTY_ENTRIES_MAX / 4) /* the rest of that room is for fills */
 
 /* The end of a step; no error. */
@@ -36,7 +38,7 @@ struct entry_loader {
     struct stored_entry group[GROUP_MAX];
     size_t group_count, group_max;
     struct hash128 before_group;
-    struct hash128 owed[2 * GROUP_MAX]; /* removals that the persister did not take yet */
+    struct hash128 owed[OWED_MAX]; /* removals that the persister did not take yet */
     size_t owed_count;
     struct key key;
     struct entry_record_parts parts;
@@ -95,7 +97,7 @@ static bool removal_waits(const struct entry_loader *loader, struct hash128 fing
 static void entry_load(struct entry_loader *loader, const struct stored_entry *stored)
 {
     struct entry_record record;
-    struct hash128 evicted = {0};
+    struct index_evicted evicted;
 
     /* Rule: what this run filled stays, whatever the store says, and so does what it removed. */
     if (index_has(loader->cache, stored->fingerprint) || removal_waits(loader, stored->fingerprint))
@@ -109,8 +111,8 @@ static void entry_load(struct entry_loader *loader, const struct stored_entry *s
     }
     if (cache_load(loader->cache, &loader->key, &record, &evicted) != ETAG_REASON_NONE)
         removal_owe(loader, stored->fingerprint);
-    else if (evicted.low != 0 || evicted.high != 0)
-        removal_owe(loader, evicted);
+    for (size_t i = 0; i < evicted.count; i++)
+        removal_owe(loader, evicted.fingerprints[i]);
 }
 
 /* False: not all of them yet. */

@@ -110,6 +110,11 @@ void fieldset_table_give(struct fieldset_table *table, uint32_t unit)
     table->count--;
 }
 
+uint32_t fieldset_table_references(const struct fieldset_table *table, uint32_t unit)
+{
+    return table->nodes[unit].references;
+}
+
 uint64_t fieldset_table_count(const struct fieldset_table *table)
 {
     return table->count;

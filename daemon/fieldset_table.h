@@ -21,6 +21,9 @@ MUST_USE uint32_t fieldset_table_take(struct fieldset_table *table, const void *
 /* Takes one reference off. At the last one the record may be reused at once, so no slot may refer to it any more. */
 void fieldset_table_give(struct fieldset_table *table, uint32_t unit);
 
+/* How many entries refer to the set whose record begins at 'unit'; 0: there is no set. */
+uint32_t fieldset_table_references(const struct fieldset_table *table, uint32_t unit);
+
 uint64_t fieldset_table_count(const struct fieldset_table *table);
 
 #endif

@@ -109,6 +109,11 @@ int huge_pages_start(struct huge_pages **out, void *base, size_t bytes, enum hug
     return error;
 }
 
+uint64_t huge_pages_wanted_bytes(const struct huge_pages *huge)
+{
+    return huge ? huge->bytes : 0;
+}
+
 uint64_t huge_pages_bytes(const struct huge_pages *huge)
 {
     return huge ? __atomic_load_n(&huge->done_bytes, __ATOMIC_RELAXED) : 0;

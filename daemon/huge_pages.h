@@ -19,6 +19,8 @@ MUST_USE int huge_pages_start(struct huge_pages **out, void *base, size_t bytes,
                               enum huge_pages_use use, const struct log *log);
 /* Bytes of the index that were put onto huge pages so far; NULL: 0. Any thread. */
 uint64_t huge_pages_bytes(const struct huge_pages *huge);
+/* How many there are to be; NULL: 0. */
+uint64_t huge_pages_wanted_bytes(const struct huge_pages *huge);
 /* Ends it, whether it is done or not. Returns NULL; NULL is allowed. */
 struct huge_pages *huge_pages_stop(struct huge_pages *huge);
 

@@ -11,7 +11,10 @@
 #include "index.h"
 
 #include "fieldset_table.h"
+#include "owners.h"
 #include "pool.h"
+#include "pool_hand.h"
+#include "slot_use.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -26,6 +29,10 @@
 #define NO_SLOT UINT64_MAX
 #define EMPTY_SEARCH_MAX 512u /* slots looked at for an empty one, from home */
 
+/* The pool's memory is taken in steps, each when the former ones are full. A machine that refuses one is asked again later. */
+#define POOL_STEP_BYTES (UINT64_C(1) << 20)
+#define POOL_STEP_PAUSE 1024u /* records that are made room for by evicting meanwhile */
+
 struct index {
     int fd;
     void *base;
@@ -33,6 +40,10 @@ struct index {
     struct shm_view view;
     struct pool *pool;
     struct fieldset_table *fieldsets;
+    struct owners *owners;
+    struct pool_hand hand;
+    uint64_t taken_bytes; /* of the memory, from its beginning */
+    uint32_t step_pause;
     uint64_t capacity;
     uint64_t count;
     struct index_stats stats;
@@ -49,15 +60,51 @@ static int make_memfd(void)
     return fd < 0 ? -errno : fd;
 }
 
-/* Sizes the file and takes its pages now, so that no later access can fail for want of memory. */
-static int allocate(int fd, uint64_t bytes)
+/* Takes the pages of a part now, so that no later access to it can fail for want of memory. */
+static int take_pages(int fd, uint64_t from, uint64_t to)
 {
-    if (ftruncate(fd, (off_t)bytes) < 0)
-        return -errno;
-    while (fallocate(fd, 0, 0, (off_t)bytes) < 0)
+    while (fallocate(fd, 0, (off_t)from, (off_t)(to - from)) < 0)
         if (errno != EINTR)
             return -errno;
     return 0;
+}
+
+/* The memory up to so many bytes of the pool, and a page: a reader that follows a length which is being changed may run on
+ * for a record's size, and must not meet a page that is not there. */
+static uint64_t end_with_pool(const struct index *index, uint64_t pool_bytes)
+{
+    const uint64_t end = index->view.header->pool_offset + pool_bytes + LAYOUT_SECTION_ALIGN;
+    return end < index->bytes ? end : index->bytes;
+}
+
+/* Lets the pool have its units up to unit_count, and their memory. */
+static int pool_extend_to(struct index *index, uint32_t unit_count)
+{
+    const uint64_t end = end_with_pool(index, (uint64_t)unit_count * POOL_UNIT_BYTES);
+    const int error = end > index->taken_bytes ? take_pages(index->fd, index->taken_bytes, end) : 0;
+    if (error)
+        return error;
+    index->taken_bytes = end;
+    pool_grow(index->pool, unit_count);
+    return 0;
+}
+
+/* False: the pool has all its memory, or the machine has none to give, which is the same as full. */
+static bool pool_extend(struct index *index)
+{
+    const uint32_t units = pool_unit_count(index->pool), all = index->view.pool_units;
+    const uint32_t step = POOL_STEP_BYTES / POOL_UNIT_BYTES;
+    if (units == all)
+        return false;
+    if (index->step_pause > 0) {
+        index->step_pause--;
+        return false;
+    }
+    if (pool_extend_to(index, all - units > step ? units + step : all) == 0)
+        return true;
+    index->step_pause = POOL_STEP_PAUSE;
+    index->stats.pool_not_extended++;
+    return false;
 }
 
 /* Maps the memory for writing, once, and seals it: from here on nobody else can get a writable mapping. */
@@ -86,7 +133,11 @@ static int index_init(struct index *index, const struct index_options *options)
     index->fd = make_memfd();
     if (index->fd < 0)
         return index->fd;
-    int error = allocate(index->fd, header.total_bytes);
+    /* What every index uses is taken now; of the pool as much as shared header fields want. */
+    index->taken_bytes = header.pool_offset;
+    int error = ftruncate(index->fd, (off_t)header.total_bytes) < 0 ? -errno : 0;
+    if (!error)
+        error = take_pages(index->fd, 0, index->taken_bytes);
     if (!error)
         error = map_and_seal(index);
     if (error)
@@ -96,7 +147,15 @@ static int index_init(struct index *index, const struct index_options *options)
 
     error = pool_open(&index->pool, index->view.pool_units);
     if (!error)
+        error = pool_extend_to(index, layout_pool_units_at_start(&options->plan));
+    if (!error)
         error = fieldset_table_open(&index->fieldsets, &index->view, index->pool);
+    if (!error)
+        error = owners_open(&index->owners, index->view.slot_count, index->view.pool_units);
+    index->hand = (struct pool_hand){.view = &index->view,
+                                     .pool = index->pool,
+                                     .fieldsets = index->fieldsets,
+                                     .owners = index->owners};
     return error;
 }
 
@@ -116,6 +175,7 @@ int index_open(struct index **out, const struct index_options *options)
 struct index *index_close(struct index *index)
 {
     if (index) {
+        owners_close(index->owners);
         fieldset_table_close(index->fieldsets);
         pool_close(index->pool);
         if (index->base)
@@ -140,6 +200,11 @@ int index_fd(const struct index *index)
 uint64_t index_bytes(const struct index *index)
 {
     return index->bytes;
+}
+
+uint64_t index_taken_bytes(const struct index *index)
+{
+    return index->taken_bytes;
 }
 
 uint64_t index_count(const struct index *index)
@@ -194,19 +259,15 @@ static uint64_t locate(const struct index *index, struct hash128 fingerprint)
     return NO_SLOT;
 }
 
-/* Pool records of an entry. To be given back only when no slot refers to them any more. */
-struct refs {
-    uint32_t fieldset, overflow;
-};
-
-static struct refs refs_at(const struct index *index, uint64_t slot)
+static struct pool_refs refs_at(const struct index *index, uint64_t slot)
 {
-    struct refs refs;
+    struct pool_refs refs;
     shm_refs_at(&index->view, slot, &refs.fieldset, &refs.overflow);
     return refs;
 }
 
-static void give_refs(struct index *index, struct refs refs)
+/* Only when no slot refers to them any more. */
+static void give_refs(struct index *index, struct pool_refs refs)
 {
     if (refs.fieldset != 0)
         fieldset_table_give(index->fieldsets, refs.fieldset);
@@ -217,42 +278,51 @@ static void give_refs(struct index *index, struct refs refs)
 
 static void remove_at(struct index *index, uint64_t slot)
 {
-    const struct refs refs = refs_at(index, slot);
+    const struct pool_refs refs = refs_at(index, slot);
     hop_clear(index, home_of(index, shm_fingerprint_at(&index->view, slot)), slot);
     shm_erase(&index->view, slot);
+    owners_remove(index->owners, slot, refs);
     give_refs(index, refs);
     index->count--;
 }
 
 /* ---- Making room --------------------------------------------------------------------------------- */
 
+/* Removes the entry for another one, and counts it by what it was. *current: the counter of those that were of use. */
+static void evict(struct index *index, uint64_t slot, enum slot_use use, uint64_t *current,
+                  struct index_evicted *evicted)
+{
+    assert(evicted->count < INDEX_EVICTED_MAX);
+    evicted->fingerprints[evicted->count++] = shm_fingerprint_at(&index->view, slot);
+    index->stats.evicted_stale += use == SLOT_STALE;
+    index->stats.evicted_expired += use == SLOT_EXPIRED;
+    *current += use == SLOT_CURRENT;
+    remove_at(index, slot);
+}
+
 struct victim {
     uint64_t slot; /* NO_SLOT: the window is empty */
-    uint64_t *counter;
+    enum slot_use use;
 };
 
-/* Of a home's window: the first stale entry (in flux counts as stale: it answers nothing either), else the first
- * expired one, else the one with the oldest fill LSN. */
-static struct victim choose_victim(struct index *index, uint64_t home, uint64_t now_ns)
+/* Of a home's window: the first stale entry, else the first expired one, else the one with the oldest fill LSN. */
+static struct victim choose_victim(const struct index *index, uint64_t home, uint64_t now_ns)
 {
-    struct index_stats *const stats = &index->stats;
-    struct victim expired = {NO_SLOT, &stats->evicted_expired};
-    struct victim oldest = {NO_SLOT, &stats->evicted_oldest};
+    struct victim expired = {NO_SLOT, SLOT_EXPIRED};
+    struct victim oldest = {NO_SLOT, SLOT_CURRENT};
     uint64_t oldest_lsn = UINT64_MAX;
     for (uint64_t slot = home; slot < home + HOP_WINDOW; slot++) {
         if (is_empty(index, slot))
             continue;
-        struct shm_entry entry;
-        uint32_t clock;
-        uint64_t value;
-        shm_clocks_at(&index->view, slot, &entry);
-        if (shm_newer_clock(&index->view, &entry, &clock, &value))
-            return (struct victim){slot, &stats->evicted_stale};
-        if (expired.slot == NO_SLOT && entry.expires_ns <= now_ns)
+        const enum slot_use use = slot_use(&index->view, slot, now_ns);
+        if (use == SLOT_STALE)
+            return (struct victim){slot, use};
+        if (expired.slot == NO_SLOT && use == SLOT_EXPIRED)
             expired.slot = slot;
-        if (oldest.slot == NO_SLOT || entry.fill_lsn < oldest_lsn) {
+        const uint64_t fill_lsn = shm_fill_lsn_at(&index->view, slot);
+        if (oldest.slot == NO_SLOT || fill_lsn < oldest_lsn) {
             oldest.slot = slot;
-            oldest_lsn = entry.fill_lsn;
+            oldest_lsn = fill_lsn;
         }
     }
     return expired.slot != NO_SLOT ? expired : oldest;
@@ -260,14 +330,11 @@ static struct victim choose_victim(struct index *index, uint64_t home, uint64_t 
 
 /* Frees a slot of the window; NO_SLOT if all of it is empty. */
 static uint64_t evict_one(struct index *index, uint64_t home, uint64_t now_ns,
-                          struct hash128 *evicted)
+                          struct index_evicted *evicted)
 {
     const struct victim victim = choose_victim(index, home, now_ns);
-    if (victim.slot == NO_SLOT)
-        return NO_SLOT;
-    *evicted = shm_fingerprint_at(&index->view, victim.slot);
-    ++*victim.counter;
-    remove_at(index, victim.slot);
+    if (victim.slot != NO_SLOT)
+        evict(index, victim.slot, victim.use, &index->stats.evicted_oldest, evicted);
     return victim.slot;
 }
 
@@ -291,10 +358,13 @@ static uint64_t move_into(struct index *index, uint64_t empty)
         if (movable == 0)
             continue;
         const uint64_t from = home + (unsigned)__builtin_ctz(movable);
+        const struct pool_refs refs = refs_at(index, from);
         shm_copy(&index->view, from, empty);
         hop_set(index, home, empty);
         hop_clear(index, home, from);
         shm_erase(&index->view, from);
+        owners_remove(index->owners, from, refs);
+        owners_add(index->owners, empty, refs);
         index->stats.moved++;
         return from;
     }
@@ -304,7 +374,7 @@ static uint64_t move_into(struct index *index, uint64_t empty)
 /* An empty slot in the window of 'home': found, moved there, or evicted. Each move brings it nearer, so there are
  * fewer than EMPTY_SEARCH_MAX. */
 static uint64_t make_room(struct index *index, uint64_t home, uint64_t now_ns,
-                          struct hash128 *evicted)
+                          struct index_evicted *evicted)
 {
     if (index->count >= index->capacity) {
         const uint64_t slot = evict_one(index, home, now_ns, evicted);
@@ -317,10 +387,32 @@ static uint64_t make_room(struct index *index, uint64_t home, uint64_t now_ns,
     return slot != NO_SLOT ? slot : evict_one(index, home, now_ns, evicted);
 }
 
+/* What a put is about, besides its entry. */
+struct put {
+    uint64_t now_ns;
+    struct pool_pins pins; /* its former records, and those that it has taken already */
+    struct index_evicted *evicted;
+};
+
+/* The pool has no record of so many bytes: more memory for it, or the entries go that are in the way. False: it is as full as
+ * before. A removed entry's slot has changed before its records are reused, as everywhere. */
+static bool make_pool_room(struct index *index, size_t bytes, const struct put *put)
+{
+    uint64_t slots[POOL_EVICTED_MAX];
+    if (pool_extend(index))
+        return true;
+    const size_t count = pool_hand_choose(&index->hand, bytes, &put->pins, put->now_ns, slots);
+    for (size_t i = 0; i < count; i++)
+        evict(index, slots[i], slot_use(&index->view, slots[i], put->now_ns),
+              &index->stats.evicted_pool, put->evicted);
+    return count > 0;
+}
+
 /* ---- Entries ------------------------------------------------------------------------------------- */
 
 /* Interns the field set of an entry. *unit: 0 if it has none. False: too large, or no room. */
-static bool take_fieldset(struct index *index, const struct index_entry *entry, uint32_t *unit)
+static bool take_fieldset(struct index *index, const struct index_entry *entry,
+                          const struct put *put, uint32_t *unit)
 {
     uint8_t bytes[FIELDSET_BYTES_MAX];
     const int len = fieldset_pack(bytes, entry->fields, entry->field_count);
@@ -328,13 +420,15 @@ static bool take_fieldset(struct index *index, const struct index_entry *entry, 
     if (len <= 0)
         return len == 0;
     *unit = fieldset_table_take(index->fieldsets, bytes, (size_t)len);
+    if (*unit == 0 && make_pool_room(index, (size_t)len, put))
+        *unit = fieldset_table_take(index->fieldsets, bytes, (size_t)len);
     index->stats.fieldset_count = fieldset_table_count(index->fieldsets);
     return *unit != 0;
 }
 
 /* Writes the overflow record of an entry. *unit: 0 if it needs none. False: no room. */
 static bool take_overflow(struct index *index, const struct shm_record *record,
-                          etag_str content_location, uint32_t *unit)
+                          etag_str content_location, const struct put *put, uint32_t *unit)
 {
     uint8_t bytes[POOL_RECORD_BYTES_MAX];
     const size_t len = shm_overflow_pack(bytes, record, content_location);
@@ -342,6 +436,8 @@ static bool take_overflow(struct index *index, const struct shm_record *record,
     if (len == 0)
         return true;
     *unit = pool_take(index->pool, len);
+    if (*unit == 0 && make_pool_room(index, len, put))
+        *unit = pool_take(index->pool, len);
     if (*unit == 0)
         return false;
     shm_pool_write(&index->view, *unit, bytes, len);
@@ -361,23 +457,25 @@ static size_t drop_floor(uint32_t *out, const struct index_entry *entry)
     return count;
 }
 
-/* Takes from the pool what the record refers to. False: no room, and nothing was taken. */
-static bool take_refs(struct index *index, const struct index_entry *entry,
-                      struct shm_record *record)
+/* Takes from the pool what the record refers to. False: no room, and nothing was taken. former: what the entry of this key has. */
+static bool take_refs(struct index *index, const struct index_entry *entry, struct pool_refs former,
+                      struct put *put, struct shm_record *record)
 {
-    if (!take_fieldset(index, entry, &record->fieldset))
+    put->pins = (struct pool_pins){{former.fieldset, former.overflow}};
+    if (!take_fieldset(index, entry, put, &record->fieldset))
         return false;
-    if (take_overflow(index, record, entry->content_location, &record->overflow))
+    put->pins.units[2] = record->fieldset;
+    if (take_overflow(index, record, entry->content_location, put, &record->overflow))
         return true;
-    give_refs(index, (struct refs){.fieldset = record->fieldset});
+    give_refs(index, (struct pool_refs){.fieldset = record->fieldset});
     return false;
 }
 
 enum index_put index_put(struct index *index, const struct index_entry *entry, uint64_t now_ns,
-                         struct hash128 *evicted)
+                         struct index_evicted *evicted)
 {
     assert(entry->fingerprint.low != 0 || entry->fingerprint.high != 0);
-    *evicted = (struct hash128){0};
+    evicted->count = 0;
     uint64_t slot = locate(index, entry->fingerprint);
     if (slot != NO_SLOT && shm_fill_lsn_at(&index->view, slot) > entry->fill_lsn)
         return INDEX_OLDER;
@@ -393,18 +491,24 @@ enum index_put index_put(struct index *index, const struct index_entry *entry, u
         .clocks = clocks,
         .clock_count = drop_floor(clocks, entry),
     };
-    if (!take_refs(index, entry, &record))
+    /* The entry of this key stays where it is meanwhile: its records are pinned. */
+    const struct pool_refs former = slot == NO_SLOT ? (struct pool_refs){0} : refs_at(index, slot);
+    struct put put = {.now_ns = now_ns, .evicted = evicted};
+    if (!take_refs(index, entry, former, &put, &record))
         return INDEX_NO_ROOM;
+    const struct pool_refs refs = {record.fieldset, record.overflow};
 
     if (slot != NO_SLOT) {
-        const struct refs former = refs_at(index, slot);
         shm_write(&index->view, slot, &record);
+        owners_remove(index->owners, slot, former);
+        owners_add(index->owners, slot, refs);
         give_refs(index, former);
         return INDEX_STORED;
     }
     const uint64_t home = home_of(index, entry->fingerprint);
     slot = make_room(index, home, now_ns, evicted);
     shm_write(&index->view, slot, &record);
+    owners_add(index->owners, slot, refs);
     hop_set(index, home, slot);
     index->count++;
     return INDEX_STORED;

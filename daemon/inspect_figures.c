@@ -42,6 +42,7 @@ static void stats_of_process(struct stats *stats, const struct server *server)
     stat_number(stats, "loop_refused_errno", (uint64_t)server->loop_refused);
     stat_text(stats, "huge_pages", huge_words[server->config.huge_pages]);
     stat_number(stats, "huge_page_bytes", huge_pages_bytes(server->huge_pages));
+    stat_number(stats, "huge_page_bytes_wanted", huge_pages_wanted_bytes(server->huge_pages));
     stat_number(stats, "map_bytes", server->config.map_bytes);
     if (store_identify(server->store, &identity) == 0)
         stat_text(stats, "state_file_system", identity.local ? "local" : "remote");
@@ -84,12 +85,15 @@ static void stats_of_cache(struct stats *stats, struct server *server)
     stat_number(stats, "capacity", index_capacity(server->index));
     stat_number(stats, "clocks", server->cache.view->clock_count);
     stat_number(stats, "index_bytes", index_bytes(server->index));
+    stat_number(stats, "index_taken_bytes", index_taken_bytes(server->index));
     stat_number(stats, "pool_units", server->cache.view->pool_units);
     stat_number(stats, "pool_units_used", index_pool_used_units(server->index));
+    stat_number(stats, "pool_not_extended", index->pool_not_extended);
     stat_number(stats, "field_sets", index->fieldset_count);
     stat_number(stats, "evicted_stale", index->evicted_stale);
     stat_number(stats, "evicted_expired", index->evicted_expired);
     stat_number(stats, "evicted_oldest", index->evicted_oldest);
+    stat_number(stats, "evicted_pool", index->evicted_pool);
     stat_number(stats, "guards_open", server->cache.guards.open_count);
     stat_number(stats, "holds_open", server->cache.guards.hold_count);
     stat_number(stats, "guards_bytes", server->cache.guards.bytes);

@@ -3,7 +3,8 @@
  * A buddy allocator whose largest block is 32 units, so that the free units of such a chunk are the bits of one word: taking
  * is finding an aligned run of ones, giving back is setting them, and buddies merge by themselves. Chunks stand
  * in a list by the order of their largest free run, so a record is cut from the smallest run that serves.
- * 12 bytes of private memory for 2 KiB of pool, and nothing of it in the shared memory, which readers could only misread.
+ * A second word says where records begin, for those who have to clear a run of what lies in it (pool_hand.h).
+ * 16 bytes of private memory for 2 KiB of pool, and nothing of it in the shared memory, which readers could only misread.
  */
 #include "pool.h"
 
@@ -11,20 +12,22 @@
 #include <errno.h>
 #include <stdbool.h>
 
-#define CHUNK_UNITS 32u
+#define CHUNK_UNITS POOL_RUN_UNITS_MAX
 #define ORDERS 6 /* 1, 2, 4, ... 32 units */
 #define NONE UINT32_MAX
 
 _Static_assert(CHUNK_UNITS *POOL_UNIT_BYTES == POOL_RECORD_BYTES_MAX, "a chunk is one record");
 
 struct chunk {
-    uint32_t free; /* bit n: unit n of the chunk is free */
+    uint32_t free;   /* bit n: unit n of the chunk is free */
+    uint32_t starts; /* bit n: a record begins at unit n */
     uint32_t next, previous;
 };
 
 struct pool {
     uint32_t used_units;
-    uint32_t unit_count;
+    uint32_t unit_count; /* that may be given out; the rest waits for pool_grow */
+    uint32_t units_max;
     uint32_t heads[ORDERS]; /* chunks whose largest free run has this order */
     struct chunk chunks[];
 };
@@ -102,13 +105,20 @@ int pool_open(struct pool **out, uint32_t unit_count)
     struct pool *pool = calloc(1, sizeof(*pool) + chunk_count * sizeof(struct chunk));
     if (!pool)
         return -ENOMEM;
-    pool->unit_count = chunk_count * CHUNK_UNITS;
+    pool->units_max = chunk_count * CHUNK_UNITS;
     for (int order = 0; order < ORDERS; order++)
         pool->heads[order] = NONE;
-    for (uint32_t at = chunk_count; at-- > 0;)
-        set_free(pool, at, at == 0 ? UINT32_MAX - 1 : UINT32_MAX); /* unit 0 means "none" */
     *out = pool;
     return 0;
+}
+
+void pool_grow(struct pool *pool, uint32_t unit_count)
+{
+    const uint32_t before = pool->unit_count / CHUNK_UNITS;
+    const uint32_t wanted = unit_count / CHUNK_UNITS * CHUNK_UNITS;
+    pool->unit_count = wanted < pool->units_max ? wanted : pool->units_max;
+    for (uint32_t at = pool->unit_count / CHUNK_UNITS; at-- > before;)
+        set_free(pool, at, at == 0 ? UINT32_MAX - 1 : UINT32_MAX); /* unit 0 means "none" */
 }
 
 struct pool *pool_close(struct pool *pool)
@@ -140,6 +150,7 @@ uint32_t pool_take(struct pool *pool, size_t bytes)
             continue;
         const uint32_t first = best_run(pool->chunks[at].free, order);
         set_free(pool, at, pool->chunks[at].free & ~run_mask(first, order));
+        pool->chunks[at].starts |= 1u << first;
         pool->used_units += 1u << order;
         return at * CHUNK_UNITS + first;
     }
@@ -153,6 +164,9 @@ void pool_give(struct pool *pool, uint32_t unit, size_t bytes)
     const uint32_t mask = run_mask(unit % CHUNK_UNITS, order);
     assert(unit != 0 && unit < pool->unit_count && unit % (1u << order) == 0);
     assert((pool->chunks[at].free & mask) == 0);
+    assert((pool->chunks[at].starts & mask) ==
+           1u << unit % CHUNK_UNITS); /* one record, all of it */
+    pool->chunks[at].starts &= ~mask;
     set_free(pool, at, pool->chunks[at].free | mask);
     pool->used_units -= 1u << order;
 }
@@ -160,4 +174,34 @@ void pool_give(struct pool *pool, uint32_t unit, size_t bytes)
 uint32_t pool_used_units(const struct pool *pool)
 {
     return pool->used_units;
+}
+
+uint32_t pool_unit_count(const struct pool *pool)
+{
+    return pool->unit_count;
+}
+
+uint32_t pool_run_units(size_t bytes)
+{
+    return 1u << order_of(bytes);
+}
+
+size_t pool_records(const struct pool *pool, uint32_t unit, uint32_t run_units,
+                    uint32_t out[POOL_RUN_UNITS_MAX])
+{
+    const struct chunk *const chunk = &pool->chunks[unit / CHUNK_UNITS];
+    const uint32_t chunk_first = unit / CHUNK_UNITS * CHUNK_UNITS, first = unit % CHUNK_UNITS;
+    const uint32_t run = (uint32_t)((UINT64_C(1) << run_units) - 1) << first;
+    assert(unit < pool->unit_count && unit % run_units == 0 && run_units <= CHUNK_UNITS);
+    uint32_t starts = chunk->starts & run;
+    if (((chunk->free | chunk->starts) >> first & 1) == 0) {
+        /* The run lies in the middle of a larger record: the last one that begins before it. */
+        const uint32_t before = chunk->starts & ((1u << first) - 1);
+        if (before != 0)
+            starts |= 1u << (31 - __builtin_clz(before));
+    }
+    size_t count = 0;
+    for (; starts != 0; starts &= starts - 1)
+        out[count++] = chunk_first + (unsigned)__builtin_ctz(starts);
+    return count;
 }

@@ -10,6 +10,7 @@
 #include "reload.h"
 
 #include "server.h"
+#include "spool_access.h"
 #include "text.h"
 
 #include <errno.h>
@@ -50,10 +51,15 @@ static void spool_judge(struct server *server)
 
 static void mode_set(struct server *server, uint32_t former)
 {
-    if (server->config.socket_mode == former ||
-        chmod(server->config.socket_path, server->config.socket_mode) == 0)
+    if (server->config.socket_mode == former)
         return;
-    log_event(&server->log, LOG_ERROR, "socket_mode_not_set", log_error("error", errno));
+    int r = chmod(server->config.socket_path, server->config.socket_mode) < 0 ? -errno : 0;
+    /* The spool follows its socket. */
+    if (r == 0)
+        r = spool_access_set(server->spool.dir.fd, &server->config, &server->log);
+    if (r == 0)
+        return;
+    log_event(&server->log, LOG_ERROR, "socket_mode_not_set", log_error("error", r));
     server->config.socket_mode = former; /* the next reload tries it again */
 }
 

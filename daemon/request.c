@@ -137,7 +137,7 @@ static void handle_retire(struct server *server, struct peer *peer, const struct
 
 static void handle_fill(struct server *server, struct peer *peer, const struct request *request)
 {
-    struct cache_stored stored = {0};
+    struct cache_stored stored;
     const char *wrong = key_canonicalize(&server->key, &request->fill.entry.key);
 
     if (!wrong && !request->fill.gone)
@@ -152,8 +152,8 @@ static void handle_fill(struct server *server, struct peer *peer, const struct r
     }
     const etag_reason reason = cache_fill(&server->cache, request->fill.token, &server->key,
                                           &request->fill.entry, &stored);
-    if (stored.evicted.low != 0 || stored.evicted.high != 0)
-        removed_erase(server, stored.evicted);
+    for (size_t i = 0; i < stored.evicted.count; i++)
+        removed_erase(server, stored.evicted.fingerprints[i]);
     if (reason == ETAG_REASON_NONE)
         fill_persist(server, &request->fill.entry, &stored);
     fill_answer(server, peer, request, reason, stored.fill_lsn);

@@ -350,8 +350,12 @@ int server_init(struct server *server, const struct config *config, int signal_f
     log_limit_init(&server->log_limit, &server->log);
     if (supervisor_init(&server->supervisor, &server->log, why) < 0)
         return fail(server, "supervisor_refused", why);
-    if (endpoint_open(&server->endpoint, config->socket_path, config->socket_mode,
-                      take_fd(&server->supervisor.listen_fd), why) < 0)
+    if (endpoint_claim(&server->endpoint, config->socket_path,
+                       take_fd(&server->supervisor.listen_fd), why) < 0)
+        return fail(server, "socket_refused", why);
+    /* What others left in the spool may have taken the room that the socket needs. */
+    spool_dir_sweep(config, &server->log);
+    if (endpoint_open(&server->endpoint, config->socket_mode, why) < 0)
         return fail(server, "socket_refused", why);
     if (server->endpoint.shared)
         log_event(&server->log, LOG_WARN, "socket_dir_shared",
@@ -480,8 +484,9 @@ static int start_wait(struct server *server)
 /* Without them it serves all the same. */
 static void huge_pages_begin(struct server *server)
 {
+    /* Of what is allocated now: a huge page would take the memory of pool space that may never be used. */
     const int r = huge_pages_start(&server->huge_pages, index_view(server->index)->header,
-                                   index_bytes(server->index), server->config.huge_pages,
+                                   index_taken_bytes(server->index), server->config.huge_pages,
                                    &server->log);
     if (r < 0)
         log_event(&server->log, LOG_WARN, "huge_pages_not_started", log_error("reason", r));

@@ -12,6 +12,7 @@
 
 #include "clocktime.h"
 #include "delay_point.h"
+#include "spool_sweep.h"
 #include "text.h"
 
 #include <errno.h>
@@ -49,8 +50,9 @@ static void foreign_name(struct spool *spool, const char *name, enum spool_name 
 {
     struct stat st;
 
-    if (names->discards >= DISCARDS_PER_SCAN || time_coarse_ns() > names->began_ns + DISCARD_NS ||
-        strncmp(name, "bad-", 4) == 0)
+    const uint64_t until_ns = names->began_ns + DISCARD_NS;
+
+    if (names->discards >= DISCARDS_PER_SCAN || time_coarse_ns() > until_ns)
         return;
     names->discards++;
     if (fstatat(spool->dir.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
@@ -58,7 +60,11 @@ static void foreign_name(struct spool *spool, const char *name, enum spool_name 
     if (kind == SPOOL_NAME_TEMP &&
         time_ns_of(CLOCK_REALTIME) / NS_PER_S < (uint64_t)st.st_mtim.tv_sec + TEMP_AGE_S)
         return;
-    slot_free_name(spool, name);
+    if (strncmp(name, "bad-", 4) == 0 && S_ISREG(st.st_mode) &&
+        spool_dir_counts(&spool->dir, st.st_uid))
+        return;
+    if (!spool_sweep_tree(spool->dir.fd, name, until_ns))
+        slot_free_name(spool, name);
 }
 
 static void name_note(struct spool *spool, const char *name, struct names *names)

@@ -10,9 +10,13 @@
  */
 #include "spool_dir.h"
 
+#include "clocktime.h"
 #include "delay_point.h"
 #include "lock_file.h"
 #include "siphash.h"
+#include "spool_access.h"
+#include "spool_reserve.h"
+#include "spool_sweep.h"
 #include "text.h"
 
 #include <errno.h>
@@ -21,7 +25,8 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
-#define FORMER_SCANS 2 /* one may have been under way; the next one sees everything */
+#define FORMER_SCANS 2          /* one may have been under way; the next one sees everything */
+#define SWEEP_NS (5 * NS_PER_S) /* at most so long a start takes for what others left */
 
 static int refuse(char why[512], const char *what, const char *path, const char *advice)
 {
@@ -57,28 +62,38 @@ static void former_place_leave(const char *path)
     (void)rename(path, aside);
 }
 
+static bool leads_there(const char *path, const char *target)
+{
+    char leads_to[PATH_BYTES_MAX];
+    const ssize_t len = readlink(path, leads_to, sizeof(leads_to) - 1);
+
+    if (len > 0)
+        leads_to[len] = '\0';
+    return len > 0 && strcmp(leads_to, target) == 0;
+}
+
 /* The directory that stands beside the socket, or that a link there leads to. */
 static int place_make(struct spool_dir *dir, const struct config *config, char why[512])
 {
-    char target[PATH_BYTES_MAX], leads_to[PATH_BYTES_MAX];
+    char target[PATH_BYTES_MAX];
+    struct stat st;
     const bool power = config->durability == DURABILITY_POWER;
-    const ssize_t len = readlink(dir->path, leads_to, sizeof(leads_to) - 1);
+    const bool is_link = lstat(dir->path, &st) == 0 && S_ISLNK(st.st_mode);
 
     (void)snprintf(target, sizeof(target), "%.4000s/" SPOOL_DIR_NAME, config->state_dir);
-    if (len > 0)
-        leads_to[len] = '\0';
-    if (power ? len <= 0 || strcmp(leads_to, target) != 0 : len > 0)
+    if (power ? !leads_there(dir->path, target) : is_link)
         former_place_leave(dir->path);
     if (!power)
         former_place_leave(target);
-    if (!power && len > 0 && chmod(config->state_dir, 0700) < 0)
+    if (!power && is_link && chmod(config->state_dir, 0700) < 0)
         return refuse_errno(why, "close the way to the former place of", target);
     if (power && chmod(config->state_dir, 0711) < 0)
         return refuse_errno(why, "let writers through to", target);
     if (mkdir(power ? target : dir->path, 0700) < 0 && errno != EEXIST)
         return refuse_errno(why, "make", power ? target : dir->path);
-    if (power && symlink(target, dir->path) < 0 && errno != EEXIST)
-        return refuse_errno(why, "make the link to", dir->path);
+    if (power && symlink(target, dir->path) < 0 && !leads_there(dir->path, target))
+        return refuse(why, "cannot be made a link to the state directory's", dir->path,
+                      "unmount what is mounted there, or remove it");
     return 0;
 }
 
@@ -169,16 +184,15 @@ static int file_put(const struct spool_dir *dir, const char *name, const char *f
     return -errno;
 }
 
-static int mark_file_write(const struct spool_dir *dir, const struct spool_mark *mark,
+/* Into a new file. */
+static int mark_text_write(const struct spool_dir *dir, const char *text, size_t len,
                            const char *file)
 {
     char name[SPOOL_NAME_BYTES + 16];
     uint64_t random;
-    CLEANUP(cleanup_free) char *text = malloc(SPOOL_MARK_BYTES_MAX);
 
-    if (!text || getrandom(&random, sizeof(random), 0) < 0)
-        return text ? -errno : -ENOMEM;
-    const size_t len = spool_mark_format(mark, text);
+    if (getrandom(&random, sizeof(random), 0) < 0)
+        return -errno;
     (void)snprintf(name, sizeof(name), SPOOL_TEMP_PREFIX "%016llx", (unsigned long long)random);
     CLEANUP(cleanup_fd)
     int fd = openat(dir->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
@@ -190,9 +204,22 @@ static int mark_file_write(const struct spool_dir *dir, const struct spool_mark 
         r = file_put(dir, name, file);
     if (r < 0)
         (void)unlinkat(dir->fd, name, 0);
-    else if (dir->mark.power && fsync(dir->fd) < 0)
-        r = -errno;
     return r;
+}
+
+static int mark_file_write(const struct spool_dir *dir, const struct spool_mark *mark,
+                           const char *file)
+{
+    CLEANUP(cleanup_free) char *text = malloc(SPOOL_MARK_BYTES_MAX);
+
+    if (!text)
+        return -ENOMEM;
+    const size_t len = spool_mark_format(mark, text);
+    int r = mark_text_write(dir, text, len, file);
+    if (r == -ENOSPC || r == -EDQUOT)
+        r = spool_reserve_use(dir->fd, file, text, len, dir->mark.power);
+    spool_reserve_keep(dir->fd);
+    return r == 0 && dir->mark.power && fsync(dir->fd) < 0 ? -errno : r;
 }
 
 static int mark_write(const struct spool_dir *dir)
@@ -380,6 +407,14 @@ void spool_dir_scanned(struct spool_dir *dir, bool owed)
 
 /* ---- Open and close ---- */
 
+static int access_set(struct spool_dir *dir, const struct config *config, char why[512])
+{
+    const int r = spool_access_set(dir->fd, config, dir->log);
+
+    errno = -r;
+    return r == 0 ? 0 : refuse_errno(why, "open to writers", dir->path);
+}
+
 int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t lease_ns,
                    const struct log *log, char why[512])
 {
@@ -399,9 +434,50 @@ int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t 
         return refuse_errno(why, "mark", dir->path);
     }
     /* Only now may anybody write into it: mark and lock are ours for good. */
-    if (fchmod(dir->fd, SPOOL_DIR_MODE) < 0)
-        return refuse_errno(why, "open to writers", dir->path);
-    return 0;
+    return access_set(dir, config, why);
+}
+
+static void swept_say(const struct log *log, const char *path, const struct spool_swept *swept)
+{
+    if (swept->removed > 0 || swept->left > 0)
+        log_event(log, swept->left > 0 ? LOG_WARN : LOG_INFO, "spool_swept",
+                  log_text("spool", path), log_number("removed", (int64_t)swept->removed),
+                  log_number("left", (int64_t)swept->left));
+}
+
+/* Files count here by the marks that a former daemon wrote, and by the rules of today. */
+static void sweep(struct spool_dir *dir, const struct config *config)
+{
+    CLEANUP(cleanup_free) struct spool_mark *owed = malloc(sizeof(*owed));
+    struct spool_swept swept;
+
+    if (!owed)
+        return;
+    dir->mark = (struct spool_mark){.owner = geteuid(), .nobody = config_overflow_uid()};
+    writers_of_rules(&dir->mark, config);
+    writers_merge(&dir->mark, &dir->former);
+    if (mark_read(dir->fd, SPOOL_FORMER_NAME, owed))
+        writers_merge(&dir->mark, owed);
+    spool_sweep(dir->fd, &dir->mark, time_coarse_ns() + SWEEP_NS, &swept);
+    swept_say(dir->log, dir->path, &swept);
+}
+
+/* A mark says whose spool this is: nothing is removed in another directory, and nothing under the eyes of a daemon that runs. */
+void spool_dir_sweep(const struct config *config, const struct log *log)
+{
+    CLEANUP(cleanup_free) struct spool_dir *dir = calloc(1, sizeof(*dir));
+    char why[512];
+
+    if (!dir)
+        return;
+    *dir = (struct spool_dir){.fd = -1, .lock_fd = -1, .spare_fd = -1, .log = log};
+    if (spool_path_of(config->socket_path, dir->path, sizeof(dir->path)) &&
+        place_open(dir, config->durability == DURABILITY_POWER, why) == 0 &&
+        mark_read(dir->fd, SPOOL_MARK_NAME, &dir->former) &&
+        strcmp(dir->former.socket, spool_socket_name(config->socket_path)) == 0 &&
+        lock_file_take(dir->fd, SPOOL_LOCK_NAME, &dir->lock_fd) == 0)
+        sweep(dir, config);
+    spool_dir_close(dir);
 }
 
 void spool_dir_close(struct spool_dir *dir)

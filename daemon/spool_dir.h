@@ -30,6 +30,10 @@ struct spool_dir {
 /* The mark that a former daemon left beside this socket. False: there is none; *out is zeroed then. The struct is large. */
 MUST_USE bool spool_dir_former(const char *socket_path, struct spool_mark *out);
 
+/* Before the socket is made: frees names, inodes and space of a spool that a former daemon left here, of what can be no event. Where
+ * another daemon runs, or nobody's mark is, it does nothing. What it did is logged. */
+void spool_dir_sweep(const struct config *config, const struct log *log);
+
 /* Makes the directory, takes its lock, reads the former mark, writes ours. lease_ns: the longest lease that may still run, apart
  * from what the former mark says, or that will: the mark says the longest from now on. 0, or -1 with the reason and what to do
  * in why[512]; spool_dir_close() is right after both. */

@@ -12,8 +12,6 @@
 #define LOAD_NUMERATOR 7u
 #define LOAD_DENOMINATOR 10u
 
-#define POOL_BYTES_PER_ENTRY 6u
-
 #define HOMES_MAX ((uint64_t)CAPACITY_MAX * LOAD_DENOMINATOR / LOAD_NUMERATOR + 1)
 
 static uint64_t round_up(uint64_t n, uint64_t to)
@@ -26,14 +24,27 @@ static bool is_power_of_two(uint64_t n)
     return n != 0 && (n & (n - 1)) == 0;
 }
 
-static uint64_t pool_bytes_of(const struct layout_plan *plan)
+static uint64_t pool_bytes_within(uint64_t bytes)
 {
-    uint64_t bytes = plan->pool_bytes ? plan->pool_bytes : plan->capacity * POOL_BYTES_PER_ENTRY;
     if (bytes < POOL_BYTES_MIN)
         bytes = POOL_BYTES_MIN;
     if (bytes > POOL_BYTES_MAX)
         bytes = POOL_BYTES_MAX;
     return round_up(bytes, POOL_RECORD_BYTES_MAX);
+}
+
+static uint64_t pool_bytes_of(const struct layout_plan *plan)
+{
+    const uint64_t by_capacity = plan->capacity *
+                                 (POOL_SETS_BYTES_PER_ENTRY + POOL_TAG_BYTES_PER_ENTRY);
+    return pool_bytes_within(plan->pool_bytes ? plan->pool_bytes : by_capacity);
+}
+
+uint32_t layout_pool_units_at_start(const struct layout_plan *plan)
+{
+    const uint64_t all = pool_bytes_of(plan);
+    const uint64_t bytes = pool_bytes_within(plan->capacity * POOL_SETS_BYTES_PER_ENTRY);
+    return (uint32_t)((bytes < all ? bytes : all) / POOL_UNIT_BYTES);
 }
 
 void layout_init(struct layout_header *header, const struct layout_plan *plan)

@@ -91,16 +91,24 @@ _Static_assert(offsetof(struct layout_slot, clocks) == 40, "clocks");
 _Static_assert(sizeof(struct layout_detail) == 64, "detail");
 _Static_assert(offsetof(struct layout_detail, etag) == 20, "etag");
 
+/* The pool's default size. Field sets are shared, so a few bytes for them do; and each entry may have an entity tag that is a
+ * SHA-256 in hexadecimal: 64 digits and two quotes behind 8 bytes of an overflow record take two units. */
+#define POOL_SETS_BYTES_PER_ENTRY 6u
+#define POOL_TAG_BYTES_PER_ENTRY (2u * POOL_UNIT_BYTES)
+
 /* What the sizes of an index are made from. */
 struct layout_plan {
     uint64_t capacity;    /* entries at the normal load (0.7) */
     uint32_t clock_count; /* rounded up to a power of two by the caller */
-    uint64_t pool_bytes;  /* 0: 6 bytes an entry; raised to 1 MiB, cut at POOL_BYTES_MAX */
+    uint64_t pool_bytes;  /* 0: POOL_*_BYTES_PER_ENTRY; raised to 1 MiB, cut at POOL_BYTES_MAX */
 };
 
 /* Fills geometry (magic, version, sizes, offsets, counts) of a zeroed header. Values outside the limits are
  * the caller's bug. */
 void layout_init(struct layout_header *header, const struct layout_plan *plan);
+
+/* How many units of the pool the daemon takes the memory of at its start: what field sets want. */
+uint32_t layout_pool_units_at_start(const struct layout_plan *plan);
 
 /* NULL if a mapping of mapped_bytes may be trusted as far as its geometry goes, else what is wrong as a
  * sentence. Never reads beyond the header. */

@@ -50,11 +50,19 @@ static bool name_is(enum spool_name kind, const char *name, size_t prefix_len, u
     return strcmp(made, name) == 0;
 }
 
+static bool is_reserve(const char *name)
+{
+    const size_t len = strlen(SPOOL_RESERVE_PREFIX);
+
+    return strncmp(name, SPOOL_RESERVE_PREFIX, len) == 0 && name[len] >= '0' &&
+           name[len] < '0' + (char)SPOOL_RESERVES && name[len + 1] == '\0';
+}
+
 enum spool_name spool_name_parse(const char *name, uint32_t *number)
 {
     *number = 0;
     if (strcmp(name, SPOOL_MARK_NAME) == 0 || strcmp(name, SPOOL_LOCK_NAME) == 0 ||
-        strcmp(name, SPOOL_FORMER_NAME) == 0)
+        strcmp(name, SPOOL_FORMER_NAME) == 0 || is_reserve(name))
         return SPOOL_NAME_OWN;
     if (strncmp(name, SPOOL_TEMP_PREFIX, strlen(SPOOL_TEMP_PREFIX)) == 0)
         return SPOOL_NAME_TEMP;

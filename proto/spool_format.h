@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The spool as both ends see it (design, section 6.5): a directory beside the socket, mode 3733, in which writers leave the
- * mutations that the daemon did not take. Names, and the mark; what does the I/O is libclient/spool_writer.c and daemon/spool.c.
+ * The spool as both ends see it (design, section 6.5): a directory beside the socket, of the socket's group and with a mode that lets
+ * in whom the socket's lets in (0660: 3730, 0666: 3733), in which writers leave the mutations that the daemon did not take. Names, and the mark; what does the I/O is libclient/spool_writer.c and daemon/spool.c.
  *
  *   mark       the daemon's, text: that this is a spool, whose, L, and which uids' files count. Replaced by rename
  *   lock       the daemon's, held while it runs
  *   former     the daemon's, a mark too: whose files counted until the roles changed, for the daemon that comes next. Gone
  *              when their events are safe. Writers do not read it
+ *   reserve-0, reserve-1
+ *              the daemon's: room for a mark where others have used up the file system's
  *   e000-efff  one event each: a frame as on the socket (INVALIDATE or GUARD_*). Made under another name, then renamed
  *              without replacing: a name that is taken is tried elsewhere
  *   all-00-3f  "purge everything", content ignored: where no e-name is free, or no space for content. Renamed over what
@@ -32,7 +34,9 @@
 #define SPOOL_LOCK_NAME "lock"
 #define SPOOL_FORMER_NAME "former"
 #define SPOOL_TEMP_PREFIX "t-"
-#define SPOOL_DIR_MODE 03733
+#define SPOOL_RESERVE_PREFIX "reserve-"
+#define SPOOL_RESERVES 2u
+#define SPOOL_DIR_MODE 03733 /* where everybody may connect */
 #define SPOOL_FILE_MODE 0640
 #define SPOOL_NAME_BYTES 16
 #define SPOOL_SOCKET_BYTES 108
@@ -43,8 +47,16 @@ enum spool_name {
     SPOOL_NAME_ALL,
     SPOOL_NAME_TAKEN,
     SPOOL_NAME_TEMP,
-    SPOOL_NAME_OWN, /* mark, lock, former */
+    SPOOL_NAME_OWN, /* mark, lock, former, reserve-* */
 };
+
+/* Of the directory, by the socket's: writing in it is what connecting is there. Nobody but the daemon may list it, and a name is its
+ * owner's (sticky). */
+static inline uint32_t spool_dir_mode(uint32_t socket_mode)
+{
+    const uint32_t all = SPOOL_DIR_MODE & ~033u;
+    return all | (socket_mode & 020 ? 030 : 0) | (socket_mode & 02 ? 03 : 0);
+}
 
 /* What a name means; *number: which of its kind. */
 enum spool_name spool_name_parse(const char *name, uint32_t *number);

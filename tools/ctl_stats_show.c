@@ -141,8 +141,9 @@ static const struct row daemon_rows[] = {
     {"  holds", {"holds"}, true},
     {"    one of all instead", {"holds_folded"}, true},
     {"  by the spool", {"spool_applied"}, true},
-    {"evicted", {"evicted_stale", "evicted_expired", "evicted_oldest"}},
-    {"  still of use", {"evicted_oldest"}, true},
+    {"evicted", {"evicted_stale", "evicted_expired", "evicted_oldest", "evicted_pool"}},
+    {"  still of use", {"evicted_oldest", "evicted_pool"}, true},
+    {"    for pool space", {"evicted_pool"}, true},
 };
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -264,6 +265,8 @@ static const char *advice(const struct stats_view *view)
         return "pages changed that no write announced: a 304 would be wrong there";
     if (sample_number(now, "spool_waiting") > 0)
         return "files wait in the spool: if they stay there, see the daemon's log";
+    if (grows(view, "evicted_pool"))
+        return "entries go that are still of use: a larger --pool-mib keeps them";
     if (grows(view, "evicted_oldest"))
         return "entries go that are still of use: a larger --capacity keeps them";
     if (grows(view, "fills_token_foreign") || grows(view, "clients.fills_dropped"))

@@ -198,9 +198,33 @@ void doctor_lease(struct doctor *doctor)
 
 /* ---- Tables ---- */
 
+/* The pool evicts much more than the slots do. */
+#define POOL_EVICTIONS_FACTOR 4
+
+static void say_pool(struct doctor *doctor, uint64_t oldest)
+{
+    uint64_t used, units, evicted, refused;
+    (void)doctor_number(doctor, "pool_units", &units);
+    (void)doctor_number(doctor, "pool_units_used", &used);
+    (void)doctor_number(doctor, "evicted_pool", &evicted);
+    (void)doctor_number(doctor, "pool_not_extended", &refused);
+    const bool small = evicted > oldest * POOL_EVICTIONS_FACTOR;
+    const char *advice = NULL;
+    if (refused > 0)
+        advice = "the machine had no memory for more of it: raise the daemon's limit (MemoryMax=), "
+                 "or lower pool-mib";
+    else if (small)
+        advice = "raise pool-mib: entries that are current make room for long entity tags and sets "
+                 "of header fields, while the index has room";
+    doctor_say(doctor, advice ? FINDING_WARN : FINDING_OK, "pool", advice,
+               "%" PRIu64 " of %" PRIu64 " units used (%" PRIu64 " %%), %" PRIu64
+               " current entries evicted for its space",
+               used, units, units ? used * 100 / units : 0, evicted);
+}
+
 static void say_occupancy(struct doctor *doctor)
 {
-    uint64_t entries, capacity, oldest, used, units, uptime_ms;
+    uint64_t entries, capacity, oldest, uptime_ms;
     if (!doctor_number(doctor, "capacity", &capacity))
         return;
     (void)doctor_number(doctor, "entries", &entries);
@@ -212,13 +236,7 @@ static void say_occupancy(struct doctor *doctor)
                "%" PRIu64 " of %" PRIu64 " (%" PRIu64 " %%), %" PRIu64
                " current ones evicted in %" PRIu64 " s",
                entries, capacity, entries * 100 / capacity, oldest, uptime_ms / 1000);
-    (void)doctor_number(doctor, "pool_units", &units);
-    (void)doctor_number(doctor, "pool_units_used", &used);
-    const bool tight = units > 0 && used * 10 > units * 9;
-    doctor_say(doctor, tight ? FINDING_WARN : FINDING_OK, "pool",
-               tight ? "raise pool-mib: what does not fit is not stored (no_room)" : NULL,
-               "%" PRIu64 " of %" PRIu64 " units used (%" PRIu64 " %%)", used, units,
-               units ? used * 100 / units : 0);
+    say_pool(doctor, oldest);
 }
 
 /* docs/operations.md: with C clocks, an entry of k clocks and n other names invalidated since its fill. */

@@ -92,6 +92,17 @@ static void say_spool_files(struct doctor *doctor)
                waiting, garbage, ignored);
 }
 
+/* Who may connect may leave events. A daemon that is no member of the socket's group opens the spool to all. */
+static bool fits_socket(const char *socket_path, const struct stat *spool)
+{
+    struct stat there;
+    const uint32_t mode = spool->st_mode & 07777;
+    if (stat(socket_path, &there) < 0)
+        return mode == SPOOL_DIR_MODE || mode == spool_dir_mode(0660);
+    return mode == spool_dir_mode(there.st_mode) &&
+           (there.st_gid == spool->st_gid || !(there.st_mode & S_IWGRP));
+}
+
 void doctor_spool(struct doctor *doctor)
 {
     char dir[PATH_BYTES];
@@ -110,8 +121,10 @@ void doctor_spool(struct doctor *doctor)
     const etag_str durability = doctor_text(doctor, "durability");
     const bool process = !str_equal(durability, ETAG_LIT("power"));
     const bool tmpfs = statfs(dir, &fs) == 0 && (uint32_t)fs.f_type == TMPFS;
-    if (!S_ISDIR(status.st_mode) || (status.st_mode & 07777) != SPOOL_DIR_MODE)
-        advice = "chmod 3733 it, or restart the daemon: writers of other users need it so";
+    if (!S_ISDIR(status.st_mode) || !fits_socket(doctor->daemon.channel.path, &status))
+        advice =
+            "restart the daemon, which gives it the group of the socket and the mode that fits "
+            "it (0660: 3730, 0666: 3733): who may connect writes there, and nobody else";
     else if (process && durability.data && !tmpfs)
         advice = "put the socket on tmpfs (/run): a slow or full disk would stop writers there";
     doctor_say(doctor, advice ? FINDING_WARN : FINDING_OK, "spool", advice,

@@ -100,21 +100,21 @@ static bool mapped_huge_read(const struct doctor *doctor, uint64_t *bytes)
 
 static void say_huge_pages(struct doctor *doctor)
 {
-    uint64_t index, got, mapped;
-    if (!doctor_number(doctor, "index_bytes", &index) ||
+    uint64_t wanted, got, mapped;
+    if (!doctor_number(doctor, "huge_page_bytes_wanted", &wanted) ||
         !doctor_number(doctor, "huge_page_bytes", &got))
         return;
     const bool seen = mapped_huge_read(doctor, &mapped);
     const uint64_t huge = seen ? mapped : got;
     const bool off = str_equal(doctor_text(doctor, "huge_pages"), ETAG_LIT("off"));
-    const bool few = huge / MIB * 10 < index / MIB * 9 && !off;
+    const bool few = huge / MIB * 10 < wanted / MIB * 9 && !off;
     doctor_say(
         doctor, few ? FINDING_WARN : FINDING_OK, "huge pages",
         few ? "lookups miss the TLB more often. The kernel must be 6.1 or newer, and have "
               "2 MiB pages free: sysctl vm.compact_memory=1, then restart the daemon. Within "
               "a second for each GiB after the start this is normal"
             : NULL,
-        "%" PRIu64 " of %" PRIu64 " MiB of the index%s%s", huge / MIB, index / MIB,
+        "%" PRIu64 " of %" PRIu64 " MiB of the index%s%s", huge / MIB, wanted / MIB,
         seen ? ", as the kernel maps it" : ", as the daemon was told",
         off ? "; the configuration says off" : "");
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """etagctl dump and load: nothing is lost on the way, and nothing that was changed since is answered."""
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,13 @@ KEY = "//shop.example/u/1"
 
 def lines_of(text):
     return [json.loads(line) for line in text.splitlines()]
+
+
+def dump_of(d, entries):
+    """A dump of (target, entity tag)."""
+    head = {"format": "etagd-dump", "version": 1, "incarnation": d.ctl("ping")["incarnation"], "time_ms": 1, "clock_ns": 1}
+    lines = ({"target": target, "scope": None, "etag": etag, "fill_lsn": 0, "state": "valid"} for target, etag in entries)
+    return "\n".join(json.dumps(line) for line in [head, *lines, {"end": True, "entries": len(entries)}])
 
 
 class Data(Case):
@@ -175,10 +183,7 @@ class Data(Case):
     def test_many_entries_once_each_while_others_come_and_go(self):
         d = self.started()
         stay = [f"/stay/{i:05d}" for i in range(4000)]
-        head = {"format": "etagd-dump", "version": 1, "incarnation": d.ctl("ping")["incarnation"], "time_ms": 1, "clock_ns": 1}
-        made = lambda targets: "\n".join(json.dumps(x) for x in [head, *({"target": t, "scope": None, "etag": '"v1"', "fill_lsn": 0,
-                                                                          "state": "valid"} for t in targets),
-                                                                 {"end": True, "entries": len(targets)}])
+        made = lambda targets: dump_of(d, [(target, '"v1"') for target in targets])
         self.assertEqual(self.load(d, made(stay), "--assume-current")["loaded"], len(stay))
         dumping = subprocess.Popen([ETAGCTL, "--socket", d.socket, "dump"], stdout=subprocess.PIPE, text=True)
         first = dumping.stdout.readline()
@@ -204,6 +209,32 @@ class Data(Case):
             done = d.ctl_raw(command, text="")
             self.assertEqual(done.returncode, 2)
             self.assertIn("is etagd running", done.stderr)
+
+
+class PoolEviction(Case):
+    def test_many_urls_with_tags_of_66_bytes_are_all_filled(self):
+        """Three times what a pool of 1 MiB holds. Each was refused, once it was full."""
+        d = self.started(args=["--pool-mib", "1", "--capacity", "65536", "--clocks", "1024"])
+        held = (1 << 20) // 128 - 1
+        pages = [(f"/page?{i}", '"' + hashlib.sha256(str(i).encode()).hexdigest() + '"') for i in range(3 * held)]
+        self.assertEqual(d.ctl("load", "--assume-current", text=dump_of(d, pages))["loaded"], len(pages))
+        status = d.status()
+        self.assertEqual((status["fills_no_room"], status["evicted_oldest"]), (0, 0))
+        self.assertEqual((status["evicted_pool"], status["entries"]), (2 * held, held))
+        self.assertEqual(d.verdict(*pages[-1]), "not_modified")
+        self.assertEqual(d.verdict(*pages[-held]), "not_modified")
+        self.assertEqual(d.verdict(*pages[0]), "unknown")
+        found = {line["topic"]: line for line in json.loads(d.ctl_raw("--json", "doctor").stdout)["findings"]}
+        self.assertEqual(found["pool"]["level"], "warn")
+        self.assertIn("pool-mib", found["pool"]["advice"])
+        # The store followed: what went does not come back with a restart.
+        wait_until(lambda: d.status()["stored_entries"] == held, 20, "the store has what the index has")
+        d.stop()
+        d.start()
+        wait_until(lambda: d.status()["entries"] == held, 20, "entries of the former run")
+        status = d.status()
+        self.assertEqual((status["start"], status["loaded"], status["evicted_pool"]), ("warm", held, 0))
+        self.assertEqual(d.verdict(*pages[-1]), "not_modified")
 
 
 if __name__ == "__main__":

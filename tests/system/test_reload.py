@@ -117,7 +117,7 @@ class Reload(Case):
         writer.ok("invalidate surrogate a")
         with d.changed:
             d.lines.clear()
-        self.write("roles: {}\n")
+        self.write("socket-mode: \"0666\"\nroles: {}\n")
         d.signal(signal.SIGHUP)  # comes first when it goes on
         d.signal(signal.SIGCONT)
         d.wait_log("event=reloaded")

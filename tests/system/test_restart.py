@@ -373,7 +373,7 @@ class Storm(Case):
     LINGER_MS = 800
 
     def spool_left(self, d):
-        return sorted(set(os.listdir(os.path.join(d.directory, "spool"))) - {"mark", "lock"})
+        return sorted(set(os.listdir(os.path.join(d.directory, "spool"))) - {"mark", "lock", "reserve-0", "reserve-1"})
 
     def nothing_is_left(self, d):
         """Once the load has ended: no guard, no spool file, no memory but one index, no socket of anybody."""

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import threading
 import time
 
@@ -14,6 +15,12 @@ KEY = "//shop.example/api/v1/uploads/42"
 TARGET = "surrogate upload:42"
 LEASE_MS = 400
 STRANGER = 4242
+MEMBER = 4243
+DAEMON = 4244
+
+
+def names_of_the_spool():
+    return [f"e{i:03x}" for i in range(4096)] + [f"all-{i:02x}" for i in range(64)] + [f"taken-{i:02x}" for i in range(64)]
 
 
 class SpoolCase(Case):
@@ -37,7 +44,7 @@ class SpoolCase(Case):
         wait_until(lambda: not self.files(d), 10, "the applied files go")
 
     def files(self, d):
-        return sorted(name for name in os.listdir(self.spool(d)) if name not in ("mark", "lock"))
+        return sorted(name for name in os.listdir(self.spool(d)) if name not in ("mark", "lock") and not name.startswith("reserve-"))
 
     def reason(self, d):
         """After a warm start a stale entry may have been swept before we look."""
@@ -334,9 +341,8 @@ class Bounds(SpoolCase):
         self.assertEqual([name[0] for name in self.files(d)], ["e"])
 
 
-class Strangers(SpoolCase):
-    """What a local user without a role can do: nothing."""
-    SOCKET_MODE = "0666"
+class OthersCase(SpoolCase):
+    """Users who have no role."""
 
     def setUp(self):
         super().setUp()
@@ -358,10 +364,199 @@ class Strangers(SpoolCase):
                 os._exit(1)
         self.assertEqual(os.waitpid(pid, 0)[1], 0)
 
+    def member(self, d):
+        """A writer of the socket's group."""
+        made = Writer(d.socket, user=MEMBER, program=self.program(d, "writer"))
+        self.addCleanup(made.end)
+        return made
+
+    def mounted(self, path, options):
+        os.makedirs(path, exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            self.skipTest(f"cannot mount: {done.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", path], check=False)
+
     def program(self, d, name):
         copy = os.path.join(d.directory, name)
         shutil.copy(os.path.join(os.environ.get("ETAGD_BUILD", "build/release"), "tests/system", name), copy)
         return copy
+
+
+def take_all_of(spool):
+    """Names, inodes, space: as long as there is any."""
+    os.umask(0)
+    i = 0
+    try:
+        while True:
+            path = os.path.join(spool, f"e{i:03x}")
+            os.mkdir(path, 0o700)
+            for name in ("one", "two", "three"):
+                with open(os.path.join(path, name), "wb") as f:
+                    f.write(b"x" * 100000)
+            i += 1
+    except OSError:
+        pass
+    for kind in (lambda path: open(path, "xb").close(), os.mkdir):
+        try:
+            for i in range(10000):
+                kind(os.path.join(spool, f"rest-{i}"))
+        except OSError:
+            pass
+
+
+class ByTheSocket(OthersCase):
+    """Whom the socket's group and mode keep out, the spool keeps out."""
+
+    def grouped(self, **options):
+        """What is made in the directory has the group of the member."""
+        os.chown(self.directory, 0, MEMBER)
+        os.chmod(self.directory, 0o2755)
+        return self.filled(args=["--role", f"mutate=uid:{MEMBER}"], **options)
+
+    def mode(self, d):
+        status = os.stat(self.spool(d))
+        return stat.S_IMODE(status.st_mode), status.st_gid
+
+    def test_a_stranger_takes_no_names_while_no_daemon_runs(self):
+        d = self.grouped()
+        self.assertEqual(self.mode(d), (0o3730, MEMBER))
+        w = self.member(d)
+        d.kill()
+        spool = self.spool(d)
+
+        def take():
+            made = 0
+            for name in names_of_the_spool():
+                try:
+                    os.mkdir(os.path.join(spool, name))
+                    made += 1
+                except PermissionError:
+                    pass
+            if made:
+                raise AssertionError(f"{made} names were taken")
+
+        self.as_stranger(take)
+        self.assert_waited(w.say(f"invalidate {TARGET}"))
+        d.start()
+        self.assertEqual(self.reason(d), "stale")
+
+    def test_it_follows_the_socket_at_a_reload(self):
+        config = os.path.join(self.directory, "etagd.yaml")
+
+        def write(mode):
+            with open(config, "w", encoding="ascii") as f:
+                f.write(f'socket-mode: "{mode}"\n')
+
+        write("0600")
+        d = self.started(args=["--config", config])
+        for mode, expected in (("0600", 0o3700), ("0666", 0o3733), ("0660", 0o3730)):
+            write(mode)
+            d.signal(signal.SIGHUP)
+            wait_until(lambda expected=expected: self.mode(d)[0] == expected, 10, f"the spool's mode for {mode}")
+
+    def test_a_group_that_the_daemon_is_no_member_of(self):
+        """It could not read what the group's members leave: better open to all than events that nobody reads."""
+        os.chown(self.directory, DAEMON, MEMBER)
+        os.chmod(self.directory, 0o2755)
+        d = self.daemon(args=["--role", f"mutate=uid:{MEMBER}"], lease_ms=LEASE_MS)
+        d.state = os.path.join(self.directory, "of-the-daemon")
+        os.mkdir(d.state, 0o700)
+        os.chown(d.state, DAEMON, DAEMON)
+        d.wrapper = ["setpriv", f"--reuid={DAEMON}", f"--regid={DAEMON}", "--clear-groups"]
+        d.start()
+        d.wait_log(r"event=spool_open_to_all .*gid=4243")
+        self.assertEqual(self.mode(d), (0o3733, DAEMON))
+        w = self.member(d)
+        d.kill()
+        self.assert_waited(w.say(f"invalidate {TARGET}"))
+        d.start()
+        wait_until(lambda: d.status()["spool_applied"] == 1, 10, "the event is read")
+
+
+class Strangers(OthersCase):
+    """What a local user without a role can do where the socket lets everybody connect: nothing to those with one, while a daemon runs."""
+    SOCKET_MODE = "0666"
+
+    def test_names_that_were_taken_while_no_daemon_ran_are_free_when_one_serves(self):
+        self.mounted(os.path.join(self.directory, "run"), "size=20m,mode=0755")
+        d = self.daemon("run", lease_ms=LEASE_MS)
+        d.state = os.path.join(self.directory, "state")
+        d.start()
+        d.fill(KEY, '"v1"', "--surrogate", "upload:42")
+        d.ctl("sync")
+        w = self.writer(d)
+        d.kill()
+        spool = self.spool(d)
+
+        def take():
+            for name in names_of_the_spool():
+                os.mkdir(os.path.join(spool, name))
+            deep = os.path.join(spool, "e000")
+            os.chdir(deep)
+            for _ in range(100):  # deeper than it goes at once
+                os.mkdir("deeper")
+                os.chdir("deeper")
+            for name in ("bad-00", "reserve-7", "former", "mark2", "-", "x-1"):
+                os.makedirs(os.path.join(spool, name, "a", "b"))
+
+        self.as_stranger(take)
+        # With 0666 that is what does not hold: the writer hears of it, and nothing is believed to be done.
+        self.assertNotEqual(w.say(f"invalidate {TARGET}")["status"], "OK")
+        d.start()
+        wait_until(lambda: self.files(d) == [], 20, "all of it goes")
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        d.kill()
+        self.assert_waited(w.say(f"invalidate {TARGET}"))
+        d.start()
+        self.assertEqual(self.reason(d), "stale")
+
+    def test_a_file_system_where_power_durability_has_its_link_is_refused(self):
+        """Else the spool would be on it, and events lost with the machine that were told to be safe."""
+        self.mounted(os.path.join(self.directory, "spool"), "size=1m,mode=0700")
+        said, code = self.daemon(args=["--durability", "power"]).refusal()
+        self.assertEqual(code, 1)
+        self.assertRegex(said, "event=spool_refused .*unmount what is mounted there")
+
+    def test_all_inodes_and_all_space_taken_beside_the_socket(self):
+        run = os.path.join(self.directory, "run")
+        self.mounted(run, "size=20m,nr_inodes=200,mode=0755")
+        d = self.daemon("run", lease_ms=LEASE_MS)
+        d.state = os.path.join(self.directory, "state")
+        d.start()
+        d.fill(KEY)
+        d.stop()  # the socket's inode is free then, and it is taken
+        spool = self.spool(d)
+        self.as_stranger(lambda: take_all_of(spool))
+        with self.assertRaises(OSError):
+            open(os.path.join(run, "one-more"), "xb").close()
+        d.start()
+        self.assertEqual(self.files(d), [])
+        self.assertEqual((d.status()["start"], d.verdict(KEY)), ("warm", "not_modified"))
+
+    def test_a_spool_of_its_own_without_inodes_and_a_daemon_that_cannot_clean_it(self):
+        """Others' directories with something in them are beyond a daemon that is not root: the mark has its reserve."""
+        spool = os.path.join(self.directory, "spool")
+        self.mounted(spool, "size=1m,nr_inodes=60,mode=0700")
+        for path in (self.directory, spool):
+            os.chown(path, DAEMON, DAEMON)
+        d = self.daemon(lease_ms=LEASE_MS)
+        d.state = os.path.join(self.directory, "of-the-daemon")
+        os.mkdir(d.state, 0o700)
+        os.chown(d.state, DAEMON, DAEMON)
+        d.wrapper = ["setpriv", f"--reuid={DAEMON}", f"--regid={DAEMON}", "--clear-groups"]
+        d.start()
+        d.fill(KEY)
+        d.stop()
+        self.as_stranger(lambda: take_all_of(spool))
+        for lease_ms in (LEASE_MS, 2 * LEASE_MS, LEASE_MS):
+            d.lease_ms = lease_ms
+            d.start()
+            d.wait_log(r"event=spool_swept .*left=\d+")
+            with open(os.path.join(spool, "mark"), encoding="ascii") as f:
+                self.assertIn(f"{lease_ms * 1000000}", f.read())
+            self.assertEqual((d.status()["start"], d.verdict(KEY)), ("warm", "not_modified"))
+            d.stop()
 
     def test_a_writer_without_the_role_is_told(self):
         d = self.filled()
@@ -448,7 +643,7 @@ class Strangers(SpoolCase):
         self.assertEqual(d.verdict(KEY), "not_modified")
         self.assertEqual(d.status()["spool_applied"], 0)
         self.assertEqual(d.status()["lease"], "held")
-        wait_until(lambda: [n for n in self.files(d) if not n.startswith("x-")] == [], 10, "they are removed")
+        wait_until(lambda: self.files(d) == [], 10, "they are removed")
         w = self.writer(d)
         d.signal(signal.SIGSTOP)
         self.assert_waited(w.say(f"invalidate {TARGET}"))

@@ -389,7 +389,7 @@ class WaitingSpoolFiles(FaultCase):
         wait_until(lambda: d.status()["spool_applied"] == count, 10, "the file is applied")
 
     def files(self, d):
-        return [name for name in os.listdir(os.path.join(d.directory, "spool")) if name not in ("mark", "lock", "former")]
+        return [name for name in os.listdir(os.path.join(d.directory, "spool")) if name not in ("mark", "lock", "former", "reserve-0", "reserve-1")]
 
     def is_known_after_a_kill(self, d):
         d.kill()

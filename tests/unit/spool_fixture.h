@@ -67,6 +67,7 @@ static inline int setup(void **state)
     scratch_make(f->scratch);
     f->spool = calloc(1, sizeof(*f->spool));
     f->config.linger_ns = NS_PER_S;
+    f->config.socket_mode = 0666;
     snprintf(f->config.socket_path, sizeof(f->config.socket_path), "%s/etagd.sock", f->scratch);
     snprintf(f->config.state_dir, sizeof(f->config.state_dir), "%s/state", f->scratch);
     f->log = (struct log){.fd = open("/dev/null", O_WRONLY | O_CLOEXEC), .least = LOG_ERROR};

@@ -268,7 +268,7 @@ static void test_an_entry_is_loaded_under_its_old_fill_lsn(void **state)
     const uint64_t filled = ((INCARNATION - 1) << LSN_COUNTER_BITS) + 100;
     struct entry_record record = {.entry = f->entry, .fill_lsn = filled};
     struct event event = {.lsn = filled - 1, .targets = target_of(0)};
-    struct hash128 evicted;
+    struct index_evicted evicted;
 
     assert_int_equal(cache_apply(&f->cache, &event), 0);
     assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_NONE);
@@ -285,7 +285,7 @@ static void test_an_entry_that_expired_while_nobody_served_is_not_loaded(void **
 {
     struct fixture *f = *state;
     struct entry_record record = {.entry = f->entry, .fill_lsn = 1, .expires_wall_ms = 1000};
-    struct hash128 evicted;
+    struct index_evicted evicted;
 
     assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_EXPIRED);
     record.expires_wall_ms = time_wall_ms() + 60000;
@@ -296,7 +296,7 @@ static void test_an_entry_that_expired_while_nobody_served_is_not_loaded(void **
 static uint64_t loaded_expiry_ns(struct fixture *f, const struct entry_record *record)
 {
     struct shm_entry entry;
-    struct hash128 evicted;
+    struct index_evicted evicted;
 
     index_remove(f->index, key_fingerprint(f->cache.hash_key, &f->key));
     assert_int_equal(cache_load(&f->cache, &f->key, record, &evicted), ETAG_REASON_NONE);
@@ -312,7 +312,7 @@ static void test_of_two_clocks_the_earlier_expiry_counts(void **state)
                                   .fill_lsn = 1,
                                   .expires_wall_ms = time_wall_ms() + 60000,
                                   .expires_ns = now_ns + 10 * NS_PER_S};
-    struct hash128 evicted;
+    struct index_evicted evicted;
 
     record.entry.max_age_ms = 3600000;
     /* The wall clock was set back: within one boot the other clock knows. */

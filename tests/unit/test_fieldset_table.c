@@ -24,6 +24,7 @@ static void test_references(void **state)
     struct pool *pool = NULL;
     struct fieldset_table *table = NULL;
     assert_int_equal(pool_open(&pool, UNITS), 0);
+    pool_grow(pool, UNITS);
     assert_int_equal(fieldset_table_open(&table, &view, pool), 0);
 
     uint64_t seed = 5, count = 0, full = 0;
@@ -71,6 +72,7 @@ static void test_full_pool(void **state)
     struct pool *pool = NULL;
     struct fieldset_table *table = NULL;
     assert_int_equal(pool_open(&pool, 64), 0);
+    pool_grow(pool, 64);
     assert_int_equal(fieldset_table_open(&table, &view, pool), 0);
     uint8_t set[FIELDSET_BYTES_MAX] = {0};
     store_u16(set, sizeof(set));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The writer and readers at once, on one mapping so that ThreadSanitizer sees both. Crowded homes make entries move, few
- * keys make slots and pool records change hands all the time. Whatever a reader is told to be found must be, in every
+ * keys make slots and pool records change hands all the time; and once more with more than the pool holds, so that records are
+ * cleared away by eviction and others written in their place. Whatever a reader is told to be found must be, in every
  * byte, what was stored for that key under that fill LSN, and never older than what it saw before.
  */
 #include "made_entry.h"
@@ -21,14 +22,22 @@
 #define ROUNDS 400000u
 #endif
 
-enum { KEYS = 192, HOMES_USED = 160, READERS = 2, CLOCKS = CLOCKS_MIN };
+enum { KEYS_MAX = 20000, READERS = 2, CLOCKS = CLOCKS_MIN };
+
+struct course {
+    size_t keys;
+    uint64_t homes_used;
+    uint64_t capacity;
+    uint64_t rounds;
+};
 
 struct reader {
     const struct shm_view *view;
     const struct hash128 *keys;
+    size_t key_count;
     const bool *done; /* atomic */
     uint64_t seed;
-    uint64_t last_lsn[KEYS];
+    uint64_t last_lsn[KEYS_MAX];
     uint64_t found, missing, torn, newer;
     const char *wrong; /* NULL: all well */
     pthread_t thread;
@@ -70,20 +79,21 @@ static void *reader_run(void *argument)
 {
     struct reader *const r = argument;
     while (!r->wrong && !__atomic_load_n(r->done, __ATOMIC_RELAXED))
-        look_up(r, random_next(&r->seed) % KEYS);
+        look_up(r, random_next(&r->seed) % r->key_count);
     return NULL;
 }
 
-static void write_rounds(struct index *index, const struct hash128 keys[KEYS])
+static void write_rounds(struct index *index, const struct course *course,
+                         const struct hash128 *keys)
 {
     struct shm_view *const view = index_view(index);
     uint64_t seed = 99;
-    for (uint64_t lsn = 1; lsn <= ROUNDS; lsn++) {
+    for (uint64_t lsn = 1; lsn <= course->rounds; lsn++) {
         /* Half of the rounds go to few keys, so that one slot changes while a reader copies it. */
         const uint64_t pick = random_next(&seed);
-        const size_t k = pick % 2 ? pick / 2 % KEYS : pick / 2 % 4;
+        const size_t k = pick % 2 ? pick / 2 % course->keys : pick / 2 % 4;
         struct made_entry made;
-        struct hash128 evicted;
+        struct index_evicted evicted;
         switch (random_next(&seed) % 8) {
         case 0:
             (void)index_remove(index, keys[k]);
@@ -99,24 +109,29 @@ static void write_rounds(struct index *index, const struct hash128 keys[KEYS])
     }
 }
 
-static void test_race(void **state)
+static struct index_stats race(const struct course *course)
 {
-    const struct index_options options = {.plan = {.capacity = CAPACITY_MIN, .clock_count = CLOCKS},
-                                          .incarnation_id = 1};
+    const struct index_options options = {
+        .plan = {.capacity = course->capacity, .clock_count = CLOCKS, .pool_bytes = POOL_BYTES_MIN},
+        .incarnation_id = 1};
     struct index *index = NULL;
     assert_int_equal(index_open(&index, &options), 0);
-    struct hash128 keys[KEYS];
-    for (uint64_t k = 0; k < KEYS; k++)
-        keys[k] = made_fingerprint(index_view(index)->home_count, k * HOMES_USED / KEYS, k);
+    static struct hash128 keys[KEYS_MAX];
+    for (uint64_t k = 0; k < course->keys; k++)
+        keys[k] = made_fingerprint(index_view(index)->home_count,
+                                   k * course->homes_used / course->keys, k);
 
     static struct reader readers[READERS];
     bool done = false;
     for (size_t i = 0; i < READERS; i++) {
-        readers[i] = (struct reader){
-            .view = index_view(index), .keys = keys, .done = &done, .seed = 1000 * i};
+        readers[i] = (struct reader){.view = index_view(index),
+                                     .keys = keys,
+                                     .key_count = course->keys,
+                                     .done = &done,
+                                     .seed = 1000 * i};
         assert_int_equal(pthread_create(&readers[i].thread, NULL, reader_run, &readers[i]), 0);
     }
-    write_rounds(index, keys);
+    write_rounds(index, course, keys);
     __atomic_store_n(&done, true, __ATOMIC_RELAXED);
     for (size_t i = 0; i < READERS; i++) {
         struct reader *const r = &readers[i];
@@ -128,17 +143,39 @@ static void test_race(void **state)
             fail_msg("reader %zu: %s", i, r->wrong);
         assert_true(r->found > 100 && r->newer > 0);
     }
-    print_message("%llu entries moved\n", (unsigned long long)index_stats(index)->moved);
-    assert_true(index_stats(index)->moved > 100);
-
-    for (size_t k = 0; k < KEYS; k++)
+    const struct index_stats stats = *index_stats(index);
+    print_message("%llu entries moved, %llu evicted, %llu of them current\n",
+                  (unsigned long long)stats.moved,
+                  (unsigned long long)(stats.evicted_pool + stats.evicted_stale),
+                  (unsigned long long)stats.evicted_pool);
+    for (size_t k = 0; k < course->keys; k++)
         (void)index_remove(index, keys[k]);
     assert_int_equal(index_pool_used_units(index), 0);
     index_close(index);
+    return stats;
+}
+
+static void test_crowded_homes(void **state)
+{
+    const struct course course = {
+        .keys = 192, .homes_used = 160, .capacity = CAPACITY_MIN, .rounds = ROUNDS};
+    const struct index_stats stats = race(&course);
+    assert_true(stats.moved > 100);
+    assert_int_equal(stats.evicted_pool, 0);
+}
+
+static void test_full_pool(void **state)
+{
+    const struct course course = {
+        .keys = KEYS_MAX, .homes_used = 30000, .capacity = 32768, .rounds = 2 * ROUNDS};
+    const struct index_stats stats = race(&course);
+    /* The index has room for all of them: each made room in the pool. */
+    assert_true(stats.evicted_pool + stats.evicted_stale > 1000);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_race)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_crowded_homes),
+                                       cmocka_unit_test(test_full_pool)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,11 +42,28 @@ static void test_sections(void **state)
 static void test_bytes_per_entry(void **state)
 {
     const struct layout_header h = header_of(&million);
-    const double bytes = (double)h.total_bytes / (double)million.capacity;
-    print_message("%.2f bytes an entry at a capacity of 1 M, clocks and pool included\n", bytes);
+    const uint64_t at_start = h.pool_offset + layout_pool_units_at_start(&million) * UINT64_C(64);
+    const double bytes = (double)at_start / (double)million.capacity;
+    const double all = (double)h.total_bytes / (double)million.capacity;
+    print_message("%.2f bytes an entry at a capacity of 1 M, clocks and pool included; %.2f with "
+                  "tags of 66 bytes\n",
+                  bytes, all);
     assert_true(bytes <= 192.0);
+    assert_true(all <= 192.0 + 128.0);
     /* A small index must not pay for the alignment of a large one. */
     assert_true(header_of(&small).total_bytes < UINT64_C(2) << 20);
+}
+
+/* With the default size each entry can have a tag of 66 bytes: an overflow record of two units. */
+static void test_pool_by_capacity(void **state)
+{
+    const struct layout_header h = header_of(&million);
+    const uint64_t tag_units = (66 + 8 + 63) / 64;
+    assert_true(h.pool_units >= million.capacity * tag_units);
+    assert_true(layout_pool_units_at_start(&million) < h.pool_units / 10);
+    struct layout_plan plan = million;
+    plan.pool_bytes = POOL_BYTES_MIN; /* less than is taken at the start by default: all of it */
+    assert_int_equal(layout_pool_units_at_start(&plan), header_of(&plan).pool_units);
 }
 
 static void test_pool_bytes(void **state)
@@ -134,9 +151,10 @@ static void test_short_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sections),   cmocka_unit_test(test_bytes_per_entry),
-        cmocka_unit_test(test_pool_bytes), cmocka_unit_test(test_homes),
-        cmocka_unit_test(test_refused),    cmocka_unit_test(test_short_memory),
+        cmocka_unit_test(test_sections),     cmocka_unit_test(test_bytes_per_entry),
+        cmocka_unit_test(test_pool_bytes),   cmocka_unit_test(test_pool_by_capacity),
+        cmocka_unit_test(test_homes),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_short_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,7 @@ static const char etag[] = "\"v1\"";
 static void put(struct fixture *f)
 {
     struct key key;
-    struct hash128 evicted;
+    struct index_evicted evicted;
     struct shm_entry found;
     assert_null(key_canonicalize(&key, &f->key));
     f->entry.fingerprint = key_fingerprint(index_view(f->index)->header->hash_key, &key);

@@ -12,6 +12,7 @@ static struct pool *opened(uint32_t units)
 {
     struct pool *pool = NULL;
     assert_int_equal(pool_open(&pool, units), 0);
+    pool_grow(pool, units);
     return pool;
 }
 

@@ -93,7 +93,7 @@ static const struct stored AS_ANSWERED = {"\"v1\"", "max-age=60", 1, TOKEN_LSN, 
 
 static void store(struct fixture *f, struct stored what)
 {
-    struct hash128 evicted;
+    struct index_evicted evicted;
     const uint64_t now_ns = time_coarse_ns();
     const uint32_t clocks[] = {clock_of(f, f->surrogates[0]), clock_of(f, f->surrogates[1])};
     struct kept_field kept = {
@@ -254,7 +254,7 @@ static void an_expiry_in_half_fills(void **state)
 static void an_expires_that_rounds_otherwise_is_the_same(void **state)
 {
     struct fixture *f = *state;
-    struct hash128 evicted;
+    struct index_evicted evicted;
     static const struct {
         int64_t offset_s;
         int fills;

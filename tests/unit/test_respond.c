@@ -74,7 +74,7 @@ static int teardown(void **state)
 static void store(struct fixture *f, const char *etag)
 {
     struct key key;
-    struct hash128 evicted;
+    struct index_evicted evicted;
     const struct index_entry entry = {.fill_lsn = 100,
                                       .expires_ns = UINT64_MAX,
                                       .last_modified = ETAG_NO_DATE,

@@ -61,7 +61,7 @@ static int teardown(void **state)
 static void store(struct fixture *f, const char *etag, uint64_t fill_lsn)
 {
     struct key key;
-    struct hash128 evicted;
+    struct index_evicted evicted;
     struct index_entry entry = {.fill_lsn = fill_lsn,
                                 .expires_ns = UINT64_MAX,
                                 .last_modified = ETAG_NO_DATE,

@@ -37,6 +37,10 @@ static void strange_names_are_nobodys(void **state)
             fail_msg("\"%s\" is taken for one of ours", names[i]);
     assert_int_equal(spool_name_parse("mark", &number), SPOOL_NAME_OWN);
     assert_int_equal(spool_name_parse("lock", &number), SPOOL_NAME_OWN);
+    assert_int_equal(spool_name_parse("reserve-0", &number), SPOOL_NAME_OWN);
+    assert_int_equal(spool_name_parse("reserve-1", &number), SPOOL_NAME_OWN);
+    assert_int_equal(spool_name_parse("reserve-2", &number), SPOOL_NAME_FOREIGN);
+    assert_int_equal(spool_name_parse("reserve-00", &number), SPOOL_NAME_FOREIGN);
     assert_int_equal(spool_name_parse("t-0123456789abcdef", &number), SPOOL_NAME_TEMP);
 }
 

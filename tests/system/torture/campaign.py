@@ -42,7 +42,7 @@ class TortureDaemon(Daemon):
         self.binary = os.environ.get("TORTURE_ETAGD") or os.path.join(BUILD, "daemon", "etagd")
 
     def command(self):
-        command = [self.binary, "--socket", self.socket, "--state-dir", self.state, "--lease-ms", str(self.lease_ms),
+        command = [self.binary, "--socket", self.socket, "--socket-mode", "0666", "--state-dir", self.state, "--lease-ms", str(self.lease_ms),
                    "--capacity", "4096", "--clocks", "4096", "--loop", self.loop, "--durability", self.durability,
                    "--guard-linger-ms", str(LINGER_MS)]
         return command + self.args
@@ -287,10 +287,10 @@ class Section:
             time.sleep(0.05)
 
     def spool_left(self):
-        """What should not be there: all but mark, lock, and garbage that was set aside for people to look at."""
+        """What should not be there: all but mark, lock, the daemon's reserve, and garbage that was set aside for people to look at."""
         spool = self.spool()
         return sorted(name for name in (os.listdir(spool) if spool else ())
-                      if name not in ("mark", "lock") and not name.startswith("bad-"))
+                      if name not in ("mark", "lock") and not name.startswith(("bad-", "reserve-")))
 
     def spool_age(self):
         """What killed writers left half-written is removed in time: not waited for here, but brought forward."""

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whether an entry of the index is still of use: those that are not go first where room is needed. */
+#ifndef ETAGD_SLOT_USE_H
+#define ETAGD_SLOT_USE_H
+
+#include "shm.h"
+
+enum slot_use {
+    SLOT_STALE, /* in flux counts as stale: it answers nothing either */
+    SLOT_EXPIRED,
+    SLOT_CURRENT,
+};
+
+/* The slot holds an entry. now_ns: for its expiry. */
+static inline enum slot_use slot_use(const struct shm_view *view, uint64_t slot, uint64_t now_ns)
+{
+    struct shm_entry entry;
+    uint32_t clock;
+    uint64_t value;
+    shm_clocks_at(view, slot, &entry);
+    if (shm_newer_clock(view, &entry, &clock, &value))
+        return SLOT_STALE;
+    return entry.expires_ns <= now_ns ? SLOT_EXPIRED : SLOT_CURRENT;
+}
+
+#endif
