@@ -65,10 +65,10 @@ class Configuration(NginxCase):
         self.assertGreaterEqual(len(blocks), 7)
         for block in blocks:
             with self.subTest(block=block):
-                inside = "map " if block.startswith("map") else "server {"
-                text = block.replace("listen 80;", "listen 127.0.0.1:$PORT;")
-                if inside not in block:
+                maps, text = re.match(r"((?:map [^}]*}\n)*)(.*)", block.replace("listen 80;", "listen 127.0.0.1:$PORT;"), re.S).groups()
+                if "server {" not in text:
                     text = "server { listen 127.0.0.1:$PORT; " + text + "}"
+                text = maps + text
                 made = self.nginx("proxy_cache_path $DIR/cache keys_zone=pages:1m;" + text)
                 shutil.copy("/etc/nginx/fastcgi.conf", made.directory)
                 status, said = made.test()

@@ -525,7 +525,7 @@ class Tables(preconditions.Table):
         self.n = Nginx(os.path.join(self.directory, "nginx"), f"""
             etag_cache_socket {self.d.socket}; if_modified_since before; etag_cache_last_modified strong;
             server {{ listen 127.0.0.1:{self.port}; location / {{
-                etag_cache on; etag_cache_scope "bearer:$http_authorization"; etag_cache_invalidate off;
+                etag_cache on; etag_cache_scope "bearer:$http_authorization"; etag_cache_authenticated $http_authorization; etag_cache_invalidate off;
                 proxy_http_version 1.1; proxy_pass http://127.0.0.1:{self.app.port}; }} }}""")
         self.addCleanup(self.n.end)
         self.n.start(self.port)
