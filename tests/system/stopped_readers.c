@@ -10,7 +10,6 @@
  * says how many, and how many of them have not read the time. After a line on standard input they go on, and each says what
  * it was answered: {"step": 70, "time_read": false, "verdict": "unknown", "reason": "no_lease"}.
  */
-#include <elf.h>
 #include <errno.h>
 #include <etag/etag.h>
 #include <limits.h>
@@ -30,6 +29,7 @@
 #define DENSE_READERS 40
 #define DENSE_STRIDE 3
 #define VDSO_BYTES 8192u
+#define GENERAL_REGISTERS 1L /* NT_PRSTATUS */
 
 struct reader {
     pid_t pid;
@@ -94,7 +94,7 @@ static bool is_reading_time(pid_t pid)
     struct user_regs_struct registers;
     struct iovec into = {&registers, sizeof(registers)};
 
-    if (ptrace(PTRACE_GETREGSET, pid, (void *)NT_PRSTATUS, &into) < 0)
+    if (ptrace(PTRACE_GETREGSET, pid, (void *)GENERAL_REGISTERS, &into) < 0)
         die("PTRACE_GETREGSET");
 #if defined(__x86_64__)
     const unsigned long at = registers.rip;
