@@ -444,6 +444,28 @@ static void config_derive(struct config *config)
         config->map_bytes = MAP_BYTES_BASE + config->capacity * MAP_BYTES_PER_ENTRY;
 }
 
+/* What a mistake quotes may be anything, and goes to a terminal. C1 controls besides, which in UTF-8 are 0xc2 and a byte: some
+ * terminals obey them. */
+static void make_printable(char *text)
+{
+    unsigned char before = 0;
+    for (unsigned char *at = (unsigned char *)text; *at; at++) {
+        const unsigned char byte = *at;
+        if (byte < 0x20 || byte == 0x7f || (before == 0xc2 && byte >= 0x80 && byte < 0xa0))
+            *at = '?';
+        before = byte;
+    }
+}
+
+static bool config_made(struct config *config, const struct flags *flags, char *why)
+{
+    config_defaults(config);
+    if (!load_file(config, flags->config_path, why) || !apply_flags(config, flags, why))
+        return false;
+    config_derive(config);
+    return true;
+}
+
 bool config_read(struct config *config, int argc, char **argv, bool *answered,
                  char why[CONFIG_MISTAKE_BYTES])
 {
@@ -453,11 +475,10 @@ bool config_read(struct config *config, int argc, char **argv, bool *answered,
     *answered = flags.answered;
     if (error != 0)
         return false;
-    config_defaults(config);
-    if (!load_file(config, flags.config_path, why) || !apply_flags(config, &flags, why))
-        return false;
-    config_derive(config);
-    return true;
+    if (config_made(config, &flags, why))
+        return true;
+    make_printable(why);
+    return false;
 }
 
 int config_load(struct config *out, int argc, char **argv)

@@ -105,18 +105,43 @@ int config_reload(struct config *config, struct config_changes *changes,
 
 /* ---- Printing ---- */
 
+/* The character of two or three bytes of UTF-8 at text; 0: there is none, or one of four bytes, which all may stand as they
+ * are. Longer than they need be, too: they are in no file that was read, and a flag that has them cannot be printed. */
+static uint32_t character_at(const unsigned char *text, size_t *len)
+{
+    *len = (text[0] & 0xe0) == 0xc0 ? 2 : (text[0] & 0xf0) == 0xe0 ? 3 : 1;
+    uint32_t code = text[0] & (*len == 2 ? 0x1fu : 0x0fu);
+    for (size_t i = 1; i < *len; i++) {
+        if ((text[i] & 0xc0) != 0x80)
+            *len = 1;
+        code = code << 6 | (text[i] & 0x3f);
+    }
+    return *len > 1 ? code : 0;
+}
+
+/* Characters that YAML reads as the end of a line or not at all, where they are not escaped. */
+static bool is_no_text(uint32_t code)
+{
+    return (code >= 0x80 && code < 0xa0) || code == 0x2028 || code == 0x2029 || code == 0xfeff ||
+           code >= 0xfffe;
+}
+
 /* In double quotes, where a path may have any character. */
 static void print_path(FILE *out, const char *path)
 {
+    const unsigned char *at = (const unsigned char *)path;
+    size_t len;
     (void)putc('"', out);
-    for (; *path; path++) {
-        const unsigned char c = (unsigned char)*path;
-        if (c == '"' || c == '\\')
-            (void)fprintf(out, "\\%c", c);
-        else if (c < 0x20 || c == 0x7f)
-            (void)fprintf(out, "\\x%02x", c);
+    for (; *at; at += len) {
+        const uint32_t code = character_at(at, &len);
+        if (*at == '"' || *at == '\\')
+            (void)fprintf(out, "\\%c", *at);
+        else if (*at < 0x20 || *at == 0x7f)
+            (void)fprintf(out, "\\x%02x", *at);
+        else if (is_no_text(code))
+            (void)fprintf(out, "\\u%04" PRIx32, code);
         else
-            (void)putc(c, out);
+            (void)fwrite(at, 1, len, out);
     }
     (void)putc('"', out);
 }

@@ -31,7 +31,6 @@
 #define JOURNAL_SUFFIX ".journal"
 #define JOURNAL_MAGIC UINT64_C(0x4c4e524a67617465) /* "etagJRNL" */
 #define JOURNAL_VERSION 1u
-#define JOURNAL_BYTES (2 * (size_t)JOURNAL_HALF_BYTES)
 #define HEAD_BYTES 64
 #define RECORD_HEAD_BYTES 24
 #define ROOM_BYTES (JOURNAL_HALF_BYTES - HEAD_BYTES)
@@ -155,10 +154,11 @@ static int journal_map(struct journal *journal, int fd)
         return -EOPNOTSUPP;
     if (fchmod(fd, 0600) < 0 || fstat(fd, &status) < 0)
         return -errno;
-    const int error = posix_fallocate(fd, 0, (off_t)JOURNAL_BYTES);
+    const int error = posix_fallocate(fd, 0, (off_t)JOURNAL_FILE_BYTES);
     if (error)
         return -error;
-    void *map = mmap(NULL, JOURNAL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    void *map = mmap(NULL, JOURNAL_FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+                     fd, 0);
     if (map == MAP_FAILED)
         return -errno;
     journal->map = (uint8_t *)map;
@@ -196,7 +196,7 @@ struct journal *journal_close(struct journal *journal)
 {
     if (!journal)
         return NULL;
-    (void)munmap(journal->map, JOURNAL_BYTES);
+    (void)munmap(journal->map, JOURNAL_FILE_BYTES);
     free(journal);
     return NULL;
 }
@@ -378,8 +378,8 @@ static int journal_read(const char *socket_path, uint8_t *bytes, uint64_t *inode
     if (fstat(fd, &status) < 0)
         return -errno;
     *inode = status.st_ino;
-    while (len < JOURNAL_BYTES) {
-        const ssize_t n = pread(fd, bytes + len, JOURNAL_BYTES - len, (off_t)len);
+    while (len < JOURNAL_FILE_BYTES) {
+        const ssize_t n = pread(fd, bytes + len, JOURNAL_FILE_BYTES - len, (off_t)len);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -391,29 +391,35 @@ static int journal_read(const char *socket_path, uint8_t *bytes, uint64_t *inode
     return 0;
 }
 
-int journal_replay(const char *socket_path, const uint8_t nonce[JOURNAL_NONCE_BYTES],
-                   int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx)
+int journal_replay_bytes(const uint8_t *bytes, const uint8_t nonce[JOURNAL_NONCE_BYTES],
+                         uint64_t inode, int (*each)(void *ctx, uint64_t lsn, etag_str record),
+                         void *ctx)
 {
-    CLEANUP(cleanup_free) uint8_t *bytes = (uint8_t *)malloc(JOURNAL_BYTES);
     struct found_half halves[2];
-    uint64_t inode = 0;
 
-    if (!bytes)
-        return -ENOMEM;
-    int r = journal_read(socket_path, bytes, &inode);
-    if (r)
-        return r;
     for (size_t i = 0; i < 2; i++)
         half_find(&halves[i], bytes + i * JOURNAL_HALF_BYTES, nonce, inode);
     const bool turned = halves[0].state == HALF_OURS &&
                         (halves[1].state != HALF_OURS || halves[0].sequence > halves[1].sequence);
     struct found_half *older = &halves[turned];
     struct found_half *newer = &halves[!turned];
-    r = halves_judge(older, newer);
+    int r = halves_judge(older, newer);
     if (r || !each)
         return r;
     const struct walk walk = {each, ctx};
     if (older->state == HALF_OURS)
         r = half_walk(older, &walk);
     return r ? r : half_walk(newer, &walk);
+}
+
+int journal_replay(const char *socket_path, const uint8_t nonce[JOURNAL_NONCE_BYTES],
+                   int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx)
+{
+    CLEANUP(cleanup_free) uint8_t *bytes = (uint8_t *)malloc(JOURNAL_FILE_BYTES);
+    uint64_t inode = 0;
+
+    if (!bytes)
+        return -ENOMEM;
+    const int r = journal_read(socket_path, bytes, &inode);
+    return r ? r : journal_replay_bytes(bytes, nonce, inode, each, ctx);
 }

@@ -14,6 +14,7 @@
 #ifndef ETAGD_JOURNAL_H
 #define ETAGD_JOURNAL_H
 
+#include "bounds.h"
 #include "cleanup.h"
 
 #include <etag/etag.h>
@@ -22,6 +23,7 @@
 #include <stdint.h>
 
 #define JOURNAL_NONCE_BYTES 16 /* of the run, as in store and witness */
+#define JOURNAL_FILE_BYTES (2 * (size_t)JOURNAL_HALF_BYTES)
 
 enum {
     JOURNAL_E_FULL =
@@ -59,6 +61,11 @@ void journal_stored(struct journal *journal, uint64_t lsn);
  * 0, JOURNAL_E_MISSING, JOURNAL_E_DAMAGED or a negative errno. */
 MUST_USE int journal_replay(const char *socket_path, const uint8_t nonce[JOURNAL_NONCE_BYTES],
                             int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx);
+
+/* The same of a journal's bytes: JOURNAL_FILE_BYTES, of a file with that inode. JOURNAL_E_* or what the callback returned. */
+MUST_USE int journal_replay_bytes(const uint8_t *bytes, const uint8_t nonce[JOURNAL_NONCE_BYTES],
+                                  uint64_t inode,
+                                  int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx);
 
 /* There is something at the journal's path: a daemon ran here. */
 MUST_USE bool journal_exists(const char *socket_path);

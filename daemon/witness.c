@@ -37,12 +37,12 @@ static int witness_open(const char *path, int flags)
 bool witness_read(const char *socket_path, struct witness *out)
 {
     char path[WITNESS_PATH_BYTES];
-    uint8_t bytes[WITNESS_BYTES];
+    uint8_t bytes[WITNESS_BYTES + 1]; /* one that is longer was not written here */
 
     witness_path(path, socket_path);
     CLEANUP(cleanup_fd) int fd = witness_open(path, O_RDONLY);
     *out = (struct witness){0};
-    if (fd < 0 || read(fd, bytes, sizeof(bytes)) != (ssize_t)sizeof(bytes))
+    if (fd < 0 || read(fd, bytes, sizeof(bytes)) != WITNESS_BYTES)
         return false;
     memcpy(out->nonce, bytes, STORE_NONCE_BYTES);
     out->incarnation = load_u64(bytes + STORE_NONCE_BYTES);
@@ -72,6 +72,8 @@ int witness_write(const char *socket_path, const struct witness *witness)
         return fd;
     memcpy(bytes, witness->nonce, STORE_NONCE_BYTES);
     store_u64(bytes + STORE_NONCE_BYTES, witness->incarnation);
+    if (ftruncate(fd, WITNESS_BYTES) < 0) /* of something longer, that was found in its place */
+        return -errno;
     const ssize_t written = pwrite(fd, bytes, sizeof(bytes), 0);
     if (written < 0)
         return -errno;

@@ -6,6 +6,7 @@
  */
 #include "ctl_daemon.h"
 #include "ctl_output.h"
+#include "ctl_target_lines.h"
 #include "ctl_targets.h"
 
 #include <errno.h>
@@ -63,23 +64,6 @@ static bool batch_send(struct batch *batch)
 
 /* ---- Standard input ---- */
 
-/* "surrogate upload:42" taken apart. NULL, or what is wrong. */
-static const char *line_split(const char *line, int *kind, const char **name)
-{
-    const char *space = strchr(line, ' ');
-    const size_t word_len = space ? (size_t)(space - line) : strlen(line);
-    char word[16];
-    snprintf(word, sizeof(word), "%.*s", (int)(word_len < sizeof(word) ? word_len : sizeof(word)),
-             line);
-    *kind = word_len < sizeof(word) ? ctl_target_kind(word) : 0;
-    *name = space ? space + 1 : "";
-    if (*kind == 0)
-        return "want 'resource //host/path', 'surrogate NAME', 'prefix /path/' or 'all'";
-    if ((*kind == 'A') != !space)
-        return *kind == 'A' ? "'all' stands alone" : "the name is missing";
-    return NULL;
-}
-
 /* Standard input as a whole, NUL-terminated. False: told. */
 static bool read_input(struct batch *batch, size_t *len)
 {
@@ -104,53 +88,25 @@ static bool read_input(struct batch *batch, size_t *len)
     return false;
 }
 
-/* NULL, or what is wrong with a line. Empty ones are fine. */
-static const char *line_check(const char *line, size_t len)
-{
-    etag_resource resource;
-    const char *name;
-    int kind;
-    if (strlen(line) != len)
-        return "a NUL byte in the line";
-    if (len == 0)
-        return NULL;
-    const char *wrong = line_split(line, &kind, &name);
-    return wrong ? wrong : ctl_target_check(kind, name, &resource);
-}
-
-/* Makes lines of it, and checks each. False: told. */
-static bool split_input(struct batch *batch, size_t input_len)
-{
-    char *end = batch->input + input_len;
-    uint64_t number = 1;
-    for (char *line = batch->input; line < end; number++) {
-        char *newline = memchr(line, '\n', (size_t)(end - line));
-        char *line_end = newline ? newline : end;
-        *line_end = '\0';
-        const char *wrong = line_check(line, (size_t)(line_end - line));
-        if (wrong) {
-            ctl_usage_error(batch->ctl, "line %" PRIu64 ": %s; nothing of the input was done",
-                            number, wrong);
-            return false;
-        }
-        line = line_end + 1;
-    }
-    return true;
-}
-
 static bool read_lines(struct batch *batch)
 {
+    struct target_lines lines = {0};
+    const char *name;
+    uint64_t number;
     size_t len;
-    if (!read_input(batch, &len) || !split_input(batch, len))
+    int kind;
+    if (!read_input(batch, &len))
         return false;
-    for (const char *line = batch->input; line < batch->input + len; line += strlen(line) + 1) {
-        const char *name;
-        int kind;
-        if (!*line)
-            continue;
+    const char *wrong = target_lines_open(&lines, batch->input, len, &number);
+    if (wrong) {
+        ctl_usage_error(batch->ctl, "line %" PRIu64 ": %s; nothing of the input was done", number,
+                        wrong);
+        return false;
+    }
+    while (target_lines_next(&lines, &kind, &name)) {
         if (ctl_targets_full(&batch->targets) && !batch_send(batch))
             return false;
-        if (line_split(line, &kind, &name) || ctl_targets_add(&batch->targets, kind, name))
+        if (ctl_targets_add(&batch->targets, kind, name))
             abort(); /* it was right a moment ago */
     }
     return true;

@@ -188,6 +188,31 @@ class Answers(NginxCase):
         self.assertEqual(data.count(b'ETag: "a"'), 20)
         self.assertEqual(data.count(b"HTTP/1.1 200"), 1)
 
+    def test_a_request_within_the_body_of_another_is_none(self):
+        """What memory answers has its body read as a body: what a client hides in it neither gets an answer, nor somebody else's."""
+        self.started_front()
+        for name in "ab":
+            self.origin.documents[f"/{name}"] = Document(f'"{name}"')
+            self.fill(f"/{name}")
+        hidden = b'GET /b HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: "b"\r\n\r\n'
+        head = b'GET /a HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: "a"\r\n'
+        last = b"GET /b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        for framing, body in ((b"Content-Length: %d" % len(hidden), hidden),
+                              (b"Transfer-Encoding: chunked", b"%x\r\n%s\r\n0\r\n\r\n" % (len(hidden), hidden))):
+            with socket.create_connection(("127.0.0.1", self.port), timeout=bound(20)) as connection:
+                connection.sendall(head + framing + b"\r\n\r\n" + body + last)
+                data = b"".join(iter(lambda: connection.recv(65536), b""))
+            self.assertEqual((data.count(b"HTTP/1.1 304"), data.count(b"HTTP/1.1 200"), data.count(b"HTTP/1.1 ")), (1, 1, 2), framing)
+            self.assertLess(data.index(b'ETag: "a"'), data.index(b'ETag: "b"'))
+        # Two framings, and fields that a proxy further out may have read otherwise: no answer from memory, and nothing after it.
+        for lines in (b"Content-Length: %d\r\nTransfer-Encoding: chunked" % len(hidden), b"Content-Length: 0\r\nContent-Length: %d" % len(hidden),
+                      b"Transfer-Encoding: chunked, identity", b"Content-Length : %d" % len(hidden), b"Transfer-Encoding:\x0bchunked",
+                      b"Content-Length: +%d" % len(hidden)):
+            with socket.create_connection(("127.0.0.1", self.port), timeout=bound(20)) as connection:
+                connection.sendall(head + lines + b"\r\n\r\n" + hidden + last)
+                data = b"".join(iter(lambda: connection.recv(65536), b""))
+            self.assertEqual(data.count(b'ETag: "b"'), 0, (lines, data))
+
     def test_what_goes_to_the_content_handler(self):
         self.started_front()
         self.origin.documents["/a"] = Document('"v1"', conditions=False)

@@ -195,5 +195,48 @@ class Supervised(Case):
         squatter.communicate("")
 
 
+class Given(Case):
+    """What the environment may say of descriptors, and what they may be. Nothing of it starts a daemon that listens elsewhere than it says."""
+
+    def refused(self, environment, made=None):
+        """What a start says that ends with 1; made: the descriptor 3."""
+        d = self.daemon()
+        code = LAUNCH if "LISTEN_PID" not in environment else "import os, sys\nos.execvp(sys.argv[1], sys.argv[1:])\n"
+        keep = {"pass_fds": [3], "preexec_fn": lambda: os.dup2(made.fileno(), 3)} if made else {}
+        done = subprocess.run([sys.executable, "-c", code, *d.command()], env=dict(os.environ, **environment), text=True, check=False,
+                              stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=bound(20), **keep)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertFalse(os.path.exists(d.socket))
+        return done.stderr
+
+    def test_numbers_that_are_none(self):
+        for count in ("0", "2", "-1", "999999999999999999999", "1x", "", "1 ", "\x1b[2J"):
+            with self.subTest(count=count):
+                said = self.refused({"LISTEN_FDS": count})
+                self.assertIn("supervisor_refused", said)
+                self.assertNotIn("\x1b", said)
+        self.assertIn("_refused", self.refused({"LISTEN_FDS": "1"}))  # there is none
+
+    def test_descriptors_that_are_no_listening_unix_socket(self):
+        path = os.path.join(self.directory, "etagd.sock")
+        tcp = socket.create_server(("127.0.0.1", 0))
+        datagrams, plain, connected = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), socket.socket(socket.AF_UNIX), socket.socketpair()
+        with open("/dev/null", "rb") as file, tcp, datagrams, plain, connected[0], connected[1]:
+            for made in (file, tcp, datagrams, plain, connected[0]):
+                with self.subTest(made=made):
+                    self.assertIn("socket_refused", self.refused({"LISTEN_FDS": "1"}, made))
+        self.assertFalse(os.path.exists(path))
+
+    def test_what_is_for_another_process_is_not_taken(self):
+        """An inherited environment: the daemon makes its own socket."""
+        d = self.daemon()
+        os.environ.update(LISTEN_FDS="1", LISTEN_PID="1")
+        self.addCleanup(os.environ.pop, "LISTEN_FDS")
+        self.addCleanup(os.environ.pop, "LISTEN_PID")
+        d.start()
+        d.fill(KEY)
+        self.assertEqual(d.verdict(KEY), "not_modified")
+
+
 if __name__ == "__main__":
     main()

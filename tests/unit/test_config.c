@@ -446,11 +446,14 @@ static void what_is_printed_is_a_file_that_means_the_same(void **state)
     struct fixture *f = *state;
     struct config_changes changes;
     char *argv[] = {"etagd", "--config", f->path, NULL};
-    write_file(f, "socket: \"/a \\\"b\\\\\\x01\xc3\xa4\"\nstate-dir: /d\ncapacity: 5001\n"
-                  "clocks: 5000\nlease-ms: 100\nguard-linger-ms: 200\n"
-                  "durability: power\nloop: epoll\nhuge-pages: off\npool-mib: 3\n"
-                  "map-mib: 4\nlog-level: debug\nsocket-mode: 0640\nidle-ms: 7\n"
-                  "roles: {admin: [uid:5, gid:6], fill: all, mutate: uid:5}\n");
+    /* With characters that YAML takes for the end of a line, or not at all, where they stand as they are. */
+    write_file(
+        f,
+        "socket: \"/a \\\"b\\\\\\x01\xc3\xa4\\N\\x81\\L\\uFEFF\"\nstate-dir: /d\ncapacity: 5001\n"
+        "clocks: 5000\nlease-ms: 100\nguard-linger-ms: 200\n"
+        "durability: power\nloop: epoll\nhuge-pages: off\npool-mib: 3\n"
+        "map-mib: 4\nlog-level: debug\nsocket-mode: 0640\nidle-ms: 7\n"
+        "roles: {admin: [uid:5, gid:6], fill: all, mutate: uid:5}\n");
     for (int i = 0; i < 2; i++) {
         assert_int_equal(load_catching(f, STDERR_FILENO, argv), 0);
         FILE *file = fopen(f->path, "w");
@@ -462,6 +465,15 @@ static void what_is_printed_is_a_file_that_means_the_same(void **state)
         assert_string_equal(changes.waiting, "");
         write_file(f, ""); /* and with everything as by default */
     }
+}
+
+static void a_mistake_has_no_bytes_that_a_terminal_obeys(void **state)
+{
+    struct fixture *f = *state;
+    assert_refused(f, "log-level: \"\\e]0;title\\a\\x9b2J\"\n",
+                   "1:12: \"log-level\" cannot be \"?]0;title?\xc2?2J\"; allowed are "
+                   "debug|info|warn|error");
+    assert_refused(f, "\"\\e[2J\": 1\n", "1:1: unknown option \"?[2J\"");
 }
 
 static void the_number_of_rules_is_bounded_and_one_subject_is_one_rule(void **state)
@@ -502,6 +514,7 @@ int main(void)
         TEST(roles_may_be_flags_and_then_the_files_do_not_count),
         TEST(a_reload_takes_what_may_change_and_names_the_rest),
         TEST(a_reload_of_a_mistake_changes_nothing),
+        TEST(a_mistake_has_no_bytes_that_a_terminal_obeys),
         TEST(what_is_printed_is_a_file_that_means_the_same),
         TEST(the_number_of_rules_is_bounded_and_one_subject_is_one_rule),
     };

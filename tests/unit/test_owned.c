@@ -130,6 +130,20 @@ static void somebody_elses_witness_is_none_and_is_replaced(void **state)
     }
 }
 
+static void a_witness_with_more_behind_it_is_none_and_is_replaced(void **state)
+{
+    const struct fixture *f = *state;
+    struct witness witness = {.incarnation = 7}, seen;
+    assert_int_equal(witness_write(f->socket, &witness), 0);
+    const int fd = open(f->witness, O_WRONLY | O_APPEND | O_CLOEXEC);
+    assert_true(fd >= 0 && write(fd, "x", 1) == 1);
+    close(fd);
+    assert_false(witness_read(f->socket, &seen));
+    assert_int_equal(witness_write(f->socket, &witness), 0);
+    assert_true(witness_read(f->socket, &seen));
+    assert_int_equal(seen.incarnation, 7);
+}
+
 static void directories(void **state)
 {
     const struct fixture *f = *state;
@@ -174,6 +188,7 @@ int main(void)
         TEST(a_lock_is_a_file_of_our_own),
         TEST(who_only_looks_waits_for_no_fifo),
         TEST(somebody_elses_witness_is_none_and_is_replaced),
+        TEST(a_witness_with_more_behind_it_is_none_and_is_replaced),
         TEST(directories),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
