@@ -330,9 +330,9 @@ void spool_dir_learn(struct spool_dir *dir, uint32_t uid)
     writer_add(&dir->mark, uid);
     const int r = room ? mark_write(dir) : -ENOSPC;
     if (r < 0)
-        log_event(dir->log, LOG_WARN, "spool_writer_not_noted", log_number("uid", uid),
-                  log_error("error", r),
-                  log_text("effect", "this user's writers depend on a running daemon"));
+        log_limited(dir->log, LOG_WARN, "spool_writer_not_noted", log_number("uid", uid),
+                    log_error("error", r),
+                    log_text("effect", "this user's writers depend on a running daemon"));
 }
 
 /* A writer returned OK only if the mark named it after its rename, so a scan that begins after the mark's change sees all
@@ -396,7 +396,7 @@ void spool_dir_scanned(struct spool_dir *dir, bool owed)
 /* ---- Open and close ---- */
 
 int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t lease_ns,
-                   const struct log *log, char why[512])
+                   struct log_limit *log, char why[512])
 {
     const bool power = config->durability == DURABILITY_POWER;
 

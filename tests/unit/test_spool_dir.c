@@ -58,7 +58,7 @@ static void test_a_second_daemon_is_refused(void **state)
     struct spool *second = calloc(1, sizeof(*second));
     char why[512] = "";
 
-    assert_int_equal(spool_open(second, &f->config, NS_PER_S, &f->log, &f->arena, why), -1);
+    assert_int_equal(spool_open(second, &f->config, NS_PER_S, &f->limit, &f->arena, why), -1);
     assert_non_null(strstr(why, "another etagd uses it"));
     spool_close(second);
     free(second);

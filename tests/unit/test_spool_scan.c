@@ -491,20 +491,109 @@ static void test_garbage_purges_everything_and_is_set_aside(void **state)
     put(f, "e002", "", 0);
     put_request(f, "e003", REQUEST_PING, "a");
     scan(f);
-    assert_int_equal(f->seen_count, 3);
-    for (size_t i = 0; i < 3; i++)
-        assert_true(f->seen[i].everything);
+    assert_int_equal(f->seen_count, 1);
+    assert_true(f->seen[0].everything);
     assert_int_equal(f->spool->garbage, 3);
-    assert_false(there(f, "e001"));
-    assert_true(there(f, "bad-01"));
+    assert_int_equal(f->spool->applied, 3);
+    assert_false(there(f, "e001") || there(f, "e002") || there(f, "e003"));
+    assert_true(there(f, "bad-03"));
     scan(f);
-    assert_int_equal(f->seen_count, 3);
+    assert_int_equal(f->seen_count, 1);
     /* What the reader refuses is garbage too. */
     put_request(f, "e004", REQUEST_INVALIDATE, "a");
     f->answer = SPOOL_E_GARBAGE;
     scan(f);
-    assert_int_equal(f->seen_count, 4);
-    assert_true(f->seen[3].everything);
+    assert_int_equal(f->seen_count, 2);
+    assert_true(f->seen[1].everything);
+    assert_false(there(f, "e004"));
+}
+
+/* Else a user with the role holds up the renewal: a purge each, and a line of the log each. */
+static void test_one_purge_stands_for_all_garbage_of_a_scan(void **state)
+{
+    struct fixture *f = *state;
+    char name[SPOOL_NAME_BYTES];
+    const uint32_t files = SPOOL_REMOVALS_PER_SCAN + 100;
+
+    for (uint32_t i = 0; i < files; i++) {
+        spool_name_make(SPOOL_NAME_EVENT, i, name);
+        if (i == 77)
+            put_request(f, name, REQUEST_GUARD_BEGIN, "a");
+        else
+            put(f, name, "", 0);
+    }
+    f->log.fd = open(path_of(f, "../log"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_int_equal(f->seen[0].kind, REQUEST_GUARD_BEGIN);
+    assert_true(f->seen[1].everything);
+    assert_int_equal(f->spool->garbage, files - 1);
+    /* Some are removed at once, the others by the next scans, which do not apply them again. */
+    assert_int_equal(spool_waiting(f->spool), files - 1 - SPOOL_REMOVALS_PER_SCAN);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_int_equal(spool_waiting(f->spool), 0);
+    assert_true(log_limit_not_said(&f->limit) >= files - 1 - 2 * LOG_LIMITED_LINES);
+    assert_true(lseek(f->log.fd, 0, SEEK_END) < 16 * 1024);
+}
+
+static void test_garbage_stays_until_its_purge_is_safe(void **state)
+{
+    struct fixture *f = *state;
+
+    f->safe_at_once = false;
+    put(f, "e001", "garbage", 7);
+    put(f, "e002", "garbage", 7);
+    put(f, "e003", "garbage", 7);
+    scan(f);
+    scan(f);
+    assert_int_equal(f->seen_count, 1);
+    assert_true(there(f, "e001") && there(f, "e002") && there(f, "e003"));
+    assert_int_equal(spool_waiting(f->spool), 3);
+    /* One of them is another file by now, which is garbage of another scan. */
+    assert_int_equal(unlink(path_of(f, "e001")), 0);
+    put(f, "e001", "garbage", 7);
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    spool_file_failed(f->spool, f->seen[0].slot, 7);
+    spool_stored(f->spool, 6);
+    assert_int_equal(spool_waiting(f->spool), 3);
+    spool_stored(f->spool, 7);
+    assert_true(there(f, "e001"));
+    assert_false(there(f, "e002") || there(f, "e003"));
+    spool_file_done(f->spool, f->seen[1].slot);
+    assert_false(there(f, "e001"));
+    assert_int_equal(spool_waiting(f->spool), 0);
+}
+
+static int refuse_everything(void *ctx, const struct request *request, uint32_t uid,
+                             struct spool_slot slot)
+{
+    return request->targets.everything ? -ENOMEM : 0;
+}
+
+static int refuse_events(void *ctx, const struct request *request, uint32_t uid,
+                         struct spool_slot slot)
+{
+    return request->targets.everything ? 0 : -ENOMEM;
+}
+
+static void test_garbage_of_a_scan_that_fails_is_found_by_the_next_one(void **state)
+{
+    struct fixture *f = *state;
+    const struct spool_reader no_purge = {refuse_everything, f}, no_event = {refuse_events, f};
+
+    put(f, "e001", "garbage", 7);
+    assert_int_equal(spool_scan(f->spool, &no_purge), -ENOMEM);
+    assert_int_equal(spool_waiting(f->spool), 0);
+    put_request(f, "e002", REQUEST_INVALIDATE, "a"); /* fails after the garbage was found */
+    assert_int_equal(spool_scan(f->spool, &no_event), -ENOMEM);
+    assert_int_equal(spool_waiting(f->spool), 0);
+    assert_true(there(f, "e001"));
+    scan(f);
+    assert_int_equal(f->seen_count, 2);
+    assert_true(f->seen[1].everything);
+    assert_false(there(f, "e001"));
 }
 
 static void test_what_is_no_plain_file_does_not_count_and_does_not_hang(void **state)
@@ -868,6 +957,9 @@ int main(void)
             test_a_file_system_that_cannot_rename_without_replacing_loses_and_leaves_nothing),
         CASE(test_an_event_whose_name_is_taken_once_more_is_applied_as_it_is),
         CASE(test_garbage_purges_everything_and_is_set_aside),
+        CASE(test_one_purge_stands_for_all_garbage_of_a_scan),
+        CASE(test_garbage_stays_until_its_purge_is_safe),
+        CASE(test_garbage_of_a_scan_that_fails_is_found_by_the_next_one),
         CASE(test_what_is_no_plain_file_does_not_count_and_does_not_hang),
         CASE(test_a_strangers_files_are_removed_unread),
         CASE(test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_new_mark),
