@@ -20,7 +20,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define TEMP_AGE_S 60               /* a writer's unfinished file older than this is nobody's */
+#define TEMP_AGE_NS (60 * NS_PER_S) /* a writer's unfinished file older than this is nobody's */
 #define DISCARDS_PER_SCAN 1024u     /* foreign names removed at once, */
 #define DISCARD_NS (20 * NS_PER_MS) /* and so long at most */
 
@@ -43,22 +43,35 @@ static bool bit_is_set(const uint8_t *bits, uint32_t n)
     return bits[n / 8] >> n % 8 & 1;
 }
 
+/* By its birth, which its owner cannot choose, as it can choose the time of its last write. Where that is far ahead the clock was set
+ * back. (A writer that misses its file by that has an error, and no event that it believes in.) */
+static bool temp_is_young(const struct spool_seen *seen)
+{
+    const uint64_t now_ns = time_ns_of(CLOCK_REALTIME), born_ns = seen->identity.born_ns;
+    const uint64_t apart_ns = now_ns > born_ns ? now_ns - born_ns : born_ns - now_ns;
+
+    return apart_ns < TEMP_AGE_NS;
+}
+
+/* May it stay? A writer's unfinished file for a time; garbage that was set aside for people, which has few names and is small. */
+static bool foreign_stays(const struct spool_seen *seen, const char *name, enum spool_name kind)
+{
+    if (kind == SPOOL_NAME_TEMP)
+        return S_ISREG(seen->mode) && temp_is_young(seen);
+    return slot_is_set_aside(name) && S_ISREG(seen->mode) && seen->bytes <= SPOOL_FILE_BYTES_MAX;
+}
+
 /* A name that is no event: removed in time, and only so many of them a scan. */
 static void foreign_name(struct spool *spool, const char *name, enum spool_name kind,
                          struct names *names)
 {
-    struct stat st;
+    struct spool_seen seen;
 
-    if (names->discards >= DISCARDS_PER_SCAN || time_coarse_ns() > names->began_ns + DISCARD_NS ||
-        strncmp(name, "bad-", 4) == 0)
+    if (names->discards >= DISCARDS_PER_SCAN || time_coarse_ns() > names->began_ns + DISCARD_NS)
         return;
     names->discards++;
-    if (fstatat(spool->dir.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return;
-    if (kind == SPOOL_NAME_TEMP &&
-        time_ns_of(CLOCK_REALTIME) / NS_PER_S < (uint64_t)st.st_mtim.tv_sec + TEMP_AGE_S)
-        return;
-    slot_free_name(spool, name);
+    if (slot_see(spool->dir.fd, name, &seen) == 0 && !foreign_stays(&seen, name, kind))
+        slot_free_name(spool, name);
 }
 
 static void name_note(struct spool *spool, const char *name, struct names *names)

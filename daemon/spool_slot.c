@@ -197,6 +197,18 @@ static void all_remove(struct spool *spool, uint32_t file)
         (void)unlinkat(dir, taken, 0);
 }
 
+bool slot_is_set_aside(const char *name)
+{
+    char bad[SPOOL_NAME_BYTES];
+
+    for (unsigned i = 0; i < BAD_COUNT; i++) {
+        (void)snprintf(bad, sizeof(bad), BAD_FORMAT, i);
+        if (strcmp(name, bad) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* True: the name is free. */
 static bool garbage_set_aside(struct spool *spool, const char *name)
 {

@@ -21,6 +21,27 @@ int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to,
 int __real_unlinkat(int dir, const char *name, int flags);
 int __wrap_unlinkat(int dir, const char *name, int flags);
 
+int __real_statx(int dir, const char *name, int flags, unsigned mask, struct statx *out);
+int __wrap_statx(int dir, const char *name, int flags, unsigned mask, struct statx *out);
+
+/* Unfinished files were born so long ago. */
+static int64_t born_ago_s;
+/* The file system knows no births: it is the time of the last change. */
+static bool knows_no_birth;
+
+int __wrap_statx(int dir, const char *name, int flags, unsigned mask, struct statx *out)
+{
+    const int r = __real_statx(dir, name, flags, mask, out);
+
+    if (knows_no_birth)
+        out->stx_mask &= ~STATX_BTIME;
+    if (r == 0 && strncmp(name, SPOOL_TEMP_PREFIX, strlen(SPOOL_TEMP_PREFIX)) == 0) {
+        out->stx_btime.tv_sec -= born_ago_s;
+        out->stx_ctime.tv_sec -= born_ago_s;
+    }
+    return r;
+}
+
 /* As a file system that can't do it. */
 static bool refuses_noreplace;
 
@@ -915,20 +936,58 @@ static void test_thousands_of_foreign_names_neither_hide_an_event_nor_stay(void 
 static void test_a_writers_unfinished_file_stays_for_a_while(void **state)
 {
     struct fixture *f = *state;
-    const struct timespec old[2] = {{.tv_sec = 1000000}, {.tv_sec = 1000000}};
+    static const char *const name = "t-0123456789abcdef";
+    /* Whatever its owner says: it may stay, or not. */
+    static const int64_t written_s[] = {1000000, 4000000000};
 
-    put(f, "t-0123456789abcdef", "half", 4);
-    scan(f);
-    assert_true(there(f, "t-0123456789abcdef"));
-    assert_int_equal(utimensat(AT_FDCWD, path_of(f, "t-0123456789abcdef"), old, 0), 0);
-    scan(f);
-    assert_false(there(f, "t-0123456789abcdef"));
+    for (size_t i = 0; i < 4; i++) {
+        const struct timespec times[2] = {{.tv_sec = written_s[i / 2]},
+                                          {.tv_sec = written_s[i / 2]}};
+        knows_no_birth = i % 2 == 1;
+        born_ago_s = 0;
+        put(f, name, "half", 4);
+        assert_int_equal(utimensat(AT_FDCWD, path_of(f, name), times, 0), 0);
+        scan(f);
+        assert_true(there(f, name));
+        born_ago_s = i / 2 == 0 ? 3600 : -3600;
+        scan(f);
+        assert_false(there(f, name));
+    }
     assert_int_equal(f->seen_count, 0);
+}
+
+/* A writer makes a plain file, and the daemon sets aside 16 of them. */
+static void test_no_name_keeps_anything_else(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const go[] = {"bad-",   "bad-0",  "bad-10", "bad-0f0", "bad-0F",
+                                     "bad-01", "bad-02", "t-0",    "t-1"};
+
+    for (size_t i = 0; i < 5; i++)
+        put(f, go[i], "", 0);
+    assert_int_equal(mkdir(path_of(f, "bad-01"), 0700), 0);
+    put(f, "bad-02", "", 0);
+    assert_int_equal(truncate(path_of(f, "bad-02"), (off_t)1 << 30), 0);
+    assert_int_equal(mkfifo(path_of(f, "t-0"), 0600), 0);
+    assert_int_equal(symlink("/dev/zero", path_of(f, "t-1")), 0);
+    put(f, "bad-0f", "garbage", 7);
+    scan(f);
+    for (size_t i = 0; i < sizeof(go) / sizeof(go[0]); i++)
+        if (there(f, go[i]))
+            fail_msg("%s is still there", go[i]);
+    assert_true(there(f, "bad-0f"));
 }
 
 static int teardown_noreplace(void **state)
 {
     refuses_noreplace = false;
+    return teardown(state);
+}
+
+static int teardown_birth(void **state)
+{
+    knows_no_birth = false;
+    born_ago_s = 0;
     return teardown(state);
 }
 
@@ -970,7 +1029,9 @@ int main(void)
         CASE(test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_daemon),
         CASE(test_a_mark_that_cannot_be_written_stays_as_it_is),
         CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay),
-        CASE(test_a_writers_unfinished_file_stays_for_a_while),
+        cmocka_unit_test_setup_teardown(test_a_writers_unfinished_file_stays_for_a_while, setup,
+                                        teardown_birth),
+        CASE(test_no_name_keeps_anything_else),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
