@@ -25,9 +25,6 @@ struct spool_slot {
 /* All garbage that one scan found: one "purge everything" stands for it. Its files have one generation. */
 #define SPOOL_ALL_GARBAGE SPOOL_FILES
 
-/* Garbage, and what could not be removed at once, goes by so many files from one scan to the next. */
-#define SPOOL_REMOVALS_PER_SCAN 512u
-
 /* Tells a file from another one of the same name. born_ns: its birth; where the file system does not say, its last change, which
  * a rename or a link moves: such a file is applied once more. */
 struct spool_identity {

@@ -240,20 +240,20 @@ static void file_remove(struct spool *spool, uint32_t file)
         slot_forget(spool, file);
 }
 
-/* The same, as far as one scan goes. */
+static struct spool_file *file_known(struct spool *spool, struct spool_slot slot)
+{
+    struct spool_file *known = &spool->files[slot.file];
+
+    return known->generation != 0 && known->generation == slot.generation ? known : NULL;
+}
+
+/* As far as one scan goes: the others go at the next ones. */
 static void file_remove_in_turn(struct spool *spool, uint32_t file)
 {
     if (spool->removals_left == 0)
         return;
     spool->removals_left--;
     file_remove(spool, file);
-}
-
-static struct spool_file *file_known(struct spool *spool, struct spool_slot slot)
-{
-    struct spool_file *known = &spool->files[slot.file];
-
-    return known->generation != 0 && known->generation == slot.generation ? known : NULL;
 }
 
 /* Each file of a slot: one, or all garbage of a scan that is still there. */
