@@ -314,7 +314,7 @@ static int spool_and_lease_open(struct server *server, const struct recovery *re
     uint64_t former_ns = time_longer(recovery->former_lease_ns, server->endpoint.recorded_lease_ns);
 
     if (spool_open(&server->spool, &server->config, time_longer(former_ns, given.length_ns),
-                   &server->log, &server->arena, why) < 0)
+                   &server->log_limit, &server->arena, why) < 0)
         return -1;
     former_ns = time_longer(former_ns, server->spool.dir.former.lease_ns);
     lease_init(&server->lease, &given, former_ns, server->config.state_dir);

@@ -21,7 +21,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define TEMP_AGE_S 60               /* a writer's unfinished file older than this is nobody's */
+#define TEMP_AGE_NS (60 * NS_PER_S) /* a writer's unfinished file older than this is nobody's */
 #define DISCARDS_PER_SCAN 1024u     /* foreign names removed at once, */
 #define DISCARD_NS (20 * NS_PER_MS) /* and so long at most */
 
@@ -44,24 +44,37 @@ static bool bit_is_set(const uint8_t *bits, uint32_t n)
     return bits[n / 8] >> n % 8 & 1;
 }
 
+/* By its birth, which its owner cannot choose, as it can choose the time of its last write. Where that is far ahead the clock was set
+ * back. (A writer that misses its file by that has an error, and no event that it believes in.) */
+static bool temp_is_young(const struct spool_seen *seen)
+{
+    const uint64_t now_ns = time_ns_of(CLOCK_REALTIME), born_ns = seen->identity.born_ns;
+    const uint64_t apart_ns = now_ns > born_ns ? now_ns - born_ns : born_ns - now_ns;
+
+    return apart_ns < TEMP_AGE_NS;
+}
+
+/* May it stay? A writer's unfinished file for a time; garbage that was set aside for people, which has few names and is
+ * small, of who may mutate. */
+static bool foreign_stays(const struct spool *spool, const struct spool_seen *seen,
+                          const char *name, enum spool_name kind)
+{
+    if (kind == SPOOL_NAME_TEMP)
+        return S_ISREG(seen->mode) && temp_is_young(seen);
+    return slot_is_set_aside(name) && slot_counts(spool, seen);
+}
+
 /* A name that is no event: removed in time, and only so many of them a scan. */
 static void foreign_name(struct spool *spool, const char *name, enum spool_name kind,
                          struct names *names)
 {
-    struct stat st;
-
+    struct spool_seen seen;
     const uint64_t until_ns = names->began_ns + DISCARD_NS;
 
     if (names->discards >= DISCARDS_PER_SCAN || time_coarse_ns() > until_ns)
         return;
     names->discards++;
-    if (fstatat(spool->dir.fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-        return;
-    if (kind == SPOOL_NAME_TEMP &&
-        time_ns_of(CLOCK_REALTIME) / NS_PER_S < (uint64_t)st.st_mtim.tv_sec + TEMP_AGE_S)
-        return;
-    if (strncmp(name, "bad-", 4) == 0 && S_ISREG(st.st_mode) &&
-        spool_dir_counts(&spool->dir, st.st_uid))
+    if (slot_see(spool->dir.fd, name, &seen) < 0 || foreign_stays(spool, &seen, name, kind))
         return;
     if (!spool_sweep_tree(spool->dir.fd, name, until_ns))
         slot_free_name(spool, name);
@@ -141,17 +154,31 @@ static int names_read(struct spool *spool, struct names *names)
 
 /* ---- One file ---- */
 
+/* Found by one scan, and not applied before its end. */
+struct garbage {
+    uint64_t generation;
+    size_t count;
+    uint32_t uid; /* the first one's owner */
+};
+
+enum pass { PASS_BEGINS, PASS_REST };
+
+struct scan {
+    const struct spool_reader *reader;
+    enum pass pass;
+    struct garbage garbage;
+};
+
 /* A file that is about to be applied. */
 struct found {
     uint32_t file;
     struct spool_seen seen;
-    bool garbage;
 };
 
 static int file_apply(struct spool *spool, const struct found *found, const struct request *request,
                       const struct spool_reader *reader)
 {
-    const struct spool_slot slot = slot_begin(spool, found->file, &found->seen, found->garbage);
+    const struct spool_slot slot = slot_begin(spool, found->file, &found->seen);
 
     const int r = reader->apply(reader->ctx, request, found->seen.uid, slot);
     if (r == 0)
@@ -161,50 +188,79 @@ static int file_apply(struct spool *spool, const struct found *found, const stru
     return r;
 }
 
-static int everything_apply(struct spool *spool, const struct found *found,
-                            const struct spool_reader *reader)
+static struct request purge_request(void)
 {
     struct request request = {.kind = REQUEST_INVALIDATE};
 
     ETAG_INIT(&request.targets);
     request.targets.everything = true;
+    return request;
+}
+
+static int everything_apply(struct spool *spool, const struct found *found,
+                            const struct spool_reader *reader)
+{
+    const struct request request = purge_request();
     const int r = file_apply(spool, found, &request, reader);
+
     return r > 0 ? -EINVAL : r;
 }
 
-/* Of an owner who may mutate: it may have been for anything. */
-static int purge_for(struct spool *spool, const struct found *found,
-                     const struct spool_reader *reader)
+/* ---- Garbage ---- */
+
+/* Of an owner who may mutate: it may have been for anything. One purge stands for all of it, at the end of the scan: so a user who
+ * leaves thousands of such files costs as much as thousands of names do, and no more. */
+static int purge_for(struct spool *spool, const struct found *found, struct garbage *garbage)
 {
-    const struct found garbage = {found->file, found->seen, true};
     char name[SPOOL_NAME_BYTES];
 
+    if (garbage->count == 0) {
+        garbage->generation = ++spool->generations;
+        garbage->uid = found->seen.uid;
+    }
+    garbage->count++;
+    slot_begin_garbage(spool, found->file, &found->seen, garbage->generation);
     slot_name(found->file, name);
-    log_event(spool->log, LOG_ERROR, "spool_file_is_garbage", log_text("name", name),
-              log_number("uid", found->seen.uid), log_number("bytes", (int64_t)found->seen.bytes),
-              log_text("effect", "everything is purged; the file is set aside"));
+    log_limited(spool->log, LOG_ERROR, "spool_file_is_garbage", log_text("name", name),
+                log_number("uid", found->seen.uid), log_number("bytes", (int64_t)found->seen.bytes),
+                log_text("effect", "everything is purged; the file is set aside"));
     spool->garbage++;
-    return everything_apply(spool, &garbage, reader);
+    return 0;
+}
+
+/* Also after a scan that failed (r): then nothing is applied, and the next scan finds it all again. */
+static int garbage_purge(struct spool *spool, const struct garbage *garbage, int r,
+                         const struct spool_reader *reader)
+{
+    const struct spool_slot slot = {SPOOL_ALL_GARBAGE, garbage->generation};
+    const struct request request = purge_request();
+
+    if (garbage->count == 0)
+        return r;
+    if (r == 0)
+        r = reader->apply(reader->ctx, &request, garbage->uid, slot);
+    if (r == 0)
+        spool->applied += garbage->count;
+    else
+        slot_forget_garbage(spool, garbage->generation);
+    return r > 0 ? -EINVAL : r;
 }
 
 /* It was read, and is no event. Where the kernel lets anybody link to others' files, it may be some file of that owner to which a
  * stranger made a link: not for us. (An event with a second link is one all the same, and so is what cannot be read: else
  * such a link would make us lose it.) */
-static int garbage_apply(struct spool *spool, const struct found *found,
-                         const struct spool_reader *reader)
+static int garbage_note(struct spool *spool, const struct found *found, struct garbage *garbage)
 {
     char name[SPOOL_NAME_BYTES];
 
     if (found->seen.links <= 1)
-        return purge_for(spool, found, reader);
+        return purge_for(spool, found, garbage);
     slot_name(found->file, name);
     slot_ignore(spool, name, &found->seen);
     return 0;
 }
 
 /* ---- Events ---- */
-
-enum pass { PASS_BEGINS, PASS_REST };
 
 static bool is_begin(const struct request *request)
 {
@@ -245,8 +301,7 @@ static ssize_t file_read(int fd, char *bytes, size_t room)
 }
 
 /* Reads the event of a file that is new. O_NONBLOCK: a FIFO must not hold us; O_NOFOLLOW: nor a link lead us. */
-static int event_read(struct spool *spool, struct found *found, enum pass pass,
-                      const struct spool_reader *reader)
+static int event_read(struct spool *spool, struct found *found, struct scan *scan)
 {
     static const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
     char name[SPOOL_NAME_BYTES], bytes[SPOOL_FILE_BYTES_MAX + 1];
@@ -255,7 +310,7 @@ static int event_read(struct spool *spool, struct found *found, enum pass pass,
     slot_name(found->file, name);
     CLEANUP(cleanup_fd) int fd = spool_dir_open_file(&spool->dir, name, flags);
     if (fd == -EACCES) /* its owner did not let us read it */
-        return pass == PASS_REST ? purge_for(spool, found, reader) : 0;
+        return purge_for(spool, found, &scan->garbage);
     if (fd < 0)
         return fd == -ENOENT ? 0 : fd;
     const int seen = slot_see(fd, "", &found->seen);
@@ -265,31 +320,29 @@ static int event_read(struct spool *spool, struct found *found, enum pass pass,
     if (len < 0)
         return (int)len;
     if (!event_decode(spool->arena, (etag_str){bytes, (size_t)len}, &request))
-        return pass == PASS_REST ? garbage_apply(spool, found, reader) : 0;
-    if (is_begin(&request) != (pass == PASS_BEGINS))
+        return garbage_note(spool, found, &scan->garbage);
+    if (is_begin(&request) != (scan->pass == PASS_BEGINS))
         return 0;
-    const int r = file_apply(spool, found, &request, reader);
-    return r == SPOOL_E_GARBAGE ? garbage_apply(spool, found, reader) : r;
+    const int r = file_apply(spool, found, &request, scan->reader);
+    return r == SPOOL_E_GARBAGE ? garbage_note(spool, found, &scan->garbage) : r;
 }
 
-static int event_file(struct spool *spool, uint32_t file, enum pass pass,
-                      const struct spool_reader *reader)
+static int event_file(struct spool *spool, uint32_t file, struct scan *scan)
 {
     struct found found = {.file = file};
     const int r = slot_look(spool, file, &found.seen);
 
-    return r == SLOT_IS_NEW ? event_read(spool, &found, pass, reader) : r;
+    return r == SLOT_IS_NEW ? event_read(spool, &found, scan) : r;
 }
 
-static int event_files(struct spool *spool, const struct names *names, enum pass pass,
-                       const struct spool_reader *reader)
+static int event_files(struct spool *spool, const struct names *names, struct scan *scan)
 {
     for (uint32_t n = 0; n < SPOOL_SLOTS; n++) {
         if (n % 8 == 0 && names->events[n / 8] == 0) {
             n += 7;
             continue;
         }
-        const int r = bit_is_set(names->events, n) ? event_file(spool, n, pass, reader) : 0;
+        const int r = bit_is_set(names->events, n) ? event_file(spool, n, scan) : 0;
         if (r < 0)
             return r;
     }
@@ -300,7 +353,7 @@ static int event_files(struct spool *spool, const struct names *names, enum pass
 
 /* One with content was an event's, to which file_discard() could not give its name back: "everything" is no substitute for the
  * begin of a guard. */
-static int taken_file(struct spool *spool, uint32_t n, const struct spool_reader *reader)
+static int taken_file(struct spool *spool, uint32_t n, struct scan *scan)
 {
     struct found found = {.file = slot_of_taken(n)};
     int r = slot_look(spool, found.file, &found.seen);
@@ -308,15 +361,17 @@ static int taken_file(struct spool *spool, uint32_t n, const struct spool_reader
     if (r != SLOT_IS_NEW)
         return r;
     if (found.seen.bytes == 0)
-        return everything_apply(spool, &found, reader);
-    r = event_read(spool, &found, PASS_BEGINS, reader);
-    return r == 0 && spool->files[found.file].generation == 0
-               ? event_read(spool, &found, PASS_REST, reader)
-               : r;
+        return everything_apply(spool, &found, scan->reader);
+    scan->pass = PASS_BEGINS;
+    r = event_read(spool, &found, scan);
+    if (r < 0 || spool->files[found.file].generation != 0)
+        return r;
+    scan->pass = PASS_REST;
+    return event_read(spool, &found, scan);
 }
 
 /* all-NN becomes taken-NN: its owner may put another one there, and we remove only what we have applied. */
-static int all_file(struct spool *spool, uint32_t n, const struct spool_reader *reader)
+static int all_file(struct spool *spool, uint32_t n, struct scan *scan)
 {
     struct found found = {.file = slot_of_all(n)};
     int r = slot_look(spool, found.file, &found.seen);
@@ -326,20 +381,19 @@ static int all_file(struct spool *spool, uint32_t n, const struct spool_reader *
     r = slot_take(spool, n);
     if (r == 0) {
         DELAY_POINT("spool.taken_applied");
-        return taken_file(spool, n, reader);
+        return taken_file(spool, n, scan);
     }
     /* One that was taken before still waits: never replaced, since it may be all that is left of its event. */
-    return r == -ENOENT ? 0 : everything_apply(spool, &found, reader);
+    return r == -ENOENT ? 0 : everything_apply(spool, &found, scan->reader);
 }
 
-static int all_files(struct spool *spool, const struct names *names,
-                     const struct spool_reader *reader)
+static int all_files(struct spool *spool, const struct names *names, struct scan *scan)
 {
     for (uint32_t n = 0; n < SPOOL_ALL_SLOTS; n++) {
         const bool all = bit_is_set(names->all, n);
-        int r = all || bit_is_set(names->taken, n) ? taken_file(spool, n, reader) : 0;
+        int r = all || bit_is_set(names->taken, n) ? taken_file(spool, n, scan) : 0;
         if (r == 0 && all)
-            r = all_file(spool, n, reader);
+            r = all_file(spool, n, scan);
         if (r < 0)
             return r;
     }
@@ -360,15 +414,19 @@ static bool some_are_owed(const struct spool *spool)
 
 int spool_scan(struct spool *spool, const struct spool_reader *reader)
 {
+    struct scan scan = {.reader = reader, .pass = PASS_BEGINS};
     struct names names;
     int r = names_read(spool, &names);
 
+    spool->removals_left = SPOOL_REMOVALS_PER_SCAN;
     if (r == 0)
-        r = event_files(spool, &names, PASS_BEGINS, reader);
+        r = event_files(spool, &names, &scan);
+    scan.pass = PASS_REST;
     if (r == 0)
-        r = event_files(spool, &names, PASS_REST, reader);
+        r = event_files(spool, &names, &scan);
     if (r == 0)
-        r = all_files(spool, &names, reader);
+        r = all_files(spool, &names, &scan);
+    r = garbage_purge(spool, &scan.garbage, r, reader);
     spool_dir_spare_restore(&spool->dir);
     if (r == 0 && spool_dir_has_former(&spool->dir))
         spool_dir_scanned(&spool->dir, some_are_owed(spool));
@@ -387,7 +445,7 @@ size_t spool_waiting(const struct spool *spool)
 /* ---- Open and close ---- */
 
 int spool_open(struct spool *spool, const struct config *config, uint64_t lease_ns,
-               const struct log *log, struct arena *arena, char why[512])
+               struct log_limit *log, struct arena *arena, char why[512])
 {
     *spool = (struct spool){.log = log, .arena = arena};
     return spool_dir_open(&spool->dir, config, lease_ns, log, why);

@@ -3,7 +3,8 @@
  * What a writer has to know without a daemon stands in the mark, and the order in which the mark changes keeps it true: it never
  * says less than a lease that still runs (a writer reads it after its rename and waits so long), and a uid that it once named
  * counts until a scan has begun after the mark stopped naming it, and what that scan applied is safe: in this run, or, by the
- * file "former", which is written before such a mark, in the next.
+ * file "former", which is written before such a mark, in the next. The mark counts such changes, so that a writer who reads it
+ * before and after its rename sees one that was taken back in between.
  *
  * Roles by group can't be judged from a file, which has an owner and no list of groups. So a uid that was seen with the
  * role is remembered in the mark, for as long as the rules stay the same.
@@ -267,6 +268,14 @@ static bool writers_are_among(const struct spool_mark *few, const struct spool_m
     return true;
 }
 
+/* Somebody's files counted, and do not any more. The number tells it to a writer that reads both marks, though they may be the same:
+ * its file may have been renamed, ignored and removed between them. */
+static void mark_count_change(struct spool_mark *mark, const struct spool_mark *before)
+{
+    if (before->nobody != mark->nobody || !writers_are_among(before, mark))
+        mark->changes++;
+}
+
 /* Who may mutate by uid; those by group are learnt. */
 static void writers_of_rules(struct spool_mark *mark, const struct config *config)
 {
@@ -326,6 +335,8 @@ static int mark_begin(struct spool_dir *dir, const struct config *config, uint64
     writers_of_rules(mark, config);
     for (size_t i = 0; mark->rules == dir->former.rules && i < dir->former.writer_count; i++)
         writer_add(mark, dir->former.writers[i]);
+    mark->changes = dir->former.changes;
+    mark_count_change(mark, &dir->former);
     const int r = former_begin(dir);
     return r < 0 ? r : mark_write(dir);
 }
@@ -346,9 +357,9 @@ void spool_dir_learn(struct spool_dir *dir, uint32_t uid)
     writer_add(&dir->mark, uid);
     const int r = room ? mark_write(dir) : -ENOSPC;
     if (r < 0)
-        log_event(dir->log, LOG_WARN, "spool_writer_not_noted", log_number("uid", uid),
-                  log_error("error", r),
-                  log_text("effect", "this user's writers depend on a running daemon"));
+        log_limited(dir->log, LOG_WARN, "spool_writer_not_noted", log_number("uid", uid),
+                    log_error("error", r),
+                    log_text("effect", "this user's writers depend on a running daemon"));
 }
 
 /* A writer returned OK only if the mark named it after its rename, so a scan that begins after the mark's change sees all
@@ -372,6 +383,7 @@ int spool_dir_judge(struct spool_dir *dir, const struct config *config, const ui
     }
     for (size_t i = 0; i < count; i++)
         writer_add(mark, uids[i]);
+    mark_count_change(mark, before);
     /* Whoever is owed something still (former_kept) stays in it. */
     if ((dir->former_scans == 0 && !dir->former_kept) || former->id == 0)
         *former = *before;
@@ -381,8 +393,11 @@ int spool_dir_judge(struct spool_dir *dir, const struct config *config, const ui
     int r = writers_are_among(former, mark) ? 0 : former_write(dir);
     if (r == 0)
         r = mark_write(dir);
-    if (r < 0)
+    if (r < 0) {
+        /* It may have been seen: a number that was given is not given again. */
+        before->changes = mark->changes;
         *mark = *before;
+    }
     return r;
 }
 
@@ -416,7 +431,7 @@ static int access_set(struct spool_dir *dir, const struct config *config, char w
 }
 
 int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t lease_ns,
-                   const struct log *log, char why[512])
+                   struct log_limit *log, char why[512])
 {
     const bool power = config->durability == DURABILITY_POWER;
 

@@ -10,6 +10,7 @@
 #define ETAGD_SPOOL_DIR_H
 
 #include "config.h"
+#include "log_limit.h"
 #include "message.h"
 #include "spool_format.h"
 
@@ -20,7 +21,7 @@ struct spool_dir {
     int fd;
     int lock_fd;
     int spare_fd; /* so that a daemon without descriptors can still read an event */
-    const struct log *log;
+    struct log_limit *log;
     struct spool_mark mark;
     struct spool_mark former; /* the mark that stood here before; id 0: none */
     int former_scans; /* so many scans to come in which files of the former mark's writers count too */
@@ -38,7 +39,7 @@ void spool_dir_sweep(const struct config *config, const struct log *log);
  * from what the former mark says, or that will: the mark says the longest from now on. 0, or -1 with the reason and what to do
  * in why[512]; spool_dir_close() is right after both. */
 MUST_USE int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t lease_ns,
-                            const struct log *log, char why[512]);
+                            struct log_limit *log, char why[512]);
 void spool_dir_close(struct spool_dir *dir);
 
 /* The lock at the path is still the one that we hold. */

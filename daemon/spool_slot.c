@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#define COMPLAINT_NS (60 * NS_PER_S)
 #define BAD_FORMAT "bad-%02x" /* garbage that was set aside, for people to look at */
 #define BAD_COUNT 16u
 
@@ -126,7 +125,6 @@ static void file_discard(struct spool *spool, const char *name, const struct spo
 
 void slot_ignore(struct spool *spool, const char *name, const struct spool_seen *seen)
 {
-    const uint64_t now = time_coarse_ns();
     uint32_t n;
 
     spool->ignored++;
@@ -134,13 +132,10 @@ void slot_ignore(struct spool *spool, const char *name, const struct spool_seen 
         slot_free_name(spool, name);
     else
         file_discard(spool, name, seen);
-    if (spool->last_complaint_ns != 0 && now - spool->last_complaint_ns < COMPLAINT_NS)
-        return;
-    spool->last_complaint_ns = now;
-    log_event(spool->log, LOG_WARN, "spool_file_ignored", log_text("name", name),
-              log_number("uid", seen->uid),
-              log_text("reason", "its owner has no role to mutate, or it is not a plain file"),
-              log_number("ignored", (int64_t)spool->ignored));
+    log_limited(spool->log, LOG_WARN, "spool_file_ignored", log_text("name", name),
+                log_number("uid", seen->uid),
+                log_text("reason", "its owner has no role to mutate, or it is not a plain file"),
+                log_number("ignored", (int64_t)spool->ignored));
 }
 
 /* ---- What is known ---- */
@@ -154,23 +149,33 @@ int slot_take(struct spool *spool, uint32_t n)
     return rename_to_taken(spool->dir.fd, all, taken);
 }
 
-struct spool_slot slot_begin(struct spool *spool, uint32_t file, const struct spool_seen *seen,
-                             bool garbage)
+struct spool_slot slot_begin(struct spool *spool, uint32_t file, const struct spool_seen *seen)
 {
     const struct spool_slot slot = {file, ++spool->generations};
 
     spool->files[file] = (struct spool_file){
-        .identity = seen->identity,
-        .generation = slot.generation,
-        .uid = seen->uid,
-        .garbage = garbage,
-    };
+        .identity = seen->identity, .generation = slot.generation, .uid = seen->uid};
     return slot;
+}
+
+void slot_begin_garbage(struct spool *spool, uint32_t file, const struct spool_seen *seen,
+                        uint64_t generation)
+{
+    (void)slot_begin(spool, file, seen);
+    spool->files[file].generation = generation;
+    spool->files[file].garbage = true;
 }
 
 void slot_forget(struct spool *spool, uint32_t file)
 {
     spool->files[file] = (struct spool_file){0};
+}
+
+void slot_forget_garbage(struct spool *spool, uint64_t generation)
+{
+    for (uint32_t i = 0; i < SPOOL_FILES; i++)
+        if (spool->files[i].generation == generation)
+            slot_forget(spool, i);
 }
 
 /* Its owner may replace it at any moment, so it is taken first. An older one that still waits there goes first. */
@@ -190,6 +195,18 @@ static void all_remove(struct spool *spool, uint32_t file)
     /* A newer one: the next scan applies it. */
     if (slot_see(dir, taken, &seen) == 0 && file_is(&seen, &identity))
         (void)unlinkat(dir, taken, 0);
+}
+
+bool slot_is_set_aside(const char *name)
+{
+    char bad[SPOOL_NAME_BYTES];
+
+    for (unsigned i = 0; i < BAD_COUNT; i++) {
+        (void)snprintf(bad, sizeof(bad), BAD_FORMAT, i);
+        if (strcmp(name, bad) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* True: the name is free. */
@@ -230,7 +247,29 @@ static struct spool_file *file_known(struct spool *spool, struct spool_slot slot
     return known->generation != 0 && known->generation == slot.generation ? known : NULL;
 }
 
-void spool_file_done(struct spool *spool, struct spool_slot slot)
+/* As far as one scan goes: the others go at the next ones. */
+static void file_remove_in_turn(struct spool *spool, uint32_t file)
+{
+    if (spool->removals_left == 0)
+        return;
+    spool->removals_left--;
+    file_remove(spool, file);
+}
+
+/* Each file of a slot: one, or all garbage of a scan that is still there. */
+static void files_of(struct spool *spool, struct spool_slot slot,
+                     void (*act)(struct spool *spool, struct spool_slot slot, uint64_t lsn),
+                     uint64_t lsn)
+{
+    if (slot.file != SPOOL_ALL_GARBAGE) {
+        act(spool, slot, lsn);
+        return;
+    }
+    for (slot.file = 0; slot.file < SPOOL_FILES; slot.file++)
+        act(spool, slot, lsn);
+}
+
+static void file_done(struct spool *spool, struct spool_slot slot, uint64_t lsn)
 {
     struct spool_file *known = file_known(spool, slot);
 
@@ -238,10 +277,13 @@ void spool_file_done(struct spool *spool, struct spool_slot slot)
         return;
     DELAY_POINT("spool.safe_unlinked");
     known->safe = true;
-    file_remove(spool, slot.file);
+    if (known->garbage)
+        file_remove_in_turn(spool, slot.file);
+    else
+        file_remove(spool, slot.file);
 }
 
-void spool_file_failed(struct spool *spool, struct spool_slot slot, uint64_t lsn)
+static void file_failed(struct spool *spool, struct spool_slot slot, uint64_t lsn)
 {
     struct spool_file *known = file_known(spool, slot);
 
@@ -249,6 +291,16 @@ void spool_file_failed(struct spool *spool, struct spool_slot slot, uint64_t lsn
         return;
     known->failed_lsn = lsn;
     spool->some_failed = true;
+}
+
+void spool_file_done(struct spool *spool, struct spool_slot slot)
+{
+    files_of(spool, slot, file_done, 0);
+}
+
+void spool_file_failed(struct spool *spool, struct spool_slot slot, uint64_t lsn)
+{
+    files_of(spool, slot, file_failed, lsn);
 }
 
 void spool_stored(struct spool *spool, uint64_t lsn)
@@ -280,7 +332,7 @@ int slot_look(struct spool *spool, uint32_t file, struct spool_seen *seen)
         return r == -ENOENT ? 0 : r;
     if (known->generation != 0 && file_is(seen, &known->identity)) {
         if (known->safe)
-            file_remove(spool, file);
+            file_remove_in_turn(spool, file);
         return 0;
     }
     const bool counts = slot_counts(spool, seen);

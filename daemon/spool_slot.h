@@ -42,9 +42,17 @@ MUST_USE int slot_look(struct spool *spool, uint32_t file, struct spool_seen *se
 MUST_USE int slot_take(struct spool *spool, uint32_t n);
 
 /* It is known from now on. */
-struct spool_slot slot_begin(struct spool *spool, uint32_t file, const struct spool_seen *seen,
-                             bool garbage);
+struct spool_slot slot_begin(struct spool *spool, uint32_t file, const struct spool_seen *seen);
 void slot_forget(struct spool *spool, uint32_t file);
+
+/* The same for garbage, under the generation of all garbage of this scan. */
+void slot_begin_garbage(struct spool *spool, uint32_t file, const struct spool_seen *seen,
+                        uint64_t generation);
+/* All of that generation. */
+void slot_forget_garbage(struct spool *spool, uint64_t generation);
+
+/* It has one of the names of garbage that was set aside, for people to look at. */
+MUST_USE bool slot_is_set_aside(const char *name);
 
 /* Removes, and complains about, a file that does not count: of somebody without the role, or not a plain file. */
 void slot_ignore(struct spool *spool, const char *name, const struct spool_seen *seen);

@@ -238,8 +238,7 @@ static void op_spool(struct etag_op *op)
 /* When the wait of rule 6.2 is over: T + L. CLOCK_MONOTONIC_COARSE. */
 static uint64_t op_proven_ns(const struct etag_op *op)
 {
-    const struct spool_record *record = &op->record;
-    return record->lease_ns == UINT64_MAX ? UINT64_MAX : record->time_ns + record->lease_ns;
+    return op->record.time_ns + op->record.lease_ns;
 }
 
 /* Does what is due. */
@@ -272,8 +271,7 @@ static uint64_t op_next_ns(const struct etag_op *op)
     const uint64_t coarse_ns = time_coarse_ns();
     /* The coarse clock stands still for a tick, and may stand just before the moment: no busy waiting for it. */
     const uint64_t left_ns = proven_ns > coarse_ns ? proven_ns - coarse_ns + NS_PER_MS : 0;
-    return proven_ns == UINT64_MAX ? op->deadline_ns
-                                   : earlier(channel_now_ns() + left_ns, op->deadline_ns);
+    return earlier(channel_now_ns() + left_ns, op->deadline_ns);
 }
 
 /* ---- Waiting ---- */

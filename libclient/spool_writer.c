@@ -157,7 +157,7 @@ static etag_status read_mark(struct spool *spool, struct fault *fault)
     if (fd < 0)
         return fail(fault, place, "read the mark of");
     const char *wrong = mark_file_check(spool, fd);
-    if (!wrong && !mark_file_parse(fd, &spool->mark))
+    if (!wrong && (!mark_file_parse(fd, &spool->mark) || spool->mark.version != SPOOL_VERSION))
         wrong = "its mark is not whole, or of another version";
     /* Whoever sees other uids than the daemon has other uids himself: his files would be somebody else's there. */
     if (!wrong && spool->mark.owner != spool->status.st_uid)
@@ -395,8 +395,24 @@ static etag_status put_all(const struct spool *spool, struct spool_record *recor
 
 /* ---- The order ---- */
 
+/* Files of this user have counted all the time between two marks, so no scan has ignored one that was renamed in it. Else it is not
+ * even proven that the event is recorded: a scan may have removed the file, or will. */
+static etag_status counted_meanwhile(const struct spool *before, const struct spool *after,
+                                     struct fault *fault)
+{
+    if (!spool_mark_counts(&after->mark, (uint32_t)geteuid()))
+        return denied(fault, before->place);
+    if (after->mark.id == before->mark.id && after->mark.changes == before->mark.changes)
+        return ETAG_OK;
+    return fault_set(
+        fault, ETAG_UNAVAILABLE,
+        "what was written into the spool %s may not count: roles were changed meanwhile",
+        before->place->path);
+}
+
 /* Rule 6.2, second half: T is read after the rename, and the mark after T. A daemon with a longer lease writes its mark
- * before its first scan; so either that scan finds the file, or this finds the longer lease. */
+ * before its first scan; so either that scan finds the file, or this finds the longer lease. Where there is no mark to read,
+ * nothing is known of the time since the first one. */
 static etag_status read_after_rename(const struct spool *spool, struct spool_record *record,
                                      struct fault *fault)
 {
@@ -404,16 +420,14 @@ static etag_status read_after_rename(const struct spool *spool, struct spool_rec
     DELAY_POINT("spool.renamed_time");
     record->time_ns = time_coarse_ns();
     DELAY_POINT("spool.time_mark");
-    record->lease_ns = UINT64_MAX;
-    const etag_status status = spool_open(&again, spool->place, fault);
+    etag_status status = spool_open(&again, spool->place, fault);
     if (again.dir < 0 || again.status.st_ino != spool->status.st_ino ||
         again.status.st_dev != spool->status.st_dev)
         return unusable(fault, spool->place, "it was moved while a file was written into it");
+    if (status == ETAG_OK)
+        status = counted_meanwhile(spool, &again, fault);
     if (status != ETAG_OK)
-        return ETAG_OK;
-    /* A uid that the mark has stopped naming counts only in what stood there before, and this may have come later. */
-    if (!spool_mark_counts(&again.mark, (uint32_t)geteuid()))
-        return denied(fault, spool->place);
+        return status;
     record->lease_ns = again.mark.lease_ns;
     record->linger_ns = again.mark.linger_ns;
     return ETAG_OK;

@@ -23,16 +23,16 @@ struct spool_item {
 
 /* What the writer knows once its file is in place. */
 struct spool_record {
-    uint64_t time_ns; /* T: CLOCK_MONOTONIC_COARSE, read after the rename */
-    uint64_t
-        lease_ns; /* L: of the mark as it was after the rename; UINT64_MAX: it cannot be read any more */
+    uint64_t time_ns;   /* T: CLOCK_MONOTONIC_COARSE, read after the rename */
+    uint64_t lease_ns;  /* L: of the mark as it was after the rename */
     uint64_t linger_ns; /* of the same mark; 0: not known */
     bool in_place; /* also on error: the daemon may find it, though it is not proven that it will */
 };
 
 /* Records the mutation. Never blocks but for the file system; with durability "power" it syncs its file and its name, which
  * no time bounds: a call of a disk that hangs can't be given up.
- * Errors: DENIED (files of this user do not count), UNAVAILABLE (no usable spool, or no room in it), SYSTEM. */
+ * OK: recorded, and effective at T + L. Errors: DENIED (files of this user do not count), UNAVAILABLE (no usable spool, or no room
+ * in it; or it is not proven that a file that is in place counts, as roles or the mark changed meanwhile), SYSTEM. */
 MUST_USE etag_status spool_write(const struct spool_place *place, const struct spool_item *item,
                                  struct spool_record *record, struct fault *fault);
 

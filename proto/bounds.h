@@ -137,11 +137,12 @@
 #define LINGER_MS_MAX 3600000
 
 /* The spool (spool_format.h). */
-#define SPOOL_SLOTS 4096u           /* events that may wait in it, each in a file */
-#define SPOOL_ALL_SLOTS 64u         /* files that mean "purge everything" */
-#define SPOOL_FILE_BYTES_MAX 65536u /* of one event */
-#define SPOOL_NAMES_MAX 16384u      /* names that a daemon reads of the directory at once */
-#define SPOOL_WRITERS_MAX 1024u     /* uids that the mark names */
+#define SPOOL_SLOTS 4096u            /* events that may wait in it, each in a file */
+#define SPOOL_ALL_SLOTS 64u          /* files that mean "purge everything" */
+#define SPOOL_FILE_BYTES_MAX 65536u  /* of one event */
+#define SPOOL_NAMES_MAX 16384u       /* names that a daemon reads of the directory at once */
+#define SPOOL_REMOVALS_PER_SCAN 512u /* of garbage; the rest goes by the next scans */
+#define SPOOL_WRITERS_MAX 1024u      /* uids that the mark names */
 #define SPOOL_MARK_BYTES_MAX 32768u
 
 #endif

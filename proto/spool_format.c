@@ -9,7 +9,7 @@
 
 #include <inttypes.h>
 
-#define MARK_TITLE "etagd-spool 1"
+#define MARK_TITLE "etagd-spool"
 _Static_assert(SPOOL_WRITERS_MAX * sizeof("uid=4294967295\n") + 512 < SPOOL_MARK_BYTES_MAX,
                "every mark fits");
 _Static_assert(SPOOL_SLOTS == 0x1000 && SPOOL_ALL_SLOTS == 0x40, "the names' digits");
@@ -98,11 +98,12 @@ size_t spool_mark_format(const struct spool_mark *mark, char out[SPOOL_MARK_BYTE
 {
     size_t len = (size_t)snprintf(
         out, SPOOL_MARK_BYTES_MAX,
-        MARK_TITLE "\nid=%016" PRIx64 "\nsocket=%s\nlease_ns=%" PRIu64 "\nlinger_ns=%" PRIu64
-                   "\ndurability=%s\nrules=%016" PRIx64 "\nowner=%" PRIu32 "\nnobody=%" PRIu32
-                   "\nanybody=%d\n",
-        mark->id, mark->socket, mark->lease_ns, mark->linger_ns, mark->power ? "power" : "process",
-        mark->rules, mark->owner, mark->nobody, mark->anybody);
+        MARK_TITLE " %u\nid=%016" PRIx64 "\nsocket=%s\nlease_ns=%" PRIu64 "\nlinger_ns=%" PRIu64
+                   "\ndurability=%s\nrules=%016" PRIx64 "\nchanges=%" PRIu64 "\nowner=%" PRIu32
+                   "\nnobody=%" PRIu32 "\nanybody=%d\n",
+        SPOOL_VERSION, mark->id, mark->socket, mark->lease_ns, mark->linger_ns,
+        mark->power ? "power" : "process", mark->rules, mark->changes, mark->owner, mark->nobody,
+        mark->anybody);
 
     for (size_t i = 0; i < mark->writer_count; i++)
         len += (size_t)snprintf(out + len, SPOOL_MARK_BYTES_MAX - len, "uid=%" PRIu32 "\n",
@@ -142,6 +143,20 @@ static bool number_take(etag_str *text, const char *name, int base, uint64_t max
     return *out <= max;
 }
 
+static bool version_take(etag_str *text, uint32_t *out)
+{
+    char title[sizeof(MARK_TITLE) + 12];
+
+    for (*out = SPOOL_VERSION_OLDEST; *out <= SPOOL_VERSION; (*out)++) {
+        const int len = snprintf(title, sizeof(title), MARK_TITLE " %" PRIu32 "\n", *out);
+        if (!str_starts_with(*text, (etag_str){title, (size_t)len}))
+            continue;
+        *text = str_skip(*text, (size_t)len);
+        return true;
+    }
+    return false;
+}
+
 static bool socket_take(etag_str *text, char out[SPOOL_SOCKET_BYTES])
 {
     const etag_str name = line_take(text, "socket");
@@ -155,14 +170,11 @@ static bool socket_take(etag_str *text, char out[SPOOL_SOCKET_BYTES])
 
 bool spool_mark_parse(etag_str text, struct spool_mark *out)
 {
-    const etag_str title = str_of(MARK_TITLE "\n");
     uint64_t number, owner, nobody;
 
     *out = (struct spool_mark){0};
-    if (!str_starts_with(text, title))
-        return false;
-    text = str_skip(text, title.len);
-    if (!number_take(&text, "id", 16, UINT64_MAX, &out->id) || out->id == 0 ||
+    if (!version_take(&text, &out->version) ||
+        !number_take(&text, "id", 16, UINT64_MAX, &out->id) || out->id == 0 ||
         !socket_take(&text, out->socket) ||
         !number_take(&text, "lease_ns", 10, LEASE_MS_MAX * UINT64_C(1000000), &out->lease_ns) ||
         !number_take(&text, "linger_ns", 10, LINGER_MS_MAX * UINT64_C(1000000), &out->linger_ns))
@@ -171,6 +183,7 @@ bool spool_mark_parse(etag_str text, struct spool_mark *out)
     out->power = str_equal(durability, ETAG_LIT("power"));
     if ((!out->power && !str_equal(durability, ETAG_LIT("process"))) ||
         !number_take(&text, "rules", 16, UINT64_MAX, &out->rules) ||
+        (out->version > 1 && !number_take(&text, "changes", 10, UINT64_MAX, &out->changes)) ||
         !number_take(&text, "owner", 10, UINT32_MAX, &owner) ||
         !number_take(&text, "nobody", 10, UINT32_MAX, &nobody) ||
         !number_take(&text, "anybody", 10, 1, &number))

@@ -40,6 +40,8 @@
 #define SPOOL_FILE_MODE 0640
 #define SPOOL_NAME_BYTES 16
 #define SPOOL_SOCKET_BYTES 108
+#define SPOOL_VERSION 2u        /* of the mark, in its first line */
+#define SPOOL_VERSION_OLDEST 1u /* that a daemon reads, of one that ran before it */
 
 enum spool_name {
     SPOOL_NAME_FOREIGN, /* none of ours */
@@ -70,6 +72,8 @@ MUST_USE bool spool_path_of(const char *socket_path, char *out, size_t out_bytes
 const char *spool_socket_name(const char *socket_path);
 
 struct spool_mark {
+    /* that it was read as. Below SPOOL_VERSION it is no mark for writers: it does not count its changes */
+    uint32_t version;
     uint64_t id; /* of this spool, random, kept over restarts; never 0 */
     char socket
         [SPOOL_SOCKET_BYTES]; /* the name of its socket: with another one it is another daemon\'s */
@@ -82,14 +86,17 @@ struct spool_mark {
                          * are its own uids others */
     uint32_t
         nobody; /* the overflow uid, whose files never count: it stands for uids that are not known */
-    uint64_t rules;                      /* hash of the role rules that the uids come from */
+    uint64_t rules; /* hash of the role rules that the uids come from */
+    /* So often somebody whose files counted stopped counting. A writer that reads another number after its rename than before may
+     * have renamed while its files did not count, though they do again */
+    uint64_t changes;
     uint32_t writers[SPOOL_WRITERS_MAX]; /* uids whose files count */
     size_t writer_count;
 };
 
-/* The text; its length. out: SPOOL_MARK_BYTES_MAX bytes, which always suffice. */
+/* The text, of SPOOL_VERSION; its length. out: SPOOL_MARK_BYTES_MAX bytes, which always suffice. */
 MUST_USE size_t spool_mark_format(const struct spool_mark *mark, char out[SPOOL_MARK_BYTES_MAX]);
-/* False: it is not a mark of this version, whole. */
+/* False: it is not a mark of SPOOL_VERSION, or of one from SPOOL_VERSION_OLDEST on, whole. */
 MUST_USE bool spool_mark_parse(etag_str text, struct spool_mark *out);
 
 /* A file of this uid counts. (The overflow uid's never does.) */

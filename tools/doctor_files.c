@@ -46,7 +46,7 @@ static bool mark_read(struct doctor *doctor, const char *dir, struct spool_mark 
                    "%s: %s", path, strerrordesc_np(errno));
         return false;
     }
-    if (spool_mark_parse((etag_str){text, (size_t)len}, mark))
+    if (spool_mark_parse((etag_str){text, (size_t)len}, mark) && mark->version == SPOOL_VERSION)
         return true;
     doctor_say(doctor, FINDING_FAIL, "spool mark",
                "no writer uses this spool: restart the daemon, which writes it anew",

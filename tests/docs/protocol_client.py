@@ -535,7 +535,7 @@ def read_mark(directory, path):
             values["uid"].append(int(value))
         else:
             values[name] = value
-    if (lines[0] != "etagd-spool 1" or lines[-1] != "" or int(values["end"]) != len(values["uid"]) or int(values["owner"]) != owner
+    if (lines[0] != "etagd-spool 2" or lines[-1] != "" or int(values["end"]) != len(values["uid"]) or int(values["owner"]) != owner
             or values["socket"] != os.path.basename(path)):
         raise ValueError("the mark is not of this spool")
     return values
@@ -574,7 +574,10 @@ def spool(path, message):
         if mark["durability"] == "power":
             os.sync()
         then = coarse_ns()
-        lease_ns = int(read_mark(directory, path)["lease_ns"])
+        again = read_mark(directory, path)
+        if (again["id"], again["changes"]) != (mark["id"], mark["changes"]):
+            raise TimeoutError("roles were changed meanwhile: the file may not count")
+        lease_ns = int(again["lease_ns"])
         while coarse_ns() < then + lease_ns:
             time.sleep(max(0, (then + lease_ns - coarse_ns()) / 1e9) + 0.001)
     finally:

@@ -84,8 +84,9 @@ bool spool[MUTATIONS + 1]; /* a file of this mutation stands in the spool */
 byte all, taken;           /* no name was free: every mutation goes to the one name that means "purge everything". Whose file it is */
 #define SPOOL_PUT(m) all = m
 #endif
-#ifdef ROLE /* a reload takes the writer's role away, once; a mutation of ALL_FILE is one file as well, so that is left out */
+#ifdef ROLE /* a reload takes the writer's role away, once, and another one may give it back; a mutation of ALL_FILE is one file as well, so that is left out */
 bool named = true;         /* the mark names the writer */
+byte changes;              /* and says how often somebody stopped counting */
 bool former;               /* the file "former" names it */
 #endif
 byte mark = L1;            /* the L recorded beside the lock and in the spool's mark */
@@ -396,7 +397,7 @@ inline scan_spool()
 #ifdef ROLE /* spool_dir_scanned() */
     former_counts = false;
     if
-    :: former && !FILES_WAIT -> former = false
+    :: former && (named || !FILES_WAIT) -> former = false /* some_are_owed() */
     :: else
     fi
 #endif
@@ -626,11 +627,12 @@ end:
 #endif
 #ifdef ROLE /* SIGHUP: first the file "former", then the mark */
     :: d_step {
-           step == SERVING && named -> named = false; former_counts = true;
+           step == SERVING && named && changes == 0 -> named = false; changes++; former_counts = true;
 #ifndef NO_FORMER_KEPT
            former = true
 #endif
        }
+    :: d_step { step == SERVING && !named -> named = true }
 #endif
     od
 }
@@ -643,6 +645,11 @@ bool reading_mark;
 byte since_t;
 #endif
 
+#ifndef NO_CHANGES_COUNTED
+#define CHANGED (changes != seen_changes)
+#else
+#define CHANGED false
+#endif
 #ifndef NO_WRITER_WAIT
 #define WAIT_IS_OVER (wait == 0)
 #else
@@ -666,6 +673,9 @@ active proctype writer()
 {
     byte mutation;
     byte length; /* the L that it waits for */
+#ifdef ROLE
+    byte seen_changes; /* in the mark before the rename */
+#endif
 
 next:
     do
@@ -680,12 +690,17 @@ next:
        :: atomic { answer -> answered = mutation; call_returned(); goto next }
        :: atomic { true -> call_returned(); goto next } /* an error, or the writer died: nothing was promised */
        /* Rule 2. No answer, for whatever reason: rename, then T := clock, then wait for the L that the spool's mark says by then. */
-#ifndef NO_RENAME_BEFORE_CLOCK
+#if defined(ROLE) /* spool_write(): a mark that does not name it ends the call */
+       :: atomic { named -> seen_changes = changes; break }
+#elif !defined(NO_RENAME_BEFORE_CLOCK)
        :: atomic { true -> SPOOL_PUT(mutation); break }
 #else
        :: atomic { true -> wait = mark; break }
 #endif
        od;
+#ifdef ROLE
+       SPOOL_PUT(mutation);
+#endif
 #if defined(NO_RENAME_BEFORE_CLOCK)
        SPOOL_PUT(mutation);
 #elif defined(NO_MARK_READ_AFTER_RENAME)
@@ -693,8 +708,8 @@ next:
 #elif defined(SPLIT_MARK)
        reading_mark = true;
        atomic { wait = (mark > since_t -> mark - since_t : 0); reading_mark = false; since_t = 0 };
-#elif defined(ROLE) /* read_after_rename(): a mark that does not name it promises nothing */
-       atomic { wait = mark; if :: !named -> call_returned(); goto next :: else fi };
+#elif defined(ROLE) /* read_after_rename(): a mark that does not name it promises nothing, nor does one that changed meanwhile */
+       atomic { wait = mark; if :: !named || CHANGED -> seen_changes = 0; call_returned(); goto next :: else -> seen_changes = 0 fi };
 #else
        wait = mark;
 #endif

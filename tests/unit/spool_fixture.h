@@ -27,6 +27,7 @@ struct fixture {
     char scratch[SCRATCH_BYTES];
     struct config config;
     struct log log;
+    struct log_limit limit;
     struct arena arena;
     struct spool *spool;
     struct seen seen[SEEN_MAX];
@@ -54,7 +55,7 @@ static inline void open_spool(struct fixture *f, uint64_t lease_ns)
 {
     char why[512] = "";
 
-    if (spool_open(f->spool, &f->config, lease_ns, &f->log, &f->arena, why) < 0)
+    if (spool_open(f->spool, &f->config, lease_ns, &f->limit, &f->arena, why) < 0)
         fail_msg("%s", why);
 }
 
@@ -71,6 +72,7 @@ static inline int setup(void **state)
     snprintf(f->config.socket_path, sizeof(f->config.socket_path), "%s/etagd.sock", f->scratch);
     snprintf(f->config.state_dir, sizeof(f->config.state_dir), "%s/state", f->scratch);
     f->log = (struct log){.fd = open("/dev/null", O_WRONLY | O_CLOEXEC), .least = LOG_ERROR};
+    log_limit_init(&f->limit, &f->log);
     arena_init(&f->arena, ARENA_BYTES_MAX);
     f->safe_at_once = true;
     open_spool(f, NS_PER_S);
@@ -84,6 +86,7 @@ static inline int teardown(void **state)
 
     spool_close(f->spool);
     arena_deinit(&f->arena);
+    log_limit_deinit(&f->limit);
     close(f->log.fd);
     scratch_remove(f->scratch);
     free(f->spool);

@@ -58,7 +58,7 @@ static void test_a_second_daemon_is_refused(void **state)
     struct spool *second = calloc(1, sizeof(*second));
     char why[512] = "";
 
-    assert_int_equal(spool_open(second, &f->config, NS_PER_S, &f->log, &f->arena, why), -1);
+    assert_int_equal(spool_open(second, &f->config, NS_PER_S, &f->limit, &f->arena, why), -1);
     assert_non_null(strstr(why, "another etagd uses it"));
     spool_close(second);
     free(second);
@@ -104,6 +104,91 @@ static void test_with_power_durability_it_stands_in_the_state_directory(void **s
     assert_int_equal(st.st_mode & 07777, 0700);
     snprintf(target, sizeof(target), "%s/spool/mark", f->config.state_dir);
     assert_int_equal(access(target, F_OK), -1);
+}
+
+static void rules_are(struct fixture *f, size_t count)
+{
+    f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, SOMEBODY};
+    f->config.rules[1] = (struct role_rule){ROLE_MUTATE, RULE_UID, SOMEBODY + 1};
+    f->config.rule_count = count;
+}
+
+static void judge(struct fixture *f, size_t rule_count)
+{
+    rules_are(f, rule_count);
+    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, NULL, 0), 0);
+}
+
+static void open_again(struct fixture *f, size_t rule_count)
+{
+    spool_close(f->spool);
+    rules_are(f, rule_count);
+    open_spool(f, NS_PER_S);
+}
+
+/* A writer compares the marks before and after its rename: both may name it, and yet a scan has ignored its file in between. */
+static void test_the_mark_counts_how_often_somebody_stopped_counting(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t first = mark_there(f).changes;
+
+    judge(f, 2);
+    spool_dir_learn(&f->spool->dir, SOMEBODY + 2);
+    judge(f, 2);
+    open_again(f, 2);
+    assert_true(mark_there(f).changes == first); /* nobody stopped */
+    judge(f, 1);
+    assert_true(mark_there(f).changes == first + 1);
+    judge(f, 2);
+    assert_true(mark_there(f).changes == first + 1);
+    assert_true(spool_mark_counts(&f->spool->dir.mark, SOMEBODY + 1));
+    open_again(f, 0);
+    assert_true(mark_there(f).changes == first + 2);
+    open_again(f, 2);
+    assert_true(mark_there(f).changes == first + 2);
+}
+
+/* It may have been seen: where only the sync of the directory failed, say. */
+static void test_a_change_that_could_not_be_marked_is_counted_all_the_same(void **state)
+{
+    struct fixture *f = *state;
+    const int fd = f->spool->dir.fd;
+
+    judge(f, 1);
+    const uint64_t before = mark_there(f).changes;
+    rules_are(f, 0);
+    f->spool->dir.fd = -1;
+    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, NULL, 0), -EBADF);
+    f->spool->dir.fd = fd;
+    assert_true(spool_mark_counts(&f->spool->dir.mark, SOMEBODY));
+    judge(f, 0);
+    assert_true(mark_there(f).changes == before + 2);
+}
+
+/* Of a daemon before an update: who counted there counts, and the spool is the same. */
+static void test_the_mark_of_a_daemon_of_version_1_is_read(void **state)
+{
+    struct fixture *f = *state;
+    char text[1024];
+
+    judge(f, 1);
+    const struct spool_mark mark = mark_there(f);
+    const int len = snprintf(text, sizeof(text),
+                             "etagd-spool 1\nid=%016llx\nsocket=etagd.sock\nlease_ns=3000000000\n"
+                             "linger_ns=1000000000\ndurability=process\nrules=%016llx\n"
+                             "owner=%u\nnobody=%u\nanybody=0\nuid=%u\nend=1\n",
+                             (unsigned long long)mark.id, (unsigned long long)mark.rules,
+                             mark.owner, mark.nobody, SOMEBODY);
+    spool_close(f->spool);
+    assert_int_equal(unlink(path_of(f, "mark")), 0);
+    put(f, "mark", text, (size_t)len);
+    rules_are(f, 0);
+    open_spool(f, NS_PER_S);
+    assert_true(mark_there(f).id == mark.id);
+    assert_int_equal(mark_there(f).version, SPOOL_VERSION);
+    assert_true(mark_there(f).lease_ns == 3 * NS_PER_S);
+    assert_true(mark_there(f).changes > 0);
+    assert_true(spool_dir_counts(&f->spool->dir, SOMEBODY)); /* for the next scans */
 }
 
 /* Root reads everything: the daemon goes on as another user, who has the directory. Until teardown_user(). */
@@ -284,6 +369,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_the_mark_says_the_longest_lease_until_the_wait_is_over),
         CASE(test_the_directory_lets_writers_in_and_nobody_look),
+        CASE(test_the_mark_counts_how_often_somebody_stopped_counting),
+        CASE(test_a_change_that_could_not_be_marked_is_counted_all_the_same),
+        CASE(test_the_mark_of_a_daemon_of_version_1_is_read),
         CASE(test_a_second_daemon_is_refused),
         CASE(test_a_directory_that_was_replaced_is_no_longer_ours),
         CASE(test_a_directory_in_the_place_of_former_is_replaced),

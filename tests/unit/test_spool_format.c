@@ -65,6 +65,7 @@ static struct spool_mark some_mark(size_t writer_count)
                               .power = writer_count % 2,
                               .anybody = writer_count % 3 == 0,
                               .rules = UINT64_MAX,
+                              .changes = UINT64_MAX - writer_count,
                               .owner = 107,
                               .nobody = 65534,
                               .writer_count = writer_count};
@@ -83,7 +84,9 @@ static void marks_round_trip(void **state)
         const size_t len = spool_mark_format(&mark, text);
         assert_true(spool_mark_parse((etag_str){text, len}, &out));
         assert_true(out.id == mark.id && out.lease_ns == mark.lease_ns &&
-                    out.linger_ns == mark.linger_ns && out.rules == mark.rules);
+                    out.linger_ns == mark.linger_ns && out.rules == mark.rules &&
+                    out.changes == mark.changes);
+        assert_int_equal(out.version, SPOOL_VERSION);
         assert_int_equal(out.power, mark.power);
         assert_int_equal(out.anybody, mark.anybody);
         assert_int_equal(out.writer_count, mark.writer_count);
@@ -105,23 +108,49 @@ static void a_mark_that_is_cut_off_is_none(void **state)
 }
 
 /* One part of a mark in place of another. */
-static void expect_refused(const char *part, const char *other)
+static const char *changed_mark(const char *part, const char *other)
 {
     static char text[SPOOL_MARK_BYTES_MAX], changed[SPOOL_MARK_BYTES_MAX + 64];
     const struct spool_mark mark = some_mark(2);
-    struct spool_mark out;
     text[spool_mark_format(&mark, text)] = '\0';
     const char *at = strstr(text, part);
     assert_non_null(at);
     snprintf(changed, sizeof(changed), "%.*s%s%s", (int)(at - text), text, other,
              at + strlen(part));
+    return changed;
+}
+
+static void expect_refused(const char *part, const char *other)
+{
+    const char *changed = changed_mark(part, other);
+    struct spool_mark out;
     if (spool_mark_parse(str_of(changed), &out))
         fail_msg("taken for a mark:\n%s", changed);
 }
 
+/* Of the daemon that ran before an update: it has no number of changes, and says of which version it is. */
+static void a_mark_of_version_1_is_read_as_such(void **state)
+{
+    struct spool_mark out;
+    char text[512];
+    snprintf(text, sizeof(text), "%s", changed_mark("changes=18446744073709551613\n", ""));
+    assert_false(spool_mark_parse(str_of(text), &out));
+    text[strlen("etagd-spool ")] = '1';
+    assert_true(spool_mark_parse(str_of(text), &out));
+    assert_int_equal(out.version, 1);
+    assert_int_equal(out.changes, 0);
+    assert_int_equal(out.writer_count, 2);
+    assert_int_equal(out.owner, 107);
+}
+
 static void malformed_marks_are_refused(void **state)
 {
-    expect_refused("etagd-spool 1", "etagd-spool 2");
+    expect_refused("etagd-spool 2", "etagd-spool 1"); /* which has no changes */
+    expect_refused("etagd-spool 2", "etagd-spool 3");
+    expect_refused("etagd-spool 2", "etagd-spool 0");
+    expect_refused("etagd-spool 2", "etagd-spool 22");
+    expect_refused("changes=", "changes=-");
+    expect_refused("changes=18446744073709551613\n", "");
     expect_refused("id=fedcba9876543210", "id=0000000000000000");
     expect_refused("id=fedcba9876543210", "id=wrong");
     expect_refused("id=", "di=");
@@ -178,6 +207,7 @@ int main(void)
         cmocka_unit_test(marks_round_trip),
         cmocka_unit_test(a_mark_that_is_cut_off_is_none),
         cmocka_unit_test(malformed_marks_are_refused),
+        cmocka_unit_test(a_mark_of_version_1_is_read_as_such),
         cmocka_unit_test(a_number_with_a_nul_in_it_is_none),
         cmocka_unit_test(writers_count),
     };

@@ -313,9 +313,8 @@ static void a_mark_that_goes_away_proves_nothing(void **state)
     struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.id = 0;
-    assert_int_equal(put(f), ETAG_OK);
-    assert_true(f->record.in_place);
-    assert_true(f->record.lease_ns == UINT64_MAX);
+    assert_int_equal(put(f), ETAG_UNAVAILABLE);
+    assert_true(f->record.in_place); /* so it is not written again */
 }
 
 /* The daemon may have scanned under the new mark before the rename: the file is nobody's then, and "recorded" would be untrue. */
@@ -326,7 +325,43 @@ static void a_user_who_counts_no_more_after_the_rename_is_denied(void **state)
     f->spool.mark.writers[0] = (uint32_t)geteuid() + 1;
     assert_int_equal(put(f), ETAG_DENIED);
     assert_true(f->record.in_place); /* so it is not written again */
-    assert_true(f->record.lease_ns == UINT64_MAX);
+}
+
+/* It hung after its rename, say. One reload took the role, a scan removed the file as a stranger's, another reload gave it back. */
+static void a_role_that_was_taken_and_given_back_meanwhile_proves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    calls.marked_anew = f;
+    f->spool.mark.changes++;
+    assert_int_equal(put(f), ETAG_UNAVAILABLE);
+    assert_non_null(strstr(f->fault.text, "roles were changed meanwhile"));
+    assert_true(f->record.in_place);
+    /* Nothing has changed since. */
+    assert_int_equal(put(f), ETAG_OK);
+}
+
+/* Without the mark nobody remembers who counted. */
+static void a_mark_that_was_made_anew_meanwhile_proves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    calls.marked_anew = f;
+    f->spool.mark.id++;
+    assert_int_equal(put(f), ETAG_UNAVAILABLE);
+    assert_true(f->record.in_place);
+}
+
+static void a_mark_of_an_older_version_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    const char mark[] =
+        "etagd-spool 1\nid=00000000000000aa\nsocket=etagd.sock\nlease_ns=1000000000\n"
+        "linger_ns=1000000000\ndurability=process\nrules=0000000000000000\n"
+        "owner=%u\nnobody=65534\nanybody=1\nend=0\n";
+    char text[sizeof(mark) + 16];
+    const int len = snprintf(text, sizeof(text), mark, (unsigned)geteuid());
+    assert_int_equal(unlink(in_spool(f, SPOOL_MARK_NAME)), 0);
+    fake_spool_write(&f->spool, SPOOL_MARK_NAME, text, (size_t)len, 0644);
+    expect_nothing(f, ETAG_UNAVAILABLE, "of another version");
 }
 
 /* Ours is moved away; the path leads to another one then, or nowhere. */
@@ -615,6 +650,9 @@ int main(void)
         TEST(a_sync_that_fails_is_told),
         TEST(a_mark_that_goes_away_proves_nothing),
         TEST(a_user_who_counts_no_more_after_the_rename_is_denied),
+        TEST(a_role_that_was_taken_and_given_back_meanwhile_proves_nothing),
+        TEST(a_mark_that_was_made_anew_meanwhile_proves_nothing),
+        TEST(a_mark_of_an_older_version_is_refused),
         TEST(a_directory_that_is_moved_is_noticed),
         TEST(no_directory),
         TEST(no_mark),
