@@ -178,7 +178,7 @@ int cache_apply(struct cache *cache, const struct event *event)
     switch (event->kind) {
     case EVENT_MUTATION:
         r = apply_mutation(cache, event, clocks, count);
-        cache->counters.mutations += r == 0;
+        cache->counters.mutations += r == 0 && count > 0;
         cache->counters.targets += r == 0 ? count - event->targets.surrogate_count : 0;
         cache->counters.holds += r == 0 && event->targets.hold_ms > 0;
         break;
@@ -280,6 +280,38 @@ static struct index_entry index_entry_of(const struct entry *entry, struct hash1
     };
 }
 
+static bool entry_has_clock(const struct shm_entry *entry, uint32_t clock)
+{
+    for (size_t i = 0; i < entry->clock_count; i++)
+        if (entry->clocks[i] == clock)
+            return true;
+    return false;
+}
+
+/* In flux is not stale: the guard may be aborted. */
+static bool is_stale(const struct cache *cache, const struct shm_entry *entry)
+{
+    uint32_t clock;
+    uint64_t value;
+
+    return shm_newer_clock(cache->view, entry, &clock, &value) &&
+           (value & CLOCK_LSN_MASK) > entry->fill_lsn;
+}
+
+/* What the entry of this key, before the fill, leaves in the store: see unstored.h. */
+static void former_look(const struct cache *cache, const struct clock_set *set,
+                        struct cache_stored *out)
+{
+    struct shm_entry former;
+
+    out->fresh = !index_find(cache->index, out->fingerprint, &former);
+    if (out->fresh)
+        return;
+    for (size_t i = 1; i < set->count && !out->wider; i++)
+        out->wider = !entry_has_clock(&former, set->clocks[i]);
+    out->wider = out->wider && !is_stale(cache, &former);
+}
+
 static etag_reason fill_judge(struct cache *cache, etag_token token, const struct key *key,
                               const struct entry *entry, struct cache_stored *out)
 {
@@ -305,6 +337,8 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
     out->fingerprint = put.fingerprint;
     out->fill_lsn = token.lsn;
     out->expires_wall_ms = out->expires_ns = 0;
+    out->fresh = out->wider = false;
+    former_look(cache, &set, out);
     if (entry->max_age_ms > 0) {
         const uint64_t age_ms = entry->max_age_ms < MAX_AGE_MS_MAX ? entry->max_age_ms
                                                                    : MAX_AGE_MS_MAX;

@@ -84,6 +84,8 @@ struct cache_stored {
     uint64_t fill_lsn;
     uint64_t expires_wall_ms, expires_ns; /* 0: never */
     struct index_evicted evicted;         /* whatever is returned */
+    bool fresh;                           /* no entry had the key */
+    bool wider; /* the former one was current, and lacks a clock of this one */
 };
 
 /* The rule of fills: refused if the token is of another incarnation, or any clock of the entry is above the token or in

@@ -29,6 +29,15 @@ struct entry_loader *entry_loader_free(struct entry_loader *loader); /* returns 
 #define ENTRY_LOADER_E_LATER 1001 /* the persister has too much to do: after a while */
 MUST_USE int entry_loader_step(struct entry_loader *loader, uint64_t ns);
 
+/* Something is about to be done to this entry: if it was not its turn yet, it is loaded now, so that it is judged like any
+ * other. True: it is not in the index, and the store may still have a record of it that its clocks do not make stale. *evicted: the
+ * entries that went for it; their removal is the caller's to store. */
+MUST_USE bool entry_loader_fetch(struct entry_loader *loader, struct hash128 fingerprint,
+                                 struct index_evicted *evicted);
+
+/* A removal found no room anywhere: the rest is not loaded (the next step is an error), or it would come back. */
+void entry_loader_break(struct entry_loader *loader);
+
 struct entry_loader_progress entry_loader_progress(const struct entry_loader *loader);
 
 #endif

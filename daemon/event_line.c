@@ -2,9 +2,11 @@
 /*
  * Rule ONE_TRANSACTION: an event and what it does to the table of open guards are written together. A store that had the
  * event of a commit and still the guard would put clocks in flux again at the next start; one that had the guard's
- * begin only in its log would lose the guard when the log is trimmed.
+ * begin only in its log would lose the guard when the log is trimmed. So are the entries that it takes along (unstored.h).
  */
 #include "event_line.h"
+
+#include "record.h"
 
 #include <errno.h>
 
@@ -68,6 +70,15 @@ static int guard_store(struct store_txn *txn, const struct persist_event *event,
     return -EINVAL;
 }
 
+static int unstored_erase(struct store_txn *txn, etag_str record)
+{
+    const size_t count = event_record_unstored_count(record);
+    int error = 0;
+    for (size_t i = 0; i < count && !error; i++)
+        error = store_erase_entry(txn, event_record_unstored(record, i));
+    return error;
+}
+
 int event_line_store(const struct event_line *line, struct store *store)
 {
     struct store_txn *txn;
@@ -81,6 +92,8 @@ int event_line_store(const struct event_line *line, struct store *store)
         error = store_put_event(txn, at->event.lsn, record);
         if (!error)
             error = guard_store(txn, &at->event, record);
+        if (!error)
+            error = unstored_erase(txn, record);
     }
     return store_end(txn, error);
 }

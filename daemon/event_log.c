@@ -78,6 +78,8 @@ static int page_add(void *ctx, uint64_t lsn, etag_str record)
     memcpy(copy, record.data, record.len);
     if (!event_record_parse((etag_str){copy, record.len}, lsn, &event, page->arena))
         return 0;
+    if (event_is_carrier(&event))
+        return 0; /* nothing happened */
     if (record.len > RECORD_BYTES_MAX)
         ETAG_INIT(&event.targets);
     page->views[page->count++] = event_view_of(&event);

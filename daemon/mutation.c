@@ -107,10 +107,9 @@ static void watchers_tell(struct server *server, const struct event *event)
 {
     struct peers *peers = &server->peers;
 
-    for (size_t i = 0; i < PEERS_MAX && peers->watching_count > 0; i++) {
-        struct peer *peer = peers->table[i];
-        if (!peer || !peer->stream || !peer->watching)
-            continue;
+    /* Backwards: one that is closed for it leaves its place to the last, who has been told. */
+    for (size_t i = peers->watching_count; i-- > 0;) {
+        struct peer *peer = peers->watchers[i];
         /* A watcher that reads slowly misses events, and is told how many. */
         if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX / 2 ||
             (loop_stream_queued(peer->stream) > 0 &&
@@ -161,12 +160,21 @@ static bool event_record(struct server *server, const struct event *event,
                                          .hold = event->targets.hold_ms > 0};
     const struct pending_answer answer = answer_of(from, event->lsn);
 
+    struct unstored *unstored = &server->unstored;
+    struct event recorded = *event;
+
+    /* Rule WIDER_FILL_RECORDED. */
+    unstored_settle(unstored, server->persist);
+    recorded.unstored = unstored->fingerprints;
+    recorded.unstored_count = unstored->count;
     server->scratch.len = 0;
-    if (pending_reserve(&server->mutations) < 0 || event_record_pack(&server->scratch, event) < 0)
+    if (pending_reserve(&server->mutations) < 0 ||
+        event_record_pack(&server->scratch, &recorded) < 0)
         return false;
     const etag_str record = {(const char *)server->scratch.bytes, server->scratch.len};
     if (persist_event(server->persist, &stored, record) < 0)
         return false;
+    unstored->count = 0;
     DELAY_POINT("mutation.queued_journal");
     if (event_journal(server, event, record)) {
         DELAY_POINT("mutation.journal_answered");
@@ -195,7 +203,8 @@ static struct mutation_refusal event_happen(struct server *server, struct event 
     if (cache_apply(&server->cache, event) < 0)
         return (struct mutation_refusal){WIRE_ERROR_INTERNAL, "no memory; nothing was done"};
     DELAY_POINT("mutation.applied_recorded");
-    watchers_tell(server, event);
+    if (!event_is_carrier(event))
+        watchers_tell(server, event);
     if (!event_record(server, event, from))
         return (struct mutation_refusal){
             WIRE_ERROR_INTERNAL, "no memory to persist the event; it holds until the daemon ends"};
@@ -430,6 +439,15 @@ bool mutation_everything(struct server *server, const char *why)
     if (refusal.error)
         log_event(&server->log, LOG_ERROR, "not_purged", log_text("reason", refusal.text));
     return !refusal.error;
+}
+
+bool mutation_carry(struct server *server)
+{
+    const struct mutation_from nobody = {0};
+    struct event event = {.kind = EVENT_MUTATION};
+
+    ETAG_INIT(&event.targets);
+    return !event_happen(server, &event, &nobody).error;
 }
 
 static bool guard_expire(struct server *server, struct guard *guard)

@@ -32,6 +32,9 @@ MUST_USE struct mutation_refusal mutation_request(struct server *server,
 /* Purges everything, on the daemon's own account. False: not done (logged). */
 MUST_USE bool mutation_everything(struct server *server, const char *why);
 
+/* An event for nothing but server->unstored, which has no room for more. False: not done. */
+MUST_USE bool mutation_carry(struct server *server);
+
 /* Guards and holds whose time is over count as committed, as many as fit into a turn. False: not all of them, so far. */
 bool mutation_expire_guards(struct server *server);
 

@@ -277,10 +277,32 @@ void peer_send_error(struct peers *peers, struct peer *peer, uint64_t request_id
     peer_send(peers, peer, &reply, NULL, 0);
 }
 
-void peer_watch(struct peers *peers, struct peer *peer)
+/* Rule WATCHERS_BOUNDED: each event is sent to each of them before its writer's turn is over. */
+const char *peer_watch(struct peers *peers, struct peer *peer)
 {
-    peers->watching_count += !peer->watching;
+    size_t of_user = 0;
+
+    if (peer->watching)
+        return NULL;
+    for (size_t i = 0; i < peers->watching_count; i++)
+        of_user += peers->watchers[i]->uid == peer->uid;
+    if (of_user >= WATCHERS_OF_USER_MAX)
+        return "too many connections of this user watch already: end some first";
+    if (peers->watching_count >= WATCHERS_MAX)
+        return "too many connections watch already";
+    peers->watchers[peers->watching_count++] = peer;
     peer->watching = true;
+    return NULL;
+}
+
+static void watch_end(struct peers *peers, struct peer *peer)
+{
+    for (size_t i = 0; i < peers->watching_count; i++)
+        if (peers->watchers[i] == peer) {
+            peers->watchers[i] = peers->watchers[--peers->watching_count];
+            break;
+        }
+    peer->watching = false;
 }
 
 void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, const char *text)
@@ -301,7 +323,7 @@ void peer_close(struct peers *peers, struct peer *peer)
         return;
     loop_stream_close(take_ptr(peer->stream));
     peers->closed_count++;
-    peers->watching_count -= peer->watching;
+    watch_end(peers, peer);
 }
 
 /* ---- Other rules ---- */

@@ -62,6 +62,7 @@ struct peers {
     struct peer *table[PEERS_MAX];
     size_t count;
     size_t closed_count; /* wait for peers_reap() */
+    struct peer *watchers[WATCHERS_MAX];
     size_t watching_count;
     uint64_t ids;
     struct buffer out; /* scratch for encoding */
@@ -98,8 +99,8 @@ void peer_send(struct peers *peers, struct peer *peer, const struct reply *reply
 void peer_send_error(struct peers *peers, struct peer *peer, uint64_t request_id,
                      enum wire_error code, const char *text);
 
-/* From here on the peer is told of events. */
-void peer_watch(struct peers *peers, struct peer *peer);
+/* From here on the peer is told of events. NULL, or why not (static text). */
+MUST_USE const char *peer_watch(struct peers *peers, struct peer *peer);
 
 /* Says why and closes. */
 void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, const char *text);

@@ -65,6 +65,8 @@ struct persist {
     /* Atomic: read without the lock. */
     bool entries_failing;
     uint64_t waiting;
+    uint64_t entry_commits;
+    bool crowded;
 
     /* The thread only, but for its atomic members. */
     struct retained retained;
@@ -110,7 +112,12 @@ static void notify(const struct persist *persist)
 
 static void waiting_publish(struct persist *persist)
 {
-    __atomic_store_n(&persist->waiting, persist->dirty.count, __ATOMIC_RELAXED);
+    /* Who sees that none waits any more sees that removals were stored, too. */
+    __atomic_store_n(&persist->waiting, persist->dirty.count, __ATOMIC_RELEASE);
+    __atomic_store_n(&persist->crowded,
+                     persist->dirty.count > DIRTY_ENTRIES_MAX / 4 * 3 ||
+                         persist->dirty.bytes > DIRTY_BYTES_MAX / 4 * 3,
+                     __ATOMIC_RELAXED);
 }
 
 static void syncs_settle(struct persist *persist)
@@ -354,6 +361,8 @@ static void write_entries(struct persist *persist)
     if (error) {
         dirty_put_back(&persist->dirty, chunk, count);
     } else {
+        /* Before they cannot be found any more. */
+        __atomic_fetch_add(&persist->entry_commits, 1, __ATOMIC_RELEASE);
         dirty_done(&persist->dirty, chunk, count);
         persist->dirty_since_ns = now_ns();
         error = no_room;
@@ -623,7 +632,17 @@ bool persist_failed(const struct persist *persist)
 
 uint64_t persist_waiting(const struct persist *persist)
 {
-    return __atomic_load_n(&persist->waiting, __ATOMIC_RELAXED);
+    return __atomic_load_n(&persist->waiting, __ATOMIC_ACQUIRE);
+}
+
+bool persist_crowded(const struct persist *persist)
+{
+    return __atomic_load_n(&persist->crowded, __ATOMIC_RELAXED);
+}
+
+uint64_t persist_entry_commits(const struct persist *persist)
+{
+    return __atomic_load_n(&persist->entry_commits, __ATOMIC_ACQUIRE);
 }
 
 uint64_t persist_lag_ns(struct persist *persist)

@@ -91,8 +91,13 @@ uint64_t persist_sync(struct persist *persist);
 
 /* The last write of entries failed, or events wait that could not be written: fills are to be refused. */
 bool persist_failed(const struct persist *persist);
-/* Entries that wait, for status. */
+/* Entries that wait. */
 uint64_t persist_waiting(const struct persist *persist);
+/* So many that soon there is no room for removals either. */
+bool persist_crowded(const struct persist *persist);
+/* How often the store has taken entries and removals. Who reads the store, finds that nothing waits for an entry, and then sees the
+ * number that was there before he began to read, has read the newest. */
+uint64_t persist_entry_commits(const struct persist *persist);
 /* How long what was queued waits until the store has it, as measured last; longer where something has waited longer by now. */
 uint64_t persist_lag_ns(struct persist *persist);
 

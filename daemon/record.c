@@ -6,7 +6,8 @@
  *          u8 flags (1: that date is strong), parts: key, entity tag, Content-Location, field set; u16 count and as many parts: surrogate keys
  *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32 max ms, u8 everything,
  *          u16 resources, u16 surrogate keys, u16 prefixes,
- *          parts: host and target of each resource, the surrogate keys, host and target of each prefix
+ *          parts: host and target of each resource, the surrogate keys, host and target of each prefix;
+ *          in version 3: the fingerprints of entries that it takes along, u16 their count (at the end, to be read from there)
  *
  * Absent and empty parts are the same here; nothing in a record tells them apart. Parsing trusts no byte: a disk may
  * have changed it, and another program may have written it.
@@ -21,6 +22,8 @@
 
 #define ENTRY_VERSION 3
 #define EVENT_VERSION 2
+#define EVENT_VERSION_UNSTORED 3 /* only where there are any: an older daemon starts cold then */
+#define FINGERPRINT_BYTES (2 * sizeof(uint64_t))
 #define PART_BYTES_MAX UINT16_MAX
 
 /* ---- Writing: into a buffer that was reserved as a whole ---- */
@@ -239,10 +242,12 @@ int event_record_pack(struct buffer *out, const struct event *event)
                    resources_bytes(targets->prefixes, targets->prefix_count);
     for (size_t i = 0; i < targets->surrogate_count; i++)
         bytes += part_bytes(targets->surrogates[i]);
+    if (event->unstored_count > 0)
+        bytes += event->unstored_count * FINGERPRINT_BYTES + sizeof(uint16_t);
     if (buffer_reserve(out, bytes))
         return -ENOMEM;
 
-    put_u8(out, EVENT_VERSION);
+    put_u8(out, event->unstored_count > 0 ? EVENT_VERSION_UNSTORED : EVENT_VERSION);
     put_u64(out, event->wall_ms);
     put_u32(out, event->peer_pid);
     put_u32(out, event->peer_uid);
@@ -259,6 +264,12 @@ int event_record_pack(struct buffer *out, const struct event *event)
     for (size_t i = 0; i < targets->surrogate_count; i++)
         put_part(out, targets->surrogates[i]);
     put_resources(out, targets->prefixes, targets->prefix_count);
+    for (size_t i = 0; i < event->unstored_count; i++) {
+        put_u64(out, event->unstored[i].low);
+        put_u64(out, event->unstored[i].high);
+    }
+    if (event->unstored_count > 0)
+        put_u16(out, (uint16_t)event->unstored_count);
     return 0;
 }
 
@@ -281,23 +292,49 @@ static const etag_str *get_surrogates(struct reader *in, size_t count, struct ar
     return surrogates;
 }
 
-uint64_t event_record_wall_ms(etag_str bytes)
+size_t event_record_unstored_count(etag_str bytes)
+{
+    if (bytes.len < 1 + sizeof(uint16_t) || (uint8_t)bytes.data[0] != EVENT_VERSION_UNSTORED)
+        return 0;
+    const size_t count = load_u16(bytes.data + bytes.len - sizeof(uint16_t));
+    return count <= (bytes.len - 1 - sizeof(uint16_t)) / FINGERPRINT_BYTES ? count : 0;
+}
+
+struct hash128 event_record_unstored(etag_str bytes, size_t i)
+{
+    const char *end = bytes.data + bytes.len - sizeof(uint16_t);
+    const char *at = end - (event_record_unstored_count(bytes) - i) * FINGERPRINT_BYTES;
+
+    return (struct hash128){load_u64(at), load_u64(at + sizeof(uint64_t))};
+}
+
+/* Without the tail of version 3. Another one: failed. */
+static struct reader event_reader(etag_str bytes)
 {
     struct reader in = {.left = bytes};
-    if (get_u8(&in) != EVENT_VERSION)
-        return 0;
+    const uint8_t version = get_u8(&in);
+    const size_t count = event_record_unstored_count(bytes);
+
+    if (version == EVENT_VERSION_UNSTORED && count > 0)
+        in.left.len -= count * FINGERPRINT_BYTES + sizeof(uint16_t);
+    else
+        in.failed |= version != EVENT_VERSION;
+    return in;
+}
+
+uint64_t event_record_wall_ms(etag_str bytes)
+{
+    struct reader in = event_reader(bytes);
     const uint64_t wall_ms = get_u64(&in);
     return in.failed ? 0 : wall_ms;
 }
 
 bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct arena *arena)
 {
-    struct reader in = {.left = bytes};
+    struct reader in = event_reader(bytes);
     *out = (struct event){.lsn = lsn};
     etag_targets *targets = &out->targets;
     ETAG_INIT(targets);
-    if (get_u8(&in) != EVENT_VERSION)
-        return false;
     out->wall_ms = get_u64(&in);
     out->peer_pid = get_u32(&in);
     out->peer_uid = get_u32(&in);
@@ -321,5 +358,7 @@ bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct 
     targets->prefixes = get_resources(&in, targets->prefix_count, arena);
     return is_done(&in) && (targets->resources || targets->resource_count == 0) &&
            (targets->surrogates || targets->surrogate_count == 0) &&
-           (targets->prefixes || targets->prefix_count == 0) && event_check(out) == NULL;
+           (targets->prefixes || targets->prefix_count == 0) &&
+           ((event_record_unstored_count(bytes) > 0 && event_is_carrier(out)) ||
+            event_check(out) == NULL);
 }

@@ -40,13 +40,28 @@ struct event {
     enum event_kind kind;
     struct guard_id guard; /* GUARD_*; else {0, 0} */
     etag_targets targets;  /* with hold_ms and max_ms; of an abort: may be empty */
+    /* Entries that the store erases with the event (unstored.h); parsing leaves them out. */
+    const struct hash128 *unstored;
+    size_t unstored_count;
 };
+
+/* It changes no clock: it is there for what it takes along. */
+static inline bool event_is_carrier(const struct event *event)
+{
+    const etag_targets *targets = &event->targets;
+
+    return event->kind == EVENT_MUTATION && !targets->everything && targets->resource_count == 0 &&
+           targets->surrogate_count == 0 && targets->prefix_count == 0;
+}
 
 /* NULL, or what is wrong with an event that somebody wants (static text). */
 MUST_USE const char *event_check(const struct event *event);
 
 /* Does not pack the LSN: it is the record's key in the store. */
 MUST_USE int event_record_pack(struct buffer *out, const struct event *event);
+/* How many entries the event takes along, and each of them. 0: none, or not a record. */
+MUST_USE size_t event_record_unstored_count(etag_str bytes);
+MUST_USE struct hash128 event_record_unstored(etag_str bytes, size_t i);
 /* When it happened, without a look at the rest; 0: not a record of this version. */
 MUST_USE uint64_t event_record_wall_ms(etag_str bytes);
 /* Arrays of targets come from the arena. lsn: the record's key. */

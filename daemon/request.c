@@ -81,11 +81,43 @@ static void handle_hello(struct server *server, struct peer *peer, const struct 
 
 /* ---- Fill ---- */
 
+/* Its removal goes to the store, or at least with the next event: else it comes back after a restart, when nobody knows any more on
+ * what the key's last entry depended. */
+static void removed_erase(struct server *server, struct hash128 fingerprint)
+{
+    if (persist_erase(server->persist, fingerprint) == 0)
+        return;
+    unstored_add(&server->unstored, fingerprint, true);
+    if (server->loader)
+        entry_loader_break(server->loader);
+    log_event(&server->log, LOG_DEBUG, "removed_not_erased");
+}
+
+static void evicted_erase(struct server *server, const struct index_evicted *evicted)
+{
+    for (size_t i = 0; i < evicted->count; i++)
+        removed_erase(server, evicted->fingerprints[i]);
+}
+
+/* Rule WIDER_FILL_RECORDED: while the store may have a current record of the key that lacks what the new entry depends on, no
+ * event is recorded that does not take it along. Before the new one goes to the persister. */
+static bool former_unstore(struct server *server, const struct cache_stored *stored, bool unloaded)
+{
+    const struct hash128 fingerprint = stored->fingerprint;
+
+    if (!stored->wider &&
+        !(stored->fresh && (unloaded || unstored_waits(server->persist, fingerprint))))
+        return false;
+    unstored_add(&server->unstored, fingerprint, false);
+    return true;
+}
+
 /* What the store has to know of an accepted fill. Best effort: an entry that is not persisted is a miss after a
  * restart, nothing worse. */
 static void fill_persist(struct server *server, const struct entry *entry,
-                         const struct cache_stored *stored)
+                         const struct cache_stored *stored, bool unloaded)
 {
+    const bool unstored = former_unstore(server, stored, unloaded);
     char text[RESOURCE_TEXT_BYTES_MAX];
     const size_t text_len = resource_format(&server->key.resource, text);
     const struct entry_record record = {
@@ -101,16 +133,23 @@ static void fill_persist(struct server *server, const struct entry *entry,
         persist_entry(server->persist, stored->fingerprint, (etag_str){text, text_len},
                       (etag_str){(const char *)server->scratch.bytes, server->scratch.len}) == 0)
         return;
-    /* The store may hold an older version of the entry; the index has the newer one. After a restart the older one is
-     * loaded under its own, older fill LSN: current only if nothing was invalidated since. */
+    /* What the store has instead is as current as its clocks say. That must be all of them. */
+    if (unstored)
+        removed_erase(server, stored->fingerprint);
     log_event(&server->log, LOG_DEBUG, "fill_not_persisted");
 }
 
-/* An entry that was evicted or retired and stays in the store is loaded again after a restart, as current as it was. */
-static void removed_erase(struct server *server, struct hash128 fingerprint)
+/* An entry of the former run whose turn has not come is judged like any other. True: its record in the store may be current, and it is
+ * not in the index. */
+static bool key_load(struct server *server, struct hash128 fingerprint)
 {
-    if (persist_erase(server->persist, fingerprint) != 0)
-        log_event(&server->log, LOG_DEBUG, "removed_not_erased");
+    struct index_evicted evicted;
+
+    if (!server->loader)
+        return false;
+    const bool unloaded = entry_loader_fetch(server->loader, fingerprint, &evicted);
+    evicted_erase(server, &evicted);
+    return unloaded;
 }
 
 static void fill_answer(struct server *server, struct peer *peer, const struct request *request,
@@ -126,13 +165,21 @@ static void fill_answer(struct server *server, struct peer *peer, const struct r
 /* The other half of a fill: its key is in server->key. */
 static void handle_retire(struct server *server, struct peer *peer, const struct request *request)
 {
-    struct hash128 fingerprint;
+    struct hash128 fingerprint = key_fingerprint(server->cache.hash_key, &server->key);
+    const bool unloaded = key_load(server, fingerprint);
     const etag_reason reason = cache_retire(&server->cache, request->fill.token, &server->key,
                                             &fingerprint);
 
-    if (reason == ETAG_REASON_NONE)
+    if (reason == ETAG_REASON_NONE || (reason == ETAG_REASON_NO_ENTRY && unloaded))
         removed_erase(server, fingerprint);
     fill_answer(server, peer, request, reason, 0);
+}
+
+/* While entries are loaded, for removals too, or the loading would have to be given up. */
+static bool fill_has_room(struct server *server)
+{
+    return (unstored_has_room(&server->unstored, server->persist) || mutation_carry(server)) &&
+           !(server->loader && persist_crowded(server->persist));
 }
 
 static void handle_fill(struct server *server, struct peer *peer, const struct request *request)
@@ -146,16 +193,21 @@ static void handle_fill(struct server *server, struct peer *peer, const struct r
         refuse(server, peer, request, WIRE_ERROR_INVALID, wrong);
         return;
     }
+    if (!fill_has_room(server)) {
+        server->cache.counters.fills_no_room++;
+        fill_answer(server, peer, request, ETAG_REASON_NO_ROOM, 0);
+        return;
+    }
     if (request->fill.gone) {
         handle_retire(server, peer, request);
         return;
     }
+    const bool unloaded = key_load(server, key_fingerprint(server->cache.hash_key, &server->key));
     const etag_reason reason = cache_fill(&server->cache, request->fill.token, &server->key,
                                           &request->fill.entry, &stored);
-    for (size_t i = 0; i < stored.evicted.count; i++)
-        removed_erase(server, stored.evicted.fingerprints[i]);
+    evicted_erase(server, &stored.evicted);
     if (reason == ETAG_REASON_NONE)
-        fill_persist(server, &request->fill.entry, &stored);
+        fill_persist(server, &request->fill.entry, &stored, unloaded);
     fill_answer(server, peer, request, reason, stored.fill_lsn);
 }
 
@@ -179,8 +231,12 @@ static void handle_ping(struct server *server, struct peer *peer, const struct r
 
 static void handle_watch(struct server *server, struct peer *peer, const struct request *request)
 {
-    peer_watch(&server->peers, peer);
-    answer_done(server, peer, request);
+    const char *wrong = peer_watch(&server->peers, peer);
+
+    if (wrong)
+        refuse(server, peer, request, WIRE_ERROR_LIMIT, wrong);
+    else
+        answer_done(server, peer, request);
 }
 
 static void handle_sync(struct server *server, struct peer *peer, const struct request *request)

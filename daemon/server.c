@@ -354,7 +354,7 @@ int server_init(struct server *server, const struct config *config, int signal_f
                        take_fd(&server->supervisor.listen_fd), why) < 0)
         return fail(server, "socket_refused", why);
     /* What others left in the spool may have taken the room that the socket needs. */
-    spool_dir_sweep(config, &server->log);
+    spool_dir_sweep(config, &server->log_limit);
     if (endpoint_open(&server->endpoint, config->socket_mode, why) < 0)
         return fail(server, "socket_refused", why);
     if (server->endpoint.shared)

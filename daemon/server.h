@@ -19,6 +19,7 @@
 #include "persist.h"
 #include "spool.h"
 #include "supervisor.h"
+#include "unstored.h"
 
 struct server {
     struct config config;
@@ -30,6 +31,7 @@ struct server {
     struct index *index;
     struct cache cache;
     struct persist *persist;
+    struct unstored unstored;
     struct journal *journal;     /* NULL: answers wait for the store */
     struct entry_loader *loader; /* NULL: all entries of the former run are there */
     struct lease lease;

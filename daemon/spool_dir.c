@@ -424,7 +424,7 @@ void spool_dir_scanned(struct spool_dir *dir, bool owed)
 
 static int access_set(struct spool_dir *dir, const struct config *config, char why[512])
 {
-    const int r = spool_access_set(dir->fd, config, dir->log);
+    const int r = spool_access_set(dir->fd, config, dir->log->log);
 
     errno = -r;
     return r == 0 ? 0 : refuse_errno(why, "open to writers", dir->path);
@@ -474,11 +474,11 @@ static void sweep(struct spool_dir *dir, const struct config *config)
     if (mark_read(dir->fd, SPOOL_FORMER_NAME, owed))
         writers_merge(&dir->mark, owed);
     spool_sweep(dir->fd, &dir->mark, time_coarse_ns() + SWEEP_NS, &swept);
-    swept_say(dir->log, dir->path, &swept);
+    swept_say(dir->log->log, dir->path, &swept);
 }
 
 /* A mark says whose spool this is: nothing is removed in another directory, and nothing under the eyes of a daemon that runs. */
-void spool_dir_sweep(const struct config *config, const struct log *log)
+void spool_dir_sweep(const struct config *config, struct log_limit *log)
 {
     CLEANUP(cleanup_free) struct spool_dir *dir = calloc(1, sizeof(*dir));
     char why[512];

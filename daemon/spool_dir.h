@@ -33,7 +33,7 @@ MUST_USE bool spool_dir_former(const char *socket_path, struct spool_mark *out);
 
 /* Before the socket is made: frees names, inodes and space of a spool that a former daemon left here, of what can be no event. Where
  * another daemon runs, or nobody's mark is, it does nothing. What it did is logged. */
-void spool_dir_sweep(const struct config *config, const struct log *log);
+void spool_dir_sweep(const struct config *config, struct log_limit *log);
 
 /* Makes the directory, takes its lock, reads the former mark, writes ours. lease_ns: the longest lease that may still run, apart
  * from what the former mark says, or that will: the mark says the longest from now on. 0, or -1 with the reason and what to do

@@ -66,6 +66,8 @@
  * Answers that come later all the same (of mutations that waited for the store, events) have PEER_QUEUED_BYTES_MAX. From half of the bound of
  * all peers on nobody is given a long answer, and whoever left more than his share of it unread for a moment is closed. */
 #define PEERS_MAX 4096
+#define WATCHERS_MAX 32 /* of all; each event is sent to each */
+#define WATCHERS_OF_USER_MAX 16
 #define PEER_IN_BYTES_MAX 65536u /* of whole requests that wait; then the peer is not read */
 #define PEER_UNREAD_BYTES_MAX 65536u
 #define PEER_UNREAD_MS_MAX 10000
@@ -109,6 +111,7 @@
 #define DIRTY_BYTES_MAX (256u * 1024u * 1024u)     /* that these take */
 #define PERSIST_CHUNK_MAX 256                      /* entries in one write transaction */
 #define JOURNAL_HALF_BYTES (4u * 1024u * 1024u)    /* events that the store may lack; of two */
+#define UNSTORED_MAX 1024                          /* entries that the next event takes along */
 #define RETAINED_EVENTS_MAX 65536                  /* whose write failed, to be tried again */
 #define RETAINED_BYTES_MAX (64u * 1024u * 1024u)   /* that these take */
 #define EVENTS_KEPT 100000        /* events that explain and log can still name, unless told */

@@ -312,6 +312,26 @@ class Raw:
         self.socket.close()
 
 
+def part(number, data):
+    """A field of a message: bytes, or a message."""
+    assert len(data) < 1 << 14
+    length = bytes([len(data)]) if len(data) < 128 else bytes([len(data) & 127 | 128, len(data) >> 7])
+    return bytes([number << 3 | 2]) + length + data
+
+
+def fill_payload(host, target, token, *fields, gone=False):
+    """Request{id: 5, fill} of a public key, with its verdict; token: as etagctl prints it; fields: of the entry, besides the key."""
+    key = (part(1, host) if host else b"") + part(2, target)
+    incarnation, lsn = (int(word, 16) for word in token.split("."))
+    entry = part(1, part(1, key) + b"\x10\x01") + b"".join(fields)
+    token = struct.pack("<BQBQ", 1 << 3 | 1, incarnation, 2 << 3 | 1, lsn)
+    return b"\x08\x05" + part(3, part(1, token) + part(2, entry) + b"\x18\x01" + (b"\x20\x01" if gone else b""))
+
+
+def retire_payload(host, target, token):
+    return fill_payload(host, target, token, gone=True)
+
+
 def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 

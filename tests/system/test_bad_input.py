@@ -132,6 +132,30 @@ class Frames(Case):
             pass
         raw.close()
 
+    def test_more_watchers_than_there_may_be(self):
+        """Each event is sent to each of them, before the next one's turn."""
+        peers = [Raw(self.d.socket) for _ in range(20)]
+        for peer in peers:
+            peer.send_frame(b"\x08\x05\x52\x00")
+        answers = [peer.frame() for peer in peers]
+        refused = [peer for peer, answer in zip(peers, answers) if b"too many connections of this user watch already" in answer]
+        watching = [peer for peer in peers if peer not in refused]
+        self.assertEqual(len(refused), 4)
+        self.d.ctl("invalidate", "--surrogate", "another")
+        for peer in watching:
+            self.assertIn(b"another", peer.frame())
+        # Who may not watch is served as before; a place that becomes free is one, and once is enough.
+        watching[0].close()
+        wait_until(lambda: self.watches(refused[0]), 10, "there is room for one more")
+        self.assertTrue(self.watches(refused[0]))
+        self.assertFalse(self.watches(refused[1]))
+        for peer in peers:
+            peer.close()
+
+    def watches(self, peer):
+        peer.send_frame(b"\x08\x05\x52\x00")
+        return b"too many" not in peer.frame()
+
     def test_many_connections(self):
         peers = [Raw(self.d.socket) for _ in range(200)]
         self.assertEqual(self.d.verdict(KEY), "not_modified")

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from harness import SYSTEM, Case, bound, main, wait_until
+from harness import SYSTEM, Case, Raw, bound, fill_payload, main, part, retire_payload, wait_until
 
 COUNT = 200000
 SAMPLE = [f"/many/{i:05}" for i in range(0, COUNT, COUNT // 40)]
@@ -26,6 +26,40 @@ class Loading(Case):
         self.assertGreater(len(known), len(SAMPLE) // 2)
         for key in known:
             wait_until(lambda: d.verdict(key, f'"{int(key[6:])}"') == "not_modified", 10, f"304 of {key}")
+
+        # What is retired before its turn came stays so, in this run and the next.
+        self.restart(d)
+        retired = known[::2]
+        raw, token = Raw(d.socket), d.token()
+        for key in retired:
+            raw.send_frame(retire_payload(None, key.encode(), token))
+        for key in retired:
+            self.assertIsNotNone(raw.frame())
+        raw.close()
+        self.assertGreater(d.status()["loading"], 0)
+        self.loaded(d)
+        for key in known:
+            wanted = "unknown" if key in retired else "not_modified"
+            self.assertEqual(d.verdict(key, f'"{int(key[6:])}"'), wanted, key)
+        d.ctl("sync")
+
+        # What is filled again before its turn came, and depends on more: what it replaced does not come back without that.
+        self.restart(d)
+        wider = [key for key in known if key not in retired]
+        raw, token = Raw(d.socket), d.token()
+        for key in wider:
+            raw.send_frame(fill_payload(None, key.encode(), token, part(2, f'"{int(key[6:])}"'.encode()), part(6, b"later")))
+        for key in wider:
+            self.assertIsNotNone(raw.frame())
+        raw.send_frame(b"\x08\x05" + part(4, part(2, b"later")))  # Request{id: 5, invalidate: {surrogates: "later"}}
+        self.assertIsNotNone(raw.frame())
+        d.kill()  # before the store has them, mostly
+        raw.close()
+        d.start()
+        self.loaded(d)
+        for key in wider:
+            self.assertEqual(d.verdict(key, f'"{int(key[6:])}"'), "unknown", key)
+        d.ctl("sync")
 
         # What changes while entries come, changes for those that are still to come.
         self.restart(d)

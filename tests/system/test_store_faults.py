@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 
-from harness import SYSTEM, Case, bound, main, wait_until
+from harness import SYSTEM, Case, Raw, bound, main, retire_payload, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
 OTHER = "//shop.example/api/v1/uploads/7"
@@ -226,6 +226,36 @@ class HungDisk(FaultCase):
         self.faults()
         self.starts(d, "warm")
         self.assertGreater(int(d.wait_log(r"journaled=(\d+)")[1]), 0)
+
+    def lost_before_it_was_stored(self, d, refill):
+        """An entry that came with another surrogate key and never reached the store: an invalidation of that key reaches the one
+        that it replaced."""
+        self.started_with_entries(d)
+        self.faults(f"{WRITES} hang")
+        refill()
+        self.assertEqual(d.verdict(KEY), "not_modified")
+        self.invalidate(d, "later")
+        self.assertEqual(d.verdict(KEY), "unknown")
+        d.kill()
+        self.faults()
+        self.starts(d, "warm")
+
+    def test_a_refill_with_another_surrogate_key_takes_its_former_record_along(self):
+        d = self.faulty()
+        self.lost_before_it_was_stored(d, lambda: d.fill(KEY, '"v1"', "--surrogate", KEY, "--surrogate", "later"))
+
+    def test_what_was_removed_and_filled_again_with_another_surrogate_key(self):
+        d = self.faulty()
+
+        def refill():
+            raw = Raw(d.socket)
+            raw.send_frame(retire_payload(b"shop.example", KEY[14:].encode(), d.token()))
+            self.assertIsNotNone(raw.frame())
+            raw.close()
+            self.assertEqual(d.verdict(KEY), "unknown")
+            d.fill(KEY, '"v1"', "--surrogate", "later")
+
+        self.lost_before_it_was_stored(d, refill)
 
     def test_a_full_journal_makes_writers_wait_and_then_goes_on(self):
         d = self.faulty()

@@ -158,6 +158,41 @@ static void test_an_invalidation_makes_the_entry_stale(void **state)
     }
 }
 
+static struct cache_stored stored_now(struct fixture *f, size_t first, size_t count)
+{
+    struct cache_stored stored = {0};
+
+    f->entry.surrogates = f->surrogates + first;
+    f->entry.surrogate_count = count;
+    assert_int_equal(cache_fill(&f->cache, token_now(f), &f->key, &f->entry, &stored),
+                     ETAG_REASON_NONE);
+    return stored;
+}
+
+/* Rule WIDER_FILL_RECORDED begins here: the former entry, where it is current, would not hear of what the new one depends on. */
+static void test_a_fill_tells_what_its_key_had(void **state)
+{
+    struct fixture *f = *state;
+    struct cache_stored stored = stored_now(f, 0, 1);
+
+    assert_true(stored.fresh && !stored.wider);
+    stored = stored_now(f, 0, 1);
+    assert_true(!stored.fresh && !stored.wider);
+    stored = stored_now(f, 0, 2);
+    assert_true(!stored.fresh && stored.wider);
+    stored = stored_now(f, 1, 1);
+    assert_true(!stored.fresh && !stored.wider);
+    stored = stored_now(f, 0, 1);
+    assert_true(!stored.fresh && stored.wider);
+    mutate(f, target_of(1)); /* which this entry lacks: it is as current as before */
+    stored = stored_now(f, 0, 2);
+    assert_true(!stored.fresh && stored.wider);
+    stored = stored_now(f, 0, 1);
+    mutate(f, target_of(0)); /* stale: it never comes back */
+    stored = stored_now(f, 0, 2);
+    assert_true(!stored.fresh && !stored.wider);
+}
+
 static void test_a_fill_with_a_token_from_before_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -679,6 +714,7 @@ int main(void)
         CASE(test_an_invalidation_makes_the_entry_stale),
         CASE(test_a_write_with_dot_segments_reaches_what_it_may_have_changed),
         CASE(test_a_prefix_with_dot_segments_reaches_below_both_readings),
+        CASE(test_a_fill_tells_what_its_key_had),
         CASE(test_a_fill_with_a_token_from_before_is_refused),
         CASE(test_an_accepted_entry_keeps_the_token_as_its_fill_lsn),
         CASE(test_tokens_of_other_runs_and_of_the_future_are_refused),

@@ -246,7 +246,6 @@ static void what_this_run_filled_stays(void **state)
     assert_int_equal(f->cache.counters.loaded, ENTRIES - (ENTRIES + 2) / 3);
 }
 
-/* Its record neither, where the former one was found stale just before. */
 /* A retire, or an eviction, that the store has not heard of yet. */
 static void what_this_run_removed_stays_removed(void **state)
 {
@@ -261,6 +260,151 @@ static void what_this_run_removed_stays_removed(void **state)
     assert_int_equal(f->cache.counters.loaded, ENTRIES - 1);
 }
 
+/* What is removed before a step's transaction begins, and stored when the step has seen so many entries. 0: nothing. */
+static struct {
+    struct persist *persist;
+    struct hash128 fingerprint;
+    unsigned stored_at, calls;
+} removal;
+
+uint64_t __real_persist_waiting(const struct persist *persist);
+uint64_t __wrap_persist_waiting(const struct persist *persist);
+
+/* The step asks once before its transaction, then once an entry. */
+uint64_t __wrap_persist_waiting(const struct persist *persist)
+{
+    if (removal.stored_at == 0)
+        return __real_persist_waiting(persist);
+    if (removal.calls == 0)
+        assert_int_equal(persist_erase(removal.persist, removal.fingerprint), 0);
+    if (removal.calls++ == removal.stored_at) {
+        (void)persist_sync(removal.persist);
+        while (__real_persist_waiting(persist) > 0)
+            usleep(1000);
+        removal.stored_at = 0;
+    }
+    return __real_persist_waiting(persist);
+}
+
+struct place {
+    unsigned at;
+    struct hash128 fingerprint;
+};
+
+static int place_find(void *ctx, struct hash128 fingerprint, etag_str record)
+{
+    struct place *place = ctx;
+
+    (void)record;
+    place->fingerprint = fingerprint;
+    return place->at-- == 0 ? 1 : 0;
+}
+
+static void assert_stays_removed(struct fixture *f, unsigned at, unsigned stored_at)
+{
+    struct place place = {.at = at};
+    struct shm_entry seen;
+
+    assert_int_equal(store_each_entry(f->store, (struct hash128){0}, place_find, &place), 1);
+    removal.persist = f->persist;
+    removal.fingerprint = place.fingerprint;
+    removal.calls = 0;
+    removal.stored_at = stored_at;
+    load_all(f);
+    assert_int_equal(removal.stored_at, 0);
+    assert_false(index_find(f->index, place.fingerprint, &seen));
+    assert_int_equal(f->cache.counters.loaded, ENTRIES - 1);
+}
+
+/* The store takes the removal after the loader has read the record, and before it looks for what waits: first of a group, within
+ * one, last. */
+static void a_removal_that_is_stored_during_a_step_0(void **state)
+{
+    assert_stays_removed(*state, 0, 1);
+}
+
+static void a_removal_that_is_stored_during_a_step_5(void **state)
+{
+    assert_stays_removed(*state, 5, 3);
+}
+
+static void a_removal_that_is_stored_during_a_step_15(void **state)
+{
+    assert_stays_removed(*state, 15, 16);
+}
+
+static struct hash128 fingerprint_of(struct fixture *f, unsigned number)
+{
+    (void)entry_of(f, number, "old");
+    return key_fingerprint(f->cache.hash_key, &f->key);
+}
+
+static etag_reason retire(struct fixture *f, unsigned number, uint64_t token_lsn)
+{
+    const etag_token token = {INCARNATION_ID, token_lsn};
+    struct hash128 fingerprint = fingerprint_of(f, number);
+
+    return cache_retire(&f->cache, token, &f->key, &fingerprint);
+}
+
+/* What comes for an entry that was not loaded yet finds it. */
+static void an_entry_comes_before_its_turn(void **state)
+{
+    struct fixture *f = *state;
+    struct index_evicted evicted;
+    struct shm_entry seen;
+
+    for (unsigned i = 0; i < ENTRIES; i += 10) {
+        assert_int_equal(retire(f, i, f->cache.lsn), ETAG_REASON_NO_ENTRY);
+        assert_false(entry_loader_fetch(f->loader, fingerprint_of(f, i), &evicted));
+        assert_int_equal(state_of(f, i, &seen), ETAG_REASON_VALID);
+        assert_int_equal(retire(f, i, f->cache.lsn), ETAG_REASON_NONE);
+        assert_int_equal(persist_erase(f->persist, fingerprint_of(f, i)), 0);
+        /* Removed, and perhaps not in the store: not once more. */
+        assert_true(entry_loader_fetch(f->loader, fingerprint_of(f, i), &evicted));
+        if (i % 20 == 0) {
+            (void)persist_sync(f->persist);
+            while (persist_waiting(f->persist) > 0)
+                usleep(1000);
+            assert_false(entry_loader_fetch(f->loader, fingerprint_of(f, i), &evicted));
+        }
+        assert_int_equal(state_of(f, i, &seen), ETAG_REASON_NO_ENTRY);
+    }
+    load_all(f);
+    for (unsigned i = 0; i < ENTRIES; i++)
+        assert_int_equal(state_of(f, i, &seen),
+                         i % 10 == 0 ? ETAG_REASON_NO_ENTRY : ETAG_REASON_VALID);
+    assert_int_equal(f->cache.counters.loaded, ENTRIES);
+}
+
+/* A stale one is not loaded, and needs no care; of one whose record cannot be read nobody knows. */
+static void what_is_not_loaded_before_its_turn(void **state)
+{
+    struct fixture *f = *state;
+    struct index_evicted evicted;
+    struct store_txn *txn;
+
+    invalidate(f, "odd");
+    assert_false(entry_loader_fetch(f->loader, fingerprint_of(f, 1), &evicted));
+    assert_int_equal(f->cache.counters.loaded_stale, 1);
+    assert_int_equal(store_begin(f->store, &txn), 0);
+    assert_int_equal(
+        store_put_entry(txn, fingerprint_of(f, 2), ETAG_LIT("/"), ETAG_LIT("no record")), 0);
+    assert_int_equal(store_commit(txn), 0);
+    assert_true(entry_loader_fetch(f->loader, fingerprint_of(f, 2), &evicted));
+    assert_false(entry_loader_fetch(f->loader, fingerprint_of(f, ENTRIES), &evicted));
+}
+
+static void a_lost_removal_ends_it(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_int_equal(entry_loader_step(f->loader, 0), ENTRY_LOADER_E_MORE);
+    entry_loader_break(f->loader);
+    assert_int_equal(entry_loader_step(f->loader, 0), -ENOBUFS);
+}
+
+/* Its record neither, where the former one was found stale just before. */
 static void what_this_run_filled_is_not_removed(void **state)
 {
     struct fixture *f = *state;
@@ -322,6 +466,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_entry_is_judged_by_the_clocks_of_now, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_this_run_filled_stays, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_this_run_removed_stays_removed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_removal_that_is_stored_during_a_step_0, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_removal_that_is_stored_during_a_step_5, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_removal_that_is_stored_during_a_step_15, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(an_entry_comes_before_its_turn, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_not_loaded_before_its_turn, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_lost_removal_ends_it, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_this_run_filled_is_not_removed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_damaged_record_is_removed_and_the_rest_is_loaded, set_up,
                                         tear_down),

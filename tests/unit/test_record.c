@@ -255,6 +255,63 @@ static void an_event_comes_back_as_it_was(void **state)
     buffer_deinit(&buffer);
 }
 
+static bool parse_event_copy(const uint8_t *bytes, size_t len)
+{
+    struct arena arena;
+    struct event event;
+    char *copy = malloc(len ? len : 1);
+    memcpy(copy, bytes, len);
+    arena_init(&arena, ARENA_BYTES_MAX);
+    const bool parsed = event_record_parse((etag_str){copy, len}, 1, &event, &arena);
+    arena_deinit(&arena);
+    free(copy);
+    return parsed;
+}
+
+static void an_event_takes_entries_along(void **state)
+{
+    static const struct hash128 entries[] = {{1, 2}, {UINT64_MAX, 3}, {0, UINT64_MAX - 7}};
+    struct event made = made_event();
+    struct buffer buffer = {0};
+    struct buffer without = {0};
+    struct arena arena;
+    struct event event;
+    arena_init(&arena, ARENA_BYTES_MAX);
+    assert_int_equal(event_record_pack(&without, &made), 0);
+    assert_int_equal(event_record_unstored_count(bytes_of(&without)), 0);
+    made.unstored = entries;
+    made.unstored_count = 3;
+    assert_int_equal(event_record_pack(&buffer, &made), 0);
+    assert_int_equal(event_record_unstored_count(bytes_of(&buffer)), 3);
+    for (size_t i = 0; i < 3; i++) {
+        const struct hash128 entry = event_record_unstored(bytes_of(&buffer), i);
+        assert_memory_equal(&entry, &entries[i], sizeof(entry));
+    }
+    assert_true(event_record_parse(bytes_of(&buffer), 78, &event, &arena));
+    assert_int_equal(event.targets.surrogate_count, 3);
+    assert_str(event.targets.prefixes[0].target, "/p/");
+    assert_int_equal(event.unstored_count, 0);
+    assert_int_equal(event_record_wall_ms(bytes_of(&buffer)), 123456);
+    for (size_t len = 0; len < buffer.len; len++)
+        if (parse_event_copy(buffer.bytes, len))
+            fail_msg("accepted: %zu bytes of %zu", len, buffer.len);
+    ETAG_INIT(&made.targets); /* for them alone */
+    without.len = 0;
+    assert_int_equal(event_record_pack(&without, &made), 0);
+    assert_true(event_record_parse(bytes_of(&without), 79, &event, &arena));
+    assert_true(event_is_carrier(&event));
+    made.unstored_count = 0;
+    without.len = 0;
+    assert_int_equal(event_record_pack(&without, &made), 0);
+    assert_false(event_record_parse(bytes_of(&without), 79, &event, &arena));
+    buffer.bytes[buffer.len - 2] = 0; /* none: it would be of the former version */
+    assert_false(parse_event_copy(buffer.bytes, buffer.len));
+    assert_int_equal(event_record_wall_ms(bytes_of(&buffer)), 0);
+    arena_deinit(&arena);
+    buffer_deinit(&buffer);
+    buffer_deinit(&without);
+}
+
 static void everything_is_a_target_too(void **state)
 {
     struct event made = {.wall_ms = 1};
@@ -302,19 +359,6 @@ static void the_largest_event_comes_back_and_needs_its_arena(void **state)
     buffer_deinit(&buffer);
 }
 
-static bool parse_event_copy(const uint8_t *bytes, size_t len)
-{
-    struct arena arena;
-    struct event event;
-    char *copy = malloc(len ? len : 1);
-    memcpy(copy, bytes, len);
-    arena_init(&arena, ARENA_BYTES_MAX);
-    const bool parsed = event_record_parse((etag_str){copy, len}, 1, &event, &arena);
-    arena_deinit(&arena);
-    free(copy);
-    return parsed;
-}
-
 static void an_event_cut_or_grown_anywhere_is_refused(void **state)
 {
     const struct event made = made_event();
@@ -360,6 +404,7 @@ int main(void)
         cmocka_unit_test(another_version_is_refused),
         cmocka_unit_test(changed_bytes_never_lead_an_entry_astray),
         cmocka_unit_test(an_event_comes_back_as_it_was),
+        cmocka_unit_test(an_event_takes_entries_along),
         cmocka_unit_test(everything_is_a_target_too),
         cmocka_unit_test(the_largest_event_comes_back_and_needs_its_arena),
         cmocka_unit_test(an_event_cut_or_grown_anywhere_is_refused),

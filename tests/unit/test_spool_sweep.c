@@ -61,7 +61,7 @@ static void files_that_may_be_events_stay(void **state)
         snprintf(name, sizeof(name), "%s", events[i]);
         put_of(f, name, i % 2 ? FORMER : WRITER);
     }
-    spool_dir_sweep(&f->config, &f->log);
+    spool_dir_sweep(&f->config, &f->limit);
     for (size_t i = 0; i < EVENTS; i++)
         assert_true(is_there(f, events[i]));
     assert_true(is_there(f, "mark") && is_there(f, "lock") && is_there(f, "former"));
@@ -88,7 +88,7 @@ static void all_else_goes(void **state)
         make_dir(f, deep);
         strcat(deep, "/d");
     }
-    spool_dir_sweep(&f->config, &f->log);
+    spool_dir_sweep(&f->config, &f->limit);
     DIR *stream = opendir(f->spool->dir.path);
     const struct dirent *entry;
     size_t others = 0;
@@ -113,23 +113,23 @@ static void only_in_a_spool_that_is_its_own(void **state)
     if (geteuid() != 0)
         skip();
     put_of(f, "e001", STRANGER);
-    spool_dir_sweep(&f->config, &f->log); /* ours holds the lock */
+    spool_dir_sweep(&f->config, &f->limit); /* ours holds the lock */
     assert_true(is_there(f, "e001"));
     spool_close(f->spool);
 
     char mark[PATH_BYTES_MAX * 2];
     snprintf(mark, sizeof(mark), "%s", path_of(f, "mark"));
     assert_int_equal(rename(mark, path_of(f, "t-mark")), 0);
-    spool_dir_sweep(&f->config, &f->log);
+    spool_dir_sweep(&f->config, &f->limit);
     assert_true(is_there(f, "e001"));
     assert_int_equal(rename(path_of(f, "t-mark"), mark), 0);
 
     struct config other = f->config;
     snprintf(other.socket_path, sizeof(other.socket_path), "%s/other.sock", f->scratch);
-    spool_dir_sweep(&other, &f->log);
+    spool_dir_sweep(&other, &f->limit);
     assert_true(is_there(f, "e001"));
 
-    spool_dir_sweep(&f->config, &f->log);
+    spool_dir_sweep(&f->config, &f->limit);
     assert_false(is_there(f, "e001"));
     open_spool(f, NS_PER_S);
 }

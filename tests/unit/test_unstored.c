@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Entries that the next event takes along; the persister and its store are the real ones. */
+#include "unstored.h"
+
+#include "scratch.h"
+#include "testing.h"
+#include "text.h"
+
+struct fixture {
+    char scratch[SCRATCH_BYTES];
+    char dir[2 * SCRATCH_BYTES];
+    struct store *store;
+    struct store_txn *block;
+    struct persist *persist;
+    uint64_t clocks[CLOCKS_MIN];
+    struct shm_view view;
+    struct log log;
+    struct unstored unstored;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    const struct store_meta meta = {.incarnation = 1, .hash_key = {1}, .clock_count = CLOCKS_MIN};
+    char why[512];
+
+    assert_non_null(f);
+    scratch_make(f->scratch);
+    const struct store_options options = {.state_dir = scratch_path(f->dir, f->scratch, "state"),
+                                          .map_bytes = UINT64_C(64) << 20};
+    f->log = (struct log){.fd = -1, .least = LOG_ERROR};
+    f->view = (struct shm_view){.clocks = f->clocks, .clock_count = CLOCKS_MIN};
+    assert_int_equal(store_open(&f->store, &options, why), 0);
+    assert_int_equal(store_meta_write(f->store, &meta), 0);
+    assert_int_equal(persist_open(&f->persist, f->store, &f->view, &f->log, 0, NULL), 0);
+    *state = f;
+    return 0;
+}
+
+/* The persister waits for the end of this transaction. */
+static void block_writes(struct fixture *f)
+{
+    assert_int_equal(store_begin(f->store, &f->block), 0);
+}
+
+static void write_all(struct fixture *f)
+{
+    if (f->block)
+        store_abort(take_ptr(f->block));
+    (void)persist_sync(f->persist);
+    while (persist_waiting(f->persist) > 0)
+        usleep(1000);
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+
+    if (f->block)
+        store_abort(f->block);
+    f->persist = persist_close(f->persist);
+    f->store = store_close(f->store);
+    scratch_remove(f->scratch);
+    free(f);
+    return 0;
+}
+
+static struct hash128 fingerprint_of(uint64_t number)
+{
+    return (struct hash128){number, number + 1};
+}
+
+static void add(struct fixture *f, uint64_t number, bool stuck)
+{
+    unstored_add(&f->unstored, fingerprint_of(number), stuck);
+}
+
+static void what_waits_is_taken_along_until_the_store_has_it(void **state)
+{
+    struct fixture *f = *state;
+
+    block_writes(f);
+    assert_int_equal(
+        persist_entry(f->persist, fingerprint_of(1), ETAG_LIT("/"), ETAG_LIT("record")), 0);
+    assert_int_equal(persist_erase(f->persist, fingerprint_of(2)), 0);
+    for (uint64_t i = 1; i <= 3; i++)
+        assert_int_equal(unstored_waits(f->persist, fingerprint_of(i)), i < 3);
+    for (uint64_t i = 1; i <= 3; i++)
+        add(f, i, false);
+    add(f, 4, true);
+    unstored_settle(&f->unstored, f->persist);
+    assert_int_equal(f->unstored.count, 3); /* not the third: the store has it */
+    assert_int_equal(f->unstored.fingerprints[1].low, 2);
+    assert_int_equal(f->unstored.fingerprints[2].low, 4);
+    write_all(f);
+    unstored_settle(&f->unstored, f->persist);
+    assert_int_equal(f->unstored.count, 1);
+    assert_int_equal(f->unstored.fingerprints[0].low, 4);
+}
+
+static void without_room_what_is_stored_makes_some(void **state)
+{
+    struct fixture *f = *state;
+
+    for (uint64_t i = 0; unstored_has_room(&f->unstored, f->persist); i++)
+        add(f, i, true);
+    assert_in_range(f->unstored.count, UNSTORED_MAX / 2, UNSTORED_MAX);
+    f->unstored.stuck[0] = f->unstored.stuck[5] = false;
+    assert_true(unstored_has_room(&f->unstored, f->persist));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(what_waits_is_taken_along_until_the_store_has_it, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(without_room_what_is_stored_makes_some, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
