@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bounds.h"
 #include "persist.h"
-#include "record.h"
 #include "scratch.h"
 #include "text.h"
 
@@ -553,30 +552,6 @@ static void an_erased_entry_goes_and_may_come_back(void **state)
     assert_stored(f, 1, "v2");
 }
 
-/* In its transaction: entry and event, or neither. */
-static void an_event_erases_what_it_takes_along(void **state)
-{
-    struct fixture *f = *state;
-    const struct hash128 gone[] = {fingerprint_of(1), fingerprint_of(3), fingerprint_of(4)};
-    struct event event = {.wall_ms = 1, .unstored = gone, .unstored_count = 3};
-    struct buffer record = {0};
-    for (uint64_t i = 1; i <= 3; i++)
-        queue_entry(f, i, "v1");
-    wait_synced(f);
-    ETAG_INIT(&event.targets);
-    event.targets.everything = true;
-    assert_int_equal(event_record_pack(&record, &event), 0);
-    block_writes(f);
-    queue_entry(f, 3, "v2"); /* comes back after it */
-    queue_record(f, 1, (etag_str){(const char *)record.bytes, record.len});
-    const uint64_t ticket = persist_submit(f->persist, true);
-    unblock_writes(f);
-    assert_int_equal(wait_done(f, ticket).failed_to, 0);
-    assert_stored(f, 1, NULL);
-    assert_stored(f, 2, "v1");
-    buffer_deinit(&record);
-}
-
 static void entries_are_written_without_being_asked_for(void **state)
 {
     struct fixture *f = *state;
@@ -907,7 +882,6 @@ int main(void)
         TEST(the_newer_of_two_stays_also_while_the_older_is_written),
         TEST(an_entry_that_comes_again_is_one_entry),
         TEST(an_erased_entry_goes_and_may_come_back),
-        TEST(an_event_erases_what_it_takes_along),
         TEST(entries_are_written_without_being_asked_for),
         TEST(several_syncs_are_reached_in_order),
         TEST(the_number_of_waiting_entries_is_bounded),

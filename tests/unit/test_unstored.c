@@ -2,6 +2,7 @@
 /* Entries that the next event takes along; the persister and its store are the real ones. */
 #include "unstored.h"
 
+#include "record.h"
 #include "scratch.h"
 #include "testing.h"
 #include "text.h"
@@ -98,6 +99,49 @@ static void what_waits_is_taken_along_until_the_store_has_it(void **state)
     assert_int_equal(f->unstored.fingerprints[0].low, 4);
 }
 
+static int record_ignore(void *ctx, struct hash128 fingerprint, etag_str record)
+{
+    (void)ctx;
+    (void)fingerprint;
+    (void)record;
+    return 0;
+}
+
+static void put(struct fixture *f, uint64_t number)
+{
+    assert_int_equal(
+        persist_entry(f->persist, fingerprint_of(number), ETAG_LIT("/"), ETAG_LIT("record")), 0);
+}
+
+/* In its transaction: what the store has of them goes, and comes back only with a newer fill. */
+static void an_event_erases_what_it_takes_along(void **state)
+{
+    struct fixture *f = *state;
+    const struct hash128 gone[] = {fingerprint_of(1), fingerprint_of(3)};
+    struct event event = {.lsn = 1, .wall_ms = 1, .unstored = gone, .unstored_count = 2};
+    const struct persist_event queued = {.lsn = 1, .kind = EVENT_MUTATION};
+    struct buffer record = {0};
+
+    put(f, 1);
+    put(f, 2);
+    write_all(f);
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    assert_int_equal(event_record_pack(&record, &event), 0);
+    const etag_str bytes = {(const char *)record.bytes, record.len};
+    assert_int_equal(persist_event(f->persist, &queued, bytes), 0);
+    const uint64_t ticket = persist_submit(f->persist, true);
+    while (persist_progress(f->persist).done < ticket)
+        usleep(1000);
+    for (uint64_t i = 1; i <= 3; i++)
+        assert_int_equal(store_get_entry(f->store, fingerprint_of(i), record_ignore, NULL),
+                         i == 2 ? 0 : STORE_E_NOT_FOUND);
+    put(f, 1);
+    write_all(f);
+    assert_int_equal(store_get_entry(f->store, fingerprint_of(1), record_ignore, NULL), 0);
+    buffer_deinit(&record);
+}
+
 static void without_room_what_is_stored_makes_some(void **state)
 {
     struct fixture *f = *state;
@@ -114,6 +158,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_waits_is_taken_along_until_the_store_has_it, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(an_event_erases_what_it_takes_along, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_room_what_is_stored_makes_some, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
