@@ -340,11 +340,13 @@ class Lookups(Case):
         threads = [threading.Thread(target=reader) for _ in range(6)]
         for thread in threads:
             thread.start()
-        wait_until(lambda: len(verdicts) == 2, 10, "both verdicts")
+        both = {etagd.Verdict.NOT_MODIFIED, etagd.Verdict.PROCEED}
+        wait_until(lambda: both <= verdicts, 10, "both verdicts")
         stop.set()
         for thread in threads:
             thread.join()
-        self.assertEqual(verdicts, {etagd.Verdict.NOT_MODIFIED, etagd.Verdict.PROCEED})
+        # A daemon that comes too late to renew its lease has nothing known meanwhile.
+        self.assertLessEqual(verdicts, both | {etagd.Verdict.UNKNOWN})
 
     def test_closed_with_their_thread(self):
         before = harness.descriptors(os.getpid())
