@@ -224,7 +224,7 @@ static void file_remove(struct spool *spool, uint32_t file)
 {
     const struct spool_file *known = &spool->files[file];
     char name[SPOOL_NAME_BYTES];
-    struct spool_seen seen;
+    struct spool_seen seen = {0};
 
     if (file >= slot_of_all(0)) {
         all_remove(spool, file);
