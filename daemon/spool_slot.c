@@ -22,6 +22,7 @@ int slot_see(int fd, const char *name, struct spool_seen *out)
 {
     struct statx st;
 
+    *out = (struct spool_seen){0};
     if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &st) <
         0)
         return -errno;
@@ -224,7 +225,7 @@ static void file_remove(struct spool *spool, uint32_t file)
 {
     const struct spool_file *known = &spool->files[file];
     char name[SPOOL_NAME_BYTES];
-    struct spool_seen seen = {0};
+    struct spool_seen seen;
 
     if (file >= slot_of_all(0)) {
         all_remove(spool, file);
