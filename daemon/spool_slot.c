@@ -22,6 +22,7 @@ int slot_see(int fd, const char *name, struct spool_seen *out)
 {
     struct statx st;
 
+    *out = (struct spool_seen){0};
     if (statx(fd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &st) <
         0)
         return -errno;
