@@ -96,16 +96,16 @@ static int walk_result(int result)
 
 static int page_forward(struct server *server, struct page *page)
 {
-    int r = store_each_event(server->store, page->question->from_lsn, page_add, page);
+    /* Asked before the walk, which sees all of them: what is stored in between is still in the journal. */
+    uint64_t stored = 0;
+    int r = store_last_lsn(server->store, &stored);
 
+    if (r == 0)
+        r = store_each_event(server->store, page->question->from_lsn, page_add, page);
     if (r != 0 || !server->journal)
         return walk_result(r);
     const uint64_t behind = page->seen_lsn >= page->question->from_lsn ? page->seen_lsn + 1
                                                                        : page->question->from_lsn;
-    uint64_t stored = 0;
-    r = store_last_lsn(server->store, &stored);
-    if (r != 0)
-        return r;
     return walk_result(
         journal_each(server->journal, behind > stored ? behind : stored + 1, page_add, page));
 }
