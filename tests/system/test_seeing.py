@@ -59,14 +59,25 @@ class SeeingCase(Case):
             done = subprocess.run([ETAGCTL, "--socket", self.d.socket, "stats", "--watch", "0.1", "--count", "1"], stdout=slave,
                                   stderr=subprocess.PIPE, timeout=bound(20), check=False)
             self.assertEqual((done.returncode, done.stderr), (0, b""))
-            text = os.read(master, 65536).decode()
+            text = self.read_whole(master, slave)
         finally:
             os.close(master)
-            os.close(slave)
         self.assertTrue(text.startswith("\033[H\033[J"))
         text = text[len("\033[H\033[J"):].replace("\r\n", "\n")
         self.assert_fits(text)
         return text
+
+    @staticmethod
+    def read_whole(master, slave):
+        """A terminal gives its text in pieces; an error is its end."""
+        os.close(slave)
+        text = b""
+        try:
+            while piece := os.read(master, 65536):
+                text += piece
+        except OSError:
+            pass
+        return text.decode()
 
     def assert_fits(self, text):
         for line in text.splitlines():
