@@ -140,6 +140,21 @@ static void lists_are_read_both_ways(void **state)
     }
 }
 
+/* As Django sends "post:1 \xd0\xba\xd0\xbb\xd1\x8e\xd1\x87": an invalidation of post:1 would not reach the page. */
+static void a_list_whose_names_are_encoded_is_refused(void **state)
+{
+    const char *const bad[] = {
+        "=?utf-8?b?cG9zdDoxINC60LvRjtGH?=", "a =?utf-8?q?=D0=BA?=", "a,=?utf-8?q?=D0=BA?=, b"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct surrogate_set set;
+        surrogate_set_init(&set);
+        assert_non_null(surrogate_set_add_list(&set, str_of(bad[i])));
+    }
+    struct surrogate_set set;
+    surrogate_set_init(&set);
+    assert_null(surrogate_set_add_list(&set, str_of("/search=?q= ?= =? =?=")));
+}
+
 static void fields_that_hold_lists(void **state)
 {
     const char *const lists[] = {"Surrogate-Key", "xkey",         "XKEY",          "Cache-Tag",
@@ -314,6 +329,7 @@ int main(void)
         cmocka_unit_test(a_list_that_is_too_long_to_be_a_name_is_its_first_name),
         cmocka_unit_test(blanks_and_controls_are_refused),
         cmocka_unit_test(lists_are_read_both_ways),
+        cmocka_unit_test(a_list_whose_names_are_encoded_is_refused),
         cmocka_unit_test(fields_that_hold_lists),
         cmocka_unit_test(more_names_than_fit_are_groups),
         cmocka_unit_test(header_sets_of_real_sites),
