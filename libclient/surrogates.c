@@ -88,6 +88,14 @@ static bool divides_only(etag_str part)
     return part.len == 0;
 }
 
+/* Django makes one word of a whole list that is not ISO 8859-1 (RFC 2047): the names in it are hidden, the others too. */
+static bool is_encoded_word(etag_str part)
+{
+    const etag_str end = ETAG_LIT("?=");
+    return part.len > 4 && str_starts_with(part, ETAG_LIT("=?")) &&
+           str_equal(str_skip(part, part.len - end.len), end);
+}
+
 /* The parts between blanks, or between commas too; empty ones are left out. */
 static const char *add_parts(struct surrogate_set *set, etag_str list, bool by_commas)
 {
@@ -97,7 +105,9 @@ static const char *add_parts(struct surrogate_set *set, etag_str list, bool by_c
         while (len < list.len && !is_between(list.data[len], by_commas))
             len++;
         const etag_str part = {list.data, len};
-        if (!divides_only(part))
+        if (is_encoded_word(part))
+            wrong = "a list of surrogate keys is encoded (RFC 2047): send it in UTF-8";
+        else if (!divides_only(part))
             wrong = surrogate_set_add(set, part);
         list = str_skip(list, len < list.len ? len + 1 : len);
     }

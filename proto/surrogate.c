@@ -48,6 +48,38 @@ static enum spelling spelling_of(etag_str name)
     return spelling;
 }
 
+/* Of a name so long nobody knows another spelling. */
+#define LATIN1_BYTES_MAX 2048
+
+/* By its form: lead bytes and as many that continue them. */
+static bool is_utf8(etag_str name)
+{
+    size_t due = 0;
+    for (size_t i = 0; i < name.len; i++) {
+        const uint8_t byte = (uint8_t)name.data[i];
+        if (due > 0 ? (byte & 0xc0) != 0x80 : (byte & 0xc0) == 0x80 || byte >= 0xf8)
+            return false;
+        due = due > 0 ? due - 1 : byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : byte >= 0xc0 ? 1 : 0;
+    }
+    return due == 0;
+}
+
+/* Frameworks send header fields in ISO 8859-1, and their users name in UTF-8 what changed: both have to mean the same. */
+static struct hash128 hash_of(etag_str name)
+{
+    char text[2 * LATIN1_BYTES_MAX];
+    size_t len = 0;
+    if (name.len > LATIN1_BYTES_MAX || is_utf8(name))
+        return siphash13_128(no_key, name.data, name.len);
+    for (size_t i = 0; i < name.len; i++) {
+        const uint8_t byte = (uint8_t)name.data[i];
+        if (byte > 0x7f)
+            text[len++] = (char)(0xc0 | byte >> 6);
+        text[len++] = (char)(byte > 0x7f ? 0x80 | (byte & 0x3f) : byte);
+    }
+    return siphash13_128(no_key, text, len);
+}
+
 etag_str surrogate_name(etag_str name, char made[SURROGATE_MADE_BYTES])
 {
     name = trim_commas(name);
@@ -56,7 +88,7 @@ etag_str surrogate_name(etag_str name, char made[SURROGATE_MADE_BYTES])
     const enum spelling spelling = spelling_of(name);
     if (spelling == SPELLING_BAD || (spelling == SPELLING_PLAIN && name.len <= SURROGATE_BYTES_MAX))
         return name;
-    const struct hash128 hash = siphash13_128(no_key, name.data, name.len);
+    const struct hash128 hash = hash_of(name);
     const int len = snprintf(made, SURROGATE_MADE_BYTES, "~hash-%016" PRIx64 "%016" PRIx64,
                              hash.high, hash.low);
     return (etag_str){made, (size_t)len};

@@ -23,8 +23,8 @@ static inline bool surrogate_divides(char c)
 
 /* The name to send. Commas at its ends go, since a list may have left them. One of up to SURROGATE_BYTES_MAX visible ASCII
  * characters stays as it is; of a longer one with commas, which is a list, the first name counts; any other that is longer, or
- * not ASCII, becomes "~hash-" and 32 hexadecimal digits in made. A name with blanks or controls stays, for surrogate_check() to
- * refuse. The result points into name or made. */
+ * not ASCII, becomes "~hash-" and 32 hexadecimal digits in made: the same ones whether it came in UTF-8 or, which is no UTF-8, in
+ * ISO 8859-1. A name with blanks or controls stays, for surrogate_check() to refuse. The result points into name or made. */
 etag_str surrogate_name(etag_str name, char made[SURROGATE_MADE_BYTES]);
 
 /* Would surrogate_name() give anything but the name itself? */

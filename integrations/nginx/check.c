@@ -5,7 +5,8 @@
  * would have got the 200 in this very location (RFC 9110 section 13.2.1).
  *
  * A request that a content handler has had already (error_page, X-Accel-Redirect) is left alone: where it went was that
- * handler's decision, which a later look-up under the same URI would skip.
+ * handler's decision, which a later look-up under the same URI would skip. So is one that was refused, and that error_page sent
+ * to a location where nothing refuses it: its URI is still that of what it must not see.
  *
  * Only a plain 304 is answered here (not_modified.c).
  */
@@ -42,6 +43,37 @@ ngx_int_t check_begin(ngx_http_request_t *http)
     request->method = etag_str_ngx(http->method_name);
     request->writes = !method_is_safe(http);
     return NGX_DECLINED;
+}
+
+/* ---- Refusals ---- */
+
+/* First of the rewrite phases. nginx clears contexts at an internal redirect, and only there: without ours the request comes from
+ * another location. If it was not let pass there, error_page shows here what is to be shown instead. */
+ngx_int_t check_enter(ngx_http_request_t *http)
+{
+    if (http != http->main || ngx_http_get_module_ctx(http, ngx_http_etag_cache_module))
+        return NGX_DECLINED;
+    struct request *request = request_of(http);
+    if (request) {
+        request->refused |= !request->passed;
+        request->passed = false;
+    }
+    return NGX_DECLINED;
+}
+
+/* First of the handlers behind the access phase, before those that redirect where all is well (try_files, index). */
+ngx_int_t check_pass(ngx_http_request_t *http)
+{
+    struct request *request = request_of(http);
+    if (request)
+        request->passed = true;
+    return NGX_DECLINED;
+}
+
+/* The answer is to be something else than what the URI names. */
+static bool is_of_error(const ngx_http_request_t *http, const struct request *request)
+{
+    return request->refused || http->error_page || http->err_status != 0;
 }
 
 /* ---- Look-up ---- */
@@ -210,7 +242,7 @@ ngx_int_t check(ngx_http_request_t *http)
     request->tried = true;
     if (!conf->enable || conf->scope_rule == SCOPE_UNSET || !conf->endpoint->client)
         return NGX_DECLINED;
-    if (tried) {
+    if (tried || is_of_error(http, request)) {
         request_note(request, CACHE_BYPASS, "redirected");
         return NGX_DECLINED;
     }

@@ -145,6 +145,8 @@ struct request {
     etag_str method; /* a redirect makes GET of it */
     bool writes;     /* its method is unsafe */
     bool tried;      /* a content handler had it */
+    bool passed;     /* the location that it is in has let it pass */
+    bool refused;    /* one that it was in before has not */
     bool answered;   /* some answer came to the header filter */
     bool was_ok;     /* the answer was a 200, before nginx's own judgement of its conditions */
     struct location_conf *invalidates; /* the first location that wants it; NULL: none */
@@ -252,6 +254,8 @@ static inline ngx_table_elt_t *field_next(struct field_walk *walk)
 /* ---- Phases and filters ------------------------------------------------------------------------- */
 
 ngx_int_t check_begin(ngx_http_request_t *http); /* POST_READ */
+ngx_int_t check_enter(ngx_http_request_t *http); /* SERVER_REWRITE and REWRITE, the first of them */
+ngx_int_t check_pass(ngx_http_request_t *http);  /* PRECONTENT, the first of it */
 ngx_int_t check(ngx_http_request_t *http);       /* PRECONTENT, the last of it */
 
 /* Above all other filters: sees what the content handler answered, and can hold it back. */

@@ -342,6 +342,14 @@ static bool is_used(ngx_conf_t *cf)
 }
 
 /* The handlers of a phase run from the last of the array to its first. */
+static ngx_int_t add_first_handler(ngx_array_t *handlers, ngx_http_handler_pt handler)
+{
+    ngx_http_handler_pt *first = ngx_array_push(handlers);
+    if (first)
+        *first = handler;
+    return first ? NGX_OK : NGX_ERROR;
+}
+
 static ngx_int_t add_last_handler(ngx_array_t *handlers, ngx_http_handler_pt handler)
 {
     if (!ngx_array_push(handlers))
@@ -357,10 +365,16 @@ static ngx_int_t install(ngx_conf_t *cf)
     if (!is_used(cf))
         return NGX_OK;
     ngx_http_core_main_conf_t *core = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
-    ngx_http_handler_pt *first = ngx_array_push(&core->phases[NGX_HTTP_POST_READ_PHASE].handlers);
-    if (!first)
-        return NGX_ERROR;
-    *first = check_begin;
+    static const struct {
+        ngx_uint_t phase;
+        ngx_http_handler_pt handler;
+    } firsts[] = {{NGX_HTTP_POST_READ_PHASE, check_begin},
+                  {NGX_HTTP_SERVER_REWRITE_PHASE, check_enter},
+                  {NGX_HTTP_REWRITE_PHASE, check_enter},
+                  {NGX_HTTP_PRECONTENT_PHASE, check_pass}};
+    for (size_t i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++)
+        if (add_first_handler(&core->phases[firsts[i].phase].handlers, firsts[i].handler) != NGX_OK)
+            return NGX_ERROR;
     invalidate_install_filters();
     return add_last_handler(&core->phases[NGX_HTTP_PRECONTENT_PHASE].handlers, check);
 }

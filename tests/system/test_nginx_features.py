@@ -302,6 +302,20 @@ class Access(NginxCase):
             self.sync()
         self.assertEqual(self.entries("//localhost/"), [])
 
+    def test_who_is_refused_gets_the_error_page_and_no_304(self):
+        """A location that has the cache as well, and refuses nobody."""
+        self.prepare("if ($http_x_no) { return 403; } error_page 403 = @sorry;",
+                     server="location @sorry { " + PUBLIC + " rewrite ^ /b break; proxy_pass $ORIGIN; }")
+        self.origin.documents["/b"] = Document('"sorry"', conditions=False)
+        self.fill("/a")
+        self.assertHit("/a", '"v1"')
+        for etag in ('"v1"', '"v0"'):
+            answer = self.get("/a", f"If-None-Match: {etag}", "X-No: 1")
+            self.assertEqual((answer.status, answer.fields[b"etag"]), (200, [b'"sorry"']))
+            self.assertEqual(self.logged()[:2], ["BYPASS", "redirected"])
+        self.sync()
+        self.assertHit("/a", '"v1"')
+
     def test_a_mirror_sees_what_memory_answers(self):
         self.prepare("mirror /mirror;", server="location = /mirror { internal; proxy_pass $ORIGIN/mirror$request_uri; }")
         self.fill("/a")

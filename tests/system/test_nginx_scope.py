@@ -133,6 +133,31 @@ class Claims(ScopeCase):
         self.assertLeftAlone("/open/a", "no_scope", "Cookie: session=1")
         self.assertEqual(len(self.entries("//localhost/")), 1)
 
+    def test_who_was_refused_gets_no_304_where_error_page_sends_him(self):
+        """There nothing refuses him, and the URI is that of the page."""
+        self.d = self.started(lease_ms=self.LEASE_MS)
+        self.with_origin()
+        declared = 'etag_cache on; etag_cache_scope "user:$remote_user"; etag_cache_authenticated $remote_user;'
+        check = "auth_basic here; auth_basic_user_file $DIR/users; proxy_pass $ORIGIN;"
+        self.n = self.nginx(f"""etag_cache_socket $SOCKET; server {{ listen 127.0.0.1:$PORT; {declared} set $seen $etag_cache_status;
+            location = /-warm-up {{ {PUBLIC} root $DIR; }}
+            location / {{ error_page 401 = @login; {check} }}
+            location /recursive/ {{ recursive_error_pages on; error_page 401 = @login; {check} }}
+            location /shown/ {{ error_page 401 =200 /login; {check} }}
+            location @login {{ rewrite ^ /open/login break; proxy_pass $ORIGIN; }}
+            location = /login {{ proxy_pass $ORIGIN/open/login; }} }}""").start(self.port)
+        with open(os.path.join(self.n.directory, "users"), "w", encoding="ascii") as file:
+            file.write("me:{PLAIN}secret\n")
+        self.warm_up()
+        self.origin.documents["/open/login"] = Document('"login"', conditions=False)
+        for path, status in (("/a", 401), ("/recursive/a", 401), ("/shown/a", 200)):
+            with self.subTest(path):
+                self.page(path)
+                self.fill(path, basic("me", "secret"))
+                self.assertHit(path, '"v1"', basic("me", "secret"))
+                self.assertLeftAlone(path, "redirected", basic("me", "wrong"), status=status)
+        self.assertEqual(len(self.entries("//localhost/")), 3)
+
     def test_a_user_named_public_is_not_everybody(self):
         self.prepare("etag_cache_scope $remote_user; etag_cache_authenticated $remote_user; auth_basic here; auth_basic_user_file $DIR/users;",
                      server=f"location /open/ {{ {PUBLIC} auth_basic off; proxy_pass $ORIGIN; }}")

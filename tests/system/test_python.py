@@ -258,6 +258,16 @@ class Lookups(Case):
                 self.client.invalidate(surrogates=[changed])
                 self.assertEqual(self.client.check(conditional('"v1"')).reason, "stale")
 
+    def test_a_name_in_a_field_is_the_name_that_is_invalidated_whatever_its_bytes(self):
+        """A str in a field goes as latin-1 where it can, one among surrogates as UTF-8."""
+        for value in ("a tarif:\xe9t\xe9", "a,tarif:\xe9t\xe9", "a tarif:\xe9t\xe9".encode().decode("latin-1"), "a tarif:\xe9t\xe9".encode()):
+            for name in ("tarif:\xe9t\xe9", b"tarif:\xe9t\xe9", "a"):
+                with self.subTest(value=value, name=name):
+                    self.client.fill_wait(self.client.token(), KEY, etagd.Response([("Surrogate-Key", value)], etag='"v1"'))
+                    self.assertEqual(self.verdict(), etagd.Verdict.NOT_MODIFIED)
+                    self.client.invalidate(surrogates=[name])
+                    self.assertEqual(self.client.check(conditional('"v1"')).reason, "stale")
+
     def test_guard(self):
         self.fill()
         with self.client.guard(surrogates=["upload:42"]) as guard:

@@ -56,6 +56,18 @@ static void a_name_that_cannot_is_hashed(void **state)
     assert_string_equal(name_of(out, other), out);
 }
 
+/* Python's str in a header field goes as ISO 8859-1, and as UTF-8 where it names what changed. */
+static void a_name_is_the_same_in_latin_1_and_in_utf_8(void **state)
+{
+    char out[512], other[512];
+    assert_string_equal(name_of("cat\xe9gorie:\xe9t\xe9", out),
+                        name_of("cat\xc3\xa9gorie:\xc3\xa9t\xc3\xa9", other));
+    assert_string_equal(name_of("\xff", out), name_of("\xc3\xbf", other));
+    assert_string_equal(name_of("a\x80", out), name_of("a\xc2\x80", other));
+    assert_string_not_equal(name_of("\xe9", out), name_of("\xe8", other));
+    assert_string_not_equal(name_of("\xf0\x9f\x98\x80", out), name_of("\xf0\x9f\x98\x81", other));
+}
+
 static void a_list_that_is_too_long_to_be_a_name_is_its_first_name(void **state)
 {
     char list[600], out[512];
@@ -126,6 +138,21 @@ static void lists_are_read_both_ways(void **state)
         surrogate_set_close(&set);
         assert_names(&set, cases[i].list, cases[i].names);
     }
+}
+
+/* As Django sends "post:1 \xd0\xba\xd0\xbb\xd1\x8e\xd1\x87": an invalidation of post:1 would not reach the page. */
+static void a_list_whose_names_are_encoded_is_refused(void **state)
+{
+    const char *const bad[] = {
+        "=?utf-8?b?cG9zdDoxINC60LvRjtGH?=", "a =?utf-8?q?=D0=BA?=", "a,=?utf-8?q?=D0=BA?=, b"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct surrogate_set set;
+        surrogate_set_init(&set);
+        assert_non_null(surrogate_set_add_list(&set, str_of(bad[i])));
+    }
+    struct surrogate_set set;
+    surrogate_set_init(&set);
+    assert_null(surrogate_set_add_list(&set, str_of("/search=?q= ?= =? =?=")));
 }
 
 static void fields_that_hold_lists(void **state)
@@ -298,9 +325,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_that_can_be_sent_stay),
         cmocka_unit_test(a_name_that_cannot_is_hashed),
+        cmocka_unit_test(a_name_is_the_same_in_latin_1_and_in_utf_8),
         cmocka_unit_test(a_list_that_is_too_long_to_be_a_name_is_its_first_name),
         cmocka_unit_test(blanks_and_controls_are_refused),
         cmocka_unit_test(lists_are_read_both_ways),
+        cmocka_unit_test(a_list_whose_names_are_encoded_is_refused),
         cmocka_unit_test(fields_that_hold_lists),
         cmocka_unit_test(more_names_than_fit_are_groups),
         cmocka_unit_test(header_sets_of_real_sites),
