@@ -66,6 +66,7 @@ int main(int argc, char **argv)
                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ETAG_INIT(&options);
     options.socket_path = argv[1];
+    options.timeout_ms = 60000;
     if (told == MAP_FAILED || etag_client_open(&client, &options) != ETAG_OK ||
         strcmp(fill(client, "/forked"), "done") != 0)
         return 1;
