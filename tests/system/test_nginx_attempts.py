@@ -90,6 +90,8 @@ class Attempts(NginxCase):
         answer = self.write(method, path, *lines)
         if status:
             self.assertEqual(answer.status, status)
+        if status and status >= 500:
+            self.sync()  # an error promises nothing, and does not wait for the daemon
         return {page for page in PAGES if not self.is_hit(page, '"v1"')}
 
     def target_and(self, method, path, *stale, **options):
