@@ -317,6 +317,7 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
 {
     struct clock_set set;
 
+    out->fill_lsn = 0;
     out->evicted.count = 0;
     if (cache->paused)
         return ETAG_REASON_PAUSED;

@@ -78,10 +78,10 @@ struct clock_set {
 void cache_clocks_of(const struct cache *cache, const struct resource *resource,
                      const struct entry *entry, struct clock_set *out);
 
-/* What a stored fill leaves for the store. */
+/* What a stored fill leaves for the store. Of a refused one only what is said to be so counts. */
 struct cache_stored {
     struct hash128 fingerprint;
-    uint64_t fill_lsn;
+    uint64_t fill_lsn; /* whatever is returned; 0: refused by its token, or before */
     uint64_t expires_wall_ms, expires_ns; /* 0: never */
     struct index_evicted evicted;         /* whatever is returned */
     bool fresh;                           /* no entry had the key */

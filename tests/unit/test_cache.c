@@ -286,6 +286,21 @@ static void test_lsns_grow_and_carry_the_incarnation(void **state)
     assert_false(cache_next_lsn(&f->cache, &lsn));
 }
 
+/* The daemon answers with it. */
+static void test_a_refused_fill_has_no_fill_lsn(void **state)
+{
+    struct fixture *f = *state;
+    struct cache_stored stored;
+
+    memset(&stored, 0xff, sizeof(stored));
+    f->cache.paused = true;
+    assert_int_equal(cache_fill(&f->cache, token_now(f), &f->key, &f->entry, &stored),
+                     ETAG_REASON_PAUSED);
+    f->cache.paused = false;
+    assert_int_equal(stored.fill_lsn, 0);
+    assert_int_equal(stored.evicted.count, 0);
+}
+
 static void test_paused_and_a_failed_store_refuse_fills(void **state)
 {
     struct fixture *f = *state;
@@ -727,6 +742,7 @@ int main(void)
         CASE(test_a_name_reaches_what_depends_on_its_group),
         CASE(test_a_guard_on_a_name_is_one_on_its_group),
         CASE(test_lsns_grow_and_carry_the_incarnation),
+        CASE(test_a_refused_fill_has_no_fill_lsn),
         CASE(test_paused_and_a_failed_store_refuse_fills),
         CASE(test_an_entry_is_loaded_under_its_old_fill_lsn),
         CASE(test_an_entry_that_expired_while_nobody_served_is_not_loaded),
