@@ -141,13 +141,14 @@ static void fill_persist(struct server *server, const struct entry *entry,
 
 /* An entry of the former run whose turn has not come is judged like any other. True: its record in the store may be current, and it is
  * not in the index. */
-static bool key_load(struct server *server, struct hash128 fingerprint)
+static bool key_load(struct server *server)
 {
     struct index_evicted evicted;
 
     if (!server->loader)
         return false;
-    const bool unloaded = entry_loader_fetch(server->loader, fingerprint, &evicted);
+    const bool unloaded = entry_loader_fetch(
+        server->loader, key_fingerprint(server->cache.hash_key, &server->key), &evicted);
     evicted_erase(server, &evicted);
     return unloaded;
 }
@@ -165,8 +166,8 @@ static void fill_answer(struct server *server, struct peer *peer, const struct r
 /* The other half of a fill: its key is in server->key. */
 static void handle_retire(struct server *server, struct peer *peer, const struct request *request)
 {
-    struct hash128 fingerprint = key_fingerprint(server->cache.hash_key, &server->key);
-    const bool unloaded = key_load(server, fingerprint);
+    struct hash128 fingerprint;
+    const bool unloaded = key_load(server);
     const etag_reason reason = cache_retire(&server->cache, request->fill.token, &server->key,
                                             &fingerprint);
 
@@ -202,7 +203,7 @@ static void handle_fill(struct server *server, struct peer *peer, const struct r
         handle_retire(server, peer, request);
         return;
     }
-    const bool unloaded = key_load(server, key_fingerprint(server->cache.hash_key, &server->key));
+    const bool unloaded = key_load(server);
     const etag_reason reason = cache_fill(&server->cache, request->fill.token, &server->key,
                                           &request->fill.entry, &stored);
     evicted_erase(server, &stored.evicted);
