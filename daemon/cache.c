@@ -280,14 +280,6 @@ static struct index_entry index_entry_of(const struct entry *entry, struct hash1
     };
 }
 
-static bool entry_has_clock(const struct shm_entry *entry, uint32_t clock)
-{
-    for (size_t i = 0; i < entry->clock_count; i++)
-        if (entry->clocks[i] == clock)
-            return true;
-    return false;
-}
-
 /* In flux is not stale: the guard may be aborted. */
 static bool is_stale(const struct cache *cache, const struct shm_entry *entry)
 {
@@ -304,11 +296,12 @@ static void former_look(const struct cache *cache, const struct clock_set *set,
 {
     struct shm_entry former;
 
-    out->fresh = !index_find(cache->index, out->fingerprint, &former);
+    out->fresh = !index_find_clocks(cache->index, out->fingerprint, &former);
+    out->wider = false;
     if (out->fresh)
         return;
     for (size_t i = 1; i < set->count && !out->wider; i++)
-        out->wider = !entry_has_clock(&former, set->clocks[i]);
+        out->wider = !shm_entry_has_clock(&former, set->clocks[i]);
     out->wider = out->wider && !is_stale(cache, &former);
 }
 
@@ -338,7 +331,6 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
     out->fingerprint = put.fingerprint;
     out->fill_lsn = token.lsn;
     out->expires_wall_ms = out->expires_ns = 0;
-    out->fresh = out->wider = false;
     former_look(cache, &set, out);
     if (entry->max_age_ms > 0) {
         const uint64_t age_ms = entry->max_age_ms < MAX_AGE_MS_MAX ? entry->max_age_ms

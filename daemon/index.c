@@ -523,6 +523,15 @@ bool index_find(struct index *index, struct hash128 fingerprint, struct shm_entr
     return true;
 }
 
+bool index_find_clocks(struct index *index, struct hash128 fingerprint, struct shm_entry *out)
+{
+    const uint64_t slot = locate(index, fingerprint);
+    if (slot == NO_SLOT)
+        return false;
+    shm_clocks_at(&index->view, slot, out);
+    return true;
+}
+
 bool index_remove(struct index *index, struct hash128 fingerprint)
 {
     const uint64_t slot = locate(index, fingerprint);

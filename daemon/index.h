@@ -72,6 +72,9 @@ MUST_USE enum index_put index_put(struct index *index, const struct index_entry 
 
 /* Copies the entry out; false: none. (The writer's own look: no lease, no clocks.) */
 MUST_USE bool index_find(struct index *index, struct hash128 fingerprint, struct shm_entry *out);
+/* The same without its field set, as shm_clocks_at(). */
+MUST_USE bool index_find_clocks(struct index *index, struct hash128 fingerprint,
+                                struct shm_entry *out);
 /* True if there was one. */
 bool index_remove(struct index *index, struct hash128 fingerprint);
 

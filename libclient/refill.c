@@ -76,16 +76,11 @@ bool refill_knows(const struct etag_client *client, struct refill_place place)
 static bool has_clocks_of(const struct etag_client *client, const struct entry *answered)
 {
     const struct shm_view *view = &client->mapping.view;
-    const struct shm_entry *entry = &client->scratch.entry;
-    for (size_t i = 0; i < answered->surrogate_count; i++) {
-        const uint32_t clock = clock_of_surrogate(view->header->hash_key, view->clock_count,
-                                                  answered->surrogates[i]);
-        size_t at = 0;
-        while (at < entry->clock_count && entry->clocks[at] != clock)
-            at++;
-        if (at == entry->clock_count)
+    for (size_t i = 0; i < answered->surrogate_count; i++)
+        if (!shm_entry_has_clock(&client->scratch.entry,
+                                 clock_of_surrogate(view->header->hash_key, view->clock_count,
+                                                    answered->surrogates[i])))
             return false;
-    }
     return true;
 }
 

@@ -67,6 +67,14 @@ struct shm_entry {
     uint64_t fieldset_words[POOL_RECORD_BYTES_MAX / 8]; /* see fieldset.h */
 };
 
+static inline bool shm_entry_has_clock(const struct shm_entry *entry, uint32_t clock)
+{
+    for (size_t i = 0; i < entry->clock_count; i++)
+        if (entry->clocks[i] == clock)
+            return true;
+    return false;
+}
+
 enum shm_find {
     SHM_FOUND = 0,
     SHM_MISSING = 1,
