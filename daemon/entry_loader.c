@@ -81,19 +81,11 @@ static void removal_owe(struct entry_loader *loader, struct hash128 fingerprint)
     loader->owed[loader->owed_count++] = fingerprint;
 }
 
-static int record_ignore(void *ctx, struct hash128 fingerprint, etag_str record)
-{
-    (void)ctx;
-    (void)fingerprint;
-    (void)record;
-    return 0;
-}
-
 /* This run removed it (evicted, retired), and the store does not know that yet. */
 static bool removal_waits(const struct entry_loader *loader, struct hash128 fingerprint)
 {
     return persist_waiting(loader->persist) > 0 &&
-           persist_find(loader->persist, fingerprint, record_ignore, NULL) == PERSIST_E_ERASED;
+           persist_find(loader->persist, fingerprint, NULL, NULL) == PERSIST_E_ERASED;
 }
 
 /* Rule SNAPSHOT_IS_NEWEST: a removal that was stored after the step's transaction began is seen neither by it nor among those that

@@ -603,7 +603,9 @@ int persist_find(struct persist *persist, struct hash128 fingerprint,
     lock(persist);
     const struct dirty_entry *entry = dirty_find(&persist->dirty, fingerprint);
     if (entry)
-        result = entry->erase ? PERSIST_E_ERASED : found(ctx, fingerprint, dirty_record(entry));
+        result = entry->erase ? PERSIST_E_ERASED
+                 : found      ? found(ctx, fingerprint, dirty_record(entry))
+                              : 0;
     unlock(persist);
     return result;
 }

@@ -78,8 +78,8 @@ MUST_USE int persist_entry(struct persist *persist, struct hash128 fingerprint,
                            etag_str resource_text, etag_str record);
 MUST_USE int persist_erase(struct persist *persist, struct hash128 fingerprint);
 
-/* An entry that waits: 0 and its record in the callback (under the persister's lock: be short); STORE_E_NOT_FOUND: none waits;
- * 1000: its removal waits. */
+/* An entry that waits: 0 and its record in the callback (under the persister's lock: be short; NULL: nobody wants it);
+ * STORE_E_NOT_FOUND: none waits; 1000: its removal waits. */
 #define PERSIST_E_ERASED 1000
 MUST_USE int persist_find(struct persist *persist, struct hash128 fingerprint,
                           int (*found)(void *ctx, struct hash128 fingerprint, etag_str record),

@@ -8,18 +8,10 @@
 /* Itself, what came into the index for it, and what either of them evicts. */
 #define PER_FILL_MAX (2 * (INDEX_EVICTED_MAX + 1))
 
-static int record_ignore(void *ctx, struct hash128 fingerprint, etag_str record)
-{
-    (void)ctx;
-    (void)fingerprint;
-    (void)record;
-    return 0;
-}
-
 bool unstored_waits(struct persist *persist, struct hash128 fingerprint)
 {
     return persist_waiting(persist) > 0 &&
-           persist_find(persist, fingerprint, record_ignore, NULL) != STORE_E_NOT_FOUND;
+           persist_find(persist, fingerprint, NULL, NULL) != STORE_E_NOT_FOUND;
 }
 
 void unstored_settle(struct unstored *unstored, struct persist *persist)
