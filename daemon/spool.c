@@ -61,7 +61,7 @@ static bool foreign_stays(const struct spool *spool, const struct spool_seen *se
 {
     if (kind == SPOOL_NAME_TEMP)
         return S_ISREG(seen->mode) && temp_is_young(seen);
-    return slot_is_set_aside(name) && slot_counts(spool, seen);
+    return spool_name_is_set_aside(name) && slot_counts(spool, seen);
 }
 
 /* A name that is no event: removed in time, and only so many of them a scan. */
@@ -77,7 +77,7 @@ static void foreign_name(struct spool *spool, const char *name, enum spool_name 
     if (slot_see(spool->dir.fd, name, &seen) < 0 || foreign_stays(spool, &seen, name, kind))
         return;
     if (!spool_sweep_tree(spool->dir.fd, name, until_ns))
-        slot_free_name(spool, name);
+        (void)spool_sweep_aside(spool->dir.fd, spool->dir.fd, name);
 }
 
 static void name_note(struct spool *spool, const char *name, struct names *names)

@@ -7,14 +7,11 @@
 
 #include "clocktime.h"
 #include "delay_point.h"
+#include "spool_sweep.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/stat.h>
-
-#define BAD_FORMAT "bad-%02x" /* garbage that was set aside, for people to look at */
-#define BAD_COUNT 16u
 
 /* ---- A file, and its name ---- */
 
@@ -60,17 +57,12 @@ static bool file_is(const struct spool_seen *seen, const struct spool_identity *
 
 /* ---- What does not count ---- */
 
-/* A directory that somebody filled can't be removed, but moved out of the way. */
-void slot_free_name(struct spool *spool, const char *name)
+/* Whatever stands there: we own the directory, so its sticky bit does not bind us. */
+static void name_free(const struct spool *spool, const char *name)
 {
-    char aside[SPOOL_NAME_BYTES + 16];
-
-    if (unlinkat(spool->dir.fd, name, 0) == 0 || errno == ENOENT ||
-        unlinkat(spool->dir.fd, name, AT_REMOVEDIR) == 0)
-        return;
-    (void)snprintf(aside, sizeof(aside), "x-%016llx",
-                   (unsigned long long)time_ns_of(CLOCK_MONOTONIC));
-    (void)renameat(spool->dir.fd, name, spool->dir.fd, aside);
+    if (unlinkat(spool->dir.fd, name, 0) < 0 && errno != ENOENT &&
+        unlinkat(spool->dir.fd, name, AT_REMOVEDIR) < 0)
+        (void)spool_sweep_aside(spool->dir.fd, spool->dir.fd, name);
 }
 
 /* To a name that no writer renames to, so that nobody comes in between where the file system can't rename without replacing. */
@@ -119,7 +111,7 @@ static void file_discard(struct spool *spool, const char *name, const struct spo
     if (tried == SPOOL_ALL_SLOTS || slot_see(dir, taken, &seen) < 0)
         return;
     if (file_is(&seen, &judged->identity))
-        slot_free_name(spool, taken);
+        name_free(spool, taken);
     else
         give_back(dir, taken, name);
 }
@@ -130,7 +122,7 @@ void slot_ignore(struct spool *spool, const char *name, const struct spool_seen 
 
     spool->ignored++;
     if (spool_name_parse(name, &n) == SPOOL_NAME_TAKEN)
-        slot_free_name(spool, name);
+        name_free(spool, name);
     else
         file_discard(spool, name, seen);
     log_limited(spool->log, LOG_WARN, "spool_file_ignored", log_text("name", name),
@@ -198,24 +190,12 @@ static void all_remove(struct spool *spool, uint32_t file)
         (void)unlinkat(dir, taken, 0);
 }
 
-bool slot_is_set_aside(const char *name)
-{
-    char bad[SPOOL_NAME_BYTES];
-
-    for (unsigned i = 0; i < BAD_COUNT; i++) {
-        (void)snprintf(bad, sizeof(bad), BAD_FORMAT, i);
-        if (strcmp(name, bad) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* True: the name is free. */
 static bool garbage_set_aside(struct spool *spool, const char *name)
 {
     char bad[SPOOL_NAME_BYTES];
 
-    (void)snprintf(bad, sizeof(bad), BAD_FORMAT, (unsigned)(spool->garbage % BAD_COUNT));
+    spool_set_aside_make((uint32_t)(spool->garbage % SPOOL_SET_ASIDE_MAX), bad);
     return renameat(spool->dir.fd, name, spool->dir.fd, bad) == 0 ||
            unlinkat(spool->dir.fd, name, 0) == 0 || errno == ENOENT;
 }

@@ -51,12 +51,7 @@ void slot_begin_garbage(struct spool *spool, uint32_t file, const struct spool_s
 /* All of that generation. */
 void slot_forget_garbage(struct spool *spool, uint64_t generation);
 
-/* It has one of the names of garbage that was set aside, for people to look at. */
-MUST_USE bool slot_is_set_aside(const char *name);
-
 /* Removes, and complains about, a file that does not count: of somebody without the role, or not a plain file. */
 void slot_ignore(struct spool *spool, const char *name, const struct spool_seen *seen);
-/* Frees a name, whatever stands there: we own the directory, so its sticky bit does not bind us. */
-void slot_free_name(struct spool *spool, const char *name);
 
 #endif

@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #define DEPTH_MAX 16u
-#define SET_ASIDE_PREFIX "bad-" /* garbage of a writer's, kept for people (spool.c) */
 
 struct sweep {
     int dir_fd;
@@ -40,8 +39,7 @@ static bool is_dots(const char *name)
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-/* To the top of the spool under a name of its own. */
-static bool move_up(const struct sweep *sweep, int from_fd, const char *name)
+bool spool_sweep_aside(int spool_fd, int dir_fd, const char *name)
 {
     char aside[32];
     uint64_t random;
@@ -49,7 +47,7 @@ static bool move_up(const struct sweep *sweep, int from_fd, const char *name)
     if (getrandom(&random, sizeof(random), 0) != sizeof(random))
         return false;
     (void)snprintf(aside, sizeof(aside), "x-%016llx", (unsigned long long)random);
-    return renameat2(from_fd, name, sweep->dir_fd, aside, RENAME_NOREPLACE) == 0;
+    return renameat(dir_fd, name, spool_fd, aside) == 0;
 }
 
 static DIR *directory_open(const struct sweep *sweep, int dir_fd, const char *name)
@@ -74,7 +72,7 @@ static bool tree_remove(struct sweep *sweep, int dir_fd, const char *name,
         unlinkat(dir_fd, name, AT_REMOVEDIR) == 0)
         return true;
     if (depth == DEPTH_MAX)
-        return move_up(sweep, dir_fd, name);
+        return spool_sweep_aside(sweep->dir_fd, dir_fd, name);
     CLEANUP(stream_close) DIR *stream = directory_open(sweep, dir_fd, name);
     const struct dirent *entry;
     while (stream && time_coarse_ns() < sweep->until_ns && (entry = readdir(stream)) != NULL)
@@ -97,8 +95,7 @@ static bool is_kept(const struct sweep *sweep, const char *name)
     case SPOOL_NAME_OWN:
         return st.st_uid == geteuid();
     case SPOOL_NAME_FOREIGN:
-        return strncmp(name, SET_ASIDE_PREFIX, strlen(SET_ASIDE_PREFIX)) == 0 &&
-               spool_mark_counts(sweep->counts, st.st_uid);
+        return spool_name_is_set_aside(name) && spool_mark_counts(sweep->counts, st.st_uid);
     default:
         return spool_mark_counts(sweep->counts, st.st_uid);
     }
@@ -112,7 +109,7 @@ static void own_names_sweep(struct sweep *sweep)
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (!is_kept(sweep, names[i]) && !tree_remove(sweep, sweep->dir_fd, names[i], 0))
-            (void)move_up(sweep, sweep->dir_fd, names[i]);
+            (void)spool_sweep_aside(sweep->dir_fd, sweep->dir_fd, names[i]);
 }
 
 /* Returns how many names it freed. */
@@ -134,7 +131,7 @@ static uint64_t listing_sweep(struct sweep *sweep)
         sweep->swept->left++;
         uint32_t number;
         if (spool_name_parse(name, &number) != SPOOL_NAME_FOREIGN)
-            (void)move_up(sweep, sweep->dir_fd, name);
+            (void)spool_sweep_aside(sweep->dir_fd, sweep->dir_fd, name);
     }
     sweep->swept->removed += freed;
     return freed;

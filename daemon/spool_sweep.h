@@ -18,6 +18,10 @@ struct spool_swept {
  * left. */
 bool spool_sweep_tree(int dir_fd, const char *name, uint64_t until_ns);
 
+/* What cannot be removed, such as a directory that somebody filled, gets a name that means nothing, beside the others. dir_fd: where
+ * it stands; spool_fd: of the spool. False: it stays. */
+bool spool_sweep_aside(int spool_fd, int dir_fd, const char *name);
+
 /* The caller holds the spool's lock. counts: whose files may be events. Ends at until_ns (CLOCK_MONOTONIC_COARSE) at the latest; the
  * rest is for the scans. */
 void spool_sweep(int dir_fd, const struct spool_mark *counts, uint64_t until_ns,

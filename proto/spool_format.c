@@ -76,6 +76,23 @@ enum spool_name spool_name_parse(const char *name, uint32_t *number)
     return SPOOL_NAME_FOREIGN;
 }
 
+void spool_set_aside_make(uint32_t number, char out[SPOOL_NAME_BYTES])
+{
+    (void)snprintf(out, SPOOL_NAME_BYTES, "bad-%02" PRIx32, number);
+}
+
+bool spool_name_is_set_aside(const char *name)
+{
+    char bad[SPOOL_NAME_BYTES];
+
+    for (uint32_t i = 0; i < SPOOL_SET_ASIDE_MAX; i++) {
+        spool_set_aside_make(i, bad);
+        if (strcmp(name, bad) == 0)
+            return true;
+    }
+    return false;
+}
+
 bool spool_path_of(const char *socket_path, char *out, size_t out_bytes)
 {
     const char *slash = strrchr(socket_path, '/');

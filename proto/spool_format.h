@@ -36,6 +36,7 @@
 #define SPOOL_TEMP_PREFIX "t-"
 #define SPOOL_RESERVE_PREFIX "reserve-"
 #define SPOOL_RESERVES 2u
+#define SPOOL_SET_ASIDE_MAX 16u
 #define SPOOL_DIR_MODE 03733 /* where everybody may connect */
 #define SPOOL_FILE_MODE 0640
 #define SPOOL_NAME_BYTES 16
@@ -64,6 +65,10 @@ static inline uint32_t spool_dir_mode(uint32_t socket_mode)
 enum spool_name spool_name_parse(const char *name, uint32_t *number);
 /* EVENT, ALL or TAKEN; number: below SPOOL_SLOTS or SPOOL_ALL_SLOTS. */
 void spool_name_make(enum spool_name kind, uint32_t number, char out[SPOOL_NAME_BYTES]);
+
+/* Garbage that was set aside, for people to look at: number below SPOOL_SET_ASIDE_MAX. To the parser it is FOREIGN. */
+void spool_set_aside_make(uint32_t number, char out[SPOOL_NAME_BYTES]);
+MUST_USE bool spool_name_is_set_aside(const char *name);
 
 /* The spool of a socket: "dir/spool" for "dir/x.sock". False: it does not fit into out. */
 MUST_USE bool spool_path_of(const char *socket_path, char *out, size_t out_bytes);
