@@ -163,17 +163,6 @@ bool spool_dir_former(const char *socket_path, struct spool_mark *out)
     return mark_read(AT_FDCWD, mark, out);
 }
 
-static int file_write(int fd, const char *text, size_t len, bool sync)
-{
-    for (size_t at = 0; at < len;) {
-        const ssize_t n = write(fd, text + at, len - at);
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        at += n > 0 ? (size_t)n : 0;
-    }
-    return sync && fsync(fd) < 0 ? -errno : 0;
-}
-
 /* Renames it over whatever stands there. Anybody may have made a directory of that name, and filled it: it changes places with the
  * file, and goes with other foreign names. */
 static int file_put(const struct spool_dir *dir, const char *name, const char *file)
@@ -199,7 +188,7 @@ static int mark_text_write(const struct spool_dir *dir, const char *text, size_t
     int fd = openat(dir->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0)
         return -errno;
-    int r = fchmod(fd, 0644) < 0 ? -errno : file_write(fd, text, len, dir->mark.power);
+    int r = spool_reserve_text_put(fd, text, len, dir->mark.power);
     DELAY_POINT("mark.written_renamed");
     if (r == 0)
         r = file_put(dir, name, file);

@@ -57,7 +57,7 @@ static int reserve_open(int dir_fd, const char *name, int more_flags)
     return take_fd(&fd);
 }
 
-static int text_put(int fd, const char *text, size_t len, bool sync)
+int spool_reserve_text_put(int fd, const char *text, size_t len, bool sync)
 {
     for (size_t at = 0; at < len;) {
         const ssize_t n = pwrite(fd, text + at, len - at, (off_t)at);
@@ -92,7 +92,7 @@ int spool_reserve_use(int dir_fd, const char *name, const char *text, size_t len
         CLEANUP(cleanup_fd) int fd = reserve_open(dir_fd, reserve, renew ? O_CREAT | O_EXCL : 0);
         if (fd < 0)
             continue;
-        r = text_put(fd, text, len, sync);
+        r = spool_reserve_text_put(fd, text, len, sync);
         if (r == 0)
             r = change_places(dir_fd, reserve, name);
         if (r == 0)

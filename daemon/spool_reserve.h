@@ -10,6 +10,9 @@
 
 #include <stdbool.h>
 
+/* The whole content of a mark's file, which everybody may read; sync: written to the disk. 0 or a negative errno. */
+MUST_USE int spool_reserve_text_put(int fd, const char *text, size_t len, bool sync);
+
 /* Makes those that are missing, as far as there is room. */
 void spool_reserve_keep(int dir_fd);
 
