@@ -130,16 +130,11 @@ const char *surrogate_set_add_list(struct surrogate_set *set, etag_str list)
     return wrong || !has_commas(list) ? wrong : add_parts(set, list, false);
 }
 
-#define NAME(text)                                                                                 \
-    {                                                                                              \
-        text, sizeof(text) - 1                                                                     \
-    }
-
 bool surrogate_field(etag_str name)
 {
-    static const etag_str lists[] = {NAME("surrogate-key"),  NAME("cache-tag"),
-                                     NAME("cache-tags"),     NAME("x-cache-tags"),
-                                     NAME("x-magento-tags"), NAME("xkey")};
+    static const etag_str lists[] = {STR_INIT("surrogate-key"),  STR_INIT("cache-tag"),
+                                     STR_INIT("cache-tags"),     STR_INIT("x-cache-tags"),
+                                     STR_INIT("x-magento-tags"), STR_INIT("xkey")};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         if (str_equal_nocase(name, lists[i]))
             return true;

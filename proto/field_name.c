@@ -11,49 +11,44 @@
 
 #include <string.h>
 
-#define NAME(text)                                                                                 \
-    {                                                                                              \
-        text, sizeof(text) - 1                                                                     \
-    }
-
 static const etag_str refused_names[] = {
     /* Frame the message or belong to the connection: RFC 9112, RFC 9110 section 7.6.1. */
-    NAME("connection"),
-    NAME("content-length"),
-    NAME("http2-settings"),
-    NAME("keep-alive"),
-    NAME("proxy-connection"),
-    NAME("te"),
-    NAME("trailer"),
-    NAME("transfer-encoding"),
-    NAME("upgrade"),
+    STR_INIT("connection"),
+    STR_INIT("content-length"),
+    STR_INIT("http2-settings"),
+    STR_INIT("keep-alive"),
+    STR_INIT("proxy-connection"),
+    STR_INIT("te"),
+    STR_INIT("trailer"),
+    STR_INIT("transfer-encoding"),
+    STR_INIT("upgrade"),
     /* Describe a body that is not there. */
-    NAME("content-encoding"),
-    NAME("content-range"),
-    NAME("content-type"),
+    STR_INIT("content-encoding"),
+    STR_INIT("content-range"),
+    STR_INIT("content-type"),
     /* Set state, or authenticate. */
-    NAME("authentication-info"),
-    NAME("clear-site-data"),
-    NAME("proxy-authenticate"),
-    NAME("proxy-authentication-info"),
-    NAME("set-cookie"),
-    NAME("set-cookie2"),
-    NAME("www-authenticate"),
+    STR_INIT("authentication-info"),
+    STR_INIT("clear-site-data"),
+    STR_INIT("proxy-authenticate"),
+    STR_INIT("proxy-authentication-info"),
+    STR_INIT("set-cookie"),
+    STR_INIT("set-cookie2"),
+    STR_INIT("www-authenticate"),
     /* Send the client elsewhere, or make a server between do something else than to pass the answer on. (x-accel-* too.) */
-    NAME("alt-svc"),
-    NAME("location"),
-    NAME("refresh"),
-    NAME("status"),
-    NAME("x-sendfile"),
+    STR_INIT("alt-svc"),
+    STR_INIT("location"),
+    STR_INIT("refresh"),
+    STR_INIT("status"),
+    STR_INIT("x-sendfile"),
     /* The server makes them anew for each answer. */
-    NAME("age"),
-    NAME("content-security-policy"),
-    NAME("content-security-policy-report-only"),
-    NAME("date"),
+    STR_INIT("age"),
+    STR_INIT("content-security-policy"),
+    STR_INIT("content-security-policy-report-only"),
+    STR_INIT("date"),
     /* The entry's own, which come from it: twice they would contradict. */
-    NAME("content-location"),
-    NAME("etag"),
-    NAME("last-modified"),
+    STR_INIT("content-location"),
+    STR_INIT("etag"),
+    STR_INIT("last-modified"),
 };
 
 #define ACCEL_PREFIX "x-accel-"

@@ -24,6 +24,12 @@ static inline char char_lower(char c)
     return (c >= 'A' && c <= 'Z') ? (char)(c + ('a' - 'A')) : c;
 }
 
+/* Initializes an etag_str of static storage, which ETAG_LIT cannot. */
+#define STR_INIT(text)                                                                             \
+    {                                                                                              \
+        text, sizeof(text) - 1                                                                     \
+    }
+
 static inline bool str_equal_nocase(etag_str a, etag_str b)
 {
     if (a.len != b.len)
