@@ -3,7 +3,8 @@
  * A client that is opened before fork(), as by a pre-forking server. The child looks up in the memory that it inherited
  * and fills by a connection of its own; the parent's connection goes on undisturbed.
  */
-#include <etag/etag.h>
+#include "conditional.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,40 +15,24 @@ struct told {
     char child_checks[32], child_fills[64];
 };
 
-static const etag_field condition = {{"If-None-Match", 13}, {"\"v1\"", 4}};
-
-static etag_key key_of(const char *target)
-{
-    etag_key key;
-
-    ETAG_INIT(&key);
-    key.resource.target = etag_str_of(target);
-    key.scope.kind = ETAG_SCOPE_PUBLIC;
-    return key;
-}
-
 static const char *check(etag_client *client, const char *target)
 {
-    const etag_key key = key_of(target);
-    etag_request request;
+    struct conditional ask;
     etag_answer answer;
 
-    ETAG_INIT(&request);
+    conditional_init(&ask, (etag_resource){.target = etag_str_of(target)});
     ETAG_INIT(&answer);
-    request.method = ETAG_LIT("GET");
-    request.key = &key;
-    request.fields = &condition;
-    request.field_count = 1;
-    return etag_verdict_text(etag_check(client, &request, etag_token_now(client), &answer));
+    return etag_verdict_text(etag_check(client, &ask.request, etag_token_now(client), &answer));
 }
 
 static const char *fill(etag_client *client, const char *target)
 {
-    const etag_key key = key_of(target);
+    struct conditional page;
     etag_entry entry;
 
+    conditional_init(&page, (etag_resource){.target = etag_str_of(target)});
     etag_entry_init(&entry);
-    entry.key = &key;
+    entry.key = &page.key;
     entry.etag = ETAG_LIT("\"v1\"");
     return etag_status_text(etag_fill_wait(client, etag_token_now(client), &entry, NULL));
 }

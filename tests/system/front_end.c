@@ -6,7 +6,8 @@
  * With --dispatch it also serves its connection, so that it finds a daemon that was restarted. Ends when its standard
  * input ends.
  */
-#include <etag/etag.h>
+#include "conditional.h"
+
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -35,10 +36,8 @@ int main(int argc, char **argv)
 {
     etag_client_options options;
     etag_client *client;
-    etag_key key;
-    etag_request request;
+    struct conditional ask;
     etag_answer answer;
-    const etag_field condition = {ETAG_LIT("If-None-Match"), ETAG_LIT("\"v1\"")};
     int last_reason = -1;
     uint64_t former_ns = 0;
 
@@ -50,19 +49,13 @@ int main(int argc, char **argv)
     options.socket_path = argv[1];
     if (etag_client_open(&client, &options) != ETAG_OK)
         return 1;
-    ETAG_INIT(&key);
-    key.resource.host = (etag_str){argv[2] + 2, (size_t)(path - argv[2] - 2)};
-    key.resource.target = etag_str_of(path);
-    key.scope.kind = ETAG_SCOPE_PUBLIC;
-    ETAG_INIT(&request);
-    request.method = ETAG_LIT("GET");
-    request.key = &key;
-    request.fields = &condition;
-    request.field_count = 1;
+    conditional_init(
+        &ask, (etag_resource){{argv[2] + 2, (size_t)(path - argv[2] - 2)}, etag_str_of(path)});
     ETAG_INIT(&answer);
     do {
         const uint64_t began_ns = now_ns();
-        const etag_verdict verdict = etag_check(client, &request, etag_token_now(client), &answer);
+        const etag_verdict verdict = etag_check(client, &ask.request, etag_token_now(client),
+                                                &answer);
         if ((int)answer.reason != last_reason) {
             printf("{\"verdict\": \"%s\", \"reason\": \"%s\", \"ns\": %" PRIu64
                    ", \"former_ns\": %" PRIu64 "}\n",

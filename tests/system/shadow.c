@@ -4,17 +4,16 @@
  * serves a conditional request for "v1" whose page has that ETag by now, and prints what the check said and what the answer is:
  *   {"reason": "shadow", "status": 304}
  */
-#include <etag/etag.h>
+#include "conditional.h"
+
 #include <stdio.h>
 #include <string.h>
 
 int main(int argc, char **argv)
 {
-    const etag_field condition = {ETAG_LIT("If-None-Match"), ETAG_LIT("\"v1\"")};
     etag_client_options options;
     etag_client *client;
-    etag_key key;
-    etag_request request;
+    struct conditional ask;
     char line[128];
 
     if (argc < 3)
@@ -26,27 +25,20 @@ int main(int argc, char **argv)
     options.connect_timeout_ms = 10000;
     if (!path || etag_client_open(&client, &options) != ETAG_OK)
         return 1;
-    ETAG_INIT(&key);
-    key.resource.host = (etag_str){argv[2] + 2, (size_t)(path - argv[2] - 2)};
-    key.resource.target = etag_str_of(path);
-    key.scope.kind = ETAG_SCOPE_PUBLIC;
-    ETAG_INIT(&request);
-    request.method = ETAG_LIT("GET");
-    request.key = &key;
-    request.fields = &condition;
-    request.field_count = 1;
+    conditional_init(
+        &ask, (etag_resource){{argv[2] + 2, (size_t)(path - argv[2] - 2)}, etag_str_of(path)});
     while (fgets(line, sizeof(line), stdin)) {
         etag_answer answer;
         etag_entry page;
 
         line[strcspn(line, "\n")] = '\0';
         ETAG_INIT(&answer);
-        if (etag_precheck(client, &request, etag_token_now(client), &answer) != 0)
+        if (etag_precheck(client, &ask.request, etag_token_now(client), &answer) != 0)
             return 1;
         printf("{\"reason\": \"%s\"", etag_reason_word(answer.reason));
         etag_entry_init(&page);
         page.etag = etag_str_of(line);
-        printf(", \"status\": %d}\n", etag_finish(client, &request, &page, &answer));
+        printf(", \"status\": %d}\n", etag_finish(client, &ask.request, &page, &answer));
         fflush(stdout);
         (void)etag_client_dispatch(client);
     }

@@ -10,8 +10,9 @@
  * says how many, and how many of them have not read the time. After a line on standard input they go on, and each says what
  * it was answered: {"step": 70, "time_read": false, "verdict": "unknown", "reason": "no_lease"}.
  */
+#include "conditional.h"
+
 #include <errno.h>
-#include <etag/etag.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -48,20 +49,11 @@ static _Noreturn void die(const char *what)
 
 static void ask(etag_client *client, const char *path, etag_answer *answer)
 {
-    const etag_field condition = {ETAG_LIT("If-None-Match"), ETAG_LIT("\"v1\"")};
-    etag_request request;
-    etag_key key;
+    struct conditional ask;
 
-    ETAG_INIT(&key);
-    key.resource.target = etag_str_of(path);
-    key.scope.kind = ETAG_SCOPE_PUBLIC;
-    ETAG_INIT(&request);
-    request.method = ETAG_LIT("GET");
-    request.key = &key;
-    request.fields = &condition;
-    request.field_count = 1;
+    conditional_init(&ask, (etag_resource){.target = etag_str_of(path)});
     ETAG_INIT(answer);
-    (void)etag_check(client, &request, etag_token_now(client), answer);
+    (void)etag_check(client, &ask.request, etag_token_now(client), answer);
 }
 
 static _Noreturn void reader_run(const char *socket_path, const char *path, int out)
