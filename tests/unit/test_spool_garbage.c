@@ -115,6 +115,15 @@ static void test_garbage_of_a_scan_that_fails_is_found_by_the_next_one(void **st
     assert_false(there(f, "e001"));
 }
 
+/* A scan has little time for names that mean nothing: in a crowd the next ones go on. */
+static void scan_away(struct fixture *f, const char *name)
+{
+    for (int i = 0; i < 1000 && there(f, name); i++)
+        scan(f);
+    if (there(f, name))
+        fail_msg("%s is still there", name);
+}
+
 static void test_a_writers_unfinished_file_stays_for_a_while(void **state)
 {
     struct fixture *f = *state;
@@ -132,8 +141,7 @@ static void test_a_writers_unfinished_file_stays_for_a_while(void **state)
         scan(f);
         assert_true(there(f, name));
         born_ago_s = i / 2 == 0 ? 3600 : -3600;
-        scan(f);
-        assert_false(there(f, name));
+        scan_away(f, name);
     }
     assert_int_equal(f->seen_count, 0);
 }
@@ -153,10 +161,8 @@ static void test_no_name_keeps_anything_else(void **state)
     assert_int_equal(mkfifo(path_of(f, "t-0"), 0600), 0);
     assert_int_equal(symlink("/dev/zero", path_of(f, "t-1")), 0);
     put(f, "bad-0f", "garbage", 7);
-    scan(f);
     for (size_t i = 0; i < sizeof(go) / sizeof(go[0]); i++)
-        if (there(f, go[i]))
-            fail_msg("%s is still there", go[i]);
+        scan_away(f, go[i]);
     assert_true(there(f, "bad-0f"));
 }
 
