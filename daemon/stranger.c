@@ -40,6 +40,8 @@ struct stranger {
     int fd;
     uint32_t pid, uid;
     uint64_t idle_ns;
+    /* by which it was found to have no role */
+    uint64_t rules;
     bool greeted;
     /* after what is to be sent */
     bool closes;
@@ -62,9 +64,14 @@ struct strangers {
     bool has_timer;
 
     pthread_mutex_t lock; /* of what follows up to the figures */
-    struct stranger_arrival arrivals[STRANGERS_WAITING_MAX];
+    struct arrival {
+        struct stranger_arrival from_loop;
+        uint64_t rules;
+    } arrivals[STRANGERS_WAITING_MAX];
     size_t arrival_count;
-    bool dismissed, stopped;
+    /* how often the rules of roles were changed */
+    uint64_t rules;
+    bool stopped;
     struct strangers_figures figures;
 
     /* the thread's alone */
@@ -311,7 +318,8 @@ static void arrival_refuse(struct strangers *s, const struct stranger_arrival *a
                 log_number("pid", arrival->pid), log_number("uid", arrival->uid));
 }
 
-static void arrival_serve(struct strangers *s, const struct stranger_arrival *arrival)
+static void arrival_serve(struct strangers *s, const struct stranger_arrival *arrival,
+                          uint64_t rules)
 {
     const int bytes = STRANGER_SOCKET_BYTES;
     struct stranger *one = arrival->refusal ? NULL : free_place(s);
@@ -327,6 +335,7 @@ static void arrival_serve(struct strangers *s, const struct stranger_arrival *ar
         .pid = arrival->pid,
         .uid = arrival->uid,
         .idle_ns = arrival->idle_ns,
+        .rules = rules,
         .opened_ns = time_coarse_ns(),
         .last_ns = time_coarse_ns(),
     };
@@ -339,7 +348,7 @@ static void arrival_serve(struct strangers *s, const struct stranger_arrival *ar
 
 static void arrivals_serve(struct strangers *s)
 {
-    struct stranger_arrival batch[ARRIVALS_PER_ROUND];
+    struct arrival batch[ARRIVALS_PER_ROUND];
 
     pthread_mutex_lock(&s->lock);
     const size_t n = s->arrival_count < ARRIVALS_PER_ROUND ? s->arrival_count : ARRIVALS_PER_ROUND;
@@ -348,7 +357,7 @@ static void arrivals_serve(struct strangers *s)
     memmove(s->arrivals, s->arrivals + n, s->arrival_count * sizeof(batch[0]));
     pthread_mutex_unlock(&s->lock);
     for (size_t i = 0; i < n; i++)
-        arrival_serve(s, &batch[i]);
+        arrival_serve(s, &batch[i].from_loop, batch[i].rules);
 }
 
 /* ---- Limits of time, and the end ---- */
@@ -378,10 +387,26 @@ static void strangers_expire(struct strangers *s)
     }
 }
 
-static void all_end(struct strangers *s)
+static bool is_outdated(const struct stranger *one, uint64_t rules)
 {
+    return one->fd >= 0 && one->rules != rules;
+}
+
+static uint64_t rules_now(struct strangers *s)
+{
+    pthread_mutex_lock(&s->lock);
+    const uint64_t rules = s->rules;
+    pthread_mutex_unlock(&s->lock);
+    return rules;
+}
+
+/* Whoever came after the change was judged by the new rules, and stays. */
+static void outdated_end(struct strangers *s)
+{
+    const uint64_t rules = rules_now(s);
+
     for (size_t i = 0; i < STRANGERS_MAX; i++)
-        if (s->table[i].fd >= 0)
+        if (is_outdated(&s->table[i], rules))
             stranger_end(s, &s->table[i], WIRE_ERROR_ROLES, TEXT_ROLES_CHANGED);
 }
 
@@ -407,13 +432,14 @@ static void wake_take(struct strangers *s)
 /* False: there is nothing left to do at present. */
 static bool work_left(struct strangers *s)
 {
-    bool left = false;
-
-    for (size_t i = 0; i < STRANGERS_MAX; i++)
-        left |= s->table[i].fd >= 0 && s->table[i].more && s->table[i].out_len == 0;
     pthread_mutex_lock(&s->lock);
-    left |= s->arrival_count > 0 || s->dismissed;
+    bool left = s->arrival_count > 0;
+    const uint64_t rules = s->rules;
     pthread_mutex_unlock(&s->lock);
+    for (size_t i = 0; i < STRANGERS_MAX; i++) {
+        const struct stranger *one = &s->table[i];
+        left |= is_outdated(one, rules) || (one->fd >= 0 && one->more && one->out_len == 0);
+    }
     return left;
 }
 
@@ -428,14 +454,8 @@ static void round_do(struct strangers *s, const struct epoll_event *events, int 
     for (size_t i = 0; i < STRANGERS_MAX; i++)
         if (s->table[i].more)
             stranger_event(s, &s->table[i], 0);
-    /* Whoever came before the rules were changed is told so: arrivals first. */
     arrivals_serve(s);
-    pthread_mutex_lock(&s->lock);
-    const bool dismissed = s->dismissed && s->arrival_count == 0;
-    s->dismissed &= !dismissed;
-    pthread_mutex_unlock(&s->lock);
-    if (dismissed)
-        all_end(s);
+    outdated_end(s);
 }
 
 static void rest(uint64_t worked_ns)
@@ -461,7 +481,7 @@ static void strangers_close_all(struct strangers *s)
         if (s->table[i].fd >= 0)
             stranger_close(s, &s->table[i]);
     for (size_t i = 0; i < s->arrival_count; i++)
-        cleanup_fd(&s->arrivals[i].fd);
+        cleanup_fd(&s->arrivals[i].from_loop.fd);
     tick(s, 0);
 }
 
@@ -575,7 +595,7 @@ void strangers_take(struct strangers *s, const struct stranger_arrival *arrival)
 {
     pthread_mutex_lock(&s->lock);
     assert(s->arrival_count < STRANGERS_WAITING_MAX);
-    s->arrivals[s->arrival_count++] = *arrival;
+    s->arrivals[s->arrival_count++] = (struct arrival){*arrival, s->rules};
     pthread_mutex_unlock(&s->lock);
     wake(s);
 }
@@ -591,7 +611,7 @@ bool strangers_have_room(struct strangers *s)
 void strangers_dismiss(struct strangers *s)
 {
     pthread_mutex_lock(&s->lock);
-    s->dismissed = true;
+    s->rules++;
     pthread_mutex_unlock(&s->lock);
     wake(s);
 }

@@ -47,7 +47,7 @@ void strangers_take(struct strangers *strangers, const struct stranger_arrival *
 /* False: the thread is behind. The loop must not accept until there is room. */
 bool strangers_have_room(struct strangers *strangers);
 
-/* The rules of roles were changed: all are told to connect again, and closed. */
+/* The rules of roles were changed: all that were taken before are told to connect again, and closed. */
 void strangers_dismiss(struct strangers *strangers);
 
 struct strangers_figures strangers_figures(struct strangers *strangers);

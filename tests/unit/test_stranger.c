@@ -365,6 +365,21 @@ static void all_are_told_when_roles_changed(void **state)
     close(again);
 }
 
+/* A peer that connects as soon as it hears of the change may be taken before the thread has ended the former ones. */
+static void who_comes_after_the_change_stays(void **state)
+{
+    struct fixture *const f = *state;
+    for (int i = 0; i < 20; i++) {
+        const int before = arrive(f);
+        strangers_dismiss(f->strangers);
+        const int after = arrive_and_greet(f);
+        ping(f, after);
+        expect_error(f, before, WIRE_ERROR_ROLES);
+        expect_closed(f, before);
+        close(after);
+    }
+}
+
 static void stopping_closes_all(void **state)
 {
     struct fixture *const f = *state;
@@ -389,6 +404,7 @@ int main(void)
         TEST(pipelined_pings_leave_room_for_others),
         TEST(descriptors_whose_closing_sleeps_hold_up_nobody),
         TEST(all_are_told_when_roles_changed),
+        TEST(who_comes_after_the_change_stays),
         TEST(stopping_closes_all),
     };
     return cmocka_run_group_tests_name("stranger", tests, NULL, NULL);
