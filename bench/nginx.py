@@ -102,6 +102,16 @@ def ask(port, path, *lines):
         return b"".join(iter(lambda: s.recv(65536), b""))
 
 
+def end(process):
+    """Asks again: valgrind may go to sleep in a system call just after a signal came, and see it at the next one only."""
+    while process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            pass
+
+
 class Servers:
     """etagd, nginx before it and behind it. counted: the front is one process, which callgrind counts."""
 
@@ -157,8 +167,7 @@ class Servers:
 
     def end(self):
         for process in reversed(self.processes):
-            process.terminate()
-            process.wait()
+            end(process)
 
 
 # Each request asks for a page of its own, over all rounds.
