@@ -14,6 +14,7 @@ import report
 from servers import Etagd, Memcached, Redis
 
 SIZE_WORDS = {30_000_000: "30 M", 1000: "1 k", 10_000: "10 k", 100_000: "100 k", 1_000_000: "1 M", 10_000_000: "10 M"}
+AHEAD = ["chrt", "--fifo", "10"]  # of whatever wants a CPU
 # Of one entry of bench/world.h: key, tag, field, names.
 RAW_BYTES = 16 + 26 + 18 + 40 + 15 + 24 + 13
 
@@ -54,9 +55,9 @@ class Run:
     def value(self, group, figure, value, unit, goal=0, at_least=False):
         self.add(group=group, figure=figure, value=value, unit=unit, goal=goal, at_least=at_least)
 
-    def program(self, name, *args):
+    def program(self, name, *args, before=()):
         """Runs one; what it prints are figures."""
-        command = [os.path.join(self.build, "bench", name), *map(str, args)]
+        command = [*before, os.path.join(self.build, "bench", name), *map(str, args)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             lines = [json.loads(line) for line in process.stdout]
         if process.returncode != 0:
@@ -92,15 +93,21 @@ class Run:
         d.remove()
 
     def under_fills(self, entries):
-        """What fills do to invalidations that wait: in each round first quiet, then while they come in."""
-        d = Etagd(self.build, "--capacity", str(entries))
+        self.tails_under_fills(entries, [], ", while fills come in")
+        if subprocess.run([*AHEAD, "true"], check=False, stderr=subprocess.DEVNULL).returncode == 0:  # whoever may
+            self.tails_under_fills(entries, AHEAD, ", the same where neither waits for a CPU")
+
+    def tails_under_fills(self, entries, how, what):
+        """What fills do to invalidations that wait: in each round first quiet, then while they come in. how: words before the daemon's and
+        the writer's command. The fills' front ends take every CPU; without a right of way the tail is the scheduler's."""
+        d = Etagd(self.build, "--capacity", str(entries), before=how)
         quiet, loaded = {}, {}
         for _ in range(3 if self.quick else 9):
-            self.tails(d, quiet)
+            self.tails(d, quiet, how)
             fills = subprocess.Popen([os.path.join(self.build, "bench", "bench_fill"), "--etagd", d.socket, "--entries", str(1000 * entries)],
                                      stdout=subprocess.DEVNULL, start_new_session=True)
             time.sleep(0.2)
-            self.tails(d, loaded)
+            self.tails(d, loaded, how)
             running = fills.poll() is None
             os.killpg(fills.pid, signal.SIGKILL)  # its front ends, too: the next round begins quiet
             fills.wait()
@@ -108,12 +115,12 @@ class Run:
                 raise SystemExit("failed: the fills ended before the invalidations did")
         d.remove()
         for figure, values in loaded.items():
-            self.add(group="invalidate", figure=figure + ", while fills come in", peer="quiet", unit="us",
+            self.add(group="invalidate", figure=figure + what, peer="quiet", unit="us",
                      goal=2 if "median" in figure else 10, rounds=len(values), ours=spread(values), theirs=spread(quiet[figure]),
                      ratio=spread([now / before for now, before in zip(values, quiet[figure])]))
 
-    def tails(self, d, into):
-        for figure in self.program("bench_rate", "--etagd", d.socket, "--tail"):
+    def tails(self, d, into, how):
+        for figure in self.program("bench_rate", "--etagd", d.socket, "--tail", before=how):
             into.setdefault(figure["figure"], []).append(figure["value"])
 
     def lookup(self, entries, peers):

@@ -39,12 +39,12 @@ def quiet(command):
 
 
 class Etagd(Server):
-    def __init__(self, build, *args, directory=None):
+    def __init__(self, build, *args, directory=None, before=()):
         self.ctl_path = os.path.join(build, "tools", "etagctl")
         directory = directory or tempfile.mkdtemp(prefix="etagd-bench-")
         self.socket = os.path.join(directory, "etagd.sock")
         self.state = os.path.join(directory, "state")
-        super().__init__([os.path.join(build, "daemon", "etagd"), "--socket", self.socket, "--state-dir", self.state, "--fresh",
+        super().__init__([*before, os.path.join(build, "daemon", "etagd"), "--socket", self.socket, "--state-dir", self.state, "--fresh",
                           *args], directory)
         self.until(lambda: quiet([self.ctl_path, "--socket", self.socket, "ping"]))
         self.until(lambda: self.status()["holds_open"] == 0)
