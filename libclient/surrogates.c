@@ -132,11 +132,12 @@ const char *surrogate_set_add_list(struct surrogate_set *set, etag_str list)
 
 bool surrogate_field(etag_str name)
 {
-    static const etag_str lists[] = {STR_INIT("surrogate-key"),  STR_INIT("cache-tag"),
-                                     STR_INIT("cache-tags"),     STR_INIT("x-cache-tags"),
-                                     STR_INIT("x-magento-tags"), STR_INIT("xkey")};
-    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
-        if (str_equal_nocase(name, lists[i]))
-            return true;
-    return false;
+    /* each of another length, so that one is compared */
+    static const etag_str of_length[] = {
+        [4] = STR_INIT("xkey"),           [9] = STR_INIT("cache-tag"),
+        [10] = STR_INIT("cache-tags"),    [12] = STR_INIT("x-cache-tags"),
+        [13] = STR_INIT("surrogate-key"), [14] = STR_INIT("x-magento-tags"),
+    };
+    return name.len < sizeof(of_length) / sizeof(of_length[0]) && name.len > 0 &&
+           str_equal_nocase(name, of_length[name.len]);
 }
