@@ -169,6 +169,7 @@ class Lookups(Case):
         super().setUp()
         self.etagd = self.started()
         self.client = etagd.Client(self.etagd.socket)
+        wait_until(lambda: self.client.token() != etagd.Token(), 20, "the client has the index")
 
     def fill(self, *args, **kwargs):
         return self.client.fill_wait(self.client.token(), KEY, response(*args, **kwargs))
