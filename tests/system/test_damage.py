@@ -4,6 +4,7 @@
 The same files are damaged in place: a copy would be cold for being one. ETAG_TEST_DAMAGES: how many, 126 in the long form."""
 import os
 import random
+import signal
 import subprocess
 
 from harness import SYSTEM, Case, bound, main, wait_until
@@ -11,6 +12,7 @@ from harness import SYSTEM, Case, bound, main, wait_until
 DAMAGES = int(os.environ.get("ETAG_TEST_DAMAGES", "21"))
 SEED = int(os.environ.get("ETAG_TEST_SEED", "4711"))
 COUNT = 3000
+MANY = 100000
 PAGE = 4096
 STALE = [f"/many/{i:05}" for i in range(1, COUNT, COUNT // 8)]
 KEPT = [f"/many/{i:05}" for i in range(2, COUNT, COUNT // 4)]
@@ -68,9 +70,9 @@ KINDS = (bit, bits, zeros, noise, swapped, shorter, longer)
 
 
 class Damage(Case):
-    def written(self, d):
+    def written(self, d, count=COUNT):
         """A state whose last events are in the journal alone, as kill -9 leaves them; what each of its files has."""
-        subprocess.run([os.path.join(SYSTEM, "fill_many"), d.socket, str(COUNT), "burst"], timeout=bound(60), check=True)
+        subprocess.run([os.path.join(SYSTEM, "fill_many"), d.socket, str(count), "burst"], timeout=bound(60), check=True)
         d.ctl("sync")
         for key in STALE[::2]:
             d.ctl("invalidate", "--resource", key)
@@ -134,6 +136,49 @@ class Damage(Case):
                 d.kill()
         self.assertGreater(min(starts.values()), 0, starts)
         print(f"{DAMAGES} damaged states: {starts}", flush=True)
+
+
+    def loading(self, d):
+        """Started on the whole state, and stopped before all of it has come; other states are restored for each try."""
+        for _ in range(10):
+            d.spawn()
+            d.wait_log(r"event=serving.* start=warm")
+            d.signal(signal.SIGSTOP)
+            if not any("event=state_loaded" in line for line in d.lines):
+                return
+            d.end()
+            self.assertTrue(self.restored(d))
+        self.fail("all was loaded each time")
+
+    def test_damaged_while_it_is_loaded(self):
+        """The child that reads it first has found it sound. LMDB may end the process then; what it answers is never wrong."""
+        def pages(of):
+            def hurt(data, chance):
+                for at in range(2 * PAGE, len(data), 4 * PAGE):
+                    data[at:at + PAGE] = of(chance)
+            return hurt
+        d = self.started(lease_ms=50, args=("--capacity", str(MANY * 3 // 2)))
+        self.written(d, MANY)
+        d.fresh = False
+        for name, hurt in (("noise", pages(lambda chance: chance.randbytes(PAGE))), ("zeros", pages(lambda chance: bytes(PAGE))),
+                           ("shorter", lambda data, chance: data.__delitem__(slice(len(data) // 8, None)))):
+            with self.subTest(name):
+                self.loading(d)
+                path, (_, whole) = next(iter(self.files.items()))
+                data = bytearray(whole)
+                hurt(data, random.Random(SEED))
+                self.write(path, data)
+                d.signal(signal.SIGCONT)
+                wait_until(lambda: d.process.poll() is not None or any("event=entries_not_loaded" in line for line in d.lines), 20,
+                           "it says so, or ends")
+                if d.process.poll() is None:
+                    self.look(d, name)
+                d.end()
+                d.start()
+                self.assertEqual(d.status()["start"], "cold", name)
+                self.look(d, name)
+                d.kill()
+                self.assertTrue(self.restored(d))
 
 
 if __name__ == "__main__":
