@@ -261,7 +261,7 @@ class Metrics(SeeingCase):
         self.assertEqual(set(older), set(found))
         self.assertEqual(older[("etagd_fills_stored_total",)], 1)
         # Every counter of clients is there: a new one must not be forgotten.
-        with open(os.path.join(os.path.dirname(__file__), "../../tools/stats_metrics.c"), encoding="utf-8") as file:
+        with open(os.path.join(os.path.dirname(__file__), "../../tools/stats/stats_metrics.c"), encoding="utf-8") as file:
             source = file.read()
         for name in status:
             if name.startswith("clients.") and name not in ("clients.guards_begun", "clients.guards_confirmed"):
