@@ -32,11 +32,16 @@
 
 #include "cleanup.h"
 #include "log.h"
-#include "loop.h"
 
 #include <stdio.h>
 
 enum durability { DURABILITY_PROCESS, DURABILITY_POWER };
+/* Which backend of the loop. */
+enum loop_kind {
+    LOOP_AUTO, /* io_uring, or epoll where the kernel refuses it (ENOSYS, EPERM, ENOMEM, too old) */
+    LOOP_URING,
+    LOOP_EPOLL,
+};
 enum huge_pages_use { HUGE_PAGES_AUTO, HUGE_PAGES_ON, HUGE_PAGES_OFF };
 
 #define ROLE_RULES_MAX 64

@@ -9,12 +9,15 @@
 
 #include "clocktime.h"
 #include "greeting.h"
-#include "request.h"
-#include "server.h"
 #include "text.h"
 
 #include <assert.h>
 #include <string.h>
+
+void intake_init(struct intake *intake, struct peers *peers, intake_handler *handle, void *ctx)
+{
+    *intake = (struct intake){.peers = peers, .handle = handle, .ctx = ctx};
+}
 
 /* ---- Lines ---- */
 
@@ -106,7 +109,7 @@ static void partial_note(struct peer *peer, size_t waiting, bool handled)
 }
 
 /* Finds the peer's place after bytes came or frames were handled. */
-static void peer_place(struct server *server, struct peer *peer, bool handled)
+static void peer_place(struct intake *intake, struct peer *peer, bool handled)
 {
     etag_str payload;
 
@@ -116,7 +119,7 @@ static void peer_place(struct server *server, struct peer *peer, bool handled)
     const etag_str waiting = waiting_bytes(peer);
     const int r = frame_next(waiting, &payload);
     if (r < 0) {
-        peer_break(&server->peers, peer, WIRE_ERROR_MALFORMED, TEXT_FRAMING_LOST);
+        peer_break(intake->peers, peer, WIRE_ERROR_MALFORMED, TEXT_FRAMING_LOST);
         return;
     }
     if (r == 0) {
@@ -124,7 +127,7 @@ static void peer_place(struct server *server, struct peer *peer, bool handled)
         if (waiting.len == 0)
             in_compact(peer);
         if (peer->ended)
-            peer_close(&server->peers, peer);
+            peer_close(intake->peers, peer);
         else
             loop_stream_hold(peer->stream, false);
         return;
@@ -132,14 +135,14 @@ static void peer_place(struct server *server, struct peer *peer, bool handled)
     peer->partial_since_ns = 0;
     peer->aside = stands_aside(peer);
     loop_stream_hold(peer->stream, peer->aside || waiting.len >= PEER_IN_BYTES_MAX);
-    line_join(peer->aside ? &server->intake.aside
-                          : &server->intake.lines[work_of(request_peek(payload))],
+    line_join(peer->aside ? &intake->aside
+                          : &intake->lines[work_of(request_peek(payload))],
               peer);
 }
 
 /* ---- What the loop brings ---- */
 
-void intake_received(struct server *server, struct peer *peer, etag_str bytes)
+void intake_received(struct intake *intake, struct peer *peer, etag_str bytes)
 {
     if (!peer->stream)
         return;
@@ -147,18 +150,18 @@ void intake_received(struct server *server, struct peer *peer, etag_str bytes)
     if (!peer->in_line)
         peer->arrived_ns = time_ns_of(CLOCK_MONOTONIC);
     if (!in_append(peer, bytes)) {
-        peer_break(&server->peers, peer, WIRE_ERROR_BUSY, "the daemon is out of memory");
+        peer_break(intake->peers, peer, WIRE_ERROR_BUSY, "the daemon is out of memory");
         return;
     }
     if (peer->in_line && waiting_bytes(peer).len >= PEER_IN_BYTES_MAX)
         loop_stream_hold(peer->stream, true);
-    peer_place(server, peer, false);
+    peer_place(intake, peer, false);
 }
 
-void intake_ended(struct server *server, struct peer *peer)
+void intake_ended(struct intake *intake, struct peer *peer)
 {
     peer->ended = true;
-    peer_place(server, peer, false);
+    peer_place(intake, peer, false);
 }
 
 /* ---- Serving ---- */
@@ -170,7 +173,7 @@ static bool next_frame(const struct peer *peer, enum work work, etag_str *payloa
            work_of(request_peek(*payload)) == work;
 }
 
-static void peer_serve(struct server *server, struct peer *peer, enum work work,
+static void peer_serve(struct intake *intake, struct peer *peer, enum work work,
                        struct budget *budget)
 {
     etag_str payload;
@@ -179,58 +182,57 @@ static void peer_serve(struct server *server, struct peer *peer, enum work work,
         if (!budget_take(budget, time_ns_of(CLOCK_MONOTONIC)))
             break;
         peer->in_used += FRAME_HEADER_BYTES + payload.len;
-        server->intake.frames++;
-        request_handle(server, peer, payload);
+        intake->frames++;
+        intake->handle(intake->ctx, peer, payload);
     }
-    peer_place(server, peer, true);
+    peer_place(intake, peer, true);
 }
 
-static bool line_serve(struct server *server, enum work work)
+static bool line_serve(struct intake *intake, enum work work)
 {
-    struct line *line = &server->intake.lines[work];
+    struct line *line = &intake->lines[work];
     struct budget budget = budget_begin(work, time_ns_of(CLOCK_MONOTONIC));
 
     /* Those who stand there now, once each. */
     for (size_t left = line->count; left > 0; left--) {
         if (!budget_left(&budget, time_ns_of(CLOCK_MONOTONIC)))
             break;
-        peer_serve(server, line_leave(line), work, &budget);
+        peer_serve(intake, line_leave(line), work, &budget);
     }
     return budget.used;
 }
 
 /* Those who have read their answers go on. */
-static void aside_look(struct server *server)
+static void aside_look(struct intake *intake)
 {
-    struct line *aside = &server->intake.aside;
+    struct line *aside = &intake->aside;
 
     for (size_t left = aside->count; left > 0; left--)
-        peer_place(server, line_leave(aside), true);
+        peer_place(intake, line_leave(aside), true);
 }
 
 /* Long answers wait while many bytes are unread; peers_expire() sees to it that this does not last. */
-static bool may_answer(const struct server *server)
+static bool may_answer(const struct intake *intake)
 {
-    return loop_queued(server->loop) <= PEERS_QUEUED_BYTES_MAX / 2;
+    return loop_queued(intake->peers->loop) <= PEERS_QUEUED_BYTES_MAX / 2;
 }
 
-bool intake_serve(struct server *server)
+bool intake_serve(struct intake *intake)
 {
-    struct intake *intake = &server->intake;
     const uint64_t before = intake->frames;
 
-    aside_look(server);
-    const bool urgent = line_serve(server, WORK_URGENT);
+    aside_look(intake);
+    const bool urgent = line_serve(intake, WORK_URGENT);
     if (urgent && !intake->put_off) {
         intake->put_off = true;
     } else {
         intake->put_off = false;
-        (void)line_serve(server, WORK_FILL);
-        if (may_answer(server))
-            (void)line_serve(server, WORK_ASKED);
+        (void)line_serve(intake, WORK_FILL);
+        if (may_answer(intake))
+            (void)line_serve(intake, WORK_ASKED);
     }
     if (intake->frames - before > intake->frames_max)
         intake->frames_max = intake->frames - before;
     return intake->lines[WORK_URGENT].count > 0 || intake->lines[WORK_FILL].count > 0 ||
-           (intake->lines[WORK_ASKED].count > 0 && may_answer(server));
+           (intake->lines[WORK_ASKED].count > 0 && may_answer(intake));
 }

@@ -17,7 +17,13 @@ struct line {
     size_t count;
 };
 
+/* What is done with a frame whose turn has come. payload: borrowed for the call. */
+typedef void intake_handler(void *ctx, struct peer *peer, etag_str payload);
+
 struct intake {
+    struct peers *peers;
+    intake_handler *handle;
+    void *ctx; /* of handle */
     struct line lines[WORK_KINDS];
     /* with unread answers */
     struct line aside;
@@ -28,13 +34,16 @@ struct intake {
     uint64_t frames;
 };
 
+/* All borrowed. */
+void intake_init(struct intake *intake, struct peers *peers, intake_handler *handle, void *ctx);
+
 /* Bytes of a peer. They are copied. */
-void intake_received(struct server *server, struct peer *peer, etag_str bytes);
+void intake_received(struct intake *intake, struct peer *peer, etag_str bytes);
 
 /* The peer will send nothing more. It is closed when everything that it sent before is handled. */
-void intake_ended(struct server *server, struct peer *peer);
+void intake_ended(struct intake *intake, struct peer *peer);
 
 /* Handles a turn's share. True: more could be handled at once. */
-MUST_USE bool intake_serve(struct server *server);
+MUST_USE bool intake_serve(struct intake *intake);
 
 #endif

@@ -3,7 +3,7 @@
  * The choice of a backend, made once; from then on every call goes through the backend's table. io_uring is refused
  * in many places (containers' seccomp profiles, old kernels, a sysctl), so falling back is normal and not an error.
  */
-#include "loop.h"
+#include "loop_backend.h"
 
 #include <errno.h>
 

@@ -11,6 +11,7 @@
 #define ETAGD_LOOP_H
 
 #include "cleanup.h"
+#include "config.h"
 
 #include <etag/etag.h>
 #include <stdbool.h>
@@ -35,12 +36,6 @@ struct loop_handler {
     void (*ended)(void *ctx, void *owner, int error);
     /* A watched descriptor is readable. */
     void (*woken)(void *ctx, int fd);
-};
-
-enum loop_kind {
-    LOOP_AUTO, /* io_uring, or epoll where the kernel refuses it (ENOSYS, EPERM, ENOMEM, too old) */
-    LOOP_URING,
-    LOOP_EPOLL,
 };
 
 /* 0 or a negative errno. *used: LOOP_URING or LOOP_EPOLL. *refused (may be NULL): with LOOP_AUTO and epoll, the
@@ -92,37 +87,5 @@ void loop_stream_close(struct loop_stream *stream);
 
 /* One turn. timeout_ns: longest wait (a turn may end earlier with nothing to hand over); 0: do not wait. 0 or a negative errno (fatal: the loop is broken). */
 MUST_USE int loop_turn(struct loop *loop, uint64_t timeout_ns);
-
-/* ---- For the backends ---- */
-
-struct loop_backend {
-    const char *name;
-    int (*open)(struct loop **out, const struct loop_handler *handler, void *ctx);
-    struct loop *(*close)(struct loop *loop);
-    int (*listen)(struct loop *loop, int listen_fd);
-    void (*unlisten)(struct loop *loop);
-    void (*accept_pause)(struct loop *loop, uint64_t ns);
-    int (*watch)(struct loop *loop, int fd);
-    int (*stream_open)(struct loop *loop, int fd, void *owner, struct loop_stream **out);
-    int (*stream_send)(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count);
-    size_t (*stream_queued)(const struct loop_stream *stream);
-    bool (*stream_failed)(const struct loop_stream *stream);
-    size_t (*queued)(const struct loop *loop);
-    void (*stream_hold)(struct loop_stream *stream, bool hold);
-    void (*stream_close)(struct loop_stream *stream);
-    int (*turn)(struct loop *loop, uint64_t timeout_ns);
-};
-
-/* The first member of each backend's loop and stream. */
-struct loop {
-    const struct loop_backend *backend;
-};
-
-struct loop_stream {
-    const struct loop_backend *backend;
-};
-
-extern const struct loop_backend loop_uring_backend;
-extern const struct loop_backend loop_epoll_backend;
 
 #endif

@@ -9,7 +9,7 @@
 #ifndef ETAGD_LOOP_SHARED_H
 #define ETAGD_LOOP_SHARED_H
 
-#include "loop.h"
+#include "loop_backend.h"
 
 #include <stdbool.h>
 #include <stdint.h>

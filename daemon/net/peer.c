@@ -305,6 +305,30 @@ static void watch_end(struct peers *peers, struct peer *peer)
     peer->watching = false;
 }
 
+static bool watcher_is_slow(const struct peers *peers, const struct peer *peer)
+{
+    const size_t queued = loop_stream_queued(peer->stream);
+
+    return queued > PEER_QUEUED_BYTES_MAX / 2 ||
+           (queued > 0 && loop_queued(peers->loop) > PEERS_QUEUED_BYTES_MAX / 2);
+}
+
+void peers_tell(struct peers *peers, const struct event_view *event)
+{
+    /* Backwards: one that is closed for it leaves its place to the last, who has been told. */
+    for (size_t i = peers->watching_count; i-- > 0;) {
+        struct peer *peer = peers->watchers[i];
+        if (watcher_is_slow(peers, peer)) {
+            peer->events_dropped++;
+            continue;
+        }
+        struct reply reply = {.kind = REPLY_EVENT, .event = *event};
+        reply.event.dropped = peer->events_dropped;
+        peer->events_dropped = 0;
+        peer_send(peers, peer, &reply, NULL, 0);
+    }
+}
+
 void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, const char *text)
 {
     if (!peer->stream)

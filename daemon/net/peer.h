@@ -102,6 +102,9 @@ void peer_send_error(struct peers *peers, struct peer *peer, uint64_t request_id
 /* From here on the peer is told of events. NULL, or why not (static text). */
 MUST_USE const char *peer_watch(struct peers *peers, struct peer *peer);
 
+/* Sends the event to those who watch. One that reads slowly misses events, and is told how many. event: borrowed. */
+void peers_tell(struct peers *peers, const struct event_view *event);
+
 /* Says why and closes. */
 void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, const char *text);
 void peer_close(struct peers *peers, struct peer *peer);

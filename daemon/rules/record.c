@@ -362,3 +362,18 @@ bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct 
            ((event_record_unstored_count(bytes) > 0 && event_is_carrier(out)) ||
             event_check(out) == NULL);
 }
+
+/* ---- Events, as they are told ---- */
+
+struct event_view event_view_of(const struct event *event)
+{
+    return (struct event_view){
+        .lsn = event->lsn,
+        .wall_ms = event->wall_ms,
+        .targets = event->targets,
+        .peer_pid = event->peer_pid,
+        .peer_uid = event->peer_uid,
+        .kind = event->kind,
+        .guard = event->guard,
+    };
+}

@@ -68,4 +68,7 @@ MUST_USE uint64_t event_record_wall_ms(etag_str bytes);
 MUST_USE bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out,
                                  struct arena *arena);
 
+/* An event as people and watchers get it. Borrows from it. */
+struct event_view event_view_of(const struct event *event);
+
 #endif

@@ -30,19 +30,6 @@ struct page {
     bool failed; /* no memory */
 };
 
-struct event_view event_view_of(const struct event *event)
-{
-    return (struct event_view){
-        .lsn = event->lsn,
-        .wall_ms = event->wall_ms,
-        .targets = event->targets,
-        .peer_pid = event->peer_pid,
-        .peer_uid = event->peer_uid,
-        .kind = event->kind,
-        .guard = event->guard,
-    };
-}
-
 static bool page_is_full(const struct page *page, etag_str record)
 {
     return page->count == page->limit || page->scanned == LOG_SCAN_MAX ||

@@ -9,7 +9,6 @@
 
 #include "clocktime.h"
 #include "delay_point.h"
-#include "inspect.h"
 #include "server.h"
 #include "text.h"
 
@@ -101,29 +100,6 @@ void mutation_turn_end(struct server *server)
         pending_ticket(&server->mutations, ticket);
 }
 
-/* ---- Watchers ---- */
-
-static void watchers_tell(struct server *server, const struct event *event)
-{
-    struct peers *peers = &server->peers;
-
-    /* Backwards: one that is closed for it leaves its place to the last, who has been told. */
-    for (size_t i = peers->watching_count; i-- > 0;) {
-        struct peer *peer = peers->watchers[i];
-        /* A watcher that reads slowly misses events, and is told how many. */
-        if (loop_stream_queued(peer->stream) > PEER_QUEUED_BYTES_MAX / 2 ||
-            (loop_stream_queued(peer->stream) > 0 &&
-             loop_queued(server->loop) > PEERS_QUEUED_BYTES_MAX / 2)) {
-            peer->events_dropped++;
-            continue;
-        }
-        struct reply reply = {.kind = REPLY_EVENT, .event = event_view_of(event)};
-        reply.event.dropped = peer->events_dropped;
-        peer->events_dropped = 0;
-        peer_send(peers, peer, &reply, NULL, 0);
-    }
-}
-
 /* ---- Events ---- */
 
 static struct pending_answer answer_of(const struct mutation_from *from, uint64_t lsn)
@@ -185,6 +161,13 @@ static bool event_record(struct server *server, const struct event *event,
     if (from->peer)
         from->peer->pending++;
     return true;
+}
+
+static void watchers_tell(struct server *server, const struct event *event)
+{
+    const struct event_view view = event_view_of(event);
+
+    peers_tell(&server->peers, &view);
 }
 
 /* Applied, recorded, answered. */

@@ -12,6 +12,7 @@
 #include "mutation.h"
 #include "recovery.h"
 #include "reload.h"
+#include "request.h"
 #include "text.h"
 
 #include <errno.h>
@@ -49,7 +50,7 @@ static void on_received(void *ctx, void *owner, etag_str bytes)
 {
     struct server *server = ctx;
 
-    intake_received(server, owner, bytes);
+    intake_received(&server->intake, owner, bytes);
 }
 
 static void on_ended(void *ctx, void *owner, int error)
@@ -59,7 +60,12 @@ static void on_ended(void *ctx, void *owner, int error)
 
     log_event(&server->log, LOG_DEBUG, "peer_ended", log_number("peer", peer->id),
               log_error("error", error));
-    intake_ended(server, peer);
+    intake_ended(&server->intake, peer);
+}
+
+static void on_frame(void *ctx, struct peer *peer, etag_str payload)
+{
+    request_handle(ctx, peer, payload);
 }
 
 static const char *serving_status(const struct server *server)
@@ -246,6 +252,7 @@ static int peers_begin(struct server *server)
         .strangers = server->strangers,
     };
     peers_init(&server->peers, &options);
+    intake_init(&server->intake, &server->peers, on_frame, server);
     return 0;
 }
 
@@ -514,7 +521,7 @@ int server_run(struct server *server)
         r = loop_turn(server->loop, more || server->expire_more
                                         ? 0
                                         : turn_ns(server, lease_due_in_ns(&server->lease)));
-        more = intake_serve(server);
+        more = intake_serve(&server->intake);
         turn_end(server);
         if (lease_keep(server) < 0)
             break;
@@ -537,7 +544,7 @@ static void received_finish(struct server *server)
 {
     const uint64_t until_ns = time_coarse_ns() + STOP_SERVE_NS;
 
-    while (intake_serve(server) && time_coarse_ns() < until_ns)
+    while (intake_serve(&server->intake) && time_coarse_ns() < until_ns)
         ;
 }
 

@@ -3,8 +3,7 @@
 #include "intake.h"
 
 #include "clocktime.h"
-#include "request.h"
-#include "server.h"
+#include "loop_backend.h"
 #include "testing.h"
 
 #define PEERS 8
@@ -23,9 +22,12 @@ struct seen {
 };
 
 struct fixture {
-    struct server server;
+    struct intake intake;
+    struct peers table;
+    struct arena arena;
     struct loop loop;
     struct log log;
+    struct log_limit log_limit;
     struct config config;
     size_t queued_by_others;
     struct fake_stream streams[PEERS];
@@ -35,18 +37,13 @@ struct fixture {
     size_t answer_bytes; /* that each handled request leaves unread */
 };
 
-static struct fixture *fixture_of(struct server *server)
-{
-    return (struct fixture *)server; /* its first member */
-}
-
 /* In place of the daemon's. */
-void request_handle(struct server *server, struct peer *peer, etag_str payload)
+static void handle(void *ctx, struct peer *peer, etag_str payload)
 {
-    struct fixture *f = fixture_of(server);
+    struct fixture *f = ctx;
     struct request request;
-    arena_reset(&server->arena);
-    assert_null(request_decode(&request, &server->arena, payload));
+    arena_reset(&f->arena);
+    assert_null(request_decode(&request, &f->arena, payload));
     assert_true(f->seen_count < SEEN_MAX);
     f->seen[f->seen_count++] = (struct seen){peer->id, request.id, request.kind};
     f->streams[peer->id].queued += f->answer_bytes;
@@ -103,20 +100,20 @@ static int setup(void **state)
         return -1;
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
     f->loop.backend = &fake_backend;
-    f->server.loop = &f->loop;
-    arena_init(&f->server.arena, ARENA_BYTES_MAX);
-    log_limit_init(&f->server.log_limit, &f->log);
-    peers_init(&f->server.peers, &(struct peers_options){.loop = &f->loop,
+    arena_init(&f->arena, ARENA_BYTES_MAX);
+    log_limit_init(&f->log_limit, &f->log);
+    peers_init(&f->table, &(struct peers_options){.loop = &f->loop,
                                                          .config = &f->config,
-                                                         .log = &f->server.log_limit});
+                                                         .log = &f->log_limit});
+    intake_init(&f->intake, &f->table, handle, f);
     for (size_t i = 0; i < PEERS; i++) {
         f->streams[i].base.backend = &fake_backend;
         f->peers[i] = calloc(1, sizeof(*f->peers[i]));
         assert_non_null(f->peers[i]);
         f->peers[i]->id = i;
         f->peers[i]->stream = &f->streams[i].base;
-        f->server.peers.table[i] = f->peers[i];
-        f->server.peers.count++;
+        f->table.table[i] = f->peers[i];
+        f->table.count++;
     }
     *state = f;
     return 0;
@@ -125,9 +122,9 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *const f = *state;
-    peers_deinit(&f->server.peers);
-    arena_deinit(&f->server.arena);
-    log_limit_deinit(&f->server.log_limit);
+    peers_deinit(&f->table);
+    arena_deinit(&f->arena);
+    log_limit_deinit(&f->log_limit);
     free(f);
     return 0;
 }
@@ -151,7 +148,7 @@ static void come(struct fixture *f, size_t peer, enum request_kind kind, size_t 
         const struct request request = request_of(kind, first + i);
         assert_int_equal(request_encode(&buffer, &request), 0);
     }
-    intake_received(&f->server, f->peers[peer], (etag_str){(const char *)buffer.bytes, buffer.len});
+    intake_received(&f->intake, f->peers[peer], (etag_str){(const char *)buffer.bytes, buffer.len});
     buffer_deinit(&buffer);
 }
 
@@ -165,7 +162,7 @@ static size_t seen_of(const struct fixture *f, enum request_kind kind, size_t fr
 
 static void serve_all(struct fixture *f)
 {
-    while (intake_serve(&f->server))
+    while (intake_serve(&f->intake))
         ;
 }
 
@@ -176,9 +173,9 @@ static void nothing_is_handled_before_the_turn_says_so(void **state)
     struct fixture *f = *state;
     come(f, 0, REQUEST_PING, 1, 1);
     assert_int_equal(f->seen_count, 0);
-    assert_false(intake_serve(&f->server));
+    assert_false(intake_serve(&f->intake));
     assert_int_equal(f->seen_count, 1);
-    assert_int_equal(f->server.intake.frames_max, 1);
+    assert_int_equal(f->intake.frames_max, 1);
 }
 
 static void mutations_come_before_fills_that_came_first(void **state)
@@ -188,7 +185,7 @@ static void mutations_come_before_fills_that_came_first(void **state)
         come(f, i, REQUEST_FILL, 10, 1);
     come(f, 4, REQUEST_LOG, 1, 1);
     come(f, 5, REQUEST_INVALIDATE, 1, 1);
-    assert_true(intake_serve(&f->server));
+    assert_true(intake_serve(&f->intake));
     /* Its answer leaves before anything else is done ... */
     assert_int_equal(f->seen_count, 1);
     assert_int_equal(f->seen[0].kind, REQUEST_INVALIDATE);
@@ -220,7 +217,7 @@ static void fills_get_their_turn_whatever_else_comes(void **state)
     for (int turn = 0; turn < 2; turn++) {
         for (size_t i = 2; i < PEERS; i++)
             come(f, i, REQUEST_PING, 1000, 1);
-        assert_true(intake_serve(&f->server));
+        assert_true(intake_serve(&f->intake));
     }
     assert_int_equal(seen_of(f, REQUEST_FILL, 0), 4);
     assert_int_equal(seen_of(f, REQUEST_STATUS, 0), 1);
@@ -235,12 +232,12 @@ static void a_turn_handles_a_bounded_number(void **state)
         come(f, i, REQUEST_PING, 1000, 1);
     size_t before = 0;
     for (bool more = true; more; before = f->seen_count) {
-        more = intake_serve(&f->server);
+        more = intake_serve(&f->intake);
         assert_true(f->seen_count - before <= TURN_URGENT_MAX);
         assert_true(f->seen_count - before <= PEERS * PEER_TURN_URGENT_MAX);
     }
     assert_int_equal(f->seen_count, PEERS * 1000);
-    assert_true(f->server.intake.frames_max <= TURN_URGENT_MAX);
+    assert_true(f->intake.frames_max <= TURN_URGENT_MAX);
 }
 
 static void a_turn_handles_a_bounded_number_of_fills(void **state)
@@ -250,7 +247,7 @@ static void a_turn_handles_a_bounded_number_of_fills(void **state)
         come(f, i, REQUEST_FILL, 200, 1);
     size_t before = 0;
     for (bool more = true; more; before = f->seen_count) {
-        more = intake_serve(&f->server);
+        more = intake_serve(&f->intake);
         assert_true(f->seen_count - before <= TURN_FILLS_MAX);
     }
     assert_int_equal(f->seen_count, PEERS * 200);
@@ -263,7 +260,7 @@ static void peers_take_turns(void **state)
     come(f, 0, REQUEST_LOG, 1000, 1);
     come(f, 1, REQUEST_LOG, 1, 1);
     while (f->seen_count < 2)
-        (void)!intake_serve(&f->server);
+        (void)!intake_serve(&f->intake);
     assert_int_equal(f->seen[0].peer, 0);
     assert_int_equal(f->seen[1].peer, 1);
 }
@@ -296,7 +293,7 @@ static void an_unfinished_frame_is_read_to_its_end(void **state)
     for (size_t at = 0; at < buffer.len; at += 16384) {
         assert_false(f->streams[0].held);
         const size_t len = buffer.len - at < 16384 ? buffer.len - at : 16384;
-        intake_received(&f->server, f->peers[0], (etag_str){(const char *)buffer.bytes + at, len});
+        intake_received(&f->intake, f->peers[0], (etag_str){(const char *)buffer.bytes + at, len});
         assert_true(at + len == buffer.len || f->peers[0]->partial_since_ns != 0);
     }
     assert_int_equal(f->peers[0]->partial_since_ns, 0);
@@ -337,7 +334,7 @@ static void questions_wait_while_much_is_unread(void **state)
     serve_all(f); /* and does not spin */
     assert_int_equal(f->seen_count, 2);
     f->queued_by_others = 0;
-    assert_false(intake_serve(&f->server));
+    assert_false(intake_serve(&f->intake));
     assert_int_equal(f->seen_count, 3);
 }
 
@@ -347,12 +344,12 @@ static void what_was_sent_before_the_end_is_handled(void **state)
 {
     struct fixture *f = *state;
     come(f, 0, REQUEST_INVALIDATE, 500, 1);
-    intake_ended(&f->server, f->peers[0]);
+    intake_ended(&f->intake, f->peers[0]);
     assert_false(f->streams[0].closed);
     serve_all(f);
     assert_int_equal(f->seen_count, 500);
     assert_true(f->streams[0].closed);
-    intake_ended(&f->server, f->peers[1]); /* nothing is left */
+    intake_ended(&f->intake, f->peers[1]); /* nothing is left */
     assert_true(f->streams[1].closed);
 }
 
@@ -364,7 +361,7 @@ static void what_a_peer_that_has_gone_asked_is_dropped_and_what_it_told_counts(v
     come(f, 0, REQUEST_LOG, 500, 503);
     come(f, 0, REQUEST_FILL, 1, 1003);
     f->streams[0].failed = true;
-    intake_ended(&f->server, f->peers[0]);
+    intake_ended(&f->intake, f->peers[0]);
     serve_all(f);
     assert_int_equal(seen_of(f, REQUEST_INVALIDATE, 0), 2);
     assert_int_equal(seen_of(f, REQUEST_FILL, 0), 1);
@@ -376,22 +373,22 @@ static void a_peer_that_is_closed_while_it_waits_is_dropped(void **state)
 {
     struct fixture *f = *state;
     come(f, 0, REQUEST_FILL, 100, 1);
-    peer_close(&f->server.peers, f->peers[0]);
-    peers_reap(&f->server.peers);
-    assert_int_equal(f->server.peers.count, PEERS); /* it stands in a line */
+    peer_close(&f->table, f->peers[0]);
+    peers_reap(&f->table);
+    assert_int_equal(f->table.count, PEERS); /* it stands in a line */
     serve_all(f);
     assert_int_equal(f->seen_count, 0);
-    peers_reap(&f->server.peers);
-    assert_int_equal(f->server.peers.count, PEERS - 1);
+    peers_reap(&f->table);
+    assert_int_equal(f->table.count, PEERS - 1);
 }
 
 static void a_length_of_nothing_closes_only_its_sender(void **state)
 {
     struct fixture *f = *state;
     come(f, 1, REQUEST_PING, 1, 1);
-    intake_received(&f->server, f->peers[0], (etag_str){"\0\0\0\0", 4});
+    intake_received(&f->intake, f->peers[0], (etag_str){"\0\0\0\0", 4});
     assert_true(f->streams[0].closed);
-    assert_int_equal(f->server.peers.protocol_errors, 1);
+    assert_int_equal(f->table.protocol_errors, 1);
     serve_all(f);
     assert_int_equal(f->seen_count, 1);
 }
@@ -407,14 +404,14 @@ static void unread_answers_are_dropped_after_a_while(void **state)
     f->streams[1].queued = PEER_UNREAD_BYTES_MAX + 1; /* asks nothing more: it may take its time */
     serve_all(f);
     const uint64_t now_ns = time_coarse_ns();
-    peers_expire(&f->server.peers, now_ns);
+    peers_expire(&f->table, now_ns);
     assert_false(f->streams[0].closed);
-    peers_expire(&f->server.peers, now_ns + PEER_UNREAD_MS_MAX * NS_PER_MS);
+    peers_expire(&f->table, now_ns + PEER_UNREAD_MS_MAX * NS_PER_MS);
     assert_true(f->streams[0].closed);
     assert_false(f->streams[1].closed);
     /* Unless all wait for it. */
     f->queued_by_others = PEERS_QUEUED_BYTES_MAX;
-    peers_expire(&f->server.peers, now_ns + PEER_UNREAD_MS_MAX * NS_PER_MS);
+    peers_expire(&f->table, now_ns + PEER_UNREAD_MS_MAX * NS_PER_MS);
     assert_true(f->streams[1].closed);
 }
 
@@ -428,9 +425,9 @@ static void many_who_leave_a_little_unread_do_not_stop_questions_for_ever(void *
     f->streams[0].queued = PEERS_UNREAD_BYTES_MAX + 1;
     f->streams[1].queued = PEERS_UNREAD_BYTES_MAX;
     const uint64_t now_ns = time_coarse_ns();
-    peers_expire(&f->server.peers, now_ns);
+    peers_expire(&f->table, now_ns);
     assert_false(f->streams[0].closed);
-    peers_expire(&f->server.peers, now_ns + PEERS_UNREAD_MS_MAX * NS_PER_MS);
+    peers_expire(&f->table, now_ns + PEERS_UNREAD_MS_MAX * NS_PER_MS);
     assert_true(f->streams[0].closed);
     assert_false(f->streams[1].closed);
     assert_true((uint64_t)PEERS_MAX * PEERS_UNREAD_BYTES_MAX <= PEERS_QUEUED_BYTES_MAX / 2);
