@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What an option is: one table drives the file, the flags, --help, --check-config and what SIGHUP may change, so an option
- * stands once. Private to config.c (table, flags, checks) and config_*.c.
+ * stands once. Private to config.c (flags, and what comes of file and flags) and config_*.c.
  */
 #ifndef ETAGD_CONFIG_OPTION_H
 #define ETAGD_CONFIG_OPTION_H
@@ -10,6 +10,7 @@
 
 #define CONFIG_WHY_BYTES 1024
 #define CONFIG_ROLES_BYTES 32
+#define CONFIG_OPTIONS 18
 
 struct config_option {
     const char *name;     /* in the file, and behind "--" */
@@ -26,8 +27,8 @@ struct config_option {
     bool live;         /* SIGHUP changes it; else it waits for a restart */
 };
 
-/* The options in the order of --help: NULL behind the last one. */
-const struct config_option *config_option_at(size_t number);
+/* In the order of --help. */
+extern const struct config_option config_options[CONFIG_OPTIONS];
 
 /* NULL: no such option. */
 const struct config_option *config_option_find(etag_str name);

@@ -70,8 +70,8 @@ static void name_add(char list[CONFIG_CHANGES_BYTES], const char *name)
 static void changes_take(struct config *config, const struct config *next,
                          struct config_changes *changes)
 {
-    const struct config_option *option;
-    for (size_t i = 0; (option = config_option_at(i)); i++) {
+    for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
+        const struct config_option *option = &config_options[i];
         if (!is_changed(config, next, option))
             continue;
         name_add(option->live ? changes->taken : changes->waiting, option->name);
@@ -198,9 +198,8 @@ static void print_role(const struct config *config, uint32_t role, FILE *out)
 
 void config_print(const struct config *config, FILE *out)
 {
-    const struct config_option *option;
-    for (size_t i = 0; (option = config_option_at(i)); i++)
-        print_option(config, option, out);
+    for (size_t i = 0; i < CONFIG_OPTIONS; i++)
+        print_option(config, &config_options[i], out);
     if (config->rule_count == 0) {
         (void)fputs("# no roles: for the daemon's own user and root only\n", out);
         return;
