@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The client's life: opening, following the daemon through its restarts, forking, closing. A client is always usable;
- * what it lacks (a connection, an index) makes checks unknown and is looked for again by calls that talk anyway. Only those
- * change the mapping, so no memory is pulled from under a lookup.
+ * A client follows its daemon through restarts, and its process through a fork. It is always usable; what it lacks (a connection,
+ * an index) makes checks unknown and is looked for again by calls that talk anyway. Only those change the mapping, so no memory is
+ * pulled from under a lookup.
  *
  * A child of fork keeps the memory: the index is read-only and shared. It must not write what is its parent's: the page
  * of counters and the socket. The first lookup of a child goes over to counters of its own, without a system call; the first
@@ -11,17 +11,9 @@
 #include "client.h"
 
 #include "clocktime.h"
-#include "guard.h"
-#include "op.h"
-#include "refill_limit.h"
 
 #include <poll.h>
 
-#define SOCKET_PATH_DEFAULT "/run/etagd/etagd.sock"
-#define SOCKET_PATH_VARIABLE "ETAGD_SOCKET"
-#define SHADOW_VARIABLE "ETAGD_SHADOW"
-#define TIMEOUT_MS_DEFAULT 3000
-#define CONNECT_TIMEOUT_MS_DEFAULT 100
 #define MAP_AGAIN_MS 1000
 #define RESEND_PAUSE_MS 10
 #define BACKLOG_RETRY_MS 5
@@ -39,7 +31,7 @@ void client_become_child(struct etag_client *client)
     client->own_counters = (struct counters){.magic = COUNTERS_MAGIC};
     client->counters = &client->own_counters;
     client->socket_is_parents = true;
-    guards_disown(client);
+    client->events->became_child(client);
 }
 
 bool client_socket_is_ours(const struct etag_client *client)
@@ -54,7 +46,7 @@ void client_begin(struct etag_client *client)
     if (!client->socket_is_parents)
         return;
     channel_close(&client->channel);
-    ops_disown(client);
+    client->events->left_socket(client);
     client->socket_is_parents = false;
     client->connect_again_ns = 0;
 }
@@ -121,7 +113,7 @@ static etag_status adopt_hello(struct etag_client *client)
     client->hello_seen = true;
     client->spool_id = hello.spool_id;
     client->linger_ns = hello.linger_ns;
-    guards_attach(client);
+    client->events->greeted(client);
     return status;
 }
 
@@ -183,8 +175,7 @@ etag_status client_keep_up(struct etag_client *client, bool at_once)
     /* A daemon that restarted, or that sent an idle client away, is met again in the same call. */
     if (status == ETAG_UNAVAILABLE)
         status = reconnect(client, at_once);
-    guards_attach_rest(client);
-    ops_step(client);
+    client->events->kept_up(client);
     return status;
 }
 
@@ -202,7 +193,7 @@ etag_status client_require_role(struct etag_client *client, uint32_t role, const
 }
 
 /* An index that cannot be mapped is no reason not to talk. */
-static etag_status connect_until(struct etag_client *client, uint64_t deadline_ns)
+etag_status client_connect(struct etag_client *client, uint64_t deadline_ns)
 {
     if (client->channel.state == CHANNEL_READY)
         return ETAG_OK;
@@ -217,14 +208,14 @@ static etag_status connect_until(struct etag_client *client, uint64_t deadline_n
 /* A role that is missing may have been given since: then the daemon has ended this connection. */
 static etag_status connect_to_fill(struct etag_client *client, uint64_t deadline_ns)
 {
-    etag_status status = connect_until(client, deadline_ns);
+    etag_status status = client_connect(client, deadline_ns);
     if (status == ETAG_OK)
         status = client_require_role(client, ROLE_FILL, "fill");
     if (status != ETAG_DENIED)
         return status;
     if (client_keep_up(client, true) != ETAG_OK && client->channel.state == CHANNEL_CLOSED)
         return client->fault.status;
-    status = connect_until(client, deadline_ns);
+    status = client_connect(client, deadline_ns);
     return status == ETAG_OK ? client_require_role(client, ROLE_FILL, "fill") : status;
 }
 
@@ -268,139 +259,4 @@ etag_status client_call(struct etag_client *client, struct request *request,
         status = ETAG_UNAVAILABLE;
     client->fault.status = status;
     return status;
-}
-
-/* ---- Public ---- */
-
-static void on_reply(void *context, const struct reply *reply)
-{
-    ops_answer(context, reply);
-}
-
-static void on_closed(void *context)
-{
-    ops_lose_connection(context);
-}
-
-static struct etag_client *client_free(struct etag_client *client)
-{
-    channel_deinit(&client->channel);
-    buffer_deinit(&client->spare_frame);
-    arena_deinit(&client->names);
-    mapping_close(&client->mapping);
-    fork_word_close(&client->fork_word);
-    free(client->shadow);
-    (void)refill_limit_free(client->refill_limit);
-    free(client);
-    return NULL;
-}
-
-/* Somebody who may set the environment may turn it on, for a front end that knows nothing of it: it only makes it render. */
-static bool shadow_wanted(const etag_client_options *options)
-{
-    const char *said = secure_getenv(SHADOW_VARIABLE);
-    return options->shadow || (said && said[0] && strcmp(said, "0") != 0);
-}
-
-static etag_status client_new(struct etag_client **out, const etag_client_options *options)
-{
-    struct etag_client *client = calloc(1, sizeof(*client));
-    if (!client)
-        return ETAG_SYSTEM;
-    arena_init(&client->names, ARENA_BYTES_MAX);
-    client->counters = &client->own_counters;
-    client->own_counters.magic = COUNTERS_MAGIC;
-    client->timeout_ms = options->timeout_ms ? options->timeout_ms : TIMEOUT_MS_DEFAULT;
-    client->spool_use = options->spool;
-    client->shadows = shadow_wanted(options);
-
-    const char *path = options->socket_path;
-    if (!path)
-        path = secure_getenv(SOCKET_PATH_VARIABLE);
-    if (!path)
-        path = SOCKET_PATH_DEFAULT;
-    const struct channel_handler handler = {on_reply, on_closed, client};
-    etag_status status = ETAG_OK;
-    if (!channel_init(&client->channel, path, &handler) ||
-        !repeated_fields_copy(&client->repeated, options->repeated_fields,
-                              options->repeated_field_count))
-        status = ETAG_INVALID;
-    else if (fork_word_open(&client->fork_word) < 0)
-        status = ETAG_SYSTEM;
-    if (!spool_path_of(path, client->spool_path, sizeof(client->spool_path)))
-        client->spool_path[0] = '\0';
-    if (status != ETAG_OK)
-        client_free(client);
-    else
-        *out = client;
-    return status;
-}
-
-etag_status etag_client_open(etag_client **out, const etag_client_options *given)
-{
-    etag_client_options defaults, copy;
-    ETAG_INIT(&defaults);
-    *out = NULL;
-    const etag_client_options *options = abi_in(given ? given : &defaults, &copy, sizeof(copy),
-                                                ABI_FIRST_OPTIONS);
-    if (!options || (options->spool != ETAG_SPOOL_ALLOWED && options->spool != ETAG_SPOOL_NEVER))
-        return ETAG_INVALID;
-    struct etag_client *client = NULL;
-    etag_status status = client_new(&client, options);
-    if (status != ETAG_OK)
-        return status;
-    const uint32_t wait_ms = options->connect_timeout_ms ? options->connect_timeout_ms
-                                                         : CONNECT_TIMEOUT_MS_DEFAULT;
-    status = options->no_wait ? reconnect(client, true) : connect_until(client, after_ms(wait_ms));
-    *out = client;
-    return status == ETAG_VERSION ? ETAG_VERSION : ETAG_OK;
-}
-
-etag_client *etag_client_close(etag_client *client)
-{
-    if (!client)
-        return NULL;
-    client_begin(client);
-    channel_close(&client->channel);
-    ops_detach(client);
-    guards_detach(client);
-    return client_free(client);
-}
-
-int etag_client_fd(const etag_client *client)
-{
-    return client_socket_is_ours(client) ? client->channel.fd : -1;
-}
-
-short etag_client_events(const etag_client *client)
-{
-    return client_socket_is_ours(client) ? channel_events(&client->channel) : 0;
-}
-
-int etag_client_timeout_ms(const etag_client *client)
-{
-    if (!client_socket_is_ours(client) || channel_has_reply(&client->channel))
-        return 0;
-    uint64_t next_ns = ops_next_ns(client);
-    if (client->channel.state == CHANNEL_CLOSED && client->connect_again_ns < next_ns)
-        next_ns = client->connect_again_ns;
-    if (client->map_again_ns != 0 && client->map_again_ns < next_ns)
-        next_ns = client->map_again_ns;
-    return next_ns == UINT64_MAX ? -1 : channel_ms_until(next_ns);
-}
-
-etag_status etag_client_dispatch(etag_client *client)
-{
-    client_begin(client);
-    return client_keep_up(client, false);
-}
-
-const char *etag_client_error(const etag_client *client)
-{
-    return client->fault.text;
-}
-
-etag_reason etag_client_reason(const etag_client *client)
-{
-    return client->reason;
 }

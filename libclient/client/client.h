@@ -17,6 +17,17 @@
 struct shadow;
 struct refill_limit;
 
+/* What operations and guards do at these moments, of which the client has no knowledge: open.c has the table. */
+struct client_events {
+    /* a daemon said hello */
+    void (*greeted)(struct etag_client *client);
+    /* the connection was looked after: what is due goes on */
+    void (*kept_up)(struct etag_client *client);
+    /* the first sign of fork in a child; and its first call that talks, which has closed the parent's socket */
+    void (*became_child)(struct etag_client *client);
+    void (*left_socket)(struct etag_client *client);
+};
+
 struct etag_client {
     struct fork_word fork_word;
     struct mapping mapping;
@@ -28,6 +39,7 @@ struct etag_client {
     struct shadow *shadow;             /* shadow.c. NULL: none was yet */
     struct refill_limit *refill_limit; /* NULL: no fields alone differed yet */
 
+    const struct client_events *events;
     uint32_t timeout_ms, connect_timeout_ms;
     struct channel channel;
     bool socket_is_parents;    /* after fork, until the first call that talks */
@@ -68,6 +80,9 @@ void client_begin(struct etag_client *client);
 /* Sends and reads what is due; connects if there is no connection, not more often than every RECONNECT_MS_MIN unless
  * 'at_once'. Never blocks. */
 MUST_USE etag_status client_keep_up(struct etag_client *client, bool at_once);
+
+/* Waits for a connection; OK also where its index can't be mapped. */
+MUST_USE etag_status client_connect(struct etag_client *client, uint64_t deadline_ns);
 
 /* Sends a request and waits for the answer, which is of the expected kind if this returns OK. Connects if need be; where
  * the connection dies before the answer, connects again and repeats the request: it must be harmless twice. */

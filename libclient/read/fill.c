@@ -9,7 +9,7 @@
  */
 #include "fill.h"
 
-#include "shadow.h"
+#include "shadow_compare.h"
 
 static etag_status refuse(struct etag_client *client, etag_reason reason, const char *why)
 {

@@ -19,7 +19,7 @@
 #include "clocktime.h"
 #include "lookup.h"
 #include "refill_limit.h"
-#include "shadow.h"
+#include "shadow_compare.h"
 #include "text.h"
 
 /* ---- The second look ---- */

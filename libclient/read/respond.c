@@ -12,7 +12,7 @@
  */
 #include "precondition.h"
 #include "refill.h"
-#include "shadow.h"
+#include "shadow_compare.h"
 #include "text.h"
 
 int etag_precheck(etag_client *client, const etag_request *request, etag_token token,

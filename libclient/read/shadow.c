@@ -13,16 +13,7 @@
  */
 #include "shadow.h"
 
-#include "lookup.h"
-
 #define SHADOW_RECORDS 1024 /* a power of two */
-
-struct shadow_record {
-    struct hash128 fingerprint; /* {0, 0}: none */
-    struct hash128 etag;
-    etag_token token;
-    uint64_t fill_lsn;
-};
 
 struct shadow {
     struct shadow_record records[SHADOW_RECORDS];
@@ -70,34 +61,20 @@ uint64_t *shadow_veil(struct etag_client *client, etag_answer *answer)
                                                  : &client->counters->shadow_proceed;
 }
 
-/* The memory still says what it said, and vouches for it: nothing was announced in between. */
-static bool still_stands(struct etag_client *client, const etag_key *key,
-                         const struct shadow_record *record)
+const struct shadow_record *shadow_recall(const struct etag_client *client, etag_token token)
 {
-    const struct shm_entry *entry = &client->scratch.entry;
-
-    return lookup_state(client, key) == ETAG_REASON_VALID && entry->fill_lsn == record->fill_lsn &&
-           hash_equal(etag_hash_of(client, entry->etag), record->etag);
-}
-
-bool shadow_compare(struct etag_client *client, const etag_key *key, etag_token token,
-                    etag_str etag)
-{
-    struct counters *const counters = client->counters;
-
     if (!client->shadow || !client->mapping.base)
-        return false;
+        return NULL;
     const struct hash128 fingerprint = key_fingerprint(hash_key(client), &client->scratch.key);
     const struct shadow_record *record = place_of(client, fingerprint);
-    if (!hash_equal(record->fingerprint, fingerprint) ||
-        record->token.incarnation != token.incarnation || record->token.lsn != token.lsn)
-        return false;
-    if (etag.data && hash_equal(etag_hash_of(client, etag), record->etag)) {
-        counter_add(&counters->shadow_matches, 1);
-        return true;
-    }
-    counter_add(still_stands(client, key, record) ? &counters->shadow_mismatches
-                                                  : &counters->shadow_undecided,
-                1);
-    return false;
+    return hash_equal(record->fingerprint, fingerprint) &&
+                   record->token.incarnation == token.incarnation && record->token.lsn == token.lsn
+               ? record
+               : NULL;
+}
+
+bool shadow_has_etag(const struct etag_client *client, const struct shadow_record *record,
+                     etag_str etag)
+{
+    return hash_equal(etag_hash_of(client, etag), record->etag);
 }
