@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fill path and the invalidate path read top-down from here:
+ * The fill path and the invalidate path begin here, and each goes on in a file of its own, which reads top-down:
  *
- *   fill         handle_fill -> cache_fill (the token test) -> index, and the persister lazily; or, of a tombstone,
- *                handle_retire -> cache_retire
- *   invalidate   handle_mutation -> mutation_request: cache_apply (one store a target), recorded, answered when it is safe
+ *   fill         fills.c: the token test, the index, and the persister lazily
+ *   invalidate   mutation.c: one store a target, recorded, answered when it is safe
  */
 #include "request.h"
 
 #include "clocktime.h"
+#include "fills.h"
 #include "greeting.h"
 #include "inspect.h"
 #include "mutation.h"
 #include "server.h"
 #include "text.h"
-
-#include <errno.h>
 
 static void answer_done(struct server *server, struct peer *peer, const struct request *request)
 {
@@ -77,139 +75,6 @@ static void handle_hello(struct server *server, struct peer *peer, const struct 
         }
     }
     peer_send(&server->peers, peer, &reply, fds, fd_count);
-}
-
-/* ---- Fill ---- */
-
-/* Its removal goes to the store, or at least with the next event: else it comes back after a restart, when nobody knows any more on
- * what the key's last entry depended. */
-static void removed_erase(struct server *server, struct hash128 fingerprint)
-{
-    if (persist_erase(server->persist, fingerprint) == 0)
-        return;
-    unstored_add(&server->unstored, fingerprint, true);
-    if (server->loader)
-        entry_loader_break(server->loader);
-    log_event(&server->log, LOG_DEBUG, "removed_not_erased");
-}
-
-static void evicted_erase(struct server *server, const struct index_evicted *evicted)
-{
-    for (size_t i = 0; i < evicted->count; i++)
-        removed_erase(server, evicted->fingerprints[i]);
-}
-
-/* Rule WIDER_FILL_RECORDED: while the store may have a current record of the key that lacks what the new entry depends on, no
- * event is recorded that does not take it along. Before the new one goes to the persister. */
-static bool former_unstore(struct server *server, const struct cache_stored *stored, bool unloaded)
-{
-    const struct hash128 fingerprint = stored->fingerprint;
-
-    if (!stored->wider &&
-        !(stored->fresh && (unloaded || unstored_waits(server->persist, fingerprint))))
-        return false;
-    unstored_add(&server->unstored, fingerprint, false);
-    return true;
-}
-
-/* What the store has to know of an accepted fill. Best effort: an entry that is not persisted is a miss after a
- * restart, nothing worse. */
-static void fill_persist(struct server *server, const struct entry *entry,
-                         const struct cache_stored *stored, bool unloaded)
-{
-    const bool unstored = former_unstore(server, stored, unloaded);
-    char text[RESOURCE_TEXT_BYTES_MAX];
-    const size_t text_len = resource_format(&server->key.resource, text);
-    const struct entry_record record = {
-        .key_bytes = {(const char *)server->key.bytes, server->key.len},
-        .entry = *entry,
-        .fill_lsn = stored->fill_lsn,
-        .expires_wall_ms = stored->expires_wall_ms,
-        .expires_ns = stored->expires_ns,
-    };
-
-    server->scratch.len = 0;
-    if (entry_record_pack(&server->scratch, &record) == 0 &&
-        persist_entry(server->persist, stored->fingerprint, (etag_str){text, text_len},
-                      (etag_str){(const char *)server->scratch.bytes, server->scratch.len}) == 0)
-        return;
-    /* What the store has instead is as current as its clocks say. That must be all of them. */
-    if (unstored)
-        removed_erase(server, stored->fingerprint);
-    log_event(&server->log, LOG_DEBUG, "fill_not_persisted");
-}
-
-/* An entry of the former run whose turn has not come is judged like any other. True: its record in the store may be current, and it is
- * not in the index. */
-static bool key_load(struct server *server)
-{
-    struct index_evicted evicted;
-
-    if (!server->loader)
-        return false;
-    const bool unloaded = entry_loader_fetch(
-        server->loader, key_fingerprint(server->cache.hash_key, &server->key), &evicted);
-    evicted_erase(server, &evicted);
-    return unloaded;
-}
-
-static void fill_answer(struct server *server, struct peer *peer, const struct request *request,
-                        etag_reason reason, uint64_t lsn)
-{
-    const struct reply reply = {
-        .id = request->id, .kind = REPLY_FILL, .fill = {.reason = reason, .lsn = lsn}};
-
-    if (request->fill.want_verdict)
-        peer_send(&server->peers, peer, &reply, NULL, 0);
-}
-
-/* The other half of a fill: its key is in server->key. */
-static void handle_retire(struct server *server, struct peer *peer, const struct request *request)
-{
-    struct hash128 fingerprint;
-    const bool unloaded = key_load(server);
-    const etag_reason reason = cache_retire(&server->cache, request->fill.token, &server->key,
-                                            &fingerprint);
-
-    if (reason == ETAG_REASON_NONE || (reason == ETAG_REASON_NO_ENTRY && unloaded))
-        removed_erase(server, fingerprint);
-    fill_answer(server, peer, request, reason, 0);
-}
-
-/* While entries are loaded, for removals too, or the loading would have to be given up. */
-static bool fill_has_room(struct server *server)
-{
-    return (unstored_has_room(&server->unstored, server->persist) || mutation_carry(server)) &&
-           !(server->loader && persist_crowded(server->persist));
-}
-
-static void handle_fill(struct server *server, struct peer *peer, const struct request *request)
-{
-    struct cache_stored stored;
-    const char *wrong = key_canonicalize(&server->key, &request->fill.entry.key);
-
-    if (!wrong && !request->fill.gone)
-        wrong = entry_check(&request->fill.entry);
-    if (wrong) {
-        refuse(server, peer, request, WIRE_ERROR_INVALID, wrong);
-        return;
-    }
-    if (!fill_has_room(server)) {
-        server->cache.counters.fills_no_room++;
-        fill_answer(server, peer, request, ETAG_REASON_NO_ROOM, 0);
-        return;
-    }
-    if (request->fill.gone) {
-        handle_retire(server, peer, request);
-        return;
-    }
-    const bool unloaded = key_load(server);
-    const etag_reason reason = cache_fill(&server->cache, request->fill.token, &server->key,
-                                          &request->fill.entry, &stored);
-    evicted_erase(server, &stored.evicted);
-    if (reason == ETAG_REASON_NONE)
-        fill_persist(server, &request->fill.entry, &stored, unloaded);
-    fill_answer(server, peer, request, reason, stored.fill_lsn);
 }
 
 /* ---- Invalidate, and the steps of a guard ---- */
@@ -293,7 +158,7 @@ static const struct handler *handler_of(enum request_kind kind)
 {
     static const struct handler handlers[] = {
         [REQUEST_HELLO] = {0, handle_hello},
-        [REQUEST_FILL] = {ROLE_FILL, handle_fill},
+        [REQUEST_FILL] = {ROLE_FILL, fills_take},
         [REQUEST_INVALIDATE] = {ROLE_MUTATE, handle_mutation},
         [REQUEST_GUARD_BEGIN] = {ROLE_MUTATE, handle_mutation},
         [REQUEST_GUARD_CONFIRM] = {ROLE_MUTATE, handle_mutation},
