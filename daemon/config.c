@@ -220,7 +220,6 @@ const char *config_option_nearest(etag_str name)
 enum {
     FLAG_CONFIG = FLAG_FIRST + OPTION_COUNT,
     FLAG_CHECK,
-    FLAG_CHECK_STATE,
     FLAG_COLD,
     FLAG_FRESH,
     FLAG_ROLE,
@@ -234,9 +233,8 @@ struct flags {
     const char *values[OPTION_COUNT];
     const char *roles[ROLES_FLAGS_MAX];
     size_t role_count;
-    bool check_only, check_state, cold, fresh;
-    const char *check_dir; /* NULL: the configured one */
-    bool answered;         /* help or version */
+    bool check_only, cold, fresh;
+    bool answered; /* help or version */
 };
 
 static error_t flags_parse(int key, char *value, struct argp_state *state)
@@ -252,9 +250,6 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
         return 0;
     case FLAG_CHECK:
         flags->check_only = true;
-        return 0;
-    case FLAG_CHECK_STATE:
-        flags->check_state = true;
         return 0;
     case FLAG_COLD:
         flags->cold = true;
@@ -278,10 +273,6 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
         flags->answered = true;
         return ECANCELED;
     case ARGP_KEY_ARG:
-        if (flags->check_state && !flags->check_dir) {
-            flags->check_dir = value;
-            return 0;
-        }
         argp_error(state, "unexpected argument \"%s\"", value);
         return EINVAL;
     default:
@@ -291,7 +282,7 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
 
 static error_t flags_read(struct flags *flags, int argc, char **argv)
 {
-    struct argp_option rows[OPTION_COUNT + 9] = {0};
+    struct argp_option rows[OPTION_COUNT + 8] = {0};
     char docs[OPTION_COUNT][HELP_BYTES];
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", options[i].help,
@@ -301,14 +292,6 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
                                        .arg = options[i].argument,
                                        .doc = docs[i]};
     }
-    rows[OPTION_COUNT + 7] = (struct argp_option){
-        "check-state",
-        FLAG_CHECK_STATE,
-        NULL,
-        0,
-        "Check the state in the state directory, or in the one that is named behind it, without "
-        "changing anything, and end: 0 sound, 1 damaged, 2 not checked",
-        -2};
     rows[OPTION_COUNT + 6] = (struct argp_option){
         "role",
         FLAG_ROLE,
@@ -425,12 +408,6 @@ static bool apply_flags(struct config *config, const struct flags *flags, char *
         return false;
     }
     config->check_only = flags->check_only;
-    config->check_state = flags->check_state;
-    if (flags->check_dir && !config_option_set(config, config_option_find(ETAG_LIT("state-dir")),
-                                               str_of(flags->check_dir), why)) {
-        (void)snprintf(mistake, CONFIG_MISTAKE_BYTES, "etagd: --check-state: %s", why);
-        return false;
-    }
     config->cold = flags->cold;
     config->fresh = flags->fresh;
     return apply_roles(config, flags, mistake);

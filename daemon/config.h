@@ -71,9 +71,8 @@ struct config {
     uint64_t idle_ns;
     struct role_rule rules[ROLE_RULES_MAX];
     size_t rule_count;
-    bool check_only;  /* --check-config */
-    bool check_state; /* --check-state: of state_dir */
-    bool cold;        /* --cold: the former state is not used */
+    bool check_only; /* --check-config */
+    bool cold;       /* --cold: the former state is not used */
     bool
         fresh; /* --fresh: nobody can hold a guard of a former run, unless there are traces of one */
     int argc;  /* the command line, for config_reload; borrowed */

@@ -152,18 +152,6 @@ static int question_answer(struct warm_question *q)
     return store_identify(q->store, &q->identity);
 }
 
-const char *recovery_forecast(const struct config *config, const struct store *store,
-                              const struct store_meta *former)
-{
-    char boot_id[40];
-    struct warm_question question = {
-        .config = config, .store = store, .former = former, .boot_id = boot_id};
-
-    boot_id_read(boot_id);
-    return question_answer(&question) < 0 ? "the data file cannot be looked at"
-                                          : cold_reason(&question);
-}
-
 /* ---- Cold: guards that are forgotten ---- */
 
 /* A guard of the former run that is forgotten with its state may still see its COMMIT: entries filled before it would be

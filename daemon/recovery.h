@@ -42,10 +42,6 @@ MUST_USE int recovery_open(struct recovery *recovery, struct store **store,
                            const struct config *config, const struct recovery_traces *traces,
                            char why[512]);
 
-/* What a start of now would make of a state with that former run: why it would be cold, or NULL. Changes nothing. */
-const char *recovery_forecast(const struct config *config, const struct store *store,
-                              const struct store_meta *former);
-
 /* Loads clocks, open guards and events into the cache, where warm, and puts the journal's events into the store.
  * Where cold: only the hold that stands for forgotten guards. Returns 0, or a negative errno: the state cannot be used;
  * recovery_set_aside, a new cache, and again. */

@@ -83,27 +83,6 @@ int state_dir_open(struct state_dir *dir, const struct store_options *options,
     return error ? error : take_lock(dir, why);
 }
 
-int state_dir_look(struct state_dir *dir, const char *path, char why[STORE_WHY_BYTES])
-{
-    *dir = (struct state_dir){.fd = -1, .lock_fd = -1};
-    if (strlen(path) + NAME_ROOM > sizeof(dir->path))
-        return fail(why, ENAMETOOLONG, path, "the path is too long");
-    memcpy(dir->path, path, strlen(path) + 1);
-    dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir->fd < 0)
-        return fail(why, errno, dir->path, "cannot be opened");
-    const int error = lock_file_share(dir->fd, STATE_LOCK_NAME, &dir->lock_fd);
-    if (error == -EAGAIN) {
-        (void)snprintf(why, STORE_WHY_BYTES,
-                       "%.300s is in use by a daemon: stop it, or look at a copy of the directory",
-                       dir->path);
-        return STORE_E_IN_USE;
-    }
-    return error && error != -ENOENT
-               ? fail(why, -error, dir->path, "the file \"lock\" in it cannot be read")
-               : 0;
-}
-
 void state_dir_deinit(struct state_dir *dir)
 {
     cleanup_fd(&dir->lock_fd);

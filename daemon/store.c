@@ -113,17 +113,6 @@ int store_open(struct store **out, const struct store_options *options, char why
     return error;
 }
 
-int store_look(struct store **out, const char *state_dir, char why[512])
-{
-    *out = NULL;
-    struct store *store = (struct store *)calloc(1, sizeof(*store));
-    if (!store)
-        return -ENOMEM;
-    const int error = state_dir_look(&store->dir, state_dir, why);
-    *out = error ? store_close(store) : store;
-    return error;
-}
-
 struct store *store_close(struct store *store)
 {
     if (!store)

@@ -44,9 +44,6 @@ struct store_options {
  * On STORE_E_DAMAGED, STORE_E_FORMAT and STORE_E_OLDER *out is a store that holds the lock and takes store_set_aside()
  * and store_close() only; on any other error it is NULL. */
 MUST_USE int store_open(struct store **out, const struct store_options *options, char why[512]);
-/* Only to look at: takes store_identify(), store_warm_mark() and store_close(). Changes nothing; refuses where a daemon has the
- * lock. *out is NULL on an error. */
-MUST_USE int store_look(struct store **out, const char *state_dir, char why[512]);
 struct store *store_close(struct store *store); /* returns NULL */
 
 /* Is the locked file still the one at its path, and the data file the one that was opened? 0 or -ESTALE. */

@@ -217,7 +217,7 @@ static void die_as_default(void)
         (void)signal(deaths[i], SIG_DFL);
 }
 
-static void run_child(pid_t parent, int (*check)(const void *ctx), const void *ctx)
+static void run_child(pid_t parent, const struct store *store)
 {
     const struct rlimit no_core = {0};
     const struct rlimit processor = {PROCESSOR_S_MAX, PROCESSOR_S_MAX};
@@ -229,44 +229,28 @@ static void run_child(pid_t parent, int (*check)(const void *ctx), const void *c
     (void)setrlimit(RLIMIT_CORE, &no_core);
     (void)setrlimit(RLIMIT_CPU, &processor);
     die_as_default();
-    _exit(check(ctx));
+    _exit(verify_database(store));
 }
 
-int store_check_run(int (*check)(const void *ctx), const void *ctx, char *found, size_t found_bytes)
+int store_check(const struct store *store, char *found, size_t found_bytes)
 {
     int status;
     pid_t ended;
+    (void)snprintf(found, found_bytes, "LMDB or a checksum says so");
     const pid_t parent = getpid();
     const pid_t child = fork();
     if (child < 0)
         return -errno;
     if (child == 0)
-        run_child(parent, check, ctx);
+        run_child(parent, store);
     do
         ended = waitpid(child, &status, 0);
     while (ended < 0 && errno == EINTR);
     if (ended < 0)
         return -errno;
     if (WIFEXITED(status))
-        return WEXITSTATUS(status);
+        return WEXITSTATUS(status) ? STORE_E_DAMAGED : 0;
     (void)snprintf(found, found_bytes, "reading it ends with signal %d, %s", WTERMSIG(status),
                    sigdescr_np(WTERMSIG(status)));
     return STORE_E_DAMAGED;
-}
-
-int store_check_read(const struct store *store)
-{
-    return verify_database(store);
-}
-
-static int check_as_child(const void *ctx)
-{
-    return verify_database((const struct store *)ctx);
-}
-
-int store_check(const struct store *store, char *found, size_t found_bytes)
-{
-    (void)snprintf(found, found_bytes, "LMDB or a checksum says so");
-    const int error = store_check_run(check_as_child, store, found, found_bytes);
-    return error > 0 ? STORE_E_DAMAGED : error;
 }

@@ -274,7 +274,7 @@ static void help_names_every_option_and_version_is_told(void **state)
         "--socket=PATH", "--state-dir=DIR", "--capacity=N",    "--clocks=N",    "--lease-ms=N",
         "--durability=", "--loop=L",        "--huge-pages=H",  "--pool-mib=N",  "--map-mib=N",
         "--log-level=L", "--idle-ms=N",     "--socket-mode=M", "--config=FILE", "--check-config",
-        "--version",     "--check-state",   "--role=RULE",
+        "--version",     "--role=RULE",
     };
     assert_int_equal(load_catching(f, STDOUT_FILENO, (char *[]){"etagd", "--help", NULL}), 1);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

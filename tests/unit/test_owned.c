@@ -95,20 +95,6 @@ static void a_lock_is_a_file_of_our_own(void **state)
     close(fd);
 }
 
-static void who_only_looks_waits_for_no_fifo(void **state)
-{
-    const struct fixture *f = *state;
-    int fd = -1;
-    assert_true(foreign_put(f, f->lock, FOREIGN_FIFO));
-    assert_int_equal(lock_file_share(AT_FDCWD, f->lock, &fd), -EPERM);
-    close(fd);
-    assert_int_equal(unlink(f->lock), 0);
-    if (foreign_put(f, f->lock, FOREIGN_OWNER)) {
-        assert_int_equal(lock_file_share(AT_FDCWD, f->lock, &fd), 0);
-        close(fd);
-    }
-}
-
 static void somebody_elses_witness_is_none_and_is_replaced(void **state)
 {
     const struct fixture *f = *state;
@@ -186,7 +172,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_lock_is_a_file_of_our_own),
-        TEST(who_only_looks_waits_for_no_fifo),
         TEST(somebody_elses_witness_is_none_and_is_replaced),
         TEST(a_witness_with_more_behind_it_is_none_and_is_replaced),
         TEST(directories),
