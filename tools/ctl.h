@@ -44,8 +44,6 @@ struct ctl_command {
     X(get)                                                                                         \
     X(explain)                                                                                     \
     X(list)                                                                                        \
-    X(dump)                                                                                        \
-    X(load)                                                                                        \
     X(watch)                                                                                       \
     X(doctor)                                                                                      \
     X(log)                                                                                         \

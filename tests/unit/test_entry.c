@@ -57,7 +57,7 @@ static void fields_are_tokens_and_values_without_controls(void **state)
     assert_non_null(field_check((etag_field){ETAG_LIT("n"), ETAG_LIT("a\r\nX: y")}));
 }
 
-/* The daemon's check of a fill, of a record of its store, of a line of etagctl load. */
+/* The daemon's check of a fill and of a record of its store. */
 static void fields_that_no_entry_keeps_are_refused(void **state)
 {
     static const char *const refused[] = {"Set-Cookie", "Content-Length", "Transfer-Encoding",
