@@ -6,8 +6,8 @@
  *          u8 flags (1: that date is strong), parts: key, entity tag, Content-Location, field set; u16 count and as many parts: surrogate keys
  *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32 max ms, u8 everything,
  *          u16 resources, u16 surrogate keys, u16 prefixes,
- *          parts: host and target of each resource, the surrogate keys, host and target of each prefix;
- *          in version 3: the fingerprints of entries that it takes along, u16 their count (at the end, to be read from there)
+ *          parts: host and target of each resource, the surrogate keys, host and target of each prefix,
+ *          the fingerprints of entries that it takes along, u16 their count (at the end, to be read from there)
  *
  * Absent and empty parts are the same here; nothing in a record tells them apart. Parsing trusts no byte: a disk may
  * have changed it, and another program may have written it.
@@ -20,9 +20,8 @@
 #include <assert.h>
 #include <errno.h>
 
-#define ENTRY_VERSION 3
-#define EVENT_VERSION 2
-#define EVENT_VERSION_UNSTORED 3 /* only where there are any: an older daemon starts cold then */
+#define ENTRY_VERSION 1
+#define EVENT_VERSION 1
 #define FINGERPRINT_BYTES (2 * sizeof(uint64_t))
 #define PART_BYTES_MAX UINT16_MAX
 
@@ -242,12 +241,11 @@ int event_record_pack(struct buffer *out, const struct event *event)
                    resources_bytes(targets->prefixes, targets->prefix_count);
     for (size_t i = 0; i < targets->surrogate_count; i++)
         bytes += part_bytes(targets->surrogates[i]);
-    if (event->unstored_count > 0)
-        bytes += event->unstored_count * FINGERPRINT_BYTES + sizeof(uint16_t);
+    bytes += event->unstored_count * FINGERPRINT_BYTES + sizeof(uint16_t);
     if (buffer_reserve(out, bytes))
         return -ENOMEM;
 
-    put_u8(out, event->unstored_count > 0 ? EVENT_VERSION_UNSTORED : EVENT_VERSION);
+    put_u8(out, EVENT_VERSION);
     put_u64(out, event->wall_ms);
     put_u32(out, event->peer_pid);
     put_u32(out, event->peer_uid);
@@ -268,8 +266,7 @@ int event_record_pack(struct buffer *out, const struct event *event)
         put_u64(out, event->unstored[i].low);
         put_u64(out, event->unstored[i].high);
     }
-    if (event->unstored_count > 0)
-        put_u16(out, (uint16_t)event->unstored_count);
+    put_u16(out, (uint16_t)event->unstored_count);
     return 0;
 }
 
@@ -292,12 +289,19 @@ static const etag_str *get_surrogates(struct reader *in, size_t count, struct ar
     return surrogates;
 }
 
-size_t event_record_unstored_count(etag_str bytes)
+/* The bytes of the tail: the fingerprints and their count. 0: the record has no such tail. */
+static size_t tail_bytes(etag_str bytes)
 {
-    if (bytes.len < 1 + sizeof(uint16_t) || (uint8_t)bytes.data[0] != EVENT_VERSION_UNSTORED)
+    if (bytes.len < 1 + sizeof(uint16_t) || (uint8_t)bytes.data[0] != EVENT_VERSION)
         return 0;
     const size_t count = load_u16(bytes.data + bytes.len - sizeof(uint16_t));
-    return count <= (bytes.len - 1 - sizeof(uint16_t)) / FINGERPRINT_BYTES ? count : 0;
+    const size_t tail = count * FINGERPRINT_BYTES + sizeof(uint16_t);
+    return tail < bytes.len ? tail : 0;
+}
+
+size_t event_record_unstored_count(etag_str bytes)
+{
+    return tail_bytes(bytes) / FINGERPRINT_BYTES;
 }
 
 struct hash128 event_record_unstored(etag_str bytes, size_t i)
@@ -308,18 +312,13 @@ struct hash128 event_record_unstored(etag_str bytes, size_t i)
     return (struct hash128){load_u64(at), load_u64(at + sizeof(uint64_t))};
 }
 
-/* Without the tail of version 3. Another one: failed. */
+/* Behind the version, without the tail. */
 static struct reader event_reader(etag_str bytes)
 {
-    struct reader in = {.left = bytes};
-    const uint8_t version = get_u8(&in);
-    const size_t count = event_record_unstored_count(bytes);
-
-    if (version == EVENT_VERSION_UNSTORED && count > 0)
-        in.left.len -= count * FINGERPRINT_BYTES + sizeof(uint16_t);
-    else
-        in.failed |= version != EVENT_VERSION;
-    return in;
+    const size_t tail = tail_bytes(bytes);
+    return (struct reader){
+        .left = tail > 0 ? (etag_str){bytes.data + 1, bytes.len - 1 - tail} : (etag_str){0},
+        .failed = tail == 0};
 }
 
 uint64_t event_record_wall_ms(etag_str bytes)

@@ -38,6 +38,7 @@ struct warm_question {
     int journal;                    /* what journal_replay() says of the former run's */
     struct store_identity identity; /* of the data file now */
     bool lost;                      /* the disk did not take what the kernel took of it */
+    bool spool_other;               /* recovery_traces says so */
 };
 
 static bool boot_is_known(const struct warm_question *q)
@@ -109,6 +110,12 @@ static const char *cold_by_durability(const struct warm_question *q)
                : "the durability was changed, and with it the place of the spool";
 }
 
+/* Events that writers left in it are read as this version's: what they name may be missed, and who may leave one is not known. */
+static const char *cold_by_spool(const struct warm_question *q)
+{
+    return q->spool_other ? "the spool's mark is of another version of etagd" : NULL;
+}
+
 static const char *cold_by_request(const struct warm_question *q)
 {
     return q->config->cold ? "it was asked for (--cold)" : NULL;
@@ -132,7 +139,7 @@ static const char *cold_reason(const struct warm_question *q)
 {
     static const char *(*const conditions[])(const struct warm_question *) = {
         cold_by_request, cold_by_disk,   cold_by_boot,       cold_by_file, cold_by_witness,
-        cold_by_journal, cold_by_clocks, cold_by_durability, cold_by_mark,
+        cold_by_journal, cold_by_clocks, cold_by_durability, cold_by_spool, cold_by_mark,
     };
 
     for (size_t i = 0; i < sizeof(conditions) / sizeof(conditions[0]); i++) {
@@ -270,17 +277,21 @@ static int former_read(struct recovery *recovery, struct store *store, struct st
         return 0;
     if (r != STORE_E_NOT_FOUND)
         return refuse(why, "read", r);
-    store_former(store, former); /* for an older format */
+    *former = (struct store_meta){0};
     recovery->cold_reason = "there is no former state";
     return 0;
 }
 
 /* Decides, and makes what this run will record about itself. */
 static int run_begin(struct recovery *recovery, struct store *store,
-                     const struct store_meta *former, const struct config *config)
+                     const struct store_meta *former, const struct config *config,
+                     const struct recovery_traces *traces)
 {
     struct store_meta *meta = &recovery->meta;
-    struct warm_question question = {.config = config, .store = store, .former = former};
+    struct warm_question question = {.config = config,
+                                     .store = store,
+                                     .former = former,
+                                     .spool_other = traces->spool_other};
 
     recovery->former = *former;
     *meta = *former;
@@ -328,8 +339,7 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
 
     *recovery = (struct recovery){.socket_path = config->socket_path};
     const int opened = store_open(store, &options, why);
-    const bool unusable = opened == STORE_E_DAMAGED || opened == STORE_E_OLDER ||
-                          (opened == STORE_E_FORMAT && config->cold);
+    const bool unusable = opened == STORE_E_DAMAGED || opened == STORE_E_FORMAT;
     if (opened != 0 && !unusable)
         return -1;
     recovery->locked_ns = time_coarse_ns();
@@ -343,7 +353,7 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
     if (unusable)
         recovery->cold_reason = recovery->damage;
     recovery->former_lease_ns = former.lease_ns;
-    if (run_begin(recovery, *store, &former, config) != 0)
+    if (run_begin(recovery, *store, &former, config, traces) != 0)
         return refuse(why, "begin a run in", -EIO);
     if (recovery->data_lost && state_begin_aside(recovery, *store, why) < 0)
         return -1;

@@ -35,6 +35,7 @@ struct recovery {
 struct recovery_traces {
     bool any;
     uint64_t linger_ns; /* its guard_linger; 0: not known */
+    bool spool_other;   /* the mark of its spool is of another version */
 };
 
 /* Opens the store (sets a damaged one aside), decides, makes the new incarnation durable. 0 or -1 with why[512]. */

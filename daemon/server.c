@@ -173,11 +173,12 @@ static int index_make(struct server *server, const struct recovery *recovery)
 static struct recovery_traces former_traces(const struct server *server)
 {
     CLEANUP(cleanup_free) struct spool_mark *mark = malloc(sizeof(*mark));
-    const bool marked = mark && spool_dir_former(server->config.socket_path, mark);
+    const bool marked = mark && spool_dir_former(&server->config, mark);
 
     return (struct recovery_traces){
         .any = marked || server->endpoint.recorded_lease_ns != 0,
         .linger_ns = marked ? mark->linger_ns : 0,
+        .spool_other = marked && mark->version != SPOOL_VERSION,
     };
 }
 

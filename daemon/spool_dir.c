@@ -152,14 +152,18 @@ static bool mark_read(int dir_fd, const char *name, struct spool_mark *out)
     return false;
 }
 
-bool spool_dir_former(const char *socket_path, struct spool_mark *out)
+bool spool_dir_former(const struct config *config, struct spool_mark *out)
 {
     char path[PATH_BYTES_MAX], mark[PATH_BYTES_MAX + sizeof(SPOOL_MARK_NAME) + 1];
 
     *out = (struct spool_mark){0};
-    if (!spool_path_of(socket_path, path, sizeof(path)))
+    if (!spool_path_of(config->socket_path, path, sizeof(path)))
         return false;
     (void)snprintf(mark, sizeof(mark), "%s/" SPOOL_MARK_NAME, path);
+    if (mark_read(AT_FDCWD, mark, out) || config->durability != DURABILITY_POWER)
+        return out->id != 0;
+    (void)snprintf(mark, sizeof(mark), "%.4000s/" SPOOL_DIR_NAME "/" SPOOL_MARK_NAME,
+                   config->state_dir);
     return mark_read(AT_FDCWD, mark, out);
 }
 
@@ -478,6 +482,7 @@ void spool_dir_sweep(const struct config *config, struct log_limit *log)
     if (spool_path_of(config->socket_path, dir->path, sizeof(dir->path)) &&
         place_open(dir, config->durability == DURABILITY_POWER, why) == 0 &&
         mark_read(dir->fd, SPOOL_MARK_NAME, &dir->former) &&
+        dir->former.version == SPOOL_VERSION &&
         strcmp(dir->former.socket, spool_socket_name(config->socket_path)) == 0 &&
         lock_file_take(dir->fd, SPOOL_LOCK_NAME, &dir->lock_fd) == 0)
         sweep(dir, config);

@@ -23,13 +23,14 @@ struct spool_dir {
     int spare_fd; /* so that a daemon without descriptors can still read an event */
     struct log_limit *log;
     struct spool_mark mark;
-    struct spool_mark former; /* the mark that stood here before; id 0: none */
+    struct spool_mark former; /* the mark that stood here before; id 0: none. Of another version it names no writers */
     int former_scans; /* so many scans to come in which files of the former mark's writers count too */
     bool former_kept; /* and the file "former" says so to the next daemon */
 };
 
-/* The mark that a former daemon left beside this socket. False: there is none; *out is zeroed then. The struct is large. */
-MUST_USE bool spool_dir_former(const char *socket_path, struct spool_mark *out);
+/* The mark that a former daemon left beside this socket, or with durability power in the state directory (the machine was started
+ * anew). False: there is none; *out is zeroed then. The struct is large. */
+MUST_USE bool spool_dir_former(const struct config *config, struct spool_mark *out);
 
 /* Before the socket is made: frees names, inodes and space of a spool that a former daemon left here, of what can be no event. Where
  * another daemon runs, or nobody's mark is, it does nothing. What it did is logged. */

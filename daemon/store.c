@@ -41,9 +41,7 @@ static int open_tables(struct store *store)
     if (code)
         return stored_error(code);
 
-    int error = stored_meta_get(store, txn, &meta);
-    if (error == STORE_E_OLDER)
-        error = stored_upgrade(store, txn);
+    const int error = stored_meta_get(store, txn, &meta);
     if (error && error != STORE_E_NOT_FOUND)
         return error;
     if (!error) {
@@ -78,12 +76,7 @@ static int database_open(struct store *store, char *why)
     database_close(store);
     if (error == STORE_E_FORMAT)
         (void)snprintf(why, STORE_WHY_BYTES,
-                       "%.300s is of a newer version of etagd (this one writes format %u): "
-                       "start that version, or begin without it: --cold sets it aside",
-                       path, STORE_FORMAT);
-    else if (error == STORE_E_OLDER)
-        (void)snprintf(why, STORE_WHY_BYTES,
-                       "%.300s is of an older version of etagd (this one writes format %u) and is "
+                       "%.300s is of another version of etagd (this one reads format %u) and is "
                        "set aside",
                        path, STORE_FORMAT);
     else if (error == STORE_E_DAMAGED)
@@ -107,7 +100,7 @@ int store_open(struct store **out, const struct store_options *options, char why
     int error = state_dir_open(&store->dir, options, why);
     if (!error)
         error = database_open(store, why);
-    if (error && error != STORE_E_DAMAGED && error != STORE_E_FORMAT && error != STORE_E_OLDER)
+    if (error && error != STORE_E_DAMAGED && error != STORE_E_FORMAT)
         store = store_close(store);
     *out = store;
     return error;
@@ -161,11 +154,6 @@ int store_set_aside(struct store *store, char why[512])
     (void)snprintf(why, STORE_WHY_BYTES, "%.300s: the damaged database cannot be set aside: %s",
                    store->dir.path, strerrordesc_np(-error));
     return error;
-}
-
-void store_former(const struct store *store, struct store_meta *out)
-{
-    *out = store->former;
 }
 
 int store_identify(const struct store *store, struct store_identity *out)

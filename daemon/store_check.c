@@ -156,7 +156,7 @@ static int verify_tables(struct store *store, MDB_txn *txn, struct store_pages *
         code = mdb_dbi_open(txn, stored_table_names[table], 0, &store->tables[table]);
     int error = code ? stored_error(code) : stored_meta_get(store, txn, &meta);
     /* New, or of another version: whoever opens it says so. */
-    if (error == STORE_E_NOT_FOUND || error == STORE_E_FORMAT || error == STORE_E_OLDER)
+    if (error == STORE_E_NOT_FOUND || error == STORE_E_FORMAT)
         return 0;
     memcpy(store->hash_key, meta.hash_key, SIPHASH_KEY_BYTES);
     store->has_key = error == 0;

@@ -461,17 +461,6 @@ static void larger_structs_are_accepted(void **state)
                      ETAG_NOT_MODIFIED);
 }
 
-/* A caller compiled before keys had a scheme: what lies behind its struct is none. */
-static void a_key_of_an_older_header_has_no_scheme(void **state)
-{
-    struct fixture *f = *state;
-    f->key.scheme = ETAG_LIT("https");
-    expect(f, ETAG_UNKNOWN, ETAG_REASON_NO_ENTRY);
-    f->key.size = offsetof(etag_key, scheme);
-    assert_int_equal(etag_check(f->client, &f->request, (etag_token){0}, &f->answer),
-                     ETAG_NOT_MODIFIED);
-}
-
 static void expect_wrong(struct fixture *f, const char *part)
 {
     expect(f, ETAG_UNKNOWN, ETAG_REASON_BAD_KEY);
@@ -689,7 +678,6 @@ int main(void)
         TEST(bad_keys_and_sizes),
         TEST(two_versions_of_one_second_have_no_304_by_date),
         TEST(larger_structs_are_accepted),
-        TEST(a_key_of_an_older_header_has_no_scheme),
         TEST(larger_structs_are_zero_beyond_ours),
         TEST(a_lookup_with_an_unknown_member_that_is_set_is_unknown),
         TEST(smaller_structs_read_as_zero),

@@ -304,8 +304,11 @@ static void an_event_takes_entries_along(void **state)
     without.len = 0;
     assert_int_equal(event_record_pack(&without, &made), 0);
     assert_false(event_record_parse(bytes_of(&without), 79, &event, &arena));
-    buffer.bytes[buffer.len - 2] = 0; /* none: it would be of the former version */
+    buffer.bytes[buffer.len - 2] = 0; /* none: but they are there */
     assert_false(parse_event_copy(buffer.bytes, buffer.len));
+    buffer.bytes[buffer.len - 1] = 1; /* more than there are bytes */
+    assert_false(parse_event_copy(buffer.bytes, buffer.len));
+    assert_int_equal(event_record_unstored_count(bytes_of(&buffer)), 0);
     assert_int_equal(event_record_wall_ms(bytes_of(&buffer)), 0);
     arena_deinit(&arena);
     buffer_deinit(&buffer);

@@ -128,27 +128,33 @@ static void expect_refused(const char *part, const char *other)
         fail_msg("taken for a mark:\n%s", changed);
 }
 
-/* Of the daemon that ran before an update: it has no number of changes, and says of which version it is. */
-static void a_mark_of_version_1_is_read_as_such(void **state)
+/* Of the daemon that ran before an update or a downgrade: how long its promises hold, and nothing that may have another meaning. */
+static void of_a_mark_of_another_version_the_first_lines_are_read(void **state)
 {
+    static const char *const texts[] = {
+        "etagd-spool 2\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\nnew=1\n",
+        "etagd-spool 4294967295\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\n"};
     struct spool_mark out;
-    char text[512];
-    snprintf(text, sizeof(text), "%s", changed_mark("changes=18446744073709551613\n", ""));
-    assert_false(spool_mark_parse(str_of(text), &out));
-    text[strlen("etagd-spool ")] = '1';
-    assert_true(spool_mark_parse(str_of(text), &out));
-    assert_int_equal(out.version, 1);
-    assert_int_equal(out.changes, 0);
-    assert_int_equal(out.writer_count, 2);
-    assert_int_equal(out.owner, 107);
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        assert_true(spool_mark_parse(str_of(texts[i]), &out));
+        assert_int_not_equal(out.version, SPOOL_VERSION);
+        assert_true(out.id == 255 && out.lease_ns == 7 && out.linger_ns == 9);
+        assert_string_equal(out.socket, "a.sock");
+        assert_int_equal(out.writer_count, 0);
+    }
+    assert_true(spool_mark_parse(str_of(changed_mark("etagd-spool 1", "etagd-spool 2")), &out));
+    assert_int_equal(out.version, 2);
+    assert_int_equal(out.writer_count, 0);
 }
 
 static void malformed_marks_are_refused(void **state)
 {
-    expect_refused("etagd-spool 2", "etagd-spool 1"); /* which has no changes */
-    expect_refused("etagd-spool 2", "etagd-spool 3");
-    expect_refused("etagd-spool 2", "etagd-spool 0");
-    expect_refused("etagd-spool 2", "etagd-spool 22");
+    expect_refused("etagd-spool 1", "etagd-spool 0");
+    expect_refused("etagd-spool 1", "etagd-spool -1");
+    expect_refused("etagd-spool 1", "etagd-spool 4294967296");
+    expect_refused("etagd-spool 1", "etagd-spool ");
+    expect_refused("etagd-spool 1\nid=fedcba9876543210", "etagd-spool 2\nid=wrong");
+    expect_refused("etagd-spool 1", "etagd-spoo1 1");
     expect_refused("changes=", "changes=-");
     expect_refused("changes=18446744073709551613\n", "");
     expect_refused("id=fedcba9876543210", "id=0000000000000000");
@@ -207,7 +213,7 @@ int main(void)
         cmocka_unit_test(marks_round_trip),
         cmocka_unit_test(a_mark_that_is_cut_off_is_none),
         cmocka_unit_test(malformed_marks_are_refused),
-        cmocka_unit_test(a_mark_of_version_1_is_read_as_such),
+        cmocka_unit_test(of_a_mark_of_another_version_the_first_lines_are_read),
         cmocka_unit_test(a_number_with_a_nul_in_it_is_none),
         cmocka_unit_test(writers_count),
     };
