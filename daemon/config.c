@@ -175,43 +175,6 @@ const struct config_option *config_option_find(etag_str name)
     return NULL;
 }
 
-#define NEAR_NAME_MAX 32
-
-/* Edits (insert, delete, replace) that make one name of the other. */
-static size_t edit_distance(etag_str a, etag_str b)
-{
-    size_t row[NEAR_NAME_MAX + 1];
-    for (size_t j = 0; j <= b.len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            const size_t replaced = diagonal + (a.data[i - 1] != b.data[j - 1]);
-            const size_t other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            diagonal = row[j];
-            row[j] = replaced < other ? replaced : other;
-        }
-    }
-    return row[b.len];
-}
-
-const char *config_option_nearest(etag_str name)
-{
-    const char *best = NULL;
-    size_t best_distance = 3;
-    if (name.len > NEAR_NAME_MAX)
-        return NULL;
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        const size_t distance = edit_distance(name, str_of(options[i].name));
-        if (distance < best_distance) {
-            best = options[i].name;
-            best_distance = distance;
-        }
-    }
-    return best;
-}
-
 /* ---- Flags ---- */
 
 #define FLAG_FIRST 256 /* keys of flags without a short form */

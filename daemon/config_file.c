@@ -113,10 +113,8 @@ static bool unknown_option(const struct reading *reading, const yaml_node_t *key
 {
     char text[CONFIG_WHY_BYTES];
     const etag_str name = scalar_of(key);
-    const char *near = config_option_nearest(name);
-    (void)snprintf(text, sizeof(text), "unknown option \"%.*s\"%s%s%s",
-                   (int)(name.len < 200 ? name.len : 200), name.data,
-                   near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    (void)snprintf(text, sizeof(text), "unknown option \"%.*s\"; etagd.yaml(5) has them all",
+                   (int)(name.len < 200 ? name.len : 200), name.data);
     return complain(reading, key, text);
 }
 

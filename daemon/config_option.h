@@ -36,9 +36,6 @@ const struct config_option *config_option_find(etag_str name);
 MUST_USE bool config_option_set(struct config *config, const struct config_option *option,
                                 etag_str value, char why[CONFIG_WHY_BYTES]);
 
-/* The name nearest to a misspelt one, for "did you mean"; NULL: none is near. */
-const char *config_option_nearest(etag_str name);
-
 /* "user:deploy", "uid:1000", "group:www-data", "gid:33" or "all" gets the roles. Names are looked up now. */
 MUST_USE bool config_rule_add(struct config *config, uint32_t roles, etag_str subject,
                               char why[CONFIG_WHY_BYTES]);

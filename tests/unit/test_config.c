@@ -172,7 +172,7 @@ static void mistakes_are_told_with_line_and_column(void **state)
 {
     struct fixture *f = *state;
     assert_refused(f, "# one\ncapacity: 5000\nlease_ms: 5\n",
-                   "3:1: unknown option \"lease_ms\": did you mean \"lease-ms\"?");
+                   "3:1: unknown option \"lease_ms\"; etagd.yaml(5) has them all");
     assert_refused(f, "colour: red\n", "1:1: unknown option \"colour\"");
     assert_refused(f, "capacity: 12\n",
                    "1:11: \"capacity\" cannot be \"12\"; allowed are whole numbers from 1024 to "
@@ -429,7 +429,7 @@ static void a_reload_of_a_mistake_changes_nothing(void **state)
     assert_int_equal(
         reload(f, "idle-ms: 2000\nroles: {read: [uid:6]}\nlog_level: warn\n", &changes), -1);
     (void)snprintf(expected, sizeof(expected),
-                   "%s:3:1: unknown option \"log_level\": did you mean \"log-level\"?", f->path);
+                   "%s:3:1: unknown option \"log_level\"; etagd.yaml(5) has them all", f->path);
     assert_string_equal(f->said, expected);
     assert_int_equal(f->config.idle_ns, NS_PER_S);
     assert_int_equal(roles_of(&f->config, 5, 5, NULL, 0), ROLE_READ);
