@@ -108,7 +108,6 @@ static void stats_of_cache(struct stats *stats, struct server *server)
     stat_number(stats, "stored_entries", store_entry_count(server->store));
     stat_number(stats, "store_bytes", store_used_bytes(server->store));
     stat_number(stats, "store_waiting", persist_waiting(server->persist));
-    stat_number(stats, "store_lag_ms", persist_lag_ns(server->persist) / NS_PER_MS);
     stat_text(stats, "store", persist_failed(server->persist) ? "failed" : "ok");
 }
 

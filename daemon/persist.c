@@ -55,10 +55,6 @@ struct persist {
     uint64_t dirty_since_ns;  /* how long the front of the line waits */
     uint64_t entries_decided; /* sequence */
     struct sync_point sync, next_sync;
-    struct sync_point
-        probe; /* how long things wait, measured on one at a time; ticket 0: on none */
-    uint64_t probe_since_ns;
-    uint64_t lag_ns; /* of the last one */
     struct persist_progress progress;
     bool closing;
 
@@ -129,24 +125,6 @@ static void syncs_settle(struct persist *persist)
         persist->next_sync = (struct sync_point){0};
         notify(persist);
     }
-}
-
-/* The last that was queued now: how long will it wait? */
-static void probe_begin(struct persist *persist)
-{
-    if (persist->probe.ticket)
-        return;
-    persist->probe = (struct sync_point){1, persist->events_queued, persist->dirty.last_sequence};
-    persist->probe_since_ns = now_ns();
-}
-
-static void probe_settle(struct persist *persist)
-{
-    if (!persist->probe.ticket || persist->events_decided < persist->probe.events ||
-        persist->entries_decided < persist->probe.entries)
-        return;
-    persist->lag_ns = now_ns() - persist->probe_since_ns;
-    persist->probe.ticket = 0;
 }
 
 static bool sync_wants_events(const struct persist *persist)
@@ -286,7 +264,6 @@ static void write_events(struct persist *persist)
     persist->events_since_checkpoint += count;
     persist->bytes_since_checkpoint += bytes;
     syncs_settle(persist);
-    probe_settle(persist);
     if (tell)
         notify(persist);
 }
@@ -378,7 +355,6 @@ static void write_entries(struct persist *persist)
         persist->entries_decided = decided;
     waiting_publish(persist);
     syncs_settle(persist);
-    probe_settle(persist);
 }
 
 /* ---- Checkpoints ---- */
@@ -534,7 +510,6 @@ uint64_t persist_submit(struct persist *persist, bool urgent)
         persist->submitted_since_ns = now_ns();
     event_line_move(&persist->submitted, &persist->open);
     persist->urgent |= urgent;
-    probe_begin(persist);
     const uint64_t ticket = ++persist->tickets;
     if (urgent || persist->submitted.count >= EVENTS_LAZY_MAX ||
         persist->sleeps_until_ns > persist->submitted_since_ns + EVENTS_LAZY_NS)
@@ -570,7 +545,6 @@ static void wake_for_entries(struct persist *persist, size_t line_count_before)
     if (line_count_before == 0 || persist->dirty.line_count == PERSIST_CHUNK_MAX)
         pthread_cond_signal(&persist->wake);
     waiting_publish(persist);
-    probe_begin(persist);
 }
 
 int persist_entry(struct persist *persist, struct hash128 fingerprint, etag_str resource_text,
@@ -645,13 +619,4 @@ bool persist_crowded(const struct persist *persist)
 uint64_t persist_entry_commits(const struct persist *persist)
 {
     return __atomic_load_n(&persist->entry_commits, __ATOMIC_ACQUIRE);
-}
-
-uint64_t persist_lag_ns(struct persist *persist)
-{
-    lock(persist);
-    const uint64_t waiting_ns = persist->probe.ticket ? now_ns() - persist->probe_since_ns : 0;
-    const uint64_t lag_ns = time_longer(persist->lag_ns, waiting_ns);
-    unlock(persist);
-    return lag_ns;
 }

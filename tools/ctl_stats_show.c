@@ -236,9 +236,8 @@ static void print_state(const struct stats_view *view)
            entries, capacity, percent(entries, capacity),
            percent(sample_number(now, "pool_units_used"), sample_number(now, "pool_units")),
            short_text((double)sample_number(now, "index_bytes"), text));
-    printf("store         %s, %" PRIu64 " entries wait; it lags by %" PRIu64 " ms\n",
-           sample_text(now, "store"), sample_number(now, "store_waiting"),
-           sample_number(now, "store_lag_ms"));
+    printf("store         %s, %" PRIu64 " entries wait\n", sample_text(now, "store"),
+           sample_number(now, "store_waiting"));
     printf("connections   %" PRIu64 " open, %" PRIu64 " so far; %" PRIu64 " refused, %" PRIu64
            " broke the protocol, %" PRIu64 " slow\n",
            sample_number(now, "peers"), sample_number(now, "peers_accepted"),
@@ -309,7 +308,7 @@ static void show_line(struct stats_view *view)
     struct sample_histogram *between = calloc(1, sizeof(*between));
 
     if (view->lines++ % HEAD_EVERY == 0)
-        printf("TIME     LOOKUPS    304 UNKNOWN  FILLS REFUSED WRITES EVICTED 99_PCT LEASE  LAG\n");
+        printf("TIME     LOOKUPS    304 UNKNOWN  FILLS REFUSED WRITES EVICTED 99_PCT LEASE\n");
     if (between)
         sample_histogram_between(between, view->now, view->before, "mutation_times");
     printf("%.8s", time_text(view->now->wall_ms, time) + strlen("2026-01-31T"));
@@ -319,8 +318,7 @@ static void show_line(struct stats_view *view)
     printf("%7s", between && between->count > 0
                       ? duration_text(sample_quantile_ns(between, 990), text)
                       : "-");
-    printf("%6" PRIu64 "%5" PRIu64 "\n", sample_number(view->now, "lease_margin_ms"),
-           sample_number(view->now, "store_lag_ms"));
+    printf("%6" PRIu64 "\n", sample_number(view->now, "lease_margin_ms"));
     free(between);
 }
 

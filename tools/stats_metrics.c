@@ -125,8 +125,6 @@ static const struct family families[] = {
     {"etagd_lease_margin_min_seconds", GAUGE,
      "The least that was left of the lease when it was renewed.", SECONDS,
      .series = ONE("lease_margin_min_ms")},
-    {"etagd_store_lag_seconds", GAUGE, "How long what is accepted waits until the store has it.",
-     SECONDS, .series = ONE("store_lag_ms")},
     {"etagd_store_waiting", GAUGE, "Entries that the store does not have yet.",
      .series = ONE("store_waiting")},
     {"etagd_store_entries", GAUGE, "Entries in the store.", .series = ONE("stored_entries")},
