@@ -8,6 +8,7 @@
 #include "cache.h"
 
 #include "clocktime.h"
+#include "numbers.h"
 #include "surrogate.h"
 
 #include <assert.h>
@@ -333,8 +334,7 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
     out->expires_wall_ms = out->expires_ns = 0;
     former_look(cache, &set, out);
     if (entry->max_age_ms > 0) {
-        const uint64_t age_ms = entry->max_age_ms < MAX_AGE_MS_MAX ? entry->max_age_ms
-                                                                   : MAX_AGE_MS_MAX;
+        const uint64_t age_ms = min_of(entry->max_age_ms, MAX_AGE_MS_MAX);
         put.expires_ns = now_ns + age_ms * NS_PER_MS;
         out->expires_wall_ms = time_wall_ms() + age_ms;
         out->expires_ns = put.expires_ns;
@@ -419,8 +419,7 @@ static uint64_t expiry_load(const struct cache *cache, const struct entry_record
     if (left_ms > record->entry.max_age_ms)
         left_ms = record->entry.max_age_ms;
     const uint64_t by_wall_ns = now_ns + left_ms * NS_PER_MS;
-    return cache->monotonic_goes_on && record->expires_ns < by_wall_ns ? record->expires_ns
-                                                                       : by_wall_ns;
+    return cache->monotonic_goes_on ? min_of(record->expires_ns, by_wall_ns) : by_wall_ns;
 }
 
 etag_reason cache_load(struct cache *cache, const struct key *key,

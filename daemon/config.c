@@ -10,6 +10,7 @@
 #include "clocktime.h"
 #include "config_option.h"
 #include "message.h"
+#include "numbers.h"
 
 #include <argp.h>
 #include <assert.h>
@@ -73,11 +74,10 @@ static const struct config_option options[] = {
      MEMBER(idle_ns), .max = IDLE_MS_MAX, .factor = NS_PER_MS, .live = true},
 };
 
-#define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
+#define OPTION_COUNT COUNT_OF(options)
 
 /* ---- Values ---- */
 
-#define WHY(...) ((void)snprintf(why, CONFIG_WHY_BYTES, __VA_ARGS__), false)
 #define QUOTED(s) (int)((s).len < 200 ? (s).len : 200), (s).data
 
 /* Stores a number into a member of 4 or 8 bytes (enums are 4). */
@@ -105,13 +105,13 @@ static bool parse_digits(etag_str text, unsigned base, uint64_t *out)
 }
 
 static bool set_path(struct config *config, const struct config_option *option, etag_str value,
-                     char *why)
+                     struct why *why)
 {
     if (value.len == 0 || memchr(value.data, '\0', value.len))
-        return WHY("\"%s\" must be a path", option->name);
+        return why_not(why, "\"%s\" must be a path", option->name);
     if (value.len > option->max)
-        return WHY("\"%s\" is %zu bytes long; at most %llu are allowed", option->name, value.len,
-                   (unsigned long long)option->max);
+        return why_not(why, "\"%s\" is %zu bytes long; at most %llu are allowed", option->name,
+                       value.len, (unsigned long long)option->max);
     char *member = (char *)config + option->offset;
     memcpy(member, value.data, value.len);
     member[value.len] = '\0';
@@ -119,7 +119,7 @@ static bool set_path(struct config *config, const struct config_option *option, 
 }
 
 static bool set_choice(struct config *config, const struct config_option *option, etag_str value,
-                       char *why)
+                       struct why *why)
 {
     const char *word = option->words;
     for (uint64_t number = 0; *word; number++) {
@@ -130,12 +130,12 @@ static bool set_choice(struct config *config, const struct config_option *option
         }
         word += len + (word[len] == '|');
     }
-    return WHY("\"%s\" cannot be \"%.*s\"; allowed are %s", option->name, QUOTED(value),
-               option->words);
+    return why_not(why, "\"%s\" cannot be \"%.*s\"; allowed are %s", option->name, QUOTED(value),
+                   option->words);
 }
 
 bool config_option_set(struct config *config, const struct config_option *option, etag_str value,
-                       char why[CONFIG_WHY_BYTES])
+                       struct why *why)
 {
     uint64_t number;
     switch (option->kind) {
@@ -145,17 +145,19 @@ bool config_option_set(struct config *config, const struct config_option *option
         return set_choice(config, option, value, why);
     case OPTION_MODE:
         if (!parse_digits(value, 8, &number) || number > 0777)
-            return WHY("\"%s\" cannot be \"%.*s\"; allowed are octal permissions from 0 to 0777",
-                       option->name, QUOTED(value));
+            return why_not(
+                why, "\"%s\" cannot be \"%.*s\"; allowed are octal permissions from 0 to 0777",
+                option->name, QUOTED(value));
         member_store(config, option, number);
         return true;
     case OPTION_NUMBER:
         break;
     }
     if (!parse_digits(value, 10, &number) || number < option->min || number > option->max)
-        return WHY("\"%s\" cannot be \"%.*s\"; allowed are whole numbers from %llu to %llu",
-                   option->name, QUOTED(value), (unsigned long long)option->min,
-                   (unsigned long long)option->max);
+        return why_not(why,
+                       "\"%s\" cannot be \"%.*s\"; allowed are whole numbers from %llu to %llu",
+                       option->name, QUOTED(value), (unsigned long long)option->min,
+                       (unsigned long long)option->max);
     member_store(config, option, number * option->factor);
     return true;
 }
@@ -310,16 +312,16 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
 /* The table's own texts: one that does not pass is a mistake in it. */
 static void config_defaults(struct config *config)
 {
-    char why[CONFIG_WHY_BYTES];
+    struct why why;
     *config = (struct config){0};
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        const bool set = config_option_set(config, &options[i], str_of(options[i].normal), why);
+        const bool set = config_option_set(config, &options[i], str_of(options[i].normal), &why);
         assert(set);
         (void)set;
     }
 }
 
-static bool load_file(struct config *config, const char *path, char *why)
+static bool load_file(struct config *config, const char *path, struct why *why)
 {
     FILE *file CLEANUP(cleanup_file) = fopen(path ? path : CONFIG_DEFAULT_FILE, "re");
     if (!file && !path && errno == ENOENT)
@@ -327,48 +329,44 @@ static bool load_file(struct config *config, const char *path, char *why)
     if (!path)
         path = CONFIG_DEFAULT_FILE;
     if (!file) {
-        (void)snprintf(why, CONFIG_MISTAKE_BYTES, "%s: cannot be read: %s", path,
-                       strerrordesc_np(errno));
-        return false;
+        return why_not(why, "%s: cannot be read: %s", path, strerrordesc_np(errno));
     }
     return config_file_read(config, file, path, why);
 }
 
-static bool apply_role(struct config *config, const char *flag, char why[CONFIG_WHY_BYTES])
+static bool apply_role(struct config *config, const char *flag, struct why *why)
 {
     const etag_str text = str_of(flag);
     const char *equals = strchr(flag, '=');
     const size_t len = equals ? (size_t)(equals - flag) : text.len;
     const uint32_t role = config_role_of((etag_str){flag, len});
     if (!equals || !role)
-        return WHY("\"%.*s\" is not ROLE=WHO; roles are read, fill, mutate and admin",
-                   QUOTED(text));
+        return why_not(why, "\"%.*s\" is not ROLE=WHO; roles are read, fill, mutate and admin",
+                       QUOTED(text));
     return config_rule_add(config, role, str_skip(text, len + 1), why);
 }
 
 /* A flag wins over the file: one role given here, and the file's do not count. */
-static bool apply_roles(struct config *config, const struct flags *flags, char *mistake)
+static bool apply_roles(struct config *config, const struct flags *flags, struct why *mistake)
 {
-    char why[CONFIG_WHY_BYTES];
+    struct why why;
     if (flags->role_count > 0)
         config->rule_count = 0;
     for (size_t i = 0; i < flags->role_count; i++)
-        if (!apply_role(config, flags->roles[i], why)) {
-            (void)snprintf(mistake, CONFIG_MISTAKE_BYTES, "etagd: --role: %s", why);
-            return false;
+        if (!apply_role(config, flags->roles[i], &why)) {
+            return why_not(mistake, "etagd: --role: %s", why.text);
         }
     return true;
 }
 
-static bool apply_flags(struct config *config, const struct flags *flags, char *mistake)
+static bool apply_flags(struct config *config, const struct flags *flags, struct why *mistake)
 {
-    char why[CONFIG_WHY_BYTES];
+    struct why why;
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         if (!flags->values[i] ||
-            config_option_set(config, &options[i], str_of(flags->values[i]), why))
+            config_option_set(config, &options[i], str_of(flags->values[i]), &why))
             continue;
-        (void)snprintf(mistake, CONFIG_MISTAKE_BYTES, "etagd: --%s: %s", options[i].name, why);
-        return false;
+        return why_not(mistake, "etagd: --%s: %s", options[i].name, why.text);
     }
     config->check_only = flags->check_only;
     config->cold = flags->cold;
@@ -397,7 +395,7 @@ static void make_printable(char *text)
     }
 }
 
-static bool config_made(struct config *config, const struct flags *flags, char *why)
+static bool config_made(struct config *config, const struct flags *flags, struct why *why)
 {
     config_defaults(config);
     if (!load_file(config, flags->config_path, why) || !apply_flags(config, flags, why))
@@ -406,28 +404,27 @@ static bool config_made(struct config *config, const struct flags *flags, char *
     return true;
 }
 
-bool config_read(struct config *config, int argc, char **argv, bool *answered,
-                 char why[CONFIG_MISTAKE_BYTES])
+bool config_read(struct config *config, int argc, char **argv, bool *answered, struct why *why)
 {
     struct flags flags = {0};
-    why[0] = '\0';
+    why->text[0] = '\0';
     const error_t error = flags_read(&flags, argc, argv);
     *answered = flags.answered;
     if (error != 0)
         return false;
     if (config_made(config, &flags, why))
         return true;
-    make_printable(why);
+    make_printable(why->text);
     return false;
 }
 
 int config_load(struct config *out, int argc, char **argv)
 {
-    char why[CONFIG_MISTAKE_BYTES];
+    struct why why;
     bool answered;
-    if (!config_read(out, argc, argv, &answered, why)) {
-        if (why[0] != '\0')
-            (void)fprintf(stderr, "%s\n", why);
+    if (!config_read(out, argc, argv, &answered, &why)) {
+        if (why.text[0] != '\0')
+            (void)fprintf(stderr, "%s\n", why.text);
         return answered ? 1 : -1;
     }
     out->argc = argc;

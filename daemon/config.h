@@ -33,6 +33,7 @@
 #include "cleanup.h"
 #include "log.h"
 #include "loop.h"
+#include "why.h"
 
 #include <stdio.h>
 
@@ -41,7 +42,6 @@ enum huge_pages_use { HUGE_PAGES_AUTO, HUGE_PAGES_ON, HUGE_PAGES_OFF };
 
 #define ROLE_RULES_MAX 64
 #define PATH_BYTES_MAX 4096
-#define CONFIG_MISTAKE_BYTES (PATH_BYTES_MAX + 1100)
 #define CONFIG_CHANGES_BYTES 512
 
 struct role_rule {
@@ -92,8 +92,7 @@ struct config_changes {
 
 /* Reads the file again, under the same flags, and takes into *config what may change while serving. 0, or -1: *config is as
  * before, and why says the mistake as config_load() does, without a newline. */
-MUST_USE int config_reload(struct config *config, struct config_changes *changes,
-                           char why[CONFIG_MISTAKE_BYTES]);
+MUST_USE int config_reload(struct config *config, struct config_changes *changes, struct why *why);
 
 /* Prints it as a file that means the same, what the flags say included. */
 void config_print(const struct config *config, FILE *out);

@@ -19,11 +19,6 @@ static struct dirty_entry **bucket_of(const struct dirty *dirty, struct hash128 
     return &dirty->buckets[fingerprint.low & (BUCKET_COUNT - 1)];
 }
 
-static bool is_same(struct hash128 a, struct hash128 b)
-{
-    return a.low == b.low && a.high == b.high;
-}
-
 static size_t cost_of(const struct dirty_entry *entry)
 {
     return sizeof(*entry) + entry->name_len + entry->record_len;
@@ -60,7 +55,7 @@ void dirty_deinit(struct dirty *dirty)
 struct dirty_entry *dirty_find(const struct dirty *dirty, struct hash128 fingerprint)
 {
     struct dirty_entry *entry = *bucket_of(dirty, fingerprint);
-    while (entry && !is_same(entry->fingerprint, fingerprint))
+    while (entry && !hash128_equal(entry->fingerprint, fingerprint))
         entry = entry->next_in_bucket;
     return entry;
 }

@@ -7,6 +7,7 @@
  * costs the loop a millisecond or so, whatever it asks for.
  */
 #include "inspect.h"
+#include "numbers.h"
 #include "server.h"
 
 #include <errno.h>
@@ -106,8 +107,7 @@ static int page_forward(struct server *server, struct page *page)
         return walk_result(r);
     const uint64_t behind = page->seen_lsn >= page->question->from_lsn ? page->seen_lsn + 1
                                                                        : page->question->from_lsn;
-    return walk_result(
-        journal_each(server->journal, behind > stored ? behind : stored + 1, page_add, page));
+    return walk_result(journal_each(server->journal, max_of(behind, stored + 1), page_add, page));
 }
 
 /* ---- Newest first ---- */
@@ -166,7 +166,7 @@ static void views_reverse(const struct page *page)
 static int tail_take(struct server *server, struct page *page, uint64_t stored)
 {
     struct tail tail = {.until_lsn = page->until_lsn};
-    const uint64_t from = page->question->from_lsn > stored ? page->question->from_lsn : stored + 1;
+    const uint64_t from = max_of(page->question->from_lsn, stored + 1);
 
     int r = journal_each(server->journal, from, tail_count, &tail);
     tail.events = arena_array(page->arena, tail.capacity, sizeof(*tail.events));
@@ -192,8 +192,8 @@ static int page_backward(struct server *server, struct page *page)
         r = tail_take(server, page, stored);
     if (r != 0 || page->next_lsn != 0)
         return r;
-    return walk_result(store_each_event_back(
-        server->store, page->until_lsn < stored ? page->until_lsn : stored, page_add, page));
+    return walk_result(
+        store_each_event_back(server->store, min_of(page->until_lsn, stored), page_add, page));
 }
 
 /* ---- The request ---- */
@@ -212,7 +212,7 @@ void inspect_log(struct server *server, struct peer *peer, const struct request 
         .arena = &server->arena,
         .question = question,
         .until_lsn = question->until_lsn ? question->until_lsn : UINT64_MAX,
-        .limit = question->limit && question->limit < LOG_PAGE_MAX ? question->limit : LOG_PAGE_MAX,
+        .limit = question->limit ? min_of(question->limit, LOG_PAGE_MAX) : LOG_PAGE_MAX,
     };
     uint64_t oldest_lsn = 0;
 

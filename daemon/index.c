@@ -11,6 +11,7 @@
 #include "index.h"
 
 #include "fieldset_table.h"
+#include "numbers.h"
 #include "owners.h"
 #include "pool.h"
 #include "pool_hand.h"
@@ -74,7 +75,7 @@ static int take_pages(int fd, uint64_t from, uint64_t to)
 static uint64_t end_with_pool(const struct index *index, uint64_t pool_bytes)
 {
     const uint64_t end = index->view.header->pool_offset + pool_bytes + LAYOUT_SECTION_ALIGN;
-    return end < index->bytes ? end : index->bytes;
+    return min_of(end, index->bytes);
 }
 
 /* Lets the pool have its units up to unit_count, and their memory. */
@@ -227,7 +228,7 @@ uint32_t index_pool_used_units(const struct index *index)
 static bool is_empty(const struct index *index, uint64_t slot)
 {
     const struct hash128 fingerprint = shm_fingerprint_at(&index->view, slot);
-    return fingerprint.low == 0 && fingerprint.high == 0;
+    return hash128_is_zero(fingerprint);
 }
 
 static uint64_t home_of(const struct index *index, struct hash128 fingerprint)
@@ -253,7 +254,7 @@ static uint64_t locate(const struct index *index, struct hash128 fingerprint)
     for (uint32_t hop = shm_hop_load(&index->view, home); hop != 0; hop &= hop - 1) {
         const uint64_t slot = home + (unsigned)__builtin_ctz(hop);
         const struct hash128 seen = shm_fingerprint_at(&index->view, slot);
-        if (seen.low == fingerprint.low && seen.high == fingerprint.high)
+        if (hash128_equal(seen, fingerprint))
             return slot;
     }
     return NO_SLOT;
@@ -341,7 +342,7 @@ static uint64_t evict_one(struct index *index, uint64_t home, uint64_t now_ns,
 static uint64_t search_empty(const struct index *index, uint64_t home)
 {
     const uint64_t left = index->view.slot_count - home;
-    const uint64_t end = home + (left < EMPTY_SEARCH_MAX ? left : EMPTY_SEARCH_MAX);
+    const uint64_t end = home + min_of(left, EMPTY_SEARCH_MAX);
     for (uint64_t slot = home; slot < end; slot++)
         if (is_empty(index, slot))
             return slot;

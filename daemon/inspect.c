@@ -6,6 +6,7 @@
 #include "inspect.h"
 
 #include "clocktime.h"
+#include "numbers.h"
 #include "server.h"
 #include "text.h"
 
@@ -323,7 +324,7 @@ void inspect_list(struct server *server, struct peer *peer, const struct request
     const size_t asked = request->list.limit ? request->list.limit : LIST_LIMIT_DEFAULT;
     struct listing listing = {
         .server = server,
-        .limit = asked < LIST_PAGE_MAX ? asked : LIST_PAGE_MAX,
+        .limit = min_of(asked, LIST_PAGE_MAX),
     };
 
     listing.views = arena_array(&server->arena, listing.limit, sizeof(*listing.views));

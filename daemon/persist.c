@@ -10,6 +10,7 @@
 #include "clocktime.h"
 #include "delay_point.h"
 #include "dirty.h"
+#include "numbers.h"
 #include "retained.h"
 #include "thread.h"
 
@@ -193,17 +194,16 @@ static uint64_t next_due_ns(const struct persist *persist)
 {
     uint64_t until_ns = persist->retained.disk.ask_ns;
     if (persist->dirty.first)
-        until_ns = time_shorter(
-            until_ns, time_longer(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns));
+        until_ns = min_of(until_ns,
+                          max_of(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns));
     if (checkpoint_due(persist, 0))
-        until_ns = time_shorter(until_ns, persist->retry_at_ns);
+        until_ns = min_of(until_ns, persist->retry_at_ns);
     if (retained_nothing(&persist->retained))
-        until_ns = time_shorter(until_ns,
-                                time_longer(persist->checkpoint.due_ns, persist->retry_at_ns));
+        until_ns = min_of(until_ns, max_of(persist->checkpoint.due_ns, persist->retry_at_ns));
     if (persist->submitted.first)
-        until_ns = time_shorter(until_ns, persist->submitted_since_ns + EVENTS_LAZY_NS);
+        until_ns = min_of(until_ns, persist->submitted_since_ns + EVENTS_LAZY_NS);
     if (persist->retained.retry_ns)
-        until_ns = time_shorter(until_ns, persist->retained.retry_ns);
+        until_ns = min_of(until_ns, persist->retained.retry_ns);
     return until_ns;
 }
 

@@ -309,16 +309,16 @@ struct hash128 event_record_unstored(etag_str bytes, size_t i)
     const char *end = bytes.data + bytes.len - sizeof(uint16_t);
     const char *at = end - (event_record_unstored_count(bytes) - i) * FINGERPRINT_BYTES;
 
-    return (struct hash128){load_u64(at), load_u64(at + sizeof(uint64_t))};
+    return hash128_load(at);
 }
 
 /* Behind the version, without the tail. */
 static struct reader event_reader(etag_str bytes)
 {
     const size_t tail = tail_bytes(bytes);
-    return (struct reader){
-        .left = tail > 0 ? (etag_str){bytes.data + 1, bytes.len - 1 - tail} : (etag_str){0},
-        .failed = tail == 0};
+    return (struct reader){.left = tail > 0 ? (etag_str){bytes.data + 1, bytes.len - 1 - tail}
+                                            : (etag_str){0},
+                           .failed = tail == 0};
 }
 
 uint64_t event_record_wall_ms(etag_str bytes)

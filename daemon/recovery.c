@@ -9,6 +9,7 @@
 #include "clocktime.h"
 #include "delay_point.h"
 #include "event_line.h"
+#include "numbers.h"
 #include "text.h"
 #include "witness.h"
 
@@ -138,11 +139,11 @@ static const char *cold_by_disk(const struct warm_question *q)
 static const char *cold_reason(const struct warm_question *q)
 {
     static const char *(*const conditions[])(const struct warm_question *) = {
-        cold_by_request, cold_by_disk,   cold_by_boot,       cold_by_file, cold_by_witness,
+        cold_by_request, cold_by_disk,   cold_by_boot,       cold_by_file,  cold_by_witness,
         cold_by_journal, cold_by_clocks, cold_by_durability, cold_by_spool, cold_by_mark,
     };
 
-    for (size_t i = 0; i < sizeof(conditions) / sizeof(conditions[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(conditions); i++) {
         const char *reason = conditions[i](q);
         if (reason)
             return reason;
@@ -225,11 +226,10 @@ static int random_bytes(void *out, size_t len)
     return getrandom(out, len, 0) == (ssize_t)len ? 0 : -EIO;
 }
 
-static int refuse(char why[512], const char *doing, int error)
+static int refuse(struct why *why, const char *doing, int error)
 {
-    snprintf(why, 512, "cannot %s the state: %s", doing,
-             error < 0 ? strerror(-error) : "it is damaged");
-    return -1;
+    return why_set(why, "cannot %s the state: %s", doing,
+                   error < 0 ? strerror(-error) : "it is damaged");
 }
 
 /* A state of nothing but the incarnation, and what stands for the guards of the former one. */
@@ -247,7 +247,7 @@ static int state_begin(struct recovery *recovery, struct store *store)
 }
 
 /* The same in a new data file. 0 or -1 with why. */
-static int state_begin_aside(struct recovery *recovery, struct store *store, char why[512])
+static int state_begin_aside(struct recovery *recovery, struct store *store, struct why *why)
 {
     struct store_identity identity;
     if (store_set_aside(store, why) != 0)
@@ -260,7 +260,7 @@ static int state_begin_aside(struct recovery *recovery, struct store *store, cha
     return r == 0 ? 0 : refuse(why, "write", r);
 }
 
-int recovery_set_aside(struct recovery *recovery, struct store *store, char why[512])
+int recovery_set_aside(struct recovery *recovery, struct store *store, struct why *why)
 {
     recovery->warm = false;
     recovery->cold_reason = COLD_DAMAGED;
@@ -269,7 +269,7 @@ int recovery_set_aside(struct recovery *recovery, struct store *store, char why[
 
 /* Reads what the former run left. */
 static int former_read(struct recovery *recovery, struct store *store, struct store_meta *former,
-                       char why[512])
+                       struct why *why)
 {
     const int r = store_meta_read(store, former);
 
@@ -288,10 +288,8 @@ static int run_begin(struct recovery *recovery, struct store *store,
                      const struct recovery_traces *traces)
 {
     struct store_meta *meta = &recovery->meta;
-    struct warm_question question = {.config = config,
-                                     .store = store,
-                                     .former = former,
-                                     .spool_other = traces->spool_other};
+    struct warm_question question = {
+        .config = config, .store = store, .former = former, .spool_other = traces->spool_other};
 
     recovery->former = *former;
     *meta = *former;
@@ -307,8 +305,7 @@ static int run_begin(struct recovery *recovery, struct store *store,
                             journal_exists(config->socket_path);
     recovery->former_boot_same = boot_is_same(&question) || !boot_is_known(&question);
     recovery->warm = recovery->cold_reason == NULL;
-    recovery->linger_ns = time_longer(time_longer(config->linger_ns, former->linger_ns),
-                                      recovery->linger_ns);
+    recovery->linger_ns = max_of(max_of(config->linger_ns, former->linger_ns), recovery->linger_ns);
     recovery->cold_hold_ms = cold_hold_ms(recovery, config);
 
     /* Where the state was lost the witness may still know: an LSN is never used twice. */
@@ -328,7 +325,7 @@ static int run_begin(struct recovery *recovery, struct store *store,
 }
 
 int recovery_open(struct recovery *recovery, struct store **store, const struct config *config,
-                  const struct recovery_traces *traces, char why[512])
+                  const struct recovery_traces *traces, struct why *why)
 {
     struct store_meta former;
     const struct store_options options = {
@@ -345,13 +342,13 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
     recovery->locked_ns = time_coarse_ns();
     recovery->had_former = unusable || traces->any;
     recovery->linger_ns = traces->linger_ns;
-    memcpy(recovery->damage, why, sizeof(recovery->damage));
+    recovery->damage = *why;
     if (unusable && store_set_aside(*store, why) != 0)
         return -1;
     if (former_read(recovery, *store, &former, why) < 0)
         return -1;
     if (unusable)
-        recovery->cold_reason = recovery->damage;
+        recovery->cold_reason = recovery->damage.text;
     recovery->former_lease_ns = former.lease_ns;
     if (run_begin(recovery, *store, &former, config, traces) != 0)
         return refuse(why, "begin a run in", -EIO);

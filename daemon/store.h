@@ -18,9 +18,9 @@
 #include "config.h"
 #include "message.h"
 #include "siphash.h"
+#include "why.h"
 
 #define STORE_FORMAT 1u /* of what LMDB holds; a state of another one is set aside unread */
-#define STORE_WHY_BYTES 512
 
 enum {
     STORE_E_NOT_FOUND = 1,
@@ -39,17 +39,17 @@ struct store_options {
 };
 
 /* Takes the state lock (state_dir/lock, OFD lock), checks owner and format, lets a child read the whole database
- * (store_check.c), opens LMDB. On an error *why (char[512]) says what is wrong and what to do, with the path.
+ * (store_check.c), opens LMDB. On an error *why says what is wrong and what to do, with the path.
  * On STORE_E_DAMAGED and STORE_E_FORMAT *out is a store that holds the lock and takes store_set_aside()
  * and store_close() only; on any other error it is NULL. */
-MUST_USE int store_open(struct store **out, const struct store_options *options, char why[512]);
+MUST_USE int store_open(struct store **out, const struct store_options *options, struct why *why);
 struct store *store_close(struct store *store); /* returns NULL */
 
 /* Is the locked file still the one at its path, and the data file the one that was opened? 0 or -ESTALE. */
 MUST_USE int store_still_owned(const struct store *store);
 
 /* Sets a damaged or foreign-format database aside (renames data.mdb to damaged-<wall ms>.mdb) and opens an empty one. */
-MUST_USE int store_set_aside(struct store *store, char why[512]);
+MUST_USE int store_set_aside(struct store *store, struct why *why);
 
 /* ---- Meta ---- */
 

@@ -9,6 +9,7 @@
  */
 #include "store_check.h"
 
+#include "numbers.h"
 #include "store_record.h"
 
 #include <assert.h>
@@ -162,7 +163,7 @@ static int verify_tables(struct store *store, MDB_txn *txn, struct store_pages *
     store->has_key = error == 0;
     if (!error)
         error = verify_trees(txn, pages);
-    for (size_t i = 0; !error && i < sizeof(whole_tables) / sizeof(whole_tables[0]); i++)
+    for (size_t i = 0; !error && i < COUNT_OF(whole_tables); i++)
         error = verify_table(store, txn, whole_tables[i], pages);
     return error;
 }
@@ -213,7 +214,7 @@ static int verify_database(const struct store *given)
 static void die_as_default(void)
 {
     static const int deaths[] = {SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGXCPU};
-    for (size_t i = 0; i < sizeof(deaths) / sizeof(deaths[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(deaths); i++)
         (void)signal(deaths[i], SIG_DFL);
 }
 

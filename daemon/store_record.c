@@ -13,6 +13,7 @@
 #include "store_record.h"
 
 #include "bounds.h"
+#include "numbers.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -52,8 +53,7 @@ int stored_error(int code)
 
 etag_str stored_name_cut(etag_str resource_text)
 {
-    return (etag_str){resource_text.data,
-                      resource_text.len < NAME_TEXT_MAX ? resource_text.len : NAME_TEXT_MAX};
+    return (etag_str){resource_text.data, min_of(resource_text.len, NAME_TEXT_MAX)};
 }
 
 /* The zero byte, which no resource contains, puts "/a" before "/ab" whatever the fingerprints are. */

@@ -28,11 +28,6 @@ struct shadow {
     struct shadow_record records[SHADOW_RECORDS];
 };
 
-static bool hash_equal(struct hash128 a, struct hash128 b)
-{
-    return a.low == b.low && a.high == b.high;
-}
-
 static const uint8_t *hash_key(const struct etag_client *client)
 {
     return client->mapping.view.header->hash_key;
@@ -77,7 +72,7 @@ static bool still_stands(struct etag_client *client, const etag_key *key,
     const struct shm_entry *entry = &client->scratch.entry;
 
     return lookup_state(client, key) == ETAG_REASON_VALID && entry->fill_lsn == record->fill_lsn &&
-           hash_equal(etag_hash_of(client, entry->etag), record->etag);
+           hash128_equal(etag_hash_of(client, entry->etag), record->etag);
 }
 
 bool shadow_compare(struct etag_client *client, const etag_key *key, etag_token token,
@@ -89,10 +84,10 @@ bool shadow_compare(struct etag_client *client, const etag_key *key, etag_token 
         return false;
     const struct hash128 fingerprint = key_fingerprint(hash_key(client), &client->scratch.key);
     const struct shadow_record *record = place_of(client, fingerprint);
-    if (!hash_equal(record->fingerprint, fingerprint) ||
+    if (!hash128_equal(record->fingerprint, fingerprint) ||
         record->token.incarnation != token.incarnation || record->token.lsn != token.lsn)
         return false;
-    if (etag.data && hash_equal(etag_hash_of(client, etag), record->etag)) {
+    if (etag.data && hash128_equal(etag_hash_of(client, etag), record->etag)) {
         counter_add(&counters->shadow_matches, 1);
         return true;
     }

@@ -6,6 +6,7 @@
 #include "entry.h"
 
 #include "field_name.h"
+#include "numbers.h"
 #include "text.h"
 
 /* What an HTTP-date can say: the years 0 to 9999. Also keeps date arithmetic in readers from overflowing. */
@@ -112,7 +113,7 @@ const char *targets_check(const etag_targets *targets)
     const size_t counts[] = {targets->resource_count, targets->surrogate_count,
                              targets->prefix_count};
     size_t total = 0;
-    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
         if (counts[i] > TARGETS_PER_EVENT_MAX - total)
             return "more than 4096 targets at once: name a prefix or a surrogate key instead";
         total += counts[i];

@@ -2,6 +2,7 @@
 /* etagctl: finds the command and lets it run. */
 #include "ctl.h"
 #include "ctl_output.h"
+#include "numbers.h"
 
 #include <signal.h>
 #include <string.h>
@@ -13,7 +14,7 @@ static const struct ctl_command *command_find(const char *name)
         CTL_COMMANDS(COMMAND_ADDRESS)
 #undef COMMAND_ADDRESS
     };
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(commands); i++)
         if (strcmp(commands[i]->name, name) == 0)
             return commands[i];
     return NULL;

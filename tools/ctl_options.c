@@ -5,6 +5,7 @@
  */
 #include "ctl.h"
 #include "ctl_output.h"
+#include "numbers.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -38,7 +39,7 @@ static const struct ctl_command *const commands[] = {
     CTL_COMMANDS(COMMAND_ADDRESS)
 #undef COMMAND_ADDRESS
 };
-#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+#define COMMAND_COUNT COUNT_OF(commands)
 
 /* ---- Help ---- */
 

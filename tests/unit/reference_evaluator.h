@@ -7,6 +7,8 @@
 #ifndef ETAG_TESTS_REFERENCE_EVALUATOR_H
 #define ETAG_TESTS_REFERENCE_EVALUATOR_H
 
+#include "numbers.h"
+
 #include <etag/etag.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,7 +107,7 @@ static inline bool ref_equal_but_suffix(const char *s, size_t len, const char *c
 {
     static const char *const codings[] = {"gzip", "br", "zstd", "deflate", "compress"};
     char made[8192];
-    for (size_t i = 0; i < 2 * sizeof(codings) / sizeof(codings[0]); i++) {
+    for (size_t i = 0; i < 2 * COUNT_OF(codings); i++) {
         const int made_len = snprintf(made, sizeof(made), "%s%s\"", i % 2 ? "--" : "-",
                                       codings[i / 2]);
         if (current_len - 1 + (size_t)made_len == len && memcmp(s, current, current_len - 1) == 0 &&

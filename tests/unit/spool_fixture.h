@@ -53,10 +53,10 @@ static inline bool there(const struct fixture *f, const char *name)
 
 static inline void open_spool(struct fixture *f, uint64_t lease_ns)
 {
-    char why[512] = "";
+    struct why why;
 
-    if (spool_open(f->spool, &f->config, lease_ns, &f->limit, &f->arena, why) < 0)
-        fail_msg("%s", why);
+    if (spool_open(f->spool, &f->config, lease_ns, &f->limit, &f->arena, &why) < 0)
+        fail_msg("%s", why.text);
 }
 
 static inline int setup(void **state)

@@ -3,6 +3,7 @@
 #include "bounds.h"
 #include "checkpoint.h"
 #include "clocktime.h"
+#include "numbers.h"
 #include "persist.h"
 #include "record.h"
 #include "scratch.h"
@@ -16,7 +17,7 @@
 struct fixture {
     char scratch[SCRATCH_BYTES];
     char dir[2 * SCRATCH_BYTES];
-    char why[512];
+    struct why why;
     struct store *store;
     uint64_t clocks[CLOCK_COUNT];
     struct shm_view view;
@@ -30,7 +31,7 @@ static int set_up(void **state)
     scratch_path(f->dir, f->scratch, "state");
     f->view = (struct shm_view){.clocks = f->clocks, .clock_count = CLOCK_COUNT};
     const struct store_options options = {.state_dir = f->dir, .map_bytes = UINT64_C(256) << 20};
-    assert_int_equal(store_open(&f->store, &options, f->why), 0);
+    assert_int_equal(store_open(&f->store, &options, &f->why), 0);
     assert_int_equal(store_meta_write(f->store, &meta), 0);
     *state = f;
     return 0;
@@ -194,7 +195,7 @@ static void backwards_from_any_lsn(void **state)
         size_t count;
     } cases[] = {{UINT64_MAX, 301, 5}, {301, 301, 5}, {300, 300, 4}, {299, 12, 3},
                  {12, 12, 3},          {10, 10, 1},   {9, 0, 0}};
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         seen = (struct seen){0};
         assert_int_equal(store_each_event_back(f->store, cases[i].until, see, &seen), 0);
         assert_int_equal(seen.count, cases[i].count);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "entry.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <setjmp.h>
@@ -17,10 +18,10 @@ static void entity_tags_follow_the_grammar(void **state)
         "",         "a",        "\"",       "\"a",    "a\"", "W/",          "W/a",
         "w/\"a\"",  "W\"a\"",   "W /\"a\"", "W/\"",   "'a'", "\"a\"b\"",    "\"a b\"",
         "\"a\tb\"", "\"\x7f\"", " \"a\"",   "\"a\" ", "*",   "\"a\", \"b\""};
-    for (size_t i = 0; i < sizeof(right) / sizeof(right[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(right); i++)
         if (entity_tag_check(str_of(right[i])))
             fail_msg("%s: %s", right[i], entity_tag_check(str_of(right[i])));
-    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(wrong); i++)
         if (!entity_tag_check(str_of(wrong[i])))
             fail_msg("%s is accepted", wrong[i]);
     assert_non_null(entity_tag_check((etag_str){NULL, 0}));
@@ -68,7 +69,7 @@ static void fields_that_no_entry_keeps_are_refused(void **state)
                           .fields = &field,
                           .field_count = 1};
     assert_null(entry_check(&entry));
-    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(refused); i++) {
         field.field.name = str_of(refused[i]);
         assert_non_null(entry_check(&entry));
     }
@@ -131,7 +132,7 @@ static void dates_are_those_of_http(void **state)
                  {INT64_MIN + 1, false},
                  {ETAG_NO_DATE, true}};
     struct entry entry = sample();
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         entry.last_modified = cases[i].seconds;
         assert_int_equal(!entry_check(&entry), cases[i].right);
     }

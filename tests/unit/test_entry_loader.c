@@ -77,14 +77,14 @@ static int set_up(void **state)
                                         .incarnation_id = INCARNATION_ID,
                                         .hash_key = {1},
                                         .lease_ns = NS_PER_S};
-    char why[512];
+    struct why why;
 
     assert_non_null(f);
     scratch_make(f->scratch);
     const struct store_options options = {.state_dir = scratch_path(f->dir, f->scratch, "state"),
                                           .map_bytes = UINT64_C(64) << 20};
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
-    assert_int_equal(store_open(&f->store, &options, why), 0);
+    assert_int_equal(store_open(&f->store, &options, &why), 0);
     assert_int_equal(store_meta_write(f->store, &meta), 0);
     assert_int_equal(index_open(&f->index, &index), 0);
     assert_int_equal(cache_init(&f->cache, f->index, &index, NS_PER_S), 0);

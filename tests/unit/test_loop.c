@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The loop itself: waiting and watching, accepting, and which backend is chosen. Streams stand in test_loop_stream.c. */
 #include "loop_fixture.h"
+#include "numbers.h"
 
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -348,7 +349,7 @@ static int refuse_call(unsigned number)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    const struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+    const struct sock_fprog program = {COUNT_OF(filter), filter};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -errno;
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;

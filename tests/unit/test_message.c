@@ -3,6 +3,7 @@
 #include "message.h"
 
 #include "bytes.h"
+#include "numbers.h"
 #include "testing.h"
 
 #include <errno.h>
@@ -235,7 +236,7 @@ static void other_requests_round_trip(void **state)
     static const enum request_kind empty[] = {REQUEST_PING, REQUEST_STATUS, REQUEST_WATCH,
                                               REQUEST_SYNC, REQUEST_PAUSE,  REQUEST_RESUME};
     struct request out;
-    for (size_t i = 0; i < sizeof(empty) / sizeof(empty[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(empty); i++) {
         const struct request in = {.id = 0, .kind = empty[i]};
         assert_null(request_over(*state, &in, &out));
         assert_int_equal(out.id, 0);
@@ -677,7 +678,7 @@ static void malformed_requests_are_refused(void **state)
     };
     struct fixture *const f = *state;
     struct request out;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         arena_reset(&f->arena);
         const char *const wrong = request_decode(&out, &f->arena,
                                                  (etag_str){cases[i].bytes, cases[i].len});
@@ -703,7 +704,7 @@ static void malformed_replies_are_refused(void **state)
     };
     struct fixture *const f = *state;
     struct reply out;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         arena_reset(&f->arena);
         const char *const wrong = reply_decode(&out, &f->arena,
                                                (etag_str){cases[i].bytes, cases[i].len});
@@ -724,7 +725,7 @@ static void newer_peers_are_understood(void **state)
     };
     struct fixture *const f = *state;
     struct request out;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         assert_null(request_decode(&out, &f->arena, (etag_str){cases[i].bytes, cases[i].len}));
         assert_int_equal(out.id, 7);
         assert_int_equal(out.kind, REQUEST_NONE);

@@ -2,6 +2,7 @@
 /* Mutations without an answer: the spool, its wait, and what ends it sooner or otherwise. (With an answer: test_client.c.) */
 #include "fake_daemon.h"
 #include "fake_spool.h"
+#include "numbers.h"
 #include "op.h"
 
 #include <sys/wait.h>
@@ -271,7 +272,7 @@ static void a_definite_error_ends_the_wait(void **state)
     int turns;
     with_spool(f, LONG_NS);
     with_client(f);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         etag_op *op = start_op(f);
         assert_int_equal(events(f), i + 1);
         f->daemon.roles = cases[i].roles;

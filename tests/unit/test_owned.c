@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Real files and directories, and those who use the checks: lock, witness. Another user's only where the test is root's. */
 #include "lock_file.h"
+#include "numbers.h"
 #include "owned.h"
 #include "scratch.h"
 #include "witness.h"
@@ -144,7 +145,7 @@ static void directories(void **state)
                  {0775, false, false}, {0757, false, false}, {01777, true, true},
                  {01775, true, true},  {0777, false, false}, {02755, true, false},
                  {02775, false, false}};
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         assert_int_equal(chmod(dir, cases[i].mode), 0);
         if (!owned_dir_fault(dir, &shared) != cases[i].right || shared != cases[i].shared)
             fail_msg("mode %04o", cases[i].mode);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bounds.h"
+#include "numbers.h"
 #include "persist.h"
 #include "scratch.h"
 #include "text.h"
@@ -15,7 +16,7 @@
 struct fixture {
     char scratch[SCRATCH_BYTES];
     char dir[2 * SCRATCH_BYTES];
-    char why[512];
+    struct why why;
     struct store *store;
     struct persist *persist;
     struct store_txn *block; /* see block_writes() */
@@ -27,7 +28,7 @@ struct fixture {
 static void open_store(struct fixture *f, uint64_t map_bytes)
 {
     const struct store_options options = {.state_dir = f->dir, .map_bytes = map_bytes};
-    assert_int_equal(store_open(&f->store, &options, f->why), 0);
+    assert_int_equal(store_open(&f->store, &options, &f->why), 0);
 }
 
 static void open_persist(struct fixture *f)
@@ -437,7 +438,7 @@ static void the_guards_table_follows_the_events(void **state)
         {EVENT_GUARD_COMMIT, 7, false, "5@5 8@2 "}, {EVENT_GUARD_ABORT, 8, false, "5@5 "},
         {EVENT_GUARD_ABORT, 99, false, "5@5 "},     {EVENT_GUARD_COMMIT, 99, false, "5@5 "},
     };
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
         queue_guard(f, i + 1, steps[i].kind, steps[i].guard, steps[i].hold);
         wait_done(f, persist_submit(f->persist, true));
         assert_string_equal(guards_of(f).text, steps[i].after);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A full pool: what is filled is stored, at the cost of few others, whatever sizes the records have that are in the way. */
 #include "made_entry.h"
+#include "numbers.h"
 #include "pool_hand.h"
 
 #include <errno.h>
@@ -353,7 +354,7 @@ static void fallocate_refuse(void)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSPC),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    const struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+    const struct sock_fprog program = {.len = COUNT_OF(code), .filter = code};
     assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
     assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
 }

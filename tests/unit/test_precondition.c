@@ -4,6 +4,7 @@
 
 #include "abi.h"
 #include "http_date.h"
+#include "numbers.h"
 #include "reference_evaluator.h"
 #include "text.h"
 #include "tsv.h"
@@ -62,7 +63,6 @@ static etag_validators validators(etag_existence existence, const char *etag, co
 #define LATER "Fri, 01 Jan 2021 00:00:00 GMT"
 #define EARLIER "Sat, 01 Jan 2000 00:00:00 GMT"
 
-#define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 #define EXPECT(method_, now_, verdict_, reason_, ...)                                              \
     do {                                                                                           \
         const char *const lines_[] = {__VA_ARGS__};                                                \

@@ -5,6 +5,7 @@
  */
 #include "client.h"
 #include "fake_daemon.h"
+#include "numbers.h"
 
 #define FIELDS_MAX 8
 #define TOKEN_LSN 100 /* the fake daemon's */
@@ -261,7 +262,7 @@ static void an_expires_that_rounds_otherwise_is_the_same(void **state)
     } cases[] = {{3600, 0}, {3599, 0}, {3601, 0}, {3602, 1}};
     f->fields[1] = (etag_field){ETAG_LIT("Expires"), ETAG_LIT("Sun, 06 Nov 1994 09:49:37 GMT")};
     field(f, "Date", "Sun, 06 Nov 1994 08:49:37 GMT");
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct kept_field kept = {.kind = FIELDSET_EXPIRES, .offset_s = cases[i].offset_s};
         const uint32_t clock = clock_of(f, f->surrogates[0]);
         const struct index_entry entry = {.fingerprint = fingerprint_of(f),
@@ -321,7 +322,7 @@ static void statuses(void **state)
     } cases[] = {{404, 1}, {410, 1}, {301, 1}, {308, 1}, {401, 0}, {403, 0}, {302, 0}, {303, 0},
                  {307, 0}, {500, 0}, {502, 0}, {503, 0}, {304, 0}, {405, 0}, {429, 0}};
     store(f, AS_ANSWERED);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         f->response.http_status = cases[i].http_status;
         answered(f, 0, cases[i].retires);
     }
@@ -407,7 +408,7 @@ static void a_200_that_cannot_be_stored(void **state)
         {"Cache-Control", "max-age=\"", 0, 1},
     };
     store(f, AS_ANSWERED);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         f->fields[1] = (etag_field){str_of(cases[i].name), str_of(cases[i].value)};
         f->fields[0].value = ETAG_LIT("\"v1\"");
         answered(f, 0, cases[i].same);

@@ -2,6 +2,7 @@
 /* A whole request in two calls, with a daemon that counts the fills and an index that holds one entry. */
 #include "client.h"
 #include "fake_daemon.h"
+#include "numbers.h"
 
 #define FIELDS_MAX 8
 
@@ -202,7 +203,7 @@ static void what_is_not_2xx_stands(void **state)
     struct fixture *f = *state;
     static const int statuses[] = {100, 199, 300, 302, 404, 500};
     condition(f, "If-None-Match", "*");
-    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(statuses); i++) {
         f->response.http_status = statuses[i];
         assert_int_equal(precheck(f), 0);
         assert_int_equal(finish(f), statuses[i]);

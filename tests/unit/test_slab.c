@@ -2,6 +2,7 @@
 /* The slab against a list of what was taken from it. */
 #include "testing.h"
 
+#include "numbers.h"
 #include "slab.h"
 
 #include <string.h>
@@ -92,7 +93,7 @@ static void test_pieces_of_any_size(void **state)
                                    SLAB_CHUNK_BYTES - 16,
                                    SLAB_CHUNK_BYTES,
                                    5 * SLAB_CHUNK_BYTES + 1};
-    enum { COUNT = sizeof(sizes) / sizeof(sizes[0]) };
+    enum { COUNT = COUNT_OF(sizes) };
     uint8_t *pieces[COUNT];
     struct slab slab = {0};
     for (size_t i = 0; i < COUNT; i++) {

@@ -3,6 +3,7 @@
  * read in it. */
 #include "testing.h"
 
+#include "numbers.h"
 #include "spool_fixture.h"
 
 #include <errno.h>
@@ -56,10 +57,10 @@ static void test_a_second_daemon_is_refused(void **state)
 {
     struct fixture *f = *state;
     struct spool *second = calloc(1, sizeof(*second));
-    char why[512] = "";
+    struct why why;
 
-    assert_int_equal(spool_open(second, &f->config, NS_PER_S, &f->limit, &f->arena, why), -1);
-    assert_non_null(strstr(why, "another etagd uses it"));
+    assert_int_equal(spool_open(second, &f->config, NS_PER_S, &f->limit, &f->arena, &why), -1);
+    assert_non_null(strstr(why.text, "another etagd uses it"));
     spool_close(second);
     free(second);
 }
@@ -199,7 +200,7 @@ static void go_on_as_user(struct fixture *f)
         return;
     spool_close(f->spool);
     assert_int_equal(chown(f->scratch, SOMEBODY, SOMEBODY), 0);
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(names); i++)
         assert_int_equal(chown(path_of(f, names[i]), SOMEBODY, SOMEBODY), 0);
     assert_int_equal(seteuid(SOMEBODY), 0);
     open_spool(f, NS_PER_S);

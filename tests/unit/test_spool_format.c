@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names and marks of the spool: what one end makes the other one reads, and nothing else is taken for it. */
+#include "numbers.h"
 #include "spool_format.h"
 #include "testing.h"
 #include "text.h"
@@ -14,7 +15,7 @@ static void names_round_trip(void **state)
     } kinds[] = {{SPOOL_NAME_EVENT, SPOOL_SLOTS},
                  {SPOOL_NAME_ALL, SPOOL_ALL_SLOTS},
                  {SPOOL_NAME_TAKEN, SPOOL_ALL_SLOTS}};
-    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
+    for (size_t k = 0; k < COUNT_OF(kinds); k++)
         for (uint32_t i = 0; i < kinds[k].count; i++) {
             char name[SPOOL_NAME_BYTES];
             uint32_t number = 77;
@@ -32,7 +33,7 @@ static void strange_names_are_nobodys(void **state)
         "all-000", "ALL-00", "taken-", "taken-40", "taken00", "marks", "MARK",
         ".",       "..",     "x",      "e0x1",     "all-0x",  "t",     "bad-00"};
     uint32_t number;
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(names); i++)
         if (spool_name_parse(names[i], &number) != SPOOL_NAME_FOREIGN)
             fail_msg("\"%s\" is taken for one of ours", names[i]);
     assert_int_equal(spool_name_parse("mark", &number), SPOOL_NAME_OWN);
@@ -77,7 +78,7 @@ static struct spool_mark some_mark(size_t writer_count)
 static void marks_round_trip(void **state)
 {
     static const size_t counts[] = {0, 1, 2, 3, SPOOL_WRITERS_MAX};
-    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
         static char text[SPOOL_MARK_BYTES_MAX];
         const struct spool_mark mark = some_mark(counts[i]);
         struct spool_mark out;
@@ -135,7 +136,7 @@ static void of_a_mark_of_another_version_the_first_lines_are_read(void **state)
         "etagd-spool 2\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\nnew=1\n",
         "etagd-spool 4294967295\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\n"};
     struct spool_mark out;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
         assert_true(spool_mark_parse(str_of(texts[i]), &out));
         assert_int_not_equal(out.version, SPOOL_VERSION);
         assert_true(out.id == 255 && out.lease_ns == 7 && out.linger_ns == 9);

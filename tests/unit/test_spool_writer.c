@@ -5,6 +5,7 @@
  */
 #include "clocktime.h"
 #include "fake_spool.h"
+#include "numbers.h"
 #include "scratch.h"
 #include "spool_writer.h"
 #include "text.h"
@@ -607,7 +608,7 @@ static void too_large_a_frame_becomes_everything(void **state)
     memset(bytes, 'n', sizeof(bytes));
     for (size_t i = 0; i < 300; i++)
         names[i] = (etag_str){bytes, sizeof(bytes)};
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
         struct request request = {.id = 5, .kind = kinds[i]}, out;
         struct arena arena;
         const bool is_guard = kinds[i] != REQUEST_INVALIDATE;

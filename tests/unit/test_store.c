@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bounds.h"
 #include "bytes.h"
+#include "numbers.h"
 #include "scratch.h"
 #include "store.h"
 #include "text.h"
@@ -12,12 +13,11 @@
 #include <sys/wait.h>
 
 #define MAP_BYTES (UINT64_C(64) << 20)
-#define WHY_BYTES 512
 
 struct fixture {
     char scratch[SCRATCH_BYTES];
     char dir[2 * SCRATCH_BYTES]; /* the state directory; missing at first */
-    char why[WHY_BYTES];
+    struct why why;
     struct store *store;
 };
 
@@ -25,7 +25,7 @@ static int open_with(struct fixture *f, struct store **out, bool sync, uint64_t 
 {
     const struct store_options options = {
         .state_dir = f->dir, .map_bytes = map_bytes, .sync = sync};
-    return store_open(out, &options, f->why);
+    return store_open(out, &options, &f->why);
 }
 
 static int open_store(struct fixture *f)
@@ -173,10 +173,10 @@ static void a_missing_parent_is_told(void **state)
     char path[3 * SCRATCH_BYTES];
     (void)snprintf(path, sizeof(path), "%s/no/state", f->scratch);
     const struct store_options options = {.state_dir = path, .map_bytes = MAP_BYTES};
-    assert_int_equal(store_open(&f->store, &options, f->why), -ENOENT);
+    assert_int_equal(store_open(&f->store, &options, &f->why), -ENOENT);
     assert_null(f->store);
-    assert_non_null(strstr(f->why, path));
-    assert_non_null(strstr(f->why, "No such file"));
+    assert_non_null(strstr(f->why.text, path));
+    assert_non_null(strstr(f->why.text, "No such file"));
 }
 
 static void a_path_that_is_too_long_is_told(void **state)
@@ -185,7 +185,7 @@ static void a_path_that_is_too_long_is_told(void **state)
     static char path[PATH_BYTES_MAX + 10];
     memset(path, '/', sizeof(path) - 1);
     const struct store_options options = {.state_dir = path, .map_bytes = MAP_BYTES};
-    assert_int_equal(store_open(&f->store, &options, f->why), -ENAMETOOLONG);
+    assert_int_equal(store_open(&f->store, &options, &f->why), -ENAMETOOLONG);
 }
 
 static void a_directory_that_others_can_write_is_refused(void **state)
@@ -193,11 +193,11 @@ static void a_directory_that_others_can_write_is_refused(void **state)
     struct fixture *f = *state;
     static const mode_t modes[] = {0720, 0702, 0777};
     assert_int_equal(mkdir(f->dir, 0700), 0);
-    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(modes); i++) {
         assert_int_equal(chmod(f->dir, modes[i]), 0);
         assert_int_equal(open_store(f), STORE_E_OWNER);
         assert_null(f->store);
-        assert_non_null(strstr(f->why, "chmod go-w"));
+        assert_non_null(strstr(f->why.text, "chmod go-w"));
     }
     assert_int_equal(chmod(f->dir, 0755), 0);
     assert_int_equal(open_store(f), 0);
@@ -211,8 +211,8 @@ static void anothers_directory_is_refused(void **state)
     assert_int_equal(mkdir(f->dir, 0700), 0);
     assert_int_equal(chown(f->dir, 12345, (gid_t)-1), 0);
     assert_int_equal(open_store(f), STORE_E_OWNER);
-    assert_non_null(strstr(f->why, "belongs to uid 12345"));
-    assert_non_null(strstr(f->why, f->dir));
+    assert_non_null(strstr(f->why.text, "belongs to uid 12345"));
+    assert_non_null(strstr(f->why.text, f->dir));
 }
 
 static void a_second_store_on_one_directory_is_refused(void **state)
@@ -221,8 +221,8 @@ static void a_second_store_on_one_directory_is_refused(void **state)
     struct store *second;
     assert_int_equal(open_with(f, &second, false, MAP_BYTES), STORE_E_IN_USE);
     assert_null(second);
-    assert_non_null(strstr(f->why, f->dir));
-    assert_non_null(strstr(f->why, "in use by another daemon"));
+    assert_non_null(strstr(f->why.text, f->dir));
+    assert_non_null(strstr(f->why.text, "in use by another daemon"));
 
     const pid_t child = fork();
     if (child ==
@@ -334,12 +334,12 @@ static void damaged_meta_is_told_and_can_be_set_aside(void **state)
 
     assert_int_equal(open_store(f), STORE_E_DAMAGED);
     assert_non_null(f->store);
-    assert_non_null(strstr(f->why, "damaged"));
+    assert_non_null(strstr(f->why.text, "damaged"));
     struct store *second;
     assert_int_equal(open_with(f, &second, false, MAP_BYTES), STORE_E_IN_USE);
 
     struct store_meta read;
-    assert_int_equal(store_set_aside(f->store, f->why), 0);
+    assert_int_equal(store_set_aside(f->store, &f->why), 0);
     assert_false(store_warm_mark(f->store));
     assert_int_equal(store_meta_read(f->store, &read), STORE_E_NOT_FOUND);
     assert_int_equal(store_still_owned(f->store), 0);
@@ -372,9 +372,9 @@ static void expect_format_refused(struct fixture *f, uint32_t format)
     patch_format(f, format);
     assert_int_equal(open_store(f), STORE_E_FORMAT);
     assert_non_null(f->store);
-    assert_non_null(strstr(f->why, "another version of etagd"));
-    assert_non_null(strstr(f->why, f->dir));
-    assert_int_equal(store_set_aside(f->store, f->why), 0);
+    assert_non_null(strstr(f->why.text, "another version of etagd"));
+    assert_non_null(strstr(f->why.text, f->dir));
+    assert_int_equal(store_set_aside(f->store, &f->why), 0);
     assert_int_equal(store_meta_read(f->store, &read), STORE_E_NOT_FOUND);
 }
 
@@ -395,14 +395,14 @@ static void a_file_that_is_no_database_is_damage(void **state)
     assert_int_equal(mkdir(f->dir, 0700), 0);
     (void)snprintf(path, sizeof(path), "%s/data.mdb", f->dir);
     static const size_t sizes[] = {1, 100, 5000, 100000};
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         FILE *file = fopen(path, "w");
         assert_non_null(file);
         for (size_t n = 0; n < sizes[i]; n++)
             fputc('x', file);
         fclose(file);
         assert_int_equal(open_store(f), STORE_E_DAMAGED);
-        assert_int_equal(store_set_aside(f->store, f->why), 0);
+        assert_int_equal(store_set_aside(f->store, &f->why), 0);
         f->store = store_close(f->store);
     }
 }
@@ -469,12 +469,12 @@ static void records_of_any_size_are_kept(void **state)
     static char bytes[1 << 20];
     for (size_t n = 0; n < sizeof(bytes); n++)
         bytes[n] = (char)random_mix(n);
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         struct store_txn *txn = begin(f);
         assert_int_equal(store_put_event(txn, i + 1, (etag_str){bytes, sizes[i]}), 0);
         assert_int_equal(store_commit(txn), 0);
     }
-    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         etag_str expected = {bytes, sizes[i]};
         assert_int_equal(store_get_event(f->store, i + 1, compare_record, &expected), 0);
     }
@@ -512,7 +512,7 @@ static void a_changed_byte_is_told_and_nothing_is_handed_out(void **state)
     f->store = store_close(f->store);
     patch_data(f, "record-of-event", 15, 0, 1);
     assert_int_equal(open_store(f), STORE_E_DAMAGED);
-    assert_non_null(strstr(f->why, "checksum"));
+    assert_non_null(strstr(f->why.text, "checksum"));
 }
 
 static void a_record_under_another_key_is_damage(void **state)
@@ -534,7 +534,7 @@ static void a_list_is_in_the_order_of_the_text(void **state)
 {
     struct fixture *f = *state;
     static const char *const names[] = {"/b", "/a/x", "/a", "//host/z", "/ab", "/a?q", "/a/"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(names); i++)
         put_entry(f, i, names[i], names[i]);
     put_entry(f, 100, "/a", "/a:scope");
     for (uint64_t i = 200; i < 240; i++)

@@ -5,6 +5,7 @@
  */
 #include "bounds.h"
 #include "bytes.h"
+#include "numbers.h"
 #include "scratch.h"
 #include "store.h"
 #include "text.h"
@@ -23,7 +24,7 @@ struct fixture {
     char scratch[SCRATCH_BYTES];
     char dir[2 * SCRATCH_BYTES];
     char data[2 * SCRATCH_BYTES + 32];
-    char why[STORE_WHY_BYTES];
+    struct why why;
     struct store *store;
     uint8_t *good; /* the database as it was closed */
     size_t good_bytes;
@@ -34,7 +35,7 @@ struct fixture {
 static int open_store(struct fixture *f)
 {
     const struct store_options options = {.state_dir = f->dir, .map_bytes = MAP_BYTES};
-    return store_open(&f->store, &options, f->why);
+    return store_open(&f->store, &options, &f->why);
 }
 
 static struct hash128 fingerprint_of(uint64_t number)
@@ -249,12 +250,12 @@ static void a_truncated_database_kills_nobody(void **state)
                               f->good_bytes - PAGE_BYTES / 2,
                               f->good_bytes - 1};
     size_t accepted = 0;
-    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(lengths); i++) {
         restore(f);
         assert_int_equal(truncate(f->data, (off_t)lengths[i]), 0);
         accepted += open_and_read(f);
         if (lengths[i] > PAGE_BYTES && lengths[i] <= f->good_bytes / 2)
-            assert_non_null(strstr(f->why, "damaged"));
+            assert_non_null(strstr(f->why.text, "damaged"));
     }
     assert_true(accepted <= 3); /* its last page may be a free one */
 }

@@ -23,7 +23,7 @@ static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     const struct store_meta meta = {.incarnation = 1, .hash_key = {1}, .clock_count = CLOCKS_MIN};
-    char why[512];
+    struct why why;
 
     assert_non_null(f);
     scratch_make(f->scratch);
@@ -31,7 +31,7 @@ static int set_up(void **state)
                                           .map_bytes = UINT64_C(64) << 20};
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
     f->view = (struct shm_view){.clocks = f->clocks, .clock_count = CLOCKS_MIN};
-    assert_int_equal(store_open(&f->store, &options, why), 0);
+    assert_int_equal(store_open(&f->store, &options, &why), 0);
     assert_int_equal(store_meta_write(f->store, &meta), 0);
     assert_int_equal(persist_open(&f->persist, f->store, &f->view, &f->log, 0, NULL), 0);
     *state = f;
