@@ -130,12 +130,14 @@ static int apply_commit(struct cache *cache, const struct event *event, const ui
     struct guard *guard = guards_find(&cache->guards, event->guard);
     const bool stands = guard && guard->state != GUARD_ENDED;
     const bool said = event->kind == EVENT_GUARD_COMMIT;
+    const bool lingered = stands && !said && guard->state == GUARD_OPEN;
 
     if (!stands && event->targets.hold_ms > 0) {
         const int r = flux_begin(cache, event, clocks, count);
         if (r < 0)
             return r;
     }
+    cache->counters.guards_lingered += lingered;
     for (size_t i = 0; i < count; i++)
         clock_raise(cache, clocks[i], event->lsn);
     for (size_t i = 0; stands && i < guard->clock_count; i++)
@@ -190,9 +192,11 @@ int cache_apply(struct cache *cache, const struct event *event)
     case EVENT_GUARD_COMMIT:
     case EVENT_GUARD_EXPIRED:
         r = apply_commit(cache, event, clocks, count);
+        cache->counters.guards_committed += r == 0 && event->kind == EVENT_GUARD_COMMIT;
         break;
     case EVENT_GUARD_ABORT:
         apply_abort(cache, event);
+        cache->counters.guards_aborted++;
         break;
     }
     if (r == 0 && event->lsn > shm_lsn_load(cache->view))

@@ -245,9 +245,30 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
     }
 }
 
+/* Flags that are no options of the file. argp shows them by group: -3, then -2, then -1. */
+static const struct argp_option other_flags[] = {
+    {"role", FLAG_ROLE, "RULE", 0,
+     "Who may do what, as ROLE=WHO, repeated: read, fill, mutate or admin = user:NAME, "
+     "group:NAME, uid:N, gid:N or all. The file's roles do not count then",
+     -3},
+    {"config", FLAG_CONFIG, "FILE", 0,
+     "Configuration file; without it " CONFIG_DEFAULT_FILE " if it exists", -2},
+    {"check-config", FLAG_CHECK, NULL, 0, "Check the configuration, print it as it counts, end",
+     -2},
+    {"cold", FLAG_COLD, NULL, 0,
+     "Do not use the former state: after a rollback of its disk or machine", -2},
+    {"fresh", FLAG_FRESH, NULL, 0,
+     "No daemon has run here before: where there are no traces of one either, do not wait for "
+     "its guards",
+     -2},
+    {"help", FLAG_HELP, NULL, 0, "Print this and end", -1},
+    {"version", FLAG_VERSION, NULL, 0, "Print the version and end", -1},
+    {0},
+};
+
 static error_t flags_read(struct flags *flags, int argc, char **argv)
 {
-    struct argp_option rows[OPTION_COUNT + 8] = {0};
+    struct argp_option rows[OPTION_COUNT + COUNT_OF(other_flags)];
     char docs[OPTION_COUNT][HELP_BYTES];
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", options[i].help,
@@ -257,48 +278,7 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
                                        .arg = options[i].argument,
                                        .doc = docs[i]};
     }
-    rows[OPTION_COUNT + 6] = (struct argp_option){
-        "role",
-        FLAG_ROLE,
-        "RULE",
-        0,
-        "Who may do what, as ROLE=WHO, repeated: read, fill, mutate or admin = user:NAME, "
-        "group:NAME, uid:N, gid:N or all. The file's roles do not count then",
-        -3};
-    rows[OPTION_COUNT] = (struct argp_option){"config",
-                                              FLAG_CONFIG,
-                                              "FILE",
-                                              0,
-                                              "Configuration file; without it " CONFIG_DEFAULT_FILE
-                                              " if it exists",
-                                              -2};
-    rows[OPTION_COUNT + 1] = (struct argp_option){
-        "check-config",
-        FLAG_CHECK,
-        NULL,
-        0,
-        "Check the configuration, print it as it counts, end",
-        -2};
-    rows[OPTION_COUNT + 2] = (struct argp_option){
-        "cold",
-        FLAG_COLD,
-        NULL,
-        0,
-        "Do not use the former state: after a rollback of its disk or machine",
-        -2};
-    rows[OPTION_COUNT + 3] = (struct argp_option){
-        "fresh",
-        FLAG_FRESH,
-        NULL,
-        0,
-        "No daemon has run here before: where there are no traces of one either, do not wait for "
-        "its guards",
-        -2};
-    rows[OPTION_COUNT + 4] = (struct argp_option){"help", FLAG_HELP, NULL, 0, "Print this and end",
-                                                  -1};
-    rows[OPTION_COUNT + 5] = (struct argp_option){
-        "version", FLAG_VERSION, NULL, 0, "Print the version and end", -1};
-
+    memcpy(rows + OPTION_COUNT, other_flags, sizeof(other_flags));
     const struct argp argp = {
         .options = rows,
         .parser = flags_parse,

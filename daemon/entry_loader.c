@@ -21,7 +21,6 @@
 #define WAITING_MAX (DIRTY_ENTRIES_MAX / 4) /* the rest of that room is for fills */
 
 /* The end of a step; no error. */
-#define WALK_PAUSE 1002
 
 struct stored_entry {
     struct hash128 fingerprint;
@@ -183,7 +182,7 @@ static int entry_visit(void *ctx, struct hash128 fingerprint, etag_str record)
         return 0;
     return !group_load(loader) || loader->owed_count > 0 ||
                    time_ns_of(CLOCK_MONOTONIC) >= loader->until_ns
-               ? WALK_PAUSE
+               ? STORE_E_STOPPED
                : 0;
 }
 
@@ -203,7 +202,7 @@ int entry_loader_step(struct entry_loader *loader, uint64_t ns)
     loader->until_ns = time_ns_of(CLOCK_MONOTONIC) + ns;
     loader->commits = persist_entry_commits(loader->persist);
     const int r = store_each_entry(loader->store, loader->last, entry_visit, loader);
-    if (r == WALK_PAUSE)
+    if (r == STORE_E_STOPPED)
         return ENTRY_LOADER_E_MORE;
     if (r == 0 && loader->group_count > 0) {
         last_group_repeat(loader);

@@ -16,8 +16,6 @@
 #define PAGE_BYTES_MAX (FRAME_BYTES_MAX / 4)
 #define RECORD_BYTES_MAX (FRAME_BYTES_MAX - 4096) /* a longer one goes without its targets */
 
-#define WALK_ENDS 1002 /* the page is full, or the rest is not asked for */
-
 typedef __typeof__(((struct request *)NULL)->log) log_question;
 
 struct page {
@@ -30,19 +28,6 @@ struct page {
     uint64_t next_lsn;
     bool failed; /* no memory */
 };
-
-struct event_view event_view_of(const struct event *event)
-{
-    return (struct event_view){
-        .lsn = event->lsn,
-        .wall_ms = event->wall_ms,
-        .targets = event->targets,
-        .peer_pid = event->peer_pid,
-        .peer_uid = event->peer_uid,
-        .kind = event->kind,
-        .guard = event->guard,
-    };
-}
 
 static bool page_is_full(const struct page *page, etag_str record)
 {
@@ -62,10 +47,10 @@ static int page_add(void *ctx, uint64_t lsn, etag_str record)
     struct event event;
 
     if (lsn > page->until_lsn || lsn < page->question->from_lsn)
-        return WALK_ENDS;
+        return STORE_E_STOPPED;
     if (page_is_full(page, record)) {
         page->next_lsn = lsn;
-        return WALK_ENDS;
+        return STORE_E_STOPPED;
     }
     page->seen_lsn = lsn;
     page->scanned++;
@@ -74,7 +59,7 @@ static int page_add(void *ctx, uint64_t lsn, etag_str record)
     char *copy = arena_alloc(page->arena, record.len);
     if (!copy) {
         page->failed = true;
-        return WALK_ENDS;
+        return STORE_E_STOPPED;
     }
     memcpy(copy, record.data, record.len);
     if (!event_record_parse((etag_str){copy, record.len}, lsn, &event, page->arena))
@@ -90,7 +75,7 @@ static int page_add(void *ctx, uint64_t lsn, etag_str record)
 
 static int walk_result(int result)
 {
-    return result == WALK_ENDS ? 0 : result;
+    return result == STORE_E_STOPPED ? 0 : result;
 }
 
 /* ---- Oldest first ---- */
@@ -202,7 +187,7 @@ static int take_lsn(void *ctx, uint64_t lsn, etag_str record)
 {
     (void)record;
     *(uint64_t *)ctx = lsn;
-    return WALK_ENDS;
+    return STORE_E_STOPPED;
 }
 
 void inspect_log(struct server *server, struct peer *peer, const struct request *request)

@@ -276,8 +276,6 @@ struct listing {
     bool more;
 };
 
-#define LISTING_FULL 1001
-
 static int list_each(void *ctx, etag_str cursor, struct hash128 fingerprint, etag_str record)
 {
     struct listing *listing = ctx;
@@ -290,7 +288,7 @@ static int list_each(void *ctx, etag_str cursor, struct hash128 fingerprint, eta
 
     if (listing->count == listing->limit || listing->bytes > LIST_BYTES_MAX) {
         listing->more = true;
-        return LISTING_FULL;
+        return STORE_E_STOPPED;
     }
     /* The store lags: what waits for it is the newer one. */
     const int waiting = persist_find(server->persist, fingerprint, known_take, &known);
@@ -331,7 +329,7 @@ void inspect_list(struct server *server, struct peer *peer, const struct request
     const int r = listing.views ? store_list(server->store, request->list.prefix,
                                              request->list.after, list_each, &listing)
                                 : -1;
-    if (r != 0 && r != LISTING_FULL) {
+    if (r != 0 && r != STORE_E_STOPPED) {
         peer_send_error(&server->peers, peer, request->id, WIRE_ERROR_STORE,
                         "the store cannot be read");
         return;

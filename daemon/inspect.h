@@ -14,7 +14,4 @@ void inspect_status(struct server *server, struct peer *peer, const struct reque
 void inspect_clients(struct server *server, struct peer *peer, const struct request *request);
 void inspect_log(struct server *server, struct peer *peer, const struct request *request);
 
-/* An event as people and watchers get it. Borrows from it. */
-struct event_view event_view_of(const struct event *event);
-
 #endif

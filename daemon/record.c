@@ -230,6 +230,19 @@ const char *event_check(const struct event *event)
     return event->kind == EVENT_GUARD_ABORT ? NULL : targets_check(&event->targets);
 }
 
+struct event_view event_view_of(const struct event *event)
+{
+    return (struct event_view){
+        .lsn = event->lsn,
+        .wall_ms = event->wall_ms,
+        .targets = event->targets,
+        .peer_pid = event->peer_pid,
+        .peer_uid = event->peer_uid,
+        .kind = event->kind,
+        .guard = event->guard,
+    };
+}
+
 int event_record_pack(struct buffer *out, const struct event *event)
 {
     const etag_targets *targets = &event->targets;

@@ -57,6 +57,9 @@ static inline bool event_is_carrier(const struct event *event)
 /* NULL, or what is wrong with an event that somebody wants (static text). */
 MUST_USE const char *event_check(const struct event *event);
 
+/* An event as people and watchers get it. Borrows from it. */
+struct event_view event_view_of(const struct event *event);
+
 /* Does not pack the LSN: it is the record's key in the store. */
 MUST_USE int event_record_pack(struct buffer *out, const struct event *event);
 /* How many entries the event takes along, and each of them. 0: none, or not a record. */

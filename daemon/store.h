@@ -28,6 +28,7 @@ enum {
     STORE_E_FORMAT = 3,  /* a state of another format */
     STORE_E_OWNER = 4,   /* not ours: another uid owns it */
     STORE_E_IN_USE = 5,  /* another daemon holds the lock */
+    STORE_E_STOPPED = 6, /* of a walk: its callback has had enough */
 };
 
 struct store;

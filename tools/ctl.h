@@ -58,6 +58,8 @@ struct ctl_command {
 #define CTL_COMMAND_DECLARATION(name) extern const struct ctl_command ctl_##name;
 CTL_COMMANDS(CTL_COMMAND_DECLARATION)
 #undef CTL_COMMAND_DECLARATION
+/* All of them, in the order of --help; NULL behind the last one. */
+extern const struct ctl_command *const ctl_commands[];
 
 /* One run of etagctl. */
 struct ctl {

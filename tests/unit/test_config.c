@@ -174,7 +174,8 @@ static void mistakes_are_told_with_line_and_column(void **state)
     struct fixture *f = *state;
     assert_refused(f, "# one\ncapacity: 5000\nlease_ms: 5\n",
                    "3:1: unknown option \"lease_ms\"; etagd.yaml(5) has them all");
-    assert_refused(f, "colour: red\n", "1:1: unknown option \"colour\"");
+    assert_refused(f, "colour: red\n",
+                   "1:1: unknown option \"colour\"; etagd.yaml(5) has them all");
     assert_refused(f, "capacity: 12\n",
                    "1:11: \"capacity\" cannot be \"12\"; allowed are whole numbers from 1024 to "
                    "1073741824");
@@ -482,7 +483,8 @@ static void a_mistake_has_no_bytes_that_a_terminal_obeys(void **state)
     assert_refused(f, "log-level: \"\\e]0;title\\a\\x9b2J\"\n",
                    "1:12: \"log-level\" cannot be \"?]0;title?\xc2?2J\"; allowed are "
                    "debug|info|warn|error");
-    assert_refused(f, "\"\\e[2J\": 1\n", "1:1: unknown option \"?[2J\"");
+    assert_refused(f, "\"\\e[2J\": 1\n",
+                   "1:1: unknown option \"?[2J\"; etagd.yaml(5) has them all");
 }
 
 static void the_number_of_rules_is_bounded_and_one_subject_is_one_rule(void **state)
