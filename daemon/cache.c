@@ -277,8 +277,7 @@ static struct index_entry index_entry_of(const struct entry *entry, struct hash1
         .last_modified_is_strong = entry->last_modified_is_strong,
         .etag = entry->etag,
         .content_location = entry->content_location,
-        .fields = entry->fields,
-        .field_count = entry->field_count,
+        .fieldset = entry->fieldset,
         /* The floor is on every entry without being named. */
         .clocks = set->clocks + 1,
         .clock_count = set->count - 1,

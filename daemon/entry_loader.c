@@ -97,8 +97,7 @@ static bool snapshot_is_old(const struct entry_loader *loader)
 static bool record_read(struct entry_loader *loader, etag_str bytes, struct entry_record *record)
 {
     return entry_record_parse(bytes, record, &loader->parts) &&
-           key_canonicalize(&loader->key, &record->entry.key) == NULL &&
-           entry_check(&record->entry) == NULL;
+           key_canonicalize(&loader->key, &record->entry.key) == NULL;
 }
 
 /* False: not with this transaction. */

@@ -411,18 +411,16 @@ static bool make_pool_room(struct index *index, size_t bytes, const struct put *
 
 /* ---- Entries ------------------------------------------------------------------------------------- */
 
-/* Interns the field set of an entry. *unit: 0 if it has none. False: too large, or no room. */
-static bool take_fieldset(struct index *index, const struct index_entry *entry,
-                          const struct put *put, uint32_t *unit)
+/* Interns the field set of an entry. *unit: 0 if it has none. False: no room. */
+static bool take_fieldset(struct index *index, etag_str set, const struct put *put, uint32_t *unit)
 {
-    uint8_t bytes[FIELDSET_BYTES_MAX];
-    const int len = fieldset_pack(bytes, entry->fields, entry->field_count);
+    assert(set.len <= FIELDSET_BYTES_MAX);
     *unit = 0;
-    if (len <= 0)
-        return len == 0;
-    *unit = fieldset_table_take(index->fieldsets, bytes, (size_t)len);
-    if (*unit == 0 && make_pool_room(index, (size_t)len, put))
-        *unit = fieldset_table_take(index->fieldsets, bytes, (size_t)len);
+    if (set.len == 0)
+        return true;
+    *unit = fieldset_table_take(index->fieldsets, set.data, set.len);
+    if (*unit == 0 && make_pool_room(index, set.len, put))
+        *unit = fieldset_table_take(index->fieldsets, set.data, set.len);
     index->stats.fieldset_count = fieldset_table_count(index->fieldsets);
     return *unit != 0;
 }
@@ -463,7 +461,7 @@ static bool take_refs(struct index *index, const struct index_entry *entry, stru
                       struct put *put, struct shm_record *record)
 {
     put->pins = (struct pool_pins){{former.fieldset, former.overflow}};
-    if (!take_fieldset(index, entry, put, &record->fieldset))
+    if (!take_fieldset(index, entry->fieldset, put, &record->fieldset))
         return false;
     put->pins.units[2] = record->fieldset;
     if (take_overflow(index, record, entry->content_location, put, &record->overflow))

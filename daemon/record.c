@@ -126,15 +126,9 @@ static bool is_done(const struct reader *in)
 int entry_record_pack(struct buffer *out, const struct entry_record *record)
 {
     const struct entry *entry = &record->entry;
-    uint8_t set[FIELDSET_BYTES_MAX];
-    const int set_len = fieldset_pack(set, entry->fields, entry->field_count);
-    if (set_len < 0)
-        return -EMSGSIZE;
-    const etag_str fields = {(const char *)set, (size_t)set_len};
-
     size_t bytes = 1 + 5 * sizeof(uint64_t) + 1 + part_bytes(record->key_bytes) +
                    part_bytes(entry->etag) + part_bytes(entry->content_location) +
-                   part_bytes(fields) + sizeof(uint16_t);
+                   part_bytes(entry->fieldset) + sizeof(uint16_t);
     for (size_t i = 0; i < entry->surrogate_count; i++)
         bytes += part_bytes(entry->surrogates[i]);
     if (buffer_reserve(out, bytes))
@@ -150,7 +144,7 @@ int entry_record_pack(struct buffer *out, const struct entry_record *record)
     put_part(out, record->key_bytes);
     put_part(out, entry->etag);
     put_part(out, entry->content_location);
-    put_part(out, fields);
+    put_part(out, entry->fieldset);
     put_u16(out, (uint16_t)entry->surrogate_count);
     for (size_t i = 0; i < entry->surrogate_count; i++)
         put_part(out, entry->surrogates[i]);
@@ -164,6 +158,7 @@ static bool parse_fields(etag_str bytes, struct entry *entry, struct entry_recor
     const int count = fieldset_parse(bytes.data, bytes.len, parts->fields);
     if (count <= 0 || load_u16(bytes.data) != bytes.len)
         return false;
+    entry->fieldset = bytes;
     entry->fields = parts->fields;
     entry->field_count = (size_t)count;
     return true;
@@ -201,7 +196,7 @@ bool entry_record_parse(etag_str bytes, struct entry_record *out, struct entry_r
     entry->content_location = get_part(&in);
     return flags <= 1 && parse_fields(get_part(&in), entry, parts) &&
            parse_surrogates(&in, entry, parts) && is_done(&in) &&
-           key_parse(out->key_bytes, &entry->key, parts->vary) && entry_check(entry) == NULL;
+           key_parse(out->key_bytes, &entry->key, parts->vary) && entry_check(entry, NULL) == NULL;
 }
 
 /* ---- Events ---- */

@@ -25,7 +25,7 @@ struct entry_record_parts {
     etag_field vary[VARY_COUNT_MAX];
 };
 
-/* Appends the record. 0 or -ENOMEM. */
+/* Appends the record; of the fields, entry.fieldset. 0 or -ENOMEM. */
 MUST_USE int entry_record_pack(struct buffer *out, const struct entry_record *record);
 /* False: not a record of this version, or damaged. */
 MUST_USE bool entry_record_parse(etag_str bytes, struct entry_record *out,

@@ -29,6 +29,7 @@ struct fixture {
     char tag[ENTITY_TAG_BYTES_MAX];
     char value[FIELDSET_BYTES_MAX];
     struct kept_field field;
+    uint8_t packed[FIELDSET_BYTES_MAX];
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX];
 };
 
@@ -111,8 +112,7 @@ static struct index_entry with_set(struct fixture *f, uint64_t number, uint64_t 
     (void)snprintf(f->value, 24, "%020llu", (unsigned long long)set);
     f->value[20] = 'x';
     f->field = (struct kept_field){.field = {ETAG_LIT("Link"), {f->value, len}}};
-    entry.fields = &f->field;
-    entry.field_count = 1;
+    entry.fieldset = made_fieldset(f->packed, &f->field, 1);
     return entry;
 }
 

@@ -5,6 +5,7 @@
  */
 #include "client.h"
 #include "fake_daemon.h"
+#include "made_entry.h"
 #include "numbers.h"
 
 #define FIELDS_MAX 8
@@ -94,6 +95,7 @@ static const struct stored AS_ANSWERED = {"\"v1\"", "max-age=60", 1, TOKEN_LSN, 
 
 static void store(struct fixture *f, struct stored what)
 {
+    uint8_t packed[FIELDSET_BYTES_MAX];
     struct index_evicted evicted;
     const uint64_t now_ns = time_coarse_ns();
     const uint32_t clocks[] = {clock_of(f, f->surrogates[0]), clock_of(f, f->surrogates[1])};
@@ -106,8 +108,7 @@ static void store(struct fixture *f, struct stored what)
                                                                  : UINT64_MAX,
                                       .last_modified = what.last_modified,
                                       .etag = str_of(what.etag),
-                                      .fields = &kept,
-                                      .field_count = 1,
+                                      .fieldset = made_fieldset(packed, &kept, 1),
                                       .clocks = clocks,
                                       .clock_count = what.surrogate_count};
     assert_int_equal(index_put(f->daemon.index, &entry, now_ns, &evicted), INDEX_STORED);
@@ -264,14 +265,14 @@ static void an_expires_that_rounds_otherwise_is_the_same(void **state)
     field(f, "Date", "Sun, 06 Nov 1994 08:49:37 GMT");
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct kept_field kept = {.kind = FIELDSET_EXPIRES, .offset_s = cases[i].offset_s};
+        uint8_t packed[FIELDSET_BYTES_MAX];
         const uint32_t clock = clock_of(f, f->surrogates[0]);
         const struct index_entry entry = {.fingerprint = fingerprint_of(f),
                                           .fill_lsn = TOKEN_LSN,
                                           .expires_ns = UINT64_MAX,
                                           .last_modified = ETAG_NO_DATE,
                                           .etag = ETAG_LIT("\"v1\""),
-                                          .fields = &kept,
-                                          .field_count = 1,
+                                          .fieldset = made_fieldset(packed, &kept, 1),
                                           .clocks = &clock,
                                           .clock_count = 1};
         assert_int_equal(index_put(f->daemon.index, &entry, time_coarse_ns(), &evicted),
