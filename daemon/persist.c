@@ -16,6 +16,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 
@@ -23,6 +24,7 @@
 #define EVENTS_LAZY_NS (5 * NS_PER_MS) /* an event that nobody waits for */
 #define ENTRY_PAGE_BYTES 1024 /* of pages that change with an entry; the headroom takes the rest */
 #define EVENTS_LAZY_MAX 4096  /* so many of them do not wait */
+#define TRIM_ENTRIES 4096     /* after a burst of so many malloc gives back what it keeps of them */
 
 /* A sync is reached when so many events and entries, counted from the start, are decided. */
 struct sync_point {
@@ -70,6 +72,7 @@ struct persist {
 
     /* The thread only. */
     bool no_room;       /* for entries, when it was looked for last */
+    size_t untrimmed;   /* entries whose memory was freed since malloc was trimmed */
     uint64_t taken_lsn; /* of the last event taken from the queue */
     uint64_t events_since_checkpoint, bytes_since_checkpoint;
     uint64_t retry_at_ns;
@@ -324,6 +327,18 @@ static size_t chunk_take(struct persist *persist, struct dirty_entry **chunk)
     return dirty_take(&persist->dirty, chunk, PERSIST_CHUNK_MAX, true);
 }
 
+/* malloc keeps what a burst of fills took, some hundred bytes an entry. Without the lock: it takes some milliseconds. */
+static void trim_after_burst(struct persist *persist, size_t freed)
+{
+    persist->untrimmed += freed;
+    if (persist->untrimmed < TRIM_ENTRIES || persist->dirty.count > 0)
+        return;
+    persist->untrimmed = 0;
+    unlock(persist);
+    (void)malloc_trim(0);
+    lock(persist);
+}
+
 static void write_entries(struct persist *persist)
 {
     struct dirty_entry *chunk[PERSIST_CHUNK_MAX];
@@ -355,6 +370,7 @@ static void write_entries(struct persist *persist)
         persist->entries_decided = decided;
     waiting_publish(persist);
     syncs_settle(persist);
+    trim_after_burst(persist, count);
 }
 
 /* ---- Checkpoints ---- */
