@@ -25,7 +25,7 @@ static void turns_last_as_long_as_said(void **state)
         assert_int_equal(loop_turn(h->loop, 0), 0);
     assert_true(time_ns_of(CLOCK_MONOTONIC) - before < 5 * NS_PER_S);
     struct side *const side = side_open(h);
-    peer_write(side, "x", 1);
+    far_write(side, "x", 1);
     while (side->got_len == 0)
         assert_int_equal(loop_turn(h->loop, UINT64_MAX), 0); /* "for ever", but something comes */
     harness_close(h);
