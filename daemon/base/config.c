@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "config_option.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <argp.h>
@@ -19,7 +20,6 @@
 #define MAP_BYTES_BASE (UINT64_C(1024) * 1024 * 1024)
 #define MAP_BYTES_PER_ENTRY 4096
 
-#define WHY(...) ((void)snprintf(why, CONFIG_WHY_BYTES, __VA_ARGS__), false)
 #define QUOTED(s) (int)((s).len < 200 ? (s).len : 200), (s).data
 
 /* ---- Flags ---- */
@@ -30,7 +30,6 @@
 enum {
     FLAG_CONFIG = FLAG_FIRST + CONFIG_OPTIONS,
     FLAG_CHECK,
-    FLAG_CHECK_STATE,
     FLAG_COLD,
     FLAG_FRESH,
     FLAG_ROLE,
@@ -44,9 +43,8 @@ struct flags {
     const char *values[CONFIG_OPTIONS];
     const char *roles[ROLES_FLAGS_MAX];
     size_t role_count;
-    bool check_only, check_state, cold, fresh;
-    const char *check_dir; /* NULL: the configured one */
-    bool answered;         /* help or version */
+    bool check_only, cold, fresh;
+    bool answered; /* help or version */
 };
 
 static error_t flags_parse(int key, char *value, struct argp_state *state)
@@ -62,9 +60,6 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
         return 0;
     case FLAG_CHECK:
         flags->check_only = true;
-        return 0;
-    case FLAG_CHECK_STATE:
-        flags->check_state = true;
         return 0;
     case FLAG_COLD:
         flags->cold = true;
@@ -88,10 +83,6 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
         flags->answered = true;
         return ECANCELED;
     case ARGP_KEY_ARG:
-        if (flags->check_state && !flags->check_dir) {
-            flags->check_dir = value;
-            return 0;
-        }
         argp_error(state, "unexpected argument \"%s\"", value);
         return EINVAL;
     default:
@@ -99,9 +90,30 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
     }
 }
 
+/* Flags that are no options of the file. argp shows them by group: -3, then -2, then -1. */
+static const struct argp_option other_flags[] = {
+    {"role", FLAG_ROLE, "RULE", 0,
+     "Who may do what, as ROLE=WHO, repeated: read, fill, mutate or admin = user:NAME, "
+     "group:NAME, uid:N, gid:N or all. The file's roles do not count then",
+     -3},
+    {"config", FLAG_CONFIG, "FILE", 0,
+     "Configuration file; without it " CONFIG_DEFAULT_FILE " if it exists", -2},
+    {"check-config", FLAG_CHECK, NULL, 0, "Check the configuration, print it as it counts, end",
+     -2},
+    {"cold", FLAG_COLD, NULL, 0,
+     "Do not use the former state: after a rollback of its disk or machine", -2},
+    {"fresh", FLAG_FRESH, NULL, 0,
+     "No daemon has run here before: where there are no traces of one either, do not wait for "
+     "its guards",
+     -2},
+    {"help", FLAG_HELP, NULL, 0, "Print this and end", -1},
+    {"version", FLAG_VERSION, NULL, 0, "Print the version and end", -1},
+    {0},
+};
+
 static error_t flags_read(struct flags *flags, int argc, char **argv)
 {
-    struct argp_option rows[CONFIG_OPTIONS + 9] = {0};
+    struct argp_option rows[CONFIG_OPTIONS + COUNT_OF(other_flags)];
     char docs[CONFIG_OPTIONS][HELP_BYTES];
     for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
         (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", config_options[i].help,
@@ -111,56 +123,7 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
                                        .arg = config_options[i].argument,
                                        .doc = docs[i]};
     }
-    rows[CONFIG_OPTIONS + 7] = (struct argp_option){
-        "check-state",
-        FLAG_CHECK_STATE,
-        NULL,
-        0,
-        "Check the state in the state directory, or in the one that is named behind it, without "
-        "changing anything, and end: 0 sound, 1 damaged, 2 not checked",
-        -2};
-    rows[CONFIG_OPTIONS + 6] = (struct argp_option){
-        "role",
-        FLAG_ROLE,
-        "RULE",
-        0,
-        "Who may do what, as ROLE=WHO, repeated: read, fill, mutate or admin = user:NAME, "
-        "group:NAME, uid:N, gid:N or all. The file's roles do not count then",
-        -3};
-    rows[CONFIG_OPTIONS] = (struct argp_option){"config",
-                                              FLAG_CONFIG,
-                                              "FILE",
-                                              0,
-                                              "Configuration file; without it " CONFIG_DEFAULT_FILE
-                                              " if it exists",
-                                              -2};
-    rows[CONFIG_OPTIONS + 1] = (struct argp_option){
-        "check-config",
-        FLAG_CHECK,
-        NULL,
-        0,
-        "Check the configuration, print it as it counts, end",
-        -2};
-    rows[CONFIG_OPTIONS + 2] = (struct argp_option){
-        "cold",
-        FLAG_COLD,
-        NULL,
-        0,
-        "Do not use the former state: after a rollback of its disk or machine",
-        -2};
-    rows[CONFIG_OPTIONS + 3] = (struct argp_option){
-        "fresh",
-        FLAG_FRESH,
-        NULL,
-        0,
-        "No daemon has run here before: where there are no traces of one either, do not wait for "
-        "its guards",
-        -2};
-    rows[CONFIG_OPTIONS + 4] = (struct argp_option){"help", FLAG_HELP, NULL, 0, "Print this and end",
-                                                  -1};
-    rows[CONFIG_OPTIONS + 5] = (struct argp_option){
-        "version", FLAG_VERSION, NULL, 0, "Print the version and end", -1};
-
+    memcpy(rows + CONFIG_OPTIONS, other_flags, sizeof(other_flags));
     const struct argp argp = {
         .options = rows,
         .parser = flags_parse,
@@ -174,16 +137,16 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
 /* The table's own texts: one that does not pass is a mistake in it. */
 static void config_defaults(struct config *config)
 {
-    char why[CONFIG_WHY_BYTES];
+    struct why why;
     *config = (struct config){0};
     for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
-        const bool set = config_option_set(config, &config_options[i], str_of(config_options[i].normal), why);
+        const bool set = config_option_set(config, &config_options[i], str_of(config_options[i].normal), &why);
         assert(set);
         (void)set;
     }
 }
 
-static bool load_file(struct config *config, const char *path, char *why)
+static bool load_file(struct config *config, const char *path, struct why *why)
 {
     FILE *file CLEANUP(cleanup_file) = fopen(path ? path : CONFIG_DEFAULT_FILE, "re");
     if (!file && !path && errno == ENOENT)
@@ -191,56 +154,46 @@ static bool load_file(struct config *config, const char *path, char *why)
     if (!path)
         path = CONFIG_DEFAULT_FILE;
     if (!file) {
-        (void)snprintf(why, CONFIG_MISTAKE_BYTES, "%s: cannot be read: %s", path,
-                       strerrordesc_np(errno));
-        return false;
+        return why_not(why, "%s: cannot be read: %s", path, strerrordesc_np(errno));
     }
     return config_file_read(config, file, path, why);
 }
 
-static bool apply_role(struct config *config, const char *flag, char why[CONFIG_WHY_BYTES])
+static bool apply_role(struct config *config, const char *flag, struct why *why)
 {
     const etag_str text = str_of(flag);
     const char *equals = strchr(flag, '=');
     const size_t len = equals ? (size_t)(equals - flag) : text.len;
     const uint32_t role = config_role_of((etag_str){flag, len});
     if (!equals || !role)
-        return WHY("\"%.*s\" is not ROLE=WHO; roles are read, fill, mutate and admin",
-                   QUOTED(text));
+        return why_not(why, "\"%.*s\" is not ROLE=WHO; roles are read, fill, mutate and admin",
+                       QUOTED(text));
     return config_rule_add(config, role, str_skip(text, len + 1), why);
 }
 
 /* A flag wins over the file: one role given here, and the file's do not count. */
-static bool apply_roles(struct config *config, const struct flags *flags, char *mistake)
+static bool apply_roles(struct config *config, const struct flags *flags, struct why *mistake)
 {
-    char why[CONFIG_WHY_BYTES];
+    struct why why;
     if (flags->role_count > 0)
         config->rule_count = 0;
     for (size_t i = 0; i < flags->role_count; i++)
-        if (!apply_role(config, flags->roles[i], why)) {
-            (void)snprintf(mistake, CONFIG_MISTAKE_BYTES, "etagd: --role: %s", why);
-            return false;
+        if (!apply_role(config, flags->roles[i], &why)) {
+            return why_not(mistake, "etagd: --role: %s", why.text);
         }
     return true;
 }
 
-static bool apply_flags(struct config *config, const struct flags *flags, char *mistake)
+static bool apply_flags(struct config *config, const struct flags *flags, struct why *mistake)
 {
-    char why[CONFIG_WHY_BYTES];
+    struct why why;
     for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
         if (!flags->values[i] ||
-            config_option_set(config, &config_options[i], str_of(flags->values[i]), why))
+            config_option_set(config, &config_options[i], str_of(flags->values[i]), &why))
             continue;
-        (void)snprintf(mistake, CONFIG_MISTAKE_BYTES, "etagd: --%s: %s", config_options[i].name, why);
-        return false;
+        return why_not(mistake, "etagd: --%s: %s", config_options[i].name, why.text);
     }
     config->check_only = flags->check_only;
-    config->check_state = flags->check_state;
-    if (flags->check_dir && !config_option_set(config, config_option_find(ETAG_LIT("state-dir")),
-                                               str_of(flags->check_dir), why)) {
-        (void)snprintf(mistake, CONFIG_MISTAKE_BYTES, "etagd: --check-state: %s", why);
-        return false;
-    }
     config->cold = flags->cold;
     config->fresh = flags->fresh;
     return apply_roles(config, flags, mistake);
@@ -267,7 +220,7 @@ static void make_printable(char *text)
     }
 }
 
-static bool config_made(struct config *config, const struct flags *flags, char *why)
+static bool config_made(struct config *config, const struct flags *flags, struct why *why)
 {
     config_defaults(config);
     if (!load_file(config, flags->config_path, why) || !apply_flags(config, flags, why))
@@ -276,28 +229,27 @@ static bool config_made(struct config *config, const struct flags *flags, char *
     return true;
 }
 
-bool config_read(struct config *config, int argc, char **argv, bool *answered,
-                 char why[CONFIG_MISTAKE_BYTES])
+bool config_read(struct config *config, int argc, char **argv, bool *answered, struct why *why)
 {
     struct flags flags = {0};
-    why[0] = '\0';
+    why->text[0] = '\0';
     const error_t error = flags_read(&flags, argc, argv);
     *answered = flags.answered;
     if (error != 0)
         return false;
     if (config_made(config, &flags, why))
         return true;
-    make_printable(why);
+    make_printable(why->text);
     return false;
 }
 
 int config_load(struct config *out, int argc, char **argv)
 {
-    char why[CONFIG_MISTAKE_BYTES];
+    struct why why;
     bool answered;
-    if (!config_read(out, argc, argv, &answered, why)) {
-        if (why[0] != '\0')
-            (void)fprintf(stderr, "%s\n", why);
+    if (!config_read(out, argc, argv, &answered, &why)) {
+        if (why.text[0] != '\0')
+            (void)fprintf(stderr, "%s\n", why.text);
         return answered ? 1 : -1;
     }
     out->argc = argc;

@@ -32,6 +32,7 @@
 
 #include "cleanup.h"
 #include "log.h"
+#include "why.h"
 
 #include <stdio.h>
 
@@ -46,7 +47,6 @@ enum huge_pages_use { HUGE_PAGES_AUTO, HUGE_PAGES_ON, HUGE_PAGES_OFF };
 
 #define ROLE_RULES_MAX 64
 #define PATH_BYTES_MAX 4096
-#define CONFIG_MISTAKE_BYTES (PATH_BYTES_MAX + 1100)
 #define CONFIG_CHANGES_BYTES 512
 
 struct role_rule {
@@ -76,9 +76,8 @@ struct config {
     uint64_t idle_ns;
     struct role_rule rules[ROLE_RULES_MAX];
     size_t rule_count;
-    bool check_only;  /* --check-config */
-    bool check_state; /* --check-state: of state_dir */
-    bool cold;        /* --cold: the former state is not used */
+    bool check_only; /* --check-config */
+    bool cold;       /* --cold: the former state is not used */
     bool
         fresh; /* --fresh: nobody can hold a guard of a former run, unless there are traces of one */
     int argc;  /* the command line, for config_reload; borrowed */
@@ -98,8 +97,7 @@ struct config_changes {
 
 /* Reads the file again, under the same flags, and takes into *config what may change while serving. 0, or -1: *config is as
  * before, and why says the mistake as config_load() does, without a newline. */
-MUST_USE int config_reload(struct config *config, struct config_changes *changes,
-                           char why[CONFIG_MISTAKE_BYTES]);
+MUST_USE int config_reload(struct config *config, struct config_changes *changes, struct why *why);
 
 /* Prints it as a file that means the same, what the flags say included. */
 void config_print(const struct config *config, FILE *out);

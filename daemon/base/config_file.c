@@ -4,6 +4,7 @@
  * told with line and column. What a value may be is config.c's matter.
  */
 #include "config_option.h"
+#include "numbers.h"
 
 #include <yaml.h>
 
@@ -12,7 +13,7 @@ struct reading {
     struct config *config;
     const char *path;
     yaml_document_t *document;
-    char *why; /* CONFIG_MISTAKE_BYTES */
+    struct why *why;
 };
 
 static void cleanup_parser(yaml_parser_t *parser)
@@ -28,9 +29,8 @@ static void cleanup_document(yaml_document_t *document)
 /* Marks count from 0, people from 1. Returns false, for the caller to return. */
 static bool complain_at(const struct reading *reading, yaml_mark_t mark, const char *text)
 {
-    (void)snprintf(reading->why, CONFIG_MISTAKE_BYTES, "%s:%zu:%zu: %s", reading->path,
-                   mark.line + 1, mark.column + 1, text);
-    return false;
+    return why_not(reading->why, "%s:%zu:%zu: %s", reading->path, mark.line + 1, mark.column + 1,
+                   text);
 }
 
 static bool complain(const struct reading *reading, const yaml_node_t *node, const char *text)
@@ -84,12 +84,12 @@ static bool read_mapping(struct reading *reading, const yaml_node_t *mapping, re
 
 static bool read_subject(struct reading *reading, uint32_t role, const yaml_node_t *subject)
 {
-    char why[CONFIG_WHY_BYTES];
+    struct why why;
     if (subject->type != YAML_SCALAR_NODE)
         return complain(reading, subject,
                         "user:NAME, group:NAME, uid:N, gid:N or all was expected here");
-    if (!config_rule_add(reading->config, role, scalar_of(subject), why))
-        return complain(reading, subject, why);
+    if (!config_rule_add(reading->config, role, scalar_of(subject), &why))
+        return complain(reading, subject, why.text);
     return true;
 }
 
@@ -111,18 +111,16 @@ static bool read_role(struct reading *reading, const yaml_node_t *key, const yam
 
 static bool unknown_option(const struct reading *reading, const yaml_node_t *key)
 {
-    char text[CONFIG_WHY_BYTES];
+    struct why why;
     const etag_str name = scalar_of(key);
-    const char *near = config_option_nearest(name);
-    (void)snprintf(text, sizeof(text), "unknown option \"%.*s\"%s%s%s",
-                   (int)(name.len < 200 ? name.len : 200), name.data,
-                   near ? ": did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-    return complain(reading, key, text);
+    why_set(&why, "unknown option \"%.*s\"; etagd.yaml(5) has them all", (int)min_of(name.len, 200),
+            name.data);
+    return complain(reading, key, why.text);
 }
 
 static bool read_option(struct reading *reading, const yaml_node_t *key, const yaml_node_t *value)
 {
-    char why[CONFIG_WHY_BYTES];
+    struct why why;
     if (str_equal(scalar_of(key), ETAG_LIT("roles"))) {
         if (value->type != YAML_MAPPING_NODE)
             return complain(reading, value, "\"roles\" must be a mapping of roles to lists");
@@ -132,11 +130,11 @@ static bool read_option(struct reading *reading, const yaml_node_t *key, const y
     if (!option)
         return unknown_option(reading, key);
     if (value->type != YAML_SCALAR_NODE) {
-        (void)snprintf(why, sizeof(why), "\"%s\" must be a single value", option->name);
-        return complain(reading, value, why);
+        why_set(&why, "\"%s\" must be a single value", option->name);
+        return complain(reading, value, why.text);
     }
-    if (!config_option_set(reading->config, option, scalar_of(value), why))
-        return complain(reading, value, why);
+    if (!config_option_set(reading->config, option, scalar_of(value), &why))
+        return complain(reading, value, why.text);
     return true;
 }
 
@@ -159,16 +157,14 @@ static bool is_last_document(struct reading *reading, yaml_parser_t *parser)
     return true;
 }
 
-bool config_file_read(struct config *config, FILE *file, const char *path,
-                      char why[CONFIG_MISTAKE_BYTES])
+bool config_file_read(struct config *config, FILE *file, const char *path, struct why *why)
 {
     yaml_parser_t parser CLEANUP(cleanup_parser) = {0};
     yaml_document_t document CLEANUP(cleanup_document) = {0};
     struct reading reading = {config, path, &document, why};
 
     if (!yaml_parser_initialize(&parser)) {
-        (void)snprintf(why, CONFIG_MISTAKE_BYTES, "%s: no memory", path);
-        return false;
+        return why_not(why, "%s: no memory", path);
     }
     yaml_parser_set_input_file(&parser, file);
     if (!yaml_parser_load(&parser, &document))

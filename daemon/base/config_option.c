@@ -8,6 +8,7 @@
 #include "bytes.h"
 #include "clocktime.h"
 #include "message.h"
+#include "numbers.h"
 
 #include <stddef.h>
 #include <sys/un.h>
@@ -64,7 +65,6 @@ const struct config_option config_options[CONFIG_OPTIONS] = {
 
 /* ---- Values ---- */
 
-#define WHY(...) ((void)snprintf(why, CONFIG_WHY_BYTES, __VA_ARGS__), false)
 #define QUOTED(s) (int)((s).len < 200 ? (s).len : 200), (s).data
 
 /* Stores a number into a member of 4 or 8 bytes (enums are 4). */
@@ -92,13 +92,13 @@ static bool parse_digits(etag_str text, unsigned base, uint64_t *out)
 }
 
 static bool set_path(struct config *config, const struct config_option *option, etag_str value,
-                     char *why)
+                     struct why *why)
 {
     if (value.len == 0 || memchr(value.data, '\0', value.len))
-        return WHY("\"%s\" must be a path", option->name);
+        return why_not(why, "\"%s\" must be a path", option->name);
     if (value.len > option->max)
-        return WHY("\"%s\" is %zu bytes long; at most %llu are allowed", option->name, value.len,
-                   (unsigned long long)option->max);
+        return why_not(why, "\"%s\" is %zu bytes long; at most %llu are allowed", option->name,
+                       value.len, (unsigned long long)option->max);
     char *member = (char *)config + option->offset;
     memcpy(member, value.data, value.len);
     member[value.len] = '\0';
@@ -106,7 +106,7 @@ static bool set_path(struct config *config, const struct config_option *option, 
 }
 
 static bool set_choice(struct config *config, const struct config_option *option, etag_str value,
-                       char *why)
+                       struct why *why)
 {
     const char *word = option->words;
     for (uint64_t number = 0; *word; number++) {
@@ -117,12 +117,12 @@ static bool set_choice(struct config *config, const struct config_option *option
         }
         word += len + (word[len] == '|');
     }
-    return WHY("\"%s\" cannot be \"%.*s\"; allowed are %s", option->name, QUOTED(value),
-               option->words);
+    return why_not(why, "\"%s\" cannot be \"%.*s\"; allowed are %s", option->name, QUOTED(value),
+                   option->words);
 }
 
 bool config_option_set(struct config *config, const struct config_option *option, etag_str value,
-                       char why[CONFIG_WHY_BYTES])
+                       struct why *why)
 {
     uint64_t number;
     switch (option->kind) {
@@ -132,17 +132,19 @@ bool config_option_set(struct config *config, const struct config_option *option
         return set_choice(config, option, value, why);
     case OPTION_MODE:
         if (!parse_digits(value, 8, &number) || number > 0777)
-            return WHY("\"%s\" cannot be \"%.*s\"; allowed are octal permissions from 0 to 0777",
-                       option->name, QUOTED(value));
+            return why_not(
+                why, "\"%s\" cannot be \"%.*s\"; allowed are octal permissions from 0 to 0777",
+                option->name, QUOTED(value));
         member_store(config, option, number);
         return true;
     case OPTION_NUMBER:
         break;
     }
     if (!parse_digits(value, 10, &number) || number < option->min || number > option->max)
-        return WHY("\"%s\" cannot be \"%.*s\"; allowed are whole numbers from %llu to %llu",
-                   option->name, QUOTED(value), (unsigned long long)option->min,
-                   (unsigned long long)option->max);
+        return why_not(why,
+                       "\"%s\" cannot be \"%.*s\"; allowed are whole numbers from %llu to %llu",
+                       option->name, QUOTED(value), (unsigned long long)option->min,
+                       (unsigned long long)option->max);
     member_store(config, option, number * option->factor);
     return true;
 }
@@ -155,41 +157,4 @@ const struct config_option *config_option_find(etag_str name)
         if (str_equal(name, str_of(config_options[i].name)))
             return &config_options[i];
     return NULL;
-}
-
-#define NEAR_NAME_MAX 32
-
-/* Edits (insert, delete, replace) that make one name of the other. */
-static size_t edit_distance(etag_str a, etag_str b)
-{
-    size_t row[NEAR_NAME_MAX + 1];
-    for (size_t j = 0; j <= b.len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            const size_t replaced = diagonal + (a.data[i - 1] != b.data[j - 1]);
-            const size_t other = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            diagonal = row[j];
-            row[j] = replaced < other ? replaced : other;
-        }
-    }
-    return row[b.len];
-}
-
-const char *config_option_nearest(etag_str name)
-{
-    const char *best = NULL;
-    size_t best_distance = 3;
-    if (name.len > NEAR_NAME_MAX)
-        return NULL;
-    for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
-        const size_t distance = edit_distance(name, str_of(config_options[i].name));
-        if (distance < best_distance) {
-            best = config_options[i].name;
-            best_distance = distance;
-        }
-    }
-    return best;
 }

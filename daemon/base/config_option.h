@@ -8,7 +8,6 @@
 
 #include "config.h"
 
-#define CONFIG_WHY_BYTES 1024
 #define CONFIG_ROLES_BYTES 32
 #define CONFIG_OPTIONS 18
 
@@ -35,14 +34,11 @@ const struct config_option *config_option_find(etag_str name);
 
 /* Checks the value and stores it. False: why says what is wrong and what is allowed. */
 MUST_USE bool config_option_set(struct config *config, const struct config_option *option,
-                                etag_str value, char why[CONFIG_WHY_BYTES]);
-
-/* The name nearest to a misspelt one, for "did you mean"; NULL: none is near. */
-const char *config_option_nearest(etag_str name);
+                                etag_str value, struct why *why);
 
 /* "user:deploy", "uid:1000", "group:www-data", "gid:33" or "all" gets the roles. Names are looked up now. */
 MUST_USE bool config_rule_add(struct config *config, uint32_t roles, etag_str subject,
-                              char why[CONFIG_WHY_BYTES]);
+                              struct why *why);
 
 /* 0: no such role. */
 uint32_t config_role_of(etag_str word);
@@ -52,11 +48,11 @@ const char *config_roles_text(uint32_t roles, char out[CONFIG_ROLES_BYTES]);
 
 /* Reads the file into *config. False: why says the mistake, with path, line and column. */
 MUST_USE bool config_file_read(struct config *config, FILE *file, const char *path,
-                               char why[CONFIG_MISTAKE_BYTES]);
+                               struct why *why);
 
 /* Defaults, file and flags of this command line into *config, but for the command line itself: config_load without a word on
  * standard error. answered: help or version was printed. False: why says the mistake; empty: argp said it. */
 MUST_USE bool config_read(struct config *config, int argc, char **argv, bool *answered,
-                          char why[CONFIG_MISTAKE_BYTES]);
+                          struct why *why);
 
 #endif

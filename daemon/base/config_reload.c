@@ -86,17 +86,14 @@ static void changes_take(struct config *config, const struct config *next,
     config->rule_count = next->rule_count;
 }
 
-int config_reload(struct config *config, struct config_changes *changes,
-                  char why[CONFIG_MISTAKE_BYTES])
+int config_reload(struct config *config, struct config_changes *changes, struct why *why)
 {
     CLEANUP(cleanup_free) struct config *next = (struct config *)calloc(1, sizeof(*next));
     bool answered;
 
     *changes = (struct config_changes){.taken = ""};
-    if (!next) {
-        (void)snprintf(why, CONFIG_MISTAKE_BYTES, "no memory");
-        return -1;
-    }
+    if (!next)
+        return why_set(why, "no memory");
     if (!config_read(next, config->argc, config->argv, &answered, why))
         return -1;
     changes_take(config, next, changes);

@@ -7,6 +7,7 @@
 
 #include "config_option.h"
 #include "message.h"
+#include "numbers.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -17,14 +18,12 @@
 #define ACCOUNT_NAME_BYTES_MAX 255
 #define ACCOUNT_BUFFER_BYTES 65536 /* a group carries its members' names */
 
-#define WHY(...) ((void)snprintf(why, CONFIG_WHY_BYTES, __VA_ARGS__), false)
-
 static const struct {
     const char *word;
     uint32_t role;
 } roles_known[] = {
     {"read", ROLE_READ}, {"fill", ROLE_FILL}, {"mutate", ROLE_MUTATE}, {"admin", ROLE_ADMIN}};
-#define ROLES_KNOWN (sizeof(roles_known) / sizeof(roles_known[0]))
+#define ROLES_KNOWN COUNT_OF(roles_known)
 
 uint32_t config_role_of(etag_str word)
 {
@@ -70,25 +69,26 @@ static int look_up_group(const char *name, uint32_t *id)
     return 0;
 }
 
-static bool rule_by_name(struct role_rule *rule, etag_str name, char *why)
+static bool rule_by_name(struct role_rule *rule, etag_str name, struct why *why)
 {
     const char *what = rule->kind == RULE_UID ? "user" : "group";
     char terminated[ACCOUNT_NAME_BYTES_MAX + 1];
     if (name.len == 0 || name.len > ACCOUNT_NAME_BYTES_MAX || memchr(name.data, '\0', name.len))
-        return WHY("\"%s:\" must be followed by a %s name", what, what);
+        return why_not(why, "\"%s:\" must be followed by a %s name", what, what);
     memcpy(terminated, name.data, name.len);
     terminated[name.len] = '\0';
 
     const int error = rule->kind == RULE_UID ? look_up_user(terminated, &rule->id)
                                              : look_up_group(terminated, &rule->id);
     if (error == ENOENT)
-        return WHY("there is no %s \"%s\" on this machine", what, terminated);
+        return why_not(why, "there is no %s \"%s\" on this machine", what, terminated);
     if (error)
-        return WHY("%s \"%s\" cannot be looked up: %s", what, terminated, strerrordesc_np(error));
+        return why_not(why, "%s \"%s\" cannot be looked up: %s", what, terminated,
+                       strerrordesc_np(error));
     return true;
 }
 
-static bool rule_by_number(struct role_rule *rule, etag_str digits, char *why)
+static bool rule_by_number(struct role_rule *rule, etag_str digits, struct why *why)
 {
     uint64_t id = 0;
     bool valid = digits.len > 0 && digits.len <= 10;
@@ -97,13 +97,13 @@ static bool rule_by_number(struct role_rule *rule, etag_str digits, char *why)
         id = id * 10 + (uint64_t)(digits.data[i] - '0');
     }
     if (!valid || id >= UINT32_MAX) /* (uint32_t)-1 means "none" to the kernel */
-        return WHY("\"%s:\" must be followed by a number from 0 to 4294967294",
-                   rule->kind == RULE_UID ? "uid" : "gid");
+        return why_not(why, "\"%s:\" must be followed by a number from 0 to 4294967294",
+                       rule->kind == RULE_UID ? "uid" : "gid");
     rule->id = (uint32_t)id;
     return true;
 }
 
-static bool rule_parse(struct role_rule *rule, etag_str subject, char *why)
+static bool rule_parse(struct role_rule *rule, etag_str subject, struct why *why)
 {
     static const struct {
         const char *prefix;
@@ -117,7 +117,7 @@ static bool rule_parse(struct role_rule *rule, etag_str subject, char *why)
         rule->kind = RULE_ALL;
         return true;
     }
-    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(forms); i++) {
         const etag_str prefix = str_of(forms[i].prefix);
         if (!str_starts_with(subject, prefix))
             continue;
@@ -125,12 +125,12 @@ static bool rule_parse(struct role_rule *rule, etag_str subject, char *why)
         const etag_str rest = str_skip(subject, prefix.len);
         return forms[i].by_name ? rule_by_name(rule, rest, why) : rule_by_number(rule, rest, why);
     }
-    return WHY("\"%.*s\" names nobody; allowed are user:NAME, group:NAME, uid:N, gid:N and all",
-               (int)(subject.len < 200 ? subject.len : 200), subject.data);
+    return why_not(why,
+                   "\"%.*s\" names nobody; allowed are user:NAME, group:NAME, uid:N, gid:N and all",
+                   (int)min_of(subject.len, 200), subject.data);
 }
 
-bool config_rule_add(struct config *config, uint32_t roles, etag_str subject,
-                     char why[CONFIG_WHY_BYTES])
+bool config_rule_add(struct config *config, uint32_t roles, etag_str subject, struct why *why)
 {
     struct role_rule rule = {.roles = roles};
     if (!rule_parse(&rule, subject, why))
@@ -143,7 +143,7 @@ bool config_rule_add(struct config *config, uint32_t roles, etag_str subject,
         }
     }
     if (config->rule_count == ROLE_RULES_MAX)
-        return WHY("more than %d users and groups have roles", ROLE_RULES_MAX);
+        return why_not(why, "more than %d users and groups have roles", ROLE_RULES_MAX);
     config->rules[config->rule_count++] = rule;
     return true;
 }

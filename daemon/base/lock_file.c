@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 /* Without O_NONBLOCK a FIFO would hold the daemon here for ever. */
-#define OPEN_FLAGS (O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+#define OPEN_FLAGS (O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
 
 const char *lock_file_fault(int dir_fd, const char *name)
 {
@@ -24,32 +24,21 @@ static int open_error(int dir_fd, const char *name, int error)
     return error != ENOENT && lock_file_fault(dir_fd, name) ? -EPERM : -error;
 }
 
-static int take(int dir_fd, const char *name, int flags, short type, int *fd)
+int lock_file_take(int dir_fd, const char *name, int *fd)
 {
-    struct flock whole = {.l_type = type, .l_whence = SEEK_SET};
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     struct stat status;
 
-    *fd = openat(dir_fd, name, flags | OPEN_FLAGS, 0600);
+    *fd = openat(dir_fd, name, OPEN_FLAGS, 0600);
     if (*fd < 0)
         return open_error(dir_fd, name, errno);
     if (fstat(*fd, &status) < 0)
         return -errno;
-    /* Who only looks may look at a copy of another user's. */
-    if (type == F_WRLCK ? owned_file_fault(&status) != NULL : !S_ISREG(status.st_mode))
+    if (owned_file_fault(&status))
         return -EPERM;
     if (fcntl(*fd, F_OFD_SETLK, &whole) == 0)
         return 0;
     return errno == EACCES ? -EAGAIN : -errno;
-}
-
-int lock_file_take(int dir_fd, const char *name, int *fd)
-{
-    return take(dir_fd, name, O_RDWR | O_CREAT, F_WRLCK, fd);
-}
-
-int lock_file_share(int dir_fd, const char *name, int *fd)
-{
-    return take(dir_fd, name, O_RDONLY, F_RDLCK, fd);
 }
 
 bool lock_file_is_at(const char *path, int fd)

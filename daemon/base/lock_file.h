@@ -22,10 +22,6 @@ MUST_USE int lock_file_take(int dir_fd, const char *name, int *fd);
 /* What is wrong with a file that could not be taken, as owned_file_fault(). */
 MUST_USE const char *lock_file_fault(int dir_fd, const char *name);
 
-/* The same without changing anything, beside others that do so: -EAGAIN where somebody has taken it, -ENOENT where there is
- * no such file. */
-MUST_USE int lock_file_share(int dir_fd, const char *name, int *fd);
-
 /* The file at the path is the one that is open. */
 MUST_USE bool lock_file_is_at(const char *path, int fd);
 

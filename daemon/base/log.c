@@ -8,6 +8,7 @@
 #include "log.h"
 
 #include "clocktime.h"
+#include "numbers.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -78,7 +79,7 @@ static void logfmt_value(struct line *line, etag_str value)
         if (line->cut)
             return;
         const size_t room = sizeof(line->bytes) - END_BYTES_MAX - line->len;
-        line_add(line, value.data, value.len < room ? value.len : room);
+        line_add(line, value.data, min_of(value.len, room));
         line->cut |= value.len > room;
         return;
     }

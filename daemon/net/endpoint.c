@@ -32,27 +32,8 @@
 #define PROBES 40
 #define PROBE_PAUSE_MS 25
 
-static int refuse(char why[512], const char *what, const char *path, const char *advice)
-{
-    snprintf(why, 512, "%.300s: %s; %s", path, what, advice);
-    return -1;
-}
-
-/* owned.h said what is wrong and what to do. */
-static int refuse_foreign(char why[512], const char *what, const char *path, const char *fault)
-{
-    snprintf(why, 512, "%.250s, %s, %s", path, what, fault);
-    return -1;
-}
-
-static int refuse_errno(char why[512], const char *doing, const char *path)
-{
-    snprintf(why, 512, "cannot %s %.300s: %s", doing, path, strerror(errno));
-    return -1;
-}
-
 /* The socket's directory, one level, as a service manager would make it. */
-static int parent_make(struct endpoint *endpoint, char why[512])
+static int parent_make(struct endpoint *endpoint, struct why *why)
 {
     const char *path = endpoint->path;
     char parent[PATH_BYTES_MAX] = ".";
@@ -61,9 +42,9 @@ static int parent_make(struct endpoint *endpoint, char why[512])
     if (slash)
         snprintf(parent, sizeof(parent), "%.*s", slash == path ? 1 : (int)(slash - path), path);
     if (slash && slash != path && mkdir(parent, 0755) < 0 && errno != EEXIST)
-        return refuse_errno(why, "make the socket's directory", parent);
+        return why_errno(why, "make the socket's directory", parent);
     const char *fault = owned_dir_fault(parent, &endpoint->shared);
-    return fault ? refuse_foreign(why, "the socket's directory", parent, fault) : 0;
+    return fault ? why_set(why, "%s, the socket's directory, %s", parent, fault) : 0;
 }
 
 static void recorded_lease_read(struct endpoint *endpoint)
@@ -75,19 +56,20 @@ static void recorded_lease_read(struct endpoint *endpoint)
         endpoint->recorded_lease_ns = strtoull(text + strlen(LEASE_NAME), NULL, 10);
 }
 
-static int lock_take(struct endpoint *endpoint, char why[512])
+static int lock_take(struct endpoint *endpoint, struct why *why)
 {
     snprintf(endpoint->lock_path, sizeof(endpoint->lock_path), "%s.lock", endpoint->path);
     const int r = lock_file_take(AT_FDCWD, endpoint->lock_path, &endpoint->lock_fd);
     if (r == -EAGAIN)
-        return refuse(why, "another etagd serves this socket", endpoint->path,
-                      "stop it, or give this one another --socket");
+        return why_set(
+            why, "%s: another etagd serves this socket; stop it, or give this one another --socket",
+            endpoint->path);
     const char *fault = r == -EPERM ? lock_file_fault(AT_FDCWD, endpoint->lock_path) : NULL;
     if (fault)
-        return refuse_foreign(why, "the socket's lock", endpoint->lock_path, fault);
+        return why_set(why, "%s, the socket's lock, %s", endpoint->lock_path, fault);
     errno = -r;
     if (r < 0)
-        return refuse_errno(why, "lock", endpoint->lock_path);
+        return why_errno(why, "lock", endpoint->lock_path);
     recorded_lease_read(endpoint);
     return 0;
 }
@@ -137,20 +119,22 @@ static bool somebody_goes_on_answering(const struct sockaddr_un *address)
 
 /* With the lock held: a socket file at the path is a dead daemon's, unless somebody answers on it. */
 static int stale_socket_remove(const struct endpoint *endpoint, const struct sockaddr_un *address,
-                               char why[512])
+                               struct why *why)
 {
     struct stat st;
 
     if (lstat(endpoint->path, &st) < 0)
-        return errno == ENOENT ? 0 : refuse_errno(why, "look at", endpoint->path);
+        return errno == ENOENT ? 0 : why_errno(why, "look at", endpoint->path);
     if (!S_ISSOCK(st.st_mode))
-        return refuse(why, "is there and is not a socket", endpoint->path,
-                      "remove it, or give another --socket");
+        return why_set(why, "%s: is there and is not a socket; remove it, or give another --socket",
+                       endpoint->path);
     if (somebody_goes_on_answering(address))
-        return refuse(why, "something else listens on this socket", endpoint->path,
-                      "stop it (a .socket unit of systemd, perhaps), or give another --socket");
+        return why_set(why,
+                       "%s: something else listens on this socket; stop it (a .socket unit of "
+                       "systemd, perhaps), or give another --socket",
+                       endpoint->path);
     if (unlink(endpoint->path) < 0 && errno != ENOENT)
-        return refuse_errno(why, "remove the dead socket", endpoint->path);
+        return why_errno(why, "remove the dead socket", endpoint->path);
     return 0;
 }
 
@@ -164,18 +148,18 @@ static void descriptors_refuse(int listen_fd)
 }
 
 static int socket_bind(struct endpoint *endpoint, const struct sockaddr_un *address, uint32_t mode,
-                       char why[512])
+                       struct why *why)
 {
     endpoint->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (endpoint->listen_fd < 0)
-        return refuse_errno(why, "make a socket for", endpoint->path);
+        return why_errno(why, "make a socket for", endpoint->path);
     if (bind(endpoint->listen_fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
-        return refuse_errno(why, "bind to", endpoint->path);
+        return why_errno(why, "bind to", endpoint->path);
     if (chmod(endpoint->path, mode) < 0)
-        return refuse_errno(why, "set the mode of", endpoint->path);
+        return why_errno(why, "set the mode of", endpoint->path);
     descriptors_refuse(endpoint->listen_fd);
     if (listen(endpoint->listen_fd, LISTEN_BACKLOG) < 0)
-        return refuse_errno(why, "listen on", endpoint->path);
+        return why_errno(why, "listen on", endpoint->path);
     return 0;
 }
 
@@ -204,7 +188,8 @@ static bool path_leads_to(int given_fd, const struct sockaddr_un *address)
            ours.uid == there.uid;
 }
 
-static int socket_adopt(struct endpoint *endpoint, const struct sockaddr_un *address, char why[512])
+static int socket_adopt(struct endpoint *endpoint, const struct sockaddr_un *address,
+                        struct why *why)
 {
     const int fd = endpoint->listen_fd;
     struct sockaddr_un bound = {0};
@@ -212,51 +197,55 @@ static int socket_adopt(struct endpoint *endpoint, const struct sockaddr_un *add
 
     if (!option_is(fd, SO_DOMAIN, AF_UNIX) || !option_is(fd, SO_TYPE, SOCK_STREAM) ||
         !option_is(fd, SO_ACCEPTCONN, 1))
-        return refuse(why, "the service manager gave another kind of socket", endpoint->path,
-                      "give a listening Unix stream socket (ListenStream=)");
+        return why_set(why,
+                       "%s: the service manager gave another kind of socket; give a listening Unix "
+                       "stream socket (ListenStream=)",
+                       endpoint->path);
     if (getsockname(fd, (struct sockaddr *)&bound, &len) < 0)
-        return refuse_errno(why, "ask for the name of the socket given for", endpoint->path);
+        return why_errno(why, "ask for the name of the socket given for", endpoint->path);
     if (strncmp(bound.sun_path, address->sun_path, sizeof(bound.sun_path)) != 0)
-        return refuse(
-            why, "the service manager's socket has another path", endpoint->path,
-            "make ListenStream= of the .socket unit and \"socket\" of etagd.yaml the same");
+        return why_set(why,
+                       "%s: the service manager's socket has another path; make ListenStream= of "
+                       "the .socket unit and \"socket\" of etagd.yaml the same",
+                       endpoint->path);
     if (!path_leads_to(fd, address))
-        return refuse(why, "is not the service manager's socket any more", endpoint->path,
-                      "restart its .socket unit");
+        return why_set(why,
+                       "%s: is not the service manager's socket any more; restart its .socket unit",
+                       endpoint->path);
     const int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-        return refuse_errno(why, "prepare the socket given for", endpoint->path);
+        return why_errno(why, "prepare the socket given for", endpoint->path);
     descriptors_refuse(fd);
     endpoint->given = true;
     return 0;
 }
 
-static int socket_note(struct endpoint *endpoint, char why[512])
+static int socket_note(struct endpoint *endpoint, struct why *why)
 {
     struct stat st;
 
     if (lstat(endpoint->path, &st) < 0)
-        return refuse_errno(why, "look at", endpoint->path);
+        return why_errno(why, "look at", endpoint->path);
     endpoint->socket_inode = st.st_ino;
     endpoint->socket_device = st.st_dev;
     return 0;
 }
 
 static int socket_make(struct endpoint *endpoint, const struct sockaddr_un *address, uint32_t mode,
-                       char why[512])
+                       struct why *why)
 {
     if (stale_socket_remove(endpoint, address, why) < 0)
         return -1;
     return socket_bind(endpoint, address, mode, why);
 }
 
-int endpoint_claim(struct endpoint *endpoint, const char *path, int given_fd, char why[512])
+int endpoint_claim(struct endpoint *endpoint, const char *path, int given_fd, struct why *why)
 {
     *endpoint = (struct endpoint){.listen_fd = given_fd, .lock_fd = -1};
     snprintf(endpoint->path, sizeof(endpoint->path), "%s", path);
     if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
         endpoint_close(endpoint);
-        return refuse(why, "is too long for a socket", path, "use at most 107 bytes");
+        return why_set(why, "%s: is too long for a socket; use at most 107 bytes", path);
     }
     if (parent_make(endpoint, why) < 0 || lock_take(endpoint, why) < 0) {
         endpoint_close(endpoint);
@@ -265,7 +254,7 @@ int endpoint_claim(struct endpoint *endpoint, const char *path, int given_fd, ch
     return 0;
 }
 
-int endpoint_open(struct endpoint *endpoint, uint32_t mode, char why[512])
+int endpoint_open(struct endpoint *endpoint, uint32_t mode, struct why *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 

@@ -21,12 +21,12 @@ struct endpoint {
 };
 
 /* Takes the lock: the place is ours from now on. given_fd: a socket that listens at the path already, made by a service manager, which
- * also decides its mode; consumed; -1: none. 0 or -1 with the reason and what to do in why[512]. */
+ * also decides its mode; consumed; -1: none. 0 or -1 with the reason and what to do in why. */
 MUST_USE int endpoint_claim(struct endpoint *endpoint, const char *path, int given_fd,
-                            char why[512]);
+                            struct why *why);
 
 /* Replaces a dead daemon's socket, and listens. After endpoint_claim(). 0 or -1 as there. */
-MUST_USE int endpoint_open(struct endpoint *endpoint, uint32_t mode, char why[512]);
+MUST_USE int endpoint_open(struct endpoint *endpoint, uint32_t mode, struct why *why);
 
 /* Removes the socket file if we made it and it is still ours, closes. */
 void endpoint_close(struct endpoint *endpoint);

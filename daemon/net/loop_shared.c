@@ -7,6 +7,7 @@
 #include "loop_shared.h"
 
 #include "clocktime.h"
+#include "numbers.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -41,7 +42,7 @@ static void chunk_free(struct send_chunk *chunk)
 /* NULL with errno. */
 static struct send_chunk *chunk_new(size_t bytes, const int *fds, size_t fd_count)
 {
-    const size_t capacity = bytes > CHUNK_BYTES_MIN ? bytes : CHUNK_BYTES_MIN;
+    const size_t capacity = max_of(bytes, CHUNK_BYTES_MIN);
     struct send_chunk *const chunk = malloc(sizeof(*chunk) + capacity);
     if (!chunk)
         return NULL;
@@ -131,7 +132,7 @@ void send_queue_sent(struct send_queue *queue, size_t bytes)
         struct send_chunk *const chunk = queue->first;
         assert(chunk);
         const size_t waiting = chunk->end - chunk->begin;
-        const size_t taken = bytes < waiting ? bytes : waiting;
+        const size_t taken = min_of(bytes, waiting);
         chunk_close_fds(chunk);
         chunk->begin += taken;
         bytes -= taken;
@@ -358,7 +359,7 @@ uint64_t shared_wait_ns(const struct shared_loop *loop, uint64_t timeout_ns)
         return timeout_ns;
     const uint64_t now_ns = time_ns_of(CLOCK_MONOTONIC);
     const uint64_t pause_ns = loop->accept_paused_ns > now_ns ? loop->accept_paused_ns - now_ns : 0;
-    return pause_ns < timeout_ns ? pause_ns : timeout_ns;
+    return min_of(pause_ns, timeout_ns);
 }
 
 struct shared_watch *shared_watch_add(struct shared_loop *loop, int fd)

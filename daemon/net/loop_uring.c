@@ -15,6 +15,7 @@
 #include "loop_shared.h"
 
 #include "clocktime.h"
+#include "numbers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +69,7 @@ static int ring_open(struct uring_loop *loop)
     static const uint32_t flags[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
                                      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN};
     int r = -EINVAL;
-    for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]) && r == -EINVAL; i++) {
+    for (size_t i = 0; i < COUNT_OF(flags) && r == -EINVAL; i++) {
         struct io_uring_params params = {
             .flags = flags[i] | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
             .cq_entries = COMPLETIONS,

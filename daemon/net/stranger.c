@@ -13,6 +13,7 @@
 
 #include "clocktime.h"
 #include "greeting.h"
+#include "numbers.h"
 #include "thread.h"
 
 #include <assert.h>
@@ -351,7 +352,7 @@ static void arrivals_serve(struct strangers *s)
     struct arrival batch[ARRIVALS_PER_ROUND];
 
     pthread_mutex_lock(&s->lock);
-    const size_t n = s->arrival_count < ARRIVALS_PER_ROUND ? s->arrival_count : ARRIVALS_PER_ROUND;
+    const size_t n = min_of(s->arrival_count, ARRIVALS_PER_ROUND);
     memcpy(batch, s->arrivals, n * sizeof(batch[0]));
     s->arrival_count -= n;
     memmove(s->arrivals, s->arrivals + n, s->arrival_count * sizeof(batch[0]));
@@ -460,7 +461,7 @@ static void round_do(struct strangers *s, const struct epoll_event *events, int 
 
 static void rest(uint64_t worked_ns)
 {
-    const uint64_t ns = time_shorter(worked_ns * REST_SHARE, REST_NS_MAX);
+    const uint64_t ns = min_of(worked_ns * REST_SHARE, REST_NS_MAX);
     const struct timespec pause = {.tv_nsec = (long)ns};
 
     (void)nanosleep(&pause, NULL);

@@ -19,12 +19,6 @@
 #define MESSAGE_BYTES 512
 #define PATS_PER_WATCHDOG 4
 
-static int refuse(char why[512], const char *name, const char *value, const char *advice)
-{
-    (void)snprintf(why, 512, "%s=%.200s in the environment %s", name, value, advice);
-    return -1;
-}
-
 /* A number of the environment. False: it is none. */
 static bool number_of(const char *text, uint64_t *out)
 {
@@ -48,7 +42,7 @@ static bool is_for_us(const char *name, bool needed)
 
 /* ---- What was given ---- */
 
-static int listen_fd_take(struct supervisor *supervisor, char why[512])
+static int listen_fd_take(struct supervisor *supervisor, struct why *why)
 {
     const char *text = getenv("LISTEN_FDS");
     uint64_t count;
@@ -56,16 +50,18 @@ static int listen_fd_take(struct supervisor *supervisor, char why[512])
     if (!text || !is_for_us("LISTEN_PID", true))
         return 0;
     if (!number_of(text, &count) || count != 1)
-        return refuse(why, "LISTEN_FDS", text,
-                      "is not what etagd takes: give it one listening Unix socket "
-                      "(ListenStream= of its .socket unit)");
+        return why_set(why,
+                       "LISTEN_FDS=%.200s in the environment is not what etagd takes: give it one "
+                       "listening Unix socket (ListenStream= of its .socket unit)",
+                       text);
     if (fcntl(LISTEN_FDS_START, F_SETFD, FD_CLOEXEC) < 0)
-        return refuse(why, "LISTEN_FDS", text, "names a descriptor that is not open");
+        return why_set(
+            why, "LISTEN_FDS=%.200s in the environment names a descriptor that is not open", text);
     supervisor->listen_fd = LISTEN_FDS_START;
     return 0;
 }
 
-static int notify_open(struct supervisor *supervisor, char why[512])
+static int notify_open(struct supervisor *supervisor, struct why *why)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     const size_t len = path ? strlen(path) : 0;
@@ -73,8 +69,10 @@ static int notify_open(struct supervisor *supervisor, char why[512])
     if (len == 0)
         return 0;
     if ((path[0] != '/' && path[0] != '@') || len >= sizeof(supervisor->address.sun_path))
-        return refuse(why, "NOTIFY_SOCKET", path,
-                      "is neither a path nor an abstract name of a Unix socket");
+        return why_set(why,
+                       "NOTIFY_SOCKET=%.200s in the environment is neither a path nor an abstract "
+                       "name of a Unix socket",
+                       path);
     supervisor->address.sun_family = AF_UNIX;
     memcpy(supervisor->address.sun_path, path, len + 1);
     if (path[0] == '@')
@@ -84,7 +82,9 @@ static int notify_open(struct supervisor *supervisor, char why[512])
                                           (path[0] == '/'));
     supervisor->notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (supervisor->notify_fd < 0)
-        return refuse(why, "NOTIFY_SOCKET", path, "cannot be used: no socket could be made");
+        return why_set(
+            why, "NOTIFY_SOCKET=%.200s in the environment cannot be used: no socket could be made",
+            path);
     return 0;
 }
 
@@ -98,7 +98,7 @@ static void watchdog_read(struct supervisor *supervisor)
         supervisor->watchdog_ns = us * NS_PER_US / PATS_PER_WATCHDOG;
 }
 
-int supervisor_init(struct supervisor *supervisor, const struct log *log, char why[512])
+int supervisor_init(struct supervisor *supervisor, const struct log *log, struct why *why)
 {
     *supervisor = (struct supervisor){.log = log, .notify_fd = -1, .listen_fd = -1};
     if (listen_fd_take(supervisor, why) < 0 || notify_open(supervisor, why) < 0)

@@ -11,6 +11,7 @@
 
 #include "cleanup.h"
 #include "log.h"
+#include "why.h"
 
 #include <sys/un.h>
 
@@ -25,8 +26,8 @@ struct supervisor {
     bool refused;         /* the manager did not take a message: said once */
 };
 
-/* Reads the environment. 0, or -1 with the reason and what to do in why[512]. supervisor_deinit() is right after both. */
-MUST_USE int supervisor_init(struct supervisor *supervisor, const struct log *log, char why[512]);
+/* Reads the environment. 0, or -1 with the reason and what to do in why. supervisor_deinit() is right after both. */
+MUST_USE int supervisor_init(struct supervisor *supervisor, const struct log *log, struct why *why);
 void supervisor_deinit(struct supervisor *supervisor);
 
 /* What the daemon is doing, for people (systemctl status). */

@@ -8,6 +8,7 @@
 #include "cache.h"
 
 #include "clocktime.h"
+#include "numbers.h"
 #include "surrogate.h"
 
 #include <assert.h>
@@ -129,12 +130,14 @@ static int apply_commit(struct cache *cache, const struct event *event, const ui
     struct guard *guard = guards_find(&cache->guards, event->guard);
     const bool stands = guard && guard->state != GUARD_ENDED;
     const bool said = event->kind == EVENT_GUARD_COMMIT;
+    const bool lingered = stands && !said && guard->state == GUARD_OPEN;
 
     if (!stands && event->targets.hold_ms > 0) {
         const int r = flux_begin(cache, event, clocks, count);
         if (r < 0)
             return r;
     }
+    cache->counters.guards_lingered += lingered;
     for (size_t i = 0; i < count; i++)
         clock_raise(cache, clocks[i], event->lsn);
     for (size_t i = 0; stands && i < guard->clock_count; i++)
@@ -189,9 +192,11 @@ int cache_apply(struct cache *cache, const struct event *event)
     case EVENT_GUARD_COMMIT:
     case EVENT_GUARD_EXPIRED:
         r = apply_commit(cache, event, clocks, count);
+        cache->counters.guards_committed += r == 0 && event->kind == EVENT_GUARD_COMMIT;
         break;
     case EVENT_GUARD_ABORT:
         apply_abort(cache, event);
+        cache->counters.guards_aborted++;
         break;
     }
     if (r == 0 && event->lsn > shm_lsn_load(cache->view))
@@ -272,8 +277,7 @@ static struct index_entry index_entry_of(const struct entry *entry, struct hash1
         .last_modified_is_strong = entry->last_modified_is_strong,
         .etag = entry->etag,
         .content_location = entry->content_location,
-        .fields = entry->fields,
-        .field_count = entry->field_count,
+        .fieldset = entry->fieldset,
         /* The floor is on every entry without being named. */
         .clocks = set->clocks + 1,
         .clock_count = set->count - 1,
@@ -333,8 +337,7 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
     out->expires_wall_ms = out->expires_ns = 0;
     former_look(cache, &set, out);
     if (entry->max_age_ms > 0) {
-        const uint64_t age_ms = entry->max_age_ms < MAX_AGE_MS_MAX ? entry->max_age_ms
-                                                                   : MAX_AGE_MS_MAX;
+        const uint64_t age_ms = min_of(entry->max_age_ms, MAX_AGE_MS_MAX);
         put.expires_ns = now_ns + age_ms * NS_PER_MS;
         out->expires_wall_ms = time_wall_ms() + age_ms;
         out->expires_ns = put.expires_ns;
@@ -419,8 +422,7 @@ static uint64_t expiry_load(const struct cache *cache, const struct entry_record
     if (left_ms > record->entry.max_age_ms)
         left_ms = record->entry.max_age_ms;
     const uint64_t by_wall_ns = now_ns + left_ms * NS_PER_MS;
-    return cache->monotonic_goes_on && record->expires_ns < by_wall_ns ? record->expires_ns
-                                                                       : by_wall_ns;
+    return cache->monotonic_goes_on ? min_of(record->expires_ns, by_wall_ns) : by_wall_ns;
 }
 
 etag_reason cache_load(struct cache *cache, const struct key *key,

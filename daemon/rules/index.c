@@ -11,6 +11,7 @@
 #include "index.h"
 
 #include "fieldset_table.h"
+#include "numbers.h"
 #include "owners.h"
 #include "pool.h"
 #include "pool_hand.h"
@@ -74,7 +75,7 @@ static int take_pages(int fd, uint64_t from, uint64_t to)
 static uint64_t end_with_pool(const struct index *index, uint64_t pool_bytes)
 {
     const uint64_t end = index->view.header->pool_offset + pool_bytes + LAYOUT_SECTION_ALIGN;
-    return end < index->bytes ? end : index->bytes;
+    return min_of(end, index->bytes);
 }
 
 /* Lets the pool have its units up to unit_count, and their memory. */
@@ -227,7 +228,7 @@ uint32_t index_pool_used_units(const struct index *index)
 static bool is_empty(const struct index *index, uint64_t slot)
 {
     const struct hash128 fingerprint = shm_fingerprint_at(&index->view, slot);
-    return fingerprint.low == 0 && fingerprint.high == 0;
+    return hash128_is_zero(fingerprint);
 }
 
 static uint64_t home_of(const struct index *index, struct hash128 fingerprint)
@@ -253,7 +254,7 @@ static uint64_t locate(const struct index *index, struct hash128 fingerprint)
     for (uint32_t hop = shm_hop_load(&index->view, home); hop != 0; hop &= hop - 1) {
         const uint64_t slot = home + (unsigned)__builtin_ctz(hop);
         const struct hash128 seen = shm_fingerprint_at(&index->view, slot);
-        if (seen.low == fingerprint.low && seen.high == fingerprint.high)
+        if (hash128_equal(seen, fingerprint))
             return slot;
     }
     return NO_SLOT;
@@ -341,7 +342,7 @@ static uint64_t evict_one(struct index *index, uint64_t home, uint64_t now_ns,
 static uint64_t search_empty(const struct index *index, uint64_t home)
 {
     const uint64_t left = index->view.slot_count - home;
-    const uint64_t end = home + (left < EMPTY_SEARCH_MAX ? left : EMPTY_SEARCH_MAX);
+    const uint64_t end = home + min_of(left, EMPTY_SEARCH_MAX);
     for (uint64_t slot = home; slot < end; slot++)
         if (is_empty(index, slot))
             return slot;
@@ -410,18 +411,16 @@ static bool make_pool_room(struct index *index, size_t bytes, const struct put *
 
 /* ---- Entries ------------------------------------------------------------------------------------- */
 
-/* Interns the field set of an entry. *unit: 0 if it has none. False: too large, or no room. */
-static bool take_fieldset(struct index *index, const struct index_entry *entry,
-                          const struct put *put, uint32_t *unit)
+/* Interns the field set of an entry. *unit: 0 if it has none. False: no room. */
+static bool take_fieldset(struct index *index, etag_str set, const struct put *put, uint32_t *unit)
 {
-    uint8_t bytes[FIELDSET_BYTES_MAX];
-    const int len = fieldset_pack(bytes, entry->fields, entry->field_count);
+    assert(set.len <= FIELDSET_BYTES_MAX);
     *unit = 0;
-    if (len <= 0)
-        return len == 0;
-    *unit = fieldset_table_take(index->fieldsets, bytes, (size_t)len);
-    if (*unit == 0 && make_pool_room(index, (size_t)len, put))
-        *unit = fieldset_table_take(index->fieldsets, bytes, (size_t)len);
+    if (set.len == 0)
+        return true;
+    *unit = fieldset_table_take(index->fieldsets, set.data, set.len);
+    if (*unit == 0 && make_pool_room(index, set.len, put))
+        *unit = fieldset_table_take(index->fieldsets, set.data, set.len);
     index->stats.fieldset_count = fieldset_table_count(index->fieldsets);
     return *unit != 0;
 }
@@ -462,7 +461,7 @@ static bool take_refs(struct index *index, const struct index_entry *entry, stru
                       struct put *put, struct shm_record *record)
 {
     put->pins = (struct pool_pins){{former.fieldset, former.overflow}};
-    if (!take_fieldset(index, entry, put, &record->fieldset))
+    if (!take_fieldset(index, entry->fieldset, put, &record->fieldset))
         return false;
     put->pins.units[2] = record->fieldset;
     if (take_overflow(index, record, entry->content_location, put, &record->overflow))

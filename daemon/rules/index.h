@@ -45,8 +45,7 @@ struct index_entry {
     bool last_modified_is_strong;
     etag_str etag;
     etag_str content_location;
-    const struct kept_field *fields;
-    size_t field_count;
+    etag_str fieldset;      /* packed; empty: none */
     const uint32_t *clocks; /* without repetition needed; at most CLOCKS_PER_ENTRY_MAX */
     size_t clock_count;
 };
@@ -54,7 +53,7 @@ struct index_entry {
 enum index_put {
     INDEX_STORED = 0,
     INDEX_OLDER = 1, /* an entry with a higher fill LSN stands there */
-    /* The field set is too large; or field sets that many entries share fill the pool, and no place was cleared yet. */
+    /* Field sets that many entries share fill the pool, and no place was cleared yet. */
     INDEX_NO_ROOM = 2,
 };
 

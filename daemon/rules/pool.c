@@ -8,6 +8,8 @@
  */
 #include "pool.h"
 
+#include "numbers.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -116,7 +118,7 @@ void pool_grow(struct pool *pool, uint32_t unit_count)
 {
     const uint32_t before = pool->unit_count / CHUNK_UNITS;
     const uint32_t wanted = unit_count / CHUNK_UNITS * CHUNK_UNITS;
-    pool->unit_count = wanted < pool->units_max ? wanted : pool->units_max;
+    pool->unit_count = min_of(wanted, pool->units_max);
     for (uint32_t at = pool->unit_count / CHUNK_UNITS; at-- > before;)
         set_free(pool, at, at == 0 ? UINT32_MAX - 1 : UINT32_MAX); /* unit 0 means "none" */
 }

@@ -6,8 +6,8 @@
  *          u8 flags (1: that date is strong), parts: key, entity tag, Content-Location, field set; u16 count and as many parts: surrogate keys
  *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32 max ms, u8 everything,
  *          u16 resources, u16 surrogate keys, u16 prefixes,
- *          parts: host and target of each resource, the surrogate keys, host and target of each prefix;
- *          in version 3: the fingerprints of entries that it takes along, u16 their count (at the end, to be read from there)
+ *          parts: host and target of each resource, the surrogate keys, host and target of each prefix,
+ *          the fingerprints of entries that it takes along, u16 their count (at the end, to be read from there)
  *
  * Absent and empty parts are the same here; nothing in a record tells them apart. Parsing trusts no byte: a disk may
  * have changed it, and another program may have written it.
@@ -20,9 +20,8 @@
 #include <assert.h>
 #include <errno.h>
 
-#define ENTRY_VERSION 3
-#define EVENT_VERSION 2
-#define EVENT_VERSION_UNSTORED 3 /* only where there are any: an older daemon starts cold then */
+#define ENTRY_VERSION 1
+#define EVENT_VERSION 1
 #define FINGERPRINT_BYTES (2 * sizeof(uint64_t))
 #define PART_BYTES_MAX UINT16_MAX
 
@@ -127,15 +126,9 @@ static bool is_done(const struct reader *in)
 int entry_record_pack(struct buffer *out, const struct entry_record *record)
 {
     const struct entry *entry = &record->entry;
-    uint8_t set[FIELDSET_BYTES_MAX];
-    const int set_len = fieldset_pack(set, entry->fields, entry->field_count);
-    if (set_len < 0)
-        return -EMSGSIZE;
-    const etag_str fields = {(const char *)set, (size_t)set_len};
-
     size_t bytes = 1 + 5 * sizeof(uint64_t) + 1 + part_bytes(record->key_bytes) +
                    part_bytes(entry->etag) + part_bytes(entry->content_location) +
-                   part_bytes(fields) + sizeof(uint16_t);
+                   part_bytes(entry->fieldset) + sizeof(uint16_t);
     for (size_t i = 0; i < entry->surrogate_count; i++)
         bytes += part_bytes(entry->surrogates[i]);
     if (buffer_reserve(out, bytes))
@@ -151,7 +144,7 @@ int entry_record_pack(struct buffer *out, const struct entry_record *record)
     put_part(out, record->key_bytes);
     put_part(out, entry->etag);
     put_part(out, entry->content_location);
-    put_part(out, fields);
+    put_part(out, entry->fieldset);
     put_u16(out, (uint16_t)entry->surrogate_count);
     for (size_t i = 0; i < entry->surrogate_count; i++)
         put_part(out, entry->surrogates[i]);
@@ -165,6 +158,7 @@ static bool parse_fields(etag_str bytes, struct entry *entry, struct entry_recor
     const int count = fieldset_parse(bytes.data, bytes.len, parts->fields);
     if (count <= 0 || load_u16(bytes.data) != bytes.len)
         return false;
+    entry->fieldset = bytes;
     entry->fields = parts->fields;
     entry->field_count = (size_t)count;
     return true;
@@ -202,7 +196,7 @@ bool entry_record_parse(etag_str bytes, struct entry_record *out, struct entry_r
     entry->content_location = get_part(&in);
     return flags <= 1 && parse_fields(get_part(&in), entry, parts) &&
            parse_surrogates(&in, entry, parts) && is_done(&in) &&
-           key_parse(out->key_bytes, &entry->key, parts->vary) && entry_check(entry) == NULL;
+           key_parse(out->key_bytes, &entry->key, parts->vary) && entry_check(entry, NULL) == NULL;
 }
 
 /* ---- Events ---- */
@@ -231,6 +225,19 @@ const char *event_check(const struct event *event)
     return event->kind == EVENT_GUARD_ABORT ? NULL : targets_check(&event->targets);
 }
 
+struct event_view event_view_of(const struct event *event)
+{
+    return (struct event_view){
+        .lsn = event->lsn,
+        .wall_ms = event->wall_ms,
+        .targets = event->targets,
+        .peer_pid = event->peer_pid,
+        .peer_uid = event->peer_uid,
+        .kind = event->kind,
+        .guard = event->guard,
+    };
+}
+
 int event_record_pack(struct buffer *out, const struct event *event)
 {
     const etag_targets *targets = &event->targets;
@@ -242,12 +249,11 @@ int event_record_pack(struct buffer *out, const struct event *event)
                    resources_bytes(targets->prefixes, targets->prefix_count);
     for (size_t i = 0; i < targets->surrogate_count; i++)
         bytes += part_bytes(targets->surrogates[i]);
-    if (event->unstored_count > 0)
-        bytes += event->unstored_count * FINGERPRINT_BYTES + sizeof(uint16_t);
+    bytes += event->unstored_count * FINGERPRINT_BYTES + sizeof(uint16_t);
     if (buffer_reserve(out, bytes))
         return -ENOMEM;
 
-    put_u8(out, event->unstored_count > 0 ? EVENT_VERSION_UNSTORED : EVENT_VERSION);
+    put_u8(out, EVENT_VERSION);
     put_u64(out, event->wall_ms);
     put_u32(out, event->peer_pid);
     put_u32(out, event->peer_uid);
@@ -268,8 +274,7 @@ int event_record_pack(struct buffer *out, const struct event *event)
         put_u64(out, event->unstored[i].low);
         put_u64(out, event->unstored[i].high);
     }
-    if (event->unstored_count > 0)
-        put_u16(out, (uint16_t)event->unstored_count);
+    put_u16(out, (uint16_t)event->unstored_count);
     return 0;
 }
 
@@ -292,12 +297,19 @@ static const etag_str *get_surrogates(struct reader *in, size_t count, struct ar
     return surrogates;
 }
 
-size_t event_record_unstored_count(etag_str bytes)
+/* The bytes of the tail: the fingerprints and their count. 0: the record has no such tail. */
+static size_t tail_bytes(etag_str bytes)
 {
-    if (bytes.len < 1 + sizeof(uint16_t) || (uint8_t)bytes.data[0] != EVENT_VERSION_UNSTORED)
+    if (bytes.len < 1 + sizeof(uint16_t) || (uint8_t)bytes.data[0] != EVENT_VERSION)
         return 0;
     const size_t count = load_u16(bytes.data + bytes.len - sizeof(uint16_t));
-    return count <= (bytes.len - 1 - sizeof(uint16_t)) / FINGERPRINT_BYTES ? count : 0;
+    const size_t tail = count * FINGERPRINT_BYTES + sizeof(uint16_t);
+    return tail < bytes.len ? tail : 0;
+}
+
+size_t event_record_unstored_count(etag_str bytes)
+{
+    return tail_bytes(bytes) / FINGERPRINT_BYTES;
 }
 
 struct hash128 event_record_unstored(etag_str bytes, size_t i)
@@ -305,21 +317,16 @@ struct hash128 event_record_unstored(etag_str bytes, size_t i)
     const char *end = bytes.data + bytes.len - sizeof(uint16_t);
     const char *at = end - (event_record_unstored_count(bytes) - i) * FINGERPRINT_BYTES;
 
-    return (struct hash128){load_u64(at), load_u64(at + sizeof(uint64_t))};
+    return hash128_load(at);
 }
 
-/* Without the tail of version 3. Another one: failed. */
+/* Behind the version, without the tail. */
 static struct reader event_reader(etag_str bytes)
 {
-    struct reader in = {.left = bytes};
-    const uint8_t version = get_u8(&in);
-    const size_t count = event_record_unstored_count(bytes);
-
-    if (version == EVENT_VERSION_UNSTORED && count > 0)
-        in.left.len -= count * FINGERPRINT_BYTES + sizeof(uint16_t);
-    else
-        in.failed |= version != EVENT_VERSION;
-    return in;
+    const size_t tail = tail_bytes(bytes);
+    return (struct reader){.left = tail > 0 ? (etag_str){bytes.data + 1, bytes.len - 1 - tail}
+                                            : (etag_str){0},
+                           .failed = tail == 0};
 }
 
 uint64_t event_record_wall_ms(etag_str bytes)
@@ -361,19 +368,4 @@ bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct 
            (targets->prefixes || targets->prefix_count == 0) &&
            ((event_record_unstored_count(bytes) > 0 && event_is_carrier(out)) ||
             event_check(out) == NULL);
-}
-
-/* ---- Events, as they are told ---- */
-
-struct event_view event_view_of(const struct event *event)
-{
-    return (struct event_view){
-        .lsn = event->lsn,
-        .wall_ms = event->wall_ms,
-        .targets = event->targets,
-        .peer_pid = event->peer_pid,
-        .peer_uid = event->peer_uid,
-        .kind = event->kind,
-        .guard = event->guard,
-    };
 }

@@ -25,7 +25,7 @@ struct entry_record_parts {
     etag_field vary[VARY_COUNT_MAX];
 };
 
-/* Appends the record. 0 or -ENOMEM. */
+/* Appends the record; of the fields, entry.fieldset. 0 or -ENOMEM. */
 MUST_USE int entry_record_pack(struct buffer *out, const struct entry_record *record);
 /* False: not a record of this version, or damaged. */
 MUST_USE bool entry_record_parse(etag_str bytes, struct entry_record *out,
@@ -57,6 +57,9 @@ static inline bool event_is_carrier(const struct event *event)
 /* NULL, or what is wrong with an event that somebody wants (static text). */
 MUST_USE const char *event_check(const struct event *event);
 
+/* An event as people and watchers get it. Borrows from it. */
+struct event_view event_view_of(const struct event *event);
+
 /* Does not pack the LSN: it is the record's key in the store. */
 MUST_USE int event_record_pack(struct buffer *out, const struct event *event);
 /* How many entries the event takes along, and each of them. 0: none, or not a record. */
@@ -67,8 +70,5 @@ MUST_USE uint64_t event_record_wall_ms(etag_str bytes);
 /* Arrays of targets come from the arena. lsn: the record's key. */
 MUST_USE bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out,
                                  struct arena *arena);
-
-/* An event as people and watchers get it. Borrows from it. */
-struct event_view event_view_of(const struct event *event);
 
 #endif

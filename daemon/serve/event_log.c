@@ -7,6 +7,7 @@
  * costs the loop a millisecond or so, whatever it asks for.
  */
 #include "inspect.h"
+#include "numbers.h"
 #include "server.h"
 
 #include <errno.h>
@@ -14,8 +15,6 @@
 
 #define PAGE_BYTES_MAX (FRAME_BYTES_MAX / 4)
 #define RECORD_BYTES_MAX (FRAME_BYTES_MAX - 4096) /* a longer one goes without its targets */
-
-#define WALK_ENDS 1002 /* the page is full, or the rest is not asked for */
 
 typedef __typeof__(((struct request *)NULL)->log) log_question;
 
@@ -48,10 +47,10 @@ static int page_add(void *ctx, uint64_t lsn, etag_str record)
     struct event event;
 
     if (lsn > page->until_lsn || lsn < page->question->from_lsn)
-        return WALK_ENDS;
+        return STORE_E_STOPPED;
     if (page_is_full(page, record)) {
         page->next_lsn = lsn;
-        return WALK_ENDS;
+        return STORE_E_STOPPED;
     }
     page->seen_lsn = lsn;
     page->scanned++;
@@ -60,7 +59,7 @@ static int page_add(void *ctx, uint64_t lsn, etag_str record)
     char *copy = arena_alloc(page->arena, record.len);
     if (!copy) {
         page->failed = true;
-        return WALK_ENDS;
+        return STORE_E_STOPPED;
     }
     memcpy(copy, record.data, record.len);
     if (!event_record_parse((etag_str){copy, record.len}, lsn, &event, page->arena))
@@ -76,7 +75,7 @@ static int page_add(void *ctx, uint64_t lsn, etag_str record)
 
 static int walk_result(int result)
 {
-    return result == WALK_ENDS ? 0 : result;
+    return result == STORE_E_STOPPED ? 0 : result;
 }
 
 /* ---- Oldest first ---- */
@@ -93,8 +92,7 @@ static int page_forward(struct server *server, struct page *page)
         return walk_result(r);
     const uint64_t behind = page->seen_lsn >= page->question->from_lsn ? page->seen_lsn + 1
                                                                        : page->question->from_lsn;
-    return walk_result(
-        journal_each(server->journal, behind > stored ? behind : stored + 1, page_add, page));
+    return walk_result(journal_each(server->journal, max_of(behind, stored + 1), page_add, page));
 }
 
 /* ---- Newest first ---- */
@@ -153,7 +151,7 @@ static void views_reverse(const struct page *page)
 static int tail_take(struct server *server, struct page *page, uint64_t stored)
 {
     struct tail tail = {.until_lsn = page->until_lsn};
-    const uint64_t from = page->question->from_lsn > stored ? page->question->from_lsn : stored + 1;
+    const uint64_t from = max_of(page->question->from_lsn, stored + 1);
 
     int r = journal_each(server->journal, from, tail_count, &tail);
     tail.events = arena_array(page->arena, tail.capacity, sizeof(*tail.events));
@@ -179,8 +177,8 @@ static int page_backward(struct server *server, struct page *page)
         r = tail_take(server, page, stored);
     if (r != 0 || page->next_lsn != 0)
         return r;
-    return walk_result(store_each_event_back(
-        server->store, page->until_lsn < stored ? page->until_lsn : stored, page_add, page));
+    return walk_result(
+        store_each_event_back(server->store, min_of(page->until_lsn, stored), page_add, page));
 }
 
 /* ---- The request ---- */
@@ -189,7 +187,7 @@ static int take_lsn(void *ctx, uint64_t lsn, etag_str record)
 {
     (void)record;
     *(uint64_t *)ctx = lsn;
-    return WALK_ENDS;
+    return STORE_E_STOPPED;
 }
 
 void inspect_log(struct server *server, struct peer *peer, const struct request *request)
@@ -199,7 +197,7 @@ void inspect_log(struct server *server, struct peer *peer, const struct request 
         .arena = &server->arena,
         .question = question,
         .until_lsn = question->until_lsn ? question->until_lsn : UINT64_MAX,
-        .limit = question->limit && question->limit < LOG_PAGE_MAX ? question->limit : LOG_PAGE_MAX,
+        .limit = question->limit ? min_of(question->limit, LOG_PAGE_MAX) : LOG_PAGE_MAX,
     };
     uint64_t oldest_lsn = 0;
 

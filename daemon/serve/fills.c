@@ -117,10 +117,12 @@ static bool fill_has_room(struct server *server)
 void fills_take(struct server *server, struct peer *peer, const struct request *request)
 {
     struct cache_stored stored;
-    const char *wrong = key_canonicalize(&server->key, &request->fill.entry.key);
+    uint8_t packed[FIELDSET_BYTES_MAX];
+    struct entry entry = request->fill.entry;
+    const char *wrong = key_canonicalize(&server->key, &entry.key);
 
     if (!wrong && !request->fill.gone)
-        wrong = entry_check(&request->fill.entry);
+        wrong = entry_check(&entry, packed);
     if (wrong) {
         peer_send_error(&server->peers, peer, request->id, WIRE_ERROR_INVALID, wrong);
         return;
@@ -135,10 +137,10 @@ void fills_take(struct server *server, struct peer *peer, const struct request *
         return;
     }
     const bool unloaded = key_load(server);
-    const etag_reason reason = cache_fill(&server->cache, request->fill.token, &server->key,
-                                          &request->fill.entry, &stored);
+    const etag_reason reason = cache_fill(&server->cache, request->fill.token, &server->key, &entry,
+                                          &stored);
     evicted_erase(server, &stored.evicted);
     if (reason == ETAG_REASON_NONE)
-        fill_persist(server, &request->fill.entry, &stored, unloaded);
+        fill_persist(server, &entry, &stored, unloaded);
     fill_answer(server, peer, request, reason, stored.fill_lsn);
 }

@@ -6,6 +6,7 @@
 #include "inspect.h"
 
 #include "clocktime.h"
+#include "numbers.h"
 #include "server.h"
 #include "text.h"
 
@@ -275,8 +276,6 @@ struct listing {
     bool more;
 };
 
-#define LISTING_FULL 1001
-
 static int list_each(void *ctx, etag_str cursor, struct hash128 fingerprint, etag_str record)
 {
     struct listing *listing = ctx;
@@ -289,7 +288,7 @@ static int list_each(void *ctx, etag_str cursor, struct hash128 fingerprint, eta
 
     if (listing->count == listing->limit || listing->bytes > LIST_BYTES_MAX) {
         listing->more = true;
-        return LISTING_FULL;
+        return STORE_E_STOPPED;
     }
     /* The store lags: what waits for it is the newer one. */
     const int waiting = persist_find(server->persist, fingerprint, known_take, &known);
@@ -323,14 +322,14 @@ void inspect_list(struct server *server, struct peer *peer, const struct request
     const size_t asked = request->list.limit ? request->list.limit : LIST_LIMIT_DEFAULT;
     struct listing listing = {
         .server = server,
-        .limit = asked < LIST_PAGE_MAX ? asked : LIST_PAGE_MAX,
+        .limit = min_of(asked, LIST_PAGE_MAX),
     };
 
     listing.views = arena_array(&server->arena, listing.limit, sizeof(*listing.views));
     const int r = listing.views ? store_list(server->store, request->list.prefix,
                                              request->list.after, list_each, &listing)
                                 : -1;
-    if (r != 0 && r != LISTING_FULL) {
+    if (r != 0 && r != STORE_E_STOPPED) {
         peer_send_error(&server->peers, peer, request->id, WIRE_ERROR_STORE,
                         "the store cannot be read");
         return;

@@ -5,6 +5,7 @@
  */
 #include "clocktime.h"
 #include "inspect.h"
+#include "numbers.h"
 #include "server.h"
 #include "text.h"
 
@@ -71,9 +72,7 @@ static void stats_of_run(struct stats *stats, struct server *server)
     stat_number(stats, "lease_margin_ms", now < deadline ? (deadline - now) / NS_PER_MS : 0);
     /* What was left at a renewal, at the least. */
     stat_number(stats, "lease_margin_min_ms",
-                (server->lease.margin_min_ns < server->lease.length_ns ? server->lease.margin_min_ns
-                                                                       : server->lease.length_ns) /
-                    NS_PER_MS);
+                min_of(server->lease.margin_min_ns, server->lease.length_ns) / NS_PER_MS);
     stats_of_process(stats, server);
 }
 
@@ -108,7 +107,6 @@ static void stats_of_cache(struct stats *stats, struct server *server)
     stat_number(stats, "stored_entries", store_entry_count(server->store));
     stat_number(stats, "store_bytes", store_used_bytes(server->store));
     stat_number(stats, "store_waiting", persist_waiting(server->persist));
-    stat_number(stats, "store_lag_ms", persist_lag_ns(server->persist) / NS_PER_MS);
     stat_text(stats, "store", persist_failed(server->persist) ? "failed" : "ok");
 }
 

@@ -11,6 +11,7 @@
 
 #include "clocktime.h"
 #include "delay_point.h"
+#include "numbers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +24,7 @@ void lease_init(struct lease *lease, const struct lease *given, uint64_t former_
 {
     *lease = *given;
     lease->margin_min_ns = UINT64_MAX;
-    lease->wait_ns = former_lease_ns > lease->length_ns ? former_lease_ns : lease->length_ns;
+    lease->wait_ns = max_of(former_lease_ns, lease->length_ns);
     snprintf(lease->pause_path, sizeof(lease->pause_path), "%s/paused", state_dir);
     lease->paused = access(lease->pause_path, F_OK) == 0;
 }

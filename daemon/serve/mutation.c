@@ -371,12 +371,6 @@ static void guard_follow(struct server *server, const struct event *event,
                      event->targets.max_ms, time_coarse_ns());
 }
 
-static void end_count(struct cache_counters *counters, const struct request *request)
-{
-    counters->guards_committed += request->kind == REQUEST_GUARD_COMMIT;
-    counters->guards_aborted += request->kind == REQUEST_GUARD_ABORT;
-}
-
 struct mutation_refusal mutation_request(struct server *server, const struct request *request,
                                          const struct mutation_from *from)
 {
@@ -399,7 +393,6 @@ struct mutation_refusal mutation_request(struct server *server, const struct req
     if (is_begin(request))
         guard_follow(server, &event, from);
     server->cache.counters.guards_rearmed += rearms && step == STEP_EVENT;
-    end_count(&server->cache.counters, request);
     if (step == STEP_NOTHING) {
         const struct guard *guard = guards_find(&server->cache.guards, event.guard);
         const struct pending_answer answer = answer_of(from, guard ? guard->lsn : 0);
@@ -458,12 +451,10 @@ static bool guard_expire(struct server *server, struct guard *guard)
     const uint32_t pid = guard->pid, uid = guard->uid; /* the guard may go now */
     if (event_do(server, &event, &nobody).error)
         return false;
-    if (lingered) {
-        server->cache.counters.guards_lingered++;
+    if (lingered)
         log_limited(&server->log_limit, LOG_WARN, "guard_lingered", log_number("pid", pid),
                     log_number("uid", uid),
                     log_text("effect", "no sign of life of its writer: it counts as committed"));
-    }
     return true;
 }
 

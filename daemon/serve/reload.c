@@ -65,14 +65,13 @@ static void mode_set(struct server *server, uint32_t former)
 
 void reload(struct server *server)
 {
-    CLEANUP(cleanup_free) char *why = malloc(CONFIG_MISTAKE_BYTES);
     const uint32_t former_mode = server->config.socket_mode;
     struct config_changes changes;
+    struct why why;
     size_t closed = 0;
 
-    if (!why || config_reload(&server->config, &changes, why) < 0) {
-        log_event(&server->log, LOG_ERROR, "reload_refused",
-                  log_text("reason", why ? why : "no memory"),
+    if (config_reload(&server->config, &changes, &why) < 0) {
+        log_event(&server->log, LOG_ERROR, "reload_refused", log_text("reason", why.text),
                   log_text("effect", "nothing was changed"));
         return;
     }

@@ -12,6 +12,7 @@
 #include "greeting.h"
 #include "inspect.h"
 #include "mutation.h"
+#include "numbers.h"
 #include "server.h"
 #include "text.h"
 
@@ -177,8 +178,7 @@ static const struct handler *handler_of(enum request_kind kind)
         [REQUEST_RESUME] = {ROLE_ADMIN, handle_resume},
     };
 
-    return kind < sizeof(handlers) / sizeof(handlers[0]) && handlers[kind].handle ? &handlers[kind]
-                                                                                  : NULL;
+    return kind < COUNT_OF(handlers) && handlers[kind].handle ? &handlers[kind] : NULL;
 }
 
 static const char *role_missing(uint32_t role)

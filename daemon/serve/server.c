@@ -10,6 +10,7 @@
 #include "clocktime.h"
 #include "greeting.h"
 #include "mutation.h"
+#include "numbers.h"
 #include "recovery.h"
 #include "reload.h"
 #include "request.h"
@@ -179,11 +180,12 @@ static int index_make(struct server *server, const struct recovery *recovery)
 static struct recovery_traces former_traces(const struct server *server)
 {
     CLEANUP(cleanup_free) struct spool_mark *mark = malloc(sizeof(*mark));
-    const bool marked = mark && spool_dir_former(server->config.socket_path, mark);
+    const bool marked = mark && spool_dir_former(&server->config, mark);
 
     return (struct recovery_traces){
         .any = marked || server->endpoint.recorded_lease_ns != 0,
         .linger_ns = marked ? mark->linger_ns : 0,
+        .spool_other = marked && mark->version != SPOOL_VERSION,
     };
 }
 
@@ -191,16 +193,16 @@ static struct recovery_traces former_traces(const struct server *server)
  * index, which holds a part of it by then, is made anew. */
 static int state_open(struct server *server, struct recovery *recovery)
 {
-    char why[512];
+    struct why why;
 
     const struct recovery_traces traces = former_traces(server);
-    if (recovery_open(recovery, &server->store, &server->config, &traces, why) < 0)
-        return fail(server, "state_refused", why);
+    if (recovery_open(recovery, &server->store, &server->config, &traces, &why) < 0)
+        return fail(server, "state_refused", why.text);
     if (index_make(server, recovery) < 0)
         return -1;
     if (recovery_load(recovery, server->store, &server->cache) < 0) {
-        if (recovery_set_aside(recovery, server->store, why) < 0)
-            return fail(server, "state_refused", why);
+        if (recovery_set_aside(recovery, server->store, &why) < 0)
+            return fail(server, "state_refused", why.text);
         cache_deinit(&server->cache);
         server->index = index_close(server->index);
         if (index_make(server, recovery) < 0)
@@ -305,7 +307,7 @@ static int state_settle(void *ctx, bool suspended)
 }
 
 static int spool_and_lease_open(struct server *server, const struct recovery *recovery,
-                                char why[512])
+                                struct why *why)
 {
     const struct lease given = {
         .length_ns = server->config.lease_ns,
@@ -318,12 +320,12 @@ static int spool_and_lease_open(struct server *server, const struct recovery *re
         .settle = state_settle,
         .ctx = server,
     };
-    uint64_t former_ns = time_longer(recovery->former_lease_ns, server->endpoint.recorded_lease_ns);
+    uint64_t former_ns = max_of(recovery->former_lease_ns, server->endpoint.recorded_lease_ns);
 
-    if (spool_open(&server->spool, &server->config, time_longer(former_ns, given.length_ns),
+    if (spool_open(&server->spool, &server->config, max_of(former_ns, given.length_ns),
                    &server->log_limit, &server->arena, why) < 0)
         return -1;
-    former_ns = time_longer(former_ns, server->spool.dir.former.lease_ns);
+    former_ns = max_of(former_ns, server->spool.dir.former.lease_ns);
     lease_init(&server->lease, &given, former_ns, server->config.state_dir);
     return 0;
 }
@@ -334,7 +336,7 @@ static struct retention retention_of(const struct config *config)
 
     return (struct retention){
         .count = config->events_kept,
-        .bytes = config->events_kept_bytes < bytes_max ? config->events_kept_bytes : bytes_max,
+        .bytes = min_of(config->events_kept_bytes, bytes_max),
         .age_ms = config->events_kept_ms,
     };
 }
@@ -342,7 +344,7 @@ static struct retention retention_of(const struct config *config)
 int server_init(struct server *server, const struct config *config, int signal_fd)
 {
     struct recovery recovery;
-    char why[512];
+    struct why why;
 
     *server = (struct server){
         .config = *config,
@@ -355,15 +357,15 @@ int server_init(struct server *server, const struct config *config, int signal_f
     };
     arena_init(&server->arena, ARENA_BYTES_MAX);
     log_limit_init(&server->log_limit, &server->log);
-    if (supervisor_init(&server->supervisor, &server->log, why) < 0)
-        return fail(server, "supervisor_refused", why);
+    if (supervisor_init(&server->supervisor, &server->log, &why) < 0)
+        return fail(server, "supervisor_refused", why.text);
     if (endpoint_claim(&server->endpoint, config->socket_path,
-                       take_fd(&server->supervisor.listen_fd), why) < 0)
-        return fail(server, "socket_refused", why);
+                       take_fd(&server->supervisor.listen_fd), &why) < 0)
+        return fail(server, "socket_refused", why.text);
     /* What others left in the spool may have taken the room that the socket needs. */
     spool_dir_sweep(config, &server->log_limit);
-    if (endpoint_open(&server->endpoint, config->socket_mode, why) < 0)
-        return fail(server, "socket_refused", why);
+    if (endpoint_open(&server->endpoint, config->socket_mode, &why) < 0)
+        return fail(server, "socket_refused", why.text);
     if (server->endpoint.shared)
         log_event(&server->log, LOG_WARN, "socket_dir_shared",
                   log_text("effect", "whenever no daemon runs here, others can put a socket of "
@@ -371,8 +373,8 @@ int server_init(struct server *server, const struct config *config, int signal_f
     supervisor_status(&server->supervisor, "reading its state");
     if (state_open(server, &recovery) < 0)
         return -1;
-    if (spool_and_lease_open(server, &recovery, why) < 0)
-        return fail(server, "spool_refused", why);
+    if (spool_and_lease_open(server, &recovery, &why) < 0)
+        return fail(server, "spool_refused", why.text);
     server->cache.paused = server->lease.paused;
 
     const struct retention retention = retention_of(config);
@@ -469,7 +471,7 @@ static int lease_keep(struct server *server)
 static uint64_t turn_ns(const struct server *server, uint64_t due_ns)
 {
     const uint64_t most_ns = server->loader ? LOAD_LATER_NS : HOUSEKEEPING_NS;
-    return time_shorter(due_ns, most_ns);
+    return min_of(due_ns, most_ns);
 }
 
 /* Rule 4 of the lease: front ends may still trust a former daemon's memory, so nothing is answered yet. It is the best time

@@ -13,6 +13,7 @@
 
 #include "bounds.h"
 #include "clocktime.h"
+#include "numbers.h"
 #include "record.h"
 
 #include <errno.h>
@@ -31,7 +32,7 @@ int checkpoint_init(struct checkpoint *checkpoint, const struct shm_view *view,
                     const struct retention *retention)
 {
     *checkpoint = (struct checkpoint){.view = view, .retention = *retention};
-    due_in(checkpoint, time_shorter(retention->age_ms, TRIM_EVERY_MS));
+    due_in(checkpoint, min_of(retention->age_ms, TRIM_EVERY_MS));
     checkpoint->saved_clocks = (uint64_t *)calloc(view->clock_count, sizeof(uint64_t));
     return checkpoint->saved_clocks ? 0 : -ENOMEM;
 }
@@ -49,7 +50,7 @@ static int clocks_store(struct checkpoint *checkpoint, struct store_txn *txn)
     int error = 0;
     for (uint32_t first = 0; first < clock_count && !error; first += CLOCK_CHUNK_WORDS) {
         const uint32_t left = clock_count - first;
-        const size_t count = left < CLOCK_CHUNK_WORDS ? left : CLOCK_CHUNK_WORDS;
+        const size_t count = min_of(left, CLOCK_CHUNK_WORDS);
         for (size_t i = 0; i < count; i++)
             words[i] = shm_clock_load(checkpoint->view, first + (uint32_t)i) & CLOCK_LSN_MASK;
         uint64_t *saved = checkpoint->saved_clocks + first;
@@ -93,10 +94,9 @@ static int events_trim(struct checkpoint *checkpoint, struct store_txn *txn, uin
     const uint64_t old_at_ms = trimming.oldest_ms + retention->age_ms;
     uint64_t delay_ms = retention->age_ms;
     if (trimming.oldest_ms != 0)
-        delay_ms = time_shorter(old_at_ms > trimming.now_ms ? old_at_ms - trimming.now_ms : 0,
-                                delay_ms);
+        delay_ms = min_of(old_at_ms > trimming.now_ms ? old_at_ms - trimming.now_ms : 0, delay_ms);
     if (delay_ms < TRIM_EVERY_MS)
-        delay_ms = time_shorter(retention->age_ms, TRIM_EVERY_MS);
+        delay_ms = min_of(retention->age_ms, TRIM_EVERY_MS);
     due_in(checkpoint, cut == EVENTS_TRIMMED_MAX ? TRIM_ON_MS : delay_ms);
     return error;
 }

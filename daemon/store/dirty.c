@@ -9,6 +9,7 @@
 #include "bounds.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define BUCKET_COUNT (DIRTY_ENTRIES_MAX * 2)
@@ -17,11 +18,6 @@ _Static_assert((BUCKET_COUNT & (BUCKET_COUNT - 1)) == 0, "a mask");
 static struct dirty_entry **bucket_of(const struct dirty *dirty, struct hash128 fingerprint)
 {
     return &dirty->buckets[fingerprint.low & (BUCKET_COUNT - 1)];
-}
-
-static bool is_same(struct hash128 a, struct hash128 b)
-{
-    return a.low == b.low && a.high == b.high;
 }
 
 static size_t cost_of(const struct dirty_entry *entry)
@@ -36,10 +32,10 @@ int dirty_init(struct dirty *dirty)
     return dirty->buckets ? 0 : -ENOMEM;
 }
 
-static void entry_free(struct dirty *dirty, struct dirty_entry *entry)
+static void entry_free(struct dirty_entry *entry)
 {
-    slab_free(&dirty->slab, entry->bytes);
-    slab_free(&dirty->slab, entry);
+    free(entry->bytes);
+    free(entry);
 }
 
 void dirty_deinit(struct dirty *dirty)
@@ -48,11 +44,10 @@ void dirty_deinit(struct dirty *dirty)
         struct dirty_entry *entry = dirty->buckets[i];
         while (entry) {
             struct dirty_entry *next = entry->next_in_bucket;
-            entry_free(dirty, entry);
+            entry_free(entry);
             entry = next;
         }
     }
-    slab_deinit(&dirty->slab);
     free(dirty->buckets);
     *dirty = (struct dirty){0};
 }
@@ -60,7 +55,7 @@ void dirty_deinit(struct dirty *dirty)
 struct dirty_entry *dirty_find(const struct dirty *dirty, struct hash128 fingerprint)
 {
     struct dirty_entry *entry = *bucket_of(dirty, fingerprint);
-    while (entry && !is_same(entry->fingerprint, fingerprint))
+    while (entry && !hash128_equal(entry->fingerprint, fingerprint))
         entry = entry->next_in_bucket;
     return entry;
 }
@@ -94,7 +89,7 @@ static int line_entry(struct dirty *dirty, struct hash128 fingerprint, struct di
         return 0;
     if (dirty->count == DIRTY_ENTRIES_MAX || dirty->bytes + sizeof(*entry) > DIRTY_BYTES_MAX)
         return -ENOSPC;
-    entry = slab_alloc(&dirty->slab, sizeof(*entry));
+    entry = malloc(sizeof(*entry));
     if (!entry)
         return -ENOMEM;
     struct dirty_entry **bucket = bucket_of(dirty, fingerprint);
@@ -118,12 +113,12 @@ int dirty_put(struct dirty *dirty, struct hash128 fingerprint, etag_str name, et
     const size_t len = name.len + record.len;
     if (dirty->bytes + sizeof(*entry) + len > DIRTY_BYTES_MAX)
         return -ENOSPC;
-    char *bytes = slab_alloc(&dirty->slab, len);
+    char *bytes = malloc(len);
     if (!bytes)
         return -ENOMEM;
     const int error = line_entry(dirty, fingerprint, &entry);
     if (error) {
-        slab_free(&dirty->slab, bytes);
+        free(bytes);
         return error;
     }
     if (name.len > 0)
@@ -132,7 +127,7 @@ int dirty_put(struct dirty *dirty, struct hash128 fingerprint, etag_str name, et
         memcpy(bytes + name.len, record.data, record.len);
 
     dirty->bytes -= cost_of(entry);
-    slab_free(&dirty->slab, entry->bytes);
+    free(entry->bytes);
     entry->bytes = bytes;
     entry->name_len = name.len;
     entry->record_len = record.len;
@@ -148,7 +143,7 @@ int dirty_erase(struct dirty *dirty, struct hash128 fingerprint)
     if (error)
         return error;
     dirty->bytes -= entry->name_len + entry->record_len;
-    slab_free(&dirty->slab, entry->bytes);
+    free(entry->bytes);
     entry->bytes = NULL;
     entry->name_len = entry->record_len = 0;
     entry->erase = true;
@@ -186,7 +181,7 @@ static void drop(struct dirty *dirty, struct dirty_entry *entry)
     *link = entry->next_in_bucket;
     dirty->count--;
     dirty->bytes -= cost_of(entry);
-    entry_free(dirty, entry);
+    entry_free(entry);
 }
 
 void dirty_done(struct dirty *dirty, struct dirty_entry **chunk, size_t count)

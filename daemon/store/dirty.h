@@ -6,8 +6,8 @@
 #ifndef ETAGD_DIRTY_H
 #define ETAGD_DIRTY_H
 
+#include "cleanup.h"
 #include "siphash.h"
-#include "slab.h"
 
 #include <etag/etag.h>
 
@@ -29,7 +29,6 @@ struct dirty {
     size_t line_count;
     size_t bytes;
     uint64_t last_sequence;
-    struct slab slab; /* of the entries, and of their bytes */
 };
 
 MUST_USE int dirty_init(struct dirty *dirty); /* 0 or -ENOMEM */

@@ -18,6 +18,7 @@
 #include "bytes.h"
 #include "config.h"
 #include "delay_point.h"
+#include "numbers.h"
 #include "owned.h"
 #include "siphash.h"
 
@@ -119,7 +120,7 @@ static bool keeps_allocated_space(int fd)
 
     if (fstatfs(fd, &fs) < 0)
         return false;
-    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(others); i++)
         if ((uint32_t)fs.f_type == others[i])
             return false;
     return true;

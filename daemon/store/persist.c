@@ -10,11 +10,13 @@
 #include "clocktime.h"
 #include "delay_point.h"
 #include "dirty.h"
+#include "numbers.h"
 #include "retained.h"
 #include "thread.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 
@@ -22,6 +24,7 @@
 #define EVENTS_LAZY_NS (5 * NS_PER_MS) /* an event that nobody waits for */
 #define ENTRY_PAGE_BYTES 1024 /* of pages that change with an entry; the headroom takes the rest */
 #define EVENTS_LAZY_MAX 4096  /* so many of them do not wait */
+#define TRIM_ENTRIES 4096     /* after a burst of so many malloc gives back what it keeps of them */
 
 /* A sync is reached when so many events and entries, counted from the start, are decided. */
 struct sync_point {
@@ -55,10 +58,6 @@ struct persist {
     uint64_t dirty_since_ns;  /* how long the front of the line waits */
     uint64_t entries_decided; /* sequence */
     struct sync_point sync, next_sync;
-    struct sync_point
-        probe; /* how long things wait, measured on one at a time; ticket 0: on none */
-    uint64_t probe_since_ns;
-    uint64_t lag_ns; /* of the last one */
     struct persist_progress progress;
     bool closing;
 
@@ -73,6 +72,7 @@ struct persist {
 
     /* The thread only. */
     bool no_room;       /* for entries, when it was looked for last */
+    size_t untrimmed;   /* entries whose memory was freed since malloc was trimmed */
     uint64_t taken_lsn; /* of the last event taken from the queue */
     uint64_t events_since_checkpoint, bytes_since_checkpoint;
     uint64_t retry_at_ns;
@@ -129,24 +129,6 @@ static void syncs_settle(struct persist *persist)
         persist->next_sync = (struct sync_point){0};
         notify(persist);
     }
-}
-
-/* The last that was queued now: how long will it wait? */
-static void probe_begin(struct persist *persist)
-{
-    if (persist->probe.ticket)
-        return;
-    persist->probe = (struct sync_point){1, persist->events_queued, persist->dirty.last_sequence};
-    persist->probe_since_ns = now_ns();
-}
-
-static void probe_settle(struct persist *persist)
-{
-    if (!persist->probe.ticket || persist->events_decided < persist->probe.events ||
-        persist->entries_decided < persist->probe.entries)
-        return;
-    persist->lag_ns = now_ns() - persist->probe_since_ns;
-    persist->probe.ticket = 0;
 }
 
 static bool sync_wants_events(const struct persist *persist)
@@ -215,17 +197,16 @@ static uint64_t next_due_ns(const struct persist *persist)
 {
     uint64_t until_ns = persist->retained.disk.ask_ns;
     if (persist->dirty.first)
-        until_ns = time_shorter(
-            until_ns, time_longer(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns));
+        until_ns = min_of(until_ns,
+                          max_of(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns));
     if (checkpoint_due(persist, 0))
-        until_ns = time_shorter(until_ns, persist->retry_at_ns);
+        until_ns = min_of(until_ns, persist->retry_at_ns);
     if (retained_nothing(&persist->retained))
-        until_ns = time_shorter(until_ns,
-                                time_longer(persist->checkpoint.due_ns, persist->retry_at_ns));
+        until_ns = min_of(until_ns, max_of(persist->checkpoint.due_ns, persist->retry_at_ns));
     if (persist->submitted.first)
-        until_ns = time_shorter(until_ns, persist->submitted_since_ns + EVENTS_LAZY_NS);
+        until_ns = min_of(until_ns, persist->submitted_since_ns + EVENTS_LAZY_NS);
     if (persist->retained.retry_ns)
-        until_ns = time_shorter(until_ns, persist->retained.retry_ns);
+        until_ns = min_of(until_ns, persist->retained.retry_ns);
     return until_ns;
 }
 
@@ -286,7 +267,6 @@ static void write_events(struct persist *persist)
     persist->events_since_checkpoint += count;
     persist->bytes_since_checkpoint += bytes;
     syncs_settle(persist);
-    probe_settle(persist);
     if (tell)
         notify(persist);
 }
@@ -347,6 +327,18 @@ static size_t chunk_take(struct persist *persist, struct dirty_entry **chunk)
     return dirty_take(&persist->dirty, chunk, PERSIST_CHUNK_MAX, true);
 }
 
+/* malloc keeps what a burst of fills took, some hundred bytes an entry. Without the lock: it takes some milliseconds. */
+static void trim_after_burst(struct persist *persist, size_t freed)
+{
+    persist->untrimmed += freed;
+    if (persist->untrimmed < TRIM_ENTRIES || persist->dirty.count > 0)
+        return;
+    persist->untrimmed = 0;
+    unlock(persist);
+    (void)malloc_trim(0);
+    lock(persist);
+}
+
 static void write_entries(struct persist *persist)
 {
     struct dirty_entry *chunk[PERSIST_CHUNK_MAX];
@@ -378,7 +370,7 @@ static void write_entries(struct persist *persist)
         persist->entries_decided = decided;
     waiting_publish(persist);
     syncs_settle(persist);
-    probe_settle(persist);
+    trim_after_burst(persist, count);
 }
 
 /* ---- Checkpoints ---- */
@@ -534,7 +526,6 @@ uint64_t persist_submit(struct persist *persist, bool urgent)
         persist->submitted_since_ns = now_ns();
     event_line_move(&persist->submitted, &persist->open);
     persist->urgent |= urgent;
-    probe_begin(persist);
     const uint64_t ticket = ++persist->tickets;
     if (urgent || persist->submitted.count >= EVENTS_LAZY_MAX ||
         persist->sleeps_until_ns > persist->submitted_since_ns + EVENTS_LAZY_NS)
@@ -570,7 +561,6 @@ static void wake_for_entries(struct persist *persist, size_t line_count_before)
     if (line_count_before == 0 || persist->dirty.line_count == PERSIST_CHUNK_MAX)
         pthread_cond_signal(&persist->wake);
     waiting_publish(persist);
-    probe_begin(persist);
 }
 
 int persist_entry(struct persist *persist, struct hash128 fingerprint, etag_str resource_text,
@@ -645,13 +635,4 @@ bool persist_crowded(const struct persist *persist)
 uint64_t persist_entry_commits(const struct persist *persist)
 {
     return __atomic_load_n(&persist->entry_commits, __ATOMIC_ACQUIRE);
-}
-
-uint64_t persist_lag_ns(struct persist *persist)
-{
-    lock(persist);
-    const uint64_t waiting_ns = persist->probe.ticket ? now_ns() - persist->probe_since_ns : 0;
-    const uint64_t lag_ns = time_longer(persist->lag_ns, waiting_ns);
-    unlock(persist);
-    return lag_ns;
 }

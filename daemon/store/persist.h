@@ -98,7 +98,5 @@ bool persist_crowded(const struct persist *persist);
 /* How often the store has taken entries and removals. Who reads the store, finds that nothing waits for an entry, and then sees the
  * number that was there before he began to read, has read the newest. */
 uint64_t persist_entry_commits(const struct persist *persist);
-/* How long what was queued waits until the store has it, as measured last; longer where something has waited longer by now. */
-uint64_t persist_lag_ns(struct persist *persist);
 
 #endif

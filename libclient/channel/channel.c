@@ -9,6 +9,7 @@
 #include "channel.h"
 
 #include "clocktime.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <errno.h>
@@ -284,8 +285,7 @@ etag_status channel_reply_status(const struct reply *reply, enum reply_kind expe
     if (reply->kind != REPLY_ERROR)
         return fault_set(fault, ETAG_PROTOCOL,
                          "the daemon's answer is of another kind than the request's");
-    const int len = (int)(reply->error.text.len < ERROR_TEXT_BYTES_MAX ? reply->error.text.len
-                                                                       : ERROR_TEXT_BYTES_MAX);
+    const int len = (int)min_of(reply->error.text.len, ERROR_TEXT_BYTES_MAX);
     return fault_set(fault, wire_error_status(reply->error.code), "%s%s%.*s",
                      wire_error_word(reply->error.code), len > 0 ? ": " : "", len,
                      len > 0 ? reply->error.text.data : "");

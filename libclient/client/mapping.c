@@ -5,6 +5,8 @@
  */
 #include "mapping.h"
 
+#include "numbers.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -30,7 +32,7 @@ static etag_status check_memory(int fd, uint64_t bytes, const char *what, struct
 const char *mapping_view(struct shm_view *out, void *base, size_t bytes, uint64_t incarnation_id)
 {
     struct layout_header header = {0};
-    memcpy(&header, base, bytes < sizeof(header) ? bytes : sizeof(header));
+    memcpy(&header, base, min_of(bytes, sizeof(header)));
     const char *wrong = layout_validate(&header, bytes);
     if (!wrong && header.incarnation_id != incarnation_id)
         wrong = "it is of another run of the daemon than the hello";

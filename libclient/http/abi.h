@@ -84,15 +84,15 @@ static inline bool abi_out(void *out, const void *full, size_t bytes, size_t fir
     return true;
 }
 
-/* Where the first published version of each ended: its last member. Never change these. */
+/* Where the first published version of each ends: its last member of release 0.1.0, from whose tag on these never change. */
 #define ABI_FIRST(type, last) (offsetof(type, last) + sizeof(((type *)NULL)->last))
-#define ABI_FIRST_KEY ABI_FIRST(etag_key, vary_count)
-#define ABI_FIRST_TARGETS ABI_FIRST(etag_targets, everything)
-#define ABI_FIRST_REQUEST ABI_FIRST(etag_request, field_count)
-#define ABI_FIRST_VALIDATORS ABI_FIRST(etag_validators, last_modified)
-#define ABI_FIRST_ANSWER ABI_FIRST(etag_answer, token)
-#define ABI_FIRST_OPTIONS ABI_FIRST(etag_client_options, no_wait)
-#define ABI_FIRST_ENTRY ABI_FIRST(etag_entry, max_age_s)
+#define ABI_FIRST_KEY ABI_FIRST(etag_key, scheme)
+#define ABI_FIRST_TARGETS ABI_FIRST(etag_targets, max_ms)
+#define ABI_FIRST_REQUEST ABI_FIRST(etag_request, shadow)
+#define ABI_FIRST_VALIDATORS ABI_FIRST(etag_validators, last_modified_is_strong)
+#define ABI_FIRST_ANSWER ABI_FIRST(etag_answer, place)
+#define ABI_FIRST_OPTIONS ABI_FIRST(etag_client_options, shadow)
+#define ABI_FIRST_ENTRY ABI_FIRST(etag_entry, surrogate_list_count)
 #define ABI_FIRST_RECEIPT ABI_FIRST(etag_receipt, lsn)
 
 #endif

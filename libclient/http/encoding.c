@@ -15,6 +15,7 @@
 #include "encoding.h"
 
 #include "bounds.h"
+#include "numbers.h"
 #include "text.h"
 
 #define UNSAID (-1)
@@ -92,7 +93,7 @@ static void line_read(struct wishes *w, etag_str value)
 
 static void wishes_begin(struct wishes *w, const etag_str *offered, size_t count)
 {
-    w->count = count < CODINGS_OFFERED_MAX ? count : CODINGS_OFFERED_MAX;
+    w->count = min_of(count, CODINGS_OFFERED_MAX);
     w->identity = w->any = UNSAID;
     for (size_t i = 0; i < w->count; i++) {
         const bool usable = str_is_token(offered[i]) && !str_equal(offered[i], ETAG_LIT("*"));

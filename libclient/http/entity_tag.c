@@ -14,6 +14,7 @@
 #include "entity_tag.h"
 
 #include "bytes.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <assert.h>
@@ -104,7 +105,7 @@ static bool is_coding_mark(etag_str text)
 {
     static const etag_str codings[] = {
         {"gzip", 4}, {"br", 2}, {"zstd", 4}, {"deflate", 7}, {"compress", 8}};
-    for (size_t i = 0; i < sizeof(codings) / sizeof(codings[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(codings); i++)
         if (str_equal(text, codings[i]))
             return true;
     return false;

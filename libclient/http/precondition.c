@@ -26,6 +26,7 @@
 #include "clocktime.h"
 #include "entity_tag.h"
 #include "http_date.h"
+#include "numbers.h"
 #include "text.h"
 
 /* ---- Finding the conditions ---- */
@@ -426,7 +427,7 @@ static bool if_range_is_true(const struct judging *j, struct lines lines, bool d
     if (lines.count != 1)
         return false;
     const etag_str value = str_trim(j->request->fields[lines.first].value);
-    if (value.len > 0 && memchr(value.data, '"', value.len < 3 ? value.len : 3))
+    if (value.len > 0 && memchr(value.data, '"', min_of(value.len, 3)))
         return entity_tag_parse(value, &listed) && entity_tag_equal_strong(listed, j->tag);
     if (!date_is_strong || j->last_modified == ETAG_NO_DATE)
         return false;

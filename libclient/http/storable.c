@@ -288,8 +288,12 @@ etag_reason storable_reduce(const etag_entry *response, const struct repeated_fi
     entry_build(out, response, &f, scratch, kept_count);
 
     const etag_reason reason = judge(&f, response);
-    if (reason == ETAG_REASON_NONE)
-        return entry_judge(out, why);
+    if (reason == ETAG_REASON_NONE) {
+        uint8_t packed[FIELDSET_BYTES_MAX]; /* for its length alone: the wire has them one by one */
+        const etag_reason judged = entry_judge(out, packed, why);
+        out->fieldset = (etag_str){0};
+        return judged;
+    }
     *why = reason == f.fault ? f.malformed : NULL;
     return reason;
 }

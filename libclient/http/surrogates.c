@@ -6,6 +6,7 @@
 #include "surrogates.h"
 
 #include "key.h"
+#include "numbers.h"
 #include "text.h"
 
 void surrogate_set_init(struct surrogate_set *set)
@@ -135,7 +136,7 @@ bool surrogate_field(etag_str name)
     static const etag_str lists[] = {STR_INIT("surrogate-key"),  STR_INIT("cache-tag"),
                                      STR_INIT("cache-tags"),     STR_INIT("x-cache-tags"),
                                      STR_INIT("x-magento-tags"), STR_INIT("xkey")};
-    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(lists); i++)
         if (str_equal_nocase(name, lists[i]))
             return true;
     return false;

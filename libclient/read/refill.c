@@ -18,6 +18,7 @@
 #include "bytes.h"
 #include "clocktime.h"
 #include "lookup.h"
+#include "numbers.h"
 #include "refill_limit.h"
 #include "shadow_compare.h"
 #include "text.h"
@@ -119,7 +120,7 @@ static enum span span_of(const struct shm_entry *entry, uint64_t max_age_ms, uin
 {
     if (max_age_ms == 0)
         return entry->expires_ns == UINT64_MAX ? SPAN_FITS : SPAN_SHORT;
-    const uint64_t span_ns = time_shorter(max_age_ms, MAX_AGE_MS_MAX) * NS_PER_MS;
+    const uint64_t span_ns = min_of(max_age_ms, MAX_AGE_MS_MAX) * NS_PER_MS;
     if (entry->expires_ns > now_ns + span_ns)
         return SPAN_LONG;
     return entry->expires_ns - now_ns >= span_ns / 2 ? SPAN_FITS : SPAN_SHORT;

@@ -19,11 +19,6 @@ struct shadow {
     struct shadow_record records[SHADOW_RECORDS];
 };
 
-static bool hash_equal(struct hash128 a, struct hash128 b)
-{
-    return a.low == b.low && a.high == b.high;
-}
-
 static const uint8_t *hash_key(const struct etag_client *client)
 {
     return client->mapping.view.header->hash_key;
@@ -67,7 +62,7 @@ const struct shadow_record *shadow_recall(const struct etag_client *client, etag
         return NULL;
     const struct hash128 fingerprint = key_fingerprint(hash_key(client), &client->scratch.key);
     const struct shadow_record *record = place_of(client, fingerprint);
-    return hash_equal(record->fingerprint, fingerprint) &&
+    return hash128_equal(record->fingerprint, fingerprint) &&
                    record->token.incarnation == token.incarnation && record->token.lsn == token.lsn
                ? record
                : NULL;
@@ -76,5 +71,5 @@ const struct shadow_record *shadow_recall(const struct etag_client *client, etag
 bool shadow_has_etag(const struct etag_client *client, const struct shadow_record *record,
                      etag_str etag)
 {
-    return hash_equal(etag_hash_of(client, etag), record->etag);
+    return hash128_equal(etag_hash_of(client, etag), record->etag);
 }

@@ -12,6 +12,7 @@
 
 #include "clocktime.h"
 #include "mutate.h"
+#include "numbers.h"
 #include "op.h"
 
 #include <errno.h>
@@ -211,8 +212,7 @@ uint32_t etag_guard_time_left_ms(const etag_guard *guard)
     if (!client || guard->is_parents || !client_socket_is_ours(client) || guard->confirmed_ns == 0)
         return 0;
     /* A daemon that started since may linger less. */
-    const uint64_t linger_ns = client->linger_ns < guard->linger_ns ? client->linger_ns
-                                                                    : guard->linger_ns;
+    const uint64_t linger_ns = min_of(client->linger_ns, guard->linger_ns);
     const uint64_t gone_ns = time_coarse_ns() - guard->confirmed_ns + linger_ns / MARGIN_PART +
                              MARGIN_TICKS_MS * NS_PER_MS;
     return linger_ns > gone_ns ? (uint32_t)((linger_ns - gone_ns) / NS_PER_MS) : 0;

@@ -17,6 +17,7 @@
 #include "op.h"
 
 #include "clocktime.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <errno.h>
@@ -25,11 +26,6 @@
 #define PATIENCE_MS_MAX 250
 #define PATIENCE_PART 4 /* of the time that there is */
 #define SPARE_FRAME_BYTES_MAX 65536
-
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 void op_give_receipt(etag_receipt *receipt, uint64_t lsn)
 {
@@ -93,7 +89,7 @@ static etag_status op_init(struct etag_op *op, struct etag_client *client, struc
     client->spare_frame = (struct buffer){0};
     op->id = request->id = channel_new_id(&client->channel);
     op->deadline_ns = now + time_ns;
-    op->spool_ns = now + earlier(time_ns / PATIENCE_PART, PATIENCE_MS_MAX * NS_PER_MS);
+    op->spool_ns = now + min_of(time_ns / PATIENCE_PART, PATIENCE_MS_MAX * NS_PER_MS);
     /* "Purge everything" says nothing of a hold, and does not put anything in flux. */
     op->all_will_do = hold_ms == 0 && (request->kind == REQUEST_INVALIDATE ||
                                        request->kind == REQUEST_GUARD_COMMIT);
@@ -266,12 +262,12 @@ static uint64_t op_next_ns(const struct etag_op *op)
     if (op->phase == OP_DONE)
         return UINT64_MAX;
     if (op->phase == OP_OPEN)
-        return earlier(op->spool_ns, op->deadline_ns);
+        return min_of(op->spool_ns, op->deadline_ns);
     const uint64_t proven_ns = op_proven_ns(op);
     const uint64_t coarse_ns = time_coarse_ns();
     /* The coarse clock stands still for a tick, and may stand just before the moment: no busy waiting for it. */
     const uint64_t left_ns = proven_ns > coarse_ns ? proven_ns - coarse_ns + NS_PER_MS : 0;
-    return earlier(channel_now_ns() + left_ns, op->deadline_ns);
+    return min_of(channel_now_ns() + left_ns, op->deadline_ns);
 }
 
 /* ---- Waiting ---- */
@@ -303,7 +299,7 @@ static void op_wait(struct etag_op *op)
     }
     struct pollfd p = {.fd = channel->fd, .events = channel_events(channel)};
     const uint64_t wake_ns = channel->state == CHANNEL_CLOSED
-                                 ? earlier(until_ns, client->connect_again_ns)
+                                 ? min_of(until_ns, client->connect_again_ns)
                                  : until_ns;
     poll(&p, 1, channel_ms_until(wake_ns));
     keep_up(client, false);
@@ -461,7 +457,7 @@ uint64_t ops_next_ns(const struct etag_client *client)
 {
     uint64_t next_ns = UINT64_MAX;
     for (const struct etag_op *op = client->first_op; op; op = op->next)
-        next_ns = earlier(next_ns, op_next_ns(op));
+        next_ns = min_of(next_ns, op_next_ns(op));
     return next_ns;
 }
 

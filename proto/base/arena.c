@@ -5,6 +5,8 @@
  */
 #include "arena.h"
 
+#include "numbers.h"
+
 #include <assert.h>
 #include <stdalign.h>
 #include <string.h>
@@ -52,7 +54,7 @@ void arena_reset(struct arena *arena)
 
 static struct arena_block *block_append(struct arena *arena, size_t at_least)
 {
-    const size_t capacity = at_least > BLOCK_BYTES ? at_least : BLOCK_BYTES;
+    const size_t capacity = max_of(at_least, BLOCK_BYTES);
     struct arena_block *block = malloc(sizeof(*block) + capacity);
     if (!block)
         return NULL;
@@ -80,7 +82,7 @@ void *arena_alloc(struct arena *arena, size_t bytes)
         return NULL;
     void *const out = block->bytes + block->used;
     block->used += rounded;
-    arena->used_bytes += rounded < left ? rounded : left;
+    arena->used_bytes += min_of(rounded, left);
     return out;
 }
 

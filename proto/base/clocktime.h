@@ -30,15 +30,4 @@ static inline uint64_t time_wall_ms(void)
     return time_ns_of(CLOCK_REALTIME) / NS_PER_MS;
 }
 
-static inline uint64_t time_longer(uint64_t a_ns, uint64_t b_ns)
-{
-    return a_ns > b_ns ? a_ns : b_ns;
-}
-
-/* Both of one unit. */
-static inline uint64_t time_shorter(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 #endif

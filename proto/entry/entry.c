@@ -6,6 +6,7 @@
 #include "entry.h"
 
 #include "field_name.h"
+#include "numbers.h"
 #include "text.h"
 
 /* What an HTTP-date can say: the years 0 to 9999. Also keeps date arithmetic in readers from overflowing. */
@@ -50,9 +51,10 @@ static etag_reason wrong(const char **why, etag_reason reason, const char *text)
     return text ? reason : ETAG_REASON_NONE;
 }
 
-static etag_reason kept_fields_judge(const struct kept_field *fields, size_t count,
-                                     const char **why)
+static etag_reason kept_fields_judge(struct entry *entry, uint8_t *packed, const char **why)
 {
+    const struct kept_field *fields = entry->fields;
+    const size_t count = entry->field_count;
     if (count > FIELDS_PER_ENTRY_MAX)
         return wrong(why, ETAG_REASON_LIMIT, "the entry has more than 16 header fields");
     for (size_t i = 0; i < count; i++) {
@@ -65,11 +67,13 @@ static etag_reason kept_fields_judge(const struct kept_field *fields, size_t cou
                            fields[i].offset_s > DATE_S_MAX - DATE_S_MIN))
             return wrong(why, ETAG_REASON_BAD_FIELD, "the entry's Expires is out of range");
     }
-    uint8_t packed[FIELDSET_BYTES_MAX];
-    return wrong(why, ETAG_REASON_LIMIT,
-                 fieldset_pack(packed, fields, count) < 0
-                     ? "the entry's header fields are longer than 2000 bytes together"
-                     : NULL);
+    const int len = packed ? fieldset_pack(packed, fields, count) : (int)entry->fieldset.len;
+    if (len < 0 || len > (int)FIELDSET_BYTES_MAX)
+        return wrong(why, ETAG_REASON_LIMIT,
+                     "the entry's header fields are longer than 2000 bytes together");
+    if (packed)
+        entry->fieldset = (etag_str){(const char *)packed, (size_t)len};
+    return ETAG_REASON_NONE;
 }
 
 static etag_reason surrogates_judge(const struct entry *entry, const char **why)
@@ -83,11 +87,11 @@ static etag_reason surrogates_judge(const struct entry *entry, const char **why)
     return reason;
 }
 
-etag_reason entry_judge(const struct entry *entry, const char **why)
+etag_reason entry_judge(struct entry *entry, uint8_t packed[FIELDSET_BYTES_MAX], const char **why)
 {
     etag_reason reason = wrong(why, ETAG_REASON_BAD_ETAG, entity_tag_check(entry->etag));
     if (!reason)
-        reason = kept_fields_judge(entry->fields, entry->field_count, why);
+        reason = kept_fields_judge(entry, packed, why);
     if (reason)
         return reason;
     if (entry->last_modified != ETAG_NO_DATE &&
@@ -101,10 +105,10 @@ etag_reason entry_judge(const struct entry *entry, const char **why)
     return surrogates_judge(entry, why);
 }
 
-const char *entry_check(const struct entry *entry)
+const char *entry_check(struct entry *entry, uint8_t packed[FIELDSET_BYTES_MAX])
 {
     const char *why;
-    return entry_judge(entry, &why) ? why : NULL;
+    return entry_judge(entry, packed, &why) ? why : NULL;
 }
 
 const char *targets_check(const etag_targets *targets)
@@ -112,7 +116,7 @@ const char *targets_check(const etag_targets *targets)
     const size_t counts[] = {targets->resource_count, targets->surrogate_count,
                              targets->prefix_count};
     size_t total = 0;
-    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
         if (counts[i] > TARGETS_PER_EVENT_MAX - total)
             return "more than 4096 targets at once: name a prefix or a surrogate key instead";
         total += counts[i];

@@ -17,6 +17,7 @@ struct entry {
     int64_t last_modified; /* ETAG_NO_DATE: none */
     struct kept_field *fields;
     size_t field_count;
+    etag_str fieldset; /* these, packed (fieldset.h): by entry_check(), or as a record has them */
     etag_str content_location; /* absent or empty: none */
     etag_str *surrogates;
     size_t surrogate_count;
@@ -24,11 +25,13 @@ struct entry {
     bool last_modified_is_strong; /* the filler's word: no two versions in that second */
 };
 
-/* NULL, or what is wrong as a sentence (static text). Does not look at the key: key_canonicalize does. */
-MUST_USE const char *entry_check(const struct entry *entry);
+/* NULL, or what is wrong as a sentence (static text). Does not look at the key: key_canonicalize does. packed: the fields are packed
+ * into it, and entry->fieldset borrows it; NULL: entry->fieldset is there. */
+MUST_USE const char *entry_check(struct entry *entry, uint8_t packed[FIELDSET_BYTES_MAX]);
 
 /* The same as a reason, NONE where nothing is wrong. *why: the sentence. */
-MUST_USE etag_reason entry_judge(const struct entry *entry, const char **why);
+MUST_USE etag_reason entry_judge(struct entry *entry, uint8_t packed[FIELDSET_BYTES_MAX],
+                                 const char **why);
 
 /* NULL, or what is wrong with an entity tag: the grammar of RFC 9110 section 8.8.3, ENTITY_TAG_BYTES_MAX. */
 MUST_USE const char *entity_tag_check(etag_str etag);

@@ -7,6 +7,7 @@
  */
 #include "field_name.h"
 
+#include "numbers.h"
 #include "text.h"
 
 #include <string.h>
@@ -65,7 +66,7 @@ bool field_name_may_be_kept(etag_str name)
 
     if (field_name_is_standard(name)) /* as most are that anybody asks for */
         return true;
-    for (size_t i = 0; i < sizeof(refused_names) / sizeof(refused_names[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(refused_names); i++)
         if (str_equal_nocase(name, refused_names[i]))
             return false;
     return name.len < prefix_len ||

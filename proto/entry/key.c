@@ -260,7 +260,7 @@ bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUNT_MAX])
 struct hash128 key_fingerprint(const uint8_t hash_key[SIPHASH_KEY_BYTES], const struct key *key)
 {
     struct hash128 hash = siphash13_128(hash_key, key->bytes, key->len);
-    if (hash.low == 0 && hash.high == 0)
+    if (hash128_is_zero(hash))
         hash.low = 1;
     return hash;
 }

@@ -10,6 +10,7 @@
 #include "resource.h"
 
 #include "bytes.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <arpa/inet.h>
@@ -73,7 +74,7 @@ __attribute__((always_inline)) static inline size_t text_find(etag_str text, blo
         const byte_block here = block_load_short(text.data + 1, text.len - 1);
         const byte_block before = block_load_short(text.data, text.len - 1);
         const size_t found = 1 + block_first(test(here, before));
-        return found < text.len ? found : text.len;
+        return min_of(found, text.len);
     }
     const size_t last = text.len - BLOCK_BYTES; /* this block overlaps the one before it */
     for (size_t at = 1; at < last; at += BLOCK_BYTES) {
@@ -116,7 +117,7 @@ static inline byte_block host_rewritten(byte_block here, byte_block before)
  * name. *rest: what follows it. */
 static const char *host_name(struct resource *out, etag_str host, etag_str *rest)
 {
-    const size_t len_max = host.len < HOST_BYTES_MAX ? host.len : HOST_BYTES_MAX;
+    const size_t len_max = min_of(host.len, HOST_BYTES_MAX);
     uint8_t before = '.';
     size_t len = 0;
     for (; len < len_max; len++) {

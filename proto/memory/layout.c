@@ -6,6 +6,8 @@
  */
 #include "layout.h"
 
+#include "numbers.h"
+
 #include <assert.h>
 
 /* The normal load, 0.7, as a fraction: hopscotch with a window of 32 then hardly ever moves an entry. */
@@ -44,7 +46,7 @@ uint32_t layout_pool_units_at_start(const struct layout_plan *plan)
 {
     const uint64_t all = pool_bytes_of(plan);
     const uint64_t bytes = pool_bytes_within(plan->capacity * POOL_SETS_BYTES_PER_ENTRY);
-    return (uint32_t)((bytes < all ? bytes : all) / POOL_UNIT_BYTES);
+    return (uint32_t)(min_of(bytes, all) / POOL_UNIT_BYTES);
 }
 
 void layout_init(struct layout_header *header, const struct layout_plan *plan)

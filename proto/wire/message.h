@@ -9,7 +9,7 @@
 #include "arena.h"
 #include "entry.h"
 
-#define PROTOCOL_VERSION 4u
+#define PROTOCOL_VERSION 1u
 
 /* Roles of a peer (design, section 9). */
 enum role {

@@ -129,24 +129,31 @@ size_t spool_mark_format(const struct spool_mark *mark, char out[SPOOL_MARK_BYTE
     return len;
 }
 
-/* The value of the next line, which must be "name=value"; absent: it is not. */
-static etag_str line_take(etag_str *text, const char *name)
+/* The rest of the line; absent: it has no end. */
+static etag_str rest_take(etag_str *text)
 {
-    const etag_str want = str_of(name);
     const char *end = text->len > 0 ? memchr(text->data, '\n', text->len) : NULL;
 
     if (!end)
         return (etag_str){0};
     const etag_str line = {text->data, (size_t)(end - text->data)};
-    if (!str_starts_with(line, want) || line.len == want.len || line.data[want.len] != '=')
-        return (etag_str){0};
     *text = str_skip(*text, line.len + 1);
-    return str_skip(line, want.len + 1);
+    return line;
 }
 
-static bool number_take(etag_str *text, const char *name, int base, uint64_t max, uint64_t *out)
+/* The value of the next line, which must be "name=value"; absent: it is not. */
+static etag_str line_take(etag_str *text, const char *name)
 {
-    const etag_str value = line_take(text, name);
+    const etag_str want = str_of(name);
+
+    if (!str_starts_with(*text, want) || text->len == want.len || text->data[want.len] != '=')
+        return (etag_str){0};
+    *text = str_skip(*text, want.len + 1);
+    return rest_take(text);
+}
+
+static bool digits_of(etag_str value, int base, uint64_t max, uint64_t *out)
+{
     char digits[24];
 
     if (!value.data || value.len == 0 || value.len >= sizeof(digits))
@@ -160,18 +167,23 @@ static bool number_take(etag_str *text, const char *name, int base, uint64_t max
     return *out <= max;
 }
 
+static bool number_take(etag_str *text, const char *name, int base, uint64_t max, uint64_t *out)
+{
+    return digits_of(line_take(text, name), base, max, out);
+}
+
+/* "etagd-spool N": the N of any version. */
 static bool version_take(etag_str *text, uint32_t *out)
 {
-    char title[sizeof(MARK_TITLE) + 12];
+    uint64_t number;
 
-    for (*out = SPOOL_VERSION_OLDEST; *out <= SPOOL_VERSION; (*out)++) {
-        const int len = snprintf(title, sizeof(title), MARK_TITLE " %" PRIu32 "\n", *out);
-        if (!str_starts_with(*text, (etag_str){title, (size_t)len}))
-            continue;
-        *text = str_skip(*text, (size_t)len);
-        return true;
-    }
-    return false;
+    if (!str_starts_with(*text, ETAG_LIT(MARK_TITLE " ")))
+        return false;
+    *text = str_skip(*text, strlen(MARK_TITLE " "));
+    if (!digits_of(rest_take(text), 10, UINT32_MAX, &number))
+        return false;
+    *out = (uint32_t)number;
+    return *out != 0;
 }
 
 static bool socket_take(etag_str *text, char out[SPOOL_SOCKET_BYTES])
@@ -196,11 +208,13 @@ bool spool_mark_parse(etag_str text, struct spool_mark *out)
         !number_take(&text, "lease_ns", 10, LEASE_MS_MAX * UINT64_C(1000000), &out->lease_ns) ||
         !number_take(&text, "linger_ns", 10, LINGER_MS_MAX * UINT64_C(1000000), &out->linger_ns))
         return false;
+    if (out->version != SPOOL_VERSION)
+        return true;
     const etag_str durability = line_take(&text, "durability");
     out->power = str_equal(durability, ETAG_LIT("power"));
     if ((!out->power && !str_equal(durability, ETAG_LIT("process"))) ||
         !number_take(&text, "rules", 16, UINT64_MAX, &out->rules) ||
-        (out->version > 1 && !number_take(&text, "changes", 10, UINT64_MAX, &out->changes)) ||
+        !number_take(&text, "changes", 10, UINT64_MAX, &out->changes) ||
         !number_take(&text, "owner", 10, UINT32_MAX, &owner) ||
         !number_take(&text, "nobody", 10, UINT32_MAX, &nobody) ||
         !number_take(&text, "anybody", 10, 1, &number))

@@ -41,8 +41,10 @@
 #define SPOOL_FILE_MODE 0640
 #define SPOOL_NAME_BYTES 16
 #define SPOOL_SOCKET_BYTES 108
-#define SPOOL_VERSION 2u        /* of the mark, in its first line */
-#define SPOOL_VERSION_OLDEST 1u /* that a daemon reads, of one that ran before it */
+/* Of the mark, in its first line, and of what stands in the files: it changes with either. A writer uses no spool of another version.
+ * A daemon that finds one starts cold, since it may miss what a file there means; of its mark it reads the first lines, up to
+ * linger_ns, which are the same in every version: for how long the former daemon's promises may hold. */
+#define SPOOL_VERSION 1u
 
 enum spool_name {
     SPOOL_NAME_FOREIGN, /* none of ours */
@@ -77,7 +79,7 @@ MUST_USE bool spool_path_of(const char *socket_path, char *out, size_t out_bytes
 const char *spool_socket_name(const char *socket_path);
 
 struct spool_mark {
-    /* that it was read as. Below SPOOL_VERSION it is no mark for writers: it does not count its changes */
+    /* that it was read as. Of another one than SPOOL_VERSION only id, socket, lease_ns and linger_ns are known */
     uint32_t version;
     uint64_t id; /* of this spool, random, kept over restarts; never 0 */
     char socket
@@ -101,7 +103,7 @@ struct spool_mark {
 
 /* The text, of SPOOL_VERSION; its length. out: SPOOL_MARK_BYTES_MAX bytes, which always suffice. */
 MUST_USE size_t spool_mark_format(const struct spool_mark *mark, char out[SPOOL_MARK_BYTES_MAX]);
-/* False: it is not a mark of SPOOL_VERSION, or of one from SPOOL_VERSION_OLDEST on, whole. */
+/* False: it is no mark, or not whole. */
 MUST_USE bool spool_mark_parse(etag_str text, struct spool_mark *out);
 
 /* A file of this uid counts. (The overflow uid's never does.) */

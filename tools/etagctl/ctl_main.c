@@ -8,15 +8,10 @@
 
 static const struct ctl_command *command_find(const char *name)
 {
-    static const struct ctl_command *const commands[] = {
-#define COMMAND_ADDRESS(name) &ctl_##name,
-        CTL_COMMANDS(COMMAND_ADDRESS)
-#undef COMMAND_ADDRESS
-    };
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strcmp(commands[i]->name, name) == 0)
-            return commands[i];
-    return NULL;
+    const struct ctl_command *const *command = ctl_commands;
+    while (*command && strcmp((*command)->name, name) != 0)
+        command++;
+    return *command;
 }
 
 /* "etagctl check --json ..." with a mistake in front of --json: the error is for a program all the same. */

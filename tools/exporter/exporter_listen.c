@@ -19,8 +19,6 @@
 #define UNIX_PREFIX "unix:"
 #define SOCKET_MODE 0660
 
-#define WHY(...) ((void)snprintf(why, LISTEN_WHY_BYTES, __VA_ARGS__), false)
-
 /* ---- A Unix socket ---- */
 
 /* A name that stands there with nobody behind it is left over. Anything else stays. */
@@ -34,15 +32,16 @@ static bool name_is_left_over(const struct sockaddr_un *address)
            errno == ECONNREFUSED;
 }
 
-static bool unix_open(struct listener *listener, const char *path, char *why)
+static bool unix_open(struct listener *listener, const char *path, struct why *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (path[0] == '\0' || strlen(path) >= sizeof(address.sun_path))
-        return WHY("the path of a Unix socket has 1 to %zu bytes", sizeof(address.sun_path) - 1);
+        return why_not(why, "the path of a Unix socket has 1 to %zu bytes",
+                       sizeof(address.sun_path) - 1);
     memcpy(address.sun_path, path, strlen(path) + 1);
     CLEANUP(cleanup_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return WHY("no socket: %s", strerror(errno));
+        return why_not(why, "no socket: %s", strerror(errno));
     if (name_is_left_over(&address))
         (void)unlink(path);
     /* Between bind and chmod nobody else may connect: the mode of what is made comes from the umask. */
@@ -50,10 +49,10 @@ static bool unix_open(struct listener *listener, const char *path, char *why)
     const int bound = bind(fd, (const struct sockaddr *)&address, sizeof(address));
     umask(former);
     if (bound < 0)
-        return WHY("%s: %s%s", path, strerror(errno),
-                   errno == EADDRINUSE ? ": does another one listen there?" : "");
+        return why_not(why, "%s: %s%s", path, strerror(errno),
+                       errno == EADDRINUSE ? ": does another one listen there?" : "");
     if (listen(fd, BACKLOG) < 0)
-        return WHY("%s: %s", path, strerror(errno));
+        return why_not(why, "%s: %s", path, strerror(errno));
     listener->fd = take_fd(&fd);
     memcpy(listener->path, path, strlen(path) + 1);
     snprintf(listener->text, sizeof(listener->text), UNIX_PREFIX "%s", path);
@@ -103,7 +102,8 @@ static void text_of(struct listener *listener, const char *host, int family)
              port);
 }
 
-static bool address_open(struct listener *listener, const char *where, bool allow_remote, char *why)
+static bool address_open(struct listener *listener, const char *where, bool allow_remote,
+                         struct why *why)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
                                    .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
@@ -112,8 +112,9 @@ static bool address_open(struct listener *listener, const char *where, bool allo
     const int one = 1;
 
     if (!where_split(where, host, port) || getaddrinfo(host, port, &hints, &found) != 0)
-        return WHY("\"%s\" is no address with a port: 127.0.0.1:9437, [::1]:9437, unix:/run/x.sock",
-                   where);
+        return why_not(
+            why, "\"%s\" is no address with a port: 127.0.0.1:9437, [::1]:9437, unix:/run/x.sock",
+            where);
     const int family = found->ai_family;
     const bool refused = !allow_remote && !is_loopback(found->ai_addr);
     CLEANUP(cleanup_fd) int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -123,18 +124,19 @@ static bool address_open(struct listener *listener, const char *where, bool allo
     const int error = errno;
     freeaddrinfo(found);
     if (refused)
-        return WHY("%s is not an address of this host alone. Anybody who reaches it would read the "
-                   "figures: say --allow-remote if that is meant",
-                   host);
+        return why_not(
+            why,
+            "%s is not an address of this host alone. Anybody who reaches it would read the "
+            "figures: say --allow-remote if that is meant",
+            host);
     if (r < 0 || listen(fd, BACKLOG) < 0)
-        return WHY("%s: %s", where, strerror(r < 0 ? error : errno));
+        return why_not(why, "%s: %s", where, strerror(r < 0 ? error : errno));
     listener->fd = take_fd(&fd);
     text_of(listener, host, family);
     return true;
 }
 
-bool listener_open(struct listener *listener, const char *where, bool allow_remote,
-                   char why[LISTEN_WHY_BYTES])
+bool listener_open(struct listener *listener, const char *where, bool allow_remote, struct why *why)
 {
     *listener = (struct listener){.fd = -1};
     if (strncmp(where, UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0)

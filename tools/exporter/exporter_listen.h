@@ -4,12 +4,11 @@
 #define EXPORTER_LISTEN_H
 
 #include "cleanup.h"
+#include "why.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/un.h>
-
-#define LISTEN_WHY_BYTES 256
 
 struct listener {
     int fd;
@@ -21,7 +20,7 @@ struct listener {
  * "unix:PATH". An address that is not a loopback one only with allow_remote. A Unix socket is for its owner and group; one
  * that nobody listens on any more is replaced. False: why says what is wrong and what to do. */
 MUST_USE bool listener_open(struct listener *listener, const char *where, bool allow_remote,
-                            char why[LISTEN_WHY_BYTES]);
+                            struct why *why);
 /* fd is somebody else's by now; a Unix socket's name goes. */
 void listener_remove(const struct listener *listener);
 

@@ -191,12 +191,12 @@ static bool exporter_init(struct exporter *exporter)
 static int exporter_run(struct exporter *exporter)
 {
     struct listener listener;
-    char why[LISTEN_WHY_BYTES];
+    struct why why;
     sigset_t ends;
     int signal_number = 0;
 
-    if (!listener_open(&listener, exporter->listen, exporter->allow_remote, why)) {
-        fprintf(stderr, "etag-exporter: %s\n", why);
+    if (!listener_open(&listener, exporter->listen, exporter->allow_remote, &why)) {
+        fprintf(stderr, "etag-exporter: %s\n", why.text);
         return 1;
     }
     /* Blocked before the thread begins: only sigwait() gets them. */

@@ -6,6 +6,8 @@
  */
 #include "stats_metrics.h"
 
+#include "numbers.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -125,8 +127,6 @@ static const struct family families[] = {
     {"etagd_lease_margin_min_seconds", GAUGE,
      "The least that was left of the lease when it was renewed.", SECONDS,
      .series = ONE("lease_margin_min_ms")},
-    {"etagd_store_lag_seconds", GAUGE, "How long what is accepted waits until the store has it.",
-     SECONDS, .series = ONE("store_lag_ms")},
     {"etagd_store_waiting", GAUGE, "Entries that the store does not have yet.",
      .series = ONE("store_waiting")},
     {"etagd_store_entries", GAUGE, "Entries in the store.", .series = ONE("stored_entries")},
@@ -145,7 +145,7 @@ static const struct family families[] = {
     {"etagd_spool_waiting", GAUGE, "Files that wait in the spool.", .series = ONE("spool_waiting")},
     {"etagd_clients", GAUGE, "Open connections.", .series = ONE("peers")},
 };
-#define FAMILY_COUNT (sizeof(families) / sizeof(families[0]))
+#define FAMILY_COUNT COUNT_OF(families)
 
 /* Durations. */
 static const struct {
@@ -246,7 +246,7 @@ static void write_build(const struct page *page)
     write_head(page, "etagd_build", "_info", page->format == METRICS_OPENMETRICS ? "info" : "gauge",
                NULL, "Which daemon it is, and how it started.");
     fputs("etagd_build_info{", page->out);
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
         if (i > 0)
             fputc(',', page->out);
         write_label(page, names[i], sample_text(page->sample, names[i]));
@@ -287,7 +287,7 @@ static void write_sample(const struct page *page)
                 strcmp(sample_text(sample, "store"), "ok") == 0);
     for (size_t i = 0; i < FAMILY_COUNT; i++)
         write_family(page, &families[i]);
-    for (size_t i = 0; i < sizeof(histograms) / sizeof(histograms[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(histograms); i++) {
         const struct sample_histogram *found = sample_histogram(sample, histograms[i].stat);
         if (found)
             write_histogram(page, found, histograms[i].name, histograms[i].help);

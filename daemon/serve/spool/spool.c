@@ -445,7 +445,7 @@ size_t spool_waiting(const struct spool *spool)
 /* ---- Open and close ---- */
 
 int spool_open(struct spool *spool, const struct config *config, uint64_t lease_ns,
-               struct log_limit *log, struct arena *arena, char why[512])
+               struct log_limit *log, struct arena *arena, struct why *why)
 {
     *spool = (struct spool){.log = log, .arena = arena};
     return spool_dir_open(&spool->dir, config, lease_ns, log, why);

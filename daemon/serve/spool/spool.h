@@ -55,7 +55,7 @@ struct spool {
 
 /* Opens the directory (spool_dir_open). The struct is large. */
 MUST_USE int spool_open(struct spool *spool, const struct config *config, uint64_t lease_ns,
-                        struct log_limit *log, struct arena *arena, char why[512]);
+                        struct log_limit *log, struct arena *arena, struct why *why);
 void spool_close(struct spool *spool);
 
 /* What a scan does with an event. 0; SPOOL_E_GARBAGE: nobody could want that; negative errno: not applied, the scan fails. May

@@ -14,6 +14,7 @@
 #include "clocktime.h"
 #include "delay_point.h"
 #include "lock_file.h"
+#include "numbers.h"
 #include "siphash.h"
 #include "spool_access.h"
 #include "spool_reserve.h"
@@ -28,18 +29,6 @@
 
 #define FORMER_SCANS 2          /* one may have been under way; the next one sees everything */
 #define SWEEP_NS (5 * NS_PER_S) /* at most so long a start takes for what others left */
-
-static int refuse(char why[512], const char *what, const char *path, const char *advice)
-{
-    (void)snprintf(why, 512, "the spool %.300s: %s; %s", path, what, advice);
-    return -1;
-}
-
-static int refuse_errno(char why[512], const char *doing, const char *path)
-{
-    (void)snprintf(why, 512, "cannot %s the spool %.300s: %s", doing, path, strerrordesc_np(errno));
-    return -1;
-}
 
 /* ---- The place ---- */
 
@@ -74,7 +63,7 @@ static bool leads_there(const char *path, const char *target)
 }
 
 /* The directory that stands beside the socket, or that a link there leads to. */
-static int place_make(struct spool_dir *dir, const struct config *config, char why[512])
+static int place_make(struct spool_dir *dir, const struct config *config, struct why *why)
 {
     char target[PATH_BYTES_MAX];
     struct stat st;
@@ -87,42 +76,47 @@ static int place_make(struct spool_dir *dir, const struct config *config, char w
     if (!power)
         former_place_leave(target);
     if (!power && is_link && chmod(config->state_dir, 0700) < 0)
-        return refuse_errno(why, "close the way to the former place of", target);
+        return why_errno(why, "close the way to the former place of the spool", target);
     if (power && chmod(config->state_dir, 0711) < 0)
-        return refuse_errno(why, "let writers through to", target);
+        return why_errno(why, "let writers through to the spool", target);
     if (mkdir(power ? target : dir->path, 0700) < 0 && errno != EEXIST)
-        return refuse_errno(why, "make", power ? target : dir->path);
+        return why_errno(why, "make the spool", power ? target : dir->path);
     if (power && symlink(target, dir->path) < 0 && !leads_there(dir->path, target))
-        return refuse(why, "cannot be made a link to the state directory's", dir->path,
-                      "unmount what is mounted there, or remove it");
+        return why_set(why,
+                       "the spool %s: cannot be made a link to the state directory's; unmount what "
+                       "is mounted there, or remove it",
+                       dir->path);
     return 0;
 }
 
-static int place_open(struct spool_dir *dir, bool power, char why[512])
+static int place_open(struct spool_dir *dir, bool power, struct why *why)
 {
     struct stat st;
     const int fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (power ? 0 : O_NOFOLLOW));
 
     if (fd < 0)
-        return refuse_errno(why, "open", dir->path);
+        return why_errno(why, "open the spool", dir->path);
     dir->fd = fd;
     if (fstat(fd, &st) < 0)
-        return refuse_errno(why, "look at", dir->path);
+        return why_errno(why, "look at the spool", dir->path);
     if (st.st_uid != geteuid())
-        return refuse(why, "belongs to another user", dir->path,
-                      "remove it, or give another --socket");
+        return why_set(why,
+                       "the spool %s: belongs to another user; remove it, or give another --socket",
+                       dir->path);
     return 0;
 }
 
-static int lock_take(struct spool_dir *dir, char why[512])
+static int lock_take(struct spool_dir *dir, struct why *why)
 {
     const int r = lock_file_take(dir->fd, SPOOL_LOCK_NAME, &dir->lock_fd);
 
     if (r == -EAGAIN)
-        return refuse(why, "another etagd uses it", dir->path,
-                      "give this one a --socket in a directory of its own");
+        return why_set(why,
+                       "the spool %s: another etagd uses it; give this one a --socket in a "
+                       "directory of its own",
+                       dir->path);
     errno = -r;
-    return r == 0 ? 0 : refuse_errno(why, "lock", dir->path);
+    return r == 0 ? 0 : why_errno(why, "lock the spool", dir->path);
 }
 
 bool spool_dir_still_owned(const struct spool_dir *dir)
@@ -152,14 +146,18 @@ static bool mark_read(int dir_fd, const char *name, struct spool_mark *out)
     return false;
 }
 
-bool spool_dir_former(const char *socket_path, struct spool_mark *out)
+bool spool_dir_former(const struct config *config, struct spool_mark *out)
 {
     char path[PATH_BYTES_MAX], mark[PATH_BYTES_MAX + sizeof(SPOOL_MARK_NAME) + 1];
 
     *out = (struct spool_mark){0};
-    if (!spool_path_of(socket_path, path, sizeof(path)))
+    if (!spool_path_of(config->socket_path, path, sizeof(path)))
         return false;
     (void)snprintf(mark, sizeof(mark), "%s/" SPOOL_MARK_NAME, path);
+    if (mark_read(AT_FDCWD, mark, out) || config->durability != DURABILITY_POWER)
+        return out->id != 0;
+    (void)snprintf(mark, sizeof(mark), "%.4000s/" SPOOL_DIR_NAME "/" SPOOL_MARK_NAME,
+                   config->state_dir);
     return mark_read(AT_FDCWD, mark, out);
 }
 
@@ -310,7 +308,7 @@ static int mark_begin(struct spool_dir *dir, const struct config *config, uint64
 
     *mark = (struct spool_mark){
         .id = dir->former.id,
-        .lease_ns = dir->former.lease_ns > lease_ns ? dir->former.lease_ns : lease_ns,
+        .lease_ns = max_of(dir->former.lease_ns, lease_ns),
         .linger_ns = config->linger_ns,
         .power = config->durability == DURABILITY_POWER,
         .owner = geteuid(),
@@ -411,22 +409,23 @@ void spool_dir_scanned(struct spool_dir *dir, bool owed)
 
 /* ---- Open and close ---- */
 
-static int access_set(struct spool_dir *dir, const struct config *config, char why[512])
+static int access_set(struct spool_dir *dir, const struct config *config, struct why *why)
 {
     const int r = spool_access_set(dir->fd, config, dir->log->log);
 
     errno = -r;
-    return r == 0 ? 0 : refuse_errno(why, "open to writers", dir->path);
+    return r == 0 ? 0 : why_errno(why, "let writers into the spool", dir->path);
 }
 
 int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t lease_ns,
-                   struct log_limit *log, char why[512])
+                   struct log_limit *log, struct why *why)
 {
     const bool power = config->durability == DURABILITY_POWER;
 
     *dir = (struct spool_dir){.fd = -1, .lock_fd = -1, .spare_fd = -1, .log = log};
     if (!spool_path_of(config->socket_path, dir->path, sizeof(dir->path)))
-        return refuse(why, "its path is too long", config->socket_path, "give another --socket");
+        return why_set(why, "the spool %s: its path is too long; give another --socket",
+                       config->socket_path);
     if (place_make(dir, config, why) < 0 || place_open(dir, power, why) < 0 ||
         lock_take(dir, why) < 0)
         return -1;
@@ -435,7 +434,7 @@ int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t 
     const int r = mark_begin(dir, config, lease_ns);
     if (r < 0) {
         errno = -r;
-        return refuse_errno(why, "mark", dir->path);
+        return why_errno(why, "mark the spool", dir->path);
     }
     /* Only now may anybody write into it: mark and lock are ours for good. */
     return access_set(dir, config, why);
@@ -470,14 +469,14 @@ static void sweep(struct spool_dir *dir, const struct config *config)
 void spool_dir_sweep(const struct config *config, struct log_limit *log)
 {
     CLEANUP(cleanup_free) struct spool_dir *dir = calloc(1, sizeof(*dir));
-    char why[512];
+    struct why why;
 
     if (!dir)
         return;
     *dir = (struct spool_dir){.fd = -1, .lock_fd = -1, .spare_fd = -1, .log = log};
     if (spool_path_of(config->socket_path, dir->path, sizeof(dir->path)) &&
-        place_open(dir, config->durability == DURABILITY_POWER, why) == 0 &&
-        mark_read(dir->fd, SPOOL_MARK_NAME, &dir->former) &&
+        place_open(dir, config->durability == DURABILITY_POWER, &why) == 0 &&
+        mark_read(dir->fd, SPOOL_MARK_NAME, &dir->former) && dir->former.version == SPOOL_VERSION &&
         strcmp(dir->former.socket, spool_socket_name(config->socket_path)) == 0 &&
         lock_file_take(dir->fd, SPOOL_LOCK_NAME, &dir->lock_fd) == 0)
         sweep(dir, config);

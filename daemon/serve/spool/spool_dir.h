@@ -23,13 +23,15 @@ struct spool_dir {
     int spare_fd; /* so that a daemon without descriptors can still read an event */
     struct log_limit *log;
     struct spool_mark mark;
-    struct spool_mark former; /* the mark that stood here before; id 0: none */
+    struct spool_mark
+        former; /* the mark that stood here before; id 0: none. Of another version it names no writers */
     int former_scans; /* so many scans to come in which files of the former mark's writers count too */
     bool former_kept; /* and the file "former" says so to the next daemon */
 };
 
-/* The mark that a former daemon left beside this socket. False: there is none; *out is zeroed then. The struct is large. */
-MUST_USE bool spool_dir_former(const char *socket_path, struct spool_mark *out);
+/* The mark that a former daemon left beside this socket, or with durability power in the state directory (the machine was started
+ * anew). False: there is none; *out is zeroed then. The struct is large. */
+MUST_USE bool spool_dir_former(const struct config *config, struct spool_mark *out);
 
 /* Before the socket is made: frees names, inodes and space of a spool that a former daemon left here, of what can be no event. Where
  * another daemon runs, or nobody's mark is, it does nothing. What it did is logged. */
@@ -37,9 +39,9 @@ void spool_dir_sweep(const struct config *config, struct log_limit *log);
 
 /* Makes the directory, takes its lock, reads the former mark, writes ours. lease_ns: the longest lease that may still run, apart
  * from what the former mark says, or that will: the mark says the longest from now on. 0, or -1 with the reason and what to do
- * in why[512]; spool_dir_close() is right after both. */
+ * in why; spool_dir_close() is right after both. */
 MUST_USE int spool_dir_open(struct spool_dir *dir, const struct config *config, uint64_t lease_ns,
-                            struct log_limit *log, char why[512]);
+                            struct log_limit *log, struct why *why);
 void spool_dir_close(struct spool_dir *dir);
 
 /* The lock at the path is still the one that we hold. */

@@ -9,6 +9,7 @@
 #include "spool_sweep.h"
 
 #include "clocktime.h"
+#include "numbers.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -107,7 +108,7 @@ static void own_names_sweep(struct sweep *sweep)
     static const char *const names[] = {SPOOL_FORMER_NAME, SPOOL_RESERVE_PREFIX "0",
                                         SPOOL_RESERVE_PREFIX "1"};
 
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(names); i++)
         if (!is_kept(sweep, names[i]) && !tree_remove(sweep, sweep->dir_fd, names[i], 0))
             (void)spool_sweep_aside(sweep->dir_fd, sweep->dir_fd, names[i]);
 }

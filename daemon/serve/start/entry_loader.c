@@ -21,7 +21,6 @@
 #define WAITING_MAX (DIRTY_ENTRIES_MAX / 4) /* the rest of that room is for fills */
 
 /* The end of a step; no error. */
-#define WALK_PAUSE 1002
 
 struct stored_entry {
     struct hash128 fingerprint;
@@ -98,8 +97,7 @@ static bool snapshot_is_old(const struct entry_loader *loader)
 static bool record_read(struct entry_loader *loader, etag_str bytes, struct entry_record *record)
 {
     return entry_record_parse(bytes, record, &loader->parts) &&
-           key_canonicalize(&loader->key, &record->entry.key) == NULL &&
-           entry_check(&record->entry) == NULL;
+           key_canonicalize(&loader->key, &record->entry.key) == NULL;
 }
 
 /* False: not with this transaction. */
@@ -183,7 +181,7 @@ static int entry_visit(void *ctx, struct hash128 fingerprint, etag_str record)
         return 0;
     return !group_load(loader) || loader->owed_count > 0 ||
                    time_ns_of(CLOCK_MONOTONIC) >= loader->until_ns
-               ? WALK_PAUSE
+               ? STORE_E_STOPPED
                : 0;
 }
 
@@ -203,7 +201,7 @@ int entry_loader_step(struct entry_loader *loader, uint64_t ns)
     loader->until_ns = time_ns_of(CLOCK_MONOTONIC) + ns;
     loader->commits = persist_entry_commits(loader->persist);
     const int r = store_each_entry(loader->store, loader->last, entry_visit, loader);
-    if (r == WALK_PAUSE)
+    if (r == STORE_E_STOPPED)
         return ENTRY_LOADER_E_MORE;
     if (r == 0 && loader->group_count > 0) {
         last_group_repeat(loader);

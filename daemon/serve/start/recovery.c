@@ -9,6 +9,7 @@
 #include "clocktime.h"
 #include "delay_point.h"
 #include "event_line.h"
+#include "numbers.h"
 #include "text.h"
 #include "witness.h"
 
@@ -38,6 +39,7 @@ struct warm_question {
     int journal;                    /* what journal_replay() says of the former run's */
     struct store_identity identity; /* of the data file now */
     bool lost;                      /* the disk did not take what the kernel took of it */
+    bool spool_other;               /* recovery_traces says so */
 };
 
 static bool boot_is_known(const struct warm_question *q)
@@ -109,6 +111,12 @@ static const char *cold_by_durability(const struct warm_question *q)
                : "the durability was changed, and with it the place of the spool";
 }
 
+/* Events that writers left in it are read as this version's: what they name may be missed, and who may leave one is not known. */
+static const char *cold_by_spool(const struct warm_question *q)
+{
+    return q->spool_other ? "the spool's mark is of another version of etagd" : NULL;
+}
+
 static const char *cold_by_request(const struct warm_question *q)
 {
     return q->config->cold ? "it was asked for (--cold)" : NULL;
@@ -131,11 +139,11 @@ static const char *cold_by_disk(const struct warm_question *q)
 static const char *cold_reason(const struct warm_question *q)
 {
     static const char *(*const conditions[])(const struct warm_question *) = {
-        cold_by_request, cold_by_disk,   cold_by_boot,       cold_by_file, cold_by_witness,
-        cold_by_journal, cold_by_clocks, cold_by_durability, cold_by_mark,
+        cold_by_request, cold_by_disk,   cold_by_boot,       cold_by_file,  cold_by_witness,
+        cold_by_journal, cold_by_clocks, cold_by_durability, cold_by_spool, cold_by_mark,
     };
 
-    for (size_t i = 0; i < sizeof(conditions) / sizeof(conditions[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(conditions); i++) {
         const char *reason = conditions[i](q);
         if (reason)
             return reason;
@@ -150,18 +158,6 @@ static int question_answer(struct warm_question *q)
     q->journal = journal_replay(q->config->socket_path, q->former->nonce, NULL, NULL);
     q->lost = store_lost_mark(q->store);
     return store_identify(q->store, &q->identity);
-}
-
-const char *recovery_forecast(const struct config *config, const struct store *store,
-                              const struct store_meta *former)
-{
-    char boot_id[40];
-    struct warm_question question = {
-        .config = config, .store = store, .former = former, .boot_id = boot_id};
-
-    boot_id_read(boot_id);
-    return question_answer(&question) < 0 ? "the data file cannot be looked at"
-                                          : cold_reason(&question);
 }
 
 /* ---- Cold: guards that are forgotten ---- */
@@ -230,11 +226,10 @@ static int random_bytes(void *out, size_t len)
     return getrandom(out, len, 0) == (ssize_t)len ? 0 : -EIO;
 }
 
-static int refuse(char why[512], const char *doing, int error)
+static int refuse(struct why *why, const char *doing, int error)
 {
-    snprintf(why, 512, "cannot %s the state: %s", doing,
-             error < 0 ? strerror(-error) : "it is damaged");
-    return -1;
+    return why_set(why, "cannot %s the state: %s", doing,
+                   error < 0 ? strerror(-error) : "it is damaged");
 }
 
 /* A state of nothing but the incarnation, and what stands for the guards of the former one. */
@@ -252,7 +247,7 @@ static int state_begin(struct recovery *recovery, struct store *store)
 }
 
 /* The same in a new data file. 0 or -1 with why. */
-static int state_begin_aside(struct recovery *recovery, struct store *store, char why[512])
+static int state_begin_aside(struct recovery *recovery, struct store *store, struct why *why)
 {
     struct store_identity identity;
     if (store_set_aside(store, why) != 0)
@@ -265,7 +260,7 @@ static int state_begin_aside(struct recovery *recovery, struct store *store, cha
     return r == 0 ? 0 : refuse(why, "write", r);
 }
 
-int recovery_set_aside(struct recovery *recovery, struct store *store, char why[512])
+int recovery_set_aside(struct recovery *recovery, struct store *store, struct why *why)
 {
     recovery->warm = false;
     recovery->cold_reason = COLD_DAMAGED;
@@ -274,7 +269,7 @@ int recovery_set_aside(struct recovery *recovery, struct store *store, char why[
 
 /* Reads what the former run left. */
 static int former_read(struct recovery *recovery, struct store *store, struct store_meta *former,
-                       char why[512])
+                       struct why *why)
 {
     const int r = store_meta_read(store, former);
 
@@ -282,17 +277,19 @@ static int former_read(struct recovery *recovery, struct store *store, struct st
         return 0;
     if (r != STORE_E_NOT_FOUND)
         return refuse(why, "read", r);
-    store_former(store, former); /* for an older format */
+    *former = (struct store_meta){0};
     recovery->cold_reason = "there is no former state";
     return 0;
 }
 
 /* Decides, and makes what this run will record about itself. */
 static int run_begin(struct recovery *recovery, struct store *store,
-                     const struct store_meta *former, const struct config *config)
+                     const struct store_meta *former, const struct config *config,
+                     const struct recovery_traces *traces)
 {
     struct store_meta *meta = &recovery->meta;
-    struct warm_question question = {.config = config, .store = store, .former = former};
+    struct warm_question question = {
+        .config = config, .store = store, .former = former, .spool_other = traces->spool_other};
 
     recovery->former = *former;
     *meta = *former;
@@ -308,8 +305,7 @@ static int run_begin(struct recovery *recovery, struct store *store,
                             journal_exists(config->socket_path);
     recovery->former_boot_same = boot_is_same(&question) || !boot_is_known(&question);
     recovery->warm = recovery->cold_reason == NULL;
-    recovery->linger_ns = time_longer(time_longer(config->linger_ns, former->linger_ns),
-                                      recovery->linger_ns);
+    recovery->linger_ns = max_of(max_of(config->linger_ns, former->linger_ns), recovery->linger_ns);
     recovery->cold_hold_ms = cold_hold_ms(recovery, config);
 
     /* Where the state was lost the witness may still know: an LSN is never used twice. */
@@ -329,7 +325,7 @@ static int run_begin(struct recovery *recovery, struct store *store,
 }
 
 int recovery_open(struct recovery *recovery, struct store **store, const struct config *config,
-                  const struct recovery_traces *traces, char why[512])
+                  const struct recovery_traces *traces, struct why *why)
 {
     struct store_meta former;
     const struct store_options options = {
@@ -340,22 +336,21 @@ int recovery_open(struct recovery *recovery, struct store **store, const struct 
 
     *recovery = (struct recovery){.socket_path = config->socket_path};
     const int opened = store_open(store, &options, why);
-    const bool unusable = opened == STORE_E_DAMAGED || opened == STORE_E_OLDER ||
-                          (opened == STORE_E_FORMAT && config->cold);
+    const bool unusable = opened == STORE_E_DAMAGED || opened == STORE_E_FORMAT;
     if (opened != 0 && !unusable)
         return -1;
     recovery->locked_ns = time_coarse_ns();
     recovery->had_former = unusable || traces->any;
     recovery->linger_ns = traces->linger_ns;
-    memcpy(recovery->damage, why, sizeof(recovery->damage));
+    recovery->damage = *why;
     if (unusable && store_set_aside(*store, why) != 0)
         return -1;
     if (former_read(recovery, *store, &former, why) < 0)
         return -1;
     if (unusable)
-        recovery->cold_reason = recovery->damage;
+        recovery->cold_reason = recovery->damage.text;
     recovery->former_lease_ns = former.lease_ns;
-    if (run_begin(recovery, *store, &former, config) != 0)
+    if (run_begin(recovery, *store, &former, config, traces) != 0)
         return refuse(why, "begin a run in", -EIO);
     if (recovery->data_lost && state_begin_aside(recovery, *store, why) < 0)
         return -1;

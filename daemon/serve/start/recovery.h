@@ -28,31 +28,28 @@ struct recovery {
     uint64_t journal_events;  /* that the store did not have */
     int journal_error;        /* why this run has no journal; 0: it has, or needs none */
     const char *socket_path;  /* borrowed: of the configuration */
-    char damage[STORE_WHY_BYTES]; /* what is wrong with the former state */
+    struct why damage;        /* what is wrong with the former state */
 };
 
 /* What else is known of a former run, besides the state. */
 struct recovery_traces {
     bool any;
     uint64_t linger_ns; /* its guard_linger; 0: not known */
+    bool spool_other;   /* the mark of its spool is of another version */
 };
 
-/* Opens the store (sets a damaged one aside), decides, makes the new incarnation durable. 0 or -1 with why[512]. */
+/* Opens the store (sets a damaged one aside), decides, makes the new incarnation durable. 0 or -1 with why. */
 MUST_USE int recovery_open(struct recovery *recovery, struct store **store,
                            const struct config *config, const struct recovery_traces *traces,
-                           char why[512]);
-
-/* What a start of now would make of a state with that former run: why it would be cold, or NULL. Changes nothing. */
-const char *recovery_forecast(const struct config *config, const struct store *store,
-                              const struct store_meta *former);
+                           struct why *why);
 
 /* Loads clocks, open guards and events into the cache, where warm, and puts the journal's events into the store.
  * Where cold: only the hold that stands for forgotten guards. Returns 0, or a negative errno: the state cannot be used;
  * recovery_set_aside, a new cache, and again. */
 MUST_USE int recovery_load(struct recovery *recovery, struct store *store, struct cache *cache);
 
-/* Sets the stored state aside and begins a new one with this run's incarnation: the start is cold. 0 or -1 with why[512]. */
-MUST_USE int recovery_set_aside(struct recovery *recovery, struct store *store, char why[512]);
+/* Sets the stored state aside and begins a new one with this run's incarnation: the start is cold. 0 or -1 with why. */
+MUST_USE int recovery_set_aside(struct recovery *recovery, struct store *store, struct why *why);
 
 /* Begins this run's journal, where its durability is "process"; after recovery_load, which needs the former one. NULL: there
  * is none (see journal_error), and every answer has to wait for the store. */

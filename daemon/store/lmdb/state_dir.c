@@ -4,6 +4,7 @@
 
 #include "clocktime.h"
 #include "lock_file.h"
+#include "numbers.h"
 #include "owned.h"
 
 #include <errno.h>
@@ -14,56 +15,55 @@
 #define LOST_NAME "lost"
 #define NAME_ROOM 64 /* for the longest name in the directory */
 
-static int fail(char *why, int error, const char *path, const char *what)
+static int fail(struct why *why, int error, const char *path, const char *what)
 {
-    (void)snprintf(why, STORE_WHY_BYTES, "%.300s: %s: %s", path, what, strerrordesc_np(error));
+    why_set(why, "%s: %s: %s", path, what, strerrordesc_np(error));
     return -error;
 }
 
 /* Anybody who can write here can give us a state of his own making. */
-static int check_owner(const struct state_dir *dir, char *why)
+static int check_owner(const struct state_dir *dir, struct why *why)
 {
     struct stat status;
     if (fstat(dir->fd, &status) < 0)
         return fail(why, errno, dir->path, "cannot be examined");
     if (status.st_uid != geteuid()) {
-        (void)snprintf(why, STORE_WHY_BYTES,
-                       "%.200s belongs to uid %u, and this daemon runs as uid %u: run it as the "
-                       "owner, chown the directory, or name another one with --state-dir",
-                       dir->path, (unsigned)status.st_uid, (unsigned)geteuid());
+        why_set(why,
+                "%s belongs to uid %u, and this daemon runs as uid %u: run it as the "
+                "owner, chown the directory, or name another one with --state-dir",
+                dir->path, (unsigned)status.st_uid, (unsigned)geteuid());
         return STORE_E_OWNER;
     }
     if (status.st_mode & (S_IWGRP | S_IWOTH)) {
-        (void)snprintf(why, STORE_WHY_BYTES,
-                       "%.200s can be written by others (mode %04o): chmod go-w it, or name "
-                       "another one with --state-dir",
-                       dir->path, (unsigned)(status.st_mode & 07777));
+        why_set(why,
+                "%s can be written by others (mode %04o): chmod go-w it, or name "
+                "another one with --state-dir",
+                dir->path, (unsigned)(status.st_mode & 07777));
         return STORE_E_OWNER;
     }
     return 0;
 }
 
-static int take_lock(struct state_dir *dir, char *why)
+static int take_lock(struct state_dir *dir, struct why *why)
 {
     const int error = lock_file_take(dir->fd, STATE_LOCK_NAME, &dir->lock_fd);
     const char *fault = error == -EPERM ? lock_file_fault(dir->fd, STATE_LOCK_NAME) : NULL;
     if (fault) {
-        (void)snprintf(why, STORE_WHY_BYTES, "%.200s/" STATE_LOCK_NAME " %s", dir->path, fault);
+        why_set(why, "%s/" STATE_LOCK_NAME " %s", dir->path, fault);
         return STORE_E_OWNER;
     }
     if (error && error != -EAGAIN)
         return fail(why, -error, dir->path, "the file \"lock\" in it cannot be locked");
     if (!error && state_dir_is_same(dir, STATE_LOCK_NAME, dir->lock_fd))
         return 0;
-    (void)snprintf(why, STORE_WHY_BYTES,
-                   "%.200s is in use by another daemon: stop it, or give this one a state "
-                   "directory of its own with --state-dir",
-                   dir->path);
+    why_set(why,
+            "%s is in use by another daemon: stop it, or give this one a state "
+            "directory of its own with --state-dir",
+            dir->path);
     return STORE_E_IN_USE;
 }
 
-int state_dir_open(struct state_dir *dir, const struct store_options *options,
-                   char why[STORE_WHY_BYTES])
+int state_dir_open(struct state_dir *dir, const struct store_options *options, struct why *why)
 {
     *dir = (struct state_dir){.fd = -1, .lock_fd = -1, .sync = options->sync};
     if (strlen(options->state_dir) + NAME_ROOM > sizeof(dir->path))
@@ -71,7 +71,7 @@ int state_dir_open(struct state_dir *dir, const struct store_options *options,
     memcpy(dir->path, options->state_dir, strlen(options->state_dir) + 1);
     const char *fault = owned_link_fault(dir->path);
     if (fault) {
-        (void)snprintf(why, STORE_WHY_BYTES, "%.200s %s", dir->path, fault);
+        why_set(why, "%s %s", dir->path, fault);
         return STORE_E_OWNER;
     }
     if (mkdir(dir->path, 0700) < 0 && errno != EEXIST)
@@ -81,27 +81,6 @@ int state_dir_open(struct state_dir *dir, const struct store_options *options,
         return fail(why, errno, dir->path, "cannot be opened");
     const int error = check_owner(dir, why);
     return error ? error : take_lock(dir, why);
-}
-
-int state_dir_look(struct state_dir *dir, const char *path, char why[STORE_WHY_BYTES])
-{
-    *dir = (struct state_dir){.fd = -1, .lock_fd = -1};
-    if (strlen(path) + NAME_ROOM > sizeof(dir->path))
-        return fail(why, ENAMETOOLONG, path, "the path is too long");
-    memcpy(dir->path, path, strlen(path) + 1);
-    dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir->fd < 0)
-        return fail(why, errno, dir->path, "cannot be opened");
-    const int error = lock_file_share(dir->fd, STATE_LOCK_NAME, &dir->lock_fd);
-    if (error == -EAGAIN) {
-        (void)snprintf(why, STORE_WHY_BYTES,
-                       "%.300s is in use by a daemon: stop it, or look at a copy of the directory",
-                       dir->path);
-        return STORE_E_IN_USE;
-    }
-    return error && error != -ENOENT
-               ? fail(why, -error, dir->path, "the file \"lock\" in it cannot be read")
-               : 0;
 }
 
 void state_dir_deinit(struct state_dir *dir)
@@ -137,7 +116,7 @@ static bool is_local(int fd)
 
     if (fstatfs(fd, &fs) < 0)
         return false;
-    for (size_t i = 0; i < sizeof(remote) / sizeof(remote[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(remote); i++)
         if ((uint32_t)fs.f_type == remote[i])
             return false;
     return true;

@@ -22,10 +22,7 @@ struct state_dir {
 /* Makes the directory if it is missing, checks that it is ours alone, takes the lock.
  * 0, negative errno, STORE_E_OWNER, STORE_E_IN_USE; *why is set with each error. */
 MUST_USE int state_dir_open(struct state_dir *dir, const struct store_options *options,
-                            char why[STORE_WHY_BYTES]);
-/* Opens it to look at: changes nothing, whoever the owner is. The lock is shared with others who look; where there is none
- * (a copy), nobody has it. Errors as state_dir_open. */
-MUST_USE int state_dir_look(struct state_dir *dir, const char *path, char why[STORE_WHY_BYTES]);
+                            struct why *why);
 void state_dir_deinit(struct state_dir *dir);
 
 /* "state-dir/name". out: PATH_BYTES_MAX bytes; state_dir_open refuses paths that leave no room for the names used. */

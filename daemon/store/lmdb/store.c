@@ -41,9 +41,7 @@ static int open_tables(struct store *store)
     if (code)
         return stored_error(code);
 
-    int error = stored_meta_get(store, txn, &meta);
-    if (error == STORE_E_OLDER)
-        error = stored_upgrade(store, txn);
+    const int error = stored_meta_get(store, txn, &meta);
     if (error && error != STORE_E_NOT_FOUND)
         return error;
     if (!error) {
@@ -63,7 +61,7 @@ static int open_environment(struct store *store, const char *path)
     return stored_error(code);
 }
 
-static int database_open(struct store *store, char *why)
+static int database_open(struct store *store, struct why *why)
 {
     char path[PATH_BYTES_MAX];
     char found[128] = "LMDB or a checksum says so";
@@ -77,29 +75,22 @@ static int database_open(struct store *store, char *why)
         return 0;
     database_close(store);
     if (error == STORE_E_FORMAT)
-        (void)snprintf(why, STORE_WHY_BYTES,
-                       "%.300s is of a newer version of etagd (this one writes format %u): "
-                       "start that version, or begin without it: --cold sets it aside",
-                       path, STORE_FORMAT);
-    else if (error == STORE_E_OLDER)
-        (void)snprintf(why, STORE_WHY_BYTES,
-                       "%.300s is of an older version of etagd (this one writes format %u) and is "
-                       "set aside",
-                       path, STORE_FORMAT);
+        why_set(why,
+                "%s is of another version of etagd (this one reads format %u) and is "
+                "set aside",
+                path, STORE_FORMAT);
     else if (error == STORE_E_DAMAGED)
-        (void)snprintf(why, STORE_WHY_BYTES, "%.300s is damaged (%s) and is set aside", path,
-                       found);
+        why_set(why, "%s is damaged (%s) and is set aside", path, found);
     else
-        (void)snprintf(why, STORE_WHY_BYTES, "%.300s: cannot be opened: %s", path,
-                       strerrordesc_np(error < 0 ? -error : EIO));
+        why_set(why, "%s: cannot be opened: %s", path, strerrordesc_np(error < 0 ? -error : EIO));
     return error;
 }
 
-int store_open(struct store **out, const struct store_options *options, char why[512])
+int store_open(struct store **out, const struct store_options *options, struct why *why)
 {
     const uint64_t map_bytes = options->map_bytes ? options->map_bytes : MAP_BYTES_DEFAULT;
     *out = NULL;
-    why[0] = '\0';
+    why->text[0] = '\0';
     struct store *store = (struct store *)calloc(1, sizeof(*store));
     if (!store)
         return -ENOMEM;
@@ -107,20 +98,9 @@ int store_open(struct store **out, const struct store_options *options, char why
     int error = state_dir_open(&store->dir, options, why);
     if (!error)
         error = database_open(store, why);
-    if (error && error != STORE_E_DAMAGED && error != STORE_E_FORMAT && error != STORE_E_OLDER)
+    if (error && error != STORE_E_DAMAGED && error != STORE_E_FORMAT)
         store = store_close(store);
     *out = store;
-    return error;
-}
-
-int store_look(struct store **out, const char *state_dir, char why[512])
-{
-    *out = NULL;
-    struct store *store = (struct store *)calloc(1, sizeof(*store));
-    if (!store)
-        return -ENOMEM;
-    const int error = state_dir_look(&store->dir, state_dir, why);
-    *out = error ? store_close(store) : store;
     return error;
 }
 
@@ -163,20 +143,15 @@ static int move_database(const struct store *store)
     return cleared ? cleared : state_dir_sync(&store->dir);
 }
 
-int store_set_aside(struct store *store, char why[512])
+int store_set_aside(struct store *store, struct why *why)
 {
     database_close(store);
     const int error = move_database(store);
     if (!error)
         return database_open(store, why);
-    (void)snprintf(why, STORE_WHY_BYTES, "%.300s: the damaged database cannot be set aside: %s",
-                   store->dir.path, strerrordesc_np(-error));
+    why_set(why, "%s: the damaged database cannot be set aside: %s", store->dir.path,
+            strerrordesc_np(-error));
     return error;
-}
-
-void store_former(const struct store *store, struct store_meta *out)
-{
-    *out = store->former;
 }
 
 int store_identify(const struct store *store, struct store_identity *out)

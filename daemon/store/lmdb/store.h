@@ -18,17 +18,17 @@
 #include "config.h"
 #include "message.h"
 #include "siphash.h"
+#include "why.h"
 
-#define STORE_FORMAT 4u /* store_upgrade.c: how it is changed */
-#define STORE_WHY_BYTES 512
+#define STORE_FORMAT 1u /* of what LMDB holds; a state of another one is set aside unread */
 
 enum {
     STORE_E_NOT_FOUND = 1,
     STORE_E_DAMAGED = 2, /* a checksum or LMDB itself says so */
-    STORE_E_FORMAT = 3,  /* a state directory of a newer version */
+    STORE_E_FORMAT = 3,  /* a state of another format */
     STORE_E_OWNER = 4,   /* not ours: another uid owns it */
     STORE_E_IN_USE = 5,  /* another daemon holds the lock */
-    STORE_E_OLDER = 6,   /* a state directory of an older version */
+    STORE_E_STOPPED = 6, /* of a walk: its callback has had enough */
 };
 
 struct store;
@@ -40,20 +40,17 @@ struct store_options {
 };
 
 /* Takes the state lock (state_dir/lock, OFD lock), checks owner and format, lets a child read the whole database
- * (store_check.c), opens LMDB. On an error *why (char[512]) says what is wrong and what to do, with the path.
- * On STORE_E_DAMAGED, STORE_E_FORMAT and STORE_E_OLDER *out is a store that holds the lock and takes store_set_aside()
+ * (store_check.c), opens LMDB. On an error *why says what is wrong and what to do, with the path.
+ * On STORE_E_DAMAGED and STORE_E_FORMAT *out is a store that holds the lock and takes store_set_aside()
  * and store_close() only; on any other error it is NULL. */
-MUST_USE int store_open(struct store **out, const struct store_options *options, char why[512]);
-/* Only to look at: takes store_identify(), store_warm_mark() and store_close(). Changes nothing; refuses where a daemon has the
- * lock. *out is NULL on an error. */
-MUST_USE int store_look(struct store **out, const char *state_dir, char why[512]);
+MUST_USE int store_open(struct store **out, const struct store_options *options, struct why *why);
 struct store *store_close(struct store *store); /* returns NULL */
 
 /* Is the locked file still the one at its path, and the data file the one that was opened? 0 or -ESTALE. */
 MUST_USE int store_still_owned(const struct store *store);
 
 /* Sets a damaged or foreign-format database aside (renames data.mdb to damaged-<wall ms>.mdb) and opens an empty one. */
-MUST_USE int store_set_aside(struct store *store, char why[512]);
+MUST_USE int store_set_aside(struct store *store, struct why *why);
 
 /* ---- Meta ---- */
 
@@ -83,9 +80,6 @@ struct store_identity {
 /* 0 or negative errno. */
 MUST_USE int store_identify(const struct store *store, struct store_identity *out);
 
-/* Of a state of an older format (STORE_E_OLDER), also when it is set aside: what its meta record said. Zeroed where there
- * is none. */
-void store_former(const struct store *store, struct store_meta *out);
 MUST_USE int store_meta_read(struct store *store,
                              struct store_meta *out); /* STORE_E_NOT_FOUND: new */
 /* In a transaction of its own, fsynced whatever the durability: an incarnation is durable before it is used.

@@ -9,6 +9,7 @@
  */
 #include "store_check.h"
 
+#include "numbers.h"
 #include "store_record.h"
 
 #include <assert.h>
@@ -156,13 +157,13 @@ static int verify_tables(struct store *store, MDB_txn *txn, struct store_pages *
         code = mdb_dbi_open(txn, stored_table_names[table], 0, &store->tables[table]);
     int error = code ? stored_error(code) : stored_meta_get(store, txn, &meta);
     /* New, or of another version: whoever opens it says so. */
-    if (error == STORE_E_NOT_FOUND || error == STORE_E_FORMAT || error == STORE_E_OLDER)
+    if (error == STORE_E_NOT_FOUND || error == STORE_E_FORMAT)
         return 0;
     memcpy(store->hash_key, meta.hash_key, SIPHASH_KEY_BYTES);
     store->has_key = error == 0;
     if (!error)
         error = verify_trees(txn, pages);
-    for (size_t i = 0; !error && i < sizeof(whole_tables) / sizeof(whole_tables[0]); i++)
+    for (size_t i = 0; !error && i < COUNT_OF(whole_tables); i++)
         error = verify_table(store, txn, whole_tables[i], pages);
     return error;
 }
@@ -213,11 +214,11 @@ static int verify_database(const struct store *given)
 static void die_as_default(void)
 {
     static const int deaths[] = {SIGBUS, SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGXCPU};
-    for (size_t i = 0; i < sizeof(deaths) / sizeof(deaths[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(deaths); i++)
         (void)signal(deaths[i], SIG_DFL);
 }
 
-static void run_child(pid_t parent, int (*check)(const void *ctx), const void *ctx)
+static void run_child(pid_t parent, const struct store *store)
 {
     const struct rlimit no_core = {0};
     const struct rlimit processor = {PROCESSOR_S_MAX, PROCESSOR_S_MAX};
@@ -229,44 +230,28 @@ static void run_child(pid_t parent, int (*check)(const void *ctx), const void *c
     (void)setrlimit(RLIMIT_CORE, &no_core);
     (void)setrlimit(RLIMIT_CPU, &processor);
     die_as_default();
-    _exit(check(ctx));
+    _exit(verify_database(store));
 }
 
-int store_check_run(int (*check)(const void *ctx), const void *ctx, char *found, size_t found_bytes)
+int store_check(const struct store *store, char *found, size_t found_bytes)
 {
     int status;
     pid_t ended;
+    (void)snprintf(found, found_bytes, "LMDB or a checksum says so");
     const pid_t parent = getpid();
     const pid_t child = fork();
     if (child < 0)
         return -errno;
     if (child == 0)
-        run_child(parent, check, ctx);
+        run_child(parent, store);
     do
         ended = waitpid(child, &status, 0);
     while (ended < 0 && errno == EINTR);
     if (ended < 0)
         return -errno;
     if (WIFEXITED(status))
-        return WEXITSTATUS(status);
+        return WEXITSTATUS(status) ? STORE_E_DAMAGED : 0;
     (void)snprintf(found, found_bytes, "reading it ends with signal %d, %s", WTERMSIG(status),
                    sigdescr_np(WTERMSIG(status)));
     return STORE_E_DAMAGED;
-}
-
-int store_check_read(const struct store *store)
-{
-    return verify_database(store);
-}
-
-static int check_as_child(const void *ctx)
-{
-    return verify_database((const struct store *)ctx);
-}
-
-int store_check(const struct store *store, char *found, size_t found_bytes)
-{
-    (void)snprintf(found, found_bytes, "LMDB or a checksum says so");
-    const int error = store_check_run(check_as_child, store, found, found_bytes);
-    return error > 0 ? STORE_E_DAMAGED : error;
 }

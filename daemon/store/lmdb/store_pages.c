@@ -16,6 +16,7 @@
 #include "store_pages.h"
 
 #include "bytes.h"
+#include "numbers.h"
 #include "store.h"
 
 #include <errno.h>
@@ -130,7 +131,7 @@ static bool is_before(etag_str a, etag_str b, bool numbers)
     if (numbers)
         return a.len == sizeof(uint64_t) && b.len == sizeof(uint64_t) &&
                load_u64(a.data) < load_u64(b.data);
-    const int order = memcmp(a.data, b.data, a.len < b.len ? a.len : b.len);
+    const int order = memcmp(a.data, b.data, min_of(a.len, b.len));
     return order < 0 || (order == 0 && a.len < b.len);
 }
 

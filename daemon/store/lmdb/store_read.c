@@ -6,6 +6,7 @@
 #include "store_record.h"
 
 #include "bounds.h"
+#include "numbers.h"
 
 /* ---- Reading ---- */
 
@@ -249,7 +250,7 @@ int store_list(struct store *store, etag_str prefix, etag_str after,
     MDB_cursor *cursor CLEANUP(stored_cursor_cleanup) = NULL;
     const struct listing listing = {stored_name_cut(prefix), each, ctx};
     const etag_str start = after.len > 0 ? after : listing.prefix;
-    MDB_val key = val_of(start.data, start.len < KEY_MAX ? start.len : KEY_MAX);
+    MDB_val key = val_of(start.data, min_of(start.len, KEY_MAX));
     int code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
     if (!code)
         code = mdb_cursor_open(txn, store->tables[TABLE_NAMES], &cursor);

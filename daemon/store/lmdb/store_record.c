@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * LMDB, six tables of one file (format 2; store_upgrade.c has the others). A value begins with its checksum: SipHash under a key that is itself the keyed hash of
- * table and key, so that a record which LMDB hands out under another key, or from before, does not check.
+ * LMDB, six tables of one file. A value begins with its checksum: SipHash under a key that is itself the keyed hash of table and
+ * key, so that a record which LMDB hands out under another key, or from before, does not check.
  *
  *   meta     "meta"                               checksum (all-zero key), struct store_meta flat
  *   entries  fingerprint                          checksum, u16 length of the cut name, cut name, record
@@ -13,6 +13,7 @@
 #include "store_record.h"
 
 #include "bounds.h"
+#include "numbers.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -52,8 +53,7 @@ int stored_error(int code)
 
 etag_str stored_name_cut(etag_str resource_text)
 {
-    return (etag_str){resource_text.data,
-                      resource_text.len < NAME_TEXT_MAX ? resource_text.len : NAME_TEXT_MAX};
+    return (etag_str){resource_text.data, min_of(resource_text.len, NAME_TEXT_MAX)};
 }
 
 /* The zero byte, which no resource contains, puts "/a" before "/ab" whatever the fingerprints are. */
@@ -139,16 +139,6 @@ static void meta_pack(uint8_t out[META_BYTES], const struct store_meta *meta)
     store_u64(out + 122, meta->linger_ns);
 }
 
-uint32_t stored_format(const struct store *store, MDB_txn *txn)
-{
-    MDB_val key = val_of(STORED_META_KEY, strlen(STORED_META_KEY));
-    MDB_val value;
-    if (mdb_get(txn, store->tables[TABLE_META], &key, &value) ||
-        value.mv_size < CHECKSUM_BYTES + sizeof(uint32_t))
-        return 0;
-    return load_u32((const uint8_t *)value.mv_data + CHECKSUM_BYTES);
-}
-
 static void meta_unpack(struct store_meta *out, const uint8_t *bytes)
 {
     out->incarnation = load_u64(bytes + 4);
@@ -166,15 +156,10 @@ static void meta_unpack(struct store_meta *out, const uint8_t *bytes)
     out->linger_ns = load_u64(bytes + 122);
 }
 
-void stored_meta_unpack_part(struct store_meta *out, etag_str record)
-{
-    uint8_t bytes[META_BYTES];
-    meta_pack(bytes, out);
-    memcpy(bytes, record.data, record.len < META_BYTES ? record.len : META_BYTES);
-    meta_unpack(out, bytes);
-}
-
-/* Another format is told before the checksum is: it may have another checksum. */
+/* The format is a number in front of everything that may differ, and is looked at before the checksum: another format may have
+ * another one. A state of another format is set aside, whole and unread, and the start is cold: it is a cache, and the release that
+ * wrote it can have it back. What has to survive that (for how long front ends trust the former memory, how long its guards
+ * linger) the spool's mark says (spool_format.h), and the number of the run the witness. */
 int stored_meta_get(const struct store *store, MDB_txn *txn, struct store_meta *out)
 {
     MDB_val key = val_of(STORED_META_KEY, strlen(STORED_META_KEY));
@@ -185,9 +170,8 @@ int stored_meta_get(const struct store *store, MDB_txn *txn, struct store_meta *
         return stored_error(code);
     if (value.mv_size < CHECKSUM_BYTES + sizeof(uint32_t))
         return STORE_E_DAMAGED;
-    const uint32_t format = load_u32((const uint8_t *)value.mv_data + CHECKSUM_BYTES);
-    if (format != STORE_FORMAT)
-        return format < STORE_FORMAT ? STORE_E_OLDER : STORE_E_FORMAT;
+    if (load_u32((const uint8_t *)value.mv_data + CHECKSUM_BYTES) != STORE_FORMAT)
+        return STORE_E_FORMAT;
     if (stored_check(store, TABLE_META, key, value, &record) || record.len != META_BYTES)
         return STORE_E_DAMAGED;
     meta_unpack(out, (const uint8_t *)record.data);

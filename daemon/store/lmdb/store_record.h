@@ -45,7 +45,6 @@ struct store {
     MDB_dbi tables[TABLE_COUNT];
     bool has_key; /* else there is no meta record, and nothing else either */
     uint8_t hash_key[SIPHASH_KEY_BYTES];
-    struct store_meta former; /* of a state of an older format; else zero */
     struct store_txn writing; /* touched only by whoever holds LMDB's writer lock */
 };
 
@@ -106,13 +105,6 @@ MUST_USE int stored_put(struct store_txn *txn, enum table table, MDB_val key, et
                         etag_str body);
 
 #define STORED_META_KEY "meta"
-/* What the meta record says its format is; 0: there is none, or it is too short. */
-uint32_t stored_format(const struct store *store, MDB_txn *txn);
-/* The members that stand within record; the others stay as they are. */
-void stored_meta_unpack_part(struct store_meta *out, etag_str record);
-/* Of an older state: remembers in the store what can be kept. STORE_E_OLDER; STORE_E_DAMAGED; a negative errno. */
-MUST_USE int stored_upgrade(struct store *store, MDB_txn *txn);
-
 MUST_USE int stored_meta_get(const struct store *store, MDB_txn *txn, struct store_meta *out);
 MUST_USE int stored_meta_put(struct store_txn *txn, const struct store_meta *meta);
 

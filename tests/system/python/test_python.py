@@ -232,7 +232,7 @@ class Lookups(Case):
                 self.assertEqual((answer.verdict.name, answer.reason), (verdict, reason))
                 said = self.client.finish(asked, etagd.Response(dated, last_modified_is_strong=strong), answer)[0]
                 self.assertEqual(said, 304 if strong else 200)
-                # The state and a dump carry it.
+                # The state carries it.
                 shown = self.etagd.ctl("get", "--scope", KEY.scope, "//example.org/uploads/42")
                 self.assertEqual(shown["last_modified_is_strong"], strong)
 

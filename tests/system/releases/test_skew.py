@@ -15,7 +15,8 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from harness import ETAGCTL, PROTOCOL, SYSTEM, Case, Raw, Writer, bound, main  # noqa: E402
 
 KEY = "//shop.example/u/1"
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 1
+MAGIC = 0x5844496467617465
 COUNTERS_BYTES = 4096
 
 
@@ -194,7 +195,7 @@ class OtherDaemons(Case):
         return {"hello": fixed(6, 77) + number(7, size) + number(8, counters_bytes) + unknown(), "fds": fds, "answer": self.receipts}
 
     def test_an_index_of_another_layout_is_not_read_and_writers_go_on(self):
-        for start in (struct.pack("<QII", 0x3158444947415445, LAYOUT_VERSION + 1, 4096), struct.pack("<QII", 0x3258444947415445, 1, 4096)):
+        for start in (struct.pack("<QII", MAGIC, LAYOUT_VERSION + 1, 4096), struct.pack("<QII", MAGIC ^ 1, LAYOUT_VERSION, 4096)):
             path = self.daemon_of(**self.with_index(start))
             code, said = self.front_end(path)
             self.assertEqual(code, 0)

@@ -44,8 +44,6 @@ struct ctl_command {
     X(get)                                                                                         \
     X(explain)                                                                                     \
     X(list)                                                                                        \
-    X(dump)                                                                                        \
-    X(load)                                                                                        \
     X(watch)                                                                                       \
     X(doctor)                                                                                      \
     X(log)                                                                                         \
@@ -60,6 +58,8 @@ struct ctl_command {
 #define CTL_COMMAND_DECLARATION(name) extern const struct ctl_command ctl_##name;
 CTL_COMMANDS(CTL_COMMAND_DECLARATION)
 #undef CTL_COMMAND_DECLARATION
+/* All of them, in the order of --help; NULL behind the last one. */
+extern const struct ctl_command *const ctl_commands[];
 
 /* One run of etagctl. */
 struct ctl {

@@ -33,12 +33,11 @@ static const struct ctl_option key_options[] = {
     {0},
 };
 
-static const struct ctl_command *const commands[] = {
+const struct ctl_command *const ctl_commands[] = {
 #define COMMAND_ADDRESS(name) &ctl_##name,
     CTL_COMMANDS(COMMAND_ADDRESS)
 #undef COMMAND_ADDRESS
-};
-#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+        NULL};
 
 /* ---- Help ---- */
 
@@ -71,8 +70,8 @@ static void print_help(const struct ctl *ctl)
         printf("Usage: etagctl [OPTION]... COMMAND [OPTION]... [ARGUMENT]...\n\n"
                "Looks into etagd, and does by hand what front ends and write paths do.\n\n"
                "Commands:\n");
-        for (size_t i = 0; i < COMMAND_COUNT; i++)
-            printf("  %-12s %s\n", commands[i]->name, commands[i]->summary);
+        for (const struct ctl_command *const *one = ctl_commands; *one; one++)
+            printf("  %-12s %s\n", (*one)->name, (*one)->summary);
         printf("\netagctl COMMAND --help says more.\n");
     }
     print_options("Global options, before or after the command", global_options);

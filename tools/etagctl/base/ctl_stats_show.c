@@ -7,6 +7,7 @@
 
 #include "clocktime.h"
 #include "ctl_output.h"
+#include "numbers.h"
 #include "stats_metrics.h"
 #include "text.h"
 
@@ -145,7 +146,6 @@ static const struct row daemon_rows[] = {
     {"  still of use", {"evicted_oldest", "evicted_pool"}, true},
     {"    for pool space", {"evicted_pool"}, true},
 };
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* The next one that is to be shown; NULL: no more. */
 static const struct row *row_next(const struct stats_view *view, const struct row *rows,
@@ -175,8 +175,8 @@ static void print_columns(const struct stats_view *view)
     size_t left_at = 0, right_at = 0;
     printf("%-23s%7s %8s  %-23s%7s %8s\n", "FRONT ENDS", "/s", "TOTAL", "DAEMON", "/s", "TOTAL");
     for (;;) {
-        const struct row *left = row_next(view, front_end_rows, COUNT(front_end_rows), &left_at);
-        const struct row *right = row_next(view, daemon_rows, COUNT(daemon_rows), &right_at);
+        const struct row *left = row_next(view, front_end_rows, COUNT_OF(front_end_rows), &left_at);
+        const struct row *right = row_next(view, daemon_rows, COUNT_OF(daemon_rows), &right_at);
         if (!left && !right)
             return;
         print_row(view, left);
@@ -209,7 +209,7 @@ static void print_times(const struct stats_view *view)
     if (!shown || shown->count == 0) {
         printf("no mutation yet\n");
     } else {
-        for (size_t i = 0; i < COUNT(wanted); i++)
+        for (size_t i = 0; i < COUNT_OF(wanted); i++)
             printf("%s %s, ", words[i], duration_text(sample_quantile_ns(shown, wanted[i]), text));
         printf("%s\n", since);
     }
@@ -236,9 +236,8 @@ static void print_state(const struct stats_view *view)
            entries, capacity, percent(entries, capacity),
            percent(sample_number(now, "pool_units_used"), sample_number(now, "pool_units")),
            short_text((double)sample_number(now, "index_bytes"), text));
-    printf("store         %s, %" PRIu64 " entries wait; it lags by %" PRIu64 " ms\n",
-           sample_text(now, "store"), sample_number(now, "store_waiting"),
-           sample_number(now, "store_lag_ms"));
+    printf("store         %s, %" PRIu64 " entries wait\n", sample_text(now, "store"),
+           sample_number(now, "store_waiting"));
     printf("connections   %" PRIu64 " open, %" PRIu64 " so far; %" PRIu64 " refused, %" PRIu64
            " broke the protocol, %" PRIu64 " slow\n",
            sample_number(now, "peers"), sample_number(now, "peers_accepted"),
@@ -309,18 +308,17 @@ static void show_line(struct stats_view *view)
     struct sample_histogram *between = calloc(1, sizeof(*between));
 
     if (view->lines++ % HEAD_EVERY == 0)
-        printf("TIME     LOOKUPS    304 UNKNOWN  FILLS REFUSED WRITES EVICTED 99_PCT LEASE  LAG\n");
+        printf("TIME     LOOKUPS    304 UNKNOWN  FILLS REFUSED WRITES EVICTED 99_PCT LEASE\n");
     if (between)
         sample_histogram_between(between, view->now, view->before, "mutation_times");
     printf("%.8s", time_text(view->now->wall_ms, time) + strlen("2026-01-31T"));
     static const int widths[] = {8, 7, 8, 7, 8, 7, 8};
-    for (size_t i = 0; i < COUNT(columns); i++)
+    for (size_t i = 0; i < COUNT_OF(columns); i++)
         printf("%*s", widths[i], short_text(rate_sum(view, columns[i]), text));
     printf("%7s", between && between->count > 0
                       ? duration_text(sample_quantile_ns(between, 990), text)
                       : "-");
-    printf("%6" PRIu64 "%5" PRIu64 "\n", sample_number(view->now, "lease_margin_ms"),
-           sample_number(view->now, "store_lag_ms"));
+    printf("%6" PRIu64 "\n", sample_number(view->now, "lease_margin_ms"));
     free(between);
 }
 

@@ -2,6 +2,8 @@
 /* The text becomes strings, one a line, in its own memory: what is a name stays where it is. */
 #include "ctl_target_lines.h"
 
+#include "numbers.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -11,8 +13,7 @@ static const char *line_split(const char *line, int *kind, const char **name)
     const char *space = strchr(line, ' ');
     const size_t word_len = space ? (size_t)(space - line) : strlen(line);
     char word[16];
-    snprintf(word, sizeof(word), "%.*s", (int)(word_len < sizeof(word) ? word_len : sizeof(word)),
-             line);
+    snprintf(word, sizeof(word), "%.*s", (int)min_of(word_len, sizeof(word)), line);
     *kind = word_len < sizeof(word) ? ctl_target_kind(word) : 0;
     *name = space ? space + 1 : "";
     if (*kind == 0)

@@ -3,6 +3,7 @@
 #include "ctl_targets.h"
 
 #include "entry.h"
+#include "numbers.h"
 #include "resource.h"
 #include "surrogate.h"
 #include "text.h"
@@ -74,7 +75,7 @@ int ctl_target_kind(const char *word)
         const char *word;
         int kind;
     } kinds[] = {{"resource", 'r'}, {"surrogate", 's'}, {"prefix", 'p'}, {"all", 'A'}};
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(kinds); i++)
         if (strcmp(kinds[i].word, word) == 0)
             return kinds[i].kind;
     return 0;

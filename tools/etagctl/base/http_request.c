@@ -10,13 +10,12 @@
 #include <stdio.h>
 
 #define TEXT_ARGS(s) (int)((s).len < 40 ? (s).len : 40), (s).data
-#define WHY(...) ((void)snprintf(parse->why, HTTP_WHY_BYTES, __VA_ARGS__), false)
 
 struct parse {
     struct http_request *out;
     etag_str left;
     unsigned line; /* number of the one that was taken last */
-    char *why;
+    struct why *why;
     unsigned version_minor;
     unsigned host_line; /* 0: none */
     etag_str host;
@@ -44,9 +43,10 @@ static bool line_check(struct parse *parse, etag_str line)
     for (size_t i = 0; i < line.len; i++) {
         const unsigned char byte = (unsigned char)line.data[i];
         if (byte == '\r')
-            return WHY("a CR that no LF follows; lines end in CR LF, or LF");
+            return why_not(parse->why, "a CR that no LF follows; lines end in CR LF, or LF");
         if ((byte < 0x20 && byte != '\t') || byte == 0x7f)
-            return WHY("control character 0x%02x; allowed are text and blanks", byte);
+            return why_not(parse->why, "control character 0x%02x; allowed are text and blanks",
+                           byte);
     }
     return true;
 }
@@ -69,7 +69,8 @@ static bool version_parse(struct parse *parse, etag_str word)
         parse->version_minor = (unsigned)(word.data[7] - '0');
         return true;
     }
-    return WHY("\"%.*s\" is no version; allowed are HTTP/1.1 and HTTP/1.0", TEXT_ARGS(word));
+    return why_not(parse->why, "\"%.*s\" is no version; allowed are HTTP/1.1 and HTTP/1.0",
+                   TEXT_ARGS(word));
 }
 
 /* "http://host/path?query" */
@@ -83,10 +84,10 @@ static bool absolute_parse(struct parse *parse, etag_str target)
         host_len++;
     const etag_str path = str_skip(rest, host_len);
     if (host_len == 0 || memchr(rest.data, '@', host_len))
-        return WHY("the target names no host: allowed is http://host[:port]/path");
+        return why_not(parse->why, "the target names no host: allowed is http://host[:port]/path");
     if (path.len > TARGET_BYTES_MAX)
-        return WHY("the target is %zu bytes long; at most %d are allowed", path.len,
-                   TARGET_BYTES_MAX);
+        return why_not(parse->why, "the target is %zu bytes long; at most %d are allowed", path.len,
+                       TARGET_BYTES_MAX);
     parse->absolute = true;
     out->resource.host = (etag_str){rest.data, host_len};
     out->resource.target = path;
@@ -108,8 +109,8 @@ static bool target_parse(struct parse *parse, etag_str target)
     if (str_starts_with(target, ETAG_LIT("http://")) ||
         str_starts_with(target, ETAG_LIT("https://")))
         return absolute_parse(parse, target);
-    return WHY("\"%.*s\" names no resource: allowed are /path and http://host/path",
-               TEXT_ARGS(target));
+    return why_not(parse->why, "\"%.*s\" names no resource: allowed are /path and http://host/path",
+                   TEXT_ARGS(target));
 }
 
 static bool request_line_parse(struct parse *parse, etag_str line)
@@ -119,9 +120,11 @@ static bool request_line_parse(struct parse *parse, etag_str line)
         return false;
     if (!word_next(&line, &parse->out->method) || !word_next(&line, &target) || line.len == 0 ||
         memchr(line.data, ' ', line.len))
-        return WHY("no request line: it is METHOD, target and HTTP/1.1, with one space between");
+        return why_not(
+            parse->why,
+            "no request line: it is METHOD, target and HTTP/1.1, with one space between");
     if (!str_is_token(parse->out->method))
-        return WHY("\"%.*s\" is no method", TEXT_ARGS(parse->out->method));
+        return why_not(parse->why, "\"%.*s\" is no method", TEXT_ARGS(parse->out->method));
     return version_parse(parse, line) && target_parse(parse, target);
 }
 
@@ -130,7 +133,8 @@ static bool request_line_parse(struct parse *parse, etag_str line)
 static bool host_take(struct parse *parse, etag_str value)
 {
     if (parse->host_line)
-        return WHY("a second Host; the first is in line %u, and one is allowed", parse->host_line);
+        return why_not(parse->why, "a second Host; the first is in line %u, and one is allowed",
+                       parse->host_line);
     parse->host_line = parse->line;
     parse->host = value;
     return true;
@@ -143,17 +147,18 @@ static bool field_parse(struct parse *parse, etag_str line)
     const bool pseudo = str_starts_with(line, ETAG_LIT(":authority:"));
     const char *colon = memchr(line.data + pseudo, ':', line.len - pseudo);
     if (char_is_blank(line.data[0]))
-        return WHY("a line that begins with a blank: folded fields are not allowed");
+        return why_not(parse->why,
+                       "a line that begins with a blank: folded fields are not allowed");
     if (!colon)
-        return WHY("no colon; a header field is \"Name: value\"");
+        return why_not(parse->why, "no colon; a header field is \"Name: value\"");
     const etag_str name = {line.data, (size_t)(colon - line.data)};
     const etag_str value = str_trim(str_skip(line, name.len + 1));
     if (name.len > 0 && char_is_blank(name.data[name.len - 1]))
-        return WHY("white space before the colon is not allowed");
+        return why_not(parse->why, "white space before the colon is not allowed");
     if (!pseudo && !str_is_token(name))
-        return WHY("\"%.*s\" is no name of a header field", TEXT_ARGS(name));
+        return why_not(parse->why, "\"%.*s\" is no name of a header field", TEXT_ARGS(name));
     if (out->field_count == HTTP_FIELDS_MAX)
-        return WHY("more than %d header fields", HTTP_FIELDS_MAX);
+        return why_not(parse->why, "more than %d header fields", HTTP_FIELDS_MAX);
     out->fields[out->field_count++] = (etag_field){name, value};
     return (pseudo || str_equal_nocase(name, ETAG_LIT("Host"))) ? host_take(parse, value) : true;
 }
@@ -173,7 +178,7 @@ static bool host_settle(struct parse *parse)
 {
     if (!parse->host_line && parse->version_minor > 0 && !parse->absolute) {
         parse->line = parse->line ? parse->line : 1;
-        return WHY("no Host among the header fields; HTTP/1.1 wants one");
+        return why_not(parse->why, "no Host among the header fields; HTTP/1.1 wants one");
     }
     if (!parse->absolute)
         parse->out->resource.host = parse->host;
@@ -186,16 +191,17 @@ static bool request_parse(struct parse *parse)
     do
         if (!line_next(parse, &line)) {
             parse->line = 1;
-            return WHY("there is no request: it begins with a line such as GET /path HTTP/1.1");
+            return why_not(parse->why,
+                           "there is no request: it begins with a line such as GET /path HTTP/1.1");
         }
     while (line.len == 0);
     return request_line_parse(parse, line) && fields_parse(parse) && host_settle(parse);
 }
 
-unsigned http_request_parse(struct http_request *out, etag_str bytes, char why[HTTP_WHY_BYTES])
+unsigned http_request_parse(struct http_request *out, etag_str bytes, struct why *why)
 {
     struct parse parse = {.out = out, .left = bytes, .why = why};
     *out = (struct http_request){0};
-    why[0] = '\0';
+    why->text[0] = '\0';
     return request_parse(&parse) ? 0 : parse.line;
 }

@@ -9,12 +9,12 @@
 
 #include "bounds.h"
 #include "cleanup.h"
+#include "why.h"
 
 #include <etag/etag.h>
 
 #define HTTP_REQUEST_BYTES_MAX (256u * 1024u)
 #define HTTP_FIELDS_MAX 128
-#define HTTP_WHY_BYTES 160
 
 struct http_request {
     etag_str method;
@@ -27,7 +27,6 @@ struct http_request {
 
 /* 0: out is complete, and borrows from bytes. Else the number of the line that is at fault, and in why what is wrong with it
  * and what is allowed. Pure; linear time. */
-MUST_USE unsigned http_request_parse(struct http_request *out, etag_str bytes,
-                                     char why[HTTP_WHY_BYTES]);
+MUST_USE unsigned http_request_parse(struct http_request *out, etag_str bytes, struct why *why);
 
 #endif

@@ -5,6 +5,7 @@
 #include "ctl_key.h"
 #include "ctl_targets.h"
 #include "ctl_view.h"
+#include "numbers.h"
 #include "resource.h"
 #include "surrogate.h"
 #include "text.h"
@@ -164,7 +165,7 @@ static bool duration_parse(const char *text, uint64_t *ms)
     const size_t digits = strspn(text, "0123456789");
     if (digits == 0 || digits > 9 || text[digits] == '\0' || text[digits + 1] != '\0')
         return false;
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(units); i++)
         if (text[digits] == units[i].unit) {
             *ms = strtoull(text, NULL, 10) * units[i].ms;
             return true;
@@ -177,7 +178,7 @@ static bool instant_parse(const char *text, uint64_t *ms)
 {
     static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M",
                                         "%Y-%m-%d %H:%M", "%Y-%m-%d"};
-    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(forms); i++) {
         struct tm tm = {0};
         const char *rest = strptime(text, forms[i], &tm);
         uint64_t fraction_ms = 0;

@@ -433,14 +433,14 @@ static bool vary_fill(struct ctl *ctl, struct inquiry *inquiry)
 /* False: told. */
 static bool request_take(struct ctl *ctl, struct inquiry *inquiry)
 {
-    char why[HTTP_WHY_BYTES];
+    struct why why;
     CLEANUP(cleanup_free) struct key *canonical = malloc(sizeof(*canonical));
     size_t len = 0;
     if (!canonical || !capture_read(ctl, inquiry, &len))
         return false;
-    const unsigned line = http_request_parse(&inquiry->http, (etag_str){inquiry->bytes, len}, why);
+    const unsigned line = http_request_parse(&inquiry->http, (etag_str){inquiry->bytes, len}, &why);
     if (line != 0) {
-        ctl_usage_error(ctl, "%s:%u: %s", inquiry->request_path, line, why);
+        ctl_usage_error(ctl, "%s:%u: %s", inquiry->request_path, line, why.text);
         return false;
     }
     inquiry->key.key.resource = inquiry->http.resource;

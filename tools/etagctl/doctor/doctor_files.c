@@ -2,6 +2,7 @@
 /* Spool, state directory, configuration: what stands on disks. */
 #include "clocktime.h"
 #include "ctl_doctor.h"
+#include "numbers.h"
 #include "spool_format.h"
 #include "text.h"
 
@@ -254,7 +255,7 @@ static bool etagd_find(char out[PATH_BYTES])
     if (slash)
         *slash = '\0';
     static const char *const places[] = {"etagd", "../sbin/etagd", "../daemon/etagd"};
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
         const int written = snprintf(out, PATH_BYTES, "%s/%s", self, places[i]);
         if (written > 0 && written < PATH_BYTES && access(out, X_OK) == 0)
             return true;

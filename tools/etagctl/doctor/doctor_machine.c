@@ -2,6 +2,7 @@
 /* The daemon's process as the kernel shows it, and the kernel. */
 #include "clocktime.h"
 #include "ctl_doctor.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <errno.h>
@@ -166,7 +167,7 @@ static void say_clock(struct doctor *doctor)
         for (int i = 0; i < CLOCK_READINGS; i++)
             sink = time_coarse_ns();
         const uint64_t took_ns = (time_ns_of(CLOCK_MONOTONIC) - begin_ns) / CLOCK_READINGS;
-        best_ns = took_ns < best_ns ? took_ns : best_ns;
+        best_ns = min_of(took_ns, best_ns);
     }
     (void)sink;
     clocksource_read(source);

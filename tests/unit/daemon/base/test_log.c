@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "log.h"
+#include "numbers.h"
 #include "testing.h"
 
 #include <errno.h>
@@ -198,7 +199,7 @@ static void json_is_valid_utf_8_whatever_comes(void **state)
         {"\xf5\x80\x80\x80", "\\ufffd\\ufffd\\ufffd\\ufffd"},
     };
     sink->log.format = LOG_JSON;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         char expected[64];
         snprintf(expected, sizeof(expected), ",\"v\":\"%s\"}\n", cases[i].written);
         log_event(&sink->log, LOG_INFO, "e", log_text("v", cases[i].given));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Real files and directories, and those who use the checks: lock, witness. Another user's only where the test is root's. */
 #include "lock_file.h"
+#include "numbers.h"
 #include "owned.h"
 #include "scratch.h"
 #include "witness.h"
@@ -95,20 +96,6 @@ static void a_lock_is_a_file_of_our_own(void **state)
     close(fd);
 }
 
-static void who_only_looks_waits_for_no_fifo(void **state)
-{
-    const struct fixture *f = *state;
-    int fd = -1;
-    assert_true(foreign_put(f, f->lock, FOREIGN_FIFO));
-    assert_int_equal(lock_file_share(AT_FDCWD, f->lock, &fd), -EPERM);
-    close(fd);
-    assert_int_equal(unlink(f->lock), 0);
-    if (foreign_put(f, f->lock, FOREIGN_OWNER)) {
-        assert_int_equal(lock_file_share(AT_FDCWD, f->lock, &fd), 0);
-        close(fd);
-    }
-}
-
 static void somebody_elses_witness_is_none_and_is_replaced(void **state)
 {
     const struct fixture *f = *state;
@@ -158,7 +145,7 @@ static void directories(void **state)
                  {0775, false, false}, {0757, false, false}, {01777, true, true},
                  {01775, true, true},  {0777, false, false}, {02755, true, false},
                  {02775, false, false}};
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         assert_int_equal(chmod(dir, cases[i].mode), 0);
         if (!owned_dir_fault(dir, &shared) != cases[i].right || shared != cases[i].shared)
             fail_msg("mode %04o", cases[i].mode);
@@ -186,7 +173,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_lock_is_a_file_of_our_own),
-        TEST(who_only_looks_waits_for_no_fifo),
         TEST(somebody_elses_witness_is_none_and_is_replaced),
         TEST(a_witness_with_more_behind_it_is_none_and_is_replaced),
         TEST(directories),

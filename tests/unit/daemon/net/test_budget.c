@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "budget.h"
 #include "clocktime.h"
+#include "numbers.h"
 #include "testing.h"
 
 #define NOW (5 * NS_PER_S)
@@ -54,9 +55,9 @@ static void who_waits_comes_before_who_does_not(void **state)
         REQUEST_PAUSE,         REQUEST_RESUME};
     static const enum request_kind asked[] = {REQUEST_GET,    REQUEST_EXPLAIN, REQUEST_LIST,
                                               REQUEST_STATUS, REQUEST_CLIENTS, REQUEST_LOG};
-    for (size_t i = 0; i < sizeof(urgent) / sizeof(urgent[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(urgent); i++)
         assert_int_equal(work_of(urgent[i]), WORK_URGENT);
-    for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(asked); i++)
         assert_int_equal(work_of(asked[i]), WORK_ASKED);
     assert_int_equal(work_of(REQUEST_FILL), WORK_FILL);
 }

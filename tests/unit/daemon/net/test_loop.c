@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The loop itself: waiting and watching, accepting, and which backend is chosen. Streams stand in test_loop_stream.c. */
 #include "loop_fixture.h"
+#include "numbers.h"
 
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -24,7 +25,7 @@ static void turns_last_as_long_as_said(void **state)
         assert_int_equal(loop_turn(h->loop, 0), 0);
     assert_true(time_ns_of(CLOCK_MONOTONIC) - before < 5 * NS_PER_S);
     struct side *const side = side_open(h);
-    peer_write(side, "x", 1);
+    far_write(side, "x", 1);
     while (side->got_len == 0)
         assert_int_equal(loop_turn(h->loop, UINT64_MAX), 0); /* "for ever", but something comes */
     harness_close(h);
@@ -348,7 +349,7 @@ static int refuse_call(unsigned number)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    const struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
+    const struct sock_fprog program = {COUNT_OF(filter), filter};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -errno;
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;

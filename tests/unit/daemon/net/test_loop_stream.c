@@ -17,8 +17,8 @@ static void bytes_go_both_ways(void **state)
     struct side *const side = side_open(h);
     char out[5];
     side->on_received = echo;
-    peer_write(side, "hello", 5);
-    peer_read_all(side, out, 5);
+    far_write(side, "hello", 5);
+    far_read_all(side, out, 5);
     assert_memory_equal(out, "hello", 5);
     assert_memory_equal(side->got, "hello", 5);
     assert_int_equal(loop_stream_queued(side->stream), 0);
@@ -36,8 +36,8 @@ static void non_blocking_sockets_are_taken(void **state)
     assert_int_equal(loop_stream_open(h->loop, pair[0], side, &side->stream), 0);
     settle(h); /* nothing is there yet */
     assert_int_equal(side->ended_count, 0);
-    peer_write(side, "ab", 2);
-    peer_read_all(side, out, 2);
+    far_write(side, "ab", 2);
+    far_read_all(side, out, 2);
     harness_close(h);
 }
 
@@ -50,9 +50,9 @@ static void sends_wait_for_the_turn(void **state)
     send_text(side, "", 0);
     send_text(side, "two", 3);
     assert_int_equal(loop_stream_queued(side->stream), 6);
-    assert_int_equal(peer_read(side, out, sizeof(out)), -1);
+    assert_int_equal(far_read(side, out, sizeof(out)), -1);
     assert_int_equal(loop_turn(h->loop, 0), 0);
-    assert_int_equal(peer_read(side, out, sizeof(out)), 6);
+    assert_int_equal(far_read(side, out, sizeof(out)), 6);
     assert_memory_equal(out, "onetwo", 6);
     TURN_UNTIL(h, loop_stream_queued(side->stream) == 0);
     harness_close(h);
@@ -81,7 +81,7 @@ static void large_messages_go_both_ways(void **state)
     send_text(side, in, BIG_BYTES);
     turn(h);
     assert_true(loop_stream_queued(side->stream) > 0);
-    peer_read_all(side, out, BIG_BYTES);
+    far_read_all(side, out, BIG_BYTES);
     assert_memory_equal(out, in, BIG_BYTES);
     TURN_UNTIL(h, loop_stream_queued(side->stream) == 0);
     free(in);
@@ -107,7 +107,7 @@ static void small_messages_are_pipelined(void **state)
                 break;
         }
         assert_int_equal(loop_turn(h->loop, 0), 0);
-        for (; received < sent && peer_read(side, out, BYTES) == BYTES; received++)
+        for (; received < sent && far_read(side, out, BYTES) == BYTES; received++)
             assert_int_equal(load_u64(out), received);
     }
     assert_int_equal(side->got_len, COUNT * BYTES);
@@ -127,10 +127,10 @@ static void many_streams_in_one_turn(void **state)
     for (int i = 0; i < COUNT; i++) {
         struct side *const side = side_open(h);
         side->on_received = echo;
-        peer_write(side, in, BYTES);
+        far_write(side, in, BYTES);
     }
     for (int i = 0; i < COUNT; i++) {
-        peer_read_all(&h->sides[i], out, BYTES);
+        far_read_all(&h->sides[i], out, BYTES);
         assert_memory_equal(out, in, BYTES);
     }
     free(in);
@@ -144,7 +144,7 @@ static void busy_peers_leave_room_for_others(void **state)
     struct side *const busy = side_open(h);
     struct side *const quiet = side_open(h);
     static char flood[BIG_BYTES];
-    peer_write(quiet, "x", 1);
+    far_write(quiet, "x", 1);
     for (int i = 0; i < 4 && quiet->got_len == 0; i++) {
         while (send(busy->peer, flood, sizeof(flood), MSG_NOSIGNAL) > 0)
             ;
@@ -222,7 +222,7 @@ static void unsent_descriptors_are_closed(void **state)
     const int fd = memfd_create("a", MFD_CLOEXEC);
     assert_int_equal(loop_stream_send(side->stream, ETAG_LIT("x"), &fd, 1), 0);
     assert_int_equal(loop_stream_send(gone->stream, ETAG_LIT("x"), &fd, 1), 0);
-    peer_close(gone);
+    far_close(gone);
     close_side(gone);
     close(fd);
     harness_close(h); /* counts */
@@ -281,21 +281,21 @@ static void held_streams_are_not_read(void **state)
     struct side *const side = side_open(h);
     char out[6];
     side->on_received = hold_now;
-    peer_write(side, "first", 5);
+    far_write(side, "first", 5);
     TURN_UNTIL(h, side->got_len == 5);
     settle(h);
     /* What comes waits in the socket, the loop has nothing to do, and sending goes on. */
-    peer_write(side, "second", 6);
+    far_write(side, "second", 6);
     settle(h);
     assert_quiet(h);
     assert_int_equal(side->got_len, 5);
     send_text(side, "answer", 6);
-    peer_read_all(side, out, 6);
+    far_read_all(side, out, 6);
     assert_int_equal(side->got_len, 5);
     side->on_received = NULL;
     loop_stream_hold(side->stream, false);
     TURN_UNTIL(h, side->got_len == 11);
-    peer_close(side);
+    far_close(side);
     TURN_UNTIL(h, side->ended_count == 1);
     harness_close(h);
 }
@@ -306,11 +306,11 @@ static void held_streams_whose_peer_has_gone_are_quiet(void **state)
     struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     side->on_received = hold_now;
-    peer_write(side, "first", 5);
+    far_write(side, "first", 5);
     TURN_UNTIL(h, side->got_len == 5);
     settle(h);
-    peer_write(side, "last", 4);
-    peer_close(side);
+    far_write(side, "last", 4);
+    far_close(side);
     settle(h);
     assert_quiet(h);
     assert_int_equal(side->ended_count, 0);
@@ -326,9 +326,9 @@ static void held_streams_that_cannot_be_sent_to_end(void **state)
     struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     side->on_received = hold_now;
-    peer_write(side, "first", 5);
+    far_write(side, "first", 5);
     TURN_UNTIL(h, side->got_len == 5);
-    peer_close(side);
+    far_close(side);
     send_text(side, "answer", 6);
     TURN_UNTIL(h, side->ended_count == 1);
     assert_true(side->ended_error < 0);
@@ -360,7 +360,7 @@ static void half_closed_peers_get_their_answer(void **state)
     struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char out[6];
-    peer_write(side, "question", 8);
+    far_write(side, "question", 8);
     assert_int_equal(shutdown(side->peer, SHUT_WR), 0);
     TURN_UNTIL(h, side->ended_count > 0);
     assert_int_equal(side->ended_error, 0);
@@ -368,10 +368,10 @@ static void half_closed_peers_get_their_answer(void **state)
     settle(h);
     assert_int_equal(side->ended_count, 1);
     send_text(side, "answer", 6);
-    peer_read_all(side, out, 6);
+    far_read_all(side, out, 6);
     assert_memory_equal(out, "answer", 6);
     close_side(side);
-    peer_expect_end(side);
+    far_expect_end(side);
     harness_close(h);
 }
 
@@ -380,7 +380,7 @@ static void ended_streams_are_quiet(void **state)
 {
     struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
-    peer_close(side);
+    far_close(side);
     TURN_UNTIL(h, side->ended_count > 0);
     settle(h);
     assert_quiet(h);
@@ -405,7 +405,7 @@ static void blocked_streams_that_end_are_quiet(void **state)
     assert_int_equal(shutdown(side->peer, SHUT_WR), 0);
     TURN_UNTIL(h, side->ended_count > 0);
     assert_quiet(h);
-    peer_close(side);
+    far_close(side);
     TURN_UNTIL(h, loop_stream_queued(side->stream) == 0);
     assert_quiet(h);
     assert_int_equal(side->ended_count, 1);
@@ -418,7 +418,7 @@ static void resets_are_told_once(void **state)
     struct side *const side = side_open(h);
     send_text(side, "unread", 6);
     TURN_UNTIL(h, loop_stream_queued(side->stream) == 0);
-    peer_close(side); /* with unread bytes: a reset */
+    far_close(side); /* with unread bytes: a reset */
     TURN_UNTIL(h, side->ended_count > 0);
     assert_int_equal(side->ended_error, -ECONNRESET);
     settle(h);
@@ -432,8 +432,8 @@ static void last_words_arrive_before_the_end(void **state)
     struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     turn(h);
-    peer_write(side, "last words", 10);
-    peer_close(side);
+    far_write(side, "last words", 10);
+    far_close(side);
     send_text(side, "welcome", 7);
     TURN_UNTIL(h, side->ended_count > 0);
     assert_int_equal(side->got_len, 10);
@@ -475,10 +475,10 @@ static void goodbyes_are_delivered(void **state)
     struct side *const side = side_open(h);
     char out[7];
     side->on_received = say_goodbye;
-    peer_write(side, "nonsense", 8);
-    peer_read_all(side, out, 7);
+    far_write(side, "nonsense", 8);
+    far_read_all(side, out, 7);
     assert_memory_equal(out, "goodbye", 7);
-    peer_expect_end(side);
+    far_expect_end(side);
     harness_close(h);
 }
 
@@ -489,11 +489,11 @@ static void goodbyes_come_after_earlier_answers(void **state)
     struct side *const side = side_open(h);
     char out[13];
     send_text(side, "answer", 6);
-    peer_write(side, "nonsense", 8);
+    far_write(side, "nonsense", 8);
     side->on_received = say_goodbye;
-    peer_read_all(side, out, 13);
+    far_read_all(side, out, 13);
     assert_memory_equal(out, "answergoodbye", 13);
-    peer_expect_end(side);
+    far_expect_end(side);
     harness_close(h);
 }
 
@@ -505,8 +505,8 @@ static void closing_the_loop_delivers_goodbyes(void **state)
     turn(h);
     send_text(side, "goodbye", 7);
     h->loop = loop_close(h->loop);
-    assert_int_equal(peer_read(side, out, sizeof(out)), 7);
-    assert_int_equal(peer_read(side, out, sizeof(out)), 0);
+    assert_int_equal(far_read(side, out, sizeof(out)), 7);
+    assert_int_equal(far_read(side, out, sizeof(out)), 0);
     harness_close(h);
 }
 
@@ -528,7 +528,7 @@ static void closing_does_not_wait_for_the_peer(void **state)
     ssize_t n;
     char *const out = malloc(4 * BIG_BYTES);
     assert_non_null(out);
-    while ((n = peer_read(side, out + have, 4 * BIG_BYTES - have)) > 0)
+    while ((n = far_read(side, out + have, 4 * BIG_BYTES - have)) > 0)
         have += (size_t)n;
     assert_int_equal(n, 0);
     assert_true(have > 0 && have < 4 * BIG_BYTES);
@@ -544,11 +544,11 @@ static void nothing_comes_after_close(void **state)
     struct side *const side = side_open(h);
     struct side *const unarmed = side_open(h);
     turn(h);
-    peer_write(side, "late", 4);
+    far_write(side, "late", 4);
     close_side(side);
     close_side(unarmed);
     settle(h);
-    peer_close(side);
+    far_close(side);
     settle(h); /* on_received and on_ended would fail */
     assert_int_equal(side->got_len, 0);
     struct side *const fresh = side_open(h);
@@ -584,7 +584,7 @@ static void callbacks_close_other_streams(void **state)
     for (int i = 0; i < 10; i++) {
         struct side *const side = side_open(h);
         side->on_received = close_all;
-        peer_write(side, "x", 1);
+        far_write(side, "x", 1);
         send_text(side, "x", 1);
     }
     settle(h);
@@ -592,7 +592,7 @@ static void callbacks_close_other_streams(void **state)
     for (int i = 0; i < 10; i++) {
         struct side *const side = side_open(h);
         side->on_ended = close_all_at_end;
-        peer_close(side);
+        far_close(side);
         send_text(side, "x", 1);
     }
     settle(h);
@@ -613,10 +613,10 @@ static void callbacks_open_streams(void **state)
     struct side *const side = side_open(h);
     char out[6];
     side->on_received = open_another;
-    peer_write(side, "x", 1);
+    far_write(side, "x", 1);
     TURN_UNTIL(h, h->side_count == 2);
-    peer_read_all(&h->sides[1], out, 6);
-    peer_expect_end(side);
+    far_read_all(&h->sides[1], out, 6);
+    far_expect_end(side);
     harness_close(h);
 }
 
@@ -633,7 +633,7 @@ static void loop_closes_with_everything_open(void **state)
     send_text(closing, text, sizeof(text));
     settle(h);
     close_side(closing);
-    peer_write(armed, "unheard", 7);
+    far_write(armed, "unheard", 7);
     (void)side_open(h); /* never armed */
     h->loop = loop_close(h->loop);
     assert_int_equal(armed->got_len, 0);

@@ -5,6 +5,7 @@
 #include "bytes.h"
 #include "clocktime.h"
 #include "greeting.h"
+#include "numbers.h"
 #include "testing.h"
 
 #include <arpa/inet.h>
@@ -160,7 +161,7 @@ static void strangers_are_told_that_they_have_no_role(void **state)
     ping(f, fd);
     static const enum request_kind kinds[] = {REQUEST_INVALIDATE, REQUEST_STATUS, REQUEST_PAUSE,
                                               REQUEST_WATCH, REQUEST_LOG};
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
         struct request request = {.id = 5, .kind = kinds[i]};
         if (request.kind == REQUEST_INVALIDATE)
             ETAG_INIT(&request.targets);

@@ -2,6 +2,7 @@
 /* What the environment means, and what is said to the manager. */
 #include "testing.h"
 
+#include "numbers.h"
 #include "supervisor.h"
 
 #include "clocktime.h"
@@ -46,7 +47,7 @@ static int clear(void **state)
 {
     static const char *const names[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
                                         "LISTEN_FDS",    "LISTEN_PID",    "LISTEN_FDNAMES"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(names); i++)
         unsetenv(names[i]);
     return 0;
 }
@@ -54,9 +55,9 @@ static int clear(void **state)
 static void without_a_manager_nothing_happens(void **state)
 {
     struct supervisor supervisor;
-    char why[512];
+    struct why why;
 
-    assert_int_equal(supervisor_init(&supervisor, &quiet, why), 0);
+    assert_int_equal(supervisor_init(&supervisor, &quiet, &why), 0);
     assert_int_equal(supervisor.listen_fd, -1);
     supervisor_ready(&supervisor, "serving");
     supervisor_renewed(&supervisor, NS_PER_S);
@@ -68,10 +69,10 @@ static void each_step_is_said(void **state)
 {
     struct supervisor supervisor;
     struct manager manager;
-    char why[512];
+    struct why why;
 
     manager_open(&manager);
-    assert_int_equal(supervisor_init(&supervisor, &quiet, why), 0);
+    assert_int_equal(supervisor_init(&supervisor, &quiet, &why), 0);
     supervisor_status(&supervisor, "reading");
     assert_string_equal(hear(&manager), "STATUS=reading");
     supervisor_ready(&supervisor, "serving");
@@ -90,12 +91,12 @@ static void the_watchdog_is_patted_four_times_in_its_time(void **state)
 {
     struct supervisor supervisor;
     struct manager manager;
-    char why[512];
+    struct why why;
     size_t pats = 0;
 
     manager_open(&manager);
     setenv("WATCHDOG_USEC", "2000000", 1);
-    assert_int_equal(supervisor_init(&supervisor, &quiet, why), 0);
+    assert_int_equal(supervisor_init(&supervisor, &quiet, &why), 0);
     for (uint64_t now = NS_PER_S; now < 3 * NS_PER_S; now += NS_PER_S / 10) {
         supervisor_renewed(&supervisor, now);
         pats += strcmp(hear(&manager), "WATCHDOG=1") == 0;
@@ -104,7 +105,7 @@ static void the_watchdog_is_patted_four_times_in_its_time(void **state)
     supervisor_deinit(&supervisor);
 
     setenv("WATCHDOG_PID", "1", 1); /* another process's */
-    assert_int_equal(supervisor_init(&supervisor, &quiet, why), 0);
+    assert_int_equal(supervisor_init(&supervisor, &quiet, &why), 0);
     supervisor_renewed(&supervisor, 9 * NS_PER_S);
     assert_string_equal(hear(&manager), "");
     supervisor_deinit(&supervisor);
@@ -114,10 +115,10 @@ static void the_watchdog_is_patted_four_times_in_its_time(void **state)
 static void a_manager_that_is_gone_stops_nobody(void **state)
 {
     struct supervisor supervisor;
-    char why[512];
+    struct why why;
 
     setenv("NOTIFY_SOCKET", "@etagd-test-nobody-is-here", 1);
-    assert_int_equal(supervisor_init(&supervisor, &quiet, why), 0);
+    assert_int_equal(supervisor_init(&supervisor, &quiet, &why), 0);
     supervisor_ready(&supervisor, "serving");
     assert_true(supervisor.refused);
     supervisor_deinit(&supervisor);
@@ -126,24 +127,25 @@ static void a_manager_that_is_gone_stops_nobody(void **state)
 static void what_is_wrong_is_refused(void **state)
 {
     struct supervisor supervisor;
-    char why[512], pid[16];
+    struct why why;
+    char pid[16];
 
     setenv("NOTIFY_SOCKET", "relative/path", 1);
-    assert_int_equal(supervisor_init(&supervisor, &quiet, why), -1);
-    assert_non_null(strstr(why, "NOTIFY_SOCKET=relative/path"));
+    assert_int_equal(supervisor_init(&supervisor, &quiet, &why), -1);
+    assert_non_null(strstr(why.text, "NOTIFY_SOCKET=relative/path"));
     supervisor_deinit(&supervisor);
     unsetenv("NOTIFY_SOCKET");
 
     snprintf(pid, sizeof(pid), "%d", (int)getpid());
     setenv("LISTEN_PID", pid, 1);
     setenv("LISTEN_FDS", "2", 1);
-    assert_int_equal(supervisor_init(&supervisor, &quiet, why), -1);
-    assert_non_null(strstr(why, "ListenStream="));
+    assert_int_equal(supervisor_init(&supervisor, &quiet, &why), -1);
+    assert_non_null(strstr(why.text, "ListenStream="));
     supervisor_deinit(&supervisor);
 
     setenv("LISTEN_FDS", "1", 1);
     setenv("LISTEN_PID", "1", 1); /* inherited, and another process's */
-    assert_int_equal(supervisor_init(&supervisor, &quiet, why), 0);
+    assert_int_equal(supervisor_init(&supervisor, &quiet, &why), 0);
     assert_int_equal(supervisor.listen_fd, -1);
     supervisor_deinit(&supervisor);
 }

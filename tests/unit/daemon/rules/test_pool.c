@@ -2,6 +2,7 @@
 /* The pool against a plain map of who owns which unit. */
 #include "testing.h"
 
+#include "numbers.h"
 #include "pool.h"
 
 #include <string.h>
@@ -24,7 +25,7 @@ static void test_sizes(void **state)
     } cases[] = {{1, 1},   {64, 1},  {65, 2},   {128, 2},   {129, 4},   {256, 4},
                  {257, 8}, {512, 8}, {513, 16}, {1024, 16}, {1025, 32}, {2048, 32}};
     struct pool *pool = opened(UNITS);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         const uint32_t unit = pool_take(pool, cases[i].bytes);
         assert_int_not_equal(unit, 0);
         assert_int_equal(unit % cases[i].units, 0);

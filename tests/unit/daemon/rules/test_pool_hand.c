@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A full pool: what is filled is stored, at the cost of few others, whatever sizes the records have that are in the way. */
 #include "made_entry.h"
+#include "numbers.h"
 #include "pool_hand.h"
 
 #include <errno.h>
@@ -28,6 +29,7 @@ struct fixture {
     char tag[ENTITY_TAG_BYTES_MAX];
     char value[FIELDSET_BYTES_MAX];
     struct kept_field field;
+    uint8_t packed[FIELDSET_BYTES_MAX];
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX];
 };
 
@@ -110,8 +112,7 @@ static struct index_entry with_set(struct fixture *f, uint64_t number, uint64_t 
     (void)snprintf(f->value, 24, "%020llu", (unsigned long long)set);
     f->value[20] = 'x';
     f->field = (struct kept_field){.field = {ETAG_LIT("Link"), {f->value, len}}};
-    entry.fields = &f->field;
-    entry.field_count = 1;
+    entry.fieldset = made_fieldset(f->packed, &f->field, 1);
     return entry;
 }
 
@@ -353,7 +354,7 @@ static void fallocate_refuse(void)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSPC),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    const struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+    const struct sock_fprog program = {.len = COUNT_OF(code), .filter = code};
     assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
     assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
 }

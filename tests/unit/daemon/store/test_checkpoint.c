@@ -3,9 +3,10 @@
 #include "bounds.h"
 #include "checkpoint.h"
 #include "clocktime.h"
+#include "numbers.h"
 #include "persist.h"
 #include "record.h"
-#include "scratch.h"
+#include "store_fixture.h"
 #include "testing.h"
 #include "text.h"
 
@@ -14,10 +15,7 @@
 #define CLOCK_COUNT CLOCKS_MIN
 
 struct fixture {
-    char scratch[SCRATCH_BYTES];
-    char dir[2 * SCRATCH_BYTES];
-    char why[512];
-    struct store *store;
+    struct store_fixture at;
     uint64_t clocks[CLOCK_COUNT];
     struct shm_view view;
 };
@@ -25,13 +23,8 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    const struct store_meta meta = {.incarnation = 1, .hash_key = {1}, .clock_count = CLOCK_COUNT};
-    scratch_make(f->scratch);
-    scratch_path(f->dir, f->scratch, "state");
     f->view = (struct shm_view){.clocks = f->clocks, .clock_count = CLOCK_COUNT};
-    const struct store_options options = {.state_dir = f->dir, .map_bytes = UINT64_C(256) << 20};
-    assert_int_equal(store_open(&f->store, &options, f->why), 0);
-    assert_int_equal(store_meta_write(f->store, &meta), 0);
+    store_fixture_make(&f->at, UINT64_C(256) << 20, CLOCK_COUNT);
     *state = f;
     return 0;
 }
@@ -39,8 +32,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    f->store = store_close(f->store);
-    scratch_remove(f->scratch);
+    store_fixture_remove(&f->at);
     free(f);
     return 0;
 }
@@ -54,7 +46,7 @@ static void put_events(const struct fixture *f, uint64_t first, uint64_t last, u
     struct buffer record = {0};
     for (size_t i = 0; i < surrogate_count; i++)
         surrogates[i] = ETAG_LIT("a surrogate key of some length, as applications make them");
-    assert_int_equal(store_begin(f->store, &txn), 0);
+    assert_int_equal(store_begin(f->at.store, &txn), 0);
     for (uint64_t lsn = first; lsn <= last; lsn++) {
         struct event event = {.lsn = lsn, .wall_ms = wall_ms};
         ETAG_INIT(&event.targets);
@@ -86,7 +78,7 @@ static int see(void *ctx, uint64_t lsn, etag_str record)
 static struct seen events_of(const struct fixture *f)
 {
     struct seen seen = {0};
-    assert_int_equal(store_each_event(f->store, 0, see, &seen), 0);
+    assert_int_equal(store_each_event(f->at.store, 0, see, &seen), 0);
     return seen;
 }
 
@@ -96,7 +88,7 @@ static uint64_t checkpoint(struct fixture *f, struct retention retention, uint64
 {
     struct checkpoint checkpoint;
     assert_int_equal(checkpoint_init(&checkpoint, &f->view, &retention), 0);
-    assert_int_equal(checkpoint_write(&checkpoint, f->store, lsn, little_room), 0);
+    assert_int_equal(checkpoint_write(&checkpoint, f->at.store, lsn, little_room), 0);
     const uint64_t due_ns = checkpoint.due_ns;
     checkpoint_deinit(&checkpoint);
     return due_ns == UINT64_MAX ? due_ns : (due_ns - time_ns_of(CLOCK_MONOTONIC)) / NS_PER_MS;
@@ -174,7 +166,7 @@ static void an_idle_daemon_forgets_too(void **state)
     struct persist *persist;
     const struct retention retention = {.count = 100000, .age_ms = 50};
     put_events(f, 1, 10, time_wall_ms(), 1);
-    assert_int_equal(persist_open(&persist, f->store, &f->view, &log, 0, &retention), 0);
+    assert_int_equal(persist_open(&persist, f->at.store, &f->view, &log, 0, &retention), 0);
     for (int i = 0; i < 1000 && events_of(f).count > 1; i++)
         nanosleep(&(struct timespec){.tv_nsec = 10 * (long)NS_PER_MS}, NULL);
     assert_int_equal(events_of(f).count, 1); /* that of the checkpoint itself */
@@ -185,7 +177,7 @@ static void backwards_from_any_lsn(void **state)
 {
     struct fixture *f = *state;
     struct seen seen = {0};
-    assert_int_equal(store_each_event_back(f->store, UINT64_MAX, see, &seen), 0);
+    assert_int_equal(store_each_event_back(f->at.store, UINT64_MAX, see, &seen), 0);
     assert_int_equal(seen.count, 0);
     put_events(f, 10, 12, 1, 0);
     put_events(f, 300, 301, 1, 0);
@@ -194,9 +186,9 @@ static void backwards_from_any_lsn(void **state)
         size_t count;
     } cases[] = {{UINT64_MAX, 301, 5}, {301, 301, 5}, {300, 300, 4}, {299, 12, 3},
                  {12, 12, 3},          {10, 10, 1},   {9, 0, 0}};
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         seen = (struct seen){0};
-        assert_int_equal(store_each_event_back(f->store, cases[i].until, see, &seen), 0);
+        assert_int_equal(store_each_event_back(f->at.store, cases[i].until, see, &seen), 0);
         assert_int_equal(seen.count, cases[i].count);
         assert_int_equal(seen.first, cases[i].first);
         if (seen.count > 0)

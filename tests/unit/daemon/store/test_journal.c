@@ -2,6 +2,7 @@
 #include "bounds.h"
 #include "bytes.h"
 #include "journal.h"
+#include "numbers.h"
 #include "scratch.h"
 #include "text.h"
 
@@ -236,7 +237,7 @@ static void a_truncated_file_is_damage(void **state)
     begin(f);
     append(f, 1, "a");
     f->journal = journal_close(f->journal);
-    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(lengths); i++) {
         assert_int_equal(truncate(f->path, (off_t)lengths[i]), 0);
         assert_int_equal(journal_replay(f->socket, nonce, see, &seen), JOURNAL_E_DAMAGED);
     }

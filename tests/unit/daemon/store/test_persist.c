@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bounds.h"
+#include "numbers.h"
 #include "persist.h"
-#include "scratch.h"
+#include "store_fixture.h"
 #include "text.h"
 
 #include <errno.h>
@@ -13,10 +14,7 @@
 #define CLOCK_COUNT 2048u
 
 struct fixture {
-    char scratch[SCRATCH_BYTES];
-    char dir[2 * SCRATCH_BYTES];
-    char why[512];
-    struct store *store;
+    struct store_fixture at;
     struct persist *persist;
     struct store_txn *block; /* see block_writes() */
     uint64_t clocks[CLOCK_COUNT];
@@ -24,31 +22,21 @@ struct fixture {
     struct log log;
 };
 
-static void open_store(struct fixture *f, uint64_t map_bytes)
-{
-    const struct store_options options = {.state_dir = f->dir, .map_bytes = map_bytes};
-    assert_int_equal(store_open(&f->store, &options, f->why), 0);
-}
-
 static void open_persist(struct fixture *f)
 {
     struct store_meta meta;
-    assert_int_equal(store_meta_read(f->store, &meta), 0);
+    assert_int_equal(store_meta_read(f->at.store, &meta), 0);
     const uint64_t lsn = meta.checkpoint_lsn;
-    assert_int_equal(persist_open(&f->persist, f->store, &f->view, &f->log, lsn, NULL), 0);
+    assert_int_equal(persist_open(&f->persist, f->at.store, &f->view, &f->log, lsn, NULL), 0);
 }
 
 static struct fixture *fixture_new(uint64_t map_bytes)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    const struct store_meta meta = {.incarnation = 1, .hash_key = {1}, .clock_count = CLOCK_COUNT};
-    scratch_make(f->scratch);
-    scratch_path(f->dir, f->scratch, "state");
     f->view = (struct shm_view){.clocks = f->clocks, .clock_count = CLOCK_COUNT};
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
-    open_store(f, map_bytes);
-    assert_int_equal(store_meta_write(f->store, &meta), 0);
-    assert_int_equal(store_warm_mark_set(f->store), 0);
+    store_fixture_make(&f->at, map_bytes, CLOCK_COUNT);
+    assert_int_equal(store_warm_mark_set(f->at.store), 0);
     open_persist(f);
     return f;
 }
@@ -77,8 +65,8 @@ static int tear_down(void **state)
     struct fixture *f = *state;
     unblock_writes(f); /* where an assertion failed */
     f->persist = persist_close(f->persist);
-    f->store = store_close(f->store);
-    scratch_remove(f->scratch);
+    f->at.store = store_close(f->at.store);
+    scratch_remove(f->at.scratch);
     free(f);
     return 0;
 }
@@ -170,7 +158,7 @@ static int see_event(void *ctx, uint64_t lsn, etag_str record)
 static void assert_stored(struct fixture *f, uint64_t number, const char *record)
 {
     struct seen seen = {0};
-    const int result = store_get_entry(f->store, fingerprint_of(number), see_record, &seen);
+    const int result = store_get_entry(f->at.store, fingerprint_of(number), see_record, &seen);
     assert_int_equal(result, record ? 0 : STORE_E_NOT_FOUND);
     if (record)
         assert_string_equal(seen.text, record);
@@ -193,7 +181,7 @@ static void assert_not_waiting(struct fixture *f, uint64_t number, int result)
 static struct seen events_of(struct fixture *f)
 {
     struct seen seen = {0};
-    assert_int_equal(store_each_event(f->store, 0, see_event, &seen), 0);
+    assert_int_equal(store_each_event(f->at.store, 0, see_event, &seen), 0);
     return seen;
 }
 
@@ -211,21 +199,21 @@ static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str recor
 static struct seen guards_of(struct fixture *f)
 {
     struct seen seen = {0};
-    assert_int_equal(store_each_guard(f->store, see_guard, &seen), 0);
+    assert_int_equal(store_each_guard(f->at.store, see_guard, &seen), 0);
     return seen;
 }
 
 static struct store_meta meta_of(struct fixture *f)
 {
     struct store_meta meta;
-    assert_int_equal(store_meta_read(f->store, &meta), 0);
+    assert_int_equal(store_meta_read(f->at.store, &meta), 0);
     return meta;
 }
 
 /* While the test holds the store's writing transaction, the persister can write nothing. */
 static void block_writes(struct fixture *f)
 {
-    assert_int_equal(store_begin(f->store, &f->block), 0);
+    assert_int_equal(store_begin(f->at.store, &f->block), 0);
 }
 
 /* Gives the thread time to run into the block: nothing may be reported meanwhile. */
@@ -299,7 +287,7 @@ static void an_event_that_fails_is_told_and_the_state_is_cold(void **state)
     static char large[2 << 20];
     queue_event(f, 1, "a");
     wait_done(f, persist_submit(f->persist, true));
-    assert_true(store_warm_mark(f->store));
+    assert_true(store_warm_mark(f->at.store));
     assert_int_equal(persist_stored_lsn(f->persist), 1);
 
     queue_record(f, 2, (etag_str){large, sizeof(large)});
@@ -308,7 +296,7 @@ static void an_event_that_fails_is_told_and_the_state_is_cold(void **state)
     assert_int_equal(progress.failed_from,
                      0); /* not lost: what it made stale is not loaded again */
     assert_true(persist_failed(f->persist));
-    assert_false(store_warm_mark(f->store));
+    assert_false(store_warm_mark(f->at.store));
 
     /* Those behind it wait too: the store has every event up to some LSN, or it lies. */
     queue_event(f, 3, "c");
@@ -326,7 +314,7 @@ static void allow_growth(struct fixture *f, bool allowed)
     struct rlimit limit;
     struct stat status;
     char path[2 * SCRATCH_BYTES + 32];
-    (void)snprintf(path, sizeof(path), "%s/data.mdb", f->dir);
+    (void)snprintf(path, sizeof(path), "%s/data.mdb", f->at.dir);
     (void)signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
@@ -351,7 +339,7 @@ static void what_failed_is_written_when_the_store_works_again(void **state)
     queue_guard(f, 2, EVENT_GUARD_BEGIN, 7, false);
     assert_int_equal(wait_done(f, persist_submit(f->persist, true)).failed_from, 0);
     assert_true(persist_failed(f->persist));
-    assert_false(store_warm_mark(f->store));
+    assert_false(store_warm_mark(f->at.store));
     queue_guard(f, 3, EVENT_GUARD_BEGIN, 8, false);
     queue_guard(f, 4, EVENT_GUARD_COMMIT, 7, false);
     wait_done(f, persist_submit(f->persist, true));
@@ -361,7 +349,7 @@ static void what_failed_is_written_when_the_store_works_again(void **state)
 
     allow_growth(f, true);
     wait_failed(f, false);
-    assert_true(store_warm_mark(f->store));
+    assert_true(store_warm_mark(f->at.store));
     assert_int_equal(persist_stored_lsn(f->persist), 4);
     assert_int_equal(events_of(f).count, 4);
     assert_string_equal(guards_of(f).text, "8@3 ");
@@ -385,7 +373,7 @@ static void events_that_failed_are_given_up_beyond_a_bound(void **state)
     (void)poll(NULL, 0, 1200); /* longer than a retry */
     assert_true(persist_failed(f->persist));
     f->persist = persist_close(f->persist);
-    assert_false(store_warm_mark(f->store));
+    assert_false(store_warm_mark(f->at.store));
     assert_int_equal(events_of(f).count, 0);
     assert_int_equal(meta_of(f).checkpoint_lsn, 0); /* it would say that the store has them */
 }
@@ -397,7 +385,7 @@ static void lost_tickets_are_a_range(void **state)
     char mark[2 * SCRATCH_BYTES + 32];
     allow_growth(f, false);
     /* A mark that cannot be removed: a directory that is not empty. */
-    (void)snprintf(mark, sizeof(mark), "%s/warm", f->dir);
+    (void)snprintf(mark, sizeof(mark), "%s/warm", f->at.dir);
     assert_int_equal(unlink(mark), 0);
     assert_int_equal(mkdir(mark, 0700), 0);
     queue_record(f, 1, (etag_str){large, sizeof(large)});
@@ -437,7 +425,7 @@ static void the_guards_table_follows_the_events(void **state)
         {EVENT_GUARD_COMMIT, 7, false, "5@5 8@2 "}, {EVENT_GUARD_ABORT, 8, false, "5@5 "},
         {EVENT_GUARD_ABORT, 99, false, "5@5 "},     {EVENT_GUARD_COMMIT, 99, false, "5@5 "},
     };
-    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
         queue_guard(f, i + 1, steps[i].kind, steps[i].guard, steps[i].hold);
         wait_done(f, persist_submit(f->persist, true));
         assert_string_equal(guards_of(f).text, steps[i].after);
@@ -533,7 +521,7 @@ static void an_entry_that_comes_again_is_one_entry(void **state)
     unblock_writes(f);
     wait_synced(f);
     assert_stored(f, 1, "v999");
-    assert_int_equal(store_entry_count(f->store), 1);
+    assert_int_equal(store_entry_count(f->at.store), 1);
 }
 
 static void an_erased_entry_goes_and_may_come_back(void **state)
@@ -576,7 +564,7 @@ static void several_syncs_are_reached_in_order(void **state)
     unblock_writes(f);
     while (persist_progress(f->persist).synced < last)
         wait_fd(f);
-    assert_int_equal(store_entry_count(f->store), 10);
+    assert_int_equal(store_entry_count(f->at.store), 10);
     wait_synced(f);
 }
 
@@ -598,7 +586,7 @@ static void the_number_of_waiting_entries_is_bounded(void **state)
     assert_waiting(f, accepted - 1, "v2");
     unblock_writes(f);
     wait_synced(f);
-    assert_int_equal(store_entry_count(f->store), DIRTY_ENTRIES_MAX);
+    assert_int_equal(store_entry_count(f->at.store), DIRTY_ENTRIES_MAX);
     assert_stored(f, accepted - 1, "v2");
     queue_entry(f, accepted, "v");
 }
@@ -615,7 +603,7 @@ static void entries_that_fail_wait_and_are_tried_again(void **state)
     assert_true(persist_failed(f->persist));
     assert_int_equal(persist_waiting(f->persist), 2);
     assert_waiting(f, 2, "small");
-    assert_true(store_warm_mark(f->store));
+    assert_true(store_warm_mark(f->at.store));
 
     queue_event(f, 1, "a");
     assert_int_equal(wait_done(f, persist_submit(f->persist, true)).failed_from, 0);
@@ -650,24 +638,24 @@ static void a_map_full_of_entries_still_takes_events_and_removals(void **state)
     }
     assert_in_range(entries, 16, 1000);
     assert_true(
-        store_warm_mark(f->store)); /* an entry that is missing makes nothing stale current */
+        store_warm_mark(f->at.store)); /* an entry that is missing makes nothing stale current */
     /* Those that wait stay where they are, however often it is tried. */
-    const uint64_t stored = store_entry_count(f->store);
+    const uint64_t stored = store_entry_count(f->at.store);
     for (int i = 0; i < 2 * PERSIST_CHUNK_MAX; i++)
         queue_entry(f, ++entries, "small");
     wait_synced(f);
-    assert_int_equal(store_entry_count(f->store), stored);
+    assert_int_equal(store_entry_count(f->at.store), stored);
     for (int i = 0; i < 60; i++) {
         queue_record(f, ++lsn, (etag_str){record, 2000});
         assert_int_equal(wait_done(f, persist_submit(f->persist, true)).stored_lsn, lsn);
     }
-    assert_true(store_warm_mark(f->store));
+    assert_true(store_warm_mark(f->at.store));
     for (uint64_t i = 1; i <= entries; i++)
         assert_int_equal(persist_erase(f->persist, fingerprint_of(i)), 0);
     wait_synced(f);
     wait_failed(f, false);
-    assert_int_equal(store_entry_count(f->store), 0);
-    assert_true(store_has_entry_room(f->store, 0));
+    assert_int_equal(store_entry_count(f->at.store), 0);
+    assert_true(store_has_entry_room(f->at.store, 0));
     queue_entry(f, 1, "v");
     wait_synced(f);
     assert_stored(f, 1, "v");
@@ -700,7 +688,7 @@ static void assert_clocks_stored(struct fixture *f)
 {
     static uint64_t stored[CLOCK_COUNT];
     memset(stored, 0xff, sizeof(stored));
-    assert_int_equal(store_each_clock_chunk(f->store, see_chunk, stored), 0);
+    assert_int_equal(store_each_clock_chunk(f->at.store, see_chunk, stored), 0);
     for (size_t i = 0; i < CLOCK_COUNT; i++)
         assert_int_equal(stored[i], f->clocks[i] & CLOCK_LSN_MASK);
 }
@@ -750,7 +738,7 @@ static void a_long_log_is_checkpointed_after_a_restart(void **state)
     struct fixture *f = *state;
     f->persist = persist_close(f->persist);
     struct store_txn *txn;
-    assert_int_equal(store_begin(f->store, &txn), 0);
+    assert_int_equal(store_begin(f->at.store, &txn), 0);
     for (uint64_t lsn = 1; lsn <= CHECKPOINT_EVENTS; lsn++)
         assert_int_equal(store_put_event(txn, lsn, str_of("e")), 0);
     assert_int_equal(store_commit(txn), 0);
@@ -772,14 +760,14 @@ static void only_changed_clocks_are_written_again(void **state)
     assert_clocks_stored(f);
 
     struct store_txn *txn;
-    assert_int_equal(store_begin(f->store, &txn), 0);
+    assert_int_equal(store_begin(f->at.store, &txn), 0);
     memset(sentinel, 0x77, sizeof(sentinel));
     for (uint32_t chunk = 0; chunk < 2; chunk++)
         assert_int_equal(store_put_clocks(txn, chunk, sentinel, CLOCK_CHUNK_WORDS), 0);
     assert_int_equal(store_commit(txn), 0);
     shm_clock_store(&f->view, 5, UINT64_C(1) << 50);
     f->persist = persist_close(f->persist);
-    assert_int_equal(store_each_clock_chunk(f->store, see_chunk, stored), 0);
+    assert_int_equal(store_each_clock_chunk(f->at.store, see_chunk, stored), 0);
     assert_memory_equal(stored, f->clocks, sizeof(sentinel));
     assert_memory_equal(stored + CLOCK_CHUNK_WORDS, sentinel, sizeof(sentinel));
 }
@@ -794,7 +782,7 @@ static void closing_writes_what_is_left(void **state)
         queue_entry(f, i, "v");
     f->persist = persist_close(f->persist);
     assert_string_equal(events_of(f).text, "a b ");
-    assert_int_equal(store_entry_count(f->store), 3 * PERSIST_CHUNK_MAX + 1);
+    assert_int_equal(store_entry_count(f->at.store), 3 * PERSIST_CHUNK_MAX + 1);
     assert_int_equal(meta_of(f).checkpoint_lsn, 2);
     assert_clocks_stored(f);
     assert_null(persist_close(NULL));
@@ -809,8 +797,8 @@ static void closing_ends_where_nothing_can_be_written(void **state)
                      0);
     queue_record(f, 2, (etag_str){large, sizeof(large)});
     f->persist = persist_close(f->persist);
-    assert_false(store_warm_mark(f->store));
-    assert_int_equal(store_entry_count(f->store), 0);
+    assert_false(store_warm_mark(f->at.store));
+    assert_int_equal(store_entry_count(f->at.store), 0);
 }
 
 /* ---- Everything at once, for the thread sanitizer ---- */

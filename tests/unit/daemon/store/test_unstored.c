@@ -3,14 +3,12 @@
 #include "unstored.h"
 
 #include "record.h"
-#include "scratch.h"
+#include "store_fixture.h"
 #include "testing.h"
 #include "text.h"
 
 struct fixture {
-    char scratch[SCRATCH_BYTES];
-    char dir[2 * SCRATCH_BYTES];
-    struct store *store;
+    struct store_fixture at;
     struct store_txn *block;
     struct persist *persist;
     uint64_t clocks[CLOCKS_MIN];
@@ -22,18 +20,12 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    const struct store_meta meta = {.incarnation = 1, .hash_key = {1}, .clock_count = CLOCKS_MIN};
-    char why[512];
 
     assert_non_null(f);
-    scratch_make(f->scratch);
-    const struct store_options options = {.state_dir = scratch_path(f->dir, f->scratch, "state"),
-                                          .map_bytes = UINT64_C(64) << 20};
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
     f->view = (struct shm_view){.clocks = f->clocks, .clock_count = CLOCKS_MIN};
-    assert_int_equal(store_open(&f->store, &options, why), 0);
-    assert_int_equal(store_meta_write(f->store, &meta), 0);
-    assert_int_equal(persist_open(&f->persist, f->store, &f->view, &f->log, 0, NULL), 0);
+    store_fixture_make(&f->at, UINT64_C(64) << 20, CLOCKS_MIN);
+    assert_int_equal(persist_open(&f->persist, f->at.store, &f->view, &f->log, 0, NULL), 0);
     *state = f;
     return 0;
 }
@@ -41,7 +33,7 @@ static int set_up(void **state)
 /* The persister waits for the end of this transaction. */
 static void block_writes(struct fixture *f)
 {
-    assert_int_equal(store_begin(f->store, &f->block), 0);
+    assert_int_equal(store_begin(f->at.store, &f->block), 0);
 }
 
 static void write_all(struct fixture *f)
@@ -60,8 +52,7 @@ static int tear_down(void **state)
     if (f->block)
         store_abort(f->block);
     f->persist = persist_close(f->persist);
-    f->store = store_close(f->store);
-    scratch_remove(f->scratch);
+    store_fixture_remove(&f->at);
     free(f);
     return 0;
 }
@@ -134,11 +125,11 @@ static void an_event_erases_what_it_takes_along(void **state)
     while (persist_progress(f->persist).done < ticket)
         usleep(1000);
     for (uint64_t i = 1; i <= 3; i++)
-        assert_int_equal(store_get_entry(f->store, fingerprint_of(i), record_ignore, NULL),
+        assert_int_equal(store_get_entry(f->at.store, fingerprint_of(i), record_ignore, NULL),
                          i == 2 ? 0 : STORE_E_NOT_FOUND);
     put(f, 1);
     write_all(f);
-    assert_int_equal(store_get_entry(f->store, fingerprint_of(1), record_ignore, NULL), 0);
+    assert_int_equal(store_get_entry(f->at.store, fingerprint_of(1), record_ignore, NULL), 0);
     buffer_deinit(&record);
 }
 

@@ -183,12 +183,12 @@ static void versions_must_agree(void **state)
     f->daemon.mood = FAKE_OTHER_VERSION;
     fake_start(&f->daemon, true);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_VERSION);
-    expect_text(f, "libetag " ETAG_VERSION_STRING " speaks protocol 4");
+    expect_text(f, "libetag " ETAG_VERSION_STRING " speaks protocol 1");
     expect_text(f, "(etagd 9.9) protocol 77");
     assert_int_equal(f->channel.state, CHANNEL_CLOSED);
     fake_set(&f->daemon, mood, FAKE_REFUSES_HELLO);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_VERSION);
-    expect_text(f, "libetag " ETAG_VERSION_STRING " speaks protocol 4");
+    expect_text(f, "libetag " ETAG_VERSION_STRING " speaks protocol 1");
     expect_text(f, "this daemon speaks protocol 77");
     fake_set(&f->daemon, mood, FAKE_ANSWERS);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_OK);

@@ -2,6 +2,7 @@
 /* Accept-Encoding: the table of tests/cases, each row also with its lines joined; names of codings. */
 #include "encoding.h"
 
+#include "numbers.h"
 #include "testing.h"
 #include "text.h"
 #include "tsv.h"
@@ -158,7 +159,7 @@ static void names(void **state)
         {"x-gzip", "gzip"}, {"X-GZIP", "gzip"}, {"x-compress", "compress"}, {"gzip", "gzip"},
         {"GZip", "GZip"},   {"x-br", "x-br"},   {"x-gzipp", "x-gzipp"},     {"", ""},
     };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
         assert_true(str_equal(encoding_canonical(str_of(rows[i][0])), str_of(rows[i][1])));
 }
 

@@ -2,6 +2,7 @@
 /* Entity tags: every byte at every place of the word-wise scan, the comparison table, compression suffixes, lists. */
 #include "entity_tag.h"
 
+#include "numbers.h"
 #include "text.h"
 
 #include <setjmp.h>
@@ -33,9 +34,9 @@ static void grammar(void **state)
                                       "W/",       "W/a",      "W/\"",      "w/\"a\"", "W\"a\"",
                                       "W/ \"a\"", " \"a\"",   "\"a\" ",    "\"a\"b",  "\"a\"\"b\"",
                                       "\"a b\"",  "\"a\tb\"", "\"a\x7f\"", "'a'",     "W/W/\"a\""};
-    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(good); i++)
         assert_true(parses(str_of(good[i])));
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
         assert_false(parses(str_of(bad[i])));
     assert_false(parses((etag_str){NULL, 0}));
     assert_false(parses((etag_str){"\"a\0b\"", 5}));
@@ -80,7 +81,7 @@ static void comparison_table(void **state)
         {"\"1\"", "\"2\"", false, false},    {"\"a\"", "\"A\"", false, false},
         {"\"1\"", "\"11\"", false, false},
     };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
         const struct entity_tag a = parsed(rows[i].a), b = parsed(rows[i].b);
         assert_int_equal(entity_tag_equal_strong(a, b), rows[i].strong);
         assert_int_equal(entity_tag_equal_strong(b, a), rows[i].strong);
@@ -146,7 +147,7 @@ static void compression_suffixes(void **state)
         {"\"xgzip-gzip\"", "\"x\"", false},
         {"\"gzip-x\"", "\"x\"", false},
     };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
         const bool equal = entity_tag_equal_suffixed(parsed(rows[i].listed),
                                                      parsed(rows[i].current));
         if (equal != rows[i].equal)
@@ -229,7 +230,7 @@ static void lists(void **state)
         {"W", "!"},
     };
     char out[64];
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
         assert_string_equal(walk(rows[i].line, out), rows[i].elements);
     etag_str absent = {NULL, 0};
     struct entity_tag tag;

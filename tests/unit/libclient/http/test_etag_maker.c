@@ -2,14 +2,13 @@
 /* ETag makers: known hashes, however a body is cut; reuse, misuse and OpenSSL's failures; variants and their limits. */
 #include "bounds.h"
 #include "entity_tag.h"
+#include "numbers.h"
 #include "testing.h"
 #include "text.h"
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-
-#define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 
 /* ---- What OpenSSL does, counted and let fail ---- */
 

@@ -2,6 +2,7 @@
 /* HTTP-dates: the three forms, what is none of them, the calendar against the C library's, two-digit years. */
 #include "http_date.h"
 
+#include "numbers.h"
 #include "reference_evaluator.h"
 #include "text.h"
 
@@ -99,7 +100,7 @@ static void not_dates(void **state)
         "Sun Nov  6_08:49:37 1994",
         "2014-06-25T17:12:18Z",
     };
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
         if (parse(bad[i]) != ETAG_NO_DATE)
             fail_msg("accepted: %s", bad[i]);
     assert_int_equal(http_date_parse((etag_str){NULL, 0}, NOW_2026), ETAG_NO_DATE);
@@ -114,7 +115,7 @@ static void with_another_byte_it_is_no_date(void **state)
     static const char *const forms[] = {"Sun, 06 Nov 1994 08:49:37 GMT",
                                         "Sunday, 06-Nov-94 08:49:37 GMT",
                                         "Sun Nov  6 08:49:37 1994", "Wed Nov 16 08:49:37 1994"};
-    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(forms); i++) {
         assert_true(http_date_parse(str_of(forms[i]), 784111777) != ETAG_NO_DATE);
         for (size_t at = 0; at < strlen(forms[i]); at++) {
             char text[64];

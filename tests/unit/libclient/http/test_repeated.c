@@ -2,6 +2,7 @@
 /* Which fields a 304 repeats: the RFC's, the client's, and what the client must not add. */
 #include "repeated.h"
 
+#include "numbers.h"
 #include "text.h"
 
 #include <setjmp.h>
@@ -60,7 +61,7 @@ static void bad_ones(void **state)
                                           "a b",
                                           "a:",
                                           "\x80"};
-    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(refused); i++) {
         const etag_str both[] = {ETAG_LIT("Surrogate-Key"), str_of(refused[i])};
         assert_false(repeated_fields_copy(&fields, both, 2));
     }

@@ -2,6 +2,7 @@
 /* Storability: each reason alone, their order, Cache-Control's grammar, and what is kept for a 304. */
 #include "storable.h"
 
+#include "numbers.h"
 #include "text.h"
 
 #include <setjmp.h>
@@ -76,12 +77,12 @@ static void method_and_status(void **state)
     fresh(&f)->response.method = ETAG_LIT("GET");
     assert_int_equal(reduce(&f), ETAG_REASON_NONE);
     static const char *const methods[] = {"HEAD", "POST", "get", "GETS", ""};
-    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(methods); i++) {
         fresh(&f)->response.method = str_of(methods[i]);
         assert_reason(reduce(&f), ETAG_REASON_METHOD, methods[i]);
     }
     static const int statuses[] = {0, 201, 203, 204, 206, 301, 304, 404, 412, 500};
-    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(statuses); i++) {
         fresh(&f)->response.http_status = statuses[i];
         assert_int_equal(reduce(&f), ETAG_REASON_HTTP_STATUS);
     }
@@ -111,7 +112,7 @@ static void validators(void **state)
     assert_string_equal(f.why, "several ETag fields");
 
     static const char *const bad[] = {"", "v1", "\"v 1\"", "w/\"v1\"", "\"v1"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
         fresh(&f)->response.etag = str_of(bad[i]);
         assert_reason(reduce(&f), ETAG_REASON_BAD_ETAG, bad[i]);
         assert_non_null(f.why);
@@ -157,7 +158,7 @@ static void cache_control(void **state)
         {"no-store no-cache", ETAG_REASON_BAD_FIELD},
         {"\"no-store\"", ETAG_REASON_BAD_FIELD},
     };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
         assert_reason(reason_of("Cache-Control", rows[i].value), rows[i].reason, rows[i].value);
 
     struct fixture f;
@@ -182,12 +183,12 @@ static void authorization(void **state)
     assert_int_equal(reduce(&f), ETAG_REASON_AUTHORIZATION);
     f.key.scope = (etag_scope){ETAG_SCOPE_NAMED, ETAG_LIT("customer:7")};
     assert_int_equal(reduce(&f), ETAG_REASON_NONE);
-    for (size_t i = 0; i < sizeof(shared) / sizeof(shared[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(shared); i++) {
         fresh(&f)->response.had_authorization = true;
         add(&f, "Cache-Control", shared[i]);
         assert_reason(reduce(&f), ETAG_REASON_NONE, shared[i]);
     }
-    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
         fresh(&f)->response.had_authorization = true;
         add(&f, "Cache-Control", others[i]);
         assert_reason(reduce(&f), ETAG_REASON_AUTHORIZATION, others[i]);
@@ -219,7 +220,7 @@ static void other_fields(void **state)
         {"Content-Range", "bytes 0-1/2", ETAG_REASON_CONTENT_RANGE},
         {"X-Set-Cookie", "a=b", ETAG_REASON_NONE},
     };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
         assert_reason(reason_of(rows[i].name, rows[i].value), rows[i].reason, rows[i].value);
 }
 
@@ -232,7 +233,7 @@ static void order_of_reasons(void **state)
         ETAG_REASON_SET_COOKIE, ETAG_REASON_VARY_STAR,     ETAG_REASON_VARY_UNCOVERED,
         ETAG_REASON_CSP_NONCE,  ETAG_REASON_CONTENT_RANGE, ETAG_REASON_BAD_FIELD,
         ETAG_REASON_NONE};
-    for (size_t mended = 0; mended < sizeof(order) / sizeof(order[0]); mended++) {
+    for (size_t mended = 0; mended < COUNT_OF(order); mended++) {
         struct fixture f;
         fresh(&f);
         if (mended < 1)

@@ -3,6 +3,7 @@
 #include "surrogates.h"
 
 #include "key.h"
+#include "numbers.h"
 #include "storable.h"
 #include "text.h"
 #include "tsv.h"
@@ -34,7 +35,7 @@ static void names_that_can_be_sent_stay(void **state)
     char longest[SURROGATE_BYTES_MAX + 1] = {0}, out[512];
     memset(longest, 'x', SURROGATE_BYTES_MAX);
     const char *const plain[] = {"upload:42", "a,b", "!~", "a;b,c", "~hash-1", ",", longest};
-    for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(plain); i++) {
         assert_string_equal(name_of(plain[i], out), plain[i]);
         assert_false(surrogate_is_made(str_of(plain[i])));
     }
@@ -82,7 +83,7 @@ static void a_list_that_is_too_long_to_be_a_name_is_its_first_name(void **state)
 static void blanks_and_controls_are_refused(void **state)
 {
     const char *const bad[] = {"", "a b", "a\tb", "\x7f", "\x01", "\xc3\xa9 b"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
         char made[SURROGATE_MADE_BYTES];
         struct surrogate_set set;
         assert_non_null(surrogate_check(surrogate_name(str_of(bad[i]), made)));
@@ -131,7 +132,7 @@ static void lists_are_read_both_ways(void **state)
         {"a a, a", "a"},        {"", ""},
         {" , ,; ", ""},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct surrogate_set set;
         surrogate_set_init(&set);
         assert_null(surrogate_set_add_list(&set, str_of(cases[i].list)));
@@ -145,7 +146,7 @@ static void a_list_whose_names_are_encoded_is_refused(void **state)
 {
     const char *const bad[] = {
         "=?utf-8?b?cG9zdDoxINC60LvRjtGH?=", "a =?utf-8?q?=D0=BA?=", "a,=?utf-8?q?=D0=BA?=, b"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
         struct surrogate_set set;
         surrogate_set_init(&set);
         assert_non_null(surrogate_set_add_list(&set, str_of(bad[i])));
@@ -160,9 +161,9 @@ static void fields_that_hold_lists(void **state)
     const char *const lists[] = {"Surrogate-Key", "xkey",         "XKEY",          "Cache-Tag",
                                  "Cache-Tags",    "X-Cache-Tags", "X-Magento-Tags"};
     const char *const others[] = {"Surrogate-Keys", "Surrogate-Control", "X-Cache-Tag", "key", ""};
-    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(lists); i++)
         assert_true(etag_surrogate_field(str_of(lists[i])));
-    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(others); i++)
         assert_false(etag_surrogate_field(str_of(others[i])));
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Request header fields for the key: absent, empty, several lines, and values that do not fit. */
 #include "key.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <setjmp.h>
@@ -22,7 +23,7 @@ static const etag_field fields[] = {
     {ETAG_LIT("accept-language"), ETAG_LIT("\ten")},
     {ETAG_LIT("Accept-Language"), ETAG_LIT("fr")},
 };
-#define FIELDS (sizeof(fields) / sizeof(fields[0]))
+#define FIELDS COUNT_OF(fields)
 
 static void assert_value(etag_field field, const char *value)
 {

@@ -5,6 +5,8 @@
  */
 #include "client.h"
 #include "fake_daemon.h"
+#include "made_entry.h"
+#include "numbers.h"
 
 #define FIELDS_MAX 8
 #define TOKEN_LSN 100 /* the fake daemon's */
@@ -93,6 +95,7 @@ static const struct stored AS_ANSWERED = {"\"v1\"", "max-age=60", 1, TOKEN_LSN, 
 
 static void store(struct fixture *f, struct stored what)
 {
+    uint8_t packed[FIELDSET_BYTES_MAX];
     struct index_evicted evicted;
     const uint64_t now_ns = time_coarse_ns();
     const uint32_t clocks[] = {clock_of(f, f->surrogates[0]), clock_of(f, f->surrogates[1])};
@@ -105,8 +108,7 @@ static void store(struct fixture *f, struct stored what)
                                                                  : UINT64_MAX,
                                       .last_modified = what.last_modified,
                                       .etag = str_of(what.etag),
-                                      .fields = &kept,
-                                      .field_count = 1,
+                                      .fieldset = made_fieldset(packed, &kept, 1),
                                       .clocks = clocks,
                                       .clock_count = what.surrogate_count};
     assert_int_equal(index_put(f->daemon.index, &entry, now_ns, &evicted), INDEX_STORED);
@@ -261,16 +263,16 @@ static void an_expires_that_rounds_otherwise_is_the_same(void **state)
     } cases[] = {{3600, 0}, {3599, 0}, {3601, 0}, {3602, 1}};
     f->fields[1] = (etag_field){ETAG_LIT("Expires"), ETAG_LIT("Sun, 06 Nov 1994 09:49:37 GMT")};
     field(f, "Date", "Sun, 06 Nov 1994 08:49:37 GMT");
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct kept_field kept = {.kind = FIELDSET_EXPIRES, .offset_s = cases[i].offset_s};
+        uint8_t packed[FIELDSET_BYTES_MAX];
         const uint32_t clock = clock_of(f, f->surrogates[0]);
         const struct index_entry entry = {.fingerprint = fingerprint_of(f),
                                           .fill_lsn = TOKEN_LSN,
                                           .expires_ns = UINT64_MAX,
                                           .last_modified = ETAG_NO_DATE,
                                           .etag = ETAG_LIT("\"v1\""),
-                                          .fields = &kept,
-                                          .field_count = 1,
+                                          .fieldset = made_fieldset(packed, &kept, 1),
                                           .clocks = &clock,
                                           .clock_count = 1};
         assert_int_equal(index_put(f->daemon.index, &entry, time_coarse_ns(), &evicted),
@@ -321,7 +323,7 @@ static void statuses(void **state)
     } cases[] = {{404, 1}, {410, 1}, {301, 1}, {308, 1}, {401, 0}, {403, 0}, {302, 0}, {303, 0},
                  {307, 0}, {500, 0}, {502, 0}, {503, 0}, {304, 0}, {405, 0}, {429, 0}};
     store(f, AS_ANSWERED);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         f->response.http_status = cases[i].http_status;
         answered(f, 0, cases[i].retires);
     }
@@ -407,7 +409,7 @@ static void a_200_that_cannot_be_stored(void **state)
         {"Cache-Control", "max-age=\"", 0, 1},
     };
     store(f, AS_ANSWERED);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         f->fields[1] = (etag_field){str_of(cases[i].name), str_of(cases[i].value)};
         f->fields[0].value = ETAG_LIT("\"v1\"");
         answered(f, 0, cases[i].same);

@@ -2,6 +2,7 @@
 /* A whole request in two calls, with a daemon that counts the fills and an index that holds one entry. */
 #include "client.h"
 #include "fake_daemon.h"
+#include "numbers.h"
 
 #define FIELDS_MAX 8
 
@@ -202,7 +203,7 @@ static void what_is_not_2xx_stands(void **state)
     struct fixture *f = *state;
     static const int statuses[] = {100, 199, 300, 302, 404, 500};
     condition(f, "If-None-Match", "*");
-    for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(statuses); i++) {
         f->response.http_status = statuses[i];
         assert_int_equal(precheck(f), 0);
         assert_int_equal(finish(f), statuses[i]);
@@ -289,22 +290,6 @@ static void without_a_daemon(void **state)
     assert_int_equal(finish(f), 304);
 }
 
-/* A program that was compiled with the first header. */
-static void older_structs(void **state)
-{
-    struct fixture *f = *state;
-    condition(f, "If-None-Match", "\"v1\"");
-    f->request.size = ABI_FIRST_REQUEST;
-    f->response.size = ABI_FIRST_ENTRY;
-    f->answer.size = ABI_FIRST_ANSWER;
-    assert_int_equal(precheck(f), 0);
-    f->answer.range = (etag_range)99; /* is not in it */
-    assert_int_equal(finish(f), 304);
-    expect_field(f, 0, "ETag", "\"v1\"");
-    assert_int_equal(f->answer.range, 99);
-    expect_fills(f, 1);
-}
-
 static void the_response_may_say_it_itself(void **state)
 {
     struct fixture *f = *state;
@@ -378,7 +363,6 @@ int main(void)
         TEST(authorization_is_seen_in_the_request),
         TEST(ranges),
         TEST(without_a_daemon),
-        TEST(older_structs),
         TEST(the_response_may_say_it_itself),
         TEST(a_304_without_a_tag),
         TEST(bad_arguments),

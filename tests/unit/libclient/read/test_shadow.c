@@ -2,6 +2,7 @@
 /* Shadow mode: what would have been answered, and whether it would have been right. */
 #include "client.h"
 #include "fake_daemon.h"
+#include "numbers.h"
 
 struct fixture {
     struct fake_daemon daemon;
@@ -288,7 +289,7 @@ static void the_environment_can_turn_it_on(void **state)
         int status;
     } cases[] = {{"1", 0}, {"yes", 0}, {"0", 304}, {"", 304}};
     f->options.shadow = false;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         etag_client_close(f->client);
         setenv("ETAGD_SHADOW", cases[i].value, 1);
         client_open(f);

@@ -2,6 +2,7 @@
 /* The targets of a mutation, whichever call they were given to: names mean what they mean in a fill. */
 #include "mutate.h"
 
+#include "numbers.h"
 #include "surrogate.h"
 #include "text.h"
 
@@ -44,7 +45,7 @@ static void surrogate_keys_are_named_as_in_a_fill(void **state)
                               {over, sizeof(over)},
                               ETAG_LIT("a,b"),
                               ETAG_LIT("c,")};
-    const size_t count = sizeof(names) / sizeof(names[0]);
+    const size_t count = COUNT_OF(names);
     etag_targets targets, out;
     ETAG_INIT(&targets);
     targets.surrogates = names;
@@ -69,7 +70,7 @@ static void what_no_fill_could_name_is_invalid(void **state)
     etag_targets targets, out;
     ETAG_INIT(&targets);
     targets.surrogate_count = 1;
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
         targets.surrogates = &bad[i];
         assert_int_equal(mutate_targets(client, &targets, &out), ETAG_INVALID);
         assert_non_null(strstr(etag_client_error(client), "surrogate key"));

@@ -5,6 +5,7 @@
  */
 #include "clocktime.h"
 #include "fake_spool.h"
+#include "numbers.h"
 #include "scratch.h"
 #include "spool_writer.h"
 #include "text.h"
@@ -350,11 +351,11 @@ static void a_mark_that_was_made_anew_meanwhile_proves_nothing(void **state)
     assert_true(f->record.in_place);
 }
 
-static void a_mark_of_an_older_version_is_refused(void **state)
+static void a_mark_of_another_version_is_refused(void **state)
 {
     struct fixture *f = *state;
     const char mark[] =
-        "etagd-spool 1\nid=00000000000000aa\nsocket=etagd.sock\nlease_ns=1000000000\n"
+        "etagd-spool 2\nid=00000000000000aa\nsocket=etagd.sock\nlease_ns=1000000000\n"
         "linger_ns=1000000000\ndurability=process\nrules=0000000000000000\n"
         "owner=%u\nnobody=65534\nanybody=1\nend=0\n";
     char text[sizeof(mark) + 16];
@@ -607,7 +608,7 @@ static void too_large_a_frame_becomes_everything(void **state)
     memset(bytes, 'n', sizeof(bytes));
     for (size_t i = 0; i < 300; i++)
         names[i] = (etag_str){bytes, sizeof(bytes)};
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(kinds); i++) {
         struct request request = {.id = 5, .kind = kinds[i]}, out;
         struct arena arena;
         const bool is_guard = kinds[i] != REQUEST_INVALIDATE;
@@ -652,7 +653,7 @@ int main(void)
         TEST(a_user_who_counts_no_more_after_the_rename_is_denied),
         TEST(a_role_that_was_taken_and_given_back_meanwhile_proves_nothing),
         TEST(a_mark_that_was_made_anew_meanwhile_proves_nothing),
-        TEST(a_mark_of_an_older_version_is_refused),
+        TEST(a_mark_of_another_version_is_refused),
         TEST(a_directory_that_is_moved_is_noticed),
         TEST(no_directory),
         TEST(no_mark),

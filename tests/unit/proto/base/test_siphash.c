@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SipHash-1-3 against OpenSSL, at every length and alignment, without a byte read too many. */
+#include "numbers.h"
 #include "siphash.h"
 
 #include <openssl/evp.h>
@@ -89,7 +90,7 @@ static void agrees_with_openssl_for_long_input(void **state)
     const uint8_t key[SIPHASH_KEY_BYTES] = {7};
     fill_pattern(data, sizeof(data));
     const size_t lens[] = {255, 256, 257, 4096, 4999, 5000};
-    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(lens); i++)
         check_against_openssl(key, data, lens[i]);
 }
 

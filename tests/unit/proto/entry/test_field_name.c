@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "field_name.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <setjmp.h>
@@ -14,11 +15,11 @@ static void what_a_304_has_to_repeat(void **state)
     static const char *const standard[] = {"Cache-Control", "cache-control", "EXPIRES",
                                            "Expires",       "Vary",          "vary"};
     static const char *const others[] = {"", "Var", "Varys", "Cache-Contro1", "ETag", "Set-Cookie"};
-    for (size_t i = 0; i < sizeof(standard) / sizeof(standard[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(standard); i++) {
         assert_true(field_name_is_standard(str_of(standard[i])));
         assert_true(field_name_may_be_kept(str_of(standard[i])));
     }
-    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(others); i++)
         assert_false(field_name_is_standard(str_of(others[i])));
 }
 
@@ -53,10 +54,10 @@ static void what_no_entry_keeps(void **state)
     };
     static const char *const kept[] = {"Surrogate-Key", "Access-Control-Allow-Origin", "X-Accel",
                                        "Set-Cookies",   "Strict-Transport-Security",   "X-One"};
-    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(refused); i++)
         if (field_name_may_be_kept(str_of(refused[i])))
             fail_msg("%s may be kept", refused[i]);
-    for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(kept); i++)
         if (!field_name_may_be_kept(str_of(kept[i])))
             fail_msg("%s may not be kept", kept[i]);
 }

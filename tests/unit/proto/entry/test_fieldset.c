@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fieldset.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <setjmp.h>
@@ -153,7 +154,7 @@ static void malformed_sets_are_refused(void **state)
         {"\0\0\0\0", 4},
         {"\3\0\1", 3},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
         if (fieldset_parse(cases[i].bytes, cases[i].len, fields) != -1)
             fail_msg("case %zu is accepted", i);
     assert_int_equal(fieldset_parse("\x0a\0\1\0\0\1\1\0nv", 10, fields), 1);

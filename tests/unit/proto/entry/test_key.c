@@ -2,6 +2,7 @@
 /* Keys: the table (which keys are one, golden fingerprints), canonical bytes and back, damage, clocks. */
 #include "key.h"
 
+#include "numbers.h"
 #include "surrogate.h"
 #include "text.h"
 #include "tsv.h"
@@ -182,7 +183,7 @@ static void a_path_with_dot_segments_is_no_key(void **state)
     static const char *const segments[] = {"/./",    "/../",   "/%2e/",  "/.%2E/", "/%2e./",
                                            "/..%2f", "/..%5C", "\\..\\", "/..;a/", "%2F.%2F"};
     static struct key key;
-    for (size_t s = 0; s < sizeof(segments) / sizeof(segments[0]); s++) {
+    for (size_t s = 0; s < COUNT_OF(segments); s++) {
         const size_t len = strlen(segments[s]);
         for (size_t at = 1; at < 40; at++) {
             char target[64];
@@ -412,7 +413,7 @@ static void each_group_of_surrogate_keys_has_a_clock_of_its_own(void **state)
                                 "~group-4294967297",
                                 "group-1",
                                 "~group-99999999999999999999"};
-    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(none); i++)
         assert_true(clock_of_surrogate(hash_key, 1024, str_of(none[i])) >= CLOCKS_FIXED);
     /* Both ends and other implementations have to agree. */
     assert_int_equal(surrogate_group(ETAG_LIT("k0")), 46);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Canonical resources: the table, the quick test against the rewriting, text form, prefixes. */
+#include "numbers.h"
 #include "resource.h"
 #include "text.h"
 #include "tsv.h"
@@ -84,7 +85,7 @@ static void the_table_holds(void **state)
 static void copying_and_rewriting_agree(void **state)
 {
     static const size_t lens[] = {1, 2, 14, 15, 16, 17, 18, 31, 32, 33, 47, 48, 49};
-    for (size_t l = 0; l < sizeof(lens) / sizeof(lens[0]); l++) {
+    for (size_t l = 0; l < COUNT_OF(lens); l++) {
         for (size_t at = 0; at < lens[l]; at++) {
             for (int byte = 0; byte < 256; byte++) {
                 char plain[64] = "/a", forced[64] = "/%61";
@@ -110,7 +111,7 @@ static void copying_and_rewriting_hosts_agree(void **state)
 {
     static const char port[3] = {':', '8', '0'};
     static const size_t lens[] = {1, 2, 3, 15, 16, 17, 18, 32, 33, 34, 49};
-    for (size_t l = 0; l < sizeof(lens) / sizeof(lens[0]); l++) {
+    for (size_t l = 0; l < COUNT_OF(lens); l++) {
         for (size_t at = 0; at < lens[l]; at++) {
             for (int byte = 0; byte < 256; byte++) {
                 char host[64];
@@ -155,7 +156,7 @@ static void dot_segments_are_found_wherever_they_stand(void **state)
 static void a_query_is_kept_or_refused(void **state)
 {
     static const size_t lens[] = {1, 15, 16, 17, 33};
-    for (size_t l = 0; l < sizeof(lens) / sizeof(lens[0]); l++) {
+    for (size_t l = 0; l < COUNT_OF(lens); l++) {
         for (size_t at = 0; at < lens[l]; at++) {
             for (int byte = 0; byte < 256; byte++) {
                 char target[64] = "/?";
@@ -178,7 +179,7 @@ static void a_query_is_kept_or_refused(void **state)
 static void every_short_path_is_a_fixed_point(void **state)
 {
     static const char *const pieces[] = {"/", ".", "a", "%2e", "%2F", "%61", "?", "\xfc"};
-    const size_t piece_count = sizeof(pieces) / sizeof(pieces[0]);
+    const size_t piece_count = COUNT_OF(pieces);
     for (size_t n = 0; n < 8 * 8 * 8 * 8 * 8; n++) {
         char target[64] = "/";
         size_t len = 1;
@@ -261,7 +262,7 @@ static void a_prefix_means_its_nearest_covered_ancestor(void **state)
         {"/a/../b/", "/b/"},
         {"/%61/b/..", "/a/"},
     };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         size_t lens[PREFIX_LEVELS_MAX], covered;
         const size_t count = prefixes_of(cases[i].prefix, lens, &covered);
         assert_int_equal(covered, strlen(cases[i].covered));

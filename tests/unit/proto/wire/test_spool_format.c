@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names and marks of the spool: what one end makes the other one reads, and nothing else is taken for it. */
+#include "numbers.h"
 #include "spool_format.h"
 #include "testing.h"
 #include "text.h"
@@ -14,7 +15,7 @@ static void names_round_trip(void **state)
     } kinds[] = {{SPOOL_NAME_EVENT, SPOOL_SLOTS},
                  {SPOOL_NAME_ALL, SPOOL_ALL_SLOTS},
                  {SPOOL_NAME_TAKEN, SPOOL_ALL_SLOTS}};
-    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
+    for (size_t k = 0; k < COUNT_OF(kinds); k++)
         for (uint32_t i = 0; i < kinds[k].count; i++) {
             char name[SPOOL_NAME_BYTES];
             uint32_t number = 77;
@@ -32,7 +33,7 @@ static void strange_names_are_nobodys(void **state)
         "all-000", "ALL-00", "taken-", "taken-40", "taken00", "marks", "MARK",
         ".",       "..",     "x",      "e0x1",     "all-0x",  "t",     "bad-00"};
     uint32_t number;
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(names); i++)
         if (spool_name_parse(names[i], &number) != SPOOL_NAME_FOREIGN)
             fail_msg("\"%s\" is taken for one of ours", names[i]);
     assert_int_equal(spool_name_parse("mark", &number), SPOOL_NAME_OWN);
@@ -77,7 +78,7 @@ static struct spool_mark some_mark(size_t writer_count)
 static void marks_round_trip(void **state)
 {
     static const size_t counts[] = {0, 1, 2, 3, SPOOL_WRITERS_MAX};
-    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
         static char text[SPOOL_MARK_BYTES_MAX];
         const struct spool_mark mark = some_mark(counts[i]);
         struct spool_mark out;
@@ -128,27 +129,33 @@ static void expect_refused(const char *part, const char *other)
         fail_msg("taken for a mark:\n%s", changed);
 }
 
-/* Of the daemon that ran before an update: it has no number of changes, and says of which version it is. */
-static void a_mark_of_version_1_is_read_as_such(void **state)
+/* Of the daemon that ran before an update or a downgrade: how long its promises hold, and nothing that may have another meaning. */
+static void of_a_mark_of_another_version_the_first_lines_are_read(void **state)
 {
+    static const char *const texts[] = {
+        "etagd-spool 2\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\nnew=1\n",
+        "etagd-spool 4294967295\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\n"};
     struct spool_mark out;
-    char text[512];
-    snprintf(text, sizeof(text), "%s", changed_mark("changes=18446744073709551613\n", ""));
-    assert_false(spool_mark_parse(str_of(text), &out));
-    text[strlen("etagd-spool ")] = '1';
-    assert_true(spool_mark_parse(str_of(text), &out));
-    assert_int_equal(out.version, 1);
-    assert_int_equal(out.changes, 0);
-    assert_int_equal(out.writer_count, 2);
-    assert_int_equal(out.owner, 107);
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        assert_true(spool_mark_parse(str_of(texts[i]), &out));
+        assert_int_not_equal(out.version, SPOOL_VERSION);
+        assert_true(out.id == 255 && out.lease_ns == 7 && out.linger_ns == 9);
+        assert_string_equal(out.socket, "a.sock");
+        assert_int_equal(out.writer_count, 0);
+    }
+    assert_true(spool_mark_parse(str_of(changed_mark("etagd-spool 1", "etagd-spool 2")), &out));
+    assert_int_equal(out.version, 2);
+    assert_int_equal(out.writer_count, 0);
 }
 
 static void malformed_marks_are_refused(void **state)
 {
-    expect_refused("etagd-spool 2", "etagd-spool 1"); /* which has no changes */
-    expect_refused("etagd-spool 2", "etagd-spool 3");
-    expect_refused("etagd-spool 2", "etagd-spool 0");
-    expect_refused("etagd-spool 2", "etagd-spool 22");
+    expect_refused("etagd-spool 1", "etagd-spool 0");
+    expect_refused("etagd-spool 1", "etagd-spool -1");
+    expect_refused("etagd-spool 1", "etagd-spool 4294967296");
+    expect_refused("etagd-spool 1", "etagd-spool ");
+    expect_refused("etagd-spool 1\nid=fedcba9876543210", "etagd-spool 2\nid=wrong");
+    expect_refused("etagd-spool 1", "etagd-spoo1 1");
     expect_refused("changes=", "changes=-");
     expect_refused("changes=18446744073709551613\n", "");
     expect_refused("id=fedcba9876543210", "id=0000000000000000");
@@ -207,7 +214,7 @@ int main(void)
         cmocka_unit_test(marks_round_trip),
         cmocka_unit_test(a_mark_that_is_cut_off_is_none),
         cmocka_unit_test(malformed_marks_are_refused),
-        cmocka_unit_test(a_mark_of_version_1_is_read_as_such),
+        cmocka_unit_test(of_a_mark_of_another_version_the_first_lines_are_read),
         cmocka_unit_test(a_number_with_a_nul_in_it_is_none),
         cmocka_unit_test(writers_count),
     };

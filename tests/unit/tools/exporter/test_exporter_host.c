@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exporter_host.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <setjmp.h>
@@ -44,10 +45,10 @@ static void what_nobody_can_resolve_and_what_was_named(void **state)
         "[::1]:9437:1",
         "metrics.exampl",
     };
-    for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(allowed); i++)
         if (!host_is_allowed(&names, str_of(allowed[i])))
             fail_msg("%s is refused", allowed[i]);
-    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(refused); i++)
         if (host_is_allowed(&names, str_of(refused[i])))
             fail_msg("%s is allowed", refused[i]);
     assert_false(host_is_allowed(&names, (etag_str){"127.0.0.1\0", 10}));

@@ -2,6 +2,7 @@
 /* The spool lets in whom the socket lets in. */
 #include "testing.h"
 
+#include "numbers.h"
 #include "scratch.h"
 #include "spool_access.h"
 #include "spool_format.h"
@@ -28,7 +29,7 @@ static void the_directory_has_the_sockets_group_and_a_mode_that_fits(void **stat
     snprintf(config->socket_path, sizeof(config->socket_path), "%s/etagd.sock", scratch);
     const int fd = open(scratch, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(fd >= 0);
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         assert_int_equal(spool_dir_mode(cases[i].socket), cases[i].directory);
         config->socket_mode = cases[i].socket; /* where none is there yet */
         assert_int_equal(spool_access_set(fd, config, &log), 0);

@@ -3,6 +3,7 @@
  * read in it. */
 #include "testing.h"
 
+#include "numbers.h"
 #include "spool_fixture.h"
 
 #include <errno.h>
@@ -56,10 +57,10 @@ static void test_a_second_daemon_is_refused(void **state)
 {
     struct fixture *f = *state;
     struct spool *second = calloc(1, sizeof(*second));
-    char why[512] = "";
+    struct why why;
 
-    assert_int_equal(spool_open(second, &f->config, NS_PER_S, &f->limit, &f->arena, why), -1);
-    assert_non_null(strstr(why, "another etagd uses it"));
+    assert_int_equal(spool_open(second, &f->config, NS_PER_S, &f->limit, &f->arena, &why), -1);
+    assert_non_null(strstr(why.text, "another etagd uses it"));
     spool_close(second);
     free(second);
 }
@@ -165,30 +166,29 @@ static void test_a_change_that_could_not_be_marked_is_counted_all_the_same(void 
     assert_true(mark_there(f).changes == before + 2);
 }
 
-/* Of a daemon before an update: who counted there counts, and the spool is the same. */
-static void test_the_mark_of_a_daemon_of_version_1_is_read(void **state)
+/* Of a daemon before an update: its lease is waited for, and the spool is the same. (The start is cold: test_states.py.) */
+static void test_of_another_versions_mark_lease_and_linger_count(void **state)
 {
     struct fixture *f = *state;
+    struct spool_mark former;
     char text[1024];
 
-    judge(f, 1);
     const struct spool_mark mark = mark_there(f);
     const int len = snprintf(text, sizeof(text),
-                             "etagd-spool 1\nid=%016llx\nsocket=etagd.sock\nlease_ns=3000000000\n"
-                             "linger_ns=1000000000\ndurability=process\nrules=%016llx\n"
-                             "owner=%u\nnobody=%u\nanybody=0\nuid=%u\nend=1\n",
-                             (unsigned long long)mark.id, (unsigned long long)mark.rules,
-                             mark.owner, mark.nobody, SOMEBODY);
+                             "etagd-spool %u\nid=%016llx\nsocket=etagd.sock\nlease_ns=3000000000\n"
+                             "linger_ns=7000000000\nsomething=new\n",
+                             SPOOL_VERSION + 1, (unsigned long long)mark.id);
     spool_close(f->spool);
     assert_int_equal(unlink(path_of(f, "mark")), 0);
     put(f, "mark", text, (size_t)len);
-    rules_are(f, 0);
+    assert_true(spool_dir_former(&f->config, &former));
+    assert_int_equal(former.version, SPOOL_VERSION + 1);
+    assert_true(former.linger_ns == 7 * NS_PER_S);
     open_spool(f, NS_PER_S);
     assert_true(mark_there(f).id == mark.id);
     assert_int_equal(mark_there(f).version, SPOOL_VERSION);
     assert_true(mark_there(f).lease_ns == 3 * NS_PER_S);
-    assert_true(mark_there(f).changes > 0);
-    assert_true(spool_dir_counts(&f->spool->dir, SOMEBODY)); /* for the next scans */
+    assert_true(f->spool->dir.former.lease_ns == 3 * NS_PER_S);
 }
 
 /* Root reads everything: the daemon goes on as another user, who has the directory. Until teardown_user(). */
@@ -200,7 +200,7 @@ static void go_on_as_user(struct fixture *f)
         return;
     spool_close(f->spool);
     assert_int_equal(chown(f->scratch, SOMEBODY, SOMEBODY), 0);
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(names); i++)
         assert_int_equal(chown(path_of(f, names[i]), SOMEBODY, SOMEBODY), 0);
     assert_int_equal(seteuid(SOMEBODY), 0);
     open_spool(f, NS_PER_S);
@@ -371,7 +371,7 @@ int main(void)
         CASE(test_the_directory_lets_writers_in_and_nobody_look),
         CASE(test_the_mark_counts_how_often_somebody_stopped_counting),
         CASE(test_a_change_that_could_not_be_marked_is_counted_all_the_same),
-        CASE(test_the_mark_of_a_daemon_of_version_1_is_read),
+        CASE(test_of_another_versions_mark_lease_and_linger_count),
         CASE(test_a_second_daemon_is_refused),
         CASE(test_a_directory_that_was_replaced_is_no_longer_ours),
         CASE(test_a_directory_in_the_place_of_former_is_replaced),

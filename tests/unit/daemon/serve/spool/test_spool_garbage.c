@@ -2,6 +2,7 @@
 /* What is no event: garbage of a user with the role, and files under names that nobody reads. */
 #include "testing.h"
 
+#include "numbers.h"
 #include "spool_fixture.h"
 
 #include <errno.h>
@@ -161,7 +162,7 @@ static void test_no_name_keeps_anything_else(void **state)
     assert_int_equal(mkfifo(path_of(f, "t-0"), 0600), 0);
     assert_int_equal(symlink("/dev/zero", path_of(f, "t-1")), 0);
     put(f, "bad-0f", "garbage", 7);
-    for (size_t i = 0; i < sizeof(go) / sizeof(go[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(go); i++)
         scan_away(f, go[i]);
     assert_true(there(f, "bad-0f"));
 }

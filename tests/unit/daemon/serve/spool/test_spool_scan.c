@@ -603,7 +603,7 @@ static bool mark_names(const struct fixture *f, uint32_t uid)
 {
     struct spool_mark mark;
 
-    assert_true(spool_dir_former(f->config.socket_path, &mark));
+    assert_true(spool_dir_former(&f->config, &mark));
     return spool_mark_counts(&mark, uid);
 }
 

@@ -2,6 +2,7 @@
 /* What a start takes out of the spool, and what it must leave there: every file that may be somebody's event. */
 #include "testing.h"
 
+#include "numbers.h"
 #include "spool_fixture.h"
 
 #include "spool_sweep.h"
@@ -29,7 +30,7 @@ static void make_dir(const struct fixture *f, const char *name)
 }
 
 static const char *const events[] = {"e001", "all-03", "taken-04", "t-0000000000000001", "bad-05"};
-#define EVENTS (sizeof(events) / sizeof(events[0]))
+#define EVENTS COUNT_OF(events)
 
 /* A spool that a daemon left whose mark names the writer, and whose file "former" the other one. */
 static void left_behind(struct fixture *f)

@@ -5,7 +5,7 @@
 #include "entry_loader.h"
 
 #include "clocktime.h"
-#include "scratch.h"
+#include "store_fixture.h"
 #include "text.h"
 
 #include <errno.h>
@@ -17,9 +17,7 @@
 #define LONG_NS (10 * NS_PER_S)
 
 struct fixture {
-    char scratch[SCRATCH_BYTES];
-    char dir[2 * SCRATCH_BYTES];
-    struct store *store;
+    struct store_fixture at;
     struct index *index;
     struct cache cache;
     struct persist *persist;
@@ -52,7 +50,7 @@ static void store_entries(struct fixture *f, unsigned count)
     struct store_txn *txn;
     struct buffer record = {0};
 
-    assert_int_equal(store_begin(f->store, &txn), 0);
+    assert_int_equal(store_begin(f->at.store, &txn), 0);
     for (unsigned i = 0; i < count; i++) {
         struct entry_record stored = {.entry = entry_of(f, i, "old"), .fill_lsn = FILLED};
         stored.key_bytes = (etag_str){(const char *)f->key.bytes, f->key.len};
@@ -70,27 +68,20 @@ static void store_entries(struct fixture *f, unsigned count)
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    const struct store_meta meta = {
-        .incarnation = INCARNATION, .hash_key = {1}, .clock_count = 1u << 16};
     const struct index_options index = {.plan = {.capacity = CAPACITY_MIN, .clock_count = 1u << 16},
                                         .incarnation = INCARNATION,
                                         .incarnation_id = INCARNATION_ID,
                                         .hash_key = {1},
                                         .lease_ns = NS_PER_S};
-    char why[512];
 
     assert_non_null(f);
-    scratch_make(f->scratch);
-    const struct store_options options = {.state_dir = scratch_path(f->dir, f->scratch, "state"),
-                                          .map_bytes = UINT64_C(64) << 20};
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
-    assert_int_equal(store_open(&f->store, &options, why), 0);
-    assert_int_equal(store_meta_write(f->store, &meta), 0);
+    store_fixture_make(&f->at, UINT64_C(64) << 20, 1u << 16);
     assert_int_equal(index_open(&f->index, &index), 0);
     assert_int_equal(cache_init(&f->cache, f->index, &index, NS_PER_S), 0);
     store_entries(f, ENTRIES);
-    assert_int_equal(persist_open(&f->persist, f->store, f->cache.view, &f->log, 0, NULL), 0);
-    f->loader = entry_loader_new(f->store, &f->cache, f->persist);
+    assert_int_equal(persist_open(&f->persist, f->at.store, f->cache.view, &f->log, 0, NULL), 0);
+    f->loader = entry_loader_new(f->at.store, &f->cache, f->persist);
     assert_non_null(f->loader);
     *state = f;
     return 0;
@@ -104,8 +95,7 @@ static int tear_down(void **state)
     f->persist = persist_close(f->persist);
     cache_deinit(&f->cache);
     f->index = index_close(f->index);
-    f->store = store_close(f->store);
-    scratch_remove(f->scratch);
+    store_fixture_remove(&f->at);
     free(f);
     return 0;
 }
@@ -118,7 +108,7 @@ static void load_all(struct fixture *f)
         ;
     assert_int_equal(r, 0);
     f->persist = persist_close(f->persist); /* writes what waits */
-    assert_int_equal(persist_open(&f->persist, f->store, f->cache.view, &f->log, 0, NULL), 0);
+    assert_int_equal(persist_open(&f->persist, f->at.store, f->cache.view, &f->log, 0, NULL), 0);
 }
 
 static etag_reason state_of(struct fixture *f, unsigned number, struct shm_entry *out)
@@ -160,8 +150,8 @@ static const char *stored(struct fixture *f, unsigned number)
 
     (void)entry_of(f, number, "old");
     etag[0] = '\0';
-    const int r = store_get_entry(f->store, key_fingerprint(f->cache.hash_key, &f->key), see_record,
-                                  etag);
+    const int r = store_get_entry(f->at.store, key_fingerprint(f->cache.hash_key, &f->key),
+                                  see_record, etag);
     assert_true(r == 0 || r == STORE_E_NOT_FOUND);
     return etag;
 }
@@ -305,7 +295,7 @@ static void assert_stays_removed(struct fixture *f, unsigned at, unsigned stored
     struct place place = {.at = at};
     struct shm_entry seen;
 
-    assert_int_equal(store_each_entry(f->store, (struct hash128){0}, place_find, &place), 1);
+    assert_int_equal(store_each_entry(f->at.store, (struct hash128){0}, place_find, &place), 1);
     removal.persist = f->persist;
     removal.fingerprint = place.fingerprint;
     removal.calls = 0;
@@ -387,7 +377,7 @@ static void what_is_not_loaded_before_its_turn(void **state)
     invalidate(f, "odd");
     assert_false(entry_loader_fetch(f->loader, fingerprint_of(f, 1), &evicted));
     assert_int_equal(f->cache.counters.loaded_stale, 1);
-    assert_int_equal(store_begin(f->store, &txn), 0);
+    assert_int_equal(store_begin(f->at.store, &txn), 0);
     assert_int_equal(
         store_put_entry(txn, fingerprint_of(f, 2), ETAG_LIT("/"), ETAG_LIT("no record")), 0);
     assert_int_equal(store_commit(txn), 0);
@@ -428,7 +418,7 @@ static void a_damaged_record_is_removed_and_the_rest_is_loaded(void **state)
     struct shm_entry shown;
 
     (void)entry_of(f, 5, "old");
-    assert_int_equal(store_begin(f->store, &txn), 0);
+    assert_int_equal(store_begin(f->at.store, &txn), 0);
     assert_int_equal(store_put_entry(txn, key_fingerprint(f->cache.hash_key, &f->key),
                                      str_of(f->target), ETAG_LIT("no record")),
                      0);

@@ -5,8 +5,8 @@
  */
 #include "bounds.h"
 #include "bytes.h"
-#include "scratch.h"
-#include "store.h"
+#include "numbers.h"
+#include "store_fixture.h"
 #include "text.h"
 
 #include <fcntl.h>
@@ -20,11 +20,8 @@
 #define FLIPS 300
 
 struct fixture {
-    char scratch[SCRATCH_BYTES];
-    char dir[2 * SCRATCH_BYTES];
+    struct store_fixture at;
     char data[2 * SCRATCH_BYTES + 32];
-    char why[STORE_WHY_BYTES];
-    struct store *store;
     uint8_t *good; /* the database as it was closed */
     size_t good_bytes;
     size_t entries; /* found by the last walk, */
@@ -33,8 +30,7 @@ struct fixture {
 
 static int open_store(struct fixture *f)
 {
-    const struct store_options options = {.state_dir = f->dir, .map_bytes = MAP_BYTES};
-    return store_open(&f->store, &options, f->why);
+    return store_fixture_open(&f->at, MAP_BYTES);
 }
 
 static struct hash128 fingerprint_of(uint64_t number)
@@ -56,7 +52,7 @@ static void fill(struct fixture *f, uint64_t from, uint64_t to)
 {
     char name[64];
     struct store_txn *txn;
-    assert_int_equal(store_begin(f->store, &txn), 0);
+    assert_int_equal(store_begin(f->at.store, &txn), 0);
     for (uint64_t i = from; i < to; i++) {
         (void)snprintf(name, sizeof(name), "/some/resource/%d", (int)i);
         assert_int_equal(store_put_entry(txn, fingerprint_of(i), str_of(name), record_of(i)), 0);
@@ -75,15 +71,15 @@ static void make_good(struct fixture *f)
     struct store_txn *txn;
     struct stat status;
     assert_int_equal(open_store(f), 0);
-    assert_int_equal(store_meta_write(f->store, &meta), 0);
+    assert_int_equal(store_meta_write(f->at.store, &meta), 0);
     for (uint64_t from = 0; from < ENTRIES; from += 100)
         fill(f, from, from + 100);
     fill(f, 100, 200); /* so that pages become free */
-    assert_int_equal(store_begin(f->store, &txn), 0);
+    assert_int_equal(store_begin(f->at.store, &txn), 0);
     for (uint32_t chunk = 0; chunk < 8; chunk++)
         assert_int_equal(store_put_clocks(txn, chunk, words, CLOCK_CHUNK_WORDS), 0);
     assert_int_equal(store_commit(txn), 0);
-    f->store = store_close(f->store);
+    f->at.store = store_close(f->at.store);
 
     FILE *file = fopen(f->data, "r");
     assert_non_null(file);
@@ -98,9 +94,8 @@ static void make_good(struct fixture *f)
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    scratch_make(f->scratch);
-    scratch_path(f->dir, f->scratch, "state");
-    (void)snprintf(f->data, sizeof(f->data), "%s/data.mdb", f->dir);
+    store_fixture_place(&f->at);
+    (void)snprintf(f->data, sizeof(f->data), "%s/data.mdb", f->at.dir);
     make_good(f);
     *state = f;
     return 0;
@@ -109,8 +104,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    f->store = store_close(f->store);
-    scratch_remove(f->scratch);
+    store_fixture_remove(&f->at);
     free(f->good);
     free(f);
     return 0;
@@ -188,18 +182,18 @@ static void assert_whole(struct fixture *f)
     uint64_t guards = 0;
     uint64_t chunks = 0;
     f->entries = f->dropped = 0;
-    assert_int_equal(store_meta_read(f->store, &meta), 0);
+    assert_int_equal(store_meta_read(f->at.store, &meta), 0);
     assert_int_equal(meta.incarnation, 7);
-    assert_int_equal(store_each_event(f->store, 0, see_event, &events), 0);
+    assert_int_equal(store_each_event(f->at.store, 0, see_event, &events), 0);
     assert_int_equal(events, EVENTS);
-    assert_int_equal(store_each_guard(f->store, see_guard, &guards), 0);
+    assert_int_equal(store_each_guard(f->at.store, see_guard, &guards), 0);
     assert_int_equal(guards, GUARDS);
-    assert_int_equal(store_each_clock_chunk(f->store, see_chunk, &chunks), 0);
+    assert_int_equal(store_each_clock_chunk(f->at.store, see_chunk, &chunks), 0);
     assert_int_equal(chunks, 8);
-    assert_int_equal(store_each_entry(f->store, (struct hash128){0}, see_entry, f), 0);
+    assert_int_equal(store_each_entry(f->at.store, (struct hash128){0}, see_entry, f), 0);
     /* One whose key was changed stays beside the one that was written anew. */
     assert_in_range(f->entries, ENTRIES, ENTRIES + f->dropped);
-    const int listed = store_list(f->store, (etag_str){0}, (etag_str){0}, see_listed, NULL);
+    const int listed = store_list(f->at.store, (etag_str){0}, (etag_str){0}, see_listed, NULL);
     assert_true(listed == 0 || listed == STORE_E_DAMAGED); /* names are for people */
 }
 
@@ -208,16 +202,16 @@ static bool open_and_read(struct fixture *f)
 {
     struct store_meta meta;
     const int r = open_store(f);
-    if (r == STORE_E_DAMAGED || r == STORE_E_FORMAT || r == STORE_E_OLDER) {
-        assert_non_null(f->store);
-        f->store = store_close(f->store);
+    if (r == STORE_E_DAMAGED || r == STORE_E_FORMAT) {
+        assert_non_null(f->at.store);
+        f->at.store = store_close(f->at.store);
         return false;
     }
     assert_int_equal(r, 0);
-    const int told = store_meta_read(f->store, &meta);
+    const int told = store_meta_read(f->at.store, &meta);
     if (told != STORE_E_NOT_FOUND)
         assert_whole(f);
-    f->store = store_close(f->store);
+    f->at.store = store_close(f->at.store);
     return told != STORE_E_NOT_FOUND;
 }
 
@@ -249,12 +243,12 @@ static void a_truncated_database_kills_nobody(void **state)
                               f->good_bytes - PAGE_BYTES / 2,
                               f->good_bytes - 1};
     size_t accepted = 0;
-    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+    for (size_t i = 0; i < COUNT_OF(lengths); i++) {
         restore(f);
         assert_int_equal(truncate(f->data, (off_t)lengths[i]), 0);
         accepted += open_and_read(f);
         if (lengths[i] > PAGE_BYTES && lengths[i] <= f->good_bytes / 2)
-            assert_non_null(strstr(f->why, "damaged"));
+            assert_non_null(strstr(f->at.why.text, "damaged"));
     }
     assert_true(accepted <= 3); /* its last page may be a free one */
 }
@@ -303,7 +297,7 @@ static void an_accepted_database_can_be_written(void **state)
         fill(f, 0, ENTRIES);
         assert_whole(f);
         assert_int_equal(f->entries - f->dropped, ENTRIES);
-        f->store = store_close(f->store);
+        f->at.store = store_close(f->at.store);
     }
     assert_true(accepted > FLIPS / 30);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What etagctl explain says about conditions. The verdict is libetag's; here it is which one decides, and what each says. */
 #include "ctl_conditions.h"
+#include "numbers.h"
 #include "testing.h"
 #include "text.h"
 
@@ -46,7 +47,7 @@ static void check(const char *method, const char *etag, bool date_is_strong,
     do {                                                                                           \
         const struct said said_[] = {__VA_ARGS__};                                                 \
         check(method, etag, strong, fields, sizeof(fields) / sizeof((fields)[0]), verdict, said_,  \
-              sizeof(said_) / sizeof(said_[0]));                                                   \
+              COUNT_OF(said_));                                                                    \
     } while (0)
 #define CHECK(...) CHECK_DATED(false, __VA_ARGS__)
 

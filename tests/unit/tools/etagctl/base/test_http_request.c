@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "http_request.h"
+#include "numbers.h"
 #include "testing.h"
 #include "text.h"
 
@@ -13,10 +14,10 @@ static void assert_text(etag_str found, const char *expected)
 
 static void parse(struct http_request *out, const char *text)
 {
-    char why[HTTP_WHY_BYTES];
-    const unsigned line = http_request_parse(out, str_of(text), why);
+    struct why why;
+    const unsigned line = http_request_parse(out, str_of(text), &why);
     if (line != 0)
-        print_error("line %u: %s\n", line, why);
+        print_error("line %u: %s\n", line, why.text);
     assert_int_equal(line, 0);
 }
 
@@ -95,41 +96,41 @@ static void mistakes_are_told_with_their_line(void **state)
         {"GET / HTTP/1.1\nA: b\n\n", 3, "no Host"},
     };
     static struct http_request r;
-    char why[HTTP_WHY_BYTES];
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        const unsigned line = http_request_parse(&r, str_of(cases[i].text), why);
-        if (line != cases[i].line || !strstr(why, cases[i].why))
-            fail_msg("%s: line %u: %s", cases[i].text, line, why);
+    struct why why;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const unsigned line = http_request_parse(&r, str_of(cases[i].text), &why);
+        if (line != cases[i].line || !strstr(why.text, cases[i].why))
+            fail_msg("%s: line %u: %s", cases[i].text, line, why.text);
     }
 }
 
 static void a_nul_and_too_many_fields(void **state)
 {
     static struct http_request r;
-    char why[HTTP_WHY_BYTES];
+    struct why why;
     static char text[8192];
-    assert_int_equal(http_request_parse(&r, ETAG_LIT("GET / HTTP/1.1\nHost: a\0b\n"), why), 2);
-    assert_non_null(strstr(why, "0x00"));
+    assert_int_equal(http_request_parse(&r, ETAG_LIT("GET / HTTP/1.1\nHost: a\0b\n"), &why), 2);
+    assert_non_null(strstr(why.text, "0x00"));
     size_t len = (size_t)snprintf(text, sizeof(text), "GET / HTTP/1.0\n");
     for (int i = 0; i <= HTTP_FIELDS_MAX; i++)
         len += (size_t)snprintf(text + len, sizeof(text) - len, "A: %d\n", i);
-    assert_int_equal(http_request_parse(&r, (etag_str){text, len}, why), HTTP_FIELDS_MAX + 2);
-    assert_non_null(strstr(why, "more than 128"));
+    assert_int_equal(http_request_parse(&r, (etag_str){text, len}, &why), HTTP_FIELDS_MAX + 2);
+    assert_non_null(strstr(why.text, "more than 128"));
 }
 
 static void an_absolute_target_is_bounded(void **state)
 {
     static struct http_request r;
-    char why[HTTP_WHY_BYTES];
+    struct why why;
     static char text[TARGET_BYTES_MAX + 100];
     for (size_t extra = 0; extra < 2; extra++) {
         size_t len = (size_t)snprintf(text, sizeof(text), "GET http://a?");
         memset(text + len, 'x', TARGET_BYTES_MAX - 1 + extra);
         len += TARGET_BYTES_MAX - 1 + extra;
         len += (size_t)snprintf(text + len, sizeof(text) - len, " HTTP/1.1\n");
-        assert_int_equal(http_request_parse(&r, (etag_str){text, len}, why), extra);
+        assert_int_equal(http_request_parse(&r, (etag_str){text, len}, &why), extra);
     }
-    assert_non_null(strstr(why, "4097 bytes long"));
+    assert_non_null(strstr(why.text, "4097 bytes long"));
 }
 
 int main(void)

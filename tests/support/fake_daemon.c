@@ -1,82 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * A daemon for tests of the library: a real index and real messages, but it answers as the test wants. It runs in a thread, or
- * not at all (then the socket accepts connections, as that of a stopped daemon does, and nobody answers).
- */
-#ifndef ETAG_TESTS_FAKE_DAEMON_H
-#define ETAG_TESTS_FAKE_DAEMON_H
+#include "fake_daemon.h"
 
-#include "clocktime.h"
-#include "counters.h"
-#include "index.h"
-#include "message.h"
-#include "testing.h"
-#include "text.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-
-#define FAKE_PEERS_MAX 8
-#define FAKE_INCARNATION UINT64_C(0x1234567890abcdef)
-#define FAKE_LEASE_NS (10 * NS_PER_S)
-
-enum fake_mood {
-    FAKE_ANSWERS = 0,
-    FAKE_SILENT,         /* says hello, then reads and never answers */
-    FAKE_CLOSES_ONCE,    /* closes on the next request, then answers */
-    FAKE_CLOSES_ALWAYS,  /* closes on every request */
-    FAKE_SENDS_AWAY,     /* WIRE_ERROR_SLOW on the next request, closes, then answers */
-    FAKE_SAYS_MALFORMED, /* WIRE_ERROR_MALFORMED, closes */
-    FAKE_REFUSES,        /* WIRE_ERROR_STORE */
-    FAKE_NONSENSE,       /* bytes that are no frame */
-    FAKE_OTHER_VERSION,  /* its hello has another version */
-    FAKE_REFUSES_HELLO,  /* WIRE_ERROR_VERSION to the hello */
-    FAKE_FEW_FDS,        /* forgets the counters' descriptor */
-    FAKE_MANY_FDS,       /* sends descriptors that nobody wants, with hello and answers */
-    FAKE_UNSEALED,       /* an index that can be truncated */
-    FAKE_BUSY,           /* WIRE_ERROR_BUSY */
-    FAKE_DENIES,         /* WIRE_ERROR_DENIED */
-    FAKE_SLOW,           /* answers late_ms after the request */
-};
-
-struct fake_daemon {
-    char dir[64], path[96];
-    int listener;
-    struct index *index;
-    uint64_t incarnation_id;
-    uint32_t roles;
-    int64_t clock_shift_ns;
-    enum fake_mood mood; /* atomic */
-    etag_reason fill_reason;
-    uint64_t spool_id, linger_ns; /* for its hello */
-    int late_ms;
-    /* what it saw: atomic */
-    int hellos, fills, retires, invalidations, connections;
-    uint64_t last_fill_lsn;
-    int last_surrogate_count;
-    int begins, confirms, commits, aborts;
-    uint64_t last_guard_low;
-    uint32_t last_hold_ms;
-    /* the thread's */
-    bool running;
-    pthread_t thread;
-    int stop[2];
-    int peers[FAKE_PEERS_MAX];
-    struct buffer in[FAKE_PEERS_MAX];
-    uint64_t lsn;
-    int counters_fd; /* of the last hello */
-};
-
-#define fake_set(d, member, value) __atomic_store_n(&(d)->member, value, __ATOMIC_SEQ_CST)
-#define fake_get(d, member) __atomic_load_n(&(d)->member, __ATOMIC_SEQ_CST)
-
-static inline void fake_send(int fd, const struct reply *reply, const int *fds, size_t fd_count)
+void fake_send(int fd, const struct reply *reply, const int *fds, size_t fd_count)
 {
     struct buffer out = {0};
     union {
@@ -99,7 +24,7 @@ static inline void fake_send(int fd, const struct reply *reply, const int *fds, 
     buffer_deinit(&out);
 }
 
-static inline int fake_memory(size_t bytes, unsigned seals)
+int fake_memory(size_t bytes, unsigned seals)
 {
     const int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     assert_true(fd >= 0);
@@ -108,7 +33,7 @@ static inline int fake_memory(size_t bytes, unsigned seals)
     return fd;
 }
 
-static inline void fake_hello(struct fake_daemon *d, int fd, const struct request *request)
+static void fake_hello(struct fake_daemon *d, int fd, const struct request *request)
 {
     const enum fake_mood mood = fake_get(d, mood);
     struct reply reply = {.id = request->id, .kind = REPLY_HELLO};
@@ -149,7 +74,7 @@ static inline void fake_hello(struct fake_daemon *d, int fd, const struct reques
         close(unsealed);
 }
 
-static inline void fake_count(struct fake_daemon *d, const struct request *request)
+static void fake_count(struct fake_daemon *d, const struct request *request)
 {
     int *const counts[] = {[REQUEST_INVALIDATE] = &d->invalidations,
                            [REQUEST_GUARD_BEGIN] = &d->begins,
@@ -166,7 +91,7 @@ static inline void fake_count(struct fake_daemon *d, const struct request *reque
 }
 
 /* False: the connection is to be closed. */
-static inline bool fake_answer(struct fake_daemon *d, int fd, const struct request *request)
+static bool fake_answer(struct fake_daemon *d, int fd, const struct request *request)
 {
     struct reply reply = {.id = request->id};
     if (request->kind == REQUEST_HELLO) {
@@ -234,14 +159,14 @@ static inline bool fake_answer(struct fake_daemon *d, int fd, const struct reque
     return true;
 }
 
-static inline void fake_drop(struct fake_daemon *d, int i)
+static void fake_drop(struct fake_daemon *d, int i)
 {
     close(d->peers[i]);
     d->peers[i] = -1;
     d->in[i].len = 0;
 }
 
-static inline void fake_read(struct fake_daemon *d, int i)
+static void fake_read(struct fake_daemon *d, int i)
 {
     struct buffer *in = &d->in[i];
     etag_str payload;
@@ -272,7 +197,7 @@ static inline void fake_read(struct fake_daemon *d, int i)
     }
 }
 
-static inline void *fake_run(void *context)
+static void *fake_run(void *context)
 {
     struct fake_daemon *d = context;
     for (;;) {
@@ -296,7 +221,7 @@ static inline void *fake_run(void *context)
     }
 }
 
-static inline struct index *fake_index(uint64_t incarnation_id)
+struct index *fake_index(uint64_t incarnation_id)
 {
     struct index *index;
     const struct index_options options = {
@@ -309,8 +234,7 @@ static inline struct index *fake_index(uint64_t incarnation_id)
     return index;
 }
 
-/* Listens, and answers if 'running'. */
-static inline void fake_start(struct fake_daemon *d, bool running)
+void fake_start(struct fake_daemon *d, bool running)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     memcpy(address.sun_path, d->path, sizeof(d->path));
@@ -332,15 +256,14 @@ static inline void fake_start(struct fake_daemon *d, bool running)
     }
 }
 
-/* A stopped one goes on. */
-static inline void fake_continue(struct fake_daemon *d)
+void fake_continue(struct fake_daemon *d)
 {
     assert_int_equal(pipe2(d->stop, O_CLOEXEC), 0);
     assert_int_equal(pthread_create(&d->thread, NULL, fake_run, d), 0);
     d->running = true;
 }
 
-static inline void fake_init(struct fake_daemon *d)
+void fake_init(struct fake_daemon *d)
 {
     *d = (struct fake_daemon){.listener = -1,
                               .counters_fd = -1,
@@ -352,8 +275,7 @@ static inline void fake_init(struct fake_daemon *d)
     snprintf(d->path, sizeof(d->path), "%s/etagd.sock", d->dir);
 }
 
-/* As a process that was killed: the socket file stays. */
-static inline void fake_kill(struct fake_daemon *d)
+void fake_kill(struct fake_daemon *d)
 {
     if (d->running) {
         assert_int_equal(write(d->stop[1], "", 1), 1);
@@ -374,7 +296,7 @@ static inline void fake_kill(struct fake_daemon *d)
     d->index = index_close(d->index);
 }
 
-static inline void fake_deinit(struct fake_daemon *d)
+void fake_deinit(struct fake_daemon *d)
 {
     if (d->listener >= 0)
         fake_kill(d);
@@ -384,20 +306,10 @@ static inline void fake_deinit(struct fake_daemon *d)
     rmdir(d->dir);
 }
 
-/* Waits until the daemon's thread has counted that far. */
-#define fake_await(d, member, count)                                                               \
-    do {                                                                                           \
-        for (int ms_ = 0; fake_get(d, member) < (count) && ms_ < 10000; ms_++)                     \
-            poll(NULL, 0, 1);                                                                      \
-        assert_int_equal(fake_get(d, member), (count));                                            \
-    } while (0)
-
-static inline int open_descriptors(void)
+int open_descriptors(void)
 {
     int count = 0;
     for (int fd = 0; fd < 1024; fd++)
         count += fcntl(fd, F_GETFD) >= 0;
     return count;
 }
-
-#endif

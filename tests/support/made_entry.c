@@ -1,47 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Entries whose every byte follows from their key number and fill LSN. So whoever finds one can tell whether all parts
- * of it belong together, without having been told what was stored.
- */
-#ifndef ETAG_TESTS_MADE_ENTRY_H
-#define ETAG_TESTS_MADE_ENTRY_H
+#include "made_entry.h"
 
-#include "index.h"
-#include "testing.h"
-#include "text.h"
-
-#include <stdio.h>
-#include <string.h>
-
-#define MADE_FIELDS_MAX 3
-#define MADE_LOCATION_MAX 300
-
-struct made_entry {
-    struct index_entry entry; /* points into the rest */
-    uint32_t clocks[CLOCKS_PER_ENTRY_MAX];
-    struct kept_field fields[MADE_FIELDS_MAX];
-    char etag[ENTITY_TAG_BYTES_MAX];
-    char location[MADE_LOCATION_MAX];
-    char value[32];
-};
-
-/* The fingerprint of key 'number' with a chosen home. */
-static inline struct hash128 made_fingerprint(uint64_t home_count, uint64_t home, uint64_t number)
+struct hash128 made_fingerprint(uint64_t home_count, uint64_t home, uint64_t number)
 {
     const unsigned __int128 scaled = (unsigned __int128)home << 64;
     return (struct hash128){.low = random_mix(number) | 1,
                             .high = (uint64_t)((scaled + home_count - 1) / home_count)};
 }
 
-static inline void made_text(char *out, size_t len, uint64_t seed)
+etag_str made_fieldset(uint8_t out[FIELDSET_BYTES_MAX], const struct kept_field *fields,
+                       size_t count)
+{
+    const int len = fieldset_pack(out, fields, count);
+    assert_true(len >= 0);
+    return (etag_str){(const char *)out, (size_t)len};
+}
+
+void made_text(char *out, size_t len, uint64_t seed)
 {
     for (size_t i = 0; i < len; i++)
         out[i] = (char)('a' + random_mix(seed + i / 8) % 26);
 }
 
-/* Most entries are small; some need the overflow record for one reason, some for all. */
-static inline void made_entry_init(struct made_entry *made, struct hash128 fingerprint,
-                                   uint64_t fill_lsn, uint32_t clock_count)
+void made_entry_init(struct made_entry *made, struct hash128 fingerprint, uint64_t fill_lsn,
+                     uint32_t clock_count)
 {
     const uint64_t seed = fingerprint.low ^ random_mix(fill_lsn);
     const size_t etag_len = seed % 4 == 0 ? seed / 8 % (ENTITY_TAG_BYTES_MAX - 1) : seed / 8 % 30;
@@ -70,16 +52,13 @@ static inline void made_entry_init(struct made_entry *made, struct hash128 finge
         .last_modified = (int64_t)random_mix(seed + 2),
         .etag = {made->etag, etag_len + 2},
         .content_location = {location_len ? made->location : NULL, location_len},
-        .fields = made->fields,
-        .field_count = set % (MADE_FIELDS_MAX + 1),
+        .fieldset = made_fieldset(made->packed, made->fields, set % (MADE_FIELDS_MAX + 1)),
         .clocks = made->clocks,
         .clock_count = clocks,
     };
 }
 
-/* NULL, or which part of a found entry is not the made one's. */
-static inline const char *made_entry_differs(const struct made_entry *made,
-                                             const struct shm_entry *found)
+const char *made_entry_differs(const struct made_entry *made, const struct shm_entry *found)
 {
     const struct index_entry *const e = &made->entry;
     if (found->fingerprint.low != e->fingerprint.low ||
@@ -104,11 +83,10 @@ static inline const char *made_entry_differs(const struct made_entry *made,
         if (found->clocks[i] != (i < e->clock_count ? e->clocks[i] : CLOCK_FLOOR))
             return "clocks";
 
-    uint8_t packed[FIELDSET_BYTES_MAX];
-    const int len = fieldset_pack(packed, e->fields, e->field_count);
-    if (len < 0 || found->fieldset_bytes != (size_t)len)
+    if (found->fieldset_bytes != e->fieldset.len)
         return "length of the field set";
-    return len == 0 || memcmp(packed, found->fieldset_words, (size_t)len) == 0 ? NULL : "field set";
+    return e->fieldset.len == 0 ||
+                   memcmp(e->fieldset.data, found->fieldset_words, e->fieldset.len) == 0
+               ? NULL
+               : "field set";
 }
-
-#endif

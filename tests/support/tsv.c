@@ -1,49 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Reads the tables of tests/cases: a header line with the columns' names, then one case a line, cells divided
- * by tabs, escapes as tests/cases/README.md lists them. A table that cannot be read ends the test program:
- * it must never look like a pass.
- *
- *   struct tsv table;
- *   tsv_open(&table, "keys.tsv");
- *   while (tsv_next(&table)) {
- *       char host[TSV_CELL_BYTES_MAX];
- *       const size_t len = tsv_text(&table, "host", host, sizeof(host));
- *       ...
- *   }
- *   tsv_close(&table);
- */
-#ifndef ETAG_TESTS_TSV_H
-#define ETAG_TESTS_TSV_H
+#include "tsv.h"
 
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define TSV_COLUMNS_MAX 24
-#define TSV_CELL_BYTES_MAX (256u * 1024u)
-
-struct tsv {
-    FILE *file;
-    const char *name; /* borrowed */
-    unsigned line_number;
-    size_t column_count;
-    char *header, *line; /* cells below point into these */
-    size_t header_bytes, line_bytes;
-    char *columns[TSV_COLUMNS_MAX];
-    char *cells[TSV_COLUMNS_MAX];
+/* Where unescaped bytes go. */
+struct tsv_out {
+    const struct tsv *table;
+    char *bytes;
+    size_t len, capacity;
 };
 
-__attribute__((noreturn)) static inline void tsv_die(const struct tsv *t, const char *what,
-                                                     const char *detail)
-{
-    fprintf(stderr, "%s:%u: %s: %s\n", t->name, t->line_number, what, detail);
-    abort();
-}
+static void tsv_put_range(struct tsv_out *out, const char *p, const char *end);
 
 /* Splits text at tabs in place; the line's end is cut off. Returns the number of cells. */
-static inline size_t tsv_split(const struct tsv *t, char *text, char *cells[TSV_COLUMNS_MAX])
+static size_t tsv_split(const struct tsv *t, char *text, char *cells[TSV_COLUMNS_MAX])
 {
     size_t count = 0;
     text[strcspn(text, "\r\n")] = '\0';
@@ -59,8 +27,7 @@ static inline size_t tsv_split(const struct tsv *t, char *text, char *cells[TSV_
     return count;
 }
 
-/* The next line, split; false at the end of the table. Empty lines are skipped. */
-static inline bool tsv_next(struct tsv *t)
+bool tsv_next(struct tsv *t)
 {
     while (getline(&t->line, &t->line_bytes, t->file) > 0) {
         t->line_number++;
@@ -73,8 +40,7 @@ static inline bool tsv_next(struct tsv *t)
     return false;
 }
 
-/* name: a file of tests/cases; borrowed until tsv_close(). */
-static inline void tsv_open(struct tsv *t, const char *name)
+void tsv_open(struct tsv *t, const char *name)
 {
     char path[4096];
     *t = (struct tsv){.name = name, .line_number = 1};
@@ -87,15 +53,14 @@ static inline void tsv_open(struct tsv *t, const char *name)
     t->column_count = tsv_split(t, t->header, t->columns);
 }
 
-static inline void tsv_close(struct tsv *t)
+void tsv_close(struct tsv *t)
 {
     fclose(t->file);
     free(t->header);
     free(t->line);
 }
 
-/* A cell of the current line as it stands there; valid until the next tsv_next(). */
-static inline const char *tsv_raw(const struct tsv *t, const char *column)
+const char *tsv_raw(const struct tsv *t, const char *column)
 {
     for (size_t i = 0; i < t->column_count; i++)
         if (strcmp(t->columns[i], column) == 0)
@@ -103,14 +68,7 @@ static inline const char *tsv_raw(const struct tsv *t, const char *column)
     tsv_die(t, "no such column", column);
 }
 
-/* Where unescaped bytes go. */
-struct tsv_out {
-    const struct tsv *table;
-    char *bytes;
-    size_t len, capacity;
-};
-
-static inline void tsv_put(struct tsv_out *out, const char *bytes, size_t len)
+static void tsv_put(struct tsv_out *out, const char *bytes, size_t len)
 {
     if (len >= out->capacity - out->len) /* one byte stays for the NUL */
         tsv_die(out->table, "cell over the caller's buffer", out->table->cells[0]);
@@ -119,7 +77,7 @@ static inline void tsv_put(struct tsv_out *out, const char *bytes, size_t len)
 }
 
 /* One backslash escape; returns the text after it. */
-static inline const char *tsv_put_escape(struct tsv_out *out, const char *p)
+static const char *tsv_put_escape(struct tsv_out *out, const char *p)
 {
     const char *const names = "trn\\", *const values = "\t\r\n\\";
     const char *known = p[1] ? strchr(names, p[1]) : NULL;
@@ -139,10 +97,8 @@ static inline const char *tsv_put_escape(struct tsv_out *out, const char *p)
     tsv_die(out->table, "unknown escape", p);
 }
 
-static inline void tsv_put_range(struct tsv_out *out, const char *p, const char *end);
-
 /* "${rep:N:TEXT}" or "${seq:N:FORMAT}"; TEXT may hold backslash escapes, but no '}'. Returns the text after it. */
-static inline const char *tsv_put_macro(struct tsv_out *out, const char *p)
+static const char *tsv_put_macro(struct tsv_out *out, const char *p)
 {
     const bool is_seq = strncmp(p, "${seq:", 6) == 0;
     char *text;
@@ -167,7 +123,7 @@ static inline const char *tsv_put_macro(struct tsv_out *out, const char *p)
     return end + 1;
 }
 
-static inline void tsv_put_range(struct tsv_out *out, const char *p, const char *end)
+static void tsv_put_range(struct tsv_out *out, const char *p, const char *end)
 {
     while (p < end) {
         if (*p == '\\') {
@@ -180,8 +136,7 @@ static inline void tsv_put_range(struct tsv_out *out, const char *p, const char 
     }
 }
 
-/* Resolves the escapes of any text; out gets a NUL behind it as well. Returns the length. */
-static inline size_t tsv_unescape(const struct tsv *t, const char *raw, char *out, size_t capacity)
+size_t tsv_unescape(const struct tsv *t, const char *raw, char *out, size_t capacity)
 {
     struct tsv_out to = {.table = t, .bytes = out, .capacity = capacity};
     tsv_put_range(&to, raw, raw + strlen(raw));
@@ -189,10 +144,7 @@ static inline size_t tsv_unescape(const struct tsv *t, const char *raw, char *ou
     return to.len;
 }
 
-/* A cell of the current line with its escapes resolved. */
-static inline size_t tsv_text(const struct tsv *t, const char *column, char *out, size_t capacity)
+size_t tsv_text(const struct tsv *t, const char *column, char *out, size_t capacity)
 {
     return tsv_unescape(t, tsv_raw(t, column), out, capacity);
 }
-
-#endif

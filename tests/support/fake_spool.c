@@ -1,29 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A spool for tests of the library: the directory as a daemon makes it, and a look at what writers left in it. */
-#ifndef ETAG_TESTS_FAKE_SPOOL_H
-#define ETAG_TESTS_FAKE_SPOOL_H
+#include "fake_spool.h"
 
-#include "message.h"
-#include "spool_format.h"
-#include "testing.h"
-
-#include <dirent.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#define FAKE_SPOOL_ID UINT64_C(0xfeedfeedfeedfeed)
-#define FAKE_SOCKET_NAME "etagd.sock"
-
-struct fake_spool {
-    char path[128];
-    struct spool_mark mark;
-};
-
-static inline void fake_spool_write(const struct fake_spool *spool, const char *name,
-                                    const void *bytes, size_t len, mode_t mode)
+void fake_spool_write(const struct fake_spool *spool, const char *name, const void *bytes,
+                      size_t len, mode_t mode)
 {
     char path[200];
     snprintf(path, sizeof(path), "%s/%s", spool->path, name);
@@ -34,8 +13,7 @@ static inline void fake_spool_write(const struct fake_spool *spool, const char *
     close(fd);
 }
 
-/* Writes the mark anew, by rename as a daemon does. */
-static inline void fake_spool_mark(const struct fake_spool *spool)
+void fake_spool_mark(const struct fake_spool *spool)
 {
     static char text[SPOOL_MARK_BYTES_MAX];
     char from[200], to[200];
@@ -45,8 +23,7 @@ static inline void fake_spool_mark(const struct fake_spool *spool)
     assert_int_equal(rename(from, to), 0);
 }
 
-/* Beside a socket in this directory. */
-static inline void fake_spool_make(struct fake_spool *spool, const char *dir, uint64_t lease_ns)
+void fake_spool_make(struct fake_spool *spool, const char *dir, uint64_t lease_ns)
 {
     snprintf(spool->path, sizeof(spool->path), "%.100s/spool", dir);
     assert_int_equal(mkdir(spool->path, 0700), 0);
@@ -62,8 +39,7 @@ static inline void fake_spool_make(struct fake_spool *spool, const char *dir, ui
     fake_spool_mark(spool);
 }
 
-/* Takes every step-th name of an event: links to one file, which is quick. */
-static inline void fake_spool_fill(const struct fake_spool *spool, uint32_t step)
+void fake_spool_fill(const struct fake_spool *spool, uint32_t step)
 {
     char name[SPOOL_NAME_BYTES], first[200], path[200];
     fake_spool_write(spool, "e000", "mine", 4, SPOOL_FILE_MODE);
@@ -75,8 +51,7 @@ static inline void fake_spool_fill(const struct fake_spool *spool, uint32_t step
     }
 }
 
-/* How many names of that kind there are, and the last one's. last: may be NULL. */
-static inline int fake_spool_count(const struct fake_spool *spool, enum spool_name kind, char *last)
+int fake_spool_count(const struct fake_spool *spool, enum spool_name kind, char *last)
 {
     DIR *dir = opendir(spool->path);
     uint32_t number;
@@ -92,9 +67,7 @@ static inline int fake_spool_count(const struct fake_spool *spool, enum spool_na
     return count;
 }
 
-/* The only event in it. What is decoded borrows from 'arena' and static memory. */
-static inline void fake_spool_event(const struct fake_spool *spool, struct arena *arena,
-                                    struct request *out)
+void fake_spool_event(const struct fake_spool *spool, struct arena *arena, struct request *out)
 {
     static char bytes[SPOOL_FILE_BYTES_MAX + 1];
     char name[SPOOL_NAME_BYTES], path[200];
@@ -111,17 +84,15 @@ static inline void fake_spool_event(const struct fake_spool *spool, struct arena
     assert_null(request_decode(out, arena, payload));
 }
 
-static inline int fake_spool_remove_one(const char *path, const struct stat *status, int type,
-                                        struct FTW *at)
+static int fake_spool_remove_one(const char *path, const struct stat *status, int type,
+                                 struct FTW *at)
 {
     return remove(path);
 }
 
-static inline void fake_spool_remove(struct fake_spool *spool)
+void fake_spool_remove(struct fake_spool *spool)
 {
     if (spool->path[0])
         (void)nftw(spool->path, fake_spool_remove_one, 16, FTW_DEPTH | FTW_PHYS);
     spool->path[0] = '\0';
 }
-
-#endif

@@ -1,34 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * A second precondition evaluator, against which the engine is tested: written from the grammar of RFC 9110 and from
- * nothing of libetag's, slow and simple on purpose. It joins the lines of a field as section 5.3 says, matches the
- * grammar rule by rule, and lets the C library know the calendar (dates are parsed by writing them back).
- */
-#ifndef ETAG_TESTS_REFERENCE_EVALUATOR_H
-#define ETAG_TESTS_REFERENCE_EVALUATOR_H
+#include "reference_evaluator.h"
 
-#include <etag/etag.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <strings.h>
-#include <time.h>
-
-/* ---- Fields ---- */
-
-struct ref_value {
-    bool present;
-    size_t line_count;
-    char *text; /* owned, NUL-terminated for convenience; may hold NULs itself */
-    size_t len;
-};
-
-static inline bool ref_blank(char c)
+bool ref_blank(char c)
 {
     return c == ' ' || c == '\t';
 }
 
-static inline struct ref_value ref_field(const etag_request *request, const char *name)
+static struct ref_value ref_field(const etag_request *request, const char *name)
 {
     struct ref_value v = {.text = calloc(1, 1)};
     for (size_t i = 0; v.text && i < request->field_count; i++) {
@@ -62,19 +40,14 @@ static inline struct ref_value ref_field(const etag_request *request, const char
     return v;
 }
 
-/* ---- Entity tags ---- */
-
-#define REF_NO_MATCH SIZE_MAX
-
 /* etagc = %x21 / %x23-7E / obs-text;  obs-text = %x80-FF */
-static inline bool ref_etagc(char c)
+static bool ref_etagc(char c)
 {
     const int code = (unsigned char)c;
     return code == 0x21 || (code >= 0x23 && code <= 0x7e) || (code >= 0x80 && code <= 0xff);
 }
 
-/* entity-tag = [ weak ] DQUOTE *etagc DQUOTE: where it ends, or REF_NO_MATCH. */
-static inline size_t ref_entity_tag(const char *s, size_t len, size_t at, bool *weak)
+size_t ref_entity_tag(const char *s, size_t len, size_t at, bool *weak)
 {
     *weak = at + 1 < len && s[at] == 'W' && s[at + 1] == '/';
     if (*weak)
@@ -86,26 +59,19 @@ static inline size_t ref_entity_tag(const char *s, size_t len, size_t at, bool *
     return at < len && s[at] == '"' ? at + 1 : REF_NO_MATCH;
 }
 
-static inline size_t ref_ows(const char *s, size_t len, size_t at)
+static size_t ref_ows(const char *s, size_t len, size_t at)
 {
     while (at < len && ref_blank(s[at]))
         at++;
     return at;
 }
 
-struct ref_list {
-    bool well_formed;
-    size_t count;
-    bool strong_match, weak_match; /* some element is the current tag */
-};
-
 /* "x-gzip" or "x--gzip" for "x": every suffix in turn is put behind the current tag, and the result compared. */
-static inline bool ref_equal_but_suffix(const char *s, size_t len, const char *current,
-                                        size_t current_len)
+static bool ref_equal_but_suffix(const char *s, size_t len, const char *current, size_t current_len)
 {
     static const char *const codings[] = {"gzip", "br", "zstd", "deflate", "compress"};
     char made[8192];
-    for (size_t i = 0; i < 2 * sizeof(codings) / sizeof(codings[0]); i++) {
+    for (size_t i = 0; i < 2 * COUNT_OF(codings); i++) {
         const int made_len = snprintf(made, sizeof(made), "%s%s\"", i % 2 ? "--" : "-",
                                       codings[i / 2]);
         if (current_len - 1 + (size_t)made_len == len && memcmp(s, current, current_len - 1) == 0 &&
@@ -115,8 +81,8 @@ static inline bool ref_equal_but_suffix(const char *s, size_t len, const char *c
     return false;
 }
 
-static inline size_t ref_element(struct ref_list *list, const char *s, size_t len, size_t at,
-                                 etag_str current, bool suffixes)
+static size_t ref_element(struct ref_list *list, const char *s, size_t len, size_t at,
+                          etag_str current, bool suffixes)
 {
     bool weak = false, current_weak = false;
     const size_t end = ref_entity_tag(s, len, at, &weak);
@@ -139,8 +105,7 @@ static inline size_t ref_element(struct ref_list *list, const char *s, size_t le
     return end;
 }
 
-/* #element = [ element ] *( OWS "," OWS [ element ] ) */
-static inline struct ref_list ref_list(const char *s, size_t len, etag_str current, bool suffixes)
+struct ref_list ref_list(const char *s, size_t len, etag_str current, bool suffixes)
 {
     struct ref_list list = {0};
     size_t at = ref_element(&list, s, len, 0, current, suffixes);
@@ -154,10 +119,8 @@ static inline struct ref_list ref_list(const char *s, size_t len, etag_str curre
     return list;
 }
 
-/* ---- Dates ---- */
-
 /* Seconds of a broken-down time that exists, or ETAG_NO_DATE. */
-static inline int64_t ref_seconds(struct tm t)
+static int64_t ref_seconds(struct tm t)
 {
     const int leap_second = t.tm_sec == 60;
     t.tm_sec -= leap_second;
@@ -172,7 +135,7 @@ static inline int64_t ref_seconds(struct tm t)
 }
 
 /* A two-digit year: the latest one that is not more than 50 years ahead. */
-static inline int64_t ref_two_digit_year(struct tm t, int two_digits, int64_t now_s)
+static int64_t ref_two_digit_year(struct tm t, int two_digits, int64_t now_s)
 {
     const time_t now = now_s;
     struct tm limit;
@@ -190,8 +153,7 @@ static inline int64_t ref_two_digit_year(struct tm t, int two_digits, int64_t no
     return ETAG_NO_DATE;
 }
 
-/* Each form is tried with each day's and month's name: what the C library reads must print as the same text. */
-static inline int64_t ref_date(const char *s, size_t len, int64_t now_s)
+int64_t ref_date(const char *s, size_t len, int64_t now_s)
 {
     static const char *const days[] = {"Monday", "Tuesday",  "Wednesday", "Thursday",
                                        "Friday", "Saturday", "Sunday"};
@@ -244,20 +206,15 @@ static inline int64_t ref_date(const char *s, size_t len, int64_t now_s)
     return ETAG_NO_DATE;
 }
 
-/* ---- Section 13.2.2 ---- */
-
-/* A condition is true, false, not there (or to be ignored), or can't be told. */
-enum ref_truth { REF_FALSE, REF_TRUE, REF_IGNORED, REF_UNKNOWN };
-
-static inline bool ref_method_is(const etag_request *request, const char *name)
+static bool ref_method_is(const etag_request *request, const char *name)
 {
     return request->method.len == strlen(name) &&
            memcmp(request->method.data, name, request->method.len) == 0;
 }
 
 /* Is the current tag, or anything at all for "*", among the field's? Malformed: *malformed. */
-static inline enum ref_truth ref_listed(const struct ref_value *v, const etag_validators *now,
-                                        bool strong, bool suffixes, bool *malformed)
+static enum ref_truth ref_listed(const struct ref_value *v, const etag_validators *now, bool strong,
+                                 bool suffixes, bool *malformed)
 {
     const bool exists = now->existence != ETAG_ABSENT && now->etag.len > 0;
     const bool unknown = now->existence == ETAG_EXISTENCE_UNKNOWN && !exists;
@@ -276,8 +233,8 @@ static inline enum ref_truth ref_listed(const struct ref_value *v, const etag_va
 }
 
 /* Is the date of the field at or after the last modification? */
-static inline enum ref_truth ref_unmodified(const struct ref_value *v, const etag_validators *now,
-                                            int64_t now_s)
+static enum ref_truth ref_unmodified(const struct ref_value *v, const etag_validators *now,
+                                     int64_t now_s)
 {
     if (!v->present || v->line_count != 1 || now->last_modified == ETAG_NO_DATE ||
         now->existence == ETAG_ABSENT)
@@ -288,8 +245,8 @@ static inline enum ref_truth ref_unmodified(const struct ref_value *v, const eta
     return now->last_modified <= date ? REF_TRUE : REF_FALSE;
 }
 
-static inline etag_verdict ref_decide(const etag_request *request, const etag_validators *now,
-                                      const struct ref_value field[4], int64_t now_s)
+static etag_verdict ref_decide(const etag_request *request, const etag_validators *now,
+                               const struct ref_value field[4], int64_t now_s)
 {
     const bool reads = ref_method_is(request, "GET") || ref_method_is(request, "HEAD");
     bool malformed = false;
@@ -323,7 +280,7 @@ static inline etag_verdict ref_decide(const etag_request *request, const etag_va
     return ETAG_PROCEED;
 }
 
-static inline etag_verdict ref_evaluate(const etag_request *request, const etag_validators *now)
+etag_verdict ref_evaluate(const etag_request *request, const etag_validators *now)
 {
     const bool reads = ref_method_is(request, "GET") || ref_method_is(request, "HEAD");
     if (ref_method_is(request, "OPTIONS") || ref_method_is(request, "TRACE") ||
@@ -341,9 +298,7 @@ static inline etag_verdict ref_evaluate(const etag_request *request, const etag_
     return verdict;
 }
 
-/* ---- Section 13.2.2, step 5, with 13.1.5 and 14.2 ---- */
-
-static inline bool ref_if_range(const struct ref_value *v, const etag_validators *now)
+static bool ref_if_range(const struct ref_value *v, const etag_validators *now)
 {
     bool weak = false, current_weak = false;
     const bool exists = now->existence != ETAG_ABSENT;
@@ -364,7 +319,7 @@ static inline bool ref_if_range(const struct ref_value *v, const etag_validators
     return v->len == len && memcmp(v->text, last_modified, len) == 0;
 }
 
-static inline etag_range ref_evaluate_range(const etag_request *request, const etag_validators *now)
+etag_range ref_evaluate_range(const etag_request *request, const etag_validators *now)
 {
     struct ref_value range = ref_field(request, "Range"), if_range = ref_field(request, "If-Range");
     etag_range use = ETAG_RANGE_NONE;
@@ -375,5 +330,3 @@ static inline etag_range ref_evaluate_range(const etag_request *request, const e
     free(if_range.text);
     return use;
 }
-
-#endif

@@ -14,24 +14,11 @@
 #include <cmocka.h>
 
 /* valgrind makes system calls of its own and keeps descriptors for itself. */
-static inline bool under_valgrind(void)
-{
-    const char *preload = getenv("LD_PRELOAD");
-    return preload && strstr(preload, "vgpreload");
-}
+bool under_valgrind(void);
 
 /* splitmix64 */
-static inline uint64_t random_mix(uint64_t x)
-{
-    x += UINT64_C(0x9e3779b97f4a7c15);
-    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return x ^ (x >> 31);
-}
+uint64_t random_mix(uint64_t x);
 
-static inline uint64_t random_next(uint64_t *seed)
-{
-    return random_mix((*seed)++);
-}
+uint64_t random_next(uint64_t *seed);
 
 #endif

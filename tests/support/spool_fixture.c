@@ -1,42 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A spool in a directory of its own, what a scan has applied, and events as writers leave them. After testing.h. */
-#ifndef ETAGD_TEST_SPOOL_FIXTURE_H
-#define ETAGD_TEST_SPOOL_FIXTURE_H
+#include "spool_fixture.h"
 
-#include "bounds.h"
-#include "clocktime.h"
-#include "scratch.h"
-#include "spool.h"
-#include "text.h"
-
-#include <fcntl.h>
-#include <string.h>
-#include <sys/stat.h>
-
-#define SEEN_MAX 64
-
-struct seen {
-    enum request_kind kind;
-    bool everything;
-    uint32_t uid;
-    struct spool_slot slot;
-    char surrogate[32];
-};
-
-struct fixture {
-    char scratch[SCRATCH_BYTES];
-    struct config config;
-    struct log log;
-    struct log_limit limit;
-    struct arena arena;
-    struct spool *spool;
-    struct seen seen[SEEN_MAX];
-    size_t seen_count;
-    bool safe_at_once;
-    int answer;
-};
-
-static inline char *path_of(const struct fixture *f, const char *name)
+char *path_of(const struct fixture *f, const char *name)
 {
     static char path[PATH_BYTES_MAX * 2];
 
@@ -44,22 +9,22 @@ static inline char *path_of(const struct fixture *f, const char *name)
     return path;
 }
 
-static inline bool there(const struct fixture *f, const char *name)
+bool there(const struct fixture *f, const char *name)
 {
     struct stat st;
 
     return lstat(path_of(f, name), &st) == 0;
 }
 
-static inline void open_spool(struct fixture *f, uint64_t lease_ns)
+void open_spool(struct fixture *f, uint64_t lease_ns)
 {
-    char why[512] = "";
+    struct why why;
 
-    if (spool_open(f->spool, &f->config, lease_ns, &f->limit, &f->arena, why) < 0)
-        fail_msg("%s", why);
+    if (spool_open(f->spool, &f->config, lease_ns, &f->limit, &f->arena, &why) < 0)
+        fail_msg("%s", why.text);
 }
 
-static inline int setup(void **state)
+int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
 
@@ -80,7 +45,7 @@ static inline int setup(void **state)
     return 0;
 }
 
-static inline int teardown(void **state)
+int teardown(void **state)
 {
     struct fixture *f = *state;
 
@@ -94,8 +59,7 @@ static inline int teardown(void **state)
     return 0;
 }
 
-static inline int apply(void *ctx, const struct request *request, uint32_t uid,
-                        struct spool_slot slot)
+int apply(void *ctx, const struct request *request, uint32_t uid, struct spool_slot slot)
 {
     struct fixture *f = ctx;
     const etag_targets *targets = request->kind == REQUEST_INVALIDATE ? &request->targets
@@ -114,14 +78,14 @@ static inline int apply(void *ctx, const struct request *request, uint32_t uid,
     return 0;
 }
 
-static inline void scan(struct fixture *f)
+void scan(struct fixture *f)
 {
     const struct spool_reader reader = {apply, f};
 
     assert_int_equal(spool_scan(f->spool, &reader), 0);
 }
 
-static inline void put(const struct fixture *f, const char *name, const void *bytes, size_t len)
+void put(const struct fixture *f, const char *name, const void *bytes, size_t len)
 {
     const int fd = open(path_of(f, name), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
 
@@ -130,8 +94,8 @@ static inline void put(const struct fixture *f, const char *name, const void *by
     close(fd);
 }
 
-static inline void put_request(const struct fixture *f, const char *name, enum request_kind kind,
-                               const char *surrogate)
+void put_request(const struct fixture *f, const char *name, enum request_kind kind,
+                 const char *surrogate)
 {
     struct buffer frame = {0};
     struct request request = {.id = 1, .kind = kind};
@@ -151,5 +115,3 @@ static inline void put_request(const struct fixture *f, const char *name, enum r
     put(f, name, frame.bytes, frame.len);
     buffer_deinit(&frame);
 }
-
-#endif
