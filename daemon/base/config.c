@@ -140,7 +140,8 @@ static void config_defaults(struct config *config)
     struct why why;
     *config = (struct config){0};
     for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
-        const bool set = config_option_set(config, &config_options[i], str_of(config_options[i].normal), &why);
+        const bool set = config_option_set(config, &config_options[i],
+                                           str_of(config_options[i].normal), &why);
         assert(set);
         (void)set;
     }

@@ -135,9 +135,7 @@ static void peer_place(struct intake *intake, struct peer *peer, bool handled)
     peer->partial_since_ns = 0;
     peer->aside = stands_aside(peer);
     loop_stream_hold(peer->stream, peer->aside || waiting.len >= PEER_IN_BYTES_MAX);
-    line_join(peer->aside ? &intake->aside
-                          : &intake->lines[work_of(request_peek(payload))],
-              peer);
+    line_join(peer->aside ? &intake->aside : &intake->lines[work_of(request_peek(payload))], peer);
 }
 
 /* ---- What the loop brings ---- */

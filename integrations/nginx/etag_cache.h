@@ -155,7 +155,7 @@ struct request {
     struct location_conf *invalidates; /* the first location that wants it; NULL: none */
     /* What is done where the request ends, which may have had no answer. */
     void (*unanswered)(const struct request *request);
-    etag_resource target;              /* what a write changes first */
+    etag_resource target; /* what a write changes first */
     etag_resource twin; /* and what it may have changed instead; without a target: there is none */
 
     /* Of what upstreams did with it, and the answer. */

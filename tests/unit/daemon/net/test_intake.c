@@ -102,9 +102,8 @@ static int setup(void **state)
     f->loop.backend = &fake_backend;
     arena_init(&f->arena, ARENA_BYTES_MAX);
     log_limit_init(&f->log_limit, &f->log);
-    peers_init(&f->table, &(struct peers_options){.loop = &f->loop,
-                                                         .config = &f->config,
-                                                         .log = &f->log_limit});
+    peers_init(&f->table, &(struct peers_options){
+                              .loop = &f->loop, .config = &f->config, .log = &f->log_limit});
     intake_init(&f->intake, &f->table, handle, f);
     for (size_t i = 0; i < PEERS; i++) {
         f->streams[i].base.backend = &fake_backend;
