@@ -15,7 +15,7 @@ from servers import Etagd, Memcached, Redis
 
 SIZE_WORDS = {30_000_000: "30 M", 1000: "1 k", 10_000: "10 k", 100_000: "100 k", 1_000_000: "1 M", 10_000_000: "10 M"}
 AHEAD = ["chrt", "--fifo", "10"]  # of whatever wants a CPU
-# Of one entry of bench/world.h: key, tag, field, names.
+# Of one entry of bench/common/world.h: key, tag, field, names.
 RAW_BYTES = 16 + 26 + 18 + 40 + 15 + 24 + 13
 
 

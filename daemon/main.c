@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* etagd: exit status 0 after a clean stop, 1 where it could not serve (see the log), 2 for bad configuration.
- * --check-state: see state_check.h. */
+/* etagd: exit status 0 after a clean stop, 1 where it could not serve (see the log), 2 for bad configuration. */
 #include "server.h"
-#include "state_check.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -43,8 +41,6 @@ int main(int argc, char **argv)
         config_print(config, stdout);
         return 0;
     }
-    if (config->check_state)
-        return state_check(config, stdout);
     const int signal_fd = signals_open();
     if (signal_fd < 0) {
         fprintf(stderr, "etagd: cannot take signals: %s\n", strerror(-signal_fd));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between the two halves of the database: uploads_db.c and uploads_files_db.c. */
+/* What the two halves of the database share: uploads_db.c, and uploads_files_db.c below it. */
 #ifndef UPLOADS_DB_SQLITE_H
 #define UPLOADS_DB_SQLITE_H
 

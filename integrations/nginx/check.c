@@ -42,6 +42,7 @@ ngx_int_t check_begin(ngx_http_request_t *http)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     request->method = etag_str_ngx(http->method_name);
     request->writes = !method_is_safe(http);
+    request->unanswered = invalidate_unanswered;
     return NGX_DECLINED;
 }
 
@@ -218,7 +219,7 @@ static bool is_directory(const ngx_http_request_t *http)
 /* What an earlier location's handler asked of upstreams is noted before this one's makes nginx forget it. */
 static ngx_int_t watch(struct request *request, const struct location_conf *conf)
 {
-    if (request->writes && invalidate_wanted(request) == NGX_ERROR)
+    if (request->writes && names_wanted(request) == NGX_ERROR)
         return NGX_ERROR;
     if (request->invalidates && attempts_note(request, NULL) == NGX_ERROR)
         return NGX_ERROR;

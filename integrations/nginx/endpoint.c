@@ -68,7 +68,7 @@ static void on_event(ngx_event_t *event)
     const ngx_connection_t *connection = event->data;
     struct endpoint *endpoint = connection->data;
     (void)etag_client_dispatch(endpoint->client); /* each call says itself what went wrong */
-    invalidate_settle(endpoint);
+    endpoint->settle(endpoint);
     watch_client(endpoint);
 }
 
@@ -95,10 +95,12 @@ static ngx_int_t watch_open(struct endpoint *endpoint, ngx_log_t *log)
     return ngx_add_event(endpoint->watch->read, NGX_READ_EVENT, NGX_LEVEL_EVENT);
 }
 
-ngx_int_t endpoint_open(struct endpoint *endpoint, ngx_cycle_t *cycle)
+ngx_int_t endpoint_open(struct endpoint *endpoint, ngx_cycle_t *cycle,
+                        void (*settle)(struct endpoint *endpoint))
 {
     const etag_client_options options = endpoint_options(endpoint);
     ngx_queue_init(&endpoint->waiting);
+    endpoint->settle = settle;
     const etag_status status = etag_client_open(&endpoint->client, &options);
     if (!endpoint->client) {
         ngx_log_error(NGX_LOG_ALERT, cycle->log, 0, "etag_cache: cannot open a client: %s",

@@ -39,6 +39,8 @@ struct endpoint {
     ngx_connection_t *watch; /* of it, in nginx's event loop */
     ngx_event_t timer;       /* when the client has something to do */
     ngx_queue_t waiting;     /* of struct mutation: not confirmed yet */
+    /* Lets go what is confirmed or over; called when the client heard something. */
+    void (*settle)(struct endpoint *endpoint);
 };
 
 /* Shadow: look-ups are counted and the page is rendered all the same (etag_request.shadow). */
@@ -94,8 +96,9 @@ struct mutation {
     struct request *waiter; /* whose answer waits for it, or NULL */
 };
 
-/* Opens the client and lets nginx's event loop drive it. Without a daemon too. Never waits. */
-ngx_int_t endpoint_open(struct endpoint *endpoint, ngx_cycle_t *cycle);
+/* Opens the client and lets nginx's event loop drive it. Without a daemon too. Never waits. settle: see struct endpoint. */
+ngx_int_t endpoint_open(struct endpoint *endpoint, ngx_cycle_t *cycle,
+                        void (*settle)(struct endpoint *endpoint));
 
 /* Closes it; what is not confirmed ends without an answer. May be called twice. */
 void endpoint_close(struct endpoint *endpoint);
@@ -150,7 +153,9 @@ struct request {
     bool answered;   /* some answer came to the header filter */
     bool was_ok;     /* the answer was a 200, before nginx's own judgement of its conditions */
     struct location_conf *invalidates; /* the first location that wants it; NULL: none */
-    etag_resource target;              /* what a write changes first */
+    /* What is done where the request ends, which may have had no answer. */
+    void (*unanswered)(const struct request *request);
+    etag_resource target; /* what a write changes first */
     etag_resource twin; /* and what it may have changed instead; without a target: there is none */
 
     /* Of what upstreams did with it, and the answer. */
@@ -262,7 +267,7 @@ ngx_int_t check(ngx_http_request_t *http);       /* PRECONTENT, the last of it *
 void invalidate_install_filters(void);
 /* Everything of the endpoint that is confirmed or over lets its answer go. */
 void invalidate_settle(struct endpoint *endpoint);
-/* The request ends without having had an answer. */
+/* The request ends: if it has had no answer, what it may have written is invalidated. */
 void invalidate_unanswered(const struct request *request);
 
 /* Below all filters that change fields: sees what the client gets. */

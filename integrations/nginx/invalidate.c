@@ -167,20 +167,6 @@ void invalidate_settle(struct endpoint *endpoint)
 
 /* ---- Which answers wait ---- */
 
-ngx_int_t invalidate_wanted(struct request *request)
-{
-    struct location_conf *conf = ngx_http_get_module_loc_conf(request->http,
-                                                              ngx_http_etag_cache_module);
-    if (request->invalidates)
-        return NGX_OK;
-    if (!conf->invalidate || !conf->endpoint->client)
-        return NGX_DECLINED;
-    if (key_targets(request, conf) != NGX_OK)
-        return NGX_ERROR;
-    request->invalidates = conf;
-    return NGX_OK;
-}
-
 static bool is_cached(const ngx_http_request_t *http)
 {
 #if (NGX_HTTP_CACHE)

@@ -25,6 +25,10 @@ struct names *request_names(struct request *request);
 bool names_any(const struct names *names);
 etag_targets names_targets(const struct names *names);
 
+/* Whose rules hold: those of the first location that wanted it, since the write may have been done there. NGX_DECLINED: none
+ * does. */
+ngx_int_t names_wanted(struct request *request);
+
 /* What one answer says. */
 struct said {
     enum outcome outcome;
@@ -53,11 +57,5 @@ enum outcome attempts_outcome(ngx_uint_t status);
 
 /* An answer of this type is a stream, which is left alone. */
 bool attempts_is_grpc(const ngx_http_request_t *http, ngx_str_t answered);
-
-/* ---- Invalidation (invalidate.c) ---- */
-
-/* Whose rules hold: those of the first location that wanted it, since the write may have been done there. NGX_DECLINED: none
- * does. */
-ngx_int_t invalidate_wanted(struct request *request);
 
 #endif

@@ -309,6 +309,20 @@ static ngx_int_t add_collections(struct names *names, const struct request *requ
 
 /* ---- All of it ---- */
 
+ngx_int_t names_wanted(struct request *request)
+{
+    struct location_conf *conf = ngx_http_get_module_loc_conf(request->http,
+                                                              ngx_http_etag_cache_module);
+    if (request->invalidates)
+        return NGX_OK;
+    if (!conf->invalidate || !conf->endpoint->client)
+        return NGX_DECLINED;
+    if (key_targets(request, conf) != NGX_OK)
+        return NGX_ERROR;
+    request->invalidates = conf;
+    return NGX_OK;
+}
+
 ngx_int_t names_note(struct request *request, const struct said *said)
 {
     const bool wrote = request->writes && said->outcome != OUTCOME_NOTHING;
@@ -317,7 +331,7 @@ ngx_int_t names_note(struct request *request, const struct said *said)
         request->outcome = said->outcome;
     if (!wrote && !named)
         return NGX_OK;
-    const ngx_int_t wanted = invalidate_wanted(request);
+    const ngx_int_t wanted = names_wanted(request);
     if (wanted != NGX_OK)
         return wanted == NGX_DECLINED ? NGX_OK : NGX_ERROR;
     struct names *names = request_names(request);

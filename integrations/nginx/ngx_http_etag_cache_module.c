@@ -413,7 +413,7 @@ static ngx_int_t begin_process(ngx_cycle_t *cycle)
         return NGX_OK;
     struct endpoint *const *endpoints = conf->endpoints.elts;
     for (ngx_uint_t i = 0; i < conf->endpoints.nelts; i++)
-        (void)endpoint_open(endpoints[i], cycle);
+        (void)endpoint_open(endpoints[i], cycle, invalidate_settle);
     return NGX_OK;
 }
 

@@ -12,7 +12,8 @@ static void request_end(void *data)
     if (request->mutation)
         request->mutation->waiter = NULL;
     request->mutation = NULL;
-    invalidate_unanswered(request);
+    if (request->unanswered)
+        request->unanswered(request);
 }
 
 struct request *request_new(ngx_http_request_t *http)

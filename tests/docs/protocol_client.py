@@ -304,7 +304,7 @@ class Index:
         places = [(4096, 0), (self.slots, slot_bytes), (self.details, slot_bytes), (self.clocks, self.clock_count * 8),
                   (self.pool, self.units * 64), (total, 0)]
         fits = all(at % 64 == 0 and at + length <= after for (at, length), (after, _) in zip(places, places[1:]))
-        if (magic != 0x3158444947415445 or version != 2 or header_bytes != 4096 or total > size or not fits
+        if (magic != 0x5844496467617465 or version != 1 or header_bytes != 4096 or total > size or not fits
                 or not 1 <= self.homes <= 1533916892 or self.clock_count not in [1 << n for n in range(10, 25)]
                 or self.units < 1 or incarnation_id != self.incarnation_id):
             raise ValueError("this is no index of layout version 2")
@@ -445,7 +445,7 @@ class Client:
         self.socket.connect(path)
         self.descriptors = []
         before = coarse_ns()
-        hello = fields_of(self.call(2, number(1, 4) + data(2, b"protocol_client.py"), 3))
+        hello = fields_of(self.call(2, number(1, 1) + data(2, b"protocol_client.py"), 3))
         after = coarse_ns()
         self.roles, self.lease_ns, self.linger_ns = first(hello, 3), first(hello, 5), first(hello, 10)
         self.spool_id = first(hello, 9)
@@ -535,7 +535,7 @@ def read_mark(directory, path):
             values["uid"].append(int(value))
         else:
             values[name] = value
-    if (lines[0] != "etagd-spool 2" or lines[-1] != "" or int(values["end"]) != len(values["uid"]) or int(values["owner"]) != owner
+    if (lines[0] != "etagd-spool 1" or lines[-1] != "" or int(values["end"]) != len(values["uid"]) or int(values["owner"]) != owner
             or values["socket"] != os.path.basename(path)):
         raise ValueError("the mark is not of this spool")
     return values

@@ -11,8 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static bool config_of(int fd, const void *data, size_t size, struct config *config,
-                      char why[CONFIG_MISTAKE_BYTES])
+static bool config_of(int fd, const void *data, size_t size, struct config *config, struct why *why)
 {
     char path[32];
     char *argv[] = {"etagd", "--config", path, NULL};
@@ -27,8 +26,8 @@ static bool config_of(int fd, const void *data, size_t size, struct config *conf
 
 static void mistake_check(const char *why)
 {
-    const size_t len = strnlen(why, CONFIG_MISTAKE_BYTES);
-    fuzz_require(len > 0 && len < CONFIG_MISTAKE_BYTES);
+    const size_t len = strnlen(why, WHY_BYTES);
+    fuzz_require(len > 0 && len < WHY_BYTES);
     for (size_t i = 0; i < len; i++) {
         const unsigned char byte = (unsigned char)why[i];
         const bool is_c1 = i > 0 && why[i - 1] == '\xc2' && byte >= 0x80 && byte < 0xa0;
@@ -60,19 +59,19 @@ static char *printed(const struct config *config, size_t *len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct config config, again;
-    static char why[CONFIG_MISTAKE_BYTES];
+    static struct why why;
     static int fd = -1;
     size_t len, again_len;
 
     if (fd < 0)
         fuzz_require((fd = memfd_create("etagd.yaml", MFD_CLOEXEC)) >= 0);
-    if (!config_of(fd, data, size, &config, why)) {
-        mistake_check(why);
+    if (!config_of(fd, data, size, &config, &why)) {
+        mistake_check(why.text);
         return 0;
     }
     bounds_check(&config);
     char *text = printed(&config, &len);
-    fuzz_require(config_of(fd, text, len, &again, why));
+    fuzz_require(config_of(fd, text, len, &again, &why));
     char *text_again = printed(&again, &again_len);
     fuzz_require(len == again_len && memcmp(text, text_again, len) == 0);
     fuzz_require(strcmp(config.socket_path, again.socket_path) == 0 &&

@@ -10,8 +10,7 @@
 
 #include "channel.h"
 #include "intake.h"
-#include "request.h"
-#include "server.h"
+#include "loop_backend.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -146,9 +145,11 @@ static void feed(const struct plan *plan, feed_function *to, void *end)
 /* ---- The daemon's end ---- */
 
 struct daemon_end {
-    struct server server;
+    struct intake intake;
+    struct peers peers;
     struct loop loop;
     struct log log;
+    struct log_limit log_limit;
     struct peer *peer;
     struct outcome *outcome;
     size_t answers;
@@ -210,21 +211,21 @@ static const struct loop_backend deaf_backend = {
 };
 
 /* In place of the daemon's. */
-void request_handle(struct server *server, struct peer *peer, etag_str payload)
+static void take_frame(void *ctx, struct peer *peer, etag_str payload)
 {
-    struct daemon_end *const end = (struct daemon_end *)server; /* its first member */
+    struct daemon_end *const end = ctx;
     const struct plan plan = {.library = false};
     fuzz_require(!end->outcome->broken);
     take_payload(&plan, end->outcome, payload);
     if (end->outcome->broken)
-        peer_break(&end->server.peers, peer, WIRE_ERROR_MALFORMED, "malformed");
+        peer_break(&end->peers, peer, WIRE_ERROR_MALFORMED, "malformed");
 }
 
 static void daemon_feed(void *context, etag_str piece)
 {
     struct daemon_end *const end = context;
-    intake_received(&end->server, end->peer, piece);
-    while (intake_serve(&end->server))
+    intake_received(&end->intake, end->peer, piece);
+    while (intake_serve(&end->intake))
         ;
 }
 
@@ -232,14 +233,14 @@ static void read_as_daemon(const struct plan *plan, struct outcome *outcome)
 {
     static const struct config config;
     static struct daemon_end end;
-    struct peers *const peers = &end.server.peers;
+    struct peers *const peers = &end.peers;
     if (!peers->config) {
         end.log = (struct log){.fd = -1, .least = LOG_ERROR};
         end.loop.backend = &deaf_backend;
-        log_limit_init(&end.server.log_limit, &end.log);
-        end.server.loop = &end.loop;
+        log_limit_init(&end.log_limit, &end.log);
         peers_init(peers, &(struct peers_options){
-                              .loop = &end.loop, .config = &config, .log = &end.server.log_limit});
+                              .loop = &end.loop, .config = &config, .log = &end.log_limit});
+        intake_init(&end.intake, peers, take_frame, &end);
     }
     struct deaf_stream stream = {{&deaf_backend}, &end};
     struct peer *const peer = calloc(

@@ -53,11 +53,11 @@ static void judge(const struct http_request *http)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct http_request request;
-    char why[HTTP_WHY_BYTES];
-    const unsigned line = http_request_parse(&request, (etag_str){(const char *)data, size}, why);
-    fuzz_require(strlen(why) < HTTP_WHY_BYTES);
+    struct why why;
+    const unsigned line = http_request_parse(&request, (etag_str){(const char *)data, size}, &why);
+    fuzz_require(strlen(why.text) < sizeof(why.text) - 1);
     if (line != 0) {
-        fuzz_require(line <= lines_of(data, size) && why[0] != '\0');
+        fuzz_require(line <= lines_of(data, size) && why.text[0] != '\0');
         return 0;
     }
     fuzz_require(request.method.len > 0 && request.resource.target.len > 0 &&

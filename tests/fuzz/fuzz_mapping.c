@@ -16,6 +16,7 @@
 
 #include "client.h"
 #include "fieldset.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <ctype.h>
@@ -241,7 +242,7 @@ static const struct word *take_word(etag_str *text)
            (islower((unsigned char)text->data[name.len]) || text->data[name.len] == '_'))
         name.len++;
     *text = str_skip(*text, name.len);
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(words); i++)
         if (str_equal(name, str_of(words[i].name)))
             return &words[i];
     return NULL;
@@ -448,7 +449,7 @@ static const struct {
     {ETAG_LIT("GET"), {ETAG_LIT("If-Modified-Since"), ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT")}},
     {ETAG_LIT("PUT"), {ETAG_LIT("If-Match"), ETAG_LIT("\"v1\"")}},
 };
-#define CONDITIONS (sizeof(conditions) / sizeof(conditions[0]))
+#define CONDITIONS COUNT_OF(conditions)
 
 static etag_verdict check(etag_client *client, size_t entry, size_t condition)
 {
@@ -501,7 +502,7 @@ static bool read_memory(etag_client *client, struct memory *memory, bool unchang
     const struct shm_view *const view = &client->mapping.view;
     for (size_t i = 0; i < ENTRIES; i++)
         find(view, memory->image->fingerprints[i]);
-    for (size_t i = 0; i < sizeof(extremes) / sizeof(extremes[0]); i++)
+    for (size_t i = 0; i < COUNT_OF(extremes); i++)
         find(view, extremes[i]);
     for (size_t i = 0; i < KEYED_ENTRIES; i++)
         for (size_t n = 0; n < CONDITIONS; n++) {

@@ -16,10 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_require(strlen(mark.socket) > 0 || memchr(data, '\0', size));
         const size_t len = spool_mark_format(&mark, text);
         fuzz_require(len < sizeof(text));
-        if (!memchr(data, '\0', size)) {
+        if (!memchr(data, '\0', size) && mark.version == SPOOL_VERSION) {
             fuzz_require(spool_mark_parse((etag_str){text, len}, &again));
-            fuzz_require(mark.version <= SPOOL_VERSION && again.version == SPOOL_VERSION);
-            mark.version = SPOOL_VERSION; /* an older one is written as ours */
             fuzz_require(memcmp(&mark, &again, sizeof(mark)) == 0);
         }
         for (size_t i = 0; i < mark.writer_count; i++)

@@ -5,6 +5,7 @@
  */
 #include "bytes.h"
 #include "fuzz.h"
+#include "numbers.h"
 #include "witness.h"
 
 #include <fcntl.h>
@@ -38,7 +39,7 @@ static void prepare(void)
 static bool put(uint8_t mode, const uint8_t *data, size_t size)
 {
     static const mode_t modes[] = {0600, 0644, 0660, 0606, 0400, 0700};
-    const mode_t chosen = modes[mode % (sizeof(modes) / sizeof(modes[0]))];
+    const mode_t chosen = modes[mode % (COUNT_OF(modes))];
 
     (void)unlink(path);
     const int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

@@ -20,7 +20,7 @@ import time
 import unittest
 
 BUILD = os.environ.get("ETAGD_BUILD", "build/release")
-with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../proto/message.h"), encoding="utf-8") as _file:
+with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../proto/wire/message.h"), encoding="utf-8") as _file:
     PROTOCOL = int(re.search(r"#define PROTOCOL_VERSION (\d+)u", _file.read()).group(1))
 LOOP = os.environ.get("ETAGD_TEST_LOOP", "uring")
 FACTOR = float(os.environ.get("ETAGD_TEST_FACTOR", "1"))
@@ -204,7 +204,7 @@ class Daemon:
 
 
 class Writer:
-    """tests/system/writer.c: a write path that does one step at a time. Its timeout is often what is tested: no crowd makes
+    """tests/system/programs/writer.c: a write path that does one step at a time. Its timeout is often what is tested: no crowd makes
     it longer."""
 
     def __init__(self, socket_path, timeout_ms=5000, spool="allowed", user=None, program=None, wrapper=()):

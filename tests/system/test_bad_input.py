@@ -79,6 +79,16 @@ class Frames(Case):
         self.assertIn(b"etagd", raw.frame())
         raw.close()
 
+    def test_fields_that_no_entry_keeps_are_refused(self):
+        """A fill as a peer with the role can make it, past libetag's choice of fields."""
+        raw = Raw(self.d.socket)
+        for name in (b"Set-Cookie", b"Content-Length", b"transfer-encoding", b"Location", b"ETag", b"X-Accel-Redirect", b"X-Other"):
+            key = field(1, field(2, b"/forged")) + bytes([2 << 3, 1])
+            entry = field(1, key) + field(2, b'"v1"') + field(4, field(1, name) + field(2, b"1"))
+            raw.send_frame(bytes([0x08, 2]) + field(3, field(1, b"") + field(2, entry) + bytes([3 << 3, 1])))
+            self.assertEqual(b"a header field that no entry keeps" in raw.frame(), name != b"X-Other", name)
+        raw.close()
+
     def test_no_hello(self):
         raw = Raw(self.d.socket, hello=False)
         raw.send_frame(b"\x08\x05" + field(5, b""))

@@ -10,7 +10,7 @@ from harness import Case, Raw, Writer, bound, main, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
 TARGET = "surrogate upload:42"
-HOLDS_MAX = 65536  # proto/bounds.h
+HOLDS_MAX = 65536  # proto/base/bounds.h
 
 
 # ---- Requests by the thousand ----

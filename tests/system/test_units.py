@@ -117,7 +117,7 @@ class Filters(Case):
         d.kill()
         d.start()
         self.assertEqual(d.stop(), 0)
-        for arguments in (["--check-config"], ["--check-state"], ["--version"]):
+        for arguments in (["--check-config"], ["--version"]):
             done = subprocess.run([*d.command(), *arguments], capture_output=True, check=False, timeout=bound(60))
             self.assertEqual(done.returncode, 0, done)
 

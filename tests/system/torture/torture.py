@@ -21,7 +21,7 @@ from harness import SKIP  # noqa: E402
 from nemesis import deck_of, torment  # noqa: E402
 
 SECTION_SECONDS = 90
-# With --delays: often a little, and rarely so long that a lease ends meanwhile (proto/delay_point.h).
+# With --delays: often a little, and rarely so long that a lease ends meanwhile (proto/base/delay_point.h).
 DELAYS = ("*:3000:50,lookup.deadline_slot:900000:4000,lookup.slot_clocks:900000:4000,lookup.clocks_time:900000:4000,"
           "lease.clock_scan:250000:60,lease.scan_word:250000:60,persist.taken_stored:15000:2,"
           "recovery.meta_witness:200000:3,recovery.loaded_journal:200000:3,mark.written_renamed:100000:3,"

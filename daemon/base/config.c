@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where options come from. The flags are collected first, because one of them names the file; then defaults, file and flags are
+ * applied in this order through the same config_option_set() (config_option.c has the table).
+ */
+#include "config.h"
+
+#include "config_option.h"
+#include "numbers.h"
+#include "text.h"
+
+#include <argp.h>
+#include <assert.h>
+#include <errno.h>
+
+#define HELP_BYTES 160
+#define CONFIG_DEFAULT_FILE "/etc/etagd/etagd.yaml"
+
+/* LMDB's map is address space and an upper bound of the file, not memory: generous. */
+#define MAP_BYTES_BASE (UINT64_C(1024) * 1024 * 1024)
+#define MAP_BYTES_PER_ENTRY 4096
+
+#define QUOTED(s) (int)((s).len < 200 ? (s).len : 200), (s).data
+
+/* ---- Flags ---- */
+
+#define FLAG_FIRST 256 /* keys of flags without a short form */
+#define ROLES_FLAGS_MAX (4 * ROLE_RULES_MAX)
+
+enum {
+    FLAG_CONFIG = FLAG_FIRST + CONFIG_OPTIONS,
+    FLAG_CHECK,
+    FLAG_COLD,
+    FLAG_FRESH,
+    FLAG_ROLE,
+    FLAG_VERSION,
+    FLAG_HELP = '?',
+};
+
+/* What stands on the command line, not yet applied. */
+struct flags {
+    const char *config_path;
+    const char *values[CONFIG_OPTIONS];
+    const char *roles[ROLES_FLAGS_MAX];
+    size_t role_count;
+    bool check_only, cold, fresh;
+    bool answered; /* help or version */
+};
+
+static error_t flags_parse(int key, char *value, struct argp_state *state)
+{
+    struct flags *flags = (struct flags *)state->input;
+    if (key >= FLAG_FIRST && key < FLAG_CONFIG) {
+        flags->values[key - FLAG_FIRST] = value;
+        return 0;
+    }
+    switch (key) {
+    case FLAG_CONFIG:
+        flags->config_path = value;
+        return 0;
+    case FLAG_CHECK:
+        flags->check_only = true;
+        return 0;
+    case FLAG_COLD:
+        flags->cold = true;
+        return 0;
+    case FLAG_FRESH:
+        flags->fresh = true;
+        return 0;
+    case FLAG_ROLE:
+        if (flags->role_count == ROLES_FLAGS_MAX) {
+            argp_error(state, "more than %d --role", ROLES_FLAGS_MAX);
+            return EINVAL;
+        }
+        flags->roles[flags->role_count++] = value;
+        return 0;
+    case FLAG_VERSION:
+        printf("etagd %s\n", ETAG_VERSION_STRING);
+        flags->answered = true;
+        return ECANCELED;
+    case FLAG_HELP:
+        argp_state_help(state, stdout, ARGP_HELP_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG);
+        flags->answered = true;
+        return ECANCELED;
+    case ARGP_KEY_ARG:
+        argp_error(state, "unexpected argument \"%s\"", value);
+        return EINVAL;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* Flags that are no options of the file. argp shows them by group: -3, then -2, then -1. */
+static const struct argp_option other_flags[] = {
+    {"role", FLAG_ROLE, "RULE", 0,
+     "Who may do what, as ROLE=WHO, repeated: read, fill, mutate or admin = user:NAME, "
+     "group:NAME, uid:N, gid:N or all. The file's roles do not count then",
+     -3},
+    {"config", FLAG_CONFIG, "FILE", 0,
+     "Configuration file; without it " CONFIG_DEFAULT_FILE " if it exists", -2},
+    {"check-config", FLAG_CHECK, NULL, 0, "Check the configuration, print it as it counts, end",
+     -2},
+    {"cold", FLAG_COLD, NULL, 0,
+     "Do not use the former state: after a rollback of its disk or machine", -2},
+    {"fresh", FLAG_FRESH, NULL, 0,
+     "No daemon has run here before: where there are no traces of one either, do not wait for "
+     "its guards",
+     -2},
+    {"help", FLAG_HELP, NULL, 0, "Print this and end", -1},
+    {"version", FLAG_VERSION, NULL, 0, "Print the version and end", -1},
+    {0},
+};
+
+static error_t flags_read(struct flags *flags, int argc, char **argv)
+{
+    struct argp_option rows[CONFIG_OPTIONS + COUNT_OF(other_flags)];
+    char docs[CONFIG_OPTIONS][HELP_BYTES];
+    for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
+        (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", config_options[i].help,
+                       config_options[i].normal);
+        rows[i] = (struct argp_option){.name = config_options[i].name,
+                                       .key = FLAG_FIRST + (int)i,
+                                       .arg = config_options[i].argument,
+                                       .doc = docs[i]};
+    }
+    memcpy(rows + CONFIG_OPTIONS, other_flags, sizeof(other_flags));
+    const struct argp argp = {
+        .options = rows,
+        .parser = flags_parse,
+        .doc = "Shared-memory ETag cache: answers If-None-Match for every front end on this host."};
+    /* argp's own --help and --version would end the process, and want a mutable global. */
+    return argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_NO_EXIT, NULL, flags);
+}
+
+/* ---- Loading ---- */
+
+/* The table's own texts: one that does not pass is a mistake in it. */
+static void config_defaults(struct config *config)
+{
+    struct why why;
+    *config = (struct config){0};
+    for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
+        const bool set = config_option_set(config, &config_options[i],
+                                           str_of(config_options[i].normal), &why);
+        assert(set);
+        (void)set;
+    }
+}
+
+static bool load_file(struct config *config, const char *path, struct why *why)
+{
+    FILE *file CLEANUP(cleanup_file) = fopen(path ? path : CONFIG_DEFAULT_FILE, "re");
+    if (!file && !path && errno == ENOENT)
+        return true;
+    if (!path)
+        path = CONFIG_DEFAULT_FILE;
+    if (!file) {
+        return why_not(why, "%s: cannot be read: %s", path, strerrordesc_np(errno));
+    }
+    return config_file_read(config, file, path, why);
+}
+
+static bool apply_role(struct config *config, const char *flag, struct why *why)
+{
+    const etag_str text = str_of(flag);
+    const char *equals = strchr(flag, '=');
+    const size_t len = equals ? (size_t)(equals - flag) : text.len;
+    const uint32_t role = config_role_of((etag_str){flag, len});
+    if (!equals || !role)
+        return why_not(why, "\"%.*s\" is not ROLE=WHO; roles are read, fill, mutate and admin",
+                       QUOTED(text));
+    return config_rule_add(config, role, str_skip(text, len + 1), why);
+}
+
+/* A flag wins over the file: one role given here, and the file's do not count. */
+static bool apply_roles(struct config *config, const struct flags *flags, struct why *mistake)
+{
+    struct why why;
+    if (flags->role_count > 0)
+        config->rule_count = 0;
+    for (size_t i = 0; i < flags->role_count; i++)
+        if (!apply_role(config, flags->roles[i], &why)) {
+            return why_not(mistake, "etagd: --role: %s", why.text);
+        }
+    return true;
+}
+
+static bool apply_flags(struct config *config, const struct flags *flags, struct why *mistake)
+{
+    struct why why;
+    for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
+        if (!flags->values[i] ||
+            config_option_set(config, &config_options[i], str_of(flags->values[i]), &why))
+            continue;
+        return why_not(mistake, "etagd: --%s: %s", config_options[i].name, why.text);
+    }
+    config->check_only = flags->check_only;
+    config->cold = flags->cold;
+    config->fresh = flags->fresh;
+    return apply_roles(config, flags, mistake);
+}
+
+static void config_derive(struct config *config)
+{
+    config->clock_count = 1u << (32 - __builtin_clz(config->clock_count - 1));
+    config->map_by_capacity = config->map_bytes == 0;
+    if (config->map_by_capacity)
+        config->map_bytes = MAP_BYTES_BASE + config->capacity * MAP_BYTES_PER_ENTRY;
+}
+
+/* What a mistake quotes may be anything, and goes to a terminal. C1 controls besides, which in UTF-8 are 0xc2 and a byte: some
+ * terminals obey them. */
+static void make_printable(char *text)
+{
+    unsigned char before = 0;
+    for (unsigned char *at = (unsigned char *)text; *at; at++) {
+        const unsigned char byte = *at;
+        if (byte < 0x20 || byte == 0x7f || (before == 0xc2 && byte >= 0x80 && byte < 0xa0))
+            *at = '?';
+        before = byte;
+    }
+}
+
+static bool config_made(struct config *config, const struct flags *flags, struct why *why)
+{
+    config_defaults(config);
+    if (!load_file(config, flags->config_path, why) || !apply_flags(config, flags, why))
+        return false;
+    config_derive(config);
+    return true;
+}
+
+bool config_read(struct config *config, int argc, char **argv, bool *answered, struct why *why)
+{
+    struct flags flags = {0};
+    why->text[0] = '\0';
+    const error_t error = flags_read(&flags, argc, argv);
+    *answered = flags.answered;
+    if (error != 0)
+        return false;
+    if (config_made(config, &flags, why))
+        return true;
+    make_printable(why->text);
+    return false;
+}
+
+int config_load(struct config *out, int argc, char **argv)
+{
+    struct why why;
+    bool answered;
+    if (!config_read(out, argc, argv, &answered, &why)) {
+        if (why.text[0] != '\0')
+            (void)fprintf(stderr, "%s\n", why.text);
+        return answered ? 1 : -1;
+    }
+    out->argc = argc;
+    out->argv = argv;
+    return 0;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an option is: one table drives the file, the flags, --help, --check-config and what SIGHUP may change, so an option
+ * stands once. Private to config.c (flags, and what comes of file and flags) and config_*.c.
+ */
+#ifndef ETAGD_CONFIG_OPTION_H
+#define ETAGD_CONFIG_OPTION_H
+
+#include "config.h"
+
+#define CONFIG_ROLES_BYTES 32
+#define CONFIG_OPTIONS 18
+
+struct config_option {
+    const char *name;     /* in the file, and behind "--" */
+    const char *argument; /* in --help */
+    const char *help;
+    const char *normal; /* the default, as it would stand in the file */
+    enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE } kind;
+    size_t offset;     /* in struct config */
+    size_t bytes;      /* of the member */
+    uint64_t min;      /* OPTION_NUMBER; OPTION_PATH: unused */
+    uint64_t max;      /* OPTION_NUMBER; OPTION_PATH: length */
+    uint64_t factor;   /* OPTION_NUMBER: from the option's unit to the member's */
+    const char *words; /* OPTION_CHOICE: separated by '|', in the order of the enum */
+    bool live;         /* SIGHUP changes it; else it waits for a restart */
+};
+
+/* In the order of --help. */
+extern const struct config_option config_options[CONFIG_OPTIONS];
+
+/* NULL: no such option. */
+const struct config_option *config_option_find(etag_str name);
+
+/* Checks the value and stores it. False: why says what is wrong and what is allowed. */
+MUST_USE bool config_option_set(struct config *config, const struct config_option *option,
+                                etag_str value, struct why *why);
+
+/* "user:deploy", "uid:1000", "group:www-data", "gid:33" or "all" gets the roles. Names are looked up now. */
+MUST_USE bool config_rule_add(struct config *config, uint32_t roles, etag_str subject,
+                              struct why *why);
+
+/* 0: no such role. */
+uint32_t config_role_of(etag_str word);
+
+/* "read, fill" of role bits. */
+const char *config_roles_text(uint32_t roles, char out[CONFIG_ROLES_BYTES]);
+
+/* Reads the file into *config. False: why says the mistake, with path, line and column. */
+MUST_USE bool config_file_read(struct config *config, FILE *file, const char *path,
+                               struct why *why);
+
+/* Defaults, file and flags of this command line into *config, but for the command line itself: config_load without a word on
+ * standard error. answered: help or version was printed. False: why says the mistake; empty: argp said it. */
+MUST_USE bool config_read(struct config *config, int argc, char **argv, bool *answered,
+                          struct why *why);
+
+#endif

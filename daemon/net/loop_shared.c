@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The outgoing queue is a list of chunks. Small answers share a chunk, so that thousands of them go out with one
+ * system call; bytes with descriptors begin a chunk and a sendmsg of their own, because the kernel ties descriptors
+ * to the first byte of a message.
+ */
+#include "loop_shared.h"
+
+#include "clocktime.h"
+#include "numbers.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define CHUNK_BYTES_MIN 4000u
+
+struct send_chunk {
+    struct send_chunk *next;
+    size_t begin, end, capacity; /* bytes from begin to end wait */
+    int fds[SEND_FDS_MAX];       /* until the first byte is taken */
+    size_t fd_count;
+    char bytes[];
+};
+
+/* ---- The outgoing queue ---- */
+
+static void chunk_close_fds(struct send_chunk *chunk)
+{
+    for (size_t i = 0; i < chunk->fd_count; i++)
+        close(chunk->fds[i]);
+    chunk->fd_count = 0;
+}
+
+static void chunk_free(struct send_chunk *chunk)
+{
+    chunk_close_fds(chunk);
+    free(chunk);
+}
+
+/* NULL with errno. */
+static struct send_chunk *chunk_new(size_t bytes, const int *fds, size_t fd_count)
+{
+    const size_t capacity = max_of(bytes, CHUNK_BYTES_MIN);
+    struct send_chunk *const chunk = malloc(sizeof(*chunk) + capacity);
+    if (!chunk)
+        return NULL;
+    *chunk = (struct send_chunk){.capacity = capacity};
+    for (; chunk->fd_count < fd_count; chunk->fd_count++) {
+        const int copy = fcntl(fds[chunk->fd_count], F_DUPFD_CLOEXEC, 0);
+        if (copy < 0) {
+            const int error = errno;
+            chunk_free(chunk);
+            errno = error;
+            return NULL;
+        }
+        chunk->fds[chunk->fd_count] = copy;
+    }
+    return chunk;
+}
+
+int send_queue_push(struct send_queue *queue, etag_str bytes, const int *fds, size_t fd_count)
+{
+    struct send_chunk *chunk = queue->last;
+    assert(fd_count <= SEND_FDS_MAX && (fd_count == 0 || bytes.len > 0));
+    if (bytes.len == 0)
+        return 0;
+    if (!chunk || fd_count > 0 || chunk->capacity - chunk->end < bytes.len) {
+        chunk = chunk_new(bytes.len, fds, fd_count);
+        if (!chunk)
+            return -errno;
+        if (queue->last)
+            queue->last->next = chunk;
+        else
+            queue->first = chunk;
+        queue->last = chunk;
+    }
+    memcpy(chunk->bytes + chunk->end, bytes.data, bytes.len);
+    chunk->end += bytes.len;
+    queue->bytes += bytes.len;
+    *queue->total += bytes.len;
+    return 0;
+}
+
+void send_queue_clear(struct send_queue *queue)
+{
+    while (queue->first) {
+        struct send_chunk *const chunk = queue->first;
+        queue->first = chunk->next;
+        chunk_free(chunk);
+    }
+    *queue->total -= queue->bytes;
+    *queue = (struct send_queue){.total = queue->total};
+}
+
+static void attach_fds(struct send_message *message, const struct send_chunk *chunk)
+{
+    const size_t bytes = chunk->fd_count * sizeof(int);
+    message->header.msg_control = message->control;
+    message->header.msg_controllen = CMSG_SPACE(bytes);
+    memset(message->control, 0, sizeof(message->control));
+    struct cmsghdr *const control = CMSG_FIRSTHDR(&message->header);
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    control->cmsg_len = CMSG_LEN(bytes);
+    memcpy(CMSG_DATA(control), chunk->fds, bytes);
+}
+
+void send_queue_message(const struct send_queue *queue, struct send_message *out)
+{
+    size_t count = 0;
+    out->header = (struct msghdr){.msg_iov = out->parts};
+    for (struct send_chunk *chunk = queue->first; chunk && count < SEND_CHUNKS_MAX;
+         chunk = chunk->next) {
+        if (chunk->fd_count > 0 && count > 0)
+            break;
+        if (chunk->fd_count > 0)
+            attach_fds(out, chunk);
+        out->parts[count++] = (struct iovec){chunk->bytes + chunk->begin,
+                                             chunk->end - chunk->begin};
+    }
+    out->header.msg_iovlen = count;
+}
+
+void send_queue_sent(struct send_queue *queue, size_t bytes)
+{
+    assert(bytes <= queue->bytes);
+    queue->bytes -= bytes;
+    *queue->total -= bytes;
+    while (bytes > 0) {
+        struct send_chunk *const chunk = queue->first;
+        assert(chunk);
+        const size_t waiting = chunk->end - chunk->begin;
+        const size_t taken = min_of(bytes, waiting);
+        chunk_close_fds(chunk);
+        chunk->begin += taken;
+        bytes -= taken;
+        if (chunk->begin < chunk->end)
+            break;
+        queue->first = chunk->next;
+        if (!queue->first)
+            queue->last = NULL;
+        chunk_free(chunk);
+    }
+}
+
+int send_queue_flush(struct send_queue *queue, int fd)
+{
+    struct send_message message;
+    while (queue->bytes > 0) {
+        send_queue_message(queue, &message);
+        const ssize_t n = sendmsg(fd, &message.header, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        send_queue_sent(queue, (size_t)n);
+    }
+    return 0;
+}
+
+/* ---- Loop and stream ---- */
+
+void shared_loop_init(struct shared_loop *loop, const struct loop_backend *backend,
+                      const struct loop_handler *handler, void *ctx)
+{
+    loop->base.backend = backend;
+    loop->handler = handler;
+    loop->ctx = ctx;
+    loop->pending_last = &loop->pending_first;
+    loop->listen_fd = -1;
+}
+
+void shared_stream_init(struct shared_stream *stream, struct shared_loop *loop, int fd, void *owner)
+{
+    stream->base.backend = loop->base.backend;
+    stream->loop = loop;
+    stream->fd = fd;
+    stream->owner = owner;
+    stream->queue.total = &loop->queued_bytes;
+    stream->next = loop->streams;
+    if (stream->next)
+        stream->next->previous = stream;
+    loop->streams = stream;
+}
+
+void shared_stream_free(struct shared_stream *stream)
+{
+    if (stream->previous)
+        stream->previous->next = stream->next;
+    else
+        stream->loop->streams = stream->next;
+    if (stream->next)
+        stream->next->previous = stream->previous;
+    cleanup_fd(&stream->fd);
+    send_queue_clear(&stream->queue);
+    free(stream);
+}
+
+void shared_streams_close(struct shared_loop *loop)
+{
+    struct shared_stream *next;
+    for (struct shared_stream *stream = loop->streams; stream; stream = next) {
+        next = stream->next;
+        if (stream->fd >= 0)
+            (void)!send_queue_flush(&stream->queue, stream->fd);
+        shared_stream_free(stream);
+    }
+}
+
+void shared_pending_add(struct shared_stream *stream)
+{
+    struct shared_loop *const loop = stream->loop;
+    if (stream->is_pending)
+        return;
+    stream->is_pending = true;
+    stream->next_pending = NULL;
+    *loop->pending_last = stream;
+    loop->pending_last = &stream->next_pending;
+}
+
+struct shared_stream *shared_pending_take(struct shared_loop *loop)
+{
+    struct shared_stream *const stream = loop->pending_first;
+    if (!stream)
+        return NULL;
+    loop->pending_first = stream->next_pending;
+    if (!loop->pending_first)
+        loop->pending_last = &loop->pending_first;
+    stream->is_pending = false;
+    return stream;
+}
+
+int shared_stream_send(struct loop_stream *base, etag_str bytes, const int *fds, size_t fd_count)
+{
+    struct shared_stream *const stream = (struct shared_stream *)base;
+    assert(!stream->closed);
+    if (stream->failure)
+        return 0;
+    const int r = send_queue_push(&stream->queue, bytes, fds, fd_count);
+    if (r == 0 && stream->queue.bytes > 0)
+        shared_pending_add(stream);
+    return r;
+}
+
+size_t shared_stream_queued(const struct loop_stream *stream)
+{
+    return ((const struct shared_stream *)stream)->queue.bytes;
+}
+
+bool shared_stream_failed(const struct loop_stream *stream)
+{
+    return ((const struct shared_stream *)stream)->failure != 0;
+}
+
+size_t shared_queued(const struct loop *loop)
+{
+    return ((const struct shared_loop *)loop)->queued_bytes;
+}
+
+void shared_stream_hold(struct loop_stream *base, bool hold)
+{
+    struct shared_stream *const stream = (struct shared_stream *)base;
+    if (stream->held == hold)
+        return;
+    stream->held = hold;
+    shared_pending_add(stream);
+}
+
+bool shared_stream_receives(const struct shared_stream *stream)
+{
+    return !stream->ended && (!stream->held || stream->failure);
+}
+
+/* Shut down rather than told at once: a writer that does not wait for its answer may be gone, and what it sent
+ * before still counts. */
+void shared_stream_fail(struct shared_stream *stream, int error)
+{
+    stream->failure = error;
+    send_queue_clear(&stream->queue);
+    shutdown(stream->fd, SHUT_RDWR);
+}
+
+void shared_stream_end(struct shared_stream *stream, int error)
+{
+    if (stream->closed || stream->ended)
+        return;
+    stream->ended = true;
+    stream->loop->handler->ended(stream->loop->ctx, stream->owner,
+                                 stream->failure ? stream->failure : error);
+}
+
+/* ---- Accepting and watching ---- */
+
+int shared_listen(struct shared_loop *loop, int listen_fd)
+{
+    const int flags = fcntl(listen_fd, F_GETFL);
+    if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
+    loop->listen_fd = listen_fd;
+    loop->accept_failing = false;
+    loop->accept_paused_ns = 0;
+    return 0;
+}
+
+void shared_unlisten(struct shared_loop *loop)
+{
+    loop->listen_fd = -1;
+}
+
+void shared_accept_pause(struct loop *loop, uint64_t ns)
+{
+    ((struct shared_loop *)loop)->accept_paused_ns = time_ns_of(CLOCK_MONOTONIC) + ns;
+}
+
+static bool accept_passing(int error)
+{
+    return error == -EAGAIN || error == -EINTR || error == -ECONNABORTED || error == -ECANCELED;
+}
+
+static void accept_failed(struct shared_loop *loop, int error)
+{
+    if (accept_passing(error))
+        return;
+    shared_accept_pause(&loop->base, ACCEPT_PAUSE_MS * NS_PER_MS);
+    if (loop->accept_failing)
+        return;
+    loop->accept_failing = true;
+    loop->handler->accept_failed(loop->ctx, error);
+}
+
+void shared_accept_some(struct shared_loop *loop)
+{
+    for (int i = 0; i < LOOP_ACCEPTS_MAX && shared_accepting(loop); i++) {
+        const int fd = accept4(loop->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0) {
+            accept_failed(loop, -errno);
+            return;
+        }
+        loop->accept_failing = false;
+        loop->handler->accepted(loop->ctx, fd);
+    }
+}
+
+bool shared_accepting(struct shared_loop *loop)
+{
+    if (loop->listen_fd < 0)
+        return false;
+    if (loop->accept_paused_ns != 0 && loop->accept_paused_ns > time_ns_of(CLOCK_MONOTONIC))
+        return false;
+    loop->accept_paused_ns = 0;
+    return true;
+}
+
+uint64_t shared_wait_ns(const struct shared_loop *loop, uint64_t timeout_ns)
+{
+    if (loop->listen_fd < 0 || loop->accept_paused_ns == 0)
+        return timeout_ns;
+    const uint64_t now_ns = time_ns_of(CLOCK_MONOTONIC);
+    const uint64_t pause_ns = loop->accept_paused_ns > now_ns ? loop->accept_paused_ns - now_ns : 0;
+    return min_of(pause_ns, timeout_ns);
+}
+
+struct shared_watch *shared_watch_add(struct shared_loop *loop, int fd)
+{
+    if (loop->watch_count == WATCHES_MAX)
+        return NULL;
+    struct shared_watch *const watch = &loop->watches[loop->watch_count++];
+    *watch = (struct shared_watch){.fd = fd};
+    return watch;
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What both backends of the loop share: streams with their outgoing queues, the state of accepting, watched
+ * descriptors. A backend adds how it waits.
+ *
+ * A stream that needs something at the beginning of the next turn (to send, to be armed, to be freed) stands in the
+ * loop's pending list. Nothing is freed while a turn hands things over, so any callback may close any stream.
+ */
+#ifndef ETAGD_LOOP_SHARED_H
+#define ETAGD_LOOP_SHARED_H
+
+#include "loop_backend.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#define SEND_FDS_MAX 2
+#define SEND_CHUNKS_MAX 16    /* in one sendmsg */
+#define WATCHES_MAX 8         /* the daemon has three */
+#define ACCEPT_PAUSE_MS 1000u /* after a failure */
+
+/* ---- The outgoing queue ---- */
+
+struct send_chunk;
+
+struct send_queue {
+    struct send_chunk *first, *last;
+    size_t bytes;
+    size_t *total; /* of all queues together */
+};
+
+/* A gathering sendmsg over the front of a queue. Must not move while the kernel uses it. */
+struct send_message {
+    struct msghdr header;
+    struct iovec parts[SEND_CHUNKS_MAX];
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(SEND_FDS_MAX * sizeof(int))];
+};
+
+/* Copies bytes, duplicates descriptors (they need at least one byte). 0, -ENOMEM, or what dup says. */
+MUST_USE int send_queue_push(struct send_queue *queue, etag_str bytes, const int *fds,
+                             size_t fd_count);
+void send_queue_clear(struct send_queue *queue);
+
+/* The message for the front of the queue: it ends before a chunk with descriptors of its own. The queue may grow
+ * while the message is in use, but not shrink. */
+void send_queue_message(const struct send_queue *queue, struct send_message *out);
+/* The kernel took so many bytes. */
+void send_queue_sent(struct send_queue *queue, size_t bytes);
+
+/* Sends what the peer takes without waiting: 0 if that was all, -EAGAIN if not, or another negative errno. */
+MUST_USE int send_queue_flush(struct send_queue *queue, int fd);
+
+/* ---- Loop and stream ---- */
+
+struct shared_stream {
+    struct loop_stream base;
+    struct shared_loop *loop;
+    struct shared_stream *previous, *next; /* of all */
+    struct shared_stream *next_pending;
+    bool is_pending;
+    bool closed; /* by the caller: no callbacks */
+    bool ended;  /* said */
+    bool held;   /* not read at present */
+    int failure; /* of sending, negative errno: nothing is sent any more; said when receiving ends */
+    int fd;
+    void *owner;
+    struct send_queue queue;
+};
+
+struct shared_watch {
+    _Alignas(8) int fd; /* room for a tag */
+    bool armed;
+};
+
+struct shared_loop {
+    struct loop base;
+    const struct loop_handler *handler;
+    void *ctx;
+    struct shared_stream *streams;
+    struct shared_stream *pending_first, **pending_last;
+    struct shared_watch watches[WATCHES_MAX];
+    size_t watch_count;
+    size_t queued_bytes;       /* of all streams */
+    int listen_fd;             /* -1: none */
+    bool accept_failing;       /* said; until a connection is accepted */
+    uint64_t accept_paused_ns; /* until then (CLOCK_MONOTONIC); 0: not paused */
+};
+
+void shared_loop_init(struct shared_loop *loop, const struct loop_backend *backend,
+                      const struct loop_handler *handler, void *ctx);
+
+/* stream: zeroed, at the beginning of the backend's own. */
+void shared_stream_init(struct shared_stream *stream, struct shared_loop *loop, int fd,
+                        void *owner);
+/* Out of the list of all; closes the descriptor if there is one, frees the queue and the stream. */
+void shared_stream_free(struct shared_stream *stream);
+/* One attempt to send what is queued, then frees all. */
+void shared_streams_close(struct shared_loop *loop);
+
+void shared_pending_add(struct shared_stream *stream);
+/* The oldest pending stream, taken off the list; NULL: none. */
+struct shared_stream *shared_pending_take(struct shared_loop *loop);
+
+/* Both backends' stream_send, stream_queued, stream_failed, queued and stream_hold. */
+int shared_stream_send(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count);
+size_t shared_stream_queued(const struct loop_stream *stream);
+bool shared_stream_failed(const struct loop_stream *stream);
+size_t shared_queued(const struct loop *loop);
+void shared_stream_hold(struct loop_stream *stream, bool hold);
+
+/* Whether the stream wants to receive now. A failed one does, to come to its end. */
+bool shared_stream_receives(const struct shared_stream *stream);
+
+/* Sending failed: the queue goes, and receiving ends after what the peer sent before. */
+void shared_stream_fail(struct shared_stream *stream, int error);
+/* Receiving ended with 0 or a negative errno: says so, once. */
+void shared_stream_end(struct shared_stream *stream, int error);
+
+/* ---- Accepting ---- */
+
+/* From now on on this descriptor, which becomes non-blocking. 0 or a negative errno. */
+MUST_USE int shared_listen(struct shared_loop *loop, int listen_fd);
+void shared_unlisten(struct shared_loop *loop);
+/* Both backends' accept_pause. */
+void shared_accept_pause(struct loop *loop, uint64_t ns);
+/* Hands over the connections that wait, as many as belong into one turn. A failure pauses accepting. */
+void shared_accept_some(struct shared_loop *loop);
+/* Whether there is something to accept on now; ends a pause that is over. */
+bool shared_accepting(struct shared_loop *loop);
+/* The wait, cut to the end of the pause. */
+uint64_t shared_wait_ns(const struct shared_loop *loop, uint64_t timeout_ns);
+
+/* Adds a watch; NULL: too many. */
+struct shared_watch *shared_watch_add(struct shared_loop *loop, int fd);
+
+/* ---- What an event belongs to: a pointer or number with a tag in its low bits ---- */
+
+enum event_tag { EVENT_STREAM, EVENT_SEND, EVENT_ACCEPT, EVENT_WATCH, EVENT_OTHER };
+#define EVENT_TAG_MASK UINT64_C(7)
+
+static inline uint64_t event_of(const void *pointer, enum event_tag tag)
+{
+    return (uint64_t)(uintptr_t)pointer | tag;
+}
+
+static inline enum event_tag event_tag(uint64_t event)
+{
+    return (enum event_tag)(event & EVENT_TAG_MASK);
+}
+
+static inline void *event_pointer(uint64_t event)
+{
+    return (void *)(uintptr_t)(event & ~EVENT_TAG_MASK);
+}
+
+#endif

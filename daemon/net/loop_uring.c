@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The loop on io_uring: one system call a turn submits everything and waits. Bytes arrive in a ring of buffers that all
+ * streams share, so idle peers hold none. Receiving and sending are one operation at a time for each stream; sending goes over
+ * all that its queue holds.
+ *
+ * Nothing is multishot: an operation that stays armed hands over all that a peer can send, and accepts all who connect, before the
+ * loop gets to anything else. Arming again costs a submission, and no system call. Connections are only waited for by the ring, and
+ * then accepted one by one, as the epoll loop does.
+ *
+ * Submissions are made in one place, at the beginning of a turn; callbacks only note what they want. A stream's
+ * memory is the kernel's until its last completion came: a closed stream is shut down, which ends receiving by
+ * itself, a send that waits for room is cancelled, and then it is freed.
+ */
+#include "loop_shared.h"
+
+#include "clocktime.h"
+#include "numbers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <poll.h>
+#include <sys/mman.h>
+
+#define SUBMISSIONS 256u
+#define COMPLETIONS 4096u
+#define BUFFER_GROUP 0
+#define BUFFER_COUNT 256u /* a power of two */
+#define BUFFER_BYTES LOOP_RECEIVE_BYTES
+#define CLOSE_TRIES 100 /* of 100 ms, to get all operations back */
+
+/* The ring of buffers, then the buffers, in one mapping. */
+#define BUFFER_RING_BYTES (BUFFER_COUNT * sizeof(struct io_uring_buf))
+#define BUFFER_MAP_BYTES (BUFFER_RING_BYTES + (size_t)BUFFER_COUNT * BUFFER_BYTES)
+
+struct uring_loop {
+    struct shared_loop shared;
+    struct io_uring ring;
+    bool has_ring;
+    bool closing;
+    struct io_uring_buf_ring *buffer_ring;
+    char *buffers;
+    uint64_t operations;    /* submitted or about to be, whose last completion has not come */
+    uint64_t accept_last;   /* the waits for connections are told apart by their events */
+    uint64_t accept_event;  /* the one that is armed; 0: none */
+    uint64_t accept_cancel; /* the one to be cancelled; 0: none */
+};
+
+struct uring_stream {
+    struct shared_stream shared;
+    bool receiving, sending, cancelling; /* operations that are in the kernel */
+    struct send_message message;
+};
+
+/* What a completion says. */
+struct completion {
+    uint64_t event;
+    int result;
+    uint32_t flags;
+};
+
+/* ---- Opening ---- */
+
+static int ring_open(struct uring_loop *loop)
+{
+    /* Single issuers came with 6.0, a release after rings of buffers: refusing them tells that a kernel is too old. Deferred
+     * task work came with 6.1. */
+    static const uint32_t flags[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+                                     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN};
+    int r = -EINVAL;
+    for (size_t i = 0; i < COUNT_OF(flags) && r == -EINVAL; i++) {
+        struct io_uring_params params = {
+            .flags = flags[i] | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
+            .cq_entries = COMPLETIONS,
+        };
+        r = io_uring_queue_init_params(SUBMISSIONS, &loop->ring, &params);
+    }
+    loop->has_ring = r == 0;
+    return r;
+}
+
+static void buffer_give(struct uring_loop *loop, uint16_t number)
+{
+    io_uring_buf_ring_add(loop->buffer_ring, loop->buffers + (size_t)number * BUFFER_BYTES,
+                          BUFFER_BYTES, number, io_uring_buf_ring_mask(BUFFER_COUNT), 0);
+    io_uring_buf_ring_advance(loop->buffer_ring, 1);
+}
+
+static int buffers_open(struct uring_loop *loop)
+{
+    void *const map = mmap(NULL, BUFFER_MAP_BYTES, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return -errno;
+    loop->buffer_ring = map;
+    loop->buffers = (char *)map + BUFFER_RING_BYTES;
+    struct io_uring_buf_reg registration = {
+        .ring_addr = (uint64_t)(uintptr_t)map,
+        .ring_entries = BUFFER_COUNT,
+        .bgid = BUFFER_GROUP,
+    };
+    const int r = io_uring_register_buf_ring(&loop->ring, &registration, 0);
+    if (r < 0)
+        return r;
+    io_uring_buf_ring_init(loop->buffer_ring);
+    for (uint16_t i = 0; i < BUFFER_COUNT; i++)
+        buffer_give(loop, i);
+    return 0;
+}
+
+/* A free submission, marked with its event. NULL: none until the next turn. */
+static struct io_uring_sqe *take_submission(struct uring_loop *loop)
+{
+    struct io_uring_sqe *submission = io_uring_get_sqe(&loop->ring);
+    if (!submission && io_uring_submit(&loop->ring) > 0)
+        submission = io_uring_get_sqe(&loop->ring);
+    if (submission)
+        loop->operations++;
+    return submission;
+}
+
+/* A profile may allow a ring to be made, but not to be used. */
+static int ring_try(struct uring_loop *loop)
+{
+    struct io_uring_sqe *const submission = take_submission(loop);
+    if (!submission)
+        return -ENOMEM;
+    io_uring_prep_nop(submission);
+    io_uring_sqe_set_data64(submission, EVENT_OTHER);
+    const int r = io_uring_submit(&loop->ring);
+    return r < 0 ? r : 0;
+}
+
+static struct loop *uring_loop_close(struct loop *base);
+
+static int uring_loop_open(struct loop **out, const struct loop_handler *handler, void *ctx)
+{
+    struct uring_loop *const loop = calloc(1, sizeof(*loop));
+    if (!loop)
+        return -ENOMEM;
+    shared_loop_init(&loop->shared, &loop_uring_backend, handler, ctx);
+    int r = ring_open(loop);
+    if (r == 0)
+        r = buffers_open(loop);
+    if (r == 0)
+        r = ring_try(loop);
+    if (r < 0) {
+        uring_loop_close(&loop->shared.base);
+        return r;
+    }
+    *out = &loop->shared.base;
+    return 0;
+}
+
+/* ---- Accepting and watching ---- */
+
+static int uring_listen(struct loop *base, int listen_fd)
+{
+    return shared_listen((struct shared_loop *)base, listen_fd);
+}
+
+static void uring_unlisten(struct loop *base)
+{
+    struct uring_loop *const loop = (struct uring_loop *)base;
+    if (loop->accept_event)
+        loop->accept_cancel = loop->accept_event;
+    loop->accept_event = 0;
+    shared_unlisten(&loop->shared);
+}
+
+static int uring_watch(struct loop *base, int fd)
+{
+    return shared_watch_add((struct shared_loop *)base, fd) ? 0 : -ENOSPC;
+}
+
+static void accept_completed(struct uring_loop *loop, const struct completion *completion)
+{
+    if (completion->event != loop->accept_event)
+        return;
+    loop->accept_event = 0;
+    if (!loop->closing)
+        shared_accept_some(&loop->shared);
+}
+
+static void watch_completed(struct uring_loop *loop, struct shared_watch *watch,
+                            const struct completion *completion)
+{
+    watch->armed = false;
+    if (completion->result > 0 && !loop->closing)
+        loop->shared.handler->woken(loop->shared.ctx, watch->fd);
+}
+
+/* ---- Streams ---- */
+
+/* Waiting is the ring's: a non-blocking socket would make it give up at once on some kernels. */
+static int make_blocking(int fd)
+{
+    const int flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return -errno;
+    if (flags & O_NONBLOCK && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
+        return -errno;
+    return 0;
+}
+
+static int uring_stream_open(struct loop *base, int fd, void *owner, struct loop_stream **out)
+{
+    CLEANUP(cleanup_fd) int owned_fd = fd;
+    const int r = make_blocking(fd);
+    if (r < 0)
+        return r;
+    struct uring_stream *const stream = calloc(1, sizeof(*stream));
+    if (!stream)
+        return -ENOMEM;
+    shared_stream_init(&stream->shared, (struct shared_loop *)base, take_fd(&owned_fd), owner);
+    shared_pending_add(&stream->shared);
+    *out = &stream->shared.base;
+    return 0;
+}
+
+/* The last attempt to send; from here on only completions are awaited. */
+static void stream_finish(struct shared_stream *shared)
+{
+    (void)!send_queue_flush(&shared->queue, shared->fd);
+    shutdown(shared->fd, SHUT_RDWR);
+    shared_pending_add(shared);
+}
+
+static void uring_stream_close(struct loop_stream *base)
+{
+    struct uring_stream *const stream = (struct uring_stream *)base;
+    stream->shared.closed = true;
+    if (stream->sending)
+        shared_pending_add(&stream->shared); /* to cancel it */
+    else
+        stream_finish(&stream->shared);
+}
+
+static void receive_completed(struct uring_loop *loop, struct uring_stream *stream,
+                              const struct completion *completion)
+{
+    struct shared_stream *const shared = &stream->shared;
+    const int result = completion->result;
+    if (completion->flags & IORING_CQE_F_BUFFER) {
+        const uint16_t number = (uint16_t)(completion->flags >> IORING_CQE_BUFFER_SHIFT);
+        const etag_str bytes = {loop->buffers + (size_t)number * BUFFER_BYTES,
+                                result > 0 ? (size_t)result : 0};
+        if (bytes.len > 0 && !shared->closed && !shared->ended)
+            loop->shared.handler->received(loop->shared.ctx, shared->owner, bytes);
+        buffer_give(loop, number);
+    }
+    stream->receiving = false;
+    shared_pending_add(shared); /* to be armed again, or freed */
+    if (result == 0 || (result < 0 && result != -ENOBUFS && result != -EINTR))
+        shared_stream_end(shared, result);
+}
+
+static void send_completed(struct uring_stream *stream, const struct completion *completion)
+{
+    struct shared_stream *const shared = &stream->shared;
+    const int result = completion->result;
+    stream->sending = false;
+    if (result > 0)
+        send_queue_sent(&shared->queue, (size_t)result);
+    else if (result < 0 && result != -ECANCELED && result != -EINTR)
+        shared_stream_fail(shared, result);
+    if (shared->closed)
+        stream_finish(shared);
+    else
+        shared_pending_add(shared);
+}
+
+/* ---- Submitting ---- */
+
+static bool submit_cancel(struct uring_loop *loop, uint64_t event, int flags)
+{
+    struct io_uring_sqe *const submission = take_submission(loop);
+    if (!submission)
+        return false;
+    io_uring_prep_cancel64(submission, event, flags);
+    io_uring_sqe_set_data64(submission, EVENT_OTHER);
+    return true;
+}
+
+static bool submit_receive(struct uring_loop *loop, struct uring_stream *stream)
+{
+    struct io_uring_sqe *const submission = take_submission(loop);
+    if (!submission)
+        return false;
+    io_uring_prep_recv(submission, stream->shared.fd, NULL, BUFFER_BYTES, 0);
+    submission->flags |= IOSQE_BUFFER_SELECT;
+    submission->buf_group = BUFFER_GROUP;
+    io_uring_sqe_set_data64(submission, event_of(stream, EVENT_STREAM));
+    stream->receiving = true;
+    return true;
+}
+
+static bool submit_send(struct uring_loop *loop, struct uring_stream *stream)
+{
+    struct io_uring_sqe *const submission = take_submission(loop);
+    if (!submission)
+        return false;
+    send_queue_message(&stream->shared.queue, &stream->message);
+    io_uring_prep_sendmsg(submission, stream->shared.fd, &stream->message.header, MSG_NOSIGNAL);
+    io_uring_sqe_set_data64(submission, event_of(stream, EVENT_SEND));
+    stream->sending = true;
+    return true;
+}
+
+/* Whatever the stream wants; may free it. False: no room to submit. */
+static bool submit_stream(struct uring_loop *loop, struct uring_stream *stream)
+{
+    struct shared_stream *const shared = &stream->shared;
+    if (shared->closed) {
+        if (!stream->receiving && !stream->sending)
+            shared_stream_free(shared);
+        else if (stream->sending && !stream->cancelling)
+            return stream->cancelling = submit_cancel(loop, event_of(stream, EVENT_SEND), 0);
+        return true;
+    }
+    if (!stream->receiving && shared_stream_receives(shared) && !submit_receive(loop, stream))
+        return false;
+    return stream->sending || shared->queue.bytes == 0 || submit_send(loop, stream);
+}
+
+static bool submit_accept(struct uring_loop *loop)
+{
+    if (loop->accept_cancel && !submit_cancel(loop, loop->accept_cancel, 0))
+        return false;
+    loop->accept_cancel = 0;
+    if (loop->accept_event || !shared_accepting(&loop->shared))
+        return true;
+    struct io_uring_sqe *const submission = take_submission(loop);
+    if (!submission)
+        return false;
+    loop->accept_last += EVENT_TAG_MASK + 1;
+    loop->accept_event = loop->accept_last | EVENT_ACCEPT;
+    io_uring_prep_poll_add(submission, loop->shared.listen_fd, POLLIN);
+    io_uring_sqe_set_data64(submission, loop->accept_event);
+    return true;
+}
+
+/* One shot each, armed again after the call: that makes them level-triggered. */
+static bool submit_watches(struct uring_loop *loop)
+{
+    for (size_t i = 0; i < loop->shared.watch_count; i++) {
+        struct shared_watch *const watch = &loop->shared.watches[i];
+        if (watch->armed)
+            continue;
+        struct io_uring_sqe *const submission = take_submission(loop);
+        if (!submission)
+            return false;
+        io_uring_prep_poll_add(submission, watch->fd, POLLIN);
+        io_uring_sqe_set_data64(submission, event_of(watch, EVENT_WATCH));
+        watch->armed = true;
+    }
+    return true;
+}
+
+/* False: there was no room for all; the rest comes with the next turn. */
+static bool submit_all(struct uring_loop *loop)
+{
+    struct shared_stream *shared;
+    if (!submit_accept(loop) || !submit_watches(loop))
+        return false;
+    while ((shared = shared_pending_take(&loop->shared))) {
+        if (!submit_stream(loop, (struct uring_stream *)shared)) {
+            shared_pending_add(shared);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- A turn ---- */
+
+static void hand_over(struct uring_loop *loop, const struct completion *completion)
+{
+    void *const pointer = event_pointer(completion->event);
+    if (!(completion->flags & IORING_CQE_F_MORE))
+        loop->operations--;
+    switch (event_tag(completion->event)) {
+    case EVENT_STREAM:
+        receive_completed(loop, pointer, completion);
+        break;
+    case EVENT_SEND:
+        send_completed(pointer, completion);
+        break;
+    case EVENT_ACCEPT:
+        accept_completed(loop, completion);
+        break;
+    case EVENT_WATCH:
+        watch_completed(loop, pointer, completion);
+        break;
+    case EVENT_OTHER:
+        break;
+    }
+}
+
+/* Submits, waits, hands over all completions that are there. */
+static int wait_and_hand_over(struct uring_loop *loop, uint64_t timeout_ns)
+{
+    struct io_uring_cqe *entry;
+    struct __kernel_timespec timeout = {
+        .tv_sec = (int64_t)(timeout_ns / NS_PER_S),
+        .tv_nsec = (int64_t)(timeout_ns % NS_PER_S),
+    };
+    const int r = io_uring_submit_and_wait_timeout(&loop->ring, &entry, 1, &timeout, NULL);
+    if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
+        return r;
+    for (unsigned left = io_uring_cq_ready(&loop->ring); left > 0; left--) {
+        if (io_uring_peek_cqe(&loop->ring, &entry) < 0)
+            break;
+        const struct completion completion = {entry->user_data, entry->res, entry->flags};
+        io_uring_cqe_seen(&loop->ring, entry);
+        hand_over(loop, &completion);
+    }
+    return 0;
+}
+
+static int uring_turn(struct loop *base, uint64_t timeout_ns)
+{
+    struct uring_loop *const loop = (struct uring_loop *)base;
+    const bool all = submit_all(loop);
+    return wait_and_hand_over(loop, all ? shared_wait_ns(&loop->shared, timeout_ns) : 0);
+}
+
+/* ---- Closing ---- */
+
+static void operations_end(struct uring_loop *loop)
+{
+    bool cancelled = false;
+    for (int tries = 0; tries < CLOSE_TRIES && loop->operations > 0; tries++) {
+        if (!cancelled)
+            cancelled = submit_cancel(loop, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+        if (wait_and_hand_over(loop, 100 * NS_PER_MS) < 0)
+            return;
+    }
+}
+
+static struct loop *uring_loop_close(struct loop *base)
+{
+    struct uring_loop *const loop = (struct uring_loop *)base;
+    loop->closing = true;
+    uring_unlisten(base);
+    for (struct shared_stream *stream = loop->shared.streams; stream; stream = stream->next)
+        stream->closed = true;
+    if (loop->has_ring && loop->buffer_ring)
+        operations_end(loop);
+    shared_streams_close(&loop->shared);
+    if (loop->has_ring)
+        io_uring_queue_exit(&loop->ring);
+    if (loop->buffer_ring)
+        munmap(loop->buffer_ring, BUFFER_MAP_BYTES);
+    free(loop);
+    return NULL;
+}
+
+const struct loop_backend loop_uring_backend = {
+    .name = "io_uring",
+    .open = uring_loop_open,
+    .close = uring_loop_close,
+    .listen = uring_listen,
+    .unlisten = uring_unlisten,
+    .accept_pause = shared_accept_pause,
+    .watch = uring_watch,
+    .stream_open = uring_stream_open,
+    .stream_send = shared_stream_send,
+    .stream_queued = shared_stream_queued,
+    .stream_failed = shared_stream_failed,
+    .queued = shared_queued,
+    .stream_hold = shared_stream_hold,
+    .stream_close = uring_stream_close,
+    .turn = uring_turn,
+};

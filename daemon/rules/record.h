@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Records in the store: an entry and an event as flat bytes. Both halves of each format stand in record.c.
+ * A byte of version comes first; parsed structs point into the bytes.
+ */
+#ifndef ETAGD_RECORD_H
+#define ETAGD_RECORD_H
+
+#include "entry.h"
+#include "message.h"
+
+/* An entry as it is kept: the entry, and what the cache decided about it. */
+struct entry_record {
+    etag_str key_bytes; /* canonical, see key.h */
+    struct entry entry; /* .key is not used by pack; parse fills it from key_bytes */
+    uint64_t fill_lsn;
+    uint64_t expires_wall_ms; /* 0: never */
+    uint64_t expires_ns; /* the same in CLOCK_MONOTONIC, which means something within one boot */
+};
+
+/* Memory for what a parsed record points to. */
+struct entry_record_parts {
+    struct kept_field fields[FIELDS_PER_ENTRY_MAX];
+    etag_str surrogates[SURROGATES_PER_ENTRY_MAX];
+    etag_field vary[VARY_COUNT_MAX];
+};
+
+/* Appends the record; of the fields, entry.fieldset. 0 or -ENOMEM. */
+MUST_USE int entry_record_pack(struct buffer *out, const struct entry_record *record);
+/* False: not a record of this version, or damaged. */
+MUST_USE bool entry_record_parse(etag_str bytes, struct entry_record *out,
+                                 struct entry_record_parts *parts);
+
+/* What happened: one mutation, or one step of a guard. Every change of state is one, live, from the spool, from guards
+ * that linger, at recovery (cache_apply). */
+struct event {
+    uint64_t lsn;
+    uint64_t wall_ms;
+    uint32_t peer_pid, peer_uid; /* pid 0: the daemon itself, or a spool file of that uid */
+    enum event_kind kind;
+    struct guard_id guard; /* GUARD_*; else {0, 0} */
+    etag_targets targets;  /* with hold_ms and max_ms; of an abort: may be empty */
+    /* Entries that the store erases with the event (unstored.h); parsing leaves them out. */
+    const struct hash128 *unstored;
+    size_t unstored_count;
+};
+
+/* It changes no clock: it is there for what it takes along. */
+static inline bool event_is_carrier(const struct event *event)
+{
+    const etag_targets *targets = &event->targets;
+
+    return event->kind == EVENT_MUTATION && !targets->everything && targets->resource_count == 0 &&
+           targets->surrogate_count == 0 && targets->prefix_count == 0;
+}
+
+/* NULL, or what is wrong with an event that somebody wants (static text). */
+MUST_USE const char *event_check(const struct event *event);
+
+/* An event as people and watchers get it. Borrows from it. */
+struct event_view event_view_of(const struct event *event);
+
+/* Does not pack the LSN: it is the record's key in the store. */
+MUST_USE int event_record_pack(struct buffer *out, const struct event *event);
+/* How many entries the event takes along, and each of them. 0: none, or not a record. */
+MUST_USE size_t event_record_unstored_count(etag_str bytes);
+MUST_USE struct hash128 event_record_unstored(etag_str bytes, size_t i);
+/* When it happened, without a look at the rest; 0: not a record of this version. */
+MUST_USE uint64_t event_record_wall_ms(etag_str bytes);
+/* Arrays of targets come from the arena. lsn: the record's key. */
+MUST_USE bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out,
+                                 struct arena *arena);
+
+#endif

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One path for every change, so that what holds for an invalidation over the socket (a new LSN, recorded before it is
+ * answered, watchers told) holds for the rest: spool files, guards, holds, the daemon's own.
+ *
+ * What a request comes to is decided first (step_of): a step of a guard may have nothing to change.
+ */
+#include "mutation.h"
+
+#include "clocktime.h"
+#include "delay_point.h"
+#include "server.h"
+#include "text.h"
+
+#include <assert.h>
+#include <string.h>
+
+static const struct mutation_refusal done = {0};
+
+/* ---- Answers ---- */
+
+static void answer_peer(struct server *server, const struct pending_answer *answer, bool failed)
+{
+    struct peer *peer = peers_find(&server->peers, answer->peer_id);
+    const struct reply reply = {
+        .id = answer->request_id, .kind = REPLY_RECEIPT, .lsn = answer->lsn};
+
+    if (!peer)
+        return;
+    if (!failed) {
+        peer_send(&server->peers, peer, &reply, NULL, 0);
+        histogram_add(&server->mutation_times, time_ns_of(CLOCK_MONOTONIC) - answer->arrived_ns);
+        return;
+    }
+    peer_send_error(&server->peers, peer, answer->request_id, WIRE_ERROR_STORE,
+                    "the event took effect, but it could not be persisted, and the state could "
+                    "not be marked either: see the daemon's log before you restart it");
+}
+
+static void answer_give(struct server *server, const struct pending_answer *answer, bool failed)
+{
+    switch (answer->to) {
+    case ANSWER_PEER:
+        answer_peer(server, answer, failed);
+        break;
+    case ANSWER_SPOOL:
+        if (failed)
+            spool_file_failed(&server->spool, answer->spool, answer->lsn);
+        else
+            spool_file_done(&server->spool, answer->spool);
+        break;
+    case ANSWER_NOBODY:
+        break;
+    }
+}
+
+/* While the store cannot be written fills are refused; mutations go on in memory. */
+static void store_state_follow(struct server *server)
+{
+    const bool failed = persist_failed(server->persist);
+
+    if (failed == server->cache.store_failed)
+        return;
+    server->cache.store_failed = failed;
+    if (failed)
+        log_event(&server->log, LOG_ERROR, "store_failed",
+                  log_text("effect", "fills are refused; mutations hold in memory"));
+    else
+        log_event(&server->log, LOG_INFO, "store_works_again");
+}
+
+void mutation_answers(struct server *server)
+{
+    const struct persist_progress progress = persist_progress(server->persist);
+    struct pending_answer answer;
+
+    while (pending_take(&server->mutations, progress.done, &answer)) {
+        struct peer *peer = answer.to == ANSWER_PEER ? peers_find(&server->peers, answer.peer_id)
+                                                     : NULL;
+        if (peer)
+            peer->pending--;
+        answer_give(server, &answer,
+                    progress.failed_from != 0 && answer.ticket >= progress.failed_from &&
+                        answer.ticket <= progress.failed_to);
+    }
+    while (pending_take(&server->syncs, progress.synced, &answer)) {
+        struct peer *peer = peers_find(&server->peers, answer.peer_id);
+        const struct reply reply = {.id = answer.request_id, .kind = REPLY_DONE};
+        if (peer)
+            peer_send(&server->peers, peer, &reply, NULL, 0);
+    }
+    store_state_follow(server);
+}
+
+void mutation_turn_end(struct server *server)
+{
+    const uint64_t ticket = persist_submit(server->persist, server->mutations.without_ticket > 0);
+
+    if (ticket != 0)
+        pending_ticket(&server->mutations, ticket);
+}
+
+/* ---- Events ---- */
+
+static struct pending_answer answer_of(const struct mutation_from *from, uint64_t lsn)
+{
+    return (struct pending_answer){
+        .to = from->peer                    ? ANSWER_PEER
+              : from->spool.generation != 0 ? ANSWER_SPOOL
+                                            : ANSWER_NOBODY,
+        .peer_id = from->peer ? from->peer->id : 0,
+        .request_id = from->request_id,
+        .spool = from->spool,
+        .lsn = lsn,
+        .arrived_ns = from->peer ? from->peer->arrived_ns : 0,
+    };
+}
+
+/* Safe in the journal: the store follows in its own time. False: the answer has to wait for the store. */
+static bool event_journal(struct server *server, const struct event *event, etag_str record)
+{
+    if (!server->journal)
+        return false;
+    journal_stored(server->journal, persist_stored_lsn(server->persist));
+    return journal_append(server->journal, event->lsn, record) == 0;
+}
+
+/* The event is recorded and answered, or on its way to the store, and its answer waits for that. False: no memory, nothing
+ * is queued. */
+static bool event_record(struct server *server, const struct event *event,
+                         const struct mutation_from *from)
+{
+    const struct persist_event stored = {.lsn = event->lsn,
+                                         .kind = event->kind,
+                                         .guard = event->guard,
+                                         .hold = event->targets.hold_ms > 0};
+    const struct pending_answer answer = answer_of(from, event->lsn);
+
+    struct unstored *unstored = &server->unstored;
+    struct event recorded = *event;
+
+    /* Rule WIDER_FILL_RECORDED. */
+    unstored_settle(unstored, server->persist);
+    recorded.unstored = unstored->fingerprints;
+    recorded.unstored_count = unstored->count;
+    server->scratch.len = 0;
+    if (pending_reserve(&server->mutations) < 0 ||
+        event_record_pack(&server->scratch, &recorded) < 0)
+        return false;
+    const etag_str record = {(const char *)server->scratch.bytes, server->scratch.len};
+    if (persist_event(server->persist, &stored, record) < 0)
+        return false;
+    unstored->count = 0;
+    DELAY_POINT("mutation.queued_journal");
+    if (event_journal(server, event, record)) {
+        DELAY_POINT("mutation.journal_answered");
+        answer_give(server, &answer, false);
+        return true;
+    }
+    pending_add(&server->mutations, answer);
+    if (from->peer)
+        from->peer->pending++;
+    return true;
+}
+
+static void watchers_tell(struct server *server, const struct event *event)
+{
+    const struct event_view view = event_view_of(event);
+
+    peers_tell(&server->peers, &view);
+}
+
+/* Applied, recorded, answered. */
+static struct mutation_refusal event_happen(struct server *server, struct event *event,
+                                            const struct mutation_from *from)
+{
+    event->wall_ms = time_wall_ms();
+    if (!cache_next_lsn(&server->cache, &event->lsn)) {
+        if (!server->lost)
+            log_event(&server->log, LOG_ERROR, "lsns_used_up",
+                      log_text("advice", "start it again"));
+        server->lost = true;
+        return (struct mutation_refusal){
+            WIRE_ERROR_INTERNAL, "this run of the daemon has used up its numbers and restarts"};
+    }
+    if (cache_apply(&server->cache, event) < 0)
+        return (struct mutation_refusal){WIRE_ERROR_INTERNAL, "no memory; nothing was done"};
+    DELAY_POINT("mutation.applied_recorded");
+    if (!event_is_carrier(event))
+        watchers_tell(server, event);
+    if (!event_record(server, event, from))
+        return (struct mutation_refusal){
+            WIRE_ERROR_INTERNAL, "no memory to persist the event; it holds until the daemon ends"};
+    return done;
+}
+
+/* ---- Holds at their bound ---- */
+
+static bool begins_hold(const struct event *event)
+{
+    return event->targets.hold_ms > 0 && event->kind != EVENT_GUARD_BEGIN;
+}
+
+/* A former fold was shorter, so the new one stands for it as well. (Or every longer hold would leave one more.) */
+static void fold_end(struct server *server, struct guard_id former)
+{
+    const struct mutation_from nobody = {0};
+    const struct guard *guard = guards_find(&server->cache.guards, former);
+    struct event event = {.kind = EVENT_GUARD_EXPIRED, .guard = former};
+
+    if (!guard || guard->state != GUARD_HOLD)
+        return;
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    (void)!event_happen(server, &event, &nobody).error; /* then it ends by itself */
+}
+
+/* One hold of everything stands for those that find no room: it is there, in memory and recorded, before the event is. */
+static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_ms)
+{
+    const struct mutation_from nobody = {0};
+    struct guards *guards = &server->cache.guards;
+    struct event event = {.kind = EVENT_MUTATION};
+
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    event.targets.hold_ms = hold_ms;
+    const struct guard_id former = guards->fold;
+    const struct mutation_refusal refusal = event_happen(server, &event, &nobody);
+    if (refusal.error)
+        return refusal;
+    guards->fold = guards_id_of(&event);
+    fold_end(server, former);
+    log_limited(
+        &server->log_limit, LOG_WARN, "holds_folded",
+        log_number("holds", (int64_t)guards->hold_count), log_number("hold_ms", (int64_t)hold_ms),
+        log_text("effect", "nothing is answered 304 until it is over"),
+        log_text("advice", "write less, hold for less, or name fewer targets: etagctl doctor"));
+    return done;
+}
+
+/* Rule HOLD_FOLDED: a mutation goes without its hold only while the fold stands for it, as long as its own would have. */
+static struct mutation_refusal hold_fold(struct server *server, struct event *event)
+{
+    struct guards *guards = &server->cache.guards;
+
+    if (!begins_hold(event) || guards_room_for_hold(guards))
+        return done;
+    if (!guards_fold(guards, event->targets.hold_ms, time_coarse_ns())) {
+        const struct mutation_refusal refusal = fold_begin(server, event->targets.hold_ms);
+        if (refusal.error)
+            return refusal;
+    }
+    event->targets.hold_ms = 0;
+    server->cache.counters.holds_folded++;
+    return done;
+}
+
+/* The event has everything but its LSN and its time. */
+static struct mutation_refusal event_do(struct server *server, struct event *event,
+                                        const struct mutation_from *from)
+{
+    const struct mutation_refusal refusal = hold_fold(server, event);
+
+    return refusal.error ? refusal : event_happen(server, event, from);
+}
+
+/* ---- What a request comes to ---- */
+
+enum step {
+    STEP_EVENT,   /* something changes */
+    STEP_NOTHING, /* it stands, or ended, already, and that is safe */
+};
+
+/* The guard stands, and would after a crash. */
+static bool guard_is_safe(const struct server *server, const struct guard *guard)
+{
+    return guard->lsn < pending_safe_below(&server->mutations, server->cache.lsn);
+}
+
+/* A begin or a confirmation that comes after the end of its guard was said, late in the spool or over a connection that was
+ * stuck, begins nothing: its writer has no use for it. Where the daemon ended the guard, it does. */
+static enum step step_of_begin(const struct server *server, const struct event *event)
+{
+    const struct guard *guard = guards_find(&server->cache.guards, event->guard);
+
+    if (!guard || (guard->state == GUARD_HOLD && !guard->said))
+        return STEP_EVENT;
+    return guard->state == GUARD_ENDED || guard_is_safe(server, guard) ? STEP_NOTHING : STEP_EVENT;
+}
+
+static enum step step_of_abort(struct server *server, const struct event *event)
+{
+    if (guards_find_open(&server->cache.guards, event->guard))
+        return STEP_EVENT;
+    guards_remember_end(&server->cache.guards, event->guard, time_coarse_ns());
+    return STEP_NOTHING;
+}
+
+/* The event that the request names, and whether it has to happen. */
+static enum step step_of(struct server *server, const struct request *request, struct event *event)
+{
+    if (request->kind == REQUEST_INVALIDATE) {
+        event->kind = EVENT_MUTATION;
+        event->targets = request->targets;
+        return STEP_EVENT;
+    }
+    event->guard = request->guard.id;
+    event->targets = request->guard.targets;
+    switch (request->kind) {
+    case REQUEST_GUARD_BEGIN:
+    case REQUEST_GUARD_CONFIRM:
+        event->kind = EVENT_GUARD_BEGIN;
+        return step_of_begin(server, event);
+    case REQUEST_GUARD_COMMIT:
+        event->kind = EVENT_GUARD_COMMIT;
+        return STEP_EVENT;
+    default:
+        assert(request->kind == REQUEST_GUARD_ABORT);
+        event->kind = EVENT_GUARD_ABORT;
+        return step_of_abort(server, event);
+    }
+}
+
+static const char *request_check(const struct request *request)
+{
+    if (request->kind == REQUEST_INVALIDATE)
+        return targets_check(&request->targets);
+    /* Holds have ids of their own: {0, LSN}. */
+    if (request->guard.id.high == 0)
+        return "the guard's id is not one";
+    return request->kind == REQUEST_GUARD_ABORT ? NULL : targets_check(&request->guard.targets);
+}
+
+static bool is_begin(const struct request *request)
+{
+    return request->kind == REQUEST_GUARD_BEGIN || request->kind == REQUEST_GUARD_CONFIRM;
+}
+
+/* Rule KNOWN_GUARD_EXEMPT: only what begins a guard that is not known needs room. A guard that stands goes on: its writer is in
+ * its transaction, and can't wait for others to end theirs. */
+static struct mutation_refusal limits_check(const struct server *server,
+                                            const struct request *request,
+                                            const struct mutation_from *from)
+{
+    const struct guards *guards = &server->cache.guards;
+
+    if (is_begin(request) && !guards_find(guards, request->guard.id) &&
+        !guards_room(guards, from->spool.generation != 0))
+        return (struct mutation_refusal){
+            WIRE_ERROR_LIMIT, guards->open_count < GUARDS_MAX
+                                  ? "the guards and holds that stand take all of their memory: "
+                                    "name fewer targets"
+                                  : "too many guards are open: end some first"};
+    if (!from->peer)
+        return done;
+    if (from->peer->pending >= PEER_PENDING_MAX)
+        return (struct mutation_refusal){
+            WIRE_ERROR_BUSY, "too many mutations of this connection wait for the store"};
+    return done;
+}
+
+/* A sign of life of its guard; over a socket the connection is one from now on. */
+static void guard_follow(struct server *server, const struct event *event,
+                         const struct mutation_from *from)
+{
+    struct guard *guard = guards_find_open(&server->cache.guards, event->guard);
+
+    if (guard)
+        guards_touch(&server->cache.guards, guard, from->peer ? from->peer->id : guard->peer_id,
+                     event->targets.max_ms, time_coarse_ns());
+}
+
+struct mutation_refusal mutation_request(struct server *server, const struct request *request,
+                                         const struct mutation_from *from)
+{
+    struct event event = {.peer_pid = from->peer ? from->peer->pid : 0,
+                          .peer_uid = from->peer ? from->peer->uid : from->uid};
+    const char *wrong = request_check(request);
+
+    if (wrong)
+        return (struct mutation_refusal){WIRE_ERROR_INVALID, wrong};
+    struct mutation_refusal refusal = limits_check(server, request, from);
+    if (refusal.error)
+        return refusal;
+    const bool rearms = request->kind == REQUEST_GUARD_CONFIRM &&
+                        !guards_find_open(&server->cache.guards, request->guard.id);
+    const enum step step = step_of(server, request, &event);
+    if (step == STEP_EVENT)
+        refusal = event_do(server, &event, from);
+    if (refusal.error)
+        return refusal;
+    if (is_begin(request))
+        guard_follow(server, &event, from);
+    server->cache.counters.guards_rearmed += rearms && step == STEP_EVENT;
+    if (step == STEP_NOTHING) {
+        const struct guard *guard = guards_find(&server->cache.guards, event.guard);
+        const struct pending_answer answer = answer_of(from, guard ? guard->lsn : 0);
+        answer_give(server, &answer, false);
+    }
+    return done;
+}
+
+/* ---- The daemon's own ---- */
+
+bool mutation_everything(struct server *server, const char *why)
+{
+    const struct mutation_from nobody = {0};
+    struct event event = {.kind = EVENT_MUTATION};
+
+    ETAG_INIT(&event.targets);
+    event.targets.everything = true;
+    log_event(&server->log, LOG_WARN, "everything_purged", log_text("reason", why));
+    const struct mutation_refusal refusal = event_do(server, &event, &nobody);
+    if (refusal.error)
+        log_event(&server->log, LOG_ERROR, "not_purged", log_text("reason", refusal.text));
+    return !refusal.error;
+}
+
+bool mutation_carry(struct server *server)
+{
+    const struct mutation_from nobody = {0};
+    struct event event = {.kind = EVENT_MUTATION};
+
+    ETAG_INIT(&event.targets);
+    return !event_happen(server, &event, &nobody).error;
+}
+
+static bool guard_expire(struct server *server, struct guard *guard)
+{
+    const struct mutation_from nobody = {0};
+    const bool lingered = guard->state == GUARD_OPEN;
+    struct event event;
+
+    /* A copy: the event borrows its names from it, and outlives the guard, which ends when the event is applied. */
+    arena_reset(&server->arena);
+    char *bytes = arena_alloc(&server->arena, guard->record_len);
+    if (!bytes)
+        return false;
+    memcpy(bytes, guard->record, guard->record_len);
+    const etag_str record = {bytes, guard->record_len};
+    const bool parsed = event_record_parse(record, guard->lsn, &event, &server->arena);
+    assert(parsed); /* we packed it */
+    (void)parsed;
+    event.kind = EVENT_GUARD_EXPIRED;
+    event.guard = guard->id;
+    /* One that lingered counts as committed, and replicas lag behind that commit too. */
+    if (!lingered)
+        event.targets.hold_ms = 0;
+    event.targets.max_ms = 0;
+    const uint32_t pid = guard->pid, uid = guard->uid; /* the guard may go now */
+    if (event_do(server, &event, &nobody).error)
+        return false;
+    if (lingered)
+        log_limited(&server->log_limit, LOG_WARN, "guard_lingered", log_number("pid", pid),
+                    log_number("uid", uid),
+                    log_text("effect", "no sign of life of its writer: it counts as committed"));
+    return true;
+}
+
+static bool peer_lives(void *ctx, uint64_t peer_id)
+{
+    struct server *server = ctx;
+    struct peer *peer = peers_find(&server->peers, peer_id);
+
+    /* No idle limit while a guard is open. */
+    if (peer)
+        peer->last_ns = time_coarse_ns();
+    return peer != NULL;
+}
+
+bool mutation_expire_guards(struct server *server)
+{
+    const uint64_t until_ns = time_ns_of(CLOCK_MONOTONIC) + EXPIRED_TURN_US * NS_PER_US;
+    struct guard *guard;
+    size_t ended = 0;
+
+    server->expire_more = false;
+    while ((guard = guards_overdue(&server->cache.guards, time_coarse_ns(), peer_lives, server))) {
+        /* One may name thousands of targets, and thousands end together: the lease has to be kept in between. */
+        server->expire_more = ended == EXPIRED_PER_TURN_MAX ||
+                              (ended > 0 && time_ns_of(CLOCK_MONOTONIC) >= until_ns);
+        if (server->expire_more || !guard_expire(server, guard))
+            return false;
+        ended++;
+    }
+    return true;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The state directory without its database: whose it is, the lock that keeps a second daemon out, the warm mark.
+ * Part of the store (store.h); errors are the store's.
+ */
+#ifndef ETAGD_STATE_DIR_H
+#define ETAGD_STATE_DIR_H
+
+#include "store.h"
+
+#include <sys/stat.h>
+
+#define STATE_LOCK_NAME "lock"
+
+struct state_dir {
+    int fd;      /* of the directory */
+    int lock_fd; /* OFD lock: ends with the last descriptor of this open file */
+    bool sync;   /* changes of the directory are made durable at once */
+    char path[PATH_BYTES_MAX];
+};
+
+/* Makes the directory if it is missing, checks that it is ours alone, takes the lock.
+ * 0, negative errno, STORE_E_OWNER, STORE_E_IN_USE; *why is set with each error. */
+MUST_USE int state_dir_open(struct state_dir *dir, const struct store_options *options,
+                            struct why *why);
+void state_dir_deinit(struct state_dir *dir);
+
+/* "state-dir/name". out: PATH_BYTES_MAX bytes; state_dir_open refuses paths that leave no room for the names used. */
+void state_dir_path(const struct state_dir *dir, const char *name, char out[PATH_BYTES_MAX]);
+
+/* Is the file at state-dir/name still the one that is open as fd? */
+MUST_USE bool state_dir_is_same(const struct state_dir *dir, const char *name, int fd);
+
+/* What tells the file at state-dir/name from a copy of it. */
+MUST_USE int state_dir_identify(const struct state_dir *dir, const char *name,
+                                struct store_identity *out);
+
+/* Makes what was created, renamed or removed in the directory durable. */
+MUST_USE int state_dir_sync(const struct state_dir *dir);
+
+MUST_USE int state_dir_warm_set(const struct state_dir *dir);
+MUST_USE int state_dir_warm_clear(const struct state_dir *dir);
+MUST_USE bool state_dir_warm(const struct state_dir *dir);
+/* The warm mark becomes one that says that the data file is not to be used any more; state_dir_lost_clear() once it is elsewhere. */
+MUST_USE int state_dir_lost_set(const struct state_dir *dir);
+MUST_USE int state_dir_lost_clear(const struct state_dir *dir);
+MUST_USE bool state_dir_lost(const struct state_dir *dir);
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the two sides of the persister share: the loop thread's, which queues (persist.c), and the thread's, which writes
+ * (persist_thread.c). One mutex, never held during a write, and one condition. Private to persist*.c.
+ */
+#ifndef ETAGD_PERSIST_SHARED_H
+#define ETAGD_PERSIST_SHARED_H
+
+#include "clocktime.h"
+#include "dirty.h"
+#include "persist.h"
+#include "retained.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#define EVENTS_LAZY_NS (5 * NS_PER_MS) /* an event that nobody waits for */
+#define EVENTS_LAZY_MAX 4096           /* so many of them do not wait */
+
+/* A sync is reached when so many events and entries, counted from the start, are decided. */
+struct sync_point {
+    uint64_t ticket; /* 0: none */
+    uint64_t events, entries;
+};
+
+struct persist {
+    struct store *store;
+    const struct log *log;
+    int event_fd;
+    pthread_t thread;
+
+    /* Loop thread only. */
+    struct event_line open; /* queued, not submitted */
+    uint64_t last_lsn;
+    uint64_t events_queued;
+    uint64_t sync_tickets;
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    /* Under the lock. */
+    struct event_line submitted;
+    uint64_t submitted_since_ns;
+    bool urgent; /* somebody waits for what is submitted */
+    uint64_t tickets;
+    uint64_t told_done;       /* tickets that the loop thread knows to be decided */
+    uint64_t sleeps_until_ns; /* 0: the thread does not sleep; UINT64_MAX: until it is woken */
+    uint64_t events_decided;
+    struct dirty dirty;
+    uint64_t dirty_since_ns;  /* how long the front of the line waits */
+    uint64_t entries_decided; /* sequence */
+    struct sync_point sync, next_sync;
+    struct persist_progress progress;
+    bool closing;
+
+    /* Atomic: read without the lock. */
+    bool entries_failing;
+    uint64_t waiting;
+    uint64_t entry_commits;
+    bool crowded;
+
+    /* The thread only, but for its atomic members. */
+    struct retained retained;
+
+    /* The thread only. */
+    bool no_room;       /* for entries, when it was looked for last */
+    size_t untrimmed;   /* entries whose memory was freed since malloc was trimmed */
+    uint64_t taken_lsn; /* of the last event taken from the queue */
+    uint64_t events_since_checkpoint, bytes_since_checkpoint;
+    uint64_t retry_at_ns;
+    bool urgent_was_last; /* the last work was events: something else may have its turn */
+    bool background_failing;
+    bool gave_up; /* closing, and what is not urgent fails */
+    bool final_checkpoint_done;
+    struct checkpoint checkpoint;
+};
+
+static inline uint64_t persist_now_ns(void)
+{
+    return time_ns_of(CLOCK_MONOTONIC);
+}
+
+static inline void persist_lock(struct persist *persist)
+{
+    pthread_mutex_lock(&persist->lock);
+}
+
+static inline void persist_unlock(struct persist *persist)
+{
+    pthread_mutex_unlock(&persist->lock);
+}
+
+/* The loop thread looks at the progress. */
+static inline void persist_notify(const struct persist *persist)
+{
+    const uint64_t one = 1;
+    /* Fails only if the counter is full, and then the descriptor is readable anyway. */
+    if (write(persist->event_fd, &one, sizeof(one)) < 0)
+        return;
+}
+
+/* Under the lock: who waits for a sync that is reached is told. */
+void persist_syncs_settle(struct persist *persist);
+
+/* Under the lock, after the line of entries has changed. */
+void persist_waiting_publish(struct persist *persist);
+
+/* The thread, until it is closing and all is written that can be. argument: the persister. */
+void *persist_thread(void *argument);
+
+#endif

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Canonical bytes, version 1 (changing them orphans every stored entry; tests/cases/keys.tsv has golden
+ * fingerprints). All lengths stand in front, little-endian, so that the bytes are unambiguous and are parsed
+ * without looking at a text; the header is one word, so that hashing it does not wait for smaller stores.
+ *
+ *   u16 target, u8 host, u8 scope, u8 release, u8 scope kind, u8 vary fields, u8 scheme
+ *   host, target (path and query), scope name, release, scheme in lower case
+ *   per vary field, ascending by name:  u16 name, u16 value (0xffff: absent); name in lower case, value
+ *
+ * An empty host, scope name, release or scheme is none: the same as an absent one.
+ */
+#include "key.h"
+
+#include "bytes.h"
+#include "surrogate.h"
+#include "text.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define KEY_HEADER_BYTES 8u
+#define VARY_HEADER_BYTES 4u
+#define VARY_ABSENT 0xffffu
+
+_Static_assert(KEY_HEADER_BYTES + HOST_BYTES_MAX + TARGET_BYTES_MAX + SCOPE_BYTES_MAX +
+                       RELEASE_BYTES_MAX + SCHEME_BYTES_MAX +
+                       VARY_COUNT_MAX *
+                           (VARY_HEADER_BYTES + VARY_NAME_BYTES_MAX + VARY_VALUE_BYTES_MAX) <=
+                   KEY_BYTES_MAX,
+               "a key within its limits fits");
+_Static_assert(HOST_BYTES_MAX <= UINT8_MAX && SCOPE_BYTES_MAX <= UINT8_MAX &&
+                   RELEASE_BYTES_MAX <= UINT8_MAX && VARY_COUNT_MAX <= UINT8_MAX,
+               "one byte a length");
+_Static_assert(TARGET_BYTES_MAX <= UINT16_MAX && VARY_VALUE_BYTES_MAX < VARY_ABSENT, "two bytes");
+
+/* ---- Canonical bytes ----------------------------------------------------------------------------- */
+
+static const char *scope_check(etag_scope scope)
+{
+    switch (scope.kind) {
+    case ETAG_SCOPE_UNSET:
+        return "the key has no scope: say ETAG_SCOPE_PUBLIC if the representation is the same for "
+               "everybody, else ETAG_SCOPE_NAMED and whose it is";
+    case ETAG_SCOPE_PUBLIC:
+        return scope.name.len == 0 ? NULL : "a public scope has a name: did you mean a named one?";
+    case ETAG_SCOPE_NAMED:
+        return scope.name.len >= 1 && scope.name.len <= SCOPE_BYTES_MAX
+                   ? NULL
+                   : "the name of a scope has 1 to 255 bytes";
+    }
+    return "the key's scope is of an unknown kind";
+}
+
+/* In lower case. RFC 3986 section 3.1: a letter, then letters, digits, "+-.". */
+static const char *put_scheme(uint8_t *to, etag_str scheme)
+{
+    if (str_equal(scheme, ETAG_LIT("https")) || str_equal(scheme, ETAG_LIT("http"))) {
+        memcpy(to, scheme.data, scheme.len);
+        return NULL;
+    }
+    if (scheme.len > SCHEME_BYTES_MAX)
+        return "the scheme is longer than 16 bytes";
+    for (size_t i = 0; i < scheme.len; i++) {
+        const char c = char_lower(scheme.data[i]);
+        const bool other = (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
+        if (!(c >= 'a' && c <= 'z') && !(other && i > 0))
+            return "the scheme is not a URI scheme such as \"https\"";
+        to[i] = (uint8_t)c;
+    }
+    return NULL;
+}
+
+static const char *vary_check(const etag_field *field)
+{
+    if (field->name.len > VARY_NAME_BYTES_MAX || !str_is_token(field->name))
+        return "a vary field's name is not a header field name of 1 to 64 bytes";
+    if (field->value.len > VARY_VALUE_BYTES_MAX)
+        return "a vary field's value is longer than 1024 bytes";
+    return NULL;
+}
+
+/* As memcmp, without case; a name goes before the names that it begins. */
+static int name_compare(etag_str a, etag_str b)
+{
+    for (size_t i = 0; i < a.len && i < b.len; i++) {
+        const int difference = char_lower(a.data[i]) - char_lower(b.data[i]);
+        if (difference != 0)
+            return difference;
+    }
+    return (a.len > b.len) - (a.len < b.len);
+}
+
+/* Checks the fields and points to them in ascending order. */
+static const char *vary_sort(const etag_key *in, const etag_field *sorted[VARY_COUNT_MAX])
+{
+    if (in->vary_count > VARY_COUNT_MAX)
+        return "the key has more than 16 vary fields";
+    for (size_t i = 0; i < in->vary_count; i++) {
+        const etag_field *const field = &in->vary[i];
+        const char *wrong = vary_check(field);
+        if (wrong)
+            return wrong;
+        size_t at = i;
+        for (; at > 0; at--) {
+            const int order = name_compare(sorted[at - 1]->name, field->name);
+            if (order == 0)
+                return "a vary field stands twice in the key";
+            if (order < 0)
+                break;
+            sorted[at] = sorted[at - 1];
+        }
+        sorted[at] = field;
+    }
+    return NULL;
+}
+
+static inline uint8_t *put_bytes(uint8_t *to, etag_str bytes)
+{
+    copy_bytes(to, bytes.data, bytes.len);
+    return to + bytes.len;
+}
+
+static uint8_t *put_vary(uint8_t *to, const etag_field *field)
+{
+    const bool absent = !field->value.data;
+    store_u16(to, (uint16_t)field->name.len);
+    store_u16(to + 2, absent ? VARY_ABSENT : (uint16_t)field->value.len);
+    to += VARY_HEADER_BYTES;
+    for (size_t i = 0; i < field->name.len; i++)
+        *to++ = (uint8_t)char_lower(field->name.data[i]);
+    return absent ? to : put_bytes(to, field->value);
+}
+
+static inline const char *canonicalize(struct key *out, const etag_key *in)
+{
+    const etag_field *sorted[VARY_COUNT_MAX];
+    const char *wrong = scope_check(in->scope);
+    if (!wrong && in->release.len > RELEASE_BYTES_MAX)
+        wrong = "the release is longer than 255 bytes";
+    if (!wrong && in->vary_count > 0)
+        wrong = vary_sort(in, sorted);
+    if (!wrong)
+        wrong = resource_canonicalize(&out->resource, &in->resource);
+    if (wrong)
+        return wrong;
+
+    const struct resource *const r = &out->resource;
+    const uint64_t header = (uint64_t)(r->total_len - r->host_len) | (uint64_t)r->host_len << 16 |
+                            (uint64_t)in->scope.name.len << 24 | (uint64_t)in->release.len << 32 |
+                            (uint64_t)in->scope.kind << 40 | (uint64_t)in->vary_count << 48 |
+                            (uint64_t)in->scheme.len << 56;
+    store_u64(out->bytes, header);
+    uint8_t *to = put_bytes(out->bytes + KEY_HEADER_BYTES, (etag_str){r->bytes, r->total_len});
+    to = put_bytes(to, in->scope.name);
+    to = put_bytes(to, in->release);
+    if (in->scheme.len > 0) {
+        wrong = put_scheme(to, in->scheme);
+        if (wrong)
+            return wrong;
+        to += in->scheme.len;
+    }
+    for (size_t i = 0; i < in->vary_count; i++)
+        to = put_vary(to, sorted[i]);
+    out->len = (size_t)(to - out->bytes);
+    assert(out->len <= KEY_BYTES_MAX);
+    return NULL;
+}
+
+const char *key_canonicalize(struct key *out, const etag_key *in)
+{
+    const char *wrong = canonicalize(out, in);
+    if (!wrong && out->resource.dotted)
+        return "the path has dot segments, which servers read in different ways: nothing is cached "
+               "under it";
+    return wrong;
+}
+
+const char *key_canonicalize_stored(struct key *out, const etag_key *in)
+{
+    return canonicalize(out, in);
+}
+
+/* ---- And back ------------------------------------------------------------------------------------ */
+
+/* Takes len bytes off the front of *from; false if it has fewer. */
+static bool take_bytes(etag_str *from, size_t len, etag_str *out)
+{
+    if (len > from->len)
+        return false;
+    *out = (etag_str){from->data, len};
+    *from = str_skip(*from, len);
+    return true;
+}
+
+/* The same for a part that is absent where it is empty. */
+static bool take_part(etag_str *from, size_t len, etag_str *out)
+{
+    const bool taken = take_bytes(from, len, out);
+    if (len == 0)
+        *out = (etag_str){NULL, 0};
+    return taken;
+}
+
+static bool take_scheme(etag_str *from, size_t len, etag_str *out)
+{
+    uint8_t lowered[SCHEME_BYTES_MAX];
+    return take_part(from, len, out) && !put_scheme(lowered, *out) &&
+           (len == 0 || memcmp(lowered, out->data, len) == 0);
+}
+
+static bool take_vary(etag_str *from, etag_field *out)
+{
+    etag_str header;
+    if (!take_bytes(from, VARY_HEADER_BYTES, &header))
+        return false;
+    const uint16_t value_len = load_u16(header.data + 2);
+    out->value = (etag_str){NULL, 0};
+    if (!take_bytes(from, load_u16(header.data), &out->name))
+        return false;
+    for (size_t i = 0; i < out->name.len; i++)
+        if (char_lower(out->name.data[i]) != out->name.data[i])
+            return false;
+    if (value_len != VARY_ABSENT && !take_bytes(from, value_len, &out->value))
+        return false;
+    return !vary_check(out);
+}
+
+bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUNT_MAX])
+{
+    etag_str header;
+    ETAG_INIT(out);
+    if (!take_bytes(&bytes, KEY_HEADER_BYTES, &header))
+        return false;
+    const uint8_t *const lens = (const uint8_t *)header.data;
+    const uint16_t target_len = load_u16(lens);
+    const uint8_t scope_kind = lens[5], vary_count = lens[6];
+    if (target_len == 0 || target_len > TARGET_BYTES_MAX || scope_kind > ETAG_SCOPE_NAMED ||
+        vary_count > VARY_COUNT_MAX || lens[7] > SCHEME_BYTES_MAX)
+        return false;
+    out->scope.kind = (etag_scope_kind)scope_kind;
+    if (!take_part(&bytes, lens[2], &out->resource.host) ||
+        !take_bytes(&bytes, target_len, &out->resource.target) ||
+        !take_part(&bytes, lens[3], &out->scope.name) ||
+        !take_part(&bytes, lens[4], &out->release) || !take_scheme(&bytes, lens[7], &out->scheme))
+        return false;
+    for (size_t i = 0; i < vary_count; i++) {
+        if (!take_vary(&bytes, &vary[i]))
+            return false;
+        if (i > 0 && name_compare(vary[i - 1].name, vary[i].name) >= 0)
+            return false;
+    }
+    out->vary = vary;
+    out->vary_count = vary_count;
+    return bytes.len == 0 && out->resource.target.data[0] == '/' && !scope_check(out->scope);
+}
+
+/* ---- Fingerprint and clocks ---------------------------------------------------------------------- */
+
+struct hash128 key_fingerprint(const uint8_t hash_key[SIPHASH_KEY_BYTES], const struct key *key)
+{
+    struct hash128 hash = siphash13_128(hash_key, key->bytes, key->len);
+    if (hash128_is_zero(hash))
+        hash.low = 1;
+    return hash;
+}
+
+const char *surrogate_check(etag_str name)
+{
+    if (name.len == 0 || name.len > SURROGATE_BYTES_MAX)
+        return "a surrogate key has 1 to 255 bytes";
+    for (size_t i = 0; i < name.len; i++)
+        if (name.data[i] < '!' || name.data[i] > '~')
+            return "a surrogate key contains a space, a control character or a byte above 0x7e";
+    return NULL;
+}
+
+/* Kind, length of the first part, first part, second part: so that "a" + "/b" is not "a/" + "b". */
+static uint32_t clock_of(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                         enum target_kind kind, etag_str first, etag_str second)
+{
+    uint8_t bytes[3 + HOST_BYTES_MAX + TARGET_BYTES_MAX];
+    assert(clock_count > CLOCKS_FIXED && 3 + first.len + second.len <= sizeof(bytes));
+    bytes[0] = (uint8_t)kind;
+    store_u16(bytes + 1, (uint16_t)first.len);
+    const uint8_t *const end = put_bytes(put_bytes(bytes + 3, first), second);
+    const uint64_t hash = siphash13_64(hash_key, bytes, (size_t)(end - bytes));
+    return CLOCKS_FIXED +
+           (uint32_t)(((unsigned __int128)hash * (clock_count - CLOCKS_FIXED)) >> 64);
+}
+
+uint32_t clock_of_resource(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                           const struct resource *r)
+{
+    return clock_of(hash_key, clock_count, TARGET_RESOURCE, resource_host(r), resource_target(r));
+}
+
+uint32_t clock_of_prefix(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                         const struct resource *r, size_t prefix_len)
+{
+    assert(prefix_len >= 1 && prefix_len <= r->path_len);
+    const etag_str prefix = {r->bytes + r->host_len, prefix_len};
+    return clock_of(hash_key, clock_count, TARGET_PREFIX, resource_host(r), prefix);
+}
+
+uint32_t clock_of_surrogate(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                            etag_str name)
+{
+    uint32_t group;
+    if (name.len > 0 && name.data[0] == '~' && surrogate_is_group(name, &group))
+        return clock_of_group(group);
+    return clock_of(hash_key, clock_count, TARGET_SURROGATE, name, (etag_str){NULL, 0});
+}

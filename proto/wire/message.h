@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages: one decoded struct a request, one a reply. The generated protobuf types stop in message.c.
+ * What is decoded borrows from its arena; what is encoded is appended to a buffer as a whole frame.
+ */
+#ifndef ETAG_PROTO_MESSAGE_H
+#define ETAG_PROTO_MESSAGE_H
+
+#include "arena.h"
+#include "entry.h"
+
+#define PROTOCOL_VERSION 1u
+
+/* Roles of a peer (design, section 9). */
+enum role {
+    ROLE_READ = 1,
+    ROLE_FILL = 2,
+    ROLE_MUTATE = 4, /* implies read */
+    ROLE_ADMIN = 8,
+};
+
+/* Errors on the wire: name, code, status that the library's caller gets, word. */
+#define WIRE_ERRORS(X)                                                                             \
+    X(MALFORMED, 1, ETAG_PROTOCOL, "malformed") /* the connection is closed after it */            \
+    X(VERSION, 2, ETAG_VERSION, "version")                                                         \
+    X(NO_HELLO, 3, ETAG_PROTOCOL, "no_hello")                                                      \
+    X(DENIED, 4, ETAG_DENIED, "denied")                                                            \
+    X(INVALID, 5, ETAG_INVALID, "invalid")                                                         \
+    X(NOT_FOUND, 6, ETAG_NOT_FOUND, "not_found")                                                   \
+    X(BUSY, 7, ETAG_UNAVAILABLE, "busy")                                                           \
+    X(STORE, 8, ETAG_FAILED, "store")                                                              \
+    X(INTERNAL, 9, ETAG_FAILED, "internal")                                                        \
+    X(SLOW, 10, ETAG_PROTOCOL, "slow") /* a limit of time or of unread answers; closed after it */ \
+    X(LIMIT, 11, ETAG_FAILED,                                                                      \
+      "limit") /* too many of something: not done, and not by the spool either */                  \
+    X(ROLES, 12, ETAG_UNAVAILABLE,                                                                 \
+      "roles") /* this peer's were changed; closed after it: the next hello says the new ones */
+
+enum wire_error {
+#define WIRE_ERROR_ENUM(name, code, status, word) WIRE_ERROR_##name = code,
+    WIRE_ERRORS(WIRE_ERROR_ENUM)
+#undef WIRE_ERROR_ENUM
+};
+
+/* An unknown code of a newer daemon is ETAG_FAILED. */
+etag_status wire_error_status(uint32_t code);
+const char *wire_error_word(uint32_t code);
+
+enum request_kind {
+    REQUEST_NONE,
+    REQUEST_HELLO,
+    REQUEST_FILL,
+    REQUEST_INVALIDATE,
+    REQUEST_PING,
+    REQUEST_GET,
+    REQUEST_EXPLAIN,
+    REQUEST_LIST,
+    REQUEST_STATUS,
+    REQUEST_WATCH,
+    REQUEST_SYNC,
+    REQUEST_PAUSE,
+    REQUEST_RESUME,
+    REQUEST_GUARD_BEGIN,
+    REQUEST_GUARD_CONFIRM,
+    REQUEST_GUARD_COMMIT,
+    REQUEST_GUARD_ABORT,
+    REQUEST_CLIENTS,
+    REQUEST_LOG,
+};
+
+/* Made up by the writer: 128 random bits. {0, 0}: none. */
+struct guard_id {
+    uint64_t high, low;
+};
+
+static inline bool guard_id_equal(struct guard_id a, struct guard_id b)
+{
+    return a.high == b.high && a.low == b.low;
+}
+
+/* What happened: name, number on the wire and in the store, word. A hold is a mutation with hold_ms. */
+#define EVENT_KINDS(X)                                                                             \
+    X(MUTATION, 0, "mutation")                                                                     \
+    X(GUARD_BEGIN, 1, "guard_begin")                                                               \
+    X(GUARD_COMMIT, 2, "guard_commit")                                                             \
+    X(GUARD_ABORT, 3, "guard_abort")                                                               \
+    X(GUARD_EXPIRED, 4, "guard_expired") /* by the daemon: a hold's end; lingered: as committed */
+
+enum event_kind {
+#define EVENT_KIND_ENUM(name, number, word) EVENT_##name = number,
+    EVENT_KINDS(EVENT_KIND_ENUM)
+#undef EVENT_KIND_ENUM
+};
+
+bool event_kind_known(uint32_t kind);
+const char *event_kind_word(uint32_t kind); /* never NULL */
+
+struct request {
+    uint64_t id;
+    enum request_kind kind;
+    union {
+        struct {
+            uint32_t protocol;
+            etag_str software;
+        } hello;
+        struct {
+            etag_token token;
+            struct entry entry;
+            bool want_verdict;
+            /* A tombstone: the key's entry is to go. It has no entity tag, so that a daemon which does not know the mark
+             * refuses it instead of storing something. */
+            bool gone;
+        } fill;
+        etag_targets targets; /* INVALIDATE */
+        struct {
+            struct guard_id id;
+            etag_targets targets;
+        } guard;      /* GUARD_* */
+        etag_key key; /* GET, EXPLAIN */
+        struct {
+            etag_str prefix;
+            uint32_t limit;
+            etag_str after;
+        } list;
+        struct {
+            uint32_t after;
+        } clients;
+        struct {
+            uint64_t from_lsn, until_lsn;          /* until_lsn 0: to the newest */
+            uint64_t since_wall_ms, until_wall_ms; /* 0: no bound */
+            uint32_t limit;                        /* 0: LOG_PAGE_MAX */
+            bool newest_first;
+        } log;
+    };
+};
+
+enum reply_kind {
+    REPLY_NONE,
+    REPLY_ERROR,
+    REPLY_HELLO,
+    REPLY_RECEIPT,
+    REPLY_FILL,
+    REPLY_GET,
+    REPLY_EXPLAIN,
+    REPLY_LIST,
+    REPLY_STATUS,
+    REPLY_EVENT,
+    REPLY_DONE,
+    REPLY_CLIENTS,
+    REPLY_LOG,
+};
+
+struct entry_view {
+    struct entry entry;
+    uint64_t fill_lsn;
+    uint64_t expires_wall_ms; /* 0: never */
+    etag_reason state;
+    bool in_index;
+    bool persisted;
+};
+
+struct clock_view {
+    enum target_kind kind;
+    etag_str name;
+    uint32_t number;
+    uint64_t value;
+};
+
+struct event_view {
+    uint64_t lsn;
+    uint64_t wall_ms;
+    etag_targets targets;
+    uint32_t peer_pid, peer_uid;
+    uint64_t dropped;
+    enum event_kind kind;
+    struct guard_id guard;
+};
+
+struct stat_view {
+    etag_str name;
+    bool is_text;
+    uint64_t number;
+    etag_str text;
+};
+
+/* Durations, shortest first; a bucket counts what is not in the one before it. */
+struct bucket_view {
+    uint64_t upto_ns, count;
+};
+
+struct histogram_view {
+    etag_str name;
+    uint64_t sum_ns;
+    struct bucket_view *buckets;
+    size_t bucket_count;
+};
+
+struct client_view {
+    uint64_t id; /* grows with each connection */
+    uint32_t pid, uid, roles;
+    etag_str software;
+    uint64_t age_ms, idle_ms, pending;
+    bool watching;
+    bool counts_itself;
+    struct stat_view *counts; /* those that are not 0 */
+    size_t count_count;
+};
+
+struct reply {
+    uint64_t id;
+    enum reply_kind kind;
+    union {
+        struct {
+            uint32_t code;
+            etag_str text;
+        } error;
+        struct {
+            uint32_t protocol;
+            etag_str software;
+            uint32_t roles;
+            uint64_t clock_ns, lease_ns, incarnation_id, index_bytes, counters_bytes;
+            uint64_t spool_id, linger_ns;
+        } hello;
+        uint64_t lsn; /* RECEIPT */
+        struct {
+            etag_reason reason;
+            uint64_t lsn;
+        } fill;
+        struct entry_view get;
+        struct {
+            struct entry_view view;
+            struct clock_view *clocks;
+            size_t clock_count;
+            int culprit; /* -1: none */
+            bool has_event;
+            struct event_view event;
+            uint64_t lease_deadline_ns, clock_ns;
+        } explain;
+        struct {
+            struct entry_view *entries;
+            size_t entry_count;
+            etag_str next;
+        } list;
+        struct {
+            struct event_view *events;
+            size_t event_count;
+            uint64_t next_lsn;   /* of the next page; 0: no more */
+            uint64_t oldest_lsn; /* that is kept; 0: none */
+        } log;
+        struct {
+            struct stat_view *stats;
+            size_t stat_count;
+            struct histogram_view *histograms;
+            size_t histogram_count;
+        } status;
+        struct {
+            struct client_view *clients;
+            size_t client_count;
+            uint32_t next; /* 0: no more */
+        } clients;
+        struct event_view event;
+    };
+};
+
+/* A growing byte buffer; frames are appended to it. */
+struct buffer {
+    uint8_t *bytes;
+    size_t len, capacity;
+};
+
+void buffer_deinit(struct buffer *buffer);
+MUST_USE int buffer_reserve(struct buffer *buffer, size_t more); /* 0 or -ENOMEM */
+
+/* Appends a whole frame. 0, -ENOMEM, or -EMSGSIZE where it would be over FRAME_BYTES_MAX (nothing is appended). */
+MUST_USE int request_encode(struct buffer *out, const struct request *request);
+MUST_USE int reply_encode(struct buffer *out, const struct reply *reply);
+
+/* Decodes one frame's payload. NULL, or what is wrong (static text). Counts of repeated fields and the depth are
+ * checked on the bytes before anything is unpacked. out borrows from arena and bytes. *id is set as soon as it
+ * is known, so that the error can name the request. An unknown body decodes as kind NONE. Text that the peer left out
+ * is empty, never absent; only a vary field's value can be absent. */
+MUST_USE const char *request_decode(struct request *out, struct arena *arena, etag_str bytes);
+MUST_USE const char *reply_decode(struct reply *out, struct arena *arena, etag_str bytes);
+
+/* Which request a frame's payload most likely is, at the cost of a look: to decide when it is decoded, nothing else. */
+enum request_kind request_peek(etag_str payload);
+
+/* ---- Frames ---- */
+
+/* Looks for a whole frame at the start of bytes: 1 and its payload, 0 if more bytes are needed, -EPROTO if the length
+ * is 0 or over FRAME_BYTES_MAX (framing is lost). */
+MUST_USE int frame_next(etag_str bytes, etag_str *payload);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A daemon for tests of the library: a real index and real messages, but it answers as the test wants. It runs in a thread, or
+ * not at all (then the socket accepts connections, as that of a stopped daemon does, and nobody answers).
+ */
+#ifndef ETAG_TESTS_FAKE_DAEMON_H
+#define ETAG_TESTS_FAKE_DAEMON_H
+
+#include "clocktime.h"
+#include "counters.h"
+#include "index.h"
+#include "message.h"
+#include "testing.h"
+#include "text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define FAKE_PEERS_MAX 8
+#define FAKE_INCARNATION UINT64_C(0x1234567890abcdef)
+#define FAKE_LEASE_NS (10 * NS_PER_S)
+
+enum fake_mood {
+    FAKE_ANSWERS = 0,
+    FAKE_SILENT,         /* says hello, then reads and never answers */
+    FAKE_CLOSES_ONCE,    /* closes on the next request, then answers */
+    FAKE_CLOSES_ALWAYS,  /* closes on every request */
+    FAKE_SENDS_AWAY,     /* WIRE_ERROR_SLOW on the next request, closes, then answers */
+    FAKE_SAYS_MALFORMED, /* WIRE_ERROR_MALFORMED, closes */
+    FAKE_REFUSES,        /* WIRE_ERROR_STORE */
+    FAKE_NONSENSE,       /* bytes that are no frame */
+    FAKE_OTHER_VERSION,  /* its hello has another version */
+    FAKE_REFUSES_HELLO,  /* WIRE_ERROR_VERSION to the hello */
+    FAKE_FEW_FDS,        /* forgets the counters' descriptor */
+    FAKE_MANY_FDS,       /* sends descriptors that nobody wants, with hello and answers */
+    FAKE_UNSEALED,       /* an index that can be truncated */
+    FAKE_BUSY,           /* WIRE_ERROR_BUSY */
+    FAKE_DENIES,         /* WIRE_ERROR_DENIED */
+    FAKE_SLOW,           /* answers late_ms after the request */
+};
+
+struct fake_daemon {
+    char dir[64], path[96];
+    int listener;
+    struct index *index;
+    uint64_t incarnation_id;
+    uint32_t roles;
+    int64_t clock_shift_ns;
+    enum fake_mood mood; /* atomic */
+    etag_reason fill_reason;
+    uint64_t spool_id, linger_ns; /* for its hello */
+    int late_ms;
+    /* what it saw: atomic */
+    int hellos, fills, retires, invalidations, connections;
+    uint64_t last_fill_lsn;
+    int last_surrogate_count;
+    int begins, confirms, commits, aborts;
+    uint64_t last_guard_low;
+    uint32_t last_hold_ms;
+    /* the thread's */
+    bool running;
+    pthread_t thread;
+    int stop[2];
+    int peers[FAKE_PEERS_MAX];
+    struct buffer in[FAKE_PEERS_MAX];
+    uint64_t lsn;
+    int counters_fd; /* of the last hello */
+};
+
+#define fake_set(d, member, value) __atomic_store_n(&(d)->member, value, __ATOMIC_SEQ_CST)
+#define fake_get(d, member) __atomic_load_n(&(d)->member, __ATOMIC_SEQ_CST)
+
+void fake_send(int fd, const struct reply *reply, const int *fds, size_t fd_count);
+
+int fake_memory(size_t bytes, unsigned seals);
+
+struct index *fake_index(uint64_t incarnation_id);
+
+/* Listens, and answers if 'running'. */
+void fake_start(struct fake_daemon *d, bool running);
+
+/* A stopped one goes on. */
+void fake_continue(struct fake_daemon *d);
+
+void fake_init(struct fake_daemon *d);
+
+/* As a process that was killed: the socket file stays. */
+void fake_kill(struct fake_daemon *d);
+
+void fake_deinit(struct fake_daemon *d);
+
+/* Waits until the daemon's thread has counted that far. */
+#define fake_await(d, member, count)                                                               \
+    do {                                                                                           \
+        for (int ms_ = 0; fake_get(d, member) < (count) && ms_ < 10000; ms_++)                     \
+            poll(NULL, 0, 1);                                                                      \
+        assert_int_equal(fake_get(d, member), (count));                                            \
+    } while (0)
+
+int open_descriptors(void);
+
+#endif

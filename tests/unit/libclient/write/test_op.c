@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Mutations without an answer: the spool, its wait, and what ends it sooner or otherwise. (With an answer: test_client.c.) */
+#include "fake_daemon.h"
+#include "fake_spool.h"
+#include "numbers.h"
+#include "op.h"
+
+#include <sys/wait.h>
+
+#define SHORT_NS (150 * NS_PER_MS)
+#define LONG_NS (60 * NS_PER_S)
+
+struct fixture {
+    struct fake_daemon daemon;
+    struct fake_spool spool;
+    etag_client_options options;
+    etag_client *client;
+    etag_str surrogate;
+    etag_targets targets;
+    etag_receipt receipt;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    fake_init(&f->daemon);
+    f->daemon.spool_id = FAKE_SPOOL_ID;
+    ETAG_INIT(&f->options);
+    f->options.socket_path = f->daemon.path;
+    f->options.connect_timeout_ms = f->options.timeout_ms = 5000;
+    f->surrogate = ETAG_LIT("upload:42");
+    ETAG_INIT(&f->targets);
+    f->targets.surrogates = &f->surrogate;
+    f->targets.surrogate_count = 1;
+    ETAG_INIT(&f->receipt);
+    f->receipt.lsn = 77;
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    f->client = etag_client_close(f->client);
+    fake_spool_remove(&f->spool);
+    fake_deinit(&f->daemon);
+    free(f);
+    return 0;
+}
+
+static void with_spool(struct fixture *f, uint64_t lease_ns)
+{
+    fake_spool_make(&f->spool, f->daemon.dir, lease_ns);
+}
+
+static void with_client(struct fixture *f)
+{
+    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
+}
+
+/* The client is connected to it then. */
+static void with_daemon(struct fixture *f, enum fake_mood mood)
+{
+    fake_start(&f->daemon, true);
+    fake_set(&f->daemon, mood, mood);
+    if (!f->client)
+        with_client(f);
+    for (int ms = 0; ms < 10000 && f->client->channel.state != CHANNEL_READY; ms++) {
+        (void)etag_client_dispatch(f->client);
+        poll(NULL, 0, 1);
+    }
+    assert_int_equal(f->client->channel.state, CHANNEL_READY);
+}
+
+static int events(const struct fixture *f)
+{
+    return fake_spool_count(&f->spool, SPOOL_NAME_EVENT, NULL);
+}
+
+static void expect_text(const struct fixture *f, const char *part)
+{
+    if (!strstr(etag_client_error(f->client), part))
+        fail_msg("\"%s\" is not in \"%s\"", part, etag_client_error(f->client));
+}
+
+static etag_status invalidate(struct fixture *f)
+{
+    return etag_invalidate(f->client, &f->targets, &f->receipt);
+}
+
+static etag_op *start_op(struct fixture *f)
+{
+    etag_op *op;
+    assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
+    return op;
+}
+
+/* As an event loop. *turns: how often it woke up. */
+static etag_status await_result(struct fixture *f, etag_op *op, int *turns)
+{
+    etag_status status = etag_op_result(op, &f->receipt);
+    for (*turns = 0; *turns < 5000 && status == ETAG_AGAIN; ++*turns) {
+        struct pollfd p = {.fd = etag_client_fd(f->client),
+                           .events = etag_client_events(f->client)};
+        const int ms = etag_client_timeout_ms(f->client);
+        assert_true(ms >= 0);
+        assert_true(poll(&p, 1, ms) >= 0);
+        (void)etag_client_dispatch(f->client);
+        status = etag_op_result(op, &f->receipt);
+    }
+    return status;
+}
+
+/* ---- The wait ---- */
+
+static void rule_2_ok_after_the_wait_and_not_earlier(void **state)
+{
+    struct fixture *f = *state;
+    struct arena arena;
+    struct request request;
+    with_spool(f, SHORT_NS);
+    with_client(f);
+    const uint64_t before = time_coarse_ns();
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_in_range(time_coarse_ns() - before, SHORT_NS, 4 * NS_PER_S);
+    assert_int_equal(f->receipt.lsn, 0);
+    assert_string_equal(etag_client_error(f->client), "");
+    fake_spool_event(&f->spool, &arena, &request);
+    assert_int_equal(request.kind, REQUEST_INVALIDATE);
+    assert_int_equal(request.targets.surrogate_count, 1);
+    arena_deinit(&arena);
+    assert_int_equal(f->client->counters->mutations_spooled, 1);
+    assert_int_equal(f->client->counters->mutations_pending, 0);
+}
+
+static void little_time_is_pending(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, LONG_NS);
+    f->options.timeout_ms = 60;
+    with_client(f);
+    const uint64_t before = channel_now_ns();
+    assert_int_equal(invalidate(f), ETAG_PENDING);
+    assert_in_range(channel_now_ns() - before, 60 * NS_PER_MS, 4 * NS_PER_S);
+    assert_int_equal(f->receipt.lsn, 77);
+    expect_text(f, "recorded in the spool");
+    assert_int_equal(events(f), 1);
+    assert_int_equal(f->client->counters->mutations_pending, 1);
+}
+
+/* Where nobody listens there is nothing to be patient for. */
+static void without_a_daemon_there_is_no_patience(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, LONG_NS);
+    with_client(f);
+    etag_op *op = start_op(f);
+    assert_int_equal(events(f), 1);
+    assert_int_equal(etag_op_result(op, NULL), ETAG_AGAIN);
+    assert_int_equal(events(f), 1);
+    etag_op_forget(op);
+}
+
+static void a_silent_daemon_is_waited_for_a_little(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, SHORT_NS);
+    f->options.timeout_ms = 400; /* of which 100 are patience */
+    with_daemon(f, FAKE_SILENT);
+    etag_op *op = start_op(f);
+    assert_int_equal(events(f), 0);
+    etag_op_forget(op);
+    f->client->timeout_ms = 4000;
+    const uint64_t before = time_coarse_ns();
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_true(time_coarse_ns() - before >= 240 * NS_PER_MS + SHORT_NS);
+    assert_int_equal(events(f), 1);
+    assert_int_equal(f->receipt.lsn, 0);
+}
+
+/* A stopped daemon takes the connection and does not say hello. */
+static void a_stopped_daemon_is_waited_for_a_little(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, SHORT_NS);
+    fake_start(&f->daemon, false);
+    f->options.connect_timeout_ms = 10;
+    with_client(f);
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(events(f), 1);
+}
+
+static void an_event_loop_is_woken_when_the_wait_is_over(void **state)
+{
+    struct fixture *f = *state;
+    int turns;
+    with_spool(f, 2 * SHORT_NS);
+    with_client(f);
+    const uint64_t before = time_coarse_ns();
+    assert_int_equal(await_result(f, start_op(f), &turns), ETAG_OK);
+    assert_in_range(time_coarse_ns() - before, 2 * SHORT_NS, 4 * NS_PER_S);
+    assert_in_range(turns, 1, 40);
+    assert_int_equal(events(f), 1);
+    /* And without a loop. */
+    etag_op *op = start_op(f);
+    assert_int_equal(etag_op_result(op, NULL), ETAG_AGAIN);
+    poll(NULL, 0, 340);
+    assert_int_equal(etag_op_result(op, &f->receipt), ETAG_OK);
+}
+
+/* ---- What ends it sooner ---- */
+
+static void an_answer_ends_the_wait(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, LONG_NS);
+    f->daemon.late_ms = 400;
+    with_daemon(f, FAKE_SLOW);
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 1);
+    assert_int_equal(events(f), 1);
+    assert_int_equal(f->client->counters->invalidations, 1);
+}
+
+static void a_daemon_that_starts_is_asked(void **state)
+{
+    struct fixture *f = *state;
+    int turns;
+    with_spool(f, LONG_NS);
+    with_client(f);
+    etag_op *first = start_op(f), *second = start_op(f);
+    assert_int_equal(events(f), 2);
+    with_daemon(f, FAKE_ANSWERS);
+    assert_int_equal(await_result(f, first, &turns), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 1);
+    assert_int_equal(await_result(f, second, &turns), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 2);
+    assert_int_equal(fake_get(&f->daemon, invalidations), 2);
+}
+
+static void *start_later(void *context)
+{
+    struct fixture *f = context;
+    poll(NULL, 0, 150);
+    fake_start(&f->daemon, true);
+    return NULL;
+}
+
+static void a_waiting_call_asks_a_daemon_that_starts(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t thread;
+    with_spool(f, LONG_NS);
+    with_client(f);
+    assert_int_equal(pthread_create(&thread, NULL, start_later, f), 0);
+    const etag_status status = invalidate(f);
+    pthread_join(thread, NULL);
+    assert_int_equal(status, ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 1);
+}
+
+static void a_definite_error_ends_the_wait(void **state)
+{
+    static const struct {
+        enum fake_mood mood;
+        uint32_t roles;
+        etag_status status;
+    } cases[] = {{FAKE_REFUSES, ROLE_READ | ROLE_MUTATE, ETAG_FAILED},
+                 {FAKE_DENIES, ROLE_READ | ROLE_MUTATE, ETAG_DENIED},
+                 {FAKE_ANSWERS, ROLE_READ, ETAG_DENIED}};
+    struct fixture *f = *state;
+    int turns;
+    with_spool(f, LONG_NS);
+    with_client(f);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        etag_op *op = start_op(f);
+        assert_int_equal(events(f), i + 1);
+        f->daemon.roles = cases[i].roles;
+        with_daemon(f, cases[i].mood);
+        assert_int_equal(await_result(f, op, &turns), cases[i].status);
+        fake_kill(&f->daemon);
+        (void)etag_client_dispatch(f->client);
+    }
+}
+
+static void a_busy_daemon_is_not_waited_for(void **state)
+{
+    struct fixture *f = *state;
+    int turns;
+    with_spool(f, SHORT_NS);
+    with_daemon(f, FAKE_BUSY);
+    const uint64_t before = time_coarse_ns();
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_true(time_coarse_ns() - before >= SHORT_NS);
+    assert_int_equal(f->receipt.lsn, 0);
+    assert_int_equal(events(f), 1);
+    etag_op *op = start_op(f);
+    op->spool_ns = UINT64_MAX; /* however patient it is */
+    assert_int_equal(await_result(f, op, &turns), ETAG_OK);
+    assert_int_equal(events(f), 2);
+    fake_spool_remove(&f->spool);
+    assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
+    expect_text(f, "no room");
+}
+
+/* ---- No usable spool ---- */
+
+static void never_means_never(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, SHORT_NS);
+    f->options.spool = ETAG_SPOOL_NEVER;
+    f->options.timeout_ms = 80;
+    with_client(f);
+    assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
+    expect_text(f, "cannot connect");
+    with_daemon(f, FAKE_SILENT);
+    assert_int_equal(invalidate(f), ETAG_TIMEOUT);
+    assert_int_equal(events(f), 0);
+}
+
+static void the_mark_denies(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, SHORT_NS);
+    f->spool.mark.writers[0]++;
+    fake_spool_mark(&f->spool);
+    f->options.timeout_ms = 80;
+    with_client(f);
+    assert_int_equal(invalidate(f), ETAG_DENIED);
+    expect_text(f, "role 'mutate'");
+    with_daemon(f, FAKE_SILENT);
+    assert_int_equal(invalidate(f), ETAG_TIMEOUT);
+    assert_int_equal(events(f), 0);
+}
+
+static void a_spool_of_another_daemon_is_not_used(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, SHORT_NS);
+    f->options.timeout_ms = 80;
+    f->daemon.spool_id = FAKE_SPOOL_ID + 1;
+    with_daemon(f, FAKE_SILENT);
+    assert_int_equal(invalidate(f), ETAG_TIMEOUT);
+    expect_text(f, "another daemon");
+    fake_kill(&f->daemon);
+    assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
+    assert_int_equal(events(f), 0);
+}
+
+/* It renews its lease without having read it. */
+static void a_daemon_without_a_spool_reads_none(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, SHORT_NS);
+    f->options.timeout_ms = 80;
+    f->daemon.spool_id = 0;
+    with_daemon(f, FAKE_SILENT);
+    assert_int_equal(invalidate(f), ETAG_TIMEOUT);
+    expect_text(f, "has no spool");
+    assert_int_equal(events(f), 0);
+}
+
+static void a_spool_that_appears_is_used(void **state)
+{
+    struct fixture *f = *state;
+    int turns;
+    with_daemon(f, FAKE_SILENT);
+    etag_op *op = start_op(f);
+    poll(NULL, 0, 260);
+    assert_int_equal(etag_op_result(op, NULL), ETAG_AGAIN);
+    with_spool(f, SHORT_NS);
+    assert_int_equal(await_result(f, op, &turns), ETAG_OK);
+    assert_int_equal(events(f), 1);
+}
+
+/* The spool is of our version, whatever the daemon speaks. */
+static void another_version_leaves_the_spool(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, SHORT_NS);
+    f->daemon.mood = FAKE_OTHER_VERSION;
+    fake_start(&f->daemon, true);
+    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_VERSION);
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(events(f), 1);
+}
+
+static void a_hold_is_never_less_than_that(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, SHORT_NS);
+    fake_spool_fill(&f->spool, 1);
+    with_client(f);
+    f->targets.hold_ms = 5;
+    assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
+    expect_text(f, "full");
+    assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_ALL, NULL), 0);
+    f->targets.hold_ms = 0;
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_ALL, NULL), 1);
+}
+
+/* ---- The interface ---- */
+
+static void options(void **state)
+{
+    struct fixture *f = *state;
+    f->options.spool = (etag_spool_use)2;
+    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_INVALID);
+    assert_null(f->client);
+    f->options.spool = ETAG_SPOOL_ALLOWED;
+    f->options.timeout_ms = 0;
+    with_client(f);
+    assert_int_equal(f->client->timeout_ms, 3000);
+}
+
+static void holds_travel(void **state)
+{
+    struct fixture *f = *state;
+    f->targets.hold_ms = 4711;
+    with_daemon(f, FAKE_ANSWERS);
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(fake_get(&f->daemon, last_hold_ms), 4711);
+    f->targets.hold_ms = HOLD_MS_MAX + 1;
+    assert_int_equal(invalidate(f), ETAG_INVALID);
+}
+
+static void closing_leaves_what_is_recorded_pending(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, LONG_NS);
+    with_client(f);
+    etag_op *op = start_op(f);
+    f->client = etag_client_close(f->client);
+    assert_int_equal(etag_op_result(op, &f->receipt), ETAG_PENDING);
+}
+
+static void a_childs_parent_waits_on(void **state)
+{
+    struct fixture *f = *state;
+    int turns, status = -1;
+    with_spool(f, SHORT_NS);
+    with_client(f);
+    etag_op *op = start_op(f);
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(etag_op_result(op, NULL) == ETAG_TIMEOUT && invalidate(f) == ETAG_OK ? 0 : 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(await_result(f, op, &turns), ETAG_OK);
+    assert_int_equal(events(f), 2);
+}
+
+/* The memory of frames goes from one to the next. */
+static void frames_do_not_mix(void **state)
+{
+    struct fixture *f = *state;
+    with_daemon(f, FAKE_ANSWERS);
+    const etag_str many[3] = {ETAG_LIT("a"), ETAG_LIT("b"), ETAG_LIT("c")};
+    etag_op *first = start_op(f);
+    f->targets.surrogates = many;
+    f->targets.surrogate_count = 3;
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(fake_get(&f->daemon, last_surrogate_count), 3);
+    const uint8_t *bytes = f->client->spare_frame.bytes;
+    assert_non_null(bytes);
+    f->targets.surrogate_count = 2;
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_ptr_equal(f->client->spare_frame.bytes, bytes);
+    assert_int_equal(fake_get(&f->daemon, last_surrogate_count), 2);
+    assert_int_equal(etag_op_result(first, &f->receipt), ETAG_OK);
+    assert_int_equal(f->receipt.lsn, 1);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(rule_2_ok_after_the_wait_and_not_earlier),
+        TEST(little_time_is_pending),
+        TEST(without_a_daemon_there_is_no_patience),
+        TEST(a_silent_daemon_is_waited_for_a_little),
+        TEST(a_stopped_daemon_is_waited_for_a_little),
+        TEST(an_event_loop_is_woken_when_the_wait_is_over),
+        TEST(an_answer_ends_the_wait),
+        TEST(a_daemon_that_starts_is_asked),
+        TEST(a_waiting_call_asks_a_daemon_that_starts),
+        TEST(a_definite_error_ends_the_wait),
+        TEST(a_busy_daemon_is_not_waited_for),
+        TEST(never_means_never),
+        TEST(the_mark_denies),
+        TEST(a_spool_of_another_daemon_is_not_used),
+        TEST(a_daemon_without_a_spool_reads_none),
+        TEST(a_spool_that_appears_is_used),
+        TEST(another_version_leaves_the_spool),
+        TEST(a_hold_is_never_less_than_that),
+        TEST(options),
+        TEST(holds_travel),
+        TEST(closing_leaves_what_is_recorded_pending),
+        TEST(a_childs_parent_waits_on),
+        TEST(frames_do_not_mix),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * etagctl: what all commands share. A command parses its options with ctl_next_option(), does its work and returns
+ * the exit status. Exit status: 0 done, 1 not found or refused, 2 error.
+ */
+#ifndef ETAGCTL_CTL_H
+#define ETAGCTL_CTL_H
+
+#include "cleanup.h"
+
+#include <etag/etag.h>
+
+enum ctl_exit { CTL_DONE = 0, CTL_NO = 1, CTL_ERROR = 2 };
+
+/* One option of a command: for getopt and for --help. A table ends with a zero. */
+struct ctl_option {
+    int key; /* > 0, not one of CTL_KEY_*, unique in its table */
+    const char *name;
+    const char
+        *value; /* what stands for it in --help; NULL: takes none; in brackets: may be left out */
+    const char *help;
+};
+
+struct ctl;
+
+struct ctl_command {
+    const char *name;
+    const char *arguments; /* for --help: "KEY" */
+    const char *summary;   /* one line */
+    const char *details;   /* more lines for --help; NULL: none */
+    const struct ctl_option *options;
+    bool takes_key; /* --scope, --release, --scheme, --vary */
+    int (*run)(struct ctl *ctl, int argc, char **argv);
+    bool
+        takes_command; /* its options end at the first argument, which begins another program's command line */
+    const char *exit_status; /* for --help, where it is not as always; NULL */
+};
+
+#define CTL_COMMANDS(X)                                                                            \
+    X(ping)                                                                                        \
+    X(status)                                                                                      \
+    X(stats)                                                                                       \
+    X(clients)                                                                                     \
+    X(get)                                                                                         \
+    X(explain)                                                                                     \
+    X(list)                                                                                        \
+    X(watch)                                                                                       \
+    X(doctor)                                                                                      \
+    X(log)                                                                                         \
+    X(check)                                                                                       \
+    X(token)                                                                                       \
+    X(fill)                                                                                        \
+    X(invalidate)                                                                                  \
+    X(guard)                                                                                       \
+    X(sync)                                                                                        \
+    X(pause)                                                                                       \
+    X(resume)
+#define CTL_COMMAND_DECLARATION(name) extern const struct ctl_command ctl_##name;
+CTL_COMMANDS(CTL_COMMAND_DECLARATION)
+#undef CTL_COMMAND_DECLARATION
+/* All of them, in the order of --help; NULL behind the last one. */
+extern const struct ctl_command *const ctl_commands[];
+
+/* One run of etagctl. */
+struct ctl {
+    const struct ctl_command *command; /* NULL: none named yet */
+    const char *socket_path;           /* NULL: the library's default */
+    uint32_t timeout_ms;
+    bool json;
+    int exit_status; /* set where ctl_next_option() says CTL_STOP */
+};
+
+#define CTL_TIMEOUT_MS_DEFAULT 5000
+
+/* Keys of ctl_next_option() besides those of the command's table. */
+enum {
+    CTL_END = -1,  /* no more options: arguments follow */
+    CTL_STOP = -2, /* --help was printed or a mistake was told: return ctl->exit_status */
+    CTL_KEY_SCOPE = 1000,
+    CTL_KEY_RELEASE,
+    CTL_KEY_VARY,
+    CTL_KEY_SCHEME,
+};
+
+/* The next option; global ones are dealt with. After CTL_END the arguments are argv[*first] to argv[argc - 1]. */
+MUST_USE int ctl_next_option(struct ctl *ctl, int argc, char **argv, const char **value,
+                             int *first);
+
+/* After CTL_END: the options are parsed once more. */
+void ctl_options_again(void);
+
+/* Before the command is known: global options only. */
+MUST_USE int ctl_global_option(struct ctl *ctl, int argc, char **argv, int *first);
+
+/* For commands without options: False: return ctl->exit_status. */
+MUST_USE bool ctl_no_options(struct ctl *ctl, int argc, char **argv);
+
+/* Says how many arguments there must be. False: told. */
+MUST_USE bool ctl_want_arguments(struct ctl *ctl, int count, int wanted);
+
+/* A decimal number up to max. False: told, with the name of the option. */
+MUST_USE bool ctl_number(struct ctl *ctl, const char *option, const char *text, uint64_t max,
+                         uint64_t *out);
+
+/* Tells a mistake in the command line; returns CTL_ERROR. */
+int ctl_usage_error(struct ctl *ctl, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* --socket, else $ETAGD_SOCKET, else the default. Borrowed. */
+const char *ctl_socket_path(const struct ctl *ctl);
+
+/* Tells what went wrong and what to do about it; returns the exit status that belongs to the status. */
+int ctl_fail(const struct ctl *ctl, etag_status status, const char *text);
+
+#endif

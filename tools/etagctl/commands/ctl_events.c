@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* watch and log: events as they happen, and those that did. */
+#include "clocktime.h"
+#include "ctl_daemon.h"
+#include "ctl_key.h"
+#include "ctl_targets.h"
+#include "ctl_view.h"
+#include "numbers.h"
+#include "resource.h"
+#include "surrogate.h"
+#include "text.h"
+
+#include <inttypes.h>
+#include <pwd.h>
+#include <time.h>
+
+#define WATCH_PATIENCE_MS 3600000
+#define TARGETS_SHOWN_MAX 10
+#define LOG_LIMIT_DEFAULT 50
+
+/* ---- One event ---- */
+
+static void print_target(void *context, const char *kind, etag_str name)
+{
+    size_t *left = context;
+    if (*left == 0)
+        return;
+    --*left;
+    printf("    %s", kind);
+    if (name.data) {
+        putchar(' ');
+        output_text(name);
+    }
+    putchar('\n');
+}
+
+static size_t target_count(const etag_targets *targets)
+{
+    return targets->resource_count + targets->prefix_count + targets->surrogate_count +
+           targets->everything;
+}
+
+/* Whose process it was; the daemon itself has none, and neither has a file in the spool. */
+static void print_origin(const struct event_view *event)
+{
+    const struct passwd *user = getpwuid(event->peer_uid);
+    char uid[16];
+    snprintf(uid, sizeof(uid), "%" PRIu32, event->peer_uid);
+    if (event->peer_pid == 0)
+        printf("%8s", "-");
+    else
+        printf("%8" PRIu32, event->peer_pid);
+    printf("  %-10.10s", user ? user->pw_name : uid);
+}
+
+static void print_columns(void)
+{
+    printf("%-26s%16s%8s  %-10s %s\n", "TIME (UTC)", "LSN", "PID", "USER", "EVENT");
+}
+
+static void print_event(const struct event_view *event)
+{
+    char time[TIME_TEXT_BYTES];
+    size_t left = TARGETS_SHOWN_MAX;
+    const size_t count = target_count(&event->targets);
+    printf("%-26s%16" PRIu64, event->wall_ms ? time_text(event->wall_ms, time) : "unknown",
+           event->lsn);
+    print_origin(event);
+    printf(" %s\n", event_kind_word(event->kind));
+    targets_each(&event->targets, print_target, &left);
+    if (count > TARGETS_SHOWN_MAX)
+        printf("    and %zu more: --json names them\n", count - TARGETS_SHOWN_MAX);
+    if (event->targets.hold_ms > 0)
+        printf("    held for %" PRIu32 " ms\n", event->targets.hold_ms);
+}
+
+static doc *event_doc(const struct event_view *event)
+{
+    doc *out = doc_object();
+    doc_event(out, event);
+    return out;
+}
+
+/* ---- watch ---- */
+
+static void watch_target(void *context, const char *kind, etag_str name)
+{
+    printf("  %s", kind);
+    if (name.data) {
+        putchar(' ');
+        output_text(name);
+    }
+}
+
+static void watch_print(const struct ctl *ctl, const struct event_view *event)
+{
+    char time[TIME_TEXT_BYTES];
+    if (ctl->json) {
+        doc *out = doc_object();
+        doc_event(out, event);
+        doc_number(out, "missed_before", event->dropped);
+        output_json_line(out, "\n");
+    } else {
+        if (event->dropped > 0)
+            printf("(%" PRIu64 " events missed)\n", event->dropped);
+        printf("%s  lsn %" PRIu64 "  pid %" PRIu32 "  uid %" PRIu32,
+               time_text(event->wall_ms ? event->wall_ms : 1, time), event->lsn, event->peer_pid,
+               event->peer_uid);
+        if (event->kind != EVENT_MUTATION)
+            printf("  %s", event_kind_word(event->kind));
+        targets_each(&event->targets, watch_target, NULL);
+        if (event->targets.hold_ms > 0)
+            printf("  held for %" PRIu32 " ms", event->targets.hold_ms);
+        putchar('\n');
+    }
+    fflush(stdout);
+}
+
+static int watch_run(struct ctl *ctl, int argc, char **argv)
+{
+    if (!ctl_no_options(ctl, argc, argv))
+        return ctl->exit_status;
+    CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
+    struct request request = {.kind = REQUEST_WATCH};
+    struct reply reply;
+    if (!ctl_daemon_open(&daemon, ctl) || !ctl_daemon_ask(&daemon, &request, REPLY_DONE, &reply))
+        return ctl->exit_status;
+    fprintf(stderr, "watching %s; Ctrl-C ends it\n", daemon.channel.path);
+    etag_status status;
+    do {
+        const uint64_t deadline_ns = channel_now_ns() + WATCH_PATIENCE_MS * NS_PER_MS;
+        status = channel_receive(&daemon.channel, deadline_ns, &reply, &daemon.fault);
+        if (status == ETAG_OK && reply.kind == REPLY_EVENT)
+            watch_print(ctl, &reply.event);
+    } while (status == ETAG_OK || status == ETAG_TIMEOUT);
+    return ctl_fail(ctl, status, daemon.fault.text);
+}
+
+const struct ctl_command ctl_watch = {
+    "watch", "",       "Prints mutations as they happen, until interrupted", NULL, NULL,
+    false,   watch_run};
+
+/* ---- log: what is asked ---- */
+
+struct log_query {
+    struct ctl *ctl;
+    uint64_t from_lsn, until_lsn, since_ms, until_ms;
+    uint64_t limit; /* 0: none */
+    bool limit_given, since_given, follow;
+    etag_str surrogate; /* absent: any */
+    char surrogate_made[SURROGATE_MADE_BYTES];
+    const char *resource;
+    struct resource named; /* resource, canonical */
+    uint64_t printed, last_lsn, oldest_lsn;
+    bool columns_printed;
+};
+
+/* "90s", "15m", "6h", "2d" in milliseconds. */
+static bool duration_parse(const char *text, uint64_t *ms)
+{
+    static const struct {
+        char unit;
+        uint64_t ms;
+    } units[] = {{'s', 1000}, {'m', 60000}, {'h', 3600000}, {'d', 86400000}};
+    const size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || digits > 9 || text[digits] == '\0' || text[digits + 1] != '\0')
+        return false;
+    for (size_t i = 0; i < COUNT_OF(units); i++)
+        if (text[digits] == units[i].unit) {
+            *ms = strtoull(text, NULL, 10) * units[i].ms;
+            return true;
+        }
+    return false;
+}
+
+/* "2026-01-31T12:00:00.123Z" as this command prints it, or shorter; UTC. */
+static bool instant_parse(const char *text, uint64_t *ms)
+{
+    static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M",
+                                        "%Y-%m-%d %H:%M", "%Y-%m-%d"};
+    for (size_t i = 0; i < COUNT_OF(forms); i++) {
+        struct tm tm = {0};
+        const char *rest = strptime(text, forms[i], &tm);
+        uint64_t fraction_ms = 0;
+        if (!rest)
+            continue;
+        if (*rest == '.' && strspn(rest + 1, "0123456789") == 3) {
+            fraction_ms = strtoull(rest + 1, NULL, 10);
+            rest += 4;
+        }
+        if (*rest == 'Z')
+            rest++;
+        if (*rest != '\0')
+            continue;
+        const time_t seconds = timegm(&tm);
+        *ms = (uint64_t)seconds * 1000 + fraction_ms;
+        return seconds >= 0;
+    }
+    return false;
+}
+
+/* False: told. */
+static bool moment_parse(const struct log_query *query, const char *option, const char *text,
+                         uint64_t *lsn, uint64_t *ms)
+{
+    uint64_t ago_ms;
+    if (text[0] && strspn(text, "0123456789") == strlen(text))
+        return ctl_number(query->ctl, option, text, UINT64_MAX >> 1, lsn);
+    if (duration_parse(text, &ago_ms)) {
+        const uint64_t now_ms = time_wall_ms();
+        *ms = now_ms > ago_ms ? now_ms - ago_ms : 1;
+        return true;
+    }
+    if (instant_parse(text, ms))
+        return true;
+    ctl_usage_error(query->ctl,
+                    "--%s %s: want an LSN (1099511627778), a time ago (90s, 15m, 6h, 2d) or a time "
+                    "in UTC (2026-01-31T12:00)",
+                    option, text);
+    return false;
+}
+
+static bool log_option(struct log_query *query, int option, const char *value)
+{
+    etag_resource resource;
+    const char *wrong;
+    switch (option) {
+    case 'b':
+        query->since_given = true;
+        return moment_parse(query, "since", value, &query->from_lsn, &query->since_ms);
+    case 'u':
+        return moment_parse(query, "until", value, &query->until_lsn, &query->until_ms);
+    case 'l':
+        query->limit_given = true;
+        return ctl_number(query->ctl, "limit", value, UINT64_MAX, &query->limit);
+    case 'f':
+        query->follow = true;
+        return true;
+    case 's':
+        query->surrogate = surrogate_name(str_of(value), query->surrogate_made);
+        return true;
+    case 'r':
+        query->resource = value;
+        wrong = ctl_target_check('r', value, &resource);
+        if (!wrong)
+            wrong = resource_canonicalize(&query->named, &resource);
+        if (wrong)
+            ctl_usage_error(query->ctl, "--resource %s: %s", value, wrong);
+        return !wrong;
+    default:
+        return false;
+    }
+}
+
+/* ---- log: which events ---- */
+
+struct name_match {
+    const struct log_query *query;
+    bool found;
+};
+
+static void match_target(void *context, const char *kind, etag_str name)
+{
+    struct name_match *match = context;
+    const struct log_query *query = match->query;
+    if (strcmp(kind, target_word(TARGET_EVERYTHING)) == 0)
+        match->found = true;
+    if (query->surrogate.data && strcmp(kind, target_word(TARGET_SURROGATE)) == 0)
+        match->found |= surrogate_reaches(name, query->surrogate);
+}
+
+static bool is_resource(etag_str named, const struct resource *resource)
+{
+    char text[RESOURCE_TEXT_BYTES_MAX];
+    return str_equal(named, (etag_str){text, resource_format(resource, text)});
+}
+
+static bool is_below(etag_str named, const struct resource *prefix)
+{
+    char text[RESOURCE_TEXT_BYTES_MAX];
+    const size_t len = resource_format(prefix, text) - resource_target(prefix).len;
+    return str_starts_with(named, (etag_str){text, len + resource_covered_prefix(prefix)});
+}
+
+/* Does the target mean it, in one of the ways in which servers read it? */
+static bool target_means(const etag_resource *target, etag_str named,
+                         bool (*means)(etag_str, const struct resource *))
+{
+    struct resource resource;
+    return !resource_canonicalize(&resource, target) &&
+           (means(named, &resource) ||
+            (resource_canonicalize_loosely(&resource, target) && means(named, &resource)));
+}
+
+/* Would the event make an entry of the resource stale? */
+static bool names_resource(const struct log_query *query, const etag_targets *targets)
+{
+    char text[RESOURCE_TEXT_BYTES_MAX];
+    const etag_str named = {text, resource_format(&query->named, text)};
+    for (size_t i = 0; i < targets->resource_count; i++)
+        if (target_means(&targets->resources[i], named, is_resource))
+            return true;
+    for (size_t i = 0; i < targets->prefix_count; i++)
+        if (target_means(&targets->prefixes[i], named, is_below))
+            return true;
+    return false;
+}
+
+static bool is_asked(const struct log_query *query, const struct event_view *event)
+{
+    struct name_match match = {.query = query};
+    if (!query->surrogate.data && !query->resource)
+        return true;
+    targets_each(&event->targets, match_target, &match);
+    return match.found || (query->resource && names_resource(query, &event->targets));
+}
+
+/* ---- log: pages ---- */
+
+static void log_print(struct log_query *query, const struct event_view *event)
+{
+    query->last_lsn = event->lsn;
+    query->printed++;
+    if (query->ctl->json) {
+        output_json_line(event_doc(event), "\n");
+        return;
+    }
+    if (!query->columns_printed)
+        print_columns();
+    query->columns_printed = true;
+    print_event(event);
+}
+
+static bool log_ask(struct log_query *query, struct ctl_daemon *daemon, bool newest_first,
+                    uint64_t next_lsn, struct reply *reply)
+{
+    struct request request = {.kind = REQUEST_LOG,
+                              .log = {.from_lsn = query->from_lsn,
+                                      .until_lsn = query->until_lsn,
+                                      .since_wall_ms = query->since_ms,
+                                      .until_wall_ms = query->until_ms,
+                                      .newest_first = newest_first}};
+    if (next_lsn && newest_first)
+        request.log.until_lsn = next_lsn;
+    else if (next_lsn)
+        request.log.from_lsn = next_lsn;
+    if (!ctl_daemon_ask(daemon, &request, REPLY_LOG, reply))
+        return false;
+    query->oldest_lsn = reply->log.oldest_lsn;
+    return true;
+}
+
+/* With a limit: first from the newest on backwards, until the first of them is found. False: told. */
+static bool log_find_first(struct log_query *query, struct ctl_daemon *daemon)
+{
+    uint64_t next = 0, found = 0, first_lsn = 0;
+    struct reply reply;
+    do {
+        if (!log_ask(query, daemon, true, next, &reply))
+            return false;
+        for (size_t i = 0; i < reply.log.event_count && found < query->limit; i++)
+            if (is_asked(query, &reply.log.events[i])) {
+                found++;
+                first_lsn = reply.log.events[i].lsn;
+            }
+        next = reply.log.next_lsn;
+    } while (next != 0 && found < query->limit);
+    if (first_lsn > query->from_lsn)
+        query->from_lsn = first_lsn;
+    return true;
+}
+
+/* Oldest first. False: told. */
+static bool log_pages(struct log_query *query, struct ctl_daemon *daemon)
+{
+    uint64_t next = 0;
+    struct reply reply;
+    do {
+        if (!log_ask(query, daemon, false, next, &reply))
+            return false;
+        for (size_t i = 0; i < reply.log.event_count; i++)
+            if (is_asked(query, &reply.log.events[i]))
+                log_print(query, &reply.log.events[i]);
+        next = reply.log.next_lsn;
+    } while (next != 0);
+    return true;
+}
+
+static void log_say_nothing_found(const struct log_query *query)
+{
+    if (query->oldest_lsn == 0)
+        fputs("no events are kept: nothing was invalidated, or they are older than the daemon "
+              "keeps them\n(events-kept, events-kept-hours, events-kept-mib)\n",
+              stderr);
+    else
+        fprintf(stderr, "no such event; the oldest one that is kept has LSN %" PRIu64 "\n",
+                query->oldest_lsn);
+}
+
+/* What comes after the page that was printed last; events of both are told once. */
+static int log_follow(struct log_query *query, struct ctl_daemon *watch)
+{
+    struct reply reply;
+    etag_status status;
+    fflush(stdout);
+    do {
+        const uint64_t deadline_ns = channel_now_ns() + WATCH_PATIENCE_MS * NS_PER_MS;
+        status = channel_receive(&watch->channel, deadline_ns, &reply, &watch->fault);
+        if (status != ETAG_OK || reply.kind != REPLY_EVENT)
+            continue;
+        if (reply.event.dropped > 0)
+            fprintf(stderr, "(%" PRIu64 " events missed)\n", reply.event.dropped);
+        if (reply.event.lsn > query->last_lsn && is_asked(query, &reply.event))
+            log_print(query, &reply.event);
+        fflush(stdout);
+    } while (status == ETAG_OK || status == ETAG_TIMEOUT);
+    return ctl_fail(query->ctl, status, watch->fault.text);
+}
+
+static int log_show(struct log_query *query, struct ctl_daemon *daemon, struct ctl_daemon *watch)
+{
+    struct request request = {.kind = REQUEST_WATCH};
+    struct reply reply;
+    /* Before the log is read, so that no event falls in between. */
+    if (query->follow && (!ctl_daemon_open(watch, query->ctl) ||
+                          !ctl_daemon_ask(watch, &request, REPLY_DONE, &reply)))
+        return query->ctl->exit_status;
+    if (!ctl_daemon_open(daemon, query->ctl) || (query->limit && !log_find_first(query, daemon)) ||
+        !log_pages(query, daemon))
+        return query->ctl->exit_status;
+    if (query->follow)
+        return log_follow(query, watch);
+    if (query->printed == 0) {
+        log_say_nothing_found(query);
+        return CTL_NO;
+    }
+    return CTL_DONE;
+}
+
+static int log_run(struct ctl *ctl, int argc, char **argv)
+{
+    CLEANUP(cleanup_free) struct log_query *query = calloc(1, sizeof(*query));
+    CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
+    CLEANUP(cleanup_daemon) struct ctl_daemon watch = {0};
+    const char *value;
+    int option, first;
+    if (!query)
+        abort();
+    query->ctl = ctl;
+    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END)
+        if (option == CTL_STOP || !log_option(query, option, value))
+            return ctl->exit_status;
+    if (!ctl_want_arguments(ctl, argc - first, 0))
+        return ctl->exit_status;
+    if (!query->limit_given && !query->since_given)
+        query->limit = LOG_LIMIT_DEFAULT;
+    return log_show(query, &daemon, &watch);
+}
+
+static const struct ctl_option log_options[] = {
+    {'b', "since", "WHEN", "an LSN, a time ago (15m), or 2026-01-31T12:00 (UTC)"},
+    {'u', "until", "WHEN", "the same"},
+    {'s', "surrogate", "S", "only what made entries that depend on it stale"},
+    {'r', "resource", "R", "only what named the resource or a prefix of it"},
+    {'l', "limit", "N", "only the newest N (0: all)"},
+    {'f', "follow", NULL, "go on with what happens, until interrupted"},
+    {0}};
+
+const struct ctl_command ctl_log = {
+    "log",
+    "",
+    "Shows which mutations happened, when, and by whom",
+    "Without --since and --limit: the newest 50. With --json one object a line.\n"
+    "The daemon keeps events by its options events-kept, events-kept-hours and\n"
+    "events-kept-mib. Examples:\n"
+    "  etagctl log --since 15m --surrogate upload:42\n"
+    "  etagctl log --resource //example.org/uploads/42 --limit 1",
+    log_options,
+    false,
+    log_run};
