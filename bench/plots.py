@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One page of plots of a result file, as SVG."""
+"""Plots of a result file, as SVG: a page of all that it has, which a run makes, and the one plot that the README shows.
+
+usage: /usr/bin/python3 bench/plots.py RESULTS.json docs/performance.svg
+"""
+import json
+import sys
+
 import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt  # noqa: E402
 
+# The text stays text, and the same figures make the same file.
+plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "etagd", "font.family": "sans-serif"})
 OURS, THEIRS, GOAL = "#1f5fa8", "#b0b0b0", "#c23b22"
 
 
@@ -89,3 +97,42 @@ def draw(path, figures, series):
     page.tight_layout()
     page.savefig(path)
     plt.close(page)
+
+
+def duration(ns):
+    return f"{ns:.0f} ns" if ns < 1000 else f"{ns / 1000:.1f} us"
+
+
+def draw_summary(path, results):
+    """A tag from elsewhere beside a whole 304 of ours: of the same rounds, at 1 M entries."""
+    size = "1 M entries, uniform"
+    rows = [f for f in results["figures"] if f["group"] == "lookup" and f["figure"] in (f"304, {size}", f"304, a key, {size}") and "ratio" in f
+            and "random load" not in f["peer"]]
+    rows.sort(key=lambda f: median(f, "theirs"))
+    ours = sorted(median(f, "ours") for f in rows)[len(rows) // 2]
+    names = ["etag_check(): a whole 304"] + [f["peer"].replace(", 64 at once", ", in batches of 64") for f in rows]
+    values = [ours] + [median(f, "theirs") for f in rows]
+    notes = [duration(ours)] + [f"{duration(median(f, 'theirs'))}, {median(f, 'theirs') / median(f, 'ours'):.1f} times ours" for f in rows]
+    page, axes = plt.subplots(figsize=(9, 0.38 * len(rows) + 1.4))
+    places = range(len(values), 0, -1)
+    axes.barh(places, values, color=[OURS] + [THEIRS] * len(rows), height=0.7)
+    for place, value, note in zip(places, values, notes):
+        axes.text(value * 1.08, place, note, va="center", fontsize=10)
+    axes.set_yticks(places, names, fontsize=10)
+    axes.set_xscale("log")
+    axes.set_xlim(100, max(values) * 30)
+    axes.set_xlabel("ns a request (logarithmic), median; times: of the same rounds")
+    axes.set_title(f"To find out the current tag, {size.split(',', maxsplit=1)[0]}: {results['machine']['cpu']}, {results['date'][:10]}", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    page.tight_layout()
+    page.savefig(path, metadata={"Date": None})
+    plt.close(page)
+    with open(path, encoding="utf-8") as file:
+        lines = [line.rstrip() for line in file]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], encoding="utf-8") as file:
+        draw_summary(sys.argv[2], json.load(file))

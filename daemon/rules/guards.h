@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guards and holds that stand, and how many of them stand on each clock (design, section 5). In the daemon's memory only:
+ * Guards and holds that stand, and how many of them stand on each clock (rule FLUX_COUNT). In the
+ * daemon's memory only:
  * the store has its own table of them, and the clocks in shared memory have one bit, "in flux", which cache.c keeps equal to
  * "guards_flux() > 0".
  *

@@ -37,15 +37,16 @@ uint64_t lease_start_wait_ns(const struct lease *lease)
     return now < until ? until - now : 0;
 }
 
-/* Rule 1, the check: the state lock, the spool's lock, the socket's lock and the socket path are still the ones that we took. A
- * daemon whose place was taken must not go on promising. */
+/* Rule PLACE_IS_OURS: the state lock, the spool's lock, the socket's lock and the socket path are
+ * still the ones that we took. A daemon whose place was taken must not go on promising. */
 static bool lease_place_is_ours(const struct lease *lease)
 {
     return store_still_owned(lease->store) == 0 && endpoint_still_owned(lease->endpoint) &&
            spool_dir_still_owned(lease->spool);
 }
 
-/* Rule 4, for the next daemon: L stands beside the lock before anybody may trust a deadline made of it. */
+/* Rule RECORDED_LEASE, for the next daemon: L stands beside the lock before anybody may trust a
+ * deadline made of it. */
 static int lease_record_length(struct lease *lease)
 {
     if (lease->recorded)
@@ -55,7 +56,8 @@ static int lease_record_length(struct lease *lease)
     return r;
 }
 
-/* Rule 4, for writers: from the first renewal on no lease but ours can run, and the spool's mark need not say more. */
+/* Rule MARK_KEPT_IN_WAIT: from the first renewal on no lease but ours can run, and the spool's mark
+ * need not say more. */
 static int lease_settle_mark(struct lease *lease)
 {
     if (lease->settled)

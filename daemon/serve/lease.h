@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The lease: the daemon's promise, as a deadline in shared memory, that what the memory says is current (design,
- * section 6). Every rule is one named function. Nothing else writes the lease word.
+ * The lease: the daemon's promise, as a deadline in shared memory, that what the memory says is
+ * current (rules
+ * of docs/consistency.md, "Lease and start"). Each rule is one named function. Nothing else writes
+ * the lease word.
  */
 #ifndef ETAGD_LEASE_H
 #define ETAGD_LEASE_H
@@ -15,7 +17,7 @@
 struct lease {
     uint64_t length_ns;   /* L */
     uint64_t locked_ns;   /* when the locks were taken */
-    uint64_t wait_ns;     /* rule 4: before the first answer */
+    uint64_t wait_ns;     /* rule START_WAIT: before the first answer */
     uint64_t next_ns;     /* when the next renewal is due */
     uint64_t deadline_ns; /* the last one published */
     bool recorded;        /* L stands beside the lock */
@@ -25,7 +27,8 @@ struct lease {
     const struct store *store;
     struct shm_view *view;
     struct spool_dir *spool;
-    /* Rule 1, the scan: applies every spool file to the clocks, and raises the floor where the machine was suspended since the
+    /* Rule SCAN_AT_RENEWAL: applies every spool file to the clocks, and raises the floor where the
+     * machine was suspended since the
      * last renewal. 0, or a negative errno: not everything was applied. */
     int (*settle)(void *ctx, bool suspended);
     void *ctx;
@@ -41,11 +44,11 @@ struct lease {
 void lease_init(struct lease *lease, const struct lease *given, uint64_t former_lease_ns,
                 const char *state_dir);
 
-/* Rule 4: how long this daemon still has to wait before it answers anything; 0: over. */
+/* Rule START_WAIT: how long this daemon still has to wait before it answers anything; 0: over. */
 uint64_t lease_start_wait_ns(const struct lease *lease);
 
-/* Rule 1: the only function that renews. 0: renewed, or paused. LEASE_E_LOST: the place is no longer ours, the daemon has to
- * exit. Negative: could not renew this time. */
+/* Rule CLOCK_BEFORE_SCAN: the only function that renews. 0: renewed, or paused. LEASE_E_LOST: the
+ * place is no longer ours, the daemon has to exit. Negative: could not renew this time. */
 #define LEASE_E_LOST 1
 MUST_USE int lease_renew(struct lease *lease);
 

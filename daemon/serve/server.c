@@ -474,8 +474,8 @@ static uint64_t turn_ns(const struct server *server, uint64_t due_ns)
     return min_of(due_ns, most_ns);
 }
 
-/* Rule 4 of the lease: front ends may still trust a former daemon's memory, so nothing is answered yet. It is the best time
- * to load entries: a small state is there as a whole when serving begins. */
+/* Rule START_WAIT: front ends may still trust a former daemon's memory, so nothing is answered yet.
+ * It is the best time to load entries: a small state is there as a whole when serving begins. */
 static int start_wait(struct server *server)
 {
     uint64_t wait_ns;

@@ -37,12 +37,12 @@ MUST_USE const char *mapping_view(struct shm_view *out, void *base, size_t bytes
 /* Only the index: the counters stay. */
 void mapping_close_index(struct mapping *mapping);
 
-/* Rule 6 of the design, section 6: the daemon's clock is ours only if our readings around the exchange bracket its
+/* Rule SAME_CLOCK: the daemon's clock is ours only if our readings around the exchange bracket its
  * reading; a time namespace may shift CLOCK_MONOTONIC. */
 bool hello_clock_bracketed(uint64_t before_ns, uint64_t daemon_ns, uint64_t after_ns);
 
-/* Rule 6 again, for a hello that was read late, when the bracket proves little: no lease ends later than L from now. now_ns: read
- * after the deadline. */
+/* Rule SAME_CLOCK again, for a hello that was read late, when the bracket proves little: no lease
+ * ends later than L from now. now_ns: read after the deadline. */
 bool lease_deadline_plausible(uint64_t deadline_ns, uint64_t lease_ns, uint64_t now_ns);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The lookup, top-down (design, section 3): the lease's deadline first, then the key's entry and its clocks, the time last,
+ * The lookup, top-down (docs/architecture.md): the lease's deadline first, then the key's entry and
+ * its clocks, the time last,
  * then the preconditions. No system call, no lock, no allocation; what an answer points to is the client's scratch.
  *
  * Everything that is not known for sure is ETAG_UNKNOWN with its reason. Where the lease is over, that is the reason,
@@ -16,7 +17,8 @@
 /* What etag_check() is made of stands in it as one piece; lookup_state(), which is seldom called, has a copy. */
 #define INLINED static inline __attribute__((always_inline))
 
-/* Rule 3 of the design, section 6: the deadline was loaded before everything else, the clock read after it. */
+/* Rules DEADLINE_FIRST and TIME_LAST: the deadline was loaded before everything else, the clock
+ * read after it. */
 static bool lease_is_over(uint64_t deadline_ns, uint64_t now_ns)
 {
     return now_ns >= deadline_ns;

@@ -4,7 +4,8 @@
  *
  *   open      sent, or waiting for a connection. Where there is none to be had, or no answer comes within its patience,
  *             it goes to the spool
- *   spooled   recorded at T. OK at T + L (design, rule 6.2); PENDING where the time is over before that
+ *   spooled   recorded at T. OK at T + L (rule WRITER_WAIT); PENDING where the time is over before
+ *   that
  *   done
  *
  * In both phases it is sent again over each new connection (a mutation is harmless twice), and an answer ends it at once:
@@ -196,7 +197,7 @@ static bool op_wants_spool(const struct etag_op *op, uint64_t now_ns)
     return op->busy || (client->link_down && !client->channel.backlog_full);
 }
 
-/* Rule 6.2, first half: what no daemon answers goes to the spool. */
+/* What no daemon answers goes to the spool. */
 static void op_spool(struct etag_op *op)
 {
     struct etag_client *client = op->client;
@@ -231,7 +232,7 @@ static void op_spool(struct etag_op *op)
         op_end(op, ETAG_PENDING, pending_text, "");
 }
 
-/* When the wait of rule 6.2 is over: T + L. CLOCK_MONOTONIC_COARSE. */
+/* Rule WRITER_WAIT: when the wait is over, T + L. CLOCK_MONOTONIC_COARSE. */
 static uint64_t op_proven_ns(const struct etag_op *op)
 {
     return op->record.time_ns + op->record.lease_ns;

@@ -2,7 +2,8 @@
 /*
  * Writing into the spool. The directory may be anybody's: another user's, a container's own empty one. So nothing is
  * written where the mark does not say that a daemon reads it, and nothing is followed or waited for that a stranger may
- * have put there. The whole trick is the order of steps (design, rule 6.2), which spool_write() shows.
+ * have put there. The whole trick is the order of steps (rules RENAME_BEFORE_CLOCK and
+ * MARK_READ_AFTER_RENAME), which spool_write() shows.
  *
  * A writer never unlinks what may be an event: the daemon does, when the event is safe.
  */
@@ -410,7 +411,8 @@ static etag_status counted_meanwhile(const struct spool *before, const struct sp
         before->place->path);
 }
 
-/* Rule 6.2, second half: T is read after the rename, and the mark after T. A daemon with a longer lease writes its mark
+/* Rules RENAME_BEFORE_CLOCK and MARK_READ_AFTER_RENAME: T is read after the rename, and the mark
+ * after T. A daemon with a longer lease writes its mark
  * before its first scan; so either that scan finds the file, or this finds the longer lease. Where there is no mark to read,
  * nothing is known of the time since the first one. */
 static etag_status read_after_rename(const struct spool *spool, struct spool_record *record,

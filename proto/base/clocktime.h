@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Time. Leases, waits and expiry in the index use CLOCK_MONOTONIC_COARSE in both ends (design, section 3):
+ * Time. Leases, waits and expiry in the index use CLOCK_MONOTONIC_COARSE in both ends
+ * (docs/design.md):
  * one clock for all, read without a system call. It lags the fine clock by up to 10 ms.
  */
 #ifndef ETAG_PROTO_CLOCKTIME_H

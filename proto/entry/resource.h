@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Canonical resources: host + path + query (design, section 11). tests/cases/keys.tsv fixes them.
+ * Canonical resources: host + path + query (docs/design.md). tests/cases/keys.tsv fixes them.
  *
  *   host   lower case, without ":80" and ":443", an empty port, leading zeros of a port, the dot that may
  *          end a name; empty: none

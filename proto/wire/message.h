@@ -11,7 +11,7 @@
 
 #define PROTOCOL_VERSION 1u
 
-/* Roles of a peer (design, section 9). */
+/* Roles of a peer (docs/security.md). */
 enum role {
     ROLE_READ = 1,
     ROLE_FILL = 2,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The spool as both ends see it (design, section 6.5): a directory beside the socket, of the socket's group and with a mode that lets
+ * The spool as both ends see it: a directory beside the socket, of the socket's group and with a
+ * mode that lets
  * in whom the socket's lets in (0660: 3730, 0666: 3733), in which writers leave the mutations that the daemon did not take. Names, and the mark; what does the I/O is libclient/write/spool_writer.c and daemon/serve/spool/spool.c.
  *
  *   mark       the daemon's, text: that this is a spool, whose, L, and which uids' files count. Replaced by rename

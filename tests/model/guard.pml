@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guards: a mutation in two steps around a database commit (design, section 5). What is proved, for every interleaving:
+ * Guards: a mutation in two steps around a database commit. What is proved, for every interleaving:
  *
  *     no 304 carries a version older than the last database commit that had begun before the reader's
  *     last look at the shared memory; while a commit is under way there is no 304 at all

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guard whose steps go over the socket or through the spool, each step either way (design, sections 5 and 6). What is
+ * A guard whose steps go over the socket or through the spool, each step either way. What is
  * proved, for every interleaving, is the promise of guard.pml:
  *
  *     no 304 carries a version older than the last database commit that had begun before the reader's

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Holds: a mutation of data that front ends read from a replica which lags (design, section 5). What is proved, for every
- * interleaving, where the hold is no shorter than the lag:
+ * Holds: a mutation of data that front ends read from a replica which lags. What is proved, for
+ * every interleaving, where the hold is no shorter than the lag:
  *
  *     no 304 carries a version older than the last mutation whose call had returned OK
  *     before the reader's last look at the shared memory

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The lease, the spool, fills and restarts (design, sections 3 to 7). What is proved, for every interleaving:
+ * The lease, the spool, fills and restarts (rules of docs/consistency.md). What is proved, for
+ * every interleaving:
  *
  *     no 304 carries a version older than the last mutation whose call had returned OK
  *     before the reader's last look at the shared memory
  *
- * which is a little more than the design's promise ("before the check began": -DPROMISE_AT_BEGIN checks exactly that).
+ * which is a little more than the promise to writers ("before the check began": -DPROMISE_AT_BEGIN
+ * checks exactly that).
  *
  * One row of a database, one key, one version clock. A writer, a filler, a reader, a daemon that dies anywhere and starts
  * again. A stall needs no model: each process may rest between any two of its steps while the others and time go on.
@@ -279,7 +281,7 @@ inline apply(given_lsn)
 inline start()
 {
     inc++;
-    /* Rule 4. The start's wait is counted from here: the larger of the own and the recorded L. */
+    /* Rule START_WAIT. The wait is counted from here: the larger of the own and the recorded L. */
     start_wait = MAX(LEASE_OF(inc), mark);
 #ifdef NO_START_WAIT
     start_wait = 0;
@@ -541,7 +543,8 @@ end:
            forget_hopeless()
        }
 
-    /* Rule 1, lease_renew(): clock, scan, lease word. The loop thread does nothing else meanwhile. */
+    /* Rules CLOCK_BEFORE_SCAN and SCAN_AT_RENEWAL, lease_renew(): clock, scan, lease word. The loop
+     * thread does nothing else meanwhile. */
     :: d_step {
            step == SERVING || (step == WAITING && start_wait == 0) ->
 #ifndef NO_CLOCK_BEFORE_SCAN
@@ -617,7 +620,7 @@ end:
     :: d_step { step != DOWN && st_number != number -> st_number = number }
 #endif
 
-    /* Rule 1: a file goes when its event is safe. */
+    /* Rule UNLINK_AFTER_PERSIST: a file goes when its event is safe. */
     :: d_step { step == SERVING && MAY_COMPLETE(1) -> complete(1) }
 #if MUTATIONS > 1
     :: d_step { step == SERVING && MAY_COMPLETE(2) -> complete(2) }
@@ -689,7 +692,8 @@ next:
        :: d_step { step != DOWN && mem[inc].published && !request && !answer -> request = true }
        :: atomic { answer -> answered = mutation; call_returned(); goto next }
        :: atomic { true -> call_returned(); goto next } /* an error, or the writer died: nothing was promised */
-       /* Rule 2. No answer, for whatever reason: rename, then T := clock, then wait for the L that the spool's mark says by then. */
+       /* Rules RENAME_BEFORE_CLOCK, MARK_READ_AFTER_RENAME and WRITER_WAIT. No answer, for whatever
+        * reason: rename, then T := clock, then wait for the L that the spool's mark says by then. */
 #if defined(ROLE) /* spool_write(): a mark that does not name it ends the call */
        :: atomic { named -> seen_changes = changes; break }
 #elif !defined(NO_RENAME_BEFORE_CLOCK)
@@ -868,7 +872,7 @@ end:
     :: d_step { looking == 2 -> COPY_SLOT; go_on(NO_ENTRY) }
     :: d_step { looking == 3 -> LOAD_CLOCK; go_on(CLOCK_IS_NEWER) }
 #else
-    /* Rule 3: deadline, slot, clocks, time. */
+    /* Rules DEADLINE_FIRST, CLOCKS_AFTER_SLOT and TIME_LAST: deadline, slot, clocks, time. */
     :: atomic { looking == 0 -> begin(); LOAD_DEADLINE; go_on(false); forget_hopeless() }
     :: d_step { looking == 1 -> COPY_SLOT; go_on(NO_ENTRY) }
     :: d_step { looking == 2 -> LOAD_CLOCK; go_on(CLOCK_IS_NEWER || CANT_BREAK); fill_lsn = 0; clock = 0 }

@@ -107,7 +107,7 @@ class Supervised(Case):
         begun = time.monotonic()
         m.start()
         ready = wait_until(lambda: m.heard("READY=1"), 5, "READY=1")[0]
-        self.assertGreater(ready - begun, 0.55)  # rule 4: it answers nothing for one lease
+        self.assertGreater(ready - begun, 0.55)  # rule START_WAIT: it answers nothing for one lease
         m.stop()
         self.assertFalse(os.path.exists(m.socket))
 

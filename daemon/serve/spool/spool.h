@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon's side of the spool (design, section 6.5; the names and the mark: spool_format.h). Whoever renews the lease has
+ * The daemon's side of the spool (the names and the mark: spool_format.h). Whoever renews the lease
+ * has
  * just read it (spool_scan), so a writer that left its event there and waited one lease needs nobody's answer.
  *
  * A file counts if its owner may mutate, or could when it was applied: a file whose event is not yet safe is the only copy that a
@@ -66,7 +67,8 @@ struct spool_reader {
     void *ctx;
 };
 
-/* Rule 1: every event that stood in the spool when this began has been applied when it returns 0. Begins of guards before their
+/* Rule SCAN_AT_RENEWAL: every event that stood in the spool when this began has been applied when
+ * it returns 0. Begins of guards before their
  * ends, whatever the order of names; garbage last, all of it as one event (uid: one of its owners'). Negative errno: not every one, so the lease must not be renewed. */
 MUST_USE int spool_scan(struct spool *spool, const struct spool_reader *reader);
 

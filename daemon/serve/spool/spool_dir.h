@@ -47,7 +47,8 @@ void spool_dir_close(struct spool_dir *dir);
 /* The lock at the path is still the one that we hold. */
 MUST_USE bool spool_dir_still_owned(const struct spool_dir *dir);
 
-/* Rule 4, for writers: the start's wait is over, no lease but ours can run. Before the first renewal. 0 or negative errno. */
+/* Rule MARK_KEPT_IN_WAIT: the start's wait is over, no lease but ours can run. Before the first
+ * renewal. 0 or negative errno. */
 MUST_USE int spool_dir_settle(struct spool_dir *dir, uint64_t lease_ns);
 
 /* This uid was seen with the role to mutate: its files count from now on, and the mark says so. Best effort, logged. */

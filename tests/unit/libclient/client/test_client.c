@@ -192,7 +192,7 @@ static void no_wait_does_not_wait(void **state)
 
 /* ---- What must not be used ---- */
 
-static void rule_6_uses_no_index_of_another_clock(void **state)
+static void uses_no_index_of_another_clock(void **state)
 {
     struct fixture *f = *state;
     f->daemon.clock_shift_ns = 3600 * (int64_t)NS_PER_S;
@@ -204,7 +204,7 @@ static void rule_6_uses_no_index_of_another_clock(void **state)
 }
 
 /* The bracket of a hello that was read late is wide; the lease tells. */
-static void rule_6_uses_no_index_with_a_lease_from_the_future(void **state)
+static void uses_no_index_with_a_lease_from_the_future(void **state)
 {
     struct fixture *f = *state;
     fake_start(&f->daemon, true);
@@ -769,8 +769,8 @@ int main(void)
         TEST(another_version_is_told),
         TEST(a_stopped_daemon_does_not_hang_the_opening),
         TEST(no_wait_does_not_wait),
-        TEST(rule_6_uses_no_index_of_another_clock),
-        TEST(rule_6_uses_no_index_with_a_lease_from_the_future),
+        TEST(uses_no_index_of_another_clock),
+        TEST(uses_no_index_with_a_lease_from_the_future),
         TEST(an_unsealed_index_is_not_used),
         TEST(roles),
         TEST(no_role_to_read_is_no_index),

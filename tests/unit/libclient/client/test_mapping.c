@@ -185,7 +185,7 @@ static void refuses_as_a_whole(void **state)
     index_close(index);
 }
 
-static void rule_6_brackets_the_hello(void **state)
+static void our_readings_bracket_the_hello(void **state)
 {
     assert_true(hello_clock_bracketed(10, 10, 10));
     assert_true(hello_clock_bracketed(10, 11, 12));
@@ -193,7 +193,7 @@ static void rule_6_brackets_the_hello(void **state)
     assert_false(hello_clock_bracketed(10, 13, 12));
 }
 
-static void rule_6_doubts_a_lease_that_is_too_long(void **state)
+static void a_lease_that_is_too_long_is_doubted(void **state)
 {
     assert_true(lease_deadline_plausible(0, 100, 5));
     assert_true(lease_deadline_plausible(1100, 100, 1000));
@@ -210,8 +210,8 @@ int main(void)
         cmocka_unit_test(header_changed_behind_the_check_is_not_followed),
         cmocka_unit_test(maps_counters),
         cmocka_unit_test(refuses_as_a_whole),
-        cmocka_unit_test(rule_6_brackets_the_hello),
-        cmocka_unit_test(rule_6_doubts_a_lease_that_is_too_long),
+        cmocka_unit_test(our_readings_bracket_the_hello),
+        cmocka_unit_test(a_lease_that_is_too_long_is_doubted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -315,7 +315,7 @@ static void unknown_without_an_index(void **state)
     assert_int_equal(etag_token_now(f->client).lsn, 0);
 }
 
-static void rule_3_unknown_without_a_lease(void **state)
+static void unknown_without_a_lease(void **state)
 {
     struct fixture *f = *state;
     shm_lease_store(index_view(f->index), 0);
@@ -676,7 +676,7 @@ int main(void)
         TEST(expires_that_no_date_can_say),
         TEST(says_what_to_do_with_a_range),
         TEST(unknown_without_an_index),
-        TEST(rule_3_unknown_without_a_lease),
+        TEST(unknown_without_a_lease),
         TEST(unknown_without_an_entry),
         TEST(every_clock_of_the_entry_makes_it_stale),
         TEST(expires),

@@ -113,7 +113,7 @@ static etag_status await_result(struct fixture *f, etag_op *op, int *turns)
 
 /* ---- The wait ---- */
 
-static void rule_2_ok_after_the_wait_and_not_earlier(void **state)
+static void ok_after_the_wait_and_not_earlier(void **state)
 {
     struct fixture *f = *state;
     struct arena arena;
@@ -477,7 +477,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(rule_2_ok_after_the_wait_and_not_earlier),
+        TEST(ok_after_the_wait_and_not_earlier),
         TEST(little_time_is_pending),
         TEST(without_a_daemon_there_is_no_patience),
         TEST(a_silent_daemon_is_waited_for_a_little),

@@ -236,8 +236,9 @@ static void writes_an_event(void **state)
     assert_string_equal(calls.log, "rename ");
 }
 
-/* Rule 6.2. Without it a daemon with a longer lease may vouch for old answers after the wait. */
-static void rule_2_the_mark_is_read_after_the_rename(void **state)
+/* Rule MARK_READ_AFTER_RENAME. Without it a daemon with a longer lease may vouch for old answers
+ * after the wait. */
+static void the_mark_is_read_after_the_rename(void **state)
 {
     struct fixture *f = *state;
     calls.marked_anew = f;
@@ -248,8 +249,8 @@ static void rule_2_the_mark_is_read_after_the_rename(void **state)
     assert_true(f->record.linger_ns == 99);
 }
 
-/* Rule 6.2: a renewal that missed the file read its clock before T. */
-static void rule_2_the_clock_is_read_after_the_rename(void **state)
+/* Rule RENAME_BEFORE_CLOCK: a renewal that missed the file read its clock before T. */
+static void the_clock_is_read_after_the_rename(void **state)
 {
     struct fixture *f = *state;
     assert_int_equal(put(f), ETAG_OK);
@@ -643,8 +644,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(writes_an_event),
-        TEST(rule_2_the_mark_is_read_after_the_rename),
-        TEST(rule_2_the_clock_is_read_after_the_rename),
+        TEST(the_mark_is_read_after_the_rename),
+        TEST(the_clock_is_read_after_the_rename),
         TEST(a_file_system_that_cannot_rename_without_replacing),
         TEST(power_syncs_the_file_before_its_name),
         TEST(power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read),

@@ -225,7 +225,7 @@ static void every_target_is_checked(void **state)
     assert_non_null(targets_check(&targets));
 }
 
-/* Off a segment boundary is allowed: it means the nearest covered ancestor (design, section 5). */
+/* Off a segment boundary is allowed: it means the nearest covered ancestor. */
 static void a_prefix_is_any_path(void **state)
 {
     assert_null(check_prefix(ETAG_LIT("/")));

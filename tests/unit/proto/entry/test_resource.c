@@ -245,7 +245,7 @@ static void prefixes_end_at_slashes(void **state)
     assert_int_equal(prefixes_of("/a?/b/", lens, &covered), 1);
 }
 
-/* Design, section 5: a prefix deeper than an entry covers, or off a segment boundary, means its nearest covered
+/* A prefix deeper than an entry covers, or off a segment boundary, means its nearest covered
  * ancestor. */
 static void a_prefix_means_its_nearest_covered_ancestor(void **state)
 {

@@ -145,12 +145,12 @@ static void hello_round_trip(void **state)
     struct request out;
     const struct request in = {.id = UINT64_MAX,
                                .kind = REQUEST_HELLO,
-                               .hello = {PROTOCOL_VERSION, ETAG_LIT("libetag 0.1.0")}};
+                               .hello = {PROTOCOL_VERSION, ETAG_LIT("libetag 1.2.3")}};
     assert_null(request_over(*state, &in, &out));
     assert_true(out.id == UINT64_MAX);
     assert_int_equal(out.kind, REQUEST_HELLO);
     assert_int_equal(out.hello.protocol, PROTOCOL_VERSION);
-    assert_text(out.hello.software, "libetag 0.1.0");
+    assert_text(out.hello.software, "libetag 1.2.3");
 }
 
 static void fill_round_trip(void **state)
@@ -301,11 +301,11 @@ static void hello_reply_round_trip(void **state)
     struct reply out;
     const struct reply in = {.id = 1,
                              .kind = REPLY_HELLO,
-                             .hello = {1, ETAG_LIT("etagd 0.1.0"), 15, 1, 2, UINT64_MAX, 4, 4096}};
+                             .hello = {1, ETAG_LIT("etagd 1.2.3"), 15, 1, 2, UINT64_MAX, 4, 4096}};
     assert_null(reply_over(*state, &in, &out));
     assert_int_equal(out.kind, REPLY_HELLO);
     assert_int_equal(out.hello.protocol, 1);
-    assert_text(out.hello.software, "etagd 0.1.0");
+    assert_text(out.hello.software, "etagd 1.2.3");
     assert_int_equal(out.hello.roles, 15);
     assert_int_equal(out.hello.clock_ns, 1);
     assert_int_equal(out.hello.lease_ns, 2);
@@ -467,7 +467,7 @@ static void clients_round_trip(void **state)
                                      .pid = 4,
                                      .uid = 1000,
                                      .roles = ROLE_READ | ROLE_FILL,
-                                     .software = ETAG_LIT("libetag 0.1.0"),
+                                     .software = ETAG_LIT("libetag 1.2.3"),
                                      .age_ms = 60000,
                                      .idle_ms = 5,
                                      .pending = 2,
@@ -487,7 +487,7 @@ static void clients_round_trip(void **state)
     assert_int_equal(client->pid, 4);
     assert_int_equal(client->uid, 1000);
     assert_int_equal(client->roles, ROLE_READ | ROLE_FILL);
-    assert_text(client->software, "libetag 0.1.0");
+    assert_text(client->software, "libetag 1.2.3");
     assert_int_equal(client->age_ms, 60000);
     assert_int_equal(client->idle_ms, 5);
     assert_int_equal(client->pending, 2);
