@@ -7,7 +7,7 @@
 # To configure and build everything: CMake configures the tests with the rest, so it wants what they need too.
 PACKAGES_BUILD=(
     gcc libc6-dev cmake ninja-build pkg-config
-    protobuf-c-compiler libprotobuf-c-dev
+    protobuf-compiler protobuf-c-compiler libprotobuf-c-dev
     liburing-dev liblmdb-dev libyaml-dev libjansson-dev libssl-dev
     libmicrohttpd-dev libsqlite3-dev libcmocka-dev libseccomp-dev python3
 )
@@ -31,7 +31,7 @@ PACKAGES_TEST_PACKAGES=(debootstrap systemd systemd-container util-linux)
 # For scripts/test-on; in its folder for arm64, from which nothing of the processor's own runs but the compiler.
 PACKAGES_TEST_ON=(debootstrap git mount util-linux)
 PACKAGES_ARM64=(
-    gcc-aarch64-linux-gnu libc6-dev-arm64-cross cmake ninja-build pkg-config protobuf-c-compiler python3 qemu-user
+    gcc-aarch64-linux-gnu libc6-dev-arm64-cross cmake ninja-build pkg-config protobuf-compiler protobuf-c-compiler python3 qemu-user
     libc6-dev:arm64 libprotobuf-c-dev:arm64 liburing-dev:arm64 liblmdb-dev:arm64 libyaml-dev:arm64 libjansson-dev:arm64
     libssl-dev:arm64 libmicrohttpd-dev:arm64 libsqlite3-dev:arm64 libcmocka-dev:arm64 libseccomp-dev:arm64
 )
