@@ -28,10 +28,10 @@ PACKAGES_COVERAGE=(gcovr)
 # For scripts/package; scripts/test-packages.
 PACKAGES_PACKAGE=(dpkg-dev fakeroot file lintian gzip)
 PACKAGES_TEST_PACKAGES=(debootstrap systemd systemd-container util-linux)
-# For scripts/test-on; in its folder for arm64, from which nothing of the processor's own runs but the compiler.
+# For scripts/test-on; in its folder for arm64.
 PACKAGES_TEST_ON=(debootstrap git mount util-linux)
 PACKAGES_ARM64=(
-    gcc-aarch64-linux-gnu libc6-dev-arm64-cross cmake ninja-build pkg-config protobuf-compiler protobuf-c-compiler python3 qemu-user
+    gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross cmake ninja-build pkg-config protobuf-compiler protobuf-c-compiler python3 qemu-user
     libc6-dev:arm64 libprotobuf-c-dev:arm64 liburing-dev:arm64 liblmdb-dev:arm64 libyaml-dev:arm64 libjansson-dev:arm64
     libssl-dev:arm64 libmicrohttpd-dev:arm64 libsqlite3-dev:arm64 libcmocka-dev:arm64 libseccomp-dev:arm64
 )
