@@ -2,17 +2,23 @@
 # shellcheck shell=bash
 # Running ctest. Sourced by scripts/test and scripts/lib/test-arm64.
 
-# tests_skipped JUNIT-FILE: a line for each skipped test, with the reason that it gave.
+# tests_skipped JUNIT-FILE: a line for each test that was skipped, as a whole or a case of it, with the reason that it gave.
 tests_skipped() {
     /usr/bin/python3 - "$1" <<'PYTHON'
 import re
 import sys
 import xml.etree.ElementTree
 
-for case in xml.etree.ElementTree.parse(sys.argv[1]).getroot().iter("testcase"):
-    if case.get("status") == "notrun":
-        said = re.findall(r"(?i)skipped[:,]? *(.+)", case.findtext("system-out") or "")
-        print(f"{case.get('name')}: {said[-1] if said else 'gives no reason'}")
+for test in xml.etree.ElementTree.parse(sys.argv[1]).getroot().iter("testcase"):
+    said = test.findtext("system-out") or ""
+    reasons = re.findall(r"(?m)^skipped[:,] *(.+)", said)
+    if test.get("status") == "notrun":
+        print(f"{test.get('name')}: {reasons[-1] if reasons else 'gives no reason'}")
+        continue
+    for case, reason in re.findall(r"(?m)^(\w+) \([\w.]+\)(?:\n.*)? \.\.\. skipped ['\"](.*)['\"]$", said):
+        print(f"{test.get('name')}, {case}: {reason}")
+    for case in dict.fromkeys(re.findall(r"(?m)^\[  SKIPPED \] (\w+)$", said)):
+        print(f"{test.get('name')}, {case}: {reasons[-1] if reasons else 'gives no reason'}")
 PYTHON
 }
 
@@ -44,6 +50,6 @@ run_tests() {
     shift
     echo "== testing: $preset"
     rm -f "$junit"
-    ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --output-junit "$junit" \
+    ctest --test-dir "build/$preset" --output-on-failure --no-tests=error --output-junit "$junit" --test-output-size-passed 1000000 \
         --parallel "${jobs:-$((4 * $(nproc)))}" "$@" | with_slowest "$junit"
 }
