@@ -23,8 +23,8 @@ set(version ${PROJECT_VERSION}-${ETAGD_PACKAGE_RELEASE})
 # ---- What a package holds besides the programs ----
 
 install(FILES ${packaging}/systemd/etagd.service ${packaging}/systemd/etagd.socket
-    ${packaging}/systemd/run-etagd-spool.mount DESTINATION /lib/systemd/system COMPONENT etagd)
-install(FILES ${packaging}/systemd/etag-exporter.service DESTINATION /lib/systemd/system COMPONENT etagctl)
+    ${packaging}/systemd/run-etagd-spool.mount DESTINATION lib/systemd/system COMPONENT etagd)
+install(FILES ${packaging}/systemd/etag-exporter.service DESTINATION lib/systemd/system COMPONENT etagctl)
 install(FILES ${packaging}/etagd/etagd.sysusers DESTINATION lib/sysusers.d RENAME etagd.conf COMPONENT etagd)
 install(FILES ${packaging}/etagd/etagd.tmpfiles DESTINATION lib/tmpfiles.d RENAME etagd.conf COMPONENT etagd)
 install(FILES ${packaging}/etagd/etagd.yaml DESTINATION /etc/etagd COMPONENT etagd)

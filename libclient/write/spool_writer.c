@@ -420,7 +420,7 @@ static etag_status read_after_rename(const struct spool *spool, struct spool_rec
 {
     CLEANUP(spool_close) struct spool again = {.dir = -1};
     DELAY_POINT("spool.renamed_time");
-    record->time_ns = time_coarse_ns();
+    record->time_ns = time_coarse_after_writes_ns();
     DELAY_POINT("spool.time_mark");
     etag_status status = spool_open(&again, spool->place, fault);
     if (again.dir < 0 || again.status.st_ino != spool->status.st_ino ||

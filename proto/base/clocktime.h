@@ -26,6 +26,15 @@ static inline uint64_t time_coarse_ns(void)
     return time_ns_of(CLOCK_MONOTONIC_COARSE);
 }
 
+/* The same, read when others see all that this thread wrote before, files among it. A clock is read from memory: without the fence
+ * a processor may read it while the writes still wait in its store buffer. (No load passes the clock's: the vDSO reads it between
+ * two barriers of its own, on every processor.) */
+static inline uint64_t time_coarse_after_writes_ns(void)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return time_coarse_ns();
+}
+
 static inline uint64_t time_wall_ms(void)
 {
     return time_ns_of(CLOCK_REALTIME) / NS_PER_MS;

@@ -2,13 +2,14 @@
 """A bare Debian in a temporary directory, booted with systemd-nspawn in a network of its own, and commands in it."""
 import glob
 import os
+import platform
 import re
 import shutil
 import signal
 import subprocess
 import time
 
-RELEASE = "bookworm"
+RELEASE = platform.freedesktop_os_release()["VERSION_CODENAME"]  # the packages are made for it
 BOOT_SECONDS = 120
 LOCAL = "etc/apt/sources.list.d/packages.list"
 

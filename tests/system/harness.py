@@ -24,6 +24,7 @@ with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../proto/
     PROTOCOL = int(re.search(r"#define PROTOCOL_VERSION (\d+)u", _file.read()).group(1))
 LOOP = os.environ.get("ETAGD_TEST_LOOP", "uring")
 FACTOR = float(os.environ.get("ETAGD_TEST_FACTOR", "1"))
+EMULATED = os.environ.get("ETAGD_EMULATED", "") == "TRUE"  # binaries of another processor, by qemu-user
 ETAGD = os.path.join(BUILD, "daemon", "etagd")
 ETAGCTL = os.path.join(BUILD, "tools", "etagctl")
 SYSTEM = os.path.join(BUILD, "tests", "system")
