@@ -9,6 +9,9 @@ import harness
 from harness import BUILD
 
 PACKAGE = os.path.abspath(os.path.join(BUILD, "integrations", "python"))
+DRIVER = os.environ.get("ETAGD_TEST_DRIVER", "")  # of PostgreSQL: psycopg2, psycopg, or psycopg-bound, psycopg-pool
+if DRIVER == "psycopg2":
+    sys.modules["psycopg"] = None  # Django would prefer it
 PROJECT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "examples", "django_uploads"))
 
 
