@@ -194,6 +194,11 @@ def csp_used(request):
     return page(request)
 
 
+@view("csp-django")
+def csp_django(request):
+    return page(request, headers={"X-Nonce": str(request._csp_nonce)}) if request.headers.get("X-Nonce") else page(request)
+
+
 @view("streaming-etag")
 def streaming_etag(request):
     return StreamingHttpResponse([page(request).content], headers={"ETag": '"s"'})
@@ -503,6 +508,20 @@ class NeverStored(Site):
                     self.assertFalse(self.stored(name)[0])
         self.assertFalse(self.stored("messages")[0])
         self.assertFalse(self.stored("page-cache")[0], "nor what Django's page cache answers")
+
+    def test_nonces_of_djangos_own_middleware(self):
+        try:
+            from django.utils.csp import CSP
+        except ImportError:
+            self.skipTest("skipped: of Django 6.0 on")
+        own = "django.middleware.csp.ContentSecurityPolicyMiddleware"
+        for middleware in ([own, *MIDDLEWARE], [*MIDDLEWARE, own]):
+            with override_settings(MIDDLEWARE=middleware, SECURE_CSP={"script-src": [CSP.SELF, CSP.NONCE]}):
+                self.site = Client()
+                self.refused("csp-django", "csp_nonce", **{"X-Nonce": "1"})
+        with override_settings(MIDDLEWARE=[own, *MIDDLEWARE], SECURE_CSP={"script-src": [CSP.SELF, CSP.NONCE]}):
+            self.site = Client()
+            self.assertTrue(self.stored("csp-django")[0], "a nonce that nobody asked for is none")
 
     def test_public_with_authorization(self):
         self.refused("public", "authorization", Authorization="Token x")

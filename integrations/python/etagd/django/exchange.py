@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotModified
-from django.utils.cache import cc_delim_re, set_response_etag
+from django.utils.cache import set_response_etag
 from django.utils.http import http_date
 from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
@@ -267,8 +267,8 @@ class Exchange:
     @staticmethod
     def _validators(response: Any) -> None:
         """An ETag by the body's hash, under the conditions of Django's own middleware."""
-        control = cc_delim_re.split(response.get("Cache-Control", ""))
-        if response.has_header("ETag") or response.streaming or any(part.lower() == "no-store" for part in control):
+        control = response.get("Cache-Control", "").lower().split(",")
+        if response.has_header("ETag") or response.streaming or any(part.strip() == "no-store" for part in control):
             return
         if not response.content:
             return

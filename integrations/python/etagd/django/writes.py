@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial, wraps
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from django.core.cache import CacheHandler
 from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
@@ -30,7 +30,7 @@ from django.utils.connection import ConnectionProxy
 
 import etagd
 
-from . import queries, reads, sql, surrogates
+from . import drivers, queries, reads, sql, surrogates
 from .conf import client, conf, log
 from .surrogates import EVERYTHING
 
@@ -234,9 +234,11 @@ class _State:
         driver = self.connection.connection
         if driver is None:
             return False
-        if self.connection.vendor == "sqlite":
-            return driver.in_transaction
-        return self.connection.vendor == "postgresql" and driver.get_transaction_status() in (1, 2, 3)
+        with self.connection.wrap_database_errors:
+            return drivers.in_transaction(self.connection.vendor, driver)
+
+    def _synchronized(self, work: Callable[[], Any]) -> Callable[[], Any]:
+        return drivers.synchronized(self.connection, work)
 
     def note(self, names: Iterable[str]) -> None:
         _note_write()
@@ -249,17 +251,17 @@ class _State:
 
     def _commit(self, commit: Any) -> Any:
         names = set(self.names)
-        if names and self.connection.vendor == "postgresql" and self.connection.connection.get_transaction_status() == 2:
+        if names and drivers.has_open_transaction(self.connection.vendor, self.connection.connection):
             # What COMMIT would check and run, without a bound of time, happens before the guard begins.
             with self.connection.wrap_database_errors, self.connection.connection.cursor() as cursor:
-                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        result = guarded(names, commit, self._bound) if names else commit()
+                self._synchronized(partial(cursor.execute, "SET CONSTRAINTS ALL IMMEDIATE"))()
+        result = guarded(names, self._synchronized(commit), self._bound) if names else commit()
         self._forget()
         return result
 
     def _set_autocommit(self, setter: Any, autocommit: bool) -> Any:
         names = set(self.names) if autocommit else set()  # some drivers commit what is open
-        result = guarded(names, partial(setter, autocommit), self._bound) if names else setter(autocommit)
+        result = guarded(names, self._synchronized(partial(setter, autocommit)), self._bound) if names else setter(autocommit)
         if names:
             self._forget()
         return result
@@ -311,12 +313,14 @@ class _State:
             return run()
         if kind == sql.NOTHING:
             return run()
+        if self.connection.vendor == "sqlite" and sql.returns_rows(text):
+            run = drivers.fetched(context["cursor"], run)
         if kind == sql.COMMIT or (kind == sql.RELEASE and not self.connection.in_atomic_block and self.connection.get_autocommit()):
             result = self._around(set(self.names) | {EVERYTHING}, run)
         elif kind in (sql.ROLLBACK, sql.RELEASE):
             result = run()
         else:
-            return self._write(text, surrogates.every_row(table.model) if kind == sql.WRITE else [EVERYTHING], kind, many, run)
+            return self._write(text, _names_of_sql(text, table), kind, many, run)
         if not self.by_hand:
             self._forget()
         return result
@@ -334,12 +338,35 @@ class _State:
 
     def _around(self, names: Set[str], run: Callable[[], Any]) -> Any:
         _note_write()
-        return guarded(names, run, max_ms=_LONG_MS, whole=False)
+        return guarded(names, self._synchronized(run), max_ms=_LONG_MS, whole=False)
+
+    @contextmanager
+    def _everything(self) -> Iterator[None]:
+        """Around what a driver does in several calls: a transaction, of ours in autocommit mode, that changes everything."""
+        connection = self.connection
+        if self.in_transaction:
+            self.note([EVERYTHING])
+            yield
+        elif connections[connection.alias] is connection:
+            with transaction.atomic(using=connection.alias, savepoint=False):
+                self.note([EVERYTHING])
+                yield
+        else:
+            connection.set_autocommit(False)
+            try:
+                self.note([EVERYTHING])
+                yield
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+            finally:
+                connection.set_autocommit(True)
 
     def _is_expected(self, text: str) -> bool:
         verb, table = self.statement
         if verb == "SELECT":
-            return text.lstrip("( ")[:7] in ("SELECT ", "EXPLAIN")
+            return text.lstrip("( ")[:7] in ("SELECT ", "EXPLAIN") or sql.is_with_select(text)
         return text.startswith(verb) and f" {table} " in text[:len(table) + 40] + " "
 
     # ---- Writes by the ORM ----
@@ -372,6 +399,8 @@ class _State:
         if table.opaque:
             return {EVERYTHING}
         names = {surrogates.any_write(), table.any_row}
+        if isinstance(compiler, compilers.SQLDeleteCompiler):
+            names |= table.deleted_with
         if isinstance(compiler, compilers.SQLInsertCompiler):
             parts = self._inserted(query, table)
         else:
@@ -407,10 +436,18 @@ class _State:
         return None if None in parts else parts
 
 
+def _names_of_sql(text: str, table: Optional[surrogates.Table]) -> List[str]:
+    if table is None:
+        return [EVERYTHING]
+    is_delete = text.lstrip()[:6].upper() == "DELETE"
+    return surrogates.every_row(table.model) + (sorted(table.deleted_with) if is_delete else [])
+
+
 def lock_sqlite(connection: Any, model: Any) -> None:
     """SQLite's lock for writing, by a statement that changes nothing: who reads first may not get it any more."""
     if connection.vendor == "sqlite":
-        name, pk = connection.ops.quote_name(model._meta.db_table), connection.ops.quote_name(model._meta.pk.column)
+        column = model._meta.pk.column or model._meta.pk_fields[0].column  # None: of a key of several columns
+        name, pk = connection.ops.quote_name(model._meta.db_table), connection.ops.quote_name(column)
         with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
             cursor.execute(f"UPDATE {name} SET {pk} = {pk} WHERE 0")
 
@@ -483,7 +520,30 @@ def _read(original: Any, delete: Any) -> Any:
     return execute_sql
 
 
-_UNSEEN = ("executescript", "copy_from", "copy_expert", "copy_to", "copy")  # of drivers; not through execute()
+_UNSEEN = ("executescript", "copy_from", "copy_expert", "copy_to")  # of drivers; not through execute()
+
+
+@contextmanager
+def _copy(state: _State, copy: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    """psycopg 3's: the rows are sent in the block, and are there at its end."""
+    with state._everything(), copy(*args, **kwargs) as made:
+        yield made
+
+
+def _stream(state: _State, stream: Any, query: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    """psycopg 3's: executes when its first row is asked for."""
+    text = query if isinstance(query, str) else _as_text(query, state.connection)
+    if sql.classify(text)[0] == sql.READ:
+        noted = reads.current.get()
+        if noted is not None:
+            noted.other_sql(text)
+        yield from stream(query, *args, **kwargs)
+    else:
+        with state._everything():
+            yield from stream(query, *args, **kwargs)
+
+
+_IN_STEPS = {"copy": _copy, "stream": _stream}
 
 
 def _patch_cache() -> None:
@@ -509,6 +569,8 @@ def _patch_cursors() -> None:
     @wraps(getter)
     def guarded_getattr(self: Any, name: str) -> Any:
         found = getter(self, name)
+        if name in _IN_STEPS:
+            return partial(_IN_STEPS[name], state_of(self.db), found)
         if name not in _UNSEEN:
             return found
         return lambda *args, **kwargs: state_of(self.db)._write(
@@ -534,6 +596,8 @@ def register() -> None:
         delete = _write(compilers.SQLCompiler.execute_sql, "DELETE FROM")
         compilers.SQLInsertCompiler.execute_sql = _write(compilers.SQLInsertCompiler.execute_sql, "INSERT")
         compilers.SQLUpdateCompiler.execute_sql = _write(compilers.SQLUpdateCompiler.execute_sql, "UPDATE")
+        if hasattr(compilers.SQLUpdateCompiler, "execute_returning_sql"):  # of 6.0 on: save(), without execute_sql()
+            compilers.SQLUpdateCompiler.execute_returning_sql = _write(compilers.SQLUpdateCompiler.execute_returning_sql, "UPDATE")
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
         _patch_cursors()
         _patch_cache()
