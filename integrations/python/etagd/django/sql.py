@@ -49,6 +49,20 @@ _PURE: FrozenSet[str] = frozenset("""
     """.split())
 
 
+_SETS = re.compile(r"""\s*SET\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)(?:SESSION\s+(?!CHARACTERISTICS\b))?
+    (?!\w*(?:TIMEOUT|_MEM|_COST|_DELAY)\b|APPLICATION_NAME|SYNCHRONOUS_COMMIT|CLIENT_|ENABLE_|JIT|LOG_|GEQO|CURSOR_TUPLE)""", re.I | re.X)
+_TEMPORARY = re.compile(r"\bTEMP(?:ORARY)?\b|\bpg_temp\b|\bINTO\s+TEMP|\btemp\.", re.I)
+
+
+def sets_session(statement: str) -> bool:
+    """Does it change what later statements of the session mean: a role, a search path, a setting that policies read?"""
+    return _SETS.match(statement) is not None
+
+
+def makes_temporary(statement: str) -> bool:
+    return _TEMPORARY.search(statement) is not None
+
+
 def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
     text = statement.rstrip("; \t\r\n")
     first = _FIRST.match(text)
@@ -94,13 +108,40 @@ def _calls_are_pure(text: str) -> bool:
 # ---- Tables that are read ----
 
 
-_CLOCK = re.compile(r"\b(?:NOW|\w+_TIMESTAMP|CURRENT_DATE|CURRENT_TIME|LOCALTIME|LOCALTIMESTAMP|RANDOM|RAND|GEN_RANDOM_UUID)\b|'now'", re.I)
+_CLOCK = re.compile(r"""
+    \b(?:NOW|\w+_TIMESTAMP|CURRENT_DATE|CURRENT_TIME|LOCALTIME|LOCALTIMESTAMP|TIMEOFDAY|AGE(?=\s*\()
+        |RANDOM|RAND|RANDOMBLOB|RANDOM_NORMAL|TABLESAMPLE|GEN_RANDOM_\w+|UUID_GENERATE_\w+|UUIDV[47]
+        |NEXTVAL|CURRVAL|LASTVAL|LAST_VALUE(?!\s*\()|TXID_\w+|PG_(?!CATALOG\b)\w+|INFORMATION_SCHEMA)\b
+    |'\s*(?:now|today|tomorrow|yesterday)\s*'
+    |\b(?:DATE|TIME|DATETIME|JULIANDAY|UNIXEPOCH)\s*\(\s*\) |\bSTRFTIME\s*\([^,()]*\)""", re.I | re.X)
 
 
 @lru_cache(maxsize=2048)
 def asks_the_clock(statement: str) -> bool:
     """Or for a random number: its result changes without a write."""
     return _CLOCK.search(re.sub(r'"[^"]*"|`[^`]*`', "", statement)) is not None
+
+
+_LOCKS = re.compile(r"\bSKIP\s+LOCKED\b", re.I)
+
+
+@lru_cache(maxsize=2048)
+def skips_locked(statement: str) -> bool:
+    """Does its result depend on who works on the rows?"""
+    return _LOCKS.search(statement) is not None
+
+
+@lru_cache(maxsize=2048)
+def functions(statement: str) -> FrozenSet[str]:
+    """What it calls that is not surely harmless, in lower case."""
+    calls = (name.rpartition(".")[2].strip('"`') for name in _CALL.findall(statement))
+    return frozenset(name.lower() for name in calls if name.upper() not in _PURE and not name.startswith("django_"))
+
+
+@lru_cache(maxsize=2048)
+def names_in(statement: str) -> FrozenSet[str]:
+    """Every word of it, and every quoted name."""
+    return frozenset(_names(statement))
 
 
 @lru_cache(maxsize=2048)
