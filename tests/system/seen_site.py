@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A site whose pages read from every kind of source: for gunicorn's workers, and for the test that writes beside them. From the
 environment: SEEN_PG, the directory of a PostgreSQL's socket (else SEEN_DB, an SQLite file), ETAGD_SOCKET, SEEN_OPTIONS (ETAGD, as
-JSON), SEEN_DATABASES (more databases, as JSON)."""
+JSON), SEEN_ROLE, SEEN_PORT."""
 import datetime
 import json
 import os
@@ -20,6 +20,8 @@ if "SEEN_PG" in os.environ:
 else:
     DATABASE = {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["SEEN_DB"], "OPTIONS": {"timeout": 20}}
 DATABASE["CONN_MAX_AGE"] = 600
+if "SEEN_PORT" in os.environ:
+    DATABASE["PORT"] = os.environ["SEEN_PORT"]
 if "SEEN_ROLE" in os.environ:
     DATABASE["OPTIONS"] = {"options": "-c role=" + os.environ["SEEN_ROLE"]}
 
@@ -35,7 +37,7 @@ class Replicas:
 
 
 settings.configure(
-    DATABASES={"default": DATABASE, "replica": {**DATABASE}, **json.loads(os.environ.get("SEEN_DATABASES", "{}"))},
+    DATABASES={"default": DATABASE, "replica": {**DATABASE}},
     DATABASE_ROUTERS=[__name__ + ".Replicas"],
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "django.contrib.humanize", "seen",
                     "etagd.django"],

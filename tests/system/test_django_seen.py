@@ -19,10 +19,7 @@ import harness
 import postgres
 from harness import Case, bound, wait_until
 
-django_site.require("django")
-if shutil.which("gunicorn", path="/usr/bin") is None:
-    print("skipped: gunicorn is missing")
-    sys.exit(harness.SKIP)
+django_site.require("django", "gunicorn")
 POSTGRES = postgres.asked_for()
 PLACE = tempfile.mkdtemp(prefix="etagd-seen-")
 os.environ["ETAGD_SOCKET"] = os.path.join(PLACE, "etagd.sock")
@@ -61,14 +58,14 @@ class Reply:
 
 
 class Workers:
-    def __init__(self, name="web", count=2, **environment):
+    def __init__(self, name="web", count=2, application="seen_site:application", directory=PLACE, **environment):
         self.socket = os.path.join(PLACE, name + ".sock")
         with open(os.path.join(PLACE, name + ".log"), "ab") as log:
             self.process = subprocess.Popen(
-                ["/usr/bin/python3", "/usr/bin/gunicorn", "-w", str(count), "--bind", f"unix:{self.socket}", "seen_site:application"],
+                [sys.executable, "-m", "gunicorn", "-w", str(count), "--bind", f"unix:{self.socket}", application],
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(
-                    [os.path.dirname(os.path.abspath(__file__)), django_site.PACKAGE]), **environment},
-                cwd=PLACE, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+                    [os.path.dirname(os.path.abspath(__file__)), django_site.PACKAGE, directory]), **environment},
+                cwd=directory, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def answers(self):
         try:
@@ -242,7 +239,7 @@ class Models(Seen):
     def test_a_trigger_that_comes_while_workers_run(self):
         """By a migration in another process: each process learns of it with the next write."""
         site.Item.objects.create(owner_id=7)  # this process knows the catalog
-        subprocess.run(["/usr/bin/python3", "-c", "import seen_site; from django.db import connection\n"
+        subprocess.run([sys.executable, "-c", "import seen_site; from django.db import connection\n"
                         "with connection.cursor() as c:\n    for s in __import__('json').loads(__import__('sys').argv[1]): c.execute(s)", __import__("json").dumps(
                             ["CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM seen_log; RETURN NULL; END $$",
                              "CREATE TRIGGER late AFTER UPDATE ON seen_item EXECUTE FUNCTION late()"] if POSTGRES else
@@ -360,6 +357,7 @@ class Postgres(Seen):
         site.Item.objects.create(owner_id=7)
         counted = site.Item.objects.annotate(n=models.Func("pk", function="count_it", output_field=models.IntegerField()))
         self.changes("logs", lambda: list(counted))
+        self.changes("logs", lambda: site.Item.objects.update(text=models.Func(1, function="count_it", output_field=models.CharField())))
         self.changes("log-count", lambda: self.refused("counted", "wrote"))
 
     def test_stored_functions_that_read(self):
@@ -370,6 +368,22 @@ class Postgres(Seen):
         site.Item.objects.create(owner_id=7)
         self.changes("doubled", lambda: site.Log.objects.create(text="x"))
         self.refused("aged", "function")
+
+    def test_a_standby(self):
+        """Not told by any router: the site's database is one."""
+        POSTGRES.run("pg_basebackup", "-D", "standby", "-R", "-X", "stream", "-c", "fast", "-d", f"host={POSTGRES.directory} dbname=postgres")
+        POSTGRES.run("pg_ctl", "-D", "standby", "-w", "-l", os.path.join(POSTGRES.directory, "standby.log"), "-o",
+                     f"-p 5433 -k {POSTGRES.directory} -c listen_addresses='' -c hot_standby=on", "start")
+        self.addCleanup(POSTGRES.run, "pg_ctl", "-D", "standby", "-m", "immediate", "stop")
+        site.Log.objects.create(text="x")
+        follower = Workers("follower", count=1, SEEN_PORT="5433")
+        self.addCleanup(follower.end)
+        wait_until(follower.answers, 30, "gunicorn answers")
+        self.refused("logs", "standby", follower)
+        held = Workers("held-follower", count=1, SEEN_PORT="5433", SEEN_OPTIONS='{"HOLD_MS": 300}')
+        self.addCleanup(held.end)
+        wait_until(held.answers, 30, "gunicorn answers")
+        self.stored("logs", held)
 
     def test_copy(self):
         def copied():
@@ -528,12 +542,25 @@ class Clock(Seen):
 
 class Deployments(Seen):
     def test_a_worker_that_was_there_before_the_files_were_copied(self):
-        """It renders by the former code: what it fills must not be the next release's."""
+        """It renders by the former code. What it fills must not be the next release's, whose workers would answer 304 for it."""
         project = tempfile.mkdtemp(prefix="seen-project-", dir=PLACE)
-        os.mkdir(os.path.join(project, "templates"))
-        with open(os.path.join(project, "deployed.py"), "w", encoding="utf-8") as file:
-            file.write("from seen_site import *\nfrom seen_site import settings as s\nROOT_URLCONF = 'deployed'\n"
-                       f"s.TEMPLATES[0]['DIRS'] = [{os.path.join(project, 'templates')!r}]\n")
+
+        def deploy(text):
+            with open(os.path.join(project, "deployed.py"), "w", encoding="utf-8") as file:
+                file.write(f"import seen_site\nseen_site.settings.ROOT_URLCONF = 'deployed'\nfrom seen_site import *\n"
+                           f"urlpatterns += [view_of('deployed', lambda request: '{text} ' + texts(Log.objects.all()))]\n"
+                           f"open({project!r} + '/loaded', 'w').close()\n")
+        deploy("former")
+        how = {"count": 1, "application": "deployed:application", "directory": project, "SEEN_OPTIONS": '{"RELEASE": null}'}
+        former = Workers("former", **how)
+        self.addCleanup(former.end)
+        wait_until(lambda: os.path.exists(os.path.join(project, "loaded")), 30, "its code is loaded, and nobody has asked yet")
+        deploy("the next one ")
+        old = self.stored("deployed", former)
+        following = Workers("following", **how)
+        self.addCleanup(following.end)
+        wait_until(following.answers, 30, "gunicorn answers")
+        self.is_new("deployed", old, following)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 import etagd
 
 from . import sql, surrogates
-from .conf import client, conf, log
+from .conf import conf, log, unshadowed
 from .surrogates import EVERYTHING
 
 TABLE, VIEW, FOREIGN = range(3)
@@ -319,17 +319,18 @@ def of(connection: Any) -> Catalog:
         return _ANYTHING
     identity = _identity(connection)
     changed = EVERYTHING in connection._etagd.names  # perhaps the schema, by this transaction
-    found = _known.get(identity)
-    if found is not None and not changed and _is_current(found, identity):
+    found, state = _known.get(identity), connection._etagd
+    if found is not None and not changed and (found is state.catalog or _is_current(found, identity)):
         return found
-    return _read(connection, maker, identity, changed)
+    made = _read(connection, maker, identity, changed)
+    if state.in_transaction and made is _known.get(identity) and not _is_current(made, identity):
+        state.catalog = made  # nobody can say whether it is current, so it is asked for once in a transaction
+    return made
 
 
 def _is_current(found: Catalog, identity: str) -> bool:
-    if conf.SHADOW:
-        return True  # nothing is answered
     try:
-        return client().check(etagd.Request("GET", _key(identity), [("If-None-Match", found.etag)])).http_status == 304
+        return unshadowed().check(etagd.Request("GET", _key(identity), [("If-None-Match", found.etag)])).http_status == 304
     except etagd.EtagError:
         return False
 
@@ -337,7 +338,7 @@ def _is_current(found: Catalog, identity: str) -> bool:
 def _read(connection: Any, maker: Any, identity: str, changed: bool) -> Catalog:
     token = etagd.Token()
     try:
-        token = client().token()
+        token = unshadowed().token()
     except etagd.EtagError:
         pass
     try:
@@ -351,11 +352,10 @@ def _read(connection: Any, maker: Any, identity: str, changed: bool) -> Catalog:
     if changed or not made.keeps:
         return made
     _known[identity] = made
-    if not conf.SHADOW:
-        try:
-            client().fill(token, _key(identity), etagd.Response(etag=made.etag))
-        except etagd.EtagError:
-            pass  # it is read again
+    try:
+        unshadowed().fill(token, _key(identity), etagd.Response(etag=made.etag))
+    except etagd.EtagError:
+        pass  # it is read again
     return made
 
 

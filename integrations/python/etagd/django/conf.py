@@ -48,6 +48,7 @@ class _Conf:
 conf = _Conf()
 _lock = threading.Lock()
 _client: Optional[etagd.Client] = None
+_unshadowed: Optional[etagd.Client] = None
 _release: Optional[str] = None
 
 
@@ -59,6 +60,18 @@ def client() -> etagd.Client:
             if _client is None:
                 _client = etagd.Client(conf.SOCKET, timeout_ms=conf.TIMEOUT_MS, shadow=bool(conf.SHADOW))
     return _client
+
+
+def unshadowed() -> etagd.Client:
+    """For what is asked for the process itself: in shadow mode another one."""
+    global _unshadowed
+    if not conf.SHADOW:
+        return client()
+    if _unshadowed is None:
+        with _lock:
+            if _unshadowed is None:
+                _unshadowed = etagd.Client(conf.SOCKET, timeout_ms=conf.TIMEOUT_MS)
+    return _unshadowed
 
 
 # ---- Release ----
@@ -76,10 +89,10 @@ def release() -> str:
 
 
 def _changed(*, setting: str, **_: Any) -> None:
-    global _client, _release
+    global _client, _unshadowed, _release
     if setting == "ETAGD":
         conf._cache.clear()
-        _client = _release = None
+        _client = _unshadowed = _release = None
 
 
 setting_changed.connect(_changed, dispatch_uid="etagd")

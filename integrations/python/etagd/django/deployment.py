@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The release, where the settings do not say it: a digest of all that makes a deployment's bodies differ from the former one's.
 
-    sources and templates      of all applications, of the settings, and beside them: names, sizes, times
+    sources and templates      of all applications, of the settings, and of what can be imported and is not installed: names, sizes, times
     the packages               that are installed, by name and version, and when they were
     the static files' manifest of STATIC_ROOT: it says the hashes in the names of files
     the settings               as they came out, so that what they take from the environment counts; but for secrets
@@ -23,7 +23,8 @@ from django.conf import settings
 
 _SOURCES = (".py", ".html", ".txt", ".xml", ".json", ".mo", ".jinja", ".jinja2", ".j2", ".svg", ".md", ".yaml", ".yml", ".toml", ".so")
 _NOT_IN = frozenset(("node_modules", "media", "static", "staticfiles", "build", "dist", "venv", "env", "site-packages"))
-_FILES_MAX = 50000  # of one folder; more is no project's
+_NO_PROJECT = frozenset((os.sep, os.path.realpath(os.path.expanduser("~")), "/tmp", "/root", "/home", "/usr", "/opt", "/srv", "/var"))
+_FILES_MAX, _FOLDERS_MAX = 50000, 5000  # of one folder; more is no project's
 _SECRETS = ("API", "TOKEN", "KEY", "SECRET", "PASS", "SIGNATURE")  # as Django's own debug pages
 _NOT_SHOWN = frozenset(("DATABASES", "CACHES", "LOGGING", "ETAGD"))
 
@@ -31,7 +32,9 @@ _NOT_SHOWN = frozenset(("DATABASES", "CACHES", "LOGGING", "ETAGD"))
 def _files(top: str) -> Iterator[str]:
     if os.path.isfile(top):
         yield top
-    for folder, folders, names in os.walk(top):
+    for count, (folder, folders, names) in enumerate(os.walk(top)):
+        if count == _FOLDERS_MAX:
+            return
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")) and name not in _NOT_IN)
         for name in sorted(names):
             if name.endswith(_SOURCES):
@@ -74,10 +77,10 @@ def _roots() -> Iterator[str]:
         if path is not None:
             yield path
             yield os.path.dirname(path)
-            # What is imported from beside the project is no application, and is imported when a view needs it.
-            beside = os.path.dirname(os.path.dirname(os.path.realpath(path)))
-            if beside in {os.path.realpath(entry or os.curdir) for entry in sys.path} and not _is_installed(beside, packages):
-                yield beside
+    # What is neither an application nor installed is imported when a view needs it, from beside the project.
+    for entry in {os.path.realpath(entry or os.curdir) for entry in sys.path}:
+        if os.path.isdir(entry) and entry not in _NO_PROJECT and os.path.basename(entry) != "bin" and not _is_installed(entry, packages):
+            yield entry
     for engine in getattr(settings, "TEMPLATES", []):
         yield from (str(folder) for folder in engine.get("DIRS", []))
     yield from (str(folder) for folder in getattr(settings, "LOCALE_PATHS", ()))

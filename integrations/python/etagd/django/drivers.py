@@ -134,8 +134,7 @@ def _as_text(state: Any, statement: Any) -> str:
 
 def watched(base: Any, state: Any) -> Any:
     """A class of cursors of this connection."""
-    if getattr(base, "_etagd_state", None) is not None:
-        return base
+    base = getattr(base, "_etagd_base", base)  # a pool's connection was another thread's
     found = weakref.ref(state)
 
     def execute(self: Any, query: Any, params: Any = None, **kwargs: Any) -> Any:
@@ -144,7 +143,7 @@ def watched(base: Any, state: Any) -> Any:
     def executemany(self: Any, query: Any, params: Any, **kwargs: Any) -> Any:
         return _executed(found(), partial(base.executemany, self), self, query, params, True, kwargs)
 
-    namespace = {"execute": execute, "executemany": executemany, "_etagd_state": found}
+    namespace = {"execute": execute, "executemany": executemany, "_etagd_state": found, "_etagd_base": base}
     for name in _WATCHED:
         if hasattr(base, name):
             namespace[name] = _watched_method(base, name, found)
@@ -170,9 +169,19 @@ def _executed(state: Any, run: Callable[..., Any], cursor: Any, query: Any, para
     return state.execute(lambda *_: run(*args, **kwargs), query, params, many, {"connection": state.connection, "cursor": cursor})
 
 
+def leave(state: Any, name: str) -> None:
+    """The driver's connection keeps what a request left with it, also in a pool. psycopg2's has no pool of Django's."""
+    try:
+        setattr(state.connection.connection, "_etagd_" + name, True)
+    except AttributeError:
+        pass
+
+
 def watch(state: Any) -> None:
-    """A new connection of the driver."""
+    """A connection of the driver that is new to this one of Django's."""
     driver = state.connection.connection
+    state.has_temporary = getattr(driver, "_etagd_temporary", False)
+    state.settings_of = driver if getattr(driver, "_etagd_settings", False) else None
     if state.connection.vendor == "postgresql" and hasattr(driver, "cursor_factory"):
         if driver.cursor_factory is None:
             from psycopg2.extensions import cursor as plain

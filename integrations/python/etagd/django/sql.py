@@ -31,7 +31,7 @@ _TABLE_AFTER = re.compile(r'\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?\(*\s*("[^"
 _COMMA_JOIN = re.compile(r'\bFROM\s+["`][^"`]*["`](?:\s+(?:AS\s+)?[\w"]+)?\s*,', re.I)
 _IDENTIFIER = re.compile(r'"([^"]*)"|`([^`]*)`|(\w+)')
 _QUIET: FrozenSet[str] = frozenset((
-    "SAVEPOINT", "SET", "SHOW", "PRAGMA", "LISTEN", "UNLISTEN", "NOTIFY", "CLOSE", "LOCK"))
+    "SAVEPOINT", "SET", "RESET", "SHOW", "PRAGMA", "LISTEN", "UNLISTEN", "NOTIFY", "CLOSE", "LOCK"))
 _WORDS = {"BEGIN": NOTHING, "START": NOTHING, "COMMIT": COMMIT, "END": COMMIT, "RELEASE": RELEASE, "ROLLBACK": ROLLBACK}
 # What may stand before "(" in SQL that only reads, or in a plain write.
 _PURE: FrozenSet[str] = frozenset("""
@@ -49,13 +49,16 @@ _PURE: FrozenSet[str] = frozenset("""
     """.split())
 
 
-_SETS = re.compile(r"""\s*SET\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)(?:SESSION\s+(?!CHARACTERISTICS\b))?
+_SET_CONFIG = re.compile(r"\s*SELECT\s+(?:pg_catalog\.)?set_config\s*\([^();]*\)\s*;?\s*", re.I)
+_SETS = re.compile(r"""\s*(?:RE)?SET\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)(?:SESSION\s+(?!CHARACTERISTICS\b))?
     (?!\w*(?:TIMEOUT|_MEM|_COST|_DELAY)\b|APPLICATION_NAME|SYNCHRONOUS_COMMIT|CLIENT_|ENABLE_|JIT|LOG_|GEQO|CURSOR_TUPLE)""", re.I | re.X)
 _TEMPORARY = re.compile(r"\bTEMP(?:ORARY)?\b|\bpg_temp\b|\bINTO\s+TEMP|\btemp\.", re.I)
 
 
 def sets_session(statement: str) -> bool:
     """Does it change what later statements of the session mean: a role, a search path, a setting that policies read?"""
+    if _SET_CONFIG.fullmatch(statement):
+        return re.search(r",\s*true\s*\)", statement, re.I) is None
     return _SETS.match(statement) is not None
 
 
@@ -82,6 +85,8 @@ def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
     if word in _QUIET:
         return NOTHING, None
     if word == "SELECT":
+        if _SET_CONFIG.fullmatch(text):
+            return NOTHING, None
         text = _FOR_UPDATE.sub("", text)
         return (ANYTHING, None) if _WRITING.search(text) or not _calls_are_pure(text) else (READ, None)
     found = _STATEMENT.match(text)

@@ -218,12 +218,14 @@ class _State:
         self.connection = connection
         self.names: List[str] = []
         self.savepoints: Dict[str, int] = {}
+        self.catalog: Any = None  # that was read in this transaction
         self.statement: Optional[List[Any]] = None  # what the ORM's compiler is about to execute: verb, table; rows that it changed
         self.absent: List[Any] = []  # primary keys of no row, when the last write was looked at
         self.selected: Optional[Tuple[str, Any]] = None
         self.is_inside = False  # a statement runs that was seen
         self.settings_of: Any = None  # the request that changed what the session's statements mean
         self.has_temporary = False  # tables, of this session alone
+        self.is_connecting = False
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.create_cursor = partial(drivers.made, self, connection.create_cursor)
@@ -250,7 +252,7 @@ class _State:
             self.names = [EVERYTHING]
 
     def _forget(self) -> None:
-        self.names, self.savepoints = [], {}
+        self.names, self.savepoints, self.catalog = [], {}, None
 
     def _commit(self, commit: Any) -> Any:
         names = set(self.names)
@@ -311,9 +313,7 @@ class _State:
                 if called and catalog.of(self.connection).may_write(called):
                     return self._write(text, [EVERYTHING], sql.ANYTHING, many, run)
                 return run()
-            result = run()
-            self.statement[2] = context["cursor"].rowcount
-            return result
+            return self._expected_write(text, context, run)
         kind, table = sql.classify(text)
         if kind == sql.READ:
             noted = reads.current.get()
@@ -322,10 +322,13 @@ class _State:
                 self.note_session(noted)
             return run()
         if kind == sql.NOTHING:
-            if sql.sets_session(text):
+            if sql.sets_session(text) and not self.is_connecting:
                 self.settings_of = reads.current.get() or self
+                drivers.leave(self, "settings")
             return run()
-        self.has_temporary = self.has_temporary or sql.makes_temporary(text)
+        if sql.makes_temporary(text):
+            self.has_temporary = True
+            drivers.leave(self, "temporary")
         if kind == sql.COMMIT or (kind == sql.RELEASE and not self.connection.in_atomic_block and self.connection.get_autocommit()):
             result = self._around(set(self.names) | {EVERYTHING}, run)
         elif kind in (sql.ROLLBACK, sql.RELEASE):
@@ -334,6 +337,14 @@ class _State:
             return self._write(text, surrogates.every_row(table.model) if kind == sql.WRITE else [EVERYTHING], kind, many, run)
         if not self.by_hand:
             self._forget()
+        return result
+
+    def _expected_write(self, text: str, context: Any, run: Callable[[], Any]) -> Any:
+        statement, called = self.statement, sql.functions(text)
+        if called and catalog.of(self.connection).may_write(called):
+            self.note([EVERYTHING])
+        result = run()
+        statement[2] = context["cursor"].rowcount
         return result
 
     def inside(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -579,22 +590,20 @@ def _patch_connect() -> None:
 
     @wraps(connect)
     def quiet_connect(self: Any) -> None:
-        noted = reads.current.set(None)
+        noted, state = reads.current.set(None), getattr(self, "_etagd", None)
+        if state is not None:
+            state.is_connecting = True
         try:
             connect(self)
         finally:
             reads.current.reset(noted)
-            state = getattr(self, "_etagd", None)
-            if state is not None:
-                state.settings_of = None
+            state_of(self).is_connecting = False
 
     BaseDatabaseWrapper.connect = quiet_connect
 
 
 def _created(connection: Any, **_: Any) -> None:
-    state = state_of(connection)
-    state.has_temporary = False
-    drivers.watch(state)
+    drivers.watch(state_of(connection))
 
 
 _registered = False
