@@ -30,7 +30,7 @@ from django.utils.connection import ConnectionProxy
 
 import etagd
 
-from . import catalog, drivers, queries, reads, sql, surrogates
+from . import catalog, handles, queries, reads, sql, surrogates
 from .conf import client, conf, log
 from .surrogates import EVERYTHING
 
@@ -228,7 +228,7 @@ class _State:
         self.is_connecting = False
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
-        connection.create_cursor = partial(drivers.made, self, connection.create_cursor)
+        connection.create_cursor = partial(handles.made, self, connection.create_cursor)
         connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
 
     @property
@@ -324,11 +324,11 @@ class _State:
         if kind == sql.NOTHING:
             if sql.sets_session(text) and not self.is_connecting:
                 self.settings_of = reads.current.get() or self
-                drivers.leave(self, "settings")
+                handles.leave(self, "settings")
             return run()
         if sql.makes_temporary(text):
             self.has_temporary = True
-            drivers.leave(self, "temporary")
+            handles.leave(self, "temporary")
         if kind == sql.COMMIT or (kind == sql.RELEASE and not self.connection.in_atomic_block and self.connection.get_autocommit()):
             result = self._around(set(self.names) | {EVERYTHING}, run)
         elif kind in (sql.ROLLBACK, sql.RELEASE):
@@ -603,7 +603,7 @@ def _patch_connect() -> None:
 
 
 def _created(connection: Any, **_: Any) -> None:
-    drivers.watch(state_of(connection))
+    handles.watch(state_of(connection))
 
 
 _registered = False
@@ -620,6 +620,6 @@ def register() -> None:
         compilers.SQLInsertCompiler.execute_sql = _write(compilers.SQLInsertCompiler.execute_sql, "INSERT")
         compilers.SQLUpdateCompiler.execute_sql = _write(compilers.SQLUpdateCompiler.execute_sql, "UPDATE")
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
-        drivers.register()
+        handles.register()
         _patch_connect()
         _patch_cache()
