@@ -53,6 +53,7 @@ from django.contrib.contenttypes.fields import GenericForeignKey  # noqa: E402
 from django.contrib.contenttypes.models import ContentType  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.db import connection, connections, models  # noqa: E402
+from django.db.backends.signals import connection_created  # noqa: E402
 from django.http import HttpResponse  # noqa: E402
 from django.template import engines  # noqa: E402
 from django.urls import path  # noqa: E402
@@ -98,6 +99,16 @@ Elsewhere = model("Elsewhere", table=False, meta={"managed": False}, text=text()
 surrogates.register(Item, scope="owner")
 surrogates.register(Loose, scope="owner")
 
+
+
+def connected(connection, **_):
+    """What every connection is told is no setting that a request left."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET seen.site = 'this'")
+
+
+connection_created.connect(connected)
 PAGES = {}
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was not seen is not stored: each source that a page can read from, under gunicorn, beside a process that writes. With --postgres
 on PostgreSQL, else SQLite."""
+import base64
 import datetime
 import http.client
 import io
@@ -33,6 +34,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection, connections, models, transaction  # noqa: E402
 from django.db.models.signals import post_init  # noqa: E402
 from django.utils import timezone  # noqa: E402
+from etagd.django import catalog, clock, sql, surrogates  # noqa: E402
 
 LONG_AGO = datetime.datetime(2020, 5, 5, 12, 30, 1, 250000, tzinfo=datetime.timezone.utc)
 
@@ -150,6 +152,72 @@ class Seen(Case):
             self.assertNotEqual(new.body, old.body, page)
 
 
+class Forms(unittest.TestCase):
+    """What texts and values are taken for."""
+
+    def test_times_in_parameters(self):
+        utc = datetime.timezone.utc
+        day, moment = datetime.date(2026, 5, 5), datetime.datetime(2026, 5, 5, 12, 30, 1, 5, tzinfo=utc)
+        chicago = timezone.get_default_timezone()
+        began = timezone.make_aware(datetime.datetime(2026, 5, 5), chicago)
+        ranged = type("Range", (), {"lower": moment, "upper": None})()
+        seconds = int(time.time())
+        for params, expected in (
+                ([], clock.NEVER), (["text", 7, None, True, b"x", 1.5, "2026", "12-12", "2026-99-99 10:00"], clock.NEVER),
+                ([moment], clock.AT_ONCE), ([day], clock.UNTIL_MIDNIGHT), ([day, moment], clock.AT_ONCE), ((["a", [moment]],), clock.AT_ONCE),
+                ({"x": moment}, clock.AT_ONCE), ([ranged], clock.AT_ONCE), ([began], clock.UNTIL_MIDNIGHT),
+                ([began - datetime.timedelta(microseconds=1)], clock.UNTIL_MIDNIGHT),
+                (["2026-05-05"], clock.UNTIL_MIDNIGHT), (["2026-05-05 00:00:00"], clock.UNTIL_MIDNIGHT),
+                (["2026-05-05 12:30:01.000005"], clock.AT_ONCE), (["2026-05-05T12:30Z"], clock.AT_ONCE), (["12:30:00"], clock.AT_ONCE),
+                ([datetime.time(12, 30)], clock.AT_ONCE), (["now"], clock.AT_ONCE), ([" NOW "], clock.AT_ONCE), (["known"], clock.NEVER),
+                ([seconds], clock.AT_ONCE), ([seconds * 1000.0], clock.AT_ONCE), ([seconds // 2], clock.NEVER),
+                ([datetime.datetime.max, datetime.datetime.min], clock.NEVER)):
+            with self.subTest(params):
+                self.assertEqual(clock.changes(params, set), expected)
+
+    def test_times_in_urls(self):
+        utc = datetime.timezone.utc
+        moment = datetime.datetime(2026, 5, 5, 12, 30, 1, 250000, tzinfo=utc)
+        paginated = base64.b64encode(b"p=2026-05-05+12%3A30%3A01.250000%2B00%3A00").decode()
+        for url in ("/x/?at=2026-05-05T12:30:01.25Z", "/x/?at=2026-05-05+12%3A30%3A01.25", "/x/2026-05-05T12:30:01.250000/",
+                    "/x/?at=2026-05-05T07:30:01.25", "/x/?at=2026-05-05T14:30:01.25%2B02:00", f"/x/?cursor={paginated}"):
+            with self.subTest(url):
+                self.assertEqual(clock.changes([moment], lambda: clock.in_url(url)), clock.NEVER)  # noqa: B023
+        for url in ("", "/x/?at=2026-05-05", "/x/?at=2026-05-05T12:30:02.25Z", "/x/?at=2026-05-05T12:30:01Z", "/x/?q=now"):
+            with self.subTest(url):
+                self.assertEqual(clock.changes([moment, "now"], lambda: clock.in_url(url)), clock.AT_ONCE)  # noqa: B023
+
+    def test_statements(self):
+        for text in ("SELECT age(x)", "SELECT datetime()", "SELECT STRFTIME('%Y')", "SELECT a < 'today' FROM t", "SELECT 1 FROM t TABLESAMPLE SYSTEM (1)",
+                     "SELECT last_value FROM s", "SELECT uuid_generate_v4()", "SELECT n_live_tup FROM pg_stat_user_tables"):
+            self.assertTrue(sql.asks_the_clock(text), text)
+        for text in ("SELECT age FROM t", "SELECT LAST_VALUE(a) OVER () FROM t", 'SELECT "now" FROM t', "SELECT datetime(a) FROM t",
+                     "SELECT a FROM pg_catalog.t"):
+            self.assertFalse(sql.asks_the_clock(text), text)
+        for text in ("SET search_path TO x", "set role x", "SET SESSION AUTHORIZATION x", "SET app.tenant = '7'", "RESET ROLE",
+                     "SELECT set_config('app.tenant', '7', false)"):
+            self.assertTrue(sql.sets_session(text), text)
+            self.assertEqual(sql.classify(text)[0], sql.NOTHING, text)
+        for text in ("SET LOCAL search_path TO x", "SET statement_timeout = 5", "SET CONSTRAINTS ALL DEFERRED", "SET TRANSACTION READ ONLY",
+                     "SELECT set_config('app.tenant', '7', true)"):
+            self.assertFalse(sql.sets_session(text), text)
+        self.assertEqual(sql.classify("SELECT set_config('a', change_all(), false)")[0], sql.ANYTHING)
+
+    def test_bodies_of_triggers(self):
+        known = {"log", "item"}
+        for body, written in (
+                ("IF TG_OP = 'INSERT' THEN NEW.at := now(); END IF; RETURN NEW;", set()),
+                ("INSERT INTO log (text) VALUES ('UPDATE'); -- DELETE FROM item\n", {"log"}),
+                ('UPDATE ONLY "item" SET a = 1; DELETE FROM public.log', {"log", "item"}),
+                ("INSERT OR REPLACE INTO log VALUES (1)", {"log"}),
+                ("INSERT INTO log VALUES (1) ON CONFLICT DO UPDATE SET a = 1", {"log"}),
+                ("PERFORM 1 FROM item FOR UPDATE", set()),
+                ("EXECUTE 'DELETE FROM log'", None), ("DELETE FROM elsewhere", None), ("UPDATE item SET a = 1; MERGE x", None),
+                ("WITH x AS (DELETE FROM item RETURNING *) INSERT INTO log SELECT * FROM x", {"item", "log"})):
+            with self.subTest(body):
+                self.assertEqual(catalog._tables_written(body, known), written)
+
+
 class Models(Seen):
     def test_proxies_and_parents(self):
         site.Child.objects.create(text="a", more="b")
@@ -248,6 +316,25 @@ class Models(Seen):
         self.addCleanup(self.sql, "DROP FUNCTION late() CASCADE" if POSTGRES else "DROP TRIGGER IF EXISTS late")
         site.Log.objects.create(text="there")
         self.changes("logs", lambda: site.Item.objects.filter(owner=7).update(text="x"))
+
+    def test_the_catalog_is_read_when_the_schema_may_have_changed(self):
+        """Not by each request or write."""
+        read, count = catalog._read, []
+        self.addCleanup(setattr, catalog, "_read", read)
+        site.Log.objects.create(text="x")
+        wait_until(lambda: catalog._is_current(catalog.of(connection), catalog._identity(connection)), 10, "it is in etagd")
+        catalog._read = lambda *args: count.append(args) or read(*args)
+        for i in range(5):
+            site.Log.objects.create(text=str(i))
+            site.Log.objects.filter(text=str(i)).update(text="y")
+            surrogates.for_queryset(site.Log.objects.all())
+        self.assertEqual(len(count), 0)
+        self.sql("CREATE TABLE more (id integer)")
+        self.addCleanup(self.sql, "DROP TABLE more")
+        with transaction.atomic():
+            for i in range(5):
+                site.Log.objects.create(text=str(i))
+        self.assertGreaterEqual(len(count), 1)
 
     def test_views_of_the_database(self):
         self.sql("CREATE VIEW seen_recent AS SELECT id, text FROM seen_post")

@@ -22,6 +22,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
+from django.core.exceptions import SynchronousOnlyOperation
+
 import etagd
 
 from . import sql, surrogates
@@ -36,11 +38,11 @@ HARMLESS = frozenset("""
     txid_current uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4 uuidv7""".split())
 
 _LITERALS = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.S)
-_NO_WRITE = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b|\bDO\s+UPDATE\s+SET\b|\b(?:BEFORE|AFTER|OF|OR)\s+(?:INSERT|UPDATE|DELETE|TRUNCATE)\b"
-                       r"|\bREPLACE\s*\(", re.I)
+_NO_WRITE = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b|\bDO\s+UPDATE\s+SET\b|\bREPLACE\s*\("
+                       r"|\bOR\s+(?:REPLACE|IGNORE|ABORT|ROLLBACK|FAIL)\b", re.I)
 _VERBS = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE|TRUNCATE|EXECUTE|COPY|CALL|CREATE|DROP|ALTER|REFRESH)\b", re.I)
 _WRITTEN = re.compile(
-    r"\b(?:INSERT\s+(?:OR\s+\w+\s+)?INTO|REPLACE\s+INTO|MERGE\s+INTO|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?|UPDATE(?:\s+OR\s+\w+)?)\s+"
+    r"\b(?:INSERT\s+INTO|REPLACE\s+INTO|MERGE\s+INTO|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?|UPDATE)\s+"
     r'(?:ONLY\s+)?(?:(?:"[^"]*"|\w+)\s*\.\s*)?("[^"]*"|`[^`]*`|\w+)', re.I)
 _CALLS = re.compile(r'(\w+)"?\s*\(')
 
@@ -79,7 +81,7 @@ class Catalog:
         self.knows_functions = False  # all there are
         self.standby = False
         self.etag = ""
-        self.keeps = True  # it may be used again
+        self.keeps = True  # it is no older than its transaction's last statement
 
     # ---- Reading ----
 
@@ -302,6 +304,13 @@ _ANYTHING = Catalog(complete=False)
 
 
 def _identity(connection: Any) -> str:
+    state = _state(connection)
+    if state.identity is None or state.identity[0] != conf.PREFIX:
+        state.identity = (conf.PREFIX, _make_identity(connection))
+    return state.identity[1]
+
+
+def _make_identity(connection: Any) -> str:
     said = [str(connection.settings_dict.get(name, "")) for name in ("ENGINE", "HOST", "PORT", "NAME")]
     return hashlib.sha256("\0".join([conf.PREFIX, *said]).encode()).hexdigest()[:24]
 
@@ -312,20 +321,31 @@ def _key(identity: str) -> etagd.Key:
 
 def of(connection: Any) -> Catalog:
     """Of the database of this connection, as it is now."""
-    if getattr(connection, "_etagd", None) is None:
-        connection.ensure_connection()
     maker = _MAKERS.get(connection.vendor)
     if maker is None:
         return _ANYTHING
+    state = _state(connection)
     identity = _identity(connection)
-    changed = EVERYTHING in connection._etagd.names  # perhaps the schema, by this transaction
-    found, state = _known.get(identity), connection._etagd
+    changed = EVERYTHING in state.names  # perhaps the schema, by this transaction
+    found = _known.get(identity)
     if found is not None and not changed and (found is state.catalog or _is_current(found, identity)):
         return found
     made = _read(connection, maker, identity, changed)
     if state.in_transaction and made is _known.get(identity) and not _is_current(made, identity):
         state.catalog = made  # nobody can say whether it is current, so it is asked for once in a transaction
     return made
+
+
+def prepare(connection: Any) -> None:
+    """Before a request's first statement: later, in an event loop, it could not be read."""
+    if connection.vendor in _MAKERS and _identity(connection) not in _known:
+        of(connection)
+
+
+def _state(connection: Any) -> Any:
+    if getattr(connection, "_etagd", None) is None:
+        connection.ensure_connection()
+    return connection._etagd
 
 
 def _is_current(found: Catalog, identity: str) -> bool:
@@ -346,10 +366,13 @@ def _read(connection: Any, maker: Any, identity: str, changed: bool) -> Catalog:
         with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
             made = connection._etagd.inside(maker, lambda text: _rows(cursor, text))
         made.settle()
+    except SynchronousOnlyOperation:
+        _known.pop(identity, None)  # it is read before the next statement
+        return _ANYTHING
     except Exception:  # pylint: disable=broad-except
         log.exception("etagd: the catalog of database %r cannot be read, so its writes make everything stale", connection.alias)
         return _ANYTHING
-    if changed or not made.keeps:
+    if changed or (connection._etagd.in_transaction and not made.keeps):
         return made
     _known[identity] = made
     try:

@@ -135,6 +135,12 @@ def _as_text(state: Any, statement: Any) -> str:
 def watched(base: Any, state: Any) -> Any:
     """A class of cursors of this connection."""
     base = getattr(base, "_etagd_base", base)  # a pool's connection was another thread's
+    if base not in state.cursor_classes:
+        state.cursor_classes[base] = _class(base, state)
+    return state.cursor_classes[base]
+
+
+def _class(base: Any, state: Any) -> Any:
     found = weakref.ref(state)
 
     def execute(self: Any, query: Any, params: Any = None, **kwargs: Any) -> Any:
@@ -197,9 +203,7 @@ def made(state: Any, create: Callable[..., Any], *args: Any, **kwargs: Any) -> A
     """Of SQLite, which has no cursor_factory."""
     cursor = create(*args, **kwargs)
     if state.connection.vendor == "sqlite":
-        if getattr(state, "sqlite_class", None) is None or state.sqlite_base is not type(cursor):
-            state.sqlite_base, state.sqlite_class = type(cursor), watched(type(cursor), state)
-        cursor.__class__ = state.sqlite_class
+        cursor.__class__ = watched(type(cursor), state)
     return cursor
 
 

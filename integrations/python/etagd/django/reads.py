@@ -37,7 +37,8 @@ class Reads:
         self.until: Optional[float] = None  # it changes at that time
         self.unseen: Set[str] = set()  # why it must not be stored whatever its time to live is
         self.url = ""  # a point in time that it says is not the clock's
-        self._catalogs: Dict[Any, catalog.Catalog] = {}
+        self._catalogs: Dict[str, catalog.Catalog] = {}
+        self._prepared: Set[str] = set()
         self.used_cache = False  # it took something from Django's cache, which may be of any age
 
     # ---- Noting ----
@@ -66,8 +67,15 @@ class Reads:
             if alias != written and router.db_for_read(model) != written:
                 self.changing.add("replica")
 
+    def begin(self, connection: Any) -> None:
+        """Before a statement."""
+        if connection.alias not in self._prepared:
+            self._prepared.add(connection.alias)
+            catalog.prepare(connection)
+
     def catalog(self, connection: Any) -> catalog.Catalog:
-        """Of this database; asked for once, before the first statement."""
+        """Of this database; asked for once, when the statements are judged: what changed before is in it, what changes later touches
+        everything after the token."""
         found = self._catalogs.get(connection.alias)
         if found is None:
             found = self._catalogs[connection.alias] = catalog.of(connection)

@@ -219,6 +219,7 @@ class _State:
         self.names: List[str] = []
         self.savepoints: Dict[str, int] = {}
         self.catalog: Any = None  # that was read in this transaction
+        self.identity: Any = None  # of the database, for it
         self.statement: Optional[List[Any]] = None  # what the ORM's compiler is about to execute: verb, table; rows that it changed
         self.absent: List[Any] = []  # primary keys of no row, when the last write was looked at
         self.selected: Optional[Tuple[str, Any]] = None
@@ -226,6 +227,7 @@ class _State:
         self.settings_of: Any = None  # the request that changed what the session's statements mean
         self.has_temporary = False  # tables, of this session alone
         self.is_connecting = False
+        self.cursor_classes: Dict[Any, Any] = {}
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.create_cursor = partial(handles.made, self, connection.create_cursor)
@@ -553,7 +555,7 @@ def _read(original: Any, delete: Any) -> Any:
             return run()
         state, noted = state_of(self.connection), reads.current.get()
         if noted is not None:
-            noted.catalog(self.connection)
+            noted.begin(self.connection)
         before, state.selected = state.selected, None
         try:
             result = _announced(state, ["SELECT", "", -1], run)
@@ -590,14 +592,13 @@ def _patch_connect() -> None:
 
     @wraps(connect)
     def quiet_connect(self: Any) -> None:
-        noted, state = reads.current.set(None), getattr(self, "_etagd", None)
-        if state is not None:
-            state.is_connecting = True
+        noted, state = reads.current.set(None), state_of(self)
+        state.is_connecting = True
         try:
             connect(self)
         finally:
             reads.current.reset(noted)
-            state_of(self).is_connecting = False
+            state.is_connecting = False
 
     BaseDatabaseWrapper.connect = quiet_connect
 
