@@ -78,9 +78,11 @@ class Catalog:
         self.relations: Dict[str, Relation] = {}
         self.functions: Dict[str, str] = {}  # name -> i, s, v: the database's own
         self.clock_functions: Set[str] = set()
+        self.built_in: Set[Any] = set()  # of these, what is the same in every database
         self.knows_functions = False  # all there are
         self.standby = False
         self.etag = ""
+        self.asked: Optional[etagd.Request] = None  # whether it is the current one
         self.keeps = True  # it is no older than its transaction's last statement
 
     # ---- Reading ----
@@ -187,7 +189,7 @@ class Catalog:
     def _content(self) -> Any:
         return [sorted((name, [sorted(value) if isinstance(value, set) else value for value in vars(relation).values()])
                        for name, relation in self.relations.items()),
-                sorted(self.functions.items()), sorted(self.clock_functions), self.standby]
+                sorted(set(self.functions.items()) - self.built_in), sorted(self.clock_functions), self.standby]
 
 
 # ---- PostgreSQL ----
@@ -201,10 +203,12 @@ _RELATIONS = f"""
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {_OURS}"""
 _INHERITS = """SELECT p.relname, c.relname FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent JOIN pg_class c ON c.oid = i.inhrelid
     WHERE p.relkind IN ('r', 'p', 'f')"""
-_FUNCTIONS = f"""
-    SELECT p.proname, p.provolatile, l.lanname, p.prosrc, {_OURS} FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    JOIN pg_language l ON l.oid = p.prolang WHERE p.prorettype <> 'trigger'::regtype AND ({_OURS} OR p.provolatile <> 'i')"""
-_IMMUTABLE = "SELECT DISTINCT proname FROM pg_proc WHERE provolatile = 'i'"
+_FUNCTIONS = """
+    SELECT p.proname, p.provolatile, l.lanname, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    JOIN pg_language l ON l.oid = p.prolang WHERE p.prorettype <> 'trigger'::regtype AND n.nspname NOT IN ('pg_catalog', 'information_schema')"""
+_BUILT_IN = """
+    SELECT p.proname, max(p.provolatile::text) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname IN ('pg_catalog', 'information_schema') GROUP BY 1"""
 _TRIGGERS = """
     SELECT c.relname, l.lanname, p.prosrc, p.proname, t.tgtype & 2 <> 0 AND t.tgtype & 1 <> 0
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
@@ -232,12 +236,14 @@ def _postgresql(rows: Any) -> Catalog:
     for parent, child in rows(_INHERITS):
         made.relation(parent).family.add(child.lower())
         made.relation(child).family.add(parent.lower())
-    made.functions, made.knows_functions = {name.lower(): "i" for name, in rows(_IMMUTABLE)}, True
-    for name, volatile, language, source, own in rows(_FUNCTIONS):
+    made.functions, made.knows_functions = dict(_built_in(rows)), True
+    made.built_in = set(made.functions.items())
+    made.clock_functions = {name for name, volatile in made.functions.items() if volatile == "v"}
+    for name, volatile, language, source in rows(_FUNCTIONS):
         name, volatile = name.lower(), _text(volatile)
         made.functions[name] = max(made.functions.get(name, "i"), volatile)
-        # What is written in C and does not change within a statement is an extension's, or the database's own, known by name.
-        if volatile == "v" or (own and language not in ("c", "internal") and (
+        # What is written in C and does not change within a statement is an extension's, known by name.
+        if volatile == "v" or (volatile == "s" and language not in ("c", "internal") and (
                 language not in ("sql", "plpgsql") or sql.asks_the_clock(_LITERALS.sub(" ", source or "")))):
             made.clock_functions.add(name)
     for table, language, source, name, before in rows(_TRIGGERS):
@@ -252,6 +258,17 @@ def _postgresql(rows: Any) -> Catalog:
         if isinstance(said, tuple) and times >= count.get(said[0], 0):  # in each of several schemas
             made.relation(said[0]).keys.add(said[1])
     return made
+
+
+_functions: Dict[str, Dict[str, str]] = {}  # by the server's version
+
+
+def _built_in(rows: Any) -> Dict[str, str]:
+    """Of the database itself: thousands, which only another version of it changes."""
+    (version,), = rows("SHOW server_version_num")
+    if version not in _functions:
+        _functions[version] = {name.lower(): _text(volatile) for name, volatile in rows(_BUILT_IN)}
+    return _functions[version]
 
 
 def _text(value: Any) -> str:
@@ -300,7 +317,7 @@ def _quote(name: str) -> str:
 
 _MAKERS = {"postgresql": _postgresql, "sqlite": _sqlite}
 _known: Dict[str, Catalog] = {}
-_ANYTHING = Catalog(complete=False)
+_ANYTHING, UNKNOWN = Catalog(complete=False), Catalog(complete=False)
 
 
 def _identity(connection: Any) -> str:
@@ -319,8 +336,9 @@ def _key(identity: str) -> etagd.Key:
     return etagd.Key(etagd.Resource(None, "/.etagd/catalog/" + identity), etagd.PUBLIC, "1")
 
 
-def of(connection: Any) -> Catalog:
-    """Of the database of this connection, as it is now."""
+def of(connection: Any, reading: bool = False) -> Catalog:
+    """Of the database of this connection, as it is now. reading: or one that says that nobody knows, since there is no daemon:
+    then nothing is stored either, and the database need not be asked."""
     maker = _MAKERS.get(connection.vendor)
     if maker is None:
         return _ANYTHING
@@ -328,8 +346,12 @@ def of(connection: Any) -> Catalog:
     identity = _identity(connection)
     changed = EVERYTHING in state.names  # perhaps the schema, by this transaction
     found = _known.get(identity)
-    if found is not None and not changed and (found is state.catalog or _is_current(found, identity)):
-        return found
+    if found is not None and not changed:
+        reason = "match" if found is state.catalog else _reason(found, identity)
+        if reason == "match":
+            return found
+        if reading and reason == "no_index":
+            return UNKNOWN
     made = _read(connection, maker, identity, changed)
     if state.in_transaction and made is _known.get(identity) and not _is_current(made, identity):
         state.catalog = made  # nobody can say whether it is current, so it is asked for once in a transaction
@@ -348,11 +370,18 @@ def _state(connection: Any) -> Any:
     return connection._etagd
 
 
-def _is_current(found: Catalog, identity: str) -> bool:
+def _reason(found: Catalog, identity: str) -> str:
+    """"match": it is the current one."""
     try:
-        return unshadowed().check(etagd.Request("GET", _key(identity), [("If-None-Match", found.etag)])).http_status == 304
+        if found.asked is None:
+            found.asked = etagd.Request("GET", _key(identity), [("If-None-Match", found.etag)])
+        return unshadowed().check(found.asked).reason
     except etagd.EtagError:
-        return False
+        return "no_index"
+
+
+def _is_current(found: Catalog, identity: str) -> bool:
+    return _reason(found, identity) == "match"
 
 
 def _read(connection: Any, maker: Any, identity: str, changed: bool) -> Catalog:

@@ -78,7 +78,9 @@ class Reads:
         everything after the token."""
         found = self._catalogs.get(connection.alias)
         if found is None:
-            found = self._catalogs[connection.alias] = catalog.of(connection)
+            found = self._catalogs[connection.alias] = catalog.of(connection, reading=True)
+            if found is catalog.UNKNOWN:
+                self.unseen.add("no_index")
         return found
 
     def unseen_by(self, connection: Any, words: Iterable[str]) -> None:
