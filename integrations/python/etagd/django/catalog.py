@@ -164,23 +164,31 @@ class Catalog:
             text = re.sub(r"'\w+'::", "", relation.definition)
             if text and (sql.asks_the_clock(text) or self.asks_the_clock(self._calls(text))):
                 relation.unseen.add("view_clock" if relation.kind == VIEW else "policy_clock")
+        self._join_families()
         changed = True
         while changed:
             changed = False
-            for name, relation in self.relations.items():
-                others = [self.relations[word] for word in set(sql._names(relation.definition)) & set(self.relations)] \
-                    if relation.definition else []
-                others += [self.relations[other] for other in relation.family if other in self.relations]
-                for other in others:
-                    if not other.unseen <= relation.unseen:
-                        relation.unseen |= other.unseen
-                        changed = True
-                for other_name in list(relation.family):
-                    other = self.relations.get(other_name)
-                    if other is not None and not relation.family - {other_name} <= other.family | {other_name}:
-                        other.family |= relation.family | {name}
-                        changed = True
+            for relation in self.relations.values():
+                shown = (set(sql.names_in(relation.definition)) if relation.definition else set()) | relation.family
+                unseen = set().union(*(self.relations[name].unseen for name in shown & set(self.relations)))
+                changed = changed or not unseen <= relation.unseen
+                relation.unseen |= unseen
         self.etag = '"' + hashlib.sha256(repr(self._content()).encode()).hexdigest()[:24] + '"'
+
+    def _join_families(self) -> None:
+        """Each table's family is its whole tree."""
+        done: Set[str] = set()
+        for start in self.relations:
+            tree, waiting = {start}, [start]
+            while waiting and start not in done:
+                for name in self.relations[waiting.pop()].family - tree:
+                    if name in self.relations:
+                        tree.add(name)
+                        waiting.append(name)
+            if len(tree) > 1:
+                for name in tree:
+                    self.relations[name].family = tree - {name}
+                done |= tree
 
     def _calls(self, text: str) -> Iterator[str]:
         return (name.lower() for name in _CALLS.findall(_LITERALS.sub(" ", text))
