@@ -48,7 +48,7 @@ settings.configure(
 django.setup()
 
 import etagd  # noqa: E402
-from django.contrib.auth.models import Group, User  # noqa: E402
+from django.contrib.auth.models import Group, User  # noqa: E402, F401
 from django.contrib.contenttypes.fields import GenericForeignKey  # noqa: E402
 from django.contrib.contenttypes.models import ContentType  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
@@ -106,6 +106,8 @@ def connected(connection, **_):
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET seen.site = 'this'")
+    else:
+        connection.connection.create_function("age_of", 1, lambda pk: datetime.date.today().year - pk)
 
 
 connection_created.connect(connected)

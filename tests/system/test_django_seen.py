@@ -202,6 +202,9 @@ class Forms(unittest.TestCase):
                      "SELECT set_config('app.tenant', '7', true)"):
             self.assertFalse(sql.sets_session(text), text)
         self.assertEqual(sql.classify("SELECT set_config('a', change_all(), false)")[0], sql.ANYTHING)
+        for text, expected in (("CREATE TEMP TABLE x (a int)", True), ("SELECT 1 INTO TEMPORARY x", True), ("CREATE TABLE temp.x (a)", True),
+                               ("CREATE TEMP TABLE x (a int) ON COMMIT DROP", False), ("UPDATE public.sensor SET temp = 5", False)):
+            self.assertEqual(sql.makes_temporary(text), expected, text)
 
     def test_bodies_of_triggers(self):
         known = {"log", "item"}
@@ -283,6 +286,9 @@ class Models(Seen):
         self.addCleanup(self.sql, "DROP TABLE seen_measure")
         site.Owner.objects.create(pk=9, name="nine")
         site.Measure.objects.create(text="of nine", area=9)
+        old = self.stored("measures")
+        site.Owner.objects.filter(pk=9).update(name="still there")
+        self.assertEqual(self.web.ask("measures", old.etag).status, 304, "its key did not change")
         self.changes("measures", lambda: site.Owner.objects.filter(pk=9)._raw_delete("default"))
 
     def test_triggers(self):
@@ -357,6 +363,12 @@ class Models(Seen):
         self.addCleanup(held.end)
         wait_until(held.answers, 30, "gunicorn answers")
         self.stored("copied", held)
+
+    def test_functions_of_python(self):
+        if POSTGRES:
+            self.skipTest("skipped: SQLite's")
+        site.Item.objects.create(owner_id=7)
+        self.refused("aged", "function")
 
     def test_chance(self):
         site.Item.objects.bulk_create([site.Item(owner_id=7, text=str(i)) for i in range(9)])

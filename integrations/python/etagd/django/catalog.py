@@ -56,7 +56,8 @@ class Relation:
     writes: Set[str] = field(default_factory=set)  # tables that its triggers write
     writes_anything: bool = False
     writes_itself: bool = False  # a trigger may change the row that is written
-    cascades: Set[str] = field(default_factory=set)  # tables whose rows follow its own
+    cascades: Set[str] = field(default_factory=set)  # tables whose rows follow its own when these go
+    follows: Set[str] = field(default_factory=set)  # ... when their keys change
     keys: Set[str] = field(default_factory=set)  # columns with a foreign key that holds
     definition: str = ""  # of a view, or of policies
     policies: bool = False
@@ -137,6 +138,8 @@ class Catalog:
                 made.add(table.unknown_rows)
             waiting += relation.family | relation.writes
             if verb != "INSERT" or one != name:
+                waiting += relation.follows
+            if verb == "DELETE" or one != name:
                 waiting += relation.cascades
         return made
 
@@ -258,8 +261,10 @@ def _postgresql(rows: Any) -> Catalog:
         known = name in _KNOWN_INTERNAL or language == "plpgsql"
         made.trigger(table, (source if language == "plpgsql" else "") if known else None, before)
     for table, referred, deletes, updates, holds, column in rows(_KEYS):
-        if _text(deletes) in "cnd" or _text(updates) in "cnd":
+        if _text(deletes) in "cnd":
             made.relation(referred).cascades.add(table.lower())
+        if _text(updates) in "cnd":
+            made.relation(referred).follows.add(table.lower())
         if holds and column:
             count[table, column] = count.get((table, column), 0) + 1
     for said, times in count.items():
@@ -310,8 +315,10 @@ def _sqlite(rows: Any) -> Catalog:
     for name in tables:
         for row in rows(f"PRAGMA foreign_key_list({_quote(name)})"):
             _, _, referred, column, _, updates, deletes = row[:7]
-            if {updates.upper(), deletes.upper()} - {"NO ACTION", "RESTRICT"}:
+            if deletes.upper() not in ("NO ACTION", "RESTRICT"):
                 made.relation(referred).cascades.add(name.lower())
+            if updates.upper() not in ("NO ACTION", "RESTRICT"):
+                made.relation(referred).follows.add(name.lower())
             if enforced:
                 made.relation(name).keys.add(column)
     return made

@@ -52,7 +52,8 @@ _PURE: FrozenSet[str] = frozenset("""
 _SET_CONFIG = re.compile(r"\s*SELECT\s+(?:pg_catalog\.)?set_config\s*\([^();]*\)\s*;?\s*", re.I)
 _SETS = re.compile(r"""\s*(?:RE)?SET\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)(?:SESSION\s+(?!CHARACTERISTICS\b))?
     (?!\w*(?:TIMEOUT|_MEM|_COST|_DELAY)\b|APPLICATION_NAME|SYNCHRONOUS_COMMIT|CLIENT_|ENABLE_|JIT|LOG_|GEQO|CURSOR_TUPLE)""", re.I | re.X)
-_TEMPORARY = re.compile(r"\bTEMP(?:ORARY)?\b|\bpg_temp\b|\bINTO\s+TEMP|\btemp\.", re.I)
+_TEMPORARY = re.compile(r"\b(?:CREATE|INTO)\s+(?:LOCAL\s+|GLOBAL\s+)?TEMP(?:ORARY)?\b|\bpg_temp\b"
+                        r"|\bCREATE\s+(?:TABLE|VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?temp\.", re.I)
 
 
 def sets_session(statement: str) -> bool:
@@ -63,7 +64,8 @@ def sets_session(statement: str) -> bool:
 
 
 def makes_temporary(statement: str) -> bool:
-    return _TEMPORARY.search(statement) is not None
+    """Tables of the session; not those that go with the transaction, which is a request's that wrote."""
+    return _TEMPORARY.search(statement) is not None and re.search(r"\bON\s+COMMIT\s+DROP\b", statement, re.I) is None
 
 
 def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
