@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
 
@@ -46,7 +47,7 @@ from django.utils import timezone, translation  # noqa: E402
 from django.utils.decorators import method_decorator  # noqa: E402
 from django.views import View  # noqa: E402
 from django.views.decorators.cache import cache_page  # noqa: E402
-from etagd.django import checks, conf, decorators, writes  # noqa: E402
+from etagd.django import checks, conf, decorators, deployment, writes  # noqa: E402
 from etagd.django.decorators import etag_cached  # noqa: E402
 from etagd.django.middleware import ConditionalGetMiddleware  # noqa: E402
 from etagd.django.rest import ETagMixin  # noqa: E402
@@ -732,14 +733,36 @@ class Freshness(Site):
         self.assertIn("reason=stale", over_https()["X-Etag-Cache"])
 
     def test_the_release_changes_with_the_sources(self):
-        conf._release = None
         self.use(SOCKET=self.etagd.socket, RELEASE=None)
         before = conf.release()
         self.assertRegex(before, "^[0-9a-f]{16}$")
         with open(os.path.join(DIRECTORY, "new.py"), "w", encoding="utf-8") as file:
             file.write("x = 1\n")
-        conf._release = None
-        self.assertNotEqual(conf.release(), before)
+        self.assertEqual(conf.release(), before, "it is the release of this process, whatever is copied later")
+        self.assertNotEqual(deployment.digest(), before)
+
+    def test_the_release_changes_with_static_files_packages_and_settings(self):
+        before = deployment.digest()
+        self.assertEqual(deployment.digest(), before)
+        with override_settings(SITE_NAME="another", STARTED=object()):
+            self.assertNotEqual(deployment.digest(), before, "a setting that the environment said")
+        with override_settings(STRIPE_SECRET_KEY="another", STARTED=object()), override_settings(STARTED=object()):
+            hidden = deployment.digest()
+        with override_settings(STRIPE_SECRET_KEY="else", STARTED=object()), override_settings(STARTED=object()):
+            self.assertEqual(deployment.digest(), hidden, "not of secrets, nor of what is another object in each process")
+        place = tempfile.mkdtemp(dir=DIRECTORY)
+        os.mkdir(os.path.join(place, "shop-1.0.dist-info"))
+        sys.path.append(place)
+        self.addCleanup(sys.path.remove, place)
+        before = deployment.digest()
+        os.rename(os.path.join(place, "shop-1.0.dist-info"), os.path.join(place, "shop-1.1.dist-info"))
+        self.assertNotEqual(deployment.digest(), before)
+        hashed = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+        with override_settings(STATIC_ROOT=place, STATIC_URL="/static/", STATICFILES_STORAGE=hashed):
+            before = deployment.digest()
+            with open(deployment.manifest_path(), "w", encoding="utf-8") as file:
+                file.write('{"paths": {"shop.css": "shop.0123.css"}, "version": "1.0"}')
+            self.assertNotEqual(deployment.digest(), before)
 
     def test_time_to_live(self):
         _, _, etag = self.stored("short")
@@ -925,7 +948,7 @@ class Semantics(Site):
         with override_settings(ROOT_URLCONF=(path("x/", Last.as_view({"get": "list"})),)):
             self.assertEqual([found.id for found in checks.check_views(None)], ["etagd.E004", "etagd.W001"])
         with override_settings(ETAGD={"NOPE": 1, "WITHOUT_DAEMON": "x"}):
-            self.assertEqual([found.id for found in checks.check_settings(None)], ["etagd.E002", "etagd.E003"])
+            self.assertEqual([found.id for found in checks.check_settings(None)], ["etagd.E002", "etagd.E003", "etagd.W006"])
         with override_settings(MIDDLEWARE=[*MIDDLEWARE, "django.middleware.gzip.GZipMiddleware",
                                            "django.middleware.http.ConditionalGetMiddleware"]):
             self.assertEqual([found.id for found in checks.check_settings(None)], ["etagd.W002", "etagd.W003"])

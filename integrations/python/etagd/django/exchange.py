@@ -177,6 +177,7 @@ class Exchange:
         if start is None or start.environ is None or start.environ is not getattr(request, "environ", None):
             start = Start(None)
         self.reads, self.token, self.bypass = start.reads, start.token, start.bypass
+        self.reads.url = request.get_full_path()
         self.plan: Optional[Plan] = None
         self._asked: Optional[etagd.Request] = None
         self._answer: Optional[etagd.Answer] = None
@@ -294,8 +295,14 @@ class Exchange:
         return precondition_failed(response.get("ETag")) if status == 412 else response
 
     @property
-    def _max_age_s(self) -> int:
+    def _said_max_age_s(self) -> int:
         return conf.MAX_AGE_S if self.plan.max_age_s is None else self.plan.max_age_s
+
+    @property
+    def _max_age_s(self) -> int:
+        """0: no end."""
+        said, left = self._said_max_age_s, self.reads.left_s
+        return said if left is None else min(said or left, left) or 1
 
     def _response(self, response: Any, names: Any = (), withheld: bool = False) -> etagd.Response:
         return etagd.Response(
@@ -345,7 +352,9 @@ class Exchange:
             "wrote": noted.wrote or writes.uncommitted(),
             "django_cache": self._django_cached(),
             "no_dependency": not self.plan.surrogates and not names,
-            "clock": noted.clock and not self._max_age_s,
+            **dict.fromkeys(sorted(noted.unseen), True),
+            **dict.fromkeys(sorted(noted.changing), not self._said_max_age_s),
+            "midnight": noted.left_s == 0 and not self._said_max_age_s,
             "head": request.method != "GET" and not response.content,
         }
         return next((name for name, applies in rules.items() if applies), "")

@@ -10,6 +10,7 @@ from django.db.models import ForeignKey, OneToOneField, lookups
 from django.db.models.expressions import Col
 from django.db.models.fields.related_lookups import RelatedExact, RelatedIn
 from django.db.models.lookups import Exact, In
+from django.db.models.sql.constants import INNER
 from django.db.models.sql.where import AND, WhereNode
 
 VALUES_MAX = 40
@@ -74,6 +75,18 @@ def shows_rows(query: Any) -> bool:
 def joins(query: Any) -> Set[str]:
     """The aliases that it reads besides its first table."""
     return {alias for alias, count in query.alias_refcount.items() if count} - {query.get_initial_alias()}
+
+
+def is_there(compiler: Any, alias: str, catalog_of: Any) -> bool:
+    """Is a row of the first table in the result whether the one that it refers to is there or not? By an outer join, or since
+    the database has the foreign key."""
+    join = compiler.query.alias_map[alias]
+    if join.join_type != INNER:
+        return True
+    columns = join.join_cols
+    if len(columns) != 1 or not getattr(join.join_field, "db_constraint", False):
+        return False
+    return catalog_of(compiler.connection).has_key(compiler.query.get_initial_alias().strip('"`').lower(), columns[0][0])
 
 
 Joined = Tuple[str, Any, int]  # alias, model, index of its primary key in a row of the result

@@ -33,7 +33,7 @@ _TABLE_AFTER = re.compile(r'\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?\(*\s*("[^"
 _COMMA_JOIN = re.compile(r'\bFROM\s+["`][^"`]*["`](?:\s+(?:AS\s+)?[\w"]+)?\s*,', re.I)
 _IDENTIFIER = re.compile(r'"([^"]*)"|`([^`]*)`|(\w+)')
 _QUIET: FrozenSet[str] = frozenset((
-    "SAVEPOINT", "SET", "SHOW", "PRAGMA", "LISTEN", "UNLISTEN", "NOTIFY", "CLOSE", "LOCK"))
+    "SAVEPOINT", "SET", "RESET", "SHOW", "PRAGMA", "LISTEN", "UNLISTEN", "NOTIFY", "CLOSE", "LOCK"))
 _WORDS = {"BEGIN": NOTHING, "START": NOTHING, "COMMIT": COMMIT, "END": COMMIT, "RELEASE": RELEASE, "ROLLBACK": ROLLBACK}
 # What may stand before "(" in SQL that only reads, or in a plain write.
 _PURE: FrozenSet[str] = frozenset("""
@@ -85,6 +85,25 @@ _PURE |= frozenset("""
     """.split())
 
 
+_SET_CONFIG = re.compile(r"\s*SELECT\s+(?:pg_catalog\.)?set_config\s*\([^();]*\)\s*;?\s*", re.I)
+_SETS = re.compile(r"""\s*(?:RE)?SET\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)(?:SESSION\s+(?!CHARACTERISTICS\b))?
+    (?!\w*(?:TIMEOUT|_MEM|_COST|_DELAY)\b|APPLICATION_NAME|SYNCHRONOUS_COMMIT|CLIENT_|ENABLE_|JIT|LOG_|GEQO|CURSOR_TUPLE)""", re.I | re.X)
+_TEMPORARY = re.compile(r"\b(?:CREATE|INTO)\s+(?:LOCAL\s+|GLOBAL\s+)?TEMP(?:ORARY)?\b|\bpg_temp\b"
+                        r"|\bCREATE\s+(?:TABLE|VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?temp\.", re.I)
+
+
+def sets_session(statement: str) -> bool:
+    """Does it change what later statements of the session mean: a role, a search path, a setting that policies read?"""
+    if _SET_CONFIG.fullmatch(statement):
+        return re.search(r",\s*true\s*\)", statement, re.I) is None
+    return _SETS.match(statement) is not None
+
+
+def makes_temporary(statement: str) -> bool:
+    """Tables of the session; not those that go with the transaction, which is a request's that wrote."""
+    return _TEMPORARY.search(statement) is not None and re.search(r"\bON\s+COMMIT\s+DROP\b", statement, re.I) is None
+
+
 def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
     text = statement.rstrip("; \t\r\n")
     first = _FIRST.match(text)
@@ -104,6 +123,8 @@ def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
     if word in _QUIET:
         return NOTHING, None
     if word == "SELECT":
+        if _SET_CONFIG.fullmatch(text):
+            return NOTHING, None
         text = _FOR_UPDATE.sub("", text)
         return (ANYTHING, None) if _WRITING.search(text) or not _calls_are_pure(text) else (READ, None)
     found = _STATEMENT.match(text)
@@ -143,14 +164,40 @@ def _calls_are_pure(text: str) -> bool:
 # ---- Tables that are read ----
 
 
-_CLOCK = re.compile(r"\b(?:NOW|\w+_TIMESTAMP|CURRENT_DATE|CURRENT_TIME|LOCALTIME|LOCALTIMESTAMP|RANDOM|RAND|GEN_RANDOM_UUID)\b|'now'"
-                    r"|\b(?:UUIDV?\d|UUID_GENERATE_V\w+|RANDOMBLOB|RANDOM_NORMAL|TIMEOFDAY|AGE)\s*\(", re.I)
+_CLOCK = re.compile(r"""
+    \b(?:NOW|\w+_TIMESTAMP|CURRENT_DATE|CURRENT_TIME|LOCALTIME|LOCALTIMESTAMP|TIMEOFDAY|AGE(?=\s*\()
+        |RANDOM|RAND|RANDOMBLOB|RANDOM_NORMAL|TABLESAMPLE|GEN_RANDOM_\w+|UUID_GENERATE_\w+|UUIDV[47]|UUIDV?\d(?=\s*\()
+        |NEXTVAL|CURRVAL|LASTVAL|LAST_VALUE(?!\s*\()|TXID_\w+|PG_(?!CATALOG\b)\w+|INFORMATION_SCHEMA)\b
+    |'\s*(?:now|today|tomorrow|yesterday)\s*'
+    |\b(?:DATE|TIME|DATETIME|JULIANDAY|UNIXEPOCH)\s*\(\s*\) |\bSTRFTIME\s*\([^,()]*\)""", re.I | re.X)
 
 
 @lru_cache(maxsize=2048)
 def asks_the_clock(statement: str) -> bool:
     """Or for a random number: its result changes without a write."""
     return _CLOCK.search(re.sub(r'"[^"]*"|`[^`]*`', "", statement)) is not None
+
+
+_LOCKS = re.compile(r"\bSKIP\s+LOCKED\b", re.I)
+
+
+@lru_cache(maxsize=2048)
+def skips_locked(statement: str) -> bool:
+    """Does its result depend on who works on the rows?"""
+    return _LOCKS.search(statement) is not None
+
+
+@lru_cache(maxsize=2048)
+def functions(statement: str) -> FrozenSet[str]:
+    """What it calls that is not surely harmless, in lower case."""
+    calls = (name.rpartition(".")[2].strip('"`') for name in _CALL.findall(statement))
+    return frozenset(name.lower() for name in calls if name.upper() not in _PURE and not name.startswith("django_"))
+
+
+@lru_cache(maxsize=2048)
+def names_in(statement: str) -> FrozenSet[str]:
+    """Every word of it, and every quoted name."""
+    return frozenset(_names(statement))
 
 
 @lru_cache(maxsize=2048)

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial, wraps
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 from django.core.cache import CacheHandler
 from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
 from django.db.models.sql import compiler as compilers
@@ -30,7 +31,7 @@ from django.utils.connection import ConnectionProxy
 
 import etagd
 
-from . import drivers, queries, reads, sql, surrogates
+from . import catalog, drivers, handles, queries, reads, sql, surrogates
 from .conf import client, conf, log
 from .surrogates import EVERYTHING
 
@@ -218,10 +219,19 @@ class _State:
         self.connection = connection
         self.names: List[str] = []
         self.savepoints: Dict[str, int] = {}
-        self.statement: Optional[Tuple[str, str]] = None  # what the ORM's compiler is about to execute: verb and table
+        self.catalog: Any = None  # that was read in this transaction
+        self.identity: Any = None  # of the database, for it
+        self.statement: Optional[List[Any]] = None  # what the ORM's compiler is about to execute: verb, table; rows that it changed
+        self.absent: List[Any] = []  # primary keys of no row, when the last write was looked at
         self.selected: Optional[Tuple[str, Any]] = None
+        self.is_inside = False  # a statement runs that was seen
+        self.settings_of: Any = None  # the request that changed what the session's statements mean
+        self.has_temporary = False  # tables, of this session alone
+        self.is_connecting = False
+        self.cursor_classes: Dict[Any, Any] = {}
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
+        connection.create_cursor = partial(handles.made, self, connection.create_cursor)
         connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
 
     @property
@@ -247,14 +257,14 @@ class _State:
             self.names = [EVERYTHING]
 
     def _forget(self) -> None:
-        self.names, self.savepoints = [], {}
+        self.names, self.savepoints, self.catalog = [], {}, None
 
     def _commit(self, commit: Any) -> Any:
         names = set(self.names)
         if names and drivers.has_open_transaction(self.connection.vendor, self.connection.connection):
             # What COMMIT would check and run, without a bound of time, happens before the guard begins.
             with self.connection.wrap_database_errors, self.connection.connection.cursor() as cursor:
-                self._synchronized(partial(cursor.execute, "SET CONSTRAINTS ALL IMMEDIATE"))()
+                self.inside(self._synchronized(partial(cursor.execute, "SET CONSTRAINTS ALL IMMEDIATE")))
         result = guarded(names, self._synchronized(commit), self._bound) if names else commit()
         self._forget()
         return result
@@ -300,20 +310,31 @@ class _State:
 
     def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
         text = statement if isinstance(statement, str) else _as_text(statement, self.connection)
-        run = partial(execute, statement, params, many, context)
+        run = partial(self.inside, execute, statement, params, many, context)
         if self.statement is not None and self._is_expected(text):
             if self.statement[0] == "SELECT":
                 self.selected = (text, params)
-            return run()
+                called = sql.functions(text)
+                if called and catalog.of(self.connection).may_write(called):
+                    return self._write(text, [EVERYTHING], sql.ANYTHING, many, run)
+                return run()
+            return self._expected_write(text, context, run)
         kind, table = sql.classify(text)
         if kind == sql.READ:
             noted = reads.current.get()
             if noted is not None:
-                noted.other_sql(text)
+                noted.other_sql(text, params, self.connection)
+                self.note_session(noted)
             return run()
         if kind == sql.NOTHING:
+            if sql.sets_session(text) and not self.is_connecting:
+                self.settings_of = reads.current.get() or self
+                handles.leave(self, "settings")
             return run()
-        if self.connection.vendor == "sqlite" and sql.returns_rows(text):
+        if sql.makes_temporary(text):
+            self.has_temporary = True
+            handles.leave(self, "temporary")
+        if self.connection.vendor == "sqlite" and sql.returns_rows(text) and isinstance(context["cursor"], CursorWrapper):
             run = drivers.fetched(context["cursor"], run)
         if kind == sql.COMMIT or (kind == sql.RELEASE and not self.connection.in_atomic_block and self.connection.get_autocommit()):
             result = self._around(set(self.names) | {EVERYTHING}, run)
@@ -325,46 +346,59 @@ class _State:
             self._forget()
         return result
 
+    def _expected_write(self, text: str, context: Any, run: Callable[[], Any]) -> Any:
+        statement, called = self.statement, sql.functions(text)
+        if called and catalog.of(self.connection).may_write(called):
+            self.note([EVERYTHING])
+        result = run()
+        statement[2] = context["cursor"].rowcount
+        return result
+
+    def inside(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The driver's cursor, which it goes through, does not judge it again."""
+        before, self.is_inside = self.is_inside, True
+        try:
+            return run(*args, **kwargs)
+        finally:
+            self.is_inside = before
+
+    def note_session(self, noted: reads.Reads) -> None:
+        """What this connection reads may be another thing than what another one would read."""
+        if self.has_temporary:
+            noted.unseen.add("temporary_table")
+        if self.settings_of is not None and self.settings_of is not noted:
+            noted.unseen.add("session_settings")
+
     def _write(self, text: str, names: List[str], kind: int, many: bool, run: Callable[[], Any]) -> Any:
         if not self.in_transaction:
             if kind == sql.WRITE and not many and connections[self.connection.alias] is self.connection:
                 with transaction.atomic(using=self.connection.alias, savepoint=False):
                     return self._write(text, names, kind, many, run)
-            return self._around(set(names), run)
+            return self._around(set(names) | self._follows(text, kind), run)
         self.note(names)
+        if kind == sql.WRITE:
+            result = run()
+            self.note(self._follows(text, kind))
+            return result
         if kind == sql.ANYTHING and (";" in text or not self.connection.features.can_rollback_ddl):
             return self._around(set(names), run)  # there may be a COMMIT in it
         return run()
+
+    def _follows(self, text: str, kind: int) -> Set[str]:
+        """What the database changes besides, by a plain statement."""
+        table = sql.classify(text)[1] if kind == sql.WRITE else None
+        return set() if table is None else self.also(table, text.split(None, 1)[0].upper())
+
+    def also(self, table: surrogates.Table, verb: str) -> Set[str]:
+        """Asked after the statement, which has locked the table: what its triggers are does not change any more."""
+        return set() if EVERYTHING in self.names else catalog.of(self.connection).also(table.name.lower(), verb)
 
     def _around(self, names: Set[str], run: Callable[[], Any]) -> Any:
         _note_write()
         return guarded(names, self._synchronized(run), max_ms=_LONG_MS, whole=False)
 
-    @contextmanager
-    def _everything(self) -> Iterator[None]:
-        """Around what a driver does in several calls: a transaction, of ours in autocommit mode, that changes everything."""
-        connection = self.connection
-        if self.in_transaction:
-            self.note([EVERYTHING])
-            yield
-        elif connections[connection.alias] is connection:
-            with transaction.atomic(using=connection.alias, savepoint=False):
-                self.note([EVERYTHING])
-                yield
-        else:
-            connection.set_autocommit(False)
-            try:
-                self.note([EVERYTHING])
-                yield
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
-            finally:
-                connection.set_autocommit(True)
-
     def _is_expected(self, text: str) -> bool:
-        verb, table = self.statement
+        verb, table, _ = self.statement
         if verb == "SELECT":
             return text.lstrip("( ")[:7] in ("SELECT ", "EXPLAIN") or sql.is_with_select(text)
         return text.startswith(verb) and f" {table} " in text[:len(table) + 40] + " "
@@ -381,8 +415,36 @@ class _State:
             lock_sqlite(connection, table.model)
             lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
             prepared = [table.pk.get_db_prep_value(value, connection, prepared=False) for value in values]
-            cursor.execute(f"SELECT {scope} FROM {name} WHERE {pk} IN ({', '.join(['%s'] * len(values))}){lock}", prepared)
-            return {table.collection(row[0]) for row in cursor.fetchall()}
+            self.inside(cursor.execute, f"SELECT {scope}, {pk} FROM {name} WHERE {pk} IN ({', '.join(['%s'] * len(values))}){lock}", prepared)
+            rows = cursor.fetchall()
+        found = {table.row(row[1]) for row in rows}
+        self.absent = [value for value in values if table.row(value) not in found]
+        return {table.collection(row[0]) for row in rows}
+
+    def names_after(self, compiler: Any, absent: List[Any], changed: int) -> Set[str]:
+        """What a write touched that could be known only after it: rows that came between the question whose they are and the
+        statement, and what the database changed besides. absent: keys of no row before it."""
+        try:
+            return self._names_after(compiler, absent, changed)
+        except (DatabaseError, TransactionManagementError):
+            raise
+        except Exception:  # pylint: disable=broad-except
+            log.exception("etagd: what a write changed besides was not understood, so it makes everything stale")
+            return {EVERYTHING}
+
+    def _names_after(self, compiler: Any, absent: List[Any], changed: int) -> Set[str]:
+        table = surrogates.table_of(compiler.query.get_meta().model)
+        if table.opaque:
+            return set()
+        verb = "INSERT" if isinstance(compiler, compilers.SQLInsertCompiler) else \
+            "UPDATE" if isinstance(compiler, compilers.SQLUpdateCompiler) else "DELETE"
+        made = self.also(table, verb)
+        if not absent or changed == 0:
+            return made
+        moved = any(field.column == table.scope.column for field, _, _ in getattr(compiler.query, "values", ()))
+        if verb == "UPDATE" and not moved:
+            made |= {name or table.unknown_rows for name in self.scopes_of(table, absent)}
+        return made | {table.unknown_rows} if verb == "DELETE" or moved or self.absent else made
 
     def names_of(self, compiler: Any) -> Set[str]:
         try:
@@ -449,7 +511,7 @@ def lock_sqlite(connection: Any, model: Any) -> None:
         column = model._meta.pk.column or model._meta.pk_fields[0].column  # None: of a key of several columns
         name, pk = connection.ops.quote_name(model._meta.db_table), connection.ops.quote_name(column)
         with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-            cursor.execute(f"UPDATE {name} SET {pk} = {pk} WHERE 0")
+            state_of(connection).inside(cursor.execute, f"UPDATE {name} SET {pk} = {pk} WHERE 0")
 
 
 def _as_text(statement: Any, connection: Any) -> str:
@@ -471,9 +533,9 @@ def state_of(connection: Any) -> _State:
 # ---- Django's compilers and cursors ----
 
 
-def _announced(state: _State, verb: str, table: str, run: Callable[[], Any]) -> Any:
+def _announced(state: _State, statement: List[Any], run: Callable[[], Any]) -> Any:
     """Says to execute() which statement comes now: what else is executed meanwhile is judged by its text."""
-    before, state.statement = state.statement, (verb, table)
+    before, state.statement = state.statement, statement
     try:
         return run()
     finally:
@@ -489,9 +551,12 @@ def _write(original: Any, verb: str) -> Any:
                 with transaction.atomic(using=connection.alias, savepoint=False):
                     return execute_sql(self, *args, **kwargs)
             return state._around({EVERYTHING}, partial(original, self, *args, **kwargs))
+        state.absent = []
         state.note(state.names_of(self))
-        table = connection.ops.quote_name(self.query.get_meta().db_table)
-        return _announced(state, verb, table, partial(original, self, *args, **kwargs))
+        absent, expected = state.absent, [verb, connection.ops.quote_name(self.query.get_meta().db_table), -1]
+        result = _announced(state, expected, partial(original, self, *args, **kwargs))
+        state.note(state.names_after(self, absent, expected[2]))
+        return result
     return execute_sql
 
 
@@ -503,14 +568,17 @@ def _read(original: Any, delete: Any) -> Any:
         run = partial(original, self, *args, **kwargs)
         if isinstance(self, (compilers.SQLUpdateCompiler, compilers.SQLInsertCompiler)):
             return run()
-        state = state_of(self.connection)
+        state, noted = state_of(self.connection), reads.current.get()
+        if noted is not None:
+            noted.begin(self.connection)
         before, state.selected = state.selected, None
         try:
-            result = _announced(state, "SELECT", "", run)
+            result = _announced(state, ["SELECT", "", -1], run)
             noted, statement = reads.current.get(), state.selected
         finally:
             state.selected = before
         if noted is not None and statement is not None:
+            state.note_session(noted)
             if isinstance(result, list):
                 rows = result
             else:
@@ -518,32 +586,6 @@ def _read(original: Any, delete: Any) -> Any:
             noted.add_query(self, *statement, rows)
         return result
     return execute_sql
-
-
-_UNSEEN = ("executescript", "copy_from", "copy_expert", "copy_to")  # of drivers; not through execute()
-
-
-@contextmanager
-def _copy(state: _State, copy: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-    """psycopg 3's: the rows are sent in the block, and are there at its end."""
-    with state._everything(), copy(*args, **kwargs) as made:
-        yield made
-
-
-def _stream(state: _State, stream: Any, query: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
-    """psycopg 3's: executes when its first row is asked for."""
-    text = query if isinstance(query, str) else _as_text(query, state.connection)
-    if sql.classify(text)[0] == sql.READ:
-        noted = reads.current.get()
-        if noted is not None:
-            noted.other_sql(text)
-        yield from stream(query, *args, **kwargs)
-    else:
-        with state._everything():
-            yield from stream(query, *args, **kwargs)
-
-
-_IN_STEPS = {"copy": _copy, "stream": _stream}
 
 
 def _patch_cache() -> None:
@@ -559,28 +601,25 @@ def _patch_cache() -> None:
     CacheHandler.__getitem__ = noted_getitem
 
 
-def _patch_cursors() -> None:
-    callproc, getter = CursorWrapper.callproc, CursorWrapper.__getattr__
+def _patch_connect() -> None:
+    """What a new connection is asked and told (types, settings) is the same for every request: it is not noted."""
+    connect = BaseDatabaseWrapper.connect
 
-    @wraps(callproc)
-    def guarded_callproc(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return state_of(self.db)._write(";", [EVERYTHING], sql.ANYTHING, False, partial(callproc, self, *args, **kwargs))
+    @wraps(connect)
+    def quiet_connect(self: Any) -> None:
+        noted, state = reads.current.set(None), state_of(self)
+        state.is_connecting = True
+        try:
+            connect(self)
+        finally:
+            reads.current.reset(noted)
+            state.is_connecting = False
 
-    @wraps(getter)
-    def guarded_getattr(self: Any, name: str) -> Any:
-        found = getter(self, name)
-        if name in _IN_STEPS:
-            return partial(_IN_STEPS[name], state_of(self.db), found)
-        if name not in _UNSEEN:
-            return found
-        return lambda *args, **kwargs: state_of(self.db)._write(
-            ";", [EVERYTHING], sql.ANYTHING, False, partial(found, *args, **kwargs))
-
-    CursorWrapper.callproc, CursorWrapper.__getattr__ = guarded_callproc, guarded_getattr
+    BaseDatabaseWrapper.connect = quiet_connect
 
 
 def _created(connection: Any, **_: Any) -> None:
-    state_of(connection)
+    handles.watch(state_of(connection))
 
 
 _registered = False
@@ -599,5 +638,6 @@ def register() -> None:
         if hasattr(compilers.SQLUpdateCompiler, "execute_returning_sql"):  # of 6.0 on: save(), without execute_sql()
             compilers.SQLUpdateCompiler.execute_returning_sql = _write(compilers.SQLUpdateCompiler.execute_returning_sql, "UPDATE")
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
-        _patch_cursors()
+        handles.register()
+        _patch_connect()
         _patch_cache()
