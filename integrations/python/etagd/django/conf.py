@@ -31,6 +31,8 @@ DEFAULTS = {
     "MAX_AGE_S": 0,  # time to live of entries; 0: until they are invalidated
     "CACHE_CONTROL": "max-age=60, must-revalidate",  # of 200 and 304 to GET and HEAD; None: says nothing
     "CACHE_CONTROL_UNSAFE": "no-cache, no-store, must-revalidate",  # of every answer to POST, PUT, PATCH, DELETE
+    "BACKGROUND_THREADS": (),  # names (with *) of threads whose SQL is for no request
+    "TRUST_MEMORY": (),  # names (with *) of functions with lru_cache() whose SQL never changes what they give
     "DEBUG_HEADER": None,  # send X-Etag-Cache; None: as settings.DEBUG
 }
 

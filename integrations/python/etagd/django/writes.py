@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from contextlib import closing
 from functools import partial, wraps
+from types import GeneratorType
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
-from django.core.cache import CacheHandler
 from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
@@ -30,7 +31,7 @@ from django.utils.connection import ConnectionProxy
 
 import etagd
 
-from . import queries, reads, sql, surrogates
+from . import cursors, queries, reads, sql, surrogates
 from .conf import client, conf, log
 from .surrogates import EVERYTHING
 
@@ -203,7 +204,7 @@ def _nothing() -> None:
 
 
 def _note_write() -> None:
-    noted = reads.current.get()
+    noted = reads.noting()
     if noted is not None:
         noted.wrote = True
 
@@ -220,6 +221,9 @@ class _State:
         self.savepoints: Dict[str, int] = {}
         self.statement: Optional[Tuple[str, str]] = None  # what the ORM's compiler is about to execute: verb and table
         self.selected: Optional[Tuple[str, Any]] = None
+        self.reader: Optional[int] = None  # the mark of the request that uses it
+        self.cursors: Any = weakref.WeakSet()  # of SQLite, that may be in the middle of their rows
+        self.probed: Any = None
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
@@ -259,6 +263,8 @@ class _State:
 
     def _set_autocommit(self, setter: Any, autocommit: bool) -> Any:
         names = set(self.names) if autocommit else set()  # some drivers commit what is open
+        if not autocommit:
+            cursors.began(self)
         result = guarded(names, partial(setter, autocommit), self._bound) if names else setter(autocommit)
         if names:
             self._forget()
@@ -270,6 +276,8 @@ class _State:
         return result
 
     def _close(self, close: Any) -> Any:
+        self.probed = None
+        self.cursors.clear()
         result = close()
         self._forget()
         return result
@@ -299,13 +307,14 @@ class _State:
     def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
         text = statement if isinstance(statement, str) else _as_text(statement, self.connection)
         run = partial(execute, statement, params, many, context)
+        cursors.using(self, text, context.get("cursor"))
         if self.statement is not None and self._is_expected(text):
             if self.statement[0] == "SELECT":
                 self.selected = (text, params)
             return run()
         kind, table = sql.classify(text)
         if kind == sql.READ:
-            noted = reads.current.get()
+            noted = reads.noting()
             if noted is not None:
                 noted.other_sql(text)
             return run()
@@ -470,7 +479,7 @@ def _read(original: Any, delete: Any) -> Any:
         before, state.selected = state.selected, None
         try:
             result = _announced(state, "SELECT", "", run)
-            noted, statement = reads.current.get(), state.selected
+            noted, statement = reads.noting(), state.selected
         finally:
             state.selected = before
         if noted is not None and statement is not None:
@@ -479,24 +488,13 @@ def _read(original: Any, delete: Any) -> Any:
             else:
                 rows = [[result]] if isinstance(result, tuple) else None
             noted.add_query(self, *statement, rows)
+        if isinstance(result, GeneratorType):
+            return cursors.watched(result)
         return result
     return execute_sql
 
 
 _UNSEEN = ("executescript", "copy_from", "copy_expert", "copy_to", "copy")  # of drivers; not through execute()
-
-
-def _patch_cache() -> None:
-    getter = CacheHandler.__getitem__
-
-    @wraps(getter)
-    def noted_getitem(self: Any, alias: str) -> Any:
-        noted = reads.current.get()
-        if noted is not None:
-            noted.used_cache = True
-        return getter(self, alias)
-
-    CacheHandler.__getitem__ = noted_getitem
 
 
 def _patch_cursors() -> None:
@@ -509,12 +507,22 @@ def _patch_cursors() -> None:
     @wraps(getter)
     def guarded_getattr(self: Any, name: str) -> Any:
         found = getter(self, name)
+        if name.startswith("fetch"):
+            cursors.fetching(self)
         if name not in _UNSEEN:
             return found
         return lambda *args, **kwargs: state_of(self.db)._write(
             ";", [EVERYTHING], sql.ANYTHING, False, partial(found, *args, **kwargs))
 
-    CursorWrapper.callproc, CursorWrapper.__getattr__ = guarded_callproc, guarded_getattr
+    iterate = CursorWrapper.__iter__
+
+    @wraps(iterate)
+    def noted_iter(self: Any) -> Any:
+        for row in iterate(self):
+            cursors.fetching(self)
+            yield row
+
+    CursorWrapper.callproc, CursorWrapper.__getattr__, CursorWrapper.__iter__ = guarded_callproc, guarded_getattr, noted_iter
 
 
 def _created(connection: Any, **_: Any) -> None:
@@ -536,4 +544,3 @@ def register() -> None:
         compilers.SQLUpdateCompiler.execute_sql = _write(compilers.SQLUpdateCompiler.execute_sql, "UPDATE")
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
         _patch_cursors()
-        _patch_cache()

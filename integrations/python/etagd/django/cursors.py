@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does what a statement reads come from after the request's token?
+
+A transaction's snapshot may be older, which connections say of themselves. What SQLite does not say: a SELECT whose rows were
+not all fetched keeps its snapshot (in WAL mode), and all later ones of the connection read from it. So cursors that live are
+counted; whether one of them is in the middle of its rows, SQLite is asked then. A connection of another thread is looked at
+when a request uses it first.
+"""
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Any, Iterator, Optional
+
+from django.db import connections
+
+from . import kept, reads, threads
+
+_PROBE = "etagd_probe"
+_CONTROL = ("BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "COMMIT", "SET ")  # as Django writes them; they bring no rows
+
+
+def using(state: Any, statement: str, cursor: Any) -> None:
+    """Before each statement: whose is it, and is what it reads new enough?"""
+    owner = threads.owner()
+    kept.sql_runs()
+    if owner is None and not statement.startswith(_CONTROL):
+        threads.seen_without_owner()
+    mark = None if owner is None else owner.mark
+    if mark != state.reader:
+        if owner is not None and not owner.done:
+            if state.in_transaction:
+                owner.spoil("in_transaction", state.connection.alias)
+            elif is_unfinished(state):
+                owner.spoil("unfinished_cursor", state.connection.alias)
+        state.reader = mark
+    if cursor is not None:
+        cursor._etagd_mark = mark
+        if state.connection.vendor == "sqlite":
+            state.cursors.add(cursor)
+
+
+def began(state: Any) -> None:
+    """A transaction that begins now has a snapshot of the request that began it."""
+    owner = threads.owner()
+    state.reader = None if owner is None else owner.mark
+
+
+def fetching(cursor: Any) -> None:
+    """Rows of a cursor that somebody executed before: perhaps an earlier request."""
+    noted = reads.noting()
+    if noted is not None and getattr(cursor, "_etagd_mark", noted.mark) != noted.mark:
+        noted.spoil("kept_cursor", cursor.db.alias)
+
+
+def watched(chunks: Any) -> Iterator[Any]:
+    """The rows of iterator(), which may be left and gone on with by another request."""
+    owner = threads.owner()
+    mark = None if owner is None else owner.mark
+    with closing(chunks):
+        for chunk in chunks:
+            for row in chunk:
+                noted = reads.noting()
+                if noted is not None and noted.mark != mark:
+                    noted.spoil("kept_cursor")
+                yield (row,)
+
+
+def is_unfinished(state: Any) -> bool:
+    """Is a statement of this SQLite connection in the middle of its rows?"""
+    driver = state.connection.connection
+    if driver is None or not state.cursors:
+        return False
+    try:
+        # SQLite refuses to replace a function while a statement runs.
+        if state.probed is not driver:
+            driver.create_function(_PROBE, 0, _nothing)
+            state.probed = driver
+        driver.create_function(_PROBE, 0, _nothing)
+        state.cursors.clear()
+        return False
+    except sqlite3.Error:
+        return True
+
+
+def _nothing() -> None:
+    pass
+
+
+def any_unfinished() -> Optional[str]:
+    """The alias of a connection of this thread in the middle of a result."""
+    for connection in connections.all():
+        state = getattr(connection, "_etagd", None)
+        if state is not None and state.cursors and is_unfinished(state):
+            return connection.alias
+    return None
