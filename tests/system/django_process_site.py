@@ -33,7 +33,9 @@ django_site.configure(
     ALLOWED_HOSTS=["*"], SESSION_ENGINE="django.contrib.sessions.backends.file", SESSION_FILE_PATH=PLACE, MEDIA_ROOT=os.path.join(PLACE, "media"),
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sites", "django.contrib.flatpages",
                     "django.contrib.sessions", "rest_framework", "shop", "etagd.django"],
-    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [os.path.join(PLACE, "templates")]}])
+    TEMPLATES=[{"NAME": name, "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "DIRS": [os.path.join(PLACE, "templates")], "OPTIONS": options}
+               for name, options in (("kept", {}), ("uncached", {"loaders": ["django.template.loaders.filesystem.Loader"]}))])
 
 from django.contrib.contenttypes.models import ContentType  # noqa: E402
 from django.contrib.flatpages.views import flatpage  # noqa: E402
@@ -330,8 +332,8 @@ def shown(function, **options):
     return etag_cached(scope=etagd.PUBLIC, **options)(view)
 
 
-def template(name):
-    return etag_cached(scope=etagd.PUBLIC)(lambda request: render(request, name, {"prices": prices}))
+def template(name, using="kept"):
+    return etag_cached(scope=etagd.PUBLIC)(lambda request: render(request, name, {"prices": prices}, using=using))
 
 
 class Throttle(throttling.SimpleRateThrottle):
@@ -360,6 +362,7 @@ urlpatterns += [
     path("schedule/", schedule), path("trusted-file/", shown(open_file, trust=["file"])),
     path("bounded-file/", shown(open_file, max_age_s=5)), path("api/", PriceViewSet.as_view({"get": "list"})),
     path("fragment/", template("fragment.html")), path("plain-template/", template("plain.html")),
+    path("late-template/", template("late.html")), path("uncached-template/", template("plain.html", "uncached")),
     path("flat/", etag_cached(scope=etagd.PUBLIC)(flatpage), {"url": "/flat/"})]
 urlpatterns += [path(f"{function.__name__.replace('_', '-')}/", lambda request, function=function: HttpResponse(function(request)))
                 for function in (leave_open, leave_driver_open, forget)]
