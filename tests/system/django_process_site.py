@@ -9,6 +9,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -35,7 +36,8 @@ django_site.configure(
                     "django.contrib.sessions", "rest_framework", "shop", "etagd.django"],
     TEMPLATES=[{"NAME": name, "BACKEND": "django.template.backends.django.DjangoTemplates",
                 "DIRS": [os.path.join(PLACE, "templates")], "OPTIONS": options}
-               for name, options in (("kept", {}), ("uncached", {"loaders": ["django.template.loaders.filesystem.Loader"]}))])
+               for name, options in (("kept", {}), ("database", {"loaders": [("django.template.loaders.cached.Loader", [__name__ + ".Loader"])]}),
+                                      ("uncached", {"loaders": ["django.template.loaders.filesystem.Loader"]}))])
 
 from django.contrib.contenttypes.models import ContentType  # noqa: E402
 from django.contrib.flatpages.views import flatpage  # noqa: E402
@@ -47,6 +49,8 @@ from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.db import connection, models  # noqa: E402
 from django.http import HttpResponse, JsonResponse  # noqa: E402
 from django.shortcuts import render  # noqa: E402
+from django.template import Origin  # noqa: E402
+from django.template.loaders.base import Loader as BaseLoader  # noqa: E402
 from django.urls import path  # noqa: E402
 import etagd  # noqa: E402
 from etagd.django import threads  # noqa: E402
@@ -293,6 +297,13 @@ def open_file(request):
         return file.read()
 
 
+def temporary_file(request):
+    with tempfile.TemporaryFile() as file:
+        file.write(b"made here")
+        file.seek(0)
+        return file.read().decode()
+
+
 def stored_file(request):
     with default_storage.open("notice") as file:
         return file.read().decode()
@@ -317,12 +328,22 @@ VIEWS = {
     "cache": lambda request: LOW.get_or_set("prices", prices, 600), "own-cache": lambda request: OWN_CACHE.get_or_set("p", prices, 600),
     "cache-before": lambda request: request.prices, "limited": lambda request: prices(),
     "session": lambda request: request.session.get("x", "none"),
-    "file": open_file, "storage": stored_file, "exists": lambda request: default_storage.exists("more"),
+    "file": open_file, "temporary-file": temporary_file, "storage": stored_file, "exists": lambda request: default_storage.exists("more"),
     "size": lambda request: default_storage.size("notice"), "listing": lambda request: os.listdir(os.path.join(PLACE, "media")),
     "url": lambda request: default_storage.url("notice"),
     "fetch": fetch, "socket": raw_socket, "program": lambda request: subprocess.run(["true"], check=False).returncode,
     "environment": lambda request: os.environ.get("HOME"),
 }
+
+
+class Loader(BaseLoader):
+    """Templates in the database."""
+
+    def get_template_sources(self, name):
+        yield Origin(name, name, self)
+
+    def get_contents(self, origin):
+        return str(prices())
 
 
 def shown(function, **options):
@@ -362,7 +383,8 @@ urlpatterns += [
     path("schedule/", schedule), path("trusted-file/", shown(open_file, trust=["file"])),
     path("bounded-file/", shown(open_file, max_age_s=5)), path("api/", PriceViewSet.as_view({"get": "list"})),
     path("fragment/", template("fragment.html")), path("plain-template/", template("plain.html")),
-    path("late-template/", template("late.html")), path("uncached-template/", template("plain.html", "uncached")),
+    path("late-template/", template("late.html")), path("database-template/", template("any.html", "database")),
+    path("uncached-template/", template("plain.html", "uncached")),
     path("flat/", etag_cached(scope=etagd.PUBLIC)(flatpage), {"url": "/flat/"})]
 urlpatterns += [path(f"{function.__name__.replace('_', '-')}/", lambda request, function=function: HttpResponse(function(request)))
                 for function in (leave_open, leave_driver_open, forget)]

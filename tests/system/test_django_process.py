@@ -319,16 +319,18 @@ class Memory(Pages):
 class Remembering(Pages):
     def test_functions_that_remember_what_they_read(self):
         """From then on the process stores nothing, since a hit of lru_cache() runs nothing that could note it."""
-        web = Web("remembering", 1)
-        web.start()
-        self.addCleanup(web.end)
-        wait_until(web.answers, 60, "gunicorn answers")
-        self.follows("/lru-trusted/", web)
-        for path in ("/lru/", "/prices/?after"):
-            reply = web.ask(path)
-            self.assertEqual(reply.said, "bypass; reason=memory; by=django_process_site.remembered")
-            change()
-            self.assertFalse(web.ask(path, reply.etag).hit)
+        for name, by in (("lru", "django_process_site.remembered"), ("database-template", "django.template.loaders.cached.Loader")):
+            with self.subTest(name):
+                web = Web(name, 1)
+                web.start()
+                self.addCleanup(web.end)
+                wait_until(web.answers, 60, "gunicorn answers")
+                self.follows("/lru-trusted/", web)
+                for path in (f"/{name}/", f"/prices/?{name}"):
+                    reply = web.ask(path)
+                    change()
+                    self.assertFalse(web.ask(path, reply.etag).hit, f"an old body is known: {reply}")
+                    self.assertEqual(reply.said, "bypass; reason=memory; by=" + by)
 
 
 class Outside(Pages):
@@ -371,7 +373,7 @@ class Outside(Pages):
                 self.refused(f"/{name}/", "file", by, turn=self.write)
 
     def test_files_that_are_bounded_or_trusted(self):
-        for name in ("trusted-file", "bounded-file", "url", "environment"):
+        for name in ("trusted-file", "bounded-file", "temporary-file", "url", "environment"):
             self.known(f"/{name}/")
 
     def test_the_network(self):

@@ -9,15 +9,25 @@ when a request uses it first.
 from __future__ import annotations
 
 import sqlite3
+import threading
+import weakref
 from contextlib import closing
 from typing import Any, Iterator, Optional
-
-from django.db import connections
 
 from . import kept, reads, threads
 
 _PROBE = "etagd_probe"
 _CONTROL = ("BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "COMMIT", "SET ")  # as Django writes them; they bring no rows
+
+
+class _Mine(threading.local):
+    """Connections of SQLite that this thread used; to ask Django for them costs more."""
+
+    def __init__(self) -> None:
+        self.states: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+
+_mine = _Mine()
 
 
 def using(state: Any, statement: str, cursor: Any) -> None:
@@ -38,6 +48,7 @@ def using(state: Any, statement: str, cursor: Any) -> None:
         cursor._etagd_mark = mark
         if state.connection.vendor == "sqlite":
             state.cursors.add(cursor)
+            _mine.states.add(state)
 
 
 def began(state: Any) -> None:
@@ -89,8 +100,7 @@ def _nothing() -> None:
 
 def any_unfinished() -> Optional[str]:
     """The alias of a connection of this thread in the middle of a result."""
-    for connection in connections.all():
-        state = getattr(connection, "_etagd", None)
-        if state is not None and state.cursors and is_unfinished(state):
-            return connection.alias
+    for state in list(_mine.states):
+        if state.cursors and is_unfinished(state):
+            return state.connection.alias
     return None

@@ -179,22 +179,23 @@ def _patch_instances() -> None:
     get, restore = DeferredAttribute.__get__, Model.__setstate__
     ModelState._etagd_mark = None  # type: ignore[attr-defined]
 
+    current = reads.current.get
+
     def marked_state(self: Any) -> None:
-        noted = reads.current.get()
+        noted = current()
         if noted is not None:
             self._etagd_mark = noted.mark
 
     @wraps(get)
     def noted_get(self: Any, instance: Any, cls: Any = None) -> Any:
+        """Runs for each field that is looked at."""
         if instance is None:
             return self
-        noted = reads.noting()
-        if noted is not None:
-            state = instance.__dict__.get("_state")
-            if state is not None and state._etagd_mark != noted.mark:
-                noted.spoil("kept_instance", instance._meta.label)
+        data, noted = instance.__dict__, current()
         try:
-            return instance.__dict__[self.field.attname]
+            if noted is not None and data["_state"]._etagd_mark != noted.mark and not noted.done:
+                noted.spoil("kept_instance", instance._meta.label)
+            return data[self.field.attname]
         except KeyError:
             return get(self, instance, cls)
 
@@ -220,6 +221,11 @@ _early: Set[Any] = set()  # code objects under which SQL ran before the first re
 _remembering: Dict[Any, str] = {}  # code of functions that are wrapped by lru_cache() -> their name
 _filled: Dict[str, bool] = {}  # names of those that ran SQL
 _serving = False
+
+
+def remembers(function: Any, name: str) -> None:
+    """What SQL under it brings is kept."""
+    _remembering[function.__code__] = name
 
 
 def _learn(wrapper: Any) -> None:

@@ -20,18 +20,20 @@ from django.core.files.storage import FileSystemStorage
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.template.loaders import cached, filesystem
 
+from . import kept as memory
 from . import reads
 
 _CODE = (".py", ".pyc", ".so", ".mo", ".pth")  # of a release, as is what was installed
 _PLACES = tuple({os.path.realpath(path) + os.sep for path in (
-    os.path.dirname(os.__file__), "/usr/share/zoneinfo", "/usr/lib", "/usr/share/locale", "/etc", "/dev")})
+    os.path.dirname(os.__file__), "/usr/share/zoneinfo", "/usr/lib", "/usr/share/locale", "/usr/share/fonts", "/etc", "/dev")})
+_NEW = os.O_TRUNC | os.O_EXCL | os.O_TMPFILE & ~os.O_DIRECTORY  # a file that is opened so has nothing in it
 _INSTALLED = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
 
 
 def _file(path: Any, mode: Any = None, flags: Any = None) -> None:
     if isinstance(path, int):
         return  # opened before
-    if isinstance(flags, int) and flags & os.O_ACCMODE == os.O_WRONLY and not (isinstance(mode, str) and "+" in mode):
+    if isinstance(flags, int) and (flags & _NEW or flags & os.O_ACCMODE == os.O_WRONLY):
         return
     path = os.path.abspath(os.fsdecode(path))
     if not path.endswith(_CODE) and not path.startswith(_PLACES) and not any(place in path for place in _INSTALLED):
@@ -131,6 +133,7 @@ def _patch_templates() -> None:
     """A template that is kept from its first use on is part of the release, if it is as old; one that is read each time, or is
     newer, is not."""
     contents, kept = filesystem.Loader.get_contents, cached.Loader.get_template
+    memory.remembers(kept, "django.template.loaders.cached.Loader")  # also templates that a loader takes from the database
 
     @wraps(contents)
     def noted_contents(self: Any, origin: Any) -> Any:
