@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from multiprocessing.pool import ThreadPool
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -136,6 +137,27 @@ def by_left_thread(request):
     return ask_worker(LEFT[0], prices)
 
 
+def start_and_stay(request):
+    """Starts such a thread, and is not over before another request came to it."""
+    KEPT["stay"] = (queue.Queue(), threading.Event())
+    threading.Thread(target=serve, args=(KEPT["stay"][0],), name="meanwhile", daemon=True).start()
+    ask_worker(KEPT["stay"][0], prices)
+    KEPT["stay"][1].wait(60)
+    return "over"
+
+
+def beside(request):
+    """The request beside it."""
+    while "stay" not in KEPT:
+        time.sleep(0.01)
+    return ask_worker(KEPT["stay"][0], prices)
+
+
+def let_go(request):
+    KEPT.pop("stay")[1].set()
+    return "let go"
+
+
 PERIOD = {"s": 0, "ticks": 0}
 
 
@@ -182,9 +204,12 @@ def away():
 threading.Thread(target=away, name="away", daemon=True).start()
 
 
-def by_process(request):
-    with ProcessPoolExecutor(1) as pool:
-        return pool.submit(os.path.basename, "/a/b").result()
+def by_executor_of_processes(request):
+    return keep("executor", lambda: ProcessPoolExecutor(1, get_context("fork"))).submit(os.path.basename, "/a/b").result()
+
+
+def by_pool_of_processes(request):
+    return keep("processes", lambda: get_context("fork").Pool(1)).apply(os.path.basename, ("/a/b",))
 
 
 # ---- What the process keeps ----
@@ -208,6 +233,11 @@ def kept_queryset():
 
 @functools.lru_cache()
 def remembered():
+    return tuple(prices())
+
+
+@functools.lru_cache()
+def early():
     return tuple(prices())
 
 
@@ -315,7 +345,8 @@ VIEWS = {
     "thread": by_thread, "thread-subclass": by_subclass, "loop": by_loop,
     "worker": lambda request: ask_worker(JOBS, prices), "thread-pool": lambda request: THREADS.apply(prices),
     "left-thread": by_left_thread, "pool-from-worker": lambda request: ask_worker(JOBS, lambda: POOL.submit(prices).result()),
-    "busy": tick_in("busy-1"), "said": tick_in("said"), "idle": tick_in("idle"), "process": by_process,
+    "busy": tick_in("busy-1"), "said": tick_in("said"), "idle": tick_in("idle"), "beside": beside,
+    "process": by_executor_of_processes, "process-pool": by_pool_of_processes,
     "kept-queryset": lambda request: [(price.name, price.cents) for price in keep("queryset", kept_queryset)],
     "kept-count": lambda request: keep("queryset", kept_queryset).count(),
     "kept-instance": lambda request: keep("instance", lambda: Price.objects.get(pk=1)).cents,
@@ -387,5 +418,7 @@ urlpatterns += [
     path("uncached-template/", template("plain.html", "uncached")),
     path("flat/", etag_cached(scope=etagd.PUBLIC)(flatpage), {"url": "/flat/"})]
 urlpatterns += [path(f"{function.__name__.replace('_', '-')}/", lambda request, function=function: HttpResponse(function(request)))
-                for function in (leave_open, leave_driver_open, forget)]
+                for function in (leave_open, leave_driver_open, forget, start_and_stay, let_go)]
+if "SITE_EARLY" in os.environ:
+    early()
 application = get_wsgi_application()

@@ -39,12 +39,12 @@ class Web:
         self.socket = os.path.join(PLACE, name + ".sock")
         self.threads = threads
 
-    def start(self):
+    def start(self, **environment):
         with open(os.path.join(PLACE, "gunicorn.log"), "ab") as log:
             self.process = subprocess.Popen(
                 ["/usr/bin/python3", "-B", "/usr/bin/gunicorn", "-w", "1", "--threads", str(self.threads), "--bind", f"unix:{self.socket}",
                  "django_process_site:application"], cwd=os.path.dirname(os.path.abspath(__file__)),
-                env={**os.environ, "ETAGD_BUILD": os.path.abspath(harness.BUILD)}, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+                env={**os.environ, "ETAGD_BUILD": os.path.abspath(harness.BUILD), **environment}, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     def answers(self):
         try:
             return self.ask("/schedule/?period=0").status == 200
@@ -118,14 +118,14 @@ class Pages(Case):
             self.assertEqual(reply.status, 200, f"{path}: {reply}")
         self.known(path, web)
 
-    def refused(self, path, reason, by="", web=MANY, turn=change):
+    def refused(self, path, reason, by="", web=MANY, turn=change, asked=(ONE, MANY)):
         """It is not stored, whoever asks, and says why."""
         for _ in range(2):
             reply = web.ask(path)
             self.assertEqual(reply.status, 200, reply)
             turn()
-            for asked in (ONE, MANY):
-                self.assertFalse(asked.ask(path, reply.etag).hit, f"an old body is known: {path} {reply}")
+            for other in asked:
+                self.assertFalse(other.ask(path, reply.etag).hit, f"an old body is known: {path} {reply}")
             self.assertRegex(reply.said, rf"^bypass; reason={reason}(;|$)", path)
             self.assertIn(by, reply.said)
 
@@ -148,7 +148,21 @@ class Threads(Pages):
             self.known(f"/{name}/")
 
     def test_another_process_of_the_request(self):
-        self.refused("/process/", "process", "ProcessPoolExecutor", web=ONE)
+        for name, by in (("process", "ProcessPoolExecutor"), ("process-pool", "Pool")):
+            with self.subTest(name):
+                ONE.ask(f"/{name}/")  # this one makes it
+                self.refused(f"/{name}/", "process", by, web=ONE, turn=lambda: None, asked=(ONE,))
+        ONE.ask("/forget/")
+
+    def test_a_thread_that_a_request_started_serves_the_one_beside_it(self):
+        first = threading.Thread(target=MANY.ask, args=("/start-and-stay/",))
+        first.start()
+        self.addCleanup(first.join)
+        self.addCleanup(MANY.ask, "/let-go/")
+        reply = MANY.ask("/beside/")
+        change()
+        self.assertFalse(MANY.ask("/beside/", reply.etag).hit, f"an old body is known: {reply}")
+        self.assertEqual(reply.said, "bypass; reason=other_thread; by=meanwhile")
 
     def test_a_scheduler_beside_requests(self):
         """In a process with such a thread nine of ten pages are stored that are stored without it."""
@@ -331,6 +345,14 @@ class Remembering(Pages):
                     change()
                     self.assertFalse(web.ask(path, reply.etag).hit, f"an old body is known: {reply}")
                     self.assertEqual(reply.said, "bypass; reason=memory; by=" + by)
+
+
+    def test_one_that_ran_before_the_first_request(self):
+        web = Web("early", 1)
+        web.start(SITE_EARLY="1")
+        self.addCleanup(web.end)
+        wait_until(web.answers, 60, "gunicorn answers")
+        self.assertEqual(web.ask("/prices/?early").said, "bypass; reason=memory; by=django_process_site.early")
 
 
 class Outside(Pages):

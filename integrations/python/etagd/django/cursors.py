@@ -36,6 +36,8 @@ def using(state: Any, statement: str, cursor: Any) -> None:
     kept.sql_runs()
     if owner is None and not statement.startswith(_CONTROL):
         threads.seen_without_owner()
+    if owner is not None:
+        threads.seen_by(owner)
     mark = None if owner is None else owner.mark
     if mark != state.reader:
         if owner is not None and not owner.done:

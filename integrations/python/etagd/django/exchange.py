@@ -365,6 +365,9 @@ class Exchange:
     def _unseen(self) -> str:
         """Why something that is not noted may be in the response."""
         bounded = _CHANGES_BY_ITSELF if self._max_age_s else ()
+        beside = threads.may_have_served(self.reads)
+        if beside:
+            self.reads.spoil("other_thread", beside)
         if kept.memory() and "memory" not in self.plan.trust:
             self.reads.spoil("memory", kept.memory())
         return next((name for name in list(self.reads.spoiled) if name not in self.plan.trust and name not in bounded), "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from . import kept, outside, threads
+from .conf import release
 
 _lock = threading.Lock()
 _installed = False
@@ -16,6 +17,7 @@ def install() -> None:
         return
     with _lock:
         if not _installed:
+            release()  # the files that it reads are no response's
             threads.install()
             kept.install()
             outside.install()

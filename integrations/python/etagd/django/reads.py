@@ -37,6 +37,7 @@ class Reads:
         self.mark = next(_marks)  # on what this request has read, so that a later one knows it for old
         self.spoiled: Dict[str, str] = {}  # why what is not seen may be in the response: reason -> what or who it was
         self.kept: Dict[Any, Any] = {}  # in the place of what Django keeps in the process
+        self.beside: Set[Any] = set()  # threads of other requests that ran SQL meanwhile
         self.done = False  # the response is made
 
     # ---- Noting ----

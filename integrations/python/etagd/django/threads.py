@@ -25,6 +25,7 @@ from .conf import conf
 _open: "weakref.WeakSet[reads.Reads]" = weakref.WeakSet()
 _lock = threading.RLock()  # a finalizer may run SQL in it
 _carried: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_carried", default=False)
+_of_thread: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_of_thread", default=False)
 _background: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_background", default=False)
 
 
@@ -60,6 +61,20 @@ def seen_without_owner() -> None:
         one.spoil("other_thread", name)
 
 
+def seen_by(owner_of_it: reads.Reads) -> None:
+    """SQL of a thread that a request started. If it outlives other requests, it may have worked for them as well."""
+    if _of_thread.get() and len(_open) > 1 and not _background.get():
+        with _lock:
+            for one in _open:
+                if one is not owner_of_it:
+                    one.beside.add(threading.current_thread())
+
+
+def may_have_served(noted: reads.Reads) -> str:
+    """The name of another request's thread that ran SQL while this one was open, and goes on; "": none."""
+    return next((thread.name for thread in list(noted.beside) if thread.is_alive()), "")
+
+
 @contextmanager
 def background() -> Iterator[None]:
     """What this thread does within it (or a function that it decorates) is for no request: it hands no request anything that it
@@ -75,12 +90,12 @@ def background() -> Iterator[None]:
 
 
 @contextmanager
-def _as(noted: Optional[reads.Reads], background_too: bool) -> Iterator[None]:
-    tokens = (reads.current.set(noted), _carried.set(True), _background.set(background_too))
+def _as(noted: Optional[reads.Reads], background_too: bool, of_thread: bool = False) -> Iterator[None]:
+    tokens = (reads.current.set(noted), _carried.set(True), _background.set(background_too), _of_thread.set(of_thread))
     try:
         yield
     finally:
-        for variable, token in zip((reads.current, _carried, _background), tokens):
+        for variable, token in zip((reads.current, _carried, _background, _of_thread), tokens):
             variable.reset(token)  # type: ignore[attr-defined]
 
 
@@ -95,7 +110,7 @@ def _patch_threads() -> None:
 
             def run_for() -> None:
                 self.__dict__.pop("run", None)  # no circle
-                with _as(noted, background_too):
+                with _as(noted, background_too, of_thread=True):
                     run()
             self.run = run_for  # type: ignore[method-assign]
         start(self)
