@@ -29,7 +29,7 @@ django_site.configure(
     "shop", DATABASES={"default": {**DATABASE, "CONN_MAX_AGE": None}}, ROOT_URLCONF=__name__, SITE_ID=1,
     CACHES={"default": {"BACKEND": LOCMEM, "LOCATION": "a"}, "low": {"BACKEND": LOCMEM, "LOCATION": "b"}},
     ETAGD={"RELEASE": "1", "DEBUG_HEADER": True, "SOCKET": os.environ.get("ETAGD_SOCKET"),
-           "BACKGROUND_THREADS": ["busy-*"], "TRUST_MEMORY": ["*.trusted_*"]},
+           "BACKGROUND_THREADS": "busy-*", "TRUST_MEMORY": ["*.trusted_*"]},
     MIDDLEWARE=[__name__ + ".before", "etagd.django.middleware.ConditionalGetMiddleware",
                 "django.contrib.sessions.middleware.SessionMiddleware", "django.contrib.sites.middleware.CurrentSiteMiddleware"],
     ALLOWED_HOSTS=["*"], SESSION_ENGINE="django.contrib.sessions.backends.file", SESSION_FILE_PATH=PLACE, MEDIA_ROOT=os.path.join(PLACE, "media"),
@@ -411,7 +411,7 @@ class PriceViewSet(ETagMixin, viewsets.ReadOnlyModelViewSet):
 
 urlpatterns = [path(f"{name}/", shown(function)) for name, function in VIEWS.items()]
 urlpatterns += [
-    path("schedule/", schedule), path("trusted-file/", shown(open_file, trust=["file"])),
+    path("schedule/", schedule), path("trusted-file/", shown(open_file, trust="file")),
     path("bounded-file/", shown(open_file, max_age_s=5)), path("api/", PriceViewSet.as_view({"get": "list"})),
     path("fragment/", template("fragment.html")), path("plain-template/", template("plain.html")),
     path("late-template/", template("late.html")), path("database-template/", template("any.html", "database")),

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from unittest import mock
 
 import django_site
 import harness
@@ -32,6 +33,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 from django.db.models import F  # noqa: E402
 from django.test import Client  # noqa: E402
+from etagd.django import process  # noqa: E402
 
 
 class Web:
@@ -267,6 +269,14 @@ class Own(Pages):
         finally:
             for worker in [site.POOL.submit(end) for _ in range(2)]:
                 worker.result()
+
+    def test_where_the_process_cannot_be_watched_nothing_is_stored(self):
+        self.ask("/prices/")
+        with mock.patch.multiple(process, _installed=False, _watched=True), mock.patch.object(process.threads, "install", None), \
+                self.assertLogs("etagd.django", "ERROR"):
+            self.stays_unknown("/prices/", "unwatched")
+        self.ask("/prices/")
+        self.assertNotIn("bypass", self.said)
 
     def test_a_request_of_its_own_transaction_is_stored(self):
         with transaction.atomic():

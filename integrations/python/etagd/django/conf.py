@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+from fnmatch import fnmatchcase
 from typing import Any, Iterator, Optional
 
 from django.conf import settings
@@ -52,6 +53,14 @@ class _Conf:
 
 
 conf = _Conf()
+
+
+def matches(setting: str, name: str) -> bool:
+    """Is the name one of those that a setting allows? A text alone is one pattern, not its letters, of which one may be "*"."""
+    patterns = getattr(conf, setting)
+    return any(fnmatchcase(name, pattern) for pattern in ((patterns,) if isinstance(patterns, str) else patterns))
+
+
 _lock = threading.Lock()
 _client: Optional[etagd.Client] = None
 _release: Optional[str] = None

@@ -12,7 +12,10 @@ import sqlite3
 import threading
 import weakref
 from contextlib import closing
+from functools import wraps
 from typing import Any, Iterator, Optional
+
+from django.db.backends.utils import CursorWrapper
 
 from . import kept, reads, threads
 
@@ -106,3 +109,21 @@ def any_unfinished() -> Optional[str]:
         if state.cursors and is_unfinished(state):
             return state.connection.alias
     return None
+
+
+def install() -> None:
+    getter, iterate = CursorWrapper.__getattr__, CursorWrapper.__iter__
+
+    @wraps(getter)
+    def noted_getattr(self: Any, name: str) -> Any:
+        if name.startswith("fetch"):
+            fetching(self)
+        return getter(self, name)
+
+    @wraps(iterate)
+    def noted_iter(self: Any) -> Any:
+        for row in iterate(self):
+            fetching(self)
+            yield row
+
+    CursorWrapper.__getattr__, CursorWrapper.__iter__ = noted_getattr, noted_iter

@@ -141,13 +141,15 @@ class Start:
     """What a request needs before anything else of it runs."""
 
     def __init__(self, environ: Any) -> None:
-        process.install()
+        watched = process.install()
         self.environ = environ
         self.reads = reads.Reads()
         threads.opened(self.reads)
         self.token = etagd.Token()
         self.bypass = ""
-        if writes.in_transaction():
+        if not watched:
+            self.bypass = "unwatched"
+        elif writes.in_transaction():
             # A snapshot that began before the token; or a test's, which is rolled back.
             self.bypass = "in_transaction"
         elif cursors.any_unfinished():
@@ -365,12 +367,13 @@ class Exchange:
     def _unseen(self) -> str:
         """Why something that is not noted may be in the response."""
         bounded = _CHANGES_BY_ITSELF if self._max_age_s else ()
+        trust = (self.plan.trust,) if isinstance(self.plan.trust, str) else tuple(self.plan.trust)
         beside = threads.may_have_served(self.reads)
         if beside:
             self.reads.spoil("other_thread", beside)
-        if kept.memory() and "memory" not in self.plan.trust:
+        if kept.memory() and "memory" not in trust:
             self.reads.spoil("memory", kept.memory())
-        return next((name for name in list(self.reads.spoiled) if name not in self.plan.trust and name not in bounded), "")
+        return next((name for name in list(self.reads.spoiled) if name not in trust and name not in bounded), "")
 
     def _session_is_known(self) -> bool:
         """Rows that the statements show; and which session it is, the key says."""

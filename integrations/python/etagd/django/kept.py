@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import gc
 import sys
-from fnmatch import fnmatchcase
 from functools import wraps
 from typing import Any, Callable, Dict, Optional, Set
 
@@ -26,7 +25,7 @@ from django.db.models.query import QuerySet, RawQuerySet
 from django.db.models.query_utils import DeferredAttribute
 
 from . import reads
-from .conf import conf
+from .conf import matches
 
 # ---- Django's cache ----
 
@@ -279,7 +278,7 @@ def sql_runs() -> None:
 def memory() -> str:
     """The name of a function that remembers what it read, and perhaps gave it to any request; "": none."""
     for name in list(_filled):
-        if not any(fnmatchcase(name, pattern) for pattern in conf.TRUST_MEMORY):
+        if not matches("TRUST_MEMORY", name):
             return name
     return ""
 

@@ -14,13 +14,12 @@ import threading
 import weakref
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from functools import wraps
 from multiprocessing.pool import Pool, ThreadPool
 from typing import Any, Callable, Iterator, Optional
 
 from . import reads
-from .conf import conf
+from .conf import matches
 
 _open: "weakref.WeakSet[reads.Reads]" = weakref.WeakSet()
 _lock = threading.RLock()  # a finalizer may run SQL in it
@@ -53,7 +52,7 @@ def seen_without_owner() -> None:
     if not _open or _background.get():
         return
     name = threading.current_thread().name
-    if any(fnmatchcase(name, pattern) for pattern in conf.BACKGROUND_THREADS):
+    if matches("BACKGROUND_THREADS", name):
         return
     with _lock:
         noted = list(_open)

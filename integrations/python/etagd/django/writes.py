@@ -507,22 +507,12 @@ def _patch_cursors() -> None:
     @wraps(getter)
     def guarded_getattr(self: Any, name: str) -> Any:
         found = getter(self, name)
-        if name.startswith("fetch"):
-            cursors.fetching(self)
         if name not in _UNSEEN:
             return found
         return lambda *args, **kwargs: state_of(self.db)._write(
             ";", [EVERYTHING], sql.ANYTHING, False, partial(found, *args, **kwargs))
 
-    iterate = CursorWrapper.__iter__
-
-    @wraps(iterate)
-    def noted_iter(self: Any) -> Any:
-        for row in iterate(self):
-            cursors.fetching(self)
-            yield row
-
-    CursorWrapper.callproc, CursorWrapper.__getattr__, CursorWrapper.__iter__ = guarded_callproc, guarded_getattr, noted_iter
+    CursorWrapper.callproc, CursorWrapper.__getattr__ = guarded_callproc, guarded_getattr
 
 
 def _created(connection: Any, **_: Any) -> None:
