@@ -355,6 +355,8 @@ class Remembering(Pages):
                     change()
                     self.assertFalse(web.ask(path, reply.etag).hit, f"an old body is known: {reply}")
                     self.assertEqual(reply.said, "bypass; reason=memory; by=" + by)
+        with open(os.path.join(PLACE, "gunicorn.log"), encoding="utf-8") as log:
+            self.assertEqual(log.read().count("django_process_site.remembered remembers what it read"), 1)
 
 
     def test_one_that_ran_before_the_first_request(self):

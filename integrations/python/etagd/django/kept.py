@@ -25,7 +25,7 @@ from django.db.models.query import QuerySet, RawQuerySet
 from django.db.models.query_utils import DeferredAttribute
 
 from . import reads
-from .conf import matches
+from .conf import log, matches
 
 # ---- Django's cache ----
 
@@ -256,9 +256,23 @@ def _patch_lru_cache() -> None:
     for found in gc.get_objects():
         if type(found) is kind:
             _learn(found)
-    for code in _early & set(_remembering):
-        _filled[_remembering[code]] = True
+
+
+def _recall() -> None:
+    """Those that ran SQL before there was anybody to answer."""
+    for code in _early.copy():
+        if code in _remembering:
+            _fills(_remembering[code])
     _early.clear()
+
+
+def _fills(name: str) -> None:
+    if name in _filled:
+        return
+    _filled[name] = True
+    if not matches("TRUST_MEMORY", name):
+        log.warning("etagd: %s remembers what it read from the database, so nothing that this process renders is stored from now on: "
+                    'keep it for one request only, or name it in ETAGD["TRUST_MEMORY"] if it never changes', name)
 
 
 def sql_runs() -> None:
@@ -271,7 +285,7 @@ def sql_runs() -> None:
         return
     while frame is not None and _remembering:
         if frame.f_code in _remembering:
-            _filled[_remembering[frame.f_code]] = True
+            _fills(_remembering[frame.f_code])
         frame = frame.f_back
 
 
@@ -292,5 +306,6 @@ def install() -> None:
         _patch_sites(sys.modules["django.contrib.sites.models"])
     if "django.contrib.contenttypes.models" in sys.modules:
         sys.modules["django.contrib.contenttypes.models"].ContentTypeManager._cache = _OwnDict("_cache")
-    _serving = True
     _patch_lru_cache()
+    _serving = True
+    _recall()
