@@ -223,9 +223,9 @@ def ignored() -> Iterator[None]:
 
 
 def _asked() -> None:
-    from .reads import current
+    from .reads import noting
 
-    noted = current.get()
+    noted = noting()
     if noted is None or "clock_python" in noted.changing or _ignored.get():
         return
     frame = sys._getframe(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from fnmatch import fnmatchcase
 from typing import Any, Optional
 
 from django.conf import settings
@@ -27,6 +28,8 @@ DEFAULTS = {
     "MAX_AGE_S": 0,  # time to live of entries; 0: until they are invalidated
     "CACHE_CONTROL": "max-age=60, must-revalidate",  # of 200 and 304 to GET and HEAD; None: says nothing
     "CACHE_CONTROL_UNSAFE": "no-cache, no-store, must-revalidate",  # of every answer to POST, PUT, PATCH, DELETE
+    "BACKGROUND_THREADS": (),  # names (with *) of threads whose SQL is for no request
+    "TRUST_MEMORY": (),  # names (with *) of functions with lru_cache() whose SQL never changes what they give
     "DEBUG_HEADER": None,  # send X-Etag-Cache; None: as settings.DEBUG
 }
 
@@ -46,6 +49,14 @@ class _Conf:
 
 
 conf = _Conf()
+
+
+def matches(setting: str, name: str) -> bool:
+    """Is the name one of those that a setting allows? A text alone is one pattern, not its letters, of which one may be "*"."""
+    patterns = getattr(conf, setting)
+    return any(fnmatchcase(name, pattern) for pattern in ((patterns,) if isinstance(patterns, str) else patterns))
+
+
 _lock = threading.Lock()
 _client: Optional[etagd.Client] = None
 _unshadowed: Optional[etagd.Client] = None

@@ -34,7 +34,7 @@ def check_scope(scope: Any) -> None:
 
 def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[str]] = None, max_age_s: Optional[int] = None,
                 cache_control: Any = _UNSET, cache_control_unsafe: Any = _UNSET, require_if_match: bool = False,
-                trust_cache: bool = False) -> Callable[[Any], Any]:
+                trust_cache: bool = False, trust: Sequence[str] = ()) -> Callable[[Any], Any]:
     """Answers 304 from etagd before the view runs, and fills etagd with what it answered.
 
         @login_required                     what decides about access stands outside: it comes first
@@ -56,7 +56,7 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
             exchange = getattr(request, "_etagd", None)
             plan = plan_of(scope, surrogates, (request, *args), kwargs, vary=vary, max_age_s=max_age_s,
                            cache_control=cache_control, cache_control_unsafe=cache_control_unsafe,
-                           require_if_match=require_if_match, trust_cache=trust_cache)
+                           require_if_match=require_if_match, trust_cache=trust_cache, trust=trust)
             if exchange is None or exchange.plan is not None:  # without our middleware; or another's inside
                 return view(request, *args, **kwargs)
             answered = exchange.check(plan)

@@ -21,7 +21,7 @@ from django.utils.translation import get_language
 
 import etagd
 
-from . import reads, writes
+from . import cursors, kept, outside, process, reads, threads, writes
 from .conf import client, conf, log, release
 
 SAFE = ("GET", "HEAD")
@@ -29,6 +29,7 @@ UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 _CONDITIONS = (("If-Match", "HTTP_IF_MATCH"), ("If-None-Match", "HTTP_IF_NONE_MATCH"),
                ("If-Modified-Since", "HTTP_IF_MODIFIED_SINCE"), ("If-Unmodified-Since", "HTTP_IF_UNMODIFIED_SINCE"))
 _KEPT = ("Cache-Control", "Content-Location", "Date", "ETag", "Expires", "Last-Modified", "Vary")
+_CHANGES_BY_ITSELF = ("file", "network", "process")  # which a time to live bounds
 _UNSET: Any = object()
 
 
@@ -44,6 +45,7 @@ class Plan:
     cache_control_unsafe: Any = _UNSET
     require_if_match: bool = False
     trust_cache: bool = False
+    trust: Sequence[str] = ()  # reasons that keep no answer out of the cache
     bypass: str = ""  # why not
 
     def apply_policy(self, method: str, response: Any) -> None:
@@ -139,13 +141,21 @@ class Start:
     """What a request needs before anything else of it runs."""
 
     def __init__(self, environ: Any) -> None:
+        watched = process.install()
         self.environ = environ
         self.reads = reads.Reads()
+        threads.opened(self.reads)
         self.token = etagd.Token()
         self.bypass = ""
-        if writes.in_transaction():
+        if not watched:
+            self.bypass = "unwatched"
+        elif writes.in_transaction():
             # A snapshot that began before the token; or a test's, which is rolled back.
             self.bypass = "in_transaction"
+        elif cursors.any_unfinished():
+            self.bypass = "unfinished_cursor"
+        elif outside.templates_changed():
+            self.bypass = "template"
         elif not writes.untold.tell():
             self.bypass = "untold_changes"
         else:
@@ -166,6 +176,9 @@ def request_started(environ: Any = None, **_: Any) -> None:
 
 
 def request_finished(**_: Any) -> None:
+    start = _start.get()
+    if start is not None:
+        threads.closed(start.reads)
     _start.set(None)
     reads.current.set(None)
 
@@ -188,7 +201,6 @@ class Exchange:
     def check(self, plan: Plan) -> Optional[HttpResponse]:
         """After authentication and permissions. An answer to send at once, or None: run the handler."""
         self.plan = plan
-        self.reads.used_cache = False  # throttling did; what it read is in no representation
         method = self.request.method
         if plan.require_if_match and method in UNSAFE:
             asked = etagd.Request(method, None, conditions(self.request), require_if_match=True)
@@ -238,6 +250,7 @@ class Exchange:
 
     def finish(self, response: Any) -> Any:
         response = self._finish(response)
+        threads.closed(self.reads)
         wanted = settings.DEBUG if conf.DEBUG_HEADER is None else conf.DEBUG_HEADER
         if wanted:
             response["X-Etag-Cache"] = self.explain()
@@ -322,8 +335,8 @@ class Exchange:
 
     def _tell(self, response: Any) -> None:
         """Of an answer that must not be stored, so that libetag removes an entry that it refutes. What Django's cache has a part
-        in may be older than the entry."""
-        if self._django_cached():
+        in may be older than the entry, as may what the process kept."""
+        if self._django_cached() or self.reads.spoiled:
             return
         try:
             client().finish(self._asked, self._response(response, withheld=True), self._answer)
@@ -357,7 +370,19 @@ class Exchange:
             "midnight": noted.left_s == 0 and not self._said_max_age_s,
             "head": request.method != "GET" and not response.content,
         }
-        return next((name for name, applies in rules.items() if applies), "")
+        refused = next((name for name, applies in rules.items() if applies), "")
+        return refused if refused not in ("", "no_dependency") else self._unseen() or refused
+
+    def _unseen(self) -> str:
+        """Why something that is not noted may be in the response."""
+        bounded = _CHANGES_BY_ITSELF if self._said_max_age_s else ()  # midnight bounds no file
+        trust = (self.plan.trust,) if isinstance(self.plan.trust, str) else tuple(self.plan.trust)
+        beside = threads.may_have_served(self.reads)
+        if beside:
+            self.reads.spoil("other_thread", beside)
+        if kept.memory() and "memory" not in trust:
+            self.reads.spoil("memory", kept.memory())
+        return next((name for name in list(self.reads.spoiled) if name not in trust and name not in bounded), "")
 
     def _session_is_known(self) -> bool:
         """Rows that the statements show; and which session it is, the key says."""
@@ -371,7 +396,8 @@ class Exchange:
         if self.plan is None:
             return "none"
         if self.bypass:
-            return f"bypass; reason={self.bypass}"
+            by = self.reads.spoiled.get(self.bypass)
+            return f"bypass; reason={self.bypass}" + (f"; by={ascii(by)[1:-1][:200]}" if by else "")
         if self._asked is None:
             return self._said
         key = self._asked.key

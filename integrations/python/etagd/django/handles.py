@@ -20,7 +20,7 @@ from typing import Any, Callable, Iterator, List
 from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 
-from . import reads, sql
+from . import cursors, reads, sql
 from .surrogates import EVERYTHING
 
 # What neither reads nor writes; the rest of a driver's cursor may do anything.
@@ -28,6 +28,7 @@ _HARMLESS = frozenset("""
     adapters arraysize binary_types cast close closed connection description execute executemany fetchall fetchmany fetchone format
     itersize lastrowid mogrify name nextset pgresult query row_factory rowcount rownumber results scroll scrollable set_result
     setinputsizes setoutputsize statusmessage string_types timestamp typecaster tzinfo_factory withhold""".split())
+_FETCHING = ("fetchone", "fetchmany", "fetchall", "__next__")
 _WATCHED = ("callproc", "copy", "copy_expert", "copy_from", "copy_to", "executescript", "stream")
 
 
@@ -108,7 +109,7 @@ def _iterate(state: Any, real: Any) -> Iterator[Any]:
 def anything(state: Any, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls what may change anything, now or when its result is used."""
     if name == "stream" and args and sql.classify(_as_text(state, args[0]))[0] == sql.READ:
-        noted = reads.current.get()
+        noted = reads.noting()
         if noted is not None:
             noted.other_sql(_as_text(state, args[0]), args[1] if len(args) > 1 else None, state.connection)
             state.note_session(noted)
@@ -154,6 +155,11 @@ def _class(base: Any, state: Any) -> Any:
     for name in _WATCHED:
         if hasattr(base, name):
             namespace[name] = _watched_method(base, name, found)
+    for name in _FETCHING:
+        if hasattr(base, name):
+            namespace[name] = _fetching_method(base, name, found)
+    if not hasattr(base, "__next__"):
+        namespace["__iter__"] = _iterating(base, found)
     return type(base.__name__, (base,), namespace)
 
 
@@ -167,6 +173,31 @@ def _watched_method(base: Any, name: str, found: Any) -> Any:
             return real(self, *args, **kwargs)
         return anything(state, name, partial(real, self), *args, **kwargs)
     return method
+
+
+def _fetching_method(base: Any, name: str, found: Any) -> Any:
+    real = getattr(base, name)
+
+    @wraps(real)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _fetches(self, found)
+        return real(self, *args, **kwargs)
+    return method
+
+
+def _iterating(base: Any, found: Any) -> Any:
+    """psycopg 3's, a generator."""
+    def iterate(self: Any) -> Iterator[Any]:
+        for row in base.__iter__(self):
+            _fetches(self, found)
+            yield row
+    return iterate
+
+
+def _fetches(cursor: Any, found: Any) -> None:
+    state = found()
+    if state is not None:
+        cursors.fetching(cursor, state.connection.alias)
 
 
 def _executed(state: Any, run: Callable[..., Any], cursor: Any, query: Any, params: Any, many: bool, kwargs: Any) -> Any:

@@ -8,8 +8,10 @@ SQL by hand reads is not known: the response depends on every write.
 from __future__ import annotations
 
 import contextvars
+import itertools
 import time
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from django.conf import settings
 from django.db import router
@@ -23,6 +25,7 @@ QUERIES_MAX = 256  # that wait to be judged
 NAMES_MAX = 100  # of one response (libetag: 128); more: whole tables
 
 current: "contextvars.ContextVar[Optional[Reads]]" = contextvars.ContextVar("etagd_reads", default=None)
+_marks = itertools.count(1)
 
 
 class Reads:
@@ -40,8 +43,17 @@ class Reads:
         self._catalogs: Dict[str, catalog.Catalog] = {}
         self._prepared: Set[str] = set()
         self.used_cache = False  # it took something from Django's cache, which may be of any age
+        self.mark = next(_marks)  # on what this request has read, so that a later one knows it for old
+        self.spoiled: Dict[str, str] = {}  # why what is not seen may be in the response: reason -> what or who it was
+        self.kept: Dict[Any, Any] = {}  # in the place of what Django keeps in the process
+        self.beside: Set[Any] = set()  # threads of other requests that ran SQL meanwhile
+        self.done = False  # the response is made
 
     # ---- Noting ----
+
+    def spoil(self, reason: str, by: str = "") -> None:
+        """The response is not stored, unless the view trusts this reason."""
+        self.spoiled.setdefault(reason, by)
 
     def other_sql(self, statement: str, params: Any = None, connection: Any = None) -> None:
         """A SELECT by hand."""
@@ -123,7 +135,11 @@ class Reads:
 
     def _judge_all(self) -> None:
         while self._queries:
-            self._judge(*self._queries.pop())
+            try:
+                query = self._queries.pop()
+            except IndexError:  # another thread of the request took it
+                return
+            self._judge(*query)
 
     def _judge(self, compiler: Any, statement: str, params: Any, rows: Optional[List[Any]]) -> None:
         """The query may be another one than it was when it was executed: then only the statement counts."""
@@ -265,3 +281,46 @@ class Reads:
             del parts[label]
             whole.add(label)
         return whole.union(self._said, *parts.values())
+
+
+# ---- What is no SQL ----
+
+_aside: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_aside", default=False)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """What is taken from Django's cache, files and the network within it is in no response: for throttling, logging and their
+    like. SQL counts all the same."""
+    token = _aside.set(True)
+    try:
+        yield
+    finally:
+        _aside.reset(token)
+
+
+def is_aside() -> bool:
+    return _aside.get()
+
+
+def noting() -> Optional[Reads]:
+    """The request that SQL is noted for: whose response is not made yet."""
+    noted = current.get()
+    return None if noted is None or noted.done else noted
+
+
+def now() -> Optional[Reads]:
+    """The request whose response may show what is read now beside its SQL."""
+    return None if _aside.get() else noting()
+
+
+def used_cache() -> None:
+    noted = now()
+    if noted is not None:
+        noted.used_cache = True
+
+
+def spoil(reason: str, by: str = "") -> None:
+    noted = now()
+    if noted is not None:
+        noted.spoil(reason, by)

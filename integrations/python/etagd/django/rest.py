@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Iterable, List, Optional, Tuple
+from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import connections, router, transaction
@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 import etagd
 
-from . import clock, decorators, writes
+from . import clock, decorators, reads, writes
 from .conf import client
 from .exchange import _UNSET, SAFE, UNSAFE, Plan, conditions, judge, precondition_failed, validators_of
 
@@ -38,6 +38,7 @@ class ETagMixin:
     etag_require_if_match = False  # 428 for a write without If-Match
     etag_trust_object_permissions = False  # the scope says all that has_object_permission() asks
     etag_trust_cache = False  # what the view takes from Django's cache never changes its answer
+    etag_trust: Sequence[str] = ()  # reasons of X-Etag-Cache that keep no answer of it out of the cache
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         # Wrapped here and not in initial(), which a subclass may go on with after ours.
@@ -65,6 +66,10 @@ class ETagMixin:
         with clock.ignored():
             super().perform_authentication(request)
 
+    def check_throttles(self, request: Any) -> None:
+        with reads.aside():  # what throttling takes from Django's cache is in no representation
+            super().check_throttles(request)
+
     # ---- Before the handler ----
 
     def _etag_exchange(self) -> Any:
@@ -80,7 +85,7 @@ class ETagMixin:
         return decorators.plan_of(
             self.etag_scope, self.etag_surrogates, (request,), {}, vary=self.etag_vary, max_age_s=self.etag_max_age_s,
             cache_control=self.etag_cache_control, cache_control_unsafe=self.etag_cache_control_unsafe,
-            require_if_match=self.etag_require_if_match, trust_cache=self.etag_trust_cache,
+            require_if_match=self.etag_require_if_match, trust_cache=self.etag_trust_cache, trust=self.etag_trust,
             bypass="object_permissions" if self._etag_asks_objects() else "")
 
     def _etag_asks_objects(self) -> bool:

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from contextlib import closing
 from functools import partial, wraps
+from types import GeneratorType
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
-from django.core.cache import CacheHandler
 from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -31,7 +32,7 @@ from django.utils.connection import ConnectionProxy
 
 import etagd
 
-from . import catalog, drivers, handles, queries, reads, sql, surrogates
+from . import catalog, cursors, drivers, handles, queries, reads, sql, surrogates
 from .conf import client, conf, log
 from .surrogates import EVERYTHING
 
@@ -204,7 +205,7 @@ def _nothing() -> None:
 
 
 def _note_write() -> None:
-    noted = reads.current.get()
+    noted = reads.noting()
     if noted is not None:
         noted.wrote = True
 
@@ -229,6 +230,9 @@ class _State:
         self.has_temporary = False  # tables, of this session alone
         self.is_connecting = False
         self.cursor_classes: Dict[Any, Any] = {}
+        self.reader: Optional[int] = None  # the mark of the request that uses it
+        self.cursors: Any = weakref.WeakSet()  # of SQLite, that may be in the middle of their rows
+        self.probed: Any = None
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.create_cursor = partial(handles.made, self, connection.create_cursor)
@@ -271,6 +275,8 @@ class _State:
 
     def _set_autocommit(self, setter: Any, autocommit: bool) -> Any:
         names = set(self.names) if autocommit else set()  # some drivers commit what is open
+        if not autocommit:
+            cursors.began(self)
         result = guarded(names, self._synchronized(partial(setter, autocommit)), self._bound) if names else setter(autocommit)
         if names:
             self._forget()
@@ -282,6 +288,8 @@ class _State:
         return result
 
     def _close(self, close: Any) -> Any:
+        self.probed = None
+        self.cursors.clear()
         result = close()
         self._forget()
         return result
@@ -311,6 +319,8 @@ class _State:
     def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
         text = statement if isinstance(statement, str) else _as_text(statement, self.connection)
         run = partial(self.inside, execute, statement, params, many, context)
+        if not self.is_connecting:  # then nobody's connection yet
+            cursors.using(self, text, context.get("cursor"))
         if self.statement is not None and self._is_expected(text):
             if self.statement[0] == "SELECT":
                 self.selected = (text, params)
@@ -321,14 +331,14 @@ class _State:
             return self._expected_write(text, context, run)
         kind, table = sql.classify(text)
         if kind == sql.READ:
-            noted = reads.current.get()
+            noted = reads.noting()
             if noted is not None:
                 noted.other_sql(text, params, self.connection)
                 self.note_session(noted)
             return run()
         if kind == sql.NOTHING:
             if sql.sets_session(text) and not self.is_connecting:
-                self.settings_of = reads.current.get() or self
+                self.settings_of = reads.noting() or self
                 handles.leave(self, "settings")
             return run()
         if sql.makes_temporary(text):
@@ -568,13 +578,13 @@ def _read(original: Any, delete: Any) -> Any:
         run = partial(original, self, *args, **kwargs)
         if isinstance(self, (compilers.SQLUpdateCompiler, compilers.SQLInsertCompiler)):
             return run()
-        state, noted = state_of(self.connection), reads.current.get()
+        state, noted = state_of(self.connection), reads.noting()
         if noted is not None:
             noted.begin(self.connection)
         before, state.selected = state.selected, None
         try:
             result = _announced(state, ["SELECT", "", -1], run)
-            noted, statement = reads.current.get(), state.selected
+            noted, statement = reads.noting(), state.selected
         finally:
             state.selected = before
         if noted is not None and statement is not None:
@@ -584,21 +594,10 @@ def _read(original: Any, delete: Any) -> Any:
             else:
                 rows = [[result]] if isinstance(result, tuple) else None
             noted.add_query(self, *statement, rows)
+        if isinstance(result, GeneratorType):
+            return cursors.watched(result)
         return result
     return execute_sql
-
-
-def _patch_cache() -> None:
-    getter = CacheHandler.__getitem__
-
-    @wraps(getter)
-    def noted_getitem(self: Any, alias: str) -> Any:
-        noted = reads.current.get()
-        if noted is not None:
-            noted.used_cache = True
-        return getter(self, alias)
-
-    CacheHandler.__getitem__ = noted_getitem
 
 
 def _patch_connect() -> None:
@@ -640,4 +639,3 @@ def register() -> None:
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
         handles.register()
         _patch_connect()
-        _patch_cache()
