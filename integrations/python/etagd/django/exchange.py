@@ -6,7 +6,6 @@ sessions, CSRF tokens, messages, transactions, what the handler read.
 """
 from __future__ import annotations
 
-import contextvars
 import shlex
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +20,7 @@ from django.utils.translation import get_language
 
 import etagd
 
-from . import reads, writes
+from . import loop, reads, writes
 from .conf import client, conf, log, release
 
 SAFE = ("GET", "HEAD")
@@ -56,7 +55,7 @@ class Plan:
                 return
         else:
             value = conf.CACHE_CONTROL_UNSAFE if self.cache_control_unsafe is _UNSET else self.cache_control_unsafe
-            if method not in UNSAFE:
+            if method.upper() not in UNSAFE:
                 return
         if value:
             response["Cache-Control"] = value
@@ -104,9 +103,18 @@ def validators_of(response: Any, etag: Optional[str] = None) -> etagd.Validators
     return etagd.Validators(etag=response.get("ETag") or etag, last_modified=etagd.date_parse(date) if date else None)
 
 
+def method_of(request: Any) -> str:
+    """The method that came. Django writes it in capitals, and HTTP's "get" is not GET. Where a middleware has put another one in
+    its place, the one that allows less."""
+    scope = getattr(request, "scope", None)
+    made: str = request.method
+    came: str = request.META.get("REQUEST_METHOD", made) if scope is None else scope["method"]
+    return made if came in SAFE and made not in SAFE or came in UNSAFE and made in UNSAFE else came
+
+
 def judge(request: Any, validators: etagd.Validators) -> int:
     """RFC 9110 section 13.2.2: 304, 412, or 0 where the request goes on."""
-    return etagd.evaluate(etagd.Request(request.method, None, conditions(request)), validators).http_status
+    return etagd.evaluate(etagd.Request(method_of(request), None, conditions(request)), validators).http_status
 
 
 def by_weak_date(request: Any) -> bool:
@@ -136,47 +144,86 @@ def _not_modified(response: Any) -> HttpResponse:
 
 
 class Start:
-    """What a request needs before anything else of it runs."""
+    """What a request needs before anything else of it runs. It lies in the request's own environ or scope, which is one object in
+    every thread and context of the request; what a copy of that holds is another request's."""
 
-    def __init__(self, environ: Any) -> None:
-        self.environ = environ
+    def __init__(self, carrier: Dict[str, Any]) -> None:
         self.reads = reads.Reads()
         self.token = etagd.Token()
         self.bypass = ""
+        self._asked = False
+        self._carrier = id(carrier)
+        outer = reads.current.get()
+        if outer is not None and outer.open:  # a view that asks this process for another page: what that reads is in its own
+            outer.spoil("inner_request")
+            self.reads.outer = outer
+        carrier[_START] = self
+        try:
+            self.token = client().token()
+        except etagd.EtagError as error:
+            self.bypass = type(error).__name__.lower()
+
+    def is_of(self, carrier: Dict[str, Any]) -> bool:
+        return self._carrier == id(carrier)
+
+    def ask(self) -> None:
+        """On the thread of the request's connections. May wait for the daemon."""
+        self._asked = True
         if writes.in_transaction():
             # A snapshot that began before the token; or a test's, which is rolled back.
-            self.bypass = "in_transaction"
+            self.bypass = self.bypass or "in_transaction"
         elif not writes.untold.tell():
-            self.bypass = "untold_changes"
-        else:
-            try:
-                self.token = client().token()
-            except etagd.EtagError as error:
-                self.bypass = type(error).__name__.lower()
+            self.bypass = self.bypass or "untold_changes"
+
+    @property
+    def reason(self) -> str:
+        """Why neither a look-up nor a fill is allowed; "" if they are."""
+        return self.bypass or ("" if self._asked else "no_start")
 
 
-_start: "contextvars.ContextVar[Optional[Start]]" = contextvars.ContextVar("etagd_start", default=None)
+_START = "etagd.django.start"
 
 
-def request_started(environ: Any = None, **_: Any) -> None:
+def _carrier(request: Any) -> Dict[str, Any]:
+    found = getattr(request, "environ", None) or getattr(request, "scope", None)
+    return {} if found is None else found
+
+
+def start_of(request: Any) -> Optional[Start]:
+    """None: it did not begin where we saw it, so nobody knows what was read for it."""
+    carrier = _carrier(request)
+    start = carrier.get(_START)
+    return start if start is not None and start.is_of(carrier) else None
+
+
+def request_started(environ: Any = None, scope: Any = None, **_: Any) -> None:
     """Django's signal, before the first middleware: what those before ours read counts too."""
-    start = Start(environ)
-    _start.set(start)
+    carrier = scope if environ is None else environ
+    if carrier is None:
+        return
+    start = carrier.get(_START)
+    if scope is None or start is None or not start.is_of(carrier):  # by a scope it began with its handler
+        start = Start(carrier)
+    start.ask()
     reads.current.set(start.reads)
 
 
 def request_finished(**_: Any) -> None:
-    _start.set(None)
-    reads.current.set(None)
+    noted = reads.current.get()
+    reads.current.set(None if noted is None or noted.outer is None or not noted.outer.open else noted.outer)
 
 
 class Exchange:
     def __init__(self, request: Any) -> None:
         self.request = request
-        start = _start.get()
-        if start is None or start.environ is None or start.environ is not getattr(request, "environ", None):
-            start = Start(None)
-        self.reads, self.token, self.bypass = start.reads, start.token, start.bypass
+        start = start_of(request)
+        if start is None:
+            self.reads, self.token, self.bypass = reads.Reads(), etagd.Token(), "no_start"
+        else:
+            self.reads, self.token, self.bypass = start.reads, start.token, start.reason
+            del _carrier(request)[_START]  # of one Exchange; and no circle
+            if reads.current.get() is not start.reads:
+                self.bypass = self.bypass or "no_context"  # so what middlewares before ours read was not noted
         self.plan: Optional[Plan] = None
         self._asked: Optional[etagd.Request] = None
         self._answer: Optional[etagd.Answer] = None
@@ -188,13 +235,13 @@ class Exchange:
         """After authentication and permissions. An answer to send at once, or None: run the handler."""
         self.plan = plan
         self.reads.used_cache = False  # throttling did; what it read is in no representation
-        method = self.request.method
-        if plan.require_if_match and method in UNSAFE:
+        method = method_of(self.request)
+        if plan.require_if_match and method.upper() in UNSAFE:
             asked = etagd.Request(method, None, conditions(self.request), require_if_match=True)
             if etagd.evaluate(asked, etagd.Validators(etagd.Existence.UNKNOWN)).http_status == 428:
                 return self._respond(428, ())
         self.bypass = self.bypass or plan.bypass or ("no_scope" if plan.scope is None else "")
-        if not self.bypass and self.reads.wrote and writes.uncommitted():
+        if not self.bypass and self.reads.wrote and (loop.on_loop() or writes.uncommitted()):
             self.bypass = "uncommitted_changes"
         if self.bypass:
             return None
@@ -216,7 +263,7 @@ class Exchange:
     def _respond(self, status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
         self._said = "hit" if status == 304 else "refused"
         response = answer_with(status, fields)
-        self.plan.apply_policy(self.request.method, response)
+        self.plan.apply_policy(method_of(self.request), response)
         response._etagd_final = True
         return response
 
@@ -235,6 +282,10 @@ class Exchange:
 
     # ---- After it ----
 
+    def asks_connections(self, response: Any) -> bool:
+        """Is finish() to run on the thread of the request's connections?"""
+        return self._answer is not None and not getattr(response, "_etagd_final", False)
+
     def finish(self, response: Any) -> Any:
         response = self._finish(response)
         wanted = settings.DEBUG if conf.DEBUG_HEADER is None else conf.DEBUG_HEADER
@@ -243,7 +294,7 @@ class Exchange:
         return response
 
     def _finish(self, response: Any) -> Any:
-        method, plan = self.request.method, self.plan
+        method, plan = method_of(self.request), self.plan
         if getattr(response, "_etagd_final", False):
             return response
         if plan is not None:
@@ -255,6 +306,7 @@ class Exchange:
         refusal = self.refusal(response) if looked_up else ""
         if not response.has_header("ETag") and not response.has_header("Last-Modified"):
             if looked_up:
+                self.bypass = refusal
                 self._tell(response)
             return response
         if looked_up and not refusal:
@@ -346,7 +398,8 @@ class Exchange:
             "django_cache": self._django_cached(),
             "no_dependency": not self.plan.surrogates and not names,
             "clock": noted.clock and not self._max_age_s,
-            "head": request.method != "GET" and not response.content,
+            "head": method_of(request) != "GET" and not response.content,
+            **dict.fromkeys(noted.spoiled, True),
         }
         return next((name for name, applies in rules.items() if applies), "")
 

@@ -31,8 +31,15 @@ class Reads:
         self.wrote = False  # the request changed something, or may have
         self.clock = False  # what it read changes without a write
         self.used_cache = False  # it took something from Django's cache, which may be of any age
+        self.spoiled: Dict[str, str] = {}  # why what is not seen may be in the response: reason -> what or who it was
+        self.open = True  # its middleware has not answered
+        self.outer: Optional[Reads] = None  # of the request in whose middle it began
 
     # ---- Noting ----
+
+    def spoil(self, reason: str, by: str = "") -> None:
+        """The response is not stored."""
+        self.spoiled.setdefault(reason, by)
 
     def other_sql(self, statement: str) -> None:
         """A SELECT by hand."""
