@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial, wraps
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from django.core.cache import CacheHandler
 from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
@@ -189,13 +189,19 @@ def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any]
 
 def uncommitted() -> bool:
     """Has this thread changed something that it has not committed?"""
-    return any(state_of(connection).names for connection in connections.all())
+    return any(state_of(connection).names for connection in _opened())
 
 
 def in_transaction() -> bool:
     """Is any connection of this thread in a transaction, whose snapshot may be of any age?"""
     return any(connection.connection is not None and (connection.in_atomic_block or not connection.autocommit
-                                                      or state_of(connection).by_hand) for connection in connections.all())
+                                                      or state_of(connection).by_hand) for connection in _opened())
+
+
+def _opened() -> List[Any]:
+    """The connections that this thread has made."""
+    made = connections._connections
+    return [getattr(made, alias) for alias in connections if hasattr(made, alias)]
 
 
 def _nothing() -> None:
@@ -220,6 +226,7 @@ class _State:
         self.savepoints: Dict[str, int] = {}
         self.statement: Optional[Tuple[str, str]] = None  # what the ORM's compiler is about to execute: verb and table
         self.selected: Optional[Tuple[str, Any]] = None
+        self.outermost: Optional[int] = None  # how deep blocks are nested that are to be like outermost ones
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
@@ -407,6 +414,44 @@ class _State:
         return None if None in parts else parts
 
 
+@contextmanager
+def like_outermost(connection: Any) -> Iterator[None]:
+    """In a transaction of ours: a block of the view's own may be durable, and what fails in it undoes it alone, as without us."""
+    state = state_of(connection)
+    before, state.outermost = state.outermost, len(connection.savepoint_ids)
+    try:
+        yield
+    finally:
+        state.outermost = before
+
+
+def _patch_blocks() -> None:
+    enter, mark = transaction.Atomic.__enter__, transaction.mark_for_rollback_on_error
+
+    def is_outermost(using: Any) -> bool:
+        connection = transaction.get_connection(using)
+        state = getattr(connection, "_etagd", None)
+        return state is not None and state.outermost is not None and state.outermost == len(connection.savepoint_ids)
+
+    @wraps(enter)
+    def entered(self: Any) -> Any:
+        return enter(transaction.Atomic(self.using, True, False) if is_outermost(self.using) else self)
+
+    @wraps(mark)
+    def marked(using: Any = None) -> Any:
+        return transaction.Atomic(using, True, False) if is_outermost(using) else mark(using)
+
+    transaction.Atomic.__enter__, transaction.mark_for_rollback_on_error = entered, marked
+
+
+def has_failed(connection: Any) -> bool:
+    """Can the open transaction only be rolled back, as a statement failed in it?"""
+    if connection.needs_rollback:
+        return True
+    return connection.vendor == "postgresql" and connection.connection is not None \
+        and connection.connection.info.transaction_status == 3
+
+
 def lock_sqlite(connection: Any, model: Any) -> None:
     """SQLite's lock for writing, by a statement that changes nothing: who reads first may not get it any more."""
     if connection.vendor == "sqlite":
@@ -537,3 +582,4 @@ def register() -> None:
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
         _patch_cursors()
         _patch_cache()
+        _patch_blocks()
