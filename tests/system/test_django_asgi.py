@@ -82,7 +82,11 @@ class Server(Case):
     @classmethod
     def end(cls):
         cls.web.terminate()
-        cls.web.wait(bound(20))
+        try:
+            cls.web.wait(bound(10))
+        except subprocess.TimeoutExpired:
+            cls.web.kill()
+            cls.web.wait()
 
     @classmethod
     def ask(cls, path, etag=None, method="GET", **headers):
@@ -229,7 +233,8 @@ class Loop(Server):
                 if not self.ask(f"/{name}/", etags[name]).hit:
                     missed.append(name)
         missed = []
-        threads = [threading.Thread(target=some) for _ in range(4)]
+        # Before 4.0 a plain middleware around coroutine views stops for ever where two requests meet, with or without us.
+        threads = [threading.Thread(target=some) for _ in range(1 if self.OUTER == "sync" and django.VERSION < (4, 0) else 4)]
         for thread in threads:
             thread.start()
         for thread in threads:
