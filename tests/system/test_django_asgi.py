@@ -233,8 +233,7 @@ class Loop(Server):
                 if not self.ask(f"/{name}/", etags[name]).hit:
                     missed.append(name)
         missed = []
-        # Before 4.0 a plain middleware around coroutine views stops for ever where two requests meet, with or without us.
-        threads = [threading.Thread(target=some) for _ in range(1 if self.OUTER == "sync" and django.VERSION < (4, 0) else 4)]
+        threads = [threading.Thread(target=some) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -247,6 +246,12 @@ class LoopAfterThreads(Loop):
     """The middleware before ours is a plain one, so ours runs on a thread."""
 
     OUTER = "sync"
+
+    @classmethod
+    def setUpClass(cls):
+        if django.VERSION < (4, 0):
+            raise unittest.SkipTest("a plain middleware around coroutines stops there where two requests meet, with or without us")
+        super().setUpClass()
 
 
 class Greenlets(Server):
