@@ -87,6 +87,26 @@ def _meta_key(name: str) -> str:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
 
 
+_HOSTS_MAX = 64
+_hosts: Dict[Any, str] = {}
+
+
+def _host(request: Any) -> str:
+    """get_host() compares the field with each host that is allowed; what it allowed once it allows again."""
+    said = None if settings.USE_X_FORWARDED_HOST else request.META.get("HTTP_HOST")
+    if said is None or settings.DEBUG:
+        host: str = request.get_host()
+        return host
+    asked = (said, *settings.ALLOWED_HOSTS)
+    known = _hosts.get(asked)
+    if known is None:
+        known = request.get_host()
+        if len(_hosts) >= _HOSTS_MAX:
+            _hosts.clear()
+        _hosts[asked] = known
+    return known
+
+
 def conditions(request: Any) -> List[Tuple[str, str]]:
     meta = request.META
     return [(name, meta[key]) for name, key in _CONDITIONS if key in meta]
@@ -106,6 +126,7 @@ def validators_of(response: Any, etag: Optional[str] = None) -> etagd.Validators
 def method_of(request: Any) -> str:
     """The method that came. Django writes it in capitals, and HTTP's "get" is not GET. Where a middleware has put another one in
     its place, the one that allows less."""
+    request = getattr(request, "_request", request)  # Django's own, of Django REST framework's
     scope = getattr(request, "scope", None)
     made: str = request.method
     came: str = request.META.get("REQUEST_METHOD", made) if scope is None else scope["method"]
@@ -227,6 +248,7 @@ class Exchange:
         self.plan: Optional[Plan] = None
         self._asked: Optional[etagd.Request] = None
         self._answer: Optional[etagd.Answer] = None
+        self._method = ""  # that came; "": not asked for
         self._said = ""
 
     # ---- Before the handler ----
@@ -235,7 +257,7 @@ class Exchange:
         """After authentication and permissions. An answer to send at once, or None: run the handler."""
         self.plan = plan
         self.reads.used_cache = False  # throttling did; what it read is in no representation
-        method = method_of(self.request)
+        method = self._method = method_of(self.request)
         if plan.require_if_match and method.upper() in UNSAFE:
             asked = etagd.Request(method, None, conditions(self.request), require_if_match=True)
             if etagd.evaluate(asked, etagd.Validators(etagd.Existence.UNKNOWN)).http_status == 428:
@@ -263,7 +285,7 @@ class Exchange:
     def _respond(self, status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
         self._said = "hit" if status == 304 else "refused"
         response = answer_with(status, fields)
-        self.plan.apply_policy(method_of(self.request), response)
+        self.plan.apply_policy(self._method, response)
         response._etagd_final = True
         return response
 
@@ -277,7 +299,7 @@ class Exchange:
             said.append(get_language() or "-")
         if settings.USE_TZ:
             said.append(get_current_timezone_name())
-        return etagd.Key(etagd.Resource(request.get_host(), request.get_full_path()), plan.scope, " ".join(said), vary,
+        return etagd.Key(etagd.Resource(_host(request), request.get_full_path()), plan.scope, " ".join(said), vary,
                          request.scheme)
 
     # ---- After it ----
@@ -294,9 +316,9 @@ class Exchange:
         return response
 
     def _finish(self, response: Any) -> Any:
-        method, plan = method_of(self.request), self.plan
         if getattr(response, "_etagd_final", False):
             return response
+        method, plan = self._method or method_of(self.request), self.plan
         if plan is not None:
             plan.apply_policy(method, response)
         if method not in SAFE or (method == "HEAD" and plan is None):
@@ -398,7 +420,7 @@ class Exchange:
             "django_cache": self._django_cached(),
             "no_dependency": not self.plan.surrogates and not names,
             "clock": noted.clock and not self._max_age_s,
-            "head": method_of(request) != "GET" and not response.content,
+            "head": self._method != "GET" and not response.content,
             **dict.fromkeys(noted.spoiled, True),
         }
         return next((name for name, applies in rules.items() if applies), "")

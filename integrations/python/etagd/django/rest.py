@@ -54,7 +54,8 @@ class ETagMixin:
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
-        self._etag_policy().apply_policy(method_of(request), response)
+        if not response.has_header("Cache-Control"):
+            self._etag_policy().apply_policy(method_of(request), response)
         return response
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
