@@ -280,10 +280,6 @@ class Greenlets(Server):
         for number in range(3):
             self.becomes_stale("sync", f"sync-{number}")
 
-    def test_the_method_that_came(self):
-        etag = self.known("/sync/")
-        self.assertNotEqual(self.ask("/sync/", etag, method="get").status, 304)
-
     def test_many_requests_share_connections(self):
         etag = self.known("/sync/")
         before = self.etagd.status()["clients.connects"]
