@@ -234,6 +234,9 @@ def request_finished(**_: Any) -> None:
     reads.current.set(None if noted is None or noted.outer is None or not noted.outer.open else noted.outer)
 
 
+_quoted = lru_cache(maxsize=512)(shlex.quote)
+
+
 class Exchange:
     def __init__(self, request: Any) -> None:
         self.request = request
@@ -448,4 +451,4 @@ class Exchange:
             words += ["--vary", name if value is None else f"{name}: {value}"]
         what = self._said if self._said in ("hit", "refused") else "miss"
         filled = f"; fill={self._said}" if what == "miss" and self._said else ""
-        return f"{what}; reason={self._answer.reason}{filled}; key={shlex.join(words)}"
+        return f"{what}; reason={self._answer.reason}{filled}; key={' '.join(map(_quoted, words))}"

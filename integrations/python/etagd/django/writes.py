@@ -201,7 +201,7 @@ def in_transaction() -> bool:
 def _opened() -> List[Any]:
     """The connections that this thread has made."""
     made = connections._connections
-    return [getattr(made, alias) for alias in connections if hasattr(made, alias)]
+    return [connection for connection in [getattr(made, alias, None) for alias in connections] if connection is not None]
 
 
 def _nothing() -> None:
