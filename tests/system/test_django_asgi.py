@@ -26,7 +26,7 @@ except ImportError:
     uvicorn = None
 try:
     import gevent
-    import gunicorn
+    import gunicorn  # noqa: F401
 except ImportError:
     gevent = None
 
