@@ -2,6 +2,7 @@
 """What Django answers from etagd, what it stores, and what it never does: the middleware, the mixin and the decorators in one
 process, against a real daemon."""
 import asyncio
+import contextvars
 import datetime
 import io
 import logging
@@ -10,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+from unittest import mock
 
 import django_site
 import harness
@@ -33,6 +35,7 @@ from asgiref.sync import async_to_sync, sync_to_async  # noqa: E402
 from django.contrib import messages  # noqa: E402
 from django.contrib.auth.models import Group  # noqa: E402
 from django.core.cache import cache  # noqa: E402
+from django.core.handlers.wsgi import WSGIRequest  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.core.management.base import CommandError  # noqa: E402
 from django.db import connection, models, transaction  # noqa: E402
@@ -46,8 +49,9 @@ from django.urls import path  # noqa: E402
 from django.utils import timezone, translation  # noqa: E402
 from django.utils.decorators import method_decorator  # noqa: E402
 from django.views import View  # noqa: E402
+from django.views.decorators import http  # noqa: E402
 from django.views.decorators.cache import cache_page  # noqa: E402
-from etagd.django import checks, conf, decorators, deployment, writes  # noqa: E402
+from etagd.django import checks, conf, decorators, deployment, exchange, loop, reads, writes  # noqa: E402
 from etagd.django.decorators import etag_cached  # noqa: E402
 from etagd.django.middleware import ConditionalGetMiddleware  # noqa: E402
 from etagd.django.rest import ETagMixin  # noqa: E402
@@ -669,6 +673,21 @@ class Freshness(Site):
         Note.objects.filter(pk=1).update(text="other")
         self.assertEqual(self.ask("outer", etag).status_code, 200)
 
+    def test_a_request_whose_begin_was_not_seen(self):
+        """By a copy of its environ, or in another context: what was read before our middleware is not known of this request."""
+        def ask(copied, context=None):
+            environ = RequestFactory().get("/plain/", HTTP_X_SCOPE="seven", HTTP_HOST="testserver").environ
+            exchange.request_started(environ=environ)
+            request = WSGIRequest(dict(environ) if copied else environ)
+            run = contextvars.copy_context().run if context is None else context.run
+            response = run(ConditionalGetMiddleware(VIEWS["plain"]), request)
+            exchange.request_finished()
+            return response["X-Etag-Cache"]
+        self.assertTrue(ask(False).startswith("miss; reason=no_entry; fill=none"))
+        self.assertEqual(ask(True), "bypass; reason=no_start")
+        self.assertEqual(ask(False, contextvars.Context()), "bypass; reason=no_context")
+        self.assertEqual(reads.current.get(), None)
+
     def test_the_token_is_older_than_atomic_requests(self):
         connection.settings_dict["ATOMIC_REQUESTS"] = True
         self.addCleanup(connection.settings_dict.__setitem__, "ATOMIC_REQUESTS", False)
@@ -793,8 +812,10 @@ class Freshness(Site):
             first = await site.get("/plain/", **{"X-Scope": "seven"})
             await sync_to_async(self.settle)()
             asked = [site.get("/plain/", **{"X-Scope": "seven", "If-None-Match": first["ETag"]}) for _ in range(5)]
-            return [reply["X-Etag-Cache"].split(";")[0] for reply in await asyncio.gather(*asked)]
-        self.assertEqual(async_to_sync(together)(), ["hit"] * 5)
+            with mock.patch.object(loop, "on_thread", wraps=loop.on_thread) as threads:
+                replies = await asyncio.gather(*asked)
+            return [reply["X-Etag-Cache"].split(";")[0] for reply in replies], threads.call_count
+        self.assertEqual(async_to_sync(together)(), (["hit"] * 5, 0), "a hit costs no thread of ours")
         self.assertEqual(CALLS, ["/plain/"])
 
     def test_purge(self):
@@ -862,6 +883,15 @@ class Semantics(Site):
         request = RequestFactory().get("/x", HTTP_IF_NONE_MATCH='"a,b", "c"')
         response = ConditionalGetMiddleware(lambda _: HttpResponse("x", headers={"ETag": '"a,b"'}))(request)
         self.assertEqual(response.status_code, 304)
+
+    def test_other_than_djangos_own(self):
+        """Nothing is known of a date, or of anything: RFC 9110 sections 13.1.4 and 13.2.1."""
+        old = "Sat, 20 Oct 2007 23:21:47 GMT"
+        for name, etag, field in (("etag", lambda request: "x", {"If-Unmodified-Since": old}), ("none", None, {"If-Match": "*"})):
+            for condition, wanted in ((http.condition, 412), (decorators.condition, 200)):
+                with self.subTest(name, wanted=wanted):
+                    request = RequestFactory().get("/x", **{"HTTP_" + key.upper().replace("-", "_"): text for key, text in field.items()})
+                    self.assertEqual(condition(etag)(page)(request).status_code, wanted)
 
     def test_hits_repeat_what_was_filled(self):
         _, _, etag = self.stored("own-etag")

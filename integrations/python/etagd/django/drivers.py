@@ -39,6 +39,11 @@ def has_open_transaction(vendor: str, driver: Any) -> bool:
     return vendor == "postgresql" and _postgres_status(driver) == 2
 
 
+def has_failed(vendor: str, driver: Any) -> bool:
+    """Is it in a transaction that can only be rolled back?"""
+    return vendor == "postgresql" and _postgres_status(driver) == 3
+
+
 def _postgres_status(driver: Any) -> int:
     """libpq's: 0 idle, 1 a statement runs, 2 in a transaction, 3 in one that failed, 4 unknown. The same in both drivers."""
     if is_pipelined(driver):

@@ -48,6 +48,9 @@ class Reads:
         self.kept: Dict[Any, Any] = {}  # in the place of what Django keeps in the process
         self.beside: Set[Any] = set()  # threads of other requests that ran SQL meanwhile
         self.done = False  # the response is made
+        self.is_on_loop = False  # its tasks have its context, also those that it leaves behind
+        self.is_answering = False  # it is in its middleware, which closes it
+        self.outer: Optional[Reads] = None  # of the request in whose middle it began
 
     # ---- Noting ----
 

@@ -42,9 +42,9 @@ def closed(noted: reads.Reads) -> None:
 
 
 def owner() -> Optional[reads.Reads]:
-    """The request that what runs now belongs to. A thread that a request left behind is nobody's."""
+    """The request that what runs now belongs to. A thread that a request left behind is nobody's, nor is a task of an event loop."""
     noted = reads.current.get()
-    return None if noted is None or (noted.done and _carried.get()) else noted
+    return None if noted is None or (noted.done and (_carried.get() or noted.is_on_loop)) else noted
 
 
 def seen_without_owner() -> None:

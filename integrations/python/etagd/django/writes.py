@@ -16,10 +16,10 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial, wraps
 from types import GeneratorType
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -191,13 +191,19 @@ def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any]
 
 def uncommitted() -> bool:
     """Has this thread changed something that it has not committed?"""
-    return any(state_of(connection).names for connection in connections.all())
+    return any(state_of(connection).names for connection in _opened())
 
 
 def in_transaction() -> bool:
     """Is any connection of this thread in a transaction, whose snapshot may be of any age?"""
     return any(connection.connection is not None and (connection.in_atomic_block or not connection.autocommit
-                                                      or state_of(connection).by_hand) for connection in connections.all())
+                                                      or state_of(connection).by_hand) for connection in _opened())
+
+
+def _opened() -> List[Any]:
+    """The connections that this thread has made."""
+    made = connections._connections
+    return [connection for connection in [getattr(made, alias, None) for alias in connections] if connection is not None]
 
 
 def _nothing() -> None:
@@ -233,6 +239,7 @@ class _State:
         self.reader: Optional[int] = None  # the mark of the request that uses it
         self.cursors: Any = weakref.WeakSet()  # of SQLite, that may be in the middle of their rows
         self.probed: Any = None
+        self.outermost: Optional[int] = None  # how deep blocks are nested that are to be like outermost ones
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.create_cursor = partial(handles.made, self, connection.create_cursor)
@@ -515,6 +522,47 @@ def _names_of_sql(text: str, table: Optional[surrogates.Table]) -> List[str]:
     return surrogates.every_row(table.model) + (sorted(table.deleted_with) if is_delete else [])
 
 
+@contextmanager
+def like_outermost(connection: Any) -> Iterator[None]:
+    """In a transaction of ours: a block of the view's own may be durable, and what fails in it undoes it alone, as without us."""
+    state = state_of(connection)
+    before, state.outermost = state.outermost, len(connection.savepoint_ids)
+    try:
+        yield
+    finally:
+        state.outermost = before
+
+
+def _patch_blocks() -> None:
+    enter, mark = transaction.Atomic.__enter__, transaction.mark_for_rollback_on_error
+
+    def is_outermost(using: Any) -> bool:
+        connection = transaction.get_connection(using)
+        state = getattr(connection, "_etagd", None)
+        return state is not None and state.outermost is not None and state.outermost == len(connection.savepoint_ids)
+
+    @wraps(enter)
+    def entered(self: Any) -> Any:
+        return enter(transaction.Atomic(self.using, True, False) if is_outermost(self.using) else self)
+
+    @wraps(mark)
+    def marked(using: Any = None) -> Any:
+        return transaction.Atomic(using, True, False) if is_outermost(using) else mark(using)
+
+    transaction.Atomic.__enter__, transaction.mark_for_rollback_on_error = entered, marked
+
+
+def has_failed(connection: Any) -> bool:
+    """Can the open transaction only be rolled back, as a statement failed in it?"""
+    if connection.needs_rollback:
+        return True
+    try:
+        with connection.wrap_database_errors:
+            return connection.connection is not None and drivers.has_failed(connection.vendor, connection.connection)
+    except DatabaseError:  # of a pipeline, which says it only now
+        return True
+
+
 def lock_sqlite(connection: Any, model: Any) -> None:
     """SQLite's lock for writing, by a statement that changes nothing: who reads first may not get it any more."""
     if connection.vendor == "sqlite":
@@ -639,3 +687,4 @@ def register() -> None:
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
         handles.register()
         _patch_connect()
+        _patch_blocks()
