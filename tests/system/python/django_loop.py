@@ -144,6 +144,27 @@ async def task(request):
     return answer(request, await asyncio.get_running_loop().create_task(sync_to_async(notes)()))
 
 
+LEFT = []
+
+
+async def leave(request):
+    """A task that goes on after the response, and serves others."""
+    asked, found = asyncio.Queue(), asyncio.Queue()
+
+    async def serve():
+        while await asked.get():
+            await found.put(await sync_to_async(notes, thread_sensitive=False)())
+    LEFT[:] = [asked, found, asyncio.get_running_loop().create_task(serve())]
+    return HttpResponse("left")
+
+
+@cached
+async def of_left(request):
+    asked, found = LEFT[:2]
+    await asked.put(1)
+    return answer(request, await found.get(), await sync_to_async(banner)())
+
+
 @cached
 async def stream(request):
     async def parts():
@@ -233,7 +254,7 @@ PAGES = {"outer": outer, "async": async_view, "sync": sync_view, "gather": gathe
 if django.VERSION >= (4, 1):
     PAGES.update({"by-decorator": ByDecorator.as_view(), "by-class": ByClass.as_view()})
 urlpatterns = [path(f"{name}/", view) for name, view in PAGES.items()]
-urlpatterns += [path("write/", write), path("calls/", calls)]
+urlpatterns += [path("write/", write), path("leave/", leave), path("of-left/", of_left), path("calls/", calls)]
 application, wsgi = ASGIHandler(), WSGIHandler()
 
 if __name__ == "__main__":

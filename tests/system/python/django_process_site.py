@@ -3,6 +3,7 @@
 imports it to write to its database and to ask it in its own process; gunicorn serves it: django_process_site:application."""
 import asyncio
 import copy
+import datetime
 import functools
 import http.client
 import os
@@ -270,6 +271,13 @@ def leave_driver_open(request):
     return "left"
 
 
+def leave_raw_open(request):
+    """The driver's cursor itself, while Django's around it goes."""
+    leave_driver_open(request)
+    KEPT["open"] = KEPT["open"].cursor
+    return "left"
+
+
 def forget(request):
     KEPT.clear()
     return "forgotten"
@@ -286,6 +294,14 @@ def kept_raw_cursor(request):
         cursor.execute("SELECT name, cents FROM shop_price ORDER BY id")
         return cursor
     return [list(row) for row in keep("cursor", make).fetchmany(1)]
+
+
+def kept_driver_cursor(request):
+    def make():
+        cursor = connection.cursor()
+        cursor.execute("SELECT name, cents FROM shop_price ORDER BY id")
+        return cursor.cursor
+    return list(next(iter(keep("cursor", make))))
 
 
 def before(get_response):
@@ -327,6 +343,13 @@ def open_file(request):
         return file.read()
 
 
+def dated_file(request):
+    """Also something of today, which is good until midnight. The file is not."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM shop_price WHERE name < %s", [datetime.date.today().isoformat()])
+        return [cursor.fetchone()[0], open_file(request)]
+
+
 def temporary_file(request):
     with tempfile.TemporaryFile() as file:
         file.write(b"made here")
@@ -353,7 +376,7 @@ VIEWS = {
     "kept-copy": lambda request: remembered_copy(),
     "lru": lambda request: remembered(), "lru-queryset": lambda request: [price.cents for price in remembered_queryset()],
     "lru-trusted": lambda request: [trusted_currency(), prices()],
-    "kept-cursor": kept_cursor, "kept-raw-cursor": kept_raw_cursor,
+    "kept-cursor": kept_cursor, "kept-raw-cursor": kept_raw_cursor, "kept-driver-cursor": kept_driver_cursor, "dated-file": dated_file,
     "site": lambda request: Site.objects.get_current().name, "site-of-request": lambda request: request.site.name,
     "content-type": lambda request: ContentType.objects.get_for_id(1).model,
     "cache": lambda request: LOW.get_or_set("prices", prices, 600), "own-cache": lambda request: OWN_CACHE.get_or_set("p", prices, 600),
@@ -418,7 +441,7 @@ urlpatterns += [
     path("uncached-template/", template("plain.html", "uncached")),
     path("flat/", etag_cached(scope=etagd.PUBLIC)(flatpage), {"url": "/flat/"})]
 urlpatterns += [path(f"{function.__name__.replace('_', '-')}/", lambda request, function=function: HttpResponse(function(request)))
-                for function in (leave_open, leave_driver_open, forget, start_and_stay, let_go)]
+                for function in (leave_open, leave_driver_open, leave_raw_open, forget, start_and_stay, let_go)]
 if "SITE_EARLY" in os.environ:
     early()
 application = get_wsgi_application()

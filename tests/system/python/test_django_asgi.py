@@ -206,6 +206,10 @@ class Loop(Server):
             with self.subTest(name):
                 self.becomes_stale(name, f"{name}-1")
 
+    def test_a_task_that_a_request_left_behind(self):
+        self.assertEqual(self.ask("/leave/").body, b"left")
+        self.assertIn("reason=other_thread", self.never_stored("of-left").said)
+
     def test_streams_are_not_stored(self):
         self.assertIn("reason=streaming", self.never_stored("stream").said)
 

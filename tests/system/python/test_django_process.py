@@ -7,6 +7,7 @@ import http.server
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -44,7 +45,7 @@ class Web:
     def start(self, **environment):
         with open(os.path.join(PLACE, "gunicorn.log"), "ab") as log:
             self.process = subprocess.Popen(
-                ["/usr/bin/python3", "-B", "/usr/bin/gunicorn", "-w", "1", "--threads", str(self.threads), "--bind", f"unix:{self.socket}",
+                [sys.executable, "-B", "-m", "gunicorn", "-w", "1", "--threads", str(self.threads), "--bind", f"unix:{self.socket}",
                  "django_process_site:application"], cwd=os.path.dirname(os.path.abspath(__file__)),
                 env={**os.environ, "ETAGD_BUILD": os.path.abspath(harness.BUILD), **environment}, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     def answers(self):
@@ -183,7 +184,7 @@ class Threads(Pages):
 class Snapshots(Pages):
     def test_a_result_that_an_earlier_request_left_unfinished(self):
         """In WAL mode the connection goes on to read the snapshot of its SELECT, and says that it is in no transaction."""
-        for name in ("leave-open", "leave-driver-open"):
+        for name in ("leave-open", "leave-driver-open", "leave-raw-open"):
             with self.subTest(name):
                 self.addCleanup(ONE.ask, "/forget/")
                 ONE.ask(f"/{name}/")
@@ -198,7 +199,7 @@ class Snapshots(Pages):
                 self.follows("/prices/?" + name, ONE)
 
     def test_rows_of_a_cursor_that_an_earlier_request_executed(self):
-        for name in ("kept-cursor", "kept-raw-cursor"):
+        for name in ("kept-cursor", "kept-raw-cursor", "kept-driver-cursor"):
             with self.subTest(name):
                 ONE.ask("/forget/")
                 first = ONE.ask(f"/{name}/")
@@ -405,6 +406,9 @@ class Outside(Pages):
                          ("size", "FileSystemStorage.size"), ("listing", "media")):
             with self.subTest(name):
                 self.refused(f"/{name}/", "file", by, turn=self.write)
+
+    def test_a_file_beside_what_is_good_until_midnight(self):
+        self.refused("/dated-file/", "file")
 
     def test_files_that_are_bounded_or_trusted(self):
         for name in ("trusted-file", "bounded-file", "temporary-file", "url", "environment"):

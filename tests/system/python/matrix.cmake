@@ -13,7 +13,7 @@ function(matrix_test environment driver name)
         set(postgres --postgres)
     endif()
     set(test matrix.${name}.${environment}.${driver})
-    add_test(NAME ${test} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/in_env ${environment} ${CMAKE_CURRENT_SOURCE_DIR}/python/${name}.py ${postgres} ${ARGN})
+    add_test(NAME ${test} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/python/in_env ${environment} ${CMAKE_CURRENT_SOURCE_DIR}/python/${name}.py ${postgres} ${ARGN})
     set_tests_properties(${test} PROPERTIES TIMEOUT 1800 LABELS matrix SKIP_RETURN_CODE 77
         ENVIRONMENT "ETAGD_BUILD=${PROJECT_BINARY_DIR};ETAGD_TEST_LOOP=epoll;ETAGD_TEST_FACTOR=${factor};ETAGD_TEST_DRIVER=${driver}")
 endfunction()
