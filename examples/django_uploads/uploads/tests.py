@@ -133,11 +133,10 @@ class ETagCachingTests(Base):
             with CaptureQueriesContext(connection) as found, mock.patch("rest_framework.renderers.JSONRenderer.render") as render:
                 self.assertEqual(self.ask(url, etag).status_code, 304)
             queries = [query["sql"] for query in found.captured_queries]
+            queries = [sql for sql in queries if sql not in ("BEGIN", "COMMIT")]  # since Django 4.2 they are captured too
             self.assertEqual(len(queries), 1, queries)
             self.assertIn("authtoken_token", queries[0])
             render.assert_not_called()
-            with self.assertNumQueries(1):
-                self.ask(url, etag)
 
     # ---- Whose ----
 
