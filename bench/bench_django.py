@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The list page of examples/django_uploads (20 kB) under wrk, answered 304: by Django's ConditionalGetMiddleware, by etagd, and
-beside them the framework's floor, a view that authenticates and answers an empty 304. And one check from Python beside a
-redis-py GET over a Unix socket. All in rounds of one run: what disturbs the machine disturbs all of them.
+beside them the framework's floor, a view that authenticates and answers an empty 304. Under gunicorn with two sync workers, and
+under uvicorn with two. And one check from Python beside a redis-py GET over a Unix socket. All in rounds of one run: what disturbs
+the machine disturbs all of them.
 
-usage: bench_django.py [--quick]        run by scripts/bench django
+usage: bench_django.py [--quick] [--env NAME]        run by scripts/bench django
+    --env: the servers run by the Python of build/python/NAME, so with its Django
 """
+import argparse
 import datetime
 import http.client
 import json
@@ -23,10 +26,17 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 BUILD = os.path.join(ROOT, "build", "release")
 PACKAGE = os.path.join(BUILD, "integrations", "python")
 PROJECT = os.path.join(ROOT, "examples", "django_uploads")
-PYTHON = "/usr/bin/python3"
-QUICK = "--quick" in sys.argv
+_parser = argparse.ArgumentParser()
+_parser.add_argument("--quick", action="store_true")
+_parser.add_argument("--env")
+_given = _parser.parse_args()
+PYTHON = os.path.join(ROOT, "build", "python", _given.env, "bin", "python") if _given.env else "/usr/bin/python3"
+QUICK = _given.quick
 ROUNDS, SECONDS = (2, 2) if QUICK else (7, 5)
 TOKEN = "Token operator-7"
+# -m, the workers, and where to listen.
+SERVERS = {"wsgi": ("gunicorn", "--preload", "-w", "2", "--bind", "127.0.0.1:{}", "project.wsgi"),
+           "asgi": ("uvicorn", "--workers", "2", "--log-level", "warning", "--no-access-log", "--port", "{}", "project.asgi:application")}
 PAGE, FLOOR = "/api/v1/uploads/", "/api/v1/floor/"
 
 
@@ -66,9 +76,9 @@ class Run:
         subprocess.run([PYTHON, os.path.join(PROJECT, "manage.py"), *args], check=True, env=self.environment, cwd=self.directory,
                        stdout=subprocess.DEVNULL)
 
-    def web(self, cache):
+    def web(self, kind, cache):
         port = free_port()
-        self.spawn(PYTHON, "/usr/bin/gunicorn", "--preload", "-w", "2", "--bind", f"127.0.0.1:{port}", "project.wsgi", UPLOADS_CACHE=cache)
+        self.spawn(PYTHON, "-m", *(word.format(port) for word in SERVERS[kind]), UPLOADS_CACHE=cache)
         for _ in range(300):
             try:
                 if get(port, FLOOR)[0].status == 304:
@@ -76,7 +86,8 @@ class Run:
             except OSError:
                 pass
             time.sleep(0.1)
-        raise SystemExit("gunicorn does not answer")
+        with open(os.path.join(self.directory, "log"), encoding="utf-8") as log:
+            raise SystemExit(f"{SERVERS[kind][0]} does not answer:\n{log.read()[-2000:]}")
 
     def end(self):
         for process in reversed(self.processes):
@@ -120,8 +131,8 @@ def queries(run, cache, port, path, etag):
                               text=True, env={**run.environment, "UPLOADS_CACHE": cache}, cwd=run.directory).stdout)
 
 
-def pages(run):
-    ports = {"django": run.web("django"), "etagd": run.web("etagd")}
+def pages(run, kind):
+    ports = {cache: run.web(kind, cache) for cache in ("django", "etagd")}
     etags = {}
     for cache, port in ports.items():
         response, body = get(port, PAGE)
@@ -144,7 +155,7 @@ def pages(run):
         made[cache]["queries"] = queries(run, cache, ports[cache], PAGE, etags[cache])
     ratios = {peer: statistics.median(ours[0] / theirs[0] for ours, theirs in zip(rounds["etagd"], rounds[peer]))
               for peer in rounds if peer != "etagd"}
-    return {"page_bytes": len(body), "rounds": ROUNDS, "seconds": SECONDS, "subjects": made, "etagd_to": ratios}
+    return {"page_bytes": len(body), "rounds": ROUNDS, "seconds": SECONDS, "load": os.getloadavg()[0], "subjects": made, "etagd_to": ratios}
 
 
 def lookups(run):
@@ -196,17 +207,22 @@ def main():
                        env=run.environment, stdout=subprocess.DEVNULL)
         run.manage("migrate", "-v0")
         run.manage("seed")
-        found = {"lookups": lookups(run), "pages": pages(run)}
+        version = subprocess.run([PYTHON, "-c", "import django, sys; print(django.__version__, *sys.version_info[:2])"], check=True,
+                                 stdout=subprocess.PIPE, text=True).stdout.split()
+        found = {"django": version[0], "python": ".".join(version[1:]), "lookups": lookups(run),
+                 "pages": {kind: pages(run, kind) for kind in SERVERS}}
     finally:
         run.end()
         shutil.rmtree(directory, ignore_errors=True)
-    page = found["pages"]
-    print(f"a list of {page['page_bytes']} bytes, answered 304; gunicorn with 2 workers, 4 connections; medians of {ROUNDS} rounds")
-    for name, figures in page["subjects"].items():
-        print(f"  {name:<24} {figures['requests_per_s']:8.0f} requests/s   p50 {figures['p50_ms']:7.2f} ms   p99 {figures['p99_ms']:7.2f} ms"
-              + (f"   {figures['queries']} queries" if "queries" in figures else ""))
-    for name, ratio in page["etagd_to"].items():
-        print(f"  etagd / {name:<16} {ratio:.2f}")
+    print(f"Django {found['django']}, Python {found['python']}")
+    for kind, page in found["pages"].items():
+        print(f"a list of {page['page_bytes']} bytes, answered 304; {SERVERS[kind][0]} with 2 workers, 4 connections; medians of {ROUNDS} rounds; "
+              f"load {page['load']:.1f}")
+        for name, figures in page["subjects"].items():
+            print(f"  {name:<24} {figures['requests_per_s']:8.0f} requests/s   p50 {figures['p50_ms']:7.2f} ms   p99 {figures['p99_ms']:7.2f} ms"
+                  + (f"   {figures['queries']} queries" if "queries" in figures else ""))
+        for name, ratio in page["etagd_to"].items():
+            print(f"  etagd / {name:<16} {ratio:.2f}")
     look = found["lookups"]
     print(f"one check from Python {look['check_us']:.1f} us, redis-py GET {look['redis_get_us']:.1f} us: {look['redis_to_etagd']:.1f} x")
     place = os.path.join(ROOT, "bench", "results", "latest" if QUICK else "")
@@ -214,7 +230,7 @@ def main():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         cpu = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.machine())
     today = datetime.datetime.now(datetime.timezone.utc)
-    name = f"django-{today:%Y-%m-%d}-{re.sub('[^a-z0-9]+', '-', cpu.lower()).strip('-')}.json"
+    name = f"django-{found['django']}-{today:%Y-%m-%d}-{re.sub('[^a-z0-9]+', '-', cpu.lower()).strip('-')}.json"
     with open(os.path.join(place, name), "w", encoding="utf-8") as file:
         json.dump({"date": f"{today:%Y-%m-%dT%H:%M:%SZ}", "quick": QUICK, "cpu": cpu, "cpus": os.cpu_count(), **found}, file, indent=1)
         file.write("\n")

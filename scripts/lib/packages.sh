@@ -16,7 +16,7 @@ PACKAGES_BUILD=(
 # The Python package and what shows it with Django.
 PACKAGES_PYTHON=(
     python3-cffi python3-dev python3-build python3-setuptools python3-wheel
-    python3-django python3-djangorestframework gunicorn python3-psycopg2 postgresql
+    python3-django python3-djangorestframework gunicorn python3-gevent uvicorn python3-psycopg2 postgresql
 )
 PACKAGES_DEMO=(curl)
 # For the nginx module, which is left out without them: its tests want nginx itself too.

@@ -4,6 +4,7 @@
     UPLOADS_DB          an SQLite file; default: uploads.sqlite3 here
     UPLOADS_PGHOST      instead: a PostgreSQL, the directory of its socket or its host; UPLOADS_PGUSER, UPLOADS_PGDATABASE
     ETAGD_SOCKET        etagd's
+    UPLOADS_RELEASE     what names the deployment, for instance a commit's hash
     UPLOADS_CACHE       "etagd" (default), "django": Django's own ConditionalGetMiddleware, "none"
 """
 import os
@@ -32,7 +33,7 @@ MIDDLEWARE = {
     "none": [],
 }[CACHE] + ["django.middleware.common.CommonMiddleware"]
 
-ETAGD = {"DEBUG_HEADER": True}
+ETAGD = {"DEBUG_HEADER": True, "RELEASE": os.environ.get("UPLOADS_RELEASE")}
 
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"

@@ -116,7 +116,7 @@ class ETagCachingTests(Base):
                 listed, detail = self.urls(name)
                 before = self.known(listed), self.known(detail)
                 row = {**self.ask(detail).json(), "status": "changed"}
-                written = self.ask(detail, method="put", data=row)
+                written = self.ask(detail, method="put", data=row, HTTP_IF_MATCH=before[1])
                 self.assertEqual(written.status_code, 200, written.content)
                 for url, etag in zip((listed, detail), before):
                     response = self.ask(url, etag)

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Client: libetag for a whole process.
 
-A client of libetag belongs to one thread at a time, so a Client keeps one for each thread that calls it (a connection and a
-mapping each, closed when the thread ends). After fork() the child's thread goes on with its own, which libetag makes safe;
-those of the parent's other threads may have been in the middle of a call and are never touched again.
+A client of libetag (a connection and a mapping) belongs to one thread at a time. A Client lends one to each call, and to each
+guard from its begin to its end, and takes it back: threads, the threads of executors and greenlets share a few, however many
+come and go. There are as many as there are calls and guards at one moment; of those that nothing uses IDLE_MAX are kept.
+After fork() the child goes on with those that nothing used, which libetag makes safe; the others may have been in the middle
+of a call and are never touched again.
 
-token, check, evaluate, precheck, finish and fill never wait, except that the first call of a thread waits for the daemon's
-hello, at most connect_timeout_ms; inside a running asyncio loop it does not wait either. connect, fill_wait, invalidate and
-the calls of a guard wait, at most timeout_ms; the GIL is free meanwhile. In asyncio: await client.ainvalidate(...).
+token, check, evaluate, precheck, finish and fill never wait, except that who opens a connection waits for the daemon's hello,
+at most connect_timeout_ms; inside a running asyncio loop it does not wait either. connect, fill_wait, invalidate and the
+calls of a guard wait, at most timeout_ms; the GIL is free meanwhile. In asyncio: await client.ainvalidate(...).
 """
 from __future__ import annotations
 
@@ -22,16 +24,16 @@ from .errors import Invalid, raise_for
 from .model import (Answer, Key, Range, Request, Resource, Response, Text, Token, Validators, Verdict,
                     field_parts, latin1, pack, utf8)
 
+IDLE_MAX = 8
 _NO_DATE = -(1 << 63)
 _clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
 
 
 class _Native:
-    """One etag_client and one hasher: of the thread that opened it."""
+    """One etag_client and one hasher: of who has taken it from its Client."""
 
     def __init__(self, options: dict) -> None:
         self.pid = os.getpid()
-        self.thread = threading.get_ident()
         self.client = ffi.NULL
         self.answer = ffi.new("struct py_answer *")
         self.answer_bytes = ffi.buffer(self.answer)
@@ -133,21 +135,30 @@ class Guard:
     in the block. A guard that is dropped without an end lingers.
     """
 
-    def __init__(self, native: _Native, handle: Any) -> None:
-        self._native = native
+    def __init__(self, client: "Client", native: _Native, handle: Any) -> None:
+        self._client = client
+        self._native: Any = native  # None: given back
         self._handle = handle
+        self._thread = threading.get_ident()
         self._confirmed = False
-
-    def _take(self) -> Any:
-        self._check()
-        handle, self._handle = self._handle, None
-        return handle
 
     def _check(self) -> None:
         if self._handle is None:
             raise Invalid("the guard has ended")
-        if threading.get_ident() != self._native.thread:
+        if threading.get_ident() != self._thread:
             raise Invalid("a guard belongs to the thread that began it")
+
+    def _end(self, call: Any, *args: Any) -> None:
+        """Ends the guard by this call, and gives its connection back."""
+        self._check()
+        (handle, native), self._handle, self._native = (self._handle, self._native), None, None
+        try:
+            status = call(handle, *args)
+            if status is not None:
+                native.raise_for(status)
+        finally:
+            if native.pid == os.getpid():
+                self._client._give(native)
 
     @property
     def is_open(self) -> bool:
@@ -167,18 +178,18 @@ class Guard:
 
     def commit(self) -> int:
         """After a known COMMIT; ends the guard, also where it raises (it lingers then). Returns the LSN, 0: by the spool."""
-        handle = self._take()
-        self._native.raise_for(lib.py_guard_commit(handle, self._native.number))
-        return self._native.number[0]
+        number = ffi.new("uint64_t *")
+        self._end(lib.py_guard_commit, number)
+        return number[0]
 
     def abort(self) -> None:
         """After a known ROLLBACK; ends the guard, also where it raises."""
-        self._native.raise_for(lib.py_guard_abort(self._take()))
+        self._end(lib.py_guard_abort)
 
     def forget(self) -> None:
         """The outcome of COMMIT is unknown: the guard lingers, then counts as committed."""
         if self._handle is not None:
-            lib.py_guard_forget(self._take())
+            self._end(lib.py_guard_forget)
 
     def __enter__(self) -> "Guard":
         return self
@@ -195,8 +206,9 @@ class Guard:
 
     def __del__(self) -> None:
         native, handle = self._native, self._handle
-        if handle is not None and native.pid == os.getpid() and native.thread == threading.get_ident():
-            lib.py_guard_forget(handle)  # in another thread or process it is left to its client's close
+        if handle is not None and native.pid == os.getpid():
+            lib.py_guard_forget(handle)  # in another process it is never touched
+            self._client._give(native)
 
 
 class Client:
@@ -209,30 +221,36 @@ class Client:
         what they would have found. Opens nothing yet."""
         self._options = {"socket_path": socket_path, "timeout_ms": timeout_ms, "connect_timeout_ms": connect_timeout_ms,
                          "no_wait": no_wait, "spool": spool, "repeated_fields": tuple(repeated_fields), "shadow": shadow}
-        self._local = threading.local()
+        self._idle: List[_Native] = []  # the last one used is the next one: append and pop are atomic
+        self._last = threading.local()  # why the last fill of a thread was refused
         self._closed = False
         _clients.add(self)
 
-    def _native(self) -> _Native:
+    def _take(self) -> _Native:
+        """A native client of the caller's alone, until it gives it back."""
         try:
-            native = self._local.native
-        except AttributeError:
-            native = None
-        if native is None or native.pid != _pid:
+            return self._idle.pop()
+        except IndexError:
             if self._closed:
-                raise Invalid("the client is closed")
-            native = self._local.native = _Native(self._options)
-        return native
+                raise Invalid("the client is closed") from None
+            return _Native(self._options)
+
+    def _give(self, native: _Native) -> None:
+        if len(self._idle) < IDLE_MAX and not self._closed:
+            self._idle.append(native)
 
     def connect(self) -> None:
-        """Opens this thread's client, and raises what etag_client_dispatch() says, e.g. Unavailable."""
-        native = self._native()
-        native.raise_for(lib.py_dispatch(native.client))
+        """Opens a connection, or goes on with one, and raises what etag_client_dispatch() says, e.g. Unavailable."""
+        native = self._take()
+        try:
+            native.raise_for(lib.py_dispatch(native.client))
+        finally:
+            self._give(native)
 
     def close(self) -> None:
-        """Closes this thread's client; those of other threads end with their next collection."""
+        """Closes what nothing uses now; the rest with the end of its call or guard."""
         self._closed = True
-        self._local = threading.local()
+        self._idle.clear()
 
     def __enter__(self) -> "Client":
         return self
@@ -244,21 +262,30 @@ class Client:
 
     def token(self) -> Token:
         """The token for a request that begins now: before any data of it is read, before its transaction begins."""
-        native = self._native()
-        lib.py_token(native.client, native.token)
-        return Token(native.token.incarnation, native.token.lsn)
+        native = self._take()
+        try:
+            token = native.token
+            lib.py_token(native.client, token)
+            return Token(token.incarnation, token.lsn)
+        finally:
+            self._give(native)
 
     def check(self, request: Request, token: Token = Token()) -> Answer:
         """etag_check(): looks up, and judges the request's conditions. After authorization."""
-        native, key = self._native(), request.key
+        key = request.key
         if key is None:
             raise Invalid("a check needs a key")
-        length = lib.py_check(native.client, key._scope_kind, len(key.vary), len(request.fields),
-                              (1 if request.require_if_match else 0) | (2 if request.compression_suffixes else 0),
-                              *pack(_request_parts(request)), *token, native.answer)
-        if length < 0:
-            raise Invalid("too many fields")
-        return Answer(native.answer_bytes[:length], token)  # copied: the next check uses the memory again
+        packed = pack(_request_parts(request))
+        native = self._take()
+        try:
+            length = lib.py_check(native.client, key._scope_kind, len(key.vary), len(request.fields),
+                                  (1 if request.require_if_match else 0) | (2 if request.compression_suffixes else 0),
+                                  *packed, *token, native.answer)
+            if length < 0:
+                raise Invalid("too many fields")
+            return Answer(native.answer_bytes[:length], token)  # copied: the next check uses the memory again
+        finally:
+            self._give(native)
 
     precheck = check
 
@@ -270,24 +297,33 @@ class Client:
     def finish(self, request: Request, response: Response, answer: Answer) -> Tuple[int, Answer]:
         """etag_finish(): corrects what the cache has, judges with the response's own validators.
         answer: of check(). Returns the status to send and, for 304 and 412, the answer whose fields go with it."""
-        native = self._native()
-        parts = _request_parts(request) + _response_parts(response)
-        status = lib.py_finish(native.client, _request_struct(native, request), _response_struct(response), *pack(parts),
-                               *answer.token, answer._reason_number, native.answer)
-        if status <= 0:
-            raise Invalid(native.error() if status == 0 else "too many fields or surrogate keys")
-        return status, Answer(native.answer_bytes[:lib.py_answer_len(native.answer)], answer.token)
+        packed = pack(_request_parts(request) + _response_parts(response))
+        native = self._take()
+        try:
+            status = lib.py_finish(native.client, _request_struct(native, request), _response_struct(response), *packed,
+                                   *answer.token, answer._reason_number, native.answer)
+            self._last.reason = lib.py_reason(native.client)  # static text
+            if status <= 0:
+                raise Invalid(native.error() if status == 0 else "too many fields or surrogate keys")
+            return status, Answer(native.answer_bytes[:lib.py_answer_len(native.answer)], answer.token)
+        finally:
+            self._give(native)
 
     # ---- Fill ----
 
     def _fill(self, token: Token, key: Key, response: Response, wait: bool) -> int:
-        native = self._native()
         key_struct = ffi.new("struct py_key *", {"scope_kind": key._scope_kind, "vary_count": len(key.vary)})
         parts: List[Optional[bytes]] = [b"GET"]
         parts += key._parts() + _response_parts(response)
-        native.raise_for(lib.py_fill(native.client, key_struct, _response_struct(response), *pack(parts), *token, wait,
-                                     native.number))
-        return native.number[0]
+        packed, response_struct = pack(parts), _response_struct(response)
+        native = self._take()
+        try:
+            status = lib.py_fill(native.client, key_struct, response_struct, *packed, *token, wait, native.number)
+            self._last.reason = lib.py_reason(native.client)
+            native.raise_for(status)
+            return native.number[0]
+        finally:
+            self._give(native)
 
     def fill(self, token: Token, key: Key, response: Response) -> None:
         """etag_fill(): sends it without waiting. What it raises never matters to the answer being sent."""
@@ -299,7 +335,8 @@ class Client:
 
     def fill_reason(self) -> str:
         """Why this thread's last fill was refused, as far as it is known here: "no_store" ...; "none": it was sent."""
-        return ffi.string(lib.py_reason(self._native().client)).decode()
+        reason = getattr(self._last, "reason", None)
+        return "none" if reason is None else ffi.string(reason).decode()
 
     # ---- Mutations ----
 
@@ -307,10 +344,13 @@ class Client:
                    prefixes: Iterable[Resource] = (), everything: bool = False, hold_ms: int = 0) -> int:
         """etag_invalidate(), after the change is committed. On return no front end answers 304 from older data.
         Raises Pending, Unavailable, Timeout ... as etag.h says. Returns the LSN, 0 where it went through the spool."""
-        native = self._native()
-        native.raise_for(lib.py_invalidate(
-            native.client, *_targets(resources, surrogates, prefixes, everything, hold_ms), native.number))
-        return native.number[0]
+        targets = _targets(resources, surrogates, prefixes, everything, hold_ms)
+        native = self._take()
+        try:
+            native.raise_for(lib.py_invalidate(native.client, *targets, native.number))
+            return native.number[0]
+        finally:
+            self._give(native)
 
     async def ainvalidate(self, **targets: Any) -> int:
         """invalidate() on a thread of the loop's executor."""
@@ -319,19 +359,25 @@ class Client:
     def guard(self, *, resources: Iterable[Resource] = (), surrogates: Iterable[Text] = (),
               prefixes: Iterable[Resource] = (), everything: bool = False, hold_ms: int = 0, max_ms: int = 0) -> Guard:
         """etag_guard_begin(): before COMMIT; waits for the daemon (or its spool)."""
-        native = self._native()
-        out = ffi.new("etag_guard **")
-        native.raise_for(lib.py_guard_begin(
-            native.client, *_targets(resources, surrogates, prefixes, everything, hold_ms, max_ms), out))
-        return Guard(native, out[0])
+        targets, out = _targets(resources, surrogates, prefixes, everything, hold_ms, max_ms), ffi.new("etag_guard **")
+        native = self._take()
+        try:
+            native.raise_for(lib.py_guard_begin(native.client, *targets, out))
+        except BaseException:
+            self._give(native)
+            raise
+        return Guard(self, native, out[0])  # which gives it back at its end
 
     # ---- ETag makers ----
 
     def hash(self, body: bytes, *, weak: bool = False) -> str:
         """etag_hash(): the entity tag of a body, with its quotes. Needs no daemon."""
-        native = self._native()
-        raise_for(lib.py_hash(native.hasher, body, len(body), weak, native.hashed))
-        return ffi.buffer(native.hashed.bytes, native.hashed.len)[:].decode("ascii")
+        native = self._take()
+        try:
+            raise_for(lib.py_hash(native.hasher, body, len(body), weak, native.hashed))
+            return ffi.buffer(native.hashed.bytes, native.hashed.len)[:].decode("ascii")
+        finally:
+            self._give(native)
 
 
 def evaluate(request: Request, validators: Validators) -> Verdict:
@@ -366,17 +412,13 @@ def variant(etag: Text, coding: Text) -> str:
 
 # ---- Fork ----
 
-_pid = os.getpid()
-
 
 def _after_fork_in_child() -> None:
-    """The forking thread was in no call of libetag, so its clients are the child's; all others are left alone for ever."""
-    global _pid
-    _pid = os.getpid()
+    """What lay idle was in no call, so it is the child's; all others are left alone for ever."""
+    pid = os.getpid()
     for client in list(_clients):
-        native = getattr(client._local, "native", None)
-        if native is not None:
-            native.pid = _pid
+        for native in client._idle:
+            native.pid = pid
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

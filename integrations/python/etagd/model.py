@@ -91,7 +91,7 @@ class Key:
 
     def _parts(self) -> List[Optional[bytes]]:
         if self._packed is None:
-            scope = None if self.scope is PUBLIC else utf8(self.scope)
+            scope = utf8(self.scope) if isinstance(self.scope, (str, bytes)) else None
             host, target = self.resource
             self._packed = [utf8(host), utf8(target), scope, utf8(self.release), utf8(self.scheme), *field_parts(self.vary)]
         return self._packed

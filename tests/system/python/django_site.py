@@ -11,6 +11,9 @@ from harness import BUILD  # noqa: E402
 
 PACKAGE = os.path.abspath(os.path.join(BUILD, "integrations", "python"))
 PROJECT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "..", "examples", "django_uploads"))
+DRIVER = os.environ.get("ETAGD_TEST_DRIVER", "")  # of PostgreSQL: psycopg2, psycopg, or psycopg-bound, psycopg-pool
+if DRIVER == "psycopg2":
+    sys.modules["psycopg"] = None  # Django would prefer it
 
 
 def require(*modules):

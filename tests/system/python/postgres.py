@@ -55,7 +55,9 @@ class Cluster:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def django(self, name):
-        return {"ENGINE": "django.db.backends.postgresql", "HOST": self.directory, "USER": "etagd", "NAME": name}
+        options = {"psycopg-bound": {"server_side_binding": True}, "psycopg-pool": {"pool": True}}
+        return {"ENGINE": "django.db.backends.postgresql", "HOST": self.directory, "USER": "etagd", "NAME": name,
+                "OPTIONS": options.get(os.environ.get("ETAGD_TEST_DRIVER"), {})}
 
 
 def asked_for():

@@ -20,7 +20,8 @@ import postgres
 from harness import FACTOR, Case, bound, wait_until
 
 django_site.require("django", "rest_framework")
-if shutil.which("gunicorn", path="/usr/bin") is None:
+GUNICORN = os.path.join(os.path.dirname(sys.executable), "gunicorn")
+if not os.path.exists(GUNICORN):
     print("skipped: gunicorn is missing")
     sys.exit(harness.SKIP)
 POSTGRES = postgres.asked_for()
@@ -81,7 +82,7 @@ class Gunicorn:
         self.process = None
 
     def manage(self, *args, check=True):
-        done = subprocess.run(["/usr/bin/python3", os.path.join(django_site.PROJECT, "manage.py"), *args], env=self.environment,
+        done = subprocess.run([sys.executable, os.path.join(django_site.PROJECT, "manage.py"), *args], env=self.environment,
                               cwd=self.directory, capture_output=True, text=True, check=False, timeout=bound(120))
         if check and done.returncode != 0:
             raise AssertionError(done.stdout + done.stderr)
@@ -93,7 +94,7 @@ class Gunicorn:
     def start(self):
         with open(os.path.join(self.directory, "gunicorn.log"), "ab") as log:
             self.process = subprocess.Popen(
-                ["/usr/bin/python3", "/usr/bin/gunicorn", "--preload", "-w", "2", "--threads", str(self.threads), "--bind", f"unix:{self.socket}",
+                [sys.executable, GUNICORN, "--preload", "-w", "2", "--threads", str(self.threads), "--bind", f"unix:{self.socket}",
                  "tested_wsgi:application"], env=self.environment, cwd=self.directory, stdout=log, stderr=log,
                 stdin=subprocess.DEVNULL)
         wait_until(self.answers, 30, "gunicorn answers")

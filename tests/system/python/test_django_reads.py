@@ -2,13 +2,16 @@
 """What Django answers from etagd, what it stores, and what it never does: the middleware, the mixin and the decorators in one
 process, against a real daemon."""
 import asyncio
+import contextvars
 import datetime
 import io
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import time
+from unittest import mock
 
 import django_site
 import harness
@@ -32,6 +35,7 @@ from asgiref.sync import async_to_sync, sync_to_async  # noqa: E402
 from django.contrib import messages  # noqa: E402
 from django.contrib.auth.models import Group  # noqa: E402
 from django.core.cache import cache  # noqa: E402
+from django.core.handlers.wsgi import WSGIRequest  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.core.management.base import CommandError  # noqa: E402
 from django.db import connection, models, transaction  # noqa: E402
@@ -45,8 +49,9 @@ from django.urls import path  # noqa: E402
 from django.utils import timezone, translation  # noqa: E402
 from django.utils.decorators import method_decorator  # noqa: E402
 from django.views import View  # noqa: E402
+from django.views.decorators import http  # noqa: E402
 from django.views.decorators.cache import cache_page  # noqa: E402
-from etagd.django import checks, conf, decorators, writes  # noqa: E402
+from etagd.django import checks, conf, decorators, deployment, exchange, loop, reads, writes  # noqa: E402
 from etagd.django.decorators import etag_cached  # noqa: E402
 from etagd.django.middleware import ConditionalGetMiddleware  # noqa: E402
 from etagd.django.rest import ETagMixin  # noqa: E402
@@ -192,6 +197,11 @@ def csp_report(request):
 def csp_used(request):
     request._csp_nonce = "abc"  # django-csp's, whose middleware writes the field later
     return page(request)
+
+
+@view("csp-django")
+def csp_django(request):
+    return page(request, headers={"X-Nonce": str(request._csp_nonce)}) if request.headers.get("X-Nonce") else page(request)
 
 
 @view("streaming-etag")
@@ -504,6 +514,20 @@ class NeverStored(Site):
         self.assertFalse(self.stored("messages")[0])
         self.assertFalse(self.stored("page-cache")[0], "nor what Django's page cache answers")
 
+    def test_nonces_of_djangos_own_middleware(self):
+        try:
+            from django.utils.csp import CSP
+        except ImportError:
+            self.skipTest("skipped: of Django 6.0 on")
+        own = "django.middleware.csp.ContentSecurityPolicyMiddleware"
+        for middleware in ([own, *MIDDLEWARE], [*MIDDLEWARE, own]):
+            with override_settings(MIDDLEWARE=middleware, SECURE_CSP={"script-src": [CSP.SELF, CSP.NONCE]}):
+                self.site = Client()
+                self.refused("csp-django", "csp_nonce", **{"X-Nonce": "1"})
+        with override_settings(MIDDLEWARE=[own, *MIDDLEWARE], SECURE_CSP={"script-src": [CSP.SELF, CSP.NONCE]}):
+            self.site = Client()
+            self.assertTrue(self.stored("csp-django")[0], "a nonce that nobody asked for is none")
+
     def test_public_with_authorization(self):
         self.refused("public", "authorization", Authorization="Token x")
         self.assertTrue(self.stored("public")[0])
@@ -649,6 +673,21 @@ class Freshness(Site):
         Note.objects.filter(pk=1).update(text="other")
         self.assertEqual(self.ask("outer", etag).status_code, 200)
 
+    def test_a_request_whose_begin_was_not_seen(self):
+        """By a copy of its environ, or in another context: what was read before our middleware is not known of this request."""
+        def ask(copied, context=None):
+            environ = RequestFactory().get("/plain/", HTTP_X_SCOPE="seven", HTTP_HOST="testserver").environ
+            exchange.request_started(environ=environ)
+            request = WSGIRequest(dict(environ) if copied else environ)
+            run = contextvars.copy_context().run if context is None else context.run
+            response = run(ConditionalGetMiddleware(VIEWS["plain"]), request)
+            exchange.request_finished()
+            return response["X-Etag-Cache"]
+        self.assertTrue(ask(False).startswith("miss; reason=no_entry; fill=none"))
+        self.assertEqual(ask(True), "bypass; reason=no_start")
+        self.assertEqual(ask(False, contextvars.Context()), "bypass; reason=no_context")
+        self.assertEqual(reads.current.get(), None)
+
     def test_the_token_is_older_than_atomic_requests(self):
         connection.settings_dict["ATOMIC_REQUESTS"] = True
         self.addCleanup(connection.settings_dict.__setitem__, "ATOMIC_REQUESTS", False)
@@ -713,14 +752,36 @@ class Freshness(Site):
         self.assertIn("reason=stale", over_https()["X-Etag-Cache"])
 
     def test_the_release_changes_with_the_sources(self):
-        conf._release = None
         self.use(SOCKET=self.etagd.socket, RELEASE=None)
         before = conf.release()
         self.assertRegex(before, "^[0-9a-f]{16}$")
         with open(os.path.join(DIRECTORY, "new.py"), "w", encoding="utf-8") as file:
             file.write("x = 1\n")
-        conf._release = None
-        self.assertNotEqual(conf.release(), before)
+        self.assertEqual(conf.release(), before, "it is the release of this process, whatever is copied later")
+        self.assertNotEqual(deployment.digest(), before)
+
+    def test_the_release_changes_with_static_files_packages_and_settings(self):
+        before = deployment.digest()
+        self.assertEqual(deployment.digest(), before)
+        with override_settings(SITE_NAME="another", STARTED=object()):
+            self.assertNotEqual(deployment.digest(), before, "a setting that the environment said")
+        with override_settings(STRIPE_SECRET_KEY="another", STARTED=object()), override_settings(STARTED=object()):
+            hidden = deployment.digest()
+        with override_settings(STRIPE_SECRET_KEY="else", STARTED=object()), override_settings(STARTED=object()):
+            self.assertEqual(deployment.digest(), hidden, "not of secrets, nor of what is another object in each process")
+        place = tempfile.mkdtemp(dir=DIRECTORY)
+        os.mkdir(os.path.join(place, "shop-1.0.dist-info"))
+        sys.path.append(place)
+        self.addCleanup(sys.path.remove, place)
+        before = deployment.digest()
+        os.rename(os.path.join(place, "shop-1.0.dist-info"), os.path.join(place, "shop-1.1.dist-info"))
+        self.assertNotEqual(deployment.digest(), before)
+        hashed = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+        with override_settings(STATIC_ROOT=place, STATIC_URL="/static/", STATICFILES_STORAGE=hashed):
+            before = deployment.digest()
+            with open(deployment.manifest_path(), "w", encoding="utf-8") as file:
+                file.write('{"paths": {"shop.css": "shop.0123.css"}, "version": "1.0"}')
+            self.assertNotEqual(deployment.digest(), before)
 
     def test_time_to_live(self):
         _, _, etag = self.stored("short")
@@ -751,8 +812,10 @@ class Freshness(Site):
             first = await site.get("/plain/", **{"X-Scope": "seven"})
             await sync_to_async(self.settle)()
             asked = [site.get("/plain/", **{"X-Scope": "seven", "If-None-Match": first["ETag"]}) for _ in range(5)]
-            return [reply["X-Etag-Cache"].split(";")[0] for reply in await asyncio.gather(*asked)]
-        self.assertEqual(async_to_sync(together)(), ["hit"] * 5)
+            with mock.patch.object(loop, "on_thread", wraps=loop.on_thread) as threads:
+                replies = await asyncio.gather(*asked)
+            return [reply["X-Etag-Cache"].split(";")[0] for reply in replies], threads.call_count
+        self.assertEqual(async_to_sync(together)(), (["hit"] * 5, 0), "a hit costs no thread of ours")
         self.assertEqual(CALLS, ["/plain/"])
 
     def test_purge(self):
@@ -820,6 +883,15 @@ class Semantics(Site):
         request = RequestFactory().get("/x", HTTP_IF_NONE_MATCH='"a,b", "c"')
         response = ConditionalGetMiddleware(lambda _: HttpResponse("x", headers={"ETag": '"a,b"'}))(request)
         self.assertEqual(response.status_code, 304)
+
+    def test_other_than_djangos_own(self):
+        """Nothing is known of a date, or of anything: RFC 9110 sections 13.1.4 and 13.2.1."""
+        old = "Sat, 20 Oct 2007 23:21:47 GMT"
+        for name, etag, field in (("etag", lambda request: "x", {"If-Unmodified-Since": old}), ("none", None, {"If-Match": "*"})):
+            for condition, wanted in ((http.condition, 412), (decorators.condition, 200)):
+                with self.subTest(name, wanted=wanted):
+                    request = RequestFactory().get("/x", **{"HTTP_" + key.upper().replace("-", "_"): text for key, text in field.items()})
+                    self.assertEqual(condition(etag)(page)(request).status_code, wanted)
 
     def test_hits_repeat_what_was_filled(self):
         _, _, etag = self.stored("own-etag")
@@ -906,7 +978,7 @@ class Semantics(Site):
         with override_settings(ROOT_URLCONF=(path("x/", Last.as_view({"get": "list"})),)):
             self.assertEqual([found.id for found in checks.check_views(None)], ["etagd.E004", "etagd.W001"])
         with override_settings(ETAGD={"NOPE": 1, "WITHOUT_DAEMON": "x"}):
-            self.assertEqual([found.id for found in checks.check_settings(None)], ["etagd.E002", "etagd.E003"])
+            self.assertEqual([found.id for found in checks.check_settings(None)], ["etagd.E002", "etagd.E003", "etagd.W006"])
         with override_settings(MIDDLEWARE=[*MIDDLEWARE, "django.middleware.gzip.GZipMiddleware",
                                            "django.middleware.http.ConditionalGetMiddleware"]):
             self.assertEqual([found.id for found in checks.check_settings(None)], ["etagd.W002", "etagd.W003"])

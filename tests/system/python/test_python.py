@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python package on libetag: the tables of tests/cases through it, and what threads, forks and a daemon that dies do to it."""
 import asyncio
-import gc
 import os
 import shutil
 import subprocess
@@ -340,7 +339,7 @@ class Lookups(Case):
 
     # ---- Threads, forks ----
 
-    def test_threads_have_clients_of_their_own(self):
+    def test_threads_read_at_once(self):
         self.fill()
         verdicts, stop = set(), threading.Event()
 
@@ -360,15 +359,41 @@ class Lookups(Case):
         # A daemon that comes too late to renew its lease has nothing known meanwhile.
         self.assertLessEqual(verdicts, both | {etagd.Verdict.UNKNOWN})
 
-    def test_closed_with_their_thread(self):
-        before = harness.descriptors(os.getpid())
-        self.client.token()
-        for _ in range(20):
-            thread = threading.Thread(target=self.client.token)
-            thread.start()
+    def test_threads_share_connections(self):
+        """Those that came and went, and those that are there, as an executor's: they called one after the other."""
+        before, gate = harness.descriptors(os.getpid()), threading.Event()
+        threads = []
+
+        def call():
+            self.client.token()
+            called.set()
+            gate.wait()
+
+        for _ in range(40):
+            called = threading.Event()
+            threads.append(threading.Thread(target=call))
+            threads[-1].start()
+            called.wait()
+        opened = harness.descriptors(os.getpid()) - before
+        gate.set()
+        for thread in threads:
             thread.join()
-        gc.collect()
-        self.assertLessEqual(harness.descriptors(os.getpid()), before + 4)
+        self.assertLessEqual(opened, 4, "one connection, not forty")
+
+    def test_what_a_crowd_opened_is_closed(self):
+        before = harness.descriptors(os.getpid())
+        guards = [self.client.guard(surrogates=[f"upload:{number}"]) for number in range(30)]
+        self.assertGreaterEqual(harness.descriptors(os.getpid()) - before, 30, "a guard has a connection of its own")
+        self.assertNotEqual(self.client.token(), etagd.Token())
+        for guard in guards:
+            guard.confirm()
+            guard.commit()
+        kept = 4 * 10  # IDLE_MAX clients of up to four descriptors, and what the token opened
+        self.assertLessEqual(harness.descriptors(os.getpid()) - before, kept)
+        one = self.client.guard(surrogates=["upload:42"])
+        self.client.close()
+        one.abort()
+        wait_until(lambda: harness.descriptors(os.getpid()) <= before + 1, 10, "all of them are closed")
 
     def in_child(self, work):
         """Runs work() in a forked child; it must return True."""

@@ -12,10 +12,13 @@ class EtagdConfig(AppConfig):
         from django.conf import settings
         from django.core.signals import request_finished, request_started
 
-        from . import checks, exchange, writes
+        from . import asgi, checks, clock, conf, exchange, writes
 
         checks.register()
         writes.register()
+        clock.register()
         if checks.MIDDLEWARE in (settings.MIDDLEWARE or []):
             request_started.connect(exchange.request_started, dispatch_uid="etagd")
             request_finished.connect(exchange.request_finished, dispatch_uid="etagd")
+            conf.release()
+            asgi.register()

@@ -23,6 +23,10 @@ def check_settings(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
         checks.Error(f"ETAGD has no setting {name!r}", id="etagd.E002") for name in sorted(set(given) - set(DEFAULTS))]
     if given.get("WITHOUT_DAEMON", "refuse") not in ("commit", "refuse"):
         found.append(checks.Error('ETAGD["WITHOUT_DAEMON"] is neither "refuse" nor "commit"', id="etagd.E003"))
+    if not settings.DEBUG and given.get("RELEASE") is None:
+        found.append(checks.Warning(
+            'ETAGD["RELEASE"] is not set: a deployment is told from the former one by the times of files, which workers of one '
+            "release may see differently", id="etagd.W006", hint="Set it to what names a deployment, for instance a commit's hash."))
     middleware = list(getattr(settings, "MIDDLEWARE", None) or [])
     if MIDDLEWARE in middleware and "django.middleware.http.ConditionalGetMiddleware" in middleware:
         found.append(checks.Warning(f"{MIDDLEWARE} is in the place of Django's ConditionalGetMiddleware: remove that one",

@@ -2,13 +2,10 @@
 """The setting ETAGD, a dict, with its defaults; the one Client of the process; the release."""
 from __future__ import annotations
 
-import hashlib
-import importlib
 import logging
-import os
-import sys
 import threading
-from typing import Any, Iterator, Optional
+from fnmatch import fnmatchcase
+from typing import Any, Optional
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -25,12 +22,14 @@ DEFAULTS = {
     "WITHOUT_DAEMON": "refuse",  # a write that neither daemon nor spool can be told of: "refuse" it, or "commit" it untold
     "HOLD_MS": 0,  # after a write its targets stay unknown so long: for reads from replicas that lag
     "PREFIX": "",  # before every surrogate key: for sites that share a daemon
-    "RELEASE": None,  # what else makes bodies differ; None: a digest of the project's sources and settings module
+    "RELEASE": None,  # what else makes bodies differ; None: a digest of sources, packages, static files and settings
     "VARY": ("Accept", "Accept-Language"),  # request fields that select the representation
     "LAST_MODIFIED_IS_STRONG": False,  # True: no two versions of a page share the second of its Last-Modified; else it alone is no 304
     "MAX_AGE_S": 0,  # time to live of entries; 0: until they are invalidated
     "CACHE_CONTROL": "max-age=60, must-revalidate",  # of 200 and 304 to GET and HEAD; None: says nothing
     "CACHE_CONTROL_UNSAFE": "no-cache, no-store, must-revalidate",  # of every answer to POST, PUT, PATCH, DELETE
+    "BACKGROUND_THREADS": (),  # names (with *) of threads whose SQL is for no request
+    "TRUST_MEMORY": (),  # names (with *) of functions with lru_cache() whose SQL never changes what they give
     "DEBUG_HEADER": None,  # send X-Etag-Cache; None: as settings.DEBUG
 }
 
@@ -50,8 +49,17 @@ class _Conf:
 
 
 conf = _Conf()
+
+
+def matches(setting: str, name: str) -> bool:
+    """Is the name one of those that a setting allows? A text alone is one pattern, not its letters, of which one may be "*"."""
+    patterns = getattr(conf, setting)
+    return any(fnmatchcase(name, pattern) for pattern in ((patterns,) if isinstance(patterns, str) else patterns))
+
+
 _lock = threading.Lock()
 _client: Optional[etagd.Client] = None
+_unshadowed: Optional[etagd.Client] = None
 _release: Optional[str] = None
 
 
@@ -65,57 +73,37 @@ def client() -> etagd.Client:
     return _client
 
 
+def unshadowed() -> etagd.Client:
+    """For what is asked for the process itself: in shadow mode another one."""
+    global _unshadowed
+    if not conf.SHADOW:
+        return client()
+    if _unshadowed is None:
+        with _lock:
+            if _unshadowed is None:
+                _unshadowed = etagd.Client(conf.SOCKET, timeout_ms=conf.TIMEOUT_MS)
+    return _unshadowed
+
+
 # ---- Release ----
-
-_SOURCES = (".py", ".html", ".txt", ".xml", ".json", ".mo")
-
-
-def _files(top: str) -> Iterator[str]:
-    if os.path.isfile(top):
-        yield top
-    for folder, folders, names in os.walk(top):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")))
-        for name in sorted(names):
-            if name.endswith(_SOURCES):
-                yield os.path.join(folder, name)
-
-
-def _roots() -> Iterator[str]:
-    from django.apps import apps
-
-    for config in apps.get_app_configs():
-        yield config.path
-    for name in (settings.SETTINGS_MODULE if hasattr(settings, "SETTINGS_MODULE") else None, getattr(settings, "ROOT_URLCONF", None)):
-        if isinstance(name, str) and name:
-            module = sys.modules.get(name) or importlib.import_module(name)
-            if getattr(module, "__file__", None):
-                yield module.__file__
-                yield os.path.dirname(module.__file__)
-    for engine in getattr(settings, "TEMPLATES", []):
-        yield from (str(folder) for folder in engine.get("DIRS", []))
 
 
 def release() -> str:
-    """A deployment renders other bodies from the same rows, so it must not find the entries of the one before it."""
+    """A deployment renders other bodies from the same rows, so it must not find the entries of the one before it. Made when the
+    process begins: later, the files may be those of the next one."""
     global _release
     if _release is None:
-        if conf.RELEASE is not None:
-            _release = str(conf.RELEASE)
-        else:
-            digest = hashlib.sha256(sys.version.encode())
-            for root in sorted(set(_roots())):
-                for path in _files(root):
-                    found = os.stat(path)
-                    digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-            _release = digest.hexdigest()[:16]
+        from .deployment import digest
+
+        _release = str(conf.RELEASE) if conf.RELEASE is not None else digest()
     return _release
 
 
 def _changed(*, setting: str, **_: Any) -> None:
-    global _client, _release
+    global _client, _unshadowed, _release
     if setting == "ETAGD":
         conf._cache.clear()
-        _client = _release = None
+        _client = _unshadowed = _release = None
 
 
 setting_changed.connect(_changed, dispatch_uid="etagd")

@@ -12,18 +12,32 @@ from django.utils.http import http_date, quote_etag
 
 import etagd
 
+from . import loop
 from . import surrogates as names
-from .exchange import _UNSET, SAFE, Plan, answer_with, by_weak_date, judge
+from .exchange import _UNSET, SAFE, Plan, answer_with, by_weak_date, judge, method_of
 
 
 def plan_of(scope: Any, surrogates: Any, args: Sequence[Any], kwargs: Any, **options: Any) -> Plan:
     """scope, surrogates: values, or callables that get the view's arguments."""
     if scope is not None and scope is not etagd.PUBLIC:
         scope = scope(*args, **kwargs)
-        if scope is not None and scope is not etagd.PUBLIC and not (isinstance(scope, str) and scope):
-            raise ImproperlyConfigured(f"etagd: a scope is text, etagd.PUBLIC or None (then nothing is cached), not {scope!r}")
     if callable(surrogates):
         surrogates = surrogates(*args, **kwargs)
+    return _plan(scope, surrogates, options)
+
+
+async def _plan_on_loop(scope: Any, surrogates: Any, args: Sequence[Any], kwargs: Any, **options: Any) -> Plan:
+    """The same, where the callables may be coroutine functions."""
+    if scope is not None and scope is not etagd.PUBLIC:
+        scope = await loop.called(scope, args, kwargs)
+    if callable(surrogates):
+        surrogates = await loop.called(surrogates, args, kwargs)
+    return _plan(scope, surrogates, options)
+
+
+def _plan(scope: Any, surrogates: Any, options: Any) -> Plan:
+    if scope is not None and scope is not etagd.PUBLIC and not (isinstance(scope, str) and scope):
+        raise ImproperlyConfigured(f"etagd: a scope is text, etagd.PUBLIC or None (then nothing is cached), not {scope!r}")
     return Plan(scope, names.said(surrogates or ()), **options)
 
 
@@ -34,7 +48,7 @@ def check_scope(scope: Any) -> None:
 
 def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[str]] = None, max_age_s: Optional[int] = None,
                 cache_control: Any = _UNSET, cache_control_unsafe: Any = _UNSET, require_if_match: bool = False,
-                trust_cache: bool = False) -> Callable[[Any], Any]:
+                trust_cache: bool = False, trust: Sequence[str] = ()) -> Callable[[Any], Any]:
     """Answers 304 from etagd before the view runs, and fills etagd with what it answered.
 
         @login_required                     what decides about access stands outside: it comes first
@@ -43,8 +57,10 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
 
     scope: a callable with the view's arguments that says whose the answer is, or etagd.PUBLIC; None of it: not cached.
     surrogates: names, or a callable for them: what the answer depends on besides the rows that it reads.
-    Of a class it decorates dispatch()."""
+    Of a class it decorates dispatch(). The view may be a coroutine function; then the callables may be too."""
     check_scope(scope)
+    options = {"vary": vary, "max_age_s": max_age_s, "cache_control": cache_control, "cache_control_unsafe": cache_control_unsafe,
+               "require_if_match": require_if_match, "trust_cache": trust_cache, "trust": trust}
 
     def decorate(view: Any) -> Any:
         if isinstance(view, type):
@@ -53,51 +69,85 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
 
         @wraps(view)
         def cached(request: Any, *args: Any, **kwargs: Any) -> Any:
-            exchange = getattr(request, "_etagd", None)
-            plan = plan_of(scope, surrogates, (request, *args), kwargs, vary=vary, max_age_s=max_age_s,
-                           cache_control=cache_control, cache_control_unsafe=cache_control_unsafe,
-                           require_if_match=require_if_match, trust_cache=trust_cache)
-            if exchange is None or exchange.plan is not None:  # without our middleware; or another's inside
-                return view(request, *args, **kwargs)
-            answered = exchange.check(plan)
+            plan = plan_of(scope, surrogates, (request, *args), kwargs, **options)
+            answered = _check(request, plan)
             return view(request, *args, **kwargs) if answered is None else answered
 
-        cached.etagd_scope = scope
-        return cached
+        @wraps(view)
+        async def cached_on_loop(request: Any, *args: Any, **kwargs: Any) -> Any:
+            plan = await _plan_on_loop(scope, surrogates, (request, *args), kwargs, **options)
+            answered = _check(request, plan)
+            return await loop.awaited(view(request, *args, **kwargs)) if answered is None else answered
+
+        made: Any = cached_on_loop if loop.is_async_view(view) else cached
+        made.etagd_scope = scope
+        return made
 
     return decorate
+
+
+def _check(request: Any, plan: Plan) -> Any:
+    exchange = getattr(request, "_etagd", None)
+    if exchange is None or exchange.plan is not None:  # without our middleware; or another's inside
+        return None
+    return exchange.check(plan)
 
 
 def condition(etag_func: Optional[Callable[..., Any]] = None, last_modified_func: Optional[Callable[..., Any]] = None, *,
               scope: Any = None, surrogates: Any = None, **options: Any) -> Callable[[Any], Any]:
     """django.views.decorators.http.condition, judged by libetag. With a scope it is etag_cached() too: then neither function is
-    called on a hit."""
+    called on a hit. All three may be coroutine functions if the view is one."""
 
     def decorate(view: Any) -> Any:
         @wraps(view)
         def judged(request: Any, *args: Any, **kwargs: Any) -> Any:
             etag = etag_func(request, *args, **kwargs) if etag_func else None
-            etag = quote_etag(etag) if etag is not None else None
             changed = last_modified_func(request, *args, **kwargs) if last_modified_func else None
-            seconds = timegm(changed.utctimetuple()) if changed is not None else None
-            existence = etagd.Existence.ABSENT if etag is None and seconds is None else etagd.Existence.EXISTS
-            fields = [] if etag is None else [("ETag", etag)]
-            if seconds is not None:
-                fields.append(("Last-Modified", http_date(seconds)))
-            status = judge(request, etagd.Validators(existence, etag, seconds))
-            if status and not (status == 304 and scope is not None and by_weak_date(request)):
-                response = answer_with(status, fields)
-            else:
-                response = view(request, *args, **kwargs)
-                if request.method in SAFE:
-                    for name, value in fields:
-                        if not response.has_header(name):
-                            response[name] = value
-            return response
+            known = _Known(etag, changed)
+            answered = known.judge(request, scope)
+            return known.complete(request, view(request, *args, **kwargs)) if answered is None else answered
 
-        return judged if scope is None else etag_cached(scope=scope, surrogates=surrogates, **options)(judged)
+        @wraps(view)
+        async def judged_on_loop(request: Any, *args: Any, **kwargs: Any) -> Any:
+            etag = await loop.called(etag_func, (request, *args), kwargs) if etag_func else None
+            changed = await loop.called(last_modified_func, (request, *args), kwargs) if last_modified_func else None
+            known = _Known(etag, changed)
+            answered = known.judge(request, scope)
+            if answered is not None:
+                return answered
+            return known.complete(request, await loop.awaited(view(request, *args, **kwargs)))
+
+        made = judged_on_loop if loop.is_async_view(view) else judged
+        return made if scope is None else etag_cached(scope=scope, surrogates=surrogates, **options)(made)
 
     return decorate
+
+
+class _Known:
+    """What the functions of condition() say of the representation."""
+
+    def __init__(self, etag: Optional[str], changed: Any) -> None:
+        etag = quote_etag(etag) if etag is not None else None
+        seconds = timegm(changed.utctimetuple()) if changed is not None else None
+        existence = etagd.Existence.ABSENT if etag is None and seconds is None else etagd.Existence.EXISTS
+        self.validators = etagd.Validators(existence, etag, seconds)
+        self.fields = [] if etag is None else [("ETag", etag)]
+        if seconds is not None:
+            self.fields.append(("Last-Modified", http_date(seconds)))
+
+    def judge(self, request: Any, scope: Any) -> Any:
+        """An answer, or None: the view has to run."""
+        status = judge(request, self.validators)
+        if status and not (status == 304 and scope is not None and by_weak_date(request)):
+            return answer_with(status, self.fields)
+        return None
+
+    def complete(self, request: Any, response: Any) -> Any:
+        if method_of(request) in SAFE:
+            for name, value in self.fields:
+                if not response.has_header(name):
+                    response[name] = value
+        return response
 
 
 def etag(etag_func: Callable[..., Any], **options: Any) -> Callable[[Any], Any]:

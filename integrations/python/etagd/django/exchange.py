@@ -6,7 +6,6 @@ sessions, CSRF tokens, messages, transactions, what the handler read.
 """
 from __future__ import annotations
 
-import contextvars
 import shlex
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,14 +13,14 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotModified
-from django.utils.cache import cc_delim_re, set_response_etag
+from django.utils.cache import set_response_etag
 from django.utils.http import http_date
 from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
 
 import etagd
 
-from . import reads, writes
+from . import cursors, kept, loop, outside, process, reads, threads, writes
 from .conf import client, conf, log, release
 
 SAFE = ("GET", "HEAD")
@@ -29,6 +28,7 @@ UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 _CONDITIONS = (("If-Match", "HTTP_IF_MATCH"), ("If-None-Match", "HTTP_IF_NONE_MATCH"),
                ("If-Modified-Since", "HTTP_IF_MODIFIED_SINCE"), ("If-Unmodified-Since", "HTTP_IF_UNMODIFIED_SINCE"))
 _KEPT = ("Cache-Control", "Content-Location", "Date", "ETag", "Expires", "Last-Modified", "Vary")
+_CHANGES_BY_ITSELF = ("file", "network", "process")  # which a time to live bounds
 _UNSET: Any = object()
 
 
@@ -44,6 +44,7 @@ class Plan:
     cache_control_unsafe: Any = _UNSET
     require_if_match: bool = False
     trust_cache: bool = False
+    trust: Sequence[str] = ()  # reasons that keep no answer out of the cache
     bypass: str = ""  # why not
 
     def apply_policy(self, method: str, response: Any) -> None:
@@ -56,7 +57,7 @@ class Plan:
                 return
         else:
             value = conf.CACHE_CONTROL_UNSAFE if self.cache_control_unsafe is _UNSET else self.cache_control_unsafe
-            if method not in UNSAFE:
+            if method.upper() not in UNSAFE:
                 return
         if value:
             response["Cache-Control"] = value
@@ -88,6 +89,26 @@ def _meta_key(name: str) -> str:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
 
 
+_HOSTS_MAX = 64
+_hosts: Dict[Any, str] = {}
+
+
+def _host(request: Any) -> str:
+    """get_host() compares the field with each host that is allowed; what it allowed once it allows again."""
+    said = None if settings.USE_X_FORWARDED_HOST else request.META.get("HTTP_HOST")
+    if said is None or settings.DEBUG:
+        host: str = request.get_host()
+        return host
+    asked = (said, *settings.ALLOWED_HOSTS)
+    known = _hosts.get(asked)
+    if known is None:
+        known = request.get_host()
+        if len(_hosts) >= _HOSTS_MAX:
+            _hosts.clear()
+        _hosts[asked] = known
+    return known
+
+
 def conditions(request: Any) -> List[Tuple[str, str]]:
     meta = request.META
     return [(name, meta[key]) for name, key in _CONDITIONS if key in meta]
@@ -104,9 +125,19 @@ def validators_of(response: Any, etag: Optional[str] = None) -> etagd.Validators
     return etagd.Validators(etag=response.get("ETag") or etag, last_modified=etagd.date_parse(date) if date else None)
 
 
+def method_of(request: Any) -> str:
+    """The method that came. Django writes it in capitals, and HTTP's "get" is not GET. Where a middleware has put another one in
+    its place, the one that allows less."""
+    request = getattr(request, "_request", request)  # Django's own, of Django REST framework's
+    scope = getattr(request, "scope", None)
+    made: str = request.method
+    came: str = request.META.get("REQUEST_METHOD", made) if scope is None else scope["method"]
+    return made if came in SAFE and made not in SAFE or came in UNSAFE and made in UNSAFE else came
+
+
 def judge(request: Any, validators: etagd.Validators) -> int:
     """RFC 9110 section 13.2.2: 304, 412, or 0 where the request goes on."""
-    return etagd.evaluate(etagd.Request(request.method, None, conditions(request)), validators).http_status
+    return etagd.evaluate(etagd.Request(method_of(request), None, conditions(request)), validators).http_status
 
 
 def by_weak_date(request: Any) -> bool:
@@ -136,50 +167,104 @@ def _not_modified(response: Any) -> HttpResponse:
 
 
 class Start:
-    """What a request needs before anything else of it runs."""
+    """What a request needs before anything else of it runs. It lies in the request's own environ or scope, which is one object in
+    every thread and context of the request; what a copy of that holds is another request's."""
 
-    def __init__(self, environ: Any) -> None:
-        self.environ = environ
+    def __init__(self, carrier: Dict[str, Any], is_on_loop: bool = False) -> None:
+        watched = process.install()
         self.reads = reads.Reads()
+        threads.opened(self.reads)
         self.token = etagd.Token()
-        self.bypass = ""
+        self.reads.is_on_loop = is_on_loop
+        self.bypass = "" if watched else "unwatched"
+        self._asked = False
+        self._carrier = id(carrier)
+        outer = reads.noting()
+        if outer is not None:  # a view that asks this process for another page: what that reads is in its own
+            outer.spoil("inner_request")
+            self.reads.outer = outer
+        carrier[_START] = self
+        try:
+            self.token = client().token()
+        except etagd.EtagError as error:
+            self.bypass = self.bypass or type(error).__name__.lower()
+
+    def is_of(self, carrier: Dict[str, Any]) -> bool:
+        return self._carrier == id(carrier)
+
+    def ask(self) -> None:
+        """On the thread of the request's connections. May wait for the daemon."""
+        self._asked = True
         if writes.in_transaction():
             # A snapshot that began before the token; or a test's, which is rolled back.
-            self.bypass = "in_transaction"
+            self.bypass = self.bypass or "in_transaction"
+        elif cursors.any_unfinished():
+            self.bypass = self.bypass or "unfinished_cursor"
+        elif outside.templates_changed():
+            self.bypass = self.bypass or "template"
         elif not writes.untold.tell():
-            self.bypass = "untold_changes"
-        else:
-            try:
-                self.token = client().token()
-            except etagd.EtagError as error:
-                self.bypass = type(error).__name__.lower()
+            self.bypass = self.bypass or "untold_changes"
+
+    @property
+    def reason(self) -> str:
+        """Why neither a look-up nor a fill is allowed; "" if they are."""
+        return self.bypass or ("" if self._asked else "no_start")
 
 
-_start: "contextvars.ContextVar[Optional[Start]]" = contextvars.ContextVar("etagd_start", default=None)
+_START = "etagd.django.start"
 
 
-def request_started(environ: Any = None, **_: Any) -> None:
+def _carrier(request: Any) -> Dict[str, Any]:
+    found = getattr(request, "environ", None) or getattr(request, "scope", None)
+    return {} if found is None else found
+
+
+def start_of(request: Any) -> Optional[Start]:
+    """None: it did not begin where we saw it, so nobody knows what was read for it."""
+    carrier = _carrier(request)
+    start = carrier.get(_START)
+    return start if start is not None and start.is_of(carrier) else None
+
+
+def request_started(environ: Any = None, scope: Any = None, **_: Any) -> None:
     """Django's signal, before the first middleware: what those before ours read counts too."""
-    start = Start(environ)
-    _start.set(start)
+    carrier = scope if environ is None else environ
+    if carrier is None:
+        return
+    start = carrier.get(_START)
+    if scope is None or start is None or not start.is_of(carrier):  # by a scope it began with its handler
+        start = Start(carrier, scope is not None)
+    start.ask()
     reads.current.set(start.reads)
 
 
 def request_finished(**_: Any) -> None:
-    _start.set(None)
-    reads.current.set(None)
+    noted = reads.current.get()
+    if noted is None or noted.is_answering:  # its middleware closes it: this is another's, in its middle
+        return
+    threads.closed(noted)
+    reads.current.set(None if noted.outer is None or noted.outer.done else noted.outer)
+
+
+_quoted = lru_cache(maxsize=512)(shlex.quote)
 
 
 class Exchange:
     def __init__(self, request: Any) -> None:
         self.request = request
-        start = _start.get()
-        if start is None or start.environ is None or start.environ is not getattr(request, "environ", None):
-            start = Start(None)
-        self.reads, self.token, self.bypass = start.reads, start.token, start.bypass
+        start = start_of(request)
+        if start is None:
+            self.reads, self.token, self.bypass = reads.Reads(), etagd.Token(), "no_start"
+        else:
+            self.reads, self.token, self.bypass = start.reads, start.token, start.reason
+            del _carrier(request)[_START]  # of one Exchange; and no circle
+            if reads.current.get() is not start.reads:
+                self.bypass = self.bypass or "no_context"  # so what middlewares before ours read was not noted
+        self.reads.url = request.get_full_path()
         self.plan: Optional[Plan] = None
         self._asked: Optional[etagd.Request] = None
         self._answer: Optional[etagd.Answer] = None
+        self._method = ""  # that came; "": not asked for
         self._said = ""
 
     # ---- Before the handler ----
@@ -187,14 +272,13 @@ class Exchange:
     def check(self, plan: Plan) -> Optional[HttpResponse]:
         """After authentication and permissions. An answer to send at once, or None: run the handler."""
         self.plan = plan
-        self.reads.used_cache = False  # throttling did; what it read is in no representation
-        method = self.request.method
-        if plan.require_if_match and method in UNSAFE:
+        method = self._method = method_of(self.request)
+        if plan.require_if_match and method.upper() in UNSAFE:
             asked = etagd.Request(method, None, conditions(self.request), require_if_match=True)
             if etagd.evaluate(asked, etagd.Validators(etagd.Existence.UNKNOWN)).http_status == 428:
                 return self._respond(428, ())
         self.bypass = self.bypass or plan.bypass or ("no_scope" if plan.scope is None else "")
-        if not self.bypass and self.reads.wrote and writes.uncommitted():
+        if not self.bypass and self.reads.wrote and (loop.on_loop() or writes.uncommitted()):
             self.bypass = "uncommitted_changes"
         if self.bypass:
             return None
@@ -216,7 +300,7 @@ class Exchange:
     def _respond(self, status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
         self._said = "hit" if status == 304 else "refused"
         response = answer_with(status, fields)
-        self.plan.apply_policy(self.request.method, response)
+        self.plan.apply_policy(self._method, response)
         response._etagd_final = True
         return response
 
@@ -230,22 +314,27 @@ class Exchange:
             said.append(get_language() or "-")
         if settings.USE_TZ:
             said.append(get_current_timezone_name())
-        return etagd.Key(etagd.Resource(request.get_host(), request.get_full_path()), plan.scope, " ".join(said), vary,
+        return etagd.Key(etagd.Resource(_host(request), request.get_full_path()), plan.scope, " ".join(said), vary,
                          request.scheme)
 
     # ---- After it ----
 
+    def asks_connections(self, response: Any) -> bool:
+        """Is finish() to run on the thread of the request's connections?"""
+        return self._answer is not None and not getattr(response, "_etagd_final", False)
+
     def finish(self, response: Any) -> Any:
         response = self._finish(response)
+        threads.closed(self.reads)
         wanted = settings.DEBUG if conf.DEBUG_HEADER is None else conf.DEBUG_HEADER
         if wanted:
             response["X-Etag-Cache"] = self.explain()
         return response
 
     def _finish(self, response: Any) -> Any:
-        method, plan = self.request.method, self.plan
         if getattr(response, "_etagd_final", False):
             return response
+        method, plan = self._method or method_of(self.request), self.plan
         if plan is not None:
             plan.apply_policy(method, response)
         if method not in SAFE or (method == "HEAD" and plan is None):
@@ -255,6 +344,7 @@ class Exchange:
         refusal = self.refusal(response) if looked_up else ""
         if not response.has_header("ETag") and not response.has_header("Last-Modified"):
             if looked_up:
+                self.bypass = refusal
                 self._tell(response)
             return response
         if looked_up and not refusal:
@@ -267,8 +357,8 @@ class Exchange:
     @staticmethod
     def _validators(response: Any) -> None:
         """An ETag by the body's hash, under the conditions of Django's own middleware."""
-        control = cc_delim_re.split(response.get("Cache-Control", ""))
-        if response.has_header("ETag") or response.streaming or any(part.lower() == "no-store" for part in control):
+        control = response.get("Cache-Control", "").lower().split(",")
+        if response.has_header("ETag") or response.streaming or any(part.strip() == "no-store" for part in control):
             return
         if not response.content:
             return
@@ -294,8 +384,14 @@ class Exchange:
         return precondition_failed(response.get("ETag")) if status == 412 else response
 
     @property
-    def _max_age_s(self) -> int:
+    def _said_max_age_s(self) -> int:
         return conf.MAX_AGE_S if self.plan.max_age_s is None else self.plan.max_age_s
+
+    @property
+    def _max_age_s(self) -> int:
+        """0: no end."""
+        said, left = self._said_max_age_s, self.reads.left_s
+        return said if left is None else min(said or left, left) or 1
 
     def _response(self, response: Any, names: Any = (), withheld: bool = False) -> etagd.Response:
         return etagd.Response(
@@ -315,8 +411,8 @@ class Exchange:
 
     def _tell(self, response: Any) -> None:
         """Of an answer that must not be stored, so that libetag removes an entry that it refutes. What Django's cache has a part
-        in may be older than the entry."""
-        if self._django_cached():
+        in may be older than the entry, as may what the process kept."""
+        if self._django_cached() or self.reads.spoiled:
             return
         try:
             client().finish(self._asked, self._response(response, withheld=True), self._answer)
@@ -345,10 +441,24 @@ class Exchange:
             "wrote": noted.wrote or writes.uncommitted(),
             "django_cache": self._django_cached(),
             "no_dependency": not self.plan.surrogates and not names,
-            "clock": noted.clock and not self._max_age_s,
-            "head": request.method != "GET" and not response.content,
+            **dict.fromkeys(sorted(noted.unseen), True),
+            **dict.fromkeys(sorted(noted.changing), not self._said_max_age_s),
+            "midnight": noted.left_s == 0 and not self._said_max_age_s,
+            "head": self._method != "GET" and not response.content,
         }
-        return next((name for name, applies in rules.items() if applies), "")
+        refused = next((name for name, applies in rules.items() if applies), "")
+        return refused if refused not in ("", "no_dependency") else self._unseen() or refused
+
+    def _unseen(self) -> str:
+        """Why something that is not noted may be in the response."""
+        bounded = _CHANGES_BY_ITSELF if self._said_max_age_s else ()  # midnight bounds no file
+        trust = (self.plan.trust,) if isinstance(self.plan.trust, str) else tuple(self.plan.trust)
+        beside = threads.may_have_served(self.reads)
+        if beside:
+            self.reads.spoil("other_thread", beside)
+        if kept.memory() and "memory" not in trust:
+            self.reads.spoil("memory", kept.memory())
+        return next((name for name in list(self.reads.spoiled) if name not in trust and name not in bounded), "")
 
     def _session_is_known(self) -> bool:
         """Rows that the statements show; and which session it is, the key says."""
@@ -362,7 +472,8 @@ class Exchange:
         if self.plan is None:
             return "none"
         if self.bypass:
-            return f"bypass; reason={self.bypass}"
+            by = self.reads.spoiled.get(self.bypass)
+            return f"bypass; reason={self.bypass}" + (f"; by={ascii(by)[1:-1][:200]}" if by else "")
         if self._asked is None:
             return self._said
         key = self._asked.key
@@ -373,4 +484,4 @@ class Exchange:
             words += ["--vary", name if value is None else f"{name}: {value}"]
         what = self._said if self._said in ("hit", "refused") else "miss"
         filled = f"; fill={self._said}" if what == "miss" and self._said else ""
-        return f"{what}; reason={self._answer.reason}{filled}; key={shlex.join(words)}"
+        return f"{what}; reason={self._answer.reason}{filled}; key={' '.join(map(_quoted, words))}"

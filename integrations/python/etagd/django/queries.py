@@ -6,19 +6,22 @@ from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import DatabaseError
-from django.db.models import ForeignKey, OneToOneField
+from django.db.models import ForeignKey, OneToOneField, lookups
 from django.db.models.expressions import Col
 from django.db.models.fields.related_lookups import RelatedExact, RelatedIn
 from django.db.models.lookups import Exact, In
+from django.db.models.sql.constants import INNER
 from django.db.models.sql.where import AND, WhereNode
 
 VALUES_MAX = 40
+# Of 4.2 on, integers have an Exact of their own. What else a Django may bring is not narrowed by.
+_EXACT = (Exact, RelatedExact, getattr(lookups, "IntegerFieldExact", Exact))
 
 
-def pinned(query: Any, column: str) -> Optional[List[Any]]:
+def pinned(query: Any, column: Optional[str]) -> Optional[List[Any]]:
     """The values that the WHERE of a query allows for this column of its first table, as an AND of all else that it says;
     None: it does not say."""
-    if query.combinator:
+    if query.combinator or column is None:  # None: of a key of several columns
         return None
     return _pinned(query.where, query.get_initial_alias(), column)
 
@@ -37,14 +40,14 @@ def _pinned(where: Any, alias: str, column: str) -> Optional[List[Any]]:
 
 
 def _values(lookup: Any, alias: str, column: str) -> Optional[List[Any]]:
-    if type(lookup) not in (Exact, RelatedExact, In, RelatedIn):
+    if type(lookup) not in (*_EXACT, In, RelatedIn):
         return None
     left, right = lookup.lhs, lookup.rhs
     if type(left) is not Col or left.alias != alias or left.target.column != column or lookup.bilateral_transforms:
         return None
     if hasattr(right, "as_sql") or hasattr(right, "resolve_expression"):
         return None
-    if type(lookup) in (Exact, RelatedExact):
+    if type(lookup) in _EXACT:
         return [right]
     try:
         values = list(right)
@@ -72,6 +75,18 @@ def shows_rows(query: Any) -> bool:
 def joins(query: Any) -> Set[str]:
     """The aliases that it reads besides its first table."""
     return {alias for alias, count in query.alias_refcount.items() if count} - {query.get_initial_alias()}
+
+
+def is_there(compiler: Any, alias: str, catalog_of: Any) -> bool:
+    """Is a row of the first table in the result whether the one that it refers to is there or not? By an outer join, or since
+    the database has the foreign key."""
+    join = compiler.query.alias_map[alias]
+    if join.join_type != INNER:
+        return True
+    columns = join.join_cols
+    if len(columns) != 1 or not getattr(join.join_field, "db_constraint", False):
+        return False
+    return catalog_of(compiler.connection).has_key(compiler.query.get_initial_alias().strip('"`').lower(), columns[0][0])
 
 
 Joined = Tuple[str, Any, int]  # alias, model, index of its primary key in a row of the result

@@ -8,10 +8,16 @@ SQL by hand reads is not known: the response depends on every write.
 from __future__ import annotations
 
 import contextvars
-from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
+import itertools
+import time
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from . import queries, sql, surrogates
-from .conf import log
+from django.conf import settings
+from django.db import router
+
+from . import catalog, clock, queries, sql, surrogates
+from .conf import conf, log
 
 ROWS_MAX = 40  # of one table; more: any row
 CHUNKS_MAX = 10  # of 100 rows, of a query whose rows are kept for the names of those that it joined
@@ -19,6 +25,7 @@ QUERIES_MAX = 256  # that wait to be judged
 NAMES_MAX = 100  # of one response (libetag: 128); more: whole tables
 
 current: "contextvars.ContextVar[Optional[Reads]]" = contextvars.ContextVar("etagd_reads", default=None)
+_marks = itertools.count(1)
 
 
 class Reads:
@@ -29,15 +36,70 @@ class Reads:
         self._queries: List[Tuple[Any, str, Any, Optional[List[Any]]]] = []  # not judged before a response may be stored
         self._shown: List[Tuple[surrogates.Table, str, Optional[str]]] = []
         self.wrote = False  # the request changed something, or may have
-        self.clock = False  # what it read changes without a write
+        self.changing: Set[str] = set()  # why what it read changes without a write that is seen: a time to live bounds that
+        self.until: Optional[float] = None  # it changes at that time
+        self.unseen: Set[str] = set()  # why it must not be stored whatever its time to live is
+        self.url = ""  # a point in time that it says is not the clock's
+        self._catalogs: Dict[str, catalog.Catalog] = {}
+        self._prepared: Set[str] = set()
         self.used_cache = False  # it took something from Django's cache, which may be of any age
+        self.mark = next(_marks)  # on what this request has read, so that a later one knows it for old
+        self.spoiled: Dict[str, str] = {}  # why what is not seen may be in the response: reason -> what or who it was
+        self.kept: Dict[Any, Any] = {}  # in the place of what Django keeps in the process
+        self.beside: Set[Any] = set()  # threads of other requests that ran SQL meanwhile
+        self.done = False  # the response is made
+        self.is_on_loop = False  # its tasks have its context, also those that it leaves behind
+        self.is_answering = False  # it is in its middleware, which closes it
+        self.outer: Optional[Reads] = None  # of the request in whose middle it began
 
     # ---- Noting ----
 
-    def other_sql(self, statement: str) -> None:
+    def spoil(self, reason: str, by: str = "") -> None:
+        """The response is not stored, unless the view trusts this reason."""
+        self.spoiled.setdefault(reason, by)
+
+    def other_sql(self, statement: str, params: Any = None, connection: Any = None) -> None:
         """A SELECT by hand."""
-        self.clock = self.clock or sql.asks_the_clock(statement)
+        self._clock(statement)
+        self._times(params)
+        if connection is not None:
+            self.unseen_by(connection, sql.names_in(statement))
+            if connection.settings_dict.get("TEST", {}).get("MIRROR") and not conf.HOLD_MS:
+                self.changing.add("replica")
         self.anything()
+
+    def _clock(self, statement: str) -> None:
+        if sql.asks_the_clock(statement):
+            self.changing.add("clock")
+        if sql.skips_locked(statement):
+            self.unseen.add("locks")
+
+    def _replica(self, compiler: Any) -> None:
+        """What is read where writes do not go may be older than the token."""
+        alias, model = compiler.connection.alias, compiler.query.model
+        if not conf.HOLD_MS and model is not None and len(settings.DATABASES) > 1:
+            written = router.db_for_write(model)
+            if alias != written and router.db_for_read(model) != written:
+                self.changing.add("replica")
+
+    def begin(self, connection: Any) -> None:
+        """Before a statement."""
+        if connection.alias not in self._prepared:
+            self._prepared.add(connection.alias)
+            catalog.prepare(connection)
+
+    def catalog(self, connection: Any) -> catalog.Catalog:
+        """Of this database; asked for once, when the statements are judged: what changed before is in it, what changes later touches
+        everything after the token."""
+        found = self._catalogs.get(connection.alias)
+        if found is None:
+            found = self._catalogs[connection.alias] = catalog.of(connection, reading=True)
+            if found is catalog.UNKNOWN:
+                self.unseen.add("no_index")
+        return found
+
+    def unseen_by(self, connection: Any, words: Iterable[str]) -> None:
+        self.changing |= self.catalog(connection).unseen(words)
 
     def anything(self) -> None:
         self._whole.add(surrogates.any_write())
@@ -76,23 +138,36 @@ class Reads:
 
     def _judge_all(self) -> None:
         while self._queries:
-            self._judge(*self._queries.pop())
+            try:
+                query = self._queries.pop()
+            except IndexError:  # another thread of the request took it
+                return
+            self._judge(*query)
 
     def _judge(self, compiler: Any, statement: str, params: Any, rows: Optional[List[Any]]) -> None:
         """The query may be another one than it was when it was executed: then only the statement counts."""
         try:
             same = queries.says_still(compiler, statement, params)
+            if clock.is_session(compiler.query.model):
+                self.lasts(clock.first_of(rows))
+            else:
+                self._times(params)
             self._add(compiler, statement, rows, same)
         except Exception:  # pylint: disable=broad-except
             log.exception("etagd: a query was not understood, so its answer depends on every write")
             self.anything()
 
     def _add(self, compiler: Any, statement: str, rows: Optional[List[Any]], same: bool) -> None:
-        self.clock = self.clock or sql.asks_the_clock(statement)
+        self._clock(statement)
+        self._replica(compiler)
         known, complete = sql.tables_read(statement)
         found = dict(known)
-        if not complete or compiler.query.extra_tables:
+        said = self.catalog(compiler.connection)
+        self.unseen_by(compiler.connection, found if complete else sql.names_in(statement))
+        if not complete or compiler.query.extra_tables or not all(said.is_plain(name) for name in found):
             self.anything()
+            if said.asks_the_clock(sql.functions(statement)):
+                self.changing.add("function")
         first = self._first(compiler, statement, found) if same else None
         if first is not None:
             del found[first.name.lower()]
@@ -101,6 +176,30 @@ class Reads:
                 self._joins(compiler, statement, found, rows, pinned)
         for table in found.values():
             self.table(table)
+
+    def _times(self, params: Any) -> None:
+        """Parameters that may be the clock's."""
+        if params and "clock_parameter" not in self.changing:
+            changes = clock.changes(params, self._moments)
+            if changes == clock.AT_ONCE:
+                self.changing.add("clock_parameter")
+            if changes == clock.UNTIL_MIDNIGHT:
+                self.lasts(clock.until_midnight())
+
+    def _moments(self) -> Set[Any]:
+        """Points in time that are not the clock's: of the URL, and of the rows before."""
+        return clock.in_url(self.url) | {clock.point(value) for _, _, _, rows in self._queries for chunk in rows or () for row in chunk
+                                         for value in row if clock.is_moment(value)}
+
+    def lasts(self, until: Optional[float]) -> None:
+        """What was read is another thing from this time on."""
+        if until is not None:
+            self.until = until if self.until is None else min(until, self.until)
+
+    @property
+    def left_s(self) -> Optional[int]:
+        """The longest time to live; None: there is no bound."""
+        return None if self.until is None else max(0, int(self.until - time.time()))
 
     @staticmethod
     def _quoted(compiler: Any, name: str) -> str:
@@ -149,6 +248,8 @@ class Reads:
             first = compiler.query.get_initial_alias()
             known = [(alias, model, index) for alias, model, index in known
                      if compiler.query.alias_map[alias].parent_alias == first]
+            # So does a row that it refers to, where it may be absent.
+            known = [(alias, model, index) for alias, model, index in known if queries.is_there(compiler, alias, self.catalog)]
             if queries.joins(compiler.query) - {alias for alias, _, _ in known}:
                 return
         where = min((at for at in (statement.find(" WHERE "), statement.find(" ORDER BY "), len(statement)) if at >= 0))
@@ -183,3 +284,46 @@ class Reads:
             del parts[label]
             whole.add(label)
         return whole.union(self._said, *parts.values())
+
+
+# ---- What is no SQL ----
+
+_aside: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_aside", default=False)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """What is taken from Django's cache, files and the network within it is in no response: for throttling, logging and their
+    like. SQL counts all the same."""
+    token = _aside.set(True)
+    try:
+        yield
+    finally:
+        _aside.reset(token)
+
+
+def is_aside() -> bool:
+    return _aside.get()
+
+
+def noting() -> Optional[Reads]:
+    """The request that SQL is noted for: whose response is not made yet."""
+    noted = current.get()
+    return None if noted is None or noted.done else noted
+
+
+def now() -> Optional[Reads]:
+    """The request whose response may show what is read now beside its SQL."""
+    return None if _aside.get() else noting()
+
+
+def used_cache() -> None:
+    noted = now()
+    if noted is not None:
+        noted.used_cache = True
+
+
+def spoil(reason: str, by: str = "") -> None:
+    noted = now()
+    if noted is not None:
+        noted.spoil(reason, by)

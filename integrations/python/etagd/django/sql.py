@@ -21,9 +21,11 @@ NOTHING, READ, WRITE, COMMIT, ROLLBACK, RELEASE, ANYTHING = range(7)
 _FIRST = re.compile(r"\s*\(*\s*([A-Za-z]+)")
 _TOKENS = re.compile(r"""(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*""")
 _LITERAL = re.compile(r"""("[^"]*"|`[^`]*`)|'[^']*'""")
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 _UNSURE = re.compile(r";|--|/\*|#|\$|\\|\bU&|\bE'", re.I)
 _CALL = re.compile(r'([\w$."`\]]+)\s*\(')
 _WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|TRUNCATE)\b", re.I)
+_RETURNING = re.compile(r"\bRETURNING\b", re.I)
 _FOR_UPDATE = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE(?:\s+NOWAIT|\s+SKIP\s+LOCKED)?\s*$", re.I)
 _STATEMENT = re.compile(
     r"\s*(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:\"([^\"]+)\"|`([^`]+)`|(\w+))(?=\s|\(|$)", re.I)
@@ -31,7 +33,7 @@ _TABLE_AFTER = re.compile(r'\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?\(*\s*("[^"
 _COMMA_JOIN = re.compile(r'\bFROM\s+["`][^"`]*["`](?:\s+(?:AS\s+)?[\w"]+)?\s*,', re.I)
 _IDENTIFIER = re.compile(r'"([^"]*)"|`([^`]*)`|(\w+)')
 _QUIET: FrozenSet[str] = frozenset((
-    "SAVEPOINT", "SET", "SHOW", "PRAGMA", "LISTEN", "UNLISTEN", "NOTIFY", "CLOSE", "LOCK"))
+    "SAVEPOINT", "SET", "RESET", "SHOW", "PRAGMA", "LISTEN", "UNLISTEN", "NOTIFY", "CLOSE", "LOCK"))
 _WORDS = {"BEGIN": NOTHING, "START": NOTHING, "COMMIT": COMMIT, "END": COMMIT, "RELEASE": RELEASE, "ROLLBACK": ROLLBACK}
 # What may stand before "(" in SQL that only reads, or in a plain write.
 _PURE: FrozenSet[str] = frozenset("""
@@ -47,6 +49,59 @@ _PURE: FrozenSet[str] = frozenset("""
     TRANSACTION_TIMESTAMP TRIM TRUNC TS_RANK TYPEOF UNION UNNEST UPPER USING VALUES VARCHAR VARIANCE VAR_POP VAR_SAMP
     VERSION WEBSEARCH_TO_TSQUERY WHEN WHERE
     """.split())
+
+# The same of what Django's own functions, lookups and aggregates, django.contrib.postgres and GeoDjango write, and what people
+# write beside them. Each by its name: ST_FromFlatGeobufToTable makes a table.
+_PURE |= frozenset("""
+    ANY_VALUE ARRAY_LENGTH ARRAY_POSITION ARRAY_REMOVE ARRAY_TO_STRING ARRAY_UPPER BIT_COUNT BIT_LENGTH BIT_XOR BITXOR CARDINALITY
+    CEILING CORR COVAR_POP COVAR_SAMP DATE_BIN DECODE ENCODE FACTORIAL FORMAT GCD HEX HSTORE IIF INITCAP ISEMPTY LCM
+    LOWER_INC LOWER_INF MAKE_DATE MAKE_TIME MATERIALIZED NUMNODE OCTET_LENGTH OVERLAY PERCENTILE_CONT PERCENTILE_DISC POSITION PRINTF
+    RANGE_MERGE REGEXP_COUNT REGEXP_INSTR REGEXP_LIKE REGEXP_MATCH REGEXP_SUBSTR REGR_AVGX REGR_AVGY REGR_COUNT REGR_INTERCEPT
+    REGR_R2 REGR_SLOPE REGR_SXX REGR_SXY REGR_SYY RECURSIVE SHA1 SHA224 SHA256 SHA384 SHA512 SINH COSH TANH SPLIT_PART
+    STARTS_WITH STDDEV STRING_TO_ARRAY STRIP TO_DATE TO_NUMBER TOTAL TRANSLATE TS_HEADLINE TS_RANK_CD UNHEX UNICODE
+    UPPER_INC UPPER_INF WIDTH_BUCKET
+    SIMILARITY STRICT_WORD_SIMILARITY UNACCENT WORD_SIMILARITY
+    DAITCH_MOKOTOFF DIFFERENCE DMETAPHONE DMETAPHONE_ALT LEVENSHTEIN LEVENSHTEIN_LESS_EQUAL METAPHONE SOUNDEX
+    JSON JSONB JSONB_AGG_STRICT JSONB_ARRAY_ELEMENTS JSONB_ARRAY_ELEMENTS_TEXT JSONB_ARRAY_LENGTH JSONB_BUILD_ARRAY JSONB_EACH
+    JSONB_EACH_TEXT JSONB_EXTRACT_PATH JSONB_EXTRACT_PATH_TEXT JSONB_INSERT JSONB_OBJECT JSONB_OBJECT_AGG JSONB_OBJECT_KEYS
+    JSONB_PATH_EXISTS JSONB_PATH_MATCH JSONB_PATH_QUERY JSONB_PATH_QUERY_ARRAY JSONB_PATH_QUERY_FIRST JSONB_PRETTY JSONB_SET
+    JSONB_STRIP_NULLS JSONB_TYPEOF JSON_AGG JSON_ARRAYAGG JSON_ARRAY_ELEMENTS JSON_ARRAY_ELEMENTS_TEXT JSON_ARRAY_LENGTH
+    JSON_BUILD_ARRAY JSON_BUILD_OBJECT JSON_EACH JSON_EACH_TEXT JSON_EXISTS JSON_EXTRACT_PATH JSON_EXTRACT_PATH_TEXT
+    JSON_GROUP_ARRAY JSON_GROUP_OBJECT JSON_INSERT JSON_OBJECTAGG JSON_OBJECT_AGG JSON_OBJECT_KEYS JSON_PATCH JSON_QUERY
+    JSON_QUOTE JSON_REMOVE JSON_REPLACE JSON_SCALAR JSON_SERIALIZE JSON_SET JSON_STRIP_NULLS JSON_TREE JSON_TYPEOF JSON_VALID
+    JSON_VALUE ROW_TO_JSON TO_JSON TO_JSONB
+    ST_3DDISTANCE ST_3DEXTENT ST_3DLENGTH ST_3DPERIMETER ST_AREA ST_ASBINARY ST_ASEWKB ST_ASEWKT ST_ASGEOJSON ST_ASGML ST_ASKML ST_ASSVG
+    ST_ASTEXT ST_AZIMUTH ST_BUFFER ST_CENTROID ST_CLOSESTPOINT ST_COLLECT ST_CONTAINS ST_CONTAINSPROPERLY ST_CONVEXHULL
+    ST_COVEREDBY ST_COVERS ST_CROSSES ST_CURVETOLINE ST_DFULLYWITHIN ST_DIFFERENCE ST_DIMENSION ST_DISJOINT ST_DISTANCE ST_DISTANCESPHERE
+    ST_DISTANCESPHEROID ST_DISTANCE_SPHERE ST_DISTANCE_SPHEROID ST_DWITHIN ST_ENDPOINT ST_ENVELOPE ST_EQUALS ST_EXTENT ST_EXTERIORRING
+    ST_FORCE2D ST_FORCEPOLYGONCW ST_FORCERHR ST_GEOGFROMTEXT ST_GEOGFROMWKB ST_GEOHASH ST_GEOMETRYN ST_GEOMETRYTYPE
+    ST_GEOMFROMEWKB ST_GEOMFROMEWKT ST_GEOMFROMGEOJSON ST_GEOMFROMTEXT ST_GEOMFROMWKB ST_HASM ST_HASZ ST_INTERSECTION ST_INTERSECTS
+    ST_ISCLOSED ST_ISEMPTY ST_ISSIMPLE ST_ISVALID ST_ISVALIDREASON ST_LENGTH ST_LENGTHSPHEROID ST_LENGTH_SPHEROID
+    ST_LINEINTERPOLATEPOINT ST_LINELOCATEPOINT ST_LINEMERGE ST_M ST_MAKEENVELOPE ST_MAKELINE ST_MAKEPOINT ST_MAKEPOLYGON
+    ST_MAKEVALID ST_MAXDISTANCE ST_MEMSIZE ST_MINIMUMBOUNDINGCIRCLE ST_MULTI ST_NDIMS ST_NPOINTS ST_NUMGEOMETRIES ST_NUMPOINTS
+    ST_OVERLAPS ST_PERIMETER ST_POINT ST_POINTN ST_POINTONSURFACE ST_RELATE ST_REVERSE ST_ROTATE ST_SCALE ST_SETSRID
+    ST_SIMPLIFY ST_SIMPLIFYPRESERVETOPOLOGY ST_SNAPTOGRID ST_SRID ST_STARTPOINT ST_SYMDIFFERENCE ST_TOUCHES ST_TRANSFORM
+    ST_TRANSLATE ST_UNION ST_WITHIN ST_X ST_XMAX ST_XMIN ST_Y ST_YMAX ST_YMIN ST_Z ST_ZMAX ST_ZMIN
+    """.split())
+
+
+_SET_CONFIG = re.compile(r"\s*SELECT\s+(?:pg_catalog\.)?set_config\s*\([^();]*\)\s*;?\s*", re.I)
+_SETS = re.compile(r"""\s*(?:RE)?SET\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)(?:SESSION\s+(?!CHARACTERISTICS\b))?
+    (?!\w*(?:TIMEOUT|_MEM|_COST|_DELAY)\b|APPLICATION_NAME|SYNCHRONOUS_COMMIT|CLIENT_|ENABLE_|JIT|LOG_|GEQO|CURSOR_TUPLE)""", re.I | re.X)
+_TEMPORARY = re.compile(r"\b(?:CREATE|INTO)\s+(?:LOCAL\s+|GLOBAL\s+)?TEMP(?:ORARY)?\b|\bpg_temp\b"
+                        r"|\bCREATE\s+(?:TABLE|VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?temp\.", re.I)
+
+
+def sets_session(statement: str) -> bool:
+    """Does it change what later statements of the session mean: a role, a search path, a setting that policies read?"""
+    if _SET_CONFIG.fullmatch(statement):
+        return re.search(r",\s*true\s*\)", statement, re.I) is None
+    return _SETS.match(statement) is not None
+
+
+def makes_temporary(statement: str) -> bool:
+    """Tables of the session; not those that go with the transaction, which is a request's that wrote."""
+    return _TEMPORARY.search(statement) is not None and re.search(r"\bON\s+COMMIT\s+DROP\b", statement, re.I) is None
 
 
 def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
@@ -68,6 +123,8 @@ def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
     if word in _QUIET:
         return NOTHING, None
     if word == "SELECT":
+        if _SET_CONFIG.fullmatch(text):
+            return NOTHING, None
         text = _FOR_UPDATE.sub("", text)
         return (ANYTHING, None) if _WRITING.search(text) or not _calls_are_pure(text) else (READ, None)
     found = _STATEMENT.match(text)
@@ -87,6 +144,19 @@ def _write(text: str, found: "re.Match[str]") -> Tuple[int, Optional[surrogates.
     return WRITE, table
 
 
+def is_with_select(statement: str) -> bool:
+    """A SELECT that begins with common table expressions, of which none changes rows."""
+    first = _FIRST.match(statement)
+    if not first or first.group(1).upper() != "WITH" or not _TOKENS.fullmatch(statement):
+        return False
+    text = _FOR_UPDATE.sub("", _QUOTED.sub("''", statement)).replace("#>", "")  # PostgreSQL's operators on JSON
+    return not _UNSURE.search(text) and not _WRITING.search(text)
+
+
+def returns_rows(statement: str) -> bool:
+    return _RETURNING.search(statement) is not None
+
+
 def _calls_are_pure(text: str) -> bool:
     return all(name.upper() in _PURE for name in _CALL.findall(text))
 
@@ -94,13 +164,40 @@ def _calls_are_pure(text: str) -> bool:
 # ---- Tables that are read ----
 
 
-_CLOCK = re.compile(r"\b(?:NOW|\w+_TIMESTAMP|CURRENT_DATE|CURRENT_TIME|LOCALTIME|LOCALTIMESTAMP|RANDOM|RAND|GEN_RANDOM_UUID)\b|'now'", re.I)
+_CLOCK = re.compile(r"""
+    \b(?:NOW|\w+_TIMESTAMP|CURRENT_DATE|CURRENT_TIME|LOCALTIME|LOCALTIMESTAMP|TIMEOFDAY|AGE(?=\s*\()
+        |RANDOM|RAND|RANDOMBLOB|RANDOM_NORMAL|TABLESAMPLE|GEN_RANDOM_\w+|UUID_GENERATE_\w+|UUIDV[47]|UUIDV?\d(?=\s*\()
+        |NEXTVAL|CURRVAL|LASTVAL|LAST_VALUE(?!\s*\()|TXID_\w+|PG_(?!CATALOG\b)\w+|INFORMATION_SCHEMA)\b
+    |'\s*(?:now|today|tomorrow|yesterday)\s*'
+    |\b(?:DATE|TIME|DATETIME|JULIANDAY|UNIXEPOCH)\s*\(\s*\) |\bSTRFTIME\s*\([^,()]*\)""", re.I | re.X)
 
 
 @lru_cache(maxsize=2048)
 def asks_the_clock(statement: str) -> bool:
     """Or for a random number: its result changes without a write."""
     return _CLOCK.search(re.sub(r'"[^"]*"|`[^`]*`', "", statement)) is not None
+
+
+_LOCKS = re.compile(r"\bSKIP\s+LOCKED\b", re.I)
+
+
+@lru_cache(maxsize=2048)
+def skips_locked(statement: str) -> bool:
+    """Does its result depend on who works on the rows?"""
+    return _LOCKS.search(statement) is not None
+
+
+@lru_cache(maxsize=2048)
+def functions(statement: str) -> FrozenSet[str]:
+    """What it calls that is not surely harmless, in lower case."""
+    calls = (name.rpartition(".")[2].strip('"`') for name in _CALL.findall(statement))
+    return frozenset(name.lower() for name in calls if name.upper() not in _PURE and not name.startswith("django_"))
+
+
+@lru_cache(maxsize=2048)
+def names_in(statement: str) -> FrozenSet[str]:
+    """Every word of it, and every quoted name."""
+    return frozenset(_names(statement))
 
 
 @lru_cache(maxsize=2048)

@@ -14,7 +14,8 @@ touches more, and an entry depends on more.
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Dict, Iterable, List, Optional
+from functools import cached_property
+from typing import Any, Dict, Iterable, List, Optional, Set
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
@@ -102,6 +103,25 @@ class Table:
     def collection(self, value: Any) -> Optional[str]:
         made = None if self.scope is None else text(self.scope, value)
         return None if made is None else f"{self.label}@{made}"
+
+    @cached_property
+    def deleted_with(self) -> Set[str]:
+        """What the database may delete or change by itself where it deletes rows of this table: ON DELETE, which no statement
+        shows. DB_CASCADE and its like say it; with DO_NOTHING a migration may have."""
+        names: Set[str] = set()
+        left, seen = [self.model], set()
+        while left:
+            for relation in left.pop()._meta.get_fields(include_hidden=True):
+                on_delete = getattr(relation, "on_delete", None)
+                if not relation.auto_created or on_delete is None or relation.related_model in seen \
+                        or not (on_delete is models.DO_NOTHING or hasattr(on_delete, "on_delete_sql")):
+                    continue
+                seen.add(relation.related_model)
+                if not table_of(relation.related_model).opaque:  # of others, views among them, all depends on "*"
+                    names.update(every_row(relation.related_model))
+                if not getattr(on_delete, "operation", "").startswith("SET"):
+                    left.append(relation.related_model)
+        return names
 
     @property
     def any_row(self) -> str:

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
+import weakref
+from contextlib import closing, contextmanager
 from functools import partial, wraps
-from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
+from types import GeneratorType
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from django.core.cache import CacheHandler
 from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
 from django.db.models.sql import compiler as compilers
@@ -30,7 +32,7 @@ from django.utils.connection import ConnectionProxy
 
 import etagd
 
-from . import queries, reads, sql, surrogates
+from . import catalog, cursors, drivers, handles, queries, reads, sql, surrogates
 from .conf import client, conf, log
 from .surrogates import EVERYTHING
 
@@ -189,13 +191,19 @@ def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any]
 
 def uncommitted() -> bool:
     """Has this thread changed something that it has not committed?"""
-    return any(state_of(connection).names for connection in connections.all())
+    return any(state_of(connection).names for connection in _opened())
 
 
 def in_transaction() -> bool:
     """Is any connection of this thread in a transaction, whose snapshot may be of any age?"""
     return any(connection.connection is not None and (connection.in_atomic_block or not connection.autocommit
-                                                      or state_of(connection).by_hand) for connection in connections.all())
+                                                      or state_of(connection).by_hand) for connection in _opened())
+
+
+def _opened() -> List[Any]:
+    """The connections that this thread has made."""
+    made = connections._connections
+    return [connection for connection in [getattr(made, alias, None) for alias in connections] if connection is not None]
 
 
 def _nothing() -> None:
@@ -203,7 +211,7 @@ def _nothing() -> None:
 
 
 def _note_write() -> None:
-    noted = reads.current.get()
+    noted = reads.noting()
     if noted is not None:
         noted.wrote = True
 
@@ -218,10 +226,23 @@ class _State:
         self.connection = connection
         self.names: List[str] = []
         self.savepoints: Dict[str, int] = {}
-        self.statement: Optional[Tuple[str, str]] = None  # what the ORM's compiler is about to execute: verb and table
+        self.catalog: Any = None  # that was read in this transaction
+        self.identity: Any = None  # of the database, for it
+        self.statement: Optional[List[Any]] = None  # what the ORM's compiler is about to execute: verb, table; rows that it changed
+        self.absent: List[Any] = []  # primary keys of no row, when the last write was looked at
         self.selected: Optional[Tuple[str, Any]] = None
+        self.is_inside = False  # a statement runs that was seen
+        self.settings_of: Any = None  # the request that changed what the session's statements mean
+        self.has_temporary = False  # tables, of this session alone
+        self.is_connecting = False
+        self.cursor_classes: Dict[Any, Any] = {}
+        self.reader: Optional[int] = None  # the mark of the request that uses it
+        self.cursors: Any = weakref.WeakSet()  # of SQLite, that may be in the middle of their rows
+        self.probed: Any = None
+        self.outermost: Optional[int] = None  # how deep blocks are nested that are to be like outermost ones
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
+        connection.create_cursor = partial(handles.made, self, connection.create_cursor)
         connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
 
     @property
@@ -234,9 +255,11 @@ class _State:
         driver = self.connection.connection
         if driver is None:
             return False
-        if self.connection.vendor == "sqlite":
-            return driver.in_transaction
-        return self.connection.vendor == "postgresql" and driver.get_transaction_status() in (1, 2, 3)
+        with self.connection.wrap_database_errors:
+            return drivers.in_transaction(self.connection.vendor, driver)
+
+    def _synchronized(self, work: Callable[[], Any]) -> Callable[[], Any]:
+        return drivers.synchronized(self.connection, work)
 
     def note(self, names: Iterable[str]) -> None:
         _note_write()
@@ -245,21 +268,23 @@ class _State:
             self.names = [EVERYTHING]
 
     def _forget(self) -> None:
-        self.names, self.savepoints = [], {}
+        self.names, self.savepoints, self.catalog = [], {}, None
 
     def _commit(self, commit: Any) -> Any:
         names = set(self.names)
-        if names and self.connection.vendor == "postgresql" and self.connection.connection.get_transaction_status() == 2:
+        if names and drivers.has_open_transaction(self.connection.vendor, self.connection.connection):
             # What COMMIT would check and run, without a bound of time, happens before the guard begins.
             with self.connection.wrap_database_errors, self.connection.connection.cursor() as cursor:
-                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        result = guarded(names, commit, self._bound) if names else commit()
+                self.inside(self._synchronized(partial(cursor.execute, "SET CONSTRAINTS ALL IMMEDIATE")))
+        result = guarded(names, self._synchronized(commit), self._bound) if names else commit()
         self._forget()
         return result
 
     def _set_autocommit(self, setter: Any, autocommit: bool) -> Any:
         names = set(self.names) if autocommit else set()  # some drivers commit what is open
-        result = guarded(names, partial(setter, autocommit), self._bound) if names else setter(autocommit)
+        if not autocommit:
+            cursors.began(self)
+        result = guarded(names, self._synchronized(partial(setter, autocommit)), self._bound) if names else setter(autocommit)
         if names:
             self._forget()
         return result
@@ -270,6 +295,8 @@ class _State:
         return result
 
     def _close(self, close: Any) -> Any:
+        self.probed = None
+        self.cursors.clear()
         result = close()
         self._forget()
         return result
@@ -298,48 +325,99 @@ class _State:
 
     def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
         text = statement if isinstance(statement, str) else _as_text(statement, self.connection)
-        run = partial(execute, statement, params, many, context)
+        run = partial(self.inside, execute, statement, params, many, context)
+        if not self.is_connecting:  # then nobody's connection yet
+            cursors.using(self, text, context.get("cursor"))
         if self.statement is not None and self._is_expected(text):
             if self.statement[0] == "SELECT":
                 self.selected = (text, params)
-            return run()
+                called = sql.functions(text)
+                if called and catalog.of(self.connection).may_write(called):
+                    return self._write(text, [EVERYTHING], sql.ANYTHING, many, run)
+                return run()
+            return self._expected_write(text, context, run)
         kind, table = sql.classify(text)
         if kind == sql.READ:
-            noted = reads.current.get()
+            noted = reads.noting()
             if noted is not None:
-                noted.other_sql(text)
+                noted.other_sql(text, params, self.connection)
+                self.note_session(noted)
             return run()
         if kind == sql.NOTHING:
+            if sql.sets_session(text) and not self.is_connecting:
+                self.settings_of = reads.noting() or self
+                handles.leave(self, "settings")
             return run()
+        if sql.makes_temporary(text):
+            self.has_temporary = True
+            handles.leave(self, "temporary")
+        if self.connection.vendor == "sqlite" and sql.returns_rows(text) and isinstance(context["cursor"], CursorWrapper):
+            run = drivers.fetched(context["cursor"], run)
         if kind == sql.COMMIT or (kind == sql.RELEASE and not self.connection.in_atomic_block and self.connection.get_autocommit()):
             result = self._around(set(self.names) | {EVERYTHING}, run)
         elif kind in (sql.ROLLBACK, sql.RELEASE):
             result = run()
         else:
-            return self._write(text, surrogates.every_row(table.model) if kind == sql.WRITE else [EVERYTHING], kind, many, run)
+            return self._write(text, _names_of_sql(text, table), kind, many, run)
         if not self.by_hand:
             self._forget()
         return result
+
+    def _expected_write(self, text: str, context: Any, run: Callable[[], Any]) -> Any:
+        statement, called = self.statement, sql.functions(text)
+        if called and catalog.of(self.connection).may_write(called):
+            self.note([EVERYTHING])
+        result = run()
+        statement[2] = context["cursor"].rowcount
+        return result
+
+    def inside(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The driver's cursor, which it goes through, does not judge it again."""
+        before, self.is_inside = self.is_inside, True
+        try:
+            return run(*args, **kwargs)
+        finally:
+            self.is_inside = before
+
+    def note_session(self, noted: reads.Reads) -> None:
+        """What this connection reads may be another thing than what another one would read."""
+        if self.has_temporary:
+            noted.unseen.add("temporary_table")
+        if self.settings_of is not None and self.settings_of is not noted:
+            noted.unseen.add("session_settings")
 
     def _write(self, text: str, names: List[str], kind: int, many: bool, run: Callable[[], Any]) -> Any:
         if not self.in_transaction:
             if kind == sql.WRITE and not many and connections[self.connection.alias] is self.connection:
                 with transaction.atomic(using=self.connection.alias, savepoint=False):
                     return self._write(text, names, kind, many, run)
-            return self._around(set(names), run)
+            return self._around(set(names) | self._follows(text, kind), run)
         self.note(names)
+        if kind == sql.WRITE:
+            result = run()
+            self.note(self._follows(text, kind))
+            return result
         if kind == sql.ANYTHING and (";" in text or not self.connection.features.can_rollback_ddl):
             return self._around(set(names), run)  # there may be a COMMIT in it
         return run()
 
+    def _follows(self, text: str, kind: int) -> Set[str]:
+        """What the database changes besides, by a plain statement."""
+        table = sql.classify(text)[1] if kind == sql.WRITE else None
+        return set() if table is None else self.also(table, text.split(None, 1)[0].upper())
+
+    def also(self, table: surrogates.Table, verb: str) -> Set[str]:
+        """Asked after the statement, which has locked the table: what its triggers are does not change any more."""
+        return set() if EVERYTHING in self.names else catalog.of(self.connection).also(table.name.lower(), verb)
+
     def _around(self, names: Set[str], run: Callable[[], Any]) -> Any:
         _note_write()
-        return guarded(names, run, max_ms=_LONG_MS, whole=False)
+        return guarded(names, self._synchronized(run), max_ms=_LONG_MS, whole=False)
 
     def _is_expected(self, text: str) -> bool:
-        verb, table = self.statement
+        verb, table, _ = self.statement
         if verb == "SELECT":
-            return text.lstrip("( ")[:7] in ("SELECT ", "EXPLAIN")
+            return text.lstrip("( ")[:7] in ("SELECT ", "EXPLAIN") or sql.is_with_select(text)
         return text.startswith(verb) and f" {table} " in text[:len(table) + 40] + " "
 
     # ---- Writes by the ORM ----
@@ -354,8 +432,36 @@ class _State:
             lock_sqlite(connection, table.model)
             lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
             prepared = [table.pk.get_db_prep_value(value, connection, prepared=False) for value in values]
-            cursor.execute(f"SELECT {scope} FROM {name} WHERE {pk} IN ({', '.join(['%s'] * len(values))}){lock}", prepared)
-            return {table.collection(row[0]) for row in cursor.fetchall()}
+            self.inside(cursor.execute, f"SELECT {scope}, {pk} FROM {name} WHERE {pk} IN ({', '.join(['%s'] * len(values))}){lock}", prepared)
+            rows = cursor.fetchall()
+        found = {table.row(row[1]) for row in rows}
+        self.absent = [value for value in values if table.row(value) not in found]
+        return {table.collection(row[0]) for row in rows}
+
+    def names_after(self, compiler: Any, absent: List[Any], changed: int) -> Set[str]:
+        """What a write touched that could be known only after it: rows that came between the question whose they are and the
+        statement, and what the database changed besides. absent: keys of no row before it."""
+        try:
+            return self._names_after(compiler, absent, changed)
+        except (DatabaseError, TransactionManagementError):
+            raise
+        except Exception:  # pylint: disable=broad-except
+            log.exception("etagd: what a write changed besides was not understood, so it makes everything stale")
+            return {EVERYTHING}
+
+    def _names_after(self, compiler: Any, absent: List[Any], changed: int) -> Set[str]:
+        table = surrogates.table_of(compiler.query.get_meta().model)
+        if table.opaque:
+            return set()
+        verb = "INSERT" if isinstance(compiler, compilers.SQLInsertCompiler) else \
+            "UPDATE" if isinstance(compiler, compilers.SQLUpdateCompiler) else "DELETE"
+        made = self.also(table, verb)
+        if not absent or changed == 0:
+            return made
+        moved = any(field.column == table.scope.column for field, _, _ in getattr(compiler.query, "values", ()))
+        if verb == "UPDATE" and not moved:
+            made |= {name or table.unknown_rows for name in self.scopes_of(table, absent)}
+        return made | {table.unknown_rows} if verb == "DELETE" or moved or self.absent else made
 
     def names_of(self, compiler: Any) -> Set[str]:
         try:
@@ -372,6 +478,8 @@ class _State:
         if table.opaque:
             return {EVERYTHING}
         names = {surrogates.any_write(), table.any_row}
+        if isinstance(compiler, compilers.SQLDeleteCompiler):
+            names |= table.deleted_with
         if isinstance(compiler, compilers.SQLInsertCompiler):
             parts = self._inserted(query, table)
         else:
@@ -407,12 +515,61 @@ class _State:
         return None if None in parts else parts
 
 
+def _names_of_sql(text: str, table: Optional[surrogates.Table]) -> List[str]:
+    if table is None:
+        return [EVERYTHING]
+    is_delete = text.lstrip()[:6].upper() == "DELETE"
+    return surrogates.every_row(table.model) + (sorted(table.deleted_with) if is_delete else [])
+
+
+@contextmanager
+def like_outermost(connection: Any) -> Iterator[None]:
+    """In a transaction of ours: a block of the view's own may be durable, and what fails in it undoes it alone, as without us."""
+    state = state_of(connection)
+    before, state.outermost = state.outermost, len(connection.savepoint_ids)
+    try:
+        yield
+    finally:
+        state.outermost = before
+
+
+def _patch_blocks() -> None:
+    enter, mark = transaction.Atomic.__enter__, transaction.mark_for_rollback_on_error
+
+    def is_outermost(using: Any) -> bool:
+        connection = transaction.get_connection(using)
+        state = getattr(connection, "_etagd", None)
+        return state is not None and state.outermost is not None and state.outermost == len(connection.savepoint_ids)
+
+    @wraps(enter)
+    def entered(self: Any) -> Any:
+        return enter(transaction.Atomic(self.using, True, False) if is_outermost(self.using) else self)
+
+    @wraps(mark)
+    def marked(using: Any = None) -> Any:
+        return transaction.Atomic(using, True, False) if is_outermost(using) else mark(using)
+
+    transaction.Atomic.__enter__, transaction.mark_for_rollback_on_error = entered, marked
+
+
+def has_failed(connection: Any) -> bool:
+    """Can the open transaction only be rolled back, as a statement failed in it?"""
+    if connection.needs_rollback:
+        return True
+    try:
+        with connection.wrap_database_errors:
+            return connection.connection is not None and drivers.has_failed(connection.vendor, connection.connection)
+    except DatabaseError:  # of a pipeline, which says it only now
+        return True
+
+
 def lock_sqlite(connection: Any, model: Any) -> None:
     """SQLite's lock for writing, by a statement that changes nothing: who reads first may not get it any more."""
     if connection.vendor == "sqlite":
-        name, pk = connection.ops.quote_name(model._meta.db_table), connection.ops.quote_name(model._meta.pk.column)
+        column = model._meta.pk.column or model._meta.pk_fields[0].column  # None: of a key of several columns
+        name, pk = connection.ops.quote_name(model._meta.db_table), connection.ops.quote_name(column)
         with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-            cursor.execute(f"UPDATE {name} SET {pk} = {pk} WHERE 0")
+            state_of(connection).inside(cursor.execute, f"UPDATE {name} SET {pk} = {pk} WHERE 0")
 
 
 def _as_text(statement: Any, connection: Any) -> str:
@@ -434,9 +591,9 @@ def state_of(connection: Any) -> _State:
 # ---- Django's compilers and cursors ----
 
 
-def _announced(state: _State, verb: str, table: str, run: Callable[[], Any]) -> Any:
+def _announced(state: _State, statement: List[Any], run: Callable[[], Any]) -> Any:
     """Says to execute() which statement comes now: what else is executed meanwhile is judged by its text."""
-    before, state.statement = state.statement, (verb, table)
+    before, state.statement = state.statement, statement
     try:
         return run()
     finally:
@@ -452,9 +609,12 @@ def _write(original: Any, verb: str) -> Any:
                 with transaction.atomic(using=connection.alias, savepoint=False):
                     return execute_sql(self, *args, **kwargs)
             return state._around({EVERYTHING}, partial(original, self, *args, **kwargs))
+        state.absent = []
         state.note(state.names_of(self))
-        table = connection.ops.quote_name(self.query.get_meta().db_table)
-        return _announced(state, verb, table, partial(original, self, *args, **kwargs))
+        absent, expected = state.absent, [verb, connection.ops.quote_name(self.query.get_meta().db_table), -1]
+        result = _announced(state, expected, partial(original, self, *args, **kwargs))
+        state.note(state.names_after(self, absent, expected[2]))
+        return result
     return execute_sql
 
 
@@ -466,59 +626,47 @@ def _read(original: Any, delete: Any) -> Any:
         run = partial(original, self, *args, **kwargs)
         if isinstance(self, (compilers.SQLUpdateCompiler, compilers.SQLInsertCompiler)):
             return run()
-        state = state_of(self.connection)
+        state, noted = state_of(self.connection), reads.noting()
+        if noted is not None:
+            noted.begin(self.connection)
         before, state.selected = state.selected, None
         try:
-            result = _announced(state, "SELECT", "", run)
-            noted, statement = reads.current.get(), state.selected
+            result = _announced(state, ["SELECT", "", -1], run)
+            noted, statement = reads.noting(), state.selected
         finally:
             state.selected = before
         if noted is not None and statement is not None:
+            state.note_session(noted)
             if isinstance(result, list):
                 rows = result
             else:
                 rows = [[result]] if isinstance(result, tuple) else None
             noted.add_query(self, *statement, rows)
+        if isinstance(result, GeneratorType):
+            return cursors.watched(result)
         return result
     return execute_sql
 
 
-_UNSEEN = ("executescript", "copy_from", "copy_expert", "copy_to", "copy")  # of drivers; not through execute()
+def _patch_connect() -> None:
+    """What a new connection is asked and told (types, settings) is the same for every request: it is not noted."""
+    connect = BaseDatabaseWrapper.connect
 
+    @wraps(connect)
+    def quiet_connect(self: Any) -> None:
+        noted, state = reads.current.set(None), state_of(self)
+        state.is_connecting = True
+        try:
+            connect(self)
+        finally:
+            reads.current.reset(noted)
+            state.is_connecting = False
 
-def _patch_cache() -> None:
-    getter = CacheHandler.__getitem__
-
-    @wraps(getter)
-    def noted_getitem(self: Any, alias: str) -> Any:
-        noted = reads.current.get()
-        if noted is not None:
-            noted.used_cache = True
-        return getter(self, alias)
-
-    CacheHandler.__getitem__ = noted_getitem
-
-
-def _patch_cursors() -> None:
-    callproc, getter = CursorWrapper.callproc, CursorWrapper.__getattr__
-
-    @wraps(callproc)
-    def guarded_callproc(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return state_of(self.db)._write(";", [EVERYTHING], sql.ANYTHING, False, partial(callproc, self, *args, **kwargs))
-
-    @wraps(getter)
-    def guarded_getattr(self: Any, name: str) -> Any:
-        found = getter(self, name)
-        if name not in _UNSEEN:
-            return found
-        return lambda *args, **kwargs: state_of(self.db)._write(
-            ";", [EVERYTHING], sql.ANYTHING, False, partial(found, *args, **kwargs))
-
-    CursorWrapper.callproc, CursorWrapper.__getattr__ = guarded_callproc, guarded_getattr
+    BaseDatabaseWrapper.connect = quiet_connect
 
 
 def _created(connection: Any, **_: Any) -> None:
-    state_of(connection)
+    handles.watch(state_of(connection))
 
 
 _registered = False
@@ -534,6 +682,9 @@ def register() -> None:
         delete = _write(compilers.SQLCompiler.execute_sql, "DELETE FROM")
         compilers.SQLInsertCompiler.execute_sql = _write(compilers.SQLInsertCompiler.execute_sql, "INSERT")
         compilers.SQLUpdateCompiler.execute_sql = _write(compilers.SQLUpdateCompiler.execute_sql, "UPDATE")
+        if hasattr(compilers.SQLUpdateCompiler, "execute_returning_sql"):  # of 6.0 on: save(), without execute_sql()
+            compilers.SQLUpdateCompiler.execute_returning_sql = _write(compilers.SQLUpdateCompiler.execute_returning_sql, "UPDATE")
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
-        _patch_cursors()
-        _patch_cache()
+        handles.register()
+        _patch_connect()
+        _patch_blocks()

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clock: an answer that shows, or was chosen by, the time becomes another one without any write.
+
+It is noticed where Django reads it (timezone.now(), {% now %}, timesince, date views, humanize, feeds), in the text of
+statements, and in their parameters, which is where Python's own clock (datetime.now(), date.today(), time.time()) shows:
+
+    a point in time      the clock's, unless the URL has it, or a row that the request read before
+    a whole day          today's, perhaps, so good until the next midnight
+
+A parameter is judged by its form, not by its distance from now: "the last thirty days" is as much the clock's as "now".
+"""
+from __future__ import annotations
+
+import base64
+import binascii
+import contextvars
+import datetime
+import importlib
+import re
+import sys
+import time
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, List, Optional, Set
+from urllib.parse import parse_qsl, unquote_plus
+
+from django.conf import settings
+from django.utils import timezone
+
+NEVER, UNTIL_MIDNIGHT, AT_ONCE = range(3)
+"""When does an answer change that depends on this parameter, if nothing is written?"""
+
+_EPOCH_S = 400 * 86400  # a number that near to the time in seconds or milliseconds is one
+_ISO_TEXT = r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,6}))?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?"
+_ISO = re.compile(rf"\s*{_ISO_TEXT}\s*")
+_TIME = re.compile(r"\s*\d\d:\d\d(?::\d\d(?:\.\d+)?)?\s*")
+_WORDS = frozenset(("now", "today", "tomorrow", "yesterday"))  # which SQLite and PostgreSQL read as times
+_LAST = datetime.time.max
+_YEARS = range(1971, 9000)  # others stand for "always" and "never"
+
+
+# ---- Parameters ----
+
+
+def changes(params: Any, known: Callable[[], Set[Any]]) -> int:
+    """known: points in time that the URL says, or that were read before."""
+    found = NEVER
+    for value in _values(params):
+        one = _changes(value)
+        if one == AT_ONCE and not _is_word(value) and point(value) in known():
+            one = NEVER
+        if one == AT_ONCE:
+            return one
+        found = max(found, one)
+    return found
+
+
+def _values(params: Any) -> Iterator[Any]:
+    if isinstance(params, dict):
+        params = params.values()
+    if not isinstance(params, (list, tuple, type({}.values()))):
+        params = [params]
+    for value in params:
+        if isinstance(value, (list, tuple, dict)):
+            yield from _values(value)
+        elif hasattr(value, "lower") and hasattr(value, "upper") and not isinstance(value, str):  # a range
+            yield from (value.lower, value.upper)
+        else:
+            yield value
+
+
+def _changes(value: Any) -> int:
+    if isinstance(value, bool) or value is None:
+        return NEVER
+    if isinstance(value, str):
+        return _of_text(value)
+    if isinstance(value, datetime.datetime):
+        return _of_moment(value)
+    if isinstance(value, datetime.date):
+        return UNTIL_MIDNIGHT
+    if isinstance(value, datetime.time):
+        return NEVER if value in (datetime.time.min, _LAST) else AT_ONCE
+    if isinstance(value, (int, float)):
+        now = time.time()
+        near = abs(value - now) < _EPOCH_S or abs(value / 1000 - now) < _EPOCH_S
+        return AT_ONCE if near else NEVER
+    return NEVER
+
+
+def _of_text(value: str) -> int:
+    if len(value) > 40:
+        return NEVER
+    found = _ISO.fullmatch(value)
+    if found is None:
+        return AT_ONCE if _TIME.fullmatch(value) or _is_word(value) else NEVER
+    if found.group(4) is None:
+        return UNTIL_MIDNIGHT
+    moment = _moment(found)
+    return NEVER if moment is None else _of_moment(moment)
+
+
+def _moment(found: "re.Match[str]") -> Optional[datetime.datetime]:
+    numbers = [int(found.group(i) or 0) for i in range(1, 7)] + [int((found.group(7) or "").ljust(6, "0"))]
+    zone = found.group(8)
+    tz = None if zone is None else datetime.timezone.utc
+    try:
+        if zone not in (None, "Z"):
+            digits = zone[1:].replace(":", "").ljust(4, "0")
+            minutes = int(digits[:2]) * 60 + int(digits[2:])
+            tz = datetime.timezone(datetime.timedelta(minutes=-minutes if zone[0] == "-" else minutes))
+        return datetime.datetime(*numbers, tzinfo=tz)  # type: ignore[arg-type,misc]
+    except ValueError:
+        return None
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower() in _WORDS
+
+
+def _zones() -> List[datetime.tzinfo]:
+    return [datetime.timezone.utc, timezone.get_default_timezone(), timezone.get_current_timezone()]
+
+
+def _of_moment(value: datetime.datetime) -> int:
+    if value.year not in _YEARS:
+        return NEVER
+    # SQLite has naive ones, in UTC.
+    value = value if value.tzinfo is not None else value.replace(tzinfo=datetime.timezone.utc)
+    local = [value.astimezone(zone).time() for zone in _zones()] + [value.time()]
+    return UNTIL_MIDNIGHT if any(at in (datetime.time.min, _LAST, datetime.time(23, 59, 59)) for at in local) else AT_ONCE
+
+
+def until_midnight() -> float:
+    """The time of the first next midnight of those that may be meant."""
+    return min(_midnight(zone) for zone in [*_zones(), None])
+
+
+def _midnight(zone: Optional[datetime.tzinfo]) -> float:
+    tomorrow = datetime.datetime.now(zone).date() + datetime.timedelta(days=1)
+    naive = datetime.datetime.combine(tomorrow, datetime.time.min)
+    if zone is None:
+        return naive.timestamp()
+    localize = getattr(zone, "localize", None)  # pytz
+    return (localize(naive) if localize is not None else naive.replace(tzinfo=zone)).timestamp()
+
+
+def point(value: Any) -> Any:
+    """The same of the same point in time, in whatever form a driver has it. Without a zone it is in UTC, as in SQLite."""
+    if isinstance(value, str):
+        found = _ISO.fullmatch(value)
+        value = (_moment(found) or value) if found is not None and found.group(4) is not None else value
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        value = value.astimezone(datetime.timezone.utc).replace(tzinfo=None)
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+def in_url(url: str) -> Set[Any]:
+    """The points in time that a URL says. Without a zone it may be in any of the site's."""
+    made: Set[Any] = set()
+    for text in _readings(url):
+        made.update(re.findall(r"\d{9,}(?:\.\d+)?", text))
+        made.update(found.group() for found in re.finditer(r"\d\d:\d\d(?::\d\d(?:\.\d+)?)?", text))
+        for found in re.finditer(_ISO_TEXT, text.replace("Z", "")):
+            moment = _moment(found) if found.group(4) is not None else None
+            if moment is not None:
+                naive = moment.replace(tzinfo=None)
+                made.update((naive, point(moment)))
+                made.update(point(timezone.make_aware(naive, zone)) for zone in _zones()[1:])
+    return made
+
+
+def _readings(url: str) -> Iterator[str]:
+    yield unquote_plus(url)
+    for _, value in parse_qsl(url.partition("?")[2]):
+        try:
+            yield unquote_plus(base64.b64decode(value.encode() + b"==", validate=False).decode())
+        except (binascii.Error, ValueError):
+            continue
+
+
+# ---- Rows ----
+
+
+def is_moment(value: Any) -> bool:
+    """May it be a point in time?"""
+    return isinstance(value, (datetime.datetime, datetime.time, int, float)) or (isinstance(value, str) and 8 <= len(value) <= 40)
+
+
+def is_session(model: Any) -> bool:
+    """One of Django's: it is asked for with the time, and is over at one that the row says."""
+    return model is not None and any(base.__name__ == "AbstractBaseSession" for base in model.__mro__)
+
+
+def first_of(rows: Optional[List[Any]]) -> Optional[float]:
+    """The first point in time of these rows. SQLite has them as text, in UTC or the site's own time."""
+    found: List[float] = []
+    for row in (row for chunk in rows or () for row in chunk):
+        for value in row:
+            if isinstance(value, str) and value[:1].isdigit() and _ISO.fullmatch(value):
+                value = datetime.datetime.fromisoformat(value.strip())
+                value = value.replace(tzinfo=datetime.timezone.utc) if settings.USE_TZ else value
+            if isinstance(value, datetime.datetime):
+                found.append(value.timestamp())
+    return min(found, default=None)
+
+
+# ---- Where Django reads it ----
+
+_ignored: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_clock_ignored", default=False)
+_MODULES = ("django.utils.timezone", "django.utils.timesince", "django.utils.feedgenerator", "django.template.defaulttags",
+            "django.contrib.humanize.templatetags.humanize", "django.views.generic.dates", "django.forms.widgets")
+# Who asks it for something that is in no answer: a session's end is judged again with each request, before a look-up.
+_OTHERS = ("django.contrib.sessions.", "django.core.cache.", "django.db.backends.")
+
+
+@contextmanager
+def ignored() -> Iterator[None]:
+    """For what asks the clock without a trace in the answer: who may come in, how long something took."""
+    token = _ignored.set(True)
+    try:
+        yield
+    finally:
+        _ignored.reset(token)
+
+
+def _asked() -> None:
+    from .reads import noting
+
+    noted = noting()
+    if noted is None or "clock_python" in noted.changing or _ignored.get():
+        return
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") in ("django.utils.timezone", __name__):
+        frame = frame.f_back  # type: ignore[assignment]
+    name = "" if frame is None else frame.f_globals.get("__name__", "")
+    if not name.startswith(_OTHERS):
+        noted.changing.add("clock_python")
+
+
+class _Noting(type):
+    """Stands for a class of the module datetime in a module that asks it for the time."""
+
+    _real: Any = None
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, cls._real)
+
+    def __subclasscheck__(cls, subclass: Any) -> bool:
+        return issubclass(subclass, cls._real)
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return cls._real(*args, **kwargs)
+
+    def __getattr__(cls, name: str) -> Any:
+        found = getattr(cls._real, name)
+        if name in ("now", "utcnow", "today"):
+            _asked()
+        return found
+
+
+class _Datetime(metaclass=_Noting):
+    _real = datetime.datetime
+
+
+class _Date(metaclass=_Noting):
+    _real = datetime.date
+
+
+class _Module:
+    """Stands for the module datetime itself."""
+
+    datetime = _Datetime
+    date = _Date
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(datetime, name)
+
+
+_STAND_INS = ((datetime.datetime, _Datetime), (datetime.date, _Date), (datetime, _Module()))
+
+
+def register() -> None:
+    """The functions stay what they are, so who imported timezone.now before is noticed too."""
+    for name in _MODULES:
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        for attribute in ("datetime", "date"):
+            real = vars(module).get(attribute)
+            for known, stand_in in _STAND_INS:
+                if real is known:
+                    setattr(module, attribute, stand_in)

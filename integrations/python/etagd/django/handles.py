@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cursors of database drivers, where Django does not stand between: Django's wrapper hands out what the driver's cursor has, and
+the cursor itself.
+
+    execute(), executemany() of a driver's own cursor       as by Django's wrapper: judged by their text
+    COPY, procedures, scripts, whatever is not known here   may change anything
+    what begins only when it is entered, or iterated over   ... in a transaction of ours, from its begin to its end: the guard must
+    (copy() and stream() of psycopg 3)                      not be over before the data are sent
+
+PostgreSQL's cursors are watched by the connection's cursor_factory, so that is true of connection.connection.cursor() too.
+SQLite's are those that Django makes.
+"""
+from __future__ import annotations
+
+import sys
+import weakref
+from functools import partial, wraps
+from typing import Any, Callable, Iterator, List
+
+from django.db import connections, transaction
+from django.db.backends.utils import CursorWrapper
+
+from . import cursors, reads, sql
+from .surrogates import EVERYTHING
+
+# What neither reads nor writes; the rest of a driver's cursor may do anything.
+_HARMLESS = frozenset("""
+    adapters arraysize binary_types cast close closed connection description execute executemany fetchall fetchmany fetchone format
+    itersize lastrowid mogrify name nextset pgresult query row_factory rowcount rownumber results scroll scrollable set_result
+    setinputsizes setoutputsize statusmessage string_types timestamp typecaster tzinfo_factory withhold""".split())
+_FETCHING = ("fetchone", "fetchmany", "fetchall", "__next__")
+_WATCHED = ("callproc", "copy", "copy_expert", "copy_from", "copy_to", "executescript", "stream")
+
+
+# ---- What begins later ----
+
+
+class _Own:
+    """A transaction of ours around what commits by itself, or nothing where one is open: its COMMIT carries the names."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+        self.atomic: Any = None
+        self.manual = False
+
+    def begin(self) -> None:
+        connection = self.state.connection
+        if not self.state.in_transaction:
+            if connections[connection.alias] is connection:
+                self.atomic = transaction.atomic(using=connection.alias, savepoint=False)
+                self.atomic.__enter__()
+            else:
+                connection.set_autocommit(False)
+                self.manual = True
+        self.state.note([EVERYTHING])
+
+    def end(self, *error: Any) -> None:
+        """error: as of __exit__()."""
+        if self.atomic is not None:
+            self.atomic.__exit__(*error)
+        elif self.manual:
+            try:
+                self.state.connection.rollback() if error[0] else self.state.connection.commit()  # pylint: disable=expression-not-assigned
+            finally:
+                self.state.connection.set_autocommit(True)
+
+
+class _Later:
+    """A context manager whose work is done in it."""
+
+    def __init__(self, state: Any, real: Any) -> None:
+        self._own, self._real = _Own(state), real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def __enter__(self) -> Any:
+        self._own.begin()
+        try:
+            return self._real.__enter__()
+        except BaseException:
+            self._own.end(*sys.exc_info())
+            raise
+
+    def __exit__(self, *error: Any) -> Any:
+        try:
+            suppressed = self._real.__exit__(*error)
+        except BaseException:
+            self._own.end(*sys.exc_info())
+            raise
+        self._own.end(*((None, None, None) if suppressed else error))
+        return suppressed
+
+
+def _iterate(state: Any, real: Any) -> Iterator[Any]:
+    own = _Own(state)
+    own.begin()
+    try:
+        yield from real
+    except GeneratorExit:
+        own.end(None, None, None)  # who stops reading takes nothing back
+        raise
+    except BaseException:
+        own.end(*sys.exc_info())
+        raise
+    own.end(None, None, None)
+
+
+def anything(state: Any, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls what may change anything, now or when its result is used."""
+    if name == "stream" and args and sql.classify(_as_text(state, args[0]))[0] == sql.READ:
+        noted = reads.noting()
+        if noted is not None:
+            noted.other_sql(_as_text(state, args[0]), args[1] if len(args) > 1 else None, state.connection)
+            state.note_session(noted)
+        return call(*args, **kwargs)
+    if name in ("copy", "stream"):
+        result = call(*args, **kwargs)  # does nothing yet
+    else:
+        result = state._write(";", [EVERYTHING], sql.ANYTHING, False, partial(state.inside, call, *args, **kwargs))
+    if isinstance(result, CursorWrapper) or hasattr(result, "execute"):
+        return result
+    if hasattr(result, "__enter__") and hasattr(result, "__exit__"):
+        return _Later(state, result)
+    return _iterate(state, result) if hasattr(result, "__next__") else result
+
+
+def _as_text(state: Any, statement: Any) -> str:
+    from .writes import _as_text as as_text
+
+    return statement if isinstance(statement, str) else as_text(statement, state.connection)
+
+
+# ---- The driver's cursors ----
+
+
+def watched(base: Any, state: Any) -> Any:
+    """A class of cursors of this connection."""
+    base = getattr(base, "_etagd_base", base)  # a pool's connection was another thread's
+    if base not in state.cursor_classes:
+        state.cursor_classes[base] = _class(base, state)
+    return state.cursor_classes[base]
+
+
+def _class(base: Any, state: Any) -> Any:
+    found = weakref.ref(state)
+
+    def execute(self: Any, query: Any, params: Any = None, **kwargs: Any) -> Any:
+        return _executed(found(), partial(base.execute, self), self, query, params, False, kwargs)
+
+    def executemany(self: Any, query: Any, params: Any, **kwargs: Any) -> Any:
+        return _executed(found(), partial(base.executemany, self), self, query, params, True, kwargs)
+
+    namespace = {"execute": execute, "executemany": executemany, "_etagd_state": found, "_etagd_base": base}
+    for name in _WATCHED:
+        if hasattr(base, name):
+            namespace[name] = _watched_method(base, name, found)
+    for name in _FETCHING:
+        if hasattr(base, name):
+            namespace[name] = _fetching_method(base, name, found)
+    if not hasattr(base, "__next__"):
+        namespace["__iter__"] = _iterating(base, found)
+    return type(base.__name__, (base,), namespace)
+
+
+def _watched_method(base: Any, name: str, found: Any) -> Any:
+    real = getattr(base, name)
+
+    @wraps(real)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        state = found()
+        if state is None or state.is_inside:
+            return real(self, *args, **kwargs)
+        return anything(state, name, partial(real, self), *args, **kwargs)
+    return method
+
+
+def _fetching_method(base: Any, name: str, found: Any) -> Any:
+    real = getattr(base, name)
+
+    @wraps(real)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _fetches(self, found)
+        return real(self, *args, **kwargs)
+    return method
+
+
+def _iterating(base: Any, found: Any) -> Any:
+    """psycopg 3's, a generator."""
+    def iterate(self: Any) -> Iterator[Any]:
+        for row in base.__iter__(self):
+            _fetches(self, found)
+            yield row
+    return iterate
+
+
+def _fetches(cursor: Any, found: Any) -> None:
+    state = found()
+    if state is not None:
+        cursors.fetching(cursor, state.connection.alias)
+
+
+def _executed(state: Any, run: Callable[..., Any], cursor: Any, query: Any, params: Any, many: bool, kwargs: Any) -> Any:
+    args = (query,) if params is None else (query, params)
+    if state is None or state.is_inside or query == "SELECT 1":  # is_usable()
+        return run(*args, **kwargs)
+    return state.execute(lambda *_: run(*args, **kwargs), query, params, many, {"connection": state.connection, "cursor": cursor})
+
+
+def leave(state: Any, name: str) -> None:
+    """The driver's connection keeps what a request left with it, also in a pool. psycopg2's has no pool of Django's."""
+    try:
+        setattr(state.connection.connection, "_etagd_" + name, True)
+    except AttributeError:
+        pass
+
+
+def watch(state: Any) -> None:
+    """A connection of the driver that is new to this one of Django's."""
+    driver = state.connection.connection
+    state.has_temporary = getattr(driver, "_etagd_temporary", False)
+    state.settings_of = driver if getattr(driver, "_etagd_settings", False) else None
+    if state.connection.vendor == "postgresql" and hasattr(driver, "cursor_factory"):
+        if driver.cursor_factory is None:
+            from psycopg2.extensions import cursor as plain
+
+            driver.cursor_factory = watched(plain, state)
+        else:
+            driver.cursor_factory = watched(driver.cursor_factory, state)
+        if hasattr(driver, "server_cursor_factory"):
+            driver.server_cursor_factory = watched(driver.server_cursor_factory, state)
+
+
+def made(state: Any, create: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Of SQLite, which has no cursor_factory."""
+    cursor = create(*args, **kwargs)
+    if state.connection.vendor == "sqlite":
+        cursor.__class__ = watched(type(cursor), state)
+    return cursor
+
+
+# ---- Django's wrapper ----
+
+
+def register() -> None:
+    callproc, getter = CursorWrapper.callproc, CursorWrapper.__getattr__
+    state_of: List[Any] = []
+
+    def state(wrapper: Any) -> Any:
+        if not state_of:
+            from .writes import state_of as found
+
+            state_of.append(found)
+        return state_of[0](wrapper.db)
+
+    @wraps(callproc)
+    def guarded_callproc(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return anything(state(self), "callproc", partial(callproc, self), *args, **kwargs)
+
+    @wraps(getter)
+    def guarded_getattr(self: Any, name: str) -> Any:
+        found = getter(self, name)
+        if name in _HARMLESS or name.startswith("_") or not callable(found):
+            return found
+        if name in _WATCHED and getattr(type(self.cursor), "_etagd_state", None) is not None:
+            return found
+        return partial(anything, state(self), name, found)
+
+    CursorWrapper.callproc, CursorWrapper.__getattr__ = guarded_callproc, guarded_getattr

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is put into the process at its first request: commands and task queues never pay for it. Where a Django or Python that
+nobody knows here is made differently, nothing is stored."""
+from __future__ import annotations
+
+import threading
+
+from . import cursors, kept, outside, threads
+from .conf import log, release
+
+_lock = threading.Lock()
+_installed = False
+_watched = True
+
+
+def install() -> bool:
+    """Is everything in its place?"""
+    global _installed, _watched
+    if not _installed:
+        with _lock:
+            if not _installed:
+                try:
+                    release()  # the files that it reads are no response's
+                    for module in (threads, cursors, kept, outside):
+                        module.install()
+                except Exception:  # pylint: disable=broad-except
+                    log.exception("etagd: what this process reads cannot be watched, so nothing is stored")
+                    _watched = False
+                _installed = True
+    return _watched

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which request does SQL belong to that some thread of the process runs?
+
+A request's reads are noted by a context variable, which a new thread does not have: Thread.start() and
+ThreadPoolExecutor.submit() carry it over (asgiref and asyncio copy contexts by themselves). What belongs to no open request by
+this, a queue's worker's, may still be for one: then the answers of all requests that are open in the process are not stored.
+A scheduler's SQL hits few of them; a busy thread's can be said to be for no request, by background() or the setting
+BACKGROUND_THREADS.
+"""
+from __future__ import annotations
+
+import contextvars
+import threading
+import weakref
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import wraps
+from multiprocessing.pool import Pool, ThreadPool
+from typing import Any, Callable, Iterator, Optional
+
+from . import reads
+from .conf import matches
+
+_open: "weakref.WeakSet[reads.Reads]" = weakref.WeakSet()
+_lock = threading.RLock()  # a finalizer may run SQL in it
+_carried: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_carried", default=False)
+_of_thread: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_of_thread", default=False)
+_background: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_background", default=False)
+
+
+def opened(noted: reads.Reads) -> None:
+    with _lock:
+        _open.add(noted)
+
+
+def closed(noted: reads.Reads) -> None:
+    """Its answer is made: what is read from here on is in no part of it."""
+    noted.done = True
+    noted.kept.clear()
+    with _lock:
+        _open.discard(noted)
+
+
+def owner() -> Optional[reads.Reads]:
+    """The request that what runs now belongs to. A thread that a request left behind is nobody's, nor is a task of an event loop."""
+    noted = reads.current.get()
+    return None if noted is None or (noted.done and (_carried.get() or noted.is_on_loop)) else noted
+
+
+def seen_without_owner() -> None:
+    """SQL that belongs to no request: it may be for any that is open."""
+    if not _open or _background.get():
+        return
+    name = threading.current_thread().name
+    if matches("BACKGROUND_THREADS", name):
+        return
+    with _lock:
+        noted = list(_open)
+    for one in noted:
+        one.spoil("other_thread", name)
+
+
+def seen_by(owner_of_it: reads.Reads) -> None:
+    """SQL of a thread that a request started. If it outlives other requests, it may have worked for them as well."""
+    if _of_thread.get() and len(_open) > 1 and not _background.get():
+        with _lock:
+            for one in _open:
+                if one is not owner_of_it:
+                    one.beside.add(threading.current_thread())
+
+
+def may_have_served(noted: reads.Reads) -> str:
+    """The name of another request's thread that ran SQL while this one was open, and goes on; "": none."""
+    return next((thread.name for thread in list(noted.beside) if thread.is_alive()), "")
+
+
+@contextmanager
+def background() -> Iterator[None]:
+    """What this thread does within it (or a function that it decorates) is for no request: it hands no request anything that it
+    read. For schedulers and queue workers that share a process with requests."""
+    token = _background.set(True)
+    try:
+        yield
+    finally:
+        _background.reset(token)
+
+
+# ---- Carrying ----
+
+
+@contextmanager
+def _as(noted: Optional[reads.Reads], background_too: bool, of_thread: bool = False) -> Iterator[None]:
+    tokens = (reads.current.set(noted), _carried.set(True), _background.set(background_too), _of_thread.set(of_thread))
+    try:
+        yield
+    finally:
+        for variable, token in zip((reads.current, _carried, _background, _of_thread), tokens):
+            variable.reset(token)  # type: ignore[attr-defined]
+
+
+def _patch_threads() -> None:
+    start = threading.Thread.start
+
+    @wraps(start)
+    def carrying_start(self: threading.Thread) -> None:
+        noted, background_too = owner(), _background.get()
+        if noted is not None or background_too:
+            run = self.run
+
+            def run_for() -> None:
+                self.__dict__.pop("run", None)  # no circle
+                with _as(noted, background_too, of_thread=True):
+                    run()
+            self.run = run_for  # type: ignore[method-assign]
+        start(self)
+
+    threading.Thread.start = carrying_start  # type: ignore[method-assign]
+
+
+def _patch_executors() -> None:
+    submit = ThreadPoolExecutor.submit
+
+    @wraps(submit)
+    def carrying_submit(self: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        noted, background_too = owner(), _background.get()
+
+        def work(*args: Any, **kwargs: Any) -> Any:
+            with _as(noted, background_too):
+                return function(*args, **kwargs)
+        with _as(None, False):  # a thread that the pool starts for it will work for others too
+            return submit(self, work, *args, **kwargs)
+
+    ThreadPoolExecutor.submit = carrying_submit  # type: ignore[method-assign]
+    elsewhere = ProcessPoolExecutor.submit
+
+    @wraps(elsewhere)
+    def spoiling_submit(self: Executor, /, *args: Any, **kwargs: Any) -> Any:
+        reads.spoil("process", "ProcessPoolExecutor")  # what it reads there is noted nowhere
+        return elsewhere(self, *args, **kwargs)
+
+    ProcessPoolExecutor.submit = spoiling_submit  # type: ignore[method-assign]
+    running = Pool._check_running  # before each of its tasks
+
+    @wraps(running)
+    def spoiling_check(self: Pool) -> None:
+        if not isinstance(self, ThreadPool):
+            reads.spoil("process", "Pool")
+        running(self)
+
+    Pool._check_running = spoiling_check
+
+
+def install() -> None:
+    _patch_threads()
+    _patch_executors()

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# Newer Django than Debian's, with each driver, by environments that scripts/python-env makes; without them the tests say skipped.
+# In short: what writes and reads on 5.2 and on the newest, with psycopg 3. The long form is the whole matrix.
+option(ETAGD_MATRIX_LONG "every Django with every driver" OFF)
+if(ETAGD_SANITIZE OR ETAGD_COVERAGE)
+    return()
+endif()
+
+# matrix_test(ENVIRONMENT DRIVER TEST [CLASS...]): DRIVER sqlite, or one of django_site.py's
+function(matrix_test environment driver name)
+    set(postgres)
+    if(NOT driver STREQUAL sqlite)
+        set(postgres --postgres)
+    endif()
+    set(test matrix.${name}.${environment}.${driver})
+    add_test(NAME ${test} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/python/in_env ${environment} ${CMAKE_CURRENT_SOURCE_DIR}/python/${name}.py ${postgres} ${ARGN})
+    set_tests_properties(${test} PROPERTIES TIMEOUT 1800 LABELS matrix SKIP_RETURN_CODE 77
+        ENVIRONMENT "ETAGD_BUILD=${PROJECT_BINARY_DIR};ETAGD_TEST_LOOP=epoll;ETAGD_TEST_FACTOR=${factor};ETAGD_TEST_DRIVER=${driver}")
+endfunction()
+
+if(NOT ETAGD_MATRIX_LONG)
+    foreach(environment django52 django6)
+        matrix_test(${environment} psycopg test_django_versions Models Statements Psycopg3)
+        matrix_test(${environment} psycopg test_django_writes Writes Reads)
+        matrix_test(${environment} sqlite test_django_reads)
+    endforeach()
+    matrix_test(django52 sqlite test_python_install Install)
+    return()
+endif()
+
+matrix_test(django52 sqlite test_python_install)
+foreach(environment django42 django52 django6)
+    set(drivers sqlite psycopg2 psycopg psycopg-bound)
+    if(NOT environment STREQUAL django42)
+        list(APPEND drivers psycopg-pool)
+    endif()
+    foreach(driver ${drivers})
+        matrix_test(${environment} ${driver} test_django_versions)
+        matrix_test(${environment} ${driver} test_django_writes Writes Bounds Reads)
+    endforeach()
+    foreach(name test_django_reads test_django_scope test_django)
+        matrix_test(${environment} sqlite ${name})
+    endforeach()
+    matrix_test(${environment} psycopg test_django)
+endforeach()
