@@ -236,11 +236,15 @@ class Own(Pages):
     def test_persistent_connections_of_every_isolation(self):
         if not POSTGRES:
             return
-        import psycopg2.extensions as levels
-        for level in (levels.ISOLATION_LEVEL_READ_COMMITTED, levels.ISOLATION_LEVEL_REPEATABLE_READ, levels.ISOLATION_LEVEL_SERIALIZABLE):
+        for level in ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"):
             connection.ensure_connection()
-            connection.connection.set_session(isolation_level=level)
-            path = f"/prices/?level={level}"
+            driver = connection.connection
+            if hasattr(driver, "set_session"):
+                driver.set_session(isolation_level=level)
+            else:
+                import psycopg
+                driver.isolation_level = psycopg.IsolationLevel[level.replace(" ", "_")]
+            path = "/prices/?level=" + level.replace(" ", "-")
             reply = self.ask(path)
             wait_until(lambda: self.ask(path, reply["ETag"]).status_code == 304 and self.said.startswith("hit"), 20, path)
             change()

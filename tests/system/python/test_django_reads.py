@@ -31,6 +31,7 @@ DIRECTORY = django_site.configure(
     REST_FRAMEWORK={"DEFAULT_AUTHENTICATION_CLASSES": [], "DEFAULT_PERMISSION_CLASSES": [], "UNAUTHENTICATED_USER": None,
                     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]})
 
+import django  # noqa: E402
 from asgiref.sync import async_to_sync, sync_to_async  # noqa: E402
 from django.contrib import messages  # noqa: E402
 from django.contrib.auth.models import Group  # noqa: E402
@@ -777,7 +778,9 @@ class Freshness(Site):
         os.rename(os.path.join(place, "shop-1.0.dist-info"), os.path.join(place, "shop-1.1.dist-info"))
         self.assertNotEqual(deployment.digest(), before)
         hashed = "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
-        with override_settings(STATIC_ROOT=place, STATIC_URL="/static/", STATICFILES_STORAGE=hashed):
+        storages = {"STATICFILES_STORAGE": hashed} if django.VERSION < (4, 2) else {
+            "STORAGES": {"default": {"BACKEND": "django.core.files.storage.FileSystemStorage"}, "staticfiles": {"BACKEND": hashed}}}
+        with override_settings(STATIC_ROOT=place, STATIC_URL="/static/", **storages):
             before = deployment.digest()
             with open(deployment.manifest_path(), "w", encoding="utf-8") as file:
                 file.write('{"paths": {"shop.css": "shop.0123.css"}, "version": "1.0"}')

@@ -326,7 +326,7 @@ class Statements(Versions):
                      "ARRAY_LENGTH(x, 1)", "SHA256(x)", "JSON_EACH(x)", "RANGE_MERGE(x, y)"):
             known = sql.tables_read(f'SELECT {call} FROM "shop_upload"')[1]
             self.assertEqual(known, not call.startswith("TRIGRAM_"), call)
-        for call in ("ST_FromFlatGeobufToTable(x, y, z)", "JSONB_EVIL(x)", "NEXTVAL(x)", "SETVAL(x)", "PG_ADVISORY_LOCK(x)", "SET_CONFIG(x)",
+        for call in ("ST_FromFlatGeobufToTable(x, y, z)", "JSONB_EVIL(x)", "NEXTVAL(x)", "SETVAL(x)", "PG_ADVISORY_LOCK(x)", "SET_CONFIG(x), 1",
                      "DBLINK(x)", "ST_Mine(x)", "PG_NOTIFY(x)", "LO_UNLINK(x)", "QUERY_TO_XML(x)"):
             self.assertFalse(sql.tables_read(f'SELECT {call} FROM "shop_upload"')[1], call)
             self.assertEqual(sql.classify(f"SELECT {call}")[0], sql.ANYTHING)
@@ -340,7 +340,7 @@ class Statements(Versions):
         list(Upload.objects.annotate(x=Random()).values("x"))
         reads.current.reset(token)
         noted.names()
-        self.assertTrue(noted.clock)
+        self.assertIn("clock", noted.changing)
 
     def test_rows_that_a_write_by_hand_returns(self):
         """SQLite commits such a statement with its last row, and no COMMIT works before."""
