@@ -6,7 +6,7 @@ import signal
 import struct
 import time
 
-from harness import Case, Raw, Writer, bound, main, wait_until
+from harness import FACTOR, Case, Raw, Writer, bound, main, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
 TARGET = "surrogate upload:42"
@@ -115,8 +115,8 @@ class Guard(GuardCase):
         self.assertEqual(d.verdict(KEY, '"v2"'), "not_modified")
 
     def test_an_open_connection_keeps_it_and_has_no_idle_limit(self):
-        d, w = self.guarded(linger_ms=200, lease_ms=100, args=["--idle-ms", "300"])
-        time.sleep(1.6)
+        d, w = self.guarded(linger_ms=200, lease_ms=100, args=["--idle-ms", "1500"])
+        time.sleep(3)  # limits are looked at once a second
         self.assertEqual(self.reason(d), "in_flux")
         self.assertEqual(d.status()["guards_lingered"], 0)
         w.ok("commit")
@@ -155,7 +155,7 @@ class Guard(GuardCase):
                 self.assertEqual(self.reason(d), "no_entry" if end == "commit" else "match")
 
     def test_where_the_writer_is_gone_it_lingers_anew_after_a_restart(self):
-        linger_ms = 800
+        linger_ms = int(1500 * FACTOR)
         d, w = self.guarded(linger_ms=linger_ms, lease_ms=100)
         d.ctl("sync")
         w.kill()
@@ -302,7 +302,7 @@ class Hold(GuardCase):
     def test_a_guards_commit_may_hold(self):
         d, w = self.guarded(lease_ms=100)
         w.ok("abort")
-        w.ok(f"begin {TARGET} hold 500")
+        w.ok(f"begin {TARGET} hold {int(1500 * FACTOR)}")
         w.ok("commit")
         self.assertEqual(self.reason(d), "in_flux")
         self.assertEqual((d.status()["guards_open"], d.status()["holds_open"]), (0, 1))
