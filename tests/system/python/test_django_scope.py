@@ -21,13 +21,17 @@ DIRECTORY = django_site.configure(
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "rest_framework", "etagd.django"])
 
 from django.contrib.auth.decorators import login_required  # noqa: E402
+from django.contrib.auth.mixins import LoginRequiredMixin  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
+from django.core.exceptions import ImproperlyConfigured  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.http import HttpResponse  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
-from etagd.django import conf  # noqa: E402
+from django.utils.decorators import method_decorator  # noqa: E402
+from django.views.generic.base import View  # noqa: E402
+from etagd.django import checks, conf  # noqa: E402
 from etagd.django.decorators import etag_cached  # noqa: E402
 from etagd.django.rest import ETagMixin  # noqa: E402
 from rest_framework.authentication import BasicAuthentication  # noqa: E402
@@ -57,12 +61,34 @@ class Api(ETagMixin, APIView):
         return Response({"of": request.user.username})
 
 
+@method_decorator(etag_cached(scope=etagd.PUBLIC), name="dispatch")
+class Open(View):
+    def get(self, request):
+        return page(request)
+
+
+@method_decorator(etag_cached(scope=lambda request: "members"), name="dispatch")
+class AskedTooLate(LoginRequiredMixin, View):
+    def get(self, request):
+        return page(request)
+
+
+@method_decorator(etag_cached(scope=whose, vary=["Cookie"]), name="get")
+class AskedFirst(LoginRequiredMixin, View):
+    def get(self, request):
+        return page(request)
+
+
+class AskedAbove(LoginRequiredMixin, Open):
+    pass
+
+
 # The session's cookie chooses the page, as the scope does: so it may be in the key.
 by_session = {"vary": ["Cookie"]}
 urlpatterns = [path("inside/", login_required(etag_cached(scope=whose, **by_session)(page))),
                path("outside/", etag_cached(scope=whose, **by_session)(login_required(page))),
                path("everybody/", etag_cached(scope=etagd.PUBLIC)(login_required(page))),
-               path("api/", Api.as_view())]
+               path("api/", Api.as_view()), path("first/", AskedFirst.as_view())]
 
 
 def basic(user, password):
@@ -109,7 +135,7 @@ class Scope(Case):
         self.assertEqual(self.ask(Client(), "api", etag, **basic("you", "other")).status_code, 200)
 
     def test_a_session_that_is_forged_or_over_gets_the_login(self):
-        for name in ("inside", "outside"):
+        for name in ("inside", "outside", "first"):
             with self.subTest(name):
                 site = Client()
                 site.force_login(self.me)
@@ -119,6 +145,19 @@ class Scope(Case):
                     self.assertEqual(self.ask(Client(), name, etag, **fields).status_code, 302)
                 site.logout()
                 self.assertEqual(self.ask(Client(), name, etag, **cookie).status_code, 302)
+
+    def test_a_class_that_decides_in_dispatch_is_not_cached_before_it(self):
+        """LoginRequiredMixin was not asked on a hit: 304 for whoever knew the tag."""
+        with self.assertRaisesRegex(ImproperlyConfigured, 'LoginRequiredMixin.*name="get"'):
+            etag_cached(scope=whose)(type("Asks", (LoginRequiredMixin, View), {}))
+        with self.assertRaisesRegex(ImproperlyConfigured, "Own"):
+            etag_cached(scope=whose)(type("Own", (View,), {"dispatch": login_required(View.dispatch)}))
+        self.assertTrue(hasattr(etag_cached(scope=whose)(type("Plain", (View,), {})).dispatch, "etagd_scope"))
+        routes = [path("too-late/", AskedTooLate.as_view()), path("first/", AskedFirst.as_view()), path("open/", Open.as_view()),
+                  path("above/", AskedAbove.as_view())]
+        with override_settings(ROOT_URLCONF=tuple(routes)):
+            found = checks.check_views(None)
+        self.assertEqual([(error.id, error.obj) for error in found], [("etagd.E006", AskedTooLate)])
 
     def test_a_page_behind_a_login_is_not_everybodys_by_mistake(self):
         """A public scope around login_required: that the page was made with the session is seen, and it is not stored."""

@@ -11,6 +11,7 @@ from django.urls import get_resolver
 import etagd
 
 from .conf import DEFAULTS
+from .decorators import decides_in_dispatch
 
 MIDDLEWARE = "etagd.django.middleware.ConditionalGetMiddleware"
 
@@ -63,7 +64,9 @@ def check_views(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
         if view is None or view in seen:
             continue
         seen.add(view)
-        cached = cached or hasattr(view.dispatch, "etagd_scope")
+        if hasattr(view.dispatch, "etagd_scope"):
+            cached = True
+            found += _check_dispatch(view)
         found_here = _check_view(view)
         if found_here is not None:
             cached = True
@@ -71,6 +74,16 @@ def check_views(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
     if cached and MIDDLEWARE not in (settings.MIDDLEWARE or []):
         found.append(checks.Error(f"views are cached by etagd, but {MIDDLEWARE} is not in MIDDLEWARE", id="etagd.E005"))
     return found
+
+
+def _check_dispatch(view: Any) -> List[checks.CheckMessage]:
+    decorated = next(i for i, base in enumerate(view.__mro__) if "dispatch" in vars(base))
+    decides = decides_in_dispatch(view, decorated + 1)
+    if decides is None:
+        return []
+    return [checks.Error(
+        f"{view.__module__}.{view.__name__}: a hit is answered before {decides.__name__}.dispatch(), which may decide about access", obj=view,
+        id="etagd.E006", hint='Decorate the method: @method_decorator(etag_cached(...), name="get").')]
 
 
 def _check_view(view: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterable, Optional, Sequence
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.decorators import method_decorator
 from django.utils.http import http_date, quote_etag
+from django.views.generic.base import View
 
 import etagd
 
@@ -46,6 +47,14 @@ def check_scope(scope: Any) -> None:
         raise ImproperlyConfigured("etagd: scope must be a callable that says whose the answer is, or etagd.PUBLIC")
 
 
+def decides_in_dispatch(view: type, behind: int = 0) -> Optional[type]:
+    """The class that has a dispatch() of its own, of the bases from this one on: LoginRequiredMixin and its like. None: Django's alone."""
+    for base in view.__mro__[behind:]:
+        if "dispatch" in vars(base):
+            return None if base is View else base
+    return None
+
+
 def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[str]] = None, max_age_s: Optional[int] = None,
                 cache_control: Any = _UNSET, cache_control_unsafe: Any = _UNSET, require_if_match: bool = False,
                 trust_cache: bool = False, trust: Sequence[str] = ()) -> Callable[[Any], Any]:
@@ -57,13 +66,18 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
 
     scope: a callable with the view's arguments that says whose the answer is, or etagd.PUBLIC; None of it: not cached.
     surrogates: names, or a callable for them: what the answer depends on besides the rows that it reads.
-    Of a class it decorates dispatch(). The view may be a coroutine function; then the callables may be too."""
+    Of a class it decorates dispatch(), where no base has a dispatch() of its own, which a hit would not ask. The view may be a coroutine function; then the callables may be too."""
     check_scope(scope)
     options = {"vary": vary, "max_age_s": max_age_s, "cache_control": cache_control, "cache_control_unsafe": cache_control_unsafe,
                "require_if_match": require_if_match, "trust_cache": trust_cache, "trust": trust}
 
     def decorate(view: Any) -> Any:
         if isinstance(view, type):
+            decides = decides_in_dispatch(view)
+            if decides is not None:
+                raise ImproperlyConfigured(
+                    f"etagd: dispatch() of {decides.__name__} runs before {view.__name__}'s methods, and may decide about access: a hit would "
+                    'be answered before it. Decorate the method: @method_decorator(etag_cached(...), name="get")')
             view.dispatch = method_decorator(decorate)(view.dispatch)
             return view
 
