@@ -20,8 +20,6 @@
 #define MAP_BYTES_BASE (UINT64_C(1024) * 1024 * 1024)
 #define MAP_BYTES_PER_ENTRY 4096
 
-#define QUOTED(s) (int)((s).len < 200 ? (s).len : 200), (s).data
-
 /* ---- Flags ---- */
 
 #define FLAG_FIRST 256 /* keys of flags without a short form */
@@ -154,9 +152,8 @@ static bool load_file(struct config *config, const char *path, struct why *why)
         return true;
     if (!path)
         path = CONFIG_DEFAULT_FILE;
-    if (!file) {
+    if (!file)
         return why_not(why, "%s: cannot be read: %s", path, strerrordesc_np(errno));
-    }
     return config_file_read(config, file, path, why);
 }
 
@@ -179,9 +176,8 @@ static bool apply_roles(struct config *config, const struct flags *flags, struct
     if (flags->role_count > 0)
         config->rule_count = 0;
     for (size_t i = 0; i < flags->role_count; i++)
-        if (!apply_role(config, flags->roles[i], &why)) {
+        if (!apply_role(config, flags->roles[i], &why))
             return why_not(mistake, "etagd: --role: %s", why.text);
-        }
     return true;
 }
 

@@ -113,8 +113,7 @@ static bool unknown_option(const struct reading *reading, const yaml_node_t *key
 {
     struct why why;
     const etag_str name = scalar_of(key);
-    why_set(&why, "unknown option \"%.*s\"; etagd.yaml(5) has them all", (int)min_of(name.len, 200),
-            name.data);
+    why_set(&why, "unknown option \"%.*s\"; etagd.yaml(5) has them all", QUOTED(name));
     return complain(reading, key, why.text);
 }
 

@@ -65,8 +65,6 @@ const struct config_option config_options[CONFIG_OPTIONS] = {
 
 /* ---- Values ---- */
 
-#define QUOTED(s) (int)((s).len < 200 ? (s).len : 200), (s).data
-
 /* Stores a number into a member of 4 or 8 bytes (enums are 4). */
 static void member_store(struct config *config, const struct config_option *option, uint64_t value)
 {

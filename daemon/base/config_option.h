@@ -7,9 +7,13 @@
 #define ETAGD_CONFIG_OPTION_H
 
 #include "config.h"
+#include "numbers.h"
 
 #define CONFIG_ROLES_BYTES 32
 #define CONFIG_OPTIONS 18
+
+/* For "%.*s": what a mistake quotes of a text that may be anything, and long. */
+#define QUOTED(s) (int)min_of((s).len, 200), (s).data
 
 struct config_option {
     const char *name;     /* in the file, and behind "--" */

@@ -127,7 +127,7 @@ static bool rule_parse(struct role_rule *rule, etag_str subject, struct why *why
     }
     return why_not(why,
                    "\"%.*s\" names nobody; allowed are user:NAME, group:NAME, uid:N, gid:N and all",
-                   (int)min_of(subject.len, 200), subject.data);
+                   QUOTED(subject));
 }
 
 bool config_rule_add(struct config *config, uint32_t roles, etag_str subject, struct why *why)
