@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 import weakref
 from functools import partial, wraps
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator
 
 from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
@@ -242,20 +242,13 @@ def made(state: Any, create: Callable[..., Any], *args: Any, **kwargs: Any) -> A
 # ---- Django's wrapper ----
 
 
-def register() -> None:
+def register(state_of: Callable[[Any], Any]) -> None:
+    """state_of: what is known of one of Django's connections."""
     callproc, getter = CursorWrapper.callproc, CursorWrapper.__getattr__
-    state_of: List[Any] = []
-
-    def state(wrapper: Any) -> Any:
-        if not state_of:
-            from .writes import state_of as found
-
-            state_of.append(found)
-        return state_of[0](wrapper.db)
 
     @wraps(callproc)
     def guarded_callproc(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return anything(state(self), "callproc", partial(callproc, self), *args, **kwargs)
+        return anything(state_of(self.db), "callproc", partial(callproc, self), *args, **kwargs)
 
     @wraps(getter)
     def guarded_getattr(self: Any, name: str) -> Any:
@@ -264,6 +257,6 @@ def register() -> None:
             return found
         if name in _WATCHED and getattr(type(self.cursor), "_etagd_state", None) is not None:
             return found
-        return partial(anything, state(self), name, found)
+        return partial(anything, state_of(self.db), name, found)
 
     CursorWrapper.callproc, CursorWrapper.__getattr__ = guarded_callproc, guarded_getattr
