@@ -266,6 +266,17 @@ class Exchange:
         self._answer: Optional[etagd.Answer] = None
         self._method = ""  # that came; "": not asked for
         self._said = ""
+        self._before: Any = None
+
+    def __enter__(self) -> "Exchange":
+        """What runs within is noted for this request, which is closed behind it."""
+        self._before, self.reads.is_answering = reads.current.set(self.reads), True
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.reads.is_answering = False
+        threads.closed(self.reads)
+        reads.current.reset(self._before)
 
     # ---- Before the handler ----
 
@@ -325,7 +336,6 @@ class Exchange:
 
     def finish(self, response: Any) -> Any:
         response = self._finish(response)
-        threads.closed(self.reads)
         wanted = settings.DEBUG if conf.DEBUG_HEADER is None else conf.DEBUG_HEADER
         if wanted:
             response["X-Etag-Cache"] = self.explain()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from . import loop, reads, threads
+from . import loop
 from .exchange import Exchange
 
 
@@ -26,23 +26,13 @@ class ConditionalGetMiddleware:
         if self._is_async:
             return self._acall(request)
         exchange = request._etagd = Exchange(request)
-        noted, exchange.reads.is_answering = reads.current.set(exchange.reads), True
-        try:
+        with exchange:
             return exchange.finish(self.get_response(request))
-        finally:
-            exchange.reads.is_answering = False
-            threads.closed(exchange.reads)
-            reads.current.reset(noted)
 
     async def _acall(self, request: Any) -> Any:
         exchange = request._etagd = Exchange(request)
-        noted, exchange.reads.is_answering = reads.current.set(exchange.reads), True
-        try:
+        with exchange:
             response = await self.get_response(request)
             if exchange.asks_connections(response):
                 return await loop.on_thread(exchange.finish, response)
             return exchange.finish(response)
-        finally:
-            exchange.reads.is_answering = False
-            threads.closed(exchange.reads)
-            reads.current.reset(noted)
