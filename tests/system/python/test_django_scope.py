@@ -153,6 +153,7 @@ class Scope(Case):
         with self.assertRaisesRegex(ImproperlyConfigured, "Own"):
             etag_cached(scope=whose)(type("Own", (View,), {"dispatch": login_required(View.dispatch)}))
         self.assertTrue(hasattr(etag_cached(scope=whose)(type("Plain", (View,), {})).dispatch, "etagd_scope"))
+        self.assertTrue(etag_cached(scope=whose)(type("Again", (Open,), {})))  # its base's is no other's
         routes = [path("too-late/", AskedTooLate.as_view()), path("first/", AskedFirst.as_view()), path("open/", Open.as_view()),
                   path("above/", AskedAbove.as_view())]
         with override_settings(ROOT_URLCONF=tuple(routes)):

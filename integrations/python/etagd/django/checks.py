@@ -77,8 +77,7 @@ def check_views(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
 
 
 def _check_dispatch(view: Any) -> List[checks.CheckMessage]:
-    decorated = next(i for i, base in enumerate(view.__mro__) if "dispatch" in vars(base))
-    decides = decides_in_dispatch(view, decorated + 1)
+    decides = decides_in_dispatch(view)
     if decides is None:
         return []
     return [checks.Error(

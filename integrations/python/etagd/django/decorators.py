@@ -47,10 +47,10 @@ def check_scope(scope: Any) -> None:
         raise ImproperlyConfigured("etagd: scope must be a callable that says whose the answer is, or etagd.PUBLIC")
 
 
-def decides_in_dispatch(view: type, behind: int = 0) -> Optional[type]:
-    """The class that has a dispatch() of its own, of the bases from this one on: LoginRequiredMixin and its like. None: Django's alone."""
-    for base in view.__mro__[behind:]:
-        if "dispatch" in vars(base):
+def decides_in_dispatch(view: type) -> Optional[type]:
+    """The class behind etag_cached() that has a dispatch() of its own: LoginRequiredMixin and its like. None: Django's alone."""
+    for base in view.__mro__:
+        if "dispatch" in vars(base) and not hasattr(vars(base)["dispatch"], "etagd_scope"):
             return None if base is View else base
     return None
 
