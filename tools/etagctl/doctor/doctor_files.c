@@ -233,10 +233,10 @@ void doctor_store(struct doctor *doctor)
         (void)snprintf(dir, sizeof(dir), "%.*s", (int)told.len, told.data);
     else
         (void)snprintf(dir, sizeof(dir), "%s",
-                       doctor->state_dir[0] ? doctor->state_dir : STATE_DIR_DEFAULT);
+                       doctor->state_dir ? doctor->state_dir : STATE_DIR_DEFAULT);
     say_store(doctor);
     if (stat(dir, &status) < 0) {
-        const bool missing = errno == ENOENT && !doctor->state_dir[0];
+        const bool missing = errno == ENOENT && !doctor->state_dir;
         doctor_say(doctor, doctor->has_status ? FINDING_FAIL : FINDING_UNSEEN, "state dir",
                    missing && !doctor->has_status ? "--state-dir says where it is" : NULL, "%s: %s",
                    dir, strerrordesc_np(errno));
