@@ -297,7 +297,7 @@ static bool is_stale(const struct cache *cache, const struct shm_entry *entry)
            (value & CLOCK_LSN_MASK) > entry->fill_lsn;
 }
 
-/* What the entry of this key, before the fill, leaves in the store: see unstored.h. */
+/* What the entry of this key, before the fill, leaves in the store: see persist.h. */
 static void former_look(const struct cache *cache, const struct clock_set *set,
                         struct cache_stored *out)
 {

@@ -20,7 +20,6 @@
 #include "persist.h"
 #include "spool.h"
 #include "supervisor.h"
-#include "unstored.h"
 
 struct server {
     struct config config;
