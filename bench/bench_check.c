@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From the strings of a request to a complete 304: etag_check() of the public library on the index of a running daemon, beside
+ * From the strings of a request to a complete 304: etag_check() of the public library on the index
+ * of a running daemon, beside
  *
  *   random load      one dependent load from a region of the same size, on pages of the same kind
  *   ck_ht, LMDB      in this process
- *   Redis, memcached over their Unix sockets, on our CPU and on the other one; one key, and 64 at once
+ *   Redis, memcached over their Unix sockets, on our CPU and on the other one; one key, and 64 at
+ *   once
  *
- * All stand on the same machine at the same moment and take turns in rounds of one run, so that the ratio within a round says
- * more than the nanoseconds do. Each request's place in the list of samples depends on the answer to the one before, so that
- * lookups cannot overlap; a batch of 64 is one request.
+ * All stand on the same machine at the same moment and take turns in rounds of one run, so that the
+ * ratio within a round says more than the nanoseconds do. Each request's place in the list of
+ * samples depends on the answer to the one before, so that lookups cannot overlap; a batch of 64 is
+ * one request.
  */
 #include "chain.h"
 #include "cpus.h"
@@ -17,7 +20,6 @@
 
 #include <errno.h>
 #include <etag/etag.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,10 +35,11 @@
 struct bench {
     etag_client *client;
     uint64_t entries;
-    const char *size_word; /* "10 k" */
+    /* "10 k" */
+    const char *size_word;
     uint64_t region_bytes;
     bool region_huge;
-    size_t rounds;
+    uint64_t rounds;
     struct sample *samples;
     struct zipf zipf;
     uint64_t seed;
@@ -71,6 +74,7 @@ static etag_verdict check_one(struct bench *b, const struct sample *sample, etag
                                   .key = &key,
                                   .fields = &condition,
                                   .field_count = 1};
+
     ETAG_INIT(answer);
     return etag_check(b->client, &request, etag_token_now(b->client), answer);
 }
@@ -80,6 +84,7 @@ static double run_ours(struct bench *b, etag_verdict expected, size_t count)
     etag_answer answer;
     size_t wrong = 0;
     const uint64_t start = now_ns();
+
     for (size_t i = 0; i < count;) {
         const etag_verdict verdict = check_one(b, &b->samples[i], &answer);
         wrong += verdict != expected;
@@ -95,6 +100,7 @@ static double run_peer(struct bench *b, const struct peer *peer, size_t count)
 {
     unsigned wrong = 0;
     const uint64_t start = now_ns();
+
     for (size_t i = 0; i < count;) {
         const unsigned one = peer->get(peer->state, &b->samples[i]);
         wrong |= one;
@@ -110,6 +116,7 @@ static double run_batches(struct bench *b, const struct peer *peer, size_t count
 {
     unsigned wrong = 0;
     const uint64_t start = now_ns();
+
     for (size_t i = 0; i < count; i += PEER_BATCH)
         wrong |= peer->get_batch(peer->state, &b->samples[i]);
     const uint64_t took = now_ns() - start;
@@ -121,6 +128,7 @@ static double run_batches(struct bench *b, const struct peer *peer, size_t count
 static double run_chain(struct chain *chain, size_t loads)
 {
     const uint64_t start = now_ns();
+
     chain_run(chain, loads);
     return (double)(now_ns() - start) / (double)loads;
 }
@@ -131,6 +139,7 @@ static void tell(const struct bench *b, const char *what, enum draw draw, const 
                  double goal, const struct pair *rounds)
 {
     char figure[120];
+
     snprintf(figure, sizeof(figure), "%s, %s entries, %s", what, b->size_word, draw_words[draw]);
     const struct comparison c = {GROUP, figure, peer, "ns", goal, rounds, b->rounds};
     comparison_print(&c);
@@ -140,6 +149,7 @@ static void beside_peer(struct bench *b, const struct peer *peer, double goal)
 {
     struct pair rounds[ROUNDS_MAX];
     const size_t count = peer->pid ? SAMPLES_OF_SERVERS : SAMPLES;
+
     for (size_t round = 0; round < b->rounds; round++) {
         samples_draw(b, DRAW_UNIFORM, count);
         if (round % 2)
@@ -157,6 +167,7 @@ static void beside_chain(struct bench *b, struct chain *chain, enum draw draw, d
 {
     struct pair rounds[ROUNDS_MAX];
     char peer[64];
+
     snprintf(peer, sizeof(peer), "random load, %" PRIu64 " MiB (%u %% huge)", b->region_bytes >> 20,
              chain_huge_percent(chain));
     for (size_t round = 0; round < b->rounds; round++) {
@@ -171,6 +182,7 @@ static void beside_chain(struct bench *b, struct chain *chain, enum draw draw, d
 static void miss_beside_hit(struct bench *b)
 {
     struct pair rounds[ROUNDS_MAX];
+
     for (size_t round = 0; round < b->rounds; round++) {
         samples_draw(b, DRAW_MISSING, SAMPLES);
         rounds[round].ours = run_ours(b, ETAG_UNKNOWN, SAMPLES);
@@ -184,6 +196,7 @@ static void beside_server(struct bench *b, const struct peer *peer)
 {
     struct pair rounds[ROUNDS_MAX];
     char name[64];
+
     for (int place = 0; place < b->cpu_count; place++) {
         cpus_pin_process(peer->pid, b->cpus[place]);
         snprintf(name, sizeof(name), "%s, %s", peer->name, place == 0 ? "same CPU" : "other CPU");
@@ -206,84 +219,10 @@ static void beside_server(struct bench *b, const struct peer *peer)
 
 struct options {
     const char *etagd, *redis, *memcached, *lmdb;
-    pid_t memcached_pid;
+    uint64_t memcached_pid;
     bool ck;
     double goal_uniform, goal_zipf;
 };
-
-static void options_read(struct options *o, struct bench *b, int argc, char **argv)
-{
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"entries", required_argument, NULL, 'n'},
-                                          {"size-word", required_argument, NULL, 'w'},
-                                          {"fill", no_argument, NULL, 'f'},
-                                          {"region", required_argument, NULL, 'b'},
-                                          {"region-huge", no_argument, NULL, 'H'},
-                                          {"rounds", required_argument, NULL, 'r'},
-                                          {"ck", no_argument, NULL, 'c'},
-                                          {"lmdb", required_argument, NULL, 'l'},
-                                          {"redis", required_argument, NULL, 'R'},
-                                          {"memcached", required_argument, NULL, 'm'},
-                                          {"memcached-pid", required_argument, NULL, 'p'},
-                                          {"goal", required_argument, NULL, 'g'},
-                                          {"goal-zipf", required_argument, NULL, 'z'},
-                                          {0}};
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        switch (c) {
-        case 'e':
-            o->etagd = optarg;
-            break;
-        case 'n':
-            b->entries = count_of(optarg);
-            break;
-        case 'w':
-            b->size_word = optarg;
-            break;
-        case 'b':
-            b->region_bytes = count_of(optarg);
-            break;
-        case 'H':
-            b->region_huge = true;
-            break;
-        case 'r':
-            b->rounds = count_of(optarg);
-            break;
-        case 'c':
-            o->ck = true;
-            break;
-        case 'l':
-            o->lmdb = optarg;
-            break;
-        case 'R':
-            o->redis = optarg;
-            break;
-        case 'm':
-            o->memcached = optarg;
-            break;
-        case 'p':
-            o->memcached_pid = (pid_t)count_of(optarg);
-            break;
-        case 'g':
-            o->goal_uniform = strtod(optarg, NULL);
-            break;
-        case 'z':
-            o->goal_zipf = strtod(optarg, NULL);
-            break;
-        default:
-            exit(2);
-        }
-    }
-    if (!o->etagd || b->entries == 0 || b->rounds == 0 || b->rounds > ROUNDS_MAX ||
-        optind != argc) {
-        fputs("usage: bench_check --etagd SOCKET --entries N --size-word WORD [--rounds "
-              "N] [--ck]\n"
-              "    [--region BYTES [--region-huge] [--goal RATIO] [--goal-zipf RATIO]] [--lmdb "
-              "DIRECTORY]\n"
-              "    [--redis SOCKET] [--memcached SOCKET --memcached-pid PID]\n",
-              stderr);
-        exit(2);
-    }
-}
 
 static void run(struct bench *b, const struct options *o)
 {
@@ -316,7 +255,28 @@ int main(int argc, char **argv)
 {
     static struct bench bench = {.rounds = 15, .size_word = "?", .seed = 1};
     struct options options = {0};
-    options_read(&options, &bench, argc, argv);
+    const struct bench_option names[] = {{"etagd", .text = &options.etagd},
+                                         {"entries", .count = &bench.entries},
+                                         {"size-word", .text = &bench.size_word},
+                                         {"region", .count = &bench.region_bytes},
+                                         {"region-huge", .flag = &bench.region_huge},
+                                         {"rounds", .count = &bench.rounds},
+                                         {"ck", .flag = &options.ck},
+                                         {"lmdb", .text = &options.lmdb},
+                                         {"redis", .text = &options.redis},
+                                         {"memcached", .text = &options.memcached},
+                                         {"memcached-pid", .count = &options.memcached_pid},
+                                         {"goal", .ratio = &options.goal_uniform},
+                                         {"goal-zipf", .ratio = &options.goal_zipf},
+                                         {0}};
+    static const char usage[] =
+        "bench_check --etagd SOCKET --entries N --size-word WORD [--rounds N] [--ck]\n"
+        "    [--region BYTES [--region-huge] [--goal RATIO] [--goal-zipf RATIO]]\n"
+        "    [--lmdb DIRECTORY] [--redis SOCKET] [--memcached SOCKET --memcached-pid PID]";
+
+    bench_options(argc, argv, names, usage);
+    if (!options.etagd || bench.entries == 0 || bench.rounds > ROUNDS_MAX)
+        bench_die("usage", usage);
     bench.samples = memory_new(SAMPLES, sizeof(*bench.samples));
     bench.zipf = zipf_of(bench.entries);
     bench.cpu_count = cpus_find(bench.cpus);

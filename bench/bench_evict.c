@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a full index keeps: the part of the requests that it answers, under zipf traffic with scans, beside random replacement
- * (simulated, of the same capacity, for the same requests). A request that is not answered fills. One request in ten is part of a
- * scan over entries that nobody else asks for.
+ * What a full index keeps: the part of the requests that it answers, under zipf traffic with scans,
+ * beside random replacement (simulated, of the same capacity, for the same requests). A request
+ * that is not answered fills. One request in ten is part of a scan over entries that nobody else
+ * asks for.
  */
 #include "figures.h"
 #include "world.h"
 
 #include <etag/etag.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +40,7 @@ static bool ours_has(struct bench *b, uint64_t number)
     struct world_texts texts;
     etag_request request;
     etag_answer answer;
+
     world_texts(&texts, number);
     const etag_key key = world_key(&texts);
     ETAG_INIT(&request);
@@ -70,6 +71,7 @@ static bool random_has(struct bench *b, uint64_t number)
 static struct pair run(struct bench *b, uint64_t requests)
 {
     uint64_t ours = 0, theirs = 0, misses = 0;
+
     for (uint64_t i = 0; i < requests; i++) {
         const uint64_t number = request_next(b);
         theirs += random_has(b, number);
@@ -84,25 +86,19 @@ static struct pair run(struct bench *b, uint64_t requests)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"capacity", required_argument, NULL, 'c'},
-                                          {"rounds", required_argument, NULL, 'r'},
-                                          {0}};
     static struct bench b = {.seed = 1, .victim_seed = 2};
     const char *etagd = NULL;
     uint64_t rounds = 10;
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        if (c == 'e')
-            etagd = optarg;
-        else if (c == 'c')
-            b.capacity = count_of(optarg);
-        else if (c == 'r')
-            rounds = count_of(optarg);
-        else
-            return 2;
-    }
-    if (!etagd || b.capacity == 0 || b.capacity > UINT32_MAX / 64 || optind < argc)
-        bench_die("usage", "bench_evict --etagd SOCKET --capacity N (of that daemon) [--rounds N]");
+    const struct bench_option options[] = {{"etagd", .text = &etagd},
+                                           {"capacity", .count = &b.capacity},
+                                           {"rounds", .count = &rounds},
+                                           {0}};
+    static const char usage[] =
+        "bench_evict --etagd SOCKET --capacity N (of that daemon) [--rounds N]";
+
+    bench_options(argc, argv, options, usage);
+    if (!etagd || b.capacity == 0 || b.capacity > UINT32_MAX / 64)
+        bench_die("usage", usage);
     b.client = world_client(etagd);
     b.keys = KEYS_PER_CAPACITY * b.capacity;
     b.place_count = b.keys + 8 * b.capacity;

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How many entries changes of other things make stale, as names share clocks: changes surrogate keys that nothing depends on,
- * and after each step asks for every entry. Prints a line of JSON a step: changes so far, the part of the entries that is
- * stale.
+ * How many entries changes of other things make stale, as names share clocks: changes surrogate
+ * keys that nothing depends on, and after each step asks for every entry. Prints a line of JSON a
+ * step: changes so far, the part of the entries that is stale.
  */
 #include "figures.h"
 #include "world.h"
 
 #include <etag/etag.h>
-#include <getopt.h>
 #include <stdio.h>
 
 #define CALL_NAMES 100u
@@ -17,6 +16,7 @@ static void change(etag_client *client, uint64_t first, uint64_t count)
 {
     char names[CALL_NAMES][32];
     etag_str surrogates[CALL_NAMES];
+
     for (uint64_t done = 0; done < count; done += CALL_NAMES) {
         etag_targets targets;
         ETAG_INIT(&targets);
@@ -34,6 +34,7 @@ static void change(etag_client *client, uint64_t first, uint64_t count)
 static double stale_part(etag_client *client, uint64_t entries)
 {
     uint64_t stale = 0;
+
     for (uint64_t n = 0; n < entries; n++) {
         struct world_texts texts;
         world_texts(&texts, n);
@@ -52,27 +53,19 @@ static double stale_part(etag_client *client, uint64_t entries)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"entries", required_argument, NULL, 'n'},
-                                          {"step", required_argument, NULL, 's'},
-                                          {"steps", required_argument, NULL, 'c'},
-                                          {0}};
     const char *etagd = NULL;
     uint64_t entries = 0, step = 0, steps = 0;
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        if (c == 'e')
-            etagd = optarg;
-        else if (c == 'n')
-            entries = count_of(optarg);
-        else if (c == 's')
-            step = count_of(optarg);
-        else if (c == 'c')
-            steps = count_of(optarg);
-        else
-            return 2;
-    }
-    if (!etagd || entries == 0 || steps == 0 || step % CALL_NAMES != 0 || optind < argc)
-        bench_die("usage", "bench_false --etagd SOCKET --entries N --step N (of 100) --steps N");
+    const struct bench_option options[] = {{"etagd", .text = &etagd},
+                                           {"entries", .count = &entries},
+                                           {"step", .count = &step},
+                                           {"steps", .count = &steps},
+                                           {0}};
+    static const char usage[] =
+        "bench_false --etagd SOCKET --entries N --step N (of 100) --steps N";
+
+    bench_options(argc, argv, options, usage);
+    if (!etagd || entries == 0 || steps == 0 || step % CALL_NAMES != 0)
+        bench_die("usage", usage);
     etag_client *client = world_client(etagd);
     world_fill(client, 0, entries, false);
     for (uint64_t i = 0; i <= steps; i++) {

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a miss costs a front end besides rendering: etag_check() that finds nothing, and etag_finish() with what was rendered, until
- * the fill is on its way. And the same of a missing page, of which nothing comes.
+ * What a miss costs a front end besides rendering: etag_check() that finds nothing, and
+ * etag_finish() with what was rendered, until the fill is on its way. And the same of a missing
+ * page, of which nothing comes.
  *
- * Time has the system call in it (send), which differs from run to run more than all the rest. So the figure that counts is
- * instructions, by callgrind (--figure runs one of them alone):
+ * Time has the system call in it (send), which differs from run to run more than all the rest. So
+ * the figure that counts is instructions, by callgrind (--figure runs one of them alone):
  *
- *   valgrind --tool=callgrind --toggle-collect=measured bench_finish --etagd SOCKET --figure fill --count 1000
+ *   valgrind --tool=callgrind --toggle-collect=measured bench_finish --etagd SOCKET --figure fill
+ *   --count 1000
  */
 #include "figures.h"
 #include "world.h"
 
 #include <errno.h>
 #include <etag/etag.h>
-#include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,7 @@ __attribute__((noinline)) static void measured(etag_client *client, enum figure 
     static const etag_field vary = {ETAG_LIT("Accept-Encoding"), ETAG_LIT("gzip")};
     const etag_field condition = {ETAG_LIT("If-None-Match"), ETAG_LIT("\"another\"")};
     etag_key key = world_key(texts);
+
     key.vary = &vary;
     key.vary_count = 1;
     const etag_str surrogates[] = {etag_str_of(texts->upload), etag_str_of(texts->scope)};
@@ -83,6 +85,7 @@ static void settle(etag_client *client)
 static double run(etag_client *client, enum figure figure, uint64_t first, uint64_t count)
 {
     uint64_t took = 0;
+
     for (uint64_t i = 0; i < count; i++) {
         struct world_texts texts;
         world_texts(&texts, figure == FIGURE_KNOWN ? first : first + i);
@@ -106,25 +109,16 @@ static enum figure figure_of(const char *word)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"count", required_argument, NULL, 'n'},
-                                          {"figure", required_argument, NULL, 'f'},
-                                          {0}};
-    const char *etagd = NULL;
+    const char *etagd = NULL, *figure = NULL;
     uint64_t count = 20000, next = 0;
-    int only = FIGURE_COUNT;
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        if (c == 'e')
-            etagd = optarg;
-        else if (c == 'n')
-            count = count_of(optarg);
-        else if (c == 'f')
-            only = (int)figure_of(optarg);
-        else
-            return 2;
-    }
-    if (!etagd || optind < argc)
-        bench_die("usage", "bench_finish --etagd SOCKET [--count N] [--figure WORD]");
+    const struct bench_option options[] = {
+        {"etagd", .text = &etagd}, {"count", .count = &count}, {"figure", .text = &figure}, {0}};
+    static const char usage[] = "bench_finish --etagd SOCKET [--count N] [--figure WORD]";
+
+    bench_options(argc, argv, options, usage);
+    if (!etagd)
+        bench_die("usage", usage);
+    const int only = figure ? (int)figure_of(figure) : FIGURE_COUNT;
     etag_client *client = world_client(etagd);
     for (int i = 0; i < FIGURE_COUNT; i++, next += count)
         if (only == FIGURE_COUNT || only == i)

@@ -2,19 +2,20 @@
 /*
  * What publishing an invalidation costs a writer that waits for it: etag_invalidate() beside
  *
- *   ping-pong   64 bytes to another process and back over a Unix socket, blocking on both sides: the floor of
- *               anything that asks another process
- *   Redis SET   the same question to a server that does the same kind of work: take a name, change memory, answer
+ *   ping-pong   64 bytes to another process and back over a Unix socket, blocking on both sides:
+ *               the floor of anything that asks another process
+ *   Redis SET   the same question to a server that does the same kind of work: take a name, change
+ *               memory, answer
  *
- * A number alone says little on a machine that others use too. So the three take turns in rounds of one run, with
- * client and server on one CPU and then on two, and what counts is the ratio within a round.
+ * A number alone says little on a machine that others use too. So the three take turns in rounds of
+ * one run, with client and server on one CPU and then on two, and what counts is the ratio within a
+ * round.
  */
 #include "cpus.h"
 #include "figures.h"
 
 #include <errno.h>
 #include <etag/etag.h>
-#include <getopt.h>
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -30,7 +31,7 @@
 #define PING_BYTES 64u /* about what an invalidation of one name takes */
 #define WARM_UP_ROUND_TRIPS 2000u
 
-/* ---- The three that are asked ------------------------------------------------------------------- */
+/* ---- The three that are asked ---------------------------------------------------------------- */
 
 enum side { SIDE_ETAGD, SIDE_PING_PONG, SIDE_REDIS, SIDES };
 
@@ -40,7 +41,7 @@ struct bench {
     int ping_fd;
     pid_t ping_pid;
     char names[NAMES][32];
-    uint32_t rounds, per_round;
+    uint64_t rounds, per_round;
     const char *etagd_socket, *redis_socket;
 };
 
@@ -100,7 +101,7 @@ static void ask(struct bench *bench, enum side side, uint32_t i)
     }
 }
 
-/* ---- Opening -------------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static _Noreturn void echo_run(int fd)
 {
@@ -157,7 +158,7 @@ static void bench_close(struct bench *bench)
     waitpid(bench->ping_pid, NULL, 0);
 }
 
-/* ---- CPUs ----------------------------------------------------------------------------------------- */
+/* ---- CPUs ------------------------------------------------------------------------------------ */
 
 enum placement { PLACEMENT_ONE_CPU, PLACEMENT_TWO_CPUS, PLACEMENTS };
 static const char *const placement_words[PLACEMENTS] = {"same CPU", "other CPU"};
@@ -172,9 +173,10 @@ static void place(const struct bench *bench, enum placement placement, const int
     cpus_pin_process(cpus_server_of(bench->redis->fd), server_cpu);
 }
 
-/* ---- Rounds --------------------------------------------------------------------------------------- */
+/* ---- Rounds ---------------------------------------------------------------------------------- */
 
-/* The median of a round's calls, in microseconds: what one writer sees, not what a hiccup of the machine makes of the mean. */
+/* The median of a round's calls, in microseconds: what one writer sees, not what a hiccup of the
+ * machine makes of the mean. */
 static double round_measure(struct bench *bench, enum side side, double *us)
 {
     for (uint32_t i = 0; i < bench->per_round; i++) {
@@ -201,7 +203,7 @@ static void measure(struct bench *bench, const char *place_word)
         for (uint32_t i = 0; i < WARM_UP_ROUND_TRIPS; i++)
             ask(bench, (enum side)side, i);
     }
-    for (uint32_t round = 0; round < bench->rounds; round++) {
+    for (uint64_t round = 0; round < bench->rounds; round++) {
         double of[SIDES];
         for (int turn = 0; turn < SIDES; turn++) {
             /* Nobody always comes first. */
@@ -222,52 +224,23 @@ static void measure(struct bench *bench, const char *place_word)
     free(us);
 }
 
-/* ---- Main ------------------------------------------------------------------------------------------ */
-
-static void options_read(struct bench *bench, int argc, char **argv)
-{
-    static const struct option options[] = {
-        {"etagd", required_argument, NULL, 'e'},
-        {"redis", required_argument, NULL, 'r'},
-        {"rounds", required_argument, NULL, 'n'},
-        {"per-round", required_argument, NULL, 'p'},
-        {0},
-    };
-    int option;
-
-    bench->rounds = 30;
-    bench->per_round = 2000;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 'e':
-            bench->etagd_socket = optarg;
-            break;
-        case 'r':
-            bench->redis_socket = optarg;
-            break;
-        case 'n':
-            bench->rounds = (uint32_t)count_of(optarg);
-            break;
-        case 'p':
-            bench->per_round = (uint32_t)count_of(optarg);
-            break;
-        default:
-            exit(2);
-        }
-    if (!bench->etagd_socket || !bench->redis_socket || optind < argc) {
-        fputs("usage: bench_invalidate --etagd SOCKET --redis SOCKET [--rounds N] [--per-round N] "
-              "\n",
-              stderr);
-        exit(2);
-    }
-}
+/* ---- Main ------------------------------------------------------------------------------------ */
 
 int main(int argc, char **argv)
 {
-    static struct bench bench;
+    static struct bench bench = {.rounds = 30, .per_round = 2000};
     int cpus[2];
+    const struct bench_option options[] = {{"etagd", .text = &bench.etagd_socket},
+                                           {"redis", .text = &bench.redis_socket},
+                                           {"rounds", .count = &bench.rounds},
+                                           {"per-round", .count = &bench.per_round},
+                                           {0}};
+    static const char usage[] =
+        "bench_invalidate --etagd SOCKET --redis SOCKET [--rounds N] [--per-round N]";
 
-    options_read(&bench, argc, argv);
+    bench_options(argc, argv, options, usage);
+    if (!bench.etagd_socket || !bench.redis_socket)
+        bench_die("usage", usage);
     bench_open(&bench);
     const int placements = cpus_find(cpus);
     for (int placement = 0; placement < placements && placement < PLACEMENTS; placement++) {

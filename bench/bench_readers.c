@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Do readers disturb each other, and does a writer disturb them? Nanoseconds a lookup of a reader on the first CPU, in rounds
- * of a fifth of a second:
+ * Do readers disturb each other, and does a writer disturb them? Nanoseconds a lookup of a reader
+ * on the first CPU, in rounds of a fifth of a second:
  *
  *   with a reader of its own process on the second CPU, beside alone
  *   with invalidations and the daemon on the second CPU, beside alone
@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <etag/etag.h>
-#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,8 +29,10 @@
 
 /* Between the processes. */
 struct board {
-    volatile int go;               /* which of them are to run: bits */
-    volatile uint64_t invalidated; /* by the writer */
+    /* which of them are to run: bits */
+    volatile int go;
+    /* by the writer */
+    volatile uint64_t invalidated;
 };
 
 enum { GO_READER = 1, GO_WRITER = 2 };
@@ -39,7 +40,7 @@ enum { GO_READER = 1, GO_WRITER = 2 };
 struct bench {
     const char *etagd;
     uint64_t entries, rate;
-    size_t rounds;
+    uint64_t rounds;
     struct board *board;
     int cpus[2];
 };
@@ -55,6 +56,7 @@ struct reader {
 static struct reader reader_new(const struct bench *b, uint64_t seed)
 {
     struct reader r = {world_client(b->etagd), memory_new(SAMPLES, sizeof(struct world_texts)), 0};
+
     for (size_t i = 0; i < SAMPLES; i++)
         world_texts(&r.samples[i], random_below(&seed, b->entries));
     return r;
@@ -84,6 +86,7 @@ static double read_round(struct reader *r)
     size_t count = 0;
     const uint64_t start = now_ns();
     uint64_t now = start;
+
     for (; now < start + ROUND_MS * UINT64_C(1000000); now = now_ns()) {
         read_some(r, 1000);
         count += 1000;
@@ -96,6 +99,7 @@ static double read_round(struct reader *r)
 static void other_reader(const struct bench *b)
 {
     struct reader r = reader_new(b, 2);
+
     for (;;) {
         if (b->board->go & GO_READER)
             read_some(&r, 1000);
@@ -110,6 +114,7 @@ static void other_writer(const struct bench *b)
     etag_client *client = world_client(b->etagd);
     etag_op *open[WRITER_OPEN] = {NULL};
     uint64_t started = 0, done = 0, since = 0, base = 0;
+
     while (true) {
         if (!(b->board->go & GO_WRITER)) {
             since = 0;
@@ -145,6 +150,7 @@ static void other_writer(const struct bench *b)
 static pid_t other_start(const struct bench *b, void (*run)(const struct bench *))
 {
     const pid_t pid = fork();
+
     if (pid < 0)
         bench_die("fork", strerror(errno));
     if (pid == 0) {
@@ -162,6 +168,7 @@ static void beside_alone(const struct bench *b, struct reader *r, int go, const 
                          double goal)
 {
     struct pair rounds[ROUNDS_MAX];
+
     for (size_t round = 0; round < b->rounds; round++) {
         rounds[round].theirs = read_round(r);
         b->board->go = go;
@@ -178,6 +185,7 @@ static void run(struct bench *b)
 {
     const pid_t reader_pid = other_start(b, other_reader);
     const pid_t writer_pid = other_start(b, other_writer);
+
     cpus_pin_thread(0, b->cpus[0]);
     struct reader r = reader_new(b, 1);
     cpus_pin_process(cpus_server_of(etag_client_fd(r.client)), b->cpus[1]);
@@ -197,26 +205,17 @@ static void run(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"entries", required_argument, NULL, 'n'},
-                                          {"rounds", required_argument, NULL, 'r'},
-                                          {"rate", required_argument, NULL, 'i'},
-                                          {0}};
     static struct bench b = {.rounds = 15, .rate = 100000};
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        if (c == 'e')
-            b.etagd = optarg;
-        else if (c == 'n')
-            b.entries = count_of(optarg);
-        else if (c == 'r')
-            b.rounds = count_of(optarg);
-        else if (c == 'i')
-            b.rate = count_of(optarg);
-        else
-            return 2;
-    }
-    if (!b.etagd || b.entries == 0 || b.rounds > ROUNDS_MAX || optind < argc)
-        bench_die("usage", "bench_readers --etagd SOCKET --entries N [--rounds N] [--rate N]");
+    const struct bench_option options[] = {{"etagd", .text = &b.etagd},
+                                           {"entries", .count = &b.entries},
+                                           {"rounds", .count = &b.rounds},
+                                           {"rate", .count = &b.rate},
+                                           {0}};
+    static const char usage[] = "bench_readers --etagd SOCKET --entries N [--rounds N] [--rate N]";
+
+    bench_options(argc, argv, options, usage);
+    if (!b.etagd || b.entries == 0 || b.rounds > ROUNDS_MAX)
+        bench_die("usage", usage);
     if (cpus_find(b.cpus) < 2)
         bench_die("readers", "two CPUs are needed");
     b.board = mmap(NULL, sizeof(*b.board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,

@@ -15,6 +15,7 @@ void bench_die(const char *doing, const char *why)
 void *memory_new(size_t count, size_t bytes)
 {
     void *p = calloc(count, bytes);
+
     if (!p)
         bench_die("memory", strerror(errno));
     return p;
@@ -23,6 +24,7 @@ void *memory_new(size_t count, size_t bytes)
 static int by_value(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
+
     return (x > y) - (x < y);
 }
 
@@ -35,12 +37,14 @@ struct spread spread_of(double *values, size_t count)
 static void spread_print(const char *name, double *values, size_t count)
 {
     const struct spread s = spread_of(values, count);
+
     printf(", \"%s\": [%.6g, %.6g, %.6g]", name, s.p10, s.median, s.p90);
 }
 
 void comparison_print(const struct comparison *c)
 {
     double *values = memory_new(c->round_count, sizeof(*values));
+
     printf("{\"group\": \"%s\", \"figure\": \"%s\", \"peer\": \"%s\", \"unit\": \"%s\", \"goal\": "
            "%.6g, \"rounds\": %zu",
            c->group, c->figure, c->peer, c->unit, c->goal, c->round_count);
@@ -66,12 +70,33 @@ void value_print(const char *group, const char *figure, double value, const char
     fflush(stdout);
 }
 
-uint64_t count_of(const char *text)
+static uint64_t count_of(const char *text)
 {
     char *end;
+
     errno = 0;
     const unsigned long long n = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end != '\0' || n < 1 || errno != 0)
         bench_die(text, "not a positive number");
     return n;
+}
+
+void bench_options(int argc, char **argv, const struct bench_option *options, const char *usage)
+{
+    for (int i = 1; i < argc; i++) {
+        const struct bench_option *option = options;
+        while (option->name &&
+               (strncmp(argv[i], "--", 2) != 0 || strcmp(argv[i] + 2, option->name) != 0))
+            option++;
+        if (!option->name || (!option->flag && i + 1 == argc))
+            bench_die("usage", usage);
+        if (option->flag)
+            *option->flag = true;
+        else if (option->text)
+            *option->text = argv[++i];
+        else if (option->count)
+            *option->count = count_of(argv[++i]);
+        else
+            *option->ratio = strtod(argv[++i], NULL);
+    }
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the benchmarks share: time, spreads, and how a comparison is told. Each comparison is one line of JSON on standard
- * output, which bench/report.py makes the table and the result file of.
+ * What the benchmarks share: time, spreads, and how a comparison is told. Each comparison is one
+ * line of JSON on standard output, which bench/report.py makes the table and the result file of.
  */
 #ifndef ETAG_BENCH_FIGURES_H
 #define ETAG_BENCH_FIGURES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -21,10 +22,14 @@ struct pair {
 
 /* Of which the ratio of ours to theirs must be at most 'goal' (0: none was set). */
 struct comparison {
-    const char *group;  /* "lookup" */
-    const char *figure; /* what is measured: "304, 10 k entries, uniform" */
-    const char *peer;   /* "ck_ht + memcmp" */
-    const char *unit;   /* of both sides: "ns" */
+    /* "lookup" */
+    const char *group;
+    /* what is measured: "304, 10 k entries, uniform" */
+    const char *figure;
+    /* "ck_ht + memcmp" */
+    const char *peer;
+    /* of both sides: "ns" */
+    const char *unit;
     double goal;
     const struct pair *rounds;
     size_t round_count;
@@ -45,8 +50,18 @@ void comparison_print(const struct comparison *c);
 void value_print(const char *group, const char *figure, double value, const char *unit,
                  double goal);
 
-/* A positive number of a command line, or the end of the program. */
-uint64_t count_of(const char *text);
+/* An option of a benchmark, and the one place where its value goes. A table ends with a zero. */
+struct bench_option {
+    const char *name;
+    const char **text;
+    /* positive */
+    uint64_t *count;
+    double *ratio;
+    bool *flag;
+};
+
+/* Reads the command line, which has no other arguments; or the end of the program. */
+void bench_options(int argc, char **argv, const struct bench_option *options, const char *usage);
 
 static inline uint64_t now_ns(void)
 {

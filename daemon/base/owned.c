@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Looked at is the file that is open, never its name, where there is a descriptor; a directory or link is looked at by its
- * name before it is used. That is no race: who could change it in between is whom the check refuses (a sticky directory lets
- * nobody rename or remove a link of ours or of root's), except where a directory further up can be written by others.
+ * Looked at is the file that is open, never its name, where there is a descriptor; a directory or
+ * link is looked at by its name before it is used. That is no race: who could change it in between
+ * is whom the check refuses (a sticky directory lets nobody rename or remove a link of ours or of
+ * root's), except where a directory further up can be written by others.
  */
 #include "owned.h"
 
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 static bool is_trusted(uid_t uid)
@@ -28,6 +31,30 @@ const char *owned_file_fault(const struct stat *status)
     if (status->st_mode & (S_IWGRP | S_IWOTH))
         return "can be written by others; remove it, since they may have";
     return NULL;
+}
+
+int owned_file_open(const char *path, int flags)
+{
+    struct stat status;
+    CLEANUP(cleanup_fd) int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+
+    if (fd < 0)
+        return errno == ELOOP || errno == ENXIO || errno == EISDIR ? -EPERM : -errno;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    return owned_file_fault(&status) ? -EPERM : take_fd(&fd);
+}
+
+bool owned_fs_is_none_of(int fd, const uint32_t *types, size_t count)
+{
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if ((uint32_t)fs.f_type == types[i])
+            return false;
+    return true;
 }
 
 const char *owned_link_fault(const char *path)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lines are lists through the peers. A closed peer may still stand in one: it is dropped when its turn comes, and peers_reap() leaves it alone
- * until then.
+ * Lines are lists through the peers. A closed peer may still stand in one: it is dropped when its
+ * turn comes, and peers_reap() leaves it alone until then.
  *
- * After urgent work the turn ends, so that its answers leave before fills are handled; fills and questions have the next turn for sure.
+ * After urgent work the turn ends, so that its answers leave before fills are handled; fills and
+ * questions have the next turn for sure.
  */
 #include "intake.h"
 
@@ -13,6 +14,63 @@
 
 #include <assert.h>
 #include <string.h>
+
+/* ---- What a turn may do ---- */
+
+/* The figures of the table decide how late a turn may be. Fills have the smallest share of time: a
+ * mutation that comes while they are handled waits that long. Their share of the CPU is not smaller
+ * for that, since turns without anything urgent follow each other at once. */
+static const struct {
+    uint32_t frames;
+    uint32_t peer_frames;
+    uint64_t ns;
+} shares[WORK_KINDS] = {
+    [WORK_URGENT] = {TURN_URGENT_MAX, PEER_TURN_URGENT_MAX, TURN_URGENT_US *NS_PER_US},
+    [WORK_FILL] = {TURN_FILLS_MAX, PEER_TURN_FILLS_MAX, TURN_FILLS_US *NS_PER_US},
+    [WORK_ASKED] = {TURN_ASKED_MAX, PEER_TURN_ASKED_MAX, TURN_ASKED_US *NS_PER_US},
+};
+
+enum work work_of(enum request_kind kind)
+{
+    switch (kind) {
+    case REQUEST_FILL:
+        return WORK_FILL;
+    case REQUEST_GET:
+    case REQUEST_EXPLAIN:
+    case REQUEST_LIST:
+    case REQUEST_STATUS:
+    case REQUEST_CLIENTS:
+    case REQUEST_LOG:
+        return WORK_ASKED;
+    default:
+        return WORK_URGENT;
+    }
+}
+
+uint32_t work_share(enum work work)
+{
+    return shares[work].peer_frames;
+}
+
+struct budget budget_begin(enum work work, uint64_t now_ns)
+{
+    return (struct budget){.until_ns = now_ns + shares[work].ns,
+                           .frames_left = shares[work].frames};
+}
+
+bool budget_left(const struct budget *budget, uint64_t now_ns)
+{
+    return budget->frames_left > 0 && (!budget->used || now_ns < budget->until_ns);
+}
+
+bool budget_take(struct budget *budget, uint64_t now_ns)
+{
+    if (!budget_left(budget, now_ns))
+        return false;
+    budget->frames_left--;
+    budget->used = true;
+    return true;
+}
 
 void intake_init(struct intake *intake, struct peers *peers, intake_handler *handle, void *ctx)
 {
@@ -88,7 +146,8 @@ static bool stands_aside(const struct peer *peer)
     return loop_stream_queued(peer->stream) > PEER_UNREAD_BYTES_MAX;
 }
 
-/* Of a peer that has gone without its answers: what it asked is asked by nobody any more. What it told still counts. */
+/* Of a peer that has gone without its answers: what it asked is asked by nobody any more. What it
+ * told still counts. */
 static void questions_drop(struct peer *peer)
 {
     etag_str payload;
@@ -209,7 +268,8 @@ static void aside_look(struct intake *intake)
         peer_place(intake, line_leave(aside), true);
 }
 
-/* Long answers wait while many bytes are unread; peers_expire() sees to it that this does not last. */
+/* Long answers wait while many bytes are unread; peers_expire() sees to it that this does not
+ * last. */
 static bool may_answer(const struct intake *intake)
 {
     return loop_queued(intake->peers->loop) <= PEERS_QUEUED_BYTES_MAX / 2;

@@ -3,6 +3,7 @@
 #ifndef ETAG_PROTO_CLEANUP_H
 #define ETAG_PROTO_CLEANUP_H
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -28,10 +29,17 @@ static inline void cleanup_file(FILE **f)
         fclose(*f);
 }
 
+static inline void cleanup_dir(DIR **dir)
+{
+    if (*dir)
+        closedir(*dir);
+}
+
 /* The descriptor, leaving -1. */
 static inline int take_fd(int *fd)
 {
     const int taken = *fd;
+
     *fd = -1;
     return taken;
 }

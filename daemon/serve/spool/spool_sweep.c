@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * It lists names once more as long as that frees any. A tree is removed from its leaves up, at most DEPTH_MAX levels at a time: what
- * lies deeper is moved up into the spool, for the next listing, so that no depth uses up descriptors. Nothing is followed: each
- * directory is opened below one that is open, and never on another file system.
+ * It lists names once more as long as that frees any. A tree is removed from its leaves up, at most
+ * DEPTH_MAX levels at a time: what lies deeper is moved up into the spool, for the next listing, so
+ * that no depth uses up descriptors. Nothing is followed: each directory is opened below one that
+ * is open, and never on another file system.
  *
- * A daemon that is not root cannot look into others' directories nor empty them. It moves them out of the way of events.
+ * A daemon that is not root cannot look into others' directories nor empty them. It moves them out
+ * of the way of events.
  */
 #include "spool_sweep.h"
 
@@ -28,12 +30,6 @@ struct sweep {
     uint64_t until_ns;
     struct spool_swept *swept;
 };
-
-static void stream_close(DIR **stream)
-{
-    if (*stream)
-        (void)closedir(*stream);
-}
 
 static bool is_dots(const char *name)
 {
@@ -74,7 +70,7 @@ static bool tree_remove(struct sweep *sweep, int dir_fd, const char *name,
         return true;
     if (depth == DEPTH_MAX)
         return spool_sweep_aside(sweep->dir_fd, dir_fd, name);
-    CLEANUP(stream_close) DIR *stream = directory_open(sweep, dir_fd, name);
+    CLEANUP(cleanup_dir) DIR *stream = directory_open(sweep, dir_fd, name);
     const struct dirent *entry;
     while (stream && time_coarse_ns() < sweep->until_ns && (entry = readdir(stream)) != NULL)
         if (!is_dots(entry->d_name))
@@ -82,7 +78,8 @@ static bool tree_remove(struct sweep *sweep, int dir_fd, const char *name,
     return unlinkat(dir_fd, name, AT_REMOVEDIR) == 0;
 }
 
-/* A writer's file, or the daemon's own. Whoever else left it, or whatever else it is: nobody misses it. */
+/* A writer's file, or the daemon's own. Whoever else left it, or whatever else it is: nobody misses
+ * it. */
 static bool is_kept(const struct sweep *sweep, const char *name)
 {
     uint32_t number;
@@ -116,7 +113,7 @@ static void own_names_sweep(struct sweep *sweep)
 /* Returns how many names it freed. */
 static uint64_t listing_sweep(struct sweep *sweep)
 {
-    CLEANUP(stream_close) DIR *stream = directory_open(sweep, sweep->dir_fd, ".");
+    CLEANUP(cleanup_dir) DIR *stream = directory_open(sweep, sweep->dir_fd, ".");
     const struct dirent *entry;
     uint64_t freed = 0;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * For people two columns, front ends on the left, the daemon on the right: what a rate of, say, unknown lookups is due to
- * stands beside it. Below them what operators watch, and what to do where something is wrong.
+ * For people two columns, front ends on the left, the daemon on the right: what a rate of, say,
+ * unknown lookups is due to stands beside it. Below them what operators watch, and what to do where
+ * something is wrong.
  */
 #include "ctl_stats_show.h"
 
@@ -22,6 +23,7 @@ const char *short_text(double number, char out[SHORT_TEXT_BYTES])
 {
     static const char units[] = " kMGTPE";
     size_t unit = 0;
+
     if (number < 10 && number != floor(number)) {
         snprintf(out, SHORT_TEXT_BYTES, "%.1f", number);
         return out;
@@ -43,6 +45,7 @@ const char *short_text(double number, char out[SHORT_TEXT_BYTES])
 const char *age_text(uint64_t ms, char out[SHORT_TEXT_BYTES])
 {
     const uint64_t s = ms / 1000;
+
     if (s < 120)
         snprintf(out, SHORT_TEXT_BYTES, "%" PRIu64 "s", s);
     else if (s < 7200)
@@ -58,6 +61,7 @@ const char *age_text(uint64_t ms, char out[SHORT_TEXT_BYTES])
 static const char *duration_text(uint64_t ns, char out[SHORT_TEXT_BYTES])
 {
     const double value = (double)ns;
+
     if (ns < 1000)
         snprintf(out, SHORT_TEXT_BYTES, "%" PRIu64 " ns", ns);
     else if (ns < NS_PER_MS)
@@ -72,6 +76,7 @@ static const char *duration_text(uint64_t ns, char out[SHORT_TEXT_BYTES])
 static uint64_t sum(const struct sample *sample, const char *const *names)
 {
     uint64_t total = 0;
+
     for (; *names; names++)
         total += sample_number(sample, *names);
     return total;
@@ -80,6 +85,7 @@ static uint64_t sum(const struct sample *sample, const char *const *names)
 static double rate_sum(const struct stats_view *view, const char *const *names)
 {
     double total = 0;
+
     for (; *names; names++)
         total += sample_rate(view->now, view->before, *names);
     return total;
@@ -89,7 +95,8 @@ static double rate_sum(const struct stats_view *view, const char *const *names)
 
 struct row {
     const char *label;
-    const char *stats[9]; /* added up; none: a blank line */
+    /* added up; none: a blank line */
+    const char *stats[9];
     bool only_if_any;
 };
 
@@ -162,6 +169,7 @@ static const struct row *row_next(const struct stats_view *view, const struct ro
 static void print_row(const struct stats_view *view, const struct row *row)
 {
     char rate[SHORT_TEXT_BYTES], total[SHORT_TEXT_BYTES];
+
     if (!row) {
         printf("%39s", "");
         return;
@@ -173,6 +181,7 @@ static void print_row(const struct stats_view *view, const struct row *row)
 static void print_columns(const struct stats_view *view)
 {
     size_t left_at = 0, right_at = 0;
+
     printf("%-23s%7s %8s  %-23s%7s %8s\n", "FRONT ENDS", "/s", "TOTAL", "DAEMON", "/s", "TOTAL");
     for (;;) {
         const struct row *left = row_next(view, front_end_rows, COUNT_OF(front_end_rows), &left_at);
@@ -194,14 +203,11 @@ static void print_times(const struct stats_view *view)
 {
     static const unsigned wanted[] = {500, 900, 990, 1000};
     static const char *const words[] = {"half", "90 %", "99 %", "all"};
-    struct sample_histogram *between = calloc(1, sizeof(*between));
-    const struct sample_histogram *shown = between;
+    const struct sample_histogram *shown = &view->times;
     const char *since = "now";
     char text[SHORT_TEXT_BYTES];
 
-    if (between)
-        sample_histogram_between(between, view->now, view->before, "mutation_times");
-    if (!between || between->count == 0) {
+    if (shown->count == 0) {
         shown = sample_histogram(view->now, "mutation_times");
         since = "since the start";
     }
@@ -213,7 +219,6 @@ static void print_times(const struct stats_view *view)
             printf("%s %s, ", words[i], duration_text(sample_quantile_ns(shown, wanted[i]), text));
         printf("%s\n", since);
     }
-    free(between);
 }
 
 static double percent(uint64_t part, uint64_t whole)
@@ -254,6 +259,7 @@ static bool grows(const struct stats_view *view, const char *name)
 static const char *advice(const struct stats_view *view)
 {
     const struct sample *now = view->now;
+
     if (strcmp(sample_text(now, "lease"), "paused") == 0)
         return "paused: every front end renders. 'etagctl resume' ends it";
     if (strcmp(sample_text(now, "lease"), "held") != 0)
@@ -305,21 +311,16 @@ static void show_line(struct stats_view *view)
         {"mutations"},      {"evicted_oldest"},
     };
     char text[SHORT_TEXT_BYTES], time[TIME_TEXT_BYTES];
-    struct sample_histogram *between = calloc(1, sizeof(*between));
 
     if (view->lines++ % HEAD_EVERY == 0)
         printf("TIME     LOOKUPS    304 UNKNOWN  FILLS REFUSED WRITES EVICTED 99_PCT LEASE\n");
-    if (between)
-        sample_histogram_between(between, view->now, view->before, "mutation_times");
     printf("%.8s", time_text(view->now->wall_ms, time) + strlen("2026-01-31T"));
     static const int widths[] = {8, 7, 8, 7, 8, 7, 8};
     for (size_t i = 0; i < COUNT_OF(columns); i++)
         printf("%*s", widths[i], short_text(rate_sum(view, columns[i]), text));
-    printf("%7s", between && between->count > 0
-                      ? duration_text(sample_quantile_ns(between, 990), text)
-                      : "-");
+    printf("%7s", view->times.count > 0 ? duration_text(sample_quantile_ns(&view->times, 990), text)
+                                        : "-");
     printf("%6" PRIu64 "\n", sample_number(view->now, "lease_margin_ms"));
-    free(between);
 }
 
 /* ---- JSON ---- */
@@ -327,6 +328,7 @@ static void show_line(struct stats_view *view)
 static doc *doc_times(const struct sample_histogram *histogram)
 {
     doc *out = doc_object();
+
     doc_number(out, "count", histogram->count);
     if (histogram->count == 0)
         return out;
@@ -343,7 +345,6 @@ static void show_json(const struct stats_view *view)
     const struct sample *now = view->now;
     char time[TIME_TEXT_BYTES];
     doc *out = doc_object(), *totals = doc_object(), *rates = doc_object(), *state = doc_object();
-    struct sample_histogram *between = calloc(1, sizeof(*between));
 
     for (size_t i = 0; i < now->number_count; i++) {
         const char *const name = now->numbers[i].name;
@@ -362,10 +363,7 @@ static void show_json(const struct stats_view *view)
              (double)(now->taken_ns - view->before->taken_ns) / (double)NS_PER_S);
     doc_add(out, "per_second", rates);
     doc_add(out, "total", totals);
-    if (between) {
-        sample_histogram_between(between, now, view->before, "mutation_times");
-        doc_add(out, "mutation_times", doc_times(between));
-    }
+    doc_add(out, "mutation_times", doc_times(&view->times));
     const struct sample_histogram *all = sample_histogram(now, "mutation_times");
     if (all)
         doc_add(out, "mutation_times_total", doc_times(all));
@@ -376,7 +374,6 @@ static void show_json(const struct stats_view *view)
         output_json_line(out, "\n");
     else
         output_json(out);
-    free(between);
 }
 
 /* ---- Which ---- */
@@ -385,6 +382,7 @@ static void show_json(const struct stats_view *view)
 
 void stats_show(struct stats_view *view)
 {
+    sample_histogram_between(&view->times, view->now, view->before, "mutation_times");
     if (view->ctl->json) {
         show_json(view);
     } else if (!view->watch) {
@@ -402,6 +400,7 @@ void stats_show_down(struct stats_view *view, const char *why)
 {
     char time[TIME_TEXT_BYTES];
     const uint64_t now_ms = time_wall_ms();
+
     if (view->ctl->json) {
         doc *out = doc_object();
         doc_bool(out, "up", false);

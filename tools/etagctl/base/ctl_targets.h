@@ -14,7 +14,8 @@ struct ctl_targets {
     size_t byte_count;
 };
 
-/* Options that name a target, for a command's table; their keys are what ctl_targets_add calls a kind. */
+/* Options that name a target, for a command's table; their keys are what ctl_targets_add calls a
+ * kind. */
 #define CTL_TARGET_OPTIONS                                                                         \
     {'r', "resource", "R", "[//host]/path[?query]: all scopes, variants, releases"},               \
         {'s', "surrogate", "S", "all entries that depend on it"},                                  \
@@ -22,9 +23,10 @@ struct ctl_targets {
     {                                                                                              \
         'A', "all", NULL, "everything"                                                             \
     }
-#define CTL_HOLD_OPTION                                                                            \
+#define CTL_HOLD_OPTION(type)                                                                      \
     {                                                                                              \
-        'H', "hold-ms", "N", "keep them unknown so long after it, for replicas that lag"           \
+        'H', "hold-ms", "N", "keep them unknown so long after it, for replicas that lag",          \
+            CTL_NUMBER(type, hold_ms, HOLD_MS_MAX)                                                 \
     }
 
 /* Forgets all that was added, and hold and max. Before anything else. */

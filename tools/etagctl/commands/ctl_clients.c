@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * clients: who is connected, and what each of them counts. The daemon knows pid, uid and roles from the kernel; the names
- * of command and user are looked up here, where they can be: a process in another pid namespace shows none, or another's.
+ * clients: who is connected, and what each of them counts. The daemon knows pid, uid and roles from
+ * the kernel; the names of command and user are looked up here, where they can be: a process in
+ * another pid namespace shows none, or another's.
  */
 #include "clocktime.h"
 #include "ctl_daemon.h"
@@ -15,15 +16,11 @@
 
 #define COMMAND_BYTES 64
 
-struct listing {
-    const struct ctl *ctl;
-    uint64_t printed;
-};
-
 /* "" where it cannot be read. */
 static const char *command_of(uint32_t pid, char out[COMMAND_BYTES])
 {
     char path[40];
+
     out[0] = '\0';
     snprintf(path, sizeof(path), "/proc/%" PRIu32 "/comm", pid);
     CLEANUP(cleanup_file) FILE *file = fopen(path, "re");
@@ -35,6 +32,7 @@ static const char *command_of(uint32_t pid, char out[COMMAND_BYTES])
 static const char *user_of(uint32_t uid)
 {
     const struct passwd *user = getpwuid(uid);
+
     return user ? user->pw_name : NULL;
 }
 
@@ -49,6 +47,7 @@ static uint64_t count_of(const struct client_view *client, const char *name)
 static uint64_t unknown_of(const struct client_view *client)
 {
     uint64_t sum = 0;
+
     for (size_t i = 0; i < client->count_count; i++)
         if (str_starts_with(client->counts[i].name, ETAG_LIT("unknown_")))
             sum += client->counts[i].number;
@@ -67,6 +66,7 @@ static void print_cut(etag_str text, size_t width)
 static void print_count(const struct client_view *client, uint64_t count, int width)
 {
     char text[SHORT_TEXT_BYTES];
+
     printf(" %*s", width, client->counts_itself ? short_text((double)count, text) : "-");
 }
 
@@ -140,46 +140,40 @@ static doc *doc_client(const struct client_view *client)
 
 /* ---- The command ---- */
 
-static void client_print(struct listing *listing, const struct client_view *client)
+static void client_print(const struct ctl *ctl, const struct client_view *client, bool first)
 {
-    if (listing->ctl->json) {
-        printf("%s", listing->printed ? ",\n" : "");
+    if (ctl->json) {
+        printf("%s", first ? "" : ",\n");
         output_json_line(doc_client(client), "");
     } else {
         print_client(client);
     }
-    listing->printed++;
 }
 
-static int clients_run(struct ctl *ctl, int argc, char **argv)
+static int clients_run(struct ctl *ctl)
 {
-    if (!ctl_no_options(ctl, argc, argv))
-        return ctl->exit_status;
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
     struct request request = {.kind = REQUEST_CLIENTS};
     struct reply reply;
-    struct ctl plain = *ctl; /* an error in the middle must not stand in the document */
-    struct listing listing = {.ctl = ctl};
+    uint64_t printed = 0;
 
-    if (!ctl_daemon_open(&daemon, ctl))
+    if (!ctl_no_options(ctl) || !ctl_daemon_open(&daemon, ctl))
         return ctl->exit_status;
     do {
         if (!ctl_daemon_ask(&daemon, &request, REPLY_CLIENTS, &reply))
             return daemon.ctl->exit_status;
-        if (request.clients.after == 0) {
-            plain.json = false;
-            daemon.ctl = &plain;
+        if (request.clients.after == 0)
             fputs(ctl->json ? "{\"clients\": [\n"
                             : "    PID COMMAND    USER     ROLE VERSION AGE CHECKS   304 UNKN. "
                               "FILLS LOST WRITE\n",
                   stdout);
-        }
+        ctl_daemon_plain(&daemon);
         for (size_t i = 0; i < reply.clients.client_count; i++)
-            client_print(&listing, &reply.clients.clients[i]);
+            client_print(ctl, &reply.clients.clients[i], printed++ == 0);
         request.clients.after = reply.clients.next;
     } while (reply.clients.next != 0);
     if (ctl->json)
-        printf("\n], \"count\": %" PRIu64 "}\n", listing.printed);
+        printf("\n], \"count\": %" PRIu64 "}\n", printed);
     return CTL_DONE;
 }
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * guard: runs a program that changes what is cached, within a guard. Nobody here sees the program's COMMIT, so every moment of
- * its run may be the one: the guard is confirmed before it starts, and again and again until it ends.
+ * guard: runs a program that changes what is cached, within a guard. Nobody here sees the program's
+ * COMMIT, so every moment of its run may be the one: the guard is confirmed before it starts, and
+ * again and again until it ends.
  *
- * The end follows the rule that only a known outcome is reported (tests/model, KNOWN_OUTCOME): exit status 0 means that the
- * change is committed. Anything else says nothing (a client that was killed may have left a COMMIT running in its server), so
- * the guard is left to linger; unless the caller knows that a failure of this program is a ROLLBACK.
+ * The end follows the rule that only a known outcome is reported (tests/model, KNOWN_OUTCOME): exit
+ * status 0 means that the change is committed. Anything else says nothing (a client that was killed
+ * may have left a COMMIT running in its server), so the guard is left to linger; unless the caller
+ * knows that a failure of this program is a ROLLBACK.
  */
 #include "channel.h"
 #include "clocktime.h"
@@ -29,20 +31,25 @@
 extern char **environ;
 
 struct guarded {
-    struct ctl ctl; /* the caller's, but without JSON: standard output is the program's */
-    bool json, abort_on_failure;
+    /* the caller's, but without JSON: standard output is the program's */
+    struct ctl ctl;
+    bool abort_on_failure;
+    uint64_t hold_ms, max_ms;
     struct ctl_targets targets;
     etag_client *client;
     etag_guard *guard;
-    uint64_t confirm_ns, kept_until_ns; /* CLOCK_MONOTONIC */
+    /* CLOCK_MONOTONIC */
+    uint64_t confirm_ns, kept_until_ns;
     bool lost_told;
-    int signals, process; /* descriptors */
+    /* descriptors */
+    int signals, process;
     pid_t pid;
 };
 
 static void guarded_free(struct guarded **guarded)
 {
     struct guarded *g = *guarded;
+
     if (!g)
         return;
     etag_guard_forget(g->guard);
@@ -55,46 +62,28 @@ static void guarded_free(struct guarded **guarded)
 /* ---- Command line ---- */
 
 /* False: told. */
-static bool take_option(struct ctl *ctl, struct guarded *g, int option, const char *value)
+static bool target_take(struct ctl *ctl, void *into, int option, const char *value)
 {
-    etag_targets *targets = &g->targets.targets;
-    uint64_t number;
-    switch (option) {
-    case 'H':
-        if (!ctl_number(ctl, "hold-ms", value, HOLD_MS_MAX, &number))
-            return false;
-        targets->hold_ms = (uint32_t)number;
-        return true;
-    case 'm':
-        if (!ctl_number(ctl, "max-ms", value, GUARD_MS_MAX, &number))
-            return false;
-        targets->max_ms = (uint32_t)number;
-        return true;
-    case 'a':
-        g->abort_on_failure = true;
-        return true;
-    default:
-        break;
-    }
+    struct guarded *g = into;
     const char *wrong = ctl_targets_full(&g->targets)
                             ? "too many targets for one guard: name a prefix, or everything"
                             : ctl_targets_add(&g->targets, option, value ? value : "");
+
     if (wrong)
         ctl_usage_error(ctl, "%s: %s", value ? value : "--all", wrong);
     return !wrong;
 }
 
 /* *command: where the program's command line begins. False: told. */
-static bool parse(struct ctl *ctl, struct guarded *g, int argc, char **argv, int *command)
+static bool parse(struct ctl *ctl, struct guarded *g)
 {
-    const char *value;
-    int option;
-    while ((option = ctl_next_option(ctl, argc, argv, &value, command)) != CTL_END)
-        if (option == CTL_STOP || !take_option(ctl, g, option, value))
-            return false;
+    if (!ctl_parse(ctl, target_take, g))
+        return false;
+    g->targets.targets.hold_ms = (uint32_t)g->hold_ms;
+    g->targets.targets.max_ms = (uint32_t)g->max_ms;
     if (ctl_targets_count(&g->targets) == 0)
         ctl_usage_error(ctl, "name a target: --resource, --surrogate, --prefix, --all");
-    else if (*command == argc || strcmp(argv[*command - 1], "--") != 0)
+    else if (ctl->argc == 0 || strcmp(ctl->argv[-1], "--") != 0)
         ctl_usage_error(ctl, "want %s", ctl->command->arguments);
     else
         return true;
@@ -113,6 +102,7 @@ static etag_status keep(struct guarded *g)
 {
     const etag_status status = etag_guard_confirm(g->guard);
     const uint64_t now_ns = channel_now_ns();
+
     if (status != ETAG_OK) {
         g->confirm_ns = now_ns + CONFIRM_AGAIN_MS * NS_PER_MS;
         return status;
@@ -175,17 +165,17 @@ static bool start_program(struct ctl *ctl, struct guarded *g, char **command)
         sigaddset(&set, forwarded[i]);
     sigprocmask(SIG_BLOCK, &set, &former);
     g->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    int error = g->signals < 0 ? errno : posix_spawnattr_init(&attributes);
-    if (error == 0) {
+    int r = g->signals < 0 ? errno : posix_spawnattr_init(&attributes);
+    if (r == 0) {
         posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
         posix_spawnattr_setsigmask(&attributes, &former);
-        error = posix_spawnp(&g->pid, command[0], NULL, &attributes, command, environ);
+        r = posix_spawnp(&g->pid, command[0], NULL, &attributes, command, environ);
         posix_spawnattr_destroy(&attributes);
     }
-    if (error == 0)
+    if (r == 0)
         return true;
     CLEANUP(cleanup_free) char *text = NULL;
-    if (asprintf(&text, "cannot run %s: %s", command[0], strerrordesc_np(error)) < 0)
+    if (asprintf(&text, "cannot run %s: %s", command[0], strerrordesc_np(r)) < 0)
         text = NULL;
     ctl->exit_status = ctl_fail(ctl, ETAG_SYSTEM, text);
     return false;
@@ -195,6 +185,7 @@ static bool start_program(struct ctl *ctl, struct guarded *g, char **command)
 static void forward_signals(const struct guarded *g)
 {
     struct signalfd_siginfo info;
+
     while (read(g->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
         if (info.ssi_code != SI_KERNEL)
             kill(g->pid, (int)info.ssi_signo);
@@ -204,6 +195,7 @@ static int ms_to_wait(const struct guarded *g)
 {
     const int client_ms = etag_client_timeout_ms(g->client);
     const int confirm_ms = channel_ms_until(g->confirm_ns);
+
     return client_ms >= 0 && client_ms < confirm_ms ? client_ms : confirm_ms;
 }
 
@@ -211,6 +203,7 @@ static int ms_to_wait(const struct guarded *g)
 static int accompany(struct guarded *g)
 {
     int status = 0;
+
     g->process = pidfd_open(g->pid, 0);
     for (;;) {
         struct pollfd p[] = {
@@ -240,6 +233,7 @@ static int accompany(struct guarded *g)
 static const char *finish(struct guarded *g, int status, etag_status *result, etag_receipt *receipt)
 {
     etag_guard *guard = g->guard;
+
     g->guard = NULL;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         *result = etag_guard_commit(guard, receipt);
@@ -269,6 +263,7 @@ static void report(const struct guarded *g, const char *end, etag_status result,
                    int exit_status)
 {
     doc *out = doc_object();
+
     doc_words(out, "guard", end);
     doc_words(out, "status",
               result == ETAG_OK        ? "ok"
@@ -276,25 +271,22 @@ static void report(const struct guarded *g, const char *end, etag_status result,
                                        : "error");
     if (result != ETAG_OK)
         doc_words(out, "error", etag_client_error(g->client));
-    if (lsn > 0)
-        doc_number(out, "lsn", lsn);
-    else
-        doc_null(out, "lsn");
+    doc_number_or_null(out, "lsn", lsn);
     doc_number(out, "exit_status", (uint64_t)exit_status);
     output_json_aside(out);
 }
 
-static int guard_run(struct ctl *ctl, int argc, char **argv)
+static int guard_run(struct ctl *ctl)
 {
-    int command;
     CLEANUP(guarded_free) struct guarded *g = calloc(1, sizeof(*g));
+
     if (!g)
         return ctl_fail(ctl, ETAG_SYSTEM, "no memory");
     g->signals = g->process = -1;
     ctl_targets_clear(&g->targets);
-    if (!parse(ctl, g, argc, argv, &command) || !begin(ctl, g))
+    if (!parse(ctl, g) || !begin(ctl, g))
         return ctl->exit_status;
-    if (!start_program(ctl, g, argv + command)) {
+    if (!start_program(ctl, g, ctl->argv)) {
         etag_guard *guard = g->guard;
         g->guard = NULL;
         if (etag_guard_abort(guard) != ETAG_OK)
@@ -317,9 +309,11 @@ static int guard_run(struct ctl *ctl, int argc, char **argv)
 
 static const struct ctl_option guard_options[] = {
     CTL_TARGET_OPTIONS,
-    CTL_HOLD_OPTION,
-    {'m', "max-ms", "N", "how long the command may run (default 600000)"},
-    {'a', "abort-on-failure", NULL, "an exit status other than 0 means: nothing was changed"},
+    CTL_HOLD_OPTION(struct guarded),
+    {'m', "max-ms", "N", "how long the command may run (default 600000)",
+     CTL_NUMBER(struct guarded, max_ms, GUARD_MS_MAX)},
+    {'a', "abort-on-failure", NULL, "an exit status other than 0 means: nothing was changed",
+     CTL_FLAG(struct guarded, abort_on_failure)},
     {0}};
 
 const struct ctl_command ctl_guard = {

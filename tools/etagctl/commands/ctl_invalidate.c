@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * invalidate: what a write path does after its COMMIT. Targets of one call are one event as long as they fit; from
- * standard input there may be any number, which become several events, each complete in itself. Standard input is read
- * and checked to its end before anything is sent: a malformed line means that nothing of it was done.
+ * invalidate: what a write path does after its COMMIT. Targets of one call are one event as long as
+ * they fit; from standard input there may be any number, which become several events, each complete
+ * in itself. Standard input is read and checked to its end before anything is sent: a malformed
+ * line means that nothing of it was done.
  */
 #include "ctl_daemon.h"
 #include "ctl_output.h"
@@ -16,12 +17,16 @@
 
 struct batch {
     struct ctl *ctl;
-    etag_client *client; /* NULL until something is sent */
+    /* NULL until something is sent */
+    etag_client *client;
     struct ctl_targets targets;
-    uint32_t hold_ms;
-    char *input; /* standard input: targets borrow from it */
+    bool from_stdin;
+    uint64_t hold_ms;
+    /* standard input: targets borrow from it */
+    char *input;
     uint64_t lsn, event_count, target_count;
-    bool spooled; /* an event or more went through the spool, which gives no LSN */
+    /* an event or more went through the spool, which gives no LSN */
+    bool spooled;
 };
 
 static void batch_free(struct batch **batch)
@@ -37,6 +42,7 @@ static void batch_free(struct batch **batch)
 static bool batch_send(struct batch *batch)
 {
     struct ctl *ctl = batch->ctl;
+
     if (ctl_targets_count(&batch->targets) == 0)
         return true;
     if (!batch->client)
@@ -45,7 +51,7 @@ static bool batch_send(struct batch *batch)
         return false;
     etag_receipt receipt;
     ETAG_INIT(&receipt);
-    batch->targets.targets.hold_ms = batch->hold_ms;
+    batch->targets.targets.hold_ms = (uint32_t)batch->hold_ms;
     const etag_status status = etag_invalidate(batch->client, &batch->targets.targets, &receipt);
     if (status != ETAG_OK) {
         ctl->exit_status = ctl_fail(ctl, status, etag_client_error(batch->client));
@@ -68,6 +74,7 @@ static bool batch_send(struct batch *batch)
 static bool read_input(struct batch *batch, size_t *len)
 {
     size_t size = 0;
+
     *len = 0;
     do {
         if (*len + 1 >= size) {
@@ -95,6 +102,7 @@ static bool read_lines(struct batch *batch)
     uint64_t number;
     size_t len;
     int kind;
+
     if (!read_input(batch, &len))
         return false;
     const char *wrong = target_lines_open(&lines, batch->input, len, &number);
@@ -114,71 +122,54 @@ static bool read_lines(struct batch *batch)
 
 /* ---- The command ---- */
 
-/* For all events of the call, wherever it stands: thousands of targets are sent while the rest is parsed. */
-static bool parse_hold(struct batch *batch, int argc, char **argv)
+static bool target_pass(struct ctl *ctl, void *into, int option, const char *value)
 {
-    const char *value;
-    uint64_t number;
-    int option, first;
-    while ((option = ctl_next_option(batch->ctl, argc, argv, &value, &first)) != CTL_END) {
-        if (option == CTL_STOP)
-            return false;
-        if (option != 'H')
-            continue;
-        if (!ctl_number(batch->ctl, "hold-ms", value, HOLD_MS_MAX, &number))
-            return false;
-        batch->hold_ms = (uint32_t)number;
-    }
-    ctl_options_again();
+    (void)ctl, (void)into, (void)option, (void)value;
     return true;
 }
 
-static bool parse(struct batch *batch, int argc, char **argv, bool *from_stdin)
+static bool target_take(struct ctl *ctl, void *into, int option, const char *value)
 {
-    struct ctl *ctl = batch->ctl;
-    const char *value;
-    int option, first;
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END) {
-        if (option == CTL_STOP)
-            return false;
-        if (option == 'i') {
-            *from_stdin = true;
-            continue;
-        }
-        if (option == 'H')
-            continue; /* parse_hold */
-        if (ctl_targets_full(&batch->targets) && !batch_send(batch))
-            return false;
-        const char *wrong = ctl_targets_add(&batch->targets, option, value ? value : "");
-        if (wrong) {
-            ctl_usage_error(ctl, "%s: %s", value, wrong);
-            return false;
-        }
-    }
-    return ctl_want_arguments(ctl, argc - first, 0);
+    struct batch *batch = into;
+
+    if (ctl_targets_full(&batch->targets) && !batch_send(batch))
+        return false;
+    const char *wrong = ctl_targets_add(&batch->targets, option, value ? value : "");
+    if (wrong)
+        ctl_usage_error(ctl, "%s: %s", value, wrong);
+    return !wrong;
 }
 
-static int invalidate_run(struct ctl *ctl, int argc, char **argv)
+/* Twice, since --hold-ms is for all events of the call, wherever it is: thousands of targets are
+ * sent while the rest is parsed. */
+static bool parse(struct ctl *ctl, struct batch *batch)
 {
-    bool from_stdin = false;
+    const struct ctl whole = *ctl;
+
+    if (!ctl_parse(ctl, target_pass, batch))
+        return false;
+    ctl->argc = whole.argc;
+    ctl->argv = whole.argv;
+    return ctl_parse(ctl, target_take, batch) && ctl_want_arguments(ctl, 0);
+}
+
+static int invalidate_run(struct ctl *ctl)
+{
     CLEANUP(batch_free) struct batch *batch = calloc(1, sizeof(*batch));
+
     if (!batch)
         return ctl_fail(ctl, ETAG_SYSTEM, "no memory");
     batch->ctl = ctl;
     ctl_targets_clear(&batch->targets);
-    if (!parse_hold(batch, argc, argv) || !parse(batch, argc, argv, &from_stdin) ||
-        (from_stdin && !read_lines(batch)))
+    if (!parse(ctl, batch) || (batch->from_stdin && !read_lines(batch)))
         return ctl->exit_status;
-    if (!from_stdin && ctl_targets_count(&batch->targets) + batch->event_count == 0)
+    if (!batch->from_stdin && ctl_targets_count(&batch->targets) + batch->event_count == 0)
         return ctl_usage_error(ctl, "name a target: --resource, --surrogate, --prefix, --all");
     if (!batch_send(batch))
         return ctl->exit_status;
     if (ctl->json) {
         doc *out = doc_object();
-        if (batch->lsn > 0)
-            doc_number(out, "lsn", batch->lsn);
-        else
-            doc_null(out, "lsn");
+        doc_number_or_null(out, "lsn", batch->lsn);
         if (batch->spooled)
             doc_bool(out, "spooled", true);
         doc_number(out, "targets", batch->target_count);
@@ -193,8 +184,9 @@ static int invalidate_run(struct ctl *ctl, int argc, char **argv)
 
 static const struct ctl_option invalidate_options[] = {
     CTL_TARGET_OPTIONS,
-    CTL_HOLD_OPTION,
-    {'i', "stdin", NULL, "more, one a line: 'surrogate upload:42', 'all', ..."},
+    CTL_HOLD_OPTION(struct batch),
+    {'i', "stdin", NULL, "more, one a line: 'surrogate upload:42', 'all', ...",
+     CTL_FLAG(struct batch, from_stdin)},
     {0}};
 
 const struct ctl_command ctl_invalidate = {

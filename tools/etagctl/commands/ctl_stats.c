@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stats: what the daemon and its front ends do, now and since the start. "Now" is what came between two samples, one second
- * apart unless --watch says otherwise: totals alone say nothing about now, and rates since the start say less (the first
- * line of vmstat). With --watch it goes on, over restarts of the daemon too.
+ * stats: what the daemon and its front ends do, now and since the start. "Now" is what came between
+ * two samples, one second apart unless --watch says otherwise: totals alone say nothing about now,
+ * and rates since the start say less (the first line of vmstat). With --watch it goes on, over
+ * restarts of the daemon too.
  */
 #include "clocktime.h"
 #include "ctl_daemon.h"
@@ -17,13 +18,15 @@
 #define SECONDS_MIN 0.1
 #define SECONDS_MAX 3600.0
 #define COUNT_MAX UINT64_C(1000000000)
+#define COUNT_UNSAID UINT64_MAX
 
 struct stats_run {
     struct ctl *ctl;
     struct channel *channel;
     double seconds;
-    bool watch;
-    uint64_t count; /* intervals that are left */
+    bool watch, openmetrics, prometheus;
+    /* intervals that are left */
+    uint64_t count;
     struct sample *now, *before;
     struct fault fault;
 };
@@ -41,6 +44,7 @@ static etag_status ask(struct stats_run *run)
 static void swap(struct stats_run *run)
 {
     struct sample *const former = run->before;
+
     run->before = run->now;
     run->now = former;
 }
@@ -50,6 +54,7 @@ static void sleep_until(uint64_t until_ns)
 {
     const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
                                    .tv_nsec = (long)(until_ns % NS_PER_S)};
+
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
         ;
 }
@@ -92,6 +97,7 @@ static int stats_loop(struct stats_run *run)
 static int stats_metrics(struct stats_run *run, enum metrics_format format)
 {
     const etag_status status = ask(run);
+
     if (status != ETAG_OK)
         (void)ctl_fail(run->ctl, status, run->fault.text);
     metrics_write(stdout, status == ETAG_OK ? run->now : NULL, format);
@@ -102,6 +108,7 @@ static bool seconds_of(struct stats_run *run, const char *text)
 {
     char *end = NULL;
     const double seconds = strtod(text, &end);
+
     if (end == text || *end != '\0' || !isfinite(seconds) || seconds < SECONDS_MIN ||
         seconds > SECONDS_MAX) {
         ctl_usage_error(run->ctl, "--watch %s: want seconds from 0.1 to 3600", text);
@@ -111,64 +118,59 @@ static bool seconds_of(struct stats_run *run, const char *text)
     return true;
 }
 
-enum { KEY_OPENMETRICS = 1, KEY_PROMETHEUS };
+static bool watch_take(struct ctl *ctl, void *into, int option, const char *value)
+{
+    struct stats_run *run = into;
+
+    (void)ctl, (void)option;
+    run->watch = true;
+    return !value || seconds_of(run, value);
+}
 
 /* False: told, return ctl->exit_status. */
-static bool stats_options(struct stats_run *run, int argc, char **argv, int *format)
+static bool stats_options(struct stats_run *run)
 {
-    const char *value;
-    int option, first;
-    bool counted = false;
-    while ((option = ctl_next_option(run->ctl, argc, argv, &value, &first)) != CTL_END) {
-        if (option == CTL_STOP)
-            return false;
-        if (option == KEY_OPENMETRICS || option == KEY_PROMETHEUS)
-            *format = option;
-        else if (option == 'n')
-            counted = true;
-        else
-            run->watch = true;
-        if (option == 'n' && !ctl_number(run->ctl, "count", value, COUNT_MAX, &run->count))
-            return false;
-        if (option == 'w' && value && !seconds_of(run, value))
-            return false;
-    }
+    if (!ctl_parse(run->ctl, watch_take, run))
+        return false;
+    const bool counted = run->count != COUNT_UNSAID;
     run->watch |= counted;
-    if (run->watch && !counted)
-        run->count = UINT64_MAX;
-    if (run->watch && *format) {
+    if (!counted)
+        run->count = run->watch ? UINT64_MAX : 1;
+    if (run->watch && (run->openmetrics || run->prometheus)) {
         ctl_usage_error(run->ctl, "--watch and metrics do not go together");
         return false;
     }
-    if (run->watch && argc - first == 1) /* --watch 5 */
-        return seconds_of(run, argv[first]);
-    return ctl_want_arguments(run->ctl, argc - first, 0);
+    if (run->watch && run->ctl->argc == 1) /* --watch 5 */
+        return seconds_of(run, run->ctl->argv[0]);
+    return ctl_want_arguments(run->ctl, 0);
 }
 
-static int stats_run(struct ctl *ctl, int argc, char **argv)
+static int stats_run(struct ctl *ctl)
 {
     CLEANUP(cleanup_sample) struct sample *one = calloc(1, sizeof(*one));
     CLEANUP(cleanup_sample) struct sample *other = calloc(1, sizeof(*other));
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
-    struct stats_run run = {.ctl = ctl, .seconds = 1, .count = 1, .now = one, .before = other};
-    int format = 0;
+    struct stats_run run = {
+        .ctl = ctl, .seconds = 1, .count = COUNT_UNSAID, .now = one, .before = other};
 
     if (!one || !other)
         return ctl_fail(ctl, ETAG_SYSTEM, "no memory");
-    if (!stats_options(&run, argc, argv, &format) || !ctl_daemon_init(&daemon, ctl))
+    if (!stats_options(&run) || !ctl_daemon_init(&daemon, ctl))
         return ctl->exit_status;
     run.channel = &daemon.channel;
-    if (format)
-        return stats_metrics(&run,
-                             format == KEY_OPENMETRICS ? METRICS_OPENMETRICS : METRICS_PROMETHEUS);
+    if (run.openmetrics || run.prometheus)
+        return stats_metrics(&run, run.openmetrics ? METRICS_OPENMETRICS : METRICS_PROMETHEUS);
     return stats_loop(&run);
 }
 
 static const struct ctl_option stats_options_table[] = {
     {'w', "watch", "[SECONDS]", "go on: every second, or so many of them"},
-    {'n', "count", "N", "with --watch: end after so many"},
-    {KEY_OPENMETRICS, "openmetrics", NULL, "metrics for collectors, also of a daemon that is down"},
-    {KEY_PROMETHEUS, "prometheus", NULL, "the same in Prometheus' older text format"},
+    {'n', "count", "N", "with --watch: end after so many",
+     CTL_NUMBER(struct stats_run, count, COUNT_MAX)},
+    {'o', "openmetrics", NULL, "metrics for collectors, also of a daemon that is down",
+     CTL_FLAG(struct stats_run, openmetrics)},
+    {'p', "prometheus", NULL, "the same in Prometheus' older text format",
+     CTL_FLAG(struct stats_run, prometheus)},
     {0}};
 
 const struct ctl_command ctl_stats = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * doctor: is everything as it should be, and what to change. Never changes anything itself, works without a daemon and
- * as any user, and says what it could not see.
+ * doctor: is everything as it should be, and what to change. Never changes anything itself, works
+ * without a daemon and as any user, and says what it could not see.
  */
 #include "ctl_doctor.h"
 
@@ -12,6 +12,7 @@
 static size_t count_of(const struct doctor *doctor, enum finding_level level)
 {
     size_t count = 0;
+
     for (size_t i = 0; i < doctor->finding_count; i++)
         count += doctor->findings[i].level == level;
     return count;
@@ -22,6 +23,7 @@ static size_t count_of(const struct doctor *doctor, enum finding_level level)
 static const char *level_word(enum finding_level level)
 {
     static const char *const words[] = {"ok", "unseen", "warn", "FAIL"};
+
     return words[level];
 }
 
@@ -52,6 +54,7 @@ static void print_findings(const struct doctor *doctor)
 static void print_json(const struct doctor *doctor)
 {
     doc *out = doc_object(), *list = doc_array();
+
     for (size_t i = 0; i < doctor->finding_count; i++) {
         const struct finding *finding = &doctor->findings[i];
         doc *one = doc_object();
@@ -59,10 +62,7 @@ static void print_json(const struct doctor *doctor)
                   finding->level == FINDING_FAIL ? "fail" : level_word(finding->level));
         doc_words(one, "topic", finding->topic);
         doc_words(one, "found", finding->text);
-        if (finding->advice)
-            doc_words(one, "advice", finding->advice);
-        else
-            doc_null(one, "advice");
+        doc_words(one, "advice", finding->advice);
         doc_append(list, one);
     }
     doc_add(out, "findings", list);
@@ -81,36 +81,15 @@ static void doctor_free(struct doctor **doctor)
     free(*doctor);
 }
 
-static bool doctor_option(struct ctl *ctl, struct doctor *doctor, int option, const char *value)
-{
-    switch (option) {
-    case 'c':
-        doctor->config_path = value;
-        return true;
-    case 'd':
-        if (strlen(value) < sizeof(doctor->state_dir)) {
-            (void)snprintf(doctor->state_dir, sizeof(doctor->state_dir), "%s", value);
-            return true;
-        }
-        ctl_usage_error(ctl, "--state-dir: too long");
-        return false;
-    default:
-        return false;
-    }
-}
-
-static int doctor_run(struct ctl *ctl, int argc, char **argv)
+static int doctor_run(struct ctl *ctl)
 {
     CLEANUP(doctor_free) struct doctor *doctor = calloc(1, sizeof(*doctor));
-    const char *value;
-    int option, first;
+
     if (!doctor)
         abort();
     doctor->ctl = ctl;
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END)
-        if (option == CTL_STOP || !doctor_option(ctl, doctor, option, value))
-            return ctl->exit_status;
-    if (!ctl_want_arguments(ctl, argc - first, 0) || !ctl_daemon_init(&doctor->daemon, ctl))
+    if (!ctl_parse(ctl, NULL, doctor) || !ctl_want_arguments(ctl, 0) ||
+        !ctl_daemon_init(&doctor->daemon, ctl))
         return ctl->exit_status;
     doctor_connection(doctor);
     doctor_lease(doctor);
@@ -130,8 +109,10 @@ static int doctor_run(struct ctl *ctl, int argc, char **argv)
 }
 
 static const struct ctl_option doctor_options[] = {
-    {'c', "config", "FILE", "default: /etc/etagd/etagd.yaml, if it is there"},
-    {'d', "state-dir", "DIR", "of a daemon that is down; default: /var/lib/etagd"},
+    {'c', "config", "FILE", "default: /etc/etagd/etagd.yaml, if it is there",
+     CTL_TEXT(struct doctor, config_path)},
+    {'d', "state-dir", "DIR", "of a daemon that is down; default: /var/lib/etagd",
+     CTL_TEXT(struct doctor, state_dir)},
     {0}};
 
 const struct ctl_command ctl_doctor = {

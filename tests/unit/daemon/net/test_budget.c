@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "budget.h"
 #include "clocktime.h"
+#include "intake.h"
 #include "numbers.h"
 #include "testing.h"
 

@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which request of which peer is handled in which turn. The loop below it and the handlers above it are the test's. */
+/* Which request of which peer is handled in which turn. The streams below it are real, but lead nowhere; the handlers above it
+ * are the test's. */
 #include "intake.h"
 
 #include "clocktime.h"
-#include "loop_backend.h"
+#include "loop_shared.h"
 #include "testing.h"
+
+#include <errno.h>
 
 #define PEERS 8
 #define SEEN_MAX 100000
-
-struct fake_stream {
-    struct loop_stream base;
-    size_t queued;
-    bool held, closed, failed;
-};
 
 struct seen {
     size_t peer;
@@ -29,13 +26,19 @@ struct fixture {
     struct log log;
     struct log_limit log_limit;
     struct config config;
-    size_t queued_by_others;
-    struct fake_stream streams[PEERS];
+    struct loop_stream streams[PEERS];
     struct peer *peers[PEERS];
     struct seen seen[SEEN_MAX];
     size_t seen_count;
     size_t answer_bytes; /* that each handled request leaves unread */
 };
+
+/* That so many bytes of answers are unread. */
+static void leave_unread(struct fixture *f, size_t peer, size_t bytes)
+{
+    f->loop.queued_bytes += bytes - f->streams[peer].queue.bytes;
+    f->streams[peer].queue.bytes = bytes;
+}
 
 /* In place of the daemon's. */
 static void handle(void *ctx, struct peer *peer, etag_str payload)
@@ -46,52 +49,16 @@ static void handle(void *ctx, struct peer *peer, etag_str payload)
     assert_null(request_decode(&request, &f->arena, payload));
     assert_true(f->seen_count < SEEN_MAX);
     f->seen[f->seen_count++] = (struct seen){peer->id, request.id, request.kind};
-    f->streams[peer->id].queued += f->answer_bytes;
-}
-
-static int fake_send(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count)
-{
-    return 0;
-}
-
-static size_t fake_queued(const struct loop_stream *stream)
-{
-    return ((const struct fake_stream *)stream)->queued;
-}
-
-static bool fake_failed(const struct loop_stream *stream)
-{
-    return ((const struct fake_stream *)stream)->failed;
-}
-
-static size_t fake_all_queued(const struct loop *loop)
-{
-    const struct fixture *f = (const void *)((const char *)loop - offsetof(struct fixture, loop));
-    size_t sum = f->queued_by_others;
-    for (size_t i = 0; i < PEERS; i++)
-        sum += f->streams[i].queued;
-    return sum;
-}
-
-static void fake_hold(struct loop_stream *stream, bool hold)
-{
-    ((struct fake_stream *)stream)->held = hold;
+    leave_unread(f, peer->id, f->streams[peer->id].queue.bytes + f->answer_bytes);
 }
 
 static void fake_close(struct loop_stream *stream)
 {
-    ((struct fake_stream *)stream)->closed = true;
+    stream->closed = true;
+    send_queue_clear(&stream->queue);
 }
 
-static const struct loop_backend fake_backend = {
-    .name = "fake",
-    .stream_send = fake_send,
-    .stream_queued = fake_queued,
-    .stream_failed = fake_failed,
-    .queued = fake_all_queued,
-    .stream_hold = fake_hold,
-    .stream_close = fake_close,
-};
+static const struct loop_backend fake_backend = {.name = "fake", .stream_close = fake_close};
 
 static int setup(void **state)
 {
@@ -99,18 +66,18 @@ static int setup(void **state)
     if (!f)
         return -1;
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
-    f->loop.backend = &fake_backend;
+    shared_loop_init(&f->loop, &fake_backend, NULL, NULL);
     arena_init(&f->arena, ARENA_BYTES_MAX);
     log_limit_init(&f->log_limit, &f->log);
     peers_init(&f->table, &(struct peers_options){
                               .loop = &f->loop, .config = &f->config, .log = &f->log_limit});
     intake_init(&f->intake, &f->table, handle, f);
     for (size_t i = 0; i < PEERS; i++) {
-        f->streams[i].base.backend = &fake_backend;
         f->peers[i] = calloc(1, sizeof(*f->peers[i]));
         assert_non_null(f->peers[i]);
         f->peers[i]->id = i;
-        f->peers[i]->stream = &f->streams[i].base;
+        shared_stream_init(&f->streams[i], &f->loop, -1, f->peers[i]);
+        f->peers[i]->stream = &f->streams[i];
         f->table.table[i] = f->peers[i];
         f->table.count++;
     }
@@ -309,14 +276,15 @@ static void a_peer_with_unread_answers_is_neither_served_nor_read(void **state)
     come(f, 1, REQUEST_PING, 1, 1);
     serve_all(f);
     assert_int_equal(seen_of(f, REQUEST_STATUS, 0), 5);
-    assert_true(f->streams[0].queued <= PEER_UNREAD_BYTES_MAX + f->answer_bytes);
+    assert_true(f->streams[0].queue.bytes <= PEER_UNREAD_BYTES_MAX + f->answer_bytes);
     assert_true(f->streams[0].held);
     assert_true(f->peers[0]->aside);
     assert_int_equal(seen_of(f, REQUEST_PING, 0), 1); /* that is its own affair */
-    f->streams[0].queued = 0;                         /* it reads */
+    leave_unread(f, 0, 0);                            /* it reads */
     serve_all(f);
     assert_int_equal(seen_of(f, REQUEST_STATUS, 0), 10);
-    f->answer_bytes = f->streams[0].queued = 0;
+    f->answer_bytes = 0;
+    leave_unread(f, 0, 0);
     serve_all(f);
     assert_int_equal(seen_of(f, REQUEST_STATUS, 0), 100);
     assert_false(f->streams[0].held);
@@ -326,13 +294,13 @@ static void a_peer_with_unread_answers_is_neither_served_nor_read(void **state)
 static void questions_wait_while_much_is_unread(void **state)
 {
     struct fixture *f = *state;
-    f->queued_by_others = PEERS_QUEUED_BYTES_MAX / 2 + 1;
+    f->loop.queued_bytes += PEERS_QUEUED_BYTES_MAX / 2 + 1; /* of others */
     come(f, 0, REQUEST_LIST, 1, 1);
     come(f, 1, REQUEST_INVALIDATE, 1, 1);
     come(f, 2, REQUEST_FILL, 1, 1);
     serve_all(f); /* and does not spin */
     assert_int_equal(f->seen_count, 2);
-    f->queued_by_others = 0;
+    f->loop.queued_bytes -= PEERS_QUEUED_BYTES_MAX / 2 + 1;
     assert_false(intake_serve(&f->intake));
     assert_int_equal(f->seen_count, 3);
 }
@@ -359,7 +327,7 @@ static void what_a_peer_that_has_gone_asked_is_dropped_and_what_it_told_counts(v
     come(f, 0, REQUEST_INVALIDATE, 2, 501);
     come(f, 0, REQUEST_LOG, 500, 503);
     come(f, 0, REQUEST_FILL, 1, 1003);
-    f->streams[0].failed = true;
+    f->streams[0].failure = -EPIPE;
     intake_ended(&f->intake, f->peers[0]);
     serve_all(f);
     assert_int_equal(seen_of(f, REQUEST_INVALIDATE, 0), 2);
@@ -400,7 +368,7 @@ static void unread_answers_are_dropped_after_a_while(void **state)
     f->answer_bytes = PEER_UNREAD_BYTES_MAX + 1;
     come(f, 0, REQUEST_STATUS, 2, 1);
     f->peers[0]->greeted = f->peers[1]->greeted = true;
-    f->streams[1].queued = PEER_UNREAD_BYTES_MAX + 1; /* asks nothing more: it may take its time */
+    leave_unread(f, 1, PEER_UNREAD_BYTES_MAX + 1); /* asks nothing more: it may take its time */
     serve_all(f);
     const uint64_t now_ns = time_coarse_ns();
     peers_expire(&f->table, now_ns);
@@ -409,7 +377,7 @@ static void unread_answers_are_dropped_after_a_while(void **state)
     assert_true(f->streams[0].closed);
     assert_false(f->streams[1].closed);
     /* Unless all wait for it. */
-    f->queued_by_others = PEERS_QUEUED_BYTES_MAX;
+    f->loop.queued_bytes += PEERS_QUEUED_BYTES_MAX;
     peers_expire(&f->table, now_ns + PEER_UNREAD_MS_MAX * NS_PER_MS);
     assert_true(f->streams[1].closed);
 }
@@ -420,9 +388,9 @@ static void many_who_leave_a_little_unread_do_not_stop_questions_for_ever(void *
     struct fixture *f = *state;
     for (size_t i = 0; i < PEERS; i++)
         f->peers[i]->greeted = true;
-    f->queued_by_others = PEERS_QUEUED_BYTES_MAX / 2 + 1; /* of others like these */
-    f->streams[0].queued = PEERS_UNREAD_BYTES_MAX + 1;
-    f->streams[1].queued = PEERS_UNREAD_BYTES_MAX;
+    f->loop.queued_bytes += PEERS_QUEUED_BYTES_MAX / 2 + 1; /* of others like these */
+    leave_unread(f, 0, PEERS_UNREAD_BYTES_MAX + 1);
+    leave_unread(f, 1, PEERS_UNREAD_BYTES_MAX);
     const uint64_t now_ns = time_coarse_ns();
     peers_expire(&f->table, now_ns);
     assert_false(f->streams[0].closed);

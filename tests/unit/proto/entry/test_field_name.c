@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "field_name.h"
+#include "fieldset.h"
 #include "numbers.h"
 #include "text.h"
 
