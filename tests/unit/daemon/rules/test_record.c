@@ -63,7 +63,7 @@ static void assert_str(etag_str actual, const char *expected)
     assert_memory_equal(actual.data, expected, actual.len);
 }
 
-static void an_entry_comes_back_as_it_was(void **state)
+TEST(an_entry_comes_back_as_it_was)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -103,7 +103,7 @@ static void an_entry_comes_back_as_it_was(void **state)
     free(made);
 }
 
-static void an_entry_with_nothing_optional_comes_back(void **state)
+TEST(an_entry_with_nothing_optional_comes_back)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -120,7 +120,7 @@ static void an_entry_with_nothing_optional_comes_back(void **state)
     free(made);
 }
 
-static void records_are_appended(void **state)
+TEST(records_are_appended)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -150,7 +150,7 @@ static bool parse_entry_copy(const uint8_t *bytes, size_t len)
     return parsed;
 }
 
-static void an_entry_cut_or_grown_anywhere_is_refused(void **state)
+TEST(an_entry_cut_or_grown_anywhere_is_refused)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -167,7 +167,7 @@ static void an_entry_cut_or_grown_anywhere_is_refused(void **state)
     free(made);
 }
 
-static void another_version_is_refused(void **state)
+TEST(another_version_is_refused)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -178,7 +178,7 @@ static void another_version_is_refused(void **state)
     free(made);
 }
 
-static void changed_bytes_never_lead_an_entry_astray(void **state)
+TEST(changed_bytes_never_lead_an_entry_astray)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -216,7 +216,7 @@ static struct event made_event(void)
     return event;
 }
 
-static void an_event_comes_back_as_it_was(void **state)
+TEST(an_event_comes_back_as_it_was)
 {
     const struct event made = made_event();
     struct buffer buffer = {0};
@@ -257,7 +257,7 @@ static bool parse_event_copy(const uint8_t *bytes, size_t len)
     return parsed;
 }
 
-static void an_event_takes_entries_along(void **state)
+TEST(an_event_takes_entries_along)
 {
     static const struct hash128 entries[] = {{1, 2}, {UINT64_MAX, 3}, {0, UINT64_MAX - 7}};
     struct event made = made_event();
@@ -304,7 +304,7 @@ static void an_event_takes_entries_along(void **state)
     buffer_deinit(&without);
 }
 
-static void everything_is_a_target_too(void **state)
+TEST(everything_is_a_target_too)
 {
     struct event made = {.wall_ms = 1};
     struct buffer buffer = {0};
@@ -321,7 +321,7 @@ static void everything_is_a_target_too(void **state)
     buffer_deinit(&buffer);
 }
 
-static void the_largest_event_comes_back_and_needs_its_arena(void **state)
+TEST(the_largest_event_comes_back_and_needs_its_arena)
 {
     static etag_str surrogates[TARGETS_PER_EVENT_MAX];
     struct event made = {.wall_ms = 1};
@@ -351,7 +351,7 @@ static void the_largest_event_comes_back_and_needs_its_arena(void **state)
     buffer_deinit(&buffer);
 }
 
-static void an_event_cut_or_grown_anywhere_is_refused(void **state)
+TEST(an_event_cut_or_grown_anywhere_is_refused)
 {
     const struct event made = made_event();
     struct buffer buffer = {0};
@@ -367,7 +367,7 @@ static void an_event_cut_or_grown_anywhere_is_refused(void **state)
     buffer_deinit(&buffer);
 }
 
-static void changed_bytes_never_lead_an_event_astray(void **state)
+TEST(changed_bytes_never_lead_an_event_astray)
 {
     const struct event made = made_event();
     struct buffer buffer = {0};
@@ -383,23 +383,4 @@ static void changed_bytes_never_lead_an_event_astray(void **state)
     }
     free(changed);
     buffer_deinit(&buffer);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_entry_comes_back_as_it_was),
-        cmocka_unit_test(an_entry_with_nothing_optional_comes_back),
-        cmocka_unit_test(records_are_appended),
-        cmocka_unit_test(an_entry_cut_or_grown_anywhere_is_refused),
-        cmocka_unit_test(another_version_is_refused),
-        cmocka_unit_test(changed_bytes_never_lead_an_entry_astray),
-        cmocka_unit_test(an_event_comes_back_as_it_was),
-        cmocka_unit_test(an_event_takes_entries_along),
-        cmocka_unit_test(everything_is_a_target_too),
-        cmocka_unit_test(the_largest_event_comes_back_and_needs_its_arena),
-        cmocka_unit_test(an_event_cut_or_grown_anywhere_is_refused),
-        cmocka_unit_test(changed_bytes_never_lead_an_event_astray),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }
