@@ -251,6 +251,16 @@ class Case(unittest.TestCase):
         self.directory = tempfile.mkdtemp(prefix="etagd-test-")
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
 
+    @classmethod
+    def shared_daemon(cls, place=None, **options):
+        """A daemon for all tests of the class, in cls.place: a directory of its own, or one that is there."""
+        cls.place = place or tempfile.mkdtemp(prefix="etagd-test-")
+        if place is None:
+            cls.addClassCleanup(shutil.rmtree, cls.place, ignore_errors=True)
+        made = Daemon(cls.place, **options)
+        cls.addClassCleanup(made.end)
+        return made.start()
+
     def daemon(self, name="", **options):
         directory = os.path.join(self.directory, name) if name else self.directory
         os.makedirs(directory, exist_ok=True)
