@@ -5,8 +5,8 @@
 #include "bytes.h"
 #include "clocktime.h"
 #include "greeting.h"
+#include "log_sink.h"
 #include "numbers.h"
-#include "testing.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,13 +17,10 @@
 #include <unistd.h>
 
 #define PATIENCE_MS 20000
-#define TEXT_BYTES 65536
 
 struct fixture {
     struct strangers *strangers;
-    struct log log;
-    struct log_limit limit;
-    int log_fd;
+    struct sink *sink;
     struct arena arena;
     struct buffer buffer;
 };
@@ -31,17 +28,15 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *const f = calloc(1, sizeof(*f));
-    int fds[2];
-    if (!f || pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
+    void *sink;
+    if (!f || sink_open(&sink) < 0)
         return -1;
-    f->log_fd = fds[0];
-    f->log = (struct log){.fd = fds[1], .least = LOG_INFO};
-    log_limit_init(&f->limit, &f->log);
+    f->sink = sink;
     arena_init(&f->arena, ARENA_BYTES_MAX);
     const struct strangers_options options = {
         .hello = {.kind = REPLY_HELLO,
                   .hello = {.protocol = PROTOCOL_VERSION, .software = ETAG_LIT(DAEMON_SOFTWARE)}},
-        .log = &f->limit,
+        .log = &f->sink->limit,
     };
     *state = f;
     return strangers_start(&f->strangers, &options);
@@ -51,11 +46,10 @@ static int teardown(void **state)
 {
     struct fixture *const f = *state;
     strangers_stop(f->strangers);
-    log_limit_deinit(&f->limit);
     arena_deinit(&f->arena);
     buffer_deinit(&f->buffer);
-    close(f->log_fd);
-    close(f->log.fd);
+    void *sink = f->sink;
+    (void)sink_close(&sink);
     free(f);
     return 0;
 }
@@ -147,11 +141,9 @@ static void ping(struct fixture *f, int fd)
 
 static size_t log_lines(struct fixture *f)
 {
-    static char text[TEXT_BYTES];
-    const ssize_t len = read(f->log_fd, text, sizeof(text));
     size_t lines = 0;
-    for (ssize_t i = 0; i < len; i++)
-        lines += text[i] == '\n';
+    for (const char *at = sink_read(f->sink); (at = strchr(at, '\n')); at++)
+        lines++;
     return lines;
 }
 
