@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import django_site
-from harness import BUILD, bound, wait_until
+from harness import BUILD, bound, content_of, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -77,8 +77,7 @@ class Web:
 
     def answers(self):
         if self.process.poll() is not None:
-            with open(self.log, encoding="utf-8") as log:
-                raise AssertionError(log.read())
+            raise AssertionError(content_of(self.log))
         try:
             return self.ask(self.ALIVE[0]).status == self.ALIVE[1]
         except (OSError, http.client.HTTPException):

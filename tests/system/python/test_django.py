@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The example project under gunicorn: two workers, preloaded, and a real daemon. With --postgres on PostgreSQL, else SQLite."""
+import functools
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import django_storm
 import harness
 import postgres
 from django_web import Reply, Unix, Web  # noqa: F401
-from harness import FACTOR, Case, bound, wait_until
+from harness import FACTOR, Case, beside, bound, put_file, together, wait_until
 
 django_site.require("django", "rest_framework", "gunicorn")
 POSTGRES = postgres.asked_for()
@@ -38,8 +39,7 @@ class Gunicorn(Web):
         super().__init__(directory, ETAGD_SOCKET=daemon.socket, DJANGO_SETTINGS_MODULE="project.settings",
                          UPLOADS_DB=os.path.join(directory, "uploads.sqlite3"))
         self.threads = threads
-        with open(os.path.join(directory, "tested_wsgi.py"), "w", encoding="utf-8") as file:
-            file.write(WSGI)
+        put_file(os.path.join(directory, "tested_wsgi.py"), WSGI)
         if POSTGRES:
             self.environment.update(UPLOADS_PGHOST=POSTGRES.directory, UPLOADS_PGDATABASE="etagd")
 
@@ -139,19 +139,12 @@ class Workers(Case):
                     wrong.append((reply.status, seen, before, reply.said))
         self.put("counting")
         self.web.ask(self.detail, method="PATCH", data={"row_count": 1})
-        readers = [threading.Thread(target=read) for _ in range(3)]
-        for reader in readers:
-            reader.start()
-        try:
+        with beside(*[read] * 3, stop=stop):
             for count in range(2, 60):
                 reply = self.web.ask(self.detail, method="PATCH", data={"row_count": count})
                 self.assertEqual(reply.status, 200, reply)
                 last[0] = count
                 time.sleep(0.02)
-        finally:
-            stop.set()
-            for reader in readers:
-                reader.join()
         self.assertEqual(wrong, [])
 
     def test_another_customer_and_a_revoked_user(self):
@@ -184,11 +177,7 @@ class Workers(Case):
 
         def write(number):
             replies.append(self.put(f"u{number}", **{"If-Match": etag}).status)
-        writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
-        for writer in writers:
-            writer.start()
-        for writer in writers:
-            writer.join()
+        together(*(functools.partial(write, number) for number in range(4)))
         self.assertEqual(sorted(replies), [200, 412, 412, 412])
 
     def test_daemon_killed(self):

@@ -11,7 +11,7 @@ import unittest
 import django_site
 import harness
 from django_web import HERE, Web
-from harness import Case, bound, wait_until
+from harness import Case, bound, together, wait_until
 
 django_site.require("django")
 import django  # noqa: E402
@@ -171,11 +171,7 @@ class Loop(Server):
                 if not self.ask(f"/{name}/", etags[name]).hit:
                     missed.append(name)
         missed = []
-        threads = [threading.Thread(target=some) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(*[some] * 4)
         self.assertEqual(missed, [])
         self.assertLess(self.etagd.status()["clients.connects"] - before, 20)
 
@@ -219,11 +215,7 @@ class Greenlets(Server):
                 if not self.ask("/sync/", etag).hit:
                     missed.append(1)
         missed = []
-        threads = [threading.Thread(target=some) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(*[some] * 4)
         self.assertEqual(missed, [])
         self.assertLess(self.etagd.status()["clients.connects"] - before, 10, "of 100 requests")
 

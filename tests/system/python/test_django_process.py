@@ -12,7 +12,7 @@ import django_site
 import django_web
 import harness
 import postgres
-from harness import Case, wait_until
+from harness import Case, content_of, put_file, wait_until
 
 django_site.require("django", "rest_framework")
 
@@ -53,8 +53,7 @@ def setUpModule():
                                ("templates", "plain.html", "{{ prices }}"), ("templates", "late.html", "{{ prices }}"),
                                ("templates/flatpages", "default.html", "{{ flatpage.content }}")):
         os.makedirs(os.path.join(PLACE, folder), exist_ok=True)
-        with open(os.path.join(PLACE, folder, name), "w", encoding="utf-8") as file:
-            file.write(text)
+        put_file(os.path.join(PLACE, folder, name), text)
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA journal_mode=WAL")
@@ -313,8 +312,7 @@ class Memory(Pages):
         """They are of the release: kept from their first use on, and as old as the process."""
         self.follows("/plain-template/")
         self.refused("/uncached-template/", "template", "plain.html")
-        with open(os.path.join(PLACE, "templates", "late.html"), "w", encoding="utf-8") as file:
-            file.write("changed {{ prices }}")
+        put_file(os.path.join(PLACE, "templates", "late.html"), "changed {{ prices }}")
         reply = MANY.ask("/late-template/")
         self.assertIn(b"changed", reply.body)
         self.assertRegex(reply.said, "^bypass; reason=template; by=.*late.html")
@@ -334,8 +332,7 @@ class Remembering(Pages):
                     change()
                     self.assertFalse(web.ask(path, reply.etag).hit, f"an old body is known: {reply}")
                     self.assertEqual(reply.said, "bypass; reason=memory; by=" + by)
-        with open(os.path.join(PLACE, "lru.log"), encoding="utf-8") as log:
-            self.assertEqual(log.read().count("django_process_site.remembered remembers what it read"), 1)
+        self.assertEqual(content_of(os.path.join(PLACE, "lru.log")).count("django_process_site.remembered remembers what it read"), 1)
 
 
     def test_one_that_ran_before_the_first_request(self):

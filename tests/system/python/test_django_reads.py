@@ -14,7 +14,7 @@ from unittest import mock
 
 import django_site
 import harness
-from harness import wait_until
+from harness import put_file, wait_until
 
 django_site.require("django", "rest_framework")
 import etagd  # noqa: E402
@@ -731,8 +731,7 @@ class Freshness(Site):
         self.use(RELEASE=None)
         before = conf.release()
         self.assertRegex(before, "^[0-9a-f]{16}$")
-        with open(os.path.join(DIRECTORY, "new.py"), "w", encoding="utf-8") as file:
-            file.write("x = 1\n")
+        put_file(os.path.join(DIRECTORY, "new.py"), "x = 1\n")
         self.assertEqual(conf.release(), before, "it is the release of this process, whatever is copied later")
         self.assertNotEqual(deployment.digest(), before)
 
@@ -757,8 +756,7 @@ class Freshness(Site):
             "STORAGES": {"default": {"BACKEND": "django.core.files.storage.FileSystemStorage"}, "staticfiles": {"BACKEND": hashed}}}
         with override_settings(STATIC_ROOT=place, STATIC_URL="/static/", **storages):
             before = deployment.digest()
-            with open(deployment.manifest_path(), "w", encoding="utf-8") as file:
-                file.write('{"paths": {"shop.css": "shop.0123.css"}, "version": "1.0"}')
+            put_file(deployment.manifest_path(), '{"paths": {"shop.css": "shop.0123.css"}, "version": "1.0"}')
             self.assertNotEqual(deployment.digest(), before)
 
     def test_time_to_live(self):

@@ -16,7 +16,7 @@ import django_site
 import harness
 import postgres
 from django_web import Web
-from harness import Case, wait_until
+from harness import Case, put_file, wait_until
 
 django_site.require("django", "gunicorn")
 POSTGRES = postgres.asked_for()
@@ -491,8 +491,7 @@ class Postgres(Seen):
         self.changes("recent", lambda: self.sql("REFRESH MATERIALIZED VIEW seen_recent"))
 
     def test_foreign_tables(self):
-        with open(os.path.join(PLACE, "rows.csv"), "w", encoding="utf-8") as file:
-            file.write("1,elsewhere\n")
+        put_file(os.path.join(PLACE, "rows.csv"), "1,elsewhere\n")
         os.chmod(PLACE, 0o755)
         self.sql("CREATE EXTENSION file_fdw", "CREATE SERVER files FOREIGN DATA WRAPPER file_fdw",
                  "CREATE FOREIGN TABLE seen_elsewhere (id integer, text text) SERVER files OPTIONS "

@@ -56,6 +56,13 @@ int __wrap_unlinkat(int dir, const char *name, int flags)
     return r;
 }
 
+/* "Everything", by one of its names. */
+static void scan_all_07(struct fixture *f)
+{
+    put(f, "all-07", "", 0);
+    scan(f);
+}
+
 CASE(test_an_event_is_applied_and_goes)
 {
     put_request(f, "e000", REQUEST_INVALIDATE, "a");
@@ -136,12 +143,10 @@ CASE(test_begins_come_before_ends)
 CASE(test_purge_everything_may_be_put_again_while_it_waits)
 {
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     assert_false(there(f, "all-07"));
     assert_true(there(f, "taken-07"));
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     scan(f);
     assert_int_equal(f->seen_count, 2);
     spool_file_done(f->spool, f->seen[0].slot);
@@ -173,11 +178,9 @@ static void put_all_over(struct fixture *f)
 CASE(test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one)
 {
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     const uint64_t older = inode_of(f, "taken-07");
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     assert_int_equal(f->seen_count, 2); /* its writer waits no longer than a lease */
     assert_int_equal(inode_of(f, "taken-07"), older);
     /* The older one is safe, the newer one is not: for the next daemon it is still there. */
@@ -194,10 +197,8 @@ CASE(test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one)
 CASE(test_a_newer_one_that_is_safe_first_waits_for_the_older_one)
 {
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
+    scan_all_07(f);
     spool_file_done(f->spool, f->seen[1].slot);
     scan(f);
     assert_true(there(f, "taken-07"));
@@ -210,8 +211,7 @@ CASE(test_a_newer_one_that_is_safe_first_waits_for_the_older_one)
 CASE(test_an_all_file_replaced_while_it_waits_is_applied_again)
 {
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     put_all_over(f);
     scan(f);
     put_all_over(f);
@@ -228,10 +228,8 @@ CASE(test_an_all_file_replaced_while_it_waits_is_applied_again)
 CASE(test_an_all_file_replaced_while_it_is_removed_is_applied)
 {
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
+    scan_all_07(f);
     spool_file_done(f->spool, f->seen[0].slot);
     meanwhile.name = "all-07";
     meanwhile.act = put_all_over;
@@ -392,18 +390,15 @@ static int teardown_noreplace(void **state)
 NOREPLACE_CASE(test_a_file_system_that_cannot_rename_without_replacing_loses_and_leaves_nothing)
 {
     refuses_noreplace = true;
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     assert_false(there(f, "all-07") || there(f, "taken-07"));
     assert_int_equal(f->seen_count, 1);
 
     /* One that waits is not replaced there either. */
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     const uint64_t older = inode_of(f, "taken-07");
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     spool_file_done(f->spool, f->seen[2].slot);
     scan(f);
     assert_int_equal(inode_of(f, "taken-07"), older);
