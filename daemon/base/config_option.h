@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an option is: one table drives the file, the flags, --help, --check-config and what SIGHUP may change, so an option
- * stands once. Private to config.c (flags, and what comes of file and flags) and config_*.c.
+ * What an option is: one table drives the file, the flags, --help, --check-config and what SIGHUP
+ * may change, so an option stands once. Private to config.c (flags, and what comes of file and
+ * flags) and config_*.c.
  */
 #ifndef ETAGD_CONFIG_OPTION_H
 #define ETAGD_CONFIG_OPTION_H
@@ -16,18 +17,28 @@
 #define QUOTED(s) (int)min_of((s).len, 200), (s).data
 
 struct config_option {
-    const char *name;     /* in the file, and behind "--" */
-    const char *argument; /* in --help */
+    /* in the file, and behind "--" */
+    const char *name;
+    /* in --help */
+    const char *argument;
     const char *help;
-    const char *normal; /* the default, as it would stand in the file */
+    /* the default, as it would stand in the file */
+    const char *normal;
     enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE } kind;
-    size_t offset;     /* in struct config */
-    size_t bytes;      /* of the member */
-    uint64_t min;      /* OPTION_NUMBER; OPTION_PATH: unused */
-    uint64_t max;      /* OPTION_NUMBER; OPTION_PATH: length */
-    uint64_t factor;   /* OPTION_NUMBER: from the option's unit to the member's */
-    const char *words; /* OPTION_CHOICE: separated by '|', in the order of the enum */
-    bool live;         /* SIGHUP changes it; else it waits for a restart */
+    /* in struct config */
+    size_t offset;
+    /* of the member */
+    size_t bytes;
+    /* OPTION_NUMBER; OPTION_PATH: unused */
+    uint64_t min;
+    /* OPTION_NUMBER; OPTION_PATH: length */
+    uint64_t max;
+    /* OPTION_NUMBER: from the option's unit to the member's */
+    uint64_t factor;
+    /* OPTION_CHOICE: separated by '|', in the order of the enum */
+    const char *words;
+    /* SIGHUP changes it; else it waits for a restart */
+    bool live;
 };
 
 /* In the order of --help. */
@@ -40,7 +51,8 @@ const struct config_option *config_option_find(etag_str name);
 MUST_USE bool config_option_set(struct config *config, const struct config_option *option,
                                 etag_str value, struct why *why);
 
-/* "user:deploy", "uid:1000", "group:www-data", "gid:33" or "all" gets the roles. Names are looked up now. */
+/* "user:deploy", "uid:1000", "group:www-data", "gid:33" or "all" gets the roles. Names are looked
+ * up now. */
 MUST_USE bool config_rule_add(struct config *config, uint32_t roles, etag_str subject,
                               struct why *why);
 
@@ -54,8 +66,9 @@ const char *config_roles_text(uint32_t roles, char out[CONFIG_ROLES_BYTES]);
 MUST_USE bool config_file_read(struct config *config, FILE *file, const char *path,
                                struct why *why);
 
-/* Defaults, file and flags of this command line into *config, but for the command line itself: config_load without a word on
- * standard error. answered: help or version was printed. False: why says the mistake; empty: argp said it. */
+/* Defaults, file and flags of this command line into *config, but for the command line itself:
+ * config_load without a word on standard error. answered: help or version was printed. False: why
+ * says the mistake; empty: argp said it. */
 MUST_USE bool config_read(struct config *config, int argc, char **argv, bool *answered,
                           struct why *why);
 

@@ -11,19 +11,23 @@
 #include <stdint.h>
 
 struct pending_answer {
-    uint64_t ticket; /* 0: not yet known (the turn's submit fills it in) */
+    /* 0: not yet known (the turn's submit fills it in) */
+    uint64_t ticket;
     enum { ANSWER_PEER, ANSWER_SPOOL, ANSWER_NOBODY } to;
     uint64_t peer_id;
     uint64_t request_id;
     struct spool_slot spool;
     uint64_t lsn;
-    uint64_t arrived_ns; /* of ANSWER_PEER, CLOCK_MONOTONIC */
+    /* of ANSWER_PEER, CLOCK_MONOTONIC */
+    uint64_t arrived_ns;
 };
 
 struct pending {
     struct pending_answer *ring;
-    size_t capacity, head, count; /* capacity: a power of two */
-    size_t without_ticket;        /* at the tail */
+    /* capacity: a power of two */
+    size_t capacity, head, count;
+    /* at the tail */
+    size_t without_ticket;
 };
 
 void pending_deinit(struct pending *pending);
