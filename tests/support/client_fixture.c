@@ -4,6 +4,7 @@
 struct fixture *client_setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     assert_non_null(f);
     fake_init(&f->daemon);
     ETAG_INIT(&f->options);
@@ -33,6 +34,7 @@ struct fixture *client_setup(void **state)
 int client_teardown(void **state)
 {
     struct fixture *f = *state;
+
     etag_guard_forget(f->guard);
     f->client = etag_client_close(f->client);
     fake_spool_remove(&f->spool);
@@ -85,6 +87,7 @@ int client_finish(struct fixture *f)
 void client_expect_sent(struct fixture *f, int fills, int retires)
 {
     etag_targets targets;
+
     ETAG_INIT(&targets);
     targets.everything = true;
     assert_int_equal(etag_invalidate(f->client, &targets, NULL), ETAG_OK);
@@ -103,6 +106,7 @@ void client_expect_text(const struct fixture *f, const char *part)
 struct hash128 client_fingerprint(const struct fixture *f)
 {
     struct key key;
+
     assert_null(key_canonicalize(&key, &f->key));
     return key_fingerprint(index_view(f->daemon.index)->header->hash_key, &key);
 }
@@ -110,6 +114,7 @@ struct hash128 client_fingerprint(const struct fixture *f)
 void client_store(struct fixture *f, struct index_entry entry)
 {
     struct index_evicted evicted;
+
     entry.fingerprint = client_fingerprint(f);
     assert_int_equal(index_put(f->daemon.index, &entry, time_coarse_ns(), &evicted), INDEX_STORED);
 }
@@ -126,6 +131,7 @@ void client_loop_once(struct fixture *f, int ms_max)
 {
     struct pollfd p = {.fd = etag_client_fd(f->client), .events = etag_client_events(f->client)};
     const int ms = etag_client_timeout_ms(f->client);
+
     assert_true(poll(&p, 1, ms < 0 || ms > ms_max ? ms_max : ms) >= 0);
     (void)etag_client_dispatch(f->client);
 }

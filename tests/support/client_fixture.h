@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client, the fake daemon that it is told of, and what tests hand to it: a key of everybody's, a GET for it, a response without any
- * fields, targets with one surrogate key. Nothing is started, opened or asked yet.
+ * A client, the fake daemon that it is told of, and what tests hand to it: a key of everybody's, a
+ * GET for it, a response without any fields, targets with one surrogate key. Nothing is started,
+ * opened or asked yet.
  */
 #ifndef ETAG_TESTS_CLIENT_FIXTURE_H
 #define ETAG_TESTS_CLIENT_FIXTURE_H
@@ -29,7 +30,8 @@ struct fixture {
     etag_targets targets;
     etag_receipt receipt;
     etag_guard *guard;
-    int fills, retires; /* seen so far */
+    /* seen so far */
+    int fills, retires;
 };
 
 struct fixture *client_setup(void **state);
@@ -52,7 +54,8 @@ int client_precheck(struct fixture *f);
 
 int client_finish(struct fixture *f);
 
-/* So many fills and retires more than last time. An answer to what was sent after them proves that the daemon has read them. */
+/* So many fills and retires more than last time. An answer to what was sent after them proves that
+ * the daemon has read them. */
 void client_expect_sent(struct fixture *f, int fills, int retires);
 
 /* What the client says of its last failure has this part. */

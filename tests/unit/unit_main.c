@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* main() of every unit test: runs the tests that its file registered, in the order of their lines. */
+/* main() of every unit test: runs the tests that its file registered, in the order of their
+ * lines. */
 #include "testing.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@ static size_t count;
 void test_register(int line, const struct CMUnitTest *test)
 {
     size_t at = count++;
+
     if (at == TESTS_MAX)
         abort();
     for (; at > 0 && lines[at - 1] > line; at--) {

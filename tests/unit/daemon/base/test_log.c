@@ -15,6 +15,7 @@
 static void assert_pairs(struct sink *sink, const char *expected)
 {
     const char *at = strstr(sink_read(sink), "event=e");
+
     assert_non_null(at);
     assert_string_equal(at + strlen("event=e"), expected);
 }
@@ -22,6 +23,7 @@ static void assert_pairs(struct sink *sink, const char *expected)
 CASE(a_line_begins_with_time_level_and_event)
 {
     regex_t shape;
+
     assert_int_equal(
         regcomp(&shape,
                 "^time=20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z "
@@ -52,6 +54,7 @@ CASE(values_are_quoted_only_where_they_must_be)
 CASE(controls_cannot_make_a_second_line)
 {
     const etag_str value = {"a\nlevel=error\r\t\0\x7f", 17};
+
     log_event(&sink->log, LOG_INFO, "e", log_str("v", value));
     assert_pairs(sink, " v=\"a\\nlevel=error\\x0d\\x09\\x00\\x7f\"\n");
 }
@@ -76,6 +79,7 @@ CASE(levels_below_the_least_are_silent)
 CASE(a_line_has_an_end_however_long_its_values_are)
 {
     static char value[3 * LINE_BYTES];
+
     for (size_t len = LINE_BYTES - 200; len < sizeof(value); len += len < LINE_BYTES ? 1 : 997) {
         for (int quoted = 0; quoted < 2; quoted++) {
             memset(value, quoted ? '\n' : 'x', len);
@@ -97,6 +101,7 @@ CASE(a_line_has_an_end_however_long_its_values_are)
 static void assert_members(struct sink *sink, const char *expected)
 {
     const char *at = strstr(sink_read(sink), "\"event\":\"e\"");
+
     assert_non_null(at);
     assert_string_equal(at + strlen("\"event\":\"e\""), expected);
 }
@@ -104,6 +109,7 @@ static void assert_members(struct sink *sink, const char *expected)
 CASE(json_has_the_same_pairs)
 {
     regex_t shape;
+
     sink->log.format = LOG_JSON;
     assert_int_equal(
         regcomp(
@@ -124,6 +130,7 @@ CASE(json_has_the_same_pairs)
 CASE(json_escapes_what_it_must)
 {
     const etag_str controls = {"a\n\t\0\x7f\"\\", 7};
+
     sink->log.format = LOG_JSON;
     log_event(&sink->log, LOG_INFO, "e", log_str("v", controls), log_text("empty", ""),
               log_text("none", NULL), log_text("two words", "a=b c"));
@@ -166,6 +173,7 @@ CASE(json_is_valid_utf_8_whatever_comes)
 static void assert_whole_object(const struct sink *sink)
 {
     bool inside = false;
+
     assert_int_equal(sink->text[0], '{');
     assert_string_equal(sink->text + sink->len - 2, "}\n");
     for (size_t i = 0; i < sink->len; i++) {
@@ -180,6 +188,7 @@ static void assert_whole_object(const struct sink *sink)
 CASE(json_stays_an_object_however_long_its_values_are)
 {
     static char value[2 * LINE_BYTES];
+
     sink->log.format = LOG_JSON;
     for (size_t len = LINE_BYTES / 6 - 60; len < sizeof(value);
          len += len < LINE_BYTES + 9 ? 1 : 997) {

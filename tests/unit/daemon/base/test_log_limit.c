@@ -9,6 +9,7 @@
 static size_t count_of(const char *text, const char *what)
 {
     size_t count = 0;
+
     for (const char *at = text; (at = strstr(at, what)); at += strlen(what))
         count++;
     return count;

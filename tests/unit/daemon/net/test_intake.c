@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which request of which peer is handled in which turn. The loop below it and the handlers above it are the test's. */
+/* Which request of which peer is handled in which turn. The loop below it and the handlers above it
+ * are the test's. */
 #include "intake.h"
 
 #include "clocktime.h"
@@ -34,7 +35,8 @@ struct fixture {
     struct peer *peers[PEERS];
     struct seen seen[SEEN_MAX];
     size_t seen_count;
-    size_t answer_bytes; /* that each handled request leaves unread */
+    /* that each handled request leaves unread */
+    size_t answer_bytes;
 };
 
 /* In place of the daemon's. */
@@ -42,6 +44,7 @@ static void handle(void *ctx, struct peer *peer, etag_str payload)
 {
     struct fixture *f = ctx;
     struct request request;
+
     arena_reset(&f->arena);
     assert_null(request_decode(&request, &f->arena, payload));
     assert_true(f->seen_count < SEEN_MAX);
@@ -68,6 +71,7 @@ static size_t fake_all_queued(const struct loop *loop)
 {
     const struct fixture *f = (const void *)((const char *)loop - offsetof(struct fixture, loop));
     size_t sum = f->queued_by_others;
+
     for (size_t i = 0; i < PEERS; i++)
         sum += f->streams[i].queued;
     return sum;
@@ -96,6 +100,7 @@ static const struct loop_backend fake_backend = {
 static int setup(void **state)
 {
     struct fixture *const f = calloc(1, sizeof(*f));
+
     if (!f)
         return -1;
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
@@ -121,6 +126,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *const f = *state;
+
     peers_deinit(&f->table);
     arena_deinit(&f->arena);
     log_limit_deinit(&f->log_limit);
@@ -133,6 +139,7 @@ static int teardown(void **state)
 static struct request request_of(enum request_kind kind, uint64_t id)
 {
     struct request request = {.id = id, .kind = kind};
+
     if (kind == REQUEST_INVALIDATE)
         ETAG_INIT(&request.targets);
     if (kind == REQUEST_FILL)
@@ -145,6 +152,7 @@ static void come(struct fixture *f, size_t peer, enum request_kind kind, size_t 
                  uint64_t first)
 {
     struct buffer buffer = {0};
+
     for (size_t i = 0; i < count; i++) {
         const struct request request = request_of(kind, first + i);
         assert_int_equal(request_encode(&buffer, &request), 0);
@@ -156,6 +164,7 @@ static void come(struct fixture *f, size_t peer, enum request_kind kind, size_t 
 static size_t seen_of(const struct fixture *f, enum request_kind kind, size_t from)
 {
     size_t count = 0;
+
     for (size_t i = from; i < f->seen_count; i++)
         count += f->seen[i].kind == kind;
     return count;
@@ -188,7 +197,8 @@ CASE(mutations_come_before_fills_that_came_first)
     /* Its answer leaves before anything else is done ... */
     assert_int_equal(f->seen_count, 1);
     assert_int_equal(f->seen[0].kind, REQUEST_INVALIDATE);
-    /* ... and the rest is done then. (Where the turn's time is over before, a question is not the last.) */
+    /* ... and the rest is done then. (Where the turn's time is over before, a question is not the
+     * last.) */
     serve_all(f);
     assert_int_equal(f->seen[1].kind, REQUEST_FILL);
     assert_int_equal(seen_of(f, REQUEST_FILL, 0), 40);
@@ -199,6 +209,7 @@ CASE(a_peers_own_requests_stay_in_order)
 {
     static const enum request_kind kinds[] = {REQUEST_FILL, REQUEST_INVALIDATE, REQUEST_LOG,
                                               REQUEST_FILL, REQUEST_PING};
+
     for (uint64_t id = 0; id < 100; id++)
         come(f, 0, kinds[id % 5], 1, id);
     serve_all(f);
@@ -279,6 +290,7 @@ CASE(an_unfinished_frame_is_read_to_its_end)
     struct buffer buffer = {0};
     struct request request = {.id = 7, .kind = REQUEST_LIST};
     static char long_text[FRAME_BYTES_MAX / 2];
+
     memset(long_text, 'x', sizeof(long_text));
     request.list.prefix = (etag_str){long_text, sizeof(long_text)};
     assert_int_equal(request_encode(&buffer, &request), 0);

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* An entry with one of everything, and its key in canonical form; an event; and the bytes that the test is about. */
+/* An entry with one of everything, and its key in canonical form; an event; and the bytes that the
+ * test is about. */
 struct fixture {
     struct key key;
     struct kept_field fields[3];
@@ -24,6 +25,7 @@ static void make_entry(struct fixture *made)
     static const etag_field vary[] = {{ETAG_LIT("accept-language"), ETAG_LIT("de")},
                                       {ETAG_LIT("accept"), {NULL, 0}}};
     etag_key key;
+
     ETAG_INIT(&key);
     key.resource = (etag_resource){ETAG_LIT("api.example"), ETAG_LIT("/uploads/42?full=1")};
     key.scope = (etag_scope){ETAG_SCOPE_NAMED, ETAG_LIT("customer:7")};
@@ -60,6 +62,7 @@ static void make_event(struct fixture *made)
     static const etag_str surrogates[] = {ETAG_LIT("s:1"), ETAG_LIT("s:2"), ETAG_LIT("s:3")};
     static const etag_resource prefixes[] = {{ETAG_LIT("h"), ETAG_LIT("/p/")}};
     struct event *event = &made->event;
+
     *event = (struct event){.lsn = 77, .wall_ms = 123456, .peer_pid = 4321, .peer_uid = 1000};
     ETAG_INIT(&event->targets);
     event->targets.resources = resources;
@@ -73,6 +76,7 @@ static void make_event(struct fixture *made)
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     assert_non_null(f);
     make_entry(f);
     make_event(f);
@@ -98,6 +102,7 @@ static int setup_event(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
+
     buffer_deinit(&f->buffer);
     arena_deinit(&f->arena);
     free(f);
@@ -137,6 +142,7 @@ static void expect_only_whole(struct fixture *f, parse_fn parse)
 static void parse_changed(struct fixture *f, parse_fn parse, uint64_t seed)
 {
     uint8_t *changed = malloc(f->buffer.len);
+
     for (int round = 0; round < 20000; round++) {
         memcpy(changed, f->buffer.bytes, f->buffer.len);
         const unsigned flips = 1 + (unsigned)(random_next(&seed) % 4);
@@ -151,6 +157,7 @@ ENTRY_CASE(an_entry_comes_back_as_it_was)
 {
     struct entry_record record;
     struct entry_record_parts parts;
+
     assert_true(entry_record_parse(bytes_of(&f->buffer), &record, &parts));
 
     const struct entry *entry = &record.entry;
@@ -186,6 +193,7 @@ CASE(an_entry_with_nothing_optional_comes_back)
 {
     struct entry_record record;
     struct entry_record_parts parts;
+
     f->record.entry = (struct entry){.etag = ETAG_LIT("\"\""), .last_modified = ETAG_NO_DATE};
     assert_int_equal(entry_record_pack(&f->buffer, &f->record), 0);
     assert_true(entry_record_parse(bytes_of(&f->buffer), &record, &parts));
@@ -200,6 +208,7 @@ ENTRY_CASE(records_are_appended)
     struct entry_record record;
     struct entry_record_parts parts;
     const size_t first = f->buffer.len;
+
     assert_int_equal(entry_record_pack(&f->buffer, &f->record), 0);
     assert_int_equal(f->buffer.len, 2 * first);
     assert_memory_equal(f->buffer.bytes, f->buffer.bytes + first, first);
@@ -214,6 +223,7 @@ static bool parse_entry_copy(const uint8_t *bytes, size_t len)
     struct entry_record record;
     struct entry_record_parts parts;
     char *copy = malloc(len ? len : 1);
+
     memcpy(copy, bytes, len);
     const bool parsed = entry_record_parse((etag_str){copy, len}, &record, &parts);
     free(copy);
@@ -242,6 +252,7 @@ ENTRY_CASE(changed_bytes_never_lead_an_entry_astray)
 EVENT_CASE(an_event_comes_back_as_it_was)
 {
     struct event event;
+
     assert_true(event_record_parse(bytes_of(&f->buffer), 78, &event, &f->arena));
     assert_int_equal(event.lsn, 78);
     assert_int_equal(event.wall_ms, 123456);
@@ -265,6 +276,7 @@ static bool parse_event_copy(const uint8_t *bytes, size_t len)
     struct arena arena;
     struct event event;
     char *copy = malloc(len ? len : 1);
+
     memcpy(copy, bytes, len);
     arena_init(&arena, ARENA_BYTES_MAX);
     const bool parsed = event_record_parse((etag_str){copy, len}, 1, &event, &arena);
@@ -278,6 +290,7 @@ CASE(an_event_takes_entries_along)
     static const struct hash128 entries[] = {{1, 2}, {UINT64_MAX, 3}, {0, UINT64_MAX - 7}};
     struct buffer without = {0};
     struct event event;
+
     assert_int_equal(event_record_pack(&without, &f->event), 0);
     assert_int_equal(event_record_unstored_count(bytes_of(&without)), 0);
     f->event.unstored = entries;
@@ -318,6 +331,7 @@ CASE(everything_is_a_target_too)
 {
     struct event made = {.wall_ms = 1};
     struct event event;
+
     ETAG_INIT(&made.targets);
     made.targets.everything = true;
     assert_int_equal(event_record_pack(&f->buffer, &made), 0);
@@ -331,6 +345,7 @@ CASE(the_largest_event_comes_back_and_needs_its_arena)
     static etag_str surrogates[TARGETS_PER_EVENT_MAX];
     struct event made = {.wall_ms = 1};
     struct event event;
+
     for (size_t i = 0; i < TARGETS_PER_EVENT_MAX; i++)
         surrogates[i] = ETAG_LIT("some-surrogate-key");
     ETAG_INIT(&made.targets);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client's life with a daemon: opening, filling, invalidating, restarts, lost connections, roles, fork, event loops. */
+/* The client's life with a daemon: opening, filling, invalidating, restarts, lost connections,
+ * roles, fork, event loops. */
 #include "client_fixture.h"
 
 #include <sys/resource.h>
@@ -8,6 +9,7 @@
 static int setup(void **state)
 {
     struct fixture *f = client_setup(state);
+
     f->response.key = &f->key;
     f->response.etag = ETAG_LIT("\"v1\"");
     f->response.surrogate_count = 1;
@@ -20,6 +22,7 @@ static etag_reason check_reason(struct fixture *f)
 {
     etag_request request;
     etag_answer answer;
+
     ETAG_INIT(&request);
     ETAG_INIT(&answer);
     request.method = ETAG_LIT("GET");
@@ -50,6 +53,7 @@ CASE(opens_without_a_daemon)
 CASE(bad_options)
 {
     char path[200];
+
     memset(path, 'p', sizeof(path));
     path[sizeof(path) - 1] = '\0';
     f->options.socket_path = path;
@@ -148,6 +152,7 @@ CASE(roles)
 {
     const etag_token token = {FAKE_INCARNATION, 100};
     etag_op *op;
+
     f->daemon.roles = ROLE_READ;
     client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
@@ -213,7 +218,8 @@ CASE(what_must_not_be_stored_is_not_sent)
     assert_int_equal(fake_get(&f->daemon, fills), 0);
 }
 
-/* What it does not know might be what the call is about: "only if", "not before", "on these hosts too". */
+/* What it does not know might be what the call is about: "only if", "not before", "on these hosts
+ * too". */
 CASE(what_is_asked_by_an_unknown_member_is_not_done)
 {
     struct {
@@ -263,6 +269,7 @@ CASE(what_is_asked_by_an_unknown_member_is_not_done)
 CASE(filling_connects_but_not_too_often)
 {
     const etag_token token = {FAKE_INCARNATION, 100};
+
     f->options.no_wait = true;
     client_open(f);
     f->client->connect_again_ns = UINT64_MAX;
@@ -295,6 +302,7 @@ CASE(a_full_socket_drops_fills)
 {
     const etag_token token = {FAKE_INCARNATION, 100};
     etag_status status = ETAG_OK;
+
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
     client_open(f);
@@ -397,6 +405,7 @@ CASE(every_call_that_talks_follows_a_restart)
 static etag_status await_result(struct fixture *f, etag_op *op)
 {
     etag_status status = ETAG_AGAIN;
+
     for (int i = 0; i < 1000 && status == ETAG_AGAIN; i++) {
         client_loop_once(f, 5000);
         status = etag_op_result(op, &f->receipt);
@@ -407,6 +416,7 @@ static etag_status await_result(struct fixture *f, etag_op *op)
 CASE(operations)
 {
     etag_op *first, *second, *third;
+
     client_start(f);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &first), ETAG_OK);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &second), ETAG_OK);
@@ -432,6 +442,7 @@ CASE(operations)
 CASE(operations_fail)
 {
     etag_op *op, *other;
+
     client_start(f);
     fake_set(&f->daemon, mood, FAKE_REFUSES);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
@@ -467,6 +478,7 @@ static void name_many(struct fixture *f)
 {
     static char bytes[SURROGATE_BYTES_MAX];
     static etag_str names[3000];
+
     memset(bytes, 'n', sizeof(bytes));
     for (size_t i = 0; i < 3000; i++)
         names[i] = (etag_str){bytes, sizeof(bytes)};
@@ -480,6 +492,7 @@ static int greet_only(struct fixture *f)
     const struct reply hello = {.id = 1,
                                 .kind = REPLY_HELLO,
                                 .hello = {.protocol = PROTOCOL_VERSION, .roles = ROLE_MUTATE}};
+
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
     client_open(f);
@@ -495,6 +508,7 @@ CASE(what_was_not_sent_has_not_happened)
 {
     etag_op *sent, *queued, *early;
     const int fd = greet_only(f);
+
     f->client->timeout_ms = 400;
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &sent), ETAG_OK);
     name_many(f);
@@ -516,6 +530,7 @@ CASE(what_is_queued_may_still_happen)
 {
     const etag_targets few = f->targets;
     etag_op *op;
+
     f->options.timeout_ms = 400;
     const int fd = greet_only(f);
     name_many(f);
@@ -529,6 +544,7 @@ CASE(what_is_queued_may_still_happen)
 CASE(operations_are_bounded_and_survive_the_client)
 {
     static etag_op *ops[CLIENT_OPS_MAX + 1];
+
     fake_start(&f->daemon, true);
     fake_set(&f->daemon, mood, FAKE_SILENT);
     client_open(f);
@@ -551,6 +567,7 @@ CASE(operations_are_bounded_and_survive_the_client)
 static int behave_as_child(struct fixture *f, etag_op *parents_op, uint64_t parents_checks)
 {
     const int parents_fd = f->client->channel.fd;
+
     if (etag_client_fd(f->client) != -1 || etag_client_events(f->client) != 0 ||
         etag_client_timeout_ms(f->client) != 0)
         return 1;
@@ -573,6 +590,7 @@ CASE(a_child_connects_anew)
 {
     etag_op *op;
     int status = -1;
+
     client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
@@ -615,6 +633,7 @@ CASE(counts_move_to_the_daemons_page)
 static void set_descriptor_limit(rlim_t limit)
 {
     struct rlimit r;
+
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &r), 0);
     r.rlim_cur = limit;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
@@ -623,6 +642,7 @@ static void set_descriptor_limit(rlim_t limit)
 CASE(without_descriptors_the_client_stays_usable)
 {
     struct rlimit before;
+
     if (under_valgrind())
         skip();
     f->options.no_wait = true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an answer does to its key's entry: a table of situations for etag_finish(), with a daemon that counts fills and retires
- * and an index that holds what the test puts there.
+ * What an answer does to its key's entry: a table of situations for etag_finish(), with a daemon
+ * that counts fills and retires and an index that holds what the test puts there.
  */
 #include "client_fixture.h"
 #include "made_entry.h"
@@ -10,6 +10,7 @@
 static int setup(void **state)
 {
     struct fixture *f = client_setup(state);
+
     client_start(f);
     client_field(f, "ETag", "\"v1\"");
     client_field(f, "Cache-Control", "max-age=60");
@@ -24,13 +25,15 @@ static int setup(void **state)
 static uint32_t clock_of(struct fixture *f, etag_str surrogate)
 {
     const struct shm_view *view = index_view(f->daemon.index);
+
     return clock_of_surrogate(view->header->hash_key, view->clock_count, surrogate);
 }
 
 struct stored {
     const char *etag, *cache_control;
     size_t surrogate_count;
-    uint64_t fill_lsn, left_ns; /* left_ns 0: for ever */
+    /* left_ns 0: for ever */
+    uint64_t fill_lsn, left_ns;
     int64_t last_modified;
 };
 
@@ -45,6 +48,7 @@ static void store(struct fixture *f, struct stored what)
     struct kept_field kept = {
         .field = {ETAG_LIT("Cache-Control"), str_of(what.cache_control)},
     };
+
     client_store(f, (struct index_entry){.fill_lsn = what.fill_lsn,
                                          .expires_ns = left_ns,
                                          .last_modified = what.last_modified,
@@ -81,6 +85,7 @@ CASE(what_the_entry_says_is_not_filled_again)
 CASE(another_cache_control_fills)
 {
     struct stored former = AS_ANSWERED;
+
     former.cache_control = "max-age=86400";
     store(f, former);
     answered(f, 1, 0);
@@ -97,10 +102,12 @@ CASE(another_cache_control_fills)
     answered(f, 0, 0); /* until the second is over there is none */
 }
 
-/* It went on with the other fields for ever: what had been said before the invalidation seemed to be on its way. */
+/* It went on with the other fields for ever: what had been said before the invalidation seemed to
+ * be on its way. */
 CASE(fields_that_were_filled_over_after_an_invalidation_go)
 {
     struct stored former = AS_ANSWERED;
+
     former.cache_control = "max-age=86400";
     former.fill_lsn = FAKE_TOKEN_LSN / 2;
     store(f, former);
@@ -148,6 +155,7 @@ CASE(another_date_or_tag_fills)
 CASE(an_expiry_in_half_fills)
 {
     struct stored young = AS_ANSWERED;
+
     f->response.max_age_s = 10000;
     young.left_ns = 9000 * NS_PER_S;
     store(f, young);
@@ -167,6 +175,7 @@ CASE(an_expiry_in_half_fills)
 CASE(an_expires_that_rounds_otherwise_is_the_same)
 {
     struct index_evicted evicted;
+
     static const struct {
         int64_t offset_s;
         int fills;
@@ -195,6 +204,7 @@ CASE(an_expires_that_rounds_otherwise_is_the_same)
 CASE(an_entry_of_a_newer_token_stays)
 {
     struct stored newer = AS_ANSWERED;
+
     newer.fill_lsn = FAKE_TOKEN_LSN + 1;
     newer.etag = "\"v2\"";
     store(f, newer);
@@ -355,6 +365,7 @@ CASE(an_entry_that_came_after_the_miss_is_seen)
 CASE(a_response_with_a_key_of_its_own_is_another_page)
 {
     etag_key other = f->key;
+
     other.resource.target = ETAG_LIT("/posts/2");
     store(f, AS_ANSWERED); /* of the first page, which says all that the second one will */
     f->response.key = &other;
@@ -374,6 +385,7 @@ CASE(missing_urls_retire_nothing)
     char target[64];
     const char *const said = getenv("ETAG_TEST_MISSING");
     const long count = said ? strtol(said, NULL, 10) : 3000;
+
     f->response.http_status = 404;
     for (long i = 0; i < count; i++) {
         snprintf(target, sizeof(target), "/wp-login.php?%ld", i);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A whole request in two calls, with a daemon that counts the fills and an index that holds one entry. */
+/* A whole request in two calls, with a daemon that counts the fills and an index that holds one
+ * entry. */
 #include "client_fixture.h"
 #include "numbers.h"
 
 static int setup(void **state)
 {
     struct fixture *f = client_setup(state);
+
     f->repeated = ETAG_LIT("Surrogate-Key");
     f->options.repeated_fields = &f->repeated;
     f->options.repeated_field_count = 1;
@@ -69,7 +71,8 @@ CASE(a_hit_renders_nothing)
     assert_int_equal(f->answer.field_count, 0);
 }
 
-/* A known entry needs no second fill, unless something else was rendered: then nobody has announced a change. */
+/* A known entry needs no second fill, unless something else was rendered: then nobody has announced
+ * a change. */
 CASE(what_the_cache_has_is_not_filled)
 {
     client_store_etag(f, "\"v1\"", 100);
@@ -108,6 +111,7 @@ CASE(if_match_of_a_get)
 CASE(what_is_not_2xx_stands)
 {
     static const int statuses[] = {100, 199, 300, 302, 404, 500};
+
     client_ask(f, "If-None-Match", "*");
     for (size_t i = 0; i < COUNT_OF(statuses); i++) {
         f->response.http_status = statuses[i];
@@ -194,6 +198,7 @@ CASE(without_a_daemon)
 CASE(the_response_may_say_it_itself)
 {
     etag_key other = f->key;
+
     other.resource.target = ETAG_LIT("no slash");
     assert_int_equal(client_precheck(f), 0);
     f->response.method = ETAG_LIT("POST"); /* which may not be stored */

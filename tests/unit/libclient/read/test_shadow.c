@@ -6,6 +6,7 @@
 static int setup(void **state)
 {
     struct fixture *f = client_setup(state);
+
     f->options.shadow = true;
     client_start(f);
     f->key.scope = (etag_scope){ETAG_SCOPE_NAMED, ETAG_LIT("customer:7")};
@@ -20,6 +21,7 @@ static int setup(void **state)
 static void invalidate(struct fixture *f)
 {
     struct shm_view *view = index_view(f->daemon.index);
+
     shm_lsn_store(view, 200);
     shm_clock_store(view, CLOCK_FLOOR, 200);
 }

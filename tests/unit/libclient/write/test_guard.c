@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guards as writers see them: their steps, the time for a COMMIT, restarts of the daemon, the spool, fork. */
+/* Guards as writers see them: their steps, the time for a COMMIT, restarts of the daemon, the
+ * spool, fork. */
 #include "client_fixture.h"
 #include "guard.h"
 
@@ -14,6 +15,7 @@
 static int setup(void **state)
 {
     struct fixture *f = client_setup(state);
+
     f->daemon.spool_id = FAKE_SPOOL_ID;
     f->daemon.linger_ns = LINGER_MS * NS_PER_MS;
     f->targets.surrogate_count = 2;
@@ -143,6 +145,7 @@ CASE(nothing_follows_the_end_of_a_guard)
 CASE(a_forgotten_guard_loses_its_connection)
 {
     etag_guard *other;
+
     client_start(f);
     begin(f);
     const uint64_t id = fake_get(&f->daemon, last_guard_low);
@@ -195,6 +198,7 @@ CASE(time_runs_out)
 CASE(a_restarted_daemon_gets_the_guards)
 {
     etag_guard *other;
+
     client_start(f);
     begin(f);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &other), ETAG_OK);
@@ -250,6 +254,7 @@ CASE(steps_without_a_daemon)
     static const enum request_kind kinds[] = {REQUEST_GUARD_BEGIN, REQUEST_GUARD_CONFIRM,
                                               REQUEST_GUARD_COMMIT};
     struct guard_id id = {0};
+
     start_without_daemon(f, SHORT_NS);
     for (size_t i = 0; i < 3; i++) {
         struct arena arena;
@@ -321,6 +326,7 @@ CASE(a_beginning_needs_a_slot)
 static int behave_as_child(struct fixture *f)
 {
     etag_guard *second = f->guard, *own;
+
     if (etag_guard_time_left_ms(f->guard) != 0)
         return 1;
     if (etag_guard_confirm(f->guard) != ETAG_INVALID)
@@ -341,6 +347,7 @@ static int behave_as_child(struct fixture *f)
 CASE(a_childs_guards_are_dead)
 {
     int status = -1;
+
     client_start(f);
     begin(f);
     confirm(f);
@@ -349,7 +356,8 @@ CASE(a_childs_guards_are_dead)
         _exit(behave_as_child(f));
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
-    /* The child sent nothing for the parent's guard: one confirmation each, and the child's own commit. */
+    /* The child sent nothing for the parent's guard: one confirmation each, and the child's own
+     * commit. */
     assert_int_equal(fake_get(&f->daemon, confirms), 2);
     assert_int_equal(fake_get(&f->daemon, commits), 1);
     assert_int_not_equal(etag_guard_time_left_ms(f->guard), 0);
@@ -369,6 +377,7 @@ CASE(a_childs_guards_are_dead)
 CASE(a_guard_outlives_its_client)
 {
     etag_guard *other;
+
     client_start(f);
     begin(f);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &other), ETAG_OK);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Mutations without an answer: the spool, its wait, and what ends it sooner or otherwise. (With an answer: test_client.c.) */
+/* Mutations without an answer: the spool, its wait, and what ends it sooner or otherwise. (With an
+ * answer: test_client.c.) */
 #include "client_fixture.h"
 #include "numbers.h"
 #include "op.h"
@@ -12,6 +13,7 @@
 static int setup(void **state)
 {
     struct fixture *f = client_setup(state);
+
     f->daemon.spool_id = FAKE_SPOOL_ID;
     f->receipt.lsn = 77;
     return 0;
@@ -51,6 +53,7 @@ static etag_status invalidate(struct fixture *f)
 static etag_op *start_op(struct fixture *f)
 {
     etag_op *op;
+
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     return op;
 }
@@ -59,6 +62,7 @@ static etag_op *start_op(struct fixture *f)
 static etag_status await_result(struct fixture *f, etag_op *op, int *turns)
 {
     etag_status status = etag_op_result(op, &f->receipt);
+
     for (*turns = 0; *turns < 5000 && status == ETAG_AGAIN; ++*turns) {
         struct pollfd p = {.fd = etag_client_fd(f->client),
                            .events = etag_client_events(f->client)};
@@ -77,6 +81,7 @@ CASE(ok_after_the_wait_and_not_earlier)
 {
     struct arena arena;
     struct request request;
+
     with_spool(f, SHORT_NS);
     client_open(f);
     const uint64_t before = time_coarse_ns();
@@ -148,6 +153,7 @@ CASE(a_stopped_daemon_is_waited_for_a_little)
 CASE(an_event_loop_is_woken_when_the_wait_is_over)
 {
     int turns;
+
     with_spool(f, 2 * SHORT_NS);
     client_open(f);
     const uint64_t before = time_coarse_ns();
@@ -178,6 +184,7 @@ CASE(an_answer_ends_the_wait)
 CASE(a_daemon_that_starts_is_asked)
 {
     int turns;
+
     with_spool(f, LONG_NS);
     client_open(f);
     etag_op *first = start_op(f), *second = start_op(f);
@@ -193,6 +200,7 @@ CASE(a_daemon_that_starts_is_asked)
 static void *start_later(void *context)
 {
     struct fixture *f = context;
+
     poll(NULL, 0, 150);
     fake_start(&f->daemon, true);
     return NULL;
@@ -201,6 +209,7 @@ static void *start_later(void *context)
 CASE(a_waiting_call_asks_a_daemon_that_starts)
 {
     pthread_t thread;
+
     with_spool(f, LONG_NS);
     client_open(f);
     assert_int_equal(pthread_create(&thread, NULL, start_later, f), 0);
@@ -236,6 +245,7 @@ CASE(a_definite_error_ends_the_wait)
 CASE(a_busy_daemon_is_not_waited_for)
 {
     int turns;
+
     with_spool(f, SHORT_NS);
     with_daemon(f, FAKE_BUSY);
     const uint64_t before = time_coarse_ns();
@@ -309,6 +319,7 @@ CASE(a_daemon_without_a_spool_reads_none)
 CASE(a_spool_that_appears_is_used)
 {
     int turns;
+
     with_daemon(f, FAKE_SILENT);
     etag_op *op = start_op(f);
     poll(NULL, 0, 260);
@@ -378,6 +389,7 @@ CASE(closing_leaves_what_is_recorded_pending)
 CASE(a_childs_parent_waits_on)
 {
     int turns, status = -1;
+
     with_spool(f, SHORT_NS);
     client_open(f);
     etag_op *op = start_op(f);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The daemon's reading of the spool: which files count, in which order, what becomes of them, what a stranger can't do. */
+/* The daemon's reading of the spool: which files count, in which order, what becomes of them, what
+ * a stranger can't do. */
 #include "testing.h"
 
 #include "spool_fixture.h"
@@ -7,8 +8,8 @@
 #include <errno.h>
 
 #define STRANGER 4242u
-/* What a writer or a stranger does between two steps of the daemon: before its next rename or unlink of this name, or after the
- * unlink. */
+/* What a writer or a stranger does between two steps of the daemon: before its next rename or
+ * unlink of this name, or after the unlink. */
 static struct {
     const char *name;
     bool after;
@@ -359,7 +360,8 @@ CASE(test_what_cannot_be_removed_is_tried_again_and_applied_once)
     assert_int_equal(f->seen_count, 1);
 }
 
-/* The begin of a guard: "purge everything" would be no substitute, since it puts nothing in flux. */
+/* The begin of a guard: "purge everything" would be no substitute, since it puts nothing in
+ * flux. */
 static void put_over_strangers_fifo(struct fixture *f)
 {
     assert_int_equal(unlink(path_of(f, "e001")), 0);
@@ -747,7 +749,8 @@ CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay)
 {
     char name[32];
 
-    /* Some before and some after them: whatever the order in which names are listed, not all are among the first. */
+    /* Some before and some after them: whatever the order in which names are listed, not all are
+     * among the first. */
     for (int i = 0; i < 15; i++) {
         snprintf(name, sizeof(name), "e%03x", i);
         put_request(f, name, REQUEST_INVALIDATE, "before");
