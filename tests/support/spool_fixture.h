@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A spool in a directory of its own, what a scan has applied, and events as writers leave them. After testing.h. */
+/* A spool in a directory of its own, what a scan has applied, and events as writers leave them.
+ * After testing.h. */
 #ifndef ETAGD_TEST_SPOOL_FIXTURE_H
 #define ETAGD_TEST_SPOOL_FIXTURE_H
 
@@ -45,6 +46,8 @@ void open_spool(struct fixture *f, uint64_t lease_ns);
 int setup(void **state);
 
 int teardown(void **state);
+
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
 
 int apply(void *ctx, const struct request *request, uint32_t uid, struct spool_slot slot);
 

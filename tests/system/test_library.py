@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 
-from harness import BUILD, EMULATED, SYSTEM, Case, bound, main
+from harness import BUILD, EMULATED, SYSTEM, Case, bound, main, put_file
 
 CONSUMER = r"""
 #include <etag/etag.h>
@@ -75,10 +75,8 @@ class Installed(Case):
         prefix = os.path.join(self.directory, "prefix")
         source = os.path.join(self.directory, "consumer")
         os.mkdir(source)
-        with open(os.path.join(source, "consumer.c"), "w", encoding="ascii") as f:
-            f.write(CONSUMER)
-        with open(os.path.join(source, "CMakeLists.txt"), "w", encoding="ascii") as f:
-            f.write(PROJECT)
+        put_file(os.path.join(source, "consumer.c"), CONSUMER)
+        put_file(os.path.join(source, "CMakeLists.txt"), PROJECT)
 
         def run(*command, **env):
             done = subprocess.run(command, capture_output=True, text=True, timeout=bound(120), check=False,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client that is opened before fork(), as by a pre-forking server. The child looks up in the memory that it inherited
- * and fills by a connection of its own; the parent's connection goes on undisturbed.
+ * A client that is opened before fork(), as by a pre-forking server. The child looks up in the
+ * memory that it inherited and fills by a connection of its own; the parent's connection goes on
+ * undisturbed.
  */
 #include "conditional.h"
 

@@ -1,63 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "log.h"
+#include "log_sink.h"
 #include "numbers.h"
-#include "testing.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <regex.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define LINE_BYTES 4096
 
-struct sink {
-    int read_fd;
-    struct log log;
-    char line[LINE_BYTES + 1];
-    size_t len;
-};
-
-static int sink_open(void **state)
-{
-    static struct sink sink;
-    int fds[2];
-    if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
-        return -1;
-    sink = (struct sink){.read_fd = fds[0], .log = {.fd = fds[1], .least = LOG_DEBUG}};
-    *state = &sink;
-    return 0;
-}
-
-static int sink_close(void **state)
-{
-    struct sink *sink = *state;
-    close(sink->read_fd);
-    close(sink->log.fd);
-    return 0;
-}
-
-/* What one read(2) brings, which is what one write(2) wrote. */
-static const char *sink_read(struct sink *sink)
-{
-    const ssize_t len = read(sink->read_fd, sink->line, LINE_BYTES);
-    sink->len = len > 0 ? (size_t)len : 0;
-    sink->line[sink->len] = '\0';
-    return sink->line;
-}
+#define CASE(name) TEST_OF(name, struct sink *sink, sink_open, sink_close)
 
 /* The line behind its event. */
 static void assert_pairs(struct sink *sink, const char *expected)
 {
     const char *at = strstr(sink_read(sink), "event=e");
+
     assert_non_null(at);
     assert_string_equal(at + strlen("event=e"), expected);
 }
 
-static void a_line_begins_with_time_level_and_event(void **state)
+CASE(a_line_begins_with_time_level_and_event)
 {
-    struct sink *sink = *state;
     regex_t shape;
+
     assert_int_equal(
         regcomp(&shape,
                 "^time=20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z "
@@ -70,16 +36,14 @@ static void a_line_begins_with_time_level_and_event(void **state)
     regfree(&shape);
 }
 
-static void an_event_needs_no_pairs(void **state)
+CASE(an_event_needs_no_pairs)
 {
-    struct sink *sink = *state;
     log_event(&sink->log, LOG_WARN, "e");
     assert_pairs(sink, "\n");
 }
 
-static void values_are_quoted_only_where_they_must_be(void **state)
+CASE(values_are_quoted_only_where_they_must_be)
 {
-    struct sink *sink = *state;
     log_event(&sink->log, LOG_INFO, "e", log_text("a", "plain/-_.:"), log_text("b", "two words"),
               log_text("c", "say \"x\""), log_text("d", "a=b"), log_text("e", ""),
               log_text("f", NULL), log_text("g", "back\\slash"), log_text("h", "\xc3\xa4"));
@@ -87,26 +51,24 @@ static void values_are_quoted_only_where_they_must_be(void **state)
                        " g=\"back\\\\slash\" h=\xc3\xa4\n");
 }
 
-static void controls_cannot_make_a_second_line(void **state)
+CASE(controls_cannot_make_a_second_line)
 {
-    struct sink *sink = *state;
     const etag_str value = {"a\nlevel=error\r\t\0\x7f", 17};
+
     log_event(&sink->log, LOG_INFO, "e", log_str("v", value));
     assert_pairs(sink, " v=\"a\\nlevel=error\\x0d\\x09\\x00\\x7f\"\n");
 }
 
-static void an_errno_is_told_in_words_whatever_its_sign(void **state)
+CASE(an_errno_is_told_in_words_whatever_its_sign)
 {
-    struct sink *sink = *state;
     log_event(&sink->log, LOG_INFO, "e", log_error("a", ENOENT), log_error("b", -ENOENT),
               log_error("c", 99999));
     assert_pairs(sink,
                  " a=\"No such file or directory\" b=\"No such file or directory\" c=99999\n");
 }
 
-static void levels_below_the_least_are_silent(void **state)
+CASE(levels_below_the_least_are_silent)
 {
-    struct sink *sink = *state;
     sink->log.least = LOG_WARN;
     log_event(&sink->log, LOG_INFO, "e");
     assert_string_equal(sink_read(sink), "");
@@ -114,10 +76,10 @@ static void levels_below_the_least_are_silent(void **state)
     assert_pairs(sink, "\n");
 }
 
-static void a_line_has_an_end_however_long_its_values_are(void **state)
+CASE(a_line_has_an_end_however_long_its_values_are)
 {
-    struct sink *sink = *state;
     static char value[3 * LINE_BYTES];
+
     for (size_t len = LINE_BYTES - 200; len < sizeof(value); len += len < LINE_BYTES ? 1 : 997) {
         for (int quoted = 0; quoted < 2; quoted++) {
             memset(value, quoted ? '\n' : 'x', len);
@@ -125,9 +87,9 @@ static void a_line_has_an_end_however_long_its_values_are(void **state)
                       log_number("n", 1));
             sink_read(sink);
             assert_in_range(sink->len, 1, LINE_BYTES);
-            assert_ptr_equal(memchr(sink->line, '\n', sink->len), sink->line + sink->len - 1);
+            assert_ptr_equal(memchr(sink->text, '\n', sink->len), sink->text + sink->len - 1);
             if (len >= LINE_BYTES)
-                assert_string_equal(sink->line + sink->len - 4, "...\n");
+                assert_string_equal(sink->text + sink->len - 4, "...\n");
             assert_string_equal(sink_read(sink), "");
         }
     }
@@ -139,14 +101,15 @@ static void a_line_has_an_end_however_long_its_values_are(void **state)
 static void assert_members(struct sink *sink, const char *expected)
 {
     const char *at = strstr(sink_read(sink), "\"event\":\"e\"");
+
     assert_non_null(at);
     assert_string_equal(at + strlen("\"event\":\"e\""), expected);
 }
 
-static void json_has_the_same_pairs(void **state)
+CASE(json_has_the_same_pairs)
 {
-    struct sink *sink = *state;
     regex_t shape;
+
     sink->log.format = LOG_JSON;
     assert_int_equal(
         regcomp(
@@ -164,10 +127,10 @@ static void json_has_the_same_pairs(void **state)
     assert_members(sink, "}\n");
 }
 
-static void json_escapes_what_it_must(void **state)
+CASE(json_escapes_what_it_must)
 {
-    struct sink *sink = *state;
     const etag_str controls = {"a\n\t\0\x7f\"\\", 7};
+
     sink->log.format = LOG_JSON;
     log_event(&sink->log, LOG_INFO, "e", log_str("v", controls), log_text("empty", ""),
               log_text("none", NULL), log_text("two words", "a=b c"));
@@ -177,9 +140,8 @@ static void json_escapes_what_it_must(void **state)
 }
 
 /* What is UTF-8 stays; every byte that begins no character becomes U+FFFD. */
-static void json_is_valid_utf_8_whatever_comes(void **state)
+CASE(json_is_valid_utf_8_whatever_comes)
 {
-    struct sink *sink = *state;
     static const struct {
         const char *given, *written;
     } cases[] = {
@@ -211,21 +173,22 @@ static void json_is_valid_utf_8_whatever_comes(void **state)
 static void assert_whole_object(const struct sink *sink)
 {
     bool inside = false;
-    assert_int_equal(sink->line[0], '{');
-    assert_string_equal(sink->line + sink->len - 2, "}\n");
+
+    assert_int_equal(sink->text[0], '{');
+    assert_string_equal(sink->text + sink->len - 2, "}\n");
     for (size_t i = 0; i < sink->len; i++) {
-        if (inside && sink->line[i] == '\\')
+        if (inside && sink->text[i] == '\\')
             i++;
-        else if (sink->line[i] == '"')
+        else if (sink->text[i] == '"')
             inside = !inside;
     }
     assert_false(inside);
 }
 
-static void json_stays_an_object_however_long_its_values_are(void **state)
+CASE(json_stays_an_object_however_long_its_values_are)
 {
-    struct sink *sink = *state;
     static char value[2 * LINE_BYTES];
+
     sink->log.format = LOG_JSON;
     for (size_t len = LINE_BYTES / 6 - 60; len < sizeof(value);
          len += len < LINE_BYTES + 9 ? 1 : 997) {
@@ -236,34 +199,11 @@ static void json_stays_an_object_however_long_its_values_are(void **state)
             sink_read(sink);
             assert_in_range(sink->len, 1, LINE_BYTES);
             assert_whole_object(sink);
-            const bool cut = strstr(sink->line, ",\"cut\":true}\n") != NULL;
-            assert_int_equal(cut, strstr(sink->line, "\"last\":\"abc\"}\n") == NULL);
+            const bool cut = strstr(sink->text, ",\"cut\":true}\n") != NULL;
+            assert_int_equal(cut, strstr(sink->text, "\"last\":\"abc\"}\n") == NULL);
             if (len >= LINE_BYTES)
                 assert_true(cut);
             assert_string_equal(sink_read(sink), "");
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_line_begins_with_time_level_and_event, sink_open,
-                                        sink_close),
-        cmocka_unit_test_setup_teardown(an_event_needs_no_pairs, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(values_are_quoted_only_where_they_must_be, sink_open,
-                                        sink_close),
-        cmocka_unit_test_setup_teardown(controls_cannot_make_a_second_line, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(an_errno_is_told_in_words_whatever_its_sign, sink_open,
-                                        sink_close),
-        cmocka_unit_test_setup_teardown(levels_below_the_least_are_silent, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(a_line_has_an_end_however_long_its_values_are, sink_open,
-                                        sink_close),
-        cmocka_unit_test_setup_teardown(json_has_the_same_pairs, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(json_escapes_what_it_must, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(json_is_valid_utf_8_whatever_comes, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(json_stays_an_object_however_long_its_values_are, sink_open,
-                                        sink_close),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

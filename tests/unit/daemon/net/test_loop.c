@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The loop itself: waiting and watching, accepting, and which backend is chosen. Streams stand in test_loop_stream.c. */
+/* The loop itself: waiting and watching, accepting, and which backend is chosen. Streams stand in
+ * test_loop_stream.c. */
 #include "loop_fixture.h"
 #include "numbers.h"
 
@@ -15,9 +16,8 @@
 
 /* ---- Waiting and watching ---- */
 
-static void turns_last_as_long_as_said(void **state)
+BOTH(turns_last_as_long_as_said)
 {
-    struct harness *const h = harness_open(state);
     settle(h);
     assert_quiet(h);
     const uint64_t before = time_ns_of(CLOCK_MONOTONIC);
@@ -28,20 +28,20 @@ static void turns_last_as_long_as_said(void **state)
     far_write(side, "x", 1);
     while (side->got_len == 0)
         assert_int_equal(loop_turn(h->loop, UINT64_MAX), 0); /* "for ever", but something comes */
-    harness_close(h);
 }
 
 static void read_watched(struct harness *h)
 {
     uint64_t count;
+
     assert_int_equal(read(h->watched_fd, &count, sizeof(count)), sizeof(count));
 }
 
-static void watching_is_level_triggered(void **state)
+BOTH(watching_is_level_triggered)
 {
-    struct harness *const h = harness_open(state);
     const int watched = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     const int other = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
     assert_int_equal(loop_watch(h->loop, watched), 0);
     assert_int_equal(loop_watch(h->loop, other), 0);
     settle(h);
@@ -61,15 +61,14 @@ static void watching_is_level_triggered(void **state)
     }
     close(watched);
     close(other);
-    harness_close(h);
 }
 
-static void watches_are_bounded(void **state)
+BOTH(watches_are_bounded)
 {
-    struct harness *const h = harness_open(state);
     int fds[100];
     size_t count = 0;
     int r = 0;
+
     for (; count < 100 && r == 0; count++) {
         fds[count] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         r = loop_watch(h->loop, fds[count]);
@@ -78,7 +77,6 @@ static void watches_are_bounded(void **state)
     assert_true(count > 3);
     for (size_t i = 0; i < count; i++)
         close(fds[i]);
-    harness_close(h);
 }
 
 /* ---- Accepting ---- */
@@ -87,6 +85,7 @@ static void watches_are_bounded(void **state)
 static void listen_somewhere(struct harness *h, int type_flags)
 {
     const struct sockaddr_un nameless = {.sun_family = AF_UNIX};
+
     h->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | type_flags, 0);
     assert_true(h->listen_fd >= 0);
     assert_int_equal(bind(h->listen_fd, (const struct sockaddr *)&nameless, sizeof(sa_family_t)),
@@ -99,6 +98,7 @@ static int connect_to(const struct harness *h)
 {
     struct sockaddr_un address;
     socklen_t len = sizeof(address);
+
     assert_int_equal(getsockname(h->listen_fd, (struct sockaddr *)&address, &len), 0);
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     assert_true(fd >= 0);
@@ -106,10 +106,10 @@ static int connect_to(const struct harness *h)
     return fd;
 }
 
-static void connections_are_accepted(void **state, int type_flags)
+static void connections_are_accepted(struct harness *h, int type_flags)
 {
-    struct harness *const h = harness_open(state);
     int peers[150];
+
     listen_somewhere(h, type_flags);
     settle(h);
     for (size_t i = 0; i < 150; i++) {
@@ -124,17 +124,16 @@ static void connections_are_accepted(void **state, int type_flags)
         close(h->accepted[i]);
         close(peers[i]);
     }
-    harness_close(h);
 }
 
-static void connections_are_accepted_on_a_blocking_socket(void **state)
+BOTH(connections_are_accepted_on_a_blocking_socket)
 {
-    connections_are_accepted(state, 0);
+    connections_are_accepted(h, 0);
 }
 
-static void connections_are_accepted_on_a_non_blocking_socket(void **state)
+BOTH(connections_are_accepted_on_a_non_blocking_socket)
 {
-    connections_are_accepted(state, SOCK_NONBLOCK);
+    connections_are_accepted(h, SOCK_NONBLOCK);
 }
 
 static void unlisten_now(struct harness *h, int fd)
@@ -142,9 +141,8 @@ static void unlisten_now(struct harness *h, int fd)
     loop_unlisten(h->loop);
 }
 
-static void unlisten_ends_accepting(void **state)
+BOTH(unlisten_ends_accepting)
 {
-    struct harness *const h = harness_open(state);
     listen_somewhere(h, 0);
     const int first = connect_to(h);
     const int second = connect_to(h);
@@ -165,13 +163,12 @@ static void unlisten_ends_accepting(void **state)
     close(first);
     close(second);
     close(third);
-    harness_close(h);
 }
 
-static void unaccepted_connections_are_no_leak(void **state)
+BOTH(unaccepted_connections_are_no_leak)
 {
-    struct harness *const h = harness_open(state);
     int peers[20];
+
     listen_somewhere(h, 0);
     settle(h);
     for (int i = 0; i < 20; i++)
@@ -180,13 +177,12 @@ static void unaccepted_connections_are_no_leak(void **state)
     assert_int_equal(h->accepted_count, 0);
     for (int i = 0; i < 20; i++)
         close(peers[i]);
-    harness_close(h);
 }
 
-static void a_turn_accepts_a_bounded_number(void **state)
+BOTH(a_turn_accepts_a_bounded_number)
 {
-    struct harness *const h = harness_open(state);
     int peers[2 * LOOP_ACCEPTS_MAX];
+
     listen_somewhere(h, 0);
     settle(h);
     for (size_t i = 0; i < LOOP_ACCEPTS_MAX + 30; i++)
@@ -200,7 +196,6 @@ static void a_turn_accepts_a_bounded_number(void **state)
         close(h->accepted[i]);
         close(peers[i]);
     }
-    harness_close(h);
 }
 
 static void pause_now(struct harness *h, int fd)
@@ -208,10 +203,10 @@ static void pause_now(struct harness *h, int fd)
     loop_accept_pause(h->loop, NS_PER_S / 5);
 }
 
-static void accepting_pauses_at_once_and_goes_on(void **state)
+BOTH(accepting_pauses_at_once_and_goes_on)
 {
-    struct harness *const h = harness_open(state);
     int peers[3];
+
     listen_somewhere(h, 0);
     h->on_accepted = pause_now;
     const uint64_t before = time_ns_of(CLOCK_MONOTONIC);
@@ -227,7 +222,6 @@ static void accepting_pauses_at_once_and_goes_on(void **state)
         close(h->accepted[i]);
         close(peers[i]);
     }
-    harness_close(h);
 }
 
 /* Runs body in a child of its own; its asserts become the child's exit status. */
@@ -235,6 +229,7 @@ static void in_child(int (*body)(enum loop_kind kind), enum loop_kind kind)
 {
     int status;
     const pid_t pid = fork();
+
     assert_true(pid >= 0);
     if (pid == 0)
         _exit(body(kind));
@@ -266,6 +261,7 @@ static size_t exhaust_descriptors(int *out, size_t room)
 {
     size_t count = 0;
     int fd;
+
     while (count < room && (fd = dup(STDERR_FILENO)) >= 0)
         out[count++] = fd;
     return count;
@@ -277,6 +273,7 @@ static int run_out_of_descriptors(enum loop_kind kind)
     static int hoard[256];
     enum loop_kind used;
     char byte = 0;
+
     expect(setrlimit(RLIMIT_NOFILE, &(struct rlimit){256, 256}) == 0);
     expect(loop_open(&h.loop, kind, &handler, &h, &used, NULL) == 0);
     struct side *const side = side_open(&h);
@@ -322,22 +319,21 @@ static int run_out_of_descriptors(enum loop_kind kind)
     return 0;
 }
 
-static void running_out_of_descriptors_pauses_accepting(void **state)
+static void running_out_of_descriptors_pauses_accepting_run(void **state)
 {
     if (under_valgrind())
         skip();
-    struct harness *const h = harness_open(state); /* skips where there is no such loop */
-    harness_close(h);
-    in_child(run_out_of_descriptors, kind_of(state));
+    harness_close(harness_open(state)); /* skips where there is no such loop */
+    in_child(run_out_of_descriptors, *(const enum loop_kind *)*state);
 }
+ON_LOOP(running_out_of_descriptors_pauses_accepting, uring)
+ON_LOOP(running_out_of_descriptors_pauses_accepting, epoll)
 
 /* ---- Choosing a backend ---- */
 
-static void name_and_kind_agree(void **state)
+BOTH(name_and_kind_agree)
 {
-    struct harness *const h = harness_open(state);
-    assert_string_equal(loop_name(h->loop), kind_of(state) == LOOP_URING ? "io_uring" : "epoll");
-    harness_close(h);
+    assert_string_equal(loop_name(h->loop), h->kind == LOOP_URING ? "io_uring" : "epoll");
 }
 
 /* From here on the system call fails with EPERM, as container profiles make it. */
@@ -350,6 +346,7 @@ static int refuse_call(unsigned number)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     const struct sock_fprog program = {COUNT_OF(filter), filter};
+
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -errno;
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;
@@ -361,6 +358,7 @@ static int open_where_refused(unsigned number)
     enum loop_kind used = LOOP_AUTO;
     int refused = 0;
     const int before = count_descriptors();
+
     expect(refuse_call(number) == 0);
     expect(loop_open(&h.loop, LOOP_URING, &handler, &h, &used, &refused) == -EPERM);
     expect(loop_open(&h.loop, LOOP_AUTO, &handler, &h, &used, &refused) == 0);
@@ -387,45 +385,22 @@ static int enter_is_refused(enum loop_kind kind)
     return open_where_refused(SYS_io_uring_enter);
 }
 
-static void refused_io_uring_means_epoll(void **state)
+ONE(refused_io_uring_means_epoll, uring)
 {
-    struct harness *const h = harness_open(state);
-    harness_close(h);
     in_child(setup_is_refused, LOOP_AUTO);
     in_child(register_is_refused, LOOP_AUTO);
     in_child(enter_is_refused, LOOP_AUTO);
 }
 
-static void auto_prefers_io_uring(void **state)
+ONE(auto_prefers_io_uring, uring)
 {
-    struct harness *const h = harness_open(state);
     struct loop *loop;
     enum loop_kind used;
     int refused = 1;
+
     assert_int_equal(loop_open(&loop, LOOP_AUTO, &handler, h, &used, &refused), 0);
     assert_int_equal(used, LOOP_URING);
     assert_int_equal(refused, 0);
     assert_null(loop_close(loop));
     assert_null(loop_close(NULL));
-    harness_close(h);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        BOTH(turns_last_as_long_as_said),
-        BOTH(watching_is_level_triggered),
-        BOTH(watches_are_bounded),
-        BOTH(connections_are_accepted_on_a_blocking_socket),
-        BOTH(connections_are_accepted_on_a_non_blocking_socket),
-        BOTH(unlisten_ends_accepting),
-        BOTH(unaccepted_connections_are_no_leak),
-        BOTH(a_turn_accepts_a_bounded_number),
-        BOTH(accepting_pauses_at_once_and_goes_on),
-        BOTH(running_out_of_descriptors_pauses_accepting),
-        BOTH(name_and_kind_agree),
-        ONE(refused_io_uring_means_epoll, uring),
-        ONE(auto_prefers_io_uring, uring),
-    };
-    return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
 }

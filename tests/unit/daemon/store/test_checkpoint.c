@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How much of the log stays: by count, by bytes and by age; never less than what no checkpoint covers. */
+/* How much of the log stays: by count, by bytes and by age; never less than what no checkpoint
+ * covers. */
 #include "bounds.h"
 #include "checkpoint.h"
 #include "clocktime.h"
@@ -23,6 +24,7 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     f->view = (struct shm_view){.clocks = f->clocks, .clock_count = CLOCK_COUNT};
     store_fixture_make(&f->at, UINT64_C(256) << 20, CLOCK_COUNT);
     *state = f;
@@ -32,10 +34,13 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     store_fixture_remove(&f->at);
     free(f);
     return 0;
 }
+
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
 
 /* Events from first to last, each with so many bytes of names, that happened at that time. */
 static void put_events(const struct fixture *f, uint64_t first, uint64_t last, uint64_t wall_ms,
@@ -44,6 +49,7 @@ static void put_events(const struct fixture *f, uint64_t first, uint64_t last, u
     etag_str surrogates[64];
     struct store_txn *txn;
     struct buffer record = {0};
+
     for (size_t i = 0; i < surrogate_count; i++)
         surrogates[i] = ETAG_LIT("a surrogate key of some length, as applications make them");
     assert_int_equal(store_begin(f->at.store, &txn), 0);
@@ -69,6 +75,7 @@ struct seen {
 static int see(void *ctx, uint64_t lsn, etag_str record)
 {
     struct seen *seen = ctx;
+
     seen->first = seen->count++ ? seen->first : lsn;
     seen->last = lsn;
     seen->bytes += record.len;
@@ -78,6 +85,7 @@ static int see(void *ctx, uint64_t lsn, etag_str record)
 static struct seen events_of(const struct fixture *f)
 {
     struct seen seen = {0};
+
     assert_int_equal(store_each_event(f->at.store, 0, see, &seen), 0);
     return seen;
 }
@@ -87,6 +95,7 @@ static uint64_t checkpoint(struct fixture *f, struct retention retention, uint64
                            bool little_room)
 {
     struct checkpoint checkpoint;
+
     assert_int_equal(checkpoint_init(&checkpoint, &f->view, &retention), 0);
     assert_int_equal(checkpoint_write(&checkpoint, f->at.store, lsn, little_room), 0);
     const uint64_t due_ns = checkpoint.due_ns;
@@ -94,9 +103,8 @@ static uint64_t checkpoint(struct fixture *f, struct retention retention, uint64
     return due_ns == UINT64_MAX ? due_ns : (due_ns - time_ns_of(CLOCK_MONOTONIC)) / NS_PER_MS;
 }
 
-static void the_newest_stay_by_count(void **state)
+CASE(the_newest_stay_by_count)
 {
-    struct fixture *f = *state;
     put_events(f, 1, 5000, time_wall_ms(), 1);
     assert_int_equal(checkpoint(f, (struct retention){.count = 3000}, 5000, false), UINT64_MAX);
     assert_int_equal(events_of(f).first, 2001);
@@ -107,19 +115,18 @@ static void the_newest_stay_by_count(void **state)
     assert_int_equal(events_of(f).count, 1); /* that of the checkpoint itself */
 }
 
-static void what_no_checkpoint_covers_stays_whatever_the_bounds(void **state)
+CASE(what_no_checkpoint_covers_stays_whatever_the_bounds)
 {
-    struct fixture *f = *state;
     put_events(f, 1, 2000, 1000, 20);
     (void)checkpoint(f, (struct retention){.count = 1, .bytes = 1, .age_ms = 1}, 500, false);
     assert_int_equal(events_of(f).first, 500);
     assert_int_equal(events_of(f).count, 1501);
 }
 
-static void bytes_are_bounded(void **state)
+CASE(bytes_are_bounded)
 {
-    struct fixture *f = *state;
     const uint64_t bytes = UINT64_C(1) << 20;
+
     put_events(f, 1, 2000, time_wall_ms(), 60); /* 3.5 KB each */
     assert_true(events_of(f).bytes > 4 * bytes);
     (void)checkpoint(f, (struct retention){.count = 2000, .bytes = bytes}, 2000, false);
@@ -127,11 +134,11 @@ static void bytes_are_bounded(void **state)
     assert_int_equal(events_of(f).last, 2000);
 }
 
-static void age_is_bounded_and_the_next_one_is_due_in_time(void **state)
+CASE(age_is_bounded_and_the_next_one_is_due_in_time)
 {
-    struct fixture *f = *state;
     const uint64_t now_ms = time_wall_ms(), hour_ms = 3600000;
     const struct retention retention = {.count = 100000, .age_ms = hour_ms};
+
     put_events(f, 1, 100, now_ms - 2 * hour_ms, 1);
     put_events(f, 101, 200, now_ms - hour_ms / 2, 1);
     assert_in_range(checkpoint(f, retention, 200, false), hour_ms / 2 - 60000, hour_ms / 2 + 1000);
@@ -147,9 +154,8 @@ static void age_is_bounded_and_the_next_one_is_due_in_time(void **state)
     assert_in_range(checkpoint(f, retention, 2000, false), 50000, 61000);
 }
 
-static void one_transaction_does_not_cut_for_ever(void **state)
+CASE(one_transaction_does_not_cut_for_ever)
 {
-    struct fixture *f = *state;
     put_events(f, 1, EVENTS_TRIMMED_MAX + 10, time_wall_ms(), 0);
     const struct retention retention = {.count = 5, .age_ms = 3600000};
     assert_in_range(checkpoint(f, retention, UINT64_MAX, false), 0, 1000);
@@ -158,13 +164,14 @@ static void one_transaction_does_not_cut_for_ever(void **state)
     assert_int_equal(events_of(f).count, 5);
 }
 
-/* The persister by itself: nobody fills the log up to CHECKPOINT_EVENTS, yet what is too old goes. */
-static void an_idle_daemon_forgets_too(void **state)
+/* The persister by itself: nobody fills the log up to CHECKPOINT_EVENTS, yet what is too old
+ * goes. */
+CASE(an_idle_daemon_forgets_too)
 {
-    struct fixture *f = *state;
     struct log log = {.fd = -1, .least = LOG_ERROR};
     struct persist *persist;
     const struct retention retention = {.count = 100000, .age_ms = 50};
+
     put_events(f, 1, 10, time_wall_ms(), 1);
     assert_int_equal(persist_open(&persist, f->at.store, &f->view, &log, 0, &retention), 0);
     for (int i = 0; i < 1000 && events_of(f).count > 1; i++)
@@ -173,10 +180,10 @@ static void an_idle_daemon_forgets_too(void **state)
     persist = persist_close(persist);
 }
 
-static void backwards_from_any_lsn(void **state)
+CASE(backwards_from_any_lsn)
 {
-    struct fixture *f = *state;
     struct seen seen = {0};
+
     assert_int_equal(store_each_event_back(f->at.store, UINT64_MAX, see, &seen), 0);
     assert_int_equal(seen.count, 0);
     put_events(f, 10, 12, 1, 0);
@@ -194,20 +201,4 @@ static void backwards_from_any_lsn(void **state)
         if (seen.count > 0)
             assert_int_equal(seen.last, 10);
     }
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(the_newest_stay_by_count),
-        TEST(what_no_checkpoint_covers_stays_whatever_the_bounds),
-        TEST(bytes_are_bounded),
-        TEST(age_is_bounded_and_the_next_one_is_due_in_time),
-        TEST(one_transaction_does_not_cut_for_ever),
-        TEST(an_idle_daemon_forgets_too),
-        TEST(backwards_from_any_lsn),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,8 @@
 struct fixture {
     struct store_fixture at;
     struct persist *persist;
-    struct store_txn *block; /* see block_writes() */
+    /* see block_writes() */
+    struct store_txn *block;
     uint64_t clocks[CLOCK_COUNT];
     struct shm_view view;
     struct log log;
@@ -25,6 +26,7 @@ struct fixture {
 static void open_persist(struct fixture *f)
 {
     struct store_meta meta;
+
     assert_int_equal(store_meta_read(f->at.store, &meta), 0);
     const uint64_t lsn = meta.checkpoint_lsn;
     assert_int_equal(persist_open(&f->persist, f->at.store, &f->view, &f->log, lsn, NULL), 0);
@@ -33,6 +35,7 @@ static void open_persist(struct fixture *f)
 static struct fixture *fixture_new(uint64_t map_bytes)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     f->view = (struct shm_view){.clocks = f->clocks, .clock_count = CLOCK_COUNT};
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
     store_fixture_make(&f->at, map_bytes, CLOCK_COUNT);
@@ -63,6 +66,7 @@ static void unblock_writes(struct fixture *f)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     unblock_writes(f); /* where an assertion failed */
     f->persist = persist_close(f->persist);
     f->at.store = store_close(f->at.store);
@@ -71,15 +75,20 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define SMALL_CASE(name) TEST_OF(name, struct fixture *f, set_up_small, tear_down)
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static void wait_fd(struct fixture *f)
 {
     struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
+
     assert_int_equal(poll(&fd, 1, -1), 1); /* ctest ends what never comes */
 }
 
 static struct persist_progress wait_done(struct fixture *f, uint64_t ticket)
 {
     struct persist_progress progress;
+
     while (progress = persist_progress(f->persist), progress.done < ticket)
         wait_fd(f);
     return progress;
@@ -88,6 +97,7 @@ static struct persist_progress wait_done(struct fixture *f, uint64_t ticket)
 static void wait_synced(struct fixture *f)
 {
     const uint64_t ticket = persist_sync(f->persist);
+
     while (persist_progress(f->persist).synced < ticket)
         wait_fd(f);
 }
@@ -95,6 +105,7 @@ static void wait_synced(struct fixture *f)
 static void queue_record(struct fixture *f, uint64_t lsn, etag_str record)
 {
     const struct persist_event event = {.lsn = lsn, .kind = EVENT_MUTATION};
+
     assert_int_equal(persist_event(f->persist, &event, record), 0);
 }
 
@@ -109,6 +120,7 @@ static void queue_guard(struct fixture *f, uint64_t lsn, enum event_kind kind, u
 {
     const struct persist_event event = {
         .lsn = lsn, .kind = kind, .guard = {guard ? 1 : 0, guard}, .hold = hold};
+
     assert_int_equal(persist_event(f->persist, &event, str_of("e")), 0);
 }
 
@@ -134,6 +146,7 @@ struct seen {
 static int see_record(void *ctx, struct hash128 fingerprint, etag_str record)
 {
     struct seen *seen = ctx;
+
     memcpy(seen->text, record.data, record.len);
     seen->text[record.len] = '\0';
     seen->count++;
@@ -144,6 +157,7 @@ static int see_event(void *ctx, uint64_t lsn, etag_str record)
 {
     struct seen *seen = ctx;
     const size_t used = strlen(seen->text);
+
     if (used + record.len + 2 < sizeof(seen->text)) {
         memcpy(seen->text + used, record.data, record.len);
         memcpy(seen->text + used + record.len, " ", 2);
@@ -158,8 +172,9 @@ static int see_event(void *ctx, uint64_t lsn, etag_str record)
 static void assert_stored(struct fixture *f, uint64_t number, const char *record)
 {
     struct seen seen = {0};
-    const int result = store_get_entry(f->at.store, fingerprint_of(number), see_record, &seen);
-    assert_int_equal(result, record ? 0 : STORE_E_NOT_FOUND);
+    const int r = store_get_entry(f->at.store, fingerprint_of(number), see_record, &seen);
+
+    assert_int_equal(r, record ? 0 : STORE_E_NOT_FOUND);
     if (record)
         assert_string_equal(seen.text, record);
 }
@@ -167,6 +182,7 @@ static void assert_stored(struct fixture *f, uint64_t number, const char *record
 static void assert_waiting(struct fixture *f, uint64_t number, const char *record)
 {
     struct seen seen = {0};
+
     assert_int_equal(persist_find(f->persist, fingerprint_of(number), see_record, &seen), 0);
     assert_string_equal(seen.text, record);
 }
@@ -174,6 +190,7 @@ static void assert_waiting(struct fixture *f, uint64_t number, const char *recor
 static void assert_not_waiting(struct fixture *f, uint64_t number, int result)
 {
     struct seen seen = {0};
+
     assert_int_equal(persist_find(f->persist, fingerprint_of(number), see_record, &seen), result);
     assert_int_equal(seen.count, 0);
 }
@@ -181,6 +198,7 @@ static void assert_not_waiting(struct fixture *f, uint64_t number, int result)
 static struct seen events_of(struct fixture *f)
 {
     struct seen seen = {0};
+
     assert_int_equal(store_each_event(f->at.store, 0, see_event, &seen), 0);
     return seen;
 }
@@ -190,6 +208,7 @@ static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str recor
 {
     struct seen *seen = ctx;
     const size_t used = strlen(seen->text);
+
     assert_string_equal(record.len == 1 ? "e" : "", "e");
     (void)snprintf(seen->text + used, sizeof(seen->text) - used, "%d@%d ", (int)id.low, (int)lsn);
     seen->count++;
@@ -199,6 +218,7 @@ static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str recor
 static struct seen guards_of(struct fixture *f)
 {
     struct seen seen = {0};
+
     assert_int_equal(store_each_guard(f->at.store, see_guard, &seen), 0);
     return seen;
 }
@@ -206,6 +226,7 @@ static struct seen guards_of(struct fixture *f)
 static struct store_meta meta_of(struct fixture *f)
 {
     struct store_meta meta;
+
     assert_int_equal(store_meta_read(f->at.store, &meta), 0);
     return meta;
 }
@@ -220,14 +241,14 @@ static void block_writes(struct fixture *f)
 static void assert_no_report(struct fixture *f)
 {
     struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
+
     assert_int_equal(poll(&fd, 1, 60), 0);
 }
 
 /* ---- Events ---- */
 
-static void events_are_stored_before_their_ticket_is_done(void **state)
+CASE(events_are_stored_before_their_ticket_is_done)
 {
-    struct fixture *f = *state;
     assert_int_equal(persist_submit(f->persist, true), 0);
     queue_event(f, 10, "a");
     queue_event(f, 11, "b");
@@ -245,9 +266,8 @@ static void events_are_stored_before_their_ticket_is_done(void **state)
     assert_false(persist_failed(f->persist));
 }
 
-static void events_wait_for_their_submission(void **state)
+CASE(events_wait_for_their_submission)
 {
-    struct fixture *f = *state;
     queue_event(f, 10, "a");
     const uint64_t sync = persist_sync(f->persist);
     assert_no_report(f);
@@ -261,9 +281,8 @@ static void events_wait_for_their_submission(void **state)
     assert_string_equal(events_of(f).text, "a ");
 }
 
-static void tickets_that_wait_together_are_done_together(void **state)
+CASE(tickets_that_wait_together_are_done_together)
 {
-    struct fixture *f = *state;
     block_writes(f);
     uint64_t ticket = 0;
     for (uint64_t lsn = 1; lsn <= 100; lsn++) {
@@ -281,10 +300,10 @@ static void tickets_that_wait_together_are_done_together(void **state)
     assert_int_equal(seen.last_lsn, 100);
 }
 
-static void an_event_that_fails_is_told_and_the_state_is_cold(void **state)
+SMALL_CASE(an_event_that_fails_is_told_and_the_state_is_cold)
 {
-    struct fixture *f = *state; /* with a small map */
     static char large[2 << 20];
+
     queue_event(f, 1, "a");
     wait_done(f, persist_submit(f->persist, true));
     assert_true(store_warm_mark(f->at.store));
@@ -314,6 +333,7 @@ static void allow_growth(struct fixture *f, bool allowed)
     struct rlimit limit;
     struct stat status;
     char path[2 * SCRATCH_BYTES + 32];
+
     (void)snprintf(path, sizeof(path), "%s/data.mdb", f->at.dir);
     (void)signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(stat(path, &status), 0);
@@ -330,10 +350,10 @@ static void wait_failed(struct fixture *f, bool failed)
     }
 }
 
-static void what_failed_is_written_when_the_store_works_again(void **state)
+CASE(what_failed_is_written_when_the_store_works_again)
 {
-    struct fixture *f = *state;
     static char large[1 << 20];
+
     allow_growth(f, false);
     queue_record(f, 1, (etag_str){large, sizeof(large)});
     queue_guard(f, 2, EVENT_GUARD_BEGIN, 7, false);
@@ -355,10 +375,10 @@ static void what_failed_is_written_when_the_store_works_again(void **state)
     assert_string_equal(guards_of(f).text, "8@3 ");
 }
 
-static void events_that_failed_are_given_up_beyond_a_bound(void **state)
+CASE(events_that_failed_are_given_up_beyond_a_bound)
 {
-    struct fixture *f = *state;
     static char large[1 << 20];
+
     allow_growth(f, false);
     queue_record(f, 1, (etag_str){large, sizeof(large)});
     wait_done(f, persist_submit(f->persist, true));
@@ -378,11 +398,11 @@ static void events_that_failed_are_given_up_beyond_a_bound(void **state)
     assert_int_equal(meta_of(f).checkpoint_lsn, 0); /* it would say that the store has them */
 }
 
-static void lost_tickets_are_a_range(void **state)
+CASE(lost_tickets_are_a_range)
 {
-    struct fixture *f = *state;
     static char large[1 << 20];
     char mark[2 * SCRATCH_BYTES + 32];
+
     allow_growth(f, false);
     /* A mark that cannot be removed: a directory that is not empty. */
     (void)snprintf(mark, sizeof(mark), "%s/warm", f->at.dir);
@@ -410,9 +430,8 @@ static void lost_tickets_are_a_range(void **state)
     assert_int_equal(progress.failed_to, ticket);
 }
 
-static void the_guards_table_follows_the_events(void **state)
+CASE(the_guards_table_follows_the_events)
 {
-    struct fixture *f = *state;
     static const struct {
         enum event_kind kind;
         uint64_t guard;
@@ -440,11 +459,11 @@ static void the_guards_table_follows_the_events(void **state)
     assert_string_equal(guards_of(f).text, "");
 }
 
-static void events_that_nobody_waits_for_are_written_soon_and_together(void **state)
+CASE(events_that_nobody_waits_for_are_written_soon_and_together)
 {
-    struct fixture *f = *state;
     struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
     uint64_t lsn = 0;
+
     for (int i = 0; i < 100; i++) {
         queue_event(f, ++lsn, "e");
         assert_int_equal(persist_submit(f->persist, false), lsn);
@@ -470,9 +489,8 @@ static void events_that_nobody_waits_for_are_written_soon_and_together(void **st
 
 /* ---- Entries ---- */
 
-static void an_entry_is_found_until_the_store_has_it(void **state)
+CASE(an_entry_is_found_until_the_store_has_it)
 {
-    struct fixture *f = *state;
     block_writes(f);
     queue_entry(f, 1, "v1");
     assert_waiting(f, 1, "v1");
@@ -489,9 +507,8 @@ static void an_entry_is_found_until_the_store_has_it(void **state)
     assert_int_equal(persist_waiting(f->persist), 0);
 }
 
-static void the_newer_of_two_stays_also_while_the_older_is_written(void **state)
+CASE(the_newer_of_two_stays_also_while_the_older_is_written)
 {
-    struct fixture *f = *state;
     block_writes(f);
     queue_entry(f, 1, "v1");
     queue_entry(f, 2, "w1");
@@ -508,10 +525,10 @@ static void the_newer_of_two_stays_also_while_the_older_is_written(void **state)
     assert_int_equal(persist_waiting(f->persist), 0);
 }
 
-static void an_entry_that_comes_again_is_one_entry(void **state)
+CASE(an_entry_that_comes_again_is_one_entry)
 {
-    struct fixture *f = *state;
     char record[32];
+
     block_writes(f);
     for (int i = 0; i < 1000; i++) {
         (void)snprintf(record, sizeof(record), "v%d", i);
@@ -524,9 +541,8 @@ static void an_entry_that_comes_again_is_one_entry(void **state)
     assert_int_equal(store_entry_count(f->at.store), 1);
 }
 
-static void an_erased_entry_goes_and_may_come_back(void **state)
+CASE(an_erased_entry_goes_and_may_come_back)
 {
-    struct fixture *f = *state;
     queue_entry(f, 1, "v1");
     wait_synced(f);
     assert_stored(f, 1, "v1");
@@ -540,18 +556,16 @@ static void an_erased_entry_goes_and_may_come_back(void **state)
     assert_stored(f, 1, "v2");
 }
 
-static void entries_are_written_without_being_asked_for(void **state)
+CASE(entries_are_written_without_being_asked_for)
 {
-    struct fixture *f = *state;
     queue_entry(f, 1, "v1");
     while (persist_waiting(f->persist) > 0)
         (void)poll(NULL, 0, 1);
     assert_stored(f, 1, "v1");
 }
 
-static void several_syncs_are_reached_in_order(void **state)
+CASE(several_syncs_are_reached_in_order)
 {
-    struct fixture *f = *state;
     block_writes(f);
     uint64_t last = 0;
     for (uint64_t i = 0; i < 10; i++) {
@@ -568,17 +582,16 @@ static void several_syncs_are_reached_in_order(void **state)
     wait_synced(f);
 }
 
-static void the_number_of_waiting_entries_is_bounded(void **state)
+CASE(the_number_of_waiting_entries_is_bounded)
 {
-    struct fixture *f = *state;
     block_writes(f);
     uint64_t accepted = 0;
-    int error = 0;
-    while (!error && accepted <= DIRTY_ENTRIES_MAX) {
-        error = persist_entry(f->persist, fingerprint_of(accepted), str_of("/n"), str_of("v"));
-        accepted += !error;
+    int r = 0;
+    while (!r && accepted <= DIRTY_ENTRIES_MAX) {
+        r = persist_entry(f->persist, fingerprint_of(accepted), str_of("/n"), str_of("v"));
+        accepted += !r;
     }
-    assert_int_equal(error, -ENOSPC);
+    assert_int_equal(r, -ENOSPC);
     assert_int_equal(accepted, DIRTY_ENTRIES_MAX);
     assert_int_equal(persist_waiting(f->persist), DIRTY_ENTRIES_MAX);
     assert_int_equal(persist_erase(f->persist, fingerprint_of(accepted)), -ENOSPC);
@@ -591,10 +604,10 @@ static void the_number_of_waiting_entries_is_bounded(void **state)
     queue_entry(f, accepted, "v");
 }
 
-static void entries_that_fail_wait_and_are_tried_again(void **state)
+SMALL_CASE(entries_that_fail_wait_and_are_tried_again)
 {
-    struct fixture *f = *state; /* with a small map */
     static char large[2 << 20];
+
     assert_int_equal(persist_entry(f->persist, fingerprint_of(1), str_of("/large"),
                                    (etag_str){large, sizeof(large)}),
                      0);
@@ -622,12 +635,12 @@ static void entries_that_fail_wait_and_are_tried_again(void **state)
 }
 
 /* Entries stop where there is still room for what must not fail. */
-static void a_map_full_of_entries_still_takes_events_and_removals(void **state)
+SMALL_CASE(a_map_full_of_entries_still_takes_events_and_removals)
 {
-    struct fixture *f = *state; /* with a small map */
     static char record[3000];
     uint64_t entries = 0;
     uint64_t lsn = 0;
+
     memset(record, 'r', sizeof(record));
     while (!persist_failed(f->persist)) {
         assert_int_equal(persist_entry(f->persist, fingerprint_of(++entries), str_of("/name"),
@@ -662,10 +675,10 @@ static void a_map_full_of_entries_still_takes_events_and_removals(void **state)
 }
 
 /* An endless stream of events in a small map: the log is cut short before it fills it. */
-static void a_small_map_keeps_a_short_log(void **state)
+SMALL_CASE(a_small_map_keeps_a_short_log)
 {
-    struct fixture *f = *state; /* with a small map */
     uint64_t lsn = 0;
+
     for (int i = 0; i < 200; i++) {
         for (int j = 0; j < 100; j++)
             queue_event(f, ++lsn, "an event of some length, as they are in a real log of events");
@@ -680,6 +693,7 @@ static void a_small_map_keeps_a_short_log(void **state)
 static int see_chunk(void *ctx, uint32_t chunk, const uint64_t *words, size_t count)
 {
     uint64_t *clocks = ctx;
+
     memcpy(clocks + (size_t)chunk * CLOCK_CHUNK_WORDS, words, count * sizeof(*words));
     return 0;
 }
@@ -687,6 +701,7 @@ static int see_chunk(void *ctx, uint32_t chunk, const uint64_t *words, size_t co
 static void assert_clocks_stored(struct fixture *f)
 {
     static uint64_t stored[CLOCK_COUNT];
+
     memset(stored, 0xff, sizeof(stored));
     assert_int_equal(store_each_clock_chunk(f->at.store, see_chunk, stored), 0);
     for (size_t i = 0; i < CLOCK_COUNT; i++)
@@ -700,12 +715,12 @@ static void wait_checkpoint(struct fixture *f)
     wait_synced(f);
 }
 
-static void many_events_bring_a_checkpoint_that_trims(void **state)
+CASE(many_events_bring_a_checkpoint_that_trims)
 {
-    struct fixture *f = *state;
     const uint64_t base = UINT64_C(3) << 40;
     const uint64_t count = EVENTS_KEPT + CHECKPOINT_EVENTS;
     uint64_t ticket = 0;
+
     for (uint64_t i = 1; i <= count; i++) {
         queue_event(f, base + i, "e");
         if (i == CHECKPOINT_EVENTS - 1) {
@@ -733,9 +748,8 @@ static void many_events_bring_a_checkpoint_that_trims(void **state)
     assert_int_equal(events_of(f).last_lsn, base + count);
 }
 
-static void a_long_log_is_checkpointed_after_a_restart(void **state)
+CASE(a_long_log_is_checkpointed_after_a_restart)
 {
-    struct fixture *f = *state;
     f->persist = persist_close(f->persist);
     struct store_txn *txn;
     assert_int_equal(store_begin(f->at.store, &txn), 0);
@@ -747,12 +761,12 @@ static void a_long_log_is_checkpointed_after_a_restart(void **state)
     assert_int_equal(meta_of(f).checkpoint_lsn, CHECKPOINT_EVENTS);
 }
 
-static void only_changed_clocks_are_written_again(void **state)
+CASE(only_changed_clocks_are_written_again)
 {
-    struct fixture *f = *state;
     static uint64_t stored[CLOCK_COUNT];
     uint64_t sentinel[CLOCK_CHUNK_WORDS];
     uint64_t lsn = 0;
+
     while (lsn < CHECKPOINT_EVENTS)
         queue_event(f, ++lsn, "e");
     wait_done(f, persist_submit(f->persist, true));
@@ -772,9 +786,8 @@ static void only_changed_clocks_are_written_again(void **state)
     assert_memory_equal(stored + CLOCK_CHUNK_WORDS, sentinel, sizeof(sentinel));
 }
 
-static void closing_writes_what_is_left(void **state)
+CASE(closing_writes_what_is_left)
 {
-    struct fixture *f = *state;
     queue_event(f, 1, "a");
     (void)persist_submit(f->persist, true);
     queue_event(f, 2, "b"); /* not submitted */
@@ -788,10 +801,10 @@ static void closing_writes_what_is_left(void **state)
     assert_null(persist_close(NULL));
 }
 
-static void closing_ends_where_nothing_can_be_written(void **state)
+SMALL_CASE(closing_ends_where_nothing_can_be_written)
 {
-    struct fixture *f = *state; /* with a small map */
     static char large[2 << 20];
+
     assert_int_equal(persist_entry(f->persist, fingerprint_of(1), str_of("/large"),
                                    (etag_str){large, sizeof(large)}),
                      0);
@@ -807,22 +820,23 @@ static void closing_ends_where_nothing_can_be_written(void **state)
 static void assert_found(struct fixture *f, uint64_t number, const char *record)
 {
     struct seen seen = {0};
-    const int result = persist_find(f->persist, fingerprint_of(number), see_record, &seen);
-    if (result == STORE_E_NOT_FOUND) {
+    const int r = persist_find(f->persist, fingerprint_of(number), see_record, &seen);
+
+    if (r == STORE_E_NOT_FOUND) {
         assert_stored(f, number, record);
         return;
     }
-    assert_int_equal(result, 0);
+    assert_int_equal(r, 0);
     assert_string_equal(seen.text, record);
 }
 
-static void a_busy_loop_thread_loses_nothing(void **state)
+CASE(a_busy_loop_thread_loses_nothing)
 {
-    struct fixture *f = *state;
     static char expected[500][32];
     uint64_t seed = 1;
     uint64_t lsn = 0;
     uint64_t ticket = 0;
+
     memset(expected, 0, sizeof(expected));
     for (int turn = 0; turn < 3000; turn++) {
         const uint64_t number = random_next(&seed) % 500;
@@ -850,38 +864,4 @@ static void a_busy_loop_thread_loses_nothing(void **state)
     const struct seen seen = events_of(f);
     assert_int_equal(seen.count, lsn);
     assert_int_equal(seen.last_lsn, lsn);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-#define TEST_SMALL(name) cmocka_unit_test_setup_teardown(name, set_up_small, tear_down)
-    const struct CMUnitTest tests[] = {
-        TEST(events_are_stored_before_their_ticket_is_done),
-        TEST(events_wait_for_their_submission),
-        TEST(tickets_that_wait_together_are_done_together),
-        TEST_SMALL(an_event_that_fails_is_told_and_the_state_is_cold),
-        TEST(what_failed_is_written_when_the_store_works_again),
-        TEST(events_that_failed_are_given_up_beyond_a_bound),
-        TEST(lost_tickets_are_a_range),
-        TEST(the_guards_table_follows_the_events),
-        TEST(events_that_nobody_waits_for_are_written_soon_and_together),
-        TEST(an_entry_is_found_until_the_store_has_it),
-        TEST(the_newer_of_two_stays_also_while_the_older_is_written),
-        TEST(an_entry_that_comes_again_is_one_entry),
-        TEST(an_erased_entry_goes_and_may_come_back),
-        TEST(entries_are_written_without_being_asked_for),
-        TEST(several_syncs_are_reached_in_order),
-        TEST(the_number_of_waiting_entries_is_bounded),
-        TEST_SMALL(entries_that_fail_wait_and_are_tried_again),
-        TEST_SMALL(a_map_full_of_entries_still_takes_events_and_removals),
-        TEST_SMALL(a_small_map_keeps_a_short_log),
-        TEST(many_events_bring_a_checkpoint_that_trims),
-        TEST(a_long_log_is_checkpointed_after_a_restart),
-        TEST(only_changed_clocks_are_written_again),
-        TEST(closing_writes_what_is_left),
-        TEST_SMALL(closing_ends_where_nothing_can_be_written),
-        TEST(a_busy_loop_thread_loses_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The connection: hello and its descriptors, calls, deadlines, a full socket, and every way a daemon may misbehave. */
+/* The connection: hello and its descriptors, calls, deadlines, a full socket, and every way a
+ * daemon may misbehave. */
 #include "channel.h"
 #include "fake_daemon.h"
 
@@ -10,16 +11,19 @@ struct fixture {
     struct fake_daemon daemon;
     struct channel channel;
     struct fault fault;
-    int descriptors; /* open at the beginning */
+    /* open at the beginning */
+    int descriptors;
     int handed_over, closed;
     uint64_t last_id;
-    bool was_sent; /* 'sent', when the connection was closed */
+    /* 'sent', when the connection was closed */
+    bool was_sent;
     struct channel_sent sent;
 };
 
 static void on_reply(void *context, const struct reply *reply)
 {
     struct fixture *f = context;
+
     f->handed_over++;
     f->last_id = reply->id;
 }
@@ -27,6 +31,7 @@ static void on_reply(void *context, const struct reply *reply)
 static void on_closed(void *context)
 {
     struct fixture *f = context;
+
     f->closed++;
     f->was_sent = channel_was_sent(&f->channel, &f->sent);
 }
@@ -34,6 +39,7 @@ static void on_closed(void *context)
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     f->descriptors = open_descriptors();
     fake_init(&f->daemon);
     const struct channel_handler handler = {on_reply, on_closed, f};
@@ -45,12 +51,15 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
+
     channel_deinit(&f->channel);
     fake_deinit(&f->daemon);
     assert_int_equal(open_descriptors(), f->descriptors);
     free(f);
     return 0;
 }
+
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
 
 static uint64_t in_ms(uint64_t ms)
 {
@@ -75,13 +84,15 @@ static etag_status call(struct fixture *f, uint64_t ms, struct reply *reply)
     etag_str name = ETAG_LIT("customer:7");
     struct request request = {.kind = REQUEST_INVALIDATE,
                               .targets = {.surrogates = &name, .surrogate_count = 1}};
+
     return channel_call(&f->channel, &request, in_ms(ms), &f->sent, reply, &f->fault);
 }
 
-static void refuses_paths(void **state)
+CASE(refuses_paths)
 {
     struct channel channel;
     char path[CHANNEL_PATH_BYTES_MAX + 1];
+
     memset(path, 'p', sizeof(path));
     path[sizeof(path) - 1] = '\0';
     assert_false(channel_init(&channel, path, NULL));
@@ -91,10 +102,10 @@ static void refuses_paths(void **state)
     channel_deinit(&channel);
 }
 
-static void nobody_listens(void **state)
+CASE(nobody_listens)
 {
-    struct fixture *f = *state;
     struct reply reply;
+
     assert_int_equal(channel_connect_start(&f->channel, &f->fault), ETAG_UNAVAILABLE);
     expect_text(f, f->daemon.path);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_UNAVAILABLE);
@@ -104,10 +115,10 @@ static void nobody_listens(void **state)
     assert_int_equal(f->channel.fd, -1);
 }
 
-static void says_hello(void **state)
+CASE(says_hello)
 {
-    struct fixture *f = *state;
     struct channel_hello hello;
+
     f->daemon.roles = ROLE_READ;
     start(f);
     assert_true(channel_take_hello(&f->channel, &hello));
@@ -125,15 +136,15 @@ static void says_hello(void **state)
 }
 
 /* Descriptors that nobody takes are closed: teardown counts. */
-static void a_hello_that_nobody_takes(void **state)
+CASE(a_hello_that_nobody_takes)
 {
-    start(*state);
+    start(f);
 }
 
-static void a_role_without_index_gets_no_descriptors(void **state)
+CASE(a_role_without_index_gets_no_descriptors)
 {
-    struct fixture *f = *state;
     struct channel_hello hello;
+
     f->daemon.roles = ROLE_FILL;
     start(f);
     assert_true(channel_take_hello(&f->channel, &hello));
@@ -141,9 +152,8 @@ static void a_role_without_index_gets_no_descriptors(void **state)
     assert_int_equal(hello.counters_fd, -1);
 }
 
-static void a_stopped_daemon_costs_the_deadline_only(void **state)
+CASE(a_stopped_daemon_costs_the_deadline_only)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, false);
     const uint64_t begin = channel_now_ns();
     assert_int_equal(channel_connect(&f->channel, in_ms(60), &f->fault), ETAG_UNAVAILABLE);
@@ -155,11 +165,11 @@ static void a_stopped_daemon_costs_the_deadline_only(void **state)
     assert_int_equal(fake_get(&f->daemon, connections), 1);
 }
 
-static void a_full_backlog_is_waited_for(void **state)
+CASE(a_full_backlog_is_waited_for)
 {
-    struct fixture *f = *state;
     int others[256], count = 0;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+
     memcpy(address.sun_path, f->daemon.path, sizeof(f->daemon.path));
     fake_start(&f->daemon, false);
     for (; count < 256; count++) {
@@ -177,9 +187,8 @@ static void a_full_backlog_is_waited_for(void **state)
         close(others[i]);
 }
 
-static void versions_must_agree(void **state)
+CASE(versions_must_agree)
 {
-    struct fixture *f = *state;
     f->daemon.mood = FAKE_OTHER_VERSION;
     fake_start(&f->daemon, true);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_VERSION);
@@ -194,9 +203,8 @@ static void versions_must_agree(void **state)
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_OK);
 }
 
-static void descriptors_must_be_those_announced(void **state)
+CASE(descriptors_must_be_those_announced)
 {
-    struct fixture *f = *state;
     f->daemon.mood = FAKE_FEW_FDS;
     fake_start(&f->daemon, true);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_PROTOCOL);
@@ -204,20 +212,20 @@ static void descriptors_must_be_those_announced(void **state)
 }
 
 /* Those that nobody announced are closed: teardown counts. */
-static void surplus_descriptors_are_closed(void **state)
+CASE(surplus_descriptors_are_closed)
 {
-    struct fixture *f = *state;
     struct reply reply;
+
     f->daemon.mood = FAKE_MANY_FDS;
     start(f);
     assert_int_equal(call(f, 5000, &reply), ETAG_OK);
     assert_int_equal(call(f, 5000, &reply), ETAG_OK);
 }
 
-static void calls(void **state)
+CASE(calls)
 {
-    struct fixture *f = *state;
     struct reply reply;
+
     start(f);
     for (uint64_t i = 1; i <= 100; i++) {
         assert_int_equal(call(f, 5000, &reply), ETAG_OK);
@@ -239,6 +247,7 @@ static int other_end(struct fixture *f)
     struct reply hello = {.id = 1,
                           .kind = REPLY_HELLO,
                           .hello = {.protocol = PROTOCOL_VERSION, .roles = ROLE_MUTATE}};
+
     fake_start(&f->daemon, false);
     assert_int_equal(channel_connect_start(&f->channel, &f->fault), ETAG_OK);
     const int fd = accept4(f->daemon.listener, NULL, NULL, SOCK_CLOEXEC);
@@ -247,11 +256,11 @@ static int other_end(struct fixture *f)
     return fd;
 }
 
-static void other_replies_go_to_the_handler(void **state)
+CASE(other_replies_go_to_the_handler)
 {
-    struct fixture *f = *state;
     const int fd = other_end(f);
     struct reply reply;
+
     /* The call's id will be 2. What comes behind its answer stays for later. */
     fake_send(fd, &(struct reply){.kind = REPLY_EVENT}, NULL, 0);
     fake_send(fd, &(struct reply){.id = 999, .kind = REPLY_RECEIPT}, NULL, 0);
@@ -269,11 +278,11 @@ static void other_replies_go_to_the_handler(void **state)
     close(fd);
 }
 
-static void replies_may_come_in_pieces(void **state)
+CASE(replies_may_come_in_pieces)
 {
-    struct fixture *f = *state;
     const int fd = other_end(f);
     struct buffer out = {0};
+
     assert_int_equal(
         reply_encode(&out, &(struct reply){.id = 7, .kind = REPLY_RECEIPT, .lsn = 300}), 0);
     assert_int_equal(
@@ -291,6 +300,7 @@ static void replies_may_come_in_pieces(void **state)
 static void expect_nonsense(const void *bytes, size_t len)
 {
     void *state;
+
     setup(&state);
     struct fixture *f = state;
     const int fd = other_end(f);
@@ -303,7 +313,7 @@ static void expect_nonsense(const void *bytes, size_t len)
     teardown(&state);
 }
 
-static void nonsense_closes_the_connection(void **state)
+TEST(nonsense_closes_the_connection)
 {
     expect_nonsense("\0\0\0\0", 4);
     expect_nonsense("\xff\xff\xff\xff", 4);
@@ -311,9 +321,8 @@ static void nonsense_closes_the_connection(void **state)
     expect_nonsense("\x03\0\0\0\xff\xff\xff", 7);
 }
 
-static void an_answer_before_the_hello_is_a_breach(void **state)
+CASE(an_answer_before_the_hello_is_a_breach)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, false);
     assert_int_equal(channel_connect_start(&f->channel, &f->fault), ETAG_OK);
     const int fd = accept4(f->daemon.listener, NULL, NULL, SOCK_CLOEXEC);
@@ -322,12 +331,12 @@ static void an_answer_before_the_hello_is_a_breach(void **state)
     close(fd);
 }
 
-static void a_silent_daemon_costs_the_deadline_only(void **state)
+CASE(a_silent_daemon_costs_the_deadline_only)
 {
-    struct fixture *f = *state;
     const int fd = other_end(f);
     struct reply reply;
     const uint64_t begin = channel_now_ns();
+
     assert_int_equal(call(f, 50, &reply), ETAG_TIMEOUT);
     assert_in_range(channel_now_ns() - begin, 50 * NS_PER_MS, 5000 * NS_PER_MS);
     assert_int_equal(f->channel.state, CHANNEL_READY);
@@ -342,13 +351,13 @@ static void on_alarm(int signal)
 {
 }
 
-static void signals_neither_end_nor_lengthen_a_wait(void **state)
+CASE(signals_neither_end_nor_lengthen_a_wait)
 {
-    struct fixture *f = *state;
     const int fd = other_end(f);
     struct reply reply;
     struct sigaction action = {.sa_handler = on_alarm}, former;
     struct itimerval often = {{0, 3000}, {0, 3000}}, never = {0};
+
     sigaction(SIGALRM, &action, &former);
     setitimer(ITIMER_REAL, &often, NULL);
     const uint64_t begin = channel_now_ns();
@@ -361,10 +370,10 @@ static void signals_neither_end_nor_lengthen_a_wait(void **state)
     close(fd);
 }
 
-static void the_end_of_a_connection(void **state)
+CASE(the_end_of_a_connection)
 {
-    struct fixture *f = *state;
     struct reply reply;
+
     f->daemon.mood = FAKE_CLOSES_ONCE;
     start(f);
     assert_int_equal(call(f, 5000, &reply), ETAG_UNAVAILABLE);
@@ -376,10 +385,10 @@ static void the_end_of_a_connection(void **state)
     assert_int_equal(call(f, 5000, &reply), ETAG_OK);
 }
 
-static void what_the_daemon_says_at_the_end(void **state)
+CASE(what_the_daemon_says_at_the_end)
 {
-    struct fixture *f = *state;
     struct reply reply;
+
     f->daemon.mood = FAKE_SENDS_AWAY;
     start(f);
     assert_int_equal(call(f, 5000, &reply), ETAG_UNAVAILABLE);
@@ -391,10 +400,10 @@ static void what_the_daemon_says_at_the_end(void **state)
 }
 
 /* SIGPIPE would end the test. */
-static void sending_to_nobody(void **state)
+CASE(sending_to_nobody)
 {
-    struct fixture *f = *state;
     struct reply reply;
+
     close(other_end(f));
     assert_int_equal(call(f, 5000, &reply), ETAG_UNAVAILABLE);
     assert_false(channel_was_sent(&f->channel, &f->sent));
@@ -404,6 +413,7 @@ static void sending_to_nobody(void **state)
 static struct request big_request(etag_str *names, size_t count)
 {
     static char name[SURROGATE_BYTES_MAX];
+
     memset(name, 'n', sizeof(name));
     for (size_t i = 0; i < count; i++)
         names[i] = (etag_str){name, sizeof(name)};
@@ -416,6 +426,7 @@ static void expect_requests(int fd, uint64_t first_id, uint64_t last_id, struct 
 {
     struct buffer in = {0};
     uint64_t next = first_id;
+
     while (next <= last_id) {
         etag_str payload;
         assert_int_equal(channel_pump(&f->channel, &f->fault), ETAG_OK);
@@ -440,14 +451,14 @@ static void expect_requests(int fd, uint64_t first_id, uint64_t last_id, struct 
     buffer_deinit(&in);
 }
 
-static void a_full_socket_is_bounded_and_loses_nothing(void **state)
+CASE(a_full_socket_is_bounded_and_loses_nothing)
 {
-    struct fixture *f = *state;
     const int fd = other_end(f);
     etag_str names[200];
     struct channel_sent sent;
     uint64_t accepted = 1; /* the hello */
     struct reply reply;
+
     /* Large ones, then smaller and smaller ones into what is left. */
     for (int round = 0; round < 3; round++) {
         struct request request = big_request(names, round == 0 ? 200 : 1);
@@ -469,43 +480,13 @@ static void a_full_socket_is_bounded_and_loses_nothing(void **state)
     close(fd);
 }
 
-static void a_request_may_be_too_large(void **state)
+CASE(a_request_may_be_too_large)
 {
-    struct fixture *f = *state;
     static etag_str names[TARGETS_PER_EVENT_MAX + 200];
     struct request request = big_request(names, TARGETS_PER_EVENT_MAX + 200);
     struct reply reply;
+
     start(f);
     assert_int_equal(channel_send(&f->channel, &request, NULL, &f->fault), ETAG_INVALID);
     assert_int_equal(call(f, 5000, &reply), ETAG_OK);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(refuses_paths),
-        TEST(nobody_listens),
-        TEST(says_hello),
-        TEST(a_hello_that_nobody_takes),
-        TEST(a_role_without_index_gets_no_descriptors),
-        TEST(a_stopped_daemon_costs_the_deadline_only),
-        TEST(a_full_backlog_is_waited_for),
-        TEST(versions_must_agree),
-        TEST(descriptors_must_be_those_announced),
-        TEST(surplus_descriptors_are_closed),
-        TEST(calls),
-        TEST(other_replies_go_to_the_handler),
-        TEST(replies_may_come_in_pieces),
-        cmocka_unit_test(nonsense_closes_the_connection),
-        TEST(an_answer_before_the_hello_is_a_breach),
-        TEST(a_silent_daemon_costs_the_deadline_only),
-        TEST(signals_neither_end_nor_lengthen_a_wait),
-        TEST(the_end_of_a_connection),
-        TEST(what_the_daemon_says_at_the_end),
-        TEST(sending_to_nobody),
-        TEST(a_full_socket_is_bounded_and_loses_nothing),
-        TEST(a_request_may_be_too_large),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

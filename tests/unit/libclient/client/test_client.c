@@ -1,71 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client's life with a daemon: opening, filling, invalidating, restarts, lost connections, roles, fork, event loops. */
-#include "client.h"
-#include "fake_daemon.h"
+/* The client's life with a daemon: opening, filling, invalidating, restarts, lost connections,
+ * roles, fork, event loops. */
+#include "client_fixture.h"
 
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-struct fixture {
-    struct fake_daemon daemon;
-    etag_client_options options;
-    etag_client *client;
-    etag_key key;
-    etag_entry entry;
-    etag_str surrogate;
-    etag_targets targets;
-    etag_receipt receipt;
-};
-
 static int setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
-    fake_init(&f->daemon);
-    ETAG_INIT(&f->options);
-    f->options.socket_path = f->daemon.path;
-    f->options.connect_timeout_ms = f->options.timeout_ms = 5000;
-    ETAG_INIT(&f->key);
-    f->key.resource = (etag_resource){ETAG_LIT("a.example"), ETAG_LIT("/uploads/42")};
-    f->key.scope.kind = ETAG_SCOPE_PUBLIC;
-    f->surrogate = ETAG_LIT("upload:42");
-    etag_entry_init(&f->entry);
-    f->entry.key = &f->key;
-    f->entry.etag = ETAG_LIT("\"v1\"");
-    f->entry.surrogates = &f->surrogate;
-    f->entry.surrogate_count = 1;
-    ETAG_INIT(&f->targets);
-    f->targets.surrogates = &f->surrogate;
-    f->targets.surrogate_count = 1;
-    ETAG_INIT(&f->receipt);
-    *state = f;
+    struct fixture *f = client_setup(state);
+
+    f->response.key = &f->key;
+    f->response.etag = ETAG_LIT("\"v1\"");
+    f->response.surrogate_count = 1;
     return 0;
 }
 
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    f->client = etag_client_close(f->client);
-    fake_deinit(&f->daemon);
-    free(f);
-    return 0;
-}
-
-static void open_client(struct fixture *f)
-{
-    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
-    assert_non_null(f->client);
-}
-
-static void start(struct fixture *f)
-{
-    fake_start(&f->daemon, true);
-    open_client(f);
-}
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, client_teardown)
 
 static etag_reason check_reason(struct fixture *f)
 {
     etag_request request;
     etag_answer answer;
+
     ETAG_INIT(&request);
     ETAG_INIT(&answer);
     request.method = ETAG_LIT("GET");
@@ -74,54 +31,29 @@ static etag_reason check_reason(struct fixture *f)
     return answer.reason;
 }
 
-static void expect_text(const struct fixture *f, const char *part)
-{
-    if (!strstr(etag_client_error(f->client), part))
-        fail_msg("\"%s\" is not in \"%s\"", part, etag_client_error(f->client));
-}
-
-/* As an event loop: polls what the client says until the daemon has said hello. */
-static void loop_once(struct fixture *f)
-{
-    struct pollfd p = {.fd = etag_client_fd(f->client), .events = etag_client_events(f->client)};
-    int ms = etag_client_timeout_ms(f->client);
-    if (ms < 0 || ms > 5000)
-        ms = 5000;
-    assert_true(poll(&p, 1, ms) >= 0);
-    (void)etag_client_dispatch(f->client);
-}
-
-static void loop_until_ready(struct fixture *f)
-{
-    for (int i = 0; i < 1000 && f->client->channel.state != CHANNEL_READY; i++)
-        loop_once(f);
-    assert_int_equal(f->client->channel.state, CHANNEL_READY);
-}
-
 /* ---- Opening ---- */
 
-static void opens_without_a_daemon(void **state)
+CASE(opens_without_a_daemon)
 {
-    struct fixture *f = *state;
-    open_client(f);
+    client_open(f);
     assert_string_not_equal(etag_client_error(f->client), "");
     assert_int_equal(etag_client_fd(f->client), -1);
     assert_int_equal(etag_client_events(f->client), 0);
     assert_in_range(etag_client_timeout_ms(f->client), 0, RECONNECT_MS_MIN);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_UNAVAILABLE);
-    expect_text(f, f->daemon.path);
+    client_expect_text(f, f->daemon.path);
     assert_int_equal(etag_client_dispatch(f->client), ETAG_UNAVAILABLE);
     /* It comes up later. */
     fake_start(&f->daemon, true);
-    loop_until_ready(f);
+    client_loop_until_ready(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
 }
 
-static void bad_options(void **state)
+CASE(bad_options)
 {
-    struct fixture *f = *state;
     char path[200];
+
     memset(path, 'p', sizeof(path));
     path[sizeof(path) - 1] = '\0';
     f->options.socket_path = path;
@@ -140,166 +72,156 @@ static void bad_options(void **state)
     assert_null(etag_client_close(NULL));
 }
 
-static void the_environment_names_the_socket(void **state)
+CASE(the_environment_names_the_socket)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, true);
     setenv("ETAGD_SOCKET", f->daemon.path, 1);
     f->options.socket_path = NULL;
-    open_client(f);
+    client_open(f);
     unsetenv("ETAGD_SOCKET");
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
 }
 
-static void another_version_is_told(void **state)
+CASE(another_version_is_told)
 {
-    struct fixture *f = *state;
     f->daemon.mood = FAKE_OTHER_VERSION;
     fake_start(&f->daemon, true);
     assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_VERSION);
     assert_non_null(f->client);
-    expect_text(f, "protocol 77");
+    client_expect_text(f, "protocol 77");
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_VERSION);
 }
 
-static void a_stopped_daemon_does_not_hang_the_opening(void **state)
+CASE(a_stopped_daemon_does_not_hang_the_opening)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, false);
     f->options.connect_timeout_ms = f->options.timeout_ms = 50;
     const uint64_t begin = channel_now_ns();
-    open_client(f);
+    client_open(f);
     assert_in_range(channel_now_ns() - begin, 50 * NS_PER_MS, 4000 * NS_PER_MS);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_UNAVAILABLE);
     fake_continue(&f->daemon);
-    loop_until_ready(f);
+    client_loop_until_ready(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
     assert_int_equal(fake_get(&f->daemon, invalidations), 0);
 }
 
-static void no_wait_does_not_wait(void **state)
+CASE(no_wait_does_not_wait)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     fake_continue(&f->daemon);
-    loop_until_ready(f);
+    client_loop_until_ready(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
 }
 
 /* ---- What must not be used ---- */
 
-static void uses_no_index_of_another_clock(void **state)
+CASE(uses_no_index_of_another_clock)
 {
-    struct fixture *f = *state;
     f->daemon.clock_shift_ns = 3600 * (int64_t)NS_PER_S;
-    start(f);
+    client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     assert_int_equal(etag_token_now(f->client).incarnation, 0);
-    expect_text(f, "CLOCK_MONOTONIC");
+    client_expect_text(f, "CLOCK_MONOTONIC");
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
 }
 
 /* The bracket of a hello that was read late is wide; the lease tells. */
-static void uses_no_index_with_a_lease_from_the_future(void **state)
+CASE(uses_no_index_with_a_lease_from_the_future)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, true);
     shm_lease_store(index_view(f->daemon.index), time_coarse_ns() + FAKE_LEASE_NS + 60 * NS_PER_S);
-    open_client(f);
+    client_open(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
 }
 
-static void an_unsealed_index_is_not_used(void **state)
+CASE(an_unsealed_index_is_not_used)
 {
-    struct fixture *f = *state;
     f->daemon.mood = FAKE_UNSEALED;
-    start(f);
+    client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
-    expect_text(f, "not sealed");
+    client_expect_text(f, "not sealed");
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
 }
 
-static void roles(void **state)
+CASE(roles)
 {
-    struct fixture *f = *state;
     const etag_token token = {FAKE_INCARNATION, 100};
     etag_op *op;
+
     f->daemon.roles = ROLE_READ;
-    start(f);
+    client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_DENIED);
-    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, NULL), ETAG_DENIED);
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_DENIED);
+    assert_int_equal(etag_fill_wait(f->client, token, &f->response, NULL), ETAG_DENIED);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_DENIED);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_DENIED);
     assert_null(op);
-    expect_text(f, "role");
+    client_expect_text(f, "role");
 }
 
-static void no_role_to_read_is_no_index(void **state)
+CASE(no_role_to_read_is_no_index)
 {
-    struct fixture *f = *state;
     f->daemon.roles = ROLE_FILL;
-    start(f);
+    client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
 }
 
 /* ---- Filling ---- */
 
-static void fills(void **state)
+CASE(fills)
 {
-    struct fixture *f = *state;
-    start(f);
+    client_start(f);
     const etag_token token = etag_token_now(f->client);
     assert_true(token.incarnation == FAKE_INCARNATION);
     assert_int_equal(token.lsn, 100);
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_OK);
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_OK);
     fake_await(&f->daemon, fills, 1);
     assert_int_equal(fake_get(&f->daemon, last_fill_lsn), 100);
     assert_int_equal(fake_get(&f->daemon, last_surrogate_count), 1);
     assert_int_equal(f->client->counters->fills_sent, 1);
     assert_ptr_equal(f->client->counters, f->client->mapping.counters);
 
-    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, &f->receipt), ETAG_OK);
+    assert_int_equal(etag_fill_wait(f->client, token, &f->response, &f->receipt), ETAG_OK);
     assert_int_equal(f->receipt.lsn, 100);
     f->daemon.fill_reason = ETAG_REASON_TOKEN_STALE;
-    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, &f->receipt), ETAG_REFUSED);
+    assert_int_equal(etag_fill_wait(f->client, token, &f->response, &f->receipt), ETAG_REFUSED);
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_TOKEN_STALE);
 }
 
-static void what_must_not_be_stored_is_not_sent(void **state)
+CASE(what_must_not_be_stored_is_not_sent)
 {
-    struct fixture *f = *state;
-    start(f);
+    client_start(f);
     const etag_token token = etag_token_now(f->client);
     const etag_field no_store = {ETAG_LIT("Cache-Control"), ETAG_LIT("no-store")};
-    assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->entry), ETAG_REFUSED);
+    assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->response), ETAG_REFUSED);
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_TOKEN_FOREIGN);
-    f->entry.fields = &no_store;
-    f->entry.field_count = 1;
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_REFUSED);
+    f->response.fields = &no_store;
+    f->response.field_count = 1;
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_REFUSED);
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_NO_STORE);
-    f->entry.field_count = 0;
+    f->response.field_count = 0;
     f->key.resource.target = ETAG_LIT("no slash");
-    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, NULL), ETAG_REFUSED);
+    assert_int_equal(etag_fill_wait(f->client, token, &f->response, NULL), ETAG_REFUSED);
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_BAD_KEY);
     assert_string_not_equal(etag_client_error(f->client), "");
-    f->entry.key = NULL;
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_INVALID);
-    f->entry.size = 3;
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_INVALID);
+    f->response.key = NULL;
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_INVALID);
+    f->response.size = 3;
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_INVALID);
     assert_int_equal(f->client->counters->fills_refused, 3);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
     assert_int_equal(fake_get(&f->daemon, fills), 0);
 }
 
-/* What it does not know might be what the call is about: "only if", "not before", "on these hosts too". */
-static void what_is_asked_by_an_unknown_member_is_not_done(void **state)
+/* What it does not know might be what the call is about: "only if", "not before", "on these hosts
+ * too". */
+CASE(what_is_asked_by_an_unknown_member_is_not_done)
 {
-    struct fixture *f = *state;
     struct {
         etag_targets targets;
         uint64_t newer;
@@ -315,23 +237,23 @@ static void what_is_asked_by_an_unknown_member_is_not_done(void **state)
     etag_client *client;
     etag_guard *guard;
     etag_op *op;
-    start(f);
+    client_start(f);
     named.targets = f->targets;
     named.targets.size = sizeof(named);
     named.newer = 1;
     assert_int_equal(etag_invalidate(f->client, &named.targets, NULL), ETAG_INVALID);
-    expect_text(f, "the targets have a member that this libetag does not know");
+    client_expect_text(f, "the targets have a member that this libetag does not know");
     assert_int_equal(etag_invalidate_start(f->client, &named.targets, &op), ETAG_INVALID);
     assert_int_equal(etag_guard_begin(f->client, &named.targets, &guard), ETAG_INVALID);
     named.newer = 0;
     assert_int_equal(etag_invalidate(f->client, &named.targets, NULL), ETAG_OK);
 
-    filled.entry = f->entry;
+    filled.entry = f->response;
     filled.entry.size = sizeof(filled);
     filled.newer = 1;
     const etag_token token = etag_token_now(f->client);
     assert_int_equal(etag_fill(f->client, token, &filled.entry), ETAG_INVALID);
-    expect_text(f, "the entry has a member that this libetag does not know");
+    client_expect_text(f, "the entry has a member that this libetag does not know");
     filled.newer = 0;
     assert_int_equal(etag_fill(f->client, token, &filled.entry), ETAG_OK);
 
@@ -344,48 +266,48 @@ static void what_is_asked_by_an_unknown_member_is_not_done(void **state)
 }
 
 /* A front end that only checks and fills gets its index too, though its fills have no token yet. */
-static void filling_connects_but_not_too_often(void **state)
+CASE(filling_connects_but_not_too_often)
 {
-    struct fixture *f = *state;
     const etag_token token = {FAKE_INCARNATION, 100};
+
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     f->client->connect_again_ns = UINT64_MAX;
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_UNAVAILABLE);
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_UNAVAILABLE);
     assert_int_equal(f->client->counters->fills_dropped, 1);
     fake_start(&f->daemon, true);
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_UNAVAILABLE);
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_UNAVAILABLE);
     f->client->connect_again_ns = 0;
     for (int ms = 0; ms < 5000 && !f->client->mapping.base; ms++) {
-        assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->entry), ETAG_REFUSED);
+        assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->response), ETAG_REFUSED);
         poll(NULL, 0, 1);
     }
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
     assert_int_equal(fake_get(&f->daemon, connections), 1);
 }
 
-static void a_fill_may_follow_the_hello_at_once(void **state)
+CASE(a_fill_may_follow_the_hello_at_once)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     assert_int_equal(f->client->channel.state, CHANNEL_GREETING);
-    assert_int_equal(etag_fill(f->client, (etag_token){FAKE_INCARNATION, 1}, &f->entry), ETAG_OK);
+    assert_int_equal(etag_fill(f->client, (etag_token){FAKE_INCARNATION, 1}, &f->response),
+                     ETAG_OK);
     fake_continue(&f->daemon);
     fake_await(&f->daemon, fills, 1);
 }
 
-static void a_full_socket_drops_fills(void **state)
+CASE(a_full_socket_drops_fills)
 {
-    struct fixture *f = *state;
     const etag_token token = {FAKE_INCARNATION, 100};
     etag_status status = ETAG_OK;
+
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     for (int i = 0; i < 1000000 && status == ETAG_OK; i++)
-        status = etag_fill(f->client, token, &f->entry);
+        status = etag_fill(f->client, token, &f->response);
     assert_int_equal(status, ETAG_AGAIN);
     assert_int_equal(f->client->counters->fills_dropped, 1);
     assert_true(etag_client_events(f->client) & POLLOUT);
@@ -393,10 +315,9 @@ static void a_full_socket_drops_fills(void **state)
 
 /* ---- Invalidating ---- */
 
-static void invalidates(void **state)
+CASE(invalidates)
 {
-    struct fixture *f = *state;
-    start(f);
+    client_start(f);
     assert_int_equal(etag_invalidate(f->client, &f->targets, &f->receipt), ETAG_OK);
     assert_int_equal(f->receipt.lsn, 1);
     assert_string_equal(etag_client_error(f->client), "");
@@ -412,17 +333,16 @@ static void invalidates(void **state)
     f->targets.surrogate_count = 1;
     fake_set(&f->daemon, mood, FAKE_REFUSES);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_FAILED);
-    expect_text(f, "the disk is full");
+    client_expect_text(f, "the disk is full");
     fake_set(&f->daemon, mood, FAKE_NONSENSE);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_PROTOCOL);
     fake_set(&f->daemon, mood, FAKE_ANSWERS);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
 }
 
-static void a_lost_connection_is_replaced_within_the_call(void **state)
+CASE(a_lost_connection_is_replaced_within_the_call)
 {
-    struct fixture *f = *state;
-    start(f);
+    client_start(f);
     fake_set(&f->daemon, mood, FAKE_CLOSES_ONCE);
     assert_int_equal(etag_invalidate(f->client, &f->targets, &f->receipt), ETAG_OK);
     assert_int_equal(f->receipt.lsn, 2);
@@ -431,11 +351,10 @@ static void a_lost_connection_is_replaced_within_the_call(void **state)
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
 }
 
-static void a_request_that_may_have_happened_is_a_timeout(void **state)
+CASE(a_request_that_may_have_happened_is_a_timeout)
 {
-    struct fixture *f = *state;
     f->options.timeout_ms = 60;
-    start(f);
+    client_start(f);
     fake_set(&f->daemon, mood, FAKE_SILENT);
     const uint64_t begin = channel_now_ns();
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_TIMEOUT);
@@ -453,10 +372,9 @@ static void restart(struct fixture *f)
     fake_start(&f->daemon, true);
 }
 
-static void every_call_that_talks_follows_a_restart(void **state)
+CASE(every_call_that_talks_follows_a_restart)
 {
-    struct fixture *f = *state;
-    start(f);
+    client_start(f);
     const uint64_t first = etag_token_now(f->client).incarnation;
     void *former = f->client->mapping.base;
     restart(f);
@@ -468,14 +386,14 @@ static void every_call_that_talks_follows_a_restart(void **state)
 
     restart(f);
     f->client->connect_again_ns = 0;
-    loop_until_ready(f);
+    client_loop_until_ready(f);
     for (int i = 0; i < 1000 && etag_token_now(f->client).incarnation != first + 2; i++)
-        loop_once(f);
+        client_loop_once(f, 5000);
     assert_true(etag_token_now(f->client).incarnation == first + 2);
 
     restart(f);
     for (int ms = 0; ms < 5000 && etag_token_now(f->client).incarnation != first + 3; ms++) {
-        (void)etag_fill(f->client, etag_token_now(f->client), &f->entry);
+        (void)etag_fill(f->client, etag_token_now(f->client), &f->response);
         poll(NULL, 0, 1);
     }
     assert_true(etag_token_now(f->client).incarnation == first + 3);
@@ -487,18 +405,19 @@ static void every_call_that_talks_follows_a_restart(void **state)
 static etag_status await_result(struct fixture *f, etag_op *op)
 {
     etag_status status = ETAG_AGAIN;
+
     for (int i = 0; i < 1000 && status == ETAG_AGAIN; i++) {
-        loop_once(f);
+        client_loop_once(f, 5000);
         status = etag_op_result(op, &f->receipt);
     }
     return status;
 }
 
-static void operations(void **state)
+CASE(operations)
 {
-    struct fixture *f = *state;
     etag_op *first, *second, *third;
-    start(f);
+
+    client_start(f);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &first), ETAG_OK);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &second), ETAG_OK);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &third), ETAG_OK);
@@ -520,15 +439,15 @@ static void operations(void **state)
     assert_null(first);
 }
 
-static void operations_fail(void **state)
+CASE(operations_fail)
 {
-    struct fixture *f = *state;
     etag_op *op, *other;
-    start(f);
+
+    client_start(f);
     fake_set(&f->daemon, mood, FAKE_REFUSES);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     assert_int_equal(await_result(f, op), ETAG_FAILED);
-    expect_text(f, "the disk is full");
+    client_expect_text(f, "the disk is full");
 
     /* It goes over the next connection. */
     fake_set(&f->daemon, mood, FAKE_CLOSES_ONCE);
@@ -541,7 +460,7 @@ static void operations_fail(void **state)
     fake_set(&f->daemon, mood, FAKE_CLOSES_ALWAYS);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     assert_int_equal(await_result(f, op), ETAG_TIMEOUT);
-    expect_text(f, "no answer");
+    client_expect_text(f, "no answer");
 
     fake_set(&f->daemon, mood, FAKE_SILENT);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
@@ -559,6 +478,7 @@ static void name_many(struct fixture *f)
 {
     static char bytes[SURROGATE_BYTES_MAX];
     static etag_str names[3000];
+
     memset(bytes, 'n', sizeof(bytes));
     for (size_t i = 0; i < 3000; i++)
         names[i] = (etag_str){bytes, sizeof(bytes)};
@@ -572,22 +492,23 @@ static int greet_only(struct fixture *f)
     const struct reply hello = {.id = 1,
                                 .kind = REPLY_HELLO,
                                 .hello = {.protocol = PROTOCOL_VERSION, .roles = ROLE_MUTATE}};
+
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     const int fd = accept4(f->daemon.listener, NULL, NULL, SOCK_CLOEXEC);
     assert_true(fd >= 0);
     fake_send(fd, &hello, NULL, 0);
-    loop_until_ready(f);
+    client_loop_until_ready(f);
     return fd;
 }
 
 /* What still waited in the client when the connection ended has not happened. */
-static void what_was_not_sent_has_not_happened(void **state)
+CASE(what_was_not_sent_has_not_happened)
 {
-    struct fixture *f = *state;
     etag_op *sent, *queued, *early;
     const int fd = greet_only(f);
+
     f->client->timeout_ms = 400;
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &sent), ETAG_OK);
     name_many(f);
@@ -605,11 +526,11 @@ static void what_was_not_sent_has_not_happened(void **state)
 }
 
 /* What waits in the client while the connection lives may go out later: it may yet happen. */
-static void what_is_queued_may_still_happen(void **state)
+CASE(what_is_queued_may_still_happen)
 {
-    struct fixture *f = *state;
     const etag_targets few = f->targets;
     etag_op *op;
+
     f->options.timeout_ms = 400;
     const int fd = greet_only(f);
     name_many(f);
@@ -620,19 +541,19 @@ static void what_is_queued_may_still_happen(void **state)
     close(fd);
 }
 
-static void operations_are_bounded_and_survive_the_client(void **state)
+CASE(operations_are_bounded_and_survive_the_client)
 {
-    struct fixture *f = *state;
     static etag_op *ops[CLIENT_OPS_MAX + 1];
+
     fake_start(&f->daemon, true);
     fake_set(&f->daemon, mood, FAKE_SILENT);
-    open_client(f);
+    client_open(f);
     for (size_t i = 0; i < CLIENT_OPS_MAX; i++)
         assert_int_equal(etag_invalidate_start(f->client, &f->targets, &ops[i]), ETAG_OK);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &ops[CLIENT_OPS_MAX]),
                      ETAG_AGAIN);
     while (etag_client_events(f->client) & POLLOUT)
-        loop_once(f);
+        client_loop_once(f, 5000);
     f->client = etag_client_close(f->client);
     for (size_t i = 0; i < CLIENT_OPS_MAX / 2; i++)
         assert_int_equal(etag_op_result(ops[i], NULL), ETAG_TIMEOUT);
@@ -646,6 +567,7 @@ static void operations_are_bounded_and_survive_the_client(void **state)
 static int behave_as_child(struct fixture *f, etag_op *parents_op, uint64_t parents_checks)
 {
     const int parents_fd = f->client->channel.fd;
+
     if (etag_client_fd(f->client) != -1 || etag_client_events(f->client) != 0 ||
         etag_client_timeout_ms(f->client) != 0)
         return 1;
@@ -664,12 +586,12 @@ static int behave_as_child(struct fixture *f, etag_op *parents_op, uint64_t pare
     return 0;
 }
 
-static void a_child_connects_anew(void **state)
+CASE(a_child_connects_anew)
 {
-    struct fixture *f = *state;
     etag_op *op;
     int status = -1;
-    start(f);
+
+    client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     fake_await(&f->daemon, invalidations, 1);
@@ -690,11 +612,10 @@ static void a_child_connects_anew(void **state)
 
 /* ---- Counters, resources ---- */
 
-static void counts_move_to_the_daemons_page(void **state)
+CASE(counts_move_to_the_daemons_page)
 {
-    struct fixture *f = *state;
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     fake_start(&f->daemon, true);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
@@ -712,19 +633,20 @@ static void counts_move_to_the_daemons_page(void **state)
 static void set_descriptor_limit(rlim_t limit)
 {
     struct rlimit r;
+
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &r), 0);
     r.rlim_cur = limit;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
 }
 
-static void without_descriptors_the_client_stays_usable(void **state)
+CASE(without_descriptors_the_client_stays_usable)
 {
-    struct fixture *f = *state;
     struct rlimit before;
+
     if (under_valgrind())
         skip();
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     fake_start(&f->daemon, false);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     /* Not one descriptor more: no socket. */
@@ -734,7 +656,7 @@ static void without_descriptors_the_client_stays_usable(void **state)
     const etag_status status = etag_invalidate(f->client, &f->targets, NULL);
     set_descriptor_limit(before.rlim_cur);
     assert_int_equal(status, ETAG_SYSTEM);
-    expect_text(f, "socket");
+    client_expect_text(f, "socket");
 
     /* One more: a socket, and no place for the index that comes with the hello. */
     f->client->connect_again_ns = 0;
@@ -748,50 +670,13 @@ static void without_descriptors_the_client_stays_usable(void **state)
     const etag_status no_index = etag_client_dispatch(f->client);
     set_descriptor_limit(before.rlim_cur);
     assert_int_equal(no_index, ETAG_SYSTEM);
-    expect_text(f, "descriptors");
+    client_expect_text(f, "descriptors");
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
     /* Asked for again after a while. */
     f->client->map_again_ns = 1;
     assert_int_equal(etag_client_timeout_ms(f->client), 0);
     for (int i = 0; i < 1000 && !f->client->mapping.base; i++)
-        loop_once(f);
+        client_loop_once(f, 5000);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(opens_without_a_daemon),
-        TEST(bad_options),
-        TEST(the_environment_names_the_socket),
-        TEST(another_version_is_told),
-        TEST(a_stopped_daemon_does_not_hang_the_opening),
-        TEST(no_wait_does_not_wait),
-        TEST(uses_no_index_of_another_clock),
-        TEST(uses_no_index_with_a_lease_from_the_future),
-        TEST(an_unsealed_index_is_not_used),
-        TEST(roles),
-        TEST(no_role_to_read_is_no_index),
-        TEST(fills),
-        TEST(what_must_not_be_stored_is_not_sent),
-        TEST(what_is_asked_by_an_unknown_member_is_not_done),
-        TEST(filling_connects_but_not_too_often),
-        TEST(a_fill_may_follow_the_hello_at_once),
-        TEST(a_full_socket_drops_fills),
-        TEST(invalidates),
-        TEST(a_lost_connection_is_replaced_within_the_call),
-        TEST(a_request_that_may_have_happened_is_a_timeout),
-        TEST(every_call_that_talks_follows_a_restart),
-        TEST(operations),
-        TEST(operations_fail),
-        TEST(what_was_not_sent_has_not_happened),
-        TEST(what_is_queued_may_still_happen),
-        TEST(operations_are_bounded_and_survive_the_client),
-        TEST(a_child_connects_anew),
-        TEST(counts_move_to_the_daemons_page),
-        TEST(without_descriptors_the_client_stays_usable),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory that must not be trusted is refused with a sentence; what is mapped is aligned and read-only. */
+/* Memory that must not be trusted is refused with a sentence; what is mapped is aligned and
+ * read-only. */
 #include "fake_daemon.h"
 #include "mapping.h"
 
@@ -11,7 +12,7 @@ static struct mapping_source source_of(struct index *index)
                                    .incarnation_id = FAKE_INCARNATION};
 }
 
-static void maps_aligned_and_read_only(void **state)
+TEST(maps_aligned_and_read_only)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
     struct mapping mapping;
@@ -35,6 +36,7 @@ static void expect_refused(const struct mapping_source *source, etag_status stat
 {
     struct mapping mapping;
     struct fault fault;
+
     assert_int_equal(mapping_open(&mapping, source, &fault), status);
     assert_int_equal(fault.status, status);
     if (!strstr(fault.text, sentence))
@@ -43,7 +45,7 @@ static void expect_refused(const struct mapping_source *source, etag_status stat
     assert_null(mapping.counters);
 }
 
-static void refuses_wrong_sizes_and_seals(void **state)
+TEST(refuses_wrong_sizes_and_seals)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
     struct mapping_source source = source_of(index);
@@ -74,6 +76,7 @@ static void refuses_wrong_sizes_and_seals(void **state)
 static void expect_header_refused(struct index *index, size_t offset, uint64_t word)
 {
     struct mapping_source source = source_of(index);
+
     source.index_fd = fake_memory(source.index_bytes, F_SEAL_SHRINK | F_SEAL_GROW);
     struct layout_header header = *index_view(index)->header;
     memcpy((char *)&header + offset, &word, sizeof(word));
@@ -82,9 +85,10 @@ static void expect_header_refused(struct index *index, size_t offset, uint64_t w
     close(source.index_fd);
 }
 
-static void refuses_headers_that_lie(void **state)
+TEST(refuses_headers_that_lie)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
+
     expect_header_refused(index, offsetof(struct layout_header, magic), 1);
     expect_header_refused(index, offsetof(struct layout_header, version), 99);
     expect_header_refused(index, offsetof(struct layout_header, home_count), UINT64_MAX);
@@ -103,6 +107,7 @@ const char *__wrap_layout_validate(const struct layout_header *header, size_t ma
 const char *__wrap_layout_validate(const struct layout_header *header, size_t mapped_bytes)
 {
     const char *wrong = __real_layout_validate(header, mapped_bytes);
+
     if (!wrong && lying_fd >= 0) {
         struct layout_header other;
         memset(&other, 0xff, sizeof(other));
@@ -113,13 +118,14 @@ const char *__wrap_layout_validate(const struct layout_header *header, size_t ma
 }
 
 /* The geometry was read again after it had been checked, and the second reading was followed. */
-static void header_changed_behind_the_check_is_not_followed(void **state)
+TEST(header_changed_behind_the_check_is_not_followed)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
     const struct layout_header header = *index_view(index)->header;
     struct mapping_source source = source_of(index);
     struct mapping mapping;
     struct fault fault;
+
     source.index_fd = fake_memory(source.index_bytes, F_SEAL_SHRINK | F_SEAL_GROW);
     assert_int_equal(pwrite(source.index_fd, &header, sizeof(header), 0), sizeof(header));
 
@@ -138,7 +144,7 @@ static void header_changed_behind_the_check_is_not_followed(void **state)
     index_close(index);
 }
 
-static void maps_counters(void **state)
+TEST(maps_counters)
 {
     struct mapping mapping;
     struct fault fault;
@@ -174,10 +180,11 @@ static void maps_counters(void **state)
 }
 
 /* A good index with bad counters is not half adopted. */
-static void refuses_as_a_whole(void **state)
+TEST(refuses_as_a_whole)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
     struct mapping_source source = source_of(index);
+
     source.counters_bytes = COUNTERS_BYTES;
     source.counters_fd = fake_memory(COUNTERS_BYTES, 0);
     expect_refused(&source, ETAG_PROTOCOL, "page of counters is not sealed");
@@ -185,7 +192,7 @@ static void refuses_as_a_whole(void **state)
     index_close(index);
 }
 
-static void our_readings_bracket_the_hello(void **state)
+TEST(our_readings_bracket_the_hello)
 {
     assert_true(hello_clock_bracketed(10, 10, 10));
     assert_true(hello_clock_bracketed(10, 11, 12));
@@ -193,25 +200,10 @@ static void our_readings_bracket_the_hello(void **state)
     assert_false(hello_clock_bracketed(10, 13, 12));
 }
 
-static void a_lease_that_is_too_long_is_doubted(void **state)
+TEST(a_lease_that_is_too_long_is_doubted)
 {
     assert_true(lease_deadline_plausible(0, 100, 5));
     assert_true(lease_deadline_plausible(1100, 100, 1000));
     assert_true(lease_deadline_plausible(1100, 100, 5000));
     assert_false(lease_deadline_plausible(1100, 100, 999));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(maps_aligned_and_read_only),
-        cmocka_unit_test(refuses_wrong_sizes_and_seals),
-        cmocka_unit_test(refuses_headers_that_lie),
-        cmocka_unit_test(header_changed_behind_the_check_is_not_followed),
-        cmocka_unit_test(maps_counters),
-        cmocka_unit_test(refuses_as_a_whole),
-        cmocka_unit_test(our_readings_bracket_the_hello),
-        cmocka_unit_test(a_lease_that_is_too_long_is_doubted),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

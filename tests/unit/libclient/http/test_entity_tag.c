@@ -1,31 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entity tags: every byte at every place of the word-wise scan, the comparison table, compression suffixes, lists. */
+/* Entity tags: every byte at every place of the word-wise scan, the comparison table, compression
+ * suffixes, lists. */
 #include "entity_tag.h"
 
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static bool parses(etag_str text)
 {
     struct entity_tag tag;
+
     return entity_tag_parse(text, &tag);
 }
 
 static struct entity_tag parsed(const char *text)
 {
     struct entity_tag tag;
+
     assert_true(entity_tag_parse(str_of(text), &tag));
     return tag;
 }
 
-static void grammar(void **state)
+TEST(grammar)
 {
     static const char *const good[] = {"\"\"",    "\"a\"",        "W/\"\"", "W/\"W/\"",
                                        "\"a,b\"", "\"!#$%&'()\"", "\"\\\"", "\"\x80\xff\"",
@@ -34,6 +31,7 @@ static void grammar(void **state)
                                       "W/",       "W/a",      "W/\"",      "w/\"a\"", "W\"a\"",
                                       "W/ \"a\"", " \"a\"",   "\"a\" ",    "\"a\"b",  "\"a\"\"b\"",
                                       "\"a b\"",  "\"a\tb\"", "\"a\x7f\"", "'a'",     "W/W/\"a\""};
+
     for (size_t i = 0; i < COUNT_OF(good); i++)
         assert_true(parses(str_of(good[i])));
     for (size_t i = 0; i < COUNT_OF(bad); i++)
@@ -48,7 +46,7 @@ static void grammar(void **state)
 }
 
 /* The scan takes sixteen bytes at a step, the last step over bytes that it has seen. */
-static void every_byte_at_every_place(void **state)
+TEST(every_byte_at_every_place)
 {
     for (size_t len = 1; len <= 34; len++) {
         char *text = malloc(len + 2); /* just its size: a read behind it is an error under ASan */
@@ -70,7 +68,7 @@ static void every_byte_at_every_place(void **state)
 }
 
 /* RFC 9110 section 8.8.3.2 */
-static void comparison_table(void **state)
+TEST(comparison_table)
 {
     static const struct {
         const char *a, *b;
@@ -90,7 +88,7 @@ static void comparison_table(void **state)
     }
 }
 
-static void compression_suffixes(void **state)
+TEST(compression_suffixes)
 {
     static const struct {
         const char *listed, *current;
@@ -156,7 +154,7 @@ static void compression_suffixes(void **state)
 }
 
 /* Tags of just their size, so that a byte read behind one is an error under ASan. */
-static void suffixes_at_every_length(void **state)
+TEST(suffixes_at_every_length)
 {
     for (size_t len = 0; len <= 40; len++) {
         char *current = malloc(len + 2), *listed = malloc(len + 7);
@@ -187,6 +185,7 @@ static const char *walk(const char *line, char *out)
     struct entity_tag tag;
     size_t len = 0;
     int next;
+
     while ((next = entity_tag_next(&rest, &tag)) == 1) {
         if (tag.weak)
             out[len++] = 'W';
@@ -205,7 +204,7 @@ static const char *walk(const char *line, char *out)
     return out;
 }
 
-static void lists(void **state)
+TEST(lists)
 {
     static const struct {
         const char *line, *elements;
@@ -237,8 +236,9 @@ static void lists(void **state)
     assert_int_equal(entity_tag_next(&absent, &tag), 0);
 }
 
-/* The walk over a list looks for the closing quote; whatever stands around it, it finds the first one. */
-static void a_tag_in_a_list_at_every_length(void **state)
+/* The walk over a list looks for the closing quote; whatever stands around it, it finds the first
+ * one. */
+TEST(a_tag_in_a_list_at_every_length)
 {
     for (size_t inside = 0; inside <= 50; inside++) {
         for (size_t behind = 0; behind <= 34; behind++) {
@@ -263,18 +263,4 @@ static void a_tag_in_a_list_at_every_length(void **state)
             free(text);
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grammar),
-        cmocka_unit_test(every_byte_at_every_place),
-        cmocka_unit_test(comparison_table),
-        cmocka_unit_test(compression_suffixes),
-        cmocka_unit_test(suffixes_at_every_length),
-        cmocka_unit_test(a_tag_in_a_list_at_every_length),
-        cmocka_unit_test(lists),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ETag makers: known hashes, however a body is cut; reuse, misuse and OpenSSL's failures; variants and their limits. */
+/* ETag makers: known hashes, however a body is cut; reuse, misuse and OpenSSL's failures; variants
+ * and their limits. */
 #include "bounds.h"
 #include "entity_tag.h"
 #include "numbers.h"
@@ -33,6 +34,13 @@ static void *counted_realloc(void *p, size_t bytes, const char *file, int line)
 static void counted_free(void *p, const char *file, int line)
 {
     free(p);
+}
+
+/* Before OpenSSL allocates anything, or it refuses. */
+__attribute__((constructor)) static void count_allocations(void)
+{
+    if (!CRYPTO_set_mem_functions(counted_malloc, counted_realloc, counted_free))
+        abort();
 }
 
 static bool init_fails, update_fails, final_fails;
@@ -71,6 +79,7 @@ int __wrap_EVP_DigestFinal_ex(EVP_MD_CTX *context, unsigned char *out, unsigned 
 static etag_hasher *opened(void)
 {
     etag_hasher *hasher;
+
     assert_int_equal(etag_hasher_open(&hasher), ETAG_OK);
     assert_non_null(hasher);
     return hasher;
@@ -85,6 +94,7 @@ static void expect_text(etag_str got, const char *expected)
 static void expect_final(etag_hasher *hasher, const char *expected)
 {
     etag_str etag;
+
     assert_int_equal(etag_hasher_final(hasher, false, &etag), ETAG_OK);
     expect_text(etag, expected);
 }
@@ -92,6 +102,7 @@ static void expect_final(etag_hasher *hasher, const char *expected)
 static void expect_failure(etag_hasher *hasher, etag_status status)
 {
     etag_str etag = ETAG_LIT("something");
+
     assert_int_equal(etag_hasher_final(hasher, false, &etag), status);
     assert_null(etag.data);
     assert_int_equal(etag.len, 0);
@@ -103,8 +114,9 @@ static void expect_failure(etag_hasher *hasher, etag_status status)
 
 /* ---- Hashes ---- */
 
-/* Made with sha256sum, cut and base64; the first four hashes stand in FIPS 180-2 and NIST's examples. */
-static void known_hashes(void **state)
+/* Made with sha256sum, cut and base64; the first four hashes stand in FIPS 180-2 and NIST's
+ * examples. */
+TEST(known_hashes)
 {
     static const struct {
         size_t repeats;
@@ -145,9 +157,10 @@ static void known_hashes(void **state)
     etag_hasher_close(hasher);
 }
 
-static void every_cut_gives_the_same(void **state)
+TEST(every_cut_gives_the_same)
 {
     unsigned char body[256];
+
     for (size_t i = 0; i < sizeof(body); i++)
         body[i] = (unsigned char)i;
     etag_hasher *hasher = opened();
@@ -170,11 +183,13 @@ static void every_cut_gives_the_same(void **state)
     etag_hasher_close(hasher);
 }
 
-/* Fetching the hash again would take dozens of allocations; OpenSSL 3.0 makes one for the hash's state. */
-static void reuse_fetches_nothing(void **state)
+/* Fetching the hash again would take dozens of allocations; OpenSSL 3.0 makes one for the hash's
+ * state. */
+TEST(reuse_fetches_nothing)
 {
     etag_hasher *hasher = opened();
     const size_t before = allocations;
+
     assert_true(before > 0); /* or nobody counts */
     const size_t bodies = 1000;
     for (size_t i = 0; i < bodies; i++) {
@@ -190,9 +205,10 @@ static void reuse_fetches_nothing(void **state)
     etag_hasher_close(hasher);
 }
 
-static void hashers_are_apart(void **state)
+TEST(hashers_are_apart)
 {
     etag_hasher *one = opened(), *other = opened();
+
     etag_hasher_begin(one);
     etag_hasher_update(one, "a", 1);
     etag_hasher_begin(other);
@@ -205,9 +221,10 @@ static void hashers_are_apart(void **state)
 
 /* ---- What goes wrong ---- */
 
-static void misuse_is_told_at_the_end(void **state)
+TEST(misuse_is_told_at_the_end)
 {
     etag_hasher *hasher = opened();
+
     expect_failure(hasher, ETAG_INVALID); /* nothing begun */
     etag_hasher_update(hasher, "abc", 3);
     expect_failure(hasher, ETAG_INVALID); /* a piece of nothing */
@@ -237,9 +254,10 @@ static void misuse_is_told_at_the_end(void **state)
     assert_null(etag_hasher_close(hasher));
 }
 
-static void no_hasher_is_no_crash(void **state)
+TEST(no_hasher_is_no_crash)
 {
     etag_str etag = ETAG_LIT("something");
+
     assert_null(etag_hasher_close(NULL));
     etag_hasher_begin(NULL);
     etag_hasher_update(NULL, "abc", 3);
@@ -255,10 +273,11 @@ static void expect_own_error(void)
     assert_int_equal(ERR_GET_LIB(ERR_peek_error()), ERR_LIB_USER);
 }
 
-static void failures_are_told_at_the_end(void **state)
+TEST(failures_are_told_at_the_end)
 {
     bool *const switches[] = {&init_fails, &update_fails, &final_fails};
     etag_hasher *hasher = opened();
+
     for (int own = 0; own <= 1; own++) {
         ERR_clear_error();
         if (own)
@@ -285,9 +304,10 @@ static void failures_are_told_at_the_end(void **state)
     etag_hasher_close(hasher);
 }
 
-static void an_open_that_fails_leaves_nothing(void **state)
+TEST(an_open_that_fails_leaves_nothing)
 {
     etag_hasher *hasher = (etag_hasher *)(uintptr_t)1;
+
     ERR_clear_error();
     ERR_raise(ERR_LIB_USER, ERR_R_PASSED_NULL_PARAMETER);
     assert_int_equal(EVP_set_default_properties(NULL, "provider=nowhere"), 1);
@@ -306,9 +326,10 @@ static void an_open_that_fails_leaves_nothing(void **state)
 }
 
 /* Some that fail OpenSSL can do without; then the hasher must be whole. */
-static void no_memory_at_each_allocation(void **state)
+TEST(no_memory_at_each_allocation)
 {
     size_t failures = 0;
+
     for (size_t number = 1;; number++) {
         etag_hasher *hasher = (etag_hasher *)(uintptr_t)1;
         etag_str etag;
@@ -333,10 +354,11 @@ static void no_memory_at_each_allocation(void **state)
     assert_true(failures >= 2); /* the context and the hash's state */
 }
 
-static void no_memory_for_a_body(void **state)
+TEST(no_memory_for_a_body)
 {
     etag_hasher *hasher = opened();
     etag_str etag;
+
     allocations = 0;
     allocation_that_fails = 1;
     const etag_status status = etag_hash(hasher, "abc", 3, false, &etag);
@@ -350,10 +372,11 @@ static void no_memory_for_a_body(void **state)
 
 /* ---- Variants ---- */
 
-static void variants(void **state)
+TEST(variants)
 {
     static const struct {
-        const char *etag, *coding, *expected; /* NULL: absent, invalid */
+        /* NULL: absent, invalid */
+        const char *etag, *coding, *expected;
     } rows[] = {
         {"\"x\"", "gzip", "\"x-gzip\""},
         {"W/\"x\"", "gzip", "W/\"x-gzip\""},
@@ -403,7 +426,7 @@ static void variants(void **state)
 }
 
 /* Tag, coding and buffer of just their sizes: a byte too many is an error under ASan. */
-static void variant_limits(void **state)
+TEST(variant_limits)
 {
     for (size_t len = ETAG_BYTES_MAX - 8; len <= ETAG_BYTES_MAX + 2; len++) {
         for (size_t size = ETAG_BYTES_MAX - 3; size <= ETAG_BYTES_MAX + 3; size++) {
@@ -436,10 +459,11 @@ static void variant_limits(void **state)
                      ETAG_INVALID);
 }
 
-static void a_variant_in_place(void **state)
+TEST(a_variant_in_place)
 {
     char buffer[ETAG_BYTES_MAX] = "?W/\"abc\"";
     etag_str made;
+
     assert_int_equal(
         etag_variant((etag_str){buffer + 1, 7}, ETAG_LIT("br"), buffer, sizeof(buffer), &made),
         ETAG_OK);
@@ -449,11 +473,12 @@ static void a_variant_in_place(void **state)
 }
 
 /* What is written here is read in entity_tag.c. */
-static void variants_are_known_suffixes(void **state)
+TEST(variants_are_known_suffixes)
 {
     static const char *const codings[] = {"gzip", "x-gzip", "br", "zstd", "deflate", "compress"};
     etag_hasher *hasher = opened();
     etag_str plain;
+
     assert_int_equal(etag_hash(hasher, "abc", 3, false, &plain), ETAG_OK);
     for (size_t i = 0; i < COUNT_OF(codings); i++) {
         char buffer[ETAG_BYTES_MAX];
@@ -467,28 +492,4 @@ static void variants_are_known_suffixes(void **state)
         assert_true(entity_tag_equal_suffixed(listed, current));
     }
     etag_hasher_close(hasher);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(known_hashes),
-        cmocka_unit_test(every_cut_gives_the_same),
-        cmocka_unit_test(reuse_fetches_nothing),
-        cmocka_unit_test(hashers_are_apart),
-        cmocka_unit_test(misuse_is_told_at_the_end),
-        cmocka_unit_test(no_hasher_is_no_crash),
-        cmocka_unit_test(failures_are_told_at_the_end),
-        cmocka_unit_test(an_open_that_fails_leaves_nothing),
-        cmocka_unit_test(no_memory_at_each_allocation),
-        cmocka_unit_test(no_memory_for_a_body),
-        cmocka_unit_test(variants),
-        cmocka_unit_test(variant_limits),
-        cmocka_unit_test(a_variant_in_place),
-        cmocka_unit_test(variants_are_known_suffixes),
-    };
-    /* Before OpenSSL allocates anything, or it refuses. */
-    if (!CRYPTO_set_mem_functions(counted_malloc, counted_realloc, counted_free))
-        return 1;
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

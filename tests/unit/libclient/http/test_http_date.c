@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP-dates: the three forms, what is none of them, the calendar against the C library's, two-digit years. */
+/* HTTP-dates: the three forms, what is none of them, the calendar against the C library's,
+ * two-digit years. */
 #include "http_date.h"
 
 #include "numbers.h"
 #include "reference_evaluator.h"
+#include "testing.h"
 #include "text.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #define DAY INT64_C(86400)
 #define YEAR_0 INT64_C(-62167219200)
@@ -21,11 +16,12 @@
 static int64_t parse(const char *text)
 {
     const int64_t seconds = http_date_parse(str_of(text), NOW_2026);
+
     assert_int_equal(seconds, ref_date(text, strlen(text), NOW_2026));
     return seconds;
 }
 
-static void three_forms(void **state)
+TEST(three_forms)
 {
     assert_int_equal(parse("Sun, 06 Nov 1994 08:49:37 GMT"), 784111777);
     assert_int_equal(parse("Sunday, 06-Nov-94 08:49:37 GMT"), 784111777);
@@ -43,7 +39,7 @@ static void three_forms(void **state)
     assert_int_equal(parse("Thu, 29 Feb 2024 00:00:00 GMT"), 1709164800);
 }
 
-static void not_dates(void **state)
+TEST(not_dates)
 {
     static const char *const bad[] = {
         "",
@@ -100,6 +96,7 @@ static void not_dates(void **state)
         "Sun Nov  6_08:49:37 1994",
         "2014-06-25T17:12:18Z",
     };
+
     for (size_t i = 0; i < COUNT_OF(bad); i++)
         if (parse(bad[i]) != ETAG_NO_DATE)
             fail_msg("accepted: %s", bad[i]);
@@ -108,13 +105,15 @@ static void not_dates(void **state)
                      ETAG_NO_DATE);
 }
 
-/* Each day of 500 years, and each century's turn of 10,000, there and back, beside the C library. */
+/* Each day of 500 years, and each century's turn of 10,000, there and back, beside the C
+ * library. */
 /* Every byte of every form counts. */
-static void with_another_byte_it_is_no_date(void **state)
+TEST(with_another_byte_it_is_no_date)
 {
     static const char *const forms[] = {"Sun, 06 Nov 1994 08:49:37 GMT",
                                         "Sunday, 06-Nov-94 08:49:37 GMT",
                                         "Sun Nov  6 08:49:37 1994", "Wed Nov 16 08:49:37 1994"};
+
     for (size_t i = 0; i < COUNT_OF(forms); i++) {
         assert_true(http_date_parse(str_of(forms[i]), 784111777) != ETAG_NO_DATE);
         for (size_t at = 0; at < strlen(forms[i]); at++) {
@@ -127,9 +126,10 @@ static void with_another_byte_it_is_no_date(void **state)
     }
 }
 
-static void calendar(void **state)
+TEST(calendar)
 {
     int64_t seconds = YEAR_0;
+
     while (seconds < YEAR_9999_END) {
         char text[HTTP_DATE_BYTES + 1] = "", expected[64];
         http_date_format(seconds, text);
@@ -150,9 +150,10 @@ static void calendar(void **state)
     }
 }
 
-static void format_clamps(void **state)
+TEST(format_clamps)
 {
     char text[HTTP_DATE_BYTES + 1] = "";
+
     http_date_format(INT64_MIN, text);
     assert_string_equal(text, "Sat, 01 Jan 0000 00:00:00 GMT");
     http_date_format(INT64_MAX, text);
@@ -161,8 +162,9 @@ static void format_clamps(void **state)
     assert_string_equal(text, "Fri, 31 Dec 9999 23:59:59 GMT");
 }
 
-/* "More than 50 years in the future" is the past; at 50 years to the second it is still the future. */
-static void two_digit_years(void **state)
+/* "More than 50 years in the future" is the past; at 50 years to the second it is still the
+ * future. */
+TEST(two_digit_years)
 {
     assert_int_equal(parse("Sunday, 26-Jul-76 12:00:00 GMT"), 3362990400); /* 2076 */
     assert_int_equal(parse("Monday, 26-Jul-76 12:00:01 GMT"), 207230401);  /* 1976 */
@@ -188,14 +190,4 @@ static void two_digit_years(void **state)
                              ref_date(date, strlen(date), now_s));
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(three_forms),   cmocka_unit_test(not_dates),
-        cmocka_unit_test(calendar),      cmocka_unit_test(with_another_byte_it_is_no_date),
-        cmocka_unit_test(format_clamps), cmocka_unit_test(two_digit_years),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,20 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The precondition engine: the table of other servers' facts, the RFC's order, bad input, and a reference. */
+/* The precondition engine: the table of other servers' facts, the RFC's order, bad input, and a
+ * reference. */
 #include "precondition.h"
 
 #include "abi.h"
 #include "http_date.h"
 #include "numbers.h"
 #include "reference_evaluator.h"
+#include "testing.h"
 #include "text.h"
 #include "tsv.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #define FIELDS_MAX 16
 
@@ -40,6 +35,7 @@ static struct judgement judge(const char *method, const etag_validators *now, si
 {
     etag_field fields[FIELDS_MAX];
     etag_request request;
+
     assert_true(count <= FIELDS_MAX);
     request_make(&request, fields, method, count, lines);
     const struct judgement j = precondition_judge(&request, now, DATES_AS_RFC);
@@ -52,6 +48,7 @@ static struct judgement judge(const char *method, const etag_validators *now, si
 static etag_validators validators(etag_existence existence, const char *etag, const char *modified)
 {
     etag_validators v;
+
     ETAG_INIT(&v);
     v.existence = existence;
     v.etag = str_of(etag);
@@ -85,6 +82,7 @@ static void row_fields(const struct tsv *t, struct row *row)
 {
     const char *raw = tsv_raw(t, "request_headers");
     size_t used = 0;
+
     row->request.field_count = 0;
     if (strcmp(raw, "-") == 0)
         return;
@@ -157,12 +155,14 @@ static bool class_holds(const char *class, bool is_304)
     return strcmp(class, "may304") == 0 || !is_304;
 }
 
-/* All rows of a table as an origin server; where the engine chooses, it is always the first alternative. */
+/* All rows of a table as an origin server; where the engine chooses, it is always the first
+ * alternative. */
 static void table_as_origin(const char *name, bool first_only, size_t rows_min)
 {
     struct tsv t;
     size_t rows = 0, failures = 0;
     struct row row;
+
     tsv_open(&t, name);
     while (tsv_next(&t)) {
         row_read(&t, &row);
@@ -187,22 +187,23 @@ static void table_as_origin(const char *name, bool first_only, size_t rows_min)
     assert_true(rows >= rows_min);
 }
 
-static void table_of_facts(void **state)
+TEST(table_of_facts)
 {
     table_as_origin("preconditions.tsv", false, 159);
 }
 
-static void table_of_the_rfc(void **state)
+TEST(table_of_the_rfc)
 {
     table_as_origin("preconditions_rfc.tsv", true, 425);
 }
 
 /* A front end has an entry only of a 200 with a valid tag; of anything else it knows nothing. */
-static void table_as_front(void **state)
+TEST(table_as_front)
 {
     struct tsv t;
     size_t rows = 0, failures = 0;
     struct row row;
+
     tsv_open(&t, "preconditions.tsv");
     while (tsv_next(&t)) {
         row_read(&t, &row);
@@ -229,9 +230,10 @@ static void table_as_front(void **state)
 
 /* ---- The RFC's order, and reasons ---- */
 
-static void order(void **state)
+TEST(order)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
+
     EXPECT("GET", &v1, PROCEED, NO_CONDITION, "Host: a");
     /* If-Match silences If-Unmodified-Since ... */
     EXPECT("PUT", &v1, PROCEED, MATCH, "If-Unmodified-Since: " EARLIER, "If-Match: \"v1\"");
@@ -261,9 +263,10 @@ static void order(void **state)
     EXPECT("GET", &v1, PROCEED, MATCH, "If-Match: \"v1\"", "If-Modified-Since: not a date");
 }
 
-static void lines_are_one_list(void **state)
+TEST(lines_are_one_list)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
+
     EXPECT("GET", &v1, NOT_MODIFIED, MATCH, "If-None-Match: \"a\"", "Accept: x",
            "if-none-match:\"b\", W/\"v1\"");
     EXPECT("GET", &v1, NOT_MODIFIED, MATCH, "IF-NONE-MATCH:\"v1\"", "If-None-Match: \"b\"");
@@ -294,7 +297,7 @@ static void lines_are_one_list(void **state)
            "If-Unmodified-Since: " EARLIER);
 }
 
-static void malformed_lists_do_no_harm(void **state)
+TEST(malformed_lists_do_no_harm)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     static const char *const lists[] = {
@@ -325,6 +328,7 @@ static void malformed_lists_do_no_harm(void **state)
         "\"v1\"\r, \"b\"",
         "\"v1\", \x80",
     };
+
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         char none[64], match[64];
         snprintf(none, sizeof(none), "If-None-Match: %s", lists[i]);
@@ -337,9 +341,10 @@ static void malformed_lists_do_no_harm(void **state)
     }
 }
 
-static void stored_tag_that_is_none(void **state)
+TEST(stored_tag_that_is_none)
 {
     static const char *const bad[] = {"v1", "\"v1", "w/\"v1\"", "W/v1", "\"a b\"", " \"v1\"", "*"};
+
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         const etag_validators v = validators(ETAG_EXISTS, bad[i], NULL);
         EXPECT("GET", &v, PROCEED, NO_MATCH, "If-None-Match: \"v1\", \"\"");
@@ -348,7 +353,7 @@ static void stored_tag_that_is_none(void **state)
     }
 }
 
-static void existence(void **state)
+TEST(existence)
 {
     const etag_validators unknown = validators(ETAG_EXISTENCE_UNKNOWN, NULL, NULL);
     const etag_validators implied = validators(ETAG_EXISTENCE_UNKNOWN, "\"v1\"", NULL);
@@ -387,10 +392,11 @@ static void existence(void **state)
     EXPECT("PUT", &untagged, PRECONDITION_FAILED, MATCH, "If-None-Match: *");
 }
 
-static void methods(void **state)
+TEST(methods)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     static const char *const outside[] = {"OPTIONS", "TRACE", "CONNECT"};
+
     for (size_t i = 0; i < COUNT_OF(outside); i++)
         EXPECT(outside[i], &v1, PROCEED, NO_CONDITION, "If-None-Match: *", "If-Match: \"v2\"");
     static const char *const others[] = {"",     "get",     "Get",     "GETS", "GE",      "head",
@@ -401,7 +407,7 @@ static void methods(void **state)
     }
 }
 
-static void names_that_are_near(void **state)
+TEST(names_that_are_near)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     static const char *const names[] = {
@@ -427,6 +433,7 @@ static void names_that_are_near(void **state)
         "\x49\x66\x0d-match",
         "",
     };
+
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         char star[64], date[80];
         snprintf(star, sizeof(star), "%s: *", names[i]);
@@ -440,7 +447,7 @@ static void names_that_are_near(void **state)
     EXPECT("PUT", &v1, PROCEED, MATCH, "IF-MATCH: \"v1\"");
 }
 
-static void absent_value_is_no_line(void **state)
+TEST(absent_value_is_no_line)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     const etag_field fields[] = {{ETAG_LIT("If-None-Match"), {NULL, 0}},
@@ -448,6 +455,7 @@ static void absent_value_is_no_line(void **state)
                                  {ETAG_LIT("If-None-Match"), {NULL, 0}},
                                  {ETAG_LIT("If-Match"), {NULL, 0}}};
     etag_request request;
+
     ETAG_INIT(&request);
     request.method = ETAG_LIT("GET");
     request.fields = fields;
@@ -473,6 +481,7 @@ static etag_range range_of(const char *method, const etag_validators *now, size_
 {
     etag_field fields[FIELDS_MAX];
     etag_request request;
+
     request_make(&request, fields, method, count, lines);
     const etag_range range = precondition_range(&request, now);
     assert_int_equal(range, etag_evaluate_range(&request, now));
@@ -487,9 +496,10 @@ static etag_range range_of(const char *method, const etag_validators *now, size_
                          ETAG_RANGE_##range_);                                                     \
     } while (0)
 
-static void ranges(void **state)
+TEST(ranges)
 {
     etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
+
     v1.last_modified_is_strong = true;
     RANGE("GET", &v1, NONE, "If-Range: \"v1\"");
     RANGE("HEAD", &v1, NONE, "Range: bytes=0-1");
@@ -544,6 +554,7 @@ static struct judgement judge_with(bool require, bool suffixes, const char *meth
 {
     etag_field fields[1];
     etag_request request;
+
     request_make(&request, fields, method, line != NULL, &line);
     request.require_if_match = require;
     request.compression_suffixes = suffixes;
@@ -553,12 +564,13 @@ static struct judgement judge_with(bool require, bool suffixes, const char *meth
     return j;
 }
 
-static void a_required_condition(void **state)
+TEST(a_required_condition)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     const etag_validators absent = validators(ETAG_ABSENT, NULL, NULL);
     static const char *const missing[] = {NULL, "Accept: *", "If-Unmodified-Since: " LM,
                                           "If-None-Match: \"v2\"", "If-None-Match: *, *"};
+
     for (size_t i = 0; i < COUNT_OF(missing); i++) {
         const struct judgement j = judge_with(true, false, "PUT", &v1, missing[i]);
         assert_int_equal(j.verdict, ETAG_PRECONDITION_REQUIRED);
@@ -580,7 +592,7 @@ static void a_required_condition(void **state)
     assert_int_equal(etag_verdict_http_status(ETAG_PRECONDITION_REQUIRED), 428);
 }
 
-static void compression_suffixes(void **state)
+TEST(compression_suffixes)
 {
     const etag_validators x = validators(ETAG_EXISTS, "\"x\"", NULL);
     const etag_validators gzip = validators(ETAG_EXISTS, "W/\"x-gzip\"", NULL);
@@ -588,6 +600,7 @@ static void compression_suffixes(void **state)
                                        "If-None-Match: \"y\", \"x-zstd\"",
                                        "If-None-Match: \"x-deflate\"",
                                        "If-None-Match: \"x--compress\""};
+
     for (size_t i = 0; i < COUNT_OF(with); i++) {
         assert_int_equal(judge_with(false, true, "GET", &x, with[i]).verdict, ETAG_NOT_MODIFIED);
         assert_int_equal(judge_with(false, true, "PUT", &x, with[i]).verdict,
@@ -609,9 +622,10 @@ static void compression_suffixes(void **state)
                      ETAG_NOT_MODIFIED);
 }
 
-static void a_suffix_beside_a_malformed_tag(void **state)
+TEST(a_suffix_beside_a_malformed_tag)
 {
     static const char *const bad[] = {"W/W/\"x\"", "\"xy", "x\"", "\"x\"y", "\"x y\""};
+
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         const etag_validators v = validators(ETAG_EXISTS, bad[i], NULL);
         assert_int_equal(judge_with(false, true, "PUT", &v, "If-None-Match: \"x-gzip\"").verdict,
@@ -621,9 +635,10 @@ static void a_suffix_beside_a_malformed_tag(void **state)
     }
 }
 
-static void a_suffix_beside_an_absent_tag(void **state)
+TEST(a_suffix_beside_an_absent_tag)
 {
     const etag_validators none = validators(ETAG_EXISTS, NULL, LM);
+
     assert_int_equal(judge_with(false, true, "GET", &none, "If-None-Match: \"-gzip\"").verdict,
                      ETAG_PROCEED);
     assert_int_equal(judge_with(false, true, "PUT", &none, "If-None-Match: \"x-br\"").verdict,
@@ -632,12 +647,13 @@ static void a_suffix_beside_an_absent_tag(void **state)
 
 /* ---- Structs ---- */
 
-static void structs_without_a_size_are_unknown(void **state)
+TEST(structs_without_a_size_are_unknown)
 {
     etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     const char *const lines[] = {"Range: bytes=0-1", "If-Range: " LM};
     etag_field fields[2];
     etag_request request;
+
     request_make(&request, fields, "GET", 2, lines);
     assert_int_equal(etag_evaluate(&request, &v1), ETAG_PROCEED);
     request.size = 0;
@@ -649,11 +665,12 @@ static void structs_without_a_size_are_unknown(void **state)
     assert_int_equal(etag_evaluate(NULL, NULL), ETAG_UNKNOWN);
 }
 
-static void long_lists(void **state)
+TEST(long_lists)
 {
     const size_t count = 4096;
     const etag_validators v = validators(ETAG_EXISTS, "\"tag-4095\"", NULL);
     char *list = malloc(count * 16);
+
     assert_non_null(list);
     size_t len = (size_t)sprintf(list, "If-None-Match: ");
     for (size_t i = 0; i < count; i++)
@@ -680,6 +697,7 @@ static uint64_t next_random(uint64_t *state)
 static etag_str exact(const char *text, size_t len)
 {
     char *copy = malloc(len ? len : 1);
+
     assert_non_null(copy);
     memcpy(copy, text, len);
     return (etag_str){copy, len};
@@ -713,6 +731,7 @@ static etag_str random_value(uint64_t *seed)
                                         "Sunday, 06-Nov-94 08:49:37 GMT",
                                         "\"a\""};
     char text[1024] = "";
+
     if (next_random(seed) % 2) {
         const char *value = PICK(seed, whole);
         return exact(value, strlen(value));
@@ -722,7 +741,7 @@ static etag_str random_value(uint64_t *seed)
     return exact(text, strlen(text));
 }
 
-static void random_against_reference(void **state)
+TEST(random_against_reference)
 {
     static const char *const method_names[] = {"GET", "HEAD", "GET", "HEAD", "PUT", "OPTIONS", ""};
     static const char *const names[] = {
@@ -737,6 +756,7 @@ static void random_against_reference(void **state)
                                        "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\""};
     uint64_t seed = UINT64_C(0x9e3779b97f4a7c15);
     size_t verdicts[5] = {0}, ranges_seen[3] = {0};
+
     for (int round = 0; round < 60000; round++) {
         etag_field fields[4];
         etag_request request;
@@ -781,30 +801,4 @@ static void random_against_reference(void **state)
         assert_in_range(verdicts[i], 150, 60000);
     for (size_t i = 0; i < COUNT_OF(ranges_seen); i++)
         assert_in_range(ranges_seen[i], 150, 60000);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table_of_facts),
-        cmocka_unit_test(table_of_the_rfc),
-        cmocka_unit_test(table_as_front),
-        cmocka_unit_test(order),
-        cmocka_unit_test(lines_are_one_list),
-        cmocka_unit_test(malformed_lists_do_no_harm),
-        cmocka_unit_test(stored_tag_that_is_none),
-        cmocka_unit_test(existence),
-        cmocka_unit_test(methods),
-        cmocka_unit_test(names_that_are_near),
-        cmocka_unit_test(absent_value_is_no_line),
-        cmocka_unit_test(ranges),
-        cmocka_unit_test(a_required_condition),
-        cmocka_unit_test(compression_suffixes),
-        cmocka_unit_test(a_suffix_beside_a_malformed_tag),
-        cmocka_unit_test(a_suffix_beside_an_absent_tag),
-        cmocka_unit_test(structs_without_a_size_are_unknown),
-        cmocka_unit_test(long_lists),
-        cmocka_unit_test(random_against_reference),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

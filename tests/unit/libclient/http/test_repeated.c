@@ -3,18 +3,13 @@
 #include "repeated.h"
 
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-static void the_usual_ones(void **state)
+TEST(the_usual_ones)
 {
     struct repeated_fields fields = {0};
+
     assert_true(repeated_fields_copy(&fields, NULL, 0));
     assert_true(repeated_fields_has(&fields, ETAG_LIT("Cache-Control")));
     assert_true(repeated_fields_has(&fields, ETAG_LIT("EXPIRES")));
@@ -24,10 +19,11 @@ static void the_usual_ones(void **state)
     assert_false(repeated_fields_has(&fields, ETAG_LIT("")));
 }
 
-static void added_ones_are_copied(void **state)
+TEST(added_ones_are_copied)
 {
     struct repeated_fields fields;
     char name[REPEATED_NAME_BYTES_MAX];
+
     memset(name, 'x', sizeof(name));
     etag_str names[REPEATED_FIELDS_MAX];
     for (size_t i = 0; i < REPEATED_FIELDS_MAX; i++)
@@ -39,10 +35,11 @@ static void added_ones_are_copied(void **state)
     assert_true(repeated_fields_has(&fields, ETAG_LIT("vary")));
 }
 
-static void bad_ones(void **state)
+TEST(bad_ones)
 {
     struct repeated_fields fields;
     char name[REPEATED_NAME_BYTES_MAX + 1];
+
     memset(name, 'x', sizeof(name));
     static const char *const refused[] = {"Content-Length",
                                           "set-cookie",
@@ -71,14 +68,4 @@ static void bad_ones(void **state)
     for (size_t i = 0; i <= REPEATED_FIELDS_MAX; i++)
         many[i] = ETAG_LIT("x");
     assert_false(repeated_fields_copy(&fields, many, REPEATED_FIELDS_MAX + 1));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_usual_ones),
-        cmocka_unit_test(added_ones_are_copied),
-        cmocka_unit_test(bad_ones),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

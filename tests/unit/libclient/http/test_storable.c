@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Storability: each reason alone, their order, Cache-Control's grammar, and what is kept for a 304. */
+/* Storability: each reason alone, their order, Cache-Control's grammar, and what is kept for a
+ * 304. */
 #include "storable.h"
 
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 #include <time.h>
-
-#include <cmocka.h>
 
 #define FIELDS_MAX 24
 
@@ -23,7 +19,8 @@ struct fixture {
     etag_key key;
     etag_entry response;
     struct entry entry;
-    struct repeated_fields repeated; /* none but the usual ones */
+    /* none but the usual ones */
+    struct repeated_fields repeated;
     struct storable_scratch scratch;
     const char *why;
 };
@@ -60,6 +57,7 @@ static etag_reason reduce(struct fixture *f)
 static etag_reason reason_of(const char *name, const char *value)
 {
     struct fixture f;
+
     add(fresh(&f), name, value);
     return reduce(&f);
 }
@@ -70,9 +68,10 @@ static void assert_reason(etag_reason got, etag_reason expected, const char *wha
         fail_msg("%s: %s, expected %s", what, etag_reason_word(got), etag_reason_word(expected));
 }
 
-static void method_and_status(void **state)
+TEST(method_and_status)
 {
     struct fixture f;
+
     assert_int_equal(reduce(fresh(&f)), ETAG_REASON_NONE);
     fresh(&f)->response.method = ETAG_LIT("GET");
     assert_int_equal(reduce(&f), ETAG_REASON_NONE);
@@ -88,9 +87,10 @@ static void method_and_status(void **state)
     }
 }
 
-static void validators(void **state)
+TEST(validators)
 {
     struct fixture f;
+
     fresh(&f)->response.etag = (etag_str){NULL, 0};
     assert_int_equal(reduce(&f), ETAG_REASON_NO_VALIDATOR);
     add(&f, "Last-Modified", "Wed, 25 Jun 2014 17:12:18 GMT");
@@ -122,7 +122,7 @@ static void validators(void **state)
     assert_int_equal(f.entry.last_modified, ETAG_NO_DATE);
 }
 
-static void cache_control(void **state)
+TEST(cache_control)
 {
     static const struct {
         const char *value;
@@ -173,12 +173,13 @@ static void cache_control(void **state)
 }
 
 /* RFC 9111 section 3.5 */
-static void authorization(void **state)
+TEST(authorization)
 {
     static const char *const shared[] = {"public", "max-age=0, Must-Revalidate", "s-maxage=10"};
     static const char *const others[] = {"max-age=60", "proxy-revalidate", "ext=public",
                                          "ext=\"x, public\""};
     struct fixture f;
+
     fresh(&f)->response.had_authorization = true;
     assert_int_equal(reduce(&f), ETAG_REASON_AUTHORIZATION);
     f.key.scope = (etag_scope){ETAG_SCOPE_NAMED, ETAG_LIT("customer:7")};
@@ -195,7 +196,7 @@ static void authorization(void **state)
     }
 }
 
-static void other_fields(void **state)
+TEST(other_fields)
 {
     static const struct {
         const char *name, *value;
@@ -225,7 +226,7 @@ static void other_fields(void **state)
 }
 
 /* With every fault at once, mended one by one. */
-static void order_of_reasons(void **state)
+TEST(order_of_reasons)
 {
     static const etag_reason order[] = {
         ETAG_REASON_METHOD,     ETAG_REASON_HTTP_STATUS,   ETAG_REASON_NO_VALIDATOR,
@@ -233,6 +234,7 @@ static void order_of_reasons(void **state)
         ETAG_REASON_SET_COOKIE, ETAG_REASON_VARY_STAR,     ETAG_REASON_VARY_UNCOVERED,
         ETAG_REASON_CSP_NONCE,  ETAG_REASON_CONTENT_RANGE, ETAG_REASON_BAD_FIELD,
         ETAG_REASON_NONE};
+
     for (size_t mended = 0; mended < COUNT_OF(order); mended++) {
         struct fixture f;
         fresh(&f);
@@ -274,10 +276,11 @@ static void assert_kept(const struct fixture *f, size_t i, const char *name, con
     assert_true(str_equal(kept->field.value, str_of(value)));
 }
 
-static void what_is_kept(void **state)
+TEST(what_is_kept)
 {
     const etag_str surrogates[] = {ETAG_LIT("upload:42"), ETAG_LIT("customer:7")};
     struct fixture f;
+
     fresh(&f);
     add(&f, "Date", "Sun, 06 Nov 1994 08:49:37 GMT");
     add(&f, "Content-Type", "application/json");
@@ -318,10 +321,11 @@ static void what_is_kept(void **state)
     assert_int_equal(f.entry.content_location.len, 0);
 }
 
-static void what_the_client_adds_is_kept(void **state)
+TEST(what_the_client_adds_is_kept)
 {
     const etag_str names[] = {ETAG_LIT("surrogate-key"), ETAG_LIT("Access-Control-Expose-Headers")};
     struct fixture f;
+
     fresh(&f);
     assert_true(repeated_fields_copy(&f.repeated, names, 2));
     add(&f, "X-Other", "no");
@@ -338,9 +342,10 @@ static void what_the_client_adds_is_kept(void **state)
 }
 
 /* The answer to the request itself may be a 304, also where nothing may be stored. */
-static void what_is_refused_is_reduced_too(void **state)
+TEST(what_is_refused_is_reduced_too)
 {
     struct fixture f;
+
     add(fresh(&f), "Cache-Control", "no-store");
     add(&f, "Set-Cookie", "a=b");
     add(&f, "Content-Location", "/a.json");
@@ -351,9 +356,10 @@ static void what_is_refused_is_reduced_too(void **state)
     assert_true(str_equal(f.entry.content_location, ETAG_LIT("/a.json")));
 }
 
-static void expires_without_date_counts_from_now(void **state)
+TEST(expires_without_date_counts_from_now)
 {
     struct fixture f;
+
     add(fresh(&f), "Expires", "Fri, 01 Jan 2100 00:00:00 GMT");
     add(&f, "Date", "now");
     const int64_t before = time(NULL);
@@ -371,10 +377,11 @@ static bool depends_on(const struct fixture *f, const char *name)
     return false;
 }
 
-static void surrogate_keys_of_names_lists_and_fields(void **state)
+TEST(surrogate_keys_of_names_lists_and_fields)
 {
     struct fixture f;
     const etag_str names[] = {ETAG_LIT("upload:42")}, lists[] = {ETAG_LIT("a, b"), ETAG_LIT("c")};
+
     fresh(&f)->response.surrogates = names;
     f.response.surrogate_count = 1;
     add(&f, "xkey", "d,e");
@@ -393,9 +400,10 @@ static void surrogate_keys_of_names_lists_and_fields(void **state)
     assert_int_equal(f.entry.surrogate_count, 1);
 }
 
-static void limits(void **state)
+TEST(limits)
 {
     struct fixture f;
+
     fresh(&f);
     for (size_t i = 0; i < FIELDS_PER_ENTRY_MAX; i++)
         add(&f, "Cache-Control", "max-age=1");
@@ -437,23 +445,4 @@ static void limits(void **state)
     add(fresh(&f), "Cache-Control", NULL); /* an absent value is no field */
     assert_int_equal(reduce(&f), ETAG_REASON_NONE);
     assert_int_equal(f.entry.field_count, 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(method_and_status),
-        cmocka_unit_test(validators),
-        cmocka_unit_test(cache_control),
-        cmocka_unit_test(authorization),
-        cmocka_unit_test(other_fields),
-        cmocka_unit_test(order_of_reasons),
-        cmocka_unit_test(what_is_kept),
-        cmocka_unit_test(what_the_client_adds_is_kept),
-        cmocka_unit_test(what_is_refused_is_reduced_too),
-        cmocka_unit_test(expires_without_date_counts_from_now),
-        cmocka_unit_test(surrogate_keys_of_names_lists_and_fields),
-        cmocka_unit_test(limits),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

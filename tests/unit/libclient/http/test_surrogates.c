@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Surrogate keys: names as they are sent, lists in both readings, groups, and the header sets of real sites (tests/cases/headers.tsv). */
+/* Surrogate keys: names as they are sent, lists in both readings, groups, and the header sets of
+ * real sites (tests/cases/headers.tsv). */
 #include "surrogates.h"
 
 #include "key.h"
 #include "numbers.h"
 #include "storable.h"
+#include "testing.h"
 #include "text.h"
 #include "tsv.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define FIELDS_MAX 24
 #define TEXT_BYTES_MAX 16384
@@ -24,15 +20,17 @@ static const char *name_of(const char *text, char out[512])
 {
     char made[SURROGATE_MADE_BYTES];
     const etag_str name = surrogate_name(str_of(text), made);
+
     snprintf(out, 512, "%.*s", (int)name.len, name.data);
     return out;
 }
 
 /* ---- Names ---- */
 
-static void names_that_can_be_sent_stay(void **state)
+TEST(names_that_can_be_sent_stay)
 {
     char longest[SURROGATE_BYTES_MAX + 1] = {0}, out[512];
+
     memset(longest, 'x', SURROGATE_BYTES_MAX);
     const char *const plain[] = {"upload:42", "a,b", "!~", "a;b,c", "~hash-1", ",", longest};
     for (size_t i = 0; i < COUNT_OF(plain); i++) {
@@ -43,9 +41,10 @@ static void names_that_can_be_sent_stay(void **state)
     assert_string_equal(name_of(",;a,b;", out), "a,b");
 }
 
-static void a_name_that_cannot_is_hashed(void **state)
+TEST(a_name_that_cannot_is_hashed)
 {
     char over[SURROGATE_BYTES_MAX + 2] = {0}, out[512], other[512];
+
     memset(over, 'x', SURROGATE_BYTES_MAX + 1);
     assert_int_equal(strlen(name_of(over, out)), strlen("~hash-") + 32);
     over[0] = 'y';
@@ -58,9 +57,10 @@ static void a_name_that_cannot_is_hashed(void **state)
 }
 
 /* Python's str in a header field goes as ISO 8859-1, and as UTF-8 where it names what changed. */
-static void a_name_is_the_same_in_latin_1_and_in_utf_8(void **state)
+TEST(a_name_is_the_same_in_latin_1_and_in_utf_8)
 {
     char out[512], other[512];
+
     assert_string_equal(name_of("cat\xe9gorie:\xe9t\xe9", out),
                         name_of("cat\xc3\xa9gorie:\xc3\xa9t\xc3\xa9", other));
     assert_string_equal(name_of("\xff", out), name_of("\xc3\xbf", other));
@@ -69,9 +69,10 @@ static void a_name_is_the_same_in_latin_1_and_in_utf_8(void **state)
     assert_string_not_equal(name_of("\xf0\x9f\x98\x80", out), name_of("\xf0\x9f\x98\x81", other));
 }
 
-static void a_list_that_is_too_long_to_be_a_name_is_its_first_name(void **state)
+TEST(a_list_that_is_too_long_to_be_a_name_is_its_first_name)
 {
     char list[600], out[512];
+
     memset(list, 'b', sizeof(list));
     memcpy(list, "first,", 6);
     list[sizeof(list) - 1] = '\0';
@@ -80,9 +81,10 @@ static void a_list_that_is_too_long_to_be_a_name_is_its_first_name(void **state)
     assert_string_equal(name_of(list, out), "first");
 }
 
-static void blanks_and_controls_are_refused(void **state)
+TEST(blanks_and_controls_are_refused)
 {
     const char *const bad[] = {"", "a b", "a\tb", "\x7f", "\x01", "\xc3\xa9 b"};
+
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         char made[SURROGATE_MADE_BYTES];
         struct surrogate_set set;
@@ -108,6 +110,7 @@ static void assert_names(const struct surrogate_set *set, const char *what, cons
 {
     char copy[TEXT_BYTES_MAX];
     size_t count = 0;
+
     snprintf(copy, sizeof(copy), "%s", expected);
     for (char *rest = copy, *name; (name = strsep(&rest, " "));) {
         if (!*name)
@@ -120,7 +123,7 @@ static void assert_names(const struct surrogate_set *set, const char *what, cons
         fail_msg("%s: %zu names, not %zu", what, set->count, count);
 }
 
-static void lists_are_read_both_ways(void **state)
+TEST(lists_are_read_both_ways)
 {
     static const struct {
         const char *list, *names;
@@ -141,11 +144,13 @@ static void lists_are_read_both_ways(void **state)
     }
 }
 
-/* As Django sends "post:1 \xd0\xba\xd0\xbb\xd1\x8e\xd1\x87": an invalidation of post:1 would not reach the page. */
-static void a_list_whose_names_are_encoded_is_refused(void **state)
+/* As Django sends "post:1 \xd0\xba\xd0\xbb\xd1\x8e\xd1\x87": an invalidation of post:1 would not
+ * reach the page. */
+TEST(a_list_whose_names_are_encoded_is_refused)
 {
     const char *const bad[] = {
         "=?utf-8?b?cG9zdDoxINC60LvRjtGH?=", "a =?utf-8?q?=D0=BA?=", "a,=?utf-8?q?=D0=BA?=, b"};
+
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         struct surrogate_set set;
         surrogate_set_init(&set);
@@ -156,11 +161,12 @@ static void a_list_whose_names_are_encoded_is_refused(void **state)
     assert_null(surrogate_set_add_list(&set, str_of("/search=?q= ?= =? =?=")));
 }
 
-static void fields_that_hold_lists(void **state)
+TEST(fields_that_hold_lists)
 {
     const char *const lists[] = {"Surrogate-Key", "xkey",         "XKEY",          "Cache-Tag",
                                  "Cache-Tags",    "X-Cache-Tags", "X-Magento-Tags"};
     const char *const others[] = {"Surrogate-Keys", "Surrogate-Control", "X-Cache-Tag", "key", ""};
+
     for (size_t i = 0; i < COUNT_OF(lists); i++)
         assert_true(etag_surrogate_field(str_of(lists[i])));
     for (size_t i = 0; i < COUNT_OF(others); i++)
@@ -172,6 +178,7 @@ static void fields_that_hold_lists(void **state)
 static void add_numbered(struct surrogate_set *set, unsigned first, unsigned end)
 {
     static char names[8192][16];
+
     surrogate_set_init(set);
     for (unsigned i = first; i < end; i++) {
         snprintf(names[i], sizeof(names[i]), "k%u", i);
@@ -181,9 +188,10 @@ static void add_numbered(struct surrogate_set *set, unsigned first, unsigned end
     surrogate_set_close(set);
 }
 
-static void more_names_than_fit_are_groups(void **state)
+TEST(more_names_than_fit_are_groups)
 {
     struct surrogate_set set;
+
     add_numbered(&set, 0, SURROGATES_PER_ENTRY_MAX);
     assert_false(set.grouped);
     assert_int_equal(set.count, SURROGATES_PER_ENTRY_MAX);
@@ -229,6 +237,7 @@ static void read_fields(const struct tsv *table, struct row *row)
 {
     char raw[4096];
     char *to = row->text;
+
     snprintf(raw, sizeof(raw), "%s", tsv_raw(table, "fields"));
     for (char *at = raw; at;) {
         char *const bar = strstr(at, " | ");
@@ -276,6 +285,7 @@ static void assert_groups(const struct surrogate_set *set, const char *id)
 static void assert_reached(const struct tsv *table, const struct surrogate_set *set, const char *id)
 {
     char purge[512], made[SURROGATE_MADE_BYTES], group[SURROGATE_MADE_BYTES], name[512];
+
     if (strcmp(tsv_raw(table, "purge"), "-") == 0)
         return;
     const size_t len = tsv_text(table, "purge", purge, sizeof(purge));
@@ -286,10 +296,11 @@ static void assert_reached(const struct tsv *table, const struct surrogate_set *
         fail_msg("%s: an invalidation of %s does not reach it", id, purge);
 }
 
-static void header_sets_of_real_sites(void **state)
+TEST(header_sets_of_real_sites)
 {
     struct tsv table;
     size_t count = 0;
+
     tsv_open(&table, "headers.tsv");
     while (tsv_next(&table)) {
         static struct row row;
@@ -319,21 +330,4 @@ static void header_sets_of_real_sites(void **state)
     }
     tsv_close(&table);
     assert_true(count >= 15);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_that_can_be_sent_stay),
-        cmocka_unit_test(a_name_that_cannot_is_hashed),
-        cmocka_unit_test(a_name_is_the_same_in_latin_1_and_in_utf_8),
-        cmocka_unit_test(a_list_that_is_too_long_to_be_a_name_is_its_first_name),
-        cmocka_unit_test(blanks_and_controls_are_refused),
-        cmocka_unit_test(lists_are_read_both_ways),
-        cmocka_unit_test(a_list_whose_names_are_encoded_is_refused),
-        cmocka_unit_test(fields_that_hold_lists),
-        cmocka_unit_test(more_names_than_fit_are_groups),
-        cmocka_unit_test(header_sets_of_real_sites),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

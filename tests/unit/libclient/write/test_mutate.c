@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The targets of a mutation, whichever call they were given to: names mean what they mean in a fill. */
+/* The targets of a mutation, whichever call they were given to: names mean what they mean in a
+ * fill. */
 #include "mutate.h"
 
 #include "numbers.h"
 #include "surrogate.h"
+#include "testing.h"
 #include "text.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define E_ACUTE "\xc3\xa9"
 
@@ -20,6 +16,7 @@ static int setup(void **state)
 {
     etag_client_options options;
     etag_client *client;
+
     ETAG_INIT(&options);
     options.socket_path = "/nonexistent/etagd.sock";
     options.spool = ETAG_SPOOL_NEVER;
@@ -35,10 +32,12 @@ static int teardown(void **state)
     return 0;
 }
 
-static void surrogate_keys_are_named_as_in_a_fill(void **state)
+#define CASE(name) TEST_OF(name, etag_client *client, setup, teardown)
+
+CASE(surrogate_keys_are_named_as_in_a_fill)
 {
-    etag_client *client = *state;
     char over[SURROGATE_BYTES_MAX + 1], made[SURROGATE_MADE_BYTES];
+
     memset(over, 'x', sizeof(over));
     const etag_str names[] = {ETAG_LIT("plain"),
                               ETAG_LIT(E_ACUTE "t" E_ACUTE),
@@ -62,12 +61,12 @@ static void surrogate_keys_are_named_as_in_a_fill(void **state)
     assert_ptr_equal(out.surrogates, names);
 }
 
-static void what_no_fill_could_name_is_invalid(void **state)
+CASE(what_no_fill_could_name_is_invalid)
 {
-    etag_client *client = *state;
     const etag_str bad[] = {ETAG_LIT("a b"), ETAG_LIT(E_ACUTE " b"), ETAG_LIT(""),
                             ETAG_LIT("\x7f")};
     etag_targets targets, out;
+
     ETAG_INIT(&targets);
     targets.surrogate_count = 1;
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
@@ -84,13 +83,4 @@ static void what_no_fill_could_name_is_invalid(void **state)
     assert_non_null(strstr(etag_client_error(client), "more than 4096"));
     targets.surrogate_count = TARGETS_PER_EVENT_MAX;
     assert_int_equal(mutate_targets(client, &targets, &out), ETAG_OK);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(surrogate_keys_are_named_as_in_a_fill, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_no_fill_could_name_is_invalid, setup, teardown),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Mutations without an answer: the spool, its wait, and what ends it sooner or otherwise. (With an answer: test_client.c.) */
-#include "fake_daemon.h"
-#include "fake_spool.h"
+/* Mutations without an answer: the spool, its wait, and what ends it sooner or otherwise. (With an
+ * answer: test_client.c.) */
+#include "client_fixture.h"
 #include "numbers.h"
 #include "op.h"
 
@@ -10,52 +10,20 @@
 #define SHORT_NS (150 * NS_PER_MS)
 #define LONG_NS (60 * NS_PER_S)
 
-struct fixture {
-    struct fake_daemon daemon;
-    struct fake_spool spool;
-    etag_client_options options;
-    etag_client *client;
-    etag_str surrogate;
-    etag_targets targets;
-    etag_receipt receipt;
-};
-
 static int setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
-    fake_init(&f->daemon);
+    struct fixture *f = client_setup(state);
+
     f->daemon.spool_id = FAKE_SPOOL_ID;
-    ETAG_INIT(&f->options);
-    f->options.socket_path = f->daemon.path;
-    f->options.connect_timeout_ms = f->options.timeout_ms = 5000;
-    f->surrogate = ETAG_LIT("upload:42");
-    ETAG_INIT(&f->targets);
-    f->targets.surrogates = &f->surrogate;
-    f->targets.surrogate_count = 1;
-    ETAG_INIT(&f->receipt);
     f->receipt.lsn = 77;
-    *state = f;
     return 0;
 }
 
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    f->client = etag_client_close(f->client);
-    fake_spool_remove(&f->spool);
-    fake_deinit(&f->daemon);
-    free(f);
-    return 0;
-}
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, client_teardown)
 
 static void with_spool(struct fixture *f, uint64_t lease_ns)
 {
     fake_spool_make(&f->spool, f->daemon.dir, lease_ns);
-}
-
-static void with_client(struct fixture *f)
-{
-    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
 }
 
 /* The client is connected to it then. */
@@ -64,7 +32,7 @@ static void with_daemon(struct fixture *f, enum fake_mood mood)
     fake_start(&f->daemon, true);
     fake_set(&f->daemon, mood, mood);
     if (!f->client)
-        with_client(f);
+        client_open(f);
     for (int ms = 0; ms < 10000 && f->client->channel.state != CHANNEL_READY; ms++) {
         (void)etag_client_dispatch(f->client);
         poll(NULL, 0, 1);
@@ -77,12 +45,6 @@ static int events(const struct fixture *f)
     return fake_spool_count(&f->spool, SPOOL_NAME_EVENT, NULL);
 }
 
-static void expect_text(const struct fixture *f, const char *part)
-{
-    if (!strstr(etag_client_error(f->client), part))
-        fail_msg("\"%s\" is not in \"%s\"", part, etag_client_error(f->client));
-}
-
 static etag_status invalidate(struct fixture *f)
 {
     return etag_invalidate(f->client, &f->targets, &f->receipt);
@@ -91,6 +53,7 @@ static etag_status invalidate(struct fixture *f)
 static etag_op *start_op(struct fixture *f)
 {
     etag_op *op;
+
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     return op;
 }
@@ -99,6 +62,7 @@ static etag_op *start_op(struct fixture *f)
 static etag_status await_result(struct fixture *f, etag_op *op, int *turns)
 {
     etag_status status = etag_op_result(op, &f->receipt);
+
     for (*turns = 0; *turns < 5000 && status == ETAG_AGAIN; ++*turns) {
         struct pollfd p = {.fd = etag_client_fd(f->client),
                            .events = etag_client_events(f->client)};
@@ -113,13 +77,13 @@ static etag_status await_result(struct fixture *f, etag_op *op, int *turns)
 
 /* ---- The wait ---- */
 
-static void ok_after_the_wait_and_not_earlier(void **state)
+CASE(ok_after_the_wait_and_not_earlier)
 {
-    struct fixture *f = *state;
     struct arena arena;
     struct request request;
+
     with_spool(f, SHORT_NS);
-    with_client(f);
+    client_open(f);
     const uint64_t before = time_coarse_ns();
     assert_int_equal(invalidate(f), ETAG_OK);
     assert_in_range(time_coarse_ns() - before, SHORT_NS, 4 * NS_PER_S);
@@ -133,27 +97,25 @@ static void ok_after_the_wait_and_not_earlier(void **state)
     assert_int_equal(f->client->counters->mutations_pending, 0);
 }
 
-static void little_time_is_pending(void **state)
+CASE(little_time_is_pending)
 {
-    struct fixture *f = *state;
     with_spool(f, LONG_NS);
     f->options.timeout_ms = 60;
-    with_client(f);
+    client_open(f);
     const uint64_t before = channel_now_ns();
     assert_int_equal(invalidate(f), ETAG_PENDING);
     assert_in_range(channel_now_ns() - before, 60 * NS_PER_MS, 4 * NS_PER_S);
     assert_int_equal(f->receipt.lsn, 77);
-    expect_text(f, "recorded in the spool");
+    client_expect_text(f, "recorded in the spool");
     assert_int_equal(events(f), 1);
     assert_int_equal(f->client->counters->mutations_pending, 1);
 }
 
 /* Where nobody listens there is nothing to be patient for. */
-static void without_a_daemon_there_is_no_patience(void **state)
+CASE(without_a_daemon_there_is_no_patience)
 {
-    struct fixture *f = *state;
     with_spool(f, LONG_NS);
-    with_client(f);
+    client_open(f);
     etag_op *op = start_op(f);
     assert_int_equal(events(f), 1);
     assert_int_equal(etag_op_result(op, NULL), ETAG_AGAIN);
@@ -161,9 +123,8 @@ static void without_a_daemon_there_is_no_patience(void **state)
     etag_op_forget(op);
 }
 
-static void a_silent_daemon_is_waited_for_a_little(void **state)
+CASE(a_silent_daemon_is_waited_for_a_little)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->options.timeout_ms = 400; /* of which 100 are patience */
     with_daemon(f, FAKE_SILENT);
@@ -179,23 +140,22 @@ static void a_silent_daemon_is_waited_for_a_little(void **state)
 }
 
 /* A stopped daemon takes the connection and does not say hello. */
-static void a_stopped_daemon_is_waited_for_a_little(void **state)
+CASE(a_stopped_daemon_is_waited_for_a_little)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     fake_start(&f->daemon, false);
     f->options.connect_timeout_ms = 10;
-    with_client(f);
+    client_open(f);
     assert_int_equal(invalidate(f), ETAG_OK);
     assert_int_equal(events(f), 1);
 }
 
-static void an_event_loop_is_woken_when_the_wait_is_over(void **state)
+CASE(an_event_loop_is_woken_when_the_wait_is_over)
 {
-    struct fixture *f = *state;
     int turns;
+
     with_spool(f, 2 * SHORT_NS);
-    with_client(f);
+    client_open(f);
     const uint64_t before = time_coarse_ns();
     assert_int_equal(await_result(f, start_op(f), &turns), ETAG_OK);
     assert_in_range(time_coarse_ns() - before, 2 * SHORT_NS, 4 * NS_PER_S);
@@ -210,9 +170,8 @@ static void an_event_loop_is_woken_when_the_wait_is_over(void **state)
 
 /* ---- What ends it sooner ---- */
 
-static void an_answer_ends_the_wait(void **state)
+CASE(an_answer_ends_the_wait)
 {
-    struct fixture *f = *state;
     with_spool(f, LONG_NS);
     f->daemon.late_ms = 400;
     with_daemon(f, FAKE_SLOW);
@@ -222,12 +181,12 @@ static void an_answer_ends_the_wait(void **state)
     assert_int_equal(f->client->counters->invalidations, 1);
 }
 
-static void a_daemon_that_starts_is_asked(void **state)
+CASE(a_daemon_that_starts_is_asked)
 {
-    struct fixture *f = *state;
     int turns;
+
     with_spool(f, LONG_NS);
-    with_client(f);
+    client_open(f);
     etag_op *first = start_op(f), *second = start_op(f);
     assert_int_equal(events(f), 2);
     with_daemon(f, FAKE_ANSWERS);
@@ -241,17 +200,18 @@ static void a_daemon_that_starts_is_asked(void **state)
 static void *start_later(void *context)
 {
     struct fixture *f = context;
+
     poll(NULL, 0, 150);
     fake_start(&f->daemon, true);
     return NULL;
 }
 
-static void a_waiting_call_asks_a_daemon_that_starts(void **state)
+CASE(a_waiting_call_asks_a_daemon_that_starts)
 {
-    struct fixture *f = *state;
     pthread_t thread;
+
     with_spool(f, LONG_NS);
-    with_client(f);
+    client_open(f);
     assert_int_equal(pthread_create(&thread, NULL, start_later, f), 0);
     const etag_status status = invalidate(f);
     pthread_join(thread, NULL);
@@ -259,7 +219,7 @@ static void a_waiting_call_asks_a_daemon_that_starts(void **state)
     assert_int_equal(f->receipt.lsn, 1);
 }
 
-static void a_definite_error_ends_the_wait(void **state)
+CASE(a_definite_error_ends_the_wait)
 {
     static const struct {
         enum fake_mood mood;
@@ -268,10 +228,9 @@ static void a_definite_error_ends_the_wait(void **state)
     } cases[] = {{FAKE_REFUSES, ROLE_READ | ROLE_MUTATE, ETAG_FAILED},
                  {FAKE_DENIES, ROLE_READ | ROLE_MUTATE, ETAG_DENIED},
                  {FAKE_ANSWERS, ROLE_READ, ETAG_DENIED}};
-    struct fixture *f = *state;
     int turns;
     with_spool(f, LONG_NS);
-    with_client(f);
+    client_open(f);
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         etag_op *op = start_op(f);
         assert_int_equal(events(f), i + 1);
@@ -283,10 +242,10 @@ static void a_definite_error_ends_the_wait(void **state)
     }
 }
 
-static void a_busy_daemon_is_not_waited_for(void **state)
+CASE(a_busy_daemon_is_not_waited_for)
 {
-    struct fixture *f = *state;
     int turns;
+
     with_spool(f, SHORT_NS);
     with_daemon(f, FAKE_BUSY);
     const uint64_t before = time_coarse_ns();
@@ -300,71 +259,67 @@ static void a_busy_daemon_is_not_waited_for(void **state)
     assert_int_equal(events(f), 2);
     fake_spool_remove(&f->spool);
     assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
-    expect_text(f, "no room");
+    client_expect_text(f, "no room");
 }
 
 /* ---- No usable spool ---- */
 
-static void never_means_never(void **state)
+CASE(never_means_never)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->options.spool = ETAG_SPOOL_NEVER;
     f->options.timeout_ms = 80;
-    with_client(f);
+    client_open(f);
     assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
-    expect_text(f, "cannot connect");
+    client_expect_text(f, "cannot connect");
     with_daemon(f, FAKE_SILENT);
     assert_int_equal(invalidate(f), ETAG_TIMEOUT);
     assert_int_equal(events(f), 0);
 }
 
-static void the_mark_denies(void **state)
+CASE(the_mark_denies)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->spool.mark.writers[0]++;
     fake_spool_mark(&f->spool);
     f->options.timeout_ms = 80;
-    with_client(f);
+    client_open(f);
     assert_int_equal(invalidate(f), ETAG_DENIED);
-    expect_text(f, "role 'mutate'");
+    client_expect_text(f, "role 'mutate'");
     with_daemon(f, FAKE_SILENT);
     assert_int_equal(invalidate(f), ETAG_TIMEOUT);
     assert_int_equal(events(f), 0);
 }
 
-static void a_spool_of_another_daemon_is_not_used(void **state)
+CASE(a_spool_of_another_daemon_is_not_used)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->options.timeout_ms = 80;
     f->daemon.spool_id = FAKE_SPOOL_ID + 1;
     with_daemon(f, FAKE_SILENT);
     assert_int_equal(invalidate(f), ETAG_TIMEOUT);
-    expect_text(f, "another daemon");
+    client_expect_text(f, "another daemon");
     fake_kill(&f->daemon);
     assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
     assert_int_equal(events(f), 0);
 }
 
 /* It renews its lease without having read it. */
-static void a_daemon_without_a_spool_reads_none(void **state)
+CASE(a_daemon_without_a_spool_reads_none)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->options.timeout_ms = 80;
     f->daemon.spool_id = 0;
     with_daemon(f, FAKE_SILENT);
     assert_int_equal(invalidate(f), ETAG_TIMEOUT);
-    expect_text(f, "has no spool");
+    client_expect_text(f, "has no spool");
     assert_int_equal(events(f), 0);
 }
 
-static void a_spool_that_appears_is_used(void **state)
+CASE(a_spool_that_appears_is_used)
 {
-    struct fixture *f = *state;
     int turns;
+
     with_daemon(f, FAKE_SILENT);
     etag_op *op = start_op(f);
     poll(NULL, 0, 260);
@@ -375,9 +330,8 @@ static void a_spool_that_appears_is_used(void **state)
 }
 
 /* The spool is of our version, whatever the daemon speaks. */
-static void another_version_leaves_the_spool(void **state)
+CASE(another_version_leaves_the_spool)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->daemon.mood = FAKE_OTHER_VERSION;
     fake_start(&f->daemon, true);
@@ -386,15 +340,14 @@ static void another_version_leaves_the_spool(void **state)
     assert_int_equal(events(f), 1);
 }
 
-static void a_hold_is_never_less_than_that(void **state)
+CASE(a_hold_is_never_less_than_that)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     fake_spool_fill(&f->spool, 1);
-    with_client(f);
+    client_open(f);
     f->targets.hold_ms = 5;
     assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
-    expect_text(f, "full");
+    client_expect_text(f, "full");
     assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_ALL, NULL), 0);
     f->targets.hold_ms = 0;
     assert_int_equal(invalidate(f), ETAG_OK);
@@ -403,21 +356,19 @@ static void a_hold_is_never_less_than_that(void **state)
 
 /* ---- The interface ---- */
 
-static void options(void **state)
+CASE(options)
 {
-    struct fixture *f = *state;
     f->options.spool = (etag_spool_use)2;
     assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_INVALID);
     assert_null(f->client);
     f->options.spool = ETAG_SPOOL_ALLOWED;
     f->options.timeout_ms = 0;
-    with_client(f);
+    client_open(f);
     assert_int_equal(f->client->timeout_ms, 3000);
 }
 
-static void holds_travel(void **state)
+CASE(holds_travel)
 {
-    struct fixture *f = *state;
     f->targets.hold_ms = 4711;
     with_daemon(f, FAKE_ANSWERS);
     assert_int_equal(invalidate(f), ETAG_OK);
@@ -426,22 +377,21 @@ static void holds_travel(void **state)
     assert_int_equal(invalidate(f), ETAG_INVALID);
 }
 
-static void closing_leaves_what_is_recorded_pending(void **state)
+CASE(closing_leaves_what_is_recorded_pending)
 {
-    struct fixture *f = *state;
     with_spool(f, LONG_NS);
-    with_client(f);
+    client_open(f);
     etag_op *op = start_op(f);
     f->client = etag_client_close(f->client);
     assert_int_equal(etag_op_result(op, &f->receipt), ETAG_PENDING);
 }
 
-static void a_childs_parent_waits_on(void **state)
+CASE(a_childs_parent_waits_on)
 {
-    struct fixture *f = *state;
     int turns, status = -1;
+
     with_spool(f, SHORT_NS);
-    with_client(f);
+    client_open(f);
     etag_op *op = start_op(f);
     const pid_t child = fork();
     if (child == 0)
@@ -453,9 +403,8 @@ static void a_childs_parent_waits_on(void **state)
 }
 
 /* The memory of frames goes from one to the next. */
-static void frames_do_not_mix(void **state)
+CASE(frames_do_not_mix)
 {
-    struct fixture *f = *state;
     with_daemon(f, FAKE_ANSWERS);
     const etag_str many[3] = {ETAG_LIT("a"), ETAG_LIT("b"), ETAG_LIT("c")};
     etag_op *first = start_op(f);
@@ -471,35 +420,4 @@ static void frames_do_not_mix(void **state)
     assert_int_equal(fake_get(&f->daemon, last_surrogate_count), 2);
     assert_int_equal(etag_op_result(first, &f->receipt), ETAG_OK);
     assert_int_equal(f->receipt.lsn, 1);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(ok_after_the_wait_and_not_earlier),
-        TEST(little_time_is_pending),
-        TEST(without_a_daemon_there_is_no_patience),
-        TEST(a_silent_daemon_is_waited_for_a_little),
-        TEST(a_stopped_daemon_is_waited_for_a_little),
-        TEST(an_event_loop_is_woken_when_the_wait_is_over),
-        TEST(an_answer_ends_the_wait),
-        TEST(a_daemon_that_starts_is_asked),
-        TEST(a_waiting_call_asks_a_daemon_that_starts),
-        TEST(a_definite_error_ends_the_wait),
-        TEST(a_busy_daemon_is_not_waited_for),
-        TEST(never_means_never),
-        TEST(the_mark_denies),
-        TEST(a_spool_of_another_daemon_is_not_used),
-        TEST(a_daemon_without_a_spool_reads_none),
-        TEST(a_spool_that_appears_is_used),
-        TEST(another_version_leaves_the_spool),
-        TEST(a_hold_is_never_less_than_that),
-        TEST(options),
-        TEST(holds_travel),
-        TEST(closing_leaves_what_is_recorded_pending),
-        TEST(a_childs_parent_waits_on),
-        TEST(frames_do_not_mix),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

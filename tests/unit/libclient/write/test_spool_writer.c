@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing into the spool: what is refused, what a file looks like, what happens where there is no room, and the order of
- * the steps. Some system calls go through this file (the linker's --wrap), which writes them down and lets them fail.
+ * Writing into the spool: what is refused, what a file looks like, what happens where there is no
+ * room, and the order of the steps. Some system calls go through this file (the linker's --wrap),
+ * which writes them down and lets them fail.
  */
 #include "clocktime.h"
 #include "fake_spool.h"
@@ -33,15 +34,22 @@ struct fixture {
 
 static struct {
     char log[256];
-    int write_fails, fsync_fails; /* errno; 0: they don't */
-    int write_fails_count;        /* so often */
-    struct fixture *marked_anew;  /* whose mark changes right after the rename */
-    const char *moved, *moved_to,
-        *replaced_by; /* a directory goes away then, and another one comes */
+    /* errno; 0: they don't */
+    int write_fails, fsync_fails;
+    /* so often */
+    int write_fails_count;
+    /* whose mark changes right after the rename */
+    struct fixture *marked_anew;
+    const char *moved, *moved_to;
+    /* a directory goes away then, and another one comes */
+    const char *replaced_by;
     uint64_t renamed_ns;
-    bool refuses_noreplace; /* renameat2, as some file systems do */
-    bool unreadable;        /* the directory: mode 3733, and not its owner */
-    long magic;             /* of the file system; 0: its own */
+    /* renameat2, as some file systems do */
+    bool refuses_noreplace;
+    /* the directory: mode 3733, and not its owner */
+    bool unreadable;
+    /* of the file system; 0: its own */
+    long magic;
 } calls;
 
 ssize_t __real_write(int fd, const void *bytes, size_t len);
@@ -60,6 +68,7 @@ int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to,
 static void note(const char *word)
 {
     const size_t len = strlen(calls.log);
+
     snprintf(calls.log + len, sizeof(calls.log) - len, "%s ", word);
 }
 
@@ -75,6 +84,7 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t len)
 int __wrap_fsync(int fd)
 {
     struct stat status;
+
     assert_int_equal(fstat(fd, &status), 0);
     note(S_ISDIR(status.st_mode) ? "sync_dir" : "sync_file");
     if (calls.fsync_fails) {
@@ -93,6 +103,7 @@ int __wrap_syncfs(int fd)
 int __wrap_fstatfs(int fd, struct statfs *out)
 {
     const int r = __real_fstatfs(fd, out);
+
     out->f_type = calls.magic ? calls.magic : EXT4_SUPER_MAGIC;
     return r;
 }
@@ -100,6 +111,7 @@ int __wrap_fstatfs(int fd, struct statfs *out)
 int __wrap_openat(int dir, const char *name, int flags, ...)
 {
     va_list more;
+
     va_start(more, flags);
     const mode_t mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;
     va_end(more);
@@ -144,6 +156,7 @@ static void encode(struct fixture *f, struct request *request)
 static struct request small_request(void)
 {
     static const etag_str name = ETAG_LIT("upload:42");
+
     return (struct request){
         .id = 7,
         .kind = REQUEST_INVALIDATE,
@@ -154,6 +167,7 @@ static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     struct request request = small_request();
+
     memset(&calls, 0, sizeof(calls));
     scratch_make(f->dir);
     snprintf(f->socket_path, sizeof(f->socket_path), "%s/etagd.sock", f->dir);
@@ -168,11 +182,14 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
+
     scratch_remove(f->dir);
     buffer_deinit(&f->frame);
     free(f);
     return 0;
 }
+
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
 
 static etag_status put(struct fixture *f)
 {
@@ -203,14 +220,14 @@ static void expect_nothing(struct fixture *f, etag_status status, const char *pa
 static const char *in_spool(const struct fixture *f, const char *name)
 {
     static char path[2 * SCRATCH_BYTES];
+
     return scratch_path(path, f->spool.path, name);
 }
 
 /* ---- What a writer leaves ---- */
 
-static void writes_an_event(void **state)
+CASE(writes_an_event)
 {
-    struct fixture *f = *state;
     struct arena arena;
     struct request request;
     struct stat status;
@@ -218,6 +235,7 @@ static void writes_an_event(void **state)
     const mode_t mask = umask(0777);
     const uint64_t before = time_coarse_ns();
     const etag_status result = put(f);
+
     umask(mask);
     assert_int_equal(result, ETAG_OK);
     assert_true(f->record.in_place);
@@ -238,9 +256,8 @@ static void writes_an_event(void **state)
 
 /* Rule MARK_READ_AFTER_RENAME. Without it a daemon with a longer lease may vouch for old answers
  * after the wait. */
-static void the_mark_is_read_after_the_rename(void **state)
+CASE(the_mark_is_read_after_the_rename)
 {
-    struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.lease_ns = 7 * LEASE_NS;
     f->spool.mark.linger_ns = 99;
@@ -250,18 +267,17 @@ static void the_mark_is_read_after_the_rename(void **state)
 }
 
 /* Rule RENAME_BEFORE_CLOCK: a renewal that missed the file read its clock before T. */
-static void the_clock_is_read_after_the_rename(void **state)
+CASE(the_clock_is_read_after_the_rename)
 {
-    struct fixture *f = *state;
     assert_int_equal(put(f), ETAG_OK);
     assert_true(f->record.time_ns >= calls.renamed_ns);
 }
 
-static void a_file_system_that_cannot_rename_without_replacing(void **state)
+CASE(a_file_system_that_cannot_rename_without_replacing)
 {
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES];
     struct stat status;
+
     calls.refuses_noreplace = true;
     assert_int_equal(put(f), ETAG_OK);
     assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_EVENT, name), 1);
@@ -277,9 +293,8 @@ static void a_file_system_that_cannot_rename_without_replacing(void **state)
     assert_int_equal(count(f, SPOOL_NAME_TEMP), 0);
 }
 
-static void power_syncs_the_file_before_its_name(void **state)
+CASE(power_syncs_the_file_before_its_name)
 {
-    struct fixture *f = *state;
     f->spool.mark.power = true;
     fake_spool_mark(&f->spool);
     assert_int_equal(put(f), ETAG_OK);
@@ -287,9 +302,8 @@ static void power_syncs_the_file_before_its_name(void **state)
 }
 
 /* Not the whole file system: that waits for the data of others. */
-static void power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read(void **state)
+CASE(power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read)
 {
-    struct fixture *f = *state;
     f->spool.mark.power = true;
     fake_spool_mark(&f->spool);
     calls.unreadable = true;
@@ -301,38 +315,36 @@ static void power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read(
     assert_string_equal(calls.log, "sync_file rename syncfs ");
 }
 
-static void a_sync_that_fails_is_told(void **state)
+CASE(a_sync_that_fails_is_told)
 {
-    struct fixture *f = *state;
     f->spool.mark.power = true;
     fake_spool_mark(&f->spool);
     calls.fsync_fails = EIO;
     expect_nothing(f, ETAG_UNAVAILABLE, "sync");
 }
 
-static void a_mark_that_goes_away_proves_nothing(void **state)
+CASE(a_mark_that_goes_away_proves_nothing)
 {
-    struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.id = 0;
     assert_int_equal(put(f), ETAG_UNAVAILABLE);
     assert_true(f->record.in_place); /* so it is not written again */
 }
 
-/* The daemon may have scanned under the new mark before the rename: the file is nobody's then, and "recorded" would be untrue. */
-static void a_user_who_counts_no_more_after_the_rename_is_denied(void **state)
+/* The daemon may have scanned under the new mark before the rename: the file is nobody's then, and
+ * "recorded" would be untrue. */
+CASE(a_user_who_counts_no_more_after_the_rename_is_denied)
 {
-    struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.writers[0] = (uint32_t)geteuid() + 1;
     assert_int_equal(put(f), ETAG_DENIED);
     assert_true(f->record.in_place); /* so it is not written again */
 }
 
-/* It hung after its rename, say. One reload took the role, a scan removed the file as a stranger's, another reload gave it back. */
-static void a_role_that_was_taken_and_given_back_meanwhile_proves_nothing(void **state)
+/* It hung after its rename, say. One reload took the role, a scan removed the file as a stranger's,
+ * another reload gave it back. */
+CASE(a_role_that_was_taken_and_given_back_meanwhile_proves_nothing)
 {
-    struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.changes++;
     assert_int_equal(put(f), ETAG_UNAVAILABLE);
@@ -343,35 +355,34 @@ static void a_role_that_was_taken_and_given_back_meanwhile_proves_nothing(void *
 }
 
 /* Without the mark nobody remembers who counted. */
-static void a_mark_that_was_made_anew_meanwhile_proves_nothing(void **state)
+CASE(a_mark_that_was_made_anew_meanwhile_proves_nothing)
 {
-    struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.id++;
     assert_int_equal(put(f), ETAG_UNAVAILABLE);
     assert_true(f->record.in_place);
 }
 
-static void a_mark_of_another_version_is_refused(void **state)
+CASE(a_mark_of_another_version_is_refused)
 {
-    struct fixture *f = *state;
     const char mark[] =
         "etagd-spool 2\nid=00000000000000aa\nsocket=etagd.sock\nlease_ns=1000000000\n"
         "linger_ns=1000000000\ndurability=process\nrules=0000000000000000\n"
         "owner=%u\nnobody=65534\nanybody=1\nend=0\n";
     char text[sizeof(mark) + 16];
     const int len = snprintf(text, sizeof(text), mark, (unsigned)geteuid());
+
     assert_int_equal(unlink(in_spool(f, SPOOL_MARK_NAME)), 0);
     fake_spool_write(&f->spool, SPOOL_MARK_NAME, text, (size_t)len, 0644);
     expect_nothing(f, ETAG_UNAVAILABLE, "of another version");
 }
 
 /* Ours is moved away; the path leads to another one then, or nowhere. */
-static void a_directory_that_is_moved_is_noticed(void **state)
+CASE(a_directory_that_is_moved_is_noticed)
 {
-    struct fixture *f = *state;
     struct fake_spool second;
     char other[2 * SCRATCH_BYTES], away[2 * SCRATCH_BYTES];
+
     scratch_path(other, f->dir, "other");
     scratch_path(away, f->dir, "away");
     assert_int_equal(mkdir(other, 0700), 0);
@@ -390,9 +401,8 @@ static void a_directory_that_is_moved_is_noticed(void **state)
 
 /* ---- What is no spool ---- */
 
-static void no_directory(void **state)
+CASE(no_directory)
 {
-    struct fixture *f = *state;
     f->place.path = "";
     expect_nothing(f, ETAG_UNAVAILABLE, "no room");
     f->place.path = in_spool(f, "nothing");
@@ -402,18 +412,17 @@ static void no_directory(void **state)
     expect_nothing(f, ETAG_UNAVAILABLE, "open");
 }
 
-static void no_mark(void **state)
+CASE(no_mark)
 {
-    struct fixture *f = *state;
     assert_int_equal(unlink(in_spool(f, "mark")), 0);
     expect_nothing(f, ETAG_UNAVAILABLE, "container");
 }
 
-static void a_mark_that_is_no_mark(void **state)
+CASE(a_mark_that_is_no_mark)
 {
-    struct fixture *f = *state;
     static char text[SPOOL_MARK_BYTES_MAX + 1];
     const size_t len = spool_mark_format(&f->spool.mark, text);
+
     fake_spool_write(&f->spool, "mark", text, len - 1, 0644);
     expect_nothing(f, ETAG_UNAVAILABLE, "not whole");
     fake_spool_write(&f->spool, "mark", "", 0, 0644);
@@ -429,10 +438,10 @@ static void a_mark_that_is_no_mark(void **state)
 }
 
 /* Nothing is followed, nothing is waited for. */
-static void a_mark_that_is_no_file(void **state)
+CASE(a_mark_that_is_no_file)
 {
-    struct fixture *f = *state;
     char other[2 * SCRATCH_BYTES];
+
     scratch_path(other, f->dir, "mark");
     assert_int_equal(rename(in_spool(f, "mark"), other), 0);
     assert_int_equal(symlink(other, in_spool(f, "mark")), 0);
@@ -445,18 +454,16 @@ static void a_mark_that_is_no_file(void **state)
     expect_nothing(f, ETAG_UNAVAILABLE, "no regular file");
 }
 
-static void another_spools_mark(void **state)
+CASE(another_spools_mark)
 {
-    struct fixture *f = *state;
     f->place.id = FAKE_SPOOL_ID + 1;
     expect_nothing(f, ETAG_UNAVAILABLE, "another daemon");
     f->place.id = FAKE_SPOOL_ID;
     assert_int_equal(put(f), ETAG_OK);
 }
 
-static void owners(void **state)
+CASE(owners)
 {
-    struct fixture *f = *state;
     if (geteuid() != 0) /* only root gives files away */
         skip();
     assert_int_equal(chown(in_spool(f, "mark"), 12345, 12345), 0);
@@ -473,7 +480,8 @@ static void owners(void **state)
     expect_nothing(f, ETAG_UNAVAILABLE, "neither to root");
     assert_int_equal(chown(f->socket_path, 12345, 12345), 0);
     assert_int_equal(chmod(f->spool.path, SPOOL_DIR_MODE), 0);
-    /* The mark says another owner than is seen here: in a user namespace, where our own uid is another one too. */
+    /* The mark says another owner than is seen here: in a user namespace, where our own uid is
+     * another one too. */
     expect_nothing(f, ETAG_UNAVAILABLE, "user namespace");
     f->spool.mark.owner = 12345;
     fake_spool_mark(&f->spool);
@@ -486,9 +494,8 @@ static void owners(void **state)
     assert_int_equal(put(f), ETAG_OK);
 }
 
-static void a_user_who_does_not_count_is_denied(void **state)
+CASE(a_user_who_does_not_count_is_denied)
 {
-    struct fixture *f = *state;
     f->spool.mark.writers[0] = (uint32_t)geteuid() + 1;
     fake_spool_mark(&f->spool);
     expect_nothing(f, ETAG_DENIED, "role 'mutate'");
@@ -499,11 +506,11 @@ static void a_user_who_does_not_count_is_denied(void **state)
 
 /* ---- No room ---- */
 
-static void a_name_that_is_taken_is_left_alone(void **state)
+CASE(a_name_that_is_taken_is_left_alone)
 {
-    struct fixture *f = *state;
     struct stat status;
     uint32_t mine = 0;
+
     fake_spool_fill(&f->spool, 2);
     for (int i = 0; i < 20; i++)
         assert_int_equal(put(f), ETAG_OK);
@@ -517,11 +524,11 @@ static void a_name_that_is_taken_is_left_alone(void **state)
     assert_int_equal(mine, SPOOL_SLOTS / 2);
 }
 
-static void a_full_spool_gets_purge_everything(void **state)
+CASE(a_full_spool_gets_purge_everything)
 {
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES], mine[SPOOL_NAME_BYTES];
     struct stat status;
+
     fake_spool_fill(&f->spool, 1);
     assert_int_equal(put(f), ETAG_OK);
     assert_true(f->record.in_place && f->record.lease_ns == LEASE_NS);
@@ -543,9 +550,8 @@ static void a_full_spool_gets_purge_everything(void **state)
 }
 
 /* A beginning puts in flux, a hold keeps there: "purge everything" does neither. */
-static void what_a_purge_does_not_say_is_an_error(void **state)
+CASE(what_a_purge_does_not_say_is_an_error)
 {
-    struct fixture *f = *state;
     fake_spool_fill(&f->spool, 1);
     f->item.all_will_do = false;
     expect_failed(f, ETAG_UNAVAILABLE, "full");
@@ -553,11 +559,11 @@ static void what_a_purge_does_not_say_is_an_error(void **state)
     assert_int_equal(count(f, SPOOL_NAME_TEMP), 0);
 }
 
-static void no_space(void **state)
+CASE(no_space)
 {
     static const int errors[] = {ENOSPC, EDQUOT};
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES];
+
     for (size_t i = 0; i < 2; i++) {
         calls.write_fails = errors[i];
         calls.write_fails_count = 1;
@@ -577,11 +583,11 @@ static void no_space(void **state)
 }
 
 /* The signal of this limit ends a process, and the application has not asked for it. */
-static void a_limit_of_file_sizes_does_not_end_the_application(void **state)
+CASE(a_limit_of_file_sizes_does_not_end_the_application)
 {
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES];
     struct rlimit former;
+
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &former), 0);
     const struct rlimit low = {.rlim_cur = f->frame.len - 1, .rlim_max = former.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
@@ -598,14 +604,14 @@ static void a_limit_of_file_sizes_does_not_end_the_application(void **state)
 
 /* ---- Too large ---- */
 
-static void too_large_a_frame_becomes_everything(void **state)
+CASE(too_large_a_frame_becomes_everything)
 {
     static const enum request_kind kinds[] = {REQUEST_INVALIDATE, REQUEST_GUARD_BEGIN,
                                               REQUEST_GUARD_CONFIRM, REQUEST_GUARD_COMMIT};
     static char bytes[SURROGATE_BYTES_MAX];
     static etag_str names[300];
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES];
+
     memset(bytes, 'n', sizeof(bytes));
     for (size_t i = 0; i < 300; i++)
         names[i] = (etag_str){bytes, sizeof(bytes)};
@@ -637,38 +643,4 @@ static void too_large_a_frame_becomes_everything(void **state)
         assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_EVENT, name), 1);
         assert_int_equal(unlink(in_spool(f, name)), 0);
     }
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(writes_an_event),
-        TEST(the_mark_is_read_after_the_rename),
-        TEST(the_clock_is_read_after_the_rename),
-        TEST(a_file_system_that_cannot_rename_without_replacing),
-        TEST(power_syncs_the_file_before_its_name),
-        TEST(power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read),
-        TEST(a_sync_that_fails_is_told),
-        TEST(a_mark_that_goes_away_proves_nothing),
-        TEST(a_user_who_counts_no_more_after_the_rename_is_denied),
-        TEST(a_role_that_was_taken_and_given_back_meanwhile_proves_nothing),
-        TEST(a_mark_that_was_made_anew_meanwhile_proves_nothing),
-        TEST(a_mark_of_another_version_is_refused),
-        TEST(a_directory_that_is_moved_is_noticed),
-        TEST(no_directory),
-        TEST(no_mark),
-        TEST(a_mark_that_is_no_mark),
-        TEST(a_mark_that_is_no_file),
-        TEST(another_spools_mark),
-        TEST(owners),
-        TEST(a_user_who_does_not_count_is_denied),
-        TEST(a_name_that_is_taken_is_left_alone),
-        TEST(a_full_spool_gets_purge_everything),
-        TEST(what_a_purge_does_not_say_is_an_error),
-        TEST(no_space),
-        TEST(a_limit_of_file_sizes_does_not_end_the_application),
-        TEST(too_large_a_frame_becomes_everything),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

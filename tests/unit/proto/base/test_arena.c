@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "arena.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "testing.h"
+
 #include <string.h>
 
-#include <cmocka.h>
-
-static void pieces_are_aligned_and_apart(void **state)
+TEST(pieces_are_aligned_and_apart)
 {
     struct arena arena;
+
     arena_init(&arena, 1u << 20);
     unsigned char *pieces[200];
     for (size_t i = 0; i < 200; i++) {
@@ -26,9 +23,10 @@ static void pieces_are_aligned_and_apart(void **state)
     arena_deinit(&arena);
 }
 
-static void the_bound_holds_to_the_byte(void **state)
+TEST(the_bound_holds_to_the_byte)
 {
     struct arena arena;
+
     arena_init(&arena, 100);
     assert_null(arena_alloc(&arena, 101));
     assert_non_null(arena_alloc(&arena, 96));
@@ -41,9 +39,10 @@ static void the_bound_holds_to_the_byte(void **state)
 }
 
 /* An empty array is not a failure. */
-static void nothing_is_a_pointer_too(void **state)
+TEST(nothing_is_a_pointer_too)
 {
     struct arena arena;
+
     arena_init(&arena, 16);
     assert_non_null(arena_alloc(&arena, 0));
     assert_non_null(arena_array(&arena, 0, 8));
@@ -51,9 +50,10 @@ static void nothing_is_a_pointer_too(void **state)
     arena_deinit(&arena);
 }
 
-static void huge_sizes_do_not_wrap(void **state)
+TEST(huge_sizes_do_not_wrap)
 {
     struct arena arena;
+
     arena_init(&arena, PTRDIFF_MAX);
     assert_null(arena_array(&arena, SIZE_MAX / 2, 3));
     arena_deinit(&arena);
@@ -64,9 +64,10 @@ static void huge_sizes_do_not_wrap(void **state)
     arena_deinit(&arena);
 }
 
-static void reset_keeps_the_first_block_only(void **state)
+TEST(reset_keeps_the_first_block_only)
 {
     struct arena arena;
+
     arena_init(&arena, 1u << 20);
     void *const first = arena_alloc(&arena, 64);
     for (int i = 0; i < 10; i++)
@@ -81,9 +82,10 @@ static void reset_keeps_the_first_block_only(void **state)
     assert_null(arena.first);
 }
 
-static void arrays_are_zeroed(void **state)
+TEST(arrays_are_zeroed)
 {
     struct arena arena;
+
     arena_init(&arena, 1u << 16);
     memset(arena_alloc(&arena, 4096), 0xaa, 4096);
     arena_reset(&arena);
@@ -91,17 +93,4 @@ static void arrays_are_zeroed(void **state)
     for (size_t i = 0; i < 1024; i++)
         assert_int_equal(numbers[i], 0);
     arena_deinit(&arena);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces_are_aligned_and_apart),
-        cmocka_unit_test(the_bound_holds_to_the_byte),
-        cmocka_unit_test(nothing_is_a_pointer_too),
-        cmocka_unit_test(huge_sizes_do_not_wrap),
-        cmocka_unit_test(reset_keeps_the_first_block_only),
-        cmocka_unit_test(arrays_are_zeroed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,23 +2,19 @@
 /* SipHash-1-3 against OpenSSL, at every length and alignment, without a byte read too many. */
 #include "numbers.h"
 #include "siphash.h"
+#include "testing.h"
 
 #include <openssl/evp.h>
 #include <openssl/params.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define LEN_MAX 200
 
 static void fill_pattern(uint8_t *bytes, size_t len)
 {
     uint32_t x = 12345;
+
     for (size_t i = 0; i < len; i++) {
         x = x * 1664525u + 1013904223u;
         bytes[i] = (uint8_t)(x >> 24);
@@ -30,6 +26,7 @@ static void openssl_siphash13(const uint8_t key[SIPHASH_KEY_BYTES], const uint8_
                               uint8_t *out, size_t size)
 {
     EVP_MAC *mac = EVP_MAC_fetch(NULL, "SIPHASH", NULL);
+
     assert_non_null(mac);
     EVP_MAC_CTX *context = EVP_MAC_CTX_new(mac);
     assert_non_null(context);
@@ -54,6 +51,7 @@ static void check_against_openssl(const uint8_t key[SIPHASH_KEY_BYTES], const ui
 {
     uint8_t expected[16];
     const uint64_t narrow = siphash13_64(key, data, len);
+
     openssl_siphash13(key, data, len, expected, sizeof(narrow));
     assert_memory_equal(&narrow, expected, sizeof(narrow));
 
@@ -62,9 +60,10 @@ static void check_against_openssl(const uint8_t key[SIPHASH_KEY_BYTES], const ui
     assert_memory_equal(&wide, expected, sizeof(wide));
 }
 
-static void agrees_with_openssl_at_every_length(void **state)
+TEST(agrees_with_openssl_at_every_length)
 {
     uint8_t key[SIPHASH_KEY_BYTES], data[LEN_MAX];
+
     fill_pattern(data, sizeof(data));
     for (size_t i = 0; i < sizeof(key); i++)
         key[i] = (uint8_t)i;
@@ -72,9 +71,10 @@ static void agrees_with_openssl_at_every_length(void **state)
         check_against_openssl(key, data, len);
 }
 
-static void agrees_with_openssl_for_other_keys(void **state)
+TEST(agrees_with_openssl_for_other_keys)
 {
     uint8_t keys[8 * SIPHASH_KEY_BYTES], data[64];
+
     fill_pattern(keys, sizeof(keys));
     fill_pattern(data, sizeof(data));
     memset(keys, 0xff, SIPHASH_KEY_BYTES);
@@ -84,10 +84,11 @@ static void agrees_with_openssl_for_other_keys(void **state)
 }
 
 /* Lengths of 256 and more: only the low byte of the length goes into the last word. */
-static void agrees_with_openssl_for_long_input(void **state)
+TEST(agrees_with_openssl_for_long_input)
 {
     static uint8_t data[5000];
     const uint8_t key[SIPHASH_KEY_BYTES] = {7};
+
     fill_pattern(data, sizeof(data));
     const size_t lens[] = {255, 256, 257, 4096, 4999, 5000};
     for (size_t i = 0; i < COUNT_OF(lens); i++)
@@ -95,9 +96,10 @@ static void agrees_with_openssl_for_long_input(void **state)
 }
 
 /* Exact allocations at every alignment: a sanitizer sees a byte read too many. */
-static void reads_no_byte_too_many(void **state)
+TEST(reads_no_byte_too_many)
 {
     const uint8_t key[SIPHASH_KEY_BYTES] = {1, 2, 3};
+
     for (size_t len = 0; len <= 40; len++) {
         uint8_t *first = malloc(len + 1);
         assert_non_null(first);
@@ -114,15 +116,4 @@ static void reads_no_byte_too_many(void **state)
         free(first);
     }
     assert_true(siphash13_64(key, NULL, 0) == siphash13_64(key, "", 0));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(agrees_with_openssl_at_every_length),
-        cmocka_unit_test(agrees_with_openssl_for_other_keys),
-        cmocka_unit_test(agrees_with_openssl_for_long_input),
-        cmocka_unit_test(reads_no_byte_too_many),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,20 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fieldset.h"
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-static void what_a_304_has_to_repeat(void **state)
+TEST(what_a_304_has_to_repeat)
 {
     static const char *const standard[] = {"Cache-Control", "cache-control", "EXPIRES",
                                            "Expires",       "Vary",          "vary"};
     static const char *const others[] = {"", "Var", "Varys", "Cache-Contro1", "ETag", "Set-Cookie"};
+
     for (size_t i = 0; i < COUNT_OF(standard); i++) {
         assert_true(field_name_is_standard(str_of(standard[i])));
         assert_true(field_name_may_be_kept(str_of(standard[i])));
@@ -24,7 +19,7 @@ static void what_a_304_has_to_repeat(void **state)
 }
 
 /* Whoever may fill is trusted with validators, not with cookies, framing or redirects. */
-static void what_no_entry_keeps(void **state)
+TEST(what_no_entry_keeps)
 {
     static const char *const refused[] = {
         "Set-Cookie",
@@ -54,6 +49,7 @@ static void what_no_entry_keeps(void **state)
     };
     static const char *const kept[] = {"Surrogate-Key", "Access-Control-Allow-Origin", "X-Accel",
                                        "Set-Cookies",   "Strict-Transport-Security",   "X-One"};
+
     for (size_t i = 0; i < COUNT_OF(refused); i++)
         if (field_name_may_be_kept(str_of(refused[i])))
             fail_msg("%s may be kept", refused[i]);
@@ -63,9 +59,10 @@ static void what_no_entry_keeps(void **state)
 }
 
 /* The fast way over eight bytes and the slow one say the same, at each place of a value. */
-static void values_without_controls(void **state)
+TEST(values_without_controls)
 {
     char text[19];
+
     for (int byte = 0; byte < 256; byte++) {
         const bool clean = byte == '\t' || (byte >= ' ' && byte != 0x7f);
         for (size_t at = 0; at < sizeof(text); at++) {
@@ -78,14 +75,4 @@ static void values_without_controls(void **state)
         }
     }
     assert_true(str_is_field_value((etag_str){NULL, 0}));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_a_304_has_to_repeat),
-        cmocka_unit_test(what_no_entry_keeps),
-        cmocka_unit_test(values_without_controls),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fieldset.h"
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static struct kept_field literal(etag_str name, etag_str value)
 {
@@ -27,14 +21,16 @@ static int sample(uint8_t out[FIELDSET_BYTES_MAX])
         expires(-5),
         literal(ETAG_LIT("Vary"), ETAG_LIT("")),
     };
+
     return fieldset_pack(out, fields, 3);
 }
 
-static void what_is_packed_is_parsed(void **state)
+TEST(what_is_packed_is_parsed)
 {
     uint8_t bytes[FIELDSET_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
     const int len = sample(bytes);
+
     assert_int_equal(len, 4 + (4 + 13 + 10) + (4 + 8) + (4 + 4));
     assert_int_equal(fieldset_parse(bytes, (size_t)len, fields), 3);
     assert_int_equal(fields[0].kind, FIELDSET_LITERAL);
@@ -48,26 +44,29 @@ static void what_is_packed_is_parsed(void **state)
 }
 
 /* The daemon interns sets by their bytes. */
-static void the_bytes_are_as_documented(void **state)
+TEST(the_bytes_are_as_documented)
 {
     const struct kept_field fields[] = {literal(ETAG_LIT("A"), ETAG_LIT("bc")), expires(258)};
     static const uint8_t expected[] = {23, 0, 2, 0, 0, 1, 2, 0, 'A', 'b', 'c', 1,
                                        0,  8, 0, 2, 1, 0, 0, 0, 0,   0,   0};
     uint8_t bytes[FIELDSET_BYTES_MAX];
+
     assert_int_equal(fieldset_pack(bytes, fields, 2), sizeof(expected));
     assert_memory_equal(bytes, expected, sizeof(expected));
 }
 
-static void no_fields_are_no_bytes(void **state)
+TEST(no_fields_are_no_bytes)
 {
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
+
     assert_int_equal(fieldset_pack(NULL, NULL, 0), 0);
     assert_int_equal(fieldset_parse(NULL, 0, fields), 0);
 }
 
-static void bounds_hold_to_the_byte(void **state)
+TEST(bounds_hold_to_the_byte)
 {
     static char text[FIELDSET_BYTES_MAX + 1];
+
     memset(text, 'v', sizeof(text));
     uint8_t *bytes = malloc(FIELDSET_BYTES_MAX); /* exact: a sanitizer sees a byte too many */
     assert_non_null(bytes);
@@ -96,10 +95,11 @@ static void bounds_hold_to_the_byte(void **state)
 }
 
 /* A record in the pool ends at a unit; what stands behind the set is not part of it. */
-static void bytes_behind_the_set_are_ignored(void **state)
+TEST(bytes_behind_the_set_are_ignored)
 {
     uint8_t bytes[FIELDSET_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
+
     memset(bytes, 0xee, sizeof(bytes));
     const int len = sample(bytes);
     assert_int_equal(fieldset_parse(bytes, (size_t)len + 17, fields), 3);
@@ -107,11 +107,12 @@ static void bytes_behind_the_set_are_ignored(void **state)
 }
 
 /* Any cut and any changed byte: refused, or fields that lie within the bytes. */
-static void damage_stays_within_the_bytes(void **state)
+TEST(damage_stays_within_the_bytes)
 {
     uint8_t whole[FIELDSET_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
     const size_t len = (size_t)sample(whole);
+
     for (size_t cut = 1; cut <= len; cut++) {
         uint8_t *bytes = malloc(cut);
         assert_non_null(bytes);
@@ -134,9 +135,10 @@ static void damage_stays_within_the_bytes(void **state)
     }
 }
 
-static void malformed_sets_are_refused(void **state)
+TEST(malformed_sets_are_refused)
 {
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
+
     static const struct {
         const char *bytes;
         size_t len;
@@ -158,18 +160,4 @@ static void malformed_sets_are_refused(void **state)
         if (fieldset_parse(cases[i].bytes, cases[i].len, fields) != -1)
             fail_msg("case %zu is accepted", i);
     assert_int_equal(fieldset_parse("\x0a\0\1\0\0\1\1\0nv", 10, fields), 1);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_packed_is_parsed),
-        cmocka_unit_test(the_bytes_are_as_documented),
-        cmocka_unit_test(no_fields_are_no_bytes),
-        cmocka_unit_test(bounds_hold_to_the_byte),
-        cmocka_unit_test(bytes_behind_the_set_are_ignored),
-        cmocka_unit_test(damage_stays_within_the_bytes),
-        cmocka_unit_test(malformed_sets_are_refused),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

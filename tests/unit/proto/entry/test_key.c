@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys: the table (which keys are one, golden fingerprints), canonical bytes and back, damage, clocks. */
+/* Keys: the table (which keys are one, golden fingerprints), canonical bytes and back, damage,
+ * clocks. */
 #include "key.h"
 
 #include "numbers.h"
 #include "surrogate.h"
+#include "testing.h"
 #include "text.h"
 #include "tsv.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #define CELL_BYTES 8192
 #define ROWS_MAX 400
@@ -39,6 +34,7 @@ static etag_str cell_or_absent(const struct tsv *table, const char *column, char
 static etag_scope row_scope(const struct tsv *table, char *out)
 {
     const etag_str scope = {out, tsv_text(table, "scope", out, CELL_BYTES)};
+
     if (str_equal(scope, ETAG_LIT("public")))
         return (etag_scope){.kind = ETAG_SCOPE_PUBLIC};
     if (str_equal(scope, ETAG_LIT("unset")))
@@ -51,6 +47,7 @@ static etag_scope row_scope(const struct tsv *table, char *out)
 static etag_field vary_field(etag_str line)
 {
     const char *const colon = memchr(line.data, ':', line.len);
+
     if (!colon)
         return (etag_field){.name = line};
     etag_field field = {.name = {line.data, (size_t)(colon - line.data)}};
@@ -63,6 +60,7 @@ static etag_field vary_field(etag_str line)
 static size_t row_vary(const struct tsv *table, struct row_text *text)
 {
     const char *raw = tsv_raw(table, "vary");
+
     if (strcmp(raw, "-") == 0)
         return 0;
     size_t count = 0;
@@ -96,6 +94,7 @@ static void row_key(const struct tsv *table, struct row_text *text, etag_key *ou
 static void assert_fingerprint(const struct tsv *table, const struct key *key)
 {
     const char *const golden = tsv_raw(table, "fingerprint");
+
     if (strcmp(golden, "-") == 0)
         return;
     const struct hash128 hash = key_fingerprint(hash_key, key);
@@ -114,6 +113,7 @@ static void assert_round_trip(const char *id, const struct key *key)
     static struct key again;
     etag_key parsed;
     etag_field vary[VARY_COUNT_MAX];
+
     if (!key_parse((etag_str){(const char *)key->bytes, key->len}, &parsed, vary))
         fail_msg("%s: canonical bytes are refused", id);
     assert_int_equal(parsed.size, sizeof(parsed));
@@ -133,17 +133,19 @@ static void assert_same_or_different(const struct seen_key *a, const struct seen
 {
     const bool same_word = strcmp(a->word, b->word) == 0;
     const bool same_key = memcmp(&a->fingerprint, &b->fingerprint, sizeof(a->fingerprint)) == 0;
+
     if (same_word != same_key)
         fail_msg("%s and %s are %s key", a->id, b->id, same_key ? "one" : "not one");
 }
 
-static void the_table_holds(void **state)
+TEST(the_table_holds)
 {
     static struct row_text text;
     static struct key key;
     static struct seen_key seen[ROWS_MAX];
     size_t seen_count = 0, golden_count = 0;
     struct tsv table;
+
     tsv_open(&table, "keys.tsv");
     while (tsv_next(&table)) {
         const char *const id = tsv_raw(&table, "id"), *const word = tsv_raw(&table, "key");
@@ -176,13 +178,15 @@ static void the_table_holds(void **state)
     assert_true(seen_count >= 50 && golden_count >= 8);
 }
 
-/* /secret/x answers 403, /files/../secret/x is rendered by the view of /files: one key for both would confirm the secret's
- * tag. Wherever the dots stand in the path, and through whichever code it goes. */
-static void a_path_with_dot_segments_is_no_key(void **state)
+/* /secret/x answers 403, /files/../secret/x is rendered by the view of /files: one key for both
+ * would confirm the secret's tag. Wherever the dots stand in the path, and through whichever code
+ * it goes. */
+TEST(a_path_with_dot_segments_is_no_key)
 {
     static const char *const segments[] = {"/./",    "/../",   "/%2e/",  "/.%2E/", "/%2e./",
                                            "/..%2f", "/..%5C", "\\..\\", "/..;a/", "%2F.%2F"};
     static struct key key;
+
     for (size_t s = 0; s < COUNT_OF(segments); s++) {
         const size_t len = strlen(segments[s]);
         for (size_t at = 1; at < 40; at++) {
@@ -213,12 +217,13 @@ static void sample_key(etag_key *key, const etag_field vary[2])
     key->vary_count = 2;
 }
 
-static void parsing_gives_the_parts(void **state)
+TEST(parsing_gives_the_parts)
 {
     static struct key key;
     const etag_field vary[2] = {{ETAG_LIT("Cookie"), {NULL, 0}}, {ETAG_LIT("Accept"), {"", 0}}};
     etag_key in, out;
     etag_field fields[VARY_COUNT_MAX];
+
     sample_key(&in, vary);
     assert_null(key_canonicalize(&key, &in));
     assert_true(key_parse((etag_str){(const char *)key.bytes, key.len}, &out, fields));
@@ -236,15 +241,16 @@ static void parsing_gives_the_parts(void **state)
     assert_null(out.vary[1].value.data);
 }
 
-/* Every cut, every byte more and every single changed byte: refused, or a key whose bytes are exactly these. Allocated
- * exactly, so that a sanitizer sees a byte read too many. */
-static void damaged_bytes_are_refused_or_a_key(void **state)
+/* Every cut, every byte more and every single changed byte: refused, or a key whose bytes are
+ * exactly these. Allocated exactly, so that a sanitizer sees a byte read too many. */
+TEST(damaged_bytes_are_refused_or_a_key)
 {
     static struct key key;
     const etag_field vary[2] = {{ETAG_LIT("accept"), ETAG_LIT("a")},
                                 {ETAG_LIT("cookie"), {NULL, 0}}};
     etag_key in, out;
     etag_field fields[VARY_COUNT_MAX];
+
     sample_key(&in, vary);
     assert_null(key_canonicalize(&key, &in));
     for (size_t len = 0; len < key.len; len++) {
@@ -279,7 +285,7 @@ static void damaged_bytes_are_refused_or_a_key(void **state)
     free(block);
 }
 
-static void unsorted_and_repeated_vary_fields_are_no_key(void **state)
+TEST(unsorted_and_repeated_vary_fields_are_no_key)
 {
     /* header, "/", then the fields: one-letter names, absent values */
     char bytes[] = "\1\0\0\0\0\1\2\0"
@@ -291,6 +297,7 @@ static void unsorted_and_repeated_vary_fields_are_no_key(void **state)
     const size_t len = sizeof(bytes) - 1;
     etag_key out;
     etag_field fields[VARY_COUNT_MAX];
+
     assert_true(key_parse((etag_str){bytes, len}, &out, fields));
     bytes[len - 1] = 'a';
     assert_false(key_parse((etag_str){bytes, len}, &out, fields));
@@ -301,10 +308,11 @@ static void unsorted_and_repeated_vary_fields_are_no_key(void **state)
     assert_false(key_parse((etag_str){bytes, len}, &out, fields));
 }
 
-static void the_sentence_about_a_missing_scope_says_what_to_do(void **state)
+TEST(the_sentence_about_a_missing_scope_says_what_to_do)
 {
     static struct key key;
     etag_key in;
+
     ETAG_INIT(&in);
     in.resource.target = ETAG_LIT("/");
     const char *wrong = key_canonicalize(&key, &in);
@@ -316,11 +324,12 @@ static void the_sentence_about_a_missing_scope_says_what_to_do(void **state)
     assert_non_null(key_canonicalize(&key, &in));
 }
 
-static void the_largest_key_fits(void **state)
+TEST(the_largest_key_fits)
 {
     static struct key key;
     static char bytes[TARGET_BYTES_MAX], names[VARY_COUNT_MAX][VARY_NAME_BYTES_MAX];
     etag_field vary[VARY_COUNT_MAX];
+
     memset(bytes, 'x', sizeof(bytes));
     memset(names, 'n', sizeof(names));
     for (size_t i = 0; i < VARY_COUNT_MAX; i++) {
@@ -342,9 +351,10 @@ static void the_largest_key_fits(void **state)
     assert_round_trip("largest", &key);
 }
 
-static void surrogate_keys_are_visible_ascii(void **state)
+TEST(surrogate_keys_are_visible_ascii)
 {
     char name[SURROGATE_BYTES_MAX + 1];
+
     memset(name, 's', sizeof(name));
     assert_null(surrogate_check(ETAG_LIT("upload:42")));
     assert_null(surrogate_check(ETAG_LIT("!~")));
@@ -362,15 +372,18 @@ static struct resource resource_of(etag_str host, etag_str target)
 {
     struct resource r;
     const char *wrong = resource_canonicalize(&r, &(etag_resource){host, target});
+
     assert_null(wrong);
     return r;
 }
 
-/* Checkpoints hold clocks by number, so the numbers are part of the format. Computed with another program. */
-static void clock_numbers_are_fixed(void **state)
+/* Checkpoints hold clocks by number, so the numbers are part of the format. Computed with another
+ * program. */
+TEST(clock_numbers_are_fixed)
 {
     const struct resource r = resource_of(ETAG_LIT("example.com"), ETAG_LIT("/uploads/42"));
     const struct resource bare = resource_of((etag_str){NULL, 0}, ETAG_LIT("/x"));
+
     assert_int_equal(clock_of_resource(hash_key, 1024, &r), 615);
     assert_int_equal(clock_of_prefix(hash_key, 1024, &r, 9), 889);
     assert_int_equal(clock_of_surrogate(hash_key, 1024, ETAG_LIT("upload:42")), 628);
@@ -384,9 +397,10 @@ static void clock_numbers_are_fixed(void **state)
 }
 
 /* Neither the floor nor the clock of a group is ever hit, and all others are. */
-static void clocks_are_spread_over_all_that_are_not_fixed(void **state)
+TEST(clocks_are_spread_over_all_that_are_not_fixed)
 {
     static unsigned hits[1024];
+
     for (unsigned i = 0; i < 896 * 200; i++) {
         char name[16];
         snprintf(name, sizeof(name), "s:%u", i);
@@ -398,7 +412,7 @@ static void clocks_are_spread_over_all_that_are_not_fixed(void **state)
         assert_in_range(hits[i], 120, 280);
 }
 
-static void each_group_of_surrogate_keys_has_a_clock_of_its_own(void **state)
+TEST(each_group_of_surrogate_keys_has_a_clock_of_its_own)
 {
     for (uint32_t group = 0; group < SURROGATE_GROUPS; group++) {
         char made[SURROGATE_MADE_BYTES];
@@ -420,12 +434,14 @@ static void each_group_of_surrogate_keys_has_a_clock_of_its_own(void **state)
     assert_int_equal(surrogate_group(ETAG_LIT("k2")), 100);
 }
 
-/* Host and path stand apart; a prefix is not the resource of the same name; another hash key moves all. */
-static void targets_of_different_kinds_are_different(void **state)
+/* Host and path stand apart; a prefix is not the resource of the same name; another hash key moves
+ * all. */
+TEST(targets_of_different_kinds_are_different)
 {
     const uint8_t other_key[SIPHASH_KEY_BYTES] = {1};
     const struct resource a = resource_of(ETAG_LIT("a"), ETAG_LIT("/b/"));
     struct resource moved = a; /* "a/" + "b/": not canonical, but the same bytes */
+
     moved.host_len = 2;
     moved.path_len = 2;
     const uint32_t clock = clock_of_resource(hash_key, CLOCKS_MAX, &a);
@@ -438,23 +454,4 @@ static void targets_of_different_kinds_are_different(void **state)
     assert_int_not_equal(clock, clock_of_resource(hash_key, CLOCKS_MAX, &query));
     assert_int_equal(clock_of_prefix(hash_key, CLOCKS_MAX, &a, 3),
                      clock_of_prefix(hash_key, CLOCKS_MAX, &query, 3));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_table_holds),
-        cmocka_unit_test(a_path_with_dot_segments_is_no_key),
-        cmocka_unit_test(parsing_gives_the_parts),
-        cmocka_unit_test(damaged_bytes_are_refused_or_a_key),
-        cmocka_unit_test(unsorted_and_repeated_vary_fields_are_no_key),
-        cmocka_unit_test(the_sentence_about_a_missing_scope_says_what_to_do),
-        cmocka_unit_test(the_largest_key_fits),
-        cmocka_unit_test(surrogate_keys_are_visible_ascii),
-        cmocka_unit_test(clock_numbers_are_fixed),
-        cmocka_unit_test(clocks_are_spread_over_all_that_are_not_fixed),
-        cmocka_unit_test(each_group_of_surrogate_keys_has_a_clock_of_its_own),
-        cmocka_unit_test(targets_of_different_kinds_are_different),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

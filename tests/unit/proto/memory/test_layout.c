@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The geometry: what a plan becomes, and that a reader refuses each way in which it can be wrong. */
+/* The geometry: what a plan becomes, and that a reader refuses each way in which it can be
+ * wrong. */
 #include "testing.h"
 
 #include "layout.h"
@@ -14,13 +15,15 @@ static const struct layout_plan million = {.capacity = 1000000, .clock_count = 2
 static struct layout_header header_of(const struct layout_plan *plan)
 {
     struct layout_header header = {0};
+
     layout_init(&header, plan);
     return header;
 }
 
-static void test_sections(void **state)
+TEST(test_sections)
 {
     const struct layout_plan *const plans[] = {&small, &million, &large};
+
     for (size_t i = 0; i < 3; i++) {
         const struct layout_header h = header_of(plans[i]);
         const uint64_t slots = h.home_count + HOP_WINDOW - 1;
@@ -39,12 +42,13 @@ static void test_sections(void **state)
     }
 }
 
-static void test_bytes_per_entry(void **state)
+TEST(test_bytes_per_entry)
 {
     const struct layout_header h = header_of(&million);
     const uint64_t at_start = h.pool_offset + layout_pool_units_at_start(&million) * UINT64_C(64);
     const double bytes = (double)at_start / (double)million.capacity;
     const double all = (double)h.total_bytes / (double)million.capacity;
+
     print_message("%.2f bytes an entry at a capacity of 1 M, clocks and pool included; %.2f with "
                   "tags of 66 bytes\n",
                   bytes, all);
@@ -55,10 +59,11 @@ static void test_bytes_per_entry(void **state)
 }
 
 /* With the default size each entry can have a tag of 66 bytes: an overflow record of two units. */
-static void test_pool_by_capacity(void **state)
+TEST(test_pool_by_capacity)
 {
     const struct layout_header h = header_of(&million);
     const uint64_t tag_units = (66 + 8 + 63) / 64;
+
     assert_true(h.pool_units >= million.capacity * tag_units);
     assert_true(layout_pool_units_at_start(&million) < h.pool_units / 10);
     struct layout_plan plan = million;
@@ -66,9 +71,10 @@ static void test_pool_by_capacity(void **state)
     assert_int_equal(layout_pool_units_at_start(&plan), header_of(&plan).pool_units);
 }
 
-static void test_pool_bytes(void **state)
+TEST(test_pool_bytes)
 {
     struct layout_plan plan = small;
+
     assert_int_equal(header_of(&plan).pool_units * UINT64_C(64), POOL_BYTES_MIN);
     plan.pool_bytes = 1;
     assert_int_equal(header_of(&plan).pool_units * UINT64_C(64), POOL_BYTES_MIN);
@@ -79,9 +85,10 @@ static void test_pool_bytes(void **state)
     assert_int_equal(header_of(&plan).pool_units * UINT64_C(64), POOL_BYTES_MAX);
 }
 
-static void test_homes(void **state)
+TEST(test_homes)
 {
     const uint64_t homes = header_of(&million).home_count;
+
     assert_int_equal(layout_home(homes, (struct hash128){UINT64_MAX, 0}), 0);
     assert_int_equal(layout_home(homes, (struct hash128){0, UINT64_MAX}), homes - 1);
     assert_int_equal(layout_home(homes, (struct hash128){0, UINT64_C(1) << 63}), homes / 2);
@@ -98,7 +105,7 @@ static void test_homes(void **state)
             fail_msg("%s: %s", #change, wrong ? wrong : "accepted");                               \
     } while (0)
 
-static void test_refused(void **state)
+TEST(test_refused)
 {
     REFUSED(h.magic++, "not an index");
     REFUSED(h.version++, "version");
@@ -130,9 +137,10 @@ static void test_refused(void **state)
     REFUSED(h.total_bytes = 0, "pool lies outside");
 }
 
-static void test_short_memory(void **state)
+TEST(test_short_memory)
 {
     const struct layout_header h = header_of(&small);
+
     assert_non_null(layout_validate(&h, h.total_bytes - 1));
     assert_non_null(layout_validate(NULL, LAYOUT_HEADER_BYTES - 1));
     assert_non_null(layout_validate(NULL, 0));
@@ -146,15 +154,4 @@ static void test_short_memory(void **state)
     assert_non_null(layout_validate((const struct layout_header *)pages, 4096));
     assert_null(layout_validate((const struct layout_header *)pages, h.total_bytes));
     munmap(pages, 8192);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sections),     cmocka_unit_test(test_bytes_per_entry),
-        cmocka_unit_test(test_pool_bytes),   cmocka_unit_test(test_pool_by_capacity),
-        cmocka_unit_test(test_homes),        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_short_memory),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Slots, clocks and records in plain memory: what is written is found, and whatever else the bytes are, nothing is. */
+/* Slots, clocks and records in plain memory: what is written is found, and whatever else the bytes
+ * are, nothing is. */
 #include "testing.h"
 
 #include "bytes.h"
@@ -24,6 +25,7 @@ static struct memory memory_make(uint32_t clock_count)
 {
     const struct layout_plan plan = {.capacity = CAPACITY_MIN, .clock_count = clock_count};
     struct layout_header header = {0};
+
     layout_init(&header, &plan);
     struct memory m = {.bytes = header.total_bytes};
     m.pages = mmap(NULL, m.bytes + 2 * GUARD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -61,6 +63,7 @@ static void put(struct shm_view *view, uint64_t slot, struct shm_record record, 
 {
     uint8_t bytes[POOL_RECORD_BYTES_MAX];
     const size_t len = shm_overflow_pack(bytes, &record, location);
+
     if (len > 0) {
         shm_pool_write(view, unit, bytes, len);
         record.overflow = unit;
@@ -75,9 +78,10 @@ static uint32_t sequence_of(const struct shm_view *view, uint64_t slot)
     return view->slots[slot].sequence;
 }
 
-static void test_words(void **state)
+TEST(test_words)
 {
     struct memory m = memory_make(CLOCKS_MIN);
+
     assert_int_equal(shm_lease_load(&m.view), 0);
     shm_lease_store(&m.view, 5);
     shm_lsn_store(&m.view, 6);
@@ -90,7 +94,7 @@ static void test_words(void **state)
 }
 
 /* Every kind of entry comes back as it went in, at each place of the window. */
-static void test_round_trip(void **state)
+TEST(test_round_trip)
 {
     struct memory m = memory_make(CLOCKS_MAX);
     static const size_t etag_lens[] = {0, 2, 43, 44, 45, 256};
@@ -98,6 +102,7 @@ static void test_round_trip(void **state)
     static const size_t clock_counts[] = {0, 1, 7, 8, 9, 133};
     char etag[ENTITY_TAG_BYTES_MAX], location[CONTENT_LOCATION_BYTES_MAX];
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX];
+
     for (size_t i = 0; i < sizeof(etag); i++)
         etag[i] = (char)('a' + i % 26);
     for (size_t i = 0; i < sizeof(location); i++)
@@ -138,11 +143,12 @@ static void test_round_trip(void **state)
     memory_free(&m);
 }
 
-static void test_overflow_format(void **state)
+TEST(test_overflow_format)
 {
     uint8_t bytes[POOL_RECORD_BYTES_MAX];
     const uint32_t clocks[] = {1, 2, 3, 4, 5, 6, 7, 8, 0x123456};
     struct shm_record record = some_record();
+
     assert_int_equal(shm_overflow_pack(bytes, &record, (etag_str){0}), 0);
     record.clocks = clocks;
     record.clock_count = 9;
@@ -150,10 +156,11 @@ static void test_overflow_format(void **state)
     assert_memory_equal(bytes, "\0\0\2\0\1\0\16\0\x56\x34\x12\0/x", 14);
 }
 
-static void test_field_set(void **state)
+TEST(test_field_set)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     uint8_t set[FIELDSET_BYTES_MAX];
+
     memset(set, 'x', sizeof(set));
     store_u16(set, sizeof(set));
     shm_pool_write(&m.view, 40, set, sizeof(set));
@@ -167,11 +174,12 @@ static void test_field_set(void **state)
     memory_free(&m);
 }
 
-static void test_newer_clock(void **state)
+TEST(test_newer_clock)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX], clock = 0;
     uint64_t value = 0;
+
     for (uint32_t i = 0; i < CLOCKS_PER_ENTRY_MAX; i++) {
         clocks[i] = 10 + i;
         shm_clock_store(&m.view, clocks[i], 100); /* as new as the fill: not newer */
@@ -208,10 +216,11 @@ static void test_newer_clock(void **state)
 }
 
 /* The daemon died, or is stopped, in the middle of a slot: a bounded number of tries, then torn. */
-static void test_odd_sequence_is_torn(void **state)
+TEST(test_odd_sequence_is_torn)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_entry found;
+
     put(&m.view, 0, some_record(), (etag_str){0}, 0);
     m.view.slots[0].sequence++;
     assert_int_equal(shm_find(&m.view, some_key, &found), SHM_TORN);
@@ -225,12 +234,13 @@ static void test_odd_sequence_is_torn(void **state)
     memory_free(&m);
 }
 
-/* What a reader that slept between its two looks at the sequence relies on: every change of a slot moves it on, by
- * two, hop words do not touch it, and it wraps. */
-static void test_every_change_moves_the_sequence(void **state)
+/* What a reader that slept between its two looks at the sequence relies on: every change of a slot
+ * moves it on, by two, hop words do not touch it, and it wraps. */
+TEST(test_every_change_moves_the_sequence)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_record other = some_record();
+
     other.fingerprint.low++;
     other.etag = ETAG_LIT("\"another\"");
     put(&m.view, 0, some_record(), (etag_str){0}, 0);
@@ -255,10 +265,11 @@ static void test_every_change_moves_the_sequence(void **state)
     memory_free(&m);
 }
 
-static void test_copy_and_own_reads(void **state)
+TEST(test_copy_and_own_reads)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_record record = some_record();
+
     record.expires_ns = 77;
     record.fieldset = 3;
     shm_pool_write(&m.view, 3, "\x08\0\1\0abcd", 8);
@@ -288,7 +299,7 @@ static void test_copy_and_own_reads(void **state)
 }
 
 /* References and lengths that no writer of ours leaves behind; a torn read may see any of them. */
-static void test_impossible_records(void **state)
+TEST(test_impossible_records)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_view *const view = &m.view;
@@ -339,12 +350,14 @@ static void test_impossible_records(void **state)
     memory_free(&m);
 }
 
-/* Any bytes at all: nothing outside the view is touched (the guard pages), and what is found lies within the entry. */
-static void test_garbage(void **state)
+/* Any bytes at all: nothing outside the view is touched (the guard pages), and what is found lies
+ * within the entry. */
+TEST(test_garbage)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_view *const view = &m.view;
     uint64_t seed = 3, found_count = 0, torn_count = 0;
+
     for (unsigned round = 0; round < 12; round++) {
         uint64_t *const words = (uint64_t *)view->slots;
         const size_t count = (size_t)((uint8_t *)view->header + m.bytes - (uint8_t *)words) / 8;
@@ -389,9 +402,10 @@ static void test_garbage(void **state)
     memory_free(&m);
 }
 
-static void test_map(void **state)
+TEST(test_map)
 {
     const int fd = memfd_create("test", MFD_CLOEXEC);
+
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, 10000), 0);
     for (int i = 0; i < 5; i++) {
@@ -406,22 +420,4 @@ static void test_map(void **state)
     assert_int_equal(shm_map(&base, -1, 4096, PROT_READ), -EBADF);
     assert_null(base);
     close(fd);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_overflow_format),
-        cmocka_unit_test(test_field_set),
-        cmocka_unit_test(test_newer_clock),
-        cmocka_unit_test(test_odd_sequence_is_torn),
-        cmocka_unit_test(test_every_change_moves_the_sequence),
-        cmocka_unit_test(test_copy_and_own_reads),
-        cmocka_unit_test(test_impossible_records),
-        cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_map),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,18 +2,15 @@
 /* Descriptors that are none: who is sent away is seen in the guests. */
 #include "exporter_crowd.h"
 
-#include <arpa/inet.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
+#include "testing.h"
 
-#include <cmocka.h>
+#include <arpa/inet.h>
+#include <stdio.h>
 
 static struct guest *enter(struct crowd *crowd, const char *address)
 {
     struct sockaddr_in from = {.sin_family = AF_INET};
+
     assert_int_equal(inet_pton(AF_INET, address, &from.sin_addr), 1);
     return crowd_enter(crowd, -1, (const struct sockaddr *)&from);
 }
@@ -21,15 +18,17 @@ static struct guest *enter(struct crowd *crowd, const char *address)
 static unsigned staying(const struct crowd *crowd)
 {
     unsigned count = 0;
+
     for (size_t i = 0; i < CROWD_MAX; i++)
         count += crowd->guests[i].here && !crowd->guests[i].leaving;
     return count;
 }
 
-static void who_waits_longest_goes_first(void **state)
+TEST(who_waits_longest_goes_first)
 {
     struct crowd crowd = {0};
     struct guest *guests[CROWD_ADDRESS_MAX];
+
     for (size_t i = 0; i < CROWD_ADDRESS_MAX; i++)
         guests[i] = enter(&crowd, "127.0.0.1");
     crowd_asks(guests[0]); /* a scrape that is under way */
@@ -50,10 +49,11 @@ static void who_waits_longest_goes_first(void **state)
     assert_true(guests[0]->leaving);
 }
 
-static void an_address_takes_nobody_elses_place(void **state)
+TEST(an_address_takes_nobody_elses_place)
 {
     struct crowd crowd = {0};
     struct guest *collector = enter(&crowd, "192.0.2.1");
+
     for (size_t i = 0; i < (size_t)3 * CROWD_MAX; i++) {
         struct guest *guest = enter(&crowd, "192.0.2.2");
         if (!guest) /* those on their way out are still here */
@@ -77,10 +77,11 @@ static void an_address_takes_nobody_elses_place(void **state)
     assert_int_equal(staying(&crowd), CROWD_STAY_MAX);
 }
 
-static void a_unix_socket_and_a_network_are_one_place(void **state)
+TEST(a_unix_socket_and_a_network_are_one_place)
 {
     struct crowd crowd = {0};
     struct guest *first = crowd_enter(&crowd, -1, NULL);
+
     for (size_t i = 0; i < CROWD_ADDRESS_MAX; i++)
         (void)crowd_enter(&crowd, -1, NULL);
     assert_true(first->leaving);
@@ -95,14 +96,4 @@ static void a_unix_socket_and_a_network_are_one_place(void **state)
             first = guest;
     }
     assert_true(first->leaving);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(who_waits_longest_goes_first),
-        cmocka_unit_test(an_address_takes_nobody_elses_place),
-        cmocka_unit_test(a_unix_socket_and_a_network_are_one_place),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

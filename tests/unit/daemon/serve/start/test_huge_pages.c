@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The thread that asks for huge pages, whether the kernel has them or not: the memory stays what it is. */
+/* The thread that asks for huge pages, whether the kernel has them or not: the memory stays what it
+ * is. */
 #include "testing.h"
 
 #include "huge_pages.h"
@@ -22,6 +23,7 @@ static struct region region_make(void)
     struct region r;
     void *base = NULL;
     const int fd = memfd_create("test", MFD_CLOEXEC);
+
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, BYTES), 0);
     assert_int_equal(shm_map(&base, fd, BYTES, PROT_READ | PROT_WRITE), 0);
@@ -41,10 +43,11 @@ static void region_check(const struct region *r)
     munmap(r->base, BYTES);
 }
 
-static void test_memory_stays(void **state)
+TEST(test_memory_stays)
 {
     struct region r = region_make();
     struct huge_pages *huge = NULL;
+
     assert_int_equal(huge_pages_start(&huge, r.base, BYTES, HUGE_PAGES_AUTO, &r.log), 0);
     assert_non_null(huge);
     usleep(50000); /* long enough for some, perhaps for all */
@@ -52,7 +55,7 @@ static void test_memory_stays(void **state)
     region_check(&r);
 }
 
-static void test_stop_at_once(void **state)
+TEST(test_stop_at_once)
 {
     for (int i = 0; i < 20; i++) {
         struct region r = region_make();
@@ -63,24 +66,15 @@ static void test_stop_at_once(void **state)
     }
 }
 
-static void test_off_and_nothing(void **state)
+TEST(test_off_and_nothing)
 {
     struct region r = region_make();
     struct huge_pages *huge = NULL;
+
     assert_int_equal(huge_pages_start(&huge, r.base, BYTES, HUGE_PAGES_OFF, &r.log), 0);
     assert_null(huge);
     assert_null(huge_pages_stop(NULL));
     assert_int_equal(huge_pages_start(&huge, r.base, 4096, HUGE_PAGES_AUTO, &r.log), 0);
     assert_null(huge_pages_stop(huge)); /* smaller than a huge page */
     region_check(&r);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memory_stays),
-        cmocka_unit_test(test_stop_at_once),
-        cmocka_unit_test(test_off_and_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

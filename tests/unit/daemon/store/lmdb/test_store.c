@@ -22,6 +22,7 @@ static int open_with(struct fixture *f, struct store **out, bool sync, uint64_t 
 {
     const struct store_options options = {
         .state_dir = f->at.dir, .map_bytes = map_bytes, .sync = sync};
+
     return store_open(out, &options, &f->at.why);
 }
 
@@ -37,6 +38,7 @@ static struct store_meta some_meta(void)
                               .lease_ns = 1234567,
                               .boot_id = "0a1b2c3d-0000-1111-2222-333344445555",
                               .checkpoint_lsn = 99};
+
     memset(meta.hash_key, 0x5a, sizeof(meta.hash_key));
     return meta;
 }
@@ -44,6 +46,7 @@ static struct store_meta some_meta(void)
 static int set_up_missing(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     store_fixture_place(&f->at);
     *state = f;
     return 0;
@@ -53,6 +56,7 @@ static int set_up(void **state)
 {
     struct fixture *f;
     const struct store_meta meta = some_meta();
+
     set_up_missing(state);
     f = *state;
     assert_int_equal(open_store(f), 0);
@@ -63,10 +67,14 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     store_fixture_remove(&f->at);
     free(f);
     return 0;
 }
+
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+#define UNOPENED_CASE(name) TEST_OF(name, struct fixture *f, set_up_missing, tear_down)
 
 static void reopen(struct fixture *f)
 {
@@ -82,6 +90,7 @@ static struct hash128 fingerprint_of(uint64_t number)
 static struct store_txn *begin(struct fixture *f)
 {
     struct store_txn *txn = NULL;
+
     assert_int_equal(store_begin(f->at.store, &txn), 0);
     return txn;
 }
@@ -89,6 +98,7 @@ static struct store_txn *begin(struct fixture *f)
 static void put_entry(struct fixture *f, uint64_t number, const char *name, const char *record)
 {
     struct store_txn *txn = begin(f);
+
     assert_int_equal(store_put_entry(txn, fingerprint_of(number), str_of(name), str_of(record)), 0);
     assert_int_equal(store_commit(txn), 0);
 }
@@ -99,7 +109,8 @@ struct seen {
     size_t len;
     char cursor[600];
     size_t cursor_len;
-    size_t stop_after; /* 0: never */
+    /* 0: never */
+    size_t stop_after;
     size_t count;
 };
 
@@ -127,6 +138,7 @@ static int see_event(void *ctx, uint64_t lsn, etag_str record)
 static int see_listed(void *ctx, etag_str cursor, struct hash128 fingerprint, etag_str record)
 {
     struct seen *seen = ctx;
+
     memcpy(seen->cursor, cursor.data, cursor.len);
     seen->cursor_len = cursor.len;
     return seen_add(seen, record);
@@ -136,6 +148,7 @@ static void assert_entry(struct fixture *f, uint64_t number, const char *record)
 {
     static struct seen seen;
     char expected[256];
+
     seen = (struct seen){0};
     assert_int_equal(store_get_entry(f->at.store, fingerprint_of(number), see_entry, &seen), 0);
     (void)snprintf(expected, sizeof(expected), "%s ", record);
@@ -145,6 +158,7 @@ static void assert_entry(struct fixture *f, uint64_t number, const char *record)
 static void assert_list(struct fixture *f, const char *prefix, const char *expected)
 {
     static struct seen seen;
+
     seen = (struct seen){0};
     assert_int_equal(store_list(f->at.store, str_of(prefix), (etag_str){0}, see_listed, &seen), 0);
     assert_string_equal(seen.text, expected);
@@ -152,20 +166,20 @@ static void assert_list(struct fixture *f, const char *prefix, const char *expec
 
 /* ---- The directory ---- */
 
-static void the_directory_is_made_for_us_alone(void **state)
+UNOPENED_CASE(the_directory_is_made_for_us_alone)
 {
-    struct fixture *f = *state;
     struct stat status;
+
     assert_int_equal(open_store(f), 0);
     assert_int_equal(stat(f->at.dir, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0700);
     assert_int_equal(store_still_owned(f->at.store), 0);
 }
 
-static void a_missing_parent_is_told(void **state)
+UNOPENED_CASE(a_missing_parent_is_told)
 {
-    struct fixture *f = *state;
     char path[3 * SCRATCH_BYTES];
+
     (void)snprintf(path, sizeof(path), "%s/no/state", f->at.scratch);
     const struct store_options options = {.state_dir = path, .map_bytes = MAP_BYTES};
     assert_int_equal(store_open(&f->at.store, &options, &f->at.why), -ENOENT);
@@ -174,19 +188,19 @@ static void a_missing_parent_is_told(void **state)
     assert_non_null(strstr(f->at.why.text, "No such file"));
 }
 
-static void a_path_that_is_too_long_is_told(void **state)
+UNOPENED_CASE(a_path_that_is_too_long_is_told)
 {
-    struct fixture *f = *state;
     static char path[PATH_BYTES_MAX + 10];
+
     memset(path, '/', sizeof(path) - 1);
     const struct store_options options = {.state_dir = path, .map_bytes = MAP_BYTES};
     assert_int_equal(store_open(&f->at.store, &options, &f->at.why), -ENAMETOOLONG);
 }
 
-static void a_directory_that_others_can_write_is_refused(void **state)
+UNOPENED_CASE(a_directory_that_others_can_write_is_refused)
 {
-    struct fixture *f = *state;
     static const mode_t modes[] = {0720, 0702, 0777};
+
     assert_int_equal(mkdir(f->at.dir, 0700), 0);
     for (size_t i = 0; i < COUNT_OF(modes); i++) {
         assert_int_equal(chmod(f->at.dir, modes[i]), 0);
@@ -198,9 +212,8 @@ static void a_directory_that_others_can_write_is_refused(void **state)
     assert_int_equal(open_store(f), 0);
 }
 
-static void anothers_directory_is_refused(void **state)
+UNOPENED_CASE(anothers_directory_is_refused)
 {
-    struct fixture *f = *state;
     if (geteuid() != 0)
         skip(); /* only root can give a directory away */
     assert_int_equal(mkdir(f->at.dir, 0700), 0);
@@ -210,10 +223,10 @@ static void anothers_directory_is_refused(void **state)
     assert_non_null(strstr(f->at.why.text, f->at.dir));
 }
 
-static void a_second_store_on_one_directory_is_refused(void **state)
+CASE(a_second_store_on_one_directory_is_refused)
 {
-    struct fixture *f = *state;
     struct store *second;
+
     assert_int_equal(open_with(f, &second, false, MAP_BYTES), STORE_E_IN_USE);
     assert_null(second);
     assert_non_null(strstr(f->at.why.text, f->at.dir));
@@ -232,12 +245,12 @@ static void a_second_store_on_one_directory_is_refused(void **state)
     reopen(f);
 }
 
-static void a_lost_place_is_noticed(void **state)
+CASE(a_lost_place_is_noticed)
 {
-    struct fixture *f = *state;
     static const char *const names[] = {"lock", "data.mdb"};
     char path[2 * SCRATCH_BYTES + 32];
     char aside[2 * SCRATCH_BYTES + 32];
+
     for (size_t i = 0; i < 2; i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", f->at.dir, names[i]);
         (void)snprintf(aside, sizeof(aside), "%s/aside", f->at.dir);
@@ -256,9 +269,8 @@ static void a_lost_place_is_noticed(void **state)
     assert_int_equal(store_still_owned(f->at.store), -ESTALE);
 }
 
-static void the_warm_mark_comes_goes_and_stays(void **state)
+CASE(the_warm_mark_comes_goes_and_stays)
 {
-    struct fixture *f = *state;
     for (int sync = 0; sync < 2; sync++) {
         f->at.store = store_close(f->at.store);
         assert_int_equal(open_with(f, &f->at.store, sync, MAP_BYTES), 0);
@@ -276,11 +288,11 @@ static void the_warm_mark_comes_goes_and_stays(void **state)
 
 /* ---- Meta ---- */
 
-static void meta_is_absent_at_first_and_then_kept(void **state)
+UNOPENED_CASE(meta_is_absent_at_first_and_then_kept)
 {
-    struct fixture *f = *state;
     struct store_meta meta = some_meta();
     struct store_meta read;
+
     assert_int_equal(open_store(f), 0);
     assert_int_equal(store_meta_read(f->at.store, &read), STORE_E_NOT_FOUND);
     assert_int_equal(store_meta_write(f->at.store, &meta), 0);
@@ -299,6 +311,7 @@ static void meta_is_absent_at_first_and_then_kept(void **state)
 static void patch_data(struct fixture *f, const void *find, size_t len, size_t at, uint8_t mask)
 {
     char path[2 * SCRATCH_BYTES + 32];
+
     (void)snprintf(path, sizeof(path), "%s/data.mdb", f->at.dir);
     FILE *file = fopen(path, "r+");
     assert_non_null(file);
@@ -318,10 +331,10 @@ static void patch_data(struct fixture *f, const void *find, size_t len, size_t a
     assert_true(hits > 0);
 }
 
-static void damaged_meta_is_told_and_can_be_set_aside(void **state)
+CASE(damaged_meta_is_told_and_can_be_set_aside)
 {
-    struct fixture *f = *state;
     const struct store_meta meta = some_meta();
+
     assert_int_equal(store_warm_mark_set(f->at.store), 0);
     put_entry(f, 1, "/a", "A");
     f->at.store = store_close(f->at.store);
@@ -354,6 +367,7 @@ static void patch_format(struct fixture *f, uint32_t format)
 {
     const struct store_meta meta = some_meta();
     uint8_t format_and_incarnation[12];
+
     store_u32(format_and_incarnation, STORE_FORMAT);
     store_u64(format_and_incarnation + 4, meta.incarnation);
     f->at.store = store_close(f->at.store);
@@ -364,6 +378,7 @@ static void patch_format(struct fixture *f, uint32_t format)
 static void expect_format_refused(struct fixture *f, uint32_t format)
 {
     struct store_meta read;
+
     patch_format(f, format);
     assert_int_equal(open_store(f), STORE_E_FORMAT);
     assert_non_null(f->at.store);
@@ -373,20 +388,20 @@ static void expect_format_refused(struct fixture *f, uint32_t format)
     assert_int_equal(store_meta_read(f->at.store, &read), STORE_E_NOT_FOUND);
 }
 
-static void a_newer_format_is_told_and_can_be_set_aside(void **state)
+CASE(a_newer_format_is_told_and_can_be_set_aside)
 {
-    expect_format_refused(*state, STORE_FORMAT + 1);
+    expect_format_refused(f, STORE_FORMAT + 1);
 }
 
-static void an_older_format_is_told_and_can_be_set_aside(void **state)
+CASE(an_older_format_is_told_and_can_be_set_aside)
 {
-    expect_format_refused(*state, STORE_FORMAT - 1);
+    expect_format_refused(f, STORE_FORMAT - 1);
 }
 
-static void a_file_that_is_no_database_is_damage(void **state)
+UNOPENED_CASE(a_file_that_is_no_database_is_damage)
 {
-    struct fixture *f = *state;
     char path[2 * SCRATCH_BYTES + 32];
+
     assert_int_equal(mkdir(f->at.dir, 0700), 0);
     (void)snprintf(path, sizeof(path), "%s/data.mdb", f->at.dir);
     static const size_t sizes[] = {1, 100, 5000, 100000};
@@ -404,10 +419,10 @@ static void a_file_that_is_no_database_is_damage(void **state)
 
 /* ---- Entries ---- */
 
-static void entries_are_found_replaced_and_erased(void **state)
+CASE(entries_are_found_replaced_and_erased)
 {
-    struct fixture *f = *state;
     static struct seen seen;
+
     put_entry(f, 1, "/a", "A");
     put_entry(f, 2, "/b", "B");
     assert_entry(f, 1, "A");
@@ -429,19 +444,18 @@ static void entries_are_found_replaced_and_erased(void **state)
     assert_true(store_used_bytes(f->at.store) >= 4096);
 }
 
-static void an_aborted_transaction_leaves_nothing(void **state)
+CASE(an_aborted_transaction_leaves_nothing)
 {
-    struct fixture *f = *state;
     struct store_txn *txn = begin(f);
+
     assert_int_equal(store_put_entry(txn, fingerprint_of(1), str_of("/a"), str_of("A")), 0);
     store_abort(txn);
     assert_int_equal(store_entry_count(f->at.store), 0);
     assert_list(f, "", "");
 }
 
-static void an_entry_has_one_name_whatever_it_was_called(void **state)
+CASE(an_entry_has_one_name_whatever_it_was_called)
 {
-    struct fixture *f = *state;
     put_entry(f, 1, "/old", "A");
     put_entry(f, 1, "/new", "B");
     assert_list(f, "", "B ");
@@ -451,17 +465,18 @@ static void an_entry_has_one_name_whatever_it_was_called(void **state)
 static int compare_record(void *ctx, uint64_t lsn, etag_str record)
 {
     const etag_str *expected = ctx;
+
     assert_int_equal(record.len, expected->len);
     if (record.len > 0)
         assert_memory_equal(record.data, expected->data, record.len);
     return 0;
 }
 
-static void records_of_any_size_are_kept(void **state)
+CASE(records_of_any_size_are_kept)
 {
-    struct fixture *f = *state;
     static const size_t sizes[] = {0, 1, 511, 2000, 4072, 4096, 30000, 1 << 20};
     static char bytes[1 << 20];
+
     for (size_t n = 0; n < sizeof(bytes); n++)
         bytes[n] = (char)random_mix(n);
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
@@ -475,10 +490,10 @@ static void records_of_any_size_are_kept(void **state)
     }
 }
 
-static void a_changed_byte_is_told_and_nothing_is_handed_out(void **state)
+CASE(a_changed_byte_is_told_and_nothing_is_handed_out)
 {
-    struct fixture *f = *state;
     static struct seen seen;
+
     put_entry(f, 1, "/a", "record-of-entry-one");
     put_entry(f, 2, "/b", "record-of-entry-two");
     struct store_txn *txn = begin(f);
@@ -510,11 +525,11 @@ static void a_changed_byte_is_told_and_nothing_is_handed_out(void **state)
     assert_non_null(strstr(f->at.why.text, "checksum"));
 }
 
-static void a_record_under_another_key_is_damage(void **state)
+CASE(a_record_under_another_key_is_damage)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     const struct hash128 fingerprint = fingerprint_of(1);
+
     put_entry(f, 1, "/a", "A");
     f->at.store = store_close(f->at.store);
     patch_data(f, &fingerprint, sizeof(fingerprint), 15, 1); /* in entries and in names */
@@ -525,10 +540,10 @@ static void a_record_under_another_key_is_damage(void **state)
 
 /* ---- Listing ---- */
 
-static void a_list_is_in_the_order_of_the_text(void **state)
+CASE(a_list_is_in_the_order_of_the_text)
 {
-    struct fixture *f = *state;
     static const char *const names[] = {"/b", "/a/x", "/a", "//host/z", "/ab", "/a?q", "/a/"};
+
     for (size_t i = 0; i < COUNT_OF(names); i++)
         put_entry(f, i, names[i], names[i]);
     put_entry(f, 100, "/a", "/a:scope");
@@ -550,10 +565,10 @@ static void a_list_is_in_the_order_of_the_text(void **state)
     assert_list(f, "/zzz", "");
 }
 
-static void the_bytes_behind_a_name_are_not_part_of_it(void **state)
+CASE(the_bytes_behind_a_name_are_not_part_of_it)
 {
-    struct fixture *f = *state;
     static struct seen seen;
+
     for (uint64_t i = 0; i < 300; i++)
         put_entry(f, i, "/p", "p");
     put_entry(f, 1000, "/pq", "pq");
@@ -568,13 +583,13 @@ static void the_bytes_behind_a_name_are_not_part_of_it(void **state)
     assert_int_equal(seen.count, 0);
 }
 
-static void a_list_goes_on_behind_its_cursor(void **state)
+CASE(a_list_goes_on_behind_its_cursor)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     char name[32];
     char all[4096] = "";
     char paged[4096] = "";
+
     for (uint64_t i = 0; i < 100; i++) {
         (void)snprintf(name, sizeof(name), "/%02d", (int)(i / 2));
         put_entry(f, i, name, name);
@@ -596,11 +611,11 @@ static void a_list_goes_on_behind_its_cursor(void **state)
     assert_string_equal(paged, all);
 }
 
-static void cursors_may_be_any_bytes(void **state)
+CASE(cursors_may_be_any_bytes)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     static char cursor[2000];
+
     put_entry(f, 1, "/a", "A");
     memset(cursor, 0, sizeof(cursor));
     for (size_t len = 1; len < sizeof(cursor); len += 37) {
@@ -618,10 +633,10 @@ static void cursors_may_be_any_bytes(void **state)
     }
 }
 
-static void long_names_are_cut_and_still_erased(void **state)
+CASE(long_names_are_cut_and_still_erased)
 {
-    struct fixture *f = *state;
     char name[600];
+
     for (uint64_t i = 0; i < 10; i++) {
         const size_t len = 490 + i;
         memset(name, 'n', len);
@@ -647,6 +662,7 @@ static void put_events(struct fixture *f, uint64_t from, uint64_t to)
 {
     char record[32];
     struct store_txn *txn = begin(f);
+
     for (uint64_t lsn = from; lsn <= to; lsn++) {
         (void)snprintf(record, sizeof(record), "%llu", (unsigned long long)lsn);
         assert_int_equal(store_put_event(txn, lsn, str_of(record)), 0);
@@ -657,6 +673,7 @@ static void put_events(struct fixture *f, uint64_t from, uint64_t to)
 static void assert_events(struct fixture *f, uint64_t from, const char *expected)
 {
     static struct seen seen;
+
     seen = (struct seen){0};
     assert_int_equal(store_each_event(f->at.store, from, see_event, &seen), 0);
     assert_string_equal(seen.text, expected);
@@ -667,13 +684,13 @@ static void trim(struct fixture *f, uint64_t below, size_t keep)
     struct store_txn *txn = begin(f);
     const struct store_trim bounds = {.below_lsn = below, .keep = keep, .most = SIZE_MAX};
     size_t cut;
+
     assert_int_equal(store_trim_events(txn, &bounds, &cut), 0);
     assert_int_equal(store_commit(txn), 0);
 }
 
-static void events_come_in_the_order_of_their_lsn(void **state)
+CASE(events_come_in_the_order_of_their_lsn)
 {
-    struct fixture *f = *state;
     put_events(f, 1000000, 1000001);
     put_events(f, 255, 257);
     put_events(f, 3, 3);
@@ -688,9 +705,8 @@ static void events_come_in_the_order_of_their_lsn(void **state)
     assert_int_equal(store_get_event(f->at.store, 4, see_event, &seen), STORE_E_NOT_FOUND);
 }
 
-static void trimming_keeps_the_newest_and_what_no_checkpoint_covers(void **state)
+CASE(trimming_keeps_the_newest_and_what_no_checkpoint_covers)
 {
-    struct fixture *f = *state;
     trim(f, 10, 0);
     put_events(f, 1, 9);
     trim(f, 1, 0);
@@ -711,18 +727,19 @@ static int see_chunk(void *ctx, uint32_t chunk, const uint64_t *words, size_t co
 {
     char text[64];
     uint64_t sum = 0;
+
     for (size_t i = 0; i < count; i++)
         sum += words[i];
     (void)snprintf(text, sizeof(text), "%u:%zu:%llu", chunk, count, (unsigned long long)sum);
     return seen_add(ctx, str_of(text));
 }
 
-static void clocks_and_checkpoint_come_back(void **state)
+CASE(clocks_and_checkpoint_come_back)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     uint64_t words[CLOCK_CHUNK_WORDS];
     struct store_meta meta;
+
     for (size_t i = 0; i < CLOCK_CHUNK_WORDS; i++)
         words[i] = i;
     struct store_txn *txn = begin(f);
@@ -743,6 +760,7 @@ static void clocks_and_checkpoint_come_back(void **state)
 static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str record)
 {
     char text[64];
+
     (void)snprintf(text, sizeof(text), "%llx-%llx@%llu:%.*s", (unsigned long long)id.high,
                    (unsigned long long)id.low, (unsigned long long)lsn, (int)record.len,
                    record.data);
@@ -752,16 +770,17 @@ static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str recor
 static void assert_guards(struct fixture *f, const char *expected)
 {
     static struct seen seen;
+
     seen = (struct seen){0};
     assert_int_equal(store_each_guard(f->at.store, see_guard, &seen), 0);
     assert_string_equal(seen.text, expected);
 }
 
-static void guards_are_put_replaced_and_erased(void **state)
+CASE(guards_are_put_replaced_and_erased)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     struct store_txn *txn = begin(f);
+
     assert_int_equal(store_put_guard(txn, (struct guard_id){0xff00, 1}, 5, str_of("five")), 0);
     assert_int_equal(store_put_guard(txn, (struct guard_id){0x1, 0xff}, 6, str_of("six")), 0);
     assert_int_equal(store_put_guard(txn, (struct guard_id){0, 7}, 7, str_of("")), 0);
@@ -780,12 +799,12 @@ static void guards_are_put_replaced_and_erased(void **state)
     assert_guards(f, "");
 }
 
-static void clearing_leaves_meta_and_takes_another_key(void **state)
+CASE(clearing_leaves_meta_and_takes_another_key)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     struct store_meta meta;
     uint64_t word = 1;
+
     put_entry(f, 1, "/a", "A");
     put_events(f, 1, 5);
     struct store_txn *txn = begin(f);
@@ -811,80 +830,39 @@ static void clearing_leaves_meta_and_takes_another_key(void **state)
     assert_entry(f, 1, "B");
 }
 
-static void clearing_an_empty_store_works(void **state)
+UNOPENED_CASE(clearing_an_empty_store_works)
 {
-    struct fixture *f = *state;
     assert_int_equal(open_store(f), 0);
     assert_int_equal(store_clear(f->at.store), 0);
     assert_int_equal(store_entry_count(f->at.store), 0);
     assert_list(f, "", "");
 }
 
-static void a_full_map_is_no_space_and_harms_nothing(void **state)
+UNOPENED_CASE(a_full_map_is_no_space_and_harms_nothing)
 {
-    struct fixture *f = *state;
     static char record[20000];
     const struct store_meta meta = some_meta();
-    int error = 0;
+    int r = 0;
     uint64_t stored = 0;
+
     memset(record, 'r', sizeof(record));
     assert_int_equal(open_with(f, &f->at.store, false, 1 << 20), 0);
     assert_int_equal(store_meta_write(f->at.store, &meta), 0);
-    while (!error && stored < 1000) {
+    while (!r && stored < 1000) {
         struct store_txn *txn = begin(f);
-        error = store_put_entry(txn, fingerprint_of(stored), str_of("/a"),
-                                (etag_str){record, sizeof(record)});
-        if (error)
+        r = store_put_entry(txn, fingerprint_of(stored), str_of("/a"),
+                            (etag_str){record, sizeof(record)});
+        if (r)
             store_abort(txn);
         else
-            error = store_commit(txn);
-        stored += !error;
+            r = store_commit(txn);
+        stored += !r;
     }
-    assert_int_equal(error, -ENOSPC);
+    assert_int_equal(r, -ENOSPC);
     assert_in_range(stored, 5, 60);
     assert_int_equal(store_entry_count(f->at.store), stored);
     f->at.store = store_close(f->at.store);
     assert_int_equal(open_with(f, &f->at.store, true, MAP_BYTES), 0);
     assert_int_equal(store_entry_count(f->at.store), stored);
     put_entry(f, 5000, "/b", "B");
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-#define TEST_UNOPENED(name) cmocka_unit_test_setup_teardown(name, set_up_missing, tear_down)
-    const struct CMUnitTest tests[] = {
-        TEST_UNOPENED(the_directory_is_made_for_us_alone),
-        TEST_UNOPENED(a_missing_parent_is_told),
-        TEST_UNOPENED(a_path_that_is_too_long_is_told),
-        TEST_UNOPENED(a_directory_that_others_can_write_is_refused),
-        TEST_UNOPENED(anothers_directory_is_refused),
-        TEST(a_second_store_on_one_directory_is_refused),
-        TEST(a_lost_place_is_noticed),
-        TEST(the_warm_mark_comes_goes_and_stays),
-        TEST_UNOPENED(meta_is_absent_at_first_and_then_kept),
-        TEST(damaged_meta_is_told_and_can_be_set_aside),
-        TEST(a_newer_format_is_told_and_can_be_set_aside),
-        TEST(an_older_format_is_told_and_can_be_set_aside),
-        TEST_UNOPENED(a_file_that_is_no_database_is_damage),
-        TEST(entries_are_found_replaced_and_erased),
-        TEST(an_aborted_transaction_leaves_nothing),
-        TEST(an_entry_has_one_name_whatever_it_was_called),
-        TEST(records_of_any_size_are_kept),
-        TEST(a_changed_byte_is_told_and_nothing_is_handed_out),
-        TEST(a_record_under_another_key_is_damage),
-        TEST(a_list_is_in_the_order_of_the_text),
-        TEST(the_bytes_behind_a_name_are_not_part_of_it),
-        TEST(a_list_goes_on_behind_its_cursor),
-        TEST(cursors_may_be_any_bytes),
-        TEST(long_names_are_cut_and_still_erased),
-        TEST(events_come_in_the_order_of_their_lsn),
-        TEST(trimming_keeps_the_newest_and_what_no_checkpoint_covers),
-        TEST(clocks_and_checkpoint_come_back),
-        TEST(guards_are_put_replaced_and_erased),
-        TEST(clearing_leaves_meta_and_takes_another_key),
-        TEST_UNOPENED(clearing_an_empty_store_works),
-        TEST_UNOPENED(a_full_map_is_no_space_and_harms_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

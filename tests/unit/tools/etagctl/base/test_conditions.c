@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What etagctl explain says about conditions. The verdict is libetag's; here it is which one decides, and what each says. */
+/* What etagctl explain says about conditions. The verdict is libetag's; here it is which one
+ * decides, and what each says. */
 #include "ctl_conditions.h"
 #include "numbers.h"
 #include "testing.h"
@@ -21,6 +22,7 @@ static void check(const char *method, const char *etag, bool date_is_strong,
     static struct conditions found;
     etag_request request;
     etag_validators validators;
+
     ETAG_INIT(&request);
     request.method = str_of(method);
     request.fields = fields;
@@ -51,13 +53,14 @@ static void check(const char *method, const char *etag, bool date_is_strong,
     } while (0)
 #define CHECK(...) CHECK_DATED(false, __VA_ARGS__)
 
-static void if_none_match_decides_by_the_tag_that_matches(void **state)
+TEST(if_none_match_decides_by_the_tag_that_matches)
 {
     const etag_field fields[] = {
         {ETAG_LIT("if-none-match"), ETAG_LIT("\"a,b\", W/\"v1\" , \"v1\", v1")},
         {ETAG_LIT("If-Modified-Since"), OLD_DATE},
         {ETAG_LIT("Range"), ETAG_LIT("bytes=0-1")},
     };
+
     CHECK("GET", "\"v1\"", ETAG_PROCEED, fields, {"If-None-Match", "\"a,b\"", "does not match"},
           {"If-None-Match", "W/\"v1\"", "weakly"}, {"If-None-Match", "\"v1\"", "strongly"},
           {"If-None-Match", "v1", "no entity tag"}, {"If-Modified-Since", NULL, "is ignored"},
@@ -72,10 +75,11 @@ static void if_none_match_decides_by_the_tag_that_matches(void **state)
           {"If-None-Match", "*", "matches: the representation exists", true});
 }
 
-static void if_match_wants_strong(void **state)
+TEST(if_match_wants_strong)
 {
     const etag_field fields[] = {{ETAG_LIT("If-Match"), ETAG_LIT("W/\"v1\", \"v0\"")},
                                  {ETAG_LIT("If-Unmodified-Since"), SAME_DATE}};
+
     CHECK("PUT", "\"v1\"", ETAG_PRECONDITION_FAILED, fields,
           {"If-Match", "W/\"v1\"", "only weakly", true},
           {"If-Match", "\"v0\"", "does not match", true},
@@ -86,9 +90,10 @@ static void if_match_wants_strong(void **state)
           {"If-Match", "\"v1\"", "only weakly", true});
 }
 
-static void dates(void **state)
+TEST(dates)
 {
     const etag_field same[] = {{ETAG_LIT("If-Modified-Since"), SAME_DATE}};
+
     CHECK_DATED(true, "GET", "\"v1\"", ETAG_NOT_MODIFIED, same,
                 {"If-Modified-Since", NULL, "not modified since", true});
     CHECK("GET", "\"v1\"", ETAG_PROCEED, same,
@@ -103,23 +108,13 @@ static void dates(void **state)
           {"If-Unmodified-Since", NULL, "modified since", true});
 }
 
-static void ranges(void **state)
+TEST(ranges)
 {
     const etag_field ours[] = {{ETAG_LIT("Range"), ETAG_LIT("bytes=0-1")},
                                {ETAG_LIT("If-Range"), ETAG_LIT("\"v1\"")}};
+
     CHECK("GET", "\"v1\"", ETAG_PROCEED, ours, {"Range", NULL, "may be honored"},
           {"If-Range", NULL, "is true"});
     CHECK("GET", "\"v2\"", ETAG_PROCEED, ours, {"Range", NULL, "is ignored"},
           {"If-Range", NULL, "is false"});
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(if_none_match_decides_by_the_tag_that_matches),
-        cmocka_unit_test(if_match_wants_strong),
-        cmocka_unit_test(dates),
-        cmocka_unit_test(ranges),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,14 +16,16 @@ static void parse(struct http_request *out, const char *text)
 {
     struct why why;
     const unsigned line = http_request_parse(out, str_of(text), &why);
+
     if (line != 0)
         print_error("line %u: %s\n", line, why.text);
     assert_int_equal(line, 0);
 }
 
-static void a_request_with_cr_lf(void **state)
+TEST(a_request_with_cr_lf)
 {
     static struct http_request r;
+
     parse(&r, "GET /a/b?c=d HTTP/1.1\r\nHost: Example.org:80\r\nIf-None-Match:  \"a, b\" \t\r\n"
               "X-Empty:\r\nif-none-match: W/\"c\"\r\n\r\nbody: not a field\r\n");
     assert_text(r.method, "GET");
@@ -38,9 +40,10 @@ static void a_request_with_cr_lf(void **state)
     assert_int_equal(r.body_len, strlen("body: not a field\r\n"));
 }
 
-static void captures_end_lines_in_lf_and_lack_the_empty_line(void **state)
+TEST(captures_end_lines_in_lf_and_lack_the_empty_line)
 {
     static struct http_request r;
+
     parse(&r, "\n\r\nPUT /x HTTP/1.0\nIf-Match: *");
     assert_text(r.method, "PUT");
     assert_null(r.resource.host.data); /* HTTP/1.0 needs none */
@@ -49,9 +52,10 @@ static void captures_end_lines_in_lf_and_lack_the_empty_line(void **state)
     assert_text(r.resource.host, "h2.example");
 }
 
-static void an_absolute_target_wins_over_host(void **state)
+TEST(an_absolute_target_wins_over_host)
 {
     static struct http_request r;
+
     parse(&r, "GET http://a.example:8080/x?y HTTP/1.1\nHost: b.example\n\n");
     assert_text(r.resource.host, "a.example:8080");
     assert_text(r.resource.target, "/x?y");
@@ -63,7 +67,7 @@ static void an_absolute_target_wins_over_host(void **state)
     assert_text(r.resource.target, "/?q=/");
 }
 
-static void mistakes_are_told_with_their_line(void **state)
+TEST(mistakes_are_told_with_their_line)
 {
     static const struct {
         const char *text;
@@ -104,11 +108,12 @@ static void mistakes_are_told_with_their_line(void **state)
     }
 }
 
-static void a_nul_and_too_many_fields(void **state)
+TEST(a_nul_and_too_many_fields)
 {
     static struct http_request r;
     struct why why;
     static char text[8192];
+
     assert_int_equal(http_request_parse(&r, ETAG_LIT("GET / HTTP/1.1\nHost: a\0b\n"), &why), 2);
     assert_non_null(strstr(why.text, "0x00"));
     size_t len = (size_t)snprintf(text, sizeof(text), "GET / HTTP/1.0\n");
@@ -118,11 +123,12 @@ static void a_nul_and_too_many_fields(void **state)
     assert_non_null(strstr(why.text, "more than 128"));
 }
 
-static void an_absolute_target_is_bounded(void **state)
+TEST(an_absolute_target_is_bounded)
 {
     static struct http_request r;
     struct why why;
     static char text[TARGET_BYTES_MAX + 100];
+
     for (size_t extra = 0; extra < 2; extra++) {
         size_t len = (size_t)snprintf(text, sizeof(text), "GET http://a?");
         memset(text + len, 'x', TARGET_BYTES_MAX - 1 + extra);
@@ -131,17 +137,4 @@ static void an_absolute_target_is_bounded(void **state)
         assert_int_equal(http_request_parse(&r, (etag_str){text, len}, &why), extra);
     }
     assert_non_null(strstr(why.text, "4097 bytes long"));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_request_with_cr_lf),
-        cmocka_unit_test(captures_end_lines_in_lf_and_lack_the_empty_line),
-        cmocka_unit_test(an_absolute_target_wins_over_host),
-        cmocka_unit_test(mistakes_are_told_with_their_line),
-        cmocka_unit_test(a_nul_and_too_many_fields),
-        cmocka_unit_test(an_absolute_target_is_bounded),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }
