@@ -107,7 +107,7 @@ class Installed(Case):
 
 class Fork(Case):
     def test_a_child_asks_and_fills_with_a_connection_of_its_own(self):
-        d = self.started()
+        d = self.started(lease_ms=5000)  # by a token without a lease nothing is stored
         done = subprocess.run([os.path.join(SYSTEM, "forked"), d.socket], capture_output=True, text=True,
                               timeout=bound(60), check=False)
         self.assertEqual(done.returncode, 0, done)

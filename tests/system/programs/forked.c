@@ -51,10 +51,14 @@ int main(int argc, char **argv)
                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ETAG_INIT(&options);
     options.socket_path = argv[1];
-    options.timeout_ms = 60000;
-    if (told == MAP_FAILED || etag_client_open(&client, &options) != ETAG_OK ||
-        strcmp(fill(client, "/forked"), "done") != 0)
+    options.timeout_ms = options.connect_timeout_ms = 60000; /* without an index there is no token */
+    if (told == MAP_FAILED || etag_client_open(&client, &options) != ETAG_OK)
+        return 2;
+    const char *filled = fill(client, "/forked");
+    if (strcmp(filled, "done") != 0) {
+        fprintf(stderr, "the first fill: %s, %s\n", filled, etag_reason_word(etag_client_reason(client)));
         return 1;
+    }
     const int fd = etag_client_fd(client);
 
     if (fork() == 0) {
@@ -63,8 +67,10 @@ int main(int argc, char **argv)
         etag_client_close(client);
         _exit(0);
     }
-    if (wait(&status) < 0 || status != 0)
+    if (wait(&status) < 0 || status != 0) {
+        fprintf(stderr, "the child ended with status %d\n", status);
         return 1;
+    }
     const char *parent_checks = check(client, "/by-the-child");
     ETAG_INIT(&targets);
     targets.surrogates = &other;
