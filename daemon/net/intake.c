@@ -96,6 +96,7 @@ static struct peer *line_leave(struct line *line)
 {
     struct peer *peer = line->first;
 
+    assert(peer); /* its count says so */
     line->first = peer->next_in_line;
     if (!line->first)
         line->last = NULL;

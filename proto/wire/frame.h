@@ -28,10 +28,10 @@ static inline void buffer_deinit(struct buffer *buffer)
 /* Of buffer_reserve(), where there is no room. */
 MUST_USE int buffer_grow(struct buffer *buffer, size_t more);
 
-/* Makes room for so many bytes behind len. 0 or -ENOMEM. */
+/* Makes room for so many bytes behind len; then there are bytes, whatever len. 0 or -ENOMEM. */
 MUST_USE static inline int buffer_reserve(struct buffer *buffer, size_t more)
 {
-    return more <= buffer->capacity - buffer->len ? 0 : buffer_grow(buffer, more);
+    return buffer->bytes && more <= buffer->capacity - buffer->len ? 0 : buffer_grow(buffer, more);
 }
 
 /* Looks for a whole frame at the start of bytes: 1 and its payload, 0 if more bytes are needed,

@@ -136,7 +136,8 @@ static void connection_noted(void *context, struct MHD_Connection *connection, v
         *guest = NULL;
         return;
     }
-    /* Each is read before the next is asked for: from 1.0 on, the library answers all in one place. */
+    /* Each is read before the next is asked for: from 1.0 on, the library answers all in one
+     * place. */
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(
         connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (!info)
