@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client, the fake daemon that it is told of, and what tests hand to it: a key of everybody's, a
- * GET for it, a response without any fields, targets with one surrogate key. Nothing is started,
- * opened or asked yet.
+ * A client, its fake daemon, and what tests hand to it: a public key, a GET for it, a response
+ * without any fields, targets with one surrogate key. Nothing is started, opened or asked yet.
  */
 #ifndef ETAG_TESTS_CLIENT_FIXTURE_H
 #define ETAG_TESTS_CLIENT_FIXTURE_H

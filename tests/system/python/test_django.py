@@ -34,12 +34,13 @@ def application(environ, start_response):
 
 class Gunicorn(Web):
     ALIVE = "/nowhere/", 404
+    application, source = "tested_wsgi", WSGI
 
     def __init__(self, directory, daemon, threads=1):
         super().__init__(directory, ETAGD_SOCKET=daemon.socket, DJANGO_SETTINGS_MODULE="project.settings",
                          UPLOADS_DB=os.path.join(directory, "uploads.sqlite3"))
         self.threads = threads
-        put_file(os.path.join(directory, "tested_wsgi.py"), WSGI)
+        put_file(os.path.join(directory, f"{self.application}.py"), self.source)
         if POSTGRES:
             self.environment.update(UPLOADS_PGHOST=POSTGRES.directory, UPLOADS_PGDATABASE="etagd")
 
@@ -54,7 +55,10 @@ class Gunicorn(Web):
         return self.manage("shell", "-c", code)
 
     def start(self):
-        return self.gunicorn("tested_wsgi:application", "--preload", "-w", "2", "--threads", str(self.threads)).serving()
+        return self.serve(f"{self.application}:application").serving()
+
+    def serve(self, application):
+        return self.gunicorn(application, "--preload", "-w", "2", "--threads", str(self.threads))
 
     def ask(self, path, etag=None, method="GET", data=None, token="operator-7", **headers):
         return super().ask(path, etag, method, data, Authorization=f"Token {token}", **headers)
