@@ -178,6 +178,7 @@ static size_t answers_take(struct loop_stream *stream)
     struct reply reply;
     struct arena arena;
     size_t count = 0;
+
     arena_init(&arena, ARENA_BYTES_MAX);
     send_queue_message(&stream->queue, &message);
     for (size_t i = 0; i < message.header.msg_iovlen; i++) {

@@ -52,12 +52,14 @@ int main(int argc, char **argv)
                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ETAG_INIT(&options);
     options.socket_path = argv[1];
-    options.timeout_ms = options.connect_timeout_ms = 60000; /* without an index there is no token */
+    /* Without an index there is no token. */
+    options.timeout_ms = options.connect_timeout_ms = 60000;
     if (told == MAP_FAILED || etag_client_open(&client, &options) != ETAG_OK)
         return 2;
     const char *filled = fill(client, "/forked");
     if (strcmp(filled, "done") != 0) {
-        fprintf(stderr, "the first fill: %s, %s\n", filled, etag_reason_word(etag_client_reason(client)));
+        fprintf(stderr, "the first fill: %s, %s\n", filled,
+                etag_reason_word(etag_client_reason(client)));
         return 1;
     }
     const int fd = etag_client_fd(client);

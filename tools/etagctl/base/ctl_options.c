@@ -6,6 +6,7 @@
 #include "ctl.h"
 #include "ctl_output.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -211,8 +212,8 @@ static bool take_global(struct ctl *ctl, int key, const char *value)
 static bool option_put(struct ctl *ctl, const struct ctl_option *option, void *into,
                        const char *value)
 {
+    assert(into);
     void *const place = (char *)into + option->offset;
-
     switch (option->kind) {
     case OPTION_FLAG:
         *(bool *)place = true;
@@ -233,8 +234,10 @@ static bool option_take(struct ctl *ctl, int key, const char *value, ctl_take *t
         return take_global(ctl, key, value);
     while (option && option->name && option->key != key)
         option++;
-    return option && option->kind != OPTION_TAKEN ? option_put(ctl, option, into, value)
-                                                  : take(ctl, into, key, value);
+    if (option && option->kind != OPTION_TAKEN)
+        return option_put(ctl, option, into, value);
+    assert(take); /* the command's table says which options it gets */
+    return take(ctl, into, key, value);
 }
 
 bool ctl_parse(struct ctl *ctl, ctl_take *take, void *into)

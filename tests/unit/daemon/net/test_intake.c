@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which request of which peer is handled in which turn. The streams below it are real, but lead nowhere; the handlers above it
- * are the test's. */
+/* Which request of which peer is handled in which turn. The streams below it are real, but lead
+ * nowhere; the handlers above it are the test's. */
 #include "intake.h"
 
 #include "clocktime.h"
