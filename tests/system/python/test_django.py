@@ -36,6 +36,17 @@ def application(environ, start_response):
         return start_response(status, [*headers, ("X-Worker", str(os.getpid()))], *more)
     return project(environ, start)
 """
+ASGI = """
+import os
+from project.asgi import application as project
+
+async def application(scope, receive, send):
+    async def start(message):
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"X-Worker", str(os.getpid()).encode())]
+        await send(message)
+    await project(scope, receive, start)
+"""
 
 
 class Unix(http.client.HTTPConnection):
@@ -67,12 +78,14 @@ class Reply:
 
 
 class Gunicorn:
+    application, source = "tested_wsgi", WSGI
+
     def __init__(self, directory, daemon, threads=1):
         self.threads = threads
         self.directory = directory
         self.socket = os.path.join(directory, "web.sock")
-        with open(os.path.join(directory, "tested_wsgi.py"), "w", encoding="utf-8") as file:
-            file.write(WSGI)
+        with open(os.path.join(directory, f"{self.application}.py"), "w", encoding="utf-8") as file:
+            file.write(self.source)
         self.environment = {
             **os.environ, "PYTHONPATH": os.pathsep.join([django_site.PACKAGE, django_site.PROJECT, directory]),
             "PYTHONDONTWRITEBYTECODE": "1", "ETAGD_SOCKET": daemon.socket, "DJANGO_SETTINGS_MODULE": "project.settings",
@@ -91,12 +104,14 @@ class Gunicorn:
     def shell(self, code):
         return self.manage("shell", "-c", code)
 
+    def command(self):
+        return [sys.executable, GUNICORN, "--preload", "-w", "2", "--threads", str(self.threads), "--bind", f"unix:{self.socket}",
+                f"{self.application}:application"]
+
     def start(self):
         with open(os.path.join(self.directory, "gunicorn.log"), "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, GUNICORN, "--preload", "-w", "2", "--threads", str(self.threads), "--bind", f"unix:{self.socket}",
-                 "tested_wsgi:application"], env=self.environment, cwd=self.directory, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(self.command(), env=self.environment, cwd=self.directory, stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL)
         wait_until(self.answers, 30, "gunicorn answers")
         return self
 
@@ -132,6 +147,16 @@ class Gunicorn:
             if (reply.worker == worker) if worker > 0 else (reply.worker != -worker):
                 return reply
         raise AssertionError("this worker does not answer")
+
+
+class Uvicorn(Gunicorn):
+    """The same under ASGI: two workers, each with its event loop and a thread for each request's connections."""
+    application, source = "tested_asgi", ASGI
+
+    def command(self):
+        self.environment["UPLOADS_PG_AGE"] = "0"  # a request's thread is gone after it
+        return [sys.executable, "-m", "uvicorn", "--workers", "2", "--uds", self.socket, "--log-level", "warning", "--no-access-log",
+                f"{self.application}:application"]
 
 
 class Workers(Case):
