@@ -64,6 +64,8 @@ class Reads:
         self._times(params)
         if connection is not None:
             self.unseen_by(connection, sql.names_in(statement))
+            if connection.vendor == "postgresql" and self.catalog(connection).asks_the_clock(sql.functions(statement)):
+                self.changing.add("function")
             if connection.settings_dict.get("TEST", {}).get("MIRROR") and not conf.HOLD_MS:
                 self.changing.add("replica")
         self.anything()

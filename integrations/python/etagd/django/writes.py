@@ -331,12 +331,11 @@ class _State:
         if self.statement is not None and self._is_expected(text):
             if self.statement[0] == "SELECT":
                 self.selected = (text, params)
-                called = sql.functions(text)
-                if called and catalog.of(self.connection).may_write(called):
+                if self._reading_writes(text):
                     return self._write(text, [EVERYTHING], sql.ANYTHING, many, run)
                 return run()
             return self._expected_write(text, context, run)
-        kind, table = sql.classify(text)
+        kind, table = self._classify(text)
         if kind == sql.READ:
             noted = reads.noting()
             if noted is not None:
@@ -362,6 +361,27 @@ class _State:
         if not self.by_hand:
             self._forget()
         return result
+
+    def _classify(self, text: str) -> Tuple[int, Optional[surrogates.Table]]:
+        """By its text, and, where that is a SELECT, by what the database says of the functions and views in it."""
+        kind, table = sql.classify(text)
+        if self.connection.vendor == "postgresql" and not self.is_connecting:
+            if kind == sql.ANYTHING and sql.is_select_with_calls(text):
+                said = catalog.last(self.connection)
+                called = sql.functions(text)
+                if called <= set(said.functions) and not said.may_write(called) and not said.reading_writes(text):
+                    return sql.READ, None
+            elif kind in (sql.READ, sql.WRITE) and not sql.is_simple(text) and catalog.last(self.connection).reading_writes(text):
+                return sql.ANYTHING, None
+        return kind, table
+
+    def _reading_writes(self, text: str) -> bool:
+        """May this SELECT of the ORM's write?"""
+        called = sql.functions(text)
+        if not called and sql.tables_read(text)[1]:
+            return False
+        said = catalog.of(self.connection)
+        return said.may_write(called) or said.reading_writes(text)
 
     def _expected_write(self, text: str, context: Any, run: Callable[[], Any]) -> Any:
         statement, called = self.statement, sql.functions(text)
