@@ -34,6 +34,7 @@ import etagd
 
 from . import catalog, cursors, drivers, handles, queries, reads, sql, surrogates
 from .conf import client, conf, log
+from .postgres import foreign
 from .surrogates import EVERYTHING
 
 NAMES_MAX = 1000  # of one transaction; more: everything becomes stale
@@ -243,6 +244,8 @@ class _State:
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.create_cursor = partial(handles.made, self, connection.create_cursor)
+        if connection.vendor == "postgresql":
+            connection.get_connection_params = partial(foreign.params, connection.get_connection_params)
         connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
 
     @property
@@ -276,6 +279,7 @@ class _State:
             # What COMMIT would check and run, without a bound of time, happens before the guard begins.
             with self.connection.wrap_database_errors, self.connection.connection.cursor() as cursor:
                 self.inside(self._synchronized(partial(cursor.execute, "SET CONSTRAINTS ALL IMMEDIATE")))
+        commit = partial(self.inside, commit)  # the driver's, which is watched too
         result = guarded(names, self._synchronized(commit), self._bound) if names else commit()
         self._forget()
         return result
@@ -674,11 +678,12 @@ def _patch_connect() -> None:
 
     @wraps(connect)
     def quiet_connect(self: Any) -> None:
-        noted, state = reads.current.set(None), state_of(self)
+        noted, state, quiet = reads.current.set(None), state_of(self), foreign.connecting.set(True)
         state.is_connecting = True
         try:
             connect(self)
         finally:
+            foreign.connecting.reset(quiet)
             reads.current.reset(noted)
             state.is_connecting = False
 
@@ -687,6 +692,7 @@ def _patch_connect() -> None:
 
 def _created(connection: Any, **_: Any) -> None:
     handles.watch(state_of(connection))
+    foreign.watch(state_of(connection))
 
 
 _registered = False
