@@ -319,6 +319,13 @@ def now() -> Optional[Reads]:
     return None if _aside.get() else noting()
 
 
+def failed() -> None:
+    """A statement failed, or a connection: what is shown in the place of its rows may be another thing at the next moment."""
+    noted = noting()
+    if noted is not None:
+        noted.changing.add("database_error")
+
+
 def used_cache() -> None:
     noted = now()
     if noted is not None:

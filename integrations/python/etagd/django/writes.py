@@ -400,6 +400,9 @@ class _State:
         before, self.is_inside = self.is_inside, True
         try:
             return run(*args, **kwargs)
+        except Exception:
+            reads.failed()
+            raise
         finally:
             self.is_inside = before
 
@@ -679,13 +682,18 @@ def _patch_connect() -> None:
     @wraps(connect)
     def quiet_connect(self: Any) -> None:
         noted, state, quiet = reads.current.set(None), state_of(self), foreign.connecting.set(True)
-        state.is_connecting = True
+        state.is_connecting, has_failed = True, False
         try:
             connect(self)
+        except Exception:
+            has_failed = True
+            raise
         finally:
             foreign.connecting.reset(quiet)
             reads.current.reset(noted)
             state.is_connecting = False
+            if has_failed:
+                reads.failed()
 
     BaseDatabaseWrapper.connect = quiet_connect
 
