@@ -62,6 +62,7 @@ class Reads:
         """A SELECT by hand."""
         self._clock(statement)
         self._times(params)
+        self._times(clock.in_text(statement))
         if connection is not None:
             self.unseen_by(connection, sql.names_in(statement))
             if connection.vendor == "postgresql" and self.catalog(connection).asks_the_clock(sql.functions(statement)):
@@ -154,6 +155,7 @@ class Reads:
                 self.lasts(clock.first_of(rows))
             else:
                 self._times(params)
+                self._times(clock.in_text(statement))
             self._add(compiler, statement, rows, same)
         except Exception:  # pylint: disable=broad-except
             log.exception("etagd: a query was not understood, so its answer depends on every write")
