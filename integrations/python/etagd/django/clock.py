@@ -18,14 +18,18 @@ import datetime
 import decimal
 import importlib
 import json
+import random
 import re
 import sys
 import time
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, Callable, Iterator, List, Optional, Set
 from urllib.parse import parse_qsl, unquote_plus
 
 from django.conf import settings
+from django.core import signing
+from django.template import defaultfilters
 from django.utils import timezone
 
 NEVER, UNTIL_MIDNIGHT, AT_ONCE = range(3)
@@ -244,7 +248,8 @@ def first_of(rows: Optional[List[Any]]) -> Optional[float]:
 
 _ignored: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_clock_ignored", default=False)
 _MODULES = ("django.utils.timezone", "django.utils.timesince", "django.utils.feedgenerator", "django.template.defaulttags",
-            "django.contrib.humanize.templatetags.humanize", "django.views.generic.dates", "django.forms.widgets")
+            "django.contrib.humanize.templatetags.humanize", "django.views.generic.dates", "django.forms.widgets",
+            "django.contrib.auth.tokens")
 # Who asks it for something that is in no answer: a session's end is judged again with each request, before a look-up.
 _OTHERS = ("django.contrib.sessions.", "django.core.cache.", "django.db.backends.")
 
@@ -319,8 +324,31 @@ class _Module:
 _STAND_INS = ((datetime.datetime, _Datetime), (datetime.date, _Date), (datetime, _Module()))
 
 
+class _Chance:
+    """Stands for the module random in that of Django's filter {{ list|random }}."""
+
+    def __getattr__(self, name: str) -> Any:
+        _asked()
+        return getattr(random, name)
+
+
+def _patch_signing() -> None:
+    """What is signed is good for a time: links, cookies, tokens."""
+    unsign = signing.TimestampSigner.unsign
+
+    @wraps(unsign)
+    def noted_unsign(self: Any, value: Any, max_age: Any = None) -> Any:
+        if max_age is not None:
+            _asked()
+        return unsign(self, value, max_age)
+
+    signing.TimestampSigner.unsign = noted_unsign  # type: ignore[method-assign]
+
+
 def register() -> None:
     """The functions stay what they are, so who imported timezone.now before is noticed too."""
+    _patch_signing()
+    defaultfilters.random_module = _Chance()  # type: ignore[attr-defined]
     for name in _MODULES:
         try:
             module = importlib.import_module(name)
