@@ -15,23 +15,35 @@ import base64
 import binascii
 import contextvars
 import datetime
+import decimal
 import importlib
+import json
+import random
 import re
 import sys
 import time
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, Callable, Iterator, List, Optional, Set
 from urllib.parse import parse_qsl, unquote_plus
 
 from django.conf import settings
+from django.core import signing
+from django.template import defaultfilters
 from django.utils import timezone
 
 NEVER, UNTIL_MIDNIGHT, AT_ONCE = range(3)
 """When does an answer change that depends on this parameter, if nothing is written?"""
 
+_QUARTER_S = 900
 _EPOCH_S = 400 * 86400  # a number that near to the time in seconds or milliseconds is one
 _ISO_TEXT = r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,6}))?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?"
 _ISO = re.compile(rf"\s*{_ISO_TEXT}\s*")
+_INLINED = re.compile(rf"'(\s*\d{{4}}-\d\d(?:-\d\d[^']{{0,30}})?\s*)'")
+_NUMBERS = re.compile(r"(?<![\w.'\"])\d{8,13}(?:\.\d+)?(?![\w.'\"])")
+_DIGITS = re.compile(r"\d{8,13}(?:\.\d+)?")
+_MONTH = re.compile(r"\d{4}-(?:\d\d|W\d\d(?:-\d)?)")
+_JSON_MAX = 4096
 _TIME = re.compile(r"\s*\d\d:\d\d(?::\d\d(?:\.\d+)?)?\s*")
 _WORDS = frozenset(("now", "today", "tomorrow", "yesterday"))  # which SQLite and PostgreSQL read as times
 _LAST = datetime.time.max
@@ -60,12 +72,28 @@ def _values(params: Any) -> Iterator[Any]:
     if not isinstance(params, (list, tuple, type({}.values()))):
         params = [params]
     for value in params:
+        value = getattr(value, "obj", getattr(value, "adapted", value))  # the drivers' JSON
+        if isinstance(value, str) and value[:1] in '"[{' and len(value) <= _JSON_MAX:
+            value = _of_json(value)
         if isinstance(value, (list, tuple, dict)):
             yield from _values(value)
         elif hasattr(value, "lower") and hasattr(value, "upper") and not isinstance(value, str):  # a range
             yield from (value.lower, value.upper)
         else:
             yield value
+
+
+def _of_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def in_text(statement: str) -> List[Any]:
+    """The points in time and days near now that a statement has in its text. Others are constants of the site's."""
+    years = {str(datetime.date.today().year + more) for more in (-1, 0, 1)}
+    return [text for text in _INLINED.findall(statement) if text.strip()[:4] in years] + [float(number) for number in _NUMBERS.findall(statement)]
 
 
 def _changes(value: Any) -> int:
@@ -79,17 +107,28 @@ def _changes(value: Any) -> int:
         return UNTIL_MIDNIGHT
     if isinstance(value, datetime.time):
         return NEVER if value in (datetime.time.min, _LAST) else AT_ONCE
-    if isinstance(value, (int, float)):
-        now = time.time()
-        near = abs(value - now) < _EPOCH_S or abs(value / 1000 - now) < _EPOCH_S
-        return AT_ONCE if near else NEVER
+    if isinstance(value, (int, float, decimal.Decimal)):
+        return _of_number(float(value))
     return NEVER
+
+
+def _of_number(value: float) -> int:
+    now = time.time()
+    if abs(value - now) < _EPOCH_S or abs(value / 1000 - now) < _EPOCH_S:
+        return AT_ONCE
+    this_year = datetime.date.today().year
+    is_day = value == int(value) and abs(value // 10000 - this_year) <= 1 and 1 <= value // 100 % 100 <= 12 and 1 <= value % 100 <= 31
+    return UNTIL_MIDNIGHT if is_day else NEVER  # 20261129
 
 
 def _of_text(value: str) -> int:
     if len(value) > 40:
         return NEVER
     found = _ISO.fullmatch(value)
+    if found is None and _DIGITS.fullmatch(value):
+        return _of_number(float(value))
+    if found is None and _MONTH.fullmatch(value):
+        return UNTIL_MIDNIGHT
     if found is None:
         return AT_ONCE if _TIME.fullmatch(value) or _is_word(value) else NEVER
     if found.group(4) is None:
@@ -130,8 +169,10 @@ def _of_moment(value: datetime.datetime) -> int:
 
 
 def until_midnight() -> float:
-    """The time of the first next midnight of those that may be meant."""
-    return min(_midnight(zone) for zone in [*_zones(), None])
+    """When a day begins somewhere that was not one before: that may be the zone whose today it is. All zones differ from UTC by quarters
+    of an hour; the site's own are asked all the same, which may be made up."""
+    now = time.time()
+    return min([now - now % _QUARTER_S + _QUARTER_S] + [_midnight(zone) for zone in [*_zones(), None]])
 
 
 def _midnight(zone: Optional[datetime.tzinfo]) -> float:
@@ -207,7 +248,8 @@ def first_of(rows: Optional[List[Any]]) -> Optional[float]:
 
 _ignored: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_clock_ignored", default=False)
 _MODULES = ("django.utils.timezone", "django.utils.timesince", "django.utils.feedgenerator", "django.template.defaulttags",
-            "django.contrib.humanize.templatetags.humanize", "django.views.generic.dates", "django.forms.widgets")
+            "django.contrib.humanize.templatetags.humanize", "django.views.generic.dates", "django.forms.widgets",
+            "django.contrib.auth.tokens")
 # Who asks it for something that is in no answer: a session's end is judged again with each request, before a look-up.
 _OTHERS = ("django.contrib.sessions.", "django.core.cache.", "django.db.backends.")
 
@@ -223,10 +265,14 @@ def ignored() -> Iterator[None]:
 
 
 def _asked() -> None:
+    from . import kept
     from .reads import noting
 
     noted = noting()
-    if noted is None or "clock_python" in noted.changing or _ignored.get():
+    if _ignored.get():
+        return
+    kept.outside_runs()
+    if noted is None or "clock_python" in noted.changing:
         return
     frame = sys._getframe(2)
     while frame is not None and frame.f_globals.get("__name__") in ("django.utils.timezone", __name__):
@@ -278,8 +324,31 @@ class _Module:
 _STAND_INS = ((datetime.datetime, _Datetime), (datetime.date, _Date), (datetime, _Module()))
 
 
+class _Chance:
+    """Stands for the module random in that of Django's filter {{ list|random }}."""
+
+    def __getattr__(self, name: str) -> Any:
+        _asked()
+        return getattr(random, name)
+
+
+def _patch_signing() -> None:
+    """What is signed is good for a time: links, cookies, tokens."""
+    unsign = signing.TimestampSigner.unsign
+
+    @wraps(unsign)
+    def noted_unsign(self: Any, value: Any, max_age: Any = None) -> Any:
+        if max_age is not None:
+            _asked()
+        return unsign(self, value, max_age)
+
+    signing.TimestampSigner.unsign = noted_unsign  # type: ignore[method-assign]
+
+
 def register() -> None:
     """The functions stay what they are, so who imported timezone.now before is noticed too."""
+    _patch_signing()
+    defaultfilters.random_module = _Chance()  # type: ignore[attr-defined]
     for name in _MODULES:
         try:
             module = importlib.import_module(name)

@@ -28,7 +28,7 @@ UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 _CONDITIONS = (("If-Match", "HTTP_IF_MATCH"), ("If-None-Match", "HTTP_IF_NONE_MATCH"),
                ("If-Modified-Since", "HTTP_IF_MODIFIED_SINCE"), ("If-Unmodified-Since", "HTTP_IF_UNMODIFIED_SINCE"))
 _KEPT = ("Cache-Control", "Content-Location", "Date", "ETag", "Expires", "Last-Modified", "Vary")
-_CHANGES_BY_ITSELF = ("file", "network", "process")  # which a time to live bounds
+_CHANGES_BY_ITSELF = ("file", "network", "other_connection", "process")  # which a time to live bounds
 _UNSET: Any = object()
 
 

@@ -174,7 +174,8 @@ def _watched_method(base: Any, name: str, found: Any) -> Any:
     @wraps(real)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         state = found()
-        if state is None or state.is_inside:
+        if state is None or state.is_inside or (state.connection.vendor == "postgresql"
+                                                and state.connection.connection is not self.connection):
             return real(self, *args, **kwargs)
         return anything(state, name, partial(real, self), *args, **kwargs)
     return method
@@ -209,6 +210,8 @@ def _executed(state: Any, run: Callable[..., Any], cursor: Any, query: Any, para
     args = (query,) if params is None else (query, params)
     if state is None or state.is_inside or query == "SELECT 1":  # is_usable()
         return run(*args, **kwargs)
+    if state.connection.connection is not getattr(cursor, "connection", None) and state.connection.vendor == "postgresql":
+        return run(*args, **kwargs)  # a pool has lent its connection to another
     return state.execute(lambda *_: run(*args, **kwargs), query, params, many, {"connection": state.connection, "cursor": cursor})
 
 

@@ -4,7 +4,9 @@
     Site, ContentType       Django's dicts of them are not used within a request: it has dicts of its own, filled by SQL
     Django's cache          each call of a backend is noted, wherever the backend came from
     querysets, instances    have the mark of the request that read them; a later one that looks at them is not stored
-    functools.lru_cache     of a function that has run SQL: from then on nothing that this process renders is stored
+    functools.lru_cache     of a function that has run SQL, read a file, asked the network or the clock: from then on nothing that this
+                            process renders is stored
+    futures                 of an executor have the mark of the request that they work for
 
 The last one is hard because a hit of lru_cache() runs no Python. What else keeps plain values (a dict at module level, a
 cached_property of a long-lived object) cannot be seen.
@@ -14,7 +16,9 @@ from __future__ import annotations
 import functools
 import gc
 import sys
+from concurrent.futures import Future
 from functools import wraps
+from multiprocessing.pool import ApplyResult
 from typing import Any, Callable, Dict, Optional, Set
 
 from django.core.cache import CacheHandler
@@ -39,6 +43,7 @@ def _noting(function: Callable[..., Any], quiet: bool) -> Callable[..., Any]:
     def noted(*args: Any, **kwargs: Any) -> Any:
         if not quiet:
             reads.used_cache()
+            outside_runs()
         with reads.aside():  # its files and sockets are no others
             return function(*args, **kwargs)
     noted._etagd = True  # type: ignore[attr-defined]
@@ -219,9 +224,11 @@ def _patch_instances() -> None:
 _early: Set[Any] = set()  # code objects under which SQL ran before the first request
 _remembering: Dict[Any, str] = {}  # code of functions that are wrapped by lru_cache() -> their name
 _looks = False  # is there any?
-_NO_SQL = frozenset(getattr(sys, "stdlib_module_names", ())) | {"asgiref", "django", "etagd", "psycopg", "psycopg2", "typing_extensions"}
-_filled: Dict[str, bool] = {}  # names of those that ran SQL
+_filled: Dict[str, bool] = {}  # names of those that ran SQL, or took something from outside
 _serving = False
+# What these keep is part of the release, as installed files are.
+_INSTALLED = frozenset(getattr(sys, "stdlib_module_names", ("importlib", "zoneinfo"))) | \
+    {"asgiref", "django", "etagd", "psycopg", "psycopg2", "typing_extensions"}
 
 
 def remembers(function: Any, name: str) -> None:
@@ -241,7 +248,7 @@ def answers_requests(function: Any) -> Any:
 def _learn(wrapper: Any) -> None:
     function = getattr(wrapper, "__wrapped__", None)
     code = getattr(function, "__code__", None)
-    if code is not None and function.__module__.partition(".")[0] not in _NO_SQL:
+    if code is not None and function.__module__.partition(".")[0] not in _INSTALLED:
         remembers(function, f"{function.__module__}.{function.__qualname__}")
 
 
@@ -282,15 +289,23 @@ def _fills(name: str) -> None:
         return
     _filled[name] = True
     if not matches("TRUST_MEMORY", name):
-        log.warning("etagd: %s remembers what it read from the database, so nothing that this process renders is stored from now on: "
+        log.warning("etagd: %s remembers what it read from the database or from outside, so nothing that this process renders is stored from now on: "
                     'keep it for one request only, or name it in ETAGD["TRUST_MEMORY"] if it never changes', name)
 
 
 def sql_runs() -> None:
     """Notes whose memory it goes into: the functions that wait for it."""
-    if _serving and not _looks:
-        return
-    frame = sys._getframe(2)
+    if _looks or not _serving:
+        _goes_into_memory(sys._getframe(2))
+
+
+def outside_runs() -> None:
+    """The same, of a file, the network, the clock, Django's cache."""
+    if _looks and _serving and not reads.is_aside():
+        _goes_into_memory(sys._getframe(2))
+
+
+def _goes_into_memory(frame: Any) -> None:
     if not _serving:
         while frame is not None:
             _early.add(frame.f_code)
@@ -305,6 +320,34 @@ def sql_runs() -> None:
                 return
             _fills(name)
         frame = frame.f_back
+
+
+# ---- Futures ----
+
+
+def _patch_futures() -> None:
+    """Requests at once for the same may share one computation, whose rows are then older than the token of all but one."""
+    for kind, name in ((Future, "result"), (ApplyResult, "get")):
+        kind.__init__ = _marking(kind.__init__)  # type: ignore[attr-defined]
+        setattr(kind, name, _looking(getattr(kind, name)))
+
+
+def _marking(init: Any) -> Any:
+    @wraps(init)
+    def marked(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        self._etagd_mark = _mark()
+    return marked
+
+
+def _looking(result: Any) -> Any:
+    @wraps(result)
+    def noted_result(self: Any, *args: Any, **kwargs: Any) -> Any:
+        noted = reads.now()
+        if noted is not None and getattr(self, "_etagd_mark", None) != noted.mark:
+            noted.spoil("kept_future")
+        return result(self, *args, **kwargs)
+    return noted_result
 
 
 def memory() -> str:
@@ -325,5 +368,6 @@ def install() -> None:
     if "django.contrib.contenttypes.models" in sys.modules:
         sys.modules["django.contrib.contenttypes.models"].ContentTypeManager._cache = _OwnDict("_cache")
     _patch_lru_cache()
+    _patch_futures()
     _serving = True
     _recall()

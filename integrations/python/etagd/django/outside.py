@@ -32,6 +32,11 @@ _NEW = os.O_TRUNC | os.O_EXCL | os.O_TMPFILE & ~os.O_DIRECTORY  # a file that is
 _INSTALLED = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
 
 
+def _took(reason: str, by: str) -> None:
+    reads.spoil(reason, by)
+    memory.outside_runs()
+
+
 def _file(path: Any, mode: Any = None, flags: Any = None) -> None:
     if isinstance(path, int):
         return  # opened before
@@ -39,25 +44,25 @@ def _file(path: Any, mode: Any = None, flags: Any = None) -> None:
         return
     path = os.path.abspath(os.fsdecode(path))
     if not path.endswith(_CODE) and not path.startswith(_PLACES) and not any(place in path for place in _INSTALLED):
-        reads.spoil("file", path)
+        _took("file", path)
 
 
 def _folder(path: Any = None, *_: Any) -> None:
     path = os.path.abspath(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else ""
     if not (path + os.sep).startswith(_PLACES) and not any(place in path + os.sep for place in _INSTALLED):
-        reads.spoil("file", path)
+        _took("file", path)
 
 
 def _network(*args: Any) -> None:
-    reads.spoil("network", str(args[-1]) if args and isinstance(args[-1], (str, tuple)) else "")
+    _took("network", str(args[-1]) if args and isinstance(args[-1], (str, tuple)) else "")
 
 
 def _request(url: Any = "", *_: Any) -> None:
-    reads.spoil("network", str(url).partition("?")[0])
+    _took("network", str(url).partition("?")[0])
 
 
 def _program(program: Any = "", *_: Any) -> None:
-    reads.spoil("process", os.fsdecode(program) if isinstance(program, (str, bytes, os.PathLike)) else "")
+    _took("process", os.fsdecode(program) if isinstance(program, (str, bytes, os.PathLike)) else "")
 
 
 _EVENTS: Dict[str, Callable[..., None]] = {
@@ -69,7 +74,7 @@ _EVENTS: Dict[str, Callable[..., None]] = {
 
 def _hook(event: str, args: Tuple[Any, ...]) -> None:
     handle = _EVENTS.get(event)
-    if handle is not None and reads.now() is not None and not sys._getframe(1).f_code.co_filename.startswith("<frozen importlib"):
+    if handle is not None and not reads.is_aside() and not sys._getframe(1).f_code.co_filename.startswith("<frozen importlib"):
         try:
             handle(*args)
         except Exception:  # pylint: disable=broad-except
@@ -82,7 +87,7 @@ def _hook(event: str, args: Tuple[Any, ...]) -> None:
 def _spoiling(function: Any, reason: str, by: str) -> Any:
     @wraps(function)
     def noted(*args: Any, **kwargs: Any) -> Any:
-        reads.spoil(reason, by)
+        _took(reason, by)
         return function(*args, **kwargs)
     return noted
 
@@ -92,7 +97,7 @@ def _received(function: Any) -> Any:
     def noted(*args: Any, **kwargs: Any) -> Any:
         # An event loop wakes itself up by a socket.
         if reads.now() is not None and sys._getframe(1).f_code.co_name != "_read_from_self":
-            reads.spoil("network", "socket")
+            _took("network", "socket")
         return function(*args, **kwargs)
     return noted
 

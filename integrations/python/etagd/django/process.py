@@ -7,6 +7,7 @@ import threading
 
 from . import cursors, kept, outside, threads
 from .conf import log, release
+from .postgres import foreign
 
 _lock = threading.Lock()
 _installed = False
@@ -21,7 +22,7 @@ def install() -> bool:
             if not _installed:
                 try:
                     release()  # the files that it reads are no response's
-                    for module in (threads, cursors, kept, outside):
+                    for module in (threads, cursors, kept, outside, foreign):
                         module.install()
                 except Exception:  # pylint: disable=broad-except
                     log.exception("etagd: what this process reads cannot be watched, so nothing is stored")

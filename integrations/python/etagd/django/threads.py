@@ -130,7 +130,9 @@ def _patch_executors() -> None:
             with _as(noted, background_too):
                 return function(*args, **kwargs)
         with _as(None, False):  # a thread that the pool starts for it will work for others too
-            return submit(self, work, *args, **kwargs)
+            future = submit(self, work, *args, **kwargs)
+        future._etagd_mark = None if noted is None else noted.mark  # type: ignore[attr-defined]
+        return future
 
     ThreadPoolExecutor.submit = carrying_submit  # type: ignore[method-assign]
     elsewhere = ProcessPoolExecutor.submit

@@ -34,6 +34,7 @@ import etagd
 
 from . import catalog, cursors, drivers, handles, queries, reads, sql, surrogates
 from .conf import client, conf, log
+from .postgres import foreign
 from .surrogates import EVERYTHING
 
 NAMES_MAX = 1000  # of one transaction; more: everything becomes stale
@@ -245,6 +246,8 @@ class _State:
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.create_cursor = partial(handles.made, self, connection.create_cursor)
+        if connection.vendor == "postgresql":
+            connection.get_connection_params = partial(foreign.params, connection.get_connection_params)
         connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
 
     @property
@@ -280,6 +283,7 @@ class _State:
             # What COMMIT would check and run, without a bound of time, happens before the guard begins.
             with self.connection.wrap_database_errors, self.connection.connection.cursor() as cursor:
                 self.inside(self._synchronized(partial(cursor.execute, "SET CONSTRAINTS ALL IMMEDIATE")))
+        commit = partial(self.inside, commit)  # the driver's, which is watched too
         result = guarded(names, self._synchronized(commit), self._bound) if names else commit()
         self._forget()
         return result
@@ -335,12 +339,11 @@ class _State:
         if self.statement is not None and self._is_expected(text):
             if self.statement[0] == "SELECT":
                 self.selected = (text, params)
-                called = sql.functions(text)
-                if called and catalog.of(self.connection).may_write(called):
+                if self._reading_writes(text):
                     return self._write(text, [EVERYTHING], sql.ANYTHING, many, run)
                 return run()
             return self._expected_write(text, context, run)
-        kind, table = sql.classify(text)
+        kind, table = self._classify(text)
         if kind == sql.READ:
             noted = reads.noting()
             if noted is not None:
@@ -367,6 +370,27 @@ class _State:
             self._forget()
         return result
 
+    def _classify(self, text: str) -> Tuple[int, Optional[surrogates.Table]]:
+        """By its text, and, where that is a SELECT, by what the database says of the functions and views in it."""
+        kind, table = sql.classify(text)
+        if self.connection.vendor == "postgresql" and not self.is_connecting:
+            if kind == sql.ANYTHING and sql.is_select_with_calls(text):
+                said = catalog.last(self.connection)
+                called = sql.functions(text)
+                if called <= set(said.functions) and not said.may_write(called) and not said.reading_writes(text):
+                    return sql.READ, None
+            elif kind in (sql.READ, sql.WRITE) and not sql.is_simple(text) and catalog.last(self.connection).reading_writes(text):
+                return sql.ANYTHING, None
+        return kind, table
+
+    def _reading_writes(self, text: str) -> bool:
+        """May this SELECT of the ORM's write?"""
+        called = sql.functions(text)
+        if not called and sql.tables_read(text)[1]:
+            return False
+        said = catalog.of(self.connection)
+        return said.may_write(called) or said.reading_writes(text)
+
     def _expected_write(self, text: str, context: Any, run: Callable[[], Any]) -> Any:
         statement, called = self.statement, sql.functions(text)
         if called and catalog.of(self.connection).may_write(called):
@@ -380,6 +404,9 @@ class _State:
         before, self.is_inside = self.is_inside, True
         try:
             return run(*args, **kwargs)
+        except Exception:
+            reads.failed()
+            raise
         finally:
             self.is_inside = before
 
@@ -658,19 +685,26 @@ def _patch_connect() -> None:
 
     @wraps(connect)
     def quiet_connect(self: Any) -> None:
-        noted, state = reads.current.set(None), state_of(self)
-        state.is_connecting = True
+        noted, state, quiet = reads.current.set(None), state_of(self), foreign.connecting.set(True)
+        state.is_connecting, has_failed = True, False
         try:
             connect(self)
+        except Exception:
+            has_failed = True
+            raise
         finally:
+            foreign.connecting.reset(quiet)
             reads.current.reset(noted)
             state.is_connecting = False
+            if has_failed:
+                reads.failed()
 
     BaseDatabaseWrapper.connect = quiet_connect
 
 
 def _created(connection: Any, **_: Any) -> None:
     handles.watch(state_of(connection))
+    foreign.watch(state_of(connection))
 
 
 _registered = False
