@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import threading
 
+from django.apps import apps
+
 from . import cursors, kept, outside, threads
 from .conf import log, release
 
@@ -23,6 +25,10 @@ def install() -> bool:
                     release()  # the files that it reads are no response's
                     for module in (threads, cursors, kept, outside):
                         module.install()
+                    if apps.is_installed("rest_framework"):
+                        from . import rest
+
+                        rest.install()
                 except Exception:  # pylint: disable=broad-except
                     log.exception("etagd: what this process reads cannot be watched, so nothing is stored")
                     _watched = False
