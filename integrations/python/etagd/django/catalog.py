@@ -79,6 +79,7 @@ class Catalog:
         self.relations: Dict[str, Relation] = {}
         self.functions: Dict[str, str] = {}  # name -> i, s, v: the database's own
         self.clock_functions: Set[str] = set()
+        self.setters: Set[str] = set()  # functions that change settings of the session
         self.built_in: Set[Any] = set()  # of these, what is the same in every database
         self.knows_functions = False  # all there are
         self.standby = False
@@ -200,7 +201,7 @@ class Catalog:
     def _content(self) -> Any:
         return [sorted((name, [sorted(value) if isinstance(value, set) else value for value in vars(relation).values()])
                        for name, relation in self.relations.items()),
-                sorted(set(self.functions.items()) - self.built_in), sorted(self.clock_functions), self.standby]
+                sorted(set(self.functions.items()) - self.built_in), sorted(self.clock_functions), sorted(self.setters), self.standby]
 
 
 # ---- PostgreSQL ----
@@ -250,13 +251,17 @@ def _postgresql(rows: Any) -> Catalog:
     made.functions, made.knows_functions = dict(_built_in(rows)), True
     made.built_in = set(made.functions.items())
     made.clock_functions = {name for name, volatile in made.functions.items() if volatile == "v"}
+    sources: List[Tuple[str, str]] = []
     for name, volatile, language, source in rows(_FUNCTIONS):
+        if language not in ("c", "internal"):
+            sources.append((name.lower(), source or "" if language in ("sql", "plpgsql") else "set_config"))
         name, volatile = name.lower(), _text(volatile)
         made.functions[name] = max(made.functions.get(name, "i"), volatile)
         # What is written in C and does not change within a statement is an extension's, known by name.
         if volatile == "v" or (volatile == "s" and language not in ("c", "internal") and (
                 language not in ("sql", "plpgsql") or sql.asks_the_clock(_LITERALS.sub(" ", source or "")))):
             made.clock_functions.add(name)
+    made.setters = _setters(sources)
     for table, language, source, name, before in rows(_TRIGGERS):
         known = name in _KNOWN_INTERNAL or language == "plpgsql"
         made.trigger(table, (source if language == "plpgsql" else "") if known else None, before)
@@ -271,6 +276,16 @@ def _postgresql(rows: Any) -> Catalog:
         if isinstance(said, tuple) and times >= count.get(said[0], 0):  # in each of several schemas
             made.relation(said[0]).keys.add(said[1])
     return made
+
+
+def _setters(sources: List[Tuple[str, str]]) -> Set[str]:
+    """Those that set, and those that call them. Of another language it is not known."""
+    made = {name for name, source in sources if sql.source_sets(source)}
+    while True:
+        more = {name for name, source in sources if name not in made and made & {call.lower() for call in _CALLS.findall(source)}}
+        if not more:
+            return made
+        made |= more
 
 
 _functions: Dict[str, Dict[str, str]] = {}  # by the server's version

@@ -202,6 +202,7 @@ class Start:
     def ask(self) -> None:
         """On the thread of the request's connections. May wait for the daemon."""
         self._asked = True
+        writes.look_for_moved()
         if writes.in_transaction():
             # A snapshot that began before the token; or a test's, which is rolled back.
             self.bypass = self.bypass or "in_transaction"

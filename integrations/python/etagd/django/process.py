@@ -9,6 +9,7 @@ from django.apps import apps
 
 from . import cursors, kept, outside, threads
 from .conf import log, release
+from .others import handed
 
 _lock = threading.Lock()
 _installed = False
@@ -23,7 +24,7 @@ def install() -> bool:
             if not _installed:
                 try:
                     release()  # the files that it reads are no response's
-                    for module in (threads, cursors, kept, outside):
+                    for module in (threads, handed, cursors, kept, outside):
                         module.install()
                     if apps.is_installed("rest_framework"):
                         from . import rest

@@ -20,6 +20,7 @@ from typing import Any, Callable, Iterator, Optional
 
 from . import reads
 from .conf import matches
+from .others import handed
 
 _open: "weakref.WeakSet[reads.Reads]" = weakref.WeakSet()
 _lock = threading.RLock()  # a finalizer may run SQL in it
@@ -128,7 +129,9 @@ def _patch_executors() -> None:
             with _as(noted, background_too):
                 return function(*args, **kwargs)
         with _as(None, False):  # a thread that the pool starts for it will work for others too
-            return submit(self, work, *args, **kwargs)
+            made = submit(self, work, *args, **kwargs)
+        handed.made_for(made, noted)
+        return made
 
     ThreadPoolExecutor.submit = carrying_submit  # type: ignore[method-assign]
     elsewhere = ProcessPoolExecutor.submit
