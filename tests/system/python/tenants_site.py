@@ -262,6 +262,12 @@ def rolled_back(request):
         return names(Secret.objects.all())
 
 
+def shown(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW app.tenant")
+        return [request.tenant.name, *cursor.fetchone()]
+
+
 # ---- Who comes second waits for what the first one began ----
 
 POOL, FLIGHTS, LOCK = ThreadPoolExecutor(2), {}, threading.Lock()
@@ -322,7 +328,7 @@ urlpatterns = [
     path("", include(router.urls)), path("search/", Search.as_view()), path("titles/", titles), path("run/", run),
     path("secrets/", page(lambda request: names(Secret.objects.all()))), path("items/", page(lambda request: names(Item.objects.all()))),
     path("boxes/", page(boxes)), path("moving/", page(lambda request: names(Box.objects.using("moving")))), path("tenant/", page(lambda request: request.tenant.name)),
-    path("rolledback/", page(rolled_back)), path("executor/", page(by_executor)), path("task/", by_task), path("own/", own_tasks)]
+    path("rolledback/", page(rolled_back)), path("shown/", page(shown)), path("executor/", page(by_executor)), path("task/", by_task), path("own/", own_tasks)]
 application = get_wsgi_application()
 on_loop = get_asgi_application()
 

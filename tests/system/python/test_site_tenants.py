@@ -318,7 +318,9 @@ class Databases(Site):
     def test_another_setting_than_the_one_that_is_left(self):
         self.web.ask("tenant/", X_Sets="SET app.tenant = %(id)s")
         self.refused("secrets/", "session_settings", X_Sets_First="SET search_path TO public")
+        self.refused("shown/", "session_settings", times=1)
         self.web.ask("tenant/", X_Sets="RESET ALL")
+        self.stored("shown/", X_Sets="SET app.tenant = %(id)s", X_Resets="RESET app.tenant")
         self.stored("secrets/", X_Sets_First="SET search_path TO public")
 
     def test_a_tenant_that_moves_to_another_database(self):

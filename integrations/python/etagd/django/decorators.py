@@ -81,15 +81,17 @@ def decides_in_dispatch(view: type) -> Optional[type]:
     return None
 
 
-def decides_inside(view: Any) -> str:
-    """Who decides about access within a view that is a function; "": nobody that is known here."""
+def decides_inside(view: Any, vary: Optional[Sequence[str]] = None) -> str:
+    """Who decides about access within a view that is a function; "": nobody that is known here. Where the key has the cookie, the session
+    that Django's decorators ask is the entry's own, and its row is noted."""
     made_of = getattr(view, "cls", None) or getattr(view, "view_class", None)
     if made_of is not None and is_api_view(made_of):
         return f"{made_of.__name__}, a view of Django REST framework,"
     decides = None if made_of is None else decides_in_dispatch(made_of)
     if decides is not None:
         return f"dispatch() of {decides.__name__}"
-    while view is not None:
+    by_session = any(name.lower() == "cookie" for name in Plan(None, vary=vary).vary_names)
+    while view is not None and not by_session:
         if getattr(view, "__globals__", {}).get("__name__") in _GUARDS:
             return "a decorator of " + view.__globals__["__name__"]
         view = getattr(view, "__wrapped__", None)
@@ -107,7 +109,8 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
 
     scope: a callable with the view's arguments that says whose the answer is, or etagd.PUBLIC; None of it: not cached.
     surrogates: names, or a callable for them: what the answer depends on besides the rows that it reads.
-    Of a class it decorates dispatch(), where no base has a dispatch() of its own, which a hit would not ask. The view may be a coroutine function; then the callables may be too."""
+    Of a class it decorates dispatch(), where no base has a dispatch() of its own, which a hit would not ask. The view may be a coroutine
+    function; then the callables may be too."""
     check_scope(scope)
     check_trust(trust, "trust")
     options = {"vary": vary, "max_age_s": max_age_s, "cache_control": cache_control, "cache_control_unsafe": cache_control_unsafe,
@@ -122,7 +125,7 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
                     'be answered before it. Decorate the method: @method_decorator(etag_cached(...), name="get")')
             view.dispatch = method_decorator(decorate)(view.dispatch)
             return view
-        inside = decides_inside(view)
+        inside = decides_inside(view, vary)
         if inside:
             raise ImproperlyConfigured(
                 f"etagd: {inside} decides about access within what etag_cached() decorates: a hit would be answered before it. "

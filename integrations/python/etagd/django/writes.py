@@ -300,6 +300,8 @@ class _State:
         if not autocommit:
             cursors.began(self)
         result = guarded(names, self._synchronized(partial(setter, autocommit)), self._bound) if names else setter(autocommit)
+        if autocommit:
+            self.settings.committed()
         if names:
             self._forget()
         return result
@@ -367,6 +369,9 @@ class _State:
                 self.settings.said(text, params, self.in_transaction)
             elif text.lstrip()[:8].upper() == "ROLLBACK":
                 self.settings.rolled_back_to_savepoint()
+            noted = reads.noting()
+            if noted is not None and session.is_show(text):
+                self.note_session(noted, text)
             return run()
         if sql.makes_temporary(text):
             self.has_temporary = True

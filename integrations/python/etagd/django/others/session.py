@@ -97,7 +97,7 @@ def matters(others: Iterable[str], statement: str, said: catalog.Catalog) -> boo
     functions, and by name."""
     if any("." not in name for name in others):
         return True
-    return "current_setting" in statement.lower() or bool(sql.functions(statement)) \
+    return is_show(statement) or "current_setting" in statement.lower() or bool(sql.functions(statement)) \
         or not all(said.is_plain(name) for name in sql.names_in(statement) if name in said.relations)
 
 
@@ -117,6 +117,10 @@ def calls_setter(connection: Any, functions: Iterable[str]) -> bool:
         return bool(names)
     said = catalog.of(connection)
     return not said.complete or bool(names & said.setters)
+
+
+def is_show(statement: str) -> bool:
+    return statement.lstrip()[:4].upper() == "SHOW"
 
 
 def is_discard(statement: str) -> bool:
