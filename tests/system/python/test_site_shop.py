@@ -104,7 +104,7 @@ class Workers:
 
 
 class Shop(Case):
-    SHARED = ("bypass; reason=kept_future", "bypass; reason=other_request")
+    SHARED = "bypass; reason=other_request"
 
     @classmethod
     def setUpClass(cls):

@@ -59,6 +59,7 @@ class Catalog:
         self.relations: Dict[str, Relation] = {}
         self.functions: Dict[str, str] = {}  # name -> i, s, v: the database's own
         self.clock_functions: Set[str] = set()
+        self.setters: Set[str] = set()  # functions that change settings of the session
         self.built_in: Set[Any] = set()  # of these, what is the same in every database
         self.writers: Set[str] = set()  # functions that may write
         self.hides_writers = False  # an operator, a cast or an aggregate calls one, so any statement may
@@ -190,7 +191,7 @@ class Catalog:
         return [sorted((name, [sorted(value) if isinstance(value, set) else value for value in vars(relation).values()])
                        for name, relation in self.relations.items()),
                 sorted(set(self.functions.items()) - self.built_in), sorted(self.clock_functions), self.standby, sorted(self.writers),
-                self.hides_writers]
+                self.hides_writers, sorted(self.setters)]
 
 
 # ---- PostgreSQL ----
@@ -272,7 +273,7 @@ def _functions_of(made: Catalog, rows: Any) -> routines.Routines:
             known.add(name, language, [source, defaults, body])
         bodies.setdefault(name, []).append((volatile, language, " ".join(text for text in (source, defaults, body) if text)))
     known.settle()
-    made.writers = known.writers
+    made.writers, made.setters = known.writers, _setters(bodies)
     waiting = True
     while waiting:
         found = {name for name, several in bodies.items() if name not in made.clock_functions
@@ -313,6 +314,18 @@ def _expressions(made: Catalog, known: routines.Routines, rows: Any) -> None:
                 relation.writes_when_read = known.may_write(relation.definition) or \
                     any(name in made.relations and made.relations[name].writes_when_read for name in shown)
                 changed = changed or relation.writes_when_read
+
+
+def _setters(bodies: Dict[str, List[Tuple[str, str, str]]]) -> Set[str]:
+    """Those that set, and those that name them. Of another language it is not known."""
+    sources = [(name, text if language in ("sql", "plpgsql") else "set_config") for name, several in bodies.items()
+               for _, language, text in several if language not in ("c", "internal")]
+    made = {name for name, text in sources if sql.source_sets(text)}
+    while True:
+        more = {name for name, text in sources if name not in made and not made.isdisjoint(sql.names_in(text))}
+        if not more:
+            return made
+        made |= more
 
 
 _functions: Dict[str, Dict[str, str]] = {}  # by the server's version

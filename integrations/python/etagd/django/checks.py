@@ -6,6 +6,7 @@ from typing import Any, Iterator, List
 
 from django.conf import settings
 from django.core import checks
+from django.db import connections
 from django.urls import get_resolver
 
 import etagd
@@ -39,10 +40,17 @@ def check_settings(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
         if not database.get("AUTOCOMMIT", True):
             found.append(checks.Warning(f"DATABASES[{alias!r}] has AUTOCOMMIT off: who is always in a transaction is never "
                                         "answered from etagd", id="etagd.W004"))
-        if database.get("ENGINE", "").rsplit(".", 1)[-1] not in ("sqlite3", "postgresql", "postgis", "spatialite", "dummy", ""):
+        if not _is_tested(alias, database.get("ENGINE", "")):
             found.append(checks.Warning(f"DATABASES[{alias!r}]: etagd is tested with SQLite and PostgreSQL only",
                                         id="etagd.W005"))
     return found
+
+
+def _is_tested(alias: str, engine: str) -> bool:
+    """A backend of a package, as django-tenants has one, may be one of Django's underneath."""
+    if engine.rsplit(".", 1)[-1] in ("sqlite3", "postgresql", "postgis", "spatialite", "dummy", ""):
+        return True
+    return connections[alias].vendor in ("sqlite", "postgresql")
 
 
 def _callbacks(patterns: Any) -> Iterator[Any]:

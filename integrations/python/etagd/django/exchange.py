@@ -29,6 +29,8 @@ _CONDITIONS = (("If-Match", "HTTP_IF_MATCH"), ("If-None-Match", "HTTP_IF_NONE_MA
                ("If-Modified-Since", "HTTP_IF_MODIFIED_SINCE"), ("If-Unmodified-Since", "HTTP_IF_UNMODIFIED_SINCE"))
 _KEPT = ("Cache-Control", "Content-Location", "Date", "ETag", "Expires", "Last-Modified", "Vary")
 _CHANGES_BY_ITSELF = ("file", "network", "other_connection", "process")  # which a time to live bounds
+# What a view may say of itself that it never changes an answer. The others are of the database or of another page.
+TRUSTED = frozenset((*_CHANGES_BY_ITSELF, "kept_instance", "kept_queryset", "memory", "other_request", "other_thread", "template"))
 _UNSET: Any = object()
 
 
@@ -125,6 +127,11 @@ def validators_of(response: Any, etag: Optional[str] = None) -> etagd.Validators
     return etagd.Validators(etag=response.get("ETag") or etag, last_modified=etagd.date_parse(date) if date else None)
 
 
+def has_body(request: Any) -> bool:
+    """Of a GET, what it asks for may stand in its body, which is in no key."""
+    return request.META.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in request.META
+
+
 def method_of(request: Any) -> str:
     """The method that came. Django writes it in capitals, and HTTP's "get" is not GET. Where a middleware has put another one in
     its place, the one that allows less."""
@@ -195,6 +202,7 @@ class Start:
     def ask(self) -> None:
         """On the thread of the request's connections. May wait for the daemon."""
         self._asked = True
+        writes.look_for_moved()
         if writes.in_transaction():
             # A snapshot that began before the token; or a test's, which is rolled back.
             self.bypass = self.bypass or "in_transaction"
@@ -288,6 +296,8 @@ class Exchange:
             if etagd.evaluate(asked, etagd.Validators(etagd.Existence.UNKNOWN)).http_status == 428:
                 return self._respond(428, ())
         self.bypass = self.bypass or plan.bypass or ("no_scope" if plan.scope is None else "")
+        if not self.bypass and method in SAFE and has_body(self.request):
+            self.bypass = "request_body"
         if not self.bypass and self.reads.wrote and (loop.on_loop() or writes.uncommitted()):
             self.bypass = "uncommitted_changes"
         if self.bypass:
@@ -462,7 +472,7 @@ class Exchange:
     def _unseen(self) -> str:
         """Why something that is not noted may be in the response."""
         bounded = _CHANGES_BY_ITSELF if self._said_max_age_s else ()  # midnight bounds no file
-        trust = (self.plan.trust,) if isinstance(self.plan.trust, str) else tuple(self.plan.trust)
+        trust = TRUSTED.intersection((self.plan.trust,) if isinstance(self.plan.trust, str) else self.plan.trust)
         beside = threads.may_have_served(self.reads)
         if beside:
             self.reads.spoil("other_thread", beside)

@@ -21,6 +21,7 @@ from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 
 from . import cursors, reads, sql
+from .others import session
 from .surrogates import EVERYTHING
 
 # What neither reads nor writes; the rest of a driver's cursor may do anything.
@@ -112,8 +113,10 @@ def anything(state: Any, name: str, call: Callable[..., Any], *args: Any, **kwar
         noted = reads.noting()
         if noted is not None:
             noted.other_sql(_as_text(state, args[0]), args[1] if len(args) > 1 else None, state.connection)
-            state.note_session(noted)
+            state.note_session(noted, _as_text(state, args[0]))
         return call(*args, **kwargs)
+    if args and session.may_set(state.connection, f"SELECT {args[0]}()" if name == "callproc" else _as_text(state, args[0])):
+        state.settings.may_be_said(state.in_transaction)
     if name in ("copy", "stream"):
         result = call(*args, **kwargs)  # does nothing yet
     else:
@@ -215,10 +218,10 @@ def _executed(state: Any, run: Callable[..., Any], cursor: Any, query: Any, para
     return state.execute(lambda *_: run(*args, **kwargs), query, params, many, {"connection": state.connection, "cursor": cursor})
 
 
-def leave(state: Any, name: str) -> None:
+def leave(state: Any, name: str, value: Any = True) -> None:
     """The driver's connection keeps what a request left with it, also in a pool. psycopg2's has no pool of Django's."""
     try:
-        setattr(state.connection.connection, "_etagd_" + name, True)
+        setattr(state.connection.connection, "_etagd_" + name, value)
     except AttributeError:
         pass
 
@@ -227,7 +230,9 @@ def watch(state: Any) -> None:
     """A connection of the driver that is new to this one of Django's."""
     driver = state.connection.connection
     state.has_temporary = getattr(driver, "_etagd_temporary", False)
-    state.settings_of = driver if getattr(driver, "_etagd_settings", False) else None
+    state.settings = getattr(driver, "_etagd_settings", None) or session.Settings()
+    leave(state, "settings", state.settings)
+    state.identity = None  # of another database, perhaps
     if state.connection.vendor == "postgresql" and hasattr(driver, "cursor_factory"):
         if driver.cursor_factory is None:
             from psycopg2.extensions import cursor as plain

@@ -6,7 +6,6 @@
     querysets, instances    have the mark of the request that read them; a later one that looks at them is not stored
     functools.lru_cache     of a function that has run SQL, read a file, asked the network or the clock: from then on nothing that this
                             process renders is stored
-    futures                 of an executor have the mark of the request that they work for
 
 The last one is hard because a hit of lru_cache() runs no Python. What else keeps plain values (a dict at module level, a
 cached_property of a long-lived object) cannot be seen.
@@ -16,9 +15,7 @@ from __future__ import annotations
 import functools
 import gc
 import sys
-from concurrent.futures import Future
 from functools import wraps
-from multiprocessing.pool import ApplyResult
 from typing import Any, Callable, Dict, Optional, Set
 
 from django.core.cache import CacheHandler
@@ -322,34 +319,6 @@ def _goes_into_memory(frame: Any) -> None:
         frame = frame.f_back
 
 
-# ---- Futures ----
-
-
-def _patch_futures() -> None:
-    """Requests at once for the same may share one computation, whose rows are then older than the token of all but one."""
-    for kind, name in ((Future, "result"), (ApplyResult, "get")):
-        kind.__init__ = _marking(kind.__init__)  # type: ignore[attr-defined]
-        setattr(kind, name, _looking(getattr(kind, name)))
-
-
-def _marking(init: Any) -> Any:
-    @wraps(init)
-    def marked(self: Any, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        self._etagd_mark = _mark()
-    return marked
-
-
-def _looking(result: Any) -> Any:
-    @wraps(result)
-    def noted_result(self: Any, *args: Any, **kwargs: Any) -> Any:
-        noted = reads.now()
-        if noted is not None and getattr(self, "_etagd_mark", None) != noted.mark:
-            noted.spoil("kept_future")
-        return result(self, *args, **kwargs)
-    return noted_result
-
-
 def memory() -> str:
     """The name of a function that remembers what it read, and perhaps gave it to any request; "": none."""
     for name in list(_filled):
@@ -368,6 +337,5 @@ def install() -> None:
     if "django.contrib.contenttypes.models" in sys.modules:
         sys.modules["django.contrib.contenttypes.models"].ContentTypeManager._cache = _OwnDict("_cache")
     _patch_lru_cache()
-    _patch_futures()
     _serving = True
     _recall()

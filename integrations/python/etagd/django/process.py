@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import threading
 
+from django.apps import apps
+
 from . import cursors, kept, outside, threads
 from .conf import log, release
+from .others import handed
 from .postgres import foreign
 
 _lock = threading.Lock()
@@ -22,8 +25,12 @@ def install() -> bool:
             if not _installed:
                 try:
                     release()  # the files that it reads are no response's
-                    for module in (threads, cursors, kept, outside, foreign):
+                    for module in (threads, handed, cursors, kept, outside, foreign):
                         module.install()
+                    if apps.is_installed("rest_framework"):
+                        from . import rest
+
+                        rest.install()
                 except Exception:  # pylint: disable=broad-except
                     log.exception("etagd: what this process reads cannot be watched, so nothing is stored")
                     _watched = False

@@ -94,6 +94,21 @@ _TEMPORARY = re.compile(r"\b(?:CREATE|INTO)\s+(?:LOCAL\s+|GLOBAL\s+)?TEMP(?:ORAR
                         r"|\bCREATE\s+(?:TABLE|VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?temp\.", re.I)
 
 
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
+# SET at the begin of a statement, and not that of UPDATE, ALTER TABLE and the like, which has a name before it.
+_SOURCE_SETS = re.compile(r"\bset_config\b|(?:^|;|\$|'|\b(?:BEGIN|THEN|ELSE|LOOP|DO|AS)\b)\s*(?:RE)?SET\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)\w", re.I)
+
+
+def without_comments(statement: str) -> str:
+    return _COMMENT.sub(" ", statement)
+
+
+@lru_cache(maxsize=2048)
+def source_sets(source: str) -> bool:
+    """Does a function, a block or one of several statements change the session?"""
+    return _SOURCE_SETS.search(without_comments(source)) is not None
+
+
 def sets_session(statement: str) -> bool:
     """Does it change what later statements of the session mean: a role, a search path, a setting that policies read?"""
     if _SET_CONFIG.fullmatch(statement):

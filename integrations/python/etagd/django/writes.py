@@ -34,6 +34,7 @@ import etagd
 
 from . import catalog, cursors, drivers, handles, queries, reads, sql, surrogates
 from .conf import client, conf, log
+from .others import places, session
 from .postgres import foreign
 from .surrogates import EVERYTHING
 
@@ -69,6 +70,12 @@ class _Untold:
     def add(self) -> None:
         with self._lock:
             self._added += 1
+
+    def now(self) -> None:
+        """What nobody waits for: told at once, or as soon as it can be."""
+        self.add()
+        self._again = 0.0
+        self.tell()
 
     def tell(self) -> bool:
         """True if nothing is left untold. Tries once a second."""
@@ -201,6 +208,12 @@ def in_transaction() -> bool:
                                                       or state_of(connection).by_hand) for connection in _opened())
 
 
+def look_for_moved() -> None:
+    """Does an alias mean another database than when this thread last used it?"""
+    for connection in _opened():
+        places.look(connection, untold.now)
+
+
 def _opened() -> List[Any]:
     """The connections that this thread has made."""
     made = connections._connections
@@ -235,9 +248,10 @@ class _State:
         self.absent: List[Any] = []  # primary keys of no row, when the last write was looked at
         self.selected: Optional[Tuple[str, Any]] = None
         self.is_inside = False  # a statement runs that was seen
-        self.settings_of: Any = None  # the request that changed what the session's statements mean
+        self.settings = session.Settings()  # what the session was told
         self.has_temporary = False  # tables, of this session alone
         self.is_connecting = False
+        self.place: Any = None  # that it is connected to
         self.cursor_classes: Dict[Any, Any] = {}
         self.reader: Optional[int] = None  # the mark of the request that uses it
         self.cursors: Any = weakref.WeakSet()  # of SQLite, that may be in the middle of their rows
@@ -285,6 +299,7 @@ class _State:
                 self.inside(self._synchronized(partial(cursor.execute, "SET CONSTRAINTS ALL IMMEDIATE")))
         commit = partial(self.inside, commit)  # the driver's, which is watched too
         result = guarded(names, self._synchronized(commit), self._bound) if names else commit()
+        self.settings.committed()
         self._forget()
         return result
 
@@ -293,12 +308,15 @@ class _State:
         if not autocommit:
             cursors.began(self)
         result = guarded(names, self._synchronized(partial(setter, autocommit)), self._bound) if names else setter(autocommit)
+        if autocommit:
+            self.settings.committed()
         if names:
             self._forget()
         return result
 
     def _rollback(self, rollback: Any) -> Any:
         result = rollback()
+        self.settings.rolled_back()
         self._forget()
         return result
 
@@ -316,6 +334,7 @@ class _State:
 
     def _savepoint_rollback(self, rollback: Any, sid: str) -> Any:
         result = rollback(sid)
+        self.settings.rolled_back_to_savepoint()
         del self.names[self.savepoints.get(sid, len(self.names)):]
         return result
 
@@ -339,21 +358,30 @@ class _State:
         if self.statement is not None and self._is_expected(text):
             if self.statement[0] == "SELECT":
                 self.selected = (text, params)
+                called = sql.functions(text)
+                if called and session.calls_setter(self.connection, called):
+                    self.settings.may_be_said(self.in_transaction)
                 if self._reading_writes(text):
                     return self._write(text, [EVERYTHING], sql.ANYTHING, many, run)
                 return run()
             return self._expected_write(text, context, run)
         kind, table = self._classify(text)
+        if (kind == sql.ANYTHING or (kind == sql.READ and sql.functions(text))) and session.may_set(self.connection, text):
+            self.settings.may_be_said(self.in_transaction)
         if kind == sql.READ:
             noted = reads.noting()
             if noted is not None:
                 noted.other_sql(text, params, self.connection)
-                self.note_session(noted)
+                self.note_session(noted, text)
             return run()
         if kind == sql.NOTHING:
             if sql.sets_session(text) and not self.is_connecting:
-                self.settings_of = reads.noting() or self
-                handles.leave(self, "settings")
+                self.settings.said(text, params, self.in_transaction)
+            elif text.lstrip()[:8].upper() == "ROLLBACK":
+                self.settings.rolled_back_to_savepoint()
+            noted = reads.noting()
+            if noted is not None and session.is_show(text):
+                self.note_session(noted, text)
             return run()
         if sql.makes_temporary(text):
             self.has_temporary = True
@@ -365,8 +393,12 @@ class _State:
         elif kind in (sql.ROLLBACK, sql.RELEASE):
             result = run()
         else:
-            return self._write(text, _names_of_sql(text, table), kind, many, run)
+            result = self._write(text, _names_of_sql(text, table), kind, many, run)
+            if session.is_discard(text):
+                self.settings.discarded()
+            return result
         if not self.by_hand:
+            (self.settings.rolled_back if kind == sql.ROLLBACK else self.settings.committed)()
             self._forget()
         return result
 
@@ -410,11 +442,14 @@ class _State:
         finally:
             self.is_inside = before
 
-    def note_session(self, noted: reads.Reads) -> None:
+    def note_session(self, noted: reads.Reads, text: str) -> None:
         """What this connection reads may be another thing than what another one would read."""
+        if places.is_former(self.connection.alias, self.place):
+            noted.unseen.add("former_database")
         if self.has_temporary:
             noted.unseen.add("temporary_table")
-        if self.settings_of is not None and self.settings_of is not noted:
+        others = self.settings.of_others(noted)
+        if others and session.matters(others, text, noted.catalog(self.connection)):
             noted.unseen.add("session_settings")
 
     def _write(self, text: str, names: List[str], kind: int, many: bool, run: Callable[[], Any]) -> Any:
@@ -667,7 +702,7 @@ def _read(original: Any, delete: Any) -> Any:
         finally:
             state.selected = before
         if noted is not None and statement is not None:
-            state.note_session(noted)
+            state.note_session(noted, statement[0])
             if isinstance(result, list):
                 rows = result
             else:
@@ -703,8 +738,11 @@ def _patch_connect() -> None:
 
 
 def _created(connection: Any, **_: Any) -> None:
-    handles.watch(state_of(connection))
-    foreign.watch(state_of(connection))
+    state = state_of(connection)
+    handles.watch(state)
+    foreign.watch(state)
+    state.place = places.of(connection.settings_dict)
+    places.means(connection.alias, state.place, untold.now)
 
 
 _registered = False
@@ -724,5 +762,6 @@ def register() -> None:
             compilers.SQLUpdateCompiler.execute_returning_sql = _write(compilers.SQLUpdateCompiler.execute_returning_sql, "UPDATE")
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
         handles.register(state_of)
+        places.watch(connections, untold.now)
         _patch_connect()
         _patch_blocks()

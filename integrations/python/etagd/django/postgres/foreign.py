@@ -19,6 +19,7 @@ from functools import partial, wraps
 from typing import Any, Callable, Iterator, Optional
 
 from .. import handles, reads, sql, threads
+from ..others import session
 from ..surrogates import EVERYTHING
 
 connecting: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_connecting", default=False)
@@ -56,9 +57,10 @@ def _committing(driver: Any, run: Callable[[], Any]) -> Any:
         result = guarded({EVERYTHING}, run)
         driver._etagd_wrote = False
         return result
-    if state.is_inside or not state.names:
+    if state.is_inside:
         return run()
-    result = guarded(set(state.names), partial(state.inside, run))
+    result = guarded(set(state.names), partial(state.inside, run)) if state.names else run()
+    state.settings.committed()
     state._forget()
     return result
 
@@ -70,13 +72,27 @@ def _method(real: Any) -> Any:
     return method
 
 
+def _undoing(real: Any) -> Any:
+    @wraps(real)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result, state = real(self, *args, **kwargs), _state(self)
+        if state is not None:
+            state.settings.rolled_back()
+        return result
+    return method
+
+
 def _left(real: Any) -> Any:
     """The end of psycopg 3's transaction()."""
     @wraps(real)
     def leave(self: Any, exc_type: Any, *rest: Any) -> Any:
-        run = partial(real, self, exc_type, *rest)
-        commits = exc_type is None and not self.force_rollback and getattr(self, "_outer_transaction", True)
-        return _committing(self._conn, run) if commits else run()
+        run, is_outer = partial(real, self, exc_type, *rest), getattr(self, "_outer_transaction", True)
+        if exc_type is None and not self.force_rollback:
+            return _committing(self._conn, run) if is_outer else run()
+        result, state = run(), _state(self._conn)
+        if state is not None:
+            (state.settings.rolled_back if is_outer else state.settings.rolled_back_to_savepoint)()
+        return result
     return leave
 
 
@@ -89,7 +105,9 @@ def _before(cursor: Any, query: Any) -> bool:
     if connecting.get() or _state(driver) is not None:
         return False
     text = query if isinstance(query, str) else _as_text(query, driver)
-    kind = sql.classify(text)[0]
+    kind, is_lent = sql.classify(text)[0], _is_lent(driver)
+    if is_lent:
+        _leaves(driver, text)
     if text in _PROBES or kind == sql.NOTHING:
         return False
     noted = reads.now()
@@ -97,7 +115,18 @@ def _before(cursor: Any, query: Any) -> bool:
         noted.spoil("other_connection", str(getattr(getattr(driver, "info", None), "dbname", "")))
     elif threads.owner() is None:
         threads.seen_without_owner()
-    return kind != sql.READ and _is_lent(driver)
+    return kind != sql.READ and is_lent
+
+
+def _leaves(driver: Any, text: str) -> None:
+    """What goes back to the pool with it, to a connection of Django's."""
+    if sql.makes_temporary(text):
+        driver._etagd_temporary = True
+    if sql.sets_session(text) or sql.source_sets(text):
+        settings = getattr(driver, "_etagd_settings", None)
+        if settings is None:
+            settings = driver._etagd_settings = session.Settings()
+        settings.may_be_said(False)
 
 
 def _as_text(query: Any, driver: Any) -> str:
@@ -182,6 +211,8 @@ def _executing_async(real: Any) -> Any:
 def _patch_psycopg(psycopg: Any) -> None:
     for name in ("commit", "tpc_commit"):
         setattr(psycopg.Connection, name, _method(getattr(psycopg.Connection, name)))
+    for name in ("rollback", "tpc_rollback"):
+        setattr(psycopg.Connection, name, _undoing(getattr(psycopg.Connection, name)))
     psycopg.Transaction.__exit__ = _left(psycopg.Transaction.__exit__)
     for kind in (psycopg.Cursor, psycopg.ServerCursor):
         for name in ("execute", "executemany"):
@@ -211,7 +242,9 @@ def _patch_psycopg2(psycopg2: Any) -> None:
         return connect(*args, **kwargs)
 
     psycopg2.connect = noted_connect
-    _psycopg2 = type("connection", (base,), {name: _method(getattr(base, name)) for name in ("commit", "tpc_commit")})
+    _psycopg2 = type("connection", (base,), {
+        **{name: _method(getattr(base, name)) for name in ("commit", "tpc_commit")},
+        **{name: _undoing(getattr(base, name)) for name in ("rollback", "tpc_rollback")}})
 
 
 def params(real: Callable[[], Any]) -> Any:
