@@ -12,7 +12,6 @@ import os
 import socket
 import ssl
 import sys
-import time
 from functools import wraps
 from typing import Any, Callable, Dict, Tuple
 
@@ -22,10 +21,12 @@ from django.template.loaders import cached, filesystem
 
 from . import kept as memory
 from . import reads
+from .conf import release_taken_s
 
 _CODE = (".py", ".pyc", ".so", ".mo", ".pth")  # of a release, as is what was installed
 _PLACES = tuple({os.path.realpath(path) + os.sep for path in (
-    os.path.dirname(os.__file__), "/usr/share/zoneinfo", "/usr/lib", "/usr/share/locale", "/usr/share/fonts", "/etc", "/dev")})
+    os.path.dirname(os.__file__), "/usr/share/zoneinfo", "/usr/lib", "/usr/share/locale", "/usr/share/fonts", "/etc/ssl", "/etc/pki", "/dev")})
+_PLACES += ("/etc/mime.types", "/etc/localtime", "/etc/timezone", "/etc/os-release")  # other files there may be the site's own
 _NEW = os.O_TRUNC | os.O_EXCL | os.O_TMPFILE & ~os.O_DIRECTORY  # a file that is opened so has nothing in it
 _INSTALLED = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
 
@@ -120,7 +121,6 @@ def _patch_aside(owner: Any, name: str) -> None:
     setattr(owner, name, aside)
 
 
-_started = time.time()  # of the process, not before its release
 _templates_changed = ""
 
 
@@ -142,7 +142,7 @@ def _patch_templates() -> None:
         noted = reads.now()
         if noted is not None:
             found = os.stat(origin.name)
-            if not noted.kept.get("cached_loader") or max(found.st_mtime, found.st_ctime) > _started:
+            if not noted.kept.get("cached_loader") or max(found.st_mtime, found.st_ctime) > release_taken_s():
                 noted.spoil("template", origin.name)
         return made
 
