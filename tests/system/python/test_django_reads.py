@@ -786,6 +786,18 @@ class Freshness(Site):
                 file.write('{"paths": {"shop.css": "shop.0123.css"}, "version": "1.0"}')
             self.assertNotEqual(deployment.digest(), before)
 
+    def test_templates_of_any_name_and_folder(self):
+        place = tempfile.mkdtemp(dir=DIRECTORY)
+        loaders = [("django.template.loaders.cached.Loader", [("django.template.loaders.filesystem.Loader", [place])])]
+        with override_settings(TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "OPTIONS": {"loaders": loaders}}]):
+            for name in (os.path.join(place, "media", "feed.rss"), os.path.join(DIRECTORY, "templates", "static", "page.htm"),
+                         os.path.join(DIRECTORY, "jinja2", ".parts", "worker.js")):
+                before = deployment.digest()
+                os.makedirs(os.path.dirname(name), exist_ok=True)
+                with open(name, "w", encoding="utf-8") as file:
+                    file.write("x")
+                self.assertNotEqual(deployment.digest(), before, name)
+
     def test_time_to_live(self):
         _, _, etag = self.stored("short")
         wait_until(lambda: self.ask("short", etag) and "reason=expired" in self.said or None, 5, "it expires")
