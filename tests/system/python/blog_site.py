@@ -263,6 +263,11 @@ def consent_in_template(request):
 
 
 @page
+def basket(request):
+    return text("your basket" if request.session.session_key else "", published().count())
+
+
+@page
 def part(request):
     return text("part" if request.headers.get("HX-Request") else "whole", published().count())
 

@@ -298,6 +298,8 @@ class Requests(Blog):
             self.assertIn('by=cookie consent; do="Cookie" in VARY', reply.said)
             self.is_new(f"/{page}/", reply, web, Cookie="consent=1")
             self.is_new(f"/{page}/", self.stored(f"/{page}/"), Cookie="consent=1")  # where VARY has Cookie
+        self.assertIn("by=cookie sessionid", self.refused("/basket/", "request_field", web, Cookie=session_of("bob")).said)
+        self.is_new("/basket/", self.stored("/basket/"), Cookie=session_of("bob"))
         self.assertIn('session; do="Cookie" in VARY', web.ask("/theme/").said)
 
     def test_a_file_of_the_system(self):

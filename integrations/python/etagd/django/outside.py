@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, Tuple
 from django.core.files.storage import FileSystemStorage
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.template.loaders import cached, filesystem
+from django.template.utils import EngineHandler
 
 from . import kept as memory
 from . import reads
@@ -174,5 +175,6 @@ def install() -> None:
     _patch_storages()
     _patch_templates()
     _patch_aside(BaseDatabaseWrapper, "connect")
+    _patch_aside(EngineHandler, "__getitem__")  # looks for libraries of tags when it is made
     _patch_aside(logging.Handler, "handle")
     sys.addaudithook(_hook)

@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Set
 
 from django.conf import settings
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
 from django.http.request import HttpHeaders, HttpRequest
@@ -44,6 +45,7 @@ _TEMPLATES = "django.template."
 # Of a view of Django REST framework: who may come in is asked before each hit, or said to be in the scope.
 _WHO_MAY = frozenset(("initial", "check_permissions", "check_object_permissions", "check_throttles"))
 _FRAMES_MAX = 30
+_ASKED = "asked"
 _INSTALLED = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep, os.path.dirname(os.__file__) + os.sep)
 
 
@@ -261,7 +263,7 @@ class _Headers(HttpHeaders):
 
 def watch(request: Any, noted: reads.Reads) -> Asked:
     """Of what is read from this request. Its META becomes a copy: the server's environ stays as it is."""
-    asked = Asked(noted)
+    asked = noted.kept[_ASKED] = Asked(noted)
     given = getattr(request, "META", None)
     if type(given) is dict and isinstance(request, (WSGIRequest, ASGIRequest)):
         request.META = _noting(_Meta, given, asked)
@@ -311,7 +313,22 @@ def _patch_cookies(owner: Any) -> None:
     owner.COOKIES = made
 
 
+def _patch_sessions() -> None:
+    """That there is one, and which, says the cookie; a session that was asked for no more than that does not call itself accessed."""
+    key = SessionBase.session_key.fget  # type: ignore[attr-defined]
+
+    def session_key(self: Any) -> Any:
+        noted = reads.noting()
+        asked = None if noted is None else noted.kept.get(_ASKED)
+        if asked is not None:
+            asked.note("Cookie", "sessionid")
+        return key(self)
+
+    SessionBase.session_key = property(session_key)  # type: ignore[assignment]
+
+
 def install() -> None:
+    _patch_sessions()
     _patch_headers()
     for owner in (WSGIRequest, ASGIRequest):
         _patch_cookies(owner)
