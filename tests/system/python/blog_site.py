@@ -45,7 +45,7 @@ settings.configure(
         "admin", "auth", "contenttypes", "sessions", "messages", "sites", "flatpages", "sitemaps", "syndication", "humanize")] + ["blog", "etagd.django"],
     MIDDLEWARE=MIDDLEWARE, ROOT_URLCONF=__name__, SITE_ID=1, ALLOWED_HOSTS=["*"], LOGGING_CONFIG=None, DEFAULT_AUTO_FIELD="django.db.models.AutoField",
     SECRET_KEY=os.environ.get("BLOG_SECRET", "one"), USE_TZ=True, TIME_ZONE="America/New_York", USE_I18N=True, LANGUAGES=[("en", "English"), ("de", "Deutsch")],
-    SESSION_COOKIE_AGE=7200, MEDIA_ROOT=os.path.join(PLACE, "media"), MEDIA_URL="/media/", STATIC_URL="/static/",
+    LOCALE_PATHS=[os.path.join(PLACE, "locale")], SESSION_COOKIE_AGE=7200, MEDIA_ROOT=os.path.join(PLACE, "media"), MEDIA_URL="/media/", STATIC_URL="/static/",
     TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "OPTIONS": {"loaders": LOADERS, "context_processors": [
         "django.template.context_processors.request", "django.contrib.auth.context_processors.auth",
         "django.contrib.messages.context_processors.messages", __name__ + ".menu"]}}],
@@ -76,7 +76,7 @@ from django.urls import path, reverse  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from django.utils.crypto import get_random_string  # noqa: E402
 from django.utils.decorators import method_decorator  # noqa: E402
-from django.utils.translation import activate, gettext  # noqa: E402
+from django.utils.translation import activate, gettext, trans_real  # noqa: E402
 from django.views.decorators.clickjacking import xframe_options_exempt  # noqa: E402
 from django.views.generic import DetailView, ListView  # noqa: E402
 from etagd.django import reads, surrogates  # noqa: E402
@@ -353,6 +353,12 @@ def french(request):
     return text(gettext("Yes"), published().count())
 
 
+def reload(request):
+    """As editors of translations do, when they have written a file."""
+    trans_real._translations = {}
+    return text("done")
+
+
 @page
 @xframe_options_exempt
 def embedded(request):
@@ -378,7 +384,7 @@ urlpatterns = [
     path("admin/", admin.site.urls), path("post/<slug:slug>/", Shown.as_view(), name="post"), path("posts/", Newest.as_view()),
     path("drafts/", Drafts.as_view()), path("feed/", public(Posts())), path("feed/<str:tag>/", public(Posts())), path("pages/<path:url>", public(flatpage)),
     path("sitemap.xml", public(sitemap), {"sitemaps": {"posts": GenericSitemap({"queryset": Post.objects.filter(status="p"), "date_field": "updated"})}}),
-    path("up/", lambda request: text(timezone.now()))]
+    path("up/", lambda request: text(timezone.now())), path("reload/", reload)]
 urlpatterns += [path(f"{name}/", view) for name, view in PAGES.items()]
 _by_wsgi = get_wsgi_application()
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -140,6 +141,19 @@ def session_of(name, **values):
                     "_auth_user_hash": user.get_session_auth_hash(), **values})
     session.save()
     return f"sessionid={session.session_key}; csrftoken={CSRF}"
+
+
+def write_translations(folder, texts):
+    """A .mo file."""
+    os.makedirs(folder)
+    texts = sorted((name.encode(), text.encode()) for name, text in texts.items())
+    count, at, body, tables = len(texts), 28 + 16 * len(texts), b"", [b"", b""]
+    for which in (0, 1):
+        for pair in texts:
+            tables[which] += struct.pack("<II", len(pair[which]), at + len(body))
+            body += pair[which] + b"\0"
+    with open(os.path.join(folder, "django.mo"), "wb") as file:
+        file.write(struct.pack("<7I", 0x950412de, 0, count, 28, 28 + 8 * count, 0, at) + b"".join(tables) + body)
 
 
 def children(pid):
@@ -343,6 +357,12 @@ class Requests(Blog):
         self.check_fields(web)
         old = self.stored("/found/", web)
         self.is_new("/found/", old, web, body="Title2")
+        with self.subTest("translations that an editor writes"):
+            old = self.stored("/french/", web)
+            write_translations(os.path.join(PLACE, "locale", "de", "LC_MESSAGES"), {"": "Content-Type: text/plain; charset=UTF-8\n", "Yes": "Freilich"})
+            web.ask("/reload/")
+            self.assertIn("Freilich", self.is_new("/french/", old, web).body)
+            self.refused("/french/", "template", web)
 
 
 class Times(Blog):

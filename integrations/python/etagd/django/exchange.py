@@ -315,6 +315,8 @@ class Exchange:
         self.bypass = self.bypass or plan.bypass or ("no_scope" if plan.scope is None else "")
         if not self.bypass and method in SAFE and requested.has_body(self.request):
             self.bypass = "request_body"
+        if not self.bypass and outside.templates_changed():
+            self.bypass = "template"  # since the request began
         if not self.bypass and self.reads.wrote and (loop.on_loop() or writes.uncommitted()):
             self.bypass = "uncommitted_changes"
         if self.bypass:

@@ -19,6 +19,7 @@ from django.core.files.storage import FileSystemStorage
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.template.loaders import cached, filesystem
 from django.template.utils import EngineHandler
+from django.utils.translation import trans_real
 
 from . import kept as memory
 from . import reads
@@ -38,6 +39,8 @@ def _file(path: Any, mode: Any = None, flags: Any = None) -> None:
     if isinstance(flags, int) and (flags & _NEW or flags & os.O_ACCMODE == os.O_WRONLY):
         return
     path = os.path.abspath(os.fsdecode(path))
+    if path.endswith(".mo"):
+        _translations_read(path)
     if not path.endswith(_CODE) and not path.startswith(_PLACES) and not any(place in path for place in _INSTALLED):
         reads.spoil("file", path)
 
@@ -123,11 +126,19 @@ def _patch_aside(owner: Any, name: str) -> None:
 
 
 _templates_changed = ""
+_catalogs: Any = None  # of translations; Django puts another dict in their place to forget them
 
 
 def templates_changed() -> str:
-    """A development server forgot its templates, since one of them is another now."""
-    return _templates_changed
+    """A development server forgot its templates, since one of them is another now; or translations were read that are none of the release,
+    by an editor that forgot the former ones, or for the first time."""
+    return _templates_changed or ("" if trans_real._translations is _catalogs else "template")
+
+
+def _translations_read(path: str) -> None:
+    global _templates_changed
+    if os.stat(path).st_mtime > release_taken_s():
+        _templates_changed = "template"
 
 
 def _patch_templates() -> None:
@@ -171,6 +182,8 @@ def _patch_templates() -> None:
 
 
 def install() -> None:
+    global _catalogs
+    _catalogs = trans_real._translations
     _patch_sockets()
     _patch_storages()
     _patch_templates()
