@@ -289,7 +289,7 @@ class Requests(Blog):
     """What a page takes from the request itself."""
 
     def check_fields(self, web, **more):
-        for page, what in (("part", "Hx-Request"), ("layout", "User-Agent"), ("address", "REMOTE_ADDR")):
+        for page, what in (("part", "Hx-Request"), ("layout", "User-Agent"), ("own_layout", "User-Agent"), ("address", "REMOTE_ADDR")):
             with self.subTest(page):
                 reply = self.refused(f"/{page}/", "request_field", web, **more)
                 self.assertIn(f"by={what}; do=", reply.said)

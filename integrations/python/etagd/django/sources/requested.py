@@ -7,7 +7,8 @@ a field decides whether that counts:
 
     the view, templates        what they read may be in the page
     the scope                  what it reads is in the key
-    the project's middlewares  may hand it to the view: counts where the scope is public
+    the project's middlewares  may hand it to the view: counts where the scope is public; under another, which may be made of it (a
+                               tenant's field, a user's token), if it says how a page looks
     Django, Django REST framework, installed middlewares
                                the language, the session, CSRF tokens and who is logged in have rules of their own; else they send Vary
 """
@@ -35,6 +36,7 @@ _OF_SERVER = frozenset(("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STR
 _NO_FIELDS = ("SERVER_", "CSRF_")
 _IN_KEY = frozenset(("Host", "Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range"))
 _WHO = frozenset(("Authorization", "REMOTE_USER"))  # whose answer it is: a scope that is not public says it
+_LOOKS = ("User-Agent", "Hx-", "Sec-", "Dnt", "Save-Data", "X-Requested-With")  # they say how a page is to be, not whose it is
 # They read for whoever calls them ...
 _BETWEEN = ("django.http.", "django.utils.datastructures", "django.utils.functional", "collections.abc", "contextlib", __name__)
 _KEYS_OWN = frozenset(("scheme", "_get_scheme", "_get_raw_host", "get_host"))  # ... but these say what the key has
@@ -43,7 +45,7 @@ _ELSEWHERE = ("etagd.", "django.middleware.", "django.contrib.sessions.", "djang
               "django.core.", "django.utils.", "django.views.csrf", "django.template.context_processors", "rest_framework.")
 _TEMPLATES = "django.template."
 # Of a view of Django REST framework: who may come in is asked before each hit, or said to be in the scope.
-_WHO_MAY = frozenset(("initial", "check_permissions", "check_object_permissions", "check_throttles"))
+_WHO_MAY = frozenset(("perform_authentication", "check_permissions", "check_object_permissions", "check_throttles"))
 _FRAMES_MAX = 30
 _ASKED = "asked"
 _INSTALLED = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep, os.path.dirname(os.__file__) + os.sep)
@@ -124,7 +126,8 @@ class Asked:
         known = {name.title() for name in vary} | self._by_scope
         if not is_public:
             known |= _WHO
-        found = {**(self._before if is_public else {}), **self._shown}
+        before = {what: field for what, field in self._before.items() if is_public or field.startswith(_LOOKS)}
+        found = {**before, **self._shown}
         return next((what for what, field in found.items() if field not in known), "")
 
 
