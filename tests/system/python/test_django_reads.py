@@ -200,7 +200,7 @@ def csp_used(request):
     return page(request)
 
 
-@view("csp-django")
+@view("csp-django", vary=["X-Nonce"])
 def csp_django(request):
     return page(request, headers={"X-Nonce": str(request._csp_nonce)}) if request.headers.get("X-Nonce") else page(request)
 
