@@ -786,6 +786,11 @@ class Freshness(Site):
                 file.write('{"paths": {"shop.css": "shop.0123.css"}, "version": "1.0"}')
             self.assertNotEqual(deployment.digest(), before)
 
+    def test_a_site_without_a_secret_key(self):
+        with override_settings(SECRET_KEY="", MIDDLEWARE=["etagd.django.middleware.ConditionalGetMiddleware"]):
+            self.site = Client()
+            self.assertTrue(self.stored("plain")[0])
+
     def test_templates_of_any_name_and_folder(self):
         place = tempfile.mkdtemp(dir=DIRECTORY)
         loaders = [("django.template.loaders.cached.Loader", [("django.template.loaders.filesystem.Loader", [place])])]

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Optional, Tuple
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 import etagd
@@ -139,11 +140,19 @@ def is_secret(name: Any) -> bool:
                                       or any(word in name.upper() for word in _SECRETS))
 
 
+def secret_key() -> Any:
+    """"": a site that needs none has none."""
+    try:
+        return settings.SECRET_KEY
+    except ImproperlyConfigured:
+        return ""
+
+
 def secret_digest() -> str:
     """Of SECRET_KEY, which is changed so that sessions, and links that are signed, are good no more: what they got must not be either.
     It costs a guess so much that it tells nothing of a key worth the name."""
     global _secret_digest
-    secrets = (settings.SECRET_KEY, *getattr(settings, "SECRET_KEY_FALLBACKS", ()))
+    secrets = (secret_key(), *getattr(settings, "SECRET_KEY_FALLBACKS", ()))
     if _secret_digest is None or _secret_digest[0] != secrets:
         text = b"\0".join(part if isinstance(part, bytes) else str(part).encode() for part in secrets)
         _secret_digest = (secrets, hashlib.pbkdf2_hmac("sha256", text, b"etagd.django", 20000).hex()[:8])

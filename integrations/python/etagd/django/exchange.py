@@ -22,7 +22,7 @@ from django.utils.translation import get_language
 import etagd
 
 from . import cursors, kept, loop, outside, process, reads, threads, writes
-from .conf import client, conf, is_secret, log, release, secret_digest
+from .conf import client, conf, is_secret, log, release, secret_digest, secret_key
 from .sources import requested
 
 SAFE = ("GET", "HEAD")
@@ -99,7 +99,7 @@ def _meta_key(name: str) -> str:
 def _secret(name: str, value: str) -> str:
     """As long as no secret is: who may read entries does not get a session by it, nor who sees X-Etag-Cache. With SECRET_KEY, since
     no session outlives that."""
-    return "hashed:" + salted_hmac("etagd.django.vary", f"{name.lower()}\0{value}", algorithm="sha256").hexdigest()[:32]
+    return "hashed:" + salted_hmac("etagd.django.vary", f"{name.lower()}\0{value}", secret_key(), algorithm="sha256").hexdigest()[:32]
 
 
 def _varied(name: str, value: Optional[str]) -> Optional[str]:
