@@ -18,7 +18,6 @@ import datetime
 import decimal
 import importlib
 import json
-import random
 import re
 import sys
 import time
@@ -29,7 +28,6 @@ from urllib.parse import parse_qsl, unquote_plus
 
 from django.conf import settings
 from django.core import signing
-from django.template import defaultfilters
 from django.utils import timezone
 
 NEVER, UNTIL_MIDNIGHT, AT_ONCE = range(3)
@@ -177,11 +175,7 @@ def until_midnight() -> float:
 
 def _midnight(zone: Optional[datetime.tzinfo]) -> float:
     tomorrow = datetime.datetime.now(zone).date() + datetime.timedelta(days=1)
-    naive = datetime.datetime.combine(tomorrow, datetime.time.min)
-    if zone is None:
-        return naive.timestamp()
-    localize = getattr(zone, "localize", None)  # pytz
-    return (localize(naive) if localize is not None else naive.replace(tzinfo=zone)).timestamp()
+    return _timestamp(datetime.datetime.combine(tomorrow, datetime.time.min), zone)
 
 
 def point(value: Any) -> Any:
@@ -231,17 +225,24 @@ def is_session(model: Any) -> bool:
     return model is not None and any(base.__name__ == "AbstractBaseSession" for base in model.__mro__)
 
 
-def first_of(rows: Optional[List[Any]]) -> Optional[float]:
-    """The first point in time of these rows. SQLite has them as text, in UTC or the site's own time."""
+def first_of(rows: Optional[List[Any]], zone: Optional[datetime.tzinfo]) -> Optional[float]:
+    """The first point in time of these rows. SQLite has them as text or without a zone: they are in that of the connection (None: the
+    site's own, without USE_TZ)."""
     found: List[float] = []
     for row in (row for chunk in rows or () for row in chunk):
         for value in row:
             if isinstance(value, str) and value[:1].isdigit() and _ISO.fullmatch(value):
                 value = datetime.datetime.fromisoformat(value.strip())
-                value = value.replace(tzinfo=datetime.timezone.utc) if settings.USE_TZ else value
             if isinstance(value, datetime.datetime):
-                found.append(value.timestamp())
+                found.append(_timestamp(value, zone))
     return min(found, default=None)
+
+
+def _timestamp(value: datetime.datetime, zone: Optional[datetime.tzinfo]) -> float:
+    if value.tzinfo is not None or zone is None:
+        return value.timestamp()
+    localize = getattr(zone, "localize", None)  # pytz
+    return (localize(value) if localize is not None else value.replace(tzinfo=zone)).timestamp()
 
 
 # ---- Where Django reads it ----
@@ -275,7 +276,7 @@ def _asked() -> None:
     if noted is None or "clock_python" in noted.changing:
         return
     frame = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__") in ("django.utils.timezone", __name__):
+    while frame is not None and frame.f_globals.get("__name__") in ("django.utils.timezone", "django.core.signing", __name__):
         frame = frame.f_back  # type: ignore[assignment]
     name = "" if frame is None else frame.f_globals.get("__name__", "")
     if not name.startswith(_OTHERS):
@@ -321,34 +322,49 @@ class _Module:
         return getattr(datetime, name)
 
 
+class _Time:
+    """Stands for the module time in that of signatures."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    @staticmethod
+    def time() -> float:
+        _asked()
+        return time.time()
+
+
 _STAND_INS = ((datetime.datetime, _Datetime), (datetime.date, _Date), (datetime, _Module()))
 
 
-class _Chance:
-    """Stands for the module random in that of Django's filter {{ list|random }}."""
-
-    def __getattr__(self, name: str) -> Any:
-        _asked()
-        return getattr(random, name)
-
-
 def _patch_signing() -> None:
-    """What is signed is good for a time: links, cookies, tokens."""
+    """A signature shows the time when it was made. One that is good for a time is so until then, to the second, so a page behind a link
+    that expires is too."""
+    signing.time = _Time()  # type: ignore[attr-defined]
     unsign = signing.TimestampSigner.unsign
+    decode = getattr(signing, "b62_decode", None) or signing.baseconv.base62.decode  # type: ignore[attr-defined]
 
     @wraps(unsign)
     def noted_unsign(self: Any, value: Any, max_age: Any = None) -> Any:
+        from .reads import noting
+
+        with ignored():
+            made = unsign(self, value, max_age)
         if max_age is not None:
-            _asked()
-        return unsign(self, value, max_age)
+            kept.outside_runs()
+        noted = noting()
+        if noted is not None and max_age is not None:
+            seconds = max_age.total_seconds() if isinstance(max_age, datetime.timedelta) else max_age
+            noted.lasts(decode(value.rsplit(self.sep, 2)[1]) + seconds)
+        return made
 
     signing.TimestampSigner.unsign = noted_unsign  # type: ignore[method-assign]
 
 
 def register() -> None:
     """The functions stay what they are, so who imported timezone.now before is noticed too."""
-    _patch_signing()
-    defaultfilters.random_module = _Chance()  # type: ignore[attr-defined]
+    if not isinstance(signing.time, _Time):  # type: ignore[attr-defined]
+        _patch_signing()
     for name in _MODULES:
         try:
             module = importlib.import_module(name)

@@ -17,12 +17,14 @@ import etagd
 from . import kept, loop
 from . import surrogates as names
 from .exchange import _UNSET, SAFE, TRUSTED, Plan, answer_with, by_weak_date, judge, method_of
+from .sources import requested
 
 
 def plan_of(scope: Any, surrogates: Any, args: Sequence[Any], kwargs: Any, **options: Any) -> Plan:
     """scope, surrogates: values, or callables that get the view's arguments."""
     if scope is not None and scope is not etagd.PUBLIC:
-        scope = _called(scope, args, kwargs)
+        with requested.in_scope(args[0]):
+            scope = _called(scope, args, kwargs)
     if callable(surrogates):
         surrogates = _called(surrogates, args, kwargs)
     return _plan(scope, surrogates, options)
@@ -39,7 +41,8 @@ def _called(function: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> A
 async def _plan_on_loop(scope: Any, surrogates: Any, args: Sequence[Any], kwargs: Any, **options: Any) -> Plan:
     """The same, where the callables may be coroutine functions."""
     if scope is not None and scope is not etagd.PUBLIC:
-        scope = await loop.called(scope, args, kwargs)
+        with requested.in_scope(args[0]):
+            scope = await loop.called(scope, args, kwargs)
     if callable(surrogates):
         surrogates = await loop.called(surrogates, args, kwargs)
     return _plan(scope, surrogates, options)
@@ -136,14 +139,14 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
         def cached(request: Any, *args: Any, **kwargs: Any) -> Any:
             plan = plan_of(scope, surrogates, (request, *args), kwargs, **options)
             answered = _check(request, plan)
-            return view(request, *args, **kwargs) if answered is None else answered
+            return _in_view(request, view, args, kwargs) if answered is None else answered
 
         @wraps(view)
         @kept.answers_requests
         async def cached_on_loop(request: Any, *args: Any, **kwargs: Any) -> Any:
             plan = await _plan_on_loop(scope, surrogates, (request, *args), kwargs, **options)
             answered = _check(request, plan)
-            return await loop.awaited(view(request, *args, **kwargs)) if answered is None else answered
+            return await _in_view_on_loop(request, view, args, kwargs) if answered is None else answered
 
         made: Any = cached_on_loop if loop.is_async_view(view) else cached
         made.etagd_scope = scope
@@ -157,6 +160,20 @@ def _check(request: Any, plan: Plan) -> Any:
     if exchange is None or exchange.plan is not None:  # without our middleware; or another's inside
         return None
     return exchange.check(plan)
+
+
+def _in_view(request: Any, view: Any, args: Any, kwargs: Any) -> Any:
+    try:
+        return view(request, *args, **kwargs)
+    finally:
+        requested.left_view(request)
+
+
+async def _in_view_on_loop(request: Any, view: Any, args: Any, kwargs: Any) -> Any:
+    try:
+        return await loop.awaited(view(request, *args, **kwargs))
+    finally:
+        requested.left_view(request)
 
 
 def condition(etag_func: Optional[Callable[..., Any]] = None, last_modified_func: Optional[Callable[..., Any]] = None, *,

@@ -7,10 +7,11 @@ import threading
 
 from django.apps import apps
 
-from . import cursors, kept, outside, threads
+from . import conf, cursors, kept, outside, reads, threads
 from .conf import log, release
 from .others import handed
 from .postgres import foreign
+from .sources import chance, requested
 
 _lock = threading.Lock()
 _installed = False
@@ -20,12 +21,16 @@ _watched = True
 def install() -> bool:
     """Is everything in its place?"""
     global _installed, _watched
-    if not _installed:
+    if _installed:
+        if not conf.has_release():  # of a process that was forked
+            with reads.aside():
+                release()
+    else:
         with _lock:
             if not _installed:
                 try:
                     release()  # the files that it reads are no response's
-                    for module in (threads, handed, cursors, kept, outside, foreign):
+                    for module in (threads, handed, cursors, kept, outside, foreign, requested, chance):
                         module.install()
                     if apps.is_installed("rest_framework"):
                         from . import rest

@@ -156,7 +156,7 @@ class Reads:
         try:
             same = queries.says_still(compiler, statement, params)
             if clock.is_session(compiler.query.model):
-                self.lasts(clock.first_of(rows))
+                self.lasts(clock.first_of(rows, compiler.connection.timezone))
             else:
                 self._times(params)
                 self._times(clock.in_text(statement))

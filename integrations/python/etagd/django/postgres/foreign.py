@@ -255,7 +255,23 @@ def params(real: Callable[[], Any]) -> Any:
 
     if _psycopg2 is not None and base.Database.__name__ == "psycopg2":
         made.setdefault("connection_factory", _psycopg2)
+    configure = getattr(base.DatabaseWrapper, "_configure_connection", None)
+    if configure is not None and not hasattr(configure, "_etagd"):
+        base.DatabaseWrapper._configure_connection = _quiet(configure)
     return made
+
+
+def _quiet(configure: Any) -> Any:
+    """What a pool's own thread says to a new connection is the same for all."""
+    @wraps(configure)
+    def configured(self: Any, driver: Any) -> Any:
+        before = connecting.set(True)
+        try:
+            return configure(self, driver)
+        finally:
+            connecting.reset(before)
+    configured._etagd = True  # type: ignore[attr-defined]
+    return configured
 
 
 def watch(state: Any) -> None:
