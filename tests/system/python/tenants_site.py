@@ -41,7 +41,7 @@ from django.db import connection, connections, models, transaction  # noqa: E402
 from django.http import HttpResponse, JsonResponse  # noqa: E402
 from django.urls import include, path  # noqa: E402
 from django.views.decorators.csrf import csrf_exempt  # noqa: E402
-from etagd.django import surrogates  # noqa: E402
+from etagd.django import reads, surrogates  # noqa: E402
 from etagd.django.decorators import etag_cached  # noqa: E402
 from etagd.django.rest import ETagMixin  # noqa: E402
 from rest_framework import permissions, serializers, viewsets  # noqa: E402
@@ -150,7 +150,9 @@ class TenantMiddleware:
         try:
             return self.get_response(request)
         finally:
-            say(request, request.headers.get("X-Resets"))
+            with reads.aside():  # it is in no answer
+                resets = request.headers.get("X-Resets")
+            say(request, resets)
 
     async def on_loop(self, request):
         await sync_to_async(self.begin)(request)

@@ -19,7 +19,7 @@ import harness
 from harness import Case, wait_until
 
 django_site.require("django", "gunicorn")
-from test_django import Unix  # noqa: E402
+from django_web import Page, Web  # noqa: E402
 
 PLACE = tempfile.mkdtemp(prefix="etagd-test-")
 atexit.register(shutil.rmtree, PLACE, ignore_errors=True)
@@ -44,48 +44,19 @@ from django.test import override_settings  # noqa: E402
 CSRF = "c" * 32
 
 
-class Reply:
-    def __init__(self, response):
-        self.status, self.body, self.fields = response.status, response.read().decode(errors="replace"), response.headers
-        self.etag, self.said = response.getheader("ETag"), response.getheader("X-Etag-Cache") or ""
+class Server(Web):
+    ALIVE, REPLY = ("/up/", 200), Page
 
-    def __repr__(self):
-        return f"{self.status} {self.etag} {self.said!r} {self.body[:300]!r}"
-
-
-class Server:
-    def __init__(self, name, *command, **environment):
-        self.socket = os.path.join(PLACE, name + ".sock")
-        with open(os.path.join(PLACE, name + ".log"), "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-B", "-m", *(word.format(self.socket) for word in command)], cwd=HERE, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([HERE, django_site.PACKAGE]), **environment})
-        atexit.register(self.process.kill)
-
-    def answers(self):
-        try:
-            return self.ask("/up/").status == 200
-        except OSError:
-            return False
+    def __init__(self, name, **environment):
+        super().__init__(PLACE, name, **environment)
+        atexit.register(self.end)
 
     def ask(self, path, etag=None, method="GET", body=None, **fields):
-        asked = Unix(self.socket)
-        fields = {"Host": "blog", **{name.replace("_", "-"): value for name, value in fields.items()}}
-        if etag is not None:
-            fields["If-None-Match"] = etag
-        try:
-            asked.request(method, path, body, fields)
-            return Reply(asked.getresponse())
-        finally:
-            asked.close()
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait(harness.bound(20))
+        return super().ask(path, etag, method, body=body, **{"Host": "blog", **fields})
 
 
 def gunicorn(name, *more, **environment):
-    return Server(name, "gunicorn", "-w", "2", "--threads", "2", *more, "--bind", "unix:{}", "blog_site:application", **environment)
+    return Server(name, **environment).gunicorn("blog_site:application", "-w", "2", "--threads", "2", *more)
 
 
 WEB = None
@@ -103,7 +74,7 @@ def setUpModule():
         file.write("first {{ posts }}")
     WEB = gunicorn("web")
     fill()
-    wait_until(WEB.answers, 60, "gunicorn answers")
+    WEB.serving()
 
 
 def tearDownModule():
@@ -306,7 +277,7 @@ class Requests(Blog):
     def test_cookies_that_no_key_has(self):
         web = gunicorn("anonymous", BLOG_VARY="1")
         self.addCleanup(web.end)
-        wait_until(web.answers, 60, "gunicorn answers")
+        web.serving()
         for page in ("consent", "consent_in_template"):
             reply = self.refused(f"/{page}/", "request_field", web)
             self.assertIn('by=cookie consent; do="Cookie" in VARY', reply.said)
@@ -349,9 +320,10 @@ class Requests(Blog):
         old, draft = self.stored("/posts/", Cookie=cookie), "/link/?to=" + signing.TimestampSigner().sign(str(post("p1").pk))
         self.assertIn("Yes bob", old.body)
         link = self.stored(draft)
-        web = Server("loop", "uvicorn", "--uds", "{}", "--log-level", "warning", "blog_site:on_loop", BLOG_SECRET="another")
+        web = Server("loop", BLOG_SECRET="another")
+        web.spawn("-m", "uvicorn", "--uds", web.socket, "--log-level", "warning", "blog_site:on_loop")
         self.addCleanup(web.end)
-        wait_until(web.answers, 60, "uvicorn answers")
+        web.serving()
         self.assertNotIn("Yes bob", self.is_new("/posts/", old, web, Cookie=cookie).body)
         self.assertEqual(self.is_new(draft, link, web).status, 403)
         self.check_fields(web)
@@ -405,22 +377,22 @@ class Fields(Blog):
                 first = self.stored(path, Accept_Encoding="gzip")
                 again = WEB.ask(path, first.etag, Accept_Encoding="gzip")
                 for name in self.CHANGED:
-                    self.assertIn(again.fields[name], (None, first.fields[name]), name)
+                    self.assertIn(again.head.headers[name], (None, first.head.headers[name]), name)
                 self.has_all(first, again)
 
     def has_all(self, first, again):
         for name in self.NEEDED:
-            words = {word.strip() for word in (first.fields[name] or "").replace("W/", "").split(",")} - {""}  # GZipMiddleware's
-            self.assertLessEqual(words, {word.strip() for word in (again.fields[name] or "").split(",")}, f"{name}: {dict(again.fields)}")
+            words = {word.strip() for word in (first.head.headers[name] or "").replace("W/", "").split(",")} - {""}  # GZipMiddleware's
+            self.assertLessEqual(words, {word.strip() for word in (again.head.headers[name] or "").split(",")}, f"{name}: {dict(again.head.headers)}")
 
     def test_below_the_sessions_and_forked_of_a_server_that_loaded_before(self):
         """It has the code of its parent, and reads templates itself."""
         web = gunicorn("forked", "--preload", BLOG_LOW="1", BLOG_RELEASE="")
         self.addCleanup(web.end)
-        wait_until(web.answers, 60, "gunicorn answers")
+        web.serving()
         cookie = session_of("bob", theme="dark")
         first = self.stored("/theme/", web, Cookie=cookie)
-        self.assertIn("Cookie", first.fields["Vary"])
+        self.assertIn("Cookie", first.head.headers["Vary"])
         self.has_all(first, web.ask("/theme/", first.etag, Cookie=cookie))
         old = self.stored("/on_disk/", web)
         with open(os.path.join(PLACE, "templates", "on_disk.html"), "w", encoding="utf-8") as file:

@@ -3,11 +3,9 @@
 answer. Built from docs/django.md by somebody who had not seen the code; what was found then is in it. On PostgreSQL alone."""
 import datetime
 import decimal
-import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +16,8 @@ import unittest
 import django_site
 import harness
 import postgres
-from harness import Case, bound, wait_until
+from django_web import Page, Web
+from harness import Case, wait_until
 
 django_site.require("django", "gunicorn")
 if "--postgres" not in sys.argv:
@@ -51,56 +50,15 @@ POOL = PSYCOPG3 and bool(connection.settings_dict["OPTIONS"].get("pool"))
 STOCK = ["more", "job", "bulk", "in_thread", "both", "manual", "raw", "lines"] + ["blocks", "two_phases", "cursor_of_its_own"] * PSYCOPG3 + ["from_pool", "from_pool_later"] * POOL
 
 
-class Unix(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=bound(30))
-        self.path = path
+class Workers(Web):
+    ALIVE, REPLY = ("orders-1", 200), Page
 
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
-class Reply:
-    def __init__(self, response):
-        self.status, self.body = response.status, response.read().decode()
-        self.etag, self.said = response.getheader("ETag"), response.getheader("X-Etag-Cache") or ""
-        self.cookie = (response.getheader("Set-Cookie") or "").partition(";")[0]
-
-    def __repr__(self):
-        return f"{self.status} {self.etag} {self.said!r} {self.body[:200]!r}"
-
-
-class Workers:
     def __init__(self, name="web", count=2):
-        self.socket = os.path.join(PLACE, name + ".sock")
-        with open(os.path.join(PLACE, name + ".log"), "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-w", str(count), "--threads", "4", "--bind", f"unix:{self.socket}", "shop_site:application"],
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(
-                    [os.path.dirname(os.path.abspath(__file__)), django_site.PACKAGE])},
-                cwd=PLACE, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        wait_until(self.answers, 30, "gunicorn answers")
+        super().__init__(PLACE, name)
+        self.gunicorn("shop_site:application", "-w", str(count), "--threads", "4").serving()
 
-    def answers(self):
-        try:
-            return self.ask("orders-1").status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-    def ask(self, page, etag=None, cookie=None):
-        connected = Unix(self.socket)
-        fields = {**({} if etag is None else {"If-None-Match": etag}), **({} if cookie is None else {"Cookie": cookie})}
-        try:
-            connected.request("GET", page if page.startswith("/") else f"/{page}/", headers=fields)
-            return Reply(connected.getresponse())
-        finally:
-            connected.close()
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait(bound(20))
+    def ask(self, path, etag=None, cookie=None):
+        return super().ask(path if path.startswith("/") else f"/{path}/", etag, **({"Cookie": cookie} if cookie else {}))
 
 
 class Shop(Case):
@@ -174,6 +132,7 @@ class Shop(Case):
         old = self.stored("replicated")
         self.write("replicate")
         self.refused("replicated", "replica")
+        wait_until(lambda: self.web.ask("replicated", old.etag).status == 200, 20, "the row is there")
         self.is_new("replicated", old, "replication")
 
     def test_jobs_in_other_processes(self):
@@ -186,7 +145,7 @@ class Shop(Case):
         self.is_new("orders-1", orders, "another process")
 
     def test_carts(self):
-        cookies = {name: self.web.ask(f"/login/{name}/").cookie for name in ("anna", "bert")}
+        cookies = {name: self.web.ask(f"/login/{name}/").head.getheader("Set-Cookie").partition(";")[0] for name in ("anna", "bert")}
         olds = {name: self.stored("cart", cookie) for name, cookie in cookies.items()}
         self.assertIn("anna", olds["anna"].body)
         self.assertEqual(self.web.ask("cart", olds["anna"].etag, cookies["bert"]).status, 200)

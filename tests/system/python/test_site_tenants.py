@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of an API of many tenants (tenants_site.py), under gunicorn with threads and under uvicorn, beside a process that writes: its
 pages are stored and answered from etagd, every kind of write is done, and nobody gets an old answer, or another tenant's."""
-import http.client
 import json
 import os
 import shutil
@@ -14,7 +13,8 @@ import unittest
 import django_site
 import harness
 import postgres
-from harness import Case, bound, wait_until
+from django_web import Page, Web
+from harness import Case, wait_until
 
 django_site.require("django", "rest_framework", "gunicorn", "uvicorn")
 if "--postgres" not in sys.argv:
@@ -46,59 +46,15 @@ from rest_framework.authtoken.models import Token  # noqa: E402
 from rest_framework.decorators import api_view  # noqa: E402
 from rest_framework.views import APIView  # noqa: E402
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 
+class Server(Web):
+    ALIVE, REPLY = ("tenant/", 200), Page
 
-class Unix(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=bound(30))
-        self.path = path
-
-    def connect(self):
-        self.sock = harness.socket.socket(harness.socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
-class Reply:
-    def __init__(self, response):
-        self.status, self.body = response.status, response.read().decode()
-        self.etag, self.said = response.getheader("ETag"), response.getheader("X-Etag-Cache") or ""
-
-    def __repr__(self):
-        return f"{self.status} {self.etag} {self.said!r} {self.body[:300]!r}"
-
-
-class Server:
-    def __init__(self, name, *command):
-        self.socket = os.path.join(PLACE, name + ".sock")
-        with open(os.path.join(PLACE, name + ".log"), "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *(word.format(socket=self.socket) for word in command)], cwd=PLACE, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join([HERE, django_site.PACKAGE])})
-
-    def answers(self):
-        try:
-            return self.ask("tenant/").status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-    def ask(self, page, etag=None, tenant="acme", method="GET", body=None, **fields):
-        connected = Unix(self.socket)
-        fields = {name.replace("_", "-"): value for name, value in fields.items()}
-        try:
-            connected.request(method, "/" + page, body, {"Host": tenant + ".example.org", **fields, **({"If-None-Match": etag} if etag else {})})
-            return Reply(connected.getresponse())
-        finally:
-            connected.close()
+    def ask(self, path, etag=None, tenant="acme", method="GET", body=None, **fields):
+        return super().ask("/" + path, etag, method, body=body, Host=tenant + ".example.org", **fields)
 
     def run(self, code):
         assert self.ask("run/", method="POST", body=code).status == 200, code
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait(bound(20))
 
 
 ETAGD = harness.Daemon(PLACE, linger_ms=3000)
@@ -121,11 +77,12 @@ def setUpModule():
         site.Member.objects.create(user=user, tenant=tenant)
         Site.secret(tenant.pk, name)
     # One worker each: what is judged are its threads and tasks. The test's own process is the other one that writes.
-    gunicorn = ("gunicorn", "-w", "1", "--bind", "unix:{socket}", "tenants_site:application")
-    SERVERS.update(web=Server("web", *gunicorn, "--threads", "3"), one=Server("one", *gunicorn),
-                   loop=Server("loop", "uvicorn", "--uds", "{socket}", "--log-level", "warning", "tenants_site:on_loop"))
+    SERVERS.update({name: Server(PLACE, name).gunicorn("tenants_site:application", "-w", "1", *more)
+                    for name, more in (("web", ("--threads", "3")), ("one", ()))})
+    loop = SERVERS["loop"] = Server(PLACE, "loop")
+    loop.spawn("-m", "uvicorn", "--uds", loop.socket, "--log-level", "warning", "tenants_site:on_loop")
     for server in SERVERS.values():
-        wait_until(server.answers, 30, "the servers answer")
+        server.serving()
 
 
 def tearDownModule():

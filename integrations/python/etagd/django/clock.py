@@ -26,7 +26,6 @@ from functools import wraps
 from typing import Any, Callable, Iterator, List, Optional, Set
 from urllib.parse import parse_qsl, unquote_plus
 
-from django.conf import settings
 from django.core import signing
 from django.utils import timezone
 
@@ -346,6 +345,7 @@ def _patch_signing() -> None:
 
     @wraps(unsign)
     def noted_unsign(self: Any, value: Any, max_age: Any = None) -> Any:
+        from . import kept
         from .reads import noting
 
         with ignored():

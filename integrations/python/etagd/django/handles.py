@@ -20,7 +20,7 @@ from typing import Any, Callable, Iterator
 from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 
-from . import cursors, reads, sql
+from . import cursors, drivers, reads, sql
 from .others import session
 from .surrogates import EVERYTHING
 
@@ -109,13 +109,13 @@ def _iterate(state: Any, real: Any) -> Iterator[Any]:
 
 def anything(state: Any, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls what may change anything, now or when its result is used."""
-    if name == "stream" and args and sql.classify(_as_text(state, args[0]))[0] == sql.READ:
+    if name == "stream" and args and sql.classify(drivers.text_of(args[0], state.connection))[0] == sql.READ:
         noted = reads.noting()
         if noted is not None:
-            noted.other_sql(_as_text(state, args[0]), args[1] if len(args) > 1 else None, state.connection)
-            state.note_session(noted, _as_text(state, args[0]))
+            noted.other_sql(drivers.text_of(args[0], state.connection), args[1] if len(args) > 1 else None, state.connection)
+            state.note_session(noted, drivers.text_of(args[0], state.connection))
         return call(*args, **kwargs)
-    if args and session.may_set(state.connection, f"SELECT {args[0]}()" if name == "callproc" else _as_text(state, args[0])):
+    if args and session.may_set(state.connection, f"SELECT {args[0]}()" if name == "callproc" else drivers.text_of(args[0], state.connection)):
         state.settings.may_be_said(state.in_transaction)
     if name in ("copy", "stream"):
         result = call(*args, **kwargs)  # does nothing yet
@@ -126,12 +126,6 @@ def anything(state: Any, name: str, call: Callable[..., Any], *args: Any, **kwar
     if hasattr(result, "__enter__") and hasattr(result, "__exit__"):
         return _Later(state, result)
     return _iterate(state, result) if hasattr(result, "__next__") else result
-
-
-def _as_text(state: Any, statement: Any) -> str:
-    from .writes import _as_text as as_text
-
-    return statement if isinstance(statement, str) else as_text(statement, state.connection)
 
 
 # ---- The driver's cursors ----

@@ -325,6 +325,12 @@ def now() -> Optional[Reads]:
     return None if _aside.get() else noting()
 
 
+def note_write() -> None:
+    noted = noting()
+    if noted is not None:
+        noted.wrote = True
+
+
 def failed() -> None:
     """A statement failed, or a connection: what is shown in the place of its rows may be another thing at the next moment."""
     noted = noting()

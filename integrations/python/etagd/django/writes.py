@@ -13,170 +13,30 @@ Threads: as Django's connections, each of which is one thread's.
 """
 from __future__ import annotations
 
-import threading
-import time
 import weakref
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial, wraps
 from types import GeneratorType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
 from django.db.models.sql import compiler as compilers
-from django.db.transaction import TransactionManagementError
-from django.db.utils import OperationalError
 from django.utils.connection import ConnectionProxy
 
-import etagd
-
-from . import catalog, cursors, drivers, handles, queries, reads, sql, surrogates
-from .conf import client, conf, log
+from . import catalog, cursors, drivers, handles, reads, sql, surrogates
+from .changes import named
+from .changes.guards import LONG_MS, NAMES_MAX, GuardFailed, guarded, untold
 from .others import places, session
 from .postgres import foreign
 from .surrogates import EVERYTHING
 
-NAMES_MAX = 1000  # of one transaction; more: everything becomes stale
-COMMIT_MS_MIN = 100  # a guard with less time left is no guard
-_LONG_MS = 86400000  # for a statement of which nobody knows how long it takes
-_ROLLED_BACK = (IntegrityError, DataError, ProgrammingError, NotSupportedError)  # of a COMMIT: surely not done
-
-
-class GuardFailed(OperationalError):
-    """etagd could not be told of a change before its COMMIT, which therefore did not happen."""
+__all__ = ["GuardFailed", "invalidate"]
 
 
 # ---- Telling etagd ----
-
-
-def _targets(names: Iterable[str]) -> Dict[str, Any]:
-    names = sorted(names)
-    if EVERYTHING in names or len(names) > NAMES_MAX:
-        return {"everything": True, "hold_ms": conf.HOLD_MS}
-    return {"surrogates": names, "hold_ms": conf.HOLD_MS}
-
-
-class _Untold:
-    """That something was committed of which nobody could be told: then everything is, before this process answers from the
-    cache again."""
-
-    def __init__(self) -> None:
-        self._added = self._told = 0
-        self._again = 0.0
-        self._lock = threading.Lock()
-
-    def add(self) -> None:
-        with self._lock:
-            self._added += 1
-
-    def now(self) -> None:
-        """What nobody waits for: told at once, or as soon as it can be."""
-        self.add()
-        self._again = 0.0
-        self.tell()
-
-    def tell(self) -> bool:
-        """True if nothing is left untold. Tries once a second."""
-        if self._added == self._told:
-            return True
-        with self._lock:
-            if time.monotonic() < self._again:
-                return False
-            self._again, added = time.monotonic() + 1, self._added
-        try:
-            client().invalidate(everything=True)
-        except etagd.EtagError:
-            return False
-        with self._lock:
-            self._told = max(self._told, added)
-            return self._told == self._added
-
-
-untold = _Untold()
-
-
-def _begin(names: Set[str], max_ms: int = 0) -> Optional[etagd.Guard]:
-    """A guard that was just confirmed, with time left. None: there is neither daemon nor spool, and the settings say to go on."""
-    guard = None
-    try:
-        guard = client().guard(max_ms=max_ms, **_targets(names))
-        for _ in range(2):
-            guard.confirm()
-            if guard.time_left_ms >= COMMIT_MS_MIN:
-                return guard
-    except etagd.EtagError as error:
-        _abort(guard)
-        if isinstance(error, etagd.Unavailable) and conf.WITHOUT_DAEMON == "commit":
-            return None
-        hint = ' (ETAGD["WITHOUT_DAEMON"] = "commit" goes on untold)' if isinstance(error, etagd.Unavailable) else ""
-        raise GuardFailed(f"etagd: no guard for this change, which is not committed: {error}{hint}") from error
-    _abort(guard)
-    raise GuardFailed("etagd: a guard was over before COMMIT could begin (guard-linger-ms is too short)")
-
-
-def _abort(guard: Optional[etagd.Guard]) -> None:
-    if guard is not None and guard.is_open:
-        try:
-            guard.abort()
-        except etagd.EtagError as error:
-            log.warning("etagd: a guard's abort was not told; it lingers: %s", error)
-
-
-def _end(guard: etagd.Guard) -> None:
-    try:
-        guard.commit()
-    except etagd.EtagError as error:
-        log.error("etagd: a guard's end was not told; it lingers, so nothing old is answered meanwhile: %s", error)
-
-
-def _after(names: Set[str]) -> None:
-    """After a COMMIT without a guard."""
-    try:
-        client().invalidate(**_targets(names))
-    except etagd.EtagError as error:
-        log.error("etagd: not told of a change that is committed; old answers are possible until it is: %s", error)
-        untold.add()
-
-
-def guarded(names: Set[str], work: Callable[[], Any], bound: Optional[Callable[[int], Callable[[], None]]] = None,
-            max_ms: int = 0, whole: bool = True) -> Any:
-    """Runs work(), which makes the change of these names visible to others. bound(ms) lets the database give COMMIT up after
-    that time, and returns what undoes that. whole: work is one COMMIT. Else it may be several, of which some were done when the
-    next one fails."""
-    guard = _begin(names, max_ms) if conf.GUARDS else None
-    try:
-        undo = bound(guard.time_left_ms) if guard is not None and bound is not None else None
-    except BaseException:
-        _abort(guard)
-        raise
-    try:
-        result = work()
-    except _ROLLED_BACK:
-        if whole:
-            _abort(guard)
-        elif guard is not None:
-            _end(guard)
-        else:
-            _after(names)
-        raise
-    except BaseException:
-        if guard is not None:
-            guard.forget()  # it may have happened: the guard lingers, and then counts as committed
-        else:
-            _after(names)
-        raise
-    finally:
-        if undo is not None:
-            undo()
-    if guard is None:
-        _after(names)
-        return result
-    if guard.time_left_ms == 0:
-        log.error("etagd: COMMIT took longer than its guard lasts if the daemon restarts meanwhile: raise guard-linger-ms")
-    _end(guard)
-    return result
 
 
 def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any] = (), everything: bool = False,
@@ -193,7 +53,7 @@ def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any]
     if state.in_transaction:
         state.note(made)
     elif made:
-        _note_write()
+        reads.note_write()
         guarded(made, _nothing)
 
 
@@ -223,12 +83,6 @@ def _opened() -> List[Any]:
 
 def _nothing() -> None:
     pass
-
-
-def _note_write() -> None:
-    noted = reads.noting()
-    if noted is not None:
-        noted.wrote = True
 
 
 # ---- Connections ----
@@ -283,7 +137,7 @@ class _State:
         return drivers.synchronized(self.connection, work)
 
     def note(self, names: Iterable[str]) -> None:
-        _note_write()
+        reads.note_write()
         self.names.extend(names)
         if len(self.names) > 64 * NAMES_MAX and not self.connection.savepoint_ids:
             self.names = [EVERYTHING]
@@ -351,7 +205,7 @@ class _State:
     # ---- SQL ----
 
     def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
-        text = statement if isinstance(statement, str) else _as_text(statement, self.connection)
+        text = drivers.text_of(statement, self.connection)
         run = partial(self.inside, execute, statement, params, many, context)
         if not self.is_connecting:  # then nobody's connection yet
             cursors.using(self, text, context.get("cursor"))
@@ -393,7 +247,7 @@ class _State:
         elif kind in (sql.ROLLBACK, sql.RELEASE):
             result = run()
         else:
-            result = self._write(text, _names_of_sql(text, table), kind, many, run)
+            result = self._write(text, named.of_sql(text, table), kind, many, run)
             if session.is_discard(text):
                 self.settings.discarded()
             return result
@@ -477,115 +331,14 @@ class _State:
         return set() if EVERYTHING in self.names else catalog.of(self.connection).also(table.name.lower(), verb)
 
     def _around(self, names: Set[str], run: Callable[[], Any]) -> Any:
-        _note_write()
-        return guarded(names, self._synchronized(run), max_ms=_LONG_MS, whole=False)
+        reads.note_write()
+        return guarded(names, self._synchronized(run), max_ms=LONG_MS, whole=False)
 
     def _is_expected(self, text: str) -> bool:
         verb, table, _ = self.statement
         if verb == "SELECT":
             return text.lstrip("( ")[:7] in ("SELECT ", "EXPLAIN") or sql.is_with_select(text)
         return text.startswith(verb) and f" {table} " in text[:len(table) + 40] + " "
-
-    # ---- Writes by the ORM ----
-
-    def scopes_of(self, table: surrogates.Table, values: List[Any]) -> Set[Optional[str]]:
-        """The scopes of these rows as they are now, and, as the rows are locked, until this transaction ends. By the driver:
-        not seen by execute(), nor counted by assertNumQueries()."""
-        connection, quote = self.connection, self.connection.ops.quote_name
-        connection.validate_no_broken_transaction()
-        name, scope, pk = quote(table.name), quote(table.scope.column), quote(table.pk.column)
-        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-            lock_sqlite(connection, table.model)
-            lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
-            prepared = [table.pk.get_db_prep_value(value, connection, prepared=False) for value in values]
-            self.inside(cursor.execute, f"SELECT {scope}, {pk} FROM {name} WHERE {pk} IN ({', '.join(['%s'] * len(values))}){lock}", prepared)
-            rows = cursor.fetchall()
-        found = {table.row(row[1]) for row in rows}
-        self.absent = [value for value in values if table.row(value) not in found]
-        return {table.collection(row[0]) for row in rows}
-
-    def names_after(self, compiler: Any, absent: List[Any], changed: int) -> Set[str]:
-        """What a write touched that could be known only after it: rows that came between the question whose they are and the
-        statement, and what the database changed besides. absent: keys of no row before it."""
-        try:
-            return self._names_after(compiler, absent, changed)
-        except (DatabaseError, TransactionManagementError):
-            raise
-        except Exception:  # pylint: disable=broad-except
-            log.exception("etagd: what a write changed besides was not understood, so it makes everything stale")
-            return {EVERYTHING}
-
-    def _names_after(self, compiler: Any, absent: List[Any], changed: int) -> Set[str]:
-        table = surrogates.table_of(compiler.query.get_meta().model)
-        if table.opaque:
-            return set()
-        verb = "INSERT" if isinstance(compiler, compilers.SQLInsertCompiler) else \
-            "UPDATE" if isinstance(compiler, compilers.SQLUpdateCompiler) else "DELETE"
-        made = self.also(table, verb)
-        if not absent or changed == 0:
-            return made
-        moved = any(field.column == table.scope.column for field, _, _ in getattr(compiler.query, "values", ()))
-        if verb == "UPDATE" and not moved:
-            made |= {name or table.unknown_rows for name in self.scopes_of(table, absent)}
-        return made | {table.unknown_rows} if verb == "DELETE" or moved or self.absent else made
-
-    def names_of(self, compiler: Any) -> Set[str]:
-        try:
-            return self._names_of(compiler)
-        except (DatabaseError, TransactionManagementError):
-            raise
-        except Exception:  # pylint: disable=broad-except
-            log.exception("etagd: a write was not understood, so it makes everything stale")
-            return {EVERYTHING}
-
-    def _names_of(self, compiler: Any) -> Set[str]:
-        query = compiler.query
-        table = surrogates.table_of(query.get_meta().model)
-        if table.opaque:
-            return {EVERYTHING}
-        names = {surrogates.any_write(), table.any_row}
-        if isinstance(compiler, compilers.SQLDeleteCompiler):
-            names |= table.deleted_with
-        if isinstance(compiler, compilers.SQLInsertCompiler):
-            parts = self._inserted(query, table)
-        else:
-            parts = self._changed(query, table)
-        return names | parts if parts is not None else names | {table.unknown_rows}
-
-    @staticmethod
-    def _inserted(query: Any, table: surrogates.Table) -> Optional[Set[str]]:
-        if getattr(query, "on_conflict", None) is not None and getattr(query.on_conflict, "name", "") == "UPDATE":
-            return None
-        parts: Set[Optional[str]] = set()
-        columns = {field.column for field in query.fields}
-        if table.pk.column in columns:
-            parts.update(table.row(getattr(row, table.pk.attname)) for row in query.objs)
-        if table.scope is not None:
-            if table.scope.column not in columns:
-                return None
-            parts.update(table.collection(getattr(row, table.scope.attname)) for row in query.objs)
-        return None if None in parts or len(parts) > NAMES_MAX // 4 else parts
-
-    def _changed(self, query: Any, table: surrogates.Table) -> Optional[Set[str]]:
-        values = queries.pinned(query, table.pk.column)
-        if values is None:
-            return None
-        parts: Set[Optional[str]] = {table.row(value) for value in values}
-        for field, _, value in getattr(query, "values", ()):
-            if field.column == table.pk.column:
-                return None
-            if table.scope is not None and field.column == table.scope.column:
-                parts.add(table.collection(value))
-        if table.scope is not None and values and None not in parts:
-            parts |= self.scopes_of(table, values)
-        return None if None in parts else parts
-
-
-def _names_of_sql(text: str, table: Optional[surrogates.Table]) -> List[str]:
-    if table is None:
-        return [EVERYTHING]
-    is_delete = text.lstrip()[:6].upper() == "DELETE"
-    return surrogates.every_row(table.model) + (sorted(table.deleted_with) if is_delete else [])
 
 
 @contextmanager
@@ -630,21 +383,7 @@ def has_failed(connection: Any) -> bool:
 
 
 def lock_sqlite(connection: Any, model: Any) -> None:
-    """SQLite's lock for writing, by a statement that changes nothing: who reads first may not get it any more."""
-    if connection.vendor == "sqlite":
-        column = model._meta.pk.column or model._meta.pk_fields[0].column  # None: of a key of several columns
-        name, pk = connection.ops.quote_name(model._meta.db_table), connection.ops.quote_name(column)
-        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-            state_of(connection).inside(cursor.execute, f"UPDATE {name} SET {pk} = {pk} WHERE 0")
-
-
-def _as_text(statement: Any, connection: Any) -> str:
-    """psycopg2.sql.Composable and its like."""
-    as_string = getattr(statement, "as_string", None)
-    if as_string is not None:
-        connection.ensure_connection()
-        return as_string(connection.connection)
-    return statement.decode("utf-8", "replace") if isinstance(statement, bytes) else str(statement)
+    named.lock_sqlite(state_of(connection), model)
 
 
 def state_of(connection: Any) -> _State:
@@ -676,10 +415,10 @@ def _write(original: Any, verb: str) -> Any:
                     return execute_sql(self, *args, **kwargs)
             return state._around({EVERYTHING}, partial(original, self, *args, **kwargs))
         state.absent = []
-        state.note(state.names_of(self))
+        state.note(named.of(state, self))
         absent, expected = state.absent, [verb, connection.ops.quote_name(self.query.get_meta().db_table), -1]
         result = _announced(state, expected, partial(original, self, *args, **kwargs))
-        state.note(state.names_after(self, absent, expected[2]))
+        state.note(named.after(state, self, absent, expected[2]))
         return result
     return execute_sql
 

@@ -9,10 +9,8 @@ from typing import Any, Optional
 
 from django.db.backends.base.client import BaseDatabaseClient
 
-from .. import writes
+from ..changes.guards import LONG_MS, guarded
 from ..surrogates import EVERYTHING
-
-_DAY_MS = 86400000
 
 
 def register() -> None:
@@ -29,7 +27,7 @@ def register() -> None:
                 return error
             return None
 
-        failed = writes.guarded({EVERYTHING}, run, max_ms=_DAY_MS, whole=False)
+        failed = guarded({EVERYTHING}, run, max_ms=LONG_MS, whole=False)
         if failed is not None:
             raise failed
 

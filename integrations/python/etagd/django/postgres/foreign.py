@@ -18,7 +18,9 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, Callable, Iterator, Optional
 
-from .. import handles, reads, sql, threads
+from .. import drivers, handles, reads, sql, threads
+from ..changes.guards import LONG_MS, after, begin, end, guarded
+from ..conf import conf
 from ..others import session
 from ..surrogates import EVERYTHING
 
@@ -48,8 +50,6 @@ def _is_lent(driver: Any) -> bool:
 
 
 def _committing(driver: Any, run: Callable[[], Any]) -> Any:
-    from ..writes import guarded
-
     state = _state(driver)
     if state is None:
         if not getattr(driver, "_etagd_wrote", False):
@@ -104,7 +104,7 @@ def _before(cursor: Any, query: Any) -> bool:
     driver = cursor.connection
     if connecting.get() or _state(driver) is not None:
         return False
-    text = query if isinstance(query, str) else _as_text(query, driver)
+    text = drivers.as_text(query, lambda: driver)
     kind, is_lent = sql.classify(text)[0], _is_lent(driver)
     if is_lent:
         _leaves(driver, text)
@@ -129,13 +129,6 @@ def _leaves(driver: Any, text: str) -> None:
         settings.may_be_said(False)
 
 
-def _as_text(query: Any, driver: Any) -> str:
-    as_string = getattr(query, "as_string", None)
-    if as_string is not None:
-        return str(as_string(driver))
-    return query.decode("utf-8", "replace") if isinstance(query, bytes) else str(query)
-
-
 def _executing(real: Any, many: bool) -> Any:
     @wraps(real)
     def execute(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
@@ -146,12 +139,10 @@ def _executing(real: Any, many: bool) -> Any:
             return handles._executed(state, lambda *_, **__: run(), self, query, args[0] if args else kwargs.get("params"), many, {})
         if not _before(self, query):
             return run()
-        from ..writes import _LONG_MS, _note_write, guarded
-
-        _note_write()
+        reads.note_write()
         driver = self.connection
         if driver.autocommit and driver.info.transaction_status == _NOT_STARTED:
-            return guarded({EVERYTHING}, run, max_ms=_LONG_MS, whole=False)
+            return guarded({EVERYTHING}, run, max_ms=LONG_MS, whole=False)
         driver._etagd_wrote = True
         return run()
     return execute
@@ -162,7 +153,7 @@ def _executing_later(real: Any) -> Any:
     @wraps(real)
     def execute(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
         result = real(self, query, *args, **kwargs)
-        if not _before(self, query) or _TO_STDOUT.search(_as_text(query, self.connection)):
+        if not _before(self, query) or _TO_STDOUT.search(drivers.as_text(query, lambda: self.connection)):
             return result
         if self.connection.autocommit:
             return _copying(result) if hasattr(result, "__enter__") else _streaming(result)
@@ -173,10 +164,8 @@ def _executing_later(real: Any) -> Any:
 
 @contextmanager
 def _guard() -> Iterator[None]:
-    from ..writes import _LONG_MS, _after, _begin, _end, _note_write, conf
-
-    _note_write()
-    guard = _begin({EVERYTHING}, _LONG_MS) if conf.GUARDS else None
+    reads.note_write()
+    guard = begin({EVERYTHING}, LONG_MS) if conf.GUARDS else None
     try:
         yield
     except BaseException:
@@ -184,9 +173,9 @@ def _guard() -> Iterator[None]:
             guard.forget()
         raise
     if guard is None:
-        _after({EVERYTHING})
+        after({EVERYTHING})
     else:
-        _end(guard)
+        end(guard)
 
 
 @contextmanager
