@@ -60,7 +60,7 @@ class Web:
         self.port = None
         self.process = None
         self.environment = {
-            **os.environ, "PYTHONPATH": os.pathsep.join([HERE, django_site.PACKAGE, django_site.PROJECT, self.cwd]),
+            **os.environ, "PYTHONPATH": os.pathsep.join([HERE, django_site.SITES, django_site.PACKAGE, django_site.PROJECT, self.cwd]),
             "PYTHONDONTWRITEBYTECODE": "1", "ETAGD_BUILD": os.path.abspath(BUILD), **environment}
 
     def take_port(self):

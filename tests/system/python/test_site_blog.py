@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a blog (blog_site.py): pages that are cached and hit, everything that is written to them, and no old answer; under gunicorn, and in part
+"""The life of a blog (sites/blog_site.py): pages that are cached and hit, everything that is written to them, and no old answer; under gunicorn, and in part
 under uvicorn, beside the editors' commands and the admin's forms."""
 import atexit
 import datetime
@@ -23,7 +23,6 @@ from django_web import Page, Web  # noqa: E402
 
 PLACE = tempfile.mkdtemp(prefix="etagd-test-")
 atexit.register(shutil.rmtree, PLACE, ignore_errors=True)
-HERE = os.path.dirname(os.path.abspath(__file__))
 DAEMON = harness.Daemon(PLACE, linger_ms=3000)
 os.environ.update(BLOG_PLACE=PLACE, ETAGD_SOCKET=DAEMON.socket, BLOG_RELEASE="one")
 for folder in ("media", "templates", "bin"):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a shop (shop_site.py): its pages are stored and answered 304, and no write of any kind, from wherever, leaves an old
+"""The life of a shop (sites/shop_site.py): its pages are stored and answered 304, and no write of any kind, from wherever, leaves an old
 answer. Built from docs/django.md by somebody who had not seen the code; what was found then is in it. On PostgreSQL alone."""
 import datetime
 import decimal
+import functools
 import json
 import os
 import shutil
@@ -42,7 +43,7 @@ import shop_site as site  # noqa: E402
 from django.core import signing  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connection, connections  # noqa: E402
-from etagd.django import clock  # noqa: E402
+from etagd.django import clock, kept, process, reads  # noqa: E402
 from etagd.django.postgres import routines  # noqa: E402
 
 PSYCOPG3 = sys.modules.get("psycopg") is not None
@@ -138,7 +139,7 @@ class Shop(Case):
     def test_jobs_in_other_processes(self):
         old, orders = self.stored("stock"), self.stored("orders-1")
         subprocess.run([sys.executable, "-c", "import shop_site; shop_site.job(); shop_site.bulk()"], check=True,
-                       env={**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(os.path.abspath(__file__)), django_site.PACKAGE])})
+                       env={**os.environ, "PYTHONPATH": os.pathsep.join([django_site.SITES, django_site.PACKAGE])})
         self.is_new("stock", old, "a job")
         site.manual()
         site.WRITES["order"]()
@@ -205,6 +206,23 @@ class Shop(Case):
         self.refused("lent", "other_connection")
         self.changes("prices-today", "copy_by_pool")
 
+    @unittest.skipUnless(POOL, "skipped: no pool")
+    def test_what_goes_back_to_the_pool_with_a_connection(self):
+        """The next one that gets it reads under that."""
+        left = {"SET shop.currency = 'USD'": lambda one: one._etagd_settings.of_others(reads.Reads()) if hasattr(one, "_etagd_settings") else (),
+                "CREATE TEMPORARY TABLE prices (n int)": lambda one: getattr(one, "_etagd_temporary", False)}
+        connection.ensure_connection()
+        for statement, found in left.items():
+            with self.subTest(statement), connection.pool.connection() as one:
+                self.assertFalse(found(one))
+                one.execute(statement)
+                self.assertTrue(found(one))
+                one.rollback()
+                one.autocommit = True
+                one.execute("DISCARD ALL")
+                self.assertFalse(found(one))
+                one.autocommit = False
+
     def test_a_function_that_remembers_a_file(self):
         with open(os.path.join(PLACE, "rates.json"), "w", encoding="utf-8") as file:
             file.write("1")
@@ -243,6 +261,16 @@ class Forms(unittest.TestCase):
     def test_a_day_is_good_until_one_may_begin_somewhere(self):
         left = clock.until_midnight() - time.time()
         self.assertTrue(0 < left <= 900, left)
+
+    def test_a_signature_that_a_function_remembers(self):
+        @functools.lru_cache
+        def remembered(token):
+            return signing.loads(token, max_age=1000)
+
+        process.install()
+        self.addCleanup(kept._filled.clear)
+        self.assertEqual(remembered(signing.dumps("half")), "half")
+        self.assertIn("remembered", kept.memory())
 
     def test_bodies_of_functions(self):
         for body, writes in (

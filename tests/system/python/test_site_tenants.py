@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of an API of many tenants (tenants_site.py), under gunicorn with threads and under uvicorn, beside a process that writes: its
+"""The life of an API of many tenants (sites/tenants_site.py), under gunicorn with threads and under uvicorn, beside a process that writes: its
 pages are stored and answered from etagd, every kind of write is done, and nobody gets an old answer, or another tenant's."""
 import json
 import os
@@ -266,6 +266,16 @@ class Databases(Site):
                 self.web.ask("tenant/", X_Sets="DISCARD ALL")
                 self.stored("secrets/")
 
+    def test_what_the_driver_committed_or_took_back(self):
+        """By connection.connection: Django knows nothing of it."""
+        ends = "connection.set_autocommit(False); c = connection.cursor(); c.execute('{}'); connection.connection.{}(); c.execute('SELECT 1'); " \
+               "connection.{}(); connection.set_autocommit(True)"
+        block = "c = connection.cursor()\nwith connection.connection.transaction(force_rollback=True): c.execute('RESET app.tenant')"
+        for code in (ends.format("SET app.tenant = 1", "commit", "rollback"), ends.format("RESET app.tenant", "rollback", "commit"), block):
+            with self.subTest(code):
+                self.web.run(code)
+                self.refused("secrets/", "session_settings")
+
     def test_a_setting_that_is_rolled_back_to_anothers(self):
         self.stored("rolledback/")
         self.web.ask("tenant/", X_Sets="SET app.tenant = %(id)s")
@@ -332,6 +342,12 @@ class Handed(Site):
         said = self.second("executor/", "executor/", self.web)
         self.assertTrue(said["first"].said.startswith("miss"), said)
         self.assertEqual(said["second"].said, "bypass; reason=other_request; by=Future", said)
+
+    def test_a_future_of_nobody(self):
+        """As a scheduler's, which is done before the request began."""
+        self.web.run("import contextvars; GATE.set(); FLIGHTS['future'] = contextvars.Context().run(POOL.submit, load); "
+                     "contextvars.Context().run(FLIGHTS['future'].result)")
+        self.refused("executor/", "other_request")
 
     def test_a_task_of_an_event_loop(self):
         for how in ("await", "shield", "gather"):

@@ -127,6 +127,9 @@ def _leaves(driver: Any, text: str) -> None:
         if settings is None:
             settings = driver._etagd_settings = session.Settings()
         settings.may_be_said(False)
+    if session.is_discard(text):
+        driver._etagd_temporary = False
+        getattr(driver, "_etagd_settings", session.Settings()).discarded()
 
 
 def _executing(real: Any, many: bool) -> Any:
