@@ -113,13 +113,19 @@ def _zipped_outside(middleware: Sequence[str]) -> bool:
     return _ZIPS in middleware and _OURS in middleware and middleware.index(_ZIPS) < middleware.index(_OURS)
 
 
+def _field(request: Any, key: str) -> Optional[str]:
+    """Of META. What is asked here is in no page, so nobody is told that it was read."""
+    found: Optional[str] = dict.get(request.META, key)
+    return found
+
+
 _HOSTS_MAX = 64
 _hosts: Dict[Any, str] = {}
 
 
 def _host(request: Any) -> str:
     """get_host() compares the field with each host that is allowed; what it allowed once it allows again."""
-    said = None if settings.USE_X_FORWARDED_HOST else request.META.get("HTTP_HOST")
+    said = None if settings.USE_X_FORWARDED_HOST else _field(request, "HTTP_HOST")
     if said is None or settings.DEBUG:
         host: str = request.get_host()
         return host
@@ -134,13 +140,14 @@ def _host(request: Any) -> str:
 
 
 def conditions(request: Any) -> List[Tuple[str, str]]:
-    meta = request.META
-    return [(name, meta[key]) for name, key in _CONDITIONS if key in meta]
+    found = ((name, _field(request, key)) for name, key in _CONDITIONS)
+    return [(name, value) for name, value in found if value is not None]
 
 
 def _part(request: Any) -> List[Tuple[str, str]]:
     """What is answered to a request for a part may be about the part: libetag wants to know."""
-    return [("Range", request.META["HTTP_RANGE"])] if "HTTP_RANGE" in request.META else []
+    said = _field(request, "HTTP_RANGE")
+    return [] if said is None else [("Range", said)]
 
 
 def validators_of(response: Any, etag: Optional[str] = None) -> etagd.Validators:
@@ -155,7 +162,7 @@ def method_of(request: Any) -> str:
     request = getattr(request, "_request", request)  # Django's own, of Django REST framework's
     scope = getattr(request, "scope", None)
     made: str = request.method
-    came: str = request.META.get("REQUEST_METHOD", made) if scope is None else scope["method"]
+    came: str = _field(request, "REQUEST_METHOD") or made if scope is None else scope["method"]
     return made if came in SAFE and made not in SAFE or came in UNSAFE and made in UNSAFE else came
 
 
@@ -219,8 +226,9 @@ class Start:
     def ask(self) -> None:
         """On the thread of the request's connections. May wait for the daemon."""
         self._asked = True
-        writes.look_for_moved()
-        if writes.in_transaction():
+        opened = writes.opened()
+        writes.look_for_moved(opened)
+        if writes.in_transaction(opened):
             # A snapshot that began before the token; or a test's, which is rolled back.
             self.bypass = self.bypass or "in_transaction"
         elif cursors.any_unfinished():
@@ -348,7 +356,7 @@ class Exchange:
 
     def _key(self, plan: Plan) -> etagd.Key:
         request = self.request
-        vary = [(name, _varied(name, request.META.get(_meta_key(name)))) for name in plan.vary_names]
+        vary = [(name, _varied(name, _field(request, _meta_key(name)))) for name in plan.vary_names]
         # What bodies differ by and no other part of the key has: the language and the time zone
         # that were chosen by a cookie, a session or a profile.
         said = [release(), secret_digest()]

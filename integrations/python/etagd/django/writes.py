@@ -59,22 +59,22 @@ def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any]
 
 def uncommitted() -> bool:
     """Has this thread changed something that it has not committed?"""
-    return any(state_of(connection).names for connection in _opened())
+    return any(state_of(connection).names for connection in opened())
 
 
-def in_transaction() -> bool:
+def in_transaction(of: Optional[List[Any]] = None) -> bool:
     """Is any connection of this thread in a transaction, whose snapshot may be of any age?"""
     return any(connection.connection is not None and (connection.in_atomic_block or not connection.autocommit
-                                                      or state_of(connection).by_hand) for connection in _opened())
+                                                      or state_of(connection).by_hand) for connection in (opened() if of is None else of))
 
 
-def look_for_moved() -> None:
+def look_for_moved(of: Optional[List[Any]] = None) -> None:
     """Does an alias mean another database than when this thread last used it?"""
-    for connection in _opened():
+    for connection in opened() if of is None else of:
         places.look(connection, untold.now)
 
 
-def _opened() -> List[Any]:
+def opened() -> List[Any]:
     """The connections that this thread has made."""
     made = connections._connections
     found = [getattr(made, alias, None) for alias in connections.settings]

@@ -18,7 +18,7 @@ import os
 import sys
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set
+from typing import Any, Dict, Iterator, Optional, Sequence, Set
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
@@ -285,8 +285,8 @@ def _noting(kind: Any, given: Dict[Any, Any], asked: Asked) -> Any:
 
 def has_body(request: Any) -> bool:
     """A GET with a body may be answered by what it says, which the key has not."""
-    length: List[Any] = [request.META.get("CONTENT_LENGTH"), request.META.get("HTTP_TRANSFER_ENCODING")]
-    return length[0] not in (None, "", "0", 0) or bool(length[1])
+    said = request.META
+    return dict.get(said, "CONTENT_LENGTH") not in (None, "", "0", 0) or bool(dict.get(said, "HTTP_TRANSFER_ENCODING"))
 
 
 def _patch_headers() -> None:
