@@ -43,9 +43,12 @@ static int parent_make(struct endpoint *endpoint, struct why *why)
     if (slash)
         snprintf(parent, sizeof(parent), "%.*s", slash == path ? 1 : (int)(slash - path), path);
     if (slash && slash != path && mkdir(parent, 0755) < 0 && errno != EEXIST)
-        return why_errno(why, "make the socket's directory", parent);
+        return why_set(why, "cannot make the socket's directory %s: %s; or give another --socket",
+                       parent, strerrordesc_np(errno));
     const char *fault = owned_dir_fault(parent, &endpoint->shared);
-    return fault ? why_set(why, "%s, the socket's directory, %s", parent, fault) : 0;
+    return fault ? why_set(why, "%s, the socket's directory, %s, or give another --socket", parent,
+                           fault)
+                 : 0;
 }
 
 static void recorded_lease_read(struct endpoint *endpoint)
@@ -70,7 +73,8 @@ static int lock_take(struct endpoint *endpoint, struct why *why)
         return why_set(why, "%s, the socket's lock, %s", endpoint->lock_path, fault);
     errno = -r;
     if (r < 0)
-        return why_errno(why, "lock", endpoint->lock_path);
+        return why_set(why, "cannot lock %s: %s; or give another --socket", endpoint->lock_path,
+                       strerrordesc_np(errno));
     recorded_lease_read(endpoint);
     return 0;
 }

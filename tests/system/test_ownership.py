@@ -111,6 +111,16 @@ class SharedDirectory(Case):
         finally:
             os.seteuid(0)
 
+    def test_who_may_not_make_the_sockets_directory_is_told_of_another(self):
+        """A first start by somebody who is not root, with the default path."""
+        os.chmod(self.directory, 0o755)
+        self.d.socket = os.path.join(self.directory, "run", "etagd.sock")
+        with open("/dev/null", "rb") as nothing:
+            done = subprocess.run(self.d.command(), user=self.STRANGER, group=self.STRANGER, extra_groups=[], stdin=nothing,
+                                  stderr=subprocess.PIPE, text=True, timeout=bound(20), check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, "event=socket_refused.*socket's directory .*/run: Permission denied; or give another --socket")
+
     def test_a_lock_that_a_stranger_made_is_refused(self):
         lock = self.d.socket + ".lock"
         # It could say a lease that is too short, and its owner could change it, and hold it.

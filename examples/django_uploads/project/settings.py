@@ -3,6 +3,7 @@
 
     UPLOADS_DB          an SQLite file; default: uploads.sqlite3 here
     UPLOADS_PGHOST      instead: a PostgreSQL, the directory of its socket or its host; UPLOADS_PGUSER, UPLOADS_PGDATABASE
+    UPLOADS_PG_AGE      how long its connections are kept, in seconds; 0 under ASGI
     ETAGD_SOCKET        etagd's
     UPLOADS_RELEASE     what names the deployment, for instance a commit's hash
     UPLOADS_DEBUG_HEADER "0": answers do not say what etagd did (X-Etag-Cache)
@@ -43,7 +44,7 @@ if "UPLOADS_PGHOST" in os.environ:
     DATABASES = {"default": {
         "ENGINE": "django.db.backends.postgresql", "HOST": os.environ["UPLOADS_PGHOST"],
         "USER": os.environ.get("UPLOADS_PGUSER", "etagd"), "NAME": os.environ.get("UPLOADS_PGDATABASE", "etagd"),
-        "ATOMIC_REQUESTS": True, "CONN_MAX_AGE": 600}}
+        "ATOMIC_REQUESTS": True, "CONN_MAX_AGE": int(os.environ.get("UPLOADS_PG_AGE", "600"))}}
 else:
     FILE = os.environ.get("UPLOADS_DB", str(BASE_DIR / "uploads.sqlite3"))
     # Without ATOMIC_REQUESTS: who reads first in a transaction may not get SQLite's lock for writing any more.

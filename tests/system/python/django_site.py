@@ -7,10 +7,11 @@ import sys
 import tempfile
 import types
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path[:0] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__))), os.path.join(os.path.dirname(os.path.abspath(__file__)), "sites")]
 import harness  # noqa: E402
 from harness import BUILD  # noqa: E402
 
+SITES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sites")
 PACKAGE = os.path.abspath(os.path.join(BUILD, "integrations", "python"))
 PROJECT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "..", "examples", "django_uploads"))
 DRIVER = os.environ.get("ETAGD_TEST_DRIVER", "")  # of PostgreSQL: psycopg2, psycopg, or psycopg-bound, psycopg-pool

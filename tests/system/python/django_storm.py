@@ -5,8 +5,11 @@ Each row has a counter that its one writer only raises. A response shows a value
 came with some 200 before. What is shown must not be below what was answered to the writer, or was shown to anybody, before
 the request began: since a guard stands around COMMIT, nobody may be told of the old version once the new one was seen.
 
-usage: django_storm.py [--postgres] [SECONDS [SEED]]        run by scripts/torture-django; a short one by test_django.py
+usage: django_storm.py [--postgres] [--server gunicorn|uvicorn] [--share] [SECONDS [SEED]]
+run by scripts/torture-django; a short one by test_django.py. --share: nothing is killed; a fixed sequence of one client's requests,
+and how many of its conditions etagd answered 304.
 """
+import argparse
 import collections
 import http.client
 import json
@@ -159,23 +162,61 @@ def rows_of(web, count=6):
     return rows
 
 
-def main():
-    import harness
-    import test_django
+def share(web, rows, count=2000, seed=1):
+    """One client after another request asks, and at times writes: (conditional GETs, those that etagd answered 304). What is filled is
+    known before the next request, so that both figures depend on what is stored alone."""
+    chance, known, asked, answered = random.Random(seed), {}, 0, 0
+    for number in range(count):
+        row = chance.choice(rows)
+        if chance.random() < 0.1:
+            reply = web.ask(f"/api/v1/uploads/{row}/", method="PATCH", data={"row_count": number})
+            assert reply.status == 200, reply
+            continue
+        path = "/api/v1/uploads/" if chance.random() < 0.3 else f"/api/v1/uploads/{row}/"
+        reply = web.ask(path, known.get(path))
+        assert reply.status in (200, 304), reply
+        if path in known:
+            asked += 1
+            answered += reply.status == 304 and reply.hit
+        known[path] = reply.etag or known[path]
+        web.daemon.ctl("sync")
+    return asked, answered
 
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 600
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
-    print(f"seed {seed}, {seconds:.0f} s, {'PostgreSQL' if test_django.POSTGRES else 'SQLite'}", flush=True)
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--server", choices=("gunicorn", "uvicorn"), default="gunicorn")
+    parser.add_argument("--share", action="store_true")
+    parser.add_argument("seconds", nargs="?", type=float, default=600)
+    parser.add_argument("seed", nargs="?", type=int, default=random.randrange(1 << 30))
+    return parser.parse_args()
+
+
+def main():
     import tempfile
 
+    import test_django  # before the others: it finds them
+    import django
+    import harness
+
+    given = arguments()
+    where = f"Django {django.__version__}, {given.server}, {'PostgreSQL' if test_django.POSTGRES else 'SQLite'}"
+    print(f"share of 304s, {where}" if given.share else f"seed {given.seed}, {given.seconds:.0f} s, {where}", flush=True)
+    server = {"gunicorn": test_django.Gunicorn, "uvicorn": test_django.Uvicorn}[given.server]
     with tempfile.TemporaryDirectory(prefix="etagd-storm-") as place:
         daemon = harness.Daemon(place, linger_ms=3000).start()
-        web = test_django.Gunicorn(place, daemon, threads=4)
+        web = server(place, daemon, threads=4)
         try:
             web.manage("migrate", "-v0")
             web.manage("seed", "--uploads", "20")
             web.start()
-            storm = Storm(web, daemon, seconds, seed, rows_of(web)).run()
+            rows = rows_of(web)
+            if given.share:
+                web.daemon = daemon
+                asked, answered = share(web, rows)
+                print(f"conditional GETs {asked}, 304 from etagd {answered}: {100 * answered / asked:.1f} %")
+                return 0
+            storm = Storm(web, daemon, given.seconds, given.seed, rows).run()
         finally:
             web.end()
             daemon.end()

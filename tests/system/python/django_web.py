@@ -41,9 +41,18 @@ class Reply:
         return f"{self.status} {self.etag} {self.said!r} {self.body[:300]!r}"
 
 
+class Page(Reply):
+    """One whose body is text."""
+
+    def __init__(self, response):
+        super().__init__(response)
+        self.body = self.body.decode(errors="replace")
+
+
 class Web:
     """A server that a test starts, asks and ends; its log and its socket are in place."""
     ALIVE = "/", 200  # a path, and what it answers once the server serves
+    REPLY = Reply
 
     def __init__(self, place, name="web", cwd=None, **environment):
         self.place, self.cwd = place, cwd or place
@@ -51,7 +60,7 @@ class Web:
         self.port = None
         self.process = None
         self.environment = {
-            **os.environ, "PYTHONPATH": os.pathsep.join([HERE, django_site.PACKAGE, django_site.PROJECT, self.cwd]),
+            **os.environ, "PYTHONPATH": os.pathsep.join([HERE, django_site.SITES, django_site.PACKAGE, django_site.PROJECT, self.cwd]),
             "PYTHONDONTWRITEBYTECODE": "1", "ETAGD_BUILD": os.path.abspath(BUILD), **environment}
 
     def take_port(self):
@@ -83,7 +92,8 @@ class Web:
         except (OSError, http.client.HTTPException):
             return False
 
-    def ask(self, path, etag=None, method="GET", data=None, **headers):
+    def ask(self, path, etag=None, method="GET", data=None, body=None, **headers):
+        """data: what is sent as JSON; body: what is sent as it is."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=bound(30)) if self.port else Unix(self.socket)
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         if etag is not None:
@@ -91,8 +101,8 @@ class Web:
         if data is not None:
             fields["Content-Type"] = "application/json"
         try:
-            connection.request(method, path, None if data is None else json.dumps(data), fields)
-            return Reply(connection.getresponse())
+            connection.request(method, path, body if data is None else json.dumps(data), fields)
+            return self.REPLY(connection.getresponse())
         finally:
             connection.close()
 

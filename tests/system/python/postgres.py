@@ -45,7 +45,7 @@ class Cluster:
         made = cls(programs, directory, user)
         made.run("initdb", "-D", "data", "-U", "etagd", "-A", "trust", "-N", "-E", "UTF8")
         made.run("pg_ctl", "-D", "data", "-w", "-l", os.path.join(directory, "log"), "-o",
-                 f"-k {directory} -c listen_addresses='' -c fsync=off", "start")
+                 f"-k {directory} -c listen_addresses='' -c fsync=off -c wal_level=logical", "start")
         atexit.register(made.stop)
         made.run("createdb", "etagd")
         return made

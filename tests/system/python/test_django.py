@@ -30,6 +30,17 @@ def application(environ, start_response):
         return start_response(status, [*headers, ("X-Worker", str(os.getpid()))], *more)
     return project(environ, start)
 """
+ASGI = """
+import os
+from project.asgi import application as project
+
+async def application(scope, receive, send):
+    async def start(message):
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"X-Worker", str(os.getpid()).encode())]
+        await send(message)
+    await project(scope, receive, start)
+"""
 
 
 class Gunicorn(Web):
@@ -70,6 +81,15 @@ class Gunicorn(Web):
             if (reply.worker == worker) if worker > 0 else (reply.worker != -worker):
                 return reply
         raise AssertionError("this worker does not answer")
+
+
+class Uvicorn(Gunicorn):
+    """The same under ASGI: two workers, each with its event loop and a thread for each request's connections."""
+    application, source = "tested_asgi", ASGI
+
+    def serve(self, application):
+        self.environment["UPLOADS_PG_AGE"] = "0"  # a request's thread is gone after it
+        return self.spawn("-m", "uvicorn", "--workers", "2", "--uds", self.socket, "--log-level", "warning", "--no-access-log", application)
 
 
 class Workers(Case):

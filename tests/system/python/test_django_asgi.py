@@ -168,8 +168,9 @@ class Loop(Server):
 
         def some():
             for name in names * 5:
-                if not self.ask(f"/{name}/", etags[name]).hit:
-                    missed.append(name)
+                reply = self.ask(f"/{name}/", etags[name])
+                if not reply.hit:
+                    missed.append((name, reply))
         missed = []
         together(*[some] * 4)
         self.assertEqual(missed, [])

@@ -197,7 +197,7 @@ def csp_used(request):
     return page(request)
 
 
-@view("csp-django")
+@view("csp-django", vary=["X-Nonce"])
 def csp_django(request):
     return page(request, headers={"X-Nonce": str(request._csp_nonce)}) if request.headers.get("X-Nonce") else page(request)
 
@@ -758,6 +758,23 @@ class Freshness(Site):
             before = deployment.digest()
             put_file(deployment.manifest_path(), '{"paths": {"shop.css": "shop.0123.css"}, "version": "1.0"}')
             self.assertNotEqual(deployment.digest(), before)
+
+    def test_a_site_without_a_secret_key(self):
+        with override_settings(SECRET_KEY="", MIDDLEWARE=["etagd.django.middleware.ConditionalGetMiddleware"]):
+            self.site = Client()
+            self.assertTrue(self.stored("plain")[0])
+
+    def test_templates_of_any_name_and_folder(self):
+        place = tempfile.mkdtemp(dir=DIRECTORY)
+        loaders = [("django.template.loaders.cached.Loader", [("django.template.loaders.filesystem.Loader", [place])])]
+        with override_settings(TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "OPTIONS": {"loaders": loaders}}]):
+            for name in (os.path.join(place, "media", "feed.rss"), os.path.join(DIRECTORY, "templates", "static", "page.htm"),
+                         os.path.join(DIRECTORY, "jinja2", ".parts", "worker.js")):
+                before = deployment.digest()
+                os.makedirs(os.path.dirname(name), exist_ok=True)
+                with open(name, "w", encoding="utf-8") as file:
+                    file.write("x")
+                self.assertNotEqual(deployment.digest(), before, name)
 
     def test_time_to_live(self):
         _, _, etag = self.stored("short")

@@ -13,10 +13,12 @@ class EtagdConfig(AppConfig):
         from django.core.signals import request_finished, request_started
 
         from . import asgi, checks, clock, conf, exchange, writes
+        from .management import shell
 
         checks.register()
         writes.register()
         clock.register()
+        shell.register()
         if checks.MIDDLEWARE in (settings.MIDDLEWARE or []):
             request_started.connect(exchange.request_started, dispatch_uid="etagd")
             request_finished.connect(exchange.request_finished, dispatch_uid="etagd")

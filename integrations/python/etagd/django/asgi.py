@@ -11,6 +11,7 @@ from functools import partial, wraps
 from typing import Any, Callable
 
 from . import exchange, reads, threads
+from .others import handed
 
 
 async def _noting(noted: reads.Reads, run: Callable[[], Any]) -> Any:
@@ -30,6 +31,7 @@ def _begin_with_the_handler(handler: Any) -> None:
         if scope["type"] != "http":
             return await call(self, scope, *args)
         start = exchange.Start(scope, is_on_loop=True)
+        handed.watch_tasks()
         try:
             return await _noting(start.reads, partial(call, self, scope, *args))
         finally:

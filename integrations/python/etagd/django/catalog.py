@@ -28,23 +28,10 @@ import etagd
 
 from . import sql, surrogates
 from .conf import conf, log, unshadowed
+from .postgres import routines
 from .surrogates import EVERYTHING
 
 TABLE, VIEW, FOREIGN = range(3)
-# Volatile, but they write no row.
-HARMLESS = frozenset("""
-    clock_timestamp currval gen_random_bytes gen_random_uuid lastval nextval pg_advisory_lock pg_advisory_xact_lock pg_backend_pid
-    pg_notify pg_sleep pg_try_advisory_lock pg_try_advisory_xact_lock random random_normal set_config setseed setval timeofday
-    txid_current uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4 uuidv7""".split())
-
-_LITERALS = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.S)
-_NO_WRITE = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b|\bDO\s+UPDATE\s+SET\b|\bREPLACE\s*\("
-                       r"|\bOR\s+(?:REPLACE|IGNORE|ABORT|ROLLBACK|FAIL)\b", re.I)
-_VERBS = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|REPLACE|TRUNCATE|EXECUTE|COPY|CALL|CREATE|DROP|ALTER|REFRESH)\b", re.I)
-_WRITTEN = re.compile(
-    r"\b(?:INSERT\s+INTO|REPLACE\s+INTO|MERGE\s+INTO|DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?|UPDATE)\s+"
-    r'(?:ONLY\s+)?(?:(?:"[^"]*"|\w+)\s*\.\s*)?("[^"]*"|`[^`]*`|\w+)', re.I)
-_CALLS = re.compile(r'(\w+)"?\s*\(')
 
 
 @dataclass
@@ -61,16 +48,9 @@ class Relation:
     keys: Set[str] = field(default_factory=set)  # columns with a foreign key that holds
     definition: str = ""  # of a view, or of policies
     policies: bool = False
+    writes_when_read: bool = False  # by a function that its definition calls
+    replicated: bool = False  # another server writes it
     unseen: Set[str] = field(default_factory=set)  # why what it shows must not be stored
-
-
-def _tables_written(text: str, known: Iterable[str]) -> Optional[Set[str]]:
-    """By the body of a trigger; None: it is not known."""
-    text = _NO_WRITE.sub(" ", _LITERALS.sub(" ", text))
-    found = {name.strip('"`').lower() for name in _WRITTEN.findall(text)}
-    if len(_VERBS.findall(text)) != len(_WRITTEN.findall(text)) or not found <= set(known):
-        return None
-    return found
 
 
 class Catalog:
@@ -79,7 +59,10 @@ class Catalog:
         self.relations: Dict[str, Relation] = {}
         self.functions: Dict[str, str] = {}  # name -> i, s, v: the database's own
         self.clock_functions: Set[str] = set()
+        self.setters: Set[str] = set()  # functions that change settings of the session
         self.built_in: Set[Any] = set()  # of these, what is the same in every database
+        self.writers: Set[str] = set()  # functions that may write
+        self.hides_writers = False  # an operator, a cast or an aggregate calls one, so any statement may
         self.knows_functions = False  # all there are
         self.standby = False
         self.etag = ""
@@ -95,6 +78,8 @@ class Catalog:
             relation = self.relations.get(word)
             if relation is not None:
                 made |= relation.unseen
+                if relation.replicated and not conf.HOLD_MS:
+                    made.add("replica")
         return made
 
     def is_plain(self, name: str) -> bool:
@@ -108,7 +93,13 @@ class Catalog:
 
     def may_write(self, functions: Iterable[str]) -> bool:
         """Functions that the ORM's SELECT calls: may one of them write? In SQLite they are Python's, whose writes are seen."""
-        return any(self.functions.get(name) == "v" and name not in HARMLESS for name in functions)
+        return not self.writers.isdisjoint(functions)
+
+    def reading_writes(self, text: str) -> bool:
+        """May a SELECT with this text write, though none of the functions that it calls does?"""
+        if self.hides_writers:
+            return True
+        return any(self.relations[name].writes_when_read for name in sql.names_in(text) if name in self.relations)
 
     def asks_the_clock(self, functions: Iterable[str]) -> bool:
         return any(name in self.clock_functions or (name not in self.functions and not self.knows_functions) for name in functions)
@@ -117,7 +108,7 @@ class Catalog:
 
     def also(self, name: str, verb: str) -> Set[str]:
         """The names that a write of this table touches besides its own."""
-        if not self.complete:
+        if not self.complete or self.hides_writers:
             return {EVERYTHING}
         made: Set[str] = set()
         done: Set[str] = set()
@@ -152,9 +143,9 @@ class Catalog:
         """body None: it cannot be read."""
         relation = self.relation(table)
         relation.writes_itself = relation.writes_itself or itself
-        written = None if body is None else _tables_written(body, self.relations)
-        calls = () if body is None else [name.lower() for name in _CALLS.findall(_LITERALS.sub(" ", body))]
-        if written is None or self.may_write(calls):
+        written = None if body is None else routines.tables_written(body, self.relations)
+        if written is None or self.may_write(routines.calls(body or "")) or \
+                any(name in self.relations and self.relations[name].writes_when_read for name in routines.names(body or "")):
             relation.writes_anything = True
         else:
             relation.writes |= written
@@ -194,13 +185,13 @@ class Catalog:
                 done |= tree
 
     def _calls(self, text: str) -> Iterator[str]:
-        return (name.lower() for name in _CALLS.findall(_LITERALS.sub(" ", text))
-                if name.upper() not in sql._PURE and name.lower() in self.functions)
+        return (name for name in routines.calls(text) if name.upper() not in sql._PURE and name in self.functions)
 
     def _content(self) -> Any:
         return [sorted((name, [sorted(value) if isinstance(value, set) else value for value in vars(relation).values()])
                        for name, relation in self.relations.items()),
-                sorted(set(self.functions.items()) - self.built_in), sorted(self.clock_functions), self.standby]
+                sorted(set(self.functions.items()) - self.built_in), sorted(self.clock_functions), self.standby, sorted(self.writers),
+                self.hides_writers, sorted(self.setters)]
 
 
 # ---- PostgreSQL ----
@@ -210,12 +201,13 @@ _RELATIONS = f"""
     SELECT c.relname, c.relkind, c.relrowsecurity,
            CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid)
                 ELSE (SELECT string_agg(coalesce(pg_get_expr(p.polqual, p.polrelid), ''), ' ') FROM pg_policy p WHERE p.polrelid = c.oid) END,
-           EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1')
+           EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type <> '1'),
+           EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = c.oid)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {_OURS}"""
 _INHERITS = """SELECT p.relname, c.relname FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent JOIN pg_class c ON c.oid = i.inhrelid
     WHERE p.relkind IN ('r', 'p', 'f')"""
 _FUNCTIONS = """
-    SELECT p.proname, p.provolatile, l.lanname, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    SELECT p.proname, p.provolatile, l.lanname, p.prosrc, pg_get_expr(p.proargdefaults, 0), {} FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
     JOIN pg_language l ON l.oid = p.prolang WHERE p.prorettype <> 'trigger'::regtype AND n.nspname NOT IN ('pg_catalog', 'information_schema')"""
 _BUILT_IN = """
     SELECT p.proname, max(p.provolatile::text) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -238,28 +230,24 @@ def _postgresql(rows: Any) -> Catalog:
     (made.standby, made.keeps), = rows(_SESSION)
     count: Dict[Any, int] = {}
     kinds = {"r": TABLE, "p": TABLE, "f": FOREIGN}
-    for name, kind, secured, definition, ruled in rows(_RELATIONS):
+    for name, kind, secured, definition, ruled, replicated in rows(_RELATIONS):
         one = made.relation(name)
         count[name] = count.get(name, 0) + 1
         one.kind = max(one.kind, kinds.get(_text(kind), VIEW))
         one.definition += " " + definition if definition else ""
         one.policies, one.writes_anything = one.policies or secured, one.writes_anything or ruled
+        one.replicated = one.replicated or replicated
     for parent, child in rows(_INHERITS):
         made.relation(parent).family.add(child.lower())
         made.relation(child).family.add(parent.lower())
     made.functions, made.knows_functions = dict(_built_in(rows)), True
     made.built_in = set(made.functions.items())
     made.clock_functions = {name for name, volatile in made.functions.items() if volatile == "v"}
-    for name, volatile, language, source in rows(_FUNCTIONS):
-        name, volatile = name.lower(), _text(volatile)
-        made.functions[name] = max(made.functions.get(name, "i"), volatile)
-        # What is written in C and does not change within a statement is an extension's, known by name.
-        if volatile == "v" or (volatile == "s" and language not in ("c", "internal") and (
-                language not in ("sql", "plpgsql") or sql.asks_the_clock(_LITERALS.sub(" ", source or "")))):
-            made.clock_functions.add(name)
+    known = _functions_of(made, rows)
+    _expressions(made, known, rows)
     for table, language, source, name, before in rows(_TRIGGERS):
-        known = name in _KNOWN_INTERNAL or language == "plpgsql"
-        made.trigger(table, (source if language == "plpgsql" else "") if known else None, before)
+        can_be_read = name in _KNOWN_INTERNAL or language == "plpgsql"
+        made.trigger(table, (source if language == "plpgsql" else "") if can_be_read else None, before)
     for table, referred, deletes, updates, holds, column in rows(_KEYS):
         if _text(deletes) in "cnd":
             made.relation(referred).cascades.add(table.lower())
@@ -271,6 +259,73 @@ def _postgresql(rows: Any) -> Catalog:
         if isinstance(said, tuple) and times >= count.get(said[0], 0):  # in each of several schemas
             made.relation(said[0]).keys.add(said[1])
     return made
+
+
+def _functions_of(made: Catalog, rows: Any) -> routines.Routines:
+    known = routines.Routines(made.functions)
+    (version,), = rows("SHOW server_version_num")
+    standard = "pg_get_function_sqlbody(p.oid)" if int(version) >= 140000 else "NULL"
+    bodies = {}
+    for name, volatile, language, source, defaults, body in rows(_FUNCTIONS.format(standard)):
+        name, volatile = name.lower(), _text(volatile)
+        made.functions[name] = max(made.functions.get(name, "i"), volatile)
+        if volatile == "v":
+            known.add(name, language, [source, defaults, body])
+        bodies.setdefault(name, []).append((volatile, language, " ".join(text for text in (source, defaults, body) if text)))
+    known.settle()
+    made.writers, made.setters = known.writers, _setters(bodies)
+    waiting = True
+    while waiting:
+        found = {name for name, several in bodies.items() if name not in made.clock_functions
+                 and any(_asks_the_clock(made, known, name, *one) for one in several)}
+        waiting = bool(found)
+        made.clock_functions |= found
+    return known
+
+
+def _asks_the_clock(made: Catalog, known: routines.Routines, name: str, volatile: str, language: str, text: str) -> bool:
+    # A volatile one whose body can be read is as one that is said to be stable.
+    if volatile == "v" and name not in known.readable:
+        return True
+    # What is written in C and does not change within a statement is an extension's, known by name.
+    if volatile == "i" or language in ("c", "internal"):
+        return False
+    if language not in ("sql", "plpgsql"):
+        return True
+    text = routines.without_literals(text)
+    return sql.asks_the_clock(text) or not made.clock_functions.isdisjoint(routines.calls(text))
+
+
+def _expressions(made: Catalog, known: routines.Routines, rows: Any) -> None:
+    """What calls functions that may write, where no statement says so."""
+    made.hides_writers = routines.hides_writers(rows, known)
+    for table, text in rows(routines.EXPRESSIONS):
+        if known.may_write(text):
+            if table:
+                made.relation(table).writes_anything = True
+            else:
+                made.hides_writers = True  # of a domain
+    changed = True
+    while changed:
+        changed = False
+        for relation in made.relations.values():
+            if relation.definition and not relation.writes_when_read:
+                shown = sql.names_in(relation.definition)
+                relation.writes_when_read = known.may_write(relation.definition) or \
+                    any(name in made.relations and made.relations[name].writes_when_read for name in shown)
+                changed = changed or relation.writes_when_read
+
+
+def _setters(bodies: Dict[str, List[Tuple[str, str, str]]]) -> Set[str]:
+    """Those that set, and those that name them. Of another language it is not known."""
+    sources = [(name, text if language in ("sql", "plpgsql") else "set_config") for name, several in bodies.items()
+               for _, language, text in several if language not in ("c", "internal")]
+    made = {name for name, text in sources if sql.source_sets(text)}
+    while True:
+        more = {name for name, text in sources if name not in made and not made.isdisjoint(sql.names_in(text))}
+        if not more:
+            return made
+        made |= more
 
 
 _functions: Dict[str, Dict[str, str]] = {}  # by the server's version
@@ -371,6 +426,12 @@ def of(connection: Any, reading: bool = False) -> Catalog:
     if state.in_transaction and made is _known.get(identity) and not _is_current(made, identity):
         state.catalog = made  # nobody can say whether it is current, so it is asked for once in a transaction
     return made
+
+
+def last(connection: Any) -> Catalog:
+    """For what is no write of a model's: the one that was known last, where no daemon says whether it is current."""
+    found = of(connection, reading=True)
+    return _known[_identity(connection)] if found is UNKNOWN else found
 
 
 def prepare(connection: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Iterator, List
 
 from django.conf import settings
 from django.core import checks
+from django.db import connections
 from django.urls import get_resolver
 
 import etagd
@@ -35,14 +36,36 @@ def check_settings(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
     zipper = "django.middleware.gzip.GZipMiddleware"
     if MIDDLEWARE in middleware and zipper in middleware and middleware.index(zipper) > middleware.index(MIDDLEWARE):
         found.append(checks.Warning(f"{zipper} must stand before {MIDDLEWARE}", id="etagd.W003"))
+    found += _check_order(middleware)
     for alias, database in getattr(settings, "DATABASES", {}).items():
         if not database.get("AUTOCOMMIT", True):
             found.append(checks.Warning(f"DATABASES[{alias!r}] has AUTOCOMMIT off: who is always in a transaction is never "
                                         "answered from etagd", id="etagd.W004"))
-        if database.get("ENGINE", "").rsplit(".", 1)[-1] not in ("sqlite3", "postgresql", "postgis", "spatialite", "dummy", ""):
+        if not _is_tested(alias, database.get("ENGINE", "")):
             found.append(checks.Warning(f"DATABASES[{alias!r}]: etagd is tested with SQLite and PostgreSQL only",
                                         id="etagd.W005"))
     return found
+
+
+def _is_tested(alias: str, engine: str) -> bool:
+    """A backend of a package, as django-tenants has one, may be one of Django's underneath."""
+    if engine.rsplit(".", 1)[-1] in ("sqlite3", "postgresql", "postgis", "spatialite", "dummy", ""):
+        return True
+    return connections[alias].vendor in ("sqlite", "postgresql")
+
+
+_FILL_IN = ("django.contrib.sessions.middleware.SessionMiddleware", "django.middleware.locale.LocaleMiddleware",
+            "django.middleware.clickjacking.XFrameOptionsMiddleware", "django.middleware.csp.ContentSecurityPolicyMiddleware")
+
+
+def _check_order(middleware: List[str]) -> List[checks.CheckMessage]:
+    """What these put on an answer, for want of the view's word, comes onto the 304 of a hit, in the place of what the 200 said."""
+    if MIDDLEWARE not in middleware:
+        return []
+    before = [name for name in middleware[:middleware.index(MIDDLEWARE)] if name in _FILL_IN]
+    return [] if not before else [checks.Warning(
+        f"{MIDDLEWARE} stands below {', '.join(before)}: the 304 of a hit may have fields of theirs that its 200 has not, or lack some",
+        id="etagd.W007", hint="Put it first, or only below what changes the body's bytes, as GZipMiddleware.")]
 
 
 def _callbacks(patterns: Any) -> Iterator[Any]:

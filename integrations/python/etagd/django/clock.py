@@ -15,23 +15,32 @@ import base64
 import binascii
 import contextvars
 import datetime
+import decimal
 import importlib
+import json
 import re
 import sys
 import time
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, Callable, Iterator, List, Optional, Set
 from urllib.parse import parse_qsl, unquote_plus
 
-from django.conf import settings
+from django.core import signing
 from django.utils import timezone
 
 NEVER, UNTIL_MIDNIGHT, AT_ONCE = range(3)
 """When does an answer change that depends on this parameter, if nothing is written?"""
 
+_QUARTER_S = 900
 _EPOCH_S = 400 * 86400  # a number that near to the time in seconds or milliseconds is one
 _ISO_TEXT = r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,6}))?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?"
 _ISO = re.compile(rf"\s*{_ISO_TEXT}\s*")
+_INLINED = re.compile(rf"'(\s*\d{{4}}-\d\d(?:-\d\d[^']{{0,30}})?\s*)'")
+_NUMBERS = re.compile(r"(?<![\w.'\"])\d{8,13}(?:\.\d+)?(?![\w.'\"])")
+_DIGITS = re.compile(r"\d{8,13}(?:\.\d+)?")
+_MONTH = re.compile(r"\d{4}-(?:\d\d|W\d\d(?:-\d)?)")
+_JSON_MAX = 4096
 _TIME = re.compile(r"\s*\d\d:\d\d(?::\d\d(?:\.\d+)?)?\s*")
 _WORDS = frozenset(("now", "today", "tomorrow", "yesterday"))  # which SQLite and PostgreSQL read as times
 _LAST = datetime.time.max
@@ -60,12 +69,28 @@ def _values(params: Any) -> Iterator[Any]:
     if not isinstance(params, (list, tuple, type({}.values()))):
         params = [params]
     for value in params:
+        value = getattr(value, "obj", getattr(value, "adapted", value))  # the drivers' JSON
+        if isinstance(value, str) and value[:1] in '"[{' and len(value) <= _JSON_MAX:
+            value = _of_json(value)
         if isinstance(value, (list, tuple, dict)):
             yield from _values(value)
         elif hasattr(value, "lower") and hasattr(value, "upper") and not isinstance(value, str):  # a range
             yield from (value.lower, value.upper)
         else:
             yield value
+
+
+def _of_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def in_text(statement: str) -> List[Any]:
+    """The points in time and days near now that a statement has in its text. Others are constants of the site's."""
+    years = {str(datetime.date.today().year + more) for more in (-1, 0, 1)}
+    return [text for text in _INLINED.findall(statement) if text.strip()[:4] in years] + [float(number) for number in _NUMBERS.findall(statement)]
 
 
 def _changes(value: Any) -> int:
@@ -79,17 +104,28 @@ def _changes(value: Any) -> int:
         return UNTIL_MIDNIGHT
     if isinstance(value, datetime.time):
         return NEVER if value in (datetime.time.min, _LAST) else AT_ONCE
-    if isinstance(value, (int, float)):
-        now = time.time()
-        near = abs(value - now) < _EPOCH_S or abs(value / 1000 - now) < _EPOCH_S
-        return AT_ONCE if near else NEVER
+    if isinstance(value, (int, float, decimal.Decimal)):
+        return _of_number(float(value))
     return NEVER
+
+
+def _of_number(value: float) -> int:
+    now = time.time()
+    if abs(value - now) < _EPOCH_S or abs(value / 1000 - now) < _EPOCH_S:
+        return AT_ONCE
+    this_year = datetime.date.today().year
+    is_day = value == int(value) and abs(value // 10000 - this_year) <= 1 and 1 <= value // 100 % 100 <= 12 and 1 <= value % 100 <= 31
+    return UNTIL_MIDNIGHT if is_day else NEVER  # 20261129
 
 
 def _of_text(value: str) -> int:
     if len(value) > 40:
         return NEVER
     found = _ISO.fullmatch(value)
+    if found is None and _DIGITS.fullmatch(value):
+        return _of_number(float(value))
+    if found is None and _MONTH.fullmatch(value):
+        return UNTIL_MIDNIGHT
     if found is None:
         return AT_ONCE if _TIME.fullmatch(value) or _is_word(value) else NEVER
     if found.group(4) is None:
@@ -130,17 +166,15 @@ def _of_moment(value: datetime.datetime) -> int:
 
 
 def until_midnight() -> float:
-    """The time of the first next midnight of those that may be meant."""
-    return min(_midnight(zone) for zone in [*_zones(), None])
+    """When a day begins somewhere that was not one before: that may be the zone whose today it is. All zones differ from UTC by quarters
+    of an hour; the site's own are asked all the same, which may be made up."""
+    now = time.time()
+    return min([now - now % _QUARTER_S + _QUARTER_S] + [_midnight(zone) for zone in [*_zones(), None]])
 
 
 def _midnight(zone: Optional[datetime.tzinfo]) -> float:
     tomorrow = datetime.datetime.now(zone).date() + datetime.timedelta(days=1)
-    naive = datetime.datetime.combine(tomorrow, datetime.time.min)
-    if zone is None:
-        return naive.timestamp()
-    localize = getattr(zone, "localize", None)  # pytz
-    return (localize(naive) if localize is not None else naive.replace(tzinfo=zone)).timestamp()
+    return _timestamp(datetime.datetime.combine(tomorrow, datetime.time.min), zone)
 
 
 def point(value: Any) -> Any:
@@ -190,24 +224,32 @@ def is_session(model: Any) -> bool:
     return model is not None and any(base.__name__ == "AbstractBaseSession" for base in model.__mro__)
 
 
-def first_of(rows: Optional[List[Any]]) -> Optional[float]:
-    """The first point in time of these rows. SQLite has them as text, in UTC or the site's own time."""
+def first_of(rows: Optional[List[Any]], zone: Optional[datetime.tzinfo]) -> Optional[float]:
+    """The first point in time of these rows. SQLite has them as text or without a zone: they are in that of the connection (None: the
+    site's own, without USE_TZ)."""
     found: List[float] = []
     for row in (row for chunk in rows or () for row in chunk):
         for value in row:
             if isinstance(value, str) and value[:1].isdigit() and _ISO.fullmatch(value):
                 value = datetime.datetime.fromisoformat(value.strip())
-                value = value.replace(tzinfo=datetime.timezone.utc) if settings.USE_TZ else value
             if isinstance(value, datetime.datetime):
-                found.append(value.timestamp())
+                found.append(_timestamp(value, zone))
     return min(found, default=None)
+
+
+def _timestamp(value: datetime.datetime, zone: Optional[datetime.tzinfo]) -> float:
+    if value.tzinfo is not None or zone is None:
+        return value.timestamp()
+    localize = getattr(zone, "localize", None)  # pytz
+    return (localize(value) if localize is not None else value.replace(tzinfo=zone)).timestamp()
 
 
 # ---- Where Django reads it ----
 
 _ignored: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_clock_ignored", default=False)
 _MODULES = ("django.utils.timezone", "django.utils.timesince", "django.utils.feedgenerator", "django.template.defaulttags",
-            "django.contrib.humanize.templatetags.humanize", "django.views.generic.dates", "django.forms.widgets")
+            "django.contrib.humanize.templatetags.humanize", "django.views.generic.dates", "django.forms.widgets",
+            "django.contrib.auth.tokens")
 # Who asks it for something that is in no answer: a session's end is judged again with each request, before a look-up.
 _OTHERS = ("django.contrib.sessions.", "django.core.cache.", "django.db.backends.")
 
@@ -223,13 +265,17 @@ def ignored() -> Iterator[None]:
 
 
 def _asked() -> None:
+    from . import kept
     from .reads import noting
 
     noted = noting()
-    if noted is None or "clock_python" in noted.changing or _ignored.get():
+    if _ignored.get():
+        return
+    kept.outside_runs()
+    if noted is None or "clock_python" in noted.changing:
         return
     frame = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__") in ("django.utils.timezone", __name__):
+    while frame is not None and frame.f_globals.get("__name__") in ("django.utils.timezone", "django.core.signing", __name__):
         frame = frame.f_back  # type: ignore[assignment]
     name = "" if frame is None else frame.f_globals.get("__name__", "")
     if not name.startswith(_OTHERS):
@@ -275,11 +321,50 @@ class _Module:
         return getattr(datetime, name)
 
 
+class _Time:
+    """Stands for the module time in that of signatures."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    @staticmethod
+    def time() -> float:
+        _asked()
+        return time.time()
+
+
 _STAND_INS = ((datetime.datetime, _Datetime), (datetime.date, _Date), (datetime, _Module()))
+
+
+def _patch_signing() -> None:
+    """A signature shows the time when it was made. One that is good for a time is so until then, to the second, so a page behind a link
+    that expires is too."""
+    signing.time = _Time()  # type: ignore[attr-defined]
+    unsign = signing.TimestampSigner.unsign
+    decode = getattr(signing, "b62_decode", None) or signing.baseconv.base62.decode  # type: ignore[attr-defined]
+
+    @wraps(unsign)
+    def noted_unsign(self: Any, value: Any, max_age: Any = None) -> Any:
+        from . import kept
+        from .reads import noting
+
+        with ignored():
+            made = unsign(self, value, max_age)
+        if max_age is not None:
+            kept.outside_runs()
+        noted = noting()
+        if noted is not None and max_age is not None:
+            seconds = max_age.total_seconds() if isinstance(max_age, datetime.timedelta) else max_age
+            noted.lasts(decode(value.rsplit(self.sep, 2)[1]) + seconds)
+        return made
+
+    signing.TimestampSigner.unsign = noted_unsign  # type: ignore[method-assign]
 
 
 def register() -> None:
     """The functions stay what they are, so who imported timezone.now before is noticed too."""
+    if not isinstance(signing.time, _Time):  # type: ignore[attr-defined]
+        _patch_signing()
     for name in _MODULES:
         try:
             module = importlib.import_module(name)

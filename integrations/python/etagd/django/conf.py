@@ -2,12 +2,16 @@
 """The setting ETAGD, a dict, with its defaults; the one Client of the process; the release."""
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import threading
+import time
 from fnmatch import fnmatchcase
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 import etagd
@@ -87,16 +91,77 @@ def unshadowed() -> etagd.Client:
 
 # ---- Release ----
 
+_base: Optional[str] = None  # of the process that this one was forked from
+_taken_s = 0.0
+
 
 def release() -> str:
     """A deployment renders other bodies from the same rows, so it must not find the entries of the one before it. Made when the
-    process begins: later, the files may be those of the next one."""
-    global _release
+    process begins: later, the files may be those of the next one. A forked process has the code of the one that it was forked from, and
+    reads templates and translations itself, so both count."""
+    global _release, _taken_s
     if _release is None:
         from .deployment import digest
 
-        _release = str(conf.RELEASE) if conf.RELEASE is not None else digest()
+        _taken_s = time.time()
+        if conf.RELEASE is not None:
+            _release = str(conf.RELEASE)
+        else:
+            made = digest()
+            _release = made if _base in (None, made) else hashlib.sha256(f"{_base} {made}".encode()).hexdigest()[:16]
     return _release
+
+
+def has_release() -> bool:
+    """Was it made?"""
+    return _release is not None
+
+
+def release_taken_s() -> float:
+    """When that was: a file that is newer is none of it."""
+    release()
+    return _taken_s
+
+
+def _forked() -> None:
+    """A server that loads the application before it forks. Taken at the first request, before which nothing is read."""
+    global _base, _release
+    if _release is not None and conf.RELEASE is None:
+        _base, _release = _release, None
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+# ---- Secrets ----
+
+_SECRETS = ("API", "TOKEN", "KEY", "SECRET", "PASS", "SIGNATURE")  # as Django's own debug pages
+_secret_digest: Optional[Tuple[Any, str]] = None
+
+
+def is_secret(name: Any) -> bool:
+    """Of a setting, or a field of requests."""
+    return isinstance(name, str) and (name.upper() in ("COOKIE", "AUTHORIZATION", "PROXY-AUTHORIZATION")
+                                      or any(word in name.upper() for word in _SECRETS))
+
+
+def secret_key() -> Any:
+    """"": a site that needs none has none."""
+    try:
+        return settings.SECRET_KEY
+    except ImproperlyConfigured:
+        return ""
+
+
+def secret_digest() -> str:
+    """Of SECRET_KEY, which is changed so that sessions, and links that are signed, are good no more: what they got must not be either.
+    It costs a guess so much that it tells nothing of a key worth the name."""
+    global _secret_digest
+    secrets = (secret_key(), *getattr(settings, "SECRET_KEY_FALLBACKS", ()))
+    if _secret_digest is None or _secret_digest[0] != secrets:
+        text = b"\0".join(part if isinstance(part, bytes) else str(part).encode() for part in secrets)
+        _secret_digest = (secrets, hashlib.pbkdf2_hmac("sha256", text, b"etagd.django", 20000).hex()[:8])
+    return _secret_digest[1]
 
 
 def _changed(*, setting: str, **_: Any) -> None:

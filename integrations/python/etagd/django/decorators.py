@@ -2,6 +2,7 @@
 """For views that are no DRF viewsets: functions, and classes by their dispatch()."""
 from __future__ import annotations
 
+import sys
 from calendar import timegm
 from functools import wraps
 from typing import Any, Callable, Iterable, Optional, Sequence
@@ -15,22 +16,33 @@ import etagd
 
 from . import kept, loop
 from . import surrogates as names
-from .exchange import _UNSET, SAFE, Plan, answer_with, by_weak_date, judge, method_of
+from .exchange import _UNSET, SAFE, TRUSTED, Plan, answer_with, by_weak_date, judge, method_of
+from .sources import requested
 
 
 def plan_of(scope: Any, surrogates: Any, args: Sequence[Any], kwargs: Any, **options: Any) -> Plan:
     """scope, surrogates: values, or callables that get the view's arguments."""
     if scope is not None and scope is not etagd.PUBLIC:
-        scope = scope(*args, **kwargs)
+        with requested.in_scope(args[0]):
+            scope = _called(scope, args, kwargs)
     if callable(surrogates):
-        surrogates = surrogates(*args, **kwargs)
+        surrogates = _called(surrogates, args, kwargs)
     return _plan(scope, surrogates, options)
+
+
+def _called(function: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except TypeError:
+        loop.fits(function, args, kwargs)
+        raise
 
 
 async def _plan_on_loop(scope: Any, surrogates: Any, args: Sequence[Any], kwargs: Any, **options: Any) -> Plan:
     """The same, where the callables may be coroutine functions."""
     if scope is not None and scope is not etagd.PUBLIC:
-        scope = await loop.called(scope, args, kwargs)
+        with requested.in_scope(args[0]):
+            scope = await loop.called(scope, args, kwargs)
     if callable(surrogates):
         surrogates = await loop.called(surrogates, args, kwargs)
     return _plan(scope, surrogates, options)
@@ -47,12 +59,46 @@ def check_scope(scope: Any) -> None:
         raise ImproperlyConfigured("etagd: scope must be a callable that says whose the answer is, or etagd.PUBLIC")
 
 
+def check_trust(trust: Any, whose: str) -> None:
+    wrong = sorted(set((trust,) if isinstance(trust, str) else trust) - TRUSTED)
+    if wrong:
+        raise ImproperlyConfigured(f"etagd: {whose} names {', '.join(map(repr, wrong))}; a view may trust {', '.join(sorted(TRUSTED))}")
+
+
+# ---- Who decides about access within a view? A hit is answered before it runs ----
+
+_GUARDS = ("django.contrib.auth.decorators", "django.contrib.admin.views.decorators")
+
+
+def is_api_view(view: Any) -> bool:
+    """Of Django REST framework: authentication and permissions are asked in its initial()."""
+    framework = sys.modules.get("rest_framework.views")
+    return framework is not None and isinstance(view, type) and issubclass(view, framework.APIView)
+
+
 def decides_in_dispatch(view: type) -> Optional[type]:
     """The class behind etag_cached() that has a dispatch() of its own: LoginRequiredMixin and its like. None: Django's alone."""
     for base in view.__mro__:
         if "dispatch" in vars(base) and not hasattr(vars(base)["dispatch"], "etagd_scope"):
             return None if base is View else base
     return None
+
+
+def decides_inside(view: Any, vary: Optional[Sequence[str]] = None) -> str:
+    """Who decides about access within a view that is a function; "": nobody that is known here. Where the key has the cookie, the session
+    that Django's decorators ask is the entry's own, and its row is noted."""
+    made_of = getattr(view, "cls", None) or getattr(view, "view_class", None)
+    if made_of is not None and is_api_view(made_of):
+        return f"{made_of.__name__}, a view of Django REST framework,"
+    decides = None if made_of is None else decides_in_dispatch(made_of)
+    if decides is not None:
+        return f"dispatch() of {decides.__name__}"
+    by_session = any(name.lower() == "cookie" for name in Plan(None, vary=vary).vary_names)
+    while view is not None and not by_session:
+        if getattr(view, "__globals__", {}).get("__name__") in _GUARDS:
+            return "a decorator of " + view.__globals__["__name__"]
+        view = getattr(view, "__wrapped__", None)
+    return ""
 
 
 def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[str]] = None, max_age_s: Optional[int] = None,
@@ -66,8 +112,10 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
 
     scope: a callable with the view's arguments that says whose the answer is, or etagd.PUBLIC; None of it: not cached.
     surrogates: names, or a callable for them: what the answer depends on besides the rows that it reads.
-    Of a class it decorates dispatch(), where no base has a dispatch() of its own, which a hit would not ask. The view may be a coroutine function; then the callables may be too."""
+    Of a class it decorates dispatch(), where no base has a dispatch() of its own, which a hit would not ask. The view may be a coroutine
+    function; then the callables may be too."""
     check_scope(scope)
+    check_trust(trust, "trust")
     options = {"vary": vary, "max_age_s": max_age_s, "cache_control": cache_control, "cache_control_unsafe": cache_control_unsafe,
                "require_if_match": require_if_match, "trust_cache": trust_cache, "trust": trust}
 
@@ -80,20 +128,25 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
                     'be answered before it. Decorate the method: @method_decorator(etag_cached(...), name="get")')
             view.dispatch = method_decorator(decorate)(view.dispatch)
             return view
+        inside = decides_inside(view, vary)
+        if inside:
+            raise ImproperlyConfigured(
+                f"etagd: {inside} decides about access within what etag_cached() decorates: a hit would be answered before it. "
+                "etag_cached() belongs below what decides: below @login_required and @api_view, or on the method of a class; or ETagMixin")
 
         @wraps(view)
         @kept.answers_requests
         def cached(request: Any, *args: Any, **kwargs: Any) -> Any:
             plan = plan_of(scope, surrogates, (request, *args), kwargs, **options)
             answered = _check(request, plan)
-            return view(request, *args, **kwargs) if answered is None else answered
+            return _in_view(request, view, args, kwargs) if answered is None else answered
 
         @wraps(view)
         @kept.answers_requests
         async def cached_on_loop(request: Any, *args: Any, **kwargs: Any) -> Any:
             plan = await _plan_on_loop(scope, surrogates, (request, *args), kwargs, **options)
             answered = _check(request, plan)
-            return await loop.awaited(view(request, *args, **kwargs)) if answered is None else answered
+            return await _in_view_on_loop(request, view, args, kwargs) if answered is None else answered
 
         made: Any = cached_on_loop if loop.is_async_view(view) else cached
         made.etagd_scope = scope
@@ -109,6 +162,20 @@ def _check(request: Any, plan: Plan) -> Any:
     return exchange.check(plan)
 
 
+def _in_view(request: Any, view: Any, args: Any, kwargs: Any) -> Any:
+    try:
+        return view(request, *args, **kwargs)
+    finally:
+        requested.left_view(request)
+
+
+async def _in_view_on_loop(request: Any, view: Any, args: Any, kwargs: Any) -> Any:
+    try:
+        return await loop.awaited(view(request, *args, **kwargs))
+    finally:
+        requested.left_view(request)
+
+
 def condition(etag_func: Optional[Callable[..., Any]] = None, last_modified_func: Optional[Callable[..., Any]] = None, *,
               scope: Any = None, surrogates: Any = None, **options: Any) -> Callable[[Any], Any]:
     """django.views.decorators.http.condition, judged by libetag. With a scope it is etag_cached() too: then neither function is
@@ -117,8 +184,8 @@ def condition(etag_func: Optional[Callable[..., Any]] = None, last_modified_func
     def decorate(view: Any) -> Any:
         @wraps(view)
         def judged(request: Any, *args: Any, **kwargs: Any) -> Any:
-            etag = etag_func(request, *args, **kwargs) if etag_func else None
-            changed = last_modified_func(request, *args, **kwargs) if last_modified_func else None
+            etag = _called(etag_func, (request, *args), kwargs) if etag_func else None
+            changed = _called(last_modified_func, (request, *args), kwargs) if last_modified_func else None
             known = _Known(etag, changed)
             answered = known.judge(request, scope)
             return known.complete(request, view(request, *args, **kwargs)) if answered is None else answered

@@ -21,23 +21,27 @@ from typing import Any, Iterator, List, Optional, Set
 
 from django.conf import settings
 
+from .conf import is_secret
+
 _SOURCES = (".py", ".html", ".txt", ".xml", ".json", ".mo", ".jinja", ".jinja2", ".j2", ".svg", ".md", ".yaml", ".yml", ".toml", ".so")
 _NOT_IN = frozenset(("node_modules", "media", "static", "staticfiles", "build", "dist", "venv", "env", "site-packages"))
 _NO_PROJECT = frozenset((os.sep, os.path.realpath(os.path.expanduser("~")), "/tmp", "/root", "/home", "/usr", "/opt", "/srv", "/var"))
+_TEMPLATES = frozenset(("templates", "jinja2"))
 _FILES_MAX, _FOLDERS_MAX = 50000, 5000  # of one folder; more is no project's
-_SECRETS = ("API", "TOKEN", "KEY", "SECRET", "PASS", "SIGNATURE")  # as Django's own debug pages
 _NOT_SHOWN = frozenset(("DATABASES", "CACHES", "LOGGING", "ETAGD"))
 
 
-def _files(top: str) -> Iterator[str]:
+def _files(top: str, only_templates: bool) -> Iterator[str]:
+    """A template may have any name, and lie in any folder: templates/media/list.htm."""
     if os.path.isfile(top):
         yield top
-    for count, (folder, folders, names) in enumerate(os.walk(top)):
+    for count, (folder, folders, names) in enumerate(os.walk(top, followlinks=only_templates)):
         if count == _FOLDERS_MAX:
             return
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")) and name not in _NOT_IN)
+        templates = only_templates or not _TEMPLATES.isdisjoint(folder[len(top):].split(os.sep))
+        folders[:] = sorted(name for name in folders if templates or not name.startswith((".", "__pycache__")) and name not in _NOT_IN)
         for name in sorted(names):
-            if name.endswith(_SOURCES):
+            if templates or name.endswith(_SOURCES):
                 yield os.path.join(folder, name)
 
 
@@ -81,9 +85,22 @@ def _roots() -> Iterator[str]:
     for entry in {os.path.realpath(entry or os.curdir) for entry in sys.path}:
         if os.path.isdir(entry) and entry not in _NO_PROJECT and os.path.basename(entry) != "bin" and not _is_installed(entry, packages):
             yield entry
+    yield from (str(folder) for folder in getattr(settings, "LOCALE_PATHS", ()))
+
+
+def _template_folders() -> Iterator[str]:
     for engine in getattr(settings, "TEMPLATES", []):
         yield from (str(folder) for folder in engine.get("DIRS", []))
-    yield from (str(folder) for folder in getattr(settings, "LOCALE_PATHS", ()))
+        yield from _folders_in(engine.get("OPTIONS", {}).get("loaders", ()))
+
+
+def _folders_in(loaders: Any) -> Iterator[str]:
+    """A loader may have folders of its own: ("django.template.loaders.filesystem.Loader", ["/srv/themes"])."""
+    if isinstance(loaders, (list, tuple)):
+        for part in loaders:
+            yield from _folders_in(part)
+    elif isinstance(loaders, (str, os.PathLike)) and os.path.isdir(loaders):
+        yield os.fspath(loaders)
 
 
 def _stated(path: str) -> Optional[str]:
@@ -95,8 +112,9 @@ def _stated(path: str) -> Optional[str]:
 
 
 def _sources() -> Iterator[str]:
-    for root in sorted(set(_roots())):
-        for count, path in enumerate(_files(root)):
+    templates = set(_template_folders())
+    for root in sorted(set(_roots()) | templates):
+        for count, path in enumerate(_files(root, root in templates)):
             if count == _FILES_MAX:
                 break
             yield _stated(path) or ""
@@ -144,17 +162,13 @@ def _plain(value: Any) -> Optional[str]:
         return "{" + ",".join(sorted(_plain(part) or "?" for part in value)) + "}"
     if isinstance(value, dict):
         return "{" + ",".join(sorted(f"{_plain(key)}:{_plain(part)}" for key, part in value.items()
-                                     if not _is_secret(key))) + "}"
+                                     if not is_secret(key))) + "}"
     return None
-
-
-def _is_secret(name: Any) -> bool:
-    return isinstance(name, str) and any(word in name.upper() for word in _SECRETS)
 
 
 def _settings() -> Iterator[str]:
     for name, value in sorted(vars(settings._wrapped).items()):
-        if name.isupper() and name not in _NOT_SHOWN and not _is_secret(name):
+        if name.isupper() and name not in _NOT_SHOWN and not is_secret(name):
             yield f"{name}={_plain(value)}\n"
 
 

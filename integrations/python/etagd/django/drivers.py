@@ -88,3 +88,21 @@ def fetched(wrapper: Any, run: Callable[[], Any]) -> Callable[[], Any]:
         wrapper.cursor = Fetched(wrapper.cursor)
         return wrapper.cursor
     return done
+
+
+def as_text(statement: Any, driver: Callable[[], Any]) -> str:
+    """psycopg2.sql.Composable and its like. driver: the connection, which is asked for only by these."""
+    if isinstance(statement, str):
+        return statement
+    as_string = getattr(statement, "as_string", None)
+    if as_string is not None:
+        return str(as_string(driver()))
+    return statement.decode("utf-8", "replace") if isinstance(statement, bytes) else str(statement)
+
+
+def text_of(statement: Any, connection: Any) -> str:
+    """By a connection of Django's."""
+    def driver() -> Any:
+        connection.ensure_connection()
+        return connection.connection
+    return as_text(statement, driver)

@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotModified
-from django.utils.cache import set_response_etag
+from django.utils.cache import patch_vary_headers, set_response_etag
+from django.utils.crypto import salted_hmac
 from django.utils.http import http_date
 from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
@@ -21,14 +22,21 @@ from django.utils.translation import get_language
 import etagd
 
 from . import cursors, kept, loop, outside, process, reads, threads, writes
-from .conf import client, conf, log, release
+from .conf import client, conf, is_secret, log, release, secret_digest, secret_key
+from .sources import requested
 
 SAFE = ("GET", "HEAD")
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 _CONDITIONS = (("If-Match", "HTTP_IF_MATCH"), ("If-None-Match", "HTTP_IF_NONE_MATCH"),
                ("If-Modified-Since", "HTTP_IF_MODIFIED_SINCE"), ("If-Unmodified-Since", "HTTP_IF_UNMODIFIED_SINCE"))
 _KEPT = ("Cache-Control", "Content-Location", "Date", "ETag", "Expires", "Last-Modified", "Vary")
-_CHANGES_BY_ITSELF = ("file", "network", "process")  # which a time to live bounds
+_KEPT_LOWER = frozenset(name.lower() for name in _KEPT)
+_OF_REQUEST = ("access-control-", "set-cookie")  # fields of an answer that say nothing of its body
+_ZIPS, _OURS = "django.middleware.gzip.GZipMiddleware", "etagd.django.middleware.ConditionalGetMiddleware"
+_CHANGES_BY_ITSELF = ("file", "network", "other_connection", "process")  # which a time to live bounds
+# What a view may say of itself that it never changes an answer. The others are of the database or of another page.
+TRUSTED = frozenset((*_CHANGES_BY_ITSELF, "kept_instance", "kept_queryset", "memory", "other_request", "other_thread", "template"))
+_SESSIONS = "django.contrib.sessions.backends.db"
 _UNSET: Any = object()
 
 
@@ -89,13 +97,35 @@ def _meta_key(name: str) -> str:
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
 
 
+@lru_cache(maxsize=1024)
+def _secret(name: str, value: str) -> str:
+    """As long as no secret is: who may read entries does not get a session by it, nor who sees X-Etag-Cache. With SECRET_KEY, since
+    no session outlives that."""
+    return "hashed:" + salted_hmac("etagd.django.vary", f"{name.lower()}\0{value}", secret_key(), algorithm="sha256").hexdigest()[:32]
+
+
+def _varied(name: str, value: Optional[str]) -> Optional[str]:
+    return value if value is None or not is_secret(name) else _secret(name, value)
+
+
+@lru_cache(maxsize=8)
+def _zipped_outside(middleware: Sequence[str]) -> bool:
+    return _ZIPS in middleware and _OURS in middleware and middleware.index(_ZIPS) < middleware.index(_OURS)
+
+
+def _field(request: Any, key: str) -> Optional[str]:
+    """Of META. What is asked here is in no page, so nobody is told that it was read."""
+    found: Optional[str] = dict.get(request.META, key)
+    return found
+
+
 _HOSTS_MAX = 64
 _hosts: Dict[Any, str] = {}
 
 
 def _host(request: Any) -> str:
     """get_host() compares the field with each host that is allowed; what it allowed once it allows again."""
-    said = None if settings.USE_X_FORWARDED_HOST else request.META.get("HTTP_HOST")
+    said = None if settings.USE_X_FORWARDED_HOST else _field(request, "HTTP_HOST")
     if said is None or settings.DEBUG:
         host: str = request.get_host()
         return host
@@ -110,13 +140,14 @@ def _host(request: Any) -> str:
 
 
 def conditions(request: Any) -> List[Tuple[str, str]]:
-    meta = request.META
-    return [(name, meta[key]) for name, key in _CONDITIONS if key in meta]
+    found = ((name, _field(request, key)) for name, key in _CONDITIONS)
+    return [(name, value) for name, value in found if value is not None]
 
 
 def _part(request: Any) -> List[Tuple[str, str]]:
     """What is answered to a request for a part may be about the part: libetag wants to know."""
-    return [("Range", request.META["HTTP_RANGE"])] if "HTTP_RANGE" in request.META else []
+    said = _field(request, "HTTP_RANGE")
+    return [] if said is None else [("Range", said)]
 
 
 def validators_of(response: Any, etag: Optional[str] = None) -> etagd.Validators:
@@ -131,7 +162,7 @@ def method_of(request: Any) -> str:
     request = getattr(request, "_request", request)  # Django's own, of Django REST framework's
     scope = getattr(request, "scope", None)
     made: str = request.method
-    came: str = request.META.get("REQUEST_METHOD", made) if scope is None else scope["method"]
+    came: str = _field(request, "REQUEST_METHOD") or made if scope is None else scope["method"]
     return made if came in SAFE and made not in SAFE or came in UNSAFE and made in UNSAFE else came
 
 
@@ -195,7 +226,9 @@ class Start:
     def ask(self) -> None:
         """On the thread of the request's connections. May wait for the daemon."""
         self._asked = True
-        if writes.in_transaction():
+        opened = writes.opened()
+        writes.look_for_moved(opened)
+        if writes.in_transaction(opened):
             # A snapshot that began before the token; or a test's, which is rolled back.
             self.bypass = self.bypass or "in_transaction"
         elif cursors.any_unfinished():
@@ -260,6 +293,7 @@ class Exchange:
             del _carrier(request)[_START]  # of one Exchange; and no circle
             if reads.current.get() is not start.reads:
                 self.bypass = self.bypass or "no_context"  # so what middlewares before ours read was not noted
+        self.asked = requested.watch(request, self.reads)
         self.plan: Optional[Plan] = None
         self._asked: Optional[etagd.Request] = None
         self._answer: Optional[etagd.Answer] = None
@@ -287,7 +321,12 @@ class Exchange:
             asked = etagd.Request(method, None, conditions(self.request), require_if_match=True)
             if etagd.evaluate(asked, etagd.Validators(etagd.Existence.UNKNOWN)).http_status == 428:
                 return self._respond(428, ())
+        self.asked.is_checked = self.asked.is_in_view = True
         self.bypass = self.bypass or plan.bypass or ("no_scope" if plan.scope is None else "")
+        if not self.bypass and method in SAFE and requested.has_body(self.request):
+            self.bypass = "request_body"
+        if not self.bypass and outside.templates_changed():
+            self.bypass = "template"  # since the request began
         if not self.bypass and self.reads.wrote and (loop.on_loop() or writes.uncommitted()):
             self.bypass = "uncommitted_changes"
         if self.bypass:
@@ -312,14 +351,15 @@ class Exchange:
         response = answer_with(status, fields)
         self.plan.apply_policy(self._method, response)
         response._etagd_final = True
+        response._etagd_fields = frozenset(name.lower() for name, _ in response.items())
         return response
 
     def _key(self, plan: Plan) -> etagd.Key:
         request = self.request
-        vary = [(name, request.META.get(_meta_key(name))) for name in plan.vary_names]
+        vary = [(name, _varied(name, _field(request, _meta_key(name)))) for name in plan.vary_names]
         # What bodies differ by and no other part of the key has: the language and the time zone
         # that were chosen by a cookie, a session or a profile.
-        said = [release()]
+        said = [release(), secret_digest()]
         if settings.USE_I18N:
             said.append(get_language() or "-")
         if settings.USE_TZ:
@@ -336,6 +376,8 @@ class Exchange:
 
     def finish(self, response: Any) -> Any:
         response = self._finish(response)
+        if response.status_code == 304:
+            self._like_a_200(response)
         wanted = settings.DEBUG if conf.DEBUG_HEADER is None else conf.DEBUG_HEADER
         if wanted:
             response["X-Etag-Cache"] = self.explain()
@@ -349,6 +391,9 @@ class Exchange:
             plan.apply_policy(method, response)
         if method not in SAFE or (method == "HEAD" and plan is None):
             return response
+        if getattr(getattr(self.request, "session", None), "accessed", False):
+            # As SessionMiddleware will, where it stands before ours; on a 304 it would not: nothing of that reads the session.
+            patch_vary_headers(response, ("Cookie",))
         self._validators(response)
         looked_up = plan is not None and self._answer is not None
         refusal = self.refusal(response) if looked_up else ""
@@ -363,6 +408,19 @@ class Exchange:
             self.bypass = refusal
             self._tell(response)
         return self._judge(response)
+
+    @staticmethod
+    def _like_a_200(response: Any) -> None:
+        """A 304's fields take the place of those that were stored with the body (RFC 9111 section 3.2), so what middlewares put on any answer
+        for want of the view's word (Content-Language, X-Frame-Options, Content-Security-Policy) would be wrong on a hit's. And what those
+        before ours say of a 200, it says too."""
+        said = getattr(response, "_etagd_fields", None)
+        if said is not None:
+            for name in [name.lower() for name, _ in response.items()]:
+                if name not in said and name not in _KEPT_LOWER and not name.startswith(_OF_REQUEST):
+                    del response[name]
+        if _zipped_outside(tuple(settings.MIDDLEWARE or ())):
+            patch_vary_headers(response, ("Accept-Encoding",))
 
     @staticmethod
     def _validators(response: Any) -> None:
@@ -462,28 +520,41 @@ class Exchange:
     def _unseen(self) -> str:
         """Why something that is not noted may be in the response."""
         bounded = _CHANGES_BY_ITSELF if self._said_max_age_s else ()  # midnight bounds no file
-        trust = (self.plan.trust,) if isinstance(self.plan.trust, str) else tuple(self.plan.trust)
+        trust = TRUSTED.intersection((self.plan.trust,) if isinstance(self.plan.trust, str) else self.plan.trust)
         beside = threads.may_have_served(self.reads)
         if beside:
             self.reads.spoil("other_thread", beside)
         if kept.memory() and "memory" not in trust:
             self.reads.spoil("memory", kept.memory())
+        field = self.asked.uncovered(self.plan.vary_names, self.plan.scope is etagd.PUBLIC)
+        if field:
+            self.reads.spoil("request_field", field)
         return next((name for name in list(self.reads.spoiled) if name not in trust and name not in bounded), "")
 
     def _session_is_known(self) -> bool:
         """Rows that the statements show; and which session it is, the key says."""
-        return settings.SESSION_ENGINE == "django.contrib.sessions.backends.db" and \
+        return settings.SESSION_ENGINE == _SESSIONS and \
             any(name.lower() == "cookie" for name in self.plan.vary_names)
 
     # ---- For people ----
+
+    def _hint(self) -> str:
+        """What lifts a reason, where that is plain."""
+        if self.bypass == "session":
+            if settings.SESSION_ENGINE != _SESSIONS:
+                return f'SESSION_ENGINE = "{_SESSIONS}" and "Cookie" in VARY, or scope None'
+            return '"Cookie" in VARY, or scope None'
+        if self.bypass == "request_field":
+            return self.asked.hint(self.reads.spoiled.get(self.bypass, ""))
+        return ""
 
     def explain(self) -> str:
         """The value of X-Etag-Cache: what happened, why, and the key as etagctl explain takes it."""
         if self.plan is None:
             return "none"
         if self.bypass:
-            by = self.reads.spoiled.get(self.bypass)
-            return f"bypass; reason={self.bypass}" + (f"; by={ascii(by)[1:-1][:200]}" if by else "")
+            by, hint = self.reads.spoiled.get(self.bypass), self._hint()
+            return f"bypass; reason={self.bypass}" + (f"; by={ascii(by)[1:-1][:200]}" if by else "") + (f"; do={hint}" if hint else "")
         if self._asked is None:
             return self._said
         key = self._asked.key

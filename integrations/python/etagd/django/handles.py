@@ -20,7 +20,8 @@ from typing import Any, Callable, Iterator
 from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 
-from . import cursors, reads, sql
+from . import cursors, drivers, reads, sql
+from .others import session
 from .surrogates import EVERYTHING
 
 # What neither reads nor writes; the rest of a driver's cursor may do anything.
@@ -108,12 +109,14 @@ def _iterate(state: Any, real: Any) -> Iterator[Any]:
 
 def anything(state: Any, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Calls what may change anything, now or when its result is used."""
-    if name == "stream" and args and sql.classify(_as_text(state, args[0]))[0] == sql.READ:
+    if name == "stream" and args and sql.classify(drivers.text_of(args[0], state.connection))[0] == sql.READ:
         noted = reads.noting()
         if noted is not None:
-            noted.other_sql(_as_text(state, args[0]), args[1] if len(args) > 1 else None, state.connection)
-            state.note_session(noted)
+            noted.other_sql(drivers.text_of(args[0], state.connection), args[1] if len(args) > 1 else None, state.connection)
+            state.note_session(noted, drivers.text_of(args[0], state.connection))
         return call(*args, **kwargs)
+    if args and session.may_set(state.connection, f"SELECT {args[0]}()" if name == "callproc" else drivers.text_of(args[0], state.connection)):
+        state.settings.may_be_said(state.in_transaction)
     if name in ("copy", "stream"):
         result = call(*args, **kwargs)  # does nothing yet
     else:
@@ -123,12 +126,6 @@ def anything(state: Any, name: str, call: Callable[..., Any], *args: Any, **kwar
     if hasattr(result, "__enter__") and hasattr(result, "__exit__"):
         return _Later(state, result)
     return _iterate(state, result) if hasattr(result, "__next__") else result
-
-
-def _as_text(state: Any, statement: Any) -> str:
-    from .writes import _as_text as as_text
-
-    return statement if isinstance(statement, str) else as_text(statement, state.connection)
 
 
 # ---- The driver's cursors ----
@@ -174,7 +171,8 @@ def _watched_method(base: Any, name: str, found: Any) -> Any:
     @wraps(real)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         state = found()
-        if state is None or state.is_inside:
+        if state is None or state.is_inside or (state.connection.vendor == "postgresql"
+                                                and state.connection.connection is not self.connection):
             return real(self, *args, **kwargs)
         return anything(state, name, partial(real, self), *args, **kwargs)
     return method
@@ -209,13 +207,15 @@ def _executed(state: Any, run: Callable[..., Any], cursor: Any, query: Any, para
     args = (query,) if params is None else (query, params)
     if state is None or state.is_inside or query == "SELECT 1":  # is_usable()
         return run(*args, **kwargs)
+    if state.connection.connection is not getattr(cursor, "connection", None) and state.connection.vendor == "postgresql":
+        return run(*args, **kwargs)  # a pool has lent its connection to another
     return state.execute(lambda *_: run(*args, **kwargs), query, params, many, {"connection": state.connection, "cursor": cursor})
 
 
-def leave(state: Any, name: str) -> None:
+def leave(state: Any, name: str, value: Any = True) -> None:
     """The driver's connection keeps what a request left with it, also in a pool. psycopg2's has no pool of Django's."""
     try:
-        setattr(state.connection.connection, "_etagd_" + name, True)
+        setattr(state.connection.connection, "_etagd_" + name, value)
     except AttributeError:
         pass
 
@@ -224,7 +224,9 @@ def watch(state: Any) -> None:
     """A connection of the driver that is new to this one of Django's."""
     driver = state.connection.connection
     state.has_temporary = getattr(driver, "_etagd_temporary", False)
-    state.settings_of = driver if getattr(driver, "_etagd_settings", False) else None
+    state.settings = getattr(driver, "_etagd_settings", None) or session.Settings()
+    leave(state, "settings", state.settings)
+    state.identity = None  # of another database, perhaps
     if state.connection.vendor == "postgresql" and hasattr(driver, "cursor_factory"):
         if driver.cursor_factory is None:
             from psycopg2.extensions import cursor as plain

@@ -4,7 +4,8 @@
     Site, ContentType       Django's dicts of them are not used within a request: it has dicts of its own, filled by SQL
     Django's cache          each call of a backend is noted, wherever the backend came from
     querysets, instances    have the mark of the request that read them; a later one that looks at them is not stored
-    functools.lru_cache     of a function that has run SQL: from then on nothing that this process renders is stored
+    functools.lru_cache     of a function that has run SQL, read a file, asked the network or the clock: from then on nothing that this
+                            process renders is stored
 
 The last one is hard because a hit of lru_cache() runs no Python. What else keeps plain values (a dict at module level, a
 cached_property of a long-lived object) cannot be seen.
@@ -39,6 +40,7 @@ def _noting(function: Callable[..., Any], quiet: bool) -> Callable[..., Any]:
     def noted(*args: Any, **kwargs: Any) -> Any:
         if not quiet:
             reads.used_cache()
+            outside_runs()
         with reads.aside():  # its files and sockets are no others
             return function(*args, **kwargs)
     noted._etagd = True  # type: ignore[attr-defined]
@@ -219,9 +221,11 @@ def _patch_instances() -> None:
 _early: Set[Any] = set()  # code objects under which SQL ran before the first request
 _remembering: Dict[Any, str] = {}  # code of functions that are wrapped by lru_cache() -> their name
 _looks = False  # is there any?
-_NO_SQL = frozenset(getattr(sys, "stdlib_module_names", ())) | {"asgiref", "django", "etagd", "psycopg", "psycopg2", "typing_extensions"}
-_filled: Dict[str, bool] = {}  # names of those that ran SQL
+_filled: Dict[str, bool] = {}  # names of those that ran SQL, or took something from outside
 _serving = False
+# What these keep is part of the release, as installed files are.
+_INSTALLED = frozenset(getattr(sys, "stdlib_module_names", ("importlib", "zoneinfo"))) | \
+    {"asgiref", "django", "etagd", "psycopg", "psycopg2", "typing_extensions"}
 
 
 def remembers(function: Any, name: str) -> None:
@@ -241,7 +245,7 @@ def answers_requests(function: Any) -> Any:
 def _learn(wrapper: Any) -> None:
     function = getattr(wrapper, "__wrapped__", None)
     code = getattr(function, "__code__", None)
-    if code is not None and function.__module__.partition(".")[0] not in _NO_SQL:
+    if code is not None and function.__module__.partition(".")[0] not in _INSTALLED:
         remembers(function, f"{function.__module__}.{function.__qualname__}")
 
 
@@ -282,15 +286,23 @@ def _fills(name: str) -> None:
         return
     _filled[name] = True
     if not matches("TRUST_MEMORY", name):
-        log.warning("etagd: %s remembers what it read from the database, so nothing that this process renders is stored from now on: "
+        log.warning("etagd: %s remembers what it read from the database or from outside, so nothing that this process renders is stored from now on: "
                     'keep it for one request only, or name it in ETAGD["TRUST_MEMORY"] if it never changes', name)
 
 
 def sql_runs() -> None:
     """Notes whose memory it goes into: the functions that wait for it."""
-    if _serving and not _looks:
-        return
-    frame = sys._getframe(2)
+    if _looks or not _serving:
+        _goes_into_memory(sys._getframe(2))
+
+
+def outside_runs() -> None:
+    """The same, of a file, the network, the clock, Django's cache."""
+    if _looks and _serving and not reads.is_aside():
+        _goes_into_memory(sys._getframe(2))
+
+
+def _goes_into_memory(frame: Any) -> None:
     if not _serving:
         while frame is not None:
             _early.add(frame.f_code)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Callable
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import SynchronousOnlyOperation
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 
 try:
     from asgiref.sync import iscoroutinefunction as is_async
@@ -33,6 +33,20 @@ async def on_thread(function: Callable[..., Any], *args: Any) -> Any:
     return await sync_to_async(function, thread_sensitive=True)(*args)
 
 
+def fits(function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    """Says of a callable of the site's, after a TypeError, that it cannot be called with what its view gets."""
+    try:
+        signature = inspect.signature(function)
+        signature.bind(*args, **kwargs)
+    except ValueError:  # a built-in without one
+        pass
+    except TypeError as error:
+        given = ", ".join(["request"] * bool(args) + [f"{value!r}" for value in args[1:]] + [f"{name}={value!r}" for name, value in kwargs.items()])
+        raise ImproperlyConfigured(
+            f"etagd: {getattr(function, '__qualname__', function)}{signature} is called with what the view gets, ({given}): {error}. "
+            "Write def function(request, *args, **kwargs), or lambda request, **kwargs:") from error
+
+
 async def called(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """The result of a function or a coroutine function. Where a plain one asks the database, which Django refuses on a loop, it is
     called once more, on the request's thread."""
@@ -40,6 +54,9 @@ async def called(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         result = function(*args, **kwargs)
     except SynchronousOnlyOperation:
         return await on_thread(partial(function, *args, **kwargs))
+    except TypeError:
+        fits(function, args, kwargs)
+        raise
     return await awaited(result)
 
 

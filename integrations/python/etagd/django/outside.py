@@ -13,7 +13,6 @@ import re
 import socket
 import ssl
 import sys
-import time
 from functools import wraps
 from typing import Any, Callable, Dict, Tuple
 
@@ -21,15 +20,24 @@ from django.conf import settings
 from django.core.files.storage import FileSystemStorage
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.template.loaders import cached, filesystem
+from django.template.utils import EngineHandler
+from django.utils.translation import trans_real
 
 from . import kept as memory
 from . import reads
+from .conf import release_taken_s
 
 _CODE = (".py", ".pyc", ".so", ".mo", ".pth")  # of a release, as is what was installed
 _PLACES = tuple({os.path.realpath(path) + os.sep for path in (
-    os.path.dirname(os.__file__), "/usr/share/zoneinfo", "/usr/lib", "/usr/share/locale", "/usr/share/fonts", "/etc", "/dev")})
+    os.path.dirname(os.__file__), "/usr/share/zoneinfo", "/usr/lib", "/usr/share/locale", "/usr/share/fonts", "/etc/ssl", "/etc/pki", "/dev")})
+_PLACES += ("/etc/mime.types", "/etc/localtime", "/etc/timezone", "/etc/os-release")  # other files there may be the site's own
 _NEW = os.O_TRUNC | os.O_EXCL | os.O_TMPFILE & ~os.O_DIRECTORY  # a file that is opened so has nothing in it
 _INSTALLED = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
+
+
+def _took(reason: str, by: str) -> None:
+    reads.spoil(reason, by)
+    memory.outside_runs()
 
 
 def _file(path: Any, mode: Any = None, flags: Any = None) -> None:
@@ -38,26 +46,28 @@ def _file(path: Any, mode: Any = None, flags: Any = None) -> None:
     if isinstance(flags, int) and (flags & _NEW or flags & os.O_ACCMODE == os.O_WRONLY):
         return
     path = os.path.abspath(os.fsdecode(path))
+    if path.endswith(".mo"):
+        _translations_read(path)
     if not path.endswith(_CODE) and not path.startswith(_PLACES) and not any(place in path for place in _INSTALLED):
-        reads.spoil("file", path)
+        _took("file", path)
 
 
 def _folder(path: Any = None, *_: Any) -> None:
     path = os.path.abspath(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else ""
     if not (path + os.sep).startswith(_PLACES) and not any(place in path + os.sep for place in _INSTALLED):
-        reads.spoil("file", path)
+        _took("file", path)
 
 
 def _network(*args: Any) -> None:
-    reads.spoil("network", str(args[-1]) if args and isinstance(args[-1], (str, tuple)) else "")
+    _took("network", str(args[-1]) if args and isinstance(args[-1], (str, tuple)) else "")
 
 
 def _request(url: Any = "", *_: Any) -> None:
-    reads.spoil("network", str(url).partition("?")[0])
+    _took("network", str(url).partition("?")[0])
 
 
 def _program(program: Any = "", *_: Any) -> None:
-    reads.spoil("process", os.fsdecode(program) if isinstance(program, (str, bytes, os.PathLike)) else "")
+    _took("process", os.fsdecode(program) if isinstance(program, (str, bytes, os.PathLike)) else "")
 
 
 _EVENTS: Dict[str, Callable[..., None]] = {
@@ -69,7 +79,7 @@ _EVENTS: Dict[str, Callable[..., None]] = {
 
 def _hook(event: str, args: Tuple[Any, ...]) -> None:
     handle = _EVENTS.get(event)
-    if handle is not None and reads.now() is not None and not sys._getframe(1).f_code.co_filename.startswith("<frozen importlib"):
+    if handle is not None and not reads.is_aside() and not sys._getframe(1).f_code.co_filename.startswith("<frozen importlib"):
         try:
             handle(*args)
         except Exception:  # pylint: disable=broad-except
@@ -82,7 +92,7 @@ def _hook(event: str, args: Tuple[Any, ...]) -> None:
 def _spoiling(function: Any, reason: str, by: str) -> Any:
     @wraps(function)
     def noted(*args: Any, **kwargs: Any) -> Any:
-        reads.spoil(reason, by)
+        _took(reason, by)
         return function(*args, **kwargs)
     return noted
 
@@ -92,7 +102,7 @@ def _received(function: Any) -> Any:
     def noted(*args: Any, **kwargs: Any) -> Any:
         # An event loop wakes itself up by a socket.
         if reads.now() is not None and sys._getframe(1).f_code.co_name != "_read_from_self":
-            reads.spoil("network", "socket")
+            _took("network", "socket")
         return function(*args, **kwargs)
     return noted
 
@@ -122,13 +132,20 @@ def _patch_aside(owner: Any, name: str) -> None:
     setattr(owner, name, aside)
 
 
-_started = time.time()  # of the process, not before its release
 _templates_changed = ""
+_catalogs: Any = None  # of translations; Django puts another dict in their place to forget them
 
 
 def templates_changed() -> str:
-    """A development server forgot its templates, since one of them is another now."""
-    return _templates_changed
+    """A development server forgot its templates, since one of them is another now; or translations were read that are none of the release,
+    by an editor that forgot the former ones, or for the first time."""
+    return _templates_changed or ("" if trans_real._translations is _catalogs else "template")
+
+
+def _translations_read(path: str) -> None:
+    global _templates_changed
+    if os.stat(path).st_mtime > release_taken_s():
+        _templates_changed = "template"
 
 
 def _has_other_loaders() -> bool:
@@ -151,7 +168,7 @@ def _patch_templates() -> None:
         noted = reads.now()
         if noted is not None:
             found = os.stat(origin.name)
-            if not noted.kept.get("cached_loader") or max(found.st_mtime, found.st_ctime) > _started:
+            if not noted.kept.get("cached_loader") or max(found.st_mtime, found.st_ctime) > release_taken_s():
                 noted.spoil("template", origin.name)
         return made
 
@@ -179,9 +196,12 @@ def _patch_templates() -> None:
 
 
 def install() -> None:
+    global _catalogs
+    _catalogs = trans_real._translations
     _patch_sockets()
     _patch_storages()
     _patch_templates()
     _patch_aside(BaseDatabaseWrapper, "connect")
+    _patch_aside(EngineHandler, "__getitem__")  # looks for libraries of tags when it is made
     _patch_aside(logging.Handler, "handle")
     sys.addaudithook(_hook)

@@ -66,8 +66,11 @@ class Reads:
         """A SELECT by hand."""
         self._clock(statement)
         self._times(params)
+        self._times(clock.in_text(statement))
         if connection is not None:
             self.unseen_by(connection, sql.names_in(statement))
+            if connection.vendor == "postgresql" and self.catalog(connection).asks_the_clock(sql.functions(statement)):
+                self.changing.add("function")
             if connection.settings_dict.get("TEST", {}).get("MIRROR") and not conf.HOLD_MS:
                 self.changing.add("replica")
         self.anything()
@@ -153,9 +156,10 @@ class Reads:
         try:
             same = queries.says_still(compiler, statement, params)
             if clock.is_session(compiler.query.model):
-                self.lasts(clock.first_of(rows))
+                self.lasts(clock.first_of(rows, compiler.connection.timezone))
             else:
                 self._times(params)
+                self._times(clock.in_text(statement))
             self._add(compiler, statement, rows, same)
         except Exception:  # pylint: disable=broad-except
             log.exception("etagd: a query was not understood, so its answer depends on every write")
@@ -319,6 +323,19 @@ def noting() -> Optional[Reads]:
 def now() -> Optional[Reads]:
     """The request whose response may show what is read now beside its SQL."""
     return None if _aside.get() else noting()
+
+
+def note_write() -> None:
+    noted = noting()
+    if noted is not None:
+        noted.wrote = True
+
+
+def failed() -> None:
+    """A statement failed, or a connection: what is shown in the place of its rows may be another thing at the next moment."""
+    noted = noting()
+    if noted is not None:
+        noted.changing.add("database_error")
 
 
 def used_cache() -> None:

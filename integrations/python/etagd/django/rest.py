@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import connections, router, transaction
 from django.db.transaction import TransactionManagementError
 from django.http import Http404
-from rest_framework import exceptions
-from rest_framework.permissions import BasePermission
-from rest_framework.request import clone_request
-from rest_framework.views import APIView
+
+try:
+    from rest_framework import exceptions
+    from rest_framework.permissions import BasePermission
+    from rest_framework.request import clone_request
+    from rest_framework.views import APIView
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] != "rest_framework":
+        raise
+    raise ModuleNotFoundError(
+        "etagd.django.rest is for views of Django REST framework, which is not installed (pip install djangorestframework); for other "
+        "views see etagd.django.decorators", name=missing.name) from missing
 
 import etagd
 
@@ -44,6 +52,10 @@ class ETagMixin:
     etag_trust_object_permissions = False  # the scope says all that has_object_permission() asks
     etag_trust_cache = False  # what the view takes from Django's cache never changes its answer
     etag_trust: Sequence[str] = ()  # reasons of X-Etag-Cache that keep no answer of it out of the cache
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        decorators.check_trust(cls.etag_trust, cls.__name__ + ".etag_trust")
 
     def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         # Wrapped here and not in initial(), which a subclass may go on with after ours.
@@ -231,3 +243,15 @@ def _asks_objects(permission: Any) -> bool:
     if parts:
         return any(_asks_objects(part) for part in parts)
     return type(permission).has_object_permission is not BasePermission.has_object_permission
+
+
+def install() -> None:
+    """Throttling of views without the mixin, as of @api_view."""
+    check = APIView.check_throttles
+
+    @wraps(check)
+    def aside(self: Any, request: Any) -> None:
+        with reads.aside():
+            check(self, request)
+
+    APIView.check_throttles = aside

@@ -24,6 +24,7 @@ _LITERAL = re.compile(r"""("[^"]*"|`[^`]*`)|'[^']*'""")
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 _UNSURE = re.compile(r";|--|/\*|#|\$|\\|\bU&|\bE'", re.I)
 _CALL = re.compile(r'([\w$."`\]]+)\s*\(')
+_CALLED = re.compile(r'["`]([^"`]+)["`]\s*\(|([\w$]+)\s*\(')
 _WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|TRUNCATE)\b", re.I)
 _RETURNING = re.compile(r"\bRETURNING\b", re.I)
 _FOR_UPDATE = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE(?:\s+NOWAIT|\s+SKIP\s+LOCKED)?\s*$", re.I)
@@ -85,11 +86,27 @@ _PURE |= frozenset("""
     """.split())
 
 
+_SIMPLE = re.compile(r"SELECT \d+|SELECT (?:version|pg_is_in_recovery)\(\)", re.I)
 _SET_CONFIG = re.compile(r"\s*SELECT\s+(?:pg_catalog\.)?set_config\s*\([^();]*\)\s*;?\s*", re.I)
 _SETS = re.compile(r"""\s*(?:RE)?SET\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)(?:SESSION\s+(?!CHARACTERISTICS\b))?
     (?!\w*(?:TIMEOUT|_MEM|_COST|_DELAY)\b|APPLICATION_NAME|SYNCHRONOUS_COMMIT|CLIENT_|ENABLE_|JIT|LOG_|GEQO|CURSOR_TUPLE)""", re.I | re.X)
 _TEMPORARY = re.compile(r"\b(?:CREATE|INTO)\s+(?:LOCAL\s+|GLOBAL\s+)?TEMP(?:ORARY)?\b|\bpg_temp\b"
                         r"|\bCREATE\s+(?:TABLE|VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?temp\.", re.I)
+
+
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.S)
+# SET at the begin of a statement, and not that of UPDATE, ALTER TABLE and the like, which has a name before it.
+_SOURCE_SETS = re.compile(r"\bset_config\b|(?:^|;|\$|'|\b(?:BEGIN|THEN|ELSE|LOOP|DO|AS)\b)\s*(?:RE)?SET\s+(?!LOCAL\b|CONSTRAINTS\b|TRANSACTION\b)\w", re.I)
+
+
+def without_comments(statement: str) -> str:
+    return _COMMENT.sub(" ", statement)
+
+
+@lru_cache(maxsize=2048)
+def source_sets(source: str) -> bool:
+    """Does a function, a block or one of several statements change the session?"""
+    return _SOURCE_SETS.search(without_comments(source)) is not None
 
 
 def sets_session(statement: str) -> bool:
@@ -129,6 +146,22 @@ def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
         return (ANYTHING, None) if _WRITING.search(text) or not _calls_are_pure(text) else (READ, None)
     found = _STATEMENT.match(text)
     return _write(text, found) if found else (ANYTHING, None)
+
+
+@lru_cache(maxsize=2048)
+def is_select_with_calls(statement: str) -> bool:
+    """A SELECT that is anything only for the functions that it calls."""
+    text = statement.rstrip("; \t\r\n")
+    first = _FIRST.match(text)
+    if not first or first.group(1).upper() != "SELECT" or not _TOKENS.fullmatch(text):
+        return False
+    text = _FOR_UPDATE.sub("", _LITERAL.sub(lambda found: found.group(1) or "''", text))
+    return not _UNSURE.search(text) and not _WRITING.search(text)
+
+
+def is_simple(statement: str) -> bool:
+    """What connections ask, again and again: no table, operator or cast."""
+    return _SIMPLE.fullmatch(statement) is not None
 
 
 def _write(text: str, found: "re.Match[str]") -> Tuple[int, Optional[surrogates.Table]]:
@@ -178,7 +211,7 @@ def asks_the_clock(statement: str) -> bool:
     return _CLOCK.search(re.sub(r'"[^"]*"|`[^`]*`', "", statement)) is not None
 
 
-_LOCKS = re.compile(r"\bSKIP\s+LOCKED\b", re.I)
+_LOCKS = re.compile(r"\bSKIP\s+LOCKED\b|\bNOWAIT\b", re.I)
 
 
 @lru_cache(maxsize=2048)
@@ -190,7 +223,7 @@ def skips_locked(statement: str) -> bool:
 @lru_cache(maxsize=2048)
 def functions(statement: str) -> FrozenSet[str]:
     """What it calls that is not surely harmless, in lower case."""
-    calls = (name.rpartition(".")[2].strip('"`') for name in _CALL.findall(statement))
+    calls = [quoted or plain for quoted, plain in _CALLED.findall(statement)]
     return frozenset(name.lower() for name in calls if name.upper() not in _PURE and not name.startswith("django_"))
 
 

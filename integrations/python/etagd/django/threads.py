@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from . import reads
 from .conf import matches
+from .others import handed
 
 _open: "Dict[int, weakref.ReferenceType[reads.Reads]]" = {}  # by their marks; each use is one step, as dictionaries do it
 _carried: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_carried", default=False)
@@ -130,7 +131,9 @@ def _patch_executors() -> None:
             with _as(noted, background_too):
                 return function(*args, **kwargs)
         with _as(None, False):  # a thread that the pool starts for it will work for others too
-            return submit(self, work, *args, **kwargs)
+            made = submit(self, work, *args, **kwargs)
+        handed.made_for(made, noted)
+        return made
 
     ThreadPoolExecutor.submit = carrying_submit  # type: ignore[method-assign]
     elsewhere = ProcessPoolExecutor.submit

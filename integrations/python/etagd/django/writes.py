@@ -13,162 +13,30 @@ Threads: as Django's connections, each of which is one thread's.
 """
 from __future__ import annotations
 
-import threading
-import time
 import weakref
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial, wraps
 from types import GeneratorType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from django.db import DatabaseError, DataError, IntegrityError, NotSupportedError, ProgrammingError, connections, transaction
+from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.backends.utils import CursorWrapper
 from django.db.models.sql import compiler as compilers
-from django.db.transaction import TransactionManagementError
-from django.db.utils import OperationalError
 from django.utils.connection import ConnectionProxy
 
-import etagd
-
-from . import catalog, cursors, drivers, handles, queries, reads, sql, surrogates
-from .conf import client, conf, log
+from . import catalog, cursors, drivers, handles, reads, sql, surrogates
+from .changes import named
+from .changes.guards import LONG_MS, NAMES_MAX, GuardFailed, guarded, untold
+from .others import places, session
+from .postgres import foreign
 from .surrogates import EVERYTHING
 
-NAMES_MAX = 1000  # of one transaction; more: everything becomes stale
-COMMIT_MS_MIN = 100  # a guard with less time left is no guard
-_LONG_MS = 86400000  # for a statement of which nobody knows how long it takes
-_ROLLED_BACK = (IntegrityError, DataError, ProgrammingError, NotSupportedError)  # of a COMMIT: surely not done
-
-
-class GuardFailed(OperationalError):
-    """etagd could not be told of a change before its COMMIT, which therefore did not happen."""
+__all__ = ["GuardFailed", "invalidate"]
 
 
 # ---- Telling etagd ----
-
-
-def _targets(names: Iterable[str]) -> Dict[str, Any]:
-    names = sorted(names)
-    if EVERYTHING in names or len(names) > NAMES_MAX:
-        return {"everything": True, "hold_ms": conf.HOLD_MS}
-    return {"surrogates": names, "hold_ms": conf.HOLD_MS}
-
-
-class _Untold:
-    """That something was committed of which nobody could be told: then everything is, before this process answers from the
-    cache again."""
-
-    def __init__(self) -> None:
-        self._added = self._told = 0
-        self._again = 0.0
-        self._lock = threading.Lock()
-
-    def add(self) -> None:
-        with self._lock:
-            self._added += 1
-
-    def tell(self) -> bool:
-        """True if nothing is left untold. Tries once a second."""
-        if self._added == self._told:
-            return True
-        with self._lock:
-            if time.monotonic() < self._again:
-                return False
-            self._again, added = time.monotonic() + 1, self._added
-        try:
-            client().invalidate(everything=True)
-        except etagd.EtagError:
-            return False
-        with self._lock:
-            self._told = max(self._told, added)
-            return self._told == self._added
-
-
-untold = _Untold()
-
-
-def _begin(names: Set[str], max_ms: int = 0) -> Optional[etagd.Guard]:
-    """A guard that was just confirmed, with time left. None: there is neither daemon nor spool, and the settings say to go on."""
-    guard = None
-    try:
-        guard = client().guard(max_ms=max_ms, **_targets(names))
-        for _ in range(2):
-            guard.confirm()
-            if guard.time_left_ms >= COMMIT_MS_MIN:
-                return guard
-    except etagd.EtagError as error:
-        _abort(guard)
-        if isinstance(error, etagd.Unavailable) and conf.WITHOUT_DAEMON == "commit":
-            return None
-        hint = ' (ETAGD["WITHOUT_DAEMON"] = "commit" goes on untold)' if isinstance(error, etagd.Unavailable) else ""
-        raise GuardFailed(f"etagd: no guard for this change, which is not committed: {error}{hint}") from error
-    _abort(guard)
-    raise GuardFailed("etagd: a guard was over before COMMIT could begin (guard-linger-ms is too short)")
-
-
-def _abort(guard: Optional[etagd.Guard]) -> None:
-    if guard is not None and guard.is_open:
-        try:
-            guard.abort()
-        except etagd.EtagError as error:
-            log.warning("etagd: a guard's abort was not told; it lingers: %s", error)
-
-
-def _end(guard: etagd.Guard) -> None:
-    try:
-        guard.commit()
-    except etagd.EtagError as error:
-        log.error("etagd: a guard's end was not told; it lingers, so nothing old is answered meanwhile: %s", error)
-
-
-def _after(names: Set[str]) -> None:
-    """After a COMMIT without a guard."""
-    try:
-        client().invalidate(**_targets(names))
-    except etagd.EtagError as error:
-        log.error("etagd: not told of a change that is committed; old answers are possible until it is: %s", error)
-        untold.add()
-
-
-def guarded(names: Set[str], work: Callable[[], Any], bound: Optional[Callable[[int], Callable[[], None]]] = None,
-            max_ms: int = 0, whole: bool = True) -> Any:
-    """Runs work(), which makes the change of these names visible to others. bound(ms) lets the database give COMMIT up after
-    that time, and returns what undoes that. whole: work is one COMMIT. Else it may be several, of which some were done when the
-    next one fails."""
-    guard = _begin(names, max_ms) if conf.GUARDS else None
-    try:
-        undo = bound(guard.time_left_ms) if guard is not None and bound is not None else None
-    except BaseException:
-        _abort(guard)
-        raise
-    try:
-        result = work()
-    except _ROLLED_BACK:
-        if whole:
-            _abort(guard)
-        elif guard is not None:
-            _end(guard)
-        else:
-            _after(names)
-        raise
-    except BaseException:
-        if guard is not None:
-            guard.forget()  # it may have happened: the guard lingers, and then counts as committed
-        else:
-            _after(names)
-        raise
-    finally:
-        if undo is not None:
-            undo()
-    if guard is None:
-        _after(names)
-        return result
-    if guard.time_left_ms == 0:
-        log.error("etagd: COMMIT took longer than its guard lasts if the daemon restarts meanwhile: raise guard-linger-ms")
-    _end(guard)
-    return result
 
 
 def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any] = (), everything: bool = False,
@@ -185,22 +53,28 @@ def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any]
     if state.in_transaction:
         state.note(made)
     elif made:
-        _note_write()
+        reads.note_write()
         guarded(made, _nothing)
 
 
 def uncommitted() -> bool:
     """Has this thread changed something that it has not committed?"""
-    return any(state_of(connection).names for connection in _opened())
+    return any(state_of(connection).names for connection in opened())
 
 
-def in_transaction() -> bool:
+def in_transaction(of: Optional[List[Any]] = None) -> bool:
     """Is any connection of this thread in a transaction, whose snapshot may be of any age?"""
     return any(connection.connection is not None and (connection.in_atomic_block or not connection.autocommit
-                                                      or state_of(connection).by_hand) for connection in _opened())
+                                                      or state_of(connection).by_hand) for connection in (opened() if of is None else of))
 
 
-def _opened() -> List[Any]:
+def look_for_moved(of: Optional[List[Any]] = None) -> None:
+    """Does an alias mean another database than when this thread last used it?"""
+    for connection in opened() if of is None else of:
+        places.look(connection, untold.now)
+
+
+def opened() -> List[Any]:
     """The connections that this thread has made."""
     made = connections._connections
     found = [getattr(made, alias, None) for alias in connections.settings]
@@ -209,12 +83,6 @@ def _opened() -> List[Any]:
 
 def _nothing() -> None:
     pass
-
-
-def _note_write() -> None:
-    noted = reads.noting()
-    if noted is not None:
-        noted.wrote = True
 
 
 # ---- Connections ----
@@ -234,9 +102,10 @@ class _State:
         self.absent: List[Any] = []  # primary keys of no row, when the last write was looked at
         self.selected: Optional[Tuple[str, Any]] = None
         self.is_inside = False  # a statement runs that was seen
-        self.settings_of: Any = None  # the request that changed what the session's statements mean
+        self.settings = session.Settings()  # what the session was told
         self.has_temporary = False  # tables, of this session alone
         self.is_connecting = False
+        self.place: Any = None  # that it is connected to
         self.cursor_classes: Dict[Any, Any] = {}
         self.reader: Optional[int] = None  # the mark of the request that uses it
         self.cursors: Any = weakref.WeakSet()  # of SQLite, that may be in the middle of their rows
@@ -245,6 +114,8 @@ class _State:
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
             setattr(connection, name, partial(getattr(self, name), getattr(connection, name)))
         connection.create_cursor = partial(handles.made, self, connection.create_cursor)
+        if connection.vendor == "postgresql":
+            connection.get_connection_params = partial(foreign.params, connection.get_connection_params)
         connection.execute_wrappers.insert(0, self.execute)  # the first: contexts pop the last
 
     @property
@@ -266,7 +137,7 @@ class _State:
         return drivers.synchronized(self.connection, work)
 
     def note(self, names: Iterable[str]) -> None:
-        _note_write()
+        reads.note_write()
         self.names.extend(names)
         if len(self.names) > 64 * NAMES_MAX and not self.connection.savepoint_ids:
             self.names = [EVERYTHING]
@@ -280,7 +151,9 @@ class _State:
             # What COMMIT would check and run, without a bound of time, happens before the guard begins.
             with self.connection.wrap_database_errors, self.connection.connection.cursor() as cursor:
                 self.inside(self._synchronized(partial(cursor.execute, "SET CONSTRAINTS ALL IMMEDIATE")))
+        commit = partial(self.inside, commit)  # the driver's, which is watched too
         result = guarded(names, self._synchronized(commit), self._bound) if names else commit()
+        self.settings.committed()
         self._forget()
         return result
 
@@ -289,12 +162,15 @@ class _State:
         if not autocommit:
             cursors.began(self)
         result = guarded(names, self._synchronized(partial(setter, autocommit)), self._bound) if names else setter(autocommit)
+        if autocommit:
+            self.settings.committed()
         if names:
             self._forget()
         return result
 
     def _rollback(self, rollback: Any) -> Any:
         result = rollback()
+        self.settings.rolled_back()
         self._forget()
         return result
 
@@ -312,6 +188,7 @@ class _State:
 
     def _savepoint_rollback(self, rollback: Any, sid: str) -> Any:
         result = rollback(sid)
+        self.settings.rolled_back_to_savepoint()
         del self.names[self.savepoints.get(sid, len(self.names)):]
         return result
 
@@ -328,7 +205,7 @@ class _State:
     # ---- SQL ----
 
     def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
-        text = statement if isinstance(statement, str) else _as_text(statement, self.connection)
+        text = drivers.text_of(statement, self.connection)
         run = partial(self.inside, execute, statement, params, many, context)
         if not self.is_connecting:  # then nobody's connection yet
             cursors.using(self, text, context.get("cursor"))
@@ -336,21 +213,29 @@ class _State:
             if self.statement[0] == "SELECT":
                 self.selected = (text, params)
                 called = sql.functions(text)
-                if called and catalog.of(self.connection).may_write(called):
+                if called and session.calls_setter(self.connection, called):
+                    self.settings.may_be_said(self.in_transaction)
+                if self._reading_writes(text):
                     return self._write(text, [EVERYTHING], sql.ANYTHING, many, run)
                 return run()
             return self._expected_write(text, context, run)
-        kind, table = sql.classify(text)
+        kind, table = self._classify(text)
+        if (kind == sql.ANYTHING or (kind == sql.READ and sql.functions(text))) and session.may_set(self.connection, text):
+            self.settings.may_be_said(self.in_transaction)
         if kind == sql.READ:
             noted = reads.noting()
             if noted is not None:
                 noted.other_sql(text, params, self.connection)
-                self.note_session(noted)
+                self.note_session(noted, text)
             return run()
         if kind == sql.NOTHING:
             if sql.sets_session(text) and not self.is_connecting:
-                self.settings_of = reads.noting() or self
-                handles.leave(self, "settings")
+                self.settings.said(text, params, self.in_transaction)
+            elif text.lstrip()[:8].upper() == "ROLLBACK":
+                self.settings.rolled_back_to_savepoint()
+            noted = reads.noting()
+            if noted is not None and session.is_show(text):
+                self.note_session(noted, text)
             return run()
         if sql.makes_temporary(text):
             self.has_temporary = True
@@ -362,10 +247,35 @@ class _State:
         elif kind in (sql.ROLLBACK, sql.RELEASE):
             result = run()
         else:
-            return self._write(text, _names_of_sql(text, table), kind, many, run)
+            result = self._write(text, named.of_sql(text, table), kind, many, run)
+            if session.is_discard(text):
+                self.settings.discarded()
+            return result
         if not self.by_hand:
+            (self.settings.rolled_back if kind == sql.ROLLBACK else self.settings.committed)()
             self._forget()
         return result
+
+    def _classify(self, text: str) -> Tuple[int, Optional[surrogates.Table]]:
+        """By its text, and, where that is a SELECT, by what the database says of the functions and views in it."""
+        kind, table = sql.classify(text)
+        if self.connection.vendor == "postgresql" and not self.is_connecting:
+            if kind == sql.ANYTHING and sql.is_select_with_calls(text):
+                said = catalog.last(self.connection)
+                called = sql.functions(text)
+                if called <= set(said.functions) and not said.may_write(called) and not said.reading_writes(text):
+                    return sql.READ, None
+            elif kind in (sql.READ, sql.WRITE) and not sql.is_simple(text) and catalog.last(self.connection).reading_writes(text):
+                return sql.ANYTHING, None
+        return kind, table
+
+    def _reading_writes(self, text: str) -> bool:
+        """May this SELECT of the ORM's write?"""
+        called = sql.functions(text)
+        if not called and sql.tables_read(text)[1]:
+            return False
+        said = catalog.of(self.connection)
+        return said.may_write(called) or said.reading_writes(text)
 
     def _expected_write(self, text: str, context: Any, run: Callable[[], Any]) -> Any:
         statement, called = self.statement, sql.functions(text)
@@ -380,14 +290,20 @@ class _State:
         before, self.is_inside = self.is_inside, True
         try:
             return run(*args, **kwargs)
+        except Exception:
+            reads.failed()
+            raise
         finally:
             self.is_inside = before
 
-    def note_session(self, noted: reads.Reads) -> None:
+    def note_session(self, noted: reads.Reads, text: str) -> None:
         """What this connection reads may be another thing than what another one would read."""
+        if places.is_former(self.connection.alias, self.place):
+            noted.unseen.add("former_database")
         if self.has_temporary:
             noted.unseen.add("temporary_table")
-        if self.settings_of is not None and self.settings_of is not noted:
+        others = self.settings.of_others(noted)
+        if others and session.matters(others, text, noted.catalog(self.connection)):
             noted.unseen.add("session_settings")
 
     def _write(self, text: str, names: List[str], kind: int, many: bool, run: Callable[[], Any]) -> Any:
@@ -415,115 +331,14 @@ class _State:
         return set() if EVERYTHING in self.names else catalog.of(self.connection).also(table.name.lower(), verb)
 
     def _around(self, names: Set[str], run: Callable[[], Any]) -> Any:
-        _note_write()
-        return guarded(names, self._synchronized(run), max_ms=_LONG_MS, whole=False)
+        reads.note_write()
+        return guarded(names, self._synchronized(run), max_ms=LONG_MS, whole=False)
 
     def _is_expected(self, text: str) -> bool:
         verb, table, _ = self.statement
         if verb == "SELECT":
             return text.lstrip("( ")[:7] in ("SELECT ", "EXPLAIN") or sql.is_with_select(text)
         return text.startswith(verb) and f" {table} " in text[:len(table) + 40] + " "
-
-    # ---- Writes by the ORM ----
-
-    def scopes_of(self, table: surrogates.Table, values: List[Any]) -> Set[Optional[str]]:
-        """The scopes of these rows as they are now, and, as the rows are locked, until this transaction ends. By the driver:
-        not seen by execute(), nor counted by assertNumQueries()."""
-        connection, quote = self.connection, self.connection.ops.quote_name
-        connection.validate_no_broken_transaction()
-        name, scope, pk = quote(table.name), quote(table.scope.column), quote(table.pk.column)
-        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-            lock_sqlite(connection, table.model)
-            lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
-            prepared = [table.pk.get_db_prep_value(value, connection, prepared=False) for value in values]
-            self.inside(cursor.execute, f"SELECT {scope}, {pk} FROM {name} WHERE {pk} IN ({', '.join(['%s'] * len(values))}){lock}", prepared)
-            rows = cursor.fetchall()
-        found = {table.row(row[1]) for row in rows}
-        self.absent = [value for value in values if table.row(value) not in found]
-        return {table.collection(row[0]) for row in rows}
-
-    def names_after(self, compiler: Any, absent: List[Any], changed: int) -> Set[str]:
-        """What a write touched that could be known only after it: rows that came between the question whose they are and the
-        statement, and what the database changed besides. absent: keys of no row before it."""
-        try:
-            return self._names_after(compiler, absent, changed)
-        except (DatabaseError, TransactionManagementError):
-            raise
-        except Exception:  # pylint: disable=broad-except
-            log.exception("etagd: what a write changed besides was not understood, so it makes everything stale")
-            return {EVERYTHING}
-
-    def _names_after(self, compiler: Any, absent: List[Any], changed: int) -> Set[str]:
-        table = surrogates.table_of(compiler.query.get_meta().model)
-        if table.opaque:
-            return set()
-        verb = "INSERT" if isinstance(compiler, compilers.SQLInsertCompiler) else \
-            "UPDATE" if isinstance(compiler, compilers.SQLUpdateCompiler) else "DELETE"
-        made = self.also(table, verb)
-        if not absent or changed == 0:
-            return made
-        moved = any(field.column == table.scope.column for field, _, _ in getattr(compiler.query, "values", ()))
-        if verb == "UPDATE" and not moved:
-            made |= {name or table.unknown_rows for name in self.scopes_of(table, absent)}
-        return made | {table.unknown_rows} if verb == "DELETE" or moved or self.absent else made
-
-    def names_of(self, compiler: Any) -> Set[str]:
-        try:
-            return self._names_of(compiler)
-        except (DatabaseError, TransactionManagementError):
-            raise
-        except Exception:  # pylint: disable=broad-except
-            log.exception("etagd: a write was not understood, so it makes everything stale")
-            return {EVERYTHING}
-
-    def _names_of(self, compiler: Any) -> Set[str]:
-        query = compiler.query
-        table = surrogates.table_of(query.get_meta().model)
-        if table.opaque:
-            return {EVERYTHING}
-        names = {surrogates.any_write(), table.any_row}
-        if isinstance(compiler, compilers.SQLDeleteCompiler):
-            names |= table.deleted_with
-        if isinstance(compiler, compilers.SQLInsertCompiler):
-            parts = self._inserted(query, table)
-        else:
-            parts = self._changed(query, table)
-        return names | parts if parts is not None else names | {table.unknown_rows}
-
-    @staticmethod
-    def _inserted(query: Any, table: surrogates.Table) -> Optional[Set[str]]:
-        if getattr(query, "on_conflict", None) is not None and getattr(query.on_conflict, "name", "") == "UPDATE":
-            return None
-        parts: Set[Optional[str]] = set()
-        columns = {field.column for field in query.fields}
-        if table.pk.column in columns:
-            parts.update(table.row(getattr(row, table.pk.attname)) for row in query.objs)
-        if table.scope is not None:
-            if table.scope.column not in columns:
-                return None
-            parts.update(table.collection(getattr(row, table.scope.attname)) for row in query.objs)
-        return None if None in parts or len(parts) > NAMES_MAX // 4 else parts
-
-    def _changed(self, query: Any, table: surrogates.Table) -> Optional[Set[str]]:
-        values = queries.pinned(query, table.pk.column)
-        if values is None:
-            return None
-        parts: Set[Optional[str]] = {table.row(value) for value in values}
-        for field, _, value in getattr(query, "values", ()):
-            if field.column == table.pk.column:
-                return None
-            if table.scope is not None and field.column == table.scope.column:
-                parts.add(table.collection(value))
-        if table.scope is not None and values and None not in parts:
-            parts |= self.scopes_of(table, values)
-        return None if None in parts else parts
-
-
-def _names_of_sql(text: str, table: Optional[surrogates.Table]) -> List[str]:
-    if table is None:
-        return [EVERYTHING]
-    is_delete = text.lstrip()[:6].upper() == "DELETE"
-    return surrogates.every_row(table.model) + (sorted(table.deleted_with) if is_delete else [])
 
 
 @contextmanager
@@ -568,21 +383,7 @@ def has_failed(connection: Any) -> bool:
 
 
 def lock_sqlite(connection: Any, model: Any) -> None:
-    """SQLite's lock for writing, by a statement that changes nothing: who reads first may not get it any more."""
-    if connection.vendor == "sqlite":
-        column = model._meta.pk.column or model._meta.pk_fields[0].column  # None: of a key of several columns
-        name, pk = connection.ops.quote_name(model._meta.db_table), connection.ops.quote_name(column)
-        with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-            state_of(connection).inside(cursor.execute, f"UPDATE {name} SET {pk} = {pk} WHERE 0")
-
-
-def _as_text(statement: Any, connection: Any) -> str:
-    """psycopg2.sql.Composable and its like."""
-    as_string = getattr(statement, "as_string", None)
-    if as_string is not None:
-        connection.ensure_connection()
-        return as_string(connection.connection)
-    return statement.decode("utf-8", "replace") if isinstance(statement, bytes) else str(statement)
+    named.lock_sqlite(state_of(connection), model)
 
 
 def state_of(connection: Any) -> _State:
@@ -614,10 +415,10 @@ def _write(original: Any, verb: str) -> Any:
                     return execute_sql(self, *args, **kwargs)
             return state._around({EVERYTHING}, partial(original, self, *args, **kwargs))
         state.absent = []
-        state.note(state.names_of(self))
+        state.note(named.of(state, self))
         absent, expected = state.absent, [verb, connection.ops.quote_name(self.query.get_meta().db_table), -1]
         result = _announced(state, expected, partial(original, self, *args, **kwargs))
-        state.note(state.names_after(self, absent, expected[2]))
+        state.note(named.after(state, self, absent, expected[2]))
         return result
     return execute_sql
 
@@ -640,7 +441,7 @@ def _read(original: Any, delete: Any) -> Any:
         finally:
             state.selected = before
         if noted is not None and statement is not None:
-            state.note_session(noted)
+            state.note_session(noted, statement[0])
             if isinstance(result, list):
                 rows = result
             else:
@@ -658,19 +459,29 @@ def _patch_connect() -> None:
 
     @wraps(connect)
     def quiet_connect(self: Any) -> None:
-        noted, state = reads.current.set(None), state_of(self)
-        state.is_connecting = True
+        noted, state, quiet = reads.current.set(None), state_of(self), foreign.connecting.set(True)
+        state.is_connecting, has_failed = True, False
         try:
             connect(self)
+        except Exception:
+            has_failed = True
+            raise
         finally:
+            foreign.connecting.reset(quiet)
             reads.current.reset(noted)
             state.is_connecting = False
+            if has_failed:
+                reads.failed()
 
     BaseDatabaseWrapper.connect = quiet_connect
 
 
 def _created(connection: Any, **_: Any) -> None:
-    handles.watch(state_of(connection))
+    state = state_of(connection)
+    handles.watch(state)
+    foreign.watch(state)
+    state.place = places.of(connection.settings_dict)
+    places.means(connection.alias, state.place, untold.now)
 
 
 _registered = False
@@ -690,5 +501,6 @@ def register() -> None:
             compilers.SQLUpdateCompiler.execute_returning_sql = _write(compilers.SQLUpdateCompiler.execute_returning_sql, "UPDATE")
         compilers.SQLCompiler.execute_sql = _read(compilers.SQLCompiler.execute_sql, delete)
         handles.register(state_of)
+        places.watch(connections, untold.now)
         _patch_connect()
         _patch_blocks()

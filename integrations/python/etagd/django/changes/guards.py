@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Telling etagd of a change: a guard that begins and is confirmed before the COMMIT, and ends after it."""
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Callable, Dict, Iterable, Optional, Set
+
+from django.db import DataError, IntegrityError, NotSupportedError, ProgrammingError
+from django.db.utils import OperationalError
+
+import etagd
+
+from ..conf import client, conf, log
+from ..surrogates import EVERYTHING
+
+NAMES_MAX = 1000  # of one transaction; more: everything becomes stale
+COMMIT_MS_MIN = 100  # a guard with less time left is no guard
+LONG_MS = 86400000  # for a statement of which nobody knows how long it takes
+_ROLLED_BACK = (IntegrityError, DataError, ProgrammingError, NotSupportedError)  # of a COMMIT: surely not done
+
+
+class GuardFailed(OperationalError):
+    """etagd could not be told of a change before its COMMIT, which therefore did not happen."""
+
+
+def _targets(names: Iterable[str]) -> Dict[str, Any]:
+    names = sorted(names)
+    if EVERYTHING in names or len(names) > NAMES_MAX:
+        return {"everything": True, "hold_ms": conf.HOLD_MS}
+    return {"surrogates": names, "hold_ms": conf.HOLD_MS}
+
+
+class _Untold:
+    """That something was committed of which nobody could be told: then everything is, before this process answers from the
+    cache again."""
+
+    def __init__(self) -> None:
+        self._added = self._told = 0
+        self._again = 0.0
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        with self._lock:
+            self._added += 1
+
+    def now(self) -> None:
+        """What nobody waits for: told at once, or as soon as it can be."""
+        self.add()
+        self._again = 0.0
+        self.tell()
+
+    def tell(self) -> bool:
+        """True if nothing is left untold. Tries once a second."""
+        if self._added == self._told:
+            return True
+        with self._lock:
+            if time.monotonic() < self._again:
+                return False
+            self._again, added = time.monotonic() + 1, self._added
+        try:
+            client().invalidate(everything=True)
+        except etagd.EtagError:
+            return False
+        with self._lock:
+            self._told = max(self._told, added)
+            return self._told == self._added
+
+
+untold = _Untold()
+
+
+def begin(names: Set[str], max_ms: int = 0) -> Optional[etagd.Guard]:
+    """A guard that was just confirmed, with time left. None: there is neither daemon nor spool, and the settings say to go on."""
+    guard = None
+    try:
+        guard = client().guard(max_ms=max_ms, **_targets(names))
+        for _ in range(2):
+            guard.confirm()
+            if guard.time_left_ms >= COMMIT_MS_MIN:
+                return guard
+    except etagd.EtagError as error:
+        _abort(guard)
+        if isinstance(error, etagd.Unavailable) and conf.WITHOUT_DAEMON == "commit":
+            return None
+        hint = ' (ETAGD["WITHOUT_DAEMON"] = "commit" goes on untold)' if isinstance(error, etagd.Unavailable) else ""
+        raise GuardFailed(f"etagd: no guard for this change, which is not committed: {error}{hint}") from error
+    _abort(guard)
+    raise GuardFailed("etagd: a guard was over before COMMIT could begin (guard-linger-ms is too short)")
+
+
+def _abort(guard: Optional[etagd.Guard]) -> None:
+    if guard is not None and guard.is_open:
+        try:
+            guard.abort()
+        except etagd.EtagError as error:
+            log.warning("etagd: a guard's abort was not told; it lingers: %s", error)
+
+
+def end(guard: etagd.Guard) -> None:
+    try:
+        guard.commit()
+    except etagd.EtagError as error:
+        log.error("etagd: a guard's end was not told; it lingers, so nothing old is answered meanwhile: %s", error)
+
+
+def after(names: Set[str]) -> None:
+    """After a COMMIT without a guard."""
+    try:
+        client().invalidate(**_targets(names))
+    except etagd.EtagError as error:
+        log.error("etagd: not told of a change that is committed; old answers are possible until it is: %s", error)
+        untold.add()
+
+
+def guarded(names: Set[str], work: Callable[[], Any], bound: Optional[Callable[[int], Callable[[], None]]] = None,
+            max_ms: int = 0, whole: bool = True) -> Any:
+    """Runs work(), which makes the change of these names visible to others. bound(ms) lets the database give COMMIT up after
+    that time, and returns what undoes that. whole: work is one COMMIT. Else it may be several, of which some were done when the
+    next one fails."""
+    guard = begin(names, max_ms) if conf.GUARDS else None
+    try:
+        undo = bound(guard.time_left_ms) if guard is not None and bound is not None else None
+    except BaseException:
+        _abort(guard)
+        raise
+    try:
+        result = work()
+    except _ROLLED_BACK:
+        if whole:
+            _abort(guard)
+        elif guard is not None:
+            end(guard)
+        else:
+            after(names)
+        raise
+    except BaseException:
+        if guard is not None:
+            guard.forget()  # it may have happened: the guard lingers, and then counts as committed
+        else:
+            after(names)
+        raise
+    finally:
+        if undo is not None:
+            undo()
+    if guard is None:
+        after(names)
+        return result
+    if guard.time_left_ms == 0:
+        log.error("etagd: COMMIT took longer than its guard lasts if the daemon restarts meanwhile: raise guard-linger-ms")
+    end(guard)
+    return result
