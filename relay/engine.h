@@ -42,6 +42,9 @@
 #define ENGINE_E_AGAIN 1   /* not yet */
 #define ENGINE_E_REFUSED 2 /* not done; repeating it does not help */
 
+/* What a reader has. A smaller one is always right too, and costs reading rows once more: one with
+ * more than ENGINE_RUNNING_MAX running positions becomes `next` = the lowest of them, none running.
+ */
 struct engine_snapshot {
     uint64_t next;     /* no position at or above it is covered */
     uint64_t *running; /* below it and not covered either; ascending */
@@ -84,11 +87,15 @@ struct engine_poll {
     bool witnessed;   /* there is a witness */
     struct engine_nonce witness;
     enum engine_membership membership; /* of the host and nonce that were asked with */
-    uint64_t trimmed;                  /* newest position that retention has removed; 0: none */
-    uint32_t lease_ms, wait_ms;        /* L_net; how long a writer waits for "everywhere" */
-    uint64_t digest;                   /* of the watched tables; 0: none is watched */
-    struct engine_snapshot snapshot;   /* becomes the cursor */
-    bool running_cut;                  /* more than ENGINE_RUNNING_MAX: there is no snapshot */
+    /* Covered only by snapshots that cover all that retention has removed; 0: it removed nothing.
+     * Not the newest removed position: a transaction with a lower one may have ended later.
+     * PostgreSQL: the id of the transaction that made the mark by which was trimmed (ENGINE_TRIM).
+     */
+    uint64_t trimmed;
+    uint32_t lease_ms, wait_ms;      /* L_net; how long a writer waits for "everywhere" */
+    uint64_t digest;                 /* of the watched tables; 0: none is watched */
+    struct engine_snapshot snapshot; /* becomes the cursor */
+    uint64_t unassigned;     /* no position at or above it has been given out yet: a row has none */
     struct engine_row *rows; /* visible in snapshot and not covered by the cursor asked with */
     size_t row_count;
     bool rows_cut; /* more than ENGINE_ROWS_MAX, or ENGINE_TARGETS_BYTES_MAX: some are left out */
