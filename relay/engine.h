@@ -32,11 +32,11 @@
 
 #include <etag/etag.h>
 
-#define ENGINE_HOST_BYTES_MAX 255        /* name of a host */
-#define ENGINE_NONCE_BYTES 16            /* of a host's registration, and a witness */
-#define ENGINE_RUNNING_MAX 8192          /* of a snapshot */
-#define ENGINE_ROWS_MAX 4096             /* of a poll */
-#define ENGINE_TARGETS_BYTES_MAX 1048576 /* names of all rows of a poll, together */
+#define ENGINE_HOST_BYTES_MAX 255       /* name of a host */
+#define ENGINE_NONCE_BYTES 16           /* of a host's registration, and a witness */
+#define ENGINE_RUNNING_MAX 8192         /* of a snapshot */
+#define ENGINE_ROWS_MAX 4096            /* of a poll */
+#define ENGINE_TARGETS_BYTES_MAX 262144 /* names of all rows of a poll, together */
 #define ENGINE_MEMBERS_MAX 1024
 
 #define ENGINE_E_AGAIN 1   /* not yet */
