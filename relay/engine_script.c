@@ -109,13 +109,18 @@ struct engine_nonce engine_script_nonce(const char *word)
     return nonce;
 }
 
+static struct engine_nonce witness_of(const char *word)
+{
+    return engine_script_nonce(strcmp(word, "none") == 0 ? "" : word);
+}
+
 static void take_witness(const char *word, bool *there, struct engine_nonce *out)
 {
     const char *const value = value_of(word, "witness");
     if (!value)
         return;
     *there = strcmp(value, "none") != 0;
-    *out = engine_script_nonce(*there ? value : "");
+    *out = witness_of(value);
 }
 
 static enum engine_membership membership_of(const char *word)
@@ -200,8 +205,8 @@ static struct engine_row row_of(struct arena *arena, const struct line *line)
         else if (str_equal(name, ETAG_LIT("unreadable")))
             row.unreadable = "its kind is unknown";
         else if (name.data[0] == '/')
-            resources[row.targets.resource_count++] = (etag_resource){
-                .host = ETAG_LIT("h"), .target = name};
+            resources[row.targets.resource_count++] = (etag_resource){.host = ETAG_LIT("h"),
+                                                                      .target = name};
         else
             surrogates[row.targets.surrogate_count++] = name;
     }
@@ -251,8 +256,8 @@ static struct engine_member member_of(struct arena *arena, const struct line *li
     struct engine_member member = {
         .host = kept(arena, line->words[1]),
         .membership = membership_of(line->words[2]),
-        .acknowledged = strcmp(line->words[3], "-") != 0,
-        .witness = engine_script_nonce(line->words[3]),
+        .acknowledged = line->words[3][0] != '-',
+        .witness = witness_of(line->words[3] + (line->words[3][0] == '-')),
         .snapshot = {.next = strtoull(line->words[4], NULL, 10), .running = running},
     };
     if (line->count > 5)

@@ -9,10 +9,10 @@
  *                            next) asked standby cut (0, 1)
  *     row POSITION NAME...   a row of that poll: NAME is a surrogate key, /PATH of host "h", or
  *                            "everything"; "unreadable" is a row that no release wrote
- *     join NAME=VALUE...     the next join's answer: member foreign (0, 1) lease wait nonce (a word)
+ *     join NAME=VALUE...     the next join's: member foreign (0, 1) lease wait nonce (a word)
  *     publish POSITION       the next publication's
  *     members NAME=VALUE...  witness wait standby cut; then
- *     host NAME MEMBER WITNESS NEXT [RUNNING]     one of them; WITNESS "-": has not acknowledged
+ *     host NAME MEMBER WITNESS NEXT [RUNNING]     one of them; "-WITNESS": has not acknowledged
  *     refuse TEXT            the next operation, whichever it is, is refused
  *     fail TEXT              ... and the connection with it
  *     hang                   ... is never answered
