@@ -7,9 +7,11 @@
 #ifndef ETAG_RELAY_PUBLICATION_H
 #define ETAG_RELAY_PUBLICATION_H
 
+#include "bounds.h"
 #include "message.h"
 
-#define PUBLICATIONS_MAX 256
+/* As many as the daemon keeps, and those that are on their way. */
+#define PUBLICATIONS_MAX (RELAY_QUEUE_MAX + RELAY_WINDOW_MAX)
 
 enum publication_step {
     PUBLICATION_FREE,

@@ -428,7 +428,7 @@ static void outcome_tell(struct session *session, uint64_t token, enum relay_out
 
 /* A position: its transaction is committed, the event is in the outbox. This host reads it at once,
  * and the others hear that there is something to read. */
-void session_publish(struct session *session, uint64_t token, const etag_targets *targets)
+bool session_publish(struct session *session, uint64_t token, const etag_targets *targets)
 {
     const bool everywhere = targets->reach == ETAG_REACH_EVERYWHERE;
 
@@ -437,21 +437,22 @@ void session_publish(struct session *session, uint64_t token, const etag_targets
         session->wake_due = true;
         outcome_tell(session, token, RELAY_LOGGED, targets->position);
         if (!everywhere)
-            return;
+            return true;
     }
     struct publication *const one = publication_new(&session->publications, token, targets);
-    if (!one) { /* the daemon has it yet, and asks again when it says hello */
+    if (!one) {
         log_event(session->log, LOG_WARN, "too_many_publications",
                   log_number("count", session->publications.count));
-        return;
+        return false;
     }
     one->everywhere = everywhere;
     one->begun_ns = time_coarse_ns();
     one->position = targets->position;
     if (targets->position == 0)
-        return;
+        return true;
     /* Its COMMIT had returned when the writer asked: rule WRITER_WAIT. */
     one->t_ns = one->begun_ns;
     one->t_fine_ns = now_fine_ns();
     one->step = PUBLICATION_TO_ASK;
+    return true;
 }

@@ -129,7 +129,8 @@ void session_daemon_lost(struct session *session);
 void session_woken(struct session *session);
 /* The receipt of the last batch. */
 void session_settled(struct session *session);
-/* A mutation of this host; targets with reach and position, copied. */
-void session_publish(struct session *session, uint64_t token, const etag_targets *targets);
+/* A mutation of this host; targets with reach and position, copied. False: no room for it, so the
+ * daemon has to hand it over again, on another connection. */
+MUST_USE bool session_publish(struct session *session, uint64_t token, const etag_targets *targets);
 
 #endif

@@ -385,7 +385,7 @@ static void a_writer_that_has_committed_is_read_at_once_and_wakes_the_others(voi
     hello(f);
     turn(f);
     for (unsigned i = 0; i < 5; i++)
-        session_publish(&f->session, 7, &targets);
+        assert_true(session_publish(&f->session, 7, &targets));
     turn(f);
     assert_int_equal(asked_count(f, ENGINE_POLL), 2);
     assert_int_equal(asked_count(f, ENGINE_WAKE), 1);
@@ -393,7 +393,7 @@ static void a_writer_that_has_committed_is_read_at_once_and_wakes_the_others(voi
     assert_int_equal(f->outcomes[0].outcome, RELAY_LOGGED);
     assert_int_equal(f->outcomes[0].token, 7);
     const uint64_t first_ns = asked_last(f, ENGINE_WAKE)->begun_fine_ns;
-    session_publish(&f->session, 8, &targets);
+    assert_true(session_publish(&f->session, 8, &targets));
     turn_until(f, asked_count(f, ENGINE_WAKE) == 2);
     assert_true(asked_last(f, ENGINE_WAKE)->begun_fine_ns - first_ns >= WAKE_EVERY_MS * NS_PER_MS);
 }
@@ -407,7 +407,7 @@ static void a_mutation_of_this_host_is_logged(void **state)
     const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
     f->scripts[0] = "publish 12";
     hello(f);
-    session_publish(&f->session, 7, &targets);
+    assert_true(session_publish(&f->session, 7, &targets));
     turn(f);
     assert_int_equal(asked_last(f, ENGINE_PUBLISH)->names, 1);
     assert_false(asked_last(f, ENGINE_PUBLISH)->ask);
@@ -426,7 +426,7 @@ static void everywhere_by_all_acknowledgements(void **state)
                     "members\nhost a yes w 13";
     hello(f);
     turn(f);
-    session_publish(&f->session, 7, &targets);
+    assert_true(session_publish(&f->session, 7, &targets));
     turn_until(f, f->outcome_count == 2);
     assert_true(asked_last(f, ENGINE_PUBLISH)->ask);
     assert_int_equal(f->outcomes[0].outcome, RELAY_LOGGED);
@@ -444,7 +444,7 @@ static void everywhere_after_t_and_wait(void **state)
     hello(f);
     turn(f);
     const uint64_t begun_ns = time_coarse_ns();
-    session_publish(&f->session, 7, &targets);
+    assert_true(session_publish(&f->session, 7, &targets));
     turn_until(f, f->outcome_count == 2);
     assert_int_equal(asked_count(f, ENGINE_ASK), 1);
     assert_int_equal(f->outcomes[1].outcome, RELAY_BY_TIME);
@@ -461,9 +461,9 @@ static void members_that_were_read_before_t_prove_nothing(void **state)
     f->scripts[0] = "poll next=14\nlate 40 members\nmembers\nhost a yes w 20";
     hello(f);
     turn(f);
-    session_publish(&f->session, 1, &first);
+    assert_true(session_publish(&f->session, 1, &first));
     turn_until(f, asked_count(f, ENGINE_MEMBERS) == 1);
-    session_publish(&f->session, 2, &second);
+    assert_true(session_publish(&f->session, 2, &second));
     /* As if its transaction had been asked for as well, before that answer comes. */
     for (size_t i = 0; i < PUBLICATIONS_MAX; i++)
         if (f->session.publications.table[i].token == 2) {
@@ -490,7 +490,7 @@ static void a_mutation_that_the_database_refuses(void **state)
     f->session.registration = REGISTRATION_DONE;
     f->scripts[0] = "refuse permission denied for function publish";
     f->session.poll_due_ns = UINT64_MAX;
-    session_publish(&f->session, 7, &targets);
+    assert_true(session_publish(&f->session, 7, &targets));
     turn(f);
     assert_int_equal(f->outcome_count, 1);
     assert_int_equal(f->outcomes[0].outcome, RELAY_REFUSED);
@@ -505,7 +505,7 @@ static void what_was_under_way_is_forgotten_with_the_daemon(void **state)
     const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, 0);
     hello(f);
     turn(f);
-    session_publish(&f->session, 7, &targets);
+    assert_true(session_publish(&f->session, 7, &targets));
     session_daemon_lost(&f->session);
     turn(f);
     assert_int_equal(f->outcome_count, 0);
