@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cursor.h"
+
+#include "snapshot.h"
+#include "testing.h"
+
+#include <errno.h>
+
+static struct engine_poll a_poll(uint64_t *running, size_t count)
+{
+    return (struct engine_poll){
+        .origin = {UINT64_MAX, 1234567890123456, 7, 16384},
+        .witnessed = true,
+        .witness = {{1, 2, 3, 255}},
+        .digest = UINT64_MAX,
+        .snapshot = {.next = UINT64_C(1) << 40, .running = running, .running_count = count},
+    };
+}
+
+static void it_comes_back_as_it_was(void **state)
+{
+    uint64_t running[] = {3, 4, 1000000};
+    const struct engine_poll poll = a_poll(running, 3);
+    struct cursor before = {0}, after = {0};
+    uint8_t bytes[CURSOR_BYTES_MAX];
+
+    assert_int_equal(cursor_set(&before, &poll), 0);
+    const size_t len = cursor_pack(&before, bytes);
+    assert_int_equal(cursor_unpack(&after, (etag_str){(const char *)bytes, len}), 0);
+    assert_true(after.there);
+    assert_memory_equal(&after.origin, &poll.origin, sizeof(poll.origin));
+    assert_true(after.witnessed);
+    assert_memory_equal(&after.witness, &poll.witness, sizeof(poll.witness));
+    assert_int_equal(after.digest, poll.digest);
+    assert_int_equal(after.snapshot.next, poll.snapshot.next);
+    assert_int_equal(after.snapshot.running_count, 3);
+    assert_memory_equal(after.snapshot.running, running, sizeof(running));
+    cursor_deinit(&before);
+    cursor_deinit(&after);
+}
+
+/* Whatever the daemon kept, or another release wrote: an error, or something that can be used. */
+static void no_bytes_of_others_are_believed(void **state)
+{
+    uint64_t running[] = {3, 4, 1000000};
+    const struct engine_poll poll = a_poll(running, 3);
+    struct cursor cursor = {0};
+    uint8_t bytes[CURSOR_BYTES_MAX];
+
+    assert_int_equal(cursor_set(&cursor, &poll), 0);
+    const size_t len = cursor_pack(&cursor, bytes);
+    for (size_t cut = 1; cut < len; cut++) {
+        assert_int_equal(cursor_unpack(&cursor, (etag_str){(const char *)bytes, cut}), -EPROTO);
+        assert_false(cursor.there);
+    }
+    bytes[len] = 0;
+    assert_int_equal(cursor_unpack(&cursor, (etag_str){(const char *)bytes, len + 1}), -EPROTO);
+    bytes[0] ^= 1;
+    assert_int_equal(cursor_unpack(&cursor, (etag_str){(const char *)bytes, len}), -EPROTO);
+    uint64_t seed = 1;
+    for (unsigned i = 0; i < 20000; i++) {
+        for (size_t at = 0; at < 48; at++)
+            bytes[at] = (uint8_t)random_next(&seed);
+        bytes[0] = 1;
+        if (cursor_unpack(&cursor, (etag_str){(const char *)bytes, 48}) == 0)
+            for (size_t at = 0; at < cursor.snapshot.running_count; at++)
+                assert_false(snapshot_covers(&cursor.snapshot, cursor.snapshot.running[at]));
+    }
+    cursor_deinit(&cursor);
+}
+
+static void no_bytes_are_no_cursor(void **state)
+{
+    struct cursor cursor = {0};
+    assert_int_equal(cursor_unpack(&cursor, ETAG_LIT("")), 0);
+    assert_false(cursor.there);
+}
+
+/* Positions far apart take many bytes each. */
+static void one_that_does_not_fit_is_written_smaller(void **state)
+{
+    uint64_t *const running = calloc(ENGINE_RUNNING_MAX, sizeof(*running));
+    assert_non_null(running);
+    for (size_t i = 0; i < ENGINE_RUNNING_MAX; i++)
+        running[i] = (i + 2) << 46;
+    struct engine_poll poll = a_poll(running, ENGINE_RUNNING_MAX);
+    struct cursor cursor = {0};
+    uint8_t bytes[CURSOR_BYTES_MAX];
+
+    poll.snapshot.next = UINT64_MAX;
+    assert_int_equal(cursor_set(&cursor, &poll), 0);
+    const size_t len = cursor_pack(&cursor, bytes);
+    assert_int_equal(cursor_unpack(&cursor, (etag_str){(const char *)bytes, len}), 0);
+    assert_int_equal(cursor.snapshot.running_count, 0);
+    assert_int_equal(cursor.snapshot.next, running[0]);
+    cursor_deinit(&cursor);
+    free(running);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_comes_back_as_it_was),
+        cmocka_unit_test(no_bytes_of_others_are_believed),
+        cmocka_unit_test(no_bytes_are_no_cursor),
+        cmocka_unit_test(one_that_does_not_fit_is_written_smaller),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

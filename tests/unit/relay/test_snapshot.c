@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "snapshot.h"
+
+#include "testing.h"
+
+static void positions_below_next_but_those_that_ran(void **state)
+{
+    uint64_t running[] = {5, 7, 9};
+    const struct engine_snapshot snapshot = {.next = 12, .running = running, .running_count = 3};
+
+    for (uint64_t position = 0; position < 16; position++) {
+        const bool ran = position == 5 || position == 7 || position == 9;
+        assert_int_equal(snapshot_covers(&snapshot, position), position < 12 && !ran);
+    }
+}
+
+static void one_without_running_ones_is_a_number(void **state)
+{
+    const struct engine_snapshot snapshot = {.next = 3};
+    assert_true(snapshot_covers(&snapshot, 2));
+    assert_false(snapshot_covers(&snapshot, 3));
+    assert_false(snapshot_covers(&snapshot, UINT64_MAX));
+}
+
+static void a_smaller_one_covers_nothing_that_the_former_did_not(void **state)
+{
+    uint64_t running[] = {5, 7};
+    struct engine_snapshot snapshot = {.next = 12, .running = running, .running_count = 2};
+
+    snapshot_shrink(&snapshot);
+    assert_true(snapshot_covers(&snapshot, 4));
+    for (uint64_t position = 5; position < 16; position++)
+        assert_false(snapshot_covers(&snapshot, position));
+}
+
+static void a_copy_is_its_own(void **state)
+{
+    uint64_t running[] = {5, 7};
+    const struct engine_snapshot snapshot = {.next = 12, .running = running, .running_count = 2};
+    struct engine_snapshot copy;
+
+    assert_int_equal(snapshot_copy(&copy, &snapshot), 0);
+    running[0] = 6;
+    assert_false(snapshot_covers(&copy, 5));
+    assert_true(snapshot_covers(&copy, 6));
+    free(copy.running);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(positions_below_next_but_those_that_ran),
+        cmocka_unit_test(one_without_running_ones_is_a_number),
+        cmocka_unit_test(a_smaller_one_covers_nothing_that_the_former_did_not),
+        cmocka_unit_test(a_copy_is_its_own),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
