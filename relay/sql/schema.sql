@@ -337,22 +337,28 @@ END $$;
 
 -- Events that writers left with their host's daemon: a transaction of its own, whose id is the position. A row of the byte 1 alone
 -- names nothing; with ask it asks for acknowledgements of what is there already.
+--
+-- It waits for no disk and no standby, which might be away. The data is committed already, and a crash or failover that loses this
+-- row takes the witness with it: every host then raises everything, this event too. (Rows of writers go with their data, and are
+-- as durable as that.)
 CREATE OR REPLACE FUNCTION etagd.publish(lines bytea[], ask boolean) RETURNS xid8
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF coalesce(cardinality(lines), 0) = 0 OR EXISTS (SELECT FROM unnest(lines) l WHERE l IS NULL OR octet_length(l) NOT BETWEEN 1 AND 8192) THEN
         RAISE EXCEPTION 'etagd.publish() is for etag-relay' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO etagd.outbox (ask, targets) SELECT publish.ask, l FROM unnest(lines) l;
     RETURN pg_current_xact_id();
 END $$;
 
 -- Wakes the relays that listen. It proves nothing and is in a transaction of its own, which waits for no disk: at its end every
--- transaction that notifies takes a lock of the whole server.
+-- transaction that notifies takes a lock of the whole server, which one of the application may hold while it waits for a standby.
+-- Then nobody is woken, and polls come by themselves.
 CREATE OR REPLACE FUNCTION etagd.wake() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '20ms', true);
     PERFORM pg_notify('etagd', '');
 END $$;
 
@@ -376,12 +382,13 @@ BEGIN
     INSERT INTO etagd.witness (nonce, place) VALUES (gen_random_uuid(), etagd.place());
 END $$;
 
--- Makes the host a member, and a witness if there is none. Committed before the first poll that counts, and durably, whatever the
--- database is used to. A row of another nonce stays as it is: two hosts of one name, and one's acknowledgements would count for both.
+-- Makes the host a member, and a witness if there is none. Committed before the first poll that counts; no standby is waited for: one
+-- that is promoted without this row has a young witness. A row of another nonce stays as it is: two hosts of one name, and one's
+-- acknowledgements would count for both.
 CREATE OR REPLACE FUNCTION etagd.join(me text, my_nonce uuid, OUT state text, OUT nonce uuid, OUT lease_ms integer, OUT wait_ms integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') IN ('off', 'local');
+    PERFORM set_config('synchronous_commit', 'local', true);
     PERFORM etagd.bear_witness();
     INSERT INTO etagd.host AS h (id, nonce) VALUES (me, my_nonce)
         ON CONFLICT (id) DO UPDATE SET state = 'member', since = clock_timestamp() WHERE h.nonce = my_nonce AND h.state = 'leaving';
@@ -423,7 +430,7 @@ END $$;
 CREATE OR REPLACE FUNCTION etagd.leave(who text, OUT nonce uuid, OUT lease_ms integer, OUT wait_ms integer)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') IN ('off', 'local');
+    PERFORM set_config('synchronous_commit', 'local', true);
     UPDATE etagd.host h SET state = 'leaving', since = clock_timestamp() WHERE h.id = who AND h.state = 'member';
     SELECT h.nonce INTO leave.nonce FROM etagd.host h WHERE h.id = who;
     SELECT s.lease_ms, s.wait_ms INTO STRICT leave.lease_ms, leave.wait_ms FROM etagd.setting s WHERE s.one;
