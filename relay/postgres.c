@@ -4,7 +4,7 @@
  * it?), LISTEN. They ask in an order in which no question fails for a reason that a later one would have told better.
  *
  * What the server refuses is sorted by its SQLSTATE. REFUSED is what stays refused however often it is sent, and harms nothing
- * else: a wrong argument (22, 23), a step out of its order (55000). All else ends the connection: the next one may meet another
+ * else: a wrong argument (22, 23), a step out of its order (55000), a lock that another has (55P03). All else ends the connection: the next one may meet another
  * server, a mended schema, granted rights.
  */
 #include "postgres.h"
@@ -170,7 +170,8 @@ static int result_error(struct postgres *postgres, struct why *why)
         if (state_is(state, advices[i].state))
             advice = advices[i].text;
     say(why, "PostgreSQL", message ? message : PQresultErrorMessage(postgres->result), advice);
-    if (state_is(state, "22") || state_is(state, "23") || state_is(state, "55000"))
+    if (state_is(state, "22") || state_is(state, "23") || state_is(state, "55000") ||
+        state_is(state, "55P03"))
         return ENGINE_E_REFUSED;
     return state_is(state, "42") || state_is(state, "3F") ? -EACCES : -EPROTO;
 }

@@ -76,7 +76,7 @@ CREATE TABLE IF NOT EXISTS etagd.outbox (
 );
 
 -- One row, which relays never update. lease_ms: so long a poll makes a host fresh (L_net). wait_ms: so long a writer waits for
--- "everywhere" where acknowledgements do not prove it. apart_ms: after the last change of lease_ms wait_ms may not fall for so long
+-- "everywhere" where acknowledgements do not prove it. apart_ms: after lease_ms fell, wait_ms may not for so long
 -- (etagd.set_wait_ms).
 CREATE TABLE IF NOT EXISTS etagd.setting (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -468,6 +468,7 @@ DECLARE
     foreign_count bigint;
     removed bigint := 0;
 BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM FROM etagd.trim t FOR UPDATE SKIP LOCKED;
     IF NOT FOUND OR mine IS NULL THEN
         RETURN 0;
@@ -513,7 +514,9 @@ END $$;
 
 CREATE OR REPLACE FUNCTION etagd.set_lease_ms(new_ms integer) RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    UPDATE etagd.setting s SET lease_ms = new_ms, changed = clock_timestamp(), apart_ms = s.wait_ms WHERE s.lease_ms <> new_ms;
+    UPDATE etagd.setting s SET lease_ms = new_ms,
+        changed = CASE WHEN new_ms < s.lease_ms THEN clock_timestamp() ELSE s.changed END,
+        apart_ms = CASE WHEN new_ms < s.lease_ms THEN s.wait_ms ELSE s.apart_ms END WHERE s.lease_ms <> new_ms;
 $$;
 
 -- What "etag-relay status" shows of all hosts together.
