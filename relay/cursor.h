@@ -7,9 +7,10 @@
 #ifndef ETAG_RELAY_CURSOR_H
 #define ETAG_RELAY_CURSOR_H
 
+#include "bounds.h"
 #include "engine.h"
 
-#define CURSOR_BYTES_MAX 32768
+#define CURSOR_BYTES_MAX RELAY_CURSOR_BYTES_MAX
 
 struct cursor {
     bool there; /* false: a cold start, or one that could not be read */

@@ -420,7 +420,9 @@ static void script_note(struct script *script, const struct engine_request *requ
     }
     assert(log->count < SCRIPT_SEEN_MAX);
     struct script_seen *const seen = &log->seen[log->count++];
-    *seen = (struct script_seen){.op = request->op, .begun_ns = time_coarse_ns()};
+    *seen = (struct script_seen){.op = request->op,
+                                 .begun_ns = time_coarse_ns(),
+                                 .begun_fine_ns = time_ns_of(CLOCK_MONOTONIC)};
     if (request->op == ENGINE_POLL && request->poll.cursor) {
         seen->cursor = true;
         seen->cursor_next = request->poll.cursor->next;
@@ -432,6 +434,11 @@ static void script_note(struct script *script, const struct engine_request *requ
         seen->names = request->publish.targets->surrogate_count +
                       request->publish.targets->resource_count;
     }
+}
+
+static const char *op_word(enum engine_op op)
+{
+    return op == ENGINE_POLL ? "poll" : op == ENGINE_MEMBERS ? "members" : "";
 }
 
 static int script_start(struct engine *engine, const struct engine_request *request,
@@ -447,8 +454,11 @@ static int script_start(struct engine *engine, const struct engine_request *requ
     script->not_before_ns = 0;
     while (line_take(script, "wake", &line))
         script->woken = true;
-    if (line_take(script, "late", &line))
+    if (line_read(script->left, &line) && strcmp(line.words[0], "late") == 0 &&
+        (line.count < 3 || strcmp(line.words[2], op_word(request->op)) == 0)) {
         script->not_before_ns = time_coarse_ns() + strtoull(line.words[1], NULL, 10) * NS_PER_MS;
+        script->left = line.after;
+    }
     script->hangs = line_take(script, "hang", &line);
     return 0;
 }

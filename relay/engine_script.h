@@ -16,7 +16,7 @@
  *     refuse TEXT            the next operation, whichever it is, is refused
  *     fail TEXT              ... and the connection with it
  *     hang                   ... is never answered
- *     late MS                ... is answered so long after its start
+ *     late MS [OP]           ... is answered so long after its start. OP: only a poll, or members
  *     wake                   somebody woke us; seen with the next operation
  *
  * An answer waits for the operation that it is for. An operation whose answer is not the next one
@@ -32,8 +32,9 @@
 /* One operation as it was started. */
 struct script_seen {
     enum engine_op op;
-    uint64_t begun_ns; /* coarse clock at its start */
-    bool cursor;       /* POLL: there was one */
+    uint64_t begun_ns;      /* coarse clock at its start */
+    uint64_t begun_fine_ns; /* the same, CLOCK_MONOTONIC */
+    bool cursor;            /* POLL: there was one */
     uint64_t cursor_next;
     uint64_t position; /* ACKNOWLEDGE: next of its snapshot */
     struct engine_nonce witness;

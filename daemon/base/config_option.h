@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What an option is: one table drives the file, the flags, --help, --check-config and what SIGHUP may change, so an option
- * stands once. Private to config.c (flags, and what comes of file and flags) and config_*.c.
+ * stands once. Private to config.c (flags, and what comes of file and flags) and config_*.c; etag-relay has a table of its own.
  */
 #ifndef ETAGD_CONFIG_OPTION_H
 #define ETAGD_CONFIG_OPTION_H
@@ -20,11 +20,12 @@ struct config_option {
     const char *argument; /* in --help */
     const char *help;
     const char *normal; /* the default, as it would stand in the file */
-    enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE } kind;
-    size_t offset;     /* in struct config */
+    /* TEXT: anything, also nothing */
+    enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE, OPTION_TEXT } kind;
+    size_t offset;     /* in the program's configuration */
     size_t bytes;      /* of the member */
-    uint64_t min;      /* OPTION_NUMBER; OPTION_PATH: unused */
-    uint64_t max;      /* OPTION_NUMBER; OPTION_PATH: length */
+    uint64_t min;      /* OPTION_NUMBER */
+    uint64_t max;      /* OPTION_NUMBER; OPTION_PATH, OPTION_TEXT: length */
     uint64_t factor;   /* OPTION_NUMBER: from the option's unit to the member's */
     const char *words; /* OPTION_CHOICE: separated by '|', in the order of the enum */
     bool live;         /* SIGHUP changes it; else it waits for a restart */
@@ -33,12 +34,23 @@ struct config_option {
 /* In the order of --help. */
 extern const struct config_option config_options[CONFIG_OPTIONS];
 
-/* NULL: no such option. */
-const struct config_option *config_option_find(etag_str name);
+/* What may stand in a program's file. */
+struct config_table {
+    const struct config_option *options;
+    size_t count;
+    const char *page;     /* the man page of the file */
+    struct config *roles; /* where "roles" go; NULL: this program has none */
+};
 
-/* Checks the value and stores it. False: why says what is wrong and what is allowed. */
-MUST_USE bool config_option_set(struct config *config, const struct config_option *option,
-                                etag_str value, struct why *why);
+/* NULL: no such option. */
+const struct config_option *config_option_find(const struct config_table *table, etag_str name);
+
+/* Checks the value and stores it in the configuration. False: why says what is wrong and what is allowed. */
+MUST_USE bool config_option_set(void *config, const struct config_option *option, etag_str value,
+                                struct why *why);
+
+/* Prints it as it would stand in the file. */
+void config_option_print(const void *config, const struct config_option *option, FILE *out);
 
 /* "user:deploy", "uid:1000", "group:www-data", "gid:33" or "all" gets the roles. Names are looked up now. */
 MUST_USE bool config_rule_add(struct config *config, uint32_t roles, etag_str subject,
@@ -50,9 +62,12 @@ uint32_t config_role_of(etag_str word);
 /* "read, fill" of role bits. */
 const char *config_roles_text(uint32_t roles, char out[CONFIG_ROLES_BYTES]);
 
-/* Reads the file into *config. False: why says the mistake, with path, line and column. */
-MUST_USE bool config_file_read(struct config *config, FILE *file, const char *path,
-                               struct why *why);
+/* Reads the file into a configuration. False: why says the mistake, with path, line and column. */
+MUST_USE bool config_file_read(const struct config_table *table, void *config, FILE *file,
+                               const char *path, struct why *why);
+
+/* What a mistake quotes may be anything, and goes to a terminal: controls become '?'. */
+void config_make_printable(char *text);
 
 /* Defaults, file and flags of this command line into *config, but for the command line itself: config_load without a word on
  * standard error. answered: help or version was printed. False: why says the mistake; empty: argp said it. */
