@@ -169,6 +169,9 @@ static int result_error(struct postgres *postgres, struct why *why)
     for (size_t i = 0; i < COUNT_OF(advices) && !postgres->unchecked; i++)
         if (state_is(state, advices[i].state))
             advice = advices[i].text;
+    if (postgres->unchecked && state_is(state, "42501"))
+        advice = "Setting up is for a superuser, or for a role that may make roles, and schemas in "
+                 "this database, and that set it up before";
     say(why, "PostgreSQL", message ? message : PQresultErrorMessage(postgres->result), advice);
     if (state_is(state, "22") || state_is(state, "23") || state_is(state, "55000") ||
         state_is(state, "55P03"))

@@ -519,6 +519,13 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         apart_ms = CASE WHEN new_ms < s.lease_ms THEN s.wait_ms ELSE s.apart_ms END WHERE s.lease_ms <> new_ms;
 $$;
 
+-- For people.
+CREATE OR REPLACE FUNCTION etagd.age(seconds double precision) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN seconds < 100 THEN round(seconds::numeric, 1) || ' s' WHEN seconds < 6000 THEN round(seconds::numeric / 60) || ' min'
+        ELSE round(seconds::numeric / 3600) || ' h' END;
+$$;
+
 -- What "etag-relay status" shows of all hosts together.
 CREATE OR REPLACE FUNCTION etagd.status(OUT version integer, OUT lease_ms integer, OUT wait_ms integer, OUT witness uuid,
     OUT witness_s double precision, OUT row_count bigint, OUT oldest_s double precision, OUT bytes bigint, OUT trimmed xid8)
@@ -552,7 +559,8 @@ GRANT EXECUTE ON FUNCTION etagd.invalidate(text[], text[], text[], boolean, inte
     etagd.wake(), etagd.version() TO etagd_writer, etagd_relay;
 GRANT EXECUTE ON FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer), etagd.publish(bytea[], boolean), etagd.join(text, uuid),
     etagd.members(integer), etagd.acknowledge(text, uuid, uuid, pg_snapshot), etagd.leave(text), etagd.gone(text, uuid),
-    etagd.trim(bigint, integer), etagd.set_wait_ms(integer), etagd.set_lease_ms(integer), etagd.status(), etagd.hosts() TO etagd_relay;
+    etagd.trim(bigint, integer), etagd.set_wait_ms(integer), etagd.set_lease_ms(integer), etagd.status(), etagd.hosts(),
+    etagd.age(double precision) TO etagd_relay;
 
 DO 'BEGIN PERFORM etagd.bear_witness(); END';
 UPDATE etagd.setting SET version = 1 WHERE version <> 1;

@@ -21,6 +21,7 @@ except ImportError:
     print("skipped: python3-psycopg2 is missing")
     sys.exit(harness.SKIP)
 
+RELAY = os.path.join(harness.BUILD, "relay", "etag-relay")
 ENGINE = os.path.join(harness.SYSTEM, "relay_engine")
 SCHEMA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../relay/sql/schema.sql")
 NONCE = "e0a1c2b3000000000000000000000001"

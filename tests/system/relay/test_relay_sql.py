@@ -3,6 +3,7 @@
 Against a real PostgreSQL; a relay's questions are asked by the engine that ships."""
 import itertools
 import random
+import subprocess
 import threading
 import time
 
@@ -501,6 +502,77 @@ class Setup(Case):
             other.sql("GRANT etagd_writer TO app_%s" % name, database=name, user="admin")
             other.sql("SELECT etagd.invalidate('a')", database=name, user=f"app_{name}")
         other.end("fast")
+
+
+class Commands(Case):
+    """etag-relay setup, status, leave: what operators see."""
+
+    def setUp(self):
+        super().setUp()
+        self.database = f"command{next(NUMBERS)}"
+        SERVER.sql(f"CREATE DATABASE {self.database}", database="postgres")
+
+    def run_relay(self, *arguments, user="etagd", status=0):
+        done = subprocess.run([relay_db.RELAY, "--connection", SERVER.conninfo(self.database, user), *arguments], capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL)
+        self.assertEqual(done.returncode, status, done.stderr)
+        return done.stdout if status == 0 else done.stderr
+
+    def test_from_nothing_to_a_host_that_is_put_out(self):
+        SERVER.sql("CREATE ROLE \"re lay\" LOGIN; CREATE ROLE \"app\"\"s\" LOGIN", database="postgres")
+        self.assertIn("run etag-relay setup", self.run_relay("status", status=1))
+        said = self.run_relay("setup", "--relay", "re lay", "--writer", 'app"s')
+        self.assertIn('GRANT etagd_relay TO "re lay"', said)
+        self.assertIn("has the schema etagd, version 1", said)
+        self.assertIn("no host has joined", self.run_relay("status", user="'re lay'"))
+        engine = Engine(SERVER.conninfo(self.database, "'re lay'"), "web1")
+        self.addCleanup(engine.close)
+        engine.do("join")
+        SERVER.sql("SELECT etagd.invalidate('a')", database=self.database, user="'app\"s'")
+        before = engine.poll()
+        engine.do(f"acknowledge {before['witness']} {before['snapshot']}")
+        SERVER.sql("SELECT etagd.invalidate('b')", database=self.database)
+        said = self.run_relay("status", user="'re lay'")
+        self.assertRegex(said, r"lease 2000 ms, wait 2550 ms")
+        self.assertRegex(said, r"outbox: 2 rows")
+        self.assertRegex(said, r"(?m)^web1 +member +[\d.]+ s +[\d.]+ s +[\d.]+ s +1$")
+        self.assertIn("no host web2 has joined", self.run_relay("leave", "web2", status=1))
+        begun = time.monotonic()
+        self.assertIn("web1 is out", self.run_relay("leave", "web1", user="'re lay'"))
+        self.assertGreater(time.monotonic() - begun, 2.5, "rule LEAVING_WAIT")
+        self.assertEqual(engine.poll()["member"], "0")
+
+    def test_a_lease_is_changed_in_an_order_in_which_no_writer_waits_too_short(self):
+        self.run_relay("setup", "--lease-ms", "100")
+        said = self.run_relay("setup", "--lease-ms", "200")
+        self.assertEqual(said.split("\n")[:2], ["lease_ms 100, wait_ms 300", "lease_ms 200, wait_ms 300"])
+        said = self.run_relay("setup", "--lease-ms", "100")
+        self.assertEqual(said.split("\n")[:3], ["lease_ms 100, wait_ms 300", "waiting 300 ms: leases of the former length may run yet",
+                                                "lease_ms 100, wait_ms 175"])
+
+    def test_one_that_joins_again_is_not_put_out(self):
+        self.run_relay("setup", "--lease-ms", "100")
+        engine = Engine(SERVER.conninfo(self.database), "web1")
+        self.addCleanup(engine.close)
+        engine.do("join")
+        SERVER.sql("SELECT etagd.set_wait_ms(3000)", database=self.database)
+        leave = subprocess.Popen([relay_db.RELAY, "--connection", SERVER.conninfo(self.database), "leave", "web1"], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True)
+        self.assertIn("is leaving", leave.stdout.readline())
+        engine.do("join")
+        self.assertIn("has joined again meanwhile", leave.communicate()[1])
+        self.assertEqual(leave.returncode, 1)
+        self.assertEqual(engine.poll()["member"], relay_db.MEMBER)
+
+    def test_the_script_is_shown_and_mistakes_are_said(self):
+        self.assertEqual(self.run_relay("setup", "--print"), relay_db.read_schema())
+        self.assertIn("no such option", self.run_relay("setup", "--nothing", status=2))
+        self.assertIn("100 to 60000", self.run_relay("setup", "--lease-ms", "99", status=2))
+        self.assertIn("name of one host", self.run_relay("leave", status=2))
+        self.assertIn("no arguments", self.run_relay("status", "x", status=2))
+        SERVER.sql("CREATE ROLE nobody_much LOGIN", database="postgres")
+        self.assertIn("Setting up is for a superuser", self.run_relay("setup", user="nobody_much", status=1))
+        self.assertIn('role "nothing" does not exist', self.run_relay("setup", "--relay", "nothing", status=1))
 
 
 if __name__ == "__main__":
