@@ -23,7 +23,7 @@ static void answer_peer(struct server *server, const struct pending_answer *answ
 {
     struct peer *peer = peers_find(&server->peers, answer->peer_id);
     const struct reply reply = {
-        .id = answer->request_id, .kind = REPLY_RECEIPT, .lsn = answer->lsn};
+        .id = answer->request_id, .kind = REPLY_RECEIPT, .receipt.lsn = answer->lsn};
 
     if (!peer)
         return;

@@ -275,6 +275,29 @@ typedef struct etag_key {
                       * the resource: a target reaches the entries of all schemes */
 } etag_key;
 
+/* How far a mutation has to reach before its call says OK. Beyond this host it needs a relay (docs/operations.md). */
+typedef enum etag_reach {
+    ETAG_REACH_DEFAULT =
+        0,               /* as the daemon is configured: LOG where it requires a relay, else HOST */
+    ETAG_REACH_HOST = 1, /* no front end on this host answers 304 from older data */
+    ETAG_REACH_LOG =
+        2, /* ... and the event is durable in the log that all hosts read: the others follow within L_net */
+    ETAG_REACH_EVERYWHERE = 3 /* ... and no front end on any host answers 304 from older data */
+} etag_reach;
+
+/* How it was proved. */
+typedef enum etag_proof {
+    ETAG_PROOF_NONE = 0,
+    ETAG_PROOF_DAEMON = 1, /* HOST: the daemon applied it */
+    ETAG_PROOF_WAIT = 2,   /* HOST: it is in the spool, and no lease from before it runs any more */
+    ETAG_PROOF_LOGGED =
+        3, /* LOG: the relay put it there, or the caller did and gave its position */
+    ETAG_PROOF_ACKNOWLEDGED = 4, /* EVERYWHERE: every host has said that it applied it */
+    ETAG_PROOF_TIME =
+        5 /* EVERYWHERE: so long ago that no lease from before it runs. A machine that was paused meanwhile may
+                         * still answer 304 for the rest of its lease */
+} etag_proof;
+
 /* What a mutation names. Everything is borrowed. */
 typedef struct etag_targets {
     size_t size;
@@ -292,8 +315,12 @@ typedef struct etag_targets {
         hold_ms; /* after the mutation (of a guard: after its commit) the targets stay unknown for
                        * so long, and then change once more: longer than replicas that front ends read
                        * from lag behind. At most 3600000; 0: no hold */
-    uint32_t max_ms; /* of a guard only: how long its writer may keep it open, at most 86400000; 0:
+    uint32_t max_ms;  /* of a guard only: how long its writer may keep it open, at most 86400000; 0:
                        * 600000. After that the daemon waits guard_linger and takes it as committed */
+    etag_reach reach; /* of a guard: of its commit */
+    uint64_t
+        position; /* what etagd.invalidate() returned in the transaction that is committed now: the event is in the log already;
+                        * 0: it is not, and the relay puts it there */
 } etag_targets;
 
 /* ---- Requests, validators, answers --------------------------------------------------------------- */
@@ -585,7 +612,9 @@ ETAG_API etag_status etag_fill(etag_client *client, etag_token token, const etag
 
 typedef struct etag_receipt {
     size_t size;
-    uint64_t lsn; /* of the mutation; of a fill: the entry's fill LSN */
+    uint64_t lsn;     /* of the mutation; of a fill: the entry's fill LSN */
+    etag_reach reach; /* of a mutation: what is proved; also where the call says PENDING */
+    etag_proof proof; /* ... and how */
 } etag_receipt;
 
 /* Fills as etag_fill() does, and waits for the daemon's verdict: for tools and tests. Blocks for at most timeout_ms.

@@ -426,7 +426,7 @@ void ops_answer(struct etag_client *client, const struct reply *reply)
         return;
     const etag_status status = channel_reply_status(reply, REPLY_RECEIPT, &fault);
     if (status == ETAG_OK) {
-        op_succeed(op, reply->lsn);
+        op_succeed(op, reply->receipt.lsn);
         if (op->kind == REQUEST_INVALIDATE)
             counter_add(&client->counters->invalidations, 1);
     } else if (status == ETAG_UNAVAILABLE) {

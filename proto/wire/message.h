@@ -9,7 +9,7 @@
 #include "arena.h"
 #include "entry.h"
 
-#define PROTOCOL_VERSION 1u
+#define PROTOCOL_VERSION 2u
 
 /* Roles of a peer (docs/security.md). */
 enum role {
@@ -17,6 +17,7 @@ enum role {
     ROLE_FILL = 2,
     ROLE_MUTATE = 4, /* implies read */
     ROLE_ADMIN = 8,
+    ROLE_RELAY = 16,
 };
 
 /* Errors on the wire: name, code, status that the library's caller gets, word. */
@@ -66,6 +67,9 @@ enum request_kind {
     REQUEST_GUARD_ABORT,
     REQUEST_CLIENTS,
     REQUEST_LOG,
+    REQUEST_RELAY_HELLO,
+    REQUEST_RELAY_BATCH,
+    REQUEST_RELAY_DONE,
 };
 
 /* Made up by the writer: 128 random bits. {0, 0}: none. */
@@ -94,6 +98,48 @@ enum event_kind {
 
 bool event_kind_known(uint32_t kind);
 const char *event_kind_word(uint32_t kind); /* never NULL */
+
+/* What the daemon makes of the relay (docs/operations.md): name, number on the wire, word of the configuration. */
+#define RELAY_MODES(X)                                                                             \
+    X(OFF, 0, "off")                                                                               \
+    X(OPTIONAL, 1, "optional")                                                                     \
+    X(REQUIRED, 2, "required")
+
+enum relay_mode {
+#define RELAY_MODE_ENUM(name, number, word) RELAY_##name = number,
+    RELAY_MODES(RELAY_MODE_ENUM)
+#undef RELAY_MODE_ENUM
+};
+
+const char *relay_mode_word(uint32_t mode); /* never NULL */
+
+/* What became of an event that the relay was given. */
+enum relay_outcome {
+    RELAY_LOGGED = 1,       /* it is in the log, durably */
+    RELAY_ACKNOWLEDGED = 2, /* ... and each member has acknowledged it */
+    RELAY_BY_TIME = 3,      /* ... or so much time has passed that no lease from before it runs */
+    RELAY_REFUSED = 4,      /* the log takes no such event, or knows no such position */
+};
+
+/* One poll of the relay's log, or a part of it: see RelayBatch in etagd.proto. */
+struct relay_batch {
+    uint64_t t0_ns;
+    etag_targets *targets; /* of one event each */
+    size_t targets_count;
+    bool everything;
+    etag_str cursor, log_id;
+    bool member, more;
+    uint32_t l_net_ms;
+    etag_str reason;
+};
+
+/* NULL, or what is wrong with a batch: bounds, malformed targets, a last part without cursor, log_id or l_net_ms (static text). The
+ * names of all targets together are one event's at most (TARGETS_PER_EVENT_MAX): what is more comes in parts. Holds become one, as
+ * long as the longest: a relay puts events with a hold into a part of their own. */
+MUST_USE const char *relay_batch_check(const struct relay_batch *batch);
+
+/* NULL, or what is wrong with an L_net. */
+MUST_USE const char *relay_l_net_check(uint32_t l_net_ms);
 
 struct request {
     uint64_t id;
@@ -131,6 +177,17 @@ struct request {
             uint32_t limit;                        /* 0: LOG_PAGE_MAX */
             bool newest_first;
         } log;
+        struct {
+            etag_str engine;
+            uint32_t l_net_ms;
+        } relay_hello;
+        struct relay_batch relay_batch;
+        struct {
+            uint64_t token;
+            enum relay_outcome outcome;
+            uint64_t position; /* 0: not known */
+            etag_str text;
+        } relay_done;
     };
 };
 
@@ -148,6 +205,8 @@ enum reply_kind {
     REPLY_DONE,
     REPLY_CLIENTS,
     REPLY_LOG,
+    REPLY_RELAY_HELLO,
+    REPLY_RELAY_PUBLISH,
 };
 
 struct entry_view {
@@ -221,7 +280,12 @@ struct reply {
             uint64_t clock_ns, lease_ns, incarnation_id, index_bytes, counters_bytes;
             uint64_t spool_id, linger_ns;
         } hello;
-        uint64_t lsn; /* RECEIPT */
+        struct {
+            uint64_t lsn;
+            etag_reach reach; /* proved */
+            etag_proof proof;
+            bool more; /* another one follows, and says more */
+        } receipt;
         struct {
             etag_reason reason;
             uint64_t lsn;
@@ -258,6 +322,15 @@ struct reply {
             size_t client_count;
             uint32_t next; /* 0: no more */
         } clients;
+        struct {
+            etag_str cursor, log_id; /* empty: none */
+            uint64_t incarnation;
+            enum relay_mode mode;
+        } relay_hello;
+        struct {
+            uint64_t token;
+            etag_targets targets; /* with reach and position */
+        } relay_publish;
         struct event_view event;
     };
 };

@@ -110,7 +110,7 @@ static bool fake_answer(struct fake_daemon *d, int fd, const struct request *req
     } else {
         fake_count(d, request);
         reply.kind = REPLY_RECEIPT;
-        reply.lsn = ++d->lsn;
+        reply.receipt.lsn = ++d->lsn;
     }
     switch (fake_get(d, mood)) {
     case FAKE_SILENT:
