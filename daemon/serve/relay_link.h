@@ -22,9 +22,10 @@ struct relay_link {
     uint64_t peer_id; /* of the relay that said hello last; 0: none is there */
     char engine[RELAY_ENGINE_BYTES_MAX + 1];
     uint32_t l_net_ms;
-    struct relay_place settled; /* Rule CURSOR_OF_DAEMON: what a relay is told */
+    struct relay_place settled; /* what a relay is told, which trusts no other */
     /* Of the batch that is being recorded: settled when that is done. */
     bool recording;
+    bool part_refused; /* of the batch whose parts come now: so are the others */
     struct relay_place next;
     struct freshness_proof proof;
     /* The mark that was recorded last says this of outgoing. */
@@ -54,7 +55,7 @@ void relay_link_deinit(struct relay_link *link);
 void relay_link_take(struct server *server, const struct event *event, etag_str record,
                      const struct peer *peer, uint64_t request_id);
 
-/* Rule SETTLED_AFTER_RECORD: the batch and its cursor are recorded, so now the cursor is ours, and the lease may go on. failed: they
+/* Rule APPLY_FIRST: the batch and its cursor are recorded, so now the cursor is ours, and the lease may go on. failed: they
  * may be lost, and nothing moves. */
 void relay_link_settle(struct server *server, uint64_t peer_id, uint64_t request_id, uint64_t lsn,
                        bool failed);

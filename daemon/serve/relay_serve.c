@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One relay counts: the one that said hello last. It asks from the cursor that it is told (rule CURSOR_OF_DAEMON), brings a batch, waits
+ * One relay counts: the one that said hello last. It asks from the cursor that it is told, brings a batch, waits
  * for its receipt, and brings the next. A batch is one event with the names of all events in it, and the last part of it has the
  * cursor in the same record (rule CURSOR_WITH_EVENTS). A batch that brings nothing new is not recorded each time: an older cursor
  * only makes a warm start ask for more.
@@ -62,6 +62,7 @@ void relay_serve_hello(struct server *server, struct peer *peer, const struct re
     }
     former_dismiss(server, peer);
     link->peer_id = peer->id;
+    link->part_refused = false;
     link->l_net_ms = request->relay_hello.l_net_ms;
     text_copy(link->engine, sizeof(link->engine), request->relay_hello.engine);
     outgoing_unsend(&link->outgoing);
@@ -120,6 +121,8 @@ static const char *batch_refusal(const struct server *server, const struct peer 
 {
     if (peer->id != server->relay.peer_id)
         return "this connection is not the relay's: say relay_hello first";
+    if (server->relay.part_refused)
+        return "an earlier part of this batch was refused";
     const char *wrong = relay_batch_check(batch);
     if (wrong)
         return wrong;
@@ -127,6 +130,15 @@ static const char *batch_refusal(const struct server *server, const struct peer 
                ? NULL
                : "t0_ns is ahead of this daemon's clock: the relay must run in its time namespace, "
                  "and read CLOCK_MONOTONIC_COARSE before it polls";
+}
+
+/* Rule PARTS_TOGETHER: the cursor of the last part stands for all parts, and it may be on its way already. */
+static void batch_refuse(struct server *server, struct peer *peer, const struct request *request,
+                         enum wire_error code, const char *text)
+{
+    if (peer->id == server->relay.peer_id)
+        server->relay.part_refused = request->relay_batch.more;
+    refuse(server, peer, request, code, text);
 }
 
 static void everything_tell(struct server *server, const struct relay_batch *batch, bool other)
@@ -202,17 +214,17 @@ void relay_serve_batch(struct server *server, struct peer *peer, const struct re
     etag_targets targets;
 
     if (wrong) {
-        refuse(server, peer, request, WIRE_ERROR_INVALID, wrong);
+        batch_refuse(server, peer, request, WIRE_ERROR_INVALID, wrong);
         return;
     }
     if (link->recording) {
-        refuse(server, peer, request, WIRE_ERROR_BUSY,
-               "the batch before it is not recorded yet: wait for its receipt");
+        batch_refuse(server, peer, request, WIRE_ERROR_BUSY,
+                     "the batch before it is not recorded yet: wait for its receipt");
         return;
     }
     if (!targets_merge(batch, &server->arena, &targets) ||
         (!batch->more && !proof_prepare(link, batch))) {
-        refuse(server, peer, request, WIRE_ERROR_INTERNAL, "no memory; nothing was done");
+        batch_refuse(server, peer, request, WIRE_ERROR_INTERNAL, "no memory; nothing was done");
         return;
     }
     const bool other = log_is_other(link, batch);
@@ -227,7 +239,7 @@ void relay_serve_batch(struct server *server, struct peer *peer, const struct re
     }
     const struct mutation_refusal refusal = batch_record(server, peer, request, &targets);
     if (refusal.error)
-        refuse(server, peer, request, refusal.error, refusal.text);
+        batch_refuse(server, peer, request, refusal.error, refusal.text);
 }
 
 /* ---- What became of our events ---- */

@@ -15,7 +15,7 @@ struct freshness {
     uint64_t until_ns; /* and until when it does: t0 + L_net, as that poll said it */
 };
 
-/* Rule FRESH_AT_START: whatever a former run knew, this one knows nothing before it has polled. */
+/* Rule FRESH_RESET: whatever a former run knew, this one knows nothing before it has polled. */
 void freshness_init(struct freshness *freshness, enum relay_mode mode);
 
 /* What one poll proves. */
@@ -28,10 +28,10 @@ struct freshness_proof {
 /* Rule NO_FUTURE_T0: a clock that is ahead of ours is another one (a time namespace), or a lie. */
 MUST_USE bool freshness_t0_is_past(uint64_t t0_ns, uint64_t now_ns);
 
-/* Rules MEMBER_COUNTS, FRESH_IS_T0. Its events and its cursor are recorded. Never goes back: each poll proves what it proves. */
+/* Rule MEMBER_COUNTS. t0 is the clock before the poll was sent. Its events and its cursor are recorded. Never goes back: each poll proves what it proves. */
 void freshness_move(struct freshness *freshness, const struct freshness_proof *proof);
 
-/* Rule SECOND_DEADLINE: no lease goes on after what was proved. Only relay: required binds it. */
+/* Rule FRESH_LEASE: no lease goes on after what was proved. Only relay: required binds it. */
 MUST_USE uint64_t freshness_bound(const struct freshness *freshness, uint64_t deadline_ns);
 
 /* What is left; 0: it is over, or there was none. */

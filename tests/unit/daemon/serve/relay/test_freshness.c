@@ -18,7 +18,7 @@ static struct freshness_proof poll_at(uint64_t t0_ms, uint32_t l_net_ms)
     return (struct freshness_proof){.t0_ns = MS(t0_ms), .l_net_ms = l_net_ms, .member = true};
 }
 
-/* FRESH_AT_START, SECOND_DEADLINE. */
+/* FRESH_RESET, FRESH_LEASE. */
 static void nothing_is_fresh_before_a_poll(void **state)
 {
     struct freshness f = of(RELAY_REQUIRED);
@@ -31,7 +31,7 @@ static void nothing_is_fresh_before_a_poll(void **state)
     assert_true(freshness_bound(&f, MS(1000)) == MS(1000));
 }
 
-/* SECOND_DEADLINE: the earlier of the two. */
+/* FRESH_LEASE: the earlier of the two. */
 static void the_earlier_deadline_counts(void **state)
 {
     struct freshness f = of(RELAY_REQUIRED);

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A relay that says what a test tells it to, over the wire alone: docs/protocol.md, RelayHello and what follows it."""
+import os
 import select
+import sys
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 from harness import Raw, bound
 
@@ -134,6 +138,10 @@ class Relay:
                 + number(6, member) + number(7, more) + number(8, self.l_net_ms if l_net_ms is None else l_net_ms))
         body += (data(4, cursor) if cursor else b"") + (data(5, log_id) if log_id else b"") + (data(9, reason) if reason else b"")
         return self.send(21, body)
+
+    def is_receipt(self, payload, request):
+        fields = fields_of(payload)
+        return first(fields, 1) == request and 4 in fields
 
     def batch(self, *events, **said):
         """Sends it and waits for its receipt; returns the LSN."""

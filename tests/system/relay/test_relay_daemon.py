@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon's side of many hosts: a relay that the test plays brings batches, is given events, says what became of them."""
 import os
+import random
 import signal
+import sys
 import time
 import unittest
 
-from harness import Case, Writer, main, wait_until
-from relay_peer import ACKNOWLEDGED, BY_TIME, EVERYWHERE, HOST, LOG, LOGGED, REFUSED, Refused, Relay, coarse_ns, targets
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from harness import Case, Writer, main, wait_until  # noqa: E402
+from relay_peer import (ACKNOWLEDGED, BY_TIME, EVERYWHERE, HOST, LOG, LOGGED, REFUSED, Refused, Relay, coarse_ns,  # noqa: E402
+                        targets)
+from test_store_faults import WRITES, FaultCase  # noqa: E402
 
 KEY = "//shop.example/api/v1/uploads/42"
 NAME = "upload:42"
 PROOF_DAEMON, PROOF_WAIT, PROOF_LOGGED, PROOF_ACKNOWLEDGED, PROOF_TIME = range(1, 6)
 QUEUE_MAX = 4096  # proto/base/bounds.h
 S = 10 ** 9
+KILLS = 10
 
 
 class RelayCase(Case):
@@ -141,6 +147,7 @@ class Batches(RelayCase):
     def test_the_cursor_is_told_and_outlives_a_kill_with_what_it_stands_for(self):
         d = self.required()
         relay = self.fresh(d)
+        d.ctl("sync")
         self.assertEqual((relay.cursor, relay.log_id), (b"", b""))
         relay.batch(targets(NAME), cursor=b"2")
         again = self.relay(d)
@@ -163,6 +170,54 @@ class Batches(RelayCase):
         relay = self.relay(d)
         relay.batch(cursor=b"9")
         self.assertEqual(self.relay(d).cursor, b"9")
+
+    def test_a_part_that_is_refused_takes_the_whole_batch_along(self):
+        """A relay need not wait between parts: the cursor of the last one must not stand for one that was refused."""
+        d = self.required()
+        relay = self.fresh(d)
+        sent = [relay.batch_send(targets("two words"), cursor=b"", log_id=b"", more=True),
+                relay.batch_send(targets("somebody:1"), cursor=b"", log_id=b"", more=True), relay.batch_send(cursor=b"9")]
+        for part in sent:
+            with self.assertRaises(Refused):
+                relay.answer(part)
+        self.assertEqual(self.relay(d).cursor, b"1")
+        relay = self.relay(d)
+        with self.assertRaises(Refused):
+            relay.batch(targets("two words"))
+        relay.batch(cursor=b"2")  # the next batch is another one
+        self.assertEqual(self.relay(d).cursor, b"2")
+
+    def test_kills_between_clocks_record_freshness_and_receipt(self):
+        """Wherever it was killed: who has the cursor has the events, and what had a receipt is there."""
+        d = self.required(lease_ms=20)
+        relay = self.fresh(d)
+        was = b"1"
+        random.seed(19)
+        for kill in range(KILLS):
+            key, name = f"//shop.example/kill/{kill}", f"kill:{kill}"
+            self.fill(d, key, name)
+            d.ctl("sync")
+            now = f"k{kill}".encode()
+            part = relay.batch_send(targets(name), cursor=b"", log_id=b"", more=True)
+            last = relay.batch_send(targets("somebody:1"), cursor=now)
+            time.sleep(random.random() / 500)
+            d.kill()
+            received = b""
+            while (payload := relay.raw.frame()) is not None:
+                received += payload if relay.is_receipt(payload, last) else b""
+            d.start(settled=False)
+            d.wait_log("start=warm")
+            relay = self.relay(d)
+            self.assertIn(relay.cursor, (was, now))
+            if received:
+                self.assertEqual(relay.cursor, now)
+            self.assertEqual(self.reason(d, key), "no_lease")  # it knows nothing yet
+            if relay.cursor == now:
+                relay.batch(cursor=now)
+                self.assertIn(d.check(key)["reason"], ("stale", "no_entry"), f"kill {kill}, part {part}")
+            else:
+                relay.batch(targets(name), cursor=now)
+            was = now
 
     def test_a_cold_start_knows_no_cursor_and_the_first_batch_is_everything(self):
         d = self.required()
@@ -235,6 +290,55 @@ class Batches(RelayCase):
             with self.assertRaises(Refused) as refused:
                 relay.hello()
             self.assertEqual(refused.exception.code, 4)
+
+
+class Recorded(RelayCase, FaultCase):
+    def test_nothing_counts_before_the_disk_has_it(self):
+        d = self.faulty(power=True, args=["--relay", "required"]).start(settled=False)
+        self.relay(d).batch(everything=True, member=False)
+        w = self.writer(d, timeout_ms=60000)
+        relay = self.relay(d)
+        self.faults("sync /data.mdb$ hang")
+        relay.batch_send(targets(NAME), cursor=b"2")
+        time.sleep(0.3)
+        self.assertEqual(self.reason(d), "no_lease")
+        again = self.relay(d)
+        self.assertEqual(again.cursor, b"1")
+        w.tell("invalidate surrogate upload:43")
+        with self.assertRaises(Refused) as refused:
+            again.batch(cursor=b"3")
+        self.assertEqual(refused.exception.code, 7)
+        self.assertTrue(again.quiet())
+        self.faults()
+        publish = again.publish()
+        self.assertEqual(publish.surrogates, ["upload:43"])
+        again.done(publish.token, LOGGED)
+        self.assertEqual(w.hear()["status"], "OK")
+        wait_until(lambda: self.reason(d) != "no_lease", 20, "a lease")
+        self.assertEqual(self.relay(d).cursor, b"2")
+
+    def test_a_cursor_is_not_safe_before_the_parts_that_wait_for_the_store(self):
+        """The journal is too full for a part, and has room for the cursor."""
+        large = targets(*["x" * 220] * 4090)
+        d = self.faulty(args=["--relay", "optional"]).start()
+        relay = self.relay(d)
+        relay.batch(everything=True)
+        self.fill(d)
+        d.ctl("sync")
+        self.faults(f"{WRITES} hang")
+        for _ in range(8):
+            relay.batch(large, cursor=b"", log_id=b"", more=True)
+        relay.batch_send(targets(NAME, *["x" * 220] * 4090), cursor=b"", log_id=b"", more=True)
+        wait_until(lambda: any(client["pending"] for client in d.ctl("clients")["clients"]), 20, "a part that waits")
+        relay.batch_send(cursor=b"2")
+        self.assertTrue(relay.quiet())
+        d.kill()
+        self.faults()
+        d.start()
+        d.wait_log("start=warm")
+        relay = self.relay(d)
+        self.assertEqual(relay.cursor, b"1")
+        self.assertEqual(d.verdict(KEY), "not_modified")  # so it is asked for again
 
 
 class Outgoing(RelayCase):
