@@ -56,9 +56,10 @@ static void link_close(struct link *link)
 
 static void link_failed(struct link *link, const struct fault *fault)
 {
-    /* Once a second is enough to know that no daemon is there. */
-    log_event(link->log, link->state == LINK_CLOSED ? LOG_DEBUG : LOG_WARN, "daemon_unreachable",
+    /* Said once, and each time only to who wants to know everything. */
+    log_event(link->log, link->unreachable ? LOG_DEBUG : LOG_WARN, "daemon_unreachable",
               log_text("socket", link->channel.path), log_text("why", fault->text));
+    link->unreachable = true;
     link_close(link);
 }
 
@@ -118,6 +119,7 @@ static void cursor_told(struct link *link, const struct reply *reply)
                                                  : "of another log"));
     session_daemon_ready(link->session, cursor, ours);
     link->state = LINK_READY;
+    link->unreachable = false;
 }
 
 /* ---- Replies: the channel may not be called here ---- */

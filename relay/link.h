@@ -32,6 +32,7 @@ struct link {
     uint64_t again_ns;
     bool broken; /* set while replies are taken, when the channel cannot be closed */
     uint32_t again_ms;
+    bool unreachable; /* it was said */
     /* What became of mutations, said while replies are taken: sent after that. */
     struct link_outcome *outcomes;
     size_t outcome_count, outcome_capacity;

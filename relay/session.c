@@ -450,7 +450,7 @@ bool session_publish(struct session *session, uint64_t token, const etag_targets
     one->position = targets->position;
     if (targets->position == 0)
         return true;
-    /* Its COMMIT had returned when the writer asked: rule WRITER_WAIT. */
+    /* Its COMMIT had returned when the writer asked: rule EVERYWHERE_WAIT. */
     one->t_ns = one->begun_ns;
     one->t_fine_ns = now_fine_ns();
     one->step = PUBLICATION_TO_ASK;

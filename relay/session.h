@@ -8,9 +8,9 @@
 #ifndef ETAG_RELAY_SESSION_H
 #define ETAG_RELAY_SESSION_H
 
-#include "figures.h"
 #include "log.h"
 #include "publication.h"
+#include "relay_figures.h"
 
 #define POLLS_PER_LEASE 5
 #define WAKE_EVERY_MS 5          /* rule WAKE_PROVES_NOTHING: at most */

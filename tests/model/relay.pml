@@ -154,7 +154,7 @@ proctype Writer()
                 wait = LNET; w = CLOCKED }
     :: atomic { w == CLOCKED -> /* some time after T */
                 wait = LESS(wait, LNET - WAIT_SET);
-#elif !defined(NO_WRITER_WAIT)
+#elif !defined(NO_EVERYWHERE_WAIT)
                 wait = LNET;
 #endif
 #ifndef NO_MEMBERS

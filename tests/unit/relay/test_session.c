@@ -187,6 +187,18 @@ static void a_host_is_registered_before_its_first_poll(void **state)
     assert_int_equal(last_batch(f)->l_net_ms, 2000);
 }
 
+static void the_lease_is_that_of_the_poll(void **state)
+{
+    struct fixture *const f = *state;
+    f->scripts[0] = "join lease=4000 wait=5050\npoll lease=2000 wait=5050\npoll lease=4000";
+    hello(f);
+    turn(f);
+    assert_int_equal(last_batch(f)->l_net_ms, 2000);
+    session_woken(&f->session);
+    turn(f);
+    assert_int_equal(last_batch(f)->l_net_ms, 4000);
+}
+
 static void no_poll_before_the_daemon_has_told_its_cursor(void **state)
 {
     struct fixture *const f = *state;
@@ -556,6 +568,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(t0_is_read_before_the_poll_is_sent),
         TEST(a_host_is_registered_before_its_first_poll),
+        TEST(the_lease_is_that_of_the_poll),
         TEST(no_poll_before_the_daemon_has_told_its_cursor),
         TEST(the_next_poll_is_asked_with_what_was_settled),
         TEST(an_answer_to_the_cursor_of_a_connection_that_has_ended),

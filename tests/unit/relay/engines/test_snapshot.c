@@ -22,17 +22,6 @@ static void one_without_running_ones_is_a_number(void **state)
     assert_false(snapshot_covers(&snapshot, UINT64_MAX));
 }
 
-static void a_smaller_one_covers_nothing_that_the_former_did_not(void **state)
-{
-    uint64_t running[] = {5, 7};
-    struct engine_snapshot snapshot = {.next = 12, .running = running, .running_count = 2};
-
-    snapshot_shrink(&snapshot);
-    assert_true(snapshot_covers(&snapshot, 4));
-    for (uint64_t position = 5; position < 16; position++)
-        assert_false(snapshot_covers(&snapshot, position));
-}
-
 static void a_copy_is_its_own(void **state)
 {
     uint64_t running[] = {5, 7};
@@ -51,7 +40,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(positions_below_next_but_those_that_ran),
         cmocka_unit_test(one_without_running_ones_is_a_number),
-        cmocka_unit_test(a_smaller_one_covers_nothing_that_the_former_did_not),
         cmocka_unit_test(a_copy_is_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

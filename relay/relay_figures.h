@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the relay counts, and how it says it: a file in the form that Prometheus reads. */
-#ifndef ETAG_RELAY_FIGURES_H
-#define ETAG_RELAY_FIGURES_H
+#ifndef ETAG_RELAY_RELAY_FIGURES_H
+#define ETAG_RELAY_RELAY_FIGURES_H
 
 #include "histogram.h"
 #include "relay.h"

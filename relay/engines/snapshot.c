@@ -25,13 +25,6 @@ bool snapshot_covers(const struct engine_snapshot *snapshot, uint64_t position)
     return true;
 }
 
-void snapshot_shrink(struct engine_snapshot *snapshot)
-{
-    if (snapshot->running_count > 0)
-        snapshot->next = snapshot->running[0];
-    snapshot->running_count = 0;
-}
-
 int snapshot_copy(struct engine_snapshot *to, const struct engine_snapshot *from)
 {
     *to = (struct engine_snapshot){.next = from->next};

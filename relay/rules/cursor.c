@@ -7,6 +7,7 @@
 
 #include "snapshot.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -62,35 +63,28 @@ static void pack_head(struct packing *p, const struct cursor *cursor)
     pack_number(p, cursor->digest);
 }
 
-/* False: it did not fit. */
-static bool pack_snapshot(struct packing *p, const struct engine_snapshot *snapshot)
+/* Distances whose sum is below 2^64: at most 256 of them take more than eight bytes. */
+static void pack_snapshot(struct packing *p, const struct engine_snapshot *snapshot)
 {
+    _Static_assert(CURSOR_HEAD_BYTES + 8 * ENGINE_RUNNING_MAX + 2 * 256 <= CURSOR_BYTES_MAX,
+                   "a cursor fits");
     uint64_t former = 0;
 
+    assert(snapshot->running_count <= ENGINE_RUNNING_MAX);
     pack_number(p, snapshot->next);
     pack_number(p, snapshot->running_count);
     for (size_t i = 0; i < snapshot->running_count; i++) {
-        if (p->len + NUMBER_BYTES_MAX > CURSOR_BYTES_MAX)
-            return false;
         pack_number(p, snapshot->running[i] - former);
         former = snapshot->running[i];
     }
-    return true;
 }
 
 size_t cursor_pack(const struct cursor *cursor, uint8_t out[CURSOR_BYTES_MAX])
 {
-    _Static_assert(CURSOR_HEAD_BYTES < CURSOR_BYTES_MAX, "a head fits");
     struct packing p = {out, 0};
-    struct engine_snapshot shorter = cursor->snapshot;
 
     pack_head(&p, cursor);
-    const size_t head = p.len;
-    if (pack_snapshot(&p, &shorter))
-        return p.len;
-    p.len = head;
-    snapshot_shrink(&shorter);
-    (void)pack_snapshot(&p, &shorter);
+    pack_snapshot(&p, &cursor->snapshot);
     return p.len;
 }
 

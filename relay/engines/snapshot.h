@@ -8,9 +8,6 @@
 /* Rule CURSOR_IS_SNAPSHOT: a position is covered if it is below `next` and was not running. */
 bool snapshot_covers(const struct engine_snapshot *snapshot, uint64_t position);
 
-/* `next` becomes the lowest running position, and none is running: covers less, and is short. */
-void snapshot_shrink(struct engine_snapshot *snapshot);
-
 /* *to gets an array of its own (free it), or is empty. 0 or -ENOMEM. */
 MUST_USE int snapshot_copy(struct engine_snapshot *to, const struct engine_snapshot *from);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A file instead of a socket: node_exporter's textfile collector reads it, and so does cat(1). */
-#include "figures.h"
+#include "relay_figures.h"
 
 #include "clocktime.h"
 

@@ -27,7 +27,7 @@ void cursor_deinit(struct cursor *cursor);
 /* Of a poll. 0 or -ENOMEM (then it is not there). The former content is freed. */
 MUST_USE int cursor_set(struct cursor *cursor, const struct engine_poll *poll);
 
-/* Bytes written to out. A snapshot that does not fit is written smaller (snapshot_shrink()). */
+/* Bytes written to out. */
 size_t cursor_pack(const struct cursor *cursor, uint8_t out[CURSOR_BYTES_MAX]);
 
 /* 0, -ENOMEM, or -EPROTO: no release of ours wrote this; then it is not there. Empty bytes: 0, and
