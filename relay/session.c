@@ -240,9 +240,10 @@ static bool session_next(struct session *session, struct engine_request *request
     *request = (struct engine_request){0};
     if (registration_due(session, request))
         return request->op != ENGINE_NONE;
-    return acknowledge_due(session, request) || poll_due(session, request) ||
-           members_due(session, request) || publish_due(session, request) ||
-           wake_due(session, request) || trim_due(session, request);
+    /* Others wait to be woken: before our own looks at whether they have read. */
+    return acknowledge_due(session, request) || wake_due(session, request) ||
+           poll_due(session, request) || members_due(session, request) ||
+           publish_due(session, request) || trim_due(session, request);
 }
 
 /* ---- A turn ---- */

@@ -168,6 +168,7 @@ static void published(struct session *session, uint64_t position)
     struct publication *const publication = session->published;
 
     session->figures.published++;
+    session->wake_due = true;
     if (!publication) /* its daemon has gone meanwhile */
         return;
     publication->position = position;

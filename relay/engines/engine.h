@@ -131,7 +131,7 @@ enum engine_op {
      * of this name with another nonce is left as it is: the answer says so. */
     ENGINE_JOIN,
     /* Puts a mutation of this host into the outbox, in a transaction of its own, and commits it;
-       wakes the others after. */
+       wakes nobody. */
     ENGINE_PUBLISH,
     /* Wakes the others, in a transaction of its own. */
     ENGINE_WAKE,

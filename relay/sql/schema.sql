@@ -7,7 +7,7 @@
 -- again "everything committed until now that I do not have", with the snapshot of its former question as the cursor: rows whose
 -- transaction that snapshot did not see. Nothing here depends on the order in which transactions commit, nor on a clock.
 --
--- A release that changes what a function returns has to drop it first; SCHEMA_VERSION (relay/engine_postgres.c) then changes too.
+-- A release that changes what a function returns has to drop it first; SCHEMA_VERSION (relay/engines/postgres.h) then changes too.
 BEGIN;
 SET LOCAL client_min_messages = warning;
 SET LOCAL search_path = pg_catalog, pg_temp;
@@ -137,7 +137,7 @@ INSERT INTO etagd.trim (trimmed) VALUES (NULL) ON CONFLICT DO NOTHING;
 -- ---- What a name becomes -----------------------------------------------------------------------
 -- A row's targets: the byte 1, then records: kind, two bytes of length (most significant first), so many bytes.
 --     s  surrogate key     r, p  resource and prefix, as //host/path or /path     e  everything     h  hold_ms, four bytes
--- relay/outbox_row.c reads and writes the same. A row holds 8192 bytes at most; more names are more rows.
+-- relay/engines/outbox_row.c reads and writes the same. A row holds 8192 bytes at most; more names are more rows.
 
 CREATE OR REPLACE FUNCTION etagd.record(kind "char", name text) RETURNS bytea
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -338,6 +338,8 @@ class Hosts(WithDatabase):
         self.assertEqual((answer["foreign"], answer["nonce"]), ("1", NONCE))
         self.assertEqual(second.poll()["member"], "0")
         self.assertEqual(self.engine.poll()["member"], relay_db.MEMBER)
+        second.do("leave a")
+        self.assertEqual(second.do("join")["member"], relay_db.LEAVING, "only its own may stay")
 
     def test_one_that_is_being_put_out_is_no_member_until_it_joins_again(self):
         self.engine.do("leave a")

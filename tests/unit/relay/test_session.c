@@ -427,6 +427,7 @@ static void a_mutation_of_this_host_is_logged(void **state)
     assert_int_equal(f->outcomes[0].outcome, RELAY_LOGGED);
     assert_int_equal(f->outcomes[0].position, 12);
     assert_int_equal(asked_count(f, ENGINE_MEMBERS), 0);
+    turn_until(f, asked_count(f, ENGINE_WAKE) == 1);
 }
 
 static void everywhere_by_all_acknowledgements(void **state)
