@@ -527,7 +527,7 @@ class Input(CtlCase):
 
     def test_nothing(self):
         said = self.d.ctl("invalidate", "--stdin", text="")
-        self.assertEqual(said, {"lsn": None, "targets": 0, "events": 0})
+        self.assertEqual(said, {"lsn": None, "reach": None, "proof": "none", "targets": 0, "events": 0})
 
     def test_a_malformed_line_is_named_and_nothing_is_done(self):
         before = self.d.status()["lsn"]
