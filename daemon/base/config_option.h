@@ -9,8 +9,8 @@
 #include "config.h"
 #include "numbers.h"
 
-#define CONFIG_ROLES_BYTES 32
-#define CONFIG_OPTIONS 18
+#define CONFIG_ROLES_BYTES 48
+#define CONFIG_OPTIONS 19
 
 /* For "%.*s": what a mistake quotes of a text that may be anything, and long. */
 #define QUOTED(s) (int)min_of((s).len, 200), (s).data

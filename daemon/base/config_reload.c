@@ -212,6 +212,6 @@ void config_print(const struct config *config, FILE *out)
         return;
     }
     (void)fputs("roles:\n", out);
-    for (uint32_t role = 1; role <= ROLE_ADMIN; role <<= 1)
+    for (uint32_t role = 1; role <= ROLE_RELAY; role <<= 1)
         print_role(config, role, out);
 }

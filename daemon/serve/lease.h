@@ -9,6 +9,7 @@
 #define ETAGD_LEASE_H
 
 #include "endpoint.h"
+#include "freshness.h"
 #include "histogram.h"
 #include "shm.h"
 #include "spool_dir.h"
@@ -20,11 +21,13 @@ struct lease {
     uint64_t wait_ns;     /* rule START_WAIT: before the first answer */
     uint64_t next_ns;     /* when the next renewal is due */
     uint64_t deadline_ns; /* the last one published */
+    uint64_t own_ns;      /* what it would have been without the relay */
     bool recorded;        /* L stands beside the lock */
     bool paused;
     char pause_path[PATH_BYTES_MAX + 16];
     struct endpoint *endpoint; /* borrowed, as all below */
     const struct store *store;
+    const struct freshness *freshness;
     struct shm_view *view;
     struct spool_dir *spool;
     /* Rule SCAN_AT_RENEWAL: applies every spool file to the clocks, and raises the floor where the

@@ -16,6 +16,8 @@ struct mutation_from {
     uint64_t request_id;
     struct spool_slot spool; /* generation 0: not a file of the spool */
     uint32_t uid;            /* of the file's owner */
+    bool
+        relay_batch; /* the last part of a batch of the relay, which the peer is: see relay_link_settle() */
 };
 
 /* Why it was not done, or is not safe. error 0: it was done, and the answer comes, or has gone already. */
@@ -28,6 +30,10 @@ struct mutation_refusal {
 MUST_USE struct mutation_refusal mutation_request(struct server *server,
                                                   const struct request *request,
                                                   const struct mutation_from *from);
+
+/* An event that has everything but its LSN and its time: applied, recorded, answered. For the relay's. */
+MUST_USE struct mutation_refusal mutation_event(struct server *server, struct event *event,
+                                                const struct mutation_from *from);
 
 /* Purges everything, on the daemon's own account. False: not done (logged). */
 MUST_USE bool mutation_everything(struct server *server, const char *why);

@@ -17,6 +17,7 @@
 #include "peer.h"
 #include "pending.h"
 #include "persist.h"
+#include "relay_link.h"
 #include "spool.h"
 #include "supervisor.h"
 #include "unstored.h"
@@ -35,6 +36,7 @@ struct server {
     struct journal *journal;     /* NULL: answers wait for the store */
     struct entry_loader *loader; /* NULL: all entries of the former run are there */
     struct lease lease;
+    struct relay_link relay;
     struct spool spool;
     struct loop *loop;
     int loop_refused; /* errno with which the kernel refused io_uring; 0: it did not */

@@ -10,8 +10,9 @@
 /* How much of the log stays after a checkpoint covers it, for people (etagctl explain, log). Recovery needs none of it. */
 struct retention {
     size_t count;
-    uint64_t bytes;  /* of pages of the store; 0: no bound */
-    uint64_t age_ms; /* 0: no bound */
+    uint64_t bytes;     /* of pages of the store; 0: no bound */
+    uint64_t age_ms;    /* 0: no bound */
+    bool keep_outgoing; /* whatever the bounds say: events that the relay's log may not have yet */
 };
 
 struct checkpoint {

@@ -50,9 +50,10 @@ struct etag_client {
 
     etag_spool_use spool_use;
     char spool_path[SPOOL_PATH_BYTES_MAX]; /* "": there can be none */
-    bool hello_seen;                       /* of any daemon; the two below are the last one's */
+    bool hello_seen;                       /* of any daemon; the three below are the last one's */
     uint64_t spool_id;                     /* 0: none */
     uint64_t linger_ns;                    /* guard_linger; also from a mark. 0: not known */
+    etag_reach default_reach;              /* also from a mark. DEFAULT: not known, or HOST */
 
     struct etag_op *first_op, *last_op; /* op.h */
     size_t op_count;

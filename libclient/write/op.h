@@ -12,6 +12,7 @@
 enum op_phase {
     OP_OPEN,    /* nothing is safe yet: a daemon is asked, or looked for */
     OP_SPOOLED, /* recorded; proven when the spool's wait is over, or by an answer */
+    OP_HERE, /* proven on this host; it is to reach further, and only an answer says that it has */
     OP_DONE,
 };
 
@@ -32,13 +33,14 @@ struct etag_op {
     uint64_t first_ns; /* CLOCK_MONOTONIC_COARSE before the first sending or recording; 0: none */
     uint64_t spool_ns, deadline_ns; /* CLOCK_MONOTONIC: to the spool then, if not sooner; the end */
     struct spool_record record;     /* if spooled */
-    uint64_t lsn;                   /* if done: of the answer, 0 where there was none */
+    etag_reach asked;               /* DEFAULT: what the daemon, or the spool's mark, says */
+    etag_receipt receipt;           /* what is proved so far */
     struct fault fault;             /* while open: why not through the spool; if done: the end */
 };
 
 /* How an operation ended, for guards. */
 struct op_outcome {
-    uint64_t lsn;
+    etag_receipt receipt; /* of OK, and of PENDING */
     uint64_t first_ns;
     bool maybe_done; /* see struct etag_op */
 };
@@ -63,7 +65,8 @@ uint64_t ops_next_ns(const struct etag_client *client); /* CLOCK_MONOTONIC; UINT
 void ops_disown(struct etag_client *client);
 void ops_detach(struct etag_client *client);
 
-/* Copies as far as the caller's struct goes. */
-void op_give_receipt(etag_receipt *receipt, uint64_t lsn);
+/* Where the status is OK or PENDING: copies as far as the caller's struct goes. Returns the status. */
+MUST_USE etag_status op_give_receipt(etag_status status, etag_receipt *receipt,
+                                     const etag_receipt *full);
 
 #endif

@@ -26,6 +26,7 @@ struct spool_record {
     uint64_t time_ns;   /* T: CLOCK_MONOTONIC_COARSE, read after the rename */
     uint64_t lease_ns;  /* L: of the mark as it was after the rename */
     uint64_t linger_ns; /* of the same mark; 0: not known */
+    bool log_reach;     /* of the same mark */
     bool in_place; /* also on error: the daemon may find it, though it is not proven that it will */
 };
 

@@ -364,6 +364,7 @@ static const struct wire_member hello_reply_members[] = {
     {8, NUMBER64, offsetof(reply_hello, counters_bytes)},
     {9, NUMBER64, offsetof(reply_hello, spool_id)},
     {10, NUMBER64, offsetof(reply_hello, linger_ns)},
+    {11, NUMBER32, offsetof(reply_hello, default_reach), .known = reach_known},
 };
 static const struct wire_type hello_reply_type = {TYPE(hello_reply, reply_hello),
                                                   MEMBERS(hello_reply_members)};

@@ -279,6 +279,7 @@ struct reply {
             uint32_t roles;
             uint64_t clock_ns, lease_ns, incarnation_id, index_bytes, counters_bytes;
             uint64_t spool_id, linger_ns;
+            etag_reach default_reach; /* DEFAULT: HOST */
         } hello;
         struct {
             uint64_t lsn;

@@ -45,7 +45,7 @@
 /* Of the mark, in its first line, and of what stands in the files: it changes with either. A writer uses no spool of another version.
  * A daemon that finds one starts cold, since it may miss what a file there means; of its mark it reads the first lines, up to
  * linger_ns, which are the same in every version: for how long the former daemon's promises may hold. */
-#define SPOOL_VERSION 1u
+#define SPOOL_VERSION 2u
 
 enum spool_name {
     SPOOL_NAME_FOREIGN, /* none of ours */
@@ -88,6 +88,7 @@ struct spool_mark {
     uint64_t lease_ns; /* the longest lease that may run: a writer waits so long after its rename */
     uint64_t linger_ns; /* guard_linger */
     bool power;         /* durability: a file and its name are synced before they count */
+    bool log_reach;     /* a mutation that asks for no reach wants ETAG_REACH_LOG, else HOST */
     bool anybody;       /* every uid's files count */
     uint32_t
         owner; /* the daemon's uid: whoever sees another owner of the mark is in a user namespace, and so

@@ -535,7 +535,7 @@ def read_mark(directory, path):
             values["uid"].append(int(value))
         else:
             values[name] = value
-    if (lines[0] != "etagd-spool 1" or lines[-1] != "" or int(values["end"]) != len(values["uid"]) or int(values["owner"]) != owner
+    if (lines[0] != "etagd-spool 2" or lines[-1] != "" or int(values["end"]) != len(values["uid"]) or int(values["owner"]) != owner
             or values["socket"] != os.path.basename(path)):
         raise ValueError("the mark is not of this spool")
     return values

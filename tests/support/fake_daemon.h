@@ -43,6 +43,7 @@ enum fake_mood {
     FAKE_BUSY,           /* WIRE_ERROR_BUSY */
     FAKE_DENIES,         /* WIRE_ERROR_DENIED */
     FAKE_SLOW,           /* answers late_ms after the request */
+    FAKE_TWO_RECEIPTS,   /* "host" at once, "everywhere" late_ms after it */
 };
 
 struct fake_daemon {

@@ -37,6 +37,18 @@ int store_get_event(struct store *store, uint64_t lsn,
     return error ? error : found(ctx, lsn, record);
 }
 
+int store_get_relay(struct store *store, int (*found)(void *ctx, etag_str mark), void *ctx)
+{
+    MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
+    etag_str mark;
+    const int code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+    if (code)
+        return stored_error(code);
+    const int error = stored_get(store, txn, TABLE_META,
+                                 val_of(STORED_RELAY_KEY, strlen(STORED_RELAY_KEY)), &mark);
+    return error ? error : found(ctx, mark);
+}
+
 /* The log is cut at its front only, and a checkpoint covers events that may all be cut. */
 int store_last_lsn(struct store *store, uint64_t *lsn)
 {

@@ -8,18 +8,31 @@
 #include "ctl_output.h"
 #include "ctl_target_lines.h"
 #include "ctl_targets.h"
+#include "numbers.h"
+#include "text.h"
 
 #include <errno.h>
 #include <inttypes.h>
 
 #define INPUT_BYTES_FIRST 65536
 
+static const char *const reach_words[] = {
+    [ETAG_REACH_HOST] = "host", [ETAG_REACH_LOG] = "log", [ETAG_REACH_EVERYWHERE] = "everywhere"};
+static const char *const proof_words[] = {[ETAG_PROOF_NONE] = "none",
+                                          [ETAG_PROOF_DAEMON] = "daemon",
+                                          [ETAG_PROOF_WAIT] = "wait",
+                                          [ETAG_PROOF_LOGGED] = "logged",
+                                          [ETAG_PROOF_ACKNOWLEDGED] = "acknowledged",
+                                          [ETAG_PROOF_TIME] = "time"};
+
 struct batch {
     struct ctl *ctl;
     etag_client *client; /* NULL until something is sent */
     struct ctl_targets targets;
     uint32_t hold_ms;
-    char *input; /* standard input: targets borrow from it */
+    etag_reach reach;
+    etag_receipt receipt; /* of the last event */
+    char *input;          /* standard input: targets borrow from it */
     uint64_t lsn, event_count, target_count;
     bool spooled; /* an event or more went through the spool, which gives no LSN */
 };
@@ -43,10 +56,11 @@ static bool batch_send(struct batch *batch)
         batch->client = ctl_client_open(ctl);
     if (!batch->client)
         return false;
-    etag_receipt receipt;
-    ETAG_INIT(&receipt);
+    ETAG_INIT(&batch->receipt);
     batch->targets.targets.hold_ms = batch->hold_ms;
-    const etag_status status = etag_invalidate(batch->client, &batch->targets.targets, &receipt);
+    batch->targets.targets.reach = batch->reach;
+    const etag_status status = etag_invalidate(batch->client, &batch->targets.targets,
+                                               &batch->receipt);
     if (status != ETAG_OK) {
         ctl->exit_status = ctl_fail(ctl, status, etag_client_error(batch->client));
         if (batch->event_count > 0)
@@ -54,8 +68,8 @@ static bool batch_send(struct batch *batch)
                     batch->target_count);
         return false;
     }
-    batch->lsn = receipt.lsn;
-    batch->spooled |= receipt.lsn == 0;
+    batch->lsn = batch->receipt.lsn;
+    batch->spooled |= batch->receipt.lsn == 0;
     batch->event_count++;
     batch->target_count += ctl_targets_count(&batch->targets);
     ctl_targets_clear(&batch->targets);
@@ -114,14 +128,28 @@ static bool read_lines(struct batch *batch)
 
 /* ---- The command ---- */
 
+static bool parse_reach(struct batch *batch, const char *value)
+{
+    for (size_t i = 0; i < COUNT_OF(reach_words); i++)
+        if (reach_words[i] && strcmp(value, reach_words[i]) == 0) {
+            batch->reach = (etag_reach)i;
+            return true;
+        }
+    ctl_usage_error(batch->ctl, "--reach cannot be \"%s\"; allowed are host, log, everywhere",
+                    value);
+    return false;
+}
+
 /* For all events of the call, wherever it stands: thousands of targets are sent while the rest is parsed. */
-static bool parse_hold(struct batch *batch, int argc, char **argv)
+static bool parse_for_all(struct batch *batch, int argc, char **argv)
 {
     const char *value;
     uint64_t number;
     int option, first;
     while ((option = ctl_next_option(batch->ctl, argc, argv, &value, &first)) != CTL_END) {
         if (option == CTL_STOP)
+            return false;
+        if (option == 'R' && !parse_reach(batch, value))
             return false;
         if (option != 'H')
             continue;
@@ -145,8 +173,8 @@ static bool parse(struct batch *batch, int argc, char **argv, bool *from_stdin)
             *from_stdin = true;
             continue;
         }
-        if (option == 'H')
-            continue; /* parse_hold */
+        if (option == 'H' || option == 'R')
+            continue; /* parse_for_all */
         if (ctl_targets_full(&batch->targets) && !batch_send(batch))
             return false;
         const char *wrong = ctl_targets_add(&batch->targets, option, value ? value : "");
@@ -166,7 +194,7 @@ static int invalidate_run(struct ctl *ctl, int argc, char **argv)
         return ctl_fail(ctl, ETAG_SYSTEM, "no memory");
     batch->ctl = ctl;
     ctl_targets_clear(&batch->targets);
-    if (!parse_hold(batch, argc, argv) || !parse(batch, argc, argv, &from_stdin) ||
+    if (!parse_for_all(batch, argc, argv) || !parse(batch, argc, argv, &from_stdin) ||
         (from_stdin && !read_lines(batch)))
         return ctl->exit_status;
     if (!from_stdin && ctl_targets_count(&batch->targets) + batch->event_count == 0)
@@ -181,6 +209,8 @@ static int invalidate_run(struct ctl *ctl, int argc, char **argv)
             doc_null(out, "lsn");
         if (batch->spooled)
             doc_bool(out, "spooled", true);
+        doc_text(out, "reach", str_of(reach_words[batch->receipt.reach]));
+        doc_text(out, "proof", str_of(proof_words[batch->receipt.proof]));
         doc_number(out, "targets", batch->target_count);
         doc_number(out, "events", batch->event_count);
         output_doc(ctl, out);
@@ -194,6 +224,7 @@ static int invalidate_run(struct ctl *ctl, int argc, char **argv)
 static const struct ctl_option invalidate_options[] = {
     CTL_TARGET_OPTIONS,
     CTL_HOLD_OPTION,
+    {'R', "reach", "R", "host, log or everywhere: what OK proves (as configured)"},
     {'i', "stdin", NULL, "more, one a line: 'surrogate upload:42', 'all', ..."},
     {0}};
 
@@ -205,7 +236,10 @@ const struct ctl_command ctl_invalidate = {
     "answers 304 from what was filled before. Lines of --stdin: 'resource //host/path',\n"
     "'surrogate name', 'prefix /p/', 'all'; thousands become several events. One that is\n"
     "malformed: nothing of the input is done. Without a daemon it goes through the spool,\n"
-    "which takes a second or so and gives no LSN: 'spooled' is printed.",
+    "which takes a second or so and gives no LSN: 'spooled' is printed.\n"
+    "With --reach log the event is in the log that all hosts read, with everywhere no\n"
+    "front end of any host answers 304 from older data: that may take some seconds,\n"
+    "see --timeout-ms. Both need a relay.",
     invalidate_options,
     false,
     invalidate_run};

@@ -304,6 +304,70 @@ static void an_event_takes_entries_along(void **state)
     buffer_deinit(&without);
 }
 
+/* CURSOR_WITH_EVENTS: one record. */
+static void a_mark_goes_with_its_event(void **state)
+{
+    struct event made = made_event();
+    struct buffer buffer = {0};
+    struct arena arena;
+    struct event event;
+    struct relay_mark mark;
+    arena_init(&arena, ARENA_BYTES_MAX);
+    assert_int_equal(event_record_pack(&buffer, &made), 0);
+    assert_null(event_record_mark(bytes_of(&buffer)).data);
+    made.outgoing = true;
+    made.outgoing_hold_ms = 123;
+    made.has_mark = true;
+    made.mark = (struct relay_mark){.cursor = ETAG_LIT("1:2:x"),
+                                    .log_id = ETAG_LIT("log"),
+                                    .published_lsn = UINT64_MAX,
+                                    .everything_due = true};
+    buffer.len = 0;
+    assert_int_equal(event_record_pack(&buffer, &made), 0);
+    assert_true(event_record_parse(bytes_of(&buffer), 78, &event, &arena));
+    assert_true(event.outgoing && event.has_mark && event.mark.everything_due);
+    assert_int_equal(event.outgoing_hold_ms, 123);
+    assert_str(event.mark.cursor, "1:2:x");
+    assert_str(event.mark.log_id, "log");
+    assert_true(event.mark.published_lsn == UINT64_MAX);
+    assert_int_equal(event.targets.surrogate_count, 3);
+    assert_str(event.targets.prefixes[0].target, "/p/");
+    assert_true(relay_mark_parse(event_record_mark(bytes_of(&buffer)), &mark));
+    assert_str(mark.cursor, "1:2:x");
+    for (size_t len = 0; len < buffer.len; len++)
+        if (parse_event_copy(buffer.bytes, len))
+            fail_msg("accepted: %zu bytes of %zu", len, buffer.len);
+    ETAG_INIT(&made.targets); /* for the mark alone */
+    made.outgoing = false;
+    made.mark.log_id = made.mark.cursor = (etag_str){0};
+    buffer.len = 0;
+    assert_int_equal(event_record_pack(&buffer, &made), 0);
+    assert_true(event_record_parse(bytes_of(&buffer), 79, &event, &arena));
+    assert_true(event_is_carrier(&event));
+    assert_int_equal(event.mark.cursor.len, 0);
+    arena_deinit(&arena);
+    buffer_deinit(&buffer);
+}
+
+static void a_mark_that_is_none_is_refused(void **state)
+{
+    struct relay_mark mark;
+    const char right[] = "\1\0\0\0\0\0\0\0\0\1\0Lcursor";
+    char changed[sizeof(right)];
+    assert_true(relay_mark_parse((etag_str){right, sizeof(right) - 1}, &mark));
+    assert_int_equal(mark.published_lsn, 1);
+    assert_str(mark.cursor, "cursor");
+    for (size_t len = 0; len < 12; len++) /* a cursor of no log is none */
+        assert_false(relay_mark_parse((etag_str){right, len}, &mark));
+    assert_false(relay_mark_parse((etag_str){right, 12}, &mark)); /* a log without a cursor */
+    memcpy(changed, right, sizeof(right));
+    changed[8] = 2;
+    assert_false(relay_mark_parse((etag_str){changed, sizeof(right) - 1}, &mark));
+    memcpy(changed, right, sizeof(right));
+    changed[9] = 0; /* the cursor of an unnamed log */
+    assert_false(relay_mark_parse((etag_str){changed, sizeof(right) - 1}, &mark));
+}
+
 static void everything_is_a_target_too(void **state)
 {
     struct event made = {.wall_ms = 1};
@@ -343,7 +407,7 @@ static void the_largest_event_comes_back_and_needs_its_arena(void **state)
     arena_deinit(&arena);
 
     /* One more than allowed: the count of resources becomes 1. */
-    const size_t resource_count_at = 1 + 8 + 4 + 4 + 1;
+    const size_t resource_count_at = 1 + 8 + 4 + 4 + 1 + 16 + 4 + 4 + 1;
     buffer.bytes[resource_count_at] = 1;
     arena_init(&arena, ARENA_BYTES_MAX);
     assert_false(event_record_parse(bytes_of(&buffer), 1, &event, &arena));
@@ -396,6 +460,8 @@ int main(void)
         cmocka_unit_test(changed_bytes_never_lead_an_entry_astray),
         cmocka_unit_test(an_event_comes_back_as_it_was),
         cmocka_unit_test(an_event_takes_entries_along),
+        cmocka_unit_test(a_mark_goes_with_its_event),
+        cmocka_unit_test(a_mark_that_is_none_is_refused),
         cmocka_unit_test(everything_is_a_target_too),
         cmocka_unit_test(the_largest_event_comes_back_and_needs_its_arena),
         cmocka_unit_test(an_event_cut_or_grown_anywhere_is_refused),

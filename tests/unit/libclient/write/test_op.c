@@ -111,6 +111,85 @@ static etag_status await_result(struct fixture *f, etag_op *op, int *turns)
     return status;
 }
 
+/* ---- How far it reaches ---- */
+
+/* LESS_IS_PENDING, without a daemon. */
+static void the_spool_proves_this_host_and_no_more(void **state)
+{
+    static const etag_reach more[] = {ETAG_REACH_LOG, ETAG_REACH_EVERYWHERE};
+    struct fixture *f = *state;
+    with_spool(f, 20 * NS_PER_MS);
+    f->options.timeout_ms = 300;
+    with_client(f);
+    for (size_t i = 0; i < COUNT_OF(more); i++) {
+        f->targets.reach = more[i];
+        assert_int_equal(invalidate(f), ETAG_PENDING);
+        assert_int_equal(f->receipt.reach, ETAG_REACH_HOST);
+        assert_int_equal(f->receipt.proof, ETAG_PROOF_WAIT);
+        expect_text(f, "reached further");
+    }
+    f->targets.reach = ETAG_REACH_HOST;
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(f->receipt.proof, ETAG_PROOF_WAIT);
+}
+
+/* Who asks for nothing has the default of the daemon, which the mark knows where there is no daemon. */
+static void the_marks_default_counts_where_nobody_answers(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, 20 * NS_PER_MS);
+    f->spool.mark.log_reach = true;
+    fake_spool_mark(&f->spool);
+    f->options.timeout_ms = 300;
+    with_client(f);
+    assert_int_equal(invalidate(f), ETAG_PENDING);
+    assert_int_equal(f->receipt.reach, ETAG_REACH_HOST);
+}
+
+static void a_daemon_that_proves_less_is_not_believed(void **state)
+{
+    struct fixture *f = *state;
+    with_daemon(f, FAKE_ANSWERS);
+    f->targets.reach = ETAG_REACH_EVERYWHERE;
+    assert_int_equal(invalidate(f), ETAG_PENDING);
+    expect_text(f, "less than was asked for");
+    f->targets.reach = ETAG_REACH_HOST;
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(f->receipt.proof, ETAG_PROOF_DAEMON);
+}
+
+/* The first receipt says "this host"; the last comes later, and until then nothing goes to the spool. */
+static void the_last_receipt_counts(void **state)
+{
+    struct fixture *f = *state;
+    int turns;
+    with_spool(f, LONG_NS);
+    with_daemon(f, FAKE_TWO_RECEIPTS);
+    fake_set(&f->daemon, late_ms, 400); /* more than op.c's patience */
+    f->targets.reach = ETAG_REACH_EVERYWHERE;
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(f->receipt.reach, ETAG_REACH_EVERYWHERE);
+    assert_int_equal(f->receipt.proof, ETAG_PROOF_ACKNOWLEDGED);
+    assert_int_equal(await_result(f, start_op(f), &turns), ETAG_OK);
+    assert_int_equal(f->receipt.reach, ETAG_REACH_EVERYWHERE);
+    assert_in_range(turns, 1, 20);
+    assert_int_equal(events(f), 0);
+}
+
+static void the_last_receipt_comes_too_late(void **state)
+{
+    struct fixture *f = *state;
+    with_spool(f, LONG_NS);
+    f->options.timeout_ms = 100;
+    with_daemon(f, FAKE_TWO_RECEIPTS);
+    fake_set(&f->daemon, late_ms, 3000);
+    f->targets.reach = ETAG_REACH_EVERYWHERE;
+    assert_int_equal(invalidate(f), ETAG_PENDING);
+    assert_int_equal(f->receipt.reach, ETAG_REACH_HOST);
+    assert_int_equal(f->receipt.proof, ETAG_PROOF_DAEMON);
+    assert_int_equal(events(f), 0);
+}
+
 /* ---- The wait ---- */
 
 static void ok_after_the_wait_and_not_earlier(void **state)
@@ -142,7 +221,8 @@ static void little_time_is_pending(void **state)
     const uint64_t before = channel_now_ns();
     assert_int_equal(invalidate(f), ETAG_PENDING);
     assert_in_range(channel_now_ns() - before, 60 * NS_PER_MS, 4 * NS_PER_S);
-    assert_int_equal(f->receipt.lsn, 77);
+    assert_int_equal(f->receipt.lsn, 0);
+    assert_int_equal(f->receipt.proof, ETAG_PROOF_NONE);
     expect_text(f, "recorded in the spool");
     assert_int_equal(events(f), 1);
     assert_int_equal(f->client->counters->mutations_pending, 1);
@@ -477,6 +557,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        TEST(the_spool_proves_this_host_and_no_more),
+        TEST(the_marks_default_counts_where_nobody_answers),
+        TEST(a_daemon_that_proves_less_is_not_believed),
+        TEST(the_last_receipt_counts),
+        TEST(the_last_receipt_comes_too_late),
         TEST(ok_after_the_wait_and_not_earlier),
         TEST(little_time_is_pending),
         TEST(without_a_daemon_there_is_no_patience),
