@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From the strings of a request to a complete 304: etag_check() of the public library on the index of a running daemon, beside
+ * From the strings of a request to a complete 304: etag_check() of the public library on the index
+ * of a running daemon, beside
  *
  *   random load      one dependent load from a region of the same size, on pages of the same kind
  *   ck_ht, LMDB      in this process
- *   Redis, memcached over their Unix sockets, on our CPU and on the other one; one key, and 64 at once
+ *   Redis, memcached over their Unix sockets, on our CPU and on the other one; one key, and 64 at
+ *   once
  *
- * All stand on the same machine at the same moment and take turns in rounds of one run, so that the ratio within a round says
- * more than the nanoseconds do. Each request's place in the list of samples depends on the answer to the one before, so that
- * lookups cannot overlap; a batch of 64 is one request.
+ * All stand on the same machine at the same moment and take turns in rounds of one run, so that the
+ * ratio within a round says more than the nanoseconds do. Each request's place in the list of
+ * samples depends on the answer to the one before, so that lookups cannot overlap; a batch of 64 is
+ * one request.
  */
 #include "chain.h"
 #include "cpus.h"
@@ -33,7 +36,8 @@
 struct bench {
     etag_client *client;
     uint64_t entries;
-    const char *size_word; /* "10 k" */
+    /* "10 k" */
+    const char *size_word;
     uint64_t region_bytes;
     bool region_huge;
     size_t rounds;
@@ -71,6 +75,7 @@ static etag_verdict check_one(struct bench *b, const struct sample *sample, etag
                                   .key = &key,
                                   .fields = &condition,
                                   .field_count = 1};
+
     ETAG_INIT(answer);
     return etag_check(b->client, &request, etag_token_now(b->client), answer);
 }
@@ -80,6 +85,7 @@ static double run_ours(struct bench *b, etag_verdict expected, size_t count)
     etag_answer answer;
     size_t wrong = 0;
     const uint64_t start = now_ns();
+
     for (size_t i = 0; i < count;) {
         const etag_verdict verdict = check_one(b, &b->samples[i], &answer);
         wrong += verdict != expected;
@@ -95,6 +101,7 @@ static double run_peer(struct bench *b, const struct peer *peer, size_t count)
 {
     unsigned wrong = 0;
     const uint64_t start = now_ns();
+
     for (size_t i = 0; i < count;) {
         const unsigned one = peer->get(peer->state, &b->samples[i]);
         wrong |= one;
@@ -110,6 +117,7 @@ static double run_batches(struct bench *b, const struct peer *peer, size_t count
 {
     unsigned wrong = 0;
     const uint64_t start = now_ns();
+
     for (size_t i = 0; i < count; i += PEER_BATCH)
         wrong |= peer->get_batch(peer->state, &b->samples[i]);
     const uint64_t took = now_ns() - start;
@@ -121,6 +129,7 @@ static double run_batches(struct bench *b, const struct peer *peer, size_t count
 static double run_chain(struct chain *chain, size_t loads)
 {
     const uint64_t start = now_ns();
+
     chain_run(chain, loads);
     return (double)(now_ns() - start) / (double)loads;
 }
@@ -131,6 +140,7 @@ static void tell(const struct bench *b, const char *what, enum draw draw, const 
                  double goal, const struct pair *rounds)
 {
     char figure[120];
+
     snprintf(figure, sizeof(figure), "%s, %s entries, %s", what, b->size_word, draw_words[draw]);
     const struct comparison c = {GROUP, figure, peer, "ns", goal, rounds, b->rounds};
     comparison_print(&c);
@@ -140,6 +150,7 @@ static void beside_peer(struct bench *b, const struct peer *peer, double goal)
 {
     struct pair rounds[ROUNDS_MAX];
     const size_t count = peer->pid ? SAMPLES_OF_SERVERS : SAMPLES;
+
     for (size_t round = 0; round < b->rounds; round++) {
         samples_draw(b, DRAW_UNIFORM, count);
         if (round % 2)
@@ -157,6 +168,7 @@ static void beside_chain(struct bench *b, struct chain *chain, enum draw draw, d
 {
     struct pair rounds[ROUNDS_MAX];
     char peer[64];
+
     snprintf(peer, sizeof(peer), "random load, %" PRIu64 " MiB (%u %% huge)", b->region_bytes >> 20,
              chain_huge_percent(chain));
     for (size_t round = 0; round < b->rounds; round++) {
@@ -171,6 +183,7 @@ static void beside_chain(struct bench *b, struct chain *chain, enum draw draw, d
 static void miss_beside_hit(struct bench *b)
 {
     struct pair rounds[ROUNDS_MAX];
+
     for (size_t round = 0; round < b->rounds; round++) {
         samples_draw(b, DRAW_MISSING, SAMPLES);
         rounds[round].ours = run_ours(b, ETAG_UNKNOWN, SAMPLES);
@@ -184,6 +197,7 @@ static void beside_server(struct bench *b, const struct peer *peer)
 {
     struct pair rounds[ROUNDS_MAX];
     char name[64];
+
     for (int place = 0; place < b->cpu_count; place++) {
         cpus_pin_process(peer->pid, b->cpus[place]);
         snprintf(name, sizeof(name), "%s, %s", peer->name, place == 0 ? "same CPU" : "other CPU");
@@ -228,6 +242,7 @@ static void options_read(struct options *o, struct bench *b, int argc, char **ar
                                           {"goal", required_argument, NULL, 'g'},
                                           {"goal-zipf", required_argument, NULL, 'z'},
                                           {0}};
+
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (c) {
         case 'e':
@@ -316,6 +331,7 @@ int main(int argc, char **argv)
 {
     static struct bench bench = {.rounds = 15, .size_word = "?", .seed = 1};
     struct options options = {0};
+
     options_read(&options, &bench, argc, argv);
     bench.samples = memory_new(SAMPLES, sizeof(*bench.samples));
     bench.zipf = zipf_of(bench.entries);

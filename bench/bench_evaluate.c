@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What being right costs: etag_evaluate() beside a comparison of the same bytes behind the same kind of call, on
- * `If-None-Match: "..."` with a tag of 20 bytes; and how it grows with the list, to 64 KiB without a match.
+ * What being right costs: etag_evaluate() beside a comparison of the same bytes behind the same
+ * kind of call, on `If-None-Match: "..."` with a tag of 20 bytes; and how it grows with the list,
+ * to 64 KiB without a match.
  *
- * Both take turns in rounds of one run, and what counts is the ratio within a round. Requests are drawn from a small set, of
- * which half match, in an order that no branch predictor knows.
+ * Both take turns in rounds of one run, and what counts is the ratio within a round. Requests are
+ * drawn from a small set, of which half match, in an order that no branch predictor knows.
  */
 #include "evaluate_peer.h"
 #include "figures.h"
@@ -37,6 +38,7 @@ struct bench {
 static void bench_make(struct bench *b)
 {
     uint32_t random = 1;
+
     ETAG_INIT(&b->validators);
     b->validators.existence = ETAG_EXISTS;
     b->validators.etag = ETAG_LIT("\"0123456789abcdef-0\"");
@@ -64,6 +66,7 @@ static double round_measure(const struct bench *b, evaluation *evaluate, size_t 
 {
     size_t found = 0;
     const uint64_t start = now_ns();
+
     for (uint32_t i = 0; i < ORDER; i++)
         found += evaluate(&b->requests[b->order[i]], &b->validators) == ETAG_NOT_MODIFIED;
     const uint64_t took = now_ns() - start;
@@ -74,6 +77,7 @@ static double round_measure(const struct bench *b, evaluation *evaluate, size_t 
 static void compare(const struct bench *b, struct pair *rounds)
 {
     size_t matches[2] = {0};
+
     for (size_t round = 0; round < b->rounds; round++) {
         if (round % 2) /* nobody always comes first */
             rounds[round].ours = round_measure(b, etag_evaluate, &matches[0]);
@@ -94,6 +98,7 @@ static double list_measure(const struct bench *b, size_t bytes)
     const etag_field field = {ETAG_LIT("If-None-Match"),
                               {b->list, bytes / (TAG_BYTES + 1) * (TAG_BYTES + 1) - 1}};
     etag_request request = b->requests[0];
+
     request.fields = &field;
     const size_t calls = 1 + LIST_BYTES_MAX / bytes;
     size_t proceeds = 0;
@@ -109,6 +114,7 @@ static double list_measure(const struct bench *b, size_t bytes)
 static void grow(const struct bench *b, size_t bytes, struct pair *rounds)
 {
     char figure[64];
+
     for (size_t round = 0; round < b->rounds; round++)
         rounds[round] = (struct pair){list_measure(b, bytes), list_measure(b, list_bytes[0])};
     snprintf(figure, sizeof(figure), "a byte of a list of %zu bytes", bytes);
@@ -121,6 +127,7 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = {{"rounds", required_argument, NULL, 'r'}, {0}};
     static struct bench bench = {.rounds = ROUNDS_DEFAULT};
+
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c != 'r')
             exit(2);

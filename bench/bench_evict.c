@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a full index keeps: the part of the requests that it answers, under zipf traffic with scans, beside random replacement
- * (simulated, of the same capacity, for the same requests). A request that is not answered fills. One request in ten is part of a
- * scan over entries that nobody else asks for.
+ * What a full index keeps: the part of the requests that it answers, under zipf traffic with scans,
+ * beside random replacement (simulated, of the same capacity, for the same requests). A request
+ * that is not answered fills. One request in ten is part of a scan over entries that nobody else
+ * asks for.
  */
 #include "figures.h"
 #include "world.h"
@@ -40,6 +41,7 @@ static bool ours_has(struct bench *b, uint64_t number)
     struct world_texts texts;
     etag_request request;
     etag_answer answer;
+
     world_texts(&texts, number);
     const etag_key key = world_key(&texts);
     ETAG_INIT(&request);
@@ -70,6 +72,7 @@ static bool random_has(struct bench *b, uint64_t number)
 static struct pair run(struct bench *b, uint64_t requests)
 {
     uint64_t ours = 0, theirs = 0, misses = 0;
+
     for (uint64_t i = 0; i < requests; i++) {
         const uint64_t number = request_next(b);
         theirs += random_has(b, number);
@@ -91,6 +94,7 @@ int main(int argc, char **argv)
     static struct bench b = {.seed = 1, .victim_seed = 2};
     const char *etagd = NULL;
     uint64_t rounds = 10;
+
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         if (c == 'e')
             etagd = optarg;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How many entries changes of other things make stale, as names share clocks: changes surrogate keys that nothing depends on,
- * and after each step asks for every entry. Prints a line of JSON a step: changes so far, the part of the entries that is
- * stale.
+ * How many entries changes of other things make stale, as names share clocks: changes surrogate
+ * keys that nothing depends on, and after each step asks for every entry. Prints a line of JSON a
+ * step: changes so far, the part of the entries that is stale.
  */
 #include "figures.h"
 #include "world.h"
@@ -17,6 +17,7 @@ static void change(etag_client *client, uint64_t first, uint64_t count)
 {
     char names[CALL_NAMES][32];
     etag_str surrogates[CALL_NAMES];
+
     for (uint64_t done = 0; done < count; done += CALL_NAMES) {
         etag_targets targets;
         ETAG_INIT(&targets);
@@ -34,6 +35,7 @@ static void change(etag_client *client, uint64_t first, uint64_t count)
 static double stale_part(etag_client *client, uint64_t entries)
 {
     uint64_t stale = 0;
+
     for (uint64_t n = 0; n < entries; n++) {
         struct world_texts texts;
         world_texts(&texts, n);
@@ -59,6 +61,7 @@ int main(int argc, char **argv)
                                           {0}};
     const char *etagd = NULL;
     uint64_t entries = 0, step = 0, steps = 0;
+
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         if (c == 'e')
             etagd = optarg;

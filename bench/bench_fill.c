@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fills from several front ends at once, as fast as the daemon takes them: how many a second stand in the index. */
+/* Fills from several front ends at once, as fast as the daemon takes them: how many a second stand
+ * in the index. */
 #include "figures.h"
 #include "world.h"
 
@@ -17,6 +18,7 @@
 static void front_end(const char *socket_path, uint64_t first, uint64_t end, bool shared)
 {
     etag_client *client = world_client(socket_path);
+
     world_fill(client, first, end, shared);
     etag_client_close(client);
 }
@@ -31,6 +33,7 @@ int main(int argc, char **argv)
     const char *etagd = NULL;
     uint64_t entries = 0, front_ends = 2;
     bool shared = false;
+
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         if (c == 'e')
             etagd = optarg;

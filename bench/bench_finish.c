@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a miss costs a front end besides rendering: etag_check() that finds nothing, and etag_finish() with what was rendered, until
- * the fill is on its way. And the same of a missing page, of which nothing comes.
+ * What a miss costs a front end besides rendering: etag_check() that finds nothing, and
+ * etag_finish() with what was rendered, until the fill is on its way. And the same of a missing
+ * page, of which nothing comes.
  *
- * Time has the system call in it (send), which differs from run to run more than all the rest. So the figure that counts is
- * instructions, by callgrind (--figure runs one of them alone):
+ * Time has the system call in it (send), which differs from run to run more than all the rest. So
+ * the figure that counts is instructions, by callgrind (--figure runs one of them alone):
  *
- *   valgrind --tool=callgrind --toggle-collect=measured bench_finish --etagd SOCKET --figure fill --count 1000
+ *   valgrind --tool=callgrind --toggle-collect=measured bench_finish --etagd SOCKET --figure fill
+ *   --count 1000
  */
 #include "figures.h"
 #include "world.h"
@@ -50,6 +52,7 @@ __attribute__((noinline)) static void measured(etag_client *client, enum figure 
     static const etag_field vary = {ETAG_LIT("Accept-Encoding"), ETAG_LIT("gzip")};
     const etag_field condition = {ETAG_LIT("If-None-Match"), ETAG_LIT("\"another\"")};
     etag_key key = world_key(texts);
+
     key.vary = &vary;
     key.vary_count = 1;
     const etag_str surrogates[] = {etag_str_of(texts->upload), etag_str_of(texts->scope)};
@@ -83,6 +86,7 @@ static void settle(etag_client *client)
 static double run(etag_client *client, enum figure figure, uint64_t first, uint64_t count)
 {
     uint64_t took = 0;
+
     for (uint64_t i = 0; i < count; i++) {
         struct world_texts texts;
         world_texts(&texts, figure == FIGURE_KNOWN ? first : first + i);
@@ -113,6 +117,7 @@ int main(int argc, char **argv)
     const char *etagd = NULL;
     uint64_t count = 20000, next = 0;
     int only = FIGURE_COUNT;
+
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         if (c == 'e')
             etagd = optarg;

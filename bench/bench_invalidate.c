@@ -2,12 +2,14 @@
 /*
  * What publishing an invalidation costs a writer that waits for it: etag_invalidate() beside
  *
- *   ping-pong   64 bytes to another process and back over a Unix socket, blocking on both sides: the floor of
- *               anything that asks another process
- *   Redis SET   the same question to a server that does the same kind of work: take a name, change memory, answer
+ *   ping-pong   64 bytes to another process and back over a Unix socket, blocking on both sides:
+ *               the floor of anything that asks another process
+ *   Redis SET   the same question to a server that does the same kind of work: take a name, change
+ *               memory, answer
  *
- * A number alone says little on a machine that others use too. So the three take turns in rounds of one run, with
- * client and server on one CPU and then on two, and what counts is the ratio within a round.
+ * A number alone says little on a machine that others use too. So the three take turns in rounds of
+ * one run, with client and server on one CPU and then on two, and what counts is the ratio within a
+ * round.
  */
 #include "cpus.h"
 #include "figures.h"
@@ -30,7 +32,7 @@
 #define PING_BYTES 64u /* about what an invalidation of one name takes */
 #define WARM_UP_ROUND_TRIPS 2000u
 
-/* ---- The three that are asked ------------------------------------------------------------------- */
+/* ---- The three that are asked ---------------------------------------------------------------- */
 
 enum side { SIDE_ETAGD, SIDE_PING_PONG, SIDE_REDIS, SIDES };
 
@@ -100,7 +102,7 @@ static void ask(struct bench *bench, enum side side, uint32_t i)
     }
 }
 
-/* ---- Opening -------------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static _Noreturn void echo_run(int fd)
 {
@@ -157,7 +159,7 @@ static void bench_close(struct bench *bench)
     waitpid(bench->ping_pid, NULL, 0);
 }
 
-/* ---- CPUs ----------------------------------------------------------------------------------------- */
+/* ---- CPUs ------------------------------------------------------------------------------------ */
 
 enum placement { PLACEMENT_ONE_CPU, PLACEMENT_TWO_CPUS, PLACEMENTS };
 static const char *const placement_words[PLACEMENTS] = {"same CPU", "other CPU"};
@@ -172,9 +174,10 @@ static void place(const struct bench *bench, enum placement placement, const int
     cpus_pin_process(cpus_server_of(bench->redis->fd), server_cpu);
 }
 
-/* ---- Rounds --------------------------------------------------------------------------------------- */
+/* ---- Rounds ---------------------------------------------------------------------------------- */
 
-/* The median of a round's calls, in microseconds: what one writer sees, not what a hiccup of the machine makes of the mean. */
+/* The median of a round's calls, in microseconds: what one writer sees, not what a hiccup of the
+ * machine makes of the mean. */
 static double round_measure(struct bench *bench, enum side side, double *us)
 {
     for (uint32_t i = 0; i < bench->per_round; i++) {
@@ -222,7 +225,7 @@ static void measure(struct bench *bench, const char *place_word)
     free(us);
 }
 
-/* ---- Main ------------------------------------------------------------------------------------------ */
+/* ---- Main ------------------------------------------------------------------------------------ */
 
 static void options_read(struct bench *bench, int argc, char **argv)
 {

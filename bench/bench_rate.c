@@ -30,13 +30,15 @@ struct bench {
     const char *etagd;
     etag_client *client;
     char names[NAMES][32];
-    etag_str name_strs[NAMES + OPEN_AT_ONCE]; /* wraps around */
+    /* wraps around */
+    etag_str name_strs[NAMES + OPEN_AT_ONCE];
     size_t rounds;
 };
 
 static etag_targets targets_of(const etag_str *names, size_t count)
 {
     etag_targets targets;
+
     ETAG_INIT(&targets);
     targets.surrogates = names;
     targets.surrogate_count = count;
@@ -47,6 +49,7 @@ static etag_op *op_start(etag_client *client, const etag_str *names, size_t coun
 {
     const etag_targets targets = targets_of(names, count);
     etag_op *op = NULL;
+
     if (etag_invalidate_start(client, &targets, &op) != ETAG_OK)
         bench_die("etag_invalidate_start", etag_client_error(client));
     return op;
@@ -55,6 +58,7 @@ static etag_op *op_start(etag_client *client, const etag_str *names, size_t coun
 static void client_wait(etag_client *client)
 {
     struct pollfd p = {.fd = etag_client_fd(client), .events = etag_client_events(client)};
+
     poll(&p, 1, etag_client_timeout_ms(client));
     if (etag_client_dispatch(client) != ETAG_OK)
         bench_die("etagd", etag_client_error(client));
@@ -63,6 +67,7 @@ static void client_wait(etag_client *client)
 static bool op_is_done(etag_client *client, etag_op *op)
 {
     const etag_status status = etag_op_result(op, NULL);
+
     if (status != ETAG_OK && status != ETAG_AGAIN)
         bench_die("etag_op_result", etag_client_error(client));
     return status == ETAG_OK;
@@ -76,6 +81,7 @@ static double run_pipelined(const struct bench *b, size_t names, size_t calls)
     etag_op *open[OPEN_AT_ONCE];
     const uint64_t start = now_ns();
     size_t done = 0, started = 0;
+
     while (done < calls) {
         while (started < calls && started - done < OPEN_AT_ONCE) {
             open[started % OPEN_AT_ONCE] = op_start(b->client,
@@ -96,6 +102,7 @@ static double run_pipelined(const struct bench *b, size_t names, size_t calls)
 static double run_redis(const struct bench *b, redisContext *redis, size_t calls)
 {
     const uint64_t start = now_ns();
+
     for (size_t done = 0; done < calls; done += OPEN_AT_ONCE) {
         for (size_t i = 0; i < OPEN_AT_ONCE; i++)
             redisAppendCommand(redis, "SET %s v", b->names[(done + i) % NAMES]);
@@ -116,6 +123,7 @@ static void pipelined(struct bench *b, const char *redis_socket)
     struct pair *beside_one = memory_new(b->rounds, sizeof(*beside_one));
     struct pair *batches = memory_new(b->rounds, sizeof(*batches));
     redisContext *redis = redisConnectUnix(redis_socket);
+
     if (!redis || redis->err)
         bench_die("redis", redis ? redis->errstr : "no memory");
     for (size_t round = 0; round < b->rounds; round++) {
@@ -149,6 +157,7 @@ static double run_single(etag_client *client, const etag_str *name, size_t calls
 {
     const etag_targets targets = targets_of(name, 1);
     const uint64_t start = now_ns();
+
     for (size_t i = 0; i < calls; i++)
         if (etag_invalidate(client, &targets, NULL) != ETAG_OK)
             bench_die("etag_invalidate", etag_client_error(client));
@@ -161,6 +170,7 @@ static void dependents(struct bench *b, uint64_t entries)
     const etag_str shared = ETAG_LIT(WORLD_SHARED), lonely = ETAG_LIT("upload:0");
     struct pair *rounds = memory_new(b->rounds, sizeof(*rounds));
     char figure[80];
+
     for (size_t round = 0; round < b->rounds; round++)
         rounds[round] = (struct pair){run_single(b->client, &shared, 1000),
                                       run_single(b->client, &lonely, 1000)};
@@ -175,6 +185,7 @@ static void tail(const struct bench *b)
     const size_t count = 50000;
     const etag_targets targets = targets_of(b->name_strs, 1);
     double *us = memory_new(count, sizeof(*us));
+
     for (size_t i = 0; i < count; i++) {
         const uint64_t start = now_ns();
         if (etag_invalidate(b->client, &targets, NULL) != ETAG_OK)
@@ -196,6 +207,7 @@ static void power(struct bench *b)
     etag_op *ops[WRITERS] = {NULL};
     struct pair *rounds = memory_new(b->rounds, sizeof(*rounds));
     const size_t each = 16;
+
     for (size_t w = 0; w < WRITERS; w++)
         writers[w] = world_client(b->etagd);
     for (size_t round = 0; round < b->rounds; round++) {
@@ -234,6 +246,7 @@ int main(int argc, char **argv)
     const char *redis = NULL;
     uint64_t entries = 0;
     bool of_power = false, of_tail = false;
+
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         if (c == 'e')
             b.etagd = optarg;

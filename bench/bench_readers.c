@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Do readers disturb each other, and does a writer disturb them? Nanoseconds a lookup of a reader on the first CPU, in rounds
- * of a fifth of a second:
+ * Do readers disturb each other, and does a writer disturb them? Nanoseconds a lookup of a reader
+ * on the first CPU, in rounds of a fifth of a second:
  *
  *   with a reader of its own process on the second CPU, beside alone
  *   with invalidations and the daemon on the second CPU, beside alone
@@ -30,8 +30,10 @@
 
 /* Between the processes. */
 struct board {
-    volatile int go;               /* which of them are to run: bits */
-    volatile uint64_t invalidated; /* by the writer */
+    /* which of them are to run: bits */
+    volatile int go;
+    /* by the writer */
+    volatile uint64_t invalidated;
 };
 
 enum { GO_READER = 1, GO_WRITER = 2 };
@@ -55,6 +57,7 @@ struct reader {
 static struct reader reader_new(const struct bench *b, uint64_t seed)
 {
     struct reader r = {world_client(b->etagd), memory_new(SAMPLES, sizeof(struct world_texts)), 0};
+
     for (size_t i = 0; i < SAMPLES; i++)
         world_texts(&r.samples[i], random_below(&seed, b->entries));
     return r;
@@ -84,6 +87,7 @@ static double read_round(struct reader *r)
     size_t count = 0;
     const uint64_t start = now_ns();
     uint64_t now = start;
+
     for (; now < start + ROUND_MS * UINT64_C(1000000); now = now_ns()) {
         read_some(r, 1000);
         count += 1000;
@@ -96,6 +100,7 @@ static double read_round(struct reader *r)
 static void other_reader(const struct bench *b)
 {
     struct reader r = reader_new(b, 2);
+
     for (;;) {
         if (b->board->go & GO_READER)
             read_some(&r, 1000);
@@ -110,6 +115,7 @@ static void other_writer(const struct bench *b)
     etag_client *client = world_client(b->etagd);
     etag_op *open[WRITER_OPEN] = {NULL};
     uint64_t started = 0, done = 0, since = 0, base = 0;
+
     while (true) {
         if (!(b->board->go & GO_WRITER)) {
             since = 0;
@@ -145,6 +151,7 @@ static void other_writer(const struct bench *b)
 static pid_t other_start(const struct bench *b, void (*run)(const struct bench *))
 {
     const pid_t pid = fork();
+
     if (pid < 0)
         bench_die("fork", strerror(errno));
     if (pid == 0) {
@@ -162,6 +169,7 @@ static void beside_alone(const struct bench *b, struct reader *r, int go, const 
                          double goal)
 {
     struct pair rounds[ROUNDS_MAX];
+
     for (size_t round = 0; round < b->rounds; round++) {
         rounds[round].theirs = read_round(r);
         b->board->go = go;
@@ -178,6 +186,7 @@ static void run(struct bench *b)
 {
     const pid_t reader_pid = other_start(b, other_reader);
     const pid_t writer_pid = other_start(b, other_writer);
+
     cpus_pin_thread(0, b->cpus[0]);
     struct reader r = reader_new(b, 1);
     cpus_pin_process(cpus_server_of(etag_client_fd(r.client)), b->cpus[1]);
@@ -203,6 +212,7 @@ int main(int argc, char **argv)
                                           {"rate", required_argument, NULL, 'i'},
                                           {0}};
     static struct bench b = {.rounds = 15, .rate = 100000};
+
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         if (c == 'e')
             b.etagd = optarg;

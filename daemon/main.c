@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* etagd: exit status 0 after a clean stop, 1 where it could not serve (see the log), 2 for bad configuration. */
+/* etagd: exit status 0 after a clean stop, 1 where it could not serve (see the log), 2 for bad
+ * configuration. */
 #include "server.h"
 
 #include <errno.h>
@@ -24,7 +25,8 @@ static int signals_open(void)
 
 int main(int argc, char **argv)
 {
-    /* Before anything is written: over RLIMIT_FSIZE a write fails with EFBIG, as on a full disk, and ends nobody. */
+    /* Before anything is written: over RLIMIT_FSIZE a write fails with EFBIG, as on a full disk,
+     * and ends nobody. */
     signal(SIGXFSZ, SIG_IGN);
     CLEANUP(cleanup_free) struct config *config = calloc(1, sizeof(*config));
     CLEANUP(cleanup_free) struct server *server = calloc(1, sizeof(*server));

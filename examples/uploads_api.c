@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The uploads API on etagd. What comes before any condition: which resource, which methods, who asks. How etagd is used is
- * in uploads_call.c; what the resources are, in uploads_rows.c and uploads_files.c. Scope: the customer whose bearer token
- * it is.
+ * The uploads API on etagd. What comes before any condition: which resource, which methods, who
+ * asks. How etagd is used is in uploads_call.c; what the resources are, in uploads_rows.c and
+ * uploads_files.c. Scope: the customer whose bearer token it is.
  */
 #include "uploads_call.h"
 #include "uploads_files.h"
@@ -41,6 +41,7 @@ static bool route(struct call *call)
 {
     const etag_str path = call->request->path;
     const size_t prefix_len = strlen(API_PREFIX);
+
     if (path.len < prefix_len || memcmp(path.data, API_PREFIX, prefix_len) != 0)
         return false;
     const etag_str rest = {path.data + prefix_len, path.len - prefix_len};
@@ -74,6 +75,7 @@ static bool authenticate(struct call *call)
 {
     etag_str token = http_field(call->request, "Authorization");
     const char scheme[] = "Bearer ";
+
     if (token.len < strlen(scheme) || memcmp(token.data, scheme, strlen(scheme)) != 0)
         return false;
     token = (etag_str){token.data + strlen(scheme), token.len - strlen(scheme)};
@@ -89,6 +91,7 @@ static bool is_read(const struct call *call)
 static bool accept_method(struct call *call)
 {
     struct http_answer *answer = call->answer;
+
     if (!is_known_method(call->request->method)) {
         answer_error(answer, 501, "method", "there is no such method");
         return false;
@@ -107,6 +110,7 @@ static bool accept_method(struct call *call)
 static bool authorize(struct call *call)
 {
     struct http_answer *answer = call->answer;
+
     if (call->request->refuse_with) {
         answer_error(answer, call->request->refuse_with, "too_large", "the request is too large");
         return false;
@@ -134,12 +138,14 @@ static bool authorize(struct call *call)
 etag_token api_begin(void *context)
 {
     const struct api *api = context;
+
     return etag_token_now(api->client);
 }
 
 void api_answer(void *context, const struct http_request *request, struct http_answer *answer)
 {
     struct api *api = context;
+
     if (text_is(request->path, "/debug/counters") && request->from_loopback) {
         answer_counters(api, answer);
         return;

@@ -18,10 +18,13 @@
 struct api {
     struct db *db;
     etag_client *client;
-    const char *release; /* NULL: none. Other code may make another body of the same rows */
+    /* NULL: none. Other code may make another body of the same rows */
+    const char *release;
     struct publisher *publisher;
-    etag_hasher *hasher;   /* for files that bring no ETag */
-    bool require_if_match; /* 428 for a change that does not say which version it is of */
+    /* for files that bring no ETag */
+    etag_hasher *hasher;
+    /* 428 for a change that does not say which version it is of */
+    bool require_if_match;
     struct {
 #define API_COUNTER_FIELD(name) uint64_t name;
         API_COUNTERS(API_COUNTER_FIELD)

@@ -6,13 +6,14 @@
  *   authorize    401, 403, 404, 405 come before any condition (RFC 9110 section 13.2.1)
  *   precheck     304 or 412 from shared memory; that is the whole answer
  *   render       else, in one read transaction, younger than the token
- *   finish       fills, so that the next one is answered from memory by every process of the host, and judges the
- *                conditions with the real validators
+ *   finish       fills, so that the next one is answered from memory by every process of the host,
+ *                and judges the conditions with the real validators
  *
- * Writing: the conditions are judged a second time inside the write transaction, which is what counts; the names of what
- * changed are committed with the change, in an outbox table, and told to etagd after COMMIT and before the answer. If etagd
- * can't be told, the writer gets a 500 that says that the change is stored but old versions may still be confirmed; the name
- * stays in the outbox, and every process tries again until it is told, also after a crash.
+ * Writing: the conditions are judged a second time inside the write transaction, which is what
+ * counts; the names of what changed are committed with the change, in an outbox table, and told to
+ * etagd after COMMIT and before the answer. If etagd can't be told, the writer gets a 500 that says
+ * that the change is stored but old versions may still be confirmed; the name stays in the outbox,
+ * and every process tries again until it is told, also after a crash.
  */
 #include "uploads_call.h"
 
@@ -39,6 +40,7 @@ bool call_is(const struct call *call, const char *method)
 static void quote(char *out, size_t size, const char *text)
 {
     size_t n = 0;
+
     for (; *text && n + 3 < size; text++) {
         if (*text == '"' || *text == '\\')
             out[n++] = '\\';
@@ -60,6 +62,7 @@ void answer_plain(struct http_answer *answer, unsigned status, char *json)
 void answer_error(struct http_answer *answer, unsigned status, const char *word, const char *detail)
 {
     char quoted[300], *json = NULL;
+
     quote(quoted, sizeof(quoted), detail);
     if (asprintf(&json, "{\"error\":\"%s\",\"detail\":\"%s\"}\n", word, quoted) < 0)
         json = NULL;
@@ -86,6 +89,7 @@ void answer_db_error(struct call *call, enum db_status status)
 static void answer_not_published(struct call *call)
 {
     char id[40] = "", *json = NULL;
+
     if (call->written_id)
         snprintf(id, sizeof(id), ",\"id\":%" PRId64, call->written_id);
     if (asprintf(
@@ -165,6 +169,7 @@ bool call_precheck(struct call *call, etag_answer *known)
 bool call_finish(struct call *call, const etag_entry *response, etag_answer *known)
 {
     const int status = etag_finish(call->api->client, &call->conditions, response, known);
+
     if (status == response->http_status)
         return false;
     answer_decided(call, status, known);
@@ -174,6 +179,7 @@ bool call_finish(struct call *call, const etag_entry *response, etag_answer *kno
 void call_finish_error(struct call *call, enum db_status status, etag_answer *known)
 {
     etag_entry response;
+
     etag_entry_init(&response);
     answer_db_error(call, status);
     response.http_status = (int)call->answer->status;
@@ -186,6 +192,7 @@ void call_finish_error(struct call *call, enum db_status status, etag_answer *kn
 static bool may_write(struct call *call, const struct write_steps *steps, void *write)
 {
     etag_validators current;
+
     ETAG_INIT(&current);
     current.existence = ETAG_EXISTS;
     current.last_modified = ETAG_NO_DATE;
@@ -211,6 +218,7 @@ static bool may_write(struct call *call, const struct write_steps *steps, void *
 bool call_write(struct call *call, const struct write_steps *steps, void *write)
 {
     etag_answer known;
+
     if (call_precheck(call, &known))
         return false;
     struct db *db = call->api->db;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One request on its way to one answer, and what all kinds of resources do alike: the two calls of etagd around a
- * rendering, the transaction of a write, and the answers that are no representation.
+ * One request on its way to one answer, and what all kinds of resources do alike: the two calls of
+ * etagd around a rendering, the transaction of a write, and the answers that are no representation.
  */
 #ifndef UPLOADS_CALL_H
 #define UPLOADS_CALL_H
@@ -18,14 +18,18 @@ struct call {
     struct http_answer *answer;
     struct principal principal;
     /* What it is about: a list, a row or a file. */
-    const struct resource *resource; /* NULL: a file */
-    int64_t id;                      /* of the row; 0: the list */
+    /* NULL: a file */
+    const struct resource *resource;
+    /* of the row; 0: the list */
+    int64_t id;
     etag_str file;
     /* Set by call_name(). */
-    char scope[NAME_BYTES_MAX]; /* "customer:7", which is a surrogate key too: all that is theirs */
+    /* "customer:7", which is a surrogate key too: all that is theirs */
+    char scope[NAME_BYTES_MAX];
     etag_key key;
     etag_request conditions;
-    int64_t written_id; /* set by the change of a write to a row: of the row, also of a new one */
+    /* set by the change of a write to a row: of the row, also of a new one */
+    int64_t written_id;
 };
 
 bool text_is(etag_str s, const char *text);
@@ -49,8 +53,8 @@ void call_name(struct call *call);
 /* 304, 412, 428 from shared memory. True: answered. */
 MUST_USE bool call_precheck(struct call *call, etag_answer *known);
 
-/* Corrects what the cache has, and judges the conditions with the response's own validators. True: answered; else known->range says whether a part
- * may be sent. */
+/* Corrects what the cache has, and judges the conditions with the response's own validators. True:
+ * answered; else known->range says whether a part may be sent. */
 MUST_USE bool call_finish(struct call *call, const etag_entry *response, etag_answer *known);
 
 /* Answers that reading failed. What is not there must not be in the cache either. */
@@ -60,14 +64,15 @@ void call_finish_error(struct call *call, enum db_status status, etag_answer *kn
 
 /* Both run inside the write transaction. */
 struct write_steps {
-    /* What is there now, of which the text belongs to write. DB_NOT_FOUND: nothing is, which suits a PUT. */
+    /* What is there now, of which the text belongs to write. DB_NOT_FOUND: nothing is, which suits
+     * a PUT. */
     enum db_status (*current)(struct call *call, void *write, etag_validators *out);
     /* The change, and the names of what it makes stale, for the outbox. */
     enum db_status (*change)(struct call *call, void *write);
 };
 
-/* Judges the conditions, changes, commits and tells etagd. False: answered, with what went wrong. True: done and told, and
- * answer->status is 201 if there was nothing before, else 200. */
+/* Judges the conditions, changes, commits and tells etagd. False: answered, with what went wrong.
+ * True: done and told, and answer->status is 201 if there was nothing before, else 200. */
 MUST_USE bool call_write(struct call *call, const struct write_steps *steps, void *write);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SQLite in WAL mode: readers and one writer of several processes do not wait for each other. The statements are made
- * from the table of resources, and kept. A read transaction ends before the answer is sent, so that the snapshot is
- * never older than the fill token, which was taken before it began.
+ * SQLite in WAL mode: readers and one writer of several processes do not wait for each other. The
+ * statements are made from the table of resources, and kept. A read transaction ends before the
+ * answer is sent, so that the snapshot is never older than the fill token, which was taken before
+ * it began.
  */
 #include "uploads_db_sqlite.h"
 
@@ -31,6 +32,7 @@ static enum db_status finish_number(struct db *db, sqlite3_stmt *statement, int6
 {
     const int rc = sqlite3_step(statement);
     enum db_status status = DB_OK;
+
     if (rc == SQLITE_ROW)
         *out = sqlite3_column_int64(statement, 0);
     else
@@ -112,6 +114,7 @@ static enum db_status prepare_built(struct db *db, sqlite3_str *sql, sqlite3_stm
 {
     char *text = sqlite3_str_finish(sql);
     const enum db_status status = db_prepare(db, out, text);
+
     sqlite3_free(text);
     return status;
 }
@@ -126,6 +129,7 @@ static sqlite3_stmt *statement_of(struct db *db, const struct resource *r, enum 
 static enum db_status make_tables(struct db *db)
 {
     sqlite3_str *sql = sqlite3_str_new(db->sqlite);
+
     sqlite3_str_appendall(
         sql, "BEGIN IMMEDIATE;"
              "CREATE TABLE IF NOT EXISTS tokens(token TEXT PRIMARY KEY,"
@@ -224,6 +228,7 @@ static enum db_status take_json(struct db *db, sqlite3_stmt *statement, int colu
                                 struct rendering *out)
 {
     const char *text = (const char *)sqlite3_column_text(statement, column);
+
     out->len = (size_t)sqlite3_column_bytes(statement, column);
     out->json = text ? malloc(out->len + 2) : NULL;
     if (!out->json) {
@@ -241,6 +246,7 @@ enum db_status db_render_row(struct db *db, const struct resource *resource, int
 {
     /* One statement is one read transaction. */
     sqlite3_stmt *statement = statement_of(db, resource, ROW);
+
     sqlite3_bind_int64(statement, 1, id);
     const int rc = sqlite3_step(statement);
     enum db_status status = rc == SQLITE_DONE ? DB_NOT_FOUND : DB_OK;
@@ -255,7 +261,8 @@ enum db_status db_render_row(struct db *db, const struct resource *resource, int
     return status;
 }
 
-/* "FROM uploads WHERE customer_id = ?1 AND status = ?4": column names come from our table, values are bound. */
+/* "FROM uploads WHERE customer_id = ?1 AND status = ?4": column names come from our table, values
+ * are bound. */
 static void append_list_source(sqlite3_str *sql, const struct resource *r, const struct page *page)
 {
     sqlite3_str_appendf(sql, " FROM %s WHERE customer_id = ?1", r->table);
@@ -268,6 +275,7 @@ static enum db_status render_items(struct db *db, const struct resource *resourc
                                    const struct page *page, struct rendering *out)
 {
     sqlite3_str *sql = sqlite3_str_new(db->sqlite);
+
     sqlite3_str_appendall(sql, "SELECT json_object('page', ?2, 'per_page', ?3, 'total',"
                                " (SELECT count(*)");
     append_list_source(sql, resource, page);
@@ -296,6 +304,7 @@ enum db_status db_render_list(struct db *db, const struct resource *resource, in
                               const struct page *page, struct rendering *out)
 {
     enum db_status status = execute(db, "BEGIN");
+
     if (status != DB_OK)
         return status;
     status = db_list_version(db, resource, customer, &out->version);
@@ -315,6 +324,7 @@ enum db_status db_begin_write(struct db *db)
 enum db_status db_commit(struct db *db)
 {
     const enum db_status status = execute(db, "COMMIT");
+
     if (status != DB_OK)
         db_rollback(db);
     return status;
@@ -329,6 +339,7 @@ enum db_status db_row_version(struct db *db, const struct resource *resource, in
                               int64_t id, int64_t *version)
 {
     sqlite3_stmt *statement = statement_of(db, resource, VERSION);
+
     sqlite3_bind_int64(statement, 1, id);
     const int rc = sqlite3_step(statement);
     enum db_status status = DB_NOT_FOUND;
@@ -356,6 +367,7 @@ static enum db_status next_version(struct db *db, const struct resource *resourc
                                    int64_t *version)
 {
     enum db_status status = finish_number(db, db->sequence, version);
+
     if (status != DB_OK)
         return status;
     db_bind_str(db->list_touch, 1, etag_str_of(resource->path));
@@ -368,6 +380,7 @@ static enum db_status next_version(struct db *db, const struct resource *resourc
 static enum db_status check_body(struct db *db, const struct resource *resource, etag_str json)
 {
     sqlite3_stmt *statement = statement_of(db, resource, CHECK);
+
     db_bind_str(statement, 1, json);
     enum db_status status = DB_OK;
     if (sqlite3_step(statement) != SQLITE_ROW)
@@ -381,6 +394,7 @@ static enum db_status check_body(struct db *db, const struct resource *resource,
 enum db_status db_put_row(struct db *db, struct row_write *write)
 {
     enum db_status status = check_body(db, write->resource, write->json);
+
     if (status == DB_OK)
         status = next_version(db, write->resource, write->customer, &write->version);
     if (status != DB_OK)
@@ -399,6 +413,7 @@ enum db_status db_delete_row(struct db *db, const struct resource *resource, int
 {
     int64_t version = 0;
     const enum db_status status = next_version(db, resource, customer, &version);
+
     if (status != DB_OK)
         return status;
     sqlite3_stmt *statement = statement_of(db, resource, DELETE);
@@ -438,6 +453,7 @@ enum db_status db_outbox_remove(struct db *db, const struct outbox *told)
 {
     sqlite3_stmt *statement = NULL;
     enum db_status status = db_prepare(db, &statement, "DELETE FROM outbox WHERE id <= ?1");
+
     if (status != DB_OK)
         return status;
     sqlite3_bind_int64(statement, 1, told->last_id);
@@ -452,6 +468,7 @@ enum db_status db_add_token(struct db *db, const char *token, struct principal p
     enum db_status status = db_prepare(
         db, &statement,
         "INSERT INTO tokens VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE SET may_write = ?3");
+
     if (status != DB_OK)
         return status;
     db_bind_str(statement, 1, etag_str_of(token));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The application's database: one SQLite file that all its processes share. Rows, per-customer lists, bearer tokens, and
- * an outbox of names that still have to be told to etagd. Rendering happens in SQL: it makes the JSON.
+ * The application's database: one SQLite file that all its processes share. Rows, per-customer
+ * lists, bearer tokens, and an outbox of names that still have to be told to etagd. Rendering
+ * happens in SQL: it makes the JSON.
  */
 #ifndef UPLOADS_DB_H
 #define UPLOADS_DB_H
@@ -14,10 +15,14 @@ struct db;
 
 enum db_status {
     DB_OK = 0,
-    DB_NOT_FOUND, /* no such row */
-    DB_FOREIGN,   /* the row is another customer's */
-    DB_REFUSED,   /* what the client sent does not fit: see db_error() */
-    DB_FAILED,    /* the database can't: see db_error() */
+    /* no such row */
+    DB_NOT_FOUND,
+    /* the row is another customer's */
+    DB_FOREIGN,
+    /* what the client sent does not fit: see db_error() */
+    DB_REFUSED,
+    /* the database can't: see db_error() */
+    DB_FAILED,
 };
 
 /* Opens or creates the file and its tables. DB_FAILED: *out is NULL and the reason was printed. */
@@ -47,9 +52,11 @@ MUST_USE enum db_status db_render_row(struct db *db, const struct resource *reso
                                       int64_t customer, int64_t id, struct rendering *out);
 
 struct page {
-    int64_t number; /* from 1 */
+    /* from 1 */
+    int64_t number;
     int64_t size;
-    const etag_field *filters; /* column = value; the columns were checked */
+    /* column = value; the columns were checked */
+    const etag_field *filters;
     size_t filter_count;
 };
 MUST_USE enum db_status db_render_list(struct db *db, const struct resource *resource,
@@ -61,8 +68,9 @@ MUST_USE enum db_status db_begin_write(struct db *db);
 MUST_USE enum db_status db_commit(struct db *db);
 void db_rollback(struct db *db);
 
-/* Inside a write transaction. Versions come from one sequence and are never used twice, not even for a row that is
- * deleted and made again; every change gives the customer's list of the resource a new version too. */
+/* Inside a write transaction. Versions come from one sequence and are never used twice, not even
+ * for a row that is deleted and made again; every change gives the customer's list of the resource
+ * a new version too. */
 MUST_USE enum db_status db_row_version(struct db *db, const struct resource *resource,
                                        int64_t customer, int64_t id, int64_t *version);
 /* 0 for a list that never had a row. */
@@ -71,10 +79,14 @@ MUST_USE enum db_status db_list_version(struct db *db, const struct resource *re
 struct row_write {
     const struct resource *resource;
     int64_t customer;
-    int64_t id;      /* 0: a new one; then the one that it got */
-    int64_t version; /* set by db_put_row */
-    etag_str json;   /* all columns; others are refused, "id", "version", "updated_at" ignored */
-    const char *updated_at; /* NULL: now */
+    /* 0: a new one; then the one that it got */
+    int64_t id;
+    /* set by db_put_row */
+    int64_t version;
+    /* all columns; others are refused, "id", "version", "updated_at" ignored */
+    etag_str json;
+    /* NULL: now */
+    const char *updated_at;
 };
 MUST_USE enum db_status db_put_row(struct db *db, struct row_write *write);
 MUST_USE enum db_status db_delete_row(struct db *db, const struct resource *resource,

@@ -27,6 +27,7 @@ enum db_status db_finish(struct db *db, sqlite3_stmt *statement)
 {
     const int rc = sqlite3_step(statement);
     const enum db_status status = rc == SQLITE_DONE || rc == SQLITE_ROW ? DB_OK : db_failed(db);
+
     sqlite3_reset(statement);
     return status;
 }

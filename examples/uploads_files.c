@@ -19,6 +19,7 @@
 bool files_route(struct call *call, etag_str path)
 {
     const size_t prefix_len = strlen(FILES);
+
     if (path.len <= prefix_len || memcmp(path.data, FILES, prefix_len) != 0)
         return false;
     call->file = (etag_str){path.data + prefix_len, path.len - prefix_len};
@@ -45,6 +46,7 @@ static etag_str format_date(char out[DATE_BYTES_MAX], int64_t seconds)
 {
     const time_t t = (time_t)seconds;
     struct tm parts;
+
     gmtime_r(&t, &parts);
     strftime(out, DATE_BYTES_MAX, "%a, %d %b %Y %H:%M:%S GMT", &parts);
     return etag_str_of(out);
@@ -59,11 +61,13 @@ struct part {
 
 enum part_kind { PART_ALL, PART_SOME, PART_NONE };
 
-/* Decimal digits, taken off the front; too large a number is as good as SIZE_MAX. False: there are none. */
+/* Decimal digits, taken off the front; too large a number is as good as SIZE_MAX. False: there are
+ * none. */
 static bool take_number(etag_str *text, size_t *out)
 {
     const size_t len = text->len;
     size_t value = 0;
+
     for (; text->len > 0 && *text->data >= '0' && *text->data <= '9'; text->data++, text->len--) {
         const size_t digit = (size_t)(*text->data - '0');
         value = value > (SIZE_MAX - digit) / 10 ? SIZE_MAX : value * 10 + digit;
@@ -72,11 +76,13 @@ static bool take_number(etag_str *text, size_t *out)
     return text->len < len;
 }
 
-/* RFC 9110 section 14.1.2, for one range of bytes. What is not that is ignored, as if there were no Range. */
+/* RFC 9110 section 14.1.2, for one range of bytes. What is not that is ignored, as if there were no
+ * Range. */
 static enum part_kind parse_range(etag_str text, size_t size, struct part *out)
 {
     const char unit[] = "bytes=";
     size_t first = 0, last = SIZE_MAX;
+
     if (text.len < strlen(unit) || strncasecmp(text.data, unit, strlen(unit)) != 0)
         return PART_ALL;
     text = (etag_str){text.data + strlen(unit), text.len - strlen(unit)};
@@ -98,6 +104,7 @@ static enum part_kind parse_range(etag_str text, size_t size, struct part *out)
 static enum part_kind part_of(const struct call *call, size_t size, struct part *out)
 {
     etag_str range = {0};
+
     for (size_t i = 0; i < call->request->field_count; i++) {
         const etag_field field = call->request->fields[i];
         if (field.name.len != strlen("Range") ||
@@ -119,6 +126,7 @@ static void answer_bytes(struct call *call, struct file *file, const etag_entry 
     const enum part_kind kind = range == ETAG_RANGE_HONOR ? part_of(call, file->body_len, &part)
                                                           : PART_ALL;
     char content_range[80];
+
     if (kind == PART_NONE) {
         snprintf(content_range, sizeof(content_range), "bytes */%zu", file->body_len);
         answer_error(answer, 416, "range", "the file has no such part");
@@ -143,6 +151,7 @@ void files_get(struct call *call)
 {
     struct file file;
     etag_answer known;
+
     if (call->request->arg_count > 0) {
         answer_error(call->answer, 400, "bad_query", "a file takes no query");
         return;
@@ -185,8 +194,10 @@ void files_get(struct call *call)
 /* ---- Writing ---- */
 
 struct file_write {
-    struct file before; /* what there was */
-    struct file after;  /* what there is to be; its body is of the change's */
+    /* what there was */
+    struct file before;
+    /* what there is to be; its body is of the change's */
+    struct file after;
     bool gives_etag, gives_date, gives_names;
 };
 
@@ -197,6 +208,7 @@ static const char *read_validators(const struct call *call, struct file_write *w
     const etag_str date = http_field(call->request, "X-File-Last-Modified");
     const etag_str names = http_field(call->request, "X-File-Surrogate-Key");
     struct file *after = &write->after;
+
     after->last_modified = ETAG_NO_DATE;
     write->gives_etag = tag.data;
     write->gives_date = date.data;
@@ -231,6 +243,7 @@ static enum db_status current(struct call *call, void *argument, etag_validators
     struct file_write *write = argument;
     const enum db_status status = db_read_file(call->api->db, call->principal.customer, call->file,
                                                &write->before);
+
     if (status == DB_OK) {
         out->etag = file_etag(&write->before);
         out->last_modified = write->before.last_modified;
@@ -244,6 +257,7 @@ static enum db_status append(struct call *call, struct file_write *write)
 {
     const etag_str more = call->request->body;
     struct file *before = &write->before, *after = &write->after;
+
     after->body_len = before->body_len + more.len;
     if (after->body_len > HTTP_BODY_BYTES_MAX)
         return db_refuse(call->api->db, "the file would be too large");
@@ -260,6 +274,7 @@ static enum db_status append(struct call *call, struct file_write *write)
 static void hash_file(const struct call *call, struct file *file)
 {
     etag_str tag;
+
     if (etag_hash(call->api->hasher, file->body, file->body_len, false, &tag) != ETAG_OK)
         return;
     memcpy(file->etag, tag.data, tag.len);
@@ -279,6 +294,7 @@ static void keep_validators(struct file_write *write)
 {
     const struct file *before = &write->before;
     struct file *after = &write->after;
+
     if (!write->gives_etag) {
         memcpy(after->etag, before->etag, before->etag_len);
         after->etag_len = before->etag_len;
@@ -314,6 +330,7 @@ static enum db_status change(struct call *call, void *argument)
     const int64_t customer = call->principal.customer;
     char name[NAME_BYTES_MAX];
     enum db_status status;
+
     if (call_is(call, "DELETE")) {
         status = db_delete_file(db, customer, call->file);
     } else {
@@ -327,6 +344,7 @@ static enum db_status change(struct call *call, void *argument)
 static void answer_written(struct call *call, const struct file *file)
 {
     char *json = NULL, date[DATE_BYTES_MAX];
+
     if (call_is(call, "DELETE")) {
         answer_plain(call->answer, 204, NULL);
         return;
@@ -346,6 +364,7 @@ void files_write(struct call *call)
     static const struct write_steps steps = {current, change};
     struct file_write write = {0};
     const char *wrong = read_validators(call, &write);
+
     if (wrong)
         answer_error(call->answer, 422, "refused", wrong);
     else if (call_write(call, &steps, &write))

@@ -21,6 +21,7 @@ enum db_status db_prepare_files(struct db *db)
         [FILE_PUT] = "INSERT OR REPLACE INTO files VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         [FILE_DELETE] = "DELETE FROM files WHERE customer_id = ?1 AND name = ?2",
     };
+
     for (int s = 0; s < FILE_STATEMENT_COUNT; s++)
         if (db_prepare(db, &db->of_files[s], sql[s]) != DB_OK)
             return DB_FAILED;
@@ -32,6 +33,7 @@ static sqlite3_stmt *statement_of(struct db *db, enum file_statement which, int6
                                   etag_str name)
 {
     sqlite3_stmt *statement = db->of_files[which];
+
     sqlite3_bind_int64(statement, 1, customer);
     db_bind_str(statement, 2, name);
     return statement;
@@ -54,6 +56,7 @@ static enum db_status take_file(struct db *db, sqlite3_stmt *statement, struct f
     const void *body = sqlite3_column_blob(statement, 0);
     const void *etag = sqlite3_column_blob(statement, 1);
     const void *names = sqlite3_column_blob(statement, 4);
+
     *out = (struct file){.body_len = (size_t)sqlite3_column_bytes(statement, 0),
                          .etag_len = (size_t)sqlite3_column_bytes(statement, 1),
                          .last_modified = sqlite3_column_type(statement, 2) == SQLITE_NULL
@@ -82,6 +85,7 @@ enum db_status db_read_file(struct db *db, int64_t customer, etag_str name, stru
     sqlite3_stmt *statement = statement_of(db, FILE_READ, customer, name);
     const int rc = sqlite3_step(statement);
     enum db_status status = DB_NOT_FOUND;
+
     if (rc == SQLITE_ROW)
         status = take_file(db, statement, out);
     else if (rc != SQLITE_DONE)
@@ -93,6 +97,7 @@ enum db_status db_read_file(struct db *db, int64_t customer, etag_str name, stru
 enum db_status db_put_file(struct db *db, int64_t customer, etag_str name, const struct file *file)
 {
     sqlite3_stmt *statement = statement_of(db, FILE_PUT, customer, name);
+
     sqlite3_bind_blob(statement, 3, file->body, (int)file->body_len, SQLITE_TRANSIENT);
     sqlite3_bind_null(statement, 4);
     sqlite3_bind_null(statement, 5);

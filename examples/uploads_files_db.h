@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files in the database: bytes of a customer's under a name, with the validators that they are sent with. */
+/* Files in the database: bytes of a customer's under a name, with the validators that they are sent
+ * with. */
 #ifndef UPLOADS_FILES_DB_H
 #define UPLOADS_FILES_DB_H
 
@@ -8,11 +9,14 @@
 #define FILE_NAMES_BYTES_MAX 4096
 
 struct file {
-    char *body; /* malloc'ed: file_deinit() */
+    /* malloc'ed: file_deinit() */
+    char *body;
     size_t body_len;
     char etag[ETAG_BYTES_MAX];
-    size_t etag_len;       /* 0: it has none */
-    int64_t last_modified; /* seconds since 1970; ETAG_NO_DATE: it has none */
+    /* 0: it has none */
+    size_t etag_len;
+    /* seconds since 1970; ETAG_NO_DATE: it has none */
+    int64_t last_modified;
     bool last_modified_is_strong;
     /* Of what its bytes were made from: a list of surrogate keys. */
     char names[FILE_NAMES_BYTES_MAX];
@@ -22,7 +26,8 @@ struct file {
 void file_deinit(struct file *file);
 etag_str file_etag(const struct file *file); /* points into it; absent: none */
 
-/* A read transaction of its own, or a part of the write transaction. DB_NOT_FOUND: there is none, and nothing to free. */
+/* A read transaction of its own, or a part of the write transaction. DB_NOT_FOUND: there is none,
+ * and nothing to free. */
 MUST_USE enum db_status db_read_file(struct db *db, int64_t customer, etag_str name,
                                      struct file *out);
 

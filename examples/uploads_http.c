@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libmicrohttpd behind a handful of functions. Its URI callback is the very first thing that happens for a request:
- * there the fill token is taken.
+ * libmicrohttpd behind a handful of functions. Its URI callback is the very first thing that
+ * happens for a request: there the fill token is taken.
  */
 #include "uploads_http.h"
 
@@ -35,6 +35,7 @@ static void *on_uri(void *context, const char *uri, struct MHD_Connection *conne
 {
     const struct http_server *server = context;
     struct exchange *exchange = calloc(1, sizeof(*exchange));
+
     if (!exchange)
         return NULL;
     exchange->token = server->handler->begin(server->handler->context);
@@ -46,6 +47,7 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
                          enum MHD_RequestTerminationCode how)
 {
     struct exchange *exchange = *slot;
+
     if (exchange) {
         free(exchange->target);
         free(exchange->body);
@@ -59,6 +61,7 @@ static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const ch
 {
     struct http_request *request = context;
     const etag_field field = {{name, name_len}, {value, value_len}};
+
     if (kind == MHD_HEADER_KIND && request->field_count < HTTP_FIELDS_MAX)
         request->fields[request->field_count++] = field;
     else if (kind == MHD_GET_ARGUMENT_KIND && request->arg_count < HTTP_ARGS_MAX)
@@ -72,6 +75,7 @@ static bool is_loopback(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(
         connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
     if (!info || info->client_addr->sa_family != AF_INET)
         return false;
     struct sockaddr_in address;
@@ -130,14 +134,16 @@ void http_answer_field(struct http_answer *answer, const char *name, etag_str va
     http_answer_add(answer, (etag_field){etag_str_of(name), value});
 }
 
-/* A 304 goes out with "Content-Length: 0", which RFC 9110 section 8.6 would rather not see there. libmicrohttpd 0.9.75 has
- * no way without it but chunked, and then it sends the last chunk too, which breaks the connection. It does no harm: a 304
- * ends with its header (RFC 9112 section 6.3), and caches do not take its length over (RFC 9111 section 3.2). */
+/* A 304 goes out with "Content-Length: 0", which RFC 9110 section 8.6 would rather not see there.
+ * libmicrohttpd 0.9.75 has no way without it but chunked, and then it sends the last chunk too,
+ * which breaks the connection. It does no harm: a 304 ends with its header (RFC 9112 section 6.3),
+ * and caches do not take its length over (RFC 9111 section 3.2). */
 static enum MHD_Result send_answer(struct MHD_Connection *connection, struct http_answer *answer)
 {
     struct MHD_Response *response = MHD_create_response_from_buffer(
         answer->body_len, answer->body,
         answer->body ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+
     if (!response) {
         free(answer->body);
         return MHD_NO;
@@ -176,6 +182,7 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
 {
     const struct http_server *server = context;
     struct exchange *exchange = *slot;
+
     if (!exchange || !exchange->target)
         return MHD_NO;
     if (!exchange->started) {
@@ -199,6 +206,7 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *connectio
 bool http_server_open(struct http_server **out, uint16_t *port, const struct http_handler *handler)
 {
     struct http_server *server = calloc(1, sizeof(*server));
+
     if (!server)
         return false;
     server->handler = handler;
@@ -237,6 +245,7 @@ int http_server_fd(const struct http_server *server)
 int http_server_timeout_ms(const struct http_server *server)
 {
     MHD_UNSIGNED_LONG_LONG ms;
+
     if (MHD_get_timeout(server->daemon, &ms) != MHD_YES)
         return -1;
     return ms > 60000 ? 60000 : (int)ms;

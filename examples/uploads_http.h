@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP on 127.0.0.1, over libmicrohttpd. One thread: the caller polls, http_server_run() does what came. The handler
- * sees plain structs; everything that it gets is borrowed for the call.
+ * HTTP on 127.0.0.1, over libmicrohttpd. One thread: the caller polls, http_server_run() does what
+ * came. The handler sees plain structs; everything that it gets is borrowed for the call.
  */
 #ifndef UPLOADS_HTTP_H
 #define UPLOADS_HTTP_H
@@ -16,26 +16,31 @@
 #define HTTP_BODY_BYTES_MAX 65536
 
 struct http_request {
-    etag_token token; /* what begin() gave: before anything of the request was read */
+    /* what begin() gave: before anything of the request was read */
+    etag_token token;
     etag_str method;
-    etag_str target; /* "/path?query", as on the request line */
+    /* "/path?query", as on the request line */
+    etag_str target;
     etag_str path;
     etag_field fields[HTTP_FIELDS_MAX];
     size_t field_count;
-    etag_field
-        args[HTTP_ARGS_MAX]; /* of the query, decoded; value.data is NULL where there is no '=' */
+    /* of the query, decoded; value.data is NULL where there is no '=' */
+    etag_field args[HTTP_ARGS_MAX];
     size_t arg_count;
     etag_str body;
     bool from_loopback;
-    unsigned refuse_with; /* a status, if the request is too large to be looked at; else 0 */
+    /* a status, if the request is too large to be looked at; else 0 */
+    unsigned refuse_with;
 };
 
 struct http_answer {
     unsigned status;
-    char *body; /* malloc'ed, consumed; NULL: none */
+    /* malloc'ed, consumed; NULL: none */
+    char *body;
     size_t body_len;
     size_t fields_len;
-    char fields[HTTP_ANSWER_FIELD_BYTES_MAX]; /* name, NUL, value, NUL, name, ... */
+    /* name, NUL, value, NUL, name, ... */
+    char fields[HTTP_ANSWER_FIELD_BYTES_MAX];
 };
 
 /* Copied. What does not fit is an error of ours: the answer becomes a 500. */
@@ -50,7 +55,8 @@ struct http_handler {
 
 struct http_server;
 
-/* port 0: any free one; *port is what it became. False: said on standard error. handler: borrowed until close. */
+/* port 0: any free one; *port is what it became. False: said on standard error. handler: borrowed
+ * until close. */
 MUST_USE bool http_server_open(struct http_server **out, uint16_t *port,
                                const struct http_handler *handler);
 struct http_server *http_server_close(struct http_server *server); /* returns NULL */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A front end of etagd: one thread, one loop. It polls three things: the HTTP server, the etag client and the signals that
- * end it. Start several of them on one database: they share what etagd knows.
+ * A front end of etagd: one thread, one loop. It polls three things: the HTTP server, the etag
+ * client and the signals that end it. Start several of them on one database: they share what etagd
+ * knows.
  */
 #include "uploads_api.h"
 
@@ -18,7 +19,8 @@
 struct options {
     uint16_t port;
     const char *db_path;
-    const char *socket_path; /* NULL: the library's default */
+    /* NULL: the library's default */
+    const char *socket_path;
     const char *release;
     bool require_if_match;
 };
@@ -46,6 +48,7 @@ static int parse_options(struct options *out, int argc, char **argv)
                                           {"require-if-match", no_argument, NULL, 'm'},
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
+
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         char *end = NULL;
         unsigned long port = 0;
@@ -96,6 +99,7 @@ static int sooner(int a_ms, int b_ms)
 static int run(struct http_server *server, struct publisher *publisher, int signals)
 {
     etag_client *client = publisher->client;
+
     for (;;) {
         struct pollfd fds[] = {
             {.fd = signals, .events = POLLIN},
@@ -125,6 +129,7 @@ static int run(struct http_server *server, struct publisher *publisher, int sign
 static int serve(const struct options *options, struct db *db, etag_client *client, int signals)
 {
     etag_hasher *hasher = NULL;
+
     if (etag_hasher_open(&hasher) != ETAG_OK)
         fprintf(stderr, "uploads_api: OpenSSL has no SHA-256: files get no ETag\n");
     struct publisher publisher;
@@ -154,6 +159,7 @@ int main(int argc, char **argv)
 {
     struct options options = {0};
     const int exit_status = parse_options(&options, argc, argv);
+
     if (exit_status >= 0)
         return exit_status;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A transactional outbox. The names of what a write changed are committed with the write, told to etagd after COMMIT and
- * removed when etagd has them. So a name is told even if the writer dies in between or etagd is away for a while:
- * every process looks into the outbox from time to time. Telling a name twice is harmless.
+ * A transactional outbox. The names of what a write changed are committed with the write, told to
+ * etagd after COMMIT and removed when etagd has them. So a name is told even if the writer dies in
+ * between or etagd is away for a while: every process looks into the outbox from time to time.
+ * Telling a name twice is harmless.
  */
 #include "uploads_publish.h"
 
@@ -16,6 +17,7 @@
 static int64_t now_ms(void)
 {
     struct timespec t;
+
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
@@ -37,6 +39,7 @@ void publisher_deinit(struct publisher *publisher)
 static etag_targets targets_of(const struct outbox *outbox)
 {
     etag_targets targets;
+
     ETAG_INIT(&targets);
     targets.surrogates = outbox->names;
     targets.surrogate_count = outbox->count;
@@ -108,5 +111,6 @@ void publisher_tick(struct publisher *publisher)
 int publisher_timeout_ms(const struct publisher *publisher)
 {
     const int64_t left = publisher->look_at_ms - now_ms();
+
     return left < 0 ? 0 : (int)left;
 }

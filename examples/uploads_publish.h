@@ -8,9 +8,11 @@
 struct publisher {
     struct db *db;
     etag_client *client;
-    etag_op *op; /* of publisher_tick, under way */
+    /* of publisher_tick, under way */
+    etag_op *op;
     struct outbox outbox;
-    int64_t look_at_ms; /* when to look into the outbox again */
+    /* when to look into the outbox again */
+    int64_t look_at_ms;
     uint64_t published_count, failure_count;
 };
 
@@ -18,8 +20,9 @@ struct publisher {
 void publisher_init(struct publisher *publisher, struct db *db, etag_client *client);
 void publisher_deinit(struct publisher *publisher);
 
-/* Tells all of the outbox, and waits until no front end of this host uses an older entry. False: it could not be
- * told yet; it stays in the outbox. Blocks for at most two time limits of the client. */
+/* Tells all of the outbox, and waits until no front end of this host uses an older entry. False: it
+ * could not be told yet; it stays in the outbox. Blocks for at most two time limits of the
+ * client. */
 MUST_USE bool publisher_publish(struct publisher *publisher);
 
 /* Never blocks. Tells what is left in the outbox, by us or by a process that died. Call it after

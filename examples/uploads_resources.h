@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The seven resources of the claims-processing API, as data: everything else is written once for all of them. */
+/* The seven resources of the claims-processing API, as data: everything else is written once for
+ * all of them. */
 #ifndef UPLOADS_RESOURCES_H
 #define UPLOADS_RESOURCES_H
 
@@ -8,21 +9,27 @@
 #define RESOURCE_COLUMNS_MAX 10
 
 struct column {
-    const char *name; /* in JSON and in SQL */
-    const char *type; /* of SQL: TEXT or INTEGER */
-    bool filter;      /* GET /api/v1/uploads?status=failed */
-    /* What uploads_seed puts there: "a|b|c" one of these, "#1-9" a number, "date", "@uploads" the id of such a
-     * row of the same customer; in any other text '%' becomes a number. */
+    /* in JSON and in SQL */
+    const char *name;
+    /* of SQL: TEXT or INTEGER */
+    const char *type;
+    /* GET /api/v1/uploads?status=failed */
+    bool filter;
+    /* What uploads_seed puts there: "a|b|c" one of these, "#1-9" a number, "date", "@uploads" the
+     * id of such a row of the same customer; in any other text '%' becomes a number. */
     const char *sample;
 };
 
 struct resource {
-    const char
-        *path; /* /api/v1/PATH and /api/v1/PATH/ID; its surrogate key is "PATH:list:CUSTOMER" */
-    const char *table;     /* in SQL */
-    const char *surrogate; /* of a row: "SURROGATE:ID" */
+    /* /api/v1/PATH and /api/v1/PATH/ID; its surrogate key is "PATH:list:CUSTOMER" */
+    const char *path;
+    /* in SQL */
+    const char *table;
+    /* of a row: "SURROGATE:ID" */
+    const char *surrogate;
     int seed_rows;
-    struct column columns[RESOURCE_COLUMNS_MAX]; /* the last one has no name */
+    /* the last one has no name */
+    struct column columns[RESOURCE_COLUMNS_MAX];
 };
 
 #define RESOURCE_COUNT 7

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ETags are made of row versions, which are never used twice; the body is a function of the row. There is no
- * Last-Modified: rows can change twice in a second. A list depends on all rows of its customer, whatever page it shows.
+ * ETags are made of row versions, which are never used twice; the body is a function of the row.
+ * There is no Last-Modified: rows can change twice in a second. A list depends on all rows of its
+ * customer, whatever page it shows.
  */
 #include "uploads_rows.h"
 
@@ -19,6 +20,7 @@
 static bool parse_number(etag_str text, int64_t *out)
 {
     int64_t value = 0;
+
     if (text.len == 0 || text.len > 15)
         return false;
     for (size_t i = 0; i < text.len; i++) {
@@ -34,6 +36,7 @@ bool rows_route(struct call *call, etag_str path)
 {
     const char *slash = memchr(path.data, '/', path.len);
     const size_t name_len = slash ? (size_t)(slash - path.data) : path.len;
+
     call->resource = resource_find((etag_str){path.data, name_len});
     call->id = 0;
     return call->resource &&
@@ -105,6 +108,7 @@ static enum db_status render(struct call *call, const struct page *page, struct 
     const enum db_status status =
         call->id ? db_render_row(call->api->db, call->resource, customer, call->id, out)
                  : db_render_list(call->api->db, call->resource, customer, page, out);
+
     call->api->counters.renders += status == DB_OK;
     return status;
 }
@@ -114,6 +118,7 @@ void rows_get(struct call *call)
     etag_field filters[HTTP_ARGS_MAX];
     struct page page;
     etag_answer known;
+
     if (!parse_page(call, &page, filters)) {
         answer_error(call->answer, 400, "bad_query", "page, per_page or a filter is wrong");
         return;
@@ -166,6 +171,7 @@ static enum db_status current(struct call *call, void *argument, etag_validators
                                       ? db_row_version(db, call->resource, customer, call->id,
                                                        &version)
                                       : db_list_version(db, call->resource, customer, &version);
+
     out->etag = make_etag(write->etag_before, call, call->id, version);
     return status;
 }
@@ -176,6 +182,7 @@ static enum db_status change(struct call *call, void *argument)
     struct row_write *write = &((struct row_change *)argument)->row;
     char row[NAME_BYTES_MAX], list[NAME_BYTES_MAX];
     enum db_status status;
+
     if (call_is(call, "DELETE"))
         status = db_delete_row(db, call->resource, call->principal.customer, call->id);
     else
@@ -191,6 +198,7 @@ static enum db_status change(struct call *call, void *argument)
 static void answer_written(struct call *call, const struct row_write *write)
 {
     char *json = NULL, etag[NAME_BYTES_MAX], location[128];
+
     if (call_is(call, "DELETE")) {
         answer_plain(call->answer, 204, NULL);
         return;
@@ -214,6 +222,7 @@ void rows_write(struct call *call)
                                        .customer = call->principal.customer,
                                        .id = call->id,
                                        .json = call->request->body}};
+
     if (call_write(call, &steps, &write))
         answer_written(call, &write.row);
 }

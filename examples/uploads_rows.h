@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The resources of the table: /api/v1/RESOURCE, a list with pages and filters, and /api/v1/RESOURCE/ID, a row. */
+/* The resources of the table: /api/v1/RESOURCE, a list with pages and filters, and
+ * /api/v1/RESOURCE/ID, a row. */
 #ifndef UPLOADS_ROWS_H
 #define UPLOADS_ROWS_H
 

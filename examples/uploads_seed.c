@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fills the database of uploads_api with some thousands of realistic rows: the same rows for the same seed, on every
- * machine. The rows are made as JSON and go through the same insertion as those of a client.
+ * Fills the database of uploads_api with some thousands of realistic rows: the same rows for the
+ * same seed, on every machine. The rows are made as JSON and go through the same insertion as those
+ * of a client.
  */
 #include "uploads_db.h"
 
@@ -20,6 +21,7 @@
 static uint64_t next_random(uint64_t *state)
 {
     uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+
     z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
     return z ^ (z >> 31);
@@ -35,6 +37,7 @@ static void format_time(char out[32], uint64_t *random)
     const time_t t = FIRST_DAY + (time_t)random_below(random, DAYS) * 86400 +
                      (time_t)random_below(random, 86400);
     struct tm parts;
+
     gmtime_r(&t, &parts);
     strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts);
 }
@@ -43,6 +46,7 @@ static void format_time(char out[32], uint64_t *random)
 static etag_str choose(const char *choices, uint64_t *random)
 {
     size_t count = 1;
+
     for (const char *c = choices; *c; c++)
         count += *c == '|';
     for (uint64_t skip = random_below(random, count); skip > 0; skip--)
@@ -50,8 +54,8 @@ static etag_str choose(const char *choices, uint64_t *random)
     return (etag_str){choices, strcspn(choices, "|")};
 }
 
-/* Row ids are 1, 2, 3, ... and row n belongs to customer n % CUSTOMERS + 1, in every table: so a reference from a row to
- * another one of the same customer can be made up. */
+/* Row ids are 1, 2, 3, ... and row n belongs to customer n % CUSTOMERS + 1, in every table: so a
+ * reference from a row to another one of the same customer can be made up. */
 static int64_t customer_of(int64_t id)
 {
     return id % CUSTOMERS + 1;
@@ -73,6 +77,7 @@ static int64_t reference(const char *table, int64_t id, uint64_t *random)
 static void write_value(FILE *out, const char *sample, int64_t id, uint64_t *random)
 {
     char text[32];
+
     if (sample[0] == '@') {
         fprintf(out, "%" PRId64, reference(sample + 1, id, random));
     } else if (sample[0] == '#') {
@@ -100,6 +105,7 @@ static char *make_row(const struct resource *resource, int64_t id, uint64_t *ran
     char *json = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&json, &size);
+
     if (!out)
         return NULL;
     for (const struct column *c = resource->columns; c->name; c++) {
@@ -133,10 +139,12 @@ static enum db_status seed_resource(struct db *db, const struct resource *resour
     return DB_OK;
 }
 
-/* "demo-customer-7" may read and write, "demo-reader-7" may read. A real application would keep hashes of random ones. */
+/* "demo-customer-7" may read and write, "demo-reader-7" may read. A real application would keep
+ * hashes of random ones. */
 static enum db_status seed_tokens(struct db *db)
 {
     enum db_status status = DB_OK;
+
     for (int customer = 1; customer <= CUSTOMERS && status == DB_OK; customer++) {
         char token[64];
         snprintf(token, sizeof(token), "demo-customer-%d", customer);
@@ -151,6 +159,7 @@ static enum db_status seed_tokens(struct db *db)
 static enum db_status seed_all(struct db *db, uint64_t seed)
 {
     enum db_status status = db_begin_write(db);
+
     if (status == DB_OK)
         status = seed_tokens(db);
     for (size_t i = 0; i < RESOURCE_COUNT && status == DB_OK; i++) {
@@ -169,6 +178,7 @@ int main(int argc, char **argv)
         {"db", required_argument, NULL, 'd'}, {"seed", required_argument, NULL, 's'}, {0}};
     const char *path = NULL;
     uint64_t seed = 1;
+
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         if (c == 'd')
             path = optarg;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client's beginning and end, and what its event loop asks of it. Here the parts meet: the client's link, which knows neither
- * operations nor guards, and those, which live on it.
+ * A client's beginning and end, and what its event loop asks of it. Here the parts meet: the
+ * client's link, which knows neither operations nor guards, and those, which live on it.
  */
 #include "client.h"
 #include "clocktime.h"
@@ -55,16 +55,19 @@ static struct etag_client *client_free(struct etag_client *client)
     return NULL;
 }
 
-/* Somebody who may set the environment may turn it on, for a front end that knows nothing of it: it only makes it render. */
+/* Somebody who may set the environment may turn it on, for a front end that knows nothing of it: it
+ * only makes it render. */
 static bool shadow_wanted(const etag_client_options *options)
 {
     const char *said = secure_getenv(SHADOW_VARIABLE);
+
     return options->shadow || (said && said[0] && strcmp(said, "0") != 0);
 }
 
 static etag_status client_new(struct etag_client **out, const etag_client_options *options)
 {
     struct etag_client *client = calloc(1, sizeof(*client));
+
     if (!client)
         return ETAG_SYSTEM;
     arena_init(&client->names, ARENA_BYTES_MAX);
@@ -100,6 +103,7 @@ static etag_status client_new(struct etag_client **out, const etag_client_option
 etag_status etag_client_open(etag_client **out, const etag_client_options *given)
 {
     etag_client_options defaults, copy;
+
     ETAG_INIT(&defaults);
     *out = NULL;
     const etag_client_options *options = abi_in(given ? given : &defaults, &copy, sizeof(copy),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What operators do by hand, on a connection of its own. Setting up is done by a role that may make schemas; the other two by the
- * relay's own. Each says what it did, and what is left to do.
+ * What operators do by hand, on a connection of its own. Setting up is done by a role that may make
+ * schemas; the other two by the relay's own. Each says what it did, and what is left to do.
  */
 #include "command.h"
 
@@ -63,12 +63,11 @@ static struct postgres *connect_to(const struct options *options, bool unchecked
 {
     struct why why = {""};
     struct postgres *postgres;
-    int error = postgres_open(&postgres, options->connection, "etag-relay by hand", unchecked,
-                              &why);
+    int r = postgres_open(&postgres, options->connection, "etag-relay by hand", unchecked, &why);
 
-    if (error == 0)
-        error = postgres_wait(postgres, ANSWER_MS_MAX, &why);
-    if (error == 0)
+    if (r == 0)
+        r = postgres_wait(postgres, ANSWER_MS_MAX, &why);
+    if (r == 0)
         return postgres;
     (void)failed(&why);
     return postgres_close(postgres);
@@ -83,16 +82,18 @@ static int ask_text(struct postgres *postgres, const char *sql, struct why *why)
 static void sleep_ms(uint64_t ms)
 {
     const struct timespec time = {(time_t)(ms / 1000), (long)(ms % 1000 * NS_PER_MS)};
+
     (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
 }
 
-/* ---- Setup --------------------------------------------------------------------------------------- */
+/* ---- Setup ----------------------------------------------------------------------------------- */
 
 struct setup {
     bool print;
     const char *relays[ROLES_MAX], *writers[ROLES_MAX];
     size_t relay_count, writer_count;
-    uint32_t lease_ms; /* 0: as it is */
+    /* 0: as it is */
+    uint32_t lease_ms;
 };
 
 static int grant(struct postgres *postgres, const char *group, const char *role, struct why *why)
@@ -103,28 +104,28 @@ static int grant(struct postgres *postgres, const char *group, const char *role,
         .value_count = 2,
         .text = true};
     char sql[1024];
-    int error = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+    int r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
 
-    if (error != 0)
-        return error;
+    if (r != 0)
+        return r;
     const etag_str text = postgres_get(postgres, 0, 0);
     (void)snprintf(sql, sizeof(sql), "%.*s", (int)text.len, text.data);
-    error = postgres_run(postgres, sql, why);
-    if (error == 0)
+    r = postgres_run(postgres, sql, why);
+    if (r == 0)
         printf("%s\n", sql);
-    return error;
+    return r;
 }
 
 static int setting_read(struct postgres *postgres, struct relay_setting *setting, struct why *why)
 {
     const struct postgres_statement statement = {.sql = "SELECT lease_ms, wait_ms FROM "
                                                         "etagd.status()"};
-    const int error = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+    const int r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
 
-    if (error == 0)
+    if (r == 0)
         *setting = (struct relay_setting){(uint32_t)postgres_get_u64(postgres, 0, 0),
                                           (uint32_t)postgres_get_u64(postgres, 0, 1)};
-    return error;
+    return r;
 }
 
 static int setting_write(struct postgres *postgres, struct relay_setting now,
@@ -136,10 +137,10 @@ static int setting_write(struct postgres *postgres, struct relay_setting now,
         (void)snprintf(sql, sizeof(sql), "SELECT etagd.set_wait_ms(%u)", next.wait_ms);
     else
         (void)snprintf(sql, sizeof(sql), "SELECT etagd.set_lease_ms(%u)", next.lease_ms);
-    const int error = postgres_run(postgres, sql, why);
-    if (error == 0)
+    const int r = postgres_run(postgres, sql, why);
+    if (r == 0)
         printf("lease_ms %u, wait_ms %u\n", next.lease_ms, next.wait_ms);
-    return error;
+    return r;
 }
 
 /* The order, and how far apart, is relay.c's: setting_next(). */
@@ -147,38 +148,36 @@ static int lease_change(struct postgres *postgres, uint32_t lease_ms, struct why
 {
     struct relay_setting now, next;
     uint64_t apart_ms;
-    int error = setting_read(postgres, &now, why);
+    int r = setting_read(postgres, &now, why);
 
     for (int i = 0;
-         i < SETTING_STEPS_MAX && error == 0 && setting_next(now, lease_ms, &next, &apart_ms);
-         i++) {
+         i < SETTING_STEPS_MAX && r == 0 && setting_next(now, lease_ms, &next, &apart_ms); i++) {
         if (apart_ms > 0) {
             printf("waiting %llu ms: leases of the former length may run yet\n",
                    (unsigned long long)apart_ms);
             (void)fflush(stdout);
             sleep_ms(apart_ms);
         }
-        error = setting_write(postgres, now, next, why);
-        if (error == 0)
-            error = setting_read(postgres, &now, why);
+        r = setting_write(postgres, now, next, why);
+        if (r == 0)
+            r = setting_read(postgres, &now, why);
     }
-    return error;
+    return r;
 }
 
 static int setup_run(struct postgres *postgres, const struct setup *setup, struct why *why)
 {
-    int error = postgres_run(postgres, relay_schema, why);
+    int r = postgres_run(postgres, relay_schema, why);
 
-    for (size_t i = 0; i < setup->relay_count && error == 0; i++)
-        error = grant(postgres, "etagd_relay", setup->relays[i], why);
-    for (size_t i = 0; i < setup->writer_count && error == 0; i++)
-        error = grant(postgres, "etagd_writer", setup->writers[i], why);
-    if (error == 0 && setup->lease_ms > 0)
-        error = lease_change(postgres, setup->lease_ms, why);
-    if (error == 0)
-        error = ask_text(postgres, "SELECT current_database(), current_setting('server_version')",
-                         why);
-    return error;
+    for (size_t i = 0; i < setup->relay_count && r == 0; i++)
+        r = grant(postgres, "etagd_relay", setup->relays[i], why);
+    for (size_t i = 0; i < setup->writer_count && r == 0; i++)
+        r = grant(postgres, "etagd_writer", setup->writers[i], why);
+    if (r == 0 && setup->lease_ms > 0)
+        r = lease_change(postgres, setup->lease_ms, why);
+    if (r == 0)
+        r = ask_text(postgres, "SELECT current_database(), current_setting('server_version')", why);
+    return r;
 }
 
 static int setup_do(const struct options *options, const struct setup *setup)
@@ -239,7 +238,7 @@ static int setup_command(const struct options *options, int argc, char **argv)
     return setup_do(options, &setup);
 }
 
-/* ---- Status -------------------------------------------------------------------------------------- */
+/* ---- Status ---------------------------------------------------------------------------------- */
 
 /* Columns of text, the first row their heads. */
 #define COLUMNS_MAX 8
@@ -276,7 +275,8 @@ static const char summary_sql[] =
     " ', the oldest of ' || etagd.age(oldest_s) || ' ago', coalesce(trimmed::text, 'none')),"
     " 'watched tables: none' FROM etagd.status()";
 
-/* A relay's session tells when it last finished something: its poll. Whoever has its role sees it. */
+/* A relay's session tells when it last finished something: its poll. Whoever has its role sees
+ * it. */
 static const char hosts_sql[] =
     "SELECT h.host, h.state, etagd.age(h.since_s),"
     " coalesce((SELECT etagd.age(min(extract(epoch FROM clock_timestamp() - a.state_change))"
@@ -314,13 +314,14 @@ static int status_command(const struct options *options, int argc, char **argv)
     return EXIT_SUCCESS;
 }
 
-/* ---- Leave --------------------------------------------------------------------------------------- */
+/* ---- Leave ----------------------------------------------------------------------------------- */
 
 struct leaving {
     etag_str host;
     struct engine_nonce nonce;
     uint32_t wait_ms;
-    uint64_t committed_ns; /* coarse clock, read after "leaving" was committed */
+    /* coarse clock, read after "leaving" was committed */
+    uint64_t committed_ns;
 };
 
 static int leave_begin(struct postgres *postgres, struct leaving *leaving, struct why *why)
@@ -329,11 +330,11 @@ static int leave_begin(struct postgres *postgres, struct leaving *leaving, struc
         .sql = "SELECT nonce, wait_ms FROM etagd.leave($1::text)",
         .values = {{leaving->host, true}},
         .value_count = 1};
-    const int error = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+    const int r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
 
     leaving->committed_ns = time_coarse_ns();
-    if (error != 0)
-        return error;
+    if (r != 0)
+        return r;
     const etag_str nonce = postgres_get(postgres, 0, 0);
     if (nonce.len != sizeof(leaving->nonce.bytes)) {
         (void)why_set(why, "no host %.*s has joined: see etag-relay status", (int)leaving->host.len,
@@ -353,17 +354,17 @@ static int leave_end(struct postgres *postgres, const struct leaving *leaving, s
         .values = {{leaving->host, true},
                    {{(const char *)leaving->nonce.bytes, sizeof(leaving->nonce.bytes)}, false}},
         .value_count = 2};
-    int error = ENGINE_E_REFUSED;
+    int r = ENGINE_E_REFUSED;
 
-    for (int i = 0; i < GONE_TRIES_MAX && error == ENGINE_E_REFUSED; i++) {
+    for (int i = 0; i < GONE_TRIES_MAX && r == ENGINE_E_REFUSED; i++) {
         while (!leaving_is_over(leaving->committed_ns, leaving->wait_ms, time_coarse_ns()))
             sleep_ms(10);
-        error = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
-        if (error == ENGINE_E_REFUSED)
+        r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+        if (r == ENGINE_E_REFUSED)
             sleep_ms(leaving->wait_ms);
     }
-    if (error != 0 || postgres_get_bool(postgres, 0, 0))
-        return error;
+    if (r != 0 || postgres_get_bool(postgres, 0, 0))
+        return r;
     (void)why_set(why, "the host has joined again meanwhile: stop its etag-relay first");
     return -EEXIST;
 }
@@ -392,7 +393,7 @@ static int leave_command(const struct options *options, int argc, char **argv)
     return EXIT_SUCCESS;
 }
 
-/* ---- All ----------------------------------------------------------------------------------------- */
+/* ---- All ------------------------------------------------------------------------------------- */
 
 int relay_command(const struct options *options, int argc, char **argv)
 {

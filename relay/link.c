@@ -176,6 +176,7 @@ static size_t names_of(const etag_targets *targets)
 static size_t resource_bytes(const etag_resource *resources, size_t count)
 {
     size_t bytes = 0;
+
     for (size_t i = 0; i < count; i++)
         bytes += resources[i].host.len + resources[i].target.len;
     return bytes;
@@ -185,6 +186,7 @@ static size_t bytes_of(const etag_targets *targets)
 {
     size_t bytes = resource_bytes(targets->resources, targets->resource_count) +
                    resource_bytes(targets->prefixes, targets->prefix_count);
+
     for (size_t i = 0; i < targets->surrogate_count; i++)
         bytes += targets->surrogates[i].len;
     return bytes;
@@ -222,6 +224,7 @@ static struct part part_fill(const struct session_batch *batch, size_t from, eta
 static size_t batch_bytes(const struct session_batch *batch)
 {
     size_t bytes = FRAME_HEADER_BYTES + 1024 + batch->cursor.len;
+
     for (size_t i = 0; i < batch->row_count; i++) {
         const etag_targets *const targets = &batch->rows[i].targets;
         bytes += 64 + bytes_of(targets) + 16 * names_of(targets);
@@ -292,6 +295,7 @@ static void outcome_send(struct link *link, const struct session_outcome *outcom
                        .position = outcome->position,
                        .text = str_of(outcome->text ? outcome->text : "")},
     };
+
     if (link->state == LINK_READY && !link->broken &&
         channel_send(&link->channel, &request, NULL, &fault) != ETAG_OK)
         link_break(link, LINK_AGAIN_MS);
@@ -339,6 +343,7 @@ bool link_init(struct link *link, const char *path, const char *engine, struct s
                const struct log *log)
 {
     const struct channel_handler handler = {.reply = reply_take, .context = link};
+
     *link = (struct link){.session = session, .log = log, .engine = engine};
     return channel_init(&link->channel, path, &handler);
 }

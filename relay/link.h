@@ -23,16 +23,22 @@ enum link_state { LINK_CLOSED, LINK_GREETING, LINK_ASKING, LINK_READY };
 
 struct link {
     struct channel channel;
-    struct session *session; /* borrowed */
+    /* borrowed */
+    struct session *session;
     const struct log *log;
-    const char *engine; /* name of the engine's kind */
+    /* name of the engine's kind */
+    const char *engine;
     enum link_state state;
-    uint64_t hello_id; /* of relay_hello */
-    uint64_t batch_id; /* of the last part that was sent; 0: none */
+    /* of relay_hello */
+    uint64_t hello_id;
+    /* of the last part that was sent; 0: none */
+    uint64_t batch_id;
     uint64_t again_ns;
-    bool broken; /* set while replies are taken, when the channel cannot be closed */
+    /* set while replies are taken, when the channel cannot be closed */
+    bool broken;
     uint32_t again_ms;
-    bool unreachable; /* it was said */
+    /* it was said */
+    bool unreachable;
     /* What became of mutations, said while replies are taken: sent after that. */
     struct link_outcome *outcomes;
     size_t outcome_count, outcome_capacity;

@@ -15,6 +15,7 @@
 static bool nonce_read(struct engine_nonce *out, const char *path)
 {
     CLEANUP(cleanup_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
     return fd >= 0 && read(fd, out->bytes, ENGINE_NONCE_BYTES) == ENGINE_NONCE_BYTES;
 }
 
@@ -22,6 +23,7 @@ static bool nonce_read(struct engine_nonce *out, const char *path)
 static int nonce_write(const struct engine_nonce *nonce, const char *path)
 {
     char made[NONCE_PATH_BYTES + 8];
+
     (void)snprintf(made, sizeof(made), "%s.new", path);
     CLEANUP(cleanup_fd)
     int fd = open(made, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);

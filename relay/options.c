@@ -58,7 +58,8 @@ enum {
 struct flags {
     const char *config_path;
     const char *values[OPTIONS_COUNT];
-    int command; /* place in argv; 0: none */
+    /* place in argv; 0: none */
+    int command;
     bool check_only;
     bool answered;
 };
@@ -137,6 +138,7 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
 static void options_defaults(struct options *options)
 {
     struct why why;
+
     *options = (struct options){0};
     for (size_t i = 0; i < OPTIONS_COUNT; i++) {
         const bool set = config_option_set(options, &options_known[i],
@@ -149,7 +151,8 @@ static void options_defaults(struct options *options)
 static bool options_file(struct options *options, const char *path, struct why *why)
 {
     const struct config_table table = {options_known, OPTIONS_COUNT, "etag-relay.yaml(5)", NULL};
-    FILE *file CLEANUP(cleanup_file) = fopen(path ? path : OPTIONS_DEFAULT_FILE, "re");
+
+    CLEANUP(cleanup_file) FILE *file = fopen(path ? path : OPTIONS_DEFAULT_FILE, "re");
 
     if (!file && !path && errno == ENOENT)
         return true;
@@ -163,6 +166,7 @@ static bool options_file(struct options *options, const char *path, struct why *
 static bool options_flags(struct options *options, const struct flags *flags, struct why *mistake)
 {
     struct why why;
+
     for (size_t i = 0; i < OPTIONS_COUNT; i++)
         if (flags->values[i] &&
             !config_option_set(options, &options_known[i], str_of(flags->values[i]), &why))

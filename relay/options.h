@@ -24,14 +24,17 @@ enum engine_choice { ENGINE_CHOICE_POSTGRES, ENGINE_CHOICE_SCRIPT };
 struct options {
     char socket_path[PATH_BYTES_MAX];
     char connection[CONNECTION_BYTES_MAX];
-    char host[ENGINE_HOST_BYTES_MAX + 1]; /* never empty after options_load() */
+    /* never empty after options_load() */
+    char host[ENGINE_HOST_BYTES_MAX + 1];
     char run_dir[PATH_BYTES_MAX];
     enum engine_choice engine;
     uint64_t retention_ms;
     enum log_level log_level;
     enum log_format log_format;
-    bool check_only;     /* --check-config */
-    const char *command; /* "setup", "status", "leave": the arguments from it on; NULL: serve */
+    /* --check-config */
+    bool check_only;
+    /* "setup", "status", "leave": the arguments from it on; NULL: serve */
+    const char *command;
     int command_argc;
     char **command_argv;
 };

@@ -15,24 +15,34 @@
 
 enum publication_step {
     PUBLICATION_FREE,
-    PUBLICATION_TO_LOG, /* is to be put into the outbox */
-    PUBLICATION_TO_ASK, /* is there; the members are to be asked to acknowledge */
-    PUBLICATION_WAITING /* until it is everywhere */
+    /* is to be put into the outbox */
+    PUBLICATION_TO_LOG,
+    /* is there; the members are to be asked to acknowledge */
+    PUBLICATION_TO_ASK,
+    /* until it is everywhere */
+    PUBLICATION_WAITING
 };
 
 struct publication {
     enum publication_step step;
-    uint64_t token, number; /* number: they go in this order */
-    etag_targets targets;   /* borrows from bytes and arena */
+    /* number: they go in this order */
+    uint64_t token, number;
+    /* borrows from bytes and arena */
+    etag_targets targets;
     struct buffer bytes;
     struct arena arena;
     bool everywhere;
     uint64_t position;
-    uint64_t begun_ns;      /* coarse clock: when it came */
-    uint64_t t_ns;          /* coarse clock: read after COMMIT had returned */
-    uint64_t t_fine_ns;     /* fine clock, read with it: members are to be read after it */
-    uint64_t look_every_ns; /* grows */
-    uint64_t look_due_ns;   /* fine clock */
+    /* coarse clock: when it came */
+    uint64_t begun_ns;
+    /* coarse clock: read after COMMIT had returned */
+    uint64_t t_ns;
+    /* fine clock, read with it: members are to be read after it */
+    uint64_t t_fine_ns;
+    /* grows */
+    uint64_t look_every_ns;
+    /* fine clock */
+    uint64_t look_due_ns;
 };
 
 struct publications {

@@ -100,8 +100,9 @@ void figures_print(const struct figures *figures, uint64_t now_ns, FILE *out)
 int figures_write(const struct figures *figures, uint64_t now_ns, const char *path)
 {
     char made[PATH_WITH_SUFFIX_BYTES];
+
     (void)snprintf(made, sizeof(made), "%s.new", path);
-    FILE *out CLEANUP(cleanup_file) = fopen(made, "we");
+    CLEANUP(cleanup_file) FILE *out = fopen(made, "we");
 
     if (!out)
         return -errno;

@@ -30,16 +30,21 @@ struct figures {
     FIGURES_COUNTERS(FIGURES_MEMBER)
 #undef FIGURES_MEMBER
     uint64_t everything[RELAY_REASON_COUNT];
-    uint64_t fresh_ns; /* coarse clock: t0 of the last batch that counts and is settled; 0: none */
-    uint64_t
-        margin_min_ns; /* what was left of L_net at the next such batch; UINT64_MAX: none yet */
+    /* coarse clock: t0 of the last batch that counts and is settled; 0: none */
+    uint64_t fresh_ns;
+    /* what was left of L_net at the next such batch; UINT64_MAX: none yet */
+    uint64_t margin_min_ns;
     uint32_t lease_ms;
     bool engine_ready, daemon_ready, member;
     size_t publications;
-    struct histogram poll_ns;        /* start to answer */
-    struct histogram settle_ns;      /* batch sent to receipt */
-    struct histogram everywhere_ns;  /* handed over to proved by acknowledgements */
-    struct histogram acknowledge_ns; /* poll begun to its acknowledgement sent */
+    /* start to answer */
+    struct histogram poll_ns;
+    /* batch sent to receipt */
+    struct histogram settle_ns;
+    /* handed over to proved by acknowledgements */
+    struct histogram everywhere_ns;
+    /* poll begun to its acknowledgement sent */
+    struct histogram acknowledge_ns;
 };
 
 void figures_init(struct figures *figures);

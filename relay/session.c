@@ -84,6 +84,7 @@ static const char *op_word(enum engine_op op)
         [ENGINE_TRIM] = "trim",       [ENGINE_LEAVE] = "leave",
         [ENGINE_GONE] = "gone",
     };
+
     return words[op];
 }
 
@@ -91,6 +92,7 @@ static uint64_t engine_deadline_ns(const struct session *session)
 {
     const uint64_t ms = session->ready ? max_of(session->lease_ms, ENGINE_OP_MS_MIN)
                                        : ENGINE_OPEN_MS_MAX;
+
     return session->op_begun_ns + ms * NS_PER_MS;
 }
 
@@ -424,6 +426,7 @@ static void outcome_tell(struct session *session, uint64_t token, enum relay_out
                          uint64_t position)
 {
     const struct session_outcome told = {.token = token, .outcome = outcome, .position = position};
+
     session->daemon.done(session->daemon.ctx, &told);
 }
 

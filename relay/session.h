@@ -26,11 +26,13 @@
 /* One poll for the daemon. All borrowed. */
 struct session_batch {
     uint64_t t0_ns;
-    const struct engine_row *rows; /* none where everything is raised */
+    /* none where everything is raised */
+    const struct engine_row *rows;
     size_t row_count;
     enum relay_reason everything;
     etag_str cursor;
-    bool member; /* the daemon may call itself fresh by it */
+    /* the daemon may call itself fresh by it */
+    bool member;
     uint32_t l_net_ms;
 };
 
@@ -38,7 +40,8 @@ struct session_outcome {
     uint64_t token;
     enum relay_outcome outcome;
     uint64_t position;
-    const char *text; /* why it was refused */
+    /* why it was refused */
+    const char *text;
 };
 
 struct session_daemon {
@@ -50,8 +53,10 @@ struct session_daemon {
 
 enum registration {
     REGISTRATION_NONE,
-    REGISTRATION_FOREIGN, /* our name is another's: it is to be put out */
-    REGISTRATION_LEAVING, /* ... it is leaving: wait */
+    /* our name is another's: it is to be put out */
+    REGISTRATION_FOREIGN,
+    /* ... it is leaving: wait */
+    REGISTRATION_LEAVING,
     REGISTRATION_DONE,
 };
 
@@ -79,35 +84,46 @@ struct session {
     struct engine *engine;
     bool ready;
     enum engine_op under_way;
-    uint64_t op_begun_ns; /* fine clock, as all but what says coarse */
+    /* fine clock, as all but what says coarse */
+    uint64_t op_begun_ns;
     uint64_t reopen_ns, reopen_ms;
-    struct arena arena; /* of answers */
-    bool leave_server;  /* set by an answer: close this connection, and open another */
+    /* of answers */
+    struct arena arena;
+    /* set by an answer: close this connection, and open another */
+    bool leave_server;
 
     enum registration registration;
-    bool was_registered; /* in this run */
+    /* in this run */
+    bool was_registered;
     struct engine_nonce foreign;
-    uint64_t leaving_ns; /* coarse */
+    /* coarse */
+    uint64_t leaving_ns;
     uint64_t displaced_until_ns;
     uint32_t lease_ms, wait_ms;
 
     bool daemon_ready;
-    uint64_t daemon_number; /* of its connection */
-    struct cursor cursor;   /* what the daemon has settled: rule CURSOR_OF_DAEMON */
+    /* of its connection */
+    uint64_t daemon_number;
+    /* what the daemon has settled: rule CURSOR_OF_DAEMON */
+    struct cursor cursor;
     bool cursor_unreadable;
-    uint64_t poll_of_daemon; /* the connection whose cursor the poll under way was asked with */
-    uint64_t t0_ns;          /* coarse; of the poll under way */
+    /* the connection whose cursor the poll under way was asked with */
+    uint64_t poll_of_daemon;
+    /* coarse; of the poll under way */
+    uint64_t t0_ns;
     uint64_t poll_due_ns;
     struct session_flight flight;
     bool acknowledge_due;
     uint64_t acknowledge_begun_ns;
 
     struct publications publications;
-    struct publication *published; /* the one that the operation under way is for */
+    /* the one that the operation under way is for */
+    struct publication *published;
     bool wake_due;
     uint64_t wake_not_before_ns;
     uint64_t trim_due_ns;
-    uint64_t looked_ns; /* before the look at the members under way was begun */
+    /* before the look at the members under way was begun */
+    uint64_t looked_ns;
 };
 
 void session_init(struct session *session, const struct session_options *options,

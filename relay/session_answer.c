@@ -150,6 +150,7 @@ static void tell(struct session *session, const struct publication *publication,
         .position = publication->position,
         .text = text,
     };
+
     session->daemon.done(session->daemon.ctx, &told);
 }
 

@@ -15,7 +15,8 @@
 #define MADVISE_COLLAPSE 25
 
 struct line {
-    uint64_t next; /* line number */
+    /* line number */
+    uint64_t next;
     uint8_t rest[56];
 };
 
@@ -30,6 +31,7 @@ static void *region_map(size_t bytes)
 {
     const int fd = memfd_create("chain", MFD_CLOEXEC);
     uint8_t *start = mmap(NULL, bytes + HUGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
     if (fd < 0 || ftruncate(fd, (off_t)bytes) < 0 || start == MAP_FAILED)
         bench_die("the region for plain loads", strerror(errno));
     uint8_t *base = start + (-(uintptr_t)start & (HUGE_BYTES - 1));
@@ -43,6 +45,7 @@ struct chain *chain_open(size_t bytes, bool huge_pages)
 {
     struct chain *c = memory_new(1, sizeof(*c));
     uint64_t seed = 1;
+
     c->bytes = bytes / HUGE_BYTES * HUGE_BYTES + HUGE_BYTES;
     c->line_count = c->bytes / sizeof(struct line);
     c->lines = region_map(c->bytes);
@@ -69,6 +72,7 @@ void chain_close(struct chain *c)
 void chain_run(struct chain *c, size_t loads)
 {
     uint64_t at = c->at;
+
     for (size_t i = 0; i < loads; i++)
         at = __atomic_load_n(&c->lines[at].next, __ATOMIC_RELAXED);
     c->at = at;
@@ -79,6 +83,7 @@ unsigned chain_huge_percent(const struct chain *c)
     FILE *smaps = fopen("/proc/self/smaps", "re");
     char line[512];
     uint64_t start = 0, mapped_kib = 0;
+
     while (smaps && fgets(line, sizeof(line), smaps)) {
         char *end;
         const uint64_t number = strtoull(line, &end, 16);

@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The least that memory allows: a dependent chain of loads, one random cycle through all cache lines of a shared region. */
+/* The least that memory allows: a dependent chain of loads, one random cycle through all cache
+ * lines of a shared region. */
 struct chain;
 struct chain *chain_open(size_t bytes, bool huge_pages);
 void chain_close(struct chain *chain);

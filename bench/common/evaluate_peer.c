@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a server does that gets If-None-Match wrong: it compares the whole field. The floor of being right. */
+/* What a server does that gets If-None-Match wrong: it compares the whole field. The floor of being
+ * right. */
 #include "evaluate_peer.h"
 
 #include <string.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The least that any evaluation could do. In a shared library of its own, so that calling it costs what calling libetag does. */
+/* The least that any evaluation could do. In a shared library of its own, so that calling it costs
+ * what calling libetag does. */
 #ifndef ETAG_BENCH_EVALUATE_PEER_H
 #define ETAG_BENCH_EVALUATE_PEER_H
 

@@ -15,6 +15,7 @@ void bench_die(const char *doing, const char *why)
 void *memory_new(size_t count, size_t bytes)
 {
     void *p = calloc(count, bytes);
+
     if (!p)
         bench_die("memory", strerror(errno));
     return p;
@@ -23,6 +24,7 @@ void *memory_new(size_t count, size_t bytes)
 static int by_value(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
+
     return (x > y) - (x < y);
 }
 
@@ -35,12 +37,14 @@ struct spread spread_of(double *values, size_t count)
 static void spread_print(const char *name, double *values, size_t count)
 {
     const struct spread s = spread_of(values, count);
+
     printf(", \"%s\": [%.6g, %.6g, %.6g]", name, s.p10, s.median, s.p90);
 }
 
 void comparison_print(const struct comparison *c)
 {
     double *values = memory_new(c->round_count, sizeof(*values));
+
     printf("{\"group\": \"%s\", \"figure\": \"%s\", \"peer\": \"%s\", \"unit\": \"%s\", \"goal\": "
            "%.6g, \"rounds\": %zu",
            c->group, c->figure, c->peer, c->unit, c->goal, c->round_count);
@@ -69,6 +73,7 @@ void value_print(const char *group, const char *figure, double value, const char
 uint64_t count_of(const char *text)
 {
     char *end;
+
     errno = 0;
     const unsigned long long n = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end != '\0' || n < 1 || errno != 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the benchmarks share: time, spreads, and how a comparison is told. Each comparison is one line of JSON on standard
- * output, which bench/report.py makes the table and the result file of.
+ * What the benchmarks share: time, spreads, and how a comparison is told. Each comparison is one
+ * line of JSON on standard output, which bench/report.py makes the table and the result file of.
  */
 #ifndef ETAG_BENCH_FIGURES_H
 #define ETAG_BENCH_FIGURES_H
@@ -21,10 +21,14 @@ struct pair {
 
 /* Of which the ratio of ours to theirs must be at most 'goal' (0: none was set). */
 struct comparison {
-    const char *group;  /* "lookup" */
-    const char *figure; /* what is measured: "304, 10 k entries, uniform" */
-    const char *peer;   /* "ck_ht + memcmp" */
-    const char *unit;   /* of both sides: "ns" */
+    /* "lookup" */
+    const char *group;
+    /* what is measured: "304, 10 k entries, uniform" */
+    const char *figure;
+    /* "ck_ht + memcmp" */
+    const char *peer;
+    /* of both sides: "ns" */
+    const char *unit;
     double goal;
     const struct pair *rounds;
     size_t round_count;

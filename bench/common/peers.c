@@ -52,6 +52,7 @@ static unsigned ck_get(void *state, const struct sample *sample)
 {
     ck_ht_hash_t hash;
     ck_ht_entry_t entry;
+
     ck_ht_hash(&hash, state, sample->key, sample->key_len);
     ck_ht_entry_key_set(&entry, sample->key, sample->key_len);
     if (!ck_ht_get_spmc(state, hash, &entry))
@@ -64,6 +65,7 @@ struct peer peer_ck(uint64_t count)
 {
     ck_ht_t *table = memory_new(1, sizeof(*table));
     struct ck_entry *entries = memory_new(count, sizeof(*entries));
+
     if (!ck_ht_init(table, CK_HT_MODE_BYTESTRING, NULL, &ck_memory, count * 2, 6602834))
         bench_die("ck_ht", "no memory");
     for (uint64_t i = 0; i < count; i++) {
@@ -99,6 +101,7 @@ static unsigned lmdb_get(void *state, const struct sample *sample)
 {
     struct lmdb *lmdb = state;
     MDB_val key = {sample->key_len, (void *)(uintptr_t)sample->key}, value;
+
     /* A snapshot of its own each time, as a server would take. */
     lmdb_must(mdb_txn_renew(lmdb->txn), "mdb_txn_renew");
     const unsigned wrong = mdb_get(lmdb->txn, lmdb->dbi, &key, &value) != MDB_SUCCESS ||
@@ -111,6 +114,7 @@ struct peer peer_lmdb(const char *directory, uint64_t count)
 {
     struct lmdb *lmdb = memory_new(1, sizeof(*lmdb));
     MDB_env *env;
+
     lmdb_must(mdb_env_create(&env), "mdb_env_create");
     lmdb_must(mdb_env_set_mapsize(env, (size_t)4 << 30), "mdb_env_set_mapsize");
     lmdb_must(mdb_env_open(env, directory, MDB_NOSYNC | MDB_WRITEMAP, 0600), directory);
@@ -133,6 +137,7 @@ struct peer peer_lmdb(const char *directory, uint64_t count)
 static redisReply *redis_reply(redisContext *redis)
 {
     void *reply = NULL;
+
     if (redisGetReply(redis, &reply) != REDIS_OK || !reply)
         bench_die("redis", redis->errstr);
     return reply;
@@ -141,6 +146,7 @@ static redisReply *redis_reply(redisContext *redis)
 static unsigned redis_get(void *state, const struct sample *sample)
 {
     redisReply *reply = redisCommand(state, "GET %b", sample->key, (size_t)sample->key_len);
+
     if (!reply)
         bench_die("redis GET", ((redisContext *)state)->errstr);
     const unsigned wrong = reply->type != REDIS_REPLY_STRING ||
@@ -154,6 +160,7 @@ static unsigned redis_get_batch(void *state, const struct sample *samples)
     const char *words[1 + PEER_BATCH] = {"MGET"};
     size_t lens[1 + PEER_BATCH] = {4};
     unsigned wrong = 0;
+
     for (size_t i = 0; i < PEER_BATCH; i++) {
         words[1 + i] = samples[i].key;
         lens[1 + i] = samples[i].key_len;
@@ -171,6 +178,7 @@ static unsigned redis_get_batch(void *state, const struct sample *samples)
 struct peer peer_redis(const char *socket_path, uint64_t count)
 {
     redisContext *redis = redisConnectUnix(socket_path);
+
     if (!redis || redis->err)
         bench_die("redis", redis ? redis->errstr : "no memory");
     for (uint64_t i = 0; i < count; i++) {
@@ -205,6 +213,7 @@ static unsigned memcached_get_one(void *state, const struct sample *sample)
     memcached_return_t rc;
     char *value = memcached_get(state, sample->key, sample->key_len, &len, &flags, &rc);
     const unsigned wrong = !value || differs(sample, value, len);
+
     free(value);
     return wrong;
 }
@@ -216,6 +225,7 @@ static unsigned memcached_get_batch(void *state, const struct sample *samples)
     size_t lens[PEER_BATCH], found = 0;
     memcached_result_st result;
     memcached_return_t rc;
+
     for (size_t i = 0; i < PEER_BATCH; i++) {
         keys[i] = samples[i].key;
         lens[i] = samples[i].key_len;
@@ -232,6 +242,7 @@ static unsigned memcached_get_batch(void *state, const struct sample *samples)
 struct peer peer_memcached(const char *socket_path, pid_t pid, uint64_t count)
 {
     memcached_st *m = memcached_create(NULL);
+
     if (!m)
         bench_die("memcached", "no memory");
     memcached_must(m, memcached_server_add_unix_socket(m, socket_path), "memcached_server_add");

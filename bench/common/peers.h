@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where else an application could keep the entity tag of a representation, to compare it with If-None-Match. Each holds the
- * same entries under a key that the benchmark has ready ("customer:7 api.example.com/v1/uploads/7?view=full"): composing and
- * normalizing it costs them nothing.
+ * Where else an application could keep the entity tag of a representation, to compare it with
+ * If-None-Match. Each holds the same entries under a key that the benchmark has ready ("customer:7
+ * api.example.com/v1/uploads/7?view=full"): composing and normalizing it costs them nothing.
  */
 #ifndef ETAG_BENCH_PEERS_H
 #define ETAG_BENCH_PEERS_H
@@ -32,7 +32,8 @@ struct peer {
     unsigned (*get)(void *state, const struct sample *sample);
     /* PEER_BATCH at once; NULL: it has no such thing. */
     unsigned (*get_batch)(void *state, const struct sample *samples);
-    pid_t pid; /* of the server; 0: it is in our process */
+    /* of the server; 0: it is in our process */
+    pid_t pid;
 };
 
 /* Each with entries [0, count) in it. They stay until the program ends. */

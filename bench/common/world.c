@@ -21,6 +21,7 @@ void world_texts(struct world_texts *out, uint64_t number)
 etag_key world_key(const struct world_texts *texts)
 {
     etag_key key;
+
     ETAG_INIT(&key);
     key.resource = (etag_resource){ETAG_LIT(WORLD_HOST), etag_str_of(texts->target)};
     key.scope = (etag_scope){ETAG_SCOPE_NAMED, etag_str_of(texts->scope)};
@@ -31,6 +32,7 @@ etag_client *world_client(const char *socket_path)
 {
     etag_client_options options;
     etag_client *client = NULL;
+
     ETAG_INIT(&options);
     options.socket_path = socket_path;
     options.connect_timeout_ms = options.timeout_ms = 60000;
@@ -48,6 +50,7 @@ static etag_status fill_one(etag_client *client, etag_token token, uint64_t numb
     static const etag_field fixed[] = {
         {ETAG_LIT("Cache-Control"), ETAG_LIT("max-age=60, must-revalidate")}};
     struct world_texts texts;
+
     world_texts(&texts, number);
     const etag_key key = world_key(&texts);
     const etag_str surrogates[] = {etag_str_of(texts.upload),
@@ -66,6 +69,7 @@ static etag_status fill_one(etag_client *client, etag_token token, uint64_t numb
 static void wait_for_room(etag_client *client)
 {
     struct pollfd p = {.fd = etag_client_fd(client), .events = etag_client_events(client)};
+
     poll(&p, 1, 10);
     if (etag_client_dispatch(client) != ETAG_OK)
         bench_die("etagd", etag_client_error(client));
@@ -96,11 +100,13 @@ void world_fill(etag_client *client, uint64_t first, uint64_t end, bool shared)
 
 /* ---- Zipf ---- */
 
-/* sum of i^-exponent for i in [1, n]: the first terms one by one, the rest as an integral (relative error below 1e-6). */
+/* sum of i^-exponent for i in [1, n]: the first terms one by one, the rest as an integral (relative
+ * error below 1e-6). */
 static double zeta_of(uint64_t n)
 {
     const uint64_t exact = n < 100000 ? n : 100000;
     double sum = 0;
+
     for (uint64_t i = 1; i <= exact; i++)
         sum += pow((double)i, -ZIPF_EXPONENT);
     if (n > exact)
@@ -114,6 +120,7 @@ struct zipf zipf_of(uint64_t n)
 {
     struct zipf z = {.n = n, .zeta = zeta_of(n), .alpha = 1 / (1 - ZIPF_EXPONENT)};
     const double zeta_two = 1 + pow(2, -ZIPF_EXPONENT);
+
     z.eta = (1 - pow(2.0 / (double)n, 1 - ZIPF_EXPONENT)) / (1 - zeta_two / z.zeta);
     z.half_pow = 1 + pow(0.5, ZIPF_EXPONENT);
     return z;
@@ -127,6 +134,7 @@ uint64_t zipf_next(const struct zipf *z, uint64_t *seed)
                     : uz < z->half_pow
                         ? 1
                         : (uint64_t)((double)z->n * pow(z->eta * u - z->eta + 1, z->alpha));
+
     if (rank >= z->n)
         rank = z->n - 1;
     return random_below(&rank, z->n); /* the same number for the same rank */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where options come from. The flags are collected first, because one of them names the file; then defaults, file and flags are
- * applied in this order through the same config_option_set() (config_option.c has the table).
+ * Where options come from. The flags are collected first, because one of them names the file; then
+ * defaults, file and flags are applied in this order through the same config_option_set()
+ * (config_option.c has the table).
  */
 #include "config.h"
 
@@ -42,12 +43,14 @@ struct flags {
     const char *roles[ROLES_FLAGS_MAX];
     size_t role_count;
     bool check_only, cold, fresh;
-    bool answered; /* help or version */
+    /* help or version */
+    bool answered;
 };
 
 static error_t flags_parse(int key, char *value, struct argp_state *state)
 {
     struct flags *flags = (struct flags *)state->input;
+
     if (key >= FLAG_FIRST && key < FLAG_CONFIG) {
         flags->values[key - FLAG_FIRST] = value;
         return 0;
@@ -113,6 +116,7 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
 {
     struct argp_option rows[CONFIG_OPTIONS + COUNT_OF(other_flags)];
     char docs[CONFIG_OPTIONS][HELP_BYTES];
+
     for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
         (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", config_options[i].help,
                        config_options[i].normal);
@@ -136,6 +140,7 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
 static void config_defaults(struct config *config)
 {
     struct why why;
+
     *config = (struct config){0};
     for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
         const bool set = config_option_set(config, &config_options[i],
@@ -147,7 +152,8 @@ static void config_defaults(struct config *config)
 
 static bool load_file(struct config *config, const char *path, struct why *why)
 {
-    FILE *file CLEANUP(cleanup_file) = fopen(path ? path : CONFIG_DEFAULT_FILE, "re");
+    CLEANUP(cleanup_file) FILE *file = fopen(path ? path : CONFIG_DEFAULT_FILE, "re");
+
     if (!file && !path && errno == ENOENT)
         return true;
     if (!path)
@@ -164,6 +170,7 @@ static bool apply_role(struct config *config, const char *flag, struct why *why)
     const char *equals = strchr(flag, '=');
     const size_t len = equals ? (size_t)(equals - flag) : text.len;
     const uint32_t role = config_role_of((etag_str){flag, len});
+
     if (!equals || !role)
         return why_not(why, "\"%.*s\" is not ROLE=WHO; roles are read, fill, mutate and admin",
                        QUOTED(text));
@@ -174,6 +181,7 @@ static bool apply_role(struct config *config, const char *flag, struct why *why)
 static bool apply_roles(struct config *config, const struct flags *flags, struct why *mistake)
 {
     struct why why;
+
     if (flags->role_count > 0)
         config->rule_count = 0;
     for (size_t i = 0; i < flags->role_count; i++)
@@ -185,6 +193,7 @@ static bool apply_roles(struct config *config, const struct flags *flags, struct
 static bool apply_flags(struct config *config, const struct flags *flags, struct why *mistake)
 {
     struct why why;
+
     for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
         if (!flags->values[i] ||
             config_option_set(config, &config_options[i], str_of(flags->values[i]), &why))
@@ -205,11 +214,12 @@ static void config_derive(struct config *config)
         config->map_bytes = MAP_BYTES_BASE + config->capacity * MAP_BYTES_PER_ENTRY;
 }
 
-/* What a mistake quotes may be anything, and goes to a terminal. C1 controls besides, which in UTF-8 are 0xc2 and a byte: some
- * terminals obey them. */
+/* What a mistake quotes may be anything, and goes to a terminal. C1 controls besides, which in
+ * UTF-8 are 0xc2 and a byte: some terminals obey them. */
 void config_make_printable(char *text)
 {
     unsigned char before = 0;
+
     for (unsigned char *at = (unsigned char *)text; *at; at++) {
         const unsigned char byte = *at;
         if (byte < 0x20 || byte == 0x7f || (before == 0xc2 && byte >= 0x80 && byte < 0xa0))
@@ -230,6 +240,7 @@ static bool config_made(struct config *config, const struct flags *flags, struct
 bool config_read(struct config *config, int argc, char **argv, bool *answered, struct why *why)
 {
     struct flags flags = {0};
+
     why->text[0] = '\0';
     const error_t error = flags_read(&flags, argc, argv);
     *answered = flags.answered;
@@ -245,6 +256,7 @@ int config_load(struct config *out, int argc, char **argv)
 {
     struct why why;
     bool answered;
+
     if (!config_read(out, argc, argv, &answered, &why)) {
         if (why.text[0] != '\0')
             (void)fprintf(stderr, "%s\n", why.text);

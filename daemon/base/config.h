@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Configuration: defaults, then the file (YAML, /etc/etagd/etagd.yaml if it exists or --config), then flags.
- * Every option of the file is also a flag where it is a single value. Mistakes are told with file, line, column.
+ * Configuration: defaults, then the file (YAML, /etc/etagd/etagd.yaml if it exists or --config),
+ * then flags. Every option of the file is also a flag where it is a single value. Mistakes are told
+ * with file, line, column.
  *
  *   socket: /run/etagd/etagd.sock      --socket PATH
  *   state-dir: /var/lib/etagd          --state-dir DIR
  *   capacity: 262144                   --capacity N      entries
  *   clocks: 262144                     --clocks N        rounded up to a power of two
  *   lease-ms: 1000                     --lease-ms N
- *   guard-linger-ms: 30000             --guard-linger-ms N   a guard without a sign of life counts as committed then
+ *   guard-linger-ms: 30000             --guard-linger-ms N   a guard without a sign of life counts
+ *                                                            as committed then
  *   durability: process | power        --durability D
  *   relay: off | optional | required   --relay R         many hosts: etag-relay beside each daemon
  *   loop: auto | uring | epoll         --loop L
@@ -20,13 +22,16 @@
  *   events-kept: 100000                --events-kept N       for etagctl log and explain
  *   events-kept-hours: 24              --events-kept-hours N     0: of any age
  *   events-kept-mib: 64                --events-kept-mib N       of the database
- *   socket-mode: "0660"                --socket-mode M   who may connect; roles decide what they may do
+ *   socket-mode: "0660"                --socket-mode M   who may connect; roles decide what they
+ *                                                        may do
  *   idle-ms: 3600000                   --idle-ms N       0: no limit
- *   roles:                             --role ROLE=WHO   repeated; any of them takes the place of the file's roles
+ *   roles:                             --role ROLE=WHO   repeated; any of them takes the place of
+ *                                                        the file's roles
  *     read: [group:www-data, user:deploy, uid:1000, gid:33, all]
  *
- * SIGHUP reads file and flags again (config_reload): log-level, socket-mode, idle-ms and roles change at once, what else is
- * new waits for a restart. Not guard-linger-ms: writers bound their COMMIT by what their hello said.
+ * SIGHUP reads file and flags again (config_reload): log-level, socket-mode, idle-ms and roles
+ * change at once, what else is new waits for a restart. Not guard-linger-ms: writers bound their
+ * COMMIT by what their hello said.
  */
 #ifndef ETAGD_CONFIG_H
 #define ETAGD_CONFIG_H
@@ -41,7 +46,8 @@
 enum durability { DURABILITY_PROCESS, DURABILITY_POWER };
 /* Which backend of the loop. */
 enum loop_kind {
-    LOOP_AUTO, /* io_uring, or epoll where the kernel refuses it (ENOSYS, EPERM, ENOMEM, too old) */
+    /* io_uring, or epoll where the kernel refuses it (ENOSYS, EPERM, ENOMEM, too old) */
+    LOOP_AUTO,
     LOOP_URING,
     LOOP_EPOLL,
 };
@@ -52,7 +58,8 @@ enum huge_pages_use { HUGE_PAGES_AUTO, HUGE_PAGES_ON, HUGE_PAGES_OFF };
 #define CONFIG_CHANGES_BYTES 512
 
 struct role_rule {
-    uint32_t roles; /* enum role bits */
+    /* enum role bits */
+    uint32_t roles;
     enum { RULE_UID, RULE_GID, RULE_ALL } kind;
     uint32_t id;
 };
@@ -63,51 +70,59 @@ struct config {
     uint64_t capacity;
     uint32_t clock_count;
     uint64_t lease_ns;
-    uint64_t linger_ns; /* guard_linger */
+    /* guard_linger */
+    uint64_t linger_ns;
     enum durability durability;
     enum relay_mode relay;
     enum loop_kind loop;
     enum huge_pages_use huge_pages;
     uint64_t pool_bytes;
-    uint64_t map_bytes; /* never 0 after config_load */
+    /* never 0 after config_load */
+    uint64_t map_bytes;
     bool map_by_capacity;
     enum log_level log_level;
     enum log_format log_format;
-    uint64_t events_kept, events_kept_bytes,
-        events_kept_ms; /* the first of the three bounds counts */
+    /* the first of the three bounds counts */
+    uint64_t events_kept, events_kept_bytes, events_kept_ms;
     uint32_t socket_mode;
     uint64_t idle_ns;
     struct role_rule rules[ROLE_RULES_MAX];
     size_t rule_count;
-    bool check_only; /* --check-config */
-    bool cold;       /* --cold: the former state is not used */
-    bool
-        fresh; /* --fresh: nobody can hold a guard of a former run, unless there are traces of one */
-    int argc;  /* the command line, for config_reload; borrowed */
+    /* --check-config */
+    bool check_only;
+    /* --cold: the former state is not used */
+    bool cold;
+    /* --fresh: nobody can hold a guard of a former run, unless there are traces of one */
+    bool fresh;
+    /* the command line, for config_reload; borrowed */
+    int argc;
     char **argv;
 };
 
-/* Reads defaults, file and flags. 0: *out is complete and valid. 1: help or version was printed, exit 0.
- * -1: the mistake was said on standard error (file:line:column: what is wrong and what is allowed), exit 2.
- * argv: borrowed for as long as config_reload() may be called. */
+/* Reads defaults, file and flags. 0: *out is complete and valid. 1: help or version was printed,
+ * exit 0. -1: the mistake was said on standard error (file:line:column: what is wrong and what is
+ * allowed), exit 2. argv: borrowed for as long as config_reload() may be called. */
 MUST_USE int config_load(struct config *out, int argc, char **argv);
 
 /* What config_reload() found: names of options separated by spaces, "" where there are none. */
 struct config_changes {
-    char taken[CONFIG_CHANGES_BYTES];   /* in *config now */
-    char waiting[CONFIG_CHANGES_BYTES]; /* not: they need a restart */
+    /* in *config now */
+    char taken[CONFIG_CHANGES_BYTES];
+    /* not: they need a restart */
+    char waiting[CONFIG_CHANGES_BYTES];
 };
 
-/* Reads the file again, under the same flags, and takes into *config what may change while serving. 0, or -1: *config is as
- * before, and why says the mistake as config_load() does, without a newline. */
+/* Reads the file again, under the same flags, and takes into *config what may change while serving.
+ * 0, or -1: *config is as before, and why says the mistake as config_load() does, without a
+ * newline. */
 MUST_USE int config_reload(struct config *config, struct config_changes *changes, struct why *why);
 
 /* Prints it as a file that means the same, what the flags say included. */
 void config_print(const struct config *config, FILE *out);
 
-/* The roles that peer credentials give: ROLE_* bits. Own uid and root: all; the overflow uid (65534 or what
- * /proc/sys/kernel/overflowuid says, given by the caller): none; else the rules by uid and by gid, primary and
- * supplementary. ROLE_MUTATE adds ROLE_READ. */
+/* The roles that peer credentials give: ROLE_* bits. Own uid and root: all; the overflow uid (65534
+ * or what /proc/sys/kernel/overflowuid says, given by the caller): none; else the rules by uid and
+ * by gid, primary and supplementary. ROLE_MUTATE adds ROLE_READ. */
 struct peer_credentials {
     uint32_t pid, uid, gid;
     const uint32_t *groups;

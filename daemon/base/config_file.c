@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The configuration file: libyaml makes a tree of it, and every node knows where it stands, so that each mistake is
- * told with line and column. What a value may be is config.c's matter.
+ * The configuration file: libyaml makes a tree of it, and every node knows where it stands, so that
+ * each mistake is told with line and column. What a value may be is config.c's matter.
  */
 #include "config_option.h"
 #include "numbers.h"
@@ -60,6 +60,7 @@ static bool key_is_new(const struct reading *reading, const yaml_node_t *mapping
 {
     const etag_str name = scalar_of(node_at(reading, pair->key));
     const yaml_node_pair_t *other = mapping->data.mapping.pairs.start;
+
     for (; other < pair; other++)
         if (str_equal(name, scalar_of(node_at(reading, other->key))))
             return false;
@@ -69,6 +70,7 @@ static bool key_is_new(const struct reading *reading, const yaml_node_t *mapping
 static bool read_mapping(struct reading *reading, const yaml_node_t *mapping, read_pair read)
 {
     const yaml_node_pair_t *pair = mapping->data.mapping.pairs.start;
+
     for (; pair < mapping->data.mapping.pairs.top; pair++) {
         const yaml_node_t *key = node_at(reading, pair->key);
         if (key->type != YAML_SCALAR_NODE)
@@ -86,6 +88,7 @@ static bool read_mapping(struct reading *reading, const yaml_node_t *mapping, re
 static bool read_subject(struct reading *reading, uint32_t role, const yaml_node_t *subject)
 {
     struct why why;
+
     if (subject->type != YAML_SCALAR_NODE)
         return complain(reading, subject,
                         "user:NAME, group:NAME, uid:N, gid:N or all was expected here");
@@ -97,6 +100,7 @@ static bool read_subject(struct reading *reading, uint32_t role, const yaml_node
 static bool read_role(struct reading *reading, const yaml_node_t *key, const yaml_node_t *value)
 {
     const uint32_t role = config_role_of(scalar_of(key));
+
     if (!role)
         return complain(reading, key, "unknown role; roles are read, fill, mutate and admin");
     if (value->type != YAML_SEQUENCE_NODE)
@@ -114,6 +118,7 @@ static bool unknown_option(const struct reading *reading, const yaml_node_t *key
 {
     struct why why;
     const etag_str name = scalar_of(key);
+
     why_set(&why, "unknown option \"%.*s\"; %s has them all", QUOTED(name), reading->table->page);
     return complain(reading, key, why.text);
 }
@@ -121,6 +126,7 @@ static bool unknown_option(const struct reading *reading, const yaml_node_t *key
 static bool read_option(struct reading *reading, const yaml_node_t *key, const yaml_node_t *value)
 {
     struct why why;
+
     if (reading->table->roles && str_equal(scalar_of(key), ETAG_LIT("roles"))) {
         if (value->type != YAML_MAPPING_NODE)
             return complain(reading, value, "\"roles\" must be a mapping of roles to lists");
@@ -143,13 +149,15 @@ static bool read_option(struct reading *reading, const yaml_node_t *key, const y
 static bool complain_syntax(const struct reading *reading, const yaml_parser_t *parser)
 {
     const char *problem = parser->problem ? parser->problem : "cannot be read";
+
     return complain_at(reading, parser->problem_mark, problem);
 }
 
 /* Nothing but this one document may be in the file. */
 static bool is_last_document(struct reading *reading, yaml_parser_t *parser)
 {
-    yaml_document_t next CLEANUP(cleanup_document) = {0};
+    CLEANUP(cleanup_document) yaml_document_t next = {0};
+
     if (!yaml_parser_load(parser, &next))
         return complain_syntax(reading, parser);
     if (yaml_document_get_root_node(&next))
@@ -160,8 +168,8 @@ static bool is_last_document(struct reading *reading, yaml_parser_t *parser)
 bool config_file_read(const struct config_table *table, void *config, FILE *file, const char *path,
                       struct why *why)
 {
-    yaml_parser_t parser CLEANUP(cleanup_parser) = {0};
-    yaml_document_t document CLEANUP(cleanup_document) = {0};
+    CLEANUP(cleanup_parser) yaml_parser_t parser = {0};
+    CLEANUP(cleanup_document) yaml_document_t document = {0};
     struct reading reading = {table, config, path, &document, why};
 
     if (!yaml_parser_initialize(&parser)) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of options, and how a value gets from a word into its member: with one config_option_set() for defaults, file and flags,
- * a range is checked, and told, in one place.
+ * The table of options, and how a value gets from a word into its member: with one
+ * config_option_set() for defaults, file and flags, a range is checked, and told, in one place.
  */
 #include "config_option.h"
 
@@ -72,6 +72,7 @@ const struct config_option config_options[CONFIG_OPTIONS] = {
 static void member_store(void *config, const struct config_option *option, uint64_t value)
 {
     uint8_t *member = (uint8_t *)config + option->offset;
+
     if (option->bytes == sizeof(uint64_t))
         store_u64(member, value);
     else
@@ -82,6 +83,7 @@ static void member_store(void *config, const struct config_option *option, uint6
 static bool parse_digits(etag_str text, unsigned base, uint64_t *out)
 {
     uint64_t value = 0;
+
     for (size_t i = 0; i < text.len; i++) {
         const unsigned digit = (unsigned)((unsigned char)text.data[i] - '0');
         if (digit >= base || __builtin_mul_overflow(value, base, &value) ||
@@ -119,6 +121,7 @@ static bool set_choice(void *config, const struct config_option *option, etag_st
                        struct why *why)
 {
     const char *word = option->words;
+
     for (uint64_t number = 0; *word; number++) {
         const size_t len = strcspn(word, "|");
         if (str_equal(value, (etag_str){word, len})) {
@@ -135,6 +138,7 @@ bool config_option_set(void *config, const struct config_option *option, etag_st
                        struct why *why)
 {
     uint64_t number;
+
     switch (option->kind) {
     case OPTION_PATH:
         return set_path(config, option, value, why);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an option is: one table drives the file, the flags, --help, --check-config and what SIGHUP may change, so an option
- * stands once. Private to config.c (flags, and what comes of file and flags) and config_*.c; etag-relay has a table of its own.
+ * What an option is: one table drives the file, the flags, --help, --check-config and what SIGHUP
+ * may change, so an option stands once. Private to config.c (flags, and what comes of file and
+ * flags) and config_*.c; etag-relay has a table of its own.
  */
 #ifndef ETAGD_CONFIG_OPTION_H
 #define ETAGD_CONFIG_OPTION_H
@@ -16,19 +17,29 @@
 #define QUOTED(s) (int)min_of((s).len, 200), (s).data
 
 struct config_option {
-    const char *name;     /* in the file, and behind "--" */
-    const char *argument; /* in --help */
+    /* in the file, and behind "--" */
+    const char *name;
+    /* in --help */
+    const char *argument;
     const char *help;
-    const char *normal; /* the default, as it would stand in the file */
+    /* the default, as it would stand in the file */
+    const char *normal;
     /* TEXT: anything, also nothing */
     enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE, OPTION_TEXT } kind;
-    size_t offset;     /* in the program's configuration */
-    size_t bytes;      /* of the member */
-    uint64_t min;      /* OPTION_NUMBER */
-    uint64_t max;      /* OPTION_NUMBER; OPTION_PATH, OPTION_TEXT: length */
-    uint64_t factor;   /* OPTION_NUMBER: from the option's unit to the member's */
-    const char *words; /* OPTION_CHOICE: separated by '|', in the order of the enum */
-    bool live;         /* SIGHUP changes it; else it waits for a restart */
+    /* in the program's configuration */
+    size_t offset;
+    /* of the member */
+    size_t bytes;
+    /* OPTION_NUMBER */
+    uint64_t min;
+    /* OPTION_NUMBER; OPTION_PATH, OPTION_TEXT: length */
+    uint64_t max;
+    /* OPTION_NUMBER: from the option's unit to the member's */
+    uint64_t factor;
+    /* OPTION_CHOICE: separated by '|', in the order of the enum */
+    const char *words;
+    /* SIGHUP changes it; else it waits for a restart */
+    bool live;
 };
 
 /* In the order of --help. */
@@ -38,21 +49,25 @@ extern const struct config_option config_options[CONFIG_OPTIONS];
 struct config_table {
     const struct config_option *options;
     size_t count;
-    const char *page;     /* the man page of the file */
-    struct config *roles; /* where "roles" go; NULL: this program has none */
+    /* the man page of the file */
+    const char *page;
+    /* where "roles" go; NULL: this program has none */
+    struct config *roles;
 };
 
 /* NULL: no such option. */
 const struct config_option *config_option_find(const struct config_table *table, etag_str name);
 
-/* Checks the value and stores it in the configuration. False: why says what is wrong and what is allowed. */
+/* Checks the value and stores it in the configuration. False: why says what is wrong and what is
+ * allowed. */
 MUST_USE bool config_option_set(void *config, const struct config_option *option, etag_str value,
                                 struct why *why);
 
 /* Prints it as it would stand in the file. */
 void config_option_print(const void *config, const struct config_option *option, FILE *out);
 
-/* "user:deploy", "uid:1000", "group:www-data", "gid:33" or "all" gets the roles. Names are looked up now. */
+/* "user:deploy", "uid:1000", "group:www-data", "gid:33" or "all" gets the roles. Names are looked
+ * up now. */
 MUST_USE bool config_rule_add(struct config *config, uint32_t roles, etag_str subject,
                               struct why *why);
 
@@ -69,8 +84,9 @@ MUST_USE bool config_file_read(const struct config_table *table, void *config, F
 /* What a mistake quotes may be anything, and goes to a terminal: controls become '?'. */
 void config_make_printable(char *text);
 
-/* Defaults, file and flags of this command line into *config, but for the command line itself: config_load without a word on
- * standard error. answered: help or version was printed. False: why says the mistake; empty: argp said it. */
+/* Defaults, file and flags of this command line into *config, but for the command line itself:
+ * config_load without a word on standard error. answered: help or version was printed. False: why
+ * says the mistake; empty: argp said it. */
 MUST_USE bool config_read(struct config *config, int argc, char **argv, bool *answered,
                           struct why *why);
 

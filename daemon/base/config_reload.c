@@ -2,8 +2,9 @@
 /*
  * The configuration of a running daemon: what of a new one it takes, and what it prints of its own.
  *
- * Everything is read and checked before anything is taken: a file with a mistake changes nothing. Only what the daemon looks
- * up anew each time can be taken; sizes, places and promises (the lease, the linger, durability) are of the run.
+ * Everything is read and checked before anything is taken: a file with a mistake changes nothing.
+ * Only what the daemon looks up anew each time can be taken; sizes, places and promises (the lease,
+ * the linger, durability) are of the run.
  */
 #include "config.h"
 
@@ -18,6 +19,7 @@
 static uint64_t member_load(const void *config, const struct config_option *option)
 {
     const uint8_t *member = (const uint8_t *)config + option->offset;
+
     return option->bytes == sizeof(uint64_t) ? load_u64(member) : load_u32(member);
 }
 
@@ -72,6 +74,7 @@ static bool roles_changed(const struct config *config, const struct config *next
 static void name_add(char list[CONFIG_CHANGES_BYTES], const char *name)
 {
     const size_t len = strlen(list);
+
     (void)snprintf(list + len, CONFIG_CHANGES_BYTES - len, "%s%s", len > 0 ? " " : "", name);
 }
 
@@ -96,7 +99,7 @@ static void changes_take(struct config *config, const struct config *next,
 
 int config_reload(struct config *config, struct config_changes *changes, struct why *why)
 {
-    CLEANUP(cleanup_free) struct config *next = (struct config *)calloc(1, sizeof(*next));
+    CLEANUP(cleanup_free) struct config *next = calloc(1, sizeof(*next));
     bool answered;
 
     *changes = (struct config_changes){.taken = ""};
@@ -110,8 +113,9 @@ int config_reload(struct config *config, struct config_changes *changes, struct 
 
 /* ---- Printing ---- */
 
-/* The character of two or three bytes of UTF-8 at text; 0: there is none, or one of four bytes, which all may stand as they
- * are. Longer than they need be, too: they are in no file that was read, and a flag that has them cannot be printed. */
+/* The character of two or three bytes of UTF-8 at text; 0: there is none, or one of four bytes,
+ * which all may stand as they are. Longer than they need be, too: they are in no file that was
+ * read, and a flag that has them cannot be printed. */
 static uint32_t character_at(const unsigned char *text, size_t *len)
 {
     *len = (text[0] & 0xe0) == 0xc0 ? 2 : (text[0] & 0xf0) == 0xe0 ? 3 : 1;
@@ -136,6 +140,7 @@ static void print_path(FILE *out, const char *path)
 {
     const unsigned char *at = (const unsigned char *)path;
     size_t len;
+
     (void)putc('"', out);
     for (; *at; at += len) {
         const uint32_t code = character_at(at, &len);
@@ -164,6 +169,7 @@ void config_option_print(const void *config, const struct config_option *option,
     char word[WORD_BYTES];
     const bool is_text = option->kind == OPTION_PATH || option->kind == OPTION_TEXT;
     const uint64_t number = is_text ? 0 : member_given(config, option);
+
     (void)fprintf(out, "%s: ", option->name);
     switch (option->kind) {
     case OPTION_PATH:
@@ -188,6 +194,7 @@ static void print_role(const struct config *config, uint32_t role, FILE *out)
 {
     char word[CONFIG_ROLES_BYTES];
     const char *separator = "";
+
     (void)fprintf(out, "  %s: [", config_roles_text(role, word));
     for (size_t i = 0; i < config->rule_count; i++) {
         const struct role_rule *rule = &config->rules[i];

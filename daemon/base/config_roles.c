@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Roles: who may do what. Names become numbers when the configuration is read, so that a peer is judged by numbers
- * alone, without a look into the user database that could block or change.
+ * Roles: who may do what. Names become numbers when the configuration is read, so that a peer is
+ * judged by numbers alone, without a look into the user database that could block or change.
  */
 #include "config.h"
 
@@ -39,6 +39,7 @@ uint32_t config_role_of(etag_str word)
 const char *config_roles_text(uint32_t roles, char out[CONFIG_ROLES_BYTES])
 {
     size_t len = 0;
+
     out[0] = '\0';
     for (size_t i = 0; i < ROLES_KNOWN; i++)
         if (roles & roles_known[i].role)
@@ -53,9 +54,10 @@ static int look_up_user(const char *name, uint32_t *id)
     char buffer[ACCOUNT_BUFFER_BYTES];
     struct passwd entry;
     struct passwd *found = NULL;
-    const int error = getpwnam_r(name, &entry, buffer, sizeof(buffer), &found);
+    const int r = getpwnam_r(name, &entry, buffer, sizeof(buffer), &found);
+
     if (!found)
-        return error ? error : ENOENT;
+        return r ? r : ENOENT;
     *id = entry.pw_uid;
     return 0;
 }
@@ -65,9 +67,10 @@ static int look_up_group(const char *name, uint32_t *id)
     char buffer[ACCOUNT_BUFFER_BYTES];
     struct group entry;
     struct group *found = NULL;
-    const int error = getgrnam_r(name, &entry, buffer, sizeof(buffer), &found);
+    const int r = getgrnam_r(name, &entry, buffer, sizeof(buffer), &found);
+
     if (!found)
-        return error ? error : ENOENT;
+        return r ? r : ENOENT;
     *id = entry.gr_gid;
     return 0;
 }
@@ -76,18 +79,19 @@ static bool rule_by_name(struct role_rule *rule, etag_str name, struct why *why)
 {
     const char *what = rule->kind == RULE_UID ? "user" : "group";
     char terminated[ACCOUNT_NAME_BYTES_MAX + 1];
+
     if (name.len == 0 || name.len > ACCOUNT_NAME_BYTES_MAX || memchr(name.data, '\0', name.len))
         return why_not(why, "\"%s:\" must be followed by a %s name", what, what);
     memcpy(terminated, name.data, name.len);
     terminated[name.len] = '\0';
 
-    const int error = rule->kind == RULE_UID ? look_up_user(terminated, &rule->id)
-                                             : look_up_group(terminated, &rule->id);
-    if (error == ENOENT)
+    const int r = rule->kind == RULE_UID ? look_up_user(terminated, &rule->id)
+                                         : look_up_group(terminated, &rule->id);
+    if (r == ENOENT)
         return why_not(why, "there is no %s \"%s\" on this machine", what, terminated);
-    if (error)
+    if (r)
         return why_not(why, "%s \"%s\" cannot be looked up: %s", what, terminated,
-                       strerrordesc_np(error));
+                       strerrordesc_np(r));
     return true;
 }
 
@@ -95,6 +99,7 @@ static bool rule_by_number(struct role_rule *rule, etag_str digits, struct why *
 {
     uint64_t id = 0;
     bool valid = digits.len > 0 && digits.len <= 10;
+
     for (size_t i = 0; valid && i < digits.len; i++) {
         valid = digits.data[i] >= '0' && digits.data[i] <= '9';
         id = id * 10 + (uint64_t)(digits.data[i] - '0');
@@ -136,6 +141,7 @@ static bool rule_parse(struct role_rule *rule, etag_str subject, struct why *why
 bool config_rule_add(struct config *config, uint32_t roles, etag_str subject, struct why *why)
 {
     struct role_rule rule = {.roles = roles};
+
     if (!rule_parse(&rule, subject, why))
         return false;
     for (size_t i = 0; i < config->rule_count; i++) {
@@ -176,6 +182,7 @@ uint32_t config_roles(const struct config *config, const struct peer_credentials
                       uint32_t own_uid, uint32_t overflow_uid)
 {
     uint32_t roles = 0;
+
     /* First: whoever has it may be anybody, even where the daemon itself runs under that number. */
     if (peer->uid == overflow_uid)
         return 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The bucket of a duration is read off its leading bits: which power of two, and the HISTOGRAM_STEP_BITS after it. Durations
- * below HISTOGRAM_STEPS have a bucket each. A bound belongs to the bucket below it (as Prometheus' "le" wants it), so all
- * is counted for the duration less one.
+ * The bucket of a duration is read off its leading bits: which power of two, and the
+ * HISTOGRAM_STEP_BITS after it. Durations below HISTOGRAM_STEPS have a bucket each. A bound belongs
+ * to the bucket below it (as Prometheus' "le" wants it), so all is counted for the duration less
+ * one.
  */
 #include "histogram.h"
 

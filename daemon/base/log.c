@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A line is put together on the stack, bounded, and leaves in one write(2): no lock, no allocation, so any
- * thread may log at any time. A line that does not fit says so at its end; a log that can't be written is nobody's error.
+ * A line is put together on the stack, bounded, and leaves in one write(2): no lock, no allocation,
+ * so any thread may log at any time. A line that does not fit says so at its end; a log that can't
+ * be written is nobody's error.
  *
- * Both formats write the same pairs: a format says how a pair begins and how a text is written, and nothing else.
+ * Both formats write the same pairs: a format says how a pair begins and how a text is written, and
+ * nothing else.
  */
 #include "log.h"
 
@@ -63,6 +65,7 @@ static bool needs_quotes(etag_str value)
 static void line_add_escaped(struct line *line, char c)
 {
     char hex[5];
+
     if (c == '"' || c == '\\')
         line_add(line, (char[]){'\\', c}, 2);
     else if (c == '\n')
@@ -91,7 +94,8 @@ static void logfmt_value(struct line *line, etag_str value)
 
 /* ---- JSON ---- */
 
-/* How many bytes a whole UTF-8 character at the start of text takes (RFC 3629); 0: there is none. */
+/* How many bytes a whole UTF-8 character at the start of text takes (RFC 3629); 0: there is
+ * none. */
 static size_t utf8_len(etag_str text)
 {
     const unsigned char *const b = (const unsigned char *)text.data;
@@ -112,6 +116,7 @@ static size_t utf8_len(etag_str text)
 static void json_char(struct line *line, const char *at, size_t len)
 {
     char hex[7];
+
     if (len == 0)
         line_add_text(line, "\\ufffd");
     else if (*at == '"' || *at == '\\')
@@ -138,11 +143,13 @@ static void json_value(struct line *line, etag_str value)
 
 /* ---- Pairs ---- */
 
-/* Takes the beginning of a pair back whose value did not find room, so that what is left is whole. */
+/* Takes the beginning of a pair back whose value did not find room, so that what is left is
+ * whole. */
 static bool line_add_name(struct line *line, const char *name)
 {
     const size_t before = line->len;
     const bool is_json = line->format == LOG_JSON;
+
     line_add_text(line, is_json ? (line->len == 0 ? "{\"" : ",\"") : (line->len == 0 ? "" : " "));
     line_add_text(line, name);
     line_add_text(line, is_json ? "\":" : "=");
@@ -162,17 +169,19 @@ static void line_add_value(struct line *line, etag_str value)
 static void line_add_number(struct line *line, long long value)
 {
     char number[32];
+
     line_add(line, number, (size_t)snprintf(number, sizeof(number), "%lld", value));
 }
 
 static void line_add_pair(struct line *line, const struct log_pair *pair)
 {
     const size_t before = line->len;
+
     if (!line_add_name(line, pair->name))
         return;
     const size_t begun = line->len;
-    const int error = (int)(pair->number < 0 ? -pair->number : pair->number);
-    const char *text = pair->kind == LOG_ERRNO ? strerrordesc_np(error) : NULL;
+    const int code = (int)(pair->number < 0 ? -pair->number : pair->number);
+    const char *text = pair->kind == LOG_ERRNO ? strerrordesc_np(code) : NULL;
     if (pair->kind == LOG_TEXT)
         line_add_value(line, pair->text);
     else if (text)
@@ -189,6 +198,7 @@ static void line_add_time(struct line *line)
     const uint64_t now_ms = time_wall_ms();
     const time_t seconds = (time_t)(now_ms / 1000);
     struct tm utc;
+
     gmtime_r(&seconds, &utc);
     size_t len = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc);
     len += (size_t)snprintf(text + len, sizeof(text) - len, ".%03uZ", (unsigned)(now_ms % 1000));
@@ -200,6 +210,7 @@ static void line_end(struct line *line)
     const bool is_json = line->format == LOG_JSON;
     const char *end = is_json ? (line->cut ? ",\"cut\":true}\n" : "}\n")
                               : (line->cut ? "...\n" : "\n");
+
     memcpy(line->bytes + line->len, end, strlen(end));
     line->len += strlen(end);
 }

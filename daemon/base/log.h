@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The log: one line an event on standard error, written with one write(2) so that lines of several threads do not mix.
+ * The log: one line an event on standard error, written with one write(2) so that lines of several
+ * threads do not mix.
  *
- *   logfmt   time=2026-01-31T12:00:00.123Z level=info event=serving socket=/run/etagd/etagd.sock entries=3
+ *   logfmt   time=2026-01-31T12:00:00.123Z level=info event=serving entries=3
  *            Values with space, quote, '=' or controls are quoted and escaped.
- *   json     {"time":"2026-01-31T12:00:00.123Z","level":"info","event":"serving","socket":"/run/etagd/etagd.sock","entries":3}
- *            Always valid: bytes that are not UTF-8 become U+FFFD. A line that would be too long loses whole pairs at its
- *            end, or the end of its last value, and has "cut":true instead.
+ *   json     {"time":"2026-01-31T12:00:00.123Z","level":"info","event":"serving","entries":3}
+ *            Always valid: bytes that are not UTF-8 become U+FFFD. A line that would be too long
+ *            loses whole pairs at its end, or the end of its last value, and has "cut":true
+ *            instead.
  */
 #ifndef ETAGD_LOG_H
 #define ETAGD_LOG_H
@@ -21,8 +23,8 @@ struct log_pair {
     enum { LOG_TEXT, LOG_NUMBER, LOG_ERRNO } kind;
     union {
         etag_str text;
-        int64_t
-            number; /* LOG_ERRNO: positive or negative errno, written as error="No such file ..." */
+        /* LOG_ERRNO: positive or negative errno, written as error="No such file ..." */
+        int64_t number;
     };
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A bucket of lines for each event, refilled one by one. By event, not by peer: peers are as many as somebody opens, events are as
- * many as there are in the source, so this is a bound of the log.
+ * A bucket of lines for each event, refilled one by one. By event, not by peer: peers are as many
+ * as somebody opens, events are as many as there are in the source, so this is a bound of the log.
  */
 #include "log_limit.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lines of the log that a peer can cause: of each event a few at once, then one in ten seconds. A line that comes after others that
- * were left out says how many ("not_said"). So no peer fills a disk, whatever it does and how often it connects.
+ * Lines of the log that a peer can cause: of each event a few at once, then one in ten seconds. A
+ * line that comes after others that were left out says how many ("not_said"). So no peer fills a
+ * disk, whatever it does and how often it connects.
  */
 #ifndef ETAGD_LOG_LIMIT_H
 #define ETAGD_LOG_LIMIT_H

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Looked at is the file that is open, never its name, where there is a descriptor; a directory or link is looked at by its
- * name before it is used. That is no race: who could change it in between is whom the check refuses (a sticky directory lets
- * nobody rename or remove a link of ours or of root's), except where a directory further up can be written by others.
+ * Looked at is the file that is open, never its name, where there is a descriptor; a directory or
+ * link is looked at by its name before it is used. That is no race: who could change it in between
+ * is whom the check refuses (a sticky directory lets nobody rename or remove a link of ours or of
+ * root's), except where a directory further up can be written by others.
  */
 #include "owned.h"
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether a name in the file system is this daemon's own. What it keeps beside its socket and in its state decides what it believes
- * at the next start (the lease to wait for, whether the state is the last run's), so somebody who can put a file there
- * could have stale answers given. All functions return NULL, or what is wrong and what to do (static text).
+ * Whether a name in the file system is this daemon's own. What it keeps beside its socket and in
+ * its state decides what it believes at the next start (the lease to wait for, whether the state is
+ * the last run's), so somebody who can put a file there could have stale answers given. All
+ * functions return NULL, or what is wrong and what to do (static text).
  */
 #ifndef ETAGD_OWNED_H
 #define ETAGD_OWNED_H
@@ -15,8 +16,9 @@
 /* A file that a daemon of this user made: regular, one name, ours, not to be written by others. */
 MUST_USE const char *owned_file_fault(const struct stat *status);
 
-/* A directory in which names stay ours: of this user or root, reached by no link of anybody else's, and either not to be
- * written by others or sticky, as /tmp is: *shared says that. There others can take names that are free, and no more. */
+/* A directory in which names stay ours: of this user or root, reached by no link of anybody else's,
+ * and either not to be written by others or sticky, as /tmp is: *shared says that. There others can
+ * take names that are free, and no more. */
 MUST_USE const char *owned_dir_fault(const char *path, bool *shared);
 
 /* A path that may be a link, but then one of this user's or of root's. The path may be missing. */

@@ -10,18 +10,20 @@ int thread_start(pthread_t *out, const char *name, void *(*run)(void *), void *a
 {
     sigset_t all;
     sigset_t former;
+
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &former);
-    const int error = pthread_create(out, NULL, run, argument);
+    const int r = pthread_create(out, NULL, run, argument);
     pthread_sigmask(SIG_SETMASK, &former, NULL);
-    if (!error)
+    if (!r)
         (void)pthread_setname_np(*out, name);
-    return -error;
+    return -r;
 }
 
 void thread_locks_init(pthread_mutex_t *lock, pthread_cond_t *wake)
 {
     pthread_condattr_t attributes;
+
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(wake, &attributes);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The figures of the table decide how late a turn may be. Fills have the smallest share of time: a mutation that comes while they are
- * handled waits that long. Their share of the CPU is not smaller for that, since turns without anything urgent follow each other
- * at once.
+ * The figures of the table decide how late a turn may be. Fills have the smallest share of time: a
+ * mutation that comes while they are handled waits that long. Their share of the CPU is not smaller
+ * for that, since turns without anything urgent follow each other at once.
  */
 #include "budget.h"
 

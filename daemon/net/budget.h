@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a turn of the loop may do for peers: three kinds of work, in this order, each with a bound of frames and of time, and a share for
- * each peer. What is over the bound stays buffered, and the lease is kept in between.
+ * What a turn of the loop may do for peers: three kinds of work, in this order, each with a bound
+ * of frames and of time, and a share for each peer. What is over the bound stays buffered, and the
+ * lease is kept in between.
  */
 #ifndef ETAGD_BUDGET_H
 #define ETAGD_BUDGET_H
@@ -35,7 +36,8 @@ struct budget budget_begin(enum work work, uint64_t now_ns);
 
 /* Whether there is a frame left. */
 bool budget_left(const struct budget *budget, uint64_t now_ns);
-/* Takes a frame from the budget. False: there is none left. The first one is always there: a clock that jumps stops nobody. */
+/* Takes a frame from the budget. False: there is none left. The first one is always there: a clock
+ * that jumps stops nobody. */
 MUST_USE bool budget_take(struct budget *budget, uint64_t now_ns);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The page on which a client keeps its counters. The daemon makes it (so nobody can truncate it under the daemon),
- * seals its size, sends the descriptor with the hello, and maps it read-only.
+ * The page on which a client keeps its counters. The daemon makes it (so nobody can truncate it
+ * under the daemon), seals its size, sends the descriptor with the hello, and maps it read-only.
  */
 #ifndef ETAGD_CLIENT_PAGE_H
 #define ETAGD_CLIENT_PAGE_H
@@ -10,7 +10,8 @@
 #include "counters.h"
 
 struct client_page {
-    const struct counters *counters; /* NULL: none */
+    /* NULL: none */
+    const struct counters *counters;
 };
 
 /* *fd: the caller's, to be sent and closed. 0 or negative errno. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who owns the socket is decided by a lock, not by the socket file: a file left by a killed daemon must be
- * replaced, one of a living daemon never.
+ * Who owns the socket is decided by a lock, not by the socket file: a file left by a killed daemon
+ * must be replaced, one of a living daemon never.
  *
- * A service manager may have made the socket before us, and keeps it after us (socket activation). Then clients connect while
- * there is no daemon, and wait in its backlog, which changes nothing for the lease: nobody gets an index before somebody accepts,
- * and a writer without an answer leaves its event in the spool, which the first renewal reads. The lock beside the path is
- * ours as ever, and with the path it is what each renewal asks for: a manager that made its socket anew there serves another
- * daemon than this one, which ends.
+ * A service manager may have made the socket before us, and keeps it after us (socket activation).
+ * Then clients connect while there is no daemon, and wait in its backlog, which changes nothing for
+ * the lease: nobody gets an index before somebody accepts, and a writer without an answer leaves
+ * its event in the spool, which the first renewal reads. The lock beside the path is ours as ever,
+ * and with the path it is what each renewal asks for: a manager that made its socket anew there
+ * serves another daemon than this one, which ends.
  */
 #include "endpoint.h"
 
@@ -117,7 +118,8 @@ static bool somebody_goes_on_answering(const struct sockaddr_un *address)
     return true;
 }
 
-/* With the lock held: a socket file at the path is a dead daemon's, unless somebody answers on it. */
+/* With the lock held: a socket file at the path is a dead daemon's, unless somebody answers on
+ * it. */
 static int stale_socket_remove(const struct endpoint *endpoint, const struct sockaddr_un *address,
                                struct why *why)
 {
@@ -138,8 +140,9 @@ static int stale_socket_remove(const struct endpoint *endpoint, const struct soc
     return 0;
 }
 
-/* Descriptors that peers send along would be closed here, which may sleep. Where the kernel can, it refuses to send them: those who
- * connect from now on inherit that. Older kernels don't know the option, and strangers have a thread of their own (stranger.c). */
+/* Descriptors that peers send along would be closed here, which may sleep. Where the kernel can, it
+ * refuses to send them: those who connect from now on inherit that. Older kernels don't know the
+ * option, and strangers have a thread of their own (stranger.c). */
 static void descriptors_refuse(int listen_fd)
 {
     const int no = 0;
@@ -173,8 +176,9 @@ static bool option_is(int fd, int option, int expected)
     return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 && value == expected;
 }
 
-/* What stands at the path is the socket that we were given, as far as anybody can tell: the kernel shows no way from a
- * descriptor to its file, but whoever connects there has to reach a listener of the same process. */
+/* What stands at the path is the socket that we were given, as far as anybody can tell: the kernel
+ * shows no way from a descriptor to its file, but whoever connects there has to reach a listener of
+ * the same process. */
 static bool path_leads_to(int given_fd, const struct sockaddr_un *address)
 {
     CLEANUP(cleanup_fd) int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon's place in the file system: the listening socket at its path, and the lock file beside it, which
- * makes one daemon its owner and on which the length of the lease is recorded for the next one.
+ * The daemon's place in the file system: the listening socket at its path, and the lock file beside
+ * it, which makes one daemon its owner and on which the length of the lease is recorded for the
+ * next one.
  */
 #ifndef ETAGD_ENDPOINT_H
 #define ETAGD_ENDPOINT_H
@@ -13,15 +14,18 @@ struct endpoint {
     char lock_path[PATH_BYTES_MAX + 8];
     int listen_fd;
     int lock_fd;
-    bool
-        given; /* the socket is a service manager's, which keeps it: the file is not ours to remove */
-    bool shared; /* others can make names in the socket's directory, and can't touch ours */
+    /* the socket is a service manager's, which keeps it: the file is not ours to remove */
+    bool given;
+    /* others can make names in the socket's directory, and can't touch ours */
+    bool shared;
     uint64_t socket_inode, socket_device;
-    uint64_t recorded_lease_ns; /* of the former owner; 0: none */
+    /* of the former owner; 0: none */
+    uint64_t recorded_lease_ns;
 };
 
-/* Takes the lock: the place is ours from now on. given_fd: a socket that listens at the path already, made by a service manager, which
- * also decides its mode; consumed; -1: none. 0 or -1 with the reason and what to do in why. */
+/* Takes the lock: the place is ours from now on. given_fd: a socket that listens at the path
+ * already, made by a service manager, which also decides its mode; consumed; -1: none. 0 or -1 with
+ * the reason and what to do in why. */
 MUST_USE int endpoint_claim(struct endpoint *endpoint, const char *path, int given_fd,
                             struct why *why);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the daemon begins to speak with a peer, and how it says what it does not understand; the same for those with roles and those
- * without. */
+/* How the daemon begins to speak with a peer, and how it says what it does not understand; the same
+ * for those with roles and those without. */
 #ifndef ETAGD_GREETING_H
 #define ETAGD_GREETING_H
 

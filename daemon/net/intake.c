@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lines are lists through the peers. A closed peer may still stand in one: it is dropped when its turn comes, and peers_reap() leaves it alone
- * until then.
+ * Lines are lists through the peers. A closed peer may still stand in one: it is dropped when its
+ * turn comes, and peers_reap() leaves it alone until then.
  *
- * After urgent work the turn ends, so that its answers leave before fills are handled; fills and questions have the next turn for sure.
+ * After urgent work the turn ends, so that its answers leave before fills are handled; fills and
+ * questions have the next turn for sure.
  */
 #include "intake.h"
 
@@ -88,7 +89,8 @@ static bool stands_aside(const struct peer *peer)
     return loop_stream_queued(peer->stream) > PEER_UNREAD_BYTES_MAX;
 }
 
-/* Of a peer that has gone without its answers: what it asked is asked by nobody any more. What it told still counts. */
+/* Of a peer that has gone without its answers: what it asked is asked by nobody any more. What it
+ * told still counts. */
 static void questions_drop(struct peer *peer)
 {
     etag_str payload;
@@ -209,7 +211,8 @@ static void aside_look(struct intake *intake)
         peer_place(intake, line_leave(aside), true);
 }
 
-/* Long answers wait while many bytes are unread; peers_expire() sees to it that this does not last. */
+/* Long answers wait while many bytes are unread; peers_expire() sees to it that this does not
+ * last. */
 static bool may_answer(const struct intake *intake)
 {
     return loop_queued(intake->peers->loop) <= PEERS_QUEUED_BYTES_MAX / 2;

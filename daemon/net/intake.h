@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From bytes to frames, and which frame is handled next. The loop brings bytes at any time; they are only kept. Afterwards, once a
- * turn, intake_serve() handles what the turn's budget allows: first what is urgent, of all peers, then fills, then what people ask.
+ * From bytes to frames, and which frame is handled next. The loop brings bytes at any time; they
+ * are only kept. Afterwards, once a turn, intake_serve() handles what the turn's budget allows:
+ * first what is urgent, of all peers, then fills, then what people ask.
  *
- * A peer whose next frame is whole stands in one of three lines, by the kind of that frame, so its own frames stay in order. A peer that has
- * not read its answers stands aside until it does, and nothing more is read of it.
+ * A peer whose next frame is whole stands in one of three lines, by the kind of that frame, so its
+ * own frames stay in order. A peer that has not read its answers stands aside until it does, and
+ * nothing more is read of it.
  */
 #ifndef ETAGD_INTAKE_H
 #define ETAGD_INTAKE_H
@@ -23,7 +25,8 @@ typedef void intake_handler(void *ctx, struct peer *peer, etag_str payload);
 struct intake {
     struct peers *peers;
     intake_handler *handle;
-    void *ctx; /* of handle */
+    /* of handle */
+    void *ctx;
     struct line lines[WORK_KINDS];
     /* with unread answers */
     struct line aside;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The choice of a backend, made once; from then on every call goes through the backend's table. io_uring is refused
- * in many places (containers' seccomp profiles, old kernels, a sysctl), so falling back is normal and not an error.
+ * The choice of a backend, made once; from then on every call goes through the backend's table.
+ * io_uring is refused in many places (containers' seccomp profiles, old kernels, a sysctl), so
+ * falling back is normal and not an error.
  */
 #include "loop_backend.h"
 
@@ -11,6 +12,7 @@ static int open_with(const struct loop_backend *backend, enum loop_kind kind, st
                      const struct loop_handler *handler, void *ctx, enum loop_kind *used)
 {
     const int r = backend->open(out, handler, ctx);
+
     if (r == 0)
         *used = kind;
     return r;

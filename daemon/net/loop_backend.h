@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a backend of the loop is: a table of loop.h's operations, chosen once by loop.c. Private to loop*.c, and to tests that put
- * a backend of their own in its place.
+ * What a backend of the loop is: a table of loop.h's operations, chosen once by loop.c. Private to
+ * loop*.c, and to tests that put a backend of their own in its place.
  */
 #ifndef ETAGD_LOOP_BACKEND_H
 #define ETAGD_LOOP_BACKEND_H

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop on epoll, for kernels and containers that refuse io_uring. Level-triggered: what a turn leaves unread is
- * there in the next, so a busy peer gets one read of each turn. Sending is tried at the beginning of a turn,
- * once for all that was queued before; only a peer whose socket is full is watched for room.
+ * The loop on epoll, for kernels and containers that refuse io_uring. Level-triggered: what a turn
+ * leaves unread is there in the next, so a busy peer gets one read of each turn. Sending is tried
+ * at the beginning of a turn, once for all that was queued before; only a peer whose socket is full
+ * is watched for room.
  */
 #include "loop_shared.h"
 
@@ -17,25 +18,29 @@
 struct epoll_loop {
     struct shared_loop shared;
     int epoll_fd;
-    uint32_t listen_events; /* that are registered */
+    /* that are registered */
+    uint32_t listen_events;
     char buffer[LOOP_RECEIVE_BYTES];
 };
 
 struct epoll_stream {
     struct shared_stream shared;
-    uint32_t events; /* that are registered; 0: not in the set */
+    /* that are registered; 0: not in the set */
+    uint32_t events;
 };
 
 static int epoll_control(struct epoll_loop *loop, int operation, int fd, uint32_t events,
                          uint64_t data)
 {
     struct epoll_event event = {.events = events, .data.u64 = data};
+
     return epoll_ctl(loop->epoll_fd, operation, fd, &event) < 0 ? -errno : 0;
 }
 
 static struct loop *epoll_loop_close(struct loop *base)
 {
     struct epoll_loop *const loop = (struct epoll_loop *)base;
+
     shared_streams_close(&loop->shared);
     cleanup_fd(&loop->epoll_fd);
     free(loop);
@@ -45,14 +50,15 @@ static struct loop *epoll_loop_close(struct loop *base)
 static int epoll_loop_open(struct loop **out, const struct loop_handler *handler, void *ctx)
 {
     struct epoll_loop *const loop = calloc(1, sizeof(*loop));
+
     if (!loop)
         return -ENOMEM;
     shared_loop_init(&loop->shared, &loop_epoll_backend, handler, ctx);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (loop->epoll_fd < 0) {
-        const int error = -errno;
+        const int r = -errno;
         epoll_loop_close(&loop->shared.base);
-        return error;
+        return r;
     }
     *out = &loop->shared.base;
     return 0;
@@ -65,6 +71,7 @@ static int epoll_listen(struct loop *base, int listen_fd)
     struct epoll_loop *const loop = (struct epoll_loop *)base;
     const int r = epoll_control(loop, EPOLL_CTL_ADD, listen_fd, EPOLLIN,
                                 event_of(loop, EVENT_ACCEPT));
+
     if (r < 0)
         return r;
     loop->listen_events = EPOLLIN;
@@ -74,6 +81,7 @@ static int epoll_listen(struct loop *base, int listen_fd)
 static void epoll_unlisten(struct loop *base)
 {
     struct epoll_loop *const loop = (struct epoll_loop *)base;
+
     if (loop->shared.listen_fd >= 0)
         (void)epoll_control(loop, EPOLL_CTL_DEL, loop->shared.listen_fd, 0, 0);
     shared_unlisten(&loop->shared);
@@ -83,6 +91,7 @@ static int epoll_watch(struct loop *base, int fd)
 {
     struct epoll_loop *const loop = (struct epoll_loop *)base;
     struct shared_watch *const watch = shared_watch_add(&loop->shared, fd);
+
     if (!watch)
         return -ENOSPC;
     return epoll_control(loop, EPOLL_CTL_ADD, fd, EPOLLIN, event_of(watch, EVENT_WATCH));
@@ -94,6 +103,7 @@ static int stream_update(struct epoll_stream *stream, uint32_t events)
 {
     struct epoll_loop *const loop = (struct epoll_loop *)stream->shared.loop;
     int operation = EPOLL_CTL_MOD;
+
     if (events == stream->events)
         return 0;
     if (events == 0)
@@ -112,6 +122,7 @@ static void stream_flush(struct epoll_stream *stream)
     struct shared_stream *const shared = &stream->shared;
     int r = send_queue_flush(&shared->queue, shared->fd);
     const uint32_t waiting_for_room = r == -EAGAIN ? EPOLLOUT : 0;
+
     if (r < 0 && r != -EAGAIN)
         shared_stream_fail(shared, r);
     const uint32_t reading = shared_stream_receives(shared) ? EPOLLIN : 0;
@@ -124,6 +135,7 @@ static void stream_receive(struct epoll_stream *stream)
 {
     struct shared_stream *const shared = &stream->shared;
     struct epoll_loop *const loop = (struct epoll_loop *)shared->loop;
+
     if (shared->closed || !shared_stream_receives(shared))
         return;
     const ssize_t n = recv(shared->fd, loop->buffer, sizeof(loop->buffer), MSG_DONTWAIT);
@@ -151,6 +163,7 @@ static int epoll_stream_open(struct loop *base, int fd, void *owner, struct loop
 {
     CLEANUP(cleanup_fd) int owned_fd = fd;
     struct epoll_stream *const stream = calloc(1, sizeof(*stream));
+
     if (!stream)
         return -ENOMEM;
     shared_stream_init(&stream->shared, (struct shared_loop *)base, take_fd(&owned_fd), owner);
@@ -166,6 +179,7 @@ static int epoll_stream_open(struct loop *base, int fd, void *owner, struct loop
 static void epoll_stream_close(struct loop_stream *base)
 {
     struct epoll_stream *const stream = (struct epoll_stream *)base;
+
     stream->shared.closed = true;
     (void)!send_queue_flush(&stream->shared.queue, stream->shared.fd);
     (void)stream_update(stream, 0);
@@ -178,6 +192,7 @@ static void epoll_stream_close(struct loop_stream *base)
 static int begin_turn(struct epoll_loop *loop)
 {
     struct shared_stream *shared;
+
     while ((shared = shared_pending_take(&loop->shared))) {
         if (shared->closed)
             shared_stream_free(shared);
@@ -197,12 +212,14 @@ static int begin_turn(struct epoll_loop *loop)
 static int wait_ms(uint64_t timeout_ns)
 {
     const uint64_t ms = timeout_ns / NS_PER_MS + (timeout_ns % NS_PER_MS > 0);
+
     return ms < INT32_MAX ? (int)ms : INT32_MAX;
 }
 
 static void hand_over(struct epoll_loop *loop, const struct epoll_event *event)
 {
     const uint64_t data = event->data.u64;
+
     switch (event_tag(data)) {
     case EVENT_STREAM:
         stream_event(event_pointer(data), event->events);
@@ -224,6 +241,7 @@ static int epoll_turn(struct loop *base, uint64_t timeout_ns)
     struct epoll_loop *const loop = (struct epoll_loop *)base;
     struct epoll_event events[EVENTS_PER_TURN];
     const int r = begin_turn(loop);
+
     if (r < 0)
         return r;
     const int count = epoll_wait(loop->epoll_fd, events, EVENTS_PER_TURN,

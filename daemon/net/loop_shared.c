@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The outgoing queue is a list of chunks. Small answers share a chunk, so that thousands of them go out with one
- * system call; bytes with descriptors begin a chunk and a sendmsg of their own, because the kernel ties descriptors
- * to the first byte of a message.
+ * The outgoing queue is a list of chunks. Small answers share a chunk, so that thousands of them go
+ * out with one system call; bytes with descriptors begin a chunk and a sendmsg of their own,
+ * because the kernel ties descriptors to the first byte of a message.
  */
 #include "loop_shared.h"
 
@@ -18,8 +18,10 @@
 
 struct send_chunk {
     struct send_chunk *next;
-    size_t begin, end, capacity; /* bytes from begin to end wait */
-    int fds[SEND_FDS_MAX];       /* until the first byte is taken */
+    /* bytes from begin to end wait */
+    size_t begin, end, capacity;
+    /* until the first byte is taken */
+    int fds[SEND_FDS_MAX];
     size_t fd_count;
     char bytes[];
 };
@@ -44,6 +46,7 @@ static struct send_chunk *chunk_new(size_t bytes, const int *fds, size_t fd_coun
 {
     const size_t capacity = max_of(bytes, CHUNK_BYTES_MIN);
     struct send_chunk *const chunk = malloc(sizeof(*chunk) + capacity);
+
     if (!chunk)
         return NULL;
     *chunk = (struct send_chunk){.capacity = capacity};
@@ -63,6 +66,7 @@ static struct send_chunk *chunk_new(size_t bytes, const int *fds, size_t fd_coun
 int send_queue_push(struct send_queue *queue, etag_str bytes, const int *fds, size_t fd_count)
 {
     struct send_chunk *chunk = queue->last;
+
     assert(fd_count <= SEND_FDS_MAX && (fd_count == 0 || bytes.len > 0));
     if (bytes.len == 0)
         return 0;
@@ -97,6 +101,7 @@ void send_queue_clear(struct send_queue *queue)
 static void attach_fds(struct send_message *message, const struct send_chunk *chunk)
 {
     const size_t bytes = chunk->fd_count * sizeof(int);
+
     message->header.msg_control = message->control;
     message->header.msg_controllen = CMSG_SPACE(bytes);
     memset(message->control, 0, sizeof(message->control));
@@ -110,6 +115,7 @@ static void attach_fds(struct send_message *message, const struct send_chunk *ch
 void send_queue_message(const struct send_queue *queue, struct send_message *out)
 {
     size_t count = 0;
+
     out->header = (struct msghdr){.msg_iov = out->parts};
     for (struct send_chunk *chunk = queue->first; chunk && count < SEND_CHUNKS_MAX;
          chunk = chunk->next) {
@@ -148,6 +154,7 @@ void send_queue_sent(struct send_queue *queue, size_t bytes)
 int send_queue_flush(struct send_queue *queue, int fd)
 {
     struct send_message message;
+
     while (queue->bytes > 0) {
         send_queue_message(queue, &message);
         const ssize_t n = sendmsg(fd, &message.header, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -201,6 +208,7 @@ void shared_stream_free(struct shared_stream *stream)
 void shared_streams_close(struct shared_loop *loop)
 {
     struct shared_stream *next;
+
     for (struct shared_stream *stream = loop->streams; stream; stream = next) {
         next = stream->next;
         if (stream->fd >= 0)
@@ -212,6 +220,7 @@ void shared_streams_close(struct shared_loop *loop)
 void shared_pending_add(struct shared_stream *stream)
 {
     struct shared_loop *const loop = stream->loop;
+
     if (stream->is_pending)
         return;
     stream->is_pending = true;
@@ -223,6 +232,7 @@ void shared_pending_add(struct shared_stream *stream)
 struct shared_stream *shared_pending_take(struct shared_loop *loop)
 {
     struct shared_stream *const stream = loop->pending_first;
+
     if (!stream)
         return NULL;
     loop->pending_first = stream->next_pending;
@@ -235,6 +245,7 @@ struct shared_stream *shared_pending_take(struct shared_loop *loop)
 int shared_stream_send(struct loop_stream *base, etag_str bytes, const int *fds, size_t fd_count)
 {
     struct shared_stream *const stream = (struct shared_stream *)base;
+
     assert(!stream->closed);
     if (stream->failure)
         return 0;
@@ -262,6 +273,7 @@ size_t shared_queued(const struct loop *loop)
 void shared_stream_hold(struct loop_stream *base, bool hold)
 {
     struct shared_stream *const stream = (struct shared_stream *)base;
+
     if (stream->held == hold)
         return;
     stream->held = hold;
@@ -273,8 +285,8 @@ bool shared_stream_receives(const struct shared_stream *stream)
     return !stream->ended && (!stream->held || stream->failure);
 }
 
-/* Shut down rather than told at once: a writer that does not wait for its answer may be gone, and what it sent
- * before still counts. */
+/* Shut down rather than told at once: a writer that does not wait for its answer may be gone, and
+ * what it sent before still counts. */
 void shared_stream_fail(struct shared_stream *stream, int error)
 {
     stream->failure = error;
@@ -296,6 +308,7 @@ void shared_stream_end(struct shared_stream *stream, int error)
 int shared_listen(struct shared_loop *loop, int listen_fd)
 {
     const int flags = fcntl(listen_fd, F_GETFL);
+
     if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
         return -errno;
     loop->listen_fd = listen_fd;

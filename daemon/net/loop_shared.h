@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What both backends of the loop share: streams with their outgoing queues, the state of accepting, watched
- * descriptors. A backend adds how it waits.
+ * What both backends of the loop share: streams with their outgoing queues, the state of accepting,
+ * watched descriptors. A backend adds how it waits.
  *
- * A stream that needs something at the beginning of the next turn (to send, to be armed, to be freed) stands in the
- * loop's pending list. Nothing is freed while a turn hands things over, so any callback may close any stream.
+ * A stream that needs something at the beginning of the next turn (to send, to be armed, to be
+ * freed) stands in the loop's pending list. Nothing is freed while a turn hands things over, so any
+ * callback may close any stream.
  */
 #ifndef ETAGD_LOOP_SHARED_H
 #define ETAGD_LOOP_SHARED_H
@@ -27,7 +28,8 @@ struct send_chunk;
 struct send_queue {
     struct send_chunk *first, *last;
     size_t bytes;
-    size_t *total; /* of all queues together */
+    /* of all queues together */
+    size_t *total;
 };
 
 /* A gathering sendmsg over the front of a queue. Must not move while the kernel uses it. */
@@ -37,18 +39,20 @@ struct send_message {
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(SEND_FDS_MAX * sizeof(int))];
 };
 
-/* Copies bytes, duplicates descriptors (they need at least one byte). 0, -ENOMEM, or what dup says. */
+/* Copies bytes, duplicates descriptors (they need at least one byte). 0, -ENOMEM, or what dup
+ * says. */
 MUST_USE int send_queue_push(struct send_queue *queue, etag_str bytes, const int *fds,
                              size_t fd_count);
 void send_queue_clear(struct send_queue *queue);
 
-/* The message for the front of the queue: it ends before a chunk with descriptors of its own. The queue may grow
- * while the message is in use, but not shrink. */
+/* The message for the front of the queue: it ends before a chunk with descriptors of its own. The
+ * queue may grow while the message is in use, but not shrink. */
 void send_queue_message(const struct send_queue *queue, struct send_message *out);
 /* The kernel took so many bytes. */
 void send_queue_sent(struct send_queue *queue, size_t bytes);
 
-/* Sends what the peer takes without waiting: 0 if that was all, -EAGAIN if not, or another negative errno. */
+/* Sends what the peer takes without waiting: 0 if that was all, -EAGAIN if not, or another negative
+ * errno. */
 MUST_USE int send_queue_flush(struct send_queue *queue, int fd);
 
 /* ---- Loop and stream ---- */
@@ -56,20 +60,26 @@ MUST_USE int send_queue_flush(struct send_queue *queue, int fd);
 struct shared_stream {
     struct loop_stream base;
     struct shared_loop *loop;
-    struct shared_stream *previous, *next; /* of all */
+    /* of all */
+    struct shared_stream *previous, *next;
     struct shared_stream *next_pending;
     bool is_pending;
-    bool closed; /* by the caller: no callbacks */
-    bool ended;  /* said */
-    bool held;   /* not read at present */
-    int failure; /* of sending, negative errno: nothing is sent any more; said when receiving ends */
+    /* by the caller: no callbacks */
+    bool closed;
+    /* said */
+    bool ended;
+    /* not read at present */
+    bool held;
+    /* of sending, negative errno: nothing is sent any more; said when receiving ends */
+    int failure;
     int fd;
     void *owner;
     struct send_queue queue;
 };
 
 struct shared_watch {
-    _Alignas(8) int fd; /* room for a tag */
+    /* room for a tag */
+    _Alignas(8) int fd;
     bool armed;
 };
 
@@ -81,10 +91,14 @@ struct shared_loop {
     struct shared_stream *pending_first, **pending_last;
     struct shared_watch watches[WATCHES_MAX];
     size_t watch_count;
-    size_t queued_bytes;       /* of all streams */
-    int listen_fd;             /* -1: none */
-    bool accept_failing;       /* said; until a connection is accepted */
-    uint64_t accept_paused_ns; /* until then (CLOCK_MONOTONIC); 0: not paused */
+    /* of all streams */
+    size_t queued_bytes;
+    /* -1: none */
+    int listen_fd;
+    /* said; until a connection is accepted */
+    bool accept_failing;
+    /* until then (CLOCK_MONOTONIC); 0: not paused */
+    uint64_t accept_paused_ns;
 };
 
 void shared_loop_init(struct shared_loop *loop, const struct loop_backend *backend,
@@ -124,7 +138,8 @@ MUST_USE int shared_listen(struct shared_loop *loop, int listen_fd);
 void shared_unlisten(struct shared_loop *loop);
 /* Both backends' accept_pause. */
 void shared_accept_pause(struct loop *loop, uint64_t ns);
-/* Hands over the connections that wait, as many as belong into one turn. A failure pauses accepting. */
+/* Hands over the connections that wait, as many as belong into one turn. A failure pauses
+ * accepting. */
 void shared_accept_some(struct shared_loop *loop);
 /* Whether there is something to accept on now; ends a pause that is over. */
 bool shared_accepting(struct shared_loop *loop);

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop on io_uring: one system call a turn submits everything and waits. Bytes arrive in a ring of buffers that all
- * streams share, so idle peers hold none. Receiving and sending are one operation at a time for each stream; sending goes over
- * all that its queue holds.
+ * The loop on io_uring: one system call a turn submits everything and waits. Bytes arrive in a ring
+ * of buffers that all streams share, so idle peers hold none. Receiving and sending are one
+ * operation at a time for each stream; sending goes over all that its queue holds.
  *
- * Nothing is multishot: an operation that stays armed hands over all that a peer can send, and accepts all who connect, before the
- * loop gets to anything else. Arming again costs a submission, and no system call. Connections are only waited for by the ring, and
- * then accepted one by one, as the epoll loop does.
+ * Nothing is multishot: an operation that stays armed hands over all that a peer can send, and
+ * accepts all who connect, before the loop gets to anything else. Arming again costs a submission,
+ * and no system call. Connections are only waited for by the ring, and then accepted one by one, as
+ * the epoll loop does.
  *
- * Submissions are made in one place, at the beginning of a turn; callbacks only note what they want. A stream's
- * memory is the kernel's until its last completion came: a closed stream is shut down, which ends receiving by
- * itself, a send that waits for room is cancelled, and then it is freed.
+ * Submissions are made in one place, at the beginning of a turn; callbacks only note what they
+ * want. A stream's memory is the kernel's until its last completion came: a closed stream is shut
+ * down, which ends receiving by itself, a send that waits for room is cancelled, and then it is
+ * freed.
  */
 #include "loop_shared.h"
 
@@ -41,15 +43,20 @@ struct uring_loop {
     bool closing;
     struct io_uring_buf_ring *buffer_ring;
     char *buffers;
-    uint64_t operations;    /* submitted or about to be, whose last completion has not come */
-    uint64_t accept_last;   /* the waits for connections are told apart by their events */
-    uint64_t accept_event;  /* the one that is armed; 0: none */
-    uint64_t accept_cancel; /* the one to be cancelled; 0: none */
+    /* submitted or about to be, whose last completion has not come */
+    uint64_t operations;
+    /* the waits for connections are told apart by their events */
+    uint64_t accept_last;
+    /* the one that is armed; 0: none */
+    uint64_t accept_event;
+    /* the one to be cancelled; 0: none */
+    uint64_t accept_cancel;
 };
 
 struct uring_stream {
     struct shared_stream shared;
-    bool receiving, sending, cancelling; /* operations that are in the kernel */
+    /* operations that are in the kernel */
+    bool receiving, sending, cancelling;
     struct send_message message;
 };
 
@@ -64,11 +71,12 @@ struct completion {
 
 static int ring_open(struct uring_loop *loop)
 {
-    /* Single issuers came with 6.0, a release after rings of buffers: refusing them tells that a kernel is too old. Deferred
-     * task work came with 6.1. */
+    /* Single issuers came with 6.0, a release after rings of buffers: refusing them tells that a
+     * kernel is too old. Deferred task work came with 6.1. */
     static const uint32_t flags[] = {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
                                      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN};
     int r = -EINVAL;
+
     for (size_t i = 0; i < COUNT_OF(flags) && r == -EINVAL; i++) {
         struct io_uring_params params = {
             .flags = flags[i] | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
@@ -91,6 +99,7 @@ static int buffers_open(struct uring_loop *loop)
 {
     void *const map = mmap(NULL, BUFFER_MAP_BYTES, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
     if (map == MAP_FAILED)
         return -errno;
     loop->buffer_ring = map;
@@ -113,6 +122,7 @@ static int buffers_open(struct uring_loop *loop)
 static struct io_uring_sqe *take_submission(struct uring_loop *loop)
 {
     struct io_uring_sqe *submission = io_uring_get_sqe(&loop->ring);
+
     if (!submission && io_uring_submit(&loop->ring) > 0)
         submission = io_uring_get_sqe(&loop->ring);
     if (submission)
@@ -124,6 +134,7 @@ static struct io_uring_sqe *take_submission(struct uring_loop *loop)
 static int ring_try(struct uring_loop *loop)
 {
     struct io_uring_sqe *const submission = take_submission(loop);
+
     if (!submission)
         return -ENOMEM;
     io_uring_prep_nop(submission);
@@ -137,6 +148,7 @@ static struct loop *uring_loop_close(struct loop *base);
 static int uring_loop_open(struct loop **out, const struct loop_handler *handler, void *ctx)
 {
     struct uring_loop *const loop = calloc(1, sizeof(*loop));
+
     if (!loop)
         return -ENOMEM;
     shared_loop_init(&loop->shared, &loop_uring_backend, handler, ctx);
@@ -163,6 +175,7 @@ static int uring_listen(struct loop *base, int listen_fd)
 static void uring_unlisten(struct loop *base)
 {
     struct uring_loop *const loop = (struct uring_loop *)base;
+
     if (loop->accept_event)
         loop->accept_cancel = loop->accept_event;
     loop->accept_event = 0;
@@ -197,6 +210,7 @@ static void watch_completed(struct uring_loop *loop, struct shared_watch *watch,
 static int make_blocking(int fd)
 {
     const int flags = fcntl(fd, F_GETFL);
+
     if (flags < 0)
         return -errno;
     if (flags & O_NONBLOCK && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)
@@ -208,6 +222,7 @@ static int uring_stream_open(struct loop *base, int fd, void *owner, struct loop
 {
     CLEANUP(cleanup_fd) int owned_fd = fd;
     const int r = make_blocking(fd);
+
     if (r < 0)
         return r;
     struct uring_stream *const stream = calloc(1, sizeof(*stream));
@@ -230,6 +245,7 @@ static void stream_finish(struct shared_stream *shared)
 static void uring_stream_close(struct loop_stream *base)
 {
     struct uring_stream *const stream = (struct uring_stream *)base;
+
     stream->shared.closed = true;
     if (stream->sending)
         shared_pending_add(&stream->shared); /* to cancel it */
@@ -241,30 +257,32 @@ static void receive_completed(struct uring_loop *loop, struct uring_stream *stre
                               const struct completion *completion)
 {
     struct shared_stream *const shared = &stream->shared;
-    const int result = completion->result;
+    const int r = completion->result;
+
     if (completion->flags & IORING_CQE_F_BUFFER) {
         const uint16_t number = (uint16_t)(completion->flags >> IORING_CQE_BUFFER_SHIFT);
         const etag_str bytes = {loop->buffers + (size_t)number * BUFFER_BYTES,
-                                result > 0 ? (size_t)result : 0};
+                                r > 0 ? (size_t)r : 0};
         if (bytes.len > 0 && !shared->closed && !shared->ended)
             loop->shared.handler->received(loop->shared.ctx, shared->owner, bytes);
         buffer_give(loop, number);
     }
     stream->receiving = false;
     shared_pending_add(shared); /* to be armed again, or freed */
-    if (result == 0 || (result < 0 && result != -ENOBUFS && result != -EINTR))
-        shared_stream_end(shared, result);
+    if (r == 0 || (r < 0 && r != -ENOBUFS && r != -EINTR))
+        shared_stream_end(shared, r);
 }
 
 static void send_completed(struct uring_stream *stream, const struct completion *completion)
 {
     struct shared_stream *const shared = &stream->shared;
-    const int result = completion->result;
+    const int r = completion->result;
+
     stream->sending = false;
-    if (result > 0)
-        send_queue_sent(&shared->queue, (size_t)result);
-    else if (result < 0 && result != -ECANCELED && result != -EINTR)
-        shared_stream_fail(shared, result);
+    if (r > 0)
+        send_queue_sent(&shared->queue, (size_t)r);
+    else if (r < 0 && r != -ECANCELED && r != -EINTR)
+        shared_stream_fail(shared, r);
     if (shared->closed)
         stream_finish(shared);
     else
@@ -276,6 +294,7 @@ static void send_completed(struct uring_stream *stream, const struct completion 
 static bool submit_cancel(struct uring_loop *loop, uint64_t event, int flags)
 {
     struct io_uring_sqe *const submission = take_submission(loop);
+
     if (!submission)
         return false;
     io_uring_prep_cancel64(submission, event, flags);
@@ -286,6 +305,7 @@ static bool submit_cancel(struct uring_loop *loop, uint64_t event, int flags)
 static bool submit_receive(struct uring_loop *loop, struct uring_stream *stream)
 {
     struct io_uring_sqe *const submission = take_submission(loop);
+
     if (!submission)
         return false;
     io_uring_prep_recv(submission, stream->shared.fd, NULL, BUFFER_BYTES, 0);
@@ -299,6 +319,7 @@ static bool submit_receive(struct uring_loop *loop, struct uring_stream *stream)
 static bool submit_send(struct uring_loop *loop, struct uring_stream *stream)
 {
     struct io_uring_sqe *const submission = take_submission(loop);
+
     if (!submission)
         return false;
     send_queue_message(&stream->shared.queue, &stream->message);
@@ -312,6 +333,7 @@ static bool submit_send(struct uring_loop *loop, struct uring_stream *stream)
 static bool submit_stream(struct uring_loop *loop, struct uring_stream *stream)
 {
     struct shared_stream *const shared = &stream->shared;
+
     if (shared->closed) {
         if (!stream->receiving && !stream->sending)
             shared_stream_free(shared);
@@ -362,6 +384,7 @@ static bool submit_watches(struct uring_loop *loop)
 static bool submit_all(struct uring_loop *loop)
 {
     struct shared_stream *shared;
+
     if (!submit_accept(loop) || !submit_watches(loop))
         return false;
     while ((shared = shared_pending_take(&loop->shared))) {
@@ -378,6 +401,7 @@ static bool submit_all(struct uring_loop *loop)
 static void hand_over(struct uring_loop *loop, const struct completion *completion)
 {
     void *const pointer = event_pointer(completion->event);
+
     if (!(completion->flags & IORING_CQE_F_MORE))
         loop->operations--;
     switch (event_tag(completion->event)) {
@@ -407,6 +431,7 @@ static int wait_and_hand_over(struct uring_loop *loop, uint64_t timeout_ns)
         .tv_nsec = (int64_t)(timeout_ns % NS_PER_S),
     };
     const int r = io_uring_submit_and_wait_timeout(&loop->ring, &entry, 1, &timeout, NULL);
+
     if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
         return r;
     for (unsigned left = io_uring_cq_ready(&loop->ring); left > 0; left--) {
@@ -423,6 +448,7 @@ static int uring_turn(struct loop *base, uint64_t timeout_ns)
 {
     struct uring_loop *const loop = (struct uring_loop *)base;
     const bool all = submit_all(loop);
+
     return wait_and_hand_over(loop, all ? shared_wait_ns(&loop->shared, timeout_ns) : 0);
 }
 
@@ -431,6 +457,7 @@ static int uring_turn(struct loop *base, uint64_t timeout_ns)
 static void operations_end(struct uring_loop *loop)
 {
     bool cancelled = false;
+
     for (int tries = 0; tries < CLOSE_TRIES && loop->operations > 0; tries++) {
         if (!cancelled)
             cancelled = submit_cancel(loop, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
@@ -442,6 +469,7 @@ static void operations_end(struct uring_loop *loop)
 static struct loop *uring_loop_close(struct loop *base)
 {
     struct uring_loop *const loop = (struct uring_loop *)base;
+
     loop->closing = true;
     uring_unlisten(base);
     for (struct shared_stream *stream = loop->shared.streams; stream; stream = stream->next)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who is speaking, and what it is told. Identity comes from the kernel (SO_PEERCRED, SO_PEERGROUPS) at the time of
- * the connect; what a peer says about itself is only shown. Limits: unread answers, time to greet, time to
- * finish a frame, idle time.
+ * Who is speaking, and what it is told. Identity comes from the kernel (SO_PEERCRED, SO_PEERGROUPS)
+ * at the time of the connect; what a peer says about itself is only shown. Limits: unread answers,
+ * time to greet, time to finish a frame, idle time.
  */
 #include "peer.h"
 
@@ -395,13 +395,14 @@ static const char *overdue(const struct peers *peers, const struct peer *peer, u
     return NULL;
 }
 
-/* Whether the peer has left answers unread for too long: that is a while where its own requests wait for it, and a moment where
- * all who ask wait for it. */
+/* Whether the peer has left answers unread for too long: that is a while where its own requests
+ * wait for it, and a moment where all who ask wait for it. */
 static bool unread_too_long(const struct peers *peers, struct peer *peer, uint64_t now_ns)
 {
     const bool crowded = loop_queued(peers->loop) > PEERS_QUEUED_BYTES_MAX / 2;
 
-    /* The shares of all come to less than a crowd: else many a little would keep everybody waiting for ever. */
+    /* The shares of all come to less than a crowd: else many a little would keep everybody waiting
+     * for ever. */
     if (loop_stream_queued(peer->stream) <=
         (crowded ? PEERS_UNREAD_BYTES_MAX : PEER_UNREAD_BYTES_MAX)) {
         peer->unread_since_ns = 0;

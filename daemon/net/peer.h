@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Peers: one connection each, with its identity, what it sent and was not handled yet, and its limits. A peer that breaks the
- * protocol or a limit loses its connection, and nobody else notices. Only who has a role becomes one: others go to
- * stranger.h when they are accepted.
+ * Peers: one connection each, with its identity, what it sent and was not handled yet, and its
+ * limits. A peer that breaks the protocol or a limit loses its connection, and nobody else notices.
+ * Only who has a role becomes one: others go to stranger.h when they are accepted.
  *
- * A peer that was closed stays in memory until peers_reap(), at the end of the turn, so that no pointer to it
- * dangles in between; work that outlives a turn (an answer that waits for the store) keeps the id instead.
+ * A peer that was closed stays in memory until peers_reap(), at the end of the turn, so that no
+ * pointer to it dangles in between; work that outlives a turn (an answer that waits for the store)
+ * keeps the id instead.
  */
 #ifndef ETAGD_PEER_H
 #define ETAGD_PEER_H
@@ -27,28 +28,39 @@ struct server;
 
 struct peer {
     uint64_t id;
-    struct loop_stream *stream; /* NULL: closed */
+    /* NULL: closed */
+    struct loop_stream *stream;
     uint32_t pid, uid, gid;
-    uint32_t *groups; /* supplementary, as of the connect */
+    /* supplementary, as of the connect */
+    uint32_t *groups;
     size_t group_count;
     uint32_t roles;
     bool greeted;
     bool watching;
-    uint64_t events_dropped; /* since the last one that it was sent */
+    /* since the last one that it was sent */
+    uint64_t events_dropped;
 
     /* intake.h: */
-    struct buffer in; /* frames that wait, and an unfinished one */
-    size_t in_used;   /* of it: handled */
+    /* frames that wait, and an unfinished one */
+    struct buffer in;
+    /* of it: handled */
+    size_t in_used;
     struct peer *next_in_line;
     bool in_line;
-    bool aside; /* its requests wait until it has read its answers */
-    bool ended; /* sends nothing more */
+    /* its requests wait until it has read its answers */
+    bool aside;
+    /* sends nothing more */
+    bool ended;
 
     uint64_t opened_ns, last_ns;
-    uint64_t arrived_ns;       /* of the bytes being handled, CLOCK_MONOTONIC */
-    uint64_t partial_since_ns; /* 0: no unfinished frame */
-    uint64_t unread_since_ns;  /* more than it may; 0: not so */
-    size_t pending;            /* mutations that wait for the store */
+    /* of the bytes being handled, CLOCK_MONOTONIC */
+    uint64_t arrived_ns;
+    /* 0: no unfinished frame */
+    uint64_t partial_since_ns;
+    /* more than it may; 0: not so */
+    uint64_t unread_since_ns;
+    /* mutations that wait for the store */
+    size_t pending;
     struct client_page page;
     char software[PEER_SOFTWARE_BYTES_MAX];
 };
@@ -61,16 +73,20 @@ struct peers {
     uint32_t own_uid, overflow_uid;
     struct peer *table[PEERS_MAX];
     size_t count;
-    size_t closed_count; /* wait for peers_reap() */
+    /* wait for peers_reap() */
+    size_t closed_count;
     struct peer *watchers[WATCHERS_MAX];
     size_t watching_count;
     uint64_t ids;
-    struct buffer out; /* scratch for encoding */
-    int spare_fds
-        [PEER_SPARE_FDS]; /* so that a daemon without descriptors can still hand some out; -1: used */
-    struct counters departed; /* of clients that are gone */
+    /* scratch for encoding */
+    struct buffer out;
+    /* so that a daemon without descriptors can still hand some out; -1: used */
+    int spare_fds[PEER_SPARE_FDS];
+    /* of clients that are gone */
+    struct counters departed;
     uint64_t accepted, protocol_errors, slow;
-    size_t queued_max; /* of loop_queued(), since the start */
+    /* of loop_queued(), since the start */
+    size_t queued_max;
 };
 
 struct peers_options {
@@ -87,13 +103,15 @@ void peers_deinit(struct peers *peers);
 /* A new connection; fd is consumed. */
 void peers_accept(struct peers *peers, int fd);
 
-/* Before each turn of the loop: no connection is accepted that would have to be closed by the loop thread. */
+/* Before each turn of the loop: no connection is accepted that would have to be closed by the loop
+ * thread. */
 void peers_turn_begin(struct peers *peers);
 
 /* NULL: gone. */
 struct peer *peers_find(struct peers *peers, uint64_t id);
 
-/* Sends a reply, with descriptors if there are any. A peer that does not read its answers is closed. */
+/* Sends a reply, with descriptors if there are any. A peer that does not read its answers is
+ * closed. */
 void peer_send(struct peers *peers, struct peer *peer, const struct reply *reply, const int *fds,
                size_t fd_count);
 void peer_send_error(struct peers *peers, struct peer *peer, uint64_t request_id,
@@ -102,16 +120,17 @@ void peer_send_error(struct peers *peers, struct peer *peer, uint64_t request_id
 /* From here on the peer is told of events. NULL, or why not (static text). */
 MUST_USE const char *peer_watch(struct peers *peers, struct peer *peer);
 
-/* Sends the event to those who watch. One that reads slowly misses events, and is told how many. event: borrowed. */
+/* Sends the event to those who watch. One that reads slowly misses events, and is told how many.
+ * event: borrowed. */
 void peers_tell(struct peers *peers, const struct event_view *event);
 
 /* Says why and closes. */
 void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, const char *text);
 void peer_close(struct peers *peers, struct peer *peer);
 
-/* The rules of roles were changed. A peer that has other roles now is told so and closed: its next hello says which, and
- * whoever may not read any more is not given the index again. Those without a role are told to come again, too. Returns how
- * many had one. */
+/* The rules of roles were changed. A peer that has other roles now is told so and closed: its next
+ * hello says which, and whoever may not read any more is not given the index again. Those without a
+ * role are told to come again, too. Returns how many had one. */
 size_t peers_judge(struct peers *peers);
 
 /* Those who said hello and may mutate. */

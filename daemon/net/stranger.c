@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A small server of its own: one epoll, a table of fixed size, fixed buffers. A stranger's request is answered before the next one is
- * looked at, and while an answer does not fit into its socket nothing of it is read. Rounds are followed by a rest four times
- * as long, so that strangers get a fifth of a CPU at most, however many of them ask.
+ * A small server of its own: one epoll, a table of fixed size, fixed buffers. A stranger's request
+ * is answered before the next one is looked at, and while an answer does not fit into its socket
+ * nothing of it is read. Rounds are followed by a rest four times as long, so that strangers get a
+ * fifth of a CPU at most, however many of them ask.
  *
- * A descriptor that a peer sends along (SCM_RIGHTS) is closed by the kernel when the bytes with it are read or thrown away, in
- * the thread that does so; and closing may sleep: a TCP socket with SO_LINGER and unsent data does, as long as its owner said. That is why
- * the loop thread neither reads from strangers nor closes them. Here a timer's signal ends such a sleep after two milliseconds
- * (it is an interruptible one). Where the kernel has SO_PASSRIGHTS nothing of the kind arrives (endpoint.c).
+ * A descriptor that a peer sends along (SCM_RIGHTS) is closed by the kernel when the bytes with it
+ * are read or thrown away, in the thread that does so; and closing may sleep: a TCP socket with
+ * SO_LINGER and unsent data does, as long as its owner said. That is why the loop thread neither
+ * reads from strangers nor closes them. Here a timer's signal ends such a sleep after two
+ * milliseconds (it is an interruptible one). Where the kernel has SO_PASSRIGHTS nothing of the kind
+ * arrives (endpoint.c).
  */
 #include "stranger.h"
 
@@ -64,7 +67,8 @@ struct strangers {
     timer_t timer;
     bool has_timer;
 
-    pthread_mutex_t lock; /* of what follows up to the figures */
+    /* of what follows up to the figures */
+    pthread_mutex_t lock;
     struct arrival {
         struct stranger_arrival from_loop;
         uint64_t rules;
@@ -277,6 +281,7 @@ static void stranger_read(struct strangers *s, struct stranger *one)
 {
     const ssize_t n = recv(one->fd, one->in + one->in_len, sizeof(one->in) - one->in_len,
                            MSG_DONTWAIT);
+
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {

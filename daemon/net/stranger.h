@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Peers without any role, and the one thread that serves them: a hello that says so, and ping. Whatever they do costs each other, and
- * nobody else: the loop thread accepts them, sees from the kernel who they are, and hands the descriptor over. It never reads
- * what they send nor closes what they hold.
+ * Peers without any role, and the one thread that serves them: a hello that says so, and ping.
+ * Whatever they do costs each other, and nobody else: the loop thread accepts them, sees from the
+ * kernel who they are, and hands the descriptor over. It never reads what they send nor closes what
+ * they hold.
  */
 #ifndef ETAGD_STRANGER_H
 #define ETAGD_STRANGER_H
@@ -47,7 +48,8 @@ void strangers_take(struct strangers *strangers, const struct stranger_arrival *
 /* False: the thread is behind. The loop must not accept until there is room. */
 bool strangers_have_room(struct strangers *strangers);
 
-/* The rules of roles were changed: all that were taken before are told to connect again, and closed. */
+/* The rules of roles were changed: all that were taken before are told to connect again, and
+ * closed. */
 void strangers_dismiss(struct strangers *strangers);
 
 struct strangers_figures strangers_figures(struct strangers *strangers);

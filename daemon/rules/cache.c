@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Versioned clocks instead of lists of dependents: a mutation stores its LSN into one clock a target, whatever
- * the number of entries, and an entry is current while none of its clocks is above the LSN that it was filled
- * with. "Above" also covers "in flux", because the flux bit is the top bit. So there is one comparison for
- * everything that can make an entry wrong, and it is the same in the reader (shm_newer_clock).
+ * Versioned clocks instead of lists of dependents: a mutation stores its LSN into one clock a
+ * target, whatever the number of entries, and an entry is current while none of its clocks is above
+ * the LSN that it was filled with. "Above" also covers "in flux", because the flux bit is the top
+ * bit. So there is one comparison for everything that can make an entry wrong, and it is the same
+ * in the reader (shm_newer_clock).
  */
 #include "cache.h"
 
@@ -69,8 +70,8 @@ static uint32_t clock_of_covered_prefix(const struct cache *cache, const struct 
                            resource_covered_prefix(resource));
 }
 
-/* A clock for each target, two for one that servers read in two ways (rule NO_DOT_SEGMENTS), and for a surrogate key, of which
- * one is its group's (rule GROUPS); returns how many. */
+/* A clock for each target, two for one that servers read in two ways (rule NO_DOT_SEGMENTS), and
+ * for a surrogate key, of which one is its group's (rule GROUPS); returns how many. */
 static size_t clocks_of_targets(const struct cache *cache, const etag_targets *targets,
                                 uint32_t out[EVENT_CLOCKS_MAX])
 {
@@ -99,7 +100,8 @@ static size_t clocks_of_targets(const struct cache *cache, const etag_targets *t
     return n;
 }
 
-/* The last guard or hold on the clock is gone. Its LSN stands as the mutations left it: nothing is restored. */
+/* The last guard or hold on the clock is gone. Its LSN stands as the mutations left it: nothing is
+ * restored. */
 static void clock_calm(void *ctx, uint32_t clock)
 {
     struct cache *cache = ctx;
@@ -120,9 +122,9 @@ static int flux_begin(struct cache *cache, const struct event *event, const uint
     return r;
 }
 
-/* A commit gives a new LSN to what it names and to what its guard stood on, which may be more; only then is the guard's
- * count taken off. Without a guard it is an invalidation. One that expired was not ended by its writer, who may still come
- * and confirm: its id is not remembered. */
+/* A commit gives a new LSN to what it names and to what its guard stood on, which may be more; only
+ * then is the guard's count taken off. Without a guard it is an invalidation. One that expired was
+ * not ended by its writer, who may still come and confirm: its id is not remembered. */
 static int apply_commit(struct cache *cache, const struct event *event, const uint32_t *clocks,
                         size_t count)
 {
@@ -247,7 +249,8 @@ static etag_reason token_test(const struct cache *cache, const struct clock_set 
     return reason;
 }
 
-/* Rule: a token of another run proves nothing about this run's clocks. One from the future was never handed out. */
+/* Rule: a token of another run proves nothing about this run's clocks. One from the future was
+ * never handed out. */
 static bool token_is_ours(const struct cache *cache, etag_token token)
 {
     return token.incarnation == cache->incarnation_id && token.lsn <= cache->lsn;
@@ -409,8 +412,8 @@ etag_reason cache_retire(struct cache *cache, etag_token token, const struct key
     return reason;
 }
 
-/* The earliest of what each clock says, and never later than a fill of now would be: the wall clock may have been set back,
- * and CLOCK_MONOTONIC begins anew with each boot. now_ns: over. */
+/* The earliest of what each clock says, and never later than a fill of now would be: the wall clock
+ * may have been set back, and CLOCK_MONOTONIC begins anew with each boot. now_ns: over. */
 static uint64_t expiry_load(const struct cache *cache, const struct entry_record *record,
                             uint64_t now_ns)
 {
@@ -441,7 +444,8 @@ etag_reason cache_load(struct cache *cache, const struct key *key,
         }
     }
     cache_clocks_of(cache, &key->resource, &record->entry, &set);
-    /* In flux is no reason: the guard may be aborted, and until it ends no front end takes the entry. */
+    /* In flux is no reason: the guard may be aborted, and until it ends no front end takes the
+     * entry. */
     if (token_test(cache, &set, record->fill_lsn) == ETAG_REASON_TOKEN_STALE) {
         cache->counters.loaded_stale++;
         return ETAG_REASON_TOKEN_STALE;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The rules of the cache and nothing else: what makes an entry stale, which fill is accepted, what a mutation does.
- * No sockets, no LMDB. Every mutation, live and at recovery, goes through cache_apply(). Loop thread only.
+ * The rules of the cache and nothing else: what makes an entry stale, which fill is accepted, what
+ * a mutation does. No sockets, no LMDB. Every mutation, live and at recovery, goes through
+ * cache_apply(). Loop thread only.
  */
 #ifndef ETAGD_CACHE_H
 #define ETAGD_CACHE_H
@@ -42,15 +43,18 @@ struct cache_counters {
 };
 
 struct cache {
-    struct index *index; /* borrowed */
+    /* borrowed */
+    struct index *index;
     struct shm_view *view;
     uint8_t hash_key[SIPHASH_KEY_BYTES];
     uint64_t incarnation_id;
-    uint64_t lsn; /* the last one given out */
+    /* the last one given out */
+    uint64_t lsn;
     struct guards guards;
     bool paused;
     bool store_failed;
-    bool monotonic_goes_on; /* stored times of CLOCK_MONOTONIC are of this boot */
+    /* stored times of CLOCK_MONOTONIC are of this boot */
+    bool monotonic_goes_on;
     struct cache_counters counters;
 };
 
@@ -62,12 +66,14 @@ MUST_USE int cache_init(struct cache *cache, struct index *index,
                         const struct index_options *options, uint64_t linger_ns);
 void cache_deinit(struct cache *cache);
 
-/* The next LSN. False: this incarnation has used up its numbers (2^40), the daemon has to restart. */
+/* The next LSN. False: this incarnation has used up its numbers (2^40), the daemon has to
+ * restart. */
 MUST_USE bool cache_next_lsn(struct cache *cache, uint64_t *lsn);
 
-/* The one function by which state changes, live and at recovery: sets clocks, begins and ends guards, publishes the LSN. The
- * event was checked (event_check) and has its LSN. A clock never goes back, a guard that stands is not begun twice: an event
- * applied twice is harmless. 0, or -ENOMEM: nothing was changed. */
+/* The one function by which state changes, live and at recovery: sets clocks, begins and ends
+ * guards, publishes the LSN. The event was checked (event_check) and has its LSN. A clock never
+ * goes back, a guard that stands is not begun twice: an event applied twice is harmless. 0, or
+ * -ENOMEM: nothing was changed. */
 MUST_USE int cache_apply(struct cache *cache, const struct event *event);
 
 /* The clocks on which an entry depends, the floor first, without repetition. */
@@ -81,31 +87,39 @@ void cache_clocks_of(const struct cache *cache, const struct resource *resource,
 /* What a stored fill leaves for the store. Of a refused one only what is said to be so counts. */
 struct cache_stored {
     struct hash128 fingerprint;
-    uint64_t fill_lsn; /* whatever is returned; 0: refused by its token, or before */
-    uint64_t expires_wall_ms, expires_ns; /* 0: never */
-    struct index_evicted evicted;         /* whatever is returned */
-    bool fresh;                           /* no entry had the key */
-    bool wider; /* the former one was current, and lacks a clock of this one */
+    /* whatever is returned; 0: refused by its token, or before */
+    uint64_t fill_lsn;
+    /* 0: never */
+    uint64_t expires_wall_ms, expires_ns;
+    /* whatever is returned */
+    struct index_evicted evicted;
+    /* no entry had the key */
+    bool fresh;
+    /* the former one was current, and lacks a clock of this one */
+    bool wider;
 };
 
-/* The rule of fills: refused if the token is of another incarnation, or any clock of the entry is above the token or in
- * flux. An accepted entry keeps the token as its fill LSN. Returns ETAG_REASON_NONE where it is stored. */
+/* The rule of fills: refused if the token is of another incarnation, or any clock of the entry is
+ * above the token or in flux. An accepted entry keeps the token as its fill LSN. Returns
+ * ETAG_REASON_NONE where it is stored. */
 MUST_USE etag_reason cache_fill(struct cache *cache, etag_token token, const struct key *key,
                                 const struct entry *entry, struct cache_stored *out);
 
-/* A front end was answered what refutes the key's entry: removes it, unless its fill LSN is above the token. No clock is raised,
- * nothing is remembered: a fill that is accepted later is as current as its own clocks say. *fingerprint: the key's.
- * Returns NONE (removed), NO_ENTRY, OLDER_FILL or TOKEN_FOREIGN. */
+/* A front end was answered what refutes the key's entry: removes it, unless its fill LSN is above
+ * the token. No clock is raised, nothing is remembered: a fill that is accepted later is as current
+ * as its own clocks say. *fingerprint: the key's. Returns NONE (removed), NO_ENTRY, OLDER_FILL or
+ * TOKEN_FOREIGN. */
 MUST_USE etag_reason cache_retire(struct cache *cache, etag_token token, const struct key *key,
                                   struct hash128 *fingerprint);
 
-/* An entry from the store at recovery, under the same rule, with the fill LSN that it was stored with. *evicted: whatever is returned.
- * Returns NONE (loaded), TOKEN_STALE, EXPIRED, OLDER_FILL or NO_ROOM. */
+/* An entry from the store at recovery, under the same rule, with the fill LSN that it was stored
+ * with. *evicted: whatever is returned. Returns NONE (loaded), TOKEN_STALE, EXPIRED, OLDER_FILL or
+ * NO_ROOM. */
 MUST_USE etag_reason cache_load(struct cache *cache, const struct key *key,
                                 const struct entry_record *record, struct index_evicted *evicted);
 
-/* The state of an entry as a front end would see it, apart from the lease: VALID, NO_ENTRY, STALE, IN_FLUX, EXPIRED.
- * *clock, *value: the culprit of STALE and IN_FLUX. */
+/* The state of an entry as a front end would see it, apart from the lease: VALID, NO_ENTRY, STALE,
+ * IN_FLUX, EXPIRED. *clock, *value: the culprit of STALE and IN_FLUX. */
 MUST_USE etag_reason cache_state(const struct cache *cache, struct hash128 fingerprint,
                                  struct shm_entry *entry, uint32_t *clock, uint64_t *value);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A chained hash table whose nodes are numbered like pool units: a set's node is found from the unit in a slot without a
- * search, and its bytes stand nowhere but in the pool, where this thread is the only writer and may read them
- * plainly. Nodes of units never used are zero pages of calloc, so the array costs what the sets in use cost.
+ * A chained hash table whose nodes are numbered like pool units: a set's node is found from the
+ * unit in a slot without a search, and its bytes stand nowhere but in the pool, where this thread
+ * is the only writer and may read them plainly. Nodes of units never used are zero pages of calloc,
+ * so the array costs what the sets in use cost.
  */
 #include "fieldset_table.h"
 
@@ -16,7 +17,8 @@
 
 struct node {
     uint64_t hash;
-    uint32_t next; /* unit; 0: last of its chain */
+    /* unit; 0: last of its chain */
+    uint32_t next;
     uint32_t references;
 };
 
@@ -24,7 +26,8 @@ struct fieldset_table {
     struct shm_view *view;
     struct pool *pool;
     struct node *nodes;
-    uint32_t *buckets; /* unit of the first set; 0: none */
+    /* unit of the first set; 0: none */
+    uint32_t *buckets;
     uint32_t bucket_mask;
     uint64_t count;
 };
@@ -32,6 +35,7 @@ struct fieldset_table {
 int fieldset_table_open(struct fieldset_table **out, struct shm_view *view, struct pool *pool)
 {
     uint32_t bucket_count = BUCKETS_MIN;
+
     while (bucket_count < view->pool_units / UNITS_PER_BUCKET)
         bucket_count *= 2;
     struct fieldset_table *table = calloc(1, sizeof(*table));
@@ -99,6 +103,7 @@ uint32_t fieldset_table_take(struct fieldset_table *table, const void *bytes, si
 void fieldset_table_give(struct fieldset_table *table, uint32_t unit)
 {
     struct node *const node = &table->nodes[unit];
+
     assert(node->references > 0);
     if (--node->references > 0)
         return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Interning of field sets: equal packed sets share one pool record, counted by the entries that refer to it.
- * Loop thread only. view and pool are borrowed for the table's life.
+ * Interning of field sets: equal packed sets share one pool record, counted by the entries that
+ * refer to it. Loop thread only. view and pool are borrowed for the table's life.
  */
 #ifndef ETAGD_FIELDSET_TABLE_H
 #define ETAGD_FIELDSET_TABLE_H
@@ -18,7 +18,8 @@ struct fieldset_table *fieldset_table_close(struct fieldset_table *table); /* re
 /* The pool unit of a packed set (len > 0), with one reference more on it; 0: the pool is full. */
 MUST_USE uint32_t fieldset_table_take(struct fieldset_table *table, const void *bytes, size_t len);
 
-/* Takes one reference off. At the last one the record may be reused at once, so no slot may refer to it any more. */
+/* Takes one reference off. At the last one the record may be reused at once, so no slot may refer
+ * to it any more. */
 void fieldset_table_give(struct fieldset_table *table, uint32_t unit);
 
 /* How many entries refer to the set whose record begins at 'unit'; 0: there is no set. */

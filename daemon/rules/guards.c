@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Counting instead of saving and restoring: a clock is in flux while its count is above 0, whoever began and ended in
- * between. A guard keeps the clocks that it counted, so that it takes off exactly what it put on, whatever its end names.
+ * Counting instead of saving and restoring: a clock is in flux while its count is above 0, whoever
+ * began and ended in between. A guard keeps the clocks that it counted, so that it takes off
+ * exactly what it put on, whatever its end names.
  */
 #include "guards.h"
 
@@ -15,7 +16,7 @@ int guards_init(struct guards *guards, uint32_t clock_count, uint64_t linger_ns)
 {
     *guards = (struct guards){.linger_ns = linger_ns};
     guards->flux = calloc(clock_count, sizeof(guards->flux[0]));
-    guards->buckets = (struct guard **)calloc(GUARD_BUCKETS, sizeof(struct guard *));
+    guards->buckets = calloc(GUARD_BUCKETS, sizeof(struct guard *));
     if (guards->flux && guards->buckets)
         return 0;
     guards_deinit(guards);
@@ -73,7 +74,7 @@ struct guard *guards_find_open(const struct guards *guards, struct guard_id id)
     return guard && guard->state == GUARD_OPEN ? guard : NULL;
 }
 
-/* ---- Those that end in order: a list, and of holds, each of which has a time of its own, a heap ---- */
+/* ---- Those that end in order: a list, and of holds, each of which has a time of its own, a hea */
 
 static void list_add(struct guard_list *list, struct guard *guard)
 {
@@ -120,8 +121,7 @@ static int heap_reserve(struct guards *guards)
 
     if (wanted <= guards->holds_capacity)
         return 0;
-    struct guard **grown = (struct guard **)realloc((void *)guards->holds,
-                                                    2 * wanted * sizeof(struct guard *));
+    struct guard **grown = realloc((void *)guards->holds, 2 * wanted * sizeof(struct guard *));
     if (!grown)
         return -ENOMEM;
     guards->holds = grown;
@@ -371,7 +371,8 @@ void guards_remember_end(struct guards *guards, struct guard_id id, uint64_t now
     ended_trim(guards);
 }
 
-/* Its connection is a sign of life until it ends or the guard is too old; from then on it lingers. */
+/* Its connection is a sign of life until it ends or the guard is too old; from then on it
+ * lingers. */
 static void linger_follow(const struct guards *guards, struct guard *guard, uint64_t now_ns,
                           guards_peer_lives *lives, void *ctx)
 {

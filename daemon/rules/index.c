@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The index's writer. Hopscotch hashing: an entry lies within HOP_WINDOW slots of its home, so a reader looks at one
- * hop word and then only at slots of its own home. The writer pays for it: where the window is full it moves entries
- * of other homes towards the free slot, a bounded number of them, and otherwise evicts.
+ * The index's writer. Hopscotch hashing: an entry lies within HOP_WINDOW slots of its home, so a
+ * reader looks at one hop word and then only at slots of its own home. The writer pays for it:
+ * where the window is full it moves entries of other homes towards the free slot, a bounded number
+ * of them, and otherwise evicts.
  *
- * A reader may look on at any moment. So the order is always: write pool records that nobody refers to, change the
- * slot (its sequence moves on), change hop words, and only then give the former records back to the pool. A reader in
- * between gets a miss or tries again, never another entry's bytes.
+ * A reader may look on at any moment. So the order is always: write pool records that nobody refers
+ * to, change the slot (its sequence moves on), change hop words, and only then give the former
+ * records back to the pool. A reader in between gets a miss or tries again, never another entry's
+ * bytes.
  */
 #include "index.h"
 
@@ -30,7 +32,8 @@
 #define NO_SLOT UINT64_MAX
 #define EMPTY_SEARCH_MAX 512u /* slots looked at for an empty one, from home */
 
-/* The pool's memory is taken in steps, each when the former ones are full. A machine that refuses one is asked again later. */
+/* The pool's memory is taken in steps, each when the former ones are full. A machine that refuses
+ * one is asked again later. */
 #define POOL_STEP_BYTES (UINT64_C(1) << 20)
 #define POOL_STEP_PAUSE 1024u /* records that are made room for by evicting meanwhile */
 
@@ -43,19 +46,21 @@ struct index {
     struct fieldset_table *fieldsets;
     struct owners *owners;
     struct pool_hand hand;
-    uint64_t taken_bytes; /* of the memory, from its beginning */
+    /* of the memory, from its beginning */
+    uint64_t taken_bytes;
     uint32_t step_pause;
     uint64_t capacity;
     uint64_t count;
     struct index_stats stats;
 };
 
-/* ---- Opening ------------------------------------------------------------------------------------- */
+/* ---- Opening --------------------------------------------------------------------------------- */
 
 static int make_memfd(void)
 {
     const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
     int fd = memfd_create("etagd-index", flags | MFD_NOEXEC_SEAL);
+
     if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
         fd = memfd_create("etagd-index", flags);
     return fd < 0 ? -errno : fd;
@@ -70,11 +75,12 @@ static int take_pages(int fd, uint64_t from, uint64_t to)
     return 0;
 }
 
-/* The memory up to so many bytes of the pool, and a page: a reader that follows a length which is being changed may run on
- * for a record's size, and must not meet a page that is not there. */
+/* The memory up to so many bytes of the pool, and a page: a reader that follows a length which is
+ * being changed may run on for a record's size, and must not meet a page that is not there. */
 static uint64_t end_with_pool(const struct index *index, uint64_t pool_bytes)
 {
     const uint64_t end = index->view.header->pool_offset + pool_bytes + LAYOUT_SECTION_ALIGN;
+
     return min_of(end, index->bytes);
 }
 
@@ -82,19 +88,22 @@ static uint64_t end_with_pool(const struct index *index, uint64_t pool_bytes)
 static int pool_extend_to(struct index *index, uint32_t unit_count)
 {
     const uint64_t end = end_with_pool(index, (uint64_t)unit_count * POOL_UNIT_BYTES);
-    const int error = end > index->taken_bytes ? take_pages(index->fd, index->taken_bytes, end) : 0;
-    if (error)
-        return error;
+    const int r = end > index->taken_bytes ? take_pages(index->fd, index->taken_bytes, end) : 0;
+
+    if (r)
+        return r;
     index->taken_bytes = end;
     pool_grow(index->pool, unit_count);
     return 0;
 }
 
-/* False: the pool has all its memory, or the machine has none to give, which is the same as full. */
+/* False: the pool has all its memory, or the machine has none to give, which is the same as
+ * full. */
 static bool pool_extend(struct index *index)
 {
     const uint32_t units = pool_unit_count(index->pool), all = index->view.pool_units;
     const uint32_t step = POOL_STEP_BYTES / POOL_UNIT_BYTES;
+
     if (units == all)
         return false;
     if (index->step_pause > 0) {
@@ -108,12 +117,14 @@ static bool pool_extend(struct index *index)
     return false;
 }
 
-/* Maps the memory for writing, once, and seals it: from here on nobody else can get a writable mapping. */
+/* Maps the memory for writing, once, and seals it: from here on nobody else can get a writable
+ * mapping. */
 static int map_and_seal(struct index *index)
 {
-    const int error = shm_map(&index->base, index->fd, index->bytes, PROT_READ | PROT_WRITE);
-    if (error)
-        return error;
+    const int r = shm_map(&index->base, index->fd, index->bytes, PROT_READ | PROT_WRITE);
+
+    if (r)
+        return r;
     const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
     return fcntl(index->fd, F_ADD_SEALS, seals) < 0 ? -errno : 0;
 }
@@ -126,6 +137,7 @@ static int index_init(struct index *index, const struct index_options *options)
         .incarnation_id = options->incarnation_id,
         .lease_ns = options->lease_ns,
     };
+
     memcpy(header.hash_key, options->hash_key, sizeof(header.hash_key));
     layout_init(&header, &options->plan);
     index->bytes = header.total_bytes;
@@ -136,41 +148,42 @@ static int index_init(struct index *index, const struct index_options *options)
         return index->fd;
     /* What every index uses is taken now; of the pool as much as shared header fields want. */
     index->taken_bytes = header.pool_offset;
-    int error = ftruncate(index->fd, (off_t)header.total_bytes) < 0 ? -errno : 0;
-    if (!error)
-        error = take_pages(index->fd, 0, index->taken_bytes);
-    if (!error)
-        error = map_and_seal(index);
-    if (error)
-        return error;
+    int r = ftruncate(index->fd, (off_t)header.total_bytes) < 0 ? -errno : 0;
+    if (!r)
+        r = take_pages(index->fd, 0, index->taken_bytes);
+    if (!r)
+        r = map_and_seal(index);
+    if (r)
+        return r;
     memcpy(index->base, &header, sizeof(header)); /* nobody else has the descriptor yet */
     index->view = shm_view_of(index->base, &header);
 
-    error = pool_open(&index->pool, index->view.pool_units);
-    if (!error)
-        error = pool_extend_to(index, layout_pool_units_at_start(&options->plan));
-    if (!error)
-        error = fieldset_table_open(&index->fieldsets, &index->view, index->pool);
-    if (!error)
-        error = owners_open(&index->owners, index->view.slot_count, index->view.pool_units);
+    r = pool_open(&index->pool, index->view.pool_units);
+    if (!r)
+        r = pool_extend_to(index, layout_pool_units_at_start(&options->plan));
+    if (!r)
+        r = fieldset_table_open(&index->fieldsets, &index->view, index->pool);
+    if (!r)
+        r = owners_open(&index->owners, index->view.slot_count, index->view.pool_units);
     index->hand = (struct pool_hand){.view = &index->view,
                                      .pool = index->pool,
                                      .fieldsets = index->fieldsets,
                                      .owners = index->owners};
-    return error;
+    return r;
 }
 
 int index_open(struct index **out, const struct index_options *options)
 {
     struct index *const index = calloc(1, sizeof(*index));
+
     if (!index)
         return -ENOMEM;
-    const int error = index_init(index, options);
-    if (error)
+    const int r = index_init(index, options);
+    if (r)
         index_close(index);
     else
         *out = index;
-    return error;
+    return r;
 }
 
 struct index *index_close(struct index *index)
@@ -223,11 +236,12 @@ uint32_t index_pool_used_units(const struct index *index)
     return pool_used_units(index->pool);
 }
 
-/* ---- Slots --------------------------------------------------------------------------------------- */
+/* ---- Slots ----------------------------------------------------------------------------------- */
 
 static bool is_empty(const struct index *index, uint64_t slot)
 {
     const struct hash128 fingerprint = shm_fingerprint_at(&index->view, slot);
+
     return hash128_is_zero(fingerprint);
 }
 
@@ -239,18 +253,21 @@ static uint64_t home_of(const struct index *index, struct hash128 fingerprint)
 static void hop_set(struct index *index, uint64_t home, uint64_t slot)
 {
     const uint32_t hop = shm_hop_load(&index->view, home);
+
     shm_hop_store(&index->view, home, hop | 1u << (slot - home));
 }
 
 static void hop_clear(struct index *index, uint64_t home, uint64_t slot)
 {
     const uint32_t hop = shm_hop_load(&index->view, home);
+
     shm_hop_store(&index->view, home, hop & ~(1u << (slot - home)));
 }
 
 static uint64_t locate(const struct index *index, struct hash128 fingerprint)
 {
     const uint64_t home = home_of(index, fingerprint);
+
     for (uint32_t hop = shm_hop_load(&index->view, home); hop != 0; hop &= hop - 1) {
         const uint64_t slot = home + (unsigned)__builtin_ctz(hop);
         const struct hash128 seen = shm_fingerprint_at(&index->view, slot);
@@ -263,6 +280,7 @@ static uint64_t locate(const struct index *index, struct hash128 fingerprint)
 static struct pool_refs refs_at(const struct index *index, uint64_t slot)
 {
     struct pool_refs refs;
+
     shm_refs_at(&index->view, slot, &refs.fieldset, &refs.overflow);
     return refs;
 }
@@ -280,6 +298,7 @@ static void give_refs(struct index *index, struct pool_refs refs)
 static void remove_at(struct index *index, uint64_t slot)
 {
     const struct pool_refs refs = refs_at(index, slot);
+
     hop_clear(index, home_of(index, shm_fingerprint_at(&index->view, slot)), slot);
     shm_erase(&index->view, slot);
     owners_remove(index->owners, slot, refs);
@@ -287,9 +306,10 @@ static void remove_at(struct index *index, uint64_t slot)
     index->count--;
 }
 
-/* ---- Making room --------------------------------------------------------------------------------- */
+/* ---- Making room ----------------------------------------------------------------------------- */
 
-/* Removes the entry for another one, and counts it by what it was. *current: the counter of those that were of use. */
+/* Removes the entry for another one, and counts it by what it was. *current: the counter of those
+ * that were of use. */
 static void evict(struct index *index, uint64_t slot, enum slot_use use, uint64_t *current,
                   struct index_evicted *evicted)
 {
@@ -302,16 +322,19 @@ static void evict(struct index *index, uint64_t slot, enum slot_use use, uint64_
 }
 
 struct victim {
-    uint64_t slot; /* NO_SLOT: the window is empty */
+    /* NO_SLOT: the window is empty */
+    uint64_t slot;
     enum slot_use use;
 };
 
-/* Of a home's window: the first stale entry, else the first expired one, else the one with the oldest fill LSN. */
+/* Of a home's window: the first stale entry, else the first expired one, else the one with the
+ * oldest fill LSN. */
 static struct victim choose_victim(const struct index *index, uint64_t home, uint64_t now_ns)
 {
     struct victim expired = {NO_SLOT, SLOT_EXPIRED};
     struct victim oldest = {NO_SLOT, SLOT_CURRENT};
     uint64_t oldest_lsn = UINT64_MAX;
+
     for (uint64_t slot = home; slot < home + HOP_WINDOW; slot++) {
         if (is_empty(index, slot))
             continue;
@@ -334,6 +357,7 @@ static uint64_t evict_one(struct index *index, uint64_t home, uint64_t now_ns,
                           struct index_evicted *evicted)
 {
     const struct victim victim = choose_victim(index, home, now_ns);
+
     if (victim.slot != NO_SLOT)
         evict(index, victim.slot, victim.use, &index->stats.evicted_oldest, evicted);
     return victim.slot;
@@ -343,14 +367,16 @@ static uint64_t search_empty(const struct index *index, uint64_t home)
 {
     const uint64_t left = index->view.slot_count - home;
     const uint64_t end = home + min_of(left, EMPTY_SEARCH_MAX);
+
     for (uint64_t slot = home; slot < end; slot++)
         if (is_empty(index, slot))
             return slot;
     return NO_SLOT;
 }
 
-/* Moves an entry from before the empty slot into it, the farthest that may lie there. Returns the slot that became
- * empty, NO_SLOT if no entry can move. Both copies are the same entry, so a reader may take either. */
+/* Moves an entry from before the empty slot into it, the farthest that may lie there. Returns the
+ * slot that became empty, NO_SLOT if no entry can move. Both copies are the same entry, so a reader
+ * may take either. */
 static uint64_t move_into(struct index *index, uint64_t empty)
 {
     for (uint64_t home = empty - (HOP_WINDOW - 1); home < empty; home++) {
@@ -372,8 +398,8 @@ static uint64_t move_into(struct index *index, uint64_t empty)
     return NO_SLOT;
 }
 
-/* An empty slot in the window of 'home': found, moved there, or evicted. Each move brings it nearer, so there are
- * fewer than EMPTY_SEARCH_MAX. */
+/* An empty slot in the window of 'home': found, moved there, or evicted. Each move brings it
+ * nearer, so there are fewer than EMPTY_SEARCH_MAX. */
 static uint64_t make_room(struct index *index, uint64_t home, uint64_t now_ns,
                           struct index_evicted *evicted)
 {
@@ -391,15 +417,18 @@ static uint64_t make_room(struct index *index, uint64_t home, uint64_t now_ns,
 /* What a put is about, besides its entry. */
 struct put {
     uint64_t now_ns;
-    struct pool_pins pins; /* its former records, and those that it has taken already */
+    /* its former records, and those that it has taken already */
+    struct pool_pins pins;
     struct index_evicted *evicted;
 };
 
-/* The pool has no record of so many bytes: more memory for it, or the entries go that are in the way. False: it is as full as
- * before. A removed entry's slot has changed before its records are reused, as everywhere. */
+/* The pool has no record of so many bytes: more memory for it, or the entries go that are in the
+ * way. False: it is as full as before. A removed entry's slot has changed before its records are
+ * reused, as everywhere. */
 static bool make_pool_room(struct index *index, size_t bytes, const struct put *put)
 {
     uint64_t slots[POOL_EVICTED_MAX];
+
     if (pool_extend(index))
         return true;
     const size_t count = pool_hand_choose(&index->hand, bytes, &put->pins, put->now_ns, slots);
@@ -409,7 +438,7 @@ static bool make_pool_room(struct index *index, size_t bytes, const struct put *
     return count > 0;
 }
 
-/* ---- Entries ------------------------------------------------------------------------------------- */
+/* ---- Entries --------------------------------------------------------------------------------- */
 
 /* Interns the field set of an entry. *unit: 0 if it has none. False: no room. */
 static bool take_fieldset(struct index *index, etag_str set, const struct put *put, uint32_t *unit)
@@ -431,6 +460,7 @@ static bool take_overflow(struct index *index, const struct shm_record *record,
 {
     uint8_t bytes[POOL_RECORD_BYTES_MAX];
     const size_t len = shm_overflow_pack(bytes, record, content_location);
+
     *unit = 0;
     if (len == 0)
         return true;
@@ -447,6 +477,7 @@ static bool take_overflow(struct index *index, const struct shm_record *record,
 static size_t drop_floor(uint32_t *out, const struct index_entry *entry)
 {
     size_t count = 0;
+
     for (size_t i = 0; i < entry->clock_count; i++) {
         if (entry->clocks[i] == CLOCK_FLOOR)
             continue;
@@ -456,7 +487,8 @@ static size_t drop_floor(uint32_t *out, const struct index_entry *entry)
     return count;
 }
 
-/* Takes from the pool what the record refers to. False: no room, and nothing was taken. former: what the entry of this key has. */
+/* Takes from the pool what the record refers to. False: no room, and nothing was taken. former:
+ * what the entry of this key has. */
 static bool take_refs(struct index *index, const struct index_entry *entry, struct pool_refs former,
                       struct put *put, struct shm_record *record)
 {
@@ -516,6 +548,7 @@ enum index_put index_put(struct index *index, const struct index_entry *entry, u
 bool index_find(struct index *index, struct hash128 fingerprint, struct shm_entry *out)
 {
     const uint64_t slot = locate(index, fingerprint);
+
     if (slot == NO_SLOT)
         return false;
     shm_read_at(&index->view, slot, out);
@@ -525,6 +558,7 @@ bool index_find(struct index *index, struct hash128 fingerprint, struct shm_entr
 bool index_find_clocks(struct index *index, struct hash128 fingerprint, struct shm_entry *out)
 {
     const uint64_t slot = locate(index, fingerprint);
+
     if (slot == NO_SLOT)
         return false;
     shm_clocks_at(&index->view, slot, out);
@@ -534,6 +568,7 @@ bool index_find_clocks(struct index *index, struct hash128 fingerprint, struct s
 bool index_remove(struct index *index, struct hash128 fingerprint)
 {
     const uint64_t slot = locate(index, fingerprint);
+
     if (slot == NO_SLOT)
         return false;
     remove_at(index, slot);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The index's writer: makes the sealed memfd, places entries (hopscotch: see layout.h), shares field sets, evicts.
- * It knows nothing of tokens and rules: that is cache.h. Loop thread only.
+ * The index's writer: makes the sealed memfd, places entries (hopscotch: see layout.h), shares
+ * field sets, evicts. It knows nothing of tokens and rules: that is cache.h. Loop thread only.
  *
- * Eviction: at capacity, or where no slot of the window can be freed by moving entries, one entry of the window goes:
- * a stale one, else an expired one, else the one with the oldest fill LSN. Where the pool has no room for a record, those go
- * whose records are in the way (pool_hand.h).
+ * Eviction: at capacity, or where no slot of the window can be freed by moving entries, one entry
+ * of the window goes: a stale one, else an expired one, else the one with the oldest fill LSN.
+ * Where the pool has no room for a record, those go whose records are in the way (pool_hand.h).
  */
 #ifndef ETAGD_INDEX_H
 #define ETAGD_INDEX_H
@@ -23,9 +23,10 @@ struct index_options {
     uint64_t lease_ns;
 };
 
-/* Makes, allocates (no SIGBUS later), maps and seals the memory. All of it is allocated but a part of the pool, which
- * follows in steps when entries need it, each step before it is used: a refusal then is a pool that is full. 0 or a negative errno (-ENOMEM, -ENOSPC: too large
- * for this machine). */
+/* Makes, allocates (no SIGBUS later), maps and seals the memory. All of it is allocated but a part
+ * of the pool, which follows in steps when entries need it, each step before it is used: a refusal
+ * then is a pool that is full. 0 or a negative errno (-ENOMEM, -ENOSPC: too large for this
+ * machine). */
 MUST_USE int index_open(struct index **out, const struct index_options *options);
 struct index *index_close(struct index *index); /* returns NULL */
 
@@ -40,19 +41,23 @@ uint32_t index_pool_used_units(const struct index *index);
 struct index_entry {
     struct hash128 fingerprint;
     uint64_t fill_lsn;
-    uint64_t expires_ns; /* CLOCK_MONOTONIC_COARSE; UINT64_MAX: never */
+    /* CLOCK_MONOTONIC_COARSE; UINT64_MAX: never */
+    uint64_t expires_ns;
     int64_t last_modified;
     bool last_modified_is_strong;
     etag_str etag;
     etag_str content_location;
-    etag_str fieldset;      /* packed; empty: none */
-    const uint32_t *clocks; /* without repetition needed; at most CLOCKS_PER_ENTRY_MAX */
+    /* packed; empty: none */
+    etag_str fieldset;
+    /* without repetition needed; at most CLOCKS_PER_ENTRY_MAX */
+    const uint32_t *clocks;
     size_t clock_count;
 };
 
 enum index_put {
     INDEX_STORED = 0,
-    INDEX_OLDER = 1, /* an entry with a higher fill LSN stands there */
+    /* an entry with a higher fill LSN stands there */
+    INDEX_OLDER = 1,
     /* Field sets that many entries share fill the pool, and no place was cleared yet. */
     INDEX_NO_ROOM = 2,
 };
@@ -64,8 +69,8 @@ struct index_evicted {
     struct hash128 fingerprints[INDEX_EVICTED_MAX];
 };
 
-/* Stores or replaces (an equal fill LSN replaces). now_ns: for expiry in eviction. *evicted: the entries that went for it, whatever is
- * returned; never the one of this key. */
+/* Stores or replaces (an equal fill LSN replaces). now_ns: for expiry in eviction. *evicted: the
+ * entries that went for it, whatever is returned; never the one of this key. */
 MUST_USE enum index_put index_put(struct index *index, const struct index_entry *entry,
                                   uint64_t now_ns, struct index_evicted *evicted);
 
@@ -83,7 +88,8 @@ struct index_stats {
     uint64_t evicted_stale, evicted_expired;
     uint64_t moved;
     uint64_t fieldset_count;
-    uint64_t pool_not_extended; /* the machine had no memory for it */
+    /* the machine had no memory for it */
+    uint64_t pool_not_extended;
 };
 const struct index_stats *index_stats(const struct index *index);
 

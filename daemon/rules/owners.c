@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A word for each unit of the pool, the first owner of the record that begins there, and a doubly linked list through the slots
- * of those who share a field set: an entry leaves it without a search, though a set may have all entries of the index.
- * Numbers of slots are kept plus one, so that zero pages of calloc mean "none", and cost nothing where nothing is used.
+ * A word for each unit of the pool, the first owner of the record that begins there, and a doubly
+ * linked list through the slots of those who share a field set: an entry leaves it without a
+ * search, though a set may have all entries of the index. Numbers of slots are kept plus one, so
+ * that zero pages of calloc mean "none", and cost nothing where nothing is used.
  */
 #include "owners.h"
 
@@ -11,12 +12,15 @@
 #include <stdlib.h>
 
 struct link {
-    uint32_t next, previous; /* slot + 1; 0: none */
+    /* slot + 1; 0: none */
+    uint32_t next, previous;
 };
 
 struct owners {
-    uint32_t *first;    /* by unit: slot + 1; 0: nobody */
-    struct link *links; /* by slot: those that share its field set */
+    /* by unit: slot + 1; 0: nobody */
+    uint32_t *first;
+    /* by slot: those that share its field set */
+    struct link *links;
 };
 
 int owners_open(struct owners **out, uint64_t slot_count, uint32_t unit_count)
@@ -48,6 +52,7 @@ struct owners *owners_close(struct owners *owners)
 static void link_in(struct owners *owners, uint32_t unit, uint32_t slot)
 {
     const uint32_t next = owners->first[unit];
+
     owners->links[slot] = (struct link){.next = next};
     if (next != 0)
         owners->links[next - 1].previous = slot + 1;
@@ -57,6 +62,7 @@ static void link_in(struct owners *owners, uint32_t unit, uint32_t slot)
 static void link_out(struct owners *owners, uint32_t unit, uint32_t slot)
 {
     const struct link link = owners->links[slot];
+
     if (link.previous != 0)
         owners->links[link.previous - 1].next = link.next;
     else

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which slots refer to a record of the pool, so that a place in the pool can be cleared without a search through the index.
- * An overflow record has one owner, a field set as many as it has references. Loop thread only.
+ * Which slots refer to a record of the pool, so that a place in the pool can be cleared without a
+ * search through the index. An overflow record has one owner, a field set as many as it has
+ * references. Loop thread only.
  */
 #ifndef ETAGD_OWNERS_H
 #define ETAGD_OWNERS_H
@@ -28,7 +29,8 @@ void owners_add(struct owners *owners, uint64_t slot, struct pool_refs refs);
 /* It does no more. */
 void owners_remove(struct owners *owners, uint64_t slot, struct pool_refs refs);
 
-/* Slots that refer to the record at 'unit': the first, and the next of a field set; OWNERS_NONE: no more. */
+/* Slots that refer to the record at 'unit': the first, and the next of a field set; OWNERS_NONE: no
+ * more. */
 uint64_t owners_first(const struct owners *owners, uint32_t unit);
 uint64_t owners_next(const struct owners *owners, uint64_t slot);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A buddy allocator whose largest block is 32 units, so that the free units of such a chunk are the bits of one word: taking
- * is finding an aligned run of ones, giving back is setting them, and buddies merge by themselves. Chunks stand
- * in a list by the order of their largest free run, so a record is cut from the smallest run that serves.
- * A second word says where records begin, for those who have to clear a run of what lies in it (pool_hand.h).
- * 16 bytes of private memory for 2 KiB of pool, and nothing of it in the shared memory, which readers could only misread.
+ * A buddy allocator whose largest block is 32 units, so that the free units of such a chunk are the
+ * bits of one word: taking is finding an aligned run of ones, giving back is setting them, and
+ * buddies merge by themselves. Chunks stand in a list by the order of their largest free run, so a
+ * record is cut from the smallest run that serves. A second word says where records begin, for
+ * those who have to clear a run of what lies in it (pool_hand.h). 16 bytes of private memory for
+ * 2 KiB of pool, and nothing of it in the shared memory, which readers could only misread.
  */
 #include "pool.h"
 
@@ -21,16 +22,20 @@
 _Static_assert(CHUNK_UNITS *POOL_UNIT_BYTES == POOL_RECORD_BYTES_MAX, "a chunk is one record");
 
 struct chunk {
-    uint32_t free;   /* bit n: unit n of the chunk is free */
-    uint32_t starts; /* bit n: a record begins at unit n */
+    /* bit n: unit n of the chunk is free */
+    uint32_t free;
+    /* bit n: a record begins at unit n */
+    uint32_t starts;
     uint32_t next, previous;
 };
 
 struct pool {
     uint32_t used_units;
-    uint32_t unit_count; /* that may be given out; the rest waits for pool_grow */
+    /* that may be given out; the rest waits for pool_grow */
+    uint32_t unit_count;
     uint32_t units_max;
-    uint32_t heads[ORDERS]; /* chunks whose largest free run has this order */
+    /* chunks whose largest free run has this order */
+    uint32_t heads[ORDERS];
     struct chunk chunks[];
 };
 
@@ -39,6 +44,7 @@ static uint32_t runs_of(uint32_t free, int order)
 {
     static const uint32_t aligned[ORDERS] = {0xffffffff, 0x55555555, 0x11111111,
                                              0x01010101, 0x00010001, 0x00000001};
+
     for (int i = 0; i < order; i++)
         free &= free >> (1u << i);
     return free & aligned[order];
@@ -70,6 +76,7 @@ static int order_of(size_t bytes)
 static void list_insert(struct pool *pool, uint32_t at, int order)
 {
     struct chunk *const chunk = &pool->chunks[at];
+
     chunk->previous = NONE;
     chunk->next = pool->heads[order];
     if (chunk->next != NONE)
@@ -80,6 +87,7 @@ static void list_insert(struct pool *pool, uint32_t at, int order)
 static void list_remove(struct pool *pool, uint32_t at, int order)
 {
     const struct chunk *const chunk = &pool->chunks[at];
+
     if (chunk->previous != NONE)
         pool->chunks[chunk->previous].next = chunk->next;
     else
@@ -92,6 +100,7 @@ static void list_remove(struct pool *pool, uint32_t at, int order)
 static void set_free(struct pool *pool, uint32_t at, uint32_t free)
 {
     const int before = largest_order(pool->chunks[at].free), after = largest_order(free);
+
     pool->chunks[at].free = free;
     if (before == after)
         return;
@@ -105,6 +114,7 @@ int pool_open(struct pool **out, uint32_t unit_count)
 {
     const uint32_t chunk_count = unit_count / CHUNK_UNITS;
     struct pool *pool = calloc(1, sizeof(*pool) + chunk_count * sizeof(struct chunk));
+
     if (!pool)
         return -ENOMEM;
     pool->units_max = chunk_count * CHUNK_UNITS;
@@ -118,6 +128,7 @@ void pool_grow(struct pool *pool, uint32_t unit_count)
 {
     const uint32_t before = pool->unit_count / CHUNK_UNITS;
     const uint32_t wanted = unit_count / CHUNK_UNITS * CHUNK_UNITS;
+
     pool->unit_count = min_of(wanted, pool->units_max);
     for (uint32_t at = pool->unit_count / CHUNK_UNITS; at-- > before;)
         set_free(pool, at, at == 0 ? UINT32_MAX - 1 : UINT32_MAX); /* unit 0 means "none" */
@@ -146,6 +157,7 @@ static uint32_t best_run(uint32_t free, int order)
 uint32_t pool_take(struct pool *pool, size_t bytes)
 {
     const int order = order_of(bytes);
+
     for (int list = order; list < ORDERS; list++) {
         const uint32_t at = pool->heads[list];
         if (at == NONE)
@@ -164,6 +176,7 @@ void pool_give(struct pool *pool, uint32_t unit, size_t bytes)
     const int order = order_of(bytes);
     const uint32_t at = unit / CHUNK_UNITS;
     const uint32_t mask = run_mask(unit % CHUNK_UNITS, order);
+
     assert(unit != 0 && unit < pool->unit_count && unit % (1u << order) == 0);
     assert((pool->chunks[at].free & mask) == 0);
     assert((pool->chunks[at].starts & mask) ==
@@ -194,6 +207,7 @@ size_t pool_records(const struct pool *pool, uint32_t unit, uint32_t run_units,
     const struct chunk *const chunk = &pool->chunks[unit / CHUNK_UNITS];
     const uint32_t chunk_first = unit / CHUNK_UNITS * CHUNK_UNITS, first = unit % CHUNK_UNITS;
     const uint32_t run = (uint32_t)((UINT64_C(1) << run_units) - 1) << first;
+
     assert(unit < pool->unit_count && unit % run_units == 0 && run_units <= CHUNK_UNITS);
     uint32_t starts = chunk->starts & run;
     if (((chunk->free | chunk->starts) >> first & 1) == 0) {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The hand of a clock over the pool, not over the slots: where records of one unit are sprinkled over all chunks, entries
- * taken in any other order give back units that are no neighbours, and a large record never fits. It goes round, so among
- * equals the oldest record goes first.
+ * The hand of a clock over the pool, not over the slots: where records of one unit are sprinkled
+ * over all chunks, entries taken in any other order give back units that are no neighbours, and a
+ * large record never fits. It goes round, so among equals the oldest record goes first.
  *
- * A place costs as many entries as are current there. A field set costs all of its entries, so the sets that everybody has stay:
- * with a pool of default size there are 15 entries to a chunk, and so enough places that cost less than POOL_EVICTED_MAX. A pool
- * that was made small may consist of shared sets; the hand then takes one of them apart, some entries each time, but only after it
- * saw nothing cheaper in a whole round. Nothing in the pool stays for ever because it came first.
+ * A place costs as many entries as are current there. A field set costs all of its entries, so the
+ * sets that everybody has stay: with a pool of default size there are 15 entries to a chunk, and so
+ * enough places that cost less than POOL_EVICTED_MAX. A pool that was made small may consist of
+ * shared sets; the hand then takes one of them apart, some entries each time, but only after it saw
+ * nothing cheaper in a whole round. Nothing in the pool stays for ever because it came first.
  */
 #include "pool_hand.h"
 
@@ -20,8 +21,10 @@
 
 struct run {
     uint32_t unit, units;
-    uint64_t entries; /* that go; all of them */
-    uint64_t current; /* of these */
+    /* that go; all of them */
+    uint64_t entries;
+    /* of these */
+    uint64_t current;
 };
 
 static bool is_pinned(const struct pool_pins *pins, uint32_t record)
@@ -37,6 +40,7 @@ static bool run_weigh(const struct pool_hand *hand, const struct pool_pins *pins
                       struct run *run)
 {
     uint32_t records[POOL_RUN_UNITS_MAX];
+
     if (run->unit == 0)
         return false; /* unit 0 is nobody's */
     const size_t count = pool_records(hand->pool, run->unit, run->units, records);
@@ -64,6 +68,7 @@ static bool run_weigh(const struct pool_hand *hand, const struct pool_pins *pins
 static uint32_t run_next(struct pool_hand *hand, uint32_t units)
 {
     uint32_t unit = (hand->position + units - 1) / units * units;
+
     if (unit >= pool_unit_count(hand->pool))
         unit = 0;
     hand->position = unit + units;
@@ -76,6 +81,7 @@ static struct run cheapest(struct pool_hand *hand, uint32_t units, const struct 
 {
     struct run best = {.current = UINT64_MAX};
     uint64_t looks = 0;
+
     for (unsigned i = 0; i < RUNS_MAX && looks < LOOKS_MAX && best.current > 0; i++) {
         struct run run = {.unit = run_next(hand, units), .units = units};
         if (!run_weigh(hand, pins, now_ns, &run)) {
@@ -106,6 +112,7 @@ static size_t run_owners(const struct pool_hand *hand, const struct run *run,
     uint32_t records[POOL_RUN_UNITS_MAX];
     const size_t record_count = pool_records(hand->pool, run->unit, run->units, records);
     size_t count = 0;
+
     for (size_t i = 0; i < record_count; i++) {
         const bool is_set = fieldset_table_references(hand->fieldsets, records[i]) > 0;
         uint64_t slot = owners_first(hand->owners, records[i]);
@@ -122,6 +129,7 @@ size_t pool_hand_choose(struct pool_hand *hand, size_t bytes, const struct pool_
 {
     const uint32_t units = pool_run_units(bytes);
     const struct run best = cheapest(hand, units, pins, now_ns);
+
     if (best.entries == 0)
         return 0;
     if (best.entries <= POOL_EVICTED_MAX)

@@ -2,16 +2,18 @@
 /*
  * Flat records. Numbers are little-endian; a part is a u16 length and its bytes.
  *
- *   entry  u8 version, u64 fill LSN, u64 expiry (wall ms), u64 expiry (monotonic ns), i64 Last-Modified, u64 max age (ms),
- *          u8 flags (1: that date is strong), parts: key, entity tag, Content-Location, field set; u16 count and as many parts: surrogate keys
- *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32 max ms, u8 everything,
- *          u16 resources, u16 surrogate keys, u16 prefixes, u8 outgoing, u32 its hold ms, u32 length of the mark, the mark,
- *          parts: host and target of each resource, the surrogate keys, host and target of each prefix,
- *          the fingerprints of entries that it takes along, u16 their count (at the end, to be read from there)
+ *   entry  u8 version, u64 fill LSN, u64 expiry (wall ms), u64 expiry (monotonic ns), i64
+ *          Last-Modified, u64 max age (ms), u8 flags (1: that date is strong), parts: key, entity
+ *          tag, Content-Location, field set; u16 count and as many parts: surrogate keys
+ *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32
+ *          max ms, u8 everything, u16 resources, u16 surrogate keys, u16 prefixes, u8 outgoing, u32
+ *          its hold ms, u32 length of the mark, the mark, parts: host and target of each resource,
+ *          the surrogate keys, host and target of each prefix, the fingerprints of entries that it
+ *          takes along, u16 their count (at the end, to be read from there)
  *   mark   u64 published LSN, u8 everything is due, part: log id; the rest: cursor
  *
- * Absent and empty parts are the same here; nothing in a record tells them apart. Parsing trusts no byte: a disk may
- * have changed it, and another program may have written it.
+ * Absent and empty parts are the same here; nothing in a record tells them apart. Parsing trusts no
+ * byte: a disk may have changed it, and another program may have written it.
  */
 #include "record.h"
 
@@ -68,7 +70,7 @@ static size_t part_bytes(etag_str part)
     return sizeof(uint16_t) + part.len;
 }
 
-/* ---- Reading: after the first thing that does not fit, everything is empty and 'failed' stays ---- */
+/* ---- Reading: after the first thing that does not fit, everything is empty and 'failed' stays */
 
 struct reader {
     etag_str left;
@@ -89,24 +91,28 @@ static etag_str get_bytes(struct reader *in, size_t len)
 static uint8_t get_u8(struct reader *in)
 {
     const etag_str bytes = get_bytes(in, sizeof(uint8_t));
+
     return bytes.data ? (uint8_t)bytes.data[0] : 0;
 }
 
 static uint16_t get_u16(struct reader *in)
 {
     const etag_str bytes = get_bytes(in, sizeof(uint16_t));
+
     return bytes.data ? load_u16(bytes.data) : 0;
 }
 
 static uint32_t get_u32(struct reader *in)
 {
     const etag_str bytes = get_bytes(in, sizeof(uint32_t));
+
     return bytes.data ? load_u32(bytes.data) : 0;
 }
 
 static uint64_t get_u64(struct reader *in)
 {
     const etag_str bytes = get_bytes(in, sizeof(uint64_t));
+
     return bytes.data ? load_u64(bytes.data) : 0;
 }
 
@@ -114,6 +120,7 @@ static uint64_t get_u64(struct reader *in)
 static etag_str get_part(struct reader *in)
 {
     const etag_str part = get_bytes(in, get_u16(in));
+
     return part.len > 0 ? part : (etag_str){0};
 }
 
@@ -130,6 +137,7 @@ int entry_record_pack(struct buffer *out, const struct entry_record *record)
     size_t bytes = 1 + 5 * sizeof(uint64_t) + 1 + part_bytes(record->key_bytes) +
                    part_bytes(entry->etag) + part_bytes(entry->content_location) +
                    part_bytes(entry->fieldset) + sizeof(uint16_t);
+
     for (size_t i = 0; i < entry->surrogate_count; i++)
         bytes += part_bytes(entry->surrogates[i]);
     if (buffer_reserve(out, bytes))
@@ -169,6 +177,7 @@ static bool parse_surrogates(struct reader *in, struct entry *entry,
                              struct entry_record_parts *parts)
 {
     const size_t count = get_u16(in);
+
     if (in->failed || count > SURROGATES_PER_ENTRY_MAX)
         return false;
     for (size_t i = 0; i < count; i++)
@@ -181,6 +190,7 @@ static bool parse_surrogates(struct reader *in, struct entry *entry,
 bool entry_record_parse(etag_str bytes, struct entry_record *out, struct entry_record_parts *parts)
 {
     struct reader in = {.left = bytes};
+
     *out = (struct entry_record){0};
     struct entry *entry = &out->entry;
     if (get_u8(&in) != ENTRY_VERSION)
@@ -205,6 +215,7 @@ bool entry_record_parse(etag_str bytes, struct entry_record *out, struct entry_r
 static size_t resources_bytes(const etag_resource *resources, size_t count)
 {
     size_t bytes = 0;
+
     for (size_t i = 0; i < count; i++)
         bytes += part_bytes(resources[i].host) + part_bytes(resources[i].target);
     return bytes;
@@ -221,6 +232,7 @@ static void put_resources(struct buffer *out, const etag_resource *resources, si
 const char *event_check(const struct event *event)
 {
     const bool names_guard = event->guard.high != 0 || event->guard.low != 0;
+
     if (names_guard != (event->kind != EVENT_MUTATION))
         return names_guard ? "a mutation has no guard" : "the guard has no id";
     return event->kind == EVENT_GUARD_ABORT ? NULL : targets_check(&event->targets);
@@ -275,6 +287,7 @@ bool relay_mark_parse(etag_str bytes, struct relay_mark *out)
 int event_record_pack(struct buffer *out, const struct event *event)
 {
     const etag_targets *targets = &event->targets;
+
     assert(targets->resource_count + targets->surrogate_count + targets->prefix_count <=
            TARGETS_PER_EVENT_MAX);
     size_t bytes = 1 + sizeof(uint64_t) + 2 * sizeof(uint32_t) + 1 + 2 * sizeof(uint64_t) +
@@ -320,6 +333,7 @@ int event_record_pack(struct buffer *out, const struct event *event)
 static const etag_resource *get_resources(struct reader *in, size_t count, struct arena *arena)
 {
     etag_resource *resources = (etag_resource *)arena_array(arena, count, sizeof(*resources));
+
     for (size_t i = 0; resources && i < count; i++) {
         resources[i].host = get_part(in);
         resources[i].target = get_part(in);
@@ -330,6 +344,7 @@ static const etag_resource *get_resources(struct reader *in, size_t count, struc
 static const etag_str *get_surrogates(struct reader *in, size_t count, struct arena *arena)
 {
     etag_str *surrogates = (etag_str *)arena_array(arena, count, sizeof(*surrogates));
+
     for (size_t i = 0; surrogates && i < count; i++)
         surrogates[i] = get_part(in);
     return surrogates;
@@ -362,6 +377,7 @@ struct hash128 event_record_unstored(etag_str bytes, size_t i)
 static struct reader event_reader(etag_str bytes)
 {
     const size_t tail = tail_bytes(bytes);
+
     return (struct reader){.left = tail > 0 ? (etag_str){bytes.data + 1, bytes.len - 1 - tail}
                                             : (etag_str){0},
                            .failed = tail == 0};
@@ -371,6 +387,7 @@ uint64_t event_record_wall_ms(etag_str bytes)
 {
     struct reader in = event_reader(bytes);
     const uint64_t wall_ms = get_u64(&in);
+
     return in.failed ? 0 : wall_ms;
 }
 
@@ -399,6 +416,7 @@ static bool get_mark(struct reader *in, struct event *out)
 bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct arena *arena)
 {
     struct reader in = event_reader(bytes);
+
     *out = (struct event){.lsn = lsn};
     etag_targets *targets = &out->targets;
     ETAG_INIT(targets);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Records in the store: an entry and an event as flat bytes. Both halves of each format stand in record.c.
- * A byte of version comes first; parsed structs point into the bytes.
+ * Records in the store: an entry and an event as flat bytes. Both halves of each format stand in
+ * record.c. A byte of version comes first; parsed structs point into the bytes.
  */
 #ifndef ETAGD_RECORD_H
 #define ETAGD_RECORD_H
@@ -11,11 +11,15 @@
 
 /* An entry as it is kept: the entry, and what the cache decided about it. */
 struct entry_record {
-    etag_str key_bytes; /* canonical, see key.h */
-    struct entry entry; /* .key is not used by pack; parse fills it from key_bytes */
+    /* canonical, see key.h */
+    etag_str key_bytes;
+    /* .key is not used by pack; parse fills it from key_bytes */
+    struct entry entry;
     uint64_t fill_lsn;
-    uint64_t expires_wall_ms; /* 0: never */
-    uint64_t expires_ns; /* the same in CLOCK_MONOTONIC, which means something within one boot */
+    /* 0: never */
+    uint64_t expires_wall_ms;
+    /* the same in CLOCK_MONOTONIC, which means something within one boot */
+    uint64_t expires_ns;
 };
 
 /* Memory for what a parsed record points to. */
@@ -31,29 +35,37 @@ MUST_USE int entry_record_pack(struct buffer *out, const struct entry_record *re
 MUST_USE bool entry_record_parse(etag_str bytes, struct entry_record *out,
                                  struct entry_record_parts *parts);
 
-/* What the daemon has of the relay's log, and the log of it. It goes with an event, so that the two are recorded together. */
+/* What the daemon has of the relay's log, and the log of it. It goes with an event, so that the two
+ * are recorded together. */
 struct relay_mark {
-    /* Everything of this log up to this snapshot is applied. Empty: nothing is known of it, ask for everything. */
+    /* Everything of this log up to this snapshot is applied. Empty: nothing is known of it, ask for
+     * everything. */
     etag_str cursor, log_id;
-    /* Of this host's own events: the log has those up to this LSN; for those that it has not, "everything" may be due instead. */
+    /* Of this host's own events: the log has those up to this LSN; for those that it has not,
+     * "everything" may be due instead. */
     uint64_t published_lsn;
     bool everything_due;
 };
 
-/* What happened: one mutation, or one step of a guard. Every change of state is one, live, from the spool, from guards
- * that linger, at recovery (cache_apply). */
+/* What happened: one mutation, or one step of a guard. Every change of state is one, live, from the
+ * spool, from guards that linger, at recovery (cache_apply). */
 struct event {
     uint64_t lsn;
     uint64_t wall_ms;
-    uint32_t peer_pid, peer_uid; /* pid 0: the daemon itself, or a spool file of that uid */
+    /* pid 0: the daemon itself, or a spool file of that uid */
+    uint32_t peer_pid, peer_uid;
     enum event_kind kind;
-    struct guard_id guard; /* GUARD_*; else {0, 0} */
-    etag_targets targets;  /* with hold_ms and max_ms; of an abort: may be empty */
+    /* GUARD_*; else {0, 0} */
+    struct guard_id guard;
+    /* with hold_ms and max_ms; of an abort: may be empty */
+    etag_targets targets;
     /* Entries that the store erases with the event (unstored.h); parsing leaves them out. */
     const struct hash128 *unstored;
     size_t unstored_count;
-    bool outgoing;             /* a change of this host, which the relay's log is to have */
-    uint32_t outgoing_hold_ms; /* ... with this hold; that of the targets may have been folded */
+    /* a change of this host, which the relay's log is to have */
+    bool outgoing;
+    /* ... with this hold; that of the targets may have been folded */
+    uint32_t outgoing_hold_ms;
     bool has_mark;
     struct relay_mark mark;
 };

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether an entry of the index is still of use: those that are not go first where room is needed. */
+/* Whether an entry of the index is still of use: those that are not go first where room is
+ * needed. */
 #ifndef ETAGD_SLOT_USE_H
 #define ETAGD_SLOT_USE_H
 
 #include "shm.h"
 
 enum slot_use {
-    SLOT_STALE, /* in flux counts as stale: it answers nothing either */
+    /* in flux counts as stale: it answers nothing either */
+    SLOT_STALE,
     SLOT_EXPIRED,
     SLOT_CURRENT,
 };
@@ -17,6 +19,7 @@ static inline enum slot_use slot_use(const struct shm_view *view, uint64_t slot,
     struct shm_entry entry;
     uint32_t clock;
     uint64_t value;
+
     shm_clocks_at(view, slot, &entry);
     if (shm_newer_clock(view, &entry, &clock, &value))
         return SLOT_STALE;

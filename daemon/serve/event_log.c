@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A page of the log. Most events stand in the store; the last ones may still be on their way there, and are in the journal
- * only. The store is written in the order of the LSNs, so what comes behind its last one is the journal's.
+ * A page of the log. Most events stand in the store; the last ones may still be on their way there,
+ * and are in the journal only. The store is written in the order of the LSNs, so what comes behind
+ * its last one is the journal's.
  *
- * A page is bounded three ways: events that it has, bytes of their records, events that were looked at. So a request
- * costs the loop a millisecond or so, whatever it asks for.
+ * A page is bounded three ways: events that it has, bytes of their records, events that were looked
+ * at. So a request costs the loop a millisecond or so, whatever it asks for.
  */
 #include "inspect.h"
 #include "numbers.h"
@@ -24,9 +25,11 @@ struct page {
     uint64_t until_lsn;
     struct event_view *views;
     size_t count, limit, bytes, scanned;
-    uint64_t seen_lsn; /* the last that was looked at */
+    /* the last that was looked at */
+    uint64_t seen_lsn;
     uint64_t next_lsn;
-    bool failed; /* no memory */
+    /* no memory */
+    bool failed;
 };
 
 static bool page_is_full(const struct page *page, etag_str record)
@@ -82,7 +85,8 @@ static int walk_result(int result)
 
 static int page_forward(struct server *server, struct page *page)
 {
-    /* Asked before the walk, which sees all of them: what is stored in between is still in the journal. */
+    /* Asked before the walk, which sees all of them: what is stored in between is still in the
+     * journal. */
     uint64_t stored = 0;
     int r = store_last_lsn(server->store, &stored);
 

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fill path, from the request to the persister's queue. Read fills_take() first: it leaves this file for each step, and each step
- * comes back with what the next one needs.
+ * The fill path, from the request to the persister's queue. Read fills_take() first: it leaves this
+ * file for each step, and each step comes back with what the next one needs.
  *
  *   names are checked again, since a peer may be anybody   key_canonicalize, entry_check
- *   the token test, and the index                           cache_fill; of a tombstone: cache_retire
- *   the store, lazily                                       entry_record_pack, persist_entry
+ *   the token test, and the index                          cache_fill; of a tombstone: cache_retire
+ *   the store, lazily                                      entry_record_pack, persist_entry
  */
 #include "fills.h"
 
 #include "mutation.h"
 #include "server.h"
 
-/* Its removal goes to the store, or at least with the next event: else it comes back after a restart, when nobody knows any more on
- * what the key's last entry depended. */
+/* Its removal goes to the store, or at least with the next event: else it comes back after a
+ * restart, when nobody knows any more on what the key's last entry depended. */
 static void removed_erase(struct server *server, struct hash128 fingerprint)
 {
     if (persist_erase(server->persist, fingerprint) == 0)
@@ -30,8 +30,9 @@ static void evicted_erase(struct server *server, const struct index_evicted *evi
         removed_erase(server, evicted->fingerprints[i]);
 }
 
-/* Rule WIDER_FILL_RECORDED: while the store may have a current record of the key that lacks what the new entry depends on, no
- * event is recorded that does not take it along. Before the new one goes to the persister. */
+/* Rule WIDER_FILL_RECORDED: while the store may have a current record of the key that lacks what
+ * the new entry depends on, no event is recorded that does not take it along. Before the new one
+ * goes to the persister. */
 static bool former_unstore(struct server *server, const struct cache_stored *stored, bool unloaded)
 {
     const struct hash128 fingerprint = stored->fingerprint;
@@ -43,8 +44,8 @@ static bool former_unstore(struct server *server, const struct cache_stored *sto
     return true;
 }
 
-/* What the store has to know of an accepted fill. Best effort: an entry that is not persisted is a miss after a
- * restart, nothing worse. */
+/* What the store has to know of an accepted fill. Best effort: an entry that is not persisted is a
+ * miss after a restart, nothing worse. */
 static void fill_persist(struct server *server, const struct entry *entry,
                          const struct cache_stored *stored, bool unloaded)
 {
@@ -70,8 +71,8 @@ static void fill_persist(struct server *server, const struct entry *entry,
     log_event(&server->log, LOG_DEBUG, "fill_not_persisted");
 }
 
-/* An entry of the former run whose turn has not come is judged like any other. True: its record in the store may be current, and it is
- * not in the index. */
+/* An entry of the former run whose turn has not come is judged like any other. True: its record in
+ * the store may be current, and it is not in the index. */
 static bool key_load(struct server *server)
 {
     struct index_evicted evicted;

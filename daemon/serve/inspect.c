@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What people ask. An answer puts together three sources: the index says what front ends see now, the persister and the
- * store know the names (the index keeps only hashes), the event log knows who moved a clock.
+ * What people ask. An answer puts together three sources: the index says what front ends see now,
+ * the persister and the store know the names (the index keeps only hashes), the event log knows who
+ * moved a clock.
  */
 #include "inspect.h"
 
@@ -40,7 +41,8 @@ static int known_take(void *ctx, struct hash128 fingerprint, etag_str record)
 /* One key looked at from all sides. Large: in the arena. */
 struct look {
     struct known known;
-    struct shm_entry shown; /* where in_index */
+    /* where in_index */
+    struct shm_entry shown;
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
     struct entry_view view;
     struct clock_view clocks[CLOCKS_PER_ENTRY_MAX + 1];
@@ -272,7 +274,8 @@ struct listing {
     struct server *server;
     struct entry_view *views;
     size_t count, limit, bytes;
-    etag_str last; /* cursor of the last one listed */
+    /* cursor of the last one listed */
+    etag_str last;
     bool more;
 };
 
@@ -281,6 +284,7 @@ static int list_each(void *ctx, etag_str cursor, struct hash128 fingerprint, eta
     struct listing *listing = ctx;
     struct server *server = listing->server;
     struct known known = {.arena = &server->arena};
+
     _Static_assert(sizeof(struct shm_entry) < 16384, "on the stack");
     struct shm_entry shown;
     uint32_t clock;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests of people: get, explain, list; status and clients (inspect_figures.c); log (event_log.c). They read; nothing of what
- * they do is on the three paths. */
+/* Requests of people: get, explain, list; status and clients (inspect_figures.c); log
+ * (event_log.c). They read; nothing of what they do is on the three paths. */
 #ifndef ETAGD_INSPECT_H
 #define ETAGD_INSPECT_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon's figures, and who is connected. What clients count stands on pages of their own (client_page.h), so that
- * looking costs them nothing; it is put together here, when somebody asks.
+ * The daemon's figures, and who is connected. What clients count stands on pages of their own
+ * (client_page.h), so that looking costs them nothing; it is put together here, when somebody asks.
  */
 #include "clocktime.h"
 #include "inspect.h"

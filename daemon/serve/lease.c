@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Why a lease: a front end that is alone with the memory cannot know whether the daemon still lives and still owns
- * the truth. The deadline tells it how long it may believe what it reads. A daemon that stalls stops renewing, and
- * whoever waited one L knows that nobody trusts the memory any more.
+ * Why a lease: a front end that is alone with the memory cannot know whether the daemon still lives
+ * and still owns the truth. The deadline tells it how long it may believe what it reads. A daemon
+ * that stalls stops renewing, and whoever waited one L knows that nobody trusts the memory any
+ * more.
  *
- * The order inside lease_renew is the proof: the clock is read first, so that everything checked after it is
- * checked at a time later than the one from which the deadline counts.
+ * The order inside lease_renew is the proof: the clock is read first, so that everything checked
+ * after it is checked at a time later than the one from which the deadline counts.
  *
  * With a relay there is a second deadline, and the earlier one counts: freshness.h.
  */
@@ -95,7 +96,8 @@ static void margin_note(struct lease *lease)
         lease->margin_min_ns = margin_ns;
 }
 
-/* Whoever renews the lease has just read the spool: the clock is read before everything that the lease vouches for. */
+/* Whoever renews the lease has just read the spool: the clock is read before everything that the
+ * lease vouches for. */
 int lease_renew(struct lease *lease)
 {
     const uint64_t now = time_coarse_ns();

@@ -16,16 +16,24 @@
 #include "store.h"
 
 struct lease {
-    uint64_t length_ns;   /* L */
-    uint64_t locked_ns;   /* when the locks were taken */
-    uint64_t wait_ns;     /* rule START_WAIT: before the first answer */
-    uint64_t next_ns;     /* when the next renewal is due */
-    uint64_t deadline_ns; /* the last one published */
-    uint64_t own_ns;      /* what it would have been without the relay */
-    bool recorded;        /* L stands beside the lock */
+    /* L */
+    uint64_t length_ns;
+    /* when the locks were taken */
+    uint64_t locked_ns;
+    /* rule START_WAIT: before the first answer */
+    uint64_t wait_ns;
+    /* when the next renewal is due */
+    uint64_t next_ns;
+    /* the last one published */
+    uint64_t deadline_ns;
+    /* what it would have been without the relay */
+    uint64_t own_ns;
+    /* L stands beside the lock */
+    bool recorded;
     bool paused;
     char pause_path[PATH_BYTES_MAX + 16];
-    struct endpoint *endpoint; /* borrowed, as all below */
+    /* borrowed, as all below */
+    struct endpoint *endpoint;
     const struct store *store;
     const struct freshness *freshness;
     struct shm_view *view;
@@ -35,15 +43,19 @@ struct lease {
      * last renewal. 0, or a negative errno: not everything was applied. */
     int (*settle)(void *ctx, bool suspended);
     void *ctx;
-    uint64_t
-        suspended_ns; /* CLOCK_BOOTTIME less CLOCK_MONOTONIC, at the last renewal; 0: none yet */
-    bool settled;     /* the start's wait is over, and the spool's mark says so */
-    struct histogram margins; /* what was left of the lease at each renewal; 0: it was over */
-    uint64_t margin_min_ns;   /* the smallest of them; UINT64_MAX: none yet */
+    /* CLOCK_BOOTTIME less CLOCK_MONOTONIC, at the last renewal; 0: none yet */
+    uint64_t suspended_ns;
+    /* the start's wait is over, and the spool's mark says so */
+    bool settled;
+    /* what was left of the lease at each renewal; 0: it was over */
+    struct histogram margins;
+    /* the smallest of them; UINT64_MAX: none yet */
+    uint64_t margin_min_ns;
 };
 
-/* given: length, locked_ns (read after the locks were taken) and the borrowed parts. former_lease_ns: the longest lease that a former
- * daemon may have given. state_dir: where the mark of a pause stands. */
+/* given: length, locked_ns (read after the locks were taken) and the borrowed parts.
+ * former_lease_ns: the longest lease that a former daemon may have given. state_dir: where the mark
+ * of a pause stands. */
 void lease_init(struct lease *lease, const struct lease *given, uint64_t former_lease_ns,
                 const char *state_dir);
 
@@ -61,7 +73,8 @@ uint64_t lease_due_in_ns(const struct lease *lease);
 /* Takes the promise back at once: at a pause, at the end. */
 void lease_revoke(struct lease *lease);
 
-/* The kill switch: no lease until resume. It outlives the daemon (a mark in the state directory). 0 or negative errno. */
+/* The kill switch: no lease until resume. It outlives the daemon (a mark in the state directory). 0
+ * or negative errno. */
 MUST_USE int lease_pause(struct lease *lease);
 MUST_USE int lease_resume(struct lease *lease);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One path for every change, so that what holds for an invalidation over the socket (a new LSN, recorded before it is
- * answered, watchers told) holds for the rest: spool files, guards, holds, the daemon's own.
+ * One path for every change, so that what holds for an invalidation over the socket (a new LSN,
+ * recorded before it is answered, watchers told) holds for the rest: spool files, guards, holds,
+ * the daemon's own.
  *
  * What a request comes to is decided first (step_of): a step of a guard may have nothing to change.
  */
@@ -136,7 +137,8 @@ static struct pending_answer answer_of_event(const struct mutation_from *from,
     return answer;
 }
 
-/* Safe in the journal: the store follows in its own time. False: the answer has to wait for the store. */
+/* Safe in the journal: the store follows in its own time. False: the answer has to wait for the
+ * store. */
 static bool event_journal(struct server *server, const struct event *event, etag_str record)
 {
     /* Rule CURSOR_AFTER_EVENTS: a cursor is in the journal only behind all that it stands for. */
@@ -146,8 +148,8 @@ static bool event_journal(struct server *server, const struct event *event, etag
     return journal_append(server->journal, event->lsn, record) == 0;
 }
 
-/* The event is recorded and answered, or on its way to the store, and its answer waits for that. False: no memory, nothing
- * is queued. */
+/* The event is recorded and answered, or on its way to the store, and its answer waits for that.
+ * False: no memory, nothing is queued. */
 static bool event_record(struct server *server, const struct event *event,
                          const struct mutation_from *from)
 {
@@ -223,7 +225,8 @@ static bool begins_hold(const struct event *event)
     return event->targets.hold_ms > 0 && event->kind != EVENT_GUARD_BEGIN;
 }
 
-/* A former fold was shorter, so the new one stands for it as well. (Or every longer hold would leave one more.) */
+/* A former fold was shorter, so the new one stands for it as well. (Or every longer hold would
+ * leave one more.) */
 static void fold_end(struct server *server, struct guard_id former)
 {
     const struct mutation_from nobody = {0};
@@ -237,7 +240,8 @@ static void fold_end(struct server *server, struct guard_id former)
     (void)!event_happen(server, &event, &nobody).error; /* then it ends by itself */
 }
 
-/* One hold of everything stands for those that find no room: it is there, in memory and recorded, before the event is. */
+/* One hold of everything stands for those that find no room: it is there, in memory and recorded,
+ * before the event is. */
 static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_ms)
 {
     const struct mutation_from nobody = {0};
@@ -261,7 +265,8 @@ static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_m
     return done;
 }
 
-/* Rule HOLD_FOLDED: a mutation goes without its hold only while the fold stands for it, as long as its own would have. */
+/* Rule HOLD_FOLDED: a mutation goes without its hold only while the fold stands for it, as long as
+ * its own would have. */
 static struct mutation_refusal hold_fold(struct server *server, struct event *event)
 {
     struct guards *guards = &server->cache.guards;
@@ -296,8 +301,10 @@ struct mutation_refusal mutation_event(struct server *server, struct event *even
 /* ---- What a request comes to ---- */
 
 enum step {
-    STEP_EVENT,   /* something changes */
-    STEP_NOTHING, /* it stands, or ended, already, and that is safe */
+    /* something changes */
+    STEP_EVENT,
+    /* it stands, or ended, already, and that is safe */
+    STEP_NOTHING,
 };
 
 /* The guard stands, and would after a crash. */
@@ -306,8 +313,9 @@ static bool guard_is_safe(const struct server *server, const struct guard *guard
     return guard->lsn < pending_safe_below(&server->mutations, server->cache.lsn);
 }
 
-/* A begin or a confirmation that comes after the end of its guard was said, late in the spool or over a connection that was
- * stuck, begins nothing: its writer has no use for it. Where the daemon ended the guard, it does. */
+/* A begin or a confirmation that comes after the end of its guard was said, late in the spool or
+ * over a connection that was stuck, begins nothing: its writer has no use for it. Where the daemon
+ * ended the guard, it does. */
 static enum step step_of_begin(const struct server *server, const struct event *event)
 {
     const struct guard *guard = guards_find(&server->cache.guards, event->guard);
@@ -409,8 +417,8 @@ static bool is_begin(const struct request *request)
     return request->kind == REQUEST_GUARD_BEGIN || request->kind == REQUEST_GUARD_CONFIRM;
 }
 
-/* Rule KNOWN_GUARD_EXEMPT: only what begins a guard that is not known needs room. A guard that stands goes on: its writer is in
- * its transaction, and can't wait for others to end theirs. */
+/* Rule KNOWN_GUARD_EXEMPT: only what begins a guard that is not known needs room. A guard that
+ * stands goes on: its writer is in its transaction, and can't wait for others to end theirs. */
 static struct mutation_refusal limits_check(const struct server *server,
                                             const struct request *request,
                                             const struct mutation_from *from)
@@ -507,7 +515,8 @@ static bool guard_expire(struct server *server, struct guard *guard)
     const bool lingered = guard->state == GUARD_OPEN;
     struct event event;
 
-    /* A copy: the event borrows its names from it, and outlives the guard, which ends when the event is applied. */
+    /* A copy: the event borrows its names from it, and outlives the guard, which ends when the
+     * event is applied. */
     arena_reset(&server->arena);
     char *bytes = arena_alloc(&server->arena, guard->record_len);
     if (!bytes)
@@ -556,7 +565,8 @@ bool mutation_expire_guards(struct server *server)
 
     server->expire_more = false;
     while ((guard = guards_overdue(&server->cache.guards, time_coarse_ns(), peer_lives, server))) {
-        /* One may name thousands of targets, and thousands end together: the lease has to be kept in between. */
+        /* One may name thousands of targets, and thousands end together: the lease has to be kept
+         * in between. */
         server->expire_more = ended == EXPIRED_PER_TURN_MAX ||
                               (ended > 0 && time_ns_of(CLOCK_MONOTONIC) >= until_ns);
         if (server->expire_more || !guard_expire(server, guard))

@@ -11,21 +11,27 @@
 #include <stdint.h>
 
 struct pending_answer {
-    uint64_t ticket; /* 0: not yet known (the turn's submit fills it in) */
+    /* 0: not yet known (the turn's submit fills it in) */
+    uint64_t ticket;
     enum { ANSWER_PEER, ANSWER_SPOOL, ANSWER_RELAY, ANSWER_NOBODY } to;
     uint64_t peer_id;
     uint64_t request_id;
     struct spool_slot spool;
     uint64_t lsn;
-    uint64_t arrived_ns; /* of ANSWER_PEER, CLOCK_MONOTONIC */
-    bool logged; /* of ANSWER_PEER: it was in the relay's log before, and no more was asked */
-    bool more;   /* ... the relay has to say more */
+    /* of ANSWER_PEER, CLOCK_MONOTONIC */
+    uint64_t arrived_ns;
+    /* of ANSWER_PEER: it was in the relay's log before, and no more was asked */
+    bool logged;
+    /* ... the relay has to say more */
+    bool more;
 };
 
 struct pending {
     struct pending_answer *ring;
-    size_t capacity, head, count; /* capacity: a power of two */
-    size_t without_ticket;        /* at the tail */
+    /* capacity: a power of two */
+    size_t capacity, head, count;
+    /* at the tail */
+    size_t without_ticket;
 };
 
 void pending_deinit(struct pending *pending);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rules on this side of the relay (docs/consistency.md, "Many hosts"): a batch is applied, recorded with its cursor, and only then
- * does the cursor count, the lease may go on, and the relay gets its receipt.
+ * Rules on this side of the relay (docs/consistency.md, "Many hosts"): a batch is applied, recorded
+ * with its cursor, and only then does the cursor count, the lease may go on, and the relay gets its
+ * receipt.
  */
 #include "relay_link.h"
 
@@ -84,8 +85,8 @@ static int outgoing_load(void *ctx, uint64_t lsn, etag_str record)
     return 0;
 }
 
-/* Rule OUTGOING_KEPT: what the log may lack of a former run is given to it now. Where it was forgotten with the state, everything
- * is. */
+/* Rule OUTGOING_KEPT: what the log may lack of a former run is given to it now. Where it was
+ * forgotten with the state, everything is. */
 int relay_link_load(struct server *server, bool forgotten)
 {
     struct relay_link *link = &server->relay;

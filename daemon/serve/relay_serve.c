@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One relay counts: the one that said hello last. It asks from the cursor that it is told, brings a batch, waits
- * for its receipt, and brings the next. A batch is one event with the names of all events in it, and the last part of it has the
- * cursor in the same record (rule CURSOR_WITH_EVENTS). A batch that brings nothing new is not recorded each time: an older cursor
+ * One relay counts: the one that said hello last. It asks from the cursor that it is told, brings a
+ * batch, waits for its receipt, and brings the next. A batch is one event with the names of all
+ * events in it, and the last part of it has the cursor in the same record (rule
+ * CURSOR_WITH_EVENTS). A batch that brings nothing new is not recorded each time: an older cursor
  * only makes a warm start ask for more.
  */
 #include "relay_serve.h"
@@ -81,7 +82,8 @@ void relay_serve_hello(struct server *server, struct peer *peer, const struct re
 
 /* ---- Batches ---- */
 
-/* Names of all its events, as those of one. A hold is as long as the longest of them. False: no memory. */
+/* Names of all its events, as those of one. A hold is as long as the longest of them. False: no
+ * memory. */
 static bool targets_merge(const struct relay_batch *batch, struct arena *arena, etag_targets *out)
 {
     etag_resource *resources = arena_array(arena, TARGETS_PER_EVENT_MAX, sizeof(*resources));
@@ -109,8 +111,8 @@ static bool targets_merge(const struct relay_batch *batch, struct arena *arena, 
     return true;
 }
 
-/* Rule OTHER_LOG_IS_EVERYTHING: a cursor means something in its own log only, so continuity is not proven. No cursor at all is the
- * same. */
+/* Rule OTHER_LOG_IS_EVERYTHING: a cursor means something in its own log only, so continuity is not
+ * proven. No cursor at all is the same. */
 static bool log_is_other(const struct relay_link *link, const struct relay_batch *batch)
 {
     return !batch->more && !str_equal(batch->log_id, relay_str(&link->settled.log_id));
@@ -132,7 +134,8 @@ static const char *batch_refusal(const struct server *server, const struct peer 
                  "and read CLOCK_MONOTONIC_COARSE before it polls";
 }
 
-/* Rule PARTS_TOGETHER: the cursor of the last part stands for all parts, and it may be on its way already. */
+/* Rule PARTS_TOGETHER: the cursor of the last part stands for all parts, and it may be on its way
+ * already. */
 static void batch_refuse(struct server *server, struct peer *peer, const struct request *request,
                          enum wire_error code, const char *text)
 {
@@ -300,8 +303,8 @@ void relay_serve_done(struct server *server, struct peer *peer, const struct req
 
 /* ---- Marks ---- */
 
-/* A mark that says too much would let a restart forget events: it is recorded at once. One that says too little costs a restart
- * some rows and some events that are published twice. */
+/* A mark that says too much would let a restart forget events: it is recorded at once. One that
+ * says too little costs a restart some rows and some events that are published twice. */
 static bool mark_is_due(const struct server *server, bool all)
 {
     const struct relay_link *link = &server->relay;

@@ -5,8 +5,9 @@
 
 struct server;
 
-/* Reads the configuration again and does what follows from it; loop thread, between requests. A mistake in it changes
- * nothing and is logged; so is what was changed, and what waits for a restart. */
+/* Reads the configuration again and does what follows from it; loop thread, between requests. A
+ * mistake in it changes nothing and is logged; so is what was changed, and what waits for a
+ * restart. */
 void reload(struct server *server);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fill path and the invalidate path begin here, and each goes on in a file of its own, which reads top-down:
+ * The fill path and the invalidate path begin here, and each goes on in a file of its own, which
+ * reads top-down:
  *
  *   fill         fills.c: the token test, the index, and the persister lazily
  *   invalidate   mutation.c: one store a target, recorded, answered when it is safe
@@ -153,7 +154,8 @@ static void handle_resume(struct server *server, struct peer *peer, const struct
 /* ---- Dispatch ---- */
 
 struct handler {
-    uint32_t role; /* that the peer needs; 0: any */
+    /* that the peer needs; 0: any */
+    uint32_t role;
     void (*handle)(struct server *, struct peer *, const struct request *);
 };
 

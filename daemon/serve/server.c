@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Start, turn, stop. A turn: the loop hands over what came; as many of the requests among it as the turn's budget allows change the
- * cache in memory at once (intake.h); then one submit sends their events to the persister together; answers leave when the
- * persister says that their events are safe. The lease is renewed between turns, so a daemon that is stuck does not renew; and turns are
+ * Start, turn, stop. A turn: the loop hands over what came; as many of the requests among it as the
+ * turn's budget allows change the cache in memory at once (intake.h); then one submit sends their
+ * events to the persister together; answers leave when the persister says that their events are
+ * safe. The lease is renewed between turns, so a daemon that is stuck does not renew; and turns are
  * short, whatever peers send, so one that is not stuck does.
  */
 #include "server.h"
@@ -198,8 +199,8 @@ static int state_load(struct server *server, struct recovery *recovery)
     return r < 0 ? r : relay_link_load(server, !recovery->warm && recovery->had_former);
 }
 
-/* Store, index, and what the former run left. A state that turns out unusable while loading is thrown away, and the
- * index, which holds a part of it by then, is made anew. */
+/* Store, index, and what the former run left. A state that turns out unusable while loading is
+ * thrown away, and the index, which holds a part of it by then, is made anew. */
 static int state_open(struct server *server, struct recovery *recovery)
 {
     struct why why;
@@ -254,6 +255,7 @@ static int peers_begin(struct server *server)
         .log = &server->log_limit,
     };
     const int r = strangers_start(&server->strangers, &strangers);
+
     if (r < 0)
         return r;
     const struct peers_options options = {
@@ -290,8 +292,8 @@ static int loop_make(struct server *server)
     return r == 0 ? 0 : fail_errno(server, "loop_not_made", r);
 }
 
-/* What has to be in the clocks before anybody may trust them for another L: the spool, and what a suspended machine slept
- * through. */
+/* What has to be in the clocks before anybody may trust them for another L: the spool, and what a
+ * suspended machine slept through. */
 static int spooled_apply(void *ctx, const struct request *request, uint32_t uid,
                          struct spool_slot slot)
 {
@@ -320,7 +322,8 @@ static int spool_and_lease_open(struct server *server, const struct recovery *re
 {
     const struct lease given = {
         .length_ns = server->config.lease_ns,
-        /* All locks but the spool's were held by then: a former daemon's last renewal was earlier. */
+        /* All locks but the spool's were held by then: a former daemon's last renewal was
+         * earlier. */
         .locked_ns = recovery->locked_ns,
         .endpoint = &server->endpoint,
         .store = server->store,
@@ -450,6 +453,7 @@ static void turn_end(struct server *server)
 static int lease_keep(struct server *server)
 {
     const bool due = lease_due_in_ns(&server->lease) == 0;
+
     if (due || server->expire_more)
         (void)mutation_expire_guards(server); /* what is left comes with the next turn */
     if (!due) {
@@ -484,6 +488,7 @@ static int lease_keep(struct server *server)
 static uint64_t turn_ns(const struct server *server, uint64_t due_ns)
 {
     const uint64_t most_ns = server->loader ? LOAD_LATER_NS : HOUSEKEEPING_NS;
+
     return min_of(due_ns, most_ns);
 }
 
@@ -506,10 +511,12 @@ static int start_wait(struct server *server)
 /* Without them it serves all the same. */
 static void huge_pages_begin(struct server *server)
 {
-    /* Of what is allocated now: a huge page would take the memory of pool space that may never be used. */
+    /* Of what is allocated now: a huge page would take the memory of pool space that may never be
+     * used. */
     const int r = huge_pages_start(&server->huge_pages, index_view(server->index)->header,
                                    index_taken_bytes(server->index), server->config.huge_pages,
                                    &server->log);
+
     if (r < 0)
         log_event(&server->log, LOG_WARN, "huge_pages_not_started", log_error("reason", r));
 }
@@ -554,7 +561,8 @@ int server_run(struct server *server)
 
 /* ---- Stop ---- */
 
-/* What came before the end is handled, as far as a moment goes: a writer that gets no answer leaves its event in the spool. */
+/* What came before the end is handled, as far as a moment goes: a writer that gets no answer leaves
+ * its event in the spool. */
 static void received_finish(struct server *server)
 {
     const uint64_t until_ns = time_coarse_ns() + STOP_SERVE_NS;
@@ -563,7 +571,8 @@ static void received_finish(struct server *server)
         ;
 }
 
-/* The promise is taken back first; then what was accepted is persisted, and who waits gets an answer. */
+/* The promise is taken back first; then what was accepted is persisted, and who waits gets an
+ * answer. */
 static void serving_end(struct server *server)
 {
     if (server->lease.view)

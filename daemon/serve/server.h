@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon: one struct owns everything by value. A turn of the loop is handled as a group: the requests that its budget
- * allows, then one submit to the persister, then the answers whose events are safe.
+ * The daemon: one struct owns everything by value. A turn of the loop is handled as a group: the
+ * requests that its budget allows, then one submit to the persister, then the answers whose events
+ * are safe.
  */
 #ifndef ETAGD_SERVER_H
 #define ETAGD_SERVER_H
@@ -25,7 +26,8 @@
 struct server {
     struct config config;
     struct log log;
-    struct log_limit log_limit; /* of what peers can cause */
+    /* of what peers can cause */
+    struct log_limit log_limit;
     struct supervisor supervisor;
     struct endpoint endpoint;
     struct store *store;
@@ -33,36 +35,50 @@ struct server {
     struct cache cache;
     struct persist *persist;
     struct unstored unstored;
-    struct journal *journal;     /* NULL: answers wait for the store */
-    struct entry_loader *loader; /* NULL: all entries of the former run are there */
+    /* NULL: answers wait for the store */
+    struct journal *journal;
+    /* NULL: all entries of the former run are there */
+    struct entry_loader *loader;
     struct lease lease;
     struct relay_link relay;
     struct spool spool;
     struct loop *loop;
-    int loop_refused; /* errno with which the kernel refused io_uring; 0: it did not */
+    /* errno with which the kernel refused io_uring; 0: it did not */
+    int loop_refused;
     struct peers peers;
     struct intake intake;
     struct strangers *strangers;
-    bool expire_more;         /* guards and holds are over whose turn did not come */
-    struct pending mutations; /* answers that wait for their event to be persisted */
+    /* guards and holds are over whose turn did not come */
+    bool expire_more;
+    /* answers that wait for their event to be persisted */
+    struct pending mutations;
     struct pending syncs;
-    struct histogram mutation_times; /* of peers: from the last byte's arrival to the answer */
-    struct arena arena;              /* of the request being handled */
-    struct buffer scratch;           /* a record being packed */
-    struct key key;                  /* of the request being handled */
+    /* of peers: from the last byte's arrival to the answer */
+    struct histogram mutation_times;
+    /* of the request being handled */
+    struct arena arena;
+    /* a record being packed */
+    struct buffer scratch;
+    /* of the request being handled */
+    struct key key;
     int signal_fd;
     uint64_t started_wall_ms;
     uint64_t incarnation;
     bool warm;
-    uint64_t journaled; /* events that the former run's journal had, and its store had not */
-    struct huge_pages *huge_pages; /* NULL: not, or not yet */
-    int lease_error;               /* of the last renewal: said once */
+    /* events that the former run's journal had, and its store had not */
+    uint64_t journaled;
+    /* NULL: not, or not yet */
+    struct huge_pages *huge_pages;
+    /* of the last renewal: said once */
+    int lease_error;
     bool serving;
     bool stopping;
-    bool lost; /* our place was taken or our numbers are used up: exit with an error */
+    /* our place was taken or our numbers are used up: exit with an error */
+    bool lost;
 };
 
-/* Starts: locks, recovery, index, socket. signal_fd: consumed. 0 or -1 (logged). The struct is large: not on a stack. */
+/* Starts: locks, recovery, index, socket. signal_fd: consumed. 0 or -1 (logged). The struct is
+ * large: not on a stack. */
 MUST_USE int server_init(struct server *server, const struct config *config, int signal_fd);
 /* Serves until SIGTERM or SIGINT. 0, or -1 where it ended by an error (logged). */
 MUST_USE int server_run(struct server *server);

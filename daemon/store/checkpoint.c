@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A checkpoint says "the clocks are complete up to LSN n". n is the last event that was taken from the persister's queue and
- * written: the loop thread moved its clocks before it queued it, and the queue's mutex makes that visible here. Clocks
- * of later events may be in the checkpoint too, which makes entries stale a little earlier than their event is known,
- * never later. "In flux" is not in it: that comes from the open guards.
+ * A checkpoint says "the clocks are complete up to LSN n". n is the last event that was taken from
+ * the persister's queue and written: the loop thread moved its clocks before it queued it, and the
+ * queue's mutex makes that visible here. Clocks of later events may be in the checkpoint too, which
+ * makes entries stale a little earlier than their event is known, never later. "In flux" is not in
+ * it: that comes from the open guards.
  *
- * Events that it covers are of no use to recovery, which begins behind it. They stay for people, within the bounds of
- * the retention; the same transaction cuts off what is over them. Age asks for a checkpoint of its own, at most one in
- * TRIM_EVERY_MS.
+ * Events that it covers are of no use to recovery, which begins behind it. They stay for people,
+ * within the bounds of the retention; the same transaction cuts off what is over them. Age asks for
+ * a checkpoint of its own, at most one in TRIM_EVERY_MS.
  */
 #include "checkpoint.h"
 
@@ -33,7 +34,7 @@ int checkpoint_init(struct checkpoint *checkpoint, const struct shm_view *view,
 {
     *checkpoint = (struct checkpoint){.view = view, .retention = *retention};
     due_in(checkpoint, min_of(retention->age_ms, TRIM_EVERY_MS));
-    checkpoint->saved_clocks = (uint64_t *)calloc(view->clock_count, sizeof(uint64_t));
+    checkpoint->saved_clocks = calloc(view->clock_count, sizeof(uint64_t));
     return checkpoint->saved_clocks ? 0 : -ENOMEM;
 }
 
@@ -47,8 +48,9 @@ static int clocks_store(struct checkpoint *checkpoint, struct store_txn *txn)
 {
     uint64_t words[CLOCK_CHUNK_WORDS];
     const uint32_t clock_count = checkpoint->view->clock_count;
-    int error = 0;
-    for (uint32_t first = 0; first < clock_count && !error; first += CLOCK_CHUNK_WORDS) {
+    int r = 0;
+
+    for (uint32_t first = 0; first < clock_count && !r; first += CLOCK_CHUNK_WORDS) {
         const uint32_t left = clock_count - first;
         const size_t count = min_of(left, CLOCK_CHUNK_WORDS);
         for (size_t i = 0; i < count; i++)
@@ -57,25 +59,28 @@ static int clocks_store(struct checkpoint *checkpoint, struct store_txn *txn)
         if (checkpoint->saved_valid && memcmp(saved, words, count * sizeof(*words)) == 0)
             continue;
         memcpy(saved, words, count * sizeof(*words));
-        error = store_put_clocks(txn, first / CLOCK_CHUNK_WORDS, words, count);
+        r = store_put_clocks(txn, first / CLOCK_CHUNK_WORDS, words, count);
     }
-    return error;
+    return r;
 }
 
 struct trimming {
     uint64_t now_ms, age_ms;
-    uint64_t oldest_ms; /* of the event that was asked for last; 0: none, or it does not say */
+    /* of the event that was asked for last; 0: none, or it does not say */
+    uint64_t oldest_ms;
 };
 
 static bool event_expired(void *ctx, etag_str record)
 {
     struct trimming *trimming = (struct trimming *)ctx;
+
     trimming->oldest_ms = event_record_wall_ms(record);
     return trimming->oldest_ms != 0 && trimming->age_ms != 0 &&
            trimming->oldest_ms + trimming->age_ms <= trimming->now_ms;
 }
 
-/* Events up to this LSN may go. A mark that cannot be read holds nothing: the next start finds that out, and is cold. */
+/* Events up to this LSN may go. A mark that cannot be read holds nothing: the next start finds that
+ * out, and is cold. */
 static uint64_t trim_below(const struct checkpoint *checkpoint, struct store_txn *txn, uint64_t lsn)
 {
     struct relay_mark mark;
@@ -94,6 +99,7 @@ static int events_trim(struct checkpoint *checkpoint, struct store_txn *txn, uin
     struct trimming trimming = {.now_ms = time_wall_ms(), .age_ms = retention->age_ms};
     size_t keep = retention->count;
     size_t cut;
+
     if (little_room && keep > EVENTS_KEPT_MIN)
         keep = EVENTS_KEPT_MIN;
     const struct store_trim trim = {.below_lsn = trim_below(checkpoint, txn, lsn),
@@ -102,7 +108,7 @@ static int events_trim(struct checkpoint *checkpoint, struct store_txn *txn, uin
                                     .most = EVENTS_TRIMMED_MAX,
                                     .expired = event_expired,
                                     .ctx = &trimming};
-    const int error = store_trim_events(txn, &trim, &cut);
+    const int r = store_trim_events(txn, &trim, &cut);
     const uint64_t old_at_ms = trimming.oldest_ms + retention->age_ms;
     uint64_t delay_ms = retention->age_ms;
     if (trimming.oldest_ms != 0)
@@ -110,22 +116,23 @@ static int events_trim(struct checkpoint *checkpoint, struct store_txn *txn, uin
     if (delay_ms < TRIM_EVERY_MS)
         delay_ms = min_of(retention->age_ms, TRIM_EVERY_MS);
     due_in(checkpoint, cut == EVENTS_TRIMMED_MAX ? TRIM_ON_MS : delay_ms);
-    return error;
+    return r;
 }
 
 int checkpoint_write(struct checkpoint *checkpoint, struct store *store, uint64_t lsn,
                      bool little_room)
 {
     struct store_txn *txn;
-    int error = store_begin(store, &txn);
-    if (!error) {
-        error = clocks_store(checkpoint, txn);
-        if (!error)
-            error = store_put_checkpoint_lsn(txn, lsn);
-        if (!error)
-            error = events_trim(checkpoint, txn, lsn, little_room);
-        error = store_end(txn, error);
+    int r = store_begin(store, &txn);
+
+    if (!r) {
+        r = clocks_store(checkpoint, txn);
+        if (!r)
+            r = store_put_checkpoint_lsn(txn, lsn);
+        if (!r)
+            r = events_trim(checkpoint, txn, lsn, little_room);
+        r = store_end(txn, r);
     }
-    checkpoint->saved_valid = error == 0;
-    return error;
+    checkpoint->saved_valid = r == 0;
+    return r;
 }

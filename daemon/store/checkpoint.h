@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checkpoints: the version clocks in the store, and the log of events cut to what they do not cover. Part of the persister. */
+/* Checkpoints: the version clocks in the store, and the log of events cut to what they do not
+ * cover. Part of the persister. */
 #ifndef ETAGD_CHECKPOINT_H
 #define ETAGD_CHECKPOINT_H
 
@@ -7,21 +8,27 @@
 
 #include "shm.h"
 
-/* How much of the log stays after a checkpoint covers it, for people (etagctl explain, log). Recovery needs none of it. */
+/* How much of the log stays after a checkpoint covers it, for people (etagctl explain, log).
+ * Recovery needs none of it. */
 struct retention {
     size_t count;
-    uint64_t bytes;     /* of pages of the store; 0: no bound */
-    uint64_t age_ms;    /* 0: no bound */
-    bool keep_outgoing; /* whatever the bounds say: events that the relay's log may not have yet */
+    /* of pages of the store; 0: no bound */
+    uint64_t bytes;
+    /* 0: no bound */
+    uint64_t age_ms;
+    /* whatever the bounds say: events that the relay's log may not have yet */
+    bool keep_outgoing;
 };
 
 struct checkpoint {
-    const struct shm_view *view; /* borrowed */
+    /* borrowed */
+    const struct shm_view *view;
     struct retention retention;
-    uint64_t
-        due_ns; /* CLOCK_MONOTONIC: an event that is covered gets too old then; UINT64_MAX: never */
+    /* CLOCK_MONOTONIC: an event that is covered gets too old then; UINT64_MAX: never */
+    uint64_t due_ns;
     bool saved_valid;
-    uint64_t *saved_clocks; /* as in the store */
+    /* as in the store */
+    uint64_t *saved_clocks;
 };
 
 MUST_USE int checkpoint_init(struct checkpoint *checkpoint, const struct shm_view *view,

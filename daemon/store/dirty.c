@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A chained hash table (fingerprints are hashes already) whose entries also stand in a line. A taken entry leaves the
- * line and stays in its bucket, behind whatever comes later for the same fingerprint; so a look always finds the
- * newest, and the writer reads a taken entry's bytes without a lock.
+ * A chained hash table (fingerprints are hashes already) whose entries also stand in a line. A
+ * taken entry leaves the line and stays in its bucket, behind whatever comes later for the same
+ * fingerprint; so a look always finds the newest, and the writer reads a taken entry's bytes
+ * without a lock.
  */
 #include "dirty.h"
 
@@ -27,8 +28,7 @@ static size_t cost_of(const struct dirty_entry *entry)
 
 int dirty_init(struct dirty *dirty)
 {
-    *dirty = (struct dirty){
-        .buckets = (struct dirty_entry **)calloc(BUCKET_COUNT, sizeof(struct dirty_entry *))};
+    *dirty = (struct dirty){.buckets = calloc(BUCKET_COUNT, sizeof(struct dirty_entry *))};
     return dirty->buckets ? 0 : -ENOMEM;
 }
 
@@ -55,6 +55,7 @@ void dirty_deinit(struct dirty *dirty)
 struct dirty_entry *dirty_find(const struct dirty *dirty, struct hash128 fingerprint)
 {
     struct dirty_entry *entry = *bucket_of(dirty, fingerprint);
+
     while (entry && !hash128_equal(entry->fingerprint, fingerprint))
         entry = entry->next_in_bucket;
     return entry;
@@ -84,6 +85,7 @@ static void line_push_front(struct dirty *dirty, struct dirty_entry *entry)
 static int line_entry(struct dirty *dirty, struct hash128 fingerprint, struct dirty_entry **out)
 {
     struct dirty_entry *entry = dirty_find(dirty, fingerprint);
+
     *out = entry;
     if (entry && !entry->taken)
         return 0;
@@ -111,15 +113,16 @@ int dirty_put(struct dirty *dirty, struct hash128 fingerprint, etag_str name, et
 {
     struct dirty_entry *entry;
     const size_t len = name.len + record.len;
+
     if (dirty->bytes + sizeof(*entry) + len > DIRTY_BYTES_MAX)
         return -ENOSPC;
     char *bytes = malloc(len);
     if (!bytes)
         return -ENOMEM;
-    const int error = line_entry(dirty, fingerprint, &entry);
-    if (error) {
+    const int r = line_entry(dirty, fingerprint, &entry);
+    if (r) {
         free(bytes);
-        return error;
+        return r;
     }
     if (name.len > 0)
         memcpy(bytes, name.data, name.len);
@@ -139,9 +142,10 @@ int dirty_put(struct dirty *dirty, struct hash128 fingerprint, etag_str name, et
 int dirty_erase(struct dirty *dirty, struct hash128 fingerprint)
 {
     struct dirty_entry *entry;
-    const int error = line_entry(dirty, fingerprint, &entry);
-    if (error)
-        return error;
+    const int r = line_entry(dirty, fingerprint, &entry);
+
+    if (r)
+        return r;
     dirty->bytes -= entry->name_len + entry->record_len;
     free(entry->bytes);
     entry->bytes = NULL;
@@ -155,6 +159,7 @@ size_t dirty_take(struct dirty *dirty, struct dirty_entry **chunk, size_t max, b
     struct dirty_entry **link = &dirty->first;
     struct dirty_entry *former = NULL;
     size_t count = 0;
+
     while (*link && count < max) {
         struct dirty_entry *entry = *link;
         if (removals_only && !entry->erase) {
@@ -176,6 +181,7 @@ size_t dirty_take(struct dirty *dirty, struct dirty_entry **chunk, size_t max, b
 static void drop(struct dirty *dirty, struct dirty_entry *entry)
 {
     struct dirty_entry **link = bucket_of(dirty, entry->fingerprint);
+
     while (*link != entry)
         link = &(*link)->next_in_bucket;
     *link = entry->next_in_bucket;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Entries that wait for the store: found by fingerprint, written in the order in which they came. An entry that came
- * again while it waits is one entry. Part of the persister, which locks.
+ * Entries that wait for the store: found by fingerprint, written in the order in which they came.
+ * An entry that came again while it waits is one entry. Part of the persister, which locks.
  */
 #ifndef ETAGD_DIRTY_H
 #define ETAGD_DIRTY_H
@@ -13,19 +13,26 @@
 
 struct dirty_entry {
     struct hash128 fingerprint;
-    uint64_t sequence; /* grows in the order of the line */
-    bool erase;        /* its removal waits; there is no name and no record */
-    bool taken;        /* being written: does not change any more */
+    /* grows in the order of the line */
+    uint64_t sequence;
+    /* its removal waits; there is no name and no record */
+    bool erase;
+    /* being written: does not change any more */
+    bool taken;
     size_t name_len, record_len;
-    char *bytes; /* name, record */
+    /* name, record */
+    char *bytes;
     struct dirty_entry *next_in_bucket;
-    struct dirty_entry *next_in_line; /* not while taken */
+    /* not while taken */
+    struct dirty_entry *next_in_line;
 };
 
 struct dirty {
     struct dirty_entry **buckets;
-    struct dirty_entry *first, *last; /* the line: those not taken */
-    size_t count;                     /* taken ones included */
+    /* the line: those not taken */
+    struct dirty_entry *first, *last;
+    /* taken ones included */
+    size_t count;
     size_t line_count;
     size_t bytes;
     uint64_t last_sequence;
@@ -44,8 +51,8 @@ static inline etag_str dirty_record(const struct dirty_entry *entry)
     return (etag_str){entry->bytes + entry->name_len, entry->record_len};
 }
 
-/* An entry or a removal comes. Copies. 0, -ENOMEM, -ENOSPC: DIRTY_ENTRIES_MAX or DIRTY_BYTES_MAX would be exceeded;
- * on an error what waited before still waits. */
+/* An entry or a removal comes. Copies. 0, -ENOMEM, -ENOSPC: DIRTY_ENTRIES_MAX or DIRTY_BYTES_MAX
+ * would be exceeded; on an error what waited before still waits. */
 MUST_USE int dirty_put(struct dirty *dirty, struct hash128 fingerprint, etag_str name,
                        etag_str record);
 MUST_USE int dirty_erase(struct dirty *dirty, struct hash128 fingerprint);
@@ -53,7 +60,8 @@ MUST_USE int dirty_erase(struct dirty *dirty, struct hash128 fingerprint);
 /* The newest of this fingerprint, taken or not; NULL: none. */
 struct dirty_entry *dirty_find(const struct dirty *dirty, struct hash128 fingerprint);
 
-/* Takes up to max entries from the front of the line, or of its removals only; they can still be found. */
+/* Takes up to max entries from the front of the line, or of its removals only; they can still be
+ * found. */
 size_t dirty_take(struct dirty *dirty, struct dirty_entry **chunk, size_t max, bool removals_only);
 /* What was taken is written: it goes. */
 void dirty_done(struct dirty *dirty, struct dirty_entry **chunk, size_t count);

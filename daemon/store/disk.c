@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel tells a descriptor of a writeback error once, and a descriptor that is opened later of one that nobody was told. So
- * either this daemon hears of it, or the next one (recovery.c); what this one heard, nobody hears again, so it has to be marked.
+ * The kernel tells a descriptor of a writeback error once, and a descriptor that is opened later of
+ * one that nobody was told. So either this daemon hears of it, or the next one (recovery.c); what
+ * this one heard, nobody hears again, so it has to be marked.
  *
- * A disk that fails often makes the file system read-only, where the warm mark cannot be removed. The witness stands
- * elsewhere, as a rule on a tmpfs, and without it the next start is as cold. Only here: a write that failed at once is in the
- * journal too, and such a state can be warm.
+ * A disk that fails often makes the file system read-only, where the warm mark cannot be removed.
+ * The witness stands elsewhere, as a rule on a tmpfs, and without it the next start is as cold.
+ * Only here: a write that failed at once is in the journal too, and such a state can be warm.
  */
 #include "disk.h"
 
@@ -31,16 +32,17 @@ static void complain(const struct disk *disk)
                                  "start"));
 }
 
-/* After a failed disk the data file is set aside too: what the page cache still has of it may be older once it was read again. */
+/* After a failed disk the data file is set aside too: what the page cache still has of it may be
+ * older once it was read again. */
 static int mark_cold(struct disk *disk)
 {
     const char *socket_path = __atomic_load_n(&disk->socket_path, __ATOMIC_ACQUIRE);
-    const int error = disk->failed ? store_lost_mark_set(disk->store)
-                                   : store_warm_mark_clear(disk->store);
+    const int r = disk->failed ? store_lost_mark_set(disk->store)
+                               : store_warm_mark_clear(disk->store);
 
-    if (error && disk->failed && socket_path && witness_remove(socket_path) == 0)
+    if (r && disk->failed && socket_path && witness_remove(socket_path) == 0)
         return 0;
-    return error;
+    return r;
 }
 
 int disk_mark_cold(struct disk *disk)
@@ -55,17 +57,18 @@ int disk_mark_cold(struct disk *disk)
 
 int disk_mark_warm(struct disk *disk)
 {
-    const int error = store_warm_mark_set(disk->store);
+    const int r = store_warm_mark_set(disk->store);
 
-    if (!error)
+    if (!r)
         disk->mark_error = 0;
-    return error;
+    return r;
 }
 
 static bool fail(struct disk *disk, int error)
 {
     disk->failed = true;
-    /* Where that fails it is tried again with each event (retained_write()), and their writers are told. */
+    /* Where that fails it is tried again with each event (retained_write()), and their writers are
+     * told. */
     const int mark_error = disk_mark_cold(disk);
     log_event(disk->log, LOG_ERROR, "disk_failed", log_error("error", error),
               log_text("effect", mark_error
@@ -79,12 +82,13 @@ static bool fail(struct disk *disk, int error)
 bool disk_ask(struct disk *disk, uint64_t now_ns)
 {
     disk->ask_ns = now_ns + ASK_NS;
-    const int error = disk->failed ? 0 : store_heard(disk->store);
-    return error && fail(disk, error);
+    const int r = disk->failed ? 0 : store_heard(disk->store);
+    return r && fail(disk, r);
 }
 
 bool disk_flush(struct disk *disk)
 {
-    const int error = disk->failed ? 0 : store_flush(disk->store);
-    return error && fail(disk, error);
+    const int r = disk->failed ? 0 : store_flush(disk->store);
+
+    return r && fail(disk, r);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rule ONE_TRANSACTION: an event and what it does to the table of open guards are written together. A store that had the
- * event of a commit and still the guard would put clocks in flux again at the next start; one that had the guard's
- * begin only in its log would lose the guard when the log is trimmed. So are the entries that it takes along (unstored.h).
+ * Rule ONE_TRANSACTION: an event and what it does to the table of open guards are written together.
+ * A store that had the event of a commit and still the guard would put clocks in flux again at the
+ * next start; one that had the guard's begin only in its log would lose the guard when the log is
+ * trimmed. So are the entries that it takes along (unstored.h).
  */
 #include "event_line.h"
 
@@ -12,7 +13,8 @@
 
 int event_line_add(struct event_line *line, const struct persist_event *event, etag_str record)
 {
-    struct queued_event *queued = (struct queued_event *)malloc(sizeof(*queued) + record.len);
+    struct queued_event *queued = malloc(sizeof(*queued) + record.len);
+
     if (!queued)
         return -ENOMEM;
     *queued = (struct queued_event){.event = *event, .len = record.len};
@@ -73,10 +75,11 @@ static int guard_store(struct store_txn *txn, const struct persist_event *event,
 static int unstored_erase(struct store_txn *txn, etag_str record)
 {
     const size_t count = event_record_unstored_count(record);
-    int error = 0;
-    for (size_t i = 0; i < count && !error; i++)
-        error = store_erase_entry(txn, event_record_unstored(record, i));
-    return error;
+    int r = 0;
+
+    for (size_t i = 0; i < count && !r; i++)
+        r = store_erase_entry(txn, event_record_unstored(record, i));
+    return r;
 }
 
 /* Rule CURSOR_WITH_EVENTS. */
@@ -90,20 +93,21 @@ static int mark_store(struct store_txn *txn, etag_str record)
 int event_line_store(const struct event_line *line, struct store *store)
 {
     struct store_txn *txn;
+
     if (!line->first)
         return 0;
-    int error = store_begin(store, &txn);
-    if (error)
-        return error;
-    for (const struct queued_event *at = line->first; at && !error; at = at->next) {
+    int r = store_begin(store, &txn);
+    if (r)
+        return r;
+    for (const struct queued_event *at = line->first; at && !r; at = at->next) {
         const etag_str record = {at->record, at->len};
-        error = store_put_event(txn, at->event.lsn, record);
-        if (!error)
-            error = guard_store(txn, &at->event, record);
-        if (!error)
-            error = unstored_erase(txn, record);
-        if (!error)
-            error = mark_store(txn, record);
+        r = store_put_event(txn, at->event.lsn, record);
+        if (!r)
+            r = guard_store(txn, &at->event, record);
+        if (!r)
+            r = unstored_erase(txn, record);
+        if (!r)
+            r = mark_store(txn, record);
     }
-    return store_end(txn, error);
+    return store_end(txn, r);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Events that wait for the store, in the order of their LSNs, and what each of them means for it. Part of the persister,
- * which locks.
+ * Events that wait for the store, in the order of their LSNs, and what each of them means for it.
+ * Part of the persister, which locks.
  */
 #ifndef ETAGD_EVENT_LINE_H
 #define ETAGD_EVENT_LINE_H
@@ -12,8 +12,10 @@
 struct persist_event {
     uint64_t lsn;
     enum event_kind kind;
-    struct guard_id guard; /* GUARD_* */
-    bool hold;             /* a mutation or a commit with hold_ms > 0: a hold is open after it */
+    /* GUARD_* */
+    struct guard_id guard;
+    /* a mutation or a commit with hold_ms > 0: a hold is open after it */
+    bool hold;
 };
 
 struct queued_event {
@@ -26,7 +28,8 @@ struct queued_event {
 struct event_line {
     struct queued_event *first, *last;
     size_t count;
-    size_t bytes; /* that they take */
+    /* that they take */
+    size_t bytes;
 };
 
 /* The record is copied. 0 or -ENOMEM. */
@@ -36,7 +39,8 @@ MUST_USE int event_line_add(struct event_line *line, const struct persist_event 
 void event_line_move(struct event_line *to, struct event_line *from);
 void event_line_free(struct event_line *line);
 
-/* Writes them all in one transaction; they stay in the line. 0 or the store's error, and then the store has none. */
+/* Writes them all in one transaction; they stay in the line. 0 or the store's error, and then the
+ * store has none. */
 MUST_USE int event_line_store(const struct event_line *line, struct store *store);
 
 #endif

@@ -2,13 +2,15 @@
 /*
  * The file: two halves of JOURNAL_HALF_BYTES, each a header and records, aligned to 8.
  *
- *   header  0 magic, 8 u32 version, 12 u32 bytes of a half, 16 nonce, 32 u64 sequence, 40 u64 inode of the file,
- *           48 u64 checksum of these (key: the nonce), 56 u64 extent
- *   record  0 u32 length, 4 u32 zero, 8 u64 checksum of what follows (key: the nonce), 16 u64 LSN, 24 bytes
+ *   header  0 magic, 8 u32 version, 12 u32 bytes of a half, 16 nonce, 32 u64 sequence, 40 u64 inode
+ *           of the file, 48 u64 checksum of these (key: the nonce), 56 u64 extent
+ *   record  0 u32 length, 4 u32 zero, 8 u64 checksum of what follows (key: the nonce), 16 u64 LSN,
+ *           24 bytes
  *
- * The extent says how many bytes of records count, with a check of its own in the upper half of the word: one store of one
- * word publishes a record, after its bytes. So a daemon that is killed in the middle of a record leaves the journal
- * without it, and its writer without an answer; and what an earlier use of the half left behind does not count.
+ * The extent says how many bytes of records count, with a check of its own in the upper half of the
+ * word: one store of one word publishes a record, after its bytes. So a daemon that is killed in
+ * the middle of a record leaves the journal without it, and its writer without an answer; and what
+ * an earlier use of the half left behind does not count.
  *
  * The inode in the header tells the file from a copy of it that was made while events still came.
  */
@@ -41,15 +43,18 @@
 
 struct half {
     uint8_t *base;
-    size_t used;       /* bytes of records */
-    uint64_t last_lsn; /* 0: no event */
+    /* bytes of records */
+    size_t used;
+    /* 0: no event */
+    uint64_t last_lsn;
 };
 
 struct journal {
     uint8_t *map;
     uint8_t nonce[JOURNAL_NONCE_BYTES];
     uint64_t inode;
-    uint64_t sequence; /* of the half in use */
+    /* of the half in use */
+    uint64_t sequence;
     struct half halves[2];
     struct half *current;
     uint64_t appended_lsn, stored_lsn;
@@ -65,10 +70,12 @@ static size_t record_bytes(size_t len)
 static uint64_t extent_of(const uint8_t nonce[JOURNAL_NONCE_BYTES], size_t used)
 {
     const uint32_t bytes = (uint32_t)used;
+
     return siphash13_64(nonce, &bytes, sizeof(bytes)) << 32 | bytes;
 }
 
-/* What was written before it is in memory before it: whoever reads the file later sees both or not the word. */
+/* What was written before it is in memory before it: whoever reads the file later sees both or not
+ * the word. */
 static void extent_store(const struct half *half, uint64_t extent)
 {
     __atomic_store_n((uint64_t *)(void *)(half->base + 56), extent, __ATOMIC_RELEASE);
@@ -109,7 +116,8 @@ static int journal_fd(const char *socket_path, int flags)
     return take_fd(&fd);
 }
 
-/* Where a write goes to new space each time, allocating it before does not help: a full disk would be a SIGBUS. */
+/* Where a write goes to new space each time, allocating it before does not help: a full disk would
+ * be a SIGBUS. */
 static bool keeps_allocated_space(int fd)
 {
     static const uint32_t others[] = {
@@ -126,8 +134,8 @@ static bool keeps_allocated_space(int fd)
     return true;
 }
 
-/* Begins a half: blank first, so that a daemon killed in between leaves a half without events, not one with half a
- * header. */
+/* Begins a half: blank first, so that a daemon killed in between leaves a half without events, not
+ * one with half a header. */
 static void half_begin(struct journal *journal, struct half *half)
 {
     uint8_t *head = half->base;
@@ -155,9 +163,9 @@ static int journal_map(struct journal *journal, int fd)
         return -EOPNOTSUPP;
     if (fchmod(fd, 0600) < 0 || fstat(fd, &status) < 0)
         return -errno;
-    const int error = posix_fallocate(fd, 0, (off_t)JOURNAL_FILE_BYTES);
-    if (error)
-        return -error;
+    const int r = posix_fallocate(fd, 0, (off_t)JOURNAL_FILE_BYTES);
+    if (r)
+        return -r;
     void *map = mmap(NULL, JOURNAL_FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
                      fd, 0);
     if (map == MAP_FAILED)
@@ -174,13 +182,13 @@ int journal_open(struct journal **out, const char *socket_path,
     CLEANUP(cleanup_fd) int fd = journal_fd(socket_path, O_RDWR | O_CREAT);
     if (fd < 0)
         return fd;
-    struct journal *journal = (struct journal *)calloc(1, sizeof(*journal));
+    struct journal *journal = calloc(1, sizeof(*journal));
     if (!journal)
         return -ENOMEM;
-    const int error = journal_map(journal, fd);
-    if (error) {
+    const int r = journal_map(journal, fd);
+    if (r) {
         free(journal);
-        return error;
+        return r;
     }
     assert(journal->map);
     memcpy(journal->nonce, nonce, JOURNAL_NONCE_BYTES);
@@ -263,9 +271,9 @@ static int half_each(const struct half *half, uint64_t from_lsn,
     for (const uint8_t *end = at + half->used; at < end; at += record_bytes(load_u32(at))) {
         const uint64_t lsn = load_u64(at + 16);
         const etag_str record = {(const char *)at + RECORD_HEAD_BYTES, load_u32(at)};
-        const int result = lsn < from_lsn ? 0 : each(ctx, lsn, record);
-        if (result)
-            return result;
+        const int r = lsn < from_lsn ? 0 : each(ctx, lsn, record);
+        if (r)
+            return r;
     }
     return 0;
 }
@@ -274,9 +282,9 @@ int journal_each(const struct journal *journal, uint64_t from_lsn,
                  int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx)
 {
     const bool first_is_current = journal->current == &journal->halves[0];
-    const int result = half_each(&journal->halves[first_is_current], from_lsn, each, ctx);
+    const int r = half_each(&journal->halves[first_is_current], from_lsn, each, ctx);
 
-    return result ? result : half_each(journal->current, from_lsn, each, ctx);
+    return r ? r : half_each(journal->current, from_lsn, each, ctx);
 }
 
 void journal_stored(struct journal *journal, uint64_t lsn)
@@ -293,7 +301,8 @@ struct found_half {
     enum { HALF_BLANK, HALF_OURS, HALF_OTHER, HALF_DAMAGED } state;
     uint64_t sequence;
     size_t used;
-    uint64_t first_lsn, last_lsn; /* 0: no event */
+    /* 0: no event */
+    uint64_t first_lsn, last_lsn;
 };
 
 struct walk {
@@ -301,7 +310,8 @@ struct walk {
     void *ctx;
 };
 
-/* Every record of a half. What does not check, or is not in order, is damage: it was published as a whole. */
+/* Every record of a half. What does not check, or is not in order, is damage: it was published as a
+ * whole. */
 static int half_walk(struct found_half *half, const struct walk *walk)
 {
     const uint8_t *at = half->bytes + HEAD_BYTES;
@@ -319,9 +329,9 @@ static int half_walk(struct found_half *half, const struct walk *walk)
         if (left == half->used)
             half->first_lsn = lsn;
         const etag_str record = {(const char *)at + RECORD_HEAD_BYTES, len};
-        const int result = walk->each ? walk->each(walk->ctx, lsn, record) : 0;
-        if (result)
-            return result;
+        const int r = walk->each ? walk->each(walk->ctx, lsn, record) : 0;
+        if (r)
+            return r;
         at += record_bytes(len);
         left -= record_bytes(len);
     }
@@ -354,7 +364,8 @@ static void half_find(struct found_half *half, const uint8_t *bytes,
         half->state = HALF_OURS;
 }
 
-/* A run uses one half, then both, each in turn: whatever else is found was made by something else. */
+/* A run uses one half, then both, each in turn: whatever else is found was made by something
+ * else. */
 static int halves_judge(const struct found_half *older, const struct found_half *newer)
 {
     if (older->state == HALF_DAMAGED || newer->state == HALF_DAMAGED)
@@ -416,7 +427,7 @@ int journal_replay_bytes(const uint8_t *bytes, const uint8_t nonce[JOURNAL_NONCE
 int journal_replay(const char *socket_path, const uint8_t nonce[JOURNAL_NONCE_BYTES],
                    int (*each)(void *ctx, uint64_t lsn, etag_str record), void *ctx)
 {
-    CLEANUP(cleanup_free) uint8_t *bytes = (uint8_t *)malloc(JOURNAL_FILE_BYTES);
+    CLEANUP(cleanup_free) uint8_t *bytes = malloc(JOURNAL_FILE_BYTES);
     uint64_t inode = 0;
 
     if (!bytes)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop thread's side of the persister: it queues events and entries, submits a turn's events together, and asks what is safe.
- * Nothing here waits for a disk. persist_thread.c writes.
+ * The loop thread's side of the persister: it queues events and entries, submits a turn's events
+ * together, and asks what is safe. Nothing here waits for a disk. persist_thread.c writes.
  */
 #include "persist_shared.h"
 
@@ -17,6 +17,7 @@
 static int count_event(void *ctx, uint64_t lsn, etag_str record)
 {
     struct persist *persist = (struct persist *)ctx;
+
     persist->events_since_checkpoint++;
     persist->bytes_since_checkpoint += sizeof(struct queued_event) + record.len;
     persist->last_lsn = lsn;
@@ -40,8 +41,9 @@ int persist_open(struct persist **out, struct store *store, const struct shm_vie
                  const struct log *log, uint64_t checkpoint_lsn, const struct retention *retention)
 {
     static const struct retention normal = {EVENTS_KEPT, EVENTS_KEPT_BYTES, EVENTS_KEPT_MS};
+
     *out = NULL;
-    struct persist *persist = (struct persist *)calloc(1, sizeof(*persist));
+    struct persist *persist = calloc(1, sizeof(*persist));
     if (!persist)
         return -ENOMEM;
     persist->store = store;
@@ -51,21 +53,21 @@ int persist_open(struct persist **out, struct store *store, const struct shm_vie
     thread_locks_init(&persist->lock, &persist->wake);
     persist->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
-    int error = persist->event_fd < 0 ? -errno : 0;
-    if (!error)
-        error = checkpoint_init(&persist->checkpoint, view, retention ? retention : &normal);
-    if (!error)
-        error = dirty_init(&persist->dirty);
+    int r = persist->event_fd < 0 ? -errno : 0;
+    if (!r)
+        r = checkpoint_init(&persist->checkpoint, view, retention ? retention : &normal);
+    if (!r)
+        r = dirty_init(&persist->dirty);
     /* A log that can't be read to its end is replaced by a checkpoint all the sooner. */
-    if (!error && store_each_event(store, checkpoint_lsn + 1, count_event, persist) != 0)
+    if (!r && store_each_event(store, checkpoint_lsn + 1, count_event, persist) != 0)
         persist->events_since_checkpoint = CHECKPOINT_EVENTS;
     persist->taken_lsn = persist->last_lsn;
-    if (!error)
-        error = thread_start(&persist->thread, "etagd-persist", persist_thread, persist);
-    if (error)
+    if (!r)
+        r = thread_start(&persist->thread, "etagd-persist", persist_thread, persist);
+    if (r)
         persist = persist_free(persist);
     *out = persist;
-    return error;
+    return r;
 }
 
 void persist_witness(struct persist *persist, const char *socket_path)
@@ -96,16 +98,16 @@ int persist_fd(const struct persist *persist)
 int persist_event(struct persist *persist, const struct persist_event *event, etag_str record)
 {
     assert(event->lsn > persist->last_lsn);
-    const int error = event_line_add(&persist->open, event, record);
-    if (error)
-        return error;
+    const int r = event_line_add(&persist->open, event, record);
+    if (r)
+        return r;
     persist->last_lsn = event->lsn;
     persist->events_queued++;
     return 0;
 }
 
-/* A thread that will look soon enough by itself is not woken: with a stream of events that costs a wake-up each
- * EVENTS_LAZY_NS, not one a turn. */
+/* A thread that will look soon enough by itself is not woken: with a stream of events that costs a
+ * wake-up each EVENTS_LAZY_NS, not one a turn. */
 uint64_t persist_submit(struct persist *persist, bool urgent)
 {
     if (!persist->open.first)
@@ -131,6 +133,7 @@ uint64_t persist_stored_lsn(const struct persist *persist)
 struct persist_progress persist_progress(struct persist *persist)
 {
     uint64_t count;
+
     /* First: what moves after the look below makes it readable again. */
     while (read(persist->event_fd, &count, sizeof(count)) < 0 && errno == EINTR)
         ;
@@ -157,36 +160,37 @@ int persist_entry(struct persist *persist, struct hash128 fingerprint, etag_str 
 {
     persist_lock(persist);
     const size_t before = persist->dirty.line_count;
-    const int error = dirty_put(&persist->dirty, fingerprint, resource_text, record);
-    if (!error)
+    const int r = dirty_put(&persist->dirty, fingerprint, resource_text, record);
+    if (!r)
         wake_for_entries(persist, before);
     persist_unlock(persist);
-    return error;
+    return r;
 }
 
 int persist_erase(struct persist *persist, struct hash128 fingerprint)
 {
     persist_lock(persist);
     const size_t before = persist->dirty.line_count;
-    const int error = dirty_erase(&persist->dirty, fingerprint);
-    if (!error)
+    const int r = dirty_erase(&persist->dirty, fingerprint);
+    if (!r)
         wake_for_entries(persist, before);
     persist_unlock(persist);
-    return error;
+    return r;
 }
 
 int persist_find(struct persist *persist, struct hash128 fingerprint,
                  int (*found)(void *ctx, struct hash128 fingerprint, etag_str record), void *ctx)
 {
-    int result = STORE_E_NOT_FOUND;
+    int r = STORE_E_NOT_FOUND;
+
     persist_lock(persist);
     const struct dirty_entry *entry = dirty_find(&persist->dirty, fingerprint);
     if (entry)
-        result = entry->erase ? PERSIST_E_ERASED
-                 : found      ? found(ctx, fingerprint, dirty_record(entry))
-                              : 0;
+        r = entry->erase ? PERSIST_E_ERASED
+            : found      ? found(ctx, fingerprint, dirty_record(entry))
+                         : 0;
     persist_unlock(persist);
-    return result;
+    return r;
 }
 
 uint64_t persist_sync(struct persist *persist)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the two sides of the persister share: the loop thread's, which queues (persist.c), and the thread's, which writes
- * (persist_thread.c). One mutex, never held during a write, and one condition. Private to persist*.c.
+ * What the two sides of the persister share: the loop thread's, which queues (persist.c), and the
+ * thread's, which writes (persist_thread.c). One mutex, never held during a write, and one
+ * condition. Private to persist*.c.
  */
 #ifndef ETAGD_PERSIST_SHARED_H
 #define ETAGD_PERSIST_SHARED_H
@@ -19,7 +20,8 @@
 
 /* A sync is reached when so many events and entries, counted from the start, are decided. */
 struct sync_point {
-    uint64_t ticket; /* 0: none */
+    /* 0: none */
+    uint64_t ticket;
     uint64_t events, entries;
 };
 
@@ -30,7 +32,8 @@ struct persist {
     pthread_t thread;
 
     /* Loop thread only. */
-    struct event_line open; /* queued, not submitted */
+    /* queued, not submitted */
+    struct event_line open;
     uint64_t last_lsn;
     uint64_t events_queued;
     uint64_t sync_tickets;
@@ -40,14 +43,19 @@ struct persist {
     /* Under the lock. */
     struct event_line submitted;
     uint64_t submitted_since_ns;
-    bool urgent; /* somebody waits for what is submitted */
+    /* somebody waits for what is submitted */
+    bool urgent;
     uint64_t tickets;
-    uint64_t told_done;       /* tickets that the loop thread knows to be decided */
-    uint64_t sleeps_until_ns; /* 0: the thread does not sleep; UINT64_MAX: until it is woken */
+    /* tickets that the loop thread knows to be decided */
+    uint64_t told_done;
+    /* 0: the thread does not sleep; UINT64_MAX: until it is woken */
+    uint64_t sleeps_until_ns;
     uint64_t events_decided;
     struct dirty dirty;
-    uint64_t dirty_since_ns;  /* how long the front of the line waits */
-    uint64_t entries_decided; /* sequence */
+    /* how long the front of the line waits */
+    uint64_t dirty_since_ns;
+    /* sequence */
+    uint64_t entries_decided;
     struct sync_point sync, next_sync;
     struct persist_progress progress;
     bool closing;
@@ -62,14 +70,19 @@ struct persist {
     struct retained retained;
 
     /* The thread only. */
-    bool no_room;       /* for entries, when it was looked for last */
-    size_t untrimmed;   /* entries whose memory was freed since malloc was trimmed */
-    uint64_t taken_lsn; /* of the last event taken from the queue */
+    /* for entries, when it was looked for last */
+    bool no_room;
+    /* entries whose memory was freed since malloc was trimmed */
+    size_t untrimmed;
+    /* of the last event taken from the queue */
+    uint64_t taken_lsn;
     uint64_t events_since_checkpoint, bytes_since_checkpoint;
     uint64_t retry_at_ns;
-    bool urgent_was_last; /* the last work was events: something else may have its turn */
+    /* the last work was events: something else may have its turn */
+    bool urgent_was_last;
     bool background_failing;
-    bool gave_up; /* closing, and what is not urgent fails */
+    /* closing, and what is not urgent fails */
+    bool gave_up;
     bool final_checkpoint_done;
     struct checkpoint checkpoint;
 };
@@ -93,6 +106,7 @@ static inline void persist_unlock(struct persist *persist)
 static inline void persist_notify(const struct persist *persist)
 {
     const uint64_t one = 1;
+
     /* Fails only if the counter is full, and then the descriptor is readable anyway. */
     if (write(persist->event_fd, &one, sizeof(one)) < 0)
         return;

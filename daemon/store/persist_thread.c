@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The thread that writes. Work goes in turns: all submitted events in one transaction, then at most one piece of what is not
- * urgent (a checkpoint or a chunk of entries), so that neither an event waits long nor a stream of events starves the rest.
+ * The thread that writes. Work goes in turns: all submitted events in one transaction, then at most
+ * one piece of what is not urgent (a checkpoint or a chunk of entries), so that neither an event
+ * waits long nor a stream of events starves the rest.
  */
 #include "persist_shared.h"
 
@@ -50,6 +51,7 @@ static bool entries_due(const struct persist *persist, uint64_t now)
 static bool checkpoint_due(const struct persist *persist, uint64_t now)
 {
     const uint64_t bytes_max = persist->checkpoint.retention.bytes;
+
     return (persist->events_since_checkpoint >=
                 (persist->no_room ? EVENTS_KEPT_MIN : CHECKPOINT_EVENTS) ||
             (bytes_max > 0 && persist->bytes_since_checkpoint >= bytes_max) ||
@@ -86,6 +88,7 @@ static enum work choose_work(const struct persist *persist, uint64_t now)
 static uint64_t next_due_ns(const struct persist *persist)
 {
     uint64_t until_ns = persist->retained.disk.ask_ns;
+
     if (persist->dirty.first)
         until_ns = min_of(until_ns,
                           max_of(persist->dirty_since_ns + LAZY_NS, persist->retry_at_ns));
@@ -103,6 +106,7 @@ static uint64_t next_due_ns(const struct persist *persist)
 static void wait_for_work(struct persist *persist)
 {
     const uint64_t until_ns = next_due_ns(persist);
+
     persist->sleeps_until_ns = until_ns;
     (void)thread_wait_until(&persist->lock, &persist->wake, until_ns);
     persist->sleeps_until_ns = 0;
@@ -116,10 +120,12 @@ static void look_for_room(struct persist *persist, size_t bytes)
     persist->no_room = !store_has_entry_room(persist->store, bytes);
 }
 
-/* Tickets up to this one are decided. The range of the lost ones begins anew when the loop thread knows the former one. */
+/* Tickets up to this one are decided. The range of the lost ones begins anew when the loop thread
+ * knows the former one. */
 static void tickets_decide(struct persist *persist, uint64_t ticket, bool lost)
 {
     struct persist_progress *progress = &persist->progress;
+
     if (lost && progress->done < ticket) {
         if (progress->failed_to <= persist->told_done)
             progress->failed_from = progress->done + 1;
@@ -135,6 +141,7 @@ static void write_events(struct persist *persist)
     const size_t count = persist->submitted.count;
     const size_t bytes = persist->submitted.bytes;
     bool tell = persist->urgent;
+
     event_line_move(&line, &persist->submitted);
     persist->urgent = false;
     if (line.last)
@@ -166,16 +173,17 @@ static void write_events(struct persist *persist)
 static int entries_store(struct persist *persist, struct dirty_entry **chunk, size_t count)
 {
     struct store_txn *txn;
+
     if (count == 0)
         return 0;
-    int error = store_begin(persist->store, &txn);
-    if (error)
-        return error;
-    for (size_t i = 0; i < count && !error; i++)
-        error = chunk[i]->erase ? store_erase_entry(txn, chunk[i]->fingerprint)
-                                : store_put_entry(txn, chunk[i]->fingerprint, dirty_name(chunk[i]),
-                                                  dirty_record(chunk[i]));
-    return store_end(txn, error);
+    int r = store_begin(persist->store, &txn);
+    if (r)
+        return r;
+    for (size_t i = 0; i < count && !r; i++)
+        r = chunk[i]->erase ? store_erase_entry(txn, chunk[i]->fingerprint)
+                            : store_put_entry(txn, chunk[i]->fingerprint, dirty_name(chunk[i]),
+                                              dirty_record(chunk[i]));
+    return store_end(txn, r);
 }
 
 static void background_failed(struct persist *persist, const char *event, int error)
@@ -199,6 +207,7 @@ static void entries_failing_set(struct persist *persist, bool failing)
 static size_t chunk_bytes(struct dirty_entry *const *chunk, size_t count)
 {
     size_t bytes = 0;
+
     for (size_t i = 0; i < count; i++)
         bytes += 2 * (chunk[i]->name_len + chunk[i]->record_len) + ENTRY_PAGE_BYTES;
     return bytes;
@@ -208,6 +217,7 @@ static size_t chunk_bytes(struct dirty_entry *const *chunk, size_t count)
 static size_t chunk_take(struct persist *persist, struct dirty_entry **chunk)
 {
     const size_t count = dirty_take(&persist->dirty, chunk, PERSIST_CHUNK_MAX, false);
+
     persist_unlock(persist);
     look_for_room(persist, chunk_bytes(chunk, count));
     persist_lock(persist);
@@ -217,7 +227,8 @@ static size_t chunk_take(struct persist *persist, struct dirty_entry **chunk)
     return dirty_take(&persist->dirty, chunk, PERSIST_CHUNK_MAX, true);
 }
 
-/* malloc keeps what a burst of fills took, some hundred bytes an entry. Without the lock: it takes some milliseconds. */
+/* malloc keeps what a burst of fills took, some hundred bytes an entry. Without the lock: it takes
+ * some milliseconds. */
 static void trim_after_burst(struct persist *persist, size_t freed)
 {
     persist->untrimmed += freed;
@@ -235,27 +246,28 @@ static void write_entries(struct persist *persist)
     const size_t count = chunk_take(persist, chunk);
     uint64_t decided = count > 0 ? chunk[count - 1]->sequence : 0;
     const int no_room = persist->no_room && persist->dirty.first ? -ENOSPC : 0;
+
     persist_unlock(persist);
 
-    int error = entries_store(persist, chunk, count);
+    int r = entries_store(persist, chunk, count);
 
     persist_lock(persist);
-    if (error) {
+    if (r) {
         dirty_put_back(&persist->dirty, chunk, count);
     } else {
         /* Before they cannot be found any more. */
         __atomic_fetch_add(&persist->entry_commits, 1, __ATOMIC_RELEASE);
         dirty_done(&persist->dirty, chunk, count);
         persist->dirty_since_ns = persist_now_ns();
-        error = no_room;
+        r = no_room;
     }
-    if (error) {
-        background_failed(persist, "entries_not_persisted", error);
+    if (r) {
+        background_failed(persist, "entries_not_persisted", r);
         decided = persist->dirty.last_sequence; /* the others would fail as well */
     } else {
         persist->background_failing = false;
     }
-    entries_failing_set(persist, error != 0);
+    entries_failing_set(persist, r != 0);
     if (decided > persist->entries_decided)
         persist->entries_decided = decided;
     persist_waiting_publish(persist);
@@ -268,11 +280,11 @@ static void write_entries(struct persist *persist)
 static void write_checkpoint(struct persist *persist)
 {
     persist_unlock(persist);
-    const int error = checkpoint_write(&persist->checkpoint, persist->store, persist->taken_lsn,
-                                       persist->no_room);
+    const int r = checkpoint_write(&persist->checkpoint, persist->store, persist->taken_lsn,
+                                   persist->no_room);
     persist_lock(persist);
-    if (error) {
-        background_failed(persist, "checkpoint_not_written", error);
+    if (r) {
+        background_failed(persist, "checkpoint_not_written", r);
         return;
     }
     persist->events_since_checkpoint = persist->bytes_since_checkpoint = 0;
@@ -294,6 +306,7 @@ void *persist_thread(void *argument)
 {
     struct persist *persist = (struct persist *)argument;
     enum work work = WORK_NONE;
+
     persist_lock(persist);
     while (work != WORK_END) {
         work = choose_work(persist, persist_now_ns());

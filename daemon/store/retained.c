@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Nothing newer is written before what failed: recovery takes the store's last LSN for "everything up to it". What waits is
- * decided all the same, once the state is marked cold: it holds in memory until this daemon ends, and no later one
- * believes what lacks it. The mark is taken back only when nothing is missing.
+ * Nothing newer is written before what failed: recovery takes the store's last LSN for "everything
+ * up to it". What waits is decided all the same, once the state is marked cold: it holds in memory
+ * until this daemon ends, and no later one believes what lacks it. The mark is taken back only when
+ * nothing is missing.
  */
 #include "retained.h"
 
@@ -41,6 +42,7 @@ static void give_up(struct retained *retained)
 static int fail(struct retained *retained, int error)
 {
     const int mark_error = disk_mark_cold(&retained->disk);
+
     retained->retry_ns = now_ns() + RETRY_NS;
     if (!retained->failed)
         log_event(retained->disk.log, LOG_ERROR, "events_not_persisted", log_number("code", error),
@@ -53,9 +55,10 @@ static int fail(struct retained *retained, int error)
 /* Everything that was queued is in the store. */
 static void heal(struct retained *retained)
 {
-    const int error = disk_mark_warm(&retained->disk);
-    retained->retry_ns = error ? now_ns() + RETRY_NS : 0;
-    if (!error)
+    const int r = disk_mark_warm(&retained->disk);
+
+    retained->retry_ns = r ? now_ns() + RETRY_NS : 0;
+    if (!r)
         failed_set(retained, false);
 }
 
@@ -78,12 +81,13 @@ static int put_off(struct retained *retained)
 int retained_write(struct retained *retained, struct event_line *line, bool closing)
 {
     const bool was_failing = retained->retry_ns != 0;
+
     event_line_move(&retained->line, line);
     if (retained->gave_up || (was_failing && now_ns() < retained->retry_ns && !closing))
         return put_off(retained);
-    const int error = event_line_store(&retained->line, retained->disk.store);
-    if (error)
-        return fail(retained, error);
+    const int r = event_line_store(&retained->line, retained->disk.store);
+    if (r)
+        return fail(retained, r);
     if (retained->line.last)
         __atomic_store_n(&retained->stored_lsn, retained->line.last->event.lsn, __ATOMIC_RELEASE);
     event_line_free(&retained->line);

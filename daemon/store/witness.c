@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Written after the state has the new nonce: a crash in between leaves two that differ, which is a cold start. No fsync: the
- * page cache outlives the daemon, and the machine's crash is what the file must not outlive.
+ * Written after the state has the new nonce: a crash in between leaves two that differ, which is a
+ * cold start. No fsync: the page cache outlives the daemon, and the machine's crash is what the
+ * file must not outlive.
  */
 #include "witness.h"
 
@@ -21,7 +22,8 @@ static void witness_path(char out[WITNESS_PATH_BYTES], const char *socket_path)
     (void)snprintf(out, WITNESS_PATH_BYTES, "%s" WITNESS_SUFFIX, socket_path);
 }
 
-/* -EPERM: it is there, and is not ours. Somebody else's witness could vouch for a state that he restored. */
+/* -EPERM: it is there, and is not ours. Somebody else's witness could vouch for a state that he
+ * restored. */
 static int witness_open(const char *path, int flags)
 {
     struct stat status;

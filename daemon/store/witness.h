@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The witness: a file beside the socket that says which run was the last. State that was copied or restored while nobody
- * looked bears the nonce of another run; and where the state was lost, the witness still knows the incarnation, so that
- * no LSN is used twice. On tmpfs, where sockets usually live, a crash of the machine removes it.
+ * The witness: a file beside the socket that says which run was the last. State that was copied or
+ * restored while nobody looked bears the nonce of another run; and where the state was lost, the
+ * witness still knows the incarnation, so that no LSN is used twice. On tmpfs, where sockets
+ * usually live, a crash of the machine removes it.
  */
 #ifndef ETAGD_WITNESS_H
 #define ETAGD_WITNESS_H
@@ -14,7 +15,8 @@ struct witness {
     uint64_t incarnation;
 };
 
-/* False: there is none, or it cannot be read, or it is not a file that a daemon of this user made; *out is zeroed then. */
+/* False: there is none, or it cannot be read, or it is not a file that a daemon of this user made;
+ * *out is zeroed then. */
 MUST_USE bool witness_read(const char *socket_path, struct witness *out);
 
 /* The next start is cold. 0, also where there is none, or negative errno. */

@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What upstreams did with the request. nginx may ask several for one request (proxy_next_upstream), and may put something else
- * in the place of an answer (X-Accel-Redirect, error_page, proxy_intercept_errors). Whatever the client gets in the end, each
- * upstream that had the request may have carried it out. So each attempt is noted while its header fields are there:
+ * What upstreams did with the request. nginx may ask several for one request (proxy_next_upstream),
+ * and may put something else in the place of an answer (X-Accel-Redirect, error_page,
+ * proxy_intercept_errors). Whatever the client gets in the end, each upstream that had the request
+ * may have carried it out. So each attempt is noted while its header fields are there:
  *
  *   reinit_request     nginx forgets them, and asks the next upstream
- *   finalize_request   nginx is done with the upstreams of this location; the answer may be replaced
+ *   finalize_request   nginx is done with the upstreams of this location; the answer may be
+ *                      replaced
  *   header filter      the answer goes to the client
  *
- * The first two are functions that the content handler gives nginx: ours come before them. nginx's records (upstream_states) say
- * which attempts there were, so one that was missed is seen, and means everything.
+ * The first two are functions that the content handler gives nginx: ours come before them. nginx's
+ * records (upstream_states) say which attempts there were, so one that was missed is seen, and
+ * means everything.
  *
- * An attempt changed something (2xx, 3xx), did not (4xx, 5xx), or it is unknown (no answer). Of several, the first beats the last,
- * and that the second.
+ * An attempt changed something (2xx, 3xx), did not (4xx, 5xx), or it is unknown (no answer). Of
+ * several, the first beats the last, and that the second.
  */
 #include "invalidate.h"
 
 /* ---- One attempt ---- */
 
-/* False: a separator between two handlers' attempts, or one of which nothing was sent, since nobody accepted the connection. (nginx
- * counts what it sent when the attempt is over.) */
+/* False: a separator between two handlers' attempts, or one of which nothing was sent, since nobody
+ * accepted the connection. (nginx counts what it sent when the attempt is over.) */
 static bool had_request(const ngx_http_upstream_state_t *state)
 {
     return state->peer && (state->bytes_sent > 0 || state->bytes_received > 0 ||
@@ -29,21 +32,25 @@ static bool had_request(const ngx_http_upstream_state_t *state)
 static bool type_is_grpc(ngx_str_t type)
 {
     static const char grpc[] = "application/grpc";
+
     return type.len >= sizeof(grpc) - 1 &&
            ngx_strncasecmp(type.data, (u_char *)(uintptr_t)grpc, sizeof(grpc) - 1) == 0;
 }
 
-/* A stream of messages, which must not be held back. The client's word alone does not make it one. */
+/* A stream of messages, which must not be held back. The client's word alone does not make it
+ * one. */
 bool attempts_is_grpc(const ngx_http_request_t *http, ngx_str_t answered)
 {
     const ngx_table_elt_t *asked = http->headers_in.content_type;
+
     return asked && type_is_grpc(asked->value) && type_is_grpc(answered);
 }
 
 enum fields { FIELDS_NONE, FIELDS_WHOLE, FIELDS_LOST };
 
-/* Bytes that are no whole header may have been names of what changed; so may those of an attempt that nobody noted. A line without a
- * status, which nginx passes on as HTTP/0.9, is no header either, and one of 1xx is not the last. */
+/* Bytes that are no whole header may have been names of what changed; so may those of an attempt
+ * that nobody noted. A line without a status, which nginx passes on as HTTP/0.9, is no header
+ * either, and one of 1xx is not the last. */
 static enum fields fields_of_attempt(const ngx_http_upstream_state_t *state,
                                      const ngx_http_upstream_headers_in_t *headers)
 {
@@ -76,6 +83,7 @@ static ngx_int_t note(struct request *request, const ngx_http_upstream_state_t *
     ngx_http_request_t *http = request->http;
     const enum fields fields = fields_of_attempt(state, headers);
     struct said said = {.outcome = OUTCOME_UNKNOWN};
+
     if (state->header_time != (ngx_msec_t)-1) {
         said.status = headers && headers->status_n > 0 ? headers->status_n : state->status;
         said.outcome = attempts_outcome(said.status);
@@ -96,6 +104,7 @@ ngx_int_t attempts_note(struct request *request, const ngx_list_t *sent)
 {
     const ngx_http_request_t *http = request->http;
     const ngx_array_t *all = http->upstream_states;
+
     if (!all)
         return NGX_DECLINED;
     const ngx_http_upstream_state_t *states = all->elts;
@@ -120,24 +129,28 @@ ngx_int_t attempts_note(struct request *request, const ngx_list_t *sent)
 static ngx_int_t reinit(ngx_http_request_t *http)
 {
     struct request *request = request_of(http);
+
     return attempts_note(request, NULL) == NGX_ERROR ? NGX_ERROR : request->reinit_request(http);
 }
 
 static void finalize(ngx_http_request_t *http, ngx_int_t rc)
 {
     struct request *request = request_of(http);
+
     if (attempts_note(request, NULL) == NGX_ERROR && request->names)
         request->names->everything = true; /* no memory for what it is */
     request->finalize_request(http, rc);
 }
 
-/* Runs nginx's content handler, which makes the upstream, and asks it only when the request's body is there: later, or at its end. */
+/* Runs nginx's content handler, which makes the upstream, and asks it only when the request's body
+ * is there: later, or at its end. */
 static ngx_int_t content(ngx_http_request_t *http)
 {
     struct request *request = request_of(http);
     const ngx_http_upstream_t *before = http->upstream;
     const ngx_int_t rc = request->content_handler(http);
     ngx_http_upstream_t *upstream = http->upstream;
+
     if (upstream && upstream != before && upstream->finalize_request != finalize) {
         request->reinit_request = upstream->reinit_request;
         request->finalize_request = upstream->finalize_request;
@@ -150,6 +163,7 @@ static ngx_int_t content(ngx_http_request_t *http)
 void attempts_watch(struct request *request)
 {
     ngx_http_request_t *http = request->http;
+
     if (!http->content_handler || http->content_handler == content)
         return;
     request->content_handler = http->content_handler;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Look-up. It stands behind everything that may refuse or redirect a request (rewrite, access, auth_request, limit_req,
- * mirror, try_files), as the last handler before content: a 304 tells that the representation exists, and is only for those who
- * would have got the 200 in this very location (RFC 9110 section 13.2.1).
+ * Look-up. It stands behind everything that may refuse or redirect a request (rewrite, access,
+ * auth_request, limit_req, mirror, try_files), as the last handler before content: a 304 tells that
+ * the representation exists, and is only for those who would have got the 200 in this very location
+ * (RFC 9110 section 13.2.1).
  *
- * A request that a content handler has had already (error_page, X-Accel-Redirect) is left alone: where it went was that
- * handler's decision, which a later look-up under the same URI would skip. So is one that was refused, and that error_page sent
- * to a location where nothing refuses it: its URI is still that of what it must not see.
+ * A request that a content handler has had already (error_page, X-Accel-Redirect) is left alone:
+ * where it went was that handler's decision, which a later look-up under the same URI would skip.
+ * So is one that was refused, and that error_page sent to a location where nothing refuses it: its
+ * URI is still that of what it must not see.
  *
  * Only a plain 304 is answered here (not_modified.c).
  */
@@ -24,6 +26,7 @@
 static bool method_is_safe(const ngx_http_request_t *http)
 {
     static const etag_str others[] = {{"REPORT", 6}, {"SEARCH", 6}, {"QUERY", 5}};
+
     if (http->method &
         (NGX_HTTP_GET | NGX_HTTP_HEAD | NGX_HTTP_OPTIONS | NGX_HTTP_TRACE | NGX_HTTP_PROPFIND))
         return true;
@@ -48,8 +51,9 @@ ngx_int_t check_begin(ngx_http_request_t *http)
 
 /* ---- Refusals ---- */
 
-/* First of the rewrite phases. nginx clears contexts at an internal redirect, and only there: without ours the request comes from
- * another location. If it was not let pass there, error_page shows here what is to be shown instead. */
+/* First of the rewrite phases. nginx clears contexts at an internal redirect, and only there:
+ * without ours the request comes from another location. If it was not let pass there, error_page
+ * shows here what is to be shown instead. */
 ngx_int_t check_enter(ngx_http_request_t *http)
 {
     if (http != http->main || ngx_http_get_module_ctx(http, ngx_http_etag_cache_module))
@@ -62,10 +66,12 @@ ngx_int_t check_enter(ngx_http_request_t *http)
     return NGX_DECLINED;
 }
 
-/* First of the handlers behind the access phase, before those that redirect where all is well (try_files, index). */
+/* First of the handlers behind the access phase, before those that redirect where all is well
+ * (try_files, index). */
 ngx_int_t check_pass(ngx_http_request_t *http)
 {
     struct request *request = request_of(http);
+
     if (request)
         request->passed = true;
     return NGX_DECLINED;
@@ -79,12 +85,13 @@ static bool is_of_error(const ngx_http_request_t *http, const struct request *re
 
 /* ---- Look-up ---- */
 
-/* A date that is judged by its order alone confirms what a file's older version, put back, is not. So nginx compares for equality,
- * unless if_modified_since says otherwise; so do we. */
+/* A date that is judged by its order alone confirms what a file's older version, put back, is not.
+ * So nginx compares for equality, unless if_modified_since says otherwise; so do we. */
 static bool date_counts(ngx_http_request_t *http, const etag_answer *answer)
 {
     const ngx_http_core_loc_conf_t *core = ngx_http_get_module_loc_conf(http, ngx_http_core_module);
     const ngx_table_elt_t *since = http->headers_in.if_modified_since;
+
     if (answer->reason != ETAG_REASON_NOT_MODIFIED_SINCE)
         return true;
     if (core->if_modified_since == NGX_HTTP_IMS_OFF || !since)
@@ -107,7 +114,8 @@ static enum cache_status status_of(const etag_answer *answer)
     case ETAG_REASON_BAD_KEY:
         return CACHE_REFUSED;
     default:
-        return CACHE_MISS; /* no entry, or the client has another version than it, or asked without a condition */
+        /* no entry, or the client has another version than it, or asked without a condition */
+        return CACHE_MISS;
     }
 }
 
@@ -156,8 +164,9 @@ static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
         return not_modified_send(request, &answer);
     }
     if (http->headers_in.range) {
-        /* Whether the client has this version counts before the part that it asks for (RFC 9110 section 13.2.2). All else is the
-         * content handler's, and a part says nothing about the entry. */
+        /* Whether the client has this version counts before the part that it asks for (RFC 9110
+         * section 13.2.2). All else is the content handler's, and a part says nothing about the
+         * entry. */
         request_note(request, CACHE_BYPASS, "range");
         request->fills = NULL;
         return NGX_DECLINED;
@@ -172,10 +181,12 @@ static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
 static ngx_int_t check_location(ngx_http_request_t *http, struct request *request,
                                 struct location_conf *conf)
 {
-    /* Of a key that the configuration made libetag does not see what the client sent, and the upstream may. */
+    /* Of a key that the configuration made libetag does not see what the client sent, and the
+     * upstream may. */
     const etag_resource sent = {.target = etag_str_ngx(http->unparsed_uri)};
     const char *why = why_not(http, request);
     ngx_int_t rc = NGX_DECLINED;
+
     if (!why)
         rc = key_of(request, conf, &why);
     if (rc == NGX_ERROR)
@@ -210,13 +221,15 @@ static ngx_int_t check_location(ngx_http_request_t *http, struct request *reques
     return look_up(http, request, conf);
 }
 
-/* A directory has no content of its own: an index file has, in the location to which nginx redirects. */
+/* A directory has no content of its own: an index file has, in the location to which nginx
+ * redirects. */
 static bool is_directory(const ngx_http_request_t *http)
 {
     return !http->content_handler && http->uri.len > 0 && http->uri.data[http->uri.len - 1] == '/';
 }
 
-/* What an earlier location's handler asked of upstreams is noted before this one's makes nginx forget it. */
+/* What an earlier location's handler asked of upstreams is noted before this one's makes nginx
+ * forget it. */
 static ngx_int_t watch(struct request *request, const struct location_conf *conf)
 {
     if (request->writes && names_wanted(request) == NGX_ERROR)
@@ -232,6 +245,7 @@ ngx_int_t check(ngx_http_request_t *http)
 {
     struct location_conf *conf = ngx_http_get_module_loc_conf(http, ngx_http_etag_cache_module);
     struct request *request = request_of(http);
+
     if (!request)
         return NGX_DECLINED;
     request->fills = NULL;

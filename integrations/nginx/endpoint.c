@@ -2,9 +2,10 @@
 /*
  * One client a worker process and daemon, driven by nginx's event loop.
  *
- * The client's socket may be replaced by any call that talks, and the new one may have the number of the former one. So
- * nginx does not watch it: it watches an epoll descriptor of our own, which lives as long as the client, and that watches
- * whatever socket the client has. The kernel forgets a socket that is closed, and "change" tells us by ENOENT that it is a new one.
+ * The client's socket may be replaced by any call that talks, and the new one may have the number
+ * of the former one. So nginx does not watch it: it watches an epoll descriptor of our own, which
+ * lives as long as the client, and that watches whatever socket the client has. The kernel forgets
+ * a socket that is closed, and "change" tells us by ENOENT that it is a new one.
  *
  * Nothing here waits. A worker that shuts down stays until its mutations are confirmed or over.
  */
@@ -17,6 +18,7 @@
 etag_client_options endpoint_options(const struct endpoint *endpoint)
 {
     etag_client_options options;
+
     ETAG_INIT(&options);
     options.socket_path = endpoint->socket.len > 0 ? (const char *)endpoint->socket.data : NULL;
     options.timeout_ms = (uint32_t)endpoint->timeout;
@@ -34,6 +36,7 @@ static void watch_socket(const struct endpoint *endpoint)
 {
     const int fd = etag_client_fd(endpoint->client);
     const short wanted = etag_client_events(endpoint->client);
+
     if (fd < 0)
         return;
     struct epoll_event event = {.events = (wanted & POLLOUT) ? EPOLLIN | EPOLLOUT : EPOLLIN};
@@ -67,6 +70,7 @@ static void on_event(ngx_event_t *event)
 {
     const ngx_connection_t *connection = event->data;
     struct endpoint *endpoint = connection->data;
+
     (void)etag_client_dispatch(endpoint->client); /* each call says itself what went wrong */
     endpoint->settle(endpoint);
     watch_client(endpoint);
@@ -99,6 +103,7 @@ ngx_int_t endpoint_open(struct endpoint *endpoint, ngx_cycle_t *cycle,
                         void (*settle)(struct endpoint *endpoint))
 {
     const etag_client_options options = endpoint_options(endpoint);
+
     ngx_queue_init(&endpoint->waiting);
     endpoint->settle = settle;
     const etag_status status = etag_client_open(&endpoint->client, &options);

@@ -4,7 +4,8 @@
  *
  *   conf         directives (ngx_http_etag_cache_module.c)
  *   endpoint     one etag client of this process for each daemon that the configuration names
- *   request      what the module knows of a request, from its first phase on, over internal redirects
+ *   request      what the module knows of a request, from its first phase on, over internal
+ *                redirects
  *   key          what names the representation
  *   scope        whose it is, and whether that is known
  *   check        look-up after the access phase
@@ -27,18 +28,27 @@
 
 #define ETAG_CACHE_VARY_MAX 8
 
-/* ---- Configuration ------------------------------------------------------------------------------ */
+/* ---- Configuration --------------------------------------------------------------------------- */
 
 struct endpoint {
-    ngx_str_t socket;      /* with a NUL behind it; empty: libetag's default */
-    ngx_array_t *repeated; /* of etag_str: further fields of a 304; NULL: none */
-    ngx_msec_t timeout;    /* of its mutations */
-    ngx_uint_t number;     /* its place among the endpoints */
-    etag_client *client;   /* of this process; NULL: could not be opened */
-    int events; /* epoll descriptor that watches the client's socket, whichever that is */
-    ngx_connection_t *watch; /* of it, in nginx's event loop */
-    ngx_event_t timer;       /* when the client has something to do */
-    ngx_queue_t waiting;     /* of struct mutation: not confirmed yet */
+    /* with a NUL behind it; empty: libetag's default */
+    ngx_str_t socket;
+    /* of etag_str: further fields of a 304; NULL: none */
+    ngx_array_t *repeated;
+    /* of its mutations */
+    ngx_msec_t timeout;
+    /* its place among the endpoints */
+    ngx_uint_t number;
+    /* of this process; NULL: could not be opened */
+    etag_client *client;
+    /* epoll descriptor that watches the client's socket, whichever that is */
+    int events;
+    /* of it, in nginx's event loop */
+    ngx_connection_t *watch;
+    /* when the client has something to do */
+    ngx_event_t timer;
+    /* of struct mutation: not confirmed yet */
+    ngx_queue_t waiting;
     /* Lets go what is confirmed or over; called when the client heard something. */
     void (*settle)(struct endpoint *endpoint);
 };
@@ -51,66 +61,85 @@ enum scope_rule { SCOPE_UNSET = 0, SCOPE_PUBLIC, SCOPE_EXPRESSION };
 enum failure_rule { FAILURE_ERROR = 0, FAILURE_PASS };
 
 struct location_conf {
-    ngx_uint_t enable; /* enum cache_use */
+    /* enum cache_use */
+    ngx_uint_t enable;
     ngx_str_t socket;
-    struct endpoint *endpoint; /* of locations that use one */
+    /* of locations that use one */
+    struct endpoint *endpoint;
     ngx_uint_t scope_rule;
     ngx_http_complex_value_t *scope;
-    ngx_array_t *scope_variables; /* of ngx_int_t: their indices; an empty one is no scope */
-    ngx_array_t *authenticated; /* of ngx_int_t: indices of variables that were verified; or NULL */
-    bool scope_is_authenticated; /* it has one of those */
-    bool unverified_said;        /* by this process */
+    /* of ngx_int_t: their indices; an empty one is no scope */
+    ngx_array_t *scope_variables;
+    /* of ngx_int_t: indices of variables that were verified; or NULL */
+    ngx_array_t *authenticated;
+    /* it has one of those */
+    bool scope_is_authenticated;
+    /* by this process */
+    bool unverified_said;
     ngx_http_complex_value_t *key;
-    ngx_array_t *vary; /* of etag_str, in lower case */
+    /* of etag_str, in lower case */
+    ngx_array_t *vary;
     ngx_http_complex_value_t *release;
-    ngx_http_complex_value_t *scheme; /* NULL: the connection's */
-    ngx_array_t *surrogates;    /* of ngx_http_complex_value_t; NULL: the response's own fields */
-    ngx_flag_t invalidate_said; /* by the directive; else it is as enable */
+    /* NULL: the connection's */
+    ngx_http_complex_value_t *scheme;
+    /* of ngx_http_complex_value_t; NULL: the response's own fields */
+    ngx_array_t *surrogates;
+    /* by the directive; else it is as enable */
+    ngx_flag_t invalidate_said;
     ngx_flag_t invalidate;
     ngx_msec_t invalidate_timeout;
     ngx_uint_t invalidate_failure;
-    ngx_flag_t collections; /* DELETE reaches what lies below a path without '/' at its end too */
-    ngx_array_t *bypass;    /* predicates */
-    ngx_array_t *no_store;  /* predicates */
+    /* DELETE reaches what lies below a path without '/' at its end too */
+    ngx_flag_t collections;
+    /* predicates */
+    ngx_array_t *bypass;
+    /* predicates */
+    ngx_array_t *no_store;
     time_t max_age_s;
-    ngx_uint_t date_is_strong;  /* of Last-Modified */
-    ngx_array_t *extra_headers; /* of etag_str */
+    /* of Last-Modified */
+    ngx_uint_t date_is_strong;
+    /* of etag_str */
+    ngx_array_t *extra_headers;
 };
 
 struct names;
 
 struct main_conf {
-    ngx_array_t endpoints; /* of struct endpoint * */
+    /* of struct endpoint * */
+    ngx_array_t endpoints;
 };
 
 extern ngx_module_t ngx_http_etag_cache_module;
 extern ngx_module_t ngx_http_etag_cache_filter_module;
 extern ngx_module_t ngx_http_etag_cache_place_module;
 
-/* ---- Endpoint ----------------------------------------------------------------------------------- */
+/* ---- Endpoint -------------------------------------------------------------------------------- */
 
-/* An invalidation under way. It outlives its request where the client goes away: what was written was written. */
+/* An invalidation under way. It outlives its request where the client goes away: what was written
+ * was written. */
 struct mutation {
     ngx_queue_t link;
     etag_op *op;
-    struct request *waiter; /* whose answer waits for it, or NULL */
+    /* whose answer waits for it, or NULL */
+    struct request *waiter;
 };
 
-/* Opens the client and lets nginx's event loop drive it. Without a daemon too. Never waits. settle: see struct endpoint. */
+/* Opens the client and lets nginx's event loop drive it. Without a daemon too. Never waits. settle:
+ * see struct endpoint. */
 ngx_int_t endpoint_open(struct endpoint *endpoint, ngx_cycle_t *cycle,
                         void (*settle)(struct endpoint *endpoint));
 
 /* Closes it; what is not confirmed ends without an answer. May be called twice. */
 void endpoint_close(struct endpoint *endpoint);
 
-/* After each call of libetag that may talk: its descriptor, events and time may be others now, and what came meanwhile may have
- * ended mutations. */
+/* After each call of libetag that may talk: its descriptor, events and time may be others now, and
+ * what came meanwhile may have ended mutations. */
 void endpoint_talked(struct endpoint *endpoint);
 
 /* The options with which its client is opened; they point into the endpoint. */
 etag_client_options endpoint_options(const struct endpoint *endpoint);
 
-/* ---- Request ------------------------------------------------------------------------------------ */
+/* ---- Request --------------------------------------------------------------------------------- */
 
 enum cache_status {
     CACHE_NONE = 0,
@@ -123,46 +152,67 @@ enum cache_status {
     CACHE_REFUSED
 };
 
-/* Made in the first phase, with the tokens: before anything that the request does can have read data. Internal redirects
- * clear module contexts, but not this. */
+/* Made in the first phase, with the tokens: before anything that the request does can have read
+ * data. Internal redirects clear module contexts, but not this. */
 struct request {
     ngx_http_request_t *http;
-    ngx_str_t uri;      /* as it was sent, before anything rewrote it */
-    etag_token *tokens; /* one an endpoint */
+    /* as it was sent, before anything rewrote it */
+    ngx_str_t uri;
+    /* one an endpoint */
+    etag_token *tokens;
     ngx_uint_t status;
-    const char *reason; /* static text; NULL: none */
+    /* static text; NULL: none */
+    const char *reason;
     uint64_t lsn;
 
     /* Of the location that the request is in. */
-    struct location_conf *fills; /* its answer may be stored; NULL: not */
+    /* its answer may be stored; NULL: not */
+    struct location_conf *fills;
     etag_key key;
     etag_field vary[ETAG_CACHE_VARY_MAX];
-    etag_reason looked_up; /* what the look-up under the key said; NONE: there was none */
-    uint64_t place[2];     /* and where */
+    /* what the look-up under the key said; NONE: there was none */
+    etag_reason looked_up;
+    /* and where */
+    uint64_t place[2];
 
     /* Of a 304 from memory. */
     etag_field *repeats;
-    size_t repeat_count; /* 0 once they are among the answer's */
+    /* 0 once they are among the answer's */
+    size_t repeat_count;
 
     /* Of the request as the client sent it. */
-    etag_str method; /* a redirect makes GET of it */
-    bool writes;     /* its method is unsafe */
-    bool tried;      /* a content handler had it */
-    bool passed;     /* the location that it is in has let it pass */
-    bool refused;    /* one that it was in before has not */
-    bool answered;   /* some answer came to the header filter */
-    bool was_ok;     /* the answer was a 200, before nginx's own judgement of its conditions */
-    struct location_conf *invalidates; /* the first location that wants it; NULL: none */
+    /* a redirect makes GET of it */
+    etag_str method;
+    /* its method is unsafe */
+    bool writes;
+    /* a content handler had it */
+    bool tried;
+    /* the location that it is in has let it pass */
+    bool passed;
+    /* one that it was in before has not */
+    bool refused;
+    /* some answer came to the header filter */
+    bool answered;
+    /* the answer was a 200, before nginx's own judgement of its conditions */
+    bool was_ok;
+    /* the first location that wants it; NULL: none */
+    struct location_conf *invalidates;
     /* What is done where the request ends, which may have had no answer. */
     void (*unanswered)(const struct request *request);
-    etag_resource target; /* what a write changes first */
-    etag_resource twin; /* and what it may have changed instead; without a target: there is none */
+    /* what a write changes first */
+    etag_resource target;
+    /* and what it may have changed instead; without a target: there is none */
+    etag_resource twin;
 
     /* Of what upstreams did with it, and the answer. */
-    ngx_uint_t attempts_noted;           /* of nginx's records */
-    unsigned outcome;                    /* enum outcome: of all that were noted */
-    struct names *names;                 /* that are to be invalidated; NULL: none */
-    ngx_http_handler_pt content_handler; /* nginx's, which ours runs */
+    /* of nginx's records */
+    ngx_uint_t attempts_noted;
+    /* enum outcome: of all that were noted */
+    unsigned outcome;
+    /* that are to be invalidated; NULL: none */
+    struct names *names;
+    /* nginx's, which ours runs */
+    ngx_http_handler_pt content_handler;
     ngx_int_t (*reinit_request)(ngx_http_request_t *http);
     void (*finalize_request)(ngx_http_request_t *http, ngx_int_t rc);
 
@@ -170,7 +220,8 @@ struct request {
     struct mutation *mutation;
     ngx_chain_t *held;
     bool was_held;
-    bool swallow; /* what comes of the body goes nowhere */
+    /* what comes of the body goes nowhere */
+    bool swallow;
 };
 
 /* NULL: a subrequest, or memory ran out in the first phase. */
@@ -180,23 +231,25 @@ struct request *request_new(ngx_http_request_t *http);
 void request_note(struct request *request, enum cache_status status, const char *reason);
 const char *cache_status_word(ngx_uint_t status);
 
-/* ---- Key ---------------------------------------------------------------------------------------- */
+/* ---- Key ------------------------------------------------------------------------------------- */
 
 /* Host and target of the request as the client sent it, or as etag_cache_key says. */
 ngx_int_t key_resource(ngx_http_request_t *http, const struct location_conf *conf,
                        etag_resource *out);
 
-/* The same for a write: the request's target, and its twin where the request line and Host name two hosts. */
+/* The same for a write: the request's target, and its twin where the request line and Host name two
+ * hosts. */
 ngx_int_t key_targets(struct request *request, const struct location_conf *conf);
 
-/* The request line has an authority that is not the Host field's: which one the upstream believes is its own affair. */
+/* The request line has an authority that is not the Host field's: which one the upstream believes
+ * is its own affair. */
 bool key_authority_is_foreign(const ngx_http_request_t *http);
 
 /* The whole key. NGX_DECLINED: the request has no scope, *why says it. */
 ngx_int_t key_of(struct request *request, struct location_conf *conf, const char **why);
 
-/* The resource that a Location or Content-Location names, of the request's own host: NGX_OK. Another host's, or nobody's:
- * NGX_DECLINED. */
+/* The resource that a Location or Content-Location names, of the request's own host: NGX_OK.
+ * Another host's, or nobody's: NGX_DECLINED. */
 ngx_int_t key_reference(ngx_http_request_t *http, const etag_resource *base, ngx_str_t reference,
                         etag_resource *out);
 
@@ -206,19 +259,20 @@ bool key_is_public(const struct request *request);
 #define ETAG_CACHE_CONDITIONS_MAX 16
 size_t key_conditions(ngx_http_request_t *http, etag_field out[ETAG_CACHE_CONDITIONS_MAX]);
 
-/* ---- Scope -------------------------------------------------------------------------------------- */
+/* ---- Scope ----------------------------------------------------------------------------------- */
 
 char *scope_set(ngx_conf_t *cf, ngx_command_t *command, void *to);
 char *scope_set_authenticated(ngx_conf_t *cf, ngx_command_t *command, void *to);
 
-/* After merging: what can be known to be wrong. serves: requests are answered by this configuration. */
+/* After merging: what can be known to be wrong. serves: requests are answered by this
+ * configuration. */
 char *scope_merged(ngx_conf_t *cf, struct location_conf *conf, bool serves);
 
 /* NGX_DECLINED: there is none, or it may be somebody else's than the client's; *why says it. */
 ngx_int_t scope_of(struct request *request, struct location_conf *conf, etag_scope *out,
                    const char **why);
 
-/* ---- Helpers ------------------------------------------------------------------------------------ */
+/* ---- Helpers --------------------------------------------------------------------------------- */
 
 static inline etag_str etag_str_ngx(ngx_str_t text)
 {
@@ -256,7 +310,7 @@ static inline ngx_table_elt_t *field_next(struct field_walk *walk)
     return walk->part ? (ngx_table_elt_t *)walk->part->elts + walk->next++ : NULL;
 }
 
-/* ---- Phases and filters ------------------------------------------------------------------------- */
+/* ---- Phases and filters ---------------------------------------------------------------------- */
 
 ngx_int_t check_begin(ngx_http_request_t *http); /* POST_READ */
 ngx_int_t check_enter(ngx_http_request_t *http); /* SERVER_REWRITE and REWRITE, the first of them */

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an answer does to the cache, in a header filter below all those that change fields (add_header, expires, gzip, ssi, sub_filter) and above those that
- * only frame (ranges, chunks, HTTP/2): it sees the fields as the client gets them. Whether they may be stored is libetag's to
+ * What an answer does to the cache, in a header filter below all those that change fields
+ * (add_header, expires, gzip, ssi, sub_filter) and above those that only frame (ranges, chunks,
+ * HTTP/2): it sees the fields as the client gets them. Whether they may be stored is libetag's to
  * say; what only nginx can know is said here:
  *
- *   - What came out of one of nginx's own caches (proxy_cache, open_file_cache) is of another age than the token. Filled, it
- *     would outlive the cache that it came from.
- *   - A 304 that nginx made of a 200, because the client had that version, has all fields that a 304 repeats, so it fills like the 200. A
- *     304 of the upstream does not: it need not name the surrogate keys.
+ *   - What came out of one of nginx's own caches (proxy_cache, open_file_cache) is of another age
+ *     than the token. Filled, it would outlive the cache that it came from.
+ *   - A 304 that nginx made of a 200, because the client had that version, has all fields that a
+ *     304 repeats, so it fills like the 200. A 304 of the upstream does not: it need not name the
+ *     surrogate keys.
  */
 #include "etag_cache.h"
 
@@ -18,6 +20,7 @@ static ngx_http_output_header_filter_pt next_header_filter;
 static bool from_nginx_cache(const ngx_http_request_t *http)
 {
     const ngx_http_core_loc_conf_t *core = ngx_http_get_module_loc_conf(http, ngx_http_core_module);
+
 #if (NGX_HTTP_CACHE)
     if (http->cached)
         return true;
@@ -30,7 +33,8 @@ static bool from_nginx_cache(const ngx_http_request_t *http)
 struct collected {
     etag_field fields[FIELDS_MAX];
     size_t field_count;
-    etag_str lists[FIELDS_MAX]; /* of surrogate keys */
+    /* of surrogate keys */
+    etag_str lists[FIELDS_MAX];
     size_t list_count;
     bool too_many;
 };
@@ -46,6 +50,7 @@ static void collect_field(struct collected *to, etag_str name, etag_str value)
 static void collect_fields(struct collected *to, ngx_http_request_t *http)
 {
     struct field_walk walk = fields_of(&http->headers_out.headers);
+
     for (const ngx_table_elt_t *field; (field = field_next(&walk));) {
         if (field->hash == 0)
             continue;
@@ -64,6 +69,7 @@ static void collect_fields(struct collected *to, ngx_http_request_t *http)
 static void collect_list(struct collected *to, ngx_str_t value)
 {
     const etag_str list = etag_str_ngx(value);
+
     for (size_t i = 0; i < to->list_count; i++)
         if (to->lists[i].data == list.data && to->lists[i].len == list.len)
             return; /* what nginx took over from the upstream */
@@ -76,6 +82,7 @@ static void collect_list(struct collected *to, ngx_str_t value)
 static void collect_lists_in(struct collected *to, const ngx_list_t *list)
 {
     struct field_walk walk = fields_of(list);
+
     for (const ngx_table_elt_t *field; (field = field_next(&walk));)
         if (etag_surrogate_field(etag_str_ngx(field->key)))
             collect_list(to, field->value);
@@ -106,6 +113,7 @@ static ngx_int_t collect_lists(struct collected *to, ngx_http_request_t *http,
 static ngx_uint_t rendered_status(const ngx_http_request_t *http, const struct request *request)
 {
     const ngx_uint_t status = http->headers_out.status;
+
     return status == NGX_HTTP_NOT_MODIFIED && request->was_ok ? NGX_HTTP_OK : status;
 }
 
@@ -116,7 +124,8 @@ static bool status_counts(ngx_uint_t status)
            status == NGX_HTTP_MOVED_PERMANENTLY || status == NGX_HTTP_PERMANENT_REDIRECT;
 }
 
-/* error_page with a URL answers in the same location, with another status than the upstream had: that says nothing of the page. */
+/* error_page with a URL answers in the same location, with another status than the upstream had:
+ * that says nothing of the page. */
 static bool is_of_error_page(const ngx_http_request_t *http, ngx_uint_t status)
 {
     return status != NGX_HTTP_OK && http->upstream && http->upstream->headers_in.status_n != status;
@@ -131,6 +140,7 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
     etag_request asked;
     etag_entry entry;
     etag_answer answer;
+
     ETAG_INIT(&asked);
     ETAG_INIT(&answer);
     etag_entry_init(&entry);
@@ -179,6 +189,7 @@ static ngx_int_t tell(ngx_http_request_t *http, struct request *request)
 {
     struct collected collected; /* 6 KiB, of which the counts alone need to be zero */
     const ngx_uint_t status = rendered_status(http, request);
+
     if (http->method != NGX_HTTP_GET || !status_counts(status) || is_of_error_page(http, status))
         return NGX_OK;
     if (request->tokens[request->fills->endpoint->number].incarnation == 0)
@@ -210,6 +221,7 @@ static ngx_int_t header_filter(ngx_http_request_t *http)
     struct request *request = http == http->main
                                   ? ngx_http_get_module_ctx(http, ngx_http_etag_cache_module)
                                   : NULL;
+
     if (request && request->repeat_count > 0 && not_modified_merge(request) != NGX_OK)
         return NGX_ERROR;
     /* The location of the look-up is the location of the answer, or nothing is stored. */

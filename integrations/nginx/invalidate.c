@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * After a write. Above all other filters, the answer to an unsafe method is held back, header and body, until the daemon has
- * confirmed that nobody answers 304 for the old version any more; or, without a daemon, until the spool's wait is over. Nothing
- * blocks: the confirmation is an event of the endpoint (endpoint.c), which lets the answer go.
+ * After a write. Above all other filters, the answer to an unsafe method is held back, header and
+ * body, until the daemon has confirmed that nobody answers 304 for the old version any more; or,
+ * without a daemon, until the spool's wait is over. Nothing blocks: the confirmation is an event of
+ * the endpoint (endpoint.c), which lets the answer go.
  *
  *   header filter   collects names, starts the mutation; does not call the next filter
  *   body filter     keeps what comes meanwhile
  *   settled         header, what was kept, and from then on everything as it comes
  *
- * Where it can't be confirmed in time the client gets a 500 instead, which says that the request was carried out: whoever got the
- * upstream's answer could take an old 304 for the new version. (etag_cache_invalidate_failure pass: the answer all the same.)
+ * Where it can't be confirmed in time the client gets a 500 instead, which says that the request
+ * was carried out: whoever got the upstream's answer could take an old 304 for the new version.
+ * (etag_cache_invalidate_failure pass: the answer all the same.)
  *
- * Where no answer comes at all (the client went away, the upstream did), the write may have happened or not: the target
- * is invalidated, and nobody waits for it. What is told is what all upstreams did that had the request (attempts.c), not only
- * the one whose answer the client gets.
+ * Where no answer comes at all (the client went away, the upstream did), the write may have
+ * happened or not: the target is invalidated, and nobody waits for it. What is told is what all
+ * upstreams did that had the request (attempts.c), not only the one whose answer the client gets.
  */
 #include "invalidate.h"
 
@@ -29,6 +31,7 @@ static etag_status mutation_start(struct endpoint *endpoint, etag_targets target
                                   struct mutation **out, ngx_log_t *log)
 {
     struct mutation *mutation = ngx_alloc(sizeof(*mutation), log);
+
     if (!mutation)
         return ETAG_SYSTEM;
     etag_status status = etag_invalidate_start(endpoint->client, &targets, &mutation->op);
@@ -66,6 +69,7 @@ static void consume(ngx_chain_t *chain)
 static ngx_int_t send_held(ngx_http_request_t *http, struct request *request)
 {
     const ngx_int_t rc = next_header_filter(http);
+
     if (rc == NGX_ERROR || rc > NGX_OK)
         return NGX_ERROR;
     ngx_chain_t *held = request->held;
@@ -88,6 +92,7 @@ static const ngx_str_t unknown_text = ngx_string(
 static ngx_int_t send_failure(ngx_http_request_t *http, struct request *request)
 {
     const ngx_str_t *text = request->outcome == OUTCOME_UNKNOWN ? &unknown_text : &failure_text;
+
     consume(request->held);
     request->held = NULL;
     request->swallow = true;
@@ -119,6 +124,7 @@ static ngx_int_t send_failure(ngx_http_request_t *http, struct request *request)
 static ngx_int_t answer(ngx_http_request_t *http, struct request *request, etag_status status)
 {
     const bool pass = status == ETAG_OK || request->invalidates->invalidate_failure == FAILURE_PASS;
+
     return pass ? send_held(http, request) : send_failure(http, request);
 }
 
@@ -126,6 +132,7 @@ static void release(struct request *request, etag_status status)
 {
     ngx_http_request_t *http = request->http;
     ngx_connection_t *connection = http->connection;
+
     request->mutation = NULL;
     http->buffered &= ~HELD_BUFFERED & 0x0f;
     ngx_http_set_log_request(connection->log, http);
@@ -139,6 +146,7 @@ static void release(struct request *request, etag_status status)
 void invalidate_settle(struct endpoint *endpoint)
 {
     ngx_queue_t *link = ngx_queue_head(&endpoint->waiting);
+
     while (link != ngx_queue_sentinel(&endpoint->waiting)) {
         struct mutation *mutation = ngx_queue_data(link, struct mutation, link);
         etag_receipt receipt;
@@ -176,14 +184,16 @@ static bool is_cached(const ngx_http_request_t *http)
 #endif
 }
 
-/* An answer that nginx made itself, or found in its cache. Of a page that it shows in the place of an upstream's answer, with GET, the
- * status says nothing about the write. What a cached answer names was invalidated when it came. */
+/* An answer that nginx made itself, or found in its cache. Of a page that it shows in the place of
+ * an upstream's answer, with GET, the status says nothing about the write. What a cached answer
+ * names was invalidated when it came. */
 static ngx_int_t note_own(struct request *request)
 {
     const ngx_http_request_t *http = request->http;
     const bool replaced = request->attempts_noted > 0 &&
                           !str_equal(request->method, etag_str_ngx(http->method_name));
     struct said said = {.locations = &http->headers_out.headers};
+
     if (attempts_is_grpc(http, http->headers_out.content_type))
         return NGX_OK;
     said.status = http->headers_out.status;
@@ -204,6 +214,7 @@ static ngx_int_t invalidate(ngx_http_request_t *http, struct request *request)
 {
     struct mutation *mutation = NULL;
     ngx_int_t rc = attempts_note(request, &http->headers_out.headers);
+
     if (rc == NGX_DECLINED)
         rc = note_own(request);
     const struct names *names = request->names;
@@ -229,6 +240,7 @@ static ngx_int_t invalidate(ngx_http_request_t *http, struct request *request)
 void invalidate_unanswered(const struct request *request)
 {
     struct mutation *mutation;
+
     if (!request->invalidates || !request->invalidates->endpoint->client)
         return;
     etag_resource resources[2];
@@ -253,6 +265,7 @@ void invalidate_unanswered(const struct request *request)
 static ngx_int_t header_filter(ngx_http_request_t *http)
 {
     struct request *request = request_of(http);
+
     if (!request)
         return next_header_filter(http);
     const struct location_conf *conf = ngx_http_get_module_loc_conf(http,
@@ -281,6 +294,7 @@ static ngx_int_t body_filter(ngx_http_request_t *http, ngx_chain_t *in)
     struct request *request = http == http->main
                                   ? ngx_http_get_module_ctx(http, ngx_http_etag_cache_module)
                                   : NULL;
+
     if (!request || !(request->was_held || request->swallow))
         return next_body_filter(http, in);
     if (request->mutation) {

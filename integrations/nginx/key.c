@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What names a representation: the target URI as the client sent it, which internal redirects and rewrites do not change; the
- * scope; the header fields that select it; the release; the scheme. libetag brings all of it into canonical form.
+ * What names a representation: the target URI as the client sent it, which internal redirects and
+ * rewrites do not change; the scope; the header fields that select it; the release; the scheme.
+ * libetag brings all of it into canonical form.
  *
  * The host keeps its port: two servers on one host name that differ only in the port are two sites.
  */
@@ -27,6 +28,7 @@ static bool equal_nocase(etag_str a, etag_str b)
 static ngx_int_t join(ngx_pool_t *pool, etag_str a, etag_str b, etag_str *out)
 {
     char *text = ngx_pnalloc(pool, a.len + b.len + 1);
+
     if (!text)
         return NGX_ERROR;
     ngx_memcpy(text, a.data, a.len);
@@ -54,6 +56,7 @@ static etag_str port_of(etag_str authority)
 static etag_str without_default_port(etag_str authority)
 {
     const etag_str port = port_of(authority);
+
     if (port.len == 1 || equal_nocase(port, ETAG_LIT(":80")) ||
         equal_nocase(port, ETAG_LIT(":443")))
         authority.len -= port.len;
@@ -88,16 +91,18 @@ static etag_str authority_of_field(const ngx_http_request_t *http)
 bool key_authority_is_foreign(const ngx_http_request_t *http)
 {
     const etag_str line = authority_of_line(http), field = authority_of_field(http);
+
     return line.data && field.data && !same_authority(line, field);
 }
 
-/* As it was sent, with the port: what is wrong with it libetag says. The authority of the request line counts, else the Host field
- * (RFC 9112 section 3.2.2), else the server's own name. */
+/* As it was sent, with the port: what is wrong with it libetag says. The authority of the request
+ * line counts, else the Host field (RFC 9112 section 3.2.2), else the server's own name. */
 static etag_str host_of(ngx_http_request_t *http)
 {
     const ngx_http_core_srv_conf_t *server = ngx_http_get_module_srv_conf(http,
                                                                           ngx_http_core_module);
     const etag_str line = authority_of_line(http), field = authority_of_field(http);
+
     return line.len > 0 ? line : field.len > 0 ? field : etag_str_ngx(server->server_name);
 }
 
@@ -122,6 +127,7 @@ ngx_int_t key_resource(ngx_http_request_t *http, const struct location_conf *con
 ngx_int_t key_targets(struct request *request, const struct location_conf *conf)
 {
     const ngx_http_request_t *http = request->http;
+
     request->twin = (etag_resource){0};
     if (key_authority_is_foreign(http))
         request->twin = (etag_resource){authority_of_field(http), etag_str_ngx(http->unparsed_uri)};
@@ -138,7 +144,8 @@ bool key_is_public(const struct request *request)
 struct taken {
     etag_field *fields;
     size_t count, max;
-    const etag_str *names; /* NULL: those of conditions */
+    /* NULL: those of conditions */
+    const etag_str *names;
     size_t name_count;
 };
 
@@ -161,6 +168,7 @@ static bool is_named(const struct taken *taken, const ngx_table_elt_t *field)
 static void take_fields(struct taken *taken, const ngx_http_request_t *http)
 {
     struct field_walk walk = fields_of(&http->headers_in.headers);
+
     for (const ngx_table_elt_t *field; (field = field_next(&walk));) {
         if (!(taken->names ? is_named(taken, field) : is_condition(field)))
             continue;
@@ -174,6 +182,7 @@ static void take_fields(struct taken *taken, const ngx_http_request_t *http)
 size_t key_conditions(ngx_http_request_t *http, etag_field out[ETAG_CACHE_CONDITIONS_MAX])
 {
     struct taken taken = {.fields = out, .max = ETAG_CACHE_CONDITIONS_MAX};
+
     take_fields(&taken, http);
     return taken.count;
 }
@@ -181,10 +190,12 @@ size_t key_conditions(ngx_http_request_t *http, etag_field out[ETAG_CACHE_CONDIT
 #define VARY_LINES_MAX 32
 #define VARY_TEXT_BYTES 4096
 
-/* Which coding the request's Accept-Encoding comes to: its spellings are too many for keys of their own. */
+/* Which coding the request's Accept-Encoding comes to: its spellings are too many for keys of their
+ * own. */
 static void encoding_reduce(struct request *request, const struct taken *lines)
 {
     static const etag_str offered[] = {{"br", 2}, {"gzip", 4}};
+
     for (size_t i = 0; i < request->key.vary_count; i++)
         if (equal_nocase(request->vary[i].name, ETAG_LIT("Accept-Encoding")))
             request->vary[i].value = etag_encoding_select(lines->fields, lines->count, offered, 2);
@@ -199,6 +210,7 @@ static ngx_int_t vary_of(struct request *request, const struct location_conf *co
                           .max = VARY_LINES_MAX,
                           .names = conf->vary->elts,
                           .name_count = conf->vary->nelts};
+
     request->key.vary = request->vary;
     request->key.vary_count = 0;
     if (lines.name_count == 0)
@@ -229,6 +241,7 @@ static ngx_int_t scheme_of(ngx_http_request_t *http, const struct location_conf 
                            etag_str *out)
 {
     ngx_str_t scheme;
+
     if (conf->scheme) {
         if (ngx_http_complex_value(http, conf->scheme, &scheme) != NGX_OK)
             return NGX_ERROR;
@@ -280,18 +293,21 @@ static size_t scheme_len(etag_str reference)
 static etag_str without_fragment(etag_str reference)
 {
     const char *hash = find(reference, '#');
+
     return hash ? (etag_str){reference.data, (size_t)(hash - reference.data)} : reference;
 }
 
 static bool same_host(ngx_http_request_t *http, etag_str authority)
 {
     const char *at = find(authority, '@');
+
     if (at)
         authority = skip(authority, (size_t)(at - authority.data) + 1);
     return same_authority(host_of(http), authority);
 }
 
-/* Path and query of a reference that begins with neither scheme nor authority; libetag removes its dot segments. */
+/* Path and query of a reference that begins with neither scheme nor authority; libetag removes its
+ * dot segments. */
 static ngx_int_t resolve_path(ngx_pool_t *pool, etag_str base, etag_str reference, etag_str *out)
 {
     if (reference.len > 0 && reference.data[0] == '/') {
@@ -315,6 +331,7 @@ ngx_int_t key_reference(ngx_http_request_t *http, const etag_resource *base, ngx
 {
     etag_str reference = without_fragment(etag_str_ngx(text));
     const size_t scheme = scheme_len(reference);
+
     if (scheme > 0) {
         const etag_str name = {reference.data, scheme};
         if (!equal_nocase(name, ETAG_LIT("http")) && !equal_nocase(name, ETAG_LIT("https")))

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names of what a write changed: the target URI, Location and Content-Location of the same host (RFC 9111 section 4.4), what is moved
- * or removed with a collection (RFC 4918 section 9.6 and on), and what the upstream says itself, which knows more:
+ * Names of what a write changed: the target URI, Location and Content-Location of the same host
+ * (RFC 9111 section 4.4), what is moved or removed with a collection (RFC 4918 section 9.6 and on),
+ * and what the upstream says itself, which knows more:
  *
- *     Etag-Cache-Invalidate: surrogate=upload:42, prefix=/reports/, resource="/uploads?page=1", everything
+ *     Etag-Cache-Invalidate: surrogate=upload:42, prefix=/reports/, resource="/uploads?page=1",
+ *     everything
  *
- * A list; values that hold a comma, a blank or a quote stand in quotes, with a backslash before each quote and backslash. A
- * path is of the request's own host, unless it begins with "//host/". What can't be read could have meant anything, so it
- * means everything.
+ * A list; values that hold a comma, a blank or a quote stand in quotes, with a backslash before
+ * each quote and backslash. A path is of the request's own host, unless it begins with "//host/".
+ * What can't be read could have meant anything, so it means everything.
  */
 #include "invalidate.h"
 
@@ -17,6 +19,7 @@ struct names *request_names(struct request *request)
 {
     ngx_pool_t *pool = request->http->pool;
     struct names *names = request->names ? request->names : ngx_pcalloc(pool, sizeof(*names));
+
     if (!names || request->names)
         return names;
     if (ngx_array_init(&names->resources, pool, 4, sizeof(etag_resource)) != NGX_OK ||
@@ -35,6 +38,7 @@ bool names_any(const struct names *names)
 etag_targets names_targets(const struct names *names)
 {
     etag_targets targets;
+
     ETAG_INIT(&targets);
     targets.resources = names->resources.elts;
     targets.resource_count = names->resources.nelts;
@@ -49,6 +53,7 @@ etag_targets names_targets(const struct names *names)
 static ngx_int_t push_resource(ngx_array_t *to, const etag_resource *resource)
 {
     etag_resource *place = ngx_array_push(to);
+
     if (!place)
         return NGX_ERROR;
     *place = *resource;
@@ -74,6 +79,7 @@ static bool is_blank(char c)
 static bool read_value(ngx_pool_t *pool, const char **at, const char *end, etag_str *out)
 {
     const char *from = *at;
+
     if (from == end || *from != '"') {
         while (*at < end && !is_blank(**at) && **at != '"')
             (*at)++;
@@ -118,6 +124,7 @@ static bool word_is(etag_str word, const char *text)
 static bool add_named(struct names *names, etag_str word, etag_str value, const etag_resource *base)
 {
     etag_resource resource;
+
     if (word_is(word, "surrogate")) {
         etag_str *place = value.len > 0 ? ngx_array_push(&names->surrogates) : NULL;
         if (place)
@@ -137,6 +144,7 @@ static bool read_field(struct names *names, ngx_pool_t *pool, ngx_str_t text,
 {
     const char *at = (const char *)text.data;
     const char *const end = at + text.len;
+
     for (;;) {
         while (at < end && is_blank(*at))
             at++;
@@ -162,6 +170,7 @@ static bool read_field(struct names *names, ngx_pool_t *pool, ngx_str_t text,
 static bool has_fields(const ngx_list_t *fields)
 {
     struct field_walk walk = fields_of(fields);
+
     for (const ngx_table_elt_t *field; (field = field_next(&walk));)
         if (FIELD_IS(field, FIELD_NAME))
             return true;
@@ -172,6 +181,7 @@ static void add_fields(struct names *names, ngx_http_request_t *http, const ngx_
                        const etag_resource *base)
 {
     struct field_walk walk = fields_of(fields);
+
     for (ngx_table_elt_t *field; (field = field_next(&walk));) {
         if (!FIELD_IS(field, FIELD_NAME) || read_field(names, http->pool, field->value, base))
             continue;
@@ -186,6 +196,7 @@ static void add_fields(struct names *names, ngx_http_request_t *http, const ngx_
 void names_hide_fields(ngx_http_request_t *http)
 {
     struct field_walk walk = fields_of(&http->headers_out.headers);
+
     for (ngx_table_elt_t *field; (field = field_next(&walk));)
         if (FIELD_IS(field, FIELD_NAME))
             field->hash = 0;
@@ -198,6 +209,7 @@ static ngx_int_t add_reference(struct names *names, ngx_http_request_t *http,
 {
     etag_resource resource;
     const ngx_int_t rc = key_reference(http, base, reference, &resource);
+
     return rc == NGX_OK ? add_resource(names, &resource) : rc == NGX_ERROR ? rc : NGX_OK;
 }
 
@@ -206,6 +218,7 @@ static ngx_int_t add_location_raw(struct names *names, ngx_http_request_t *http,
                                   const etag_resource *base, const ngx_table_elt_t *field)
 {
     ngx_table_elt_t copy = *field;
+
     copy.value.data = ngx_pnalloc(http->pool, field->value.len + 1);
     if (!copy.value.data)
         return NGX_ERROR;
@@ -220,6 +233,7 @@ static ngx_int_t add_locations(struct names *names, ngx_http_request_t *http,
                                const struct said *said, const etag_resource *base)
 {
     const ngx_list_t *list = said->locations ? said->locations : said->fields;
+
     if (!list)
         return NGX_OK;
     struct field_walk walk = fields_of(list);
@@ -244,6 +258,7 @@ static ngx_int_t add_below(struct names *names, ngx_pool_t *pool, const etag_res
     const etag_str target = resource->target;
     const char *query = target.len > 0 ? memchr(target.data, '?', target.len) : NULL;
     etag_resource below = *resource;
+
     if (query)
         below.target.len = (size_t)(query - target.data);
     if (below.target.len == 0)
@@ -264,6 +279,7 @@ static bool ends_in_slash(etag_str target)
 {
     const char *query = target.len > 0 ? memchr(target.data, '?', target.len) : NULL;
     const size_t len = query ? (size_t)(query - target.data) : target.len;
+
     return len > 0 && target.data[len - 1] == '/';
 }
 
@@ -272,6 +288,7 @@ static ngx_int_t add_destination(struct names *names, const struct request *requ
 {
     ngx_http_request_t *http = request->http;
     struct field_walk walk = fields_of(&http->headers_in.headers);
+
     for (const ngx_table_elt_t *field; (field = field_next(&walk));) {
         etag_resource resource;
         if (!FIELD_IS(field, "Destination"))
@@ -285,9 +302,10 @@ static ngx_int_t add_destination(struct names *names, const struct request *requ
     return NGX_OK;
 }
 
-/* What a method takes along that is in a collection (RFC 4918 section 9.6 and on), if it was done or may have been: else who may not
- * write could empty the cache. Whether a path without '/' at its end is a collection only the server knows: MOVE and COPY are
- * WebDAV's, but DELETE is sent by many. */
+/* What a method takes along that is in a collection (RFC 4918 section 9.6 and on), if it was done
+ * or may have been: else who may not write could empty the cache. Whether a path without '/' at its
+ * end is a collection only the server knows: MOVE and COPY are WebDAV's, but DELETE is sent by
+ * many. */
 static ngx_int_t add_collections(struct names *names, const struct request *request,
                                  const struct said *said)
 {
@@ -299,6 +317,7 @@ static ngx_int_t add_collections(struct names *names, const struct request *requ
                          (request->invalidates->collections ||
                           ends_in_slash(request->target.target));
     ngx_pool_t *pool = request->http->pool;
+
     if (!done || !(moves || removes))
         return NGX_OK;
     if (add_below(names, pool, &request->target) != NGX_OK ||
@@ -313,6 +332,7 @@ ngx_int_t names_wanted(struct request *request)
 {
     struct location_conf *conf = ngx_http_get_module_loc_conf(request->http,
                                                               ngx_http_etag_cache_module);
+
     if (request->invalidates)
         return NGX_OK;
     if (!conf->invalidate || !conf->endpoint->client)
@@ -327,6 +347,7 @@ ngx_int_t names_note(struct request *request, const struct said *said)
 {
     const bool wrote = request->writes && said->outcome != OUTCOME_NOTHING;
     const bool named = said->fields && has_fields(said->fields);
+
     if (said->outcome > request->outcome)
         request->outcome = said->outcome;
     if (!wrote && !named)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Three nginx modules in one file that is loaded: two are only places among the filters. nginx runs header filters in the
- * reverse order of its list of modules, so the module stands at its end (its filters run first), the filter module before
- * gzip (it runs after gzip, and after all that change fields), and the place module after headers_filter, before which it
- * would run: a 304 from memory begins there.
+ * Three nginx modules in one file that is loaded: two are only places among the filters. nginx runs
+ * header filters in the reverse order of its list of modules, so the module stands at its end (its
+ * filters run first), the filter module before gzip (it runs after gzip, and after all that change
+ * fields), and the place module after headers_filter, before which it would run: a 304 from memory
+ * begins there.
  *
  * Directives, their inheritance, and what can be known to be wrong before a request comes.
  */
@@ -25,6 +26,7 @@ static ngx_conf_enum_t dates[] = {
 static char *set_names(ngx_conf_t *cf, ngx_array_t **to)
 {
     const ngx_str_t *words = cf->args->elts;
+
     if (*to != NGX_CONF_UNSET_PTR)
         return "is duplicate";
     *to = ngx_array_create(cf->pool, cf->args->nelts, sizeof(etag_str));
@@ -44,6 +46,7 @@ static char *set_names(ngx_conf_t *cf, ngx_array_t **to)
 static char *set_vary(ngx_conf_t *cf, ngx_command_t *command, void *to)
 {
     struct location_conf *conf = to;
+
     if (cf->args->nelts - 1 > ETAG_CACHE_VARY_MAX)
         return "has too many names";
     return set_names(cf, &conf->vary);
@@ -52,6 +55,7 @@ static char *set_vary(ngx_conf_t *cf, ngx_command_t *command, void *to)
 static char *set_extra_headers(ngx_conf_t *cf, ngx_command_t *command, void *to)
 {
     struct location_conf *conf = to;
+
     return set_names(cf, &conf->extra_headers);
 }
 
@@ -59,6 +63,7 @@ static char *set_surrogates(ngx_conf_t *cf, ngx_command_t *command, void *to)
 {
     struct location_conf *conf = to;
     ngx_str_t *words = cf->args->elts;
+
     if (conf->surrogates)
         return "is duplicate";
     conf->surrogates = ngx_array_create(cf->pool, cf->args->nelts,
@@ -115,6 +120,7 @@ static ngx_command_t directives[] = {
 static void *create_main_conf(ngx_conf_t *cf)
 {
     struct main_conf *conf = ngx_pcalloc(cf->pool, sizeof(*conf));
+
     if (!conf || ngx_array_init(&conf->endpoints, cf->pool, 1, sizeof(struct endpoint *)) != NGX_OK)
         return NULL;
     return conf;
@@ -123,6 +129,7 @@ static void *create_main_conf(ngx_conf_t *cf)
 static void *create_location_conf(ngx_conf_t *cf)
 {
     struct location_conf *conf = ngx_pcalloc(cf->pool, sizeof(*conf));
+
     if (!conf)
         return NULL;
     conf->enable = NGX_CONF_UNSET_UINT;
@@ -169,6 +176,7 @@ static char *endpoint_try(ngx_conf_t *cf, const struct endpoint *endpoint)
     etag_client *client;
     const etag_client_options options = endpoint_options(endpoint);
     const etag_status status = etag_client_open(&client, &options);
+
     etag_client_close(client);
     if (status != ETAG_INVALID)
         return NGX_CONF_OK;
@@ -184,6 +192,7 @@ static char *use_endpoint(ngx_conf_t *cf, struct location_conf *conf)
     struct main_conf *main_conf = ngx_http_conf_get_module_main_conf(cf,
                                                                      ngx_http_etag_cache_module);
     struct endpoint **all = main_conf->endpoints.elts;
+
     for (ngx_uint_t i = 0; i < main_conf->endpoints.nelts; i++) {
         if (same_endpoint(all[i], conf)) {
             conf->endpoint = all[i];
@@ -207,16 +216,19 @@ static ngx_array_t *default_vary(ngx_conf_t *cf)
 {
     ngx_array_t *names = ngx_array_create(cf->pool, 1, sizeof(etag_str));
     etag_str *name = names ? ngx_array_push(names) : NULL;
+
     if (name)
         *name = ETAG_LIT("Accept-Encoding");
     return name ? names : NULL;
 }
 
-/* A server without a scope of its own may have locations that have one; whatever has no location then goes without. */
+/* A server without a scope of its own may have locations that have one; whatever has no location
+ * then goes without. */
 static bool needs_scope(ngx_conf_t *cf)
 {
     const ngx_http_core_loc_conf_t *core = ngx_http_conf_get_module_loc_conf(cf,
                                                                              ngx_http_core_module);
+
     return core->name.len > 0 || !core->locations;
 }
 
@@ -290,6 +302,7 @@ static ngx_int_t variable_status(ngx_http_request_t *http, ngx_http_variable_val
     const struct request *request = request_of(http->main);
     const char *word = request && request->status != CACHE_NONE ? cache_status_word(request->status)
                                                                 : "";
+
     return variable_set(v, word, strlen(word));
 }
 
@@ -298,6 +311,7 @@ static ngx_int_t variable_reason(ngx_http_request_t *http, ngx_http_variable_val
 {
     const struct request *request = request_of(http->main);
     const char *word = request && request->reason ? request->reason : "";
+
     return variable_set(v, word, strlen(word));
 }
 
@@ -305,6 +319,7 @@ static ngx_int_t variable_lsn(ngx_http_request_t *http, ngx_http_variable_value_
                               uintptr_t data)
 {
     const struct request *request = request_of(http->main);
+
     if (!request || request->lsn == 0)
         return variable_set(v, "", 0);
     u_char *text = ngx_pnalloc(http->pool, NGX_INT64_LEN);
@@ -338,6 +353,7 @@ static bool is_used(ngx_conf_t *cf)
 {
     const struct main_conf *conf = ngx_http_conf_get_module_main_conf(cf,
                                                                       ngx_http_etag_cache_module);
+
     return conf->endpoints.nelts > 0;
 }
 
@@ -345,6 +361,7 @@ static bool is_used(ngx_conf_t *cf)
 static ngx_int_t add_first_handler(ngx_array_t *handlers, ngx_http_handler_pt handler)
 {
     ngx_http_handler_pt *first = ngx_array_push(handlers);
+
     if (first)
         *first = handler;
     return first ? NGX_OK : NGX_ERROR;
@@ -409,6 +426,7 @@ static const struct main_conf *cycle_conf(ngx_cycle_t *cycle)
 static ngx_int_t begin_process(ngx_cycle_t *cycle)
 {
     const struct main_conf *conf = cycle_conf(cycle);
+
     if (!conf || !serves_requests())
         return NGX_OK;
     struct endpoint *const *endpoints = conf->endpoints.elts;
@@ -420,6 +438,7 @@ static ngx_int_t begin_process(ngx_cycle_t *cycle)
 static void end_process(ngx_cycle_t *cycle)
 {
     const struct main_conf *conf = cycle_conf(cycle);
+
     if (!conf)
         return;
     struct endpoint *const *endpoints = conf->endpoints.elts;

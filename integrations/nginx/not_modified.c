@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The 304 from memory. It repeats fields of the 200 as the client got them, after all filters; but what add_header says of this
- * very answer, such as $etag_cache_status, is to be said anew. So it passes the filters that nginx' own 304 passes, from
- * headers_filter (add_header, expires) on, without any of the stored fields, and gets those below them all:
+ * The 304 from memory. It repeats fields of the 200 as the client got them, after all filters; but
+ * what add_header says of this very answer, such as $etag_cache_status, is to be said anew. So it
+ * passes the filters that nginx' own 304 passes, from headers_filter (add_header, expires) on,
+ * without any of the stored fields, and gets those below them all:
  *
  *   what a 304 must repeat   is as it was stored, whatever was added to it now: that is in it
- *   an extra field           was the upstream's values, then those of add_header: these are the new ones
+ *   an extra field           was the upstream's values, then those of add_header: these are the new
+ *                            ones
  *   any other                is what add_header puts on every 304
  */
 #include "etag_cache.h"
 
 static ngx_http_output_header_filter_pt headers_filter;
 
-/* The chain as it is so far begins with headers_filter, or with what other modules put before it. */
+/* The chain as it is so far begins with headers_filter, or with what other modules put before
+ * it. */
 void not_modified_install(void)
 {
     headers_filter = ngx_http_top_header_filter;
@@ -23,6 +26,7 @@ void not_modified_install(void)
 static etag_str copy(char **to, etag_str text)
 {
     char *from = *to;
+
     *to = (char *)ngx_cpymem(from, text.data, text.len);
     return (etag_str){from, text.len};
 }
@@ -31,6 +35,7 @@ static etag_str copy(char **to, etag_str text)
 static ngx_int_t keep_fields(struct request *request, const etag_answer *answer)
 {
     size_t bytes = answer->field_count * sizeof(etag_field);
+
     for (size_t i = 0; i < answer->field_count; i++)
         bytes += answer->fields[i].name.len + answer->fields[i].value.len;
     etag_field *fields = ngx_palloc(request->http->pool, bytes);
@@ -50,6 +55,7 @@ ngx_int_t not_modified_send(struct request *request, const etag_answer *answer)
 {
     ngx_http_request_t *http = request->http;
     ngx_int_t rc = ngx_http_discard_request_body(http);
+
     http->headers_out.status = NGX_HTTP_NOT_MODIFIED;
     if (rc == NGX_OK)
         rc = keep_fields(request, answer);
@@ -65,6 +71,7 @@ static size_t count_added(const ngx_http_request_t *http, etag_str name)
 {
     struct field_walk walk = fields_of(&http->headers_out.headers);
     size_t count = 0;
+
     for (const ngx_table_elt_t *field; (field = field_next(&walk));)
         count += field->hash != 0 && field_is(field, name.data, name.len);
     return count;
@@ -73,6 +80,7 @@ static size_t count_added(const ngx_http_request_t *http, etag_str name)
 static void remove_added(ngx_http_request_t *http, etag_str name)
 {
     struct field_walk walk = fields_of(&http->headers_out.headers);
+
     for (ngx_table_elt_t *field; (field = field_next(&walk));)
         if (field_is(field, name.data, name.len))
             field->hash = 0;
@@ -86,6 +94,7 @@ static bool same_name(etag_str a, etag_str b)
 static bool is_extra(const struct endpoint *endpoint, etag_str name)
 {
     const etag_str *names = endpoint->repeated ? endpoint->repeated->elts : NULL;
+
     for (ngx_uint_t i = 0; names && i < endpoint->repeated->nelts; i++)
         if (same_name(names[i], name))
             return true;
@@ -97,6 +106,7 @@ static bool is_added_anew(const struct request *request, size_t number)
 {
     const etag_str name = request->repeats[number].name;
     size_t after = 0;
+
     for (size_t i = number + 1; i < request->repeat_count; i++)
         after += same_name(request->repeats[i].name, name);
     return after < count_added(request->http, name);
@@ -105,6 +115,7 @@ static bool is_added_anew(const struct request *request, size_t number)
 static ngx_int_t add_field(ngx_http_request_t *http, ngx_str_t name, ngx_str_t value)
 {
     ngx_table_elt_t *to = ngx_list_push(&http->headers_out.headers);
+
     if (!to)
         return NGX_ERROR;
     ngx_memzero(to, sizeof(*to));
@@ -123,6 +134,7 @@ static ngx_uint_t count_fields(const ngx_http_request_t *http)
 {
     struct field_walk walk = fields_of(&http->headers_out.headers);
     ngx_uint_t count = 0;
+
     while (field_next(&walk))
         count++;
     return count;
@@ -133,6 +145,7 @@ static ngx_int_t move_added(ngx_http_request_t *http, const struct endpoint *end
                             ngx_uint_t count)
 {
     struct field_walk walk = fields_of(&http->headers_out.headers);
+
     for (ngx_uint_t i = 0; i < count; i++) {
         ngx_table_elt_t *field = field_next(&walk);
         if (field->hash == 0 || !is_extra(endpoint, etag_str_ngx(field->key)))
@@ -144,10 +157,12 @@ static ngx_int_t move_added(ngx_http_request_t *http, const struct endpoint *end
     return NGX_OK;
 }
 
-/* Leaves those of the stored fields that were not added anew, and of what was added those that are not stored. */
+/* Leaves those of the stored fields that were not added anew, and of what was added those that are
+ * not stored. */
 static void choose(struct request *request, const struct endpoint *endpoint)
 {
     size_t kept = 0;
+
     for (size_t i = 0; i < request->repeat_count; i++) {
         const etag_field field = request->repeats[i];
         if (!is_extra(endpoint, field.name))
@@ -165,6 +180,7 @@ ngx_int_t not_modified_merge(struct request *request)
     const struct location_conf *conf = ngx_http_get_module_loc_conf(http,
                                                                     ngx_http_etag_cache_module);
     const ngx_uint_t added = count_fields(http);
+
     if (added > 0)
         choose(request, conf->endpoint);
     for (size_t i = 0; i < request->repeat_count; i++)

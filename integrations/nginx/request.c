@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the module knows of a request. nginx clears the contexts of all modules at an internal redirect (try_files, error_page,
- * X-Accel-Redirect), and with them would go the one thing that must not be taken anew: the token. So it hangs on the
- * request's pool, and the context is only the short way to it.
+ * What the module knows of a request. nginx clears the contexts of all modules at an internal
+ * redirect (try_files, error_page, X-Accel-Redirect), and with them would go the one thing that
+ * must not be taken anew: the token. So it hangs on the request's pool, and the context is only the
+ * short way to it.
  */
 #include "etag_cache.h"
 
 static void request_end(void *data)
 {
     struct request *request = data;
+
     if (request->mutation)
         request->mutation->waiter = NULL;
     request->mutation = NULL;
@@ -24,6 +26,7 @@ struct request *request_new(ngx_http_request_t *http)
     const ngx_uint_t count = main_conf->endpoints.nelts;
     ngx_pool_cleanup_t *cleanup = ngx_pool_cleanup_add(http->pool, sizeof(struct request));
     etag_token *tokens = ngx_pcalloc(http->pool, count * sizeof(etag_token));
+
     if (!cleanup || !tokens)
         return NULL;
     for (ngx_uint_t i = 0; i < count; i++)
@@ -67,5 +70,6 @@ const char *cache_status_word(ngx_uint_t status)
         [CACHE_NONE] = "NONE",       [CACHE_HIT] = "HIT",         [CACHE_MISS] = "MISS",
         [CACHE_STALE] = "STALE",     [CACHE_EXPIRED] = "EXPIRED", [CACHE_BYPASS] = "BYPASS",
         [CACHE_OFFLINE] = "OFFLINE", [CACHE_REFUSED] = "REFUSED"};
+
     return words[status];
 }

@@ -2,15 +2,17 @@
 /*
  * Whose the representation is, and whether that is known.
  *
- * A 304 tells one client about another's page as soon as the scope says what the client merely claims: $remote_user without
- * auth_basic is whatever stands in Authorization, $http_x_tenant whatever was typed. nginx has no mark for "this was verified", so
- * the configuration declares it: etag_cache_authenticated names the variables that are set by, or checked by, what runs before the
+ * A 304 tells one client about another's page as soon as the scope says what the client merely
+ * claims: $remote_user without auth_basic is whatever stands in Authorization, $http_x_tenant
+ * whatever was typed. nginx has no mark for "this was verified", so the configuration declares it:
+ * etag_cache_authenticated names the variables that are set by, or checked by, what runs before the
  * look-up. A scope with one of them is answered. Every other scope
  *
  *   - is not for requests that bring Authorization: only the application knows what that is worth;
- *   - must come to the same for a stranger, who sends the same request line and Host and nothing else. So what a client
- *     chooses is found whatever way it took (map, geo, split_clients, scripts). What was assigned while the request ran (set,
- *     auth_request_set) a stranger does not have, since where it comes from cannot be seen: in doubt it is the client's.
+ *   - must come to the same for a stranger, who sends the same request line and Host and nothing
+ *     else. So what a client chooses is found whatever way it took (map, geo, split_clients,
+ *     scripts). What was assigned while the request ran (set, auth_request_set) a stranger does not
+ *     have, since where it comes from cannot be seen: in doubt it is the client's.
  */
 #include "etag_cache.h"
 
@@ -21,6 +23,7 @@ static ngx_str_t variable_name(const ngx_str_t *text, size_t *at)
 {
     ngx_str_t name = ngx_null_string;
     const bool braced = *at < text->len && text->data[*at] == '{';
+
     *at += braced;
     name.data = text->data + *at;
     while (*at < text->len && (isalnum(text->data[*at]) || text->data[*at] == '_'))
@@ -63,6 +66,7 @@ char *scope_set(ngx_conf_t *cf, ngx_command_t *command, void *to)
 {
     struct location_conf *conf = to;
     ngx_str_t *words = cf->args->elts;
+
     if (conf->scope_rule != NGX_CONF_UNSET_UINT)
         return "is duplicate";
     if (str_equal(etag_str_ngx(words[1]), ETAG_LIT("public"))) {
@@ -78,6 +82,7 @@ char *scope_set_authenticated(ngx_conf_t *cf, ngx_command_t *command, void *to)
 {
     struct location_conf *conf = to;
     ngx_str_t *words = cf->args->elts;
+
     if (conf->authenticated != NGX_CONF_UNSET_PTR)
         return "is duplicate";
     conf->authenticated = ngx_array_create(cf->pool, cf->args->nelts, sizeof(ngx_int_t));
@@ -105,6 +110,7 @@ char *scope_set_authenticated(ngx_conf_t *cf, ngx_command_t *command, void *to)
 static bool is_declared(const struct location_conf *conf, ngx_int_t index)
 {
     const ngx_int_t *declared = conf->authenticated ? conf->authenticated->elts : NULL;
+
     for (ngx_uint_t i = 0; declared && i < conf->authenticated->nelts; i++)
         if (declared[i] == index)
             return true;
@@ -114,6 +120,7 @@ static bool is_declared(const struct location_conf *conf, ngx_int_t index)
 static bool begins_with(ngx_str_t name, const char *prefix)
 {
     const size_t len = strlen(prefix);
+
     return name.len > len && ngx_memcmp(name.data, prefix, len) == 0;
 }
 
@@ -121,13 +128,15 @@ static bool begins_with(ngx_str_t name, const char *prefix)
 static bool name_is_claimed(ngx_str_t name)
 {
     const etag_str text = etag_str_ngx(name);
+
     return (begins_with(name, "http_") && !str_equal(text, ETAG_LIT("http_host"))) ||
            begins_with(name, "cookie_") || begins_with(name, "arg_") ||
            begins_with(name, "ssl_client_") || str_equal(text, ETAG_LIT("remote_user")) ||
            str_equal(text, ETAG_LIT("args")) || str_equal(text, ETAG_LIT("query_string"));
 }
 
-/* ssl_verify_client optional_no_ca lets certificates pass that nobody vouches for; without the directive there are none. */
+/* ssl_verify_client optional_no_ca lets certificates pass that nobody vouches for; without the
+ * directive there are none. */
 static bool verifies_certificates(ngx_conf_t *cf)
 {
 #if (NGX_HTTP_SSL)
@@ -142,6 +151,7 @@ static const char *why_not_declared(ngx_conf_t *cf, ngx_str_t name)
 {
     const ngx_http_core_loc_conf_t *core = ngx_http_conf_get_module_loc_conf(cf,
                                                                              ngx_http_core_module);
+
     if (begins_with(name, "ssl_client_"))
         return verifies_certificates(cf) ? NULL
                                          : "without \"ssl_verify_client on\" or \"optional\" "
@@ -189,10 +199,12 @@ char *scope_merged(ngx_conf_t *cf, struct location_conf *conf, bool serves)
 
 /* ---- The value ---- */
 
-/* A variable that is empty, such as the user of a request that has none, would put all of those under one scope. */
+/* A variable that is empty, such as the user of a request that has none, would put all of those
+ * under one scope. */
 static bool is_whole(ngx_http_request_t *http, const struct location_conf *conf)
 {
     const ngx_int_t *indices = conf->scope_variables->elts;
+
     for (ngx_uint_t i = 0; i < conf->scope_variables->nelts; i++) {
         const ngx_http_variable_value_t *v = ngx_http_get_flushed_variable(http,
                                                                            (ngx_uint_t)indices[i]);
@@ -204,13 +216,15 @@ static bool is_whole(ngx_http_request_t *http, const struct location_conf *conf)
 
 /* ---- The stranger ---- */
 
-/* The same request before anything ran: without values that were assigned, and with a place of their own for what modules note of
- * it. A subrequest, nearly; it lives as long, and is never run. */
+/* The same request before anything ran: without values that were assigned, and with a place of
+ * their own for what modules note of it. A subrequest, nearly; it lives as long, and is never
+ * run. */
 static ngx_http_request_t *fresh_copy(ngx_http_request_t *http, const struct request *request)
 {
     const ngx_http_core_main_conf_t *core = ngx_http_get_module_main_conf(http,
                                                                           ngx_http_core_module);
     ngx_http_request_t *copy = ngx_palloc(http->pool, sizeof(*copy));
+
     if (!copy)
         return NULL;
     *copy = *http;
@@ -257,7 +271,8 @@ static ngx_int_t forget_client(ngx_http_request_t *http)
     return NGX_OK;
 }
 
-/* Names that server_name and location take out of Host and path are assigned too, but everybody sees from what. */
+/* Names that server_name and location take out of Host and path are assigned too, but everybody
+ * sees from what. */
 static ngx_int_t take_captures(ngx_http_request_t *http)
 {
 #if (NGX_PCRE)
@@ -283,6 +298,7 @@ static bool is_same(ngx_http_request_t *http, ngx_http_request_t *other, ngx_int
 {
     const ngx_http_variable_value_t *a = ngx_http_get_flushed_variable(http, (ngx_uint_t)index);
     const ngx_http_variable_value_t *b = ngx_http_get_flushed_variable(other, (ngx_uint_t)index);
+
     return a && b && !a->not_found && !b->not_found && a->len == b->len &&
            ngx_memcmp(a->data, b->data, a->len) == 0;
 }
@@ -303,6 +319,7 @@ static ngx_int_t does_not_depend_on_client(ngx_http_request_t *http, const struc
 {
     const ngx_int_t *indices = conf->scope_variables->elts;
     ngx_http_request_t *stranger = fresh_copy(http, request);
+
     if (!stranger || forget_client(stranger) != NGX_OK || take_captures(stranger) != NGX_OK)
         return NGX_ERROR;
     if (is_certificate_unverified(http))
@@ -313,13 +330,14 @@ static ngx_int_t does_not_depend_on_client(ngx_http_request_t *http, const struc
     return NGX_OK;
 }
 
-/* Where one check of several is enough, what the request says by itself was not necessarily verified: a value counts that it
- * would not have by itself, since a check has assigned it. */
+/* Where one check of several is enough, what the request says by itself was not necessarily
+ * verified: a value counts that it would not have by itself, since a check has assigned it. */
 static ngx_int_t was_assigned(ngx_http_request_t *http, const struct request *request,
                               const struct location_conf *conf)
 {
     const ngx_int_t *indices = conf->scope_variables->elts;
     ngx_http_request_t *fresh = fresh_copy(http, request);
+
     if (!fresh)
         return NGX_ERROR;
     for (ngx_uint_t i = 0; i < conf->scope_variables->nelts; i++)
@@ -350,6 +368,7 @@ static ngx_int_t is_trusted(struct request *request, struct location_conf *conf,
     ngx_http_request_t *http = request->http;
     const ngx_http_core_loc_conf_t *core = ngx_http_get_module_loc_conf(http, ngx_http_core_module);
     ngx_int_t rc = NGX_OK;
+
     if (!conf->scope_is_authenticated) {
         if (http->headers_in.authorization) {
             *why = "authorization";
@@ -366,6 +385,7 @@ ngx_int_t scope_of(struct request *request, struct location_conf *conf, etag_sco
                    const char **why)
 {
     ngx_str_t name;
+
     *out = (etag_scope){ETAG_SCOPE_PUBLIC, {0}};
     if (conf->scope_rule == SCOPE_PUBLIC)
         return NGX_OK;
@@ -376,7 +396,8 @@ ngx_int_t scope_of(struct request *request, struct location_conf *conf, etag_sco
         return NGX_ERROR;
     if (name.len == 0)
         return NGX_DECLINED;
-    /* A user of that name is not everybody. Nor is it a scope of its own: etagctl has no other word for the public one. */
+    /* A user of that name is not everybody. Nor is it a scope of its own: etagctl has no other word
+     * for the public one. */
     if (str_equal(etag_str_ngx(name), ETAG_LIT("public"))) {
         *why = "scope_public";
         return NGX_DECLINED;

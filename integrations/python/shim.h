@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From one block of bytes to the structs of etag.h, and back. The strings of a call stand in one block, one behind the other;
- * their lengths, int32_t each, in another (-1: absent). Order:
+ * From one block of bytes to the structs of etag.h, and back. The strings of a call stand in one
+ * block, one behind the other; their lengths, int32_t each, in another (-1: absent). Order:
  *
  *   key       host, target, scope, release, scheme, then name and value of each vary field
  *   request   method, key, then name and value of each header field
@@ -40,15 +40,15 @@ struct py_request {
     uint32_t field_count;
     int require_if_match, compression_suffixes;
 };
-struct
-    py_answer { /* model.py knows its layout: one copy of its first bytes is all that Python takes */
+/* model.py knows its layout: one copy of its first bytes is all that Python takes */
+struct py_answer {
     int32_t verdict, range, overflow, reason;
     int64_t last_modified;
     uint64_t fill_lsn;
     int32_t etag_len;
     uint32_t field_count, used, unused;
-    char data
-        [17408]; /* lengths, uint32_t: name, value, name, value ...; then the etag and these in bytes */
+    /* lengths, uint32_t: name, value, name, value ...; then the etag and these in bytes */
+    char data[17408];
 };
 struct py_response {
     int http_status, had_authorization, is_strong, withheld;
@@ -72,12 +72,14 @@ struct py_hash {
 struct py_reader {
     const char *bytes, *lengths;
     uint32_t left;
-    int missing; /* the block holds fewer strings than the counts say */
+    /* the block holds fewer strings than the counts say */
+    int missing;
 };
 
 static etag_str py_next(struct py_reader *r)
 {
     int32_t len;
+
     if (r->left == 0) {
         r->missing = 1;
         return (etag_str){NULL, 0};
@@ -192,6 +194,7 @@ static void py_put(struct py_answer *out, const char *data, size_t len)
 static void py_put_length(struct py_answer *out, size_t len)
 {
     const uint32_t length = (uint32_t)len;
+
     py_put(out, (const char *)&length, sizeof(length));
 }
 
@@ -234,6 +237,7 @@ static int py_open(etag_client **out, const struct py_options *o, const char *by
     struct py_reader r = {bytes, lengths, count, 0};
     etag_str repeated[PY_REPEATED_MAX];
     etag_client_options options;
+
     ETAG_INIT(&options);
     *out = NULL;
     if (count > PY_REPEATED_MAX)
@@ -286,16 +290,19 @@ static int64_t py_date_parse(const char *text, int32_t len)
     return etag_date_parse((etag_str){text, (size_t)len});
 }
 
-/* A check never connects. What comes of it is only that a later one may know more, so its status does not matter here. */
+/* A check never connects. What comes of it is only that a later one may know more, so its status
+ * does not matter here. */
 static void py_reconnect(etag_client *client)
 {
     const etag_status ignored = etag_client_dispatch(client);
+
     (void)ignored;
 }
 
 static void py_token(etag_client *client, struct py_token *out)
 {
     etag_token token = etag_token_now(client);
+
     if (token.incarnation == 0) {
         py_reconnect(client);
         token = etag_token_now(client);
@@ -314,6 +321,7 @@ static int py_check(etag_client *client, int scope_kind, uint32_t vary_count, ui
     struct py_request_room room;
     const etag_token token = {incarnation, lsn};
     etag_answer answer;
+
     ETAG_INIT(&answer);
     if (!py_read_request(&r, &q, &room))
         return -1;
@@ -326,7 +334,8 @@ static int py_check(etag_client *client, int scope_kind, uint32_t vary_count, ui
     return py_answer_len(out);
 }
 
-/* The etag stands behind the request in the block. Returns the verdict, -1 for a block that is wrong. */
+/* The etag stands behind the request in the block. Returns the verdict, -1 for a block that is
+ * wrong. */
 static int py_evaluate(const struct py_request *q, const char *bytes, const char *lengths,
                        uint32_t count, int existence, int64_t last_modified, int is_strong,
                        int *range)
@@ -334,6 +343,7 @@ static int py_evaluate(const struct py_request *q, const char *bytes, const char
     struct py_reader r = {bytes, lengths, count, 0};
     struct py_request_room room;
     etag_validators validators;
+
     ETAG_INIT(&validators);
     if (!py_read_request(&r, q, &room))
         return -1;
@@ -361,6 +371,7 @@ static int py_fill(etag_client *client, const struct py_key *k, const struct py_
     etag_key key;
     etag_receipt receipt;
     const etag_token token = {incarnation, lsn};
+
     ETAG_INIT(&receipt);
     if (k->vary_count > PY_VARY_MAX)
         return ETAG_INVALID;
@@ -387,6 +398,7 @@ static int py_finish(etag_client *client, const struct py_request *q, const stru
     struct py_request_room request;
     struct py_response_room response;
     etag_answer answer;
+
     ETAG_INIT(&answer);
     if (!py_read_request(&r, q, &request) || !py_read_response(&r, p, &response))
         return -1;
@@ -403,7 +415,8 @@ static int py_finish(etag_client *client, const struct py_request *q, const stru
 
 struct py_targets_room {
     etag_targets targets;
-    etag_resource *resources; /* resources, then prefixes */
+    /* resources, then prefixes */
+    etag_resource *resources;
     etag_str *surrogates;
 };
 
@@ -450,6 +463,7 @@ static int py_invalidate(etag_client *client, const struct py_targets *t, const 
     struct py_reader r = {bytes, lengths, count, 0};
     struct py_targets_room room;
     etag_receipt receipt;
+
     ETAG_INIT(&receipt);
     int status = py_read_targets(&r, t, &room);
     if (status == ETAG_OK)
@@ -464,6 +478,7 @@ static int py_guard_begin(etag_client *client, const struct py_targets *t, const
 {
     struct py_reader r = {bytes, lengths, count, 0};
     struct py_targets_room room;
+
     *out = NULL;
     int status = py_read_targets(&r, t, &room);
     if (status == ETAG_OK)
@@ -485,6 +500,7 @@ static uint32_t py_guard_time_left_ms(etag_guard *guard)
 static int py_guard_commit(etag_guard *guard, uint64_t *lsn)
 {
     etag_receipt receipt;
+
     ETAG_INIT(&receipt);
     const int status = etag_guard_commit(guard, &receipt);
     *lsn = receipt.lsn;
@@ -518,6 +534,7 @@ static int py_hash(etag_hasher **hasher, const char *body, size_t len, int weak,
                    struct py_hash *out)
 {
     etag_str etag = {NULL, 0};
+
     if (!*hasher) {
         const etag_status opened = etag_hasher_open(hasher);
         if (opened != ETAG_OK)
@@ -538,6 +555,7 @@ static int py_variant(const char *etag, int32_t etag_len, const char *coding, in
     const etag_status status = etag_variant((etag_str){etag, (size_t)etag_len},
                                             (etag_str){coding, (size_t)coding_len}, out->bytes,
                                             sizeof(out->bytes), &variant);
+
     return py_hash_out(status, variant, out);
 }
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The channel: two byte buffers around a non-blocking socket. Everything that blocks is "do what is possible without
- * blocking, then poll until the deadline", so there is one way to send and one way to read.
+ * The channel: two byte buffers around a non-blocking socket. Everything that blocks is "do what is
+ * possible without blocking, then poll until the deadline", so there is one way to send and one way
+ * to read.
  *
- * A connection to a Unix socket is made or refused at once; what may take long is the hello, when the daemon is stopped.
- * Every failure of a connection closes it, in one place (channel_close), which tells the owner.
+ * A connection to a Unix socket is made or refused at once; what may take long is the hello, when
+ * the daemon is stopped. Every failure of a connection closes it, in one place (channel_close),
+ * which tells the owner.
  */
 #include "channel.h"
 
@@ -32,6 +34,7 @@ uint64_t channel_now_ns(void)
 int channel_ms_until(uint64_t deadline_ns)
 {
     const uint64_t now = channel_now_ns();
+
     if (now >= deadline_ns)
         return 0;
     const uint64_t ms = (deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS;
@@ -41,6 +44,7 @@ int channel_ms_until(uint64_t deadline_ns)
 bool channel_init(struct channel *channel, const char *path, const struct channel_handler *handler)
 {
     const size_t len = strlen(path);
+
     *channel = (struct channel){.fd = -1, .hello = {.index_fd = -1, .counters_fd = -1}};
     arena_init(&channel->arena, ARENA_BYTES_MAX);
     if (handler)
@@ -115,18 +119,20 @@ static etag_status channel_flush(struct channel *channel, struct fault *fault)
     return ETAG_OK;
 }
 
-/* Drops the bytes at the beginning that were sent, so that the buffer's bound is a bound of waiting bytes. */
+/* Drops the bytes at the beginning that were sent, so that the buffer's bound is a bound of waiting
+ * bytes. */
 static void compact_outgoing(struct channel *channel)
 {
     const size_t left = channel->out.len - channel->out_sent;
+
     if (channel->out_sent > 0 && left > 0)
         memmove(channel->out.bytes, channel->out.bytes + channel->out_sent, left);
     channel->out.len = left;
     channel->out_sent = 0;
 }
 
-/* OK where the bytes behind 'before' may be queued; else they are dropped. A frame may be as large as the bound: alone it
- * always passes. */
+/* OK where the bytes behind 'before' may be queued; else they are dropped. A frame may be as large
+ * as the bound: alone it always passes. */
 static etag_status channel_queued(struct channel *channel, size_t before, uint64_t id,
                                   struct channel_sent *sent, struct fault *fault)
 {
@@ -161,6 +167,7 @@ etag_status channel_send(struct channel *channel, struct request *request,
                          struct channel_sent *sent, struct fault *fault)
 {
     struct channel_sent unused;
+
     if (!sent)
         sent = &unused;
     *sent = (struct channel_sent){0};
@@ -272,6 +279,7 @@ static etag_str unread_bytes(const struct channel *channel)
 bool channel_has_reply(const struct channel *channel)
 {
     etag_str payload;
+
     if (channel->state == CHANNEL_CLOSED || channel->in.len == channel->in_used)
         return false;
     return frame_next(unread_bytes(channel), &payload) != 0;
@@ -298,6 +306,7 @@ static etag_status hello_refused(struct channel *channel, const struct reply *re
 {
     struct fault said;
     const etag_status status = channel_reply_status(reply, REPLY_HELLO, &said);
+
     if (status == ETAG_VERSION)
         fault_set(fault, status, "%s speaks protocol %u, which the daemon on %s refuses: %s",
                   software_name, PROTOCOL_VERSION, channel->path, said.text);
@@ -307,11 +316,13 @@ static etag_status hello_refused(struct channel *channel, const struct reply *re
     return channel_fail(channel, status);
 }
 
-/* The first descriptor is the index, the last one the counters; neither must be missing or surplus. */
+/* The first descriptor is the index, the last one the counters; neither must be missing or
+ * surplus. */
 static etag_status hello_assign_descriptors(struct channel *channel, struct fault *fault)
 {
     struct channel_hello *hello = &channel->hello;
     const size_t expected = (hello->index_bytes ? 1u : 0u) + (hello->counters_bytes ? 1u : 0u);
+
     if (channel->fd_count != expected && !channel->fds_lost) {
         fault_set(fault, ETAG_PROTOCOL,
                   "the daemon's hello came with %zu descriptors instead of %zu", channel->fd_count,
@@ -334,6 +345,7 @@ static etag_status hello_accept(struct channel *channel, const struct reply *rep
                                 struct fault *fault)
 {
     struct channel_hello *hello = &channel->hello;
+
     if (reply->kind != REPLY_HELLO)
         return hello_refused(channel, reply, fault);
 
@@ -379,8 +391,8 @@ bool channel_take_hello(struct channel *channel, struct channel_hello *out)
 
 /* ---- Replies ---- */
 
-/* The next whole frame that came: OK and a reply, AGAIN where there is none. The hello's and errors of the connection
- * itself are dealt with here. */
+/* The next whole frame that came: OK and a reply, AGAIN where there is none. The hello's and errors
+ * of the connection itself are dealt with here. */
 static etag_status channel_next(struct channel *channel, struct reply *reply, struct fault *fault)
 {
     for (;;) {
@@ -455,11 +467,13 @@ short channel_events(const struct channel *channel)
     return (short)(POLLIN | (channel->out_sent < channel->out.len ? POLLOUT : 0));
 }
 
-/* OK when something may be done, TIMEOUT when the time is over. A signal may end the wait early, which is harmless. */
+/* OK when something may be done, TIMEOUT when the time is over. A signal may end the wait early,
+ * which is harmless. */
 static etag_status channel_wait(struct channel *channel, uint64_t deadline_ns, struct fault *fault)
 {
     struct pollfd p = {.fd = channel->fd, .events = channel_events(channel)};
     const int ms = channel_ms_until(deadline_ns);
+
     if (ms == 0)
         return fault_set(fault, ETAG_TIMEOUT, "no answer from the daemon on %s in time",
                          channel->path);
@@ -508,6 +522,7 @@ etag_status channel_call(struct channel *channel, struct request *request, uint6
                          struct channel_sent *sent, struct reply *reply, struct fault *fault)
 {
     struct channel_sent unused;
+
     if (!sent)
         sent = &unused;
     etag_status status = send_until(channel, request, deadline_ns, sent, fault);
@@ -527,6 +542,7 @@ static etag_status open_socket(struct channel *channel, int *out, struct fault *
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     CLEANUP(cleanup_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
     if (fd < 0)
         return fault_system(fault, -errno, "cannot make a socket");
     memcpy(address.sun_path, channel->path, sizeof(address.sun_path));
@@ -562,6 +578,7 @@ static etag_status connect_once(struct channel *channel, struct fault *fault)
 etag_status channel_connect_start(struct channel *channel, struct fault *fault)
 {
     const etag_status status = connect_once(channel, fault);
+
     return status == ETAG_AGAIN ? fault->status = ETAG_UNAVAILABLE : status;
 }
 
@@ -569,6 +586,7 @@ etag_status channel_connect_start(struct channel *channel, struct fault *fault)
 static etag_status await_hello(struct channel *channel, uint64_t deadline_ns, struct fault *fault)
 {
     etag_status status = channel_pump(channel, fault);
+
     while (status == ETAG_OK && channel->state == CHANNEL_GREETING) {
         status = channel_wait(channel, deadline_ns, fault);
         if (status == ETAG_TIMEOUT)
@@ -583,6 +601,7 @@ static etag_status await_hello(struct channel *channel, uint64_t deadline_ns, st
 etag_status channel_connect(struct channel *channel, uint64_t deadline_ns, struct fault *fault)
 {
     etag_status status;
+
     while ((status = connect_once(channel, fault)) == ETAG_AGAIN) {
         const int ms = channel_ms_until(deadline_ns);
         if (ms == 0)

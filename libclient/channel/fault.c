@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A fault is filled where it happens, so the text can name the thing; nobody formats it a second time. */
+/* A fault is filled where it happens, so the text can name the thing; nobody formats it a second
+ * time. */
 #include "fault.h"
 
 #include <stdarg.h>
@@ -8,6 +9,7 @@
 etag_status fault_set(struct fault *fault, etag_status status, const char *format, ...)
 {
     va_list arguments;
+
     va_start(arguments, format);
     vsnprintf(fault->text, sizeof(fault->text), format, arguments);
     va_end(arguments);
@@ -18,5 +20,6 @@ etag_status fault_set(struct fault *fault, etag_status status, const char *forma
 etag_status fault_system(struct fault *fault, int error, const char *what)
 {
     char text[128];
+
     return fault_set(fault, ETAG_SYSTEM, "%s: %s", what, strerror_r(-error, text, sizeof(text)));
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Both ways to the fields of an answer. An entry keeps Expires as an offset, because the 304 has a Date of its own; a response
- * that was just rendered is sent with the Date of now, so that its Expires stands as it is.
+ * Both ways to the fields of an answer. An entry keeps Expires as an offset, because the 304 has a
+ * Date of its own; a response that was just rendered is sent with the Date of now, so that its
+ * Expires stands as it is.
  *
- * An entry may be somebody else's, who has the role to fill and no more: of its fields those are repeated that a 304 has to
- * repeat, and those that this client's own options name; the rest is left out. That is the daemon's rule once more
- * (field_name.h), and it costs nearly nothing: names are compared with a handful, not with all that is forbidden.
+ * An entry may be somebody else's, who has the role to fill and no more: of its fields those are
+ * repeated that a 304 has to repeat, and those that this client's own options name; the rest is
+ * left out. That is the daemon's rule once more (field_name.h), and it costs nearly nothing: names
+ * are compared with a handful, not with all that is forbidden.
  */
 #include "answer.h"
 
@@ -17,6 +19,7 @@ static etag_str expires_value(struct lookup_scratch *scratch, size_t place, int6
 {
     const int64_t now_s = (int64_t)(time_ns_of(CLOCK_REALTIME_COARSE) / NS_PER_S);
     int64_t at_s;
+
     if (__builtin_add_overflow(now_s, offset_s, &at_s))
         at_s = INT64_MAX;
     http_date_format(at_s, scratch->dates[place]);
@@ -27,6 +30,7 @@ static etag_str expires_value(struct lookup_scratch *scratch, size_t place, int6
 static size_t first_fields(etag_field *to, etag_str etag, etag_str content_location)
 {
     size_t n = 0;
+
     if (etag.data)
         to[n++] = (etag_field){ETAG_LIT("ETag"), etag};
     if (content_location.data)
@@ -34,7 +38,8 @@ static size_t first_fields(etag_field *to, etag_str etag, etag_str content_locat
     return n;
 }
 
-/* The fields of a verdict that has none but the first: of a 412 the entity tag, of any other nothing. */
+/* The fields of a verdict that has none but the first: of a 412 the entity tag, of any other
+ * nothing. */
 static size_t fewer_fields(etag_field *to, etag_str etag, etag_verdict verdict)
 {
     return verdict == ETAG_PRECONDITION_FAILED ? first_fields(to, etag, (etag_str){0}) : 0;
@@ -49,8 +54,8 @@ static void answer_set(etag_answer *answer, const struct lookup_scratch *scratch
     answer->field_count = field_count;
 }
 
-/* The fields of an entry's set after the first ones. Returns how many there are then, -1 if the bytes are no set that the
- * daemon would have stored. */
+/* The fields of an entry's set after the first ones. Returns how many there are then, -1 if the
+ * bytes are no set that the daemon would have stored. */
 static int kept_fields(struct lookup_scratch *scratch, const struct repeated_fields *repeated,
                        size_t n)
 {
@@ -81,6 +86,7 @@ bool answer_from_entry(etag_answer *answer, struct lookup_scratch *scratch,
 {
     const struct shm_entry *entry = &scratch->entry;
     int n;
+
     if (!str_is_field_value(entry->etag) || !str_is_field_value(entry->content_location))
         return false;
     if (verdict != ETAG_NOT_MODIFIED)
@@ -100,6 +106,7 @@ void answer_from_response(etag_answer *answer, struct lookup_scratch *scratch,
                           const struct entry *response, etag_verdict verdict, etag_reason reason)
 {
     size_t n;
+
     if (verdict != ETAG_NOT_MODIFIED) {
         n = fewer_fields(scratch->fields, response->etag, verdict);
     } else {

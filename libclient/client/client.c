@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client follows its daemon through restarts, and its process through a fork. It is always usable; what it lacks (a connection,
- * an index) makes checks unknown and is looked for again by calls that talk anyway. Only those change the mapping, so no memory is
- * pulled from under a lookup.
+ * A client follows its daemon through restarts, and its process through a fork. It is always
+ * usable; what it lacks (a connection, an index) makes checks unknown and is looked for again by
+ * calls that talk anyway. Only those change the mapping, so no memory is pulled from under a
+ * lookup.
  *
- * A child of fork keeps the memory: the index is read-only and shared. It must not write what is its parent's: the page
- * of counters and the socket. The first lookup of a child goes over to counters of its own, without a system call; the first
- * call that talks closes the child's copy of the socket and connects anew.
+ * A child of fork keeps the memory: the index is read-only and shared. It must not write what is
+ * its parent's: the page of counters and the socket. The first lookup of a child goes over to
+ * counters of its own, without a system call; the first call that talks closes the child's copy of
+ * the socket and connects anew.
  */
 #include "client.h"
 
@@ -53,10 +55,12 @@ void client_begin(struct etag_client *client)
 
 /* ---- Following the daemon ---- */
 
-/* What no daemon has seen yet goes to the new page; what the former page says, its daemon has seen. */
+/* What no daemon has seen yet goes to the new page; what the former page says, its daemon has
+ * seen. */
 static void counters_move(struct etag_client *client, struct counters *page)
 {
     struct counters *own = &client->own_counters;
+
     if (!page) {
         client->counters = own;
         return;
@@ -78,7 +82,8 @@ static bool clock_is_ours(const struct channel_hello *hello, const struct mappin
     return lease_deadline_plausible(deadline_ns, mapping->view.header->lease_ns, time_coarse_ns());
 }
 
-/* A new hello: its memory takes the place of the former one. The connection serves even where the memory does not. */
+/* A new hello: its memory takes the place of the former one. The connection serves even where the
+ * memory does not. */
 static etag_status adopt_hello(struct etag_client *client)
 {
     struct channel_hello hello;
@@ -129,6 +134,7 @@ void client_lose_link(struct etag_client *client, const struct fault *why)
 static void note_attempt(struct etag_client *client, etag_status status)
 {
     const bool closed = client->channel.state == CHANNEL_CLOSED;
+
     client->link_down = closed;
     if (closed && status != ETAG_OK)
         client->link = client->fault;
@@ -150,7 +156,8 @@ static etag_status reconnect(struct etag_client *client, bool at_once)
     return status == ETAG_OK ? adopt_hello(client) : status;
 }
 
-/* The system had no memory or descriptors for the index; a new hello brings it again. It waits for open operations. */
+/* The system had no memory or descriptors for the index; a new hello brings it again. It waits for
+ * open operations. */
 static void drop_connection_without_index(struct etag_client *client)
 {
     if (client->map_again_ns == 0 || channel_now_ns() < client->map_again_ns)
@@ -165,6 +172,7 @@ static void drop_connection_without_index(struct etag_client *client)
 etag_status client_keep_up(struct etag_client *client, bool at_once)
 {
     etag_status status = ETAG_UNAVAILABLE;
+
     drop_connection_without_index(client);
     if (client->channel.state != CHANNEL_CLOSED) {
         status = channel_pump(&client->channel, &client->fault);
@@ -185,6 +193,7 @@ etag_status client_keep_up(struct etag_client *client, bool at_once)
 etag_status client_require_role(struct etag_client *client, uint32_t role, const char *what)
 {
     const struct channel *channel = &client->channel;
+
     if (channel->state != CHANNEL_READY || (channel->hello.roles & role))
         return ETAG_OK;
     return fault_set(&client->fault, ETAG_DENIED,
@@ -210,6 +219,7 @@ etag_status client_connect(struct etag_client *client, uint64_t deadline_ns)
 static etag_status connect_to_fill(struct etag_client *client, uint64_t deadline_ns)
 {
     etag_status status = client_connect(client, deadline_ns);
+
     if (status == ETAG_OK)
         status = client_require_role(client, ROLE_FILL, "fill");
     if (status != ETAG_DENIED)
@@ -226,10 +236,12 @@ static etag_status call_once(struct etag_client *client, struct request *request
 {
     struct channel_sent sent = {0};
     etag_status status = connect_to_fill(client, deadline_ns);
+
     if (status != ETAG_OK)
         return status;
     status = channel_call(&client->channel, request, deadline_ns, &sent, reply, &client->fault);
-    /* What is still queued may go out later; only what died in the queue is certain not to have happened. */
+    /* What is still queued may go out later; only what died in the queue is certain not to have
+     * happened. */
     if (sent.end > 0 &&
         (client->channel.state != CHANNEL_CLOSED || channel_was_sent(&client->channel, &sent)))
         *maybe_done = true;
@@ -243,7 +255,9 @@ etag_status client_call(struct etag_client *client, struct request *request,
     bool maybe_done = false;
     bool maybe_done_before = false;
     etag_status status = call_once(client, request, deadline_ns, &maybe_done, reply);
-    /* The first repetition needs no pause: mostly, the connection was old and the daemon is a new one. */
+
+    /* The first repetition needs no pause: mostly, the connection was old and the daemon is a new
+     * one. */
     for (int tries = 1; status == ETAG_UNAVAILABLE; tries++) {
         if (channel_ms_until(deadline_ns) == 0 || (tries > 1 && !maybe_done))
             break;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The word has a page of its own, since the kernel wipes whole pages. Cheaper than getpid() in every lookup, and right
- * also where fork was called below libc, where pthread_atfork() handlers would not run.
+ * The word has a page of its own, since the kernel wipes whole pages. Cheaper than getpid() in
+ * every lookup, and right also where fork was called below libc, where pthread_atfork() handlers
+ * would not run.
  */
 #include "forkword.h"
 
@@ -22,9 +23,9 @@ int fork_word_open(struct fork_word *fork_word)
     if (page == MAP_FAILED)
         return -errno;
     if (madvise(page, page_bytes(), MADV_WIPEONFORK) < 0) {
-        const int error = -errno;
+        const int r = -errno;
         munmap(page, page_bytes());
-        return error;
+        return r;
     }
     fork_word->word = page;
     fork_word_raise(fork_word);

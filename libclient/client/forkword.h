@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Noticing fork without a system call: a word that the kernel wipes in a child (MADV_WIPEONFORK), so the question
- * "are we still the process that opened this?" is one load.
+ * Noticing fork without a system call: a word that the kernel wipes in a child (MADV_WIPEONFORK),
+ * so the question "are we still the process that opened this?" is one load.
  */
 #ifndef LIBETAG_FORKWORD_H
 #define LIBETAG_FORKWORD_H
@@ -12,7 +12,8 @@
 #include <stdint.h>
 
 struct fork_word {
-    uint32_t *word; /* NULL: not open */
+    /* NULL: not open */
+    uint32_t *word;
 };
 
 MUST_USE int fork_word_open(struct fork_word *fork_word); /* 0 or a negative errno */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory from another process is trusted only as far as it was checked: a seal against shrinking (else its owner could
- * turn our reads into SIGBUS), the size that the hello announced, the geometry, the run of the daemon.
+ * Memory from another process is trusted only as far as it was checked: a seal against shrinking
+ * (else its owner could turn our reads into SIGBUS), the size that the hello announced, the
+ * geometry, the run of the daemon.
  */
 #include "mapping.h"
 
@@ -17,6 +18,7 @@ static etag_status check_memory(int fd, uint64_t bytes, const char *what, struct
 {
     struct stat st;
     const int seals = fcntl(fd, F_GET_SEALS);
+
     if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW))
         return fault_set(fault, ETAG_PROTOCOL, "the daemon's %s is not sealed memory", what);
     if (fstat(fd, &st) < 0)
@@ -32,6 +34,7 @@ static etag_status check_memory(int fd, uint64_t bytes, const char *what, struct
 const char *mapping_view(struct shm_view *out, void *base, size_t bytes, uint64_t incarnation_id)
 {
     struct layout_header header = {0};
+
     memcpy(&header, base, min_of(bytes, sizeof(header)));
     const char *wrong = layout_validate(&header, bytes);
     if (!wrong && header.incarnation_id != incarnation_id)
@@ -45,6 +48,7 @@ static etag_status open_index(struct mapping *out, const struct mapping_source *
                               struct fault *fault)
 {
     etag_status status = check_memory(source->index_fd, source->index_bytes, "index", fault);
+
     if (status != ETAG_OK)
         return status;
     if (source->index_bytes < sizeof(struct layout_header) || source->index_bytes > SIZE_MAX / 2)
@@ -68,9 +72,11 @@ static etag_status open_counters(struct mapping *out, const struct mapping_sourc
 {
     etag_status status = check_memory(source->counters_fd, source->counters_bytes,
                                       "page of counters", fault);
+
     if (status != ETAG_OK)
         return status;
-    /* A newer daemon may have more of them, behind ours. Without any the index serves all the same. */
+    /* A newer daemon may have more of them, behind ours. Without any the index serves all the
+     * same. */
     if (source->counters_bytes < COUNTERS_BYTES)
         return ETAG_OK;
     void *page = mmap(NULL, COUNTERS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, source->counters_fd,
@@ -85,6 +91,7 @@ etag_status mapping_open(struct mapping *out, const struct mapping_source *sourc
                          struct fault *fault)
 {
     etag_status status = ETAG_OK;
+
     *out = (struct mapping){0};
     if (source->index_fd >= 0)
         status = open_index(out, source, fault);

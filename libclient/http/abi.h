@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Structs of the public interface grow at their end. A caller that was compiled with an older header passes smaller
- * ones: what it does not have reads as zero, and nothing is written behind what it has. One that was compiled with a newer
- * header passes larger ones: a member that this library does not know asks for something that it can't do, so it must be
- * zero. What is without a size (etag_str, etag_field, etag_resource, etag_scope, etag_token) never grows.
+ * Structs of the public interface grow at their end. A caller that was compiled with an older
+ * header passes smaller ones: what it does not have reads as zero, and nothing is written behind
+ * what it has. One that was compiled with a newer header passes larger ones: a member that this
+ * library does not know asks for something that it can't do, so it must be zero. What is without a
+ * size (etag_str, etag_field, etag_resource, etag_scope, etag_token) never grows.
  */
 #ifndef LIBETAG_ABI_H
 #define LIBETAG_ABI_H
@@ -17,6 +18,7 @@
 static inline size_t abi_size(const void *in)
 {
     size_t size;
+
     memcpy(&size, in, sizeof(size));
     return size;
 }
@@ -30,8 +32,9 @@ static inline bool abi_tail_is_zero(const void *in, size_t bytes, size_t size)
     return true;
 }
 
-/* in as one of our structs of 'bytes': in itself where it is as large, else a copy in 'scratch'. NULL: in is NULL; smaller than
- * the first version, so its size was never set; or larger than ours, with something set that we don't know (abi_why). */
+/* in as one of our structs of 'bytes': in itself where it is as large, else a copy in 'scratch'.
+ * NULL: in is NULL; smaller than the first version, so its size was never set; or larger than ours,
+ * with something set that we don't know (abi_why). */
 static inline const void *abi_in(const void *in, void *scratch, size_t bytes, size_t first_bytes)
 {
     if (!in)
@@ -48,14 +51,16 @@ static inline const void *abi_in(const void *in, void *scratch, size_t bytes, si
     return scratch;
 }
 
-/* The same for a struct that the library fills in: what we don't know of it is nothing that the caller asks for. */
+/* The same for a struct that the library fills in: what we don't know of it is nothing that the
+ * caller asks for. */
 static inline const void *abi_in_answer(const void *in, void *scratch, size_t bytes,
                                         size_t first_bytes)
 {
     return in && abi_size(in) > bytes ? in : abi_in(in, scratch, bytes, first_bytes);
 }
 
-/* Why abi_in() found nothing: of the caller's struct, what we say of one without a size, and of one with an unknown member. */
+/* Why abi_in() found nothing: of the caller's struct, what we say of one without a size, and of one
+ * with an unknown member. */
 static inline const char *abi_why(const void *in, size_t bytes, const char *unset,
                                   const char *unknown)
 {
@@ -69,10 +74,12 @@ static inline const char *abi_why(const void *in, size_t bytes, const char *unse
             " has a member that this libetag does not know, and it is set: install the "           \
             "libetag that the program was built with, or leave it zero")
 
-/* Copies 'full' out as far as the caller's struct goes; its size stays. False: nothing was written. */
+/* Copies 'full' out as far as the caller's struct goes; its size stays. False: nothing was
+ * written. */
 static inline bool abi_out(void *out, const void *full, size_t bytes, size_t first_bytes)
 {
     size_t size;
+
     if (!out)
         return false;
     memcpy(&size, out, sizeof(size));
@@ -84,7 +91,8 @@ static inline bool abi_out(void *out, const void *full, size_t bytes, size_t fir
     return true;
 }
 
-/* Where the first published version of each ends: its last member of release 0.1.0, from whose tag on these never change. */
+/* Where the first published version of each ends: its last member of release 0.1.0, from whose tag
+ * on these never change. */
 #define ABI_FIRST(type, last) (offsetof(type, last) + sizeof(((type *)NULL)->last))
 #define ABI_FIRST_KEY ABI_FIRST(etag_key, scheme)
 #define ABI_FIRST_TARGETS ABI_FIRST(etag_targets, max_ms)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Accept-Encoding (RFC 9110 section 12.5.3) comes in hundreds of spellings and selects one of a few representations. The
- * key needs the selection: with the field as it came, each spelling would have an entry of its own.
+ * Accept-Encoding (RFC 9110 section 12.5.3) comes in hundreds of spellings and selects one of a few
+ * representations. The key needs the selection: with the field as it came, each spelling would have
+ * an entry of its own.
  *
- * One pass over the elements notes a weight for each coding on offer, for identity and for "*"; then the best is taken.
- * Where the RFC leaves a choice:
+ * One pass over the elements notes a weight for each coding on offer, for identity and for "*";
+ * then the best is taken. Where the RFC leaves a choice:
  *
- *   malformed element     Is not there, and the others count: what its sender meant is not known, but each other element
- *                         says all by itself.
+ *   malformed element     Is not there, and the others count: what its sender meant is not known,
+ *                         but each other element says all by itself.
  *   named several times   The lowest weight counts: who refuses a coding once does not get it.
  *   same weight           The server's order decides, which knows what it costs.
  *   "*" and identity      "*" may refuse identity, but does not prefer it to a coding.
@@ -25,7 +26,8 @@
 /* What a request said of each coding on offer. */
 struct wishes {
     size_t count;
-    etag_str names[CODINGS_OFFERED_MAX]; /* canonical; empty: no coding has this name */
+    /* canonical; empty: no coding has this name */
+    etag_str names[CODINGS_OFFERED_MAX];
     int weights[CODINGS_OFFERED_MAX];
     int identity, any;
 };
@@ -69,6 +71,7 @@ static void element_read(struct wishes *w, etag_str element)
     const size_t len = semicolon ? (size_t)(semicolon - element.data) : element.len;
     const etag_str name = encoding_canonical(str_trim((etag_str){element.data, len}));
     const int weight = semicolon ? weight_parse(str_trim(str_skip(element, len + 1))) : WEIGHT_MAX;
+
     if (weight == MALFORMED)
         return; /* a malformed name is nobody's by itself */
     if (str_equal(name, ETAG_LIT("*")))
@@ -107,6 +110,7 @@ etag_str etag_encoding_select(const etag_field *fields, size_t field_count, cons
 {
     struct wishes w;
     bool present = false;
+
     wishes_begin(&w, offered, offered_count);
     for (size_t i = 0; i < field_count; i++) {
         if (!fields[i].value.data || !str_equal_nocase(fields[i].name, ETAG_LIT("accept-encoding")))

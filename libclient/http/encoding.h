@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names of content codings: RFC 9110 section 8.4.1. What a request asks for: etag_encoding_select(). */
+/* Names of content codings: RFC 9110 section 8.4.1. What a request asks for:
+ * etag_encoding_select(). */
 #ifndef LIBETAG_ENCODING_H
 #define LIBETAG_ENCODING_H
 

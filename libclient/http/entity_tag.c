@@ -5,11 +5,12 @@
  *   entity-tag = [ %s"W/" ] DQUOTE *etagc DQUOTE          etagc = %x21 / %x23-7E / %x80-FF
  *   #entity-tag, received = [ element ] *( OWS "," OWS [ element ] )
  *
- * So a comma may stand inside a tag, a blank may not, and a list is never split at its commas: a tag is read
- * to its closing quote, sixteen bytes at a step.
+ * So a comma may stand inside a tag, a blank may not, and a list is never split at its commas: a
+ * tag is read to its closing quote, sixteen bytes at a step.
  *
- * And one thing that no grammar has: who compresses our responses on their way (Apache, Jetty, a CDN) may mark the tag,
- * "x" as "x-gzip" or "x--gzip", and often passes it on to us as it is when the client sends it back.
+ * And one thing that no grammar has: who compresses our responses on their way (Apache, Jetty, a
+ * CDN) may mark the tag, "x" as "x-gzip" or "x--gzip", and often passes it on to us as it is when
+ * the client sends it back.
  */
 #include "entity_tag.h"
 
@@ -34,6 +35,7 @@ static inline bool is_foreign(uint8_t byte)
 static inline bytes16 foreign_bytes(const char *p)
 {
     bytes16 bytes;
+
     memcpy(&bytes, p, STEP);
     return (bytes16)(bytes <= 0x20) | (bytes16)(bytes == '"') | (bytes16)(bytes == 0x7f);
 }
@@ -59,6 +61,7 @@ static inline size_t first_foreign(const char *p)
 {
     const bytes16 foreign = foreign_bytes(p);
     uint64_t halves[2];
+
     memcpy(halves, &foreign, STEP);
     if ((halves[0] | halves[1]) == 0)
         return STEP;
@@ -66,11 +69,12 @@ static inline size_t first_foreign(const char *p)
                      : 8 + (size_t)__builtin_ctzll(halves[1]) / 8;
 }
 
-/* How many bytes at the start of text are etagc. The last step of a text that is long enough goes over bytes that were seen
- * before. */
+/* How many bytes at the start of text are etagc. The last step of a text that is long enough goes
+ * over bytes that were seen before. */
 static inline size_t etagc_span(etag_str text)
 {
     size_t at = 0;
+
     for (; at + STEP <= text.len; at += STEP) {
         const size_t first = first_foreign(text.data + at);
         if (first < STEP)
@@ -89,6 +93,7 @@ static inline size_t etagc_span(etag_str text)
 static inline size_t tag_read(etag_str text, struct entity_tag *out)
 {
     const struct entity_tag all = entity_tag_divide(text);
+
     if (all.opaque.len < 2 || all.opaque.data[0] != '"')
         return 0;
     const size_t inside = etagc_span(str_skip(all.opaque, 1));
@@ -99,19 +104,21 @@ static inline size_t tag_read(etag_str text, struct entity_tag *out)
     return text.len - all.opaque.len + out->opaque.len;
 }
 
-/* The codings of the IANA registry that such a mark is made of, as they are written there, in lower case: nobody was
- * seen to write another one, or an alias (x-gzip). */
+/* The codings of the IANA registry that such a mark is made of, as they are written there, in lower
+ * case: nobody was seen to write another one, or an alias (x-gzip). */
 static bool is_coding_mark(etag_str text)
 {
     static const etag_str codings[] = {
         {"gzip", 4}, {"br", 2}, {"zstd", 4}, {"deflate", 7}, {"compress", 8}};
+
     for (size_t i = 0; i < COUNT_OF(codings); i++)
         if (str_equal(text, codings[i]))
             return true;
     return false;
 }
 
-/* Costs one comparison of the bytes that both must have; a suffix is as long as a coding's mark or none. */
+/* Costs one comparison of the bytes that both must have; a suffix is as long as a coding's mark or
+ * none. */
 bool entity_tag_equal_suffixed(struct entity_tag listed, struct entity_tag current)
 {
     assert(listed.opaque.len >= 2 && current.opaque.len >= 2); /* parsed: the quotes at least */

@@ -10,13 +10,16 @@
 
 struct entity_tag {
     bool weak;
-    etag_str opaque; /* with its quotes, without W/ */
+    /* with its quotes, without W/ */
+    etag_str opaque;
 };
 
-/* Divides a text that is meant to be an entity tag, without a look at what stands between its quotes. */
+/* Divides a text that is meant to be an entity tag, without a look at what stands between its
+ * quotes. */
 static inline struct entity_tag entity_tag_divide(etag_str text)
 {
     const bool weak = text.len >= 2 && text.data[0] == 'W' && text.data[1] == '/';
+
     if (!weak)
         return (struct entity_tag){false, text}; /* also an absent one */
     return (struct entity_tag){true, {text.data + 2, text.len - 2}};
@@ -45,16 +48,18 @@ MUST_USE static inline bool entity_tag_equal_strong(struct entity_tag a, struct 
     return !a.weak && !b.weak && entity_tag_equal_weak(a, b);
 }
 
-/* The weak comparison, where 'listed', from a request, may carry what a compressing proxy or server in front of us added
- * to 'current' before its closing quote: one or two hyphens and a content coding, once. Never the other way round. */
+/* The weak comparison, where 'listed', from a request, may carry what a compressing proxy or server
+ * in front of us added to 'current' before its closing quote: one or two hyphens and a content
+ * coding, once. Never the other way round. */
 MUST_USE bool entity_tag_equal_suffixed(struct entity_tag listed, struct entity_tag current);
 
-/* The weak comparison, where 'listed', from a request, may carry what a compressing proxy or server in front of us added
- * to 'current' before its closing quote: one or two hyphens and a content coding, once. Never the other way round. */
+/* The weak comparison, where 'listed', from a request, may carry what a compressing proxy or server
+ * in front of us added to 'current' before its closing quote: one or two hyphens and a content
+ * coding, once. Never the other way round. */
 MUST_USE bool entity_tag_equal_suffixed(struct entity_tag listed, struct entity_tag current);
 
-/* Walks the elements of one field line: 1 and the next tag; 0 at the end; -1 where the line is malformed from here on.
- * Empty elements are skipped. rest: begins as the whole line, moves. */
+/* Walks the elements of one field line: 1 and the next tag; 0 at the end; -1 where the line is
+ * malformed from here on. Empty elements are skipped. rest: begins as the whole line, moves. */
 MUST_USE int entity_tag_next(etag_str *rest, struct entity_tag *out);
 
 #endif

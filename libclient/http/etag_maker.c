@@ -2,13 +2,14 @@
 /*
  * Entity tags for those who have none: the hash of a body, and the marks of its encoded variants.
  *
- * 128 bits of SHA-256 are enough that two bodies never share a tag by chance, and that nobody makes two that do. A body
- * may come in pieces, and a call that goes wrong in the middle has nobody to tell, so what went wrong is kept and said at
- * the end: a hasher that said OK has seen every piece. The hash is looked up among OpenSSL's providers in open, which also
- * begins once, so that a provider which has it and can't use it is found there.
+ * 128 bits of SHA-256 are enough that two bodies never share a tag by chance, and that nobody makes
+ * two that do. A body may come in pieces, and a call that goes wrong in the middle has nobody to
+ * tell, so what went wrong is kept and said at the end: a hasher that said OK has seen every piece.
+ * The hash is looked up among OpenSSL's providers in open, which also begins once, so that a
+ * provider which has it and can't use it is found there.
  *
- * The application may use OpenSSL too, and its SSL_get_error() reads the thread's queue of errors: ours must not stay
- * there.
+ * The application may use OpenSSL too, and its SSL_get_error() reads the thread's queue of errors:
+ * ours must not stay there.
  */
 #include "cleanup.h"
 
@@ -29,17 +30,22 @@ _Static_assert(ETAG_BYTES_MAX == ENTITY_TAG_BYTES_MAX, "the public header says w
 #define TEXT_BYTES (2 + KEPT_CHARS + 2) /* W/ and quotes */
 
 enum hasher_state {
-    HASHER_IDLE,    /* no body begun: final says so, whatever came */
-    HASHER_READING, /* a body, and all went well */
-    HASHER_MISUSED, /* until the next begin or final */
-    HASHER_BROKEN   /* OpenSSL failed, likewise */
+    /* no body begun: final says so, whatever came */
+    HASHER_IDLE,
+    /* a body, and all went well */
+    HASHER_READING,
+    /* until the next begin or final */
+    HASHER_MISUSED,
+    /* OpenSSL failed, likewise */
+    HASHER_BROKEN
 };
 
 struct etag_hasher {
     EVP_MD *hash;
     EVP_MD_CTX *context;
     enum hasher_state state;
-    char text[TEXT_BYTES + 1]; /* of the last tag, with a NUL */
+    /* of the last tag, with a NUL */
+    char text[TEXT_BYTES + 1];
 };
 
 /* ---- The hasher ---- */
@@ -115,6 +121,7 @@ static void base64url(const unsigned char bytes[KEPT_BYTES], char out[KEPT_CHARS
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     unsigned bits = 0, count = 0; /* that were read and not yet written */
     size_t at = 0;
+
     for (size_t i = 0; i < KEPT_BYTES; i++) {
         bits = bits << 8 | bytes[i];
         for (count += 8; count >= 6; count -= 6)
@@ -127,6 +134,7 @@ static void base64url(const unsigned char bytes[KEPT_BYTES], char out[KEPT_CHARS
 static etag_str text_write(etag_hasher *hasher, const unsigned char *hash, bool weak)
 {
     char *at = hasher->text;
+
     if (weak) {
         *at++ = 'W';
         *at++ = '/';
@@ -174,6 +182,7 @@ etag_status etag_hash(etag_hasher *hasher, const void *body, size_t len, bool we
 etag_status etag_variant(etag_str etag, etag_str coding, char *buffer, size_t size, etag_str *out)
 {
     struct entity_tag parsed;
+
     *out = (etag_str){NULL, 0};
     coding = encoding_canonical(coding);
     const bool plain = coding.len == 0 || str_equal_nocase(coding, ETAG_LIT("identity"));

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP-dates by position: each form has fixed places, so a date is a template in which letters stand for digits
- * and everything else for itself. The day's name must be one of the seven but need not fit the date: a client that
- * computes it wrongly still means the second that it wrote, and an ignored If-Unmodified-Since would let its
- * update pass unchecked. Case counts, as the RFC says. The calendar is computed, not asked for: no locale, no
- * time zone, no leap second table (a second 60 is the first of the next minute).
+ * HTTP-dates by position: each form has fixed places, so a date is a template in which letters
+ * stand for digits and everything else for itself. The day's name must be one of the seven but need
+ * not fit the date: a client that computes it wrongly still means the second that it wrote, and an
+ * ignored If-Unmodified-Since would let its update pass unchecked. Case counts, as the RFC says.
+ * The calendar is computed, not asked for: no locale, no time zone, no leap second table (a second
+ * 60 is the first of the next minute).
  */
 #include "http_date.h"
 
@@ -17,12 +18,13 @@ static const char month_names[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun"
                                         "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
 struct civil {
-    int year, month, day; /* month: 1 to 12 */
+    /* month: 1 to 12 */
+    int year, month, day;
     int hour, minute, second;
 };
 
-/* Days since 1970-01-01 of a date in the Gregorian calendar, whose years here begin in March, so that the leap
- * day is a year's last; 400 years are an era. year >= 0. */
+/* Days since 1970-01-01 of a date in the Gregorian calendar, whose years here begin in March, so
+ * that the leap day is a year's last; 400 years are an era. year >= 0. */
 static int64_t days_from_civil(int year, int month, int day)
 {
     const int64_t y = (int64_t)year + 400 - (month <= 2); /* one era up: never negative */
@@ -31,6 +33,7 @@ static int64_t days_from_civil(int year, int month, int day)
     const int64_t day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     const int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 +
                                day_of_year;
+
     return (era - 1) * 146097 + day_of_era - 719468;
 }
 
@@ -44,6 +47,7 @@ static void civil_from_days(int64_t days, struct civil *out)
     const int64_t day_of_year = day_of_era -
                                 (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     const int64_t month_from_march = (5 * day_of_year + 2) / 153;
+
     out->day = (int)(day_of_year - (153 * month_from_march + 2) / 5 + 1);
     out->month = (int)(month_from_march < 10 ? month_from_march + 3 : month_from_march - 9);
     out->year = (int)(year_of_era + (shifted / 146097 - 1) * 400 + (out->month <= 2));
@@ -59,6 +63,7 @@ static bool civil_valid(const struct civil *c)
 {
     static const int month_days[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     const bool leap = c->year % 4 == 0 && (c->year % 100 != 0 || c->year % 400 == 0);
+
     return c->month >= 1 && c->day >= 1 &&
            c->day <= month_days[c->month - 1] + (leap && c->month == 2) && c->hour <= 23 &&
            c->minute <= 59 && c->second <= 60;
@@ -119,11 +124,12 @@ static bool asctime_read(const char *p, struct civil *out)
            time_read(p + 11, out) && p[19] == ' ' && digits_read(p + 20, 4, &out->year);
 }
 
-/* The latest year with these last two digits that is not more than 50 years after now: the RFC calls anything later
- * "the most recent year in the past". */
+/* The latest year with these last two digits that is not more than 50 years after now: the RFC
+ * calls anything later "the most recent year in the past". */
 static void century_place(struct civil *c, int64_t now_s)
 {
     struct civil now = {0};
+
     civil_from_days(now_s / SECONDS_PER_DAY, &now);
     const int newest = now.year + 50;
     c->year = newest - (newest - c->year) % 100;
@@ -143,6 +149,7 @@ static bool rfc850_read(etag_str text, int64_t now_s, struct civil *out)
                                               "Thursday", "Friday", "Saturday"};
     const etag_str name = {text.data, text.len - RFC850_TAIL_BYTES};
     bool named = false;
+
     for (size_t i = 0; i < 7; i++)
         named |= str_equal(name, str_of(long_names[i]));
     const char *p = text.data + name.len;
@@ -159,6 +166,7 @@ int64_t http_date_parse(etag_str text, int64_t now_s)
 {
     struct civil c = {0};
     bool read = false;
+
     if (text.len == HTTP_DATE_BYTES)
         read = imf_read(text.data, &c);
     else if (text.len == 24)
@@ -183,6 +191,7 @@ void http_date_format(int64_t seconds, char out[HTTP_DATE_BYTES])
     const int64_t days = since_first_s / SECONDS_PER_DAY + first_s / SECONDS_PER_DAY;
     const int second = (int)(since_first_s % SECONDS_PER_DAY);
     struct civil c = {0};
+
     civil_from_days(days, &c);
 
     static const char form[] = "Day, 00 Mon 0000 00:00:00 GMT";

@@ -7,7 +7,8 @@
 
 #include <etag/etag.h>
 
-/* Any of the three forms. now_s: to place the two-digit years of RFC 850. ETAG_NO_DATE: not an HTTP-date. */
+/* Any of the three forms. now_s: to place the two-digit years of RFC 850. ETAG_NO_DATE: not an
+ * HTTP-date. */
 MUST_USE int64_t http_date_parse(etag_str text, int64_t now_s);
 
 /* Only the RFC 850 form is long enough; nobody else has to read a clock. */

@@ -1,24 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RFC 9110 section 13.2.2 in its order: If-Match, else If-Unmodified-Since; then If-None-Match, else
- * If-Modified-Since; If-Range last. One pass over the fields finds the conditions; only those that count are then parsed,
- * in place. Nothing is copied, so several lines of a field are walked as the one list that they are.
+ * RFC 9110 section 13.2.2 in its order: If-Match, else If-Unmodified-Since; then If-None-Match,
+ * else If-Modified-Since; If-Range last. One pass over the fields finds the conditions; only those
+ * that count are then parsed, in place. Nothing is copied, so several lines of a field are walked
+ * as the one list that they are.
  *
  * Where the RFC leaves a choice, the answer is the one that can do no harm:
  *
- *   malformed list     The whole field counts as malformed, valid elements before the bad place included: what the
- *                      client meant is not known. If-Match is then false (412: no update is lost). If-None-Match
- *                      never gives a 304; on a method that may change something it is false too (412), as the
- *                      client asked to be protected from overwriting. If-Modified-Since stays ignored beside it.
- *   "*"                Means "any" only if it is the whole field. A second line or an element beside it is malformed.
+ *   malformed list     The whole field counts as malformed, valid elements before the bad place
+ *                      included: what the client meant is not known. If-Match is then false (412:
+ *                      no update is lost). If-None-Match never gives a 304; on a method that may
+ *                      change something it is false too (412), as the client asked to be protected
+ *                      from overwriting. If-Modified-Since stays ignored beside it.
+ *   "*"                Means "any" only if it is the whole field. A second line or an element
+ *                      beside it is malformed.
  *   empty list         Well formed by the grammar for recipients; no element, so nothing matches.
- *   dates              Several lines, or anything but an HTTP-date: ignored, as the RFC demands. A date beside which
- *                      the resource has none: ignored.
+ *   dates              Several lines, or anything but an HTTP-date: ignored, as the RFC demands. A
+ *                      date beside which the resource has none: ignored.
  *   stored tag         If it is no entity tag, it matches nothing.
  *   unknown methods    Are like PUT: never a 304.
- *   absent resource    GET and HEAD answer 404 without their conditions, so these are ignored (section 13.2.1).
- *   If-Range           Anything but one tag, or the very text of one date, is false: the whole representation is right
- *                      for everybody.
+ *   absent resource    GET and HEAD answer 404 without their conditions, so these are ignored
+ *                      (section 13.2.1).
+ *   If-Range           Anything but one tag, or the very text of one date, is false: the whole
+ *                      representation is right for everybody.
  */
 #include "precondition.h"
 
@@ -31,8 +35,8 @@
 
 /* ---- Finding the conditions ---- */
 
-/* Where the lines of one field stand; count 0: the request has no such field. A line whose value is absent (not
- * empty) is none. */
+/* Where the lines of one field stand; count 0: the request has no such field. A line whose value is
+ * absent (not empty) is none. */
 struct lines {
     size_t first, count;
 };
@@ -45,12 +49,13 @@ struct range_lines {
     struct lines range, if_range;
 };
 
-/* Eight letters and hyphens of a name, compared without case: the bit that makes a letter lower case is set where
- * the constant has a letter, and nowhere else. */
+/* Eight letters and hyphens of a name, compared without case: the bit that makes a letter lower
+ * case is set where the constant has a letter, and nowhere else. */
 static inline bool eight_equal(const char *name, const char *lower)
 {
     const uint64_t constant = load_u64(lower);
     const uint64_t case_bits = (constant & UINT64_C(0x4040404040404040)) >> 1;
+
     return (load_u64(name) | case_bits) == constant;
 }
 
@@ -103,7 +108,8 @@ static inline void conditions_find(struct conditions *c, const etag_request *req
         lines_add(condition_of(c, request->fields[i].name), request, i);
 }
 
-/* A pass of its own, for the few requests that have come so far: the way to a 304 does not pay for it. */
+/* A pass of its own, for the few requests that have come so far: the way to a 304 does not pay for
+ * it. */
 static void range_find(struct range_lines *r, const etag_request *request)
 {
     for (size_t i = 0; i < request->field_count; i++) {
@@ -127,9 +133,12 @@ static inline bool lines_are_any(const etag_request *request, struct lines lines
 /* ---- Judging them ---- */
 
 enum method_kind {
-    METHOD_READS,   /* GET, HEAD: false conditions can mean 304 */
-    METHOD_OTHER,   /* may change something, or nobody knows */
-    METHOD_OUTSIDE, /* selects no representation: conditions mean nothing (section 13.2.1) */
+    /* GET, HEAD: false conditions can mean 304 */
+    METHOD_READS,
+    /* may change something, or nobody knows */
+    METHOD_OTHER,
+    /* selects no representation: conditions mean nothing (section 13.2.1) */
+    METHOD_OUTSIDE,
 };
 
 /* What is judged: a request, and what the validators say in terms of it. */
@@ -137,10 +146,10 @@ struct judging {
     const etag_request *request;
     enum method_kind method;
     etag_existence existence;
-    struct entity_tag
-        tag; /* of length 0: none. Only divided: a malformed one equals no tag of a request */
-    bool
-        suffixes_count; /* the request wants it, and tag is well formed: else a part of it might be equal */
+    /* of length 0: none. Only divided: a malformed one equals no tag of a request */
+    struct entity_tag tag;
+    /* the request wants it, and tag is well formed: else a part of it might be equal */
+    bool suffixes_count;
     int64_t last_modified;
 };
 
@@ -171,6 +180,7 @@ static inline struct judging judging_of(const etag_request *request,
         .existence = validators->existence,
         .last_modified = validators->last_modified,
     };
+
     if (j.existence == ETAG_ABSENT) {
         j.last_modified = ETAG_NO_DATE;
     } else if (validators->etag.len > 0) {
@@ -183,10 +193,12 @@ static inline struct judging judging_of(const etag_request *request,
 }
 
 enum outcome {
-    OUTCOME_FALSE, /* nothing listed is the current tag */
+    /* nothing listed is the current tag */
+    OUTCOME_FALSE,
     OUTCOME_TRUE,
     OUTCOME_MALFORMED,
-    OUTCOME_UNKNOWN, /* it depends on the existence, which is not known */
+    /* it depends on the existence, which is not known */
+    OUTCOME_UNKNOWN,
 };
 
 /* How listed tags are compared with the current one. */
@@ -229,6 +241,7 @@ static enum outcome line_outcome(const struct judging *j, etag_str line, enum co
 {
     struct entity_tag listed;
     int next;
+
     while ((next = entity_tag_next(&line, &listed)) > 0)
         so_far = tag_outcome(j, listed, how, so_far);
     return next == 0 ? so_far : OUTCOME_MALFORMED;
@@ -240,6 +253,7 @@ static enum outcome lines_outcome(const struct judging *j, struct lines lines, e
 {
     const etag_field *field = j->request->fields + lines.first;
     enum outcome outcome = line_outcome(j, field->value, how, OUTCOME_FALSE);
+
     for (size_t left = lines.count - 1; left > 0 && outcome != OUTCOME_MALFORMED;) {
         field++;
         if (!field->value.data || !str_equal_nocase(field->name, name))
@@ -250,11 +264,13 @@ static enum outcome lines_outcome(const struct judging *j, struct lines lines, e
     return outcome;
 }
 
-/* Does the field, all its lines together, list the current tag? Nearly every one is a single tag. */
+/* Does the field, all its lines together, list the current tag? Nearly every one is a single
+ * tag. */
 static inline enum outcome list_outcome(const struct judging *j, struct lines lines, etag_str name,
                                         enum comparison how)
 {
     struct entity_tag listed;
+
     if (lines.count == 1 &&
         entity_tag_parse(str_trim(j->request->fields[lines.first].value), &listed))
         return tag_outcome(j, listed, how, OUTCOME_FALSE);
@@ -293,6 +309,7 @@ static inline struct judgement judge_match(const struct judging *j, struct lines
 static inline struct judgement judge_none_match(const struct judging *j, struct lines lines)
 {
     const enum comparison how = j->suffixes_count ? COMPARE_SUFFIXED : COMPARE_WEAK;
+
     switch (list_outcome(j, lines, ETAG_LIT(if_none_match), how)) {
     case OUTCOME_TRUE:
         return (struct judgement){j->method == METHOD_READS ? ETAG_NOT_MODIFIED
@@ -310,11 +327,13 @@ static inline struct judgement judge_none_match(const struct judging *j, struct 
     }
 }
 
-/* Both conditions on dates ask the same question; they differ in which answer stops the request, and how. */
+/* Both conditions on dates ask the same question; they differ in which answer stops the request,
+ * and how. */
 static struct judgement judge_date(const struct judging *j, struct lines lines,
                                    etag_verdict if_unmodified, etag_verdict if_modified)
 {
     const int64_t date = lines_date(j, lines);
+
     if (date == ETAG_NO_DATE || j->last_modified == ETAG_NO_DATE)
         return (struct judgement){ETAG_PROCEED, ETAG_REASON_NO_CONDITION};
     if (j->last_modified <= date)
@@ -332,6 +351,7 @@ static bool condition_is_missing(const etag_request *request, enum method_kind m
 bool precondition_missing(const etag_request *request)
 {
     struct conditions c = {0};
+
     if (!request->require_if_match)
         return false;
     conditions_find(&c, request);
@@ -342,6 +362,7 @@ bool precondition_missing(const etag_request *request)
 static inline const etag_field *only_condition(const etag_request *request)
 {
     const etag_field *only = NULL;
+
     for (size_t i = 0; i < request->field_count; i++) {
         const etag_str name = request->fields[i].name;
         if (name.len < 8 || (load_u32(name.data) & 0xffdfdf) != ('I' | 'F' << 8 | '-' << 16))
@@ -353,13 +374,15 @@ static inline const etag_field *only_condition(const etag_request *request)
     return only;
 }
 
-/* The question that nearly all conditional requests ask, and no other condition: is it still this one tag? True: *out is what
- * the long way would come to. It takes a third of the long way's time (bench/bench_evaluate.c). */
+/* The question that nearly all conditional requests ask, and no other condition: is it still this
+ * one tag? True: *out is what the long way would come to. It takes a third of the long way's time
+ * (bench/bench_evaluate.c). */
 static inline bool judge_one_tag(struct judgement *out, const etag_request *request,
                                  const etag_validators *validators)
 {
     struct entity_tag listed;
     const etag_field *const only = only_condition(request);
+
     if (!only || only->name.len != sizeof(if_none_match) - 1 ||
         !eight_equal(only->name.data, if_none_match) ||
         !eight_equal(only->name.data + 5, if_none_match + 5) ||
@@ -373,11 +396,13 @@ static inline bool judge_one_tag(struct judgement *out, const etag_request *requ
     return true;
 }
 
-/* Rule DATE_STRONG: without a strong date the client may have an earlier version of the same second. */
+/* Rule DATE_STRONG: without a strong date the client may have an earlier version of the same
+ * second. */
 static struct judgement judge_modified_since(const struct judging *j, struct lines lines,
                                              bool date_counts)
 {
     const struct judgement judgement = judge_date(j, lines, ETAG_NOT_MODIFIED, ETAG_PROCEED);
+
     return judgement.verdict == ETAG_NOT_MODIFIED && !date_counts
                ? (struct judgement){ETAG_PROCEED, ETAG_REASON_DATE_WEAK}
                : judgement;
@@ -387,6 +412,7 @@ struct judgement precondition_judge(const etag_request *request, const etag_vali
                                     enum dates dates)
 {
     struct judgement first = {ETAG_PROCEED, ETAG_REASON_NO_CONDITION};
+
     if (judge_one_tag(&first, request, validators))
         return first;
     const struct judging j = judging_of(request, validators);
@@ -417,13 +443,15 @@ struct judgement precondition_judge(const etag_request *request, const etag_vali
 
 /* ---- Range and If-Range ---- */
 
-/* Section 13.1.5: "A valid entity-tag can be distinguished from a valid HTTP-date by examining the first three characters
- * for a DQUOTE." The tag is compared strongly. The date must be strong, and "exactly match the Last-Modified field value",
- * which is always sent in the one form; another text of the same second did not come from us. */
+/* Section 13.1.5: "A valid entity-tag can be distinguished from a valid HTTP-date by examining the
+ * first three characters for a DQUOTE." The tag is compared strongly. The date must be strong, and
+ * "exactly match the Last-Modified field value", which is always sent in the one form; another text
+ * of the same second did not come from us. */
 static bool if_range_is_true(const struct judging *j, struct lines lines, bool date_is_strong)
 {
     struct entity_tag listed;
     char sent[HTTP_DATE_BYTES];
+
     if (lines.count != 1)
         return false;
     const etag_str value = str_trim(j->request->fields[lines.first].value);
@@ -438,6 +466,7 @@ static bool if_range_is_true(const struct judging *j, struct lines lines, bool d
 etag_range precondition_range(const etag_request *request, const etag_validators *validators)
 {
     struct range_lines r = {0};
+
     if (!str_equal(request->method, ETAG_LIT("GET")))
         return ETAG_RANGE_NONE;
     range_find(&r, request);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which header fields a 304 repeats: those of RFC 9110 section 15.4.5, and what the client's options add. */
+/* Which header fields a 304 repeats: those of RFC 9110 section 15.4.5, and what the client's
+ * options add. */
 #ifndef LIBETAG_REPEATED_H
 #define LIBETAG_REPEATED_H
 

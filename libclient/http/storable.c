@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A response comes in with all of its header fields; an entry goes out with those that a 304 repeats. Each field is
- * looked at once, by name; what the fields together said is judged at the end, in the order of etag.h, so that a
- * response with several faults always gets the same reason.
+ * A response comes in with all of its header fields; an entry goes out with those that a 304
+ * repeats. Each field is looked at once, by name; what the fields together said is judged at the
+ * end, in the order of etag.h, so that a response with several faults always gets the same reason.
  *
- * Refusing costs a render, storing wrongly costs a leak: a Cache-Control that can't be read is refused (it could
- * hide no-store), a qualified private counts as private (RFC 9111 section 5.2.2.7 allows that), and no-store
- * stands whatever must-understand says.
+ * Refusing costs a render, storing wrongly costs a leak: a Cache-Control that can't be read is
+ * refused (it could hide no-store), a qualified private counts as private (RFC 9111 section 5.2.2.7
+ * allows that), and no-store stands whatever must-understand says.
  */
 #include "storable.h"
 
@@ -16,11 +16,14 @@
 
 /* What the fields said. */
 struct findings {
-    bool no_store, is_private, shared_anyway; /* Cache-Control; the last: RFC 9111 section 3.5 */
+    /* Cache-Control; the last: RFC 9111 section 3.5 */
+    bool no_store, is_private, shared_anyway;
     bool set_cookie, vary_star, vary_uncovered, csp_nonce, content_range;
     etag_str etag, last_modified, content_location, date;
-    etag_reason fault;     /* what is wrong besides; NONE: nothing */
-    const char *malformed; /* in a sentence, static text */
+    /* what is wrong besides; NONE: nothing */
+    etag_reason fault;
+    /* in a sentence, static text */
+    const char *malformed;
 };
 
 /* Of several faults the one with the lowest number stays, in whatever order the fields come. */
@@ -37,6 +40,7 @@ static void fault_note(struct findings *f, etag_reason reason, const char *text)
 static size_t token_span(etag_str text)
 {
     size_t at = 0;
+
     while (at < text.len && char_is_token(text.data[at]))
         at++;
     return at;
@@ -79,6 +83,7 @@ static void cache_control_read(struct findings *f, etag_str value)
 {
     etag_str name;
     int next;
+
     while ((next = directive_next(&value, &name)) > 0) {
         f->no_store |= str_is_named(name, ETAG_LIT("no-store"));
         f->is_private |= str_is_named(name, ETAG_LIT("private"));
@@ -118,6 +123,7 @@ static void vary_read(struct findings *f, const etag_key *key, etag_str value)
 static bool has_nonce(etag_str policy)
 {
     const etag_str source = ETAG_LIT("'nonce-");
+
     while (policy.len >= source.len) {
         const char *const quote = memchr(policy.data, source.data[0], policy.len);
         if (!quote)
@@ -171,6 +177,7 @@ static void field_read(struct findings *f, const etag_key *key, etag_str name, e
 static etag_reason judge(const struct findings *f, const etag_entry *response)
 {
     const bool is_public = response->key->scope.kind == ETAG_SCOPE_PUBLIC;
+
     if (response->method.data && !str_equal(response->method, ETAG_LIT("GET")))
         return ETAG_REASON_METHOD;
     if (response->http_status != 200)
@@ -198,11 +205,12 @@ static etag_reason judge(const struct findings *f, const etag_entry *response)
     return f->fault;
 }
 
-/* Expires as an offset from Date, so that a 304 of tomorrow does not carry today's. What is no date ("0": already
- * expired) stays as it is. */
+/* Expires as an offset from Date, so that a 304 of tomorrow does not carry today's. What is no date
+ * ("0": already expired) stays as it is. */
 static void expires_reduce(struct kept_field *kept, const struct findings *f, int64_t now_s)
 {
     const int64_t expires_s = http_date_parse(kept->field.value, now_s);
+
     if (expires_s == ETAG_NO_DATE)
         return;
     const int64_t date_s = http_date_parse(f->date, now_s);
@@ -219,6 +227,7 @@ static void entry_build(struct entry *out, const etag_entry *response, const str
                         struct storable_scratch *scratch, size_t kept_count)
 {
     const int64_t now_s = (int64_t)(time_ns_of(CLOCK_REALTIME_COARSE) / NS_PER_S);
+
     for (size_t i = 0; i < kept_count; i++)
         if (str_equal_nocase(scratch->fields[i].field.name, ETAG_LIT("expires")))
             expires_reduce(&scratch->fields[i], f, now_s);
@@ -260,6 +269,7 @@ static size_t fields_read(struct findings *f, const etag_entry *response,
 {
     size_t kept_count = 0;
     const bool lists_are_fields = !response->surrogate_lists;
+
     for (size_t i = 0; i < response->field_count; i++) {
         const etag_field field = {response->fields[i].name, str_trim(response->fields[i].value)};
         if (!field.value.data)
@@ -281,6 +291,7 @@ etag_reason storable_reduce(const etag_entry *response, const struct repeated_fi
                             struct entry *out, struct storable_scratch *scratch, const char **why)
 {
     struct findings f = {0};
+
     surrogate_set_init(&scratch->surrogates);
     surrogates_read(&f, response, &scratch->surrogates);
     const size_t kept_count = fields_read(&f, response, repeated, scratch);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Storability: whether a rendered response may be stored, and what of it a 304 repeats (RFC 9110 section 15.4.5,
- * RFC 9111 section 3). Decided here, once, for every integration.
+ * Storability: whether a rendered response may be stored, and what of it a 304 repeats (RFC 9110
+ * section 15.4.5, RFC 9111 section 3). Decided here, once, for every integration.
  */
 #ifndef LIBETAG_STORABLE_H
 #define LIBETAG_STORABLE_H
@@ -16,9 +16,10 @@ struct storable_scratch {
     struct surrogate_set surrogates;
 };
 
-/* Reduces a response, which has a key, to an entry that borrows from it; also one that must not be stored, as its own 304
- * repeats the same fields. Returns ETAG_REASON_NONE, or why it must not be stored; *why (static text) says more where there
- * is more to say, else NULL. The key is copied as it is, not checked. */
+/* Reduces a response, which has a key, to an entry that borrows from it; also one that must not be
+ * stored, as its own 304 repeats the same fields. Returns ETAG_REASON_NONE, or why it must not be
+ * stored; *why (static text) says more where there is more to say, else NULL. The key is copied as
+ * it is, not checked. */
 MUST_USE etag_reason storable_reduce(const etag_entry *response,
                                      const struct repeated_fields *repeated, struct entry *out,
                                      struct storable_scratch *scratch, const char **why);

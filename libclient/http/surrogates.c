@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A name too many costs a needless 200, a name that is missing a stale 304. So a list is read in both ways, and an entry of more
- * names than it can hold depends on groups of names (surrogate.h) instead of on some of the names.
+ * A name too many costs a needless 200, a name that is missing a stale 304. So a list is read in
+ * both ways, and an entry of more names than it can hold depends on groups of names (surrogate.h)
+ * instead of on some of the names.
  */
 #include "surrogates.h"
 
@@ -21,6 +22,7 @@ void surrogate_set_init(struct surrogate_set *set)
 static void note_group(struct surrogate_set *set, etag_str name)
 {
     const uint32_t group = surrogate_group(name);
+
     set->groups[group / 64] |= UINT64_C(1) << group % 64;
 }
 
@@ -45,6 +47,7 @@ static void keep_name(struct surrogate_set *set, etag_str name, bool is_made)
 const char *surrogate_set_add(struct surrogate_set *set, etag_str name)
 {
     char made[SURROGATE_MADE_BYTES];
+
     name = surrogate_name(name, made);
     const char *wrong = surrogate_check(name);
     if (wrong)
@@ -89,10 +92,12 @@ static bool divides_only(etag_str part)
     return part.len == 0;
 }
 
-/* Django makes one word of a whole list that is not ISO 8859-1 (RFC 2047): the names in it are hidden, the others too. */
+/* Django makes one word of a whole list that is not ISO 8859-1 (RFC 2047): the names in it are
+ * hidden, the others too. */
 static bool is_encoded_word(etag_str part)
 {
     const etag_str end = ETAG_LIT("?=");
+
     return part.len > 4 && str_starts_with(part, ETAG_LIT("=?")) &&
            str_equal(str_skip(part, part.len - end.len), end);
 }
@@ -101,6 +106,7 @@ static bool is_encoded_word(etag_str part)
 static const char *add_parts(struct surrogate_set *set, etag_str list, bool by_commas)
 {
     const char *wrong = NULL;
+
     while (list.len > 0 && !wrong) {
         size_t len = 0;
         while (len < list.len && !is_between(list.data[len], by_commas))
@@ -123,11 +129,13 @@ static bool has_commas(etag_str list)
     return false;
 }
 
-/* Between blanks, a list with commas and without blanks is one name: of the list's own length, and one clock more. Over
- * SURROGATE_BYTES_MAX surrogate_name() makes the first name of it, which is there already. */
+/* Between blanks, a list with commas and without blanks is one name: of the list's own length, and
+ * one clock more. Over SURROGATE_BYTES_MAX surrogate_name() makes the first name of it, which is
+ * there already. */
 const char *surrogate_set_add_list(struct surrogate_set *set, etag_str list)
 {
     const char *wrong = add_parts(set, list, true);
+
     return wrong || !has_commas(list) ? wrong : add_parts(set, list, false);
 }
 
@@ -139,6 +147,7 @@ bool surrogate_field(etag_str name)
         [10] = STR_INIT("cache-tags"),    [12] = STR_INIT("x-cache-tags"),
         [13] = STR_INIT("surrogate-key"), [14] = STR_INIT("x-magento-tags"),
     };
+
     return name.len < COUNT_OF(of_length) && name.len > 0 &&
            str_equal_nocase(name, of_length[name.len]);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public calls that need no client: words for numbers, and thin doors to the modules that do the work. The words
- * come from the tables of etag.h, so that a number without a text does not compile away unseen.
+ * The public calls that need no client: words for numbers, and thin doors to the modules that do
+ * the work. The words come from the tables of etag.h, so that a number without a text does not
+ * compile away unseen.
  */
 #include "abi.h"
 #include "clocktime.h"
@@ -110,6 +111,7 @@ static inline bool question_read(struct question *q, const etag_request *request
 etag_verdict etag_evaluate(const etag_request *request, const etag_validators *validators)
 {
     struct question q;
+
     return question_read(&q, request, validators)
                ? precondition_judge(q.request, q.validators, DATES_AS_RFC).verdict
                : ETAG_UNKNOWN;
@@ -118,6 +120,7 @@ etag_verdict etag_evaluate(const etag_request *request, const etag_validators *v
 etag_range etag_evaluate_range(const etag_request *request, const etag_validators *validators)
 {
     struct question q;
+
     return question_read(&q, request, validators) ? precondition_range(q.request, q.validators)
                                                   : ETAG_RANGE_IGNORE;
 }
@@ -125,6 +128,7 @@ etag_range etag_evaluate_range(const etag_request *request, const etag_validator
 etag_status etag_resource_check(const etag_resource *resource)
 {
     struct resource canonical;
+
     if (resource_canonicalize(&canonical, resource))
         return ETAG_INVALID;
     return canonical.dotted ? ETAG_REFUSED : ETAG_OK;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The key's selected request header fields. Several lines of a field are one value, joined as RFC 9110 section 5.3 allows, so
- * that a client which splits its field gets the same entry; an absent field stays absent, which is not empty.
+ * The key's selected request header fields. Several lines of a field are one value, joined as RFC
+ * 9110 section 5.3 allows, so that a client which splits its field gets the same entry; an absent
+ * field stays absent, which is not empty.
  */
 #include "text.h"
 
@@ -30,6 +31,7 @@ static etag_str value_of(struct joined *j, etag_str name, const etag_field *fiel
     etag_str value = {0};
     size_t line_count = 0;
     const size_t start = j->len;
+
     for (size_t i = 0; i < field_count; i++) {
         if (!fields[i].value.data || !str_equal_nocase(fields[i].name, name))
             continue;
@@ -50,6 +52,7 @@ etag_status etag_vary_select(const etag_str *names, size_t name_count, const eta
                              size_t field_count, etag_field *vary, char *text, size_t text_size)
 {
     struct joined joined = {.text = text, .size = text_size};
+
     for (size_t i = 0; i < name_count; i++) {
         vary[i] = (etag_field){names[i], value_of(&joined, names[i], fields, field_count)};
         if (joined.full)

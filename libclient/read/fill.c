@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Filling. Best effort: a fill that cannot be sent now is dropped and counted, since the next render brings another.
- * Whether a response may be stored at all is storable.c's to say. The connection is looked after first, also for a
- * fill that is refused: a front end that has no index yet has no token either, and would never get one.
+ * Filling. Best effort: a fill that cannot be sent now is dropped and counted, since the next
+ * render brings another. Whether a response may be stored at all is storable.c's to say. The
+ * connection is looked after first, also for a fill that is refused: a front end that has no index
+ * yet has no token either, and would never get one.
  *
- * A retire is a fill without an entity tag and with the mark "gone": a daemon that does not know the mark refuses it as a
- * fill that has no tag, and nothing else happens.
+ * A retire is a fill without an entity tag and with the mark "gone": a daemon that does not know
+ * the mark refuses it as a fill that has no tag, and nothing else happens.
  */
 #include "fill.h"
 
@@ -23,6 +24,7 @@ etag_status fill_read(struct etag_client *client, etag_token token, const etag_e
 {
     etag_entry entry_copy;
     etag_key key_copy;
+
     out->request = (struct request){.kind = REQUEST_FILL, .fill = {.token = token}};
     out->reason = ETAG_REASON_BAD_KEY;
     out->why = out->bad_key = NULL;
@@ -66,6 +68,7 @@ static etag_status send_or_drop(struct etag_client *client, etag_status link,
                                 struct request *request, uint64_t *counter)
 {
     etag_status status = link;
+
     if (client->channel.state != CHANNEL_CLOSED)
         status = client_require_role(client, ROLE_FILL, "fill");
     if (client->channel.state != CHANNEL_CLOSED && status == ETAG_OK)
@@ -78,6 +81,7 @@ etag_status fill_send(struct etag_client *client, struct rendering *rendering)
 {
     const etag_status link = client_keep_up(client, false);
     const etag_status status = fill_permit(client, rendering);
+
     return status == ETAG_OK
                ? send_or_drop(client, link, &rendering->request, &client->counters->fills_sent)
                : status;
@@ -91,6 +95,7 @@ etag_status fill_send_retire(struct etag_client *client, etag_token token, const
                  .entry = {.key = *key, .last_modified = ETAG_NO_DATE},
                  .gone = true},
     };
+
     return send_or_drop(client, client_keep_up(client, false), &request,
                         &client->counters->retires_sent);
 }

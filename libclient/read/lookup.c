@@ -2,10 +2,12 @@
 /*
  * The lookup, top-down (docs/architecture.md): the lease's deadline first, then the key's entry and
  * its clocks, the time last,
- * then the preconditions. No system call, no lock, no allocation; what an answer points to is the client's scratch.
+ * then the preconditions. No system call, no lock, no allocation; what an answer points to is the
+ * client's scratch.
  *
- * Everything that is not known for sure is ETAG_UNKNOWN with its reason. Where the lease is over, that is the reason,
- * whatever else was found: memory that nobody vouches for says nothing, not even that an entry is missing.
+ * Everything that is not known for sure is ETAG_UNKNOWN with its reason. Where the lease is over,
+ * that is the reason, whatever else was found: memory that nobody vouches for says nothing, not
+ * even that an entry is missing.
  */
 #include "lookup.h"
 
@@ -14,7 +16,8 @@
 #include "precondition.h"
 #include "shadow.h"
 
-/* What etag_check() is made of stands in it as one piece; lookup_state(), which is seldom called, has a copy. */
+/* What etag_check() is made of stands in it as one piece; lookup_state(), which is seldom called,
+ * has a copy. */
 #define INLINED static inline __attribute__((always_inline))
 
 /* Rules DEADLINE_FIRST and TIME_LAST: the deadline was loaded before everything else, the clock
@@ -49,6 +52,7 @@ INLINED bool key_is_good(struct etag_client *client, const etag_request *request
                         : !request->key ? "the request has no key"
                         : !key          ? ABI_WHY(request->key, sizeof(copy), "key")
                                         : key_canonicalize(&client->scratch.key, key);
+
     if (wrong)
         fault_set(&client->fault, ETAG_INVALID, "bad key: %s", wrong);
     return !wrong;
@@ -77,7 +81,8 @@ INLINED etag_reason entry_state(struct etag_client *client, struct hash128 finge
     return ETAG_REASON_VALID;
 }
 
-/* VALID: scratch.entry is current. The mapping exists; the deadline was loaded before anything else. */
+/* VALID: scratch.entry is current. The mapping exists; the deadline was loaded before anything
+ * else. */
 INLINED etag_reason look_under_lease(struct etag_client *client, struct hash128 fingerprint,
                                      uint64_t deadline_ns)
 {
@@ -122,6 +127,7 @@ bool lookup_finds_nothing(struct etag_client *client, struct hash128 fingerprint
 etag_reason lookup_state(struct etag_client *client, const etag_key *key)
 {
     const etag_request request = {.size = sizeof(request), .key = key};
+
     return look_up(client, &request, &request);
 }
 
@@ -138,6 +144,7 @@ static void judge(struct etag_client *client, const etag_request *request, etag_
                                         .last_modified = entry->last_modified,
                                         .last_modified_is_strong = entry->last_modified_is_strong};
     const struct judgement judgement = precondition_judge(request, &validators, DATES_STRONG);
+
     if (!answer_from_entry(answer, scratch, &client->repeated, judgement.verdict,
                            judgement.reason)) {
         answer->reason = ETAG_REASON_TORN;

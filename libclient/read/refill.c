@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Refill and retire. An entry answers for what is rendered later under its key, so a later answer that says something else
- * corrects it:
+ * Refill and retire. An entry answers for what is rendered later under its key, so a later answer
+ * that says something else corrects it:
  *
- *   the same tag, and other fields, surrogate keys or expiry   a fill replaces the entry: its 304s would repeat former fields,
- *                                                              and an invalidation of a new surrogate key would miss it
+ *   the same tag, and other fields, surrogate keys or expiry   a fill replaces the entry: its 304s
+ *                                                              would repeat former fields, and an
+ *                                                              invalidation of a new surrogate key
+ *                                                              would miss it
  *   another tag                                                a fill
  *   an answer that can't be stored (no-store, 404, ...)        a retire removes the entry
  *
- * The second look costs a miss next to nothing: it looks where the first one did, so neither key nor hash is made again.
+ * The second look costs a miss next to nothing: it looks where the first one did, so neither key
+ * nor hash is made again.
  *
- * Both carry the token of the request: the daemon keeps an entry with a newer one, so a slow render corrects nothing that came
- * after it. Neither is more than best effort, because nothing here was announced by a writer; what was, the clocks judge.
+ * Both carry the token of the request: the daemon keeps an entry with a newer one, so a slow render
+ * corrects nothing that came after it. Neither is more than best effort, because nothing here was
+ * announced by a writer; what was, the clocks judge.
  */
 #include "refill.h"
 
@@ -27,12 +31,17 @@
 
 /* Of the entry now, for an answer with this token. */
 enum look {
-    LOOK_BLIND,   /* nothing is known: no memory, no lease, another run of the daemon */
-    LOOK_MISSING, /* there is none */
-    LOOK_PASSED,  /* there is one that answers nothing: stale, expired */
-    LOOK_FLUX,    /* ... nothing until its guard has ended */
+    /* nothing is known: no memory, no lease, another run of the daemon */
+    LOOK_BLIND,
+    /* there is none */
+    LOOK_MISSING,
+    /* there is one that answers nothing: stale, expired */
+    LOOK_PASSED,
+    /* ... nothing until its guard has ended */
+    LOOK_FLUX,
     LOOK_CURRENT,
-    LOOK_NEWER, /* there is one of a newer token, which the daemon would keep */
+    /* there is one of a newer token, which the daemon would keep */
+    LOOK_NEWER,
 };
 
 static enum look look_again(struct etag_client *client, etag_token token,
@@ -72,11 +81,12 @@ bool refill_knows(const struct etag_client *client, struct refill_place place)
 
 /* ---- The entry and the answer ---- */
 
-/* Without a name: they are hashed to clocks, and an entry that has the clock hears of the name. Resource and prefixes come
- * from the key, so they are the same. */
+/* Without a name: they are hashed to clocks, and an entry that has the clock hears of the name.
+ * Resource and prefixes come from the key, so they are the same. */
 static bool has_clocks_of(const struct etag_client *client, const struct entry *answered)
 {
     const struct shm_view *view = &client->mapping.view;
+
     for (size_t i = 0; i < answered->surrogate_count; i++)
         if (!shm_entry_has_clock(&client->scratch.entry,
                                  clock_of_surrogate(view->header->hash_key, view->clock_count,
@@ -85,7 +95,8 @@ static bool has_clocks_of(const struct etag_client *client, const struct entry *
     return true;
 }
 
-/* An Expires is a distance from Date, and both are whole seconds: one second more or less is rounding. */
+/* An Expires is a distance from Date, and both are whole seconds: one second more or less is
+ * rounding. */
 static bool same_field(const struct kept_field *a, const struct kept_field *b)
 {
     if (a->kind != b->kind)
@@ -103,6 +114,7 @@ static bool same_fields(struct etag_client *client, const struct entry *answered
                           ? fieldset_parse(entry->fieldset_words, entry->fieldset_bytes,
                                            scratch->kept)
                           : 0;
+
     if (count < 0 || (size_t)count != answered->field_count ||
         entry->content_location.len != answered->content_location.len ||
         !str_equal(entry->content_location, answered->content_location))
@@ -134,6 +146,7 @@ static uint64_t hash_of_said(const struct etag_client *client, const struct entr
     uint8_t bytes[FIELDSET_BYTES_MAX + sizeof(uint64_t) + CONTENT_LOCATION_BYTES_MAX];
     const int packed = fieldset_pack(bytes, answered->fields, answered->field_count);
     size_t len = packed > 0 ? (size_t)packed : 0;
+
     store_u64(bytes + len, answered->max_age_ms);
     len += sizeof(uint64_t);
     copy_bytes(bytes + len, answered->content_location.data, answered->content_location.len);
@@ -141,13 +154,15 @@ static uint64_t hash_of_said(const struct etag_client *client, const struct entr
     return siphash13_64(client->mapping.view.header->hash_key, bytes, len) | 1;
 }
 
-/* Tells it from one that is filled later, which differs in one of these, or comes from a render of the same moment. */
+/* Tells it from one that is filled later, which differs in one of these, or comes from a render of
+ * the same moment. */
 static uint64_t hash_of_entry(const struct etag_client *client)
 {
     const struct shm_entry *entry = &client->scratch.entry;
     const uint64_t numbers[] = {entry->fill_lsn, entry->expires_ns,
                                 siphash13_64(client->mapping.view.header->hash_key,
                                              entry->fieldset_words, entry->fieldset_bytes)};
+
     return siphash13_64(client->mapping.view.header->hash_key, numbers, sizeof(numbers)) | 1;
 }
 
@@ -156,6 +171,7 @@ static enum refill_turn turn_of_current(struct etag_client *client, const struct
 {
     const struct shm_entry *entry = &client->scratch.entry;
     const enum span span = span_of(entry, answered->max_age_ms, answer->now_ns);
+
     answer->fingerprint = entry->fingerprint;
     if (!str_equal(entry->etag, answered->etag) ||
         entry->last_modified != answered->last_modified ||
@@ -178,6 +194,7 @@ static enum refill_turn turn_of(struct etag_client *client, const struct renderi
                                 struct hash128 fingerprint, struct refill_answer *answer)
 {
     const enum look look = look_again(client, rendering->request.fill.token, fingerprint);
+
     *answer = (struct refill_answer){.fingerprint = fingerprint, .now_ns = time_coarse_ns()};
     if (look == LOOK_CURRENT)
         return turn_of_current(client, &rendering->request.fill.entry, answer);
@@ -189,9 +206,9 @@ static enum refill_turn turn_of(struct etag_client *client, const struct renderi
     return turn;
 }
 
-/* A 200 that can't be stored says that the entry is wrong: with another tag, or none, in any case. With the same tag the bytes
- * are the entry's; only a reason that forbids to answer them from a cache at all counts, not one of this answer alone (a
- * cookie that it sets). */
+/* A 200 that can't be stored says that the entry is wrong: with another tag, or none, in any case.
+ * With the same tag the bytes are the entry's; only a reason that forbids to answer them from a
+ * cache at all counts, not one of this answer alone (a cookie that it sets). */
 static bool is_refuted(const struct shm_entry *entry, const struct rendering *rendering)
 {
     switch ((int)rendering->reason) {

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A table of fixed size: sets of four records, found by fingerprint. The record that goes for another is the one whose window
- * ended first, so a key is forgotten within its window only where five keys of one set flap at a time.
+ * A table of fixed size: sets of four records, found by fingerprint. The record that goes for
+ * another is the one whose window ended first, so a key is forgotten within its window only where
+ * five keys of one set flap at a time.
  *
- * Records are made by refill_limit_differs() alone: the fills of a site whose fields do not flap never come here.
+ * Records are made by refill_limit_differs() alone: the fills of a site whose fields do not flap
+ * never come here.
  */
 #include "refill_limit.h"
 
@@ -14,10 +16,13 @@
 _Static_assert((SETS & (SETS - 1)) == 0, "a set is taken from the low bits of a fingerprint");
 
 struct record {
-    struct hash128 fingerprint; /* {0, 0}: none */
+    /* {0, 0}: none */
+    struct hash128 fingerprint;
     uint64_t window_end_ns;
-    uint64_t said; /* of the last fill; 0: not known */
-    uint64_t gone; /* the entry that was retired last within the window; 0: none */
+    /* of the last fill; 0: not known */
+    uint64_t said;
+    /* the entry that was retired last within the window; 0: none */
+    uint64_t gone;
 };
 
 struct refill_limit {
@@ -44,6 +49,7 @@ static struct record *find(struct refill_limit *limit, struct hash128 fingerprin
 {
     const bool known = limit && (fingerprint.low != 0 || fingerprint.high != 0);
     struct record *set = known ? set_of(limit, fingerprint) : NULL;
+
     for (size_t i = 0; set && i < WAYS; i++)
         if (set[i].fingerprint.low == fingerprint.low &&
             set[i].fingerprint.high == fingerprint.high)
@@ -56,6 +62,7 @@ static struct record *displace(struct refill_limit *limit, struct hash128 finger
 {
     struct record *set = set_of(limit, fingerprint);
     struct record *first = set;
+
     for (size_t i = 1; i < WAYS; i++)
         if (set[i].window_end_ns < first->window_end_ns)
             first = &set[i];
@@ -74,14 +81,15 @@ static enum refill_turn begin_window(struct record *record, uint64_t said, uint6
 enum refill_turn refill_limit_differs(struct refill_limit *limit, struct refill_answer answer)
 {
     struct record *record = find(limit, answer.fingerprint);
+
     if (!limit)
         return REFILL_TURN_SEND;
     if (!record)
         return begin_window(displace(limit, answer.fingerprint), answer.said, answer.now_ns);
     if (answer.now_ns >= record->window_end_ns)
         return begin_window(record, answer.said, answer.now_ns);
-    /* What was sent last may be on its way yet: the entry is not wrong by what it will be, or is about to go. Another entry than the
-     * one that was retired came from another client since. */
+    /* What was sent last may be on its way yet: the entry is not wrong by what it will be, or is
+     * about to go. Another entry than the one that was retired came from another client since. */
     return record->said == answer.said || record->gone == answer.entry ? REFILL_TURN_WAIT
                                                                        : REFILL_TURN_RETIRE;
 }
@@ -90,6 +98,7 @@ enum refill_turn refill_limit_fills(struct refill_limit *limit, struct hash128 f
                                     bool missing, uint64_t now_ns)
 {
     struct record *record = find(limit, fingerprint);
+
     if (!record)
         return REFILL_TURN_SEND;
     if (now_ns >= record->window_end_ns)
@@ -104,6 +113,7 @@ enum refill_turn refill_limit_fills(struct refill_limit *limit, struct hash128 f
 void refill_limit_unsent(struct refill_limit *limit, struct hash128 fingerprint)
 {
     struct record *record = find(limit, fingerprint);
+
     if (record)
         record->window_end_ns = 0;
 }
@@ -111,6 +121,7 @@ void refill_limit_unsent(struct refill_limit *limit, struct hash128 fingerprint)
 void refill_limit_retired(struct refill_limit *limit, struct refill_answer answer)
 {
     struct record *record = find(limit, answer.fingerprint);
+
     if (record)
         record->gone = answer.entry;
 }

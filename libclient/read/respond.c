@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A whole request in two calls: one before the handler's work, one after it. Both only put together what the other calls do,
- * in the one order that is right:
+ * A whole request in two calls: one before the handler's work, one after it. Both only put together
+ * what the other calls do, in the one order that is right:
  *
  *   before   require, look up, judge                       304, 412, 428, or go on
  *   after    correct what the cache has (refill.h);       304, 412, or the response as it is
  *            judge with the response's own validators
  *
- * The second judgement is for what the cache did not know. It is for GET and HEAD: another method has done its work by then,
- * and its conditions were judged where they count, inside its transaction. It is for 2xx (RFC 9110 section 13.2.1).
+ * The second judgement is for what the cache did not know. It is for GET and HEAD: another method
+ * has done its work by then, and its conditions were judged where they count, inside its
+ * transaction. It is for 2xx (RFC 9110 section 13.2.1).
  */
 #include "precondition.h"
 #include "refill.h"
@@ -26,7 +27,8 @@ int etag_precheck(etag_client *client, const etag_request *request, etag_token t
 /* The arguments as this library knows them. */
 struct ending {
     etag_request request;
-    etag_entry response; /* with what it leaves to the request */
+    /* with what it leaves to the request */
+    etag_entry response;
     etag_answer answer;
 };
 
@@ -87,6 +89,7 @@ static void judge_response(struct etag_client *client, struct ending *e,
         .last_modified = rendered->last_modified,
         .last_modified_is_strong = e->response.last_modified_is_strong};
     const struct judgement judgement = precondition_judge(&e->request, &validators, DATES_STRONG);
+
     answer_from_response(&e->answer, &client->scratch, rendered, judgement.verdict,
                          judgement.reason);
     e->answer.range = judgement.verdict == ETAG_PROCEED
@@ -94,8 +97,9 @@ static void judge_response(struct etag_client *client, struct ending *e,
                           : ETAG_RANGE_NONE;
 }
 
-/* The answer is about the entry of its key. etag_check() gives each answer a reason, so one without is of a request that was not
- * looked up under it; and what is answered to a request for a part may be about the part. */
+/* The answer is about the entry of its key. etag_check() gives each answer a reason, so one without
+ * is of a request that was not looked up under it; and what is answered to a request for a part may
+ * be about the part. */
 static bool is_of_the_entry(const struct ending *e)
 {
     return e->answer.reason != ETAG_REASON_NONE && !has_field(&e->request, ETAG_LIT("Range"));
@@ -113,6 +117,7 @@ static struct refill_place place_of(const struct ending *e)
 static void settle_gone(struct etag_client *client, const struct ending *e)
 {
     etag_key copy;
+
     if (!client->shadow && refill_finds_nothing(client, place_of(e)))
         return;
     const etag_key *key = abi_in(e->response.key, &copy, sizeof(copy), ABI_FIRST_KEY);

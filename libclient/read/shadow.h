@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shadow mode: what the memory says is counted and not given, and what is rendered instead is compared with it
- * (shadow_compare.h). See shadow.c.
+ * Shadow mode: what the memory says is counted and not given, and what is rendered instead is
+ * compared with it (shadow_compare.h). See shadow.c.
  */
 #ifndef LIBETAG_SHADOW_H
 #define LIBETAG_SHADOW_H
@@ -10,17 +10,20 @@
 
 /* A lookup whose answer was not given. */
 struct shadow_record {
-    struct hash128 fingerprint; /* {0, 0}: none */
+    /* {0, 0}: none */
+    struct hash128 fingerprint;
     struct hash128 etag;
     etag_token token;
     uint64_t fill_lsn;
 };
 
-/* A lookup found the entry in scratch.entry current, under scratch.key, and came to this answer: makes it unknown and
- * remembers what it was. Returns the counter of it. The first one allocates. */
+/* A lookup found the entry in scratch.entry current, under scratch.key, and came to this answer:
+ * makes it unknown and remembers what it was. Returns the counter of it. The first one
+ * allocates. */
 uint64_t *shadow_veil(struct etag_client *client, etag_answer *answer);
 
-/* What is remembered of the lookup of the key in scratch.key with this token; NULL: nothing. Valid until the next lookup. */
+/* What is remembered of the lookup of the key in scratch.key with this token; NULL: nothing. Valid
+ * until the next lookup. */
 const struct shadow_record *shadow_recall(const struct etag_client *client, etag_token token);
 
 /* The memory had this ETag. */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guards, the writer's side. A guard is an id and its targets, which go along with each step, so that a daemon that has
- * lost the guard can begin it again, or invalidate. Its steps are operations (op.c) and go through the spool like any
- * mutation.
+ * Guards, the writer's side. A guard is an id and its targets, which go along with each step, so
+ * that a daemon that has lost the guard can begin it again, or invalidate. Its steps are operations
+ * (op.c) and go through the spool like any mutation.
  *
- * What makes a COMMIT safe is only a confirmation that the application asked for and that ended with OK; its time counts from
- * before the first byte of it left (the model's BOUND_FROM_SENDING): the daemon's linger cannot have begun earlier. The
- * confirmations by which the library follows a daemon through its restarts keep a guard alive, and prove nothing.
+ * What makes a COMMIT safe is only a confirmation that the application asked for and that ended
+ * with OK; its time counts from before the first byte of it left (the model's BOUND_FROM_SENDING):
+ * the daemon's linger cannot have begun earlier. The confirmations by which the library follows a
+ * daemon through its restarts keep a guard alive, and prove nothing.
  */
 #include "guard.h"
 
@@ -23,16 +24,22 @@
 #define MARGIN_PART 20 /* of the linger: 5 % */
 
 struct etag_guard {
-    struct etag_client *client; /* NULL: closed */
+    /* NULL: closed */
+    struct etag_client *client;
     struct etag_guard *next, *previous;
     struct guard_id id;
-    struct buffer frame; /* of its beginning: what the targets borrow from */
+    /* of its beginning: what the targets borrow from */
+    struct buffer frame;
     struct arena arena;
     etag_targets targets;
-    bool is_parents;       /* this process is a child of the one that began it */
-    bool attach_due;       /* the present daemon has not heard of it from us */
-    uint64_t confirmed_ns; /* CLOCK_MONOTONIC_COARSE; 0: not, or not any more */
-    uint64_t linger_ns;    /* what the daemon or the mark said then */
+    /* this process is a child of the one that began it */
+    bool is_parents;
+    /* the present daemon has not heard of it from us */
+    bool attach_due;
+    /* CLOCK_MONOTONIC_COARSE; 0: not, or not any more */
+    uint64_t confirmed_ns;
+    /* what the daemon or the mark said then */
+    uint64_t linger_ns;
 };
 
 /* ---- Life ---- */
@@ -50,6 +57,7 @@ static void guard_link(struct etag_guard *guard, struct etag_client *client)
 static void guard_unlink(struct etag_guard *guard)
 {
     struct etag_client *client = guard->client;
+
     if (!client)
         return;
     if (guard->previous)
@@ -103,6 +111,7 @@ static etag_status copy_targets(struct etag_client *client, struct etag_guard *g
 {
     struct request request = {.kind = REQUEST_GUARD_BEGIN, .guard = {guard->id, *targets}};
     int r = request_encode(&guard->frame, &request);
+
     if (r == -EMSGSIZE)
         return fault_set(&client->fault, ETAG_INVALID, "the request is larger than %u bytes",
                          FRAME_BYTES_MAX);
@@ -122,6 +131,7 @@ static etag_status guard_new(struct etag_client *client, const etag_targets *giv
 {
     etag_targets targets;
     etag_status status = mutate_targets(client, given, &targets);
+
     if (status != ETAG_OK)
         return status;
     if (client->guard_count >= GUARDS_MAX)
@@ -143,6 +153,7 @@ static etag_status guard_new(struct etag_client *client, const etag_targets *giv
 static etag_status guard_enter(struct etag_guard *guard)
 {
     struct etag_client *client = guard->client;
+
     if (!client)
         return ETAG_INVALID;
     client_begin(client);
@@ -152,8 +163,9 @@ static etag_status guard_enter(struct etag_guard *guard)
     return ETAG_OK;
 }
 
-/* An open connection is a sign of life to the daemon, for as long as max_ms allows: a guard that is to linger must lose it.
- * Everything else that goes over it is sent again over the next one, and other guards are attached there. */
+/* An open connection is a sign of life to the daemon, for as long as max_ms allows: a guard that is
+ * to linger must lose it. Everything else that goes over it is sent again over the next one, and
+ * other guards are attached there. */
 static void let_linger(struct etag_client *client)
 {
     client_begin(client);
@@ -192,6 +204,7 @@ etag_status etag_guard_confirm(etag_guard *guard)
 {
     struct op_outcome outcome;
     etag_status status = guard_enter(guard);
+
     if (status != ETAG_OK)
         return status;
     struct etag_client *client = guard->client;
@@ -209,6 +222,7 @@ etag_status etag_guard_confirm(etag_guard *guard)
 uint32_t etag_guard_time_left_ms(const etag_guard *guard)
 {
     const struct etag_client *client = guard->client;
+
     if (!client || guard->is_parents || !client_socket_is_ours(client) || guard->confirmed_ns == 0)
         return 0;
     /* A daemon that started since may linger less. */
@@ -224,6 +238,7 @@ static etag_status last_step(struct etag_guard *guard, enum request_kind kind,
 {
     struct etag_client *client = guard->client;
     struct request request = guard_request(guard, kind);
+
     guard_unlink(guard);
     const etag_status status = op_run(client, &request, outcome);
     if (status != ETAG_OK && status != ETAG_PENDING) {
@@ -237,6 +252,7 @@ static etag_status last_step(struct etag_guard *guard, enum request_kind kind,
 static etag_status guard_end(etag_guard *guard, enum request_kind kind, struct op_outcome *outcome)
 {
     etag_status status = guard_enter(guard);
+
     if (status == ETAG_OK)
         status = last_step(guard, kind, outcome);
     guard_free(guard);
@@ -247,12 +263,14 @@ etag_status etag_guard_commit(etag_guard *guard, etag_receipt *receipt)
 {
     struct op_outcome outcome;
     const etag_status status = guard_end(guard, REQUEST_GUARD_COMMIT, &outcome);
+
     return op_give_receipt(status, receipt, &outcome.receipt);
 }
 
 etag_status etag_guard_abort(etag_guard *guard)
 {
     struct op_outcome outcome;
+
     return guard_end(guard, REQUEST_GUARD_ABORT, &outcome);
 }
 

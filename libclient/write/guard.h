@@ -5,7 +5,8 @@
 
 #include "client.h"
 
-/* After a hello: confirms all guards that are open, without waiting, so that the daemon that said it keeps them. */
+/* After a hello: confirms all guards that are open, without waiting, so that the daemon that said
+ * it keeps them. */
 void guards_attach(struct etag_client *client);
 /* Sends what guards_attach could not, where the socket was full. */
 void guards_attach_rest(struct etag_client *client);

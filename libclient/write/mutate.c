@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Invalidation: the request and its two doors. How it gets to the daemon, or into the spool, is op.c's. */
+/* Invalidation: the request and its two doors. How it gets to the daemon, or into the spool, is
+ * op.c's. */
 #include "mutate.h"
 
 #include "op.h"
@@ -15,7 +16,8 @@ static bool any_is_made(const etag_targets *targets)
     return false;
 }
 
-/* The surrogate keys as a fill names them (surrogate.h). Almost always they are so already. False: no memory. */
+/* The surrogate keys as a fill names them (surrogate.h). Almost always they are so already. False:
+ * no memory. */
 static bool name_surrogates(struct etag_client *client, etag_targets *targets)
 {
     if (targets->surrogate_count > TARGETS_PER_EVENT_MAX || !any_is_made(targets))
@@ -36,6 +38,7 @@ etag_status mutate_targets(struct etag_client *client, const etag_targets *given
 {
     etag_targets copy;
     const etag_targets *targets = abi_in(given, &copy, sizeof(copy), ABI_FIRST_TARGETS);
+
     if (!targets)
         return fault_set(&client->fault, ETAG_INVALID, "%s",
                          abi_why(given, sizeof(copy), "the targets' size is not set",

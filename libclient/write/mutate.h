@@ -5,8 +5,8 @@
 
 #include "client.h"
 
-/* Makes their surrogate keys those of a fill, and checks them. *out: borrows what they borrow, and until the next call from
- * the client. Errors: INVALID, SYSTEM (no memory). */
+/* Makes their surrogate keys those of a fill, and checks them. *out: borrows what they borrow, and
+ * until the next call from the client. Errors: INVALID, SYSTEM (no memory). */
 MUST_USE etag_status mutate_targets(struct etag_client *client, const etag_targets *given,
                                     etag_targets *out);
 

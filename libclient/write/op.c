@@ -2,20 +2,22 @@
 /*
  * The one state machine of all mutations.
  *
- *   open      sent, or waiting for a connection. Where there is none to be had, or no answer comes within its patience,
- *             it goes to the spool
+ *   open      sent, or waiting for a connection. Where there is none to be had, or no answer comes
+ *             within its patience, it goes to the spool
  *   spooled   recorded at T. OK at T + L (rule WRITER_WAIT); PENDING where the time is over before
  *   that
- *   here      no front end on this host answers 304 from older data: by the daemon's first receipt, or at T + L. It is to reach
- *             further (etag_reach), so only the daemon's last receipt is OK; PENDING where the time is over before
+ *   here      no front end on this host answers 304 from older data: by the daemon's first receipt,
+ *             or at T + L. It is to reach further (etag_reach), so only the daemon's last receipt
+ *             is OK; PENDING where the time is over before
  *   done
  *
- * In all phases it is sent again over each new connection (a mutation is harmless twice), and an answer ends it at once:
- * OK, or a definite error. Where the spool can't be used, it stays open: what may have happened ends as TIMEOUT, what has not
- * as UNAVAILABLE, or as what is wrong with the connection.
+ * In all phases it is sent again over each new connection (a mutation is harmless twice), and an
+ * answer ends it at once: OK, or a definite error. Where the spool can't be used, it stays open:
+ * what may have happened ends as TIMEOUT, what has not as UNAVAILABLE, or as what is wrong with the
+ * connection.
  *
- * An operation keeps its frame, which is what it sends and what it spools. The frame's memory goes from one operation of a
- * client to the next, so that mutations that are answered do not allocate.
+ * An operation keeps its frame, which is what it sends and what it spools. The frame's memory goes
+ * from one operation of a client to the next, so that mutations that are answered do not allocate.
  */
 #include "op.h"
 
@@ -63,6 +65,7 @@ static void op_link(struct etag_client *client, struct etag_op *op)
 static void op_unlink(struct etag_op *op)
 {
     struct etag_client *client = op->client;
+
     if (!client)
         return;
     if (op->previous)
@@ -81,6 +84,7 @@ static void op_unlink(struct etag_op *op)
 static void op_deinit(struct etag_op *op)
 {
     struct etag_client *client = op->client;
+
     op_unlink(op);
     if (client && !client->spare_frame.bytes && op->frame.capacity <= SPARE_FRAME_BYTES_MAX) {
         client->spare_frame = op->frame;
@@ -129,6 +133,7 @@ static etag_status op_init(struct etag_op *op, struct etag_client *client, struc
 static void op_end(struct etag_op *op, etag_status status, const char *text, const char *also)
 {
     struct fault fault;
+
     fault_set(&fault, status, "%s%s%s", text, also[0] ? "; " : "", also);
     op->fault = fault;
     op->phase = OP_DONE;
@@ -177,6 +182,7 @@ static void op_expire(struct etag_op *op)
 static void op_end_if_hopeless(struct etag_op *op)
 {
     const struct fault *link = &op->client->link;
+
     if (op->busy && !op->maybe_done)
         op_end(op, ETAG_UNAVAILABLE, "the daemon has no room for it now", op->fault.text);
     else if (!op->client->link_down || op->client->channel.backlog_full)
@@ -215,6 +221,7 @@ static void op_send(struct etag_op *op)
 static bool op_wants_spool(const struct etag_op *op, uint64_t now_ns)
 {
     const struct etag_client *client = op->client;
+
     if (now_ns >= op->spool_ns)
         return true;
     /* Tried before: at its own pace, or never again. */
@@ -296,7 +303,8 @@ static uint64_t op_next_ns(const struct etag_op *op)
         return min_of(op->spool_ns, op->deadline_ns);
     const uint64_t proven_ns = op_proven_ns(op);
     const uint64_t coarse_ns = time_coarse_ns();
-    /* The coarse clock stands still for a tick, and may stand just before the moment: no busy waiting for it. */
+    /* The coarse clock stands still for a tick, and may stand just before the moment: no busy
+     * waiting for it. */
     const uint64_t left_ns = proven_ns > coarse_ns ? proven_ns - coarse_ns + NS_PER_MS : 0;
     return min_of(channel_now_ns() + left_ns, op->deadline_ns);
 }
@@ -310,7 +318,8 @@ static void keep_up(struct etag_client *client, bool at_once)
         return;
 }
 
-/* Waits for one thing: an answer, a connection, the next moment. An operation that was sent waits with the fewest calls. */
+/* Waits for one thing: an answer, a connection, the next moment. An operation that was sent waits
+ * with the fewest calls. */
 static void op_wait(struct etag_op *op)
 {
     struct etag_client *client = op->client;
@@ -336,13 +345,15 @@ static void op_wait(struct etag_op *op)
     keep_up(client, false);
 }
 
-/* A connection that is lost is looked for again at once: mostly it was old, and the daemon is a new one. */
+/* A connection that is lost is looked for again at once: mostly it was old, and the daemon is a new
+ * one. */
 static void op_await(struct etag_op *op)
 {
     const struct channel *channel = &op->client->channel;
     bool lost_before = false;
 
-    /* A role that is missing may have been given since: then the daemon has ended this connection. */
+    /* A role that is missing may have been given since: then the daemon has ended this
+     * connection. */
     if (channel->state == CHANNEL_READY && (channel->hello.roles & ROLE_MUTATE))
         op_step(op, channel_now_ns());
     else
@@ -411,6 +422,7 @@ void op_start_alone(struct etag_client *client, struct request *request)
 {
     const struct fault fault = client->fault;
     struct etag_op *op = NULL;
+
     if (op_start(client, request, &op) == ETAG_OK && op)
         op->nobody_waits = true;
     ops_reap(client);
@@ -420,6 +432,7 @@ void op_start_alone(struct etag_client *client, struct request *request)
 etag_status etag_op_result(etag_op *op, etag_receipt *receipt)
 {
     struct etag_client *client = op->client;
+
     if (client) {
         client_begin(client);
         op_step(op, channel_now_ns());
@@ -449,6 +462,7 @@ void ops_answer(struct etag_client *client, const struct reply *reply)
     struct fault fault;
     /* Answers come in the order of their requests, so the search mostly ends at once. */
     struct etag_op *op = client->first_op;
+
     while (op && op->id != reply->id)
         op = op->next;
     if (!op || op->phase == OP_DONE)
@@ -480,6 +494,7 @@ void ops_lose_connection(struct etag_client *client)
 void ops_step(struct etag_client *client)
 {
     const uint64_t now_ns = channel_now_ns();
+
     for (struct etag_op *op = client->first_op; op; op = op->next)
         if (op->phase != OP_DONE)
             op_step(op, now_ns);
@@ -489,6 +504,7 @@ void ops_step(struct etag_client *client)
 uint64_t ops_next_ns(const struct etag_client *client)
 {
     uint64_t next_ns = UINT64_MAX;
+
     for (const struct etag_op *op = client->first_op; op; op = op->next)
         next_ns = min_of(next_ns, op_next_ns(op));
     return next_ns;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An operation: one mutation (invalidate, or a step of a guard) on its way, over the socket or through the spool. Every
- * mutation is one, whether its caller waits or an event loop does. See op.c for its phases.
+ * An operation: one mutation (invalidate, or a step of a guard) on its way, over the socket or
+ * through the spool. Every mutation is one, whether its caller waits or an event loop does. See
+ * op.c for its phases.
  */
 #ifndef LIBETAG_OP_H
 #define LIBETAG_OP_H
@@ -10,39 +11,57 @@
 #include "spool_writer.h"
 
 enum op_phase {
-    OP_OPEN,    /* nothing is safe yet: a daemon is asked, or looked for */
-    OP_SPOOLED, /* recorded; proven when the spool's wait is over, or by an answer */
-    OP_HERE, /* proven on this host; it is to reach further, and only an answer says that it has */
+    /* nothing is safe yet: a daemon is asked, or looked for */
+    OP_OPEN,
+    /* recorded; proven when the spool's wait is over, or by an answer */
+    OP_SPOOLED,
+    /* proven on this host; it is to reach further, and only an answer says that it has */
+    OP_HERE,
     OP_DONE,
 };
 
 /* On its client's list until it is consumed or the client is closed. */
 struct etag_op {
-    struct etag_client *client; /* NULL: closed */
+    /* NULL: closed */
+    struct etag_client *client;
     struct etag_op *next, *previous;
     enum request_kind kind;
     enum op_phase phase;
-    bool all_will_do;  /* see struct spool_item */
-    bool nobody_waits; /* freed as soon as it is done */
-    bool
-        maybe_done; /* a daemon may have done it: the whole request was sent to one, or is in the spool's directory */
-    bool busy;   /* a daemon had no room for it */
-    uint64_t id; /* of every sending, so that an answer counts whichever it is for */
+    /* see struct spool_item */
+    bool all_will_do;
+    /* freed as soon as it is done */
+    bool nobody_waits;
+    /* a daemon may have done it: the whole request was sent to one, or is in the spool's
+     * directory */
+    bool maybe_done;
+    /* a daemon had no room for it */
+    bool busy;
+    /* of every sending, so that an answer counts whichever it is for */
+    uint64_t id;
     struct buffer frame;
-    struct channel_sent sent; /* on the present connection; end 0: not yet */
-    uint64_t first_ns; /* CLOCK_MONOTONIC_COARSE before the first sending or recording; 0: none */
-    uint64_t spool_ns, deadline_ns; /* CLOCK_MONOTONIC: to the spool then, if not sooner; the end */
-    struct spool_record record;     /* if spooled */
-    etag_reach asked;               /* DEFAULT: what the daemon, or the spool's mark, says */
-    etag_receipt receipt;           /* what is proved so far */
-    struct fault fault;             /* while open: why not through the spool; if done: the end */
+    /* on the present connection; end 0: not yet */
+    struct channel_sent sent;
+    /* CLOCK_MONOTONIC_COARSE before the first sending or recording; 0: none */
+    uint64_t first_ns;
+    /* CLOCK_MONOTONIC: to the spool then, if not sooner; the end */
+    uint64_t spool_ns, deadline_ns;
+    /* if spooled */
+    struct spool_record record;
+    /* DEFAULT: what the daemon, or the spool's mark, says */
+    etag_reach asked;
+    /* what is proved so far */
+    etag_receipt receipt;
+    /* while open: why not through the spool; if done: the end */
+    struct fault fault;
 };
 
 /* How an operation ended, for guards. */
 struct op_outcome {
-    etag_receipt receipt; /* of OK, and of PENDING */
+    /* of OK, and of PENDING */
+    etag_receipt receipt;
     uint64_t first_ns;
-    bool maybe_done; /* see struct etag_op */
+    /* see struct etag_op */
+    bool maybe_done;
 };
 
 /* Does it and waits. outcome: set also on error. Status and fault as etag_invalidate(). */
@@ -56,8 +75,8 @@ MUST_USE etag_status op_start(struct etag_client *client, struct request *reques
 /* Starts it for nobody: best effort, no error, no waiting. */
 void op_start_alone(struct etag_client *client, struct request *request);
 
-/* For the client: an answer that came, the end of a connection, what is due now, the next moment at which something will be,
- * fork, the end of the client. */
+/* For the client: an answer that came, the end of a connection, what is due now, the next moment at
+ * which something will be, fork, the end of the client. */
 void ops_answer(struct etag_client *client, const struct reply *reply);
 void ops_lose_connection(struct etag_client *client);
 void ops_step(struct etag_client *client);
@@ -65,7 +84,8 @@ uint64_t ops_next_ns(const struct etag_client *client); /* CLOCK_MONOTONIC; UINT
 void ops_disown(struct etag_client *client);
 void ops_detach(struct etag_client *client);
 
-/* Where the status is OK or PENDING: copies as far as the caller's struct goes. Returns the status. */
+/* Where the status is OK or PENDING: copies as far as the caller's struct goes. Returns the
+ * status. */
 MUST_USE etag_status op_give_receipt(etag_status status, etag_receipt *receipt,
                                      const etag_receipt *full);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing into the spool. The directory may be anybody's: another user's, a container's own empty one. So nothing is
- * written where the mark does not say that a daemon reads it, and nothing is followed or waited for that a stranger may
- * have put there. The whole trick is the order of steps (rules RENAME_BEFORE_CLOCK and
- * MARK_READ_AFTER_RENAME), which spool_write() shows.
+ * Writing into the spool. The directory may be anybody's: another user's, a container's own empty
+ * one. So nothing is written where the mark does not say that a daemon reads it, and nothing is
+ * followed or waited for that a stranger may have put there. The whole trick is the order of steps
+ * (rules RENAME_BEFORE_CLOCK and MARK_READ_AFTER_RENAME), which spool_write() shows.
  *
  * A writer never unlinks what may be an event: the daemon does, when the event is safe.
  */
@@ -30,7 +30,8 @@
 struct spool {
     const struct spool_place *place;
     int dir;
-    struct stat status; /* of the directory */
+    /* of the directory */
+    struct stat status;
     struct spool_mark mark;
 };
 
@@ -44,7 +45,8 @@ struct temp {
     const struct spool *spool;
     char name[TEMP_NAME_BYTES];
     int fd;
-    bool named; /* to be unlinked */
+    /* to be unlinked */
+    bool named;
 };
 
 static void temp_close(struct temp *temp)
@@ -67,6 +69,7 @@ static etag_status fail(struct fault *fault, const struct spool_place *place, co
     const etag_status status = error == EMFILE || error == ENFILE || error == ENOMEM
                                    ? ETAG_SYSTEM
                                    : ETAG_UNAVAILABLE;
+
     return fault_set(fault, status, "cannot %s the spool %s: %s", what, place->path,
                      strerrordesc_np(error));
 }
@@ -79,7 +82,8 @@ static etag_status denied(struct fault *fault, const struct spool_place *place)
                      (unsigned)geteuid(), place->path);
 }
 
-/* Who could put a socket here could make a spool as well: root, the socket's owner, the owner of its directory. */
+/* Who could put a socket here could make a spool as well: root, the socket's owner, the owner of
+ * its directory. */
 static bool owner_is_trusted(const struct spool_place *place, uid_t owner)
 {
     char parent[4096];
@@ -100,6 +104,7 @@ static bool owner_is_trusted(const struct spool_place *place, uid_t owner)
 static etag_status open_directory(struct spool *spool, struct fault *fault)
 {
     const struct spool_place *place = spool->place;
+
     if (!place->path[0])
         return fault_set(fault, ETAG_UNAVAILABLE, "the socket's path leaves no room for a spool's");
     spool->dir = open(place->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -118,6 +123,7 @@ static etag_status open_directory(struct spool *spool, struct fault *fault)
 static const char *mark_file_check(const struct spool *spool, int fd)
 {
     struct stat status;
+
     if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
         return "its mark is no regular file";
     if (status.st_size > (off_t)SPOOL_MARK_BYTES_MAX)
@@ -133,6 +139,7 @@ static bool mark_file_parse(int fd, struct spool_mark *mark)
 {
     char text[SPOOL_MARK_BYTES_MAX];
     size_t len = 0;
+
     for (;;) {
         const ssize_t n = read(fd, text + len, sizeof(text) - len);
         if (n < 0 && errno == EINTR)
@@ -151,6 +158,7 @@ static etag_status read_mark(struct spool *spool, struct fault *fault)
     CLEANUP(cleanup_fd)
     int fd = openat(spool->dir, SPOOL_MARK_NAME,
                     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
     if (fd < 0 && errno == ENOENT)
         return unusable(fault, place, "no daemon has marked it as its own (is it a container's?)");
     if (fd < 0 && errno == ELOOP)
@@ -160,7 +168,8 @@ static etag_status read_mark(struct spool *spool, struct fault *fault)
     const char *wrong = mark_file_check(spool, fd);
     if (!wrong && (!mark_file_parse(fd, &spool->mark) || spool->mark.version != SPOOL_VERSION))
         wrong = "its mark is not whole, or of another version";
-    /* Whoever sees other uids than the daemon has other uids himself: his files would be somebody else's there. */
+    /* Whoever sees other uids than the daemon has other uids himself: his files would be somebody
+     * else's there. */
     if (!wrong && spool->mark.owner != spool->status.st_uid)
         wrong = "its owner has another uid here than the mark says (a user namespace?)";
     if (!wrong && strcmp(spool->mark.socket, spool_socket_name(place->socket_path)) != 0)
@@ -183,6 +192,7 @@ static etag_status spool_open(struct spool *spool, const struct spool_place *pla
 static bool random_bytes(void *out, size_t bytes)
 {
     ssize_t n;
+
     do
         n = getrandom(out, bytes, 0);
     while (n < 0 && errno == EINTR);
@@ -192,6 +202,7 @@ static bool random_bytes(void *out, size_t bytes)
 static etag_status temp_open(struct temp *temp, const struct spool *spool, struct fault *fault)
 {
     uint64_t number;
+
     *temp = (struct temp){.spool = spool, .fd = -1};
     if (!random_bytes(&number, sizeof(number)))
         return fail(fault, spool->place, "make a name in");
@@ -207,11 +218,12 @@ static etag_status temp_open(struct temp *temp, const struct spool *spool, struc
     return ETAG_OK;
 }
 
-/* Into an empty file. 0 or a negative errno. Over RLIMIT_FSIZE the kernel would send SIGXFSZ, which ends the application: a
- * library asks first. */
+/* Into an empty file. 0 or a negative errno. Over RLIMIT_FSIZE the kernel would send SIGXFSZ, which
+ * ends the application: a library asks first. */
 static int write_whole(int fd, etag_str bytes)
 {
     struct rlimit limit;
+
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < bytes.len)
         return -EFBIG;
     while (bytes.len > 0) {
@@ -224,11 +236,13 @@ static int write_whole(int fd, etag_str bytes)
     return 0;
 }
 
-/* The same request, with "everything" in place of targets that need too much room. 0 or a negative errno. */
+/* The same request, with "everything" in place of targets that need too much room. 0 or a negative
+ * errno. */
 static int widen(struct buffer *out, etag_str frame)
 {
     struct arena arena;
     struct request request;
+
     arena_init(&arena, ARENA_BYTES_MAX);
     const etag_str payload = str_skip(frame, FRAME_HEADER_BYTES);
     int r = request_decode(&request, &arena, payload) ? -EBADMSG : 0;
@@ -252,6 +266,7 @@ static etag_status write_event(const struct temp *temp, etag_str frame, struct f
     const struct spool_place *place = temp->spool->place;
     struct buffer wide = {0};
     int r = 0;
+
     if (frame.len > SPOOL_FILE_BYTES_MAX) {
         r = widen(&wide, frame);
         frame = (etag_str){(const char *)wide.bytes, wide.len};
@@ -278,11 +293,13 @@ static etag_status sync_file(const struct temp *temp, struct fault *fault)
     return fail(fault, temp->spool->place, "sync a file in");
 }
 
-/* A rename changes the file too (its change time), in one transaction with the directory; on these file systems a sync of the file
- * waits for all that has changed it. (ext4, f2fs: in every mode with a journal.) tmpfs has nothing to sync. */
+/* A rename changes the file too (its change time), in one transaction with the directory; on these
+ * file systems a sync of the file waits for all that has changed it. (ext4, f2fs: in every mode
+ * with a journal.) tmpfs has nothing to sync. */
 static bool file_sync_takes_name_along(int fd)
 {
     struct statfs fs;
+
     if (fstatfs(fd, &fs) < 0)
         return false;
     switch ((unsigned long)fs.f_type) {
@@ -297,11 +314,13 @@ static bool file_sync_takes_name_along(int fd)
     }
 }
 
-/* Writers may not read the directory (mode 3733), so most cannot sync it. Only where nothing else is known to do, the whole file
- * system is synced: that waits for what all its other users have written, which may take minutes. */
+/* Writers may not read the directory (mode 3733), so most cannot sync it. Only where nothing else
+ * is known to do, the whole file system is synced: that waits for what all its other users have
+ * written, which may take minutes. */
 static etag_status sync_name(const struct temp *temp, struct fault *fault)
 {
     const struct spool *spool = temp->spool;
+
     if (!spool->mark.power)
         return ETAG_OK;
     CLEANUP(cleanup_fd) int dir = openat(spool->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -313,11 +332,12 @@ static etag_status sync_name(const struct temp *temp, struct fault *fault)
 
 /* ---- Its name ---- */
 
-/* 0 or -1 with errno: EEXIST, the name is taken. A file system that cannot rename without replacing can link without; the file's
- * own name is unlinked later then, as after a failure. */
+/* 0 or -1 with errno: EEXIST, the name is taken. A file system that cannot rename without replacing
+ * can link without; the file's own name is unlinked later then, as after a failure. */
 static int name_take(struct temp *temp, const char *name)
 {
     const int dir = temp->spool->dir;
+
     if (renameat2(dir, temp->name, dir, name, RENAME_NOREPLACE) == 0) {
         temp->named = false;
         return 0;
@@ -333,6 +353,7 @@ static etag_status name_event(struct temp *temp, struct fault *fault)
     const struct spool_place *place = temp->spool->place;
     uint16_t numbers[SLOTS_TRIED_MAX];
     char name[SPOOL_NAME_BYTES];
+
     if (!random_bytes(numbers, sizeof(numbers)))
         return fail(fault, place, "choose a name in");
     for (size_t i = 0; i < SLOTS_TRIED_MAX; i++) {
@@ -351,6 +372,7 @@ static etag_status name_all(struct temp *temp, struct fault *fault)
 {
     const int dir = temp->spool->dir;
     char name[SPOOL_NAME_BYTES];
+
     for (uint32_t i = 0; i < SPOOL_ALL_SLOTS; i++) {
         spool_name_make(SPOOL_NAME_ALL, ((uint32_t)geteuid() + i) % SPOOL_ALL_SLOTS, name);
         if (renameat2(dir, temp->name, dir, name, 0) == 0) {
@@ -366,6 +388,7 @@ static etag_status put_event(const struct spool *spool, etag_str frame, struct s
 {
     CLEANUP(temp_close) struct temp temp;
     etag_status status = temp_open(&temp, spool, fault);
+
     if (status == ETAG_OK)
         status = write_event(&temp, frame, fault);
     if (status == ETAG_OK)
@@ -384,6 +407,7 @@ static etag_status put_all(const struct spool *spool, struct spool_record *recor
 {
     CLEANUP(temp_close) struct temp temp;
     etag_status status = temp_open(&temp, spool, fault);
+
     if (status == ETAG_OK)
         status = sync_file(&temp, fault);
     if (status == ETAG_OK)
@@ -396,8 +420,9 @@ static etag_status put_all(const struct spool *spool, struct spool_record *recor
 
 /* ---- The order ---- */
 
-/* Files of this user have counted all the time between two marks, so no scan has ignored one that was renamed in it. Else it is not
- * even proven that the event is recorded: a scan may have removed the file, or will. */
+/* Files of this user have counted all the time between two marks, so no scan has ignored one that
+ * was renamed in it. Else it is not even proven that the event is recorded: a scan may have removed
+ * the file, or will. */
 static etag_status counted_meanwhile(const struct spool *before, const struct spool *after,
                                      struct fault *fault)
 {
@@ -413,12 +438,13 @@ static etag_status counted_meanwhile(const struct spool *before, const struct sp
 
 /* Rules RENAME_BEFORE_CLOCK and MARK_READ_AFTER_RENAME: T is read after the rename, and the mark
  * after T. A daemon with a longer lease writes its mark
- * before its first scan; so either that scan finds the file, or this finds the longer lease. Where there is no mark to read,
- * nothing is known of the time since the first one. */
+ * before its first scan; so either that scan finds the file, or this finds the longer lease. Where
+ * there is no mark to read, nothing is known of the time since the first one. */
 static etag_status read_after_rename(const struct spool *spool, struct spool_record *record,
                                      struct fault *fault)
 {
     CLEANUP(spool_close) struct spool again = {.dir = -1};
+
     DELAY_POINT("spool.renamed_time");
     record->time_ns = time_coarse_after_writes_ns();
     DELAY_POINT("spool.time_mark");
@@ -440,6 +466,7 @@ etag_status spool_write(const struct spool_place *place, const struct spool_item
                         struct spool_record *record, struct fault *fault)
 {
     CLEANUP(spool_close) struct spool spool = {.dir = -1};
+
     *record = (struct spool_record){0};
     etag_status status = spool_open(&spool, place, fault);
     if (status != ETAG_OK)

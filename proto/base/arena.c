@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Blocks in a list, bytes handed out of the last one. The bound counts what was handed out, so that a peer's
- * message decides alone whether it fits; what a block wastes at its end is less than what it handed out.
+ * Blocks in a list, bytes handed out of the last one. The bound counts what was handed out, so that
+ * a peer's message decides alone whether it fits; what a block wastes at its end is less than what
+ * it handed out.
  */
 #include "arena.h"
 
@@ -56,6 +57,7 @@ static struct arena_block *block_append(struct arena *arena, size_t at_least)
 {
     const size_t capacity = max_of(at_least, BLOCK_BYTES);
     struct arena_block *block = malloc(sizeof(*block) + capacity);
+
     if (!block)
         return NULL;
     block->next = NULL;
@@ -72,6 +74,7 @@ static struct arena_block *block_append(struct arena *arena, size_t at_least)
 void *arena_alloc(struct arena *arena, size_t bytes)
 {
     const size_t left = arena->max_bytes - arena->used_bytes;
+
     if (bytes > left)
         return NULL;
     const size_t rounded = (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
@@ -89,6 +92,7 @@ void *arena_alloc(struct arena *arena, size_t bytes)
 void *arena_array(struct arena *arena, size_t count, size_t size)
 {
     size_t bytes;
+
     if (__builtin_mul_overflow(count, size, &bytes))
         return NULL;
     void *const out = arena_alloc(arena, bytes);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A bounded bump allocator: one decoded message lives in one arena and goes with it. Reset keeps the first
- * block, so that a loop that decodes one request after another does not allocate.
+ * A bounded bump allocator: one decoded message lives in one arena and goes with it. Reset keeps
+ * the first block, so that a loop that decodes one request after another does not allocate.
  */
 #ifndef ETAG_PROTO_ARENA_H
 #define ETAG_PROTO_ARENA_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Every bound of queues, loops, frames and keys, in one place. A bound that both ends must agree on is
- * part of the protocol: changing it means a new LAYOUT_VERSION or PROTOCOL_VERSION.
+ * Every bound of queues, loops, frames and keys, in one place. A bound that both ends must agree on
+ * is part of the protocol: changing it means a new LAYOUT_VERSION or PROTOCOL_VERSION.
  */
 #ifndef ETAG_PROTO_BOUNDS_H
 #define ETAG_PROTO_BOUNDS_H
@@ -76,9 +76,11 @@
 /* A request decoded: what its arena may take. */
 #define ARENA_BYTES_MAX (8u * 1024u * 1024u)
 
-/* The daemon: peers with a role. Requests of a peer wait while its answers are unread, and it is closed when they are for too long.
- * Answers that come later all the same (of mutations that waited for the store, events) have PEER_QUEUED_BYTES_MAX. From half of the bound of
- * all peers on nobody is given a long answer, and whoever left more than his share of it unread for a moment is closed. */
+/* The daemon: peers with a role. Requests of a peer wait while its answers are unread, and it is
+ * closed when they are for too long. Answers that come later all the same (of mutations that waited
+ * for the store, events) have PEER_QUEUED_BYTES_MAX. From half of the bound of all peers on nobody
+ * is given a long answer, and whoever left more than his share of it unread for a moment is
+ * closed. */
 #define PEERS_MAX 4096
 #define WATCHERS_MAX 32 /* of all; each event is sent to each */
 #define WATCHERS_OF_USER_MAX 16
@@ -89,7 +91,8 @@
 #define PEERS_UNREAD_BYTES_MAX (PEERS_QUEUED_BYTES_MAX / 2 / PEERS_MAX) /* the share of one */
 #define PEERS_UNREAD_MS_MAX 1000
 
-/* A turn of the loop: requests of all peers by the kind of work (budget.h), the time that they may take, requests in a row of one. */
+/* A turn of the loop: requests of all peers by the kind of work (budget.h), the time that they may
+ * take, requests in a row of one. */
 #define TURN_URGENT_MAX 1024
 #define TURN_URGENT_US 2000
 #define PEER_TURN_URGENT_MAX 64

@@ -11,6 +11,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "etagd runs on little-
 static inline uint16_t load_u16(const void *p)
 {
     uint16_t v;
+
     memcpy(&v, p, sizeof(v));
     return v;
 }
@@ -18,6 +19,7 @@ static inline uint16_t load_u16(const void *p)
 static inline uint32_t load_u32(const void *p)
 {
     uint32_t v;
+
     memcpy(&v, p, sizeof(v));
     return v;
 }
@@ -25,6 +27,7 @@ static inline uint32_t load_u32(const void *p)
 static inline uint64_t load_u64(const void *p)
 {
     uint64_t v;
+
     memcpy(&v, p, sizeof(v));
     return v;
 }
@@ -44,11 +47,13 @@ static inline void store_u64(void *p, uint64_t v)
     memcpy(p, &v, sizeof(v));
 }
 
-/* memcpy for short texts on the way of every lookup: no call, overlapping moves instead of a loop of bytes. */
+/* memcpy for short texts on the way of every lookup: no call, overlapping moves instead of a loop
+ * of bytes. */
 static inline void copy_bytes(void *to, const void *from, size_t len)
 {
     char *const t = to;
     const char *const f = from;
+
     if (len > 128) {
         memcpy(t, f, len);
     } else if (len >= 16) {
@@ -74,6 +79,7 @@ static inline int bytes_equal(const void *a, const void *b, size_t len)
 {
     const char *const x = a;
     const char *const y = b;
+
     if (len > 64)
         return memcmp(x, y, len) == 0;
     if (len < 8) {

@@ -32,6 +32,7 @@ static inline void cleanup_file(FILE **f)
 static inline int take_fd(int *fd)
 {
     const int taken = *fd;
+
     *fd = -1;
     return taken;
 }

@@ -17,6 +17,7 @@
 static inline uint64_t time_ns_of(clockid_t clock)
 {
     struct timespec t;
+
     clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
@@ -26,9 +27,10 @@ static inline uint64_t time_coarse_ns(void)
     return time_ns_of(CLOCK_MONOTONIC_COARSE);
 }
 
-/* The same, read when others see all that this thread wrote before, files among it. A clock is read from memory: without the fence
- * a processor may read it while the writes still wait in its store buffer. (No load passes the clock's: the vDSO reads it between
- * two barriers of its own, on every processor.) */
+/* The same, read when others see all that this thread wrote before, files among it. A clock is read
+ * from memory: without the fence a processor may read it while the writes still wait in its store
+ * buffer. (No load passes the clock's: the vDSO reads it between two barriers of its own, on every
+ * processor.) */
 static inline uint64_t time_coarse_after_writes_ns(void)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);

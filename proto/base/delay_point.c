@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Only in builds with ETAGD_DELAYS. Threads share nothing but the environment: each has its own numbers, and reads the
- * environment each time, which is slow, as it is meant to be.
+ * Only in builds with ETAGD_DELAYS. Threads share nothing but the environment: each has its own
+ * numbers, and reads the environment each time, which is slow, as it is meant to be.
  */
 #include "delay_point.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SipHash-1-3: one round a word of eight bytes, three at the end (Aumasson and Bernstein, 2012). It stands on the
- * way of every lookup, so nothing is done byte by byte: the last word is the input's last eight bytes,
- * shifted, wherever the input has eight.
+ * SipHash-1-3: one round a word of eight bytes, three at the end (Aumasson and Bernstein, 2012). It
+ * stands on the way of every lookup, so nothing is done byte by byte: the last word is the input's
+ * last eight bytes, shifted, wherever the input has eight.
  */
 #include "siphash.h"
 
@@ -51,6 +51,7 @@ __attribute__((always_inline)) static inline uint64_t sip_last_word(const uint8_
 {
     const size_t rest = len % 8;
     uint64_t word = 0;
+
     if (rest > 0 && len >= 8) {
         word = load_u64(bytes + len - 8) >> (8 * (8 - rest));
     } else {
@@ -72,6 +73,7 @@ sip_begin(const uint8_t key[SIPHASH_KEY_BYTES], const uint8_t *bytes, size_t len
         .v3 = k1 ^ UINT64_C(0x7465646279746573),
     };
     const size_t whole = len - len % 8;
+
     for (size_t at = 0; at < whole; at += 8)
         sip_absorb(&s, load_u64(bytes + at));
     sip_absorb(&s, sip_last_word(bytes, len));
@@ -81,6 +83,7 @@ sip_begin(const uint8_t key[SIPHASH_KEY_BYTES], const uint8_t *bytes, size_t len
 uint64_t siphash13_64(const uint8_t key[SIPHASH_KEY_BYTES], const void *data, size_t len)
 {
     struct sip_state s = sip_begin(key, data, len, 0);
+
     s.v2 ^= 0xff;
     return sip_squeeze(&s);
 }
@@ -88,6 +91,7 @@ uint64_t siphash13_64(const uint8_t key[SIPHASH_KEY_BYTES], const void *data, si
 struct hash128 siphash13_128(const uint8_t key[SIPHASH_KEY_BYTES], const void *data, size_t len)
 {
     struct sip_state s = sip_begin(key, data, len, 0xee);
+
     s.v2 ^= 0xee;
     struct hash128 hash;
     hash.low = sip_squeeze(&s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SipHash-1-3 with 64 and 128 bits of output: a keyed PRF, so that a client who chooses URLs cannot make
- * two keys meet. Any thread; no memory.
+ * SipHash-1-3 with 64 and 128 bits of output: a keyed PRF, so that a client who chooses URLs cannot
+ * make two keys meet. Any thread; no memory.
  */
 #ifndef ETAG_PROTO_SIPHASH_H
 #define ETAG_PROTO_SIPHASH_H

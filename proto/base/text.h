@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Small operations on etag_str: comparison without case as HTTP wants it (ASCII only, no locale). */
+/* Small operations on etag_str: comparison without case as HTTP wants it (ASCII only, no
+ * locale). */
 #ifndef ETAG_PROTO_TEXT_H
 #define ETAG_PROTO_TEXT_H
 
@@ -78,6 +79,7 @@ static inline etag_str str_trim(etag_str s)
 static inline bool char_is_token(char c)
 {
     const char lower = char_lower(c);
+
     return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') ||
            (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
 }
@@ -91,8 +93,9 @@ static inline bool str_is_token(etag_str s)
     return s.len > 0;
 }
 
-/* May be sent as the value of a header field: no control characters but the tab (RFC 9110 section 5.5). Eight bytes at a time,
- * since every answer from memory asks: the words' high bits say whether one of them is below a space, or DEL. */
+/* May be sent as the value of a header field: no control characters but the tab (RFC 9110 section
+ * 5.5). Eight bytes at a time, since every answer from memory asks: the words' high bits say
+ * whether one of them is below a space, or DEL. */
 static inline bool str_is_field_value(etag_str s)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Why something is refused, in a sentence for people: what is wrong, with its name or value, and what to do. */
+/* Why something is refused, in a sentence for people: what is wrong, with its name or value, and
+ * what to do. */
 #ifndef ETAG_PROTO_WHY_H
 #define ETAG_PROTO_WHY_H
 

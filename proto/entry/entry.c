@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What both ends check before they believe in an entry or in targets. Each check says in a sentence what is wrong, since
- * the library hands it to the application's author. Bounds that the sentence names stand in bounds.h.
+ * What both ends check before they believe in an entry or in targets. Each check says in a sentence
+ * what is wrong, since the library hands it to the application's author. Bounds that the sentence
+ * names stand in bounds.h.
  */
 #include "entry.h"
 
@@ -9,7 +10,8 @@
 #include "numbers.h"
 #include "text.h"
 
-/* What an HTTP-date can say: the years 0 to 9999. Also keeps date arithmetic in readers from overflowing. */
+/* What an HTTP-date can say: the years 0 to 9999. Also keeps date arithmetic in readers from
+ * overflowing. */
 #define DATE_S_MIN INT64_C(-62167219200)
 #define DATE_S_MAX INT64_C(253402300799)
 
@@ -55,6 +57,7 @@ static etag_reason kept_fields_judge(struct entry *entry, uint8_t *packed, const
 {
     const struct kept_field *fields = entry->fields;
     const size_t count = entry->field_count;
+
     if (count > FIELDS_PER_ENTRY_MAX)
         return wrong(why, ETAG_REASON_LIMIT, "the entry has more than 16 header fields");
     for (size_t i = 0; i < count; i++) {
@@ -82,6 +85,7 @@ static etag_reason surrogates_judge(const struct entry *entry, const char **why)
                                entry->surrogate_count > SURROGATES_PER_ENTRY_MAX
                                    ? "the entry has more than 128 surrogate keys"
                                    : NULL);
+
     for (size_t i = 0; i < entry->surrogate_count && !reason; i++)
         reason = wrong(why, ETAG_REASON_BAD_SURROGATE, surrogate_check(entry->surrogates[i]));
     return reason;
@@ -90,6 +94,7 @@ static etag_reason surrogates_judge(const struct entry *entry, const char **why)
 etag_reason entry_judge(struct entry *entry, uint8_t packed[FIELDSET_BYTES_MAX], const char **why)
 {
     etag_reason reason = wrong(why, ETAG_REASON_BAD_ETAG, entity_tag_check(entry->etag));
+
     if (!reason)
         reason = kept_fields_judge(entry, packed, why);
     if (reason)
@@ -108,6 +113,7 @@ etag_reason entry_judge(struct entry *entry, uint8_t packed[FIELDSET_BYTES_MAX],
 const char *entry_check(struct entry *entry, uint8_t packed[FIELDSET_BYTES_MAX])
 {
     const char *why;
+
     return entry_judge(entry, packed, &why) ? why : NULL;
 }
 
@@ -116,6 +122,7 @@ const char *targets_check(const etag_targets *targets)
     const size_t counts[] = {targets->resource_count, targets->surrogate_count,
                              targets->prefix_count};
     size_t total = 0;
+
     for (size_t i = 0; i < COUNT_OF(counts); i++) {
         if (counts[i] > TARGETS_PER_EVENT_MAX - total)
             return "more than 4096 targets at once: name a prefix or a surrogate key instead";

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A role `fill` is trusted with validators and with how long a response is fresh, not with the connection, the cookies or the
- * redirects of a host. Names that a front end adds to its 304s are its administrator's choice, so what remains is a list of
- * what nobody may choose. It is asked for names that somebody else wrote; names that the reader did not ask for are left out
- * in any case (answer.c), so that a name that is missing here costs only those who configured it.
+ * A role `fill` is trusted with validators and with how long a response is fresh, not with the
+ * connection, the cookies or the redirects of a host. Names that a front end adds to its 304s are
+ * its administrator's choice, so what remains is a list of what nobody may choose. It is asked for
+ * names that somebody else wrote; names that the reader did not ask for are left out in any case
+ * (answer.c), so that a name that is missing here costs only those who configured it.
  */
 #include "field_name.h"
 
@@ -35,7 +36,8 @@ static const etag_str refused_names[] = {
     STR_INIT("set-cookie"),
     STR_INIT("set-cookie2"),
     STR_INIT("www-authenticate"),
-    /* Send the client elsewhere, or make a server between do something else than to pass the answer on. (x-accel-* too.) */
+    /* Send the client elsewhere, or make a server between do something else than to pass the answer
+     * on. (x-accel-* too.) */
     STR_INIT("alt-svc"),
     STR_INIT("location"),
     STR_INIT("refresh"),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Both halves of the packed form. A reader may be handed any bytes (it copies them from shared memory before it knows
- * whether they belonged together), so parsing trusts no length.
+ * Both halves of the packed form. A reader may be handed any bytes (it copies them from shared
+ * memory before it knows whether they belonged together), so parsing trusts no length.
  */
 #include "fieldset.h"
 
@@ -86,6 +86,7 @@ static size_t field_take(const uint8_t *from, size_t left, struct kept_field *ou
 int fieldset_parse(const void *bytes, size_t len, struct kept_field *fields)
 {
     const uint8_t *const from = bytes;
+
     if (len == 0)
         return 0;
     if (len < SET_HEADER_BYTES || load_u16(from) > len || from[3] != 0)

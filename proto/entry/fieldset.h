@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Field sets: the header fields that a 304 repeats (Cache-Control, Expires, Vary, configured extras; the
- * entity tag and Content-Location belong to the entry). Combinations are few, so entries share them.
+ * Field sets: the header fields that a 304 repeats (Cache-Control, Expires, Vary, configured
+ * extras; the entity tag and Content-Location belong to the entry). Combinations are few, so
+ * entries share them.
  *
- * Packed: u16 length of the whole set, u8 fields, u8 zero; per field u8 kind, u8 name length, u16 value
- * length, name, value. Kind 1 is Expires as an offset: its value is an i64 of seconds from Date, which the
- * reader turns into a date of its own. Names keep the case they came in, so equal sets are equal bytes.
+ * Packed: u16 length of the whole set, u8 fields, u8 zero; per field u8 kind, u8 name length, u16
+ * value length, name, value. Kind 1 is Expires as an offset: its value is an i64 of seconds from
+ * Date, which the reader turns into a date of its own. Names keep the case they came in, so equal
+ * sets are equal bytes.
  */
 #ifndef ETAG_PROTO_FIELDSET_H
 #define ETAG_PROTO_FIELDSET_H
@@ -31,8 +33,8 @@ struct kept_field {
  * FIELDS_PER_ENTRY_MAX. out: FIELDSET_BYTES_MAX bytes. */
 MUST_USE int fieldset_pack(uint8_t *out, const struct kept_field *fields, size_t count);
 
-/* Returns the number of fields (pointing into bytes), or -1 if the bytes are no field set. fields: room for
- * FIELDS_PER_ENTRY_MAX. */
+/* Returns the number of fields (pointing into bytes), or -1 if the bytes are no field set. fields:
+ * room for FIELDS_PER_ENTRY_MAX. */
 MUST_USE int fieldset_parse(const void *bytes, size_t len, struct kept_field *fields);
 
 #endif

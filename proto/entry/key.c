@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Canonical bytes, version 1 (changing them orphans every stored entry; tests/cases/keys.tsv has golden
- * fingerprints). All lengths stand in front, little-endian, so that the bytes are unambiguous and are parsed
- * without looking at a text; the header is one word, so that hashing it does not wait for smaller stores.
+ * Canonical bytes, version 1 (changing them orphans every stored entry; tests/cases/keys.tsv has
+ * golden fingerprints). All lengths stand in front, little-endian, so that the bytes are
+ * unambiguous and are parsed without looking at a text; the header is one word, so that hashing it
+ * does not wait for smaller stores.
  *
  *   u16 target, u8 host, u8 scope, u8 release, u8 scope kind, u8 vary fields, u8 scheme
  *   host, target (path and query), scope name, release, scheme in lower case
- *   per vary field, ascending by name:  u16 name, u16 value (0xffff: absent); name in lower case, value
+ *   per vary field, ascending by name:  u16 name, u16 value (0xffff: absent); name in lower case,
+ *                                       value
  *
  * An empty host, scope name, release or scheme is none: the same as an absent one.
  */
@@ -34,7 +36,7 @@ _Static_assert(HOST_BYTES_MAX <= UINT8_MAX && SCOPE_BYTES_MAX <= UINT8_MAX &&
                "one byte a length");
 _Static_assert(TARGET_BYTES_MAX <= UINT16_MAX && VARY_VALUE_BYTES_MAX < VARY_ABSENT, "two bytes");
 
-/* ---- Canonical bytes ----------------------------------------------------------------------------- */
+/* ---- Canonical bytes ------------------------------------------------------------------------- */
 
 static const char *scope_check(etag_scope scope)
 {
@@ -124,6 +126,7 @@ static inline uint8_t *put_bytes(uint8_t *to, etag_str bytes)
 static uint8_t *put_vary(uint8_t *to, const etag_field *field)
 {
     const bool absent = !field->value.data;
+
     store_u16(to, (uint16_t)field->name.len);
     store_u16(to + 2, absent ? VARY_ABSENT : (uint16_t)field->value.len);
     to += VARY_HEADER_BYTES;
@@ -136,6 +139,7 @@ static inline const char *canonicalize(struct key *out, const etag_key *in)
 {
     const etag_field *sorted[VARY_COUNT_MAX];
     const char *wrong = scope_check(in->scope);
+
     if (!wrong && in->release.len > RELEASE_BYTES_MAX)
         wrong = "the release is longer than 255 bytes";
     if (!wrong && in->vary_count > 0)
@@ -170,6 +174,7 @@ static inline const char *canonicalize(struct key *out, const etag_key *in)
 const char *key_canonicalize(struct key *out, const etag_key *in)
 {
     const char *wrong = canonicalize(out, in);
+
     if (!wrong && out->resource.dotted)
         return "the path has dot segments, which servers read in different ways: nothing is cached "
                "under it";
@@ -181,7 +186,7 @@ const char *key_canonicalize_stored(struct key *out, const etag_key *in)
     return canonicalize(out, in);
 }
 
-/* ---- And back ------------------------------------------------------------------------------------ */
+/* ---- And back -------------------------------------------------------------------------------- */
 
 /* Takes len bytes off the front of *from; false if it has fewer. */
 static bool take_bytes(etag_str *from, size_t len, etag_str *out)
@@ -197,6 +202,7 @@ static bool take_bytes(etag_str *from, size_t len, etag_str *out)
 static bool take_part(etag_str *from, size_t len, etag_str *out)
 {
     const bool taken = take_bytes(from, len, out);
+
     if (len == 0)
         *out = (etag_str){NULL, 0};
     return taken;
@@ -205,6 +211,7 @@ static bool take_part(etag_str *from, size_t len, etag_str *out)
 static bool take_scheme(etag_str *from, size_t len, etag_str *out)
 {
     uint8_t lowered[SCHEME_BYTES_MAX];
+
     return take_part(from, len, out) && !put_scheme(lowered, *out) &&
            (len == 0 || memcmp(lowered, out->data, len) == 0);
 }
@@ -212,6 +219,7 @@ static bool take_scheme(etag_str *from, size_t len, etag_str *out)
 static bool take_vary(etag_str *from, etag_field *out)
 {
     etag_str header;
+
     if (!take_bytes(from, VARY_HEADER_BYTES, &header))
         return false;
     const uint16_t value_len = load_u16(header.data + 2);
@@ -229,6 +237,7 @@ static bool take_vary(etag_str *from, etag_field *out)
 bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUNT_MAX])
 {
     etag_str header;
+
     ETAG_INIT(out);
     if (!take_bytes(&bytes, KEY_HEADER_BYTES, &header))
         return false;
@@ -255,11 +264,12 @@ bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUNT_MAX])
     return bytes.len == 0 && out->resource.target.data[0] == '/' && !scope_check(out->scope);
 }
 
-/* ---- Fingerprint and clocks ---------------------------------------------------------------------- */
+/* ---- Fingerprint and clocks ------------------------------------------------------------------ */
 
 struct hash128 key_fingerprint(const uint8_t hash_key[SIPHASH_KEY_BYTES], const struct key *key)
 {
     struct hash128 hash = siphash13_128(hash_key, key->bytes, key->len);
+
     if (hash128_is_zero(hash))
         hash.low = 1;
     return hash;
@@ -280,6 +290,7 @@ static uint32_t clock_of(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clo
                          enum target_kind kind, etag_str first, etag_str second)
 {
     uint8_t bytes[3 + HOST_BYTES_MAX + TARGET_BYTES_MAX];
+
     assert(clock_count > CLOCKS_FIXED && 3 + first.len + second.len <= sizeof(bytes));
     bytes[0] = (uint8_t)kind;
     store_u16(bytes + 1, (uint16_t)first.len);
@@ -307,6 +318,7 @@ uint32_t clock_of_surrogate(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t 
                             etag_str name)
 {
     uint32_t group;
+
     if (name.len > 0 && name.data[0] == '~' && surrogate_is_group(name, &group))
         return clock_of_group(group);
     return clock_of(hash_key, clock_count, TARGET_SURROGATE, name, (etag_str){NULL, 0});

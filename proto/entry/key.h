@@ -2,25 +2,27 @@
 /*
  * Keys: their canonical bytes and fingerprint; and the clocks to which targets hash.
  *
- * The canonical bytes of a key are unambiguous: each part stands behind its length, the vary fields are
- * sorted by lower-case name, an absent value is not an empty one. The fingerprint is SipHash-1-3-128 of them.
- * Clocks: a target hashes to one clock of the array under a first byte that says what it is, so that the
- * surrogate key "x" and the resource "x" are two targets. Clock 0 is the floor; no target hashes to it.
+ * The canonical bytes of a key are unambiguous: each part stands behind its length, the vary fields
+ * are sorted by lower-case name, an absent value is not an empty one. The fingerprint is
+ * SipHash-1-3-128 of them. Clocks: a target hashes to one clock of the array under a first byte
+ * that says what it is, so that the surrogate key "x" and the resource "x" are two targets. Clock 0
+ * is the floor; no target hashes to it.
  */
 #ifndef ETAG_PROTO_KEY_H
 #define ETAG_PROTO_KEY_H
 
 #include "resource.h"
 
-/* Canonical resource, canonical bytes and fingerprint of one key. Large: lives in the caller's scratch. */
+/* Canonical resource, canonical bytes and fingerprint of one key. Large: lives in the caller's
+ * scratch. */
 struct key {
     struct resource resource;
     size_t len;
     uint8_t bytes[KEY_BYTES_MAX];
 };
 
-/* NULL, or what is wrong as a sentence (static text). in: borrowed. Rule NO_DOT_SEGMENTS (resource.h): a path with dot segments
- * is in no key. */
+/* NULL, or what is wrong as a sentence (static text). in: borrowed. Rule NO_DOT_SEGMENTS
+ * (resource.h): a path with dot segments is in no key. */
 MUST_USE const char *key_canonicalize(struct key *out, const etag_key *in);
 
 /* The same without that rule: for keys that an older release stored. */
@@ -33,7 +35,8 @@ MUST_USE bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUN
 /* Never {0, 0}: that marks an empty slot. */
 struct hash128 key_fingerprint(const uint8_t hash_key[SIPHASH_KEY_BYTES], const struct key *key);
 
-/* NULL, or what is wrong with a surrogate key: empty, over SURROGATE_BYTES_MAX, bytes outside 0x21-0x7e. */
+/* NULL, or what is wrong with a surrogate key: empty, over SURROGATE_BYTES_MAX, bytes outside
+ * 0x21-0x7e. */
 MUST_USE const char *surrogate_check(etag_str name);
 
 /* What kind of target; the value is hashed with the name, so it is part of the format. */
@@ -45,12 +48,13 @@ enum target_kind {
 };
 
 #define CLOCK_FLOOR 0u
-/* Of the groups of surrogate keys, each its own: 1 to SURROGATE_GROUPS. They move so often that whatever shared one with them
- * would be stale most of the time. */
+/* Of the groups of surrogate keys, each its own: 1 to SURROGATE_GROUPS. They move so often that
+ * whatever shared one with them would be stale most of the time. */
 #define CLOCK_GROUPS 1u
 #define CLOCKS_FIXED (CLOCK_GROUPS + SURROGATE_GROUPS)
 
-/* The clock of a target: CLOCKS_FIXED .. clock_count - 1, but for the names of groups. clock_count: a power of two. */
+/* The clock of a target: CLOCKS_FIXED .. clock_count - 1, but for the names of groups. clock_count:
+ * a power of two. */
 uint32_t clock_of_resource(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                            const struct resource *r);
 uint32_t clock_of_prefix(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Canonicalization stands on the way of every lookup, and nearly every resource that arrives is canonical already. So
- * sixteen bytes at a time are tested; what passes is copied as it is, and only what holds an upper-case letter, a
- * port, an escape, a dot segment or a byte that needs an escape is rewritten byte by byte. Decoding comes before
- * the removal of dot segments, since "%2e%2e" is one. All that a path may hold raw is what RFC 3986 calls pchar; the
- * rest is escaped, because servers decode both forms to the same path and an entry must not escape its
- * invalidation by spelling.
+ * Canonicalization stands on the way of every lookup, and nearly every resource that arrives is
+ * canonical already. So sixteen bytes at a time are tested; what passes is copied as it is, and
+ * only what holds an upper-case letter, a port, an escape, a dot segment or a byte that needs an
+ * escape is rewritten byte by byte. Decoding comes before the removal of dot segments, since
+ * "%2e%2e" is one. All that a path may hold raw is what RFC 3986 calls pchar; the rest is escaped,
+ * because servers decode both forms to the same path and an entry must not escape its invalidation
+ * by spelling.
  */
 #include "resource.h"
 
@@ -17,7 +18,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* ---- Sixteen bytes at a time --------------------------------------------------------------------- */
+/* ---- Sixteen bytes at a time ----------------------------------------------------------------- */
 
 #define BLOCK_BYTES sizeof(byte_block)
 
@@ -30,6 +31,7 @@ typedef byte_block block_test(byte_block here, byte_block before);
 static inline byte_block block_load(const char *p)
 {
     byte_block block;
+
     memcpy(&block, p, sizeof(block));
     return block;
 }
@@ -38,6 +40,7 @@ static inline byte_block block_load(const char *p)
 static inline byte_block block_load_short(const char *p, size_t len)
 {
     uint64_t low = 0, high = 0;
+
     if (len >= 8) {
         low = load_u64(p);
         if (len > 8)
@@ -60,14 +63,16 @@ static inline byte_block block_in(byte_block here, uint8_t low, uint8_t high)
 static inline size_t block_first(byte_block found)
 {
     const word_pair words = (word_pair)found;
+
     if ((words[0] | words[1]) == 0)
         return BLOCK_BYTES;
     return words[0] ? (size_t)__builtin_ctzll(words[0]) / 8
                     : 8 + (size_t)__builtin_ctzll(words[1]) / 8;
 }
 
-/* The place of the first byte behind the first one that the test finds, or the text's length. The first byte is
- * not tested, so that every block can be read together with the bytes in front of it. */
+/* The place of the first byte behind the first one that the test finds, or the text's length. The
+ * first byte is not tested, so that every block can be read together with the bytes in front of
+ * it. */
 __attribute__((always_inline)) static inline size_t text_find(etag_str text, block_test *test)
 {
     if (text.len <= BLOCK_BYTES) {
@@ -87,7 +92,7 @@ __attribute__((always_inline)) static inline size_t text_find(etag_str text, blo
     return last + block_first(test(block_load(block), block_load(block - 1)));
 }
 
-/* ---- Host ---------------------------------------------------------------------------------------- */
+/* ---- Host ------------------------------------------------------------------------------------ */
 
 /* What a byte of a host name is: its bit 0x20 is or-ed into the byte, which lowers the letters. */
 enum host_class {
@@ -110,16 +115,18 @@ static inline byte_block host_rewritten(byte_block here, byte_block before)
 {
     const byte_block kept = block_in(here, 'a', 'z') | block_in(here, '-', '9') |
                             (byte_block)(here == '_');
+
     return ~kept | (byte_block)((here == '/') | ((here == '.') & (before == '.')));
 }
 
-/* Writes the name or IPv4 address at the host's start in lower case; a dot at its end is not part of the
- * name. *rest: what follows it. */
+/* Writes the name or IPv4 address at the host's start in lower case; a dot at its end is not part
+ * of the name. *rest: what follows it. */
 static const char *host_name(struct resource *out, etag_str host, etag_str *rest)
 {
     const size_t len_max = min_of(host.len, HOST_BYTES_MAX);
     uint8_t before = '.';
     size_t len = 0;
+
     for (; len < len_max; len++) {
         const uint8_t byte = (uint8_t)host.data[len];
         const uint8_t class = host_classes[byte];
@@ -141,6 +148,7 @@ static const char *host_ipv6(struct resource *out, etag_str host, etag_str *rest
     const char *const end = memchr(host.data, ']', host.len);
     const size_t len = end ? (size_t)(end - host.data) + 1 : 0;
     char address[INET6_ADDRSTRLEN];
+
     if (len < 2 || len - 2 >= sizeof(address))
         return host_malformed;
     for (size_t i = 0; i < len; i++)
@@ -186,6 +194,7 @@ static const char *host_rewrite(struct resource *out, etag_str host)
     etag_str rest;
     const char *wrong = host.data[0] == '[' ? host_ipv6(out, host, &rest)
                                             : host_name(out, host, &rest);
+
     if (wrong)
         return wrong;
     if (out->host_len == 0)
@@ -211,14 +220,18 @@ static inline const char *host_canonicalize(struct resource *out, etag_str host)
     return NULL;
 }
 
-/* ---- Target -------------------------------------------------------------------------------------- */
+/* ---- Target ---------------------------------------------------------------------------------- */
 
 enum path_class {
     PATH_REFUSED = 0,
-    PATH_UNRESERVED, /* never escaped */
-    PATH_RESERVED,   /* stays as it came, raw or escaped */
-    PATH_ESCAPED,    /* always escaped */
-    PATH_ESCAPE,     /* '%' */
+    /* never escaped */
+    PATH_UNRESERVED,
+    /* stays as it came, raw or escaped */
+    PATH_RESERVED,
+    /* always escaped */
+    PATH_ESCAPED,
+    /* '%' */
+    PATH_ESCAPE,
 };
 
 static const uint8_t path_classes[256] = {
@@ -262,7 +275,8 @@ static int hex_value(char c)
 }
 
 struct path_writer {
-    char *bytes; /* room for TARGET_BYTES_MAX */
+    /* room for TARGET_BYTES_MAX */
+    char *bytes;
     size_t len;
 };
 
@@ -270,6 +284,7 @@ struct path_writer {
 static bool path_put(struct path_writer *to, uint8_t byte, bool escaped)
 {
     static const char digits[] = "0123456789ABCDEF";
+
     if (TARGET_BYTES_MAX - to->len < (escaped ? 3u : 1u))
         return false;
     if (!escaped) {
@@ -286,6 +301,7 @@ static bool path_put(struct path_writer *to, uint8_t byte, bool escaped)
 static const char *path_put_segment(struct path_writer *to, etag_str path, size_t *at)
 {
     size_t i = *at;
+
     for (; i < path.len && path.data[i] != '/'; i++) {
         uint8_t byte = (uint8_t)path.data[i];
         enum path_class class = path_classes[byte];
@@ -308,10 +324,12 @@ static const char *path_put_segment(struct path_writer *to, etag_str path, size_
     return NULL;
 }
 
-/* If what was written from 'slash' on is "/." or "/..", takes it back, and its parent with the latter. */
+/* If what was written from 'slash' on is "/." or "/..", takes it back, and its parent with the
+ * latter. */
 static bool path_take_back_dots(struct path_writer *to, size_t slash)
 {
     const etag_str segment = {to->bytes + slash, to->len - slash};
+
     if (str_equal(segment, ETAG_LIT("/."))) {
         to->len = slash;
         return true;
@@ -340,10 +358,12 @@ static const char *path_rewrite(struct path_writer *to, etag_str path)
     return NULL;
 }
 
-/* The byte at path.data[*at], unescaped; moves to the last byte of it. The escapes are right: path_rewrite looked. */
+/* The byte at path.data[*at], unescaped; moves to the last byte of it. The escapes are right:
+ * path_rewrite looked. */
 static char path_byte(etag_str path, size_t *at)
 {
     const char byte = path.data[*at];
+
     if (byte != '%')
         return byte;
     *at += 2;
@@ -356,10 +376,12 @@ static bool is_slash(char byte)
     return byte == '/' || byte == '\\';
 }
 
-/* Rule NO_DOT_SEGMENTS: as the most generous server reads it. dots: of a segment that has nothing else yet; 3: it is a name. */
+/* Rule NO_DOT_SEGMENTS: as the most generous server reads it. dots: of a segment that has nothing
+ * else yet; 3: it is a name. */
 static bool path_is_dotted(etag_str path)
 {
     unsigned dots = 0;
+
     for (size_t i = 0; i < path.len; i++) {
         const char byte = path_byte(path, &i);
         const bool ends = is_slash(byte) || byte == ';';
@@ -429,13 +451,16 @@ static inline const char *target_canonicalize(struct resource *out, etag_str tar
 const char *resource_canonicalize(struct resource *out, const etag_resource *in)
 {
     const char *wrong = host_canonicalize(out, in->host);
+
     return wrong ? wrong : target_canonicalize(out, in->target);
 }
 
-/* The path as a server reads it that unescapes everything first; out has room for it. Returns its length. */
+/* The path as a server reads it that unescapes everything first; out has room for it. Returns its
+ * length. */
 static size_t path_loosen(char *out, etag_str path)
 {
     size_t len = 0, segment = 0; /* where the current one begins */
+
     for (size_t i = 0; i < path.len; i++) {
         const size_t from = i;
         const char byte = path_byte(path, &i);
@@ -460,6 +485,7 @@ static size_t path_loosen(char *out, etag_str path)
 bool resource_canonicalize_loosely(struct resource *out, const etag_resource *in)
 {
     char target[TARGET_BYTES_MAX];
+
     if (resource_canonicalize(out, in) || !out->dotted)
         return false;
     const char *const mark = memchr(in->target.data, '?', in->target.len);
@@ -471,7 +497,7 @@ bool resource_canonicalize_loosely(struct resource *out, const etag_resource *in
     return !resource_canonicalize(out, &loose);
 }
 
-/* ---- Text ---------------------------------------------------------------------------------------- */
+/* ---- Text ------------------------------------------------------------------------------------ */
 
 const char *resource_split(etag_str text, etag_resource *out)
 {
@@ -495,6 +521,7 @@ size_t resource_format(const struct resource *r, char *out)
 {
     const etag_str target = resource_target(r);
     size_t len = 0;
+
     if (r->host_len > 0 || str_starts_with(target, ETAG_LIT("//"))) {
         memcpy(out, "//", 2);
         len = 2;
@@ -505,12 +532,13 @@ size_t resource_format(const struct resource *r, char *out)
     return len;
 }
 
-/* ---- Prefixes ------------------------------------------------------------------------------------ */
+/* ---- Prefixes -------------------------------------------------------------------------------- */
 
 size_t resource_prefixes(const struct resource *r, size_t lens[PREFIX_LEVELS_MAX])
 {
     const etag_str path = resource_path(r);
     size_t count = 0;
+
     for (size_t i = 0; i < path.len && count < PREFIX_LEVELS_MAX; i++)
         if (path.data[i] == '/')
             lens[count++] = i + 1;
@@ -521,6 +549,7 @@ size_t resource_covered_prefix(const struct resource *prefix_target)
 {
     size_t lens[PREFIX_LEVELS_MAX];
     const size_t count = resource_prefixes(prefix_target, lens);
+
     assert(count > 0); /* a canonical path starts with '/' */
     return lens[count - 1];
 }

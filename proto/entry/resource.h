@@ -2,15 +2,16 @@
 /*
  * Canonical resources: host + path + query (docs/design.md). tests/cases/keys.tsv fixes them.
  *
- *   host   lower case, without ":80" and ":443", an empty port, leading zeros of a port, the dot that may
- *          end a name; empty: none
- *   path   unreserved characters decoded, other escapes with upper-case hex, bytes that RFC 3986 does not
- *          allow raw escaped, then dot segments removed (section 6.2.2); "//" kept; starts with '/'
- *          (a path that had dot segments names what a write changes, never an entry: rule NO_DOT_SEGMENTS)
+ *   host   lower case, without ":80" and ":443", an empty port, leading zeros of a port, the dot
+ *          that may end a name; empty: none
+ *   path   unreserved characters decoded, other escapes with upper-case hex, bytes that RFC 3986
+ *          does not allow raw escaped, then dot segments removed (section 6.2.2); "//" kept; starts
+ *          with '/' (a path that had dot segments names what a write changes, never an entry: rule
+ *          NO_DOT_SEGMENTS)
  *   query  byte for byte; "no query" differs from "empty query"
  *
- * As text: [//host]/path[?query]. A resource without host whose path starts with "//" is written with an
- * empty host: "////path".
+ * As text: [//host]/path[?query]. A resource without host whose path starts with "//" is written
+ * with an empty host: "////path".
  */
 #ifndef ETAG_PROTO_RESOURCE_H
 #define ETAG_PROTO_RESOURCE_H
@@ -23,10 +24,13 @@
 
 /* A canonical resource in memory of its own: host, then path and query, without a separator. */
 struct resource {
-    bool dotted; /* the path that it was made from has dot segments, as some server reads it */
+    /* the path that it was made from has dot segments, as some server reads it */
+    bool dotted;
     size_t host_len;
-    size_t path_len;  /* without the query */
-    size_t total_len; /* host + path + query with its '?' */
+    /* without the query */
+    size_t path_len;
+    /* host + path + query with its '?' */
+    size_t total_len;
     char bytes[HOST_BYTES_MAX + TARGET_BYTES_MAX];
 };
 
@@ -46,36 +50,43 @@ static inline etag_str resource_target(const struct resource *r)
     return (etag_str){r->bytes + r->host_len, r->total_len - r->host_len};
 }
 
-/* Canonicalizes. Returns NULL, or what is wrong with the input as a sentence (static text). Refused: a
- * target that does not start with '/', forbidden bytes (controls, space, DEL, '#', and in the host
- * anything that is not a host name, an IPv4 or a bracketed IPv6 address with optional port), a broken
- * percent escape in the path, over-long parts. Bytes >= 0x80 and '"<>[\]^`{|}' are kept in the query and
- * percent-encoded in the path: servers decode both spellings to the same path. in must not point into out. */
+/* Canonicalizes. Returns NULL, or what is wrong with the input as a sentence (static text).
+ * Refused: a target that does not start with '/', forbidden bytes (controls, space, DEL, '#', and
+ * in the host anything that is not a host name, an IPv4 or a bracketed IPv6 address with optional
+ * port), a broken percent escape in the path, over-long parts. Bytes >= 0x80 and '"<>[\]^`{|}' are
+ * kept in the query and percent-encoded in the path: servers decode both spellings to the same
+ * path. in must not point into out. */
 MUST_USE const char *resource_canonicalize(struct resource *out, const etag_resource *in);
 
 /*
- * Rule NO_DOT_SEGMENTS: what is looked up is what is rendered. Servers disagree about dot segments: one removes them before it
- * looks for the view, the next after "%2F" or a backslash became a slash, a third takes "..;a" for one, and most remove nothing.
- * A key whose path has one in any of these readings could be another view's; it is refused (key_canonicalize). A write with such
- * a target names each resource that it may have changed: the one that resource_canonicalize gives, where dot segments are
- * removed as RFC 3986 says, and this one, where "%2F", '\' and "%5C" are slashes and a dot segment has no parameters. False: the
- * path has no dot segments, or the input is refused.
+ * Rule NO_DOT_SEGMENTS: what is looked up is what is rendered. Servers disagree about dot segments:
+ * one removes them before it looks for the view, the next after "%2F" or a backslash became a
+ * slash, a third takes "..;a" for one, and most remove nothing. A key whose path has one in any of
+ * these readings could be another view's; it is refused (key_canonicalize). A write with such a
+ * target names each resource that it may have changed: the one that resource_canonicalize gives,
+ * where dot segments are removed as RFC 3986 says, and this one, where "%2F", '\' and "%5C" are
+ * slashes and a dot segment has no parameters. False: the path has no dot segments, or the input is
+ * refused.
  */
 MUST_USE bool resource_canonicalize_loosely(struct resource *out, const etag_resource *in);
 
-/* Splits the text form into host and target (borrowed from text) without canonicalizing. NULL or what is wrong. */
+/* Splits the text form into host and target (borrowed from text) without canonicalizing. NULL or
+ * what is wrong. */
 MUST_USE const char *resource_split(etag_str text, etag_resource *out);
 
-/* Writes the text form, NUL-terminated; out must hold RESOURCE_TEXT_BYTES_MAX. Returns its length. */
+/* Writes the text form, NUL-terminated; out must hold RESOURCE_TEXT_BYTES_MAX. Returns its
+ * length. */
 #define RESOURCE_TEXT_BYTES_MAX (HOST_BYTES_MAX + TARGET_BYTES_MAX + 3)
 size_t resource_format(const struct resource *r, char *out);
 
-/* The path prefixes that an entry of this resource depends on: each ends in '/', shortest first, at most
- * PREFIX_LEVELS_MAX. Returns their count; lens[i] is the length of the i-th within the path. */
+/* The path prefixes that an entry of this resource depends on: each ends in '/', shortest first, at
+ * most PREFIX_LEVELS_MAX. Returns their count; lens[i] is the length of the i-th within the
+ * path. */
 size_t resource_prefixes(const struct resource *r, size_t lens[PREFIX_LEVELS_MAX]);
 
-/* The covered prefix that a prefix target means: the longest covered prefix ("/", "/a/", ...) that ends in
- * '/' and is no longer than the target's path. Returns its length within the path (at least 1). */
+/* The covered prefix that a prefix target means: the longest covered prefix ("/", "/a/", ...) that
+ * ends in '/' and is no longer than the target's path. Returns its length within the path (at least
+ * 1). */
 size_t resource_covered_prefix(const struct resource *prefix_target);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hashes of names are not keyed: they must be the same in every process, whatever daemon it talks to, and two names that meet
- * cost a needless 200, never a wrong 304.
+ * Hashes of names are not keyed: they must be the same in every process, whatever daemon it talks
+ * to, and two names that meet cost a needless 200, never a wrong 304.
  */
 #include "surrogate.h"
 
@@ -28,6 +28,7 @@ static etag_str trim_commas(etag_str name)
 static size_t first_of_list(etag_str list)
 {
     size_t len = 0;
+
     while (len < list.len && !surrogate_divides(list.data[len]))
         len++;
     return len;
@@ -38,6 +39,7 @@ enum spelling { SPELLING_PLAIN, SPELLING_FOREIGN, SPELLING_BAD };
 static enum spelling spelling_of(etag_str name)
 {
     enum spelling spelling = SPELLING_PLAIN;
+
     for (size_t i = 0; i < name.len; i++) {
         const uint8_t byte = (uint8_t)name.data[i];
         if (byte <= ' ' || byte == 0x7f)
@@ -55,6 +57,7 @@ static enum spelling spelling_of(etag_str name)
 static bool is_utf8(etag_str name)
 {
     size_t due = 0;
+
     for (size_t i = 0; i < name.len; i++) {
         const uint8_t byte = (uint8_t)name.data[i];
         if (due > 0 ? (byte & 0xc0) != 0x80 : (byte & 0xc0) == 0x80 || byte >= 0xf8)
@@ -64,11 +67,13 @@ static bool is_utf8(etag_str name)
     return due == 0;
 }
 
-/* Frameworks send header fields in ISO 8859-1, and their users name in UTF-8 what changed: both have to mean the same. */
+/* Frameworks send header fields in ISO 8859-1, and their users name in UTF-8 what changed: both
+ * have to mean the same. */
 static struct hash128 hash_of(etag_str name)
 {
     char text[2 * LATIN1_BYTES_MAX];
     size_t len = 0;
+
     if (name.len > LATIN1_BYTES_MAX || is_utf8(name))
         return siphash13_128(no_key, name.data, name.len);
     for (size_t i = 0; i < name.len; i++) {
@@ -97,6 +102,7 @@ etag_str surrogate_name(etag_str name, char made[SURROGATE_MADE_BYTES])
 bool surrogate_is_made(etag_str name)
 {
     char made[SURROGATE_MADE_BYTES];
+
     return !str_equal(surrogate_name(name, made), name);
 }
 
@@ -112,6 +118,7 @@ uint32_t surrogate_group(etag_str name)
 etag_str surrogate_group_name(uint32_t group, char made[SURROGATE_MADE_BYTES])
 {
     const int len = snprintf(made, SURROGATE_MADE_BYTES, GROUP_BEGIN "%" PRIu32, group);
+
     return (etag_str){made, (size_t)len};
 }
 
@@ -119,6 +126,7 @@ bool surrogate_is_group(etag_str name, uint32_t *group)
 {
     char made[SURROGATE_MADE_BYTES];
     uint32_t number = 0;
+
     if (!str_starts_with(name, ETAG_LIT(GROUP_BEGIN)))
         return false;
     for (size_t i = strlen(GROUP_BEGIN); i < name.len && number < SURROGATE_GROUPS; i++)
@@ -130,6 +138,7 @@ bool surrogate_is_group(etag_str name, uint32_t *group)
 bool surrogate_reaches(etag_str mutated, etag_str depended)
 {
     char made[SURROGATE_MADE_BYTES];
+
     return str_equal(mutated, depended) ||
            str_equal(surrogate_group_name(surrogate_group(mutated), made), depended);
 }

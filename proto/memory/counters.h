@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client's counters, on a page of its own that the daemon made (so that it can't be truncated under it),
- * sealed, and maps read-only. Only the client's thread writes; plain stores, no read-modify-write on the bus.
+ * A client's counters, on a page of its own that the daemon made (so that it can't be truncated
+ * under it), sealed, and maps read-only. Only the client's thread writes; plain stores, no
+ * read-modify-write on the bus.
  */
 #ifndef ETAG_PROTO_COUNTERS_H
 #define ETAG_PROTO_COUNTERS_H

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Geometry of the shared memory: what the daemon makes from a plan, and what a reader demands before it follows an
- * offset. Both follow one order (header, slots, details, clocks, pool); the reader accepts any offsets that keep it,
- * so a later daemon may place sections differently without a new layout version.
+ * Geometry of the shared memory: what the daemon makes from a plan, and what a reader demands
+ * before it follows an offset. Both follow one order (header, slots, details, clocks, pool); the
+ * reader accepts any offsets that keep it, so a later daemon may place sections differently without
+ * a new layout version.
  */
 #include "layout.h"
 
@@ -10,7 +11,8 @@
 
 #include <assert.h>
 
-/* The normal load, 0.7, as a fraction: hopscotch with a window of 32 then hardly ever moves an entry. */
+/* The normal load, 0.7, as a fraction: hopscotch with a window of 32 then hardly ever moves an
+ * entry. */
 #define LOAD_NUMERATOR 7u
 #define LOAD_DENOMINATOR 10u
 
@@ -39,6 +41,7 @@ static uint64_t pool_bytes_of(const struct layout_plan *plan)
 {
     const uint64_t by_capacity = plan->capacity *
                                  (POOL_SETS_BYTES_PER_ENTRY + POOL_TAG_BYTES_PER_ENTRY);
+
     return pool_bytes_within(plan->pool_bytes ? plan->pool_bytes : by_capacity);
 }
 
@@ -46,6 +49,7 @@ uint32_t layout_pool_units_at_start(const struct layout_plan *plan)
 {
     const uint64_t all = pool_bytes_of(plan);
     const uint64_t bytes = pool_bytes_within(plan->capacity * POOL_SETS_BYTES_PER_ENTRY);
+
     return (uint32_t)(min_of(bytes, all) / POOL_UNIT_BYTES);
 }
 

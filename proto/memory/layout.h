@@ -1,21 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The layout of the shared memory ("the index"), version 1. One memfd a daemon incarnation, nothing in it is
- * a pointer, every offset is validated before use (layout_validate). See docs/architecture.md for a picture.
+ * The layout of the shared memory ("the index"), version 1. One memfd a daemon incarnation, nothing
+ * in it is a pointer, every offset is validated before use (layout_validate). See
+ * docs/architecture.md for a picture.
  *
- *   header   4096 bytes: immutable geometry, then the lease word and the LSN on cache lines of their own
- *   slots    64 bytes each: decides hit or miss, stale, in flux and expired; probing touches nothing else
- *   details  64 bytes each, same number as its slot: what an answer needs besides; fetched in parallel
+ *   header   4096 bytes: immutable geometry, then the lease word and the LSN on cache lines of
+ *            their own
+ *   slots    64 bytes each: decides hit or miss, stale, in flux and expired; probing touches
+ *            nothing else
+ *   details  64 bytes each, same number as its slot: what an answer needs besides; fetched in
+ *            parallel
  *   clocks   8 bytes each, a power of two of them
  *   pool     units of 64 bytes: field sets (shared by entries) and overflow records (of one entry)
  *
- * An entry's home is a slot number from its fingerprint; it lies in one of the HOP_WINDOW slots from there,
- * and the home's hop word has a bit for each slot of the window that holds an entry of this home. A miss
- * touches the home, mostly nothing else. The array has HOP_WINDOW - 1 slots more than homes: no wrap-around.
+ * An entry's home is a slot number from its fingerprint; it lies in one of the HOP_WINDOW slots
+ * from there, and the home's hop word has a bit for each slot of the window that holds an entry of
+ * this home. A miss touches the home, mostly nothing else. The array has HOP_WINDOW - 1 slots more
+ * than homes: no wrap-around.
  *
- * One sequence word, in the slot, guards slot, detail, overflow record and field set: the daemon makes it
- * odd before it changes any of them for this entry, and a pool record is reused only after every slot that
- * referred to it has been changed. (The hop word belongs to the home, not to the entry, and is read alone.)
+ * One sequence word, in the slot, guards slot, detail, overflow record and field set: the daemon
+ * makes it odd before it changes any of them for this entry, and a pool record is reused only after
+ * every slot that referred to it has been changed. (The hop word belongs to the home, not to the
+ * entry, and is read alone.)
  */
 #ifndef ETAG_PROTO_LAYOUT_H
 #define ETAG_PROTO_LAYOUT_H
@@ -46,36 +52,51 @@ struct layout_header {
     uint32_t header_bytes;
     uint64_t total_bytes;
     uint64_t slots_offset, details_offset, clocks_offset, pool_offset;
-    uint64_t home_count; /* slots = homes + HOP_WINDOW - 1 */
+    /* slots = homes + HOP_WINDOW - 1 */
+    uint64_t home_count;
     uint32_t clock_count;
     uint32_t pool_units;
-    uint64_t incarnation;    /* counter */
-    uint64_t incarnation_id; /* random, not 0 */
+    /* counter */
+    uint64_t incarnation;
+    /* random, not 0 */
+    uint64_t incarnation_id;
     uint8_t hash_key[SIPHASH_KEY_BYTES];
-    uint64_t lease_ns; /* L */
+    /* L */
+    uint64_t lease_ns;
     uint8_t pad0[4096 / 2 - 112];
     /* lease and LSN: written by the daemon all the time, each on its own cache line */
-    uint64_t lease_deadline_ns; /* CLOCK_MONOTONIC_COARSE; 0: no lease */
+    /* CLOCK_MONOTONIC_COARSE; 0: no lease */
+    uint64_t lease_deadline_ns;
     uint8_t pad1[56];
-    uint64_t lsn; /* of the last mutation */
+    /* of the last mutation */
+    uint64_t lsn;
     uint8_t pad2[4096 / 2 - 72];
 };
 
 struct layout_slot {
-    uint32_t sequence;          /* odd: being written */
-    uint32_t hop;               /* of the home that this slot is */
-    struct hash128 fingerprint; /* {0, 0}: empty */
+    /* odd: being written */
+    uint32_t sequence;
+    /* of the home that this slot is */
+    uint32_t hop;
+    /* {0, 0}: empty */
+    struct hash128 fingerprint;
     uint64_t fill_lsn;
-    uint64_t expires_ns; /* CLOCK_MONOTONIC_COARSE; UINT64_MAX: never */
+    /* CLOCK_MONOTONIC_COARSE; UINT64_MAX: never */
+    uint64_t expires_ns;
     uint8_t clocks[SLOT_CLOCKS * 3];
 };
 
 struct layout_detail {
-    int64_t last_modified; /* ETAG_NO_DATE: none */
-    uint32_t fieldset;     /* pool unit; 0: none */
-    uint32_t overflow;     /* pool unit; 0: none */
-    uint16_t etag_len;     /* of the whole tag; > DETAIL_ETAG_BYTES: in the overflow record */
-    uint16_t flags;        /* DETAIL_*; others: 0 */
+    /* ETAG_NO_DATE: none */
+    int64_t last_modified;
+    /* pool unit; 0: none */
+    uint32_t fieldset;
+    /* pool unit; 0: none */
+    uint32_t overflow;
+    /* of the whole tag; > DETAIL_ETAG_BYTES: in the overflow record */
+    uint16_t etag_len;
+    /* DETAIL_*; others: 0 */
+    uint16_t flags;
     char etag[DETAIL_ETAG_BYTES];
 };
 
@@ -91,27 +112,31 @@ _Static_assert(offsetof(struct layout_slot, clocks) == 40, "clocks");
 _Static_assert(sizeof(struct layout_detail) == 64, "detail");
 _Static_assert(offsetof(struct layout_detail, etag) == 20, "etag");
 
-/* The pool's default size. Field sets are shared, so a few bytes for them do; and each entry may have an entity tag that is a
- * SHA-256 in hexadecimal: 64 digits and two quotes behind 8 bytes of an overflow record take two units. */
+/* The pool's default size. Field sets are shared, so a few bytes for them do; and each entry may
+ * have an entity tag that is a SHA-256 in hexadecimal: 64 digits and two quotes behind 8 bytes of
+ * an overflow record take two units. */
 #define POOL_SETS_BYTES_PER_ENTRY 6u
 #define POOL_TAG_BYTES_PER_ENTRY (2u * POOL_UNIT_BYTES)
 
 /* What the sizes of an index are made from. */
 struct layout_plan {
-    uint64_t capacity;    /* entries at the normal load (0.7) */
-    uint32_t clock_count; /* rounded up to a power of two by the caller */
-    uint64_t pool_bytes;  /* 0: POOL_*_BYTES_PER_ENTRY; raised to 1 MiB, cut at POOL_BYTES_MAX */
+    /* entries at the normal load (0.7) */
+    uint64_t capacity;
+    /* rounded up to a power of two by the caller */
+    uint32_t clock_count;
+    /* 0: POOL_*_BYTES_PER_ENTRY; raised to 1 MiB, cut at POOL_BYTES_MAX */
+    uint64_t pool_bytes;
 };
 
-/* Fills geometry (magic, version, sizes, offsets, counts) of a zeroed header. Values outside the limits are
- * the caller's bug. */
+/* Fills geometry (magic, version, sizes, offsets, counts) of a zeroed header. Values outside the
+ * limits are the caller's bug. */
 void layout_init(struct layout_header *header, const struct layout_plan *plan);
 
 /* How many units of the pool the daemon takes the memory of at its start: what field sets want. */
 uint32_t layout_pool_units_at_start(const struct layout_plan *plan);
 
-/* NULL if a mapping of mapped_bytes may be trusted as far as its geometry goes, else what is wrong as a
- * sentence. Never reads beyond the header. */
+/* NULL if a mapping of mapped_bytes may be trusted as far as its geometry goes, else what is wrong
+ * as a sentence. Never reads beyond the header. */
 MUST_USE const char *layout_validate(const struct layout_header *header, size_t mapped_bytes);
 
 /* The home slot of a fingerprint. */

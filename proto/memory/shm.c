@@ -2,8 +2,9 @@
 /*
  * Both halves of the shared memory's contract, and all of its atomics.
  *
- * A slot is a seqlock with one writer. Every word that a reader may see while it is being written is read and
- * written as an atomic of its own size, relaxed; the order between them comes from the sequence word and from fences:
+ * A slot is a seqlock with one writer. Every word that a reader may see while it is being written
+ * is read and written as an atomic of its own size, relaxed; the order between them comes from the
+ * sequence word and from fences:
  *
  *   writer                                   reader
  *     sequence := odd                          before := sequence     acquire (R1), pairs with W2
@@ -12,12 +13,13 @@
  *     sequence := even, release    (W2)        sequence == before ?
  *
  *   R1 sees W2: the words and the pool records written before it are complete.
- *   R2: a reader that saw any word written after W1 also sees the odd sequence or a later one, and retries.
- *   W3 is the release fence of shm_pool_write: a record is reused only after its former slot was changed, so a reader
- *   that slept meanwhile and copies the new bytes sees the former slot's new sequence.
+ *   R2: a reader that saw any word written after W1 also sees the odd sequence or a later one, and
+ *   retries. W3 is the release fence of shm_pool_write: a record is reused only after its former
+ *   slot was changed, so a reader that slept meanwhile and copies the new bytes sees the former
+ *   slot's new sequence.
  *
- * Until the sequence was seen twice the copied bytes mean nothing: lengths and pool units are checked against the view
- * before they are followed, and decoding comes after.
+ * Until the sequence was seen twice the copied bytes mean nothing: lengths and pool units are
+ * checked against the view before they are followed, and decoding comes after.
  */
 #include "shm.h"
 
@@ -48,22 +50,25 @@ _Static_assert(FIELDSET_BYTES_MAX <= POOL_RECORD_BYTES_MAX, "a record holds the 
 _Static_assert(sizeof(((struct shm_entry *)0)->detail_words) == sizeof(struct layout_detail),
                "detail words");
 
-/* ---- Atomic words -------------------------------------------------------------------------------- */
+/* ---- Atomic words ---------------------------------------------------------------------------- */
 
 static uint64_t load_word(const uint64_t *word)
 {
     return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
-/* Brings a word nearer. A prefetch would do, but processors drop it where the address has to be translated first, and in a
- * large index nearly every one has (2.65 random loads a lookup of 1 M entries, 2.15 with this). */
+/* Brings a word nearer. A prefetch would do, but processors drop it where the address has to be
+ * translated first, and in a large index nearly every one has (2.65 random loads a lookup of 1 M
+ * entries, 2.15 with this). */
 static inline void touch(const uint64_t *word)
 {
     const uint64_t value = load_word(word);
+
     __asm__ volatile("" ::"r"(value));
 }
 
-/* count: a constant. Unrolled, with the loop below, it takes a third of the instructions of a copied slot. */
+/* count: a constant. Unrolled, with the loop below, it takes a third of the instructions of a
+ * copied slot. */
 __attribute__((always_inline)) static inline void load_words(uint64_t *to, const uint64_t *from,
                                                              size_t count)
 {
@@ -102,7 +107,7 @@ static void spin_pause(void)
 #endif
 }
 
-/* ---- Mapping ------------------------------------------------------------------------------------- */
+/* ---- Mapping --------------------------------------------------------------------------------- */
 
 int shm_map(void **out, int fd, size_t bytes, int prot)
 {
@@ -110,14 +115,15 @@ int shm_map(void **out, int fd, size_t bytes, int prot)
     const size_t reserved = bytes + LAYOUT_ALIGN;
     uint8_t *const start = mmap(NULL, reserved, PROT_NONE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
     if (start == MAP_FAILED)
         return -errno;
     const size_t before = -(uintptr_t)start & (LAYOUT_ALIGN - 1);
     uint8_t *const base = start + before;
     if (mmap(base, bytes, prot, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
-        const int error = -errno;
+        const int r = -errno;
         munmap(start, reserved);
-        return error;
+        return r;
     }
 
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -133,6 +139,7 @@ int shm_map(void **out, int fd, size_t bytes, int prot)
 struct shm_view shm_view_of(void *base, const struct layout_header *geometry)
 {
     uint8_t *const bytes = base;
+
     return (struct shm_view){
         .header = base,
         .slots = (struct layout_slot *)(bytes + geometry->slots_offset),
@@ -146,11 +153,12 @@ struct shm_view shm_view_of(void *base, const struct layout_header *geometry)
     };
 }
 
-/* ---- Words: lease, LSN, clocks ------------------------------------------------------------------- */
+/* ---- Words: lease, LSN, clocks --------------------------------------------------------------- */
 
 uint64_t shm_lease_load(const struct shm_view *view)
 {
-    /* Pairs with shm_lease_store: the clocks set before that renewal are seen by whoever sees its deadline. */
+    /* Pairs with shm_lease_store: the clocks set before that renewal are seen by whoever sees its
+     * deadline. */
     return __atomic_load_n(&view->header->lease_deadline_ns, __ATOMIC_ACQUIRE);
 }
 
@@ -181,9 +189,10 @@ void shm_clock_store(struct shm_view *view, uint32_t clock, uint64_t value)
     __atomic_store_n(&view->clocks[clock], value, __ATOMIC_RELEASE);
 }
 
-/* ---- Copying an entry ---------------------------------------------------------------------------- */
+/* ---- Copying an entry ------------------------------------------------------------------------ */
 
-/* Copies the record at 'unit' and returns its length, 0 if there is no such record within the pool. */
+/* Copies the record at 'unit' and returns its length, 0 if there is no such record within the
+ * pool. */
 static size_t copy_record(const struct shm_view *view, uint32_t unit, unsigned length_shift,
                           uint64_t *to)
 {
@@ -204,6 +213,7 @@ static size_t copy_record(const struct shm_view *view, uint32_t unit, unsigned l
 static void unpack_inline_clocks(const uint64_t words[SLOT_WORDS], uint32_t *clocks)
 {
     const unsigned first_bit = offsetof(struct layout_slot, clocks) * 8;
+
 #pragma GCC unroll 8
     for (unsigned i = 0; i < SLOT_CLOCKS; i++) {
         const unsigned bit = first_bit + i * CLOCK_BITS;
@@ -219,6 +229,7 @@ static void unpack_inline_clocks(const uint64_t words[SLOT_WORDS], uint32_t *clo
 static void copy_slot(const struct shm_view *view, uint64_t slot, struct shm_entry *out)
 {
     uint64_t words[SLOT_WORDS];
+
     load_words(words + 1, slot_words(view, slot) + 1, SLOT_WORDS - 1);
     out->slot = slot;
     out->fingerprint = (struct hash128){.low = words[1], .high = words[2]};
@@ -252,12 +263,14 @@ static size_t copy_detail(const struct shm_view *view, uint64_t slot, struct shm
                : copy_record(view, detail.overflow, OVERFLOW_LENGTH_SHIFT, out->overflow_words);
 }
 
-/* ---- Decoding what was copied -------------------------------------------------------------------- */
+/* ---- Decoding what was copied ---------------------------------------------------------------- */
 
-/* Appends the clocks of the overflow record and points at its texts. False: this is no overflow record. */
+/* Appends the clocks of the overflow record and points at its texts. False: this is no overflow
+ * record. */
 static bool decode_overflow(struct shm_entry *out, size_t len)
 {
     const char *const record = (const char *)out->overflow_words;
+
     if (len < OVERFLOW_HEADER_BYTES)
         return false;
     const size_t etag_len = load_u16(record), location_len = load_u16(record + 2);
@@ -281,6 +294,7 @@ static bool decode_overflow(struct shm_entry *out, size_t len)
 static bool clocks_exist(const struct shm_view *view, const struct shm_entry *entry)
 {
     bool exist = true;
+
     for (size_t i = 0; i < entry->clock_count; i++)
         exist &= entry->clocks[i] < view->clock_count;
     return exist;
@@ -292,6 +306,7 @@ static bool decode_entry(const struct shm_view *view, struct shm_entry *out, siz
     const char *const inline_etag = (const char *)out->detail_words +
                                     offsetof(struct layout_detail, etag);
     const bool is_inline = out->etag_len <= DETAIL_ETAG_BYTES;
+
     out->content_location = (etag_str){0};
     out->etag = is_inline ? (etag_str){inline_etag, out->etag_len} : (etag_str){0};
     if (out->overflow != 0 && !decode_overflow(out, overflow_bytes))
@@ -300,13 +315,14 @@ static bool decode_entry(const struct shm_view *view, struct shm_entry *out, siz
            clocks_exist(view, out);
 }
 
-/* ---- Finding ------------------------------------------------------------------------------------- */
+/* ---- Finding --------------------------------------------------------------------------------- */
 
 /* Copies the slot's entry if it is, whole and unchanged, the one of this fingerprint. */
 static enum shm_find read_slot(const struct shm_view *view, uint64_t slot,
                                struct hash128 fingerprint, struct shm_entry *out)
 {
     const struct layout_slot *const shared = &view->slots[slot];
+
     for (unsigned attempt = 0; attempt < READ_RETRIES_MAX; attempt++) {
         /* R1: pairs with the release of write_end. */
         const uint32_t before = __atomic_load_n(&shared->sequence, __ATOMIC_ACQUIRE);
@@ -354,12 +370,13 @@ enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
                        struct shm_entry *out)
 {
     const uint64_t home = layout_home(view->home_count, fingerprint);
+
     fetch_home(view, home);
     for (uint32_t hop = shm_hop_load(view, home); hop != 0; hop &= hop - 1) {
         const uint64_t slot = home + (unsigned)__builtin_ctz(hop);
         __builtin_prefetch(&view->details[slot]);
-        /* A glance without the sequence: a slot that says another fingerprint is passed over, whatever it is
-         * becoming; at worst that is a miss. */
+        /* A glance without the sequence: a slot that says another fingerprint is passed over,
+         * whatever it is becoming; at worst that is a miss. */
         const struct hash128 seen = shm_fingerprint_at(view, slot);
         if (seen.low != fingerprint.low || seen.high != fingerprint.high)
             continue;
@@ -373,10 +390,11 @@ enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
 bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry, uint32_t *clock,
                      uint64_t *value)
 {
-    /* All of them, without a decision in between, so that the loads overlap; from the last to the first, so
-     * that the first newer one stays. R2 keeps them behind the copy of the slot. */
+    /* All of them, without a decision in between, so that the loads overlap; from the last to the
+     * first, so that the first newer one stays. R2 keeps them behind the copy of the slot. */
     uint32_t found = CLOCK_FLOOR;
     uint64_t found_value = 0;
+
     for (size_t i = entry->clock_count; i-- > 0;) {
         const uint64_t now = load_word(&view->clocks[entry->clocks[i]]);
         const bool newer = now > entry->fill_lsn;
@@ -388,8 +406,8 @@ bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry,
         found = CLOCK_FLOOR;
         found_value = floor;
     }
-    /* Pairs with no store: it keeps the caller's reading of the time behind these loads, so that they were made
-     * while the lease still ran. */
+    /* Pairs with no store: it keeps the caller's reading of the time behind these loads, so that
+     * they were made while the lease still ran. */
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if (found_value == 0)
         return false;
@@ -398,12 +416,13 @@ bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry,
     return true;
 }
 
-/* ---- Writing ------------------------------------------------------------------------------------- */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 /* W1. Returns the sequence for write_end. */
 static uint32_t write_begin(struct layout_slot *slot)
 {
     const uint32_t sequence = __atomic_load_n(&slot->sequence, __ATOMIC_RELAXED);
+
     assert((sequence & 1) == 0);
     __atomic_store_n(&slot->sequence, sequence + 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE);
@@ -416,11 +435,13 @@ static void write_end(struct layout_slot *slot, uint32_t sequence)
     __atomic_store_n(&slot->sequence, sequence, __ATOMIC_RELEASE);
 }
 
-/* Everything of slot and detail but the first word: sequence and hop word are no part of the entry. */
+/* Everything of slot and detail but the first word: sequence and hop word are no part of the
+ * entry. */
 static void write_words(struct shm_view *view, uint64_t slot, const uint64_t words[SLOT_WORDS],
                         const uint64_t details[DETAIL_WORDS])
 {
     const uint32_t sequence = write_begin(&view->slots[slot]);
+
     store_words(slot_words(view, slot) + 1, words + 1, SLOT_WORDS - 1);
     store_words(detail_words(view, slot), details, DETAIL_WORDS);
     write_end(&view->slots[slot], sequence);
@@ -457,6 +478,7 @@ void shm_write(struct shm_view *view, uint64_t slot, const struct shm_record *re
 void shm_erase(struct shm_view *view, uint64_t slot)
 {
     const uint64_t zeros[SLOT_WORDS] = {0};
+
     _Static_assert(SLOT_WORDS == DETAIL_WORDS, "one row of zeros serves both");
     write_words(view, slot, zeros, zeros);
 }
@@ -464,16 +486,18 @@ void shm_erase(struct shm_view *view, uint64_t slot)
 void shm_copy(struct shm_view *view, uint64_t from, uint64_t to)
 {
     uint64_t words[SLOT_WORDS], details[DETAIL_WORDS];
+
     load_words(words, slot_words(view, from), SLOT_WORDS);
     load_words(details, detail_words(view, from), DETAIL_WORDS);
     write_words(view, to, words, details);
 }
 
-/* ---- The writer's own reads ---------------------------------------------------------------------- */
+/* ---- The writer's own reads ------------------------------------------------------------------ */
 
 struct hash128 shm_fingerprint_at(const struct shm_view *view, uint64_t slot)
 {
     const struct hash128 *const shared = &view->slots[slot].fingerprint;
+
     return (struct hash128){.low = load_word(&shared->low), .high = load_word(&shared->high)};
 }
 
@@ -491,6 +515,7 @@ void shm_refs_at(const struct shm_view *view, uint64_t slot, uint32_t *fieldset,
 {
     const size_t word = offsetof(struct layout_detail, fieldset) / sizeof(uint64_t);
     const uint64_t both = load_word(detail_words(view, slot) + word);
+
     *fieldset = (uint32_t)both;
     *overflow = (uint32_t)(both >> 32);
 }
@@ -526,7 +551,7 @@ size_t shm_overflow_bytes_at(const struct shm_view *view, uint32_t unit)
     return load_word(pool_words(view, unit)) >> OVERFLOW_LENGTH_SHIFT;
 }
 
-/* ---- The pool ------------------------------------------------------------------------------------ */
+/* ---- The pool -------------------------------------------------------------------------------- */
 
 void shm_pool_write(struct shm_view *view, uint32_t unit, const void *bytes, size_t len)
 {
@@ -536,7 +561,8 @@ void shm_pool_write(struct shm_view *view, uint32_t unit, const void *bytes, siz
     const size_t count = (len + sizeof(uint64_t) - 1) / sizeof(uint64_t);
     words[count - 1] = 0;
     memcpy(words, bytes, len);
-    /* W3: whoever sees these bytes sees that the slot which referred to the former ones has changed. */
+    /* W3: whoever sees these bytes sees that the slot which referred to the former ones has
+     * changed. */
     __atomic_thread_fence(__ATOMIC_RELEASE);
     store_words(pool_words(view, unit), words, count);
 }

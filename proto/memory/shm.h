@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading and writing the shared memory: every atomic access of both ends stands in shm.c, and each acquire
- * names the release that it pairs with. One writer (the daemon's loop thread), any number of readers, who
- * map it read-only.
+ * Reading and writing the shared memory: every atomic access of both ends stands in shm.c, and each
+ * acquire names the release that it pairs with. One writer (the daemon's loop thread), any number
+ * of readers, who map it read-only.
  */
 #ifndef ETAG_PROTO_SHM_H
 #define ETAG_PROTO_SHM_H
@@ -23,12 +23,13 @@ struct shm_view {
     uint32_t pool_units;
 };
 
-/* Maps the first 'bytes' of an index descriptor, shared, at an address that huge pages can back. prot: PROT_READ for
- * readers, with PROT_WRITE for the daemon. 0 or a negative errno. The caller unmaps *out with munmap(*out, bytes). */
+/* Maps the first 'bytes' of an index descriptor, shared, at an address that huge pages can back.
+ * prot: PROT_READ for readers, with PROT_WRITE for the daemon. 0 or a negative errno. The caller
+ * unmaps *out with munmap(*out, bytes). */
 MUST_USE int shm_map(void **out, int fd, size_t bytes, int prot);
 
-/* geometry: of the mapping at base, and accepted by layout_validate. Readers hand in a copy of the header: the words in
- * the mapping may be others by now. */
+/* geometry: of the mapping at base, and accepted by layout_validate. Readers hand in a copy of the
+ * header: the words in the mapping may be others by now. */
 struct shm_view shm_view_of(void *base, const struct layout_header *geometry);
 
 /* ---- Words: lease, LSN, clocks ---- */
@@ -46,25 +47,30 @@ void shm_clock_store(struct shm_view *view, uint32_t clock, uint64_t value);
 
 /* ---- Entries ---- */
 
-/* What a slot says, copied into the reader's memory. Everything behind the header fields is valid only
- * where shm_find returned SHM_FOUND. */
+/* What a slot says, copied into the reader's memory. Everything behind the header fields is valid
+ * only where shm_find returned SHM_FOUND. */
 struct shm_entry {
     uint64_t slot;
     struct hash128 fingerprint;
     uint64_t fill_lsn;
     uint64_t expires_ns;
     int64_t last_modified;
-    uint32_t fieldset, overflow; /* pool units */
+    /* pool units */
+    uint32_t fieldset, overflow;
     uint16_t etag_len;
     bool last_modified_is_strong;
-    uint16_t clock_count; /* in clocks, CLOCK_FLOOR of unused inline places included */
+    /* in clocks, CLOCK_FLOOR of unused inline places included */
+    uint16_t clock_count;
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX + SLOT_CLOCKS];
-    etag_str etag;             /* points into detail_words or overflow_words */
-    etag_str content_location; /* absent: none */
+    /* points into detail_words or overflow_words */
+    etag_str etag;
+    /* absent: none */
+    etag_str content_location;
     size_t fieldset_bytes;
     uint64_t detail_words[8];
     uint64_t overflow_words[POOL_RECORD_BYTES_MAX / 8];
-    uint64_t fieldset_words[POOL_RECORD_BYTES_MAX / 8]; /* see fieldset.h */
+    /* see fieldset.h */
+    uint64_t fieldset_words[POOL_RECORD_BYTES_MAX / 8];
 };
 
 static inline bool shm_entry_has_clock(const struct shm_entry *entry, uint32_t clock)
@@ -78,19 +84,22 @@ static inline bool shm_entry_has_clock(const struct shm_entry *entry, uint32_t c
 enum shm_find {
     SHM_FOUND = 0,
     SHM_MISSING = 1,
-    SHM_TORN = 2, /* a slot stayed odd or kept changing over READ_RETRIES_MAX tries */
+    /* a slot stayed odd or kept changing over READ_RETRIES_MAX tries */
+    SHM_TORN = 2,
 };
 
-/* Finds and copies an entry: hop word of the home, sequence (acquire), copy of slot, detail, overflow record
- * and field set, acquire fence, sequence again. Never reads outside the view, whatever the bytes are. */
+/* Finds and copies an entry: hop word of the home, sequence (acquire), copy of slot, detail,
+ * overflow record and field set, acquire fence, sequence again. Never reads outside the view,
+ * whatever the bytes are. */
 MUST_USE enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
                                 struct shm_entry *out);
 
 /* The entry will be looked for, or written, soon: its memory may come nearer. Changes nothing. */
 void shm_expect(const struct shm_view *view, struct hash128 fingerprint);
 
-/* The entry's clock that is above its fill LSN (so the entry is stale, or in flux if CLOCK_IN_FLUX is set), and
- * its value; false if none is. Ends with an acquire fence: the time read after it is later than the clocks. */
+/* The entry's clock that is above its fill LSN (so the entry is stale, or in flux if CLOCK_IN_FLUX
+ * is set), and its value; false if none is. Ends with an acquire fence: the time read after it is
+ * later than the clocks. */
 MUST_USE bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry,
                               uint32_t *clock, uint64_t *value);
 
@@ -103,12 +112,13 @@ struct shm_record {
     uint64_t expires_ns;
     int64_t last_modified;
     bool last_modified_is_strong;
-    etag_str
-        etag; /* at most DETAIL_ETAG_BYTES are stored inline; longer ones are only measured here */
-    uint32_t fieldset; /* pool units, already written */
+    /* at most DETAIL_ETAG_BYTES are stored inline; longer ones are only measured here */
+    etag_str etag;
+    /* pool units, already written */
+    uint32_t fieldset;
     uint32_t overflow;
-    const uint32_t
-        *clocks; /* the first SLOT_CLOCKS go inline; the rest stand in the overflow record */
+    /* the first SLOT_CLOCKS go inline; the rest stand in the overflow record */
+    const uint32_t *clocks;
     size_t clock_count;
 };
 
@@ -118,7 +128,8 @@ void shm_write(struct shm_view *view, uint64_t slot, const struct shm_record *re
 /* Slot 'slot' becomes empty: a reader that copied it before gets another sequence. */
 void shm_erase(struct shm_view *view, uint64_t slot);
 
-/* Copies slot and detail 'from' over 'to' (which is empty) under to's sequence; from stays as it is. */
+/* Copies slot and detail 'from' over 'to' (which is empty) under to's sequence; from stays as it
+ * is. */
 void shm_copy(struct shm_view *view, uint64_t from, uint64_t to);
 
 /* The daemon's own cheap reads of its slots (it is the only writer: no sequence needed). */
@@ -136,12 +147,14 @@ void shm_clocks_at(const struct shm_view *view, uint64_t slot, struct shm_entry 
 /* The length of the overflow record that stands at a unit. */
 size_t shm_overflow_bytes_at(const struct shm_view *view, uint32_t unit);
 
-/* Writes the bytes of a pool record that no slot refers to. unit: its first; bytes <= POOL_RECORD_BYTES_MAX. */
+/* Writes the bytes of a pool record that no slot refers to. unit: its first; bytes <=
+ * POOL_RECORD_BYTES_MAX. */
 void shm_pool_write(struct shm_view *view, uint32_t unit, const void *bytes, size_t len);
 
-/* The overflow record of an entry: what does not fit into slot and detail. Layout: u16 etag bytes (0 if inline),
- * u16 Content-Location bytes, u16 clocks, u16 length of the whole record; then clocks (u32), etag, Content-Location.
- * Returns its length, 0 if the entry needs none. out: POOL_RECORD_BYTES_MAX bytes. */
+/* The overflow record of an entry: what does not fit into slot and detail. Layout: u16 etag bytes
+ * (0 if inline), u16 Content-Location bytes, u16 clocks, u16 length of the whole record; then
+ * clocks (u32), etag, Content-Location. Returns its length, 0 if the entry needs none. out:
+ * POOL_RECORD_BYTES_MAX bytes. */
 size_t shm_overflow_pack(uint8_t *out, const struct shm_record *record, etag_str content_location);
 
 #endif

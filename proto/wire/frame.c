@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames: the 4-byte length before each message, the buffer that they are appended to, and the codes with which a
- * message says what went wrong. Nothing here knows what is in a message.
+ * Frames: the 4-byte length before each message, the buffer that they are appended to, and the
+ * codes with which a message says what went wrong. Nothing here knows what is in a message.
  */
 #include "message.h"
 
@@ -50,6 +50,7 @@ void buffer_deinit(struct buffer *buffer)
 int buffer_reserve(struct buffer *buffer, size_t more)
 {
     size_t needed;
+
     if (__builtin_add_overflow(buffer->len, more, &needed) || needed > SIZE_MAX / 2)
         return -ENOMEM;
     if (needed <= buffer->capacity)

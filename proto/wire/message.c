@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The messages: the only file that knows the generated protobuf types. Each message is described once, by a table of
- * its members; packing, checking and unpacking go by the table (wire.c), so that the two ends can't drift apart.
- * What a table can't say (a value that stands for "absent", a size to set) is a pair of small functions beside it.
+ * The messages: the only file that knows the generated protobuf types. Each message is described
+ * once, by a table of its members; packing, checking and unpacking go by the table (wire.c), so
+ * that the two ends can't drift apart. What a table can't say (a value that stands for "absent", a
+ * size to set) is a pair of small functions beside it.
  */
 #include "message.h"
 
@@ -54,6 +55,7 @@ const char *event_kind_word(uint32_t kind)
         EVENT_KINDS(EVENT_KIND_WORD)
 #undef EVENT_KIND_WORD
     };
+
     return event_kind_known(kind) ? words[kind] : "unknown";
 }
 
@@ -84,6 +86,7 @@ const char *relay_mode_word(uint32_t mode)
         RELAY_MODES(RELAY_MODE_WORD)
 #undef RELAY_MODE_WORD
     };
+
     return relay_mode_known(mode) ? words[mode] : "unknown";
 }
 
@@ -121,6 +124,7 @@ static const struct wire_type key_type = {TYPE(key, etag_key), MEMBERS(key_membe
 static void kept_field_packed(const void *ours, void *wire)
 {
     const struct kept_field *const kept = ours;
+
     W(KeptField) *const message = wire;
     if (kept->kind != FIELDSET_EXPIRES)
         return;
@@ -131,6 +135,7 @@ static void kept_field_packed(const void *ours, void *wire)
 static const char *kept_field_unpacked(const void *wire, void *ours)
 {
     struct kept_field *const kept = ours;
+
     const W(KeptField) *const message = wire;
     if (message->presence_case != ETAGD__WIRE__KEPT_FIELD__PRESENCE_EXPIRES_OFFSET_S)
         return NULL;
@@ -150,6 +155,7 @@ static const struct wire_type kept_field_type = {TYPE(kept_field, struct kept_fi
 static void entry_packed(const void *ours, void *wire)
 {
     const struct entry *const entry = ours;
+
     W(Entry) *const message = wire;
     if (entry->last_modified == ETAG_NO_DATE)
         return;
@@ -421,6 +427,7 @@ static const struct wire_type clock_type = {TYPE(clock_view, struct clock_view),
 static void explain_packed(const void *ours, void *wire)
 {
     const reply_explain *const explain = ours;
+
     W(ExplainReply) *const message = wire;
     if (explain->culprit < 0)
         return;
@@ -469,6 +476,7 @@ static const struct wire_type log_reply_type = {TYPE(log_reply, reply_log),
 static void stat_packed(const void *ours, void *wire)
 {
     const struct stat_view *const stat = ours;
+
     W(Stat) *const message = wire;
     if (stat->is_text) {
         message->value_case = ETAGD__WIRE__STAT__VALUE_TEXT;
@@ -481,6 +489,7 @@ static void stat_packed(const void *ours, void *wire)
 static const char *stat_unpacked(const void *wire, void *ours)
 {
     struct stat_view *const stat = ours;
+
     const W(Stat) *const message = wire;
     stat->is_text = message->value_case == ETAGD__WIRE__STAT__VALUE_TEXT;
     if (message->value_case == ETAGD__WIRE__STAT__VALUE_NUMBER)
@@ -650,6 +659,7 @@ const char *request_decode(struct request *out, struct arena *arena, etag_str by
 enum request_kind request_peek(etag_str payload)
 {
     const uint32_t number = wire_body(payload);
+
     return number > 1 && number - 1 <= REQUEST_RELAY_DONE ? (enum request_kind)(number - 1)
                                                           : REQUEST_NONE;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages: one decoded struct a request, one a reply. The generated protobuf types stop in message.c.
- * What is decoded borrows from its arena; what is encoded is appended to a buffer as a whole frame.
+ * Messages: one decoded struct a request, one a reply. The generated protobuf types stop in
+ * message.c. What is decoded borrows from its arena; what is encoded is appended to a buffer as a
+ * whole frame.
  */
 #ifndef ETAG_PROTO_MESSAGE_H
 #define ETAG_PROTO_MESSAGE_H
@@ -15,7 +16,8 @@
 enum role {
     ROLE_READ = 1,
     ROLE_FILL = 2,
-    ROLE_MUTATE = 4, /* implies read */
+    /* implies read */
+    ROLE_MUTATE = 4,
     ROLE_ADMIN = 8,
     ROLE_RELAY = 16,
 };
@@ -82,7 +84,8 @@ static inline bool guard_id_equal(struct guard_id a, struct guard_id b)
     return a.high == b.high && a.low == b.low;
 }
 
-/* What happened: name, number on the wire and in the store, word. A hold is a mutation with hold_ms. */
+/* What happened: name, number on the wire and in the store, word. A hold is a mutation with
+ * hold_ms. */
 #define EVENT_KINDS(X)                                                                             \
     X(MUTATION, 0, "mutation")                                                                     \
     X(GUARD_BEGIN, 1, "guard_begin")                                                               \
@@ -99,7 +102,8 @@ enum event_kind {
 bool event_kind_known(uint32_t kind);
 const char *event_kind_word(uint32_t kind); /* never NULL */
 
-/* What the daemon makes of the relay (docs/operations.md): name, number on the wire, word of the configuration. */
+/* What the daemon makes of the relay (docs/operations.md): name, number on the wire, word of the
+ * configuration. */
 #define RELAY_MODES(X)                                                                             \
     X(OFF, 0, "off")                                                                               \
     X(OPTIONAL, 1, "optional")                                                                     \
@@ -115,16 +119,21 @@ const char *relay_mode_word(uint32_t mode); /* never NULL */
 
 /* What became of an event that the relay was given. */
 enum relay_outcome {
-    RELAY_LOGGED = 1,       /* it is in the log, durably */
-    RELAY_ACKNOWLEDGED = 2, /* ... and each member has acknowledged it */
-    RELAY_BY_TIME = 3,      /* ... or so much time has passed that no lease from before it runs */
-    RELAY_REFUSED = 4,      /* the log takes no such event, or knows no such position */
+    /* it is in the log, durably */
+    RELAY_LOGGED = 1,
+    /* ... and each member has acknowledged it */
+    RELAY_ACKNOWLEDGED = 2,
+    /* ... or so much time has passed that no lease from before it runs */
+    RELAY_BY_TIME = 3,
+    /* the log takes no such event, or knows no such position */
+    RELAY_REFUSED = 4,
 };
 
 /* One poll of the relay's log, or a part of it: see RelayBatch in etagd.proto. */
 struct relay_batch {
     uint64_t t0_ns;
-    etag_targets *targets; /* of one event each */
+    /* of one event each */
+    etag_targets *targets;
     size_t targets_count;
     bool everything;
     etag_str cursor, log_id;
@@ -133,9 +142,10 @@ struct relay_batch {
     etag_str reason;
 };
 
-/* NULL, or what is wrong with a batch: bounds, malformed targets, a last part without cursor, log_id or l_net_ms (static text). The
- * names of all targets together are one event's at most (TARGETS_PER_EVENT_MAX): what is more comes in parts. Holds become one, as
- * long as the longest: a relay puts events with a hold into a part of their own. */
+/* NULL, or what is wrong with a batch: bounds, malformed targets, a last part without cursor,
+ * log_id or l_net_ms (static text). The names of all targets together are one event's at most
+ * (TARGETS_PER_EVENT_MAX): what is more comes in parts. Holds become one, as long as the longest: a
+ * relay puts events with a hold into a part of their own. */
 MUST_USE const char *relay_batch_check(const struct relay_batch *batch);
 
 /* NULL, or what is wrong with an L_net. */
@@ -153,16 +163,19 @@ struct request {
             etag_token token;
             struct entry entry;
             bool want_verdict;
-            /* A tombstone: the key's entry is to go. It has no entity tag, so that a daemon which does not know the mark
-             * refuses it instead of storing something. */
+            /* A tombstone: the key's entry is to go. It has no entity tag, so that a daemon which
+             * does not know the mark refuses it instead of storing something. */
             bool gone;
         } fill;
-        etag_targets targets; /* INVALIDATE */
+        /* INVALIDATE */
+        etag_targets targets;
         struct {
             struct guard_id id;
             etag_targets targets;
-        } guard;      /* GUARD_* */
-        etag_key key; /* GET, EXPLAIN */
+            /* GUARD_* */
+        } guard;
+        /* GET, EXPLAIN */
+        etag_key key;
         struct {
             etag_str prefix;
             uint32_t limit;
@@ -172,9 +185,12 @@ struct request {
             uint32_t after;
         } clients;
         struct {
-            uint64_t from_lsn, until_lsn;          /* until_lsn 0: to the newest */
-            uint64_t since_wall_ms, until_wall_ms; /* 0: no bound */
-            uint32_t limit;                        /* 0: LOG_PAGE_MAX */
+            /* until_lsn 0: to the newest */
+            uint64_t from_lsn, until_lsn;
+            /* 0: no bound */
+            uint64_t since_wall_ms, until_wall_ms;
+            /* 0: LOG_PAGE_MAX */
+            uint32_t limit;
             bool newest_first;
         } log;
         struct {
@@ -185,7 +201,8 @@ struct request {
         struct {
             uint64_t token;
             enum relay_outcome outcome;
-            uint64_t position; /* 0: not known */
+            /* 0: not known */
+            uint64_t position;
             etag_str text;
         } relay_done;
     };
@@ -212,7 +229,8 @@ enum reply_kind {
 struct entry_view {
     struct entry entry;
     uint64_t fill_lsn;
-    uint64_t expires_wall_ms; /* 0: never */
+    /* 0: never */
+    uint64_t expires_wall_ms;
     etag_reason state;
     bool in_index;
     bool persisted;
@@ -255,13 +273,15 @@ struct histogram_view {
 };
 
 struct client_view {
-    uint64_t id; /* grows with each connection */
+    /* grows with each connection */
+    uint64_t id;
     uint32_t pid, uid, roles;
     etag_str software;
     uint64_t age_ms, idle_ms, pending;
     bool watching;
     bool counts_itself;
-    struct stat_view *counts; /* those that are not 0 */
+    /* those that are not 0 */
+    struct stat_view *counts;
     size_t count_count;
 };
 
@@ -279,13 +299,16 @@ struct reply {
             uint32_t roles;
             uint64_t clock_ns, lease_ns, incarnation_id, index_bytes, counters_bytes;
             uint64_t spool_id, linger_ns;
-            etag_reach default_reach; /* DEFAULT: HOST */
+            /* DEFAULT: HOST */
+            etag_reach default_reach;
         } hello;
         struct {
             uint64_t lsn;
-            etag_reach reach; /* proved */
+            /* proved */
+            etag_reach reach;
             etag_proof proof;
-            bool more; /* another one follows, and says more */
+            /* another one follows, and says more */
+            bool more;
         } receipt;
         struct {
             etag_reason reason;
@@ -296,7 +319,8 @@ struct reply {
             struct entry_view view;
             struct clock_view *clocks;
             size_t clock_count;
-            int culprit; /* -1: none */
+            /* -1: none */
+            int culprit;
             bool has_event;
             struct event_view event;
             uint64_t lease_deadline_ns, clock_ns;
@@ -309,8 +333,10 @@ struct reply {
         struct {
             struct event_view *events;
             size_t event_count;
-            uint64_t next_lsn;   /* of the next page; 0: no more */
-            uint64_t oldest_lsn; /* that is kept; 0: none */
+            /* of the next page; 0: no more */
+            uint64_t next_lsn;
+            /* that is kept; 0: none */
+            uint64_t oldest_lsn;
         } log;
         struct {
             struct stat_view *stats;
@@ -321,16 +347,19 @@ struct reply {
         struct {
             struct client_view *clients;
             size_t client_count;
-            uint32_t next; /* 0: no more */
+            /* 0: no more */
+            uint32_t next;
         } clients;
         struct {
-            etag_str cursor, log_id; /* empty: none */
+            /* empty: none */
+            etag_str cursor, log_id;
             uint64_t incarnation;
             enum relay_mode mode;
         } relay_hello;
         struct {
             uint64_t token;
-            etag_targets targets; /* with reach and position */
+            /* with reach and position */
+            etag_targets targets;
         } relay_publish;
         struct event_view event;
     };
@@ -345,24 +374,27 @@ struct buffer {
 void buffer_deinit(struct buffer *buffer);
 MUST_USE int buffer_reserve(struct buffer *buffer, size_t more); /* 0 or -ENOMEM */
 
-/* Appends a whole frame. 0, -ENOMEM, or -EMSGSIZE where it would be over FRAME_BYTES_MAX (nothing is appended). */
+/* Appends a whole frame. 0, -ENOMEM, or -EMSGSIZE where it would be over FRAME_BYTES_MAX (nothing
+ * is appended). */
 MUST_USE int request_encode(struct buffer *out, const struct request *request);
 MUST_USE int reply_encode(struct buffer *out, const struct reply *reply);
 
-/* Decodes one frame's payload. NULL, or what is wrong (static text). Counts of repeated fields and the depth are
- * checked on the bytes before anything is unpacked. out borrows from arena and bytes. *id is set as soon as it
- * is known, so that the error can name the request. An unknown body decodes as kind NONE. Text that the peer left out
- * is empty, never absent; only a vary field's value can be absent. */
+/* Decodes one frame's payload. NULL, or what is wrong (static text). Counts of repeated fields and
+ * the depth are checked on the bytes before anything is unpacked. out borrows from arena and bytes.
+ * *id is set as soon as it is known, so that the error can name the request. An unknown body
+ * decodes as kind NONE. Text that the peer left out is empty, never absent; only a vary field's
+ * value can be absent. */
 MUST_USE const char *request_decode(struct request *out, struct arena *arena, etag_str bytes);
 MUST_USE const char *reply_decode(struct reply *out, struct arena *arena, etag_str bytes);
 
-/* Which request a frame's payload most likely is, at the cost of a look: to decide when it is decoded, nothing else. */
+/* Which request a frame's payload most likely is, at the cost of a look: to decide when it is
+ * decoded, nothing else. */
 enum request_kind request_peek(etag_str payload);
 
 /* ---- Frames ---- */
 
-/* Looks for a whole frame at the start of bytes: 1 and its payload, 0 if more bytes are needed, -EPROTO if the length
- * is 0 or over FRAME_BYTES_MAX (framing is lost). */
+/* Looks for a whole frame at the start of bytes: 1 and its payload, 0 if more bytes are needed,
+ * -EPROTO if the length is 0 or over FRAME_BYTES_MAX (framing is lost). */
 MUST_USE int frame_next(etag_str bytes, etag_str *payload);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names are compared by making them again, so that "e01" or "e0FF" are nobody's. The mark is text for people who look, with
- * its number of lines in the last one: a mark that was cut off is none.
+ * Names are compared by making them again, so that "e01" or "e0FF" are nobody's. The mark is text
+ * for people who look, with its number of lines in the last one: a mark that was cut off is none.
  */
 #include "spool_format.h"
 

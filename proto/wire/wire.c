@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine behind the messages: everything goes by the descriptions (wire.h) and by protobuf-c's own of the same
- * messages, which say where a field lies in the generated struct.
+ * The engine behind the messages: everything goes by the descriptions (wire.h) and by protobuf-c's
+ * own of the same messages, which say where a field lies in the generated struct.
  *
- * What a peer sent is trusted in three steps. A walk over the raw bytes checks lengths, wire types, depth and how
- * often each field stands there; then protobuf-c unpacks into the arena, whose bound holds for whatever the walk
- * let through; then values are checked while they move into our structs. Fields that this version does not know
- * are skipped, so that a newer peer is understood as far as possible.
+ * What a peer sent is trusted in three steps. A walk over the raw bytes checks lengths, wire types,
+ * depth and how often each field stands there; then protobuf-c unpacks into the arena, whose bound
+ * holds for whatever the walk let through; then values are checked while they move into our
+ * structs. Fields that this version does not know are skipped, so that a newer peer is understood
+ * as far as possible.
  */
 #include "wire.h"
 
@@ -26,13 +27,16 @@ enum wire_kind { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32
 struct wire_field {
     uint32_t number;
     enum wire_kind kind;
-    uint64_t value; /* WIRE_VARINT */
-    etag_str bytes; /* WIRE_BYTES */
+    /* WIRE_VARINT */
+    uint64_t value;
+    /* WIRE_BYTES */
+    etag_str bytes;
 };
 
 static bool varint_next(etag_str *rest, uint64_t *out)
 {
     uint64_t value = 0;
+
     for (unsigned shift = 0; shift < 64 && rest->len > 0; shift += 7) {
         const uint8_t byte = (uint8_t)rest->data[0];
         *rest = str_skip(*rest, 1);
@@ -52,6 +56,7 @@ static int wire_field_next(etag_str *rest, struct wire_field *out)
 {
     uint64_t tag;
     uint64_t skip = 0;
+
     if (rest->len == 0)
         return 0;
     if (!varint_next(rest, &tag) || tag > UINT32_MAX || tag >> 3 == 0)
@@ -106,6 +111,7 @@ static bool count_field(uint32_t counts[FIELD_NUMBER_MAX + 1],
                         const ProtobufCFieldDescriptor *field, const struct wire_member *member)
 {
     uint32_t counted_as = member && member->counted_as ? member->counted_as : field->id;
+
     if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
         counted_as = 0;
     assert(counted_as <= FIELD_NUMBER_MAX);
@@ -117,6 +123,7 @@ static const char *walk(const struct wire_type *type, etag_str rest, unsigned de
     uint32_t counts[FIELD_NUMBER_MAX + 1] = {0};
     struct wire_field found;
     int more;
+
     if (depth > WIRE_DEPTH_MAX)
         return "the message is nested too deeply";
     while ((more = wire_field_next(&rest, &found)) > 0) {
@@ -143,6 +150,7 @@ static const char *walk(const struct wire_type *type, etag_str rest, unsigned de
 uint64_t wire_id(etag_str rest)
 {
     struct wire_field found;
+
     while (wire_field_next(&rest, &found) > 0)
         if (found.number == 1 && found.kind == WIRE_VARINT)
             return found.value;
@@ -152,6 +160,7 @@ uint64_t wire_id(etag_str rest)
 uint32_t wire_body(etag_str rest)
 {
     struct wire_field found;
+
     for (int i = 0; i < 2 && wire_field_next(&rest, &found) > 0; i++)
         if (found.number != 1)
             return found.number;
@@ -174,6 +183,7 @@ static void packer_deinit(struct packer *packer)
 static void *packer_take(struct packer *packer, size_t count, size_t bytes)
 {
     void *const taken = arena_array(&packer->arena, count, bytes);
+
     if (!taken)
         packer->failed = true;
     return taken;
@@ -191,6 +201,7 @@ static void pack_each(struct packer *packer, const struct wire_member *member, c
 {
     const char *const items = *(const char *const *)ours;
     void **const out = packer_take(packer, count, sizeof(*out));
+
     for (size_t i = 0; i < count && !packer->failed; i++)
         out[i] = pack(packer, member->type, items + i * member->type->bytes);
     *to = out;
@@ -200,6 +211,7 @@ static void pack_texts(struct packer *packer, const void *ours, size_t count, vo
 {
     const etag_str *const texts = *(const etag_str *const *)ours;
     ProtobufCBinaryData *const out = packer_take(packer, count, sizeof(*out));
+
     for (size_t i = 0; out && i < count; i++)
         out[i] = bytes_of(texts[i]);
     *to = out;
@@ -212,6 +224,7 @@ static void pack_member(struct packer *packer, const struct wire_member *member,
     const char *const extent = ours + member->extent;
     char *const to = wire + field->offset;
     const bool in_oneof = field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF;
+
     switch (member->kind) {
     case TEXT:
         if (in_oneof && !((const etag_str *)from)->data)
@@ -258,6 +271,7 @@ static void pack_member(struct packer *packer, const struct wire_member *member,
 static void *pack(struct packer *packer, const struct wire_type *type, const void *ours)
 {
     void *const wire = packer_take(packer, 1, type->descriptor->sizeof_message);
+
     if (!wire)
         return NULL;
     protobuf_c_message_init(type->descriptor, wire);
@@ -275,6 +289,7 @@ static void *pack(struct packer *packer, const struct wire_type *type, const voi
 int wire_encode(struct buffer *out, const struct wire_type *type, const void *ours)
 {
     CLEANUP(packer_deinit) struct packer packer = {.failed = false};
+
     arena_init(&packer.arena, PACK_BYTES_MAX);
     const ProtobufCMessage *const wire = pack(&packer, type, ours);
     if (packer.failed)
@@ -307,6 +322,7 @@ static const char *unpack_each(struct arena *arena, const struct wire_member *me
                                void *const *wires, size_t count, void **to)
 {
     char *const items = arena_array(arena, count, member->type->bytes);
+
     if (!items)
         return no_memory;
     *to = items;
@@ -323,6 +339,7 @@ static const char *unpack_texts(struct arena *arena, const ProtobufCBinaryData *
                                 void **to)
 {
     etag_str *const texts = arena_array(arena, count, sizeof(*texts));
+
     if (!texts)
         return no_memory;
     *to = texts;
@@ -340,6 +357,7 @@ static const char *unpack_member(struct arena *arena, const struct wire_member *
     char *const to = ours + member->at;
     char *const extent = ours + member->extent;
     const char *wrong;
+
     if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF && load_u32(quantifier) != field->id)
         return NULL;
     switch (member->kind) {
@@ -411,6 +429,7 @@ const char *wire_decode(struct arena *arena, const struct wire_type *type, etag_
 {
     ProtobufCAllocator allocator = {allocator_take, allocator_leave, arena};
     const char *const wrong = walk(type, bytes, 1);
+
     if (wrong)
         return wrong;
     const ProtobufCMessage *const wire = protobuf_c_message_unpack(

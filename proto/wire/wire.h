@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Descriptions of messages, and the three things that go by them: packing, checking, unpacking. Private to message.c,
- * which holds the descriptions.
+ * Descriptions of messages, and the three things that go by them: packing, checking, unpacking.
+ * Private to message.c, which holds the descriptions.
  */
 #ifndef ETAG_PROTO_WIRE_H
 #define ETAG_PROTO_WIRE_H
@@ -11,15 +11,22 @@
 #include <protobuf-c/protobuf-c.h>
 
 enum wire_member_kind {
-    TEXT,     /* etag_str; in a oneof: absent if data is NULL, else never absent when decoded */
-    NUMBER32, /* uint32_t or an enum */
+    /* etag_str; in a oneof: absent if data is NULL, else never absent when decoded */
+    TEXT,
+    /* uint32_t or an enum */
+    NUMBER32,
     NUMBER64,
     FLAG,
-    ONE,   /* a struct by value */
-    MAYBE, /* a struct by value, there if the bool at 'extent' says so */
-    TEXTS, /* pointer to etag_str, their count (size_t) at 'extent' */
-    EACH,  /* pointer to structs, their count at 'extent' */
-    BODY, /* a struct in the union of bodies, there if the kind at 'extent' is its number less one */
+    /* a struct by value */
+    ONE,
+    /* a struct by value, there if the bool at 'extent' says so */
+    MAYBE,
+    /* pointer to etag_str, their count (size_t) at 'extent' */
+    TEXTS,
+    /* pointer to structs, their count at 'extent' */
+    EACH,
+    /* a struct in the union of bodies, there if the kind at 'extent' is its number less one */
+    BODY,
 };
 
 struct wire_type;
@@ -28,11 +35,13 @@ struct wire_type;
 struct wire_member {
     uint32_t number;
     enum wire_member_kind kind;
-    size_t at, extent; /* offsets */
+    /* offsets */
+    size_t at, extent;
     const struct wire_type *type;
-    bool (*known)(uint32_t value); /* NUMBER32: which values there are */
-    /* TEXTS, EACH: how often the field may stand in one message (others: once), and the field whose count it
-     * shares. */
+    /* NUMBER32: which values there are */
+    bool (*known)(uint32_t value);
+    /* TEXTS, EACH: how often the field may stand in one message (others: once), and the field whose
+     * count it shares. */
     uint32_t max, counted_as;
 };
 

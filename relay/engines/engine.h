@@ -46,8 +46,10 @@
  * more than ENGINE_RUNNING_MAX running positions becomes `next` = the lowest of them, none running.
  */
 struct engine_snapshot {
-    uint64_t next;     /* no position at or above it is covered */
-    uint64_t *running; /* below it and not covered either; ascending */
+    /* no position at or above it is covered */
+    uint64_t next;
+    /* below it and not covered either; ascending */
+    uint64_t *running;
     size_t running_count;
 };
 
@@ -61,45 +63,62 @@ struct engine_nonce {
 /* Who answered: all of it in the statement that also read the outbox, since a pooler changes
  * servers in silence. */
 struct engine_origin {
-    uint64_t system;     /* PostgreSQL: system identifier; etcd: cluster id */
-    uint64_t started_us; /* start time of the server, wall clock, as the server says it */
+    /* PostgreSQL: system identifier; etcd: cluster id */
+    uint64_t system;
+    /* start time of the server, wall clock, as the server says it */
+    uint64_t started_us;
     uint64_t timeline;
-    uint64_t database; /* oid: a database made from a template has the template's witness */
+    /* oid: a database made from a template has the template's witness */
+    uint64_t database;
 };
 
 enum engine_membership {
-    ENGINE_NO_MEMBER, /* no row of this host, or one with another nonce */
+    /* no row of this host, or one with another nonce */
+    ENGINE_NO_MEMBER,
     ENGINE_MEMBER,
-    ENGINE_LEAVING, /* is being put out: its polls do not count */
+    /* is being put out: its polls do not count */
+    ENGINE_LEAVING,
 };
 
 /* One mutation of the outbox. */
 struct engine_row {
     uint64_t position;
-    etag_targets targets;   /* empty where unreadable is set */
-    const char *unreadable; /* NULL, or why no release of ours can have written it */
+    /* empty where unreadable is set */
+    etag_targets targets;
+    /* NULL, or why no release of ours can have written it */
+    const char *unreadable;
 };
 
 /* What one statement saw. */
 struct engine_poll {
     struct engine_origin origin;
-    bool in_recovery; /* a standby answered */
-    bool witnessed;   /* there is a witness */
+    /* a standby answered */
+    bool in_recovery;
+    /* there is a witness */
+    bool witnessed;
     struct engine_nonce witness;
-    enum engine_membership membership; /* of the host and nonce that were asked with */
+    /* of the host and nonce that were asked with */
+    enum engine_membership membership;
     /* Covered only by snapshots that cover all that retention has removed; 0: it removed nothing.
      * Not the newest removed position: a transaction with a lower one may have ended later.
      * PostgreSQL: the id of the transaction that made the mark by which was trimmed (ENGINE_TRIM).
      */
     uint64_t trimmed;
-    uint32_t lease_ms, wait_ms;      /* L_net; how long a writer waits for "everywhere" */
-    uint64_t digest;                 /* of the watched tables; 0: none is watched */
-    struct engine_snapshot snapshot; /* becomes the cursor */
-    uint64_t unassigned;     /* no position at or above it has been given out yet: a row has none */
-    struct engine_row *rows; /* visible in snapshot and not covered by the cursor asked with */
+    /* L_net; how long a writer waits for "everywhere" */
+    uint32_t lease_ms, wait_ms;
+    /* of the watched tables; 0: none is watched */
+    uint64_t digest;
+    /* becomes the cursor */
+    struct engine_snapshot snapshot;
+    /* no position at or above it has been given out yet: a row has none */
+    uint64_t unassigned;
+    /* visible in snapshot and not covered by the cursor asked with */
+    struct engine_row *rows;
     size_t row_count;
-    bool rows_cut; /* more than ENGINE_ROWS_MAX, or ENGINE_TARGETS_BYTES_MAX: some are left out */
-    bool asked; /* somebody waits for "everywhere": acknowledge the snapshot once it is settled */
+    /* more than ENGINE_ROWS_MAX, or ENGINE_TARGETS_BYTES_MAX: some are left out */
+    bool rows_cut;
+    /* somebody waits for "everywhere": acknowledge the snapshot once it is settled */
+    bool asked;
 };
 
 /* What a writer that waits for "everywhere" reads, in one statement, after it has read its clock.
@@ -107,8 +126,10 @@ struct engine_poll {
 struct engine_member {
     etag_str host;
     enum engine_membership membership;
-    bool acknowledged;           /* there is an acknowledgement of this registration */
-    struct engine_nonce witness; /* under which it was given */
+    /* there is an acknowledgement of this registration */
+    bool acknowledged;
+    /* under which it was given */
+    struct engine_nonce witness;
     struct engine_snapshot snapshot;
 };
 
@@ -118,9 +139,11 @@ struct engine_members {
     bool witnessed;
     struct engine_nonce witness;
     uint32_t wait_ms;
-    struct engine_member *members; /* those that leave among them: they may hold a lease yet */
+    /* those that leave among them: they may hold a lease yet */
+    struct engine_member *members;
     size_t member_count;
-    bool members_cut; /* more than ENGINE_MEMBERS_MAX: only time proves */
+    /* more than ENGINE_MEMBERS_MAX: only time proves */
+    bool members_cut;
 };
 
 enum engine_op {
@@ -154,11 +177,13 @@ struct engine_request {
     enum engine_op op;
     union {
         struct {
-            const struct engine_snapshot *cursor; /* NULL: none. Then no rows are asked for */
+            /* NULL: none. Then no rows are asked for */
+            const struct engine_snapshot *cursor;
         } poll;
         struct {
             const etag_targets *targets;
-            bool ask; /* somebody will wait for "everywhere" */
+            /* somebody will wait for "everywhere" */
+            bool ask;
         } publish;
         struct {
             const struct engine_snapshot *snapshot;
@@ -169,7 +194,8 @@ struct engine_request {
         } trim;
         struct {
             etag_str host;
-            struct engine_nonce nonce; /* GONE: the one that LEAVE answered */
+            /* GONE: the one that LEAVE answered */
+            struct engine_nonce nonce;
         } leave;
     };
 };
@@ -180,10 +206,12 @@ struct engine_answer {
     union {
         struct engine_poll poll;
         struct {
-            enum engine_membership
-                membership;            /* after it: MEMBER, or of the row that is another's */
-            bool foreign;              /* a row of this name has another nonce */
-            struct engine_nonce nonce; /* of the row that is there now */
+            /* after it: MEMBER, or of the row that is another's */
+            enum engine_membership membership;
+            /* a row of this name has another nonce */
+            bool foreign;
+            /* of the row that is there now */
+            struct engine_nonce nonce;
             uint32_t lease_ms, wait_ms;
         } join;
         struct {
@@ -191,10 +219,12 @@ struct engine_answer {
         } publish;
         struct engine_members members;
         struct {
-            uint64_t removed; /* rows */
+            /* rows */
+            uint64_t removed;
         } trim;
         struct {
-            bool found; /* there was such a row: LEAVE any nonce, GONE this nonce and leaving */
+            /* there was such a row: LEAVE any nonce, GONE this nonce and leaving */
+            bool found;
             struct engine_nonce nonce;
             uint32_t lease_ms, wait_ms;
         } leave;
@@ -203,8 +233,10 @@ struct engine_answer {
 
 /* Borrowed while the engine is open. */
 struct engine_options {
-    const char *connection; /* PostgreSQL: a connection string; script: a path */
-    etag_str host;          /* of this host, at most ENGINE_HOST_BYTES_MAX */
+    /* PostgreSQL: a connection string; script: a path */
+    const char *connection;
+    /* of this host, at most ENGINE_HOST_BYTES_MAX */
+    etag_str host;
     struct engine_nonce nonce;
 };
 
@@ -215,7 +247,8 @@ struct engine_kind {
     const char *name;
     /* 0, or negative. */
     int (*open)(struct engine **out, const struct engine_options *options, struct why *why);
-    struct engine *(*close)(struct engine *engine); /* NULL is allowed; returns NULL */
+    /* NULL is allowed; returns NULL */
+    struct engine *(*close)(struct engine *engine);
     /* For poll(2). The descriptor may change with each dispatch; -1: none now. timeout_ms -1: none.
      */
     int (*fd)(const struct engine *engine);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine on PostgreSQL: each operation is one call of a function of relay/sql/schema.sql, in a transaction of its own, so that
- * a pooler may give each to another server. Nothing is prepared and nothing is remembered of the session but LISTEN, whose loss
- * costs time only.
+ * The engine on PostgreSQL: each operation is one call of a function of relay/sql/schema.sql, in a
+ * transaction of its own, so that a pooler may give each to another server. Nothing is prepared and
+ * nothing is remembered of the session but LISTEN, whose loss costs time only.
  *
- * No operation waits for a disk or for a standby, whatever the database is used to: a poll could not go on meanwhile. What a crash
- * or a failover could lose of them it loses together with the witness, and then everything is raised, by every host (the functions
- * say more). A poll takes no transaction id.
+ * No operation waits for a disk or for a standby, whatever the database is used to: a poll could
+ * not go on meanwhile. What a crash or a failover could lose of them it loses together with the
+ * witness, and then everything is raised, by every host (the functions say more). A poll takes no
+ * transaction id.
  */
 #include "bounds.h"
 #include "numbers.h"
@@ -29,7 +30,8 @@ struct engine_pg {
     struct engine engine;
     struct postgres *postgres;
     enum engine_op under_way;
-    etag_str host; /* in host_bytes */
+    /* in host_bytes */
+    etag_str host;
     struct engine_nonce nonce;
     /* The cursor of the poll under way could not be sent: its answer raises everything. */
     bool cursor_bad;
@@ -47,7 +49,7 @@ static const struct engine_pg *pg_in(const struct engine *engine)
     return (const struct engine_pg *)engine;
 }
 
-/* ---- Open, close, bytes -------------------------------------------------------------------------- */
+/* ---- Open, close, bytes ---------------------------------------------------------------------- */
 
 static struct engine *pg_close(struct engine *engine)
 {
@@ -72,10 +74,10 @@ static int pg_open(struct engine **out, const struct engine_options *options, st
     copy_bytes(pg->host_bytes, options->host.data, pg->host.len);
     pg->nonce = options->nonce;
     (void)snprintf(name, sizeof(name), "etag-relay %s", pg->host_bytes);
-    const int error = postgres_open(&pg->postgres, options->connection, name, false, why);
-    if (error != 0) {
+    const int r = postgres_open(&pg->postgres, options->connection, name, false, why);
+    if (r != 0) {
         (void)pg_close(&pg->engine);
-        return error;
+        return r;
     }
     *out = &pg->engine;
     return 0;
@@ -105,6 +107,7 @@ static int pg_dispatch(struct engine *engine, struct why *why)
 static bool pg_ready(const struct engine *engine)
 {
     const struct engine_pg *const pg = pg_in(engine);
+
     return pg->under_way == ENGINE_NONE && postgres_ready(pg->postgres);
 }
 
@@ -113,7 +116,7 @@ static bool pg_woken(struct engine *engine)
     return postgres_woken(pg_of(engine)->postgres);
 }
 
-/* ---- Values in PostgreSQL's binary form ---------------------------------------------------------- */
+/* ---- Values in PostgreSQL's binary form ------------------------------------------------------ */
 
 static void put_u32(uint8_t *at, uint32_t value)
 {
@@ -130,6 +133,7 @@ static void put_u64(uint8_t *at, uint64_t value)
 static uint32_t get_u32(const char *at)
 {
     uint32_t value;
+
     memcpy(&value, at, sizeof(value));
     return be32toh(value);
 }
@@ -137,6 +141,7 @@ static uint32_t get_u32(const char *at)
 static uint64_t get_u64(const char *at)
 {
     uint64_t value;
+
     memcpy(&value, at, sizeof(value));
     return be64toh(value);
 }
@@ -158,6 +163,7 @@ static bool snapshot_is_sound(const struct engine_snapshot *snapshot)
 static uint8_t *snapshot_put(const struct engine_snapshot *snapshot, size_t *len)
 {
     const size_t count = snapshot->running_count;
+
     *len = SNAPSHOT_HEAD_BYTES + count * sizeof(uint64_t);
     uint8_t *const bytes = malloc(*len);
 
@@ -216,7 +222,7 @@ static enum engine_membership membership_get(etag_str state)
     return str_equal(state, ETAG_LIT("leaving")) ? ENGINE_LEAVING : ENGINE_NO_MEMBER;
 }
 
-/* ---- Start --------------------------------------------------------------------------------------- */
+/* ---- Start ----------------------------------------------------------------------------------- */
 
 static struct postgres_value host_value(const struct engine_pg *pg)
 {
@@ -287,13 +293,13 @@ static int rows_send(struct engine_pg *pg, const struct outbox_rows *rows, bool 
 static int publish(struct engine_pg *pg, const etag_targets *targets, bool ask, struct why *why)
 {
     struct outbox_rows rows = {0};
-    int error = outbox_rows_encode(&rows, targets);
+    int r = outbox_rows_encode(&rows, targets);
 
-    if (error == 0)
-        error = rows_send(pg, &rows, ask, why);
+    if (r == 0)
+        r = rows_send(pg, &rows, ask, why);
     free(rows.bytes);
-    if (error != -EINVAL)
-        return error;
+    if (r != -EINVAL)
+        return r;
     (void)why_set(why, "the targets are not well-formed");
     return ENGINE_E_REFUSED;
 }
@@ -380,6 +386,7 @@ static int start_leave(struct engine_pg *pg, const struct engine_request *reques
         .sql = "SELECT nonce, lease_ms, wait_ms FROM etagd.leave($1::text)",
         .values = {{request->leave.host, true}},
         .value_count = 1};
+
     return postgres_send(pg->postgres, &statement, why);
 }
 
@@ -389,6 +396,7 @@ static int start_gone(struct engine_pg *pg, const struct engine_request *request
         .sql = "SELECT etagd.gone($1::text, $2::uuid)",
         .values = {{request->leave.host, true}, nonce_value(&request->leave.nonce)},
         .value_count = 2};
+
     return postgres_send(pg->postgres, &statement, why);
 }
 
@@ -411,14 +419,14 @@ static start_function *const start_functions[] = {
 static int pg_start(struct engine *engine, const struct engine_request *request, struct why *why)
 {
     struct engine_pg *const pg = pg_of(engine);
-    const int error = start_functions[request->op](pg, request, why);
+    const int r = start_functions[request->op](pg, request, why);
 
-    if (error == 0)
+    if (r == 0)
         pg->under_way = request->op;
-    return error;
+    return r;
 }
 
-/* ---- Finish -------------------------------------------------------------------------------------- */
+/* ---- Finish ---------------------------------------------------------------------------------- */
 
 static etag_str kept(etag_str text, struct arena *arena)
 {
@@ -434,13 +442,13 @@ static etag_str kept(etag_str text, struct arena *arena)
 static int events_get(struct engine_poll *poll, etag_str events, uint64_t count,
                       struct arena *arena)
 {
-    int error = 0;
+    int r = 0;
     const etag_str own = kept(events, arena);
 
     poll->rows = arena_array(arena, count, sizeof(*poll->rows));
     if (!own.data || !poll->rows)
         return -ENOMEM;
-    for (etag_str rest = own; rest.len > 0 && error == 0;) {
+    for (etag_str rest = own; rest.len > 0 && r == 0;) {
         if (rest.len < EVENT_HEAD_BYTES || poll->row_count == count)
             return -EPROTO;
         const size_t len = get_u32(rest.data + 8);
@@ -449,13 +457,12 @@ static int events_get(struct engine_poll *poll, etag_str events, uint64_t count,
         rest = str_skip(rest, EVENT_HEAD_BYTES);
         if (len > rest.len)
             return -EPROTO;
-        row->unreadable = outbox_row_decode(&row->targets, arena, (etag_str){rest.data, len},
-                                            &error);
+        row->unreadable = outbox_row_decode(&row->targets, arena, (etag_str){rest.data, len}, &r);
         if (row->unreadable || !outbox_row_is_empty(&row->targets))
             poll->row_count++;
         rest = str_skip(rest, len);
     }
-    return error;
+    return r;
 }
 
 static int finish_poll(const struct engine_pg *pg, struct arena *arena,
@@ -473,9 +480,9 @@ static int finish_poll(const struct engine_pg *pg, struct arena *arena,
         .timeline = postgres_get_u64(from, 0, 4),
         .database = postgres_get_u64(from, 0, 5),
     };
-    int error = snapshot_get(&poll->snapshot, &poll->unassigned, postgres_get(from, 0, 6), arena);
-    if (error != 0)
-        return error;
+    int r = snapshot_get(&poll->snapshot, &poll->unassigned, postgres_get(from, 0, 6), arena);
+    if (r != 0)
+        return r;
     poll->witnessed = nonce_get(&poll->witness, postgres_get(from, 0, 7));
     poll->trimmed = postgres_get_u64(from, 0, 8);
     poll->lease_ms = (uint32_t)postgres_get_u64(from, 0, 9);
@@ -540,7 +547,7 @@ static int finish_members(const struct engine_pg *pg, struct arena *arena,
     const struct postgres *const from = pg->postgres;
     struct engine_members *const members = &answer->members;
     const int rows = postgres_row_count(from);
-    int error = 0;
+    int r = 0;
 
     if (rows < 1)
         return -EPROTO;
@@ -553,7 +560,8 @@ static int finish_members(const struct engine_pg *pg, struct arena *arena,
         .timeline = postgres_get_u64(from, 0, 3),
         .database = postgres_get_u64(from, 0, 4),
     };
-    /* A witness that is younger than the wait is none here: a host whose row a failover lost may hold the rest of a lease. */
+    /* A witness that is younger than the wait is none here: a host whose row a failover lost may
+     * hold the rest of a lease. */
     members->witnessed = nonce_get(&members->witness, postgres_get(from, 0, 5)) &&
                          postgres_get_bool(from, 0, 6);
     members->wait_ms = (uint32_t)postgres_get_u64(from, 0, 7);
@@ -561,10 +569,10 @@ static int finish_members(const struct engine_pg *pg, struct arena *arena,
     members->members = arena_array(arena, (size_t)rows, sizeof(*members->members));
     if (!members->members)
         return -ENOMEM;
-    for (int row = 0; row < rows && row < ENGINE_MEMBERS_MAX && error == 0; row++)
+    for (int row = 0; row < rows && row < ENGINE_MEMBERS_MAX && r == 0; row++)
         if (postgres_get(from, row, 8).data)
-            error = member_get(&members->members[members->member_count++], from, row, arena);
-    return error;
+            r = member_get(&members->members[members->member_count++], from, row, arena);
+    return r;
 }
 
 static int finish_trim(const struct engine_pg *pg, struct arena *arena,
@@ -608,24 +616,23 @@ static int pg_finish(struct engine *engine, struct arena *arena, struct engine_a
                      struct why *why)
 {
     struct engine_pg *const pg = pg_of(engine);
-    int error = postgres_take(pg->postgres, why);
+    int r = postgres_take(pg->postgres, why);
 
-    if (error == ENGINE_E_AGAIN)
-        return error;
+    if (r == ENGINE_E_AGAIN)
+        return r;
     const enum engine_op op = pg->under_way;
     pg->under_way = ENGINE_NONE;
-    if (error != 0)
-        return error;
+    if (r != 0)
+        return r;
     *answer = (struct engine_answer){.op = op};
-    error = postgres_row_count(pg->postgres) < 1 ? -EPROTO
-                                                 : finish_functions[op](pg, arena, answer);
-    if (error == -EPROTO)
+    r = postgres_row_count(pg->postgres) < 1 ? -EPROTO : finish_functions[op](pg, arena, answer);
+    if (r == -EPROTO)
         (void)why_set(why,
                       "PostgreSQL answered what the schema etagd of this release does not: run "
                       "etag-relay setup");
-    else if (error != 0)
+    else if (r != 0)
         (void)why_set(why, "no memory for the answer of PostgreSQL");
-    return error;
+    return r;
 }
 
 const struct engine_kind engine_postgres = {

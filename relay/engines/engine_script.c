@@ -15,13 +15,15 @@
 
 struct script {
     struct engine engine;
-    char *owned; /* of a file */
+    /* of a file */
+    char *owned;
     etag_str left;
     struct script_log *log;
     struct engine_request request;
     bool open, under_way, hangs;
     uint64_t not_before_ns;
-    struct engine_poll poll; /* the last one, without rows */
+    /* the last one, without rows */
+    struct engine_poll poll;
     uint64_t running[ENGINE_RUNNING_MAX];
     bool woken;
 };
@@ -36,8 +38,10 @@ static struct script *script_of(struct engine *engine)
 struct line {
     char words[LINE_WORDS_MAX][WORD_BYTES];
     size_t count;
-    etag_str after;            /* what stands behind it */
-    char rest[WORD_BYTES * 2]; /* all behind the first word */
+    /* what stands behind it */
+    etag_str after;
+    /* all behind the first word */
+    char rest[WORD_BYTES * 2];
 };
 
 /* The next line that is not empty; false at the end. */
@@ -78,12 +82,14 @@ static bool line_take(struct script *script, const char *word, struct line *line
 static const char *value_of(const char *word, const char *name)
 {
     const size_t len = strlen(name);
+
     return strncmp(word, name, len) == 0 && word[len] == '=' ? word + len + 1 : NULL;
 }
 
 static void take_number(const char *word, const char *name, uint64_t *out)
 {
     const char *const value = value_of(word, name);
+
     if (value)
         *out = strtoull(value, NULL, 10);
 }
@@ -91,6 +97,7 @@ static void take_number(const char *word, const char *name, uint64_t *out)
 static void take_number32(const char *word, const char *name, uint32_t *out)
 {
     uint64_t number = *out;
+
     take_number(word, name, &number);
     *out = (uint32_t)number;
 }
@@ -98,6 +105,7 @@ static void take_number32(const char *word, const char *name, uint32_t *out)
 static void take_flag(const char *word, const char *name, bool *out)
 {
     uint64_t number = *out;
+
     take_number(word, name, &number);
     *out = number != 0;
 }
@@ -105,6 +113,7 @@ static void take_flag(const char *word, const char *name, bool *out)
 struct engine_nonce engine_script_nonce(const char *word)
 {
     struct engine_nonce nonce = {{0}};
+
     memcpy(nonce.bytes, word, strnlen(word, ENGINE_NONCE_BYTES));
     return nonce;
 }
@@ -117,6 +126,7 @@ static struct engine_nonce witness_of(const char *word)
 static void take_witness(const char *word, bool *there, struct engine_nonce *out)
 {
     const char *const value = value_of(word, "witness");
+
     if (!value)
         return;
     *there = strcmp(value, "none") != 0;
@@ -133,6 +143,7 @@ static enum engine_membership membership_of(const char *word)
 static void take_membership(const char *word, enum engine_membership *out)
 {
     const char *const value = value_of(word, "member");
+
     if (value)
         *out = membership_of(value);
 }
@@ -141,6 +152,7 @@ static void take_membership(const char *word, enum engine_membership *out)
 static size_t positions_of(const char *text, uint64_t *out, size_t max)
 {
     size_t count = 0;
+
     while (*text && count < max) {
         char *end;
         out[count++] = strtoull(text, &end, 10);
@@ -183,6 +195,7 @@ static etag_str kept(struct arena *arena, const char *text)
 {
     const size_t len = strlen(text);
     char *const copy = arena_alloc(arena, len + 1);
+
     assert(copy);
     memcpy(copy, text, len + 1);
     return (etag_str){copy, len};
@@ -233,6 +246,7 @@ static void answer_poll(struct script *script, struct arena *arena, struct engin
 static void answer_join(struct script *script, struct engine_answer *answer)
 {
     struct line line;
+
     answer->join.membership = ENGINE_MEMBER;
     answer->join.lease_ms = script->poll.lease_ms;
     answer->join.wait_ms = script->poll.wait_ms;
@@ -252,6 +266,7 @@ static void answer_join(struct script *script, struct engine_answer *answer)
 static struct engine_member member_of(struct arena *arena, const struct line *line)
 {
     uint64_t *const running = arena_array(arena, 16, sizeof(*running));
+
     assert(line->count >= 5 && running);
     struct engine_member member = {
         .host = kept(arena, line->words[1]),
@@ -293,6 +308,7 @@ static void answer_members(struct script *script, struct arena *arena, struct en
 static void answer_publish(struct script *script, struct engine_answer *answer)
 {
     struct line line;
+
     answer->publish.position = line_take(script, "publish", &line)
                                    ? strtoull(line.words[1], NULL, 10)
                                    : 1;
@@ -331,6 +347,7 @@ static void answer_usual(struct script *script, struct arena *arena, struct engi
 int engine_script_from(struct engine **out, etag_str text, struct script_log *log, struct why *why)
 {
     struct script *const script = calloc(1, sizeof(*script));
+
     if (!script)
         return why_set(why, "no memory"), -ENOMEM;
     script->engine.kind = &engine_script;
@@ -353,8 +370,8 @@ int engine_script_from(struct engine **out, etag_str text, struct script_log *lo
 
 static int script_open(struct engine **out, const struct engine_options *options, struct why *why)
 {
-    FILE *file CLEANUP(cleanup_file) = fopen(options->connection, "re");
-    char *text CLEANUP(cleanup_free) = malloc(SCRIPT_BYTES_MAX);
+    CLEANUP(cleanup_file) FILE *file = fopen(options->connection, "re");
+    CLEANUP(cleanup_free) char *text = malloc(SCRIPT_BYTES_MAX);
 
     if (!file || !text) {
         const int error = errno;
@@ -389,6 +406,7 @@ static short script_events(const struct engine *engine)
 static int script_timeout_ms(const struct engine *engine)
 {
     const struct script *const script = (const struct script *)engine;
+
     return script->under_way && !script->hangs ? 1 : -1;
 }
 
@@ -413,6 +431,7 @@ static bool script_ready(const struct engine *engine)
 static void script_note(struct script *script, const struct engine_request *request)
 {
     struct script_log *const log = script->log;
+
     if (!log)
         return;
     const uint64_t called_ns = time_coarse_ns();
@@ -489,6 +508,7 @@ static bool script_woken(struct engine *engine)
 {
     struct script *const script = script_of(engine);
     const bool woken = script->woken;
+
     script->woken = false;
     return woken;
 }

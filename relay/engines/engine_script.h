@@ -32,13 +32,18 @@
 /* One operation as it was started. */
 struct script_seen {
     enum engine_op op;
-    uint64_t begun_ns;      /* coarse clock at its start */
-    uint64_t begun_fine_ns; /* the same, CLOCK_MONOTONIC */
-    bool cursor;            /* POLL: there was one */
+    /* coarse clock at its start */
+    uint64_t begun_ns;
+    /* the same, CLOCK_MONOTONIC */
+    uint64_t begun_fine_ns;
+    /* POLL: there was one */
+    bool cursor;
     uint64_t cursor_next;
-    uint64_t position; /* ACKNOWLEDGE: next of its snapshot */
+    /* ACKNOWLEDGE: next of its snapshot */
+    uint64_t position;
     struct engine_nonce witness;
-    bool ask; /* PUBLISH */
+    /* PUBLISH */
+    bool ask;
     size_t names;
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rows come from a database that others may write to: every length is checked, every name judged as one from a client. What no
- * release of ours can have written is never guessed at; its reader raises everything.
+ * Rows come from a database that others may write to: every length is checked, every name judged as
+ * one from a client. What no release of ours can have written is never guessed at; its reader
+ * raises everything.
  */
 #include "outbox_row.h"
 
@@ -25,7 +26,7 @@ _Static_assert(HOST_BYTES_MAX + TARGET_BYTES_MAX + 2 <= NAME_BYTES_MAX, "each us
 _Static_assert(OUTBOX_ROW_BYTES_MAX / (RECORD_HEAD_BYTES + 1) <= TARGETS_PER_EVENT_MAX,
                "a row never names more than an event may");
 
-/* ---- Decode -------------------------------------------------------------------------------------- */
+/* ---- Decode ---------------------------------------------------------------------------------- */
 
 struct record {
     char kind;
@@ -161,7 +162,7 @@ const char *outbox_row_decode(etag_targets *out, struct arena *arena, etag_str b
     return wrong;
 }
 
-/* ---- Encode -------------------------------------------------------------------------------------- */
+/* ---- Encode ---------------------------------------------------------------------------------- */
 
 static int rows_reserve(struct outbox_rows *rows, size_t more)
 {
@@ -186,6 +187,7 @@ static void rows_append(struct outbox_rows *rows, const void *bytes, size_t len)
 static void row_end(struct outbox_rows *rows)
 {
     const uint32_t len = htobe32((uint32_t)(rows->len - rows->row_at - sizeof(len)));
+
     memcpy(rows->bytes + rows->row_at, &len, sizeof(len));
 }
 
@@ -197,6 +199,7 @@ struct name {
 static size_t name_len(const struct name *name)
 {
     size_t len = 0;
+
     for (size_t i = 0; i < NAME_PARTS; i++)
         len += name->part[i].len;
     return len;
@@ -229,7 +232,8 @@ static int row_begin(struct outbox_rows *rows, const etag_targets *targets)
     return 0;
 }
 
-/* In this row, or in the next one. A name may be written much longer than it is ("%41"): what fits into no row is everything. */
+/* In this row, or in the next one. A name may be written much longer than it is ("%41"): what fits
+ * into no row is everything. */
 static int name_append(struct outbox_rows *rows, const etag_targets *targets, char kind,
                        struct name name)
 {
@@ -240,9 +244,9 @@ static int name_append(struct outbox_rows *rows, const etag_targets *targets, ch
     const size_t row_bytes = rows->len - rows->row_at - sizeof(uint32_t);
     if (row_bytes + RECORD_HEAD_BYTES + name_len(&name) > OUTBOX_ROW_BYTES_MAX) {
         row_end(rows);
-        const int error = row_begin(rows, targets);
-        if (error != 0)
-            return error;
+        const int r = row_begin(rows, targets);
+        if (r != 0)
+            return r;
     }
     record_append(rows, kind, &name);
     return 0;

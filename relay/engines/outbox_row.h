@@ -17,22 +17,25 @@
 #define OUTBOX_ROW_BYTES_MAX 8192
 #define OUTBOX_ROW_MARK 1
 
-/* NULL, or why no release of ours can have written these bytes (static text; *out is empty then). *out borrows from bytes and
- * arena. What it names passes targets_check(), unless it names nothing. -ENOMEM goes to *error, 0 else. */
+/* NULL, or why no release of ours can have written these bytes (static text; *out is empty then).
+ * *out borrows from bytes and arena. What it names passes targets_check(), unless it names nothing.
+ * -ENOMEM goes to *error, 0 else. */
 MUST_USE const char *outbox_row_decode(etag_targets *out, struct arena *arena, etag_str bytes,
                                        int *error);
 
 /* Does it name nothing? */
 MUST_USE bool outbox_row_is_empty(const etag_targets *targets);
 
-/* Appends to *out the rows of one mutation, each behind its length (4 bytes, as PostgreSQL sends an array's elements), and
- * counts them. Targets that name nothing become one row that asks. 0, -ENOMEM, or -EINVAL: targets_check() would refuse
- * them. */
+/* Appends to *out the rows of one mutation, each behind its length (4 bytes, as PostgreSQL sends an
+ * array's elements), and counts them. Targets that name nothing become one row that asks. 0,
+ * -ENOMEM, or -EINVAL: targets_check() would refuse them. */
 struct outbox_rows {
-    uint8_t *bytes; /* the caller's, freed with free() */
+    /* the caller's, freed with free() */
+    uint8_t *bytes;
     size_t len, capacity;
     uint32_t count;
-    size_t row_at; /* where the length of the last row is */
+    /* where the length of the last row is */
+    size_t row_at;
 };
 
 MUST_USE int outbox_rows_encode(struct outbox_rows *out, const etag_targets *targets);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Connecting goes on in steps that look like statements: CONNECT (libpq's own), RIGHTS and VERSION (is there our schema, may we use
- * it?), LISTEN. They ask in an order in which no question fails for a reason that a later one would have told better.
+ * Connecting goes on in steps that look like statements: CONNECT (libpq's own), RIGHTS and VERSION
+ * (is there our schema, may we use it?), LISTEN. They ask in an order in which no question fails
+ * for a reason that a later one would have told better.
  *
- * What the server refuses is sorted by its SQLSTATE. REFUSED is what stays refused however often it is sent, and harms nothing
- * else: a wrong argument (22, 23), a step out of its order (55000), a lock that another has (55P03). All else ends the connection: the next one may meet another
+ * What the server refuses is sorted by its SQLSTATE. REFUSED is what stays refused however often it
+ * is sent, and harms nothing else: a wrong argument (22, 23), a step out of its order (55000), a
+ * lock that another has (55P03). All else ends the connection: the next one may meet another
  * server, a mended schema, granted rights.
  */
 #include "postgres.h"
@@ -28,18 +30,23 @@ enum postgres_step {
     STEP_VERSION,
     STEP_LISTEN,
     STEP_READY,
-    STEP_BUSY, /* a statement of our caller */
-    STEP_DONE, /* its result is there */
+    /* a statement of our caller */
+    STEP_BUSY,
+    /* its result is there */
+    STEP_DONE,
 };
 
 struct postgres {
     PGconn *connection;
-    PGresult *result; /* of the last statement, NULL until it is whole */
+    /* of the last statement, NULL until it is whole */
+    PGresult *result;
     enum postgres_step step;
-    PostgresPollingStatusType polling; /* CONNECT */
+    /* CONNECT */
+    PostgresPollingStatusType polling;
     bool unchecked;
     bool woken;
-    bool unsent; /* libpq has bytes that the kernel did not take yet */
+    /* libpq has bytes that the kernel did not take yet */
+    bool unsent;
 };
 
 static const char rights_sql[] =
@@ -57,7 +64,7 @@ static const char version_sql[] = "SELECT etagd.version()";
 static const char listen_sql[] =
     "SET default_transaction_isolation = 'read committed'; LISTEN etagd";
 
-/* ---- Open, close --------------------------------------------------------------------------------- */
+/* ---- Open, close ----------------------------------------------------------------------------- */
 
 struct postgres *postgres_close(struct postgres *postgres)
 {
@@ -137,7 +144,7 @@ int postgres_open(struct postgres **out, const char *connection, const char *nam
     return 0;
 }
 
-/* ---- What went wrong ----------------------------------------------------------------------------- */
+/* ---- What went wrong ------------------------------------------------------------------------- */
 
 static bool state_is(const char *state, const char *prefix)
 {
@@ -179,7 +186,7 @@ static int result_error(struct postgres *postgres, struct why *why)
     return state_is(state, "42") || state_is(state, "3F") ? -EACCES : -EPROTO;
 }
 
-/* ---- Bytes --------------------------------------------------------------------------------------- */
+/* ---- Bytes ----------------------------------------------------------------------------------- */
 
 int postgres_fd(const struct postgres *postgres)
 {
@@ -264,7 +271,7 @@ static int result_judge(struct postgres *postgres, struct why *why)
     }
 }
 
-/* ---- Connecting ---------------------------------------------------------------------------------- */
+/* ---- Connecting ------------------------------------------------------------------------------ */
 
 static int rights_judge(const struct postgres *postgres, struct why *why)
 {
@@ -363,35 +370,36 @@ static void notifications_take(struct postgres *postgres)
 /* A step of ours has its result. */
 static int step_judge(struct postgres *postgres, struct why *why)
 {
-    int error = result_judge(postgres, why);
+    int r = result_judge(postgres, why);
 
-    if (error == 0 && postgres->step == STEP_RIGHTS)
-        error = rights_judge(postgres, why);
-    if (error == 0 && postgres->step == STEP_VERSION)
-        error = version_judge(postgres, why);
-    if (error > 0) /* nothing is refused here that may be refused */
-        error = -EPROTO;
-    return error != 0 ? error : step_next(postgres, why);
+    if (r == 0 && postgres->step == STEP_RIGHTS)
+        r = rights_judge(postgres, why);
+    if (r == 0 && postgres->step == STEP_VERSION)
+        r = version_judge(postgres, why);
+    if (r > 0) /* nothing is refused here that may be refused */
+        r = -EPROTO;
+    return r != 0 ? r : step_next(postgres, why);
 }
 
 int postgres_dispatch(struct postgres *postgres, struct why *why)
 {
     if (postgres->step == STEP_CONNECT)
         return connect_go_on(postgres, why);
-    /* What is left to say of a connection that ends (a server that shuts down) comes as a result. */
+    /* What is left to say of a connection that ends (a server that shuts down) comes as a
+     * result. */
     const bool lost = !PQconsumeInput(postgres->connection);
-    int error = postgres->unsent && !lost ? flush(postgres, why) : 0;
+    int r = postgres->unsent && !lost ? flush(postgres, why) : 0;
     notifications_take(postgres);
-    while (error == 0 && postgres->step != STEP_READY && postgres->step != STEP_DONE &&
+    while (r == 0 && postgres->step != STEP_READY && postgres->step != STEP_DONE &&
            result_collect(postgres) == 0) {
         if (postgres->step == STEP_BUSY)
             postgres->step = STEP_DONE;
         else
-            error = step_judge(postgres, why);
+            r = step_judge(postgres, why);
     }
-    if (error == 0 && lost && postgres->step != STEP_DONE)
+    if (r == 0 && lost && postgres->step != STEP_DONE)
         return connection_error(postgres, "the connection to PostgreSQL was lost", why);
-    return error;
+    return r;
 }
 
 bool postgres_ready(const struct postgres *postgres)
@@ -402,11 +410,12 @@ bool postgres_ready(const struct postgres *postgres)
 bool postgres_woken(struct postgres *postgres)
 {
     const bool woken = postgres->woken;
+
     postgres->woken = false;
     return woken;
 }
 
-/* ---- Statements ---------------------------------------------------------------------------------- */
+/* ---- Statements ------------------------------------------------------------------------------ */
 
 int postgres_send(struct postgres *postgres, const struct postgres_statement *statement,
                   struct why *why)
@@ -455,10 +464,11 @@ uint64_t postgres_get_u64(const struct postgres *postgres, int row, int column)
 bool postgres_get_bool(const struct postgres *postgres, int row, int column)
 {
     const etag_str value = postgres_get(postgres, row, column);
+
     return value.len == 1 && value.data[0] == 1;
 }
 
-/* ---- For commands, which may wait ---------------------------------------------------------------- */
+/* ---- For commands, which may wait ------------------------------------------------------------ */
 
 static int wait_for(struct postgres *postgres, enum postgres_step step, uint32_t timeout_ms,
                     struct why *why)
@@ -474,9 +484,9 @@ static int wait_for(struct postgres *postgres, enum postgres_step step, uint32_t
         }
         if (poll(&wait, 1, (int)((end_ns - now_ns) / NS_PER_MS) + 1) < 0 && errno != EINTR)
             return -errno;
-        const int error = wait.revents != 0 ? postgres_dispatch(postgres, why) : 0;
-        if (error != 0)
-            return error;
+        const int r = wait.revents != 0 ? postgres_dispatch(postgres, why) : 0;
+        if (r != 0)
+            return r;
     }
     return 0;
 }
@@ -489,11 +499,11 @@ int postgres_wait(struct postgres *postgres, uint32_t timeout_ms, struct why *wh
 int postgres_ask(struct postgres *postgres, const struct postgres_statement *statement,
                  uint32_t timeout_ms, struct why *why)
 {
-    int error = postgres_send(postgres, statement, why);
+    int r = postgres_send(postgres, statement, why);
 
-    if (error == 0)
-        error = wait_for(postgres, STEP_DONE, timeout_ms, why);
-    return error != 0 ? error : postgres_take(postgres, why);
+    if (r == 0)
+        r = wait_for(postgres, STEP_DONE, timeout_ms, why);
+    return r != 0 ? r : postgres_take(postgres, why);
 }
 
 int postgres_run(struct postgres *postgres, const char *sql, struct why *why)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A connection to PostgreSQL that never blocks (but for the look-up of a host's name): libpq stops here. One statement at a time,
- * values in binary form. What goes wrong becomes a sentence that says what to do.
+ * A connection to PostgreSQL that never blocks (but for the look-up of a host's name): libpq stops
+ * here. One statement at a time, values in binary form. What goes wrong becomes a sentence that
+ * says what to do.
  */
 #ifndef ETAG_RELAY_POSTGRES_H
 #define ETAG_RELAY_POSTGRES_H
@@ -29,8 +30,9 @@ struct postgres_statement {
     bool text;
 };
 
-/* Begins to connect. connection: a connection string or URI; NULL or empty: what libpq finds in its environment. name: what the
- * server calls the session. unchecked: any PostgreSQL will do, with or without our schema. 0, -ENOMEM, or -EINVAL and why. */
+/* Begins to connect. connection: a connection string or URI; NULL or empty: what libpq finds in its
+ * environment. name: what the server calls the session. unchecked: any PostgreSQL will do, with or
+ * without our schema. 0, -ENOMEM, or -EINVAL and why. */
 MUST_USE int postgres_open(struct postgres **out, const char *connection, const char *name,
                            bool unchecked, struct why *why);
 /* NULL is allowed; returns NULL. */
@@ -50,7 +52,8 @@ bool postgres_woken(struct postgres *postgres);
 /* Sends a statement; only while ready. Its values are copied. 0 or negative. */
 MUST_USE int postgres_send(struct postgres *postgres, const struct postgres_statement *statement,
                            struct why *why);
-/* Its result, which is borrowed until the next send or close: 0, ENGINE_E_AGAIN, ENGINE_E_REFUSED, or negative. */
+/* Its result, which is borrowed until the next send or close: 0, ENGINE_E_AGAIN, ENGINE_E_REFUSED,
+ * or negative. */
 MUST_USE int postgres_take(struct postgres *postgres, struct why *why);
 
 /* Of that result. */
@@ -61,8 +64,8 @@ uint64_t postgres_get_u64(const struct postgres *postgres, int row,
                           int column); /* int4, int8, xid8; NULL: 0 */
 bool postgres_get_bool(const struct postgres *postgres, int row, int column); /* NULL: false */
 
-/* Several statements in one transaction, without values, in the blocking manner of commands: no more than ready is asked of the
- * connection. 0 or negative. */
+/* Several statements in one transaction, without values, in the blocking manner of commands: no
+ * more than ready is asked of the connection. 0 or negative. */
 MUST_USE int postgres_run(struct postgres *postgres, const char *sql, struct why *why);
 /* Sends a statement and waits for its result; the same results as postgres_take(). */
 MUST_USE int postgres_ask(struct postgres *postgres, const struct postgres_statement *statement,

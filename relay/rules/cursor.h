@@ -13,12 +13,14 @@
 #define CURSOR_BYTES_MAX RELAY_CURSOR_BYTES_MAX
 
 struct cursor {
-    bool there; /* false: a cold start, or one that could not be read */
+    /* false: a cold start, or one that could not be read */
+    bool there;
     struct engine_origin origin;
     bool witnessed;
     struct engine_nonce witness;
     uint64_t digest;
-    struct engine_snapshot snapshot; /* owned */
+    /* owned */
+    struct engine_snapshot snapshot;
 };
 
 /* Leaves it empty: not there. */

@@ -21,6 +21,7 @@ const char *relay_reason_word(enum relay_reason reason)
         RELAY_REASONS(RELAY_REASON_WORD)
 #undef RELAY_REASON_WORD
     };
+
     return words[reason];
 }
 

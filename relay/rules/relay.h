@@ -40,9 +40,12 @@ const char *relay_reason_word(enum relay_reason reason);
 
 /* What a poll is good for. */
 struct relay_verdict {
-    bool batch;                   /* false: a standby answered, nothing of it is used */
-    enum relay_reason everything; /* NONE: the rows, and nothing else */
-    bool counts;                  /* the daemon may call itself fresh by it */
+    /* false: a standby answered, nothing of it is used */
+    bool batch;
+    /* NONE: the rows, and nothing else */
+    enum relay_reason everything;
+    /* the daemon may call itself fresh by it */
+    bool counts;
 };
 
 /* cursor: what the daemon has. unreadable: it has one, which could not be read. */

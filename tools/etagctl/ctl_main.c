@@ -9,12 +9,14 @@
 static const struct ctl_command *command_find(const char *name)
 {
     const struct ctl_command *const *command = ctl_commands;
+
     while (*command && strcmp((*command)->name, name) != 0)
         command++;
     return *command;
 }
 
-/* "etagctl check --json ..." with a mistake in front of --json: the error is for a program all the same. */
+/* "etagctl check --json ..." with a mistake in front of --json: the error is for a program all the
+ * same. */
 static bool wants_json(int argc, char **argv)
 {
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)

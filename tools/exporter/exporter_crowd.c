@@ -33,6 +33,7 @@ static bool is_staying(const struct guest *guest)
 static unsigned staying_from(const struct crowd *crowd, const struct guest *of)
 {
     unsigned count = 0;
+
     for (size_t i = 0; i < CROWD_MAX; i++)
         count += is_staying(&crowd->guests[i]) && (!of || is_same_place(&crowd->guests[i], of));
     return count;
@@ -44,11 +45,13 @@ static bool goes_before(const struct guest *a, const struct guest *b)
     return a->asking != b->asking ? b->asking : a->since < b->since;
 }
 
-/* Who goes for a newcomer: one from its own place, else one from the place that has most here. Never the newcomer. */
+/* Who goes for a newcomer: one from its own place, else one from the place that has most here.
+ * Never the newcomer. */
 static void send_away(struct crowd *crowd, const struct guest *newcomer, bool of_its_place)
 {
     struct guest *first = NULL;
     unsigned most = 0;
+
     for (size_t i = 0; i < CROWD_MAX; i++) {
         struct guest *guest = &crowd->guests[i];
         if (!is_staying(guest) || guest == newcomer ||
@@ -69,6 +72,7 @@ static void send_away(struct crowd *crowd, const struct guest *newcomer, bool of
 struct guest *crowd_enter(struct crowd *crowd, int fd, const struct sockaddr *address)
 {
     struct guest *guest = NULL;
+
     for (size_t i = 0; i < CROWD_MAX && !guest; i++)
         if (!crowd->guests[i].here)
             guest = &crowd->guests[i];

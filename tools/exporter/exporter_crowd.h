@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Connections to the exporter, and who has to go when there are many. A collector needs one for a moment; whoever holds many
- * and asks nothing must not keep it out, least of all from the address that they share. So nobody is refused: one who
- * comes takes the place of the one that has asked nothing for the longest time. One thread.
+ * Connections to the exporter, and who has to go when there are many. A collector needs one for a
+ * moment; whoever holds many and asks nothing must not keep it out, least of all from the address
+ * that they share. So nobody is refused: one who comes takes the place of the one that has asked
+ * nothing for the longest time. One thread.
  */
 #ifndef EXPORTER_CROWD_H
 #define EXPORTER_CROWD_H
@@ -19,20 +20,26 @@
 
 struct guest {
     bool here;
-    bool leaving; /* was sent away; its descriptor is still open */
-    bool asking;  /* a request of its is being answered */
+    /* was sent away; its descriptor is still open */
+    bool leaving;
+    /* a request of its is being answered */
+    bool asking;
     int fd;
-    uint8_t address[17]; /* family and bytes; all of a Unix socket are one */
-    uint64_t since;      /* the crowd's count when it came, or was answered last */
+    /* family and bytes; all of a Unix socket are one */
+    uint8_t address[17];
+    /* the crowd's count when it came, or was answered last */
+    uint64_t since;
 };
 
 struct crowd {
     struct guest guests[CROWD_MAX];
-    uint64_t count; /* of events: the order is what matters, not the time */
+    /* of events: the order is what matters, not the time */
+    uint64_t count;
 };
 
-/* Takes note of a connection; sends others away (shutdown(): the server closes what is at its end) where there are too many.
- * address may be NULL. Returns its guest, until crowd_leave(); NULL: there is no room at all, and it was shut down itself. */
+/* Takes note of a connection; sends others away (shutdown(): the server closes what is at its end)
+ * where there are too many. address may be NULL. Returns its guest, until crowd_leave(); NULL:
+ * there is no room at all, and it was shut down itself. */
 struct guest *crowd_enter(struct crowd *crowd, int fd, const struct sockaddr *address);
 void crowd_asks(struct guest *guest);
 void crowd_answered(struct crowd *crowd, struct guest *guest);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* host [ ":" port ], as RFC 9110 section 7.2 has it: strictly, since what is none of these forms is no collector's. */
+/* host [ ":" port ], as RFC 9110 section 7.2 has it: strictly, since what is none of these forms is
+ * no collector's. */
 #include "exporter_host.h"
 
 #include "text.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The Host of a request. A page in somebody's browser can have its own name resolved to this host's address (DNS rebinding)
- * and read what is meant for local collectors alone; its requests then bear that name. So names count only if they were
- * named. An address in digits is nobody's to resolve, so it counts always.
+ * The Host of a request. A page in somebody's browser can have its own name resolved to this host's
+ * address (DNS rebinding) and read what is meant for local collectors alone; its requests then bear
+ * that name. So names count only if they were named. An address in digits is nobody's to resolve,
+ * so it counts always.
  */
 #ifndef EXPORTER_HOST_H
 #define EXPORTER_HOST_H
@@ -15,7 +16,8 @@
 #define HOST_NAMES_MAX 16
 
 struct host_names {
-    const char *names[HOST_NAMES_MAX]; /* borrowed; besides localhost */
+    /* borrowed; besides localhost */
+    const char *names[HOST_NAMES_MAX];
     size_t count;
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* GET and HEAD of /metrics, under a name that is ours. Everything else is refused with a line that says what would be right. */
+/* GET and HEAD of /metrics, under a name that is ours. Everything else is refused with a line that
+ * says what would be right. */
 #include "exporter_http.h"
 
 #include "text.h"
@@ -40,6 +41,7 @@ static enum metrics_format format_of(struct MHD_Connection *connection)
 {
     const char *accept = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
                                                      MHD_HTTP_HEADER_ACCEPT);
+
     return accept && strstr(accept, "application/openmetrics-text") ? METRICS_OPENMETRICS
                                                                     : METRICS_PROMETHEUS;
 }
@@ -73,6 +75,7 @@ static struct guest *guest_of(struct MHD_Connection *connection)
 {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(
         connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
     return info ? (struct guest *)info->socket_context : NULL;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The exporter's HTTP: which requests get the page. libmicrohttpd's thread serves one request after the other, so that
- * whoever makes the page needs no lock.
+ * The exporter's HTTP: which requests get the page. libmicrohttpd's thread serves one request after
+ * the other, so that whoever makes the page needs no lock.
  */
 #ifndef EXPORTER_HTTP_H
 #define EXPORTER_HTTP_H
@@ -14,17 +14,18 @@ struct MHD_Daemon;
 
 struct exporter_http {
     /* Set by the caller before it opens. */
-    char *(*page)(void *context, enum metrics_format format,
-                  size_t *bytes); /* malloc()ed; NULL: no memory */
+    /* malloc()ed; NULL: no memory */
+    char *(*page)(void *context, enum metrics_format format, size_t *bytes);
     void *context;
     struct host_names hosts;
-    bool any_host; /* on a Unix socket nobody resolves a name */
+    /* on a Unix socket nobody resolves a name */
+    bool any_host;
     struct MHD_Daemon *daemon;
     struct crowd crowd;
 };
 
-/* Serves what listens on the descriptor (consumed) in a thread of its own; -1: exporter_http_take() brings connections, and
- * exporter_http_turn() serves them. False: errno says why. */
+/* Serves what listens on the descriptor (consumed) in a thread of its own; -1: exporter_http_take()
+ * brings connections, and exporter_http_turn() serves them. False: errno says why. */
 MUST_USE bool exporter_http_open(struct exporter_http *http, int listen_fd);
 void exporter_http_close(struct exporter_http *http);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Metrics tell what a host does, so that they are for this host unless somebody says otherwise: not by a slip of the address,
- * but by a flag of its own.
+ * Metrics tell what a host does, so that they are for this host unless somebody says otherwise: not
+ * by a slip of the address, but by a flag of its own.
  */
 #include "exporter_listen.h"
 
@@ -25,6 +25,7 @@
 static bool name_is_left_over(const struct sockaddr_un *address)
 {
     struct stat found;
+
     if (lstat(address->sun_path, &found) < 0 || !S_ISSOCK(found.st_mode))
         return false;
     CLEANUP(cleanup_fd) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -35,6 +36,7 @@ static bool name_is_left_over(const struct sockaddr_un *address)
 static bool unix_open(struct listener *listener, const char *path, struct why *why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+
     if (path[0] == '\0' || strlen(path) >= sizeof(address.sun_path))
         return why_not(why, "the path of a Unix socket has 1 to %zu bytes",
                        sizeof(address.sun_path) - 1);
@@ -44,7 +46,8 @@ static bool unix_open(struct listener *listener, const char *path, struct why *w
         return why_not(why, "no socket: %s", strerror(errno));
     if (name_is_left_over(&address))
         (void)unlink(path);
-    /* Between bind and chmod nobody else may connect: the mode of what is made comes from the umask. */
+    /* Between bind and chmod nobody else may connect: the mode of what is made comes from the
+     * umask. */
     const mode_t former = umask(0777 & ~SOCKET_MODE);
     const int bound = bind(fd, (const struct sockaddr *)&address, sizeof(address));
     umask(former);
@@ -74,6 +77,7 @@ static bool where_split(const char *where, char host[64], char port[8])
 {
     const char *const colon = strrchr(where, ':');
     size_t len = colon ? (size_t)(colon - where) : 0;
+
     if (!colon || strlen(colon + 1) == 0 || strlen(colon + 1) > 5 ||
         colon[1 + strspn(colon + 1, "0123456789")] != '\0' ||
         strtol(colon + 1, NULL, 10) > UINT16_MAX)
@@ -95,6 +99,7 @@ static void text_of(struct listener *listener, const char *host, int family)
     struct sockaddr_storage bound = {0};
     socklen_t len = sizeof(bound);
     char port[8] = "?";
+
     (void)getsockname(listener->fd, (struct sockaddr *)&bound, &len);
     (void)getnameinfo((const struct sockaddr *)&bound, len, NULL, 0, port, sizeof(port),
                       NI_NUMERICSERV);

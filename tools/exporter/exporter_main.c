@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * etag-exporter: the figures of "etagctl stats" over HTTP, for Prometheus. One page, /metrics. A scrape asks the daemon and
- * waits for at most --timeout-ms; where no answer comes, the page says etagd_up 0, and that is not an error of HTTP: a
- * collector is to learn that the daemon is down, not that a page is missing.
+ * etag-exporter: the figures of "etagctl stats" over HTTP, for Prometheus. One page, /metrics. A
+ * scrape asks the daemon and waits for at most --timeout-ms; where no answer comes, the page says
+ * etagd_up 0, and that is not an error of HTTP: a collector is to learn that the daemon is down,
+ * not that a page is missing.
  *
- * HTTP is served by one thread (exporter_http.c), so that the connection to the daemon and the sample need no lock; the main
- * thread waits for the end.
+ * HTTP is served by one thread (exporter_http.c), so that the connection to the daemon and the
+ * sample need no lock; the main thread waits for the end.
  */
 #include "clocktime.h"
 #include "exporter_http.h"
@@ -25,12 +26,15 @@ struct exporter {
     const char *socket_path, *listen;
     uint32_t timeout_ms;
     bool allow_remote;
-    bool answered; /* help or version */
+    /* help or version */
+    bool answered;
     struct exporter_http http;
     struct channel channel;
     struct sample *sample;
-    bool known, up;      /* what was said last */
-    uint64_t down_until; /* coarse ns */
+    /* what was said last */
+    bool known, up;
+    /* coarse ns */
+    uint64_t down_until;
 };
 
 /* ---- Answers ---- */
@@ -48,8 +52,8 @@ static void say_state(struct exporter *exporter, bool up, const char *why)
         fprintf(stderr, "etag-exporter: no figures: %s\n", why);
 }
 
-/* A daemon that lets a request wait and does not answer lets the next one wait as long, and scrapes are served one after the
- * other: for that time it is down without being asked again. */
+/* A daemon that lets a request wait and does not answer lets the next one wait as long, and scrapes
+ * are served one after the other: for that time it is down without being asked again. */
 static bool sample_renew(struct exporter *exporter)
 {
     struct fault fault;
@@ -98,6 +102,7 @@ static error_t timeout_parse(struct exporter *exporter, const char *text, struct
 {
     char *end = NULL;
     const unsigned long value = strtoul(text, &end, 10);
+
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || value < 1 || value > TIMEOUT_MS_MAX) {
         argp_error(state, "--timeout-ms %s: want milliseconds from 1 to %d", text, TIMEOUT_MS_MAX);
         return EINVAL;
@@ -123,6 +128,7 @@ static error_t host_parse(struct exporter *exporter, const char *name, struct ar
 static error_t flag_parse(int key, char *value, struct argp_state *state)
 {
     struct exporter *exporter = state->input;
+
     switch (key) {
     case KEY_SOCKET:
         exporter->socket_path = value;
@@ -173,6 +179,7 @@ static const struct argp_option flags[] = {
 static bool exporter_init(struct exporter *exporter)
 {
     const char *path = exporter->socket_path;
+
     if (!path)
         path = getenv("ETAGD_SOCKET");
     if (!path || !path[0])

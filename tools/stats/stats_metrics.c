@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A family is a name with a type and a sentence; its series are figures of the daemon, told apart by one label. A figure that
- * this daemon does not say is left out. Histograms have a bucket for each power of two, which are bounds of the daemon's
- * finer ones too, so that nothing is shared out between two.
+ * A family is a name with a type and a sentence; its series are figures of the daemon, told apart
+ * by one label. A figure that this daemon does not say is left out. Histograms have a bucket for
+ * each power of two, which are bounds of the daemon's finer ones too, so that nothing is shared out
+ * between two.
  */
 #include "stats_metrics.h"
 
@@ -18,17 +19,21 @@
 enum metric_type { COUNTER, GAUGE };
 
 struct series {
-    const char *label; /* its value; NULL: the family has no label */
+    /* its value; NULL: the family has no label */
+    const char *label;
     const char *stat;
 };
 
 struct family {
-    const char *name; /* without "_total" */
+    /* without "_total" */
+    const char *name;
     enum metric_type type;
     const char *help;
     const char *label;
-    double divisor;   /* from the daemon's unit to that of the metric; 0: counts as 1 */
-    const char *unit; /* NULL: none */
+    /* from the daemon's unit to that of the metric; 0: counts as 1 */
+    double divisor;
+    /* NULL: none */
+    const char *unit;
     const struct series *series;
 };
 
@@ -211,6 +216,7 @@ static void write_head(const struct page *page, const char *name, const char *su
 {
     const bool open = page->format == METRICS_OPENMETRICS;
     const char *const behind = open ? "" : suffix;
+
     fprintf(page->out, "# TYPE %s%s %s\n", name, behind, type);
     if (open && unit)
         fprintf(page->out, "# UNIT %s %s\n", name, unit);
@@ -267,6 +273,7 @@ static void write_label(const struct page *page, const char *name, const char *t
 static void write_build(const struct page *page)
 {
     static const char *const names[] = {"version", "loop", "durability", "start"};
+
     write_head(page, "etagd_build", "_info", page->format == METRICS_OPENMETRICS ? "info" : "gauge",
                NULL, "Which daemon it is, and how it started.");
     fputs("etagd_build_info{", page->out);

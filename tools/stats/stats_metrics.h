@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The figures as metrics, for Prometheus and what understands the same. One table says which there are; the two formats
- * differ in names and ends only.
+ * The figures as metrics, for Prometheus and what understands the same. One table says which there
+ * are; the two formats differ in names and ends only.
  */
 #ifndef STATS_METRICS_H
 #define STATS_METRICS_H
@@ -11,8 +11,10 @@
 #include <stdio.h>
 
 enum metrics_format {
-    METRICS_OPENMETRICS, /* OpenMetrics 1.0 */
-    METRICS_PROMETHEUS, /* the older text format, 0.0.4: what node_exporter's textfile collector reads */
+    /* OpenMetrics 1.0 */
+    METRICS_OPENMETRICS,
+    /* the older text format, 0.0.4: what node_exporter's textfile collector reads */
+    METRICS_PROMETHEUS,
 };
 
 /* As HTTP calls it. */

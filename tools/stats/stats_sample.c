@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Figures are found by name, so that a daemon of another release is understood as far as the names agree. */
+/* Figures are found by name, so that a daemon of another release is understood as far as the names
+ * agree. */
 #include "stats_sample.h"
 
 #include "clocktime.h"
@@ -93,6 +94,7 @@ bool sample_has(const struct sample *sample, const char *name)
 uint64_t sample_number(const struct sample *sample, const char *name)
 {
     const struct sample_number *number = number_find(sample, name);
+
     return number ? number->value : 0;
 }
 

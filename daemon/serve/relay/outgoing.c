@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A list in the order of the tokens. The relay is given what comes first, as many as the window allows, and may answer in any order. An
- * event that its log has, and whose writer waits for more, stays as a poke at the position that the relay told.
+ * A list in the order of the tokens. The relay is given what comes first, as many as the window
+ * allows, and may answer in any order. An event that its log has, and whose writer waits for more,
+ * stays as a poke at the position that the relay told.
  *
  * "Everything" is no entry: it must find room where nothing else does.
  */
@@ -87,6 +88,7 @@ void outgoing_deinit(struct outgoing *outgoing)
 static struct outgoing_entry *find(const struct outgoing *outgoing, uint64_t token)
 {
     struct outgoing_entry *entry = outgoing->first;
+
     while (entry && entry->token < token)
         entry = entry->next;
     return entry && entry->token == token ? entry : NULL;

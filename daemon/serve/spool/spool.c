@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A scan lists the directory and then opens only names that can be events, of which there are SPOOL_FILES. Where a local user
- * has made so many names that listing has no bound, it asks for each of those names instead, which has one.
+ * A scan lists the directory and then opens only names that can be events, of which there are
+ * SPOOL_FILES. Where a local user has made so many names that listing has no bound, it asks for
+ * each of those names instead, which has one.
  *
  * What becomes of a file then: spool_slot.c.
  *
- * No name is ever replaced by a writer but all-NN, by its own owner. So all-NN is renamed to taken-NN, where nobody else renames
- * to, before it is applied. While an older one waits there, all-NN is applied where it is, and taken to be removed only.
+ * No name is ever replaced by a writer but all-NN, by its own owner. So all-NN is renamed to
+ * taken-NN, where nobody else renames to, before it is applied. While an older one waits there,
+ * all-NN is applied where it is, and taken to be removed only.
  */
 #include "spool_slot.h"
 
@@ -44,8 +46,9 @@ static bool bit_is_set(const uint8_t *bits, uint32_t n)
     return bits[n / 8] >> n % 8 & 1;
 }
 
-/* By its birth, which its owner cannot choose, as it can choose the time of its last write. Where that is far ahead the clock was set
- * back. (A writer that misses its file by that has an error, and no event that it believes in.) */
+/* By its birth, which its owner cannot choose, as it can choose the time of its last write. Where
+ * that is far ahead the clock was set back. (A writer that misses its file by that has an error,
+ * and no event that it believes in.) */
 static bool temp_is_young(const struct spool_seen *seen)
 {
     const uint64_t now_ns = time_ns_of(CLOCK_REALTIME), born_ns = seen->identity.born_ns;
@@ -54,8 +57,8 @@ static bool temp_is_young(const struct spool_seen *seen)
     return apart_ns < TEMP_AGE_NS;
 }
 
-/* May it stay? A writer's unfinished file for a time; garbage that was set aside for people, which has few names and is
- * small, of who may mutate. */
+/* May it stay? A writer's unfinished file for a time; garbage that was set aside for people, which
+ * has few names and is small, of who may mutate. */
 static bool foreign_stays(const struct spool *spool, const struct spool_seen *seen,
                           const char *name, enum spool_name kind)
 {
@@ -130,7 +133,8 @@ static int names_probe(struct spool *spool, struct names *names)
     return r ? r : kind_probe(spool, SPOOL_NAME_TAKEN, SPOOL_ALL_SLOTS, names->taken);
 }
 
-/* Opened for each scan: where a directory was opened long ago, some file systems list what was in it then. */
+/* Opened for each scan: where a directory was opened long ago, some file systems list what was in
+ * it then. */
 static int names_read(struct spool *spool, struct names *names)
 {
     CLEANUP(spool_dir_stream_close) DIR *stream = NULL;
@@ -158,7 +162,8 @@ static int names_read(struct spool *spool, struct names *names)
 struct garbage {
     uint64_t generation;
     size_t count;
-    uint32_t uid; /* the first one's owner */
+    /* the first one's owner */
+    uint32_t uid;
 };
 
 enum pass { PASS_BEGINS, PASS_REST };
@@ -208,8 +213,9 @@ static int everything_apply(struct spool *spool, const struct found *found,
 
 /* ---- Garbage ---- */
 
-/* Of an owner who may mutate: it may have been for anything. One purge stands for all of it, at the end of the scan: so a user who
- * leaves thousands of such files costs as much as thousands of names do, and no more. */
+/* Of an owner who may mutate: it may have been for anything. One purge stands for all of it, at the
+ * end of the scan: so a user who leaves thousands of such files costs as much as thousands of names
+ * do, and no more. */
 static int purge_for(struct spool *spool, const struct found *found, struct garbage *garbage)
 {
     char name[SPOOL_NAME_BYTES];
@@ -228,7 +234,8 @@ static int purge_for(struct spool *spool, const struct found *found, struct garb
     return 0;
 }
 
-/* Also after a scan that failed (r): then nothing is applied, and the next scan finds it all again. */
+/* Also after a scan that failed (r): then nothing is applied, and the next scan finds it all
+ * again. */
 static int garbage_purge(struct spool *spool, const struct garbage *garbage, int r,
                          const struct spool_reader *reader)
 {
@@ -246,9 +253,9 @@ static int garbage_purge(struct spool *spool, const struct garbage *garbage, int
     return r > 0 ? -EINVAL : r;
 }
 
-/* It was read, and is no event. Where the kernel lets anybody link to others' files, it may be some file of that owner to which a
- * stranger made a link: not for us. (An event with a second link is one all the same, and so is what cannot be read: else
- * such a link would make us lose it.) */
+/* It was read, and is no event. Where the kernel lets anybody link to others' files, it may be some
+ * file of that owner to which a stranger made a link: not for us. (An event with a second link is
+ * one all the same, and so is what cannot be read: else such a link would make us lose it.) */
 static int garbage_note(struct spool *spool, const struct found *found, struct garbage *garbage)
 {
     char name[SPOOL_NAME_BYTES];
@@ -300,7 +307,8 @@ static ssize_t file_read(int fd, char *bytes, size_t room)
     return (ssize_t)len;
 }
 
-/* Reads the event of a file that is new. O_NONBLOCK: a FIFO must not hold us; O_NOFOLLOW: nor a link lead us. */
+/* Reads the event of a file that is new. O_NONBLOCK: a FIFO must not hold us; O_NOFOLLOW: nor a
+ * link lead us. */
 static int event_read(struct spool *spool, struct found *found, struct scan *scan)
 {
     static const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
@@ -351,8 +359,8 @@ static int event_files(struct spool *spool, const struct names *names, struct sc
 
 /* ---- "Purge everything" ---- */
 
-/* One with content was an event's, to which file_discard() could not give its name back: "everything" is no substitute for the
- * begin of a guard. */
+/* One with content was an event's, to which file_discard() could not give its name back:
+ * "everything" is no substitute for the begin of a guard. */
 static int taken_file(struct spool *spool, uint32_t n, struct scan *scan)
 {
     struct found found = {.file = slot_of_taken(n)};
@@ -370,7 +378,8 @@ static int taken_file(struct spool *spool, uint32_t n, struct scan *scan)
     return event_read(spool, &found, scan);
 }
 
-/* all-NN becomes taken-NN: its owner may put another one there, and we remove only what we have applied. */
+/* all-NN becomes taken-NN: its owner may put another one there, and we remove only what we have
+ * applied. */
 static int all_file(struct spool *spool, uint32_t n, struct scan *scan)
 {
     struct found found = {.file = slot_of_all(n)};
@@ -383,7 +392,8 @@ static int all_file(struct spool *spool, uint32_t n, struct scan *scan)
         DELAY_POINT("spool.taken_applied");
         return taken_file(spool, n, scan);
     }
-    /* One that was taken before still waits: never replaced, since it may be all that is left of its event. */
+    /* One that was taken before still waits: never replaced, since it may be all that is left of
+     * its event. */
     return r == -ENOENT ? 0 : everything_apply(spool, &found, scan->reader);
 }
 
@@ -400,7 +410,8 @@ static int all_files(struct spool *spool, const struct names *names, struct scan
     return 0;
 }
 
-/* Some event is not safe whose owner the mark does not name any more: the next daemon has to know that it counted. */
+/* Some event is not safe whose owner the mark does not name any more: the next daemon has to know
+ * that it counted. */
 static bool some_are_owed(const struct spool *spool)
 {
     for (size_t i = 0; i < SPOOL_FILES; i++) {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a writer has to know without a daemon stands in the mark, and the order in which the mark changes keeps it true: it never
- * says less than a lease that still runs (a writer reads it after its rename and waits so long), and a uid that it once named
- * counts until a scan has begun after the mark stopped naming it, and what that scan applied is safe: in this run, or, by the
- * file "former", which is written before such a mark, in the next. The mark counts such changes, so that a writer who reads it
- * before and after its rename sees one that was taken back in between.
+ * What a writer has to know without a daemon stands in the mark, and the order in which the mark
+ * changes keeps it true: it never says less than a lease that still runs (a writer reads it after
+ * its rename and waits so long), and a uid that it once named counts until a scan has begun after
+ * the mark stopped naming it, and what that scan applied is safe: in this run, or, by the file
+ * "former", which is written before such a mark, in the next. The mark counts such changes, so that
+ * a writer who reads it before and after its rename sees one that was taken back in between.
  *
- * Roles by group can't be judged from a file, which has an owner and no list of groups. So a uid that was seen with the
- * role is remembered in the mark, for as long as the rules stay the same.
+ * Roles by group can't be judged from a file, which has an owner and no list of groups. So a uid
+ * that was seen with the role is remembered in the mark, for as long as the rules stay the same.
  */
 #include "spool_dir.h"
 
@@ -32,8 +33,8 @@
 
 /* ---- The place ---- */
 
-/* The former place of the other durability. Nothing in it counts any more: such a start is cold (cold_by_durability), and
- * without a mark no writer takes it for a spool. */
+/* The former place of the other durability. Nothing in it counts any more: such a start is cold
+ * (cold_by_durability), and without a mark no writer takes it for a spool. */
 static void former_place_leave(const char *path)
 {
     char mark[PATH_BYTES_MAX + sizeof(SPOOL_MARK_NAME) + 1];
@@ -161,8 +162,8 @@ bool spool_dir_former(const struct config *config, struct spool_mark *out)
     return mark_read(AT_FDCWD, mark, out);
 }
 
-/* Renames it over whatever stands there. Anybody may have made a directory of that name, and filled it: it changes places with the
- * file, and goes with other foreign names. */
+/* Renames it over whatever stands there. Anybody may have made a directory of that name, and filled
+ * it: it changes places with the file, and goes with other foreign names. */
 static int file_put(const struct spool_dir *dir, const char *name, const char *file)
 {
     if (renameat(dir->fd, name, dir->fd, file) == 0)
@@ -215,7 +216,8 @@ static int mark_write(const struct spool_dir *dir)
     return mark_file_write(dir, &dir->mark, SPOOL_MARK_NAME);
 }
 
-/* Before the mark that stops naming them: a daemon that starts in between, or while their events are not safe, counts them too. */
+/* Before the mark that stops naming them: a daemon that starts in between, or while their events
+ * are not safe, counts them too. */
 static int former_write(struct spool_dir *dir)
 {
     const int r = mark_file_write(dir, &dir->former, SPOOL_FORMER_NAME);
@@ -230,8 +232,8 @@ static void writer_add(struct spool_mark *mark, uint32_t uid)
         mark->writers[mark->writer_count++] = uid;
 }
 
-/* Whoever counts by one of the two. Where there is no room to remember all of them, everybody does: an event too many is
- * harmless. */
+/* Whoever counts by one of the two. Where there is no room to remember all of them, everybody does:
+ * an event too many is harmless. */
 static void writers_merge(struct spool_mark *into, const struct spool_mark *from)
 {
     for (size_t i = 0; i < from->writer_count; i++) {
@@ -255,8 +257,9 @@ static bool writers_are_among(const struct spool_mark *few, const struct spool_m
     return true;
 }
 
-/* Somebody's files counted, and do not any more. The number tells it to a writer that reads both marks, though they may be the same:
- * its file may have been renamed, ignored and removed between them. */
+/* Somebody's files counted, and do not any more. The number tells it to a writer that reads both
+ * marks, though they may be the same: its file may have been renamed, ignored and removed between
+ * them. */
 static void mark_count_change(struct spool_mark *mark, const struct spool_mark *before)
 {
     if (before->nobody != mark->nobody || !writers_are_among(before, mark))
@@ -350,8 +353,8 @@ void spool_dir_learn(struct spool_dir *dir, uint32_t uid)
                     log_text("effect", "this user's writers depend on a running daemon"));
 }
 
-/* A writer returned OK only if the mark named it after its rename, so a scan that begins after the mark's change sees all
- * that may count by the former one: as at a start. */
+/* A writer returned OK only if the mark named it after its rename, so a scan that begins after the
+ * mark's change sees all that may count by the former one: as at a start. */
 int spool_dir_judge(struct spool_dir *dir, const struct config *config, const uint32_t *uids,
                     size_t count)
 {
@@ -466,7 +469,8 @@ static void sweep(struct spool_dir *dir, const struct config *config)
     swept_say(dir->log->log, dir->path, &swept);
 }
 
-/* A mark says whose spool this is: nothing is removed in another directory, and nothing under the eyes of a daemon that runs. */
+/* A mark says whose spool this is: nothing is removed in another directory, and nothing under the
+ * eyes of a daemon that runs. */
 void spool_dir_sweep(const struct config *config, struct log_limit *log)
 {
     CLEANUP(cleanup_free) struct spool_dir *dir = calloc(1, sizeof(*dir));

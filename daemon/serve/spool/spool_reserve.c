@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reserve's file and the former mark change places, so that what held the former mark is the next reserve: giving it back
- * and making another would leave a moment in which a local user takes the inode. It is written in place then, which must
- * not happen under the eyes of a writer that opened it when it still was the mark. A file lease tells: the kernel grants one only where
- * nobody else has the file open. The name is for the daemon alone (0600), so nobody opens it afterwards.
+ * The reserve's file and the former mark change places, so that what held the former mark is the
+ * next reserve: giving it back and making another would leave a moment in which a local user takes
+ * the inode. It is written in place then, which must not happen under the eyes of a writer that
+ * opened it when it still was the mark. A file lease tells: the kernel grants one only where nobody
+ * else has the file open. The name is for the daemon alone (0600), so nobody opens it afterwards.
  */
 #include "spool_reserve.h"
 
@@ -85,7 +86,8 @@ int spool_reserve_use(int dir_fd, const char *name, const char *text, size_t len
 
     for (unsigned i = 0; i < 2 * SPOOL_RESERVES; i++) {
         reserve_name(i % SPOOL_RESERVES, reserve);
-        /* All of them are open somewhere: one is made anew, though somebody may be quicker and take its room. */
+        /* All of them are open somewhere: one is made anew, though somebody may be quicker and take
+         * its room. */
         const bool renew = i >= SPOOL_RESERVES;
         if (renew)
             (void)unlinkat(dir_fd, reserve, 0);

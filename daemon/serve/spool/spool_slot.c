@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Nothing is removed by its name alone: between a look and the removal the name may become another file's. What was judged is moved
- * to where no writer moves anything (taken-NN), looked at once more, and then removed, or given its name back.
+ * Nothing is removed by its name alone: between a look and the removal the name may become another
+ * file's. What was judged is moved to where no writer moves anything (taken-NN), looked at once
+ * more, and then removed, or given its name back.
  */
 #include "spool_slot.h"
 
@@ -65,7 +66,8 @@ static void name_free(const struct spool *spool, const char *name)
         (void)spool_sweep_aside(spool->dir.fd, spool->dir.fd, name);
 }
 
-/* To a name that no writer renames to, so that nobody comes in between where the file system can't rename without replacing. */
+/* To a name that no writer renames to, so that nobody comes in between where the file system can't
+ * rename without replacing. */
 static int rename_to_taken(int dir, const char *name, const char *taken)
 {
     struct spool_seen seen;
@@ -90,9 +92,9 @@ static void give_back(int dir, const char *taken, const char *name)
         (void)unlinkat(dir, taken, 0);
 }
 
-/* Removes what was judged, and nothing that has taken its name since: that may be an event. So it is moved to where no writer
- * moves anything, and another file gets its name back, for the next scan. Where somebody took the name once more it stays, and is
- * read there. */
+/* Removes what was judged, and nothing that has taken its name since: that may be an event. So it
+ * is moved to where no writer moves anything, and another file gets its name back, for the next
+ * scan. Where somebody took the name once more it stays, and is read there. */
 static void file_discard(struct spool *spool, const char *name, const struct spool_seen *judged)
 {
     const int dir = spool->dir.fd;
@@ -171,7 +173,8 @@ void slot_forget_garbage(struct spool *spool, uint64_t generation)
             slot_forget(spool, i);
 }
 
-/* Its owner may replace it at any moment, so it is taken first. An older one that still waits there goes first. */
+/* Its owner may replace it at any moment, so it is taken first. An older one that still waits there
+ * goes first. */
 static void all_remove(struct spool *spool, uint32_t file)
 {
     const int dir = spool->dir.fd;
@@ -200,7 +203,8 @@ static bool garbage_set_aside(struct spool *spool, const char *name)
            unlinkat(spool->dir.fd, name, 0) == 0 || errno == ENOENT;
 }
 
-/* The file that is known and safe goes. Where that can't be done now it is tried again at the next scan. */
+/* The file that is known and safe goes. Where that can't be done now it is tried again at the next
+ * scan. */
 static void file_remove(struct spool *spool, uint32_t file)
 {
     const struct spool_file *known = &spool->files[file];
@@ -298,8 +302,8 @@ void spool_stored(struct spool *spool, uint64_t lsn)
     spool->some_failed = some_failed;
 }
 
-/* A file that is known comes before the question whether it counts: its owner may have lost the role since, and its event is not
- * safe before it says so. */
+/* A file that is known comes before the question whether it counts: its owner may have lost the
+ * role since, and its event is not safe before it says so. */
 int slot_look(struct spool *spool, uint32_t file, struct spool_seen *seen)
 {
     const struct spool_file *known = &spool->files[file];
@@ -317,7 +321,8 @@ int slot_look(struct spool *spool, uint32_t file, struct spool_seen *seen)
         return 0;
     }
     const bool counts = slot_counts(spool, seen);
-    /* Its owner, without the role by now, replaced a file that waits: for the next daemon it is all that is there. */
+    /* Its owner, without the role by now, replaced a file that waits: for the next daemon it is all
+     * that is there. */
     if (!counts && known->generation != 0 && !known->safe)
         return 0;
     slot_forget(spool, file);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of a file in the spool: found, applied (from then on it is known, under a generation of its own), safe, removed,
- * forgotten. What says "safe" comes much later, and the name may be another file's by then, so it carries the generation, and
- * what is removed is looked at again: the file that is known, by inode and birth. For spool.c; what others ask stands in spool.h.
+ * The life of a file in the spool: found, applied (from then on it is known, under a generation of
+ * its own), safe, removed, forgotten. What says "safe" comes much later, and the name may be
+ * another file's by then, so it carries the generation, and what is removed is looked at again: the
+ * file that is known, by inode and birth. For spool.c; what others ask stands in spool.h.
  */
 #ifndef ETAGD_SPOOL_SLOT_H
 #define ETAGD_SPOOL_SLOT_H
@@ -38,7 +39,8 @@ void slot_name(uint32_t file, char out[SPOOL_NAME_BYTES]);
 #define SLOT_IS_NEW 1
 MUST_USE int slot_look(struct spool *spool, uint32_t file, struct spool_seen *seen);
 
-/* all-NN becomes taken-NN, which no writer replaces. 0; -EEXIST: one that was taken before still waits; negative errno. */
+/* all-NN becomes taken-NN, which no writer replaces. 0; -EEXIST: one that was taken before still
+ * waits; negative errno. */
 MUST_USE int slot_take(struct spool *spool, uint32_t n);
 
 /* It is known from now on. */
@@ -51,7 +53,8 @@ void slot_begin_garbage(struct spool *spool, uint32_t file, const struct spool_s
 /* All of that generation. */
 void slot_forget_garbage(struct spool *spool, uint64_t generation);
 
-/* Removes, and complains about, a file that does not count: of somebody without the role, or not a plain file. */
+/* Removes, and complains about, a file that does not count: of somebody without the role, or not a
+ * plain file. */
 void slot_ignore(struct spool *spool, const char *name, const struct spool_seen *seen);
 
 #endif

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * It lists names once more as long as that frees any. A tree is removed from its leaves up, at most DEPTH_MAX levels at a time: what
- * lies deeper is moved up into the spool, for the next listing, so that no depth uses up descriptors. Nothing is followed: each
- * directory is opened below one that is open, and never on another file system.
+ * It lists names once more as long as that frees any. A tree is removed from its leaves up, at most
+ * DEPTH_MAX levels at a time: what lies deeper is moved up into the spool, for the next listing, so
+ * that no depth uses up descriptors. Nothing is followed: each directory is opened below one that
+ * is open, and never on another file system.
  *
- * A daemon that is not root cannot look into others' directories nor empty them. It moves them out of the way of events.
+ * A daemon that is not root cannot look into others' directories nor empty them. It moves them out
+ * of the way of events.
  */
 #include "spool_sweep.h"
 
@@ -82,7 +84,8 @@ static bool tree_remove(struct sweep *sweep, int dir_fd, const char *name,
     return unlinkat(dir_fd, name, AT_REMOVEDIR) == 0;
 }
 
-/* A writer's file, or the daemon's own. Whoever else left it, or whatever else it is: nobody misses it. */
+/* A writer's file, or the daemon's own. Whoever else left it, or whatever else it is: nobody misses
+ * it. */
 static bool is_kept(const struct sweep *sweep, const char *name)
 {
     uint32_t number;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A step is a reading transaction of its own, from behind the last fingerprint: none stays open between turns, where it would
- * keep LMDB from using freed pages again. Records come in groups, so that the misses of the index, one or two an entry, are
- * waited for together (1.24 M entries: 1.3 to 0.9 us each).
+ * A step is a reading transaction of its own, from behind the last fingerprint: none stays open
+ * between turns, where it would keep LMDB from using freed pages again. Records come in groups, so
+ * that the misses of the index, one or two an entry, are waited for together (1.24 M entries: 1.3
+ * to 0.9 us each).
  *
- * What is not used is removed from the store, or nothing would ever evict it; unless the index has the key by now, because
- * then the store has, or gets, what this run filled.
+ * What is not used is removed from the store, or nothing would ever evict it; unless the index has
+ * the key by now, because then the store has, or gets, what this run filled.
  */
 #include "entry_loader.h"
 
@@ -24,22 +25,28 @@
 
 struct stored_entry {
     struct hash128 fingerprint;
-    etag_str record; /* within the transaction */
+    /* within the transaction */
+    etag_str record;
 };
 
 struct entry_loader {
     struct store *store;
     struct cache *cache;
     struct persist *persist;
-    struct hash128 last; /* visited; zero: none yet */
+    /* visited; zero: none yet */
+    struct hash128 last;
     uint64_t counted, visited, damaged;
-    uint64_t until_ns; /* of this step */
-    uint64_t commits;  /* of entries, before its transaction began */
-    bool broken;       /* a removal was lost: what is still to come may be what was removed */
+    /* of this step */
+    uint64_t until_ns;
+    /* of entries, before its transaction began */
+    uint64_t commits;
+    /* a removal was lost: what is still to come may be what was removed */
+    bool broken;
     struct stored_entry group[GROUP_MAX];
     size_t group_count, group_max;
     struct hash128 before_group;
-    struct hash128 owed[OWED_MAX]; /* removals that the persister did not take yet */
+    /* removals that the persister did not take yet */
+    struct hash128 owed[OWED_MAX];
     size_t owed_count;
     struct key key;
     struct entry_record_parts parts;
@@ -87,8 +94,8 @@ static bool removal_waits(const struct entry_loader *loader, struct hash128 fing
            persist_find(loader->persist, fingerprint, NULL, NULL) == PERSIST_E_ERASED;
 }
 
-/* Rule SNAPSHOT_IS_NEWEST: a removal that was stored after the step's transaction began is seen neither by it nor among those that
- * wait. To be asked after removal_waits(). */
+/* Rule SNAPSHOT_IS_NEWEST: a removal that was stored after the step's transaction began is seen
+ * neither by it nor among those that wait. To be asked after removal_waits(). */
 static bool snapshot_is_old(const struct entry_loader *loader)
 {
     return persist_entry_commits(loader->persist) != loader->commits;

@@ -16,20 +16,23 @@
 
 struct huge_pages {
     uint8_t *base;
-    size_t bytes; /* what fills no huge page at the end stays on small ones */
+    /* what fills no huge page at the end stays on small ones */
+    size_t bytes;
     enum huge_pages_use use;
     const struct log *log;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stopping;
-    uint64_t done_bytes; /* atomic: read by the loop thread */
+    /* atomic: read by the loop thread */
+    uint64_t done_bytes;
 };
 
 /* False: it is time to end. */
 static bool rest(struct huge_pages *huge, uint64_t ns)
 {
     const uint64_t until_ns = time_ns_of(CLOCK_MONOTONIC) + ns;
+
     pthread_mutex_lock(&huge->lock);
     while (!huge->stopping && thread_wait_until(&huge->lock, &huge->wake, until_ns))
         ;
@@ -42,6 +45,7 @@ static bool rest(struct huge_pages *huge, uint64_t ns)
 static uint64_t collapse(uint8_t *at, int *error)
 {
     const uint64_t start_ns = time_ns_of(CLOCK_MONOTONIC);
+
     *error = 0;
     for (unsigned i = 0; i < TRIES; i++) {
         *error = madvise(at, LAYOUT_ALIGN, MADV_COLLAPSE) < 0 ? errno : 0;
@@ -54,6 +58,7 @@ static uint64_t collapse(uint8_t *at, int *error)
 static void tell(const struct huge_pages *huge, size_t done, int error)
 {
     const int64_t mib = (int64_t)(done >> 20), of_mib = (int64_t)(huge->bytes >> 20);
+
     if (error == 0)
         log_event(huge->log, LOG_INFO, "huge_pages", log_number("mib", mib),
                   log_number("of_mib", of_mib));
@@ -67,19 +72,20 @@ static void *huge_pages_run(void *argument)
 {
     struct huge_pages *const huge = (struct huge_pages *)argument;
     size_t done = 0;
-    int error = 0;
+    int r = 0;
     bool going_on = true;
+
     for (size_t at = 0; going_on && at < huge->bytes; at += LAYOUT_ALIGN) {
-        const uint64_t took_ns = collapse(huge->base + at, &error);
-        done += error == 0 ? LAYOUT_ALIGN : 0;
+        const uint64_t took_ns = collapse(huge->base + at, &r);
+        done += r == 0 ? LAYOUT_ALIGN : 0;
         __atomic_store_n(&huge->done_bytes, done, __ATOMIC_RELAXED);
         /* Refused, unknown, or none left: what follows would fare no better. */
-        if (error != 0 && error != EAGAIN && error != EBUSY)
+        if (r != 0 && r != EAGAIN && r != EBUSY)
             break;
         going_on = rest(huge, took_ns);
     }
     if (going_on)
-        tell(huge, done, error);
+        tell(huge, done, r);
     return NULL;
 }
 
@@ -96,7 +102,7 @@ int huge_pages_start(struct huge_pages **out, void *base, size_t bytes, enum hug
     *out = NULL;
     if (use == HUGE_PAGES_OFF)
         return 0;
-    struct huge_pages *const huge = (struct huge_pages *)calloc(1, sizeof(*huge));
+    struct huge_pages *const huge = calloc(1, sizeof(*huge));
     if (!huge)
         return -ENOMEM;
     huge->base = base;
@@ -104,9 +110,9 @@ int huge_pages_start(struct huge_pages **out, void *base, size_t bytes, enum hug
     huge->use = use;
     huge->log = log;
     thread_locks_init(&huge->lock, &huge->wake);
-    const int error = thread_start(&huge->thread, "etagd-huge", huge_pages_run, huge);
-    *out = error ? huge_pages_free(huge) : huge;
-    return error;
+    const int r = thread_start(&huge->thread, "etagd-huge", huge_pages_run, huge);
+    *out = r ? huge_pages_free(huge) : huge;
+    return r;
 }
 
 uint64_t huge_pages_wanted_bytes(const struct huge_pages *huge)

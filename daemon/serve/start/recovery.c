@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * State that can't be proven complete is not used: a cold start costs renders, a wrong warm start costs the promise.
- * Each warm condition is a function that says what is missing. The new incarnation is durable before its index is
- * published, so that no LSN is ever used twice, whatever was lost.
+ * State that can't be proven complete is not used: a cold start costs renders, a wrong warm start
+ * costs the promise. Each warm condition is a function that says what is missing. The new
+ * incarnation is durable before its index is published, so that no LSN is ever used twice, whatever
+ * was lost.
  */
 #include "recovery.h"
 
@@ -36,10 +37,14 @@ struct warm_question {
     const char *boot_id;
     bool witnessed;
     struct witness witness;
-    int journal;                    /* what journal_replay() says of the former run's */
-    struct store_identity identity; /* of the data file now */
-    bool lost;                      /* the disk did not take what the kernel took of it */
-    bool spool_other;               /* recovery_traces says so */
+    /* what journal_replay() says of the former run's */
+    int journal;
+    /* of the data file now */
+    struct store_identity identity;
+    /* the disk did not take what the kernel took of it */
+    bool lost;
+    /* recovery_traces says so */
+    bool spool_other;
 };
 
 static bool boot_is_known(const struct warm_question *q)
@@ -75,7 +80,8 @@ static const char *cold_by_file(const struct warm_question *q)
                : "the data file is a copy, or was restored";
 }
 
-/* The witness lives where a machine crash removes it; after one, power durability has to do without. */
+/* The witness lives where a machine crash removes it; after one, power durability has to do
+ * without. */
 static const char *cold_by_witness(const struct warm_question *q)
 {
     if (q->former->power && !boot_is_same(q))
@@ -103,7 +109,8 @@ static const char *cold_by_clocks(const struct warm_question *q)
                                                             : "the number of clocks was changed";
 }
 
-/* The spool stands elsewhere with another durability: what writers left in the former place is not read. */
+/* The spool stands elsewhere with another durability: what writers left in the former place is not
+ * read. */
 static const char *cold_by_durability(const struct warm_question *q)
 {
     return q->former->power == (q->config->durability == DURABILITY_POWER)
@@ -111,7 +118,8 @@ static const char *cold_by_durability(const struct warm_question *q)
                : "the durability was changed, and with it the place of the spool";
 }
 
-/* Events that writers left in it are read as this version's: what they name may be missed, and who may leave one is not known. */
+/* Events that writers left in it are read as this version's: what they name may be missed, and who
+ * may leave one is not known. */
 static const char *cold_by_spool(const struct warm_question *q)
 {
     return q->spool_other ? "the spool's mark is of another version of etagd" : NULL;
@@ -128,7 +136,8 @@ static const char *cold_by_mark(const struct warm_question *q)
     return store_warm_mark(q->store) ? NULL : "a store write of the former run failed";
 }
 
-/* What is read now may be older than what was written. The former run heard of it, or we do: it was killed before. */
+/* What is read now may be older than what was written. The former run heard of it, or we do: it was
+ * killed before. */
 static const char *cold_by_disk(const struct warm_question *q)
 {
     return q->lost ? "the disk lost what the former run wrote; its data file is not used any more"
@@ -162,9 +171,10 @@ static int question_answer(struct warm_question *q)
 
 /* ---- Cold: guards that are forgotten ---- */
 
-/* A guard of the former run that is forgotten with its state may still see its COMMIT: entries filled before it would be
- * stale after it. So everything is in flux until every COMMIT of that run has ended, which its writer bounds by the linger,
- * counted from a confirmation before our start; where the machine was started anew, from before that. */
+/* A guard of the former run that is forgotten with its state may still see its COMMIT: entries
+ * filled before it would be stale after it. So everything is in flux until every COMMIT of that run
+ * has ended, which its writer bounds by the linger, counted from a confirmation before our start;
+ * where the machine was started anew, from before that. */
 static uint64_t cold_hold_ms(const struct recovery *recovery, const struct config *config)
 {
     const uint64_t linger_ms = recovery->linger_ns / NS_PER_MS;
@@ -250,6 +260,7 @@ static int state_begin(struct recovery *recovery, struct store *store)
 static int state_begin_aside(struct recovery *recovery, struct store *store, struct why *why)
 {
     struct store_identity identity;
+
     if (store_set_aside(store, why) != 0)
         return -1;
     if (store_identify(store, &identity) < 0)
@@ -375,8 +386,10 @@ struct loading {
     struct arena arena;
     struct event event;
     bool incomplete;
-    uint64_t stored_lsn;         /* the store has every event up to it */
-    struct event_line journaled; /* and these come after them */
+    /* the store has every event up to it */
+    uint64_t stored_lsn;
+    /* and these come after them */
+    struct event_line journaled;
 };
 
 static int clocks_load(void *ctx, uint32_t chunk, const uint64_t *words, size_t count)
@@ -394,7 +407,8 @@ static int clocks_load(void *ctx, uint32_t chunk, const uint64_t *words, size_t 
     return 0;
 }
 
-/* NULL: an event that cannot be read, and it may have been for anything. Valid until the next one. */
+/* NULL: an event that cannot be read, and it may have been for anything. Valid until the next
+ * one. */
 static const struct event *event_read(struct loading *loading, uint64_t lsn, etag_str record)
 {
     arena_reset(&loading->arena);
@@ -422,6 +436,7 @@ static int guard_load(void *ctx, struct guard_id id, uint64_t lsn, etag_str reco
 static int journal_load(void *ctx, uint64_t lsn, etag_str record)
 {
     struct loading *loading = ctx;
+
     if (lsn <= loading->stored_lsn)
         return 0;
     const struct event *event = event_read(loading, lsn, record);

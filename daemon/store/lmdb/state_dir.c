@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whose the directory is, its lock (lock_file.h), the warm mark, and what tells its data file from a copy. */
+/* Whose the directory is, its lock (lock_file.h), the warm mark, and what tells its data file from
+ * a copy. */
 #include "state_dir.h"
 
 #include "clocktime.h"
@@ -25,6 +26,7 @@ static int fail(struct why *why, int error, const char *path, const char *what)
 static int check_owner(const struct state_dir *dir, struct why *why)
 {
     struct stat status;
+
     if (fstat(dir->fd, &status) < 0)
         return fail(why, errno, dir->path, "cannot be examined");
     if (status.st_uid != geteuid()) {
@@ -46,15 +48,16 @@ static int check_owner(const struct state_dir *dir, struct why *why)
 
 static int take_lock(struct state_dir *dir, struct why *why)
 {
-    const int error = lock_file_take(dir->fd, STATE_LOCK_NAME, &dir->lock_fd);
-    const char *fault = error == -EPERM ? lock_file_fault(dir->fd, STATE_LOCK_NAME) : NULL;
+    const int r = lock_file_take(dir->fd, STATE_LOCK_NAME, &dir->lock_fd);
+    const char *fault = r == -EPERM ? lock_file_fault(dir->fd, STATE_LOCK_NAME) : NULL;
+
     if (fault) {
         why_set(why, "%s/" STATE_LOCK_NAME " %s", dir->path, fault);
         return STORE_E_OWNER;
     }
-    if (error && error != -EAGAIN)
-        return fail(why, -error, dir->path, "the file \"lock\" in it cannot be locked");
-    if (!error && state_dir_is_same(dir, STATE_LOCK_NAME, dir->lock_fd))
+    if (r && r != -EAGAIN)
+        return fail(why, -r, dir->path, "the file \"lock\" in it cannot be locked");
+    if (!r && state_dir_is_same(dir, STATE_LOCK_NAME, dir->lock_fd))
         return 0;
     why_set(why,
             "%s is in use by another daemon: stop it, or give this one a state "
@@ -79,8 +82,8 @@ int state_dir_open(struct state_dir *dir, const struct store_options *options, s
     dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir->fd < 0)
         return fail(why, errno, dir->path, "cannot be opened");
-    const int error = check_owner(dir, why);
-    return error ? error : take_lock(dir, why);
+    const int r = check_owner(dir, why);
+    return r ? r : take_lock(dir, why);
 }
 
 void state_dir_deinit(struct state_dir *dir)
@@ -141,8 +144,9 @@ int state_dir_sync(const struct state_dir *dir)
 
 int state_dir_warm_set(const struct state_dir *dir)
 {
-    int fd CLEANUP(cleanup_fd) = openat(dir->fd, WARM_NAME,
-                                        O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    CLEANUP(cleanup_fd)
+    int fd = openat(dir->fd, WARM_NAME, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
     if (fd < 0 && errno != EEXIST)
         return -errno;
     return dir->sync ? state_dir_sync(dir) : 0;
@@ -158,6 +162,7 @@ static int name_clear(const struct state_dir *dir, const char *name)
 static bool name_is_there(const struct state_dir *dir, const char *name)
 {
     struct stat status;
+
     return fstatat(dir->fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode);
 }
 

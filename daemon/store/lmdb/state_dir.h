@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The state directory without its database: whose it is, the lock that keeps a second daemon out, the warm mark.
- * Part of the store (store.h); errors are the store's.
+ * The state directory without its database: whose it is, the lock that keeps a second daemon out,
+ * the warm mark. Part of the store (store.h); errors are the store's.
  */
 #ifndef ETAGD_STATE_DIR_H
 #define ETAGD_STATE_DIR_H
@@ -13,9 +13,12 @@
 #define STATE_LOCK_NAME "lock"
 
 struct state_dir {
-    int fd;      /* of the directory */
-    int lock_fd; /* OFD lock: ends with the last descriptor of this open file */
-    bool sync;   /* changes of the directory are made durable at once */
+    /* of the directory */
+    int fd;
+    /* OFD lock: ends with the last descriptor of this open file */
+    int lock_fd;
+    /* changes of the directory are made durable at once */
+    bool sync;
     char path[PATH_BYTES_MAX];
 };
 
@@ -25,7 +28,8 @@ MUST_USE int state_dir_open(struct state_dir *dir, const struct store_options *o
                             struct why *why);
 void state_dir_deinit(struct state_dir *dir);
 
-/* "state-dir/name". out: PATH_BYTES_MAX bytes; state_dir_open refuses paths that leave no room for the names used. */
+/* "state-dir/name". out: PATH_BYTES_MAX bytes; state_dir_open refuses paths that leave no room for
+ * the names used. */
 void state_dir_path(const struct state_dir *dir, const char *name, char out[PATH_BYTES_MAX]);
 
 /* Is the file at state-dir/name still the one that is open as fd? */
@@ -41,7 +45,8 @@ MUST_USE int state_dir_sync(const struct state_dir *dir);
 MUST_USE int state_dir_warm_set(const struct state_dir *dir);
 MUST_USE int state_dir_warm_clear(const struct state_dir *dir);
 MUST_USE bool state_dir_warm(const struct state_dir *dir);
-/* The warm mark becomes one that says that the data file is not to be used any more; state_dir_lost_clear() once it is elsewhere. */
+/* The warm mark becomes one that says that the data file is not to be used any more;
+ * state_dir_lost_clear() once it is elsewhere. */
 MUST_USE int state_dir_lost_set(const struct state_dir *dir);
 MUST_USE int state_dir_lost_clear(const struct state_dir *dir);
 MUST_USE bool state_dir_lost(const struct state_dir *dir);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The store's life and its writing. How records stand in LMDB is store_record.c's; reading is store_read.c's.
+ * The store's life and its writing. How records stand in LMDB is store_record.c's; reading is
+ * store_read.c's.
  *
- * Durability "process" is MDB_NOSYNC: the page cache outlives a killed daemon. No MDB_WRITEMAP: a full disk is then an
- * error of write(2), not a SIGBUS. Readers have slots by transaction, not by thread (MDB_NOTLS).
+ * Durability "process" is MDB_NOSYNC: the page cache outlives a killed daemon. No MDB_WRITEMAP: a
+ * full disk is then an error of write(2), not a SIGBUS. Readers have slots by transaction, not by
+ * thread (MDB_NOTLS).
  */
 #include "store_record.h"
 
@@ -33,18 +35,19 @@ static void database_close(struct store *store)
 
 static int open_tables(struct store *store)
 {
-    MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
+    CLEANUP(stored_txn_cleanup) MDB_txn *txn = NULL;
     struct store_meta meta;
     int code = mdb_txn_begin(store->env, NULL, 0, &txn);
+
     for (int table = 0; !code && table < TABLE_COUNT; table++)
         code = mdb_dbi_open(txn, stored_table_names[table], MDB_CREATE, &store->tables[table]);
     if (code)
         return stored_error(code);
 
-    const int error = stored_meta_get(store, txn, &meta);
-    if (error && error != STORE_E_NOT_FOUND)
-        return error;
-    if (!error) {
+    const int r = stored_meta_get(store, txn, &meta);
+    if (r && r != STORE_E_NOT_FOUND)
+        return r;
+    if (!r) {
         memcpy(store->hash_key, meta.hash_key, SIPHASH_KEY_BYTES);
         store->has_key = true;
     }
@@ -56,6 +59,7 @@ static int open_environment(struct store *store, const char *path)
     const unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | (store->dir.sync ? 0 : MDB_NOSYNC);
     int dead_readers;
     int code = stored_env_open(store, path, flags);
+
     if (!code)
         code = mdb_reader_check(store->env, &dead_readers);
     return stored_error(code);
@@ -65,43 +69,45 @@ static int database_open(struct store *store, struct why *why)
 {
     char path[PATH_BYTES_MAX];
     char found[128] = "LMDB or a checksum says so";
+
     state_dir_path(&store->dir, DATA_NAME, path);
-    int error = store_check(store, found, sizeof(found));
-    if (!error)
-        error = open_environment(store, path);
-    if (!error)
-        error = open_tables(store);
-    if (!error)
+    int r = store_check(store, found, sizeof(found));
+    if (!r)
+        r = open_environment(store, path);
+    if (!r)
+        r = open_tables(store);
+    if (!r)
         return 0;
     database_close(store);
-    if (error == STORE_E_FORMAT)
+    if (r == STORE_E_FORMAT)
         why_set(why,
                 "%s is of another version of etagd (this one reads format %u) and is "
                 "set aside",
                 path, STORE_FORMAT);
-    else if (error == STORE_E_DAMAGED)
+    else if (r == STORE_E_DAMAGED)
         why_set(why, "%s is damaged (%s) and is set aside", path, found);
     else
-        why_set(why, "%s: cannot be opened: %s", path, strerrordesc_np(error < 0 ? -error : EIO));
-    return error;
+        why_set(why, "%s: cannot be opened: %s", path, strerrordesc_np(r < 0 ? -r : EIO));
+    return r;
 }
 
 int store_open(struct store **out, const struct store_options *options, struct why *why)
 {
     const uint64_t map_bytes = options->map_bytes ? options->map_bytes : MAP_BYTES_DEFAULT;
+
     *out = NULL;
     why->text[0] = '\0';
-    struct store *store = (struct store *)calloc(1, sizeof(*store));
+    struct store *store = calloc(1, sizeof(*store));
     if (!store)
         return -ENOMEM;
     store->map_bytes = (map_bytes + MAP_BYTES_ALIGN - 1) / MAP_BYTES_ALIGN * MAP_BYTES_ALIGN;
-    int error = state_dir_open(&store->dir, options, why);
-    if (!error)
-        error = database_open(store, why);
-    if (error && error != STORE_E_DAMAGED && error != STORE_E_FORMAT)
+    int r = state_dir_open(&store->dir, options, why);
+    if (!r)
+        r = database_open(store, why);
+    if (r && r != STORE_E_DAMAGED && r != STORE_E_FORMAT)
         store = store_close(store);
     *out = store;
-    return error;
+    return r;
 }
 
 struct store *store_close(struct store *store)
@@ -117,6 +123,7 @@ struct store *store_close(struct store *store)
 int store_still_owned(const struct store *store)
 {
     int data_fd = -1;
+
     if (!state_dir_is_same(&store->dir, STATE_LOCK_NAME, store->dir.lock_fd))
         return -ESTALE;
     if (mdb_env_get_fd(store->env, &data_fd) || !state_dir_is_same(&store->dir, DATA_NAME, data_fd))
@@ -129,9 +136,10 @@ static int move_database(const struct store *store)
 {
     char name[64];
     uint64_t number = time_wall_ms();
-    const int error = state_dir_warm_clear(&store->dir);
-    if (error)
-        return error;
+    const int r = state_dir_warm_clear(&store->dir);
+
+    if (r)
+        return r;
     do
         (void)snprintf(name, sizeof(name), "damaged-%llu.mdb", (unsigned long long)number++);
     while (faccessat(store->dir.fd, name, F_OK, 0) == 0);
@@ -146,12 +154,12 @@ static int move_database(const struct store *store)
 int store_set_aside(struct store *store, struct why *why)
 {
     database_close(store);
-    const int error = move_database(store);
-    if (!error)
+    const int r = move_database(store);
+    if (!r)
         return database_open(store, why);
     why_set(why, "%s: the damaged database cannot be set aside: %s", store->dir.path,
-            strerrordesc_np(-error));
-    return error;
+            strerrordesc_np(-r));
+    return r;
 }
 
 int store_identify(const struct store *store, struct store_identity *out)
@@ -163,29 +171,31 @@ int store_identify(const struct store *store, struct store_identity *out)
 
 int store_meta_read(struct store *store, struct store_meta *out)
 {
-    MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
+    CLEANUP(stored_txn_cleanup) MDB_txn *txn = NULL;
     const int code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+
     return code ? stored_error(code) : stored_meta_get(store, txn, out);
 }
 
 int store_meta_write(struct store *store, const struct store_meta *meta)
 {
     struct store_txn *txn = NULL;
-    int error = store_begin(store, &txn);
-    if (error)
-        return error;
-    error = stored_meta_put(txn, meta);
-    if (error) {
+    int r = store_begin(store, &txn);
+
+    if (r)
+        return r;
+    r = stored_meta_put(txn, meta);
+    if (r) {
         store_abort(txn);
-        return error;
+        return r;
     }
-    error = store_commit(txn);
-    if (!error)
-        error = stored_error(mdb_env_sync(store->env, 1));
-    if (!error)
-        error = state_dir_sync(&store->dir);
-    if (error)
-        return error;
+    r = store_commit(txn);
+    if (!r)
+        r = stored_error(mdb_env_sync(store->env, 1));
+    if (!r)
+        r = state_dir_sync(&store->dir);
+    if (r)
+        return r;
     memcpy(store->hash_key, meta->hash_key, SIPHASH_KEY_BYTES);
     store->has_key = true;
     return 0;
@@ -199,13 +209,15 @@ static int lazy_fd(struct store *store)
     return store->dir.sync || !store->env || mdb_env_get_fd(store->env, &fd) ? -1 : fd;
 }
 
-/* Anything else says that this file system or kernel cannot be asked, not that it lost something. */
+/* Anything else says that this file system or kernel cannot be asked, not that it lost
+ * something. */
 static int loss_of(int r)
 {
     return r < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT) ? -errno : 0;
 }
 
-/* Whatever the range, the file's errors are told; where it has no pages there are none to wait for. */
+/* Whatever the range, the file's errors are told; where it has no pages there are none to wait
+ * for. */
 int store_heard(struct store *store)
 {
     static const off64_t beyond = (off64_t)1 << 62;
@@ -251,6 +263,7 @@ bool store_lost_mark(const struct store *store)
 static uint64_t headroom_bytes(uint64_t map_bytes)
 {
     uint64_t bytes = map_bytes / 16;
+
     if (bytes < HEADROOM_BYTES_MIN)
         bytes = HEADROOM_BYTES_MIN;
     if (bytes > HEADROOM_BYTES_MAX)
@@ -260,10 +273,11 @@ static uint64_t headroom_bytes(uint64_t map_bytes)
 
 bool store_has_entry_room(struct store *store, size_t bytes)
 {
-    MDB_txn *txn CLEANUP(stored_txn_cleanup) = NULL;
+    CLEANUP(stored_txn_cleanup) MDB_txn *txn = NULL;
     MDB_envinfo info;
     MDB_stat stat;
     size_t free_pages = 0;
+
     if (mdb_env_info(store->env, &info) || mdb_env_stat(store->env, &stat))
         return false;
     const uint64_t wanted = (headroom_bytes(info.me_mapsize) + bytes) / stat.ms_psize;
@@ -281,6 +295,7 @@ int store_begin(struct store *store, struct store_txn **out)
 {
     MDB_txn *lmdb;
     const int code = mdb_txn_begin(store->env, NULL, 0, &lmdb);
+
     if (code)
         return stored_error(code);
     store->writing = (struct store_txn){store, lmdb};
@@ -308,16 +323,18 @@ int store_end(struct store_txn *txn, int error)
     return error;
 }
 
-/* A damaged entry has no name that could be trusted: its name stays, and leads nowhere or to the entry's successor. */
+/* A damaged entry has no name that could be trusted: its name stays, and leads nowhere or to the
+ * entry's successor. */
 static int erase_name_of(struct store_txn *txn, struct hash128 fingerprint)
 {
     const MDB_val key = val_of(&fingerprint, FINGERPRINT_BYTES);
     struct name_key name_key;
     etag_str name;
     etag_str record;
-    const int error = stored_entry(txn->store, txn->lmdb, key, &name, &record);
-    if (error)
-        return error == STORE_E_DAMAGED || error == STORE_E_NOT_FOUND ? 0 : error;
+    const int r = stored_entry(txn->store, txn->lmdb, key, &name, &record);
+
+    if (r)
+        return r == STORE_E_DAMAGED || r == STORE_E_NOT_FOUND ? 0 : r;
     stored_name_key(&name_key, name, fingerprint);
     MDB_val name_val = val_of(name_key.bytes, name_key.len);
     const int code = mdb_del(txn->lmdb, txn->store->tables[TABLE_NAMES], &name_val, NULL);
@@ -328,6 +345,7 @@ static int put_name(struct store_txn *txn, etag_str cut, struct hash128 fingerpr
 {
     struct name_key name_key;
     MDB_val empty = {0};
+
     stored_name_key(&name_key, cut, fingerprint);
     MDB_val key = val_of(name_key.bytes, name_key.len);
     return stored_error(mdb_put(txn->lmdb, txn->store->tables[TABLE_NAMES], &key, &empty, 0));
@@ -338,25 +356,27 @@ int store_put_entry(struct store_txn *txn, struct hash128 fingerprint, etag_str 
 {
     const etag_str cut = stored_name_cut(resource_text);
     char head[sizeof(uint16_t) + NAME_TEXT_MAX];
+
     store_u16(head, (uint16_t)cut.len);
     if (cut.len > 0)
         memcpy(head + sizeof(uint16_t), cut.data, cut.len);
 
-    int error = erase_name_of(txn, fingerprint);
-    if (!error)
-        error = put_name(txn, cut, fingerprint);
-    if (!error)
-        error = stored_put(txn, TABLE_ENTRIES, val_of(&fingerprint, FINGERPRINT_BYTES),
-                           (etag_str){head, sizeof(uint16_t) + cut.len}, record);
-    return error;
+    int r = erase_name_of(txn, fingerprint);
+    if (!r)
+        r = put_name(txn, cut, fingerprint);
+    if (!r)
+        r = stored_put(txn, TABLE_ENTRIES, val_of(&fingerprint, FINGERPRINT_BYTES),
+                       (etag_str){head, sizeof(uint16_t) + cut.len}, record);
+    return r;
 }
 
 int store_erase_entry(struct store_txn *txn, struct hash128 fingerprint)
 {
     MDB_val key = val_of(&fingerprint, FINGERPRINT_BYTES);
-    const int error = erase_name_of(txn, fingerprint);
-    if (error)
-        return error;
+    const int r = erase_name_of(txn, fingerprint);
+
+    if (r)
+        return r;
     const int code = mdb_del(txn->lmdb, txn->store->tables[TABLE_ENTRIES], &key, NULL);
     return code == MDB_NOTFOUND ? 0 : stored_error(code);
 }
@@ -364,12 +384,14 @@ int store_erase_entry(struct store_txn *txn, struct hash128 fingerprint)
 int store_put_event(struct store_txn *txn, uint64_t lsn, etag_str record)
 {
     const uint64_t key = htobe64(lsn);
+
     return stored_put(txn, TABLE_EVENTS, val_of(&key, sizeof(key)), (etag_str){0}, record);
 }
 
 int store_put_guard(struct store_txn *txn, struct guard_id id, uint64_t lsn, etag_str record)
 {
     const struct guard_key key = guard_key_of(id);
+
     return stored_put(txn, TABLE_GUARDS, val_of(&key, sizeof(key)),
                       (etag_str){(const char *)&lsn, sizeof(lsn)}, record);
 }
@@ -379,6 +401,7 @@ int store_erase_guard(struct store_txn *txn, struct guard_id id)
     const struct guard_key guard_key = guard_key_of(id);
     MDB_val key = val_of(&guard_key, sizeof(guard_key));
     const int code = mdb_del(txn->lmdb, txn->store->tables[TABLE_GUARDS], &key, NULL);
+
     return code == MDB_NOTFOUND ? 0 : stored_error(code);
 }
 
@@ -398,6 +421,7 @@ static int relay_erase(struct store_txn *txn)
 {
     MDB_val key = val_of(STORED_RELAY_KEY, strlen(STORED_RELAY_KEY));
     const int code = mdb_del(txn->lmdb, txn->store->tables[TABLE_META], &key, NULL);
+
     return code == MDB_NOTFOUND ? 0 : stored_error(code);
 }
 
@@ -408,6 +432,7 @@ static bool trim_wants(const struct store_txn *txn, const struct store_trim *tri
     const MDB_dbi events = txn->store->tables[TABLE_EVENTS];
     MDB_stat stat;
     etag_str record;
+
     if (stored_check(txn->store, TABLE_EVENTS, key, value, &record))
         return true;
     const bool expired = trim->expired && trim->expired(trim->ctx, record);
@@ -420,10 +445,11 @@ static bool trim_wants(const struct store_txn *txn, const struct store_trim *tri
 
 int store_trim_events(struct store_txn *txn, const struct store_trim *trim, size_t *cut)
 {
-    MDB_cursor *cursor CLEANUP(stored_cursor_cleanup) = NULL;
+    CLEANUP(stored_cursor_cleanup) MDB_cursor *cursor = NULL;
     MDB_val key;
     MDB_val value;
     int code = mdb_cursor_open(txn->lmdb, txn->store->tables[TABLE_EVENTS], &cursor);
+
     for (*cut = 0; !code && *cut < trim->most; ++*cut) {
         code = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
         if (code || key.mv_size != sizeof(uint64_t) ||
@@ -437,6 +463,7 @@ int store_trim_events(struct store_txn *txn, const struct store_trim *trim, size
 int store_put_clocks(struct store_txn *txn, uint32_t chunk, const uint64_t *words, size_t count)
 {
     const uint32_t key = htobe32(chunk);
+
     assert(count <= CLOCK_CHUNK_WORDS);
     return stored_put(txn, TABLE_CLOCKS, val_of(&key, sizeof(key)), (etag_str){0},
                       (etag_str){(const char *)words, count * sizeof(*words)});
@@ -445,9 +472,10 @@ int store_put_clocks(struct store_txn *txn, uint32_t chunk, const uint64_t *word
 int store_put_checkpoint_lsn(struct store_txn *txn, uint64_t lsn)
 {
     struct store_meta meta;
-    const int error = stored_meta_get(txn->store, txn->lmdb, &meta);
-    if (error)
-        return error;
+    const int r = stored_meta_get(txn->store, txn->lmdb, &meta);
+
+    if (r)
+        return r;
     meta.checkpoint_lsn = lsn;
     return stored_meta_put(txn, &meta);
 }
@@ -455,28 +483,29 @@ int store_put_checkpoint_lsn(struct store_txn *txn, uint64_t lsn)
 static int clear_tables(struct store *store, const enum table *tables, size_t count)
 {
     struct store_txn *txn = NULL;
-    int error = store_begin(store, &txn);
-    if (error)
-        return error;
+    int r = store_begin(store, &txn);
+
+    if (r)
+        return r;
     assert(txn);
-    for (size_t i = 0; !error && i < count; i++)
-        error = stored_error(mdb_drop(txn->lmdb, store->tables[tables[i]], 0));
-    if (!error)
-        error = relay_erase(txn);
-    if (!error)
-        error = store_put_checkpoint_lsn(txn, 0);
-    if (error && error != STORE_E_NOT_FOUND) {
+    for (size_t i = 0; !r && i < count; i++)
+        r = stored_error(mdb_drop(txn->lmdb, store->tables[tables[i]], 0));
+    if (!r)
+        r = relay_erase(txn);
+    if (!r)
+        r = store_put_checkpoint_lsn(txn, 0);
+    if (r && r != STORE_E_NOT_FOUND) {
         store_abort(txn);
-        return error;
+        return r;
     }
     return store_commit(txn);
 }
 
-/* Entries first: entries without the events that made them stale must never be left, nor a cursor that says that they were
- * applied. */
+/* Entries first: entries without the events that made them stale must never be left, nor a cursor
+ * that says that they were applied. */
 int store_clear(struct store *store)
 {
-    const int error = clear_tables(store, (enum table[]){TABLE_NAMES, TABLE_ENTRIES}, 2);
-    return error ? error
-                 : clear_tables(store, (enum table[]){TABLE_EVENTS, TABLE_CLOCKS, TABLE_GUARDS}, 3);
+    const int r = clear_tables(store, (enum table[]){TABLE_NAMES, TABLE_ENTRIES}, 2);
+
+    return r ? r : clear_tables(store, (enum table[]){TABLE_EVENTS, TABLE_CLOCKS, TABLE_GUARDS}, 3);
 }

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The store: LMDB, and nothing above it. Only its own files, store*.c, include lmdb.h. Bytes in, bytes out: what they mean is
- * record.h's matter; when they are written is persist.h's.
+ * The store: LMDB, and nothing above it. Only its own files, store*.c, include lmdb.h. Bytes in,
+ * bytes out: what they mean is record.h's matter; when they are written is persist.h's.
  *
- * Databases: meta (one record, and the relay's mark), entries (fingerprint -> record), names (canonical resource text, cut, + fingerprint ->
- * nothing: the ordered index for listing), events (LSN, big-endian -> record), clocks (chunk number -> words), guards
- * (id, big-endian -> LSN, record: the guards and holds that are open, exactly).
- * Every record carries a keyed checksum (SipHash of key and value with the store's own hash key); a record that
- * does not check is reported as STORE_E_DAMAGED and never handed out.
+ * Databases: meta (one record, and the relay's mark), entries (fingerprint -> record), names
+ * (canonical resource text, cut, + fingerprint -> nothing: the ordered index for listing), events
+ * (LSN, big-endian -> record), clocks (chunk number -> words), guards (id, big-endian -> LSN,
+ * record: the guards and holds that are open, exactly). Every record carries a keyed checksum
+ * (SipHash of key and value with the store's own hash key); a record that does not check is
+ * reported as STORE_E_DAMAGED and never handed out.
  *
- * Errors: 0, negative errno (LMDB's own codes become -EIO, MAP_FULL and disk full -ENOSPC), positive STORE_E_*.
- * Threads: one writing transaction at a time (any one thread); reads from any thread.
+ * Errors: 0, negative errno (LMDB's own codes become -EIO, MAP_FULL and disk full -ENOSPC),
+ * positive STORE_E_*. Threads: one writing transaction at a time (any one thread); reads from any
+ * thread.
  */
 #ifndef ETAGD_STORE_H
 #define ETAGD_STORE_H
@@ -24,32 +26,41 @@
 
 enum {
     STORE_E_NOT_FOUND = 1,
-    STORE_E_DAMAGED = 2, /* a checksum or LMDB itself says so */
-    STORE_E_FORMAT = 3,  /* a state of another format */
-    STORE_E_OWNER = 4,   /* not ours: another uid owns it */
-    STORE_E_IN_USE = 5,  /* another daemon holds the lock */
-    STORE_E_STOPPED = 6, /* of a walk: its callback has had enough */
+    /* a checksum or LMDB itself says so */
+    STORE_E_DAMAGED = 2,
+    /* a state of another format */
+    STORE_E_FORMAT = 3,
+    /* not ours: another uid owns it */
+    STORE_E_OWNER = 4,
+    /* another daemon holds the lock */
+    STORE_E_IN_USE = 5,
+    /* of a walk: its callback has had enough */
+    STORE_E_STOPPED = 6,
 };
 
 struct store;
 
 struct store_options {
-    const char *state_dir; /* made (0700) if missing; its parent must exist */
+    /* made (0700) if missing; its parent must exist */
+    const char *state_dir;
     uint64_t map_bytes;
-    bool sync; /* durability power: fsync per commit */
+    /* durability power: fsync per commit */
+    bool sync;
 };
 
-/* Takes the state lock (state_dir/lock, OFD lock), checks owner and format, lets a child read the whole database
- * (store_check.c), opens LMDB. On an error *why says what is wrong and what to do, with the path.
- * On STORE_E_DAMAGED and STORE_E_FORMAT *out is a store that holds the lock and takes store_set_aside()
- * and store_close() only; on any other error it is NULL. */
+/* Takes the state lock (state_dir/lock, OFD lock), checks owner and format, lets a child read the
+ * whole database (store_check.c), opens LMDB. On an error *why says what is wrong and what to do,
+ * with the path. On STORE_E_DAMAGED and STORE_E_FORMAT *out is a store that holds the lock and
+ * takes store_set_aside() and store_close() only; on any other error it is NULL. */
 MUST_USE int store_open(struct store **out, const struct store_options *options, struct why *why);
 struct store *store_close(struct store *store); /* returns NULL */
 
-/* Is the locked file still the one at its path, and the data file the one that was opened? 0 or -ESTALE. */
+/* Is the locked file still the one at its path, and the data file the one that was opened? 0 or
+ * -ESTALE. */
 MUST_USE int store_still_owned(const struct store *store);
 
-/* Sets a damaged or foreign-format database aside (renames data.mdb to damaged-<wall ms>.mdb) and opens an empty one. */
+/* Sets a damaged or foreign-format database aside (renames data.mdb to damaged-<wall ms>.mdb) and
+ * opens an empty one. */
 MUST_USE int store_set_aside(struct store *store, struct why *why);
 
 /* ---- Meta ---- */
@@ -57,24 +68,35 @@ MUST_USE int store_set_aside(struct store *store, struct why *why);
 #define STORE_NONCE_BYTES 16
 
 struct store_meta {
-    uint64_t incarnation; /* of the last daemon that opened it; 0: never */
+    /* of the last daemon that opened it; 0: never */
+    uint64_t incarnation;
     uint8_t hash_key[SIPHASH_KEY_BYTES];
     uint32_t clock_count;
-    uint64_t lease_ns;                /* L of that daemon */
-    uint64_t linger_ns;               /* its guard_linger */
-    char boot_id[40];                 /* /proc/sys/kernel/random/boot_id, "" unreadable */
-    uint64_t checkpoint_lsn;          /* clocks in the database are complete up to it */
-    uint8_t nonce[STORE_NONCE_BYTES]; /* of that run; the witness beside its socket says the same */
-    uint64_t data_inode, data_birth_ns; /* of the data file, as that run found it */
-    bool power;                         /* durability of that run: every commit was fsynced */
-    bool journal; /* of that run: the store may lack events that its journal has */
+    /* L of that daemon */
+    uint64_t lease_ns;
+    /* its guard_linger */
+    uint64_t linger_ns;
+    /* /proc/sys/kernel/random/boot_id, "" unreadable */
+    char boot_id[40];
+    /* clocks in the database are complete up to it */
+    uint64_t checkpoint_lsn;
+    /* of that run; the witness beside its socket says the same */
+    uint8_t nonce[STORE_NONCE_BYTES];
+    /* of the data file, as that run found it */
+    uint64_t data_inode, data_birth_ns;
+    /* durability of that run: every commit was fsynced */
+    bool power;
+    /* of that run: the store may lack events that its journal has */
+    bool journal;
 };
 
 /* What tells this data file from a copy of it. */
 struct store_identity {
     uint64_t inode;
-    uint64_t birth_ns; /* 0: the file system does not say */
-    bool local;        /* not on a network or user-space file system */
+    /* 0: the file system does not say */
+    uint64_t birth_ns;
+    /* not on a network or user-space file system */
+    bool local;
 };
 
 /* 0 or negative errno. */
@@ -82,30 +104,32 @@ MUST_USE int store_identify(const struct store *store, struct store_identity *ou
 
 MUST_USE int store_meta_read(struct store *store,
                              struct store_meta *out); /* STORE_E_NOT_FOUND: new */
-/* In a transaction of its own, fsynced whatever the durability: an incarnation is durable before it is used.
- * The first one makes the other tables usable (their checksums need the hash key); another hash key wants a
- * store_clear() first. */
+/* In a transaction of its own, fsynced whatever the durability: an incarnation is durable before it
+ * is used. The first one makes the other tables usable (their checksums need the hash key); another
+ * hash key wants a store_clear() first. */
 MUST_USE int store_meta_write(struct store *store, const struct store_meta *meta);
 
-/* Without a sync per commit nobody hears when the kernel fails to write what it took, some time later. Both say so, once each
- * time; with durability power, or of a store that is not open, they do nothing. 0, or -EIO, -ENOSPC, -EDQUOT: what is on the
- * disk is not known.
+/* Without a sync per commit nobody hears when the kernel fails to write what it took, some time
+ * later. Both say so, once each time; with durability power, or of a store that is not open, they
+ * do nothing. 0, or -EIO, -ENOSPC, -EDQUOT: what is on the disk is not known.
  * store_heard: of what was tried until now. Waits for nothing, begins nothing.
  * store_flush: everything is on the disk. Waits for it. */
 MUST_USE int store_heard(struct store *store);
 MUST_USE int store_flush(struct store *store);
 
-/* The warm mark: a file whose removal, which needs no disk space, marks the state as not to be trusted. */
+/* The warm mark: a file whose removal, which needs no disk space, marks the state as not to be
+ * trusted. */
 MUST_USE int store_warm_mark_set(struct store *store);
 MUST_USE int store_warm_mark_clear(struct store *store);
 MUST_USE bool store_warm_mark(const struct store *store);
-/* In its place the mark of a disk that failed: the data file is not to be used any more. Where it can't be made, the warm mark is
- * removed. store_set_aside() removes it. */
+/* In its place the mark of a disk that failed: the data file is not to be used any more. Where it
+ * can't be made, the warm mark is removed. store_set_aside() removes it. */
 MUST_USE int store_lost_mark_set(struct store *store);
 MUST_USE bool store_lost_mark(const struct store *store);
 
-/* Is there so much room in the map that so many bytes of entries may be written? Below it what is left is for events, removals and
- * checkpoints: LMDB needs pages even to delete. Of a large free list that is nearly used up it takes a walk. */
+/* Is there so much room in the map that so many bytes of entries may be written? Below it what is
+ * left is for events, removals and checkpoints: LMDB needs pages even to delete. Of a large free
+ * list that is nearly used up it takes a walk. */
 MUST_USE bool store_has_entry_room(struct store *store, size_t bytes);
 
 /* ---- Writing (one transaction at a time) ---- */
@@ -126,12 +150,16 @@ MUST_USE int store_put_event(struct store_txn *txn, uint64_t lsn, etag_str recor
 MUST_USE int store_put_guard(struct store_txn *txn, struct guard_id id, uint64_t lsn,
                              etag_str record);
 MUST_USE int store_erase_guard(struct store_txn *txn, struct guard_id id); /* absent is 0 */
-/* Cuts the log at its front, as long as an event is below below_lsn and the log is over one of its bounds. */
+/* Cuts the log at its front, as long as an event is below below_lsn and the log is over one of its
+ * bounds. */
 struct store_trim {
     uint64_t below_lsn;
-    size_t keep;    /* events that stay at least */
-    uint64_t bytes; /* of the pages that they take; 0: no bound */
-    size_t most;    /* that are cut at once: a transaction is not to take long */
+    /* events that stay at least */
+    size_t keep;
+    /* of the pages that they take; 0: no bound */
+    uint64_t bytes;
+    /* that are cut at once: a transaction is not to take long */
+    size_t most;
     /* Is it too old? Asked of the oldest, whatever the other bounds say. NULL: no bound of age. */
     bool (*expired)(void *ctx, etag_str record);
     void *ctx;
@@ -143,20 +171,21 @@ MUST_USE int store_put_clocks(struct store_txn *txn, uint32_t chunk, const uint6
 MUST_USE int store_put_checkpoint_lsn(struct store_txn *txn, uint64_t lsn);
 /* The relay's mark (record.h), in place of the one before. */
 MUST_USE int store_put_relay(struct store_txn *txn, etag_str mark);
-/* It as the transaction sees it, borrowed until the next write. STORE_E_NOT_FOUND: there is none. */
+/* It as the transaction sees it, borrowed until the next write. STORE_E_NOT_FOUND: there is
+ * none. */
 MUST_USE int store_relay_of(struct store_txn *txn, etag_str *mark);
 /* Everything but meta goes: a cold start. In transactions of its own. */
 MUST_USE int store_clear(struct store *store);
 
-/* ---- Reading. What a callback gets is borrowed during the call; a non-zero return ends the walk and is returned. ---- */
+/* ---- Reading. What a callback gets is borrowed during the call; a non-zero return ends the wal */
 
 MUST_USE int store_get_entry(struct store *store, struct hash128 fingerprint,
                              int (*found)(void *ctx, struct hash128 fingerprint, etag_str record),
                              void *ctx);
 MUST_USE int store_get_event(struct store *store, uint64_t lsn,
                              int (*found)(void *ctx, uint64_t lsn, etag_str record), void *ctx);
-/* In the order of the fingerprints' bytes, from that one on. A damaged entry comes too, with an empty record, so that it can be
- * erased. */
+/* In the order of the fingerprints' bytes, from that one on. A damaged entry comes too, with an
+ * empty record, so that it can be erased. */
 MUST_USE int store_each_entry(struct store *store, struct hash128 from,
                               int (*each)(void *ctx, struct hash128 fingerprint, etag_str record),
                               void *ctx);
@@ -176,9 +205,10 @@ MUST_USE int store_each_clock_chunk(struct store *store,
                                     int (*each)(void *ctx, uint32_t chunk, const uint64_t *words,
                                                 size_t count),
                                     void *ctx);
-/* Entries whose resource text begins with prefix, in the order of the text, from the start or behind the cursor 'after'
- * (any bytes; empty: from the start). The callback gets the cursor of each entry: valid whatever comes and goes. Of
- * a text only its first 494 bytes count, in prefix too: beyond them it is the callback's to look at the record. */
+/* Entries whose resource text begins with prefix, in the order of the text, from the start or
+ * behind the cursor 'after' (any bytes; empty: from the start). The callback gets the cursor of
+ * each entry: valid whatever comes and goes. Of a text only its first 494 bytes count, in prefix
+ * too: beyond them it is the callback's to look at the record. */
 MUST_USE int store_list(struct store *store, etag_str prefix, etag_str after,
                         int (*each)(void *ctx, etag_str cursor, struct hash128 fingerprint,
                                     etag_str record),

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * LMDB believes its pages. One whose words about itself are wrong may be read well for a long time, and writes across its end
- * when a record is added. So the check looks at the layout too (LMDB 0.9, 64 bits):
+ * LMDB believes its pages. One whose words about itself are wrong may be read well for a long time,
+ * and writes across its end when a record is added. So the check looks at the layout too (LMDB 0.9,
+ * 64 bits):
  *
- *   page    0 u64 its number, 8 u16, 10 u16 flags, 12 u16 lower, 14 u16 upper (a run of overflow pages: 12 u32 pages),
- *           16 u16 places of nodes, one after another up to lower; the nodes fill everything from upper to the end
- *   node    0 u32 length of the data (branch: low bits of the child's number), 4 u16 flags (branch: its high bits),
- *           6 u16 length of the key, 8 key, data (or the u64 number of the overflow page where it begins)
- *   table   4 u16 flags, 6 u16 depth, 8 u64 branches, 16 u64 leaves, 24 u64 overflow pages, 32 u64 entries,
- *           40 u64 number of the root page
+ *   page    0 u64 its number, 8 u16, 10 u16 flags, 12 u16 lower, 14 u16 upper (a run of overflow
+ *           pages: 12 u32 pages), 16 u16 places of nodes, one after another up to lower; the nodes
+ *           fill everything from upper to the end
+ *   node    0 u32 length of the data (branch: low bits of the child's number), 4 u16 flags (branch:
+ *           its high bits), 6 u16 length of the key, 8 key, data (or the u64 number of the overflow
+ *           page where it begins)
+ *   table   4 u16 flags, 6 u16 depth, 8 u64 branches, 16 u64 leaves, 24 u64 overflow pages, 32 u64
+ *           entries, 40 u64 number of the root page
  *
- * All pages are looked at once, in the order of the file, and then the trees, which have few branches: 0.1 us an entry
- * together. (A walk from record to record takes 0.4.)
+ * All pages are looked at once, in the order of the file, and then the trees, which have few
+ * branches: 0.1 us an entry together. (A walk from record to record takes 0.4.)
  */
 #include "store_pages.h"
 
@@ -36,8 +39,9 @@
 int store_pages_init(struct store_pages *pages)
 {
     const size_t bytes = pages->page_count / 8 + 1;
-    pages->free_pages = (uint8_t *)calloc(bytes, 1);
-    pages->seen_pages = (uint8_t *)calloc(bytes, 1);
+
+    pages->free_pages = calloc(bytes, 1);
+    pages->seen_pages = calloc(bytes, 1);
     return pages->free_pages && pages->seen_pages ? 0 : -ENOMEM;
 }
 
@@ -64,6 +68,7 @@ bool store_pages_free(struct store_pages *pages, size_t page)
 size_t store_pages_of(const struct store_pages *pages, const void *byte)
 {
     const uintptr_t start = (uintptr_t)byte / pages->page_bytes * pages->page_bytes;
+
     return load_u64((const void *)start);
 }
 
@@ -93,6 +98,7 @@ static size_t node_bytes(const struct store_pages *pages, const uint8_t *node, b
 {
     const size_t key_bytes = load_u16(node + 6);
     const size_t data_bytes = load_u32(node);
+
     if (branch) {
         const size_t child = data_bytes | (size_t)load_u16(node + 4) << 32;
         return is_used(pages, child, PAGE_BRANCH | PAGE_LEAF) ? NODE_HEAD_BYTES + key_bytes : 0;
@@ -122,6 +128,7 @@ static size_t node_count(const uint8_t *page)
 static etag_str key_at(const uint8_t *page, size_t number)
 {
     const uint8_t *node = page + load_u16(page + PAGE_HEAD_BYTES + 2 * number);
+
     return (etag_str){(const char *)node + NODE_HEAD_BYTES, load_u16(node + 6)};
 }
 
@@ -139,6 +146,7 @@ static bool is_before(etag_str a, etag_str b, bool numbers)
 static bool keys_ascend(const uint8_t *page, bool branch, bool numbers)
 {
     const size_t count = node_count(page);
+
     for (size_t i = branch ? 2 : 1; i < count; i++)
         if (!is_before(key_at(page, i - 1), key_at(page, i), numbers))
             return false;
@@ -153,6 +161,7 @@ static int verify_nodes(struct store_pages *pages, const uint8_t *page, bool bra
     const size_t lower = load_u16(page + 12);
     const size_t upper = load_u16(page + 14);
     size_t taken = 0;
+
     if (lower <= PAGE_HEAD_BYTES || lower % 2 || upper < lower || upper > pages->page_bytes)
         return STORE_E_DAMAGED;
     for (size_t at = PAGE_HEAD_BYTES; at < lower; at += 2) {
@@ -174,6 +183,7 @@ static int verify_nodes(struct store_pages *pages, const uint8_t *page, bool bra
 static int verify_run(struct store_pages *pages, size_t first)
 {
     const size_t count = load_u32(page_at(pages, first) + 12);
+
     if (count == 0 || count > pages->page_count - first)
         return STORE_E_DAMAGED;
     for (size_t i = 1; i < count; i++)
@@ -186,7 +196,7 @@ static int verify_run(struct store_pages *pages, size_t first)
 int store_pages_verify(struct store_pages *pages)
 {
     for (size_t at = META_PAGES; at < pages->page_count; at++) {
-        int error = 0;
+        int r = 0;
         if (store_pages_is_free(pages, at))
             continue;
         const uint8_t *page = page_at(pages, at);
@@ -195,21 +205,21 @@ int store_pages_verify(struct store_pages *pages)
         switch (flags_of(pages, at)) {
         case PAGE_BRANCH:
             pages->branches++;
-            error = verify_nodes(pages, page, true);
+            r = verify_nodes(pages, page, true);
             break;
         case PAGE_LEAF:
             pages->leaves++;
-            error = verify_nodes(pages, page, false);
+            r = verify_nodes(pages, page, false);
             break;
         case PAGE_OVERFLOW:
-            error = verify_run(pages, at);
-            at += error ? 0 : load_u32(page + 12) - 1;
+            r = verify_run(pages, at);
+            at += r ? 0 : load_u32(page + 12) - 1;
             break;
         default:
             return STORE_E_DAMAGED;
         }
-        if (error)
-            return error;
+        if (r)
+            return r;
     }
     return 0;
 }
@@ -219,6 +229,7 @@ int store_pages_verify(struct store_pages *pages)
 struct store_tree store_tree_of(const void *record)
 {
     const uint8_t *bytes = (const uint8_t *)record;
+
     return (struct store_tree){
         .root = load_u64(bytes + 40),
         .depth = load_u16(bytes + 6),
@@ -238,7 +249,8 @@ struct bounds {
 struct walk {
     struct store_pages *pages;
     bool numbers;
-    size_t branches, leaves, entries; /* found */
+    /* found */
+    size_t branches, leaves, entries;
 };
 
 static int walk_page(struct walk *walk, size_t number, unsigned levels, struct bounds bounds);
@@ -246,6 +258,7 @@ static int walk_page(struct walk *walk, size_t number, unsigned levels, struct b
 static int walk_leaf(struct walk *walk, const uint8_t *page, struct bounds bounds)
 {
     const size_t count = node_count(page);
+
     walk->leaves++;
     walk->entries += count;
     if ((bounds.low.data && is_before(key_at(page, 0), bounds.low, walk->numbers)) ||
@@ -258,24 +271,26 @@ static int walk_branch(struct walk *walk, const uint8_t *page, unsigned levels,
                        struct bounds bounds)
 {
     const size_t count = node_count(page);
-    int error = count < BRANCH_NODES_MIN ? STORE_E_DAMAGED : 0;
+    int r = count < BRANCH_NODES_MIN ? STORE_E_DAMAGED : 0;
+
     walk->branches++;
-    for (size_t i = 0; !error && i < count; i++) {
+    for (size_t i = 0; !r && i < count; i++) {
         const uint8_t *node = page + load_u16(page + PAGE_HEAD_BYTES + 2 * i);
         const size_t child = load_u32(node) | (size_t)load_u16(node + 4) << 32;
         const struct bounds below = {
             .low = i > 0 ? key_at(page, i) : bounds.low,
             .high = i + 1 < count ? key_at(page, i + 1) : bounds.high,
         };
-        error = walk_page(walk, child, levels - 1, below);
+        r = walk_page(walk, child, levels - 1, below);
     }
-    return error;
+    return r;
 }
 
 /* levels: from this page to the leaves, both counted. */
 static int walk_page(struct walk *walk, size_t number, unsigned levels, struct bounds bounds)
 {
     struct store_pages *pages = walk->pages;
+
     if (!is_used(pages, number, levels > 1 ? PAGE_BRANCH : PAGE_LEAF) ||
         (pages->seen_pages[number / 8] >> number % 8 & 1))
         return STORE_E_DAMAGED;
@@ -287,12 +302,13 @@ static int walk_page(struct walk *walk, size_t number, unsigned levels, struct b
 int store_pages_tree(struct store_pages *pages, const struct store_tree *tree)
 {
     struct walk walk = {.pages = pages, .numbers = tree->numbers};
+
     if (tree->depth > DEPTH_MAX)
         return STORE_E_DAMAGED;
     if (tree->depth > 0) {
-        const int error = walk_page(&walk, tree->root, tree->depth, (struct bounds){0});
-        if (error)
-            return error;
+        const int r = walk_page(&walk, tree->root, tree->depth, (struct bounds){0});
+        if (r)
+            return r;
     }
     return walk.branches == tree->branches && walk.leaves == tree->leaves &&
                    walk.entries == tree->entries

@@ -11,20 +11,28 @@
 #define META_PAGES 2 /* the first of the file */
 
 struct store_pages {
-    const uint8_t *bytes; /* the file */
+    /* the file */
+    const uint8_t *bytes;
     size_t page_bytes;
-    size_t page_count;                  /* up to LMDB's last one */
-    uint8_t *free_pages;                /* a bit a page: the free list has it */
-    uint8_t *seen_pages;                /* a bit a page: a table has it */
-    size_t branches, leaves, overflows; /* found by store_pages_verify() */
-    size_t tables;                      /* records that stand for a table: likewise */
+    /* up to LMDB's last one */
+    size_t page_count;
+    /* a bit a page: the free list has it */
+    uint8_t *free_pages;
+    /* a bit a page: a table has it */
+    uint8_t *seen_pages;
+    /* found by store_pages_verify() */
+    size_t branches, leaves, overflows;
+    /* records that stand for a table: likewise */
+    size_t tables;
 };
 
 /* What LMDB's record of a table says. */
 struct store_tree {
     size_t root;
-    unsigned depth; /* 0: an empty table, which has no root */
-    bool numbers;   /* its keys are u64 of this machine; else bytes */
+    /* 0: an empty table, which has no root */
+    unsigned depth;
+    /* its keys are u64 of this machine; else bytes */
+    bool numbers;
     size_t branches, leaves, overflows, entries;
 };
 #define STORE_TREE_BYTES 48 /* of such a record */
@@ -45,9 +53,9 @@ size_t store_pages_of(const struct store_pages *pages, const void *byte);
 /* Every page that is not free is well-formed: 0 or STORE_E_DAMAGED. */
 MUST_USE int store_pages_verify(struct store_pages *pages);
 
-/* From the root on, the table is a tree of as many levels, pages and entries as its record says, none of which another table has,
- * and its keys ascend: whoever reads or writes it comes to an end, and finds what is there. After store_pages_verify(). 0 or
- * STORE_E_DAMAGED. */
+/* From the root on, the table is a tree of as many levels, pages and entries as its record says,
+ * none of which another table has, and its keys ascend: whoever reads or writes it comes to an end,
+ * and finds what is there. After store_pages_verify(). 0 or STORE_E_DAMAGED. */
 MUST_USE int store_pages_tree(struct store_pages *pages, const struct store_tree *tree);
 
 #endif

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * LMDB, six tables of one file. A value begins with its checksum: SipHash under a key that is itself the keyed hash of table and
- * key, so that a record which LMDB hands out under another key, or from before, does not check.
+ * LMDB, six tables of one file. A value begins with its checksum: SipHash under a key that is
+ * itself the keyed hash of table and key, so that a record which LMDB hands out under another key,
+ * or from before, does not check.
  *
  *   meta     "meta"                               checksum (all-zero key), struct store_meta flat
- *   entries  fingerprint                          checksum, u16 length of the cut name, cut name, record
- *   names    cut resource text, 0, fingerprint    nothing: it is derived, and checked against the entry
+ *   entries  fingerprint                          checksum, u16 length of the cut name, cut name,
+ *                                                 record
+ *   names    cut resource text, 0, fingerprint    nothing: it is derived, and checked against the
+ *                                                 entry
  *   events   LSN, big-endian                      checksum, record
  *   clocks   chunk number, big-endian             checksum, words
  *   guards   id, big-endian                       checksum, u64 LSN, record
@@ -44,9 +47,10 @@ static int error_of_failure(int code)
 
 int stored_error(int code)
 {
-    const int error = code ? error_of_failure(code) : 0;
-    assert(!code || error);
-    return error;
+    const int r = code ? error_of_failure(code) : 0;
+
+    assert(!code || r);
+    return r;
 }
 
 /* ---- Names ---- */
@@ -56,7 +60,8 @@ etag_str stored_name_cut(etag_str resource_text)
     return (etag_str){resource_text.data, min_of(resource_text.len, NAME_TEXT_MAX)};
 }
 
-/* The zero byte, which no resource contains, puts "/a" before "/ab" whatever the fingerprints are. */
+/* The zero byte, which no resource contains, puts "/a" before "/ab" whatever the fingerprints
+ * are. */
 void stored_name_key(struct name_key *out, etag_str cut, struct hash128 fingerprint)
 {
     if (cut.len > 0)
@@ -72,6 +77,7 @@ static uint64_t checksum(const struct store *store, enum table table, MDB_val ke
 {
     static const uint8_t zero_key[SIPHASH_KEY_BYTES];
     uint8_t place[1 + KEY_MAX] = {(uint8_t)table};
+
     assert(table == TABLE_META || store->has_key);
     assert(key.mv_size <= KEY_MAX);
     memcpy(place + 1, key.mv_data, key.mv_size);
@@ -96,6 +102,7 @@ int stored_get(const struct store *store, MDB_txn *txn, enum table table, MDB_va
 {
     MDB_val value;
     const int code = mdb_get(txn, store->tables[table], &key, &value);
+
     return code ? stored_error(code) : stored_check(store, table, key, value, record);
 }
 
@@ -104,6 +111,7 @@ int stored_put(struct store_txn *txn, enum table table, MDB_val key, etag_str he
     struct store *store = txn->store;
     MDB_val value = {.mv_size = CHECKSUM_BYTES + head.len + body.len};
     const int code = mdb_put(txn->lmdb, store->tables[table], &key, &value, MDB_RESERVE);
+
     if (code)
         return stored_error(code);
     uint8_t *bytes = (uint8_t *)value.mv_data + CHECKSUM_BYTES;
@@ -156,9 +164,10 @@ static void meta_unpack(struct store_meta *out, const uint8_t *bytes)
     out->linger_ns = load_u64(bytes + 122);
 }
 
-/* The format is a number in front of everything that may differ, and is looked at before the checksum: another format may have
- * another one. A state of another format is set aside, whole and unread, and the start is cold: it is a cache, and the release that
- * wrote it can have it back. What has to survive that (for how long front ends trust the former memory, how long its guards
+/* The format is a number in front of everything that may differ, and is looked at before the
+ * checksum: another format may have another one. A state of another format is set aside, whole and
+ * unread, and the start is cold: it is a cache, and the release that wrote it can have it back.
+ * What has to survive that (for how long front ends trust the former memory, how long its guards
  * linger) the spool's mark says (spool_format.h), and the number of the run the witness. */
 int stored_meta_get(const struct store *store, MDB_txn *txn, struct store_meta *out)
 {
@@ -166,6 +175,7 @@ int stored_meta_get(const struct store *store, MDB_txn *txn, struct store_meta *
     MDB_val value;
     etag_str record;
     const int code = mdb_get(txn, store->tables[TABLE_META], &key, &value);
+
     if (code)
         return stored_error(code);
     if (value.mv_size < CHECKSUM_BYTES + sizeof(uint32_t))
@@ -181,6 +191,7 @@ int stored_meta_get(const struct store *store, MDB_txn *txn, struct store_meta *
 int stored_meta_put(struct store_txn *txn, const struct store_meta *meta)
 {
     uint8_t bytes[META_BYTES];
+
     meta_pack(bytes, meta);
     return stored_put(txn, TABLE_META, val_of(STORED_META_KEY, strlen(STORED_META_KEY)),
                       (etag_str){(const char *)bytes, sizeof(bytes)}, (etag_str){0});
@@ -204,8 +215,9 @@ int stored_entry(const struct store *store, MDB_txn *txn, MDB_val key, etag_str 
                  etag_str *record)
 {
     etag_str value;
-    const int error = stored_get(store, txn, TABLE_ENTRIES, key, &value);
-    return error ? error : stored_entry_split(value, name, record);
+    const int r = stored_get(store, txn, TABLE_ENTRIES, key, &value);
+
+    return r ? r : stored_entry_split(value, name, record);
 }
 
 /* ---- Free pages ---- */
@@ -213,10 +225,11 @@ int stored_entry(const struct store *store, MDB_txn *txn, MDB_val key, etag_str 
 /* Pages that the free list names: each must exist and stand in it in order. *count: how many. */
 int stored_free_pages(MDB_txn *txn, size_t last_page, struct store_pages *pages, size_t *count)
 {
-    MDB_cursor *cursor CLEANUP(stored_cursor_cleanup) = NULL;
+    CLEANUP(stored_cursor_cleanup) MDB_cursor *cursor = NULL;
     MDB_val key;
     MDB_val value;
     int code = mdb_cursor_open(txn, FREE_LIST, &cursor);
+
     for (*count = 0; !code && !(code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT));) {
         const size_t listed = value.mv_size < sizeof(size_t) ? 0 : load_u64(value.mv_data);
         size_t former = last_page + 1;
@@ -238,6 +251,7 @@ int stored_free_pages(MDB_txn *txn, size_t last_page, struct store_pages *pages,
 int stored_env_open(struct store *store, const char *path, unsigned flags)
 {
     int code = mdb_env_create(&store->env);
+
     if (!code)
         code = mdb_env_set_mapsize(store->env, store->map_bytes);
     if (!code)

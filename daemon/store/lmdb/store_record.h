@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the store's files have in common: LMDB, its tables, and how a record stands in them. Nobody else includes it.
+ * What the store's files have in common: LMDB, its tables, and how a record stands in them. Nobody
+ * else includes it.
  */
 #ifndef ETAGD_STORE_RECORD_H
 #define ETAGD_STORE_RECORD_H
@@ -41,11 +42,14 @@ struct store_txn {
 struct store {
     struct state_dir dir;
     uint64_t map_bytes;
-    MDB_env *env; /* NULL: could not be opened; the store can only be set aside or closed */
+    /* NULL: could not be opened; the store can only be set aside or closed */
+    MDB_env *env;
     MDB_dbi tables[TABLE_COUNT];
-    bool has_key; /* else there is no meta record, and nothing else either */
+    /* else there is no meta record, and nothing else either */
+    bool has_key;
     uint8_t hash_key[SIPHASH_KEY_BYTES];
-    struct store_txn writing; /* touched only by whoever holds LMDB's writer lock */
+    /* touched only by whoever holds LMDB's writer lock */
+    struct store_txn writing;
 };
 
 static inline void stored_txn_cleanup(MDB_txn **txn)
@@ -88,7 +92,8 @@ etag_str stored_name_cut(etag_str resource_text);
 void stored_name_key(struct name_key *out, etag_str cut, struct hash128 fingerprint);
 
 struct guard_key {
-    uint64_t high, low; /* big-endian: holds, whose high half is 0, stand first */
+    /* big-endian: holds, whose high half is 0, stand first */
+    uint64_t high, low;
 };
 
 static inline struct guard_key guard_key_of(struct guard_id id)
@@ -114,8 +119,8 @@ MUST_USE int stored_entry_split(etag_str value, etag_str *name, etag_str *record
 MUST_USE int stored_entry(const struct store *store, MDB_txn *txn, MDB_val key, etag_str *name,
                           etag_str *record);
 
-/* Pages that LMDB's free list names, marked in 'pages' if it is not NULL. txn: a reading one. STORE_E_DAMAGED: a page that
- * cannot be. */
+/* Pages that LMDB's free list names, marked in 'pages' if it is not NULL. txn: a reading one.
+ * STORE_E_DAMAGED: a page that cannot be. */
 MUST_USE int stored_free_pages(MDB_txn *txn, size_t last_page, struct store_pages *pages,
                                size_t *count);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * etagctl: what all commands share. A command parses its options with ctl_next_option(), does its work and returns
- * the exit status. Exit status: 0 done, 1 not found or refused, 2 error.
+ * etagctl: what all commands share. A command parses its options with ctl_next_option(), does its
+ * work and returns the exit status. Exit status: 0 done, 1 not found or refused, 2 error.
  */
 #ifndef ETAGCTL_CTL_H
 #define ETAGCTL_CTL_H
@@ -14,10 +14,11 @@ enum ctl_exit { CTL_DONE = 0, CTL_NO = 1, CTL_ERROR = 2 };
 
 /* One option of a command: for getopt and for --help. A table ends with a zero. */
 struct ctl_option {
-    int key; /* > 0, not one of CTL_KEY_*, unique in its table */
+    /* > 0, not one of CTL_KEY_*, unique in its table */
+    int key;
     const char *name;
-    const char
-        *value; /* what stands for it in --help; NULL: takes none; in brackets: may be left out */
+    /* what stands for it in --help; NULL: takes none; in brackets: may be left out */
+    const char *value;
     const char *help;
 };
 
@@ -25,15 +26,20 @@ struct ctl;
 
 struct ctl_command {
     const char *name;
-    const char *arguments; /* for --help: "KEY" */
-    const char *summary;   /* one line */
-    const char *details;   /* more lines for --help; NULL: none */
+    /* for --help: "KEY" */
+    const char *arguments;
+    /* one line */
+    const char *summary;
+    /* more lines for --help; NULL: none */
+    const char *details;
     const struct ctl_option *options;
-    bool takes_key; /* --scope, --release, --scheme, --vary */
+    /* --scope, --release, --scheme, --vary */
+    bool takes_key;
     int (*run)(struct ctl *ctl, int argc, char **argv);
-    bool
-        takes_command; /* its options end at the first argument, which begins another program's command line */
-    const char *exit_status; /* for --help, where it is not as always; NULL */
+    /* its options end at the first argument, which begins another program's command line */
+    bool takes_command;
+    /* for --help, where it is not as always; NULL */
+    const char *exit_status;
 };
 
 #define CTL_COMMANDS(X)                                                                            \
@@ -63,26 +69,32 @@ extern const struct ctl_command *const ctl_commands[];
 
 /* One run of etagctl. */
 struct ctl {
-    const struct ctl_command *command; /* NULL: none named yet */
-    const char *socket_path;           /* NULL: the library's default */
+    /* NULL: none named yet */
+    const struct ctl_command *command;
+    /* NULL: the library's default */
+    const char *socket_path;
     uint32_t timeout_ms;
     bool json;
-    int exit_status; /* set where ctl_next_option() says CTL_STOP */
+    /* set where ctl_next_option() says CTL_STOP */
+    int exit_status;
 };
 
 #define CTL_TIMEOUT_MS_DEFAULT 5000
 
 /* Keys of ctl_next_option() besides those of the command's table. */
 enum {
-    CTL_END = -1,  /* no more options: arguments follow */
-    CTL_STOP = -2, /* --help was printed or a mistake was told: return ctl->exit_status */
+    /* no more options: arguments follow */
+    CTL_END = -1,
+    /* --help was printed or a mistake was told: return ctl->exit_status */
+    CTL_STOP = -2,
     CTL_KEY_SCOPE = 1000,
     CTL_KEY_RELEASE,
     CTL_KEY_VARY,
     CTL_KEY_SCHEME,
 };
 
-/* The next option; global ones are dealt with. After CTL_END the arguments are argv[*first] to argv[argc - 1]. */
+/* The next option; global ones are dealt with. After CTL_END the arguments are argv[*first] to
+ * argv[argc - 1]. */
 MUST_USE int ctl_next_option(struct ctl *ctl, int argc, char **argv, const char **value,
                              int *first);
 
@@ -108,7 +120,8 @@ int ctl_usage_error(struct ctl *ctl, const char *format, ...) PRINTF_LIKE(2, 3);
 /* --socket, else $ETAGD_SOCKET, else the default. Borrowed. */
 const char *ctl_socket_path(const struct ctl *ctl);
 
-/* Tells what went wrong and what to do about it; returns the exit status that belongs to the status. */
+/* Tells what went wrong and what to do about it; returns the exit status that belongs to the
+ * status. */
 int ctl_fail(const struct ctl *ctl, etag_status status, const char *text);
 
 #endif

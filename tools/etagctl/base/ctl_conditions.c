@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The verdict is libetag's, of the whole request. Why it is so is found by asking libetag again with parts of the request:
- * one condition alone, one entity tag alone. So there is no second implementation of RFC 9110 that could differ.
+ * The verdict is libetag's, of the whole request. Why it is so is found by asking libetag again
+ * with parts of the request: one condition alone, one entity tag alone. So there is no second
+ * implementation of RFC 9110 that could differ.
  */
 #include "ctl_conditions.h"
 
@@ -17,6 +18,7 @@ static etag_verdict verdict_with(const struct judging *judging, etag_str method,
                                  const etag_field *fields, size_t count)
 {
     etag_request part = *judging->request;
+
     part.method = method;
     part.fields = fields;
     part.field_count = count;
@@ -27,6 +29,7 @@ static etag_verdict verdict_with(const struct judging *judging, etag_str method,
 static void note(const struct judging *judging, const char *name, etag_str value, const char *says)
 {
     struct conditions *out = judging->out;
+
     if (out->count == CONDITIONS_MAX) {
         out->left_out++;
         return;
@@ -37,6 +40,7 @@ static void note(const struct judging *judging, const char *name, etag_str value
 static size_t field_count(const struct judging *judging, const char *name)
 {
     size_t count = 0;
+
     for (size_t i = 0; i < judging->request->field_count; i++)
         count += str_equal_nocase(judging->request->fields[i].name, str_of(name));
     return count;
@@ -47,6 +51,7 @@ static etag_verdict verdict_of(const struct judging *judging, const char *name)
 {
     etag_field fields[CONDITIONS_MAX];
     size_t count = 0;
+
     for (size_t i = 0; i < judging->request->field_count && count < CONDITIONS_MAX; i++)
         if (str_equal_nocase(judging->request->fields[i].name, str_of(name)))
             fields[count++] = judging->request->fields[i];
@@ -69,6 +74,7 @@ static bool element_next(etag_str *list, etag_str *element)
 {
     bool quoted = false;
     size_t len = 0;
+
     while (list->len > 0 && (char_is_blank(list->data[0]) || list->data[0] == ','))
         *list = str_skip(*list, 1);
     while (len < list->len && (quoted || list->data[len] != ',')) {
@@ -85,6 +91,7 @@ static bool tag_matches(const struct judging *judging, const char *condition, et
 {
     const etag_field field = {str_of(condition), tag};
     const etag_verdict verdict = verdict_with(judging, ETAG_LIT("GET"), &field, 1);
+
     return strcmp(condition, "If-Match") == 0 ? verdict == ETAG_PROCEED
                                               : verdict == ETAG_NOT_MODIFIED;
 }
@@ -94,6 +101,7 @@ static const char *tag_says(const struct judging *judging, const char *condition
     const bool wants_strong = strcmp(condition, "If-Match") == 0;
     const bool strong = tag_matches(judging, "If-Match", tag);
     const bool weak = tag_matches(judging, "If-None-Match", tag);
+
     if (str_equal(tag, ETAG_LIT("*")))
         return "matches: the representation exists";
     if (tag.len < 2 || tag.data[tag.len - 1] != '"')
@@ -132,6 +140,7 @@ static const char *date_says(const struct judging *judging, const char *name, et
 {
     const bool modified_since = strcmp(name, "If-Modified-Since") == 0;
     const int64_t date = etag_date_parse(value);
+
     if (instead)
         return instead;
     if (date == ETAG_NO_DATE)
@@ -163,6 +172,7 @@ static void date_note(const struct judging *judging, const char *name, const cha
 static const char *range_says(const struct judging *judging, bool if_range)
 {
     const struct conditions *out = judging->out;
+
     if (out->verdict != ETAG_PROCEED)
         return "is not looked at: another condition decided";
     if (!if_range)
@@ -191,6 +201,7 @@ void conditions_judge(struct conditions *out, const etag_request *request,
                       const etag_validators *validators)
 {
     const struct judging judging = {out, request, validators};
+
     *out = (struct conditions){.verdict = etag_evaluate(request, validators)};
     /* As the lookup does: a weak date alone is no 304. */
     if (out->verdict == ETAG_NOT_MODIFIED && !validators->last_modified_is_strong &&

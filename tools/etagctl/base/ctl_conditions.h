@@ -11,16 +11,19 @@
 
 /* One condition, or one entity tag of it. */
 struct condition {
-    const char *name; /* "If-None-Match" */
+    /* "If-None-Match" */
+    const char *name;
     etag_str value;
-    const char *says; /* "matches, by weak comparison" */
+    /* "matches, by weak comparison" */
+    const char *says;
     bool decides;
 };
 
 struct conditions {
     struct condition list[CONDITIONS_MAX];
     size_t count;
-    size_t left_out; /* there was no room for so many */
+    /* there was no room for so many */
+    size_t left_out;
     etag_verdict verdict;
     etag_range range;
 };

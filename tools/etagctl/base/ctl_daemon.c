@@ -11,6 +11,7 @@ etag_client *ctl_client_open(struct ctl *ctl)
 {
     etag_client *client = NULL;
     etag_client_options options;
+
     ETAG_INIT(&options);
     options.socket_path = ctl->socket_path;
     options.timeout_ms = options.connect_timeout_ms = ctl->timeout_ms;
@@ -23,7 +24,8 @@ etag_client *ctl_client_open(struct ctl *ctl)
 
 bool ctl_client_connected(struct ctl *ctl, etag_client *client)
 {
-    /* A daemon that is stopped takes the connection, and does not say hello: then there is an error too. */
+    /* A daemon that is stopped takes the connection, and does not say hello: then there is an error
+     * too. */
     if (etag_client_fd(client) >= 0 && !etag_client_error(client)[0])
         return true;
     CLEANUP(cleanup_free) char *text = strdup(etag_client_error(client));
@@ -50,6 +52,7 @@ bool ctl_daemon_connect(struct ctl_daemon *daemon)
 {
     const etag_status status = channel_connect(&daemon->channel, daemon->deadline_ns,
                                                &daemon->fault);
+
     if (status != ETAG_OK)
         daemon->ctl->exit_status = ctl_fail(daemon->ctl, status, daemon->fault.text);
     return status == ETAG_OK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The two ways to the daemon. What front ends and write paths do goes through the public API, as theirs does; what
- * only people ask goes through the channel below it.
+ * The two ways to the daemon. What front ends and write paths do goes through the public API, as
+ * theirs does; what only people ask goes through the channel below it.
  */
 #ifndef ETAGCTL_DAEMON_H
 #define ETAGCTL_DAEMON_H
@@ -19,7 +19,8 @@ static inline void cleanup_client(etag_client **client)
 /* Opens a client and waits for the daemon's hello. NULL: told, return ctl->exit_status. */
 MUST_USE etag_client *ctl_client_open(struct ctl *ctl);
 
-/* True if the daemon said hello to the client that was just opened. False: told, return ctl->exit_status. */
+/* True if the daemon said hello to the client that was just opened. False: told, return
+ * ctl->exit_status. */
 MUST_USE bool ctl_client_connected(struct ctl *ctl, etag_client *client);
 
 /* ---- Channel ---- */
@@ -46,8 +47,8 @@ MUST_USE bool ctl_daemon_init(struct ctl_daemon *daemon, struct ctl *ctl);
 /* Connects. False: told, return ctl->exit_status. */
 MUST_USE bool ctl_daemon_connect(struct ctl_daemon *daemon);
 
-/* Prepares, connects, asks and waits for a reply of that kind, which stays valid until the next call. The time limit
- * holds for each call. False: told, return ctl->exit_status. */
+/* Prepares, connects, asks and waits for a reply of that kind, which stays valid until the next
+ * call. The time limit holds for each call. False: told, return ctl->exit_status. */
 MUST_USE bool ctl_daemon_open(struct ctl_daemon *daemon, struct ctl *ctl);
 MUST_USE bool ctl_daemon_ask(struct ctl_daemon *daemon, struct request *request,
                              enum reply_kind expected, struct reply *reply);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys as text. The scope is public unless told otherwise: here a person looks, and nothing leaks into a cache. */
+/* Keys as text. The scope is public unless told otherwise: here a person looks, and nothing leaks
+ * into a cache. */
 #include "ctl_key.h"
 
 #include "key.h"
@@ -16,6 +17,7 @@ bool ctl_split_field(const char *text, etag_field *out)
 {
     const etag_str line = str_of(text);
     const char *colon = strchr(text, ':');
+
     if (!colon)
         return false;
     const size_t name_len = (size_t)(colon - text);
@@ -56,6 +58,7 @@ bool ctl_key_argument(struct ctl *ctl, struct ctl_key *key, const char *text)
 {
     CLEANUP(cleanup_free) struct key *canonical = malloc(sizeof(*canonical));
     const char *wrong = resource_split(str_of(text), &key->key.resource);
+
     if (!wrong && canonical)
         wrong = key_canonicalize(canonical, &key->key);
     if (wrong)
@@ -81,6 +84,7 @@ char *key_text(const etag_resource *resource)
     const bool host = resource->host.len > 0;
     /* Without a host, a path that begins with "//" is written behind an empty one. */
     const bool slashes = host || str_starts_with(resource->target, ETAG_LIT("//"));
+
     if (asprintf(&text, "%s%.*s%.*s", slashes ? "//" : "", (int)resource->host.len,
                  host ? resource->host.data : "", (int)resource->target.len,
                  resource->target.data ? resource->target.data : "") < 0)
@@ -91,6 +95,7 @@ char *key_text(const etag_resource *resource)
 void doc_key(doc *object, const etag_key *key)
 {
     CLEANUP(cleanup_free) char *text = key_text(&key->resource);
+
     doc_words(object, "key", text);
     doc_text(object, "scope",
              key->scope.kind == ETAG_SCOPE_PUBLIC ? ETAG_LIT("public") : key->scope.name);

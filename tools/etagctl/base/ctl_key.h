@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A key from the command line: [//host]/path[?query], --scope, --release, --scheme, --vary. And back into words. */
+/* A key from the command line: [//host]/path[?query], --scope, --release, --scheme, --vary. And
+ * back into words. */
 #ifndef ETAGCTL_KEY_H
 #define ETAGCTL_KEY_H
 

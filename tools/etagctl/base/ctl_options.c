@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The command line. getopt_long does the parsing; the tables that it gets and the help are both made from the commands'
- * tables. Global options may stand before or after the command's name.
+ * The command line. getopt_long does the parsing; the tables that it gets and the help are both
+ * made from the commands' tables. Global options may stand before or after the command's name.
  */
 #include "ctl.h"
 #include "ctl_output.h"
@@ -57,6 +57,7 @@ static void print_options(const char *title, const struct ctl_option *options)
 static void print_help(const struct ctl *ctl)
 {
     const struct ctl_command *command = ctl->command;
+
     if (command) {
         printf("Usage: etagctl %s [OPTION]...%s%s\n\n%s.\n", command->name,
                command->arguments[0] ? " " : "", command->arguments, command->summary);
@@ -86,6 +87,7 @@ int ctl_usage_error(struct ctl *ctl, const char *format, ...)
 {
     char text[512], hint[600];
     va_list args;
+
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
@@ -141,6 +143,7 @@ bool ctl_number(struct ctl *ctl, const char *option, const char *text, uint64_t 
 {
     char *end = NULL;
     const uint64_t value = strtoull(text, &end, 10);
+
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || value > max) {
         ctl_usage_error(ctl, "--%s %s: want a number from 0 to %" PRIu64, option, text, max);
         return false;
@@ -181,6 +184,7 @@ static void add_options(struct option_list *all, const struct ctl_option *option
 static bool take_global(struct ctl *ctl, int key, const char *value)
 {
     uint64_t number;
+
     switch (key) {
     case KEY_SOCKET:
         ctl->socket_path = value;
@@ -209,6 +213,7 @@ static int next_option(struct ctl *ctl, int argc, char **argv, const char *short
                        const char **value)
 {
     struct option_list all = {.count = 0};
+
     add_options(&all, global_options);
     if (ctl->command)
         add_options(&all, ctl->command->options);
@@ -237,6 +242,7 @@ int ctl_next_option(struct ctl *ctl, int argc, char **argv, const char **value, 
 {
     const bool stops = ctl->command && ctl->command->takes_command;
     const int key = next_option(ctl, argc, argv, stops ? "+:" : ":", value);
+
     *first = optind;
     return key;
 }
@@ -249,6 +255,7 @@ void ctl_options_again(void)
 int ctl_global_option(struct ctl *ctl, int argc, char **argv, int *first)
 {
     const char *value;
+
     optind = 0;
     const int key = next_option(ctl, argc, argv, "+:", &value);
     *first = optind;
@@ -260,6 +267,7 @@ bool ctl_no_options(struct ctl *ctl, int argc, char **argv)
 {
     const char *value;
     int first;
+
     return ctl_next_option(ctl, argc, argv, &value, &first) == CTL_END &&
            ctl_want_arguments(ctl, argc - first, 0);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Printing. jansson stays in here. Keys, ETags and names come from others: none of their bytes may drive a terminal. */
+/* Printing. jansson stays in here. Keys, ETags and names come from others: none of their bytes may
+ * drive a terminal. */
 #include "ctl_output.h"
 
 #include "clocktime.h"
@@ -11,10 +12,12 @@
 #include <math.h>
 #include <time.h>
 
-/* Escaped: at most four characters a byte; escaping twice changes nothing more. The caller frees it. */
+/* Escaped: at most four characters a byte; escaping twice changes nothing more. The caller frees
+ * it. */
 static char *escape(etag_str text)
 {
     char *out = malloc(text.len * 4 + 1), *at = out;
+
     if (!out)
         abort();
     for (size_t i = 0; i < text.len; i++) {
@@ -31,18 +34,21 @@ static char *escape(etag_str text)
 void output_text(etag_str text)
 {
     CLEANUP(cleanup_free) char *escaped = escape(text);
+
     fputs(escaped, stdout);
 }
 
 void output_text_padded(etag_str text, int width)
 {
     CLEANUP(cleanup_free) char *escaped = escape(text);
+
     printf("%-*s ", width - 1, escaped);
 }
 
 void output_wrapped(const char *text, size_t column)
 {
     size_t at_column = column;
+
     for (const char *at = text; *at;) {
         const size_t len = strcspn(at, " ");
         if (at_column > column && at_column + 1 + len > OUTPUT_COLUMNS) {
@@ -63,6 +69,7 @@ const char *time_text(uint64_t wall_ms, char out[TIME_TEXT_BYTES])
 {
     const time_t seconds = (time_t)(wall_ms / 1000);
     struct tm parts;
+
     if (wall_ms == 0 || !gmtime_r(&seconds, &parts))
         return NULL;
     const size_t len = strftime(out, TIME_TEXT_BYTES, "%Y-%m-%dT%H:%M:%S", &parts);
@@ -107,6 +114,7 @@ void doc_words(doc *object, const char *name, const char *value)
 void doc_number(doc *object, const char *name, uint64_t value)
 {
     char text[24];
+
     if (value <= INT64_MAX) {
         json_object_set_new(object, name, json_integer((json_int_t)value));
     } else {
@@ -155,6 +163,7 @@ void doc_field(doc *object, etag_field field)
     CLEANUP(cleanup_free) char *name = escape(field.name);
     const char *former = json_string_value(json_object_get(object, name));
     CLEANUP(cleanup_free) char *joined = NULL;
+
     if (former && asprintf(&joined, "%s, %.*s", former, (int)field.value.len, field.value.data) < 0)
         abort();
     doc_text(object, name, joined ? str_of(joined) : field.value);
@@ -163,6 +172,7 @@ void doc_field(doc *object, etag_field field)
 char *doc_line(doc *value)
 {
     char *line = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII);
+
     if (!line)
         abort();
     json_decref(value);
@@ -172,6 +182,7 @@ char *doc_line(doc *value)
 void output_json_line(doc *value, const char *ends_with)
 {
     CLEANUP(cleanup_free) char *line = doc_line(value);
+
     fputs(line, stdout);
     fputs(ends_with, stdout);
 }
@@ -261,6 +272,7 @@ void output_doc(const struct ctl *ctl, doc *value)
 void output_error(const struct ctl *ctl, const char *status, const char *text)
 {
     CLEANUP(cleanup_free) char *escaped = escape(str_of(text));
+
     if (ctl->json) {
         doc *error = doc_object();
         doc_words(error, "error", text);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What etagctl prints, for people and for programs. A command builds one document; --json prints it as it is, else it is
- * printed as aligned lines, or the command prints lines of its own. Text that came from others is escaped in both.
+ * What etagctl prints, for people and for programs. A command builds one document; --json prints it
+ * as it is, else it is printed as aligned lines, or the command prints lines of its own. Text that
+ * came from others is escaped in both.
  */
 #ifndef ETAGCTL_OUTPUT_H
 #define ETAGCTL_OUTPUT_H
@@ -36,7 +37,8 @@ void output_json_line(doc *value, const char *ends_with); /* JSON on one line */
 void output_json_aside(
     doc *value); /* the same on standard error, where standard output is another program's */
 
-/* Tells an error: a sentence on standard error; with --json also {"error", "status"} on standard output. */
+/* Tells an error: a sentence on standard error; with --json also {"error", "status"} on standard
+ * output. */
 void output_error(const struct ctl *ctl, const char *status, const char *text);
 
 /* Prints text of others: controls and all that is not ASCII as \xNN. */
@@ -46,7 +48,8 @@ void output_text_padded(etag_str text, int width);
 
 /* What people read is at most so wide. */
 #define OUTPUT_COLUMNS 80
-/* Prints text of others from a column on, broken between words and indented to that column; ends the line. */
+/* Prints text of others from a column on, broken between words and indented to that column; ends
+ * the line. */
 void output_wrapped(const char *text, size_t column);
 
 /* "2026-01-31T12:00:00.123Z", as in the daemon's log; NULL for 0. */

@@ -12,6 +12,7 @@ static bool page_ask(struct ctl_daemon *daemon, etag_str prefix, etag_str after,
         .list = {.prefix = prefix,
                  .limit = limit < LIST_PAGE_MAX ? (uint32_t)limit : LIST_PAGE_MAX,
                  .after = after}};
+
     return ctl_daemon_ask(daemon, &request, REPLY_LIST, reply);
 }
 
@@ -21,6 +22,7 @@ bool ctl_pages(const struct ctl_pages *pages, struct ctl_daemon *daemon)
     size_t after_len = 0;
     uint64_t left = pages->left;
     bool begun = false;
+
     do {
         struct reply reply;
         if (!page_ask(daemon, pages->prefix, (etag_str){after, after_len}, left, &reply))
@@ -33,7 +35,7 @@ bool ctl_pages(const struct ctl_pages *pages, struct ctl_daemon *daemon)
         after_len = reply.list.next.len;
         if (after_len > 0) {
             free(after);
-            after = (char *)malloc(after_len);
+            after = malloc(after_len);
             if (!after)
                 abort();
             memcpy(after, reply.list.next.data, after_len);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * For people two columns, front ends on the left, the daemon on the right: what a rate of, say, unknown lookups is due to
- * stands beside it. Below them what operators watch, and what to do where something is wrong.
+ * For people two columns, front ends on the left, the daemon on the right: what a rate of, say,
+ * unknown lookups is due to stands beside it. Below them what operators watch, and what to do where
+ * something is wrong.
  */
 #include "ctl_stats_show.h"
 
@@ -22,6 +23,7 @@ const char *short_text(double number, char out[SHORT_TEXT_BYTES])
 {
     static const char units[] = " kMGTPE";
     size_t unit = 0;
+
     if (number < 10 && number != floor(number)) {
         snprintf(out, SHORT_TEXT_BYTES, "%.1f", number);
         return out;
@@ -43,6 +45,7 @@ const char *short_text(double number, char out[SHORT_TEXT_BYTES])
 const char *age_text(uint64_t ms, char out[SHORT_TEXT_BYTES])
 {
     const uint64_t s = ms / 1000;
+
     if (s < 120)
         snprintf(out, SHORT_TEXT_BYTES, "%" PRIu64 "s", s);
     else if (s < 7200)
@@ -58,6 +61,7 @@ const char *age_text(uint64_t ms, char out[SHORT_TEXT_BYTES])
 static const char *duration_text(uint64_t ns, char out[SHORT_TEXT_BYTES])
 {
     const double value = (double)ns;
+
     if (ns < 1000)
         snprintf(out, SHORT_TEXT_BYTES, "%" PRIu64 " ns", ns);
     else if (ns < NS_PER_MS)
@@ -72,6 +76,7 @@ static const char *duration_text(uint64_t ns, char out[SHORT_TEXT_BYTES])
 static uint64_t sum(const struct sample *sample, const char *const *names)
 {
     uint64_t total = 0;
+
     for (; *names; names++)
         total += sample_number(sample, *names);
     return total;
@@ -80,6 +85,7 @@ static uint64_t sum(const struct sample *sample, const char *const *names)
 static double rate_sum(const struct stats_view *view, const char *const *names)
 {
     double total = 0;
+
     for (; *names; names++)
         total += sample_rate(view->now, view->before, *names);
     return total;
@@ -89,7 +95,8 @@ static double rate_sum(const struct stats_view *view, const char *const *names)
 
 struct row {
     const char *label;
-    const char *stats[9]; /* added up; none: a blank line */
+    /* added up; none: a blank line */
+    const char *stats[9];
     bool only_if_any;
 };
 
@@ -162,6 +169,7 @@ static const struct row *row_next(const struct stats_view *view, const struct ro
 static void print_row(const struct stats_view *view, const struct row *row)
 {
     char rate[SHORT_TEXT_BYTES], total[SHORT_TEXT_BYTES];
+
     if (!row) {
         printf("%39s", "");
         return;
@@ -173,6 +181,7 @@ static void print_row(const struct stats_view *view, const struct row *row)
 static void print_columns(const struct stats_view *view)
 {
     size_t left_at = 0, right_at = 0;
+
     printf("%-23s%7s %8s  %-23s%7s %8s\n", "FRONT ENDS", "/s", "TOTAL", "DAEMON", "/s", "TOTAL");
     for (;;) {
         const struct row *left = row_next(view, front_end_rows, COUNT_OF(front_end_rows), &left_at);
@@ -272,6 +281,7 @@ static bool grows(const struct stats_view *view, const char *name)
 static const char *advice(const struct stats_view *view)
 {
     const struct sample *now = view->now;
+
     if (strcmp(sample_text(now, "lease"), "paused") == 0)
         return "paused: every front end renders. 'etagctl resume' ends it";
     if (strcmp(sample_text(now, "relay"), "required") == 0 &&
@@ -348,6 +358,7 @@ static void show_line(struct stats_view *view)
 static doc *doc_times(const struct sample_histogram *histogram)
 {
     doc *out = doc_object();
+
     doc_number(out, "count", histogram->count);
     if (histogram->count == 0)
         return out;
@@ -423,6 +434,7 @@ void stats_show_down(struct stats_view *view, const char *why)
 {
     char time[TIME_TEXT_BYTES];
     const uint64_t now_ms = time_wall_ms();
+
     if (view->ctl->json) {
         doc *out = doc_object();
         doc_bool(out, "up", false);

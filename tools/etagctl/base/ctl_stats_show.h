@@ -10,7 +10,8 @@ struct stats_view {
     const struct ctl *ctl;
     bool watch;
     const struct sample *now, *before;
-    uint64_t lines; /* printed so far, of a line an interval */
+    /* printed so far, of a line an interval */
+    uint64_t lines;
 };
 
 void stats_show(struct stats_view *view);

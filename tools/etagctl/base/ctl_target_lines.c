@@ -13,6 +13,7 @@ static const char *line_split(const char *line, int *kind, const char **name)
     const char *space = strchr(line, ' ');
     const size_t word_len = space ? (size_t)(space - line) : strlen(line);
     char word[16];
+
     snprintf(word, sizeof(word), "%.*s", (int)min_of(word_len, sizeof(word)), line);
     *kind = word_len < sizeof(word) ? ctl_target_kind(word) : 0;
     *name = space ? space + 1 : "";
@@ -29,6 +30,7 @@ static const char *line_check(const char *line, size_t len)
     etag_resource resource;
     const char *name;
     int kind;
+
     if (strlen(line) != len)
         return "a NUL byte in the line";
     if (len == 0)
@@ -40,6 +42,7 @@ static const char *line_check(const char *line, size_t len)
 const char *target_lines_open(struct target_lines *lines, char *text, size_t len, uint64_t *number)
 {
     char *const end = text + len;
+
     *lines = (struct target_lines){text, end};
     *number = 1;
     for (char *line = text; line < end; ++*number) {

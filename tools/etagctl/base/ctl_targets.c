@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each target is checked where it is added, by the function that the library and the daemon use: a mistake is told with it. */
+/* Each target is checked where it is added, by the function that the library and the daemon use: a
+ * mistake is told with it. */
 #include "ctl_targets.h"
 
 #include "entry.h"
@@ -22,6 +23,7 @@ void ctl_targets_clear(struct ctl_targets *targets)
 size_t ctl_targets_count(const struct ctl_targets *targets)
 {
     const etag_targets *t = &targets->targets;
+
     return t->resource_count + t->prefix_count + t->surrogate_count + t->everything;
 }
 
@@ -36,6 +38,7 @@ const char *ctl_target_check(int kind, const char *text, etag_resource *resource
     char made[SURROGATE_MADE_BYTES];
     const bool names_resource = kind == 'r' || kind == 'p';
     const char *wrong = names_resource ? resource_split(str_of(text), resource) : NULL;
+
     if (wrong)
         return wrong;
     const etag_str name = surrogate_name(str_of(text), made);
@@ -55,6 +58,7 @@ const char *ctl_targets_add(struct ctl_targets *targets, int kind, const char *t
     etag_targets *t = &targets->targets;
     etag_resource resource;
     const char *wrong = ctl_target_check(kind, text, &resource);
+
     if (wrong)
         return wrong;
     targets->byte_count += strlen(text);

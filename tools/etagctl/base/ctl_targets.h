@@ -14,7 +14,8 @@ struct ctl_targets {
     size_t byte_count;
 };
 
-/* Options that name a target, for a command's table; their keys are what ctl_targets_add calls a kind. */
+/* Options that name a target, for a command's table; their keys are what ctl_targets_add calls a
+ * kind. */
 #define CTL_TARGET_OPTIONS                                                                         \
     {'r', "resource", "R", "[//host]/path[?query]: all scopes, variants, releases"},               \
         {'s', "surrogate", "S", "all entries that depend on it"},                                  \

@@ -12,6 +12,7 @@ static void doc_kept_fields(doc *object, const struct entry *entry)
 {
     char expires[48];
     doc *fields = doc_object();
+
     for (size_t i = 0; i < entry->field_count; i++) {
         etag_field field = entry->fields[i].field;
         if (entry->fields[i].kind == FIELDSET_EXPIRES) {
@@ -82,6 +83,7 @@ void targets_each(const etag_targets *targets, target_visit *visit, void *contex
 static void append_target(void *context, const char *kind, etag_str name)
 {
     doc *target = doc_object();
+
     doc_words(target, "kind", kind);
     if (name.data)
         doc_text(target, "name", name);
@@ -94,6 +96,7 @@ void doc_event(doc *object, const struct event_view *event)
 {
     char time[TIME_TEXT_BYTES];
     doc *targets = doc_array();
+
     doc_number(object, "lsn", event->lsn);
     doc_words(object, "time", time_text(event->wall_ms, time));
     doc_number(object, "pid", event->peer_pid);
@@ -114,6 +117,7 @@ void doc_event(doc *object, const struct event_view *event)
 const char *lsn_text(uint64_t lsn, char out[LSN_TEXT_BYTES])
 {
     const uint64_t plain = lsn & CLOCK_LSN_MASK;
+
     snprintf(out, LSN_TEXT_BYTES, "%" PRIu64 " (run %" PRIu64 ", number %" PRIu64 ")", plain,
              plain >> 40, plain & ((UINT64_C(1) << 40) - 1));
     return out;

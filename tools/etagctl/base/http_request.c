@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Line by line. No library: what Debian has (http-parser, no longer maintained) takes the liberties of a server that means
- * well, and says neither in which line nor what is allowed.
+ * Line by line. No library: what Debian has (http-parser, no longer maintained) takes the liberties
+ * of a server that means well, and says neither in which line nor what is allowed.
  */
 #include "http_request.h"
 
@@ -14,10 +14,12 @@
 struct parse {
     struct http_request *out;
     etag_str left;
-    unsigned line; /* number of the one that was taken last */
+    /* number of the one that was taken last */
+    unsigned line;
     struct why *why;
     unsigned version_minor;
-    unsigned host_line; /* 0: none */
+    /* 0: none */
+    unsigned host_line;
     etag_str host;
     bool absolute;
 };
@@ -57,6 +59,7 @@ static bool word_next(etag_str *line, etag_str *word)
 {
     const char *blank = memchr(line->data, ' ', line->len);
     const size_t len = blank ? (size_t)(blank - line->data) : line->len;
+
     *word = (etag_str){line->data, len};
     *line = str_skip(*line, blank ? len + 1 : len);
     return len > 0;
@@ -80,6 +83,7 @@ static bool absolute_parse(struct parse *parse, etag_str target)
     const size_t scheme_len = str_starts_with(target, ETAG_LIT("https://")) ? 8 : 7;
     const etag_str rest = str_skip(target, scheme_len);
     size_t host_len = 0;
+
     while (host_len < rest.len && rest.data[host_len] != '/' && rest.data[host_len] != '?')
         host_len++;
     const etag_str path = str_skip(rest, host_len);
@@ -116,6 +120,7 @@ static bool target_parse(struct parse *parse, etag_str target)
 static bool request_line_parse(struct parse *parse, etag_str line)
 {
     etag_str target;
+
     if (!line_check(parse, line))
         return false;
     if (!word_next(&line, &parse->out->method) || !word_next(&line, &target) || line.len == 0 ||
@@ -146,6 +151,7 @@ static bool field_parse(struct parse *parse, etag_str line)
     /* Of HTTP/2, as captures show it. */
     const bool pseudo = str_starts_with(line, ETAG_LIT(":authority:"));
     const char *colon = memchr(line.data + pseudo, ':', line.len - pseudo);
+
     if (char_is_blank(line.data[0]))
         return why_not(parse->why,
                        "a line that begins with a blank: folded fields are not allowed");
@@ -166,6 +172,7 @@ static bool field_parse(struct parse *parse, etag_str line)
 static bool fields_parse(struct parse *parse)
 {
     etag_str line;
+
     while (line_next(parse, &line) && line.len > 0)
         if (!line_check(parse, line) || !field_parse(parse, line))
             return false;
@@ -188,6 +195,7 @@ static bool host_settle(struct parse *parse)
 static bool request_parse(struct parse *parse)
 {
     etag_str line;
+
     do
         if (!line_next(parse, &line)) {
             parse->line = 1;
@@ -201,6 +209,7 @@ static bool request_parse(struct parse *parse)
 unsigned http_request_parse(struct http_request *out, etag_str bytes, struct why *why)
 {
     struct parse parse = {.out = out, .left = bytes, .why = why};
+
     *out = (struct http_request){0};
     why->text[0] = '\0';
     return request_parse(&parse) ? 0 : parse.line;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A captured HTTP/1 request as text: request line, header fields, whatever comes behind them. Strict, since a front end is:
- * what RFC 9112 lets a server refuse is refused, with the line that is at fault. Three things are allowed that captures
- * have: lines that end in LF alone, an end of the file in place of the empty line, and ":authority" for Host.
+ * A captured HTTP/1 request as text: request line, header fields, whatever comes behind them.
+ * Strict, since a front end is: what RFC 9112 lets a server refuse is refused, with the line that
+ * is at fault. Three things are allowed that captures have: lines that end in LF alone, an end of
+ * the file in place of the empty line, and ":authority" for Host.
  */
 #ifndef ETAGCTL_HTTP_REQUEST_H
 #define ETAGCTL_HTTP_REQUEST_H
@@ -18,15 +19,19 @@
 
 struct http_request {
     etag_str method;
-    etag_resource resource; /* as sent; of an absolute target its host, else the one of Host */
-    etag_field fields[HTTP_FIELDS_MAX]; /* without white space around the values */
+    /* as sent; of an absolute target its host, else the one of Host */
+    etag_resource resource;
+    /* without white space around the values */
+    etag_field fields[HTTP_FIELDS_MAX];
     size_t field_count;
-    size_t body_len;                        /* bytes behind the empty line; nobody looks at them */
-    char made_target[TARGET_BYTES_MAX + 2]; /* of an absolute target without a path */
+    /* bytes behind the empty line; nobody looks at them */
+    size_t body_len;
+    /* of an absolute target without a path */
+    char made_target[TARGET_BYTES_MAX + 2];
 };
 
-/* 0: out is complete, and borrows from bytes. Else the number of the line that is at fault, and in why what is wrong with it
- * and what is allowed. Pure; linear time. */
+/* 0: out is complete, and borrows from bytes. Else the number of the line that is at fault, and in
+ * why what is wrong with it and what is allowed. Pure; linear time. */
 MUST_USE unsigned http_request_parse(struct http_request *out, etag_str bytes, struct why *why);
 
 #endif

@@ -49,6 +49,7 @@ static bool check_option(struct ctl *ctl, struct check *check, int option, const
 static void print_verdict(const struct ctl *ctl, const etag_answer *answer)
 {
     doc *out = doc_object(), *headers = doc_object();
+
     doc_words(out, "verdict", etag_verdict_text(answer->verdict));
     doc_words(out, "reason", etag_reason_word(answer->reason));
     doc_words(out, "detail", etag_reason_text(answer->reason));
@@ -70,6 +71,7 @@ static int check_run(struct ctl *ctl, int argc, char **argv)
     struct check check = {.method = "GET"};
     const char *value;
     int option, first;
+
     ctl_key_init(&check.key);
     while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END)
         if (!check_option(ctl, &check, option, value))
@@ -125,6 +127,7 @@ void ctl_token_format(etag_token token, char out[CTL_TOKEN_BYTES])
 static const char *hex_parse(const char *text, char end, uint64_t *out)
 {
     const size_t len = strspn(text, "0123456789abcdefABCDEF");
+
     *out = strtoull(text, NULL, 16);
     return len >= 1 && len <= 16 && text[len] == end ? text + len : NULL;
 }
@@ -132,12 +135,14 @@ static const char *hex_parse(const char *text, char end, uint64_t *out)
 bool ctl_token_parse(const char *text, etag_token *out)
 {
     const char *dot = hex_parse(text, '.', &out->incarnation);
+
     return dot && hex_parse(dot + 1, '\0', &out->lsn) && out->incarnation != 0;
 }
 
 static int token_run(struct ctl *ctl, int argc, char **argv)
 {
     char text[CTL_TOKEN_BYTES];
+
     if (!ctl_no_options(ctl, argc, argv))
         return ctl->exit_status;
     CLEANUP(cleanup_client) etag_client *client = ctl_client_open(ctl);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * clients: who is connected, and what each of them counts. The daemon knows pid, uid and roles from the kernel; the names
- * of command and user are looked up here, where they can be: a process in another pid namespace shows none, or another's.
+ * clients: who is connected, and what each of them counts. The daemon knows pid, uid and roles from
+ * the kernel; the names of command and user are looked up here, where they can be: a process in
+ * another pid namespace shows none, or another's.
  */
 #include "clocktime.h"
 #include "ctl_daemon.h"
@@ -24,6 +25,7 @@ struct listing {
 static const char *command_of(uint32_t pid, char out[COMMAND_BYTES])
 {
     char path[40];
+
     out[0] = '\0';
     snprintf(path, sizeof(path), "/proc/%" PRIu32 "/comm", pid);
     CLEANUP(cleanup_file) FILE *file = fopen(path, "re");
@@ -35,6 +37,7 @@ static const char *command_of(uint32_t pid, char out[COMMAND_BYTES])
 static const char *user_of(uint32_t uid)
 {
     const struct passwd *user = getpwuid(uid);
+
     return user ? user->pw_name : NULL;
 }
 
@@ -49,6 +52,7 @@ static uint64_t count_of(const struct client_view *client, const char *name)
 static uint64_t unknown_of(const struct client_view *client)
 {
     uint64_t sum = 0;
+
     for (size_t i = 0; i < client->count_count; i++)
         if (str_starts_with(client->counts[i].name, ETAG_LIT("unknown_")))
             sum += client->counts[i].number;
@@ -67,6 +71,7 @@ static void print_cut(etag_str text, size_t width)
 static void print_count(const struct client_view *client, uint64_t count, int width)
 {
     char text[SHORT_TEXT_BYTES];
+
     printf(" %*s", width, client->counts_itself ? short_text((double)count, text) : "-");
 }
 

@@ -8,6 +8,7 @@ static int control(struct ctl *ctl, int argc, char **argv, enum request_kind kin
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
     struct request request = {.kind = kind};
     struct reply reply;
+
     if (!ctl_no_options(ctl, argc, argv) || !ctl_daemon_open(&daemon, ctl) ||
         !ctl_daemon_ask(&daemon, &request, REPLY_DONE, &reply))
         return ctl->exit_status;

@@ -23,6 +23,7 @@
 static void print_target(void *context, const char *kind, etag_str name)
 {
     size_t *left = context;
+
     if (*left == 0)
         return;
     --*left;
@@ -45,6 +46,7 @@ static void print_origin(const struct event_view *event)
 {
     const struct passwd *user = getpwuid(event->peer_uid);
     char uid[16];
+
     snprintf(uid, sizeof(uid), "%" PRIu32, event->peer_uid);
     if (event->peer_pid == 0)
         printf("%8s", "-");
@@ -63,6 +65,7 @@ static void print_event(const struct event_view *event)
     char time[TIME_TEXT_BYTES];
     size_t left = TARGETS_SHOWN_MAX;
     const size_t count = target_count(&event->targets);
+
     printf("%-26s%16" PRIu64, event->wall_ms ? time_text(event->wall_ms, time) : "unknown",
            event->lsn);
     print_origin(event);
@@ -77,6 +80,7 @@ static void print_event(const struct event_view *event)
 static doc *event_doc(const struct event_view *event)
 {
     doc *out = doc_object();
+
     doc_event(out, event);
     return out;
 }
@@ -95,6 +99,7 @@ static void watch_target(void *context, const char *kind, etag_str name)
 static void watch_print(const struct ctl *ctl, const struct event_view *event)
 {
     char time[TIME_TEXT_BYTES];
+
     if (ctl->json) {
         doc *out = doc_object();
         doc_event(out, event);
@@ -145,12 +150,15 @@ const struct ctl_command ctl_watch = {
 struct log_query {
     struct ctl *ctl;
     uint64_t from_lsn, until_lsn, since_ms, until_ms;
-    uint64_t limit; /* 0: none */
+    /* 0: none */
+    uint64_t limit;
     bool limit_given, since_given, follow;
-    etag_str surrogate; /* absent: any */
+    /* absent: any */
+    etag_str surrogate;
     char surrogate_made[SURROGATE_MADE_BYTES];
     const char *resource;
-    struct resource named; /* resource, canonical */
+    /* resource, canonical */
+    struct resource named;
     uint64_t printed, last_lsn, oldest_lsn;
     bool columns_printed;
 };
@@ -178,6 +186,7 @@ static bool instant_parse(const char *text, uint64_t *ms)
 {
     static const char *const forms[] = {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M",
                                         "%Y-%m-%d %H:%M", "%Y-%m-%d"};
+
     for (size_t i = 0; i < COUNT_OF(forms); i++) {
         struct tm tm = {0};
         const char *rest = strptime(text, forms[i], &tm);
@@ -204,6 +213,7 @@ static bool moment_parse(const struct log_query *query, const char *option, cons
                          uint64_t *lsn, uint64_t *ms)
 {
     uint64_t ago_ms;
+
     if (text[0] && strspn(text, "0123456789") == strlen(text))
         return ctl_number(query->ctl, option, text, UINT64_MAX >> 1, lsn);
     if (duration_parse(text, &ago_ms)) {
@@ -224,6 +234,7 @@ static bool log_option(struct log_query *query, int option, const char *value)
 {
     etag_resource resource;
     const char *wrong;
+
     switch (option) {
     case 'b':
         query->since_given = true;
@@ -263,6 +274,7 @@ static void match_target(void *context, const char *kind, etag_str name)
 {
     struct name_match *match = context;
     const struct log_query *query = match->query;
+
     if (strcmp(kind, target_word(TARGET_EVERYTHING)) == 0)
         match->found = true;
     if (query->surrogate.data && strcmp(kind, target_word(TARGET_SURROGATE)) == 0)
@@ -272,6 +284,7 @@ static void match_target(void *context, const char *kind, etag_str name)
 static bool is_resource(etag_str named, const struct resource *resource)
 {
     char text[RESOURCE_TEXT_BYTES_MAX];
+
     return str_equal(named, (etag_str){text, resource_format(resource, text)});
 }
 
@@ -279,6 +292,7 @@ static bool is_below(etag_str named, const struct resource *prefix)
 {
     char text[RESOURCE_TEXT_BYTES_MAX];
     const size_t len = resource_format(prefix, text) - resource_target(prefix).len;
+
     return str_starts_with(named, (etag_str){text, len + resource_covered_prefix(prefix)});
 }
 
@@ -287,6 +301,7 @@ static bool target_means(const etag_resource *target, etag_str named,
                          bool (*means)(etag_str, const struct resource *))
 {
     struct resource resource;
+
     return !resource_canonicalize(&resource, target) &&
            (means(named, &resource) ||
             (resource_canonicalize_loosely(&resource, target) && means(named, &resource)));
@@ -297,6 +312,7 @@ static bool names_resource(const struct log_query *query, const etag_targets *ta
 {
     char text[RESOURCE_TEXT_BYTES_MAX];
     const etag_str named = {text, resource_format(&query->named, text)};
+
     for (size_t i = 0; i < targets->resource_count; i++)
         if (target_means(&targets->resources[i], named, is_resource))
             return true;
@@ -309,6 +325,7 @@ static bool names_resource(const struct log_query *query, const etag_targets *ta
 static bool is_asked(const struct log_query *query, const struct event_view *event)
 {
     struct name_match match = {.query = query};
+
     if (!query->surrogate.data && !query->resource)
         return true;
     targets_each(&event->targets, match_target, &match);
@@ -340,6 +357,7 @@ static bool log_ask(struct log_query *query, struct ctl_daemon *daemon, bool new
                                       .since_wall_ms = query->since_ms,
                                       .until_wall_ms = query->until_ms,
                                       .newest_first = newest_first}};
+
     if (next_lsn && newest_first)
         request.log.until_lsn = next_lsn;
     else if (next_lsn)
@@ -350,11 +368,13 @@ static bool log_ask(struct log_query *query, struct ctl_daemon *daemon, bool new
     return true;
 }
 
-/* With a limit: first from the newest on backwards, until the first of them is found. False: told. */
+/* With a limit: first from the newest on backwards, until the first of them is found. False:
+ * told. */
 static bool log_find_first(struct log_query *query, struct ctl_daemon *daemon)
 {
     uint64_t next = 0, found = 0, first_lsn = 0;
     struct reply reply;
+
     do {
         if (!log_ask(query, daemon, true, next, &reply))
             return false;
@@ -375,6 +395,7 @@ static bool log_pages(struct log_query *query, struct ctl_daemon *daemon)
 {
     uint64_t next = 0;
     struct reply reply;
+
     do {
         if (!log_ask(query, daemon, false, next, &reply))
             return false;
@@ -402,6 +423,7 @@ static int log_follow(struct log_query *query, struct ctl_daemon *watch)
 {
     struct reply reply;
     etag_status status;
+
     fflush(stdout);
     do {
         const uint64_t deadline_ns = channel_now_ns() + WATCH_PATIENCE_MS * NS_PER_MS;
@@ -421,6 +443,7 @@ static int log_show(struct log_query *query, struct ctl_daemon *daemon, struct c
 {
     struct request request = {.kind = REQUEST_WATCH};
     struct reply reply;
+
     /* Before the log is read, so that no event falls in between. */
     if (query->follow && (!ctl_daemon_open(watch, query->ctl) ||
                           !ctl_daemon_ask(watch, &request, REPLY_DONE, &reply)))
@@ -444,6 +467,7 @@ static int log_run(struct ctl *ctl, int argc, char **argv)
     CLEANUP(cleanup_daemon) struct ctl_daemon watch = {0};
     const char *value;
     int option, first;
+
     if (!query)
         abort();
     query->ctl = ctl;

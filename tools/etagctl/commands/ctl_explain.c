@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * explain: why front ends answer from an entry, or why they do not; which clock moved, and by whose event. And of a captured
- * request: what would be answered, and by which of its conditions.
+ * explain: why front ends answer from an entry, or why they do not; which clock moved, and by whose
+ * event. And of a captured request: what would be answered, and by which of its conditions.
  */
 #include "clocktime.h"
 #include "ctl_conditions.h"
@@ -52,6 +52,7 @@ struct name_search {
 static void search_name(void *context, const char *kind, etag_str name)
 {
     struct name_search *search = context;
+
     if (strcmp(kind, target_word(search->clock->kind)) == 0 &&
         (search->clock->kind == TARGET_EVERYTHING || str_equal(name, search->clock->name)))
         search->found = true;
@@ -67,6 +68,7 @@ static void search_name(void *context, const char *kind, etag_str name)
 static bool event_names(const explanation *e, const struct clock_view *clock)
 {
     struct name_search search = {.clock = clock};
+
     targets_each(&e->event.targets, search_name, &search);
     return search.found;
 }
@@ -76,6 +78,7 @@ static bool event_names(const explanation *e, const struct clock_view *clock)
 static doc *clock_doc(const struct clock_view *clock)
 {
     doc *out = doc_object();
+
     doc_words(out, "kind", target_word(clock->kind));
     doc_text(out, "name", clock->name);
     doc_number(out, "number", clock->number);
@@ -87,6 +90,7 @@ static doc *clock_doc(const struct clock_view *clock)
 static doc *explanation_doc(const explanation *e)
 {
     doc *out = doc_object(), *clocks = doc_array();
+
     doc_entry(out, &e->view);
     doc_words(out, "detail", etag_reason_text(e->view.state));
     if (has_culprit(e))
@@ -114,6 +118,7 @@ static void print_label(const char *label, const char *format, ...)
 {
     CLEANUP(cleanup_free) char *text = NULL;
     va_list args;
+
     va_start(args, format);
     if (vasprintf(&text, format, args) < 0)
         abort();
@@ -130,6 +135,7 @@ static void print_target(void *context, const char *kind, etag_str name)
 static void print_event(const explanation *e, const struct clock_view *culprit)
 {
     char lsn[LSN_TEXT_BYTES], time[TIME_TEXT_BYTES];
+
     if (!e->has_event) {
         print_label("event", "no longer known: the daemon keeps the newest ones only");
         return;
@@ -167,6 +173,7 @@ static void print_culprit(const explanation *e, const struct clock_view *clock)
 {
     char lsn[LSN_TEXT_BYTES];
     uint32_t group;
+
     print_label("because", "clock %" PRIu32 ", that of %s%s%.*s, %s", clock->number,
                 target_word(clock->kind), clock->kind == TARGET_EVERYTHING ? "" : " ",
                 clock->kind == TARGET_EVERYTHING ? 0 : (int)clock->name.len, clock->name.data,
@@ -244,6 +251,7 @@ static void print_variant(const etag_key *key)
 static const char *answer_text(const struct conditions *conditions, etag_str method)
 {
     const bool reads = str_equal(method, ETAG_LIT("GET")) || str_equal(method, ETAG_LIT("HEAD"));
+
     switch (conditions->verdict) {
     case ETAG_NOT_MODIFIED:
         return "304 Not Modified, from shared memory";
@@ -262,6 +270,7 @@ static void print_condition(const struct condition *condition)
 {
     const char *mark = condition->decides ? "decides>" : "";
     const char *value = condition->value.data ? condition->value.data : "";
+
     printf("%8s ", mark);
     printf("%s ", condition->name);
     output_text((etag_str){value, condition->value.len});
@@ -276,6 +285,7 @@ static void print_request(const etag_str *method, const struct conditions *condi
                           const explanation *e)
 {
     const bool valid = e->view.state == ETAG_REASON_VALID;
+
     print_label("request", "%.*s", (int)method->len, method->data);
     if (valid)
         print_label("answer", "%s", answer_text(conditions, *method));
@@ -303,6 +313,7 @@ static void print_human(const explanation *e)
     const struct entry *entry = &e->view.entry;
     CLEANUP(cleanup_free) char *key = key_text(&entry->key.resource);
     char lsn[LSN_TEXT_BYTES], time[TIME_TEXT_BYTES];
+
     print_label("key", "%s", key);
     if (entry->key.scope.kind == ETAG_SCOPE_PUBLIC)
         print_label("scope", "public");
@@ -330,10 +341,13 @@ static void print_human(const explanation *e)
 
 struct inquiry {
     struct ctl_key key;
-    const char *request_path; /* NULL: a KEY is given */
-    const char *codings;      /* NULL: Accept-Encoding counts as it is */
+    /* NULL: a KEY is given */
+    const char *request_path;
+    /* NULL: Accept-Encoding counts as it is */
+    const char *codings;
     bool require_if_match, compression_suffixes;
-    char *bytes; /* of the capture */
+    /* of the capture */
+    char *bytes;
     struct http_request http;
     etag_request request;
     struct conditions conditions;
@@ -374,6 +388,7 @@ static bool capture_read(struct ctl *ctl, struct inquiry *inquiry, size_t *len)
     const bool standard = strcmp(inquiry->request_path, "-") == 0;
     CLEANUP(cleanup_file)
     FILE *file = standard ? fdopen(dup(STDIN_FILENO), "r") : fopen(inquiry->request_path, "re");
+
     inquiry->bytes = malloc(HTTP_REQUEST_BYTES_MAX + 1);
     if (!inquiry->bytes)
         abort();
@@ -394,6 +409,7 @@ static etag_str coding_select(const struct inquiry *inquiry)
 {
     etag_str offered[CODINGS_OFFERED_MAX];
     size_t count = 0;
+
     for (const char *at = inquiry->codings; *at && count < CODINGS_OFFERED_MAX;) {
         const size_t len = strcspn(at, ",");
         offered[count++] = str_trim((etag_str){at, len});
@@ -407,6 +423,7 @@ static bool vary_fill(struct ctl *ctl, struct inquiry *inquiry)
 {
     char *text = inquiry->vary_text;
     size_t left = sizeof(inquiry->vary_text);
+
     for (size_t i = 0; i < inquiry->key.key.vary_count; i++) {
         etag_field *vary = &inquiry->key.vary[i];
         const etag_str name = vary->name;
@@ -436,6 +453,7 @@ static bool request_take(struct ctl *ctl, struct inquiry *inquiry)
     struct why why;
     CLEANUP(cleanup_free) struct key *canonical = malloc(sizeof(*canonical));
     size_t len = 0;
+
     if (!canonical || !capture_read(ctl, inquiry, &len))
         return false;
     const unsigned line = http_request_parse(&inquiry->http, (etag_str){inquiry->bytes, len}, &why);
@@ -461,6 +479,7 @@ static bool request_take(struct ctl *ctl, struct inquiry *inquiry)
 static void request_judge(struct inquiry *inquiry, const explanation *e)
 {
     etag_validators validators;
+
     ETAG_INIT(&validators);
     validators.existence = is_known(e) ? ETAG_EXISTS : ETAG_EXISTENCE_UNKNOWN;
     validators.etag = e->view.entry.etag;
@@ -475,6 +494,7 @@ static void request_judge(struct inquiry *inquiry, const explanation *e)
 static bool near_ask(struct ctl_daemon *daemon, struct inquiry *inquiry, struct reply *reply)
 {
     struct resource resource;
+
     if (resource_canonicalize(&resource, &inquiry->key.key.resource))
         return true;
     const size_t len = resource_format(&resource, inquiry->canonical);
@@ -498,6 +518,7 @@ static void print_near_one(const struct entry_view *view)
     const etag_str scope = key->scope.kind == ETAG_SCOPE_PUBLIC ? ETAG_LIT("public")
                                                                 : key->scope.name;
     FILE *out = open_memstream(&text, &len);
+
     if (!out)
         abort();
     fprintf(out, "- scope %.*s", (int)scope.len, scope.data);
@@ -535,6 +556,7 @@ static void print_near(const struct reply *reply)
 static void near_doc_add(doc *out, const struct reply *reply)
 {
     doc *near = doc_array();
+
     for (size_t i = 0; i < reply->list.entry_count; i++) {
         doc *entry = doc_object();
         doc_key(entry, &reply->list.entries[i].entry.key);
@@ -551,6 +573,7 @@ static void request_doc_add(doc *out, const struct inquiry *inquiry, const expla
     const bool valid = e->view.state == ETAG_REASON_VALID;
     const int status = valid ? etag_verdict_http_status(conditions->verdict) : 0;
     doc *request = doc_object(), *list = doc_array();
+
     doc_text(request, "method", inquiry->http.method);
     doc_words(request, "verdict", etag_verdict_text(valid ? conditions->verdict : ETAG_UNKNOWN));
     if (status)
@@ -571,12 +594,14 @@ static void request_doc_add(doc *out, const struct inquiry *inquiry, const expla
     doc_add(out, "request", request);
 }
 
-/* The reply's bytes end with the next question, so what is known is told, or copied into a document, before it. */
+/* The reply's bytes end with the next question, so what is known is told, or copied into a
+ * document, before it. */
 static int explain_tell(struct ctl *ctl, struct ctl_daemon *daemon, struct inquiry *inquiry,
                         struct reply *reply)
 {
     const bool known = is_known(&reply->explain);
     doc *out = NULL;
+
     if (inquiry->request_path)
         request_judge(inquiry, &reply->explain);
     if (ctl->json) {
@@ -607,6 +632,7 @@ static int explain_run(struct ctl *ctl, int argc, char **argv)
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
     const char *value;
     int option, first;
+
     if (!inquiry)
         abort();
     ctl_key_init(&inquiry->key);

@@ -20,6 +20,7 @@ struct fill {
 static bool fill_option(struct ctl *ctl, struct fill *fill, int option, const char *value)
 {
     etag_entry *entry = &fill->entry;
+
     switch (option) {
     case 'e':
         entry->etag = str_of(value);
@@ -59,6 +60,7 @@ static bool fill_parse(struct ctl *ctl, struct fill *fill, int argc, char **argv
 {
     const char *value;
     int option, first;
+
     ctl_key_init(&fill->key);
     etag_entry_init(&fill->entry);
     fill->entry.key = &fill->key.key;
@@ -80,6 +82,7 @@ static int print_refused(const struct ctl *ctl, etag_client *client)
 {
     const etag_reason reason = etag_client_reason(client);
     const char *error = etag_client_error(client);
+
     if (!error[0])
         error = etag_reason_text(reason);
     if (ctl->json) {
@@ -97,6 +100,7 @@ static int print_refused(const struct ctl *ctl, etag_client *client)
 static int fill_run(struct ctl *ctl, int argc, char **argv)
 {
     struct fill fill = {0};
+
     if (!fill_parse(ctl, &fill, argc, argv))
         return ctl->exit_status;
     CLEANUP(cleanup_client) etag_client *client = ctl_client_open(ctl);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * guard: runs a program that changes what is cached, within a guard. Nobody here sees the program's COMMIT, so every moment of
- * its run may be the one: the guard is confirmed before it starts, and again and again until it ends.
+ * guard: runs a program that changes what is cached, within a guard. Nobody here sees the program's
+ * COMMIT, so every moment of its run may be the one: the guard is confirmed before it starts, and
+ * again and again until it ends.
  *
- * The end follows the rule that only a known outcome is reported (tests/model, KNOWN_OUTCOME): exit status 0 means that the
- * change is committed. Anything else says nothing (a client that was killed may have left a COMMIT running in its server), so
- * the guard is left to linger; unless the caller knows that a failure of this program is a ROLLBACK.
+ * The end follows the rule that only a known outcome is reported (tests/model, KNOWN_OUTCOME): exit
+ * status 0 means that the change is committed. Anything else says nothing (a client that was killed
+ * may have left a COMMIT running in its server), so the guard is left to linger; unless the caller
+ * knows that a failure of this program is a ROLLBACK.
  */
 #include "channel.h"
 #include "clocktime.h"
@@ -29,20 +31,24 @@
 extern char **environ;
 
 struct guarded {
-    struct ctl ctl; /* the caller's, but without JSON: standard output is the program's */
+    /* the caller's, but without JSON: standard output is the program's */
+    struct ctl ctl;
     bool json, abort_on_failure;
     struct ctl_targets targets;
     etag_client *client;
     etag_guard *guard;
-    uint64_t confirm_ns, kept_until_ns; /* CLOCK_MONOTONIC */
+    /* CLOCK_MONOTONIC */
+    uint64_t confirm_ns, kept_until_ns;
     bool lost_told;
-    int signals, process; /* descriptors */
+    /* descriptors */
+    int signals, process;
     pid_t pid;
 };
 
 static void guarded_free(struct guarded **guarded)
 {
     struct guarded *g = *guarded;
+
     if (!g)
         return;
     etag_guard_forget(g->guard);
@@ -59,6 +65,7 @@ static bool take_option(struct ctl *ctl, struct guarded *g, int option, const ch
 {
     etag_targets *targets = &g->targets.targets;
     uint64_t number;
+
     switch (option) {
     case 'H':
         if (!ctl_number(ctl, "hold-ms", value, HOLD_MS_MAX, &number))
@@ -89,6 +96,7 @@ static bool parse(struct ctl *ctl, struct guarded *g, int argc, char **argv, int
 {
     const char *value;
     int option;
+
     while ((option = ctl_next_option(ctl, argc, argv, &value, command)) != CTL_END)
         if (option == CTL_STOP || !take_option(ctl, g, option, value))
             return false;
@@ -113,6 +121,7 @@ static etag_status keep(struct guarded *g)
 {
     const etag_status status = etag_guard_confirm(g->guard);
     const uint64_t now_ns = channel_now_ns();
+
     if (status != ETAG_OK) {
         g->confirm_ns = now_ns + CONFIRM_AGAIN_MS * NS_PER_MS;
         return status;
@@ -175,17 +184,17 @@ static bool start_program(struct ctl *ctl, struct guarded *g, char **command)
         sigaddset(&set, forwarded[i]);
     sigprocmask(SIG_BLOCK, &set, &former);
     g->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    int error = g->signals < 0 ? errno : posix_spawnattr_init(&attributes);
-    if (error == 0) {
+    int r = g->signals < 0 ? errno : posix_spawnattr_init(&attributes);
+    if (r == 0) {
         posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
         posix_spawnattr_setsigmask(&attributes, &former);
-        error = posix_spawnp(&g->pid, command[0], NULL, &attributes, command, environ);
+        r = posix_spawnp(&g->pid, command[0], NULL, &attributes, command, environ);
         posix_spawnattr_destroy(&attributes);
     }
-    if (error == 0)
+    if (r == 0)
         return true;
     CLEANUP(cleanup_free) char *text = NULL;
-    if (asprintf(&text, "cannot run %s: %s", command[0], strerrordesc_np(error)) < 0)
+    if (asprintf(&text, "cannot run %s: %s", command[0], strerrordesc_np(r)) < 0)
         text = NULL;
     ctl->exit_status = ctl_fail(ctl, ETAG_SYSTEM, text);
     return false;
@@ -195,6 +204,7 @@ static bool start_program(struct ctl *ctl, struct guarded *g, char **command)
 static void forward_signals(const struct guarded *g)
 {
     struct signalfd_siginfo info;
+
     while (read(g->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
         if (info.ssi_code != SI_KERNEL)
             kill(g->pid, (int)info.ssi_signo);
@@ -204,6 +214,7 @@ static int ms_to_wait(const struct guarded *g)
 {
     const int client_ms = etag_client_timeout_ms(g->client);
     const int confirm_ms = channel_ms_until(g->confirm_ns);
+
     return client_ms >= 0 && client_ms < confirm_ms ? client_ms : confirm_ms;
 }
 
@@ -211,6 +222,7 @@ static int ms_to_wait(const struct guarded *g)
 static int accompany(struct guarded *g)
 {
     int status = 0;
+
     g->process = pidfd_open(g->pid, 0);
     for (;;) {
         struct pollfd p[] = {
@@ -240,6 +252,7 @@ static int accompany(struct guarded *g)
 static const char *finish(struct guarded *g, int status, etag_status *result, etag_receipt *receipt)
 {
     etag_guard *guard = g->guard;
+
     g->guard = NULL;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         *result = etag_guard_commit(guard, receipt);
@@ -269,6 +282,7 @@ static void report(const struct guarded *g, const char *end, etag_status result,
                    int exit_status)
 {
     doc *out = doc_object();
+
     doc_words(out, "guard", end);
     doc_words(out, "status",
               result == ETAG_OK        ? "ok"
@@ -288,6 +302,7 @@ static int guard_run(struct ctl *ctl, int argc, char **argv)
 {
     int command;
     CLEANUP(guarded_free) struct guarded *g = calloc(1, sizeof(*g));
+
     if (!g)
         return ctl_fail(ctl, ETAG_SYSTEM, "no memory");
     g->signals = g->process = -1;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ping, status, get, list: what the daemon knows. explain and events stand in files of their own. */
+/* ping, status, get, list: what the daemon knows. explain and events stand in files of their
+ * own. */
 #include "clocktime.h"
 #include "ctl_daemon.h"
 #include "ctl_key.h"
@@ -17,6 +18,7 @@ static void doc_hello(doc *object, const struct channel_hello *hello)
 {
     char incarnation[20];
     doc *roles = doc_array();
+
     for (size_t i = 0; i < ROLE_WORD_COUNT; i++)
         if (hello->roles & (1u << i))
             doc_append_text(roles, str_of(role_words[i]));
@@ -49,6 +51,7 @@ static int ping_run(struct ctl *ctl, int argc, char **argv)
     bool wait = false;
     const char *value;
     int option, first;
+
     while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END) {
         if (option == CTL_STOP)
             return ctl->exit_status;
@@ -114,6 +117,7 @@ static int get_run(struct ctl *ctl, int argc, char **argv)
 {
     struct ctl_key key;
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
+
     if (!ctl_key_only(ctl, &key, argc, argv) || !ctl_daemon_open(&daemon, ctl))
         return ctl->exit_status;
     struct request request = {.kind = REQUEST_GET, .key = key.key};
@@ -132,7 +136,8 @@ const struct ctl_command ctl_get = {"get", "KEY", "Shows an entry", NULL, NULL, 
 
 struct listing {
     const struct ctl *ctl;
-    struct ctl plain; /* without --json: for errors in the middle */
+    /* without --json: for errors in the middle */
+    struct ctl plain;
     uint64_t printed;
     bool begun;
 };
@@ -182,6 +187,7 @@ static int list_run(struct ctl *ctl, int argc, char **argv)
         .left = UINT64_MAX, .begin = list_begin, .each = list_print, .ctx = &listing};
     const char *value;
     int option, first;
+
     while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END) {
         if (option == 'p')
             pages.prefix = str_of(value);

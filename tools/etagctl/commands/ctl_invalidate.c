@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * invalidate: what a write path does after its COMMIT. Targets of one call are one event as long as they fit; from
- * standard input there may be any number, which become several events, each complete in itself. Standard input is read
- * and checked to its end before anything is sent: a malformed line means that nothing of it was done.
+ * invalidate: what a write path does after its COMMIT. Targets of one call are one event as long as
+ * they fit; from standard input there may be any number, which become several events, each complete
+ * in itself. Standard input is read and checked to its end before anything is sent: a malformed
+ * line means that nothing of it was done.
  */
 #include "ctl_daemon.h"
 #include "ctl_output.h"
@@ -27,14 +28,18 @@ static const char *const proof_words[] = {[ETAG_PROOF_NONE] = "none",
 
 struct batch {
     struct ctl *ctl;
-    etag_client *client; /* NULL until something is sent */
+    /* NULL until something is sent */
+    etag_client *client;
     struct ctl_targets targets;
     uint32_t hold_ms;
     etag_reach reach;
-    etag_receipt receipt; /* of the last event */
-    char *input;          /* standard input: targets borrow from it */
+    /* of the last event */
+    etag_receipt receipt;
+    /* standard input: targets borrow from it */
+    char *input;
     uint64_t lsn, event_count, target_count;
-    bool spooled; /* an event or more went through the spool, which gives no LSN */
+    /* an event or more went through the spool, which gives no LSN */
+    bool spooled;
 };
 
 static void batch_free(struct batch **batch)
@@ -50,6 +55,7 @@ static void batch_free(struct batch **batch)
 static bool batch_send(struct batch *batch)
 {
     struct ctl *ctl = batch->ctl;
+
     if (ctl_targets_count(&batch->targets) == 0)
         return true;
     if (!batch->client)
@@ -82,6 +88,7 @@ static bool batch_send(struct batch *batch)
 static bool read_input(struct batch *batch, size_t *len)
 {
     size_t size = 0;
+
     *len = 0;
     do {
         if (*len + 1 >= size) {
@@ -109,6 +116,7 @@ static bool read_lines(struct batch *batch)
     uint64_t number;
     size_t len;
     int kind;
+
     if (!read_input(batch, &len))
         return false;
     const char *wrong = target_lines_open(&lines, batch->input, len, &number);
@@ -140,12 +148,14 @@ static bool parse_reach(struct batch *batch, const char *value)
     return false;
 }
 
-/* For all events of the call, wherever it stands: thousands of targets are sent while the rest is parsed. */
+/* For all events of the call, wherever it stands: thousands of targets are sent while the rest is
+ * parsed. */
 static bool parse_for_all(struct batch *batch, int argc, char **argv)
 {
     const char *value;
     uint64_t number;
     int option, first;
+
     while ((option = ctl_next_option(batch->ctl, argc, argv, &value, &first)) != CTL_END) {
         if (option == CTL_STOP)
             return false;
@@ -166,6 +176,7 @@ static bool parse(struct batch *batch, int argc, char **argv, bool *from_stdin)
     struct ctl *ctl = batch->ctl;
     const char *value;
     int option, first;
+
     while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END) {
         if (option == CTL_STOP)
             return false;
@@ -190,6 +201,7 @@ static int invalidate_run(struct ctl *ctl, int argc, char **argv)
 {
     bool from_stdin = false;
     CLEANUP(batch_free) struct batch *batch = calloc(1, sizeof(*batch));
+
     if (!batch)
         return ctl_fail(ctl, ETAG_SYSTEM, "no memory");
     batch->ctl = ctl;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stats: what the daemon and its front ends do, now and since the start. "Now" is what came between two samples, one second
- * apart unless --watch says otherwise: totals alone say nothing about now, and rates since the start say less (the first
- * line of vmstat). With --watch it goes on, over restarts of the daemon too.
+ * stats: what the daemon and its front ends do, now and since the start. "Now" is what came between
+ * two samples, one second apart unless --watch says otherwise: totals alone say nothing about now,
+ * and rates since the start say less (the first line of vmstat). With --watch it goes on, over
+ * restarts of the daemon too.
  */
 #include "clocktime.h"
 #include "ctl_daemon.h"
@@ -23,7 +24,8 @@ struct stats_run {
     struct channel *channel;
     double seconds;
     bool watch;
-    uint64_t count; /* intervals that are left */
+    /* intervals that are left */
+    uint64_t count;
     struct sample *now, *before;
     struct fault fault;
 };
@@ -41,6 +43,7 @@ static etag_status ask(struct stats_run *run)
 static void swap(struct stats_run *run)
 {
     struct sample *const former = run->before;
+
     run->before = run->now;
     run->now = former;
 }
@@ -50,6 +53,7 @@ static void sleep_until(uint64_t until_ns)
 {
     const struct timespec until = {.tv_sec = (time_t)(until_ns / NS_PER_S),
                                    .tv_nsec = (long)(until_ns % NS_PER_S)};
+
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
         ;
 }
@@ -92,6 +96,7 @@ static int stats_loop(struct stats_run *run)
 static int stats_metrics(struct stats_run *run, enum metrics_format format)
 {
     const etag_status status = ask(run);
+
     if (status != ETAG_OK)
         (void)ctl_fail(run->ctl, status, run->fault.text);
     metrics_write(stdout, status == ETAG_OK ? run->now : NULL, format);
@@ -102,6 +107,7 @@ static bool seconds_of(struct stats_run *run, const char *text)
 {
     char *end = NULL;
     const double seconds = strtod(text, &end);
+
     if (end == text || *end != '\0' || !isfinite(seconds) || seconds < SECONDS_MIN ||
         seconds > SECONDS_MAX) {
         ctl_usage_error(run->ctl, "--watch %s: want seconds from 0.1 to 3600", text);
@@ -119,6 +125,7 @@ static bool stats_options(struct stats_run *run, int argc, char **argv, int *for
     const char *value;
     int option, first;
     bool counted = false;
+
     while ((option = ctl_next_option(run->ctl, argc, argv, &value, &first)) != CTL_END) {
         if (option == CTL_STOP)
             return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * doctor: is everything as it should be, and what to change. Never changes anything itself, works without a daemon and
- * as any user, and says what it could not see.
+ * doctor: is everything as it should be, and what to change. Never changes anything itself, works
+ * without a daemon and as any user, and says what it could not see.
  */
 #include "ctl_doctor.h"
 
@@ -12,6 +12,7 @@
 static size_t count_of(const struct doctor *doctor, enum finding_level level)
 {
     size_t count = 0;
+
     for (size_t i = 0; i < doctor->finding_count; i++)
         count += doctor->findings[i].level == level;
     return count;
@@ -22,6 +23,7 @@ static size_t count_of(const struct doctor *doctor, enum finding_level level)
 static const char *level_word(enum finding_level level)
 {
     static const char *const words[] = {"ok", "unseen", "warn", "FAIL"};
+
     return words[level];
 }
 
@@ -52,6 +54,7 @@ static void print_findings(const struct doctor *doctor)
 static void print_json(const struct doctor *doctor)
 {
     doc *out = doc_object(), *list = doc_array();
+
     for (size_t i = 0; i < doctor->finding_count; i++) {
         const struct finding *finding = &doctor->findings[i];
         doc *one = doc_object();
@@ -104,6 +107,7 @@ static int doctor_run(struct ctl *ctl, int argc, char **argv)
     CLEANUP(doctor_free) struct doctor *doctor = calloc(1, sizeof(*doctor));
     const char *value;
     int option, first;
+
     if (!doctor)
         abort();
     doctor->ctl = ctl;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * doctor's findings, and what its parts look at. Each part looks at one thing from outside, says what it found and what to
- * change, and goes on whatever it could not see.
+ * doctor's findings, and what its parts look at. Each part looks at one thing from outside, says
+ * what it found and what to change, and goes on whatever it could not see.
  */
 #ifndef ETAGCTL_DOCTOR_H
 #define ETAGCTL_DOCTOR_H
@@ -13,7 +13,8 @@
 
 enum finding_level {
     FINDING_OK,
-    FINDING_UNSEEN, /* this user may not look, or the daemon that would say it is down */
+    /* this user may not look, or the daemon that would say it is down */
+    FINDING_UNSEEN,
     FINDING_WARN,
     FINDING_FAIL,
 };
@@ -22,17 +23,21 @@ struct finding {
     enum finding_level level;
     const char *topic;
     char text[DOCTOR_TEXT_BYTES];
-    const char *advice; /* static text; NULL: none */
+    /* static text; NULL: none */
+    const char *advice;
 };
 
 struct doctor {
     struct ctl *ctl;
     struct ctl_daemon daemon;
-    const char *config_path; /* NULL: the default, if it is there */
-    char state_dir[4096];    /* "": nobody said */
+    /* NULL: the default, if it is there */
+    const char *config_path;
+    /* "": nobody said */
+    char state_dir[4096];
     bool reachable;
     bool has_status;
-    struct reply status; /* valid as long as nothing else is asked */
+    /* valid as long as nothing else is asked */
+    struct reply status;
     uint64_t round_trip_us;
     struct finding findings[DOCTOR_FINDINGS_MAX];
     size_t finding_count;

@@ -17,11 +17,13 @@
 
 enum holder { HOLDER_NONE, HOLDER_LIVES, HOLDER_UNSEEN };
 
-/* The lock beside the socket is held as long as a daemon lives, whether it answers or not. *error: why it is not seen. */
+/* The lock beside the socket is held as long as a daemon lives, whether it answers or not. *error:
+ * why it is not seen. */
 static enum holder holder_find(const char *lock_path, int *error)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     CLEANUP(cleanup_fd) int fd = open(lock_path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
     *error = errno;
     if (fd < 0)
         return errno == ENOENT ? HOLDER_NONE : HOLDER_UNSEEN;
@@ -36,6 +38,7 @@ static void say_down(struct doctor *doctor, const char *fault)
 {
     char path[CHANNEL_PATH_BYTES_MAX + sizeof(".lock")];
     int error;
+
     (void)snprintf(path, sizeof(path), "%s.lock", doctor->daemon.channel.path);
     const enum holder holder = holder_find(path, &error);
     doctor_say(
@@ -60,6 +63,7 @@ static void look_at_socket(struct doctor *doctor)
 {
     const char *path = doctor->daemon.channel.path;
     struct stat status;
+
     if (stat(path, &status) < 0) {
         doctor_say(doctor, FINDING_FAIL, "socket",
                    errno == ENOENT
@@ -87,6 +91,7 @@ static void say_roles(struct doctor *doctor)
 {
     const uint32_t roles = doctor->daemon.channel.hello.roles;
     char words[64];
+
     (void)snprintf(words, sizeof(words), "%s%s%s%s", roles & ROLE_READ ? " read" : "",
                    roles & ROLE_FILL ? " fill" : "", roles & ROLE_MUTATE ? " mutate" : "",
                    roles & ROLE_ADMIN ? " admin" : "");
@@ -104,6 +109,7 @@ static void say_versions(struct doctor *doctor)
     const char *software = doctor->daemon.channel.hello.software;
     const char *version = strncmp(software, prefix, strlen(prefix)) == 0 ? software + strlen(prefix)
                                                                          : software;
+
     if (strcmp(version, ETAG_VERSION_STRING) == 0)
         doctor_say(doctor, FINDING_OK, "version", NULL, "daemon and library are %s", version);
     else
@@ -116,6 +122,7 @@ static bool ask_status(struct doctor *doctor)
 {
     struct ctl_daemon *daemon = &doctor->daemon;
     struct request request = {.kind = REQUEST_STATUS};
+
     if (!(daemon->channel.hello.roles & ROLE_READ)) {
         doctor_say(doctor, FINDING_UNSEEN, "status", NULL,
                    "the daemon's figures: they need the role 'read'");
@@ -139,6 +146,7 @@ static void say_answer(struct doctor *doctor)
 {
     const bool slow = doctor->round_trip_us > SLOW_US;
     uint64_t pid, uptime_ms;
+
     (void)doctor_number(doctor, "pid", &pid);
     (void)doctor_number(doctor, "uptime_ms", &uptime_ms);
     doctor_say(doctor, slow ? FINDING_WARN : FINDING_OK, "answer",
@@ -152,6 +160,7 @@ static void say_answer(struct doctor *doctor)
 void doctor_connection(struct doctor *doctor)
 {
     struct ctl_daemon *daemon = &doctor->daemon;
+
     look_at_socket(doctor);
     const etag_status status = channel_connect(&daemon->channel, daemon->deadline_ns,
                                                &daemon->fault);
@@ -172,6 +181,7 @@ void doctor_lease(struct doctor *doctor)
 {
     uint64_t margin_ms, length_ms, least_ms;
     const etag_str lease = doctor_text(doctor, "lease");
+
     if (!lease.data)
         return;
     (void)doctor_number(doctor, "lease_margin_ms", &margin_ms);
@@ -202,6 +212,7 @@ static void say_relay(struct doctor *doctor)
 {
     uint64_t connected = 0, margin_ms = 0, l_net_ms = 0, queue = 0, full = 0;
     const etag_str mode = doctor_text(doctor, "relay");
+
     if (!mode.data || str_equal(mode, ETAG_LIT("off")))
         return;
     const bool required = str_equal(mode, ETAG_LIT("required"));
@@ -239,6 +250,7 @@ static void say_relay(struct doctor *doctor)
 static void say_pool(struct doctor *doctor, uint64_t oldest)
 {
     uint64_t used, units, evicted, refused;
+
     (void)doctor_number(doctor, "pool_units", &units);
     (void)doctor_number(doctor, "pool_units_used", &used);
     (void)doctor_number(doctor, "evicted_pool", &evicted);
@@ -260,6 +272,7 @@ static void say_pool(struct doctor *doctor, uint64_t oldest)
 static void say_occupancy(struct doctor *doctor)
 {
     uint64_t entries, capacity, oldest, uptime_ms;
+
     if (!doctor_number(doctor, "capacity", &capacity))
         return;
     (void)doctor_number(doctor, "entries", &entries);
@@ -274,13 +287,15 @@ static void say_occupancy(struct doctor *doctor)
     say_pool(doctor, oldest);
 }
 
-/* docs/operations.md: with C clocks, an entry of k clocks and n other names invalidated since its fill. */
+/* docs/operations.md: with C clocks, an entry of k clocks and n other names invalidated since its
+ * fill. */
 #define CLOCKS_PER_ENTRY_TYPICAL 6
 #define NEEDLESS_PERCENT_MAX 5
 
 static void say_clocks(struct doctor *doctor)
 {
     uint64_t clocks, targets, uptime_ms;
+
     if (!doctor_number(doctor, "clocks", &clocks) || !doctor_number(doctor, "targets", &targets))
         return;
     (void)doctor_number(doctor, "uptime_ms", &uptime_ms);
@@ -306,6 +321,7 @@ static bool is_near(uint64_t count, uint64_t most)
 static void say_guards(struct doctor *doctor)
 {
     uint64_t guards, holds, folded, bytes;
+
     if (!doctor_number(doctor, "guards_open", &guards))
         return;
     const bool many = is_near(guards, GUARDS_MAX);
@@ -332,6 +348,7 @@ static void say_guards(struct doctor *doctor)
 static void say_peers(struct doctor *doctor)
 {
     uint64_t peers, broken, slow;
+
     if (!doctor_number(doctor, "peers", &peers))
         return;
     (void)doctor_number(doctor, "peers_protocol_errors", &broken);

@@ -27,6 +27,7 @@
 static const char *owner_of(const struct stat *status)
 {
     const struct passwd *user = getpwuid(status->st_uid);
+
     return user ? user->pw_name : "an unknown user";
 }
 
@@ -37,6 +38,7 @@ static bool mark_read(struct doctor *doctor, const char *dir, struct spool_mark 
 {
     char path[PATH_BYTES + sizeof("/" SPOOL_MARK_NAME)];
     CLEANUP(cleanup_free) char *text = malloc(SPOOL_MARK_BYTES_MAX);
+
     (void)snprintf(path, sizeof(path), "%s/" SPOOL_MARK_NAME, dir);
     CLEANUP(cleanup_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     const ssize_t len = fd >= 0 && text ? read(fd, text, SPOOL_MARK_BYTES_MAX) : -1;
@@ -58,6 +60,7 @@ static bool mark_read(struct doctor *doctor, const char *dir, struct spool_mark 
 static void say_mark(struct doctor *doctor, const char *dir)
 {
     CLEANUP(cleanup_free) struct spool_mark *mark = calloc(1, sizeof(*mark));
+
     if (!mark || !mark_read(doctor, dir, mark))
         return;
     /* 0: it tells nobody without a role. */
@@ -79,6 +82,7 @@ static void say_mark(struct doctor *doctor, const char *dir)
 static void say_spool_files(struct doctor *doctor)
 {
     uint64_t waiting, garbage, ignored;
+
     if (!doctor_number(doctor, "spool_waiting", &waiting))
         return;
     (void)doctor_number(doctor, "spool_garbage", &garbage);
@@ -93,11 +97,13 @@ static void say_spool_files(struct doctor *doctor)
                waiting, garbage, ignored);
 }
 
-/* Who may connect may leave events. A daemon that is no member of the socket's group opens the spool to all. */
+/* Who may connect may leave events. A daemon that is no member of the socket's group opens the
+ * spool to all. */
 static bool fits_socket(const char *socket_path, const struct stat *spool)
 {
     struct stat there;
     const uint32_t mode = spool->st_mode & 07777;
+
     if (stat(socket_path, &there) < 0)
         return mode == SPOOL_DIR_MODE || mode == spool_dir_mode(0660);
     return mode == spool_dir_mode(there.st_mode) &&
@@ -110,6 +116,7 @@ void doctor_spool(struct doctor *doctor)
     struct stat status;
     struct statfs fs;
     const char *advice = NULL;
+
     if (!spool_path_of(doctor->daemon.channel.path, dir, sizeof(dir)))
         return;
     if (stat(dir, &status) < 0) {
@@ -141,6 +148,7 @@ static void say_disk(struct doctor *doctor, const char *dir)
 {
     struct statvfs disk;
     uint64_t used, map;
+
     if (statvfs(dir, &disk) < 0) {
         doctor_say(doctor, FINDING_UNSEEN, "disk", NULL, "%s: %s", dir, strerrordesc_np(errno));
         return;
@@ -170,6 +178,7 @@ static void say_store(struct doctor *doctor)
 {
     uint64_t used, map, waiting;
     const etag_str store = doctor_text(doctor, "store");
+
     if (!store.data)
         return;
     (void)doctor_number(doctor, "store_bytes", &used);
@@ -197,6 +206,7 @@ static void say_left_state(struct doctor *doctor, const char *dir)
     size_t damaged = 0;
     bool warm = false;
     DIR *stream = opendir(dir);
+
     if (!stream) {
         doctor_say(doctor, FINDING_UNSEEN, "state", NULL, "what is in %s: %s", dir,
                    strerrordesc_np(errno));
@@ -218,6 +228,7 @@ void doctor_store(struct doctor *doctor)
     char dir[PATH_BYTES];
     struct stat status;
     const etag_str told = doctor_text(doctor, "state_dir");
+
     if (told.data)
         (void)snprintf(dir, sizeof(dir), "%.*s", (int)told.len, told.data);
     else
@@ -248,6 +259,7 @@ static bool etagd_find(char out[PATH_BYTES])
 {
     char self[4096];
     const ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
     if (len < 0)
         return false;
     self[len] = '\0';
@@ -263,7 +275,8 @@ static bool etagd_find(char out[PATH_BYTES])
     return false;
 }
 
-/* Its first line on standard error, which names file, line and column. The exit status; negative errno. */
+/* Its first line on standard error, which names file, line and column. The exit status; negative
+ * errno. */
 static int check_run(const char *program, const char *config, char *said, size_t said_bytes)
 {
     char *const argv[] = {(char *)(uintptr_t)program, (char *)(uintptr_t) "--check-config",
@@ -271,23 +284,24 @@ static int check_run(const char *program, const char *config, char *said, size_t
     posix_spawn_file_actions_t actions;
     int ends[2], status;
     pid_t child;
+
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    const int error = posix_spawn(&child, program, &actions, NULL, argv, environ);
+    const int r = posix_spawn(&child, program, &actions, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
     (void)close(ends[1]);
     size_t len = 0;
-    for (ssize_t n; !error && len < said_bytes - 1 &&
-                    (n = read(ends[0], said + len, said_bytes - 1 - len)) > 0;)
+    for (ssize_t n;
+         !r && len < said_bytes - 1 && (n = read(ends[0], said + len, said_bytes - 1 - len)) > 0;)
         len += (size_t)n;
     said[len] = '\0';
     said[strcspn(said, "\n")] = '\0';
     (void)close(ends[0]);
-    if (error || waitpid(child, &status, 0) < 0)
-        return error ? -error : -errno;
+    if (r || waitpid(child, &status, 0) < 0)
+        return r ? -r : -errno;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -EIO;
 }
 
@@ -296,6 +310,7 @@ void doctor_config(struct doctor *doctor)
     char program[PATH_BYTES];
     char said[256] = "";
     const char *path = doctor->config_path ? doctor->config_path : CONFIG_DEFAULT;
+
     if (access(path, R_OK) < 0) {
         if (errno == ENOENT && !doctor->config_path)
             doctor_say(doctor, FINDING_OK, "config", NULL,

@@ -10,6 +10,7 @@ void doctor_say(struct doctor *doctor, enum finding_level level, const char *top
                 const char *advice, const char *format, ...)
 {
     va_list args;
+
     if (doctor->finding_count == DOCTOR_FINDINGS_MAX)
         return;
     struct finding *finding = &doctor->findings[doctor->finding_count++];
@@ -30,6 +31,7 @@ static const struct stat_view *stat_find(const struct doctor *doctor, const char
 bool doctor_number(const struct doctor *doctor, const char *name, uint64_t *out)
 {
     const struct stat_view *stat = stat_find(doctor, name);
+
     *out = stat && !stat->is_text ? stat->number : 0;
     return stat && !stat->is_text;
 }
@@ -37,5 +39,6 @@ bool doctor_number(const struct doctor *doctor, const char *name, uint64_t *out)
 etag_str doctor_text(const struct doctor *doctor, const char *name)
 {
     const struct stat_view *stat = stat_find(doctor, name);
+
     return stat && stat->is_text ? stat->text : (etag_str){0};
 }

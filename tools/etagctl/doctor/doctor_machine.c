@@ -27,17 +27,20 @@ static FILE *proc_open(const struct doctor *doctor, const char *name)
 {
     char path[64];
     uint64_t pid;
+
     if (!doctor_number(doctor, "pid", &pid))
         return NULL;
     (void)snprintf(path, sizeof(path), "/proc/%" PRIu64 "/%s", pid, name);
     return fopen(path, "re");
 }
 
-/* The soft limit of a line such as "Max open files  1024  524288  files". False: it could not be seen. */
+/* The soft limit of a line such as "Max open files  1024  524288  files". False: it could not be
+ *                                                                 seen. */
 static bool limit_read(const struct doctor *doctor, const char *name, char *out, size_t out_bytes)
 {
     char line[LINE_BYTES];
     CLEANUP(cleanup_file) FILE *file = proc_open(doctor, "limits");
+
     while (file && fgets(line, sizeof(line), file)) {
         if (!str_starts_with(str_of(line), str_of(name)))
             continue;
@@ -53,6 +56,7 @@ static void say_limits(struct doctor *doctor)
 {
     char locked[32] = "";
     uint64_t files;
+
     if (!doctor_number(doctor, "open_files_limit", &files))
         return;
     const bool few = files < FILES_WANTED;
@@ -69,6 +73,7 @@ static void say_loop(struct doctor *doctor)
 {
     uint64_t refused;
     const etag_str loop = doctor_text(doctor, "loop");
+
     if (!loop.data)
         return;
     if (doctor_number(doctor, "loop_refused_errno", &refused) && refused != 0)
@@ -87,6 +92,7 @@ static bool mapped_huge_read(const struct doctor *doctor, uint64_t *bytes)
     const etag_str mapped = ETAG_LIT("ShmemPmdMapped:");
     CLEANUP(cleanup_file) FILE *file = proc_open(doctor, "smaps");
     bool in_index = false, seen = false;
+
     *bytes = 0;
     while (file && fgets(line, sizeof(line), file)) {
         if (strstr(line, "/memfd:etagd"))
@@ -102,6 +108,7 @@ static bool mapped_huge_read(const struct doctor *doctor, uint64_t *bytes)
 static void say_huge_pages(struct doctor *doctor)
 {
     uint64_t wanted, got, mapped;
+
     if (!doctor_number(doctor, "huge_page_bytes_wanted", &wanted) ||
         !doctor_number(doctor, "huge_page_bytes", &got))
         return;
@@ -135,6 +142,7 @@ static void say_kernel(struct doctor *doctor)
 {
     struct utsname name = {0};
     char *rest = name.release;
+
     (void)uname(&name);
     const unsigned long major = strtoul(name.release, &rest, 10);
     const unsigned long minor = *rest == '.' ? strtoul(rest + 1, NULL, 10) : 0;
@@ -149,6 +157,7 @@ static void clocksource_read(char out[32])
 {
     CLEANUP(cleanup_file)
     FILE *file = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
+
     if (!file || !fgets(out, 32, file))
         (void)snprintf(out, 32, "unknown source");
     out[strcspn(out, "\n")] = '\0';
@@ -159,6 +168,7 @@ static void say_clock(struct doctor *doctor)
 {
     char source[32];
     struct timespec step = {0};
+
     volatile uint64_t sink = 0;
     (void)clock_getres(CLOCK_MONOTONIC_COARSE, &step);
     uint64_t best_ns = UINT64_MAX;
@@ -186,6 +196,7 @@ static void say_clock(struct doctor *doctor)
 static void say_time_namespace(struct doctor *doctor)
 {
     const struct channel_hello *hello = &doctor->daemon.channel.hello;
+
     if (!doctor->reachable)
         return;
     const bool same = hello->clock_before_ns <= hello->clock_ns &&
