@@ -167,11 +167,6 @@ int count_descriptors(void)
     return count;
 }
 
-enum loop_kind kind_of(void **state)
-{
-    return *(const enum loop_kind *)*state;
-}
-
 struct harness *harness_open(void **state)
 {
     struct harness *const h = calloc(1, sizeof(*h));
@@ -179,15 +174,16 @@ struct harness *harness_open(void **state)
     assert_non_null(h);
     h->descriptors = count_descriptors();
     h->listen_fd = -1;
-    const int r = loop_open(&h->loop, kind_of(state), &handler, h, &used, NULL);
-    if (r < 0 && kind_of(state) == LOOP_URING) {
+    h->kind = *(const enum loop_kind *)*state;
+    const int r = loop_open(&h->loop, h->kind, &handler, h, &used, NULL);
+    if (r < 0 && h->kind == LOOP_URING) {
         print_message("skipped: io_uring is refused: %s\n", strerror(-r));
         free(h);
         skip();
         return NULL;
     }
     assert_int_equal(r, 0);
-    assert_int_equal(used, kind_of(state));
+    assert_int_equal(used, h->kind);
     return h;
 }
 

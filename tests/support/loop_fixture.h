@@ -40,6 +40,7 @@ struct harness {
     struct side sides[SIDES_MAX];
     size_t side_count;
     int descriptors; /* before */
+    enum loop_kind kind;
     int listen_fd;
     int accepted[SIDES_MAX];
     size_t accepted_count;
@@ -113,8 +114,6 @@ void fill_pattern(char *out, size_t len, uint64_t seed);
 
 int count_descriptors(void);
 
-enum loop_kind kind_of(void **state);
-
 /* A loop of the kind that the test is run for; skips where there is none. */
 struct harness *harness_open(void **state);
 
@@ -125,10 +124,28 @@ void harness_close(struct harness *h);
 static enum loop_kind uring __attribute__((unused)) = LOOP_URING;
 static enum loop_kind epoll __attribute__((unused)) = LOOP_EPOLL;
 
-#define ONE(test, kind)                                                                            \
+#define LOOP_TEST(test_)                                                                           \
+    static void test_(struct harness *h);                                                          \
+    static void test_##_run(void **state)                                                          \
     {                                                                                              \
-#test "(" #kind ")", test, NULL, NULL, &(kind)                                             \
+        struct harness *const h = harness_open(state);                                             \
+        test_(h);                                                                                  \
+        harness_close(h);                                                                          \
     }
-#define BOTH(test) ONE(test, uring), ONE(test, epoll)
+
+#define ON_LOOP(test_, kind_)                                                                      \
+    TEST_REGISTER(test_##_##kind_, .name = #test_ "(" #kind_ ")", .test_func = test_##_run,        \
+                  .initial_state = &(kind_))
+
+#define ONE(test_, kind_)                                                                          \
+    LOOP_TEST(test_)                                                                               \
+    ON_LOOP(test_, kind_)                                                                          \
+    static void test_(struct harness *h)
+
+#define BOTH(test_)                                                                                \
+    LOOP_TEST(test_)                                                                               \
+    ON_LOOP(test_, uring)                                                                          \
+    ON_LOOP(test_, epoll)                                                                          \
+    static void test_(struct harness *h)
 
 #endif

@@ -46,6 +46,8 @@ int setup(void **state);
 
 int teardown(void **state);
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 int apply(void *ctx, const struct request *request, uint32_t uid, struct spool_slot slot);
 
 void scan(struct fixture *f);

@@ -109,6 +109,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static struct noted_batch *last_batch(struct fixture *f)
 {
     assert_true(f->batch_count > 0);
@@ -166,9 +168,8 @@ static void hello(struct fixture *f)
 
 /* ---- Polls ---- */
 
-static void t0_is_read_before_the_poll_is_sent(void **state)
+CASE(t0_is_read_before_the_poll_is_sent)
 {
-    struct fixture *const f = *state;
     f->asked.start_takes_time = true;
     hello(f);
     turn(f);
@@ -176,9 +177,8 @@ static void t0_is_read_before_the_poll_is_sent(void **state)
     assert_true(last_batch(f)->t0_ns < asked_last(f, ENGINE_POLL)->begun_ns);
 }
 
-static void a_host_is_registered_before_its_first_poll(void **state)
+CASE(a_host_is_registered_before_its_first_poll)
 {
-    struct fixture *const f = *state;
     hello(f);
     turn(f);
     assert_int_equal(f->asked.seen[0].op, ENGINE_JOIN);
@@ -187,9 +187,8 @@ static void a_host_is_registered_before_its_first_poll(void **state)
     assert_int_equal(last_batch(f)->l_net_ms, 2000);
 }
 
-static void the_lease_is_that_of_the_poll(void **state)
+CASE(the_lease_is_that_of_the_poll)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "join lease=4000 wait=5050\npoll lease=2000 wait=5050\npoll lease=4000";
     hello(f);
     turn(f);
@@ -199,9 +198,8 @@ static void the_lease_is_that_of_the_poll(void **state)
     assert_int_equal(last_batch(f)->l_net_ms, 4000);
 }
 
-static void no_poll_before_the_daemon_has_told_its_cursor(void **state)
+CASE(no_poll_before_the_daemon_has_told_its_cursor)
 {
-    struct fixture *const f = *state;
     turn(f);
     assert_int_equal(asked_count(f, ENGINE_POLL), 0);
     hello(f);
@@ -211,9 +209,8 @@ static void no_poll_before_the_daemon_has_told_its_cursor(void **state)
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_NO_CURSOR);
 }
 
-static void the_next_poll_is_asked_with_what_was_settled(void **state)
+CASE(the_next_poll_is_asked_with_what_was_settled)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "poll next=10\npoll next=12\nrow 10 a\npoll next=14\nrow 12 b";
     hello(f);
     turn(f);
@@ -233,9 +230,8 @@ static void the_next_poll_is_asked_with_what_was_settled(void **state)
     assert_int_equal(asked_last(f, ENGINE_POLL)->cursor_next, 10);
 }
 
-static void an_answer_to_the_cursor_of_a_connection_that_has_ended(void **state)
+CASE(an_answer_to_the_cursor_of_a_connection_that_has_ended)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "late 30 poll\npoll next=12";
     hello(f);
     turn_until(f, asked_count(f, ENGINE_POLL) == 1);
@@ -245,9 +241,8 @@ static void an_answer_to_the_cursor_of_a_connection_that_has_ended(void **state)
     assert_int_equal(f->batch_count, 1);
 }
 
-static void a_cursor_of_another_engine_is_none(void **state)
+CASE(a_cursor_of_another_engine_is_none)
 {
-    struct fixture *const f = *state;
     session_daemon_ready(&f->session, ETAG_LIT("revision 7"), false);
     turn(f);
     assert_false(asked_last(f, ENGINE_POLL)->cursor);
@@ -257,9 +252,8 @@ static void a_cursor_of_another_engine_is_none(void **state)
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_CURSOR_UNREADABLE);
 }
 
-static void a_standby_is_left(void **state)
+CASE(a_standby_is_left)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "poll standby=1\nrow 9 a";
     f->scripts[1] = "poll next=10";
     hello(f);
@@ -270,9 +264,8 @@ static void a_standby_is_left(void **state)
     assert_int_equal(f->asked.opened, 2);
 }
 
-static void a_batch_that_is_too_large_is_everything(void **state)
+CASE(a_batch_that_is_too_large_is_everything)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "poll next=10\npoll next=12\nrow 10 a\nrow 11 b";
     f->rows_max = 1;
     hello(f);
@@ -286,9 +279,8 @@ static void a_batch_that_is_too_large_is_everything(void **state)
 
 /* ---- Members ---- */
 
-static void a_host_that_is_no_member_registers_and_is_not_fresh(void **state)
+CASE(a_host_that_is_no_member_registers_and_is_not_fresh)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "poll member=no";
     hello(f);
     turn(f);
@@ -296,18 +288,16 @@ static void a_host_that_is_no_member_registers_and_is_not_fresh(void **state)
     assert_true(asked_count(f, ENGINE_JOIN) >= 2);
 }
 
-static void a_witness_is_made_where_there_is_none(void **state)
+CASE(a_witness_is_made_where_there_is_none)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "poll witness=none";
     hello(f);
     turn(f);
     assert_int_equal(asked_count(f, ENGINE_JOIN), 2);
 }
 
-static void a_name_that_is_taken_is_waited_for(void **state)
+CASE(a_name_that_is_taken_is_waited_for)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "join foreign=1 member=yes nonce=other lease=8 wait=60";
     f->session.lease_ms = 8;
     hello(f);
@@ -323,9 +313,8 @@ static void a_name_that_is_taken_is_waited_for(void **state)
 }
 
 /* Two hosts of one name do not put each other out in turn. */
-static void a_host_that_is_displaced_keeps_away(void **state)
+CASE(a_host_that_is_displaced_keeps_away)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "join\npoll member=no\njoin foreign=1 nonce=other";
     hello(f);
     turn(f);
@@ -336,9 +325,8 @@ static void a_host_that_is_displaced_keeps_away(void **state)
 
 /* ---- Acknowledgements ---- */
 
-static void what_is_acknowledged_is_settled(void **state)
+CASE(what_is_acknowledged_is_settled)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "poll next=10 asked=1";
     f->settles = false;
     hello(f);
@@ -352,9 +340,8 @@ static void what_is_acknowledged_is_settled(void **state)
     assert_int_equal(asked_last(f, ENGINE_ACKNOWLEDGE)->witness.bytes[0], 'w');
 }
 
-static void nobody_asks_nobody_is_told(void **state)
+CASE(nobody_asks_nobody_is_told)
 {
-    struct fixture *const f = *state;
     hello(f);
     turn(f);
     assert_int_equal(asked_count(f, ENGINE_ACKNOWLEDGE), 0);
@@ -362,9 +349,8 @@ static void nobody_asks_nobody_is_told(void **state)
 
 /* ---- Wake-ups ---- */
 
-static void a_wake_up_is_a_poll_and_nothing_else(void **state)
+CASE(a_wake_up_is_a_poll_and_nothing_else)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "poll next=10\nwake\nwake\npoll next=12\nrow 10 a\nhang";
     hello(f);
     turn(f); /* the wake-up comes with an operation: the second poll would not be due for 400 ms */
@@ -389,9 +375,8 @@ static etag_targets one_name(const etag_str *name, etag_reach reach, uint64_t po
                           .position = position};
 }
 
-static void a_writer_that_has_committed_is_read_at_once_and_wakes_the_others(void **state)
+CASE(a_writer_that_has_committed_is_read_at_once_and_wakes_the_others)
 {
-    struct fixture *const f = *state;
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 11);
     hello(f);
@@ -412,9 +397,8 @@ static void a_writer_that_has_committed_is_read_at_once_and_wakes_the_others(voi
 
 /* ---- Mutations of this host ---- */
 
-static void a_mutation_of_this_host_is_logged(void **state)
+CASE(a_mutation_of_this_host_is_logged)
 {
-    struct fixture *const f = *state;
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
     f->scripts[0] = "publish 12";
@@ -430,9 +414,8 @@ static void a_mutation_of_this_host_is_logged(void **state)
     turn_until(f, asked_count(f, ENGINE_WAKE) == 1);
 }
 
-static void everywhere_by_all_acknowledgements(void **state)
+CASE(everywhere_by_all_acknowledgements)
 {
-    struct fixture *const f = *state;
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, 0);
     f->scripts[0] = "poll next=10\npublish 12\npoll next=13\nmembers\nhost a yes -w 0\n"
@@ -448,9 +431,8 @@ static void everywhere_by_all_acknowledgements(void **state)
     assert_int_equal(asked_count(f, ENGINE_MEMBERS), 2);
 }
 
-static void everywhere_after_t_and_wait(void **state)
+CASE(everywhere_after_t_and_wait)
 {
-    struct fixture *const f = *state;
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, 12);
     f->scripts[0] = "poll lease=40 wait=100";
@@ -465,9 +447,8 @@ static void everywhere_after_t_and_wait(void **state)
 }
 
 /* The members were read before COMMIT had returned: one may have joined, and polled, in between. */
-static void members_that_were_read_before_t_prove_nothing(void **state)
+CASE(members_that_were_read_before_t_prove_nothing)
 {
-    struct fixture *const f = *state;
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets first = one_name(&name, ETAG_REACH_EVERYWHERE, 11),
                        second = one_name(&name, ETAG_REACH_EVERYWHERE, 12);
@@ -490,9 +471,8 @@ static void members_that_were_read_before_t_prove_nothing(void **state)
     assert_int_equal(f->outcome_count, 3);
 }
 
-static void a_mutation_that_the_database_refuses(void **state)
+CASE(a_mutation_that_the_database_refuses)
 {
-    struct fixture *const f = *state;
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
     hello(f);
@@ -511,9 +491,8 @@ static void a_mutation_that_the_database_refuses(void **state)
 }
 
 /* The daemon keeps it, and hands it over again. */
-static void what_was_under_way_is_forgotten_with_the_daemon(void **state)
+CASE(what_was_under_way_is_forgotten_with_the_daemon)
 {
-    struct fixture *const f = *state;
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, 0);
     hello(f);
@@ -527,9 +506,8 @@ static void what_was_under_way_is_forgotten_with_the_daemon(void **state)
 
 /* ---- A database that is away ---- */
 
-static void it_is_tried_again_and_less_and_less_often(void **state)
+CASE(it_is_tried_again_and_less_and_less_often)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "closed could not connect";
     hello(f);
     turn(f);
@@ -548,9 +526,8 @@ static void it_is_tried_again_and_less_and_less_often(void **state)
 }
 
 /* It may be a former primary that can't reach anybody. */
-static void a_database_that_does_not_answer_is_given_up(void **state)
+CASE(a_database_that_does_not_answer_is_given_up)
 {
-    struct fixture *const f = *state;
     f->scripts[0] = "join\nhang";
     f->scripts[1] = "";
     hello(f);
@@ -561,37 +538,4 @@ static void a_database_that_does_not_answer_is_given_up(void **state)
     assert_null(f->session.engine);
     turn_until(f, f->batch_count == 1);
     assert_int_equal(asked_count(f, ENGINE_JOIN), 2);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-    const struct CMUnitTest tests[] = {
-        TEST(t0_is_read_before_the_poll_is_sent),
-        TEST(a_host_is_registered_before_its_first_poll),
-        TEST(the_lease_is_that_of_the_poll),
-        TEST(no_poll_before_the_daemon_has_told_its_cursor),
-        TEST(the_next_poll_is_asked_with_what_was_settled),
-        TEST(an_answer_to_the_cursor_of_a_connection_that_has_ended),
-        TEST(a_cursor_of_another_engine_is_none),
-        TEST(a_standby_is_left),
-        TEST(a_batch_that_is_too_large_is_everything),
-        TEST(a_host_that_is_no_member_registers_and_is_not_fresh),
-        TEST(a_witness_is_made_where_there_is_none),
-        TEST(a_name_that_is_taken_is_waited_for),
-        TEST(a_host_that_is_displaced_keeps_away),
-        TEST(what_is_acknowledged_is_settled),
-        TEST(nobody_asks_nobody_is_told),
-        TEST(a_wake_up_is_a_poll_and_nothing_else),
-        TEST(a_writer_that_has_committed_is_read_at_once_and_wakes_the_others),
-        TEST(a_mutation_of_this_host_is_logged),
-        TEST(everywhere_by_all_acknowledgements),
-        TEST(everywhere_after_t_and_wait),
-        TEST(members_that_were_read_before_t_prove_nothing),
-        TEST(a_mutation_that_the_database_refuses),
-        TEST(what_was_under_way_is_forgotten_with_the_daemon),
-        TEST(it_is_tried_again_and_less_and_less_often),
-        TEST(a_database_that_does_not_answer_is_given_up),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

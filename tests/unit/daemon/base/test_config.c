@@ -34,6 +34,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 /* config_load with one stream caught. */
 static int load_catching(struct fixture *f, int stream_fd, char **argv)
 {
@@ -84,9 +86,8 @@ static void assert_refused(struct fixture *f, const char *text, const char *said
     assert_string_equal(f->said, expected);
 }
 
-static void an_empty_file_leaves_the_defaults(void **state)
+CASE(an_empty_file_leaves_the_defaults)
 {
-    struct fixture *f = *state;
     static const char *const empty[] = {"", "\n", "# nothing\n", "{}\n"};
     for (size_t i = 0; i < COUNT_OF(empty); i++) {
         assert_int_equal(load_file(f, empty[i]), 0);
@@ -108,9 +109,8 @@ static void an_empty_file_leaves_the_defaults(void **state)
     }
 }
 
-static void every_option_of_the_file_arrives(void **state)
+CASE(every_option_of_the_file_arrives)
 {
-    struct fixture *f = *state;
     assert_int_equal(load_file(f, "socket: /tmp/s\n"
                                   "state-dir: \"/tmp/d\"\n"
                                   "capacity: 5000\n"
@@ -138,9 +138,8 @@ static void every_option_of_the_file_arrives(void **state)
     assert_int_equal(f->config.idle_ns, 0);
 }
 
-static void flags_come_after_the_file_wherever_they_stand(void **state)
+CASE(flags_come_after_the_file_wherever_they_stand)
 {
-    struct fixture *f = *state;
     write_file(f, "capacity: 5000\nlease-ms: 100\nloop: epoll\n");
     assert_int_equal(load_catching(f, STDERR_FILENO,
                                    (char *[]){"etagd", "--capacity=6000", "--config", f->path,
@@ -152,9 +151,8 @@ static void flags_come_after_the_file_wherever_they_stand(void **state)
     assert_true(f->config.check_only);
 }
 
-static void clocks_become_a_power_of_two(void **state)
+CASE(clocks_become_a_power_of_two)
 {
-    struct fixture *f = *state;
     static const struct {
         char *flag;
         uint32_t count;
@@ -169,9 +167,8 @@ static void clocks_become_a_power_of_two(void **state)
     }
 }
 
-static void mistakes_are_told_with_line_and_column(void **state)
+CASE(mistakes_are_told_with_line_and_column)
 {
-    struct fixture *f = *state;
     assert_refused(f, "# one\ncapacity: 5000\nlease_ms: 5\n",
                    "3:1: unknown option \"lease_ms\"; etagd.yaml(5) has them all");
     assert_refused(f, "colour: red\n",
@@ -197,9 +194,8 @@ static void mistakes_are_told_with_line_and_column(void **state)
                    "2:1: a second document is not allowed");
 }
 
-static void yaml_that_is_none_is_told_with_its_place(void **state)
+CASE(yaml_that_is_none_is_told_with_its_place)
 {
-    struct fixture *f = *state;
     char place[2 * SCRATCH_BYTES + 16];
     assert_int_equal(load_file(f, "capacity: 5000\nloop: [epoll\n"), -1);
     (void)snprintf(place, sizeof(place), "%s:", f->path);
@@ -210,9 +206,8 @@ static void yaml_that_is_none_is_told_with_its_place(void **state)
     assert_int_equal(load_file(f, "\tcapacity: 5000\n"), -1);
 }
 
-static void numbers_are_digits_and_stay_in_their_range(void **state)
+CASE(numbers_are_digits_and_stay_in_their_range)
 {
-    struct fixture *f = *state;
     static char *const wrong[] = {
         "--capacity=1023",  "--capacity=1073741825", "--capacity=-5000",
         "--capacity=+5000", "--capacity= 5000",      "--capacity=5000 ",
@@ -232,9 +227,8 @@ static void numbers_are_digits_and_stay_in_their_range(void **state)
     assert_int_equal(load_flag(f, "--lease-ms=60000"), 0);
 }
 
-static void a_socket_path_fits_into_an_address(void **state)
+CASE(a_socket_path_fits_into_an_address)
 {
-    struct fixture *f = *state;
     char flag[512] = "--socket=";
     const size_t max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
     memset(flag + strlen("--socket="), 'x', max);
@@ -246,9 +240,8 @@ static void a_socket_path_fits_into_an_address(void **state)
                         "etagd: --socket: \"socket\" is 108 bytes long; at most 107 are allowed\n");
 }
 
-static void a_file_that_is_named_must_be_there(void **state)
+CASE(a_file_that_is_named_must_be_there)
 {
-    struct fixture *f = *state;
     char missing[2 * SCRATCH_BYTES];
     scratch_path(missing, f->dir, "missing.yaml");
     assert_int_equal(
@@ -258,9 +251,8 @@ static void a_file_that_is_named_must_be_there(void **state)
                      -1);
 }
 
-static void unknown_flags_and_arguments_are_refused(void **state)
+CASE(unknown_flags_and_arguments_are_refused)
 {
-    struct fixture *f = *state;
     assert_int_equal(load_flag(f, "--colour=red"), -1);
     assert_non_null(strstr(f->said, "colour"));
     assert_int_equal(load_flag(f, "start"), -1);
@@ -269,9 +261,8 @@ static void unknown_flags_and_arguments_are_refused(void **state)
     assert_int_not_equal(strlen(f->said), 0);
 }
 
-static void help_names_every_option_and_version_is_told(void **state)
+CASE(help_names_every_option_and_version_is_told)
 {
-    struct fixture *f = *state;
     static const char *const names[] = {
         "--socket=PATH", "--state-dir=DIR", "--capacity=N",    "--clocks=N",    "--lease-ms=N",
         "--durability=", "--loop=L",        "--huge-pages=H",  "--pool-mib=N",  "--map-mib=N",
@@ -298,9 +289,8 @@ static uint32_t roles_of(const struct config *config, uint32_t uid, uint32_t gid
 
 #define ROLES_ALL (ROLE_READ | ROLE_FILL | ROLE_MUTATE | ROLE_ADMIN | ROLE_RELAY)
 
-static void without_rules_only_root_and_the_daemons_uid_have_roles(void **state)
+CASE(without_rules_only_root_and_the_daemons_uid_have_roles)
 {
-    struct fixture *f = *state;
     assert_int_equal(load_file(f, ""), 0);
     assert_int_equal(roles_of(&f->config, 0, 0, NULL, 0), ROLES_ALL);
     assert_int_equal(roles_of(&f->config, 77, 5, NULL, 0), ROLES_ALL);
@@ -308,9 +298,8 @@ static void without_rules_only_root_and_the_daemons_uid_have_roles(void **state)
     assert_int_equal(roles_of(&f->config, 65534, 65534, NULL, 0), 0);
 }
 
-static void rules_give_roles_by_uid_and_by_any_group(void **state)
+CASE(rules_give_roles_by_uid_and_by_any_group)
 {
-    struct fixture *f = *state;
     const uint32_t groups[] = {40, 33, 41};
     assert_int_equal(load_file(f, "roles:\n"
                                   "  read: [gid:33]\n"
@@ -328,9 +317,8 @@ static void rules_give_roles_by_uid_and_by_any_group(void **state)
     assert_int_equal(roles_of(&f->config, 33, 1002, NULL, 0), 0);
 }
 
-static void the_overflow_uid_never_has_roles(void **state)
+CASE(the_overflow_uid_never_has_roles)
 {
-    struct fixture *f = *state;
     const struct peer_credentials peer = {.uid = 65534, .gid = 33};
     assert_int_equal(load_file(f, "roles: {mutate: [all, uid:65534, gid:33]}\n"), 0);
     assert_int_equal(roles_of(&f->config, 1000, 1000, NULL, 0), ROLE_MUTATE | ROLE_READ);
@@ -338,9 +326,8 @@ static void the_overflow_uid_never_has_roles(void **state)
     assert_int_equal(config_roles(&f->config, &peer, 65534, 65534), 0);
 }
 
-static void rules_that_name_nobody_are_told(void **state)
+CASE(rules_that_name_nobody_are_told)
 {
-    struct fixture *f = *state;
     assert_refused(f, "roles: {read: [all, \"user:no-such-user-here\"]}\n",
                    "1:21: there is no user \"no-such-user-here\" on this machine");
     assert_refused(f, "roles:\n  read: group:no-such-group-here\n",
@@ -361,9 +348,8 @@ static void rules_that_name_nobody_are_told(void **state)
                    "1:16: user:NAME, group:NAME, uid:N, gid:N or all was expected here");
 }
 
-static void roles_may_be_flags_and_then_the_files_do_not_count(void **state)
+CASE(roles_may_be_flags_and_then_the_files_do_not_count)
 {
-    struct fixture *f = *state;
     write_file(f, "roles: {admin: [uid:5], read: [uid:6]}\n");
     assert_int_equal(load_catching(f, STDERR_FILENO,
                                    (char *[]){"etagd", "--role=read=gid:33", "--role", "fill=uid:7",
@@ -397,9 +383,8 @@ static int reload(struct fixture *f, const char *text, struct config_changes *ch
     return reload_file(f, changes);
 }
 
-static void a_reload_takes_what_may_change_and_names_the_rest(void **state)
+CASE(a_reload_takes_what_may_change_and_names_the_rest)
 {
-    struct fixture *f = *state;
     struct config_changes changes;
     char *argv[] = {"etagd", "--config", f->path, "--log-level=error", NULL};
     write_file(f, "capacity: 5000\nidle-ms: 1000\nroles: {read: [uid:5, uid:6]}\n");
@@ -427,9 +412,8 @@ static void a_reload_takes_what_may_change_and_names_the_rest(void **state)
     assert_int_equal(roles_of(&f->config, 6, 6, NULL, 0), 0);
 }
 
-static void a_reload_of_a_mistake_changes_nothing(void **state)
+CASE(a_reload_of_a_mistake_changes_nothing)
 {
-    struct fixture *f = *state;
     struct config_changes changes;
     char expected[SAID_BYTES];
     char *argv[] = {"etagd", "--config", f->path, NULL};
@@ -451,9 +435,8 @@ static void a_reload_of_a_mistake_changes_nothing(void **state)
 
 /* ---- Printing ---- */
 
-static void what_is_printed_is_a_file_that_means_the_same(void **state)
+CASE(what_is_printed_is_a_file_that_means_the_same)
 {
-    struct fixture *f = *state;
     struct config_changes changes;
     char *argv[] = {"etagd", "--config", f->path, NULL};
     /* With characters that YAML takes for the end of a line, or not at all, where they stand as they are. */
@@ -477,9 +460,8 @@ static void what_is_printed_is_a_file_that_means_the_same(void **state)
     }
 }
 
-static void a_mistake_has_no_bytes_that_a_terminal_obeys(void **state)
+CASE(a_mistake_has_no_bytes_that_a_terminal_obeys)
 {
-    struct fixture *f = *state;
     assert_refused(f, "log-level: \"\\e]0;title\\a\\x9b2J\"\n",
                    "1:12: \"log-level\" cannot be \"?]0;title?\xc2?2J\"; allowed are "
                    "debug|info|warn|error");
@@ -487,9 +469,8 @@ static void a_mistake_has_no_bytes_that_a_terminal_obeys(void **state)
                    "1:1: unknown option \"?[2J\"; etagd.yaml(5) has them all");
 }
 
-static void the_number_of_rules_is_bounded_and_one_subject_is_one_rule(void **state)
+CASE(the_number_of_rules_is_bounded_and_one_subject_is_one_rule)
 {
-    struct fixture *f = *state;
     char text[4096] = "roles:\n  read: [uid:0";
     size_t len = strlen(text);
     for (int uid = 1; uid < ROLE_RULES_MAX; uid++)
@@ -501,33 +482,4 @@ static void the_number_of_rules_is_bounded_and_one_subject_is_one_rule(void **st
     (void)snprintf(text + len, sizeof(text) - len, ",uid:%d]\n", ROLE_RULES_MAX);
     assert_int_equal(load_file(f, text), -1);
     assert_non_null(strstr(f->said, "more than 64 users and groups have roles"));
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-    const struct CMUnitTest tests[] = {
-        TEST(an_empty_file_leaves_the_defaults),
-        TEST(every_option_of_the_file_arrives),
-        TEST(flags_come_after_the_file_wherever_they_stand),
-        TEST(clocks_become_a_power_of_two),
-        TEST(mistakes_are_told_with_line_and_column),
-        TEST(yaml_that_is_none_is_told_with_its_place),
-        TEST(numbers_are_digits_and_stay_in_their_range),
-        TEST(a_socket_path_fits_into_an_address),
-        TEST(a_file_that_is_named_must_be_there),
-        TEST(unknown_flags_and_arguments_are_refused),
-        TEST(help_names_every_option_and_version_is_told),
-        TEST(without_rules_only_root_and_the_daemons_uid_have_roles),
-        TEST(rules_give_roles_by_uid_and_by_any_group),
-        TEST(the_overflow_uid_never_has_roles),
-        TEST(rules_that_name_nobody_are_told),
-        TEST(roles_may_be_flags_and_then_the_files_do_not_count),
-        TEST(a_reload_takes_what_may_change_and_names_the_rest),
-        TEST(a_reload_of_a_mistake_changes_nothing),
-        TEST(a_mistake_has_no_bytes_that_a_terminal_obeys),
-        TEST(what_is_printed_is_a_file_that_means_the_same),
-        TEST(the_number_of_rules_is_bounded_and_one_subject_is_one_rule),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,17 +24,15 @@ static size_t bucket_with(uint64_t ns)
     return found;
 }
 
-static void bounds_grow_to_the_longest(void **state)
+TEST(bounds_grow_to_the_longest)
 {
-    (void)state;
     for (size_t i = 1; i < HISTOGRAM_BUCKETS; i++)
         assert_true(histogram_upto_ns(i) > histogram_upto_ns(i - 1));
     assert_true(histogram_upto_ns(HISTOGRAM_BUCKETS - 1) == LONGEST_NS);
 }
 
-static void a_bound_is_the_last_of_its_bucket(void **state)
+TEST(a_bound_is_the_last_of_its_bucket)
 {
-    (void)state;
     for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
         assert_int_equal(bucket_with(histogram_upto_ns(i)), i);
         if (i + 1 < HISTOGRAM_BUCKETS)
@@ -42,18 +40,16 @@ static void a_bound_is_the_last_of_its_bucket(void **state)
     }
 }
 
-static void powers_of_two_are_bounds(void **state)
+TEST(powers_of_two_are_bounds)
 {
-    (void)state;
     for (unsigned bits = 0; bits <= HISTOGRAM_BITS; bits++) {
         const uint64_t ns = UINT64_C(1) << bits;
         assert_true(histogram_upto_ns(bucket_with(ns)) == ns);
     }
 }
 
-static void what_is_read_off_is_at_most_an_eighth_too_long(void **state)
+TEST(what_is_read_off_is_at_most_an_eighth_too_long)
 {
-    (void)state;
     for (uint64_t ns = 1; ns < LONGEST_NS; ns += 1 + ns / 97) {
         const uint64_t read_ns = histogram_upto_ns(bucket_with(ns));
         assert_true(read_ns >= ns);
@@ -61,22 +57,9 @@ static void what_is_read_off_is_at_most_an_eighth_too_long(void **state)
     }
 }
 
-static void nothing_and_for_ever_have_a_bucket_too(void **state)
+TEST(nothing_and_for_ever_have_a_bucket_too)
 {
-    (void)state;
     assert_int_equal(bucket_with(0), 0);
     assert_int_equal(bucket_with(LONGEST_NS + 1), HISTOGRAM_BUCKETS - 1);
     assert_int_equal(bucket_with(UINT64_MAX), HISTOGRAM_BUCKETS - 1);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bounds_grow_to_the_longest),
-        cmocka_unit_test(a_bound_is_the_last_of_its_bucket),
-        cmocka_unit_test(powers_of_two_are_bounds),
-        cmocka_unit_test(what_is_read_off_is_at_most_an_eighth_too_long),
-        cmocka_unit_test(nothing_and_for_ever_have_a_bucket_too),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,6 +37,8 @@ static int sink_close(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct sink *sink, sink_open, sink_close)
+
 /* What one read(2) brings, which is what one write(2) wrote. */
 static const char *sink_read(struct sink *sink)
 {
@@ -54,9 +56,8 @@ static void assert_pairs(struct sink *sink, const char *expected)
     assert_string_equal(at + strlen("event=e"), expected);
 }
 
-static void a_line_begins_with_time_level_and_event(void **state)
+CASE(a_line_begins_with_time_level_and_event)
 {
-    struct sink *sink = *state;
     regex_t shape;
     assert_int_equal(
         regcomp(&shape,
@@ -70,16 +71,14 @@ static void a_line_begins_with_time_level_and_event(void **state)
     regfree(&shape);
 }
 
-static void an_event_needs_no_pairs(void **state)
+CASE(an_event_needs_no_pairs)
 {
-    struct sink *sink = *state;
     log_event(&sink->log, LOG_WARN, "e");
     assert_pairs(sink, "\n");
 }
 
-static void values_are_quoted_only_where_they_must_be(void **state)
+CASE(values_are_quoted_only_where_they_must_be)
 {
-    struct sink *sink = *state;
     log_event(&sink->log, LOG_INFO, "e", log_text("a", "plain/-_.:"), log_text("b", "two words"),
               log_text("c", "say \"x\""), log_text("d", "a=b"), log_text("e", ""),
               log_text("f", NULL), log_text("g", "back\\slash"), log_text("h", "\xc3\xa4"));
@@ -87,26 +86,23 @@ static void values_are_quoted_only_where_they_must_be(void **state)
                        " g=\"back\\\\slash\" h=\xc3\xa4\n");
 }
 
-static void controls_cannot_make_a_second_line(void **state)
+CASE(controls_cannot_make_a_second_line)
 {
-    struct sink *sink = *state;
     const etag_str value = {"a\nlevel=error\r\t\0\x7f", 17};
     log_event(&sink->log, LOG_INFO, "e", log_str("v", value));
     assert_pairs(sink, " v=\"a\\nlevel=error\\x0d\\x09\\x00\\x7f\"\n");
 }
 
-static void an_errno_is_told_in_words_whatever_its_sign(void **state)
+CASE(an_errno_is_told_in_words_whatever_its_sign)
 {
-    struct sink *sink = *state;
     log_event(&sink->log, LOG_INFO, "e", log_error("a", ENOENT), log_error("b", -ENOENT),
               log_error("c", 99999));
     assert_pairs(sink,
                  " a=\"No such file or directory\" b=\"No such file or directory\" c=99999\n");
 }
 
-static void levels_below_the_least_are_silent(void **state)
+CASE(levels_below_the_least_are_silent)
 {
-    struct sink *sink = *state;
     sink->log.least = LOG_WARN;
     log_event(&sink->log, LOG_INFO, "e");
     assert_string_equal(sink_read(sink), "");
@@ -114,9 +110,8 @@ static void levels_below_the_least_are_silent(void **state)
     assert_pairs(sink, "\n");
 }
 
-static void a_line_has_an_end_however_long_its_values_are(void **state)
+CASE(a_line_has_an_end_however_long_its_values_are)
 {
-    struct sink *sink = *state;
     static char value[3 * LINE_BYTES];
     for (size_t len = LINE_BYTES - 200; len < sizeof(value); len += len < LINE_BYTES ? 1 : 997) {
         for (int quoted = 0; quoted < 2; quoted++) {
@@ -143,9 +138,8 @@ static void assert_members(struct sink *sink, const char *expected)
     assert_string_equal(at + strlen("\"event\":\"e\""), expected);
 }
 
-static void json_has_the_same_pairs(void **state)
+CASE(json_has_the_same_pairs)
 {
-    struct sink *sink = *state;
     regex_t shape;
     sink->log.format = LOG_JSON;
     assert_int_equal(
@@ -164,9 +158,8 @@ static void json_has_the_same_pairs(void **state)
     assert_members(sink, "}\n");
 }
 
-static void json_escapes_what_it_must(void **state)
+CASE(json_escapes_what_it_must)
 {
-    struct sink *sink = *state;
     const etag_str controls = {"a\n\t\0\x7f\"\\", 7};
     sink->log.format = LOG_JSON;
     log_event(&sink->log, LOG_INFO, "e", log_str("v", controls), log_text("empty", ""),
@@ -177,9 +170,8 @@ static void json_escapes_what_it_must(void **state)
 }
 
 /* What is UTF-8 stays; every byte that begins no character becomes U+FFFD. */
-static void json_is_valid_utf_8_whatever_comes(void **state)
+CASE(json_is_valid_utf_8_whatever_comes)
 {
-    struct sink *sink = *state;
     static const struct {
         const char *given, *written;
     } cases[] = {
@@ -222,9 +214,8 @@ static void assert_whole_object(const struct sink *sink)
     assert_false(inside);
 }
 
-static void json_stays_an_object_however_long_its_values_are(void **state)
+CASE(json_stays_an_object_however_long_its_values_are)
 {
-    struct sink *sink = *state;
     static char value[2 * LINE_BYTES];
     sink->log.format = LOG_JSON;
     for (size_t len = LINE_BYTES / 6 - 60; len < sizeof(value);
@@ -243,27 +234,4 @@ static void json_stays_an_object_however_long_its_values_are(void **state)
             assert_string_equal(sink_read(sink), "");
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_line_begins_with_time_level_and_event, sink_open,
-                                        sink_close),
-        cmocka_unit_test_setup_teardown(an_event_needs_no_pairs, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(values_are_quoted_only_where_they_must_be, sink_open,
-                                        sink_close),
-        cmocka_unit_test_setup_teardown(controls_cannot_make_a_second_line, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(an_errno_is_told_in_words_whatever_its_sign, sink_open,
-                                        sink_close),
-        cmocka_unit_test_setup_teardown(levels_below_the_least_are_silent, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(a_line_has_an_end_however_long_its_values_are, sink_open,
-                                        sink_close),
-        cmocka_unit_test_setup_teardown(json_has_the_same_pairs, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(json_escapes_what_it_must, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(json_is_valid_utf_8_whatever_comes, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(json_stays_an_object_however_long_its_values_are, sink_open,
-                                        sink_close),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,6 +36,8 @@ static int sink_close(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct sink *sink, sink_open, sink_close)
+
 static const char *sink_read(struct sink *sink)
 {
     const ssize_t len = read(sink->read_fd, sink->text, TEXT_BYTES);
@@ -58,18 +60,16 @@ static void later(struct sink *sink, uint64_t ms)
         sink->limit.events[i].refilled_ns -= ms * UINT64_C(1000000);
 }
 
-static void a_few_lines_are_written_and_the_rest_is_counted(void **state)
+CASE(a_few_lines_are_written_and_the_rest_is_counted)
 {
-    struct sink *sink = *state;
     for (int i = 0; i < 100000; i++)
         log_limited(&sink->limit, LOG_WARN, "peer_broke_protocol", log_number("pid", i));
     assert_int_equal(count_of(sink_read(sink), "\n"), LOG_LIMITED_LINES);
     assert_int_equal(log_limit_not_said(&sink->limit), 100000 - LOG_LIMITED_LINES);
 }
 
-static void each_event_has_its_own_lines(void **state)
+CASE(each_event_has_its_own_lines)
 {
-    struct sink *sink = *state;
     for (int i = 0; i < 100; i++) {
         log_limited(&sink->limit, LOG_WARN, "peer_slow", log_number("pid", i));
         log_limited(&sink->limit, LOG_WARN, "peer_refused", log_number("pid", i));
@@ -79,9 +79,8 @@ static void each_event_has_its_own_lines(void **state)
     assert_int_equal(count_of(text, "event=peer_refused"), LOG_LIMITED_LINES);
 }
 
-static void after_a_while_there_is_one_more_that_says_how_many_were_left_out(void **state)
+CASE(after_a_while_there_is_one_more_that_says_how_many_were_left_out)
 {
-    struct sink *sink = *state;
     for (int i = 0; i < 10; i++)
         log_limited(&sink->limit, LOG_WARN, "peer_slow", log_number("pid", i));
     assert_null(strstr(sink_read(sink), "not_said"));
@@ -93,9 +92,8 @@ static void after_a_while_there_is_one_more_that_says_how_many_were_left_out(voi
     assert_non_null(strstr(text, "reason=late not_said=7\n"));
 }
 
-static void a_long_silence_does_not_add_up(void **state)
+CASE(a_long_silence_does_not_add_up)
 {
-    struct sink *sink = *state;
     log_limited(&sink->limit, LOG_WARN, "peer_slow");
     later(sink, 1000 * LOG_LIMITED_MS);
     for (int i = 0; i < 100; i++)
@@ -104,28 +102,11 @@ static void a_long_silence_does_not_add_up(void **state)
 }
 
 /* Lines below the level use nothing up. */
-static void a_level_that_is_not_written_does_not_count(void **state)
+CASE(a_level_that_is_not_written_does_not_count)
 {
-    struct sink *sink = *state;
     for (int i = 0; i < 100; i++)
         log_limited(&sink->limit, LOG_DEBUG, "peer_slow");
     assert_int_equal(log_limit_not_said(&sink->limit), 0);
     log_limited(&sink->limit, LOG_WARN, "peer_slow");
     assert_int_equal(count_of(sink_read(sink), "\n"), 1);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_few_lines_are_written_and_the_rest_is_counted, sink_open,
-                                        sink_close),
-        cmocka_unit_test_setup_teardown(each_event_has_its_own_lines, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(
-            after_a_while_there_is_one_more_that_says_how_many_were_left_out, sink_open,
-            sink_close),
-        cmocka_unit_test_setup_teardown(a_long_silence_does_not_add_up, sink_open, sink_close),
-        cmocka_unit_test_setup_teardown(a_level_that_is_not_written_does_not_count, sink_open,
-                                        sink_close),
-    };
-    return cmocka_run_group_tests_name("log_limit", tests, NULL, NULL);
 }

@@ -36,6 +36,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, const struct fixture *f, set_up, tear_down)
+
 /* Ways to be no file of ours; those that need root are left out without it. Each puts it at the path. */
 enum foreign {
     FOREIGN_OWNER,
@@ -73,9 +75,8 @@ static bool foreign_put(const struct fixture *f, const char *path, enum foreign 
     return true;
 }
 
-static void a_lock_is_a_file_of_our_own(void **state)
+CASE(a_lock_is_a_file_of_our_own)
 {
-    const struct fixture *f = *state;
     for (int how = 0; how < FOREIGNS; how++) {
         int fd = -1;
         if (!foreign_put(f, f->lock, (enum foreign)how))
@@ -96,9 +97,8 @@ static void a_lock_is_a_file_of_our_own(void **state)
     close(fd);
 }
 
-static void somebody_elses_witness_is_none_and_is_replaced(void **state)
+CASE(somebody_elses_witness_is_none_and_is_replaced)
 {
-    const struct fixture *f = *state;
     for (int how = 0; how < FOREIGNS; how++) {
         struct witness witness = {.incarnation = 7}, seen;
         if (!foreign_put(f, f->witness, (enum foreign)how))
@@ -117,9 +117,8 @@ static void somebody_elses_witness_is_none_and_is_replaced(void **state)
     }
 }
 
-static void a_witness_with_more_behind_it_is_none_and_is_replaced(void **state)
+CASE(a_witness_with_more_behind_it_is_none_and_is_replaced)
 {
-    const struct fixture *f = *state;
     struct witness witness = {.incarnation = 7}, seen;
     assert_int_equal(witness_write(f->socket, &witness), 0);
     const int fd = open(f->witness, O_WRONLY | O_APPEND | O_CLOEXEC);
@@ -131,9 +130,8 @@ static void a_witness_with_more_behind_it_is_none_and_is_replaced(void **state)
     assert_int_equal(seen.incarnation, 7);
 }
 
-static void directories(void **state)
+CASE(directories)
 {
-    const struct fixture *f = *state;
     char dir[2 * SCRATCH_BYTES], link_to[2 * SCRATCH_BYTES + 2];
     bool shared = true;
     scratch_path(dir, f->scratch, "dir");
@@ -165,17 +163,4 @@ static void directories(void **state)
         assert_int_equal(chown(dir, OTHER_UID, OTHER_UID), 0);
         assert_non_null(owned_dir_fault(dir, &shared));
     }
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(a_lock_is_a_file_of_our_own),
-        TEST(somebody_elses_witness_is_none_and_is_replaced),
-        TEST(a_witness_with_more_behind_it_is_none_and_is_replaced),
-        TEST(directories),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

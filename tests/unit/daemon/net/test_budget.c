@@ -16,14 +16,14 @@ static size_t taken(enum work work, uint64_t step_ns)
     return count;
 }
 
-static void frames_are_bounded_where_time_is_not_used_up(void **state)
+TEST(frames_are_bounded_where_time_is_not_used_up)
 {
     assert_int_equal(taken(WORK_URGENT, 0), TURN_URGENT_MAX);
     assert_int_equal(taken(WORK_FILL, 0), TURN_FILLS_MAX);
     assert_int_equal(taken(WORK_ASKED, 0), TURN_ASKED_MAX);
 }
 
-static void time_is_bounded_where_frames_are_long(void **state)
+TEST(time_is_bounded_where_frames_are_long)
 {
     assert_int_equal(taken(WORK_URGENT, NS_PER_MS), 2);
     assert_int_equal(taken(WORK_FILL, NS_PER_MS / 10), 2);
@@ -31,7 +31,7 @@ static void time_is_bounded_where_frames_are_long(void **state)
 }
 
 /* Or nobody would ever be served on a machine that is slow enough. */
-static void the_first_one_is_always_there(void **state)
+TEST(the_first_one_is_always_there)
 {
     for (int work = 0; work < WORK_KINDS; work++) {
         struct budget budget = budget_begin((enum work)work, NOW);
@@ -40,14 +40,14 @@ static void the_first_one_is_always_there(void **state)
     }
 }
 
-static void a_peer_has_a_share_of_it(void **state)
+TEST(a_peer_has_a_share_of_it)
 {
     assert_true(work_share(WORK_URGENT) < TURN_URGENT_MAX);
     assert_true(work_share(WORK_FILL) < TURN_FILLS_MAX);
     assert_int_equal(work_share(WORK_ASKED), 1);
 }
 
-static void who_waits_comes_before_who_does_not(void **state)
+TEST(who_waits_comes_before_who_does_not)
 {
     static const enum request_kind urgent[] = {
         REQUEST_NONE,          REQUEST_HELLO,        REQUEST_INVALIDATE,  REQUEST_GUARD_BEGIN,
@@ -60,16 +60,4 @@ static void who_waits_comes_before_who_does_not(void **state)
     for (size_t i = 0; i < COUNT_OF(asked); i++)
         assert_int_equal(work_of(asked[i]), WORK_ASKED);
     assert_int_equal(work_of(REQUEST_FILL), WORK_FILL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(frames_are_bounded_where_time_is_not_used_up),
-        cmocka_unit_test(time_is_bounded_where_frames_are_long),
-        cmocka_unit_test(the_first_one_is_always_there),
-        cmocka_unit_test(a_peer_has_a_share_of_it),
-        cmocka_unit_test(who_waits_comes_before_who_does_not),
-    };
-    return cmocka_run_group_tests_name("budget", tests, NULL, NULL);
 }

@@ -128,6 +128,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static struct request request_of(enum request_kind kind, uint64_t id)
 {
     struct request request = {.id = id, .kind = kind};
@@ -167,9 +169,8 @@ static void serve_all(struct fixture *f)
 
 /* ---- The order ---- */
 
-static void nothing_is_handled_before_the_turn_says_so(void **state)
+CASE(nothing_is_handled_before_the_turn_says_so)
 {
-    struct fixture *f = *state;
     come(f, 0, REQUEST_PING, 1, 1);
     assert_int_equal(f->seen_count, 0);
     assert_false(intake_serve(&f->intake));
@@ -177,9 +178,8 @@ static void nothing_is_handled_before_the_turn_says_so(void **state)
     assert_int_equal(f->intake.frames_max, 1);
 }
 
-static void mutations_come_before_fills_that_came_first(void **state)
+CASE(mutations_come_before_fills_that_came_first)
 {
-    struct fixture *f = *state;
     for (size_t i = 0; i < 4; i++)
         come(f, i, REQUEST_FILL, 10, 1);
     come(f, 4, REQUEST_LOG, 1, 1);
@@ -195,9 +195,8 @@ static void mutations_come_before_fills_that_came_first(void **state)
     assert_int_equal(seen_of(f, REQUEST_LOG, 0), 1);
 }
 
-static void a_peers_own_requests_stay_in_order(void **state)
+CASE(a_peers_own_requests_stay_in_order)
 {
-    struct fixture *f = *state;
     static const enum request_kind kinds[] = {REQUEST_FILL, REQUEST_INVALIDATE, REQUEST_LOG,
                                               REQUEST_FILL, REQUEST_PING};
     for (uint64_t id = 0; id < 100; id++)
@@ -208,9 +207,8 @@ static void a_peers_own_requests_stay_in_order(void **state)
         assert_int_equal(f->seen[id].id, id);
 }
 
-static void fills_get_their_turn_whatever_else_comes(void **state)
+CASE(fills_get_their_turn_whatever_else_comes)
 {
-    struct fixture *f = *state;
     come(f, 0, REQUEST_FILL, 4, 1);
     come(f, 1, REQUEST_STATUS, 1, 1);
     /* Every second turn is theirs; where its time is over before they are done, the next one. */
@@ -224,9 +222,8 @@ static void fills_get_their_turn_whatever_else_comes(void **state)
 
 /* ---- The bounds of a turn ---- */
 
-static void a_turn_handles_a_bounded_number(void **state)
+CASE(a_turn_handles_a_bounded_number)
 {
-    struct fixture *f = *state;
     for (size_t i = 0; i < PEERS; i++)
         come(f, i, REQUEST_PING, 1000, 1);
     size_t before = 0;
@@ -239,9 +236,8 @@ static void a_turn_handles_a_bounded_number(void **state)
     assert_true(f->intake.frames_max <= TURN_URGENT_MAX);
 }
 
-static void a_turn_handles_a_bounded_number_of_fills(void **state)
+CASE(a_turn_handles_a_bounded_number_of_fills)
 {
-    struct fixture *f = *state;
     for (size_t i = 0; i < PEERS; i++)
         come(f, i, REQUEST_FILL, 200, 1);
     size_t before = 0;
@@ -253,9 +249,8 @@ static void a_turn_handles_a_bounded_number_of_fills(void **state)
 }
 
 /* One peer's pile keeps another one's question waiting for one of its own. */
-static void peers_take_turns(void **state)
+CASE(peers_take_turns)
 {
-    struct fixture *f = *state;
     come(f, 0, REQUEST_LOG, 1000, 1);
     come(f, 1, REQUEST_LOG, 1, 1);
     while (f->seen_count < 2)
@@ -266,9 +261,8 @@ static void peers_take_turns(void **state)
 
 /* ---- Backpressure ---- */
 
-static void a_peer_that_is_far_ahead_is_not_read(void **state)
+CASE(a_peer_that_is_far_ahead_is_not_read)
 {
-    struct fixture *f = *state;
     come(f, 0, REQUEST_FILL, 10, 1);
     assert_false(f->streams[0].held);
     come(f, 0, REQUEST_FILL, PEER_IN_BYTES_MAX / 8, 11);
@@ -280,9 +274,8 @@ static void a_peer_that_is_far_ahead_is_not_read(void **state)
 }
 
 /* Else a frame of a megabyte would never be whole. */
-static void an_unfinished_frame_is_read_to_its_end(void **state)
+CASE(an_unfinished_frame_is_read_to_its_end)
 {
-    struct fixture *f = *state;
     struct buffer buffer = {0};
     struct request request = {.id = 7, .kind = REQUEST_LIST};
     static char long_text[FRAME_BYTES_MAX / 2];
@@ -301,9 +294,8 @@ static void an_unfinished_frame_is_read_to_its_end(void **state)
     buffer_deinit(&buffer);
 }
 
-static void a_peer_with_unread_answers_is_neither_served_nor_read(void **state)
+CASE(a_peer_with_unread_answers_is_neither_served_nor_read)
 {
-    struct fixture *f = *state;
     f->answer_bytes = PEER_UNREAD_BYTES_MAX / 4;
     come(f, 0, REQUEST_STATUS, 100, 1);
     come(f, 1, REQUEST_PING, 1, 1);
@@ -323,9 +315,8 @@ static void a_peer_with_unread_answers_is_neither_served_nor_read(void **state)
 }
 
 /* The answers of all together are bounded; who changes something does not wait for that. */
-static void questions_wait_while_much_is_unread(void **state)
+CASE(questions_wait_while_much_is_unread)
 {
-    struct fixture *f = *state;
     f->queued_by_others = PEERS_QUEUED_BYTES_MAX / 2 + 1;
     come(f, 0, REQUEST_LIST, 1, 1);
     come(f, 1, REQUEST_INVALIDATE, 1, 1);
@@ -339,9 +330,8 @@ static void questions_wait_while_much_is_unread(void **state)
 
 /* ---- Ends ---- */
 
-static void what_was_sent_before_the_end_is_handled(void **state)
+CASE(what_was_sent_before_the_end_is_handled)
 {
-    struct fixture *f = *state;
     come(f, 0, REQUEST_INVALIDATE, 500, 1);
     intake_ended(&f->intake, f->peers[0]);
     assert_false(f->streams[0].closed);
@@ -352,9 +342,8 @@ static void what_was_sent_before_the_end_is_handled(void **state)
     assert_true(f->streams[1].closed);
 }
 
-static void what_a_peer_that_has_gone_asked_is_dropped_and_what_it_told_counts(void **state)
+CASE(what_a_peer_that_has_gone_asked_is_dropped_and_what_it_told_counts)
 {
-    struct fixture *f = *state;
     come(f, 0, REQUEST_LOG, 500, 1);
     come(f, 0, REQUEST_INVALIDATE, 2, 501);
     come(f, 0, REQUEST_LOG, 500, 503);
@@ -368,9 +357,8 @@ static void what_a_peer_that_has_gone_asked_is_dropped_and_what_it_told_counts(v
     assert_true(f->streams[0].closed);
 }
 
-static void a_peer_that_is_closed_while_it_waits_is_dropped(void **state)
+CASE(a_peer_that_is_closed_while_it_waits_is_dropped)
 {
-    struct fixture *f = *state;
     come(f, 0, REQUEST_FILL, 100, 1);
     peer_close(&f->table, f->peers[0]);
     peers_reap(&f->table);
@@ -381,9 +369,8 @@ static void a_peer_that_is_closed_while_it_waits_is_dropped(void **state)
     assert_int_equal(f->table.count, PEERS - 1);
 }
 
-static void a_length_of_nothing_closes_only_its_sender(void **state)
+CASE(a_length_of_nothing_closes_only_its_sender)
 {
-    struct fixture *f = *state;
     come(f, 1, REQUEST_PING, 1, 1);
     intake_received(&f->intake, f->peers[0], (etag_str){"\0\0\0\0", 4});
     assert_true(f->streams[0].closed);
@@ -394,9 +381,8 @@ static void a_length_of_nothing_closes_only_its_sender(void **state)
 
 /* ---- Answers that nobody reads (peers_expire) ---- */
 
-static void unread_answers_are_dropped_after_a_while(void **state)
+CASE(unread_answers_are_dropped_after_a_while)
 {
-    struct fixture *f = *state;
     f->answer_bytes = PEER_UNREAD_BYTES_MAX + 1;
     come(f, 0, REQUEST_STATUS, 2, 1);
     f->peers[0]->greeted = f->peers[1]->greeted = true;
@@ -415,9 +401,8 @@ static void unread_answers_are_dropped_after_a_while(void **state)
 }
 
 /* Each of them is below the bound of one, and all together keep everybody's questions waiting. */
-static void many_who_leave_a_little_unread_do_not_stop_questions_for_ever(void **state)
+CASE(many_who_leave_a_little_unread_do_not_stop_questions_for_ever)
 {
-    struct fixture *f = *state;
     for (size_t i = 0; i < PEERS; i++)
         f->peers[i]->greeted = true;
     f->queued_by_others = PEERS_QUEUED_BYTES_MAX / 2 + 1; /* of others like these */
@@ -430,29 +415,4 @@ static void many_who_leave_a_little_unread_do_not_stop_questions_for_ever(void *
     assert_true(f->streams[0].closed);
     assert_false(f->streams[1].closed);
     assert_true((uint64_t)PEERS_MAX * PEERS_UNREAD_BYTES_MAX <= PEERS_QUEUED_BYTES_MAX / 2);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(nothing_is_handled_before_the_turn_says_so),
-        TEST(mutations_come_before_fills_that_came_first),
-        TEST(a_peers_own_requests_stay_in_order),
-        TEST(fills_get_their_turn_whatever_else_comes),
-        TEST(a_turn_handles_a_bounded_number),
-        TEST(a_turn_handles_a_bounded_number_of_fills),
-        TEST(peers_take_turns),
-        TEST(a_peer_that_is_far_ahead_is_not_read),
-        TEST(an_unfinished_frame_is_read_to_its_end),
-        TEST(a_peer_with_unread_answers_is_neither_served_nor_read),
-        TEST(questions_wait_while_much_is_unread),
-        TEST(what_was_sent_before_the_end_is_handled),
-        TEST(what_a_peer_that_has_gone_asked_is_dropped_and_what_it_told_counts),
-        TEST(a_peer_that_is_closed_while_it_waits_is_dropped),
-        TEST(a_length_of_nothing_closes_only_its_sender),
-        TEST(unread_answers_are_dropped_after_a_while),
-        TEST(many_who_leave_a_little_unread_do_not_stop_questions_for_ever),
-    };
-    return cmocka_run_group_tests_name("intake", tests, NULL, NULL);
 }

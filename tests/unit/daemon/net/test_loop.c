@@ -15,9 +15,8 @@
 
 /* ---- Waiting and watching ---- */
 
-static void turns_last_as_long_as_said(void **state)
+BOTH(turns_last_as_long_as_said)
 {
-    struct harness *const h = harness_open(state);
     settle(h);
     assert_quiet(h);
     const uint64_t before = time_ns_of(CLOCK_MONOTONIC);
@@ -28,7 +27,6 @@ static void turns_last_as_long_as_said(void **state)
     far_write(side, "x", 1);
     while (side->got_len == 0)
         assert_int_equal(loop_turn(h->loop, UINT64_MAX), 0); /* "for ever", but something comes */
-    harness_close(h);
 }
 
 static void read_watched(struct harness *h)
@@ -37,9 +35,8 @@ static void read_watched(struct harness *h)
     assert_int_equal(read(h->watched_fd, &count, sizeof(count)), sizeof(count));
 }
 
-static void watching_is_level_triggered(void **state)
+BOTH(watching_is_level_triggered)
 {
-    struct harness *const h = harness_open(state);
     const int watched = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     const int other = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     assert_int_equal(loop_watch(h->loop, watched), 0);
@@ -61,12 +58,10 @@ static void watching_is_level_triggered(void **state)
     }
     close(watched);
     close(other);
-    harness_close(h);
 }
 
-static void watches_are_bounded(void **state)
+BOTH(watches_are_bounded)
 {
-    struct harness *const h = harness_open(state);
     int fds[100];
     size_t count = 0;
     int r = 0;
@@ -78,7 +73,6 @@ static void watches_are_bounded(void **state)
     assert_true(count > 3);
     for (size_t i = 0; i < count; i++)
         close(fds[i]);
-    harness_close(h);
 }
 
 /* ---- Accepting ---- */
@@ -106,9 +100,8 @@ static int connect_to(const struct harness *h)
     return fd;
 }
 
-static void connections_are_accepted(void **state, int type_flags)
+static void connections_are_accepted(struct harness *h, int type_flags)
 {
-    struct harness *const h = harness_open(state);
     int peers[150];
     listen_somewhere(h, type_flags);
     settle(h);
@@ -124,17 +117,16 @@ static void connections_are_accepted(void **state, int type_flags)
         close(h->accepted[i]);
         close(peers[i]);
     }
-    harness_close(h);
 }
 
-static void connections_are_accepted_on_a_blocking_socket(void **state)
+BOTH(connections_are_accepted_on_a_blocking_socket)
 {
-    connections_are_accepted(state, 0);
+    connections_are_accepted(h, 0);
 }
 
-static void connections_are_accepted_on_a_non_blocking_socket(void **state)
+BOTH(connections_are_accepted_on_a_non_blocking_socket)
 {
-    connections_are_accepted(state, SOCK_NONBLOCK);
+    connections_are_accepted(h, SOCK_NONBLOCK);
 }
 
 static void unlisten_now(struct harness *h, int fd)
@@ -142,9 +134,8 @@ static void unlisten_now(struct harness *h, int fd)
     loop_unlisten(h->loop);
 }
 
-static void unlisten_ends_accepting(void **state)
+BOTH(unlisten_ends_accepting)
 {
-    struct harness *const h = harness_open(state);
     listen_somewhere(h, 0);
     const int first = connect_to(h);
     const int second = connect_to(h);
@@ -165,12 +156,10 @@ static void unlisten_ends_accepting(void **state)
     close(first);
     close(second);
     close(third);
-    harness_close(h);
 }
 
-static void unaccepted_connections_are_no_leak(void **state)
+BOTH(unaccepted_connections_are_no_leak)
 {
-    struct harness *const h = harness_open(state);
     int peers[20];
     listen_somewhere(h, 0);
     settle(h);
@@ -180,12 +169,10 @@ static void unaccepted_connections_are_no_leak(void **state)
     assert_int_equal(h->accepted_count, 0);
     for (int i = 0; i < 20; i++)
         close(peers[i]);
-    harness_close(h);
 }
 
-static void a_turn_accepts_a_bounded_number(void **state)
+BOTH(a_turn_accepts_a_bounded_number)
 {
-    struct harness *const h = harness_open(state);
     int peers[2 * LOOP_ACCEPTS_MAX];
     listen_somewhere(h, 0);
     settle(h);
@@ -200,7 +187,6 @@ static void a_turn_accepts_a_bounded_number(void **state)
         close(h->accepted[i]);
         close(peers[i]);
     }
-    harness_close(h);
 }
 
 static void pause_now(struct harness *h, int fd)
@@ -208,9 +194,8 @@ static void pause_now(struct harness *h, int fd)
     loop_accept_pause(h->loop, NS_PER_S / 5);
 }
 
-static void accepting_pauses_at_once_and_goes_on(void **state)
+BOTH(accepting_pauses_at_once_and_goes_on)
 {
-    struct harness *const h = harness_open(state);
     int peers[3];
     listen_somewhere(h, 0);
     h->on_accepted = pause_now;
@@ -227,7 +212,6 @@ static void accepting_pauses_at_once_and_goes_on(void **state)
         close(h->accepted[i]);
         close(peers[i]);
     }
-    harness_close(h);
 }
 
 /* Runs body in a child of its own; its asserts become the child's exit status. */
@@ -322,22 +306,21 @@ static int run_out_of_descriptors(enum loop_kind kind)
     return 0;
 }
 
-static void running_out_of_descriptors_pauses_accepting(void **state)
+static void running_out_of_descriptors_pauses_accepting_run(void **state)
 {
     if (under_valgrind())
         skip();
-    struct harness *const h = harness_open(state); /* skips where there is no such loop */
-    harness_close(h);
-    in_child(run_out_of_descriptors, kind_of(state));
+    harness_close(harness_open(state)); /* skips where there is no such loop */
+    in_child(run_out_of_descriptors, *(const enum loop_kind *)*state);
 }
+ON_LOOP(running_out_of_descriptors_pauses_accepting, uring)
+ON_LOOP(running_out_of_descriptors_pauses_accepting, epoll)
 
 /* ---- Choosing a backend ---- */
 
-static void name_and_kind_agree(void **state)
+BOTH(name_and_kind_agree)
 {
-    struct harness *const h = harness_open(state);
-    assert_string_equal(loop_name(h->loop), kind_of(state) == LOOP_URING ? "io_uring" : "epoll");
-    harness_close(h);
+    assert_string_equal(loop_name(h->loop), h->kind == LOOP_URING ? "io_uring" : "epoll");
 }
 
 /* From here on the system call fails with EPERM, as container profiles make it. */
@@ -387,18 +370,15 @@ static int enter_is_refused(enum loop_kind kind)
     return open_where_refused(SYS_io_uring_enter);
 }
 
-static void refused_io_uring_means_epoll(void **state)
+ONE(refused_io_uring_means_epoll, uring)
 {
-    struct harness *const h = harness_open(state);
-    harness_close(h);
     in_child(setup_is_refused, LOOP_AUTO);
     in_child(register_is_refused, LOOP_AUTO);
     in_child(enter_is_refused, LOOP_AUTO);
 }
 
-static void auto_prefers_io_uring(void **state)
+ONE(auto_prefers_io_uring, uring)
 {
-    struct harness *const h = harness_open(state);
     struct loop *loop;
     enum loop_kind used;
     int refused = 1;
@@ -407,25 +387,4 @@ static void auto_prefers_io_uring(void **state)
     assert_int_equal(refused, 0);
     assert_null(loop_close(loop));
     assert_null(loop_close(NULL));
-    harness_close(h);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        BOTH(turns_last_as_long_as_said),
-        BOTH(watching_is_level_triggered),
-        BOTH(watches_are_bounded),
-        BOTH(connections_are_accepted_on_a_blocking_socket),
-        BOTH(connections_are_accepted_on_a_non_blocking_socket),
-        BOTH(unlisten_ends_accepting),
-        BOTH(unaccepted_connections_are_no_leak),
-        BOTH(a_turn_accepts_a_bounded_number),
-        BOTH(accepting_pauses_at_once_and_goes_on),
-        BOTH(running_out_of_descriptors_pauses_accepting),
-        BOTH(name_and_kind_agree),
-        ONE(refused_io_uring_means_epoll, uring),
-        ONE(auto_prefers_io_uring, uring),
-    };
-    return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
 }

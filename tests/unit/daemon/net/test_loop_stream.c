@@ -11,9 +11,8 @@
 
 /* ---- Bytes ---- */
 
-static void bytes_go_both_ways(void **state)
+BOTH(bytes_go_both_ways)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char out[5];
     side->on_received = echo;
@@ -22,12 +21,10 @@ static void bytes_go_both_ways(void **state)
     assert_memory_equal(out, "hello", 5);
     assert_memory_equal(side->got, "hello", 5);
     assert_int_equal(loop_stream_queued(side->stream), 0);
-    harness_close(h);
 }
 
-static void non_blocking_sockets_are_taken(void **state)
+BOTH(non_blocking_sockets_are_taken)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = &h->sides[h->side_count++];
     int pair[2];
     char out[2];
@@ -38,12 +35,10 @@ static void non_blocking_sockets_are_taken(void **state)
     assert_int_equal(side->ended_count, 0);
     far_write(side, "ab", 2);
     far_read_all(side, out, 2);
-    harness_close(h);
 }
 
-static void sends_wait_for_the_turn(void **state)
+BOTH(sends_wait_for_the_turn)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char out[8];
     send_text(side, "one", 3);
@@ -55,12 +50,10 @@ static void sends_wait_for_the_turn(void **state)
     assert_int_equal(far_read(side, out, sizeof(out)), 6);
     assert_memory_equal(out, "onetwo", 6);
     TURN_UNTIL(h, loop_stream_queued(side->stream) == 0);
-    harness_close(h);
 }
 
-static void large_messages_go_both_ways(void **state)
+BOTH(large_messages_go_both_ways)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char *const in = malloc(BIG_BYTES);
     char *const out = malloc(BIG_BYTES);
@@ -86,14 +79,12 @@ static void large_messages_go_both_ways(void **state)
     TURN_UNTIL(h, loop_stream_queued(side->stream) == 0);
     free(in);
     free(out);
-    harness_close(h);
 }
 
 /* Thousands of small messages, answered as they come: order and number are kept. */
-static void small_messages_are_pipelined(void **state)
+BOTH(small_messages_are_pipelined)
 {
     enum { COUNT = 20000, BYTES = 8 };
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     uint64_t sent = 0;
     uint64_t received = 0;
@@ -111,14 +102,12 @@ static void small_messages_are_pipelined(void **state)
             assert_int_equal(load_u64(out), received);
     }
     assert_int_equal(side->got_len, COUNT * BYTES);
-    harness_close(h);
 }
 
 /* More streams than there are submissions and buffers, all busy in one turn. */
-static void many_streams_in_one_turn(void **state)
+BOTH(many_streams_in_one_turn)
 {
     enum { COUNT = 350, BYTES = 40000 };
-    struct harness *const h = harness_open(state);
     char *const in = malloc(BYTES);
     char *const out = malloc(BYTES);
     assert_non_null(in);
@@ -135,12 +124,10 @@ static void many_streams_in_one_turn(void **state)
     }
     free(in);
     free(out);
-    harness_close(h);
 }
 
-static void busy_peers_leave_room_for_others(void **state)
+BOTH(busy_peers_leave_room_for_others)
 {
-    struct harness *const h = harness_open(state);
     struct side *const busy = side_open(h);
     struct side *const quiet = side_open(h);
     static char flood[BIG_BYTES];
@@ -151,7 +138,6 @@ static void busy_peers_leave_room_for_others(void **state)
         turn(h);
     }
     assert_int_equal(quiet->got_len, 1);
-    harness_close(h);
 }
 
 /* ---- Descriptors ---- */
@@ -182,9 +168,8 @@ static uint64_t inode_of(int fd)
     return status.st_ino;
 }
 
-static void descriptors_travel_with_their_bytes(void **state)
+BOTH(descriptors_travel_with_their_bytes)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     int mine[2] = {memfd_create("a", MFD_CLOEXEC), memfd_create("b", MFD_CLOEXEC)};
     const uint64_t inodes[2] = {inode_of(mine[0]), inode_of(mine[1])};
@@ -211,12 +196,10 @@ static void descriptors_travel_with_their_bytes(void **state)
     close(theirs[0]);
     assert_int_equal(read_pair(side, out, theirs), 0);
     assert_memory_equal(out, "dd", 2);
-    harness_close(h);
 }
 
-static void unsent_descriptors_are_closed(void **state)
+BOTH(unsent_descriptors_are_closed)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     struct side *const gone = side_open(h);
     const int fd = memfd_create("a", MFD_CLOEXEC);
@@ -225,12 +208,10 @@ static void unsent_descriptors_are_closed(void **state)
     far_close(gone);
     close_side(gone);
     close(fd);
-    harness_close(h); /* counts */
 }
 
-static void descriptors_of_peers_are_not_taken(void **state)
+BOTH(descriptors_of_peers_are_not_taken)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     const int before = count_descriptors();
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
@@ -245,14 +226,12 @@ static void descriptors_of_peers_are_not_taken(void **state)
     assert_int_equal(sendmsg(side->peer, &message, MSG_NOSIGNAL), 1);
     TURN_UNTIL(h, side->got_len == 1);
     assert_int_equal(count_descriptors(), before);
-    harness_close(h);
 }
 
 /* ---- Bounds of a turn ---- */
 
-static void a_turn_takes_a_bounded_part_of_a_stream(void **state)
+BOTH(a_turn_takes_a_bounded_part_of_a_stream)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     static char text[8 * LOOP_RECEIVE_BYTES];
     size_t written = 0;
@@ -267,7 +246,6 @@ static void a_turn_takes_a_bounded_part_of_a_stream(void **state)
         turn(h);
         assert_true(side->got_len - before <= LOOP_RECEIVE_BYTES);
     }
-    harness_close(h);
 }
 
 static void hold_now(struct side *side, etag_str bytes)
@@ -275,9 +253,8 @@ static void hold_now(struct side *side, etag_str bytes)
     loop_stream_hold(side->stream, true);
 }
 
-static void held_streams_are_not_read(void **state)
+BOTH(held_streams_are_not_read)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char out[6];
     side->on_received = hold_now;
@@ -297,13 +274,11 @@ static void held_streams_are_not_read(void **state)
     TURN_UNTIL(h, side->got_len == 11);
     far_close(side);
     TURN_UNTIL(h, side->ended_count == 1);
-    harness_close(h);
 }
 
 /* Its end is told when it is read again; the loop does not spin until then. */
-static void held_streams_whose_peer_has_gone_are_quiet(void **state)
+BOTH(held_streams_whose_peer_has_gone_are_quiet)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     side->on_received = hold_now;
     far_write(side, "first", 5);
@@ -318,12 +293,10 @@ static void held_streams_whose_peer_has_gone_are_quiet(void **state)
     loop_stream_hold(side->stream, false);
     TURN_UNTIL(h, side->ended_count == 1);
     assert_int_equal(side->got_len, 9);
-    harness_close(h);
 }
 
-static void held_streams_that_cannot_be_sent_to_end(void **state)
+BOTH(held_streams_that_cannot_be_sent_to_end)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     side->on_received = hold_now;
     far_write(side, "first", 5);
@@ -332,12 +305,10 @@ static void held_streams_that_cannot_be_sent_to_end(void **state)
     send_text(side, "answer", 6);
     TURN_UNTIL(h, side->ended_count == 1);
     assert_true(side->ended_error < 0);
-    harness_close(h);
 }
 
-static void what_all_streams_have_queued_is_known(void **state)
+BOTH(what_all_streams_have_queued_is_known)
 {
-    struct harness *const h = harness_open(state);
     static char text[BIG_BYTES];
     struct side *const one = side_open(h);
     struct side *const other = side_open(h);
@@ -350,14 +321,12 @@ static void what_all_streams_have_queued_is_known(void **state)
     assert_int_equal(loop_queued(h->loop), loop_stream_queued(one->stream));
     close_side(one);
     TURN_UNTIL(h, loop_queued(h->loop) == 0);
-    harness_close(h);
 }
 
 /* ---- Ends ---- */
 
-static void half_closed_peers_get_their_answer(void **state)
+BOTH(half_closed_peers_get_their_answer)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char out[6];
     far_write(side, "question", 8);
@@ -372,13 +341,11 @@ static void half_closed_peers_get_their_answer(void **state)
     assert_memory_equal(out, "answer", 6);
     close_side(side);
     far_expect_end(side);
-    harness_close(h);
 }
 
 /* A stream that ended costs no turns. */
-static void ended_streams_are_quiet(void **state)
+BOTH(ended_streams_are_quiet)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     far_close(side);
     TURN_UNTIL(h, side->ended_count > 0);
@@ -390,13 +357,11 @@ static void ended_streams_are_quiet(void **state)
     assert_int_equal(side->ended_count, 1);
     assert_quiet(h);
     assert_int_equal(loop_stream_queued(side->stream), 0);
-    harness_close(h);
 }
 
 /* Nor does one that ended while its peer's socket was full. */
-static void blocked_streams_that_end_are_quiet(void **state)
+BOTH(blocked_streams_that_end_are_quiet)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     static char text[BIG_BYTES];
     send_text(side, text, sizeof(text));
@@ -409,12 +374,10 @@ static void blocked_streams_that_end_are_quiet(void **state)
     TURN_UNTIL(h, loop_stream_queued(side->stream) == 0);
     assert_quiet(h);
     assert_int_equal(side->ended_count, 1);
-    harness_close(h);
 }
 
-static void resets_are_told_once(void **state)
+BOTH(resets_are_told_once)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     send_text(side, "unread", 6);
     TURN_UNTIL(h, loop_stream_queued(side->stream) == 0);
@@ -423,13 +386,11 @@ static void resets_are_told_once(void **state)
     assert_int_equal(side->ended_error, -ECONNRESET);
     settle(h);
     assert_int_equal(side->ended_count, 1);
-    harness_close(h);
 }
 
 /* A writer that is gone before its answer could be sent: what it wrote still counts. */
-static void last_words_arrive_before_the_end(void **state)
+BOTH(last_words_arrive_before_the_end)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     turn(h);
     far_write(side, "last words", 10);
@@ -444,13 +405,11 @@ static void last_words_arrive_before_the_end(void **state)
     send_text(side, "again", 5);
     settle(h);
     assert_int_equal(side->ended_count, 1);
-    harness_close(h);
 }
 
 /* The peer reads no more, but stays: sending fails, and that ends the stream. */
-static void peers_that_stop_reading_end_the_stream(void **state)
+BOTH(peers_that_stop_reading_end_the_stream)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     assert_int_equal(shutdown(side->peer, SHUT_RD), 0);
     send_text(side, "x", 1);
@@ -458,7 +417,6 @@ static void peers_that_stop_reading_end_the_stream(void **state)
     assert_int_equal(side->ended_error, -EPIPE);
     settle(h);
     assert_int_equal(side->ended_count, 1);
-    harness_close(h);
 }
 
 /* ---- Closing ---- */
@@ -469,9 +427,8 @@ static void say_goodbye(struct side *side, etag_str bytes)
     close_side(side);
 }
 
-static void goodbyes_are_delivered(void **state)
+BOTH(goodbyes_are_delivered)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char out[7];
     side->on_received = say_goodbye;
@@ -479,13 +436,11 @@ static void goodbyes_are_delivered(void **state)
     far_read_all(side, out, 7);
     assert_memory_equal(out, "goodbye", 7);
     far_expect_end(side);
-    harness_close(h);
 }
 
 /* An answer may be on its way in the kernel when the goodbye is queued behind it. */
-static void goodbyes_come_after_earlier_answers(void **state)
+BOTH(goodbyes_come_after_earlier_answers)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char out[13];
     send_text(side, "answer", 6);
@@ -494,12 +449,10 @@ static void goodbyes_come_after_earlier_answers(void **state)
     far_read_all(side, out, 13);
     assert_memory_equal(out, "answergoodbye", 13);
     far_expect_end(side);
-    harness_close(h);
 }
 
-static void closing_the_loop_delivers_goodbyes(void **state)
+BOTH(closing_the_loop_delivers_goodbyes)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char out[8];
     turn(h);
@@ -507,13 +460,11 @@ static void closing_the_loop_delivers_goodbyes(void **state)
     h->loop = loop_close(h->loop);
     assert_int_equal(far_read(side, out, sizeof(out)), 7);
     assert_int_equal(far_read(side, out, sizeof(out)), 0);
-    harness_close(h);
 }
 
 /* A peer that does not read keeps neither the stream nor its descriptor. */
-static void closing_does_not_wait_for_the_peer(void **state)
+BOTH(closing_does_not_wait_for_the_peer)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char *const text = malloc(4 * BIG_BYTES);
     assert_non_null(text);
@@ -535,12 +486,10 @@ static void closing_does_not_wait_for_the_peer(void **state)
     assert_memory_equal(out, text, have);
     free(out);
     free(text);
-    harness_close(h);
 }
 
-static void nothing_comes_after_close(void **state)
+BOTH(nothing_comes_after_close)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     struct side *const unarmed = side_open(h);
     turn(h);
@@ -554,7 +503,6 @@ static void nothing_comes_after_close(void **state)
     struct side *const fresh = side_open(h);
     close_side(fresh); /* in the turn in which it was opened */
     settle(h);
-    harness_close(h);
 }
 
 static void close_all(struct side *side, etag_str bytes)
@@ -578,9 +526,8 @@ static size_t sides_with(const struct harness *h, bool ended)
 }
 
 /* All have something to say in one turn; the first to be heard closes all. */
-static void callbacks_close_other_streams(void **state)
+BOTH(callbacks_close_other_streams)
 {
-    struct harness *const h = harness_open(state);
     for (int i = 0; i < 10; i++) {
         struct side *const side = side_open(h);
         side->on_received = close_all;
@@ -597,7 +544,6 @@ static void callbacks_close_other_streams(void **state)
     }
     settle(h);
     assert_int_equal(sides_with(h, true), 1);
-    harness_close(h);
 }
 
 static void open_another(struct side *side, etag_str bytes)
@@ -607,9 +553,8 @@ static void open_another(struct side *side, etag_str bytes)
     send_text(other, "opened", 6);
 }
 
-static void callbacks_open_streams(void **state)
+BOTH(callbacks_open_streams)
 {
-    struct harness *const h = harness_open(state);
     struct side *const side = side_open(h);
     char out[6];
     side->on_received = open_another;
@@ -617,12 +562,10 @@ static void callbacks_open_streams(void **state)
     TURN_UNTIL(h, h->side_count == 2);
     far_read_all(&h->sides[1], out, 6);
     far_expect_end(side);
-    harness_close(h);
 }
 
-static void loop_closes_with_everything_open(void **state)
+BOTH(loop_closes_with_everything_open)
 {
-    struct harness *const h = harness_open(state);
     static char text[BIG_BYTES];
     struct side *const blocked = side_open(h);
     struct side *const closing = side_open(h);
@@ -638,41 +581,4 @@ static void loop_closes_with_everything_open(void **state)
     h->loop = loop_close(h->loop);
     assert_int_equal(armed->got_len, 0);
     close(watched);
-    harness_close(h);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        BOTH(bytes_go_both_ways),
-        BOTH(non_blocking_sockets_are_taken),
-        BOTH(sends_wait_for_the_turn),
-        BOTH(large_messages_go_both_ways),
-        BOTH(small_messages_are_pipelined),
-        BOTH(many_streams_in_one_turn),
-        BOTH(busy_peers_leave_room_for_others),
-        BOTH(descriptors_travel_with_their_bytes),
-        BOTH(unsent_descriptors_are_closed),
-        BOTH(descriptors_of_peers_are_not_taken),
-        BOTH(half_closed_peers_get_their_answer),
-        BOTH(a_turn_takes_a_bounded_part_of_a_stream),
-        BOTH(held_streams_are_not_read),
-        BOTH(held_streams_whose_peer_has_gone_are_quiet),
-        BOTH(held_streams_that_cannot_be_sent_to_end),
-        BOTH(what_all_streams_have_queued_is_known),
-        BOTH(ended_streams_are_quiet),
-        BOTH(blocked_streams_that_end_are_quiet),
-        BOTH(resets_are_told_once),
-        BOTH(last_words_arrive_before_the_end),
-        BOTH(peers_that_stop_reading_end_the_stream),
-        BOTH(goodbyes_are_delivered),
-        BOTH(goodbyes_come_after_earlier_answers),
-        BOTH(closing_the_loop_delivers_goodbyes),
-        BOTH(closing_does_not_wait_for_the_peer),
-        BOTH(nothing_comes_after_close),
-        BOTH(callbacks_close_other_streams),
-        BOTH(callbacks_open_streams),
-        BOTH(loop_closes_with_everything_open),
-    };
-    return cmocka_run_group_tests_name("loop_stream", tests, NULL, NULL);
 }

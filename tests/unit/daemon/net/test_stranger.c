@@ -60,6 +60,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 /* ---- The other end ---- */
 
 static int arrive(struct fixture *f)
@@ -155,9 +157,8 @@ static size_t log_lines(struct fixture *f)
 
 /* ---- What they get ---- */
 
-static void strangers_are_told_that_they_have_no_role(void **state)
+CASE(strangers_are_told_that_they_have_no_role)
 {
-    struct fixture *const f = *state;
     const int fd = arrive_and_greet(f);
     ping(f, fd);
     static const enum request_kind kinds[] = {REQUEST_INVALIDATE, REQUEST_STATUS, REQUEST_PAUSE,
@@ -175,9 +176,8 @@ static void strangers_are_told_that_they_have_no_role(void **state)
     WAIT_UNTIL(strangers_figures(f->strangers).count == 0);
 }
 
-static void strangers_break_the_protocol_only_for_themselves(void **state)
+CASE(strangers_break_the_protocol_only_for_themselves)
 {
-    struct fixture *const f = *state;
     const int other = arrive_and_greet(f);
     int fd = arrive(f);
     say(f, fd, &(struct request){.id = 9, .kind = REQUEST_PING});
@@ -201,9 +201,8 @@ static void strangers_break_the_protocol_only_for_themselves(void **state)
     close(other);
 }
 
-static void large_requests_want_a_role(void **state)
+CASE(large_requests_want_a_role)
 {
-    struct fixture *const f = *state;
     const int fd = arrive_and_greet(f);
     char head[FRAME_HEADER_BYTES];
     store_u32(head, STRANGER_FRAME_BYTES_MAX + 1);
@@ -212,9 +211,8 @@ static void large_requests_want_a_role(void **state)
     expect_closed(f, fd);
 }
 
-static void a_crowd_is_bounded_and_may_come_again(void **state)
+CASE(a_crowd_is_bounded_and_may_come_again)
 {
-    struct fixture *const f = *state;
     int fds[STRANGERS_MAX];
     for (size_t i = 0; i < STRANGERS_MAX; i++)
         fds[i] = arrive_and_greet(f);
@@ -230,9 +228,8 @@ static void a_crowd_is_bounded_and_may_come_again(void **state)
 }
 
 /* The lines of the log: row 5 of the attack. */
-static void lengths_of_nothing_do_not_fill_the_log(void **state)
+CASE(lengths_of_nothing_do_not_fill_the_log)
 {
-    struct fixture *const f = *state;
     for (size_t i = 0; i < 300; i++) {
         const int fd = arrive(f);
         assert_int_equal(send(fd, "\0\0\0\0", 4, MSG_NOSIGNAL), 4);
@@ -247,9 +244,8 @@ static void lengths_of_nothing_do_not_fill_the_log(void **state)
 /* ---- What they do not read ---- */
 
 /* Row 4 of the attack: it is not served beyond what its socket takes, and the rest of what it sends waits in its own. */
-static void a_stranger_that_reads_nothing_is_not_read(void **state)
+CASE(a_stranger_that_reads_nothing_is_not_read)
 {
-    struct fixture *const f = *state;
     const int fd = arrive_and_greet(f);
     struct pollfd writable = {.fd = fd, .events = POLLOUT};
     size_t sent = 0;
@@ -272,9 +268,8 @@ static void a_stranger_that_reads_nothing_is_not_read(void **state)
     close(fd);
 }
 
-static void pipelined_pings_leave_room_for_others(void **state)
+CASE(pipelined_pings_leave_room_for_others)
 {
-    struct fixture *const f = *state;
     int fds[STRANGERS_MAX - 1];
     static char pings[6 * 1000];
     for (size_t i = 0; i < sizeof(pings); i += 6)
@@ -338,9 +333,8 @@ static void *close_run(void *argument)
 }
 
 /* Row 1 of the attack. Read with a request, and left unread in a socket that is closed. */
-static void descriptors_whose_closing_sleeps_hold_up_nobody(void **state)
+CASE(descriptors_whose_closing_sleeps_hold_up_nobody)
 {
-    struct fixture *const f = *state;
     const int other = arrive_and_greet(f);
     int listeners[20];
     pthread_t closers[20];
@@ -362,9 +356,8 @@ static void descriptors_whose_closing_sleeps_hold_up_nobody(void **state)
 
 /* ---- Other rules ---- */
 
-static void all_are_told_when_roles_changed(void **state)
+CASE(all_are_told_when_roles_changed)
 {
-    struct fixture *const f = *state;
     const int greeted = arrive_and_greet(f);
     const int fresh = arrive(f); /* may still wait to be served */
     strangers_dismiss(f->strangers);
@@ -378,9 +371,8 @@ static void all_are_told_when_roles_changed(void **state)
 }
 
 /* A peer that connects as soon as it hears of the change may be taken before the thread has ended the former ones. */
-static void who_comes_after_the_change_stays(void **state)
+CASE(who_comes_after_the_change_stays)
 {
-    struct fixture *const f = *state;
     for (int i = 0; i < 20; i++) {
         const int before = arrive(f);
         strangers_dismiss(f->strangers);
@@ -392,32 +384,12 @@ static void who_comes_after_the_change_stays(void **state)
     }
 }
 
-static void stopping_closes_all(void **state)
+CASE(stopping_closes_all)
 {
-    struct fixture *const f = *state;
     const int greeted = arrive_and_greet(f);
     const int fresh = arrive(f);
     f->strangers = strangers_stop(f->strangers);
     expect_closed(f, greeted);
     expect_closed(f, fresh);
     assert_null(strangers_stop(NULL));
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(strangers_are_told_that_they_have_no_role),
-        TEST(strangers_break_the_protocol_only_for_themselves),
-        TEST(large_requests_want_a_role),
-        TEST(a_crowd_is_bounded_and_may_come_again),
-        TEST(lengths_of_nothing_do_not_fill_the_log),
-        TEST(a_stranger_that_reads_nothing_is_not_read),
-        TEST(pipelined_pings_leave_room_for_others),
-        TEST(descriptors_whose_closing_sleeps_hold_up_nobody),
-        TEST(all_are_told_when_roles_changed),
-        TEST(who_comes_after_the_change_stays),
-        TEST(stopping_closes_all),
-    };
-    return cmocka_run_group_tests_name("stranger", tests, NULL, NULL);
 }

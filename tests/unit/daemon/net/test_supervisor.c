@@ -52,7 +52,9 @@ static int clear(void **state)
     return 0;
 }
 
-static void without_a_manager_nothing_happens(void **state)
+#define CASE(name) TEST_OF(name, void *none, clear, NULL)
+
+CASE(without_a_manager_nothing_happens)
 {
     struct supervisor supervisor;
     struct why why;
@@ -65,7 +67,7 @@ static void without_a_manager_nothing_happens(void **state)
     supervisor_deinit(&supervisor);
 }
 
-static void each_step_is_said(void **state)
+CASE(each_step_is_said)
 {
     struct supervisor supervisor;
     struct manager manager;
@@ -87,7 +89,7 @@ static void each_step_is_said(void **state)
     close(manager.fd);
 }
 
-static void the_watchdog_is_patted_four_times_in_its_time(void **state)
+CASE(the_watchdog_is_patted_four_times_in_its_time)
 {
     struct supervisor supervisor;
     struct manager manager;
@@ -112,7 +114,7 @@ static void the_watchdog_is_patted_four_times_in_its_time(void **state)
     close(manager.fd);
 }
 
-static void a_manager_that_is_gone_stops_nobody(void **state)
+CASE(a_manager_that_is_gone_stops_nobody)
 {
     struct supervisor supervisor;
     struct why why;
@@ -124,7 +126,7 @@ static void a_manager_that_is_gone_stops_nobody(void **state)
     supervisor_deinit(&supervisor);
 }
 
-static void what_is_wrong_is_refused(void **state)
+CASE(what_is_wrong_is_refused)
 {
     struct supervisor supervisor;
     struct why why;
@@ -148,17 +150,4 @@ static void what_is_wrong_is_refused(void **state)
     assert_int_equal(supervisor_init(&supervisor, &quiet, &why), 0);
     assert_int_equal(supervisor.listen_fd, -1);
     supervisor_deinit(&supervisor);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(without_a_manager_nothing_happens, clear),
-        cmocka_unit_test_setup(each_step_is_said, clear),
-        cmocka_unit_test_setup(the_watchdog_is_patted_four_times_in_its_time, clear),
-        cmocka_unit_test_setup(a_manager_that_is_gone_stops_nobody, clear),
-        cmocka_unit_test_setup(what_is_wrong_is_refused, clear),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

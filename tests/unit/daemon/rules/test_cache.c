@@ -64,6 +64,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static etag_token token_now(const struct fixture *f)
 {
     return (etag_token){INCARNATION_ID, shm_lsn_load(f->cache.view)};
@@ -146,10 +148,8 @@ static etag_targets target_of(int i)
 #define NAMING 5
 #define TARGETS 8
 
-static void test_an_invalidation_makes_the_entry_stale(void **state)
+CASE(test_an_invalidation_makes_the_entry_stale)
 {
-    struct fixture *f = *state;
-
     for (int i = 0; i < TARGETS; i++) {
         assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
         assert_int_equal(state_now(f), ETAG_REASON_VALID);
@@ -170,9 +170,8 @@ static struct cache_stored stored_now(struct fixture *f, size_t first, size_t co
 }
 
 /* Rule WIDER_FILL_RECORDED begins here: the former entry, where it is current, would not hear of what the new one depends on. */
-static void test_a_fill_tells_what_its_key_had(void **state)
+CASE(test_a_fill_tells_what_its_key_had)
 {
-    struct fixture *f = *state;
     struct cache_stored stored = stored_now(f, 0, 1);
 
     assert_true(stored.fresh && !stored.wider);
@@ -193,10 +192,8 @@ static void test_a_fill_tells_what_its_key_had(void **state)
     assert_true(!stored.fresh && !stored.wider);
 }
 
-static void test_a_fill_with_a_token_from_before_is_refused(void **state)
+CASE(test_a_fill_with_a_token_from_before_is_refused)
 {
-    struct fixture *f = *state;
-
     for (int i = 0; i < TARGETS; i++) {
         const etag_token before = token_now(f);
         mutate(f, target_of(i));
@@ -205,9 +202,8 @@ static void test_a_fill_with_a_token_from_before_is_refused(void **state)
     }
 }
 
-static void test_an_accepted_entry_keeps_the_token_as_its_fill_lsn(void **state)
+CASE(test_an_accepted_entry_keeps_the_token_as_its_fill_lsn)
 {
-    struct fixture *f = *state;
     const etag_token before = token_now(f);
 
     mutate(f, target_of(TARGETS - 1));
@@ -218,9 +214,8 @@ static void test_an_accepted_entry_keeps_the_token_as_its_fill_lsn(void **state)
     assert_int_equal(entry.fill_lsn, before.lsn);
 }
 
-static void test_tokens_of_other_runs_and_of_the_future_are_refused(void **state)
+CASE(test_tokens_of_other_runs_and_of_the_future_are_refused)
 {
-    struct fixture *f = *state;
     const etag_token now = token_now(f);
 
     assert_int_equal(fill(f, (etag_token){INCARNATION_ID + 1, now.lsn}), ETAG_REASON_TOKEN_FOREIGN);
@@ -229,9 +224,8 @@ static void test_tokens_of_other_runs_and_of_the_future_are_refused(void **state
     assert_int_equal(state_now(f), ETAG_REASON_NO_ENTRY);
 }
 
-static void test_of_two_fills_the_higher_token_stays(void **state)
+CASE(test_of_two_fills_the_higher_token_stays)
 {
-    struct fixture *f = *state;
     const etag_token before = token_now(f);
 
     mutate(f, target_of(TARGETS - 1));
@@ -239,9 +233,8 @@ static void test_of_two_fills_the_higher_token_stays(void **state)
     assert_int_equal(fill(f, before), ETAG_REASON_OLDER_FILL);
 }
 
-static void test_in_flux_is_neither_served_nor_filled(void **state)
+CASE(test_in_flux_is_neither_served_nor_filled)
 {
-    struct fixture *f = *state;
     const uint32_t clock = clock_of_surrogate(f->cache.hash_key, f->cache.view->clock_count,
                                               surrogate_named);
 
@@ -257,9 +250,8 @@ static void test_in_flux_is_neither_served_nor_filled(void **state)
     assert_int_equal(state_now(f), ETAG_REASON_VALID);
 }
 
-static void test_an_event_applied_twice_or_late_moves_nothing_back(void **state)
+CASE(test_an_event_applied_twice_or_late_moves_nothing_back)
 {
-    struct fixture *f = *state;
     const uint64_t first = mutate(f, target_of(1));
     const uint64_t second = mutate(f, target_of(1));
     const struct event late = {.lsn = first, .targets = target_of(1)};
@@ -271,9 +263,8 @@ static void test_an_event_applied_twice_or_late_moves_nothing_back(void **state)
     assert_int_equal(shm_lsn_load(f->cache.view), second);
 }
 
-static void test_lsns_grow_and_carry_the_incarnation(void **state)
+CASE(test_lsns_grow_and_carry_the_incarnation)
 {
-    struct fixture *f = *state;
     uint64_t lsn, last = 0;
 
     for (int i = 0; i < 10; i++) {
@@ -287,9 +278,8 @@ static void test_lsns_grow_and_carry_the_incarnation(void **state)
 }
 
 /* The daemon answers with it. */
-static void test_a_refused_fill_has_no_fill_lsn(void **state)
+CASE(test_a_refused_fill_has_no_fill_lsn)
 {
-    struct fixture *f = *state;
     struct cache_stored stored;
 
     memset(&stored, 0xff, sizeof(stored));
@@ -301,10 +291,8 @@ static void test_a_refused_fill_has_no_fill_lsn(void **state)
     assert_int_equal(stored.evicted.count, 0);
 }
 
-static void test_paused_and_a_failed_store_refuse_fills(void **state)
+CASE(test_paused_and_a_failed_store_refuse_fills)
 {
-    struct fixture *f = *state;
-
     f->cache.paused = true;
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_PAUSED);
     f->cache.paused = false;
@@ -312,9 +300,8 @@ static void test_paused_and_a_failed_store_refuse_fills(void **state)
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_STORE_FAILED);
 }
 
-static void test_an_entry_is_loaded_under_its_old_fill_lsn(void **state)
+CASE(test_an_entry_is_loaded_under_its_old_fill_lsn)
 {
-    struct fixture *f = *state;
     const uint64_t filled = ((INCARNATION - 1) << LSN_COUNTER_BITS) + 100;
     struct entry_record record = {.entry = f->entry, .fill_lsn = filled};
     struct event event = {.lsn = filled - 1, .targets = target_of(0)};
@@ -331,9 +318,8 @@ static void test_an_entry_is_loaded_under_its_old_fill_lsn(void **state)
     assert_int_equal(state_now(f), ETAG_REASON_NO_ENTRY);
 }
 
-static void test_an_entry_that_expired_while_nobody_served_is_not_loaded(void **state)
+CASE(test_an_entry_that_expired_while_nobody_served_is_not_loaded)
 {
-    struct fixture *f = *state;
     struct entry_record record = {.entry = f->entry, .fill_lsn = 1, .expires_wall_ms = 1000};
     struct index_evicted evicted;
 
@@ -354,9 +340,8 @@ static uint64_t loaded_expiry_ns(struct fixture *f, const struct entry_record *r
     return entry.expires_ns;
 }
 
-static void test_of_two_clocks_the_earlier_expiry_counts(void **state)
+CASE(test_of_two_clocks_the_earlier_expiry_counts)
 {
-    struct fixture *f = *state;
     const uint64_t now_ns = time_coarse_ns();
     struct entry_record record = {.entry = f->entry,
                                   .fill_lsn = 1,
@@ -387,9 +372,8 @@ static void depend_on_group(struct fixture *f, char made[SURROGATE_MADE_BYTES])
     assert_int_not_equal(surrogate_group(surrogate_named), surrogate_group(surrogate_other));
 }
 
-static void test_a_name_reaches_what_depends_on_its_group(void **state)
+CASE(test_a_name_reaches_what_depends_on_its_group)
 {
-    struct fixture *f = *state;
     char made[SURROGATE_MADE_BYTES];
 
     depend_on_group(f, made);
@@ -408,9 +392,8 @@ static void test_a_name_reaches_what_depends_on_its_group(void **state)
 static uint64_t step(struct fixture *f, enum event_kind kind, struct guard_id id,
                      etag_targets targets);
 
-static void test_a_guard_on_a_name_is_one_on_its_group(void **state)
+CASE(test_a_guard_on_a_name_is_one_on_its_group)
 {
-    struct fixture *f = *state;
     const struct guard_id id = {0xa, 1};
     char made[SURROGATE_MADE_BYTES];
 
@@ -441,11 +424,8 @@ static uint64_t step(struct fixture *f, enum event_kind kind, struct guard_id id
     return event.lsn;
 }
 
-static void
-test_a_guard_is_in_flux_until_its_commit_and_what_was_filled_before_is_stale(void **state)
+CASE(test_a_guard_is_in_flux_until_its_commit_and_what_was_filled_before_is_stale)
 {
-    struct fixture *f = *state;
-
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
     const etag_token before = token_now(f);
     step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
@@ -460,10 +440,8 @@ test_a_guard_is_in_flux_until_its_commit_and_what_was_filled_before_is_stale(voi
     assert_int_equal(state_now(f), ETAG_REASON_VALID);
 }
 
-static void test_an_abort_leaves_entries_as_valid_as_before(void **state)
+CASE(test_an_abort_leaves_entries_as_valid_as_before)
 {
-    struct fixture *f = *state;
-
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
     step(f, EVENT_GUARD_BEGIN, guard_a, target_of(0));
     assert_int_equal(state_now(f), ETAG_REASON_IN_FLUX);
@@ -471,10 +449,8 @@ static void test_an_abort_leaves_entries_as_valid_as_before(void **state)
     assert_int_equal(state_now(f), ETAG_REASON_VALID);
 }
 
-static void test_guards_on_one_clock_are_counted(void **state)
+CASE(test_guards_on_one_clock_are_counted)
 {
-    struct fixture *f = *state;
-
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
     step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
     step(f, EVENT_GUARD_BEGIN, guard_b, target_of(1));
@@ -485,10 +461,8 @@ static void test_guards_on_one_clock_are_counted(void **state)
     assert_int_equal(f->cache.guards.open_count, 0);
 }
 
-static void test_a_mutation_under_a_guard_keeps_it_in_flux(void **state)
+CASE(test_a_mutation_under_a_guard_keeps_it_in_flux)
 {
-    struct fixture *f = *state;
-
     step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
     mutate(f, target_of(1));
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_TOKEN_IN_FLUX);
@@ -496,10 +470,8 @@ static void test_a_mutation_under_a_guard_keeps_it_in_flux(void **state)
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
 }
 
-static void test_a_begin_applied_twice_counts_once(void **state)
+CASE(test_a_begin_applied_twice_counts_once)
 {
-    struct fixture *f = *state;
-
     step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
     step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
     step(f, EVENT_GUARD_COMMIT, guard_a, target_of(1));
@@ -508,9 +480,8 @@ static void test_a_begin_applied_twice_counts_once(void **state)
     assert_int_equal(state_now(f), ETAG_REASON_STALE);
 }
 
-static void test_a_commit_that_names_less_than_its_guard_commits_the_guard(void **state)
+CASE(test_a_commit_that_names_less_than_its_guard_commits_the_guard)
 {
-    struct fixture *f = *state;
     const etag_str other = ETAG_LIT("other");
     etag_targets less = {.size = sizeof(less), .surrogates = &other, .surrogate_count = 1};
 
@@ -520,18 +491,15 @@ static void test_a_commit_that_names_less_than_its_guard_commits_the_guard(void 
     assert_int_equal(fill(f, before), ETAG_REASON_TOKEN_STALE);
 }
 
-static void test_the_commit_of_a_guard_that_is_gone_is_an_invalidation(void **state)
+CASE(test_the_commit_of_a_guard_that_is_gone_is_an_invalidation)
 {
-    struct fixture *f = *state;
-
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
     step(f, EVENT_GUARD_COMMIT, guard_a, target_of(1));
     assert_int_equal(state_now(f), ETAG_REASON_STALE);
 }
 
-static void test_a_hold_is_in_flux_and_then_changes_once_more(void **state)
+CASE(test_a_hold_is_in_flux_and_then_changes_once_more)
 {
-    struct fixture *f = *state;
     etag_targets held = target_of(1);
 
     held.hold_ms = 1000;
@@ -547,9 +515,8 @@ static void test_a_hold_is_in_flux_and_then_changes_once_more(void **state)
     assert_int_equal(f->cache.guards.hold_count, 0);
 }
 
-static void test_a_guard_that_lingered_is_held_and_may_be_confirmed_yet(void **state)
+CASE(test_a_guard_that_lingered_is_held_and_may_be_confirmed_yet)
 {
-    struct fixture *f = *state;
     etag_targets held = target_of(1);
 
     held.hold_ms = 1000;
@@ -565,9 +532,8 @@ static void test_a_guard_that_lingered_is_held_and_may_be_confirmed_yet(void **s
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
 }
 
-static void test_a_commit_with_a_hold_keeps_the_guards_count(void **state)
+CASE(test_a_commit_with_a_hold_keeps_the_guards_count)
 {
-    struct fixture *f = *state;
     etag_targets held = target_of(1);
 
     step(f, EVENT_GUARD_BEGIN, guard_a, held);
@@ -585,10 +551,8 @@ static void test_a_commit_with_a_hold_keeps_the_guards_count(void **state)
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_TOKEN_IN_FLUX);
 }
 
-static void test_an_endless_age_does_not_overflow(void **state)
+CASE(test_an_endless_age_does_not_overflow)
 {
-    struct fixture *f = *state;
-
     f->entry.max_age_ms = UINT64_MAX;
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
     assert_int_equal(state_now(f), ETAG_REASON_VALID);
@@ -601,9 +565,8 @@ static etag_reason retire(struct fixture *f, etag_token token)
     return cache_retire(&f->cache, token, &f->key, &fingerprint);
 }
 
-static void test_a_retire_removes_this_entry_and_nothing_else(void **state)
+CASE(test_a_retire_removes_this_entry_and_nothing_else)
 {
-    struct fixture *f = *state;
     const struct key key = f->key;
     etag_key other;
 
@@ -625,9 +588,8 @@ static void test_a_retire_removes_this_entry_and_nothing_else(void **state)
 }
 
 /* What was answered with older data than the entry's says nothing about it. */
-static void test_a_retire_of_an_older_token_removes_nothing(void **state)
+CASE(test_a_retire_of_an_older_token_removes_nothing)
 {
-    struct fixture *f = *state;
     const etag_token before = token_now(f);
 
     mutate(f, everything());
@@ -643,9 +605,8 @@ static void test_a_retire_of_an_older_token_removes_nothing(void **state)
 }
 
 /* It is no event: what is filled afterwards is judged by its clocks, as any fill. */
-static void test_after_a_retire_a_fill_is_as_current_as_its_clocks_say(void **state)
+CASE(test_after_a_retire_a_fill_is_as_current_as_its_clocks_say)
 {
-    struct fixture *f = *state;
     const etag_token before = token_now(f);
 
     assert_int_equal(fill(f, before), ETAG_REASON_NONE);
@@ -679,10 +640,9 @@ static size_t assert_raised(const struct fixture *f, const char *id, etag_str ce
 }
 
 /* Column "write" of the table: dot segments lead to another resource, on some servers to two. */
-static void test_a_write_with_dot_segments_reaches_what_it_may_have_changed(void **state)
+CASE(test_a_write_with_dot_segments_reaches_what_it_may_have_changed)
 {
     static char host[64 * 1024], target[64 * 1024], write[64 * 1024];
-    struct fixture *f = *state;
     struct tsv table;
     unsigned in_two_ways = 0;
 
@@ -711,54 +671,12 @@ static void test_a_write_with_dot_segments_reaches_what_it_may_have_changed(void
 }
 
 /* The same path as a prefix means the prefixes above what it leads to. */
-static void test_a_prefix_with_dot_segments_reaches_below_both_readings(void **state)
+CASE(test_a_prefix_with_dot_segments_reaches_below_both_readings)
 {
     static const etag_resource dotted = {{"shop.example", 12}, {"/x%2Fy/../../api/v1/", 20}};
-    struct fixture *f = *state;
     const etag_targets targets = {.size = sizeof(targets), .prefixes = &dotted, .prefix_count = 1};
 
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
     mutate(f, targets);
     assert_int_equal(state_now(f), ETAG_REASON_STALE);
-}
-
-int main(void)
-{
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        CASE(test_an_invalidation_makes_the_entry_stale),
-        CASE(test_a_write_with_dot_segments_reaches_what_it_may_have_changed),
-        CASE(test_a_prefix_with_dot_segments_reaches_below_both_readings),
-        CASE(test_a_fill_tells_what_its_key_had),
-        CASE(test_a_fill_with_a_token_from_before_is_refused),
-        CASE(test_an_accepted_entry_keeps_the_token_as_its_fill_lsn),
-        CASE(test_tokens_of_other_runs_and_of_the_future_are_refused),
-        CASE(test_of_two_fills_the_higher_token_stays),
-        CASE(test_in_flux_is_neither_served_nor_filled),
-        CASE(test_a_retire_removes_this_entry_and_nothing_else),
-        CASE(test_a_retire_of_an_older_token_removes_nothing),
-        CASE(test_after_a_retire_a_fill_is_as_current_as_its_clocks_say),
-        CASE(test_an_event_applied_twice_or_late_moves_nothing_back),
-        CASE(test_a_name_reaches_what_depends_on_its_group),
-        CASE(test_a_guard_on_a_name_is_one_on_its_group),
-        CASE(test_lsns_grow_and_carry_the_incarnation),
-        CASE(test_a_refused_fill_has_no_fill_lsn),
-        CASE(test_paused_and_a_failed_store_refuse_fills),
-        CASE(test_an_entry_is_loaded_under_its_old_fill_lsn),
-        CASE(test_an_entry_that_expired_while_nobody_served_is_not_loaded),
-        CASE(test_an_endless_age_does_not_overflow),
-        CASE(test_of_two_clocks_the_earlier_expiry_counts),
-        CASE(test_a_guard_is_in_flux_until_its_commit_and_what_was_filled_before_is_stale),
-        CASE(test_an_abort_leaves_entries_as_valid_as_before),
-        CASE(test_guards_on_one_clock_are_counted),
-        CASE(test_a_mutation_under_a_guard_keeps_it_in_flux),
-        CASE(test_a_begin_applied_twice_counts_once),
-        CASE(test_a_commit_that_names_less_than_its_guard_commits_the_guard),
-        CASE(test_the_commit_of_a_guard_that_is_gone_is_an_invalidation),
-        CASE(test_a_hold_is_in_flux_and_then_changes_once_more),
-        CASE(test_a_guard_that_lingered_is_held_and_may_be_confirmed_yet),
-        CASE(test_a_commit_with_a_hold_keeps_the_guards_count),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

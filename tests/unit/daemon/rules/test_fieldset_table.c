@@ -15,7 +15,7 @@ struct set {
     uint32_t references;
 };
 
-static void test_references(void **state)
+TEST(test_references)
 {
     static _Alignas(64) uint8_t memory[UNITS * POOL_UNIT_BYTES];
     static struct layout_header header = {.hash_key = {1}};
@@ -64,7 +64,7 @@ static void test_references(void **state)
     pool_close(pool);
 }
 
-static void test_full_pool(void **state)
+TEST(test_full_pool)
 {
     static _Alignas(64) uint8_t memory[64 * POOL_UNIT_BYTES];
     static struct layout_header header;
@@ -88,13 +88,4 @@ static void test_full_pool(void **state)
     assert_int_equal(fieldset_table_take(table, set, sizeof(set)), unit);
     fieldset_table_close(table);
     pool_close(pool);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_references),
-        cmocka_unit_test(test_full_pool),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,6 +33,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static void on_calm(void *ctx, uint32_t clock)
 {
     struct fixture *f = ctx;
@@ -75,18 +77,16 @@ static struct guard *overdue(struct fixture *f, uint64_t now_ns)
     return guards_overdue(&f->guards, now_ns, lives, f);
 }
 
-static void test_without_a_sign_of_life_a_guard_lingers_and_is_over(void **state)
+CASE(test_without_a_sign_of_life_a_guard_lingers_and_is_over)
 {
-    struct fixture *f = *state;
     struct guard *guard = opened(f, id_a, NOW);
 
     assert_null(overdue(f, NOW + LINGER_NS - 1));
     assert_ptr_equal(overdue(f, NOW + LINGER_NS), guard);
 }
 
-static void test_a_confirmation_is_a_sign_of_life(void **state)
+CASE(test_a_confirmation_is_a_sign_of_life)
 {
-    struct fixture *f = *state;
     struct guard *guard = opened(f, id_a, NOW);
 
     guards_touch(&f->guards, guard, 0, 0, NOW + 20 * NS_PER_S);
@@ -94,9 +94,8 @@ static void test_a_confirmation_is_a_sign_of_life(void **state)
     assert_ptr_equal(overdue(f, NOW + 20 * NS_PER_S + LINGER_NS), guard);
 }
 
-static void test_an_open_connection_is_one_until_it_ends(void **state)
+CASE(test_an_open_connection_is_one_until_it_ends)
 {
-    struct fixture *f = *state;
     struct guard *guard = opened(f, id_a, NOW);
 
     f->peer_lives = true;
@@ -108,9 +107,8 @@ static void test_an_open_connection_is_one_until_it_ends(void **state)
     assert_ptr_equal(overdue(f, NOW + 501 * NS_PER_S + LINGER_NS), guard);
 }
 
-static void test_max_ms_bounds_what_a_connection_is_good_for(void **state)
+CASE(test_max_ms_bounds_what_a_connection_is_good_for)
 {
-    struct fixture *f = *state;
     struct guard *guard = opened(f, id_a, NOW);
 
     f->peer_lives = true;
@@ -120,9 +118,8 @@ static void test_max_ms_bounds_what_a_connection_is_good_for(void **state)
     assert_ptr_equal(overdue(f, NOW + 2 * NS_PER_S + LINGER_NS), guard);
 }
 
-static void test_counts_come_off_as_they_were_put_on(void **state)
+CASE(test_counts_come_off_as_they_were_put_on)
 {
-    struct fixture *f = *state;
     const struct guard_id id_b = {1, 3};
     struct guard *a = opened(f, id_a, NOW);
     struct guard *b = opened(f, id_b, NOW);
@@ -136,10 +133,8 @@ static void test_counts_come_off_as_they_were_put_on(void **state)
     assert_int_equal(guards_flux(&f->guards, 7), 0);
 }
 
-static void test_an_end_that_was_said_is_remembered_for_one_linger(void **state)
+CASE(test_an_end_that_was_said_is_remembered_for_one_linger)
 {
-    struct fixture *f = *state;
-
     guards_end(&f->guards, opened(f, id_a, NOW), true, NOW, on_calm, f);
     assert_int_equal(guards_find(&f->guards, id_a)->state, GUARD_ENDED);
     assert_null(guards_find_open(&f->guards, id_a));
@@ -150,18 +145,14 @@ static void test_an_end_that_was_said_is_remembered_for_one_linger(void **state)
     assert_int_equal(f->guards.ended_count, 0);
 }
 
-static void test_an_end_that_came_by_itself_is_not(void **state)
+CASE(test_an_end_that_came_by_itself_is_not)
 {
-    struct fixture *f = *state;
-
     guards_end(&f->guards, opened(f, id_a, NOW), false, NOW, on_calm, f);
     assert_null(guards_find(&f->guards, id_a));
 }
 
-static void test_an_unknown_end_is_remembered_and_a_known_one_not_twice(void **state)
+CASE(test_an_unknown_end_is_remembered_and_a_known_one_not_twice)
 {
-    struct fixture *f = *state;
-
     guards_remember_end(&f->guards, id_a, NOW);
     guards_remember_end(&f->guards, id_a, NOW);
     assert_int_equal(f->guards.ended_count, 1);
@@ -171,10 +162,8 @@ static void test_an_unknown_end_is_remembered_and_a_known_one_not_twice(void **s
     assert_int_equal(f->guards.open_count, 1);
 }
 
-static void test_of_too_many_ends_the_first_are_forgotten(void **state)
+CASE(test_of_too_many_ends_the_first_are_forgotten)
 {
-    struct fixture *f = *state;
-
     for (uint64_t i = 1; i <= GUARDS_MAX + 10; i++)
         guards_remember_end(&f->guards, (struct guard_id){1, i}, NOW + i);
     assert_int_equal(f->guards.ended_count, GUARDS_MAX);
@@ -188,9 +177,8 @@ static void test_of_too_many_ends_the_first_are_forgotten(void **state)
     assert_null(f->guards.ended.last);
 }
 
-static void test_a_hold_ends_in_its_time_whoever_lives(void **state)
+CASE(test_a_hold_ends_in_its_time_whoever_lives)
 {
-    struct fixture *f = *state;
     struct guard *guard = opened(f, id_a, NOW);
 
     f->peer_lives = true;
@@ -213,9 +201,8 @@ static struct event hold_of(uint64_t lsn, uint32_t hold_ms)
 }
 
 /* Each has a time of its own; some are lengthened, some become guards again. */
-static void test_holds_end_in_the_order_of_their_ends(void **state)
+CASE(test_holds_end_in_the_order_of_their_ends)
 {
-    struct fixture *f = *state;
     static const uint32_t clock = 5;
     uint64_t last_ns = 0;
     uint32_t random = 1;
@@ -247,9 +234,8 @@ static void test_holds_end_in_the_order_of_their_ends(void **state)
     assert_int_equal(f->guards.bytes, 0);
 }
 
-static void test_the_bound_of_guards_is_not_that_of_holds(void **state)
+CASE(test_the_bound_of_guards_is_not_that_of_holds)
 {
-    struct fixture *f = *state;
     static const uint32_t clock = 5;
 
     for (uint64_t i = 1; i <= GUARDS_MAX; i++) {
@@ -270,9 +256,8 @@ static void test_the_bound_of_guards_is_not_that_of_holds(void **state)
     assert_false(guards_room(&f->guards, true));
 }
 
-static void test_memory_is_a_bound_too_and_comes_back(void **state)
+CASE(test_memory_is_a_bound_too_and_comes_back)
 {
-    struct fixture *f = *state;
     struct guard *guard = opened(f, id_a, NOW);
 
     assert_true(f->guards.bytes > sizeof(struct guard));
@@ -287,9 +272,8 @@ static void test_memory_is_a_bound_too_and_comes_back(void **state)
     assert_int_equal(f->guards.ended_count, 0);
 }
 
-static void test_the_fold_stands_for_holds_that_are_not_longer_than_its_own(void **state)
+CASE(test_the_fold_stands_for_holds_that_are_not_longer_than_its_own)
 {
-    struct fixture *f = *state;
     static const uint32_t floor = 0;
     const struct event event = hold_of(7, 1000);
 
@@ -306,7 +290,7 @@ static void test_the_fold_stands_for_holds_that_are_not_longer_than_its_own(void
     assert_false(guards_fold(&f->guards, 1, NOW));
 }
 
-static void test_a_hold_has_an_id_of_its_own(void **state)
+CASE(test_a_hold_has_an_id_of_its_own)
 {
     struct event event = begin_of(id_a);
 
@@ -316,28 +300,4 @@ static void test_a_hold_has_an_id_of_its_own(void **state)
     assert_true(guard_id_equal(guards_id_of(&event), (struct guard_id){0}));
     event.targets.hold_ms = 1;
     assert_true(guard_id_equal(guards_id_of(&event), (struct guard_id){.low = event.lsn}));
-}
-
-int main(void)
-{
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        CASE(test_without_a_sign_of_life_a_guard_lingers_and_is_over),
-        CASE(test_a_confirmation_is_a_sign_of_life),
-        CASE(test_an_open_connection_is_one_until_it_ends),
-        CASE(test_max_ms_bounds_what_a_connection_is_good_for),
-        CASE(test_counts_come_off_as_they_were_put_on),
-        CASE(test_an_end_that_was_said_is_remembered_for_one_linger),
-        CASE(test_an_end_that_came_by_itself_is_not),
-        CASE(test_an_unknown_end_is_remembered_and_a_known_one_not_twice),
-        CASE(test_of_too_many_ends_the_first_are_forgotten),
-        CASE(test_a_hold_ends_in_its_time_whoever_lives),
-        CASE(test_holds_end_in_the_order_of_their_ends),
-        CASE(test_the_bound_of_guards_is_not_that_of_holds),
-        CASE(test_memory_is_a_bound_too_and_comes_back),
-        CASE(test_the_fold_stands_for_holds_that_are_not_longer_than_its_own),
-        CASE(test_a_hold_has_an_id_of_its_own),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

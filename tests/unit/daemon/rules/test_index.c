@@ -72,7 +72,7 @@ static bool is_there(struct index *index, struct hash128 key)
     return found_by_reader;
 }
 
-static void test_header(void **state)
+TEST(test_header)
 {
     struct index *index = opened();
     const struct layout_header *const h = index_view(index)->header;
@@ -89,7 +89,7 @@ static void test_header(void **state)
 }
 
 /* Whoever gets the descriptor can read and nothing else. */
-static void test_seals(void **state)
+TEST(test_seals)
 {
     struct index *index = opened();
     const int fd = index_fd(index);
@@ -124,7 +124,7 @@ static void test_seals(void **state)
 }
 
 /* A refusal of the system is forwarded, and nothing stays behind. */
-static void test_open_refused(void **state)
+TEST(test_open_refused)
 {
     struct rlimit former, tight = {.rlim_cur = 1 << 20};
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &former), 0);
@@ -142,7 +142,7 @@ static void test_open_refused(void **state)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &former), 0);
 }
 
-static void test_put_replace_remove(void **state)
+TEST(test_put_replace_remove)
 {
     struct index *index = opened();
     const struct hash128 key = key_at(index, 3, 1);
@@ -188,7 +188,7 @@ static void fill_up(struct index *index, uint64_t count)
 
 /* At capacity: first a stale one of the window, then one in flux, then expired, then the oldest; none if the window
  * is empty. */
-static void test_eviction_order(void **state)
+TEST(test_eviction_order)
 {
     struct index *index = opened();
     fill_up(index, CAPACITY_MIN - 6);
@@ -235,7 +235,7 @@ static void test_eviction_order(void **state)
 }
 
 /* The window is full of entries with later homes: one moves away, everybody stays findable. */
-static void test_displacement(void **state)
+TEST(test_displacement)
 {
     struct index *index = opened();
     for (uint64_t i = 0; i < 200; i++)
@@ -255,7 +255,7 @@ static void test_displacement(void **state)
 }
 
 /* More entries of one home than its window has slots; also at the end of the array, where nothing wraps around. */
-static void test_one_home(void **state)
+TEST(test_one_home)
 {
     struct index *index = opened();
     const uint64_t at[] = {0, homes(index) - 1};
@@ -272,7 +272,7 @@ static void test_one_home(void **state)
     index_close(index);
 }
 
-static void test_shared_field_sets(void **state)
+TEST(test_shared_field_sets)
 {
     uint8_t packed[FIELDSET_BYTES_MAX];
     struct index *index = opened();
@@ -342,7 +342,7 @@ static void check_key(struct index *index, const struct plain_map *map, size_t k
         fail_msg("key %zu: %s", k, differs ? differs : own_differs);
 }
 
-static void test_against_a_map(void **state)
+TEST(test_against_a_map)
 {
     struct index *index = opened();
     static struct plain_map map;
@@ -391,16 +391,4 @@ static void test_against_a_map(void **state)
     assert_int_equal(index_pool_used_units(index), 0);
     assert_int_equal(stats->fieldset_count, 0);
     index_close(index);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_header),         cmocka_unit_test(test_seals),
-        cmocka_unit_test(test_open_refused),   cmocka_unit_test(test_put_replace_remove),
-        cmocka_unit_test(test_eviction_order), cmocka_unit_test(test_displacement),
-        cmocka_unit_test(test_one_home),       cmocka_unit_test(test_shared_field_sets),
-        cmocka_unit_test(test_against_a_map),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

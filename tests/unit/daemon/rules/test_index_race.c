@@ -155,7 +155,7 @@ static struct index_stats race(const struct course *course)
     return stats;
 }
 
-static void test_crowded_homes(void **state)
+TEST(test_crowded_homes)
 {
     const struct course course = {
         .keys = 192, .homes_used = 160, .capacity = CAPACITY_MIN, .rounds = ROUNDS};
@@ -164,18 +164,11 @@ static void test_crowded_homes(void **state)
     assert_int_equal(stats.evicted_pool, 0);
 }
 
-static void test_full_pool(void **state)
+TEST(test_full_pool)
 {
     const struct course course = {
         .keys = KEYS_MAX, .homes_used = 30000, .capacity = 32768, .rounds = 2 * ROUNDS};
     const struct index_stats stats = race(&course);
     /* The index has room for all of them: each made room in the pool. */
     assert_true(stats.evicted_pool + stats.evicted_stale > 1000);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_crowded_homes),
-                                       cmocka_unit_test(test_full_pool)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,7 @@ static size_t owners_of(const struct owners *owners, uint32_t unit, bool seen[SL
     return count;
 }
 
-static void lists_of_a_set_have_each_owner_once(void **state)
+TEST(lists_of_a_set_have_each_owner_once)
 {
     struct owners *owners = NULL;
     uint32_t set_of[SLOTS] = {0};
@@ -42,7 +42,7 @@ static void lists_of_a_set_have_each_owner_once(void **state)
     assert_null(owners_close(owners));
 }
 
-static void a_record_of_one_entry_has_one_owner(void **state)
+TEST(a_record_of_one_entry_has_one_owner)
 {
     struct owners *owners = NULL;
     const struct pool_refs both = {.fieldset = 3, .overflow = 9};
@@ -57,13 +57,4 @@ static void a_record_of_one_entry_has_one_owner(void **state)
     assert_int_equal(owners_first(owners, 9), OWNERS_NONE);
     assert_int_equal(owners_next(owners, 7), OWNERS_NONE);
     owners_close(owners);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lists_of_a_set_have_each_owner_once),
-        cmocka_unit_test(a_record_of_one_entry_has_one_owner),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

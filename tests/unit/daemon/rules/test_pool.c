@@ -17,7 +17,7 @@ static struct pool *opened(uint32_t units)
     return pool;
 }
 
-static void test_sizes(void **state)
+TEST(test_sizes)
 {
     static const struct {
         size_t bytes;
@@ -37,7 +37,7 @@ static void test_sizes(void **state)
 }
 
 /* All units but 0 can be taken, each once; given back, they merge into whole records again. */
-static void test_exhaustion_and_merge(void **state)
+TEST(test_exhaustion_and_merge)
 {
     struct pool *pool = opened(UNITS);
     bool taken[UNITS] = {false};
@@ -64,7 +64,7 @@ static void test_exhaustion_and_merge(void **state)
 }
 
 /* Small records are cut from broken runs first, so that a large one still finds its place. */
-static void test_smallest_run_first(void **state)
+TEST(test_smallest_run_first)
 {
     struct pool *pool = opened(64); /* chunk 0 lacks unit 0, chunk 1 is whole */
     for (int i = 0; i < 31; i++)
@@ -78,7 +78,7 @@ static void test_smallest_run_first(void **state)
     pool_close(pool);
 }
 
-static void test_odd_unit_counts(void **state)
+TEST(test_odd_unit_counts)
 {
     struct pool *pool = opened(95); /* the last 31 units make no chunk and are left alone */
     uint32_t count = 0;
@@ -88,7 +88,7 @@ static void test_odd_unit_counts(void **state)
     pool_close(pool);
 }
 
-static void test_random(void **state)
+TEST(test_random)
 {
     enum { RECORDS = 300, ROUNDS = 20000 };
     struct {
@@ -128,16 +128,4 @@ static void test_random(void **state)
     }
     assert_true(failures > 0); /* the pool was full at times */
     pool_close(pool);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_exhaustion_and_merge),
-        cmocka_unit_test(test_smallest_run_first),
-        cmocka_unit_test(test_odd_unit_counts),
-        cmocka_unit_test(test_random),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

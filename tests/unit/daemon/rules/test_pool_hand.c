@@ -59,6 +59,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static struct hash128 key_of(const struct fixture *f, uint64_t number)
 {
     const uint64_t homes = index_view(f->index)->home_count;
@@ -134,9 +136,8 @@ static enum index_put put(struct fixture *f, struct index_entry entry)
 }
 
 /* Many URLs of pages with tags of 66 bytes: three times what the pool holds. */
-static void long_tags_go_on_when_the_pool_is_full(void **state)
+CASE(long_tags_go_on_when_the_pool_is_full)
 {
-    struct fixture *f = *state;
     for (uint64_t i = 0; i < 3 * TAGS_MAX; i++) {
         assert_int_equal(put(f, with_tag(f, i, TAG_BYTES)), INDEX_STORED);
         assert_int_equal(f->evicted, i < TAGS_MAX ? 0 : 1);
@@ -148,9 +149,8 @@ static void long_tags_go_on_when_the_pool_is_full(void **state)
 }
 
 /* Records of one unit in every chunk, none of them free: a record of a whole chunk finds its place, and costs one chunk's. */
-static void a_large_record_finds_room_among_small_ones(void **state)
+CASE(a_large_record_finds_room_among_small_ones)
 {
-    struct fixture *f = *state;
     const uint64_t small = POOL_UNITS - 1;
     for (uint64_t i = 0; i < small; i++)
         assert_int_equal(put(f, with_clocks(f, i)), INDEX_STORED);
@@ -168,9 +168,8 @@ static void a_large_record_finds_room_among_small_ones(void **state)
     }
 }
 
-static void what_is_of_no_use_goes_first(void **state)
+CASE(what_is_of_no_use_goes_first)
 {
-    struct fixture *f = *state;
     const struct index_stats *const stats = index_stats(f->index);
     static const uint32_t clock[] = {77};
     uint64_t stale = 0, expired = 0;
@@ -193,9 +192,8 @@ static void what_is_of_no_use_goes_first(void **state)
 }
 
 /* Everybody has Cache-Control and Vary: that set stays, while tags come and go. */
-static void a_set_that_everybody_has_stays(void **state)
+CASE(a_set_that_everybody_has_stays)
 {
-    struct fixture *f = *state;
     for (uint64_t i = 0; i < 3 * TAGS_MAX; i++) {
         struct index_entry entry = with_set(f, i, 1, 60);
         made_text(f->tag, TAG_BYTES, i);
@@ -209,9 +207,8 @@ static void a_set_that_everybody_has_stays(void **state)
 }
 
 /* Each page has a set of its own, which its three variants share. */
-static void sets_of_a_page_go_with_its_variants(void **state)
+CASE(sets_of_a_page_go_with_its_variants)
 {
-    struct fixture *f = *state;
     const uint64_t pages = 3 * (POOL_UNITS / 8);
     for (uint64_t i = 0; i < 3 * pages; i++) {
         assert_int_equal(put(f, with_set(f, i, i / 3, 500)), INDEX_STORED);
@@ -222,9 +219,8 @@ static void sets_of_a_page_go_with_its_variants(void **state)
 
 /* The worst that a pool made small can hold: nothing but sets that twice as many entries share as may go for one. New sets are
  * refused, but not for ever. */
-static void sets_of_many_entries_do_not_stay_for_ever(void **state)
+CASE(sets_of_many_entries_do_not_stay_for_ever)
 {
-    struct fixture *f = *state;
     const uint64_t sets = POOL_UNITS / POOL_RUN_UNITS_MAX - 1, each = 64;
     uint64_t refused = 0, number = sets * each;
     for (uint64_t i = 0; i < sets * each; i++)
@@ -239,9 +235,8 @@ static void sets_of_many_entries_do_not_stay_for_ever(void **state)
 }
 
 /* Filled again in a full pool: nobody hears that the entry itself went, and it stays if there is no room. */
-static void an_entry_does_not_evict_itself(void **state)
+CASE(an_entry_does_not_evict_itself)
 {
-    struct fixture *f = *state;
     for (uint64_t i = 0; i < TAGS_MAX; i++)
         assert_int_equal(put(f, with_tag(f, i, TAG_BYTES)), INDEX_STORED);
     for (uint64_t round = 0; round < 5; round++)
@@ -283,9 +278,8 @@ static void check_all(const struct fixture *f, const uint64_t *fill_lsn, const s
     }
 }
 
-static void records_of_all_sizes_against_a_map(void **state)
+CASE(records_of_all_sizes_against_a_map)
 {
-    struct fixture *f = *state;
     static uint64_t fill_lsn[KEYS];
     static struct hash128 keys[KEYS];
     uint64_t seed = 11;
@@ -324,9 +318,8 @@ static uint64_t allocated_bytes(const struct index *index)
     return (uint64_t)st.st_blocks * 512;
 }
 
-static void memory_for_long_tags_is_taken_when_they_come(void **state)
+CASE(memory_for_long_tags_is_taken_when_they_come)
 {
-    struct fixture *f = *state;
     index_close(f->index);
     f->index = opened(0);
     const uint64_t at_start = index_taken_bytes(f->index);
@@ -360,9 +353,8 @@ static void fallocate_refuse(void)
 }
 
 /* A machine without memory: the pool stays as large as it is, and entries go. */
-static void memory_that_is_refused_is_a_full_pool(void **state)
+CASE(memory_that_is_refused_is_a_full_pool)
 {
-    struct fixture *f = *state;
     int status;
     if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0) {
         print_message("skipped: this kernel, or an emulator, has no seccomp\n");
@@ -386,23 +378,4 @@ static void memory_that_is_refused_is_a_full_pool(void **state)
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(long_tags_go_on_when_the_pool_is_full),
-        TEST(a_large_record_finds_room_among_small_ones),
-        TEST(what_is_of_no_use_goes_first),
-        TEST(a_set_that_everybody_has_stays),
-        TEST(sets_of_a_page_go_with_its_variants),
-        TEST(sets_of_many_entries_do_not_stay_for_ever),
-        TEST(an_entry_does_not_evict_itself),
-        TEST(records_of_all_sizes_against_a_map),
-        TEST(memory_for_long_tags_is_taken_when_they_come),
-        TEST(memory_that_is_refused_is_a_full_pool),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

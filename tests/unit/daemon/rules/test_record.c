@@ -63,7 +63,7 @@ static void assert_str(etag_str actual, const char *expected)
     assert_memory_equal(actual.data, expected, actual.len);
 }
 
-static void an_entry_comes_back_as_it_was(void **state)
+TEST(an_entry_comes_back_as_it_was)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -103,7 +103,7 @@ static void an_entry_comes_back_as_it_was(void **state)
     free(made);
 }
 
-static void an_entry_with_nothing_optional_comes_back(void **state)
+TEST(an_entry_with_nothing_optional_comes_back)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -120,7 +120,7 @@ static void an_entry_with_nothing_optional_comes_back(void **state)
     free(made);
 }
 
-static void records_are_appended(void **state)
+TEST(records_are_appended)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -150,7 +150,7 @@ static bool parse_entry_copy(const uint8_t *bytes, size_t len)
     return parsed;
 }
 
-static void an_entry_cut_or_grown_anywhere_is_refused(void **state)
+TEST(an_entry_cut_or_grown_anywhere_is_refused)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -167,7 +167,7 @@ static void an_entry_cut_or_grown_anywhere_is_refused(void **state)
     free(made);
 }
 
-static void another_version_is_refused(void **state)
+TEST(another_version_is_refused)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -178,7 +178,7 @@ static void another_version_is_refused(void **state)
     free(made);
 }
 
-static void changed_bytes_never_lead_an_entry_astray(void **state)
+TEST(changed_bytes_never_lead_an_entry_astray)
 {
     struct made *made = made_new();
     struct buffer buffer = {0};
@@ -216,7 +216,7 @@ static struct event made_event(void)
     return event;
 }
 
-static void an_event_comes_back_as_it_was(void **state)
+TEST(an_event_comes_back_as_it_was)
 {
     const struct event made = made_event();
     struct buffer buffer = {0};
@@ -257,7 +257,7 @@ static bool parse_event_copy(const uint8_t *bytes, size_t len)
     return parsed;
 }
 
-static void an_event_takes_entries_along(void **state)
+TEST(an_event_takes_entries_along)
 {
     static const struct hash128 entries[] = {{1, 2}, {UINT64_MAX, 3}, {0, UINT64_MAX - 7}};
     struct event made = made_event();
@@ -305,7 +305,7 @@ static void an_event_takes_entries_along(void **state)
 }
 
 /* CURSOR_WITH_EVENTS: one record. */
-static void a_mark_goes_with_its_event(void **state)
+TEST(a_mark_goes_with_its_event)
 {
     struct event made = made_event();
     struct buffer buffer = {0};
@@ -349,7 +349,7 @@ static void a_mark_goes_with_its_event(void **state)
     buffer_deinit(&buffer);
 }
 
-static void a_mark_that_is_none_is_refused(void **state)
+TEST(a_mark_that_is_none_is_refused)
 {
     struct relay_mark mark;
     const char right[] = "\1\0\0\0\0\0\0\0\0\1\0Lcursor";
@@ -368,7 +368,7 @@ static void a_mark_that_is_none_is_refused(void **state)
     assert_false(relay_mark_parse((etag_str){changed, sizeof(right) - 1}, &mark));
 }
 
-static void everything_is_a_target_too(void **state)
+TEST(everything_is_a_target_too)
 {
     struct event made = {.wall_ms = 1};
     struct buffer buffer = {0};
@@ -385,7 +385,7 @@ static void everything_is_a_target_too(void **state)
     buffer_deinit(&buffer);
 }
 
-static void the_largest_event_comes_back_and_needs_its_arena(void **state)
+TEST(the_largest_event_comes_back_and_needs_its_arena)
 {
     static etag_str surrogates[TARGETS_PER_EVENT_MAX];
     struct event made = {.wall_ms = 1};
@@ -415,7 +415,7 @@ static void the_largest_event_comes_back_and_needs_its_arena(void **state)
     buffer_deinit(&buffer);
 }
 
-static void an_event_cut_or_grown_anywhere_is_refused(void **state)
+TEST(an_event_cut_or_grown_anywhere_is_refused)
 {
     const struct event made = made_event();
     struct buffer buffer = {0};
@@ -431,7 +431,7 @@ static void an_event_cut_or_grown_anywhere_is_refused(void **state)
     buffer_deinit(&buffer);
 }
 
-static void changed_bytes_never_lead_an_event_astray(void **state)
+TEST(changed_bytes_never_lead_an_event_astray)
 {
     const struct event made = made_event();
     struct buffer buffer = {0};
@@ -447,25 +447,4 @@ static void changed_bytes_never_lead_an_event_astray(void **state)
     }
     free(changed);
     buffer_deinit(&buffer);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_entry_comes_back_as_it_was),
-        cmocka_unit_test(an_entry_with_nothing_optional_comes_back),
-        cmocka_unit_test(records_are_appended),
-        cmocka_unit_test(an_entry_cut_or_grown_anywhere_is_refused),
-        cmocka_unit_test(another_version_is_refused),
-        cmocka_unit_test(changed_bytes_never_lead_an_entry_astray),
-        cmocka_unit_test(an_event_comes_back_as_it_was),
-        cmocka_unit_test(an_event_takes_entries_along),
-        cmocka_unit_test(a_mark_goes_with_its_event),
-        cmocka_unit_test(a_mark_that_is_none_is_refused),
-        cmocka_unit_test(everything_is_a_target_too),
-        cmocka_unit_test(the_largest_event_comes_back_and_needs_its_arena),
-        cmocka_unit_test(an_event_cut_or_grown_anywhere_is_refused),
-        cmocka_unit_test(changed_bytes_never_lead_an_event_astray),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,12 +10,11 @@ static void add(struct pending *pending, uint64_t request_id, uint64_t ticket)
     pending_add(pending, (struct pending_answer){.request_id = request_id, .ticket = ticket});
 }
 
-static void test_without_a_ticket_nothing_leaves(void **state)
+TEST(test_without_a_ticket_nothing_leaves)
 {
     struct pending pending = {0};
     struct pending_answer answer;
 
-    (void)state;
     add(&pending, 1, 0);
     assert_false(pending_take(&pending, UINT64_MAX, &answer));
     pending_ticket(&pending, 5);
@@ -26,12 +25,11 @@ static void test_without_a_ticket_nothing_leaves(void **state)
     pending_deinit(&pending);
 }
 
-static void test_a_turn_gets_one_ticket_and_the_next_turn_another(void **state)
+TEST(test_a_turn_gets_one_ticket_and_the_next_turn_another)
 {
     struct pending pending = {0};
     struct pending_answer answer;
 
-    (void)state;
     add(&pending, 1, 0);
     add(&pending, 2, 0);
     pending_ticket(&pending, 1);
@@ -46,13 +44,12 @@ static void test_a_turn_gets_one_ticket_and_the_next_turn_another(void **state)
     pending_deinit(&pending);
 }
 
-static void test_it_grows_while_the_ring_is_wrapped(void **state)
+TEST(test_it_grows_while_the_ring_is_wrapped)
 {
     struct pending pending = {0};
     struct pending_answer answer;
     uint64_t in = 0, out = 0;
 
-    (void)state;
     for (int round = 0; round < 50; round++) {
         for (int i = 0; i < 37 + round; i++) {
             in++;
@@ -67,15 +64,4 @@ static void test_it_grows_while_the_ring_is_wrapped(void **state)
         assert_int_equal(answer.request_id, ++out);
     assert_int_equal(in, out);
     pending_deinit(&pending);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_without_a_ticket_nothing_leaves),
-        cmocka_unit_test(test_a_turn_gets_one_ticket_and_the_next_turn_another),
-        cmocka_unit_test(test_it_grows_while_the_ring_is_wrapped),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,6 +37,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 /* Events from first to last, each with so many bytes of names, that happened at that time. */
 static void put_events(const struct fixture *f, uint64_t first, uint64_t last, uint64_t wall_ms,
                        size_t surrogate_count)
@@ -94,9 +96,8 @@ static uint64_t checkpoint(struct fixture *f, struct retention retention, uint64
     return due_ns == UINT64_MAX ? due_ns : (due_ns - time_ns_of(CLOCK_MONOTONIC)) / NS_PER_MS;
 }
 
-static void the_newest_stay_by_count(void **state)
+CASE(the_newest_stay_by_count)
 {
-    struct fixture *f = *state;
     put_events(f, 1, 5000, time_wall_ms(), 1);
     assert_int_equal(checkpoint(f, (struct retention){.count = 3000}, 5000, false), UINT64_MAX);
     assert_int_equal(events_of(f).first, 2001);
@@ -107,9 +108,8 @@ static void the_newest_stay_by_count(void **state)
     assert_int_equal(events_of(f).count, 1); /* that of the checkpoint itself */
 }
 
-static void what_no_checkpoint_covers_stays_whatever_the_bounds(void **state)
+CASE(what_no_checkpoint_covers_stays_whatever_the_bounds)
 {
-    struct fixture *f = *state;
     put_events(f, 1, 2000, 1000, 20);
     (void)checkpoint(f, (struct retention){.count = 1, .bytes = 1, .age_ms = 1}, 500, false);
     assert_int_equal(events_of(f).first, 500);
@@ -132,9 +132,8 @@ static void put_mark(const struct fixture *f, uint64_t published_lsn)
 }
 
 /* OUTGOING_KEPT. */
-static void what_the_relays_log_may_lack_stays_whatever_the_bounds(void **state)
+CASE(what_the_relays_log_may_lack_stays_whatever_the_bounds)
 {
-    struct fixture *f = *state;
     const struct retention retention = {.count = 1, .keep_outgoing = true};
     put_events(f, 1, 2000, time_wall_ms(), 1);
     put_mark(f, 700);
@@ -149,9 +148,8 @@ static void what_the_relays_log_may_lack_stays_whatever_the_bounds(void **state)
     assert_int_equal(events_of(f).first, 2100);
 }
 
-static void bytes_are_bounded(void **state)
+CASE(bytes_are_bounded)
 {
-    struct fixture *f = *state;
     const uint64_t bytes = UINT64_C(1) << 20;
     put_events(f, 1, 2000, time_wall_ms(), 60); /* 3.5 KB each */
     assert_true(events_of(f).bytes > 4 * bytes);
@@ -160,9 +158,8 @@ static void bytes_are_bounded(void **state)
     assert_int_equal(events_of(f).last, 2000);
 }
 
-static void age_is_bounded_and_the_next_one_is_due_in_time(void **state)
+CASE(age_is_bounded_and_the_next_one_is_due_in_time)
 {
-    struct fixture *f = *state;
     const uint64_t now_ms = time_wall_ms(), hour_ms = 3600000;
     const struct retention retention = {.count = 100000, .age_ms = hour_ms};
     put_events(f, 1, 100, now_ms - 2 * hour_ms, 1);
@@ -180,9 +177,8 @@ static void age_is_bounded_and_the_next_one_is_due_in_time(void **state)
     assert_in_range(checkpoint(f, retention, 2000, false), 50000, 61000);
 }
 
-static void one_transaction_does_not_cut_for_ever(void **state)
+CASE(one_transaction_does_not_cut_for_ever)
 {
-    struct fixture *f = *state;
     put_events(f, 1, EVENTS_TRIMMED_MAX + 10, time_wall_ms(), 0);
     const struct retention retention = {.count = 5, .age_ms = 3600000};
     assert_in_range(checkpoint(f, retention, UINT64_MAX, false), 0, 1000);
@@ -192,9 +188,8 @@ static void one_transaction_does_not_cut_for_ever(void **state)
 }
 
 /* The persister by itself: nobody fills the log up to CHECKPOINT_EVENTS, yet what is too old goes. */
-static void an_idle_daemon_forgets_too(void **state)
+CASE(an_idle_daemon_forgets_too)
 {
-    struct fixture *f = *state;
     struct log log = {.fd = -1, .least = LOG_ERROR};
     struct persist *persist;
     const struct retention retention = {.count = 100000, .age_ms = 50};
@@ -206,9 +201,8 @@ static void an_idle_daemon_forgets_too(void **state)
     persist = persist_close(persist);
 }
 
-static void backwards_from_any_lsn(void **state)
+CASE(backwards_from_any_lsn)
 {
-    struct fixture *f = *state;
     struct seen seen = {0};
     assert_int_equal(store_each_event_back(f->at.store, UINT64_MAX, see, &seen), 0);
     assert_int_equal(seen.count, 0);
@@ -227,21 +221,4 @@ static void backwards_from_any_lsn(void **state)
         if (seen.count > 0)
             assert_int_equal(seen.last, 10);
     }
-}
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(the_newest_stay_by_count),
-        TEST(what_no_checkpoint_covers_stays_whatever_the_bounds),
-        TEST(bytes_are_bounded),
-        TEST(what_the_relays_log_may_lack_stays_whatever_the_bounds),
-        TEST(age_is_bounded_and_the_next_one_is_due_in_time),
-        TEST(one_transaction_does_not_cut_for_ever),
-        TEST(an_idle_daemon_forgets_too),
-        TEST(backwards_from_any_lsn),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,6 +32,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static int see(void *ctx, etag_str mark)
 {
     struct fixture *f = ctx;
@@ -69,9 +71,8 @@ static void store_event(struct fixture *f, uint64_t lsn, const char *cursor)
 }
 
 /* CURSOR_WITH_EVENTS. */
-static void the_mark_of_an_event_is_stored_with_it(void **state)
+CASE(the_mark_of_an_event_is_stored_with_it)
 {
-    struct fixture *f = *state;
     assert_string_equal(stored_cursor(f), "none");
     store_event(f, 1, NULL);
     assert_string_equal(stored_cursor(f), "none");
@@ -84,19 +85,9 @@ static void the_mark_of_an_event_is_stored_with_it(void **state)
 }
 
 /* A cursor must not outlive the events that it stands for. */
-static void a_cold_start_knows_no_cursor(void **state)
+CASE(a_cold_start_knows_no_cursor)
 {
-    struct fixture *f = *state;
     store_event(f, 1, "one");
     assert_int_equal(store_clear(f->at.store), 0);
     assert_string_equal(stored_cursor(f), "none");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_mark_of_an_event_is_stored_with_it, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_cold_start_knows_no_cursor, set_up, tear_down),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

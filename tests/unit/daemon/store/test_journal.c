@@ -42,6 +42,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static void begin(struct fixture *f)
 {
     f->journal = journal_close(f->journal);
@@ -103,9 +105,8 @@ static void file_write(const struct fixture *f, const uint8_t *bytes, size_t at,
 
 /* ---- What comes back ---- */
 
-static void events_come_back_in_their_order(void **state)
+CASE(events_come_back_in_their_order)
 {
-    struct fixture *f = *state;
     char text[32];
     struct stat status;
     begin(f);
@@ -124,9 +125,8 @@ static void events_come_back_in_their_order(void **state)
     assert_true((size_t)status.st_blocks * 512 >= FILE_BYTES);
 }
 
-static void an_empty_record_and_a_callback_that_stops(void **state)
+CASE(an_empty_record_and_a_callback_that_stops)
 {
-    struct fixture *f = *state;
     struct seen seen = {.stop_after = 2};
     begin(f);
     append(f, 1, "");
@@ -138,9 +138,8 @@ static void an_empty_record_and_a_callback_that_stops(void **state)
     assert_int_equal(replayed(f).count, 3);
 }
 
-static void a_journal_begun_anew_has_nothing(void **state)
+CASE(a_journal_begun_anew_has_nothing)
 {
-    struct fixture *f = *state;
     begin(f);
     append(f, 1, "a");
     begin(f);
@@ -149,9 +148,8 @@ static void a_journal_begun_anew_has_nothing(void **state)
     assert_int_equal(replayed(f).first, 2);
 }
 
-static void only_the_run_with_the_nonce_is_replayed(void **state)
+CASE(only_the_run_with_the_nonce_is_replayed)
 {
-    struct fixture *f = *state;
     struct seen seen = {0};
     assert_int_equal(journal_replay(f->socket, nonce, see, &seen), JOURNAL_E_MISSING);
     begin(f);
@@ -167,9 +165,8 @@ static void only_the_run_with_the_nonce_is_replayed(void **state)
 /* ---- A kill while a record is written ---- */
 
 /* Memory as a kill leaves it: the record's first n bytes are new, the word that publishes it is not. */
-static void a_record_that_was_not_finished_is_not_there(void **state)
+CASE(a_record_that_was_not_finished_is_not_there)
 {
-    struct fixture *f = *state;
     begin(f);
     append(f, 1, "first");
     append(f, 2, "second");
@@ -191,9 +188,8 @@ static void a_record_that_was_not_finished_is_not_there(void **state)
 }
 
 /* Every byte that counts: a change of it is told, and nothing is handed out. */
-static void a_changed_byte_is_damage(void **state)
+CASE(a_changed_byte_is_damage)
 {
-    struct fixture *f = *state;
     struct seen seen = {0};
     begin(f);
     append(f, 1, "firsts: ");
@@ -222,9 +218,8 @@ static void a_changed_byte_is_damage(void **state)
     assert_int_equal(replayed(f).count, 2);
 }
 
-static void a_truncated_file_is_damage(void **state)
+CASE(a_truncated_file_is_damage)
 {
-    struct fixture *f = *state;
     struct seen seen = {0};
     static const size_t lengths[] = {FILE_BYTES - 1,
                                      JOURNAL_HALF_BYTES + 10,
@@ -247,9 +242,8 @@ static void a_truncated_file_is_damage(void **state)
     assert_int_equal(replayed(f).count, 1);
 }
 
-static void a_copy_is_not_the_journal(void **state)
+CASE(a_copy_is_not_the_journal)
 {
-    struct fixture *f = *state;
     struct seen seen = {0};
     begin(f);
     append(f, 1, "a");
@@ -281,9 +275,8 @@ static uint64_t append_until_full(struct fixture *f, uint64_t lsn)
     return lsn;
 }
 
-static void a_half_is_used_again_only_after_the_store_has_its_events(void **state)
+CASE(a_half_is_used_again_only_after_the_store_has_its_events)
 {
-    struct fixture *f = *state;
     memset(large, 'l', sizeof(large));
     begin(f);
     uint64_t lsn = append_until_full(f, 0);
@@ -320,9 +313,8 @@ static void assert_each_as_replayed(struct fixture *f, const struct seen *replay
 }
 
 /* What an earlier use left behind the new records has the same shape as they: it must not count. */
-static void many_turns_lose_and_repeat_nothing(void **state)
+CASE(many_turns_lose_and_repeat_nothing)
 {
-    struct fixture *f = *state;
     uint64_t lsn = 0;
     begin(f);
     for (uint64_t turn = 0; turn < 20; turn++) {
@@ -340,9 +332,8 @@ static void many_turns_lose_and_repeat_nothing(void **state)
     }
 }
 
-static void an_event_that_the_journal_had_no_room_for_leaves_a_gap(void **state)
+CASE(an_event_that_the_journal_had_no_room_for_leaves_a_gap)
 {
-    struct fixture *f = *state;
     begin(f);
     const uint64_t lsn = append_until_full(f, 0);
     append(f, lsn + 2, "small enough");
@@ -358,9 +349,8 @@ static void an_event_that_the_journal_had_no_room_for_leaves_a_gap(void **state)
 }
 
 /* A kill between the two words that begin a half: its former events are in the store, the others are here. */
-static void a_half_that_was_being_begun_has_no_events(void **state)
+CASE(a_half_that_was_being_begun_has_no_events)
 {
-    struct fixture *f = *state;
     begin(f);
     const uint64_t lsn = append_until_full(f, 0);
     CLEANUP(cleanup_free) uint8_t *bytes = file_read(f);
@@ -381,9 +371,8 @@ static void a_half_that_was_being_begun_has_no_events(void **state)
 
 /* ---- The path ---- */
 
-static void only_a_file_of_our_own_is_taken(void **state)
+CASE(only_a_file_of_our_own_is_taken)
 {
-    struct fixture *f = *state;
     struct seen seen = {0};
     char elsewhere[2 * SCRATCH_BYTES];
     scratch_path(elsewhere, f->scratch, "elsewhere");
@@ -414,25 +403,4 @@ static void only_a_file_of_our_own_is_taken(void **state)
     (void)snprintf(path, sizeof(path), "%s/no/s", f->scratch);
     assert_int_equal(journal_open(&f->journal, path, nonce), -ENOENT);
     assert_null(journal_close(NULL));
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-    const struct CMUnitTest tests[] = {
-        TEST(events_come_back_in_their_order),
-        TEST(an_empty_record_and_a_callback_that_stops),
-        TEST(a_journal_begun_anew_has_nothing),
-        TEST(only_the_run_with_the_nonce_is_replayed),
-        TEST(a_record_that_was_not_finished_is_not_there),
-        TEST(a_changed_byte_is_damage),
-        TEST(a_truncated_file_is_damage),
-        TEST(a_copy_is_not_the_journal),
-        TEST(a_half_is_used_again_only_after_the_store_has_its_events),
-        TEST(many_turns_lose_and_repeat_nothing),
-        TEST(an_event_that_the_journal_had_no_room_for_leaves_a_gap),
-        TEST(a_half_that_was_being_begun_has_no_events),
-        TEST(only_a_file_of_our_own_is_taken),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

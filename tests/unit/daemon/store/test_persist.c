@@ -71,6 +71,9 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define SMALL_CASE(name) TEST_OF(name, struct fixture *f, set_up_small, tear_down)
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static void wait_fd(struct fixture *f)
 {
     struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
@@ -225,9 +228,8 @@ static void assert_no_report(struct fixture *f)
 
 /* ---- Events ---- */
 
-static void events_are_stored_before_their_ticket_is_done(void **state)
+CASE(events_are_stored_before_their_ticket_is_done)
 {
-    struct fixture *f = *state;
     assert_int_equal(persist_submit(f->persist, true), 0);
     queue_event(f, 10, "a");
     queue_event(f, 11, "b");
@@ -245,9 +247,8 @@ static void events_are_stored_before_their_ticket_is_done(void **state)
     assert_false(persist_failed(f->persist));
 }
 
-static void events_wait_for_their_submission(void **state)
+CASE(events_wait_for_their_submission)
 {
-    struct fixture *f = *state;
     queue_event(f, 10, "a");
     const uint64_t sync = persist_sync(f->persist);
     assert_no_report(f);
@@ -261,9 +262,8 @@ static void events_wait_for_their_submission(void **state)
     assert_string_equal(events_of(f).text, "a ");
 }
 
-static void tickets_that_wait_together_are_done_together(void **state)
+CASE(tickets_that_wait_together_are_done_together)
 {
-    struct fixture *f = *state;
     block_writes(f);
     uint64_t ticket = 0;
     for (uint64_t lsn = 1; lsn <= 100; lsn++) {
@@ -281,9 +281,8 @@ static void tickets_that_wait_together_are_done_together(void **state)
     assert_int_equal(seen.last_lsn, 100);
 }
 
-static void an_event_that_fails_is_told_and_the_state_is_cold(void **state)
+SMALL_CASE(an_event_that_fails_is_told_and_the_state_is_cold)
 {
-    struct fixture *f = *state; /* with a small map */
     static char large[2 << 20];
     queue_event(f, 1, "a");
     wait_done(f, persist_submit(f->persist, true));
@@ -330,9 +329,8 @@ static void wait_failed(struct fixture *f, bool failed)
     }
 }
 
-static void what_failed_is_written_when_the_store_works_again(void **state)
+CASE(what_failed_is_written_when_the_store_works_again)
 {
-    struct fixture *f = *state;
     static char large[1 << 20];
     allow_growth(f, false);
     queue_record(f, 1, (etag_str){large, sizeof(large)});
@@ -355,9 +353,8 @@ static void what_failed_is_written_when_the_store_works_again(void **state)
     assert_string_equal(guards_of(f).text, "8@3 ");
 }
 
-static void events_that_failed_are_given_up_beyond_a_bound(void **state)
+CASE(events_that_failed_are_given_up_beyond_a_bound)
 {
-    struct fixture *f = *state;
     static char large[1 << 20];
     allow_growth(f, false);
     queue_record(f, 1, (etag_str){large, sizeof(large)});
@@ -378,9 +375,8 @@ static void events_that_failed_are_given_up_beyond_a_bound(void **state)
     assert_int_equal(meta_of(f).checkpoint_lsn, 0); /* it would say that the store has them */
 }
 
-static void lost_tickets_are_a_range(void **state)
+CASE(lost_tickets_are_a_range)
 {
-    struct fixture *f = *state;
     static char large[1 << 20];
     char mark[2 * SCRATCH_BYTES + 32];
     allow_growth(f, false);
@@ -410,9 +406,8 @@ static void lost_tickets_are_a_range(void **state)
     assert_int_equal(progress.failed_to, ticket);
 }
 
-static void the_guards_table_follows_the_events(void **state)
+CASE(the_guards_table_follows_the_events)
 {
-    struct fixture *f = *state;
     static const struct {
         enum event_kind kind;
         uint64_t guard;
@@ -440,9 +435,8 @@ static void the_guards_table_follows_the_events(void **state)
     assert_string_equal(guards_of(f).text, "");
 }
 
-static void events_that_nobody_waits_for_are_written_soon_and_together(void **state)
+CASE(events_that_nobody_waits_for_are_written_soon_and_together)
 {
-    struct fixture *f = *state;
     struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
     uint64_t lsn = 0;
     for (int i = 0; i < 100; i++) {
@@ -470,9 +464,8 @@ static void events_that_nobody_waits_for_are_written_soon_and_together(void **st
 
 /* ---- Entries ---- */
 
-static void an_entry_is_found_until_the_store_has_it(void **state)
+CASE(an_entry_is_found_until_the_store_has_it)
 {
-    struct fixture *f = *state;
     block_writes(f);
     queue_entry(f, 1, "v1");
     assert_waiting(f, 1, "v1");
@@ -489,9 +482,8 @@ static void an_entry_is_found_until_the_store_has_it(void **state)
     assert_int_equal(persist_waiting(f->persist), 0);
 }
 
-static void the_newer_of_two_stays_also_while_the_older_is_written(void **state)
+CASE(the_newer_of_two_stays_also_while_the_older_is_written)
 {
-    struct fixture *f = *state;
     block_writes(f);
     queue_entry(f, 1, "v1");
     queue_entry(f, 2, "w1");
@@ -508,9 +500,8 @@ static void the_newer_of_two_stays_also_while_the_older_is_written(void **state)
     assert_int_equal(persist_waiting(f->persist), 0);
 }
 
-static void an_entry_that_comes_again_is_one_entry(void **state)
+CASE(an_entry_that_comes_again_is_one_entry)
 {
-    struct fixture *f = *state;
     char record[32];
     block_writes(f);
     for (int i = 0; i < 1000; i++) {
@@ -524,9 +515,8 @@ static void an_entry_that_comes_again_is_one_entry(void **state)
     assert_int_equal(store_entry_count(f->at.store), 1);
 }
 
-static void an_erased_entry_goes_and_may_come_back(void **state)
+CASE(an_erased_entry_goes_and_may_come_back)
 {
-    struct fixture *f = *state;
     queue_entry(f, 1, "v1");
     wait_synced(f);
     assert_stored(f, 1, "v1");
@@ -540,18 +530,16 @@ static void an_erased_entry_goes_and_may_come_back(void **state)
     assert_stored(f, 1, "v2");
 }
 
-static void entries_are_written_without_being_asked_for(void **state)
+CASE(entries_are_written_without_being_asked_for)
 {
-    struct fixture *f = *state;
     queue_entry(f, 1, "v1");
     while (persist_waiting(f->persist) > 0)
         (void)poll(NULL, 0, 1);
     assert_stored(f, 1, "v1");
 }
 
-static void several_syncs_are_reached_in_order(void **state)
+CASE(several_syncs_are_reached_in_order)
 {
-    struct fixture *f = *state;
     block_writes(f);
     uint64_t last = 0;
     for (uint64_t i = 0; i < 10; i++) {
@@ -568,9 +556,8 @@ static void several_syncs_are_reached_in_order(void **state)
     wait_synced(f);
 }
 
-static void the_number_of_waiting_entries_is_bounded(void **state)
+CASE(the_number_of_waiting_entries_is_bounded)
 {
-    struct fixture *f = *state;
     block_writes(f);
     uint64_t accepted = 0;
     int error = 0;
@@ -591,9 +578,8 @@ static void the_number_of_waiting_entries_is_bounded(void **state)
     queue_entry(f, accepted, "v");
 }
 
-static void entries_that_fail_wait_and_are_tried_again(void **state)
+SMALL_CASE(entries_that_fail_wait_and_are_tried_again)
 {
-    struct fixture *f = *state; /* with a small map */
     static char large[2 << 20];
     assert_int_equal(persist_entry(f->persist, fingerprint_of(1), str_of("/large"),
                                    (etag_str){large, sizeof(large)}),
@@ -622,9 +608,8 @@ static void entries_that_fail_wait_and_are_tried_again(void **state)
 }
 
 /* Entries stop where there is still room for what must not fail. */
-static void a_map_full_of_entries_still_takes_events_and_removals(void **state)
+SMALL_CASE(a_map_full_of_entries_still_takes_events_and_removals)
 {
-    struct fixture *f = *state; /* with a small map */
     static char record[3000];
     uint64_t entries = 0;
     uint64_t lsn = 0;
@@ -662,9 +647,8 @@ static void a_map_full_of_entries_still_takes_events_and_removals(void **state)
 }
 
 /* An endless stream of events in a small map: the log is cut short before it fills it. */
-static void a_small_map_keeps_a_short_log(void **state)
+SMALL_CASE(a_small_map_keeps_a_short_log)
 {
-    struct fixture *f = *state; /* with a small map */
     uint64_t lsn = 0;
     for (int i = 0; i < 200; i++) {
         for (int j = 0; j < 100; j++)
@@ -700,9 +684,8 @@ static void wait_checkpoint(struct fixture *f)
     wait_synced(f);
 }
 
-static void many_events_bring_a_checkpoint_that_trims(void **state)
+CASE(many_events_bring_a_checkpoint_that_trims)
 {
-    struct fixture *f = *state;
     const uint64_t base = UINT64_C(3) << 40;
     const uint64_t count = EVENTS_KEPT + CHECKPOINT_EVENTS;
     uint64_t ticket = 0;
@@ -733,9 +716,8 @@ static void many_events_bring_a_checkpoint_that_trims(void **state)
     assert_int_equal(events_of(f).last_lsn, base + count);
 }
 
-static void a_long_log_is_checkpointed_after_a_restart(void **state)
+CASE(a_long_log_is_checkpointed_after_a_restart)
 {
-    struct fixture *f = *state;
     f->persist = persist_close(f->persist);
     struct store_txn *txn;
     assert_int_equal(store_begin(f->at.store, &txn), 0);
@@ -747,9 +729,8 @@ static void a_long_log_is_checkpointed_after_a_restart(void **state)
     assert_int_equal(meta_of(f).checkpoint_lsn, CHECKPOINT_EVENTS);
 }
 
-static void only_changed_clocks_are_written_again(void **state)
+CASE(only_changed_clocks_are_written_again)
 {
-    struct fixture *f = *state;
     static uint64_t stored[CLOCK_COUNT];
     uint64_t sentinel[CLOCK_CHUNK_WORDS];
     uint64_t lsn = 0;
@@ -772,9 +753,8 @@ static void only_changed_clocks_are_written_again(void **state)
     assert_memory_equal(stored + CLOCK_CHUNK_WORDS, sentinel, sizeof(sentinel));
 }
 
-static void closing_writes_what_is_left(void **state)
+CASE(closing_writes_what_is_left)
 {
-    struct fixture *f = *state;
     queue_event(f, 1, "a");
     (void)persist_submit(f->persist, true);
     queue_event(f, 2, "b"); /* not submitted */
@@ -788,9 +768,8 @@ static void closing_writes_what_is_left(void **state)
     assert_null(persist_close(NULL));
 }
 
-static void closing_ends_where_nothing_can_be_written(void **state)
+SMALL_CASE(closing_ends_where_nothing_can_be_written)
 {
-    struct fixture *f = *state; /* with a small map */
     static char large[2 << 20];
     assert_int_equal(persist_entry(f->persist, fingerprint_of(1), str_of("/large"),
                                    (etag_str){large, sizeof(large)}),
@@ -816,9 +795,8 @@ static void assert_found(struct fixture *f, uint64_t number, const char *record)
     assert_string_equal(seen.text, record);
 }
 
-static void a_busy_loop_thread_loses_nothing(void **state)
+CASE(a_busy_loop_thread_loses_nothing)
 {
-    struct fixture *f = *state;
     static char expected[500][32];
     uint64_t seed = 1;
     uint64_t lsn = 0;
@@ -850,38 +828,4 @@ static void a_busy_loop_thread_loses_nothing(void **state)
     const struct seen seen = events_of(f);
     assert_int_equal(seen.count, lsn);
     assert_int_equal(seen.last_lsn, lsn);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-#define TEST_SMALL(name) cmocka_unit_test_setup_teardown(name, set_up_small, tear_down)
-    const struct CMUnitTest tests[] = {
-        TEST(events_are_stored_before_their_ticket_is_done),
-        TEST(events_wait_for_their_submission),
-        TEST(tickets_that_wait_together_are_done_together),
-        TEST_SMALL(an_event_that_fails_is_told_and_the_state_is_cold),
-        TEST(what_failed_is_written_when_the_store_works_again),
-        TEST(events_that_failed_are_given_up_beyond_a_bound),
-        TEST(lost_tickets_are_a_range),
-        TEST(the_guards_table_follows_the_events),
-        TEST(events_that_nobody_waits_for_are_written_soon_and_together),
-        TEST(an_entry_is_found_until_the_store_has_it),
-        TEST(the_newer_of_two_stays_also_while_the_older_is_written),
-        TEST(an_entry_that_comes_again_is_one_entry),
-        TEST(an_erased_entry_goes_and_may_come_back),
-        TEST(entries_are_written_without_being_asked_for),
-        TEST(several_syncs_are_reached_in_order),
-        TEST(the_number_of_waiting_entries_is_bounded),
-        TEST_SMALL(entries_that_fail_wait_and_are_tried_again),
-        TEST_SMALL(a_map_full_of_entries_still_takes_events_and_removals),
-        TEST_SMALL(a_small_map_keeps_a_short_log),
-        TEST(many_events_bring_a_checkpoint_that_trims),
-        TEST(a_long_log_is_checkpointed_after_a_restart),
-        TEST(only_changed_clocks_are_written_again),
-        TEST(closing_writes_what_is_left),
-        TEST_SMALL(closing_ends_where_nothing_can_be_written),
-        TEST(a_busy_loop_thread_loses_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,6 +57,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static struct hash128 fingerprint_of(uint64_t number)
 {
     return (struct hash128){number, number + 1};
@@ -67,10 +69,8 @@ static void add(struct fixture *f, uint64_t number, bool stuck)
     unstored_add(&f->unstored, fingerprint_of(number), stuck);
 }
 
-static void what_waits_is_taken_along_until_the_store_has_it(void **state)
+CASE(what_waits_is_taken_along_until_the_store_has_it)
 {
-    struct fixture *f = *state;
-
     block_writes(f);
     assert_int_equal(
         persist_entry(f->persist, fingerprint_of(1), ETAG_LIT("/"), ETAG_LIT("record")), 0);
@@ -105,9 +105,8 @@ static void put(struct fixture *f, uint64_t number)
 }
 
 /* In its transaction: what the store has of them goes, and comes back only with a newer fill. */
-static void an_event_erases_what_it_takes_along(void **state)
+CASE(an_event_erases_what_it_takes_along)
 {
-    struct fixture *f = *state;
     const struct hash128 gone[] = {fingerprint_of(1), fingerprint_of(3)};
     struct event event = {.lsn = 1, .wall_ms = 1, .unstored = gone, .unstored_count = 2};
     const struct persist_event queued = {.lsn = 1, .kind = EVENT_MUTATION};
@@ -133,24 +132,11 @@ static void an_event_erases_what_it_takes_along(void **state)
     buffer_deinit(&record);
 }
 
-static void without_room_what_is_stored_makes_some(void **state)
+CASE(without_room_what_is_stored_makes_some)
 {
-    struct fixture *f = *state;
-
     for (uint64_t i = 0; unstored_has_room(&f->unstored, f->persist); i++)
         add(f, i, true);
     assert_in_range(f->unstored.count, UNSTORED_MAX / 2, UNSTORED_MAX);
     f->unstored.stuck[0] = f->unstored.stuck[5] = false;
     assert_true(unstored_has_room(&f->unstored, f->persist));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(what_waits_is_taken_along_until_the_store_has_it, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(an_event_erases_what_it_takes_along, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(without_room_what_is_stored_makes_some, set_up, tear_down),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

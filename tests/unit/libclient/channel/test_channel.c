@@ -52,6 +52,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static uint64_t in_ms(uint64_t ms)
 {
     return channel_now_ns() + ms * NS_PER_MS;
@@ -78,7 +80,7 @@ static etag_status call(struct fixture *f, uint64_t ms, struct reply *reply)
     return channel_call(&f->channel, &request, in_ms(ms), &f->sent, reply, &f->fault);
 }
 
-static void refuses_paths(void **state)
+CASE(refuses_paths)
 {
     struct channel channel;
     char path[CHANNEL_PATH_BYTES_MAX + 1];
@@ -91,9 +93,8 @@ static void refuses_paths(void **state)
     channel_deinit(&channel);
 }
 
-static void nobody_listens(void **state)
+CASE(nobody_listens)
 {
-    struct fixture *f = *state;
     struct reply reply;
     assert_int_equal(channel_connect_start(&f->channel, &f->fault), ETAG_UNAVAILABLE);
     expect_text(f, f->daemon.path);
@@ -104,9 +105,8 @@ static void nobody_listens(void **state)
     assert_int_equal(f->channel.fd, -1);
 }
 
-static void says_hello(void **state)
+CASE(says_hello)
 {
-    struct fixture *f = *state;
     struct channel_hello hello;
     f->daemon.roles = ROLE_READ;
     start(f);
@@ -125,14 +125,13 @@ static void says_hello(void **state)
 }
 
 /* Descriptors that nobody takes are closed: teardown counts. */
-static void a_hello_that_nobody_takes(void **state)
+CASE(a_hello_that_nobody_takes)
 {
-    start(*state);
+    start(f);
 }
 
-static void a_role_without_index_gets_no_descriptors(void **state)
+CASE(a_role_without_index_gets_no_descriptors)
 {
-    struct fixture *f = *state;
     struct channel_hello hello;
     f->daemon.roles = ROLE_FILL;
     start(f);
@@ -141,9 +140,8 @@ static void a_role_without_index_gets_no_descriptors(void **state)
     assert_int_equal(hello.counters_fd, -1);
 }
 
-static void a_stopped_daemon_costs_the_deadline_only(void **state)
+CASE(a_stopped_daemon_costs_the_deadline_only)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, false);
     const uint64_t begin = channel_now_ns();
     assert_int_equal(channel_connect(&f->channel, in_ms(60), &f->fault), ETAG_UNAVAILABLE);
@@ -155,9 +153,8 @@ static void a_stopped_daemon_costs_the_deadline_only(void **state)
     assert_int_equal(fake_get(&f->daemon, connections), 1);
 }
 
-static void a_full_backlog_is_waited_for(void **state)
+CASE(a_full_backlog_is_waited_for)
 {
-    struct fixture *f = *state;
     int others[256], count = 0;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     memcpy(address.sun_path, f->daemon.path, sizeof(f->daemon.path));
@@ -177,9 +174,8 @@ static void a_full_backlog_is_waited_for(void **state)
         close(others[i]);
 }
 
-static void versions_must_agree(void **state)
+CASE(versions_must_agree)
 {
-    struct fixture *f = *state;
     f->daemon.mood = FAKE_OTHER_VERSION;
     fake_start(&f->daemon, true);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_VERSION);
@@ -194,9 +190,8 @@ static void versions_must_agree(void **state)
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_OK);
 }
 
-static void descriptors_must_be_those_announced(void **state)
+CASE(descriptors_must_be_those_announced)
 {
-    struct fixture *f = *state;
     f->daemon.mood = FAKE_FEW_FDS;
     fake_start(&f->daemon, true);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_PROTOCOL);
@@ -204,9 +199,8 @@ static void descriptors_must_be_those_announced(void **state)
 }
 
 /* Those that nobody announced are closed: teardown counts. */
-static void surplus_descriptors_are_closed(void **state)
+CASE(surplus_descriptors_are_closed)
 {
-    struct fixture *f = *state;
     struct reply reply;
     f->daemon.mood = FAKE_MANY_FDS;
     start(f);
@@ -214,9 +208,8 @@ static void surplus_descriptors_are_closed(void **state)
     assert_int_equal(call(f, 5000, &reply), ETAG_OK);
 }
 
-static void calls(void **state)
+CASE(calls)
 {
-    struct fixture *f = *state;
     struct reply reply;
     start(f);
     for (uint64_t i = 1; i <= 100; i++) {
@@ -247,9 +240,8 @@ static int other_end(struct fixture *f)
     return fd;
 }
 
-static void other_replies_go_to_the_handler(void **state)
+CASE(other_replies_go_to_the_handler)
 {
-    struct fixture *f = *state;
     const int fd = other_end(f);
     struct reply reply;
     /* The call's id will be 2. What comes behind its answer stays for later. */
@@ -269,9 +261,8 @@ static void other_replies_go_to_the_handler(void **state)
     close(fd);
 }
 
-static void replies_may_come_in_pieces(void **state)
+CASE(replies_may_come_in_pieces)
 {
-    struct fixture *f = *state;
     const int fd = other_end(f);
     struct buffer out = {0};
     assert_int_equal(
@@ -303,7 +294,7 @@ static void expect_nonsense(const void *bytes, size_t len)
     teardown(&state);
 }
 
-static void nonsense_closes_the_connection(void **state)
+TEST(nonsense_closes_the_connection)
 {
     expect_nonsense("\0\0\0\0", 4);
     expect_nonsense("\xff\xff\xff\xff", 4);
@@ -311,9 +302,8 @@ static void nonsense_closes_the_connection(void **state)
     expect_nonsense("\x03\0\0\0\xff\xff\xff", 7);
 }
 
-static void an_answer_before_the_hello_is_a_breach(void **state)
+CASE(an_answer_before_the_hello_is_a_breach)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, false);
     assert_int_equal(channel_connect_start(&f->channel, &f->fault), ETAG_OK);
     const int fd = accept4(f->daemon.listener, NULL, NULL, SOCK_CLOEXEC);
@@ -322,9 +312,8 @@ static void an_answer_before_the_hello_is_a_breach(void **state)
     close(fd);
 }
 
-static void a_silent_daemon_costs_the_deadline_only(void **state)
+CASE(a_silent_daemon_costs_the_deadline_only)
 {
-    struct fixture *f = *state;
     const int fd = other_end(f);
     struct reply reply;
     const uint64_t begin = channel_now_ns();
@@ -342,9 +331,8 @@ static void on_alarm(int signal)
 {
 }
 
-static void signals_neither_end_nor_lengthen_a_wait(void **state)
+CASE(signals_neither_end_nor_lengthen_a_wait)
 {
-    struct fixture *f = *state;
     const int fd = other_end(f);
     struct reply reply;
     struct sigaction action = {.sa_handler = on_alarm}, former;
@@ -361,9 +349,8 @@ static void signals_neither_end_nor_lengthen_a_wait(void **state)
     close(fd);
 }
 
-static void the_end_of_a_connection(void **state)
+CASE(the_end_of_a_connection)
 {
-    struct fixture *f = *state;
     struct reply reply;
     f->daemon.mood = FAKE_CLOSES_ONCE;
     start(f);
@@ -376,9 +363,8 @@ static void the_end_of_a_connection(void **state)
     assert_int_equal(call(f, 5000, &reply), ETAG_OK);
 }
 
-static void what_the_daemon_says_at_the_end(void **state)
+CASE(what_the_daemon_says_at_the_end)
 {
-    struct fixture *f = *state;
     struct reply reply;
     f->daemon.mood = FAKE_SENDS_AWAY;
     start(f);
@@ -391,9 +377,8 @@ static void what_the_daemon_says_at_the_end(void **state)
 }
 
 /* SIGPIPE would end the test. */
-static void sending_to_nobody(void **state)
+CASE(sending_to_nobody)
 {
-    struct fixture *f = *state;
     struct reply reply;
     close(other_end(f));
     assert_int_equal(call(f, 5000, &reply), ETAG_UNAVAILABLE);
@@ -440,9 +425,8 @@ static void expect_requests(int fd, uint64_t first_id, uint64_t last_id, struct 
     buffer_deinit(&in);
 }
 
-static void a_full_socket_is_bounded_and_loses_nothing(void **state)
+CASE(a_full_socket_is_bounded_and_loses_nothing)
 {
-    struct fixture *f = *state;
     const int fd = other_end(f);
     etag_str names[200];
     struct channel_sent sent;
@@ -469,43 +453,12 @@ static void a_full_socket_is_bounded_and_loses_nothing(void **state)
     close(fd);
 }
 
-static void a_request_may_be_too_large(void **state)
+CASE(a_request_may_be_too_large)
 {
-    struct fixture *f = *state;
     static etag_str names[TARGETS_PER_EVENT_MAX + 200];
     struct request request = big_request(names, TARGETS_PER_EVENT_MAX + 200);
     struct reply reply;
     start(f);
     assert_int_equal(channel_send(&f->channel, &request, NULL, &f->fault), ETAG_INVALID);
     assert_int_equal(call(f, 5000, &reply), ETAG_OK);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(refuses_paths),
-        TEST(nobody_listens),
-        TEST(says_hello),
-        TEST(a_hello_that_nobody_takes),
-        TEST(a_role_without_index_gets_no_descriptors),
-        TEST(a_stopped_daemon_costs_the_deadline_only),
-        TEST(a_full_backlog_is_waited_for),
-        TEST(versions_must_agree),
-        TEST(descriptors_must_be_those_announced),
-        TEST(surplus_descriptors_are_closed),
-        TEST(calls),
-        TEST(other_replies_go_to_the_handler),
-        TEST(replies_may_come_in_pieces),
-        cmocka_unit_test(nonsense_closes_the_connection),
-        TEST(an_answer_before_the_hello_is_a_breach),
-        TEST(a_silent_daemon_costs_the_deadline_only),
-        TEST(signals_neither_end_nor_lengthen_a_wait),
-        TEST(the_end_of_a_connection),
-        TEST(what_the_daemon_says_at_the_end),
-        TEST(sending_to_nobody),
-        TEST(a_full_socket_is_bounded_and_loses_nothing),
-        TEST(a_request_may_be_too_large),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,6 +50,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static void open_client(struct fixture *f)
 {
     assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
@@ -100,9 +102,8 @@ static void loop_until_ready(struct fixture *f)
 
 /* ---- Opening ---- */
 
-static void opens_without_a_daemon(void **state)
+CASE(opens_without_a_daemon)
 {
-    struct fixture *f = *state;
     open_client(f);
     assert_string_not_equal(etag_client_error(f->client), "");
     assert_int_equal(etag_client_fd(f->client), -1);
@@ -118,9 +119,8 @@ static void opens_without_a_daemon(void **state)
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
 }
 
-static void bad_options(void **state)
+CASE(bad_options)
 {
-    struct fixture *f = *state;
     char path[200];
     memset(path, 'p', sizeof(path));
     path[sizeof(path) - 1] = '\0';
@@ -140,9 +140,8 @@ static void bad_options(void **state)
     assert_null(etag_client_close(NULL));
 }
 
-static void the_environment_names_the_socket(void **state)
+CASE(the_environment_names_the_socket)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, true);
     setenv("ETAGD_SOCKET", f->daemon.path, 1);
     f->options.socket_path = NULL;
@@ -151,9 +150,8 @@ static void the_environment_names_the_socket(void **state)
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
 }
 
-static void another_version_is_told(void **state)
+CASE(another_version_is_told)
 {
-    struct fixture *f = *state;
     f->daemon.mood = FAKE_OTHER_VERSION;
     fake_start(&f->daemon, true);
     assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_VERSION);
@@ -163,9 +161,8 @@ static void another_version_is_told(void **state)
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_VERSION);
 }
 
-static void a_stopped_daemon_does_not_hang_the_opening(void **state)
+CASE(a_stopped_daemon_does_not_hang_the_opening)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, false);
     f->options.connect_timeout_ms = f->options.timeout_ms = 50;
     const uint64_t begin = channel_now_ns();
@@ -178,9 +175,8 @@ static void a_stopped_daemon_does_not_hang_the_opening(void **state)
     assert_int_equal(fake_get(&f->daemon, invalidations), 0);
 }
 
-static void no_wait_does_not_wait(void **state)
+CASE(no_wait_does_not_wait)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
     open_client(f);
@@ -192,9 +188,8 @@ static void no_wait_does_not_wait(void **state)
 
 /* ---- What must not be used ---- */
 
-static void uses_no_index_of_another_clock(void **state)
+CASE(uses_no_index_of_another_clock)
 {
-    struct fixture *f = *state;
     f->daemon.clock_shift_ns = 3600 * (int64_t)NS_PER_S;
     start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
@@ -204,18 +199,16 @@ static void uses_no_index_of_another_clock(void **state)
 }
 
 /* The bracket of a hello that was read late is wide; the lease tells. */
-static void uses_no_index_with_a_lease_from_the_future(void **state)
+CASE(uses_no_index_with_a_lease_from_the_future)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, true);
     shm_lease_store(index_view(f->daemon.index), time_coarse_ns() + FAKE_LEASE_NS + 60 * NS_PER_S);
     open_client(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
 }
 
-static void an_unsealed_index_is_not_used(void **state)
+CASE(an_unsealed_index_is_not_used)
 {
-    struct fixture *f = *state;
     f->daemon.mood = FAKE_UNSEALED;
     start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
@@ -223,9 +216,8 @@ static void an_unsealed_index_is_not_used(void **state)
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
 }
 
-static void roles(void **state)
+CASE(roles)
 {
-    struct fixture *f = *state;
     const etag_token token = {FAKE_INCARNATION, 100};
     etag_op *op;
     f->daemon.roles = ROLE_READ;
@@ -239,9 +231,8 @@ static void roles(void **state)
     expect_text(f, "role");
 }
 
-static void no_role_to_read_is_no_index(void **state)
+CASE(no_role_to_read_is_no_index)
 {
-    struct fixture *f = *state;
     f->daemon.roles = ROLE_FILL;
     start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
@@ -249,9 +240,8 @@ static void no_role_to_read_is_no_index(void **state)
 
 /* ---- Filling ---- */
 
-static void fills(void **state)
+CASE(fills)
 {
-    struct fixture *f = *state;
     start(f);
     const etag_token token = etag_token_now(f->client);
     assert_true(token.incarnation == FAKE_INCARNATION);
@@ -270,9 +260,8 @@ static void fills(void **state)
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_TOKEN_STALE);
 }
 
-static void what_must_not_be_stored_is_not_sent(void **state)
+CASE(what_must_not_be_stored_is_not_sent)
 {
-    struct fixture *f = *state;
     start(f);
     const etag_token token = etag_token_now(f->client);
     const etag_field no_store = {ETAG_LIT("Cache-Control"), ETAG_LIT("no-store")};
@@ -297,9 +286,8 @@ static void what_must_not_be_stored_is_not_sent(void **state)
 }
 
 /* What it does not know might be what the call is about: "only if", "not before", "on these hosts too". */
-static void what_is_asked_by_an_unknown_member_is_not_done(void **state)
+CASE(what_is_asked_by_an_unknown_member_is_not_done)
 {
-    struct fixture *f = *state;
     struct {
         etag_targets targets;
         uint64_t newer;
@@ -344,9 +332,8 @@ static void what_is_asked_by_an_unknown_member_is_not_done(void **state)
 }
 
 /* A front end that only checks and fills gets its index too, though its fills have no token yet. */
-static void filling_connects_but_not_too_often(void **state)
+CASE(filling_connects_but_not_too_often)
 {
-    struct fixture *f = *state;
     const etag_token token = {FAKE_INCARNATION, 100};
     f->options.no_wait = true;
     open_client(f);
@@ -364,9 +351,8 @@ static void filling_connects_but_not_too_often(void **state)
     assert_int_equal(fake_get(&f->daemon, connections), 1);
 }
 
-static void a_fill_may_follow_the_hello_at_once(void **state)
+CASE(a_fill_may_follow_the_hello_at_once)
 {
-    struct fixture *f = *state;
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
     open_client(f);
@@ -376,9 +362,8 @@ static void a_fill_may_follow_the_hello_at_once(void **state)
     fake_await(&f->daemon, fills, 1);
 }
 
-static void a_full_socket_drops_fills(void **state)
+CASE(a_full_socket_drops_fills)
 {
-    struct fixture *f = *state;
     const etag_token token = {FAKE_INCARNATION, 100};
     etag_status status = ETAG_OK;
     fake_start(&f->daemon, false);
@@ -393,9 +378,8 @@ static void a_full_socket_drops_fills(void **state)
 
 /* ---- Invalidating ---- */
 
-static void invalidates(void **state)
+CASE(invalidates)
 {
-    struct fixture *f = *state;
     start(f);
     assert_int_equal(etag_invalidate(f->client, &f->targets, &f->receipt), ETAG_OK);
     assert_int_equal(f->receipt.lsn, 1);
@@ -419,9 +403,8 @@ static void invalidates(void **state)
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
 }
 
-static void a_lost_connection_is_replaced_within_the_call(void **state)
+CASE(a_lost_connection_is_replaced_within_the_call)
 {
-    struct fixture *f = *state;
     start(f);
     fake_set(&f->daemon, mood, FAKE_CLOSES_ONCE);
     assert_int_equal(etag_invalidate(f->client, &f->targets, &f->receipt), ETAG_OK);
@@ -431,9 +414,8 @@ static void a_lost_connection_is_replaced_within_the_call(void **state)
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
 }
 
-static void a_request_that_may_have_happened_is_a_timeout(void **state)
+CASE(a_request_that_may_have_happened_is_a_timeout)
 {
-    struct fixture *f = *state;
     f->options.timeout_ms = 60;
     start(f);
     fake_set(&f->daemon, mood, FAKE_SILENT);
@@ -453,9 +435,8 @@ static void restart(struct fixture *f)
     fake_start(&f->daemon, true);
 }
 
-static void every_call_that_talks_follows_a_restart(void **state)
+CASE(every_call_that_talks_follows_a_restart)
 {
-    struct fixture *f = *state;
     start(f);
     const uint64_t first = etag_token_now(f->client).incarnation;
     void *former = f->client->mapping.base;
@@ -494,9 +475,8 @@ static etag_status await_result(struct fixture *f, etag_op *op)
     return status;
 }
 
-static void operations(void **state)
+CASE(operations)
 {
-    struct fixture *f = *state;
     etag_op *first, *second, *third;
     start(f);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &first), ETAG_OK);
@@ -520,9 +500,8 @@ static void operations(void **state)
     assert_null(first);
 }
 
-static void operations_fail(void **state)
+CASE(operations_fail)
 {
-    struct fixture *f = *state;
     etag_op *op, *other;
     start(f);
     fake_set(&f->daemon, mood, FAKE_REFUSES);
@@ -583,9 +562,8 @@ static int greet_only(struct fixture *f)
 }
 
 /* What still waited in the client when the connection ended has not happened. */
-static void what_was_not_sent_has_not_happened(void **state)
+CASE(what_was_not_sent_has_not_happened)
 {
-    struct fixture *f = *state;
     etag_op *sent, *queued, *early;
     const int fd = greet_only(f);
     f->client->timeout_ms = 400;
@@ -605,9 +583,8 @@ static void what_was_not_sent_has_not_happened(void **state)
 }
 
 /* What waits in the client while the connection lives may go out later: it may yet happen. */
-static void what_is_queued_may_still_happen(void **state)
+CASE(what_is_queued_may_still_happen)
 {
-    struct fixture *f = *state;
     const etag_targets few = f->targets;
     etag_op *op;
     f->options.timeout_ms = 400;
@@ -620,9 +597,8 @@ static void what_is_queued_may_still_happen(void **state)
     close(fd);
 }
 
-static void operations_are_bounded_and_survive_the_client(void **state)
+CASE(operations_are_bounded_and_survive_the_client)
 {
-    struct fixture *f = *state;
     static etag_op *ops[CLIENT_OPS_MAX + 1];
     fake_start(&f->daemon, true);
     fake_set(&f->daemon, mood, FAKE_SILENT);
@@ -664,9 +640,8 @@ static int behave_as_child(struct fixture *f, etag_op *parents_op, uint64_t pare
     return 0;
 }
 
-static void a_child_connects_anew(void **state)
+CASE(a_child_connects_anew)
 {
-    struct fixture *f = *state;
     etag_op *op;
     int status = -1;
     start(f);
@@ -690,9 +665,8 @@ static void a_child_connects_anew(void **state)
 
 /* ---- Counters, resources ---- */
 
-static void counts_move_to_the_daemons_page(void **state)
+CASE(counts_move_to_the_daemons_page)
 {
-    struct fixture *f = *state;
     f->options.no_wait = true;
     open_client(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
@@ -717,9 +691,8 @@ static void set_descriptor_limit(rlim_t limit)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
 }
 
-static void without_descriptors_the_client_stays_usable(void **state)
+CASE(without_descriptors_the_client_stays_usable)
 {
-    struct fixture *f = *state;
     struct rlimit before;
     if (under_valgrind())
         skip();
@@ -757,41 +730,4 @@ static void without_descriptors_the_client_stays_usable(void **state)
     for (int i = 0; i < 1000 && !f->client->mapping.base; i++)
         loop_once(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(opens_without_a_daemon),
-        TEST(bad_options),
-        TEST(the_environment_names_the_socket),
-        TEST(another_version_is_told),
-        TEST(a_stopped_daemon_does_not_hang_the_opening),
-        TEST(no_wait_does_not_wait),
-        TEST(uses_no_index_of_another_clock),
-        TEST(uses_no_index_with_a_lease_from_the_future),
-        TEST(an_unsealed_index_is_not_used),
-        TEST(roles),
-        TEST(no_role_to_read_is_no_index),
-        TEST(fills),
-        TEST(what_must_not_be_stored_is_not_sent),
-        TEST(what_is_asked_by_an_unknown_member_is_not_done),
-        TEST(filling_connects_but_not_too_often),
-        TEST(a_fill_may_follow_the_hello_at_once),
-        TEST(a_full_socket_drops_fills),
-        TEST(invalidates),
-        TEST(a_lost_connection_is_replaced_within_the_call),
-        TEST(a_request_that_may_have_happened_is_a_timeout),
-        TEST(every_call_that_talks_follows_a_restart),
-        TEST(operations),
-        TEST(operations_fail),
-        TEST(what_was_not_sent_has_not_happened),
-        TEST(what_is_queued_may_still_happen),
-        TEST(operations_are_bounded_and_survive_the_client),
-        TEST(a_child_connects_anew),
-        TEST(counts_move_to_the_daemons_page),
-        TEST(without_descriptors_the_client_stays_usable),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ static struct mapping_source source_of(struct index *index)
                                    .incarnation_id = FAKE_INCARNATION};
 }
 
-static void maps_aligned_and_read_only(void **state)
+TEST(maps_aligned_and_read_only)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
     struct mapping mapping;
@@ -43,7 +43,7 @@ static void expect_refused(const struct mapping_source *source, etag_status stat
     assert_null(mapping.counters);
 }
 
-static void refuses_wrong_sizes_and_seals(void **state)
+TEST(refuses_wrong_sizes_and_seals)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
     struct mapping_source source = source_of(index);
@@ -82,7 +82,7 @@ static void expect_header_refused(struct index *index, size_t offset, uint64_t w
     close(source.index_fd);
 }
 
-static void refuses_headers_that_lie(void **state)
+TEST(refuses_headers_that_lie)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
     expect_header_refused(index, offsetof(struct layout_header, magic), 1);
@@ -113,7 +113,7 @@ const char *__wrap_layout_validate(const struct layout_header *header, size_t ma
 }
 
 /* The geometry was read again after it had been checked, and the second reading was followed. */
-static void header_changed_behind_the_check_is_not_followed(void **state)
+TEST(header_changed_behind_the_check_is_not_followed)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
     const struct layout_header header = *index_view(index)->header;
@@ -138,7 +138,7 @@ static void header_changed_behind_the_check_is_not_followed(void **state)
     index_close(index);
 }
 
-static void maps_counters(void **state)
+TEST(maps_counters)
 {
     struct mapping mapping;
     struct fault fault;
@@ -174,7 +174,7 @@ static void maps_counters(void **state)
 }
 
 /* A good index with bad counters is not half adopted. */
-static void refuses_as_a_whole(void **state)
+TEST(refuses_as_a_whole)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
     struct mapping_source source = source_of(index);
@@ -185,7 +185,7 @@ static void refuses_as_a_whole(void **state)
     index_close(index);
 }
 
-static void our_readings_bracket_the_hello(void **state)
+TEST(our_readings_bracket_the_hello)
 {
     assert_true(hello_clock_bracketed(10, 10, 10));
     assert_true(hello_clock_bracketed(10, 11, 12));
@@ -193,25 +193,10 @@ static void our_readings_bracket_the_hello(void **state)
     assert_false(hello_clock_bracketed(10, 13, 12));
 }
 
-static void a_lease_that_is_too_long_is_doubted(void **state)
+TEST(a_lease_that_is_too_long_is_doubted)
 {
     assert_true(lease_deadline_plausible(0, 100, 5));
     assert_true(lease_deadline_plausible(1100, 100, 1000));
     assert_true(lease_deadline_plausible(1100, 100, 5000));
     assert_false(lease_deadline_plausible(1100, 100, 999));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(maps_aligned_and_read_only),
-        cmocka_unit_test(refuses_wrong_sizes_and_seals),
-        cmocka_unit_test(refuses_headers_that_lie),
-        cmocka_unit_test(header_changed_behind_the_check_is_not_followed),
-        cmocka_unit_test(maps_counters),
-        cmocka_unit_test(refuses_as_a_whole),
-        cmocka_unit_test(our_readings_bracket_the_hello),
-        cmocka_unit_test(a_lease_that_is_too_long_is_doubted),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,7 +115,7 @@ static void expect(const struct tsv *t, etag_str got)
         fail_msg("%s: %.*s, expected %s", tsv_raw(t, "id"), (int)len, shown, expected);
 }
 
-static void table(void **state)
+TEST(table)
 {
     struct tsv t;
     static struct row row, joined;
@@ -142,7 +142,7 @@ static void table(void **state)
     assert_true(count >= 60);
 }
 
-static void nothing_at_all(void **state)
+TEST(nothing_at_all)
 {
     const etag_field any = {ETAG_LIT("Accept-Encoding"), ETAG_LIT("*")};
     assert_null(etag_encoding_select(NULL, 0, NULL, 0).data);
@@ -153,7 +153,7 @@ static void nothing_at_all(void **state)
     assert_true(str_equal(etag_encoding_select(&any, 1, &absent, 1), ETAG_LIT("identity")));
 }
 
-static void names(void **state)
+TEST(names)
 {
     static const char *const rows[][2] = {
         {"x-gzip", "gzip"}, {"X-GZIP", "gzip"}, {"x-compress", "compress"}, {"gzip", "gzip"},
@@ -161,14 +161,4 @@ static void names(void **state)
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         assert_true(str_equal(encoding_canonical(str_of(rows[i][0])), str_of(rows[i][1])));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table),
-        cmocka_unit_test(nothing_at_all),
-        cmocka_unit_test(names),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

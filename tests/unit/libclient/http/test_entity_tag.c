@@ -3,14 +3,8 @@
 #include "entity_tag.h"
 
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static bool parses(etag_str text)
 {
@@ -25,7 +19,7 @@ static struct entity_tag parsed(const char *text)
     return tag;
 }
 
-static void grammar(void **state)
+TEST(grammar)
 {
     static const char *const good[] = {"\"\"",    "\"a\"",        "W/\"\"", "W/\"W/\"",
                                        "\"a,b\"", "\"!#$%&'()\"", "\"\\\"", "\"\x80\xff\"",
@@ -48,7 +42,7 @@ static void grammar(void **state)
 }
 
 /* The scan takes sixteen bytes at a step, the last step over bytes that it has seen. */
-static void every_byte_at_every_place(void **state)
+TEST(every_byte_at_every_place)
 {
     for (size_t len = 1; len <= 34; len++) {
         char *text = malloc(len + 2); /* just its size: a read behind it is an error under ASan */
@@ -70,7 +64,7 @@ static void every_byte_at_every_place(void **state)
 }
 
 /* RFC 9110 section 8.8.3.2 */
-static void comparison_table(void **state)
+TEST(comparison_table)
 {
     static const struct {
         const char *a, *b;
@@ -90,7 +84,7 @@ static void comparison_table(void **state)
     }
 }
 
-static void compression_suffixes(void **state)
+TEST(compression_suffixes)
 {
     static const struct {
         const char *listed, *current;
@@ -156,7 +150,7 @@ static void compression_suffixes(void **state)
 }
 
 /* Tags of just their size, so that a byte read behind one is an error under ASan. */
-static void suffixes_at_every_length(void **state)
+TEST(suffixes_at_every_length)
 {
     for (size_t len = 0; len <= 40; len++) {
         char *current = malloc(len + 2), *listed = malloc(len + 7);
@@ -205,7 +199,7 @@ static const char *walk(const char *line, char *out)
     return out;
 }
 
-static void lists(void **state)
+TEST(lists)
 {
     static const struct {
         const char *line, *elements;
@@ -238,7 +232,7 @@ static void lists(void **state)
 }
 
 /* The walk over a list looks for the closing quote; whatever stands around it, it finds the first one. */
-static void a_tag_in_a_list_at_every_length(void **state)
+TEST(a_tag_in_a_list_at_every_length)
 {
     for (size_t inside = 0; inside <= 50; inside++) {
         for (size_t behind = 0; behind <= 34; behind++) {
@@ -263,18 +257,4 @@ static void a_tag_in_a_list_at_every_length(void **state)
             free(text);
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grammar),
-        cmocka_unit_test(every_byte_at_every_place),
-        cmocka_unit_test(comparison_table),
-        cmocka_unit_test(compression_suffixes),
-        cmocka_unit_test(suffixes_at_every_length),
-        cmocka_unit_test(a_tag_in_a_list_at_every_length),
-        cmocka_unit_test(lists),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,6 +35,13 @@ static void counted_free(void *p, const char *file, int line)
     free(p);
 }
 
+/* Before OpenSSL allocates anything, or it refuses. */
+__attribute__((constructor)) static void count_allocations(void)
+{
+    if (!CRYPTO_set_mem_functions(counted_malloc, counted_realloc, counted_free))
+        abort();
+}
+
 static bool init_fails, update_fails, final_fails;
 
 int __real_EVP_DigestInit_ex2(EVP_MD_CTX *context, const EVP_MD *type, const OSSL_PARAM params[]);
@@ -104,7 +111,7 @@ static void expect_failure(etag_hasher *hasher, etag_status status)
 /* ---- Hashes ---- */
 
 /* Made with sha256sum, cut and base64; the first four hashes stand in FIPS 180-2 and NIST's examples. */
-static void known_hashes(void **state)
+TEST(known_hashes)
 {
     static const struct {
         size_t repeats;
@@ -145,7 +152,7 @@ static void known_hashes(void **state)
     etag_hasher_close(hasher);
 }
 
-static void every_cut_gives_the_same(void **state)
+TEST(every_cut_gives_the_same)
 {
     unsigned char body[256];
     for (size_t i = 0; i < sizeof(body); i++)
@@ -171,7 +178,7 @@ static void every_cut_gives_the_same(void **state)
 }
 
 /* Fetching the hash again would take dozens of allocations; OpenSSL 3.0 makes one for the hash's state. */
-static void reuse_fetches_nothing(void **state)
+TEST(reuse_fetches_nothing)
 {
     etag_hasher *hasher = opened();
     const size_t before = allocations;
@@ -190,7 +197,7 @@ static void reuse_fetches_nothing(void **state)
     etag_hasher_close(hasher);
 }
 
-static void hashers_are_apart(void **state)
+TEST(hashers_are_apart)
 {
     etag_hasher *one = opened(), *other = opened();
     etag_hasher_begin(one);
@@ -205,7 +212,7 @@ static void hashers_are_apart(void **state)
 
 /* ---- What goes wrong ---- */
 
-static void misuse_is_told_at_the_end(void **state)
+TEST(misuse_is_told_at_the_end)
 {
     etag_hasher *hasher = opened();
     expect_failure(hasher, ETAG_INVALID); /* nothing begun */
@@ -237,7 +244,7 @@ static void misuse_is_told_at_the_end(void **state)
     assert_null(etag_hasher_close(hasher));
 }
 
-static void no_hasher_is_no_crash(void **state)
+TEST(no_hasher_is_no_crash)
 {
     etag_str etag = ETAG_LIT("something");
     assert_null(etag_hasher_close(NULL));
@@ -255,7 +262,7 @@ static void expect_own_error(void)
     assert_int_equal(ERR_GET_LIB(ERR_peek_error()), ERR_LIB_USER);
 }
 
-static void failures_are_told_at_the_end(void **state)
+TEST(failures_are_told_at_the_end)
 {
     bool *const switches[] = {&init_fails, &update_fails, &final_fails};
     etag_hasher *hasher = opened();
@@ -285,7 +292,7 @@ static void failures_are_told_at_the_end(void **state)
     etag_hasher_close(hasher);
 }
 
-static void an_open_that_fails_leaves_nothing(void **state)
+TEST(an_open_that_fails_leaves_nothing)
 {
     etag_hasher *hasher = (etag_hasher *)(uintptr_t)1;
     ERR_clear_error();
@@ -306,7 +313,7 @@ static void an_open_that_fails_leaves_nothing(void **state)
 }
 
 /* Some that fail OpenSSL can do without; then the hasher must be whole. */
-static void no_memory_at_each_allocation(void **state)
+TEST(no_memory_at_each_allocation)
 {
     size_t failures = 0;
     for (size_t number = 1;; number++) {
@@ -333,7 +340,7 @@ static void no_memory_at_each_allocation(void **state)
     assert_true(failures >= 2); /* the context and the hash's state */
 }
 
-static void no_memory_for_a_body(void **state)
+TEST(no_memory_for_a_body)
 {
     etag_hasher *hasher = opened();
     etag_str etag;
@@ -350,7 +357,7 @@ static void no_memory_for_a_body(void **state)
 
 /* ---- Variants ---- */
 
-static void variants(void **state)
+TEST(variants)
 {
     static const struct {
         const char *etag, *coding, *expected; /* NULL: absent, invalid */
@@ -403,7 +410,7 @@ static void variants(void **state)
 }
 
 /* Tag, coding and buffer of just their sizes: a byte too many is an error under ASan. */
-static void variant_limits(void **state)
+TEST(variant_limits)
 {
     for (size_t len = ETAG_BYTES_MAX - 8; len <= ETAG_BYTES_MAX + 2; len++) {
         for (size_t size = ETAG_BYTES_MAX - 3; size <= ETAG_BYTES_MAX + 3; size++) {
@@ -436,7 +443,7 @@ static void variant_limits(void **state)
                      ETAG_INVALID);
 }
 
-static void a_variant_in_place(void **state)
+TEST(a_variant_in_place)
 {
     char buffer[ETAG_BYTES_MAX] = "?W/\"abc\"";
     etag_str made;
@@ -449,7 +456,7 @@ static void a_variant_in_place(void **state)
 }
 
 /* What is written here is read in entity_tag.c. */
-static void variants_are_known_suffixes(void **state)
+TEST(variants_are_known_suffixes)
 {
     static const char *const codings[] = {"gzip", "x-gzip", "br", "zstd", "deflate", "compress"};
     etag_hasher *hasher = opened();
@@ -467,28 +474,4 @@ static void variants_are_known_suffixes(void **state)
         assert_true(entity_tag_equal_suffixed(listed, current));
     }
     etag_hasher_close(hasher);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(known_hashes),
-        cmocka_unit_test(every_cut_gives_the_same),
-        cmocka_unit_test(reuse_fetches_nothing),
-        cmocka_unit_test(hashers_are_apart),
-        cmocka_unit_test(misuse_is_told_at_the_end),
-        cmocka_unit_test(no_hasher_is_no_crash),
-        cmocka_unit_test(failures_are_told_at_the_end),
-        cmocka_unit_test(an_open_that_fails_leaves_nothing),
-        cmocka_unit_test(no_memory_at_each_allocation),
-        cmocka_unit_test(no_memory_for_a_body),
-        cmocka_unit_test(variants),
-        cmocka_unit_test(variant_limits),
-        cmocka_unit_test(a_variant_in_place),
-        cmocka_unit_test(variants_are_known_suffixes),
-    };
-    /* Before OpenSSL allocates anything, or it refuses. */
-    if (!CRYPTO_set_mem_functions(counted_malloc, counted_realloc, counted_free))
-        return 1;
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

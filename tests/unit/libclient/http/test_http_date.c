@@ -4,14 +4,8 @@
 
 #include "numbers.h"
 #include "reference_evaluator.h"
+#include "testing.h"
 #include "text.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #define DAY INT64_C(86400)
 #define YEAR_0 INT64_C(-62167219200)
@@ -25,7 +19,7 @@ static int64_t parse(const char *text)
     return seconds;
 }
 
-static void three_forms(void **state)
+TEST(three_forms)
 {
     assert_int_equal(parse("Sun, 06 Nov 1994 08:49:37 GMT"), 784111777);
     assert_int_equal(parse("Sunday, 06-Nov-94 08:49:37 GMT"), 784111777);
@@ -43,7 +37,7 @@ static void three_forms(void **state)
     assert_int_equal(parse("Thu, 29 Feb 2024 00:00:00 GMT"), 1709164800);
 }
 
-static void not_dates(void **state)
+TEST(not_dates)
 {
     static const char *const bad[] = {
         "",
@@ -110,7 +104,7 @@ static void not_dates(void **state)
 
 /* Each day of 500 years, and each century's turn of 10,000, there and back, beside the C library. */
 /* Every byte of every form counts. */
-static void with_another_byte_it_is_no_date(void **state)
+TEST(with_another_byte_it_is_no_date)
 {
     static const char *const forms[] = {"Sun, 06 Nov 1994 08:49:37 GMT",
                                         "Sunday, 06-Nov-94 08:49:37 GMT",
@@ -127,7 +121,7 @@ static void with_another_byte_it_is_no_date(void **state)
     }
 }
 
-static void calendar(void **state)
+TEST(calendar)
 {
     int64_t seconds = YEAR_0;
     while (seconds < YEAR_9999_END) {
@@ -150,7 +144,7 @@ static void calendar(void **state)
     }
 }
 
-static void format_clamps(void **state)
+TEST(format_clamps)
 {
     char text[HTTP_DATE_BYTES + 1] = "";
     http_date_format(INT64_MIN, text);
@@ -162,7 +156,7 @@ static void format_clamps(void **state)
 }
 
 /* "More than 50 years in the future" is the past; at 50 years to the second it is still the future. */
-static void two_digit_years(void **state)
+TEST(two_digit_years)
 {
     assert_int_equal(parse("Sunday, 26-Jul-76 12:00:00 GMT"), 3362990400); /* 2076 */
     assert_int_equal(parse("Monday, 26-Jul-76 12:00:01 GMT"), 207230401);  /* 1976 */
@@ -188,14 +182,4 @@ static void two_digit_years(void **state)
                              ref_date(date, strlen(date), now_s));
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(three_forms),   cmocka_unit_test(not_dates),
-        cmocka_unit_test(calendar),      cmocka_unit_test(with_another_byte_it_is_no_date),
-        cmocka_unit_test(format_clamps), cmocka_unit_test(two_digit_years),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,15 +6,9 @@
 #include "http_date.h"
 #include "numbers.h"
 #include "reference_evaluator.h"
+#include "testing.h"
 #include "text.h"
 #include "tsv.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #define FIELDS_MAX 16
 
@@ -187,18 +181,18 @@ static void table_as_origin(const char *name, bool first_only, size_t rows_min)
     assert_true(rows >= rows_min);
 }
 
-static void table_of_facts(void **state)
+TEST(table_of_facts)
 {
     table_as_origin("preconditions.tsv", false, 159);
 }
 
-static void table_of_the_rfc(void **state)
+TEST(table_of_the_rfc)
 {
     table_as_origin("preconditions_rfc.tsv", true, 425);
 }
 
 /* A front end has an entry only of a 200 with a valid tag; of anything else it knows nothing. */
-static void table_as_front(void **state)
+TEST(table_as_front)
 {
     struct tsv t;
     size_t rows = 0, failures = 0;
@@ -229,7 +223,7 @@ static void table_as_front(void **state)
 
 /* ---- The RFC's order, and reasons ---- */
 
-static void order(void **state)
+TEST(order)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     EXPECT("GET", &v1, PROCEED, NO_CONDITION, "Host: a");
@@ -261,7 +255,7 @@ static void order(void **state)
     EXPECT("GET", &v1, PROCEED, MATCH, "If-Match: \"v1\"", "If-Modified-Since: not a date");
 }
 
-static void lines_are_one_list(void **state)
+TEST(lines_are_one_list)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     EXPECT("GET", &v1, NOT_MODIFIED, MATCH, "If-None-Match: \"a\"", "Accept: x",
@@ -294,7 +288,7 @@ static void lines_are_one_list(void **state)
            "If-Unmodified-Since: " EARLIER);
 }
 
-static void malformed_lists_do_no_harm(void **state)
+TEST(malformed_lists_do_no_harm)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     static const char *const lists[] = {
@@ -337,7 +331,7 @@ static void malformed_lists_do_no_harm(void **state)
     }
 }
 
-static void stored_tag_that_is_none(void **state)
+TEST(stored_tag_that_is_none)
 {
     static const char *const bad[] = {"v1", "\"v1", "w/\"v1\"", "W/v1", "\"a b\"", " \"v1\"", "*"};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
@@ -348,7 +342,7 @@ static void stored_tag_that_is_none(void **state)
     }
 }
 
-static void existence(void **state)
+TEST(existence)
 {
     const etag_validators unknown = validators(ETAG_EXISTENCE_UNKNOWN, NULL, NULL);
     const etag_validators implied = validators(ETAG_EXISTENCE_UNKNOWN, "\"v1\"", NULL);
@@ -387,7 +381,7 @@ static void existence(void **state)
     EXPECT("PUT", &untagged, PRECONDITION_FAILED, MATCH, "If-None-Match: *");
 }
 
-static void methods(void **state)
+TEST(methods)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     static const char *const outside[] = {"OPTIONS", "TRACE", "CONNECT"};
@@ -401,7 +395,7 @@ static void methods(void **state)
     }
 }
 
-static void names_that_are_near(void **state)
+TEST(names_that_are_near)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     static const char *const names[] = {
@@ -440,7 +434,7 @@ static void names_that_are_near(void **state)
     EXPECT("PUT", &v1, PROCEED, MATCH, "IF-MATCH: \"v1\"");
 }
 
-static void absent_value_is_no_line(void **state)
+TEST(absent_value_is_no_line)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     const etag_field fields[] = {{ETAG_LIT("If-None-Match"), {NULL, 0}},
@@ -487,7 +481,7 @@ static etag_range range_of(const char *method, const etag_validators *now, size_
                          ETAG_RANGE_##range_);                                                     \
     } while (0)
 
-static void ranges(void **state)
+TEST(ranges)
 {
     etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     v1.last_modified_is_strong = true;
@@ -553,7 +547,7 @@ static struct judgement judge_with(bool require, bool suffixes, const char *meth
     return j;
 }
 
-static void a_required_condition(void **state)
+TEST(a_required_condition)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     const etag_validators absent = validators(ETAG_ABSENT, NULL, NULL);
@@ -580,7 +574,7 @@ static void a_required_condition(void **state)
     assert_int_equal(etag_verdict_http_status(ETAG_PRECONDITION_REQUIRED), 428);
 }
 
-static void compression_suffixes(void **state)
+TEST(compression_suffixes)
 {
     const etag_validators x = validators(ETAG_EXISTS, "\"x\"", NULL);
     const etag_validators gzip = validators(ETAG_EXISTS, "W/\"x-gzip\"", NULL);
@@ -609,7 +603,7 @@ static void compression_suffixes(void **state)
                      ETAG_NOT_MODIFIED);
 }
 
-static void a_suffix_beside_a_malformed_tag(void **state)
+TEST(a_suffix_beside_a_malformed_tag)
 {
     static const char *const bad[] = {"W/W/\"x\"", "\"xy", "x\"", "\"x\"y", "\"x y\""};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
@@ -621,7 +615,7 @@ static void a_suffix_beside_a_malformed_tag(void **state)
     }
 }
 
-static void a_suffix_beside_an_absent_tag(void **state)
+TEST(a_suffix_beside_an_absent_tag)
 {
     const etag_validators none = validators(ETAG_EXISTS, NULL, LM);
     assert_int_equal(judge_with(false, true, "GET", &none, "If-None-Match: \"-gzip\"").verdict,
@@ -632,7 +626,7 @@ static void a_suffix_beside_an_absent_tag(void **state)
 
 /* ---- Structs ---- */
 
-static void structs_without_a_size_are_unknown(void **state)
+TEST(structs_without_a_size_are_unknown)
 {
     etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     const char *const lines[] = {"Range: bytes=0-1", "If-Range: " LM};
@@ -649,7 +643,7 @@ static void structs_without_a_size_are_unknown(void **state)
     assert_int_equal(etag_evaluate(NULL, NULL), ETAG_UNKNOWN);
 }
 
-static void long_lists(void **state)
+TEST(long_lists)
 {
     const size_t count = 4096;
     const etag_validators v = validators(ETAG_EXISTS, "\"tag-4095\"", NULL);
@@ -722,7 +716,7 @@ static etag_str random_value(uint64_t *seed)
     return exact(text, strlen(text));
 }
 
-static void random_against_reference(void **state)
+TEST(random_against_reference)
 {
     static const char *const method_names[] = {"GET", "HEAD", "GET", "HEAD", "PUT", "OPTIONS", ""};
     static const char *const names[] = {
@@ -781,30 +775,4 @@ static void random_against_reference(void **state)
         assert_in_range(verdicts[i], 150, 60000);
     for (size_t i = 0; i < COUNT_OF(ranges_seen); i++)
         assert_in_range(ranges_seen[i], 150, 60000);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table_of_facts),
-        cmocka_unit_test(table_of_the_rfc),
-        cmocka_unit_test(table_as_front),
-        cmocka_unit_test(order),
-        cmocka_unit_test(lines_are_one_list),
-        cmocka_unit_test(malformed_lists_do_no_harm),
-        cmocka_unit_test(stored_tag_that_is_none),
-        cmocka_unit_test(existence),
-        cmocka_unit_test(methods),
-        cmocka_unit_test(names_that_are_near),
-        cmocka_unit_test(absent_value_is_no_line),
-        cmocka_unit_test(ranges),
-        cmocka_unit_test(a_required_condition),
-        cmocka_unit_test(compression_suffixes),
-        cmocka_unit_test(a_suffix_beside_a_malformed_tag),
-        cmocka_unit_test(a_suffix_beside_an_absent_tag),
-        cmocka_unit_test(structs_without_a_size_are_unknown),
-        cmocka_unit_test(long_lists),
-        cmocka_unit_test(random_against_reference),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,16 +3,10 @@
 #include "repeated.h"
 
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-static void the_usual_ones(void **state)
+TEST(the_usual_ones)
 {
     struct repeated_fields fields = {0};
     assert_true(repeated_fields_copy(&fields, NULL, 0));
@@ -24,7 +18,7 @@ static void the_usual_ones(void **state)
     assert_false(repeated_fields_has(&fields, ETAG_LIT("")));
 }
 
-static void added_ones_are_copied(void **state)
+TEST(added_ones_are_copied)
 {
     struct repeated_fields fields;
     char name[REPEATED_NAME_BYTES_MAX];
@@ -39,7 +33,7 @@ static void added_ones_are_copied(void **state)
     assert_true(repeated_fields_has(&fields, ETAG_LIT("vary")));
 }
 
-static void bad_ones(void **state)
+TEST(bad_ones)
 {
     struct repeated_fields fields;
     char name[REPEATED_NAME_BYTES_MAX + 1];
@@ -71,14 +65,4 @@ static void bad_ones(void **state)
     for (size_t i = 0; i <= REPEATED_FIELDS_MAX; i++)
         many[i] = ETAG_LIT("x");
     assert_false(repeated_fields_copy(&fields, many, REPEATED_FIELDS_MAX + 1));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_usual_ones),
-        cmocka_unit_test(added_ones_are_copied),
-        cmocka_unit_test(bad_ones),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,16 +3,11 @@
 #include "storable.h"
 
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 #include <time.h>
-
-#include <cmocka.h>
 
 #define FIELDS_MAX 24
 
@@ -70,7 +65,7 @@ static void assert_reason(etag_reason got, etag_reason expected, const char *wha
         fail_msg("%s: %s, expected %s", what, etag_reason_word(got), etag_reason_word(expected));
 }
 
-static void method_and_status(void **state)
+TEST(method_and_status)
 {
     struct fixture f;
     assert_int_equal(reduce(fresh(&f)), ETAG_REASON_NONE);
@@ -88,7 +83,7 @@ static void method_and_status(void **state)
     }
 }
 
-static void validators(void **state)
+TEST(validators)
 {
     struct fixture f;
     fresh(&f)->response.etag = (etag_str){NULL, 0};
@@ -122,7 +117,7 @@ static void validators(void **state)
     assert_int_equal(f.entry.last_modified, ETAG_NO_DATE);
 }
 
-static void cache_control(void **state)
+TEST(cache_control)
 {
     static const struct {
         const char *value;
@@ -173,7 +168,7 @@ static void cache_control(void **state)
 }
 
 /* RFC 9111 section 3.5 */
-static void authorization(void **state)
+TEST(authorization)
 {
     static const char *const shared[] = {"public", "max-age=0, Must-Revalidate", "s-maxage=10"};
     static const char *const others[] = {"max-age=60", "proxy-revalidate", "ext=public",
@@ -195,7 +190,7 @@ static void authorization(void **state)
     }
 }
 
-static void other_fields(void **state)
+TEST(other_fields)
 {
     static const struct {
         const char *name, *value;
@@ -225,7 +220,7 @@ static void other_fields(void **state)
 }
 
 /* With every fault at once, mended one by one. */
-static void order_of_reasons(void **state)
+TEST(order_of_reasons)
 {
     static const etag_reason order[] = {
         ETAG_REASON_METHOD,     ETAG_REASON_HTTP_STATUS,   ETAG_REASON_NO_VALIDATOR,
@@ -274,7 +269,7 @@ static void assert_kept(const struct fixture *f, size_t i, const char *name, con
     assert_true(str_equal(kept->field.value, str_of(value)));
 }
 
-static void what_is_kept(void **state)
+TEST(what_is_kept)
 {
     const etag_str surrogates[] = {ETAG_LIT("upload:42"), ETAG_LIT("customer:7")};
     struct fixture f;
@@ -318,7 +313,7 @@ static void what_is_kept(void **state)
     assert_int_equal(f.entry.content_location.len, 0);
 }
 
-static void what_the_client_adds_is_kept(void **state)
+TEST(what_the_client_adds_is_kept)
 {
     const etag_str names[] = {ETAG_LIT("surrogate-key"), ETAG_LIT("Access-Control-Expose-Headers")};
     struct fixture f;
@@ -338,7 +333,7 @@ static void what_the_client_adds_is_kept(void **state)
 }
 
 /* The answer to the request itself may be a 304, also where nothing may be stored. */
-static void what_is_refused_is_reduced_too(void **state)
+TEST(what_is_refused_is_reduced_too)
 {
     struct fixture f;
     add(fresh(&f), "Cache-Control", "no-store");
@@ -351,7 +346,7 @@ static void what_is_refused_is_reduced_too(void **state)
     assert_true(str_equal(f.entry.content_location, ETAG_LIT("/a.json")));
 }
 
-static void expires_without_date_counts_from_now(void **state)
+TEST(expires_without_date_counts_from_now)
 {
     struct fixture f;
     add(fresh(&f), "Expires", "Fri, 01 Jan 2100 00:00:00 GMT");
@@ -371,7 +366,7 @@ static bool depends_on(const struct fixture *f, const char *name)
     return false;
 }
 
-static void surrogate_keys_of_names_lists_and_fields(void **state)
+TEST(surrogate_keys_of_names_lists_and_fields)
 {
     struct fixture f;
     const etag_str names[] = {ETAG_LIT("upload:42")}, lists[] = {ETAG_LIT("a, b"), ETAG_LIT("c")};
@@ -393,7 +388,7 @@ static void surrogate_keys_of_names_lists_and_fields(void **state)
     assert_int_equal(f.entry.surrogate_count, 1);
 }
 
-static void limits(void **state)
+TEST(limits)
 {
     struct fixture f;
     fresh(&f);
@@ -437,23 +432,4 @@ static void limits(void **state)
     add(fresh(&f), "Cache-Control", NULL); /* an absent value is no field */
     assert_int_equal(reduce(&f), ETAG_REASON_NONE);
     assert_int_equal(f.entry.field_count, 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(method_and_status),
-        cmocka_unit_test(validators),
-        cmocka_unit_test(cache_control),
-        cmocka_unit_test(authorization),
-        cmocka_unit_test(other_fields),
-        cmocka_unit_test(order_of_reasons),
-        cmocka_unit_test(what_is_kept),
-        cmocka_unit_test(what_the_client_adds_is_kept),
-        cmocka_unit_test(what_is_refused_is_reduced_too),
-        cmocka_unit_test(expires_without_date_counts_from_now),
-        cmocka_unit_test(surrogate_keys_of_names_lists_and_fields),
-        cmocka_unit_test(limits),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

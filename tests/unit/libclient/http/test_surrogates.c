@@ -5,17 +5,12 @@
 #include "key.h"
 #include "numbers.h"
 #include "storable.h"
+#include "testing.h"
 #include "text.h"
 #include "tsv.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define FIELDS_MAX 24
 #define TEXT_BYTES_MAX 16384
@@ -30,7 +25,7 @@ static const char *name_of(const char *text, char out[512])
 
 /* ---- Names ---- */
 
-static void names_that_can_be_sent_stay(void **state)
+TEST(names_that_can_be_sent_stay)
 {
     char longest[SURROGATE_BYTES_MAX + 1] = {0}, out[512];
     memset(longest, 'x', SURROGATE_BYTES_MAX);
@@ -43,7 +38,7 @@ static void names_that_can_be_sent_stay(void **state)
     assert_string_equal(name_of(",;a,b;", out), "a,b");
 }
 
-static void a_name_that_cannot_is_hashed(void **state)
+TEST(a_name_that_cannot_is_hashed)
 {
     char over[SURROGATE_BYTES_MAX + 2] = {0}, out[512], other[512];
     memset(over, 'x', SURROGATE_BYTES_MAX + 1);
@@ -58,7 +53,7 @@ static void a_name_that_cannot_is_hashed(void **state)
 }
 
 /* Python's str in a header field goes as ISO 8859-1, and as UTF-8 where it names what changed. */
-static void a_name_is_the_same_in_latin_1_and_in_utf_8(void **state)
+TEST(a_name_is_the_same_in_latin_1_and_in_utf_8)
 {
     char out[512], other[512];
     assert_string_equal(name_of("cat\xe9gorie:\xe9t\xe9", out),
@@ -69,7 +64,7 @@ static void a_name_is_the_same_in_latin_1_and_in_utf_8(void **state)
     assert_string_not_equal(name_of("\xf0\x9f\x98\x80", out), name_of("\xf0\x9f\x98\x81", other));
 }
 
-static void a_list_that_is_too_long_to_be_a_name_is_its_first_name(void **state)
+TEST(a_list_that_is_too_long_to_be_a_name_is_its_first_name)
 {
     char list[600], out[512];
     memset(list, 'b', sizeof(list));
@@ -80,7 +75,7 @@ static void a_list_that_is_too_long_to_be_a_name_is_its_first_name(void **state)
     assert_string_equal(name_of(list, out), "first");
 }
 
-static void blanks_and_controls_are_refused(void **state)
+TEST(blanks_and_controls_are_refused)
 {
     const char *const bad[] = {"", "a b", "a\tb", "\x7f", "\x01", "\xc3\xa9 b"};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
@@ -120,7 +115,7 @@ static void assert_names(const struct surrogate_set *set, const char *what, cons
         fail_msg("%s: %zu names, not %zu", what, set->count, count);
 }
 
-static void lists_are_read_both_ways(void **state)
+TEST(lists_are_read_both_ways)
 {
     static const struct {
         const char *list, *names;
@@ -142,7 +137,7 @@ static void lists_are_read_both_ways(void **state)
 }
 
 /* As Django sends "post:1 \xd0\xba\xd0\xbb\xd1\x8e\xd1\x87": an invalidation of post:1 would not reach the page. */
-static void a_list_whose_names_are_encoded_is_refused(void **state)
+TEST(a_list_whose_names_are_encoded_is_refused)
 {
     const char *const bad[] = {
         "=?utf-8?b?cG9zdDoxINC60LvRjtGH?=", "a =?utf-8?q?=D0=BA?=", "a,=?utf-8?q?=D0=BA?=, b"};
@@ -156,7 +151,7 @@ static void a_list_whose_names_are_encoded_is_refused(void **state)
     assert_null(surrogate_set_add_list(&set, str_of("/search=?q= ?= =? =?=")));
 }
 
-static void fields_that_hold_lists(void **state)
+TEST(fields_that_hold_lists)
 {
     const char *const lists[] = {"Surrogate-Key", "xkey",         "XKEY",          "Cache-Tag",
                                  "Cache-Tags",    "X-Cache-Tags", "X-Magento-Tags"};
@@ -181,7 +176,7 @@ static void add_numbered(struct surrogate_set *set, unsigned first, unsigned end
     surrogate_set_close(set);
 }
 
-static void more_names_than_fit_are_groups(void **state)
+TEST(more_names_than_fit_are_groups)
 {
     struct surrogate_set set;
     add_numbered(&set, 0, SURROGATES_PER_ENTRY_MAX);
@@ -286,7 +281,7 @@ static void assert_reached(const struct tsv *table, const struct surrogate_set *
         fail_msg("%s: an invalidation of %s does not reach it", id, purge);
 }
 
-static void header_sets_of_real_sites(void **state)
+TEST(header_sets_of_real_sites)
 {
     struct tsv table;
     size_t count = 0;
@@ -319,21 +314,4 @@ static void header_sets_of_real_sites(void **state)
     }
     tsv_close(&table);
     assert_true(count >= 15);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_that_can_be_sent_stay),
-        cmocka_unit_test(a_name_that_cannot_is_hashed),
-        cmocka_unit_test(a_name_is_the_same_in_latin_1_and_in_utf_8),
-        cmocka_unit_test(a_list_that_is_too_long_to_be_a_name_is_its_first_name),
-        cmocka_unit_test(blanks_and_controls_are_refused),
-        cmocka_unit_test(lists_are_read_both_ways),
-        cmocka_unit_test(a_list_whose_names_are_encoded_is_refused),
-        cmocka_unit_test(fields_that_hold_lists),
-        cmocka_unit_test(more_names_than_fit_are_groups),
-        cmocka_unit_test(header_sets_of_real_sites),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,14 +2,8 @@
 /* Request header fields for the key: absent, empty, several lines, and values that do not fit. */
 #include "key.h"
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static const etag_str names[] = {ETAG_LIT("Accept-Language"), ETAG_LIT("accept"),
                                  ETAG_LIT("Origin")};
@@ -31,7 +25,7 @@ static void assert_value(etag_field field, const char *value)
     assert_true(str_equal(field.value, str_of(value)));
 }
 
-static void values(void **state)
+TEST(values)
 {
     etag_field vary[NAMES];
     char text[64];
@@ -48,7 +42,7 @@ static void values(void **state)
     assert_null(vary[0].value.data);
 }
 
-static void several_joined(void **state)
+TEST(several_joined)
 {
     const etag_field twice[] = {{ETAG_LIT("Origin"), ETAG_LIT("1")},
                                 {ETAG_LIT("Accept"), ETAG_LIT("x")},
@@ -62,7 +56,7 @@ static void several_joined(void **state)
 }
 
 /* Half a value would be another key, under which other representations stand. */
-static void what_does_not_fit_makes_no_key(void **state)
+TEST(what_does_not_fit_makes_no_key)
 {
     etag_field vary[NAMES];
     char text[10];
@@ -79,14 +73,4 @@ static void what_does_not_fit_makes_no_key(void **state)
         assert_non_null(key_canonicalize(&canonical, &key));
     }
     assert_int_equal(etag_vary_select(names, NAMES, fields, FIELDS, vary, text, 10), ETAG_OK);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values),
-        cmocka_unit_test(several_joined),
-        cmocka_unit_test(what_does_not_fit_makes_no_key),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -98,6 +98,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static void expect(struct fixture *f, etag_verdict verdict, etag_reason reason)
 {
     const etag_token token = {1, 2};
@@ -122,9 +124,8 @@ static void expect_str(etag_str found, const char *wanted)
         fail_msg("\"%.*s\" is not \"%s\"", (int)found.len, found.data, wanted);
 }
 
-static void answers_304_with_its_fields(void **state)
+CASE(answers_304_with_its_fields)
 {
-    struct fixture *f = *state;
     const int64_t before_s = (int64_t)time(NULL) - 1;
     expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
     expect_str(f->answer.etag, etag);
@@ -144,9 +145,8 @@ static void answers_304_with_its_fields(void **state)
 }
 
 /* Everything that does not fit into slot and detail, and the largest number of fields. */
-static void answers_with_what_overflows(void **state)
+CASE(answers_with_what_overflows)
 {
-    struct fixture *f = *state;
     static char tag[ENTITY_TAG_BYTES_MAX], location[CONTENT_LOCATION_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
     memset(tag, 'x', sizeof(tag));
@@ -174,9 +174,8 @@ static void answers_with_what_overflows(void **state)
 }
 
 /* What the role fill can put into an entry beyond libetag: neither cookies nor what this client did not ask for go out. */
-static void fields_that_this_client_does_not_repeat_are_left_out(void **state)
+CASE(fields_that_this_client_does_not_repeat_are_left_out)
 {
-    struct fixture *f = *state;
     const etag_str wanted = ETAG_LIT("X-Wanted");
     struct kept_field fields[] = {
         {FIELDSET_LITERAL, {ETAG_LIT("Set-Cookie"), ETAG_LIT("session=1")}, 0},
@@ -199,9 +198,8 @@ static void fields_that_this_client_does_not_repeat_are_left_out(void **state)
 }
 
 /* No daemon stores them: whatever wrote this, nobody splits an answer in two. */
-static void values_with_controls_are_torn(void **state)
+CASE(values_with_controls_are_torn)
 {
-    struct fixture *f = *state;
     const etag_str bad = ETAG_LIT("a\r\nSet-Cookie: b");
     struct kept_field field = {FIELDSET_LITERAL, {ETAG_LIT("Vary"), bad}, 0};
     f->kept = &field;
@@ -218,9 +216,8 @@ static void values_with_controls_are_torn(void **state)
     expect(f, ETAG_UNKNOWN, ETAG_REASON_TORN);
 }
 
-static void judges_all_methods(void **state)
+CASE(judges_all_methods)
 {
-    struct fixture *f = *state;
     f->request.method = ETAG_LIT("HEAD");
     expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
     f->request.method = ETAG_LIT("PUT");
@@ -242,9 +239,8 @@ static void judges_all_methods(void **state)
 }
 
 /* What the request lacks, no memory can know better. */
-static void a_required_condition_needs_no_entry(void **state)
+CASE(a_required_condition_needs_no_entry)
 {
-    struct fixture *f = *state;
     f->request.method = ETAG_LIT("PUT");
     f->request.require_if_match = true;
     expect(f, ETAG_PRECONDITION_REQUIRED, ETAG_REASON_REQUIRED);
@@ -259,9 +255,8 @@ static void a_required_condition_needs_no_entry(void **state)
 }
 
 /* Bytes in the memory that are no field set, as a slot might refer to while it is reused. */
-static void a_field_set_that_is_none_is_torn(void **state)
+CASE(a_field_set_that_is_none_is_torn)
 {
-    struct fixture *f = *state;
     struct shm_entry found;
     uint8_t bytes[POOL_UNIT_BYTES];
     assert_true(index_find(f->index, f->entry.fingerprint, &found));
@@ -273,9 +268,8 @@ static void a_field_set_that_is_none_is_torn(void **state)
     expect(f, ETAG_PROCEED, ETAG_REASON_NO_MATCH);
 }
 
-static void expires_that_no_date_can_say(void **state)
+CASE(expires_that_no_date_can_say)
 {
-    struct fixture *f = *state;
     f->fields[0] = (struct kept_field){FIELDSET_EXPIRES, {{0}, {0}}, INT64_MAX};
     f->fields[1] = (struct kept_field){FIELDSET_EXPIRES, {{0}, {0}}, INT64_MIN};
     put(f);
@@ -284,9 +278,8 @@ static void expires_that_no_date_can_say(void **state)
     expect_str(f->answer.fields[2].value, "Sat, 01 Jan 0000 00:00:00 GMT");
 }
 
-static void says_what_to_do_with_a_range(void **state)
+CASE(says_what_to_do_with_a_range)
 {
-    struct fixture *f = *state;
     etag_field fields[] = {{ETAG_LIT("Range"), ETAG_LIT("bytes=0-1")},
                            {ETAG_LIT("If-Range"), ETAG_LIT("\"v1\"")}};
     f->request.fields = fields;
@@ -305,9 +298,8 @@ static void says_what_to_do_with_a_range(void **state)
     assert_int_equal(f->answer.range, ETAG_RANGE_IGNORE);
 }
 
-static void unknown_without_an_index(void **state)
+CASE(unknown_without_an_index)
 {
-    struct fixture *f = *state;
     mapping_close(&f->client->mapping);
     expect(f, ETAG_UNKNOWN, ETAG_REASON_NO_INDEX);
     assert_int_equal(f->client->counters->unknown_no_index, 1);
@@ -315,9 +307,8 @@ static void unknown_without_an_index(void **state)
     assert_int_equal(etag_token_now(f->client).lsn, 0);
 }
 
-static void unknown_without_a_lease(void **state)
+CASE(unknown_without_a_lease)
 {
-    struct fixture *f = *state;
     shm_lease_store(index_view(f->index), 0);
     expect(f, ETAG_UNKNOWN, ETAG_REASON_NO_LEASE);
     shm_lease_store(index_view(f->index), time_coarse_ns());
@@ -331,18 +322,16 @@ static void unknown_without_a_lease(void **state)
     assert_int_equal(f->client->counters->unknown_no_lease, 3);
 }
 
-static void unknown_without_an_entry(void **state)
+CASE(unknown_without_an_entry)
 {
-    struct fixture *f = *state;
     f->key.resource.target = ETAG_LIT("/uploads/43");
     expect(f, ETAG_UNKNOWN, ETAG_REASON_NO_ENTRY);
     assert_int_equal(f->answer.fill_lsn, 0);
     assert_int_equal(f->client->counters->unknown_no_entry, 1);
 }
 
-static void every_clock_of_the_entry_makes_it_stale(void **state)
+CASE(every_clock_of_the_entry_makes_it_stale)
 {
-    struct fixture *f = *state;
     struct shm_view *view = index_view(f->index);
     const uint32_t clocks[] = {CLOCK_FLOOR, 7, 9};
     for (size_t i = 0; i < 3; i++) {
@@ -363,9 +352,8 @@ static void every_clock_of_the_entry_makes_it_stale(void **state)
     assert_int_equal(f->client->counters->unknown_in_flux, 6);
 }
 
-static void expires(void **state)
+CASE(expires)
 {
-    struct fixture *f = *state;
     f->entry.expires_ns = time_coarse_ns() + 60 * NS_PER_S;
     put(f);
     expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
@@ -376,18 +364,16 @@ static void expires(void **state)
     assert_int_equal(f->client->counters->unknown_expired, 1);
 }
 
-static void a_slot_that_stays_odd_is_torn(void **state)
+CASE(a_slot_that_stays_odd_is_torn)
 {
-    struct fixture *f = *state;
     index_view(f->index)->slots[f->slot].sequence |= 1;
     expect(f, ETAG_UNKNOWN, ETAG_REASON_TORN);
     assert_int_equal(f->client->counters->unknown_torn, 1);
     index_view(f->index)->slots[f->slot].sequence++;
 }
 
-static void bad_keys_and_sizes(void **state)
+CASE(bad_keys_and_sizes)
 {
-    struct fixture *f = *state;
     f->key.scope.kind = ETAG_SCOPE_UNSET;
     expect(f, ETAG_UNKNOWN, ETAG_REASON_BAD_KEY);
     assert_string_not_equal(etag_client_error(f->client), "");
@@ -411,9 +397,8 @@ static void bad_keys_and_sizes(void **state)
 }
 
 /* Version 1 was served at 10.3, version 2 committed at 10.8: both are of the second 10. */
-static void two_versions_of_one_second_have_no_304_by_date(void **state)
+CASE(two_versions_of_one_second_have_no_304_by_date)
 {
-    struct fixture *f = *state;
     f->condition = (etag_field){ETAG_LIT("If-Modified-Since"),
                                 ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT")};
     expect(f, ETAG_PROCEED, ETAG_REASON_DATE_WEAK);
@@ -444,9 +429,8 @@ static void two_versions_of_one_second_have_no_304_by_date(void **state)
 }
 
 /* A caller compiled with a newer header passes larger structs. */
-static void larger_structs_are_accepted(void **state)
+CASE(larger_structs_are_accepted)
 {
-    struct fixture *f = *state;
     struct {
         etag_answer answer;
         uint64_t newer;
@@ -473,9 +457,8 @@ static void expect_wrong(struct fixture *f, const char *part)
     assert_non_null(strstr(etag_client_error(f->client), part));
 }
 
-static void a_lookup_with_an_unknown_member_that_is_set_is_unknown(void **state)
+CASE(a_lookup_with_an_unknown_member_that_is_set_is_unknown)
 {
-    struct fixture *f = *state;
     const etag_request *const request = &f->request;
     struct {
         etag_request request;
@@ -521,7 +504,7 @@ __attribute__((noinline)) static const void *read_in(const void *in, void *scrat
     return abi_in(in, scratch, bytes, first_bytes);
 }
 
-static void smaller_structs_read_as_zero(void **state)
+CASE(smaller_structs_read_as_zero)
 {
     const size_t first_bytes = offsetof(struct versioned, second);
     struct versioned caller = {first_bytes, 5, 6}, scratch = {1, 2, 3};
@@ -544,7 +527,7 @@ static void smaller_structs_read_as_zero(void **state)
 }
 
 /* The library's are the first two members: the third is one that it does not know. */
-static void larger_structs_are_zero_beyond_ours(void **state)
+CASE(larger_structs_are_zero_beyond_ours)
 {
     struct versioned caller = {sizeof(caller), 5, 0}, scratch;
     const size_t first_bytes = offsetof(struct versioned, second);
@@ -554,9 +537,8 @@ static void larger_structs_are_zero_beyond_ours(void **state)
     assert_ptr_equal(abi_in_answer(&caller, &scratch, first_bytes, first_bytes), &caller);
 }
 
-static void tokens_follow_the_lsn(void **state)
+CASE(tokens_follow_the_lsn)
 {
-    struct fixture *f = *state;
     etag_token token = etag_token_now(f->client);
     assert_true(token.incarnation == FAKE_INCARNATION);
     assert_int_equal(token.lsn, 50);
@@ -585,9 +567,8 @@ static int check_as_child(struct fixture *f, const struct counters *parents)
     return f->client->counters->checks == 3 ? 0 : 3;
 }
 
-static void a_child_keeps_the_memory_and_counts_for_itself(void **state)
+CASE(a_child_keeps_the_memory_and_counts_for_itself)
 {
-    struct fixture *f = *state;
     struct counters *page = mmap(NULL, COUNTERS_BYTES, PROT_READ | PROT_WRITE,
                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(page != MAP_FAILED);
@@ -645,12 +626,11 @@ static int check_strictly(struct fixture *f)
 #endif
 #endif
 
-static void makes_no_system_call(void **state)
+CASE(makes_no_system_call)
 {
 #ifdef SANITIZER_HAS_THREADS
     skip(); /* its own thread makes system calls, and outlives the child's */
 #endif
-    struct fixture *f = *state;
     if (under_valgrind())
         skip();
     const pid_t child = fork();
@@ -660,36 +640,4 @@ static void makes_no_system_call(void **state)
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
         skip();
     assert_int_equal(status, 0);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(answers_304_with_its_fields),
-        TEST(answers_with_what_overflows),
-        TEST(fields_that_this_client_does_not_repeat_are_left_out),
-        TEST(values_with_controls_are_torn),
-        TEST(judges_all_methods),
-        TEST(a_required_condition_needs_no_entry),
-        TEST(a_field_set_that_is_none_is_torn),
-        TEST(expires_that_no_date_can_say),
-        TEST(says_what_to_do_with_a_range),
-        TEST(unknown_without_an_index),
-        TEST(unknown_without_a_lease),
-        TEST(unknown_without_an_entry),
-        TEST(every_clock_of_the_entry_makes_it_stale),
-        TEST(expires),
-        TEST(a_slot_that_stays_odd_is_torn),
-        TEST(bad_keys_and_sizes),
-        TEST(two_versions_of_one_second_have_no_304_by_date),
-        TEST(larger_structs_are_accepted),
-        TEST(larger_structs_are_zero_beyond_ours),
-        TEST(a_lookup_with_an_unknown_member_that_is_set_is_unknown),
-        TEST(smaller_structs_read_as_zero),
-        TEST(tokens_follow_the_lsn),
-        TEST(a_child_keeps_the_memory_and_counts_for_itself),
-        TEST(makes_no_system_call),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

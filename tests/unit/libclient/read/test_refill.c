@@ -69,6 +69,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 /* ---- The index ---- */
 
 static struct hash128 fingerprint_of(struct fixture *f)
@@ -149,9 +151,8 @@ static void answered(struct fixture *f, int fills, int retires)
 
 /* ---- Refill ---- */
 
-static void what_the_entry_says_is_not_filled_again(void **state)
+CASE(what_the_entry_says_is_not_filled_again)
 {
-    struct fixture *f = *state;
     store(f, AS_ANSWERED);
     answered(f, 0, 0);
     f->surrogates[0] = ETAG_LIT("post:1"); /* fewer names than the entry has are covered by it */
@@ -162,9 +163,8 @@ static void what_the_entry_says_is_not_filled_again(void **state)
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_NONE);
 }
 
-static void another_cache_control_fills(void **state)
+CASE(another_cache_control_fills)
 {
-    struct fixture *f = *state;
     struct stored former = AS_ANSWERED;
     former.cache_control = "max-age=86400";
     store(f, former);
@@ -183,9 +183,8 @@ static void another_cache_control_fills(void **state)
 }
 
 /* It went on with the other fields for ever: what had been said before the invalidation seemed to be on its way. */
-static void fields_that_were_filled_over_after_an_invalidation_go(void **state)
+CASE(fields_that_were_filled_over_after_an_invalidation_go)
 {
-    struct fixture *f = *state;
     struct stored former = AS_ANSWERED;
     former.cache_control = "max-age=86400";
     former.fill_lsn = TOKEN_LSN / 2;
@@ -200,9 +199,8 @@ static void fields_that_were_filled_over_after_an_invalidation_go(void **state)
     answered(f, 0, 1);
 }
 
-static void a_surrogate_key_that_the_entry_lacks_always_fills(void **state)
+CASE(a_surrogate_key_that_the_entry_lacks_always_fills)
 {
-    struct fixture *f = *state;
     f->response.surrogate_count = 2;
     for (int i = 0; i < 5; i++) {
         store(f, AS_ANSWERED);
@@ -217,9 +215,8 @@ static void a_surrogate_key_that_the_entry_lacks_always_fills(void **state)
     answered(f, 1, 0);
 }
 
-static void another_date_or_tag_fills(void **state)
+CASE(another_date_or_tag_fills)
 {
-    struct fixture *f = *state;
     store(f, AS_ANSWERED);
     f->response.last_modified = 784111777;
     answered(f, 1, 0);
@@ -233,9 +230,8 @@ static void another_date_or_tag_fills(void **state)
     answered(f, 1, 0);
 }
 
-static void an_expiry_in_half_fills(void **state)
+CASE(an_expiry_in_half_fills)
 {
-    struct fixture *f = *state;
     struct stored young = AS_ANSWERED;
     f->response.max_age_s = 10000;
     young.left_ns = 9000 * NS_PER_S;
@@ -253,9 +249,8 @@ static void an_expiry_in_half_fills(void **state)
 }
 
 /* Whole seconds of Expires and of Date: the distance between them is a second more or less. */
-static void an_expires_that_rounds_otherwise_is_the_same(void **state)
+CASE(an_expires_that_rounds_otherwise_is_the_same)
 {
-    struct fixture *f = *state;
     struct index_evicted evicted;
     static const struct {
         int64_t offset_s;
@@ -282,9 +277,8 @@ static void an_expires_that_rounds_otherwise_is_the_same(void **state)
 }
 
 /* What a slow render says of an entry that came after its token, the daemon would refuse. */
-static void an_entry_of_a_newer_token_stays(void **state)
+CASE(an_entry_of_a_newer_token_stays)
 {
-    struct fixture *f = *state;
     struct stored newer = AS_ANSWERED;
     newer.fill_lsn = TOKEN_LSN + 1;
     newer.etag = "\"v2\"";
@@ -295,9 +289,8 @@ static void an_entry_of_a_newer_token_stays(void **state)
 }
 
 /* Between the look-up and the answer another process filled it. */
-static void what_came_while_it_was_rendered_is_not_filled_again(void **state)
+CASE(what_came_while_it_was_rendered_is_not_filled_again)
 {
-    struct fixture *f = *state;
     assert_int_equal(look_up(f), 0);
     assert_int_equal(f->answer.reason, ETAG_REASON_NO_ENTRY);
     store(f, AS_ANSWERED);
@@ -305,9 +298,8 @@ static void what_came_while_it_was_rendered_is_not_filled_again(void **state)
     expect(f, 0, 0);
 }
 
-static void without_a_lease_everything_is_filled(void **state)
+CASE(without_a_lease_everything_is_filled)
 {
-    struct fixture *f = *state;
     store(f, AS_ANSWERED);
     shm_lease_store(index_view(f->daemon.index), 1);
     answered(f, 1, 0);
@@ -315,9 +307,8 @@ static void without_a_lease_everything_is_filled(void **state)
 
 /* ---- Retire ---- */
 
-static void statuses(void **state)
+CASE(statuses)
 {
-    struct fixture *f = *state;
     static const struct {
         int http_status, retires;
     } cases[] = {{404, 1}, {410, 1}, {301, 1}, {308, 1}, {401, 0}, {403, 0}, {302, 0}, {303, 0},
@@ -330,9 +321,8 @@ static void statuses(void **state)
     assert_int_equal(f->client->counters->retires_sent, 4);
 }
 
-static void what_is_not_stored_is_not_retired(void **state)
+CASE(what_is_not_stored_is_not_retired)
 {
-    struct fixture *f = *state;
     f->response.http_status = 404;
     answered(f, 0, 0);
     f->response.http_status = 200;
@@ -346,18 +336,16 @@ static void what_is_not_stored_is_not_retired(void **state)
 }
 
 /* A guard that is aborted would bring it back. */
-static void an_entry_in_flux_is_retired(void **state)
+CASE(an_entry_in_flux_is_retired)
 {
-    struct fixture *f = *state;
     store(f, AS_ANSWERED);
     shm_clock_store(index_view(f->daemon.index), CLOCK_FLOOR, CLOCK_IN_FLUX);
     f->response.http_status = 404;
     answered(f, 0, 1);
 }
 
-static void only_who_looked_it_up_retires(void **state)
+CASE(only_who_looked_it_up_retires)
 {
-    struct fixture *f = *state;
     store(f, AS_ANSWERED);
     f->answer.token = etag_token_now(f->client); /* a bypass: etag_precheck() was not called */
     f->response.http_status = 404;
@@ -372,9 +360,8 @@ static void only_who_looked_it_up_retires(void **state)
     answered(f, 0, 1);
 }
 
-static void head_and_range_retire_nothing(void **state)
+CASE(head_and_range_retire_nothing)
 {
-    struct fixture *f = *state;
     store(f, AS_ANSWERED);
     f->response.http_status = 404;
     f->request.method = ETAG_LIT("HEAD");
@@ -393,9 +380,8 @@ static void head_and_range_retire_nothing(void **state)
 }
 
 /* Of a 200 that can't be stored: field, with the entry's tag, with another one. */
-static void a_200_that_cannot_be_stored(void **state)
+CASE(a_200_that_cannot_be_stored)
 {
-    struct fixture *f = *state;
     static const struct {
         const char *name, *value;
         int same, other;
@@ -423,9 +409,8 @@ static void a_200_that_cannot_be_stored(void **state)
 }
 
 /* Of a named scope "private" is what it should be. */
-static void private_under_a_named_scope_is_stored(void **state)
+CASE(private_under_a_named_scope_is_stored)
 {
-    struct fixture *f = *state;
     f->key.scope = (etag_scope){ETAG_SCOPE_NAMED, ETAG_LIT("customer:7")};
     struct stored theirs = AS_ANSWERED;
     theirs.cache_control = "private";
@@ -436,9 +421,8 @@ static void private_under_a_named_scope_is_stored(void **state)
 
 /* ---- The second look is where the first one was ---- */
 
-static void an_entry_that_came_after_the_miss_is_seen(void **state)
+CASE(an_entry_that_came_after_the_miss_is_seen)
 {
-    struct fixture *f = *state;
     f->response.http_status = 404;
     assert_int_equal(look_up(f), 0);
     assert_int_equal(f->answer.reason, ETAG_REASON_NO_ENTRY);
@@ -453,9 +437,8 @@ static void an_entry_that_came_after_the_miss_is_seen(void **state)
     expect(f, 0, 1);
 }
 
-static void a_response_with_a_key_of_its_own_is_another_page(void **state)
+CASE(a_response_with_a_key_of_its_own_is_another_page)
 {
-    struct fixture *f = *state;
     etag_key other = f->key;
     other.resource.target = ETAG_LIT("/posts/2");
     store(f, AS_ANSWERED); /* of the first page, which says all that the second one will */
@@ -471,9 +454,8 @@ static void a_response_with_a_key_of_its_own_is_another_page(void **state)
 }
 
 /* ETAG_TEST_MISSING=300000: the long form. */
-static void missing_urls_retire_nothing(void **state)
+CASE(missing_urls_retire_nothing)
 {
-    struct fixture *f = *state;
     char target[64];
     const char *const said = getenv("ETAG_TEST_MISSING");
     const long count = said ? strtol(said, NULL, 10) : 3000;
@@ -488,33 +470,4 @@ static void missing_urls_retire_nothing(void **state)
     assert_int_equal(f->client->counters->retires_sent, 0);
     assert_int_equal(f->client->counters->fills_refused, 0);
     assert_int_equal(f->client->counters->fills_dropped, 0);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(what_the_entry_says_is_not_filled_again),
-        TEST(another_cache_control_fills),
-        TEST(fields_that_were_filled_over_after_an_invalidation_go),
-        TEST(a_surrogate_key_that_the_entry_lacks_always_fills),
-        TEST(another_date_or_tag_fills),
-        TEST(an_expiry_in_half_fills),
-        TEST(an_expires_that_rounds_otherwise_is_the_same),
-        TEST(an_entry_of_a_newer_token_stays),
-        TEST(what_came_while_it_was_rendered_is_not_filled_again),
-        TEST(without_a_lease_everything_is_filled),
-        TEST(statuses),
-        TEST(what_is_not_stored_is_not_retired),
-        TEST(an_entry_in_flux_is_retired),
-        TEST(only_who_looked_it_up_retires),
-        TEST(head_and_range_retire_nothing),
-        TEST(a_200_that_cannot_be_stored),
-        TEST(private_under_a_named_scope_is_stored),
-        TEST(an_entry_that_came_after_the_miss_is_seen),
-        TEST(a_response_with_a_key_of_its_own_is_another_page),
-        TEST(missing_urls_retire_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

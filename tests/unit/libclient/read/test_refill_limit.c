@@ -39,6 +39,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, void *none, setup, teardown)
+
 /* What the second look finds after what was sent: the daemon does it at once. */
 struct site {
     bool has_entry;
@@ -58,10 +60,9 @@ static void answer(struct site *site, struct hash128 key, uint64_t now_ns)
 }
 
 /* 10,000 answers, each with other fields, over twenty seconds. */
-static void changing_fields_cost_two_messages_a_second(void **state)
+CASE(changing_fields_cost_two_messages_a_second)
 {
     struct site site = {0};
-    (void)state;
     unsigned before = 0;
     for (uint64_t i = 0; i < 10000; i++) {
         answer(&site, KEY, 1 + i * (REFILL_WINDOW_NS / 500));
@@ -75,9 +76,8 @@ static void changing_fields_cost_two_messages_a_second(void **state)
 }
 
 /* Other fields that were held back are in no entry: it is removed, once, and the next answer after the window fills. */
-static void what_was_held_back_retires_once(void **state)
+CASE(what_was_held_back_retires_once)
 {
-    (void)state;
     assert_int_equal(differs(KEY, 100), REFILL_TURN_SEND);
     assert_int_equal(differs(KEY, 200), REFILL_TURN_RETIRE);
     /* It could not be sent: once more. */
@@ -91,9 +91,8 @@ static void what_was_held_back_retires_once(void **state)
 }
 
 /* Another tag, a name that the entry lacks, an entry that went stale: sent whenever it comes. */
-static void what_differs_in_more_is_not_held_back(void **state)
+CASE(what_differs_in_more_is_not_held_back)
 {
-    (void)state;
     assert_int_equal(differs(KEY, 100), REFILL_TURN_SEND);
     retired(KEY);
     for (uint64_t i = 0; i < 5; i++)
@@ -101,10 +100,9 @@ static void what_differs_in_more_is_not_held_back(void **state)
 }
 
 /* Many answers at a time say the new fields before the first of them has reached the daemon. */
-static void the_same_fields_again_are_on_their_way(void **state)
+CASE(the_same_fields_again_are_on_their_way)
 {
     const struct refill_answer answer = {KEY, 42, 1, 100};
-    (void)state;
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_WAIT);
     assert_int_equal(differs(KEY, 200), REFILL_TURN_RETIRE);
@@ -113,10 +111,9 @@ static void the_same_fields_again_are_on_their_way(void **state)
 }
 
 /* The last fill was another one: what was said before it is not on its way any more. */
-static void what_was_filled_over_what_was_said_goes(void **state)
+CASE(what_was_filled_over_what_was_said_goes)
 {
     const struct refill_answer answer = {KEY, 42, 1, 100};
-    (void)state;
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_fills(limit, KEY, false, 200), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_RETIRE);
@@ -126,9 +123,8 @@ static void what_was_filled_over_what_was_said_goes(void **state)
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_RETIRE);
 }
 
-static void what_another_client_filled_after_the_retire_goes_too(void **state)
+CASE(what_another_client_filled_after_the_retire_goes_too)
 {
-    (void)state;
     assert_int_equal(differs(KEY, 100), REFILL_TURN_SEND);
     assert_int_equal(differs(KEY, 200), REFILL_TURN_RETIRE);
     retired(KEY);
@@ -140,16 +136,14 @@ static void what_another_client_filled_after_the_retire_goes_too(void **state)
                      REFILL_TURN_WAIT);
 }
 
-static void fields_that_change_seldom_are_sent(void **state)
+CASE(fields_that_change_seldom_are_sent)
 {
-    (void)state;
     for (uint64_t s = 0; s < 5; s++)
         assert_int_equal(differs(KEY, 1 + s * REFILL_WINDOW_NS), REFILL_TURN_SEND);
 }
 
-static void keys_do_not_hold_each_other_back(void **state)
+CASE(keys_do_not_hold_each_other_back)
 {
-    (void)state;
     for (uint64_t i = 1; i <= REFILL_KEYS_MAX; i++)
         assert_int_equal(differs((struct hash128){.low = i, .high = i}, 100), REFILL_TURN_SEND);
     for (uint64_t i = 1; i <= REFILL_KEYS_MAX; i++)
@@ -162,31 +156,12 @@ static void keys_do_not_hold_each_other_back(void **state)
         assert_int_equal(differs((struct hash128){.low = i, .high = 7777}, 400), REFILL_TURN_SEND);
 }
 
-static void without_memory_everything_is_sent(void **state)
+CASE(without_memory_everything_is_sent)
 {
-    (void)state;
     const struct refill_answer answer = {KEY, 42, 1, 100};
     assert_int_equal(refill_limit_differs(NULL, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_differs(NULL, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_fills(NULL, KEY, true, 100), REFILL_TURN_SEND);
     refill_limit_retired(NULL, answer);
     refill_limit_unsent(NULL, KEY);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(changing_fields_cost_two_messages_a_second),
-        TEST(what_was_held_back_retires_once),
-        TEST(what_differs_in_more_is_not_held_back),
-        TEST(the_same_fields_again_are_on_their_way),
-        TEST(what_was_filled_over_what_was_said_goes),
-        TEST(what_another_client_filled_after_the_retire_goes_too),
-        TEST(fields_that_change_seldom_are_sent),
-        TEST(keys_do_not_hold_each_other_back),
-        TEST(without_memory_everything_is_sent),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

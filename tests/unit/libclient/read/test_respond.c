@@ -71,6 +71,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 /* The index gets the entry that the fake daemon does not put there. */
 static void store(struct fixture *f, const char *etag)
 {
@@ -115,9 +117,8 @@ static void expect_field(const struct fixture *f, size_t i, const char *name, co
     assert_true(str_equal(f->answer.fields[i].value, str_of(value)));
 }
 
-static void a_miss_is_filled_and_sent(void **state)
+CASE(a_miss_is_filled_and_sent)
 {
-    struct fixture *f = *state;
     assert_int_equal(precheck(f), 0);
     assert_int_equal(f->answer.reason, ETAG_REASON_NO_ENTRY);
     assert_int_equal(finish(f), 200);
@@ -128,9 +129,8 @@ static void a_miss_is_filled_and_sent(void **state)
     assert_int_equal(fake_get(&f->daemon, last_fill_lsn), 100);
 }
 
-static void a_miss_that_is_what_the_client_has(void **state)
+CASE(a_miss_that_is_what_the_client_has)
 {
-    struct fixture *f = *state;
     condition(f, "If-None-Match", "\"v1\"");
     assert_int_equal(precheck(f), 0);
     field(f, "Content-Location", "/uploads/42.txt");
@@ -144,9 +144,8 @@ static void a_miss_that_is_what_the_client_has(void **state)
     expect_fills(f, 1);
 }
 
-static void a_hit_renders_nothing(void **state)
+CASE(a_hit_renders_nothing)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"");
     condition(f, "If-None-Match", "\"v1\"");
     assert_int_equal(precheck(f), 304);
@@ -160,9 +159,8 @@ static void a_hit_renders_nothing(void **state)
 }
 
 /* A known entry needs no second fill, unless something else was rendered: then nobody has announced a change. */
-static void what_the_cache_has_is_not_filled(void **state)
+CASE(what_the_cache_has_is_not_filled)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"");
     f->response.field_count = 1; /* the stored one has no other fields: see test_refill */
     condition(f, "If-None-Match", "\"v0\"");
@@ -176,9 +174,8 @@ static void what_the_cache_has_is_not_filled(void **state)
     expect_fills(f, 1);
 }
 
-static void head_is_judged_and_not_filled(void **state)
+CASE(head_is_judged_and_not_filled)
 {
-    struct fixture *f = *state;
     f->request.method = ETAG_LIT("HEAD");
     condition(f, "If-None-Match", "\"v1\"");
     assert_int_equal(precheck(f), 0);
@@ -187,9 +184,8 @@ static void head_is_judged_and_not_filled(void **state)
     assert_int_equal(f->client->counters->fills_refused, 0);
 }
 
-static void if_match_of_a_get(void **state)
+CASE(if_match_of_a_get)
 {
-    struct fixture *f = *state;
     condition(f, "If-Match", "\"v0\"");
     assert_int_equal(precheck(f), 0);
     assert_int_equal(finish(f), 412);
@@ -198,9 +194,8 @@ static void if_match_of_a_get(void **state)
 }
 
 /* RFC 9110 section 13.2.1: a redirect or an error stands whatever the conditions say. */
-static void what_is_not_2xx_stands(void **state)
+CASE(what_is_not_2xx_stands)
 {
-    struct fixture *f = *state;
     static const int statuses[] = {100, 199, 300, 302, 404, 500};
     condition(f, "If-None-Match", "*");
     for (size_t i = 0; i < COUNT_OF(statuses); i++) {
@@ -218,9 +213,8 @@ static void what_is_not_2xx_stands(void **state)
 }
 
 /* The write is done by then: a 412 would be a lie. */
-static void what_was_written_stands(void **state)
+CASE(what_was_written_stands)
 {
-    struct fixture *f = *state;
     f->request.method = ETAG_LIT("PUT");
     f->request.require_if_match = true;
     condition(f, "If-Match", "\"v0\"");
@@ -231,9 +225,8 @@ static void what_was_written_stands(void **state)
     expect_fills(f, 0);
 }
 
-static void what_must_not_be_stored_is_judged(void **state)
+CASE(what_must_not_be_stored_is_judged)
 {
-    struct fixture *f = *state;
     condition(f, "If-None-Match", "\"v1\"");
     f->fields[1].value = ETAG_LIT("no-store");
     assert_int_equal(precheck(f), 0);
@@ -244,9 +237,8 @@ static void what_must_not_be_stored_is_judged(void **state)
 }
 
 /* Nobody can forget to say it: the request itself says that it was authorized. */
-static void authorization_is_seen_in_the_request(void **state)
+CASE(authorization_is_seen_in_the_request)
 {
-    struct fixture *f = *state;
     f->key.scope = (etag_scope){ETAG_SCOPE_PUBLIC, {0}};
     condition(f, "authorization", "Bearer x");
     assert_int_equal(precheck(f), 0);
@@ -258,9 +250,8 @@ static void authorization_is_seen_in_the_request(void **state)
     expect_fills(f, 1);
 }
 
-static void ranges(void **state)
+CASE(ranges)
 {
-    struct fixture *f = *state;
     condition(f, "Range", "bytes=0-1");
     condition(f, "If-Range", "\"v1\"");
     assert_int_equal(precheck(f), 0);
@@ -278,9 +269,8 @@ static void ranges(void **state)
     assert_int_equal(f->answer.range, ETAG_RANGE_NONE);
 }
 
-static void without_a_daemon(void **state)
+CASE(without_a_daemon)
 {
-    struct fixture *f = *state;
     fake_kill(&f->daemon);
     f->client = etag_client_close(f->client);
     assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
@@ -290,9 +280,8 @@ static void without_a_daemon(void **state)
     assert_int_equal(finish(f), 304);
 }
 
-static void the_response_may_say_it_itself(void **state)
+CASE(the_response_may_say_it_itself)
 {
-    struct fixture *f = *state;
     etag_key other = f->key;
     other.resource.target = ETAG_LIT("no slash");
     assert_int_equal(precheck(f), 0);
@@ -307,9 +296,8 @@ static void the_response_may_say_it_itself(void **state)
     expect_fills(f, 0);
 }
 
-static void a_304_without_a_tag(void **state)
+CASE(a_304_without_a_tag)
 {
-    struct fixture *f = *state;
     condition(f, "If-Modified-Since", "Sun, 06 Nov 1994 08:49:37 GMT");
     f->fields[0] = (etag_field){ETAG_LIT("Last-Modified"),
                                 ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT")};
@@ -326,9 +314,8 @@ static void a_304_without_a_tag(void **state)
     assert_int_equal(f->answer.field_count, 0); /* there is no current tag to name */
 }
 
-static void bad_arguments(void **state)
+CASE(bad_arguments)
 {
-    struct fixture *f = *state;
     assert_int_equal(precheck(f), 0);
     f->request.key = NULL;
     assert_int_equal(finish(f), 0);
@@ -344,28 +331,4 @@ static void bad_arguments(void **state)
     f->answer.size = 1;
     assert_int_equal(finish(f), 0);
     assert_int_equal(etag_finish(f->client, &f->request, &f->response, NULL), 0);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(a_miss_is_filled_and_sent),
-        TEST(a_miss_that_is_what_the_client_has),
-        TEST(a_hit_renders_nothing),
-        TEST(what_the_cache_has_is_not_filled),
-        TEST(head_is_judged_and_not_filled),
-        TEST(if_match_of_a_get),
-        TEST(what_is_not_2xx_stands),
-        TEST(what_was_written_stands),
-        TEST(what_must_not_be_stored_is_judged),
-        TEST(authorization_is_seen_in_the_request),
-        TEST(ranges),
-        TEST(without_a_daemon),
-        TEST(the_response_may_say_it_itself),
-        TEST(a_304_without_a_tag),
-        TEST(bad_arguments),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

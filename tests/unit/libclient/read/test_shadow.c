@@ -58,6 +58,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 /* The index gets an entry with this ETag, which no clock has made stale. */
 static void store(struct fixture *f, const char *etag, uint64_t fill_lsn)
 {
@@ -116,9 +118,8 @@ static void expect_fills(struct fixture *f, uint64_t fills)
     assert_int_equal(f->client->counters->fills_sent, fills);
 }
 
-static void what_would_be_a_304_is_counted_and_rendered(void **state)
+CASE(what_would_be_a_304_is_counted_and_rendered)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     check_veiled(f);
     assert_int_equal(f->client->counters->checks, 1);
@@ -131,9 +132,8 @@ static void what_would_be_a_304_is_counted_and_rendered(void **state)
     expect_fills(f, 0);
 }
 
-static void other_verdicts_are_counted_too(void **state)
+CASE(other_verdicts_are_counted_too)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     f->condition.value = ETAG_LIT("\"v0\"");
     check_veiled(f);
@@ -143,9 +143,8 @@ static void other_verdicts_are_counted_too(void **state)
     assert_int_equal(f->client->counters->shadow_precondition_failed, 1);
 }
 
-static void what_comes_from_the_request_alone_is_answered(void **state)
+CASE(what_comes_from_the_request_alone_is_answered)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     f->request.method = ETAG_LIT("PUT");
     f->request.require_if_match = true;
@@ -154,9 +153,8 @@ static void what_comes_from_the_request_alone_is_answered(void **state)
                      ETAG_PRECONDITION_REQUIRED);
 }
 
-static void what_is_unknown_stays_so(void **state)
+CASE(what_is_unknown_stays_so)
 {
-    struct fixture *f = *state;
     check(f);
     assert_int_equal(f->answer.reason, ETAG_REASON_NO_ENTRY);
     assert_int_equal(f->client->counters->unknown_no_entry, 1);
@@ -165,9 +163,8 @@ static void what_is_unknown_stays_so(void **state)
     expect_fills(f, 1);
 }
 
-static void a_change_that_nobody_announced_is_a_mismatch(void **state)
+CASE(a_change_that_nobody_announced_is_a_mismatch)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     check_veiled(f);
     assert_int_equal(finish(f, "\"v2\""), 200);
@@ -175,9 +172,8 @@ static void a_change_that_nobody_announced_is_a_mismatch(void **state)
     expect_fills(f, 1);
 }
 
-static void so_is_one_that_a_request_without_conditions_meets(void **state)
+CASE(so_is_one_that_a_request_without_conditions_meets)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     f->request.field_count = 0;
     check_veiled(f);
@@ -185,9 +181,8 @@ static void so_is_one_that_a_request_without_conditions_meets(void **state)
     expect_compared(f, 0, 1, 0);
 }
 
-static void so_is_a_page_that_is_gone(void **state)
+CASE(so_is_a_page_that_is_gone)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     check_veiled(f);
     f->response.http_status = 404;
@@ -199,9 +194,8 @@ static void so_is_a_page_that_is_gone(void **state)
     expect_compared(f, 0, 1, 0);
 }
 
-static void a_change_that_was_announced_meanwhile_is_none(void **state)
+CASE(a_change_that_was_announced_meanwhile_is_none)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     check_veiled(f);
     invalidate(f);
@@ -209,9 +203,8 @@ static void a_change_that_was_announced_meanwhile_is_none(void **state)
     expect_compared(f, 0, 0, 1);
 }
 
-static void nor_is_one_that_is_filled_already(void **state)
+CASE(nor_is_one_that_is_filled_already)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     check_veiled(f);
     store(f, "\"v2\"", 150);
@@ -220,9 +213,8 @@ static void nor_is_one_that_is_filled_already(void **state)
 }
 
 /* Another render says that the former version is back: which of the two is newer is not known. */
-static void nor_is_one_whose_entry_was_filled_anew(void **state)
+CASE(nor_is_one_whose_entry_was_filled_anew)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     check_veiled(f);
     store(f, "\"v1\"", 150);
@@ -230,9 +222,8 @@ static void nor_is_one_whose_entry_was_filled_anew(void **state)
     expect_compared(f, 0, 0, 1);
 }
 
-static void without_a_lease_nothing_is_decided(void **state)
+CASE(without_a_lease_nothing_is_decided)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     check_veiled(f);
     shm_lease_store(index_view(f->daemon.index), 0);
@@ -241,9 +232,8 @@ static void without_a_lease_nothing_is_decided(void **state)
 }
 
 /* A render whose request began at another time is not the one of the check. */
-static void only_the_same_token_is_compared(void **state)
+CASE(only_the_same_token_is_compared)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     check_veiled(f);
     f->answer.token.lsn--;
@@ -251,9 +241,8 @@ static void only_the_same_token_is_compared(void **state)
     expect_compared(f, 0, 0, 0);
 }
 
-static void plain_fills_are_compared_as_well(void **state)
+CASE(plain_fills_are_compared_as_well)
 {
-    struct fixture *f = *state;
     store(f, "\"v1\"", 100);
     f->response.key = &f->key;
     check_veiled(f);
@@ -266,9 +255,8 @@ static void plain_fills_are_compared_as_well(void **state)
     expect_fills(f, 1);
 }
 
-static void one_request_alone_can_be_in_shadow_mode(void **state)
+CASE(one_request_alone_can_be_in_shadow_mode)
 {
-    struct fixture *f = *state;
     etag_client_close(f->client);
     f->options.shadow = false;
     client_open(f);
@@ -281,9 +269,8 @@ static void one_request_alone_can_be_in_shadow_mode(void **state)
     expect_compared(f, 0, 1, 0);
 }
 
-static void the_environment_can_turn_it_on(void **state)
+CASE(the_environment_can_turn_it_on)
 {
-    struct fixture *f = *state;
     static const struct {
         const char *value;
         int status;
@@ -299,28 +286,4 @@ static void the_environment_can_turn_it_on(void **state)
             etag_precheck(f->client, &f->request, etag_token_now(f->client), &f->answer),
             cases[i].status);
     }
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(what_would_be_a_304_is_counted_and_rendered),
-        TEST(other_verdicts_are_counted_too),
-        TEST(what_comes_from_the_request_alone_is_answered),
-        TEST(what_is_unknown_stays_so),
-        TEST(a_change_that_nobody_announced_is_a_mismatch),
-        TEST(so_is_one_that_a_request_without_conditions_meets),
-        TEST(so_is_a_page_that_is_gone),
-        TEST(a_change_that_was_announced_meanwhile_is_none),
-        TEST(nor_is_one_that_is_filled_already),
-        TEST(nor_is_one_whose_entry_was_filled_anew),
-        TEST(without_a_lease_nothing_is_decided),
-        TEST(only_the_same_token_is_compared),
-        TEST(plain_fills_are_compared_as_well),
-        TEST(one_request_alone_can_be_in_shadow_mode),
-        TEST(the_environment_can_turn_it_on),
-    };
-    return cmocka_run_group_tests_name("shadow", tests, NULL, NULL);
 }

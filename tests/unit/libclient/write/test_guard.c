@@ -53,6 +53,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static void start(struct fixture *f)
 {
     fake_start(&f->daemon, true);
@@ -107,9 +109,8 @@ static void expect_text(const struct fixture *f, const char *part)
 
 /* ---- Steps ---- */
 
-static void steps(void **state)
+CASE(steps)
 {
-    struct fixture *f = *state;
     start(f);
     f->targets.hold_ms = 99;
     begin(f);
@@ -147,9 +148,8 @@ static void steps(void **state)
     assert_null(etag_guard_forget(NULL));
 }
 
-static void what_does_not_begin(void **state)
+CASE(what_does_not_begin)
 {
-    struct fixture *f = *state;
     start(f);
     f->guard = (etag_guard *)f;
     f->targets.surrogate_count = 0;
@@ -174,9 +174,8 @@ static void what_does_not_begin(void **state)
     loop_until(f, aborts, 1);
 }
 
-static void an_end_that_fails_lets_the_guard_linger(void **state)
+CASE(an_end_that_fails_lets_the_guard_linger)
 {
-    struct fixture *f = *state;
     start(f);
     begin(f);
     fake_set(&f->daemon, mood, FAKE_REFUSES);
@@ -188,9 +187,8 @@ static void an_end_that_fails_lets_the_guard_linger(void **state)
 }
 
 /* A confirmation behind it would begin the guard again. */
-static void nothing_follows_the_end_of_a_guard(void **state)
+CASE(nothing_follows_the_end_of_a_guard)
 {
-    struct fixture *f = *state;
     start(f);
     begin(f);
     fake_set(&f->daemon, mood, FAKE_CLOSES_ONCE);
@@ -202,9 +200,8 @@ static void nothing_follows_the_end_of_a_guard(void **state)
 }
 
 /* To the daemon an open connection is a sign of life. */
-static void a_forgotten_guard_loses_its_connection(void **state)
+CASE(a_forgotten_guard_loses_its_connection)
 {
-    struct fixture *f = *state;
     etag_guard *other;
     start(f);
     begin(f);
@@ -220,9 +217,8 @@ static void a_forgotten_guard_loses_its_connection(void **state)
 
 /* ---- Time ---- */
 
-static void the_time_counts_from_the_sending(void **state)
+CASE(the_time_counts_from_the_sending)
 {
-    struct fixture *f = *state;
     start(f);
     begin(f);
     f->daemon.late_ms = 300;
@@ -232,9 +228,8 @@ static void the_time_counts_from_the_sending(void **state)
     assert_in_range(etag_guard_time_left_ms(f->guard), LEFT_MS_MAX - 5000, LEFT_MS_MAX - 280);
 }
 
-static void a_confirmation_that_fails_leaves_no_time(void **state)
+CASE(a_confirmation_that_fails_leaves_no_time)
 {
-    struct fixture *f = *state;
     start(f);
     begin(f);
     confirm(f);
@@ -244,9 +239,8 @@ static void a_confirmation_that_fails_leaves_no_time(void **state)
     assert_int_equal(etag_guard_time_left_ms(f->guard), 0);
 }
 
-static void time_runs_out(void **state)
+CASE(time_runs_out)
 {
-    struct fixture *f = *state;
     f->daemon.linger_ns = 200 * NS_PER_MS;
     start(f);
     begin(f);
@@ -258,9 +252,8 @@ static void time_runs_out(void **state)
 
 /* ---- Restarts ---- */
 
-static void a_restarted_daemon_gets_the_guards(void **state)
+CASE(a_restarted_daemon_gets_the_guards)
 {
-    struct fixture *f = *state;
     etag_guard *other;
     start(f);
     begin(f);
@@ -282,9 +275,8 @@ static void a_restarted_daemon_gets_the_guards(void **state)
     assert_int_equal(fake_get(&f->daemon, confirms), 4);
 }
 
-static void following_the_daemon_gives_no_time(void **state)
+CASE(following_the_daemon_gives_no_time)
 {
-    struct fixture *f = *state;
     start(f);
     begin(f);
     confirm(f);
@@ -300,9 +292,8 @@ static void following_the_daemon_gives_no_time(void **state)
     assert_in_range(etag_guard_time_left_ms(f->guard), 5000, LEFT_MS_MAX - 50);
 }
 
-static void a_reader_sends_no_confirmations(void **state)
+CASE(a_reader_sends_no_confirmations)
 {
-    struct fixture *f = *state;
     start(f);
     begin(f);
     f->daemon.roles = ROLE_READ;
@@ -314,11 +305,10 @@ static void a_reader_sends_no_confirmations(void **state)
 
 /* ---- The spool ---- */
 
-static void steps_without_a_daemon(void **state)
+CASE(steps_without_a_daemon)
 {
     static const enum request_kind kinds[] = {REQUEST_GUARD_BEGIN, REQUEST_GUARD_CONFIRM,
                                               REQUEST_GUARD_COMMIT};
-    struct fixture *f = *state;
     struct guard_id id = {0};
     start_without_daemon(f, SHORT_NS);
     for (size_t i = 0; i < 3; i++) {
@@ -352,9 +342,8 @@ static void steps_without_a_daemon(void **state)
     assert_int_equal(f->receipt.lsn, 0);
 }
 
-static void an_abort_is_only_recorded(void **state)
+CASE(an_abort_is_only_recorded)
 {
-    struct fixture *f = *state;
     start_without_daemon(f, SHORT_NS);
     begin(f);
     f->spool.mark.lease_ns = LONG_NS;
@@ -366,9 +355,8 @@ static void an_abort_is_only_recorded(void **state)
     assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_EVENT, NULL), 2);
 }
 
-static void a_beginning_that_is_pending_is_aborted(void **state)
+CASE(a_beginning_that_is_pending_is_aborted)
 {
-    struct fixture *f = *state;
     f->options.timeout_ms = 50;
     start_without_daemon(f, LONG_NS);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &f->guard), ETAG_PENDING);
@@ -378,9 +366,8 @@ static void a_beginning_that_is_pending_is_aborted(void **state)
     assert_int_equal(f->client->op_count, 0);
 }
 
-static void a_beginning_needs_a_slot(void **state)
+CASE(a_beginning_needs_a_slot)
 {
-    struct fixture *f = *state;
     start_without_daemon(f, SHORT_NS);
     fake_spool_fill(&f->spool, 1);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &f->guard), ETAG_UNAVAILABLE);
@@ -411,9 +398,8 @@ static int behave_as_child(struct fixture *f)
     return 0;
 }
 
-static void a_childs_guards_are_dead(void **state)
+CASE(a_childs_guards_are_dead)
 {
-    struct fixture *f = *state;
     int status = -1;
     start(f);
     begin(f);
@@ -440,9 +426,8 @@ static void a_childs_guards_are_dead(void **state)
     assert_int_equal(fake_get(&f->daemon, connections), 2);
 }
 
-static void a_guard_outlives_its_client(void **state)
+CASE(a_guard_outlives_its_client)
 {
-    struct fixture *f = *state;
     etag_guard *other;
     start(f);
     begin(f);
@@ -453,29 +438,4 @@ static void a_guard_outlives_its_client(void **state)
     assert_int_equal(etag_guard_confirm(f->guard), ETAG_INVALID);
     assert_int_equal(etag_guard_commit(other, NULL), ETAG_INVALID);
     assert_int_equal(fake_get(&f->daemon, commits) + fake_get(&f->daemon, aborts), 0);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(steps),
-        TEST(what_does_not_begin),
-        TEST(an_end_that_fails_lets_the_guard_linger),
-        TEST(nothing_follows_the_end_of_a_guard),
-        TEST(a_forgotten_guard_loses_its_connection),
-        TEST(the_time_counts_from_the_sending),
-        TEST(a_confirmation_that_fails_leaves_no_time),
-        TEST(time_runs_out),
-        TEST(a_restarted_daemon_gets_the_guards),
-        TEST(following_the_daemon_gives_no_time),
-        TEST(a_reader_sends_no_confirmations),
-        TEST(steps_without_a_daemon),
-        TEST(an_abort_is_only_recorded),
-        TEST(a_beginning_that_is_pending_is_aborted),
-        TEST(a_beginning_needs_a_slot),
-        TEST(a_childs_guards_are_dead),
-        TEST(a_guard_outlives_its_client),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

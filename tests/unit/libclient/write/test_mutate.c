@@ -4,15 +4,10 @@
 
 #include "numbers.h"
 #include "surrogate.h"
+#include "testing.h"
 #include "text.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define E_ACUTE "\xc3\xa9"
 
@@ -35,9 +30,10 @@ static int teardown(void **state)
     return 0;
 }
 
-static void surrogate_keys_are_named_as_in_a_fill(void **state)
+#define CASE(name) TEST_OF(name, etag_client *client, setup, teardown)
+
+CASE(surrogate_keys_are_named_as_in_a_fill)
 {
-    etag_client *client = *state;
     char over[SURROGATE_BYTES_MAX + 1], made[SURROGATE_MADE_BYTES];
     memset(over, 'x', sizeof(over));
     const etag_str names[] = {ETAG_LIT("plain"),
@@ -62,9 +58,8 @@ static void surrogate_keys_are_named_as_in_a_fill(void **state)
     assert_ptr_equal(out.surrogates, names);
 }
 
-static void what_no_fill_could_name_is_invalid(void **state)
+CASE(what_no_fill_could_name_is_invalid)
 {
-    etag_client *client = *state;
     const etag_str bad[] = {ETAG_LIT("a b"), ETAG_LIT(E_ACUTE " b"), ETAG_LIT(""),
                             ETAG_LIT("\x7f")};
     etag_targets targets, out;
@@ -84,13 +79,4 @@ static void what_no_fill_could_name_is_invalid(void **state)
     assert_non_null(strstr(etag_client_error(client), "more than 4096"));
     targets.surrogate_count = TARGETS_PER_EVENT_MAX;
     assert_int_equal(mutate_targets(client, &targets, &out), ETAG_OK);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(surrogate_keys_are_named_as_in_a_fill, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_no_fill_could_name_is_invalid, setup, teardown),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,6 +48,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static void with_spool(struct fixture *f, uint64_t lease_ns)
 {
     fake_spool_make(&f->spool, f->daemon.dir, lease_ns);
@@ -114,10 +116,9 @@ static etag_status await_result(struct fixture *f, etag_op *op, int *turns)
 /* ---- How far it reaches ---- */
 
 /* LESS_IS_PENDING, without a daemon. */
-static void the_spool_proves_this_host_and_no_more(void **state)
+CASE(the_spool_proves_this_host_and_no_more)
 {
     static const etag_reach more[] = {ETAG_REACH_LOG, ETAG_REACH_EVERYWHERE};
-    struct fixture *f = *state;
     with_spool(f, 20 * NS_PER_MS);
     f->options.timeout_ms = 300;
     with_client(f);
@@ -134,9 +135,8 @@ static void the_spool_proves_this_host_and_no_more(void **state)
 }
 
 /* Who asks for nothing has the default of the daemon, which the mark knows where there is no daemon. */
-static void the_marks_default_counts_where_nobody_answers(void **state)
+CASE(the_marks_default_counts_where_nobody_answers)
 {
-    struct fixture *f = *state;
     with_spool(f, 20 * NS_PER_MS);
     f->spool.mark.log_reach = true;
     fake_spool_mark(&f->spool);
@@ -146,9 +146,8 @@ static void the_marks_default_counts_where_nobody_answers(void **state)
     assert_int_equal(f->receipt.reach, ETAG_REACH_HOST);
 }
 
-static void a_daemon_that_proves_less_is_not_believed(void **state)
+CASE(a_daemon_that_proves_less_is_not_believed)
 {
-    struct fixture *f = *state;
     with_daemon(f, FAKE_ANSWERS);
     f->targets.reach = ETAG_REACH_EVERYWHERE;
     assert_int_equal(invalidate(f), ETAG_PENDING);
@@ -159,9 +158,8 @@ static void a_daemon_that_proves_less_is_not_believed(void **state)
 }
 
 /* The first receipt says "this host"; the last comes later, and until then nothing goes to the spool. */
-static void the_last_receipt_counts(void **state)
+CASE(the_last_receipt_counts)
 {
-    struct fixture *f = *state;
     int turns;
     with_spool(f, LONG_NS);
     with_daemon(f, FAKE_TWO_RECEIPTS);
@@ -176,9 +174,8 @@ static void the_last_receipt_counts(void **state)
     assert_int_equal(events(f), 0);
 }
 
-static void the_last_receipt_comes_too_late(void **state)
+CASE(the_last_receipt_comes_too_late)
 {
-    struct fixture *f = *state;
     with_spool(f, LONG_NS);
     f->options.timeout_ms = 100;
     with_daemon(f, FAKE_TWO_RECEIPTS);
@@ -192,9 +189,8 @@ static void the_last_receipt_comes_too_late(void **state)
 
 /* ---- The wait ---- */
 
-static void ok_after_the_wait_and_not_earlier(void **state)
+CASE(ok_after_the_wait_and_not_earlier)
 {
-    struct fixture *f = *state;
     struct arena arena;
     struct request request;
     with_spool(f, SHORT_NS);
@@ -212,9 +208,8 @@ static void ok_after_the_wait_and_not_earlier(void **state)
     assert_int_equal(f->client->counters->mutations_pending, 0);
 }
 
-static void little_time_is_pending(void **state)
+CASE(little_time_is_pending)
 {
-    struct fixture *f = *state;
     with_spool(f, LONG_NS);
     f->options.timeout_ms = 60;
     with_client(f);
@@ -229,9 +224,8 @@ static void little_time_is_pending(void **state)
 }
 
 /* Where nobody listens there is nothing to be patient for. */
-static void without_a_daemon_there_is_no_patience(void **state)
+CASE(without_a_daemon_there_is_no_patience)
 {
-    struct fixture *f = *state;
     with_spool(f, LONG_NS);
     with_client(f);
     etag_op *op = start_op(f);
@@ -241,9 +235,8 @@ static void without_a_daemon_there_is_no_patience(void **state)
     etag_op_forget(op);
 }
 
-static void a_silent_daemon_is_waited_for_a_little(void **state)
+CASE(a_silent_daemon_is_waited_for_a_little)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->options.timeout_ms = 400; /* of which 100 are patience */
     with_daemon(f, FAKE_SILENT);
@@ -259,9 +252,8 @@ static void a_silent_daemon_is_waited_for_a_little(void **state)
 }
 
 /* A stopped daemon takes the connection and does not say hello. */
-static void a_stopped_daemon_is_waited_for_a_little(void **state)
+CASE(a_stopped_daemon_is_waited_for_a_little)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     fake_start(&f->daemon, false);
     f->options.connect_timeout_ms = 10;
@@ -270,9 +262,8 @@ static void a_stopped_daemon_is_waited_for_a_little(void **state)
     assert_int_equal(events(f), 1);
 }
 
-static void an_event_loop_is_woken_when_the_wait_is_over(void **state)
+CASE(an_event_loop_is_woken_when_the_wait_is_over)
 {
-    struct fixture *f = *state;
     int turns;
     with_spool(f, 2 * SHORT_NS);
     with_client(f);
@@ -290,9 +281,8 @@ static void an_event_loop_is_woken_when_the_wait_is_over(void **state)
 
 /* ---- What ends it sooner ---- */
 
-static void an_answer_ends_the_wait(void **state)
+CASE(an_answer_ends_the_wait)
 {
-    struct fixture *f = *state;
     with_spool(f, LONG_NS);
     f->daemon.late_ms = 400;
     with_daemon(f, FAKE_SLOW);
@@ -302,9 +292,8 @@ static void an_answer_ends_the_wait(void **state)
     assert_int_equal(f->client->counters->invalidations, 1);
 }
 
-static void a_daemon_that_starts_is_asked(void **state)
+CASE(a_daemon_that_starts_is_asked)
 {
-    struct fixture *f = *state;
     int turns;
     with_spool(f, LONG_NS);
     with_client(f);
@@ -326,9 +315,8 @@ static void *start_later(void *context)
     return NULL;
 }
 
-static void a_waiting_call_asks_a_daemon_that_starts(void **state)
+CASE(a_waiting_call_asks_a_daemon_that_starts)
 {
-    struct fixture *f = *state;
     pthread_t thread;
     with_spool(f, LONG_NS);
     with_client(f);
@@ -339,7 +327,7 @@ static void a_waiting_call_asks_a_daemon_that_starts(void **state)
     assert_int_equal(f->receipt.lsn, 1);
 }
 
-static void a_definite_error_ends_the_wait(void **state)
+CASE(a_definite_error_ends_the_wait)
 {
     static const struct {
         enum fake_mood mood;
@@ -348,7 +336,6 @@ static void a_definite_error_ends_the_wait(void **state)
     } cases[] = {{FAKE_REFUSES, ROLE_READ | ROLE_MUTATE, ETAG_FAILED},
                  {FAKE_DENIES, ROLE_READ | ROLE_MUTATE, ETAG_DENIED},
                  {FAKE_ANSWERS, ROLE_READ, ETAG_DENIED}};
-    struct fixture *f = *state;
     int turns;
     with_spool(f, LONG_NS);
     with_client(f);
@@ -363,9 +350,8 @@ static void a_definite_error_ends_the_wait(void **state)
     }
 }
 
-static void a_busy_daemon_is_not_waited_for(void **state)
+CASE(a_busy_daemon_is_not_waited_for)
 {
-    struct fixture *f = *state;
     int turns;
     with_spool(f, SHORT_NS);
     with_daemon(f, FAKE_BUSY);
@@ -385,9 +371,8 @@ static void a_busy_daemon_is_not_waited_for(void **state)
 
 /* ---- No usable spool ---- */
 
-static void never_means_never(void **state)
+CASE(never_means_never)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->options.spool = ETAG_SPOOL_NEVER;
     f->options.timeout_ms = 80;
@@ -399,9 +384,8 @@ static void never_means_never(void **state)
     assert_int_equal(events(f), 0);
 }
 
-static void the_mark_denies(void **state)
+CASE(the_mark_denies)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->spool.mark.writers[0]++;
     fake_spool_mark(&f->spool);
@@ -414,9 +398,8 @@ static void the_mark_denies(void **state)
     assert_int_equal(events(f), 0);
 }
 
-static void a_spool_of_another_daemon_is_not_used(void **state)
+CASE(a_spool_of_another_daemon_is_not_used)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->options.timeout_ms = 80;
     f->daemon.spool_id = FAKE_SPOOL_ID + 1;
@@ -429,9 +412,8 @@ static void a_spool_of_another_daemon_is_not_used(void **state)
 }
 
 /* It renews its lease without having read it. */
-static void a_daemon_without_a_spool_reads_none(void **state)
+CASE(a_daemon_without_a_spool_reads_none)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->options.timeout_ms = 80;
     f->daemon.spool_id = 0;
@@ -441,9 +423,8 @@ static void a_daemon_without_a_spool_reads_none(void **state)
     assert_int_equal(events(f), 0);
 }
 
-static void a_spool_that_appears_is_used(void **state)
+CASE(a_spool_that_appears_is_used)
 {
-    struct fixture *f = *state;
     int turns;
     with_daemon(f, FAKE_SILENT);
     etag_op *op = start_op(f);
@@ -455,9 +436,8 @@ static void a_spool_that_appears_is_used(void **state)
 }
 
 /* The spool is of our version, whatever the daemon speaks. */
-static void another_version_leaves_the_spool(void **state)
+CASE(another_version_leaves_the_spool)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     f->daemon.mood = FAKE_OTHER_VERSION;
     fake_start(&f->daemon, true);
@@ -466,9 +446,8 @@ static void another_version_leaves_the_spool(void **state)
     assert_int_equal(events(f), 1);
 }
 
-static void a_hold_is_never_less_than_that(void **state)
+CASE(a_hold_is_never_less_than_that)
 {
-    struct fixture *f = *state;
     with_spool(f, SHORT_NS);
     fake_spool_fill(&f->spool, 1);
     with_client(f);
@@ -483,9 +462,8 @@ static void a_hold_is_never_less_than_that(void **state)
 
 /* ---- The interface ---- */
 
-static void options(void **state)
+CASE(options)
 {
-    struct fixture *f = *state;
     f->options.spool = (etag_spool_use)2;
     assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_INVALID);
     assert_null(f->client);
@@ -495,9 +473,8 @@ static void options(void **state)
     assert_int_equal(f->client->timeout_ms, 3000);
 }
 
-static void holds_travel(void **state)
+CASE(holds_travel)
 {
-    struct fixture *f = *state;
     f->targets.hold_ms = 4711;
     with_daemon(f, FAKE_ANSWERS);
     assert_int_equal(invalidate(f), ETAG_OK);
@@ -506,9 +483,8 @@ static void holds_travel(void **state)
     assert_int_equal(invalidate(f), ETAG_INVALID);
 }
 
-static void closing_leaves_what_is_recorded_pending(void **state)
+CASE(closing_leaves_what_is_recorded_pending)
 {
-    struct fixture *f = *state;
     with_spool(f, LONG_NS);
     with_client(f);
     etag_op *op = start_op(f);
@@ -516,9 +492,8 @@ static void closing_leaves_what_is_recorded_pending(void **state)
     assert_int_equal(etag_op_result(op, &f->receipt), ETAG_PENDING);
 }
 
-static void a_childs_parent_waits_on(void **state)
+CASE(a_childs_parent_waits_on)
 {
-    struct fixture *f = *state;
     int turns, status = -1;
     with_spool(f, SHORT_NS);
     with_client(f);
@@ -533,9 +508,8 @@ static void a_childs_parent_waits_on(void **state)
 }
 
 /* The memory of frames goes from one to the next. */
-static void frames_do_not_mix(void **state)
+CASE(frames_do_not_mix)
 {
-    struct fixture *f = *state;
     with_daemon(f, FAKE_ANSWERS);
     const etag_str many[3] = {ETAG_LIT("a"), ETAG_LIT("b"), ETAG_LIT("c")};
     etag_op *first = start_op(f);
@@ -551,40 +525,4 @@ static void frames_do_not_mix(void **state)
     assert_int_equal(fake_get(&f->daemon, last_surrogate_count), 2);
     assert_int_equal(etag_op_result(first, &f->receipt), ETAG_OK);
     assert_int_equal(f->receipt.lsn, 1);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(the_spool_proves_this_host_and_no_more),
-        TEST(the_marks_default_counts_where_nobody_answers),
-        TEST(a_daemon_that_proves_less_is_not_believed),
-        TEST(the_last_receipt_counts),
-        TEST(the_last_receipt_comes_too_late),
-        TEST(ok_after_the_wait_and_not_earlier),
-        TEST(little_time_is_pending),
-        TEST(without_a_daemon_there_is_no_patience),
-        TEST(a_silent_daemon_is_waited_for_a_little),
-        TEST(a_stopped_daemon_is_waited_for_a_little),
-        TEST(an_event_loop_is_woken_when_the_wait_is_over),
-        TEST(an_answer_ends_the_wait),
-        TEST(a_daemon_that_starts_is_asked),
-        TEST(a_waiting_call_asks_a_daemon_that_starts),
-        TEST(a_definite_error_ends_the_wait),
-        TEST(a_busy_daemon_is_not_waited_for),
-        TEST(never_means_never),
-        TEST(the_mark_denies),
-        TEST(a_spool_of_another_daemon_is_not_used),
-        TEST(a_daemon_without_a_spool_reads_none),
-        TEST(a_spool_that_appears_is_used),
-        TEST(another_version_leaves_the_spool),
-        TEST(a_hold_is_never_less_than_that),
-        TEST(options),
-        TEST(holds_travel),
-        TEST(closing_leaves_what_is_recorded_pending),
-        TEST(a_childs_parent_waits_on),
-        TEST(frames_do_not_mix),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -174,6 +174,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static etag_status put(struct fixture *f)
 {
     return spool_write(&f->place, &f->item, &f->record, &f->fault);
@@ -208,9 +210,8 @@ static const char *in_spool(const struct fixture *f, const char *name)
 
 /* ---- What a writer leaves ---- */
 
-static void writes_an_event(void **state)
+CASE(writes_an_event)
 {
-    struct fixture *f = *state;
     struct arena arena;
     struct request request;
     struct stat status;
@@ -238,9 +239,8 @@ static void writes_an_event(void **state)
 
 /* Rule MARK_READ_AFTER_RENAME. Without it a daemon with a longer lease may vouch for old answers
  * after the wait. */
-static void the_mark_is_read_after_the_rename(void **state)
+CASE(the_mark_is_read_after_the_rename)
 {
-    struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.lease_ns = 7 * LEASE_NS;
     f->spool.mark.linger_ns = 99;
@@ -250,16 +250,14 @@ static void the_mark_is_read_after_the_rename(void **state)
 }
 
 /* Rule RENAME_BEFORE_CLOCK: a renewal that missed the file read its clock before T. */
-static void the_clock_is_read_after_the_rename(void **state)
+CASE(the_clock_is_read_after_the_rename)
 {
-    struct fixture *f = *state;
     assert_int_equal(put(f), ETAG_OK);
     assert_true(f->record.time_ns >= calls.renamed_ns);
 }
 
-static void a_file_system_that_cannot_rename_without_replacing(void **state)
+CASE(a_file_system_that_cannot_rename_without_replacing)
 {
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES];
     struct stat status;
     calls.refuses_noreplace = true;
@@ -277,9 +275,8 @@ static void a_file_system_that_cannot_rename_without_replacing(void **state)
     assert_int_equal(count(f, SPOOL_NAME_TEMP), 0);
 }
 
-static void power_syncs_the_file_before_its_name(void **state)
+CASE(power_syncs_the_file_before_its_name)
 {
-    struct fixture *f = *state;
     f->spool.mark.power = true;
     fake_spool_mark(&f->spool);
     assert_int_equal(put(f), ETAG_OK);
@@ -287,9 +284,8 @@ static void power_syncs_the_file_before_its_name(void **state)
 }
 
 /* Not the whole file system: that waits for the data of others. */
-static void power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read(void **state)
+CASE(power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read)
 {
-    struct fixture *f = *state;
     f->spool.mark.power = true;
     fake_spool_mark(&f->spool);
     calls.unreadable = true;
@@ -301,18 +297,16 @@ static void power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read(
     assert_string_equal(calls.log, "sync_file rename syncfs ");
 }
 
-static void a_sync_that_fails_is_told(void **state)
+CASE(a_sync_that_fails_is_told)
 {
-    struct fixture *f = *state;
     f->spool.mark.power = true;
     fake_spool_mark(&f->spool);
     calls.fsync_fails = EIO;
     expect_nothing(f, ETAG_UNAVAILABLE, "sync");
 }
 
-static void a_mark_that_goes_away_proves_nothing(void **state)
+CASE(a_mark_that_goes_away_proves_nothing)
 {
-    struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.id = 0;
     assert_int_equal(put(f), ETAG_UNAVAILABLE);
@@ -320,9 +314,8 @@ static void a_mark_that_goes_away_proves_nothing(void **state)
 }
 
 /* The daemon may have scanned under the new mark before the rename: the file is nobody's then, and "recorded" would be untrue. */
-static void a_user_who_counts_no_more_after_the_rename_is_denied(void **state)
+CASE(a_user_who_counts_no_more_after_the_rename_is_denied)
 {
-    struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.writers[0] = (uint32_t)geteuid() + 1;
     assert_int_equal(put(f), ETAG_DENIED);
@@ -330,9 +323,8 @@ static void a_user_who_counts_no_more_after_the_rename_is_denied(void **state)
 }
 
 /* It hung after its rename, say. One reload took the role, a scan removed the file as a stranger's, another reload gave it back. */
-static void a_role_that_was_taken_and_given_back_meanwhile_proves_nothing(void **state)
+CASE(a_role_that_was_taken_and_given_back_meanwhile_proves_nothing)
 {
-    struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.changes++;
     assert_int_equal(put(f), ETAG_UNAVAILABLE);
@@ -343,18 +335,16 @@ static void a_role_that_was_taken_and_given_back_meanwhile_proves_nothing(void *
 }
 
 /* Without the mark nobody remembers who counted. */
-static void a_mark_that_was_made_anew_meanwhile_proves_nothing(void **state)
+CASE(a_mark_that_was_made_anew_meanwhile_proves_nothing)
 {
-    struct fixture *f = *state;
     calls.marked_anew = f;
     f->spool.mark.id++;
     assert_int_equal(put(f), ETAG_UNAVAILABLE);
     assert_true(f->record.in_place);
 }
 
-static void a_mark_of_another_version_is_refused(void **state)
+CASE(a_mark_of_another_version_is_refused)
 {
-    struct fixture *f = *state;
     const char mark[] =
         "etagd-spool 3\nid=00000000000000aa\nsocket=etagd.sock\nlease_ns=1000000000\n"
         "linger_ns=1000000000\ndurability=process\nrules=0000000000000000\n"
@@ -367,9 +357,8 @@ static void a_mark_of_another_version_is_refused(void **state)
 }
 
 /* Ours is moved away; the path leads to another one then, or nowhere. */
-static void a_directory_that_is_moved_is_noticed(void **state)
+CASE(a_directory_that_is_moved_is_noticed)
 {
-    struct fixture *f = *state;
     struct fake_spool second;
     char other[2 * SCRATCH_BYTES], away[2 * SCRATCH_BYTES];
     scratch_path(other, f->dir, "other");
@@ -390,9 +379,8 @@ static void a_directory_that_is_moved_is_noticed(void **state)
 
 /* ---- What is no spool ---- */
 
-static void no_directory(void **state)
+CASE(no_directory)
 {
-    struct fixture *f = *state;
     f->place.path = "";
     expect_nothing(f, ETAG_UNAVAILABLE, "no room");
     f->place.path = in_spool(f, "nothing");
@@ -402,16 +390,14 @@ static void no_directory(void **state)
     expect_nothing(f, ETAG_UNAVAILABLE, "open");
 }
 
-static void no_mark(void **state)
+CASE(no_mark)
 {
-    struct fixture *f = *state;
     assert_int_equal(unlink(in_spool(f, "mark")), 0);
     expect_nothing(f, ETAG_UNAVAILABLE, "container");
 }
 
-static void a_mark_that_is_no_mark(void **state)
+CASE(a_mark_that_is_no_mark)
 {
-    struct fixture *f = *state;
     static char text[SPOOL_MARK_BYTES_MAX + 1];
     const size_t len = spool_mark_format(&f->spool.mark, text);
     fake_spool_write(&f->spool, "mark", text, len - 1, 0644);
@@ -429,9 +415,8 @@ static void a_mark_that_is_no_mark(void **state)
 }
 
 /* Nothing is followed, nothing is waited for. */
-static void a_mark_that_is_no_file(void **state)
+CASE(a_mark_that_is_no_file)
 {
-    struct fixture *f = *state;
     char other[2 * SCRATCH_BYTES];
     scratch_path(other, f->dir, "mark");
     assert_int_equal(rename(in_spool(f, "mark"), other), 0);
@@ -445,18 +430,16 @@ static void a_mark_that_is_no_file(void **state)
     expect_nothing(f, ETAG_UNAVAILABLE, "no regular file");
 }
 
-static void another_spools_mark(void **state)
+CASE(another_spools_mark)
 {
-    struct fixture *f = *state;
     f->place.id = FAKE_SPOOL_ID + 1;
     expect_nothing(f, ETAG_UNAVAILABLE, "another daemon");
     f->place.id = FAKE_SPOOL_ID;
     assert_int_equal(put(f), ETAG_OK);
 }
 
-static void owners(void **state)
+CASE(owners)
 {
-    struct fixture *f = *state;
     if (geteuid() != 0) /* only root gives files away */
         skip();
     assert_int_equal(chown(in_spool(f, "mark"), 12345, 12345), 0);
@@ -486,9 +469,8 @@ static void owners(void **state)
     assert_int_equal(put(f), ETAG_OK);
 }
 
-static void a_user_who_does_not_count_is_denied(void **state)
+CASE(a_user_who_does_not_count_is_denied)
 {
-    struct fixture *f = *state;
     f->spool.mark.writers[0] = (uint32_t)geteuid() + 1;
     fake_spool_mark(&f->spool);
     expect_nothing(f, ETAG_DENIED, "role 'mutate'");
@@ -499,9 +481,8 @@ static void a_user_who_does_not_count_is_denied(void **state)
 
 /* ---- No room ---- */
 
-static void a_name_that_is_taken_is_left_alone(void **state)
+CASE(a_name_that_is_taken_is_left_alone)
 {
-    struct fixture *f = *state;
     struct stat status;
     uint32_t mine = 0;
     fake_spool_fill(&f->spool, 2);
@@ -517,9 +498,8 @@ static void a_name_that_is_taken_is_left_alone(void **state)
     assert_int_equal(mine, SPOOL_SLOTS / 2);
 }
 
-static void a_full_spool_gets_purge_everything(void **state)
+CASE(a_full_spool_gets_purge_everything)
 {
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES], mine[SPOOL_NAME_BYTES];
     struct stat status;
     fake_spool_fill(&f->spool, 1);
@@ -543,9 +523,8 @@ static void a_full_spool_gets_purge_everything(void **state)
 }
 
 /* A beginning puts in flux, a hold keeps there: "purge everything" does neither. */
-static void what_a_purge_does_not_say_is_an_error(void **state)
+CASE(what_a_purge_does_not_say_is_an_error)
 {
-    struct fixture *f = *state;
     fake_spool_fill(&f->spool, 1);
     f->item.all_will_do = false;
     expect_failed(f, ETAG_UNAVAILABLE, "full");
@@ -553,10 +532,9 @@ static void what_a_purge_does_not_say_is_an_error(void **state)
     assert_int_equal(count(f, SPOOL_NAME_TEMP), 0);
 }
 
-static void no_space(void **state)
+CASE(no_space)
 {
     static const int errors[] = {ENOSPC, EDQUOT};
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES];
     for (size_t i = 0; i < 2; i++) {
         calls.write_fails = errors[i];
@@ -577,9 +555,8 @@ static void no_space(void **state)
 }
 
 /* The signal of this limit ends a process, and the application has not asked for it. */
-static void a_limit_of_file_sizes_does_not_end_the_application(void **state)
+CASE(a_limit_of_file_sizes_does_not_end_the_application)
 {
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES];
     struct rlimit former;
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &former), 0);
@@ -598,13 +575,12 @@ static void a_limit_of_file_sizes_does_not_end_the_application(void **state)
 
 /* ---- Too large ---- */
 
-static void too_large_a_frame_becomes_everything(void **state)
+CASE(too_large_a_frame_becomes_everything)
 {
     static const enum request_kind kinds[] = {REQUEST_INVALIDATE, REQUEST_GUARD_BEGIN,
                                               REQUEST_GUARD_CONFIRM, REQUEST_GUARD_COMMIT};
     static char bytes[SURROGATE_BYTES_MAX];
     static etag_str names[300];
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES];
     memset(bytes, 'n', sizeof(bytes));
     for (size_t i = 0; i < 300; i++)
@@ -637,38 +613,4 @@ static void too_large_a_frame_becomes_everything(void **state)
         assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_EVENT, name), 1);
         assert_int_equal(unlink(in_spool(f, name)), 0);
     }
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        TEST(writes_an_event),
-        TEST(the_mark_is_read_after_the_rename),
-        TEST(the_clock_is_read_after_the_rename),
-        TEST(a_file_system_that_cannot_rename_without_replacing),
-        TEST(power_syncs_the_file_before_its_name),
-        TEST(power_syncs_the_name_by_the_file_where_the_directory_cannot_be_read),
-        TEST(a_sync_that_fails_is_told),
-        TEST(a_mark_that_goes_away_proves_nothing),
-        TEST(a_user_who_counts_no_more_after_the_rename_is_denied),
-        TEST(a_role_that_was_taken_and_given_back_meanwhile_proves_nothing),
-        TEST(a_mark_that_was_made_anew_meanwhile_proves_nothing),
-        TEST(a_mark_of_another_version_is_refused),
-        TEST(a_directory_that_is_moved_is_noticed),
-        TEST(no_directory),
-        TEST(no_mark),
-        TEST(a_mark_that_is_no_mark),
-        TEST(a_mark_that_is_no_file),
-        TEST(another_spools_mark),
-        TEST(owners),
-        TEST(a_user_who_does_not_count_is_denied),
-        TEST(a_name_that_is_taken_is_left_alone),
-        TEST(a_full_spool_gets_purge_everything),
-        TEST(what_a_purge_does_not_say_is_an_error),
-        TEST(no_space),
-        TEST(a_limit_of_file_sizes_does_not_end_the_application),
-        TEST(too_large_a_frame_becomes_everything),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

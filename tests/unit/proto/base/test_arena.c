@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "arena.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "testing.h"
+
 #include <string.h>
 
-#include <cmocka.h>
-
-static void pieces_are_aligned_and_apart(void **state)
+TEST(pieces_are_aligned_and_apart)
 {
     struct arena arena;
     arena_init(&arena, 1u << 20);
@@ -26,7 +22,7 @@ static void pieces_are_aligned_and_apart(void **state)
     arena_deinit(&arena);
 }
 
-static void the_bound_holds_to_the_byte(void **state)
+TEST(the_bound_holds_to_the_byte)
 {
     struct arena arena;
     arena_init(&arena, 100);
@@ -41,7 +37,7 @@ static void the_bound_holds_to_the_byte(void **state)
 }
 
 /* An empty array is not a failure. */
-static void nothing_is_a_pointer_too(void **state)
+TEST(nothing_is_a_pointer_too)
 {
     struct arena arena;
     arena_init(&arena, 16);
@@ -51,7 +47,7 @@ static void nothing_is_a_pointer_too(void **state)
     arena_deinit(&arena);
 }
 
-static void huge_sizes_do_not_wrap(void **state)
+TEST(huge_sizes_do_not_wrap)
 {
     struct arena arena;
     arena_init(&arena, PTRDIFF_MAX);
@@ -64,7 +60,7 @@ static void huge_sizes_do_not_wrap(void **state)
     arena_deinit(&arena);
 }
 
-static void reset_keeps_the_first_block_only(void **state)
+TEST(reset_keeps_the_first_block_only)
 {
     struct arena arena;
     arena_init(&arena, 1u << 20);
@@ -81,7 +77,7 @@ static void reset_keeps_the_first_block_only(void **state)
     assert_null(arena.first);
 }
 
-static void arrays_are_zeroed(void **state)
+TEST(arrays_are_zeroed)
 {
     struct arena arena;
     arena_init(&arena, 1u << 16);
@@ -91,17 +87,4 @@ static void arrays_are_zeroed(void **state)
     for (size_t i = 0; i < 1024; i++)
         assert_int_equal(numbers[i], 0);
     arena_deinit(&arena);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces_are_aligned_and_apart),
-        cmocka_unit_test(the_bound_holds_to_the_byte),
-        cmocka_unit_test(nothing_is_a_pointer_too),
-        cmocka_unit_test(huge_sizes_do_not_wrap),
-        cmocka_unit_test(reset_keeps_the_first_block_only),
-        cmocka_unit_test(arrays_are_zeroed),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,17 +2,12 @@
 /* SipHash-1-3 against OpenSSL, at every length and alignment, without a byte read too many. */
 #include "numbers.h"
 #include "siphash.h"
+#include "testing.h"
 
 #include <openssl/evp.h>
 #include <openssl/params.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define LEN_MAX 200
 
@@ -62,7 +57,7 @@ static void check_against_openssl(const uint8_t key[SIPHASH_KEY_BYTES], const ui
     assert_memory_equal(&wide, expected, sizeof(wide));
 }
 
-static void agrees_with_openssl_at_every_length(void **state)
+TEST(agrees_with_openssl_at_every_length)
 {
     uint8_t key[SIPHASH_KEY_BYTES], data[LEN_MAX];
     fill_pattern(data, sizeof(data));
@@ -72,7 +67,7 @@ static void agrees_with_openssl_at_every_length(void **state)
         check_against_openssl(key, data, len);
 }
 
-static void agrees_with_openssl_for_other_keys(void **state)
+TEST(agrees_with_openssl_for_other_keys)
 {
     uint8_t keys[8 * SIPHASH_KEY_BYTES], data[64];
     fill_pattern(keys, sizeof(keys));
@@ -84,7 +79,7 @@ static void agrees_with_openssl_for_other_keys(void **state)
 }
 
 /* Lengths of 256 and more: only the low byte of the length goes into the last word. */
-static void agrees_with_openssl_for_long_input(void **state)
+TEST(agrees_with_openssl_for_long_input)
 {
     static uint8_t data[5000];
     const uint8_t key[SIPHASH_KEY_BYTES] = {7};
@@ -95,7 +90,7 @@ static void agrees_with_openssl_for_long_input(void **state)
 }
 
 /* Exact allocations at every alignment: a sanitizer sees a byte read too many. */
-static void reads_no_byte_too_many(void **state)
+TEST(reads_no_byte_too_many)
 {
     const uint8_t key[SIPHASH_KEY_BYTES] = {1, 2, 3};
     for (size_t len = 0; len <= 40; len++) {
@@ -114,15 +109,4 @@ static void reads_no_byte_too_many(void **state)
         free(first);
     }
     assert_true(siphash13_64(key, NULL, 0) == siphash13_64(key, "", 0));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(agrees_with_openssl_at_every_length),
-        cmocka_unit_test(agrees_with_openssl_for_other_keys),
-        cmocka_unit_test(agrees_with_openssl_for_long_input),
-        cmocka_unit_test(reads_no_byte_too_many),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-static void what_does_not_fit_is_cut_off(void **state)
+TEST(what_does_not_fit_is_cut_off)
 {
     static struct why why;
     char path[2 * WHY_BYTES];
@@ -18,19 +18,10 @@ static void what_does_not_fit_is_cut_off(void **state)
     assert_string_equal(why.text, "short");
 }
 
-static void an_errno_is_said_in_words(void **state)
+TEST(an_errno_is_said_in_words)
 {
     static struct why why;
     errno = ENOENT;
     assert_int_equal(why_errno(&why, "open", "/there"), -1);
     assert_string_equal(why.text, "cannot open /there: No such file or directory");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_does_not_fit_is_cut_off),
-        cmocka_unit_test(an_errno_is_said_in_words),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

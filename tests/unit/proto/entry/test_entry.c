@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "entry.h"
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-static void entity_tags_follow_the_grammar(void **state)
+TEST(entity_tags_follow_the_grammar)
 {
     static const char *const right[] = {"\"\"",   "\"a\"",   "W/\"a\"",      "W/\"\"",
                                         "\"W/\"", "\"!#~\"", "\"\x80\xff\"", "\"a,b\\c\""};
@@ -28,7 +22,7 @@ static void entity_tags_follow_the_grammar(void **state)
     assert_non_null(entity_tag_check((etag_str){"\"a\0b\"", 5}));
 }
 
-static void an_entity_tag_has_at_most_256_bytes(void **state)
+TEST(an_entity_tag_has_at_most_256_bytes)
 {
     char text[ENTITY_TAG_BYTES_MAX + 1];
     memset(text, 'x', sizeof(text));
@@ -39,7 +33,7 @@ static void an_entity_tag_has_at_most_256_bytes(void **state)
     assert_non_null(entity_tag_check((etag_str){text, ENTITY_TAG_BYTES_MAX + 1}));
 }
 
-static void fields_are_tokens_and_values_without_controls(void **state)
+TEST(fields_are_tokens_and_values_without_controls)
 {
     for (int byte = 0; byte < 256; byte++) {
         const char c = (char)byte;
@@ -61,7 +55,7 @@ static void fields_are_tokens_and_values_without_controls(void **state)
 static uint8_t packed[FIELDSET_BYTES_MAX];
 
 /* The daemon's check of a fill and of a record of its store. */
-static void fields_that_no_entry_keeps_are_refused(void **state)
+TEST(fields_that_no_entry_keeps_are_refused)
 {
     static const char *const refused[] = {"Set-Cookie", "Content-Length", "Transfer-Encoding",
                                           "location", "ETag"};
@@ -82,7 +76,7 @@ static struct entry sample(void)
     return (struct entry){.etag = ETAG_LIT("\"a\""), .last_modified = ETAG_NO_DATE};
 }
 
-static void an_entry_needs_only_its_etag(void **state)
+TEST(an_entry_needs_only_its_etag)
 {
     struct entry entry = sample();
     assert_null(entry_check(&entry, packed));
@@ -90,7 +84,7 @@ static void an_entry_needs_only_its_etag(void **state)
     assert_non_null(entry_check(&entry, packed));
 }
 
-static void kept_fields_are_bounded(void **state)
+TEST(kept_fields_are_bounded)
 {
     static char text[FIELDSET_BYTES_MAX];
     memset(text, 'v', sizeof(text));
@@ -119,7 +113,7 @@ static void kept_fields_are_bounded(void **state)
     assert_non_null(entry_check(&entry, packed));
 }
 
-static void dates_are_those_of_http(void **state)
+TEST(dates_are_those_of_http)
 {
     static const struct {
         int64_t seconds;
@@ -140,7 +134,7 @@ static void dates_are_those_of_http(void **state)
     }
 }
 
-static void content_location_is_bounded_and_clean(void **state)
+TEST(content_location_is_bounded_and_clean)
 {
     char text[CONTENT_LOCATION_BYTES_MAX + 1];
     memset(text, 'x', sizeof(text));
@@ -155,7 +149,7 @@ static void content_location_is_bounded_and_clean(void **state)
     assert_non_null(entry_check(&entry, packed));
 }
 
-static void surrogates_are_bounded_and_checked(void **state)
+TEST(surrogates_are_bounded_and_checked)
 {
     etag_str surrogates[SURROGATES_PER_ENTRY_MAX + 1];
     struct entry entry = sample();
@@ -190,13 +184,13 @@ static const char *check_surrogate(etag_str name)
     return targets_check(&(etag_targets){.surrogates = &name, .surrogate_count = 1});
 }
 
-static void something_must_be_named(void **state)
+TEST(something_must_be_named)
 {
     assert_non_null(targets_check(&(etag_targets){0}));
     assert_null(targets_check(&(etag_targets){.everything = true}));
 }
 
-static void every_target_is_checked(void **state)
+TEST(every_target_is_checked)
 {
     assert_null(check_resource(ETAG_LIT("example.com"), ETAG_LIT("/a?b")));
     assert_null(check_resource((etag_str){NULL, 0}, ETAG_LIT("/")));
@@ -226,7 +220,7 @@ static void every_target_is_checked(void **state)
 }
 
 /* Off a segment boundary is allowed: it means the nearest covered ancestor. */
-static void a_prefix_is_any_path(void **state)
+TEST(a_prefix_is_any_path)
 {
     assert_null(check_prefix(ETAG_LIT("/")));
     assert_null(check_prefix(ETAG_LIT("/a/")));
@@ -238,7 +232,7 @@ static void a_prefix_is_any_path(void **state)
     assert_non_null(check_prefix(ETAG_LIT("")));
 }
 
-static void an_event_names_at_most_4096_targets(void **state)
+TEST(an_event_names_at_most_4096_targets)
 {
     static etag_str surrogates[TARGETS_PER_EVENT_MAX + 1];
     for (size_t i = 0; i <= TARGETS_PER_EVENT_MAX; i++)
@@ -255,24 +249,4 @@ static void an_event_names_at_most_4096_targets(void **state)
     assert_non_null(targets_check(&targets));
     targets.surrogate_count = SIZE_MAX;
     assert_non_null(targets_check(&targets));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(entity_tags_follow_the_grammar),
-        cmocka_unit_test(an_entity_tag_has_at_most_256_bytes),
-        cmocka_unit_test(fields_are_tokens_and_values_without_controls),
-        cmocka_unit_test(fields_that_no_entry_keeps_are_refused),
-        cmocka_unit_test(an_entry_needs_only_its_etag),
-        cmocka_unit_test(kept_fields_are_bounded),
-        cmocka_unit_test(dates_are_those_of_http),
-        cmocka_unit_test(content_location_is_bounded_and_clean),
-        cmocka_unit_test(surrogates_are_bounded_and_checked),
-        cmocka_unit_test(something_must_be_named),
-        cmocka_unit_test(every_target_is_checked),
-        cmocka_unit_test(a_prefix_is_any_path),
-        cmocka_unit_test(an_event_names_at_most_4096_targets),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "field_name.h"
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-static void what_a_304_has_to_repeat(void **state)
+TEST(what_a_304_has_to_repeat)
 {
     static const char *const standard[] = {"Cache-Control", "cache-control", "EXPIRES",
                                            "Expires",       "Vary",          "vary"};
@@ -24,7 +18,7 @@ static void what_a_304_has_to_repeat(void **state)
 }
 
 /* Whoever may fill is trusted with validators, not with cookies, framing or redirects. */
-static void what_no_entry_keeps(void **state)
+TEST(what_no_entry_keeps)
 {
     static const char *const refused[] = {
         "Set-Cookie",
@@ -63,7 +57,7 @@ static void what_no_entry_keeps(void **state)
 }
 
 /* The fast way over eight bytes and the slow one say the same, at each place of a value. */
-static void values_without_controls(void **state)
+TEST(values_without_controls)
 {
     char text[19];
     for (int byte = 0; byte < 256; byte++) {
@@ -78,14 +72,4 @@ static void values_without_controls(void **state)
         }
     }
     assert_true(str_is_field_value((etag_str){NULL, 0}));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_a_304_has_to_repeat),
-        cmocka_unit_test(what_no_entry_keeps),
-        cmocka_unit_test(values_without_controls),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

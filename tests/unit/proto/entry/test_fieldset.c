@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fieldset.h"
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static struct kept_field literal(etag_str name, etag_str value)
 {
@@ -30,7 +24,7 @@ static int sample(uint8_t out[FIELDSET_BYTES_MAX])
     return fieldset_pack(out, fields, 3);
 }
 
-static void what_is_packed_is_parsed(void **state)
+TEST(what_is_packed_is_parsed)
 {
     uint8_t bytes[FIELDSET_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
@@ -48,7 +42,7 @@ static void what_is_packed_is_parsed(void **state)
 }
 
 /* The daemon interns sets by their bytes. */
-static void the_bytes_are_as_documented(void **state)
+TEST(the_bytes_are_as_documented)
 {
     const struct kept_field fields[] = {literal(ETAG_LIT("A"), ETAG_LIT("bc")), expires(258)};
     static const uint8_t expected[] = {23, 0, 2, 0, 0, 1, 2, 0, 'A', 'b', 'c', 1,
@@ -58,14 +52,14 @@ static void the_bytes_are_as_documented(void **state)
     assert_memory_equal(bytes, expected, sizeof(expected));
 }
 
-static void no_fields_are_no_bytes(void **state)
+TEST(no_fields_are_no_bytes)
 {
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
     assert_int_equal(fieldset_pack(NULL, NULL, 0), 0);
     assert_int_equal(fieldset_parse(NULL, 0, fields), 0);
 }
 
-static void bounds_hold_to_the_byte(void **state)
+TEST(bounds_hold_to_the_byte)
 {
     static char text[FIELDSET_BYTES_MAX + 1];
     memset(text, 'v', sizeof(text));
@@ -96,7 +90,7 @@ static void bounds_hold_to_the_byte(void **state)
 }
 
 /* A record in the pool ends at a unit; what stands behind the set is not part of it. */
-static void bytes_behind_the_set_are_ignored(void **state)
+TEST(bytes_behind_the_set_are_ignored)
 {
     uint8_t bytes[FIELDSET_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
@@ -107,7 +101,7 @@ static void bytes_behind_the_set_are_ignored(void **state)
 }
 
 /* Any cut and any changed byte: refused, or fields that lie within the bytes. */
-static void damage_stays_within_the_bytes(void **state)
+TEST(damage_stays_within_the_bytes)
 {
     uint8_t whole[FIELDSET_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
@@ -134,7 +128,7 @@ static void damage_stays_within_the_bytes(void **state)
     }
 }
 
-static void malformed_sets_are_refused(void **state)
+TEST(malformed_sets_are_refused)
 {
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
     static const struct {
@@ -158,18 +152,4 @@ static void malformed_sets_are_refused(void **state)
         if (fieldset_parse(cases[i].bytes, cases[i].len, fields) != -1)
             fail_msg("case %zu is accepted", i);
     assert_int_equal(fieldset_parse("\x0a\0\1\0\0\1\1\0nv", 10, fields), 1);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_packed_is_parsed),
-        cmocka_unit_test(the_bytes_are_as_documented),
-        cmocka_unit_test(no_fields_are_no_bytes),
-        cmocka_unit_test(bounds_hold_to_the_byte),
-        cmocka_unit_test(bytes_behind_the_set_are_ignored),
-        cmocka_unit_test(damage_stays_within_the_bytes),
-        cmocka_unit_test(malformed_sets_are_refused),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

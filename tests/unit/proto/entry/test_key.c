@@ -4,15 +4,9 @@
 
 #include "numbers.h"
 #include "surrogate.h"
+#include "testing.h"
 #include "text.h"
 #include "tsv.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #define CELL_BYTES 8192
 #define ROWS_MAX 400
@@ -137,7 +131,7 @@ static void assert_same_or_different(const struct seen_key *a, const struct seen
         fail_msg("%s and %s are %s key", a->id, b->id, same_key ? "one" : "not one");
 }
 
-static void the_table_holds(void **state)
+TEST(the_table_holds)
 {
     static struct row_text text;
     static struct key key;
@@ -178,7 +172,7 @@ static void the_table_holds(void **state)
 
 /* /secret/x answers 403, /files/../secret/x is rendered by the view of /files: one key for both would confirm the secret's
  * tag. Wherever the dots stand in the path, and through whichever code it goes. */
-static void a_path_with_dot_segments_is_no_key(void **state)
+TEST(a_path_with_dot_segments_is_no_key)
 {
     static const char *const segments[] = {"/./",    "/../",   "/%2e/",  "/.%2E/", "/%2e./",
                                            "/..%2f", "/..%5C", "\\..\\", "/..;a/", "%2F.%2F"};
@@ -213,7 +207,7 @@ static void sample_key(etag_key *key, const etag_field vary[2])
     key->vary_count = 2;
 }
 
-static void parsing_gives_the_parts(void **state)
+TEST(parsing_gives_the_parts)
 {
     static struct key key;
     const etag_field vary[2] = {{ETAG_LIT("Cookie"), {NULL, 0}}, {ETAG_LIT("Accept"), {"", 0}}};
@@ -238,7 +232,7 @@ static void parsing_gives_the_parts(void **state)
 
 /* Every cut, every byte more and every single changed byte: refused, or a key whose bytes are exactly these. Allocated
  * exactly, so that a sanitizer sees a byte read too many. */
-static void damaged_bytes_are_refused_or_a_key(void **state)
+TEST(damaged_bytes_are_refused_or_a_key)
 {
     static struct key key;
     const etag_field vary[2] = {{ETAG_LIT("accept"), ETAG_LIT("a")},
@@ -279,7 +273,7 @@ static void damaged_bytes_are_refused_or_a_key(void **state)
     free(block);
 }
 
-static void unsorted_and_repeated_vary_fields_are_no_key(void **state)
+TEST(unsorted_and_repeated_vary_fields_are_no_key)
 {
     /* header, "/", then the fields: one-letter names, absent values */
     char bytes[] = "\1\0\0\0\0\1\2\0"
@@ -301,7 +295,7 @@ static void unsorted_and_repeated_vary_fields_are_no_key(void **state)
     assert_false(key_parse((etag_str){bytes, len}, &out, fields));
 }
 
-static void the_sentence_about_a_missing_scope_says_what_to_do(void **state)
+TEST(the_sentence_about_a_missing_scope_says_what_to_do)
 {
     static struct key key;
     etag_key in;
@@ -316,7 +310,7 @@ static void the_sentence_about_a_missing_scope_says_what_to_do(void **state)
     assert_non_null(key_canonicalize(&key, &in));
 }
 
-static void the_largest_key_fits(void **state)
+TEST(the_largest_key_fits)
 {
     static struct key key;
     static char bytes[TARGET_BYTES_MAX], names[VARY_COUNT_MAX][VARY_NAME_BYTES_MAX];
@@ -342,7 +336,7 @@ static void the_largest_key_fits(void **state)
     assert_round_trip("largest", &key);
 }
 
-static void surrogate_keys_are_visible_ascii(void **state)
+TEST(surrogate_keys_are_visible_ascii)
 {
     char name[SURROGATE_BYTES_MAX + 1];
     memset(name, 's', sizeof(name));
@@ -367,7 +361,7 @@ static struct resource resource_of(etag_str host, etag_str target)
 }
 
 /* Checkpoints hold clocks by number, so the numbers are part of the format. Computed with another program. */
-static void clock_numbers_are_fixed(void **state)
+TEST(clock_numbers_are_fixed)
 {
     const struct resource r = resource_of(ETAG_LIT("example.com"), ETAG_LIT("/uploads/42"));
     const struct resource bare = resource_of((etag_str){NULL, 0}, ETAG_LIT("/x"));
@@ -384,7 +378,7 @@ static void clock_numbers_are_fixed(void **state)
 }
 
 /* Neither the floor nor the clock of a group is ever hit, and all others are. */
-static void clocks_are_spread_over_all_that_are_not_fixed(void **state)
+TEST(clocks_are_spread_over_all_that_are_not_fixed)
 {
     static unsigned hits[1024];
     for (unsigned i = 0; i < 896 * 200; i++) {
@@ -398,7 +392,7 @@ static void clocks_are_spread_over_all_that_are_not_fixed(void **state)
         assert_in_range(hits[i], 120, 280);
 }
 
-static void each_group_of_surrogate_keys_has_a_clock_of_its_own(void **state)
+TEST(each_group_of_surrogate_keys_has_a_clock_of_its_own)
 {
     for (uint32_t group = 0; group < SURROGATE_GROUPS; group++) {
         char made[SURROGATE_MADE_BYTES];
@@ -421,7 +415,7 @@ static void each_group_of_surrogate_keys_has_a_clock_of_its_own(void **state)
 }
 
 /* Host and path stand apart; a prefix is not the resource of the same name; another hash key moves all. */
-static void targets_of_different_kinds_are_different(void **state)
+TEST(targets_of_different_kinds_are_different)
 {
     const uint8_t other_key[SIPHASH_KEY_BYTES] = {1};
     const struct resource a = resource_of(ETAG_LIT("a"), ETAG_LIT("/b/"));
@@ -438,23 +432,4 @@ static void targets_of_different_kinds_are_different(void **state)
     assert_int_not_equal(clock, clock_of_resource(hash_key, CLOCKS_MAX, &query));
     assert_int_equal(clock_of_prefix(hash_key, CLOCKS_MAX, &a, 3),
                      clock_of_prefix(hash_key, CLOCKS_MAX, &query, 3));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_table_holds),
-        cmocka_unit_test(a_path_with_dot_segments_is_no_key),
-        cmocka_unit_test(parsing_gives_the_parts),
-        cmocka_unit_test(damaged_bytes_are_refused_or_a_key),
-        cmocka_unit_test(unsorted_and_repeated_vary_fields_are_no_key),
-        cmocka_unit_test(the_sentence_about_a_missing_scope_says_what_to_do),
-        cmocka_unit_test(the_largest_key_fits),
-        cmocka_unit_test(surrogate_keys_are_visible_ascii),
-        cmocka_unit_test(clock_numbers_are_fixed),
-        cmocka_unit_test(clocks_are_spread_over_all_that_are_not_fixed),
-        cmocka_unit_test(each_group_of_surrogate_keys_has_a_clock_of_its_own),
-        cmocka_unit_test(targets_of_different_kinds_are_different),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,15 +2,9 @@
 /* Canonical resources: the table, the quick test against the rewriting, text form, prefixes. */
 #include "numbers.h"
 #include "resource.h"
+#include "testing.h"
 #include "text.h"
 #include "tsv.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #define CELL_BYTES 8192
 
@@ -69,7 +63,7 @@ static void check_row(const struct tsv *table)
     assert_idempotent(id, text);
 }
 
-static void the_table_holds(void **state)
+TEST(the_table_holds)
 {
     struct tsv table;
     unsigned rows = 0;
@@ -82,7 +76,7 @@ static void the_table_holds(void **state)
 
 /* What is copied as it is must be what the rewriting would make of it, whatever byte stands wherever: an escape
  * in front ("%61") forces the rewriting, nothing else differs. */
-static void copying_and_rewriting_agree(void **state)
+TEST(copying_and_rewriting_agree)
 {
     static const size_t lens[] = {1, 2, 14, 15, 16, 17, 18, 31, 32, 33, 47, 48, 49};
     for (size_t l = 0; l < COUNT_OF(lens); l++) {
@@ -107,7 +101,7 @@ static void copying_and_rewriting_agree(void **state)
 }
 
 /* The same for hosts: a default port forces the rewriting. */
-static void copying_and_rewriting_hosts_agree(void **state)
+TEST(copying_and_rewriting_hosts_agree)
 {
     static const char port[3] = {':', '8', '0'};
     static const size_t lens[] = {1, 2, 3, 15, 16, 17, 18, 32, 33, 34, 49};
@@ -135,7 +129,7 @@ static void copying_and_rewriting_hosts_agree(void **state)
 }
 
 /* Dot segments across the seams of the blocks. */
-static void dot_segments_are_found_wherever_they_stand(void **state)
+TEST(dot_segments_are_found_wherever_they_stand)
 {
     static const char dots[3] = {'/', '.', '/'};
     for (size_t len = 4; len <= 70; len++) {
@@ -153,7 +147,7 @@ static void dot_segments_are_found_wherever_they_stand(void **state)
 }
 
 /* Every byte of a query is kept or the target refused, wherever it stands. */
-static void a_query_is_kept_or_refused(void **state)
+TEST(a_query_is_kept_or_refused)
 {
     static const size_t lens[] = {1, 15, 16, 17, 33};
     for (size_t l = 0; l < COUNT_OF(lens); l++) {
@@ -176,7 +170,7 @@ static void a_query_is_kept_or_refused(void **state)
 
 /* Canonical is canonical: whatever short text over a nasty alphabet is accepted, its form is a fixed point, and
  * no dot segment is left in it. */
-static void every_short_path_is_a_fixed_point(void **state)
+TEST(every_short_path_is_a_fixed_point)
 {
     static const char *const pieces[] = {"/", ".", "a", "%2e", "%2F", "%61", "?", "\xfc"};
     const size_t piece_count = COUNT_OF(pieces);
@@ -198,7 +192,7 @@ static void every_short_path_is_a_fixed_point(void **state)
     }
 }
 
-static void text_is_split_without_judging(void **state)
+TEST(text_is_split_without_judging)
 {
     etag_resource r;
     assert_null(resource_split(ETAG_LIT("//h/p?q"), &r));
@@ -229,7 +223,7 @@ static size_t prefixes_of(const char *target, size_t lens[PREFIX_LEVELS_MAX], si
     return resource_prefixes(&r, lens);
 }
 
-static void prefixes_end_at_slashes(void **state)
+TEST(prefixes_end_at_slashes)
 {
     size_t lens[PREFIX_LEVELS_MAX], covered;
     assert_int_equal(prefixes_of("/", lens, &covered), 1);
@@ -247,7 +241,7 @@ static void prefixes_end_at_slashes(void **state)
 
 /* A prefix deeper than an entry covers, or off a segment boundary, means its nearest covered
  * ancestor. */
-static void a_prefix_means_its_nearest_covered_ancestor(void **state)
+TEST(a_prefix_means_its_nearest_covered_ancestor)
 {
     static const struct {
         const char *prefix, *covered;
@@ -271,7 +265,7 @@ static void a_prefix_means_its_nearest_covered_ancestor(void **state)
 }
 
 /* A prefix target reaches every entry below it: the clock it means is among those that the entry depends on. */
-static void a_prefix_reaches_all_below_it(void **state)
+TEST(a_prefix_reaches_all_below_it)
 {
     static const char *const entries[] = {"/a/b/c/d/e", "/a/b/c/d/", "/a/b/c/d/e/f/g?q"};
     static const char *const prefixes[] = {"/", "/a/", "/a/b", "/a/b/", "/a/b/c/", "/a/b/c/d/"};
@@ -289,7 +283,7 @@ static void a_prefix_reaches_all_below_it(void **state)
 }
 
 /* Exact allocations: a sanitizer sees a byte read too many, on either side. */
-static void reads_no_byte_too_many(void **state)
+TEST(reads_no_byte_too_many)
 {
     for (size_t len = 1; len <= 70; len++) {
         for (size_t mark = 0; mark <= len; mark++) {
@@ -318,22 +312,4 @@ static void reads_no_byte_too_many(void **state)
             free(target);
         }
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_table_holds),
-        cmocka_unit_test(copying_and_rewriting_agree),
-        cmocka_unit_test(copying_and_rewriting_hosts_agree),
-        cmocka_unit_test(dot_segments_are_found_wherever_they_stand),
-        cmocka_unit_test(a_query_is_kept_or_refused),
-        cmocka_unit_test(every_short_path_is_a_fixed_point),
-        cmocka_unit_test(text_is_split_without_judging),
-        cmocka_unit_test(prefixes_end_at_slashes),
-        cmocka_unit_test(a_prefix_means_its_nearest_covered_ancestor),
-        cmocka_unit_test(a_prefix_reaches_all_below_it),
-        cmocka_unit_test(reads_no_byte_too_many),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,7 @@ static struct layout_header header_of(const struct layout_plan *plan)
     return header;
 }
 
-static void test_sections(void **state)
+TEST(test_sections)
 {
     const struct layout_plan *const plans[] = {&small, &million, &large};
     for (size_t i = 0; i < 3; i++) {
@@ -39,7 +39,7 @@ static void test_sections(void **state)
     }
 }
 
-static void test_bytes_per_entry(void **state)
+TEST(test_bytes_per_entry)
 {
     const struct layout_header h = header_of(&million);
     const uint64_t at_start = h.pool_offset + layout_pool_units_at_start(&million) * UINT64_C(64);
@@ -55,7 +55,7 @@ static void test_bytes_per_entry(void **state)
 }
 
 /* With the default size each entry can have a tag of 66 bytes: an overflow record of two units. */
-static void test_pool_by_capacity(void **state)
+TEST(test_pool_by_capacity)
 {
     const struct layout_header h = header_of(&million);
     const uint64_t tag_units = (66 + 8 + 63) / 64;
@@ -66,7 +66,7 @@ static void test_pool_by_capacity(void **state)
     assert_int_equal(layout_pool_units_at_start(&plan), header_of(&plan).pool_units);
 }
 
-static void test_pool_bytes(void **state)
+TEST(test_pool_bytes)
 {
     struct layout_plan plan = small;
     assert_int_equal(header_of(&plan).pool_units * UINT64_C(64), POOL_BYTES_MIN);
@@ -79,7 +79,7 @@ static void test_pool_bytes(void **state)
     assert_int_equal(header_of(&plan).pool_units * UINT64_C(64), POOL_BYTES_MAX);
 }
 
-static void test_homes(void **state)
+TEST(test_homes)
 {
     const uint64_t homes = header_of(&million).home_count;
     assert_int_equal(layout_home(homes, (struct hash128){UINT64_MAX, 0}), 0);
@@ -98,7 +98,7 @@ static void test_homes(void **state)
             fail_msg("%s: %s", #change, wrong ? wrong : "accepted");                               \
     } while (0)
 
-static void test_refused(void **state)
+TEST(test_refused)
 {
     REFUSED(h.magic++, "not an index");
     REFUSED(h.version++, "version");
@@ -130,7 +130,7 @@ static void test_refused(void **state)
     REFUSED(h.total_bytes = 0, "pool lies outside");
 }
 
-static void test_short_memory(void **state)
+TEST(test_short_memory)
 {
     const struct layout_header h = header_of(&small);
     assert_non_null(layout_validate(&h, h.total_bytes - 1));
@@ -146,15 +146,4 @@ static void test_short_memory(void **state)
     assert_non_null(layout_validate((const struct layout_header *)pages, 4096));
     assert_null(layout_validate((const struct layout_header *)pages, h.total_bytes));
     munmap(pages, 8192);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sections),     cmocka_unit_test(test_bytes_per_entry),
-        cmocka_unit_test(test_pool_bytes),   cmocka_unit_test(test_pool_by_capacity),
-        cmocka_unit_test(test_homes),        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_short_memory),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

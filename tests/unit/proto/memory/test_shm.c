@@ -75,7 +75,7 @@ static uint32_t sequence_of(const struct shm_view *view, uint64_t slot)
     return view->slots[slot].sequence;
 }
 
-static void test_words(void **state)
+TEST(test_words)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     assert_int_equal(shm_lease_load(&m.view), 0);
@@ -90,7 +90,7 @@ static void test_words(void **state)
 }
 
 /* Every kind of entry comes back as it went in, at each place of the window. */
-static void test_round_trip(void **state)
+TEST(test_round_trip)
 {
     struct memory m = memory_make(CLOCKS_MAX);
     static const size_t etag_lens[] = {0, 2, 43, 44, 45, 256};
@@ -138,7 +138,7 @@ static void test_round_trip(void **state)
     memory_free(&m);
 }
 
-static void test_overflow_format(void **state)
+TEST(test_overflow_format)
 {
     uint8_t bytes[POOL_RECORD_BYTES_MAX];
     const uint32_t clocks[] = {1, 2, 3, 4, 5, 6, 7, 8, 0x123456};
@@ -150,7 +150,7 @@ static void test_overflow_format(void **state)
     assert_memory_equal(bytes, "\0\0\2\0\1\0\16\0\x56\x34\x12\0/x", 14);
 }
 
-static void test_field_set(void **state)
+TEST(test_field_set)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     uint8_t set[FIELDSET_BYTES_MAX];
@@ -167,7 +167,7 @@ static void test_field_set(void **state)
     memory_free(&m);
 }
 
-static void test_newer_clock(void **state)
+TEST(test_newer_clock)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX], clock = 0;
@@ -208,7 +208,7 @@ static void test_newer_clock(void **state)
 }
 
 /* The daemon died, or is stopped, in the middle of a slot: a bounded number of tries, then torn. */
-static void test_odd_sequence_is_torn(void **state)
+TEST(test_odd_sequence_is_torn)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_entry found;
@@ -227,7 +227,7 @@ static void test_odd_sequence_is_torn(void **state)
 
 /* What a reader that slept between its two looks at the sequence relies on: every change of a slot moves it on, by
  * two, hop words do not touch it, and it wraps. */
-static void test_every_change_moves_the_sequence(void **state)
+TEST(test_every_change_moves_the_sequence)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_record other = some_record();
@@ -255,7 +255,7 @@ static void test_every_change_moves_the_sequence(void **state)
     memory_free(&m);
 }
 
-static void test_copy_and_own_reads(void **state)
+TEST(test_copy_and_own_reads)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_record record = some_record();
@@ -288,7 +288,7 @@ static void test_copy_and_own_reads(void **state)
 }
 
 /* References and lengths that no writer of ours leaves behind; a torn read may see any of them. */
-static void test_impossible_records(void **state)
+TEST(test_impossible_records)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_view *const view = &m.view;
@@ -340,7 +340,7 @@ static void test_impossible_records(void **state)
 }
 
 /* Any bytes at all: nothing outside the view is touched (the guard pages), and what is found lies within the entry. */
-static void test_garbage(void **state)
+TEST(test_garbage)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_view *const view = &m.view;
@@ -389,7 +389,7 @@ static void test_garbage(void **state)
     memory_free(&m);
 }
 
-static void test_map(void **state)
+TEST(test_map)
 {
     const int fd = memfd_create("test", MFD_CLOEXEC);
     assert_true(fd >= 0);
@@ -406,22 +406,4 @@ static void test_map(void **state)
     assert_int_equal(shm_map(&base, -1, 4096, PROT_READ), -EBADF);
     assert_null(base);
     close(fd);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_overflow_format),
-        cmocka_unit_test(test_field_set),
-        cmocka_unit_test(test_newer_clock),
-        cmocka_unit_test(test_odd_sequence_is_torn),
-        cmocka_unit_test(test_every_change_moves_the_sequence),
-        cmocka_unit_test(test_copy_and_own_reads),
-        cmocka_unit_test(test_impossible_records),
-        cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_map),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,6 +41,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 /* The payload of the only frame in the buffer. */
 static etag_str payload_of(const struct fixture *f)
 {
@@ -140,27 +142,27 @@ static void assert_full_entry(const struct entry *e)
 
 /* ---- Round trips ---- */
 
-static void hello_round_trip(void **state)
+CASE(hello_round_trip)
 {
     struct request out;
     const struct request in = {.id = UINT64_MAX,
                                .kind = REQUEST_HELLO,
                                .hello = {PROTOCOL_VERSION, ETAG_LIT("libetag 1.2.3")}};
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_true(out.id == UINT64_MAX);
     assert_int_equal(out.kind, REQUEST_HELLO);
     assert_int_equal(out.hello.protocol, PROTOCOL_VERSION);
     assert_text(out.hello.software, "libetag 1.2.3");
 }
 
-static void fill_round_trip(void **state)
+CASE(fill_round_trip)
 {
     struct request out;
     struct request in = {.id = 7, .kind = REQUEST_FILL};
     in.fill.token = (etag_token){UINT64_MAX, UINT64_C(1) << 62};
     in.fill.entry = full_entry();
     in.fill.want_verdict = true;
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.id, 7);
     assert_int_equal(out.kind, REQUEST_FILL);
     assert_true(out.fill.token.incarnation == UINT64_MAX);
@@ -170,7 +172,7 @@ static void fill_round_trip(void **state)
 }
 
 /* A daemon that does not know "gone" sees a fill without a tag, and refuses it. */
-static void a_tombstone_is_no_fill(void **state)
+CASE(a_tombstone_is_no_fill)
 {
     uint8_t packed[FIELDSET_BYTES_MAX];
     struct request out;
@@ -178,22 +180,22 @@ static void a_tombstone_is_no_fill(void **state)
     in.fill.entry.key = full_entry().key;
     in.fill.entry.last_modified = ETAG_NO_DATE;
     in.fill.gone = true;
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_true(out.fill.gone);
     assert_text(out.fill.entry.key.resource.target, "/uploads/42?x=%20\x01");
     assert_non_null(entry_check(&out.fill.entry, packed));
     in.fill.gone = false;
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_false(out.fill.gone);
 }
 
-static void sparse_entry_round_trip(void **state)
+CASE(sparse_entry_round_trip)
 {
     struct request out;
     struct request in = {.id = 8, .kind = REQUEST_FILL};
     in.fill.entry.key.scope.kind = ETAG_SCOPE_PUBLIC;
     in.fill.entry.last_modified = ETAG_NO_DATE;
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_true(out.fill.entry.last_modified == ETAG_NO_DATE);
     assert_text(out.fill.entry.etag, "");
     assert_text(out.fill.entry.content_location, "");
@@ -202,11 +204,11 @@ static void sparse_entry_round_trip(void **state)
     assert_int_equal(out.fill.entry.field_count, 0);
     assert_int_equal(out.fill.entry.key.vary_count, 0);
     in.fill.entry.last_modified = 0; /* 1970 is a date */
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.fill.entry.last_modified, 0);
 }
 
-static void targets_round_trip(void **state)
+CASE(targets_round_trip)
 {
     struct request out;
     const struct request in = {.id = 9,
@@ -221,7 +223,7 @@ static void targets_round_trip(void **state)
                                            .everything = true,
                                            .reach = ETAG_REACH_LOG,
                                            .position = UINT64_MAX}};
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_INVALIDATE);
     assert_int_equal(out.targets.size, sizeof(etag_targets));
     assert_int_equal(out.targets.resource_count, 2);
@@ -236,50 +238,50 @@ static void targets_round_trip(void **state)
     assert_true(out.targets.position == UINT64_MAX);
 }
 
-static void other_requests_round_trip(void **state)
+CASE(other_requests_round_trip)
 {
     static const enum request_kind empty[] = {REQUEST_PING, REQUEST_STATUS, REQUEST_WATCH,
                                               REQUEST_SYNC, REQUEST_PAUSE,  REQUEST_RESUME};
     struct request out;
     for (size_t i = 0; i < COUNT_OF(empty); i++) {
         const struct request in = {.id = 0, .kind = empty[i]};
-        assert_null(request_over(*state, &in, &out));
+        assert_null(request_over(f, &in, &out));
         assert_int_equal(out.id, 0);
         assert_int_equal(out.kind, empty[i]);
     }
     struct request in = {.id = 1, .kind = REQUEST_GET, .key = full_entry().key};
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_GET);
     assert_text(out.key.scope.name, "customer:7");
     in.kind = REQUEST_EXPLAIN;
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_EXPLAIN);
     assert_int_equal(out.key.vary_count, 3);
     in = (struct request){.id = 2, .kind = REQUEST_LIST};
     in.list.prefix = ETAG_LIT("/a/");
     in.list.limit = UINT32_MAX;
     in.list.after = ETAG_LIT("\0x");
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_text(out.list.prefix, "/a/");
     assert_int_equal(out.list.limit, UINT32_MAX);
     assert_text(out.list.after, "\0x");
     in = (struct request){.id = 3, .kind = REQUEST_CLIENTS, .clients = {.after = 4095}};
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_CLIENTS);
     assert_int_equal(out.clients.after, 4095);
     in = (struct request){.id = 3, .kind = REQUEST_LOG, .log = {1, UINT64_MAX, 3, 4, 5, true}};
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_LOG);
     assert_memory_equal(&out.log, &in.log, sizeof(in.log));
 }
 
-static void small_replies_round_trip(void **state)
+CASE(small_replies_round_trip)
 {
     struct reply out;
     struct reply in = {.id = 3, .kind = REPLY_ERROR};
     in.error.code = WIRE_ERROR_DENIED;
     in.error.text = ETAG_LIT("no role");
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_ERROR);
     assert_int_equal(out.error.code, WIRE_ERROR_DENIED);
     assert_text(out.error.text, "no role");
@@ -288,7 +290,7 @@ static void small_replies_round_trip(void **state)
         .id = 3,
         .kind = REPLY_RECEIPT,
         .receipt = {UINT64_MAX, ETAG_REACH_EVERYWHERE, ETAG_PROOF_ACKNOWLEDGED, true}};
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_RECEIPT);
     assert_true(out.receipt.lsn == UINT64_MAX);
     assert_int_equal(out.receipt.reach, ETAG_REACH_EVERYWHERE);
@@ -296,23 +298,23 @@ static void small_replies_round_trip(void **state)
     assert_true(out.receipt.more);
 
     in = (struct reply){.id = 3, .kind = REPLY_FILL, .fill = {ETAG_REASON_TOKEN_STALE, 77}};
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.fill.reason, ETAG_REASON_TOKEN_STALE);
     assert_int_equal(out.fill.lsn, 77);
 
     in = (struct reply){.id = 3, .kind = REPLY_DONE};
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_DONE);
     assert_int_equal(out.id, 3);
 }
 
-static void hello_reply_round_trip(void **state)
+CASE(hello_reply_round_trip)
 {
     struct reply out;
     const struct reply in = {.id = 1,
                              .kind = REPLY_HELLO,
                              .hello = {1, ETAG_LIT("etagd 1.2.3"), 15, 1, 2, UINT64_MAX, 4, 4096}};
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_HELLO);
     assert_int_equal(out.hello.protocol, 1);
     assert_text(out.hello.software, "etagd 1.2.3");
@@ -339,11 +341,11 @@ static void assert_full_view(const struct entry_view *view)
     assert_true(view->persisted);
 }
 
-static void views_round_trip(void **state)
+CASE(views_round_trip)
 {
     struct reply out;
     struct reply in = {.id = 4, .kind = REPLY_GET, .get = full_view()};
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_full_view(&out.get);
 
     struct entry_view views[] = {full_view(), full_view()};
@@ -351,7 +353,7 @@ static void views_round_trip(void **state)
     in.list.entries = views;
     in.list.entry_count = 2;
     in.list.next = ETAG_LIT("cursor");
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.list.entry_count, 2);
     assert_full_view(&out.list.entries[1]);
     assert_text(out.list.next, "cursor");
@@ -363,7 +365,7 @@ static void views_round_trip(void **state)
     events[1].targets.surrogates = surrogates;
     events[1].targets.surrogate_count = 2;
     in = (struct reply){.id = 6, .kind = REPLY_LOG, .log = {events, 2, 12, 13}};
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_LOG);
     assert_int_equal(out.log.event_count, 2);
     assert_int_equal(out.log.events[0].kind, EVENT_GUARD_ABORT);
@@ -374,7 +376,7 @@ static void views_round_trip(void **state)
     assert_int_equal(out.log.oldest_lsn, 13);
 }
 
-static void explain_round_trip(void **state)
+CASE(explain_round_trip)
 {
     struct clock_view clocks[] = {{TARGET_EVERYTHING, {NULL, 0}, 0, 1},
                                   {TARGET_RESOURCE, ETAG_LIT("/a"), 1, 2},
@@ -396,7 +398,7 @@ static void explain_round_trip(void **state)
     in.explain.event.dropped = 25;
     in.explain.lease_deadline_ns = 26;
     in.explain.clock_ns = 27;
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_full_view(&out.explain.view);
     assert_int_equal(out.explain.clock_count, 4);
     assert_int_equal(out.explain.clocks[1].kind, TARGET_RESOURCE);
@@ -416,18 +418,18 @@ static void explain_round_trip(void **state)
 
     in.explain.culprit = -1;
     in.explain.has_event = false;
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.explain.culprit, -1);
     assert_false(out.explain.has_event);
     in.explain.culprit = 0;
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.explain.culprit, 0);
     in.explain.culprit = 4;
-    assert_non_null(reply_over(*state, &in, &out));
+    assert_non_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_NONE);
 }
 
-static void status_and_event_round_trip(void **state)
+CASE(status_and_event_round_trip)
 {
     struct stat_view stats[] = {{ETAG_LIT("entries"), false, 5, {NULL, 0}},
                                 {ETAG_LIT("loop"), true, 0, ETAG_LIT("io_uring")},
@@ -435,7 +437,7 @@ static void status_and_event_round_trip(void **state)
                                 {ETAG_LIT("zero"), false, 0, {NULL, 0}}};
     struct reply out;
     struct reply in = {.id = 7, .kind = REPLY_STATUS, .status = {stats, 4}};
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.status.stat_count, 4);
     assert_false(out.status.stats[0].is_text);
     assert_int_equal(out.status.stats[0].number, 5);
@@ -450,7 +452,7 @@ static void status_and_event_round_trip(void **state)
                                           {ETAG_LIT("empty"), 0, NULL, 0}};
     in.status.histograms = histograms;
     in.status.histogram_count = 2;
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.status.stat_count, 4);
     assert_int_equal(out.status.histogram_count, 2);
     assert_text(out.status.histograms[0].name, "times");
@@ -464,13 +466,13 @@ static void status_and_event_round_trip(void **state)
     in = (struct reply){.id = 8, .kind = REPLY_EVENT};
     in.event.lsn = 1;
     in.event.targets.everything = true;
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.event.lsn, 1);
     assert_true(out.event.targets.everything);
     assert_int_equal(out.event.targets.size, sizeof(etag_targets));
 }
 
-static void clients_round_trip(void **state)
+CASE(clients_round_trip)
 {
     struct stat_view counts[] = {{ETAG_LIT("checks"), false, 12, {NULL, 0}}};
     struct client_view clients[] = {{.id = 3,
@@ -488,7 +490,7 @@ static void clients_round_trip(void **state)
                                     {.id = 9}};
     const struct reply in = {.id = 7, .kind = REPLY_CLIENTS, .clients = {clients, 2, .next = 256}};
     struct reply out;
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_CLIENTS);
     assert_int_equal(out.clients.client_count, 2);
     assert_int_equal(out.clients.next, 256);
@@ -509,7 +511,7 @@ static void clients_round_trip(void **state)
 }
 
 /* A page of clients with long names of their software and every counter large fits into a frame. */
-static void a_full_page_of_clients_fits(void **state)
+CASE(a_full_page_of_clients_fits)
 {
     static struct stat_view counts[CLIENT_COUNTS_MAX];
     static struct client_view clients[CLIENTS_PAGE_MAX + 1];
@@ -527,15 +529,15 @@ static void a_full_page_of_clients_fits(void **state)
                                           .count_count = CLIENT_COUNTS_MAX};
     struct reply in = {.kind = REPLY_CLIENTS,
                        .clients = {clients, CLIENTS_PAGE_MAX, .next = PEERS_MAX - 1}};
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.clients.client_count, CLIENTS_PAGE_MAX);
     in.clients.client_count++;
-    assert_non_null(reply_over(*state, &in, &out));
+    assert_non_null(reply_over(f, &in, &out));
 }
 
 /* ---- Bounds ---- */
 
-static void targets_are_counted_together(void **state)
+CASE(targets_are_counted_together)
 {
     static etag_str names[TARGETS_PER_EVENT_MAX];
     static etag_resource places[TARGETS_PER_EVENT_MAX];
@@ -551,15 +553,15 @@ static void targets_are_counted_together(void **state)
     in.targets.resource_count = 1;
     in.targets.prefixes = places;
     in.targets.prefix_count = 1;
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.targets.surrogate_count, TARGETS_PER_EVENT_MAX - 2);
     in.targets.prefix_count = 2;
-    assert_non_null(request_over(*state, &in, &out));
+    assert_non_null(request_over(f, &in, &out));
     assert_int_equal(out.id, 1);
     assert_int_equal(out.kind, REQUEST_NONE);
 }
 
-static void repeated_fields_are_bounded(void **state)
+CASE(repeated_fields_are_bounded)
 {
     static etag_str names[SURROGATES_PER_ENTRY_MAX + 1];
     static struct kept_field kept[FIELDS_PER_ENTRY_MAX + 1];
@@ -573,18 +575,18 @@ static void repeated_fields_are_bounded(void **state)
     entry->surrogate_count = SURROGATES_PER_ENTRY_MAX;
     entry->field_count = FIELDS_PER_ENTRY_MAX;
     entry->key.vary_count = VARY_COUNT_MAX;
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     entry->surrogate_count++;
-    assert_non_null(request_over(*state, &in, &out));
+    assert_non_null(request_over(f, &in, &out));
     entry->surrogate_count--;
     entry->field_count++;
-    assert_non_null(request_over(*state, &in, &out));
+    assert_non_null(request_over(f, &in, &out));
     entry->field_count--;
     entry->key.vary_count++;
-    assert_non_null(request_over(*state, &in, &out));
+    assert_non_null(request_over(f, &in, &out));
 }
 
-static void repeated_fields_of_replies_are_bounded(void **state)
+CASE(repeated_fields_of_replies_are_bounded)
 {
     static struct entry_view views[LIST_PAGE_MAX + 1];
     static struct clock_view clocks[CLOCKS_PER_ENTRY_MAX + 1];
@@ -593,27 +595,26 @@ static void repeated_fields_of_replies_are_bounded(void **state)
     struct reply in = {.kind = REPLY_LIST, .list = {views, LIST_PAGE_MAX, {NULL, 0}}};
     for (size_t i = 0; i <= LIST_PAGE_MAX; i++)
         views[i].entry.last_modified = ETAG_NO_DATE;
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     in.list.entry_count++;
-    assert_non_null(reply_over(*state, &in, &out));
+    assert_non_null(reply_over(f, &in, &out));
 
     in = (struct reply){.kind = REPLY_EXPLAIN};
     in.explain.clocks = clocks;
     in.explain.clock_count = CLOCKS_PER_ENTRY_MAX;
     in.explain.culprit = -1;
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     in.explain.clock_count++;
-    assert_non_null(reply_over(*state, &in, &out));
+    assert_non_null(reply_over(f, &in, &out));
 
     in = (struct reply){.kind = REPLY_STATUS, .status = {stats, 512}};
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     in.status.stat_count++;
-    assert_non_null(reply_over(*state, &in, &out));
+    assert_non_null(reply_over(f, &in, &out));
 }
 
-static void frame_size_is_bounded(void **state)
+CASE(frame_size_is_bounded)
 {
-    struct fixture *const f = *state;
     char *const text = calloc(1, FRAME_BYTES_MAX);
     struct reply in = {.kind = REPLY_ERROR};
     struct reply out;
@@ -630,9 +631,8 @@ static void frame_size_is_bounded(void **state)
     free(text);
 }
 
-static void arena_bounds_what_is_unpacked(void **state)
+CASE(arena_bounds_what_is_unpacked)
 {
-    struct fixture *const f = *state;
     struct request out;
     struct request in = {.id = 5, .kind = REQUEST_FILL};
     struct arena small;
@@ -659,7 +659,7 @@ struct raw {
         name, literal, sizeof(literal) - 1                                                         \
     }
 
-static void malformed_requests_are_refused(void **state)
+CASE(malformed_requests_are_refused)
 {
     /* Each begins with id 7. */
     static const struct raw cases[] = {
@@ -687,7 +687,6 @@ static void malformed_requests_are_refused(void **state)
         RAW("scope kind 3", "\x08\x07\x32\x04\x0a\x00\x10\x03"),
         RAW("last part cut short", "\x08\x07\x22\x04\x0a\x02\x0a\x05"),
     };
-    struct fixture *const f = *state;
     struct request out;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         arena_reset(&f->arena);
@@ -701,7 +700,7 @@ static void malformed_requests_are_refused(void **state)
     }
 }
 
-static void malformed_replies_are_refused(void **state)
+CASE(malformed_replies_are_refused)
 {
     static const struct raw cases[] = {
         RAW("unknown fill reason", "\x08\x07\x2a\x02\x08\x7f"),
@@ -713,7 +712,6 @@ static void malformed_replies_are_refused(void **state)
         RAW("event without targets", "\x08\x07\x52\x00"),
         RAW("stat with two values", "\x08\x07\x4a\x06\x0a\x04\x10\x01\x1a\x00"),
     };
-    struct fixture *const f = *state;
     struct reply out;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         arena_reset(&f->arena);
@@ -727,14 +725,13 @@ static void malformed_replies_are_refused(void **state)
     }
 }
 
-static void newer_peers_are_understood(void **state)
+CASE(newer_peers_are_understood)
 {
     static const struct raw cases[] = {
         RAW("unknown body", "\x08\x07\xf2\x01\x03\x0a\x01x"),
         RAW("no body", "\x08\x07"),
         RAW("unknown number", "\x08\x07\xf8\x01\x05"),
     };
-    struct fixture *const f = *state;
     struct request out;
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         assert_null(request_decode(&out, &f->arena, (etag_str){cases[i].bytes, cases[i].len}));
@@ -751,9 +748,8 @@ static void newer_peers_are_understood(void **state)
     assert_text(out.hello.software, "s");
 }
 
-static void id_is_found_behind_the_body(void **state)
+CASE(id_is_found_behind_the_body)
 {
-    struct fixture *const f = *state;
     struct request out;
     static const char body_first[] = "\x2a\x00\x08\x09";
     assert_null(request_decode(&out, &f->arena, (etag_str){body_first, 4}));
@@ -765,9 +761,8 @@ static void id_is_found_behind_the_body(void **state)
 }
 
 /* No prefix and no single flipped bit does harm; sanitizers watch. A prefix never decodes as the whole. */
-static void damaged_messages_do_no_harm(void **state)
+CASE(damaged_messages_do_no_harm)
 {
-    struct fixture *const f = *state;
     struct request out;
     struct request in = {.id = 300, .kind = REQUEST_FILL};
     in.fill.entry = full_entry();
@@ -797,9 +792,8 @@ static void damaged_messages_do_no_harm(void **state)
 
 /* ---- Frames and errors ---- */
 
-static void frames_are_cut(void **state)
+CASE(frames_are_cut)
 {
-    struct fixture *const f = *state;
     etag_str payload = {0};
     const struct request ping = {.id = 1, .kind = REQUEST_PING};
     assert_int_equal(request_encode(&f->buffer, &ping), 0);
@@ -827,9 +821,8 @@ static void frames_are_cut(void **state)
     assert_int_equal(frame_next(headless, &payload), -EPROTO);
 }
 
-static void buffer_refuses_what_overflows(void **state)
+CASE(buffer_refuses_what_overflows)
 {
-    struct fixture *const f = *state;
     assert_int_equal(buffer_reserve(&f->buffer, 10), 0);
     f->buffer.len = 10;
     assert_int_equal(buffer_reserve(&f->buffer, SIZE_MAX), -ENOMEM);
@@ -837,7 +830,7 @@ static void buffer_refuses_what_overflows(void **state)
     assert_int_equal(f->buffer.len, 10);
 }
 
-static void errors_have_status_and_word(void **state)
+CASE(errors_have_status_and_word)
 {
     assert_int_equal(wire_error_status(WIRE_ERROR_DENIED), ETAG_DENIED);
     assert_int_equal(wire_error_status(WIRE_ERROR_BUSY), ETAG_UNAVAILABLE);
@@ -845,39 +838,4 @@ static void errors_have_status_and_word(void **state)
     assert_int_equal(wire_error_status(4711), ETAG_FAILED);
     assert_string_equal(wire_error_word(WIRE_ERROR_MALFORMED), "malformed");
     assert_string_equal(wire_error_word(4711), "unknown");
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(hello_round_trip),
-        TEST(fill_round_trip),
-        TEST(a_tombstone_is_no_fill),
-        TEST(sparse_entry_round_trip),
-        TEST(targets_round_trip),
-        TEST(other_requests_round_trip),
-        TEST(small_replies_round_trip),
-        TEST(hello_reply_round_trip),
-        TEST(views_round_trip),
-        TEST(explain_round_trip),
-        TEST(status_and_event_round_trip),
-        TEST(clients_round_trip),
-        TEST(a_full_page_of_clients_fits),
-        TEST(targets_are_counted_together),
-        TEST(repeated_fields_are_bounded),
-        TEST(repeated_fields_of_replies_are_bounded),
-        TEST(frame_size_is_bounded),
-        TEST(arena_bounds_what_is_unpacked),
-        TEST(malformed_requests_are_refused),
-        TEST(malformed_replies_are_refused),
-        TEST(newer_peers_are_understood),
-        TEST(id_is_found_behind_the_body),
-        TEST(damaged_messages_do_no_harm),
-        TEST(frames_are_cut),
-        TEST(buffer_refuses_what_overflows),
-        TEST(errors_have_status_and_word),
-    };
-    return cmocka_run_group_tests_name("message", tests, NULL, NULL);
 }

@@ -40,6 +40,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 /* The payload of the only frame in the buffer. */
 static etag_str payload_of(const struct fixture *f)
 {
@@ -70,13 +72,13 @@ static const char *reply_over(struct fixture *f, const struct reply *in, struct 
 static etag_str surrogates[] = {ETAG_LIT("upload:42"), ETAG_LIT("customer:7")};
 static etag_resource resources[] = {{ETAG_LIT("example.org"), ETAG_LIT("/a?b")}};
 
-static void relay_requests_round_trip(void **state)
+CASE(relay_requests_round_trip)
 {
     struct request out;
     struct request in = {.id = 1, .kind = REQUEST_RELAY_HELLO};
     in.relay_hello.engine = ETAG_LIT("postgres");
     in.relay_hello.l_net_ms = 2000;
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_RELAY_HELLO);
     assert_text(out.relay_hello.engine, "postgres");
     assert_int_equal(out.relay_hello.l_net_ms, 2000);
@@ -95,7 +97,7 @@ static void relay_requests_round_trip(void **state)
                                           .more = true,
                                           .l_net_ms = 2000,
                                           .reason = ETAG_LIT("trimmed")};
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_RELAY_BATCH);
     assert_true(out.relay_batch.t0_ns == UINT64_MAX);
     assert_int_equal(out.relay_batch.targets_count, 2);
@@ -114,7 +116,7 @@ static void relay_requests_round_trip(void **state)
     in.relay_done.outcome = RELAY_REFUSED;
     in.relay_done.position = 1;
     in.relay_done.text = ETAG_LIT("no such position");
-    assert_null(request_over(*state, &in, &out));
+    assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_RELAY_DONE);
     assert_true(out.relay_done.token == UINT64_MAX);
     assert_int_equal(out.relay_done.outcome, RELAY_REFUSED);
@@ -122,13 +124,13 @@ static void relay_requests_round_trip(void **state)
     assert_text(out.relay_done.text, "no such position");
 }
 
-static void relay_replies_round_trip(void **state)
+CASE(relay_replies_round_trip)
 {
     struct reply out;
     struct reply in = {.id = 4, .kind = REPLY_RELAY_HELLO};
     in.relay_hello.incarnation = UINT64_MAX;
     in.relay_hello.mode = RELAY_REQUIRED;
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_RELAY_HELLO);
     assert_int_equal(out.relay_hello.cursor.len, 0);
     assert_int_equal(out.relay_hello.log_id.len, 0);
@@ -136,7 +138,7 @@ static void relay_replies_round_trip(void **state)
     assert_int_equal(out.relay_hello.mode, RELAY_REQUIRED);
     in.relay_hello.cursor = ETAG_LIT("1:2:");
     in.relay_hello.log_id = ETAG_LIT("log");
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_text(out.relay_hello.cursor, "1:2:");
     assert_text(out.relay_hello.log_id, "log");
 
@@ -146,7 +148,7 @@ static void relay_replies_round_trip(void **state)
     in.relay_publish.targets.surrogate_count = 2;
     in.relay_publish.targets.reach = ETAG_REACH_EVERYWHERE;
     in.relay_publish.targets.position = 77;
-    assert_null(reply_over(*state, &in, &out));
+    assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_RELAY_PUBLISH);
     assert_true(out.relay_publish.token == UINT64_MAX);
     assert_int_equal(out.relay_publish.targets.surrogate_count, 2);
@@ -163,15 +165,13 @@ static struct relay_batch right_batch(void)
                                 .l_net_ms = L_NET_MS_MIN};
 }
 
-static void relay_batches_are_checked(void **state)
+CASE(relay_batches_are_checked)
 {
     static etag_str many[TARGETS_PER_EVENT_MAX];
     static const char longer[RELAY_CURSOR_BYTES_MAX + 1];
     etag_targets events[2] = {{.size = sizeof(etag_targets), .surrogates = many},
                               {.size = sizeof(etag_targets), .surrogates = surrogates}};
     struct relay_batch batch = right_batch();
-    (void)state;
-
     for (size_t i = 0; i < COUNT_OF(many); i++)
         many[i] = surrogates[0];
     assert_null(relay_batch_check(&batch));
@@ -213,7 +213,7 @@ static const char *request_of_bytes(struct fixture *f, const char *bytes, size_t
     return request_decode(&out, &f->arena, (etag_str){bytes, len});
 }
 
-static void malformed_relay_requests_are_refused(void **state)
+CASE(malformed_relay_requests_are_refused)
 {
     static const char outcome_0[] = "\xb2\x01\x02\x08\x05";
     static const char outcome_5[] = "\xb2\x01\x04\x08\x05\x10\x05";
@@ -225,19 +225,18 @@ static void malformed_relay_requests_are_refused(void **state)
                                       "b";
     static const char cursor_is_number[] = "\xaa\x01\x02\x20\x01";
 
-    assert_non_null(request_of_bytes(*state, outcome_0, sizeof(outcome_0) - 1));
-    assert_non_null(request_of_bytes(*state, outcome_5, sizeof(outcome_5) - 1));
-    assert_null(request_of_bytes(*state, outcome_4, sizeof(outcome_4) - 1));
-    assert_non_null(request_of_bytes(*state, reach_4, sizeof(reach_4) - 1));
-    assert_null(request_of_bytes(*state, reach_3, sizeof(reach_3) - 1));
-    assert_non_null(request_of_bytes(*state, two_cursors, sizeof(two_cursors) - 1));
-    assert_non_null(request_of_bytes(*state, cursor_is_number, sizeof(cursor_is_number) - 1));
+    assert_non_null(request_of_bytes(f, outcome_0, sizeof(outcome_0) - 1));
+    assert_non_null(request_of_bytes(f, outcome_5, sizeof(outcome_5) - 1));
+    assert_null(request_of_bytes(f, outcome_4, sizeof(outcome_4) - 1));
+    assert_non_null(request_of_bytes(f, reach_4, sizeof(reach_4) - 1));
+    assert_null(request_of_bytes(f, reach_3, sizeof(reach_3) - 1));
+    assert_non_null(request_of_bytes(f, two_cursors, sizeof(two_cursors) - 1));
+    assert_non_null(request_of_bytes(f, cursor_is_number, sizeof(cursor_is_number) - 1));
 }
 
 /* As many events as there may be, and one more. */
-static void events_of_a_batch_are_bounded(void **state)
+CASE(events_of_a_batch_are_bounded)
 {
-    struct fixture *const f = *state;
     static etag_targets events[RELAY_BATCH_TARGETS_MAX + 1];
     struct request out;
     struct request in = {.id = 1, .kind = REQUEST_RELAY_BATCH};
@@ -248,16 +247,4 @@ static void events_of_a_batch_are_bounded(void **state)
     assert_int_equal(out.relay_batch.targets_count, RELAY_BATCH_TARGETS_MAX);
     in.relay_batch.targets_count++;
     assert_non_null(request_over(f, &in, &out));
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(relay_requests_round_trip),     TEST(relay_replies_round_trip),
-        TEST(relay_batches_are_checked),     TEST(malformed_relay_requests_are_refused),
-        TEST(events_of_a_batch_are_bounded),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

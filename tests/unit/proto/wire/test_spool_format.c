@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-static void names_round_trip(void **state)
+TEST(names_round_trip)
 {
     static const struct {
         enum spool_name kind;
@@ -25,7 +25,7 @@ static void names_round_trip(void **state)
         }
 }
 
-static void strange_names_are_nobodys(void **state)
+TEST(strange_names_are_nobodys)
 {
     static const char *const names[] = {
         "",        "e",      "e0",     "e00",      "e0FF",    "e0000", "e1000",
@@ -45,7 +45,7 @@ static void strange_names_are_nobodys(void **state)
     assert_int_equal(spool_name_parse("t-0123456789abcdef", &number), SPOOL_NAME_TEMP);
 }
 
-static void the_path_stands_beside_the_socket(void **state)
+TEST(the_path_stands_beside_the_socket)
 {
     char path[32];
     assert_true(spool_path_of("/run/etagd/etagd.sock", path, sizeof(path)));
@@ -76,7 +76,7 @@ static struct spool_mark some_mark(size_t writer_count)
     return mark;
 }
 
-static void marks_round_trip(void **state)
+TEST(marks_round_trip)
 {
     static const size_t counts[] = {0, 1, 2, 3, SPOOL_WRITERS_MAX};
     for (size_t i = 0; i < COUNT_OF(counts); i++) {
@@ -97,7 +97,7 @@ static void marks_round_trip(void **state)
     }
 }
 
-static void a_mark_that_is_cut_off_is_none(void **state)
+TEST(a_mark_that_is_cut_off_is_none)
 {
     static char text[SPOOL_MARK_BYTES_MAX];
     const struct spool_mark mark = some_mark(12);
@@ -132,7 +132,7 @@ static void expect_refused(const char *part, const char *other)
 }
 
 /* Of the daemon that ran before an update or a downgrade: how long its promises hold, and nothing that may have another meaning. */
-static void of_a_mark_of_another_version_the_first_lines_are_read(void **state)
+TEST(of_a_mark_of_another_version_the_first_lines_are_read)
 {
     static const char *const texts[] = {
         "etagd-spool 3\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\nnew=1\n",
@@ -150,7 +150,7 @@ static void of_a_mark_of_another_version_the_first_lines_are_read(void **state)
     assert_int_equal(out.writer_count, 0);
 }
 
-static void malformed_marks_are_refused(void **state)
+TEST(malformed_marks_are_refused)
 {
     expect_refused("etagd-spool 2", "etagd-spool 0");
     expect_refused("etagd-spool 2", "etagd-spool -1");
@@ -184,7 +184,7 @@ static void malformed_marks_are_refused(void **state)
     expect_refused("end=2", "end=3");
 }
 
-static void a_number_with_a_nul_in_it_is_none(void **state)
+TEST(a_number_with_a_nul_in_it_is_none)
 {
     static char text[SPOOL_MARK_BYTES_MAX];
     const struct spool_mark mark = some_mark(2);
@@ -195,7 +195,7 @@ static void a_number_with_a_nul_in_it_is_none(void **state)
     assert_false(spool_mark_parse((etag_str){text, len}, &out));
 }
 
-static void writers_count(void **state)
+TEST(writers_count)
 {
     struct spool_mark mark = {.nobody = 65534, .writers = {0, 1000, 65534}, .writer_count = 3};
     assert_true(spool_mark_counts(&mark, 0));
@@ -207,20 +207,4 @@ static void writers_count(void **state)
     mark.anybody = true;
     assert_true(spool_mark_counts(&mark, 1000));
     assert_false(spool_mark_counts(&mark, 65534));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_round_trip),
-        cmocka_unit_test(strange_names_are_nobodys),
-        cmocka_unit_test(the_path_stands_beside_the_socket),
-        cmocka_unit_test(marks_round_trip),
-        cmocka_unit_test(a_mark_that_is_cut_off_is_none),
-        cmocka_unit_test(malformed_marks_are_refused),
-        cmocka_unit_test(of_a_mark_of_another_version_the_first_lines_are_read),
-        cmocka_unit_test(a_number_with_a_nul_in_it_is_none),
-        cmocka_unit_test(writers_count),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,7 +38,7 @@ static void rows_decode(struct rows_read *read, const struct outbox_rows *rows)
     assert_int_equal(read->count, rows->count);
 }
 
-static void targets_come_back_as_they_were(void **state)
+TEST(targets_come_back_as_they_were)
 {
     const etag_str surrogates[] = {STR_INIT("upload:42"), STR_INIT("a,b")};
     const etag_resource resources[] = {{STR_INIT("example.org:8080"), STR_INIT("/a?b")},
@@ -78,7 +78,7 @@ static void targets_come_back_as_they_were(void **state)
     free(rows.bytes);
 }
 
-static void more_than_a_row_holds_are_more_rows_each_with_the_hold(void **state)
+TEST(more_than_a_row_holds_are_more_rows_each_with_the_hold)
 {
     static char name[255];
     static etag_str surrogates[100];
@@ -107,7 +107,7 @@ static void more_than_a_row_holds_are_more_rows_each_with_the_hold(void **state)
 }
 
 /* A port may be written with any number of zeros. */
-static void a_name_that_fits_into_no_row_is_everything(void **state)
+TEST(a_name_that_fits_into_no_row_is_everything)
 {
     static char host[9000];
     etag_targets targets;
@@ -129,7 +129,7 @@ static void a_name_that_fits_into_no_row_is_everything(void **state)
     free(rows.bytes);
 }
 
-static void nothing_named_is_a_row_that_asks(void **state)
+TEST(nothing_named_is_a_row_that_asks)
 {
     etag_targets targets;
     struct outbox_rows rows = {0};
@@ -144,7 +144,7 @@ static void nothing_named_is_a_row_that_asks(void **state)
     free(rows.bytes);
 }
 
-static void targets_that_are_none_are_not_written(void **state)
+TEST(targets_that_are_none_are_not_written)
 {
     const etag_str bad = STR_INIT("a b");
     etag_targets targets;
@@ -158,7 +158,7 @@ static void targets_that_are_none_are_not_written(void **state)
 }
 
 /* Writers of SQL name as they do in header fields. */
-static void a_name_means_what_libetag_makes_of_it(void **state)
+TEST(a_name_means_what_libetag_makes_of_it)
 {
     static const char bytes[] = "\1s\0\6Gr\xc3\xb6\xc3\x9f";
     char made[SURROGATE_MADE_BYTES];
@@ -174,7 +174,7 @@ static void a_name_means_what_libetag_makes_of_it(void **state)
     arena_deinit(&arena);
 }
 
-static void what_no_release_wrote_is_said(void **state)
+TEST(what_no_release_wrote_is_said)
 {
     static const struct {
         const char *bytes;
@@ -215,7 +215,7 @@ static void what_no_release_wrote_is_said(void **state)
     arena_deinit(&arena);
 }
 
-static void no_memory_is_no_mistake_of_the_row(void **state)
+TEST(no_memory_is_no_mistake_of_the_row)
 {
     static const char bytes[] = "\1s\0\1as\0\1b";
     struct arena arena;
@@ -226,19 +226,4 @@ static void no_memory_is_no_mistake_of_the_row(void **state)
     assert_null(outbox_row_decode(&targets, &arena, (etag_str){bytes, sizeof(bytes) - 1}, &error));
     assert_int_equal(error, -ENOMEM);
     arena_deinit(&arena);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(targets_come_back_as_they_were),
-        cmocka_unit_test(more_than_a_row_holds_are_more_rows_each_with_the_hold),
-        cmocka_unit_test(a_name_that_fits_into_no_row_is_everything),
-        cmocka_unit_test(nothing_named_is_a_row_that_asks),
-        cmocka_unit_test(targets_that_are_none_are_not_written),
-        cmocka_unit_test(a_name_means_what_libetag_makes_of_it),
-        cmocka_unit_test(what_no_release_wrote_is_said),
-        cmocka_unit_test(no_memory_is_no_mistake_of_the_row),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
 
 #include "testing.h"
 
-static void positions_below_next_but_those_that_ran(void **state)
+TEST(positions_below_next_but_those_that_ran)
 {
     uint64_t running[] = {5, 7, 9};
     const struct engine_snapshot snapshot = {.next = 12, .running = running, .running_count = 3};
@@ -14,7 +14,7 @@ static void positions_below_next_but_those_that_ran(void **state)
     }
 }
 
-static void one_without_running_ones_is_a_number(void **state)
+TEST(one_without_running_ones_is_a_number)
 {
     const struct engine_snapshot snapshot = {.next = 3};
     assert_true(snapshot_covers(&snapshot, 2));
@@ -22,7 +22,7 @@ static void one_without_running_ones_is_a_number(void **state)
     assert_false(snapshot_covers(&snapshot, UINT64_MAX));
 }
 
-static void a_copy_is_its_own(void **state)
+TEST(a_copy_is_its_own)
 {
     uint64_t running[] = {5, 7};
     const struct engine_snapshot snapshot = {.next = 12, .running = running, .running_count = 2};
@@ -33,14 +33,4 @@ static void a_copy_is_its_own(void **state)
     assert_false(snapshot_covers(&copy, 5));
     assert_true(snapshot_covers(&copy, 6));
     free(copy.running);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(positions_below_next_but_those_that_ran),
-        cmocka_unit_test(one_without_running_ones_is_a_number),
-        cmocka_unit_test(a_copy_is_its_own),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,7 +17,7 @@ static struct engine_poll a_poll(uint64_t *running, size_t count)
     };
 }
 
-static void it_comes_back_as_it_was(void **state)
+TEST(it_comes_back_as_it_was)
 {
     uint64_t running[] = {3, 4, 1000000};
     const struct engine_poll poll = a_poll(running, 3);
@@ -40,7 +40,7 @@ static void it_comes_back_as_it_was(void **state)
 }
 
 /* Whatever the daemon kept, or another release wrote: an error, or something that can be used. */
-static void no_bytes_of_others_are_believed(void **state)
+TEST(no_bytes_of_others_are_believed)
 {
     uint64_t running[] = {3, 4, 1000000};
     const struct engine_poll poll = a_poll(running, 3);
@@ -69,7 +69,7 @@ static void no_bytes_of_others_are_believed(void **state)
     cursor_deinit(&cursor);
 }
 
-static void no_bytes_are_no_cursor(void **state)
+TEST(no_bytes_are_no_cursor)
 {
     struct cursor cursor = {0};
     assert_int_equal(cursor_unpack(&cursor, ETAG_LIT("")), 0);
@@ -77,7 +77,7 @@ static void no_bytes_are_no_cursor(void **state)
 }
 
 /* As many running positions as there may be, as far apart as they can be. */
-static void the_largest_one_fits(void **state)
+TEST(the_largest_one_fits)
 {
     uint64_t *const running = calloc(ENGINE_RUNNING_MAX, sizeof(*running));
     assert_non_null(running);
@@ -97,15 +97,4 @@ static void the_largest_one_fits(void **state)
     cursor_deinit(&before);
     cursor_deinit(&after);
     free(running);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_comes_back_as_it_was),
-        cmocka_unit_test(no_bytes_of_others_are_believed),
-        cmocka_unit_test(no_bytes_are_no_cursor),
-        cmocka_unit_test(the_largest_one_fits),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,6 +30,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static void ask(struct engine *engine, enum engine_op op, struct fixture *f)
 {
     const struct engine_request request = {.op = op};
@@ -69,9 +71,8 @@ static void check_everything(struct fixture *f, const char *script, enum relay_r
     assert_true(verdict.counts);
 }
 
-static void rows_alone_where_all_goes_on(void **state)
+CASE(rows_alone_where_all_goes_on)
 {
-    struct fixture *const f = *state;
     check_everything(f,
                      "poll next=10 running=5,7 trimmed=4\n"
                      "poll next=14 running=7,12\nrow 5 a\nrow 11 b",
@@ -79,9 +80,8 @@ static void rows_alone_where_all_goes_on(void **state)
     assert_int_equal(f->answer.poll.row_count, 2);
 }
 
-static void a_cold_start_knows_nothing(void **state)
+CASE(a_cold_start_knows_nothing)
 {
-    struct fixture *const f = *state;
     struct engine *engine = opened("poll next=10");
 
     ask(engine, ENGINE_POLL, f);
@@ -92,88 +92,88 @@ static void a_cold_start_knows_nothing(void **state)
     engine->kind->close(engine);
 }
 
-static void a_standby_says_nothing(void **state)
+CASE(a_standby_says_nothing)
 {
-    const struct relay_verdict verdict = judged(*state, "poll\npoll standby=1\nrow 11 a");
+    const struct relay_verdict verdict = judged(f, "poll\npoll standby=1\nrow 11 a");
     assert_false(verdict.batch);
     assert_false(verdict.counts);
 }
 
-static void another_cluster(void **state)
+CASE(another_cluster)
 {
-    check_everything(*state, "poll\npoll system=2", RELAY_REASON_SYSTEM);
+    check_everything(f, "poll\npoll system=2", RELAY_REASON_SYSTEM);
 }
 
-static void a_database_made_from_a_template(void **state)
+CASE(a_database_made_from_a_template)
 {
-    check_everything(*state, "poll\npoll database=2", RELAY_REASON_DATABASE);
+    check_everything(f, "poll\npoll database=2", RELAY_REASON_DATABASE);
 }
 
-static void a_promotion_with_a_witness_that_survived(void **state)
+CASE(a_promotion_with_a_witness_that_survived)
 {
-    check_everything(*state, "poll\npoll timeline=2", RELAY_REASON_TIMELINE);
+    check_everything(f, "poll\npoll timeline=2", RELAY_REASON_TIMELINE);
 }
 
-static void a_restart_with_a_witness_that_survived(void **state)
+CASE(a_restart_with_a_witness_that_survived)
 {
-    check_everything(*state, "poll\npoll started=2", RELAY_REASON_SERVER_RUN);
+    check_everything(f, "poll\npoll started=2", RELAY_REASON_SERVER_RUN);
 }
 
-static void the_witness_is_gone(void **state)
+CASE(the_witness_is_gone)
 {
-    check_everything(*state, "poll\npoll witness=none", RELAY_REASON_WITNESS_GONE);
-    check_everything(*state, "poll witness=none\npoll", RELAY_REASON_WITNESS_GONE);
+    check_everything(f, "poll\npoll witness=none", RELAY_REASON_WITNESS_GONE);
+    check_everything(f, "poll witness=none\npoll", RELAY_REASON_WITNESS_GONE);
 }
 
-static void another_host_has_made_a_new_witness(void **state)
+CASE(another_host_has_made_a_new_witness)
 {
-    check_everything(*state, "poll\npoll witness=v", RELAY_REASON_WITNESS_CHANGED);
-    check_everything(*state, "poll witness=none\npoll witness=v", RELAY_REASON_WITNESS_CHANGED);
+    check_everything(f, "poll\npoll witness=v", RELAY_REASON_WITNESS_CHANGED);
+    check_everything(f, "poll witness=none\npoll witness=v", RELAY_REASON_WITNESS_CHANGED);
 }
 
-static void what_was_visible_is_not(void **state)
+CASE(what_was_visible_is_not)
 {
-    check_everything(*state, "poll next=10\npoll next=9", RELAY_REASON_WENT_BACK);
-    check_everything(*state, "poll next=10\npoll next=12 running=8", RELAY_REASON_WENT_BACK);
+    check_everything(f, "poll next=10\npoll next=9", RELAY_REASON_WENT_BACK);
+    check_everything(f, "poll next=10\npoll next=12 running=8", RELAY_REASON_WENT_BACK);
 }
 
-static void rows_were_trimmed_that_the_cursor_lacks(void **state)
+CASE(rows_were_trimmed_that_the_cursor_lacks)
 {
-    check_everything(*state, "poll next=10\npoll next=30 trimmed=9", RELAY_REASON_NONE);
-    check_everything(*state, "poll next=10\npoll next=30 trimmed=10", RELAY_REASON_TRIMMED);
+    check_everything(f, "poll next=10\npoll next=30 trimmed=9", RELAY_REASON_NONE);
+    check_everything(f, "poll next=10\npoll next=30 trimmed=10", RELAY_REASON_TRIMMED);
 }
 
 /* Its number is below, and it was visible to nobody when the cursor was read. */
-static void the_mark_of_a_trim_was_running(void **state)
+CASE(the_mark_of_a_trim_was_running)
 {
-    check_everything(*state, "poll next=10 running=9\npoll next=30 running=20 trimmed=9",
+    check_everything(f, "poll next=10 running=9\npoll next=30 running=20 trimmed=9",
                      RELAY_REASON_TRIMMED);
 }
 
-static void a_row_of_a_transaction_that_has_not_begun(void **state)
+CASE(a_row_of_a_transaction_that_has_not_begun)
 {
-    check_everything(*state, "poll\npoll next=12\nrow 11 a\nrow 12 b", RELAY_REASON_FOREIGN_ROWS);
-    check_everything(*state, "poll\npoll next=12 unassigned=13\nrow 12 b", RELAY_REASON_NONE);
+    check_everything(f, "poll\npoll next=12\nrow 11 a\nrow 12 b", RELAY_REASON_FOREIGN_ROWS);
+    check_everything(f, "poll\npoll next=12 unassigned=13\nrow 12 b", RELAY_REASON_NONE);
 }
 
-static void rows_that_were_left_out(void **state)
+CASE(rows_that_were_left_out)
 {
-    check_everything(*state, "poll\npoll next=12 cut=1\nrow 11 a", RELAY_REASON_ROWS_CUT);
+    check_everything(f, "poll\npoll next=12 cut=1\nrow 11 a", RELAY_REASON_ROWS_CUT);
 }
 
-static void a_row_that_no_release_wrote(void **state)
+CASE(a_row_that_no_release_wrote)
 {
-    check_everything(*state, "poll\npoll next=13\nrow 11 a\nrow 12 unreadable",
+    check_everything(f, "poll\npoll next=13\nrow 11 a\nrow 12 unreadable",
                      RELAY_REASON_ROW_UNREADABLE);
 }
 
-static void a_trigger_was_disabled(void **state)
+CASE(a_trigger_was_disabled)
 {
-    check_everything(*state, "poll digest=5\npoll digest=6", RELAY_REASON_TABLES);
+    check_everything(f, "poll digest=5\npoll digest=6", RELAY_REASON_TABLES);
 }
 
 /* Rules MEMBER_IN_SNAPSHOT and WAIT_COVERS_LEASE. */
-static void what_does_not_count_is_applied_all_the_same(void **state)
+CASE(what_does_not_count_is_applied_all_the_same)
 {
     static const char *const scripts[] = {
         "poll\npoll next=12 member=no\nrow 11 a",
@@ -182,7 +182,7 @@ static void what_does_not_count_is_applied_all_the_same(void **state)
         "poll\npoll next=12 lease=0 wait=0\nrow 11 a",
     };
     for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
-        const struct relay_verdict verdict = judged(*state, scripts[i]);
+        const struct relay_verdict verdict = judged(f, scripts[i]);
         assert_true(verdict.batch);
         assert_int_equal(verdict.everything, RELAY_REASON_NONE);
         assert_false(verdict.counts);
@@ -199,35 +199,35 @@ static bool acknowledged(struct fixture *f, const char *script)
     return everywhere_by_acknowledgements(&f->answer.members, 11);
 }
 
-static void each_member_has_acknowledged(void **state)
+CASE(each_member_has_acknowledged)
 {
-    assert_true(acknowledged(*state, "members\nhost a yes w 12\nhost b yes w 20"));
-    assert_true(acknowledged(*state, "members\nhost a yes w 12 10"));
+    assert_true(acknowledged(f, "members\nhost a yes w 12\nhost b yes w 20"));
+    assert_true(acknowledged(f, "members\nhost a yes w 12 10"));
 }
 
-static void a_member_has_not(void **state)
+CASE(a_member_has_not)
 {
-    assert_false(acknowledged(*state, "members\nhost a yes w 12\nhost b yes -w 20"));
-    assert_false(acknowledged(*state, "members\nhost a yes w 11"));
-    assert_false(acknowledged(*state, "members\nhost a yes w 12 11"));
+    assert_false(acknowledged(f, "members\nhost a yes w 12\nhost b yes -w 20"));
+    assert_false(acknowledged(f, "members\nhost a yes w 11"));
+    assert_false(acknowledged(f, "members\nhost a yes w 12 11"));
 }
 
 /* It may hold a lease yet. */
-static void a_host_that_leaves_is_waited_for(void **state)
+CASE(a_host_that_leaves_is_waited_for)
 {
-    assert_false(acknowledged(*state, "members\nhost a yes w 12\nhost b leaving -w 0"));
+    assert_false(acknowledged(f, "members\nhost a yes w 12\nhost b leaving -w 0"));
 }
 
 /* Rule ACK_EPOCH. */
-static void an_acknowledgement_of_before_a_failover(void **state)
+CASE(an_acknowledgement_of_before_a_failover)
 {
-    assert_false(acknowledged(*state, "members witness=v\nhost a yes w 12"));
-    assert_false(acknowledged(*state, "members witness=none\nhost a yes none 12"));
-    assert_false(acknowledged(*state, "members standby=1\nhost a yes w 12"));
-    assert_false(acknowledged(*state, "members cut=1\nhost a yes w 12"));
+    assert_false(acknowledged(f, "members witness=v\nhost a yes w 12"));
+    assert_false(acknowledged(f, "members witness=none\nhost a yes none 12"));
+    assert_false(acknowledged(f, "members standby=1\nhost a yes w 12"));
+    assert_false(acknowledged(f, "members cut=1\nhost a yes w 12"));
 }
 
-static void time_proves_it_too(void **state)
+TEST(time_proves_it_too)
 {
     assert_false(everywhere_by_time(7 * NS_PER_S, 2550, 7 * NS_PER_S + 2549 * NS_PER_MS));
     assert_true(everywhere_by_time(7 * NS_PER_S, 2550, 7 * NS_PER_S + 2550 * NS_PER_MS));
@@ -250,56 +250,21 @@ static void check_step(struct relay_setting now, uint32_t wanted, struct relay_s
     assert_true(setting_is_sound(next.lease_ms, next.wait_ms));
 }
 
-static void a_longer_lease_after_its_wait(void **state)
+TEST(a_longer_lease_after_its_wait)
 {
     check_step((struct relay_setting){2000, 2550}, 4000, (struct relay_setting){2000, 5050}, 0);
     check_step((struct relay_setting){2000, 5050}, 4000, (struct relay_setting){4000, 5050}, 0);
 }
 
-static void a_shorter_wait_after_its_lease_and_a_time(void **state)
+TEST(a_shorter_wait_after_its_lease_and_a_time)
 {
     check_step((struct relay_setting){4000, 5050}, 2000, (struct relay_setting){2000, 5050}, 0);
     check_step((struct relay_setting){2000, 5050}, 2000, (struct relay_setting){2000, 2550}, 5050);
 }
 
-static void then_nothing_is_left_to_do(void **state)
+TEST(then_nothing_is_left_to_do)
 {
     struct relay_setting next;
     uint64_t apart_ms;
     assert_false(setting_next((struct relay_setting){2000, 2550}, 2000, &next, &apart_ms));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(rows_alone_where_all_goes_on, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_cold_start_knows_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_standby_says_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(another_cluster, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_database_made_from_a_template, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_promotion_with_a_witness_that_survived, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_restart_with_a_witness_that_survived, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_witness_is_gone, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(another_host_has_made_a_new_witness, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_was_visible_is_not, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(rows_were_trimmed_that_the_cursor_lacks, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_mark_of_a_trim_was_running, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_row_of_a_transaction_that_has_not_begun, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(rows_that_were_left_out, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_row_that_no_release_wrote, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_trigger_was_disabled, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_does_not_count_is_applied_all_the_same, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(each_member_has_acknowledged, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_member_has_not, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_host_that_leaves_is_waited_for, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(an_acknowledgement_of_before_a_failover, set_up, tear_down),
-        cmocka_unit_test(time_proves_it_too),
-        cmocka_unit_test(a_longer_lease_after_its_wait),
-        cmocka_unit_test(a_shorter_wait_after_its_lease_and_a_time),
-        cmocka_unit_test(then_nothing_is_left_to_do),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

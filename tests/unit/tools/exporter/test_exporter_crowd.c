@@ -2,14 +2,10 @@
 /* Descriptors that are none: who is sent away is seen in the guests. */
 #include "exporter_crowd.h"
 
-#include <arpa/inet.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
+#include "testing.h"
 
-#include <cmocka.h>
+#include <arpa/inet.h>
+#include <stdio.h>
 
 static struct guest *enter(struct crowd *crowd, const char *address)
 {
@@ -26,7 +22,7 @@ static unsigned staying(const struct crowd *crowd)
     return count;
 }
 
-static void who_waits_longest_goes_first(void **state)
+TEST(who_waits_longest_goes_first)
 {
     struct crowd crowd = {0};
     struct guest *guests[CROWD_ADDRESS_MAX];
@@ -50,7 +46,7 @@ static void who_waits_longest_goes_first(void **state)
     assert_true(guests[0]->leaving);
 }
 
-static void an_address_takes_nobody_elses_place(void **state)
+TEST(an_address_takes_nobody_elses_place)
 {
     struct crowd crowd = {0};
     struct guest *collector = enter(&crowd, "192.0.2.1");
@@ -77,7 +73,7 @@ static void an_address_takes_nobody_elses_place(void **state)
     assert_int_equal(staying(&crowd), CROWD_STAY_MAX);
 }
 
-static void a_unix_socket_and_a_network_are_one_place(void **state)
+TEST(a_unix_socket_and_a_network_are_one_place)
 {
     struct crowd crowd = {0};
     struct guest *first = crowd_enter(&crowd, -1, NULL);
@@ -95,14 +91,4 @@ static void a_unix_socket_and_a_network_are_one_place(void **state)
             first = guest;
     }
     assert_true(first->leaving);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(who_waits_longest_goes_first),
-        cmocka_unit_test(an_address_takes_nobody_elses_place),
-        cmocka_unit_test(a_unix_socket_and_a_network_are_one_place),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

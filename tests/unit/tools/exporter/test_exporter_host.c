@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "exporter_host.h"
 #include "numbers.h"
+#include "testing.h"
 #include "text.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 static const struct host_names names = {.names = {"metrics.example", "prom"}, .count = 2};
 
-static void what_nobody_can_resolve_and_what_was_named(void **state)
+TEST(what_nobody_can_resolve_and_what_was_named)
 {
     static const char *const allowed[] = {
         "localhost",       "LocalHost:9437",  "127.0.0.1", "127.0.0.1:9437",       "192.0.2.7:80",
@@ -52,12 +46,4 @@ static void what_nobody_can_resolve_and_what_was_named(void **state)
         if (host_is_allowed(&names, str_of(refused[i])))
             fail_msg("%s is allowed", refused[i]);
     assert_false(host_is_allowed(&names, (etag_str){"127.0.0.1\0", 10}));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_nobody_can_resolve_and_what_was_named),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

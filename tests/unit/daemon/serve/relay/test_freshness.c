@@ -19,10 +19,9 @@ static struct freshness_proof poll_at(uint64_t t0_ms, uint32_t l_net_ms)
 }
 
 /* FRESH_RESET, FRESH_LEASE. */
-static void nothing_is_fresh_before_a_poll(void **state)
+TEST(nothing_is_fresh_before_a_poll)
 {
     struct freshness f = of(RELAY_REQUIRED);
-    (void)state;
     assert_true(freshness_bound(&f, MS(1000)) == 0);
     assert_true(freshness_left_ns(&f, MS(1)) == 0);
     f = of(RELAY_OPTIONAL);
@@ -32,11 +31,10 @@ static void nothing_is_fresh_before_a_poll(void **state)
 }
 
 /* FRESH_LEASE: the earlier of the two. */
-static void the_earlier_deadline_counts(void **state)
+TEST(the_earlier_deadline_counts)
 {
     struct freshness f = of(RELAY_REQUIRED);
     const struct freshness_proof proof = poll_at(500, 2000);
-    (void)state;
     freshness_move(&f, &proof);
     assert_true(freshness_bound(&f, MS(1000)) == MS(1000));
     assert_true(freshness_bound(&f, MS(3000)) == MS(2500));
@@ -45,22 +43,20 @@ static void the_earlier_deadline_counts(void **state)
 }
 
 /* MEMBER_COUNTS. */
-static void a_poll_of_no_member_proves_nothing(void **state)
+TEST(a_poll_of_no_member_proves_nothing)
 {
     struct freshness f = of(RELAY_REQUIRED);
     struct freshness_proof proof = poll_at(500, 2000);
-    (void)state;
     proof.member = false;
     freshness_move(&f, &proof);
     assert_true(freshness_bound(&f, MS(1000)) == 0);
 }
 
 /* An answer that was stuck comes after a newer one; and each poll counts by the L_net that it saw. */
-static void nothing_takes_back_what_was_proved(void **state)
+TEST(nothing_takes_back_what_was_proved)
 {
     struct freshness f = of(RELAY_REQUIRED);
     struct freshness_proof proof = poll_at(1000, 4000);
-    (void)state;
     freshness_move(&f, &proof);
     proof = poll_at(500, 2000);
     freshness_move(&f, &proof);
@@ -73,23 +69,10 @@ static void nothing_takes_back_what_was_proved(void **state)
 }
 
 /* NO_FUTURE_T0. */
-static void a_t0_ahead_is_told(void **state)
+TEST(a_t0_ahead_is_told)
 {
-    (void)state;
     assert_true(freshness_t0_is_past(MS(5), MS(5)));
     assert_true(freshness_t0_is_past(0, MS(5)));
     assert_false(freshness_t0_is_past(MS(5) + 1, MS(5)));
     assert_false(freshness_t0_is_past(UINT64_MAX, MS(5)));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_fresh_before_a_poll),
-        cmocka_unit_test(the_earlier_deadline_counts),
-        cmocka_unit_test(a_poll_of_no_member_proves_nothing),
-        cmocka_unit_test(nothing_takes_back_what_was_proved),
-        cmocka_unit_test(a_t0_ahead_is_told),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,6 +29,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static void note(void *ctx, const struct outgoing_entry *entry, enum relay_outcome outcome)
 {
     struct fixture *f = ctx;
@@ -70,9 +72,8 @@ static bool done(struct fixture *f, uint64_t token, enum relay_outcome outcome, 
     return outgoing_done(&f->out, &said, note, f);
 }
 
-static void they_are_sent_in_order_and_gone_when_logged(void **state)
+CASE(they_are_sent_in_order_and_gone_when_logged)
 {
-    struct fixture *f = *state;
     for (uint64_t token = 1; token <= 3; token++)
         assert_false(event(f, token));
     assert_int_equal(outgoing_published(&f->out, 9), 0);
@@ -92,9 +93,8 @@ static void they_are_sent_in_order_and_gone_when_logged(void **state)
 }
 
 /* OUTGOING_KEPT. */
-static void another_relay_gets_what_the_former_did_not_log(void **state)
+CASE(another_relay_gets_what_the_former_did_not_log)
 {
-    struct fixture *f = *state;
     for (uint64_t token = 1; token <= 3; token++)
         (void)event(f, token);
     for (int i = 0; i < 3; i++)
@@ -106,9 +106,8 @@ static void another_relay_gets_what_the_former_did_not_log(void **state)
     assert_null(outgoing_next(&f->out));
 }
 
-static void so_many_are_under_way_and_no_more(void **state)
+CASE(so_many_are_under_way_and_no_more)
 {
-    struct fixture *f = *state;
     for (uint64_t token = 1; token <= RELAY_WINDOW_MAX + 2; token++)
         (void)event(f, token);
     for (uint64_t token = 1; token <= RELAY_WINDOW_MAX; token++)
@@ -121,9 +120,8 @@ static void so_many_are_under_way_and_no_more(void **state)
     assert_int_equal(send_next(f), 1);
 }
 
-static void a_writer_is_answered_when_its_reach_is_proved(void **state)
+CASE(a_writer_is_answered_when_its_reach_is_proved)
 {
-    struct fixture *f = *state;
     (void)add(f, 1, ETAG_REACH_LOG, 0);
     (void)add(f, 2, ETAG_REACH_EVERYWHERE, 0);
     assert_int_equal(send_next(f), 1);
@@ -146,9 +144,8 @@ static void a_writer_is_answered_when_its_reach_is_proved(void **state)
     assert_int_equal(f->out.count, 0);
 }
 
-static void a_poke_without_a_writer_is_forgotten_once_it_is_sent(void **state)
+CASE(a_poke_without_a_writer_is_forgotten_once_it_is_sent)
 {
-    struct fixture *f = *state;
     assert_false(add(f, 1, ETAG_REACH_HOST, 55));
     assert_int_equal(outgoing_published(&f->out, 9), 9); /* the log has it */
     assert_int_equal(send_next(f), 1);
@@ -157,9 +154,8 @@ static void a_poke_without_a_writer_is_forgotten_once_it_is_sent(void **state)
 }
 
 /* QUEUE_FULL_IS_EVERYTHING. */
-static void what_finds_no_room_is_everything(void **state)
+CASE(what_finds_no_room_is_everything)
 {
-    struct fixture *f = *state;
     (void)add(f, 1, ETAG_REACH_EVERYWHERE, 0);
     assert_int_equal(send_next(f), 1);
     for (uint64_t token = 2; token <= RELAY_QUEUE_MAX; token++)
@@ -187,9 +183,8 @@ static void what_finds_no_room_is_everything(void **state)
 }
 
 /* The former "everything" does not stand for what was dropped since. */
-static void a_second_time_without_room_needs_a_second_everything(void **state)
+CASE(a_second_time_without_room_needs_a_second_everything)
 {
-    struct fixture *f = *state;
     (void)event(f, 1);
     outgoing_collapse(&f->out, 1);
     outgoing_everything_sent(&f->out);
@@ -203,9 +198,8 @@ static void a_second_time_without_room_needs_a_second_everything(void **state)
     assert_false(f->out.everything_due);
 }
 
-static void bytes_are_bounded_too(void **state)
+CASE(bytes_are_bounded_too)
 {
-    struct fixture *f = *state;
     const size_t len = 900000;
     char *bytes = calloc(1, len);
     struct outgoing_new added = {.token = 1, .reach = ETAG_REACH_LOG, .record = {bytes, len}};
@@ -218,9 +212,8 @@ static void bytes_are_bounded_too(void **state)
     free(bytes);
 }
 
-static void what_the_log_refuses_is_everything_and_an_error(void **state)
+CASE(what_the_log_refuses_is_everything_and_an_error)
 {
-    struct fixture *f = *state;
     (void)add(f, 1, ETAG_REACH_LOG, 0);
     (void)event(f, 2);
     assert_int_equal(send_next(f), 1);
@@ -235,31 +228,11 @@ static void what_the_log_refuses_is_everything_and_an_error(void **state)
     assert_true(outgoing_everything_next(&f->out));
 }
 
-static void a_refused_position_is_an_error_alone(void **state)
+CASE(a_refused_position_is_an_error_alone)
 {
-    struct fixture *f = *state;
     (void)add(f, 1, ETAG_REACH_EVERYWHERE, 55);
     assert_int_equal(send_next(f), 1);
     assert_false(done(f, 1, RELAY_REFUSED, 0));
     assert_int_equal(f->answered, RELAY_REFUSED);
     assert_false(f->out.everything_due);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        TEST(they_are_sent_in_order_and_gone_when_logged),
-        TEST(another_relay_gets_what_the_former_did_not_log),
-        TEST(so_many_are_under_way_and_no_more),
-        TEST(a_writer_is_answered_when_its_reach_is_proved),
-        TEST(a_poke_without_a_writer_is_forgotten_once_it_is_sent),
-        TEST(what_finds_no_room_is_everything),
-        TEST(a_second_time_without_room_needs_a_second_everything),
-        TEST(bytes_are_bounded_too),
-        TEST(what_the_log_refuses_is_everything_and_an_error),
-        TEST(a_refused_position_is_an_error_alone),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

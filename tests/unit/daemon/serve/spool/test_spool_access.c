@@ -14,7 +14,7 @@
 
 #define GROUP 4711
 
-static void the_directory_has_the_sockets_group_and_a_mode_that_fits(void **state)
+TEST(the_directory_has_the_sockets_group_and_a_mode_that_fits)
 {
     static const struct {
         uint32_t socket, directory;
@@ -50,12 +50,4 @@ static void the_directory_has_the_sockets_group_and_a_mode_that_fits(void **stat
     close(fd);
     free(config);
     scratch_remove(scratch);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_directory_has_the_sockets_group_and_a_mode_that_fits),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

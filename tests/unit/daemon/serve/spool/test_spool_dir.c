@@ -24,9 +24,8 @@ static struct spool_mark mark_there(const struct fixture *f)
     return mark;
 }
 
-static void test_the_mark_says_the_longest_lease_until_the_wait_is_over(void **state)
+CASE(test_the_mark_says_the_longest_lease_until_the_wait_is_over)
 {
-    struct fixture *f = *state;
     const uint64_t id = mark_there(f).id;
 
     assert_int_equal(mark_there(f).lease_ns, NS_PER_S);
@@ -42,9 +41,8 @@ static void test_the_mark_says_the_longest_lease_until_the_wait_is_over(void **s
     assert_int_equal(mark_there(f).lease_ns, 2 * NS_PER_S);
 }
 
-static void test_the_directory_lets_writers_in_and_nobody_look(void **state)
+CASE(test_the_directory_lets_writers_in_and_nobody_look)
 {
-    struct fixture *f = *state;
     struct stat st;
 
     assert_int_equal(stat(f->spool->dir.path, &st), 0);
@@ -53,9 +51,8 @@ static void test_the_directory_lets_writers_in_and_nobody_look(void **state)
     assert_int_equal(st.st_mode & 07777, 0644);
 }
 
-static void test_a_second_daemon_is_refused(void **state)
+CASE(test_a_second_daemon_is_refused)
 {
-    struct fixture *f = *state;
     struct spool *second = calloc(1, sizeof(*second));
     struct why why;
 
@@ -65,9 +62,8 @@ static void test_a_second_daemon_is_refused(void **state)
     free(second);
 }
 
-static void test_a_directory_that_was_replaced_is_no_longer_ours(void **state)
+CASE(test_a_directory_that_was_replaced_is_no_longer_ours)
 {
-    struct fixture *f = *state;
     char aside[PATH_BYTES_MAX * 2];
 
     assert_true(spool_dir_still_owned(&f->spool->dir));
@@ -76,9 +72,8 @@ static void test_a_directory_that_was_replaced_is_no_longer_ours(void **state)
     assert_false(spool_dir_still_owned(&f->spool->dir));
 }
 
-static void test_with_power_durability_it_stands_in_the_state_directory(void **state)
+CASE(test_with_power_durability_it_stands_in_the_state_directory)
 {
-    struct fixture *f = *state;
     char leads_to[PATH_BYTES_MAX] = "", target[PATH_BYTES_MAX + 16];
     struct stat st;
 
@@ -128,9 +123,8 @@ static void open_again(struct fixture *f, size_t rule_count)
 }
 
 /* A writer compares the marks before and after its rename: both may name it, and yet a scan has ignored its file in between. */
-static void test_the_mark_counts_how_often_somebody_stopped_counting(void **state)
+CASE(test_the_mark_counts_how_often_somebody_stopped_counting)
 {
-    struct fixture *f = *state;
     const uint64_t first = mark_there(f).changes;
 
     judge(f, 2);
@@ -150,9 +144,8 @@ static void test_the_mark_counts_how_often_somebody_stopped_counting(void **stat
 }
 
 /* It may have been seen: where only the sync of the directory failed, say. */
-static void test_a_change_that_could_not_be_marked_is_counted_all_the_same(void **state)
+CASE(test_a_change_that_could_not_be_marked_is_counted_all_the_same)
 {
-    struct fixture *f = *state;
     const int fd = f->spool->dir.fd;
 
     judge(f, 1);
@@ -167,9 +160,8 @@ static void test_a_change_that_could_not_be_marked_is_counted_all_the_same(void 
 }
 
 /* Of a daemon before an update: its lease is waited for, and the spool is the same. (The start is cold: test_states.py.) */
-static void test_of_another_versions_mark_lease_and_linger_count(void **state)
+CASE(test_of_another_versions_mark_lease_and_linger_count)
 {
-    struct fixture *f = *state;
     struct spool_mark former;
     char text[1024];
 
@@ -211,10 +203,10 @@ static int teardown_user(void **state)
     return seteuid(getuid()) == 0 ? teardown(state) : -1;
 }
 
-static void test_an_unreadable_file_of_a_writer_purges_everything(void **state)
-{
-    struct fixture *f = *state;
+#define USER_CASE(name) TEST_OF(name, struct fixture *f, setup, teardown_user)
 
+USER_CASE(test_an_unreadable_file_of_a_writer_purges_everything)
+{
     go_on_as_user(f);
     put_request(f, "e001", REQUEST_INVALIDATE, "a");
     assert_int_equal(chmod(path_of(f, "e001"), 0), 0);
@@ -225,9 +217,8 @@ static void test_an_unreadable_file_of_a_writer_purges_everything(void **state)
 }
 
 /* Of a file that cannot be read nobody knows whether it is an event to which somebody made a link. */
-static void test_an_unreadable_file_with_a_second_link_purges_everything_too(void **state)
+USER_CASE(test_an_unreadable_file_with_a_second_link_purges_everything_too)
 {
-    struct fixture *f = *state;
     char path[PATH_BYTES_MAX * 2];
 
     go_on_as_user(f);
@@ -244,9 +235,8 @@ static void test_an_unreadable_file_with_a_second_link_purges_everything_too(voi
     assert_int_equal(f->seen_count, 1);
 }
 
-static void test_a_directory_that_cannot_be_opened_fails_the_scan_and_loses_nothing(void **state)
+USER_CASE(test_a_directory_that_cannot_be_opened_fails_the_scan_and_loses_nothing)
 {
-    struct fixture *f = *state;
     const struct spool_reader reader = {apply, f};
 
     go_on_as_user(f);
@@ -290,9 +280,8 @@ static void crowd_end(struct crowd *crowd)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &crowd->former), 0);
 }
 
-static void test_without_descriptors_an_event_is_still_read(void **state)
+CASE(test_without_descriptors_an_event_is_still_read)
 {
-    struct fixture *f = *state;
     const struct spool_reader reader = {apply, f};
     struct crowd crowd;
 
@@ -305,9 +294,8 @@ static void test_without_descriptors_an_event_is_still_read(void **state)
     assert_int_equal(f->seen_count, 2);
 }
 
-static void test_after_a_scan_nobody_else_gets_the_spare_descriptor(void **state)
+CASE(test_after_a_scan_nobody_else_gets_the_spare_descriptor)
 {
-    struct fixture *f = *state;
     const struct spool_reader reader = {apply, f};
     struct crowd crowd;
 
@@ -322,9 +310,8 @@ static void test_after_a_scan_nobody_else_gets_the_spare_descriptor(void **state
     assert_int_equal(second, 0);
 }
 
-static void test_without_any_descriptor_the_scan_fails_and_loses_nothing(void **state)
+CASE(test_without_any_descriptor_the_scan_fails_and_loses_nothing)
 {
-    struct fixture *f = *state;
     const struct spool_reader reader = {apply, f};
     struct crowd crowd;
 
@@ -340,9 +327,8 @@ static void test_without_any_descriptor_the_scan_fails_and_loses_nothing(void **
 }
 
 /* In the spool anybody may make names that are not there yet, and "former" seldom is. */
-static void test_a_directory_in_the_place_of_former_is_replaced(void **state)
+CASE(test_a_directory_in_the_place_of_former_is_replaced)
 {
-    struct fixture *f = *state;
     struct stat st;
 
     f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, 4242};
@@ -360,29 +346,4 @@ static void test_a_directory_in_the_place_of_former_is_replaced(void **state)
     scan(f);
     scan(f);
     assert_int_equal(stat(path_of(f, "former"), &st), -1);
-}
-
-int main(void)
-{
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-#define USER_CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown_user)
-    const struct CMUnitTest tests[] = {
-        CASE(test_the_mark_says_the_longest_lease_until_the_wait_is_over),
-        CASE(test_the_directory_lets_writers_in_and_nobody_look),
-        CASE(test_the_mark_counts_how_often_somebody_stopped_counting),
-        CASE(test_a_change_that_could_not_be_marked_is_counted_all_the_same),
-        CASE(test_of_another_versions_mark_lease_and_linger_count),
-        CASE(test_a_second_daemon_is_refused),
-        CASE(test_a_directory_that_was_replaced_is_no_longer_ours),
-        CASE(test_a_directory_in_the_place_of_former_is_replaced),
-        CASE(test_with_power_durability_it_stands_in_the_state_directory),
-        USER_CASE(test_an_unreadable_file_of_a_writer_purges_everything),
-        USER_CASE(test_an_unreadable_file_with_a_second_link_purges_everything_too),
-        USER_CASE(test_a_directory_that_cannot_be_opened_fails_the_scan_and_loses_nothing),
-        CASE(test_without_descriptors_an_event_is_still_read),
-        CASE(test_after_a_scan_nobody_else_gets_the_spare_descriptor),
-        CASE(test_without_any_descriptor_the_scan_fails_and_loses_nothing),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,9 +29,8 @@ int __wrap_statx(int dir, const char *name, int flags, unsigned mask, struct sta
 }
 
 /* Else a user with the role holds up the renewal: a purge each, and a line of the log each. */
-static void test_one_purge_stands_for_all_garbage_of_a_scan(void **state)
+CASE(test_one_purge_stands_for_all_garbage_of_a_scan)
 {
-    struct fixture *f = *state;
     char name[SPOOL_NAME_BYTES];
     const uint32_t files = SPOOL_REMOVALS_PER_SCAN + 100;
 
@@ -57,10 +56,8 @@ static void test_one_purge_stands_for_all_garbage_of_a_scan(void **state)
     assert_true(lseek(f->log.fd, 0, SEEK_END) < 16 * 1024);
 }
 
-static void test_garbage_stays_until_its_purge_is_safe(void **state)
+CASE(test_garbage_stays_until_its_purge_is_safe)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put(f, "e001", "garbage", 7);
     put(f, "e002", "garbage", 7);
@@ -98,9 +95,8 @@ static int refuse_events(void *ctx, const struct request *request, uint32_t uid,
     return request->targets.everything ? 0 : -ENOMEM;
 }
 
-static void test_garbage_of_a_scan_that_fails_is_found_by_the_next_one(void **state)
+CASE(test_garbage_of_a_scan_that_fails_is_found_by_the_next_one)
 {
-    struct fixture *f = *state;
     const struct spool_reader no_purge = {refuse_everything, f}, no_event = {refuse_events, f};
 
     put(f, "e001", "garbage", 7);
@@ -125,9 +121,17 @@ static void scan_away(struct fixture *f, const char *name)
         fail_msg("%s is still there", name);
 }
 
-static void test_a_writers_unfinished_file_stays_for_a_while(void **state)
+static int teardown_birth(void **state)
 {
-    struct fixture *f = *state;
+    knows_no_birth = false;
+    born_ago_s = 0;
+    return teardown(state);
+}
+
+#define BIRTH_CASE(name) TEST_OF(name, struct fixture *f, setup, teardown_birth)
+
+BIRTH_CASE(test_a_writers_unfinished_file_stays_for_a_while)
+{
     static const char *const name = "t-0123456789abcdef";
     /* Whatever its owner says: it may stay, or not. */
     static const int64_t written_s[] = {1000000, 4000000000};
@@ -148,9 +152,8 @@ static void test_a_writers_unfinished_file_stays_for_a_while(void **state)
 }
 
 /* A writer makes a plain file, and the daemon sets aside 16 of them. */
-static void test_no_name_keeps_anything_else(void **state)
+CASE(test_no_name_keeps_anything_else)
 {
-    struct fixture *f = *state;
     static const char *const go[] = {"bad-",   "bad-0",  "bad-10", "bad-0f0", "bad-0F",
                                      "bad-01", "bad-02", "t-0",    "t-1"};
 
@@ -165,26 +168,4 @@ static void test_no_name_keeps_anything_else(void **state)
     for (size_t i = 0; i < COUNT_OF(go); i++)
         scan_away(f, go[i]);
     assert_true(there(f, "bad-0f"));
-}
-
-static int teardown_birth(void **state)
-{
-    knows_no_birth = false;
-    born_ago_s = 0;
-    return teardown(state);
-}
-
-int main(void)
-{
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-#define BIRTH_CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown_birth)
-    const struct CMUnitTest tests[] = {
-        CASE(test_one_purge_stands_for_all_garbage_of_a_scan),
-        CASE(test_garbage_stays_until_its_purge_is_safe),
-        CASE(test_garbage_of_a_scan_that_fails_is_found_by_the_next_one),
-        BIRTH_CASE(test_a_writers_unfinished_file_stays_for_a_while),
-        CASE(test_no_name_keeps_anything_else),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,6 +39,8 @@ static int teardown(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+
 static void put(const struct fixture *f, const char *text)
 {
     assert_int_equal(spool_reserve_use(f->dir_fd, "mark", text, strlen(text), true), 0);
@@ -69,9 +71,8 @@ static ino_t inode_of(const struct fixture *f, const char *name)
 }
 
 /* As often as it takes: the inode of the former mark is the next reserve. */
-static void a_mark_takes_the_place_of_the_former_one(void **state)
+CASE(a_mark_takes_the_place_of_the_former_one)
 {
-    struct fixture *f = *state;
     struct stat st;
 
     put(f, "one"); /* there is no former one: a file of the reserve is gone */
@@ -93,9 +94,8 @@ static void a_mark_takes_the_place_of_the_former_one(void **state)
 }
 
 /* A writer that opened the mark and sleeps reads that one, whatever is written meanwhile. */
-static void a_mark_that_somebody_has_open_is_not_written_over(void **state)
+CASE(a_mark_that_somebody_has_open_is_not_written_over)
 {
-    struct fixture *f = *state;
     int fds[6];
     char text[6][8];
 
@@ -111,10 +111,8 @@ static void a_mark_that_somebody_has_open_is_not_written_over(void **state)
     }
 }
 
-static void what_is_not_the_daemons_is_no_reserve(void **state)
+CASE(what_is_not_the_daemons_is_no_reserve)
 {
-    struct fixture *f = *state;
-
     assert_int_equal(unlinkat(f->dir_fd, "reserve-0", 0), 0);
     assert_int_equal(symlinkat("elsewhere", f->dir_fd, "reserve-0"), 0);
     assert_int_equal(linkat(f->dir_fd, "reserve-1", f->dir_fd, "second-name", 0), 0);
@@ -123,16 +121,4 @@ static void what_is_not_the_daemons_is_no_reserve(void **state)
     struct stat st;
     assert_int_equal(fstatat(f->dir_fd, "second-name", &st, 0), 0);
     assert_int_equal(st.st_size, SPOOL_MARK_BYTES_MAX);
-}
-
-int main(void)
-{
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        CASE(a_mark_takes_the_place_of_the_former_one),
-        CASE(a_mark_that_somebody_has_open_is_not_written_over),
-        CASE(what_is_not_the_daemons_is_no_reserve),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,10 +56,8 @@ int __wrap_unlinkat(int dir, const char *name, int flags)
     return r;
 }
 
-static void test_an_event_is_applied_and_goes(void **state)
+CASE(test_an_event_is_applied_and_goes)
 {
-    struct fixture *f = *state;
-
     put_request(f, "e000", REQUEST_INVALIDATE, "a");
     put_request(f, "efff", REQUEST_INVALIDATE, "b");
     scan(f);
@@ -74,10 +72,8 @@ static void test_an_event_is_applied_and_goes(void **state)
     assert_int_equal(f->seen_count, 2);
 }
 
-static void test_a_file_stays_until_its_event_is_safe_and_is_applied_once(void **state)
+CASE(test_a_file_stays_until_its_event_is_safe_and_is_applied_once)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put_request(f, "e001", REQUEST_INVALIDATE, "a");
     scan(f);
@@ -94,10 +90,8 @@ static void test_a_file_stays_until_its_event_is_safe_and_is_applied_once(void *
     assert_int_equal(f->seen_count, 2);
 }
 
-static void test_the_next_daemon_applies_it_again(void **state)
+CASE(test_the_next_daemon_applies_it_again)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put_request(f, "e001", REQUEST_INVALIDATE, "a");
     put(f, "all-05", "", 0);
@@ -112,9 +106,8 @@ static void test_the_next_daemon_applies_it_again(void **state)
     assert_false(there(f, "taken-05"));
 }
 
-static void test_a_scan_that_fails_applies_the_rest_at_the_next(void **state)
+CASE(test_a_scan_that_fails_applies_the_rest_at_the_next)
 {
-    struct fixture *f = *state;
     const struct spool_reader reader = {apply, f};
 
     put_request(f, "e001", REQUEST_INVALIDATE, "a");
@@ -126,10 +119,8 @@ static void test_a_scan_that_fails_applies_the_rest_at_the_next(void **state)
     assert_int_equal(f->seen_count, 1);
 }
 
-static void test_begins_come_before_ends(void **state)
+CASE(test_begins_come_before_ends)
 {
-    struct fixture *f = *state;
-
     put_request(f, "e000", REQUEST_GUARD_COMMIT, "a");
     put_request(f, "e001", REQUEST_GUARD_CONFIRM, "a");
     put_request(f, "e002", REQUEST_INVALIDATE, "a");
@@ -142,10 +133,8 @@ static void test_begins_come_before_ends(void **state)
     assert_int_equal(f->seen[3].kind, REQUEST_INVALIDATE);
 }
 
-static void test_purge_everything_may_be_put_again_while_it_waits(void **state)
+CASE(test_purge_everything_may_be_put_again_while_it_waits)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put(f, "all-07", "", 0);
     scan(f);
@@ -181,10 +170,8 @@ static void put_all_over(struct fixture *f)
     assert_int_equal(rename(from, path_of(f, "all-07")), 0);
 }
 
-static void test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one(void **state)
+CASE(test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put(f, "all-07", "", 0);
     scan(f);
@@ -204,10 +191,8 @@ static void test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one(void **s
     assert_int_equal(f->seen_count, 3);
 }
 
-static void test_a_newer_one_that_is_safe_first_waits_for_the_older_one(void **state)
+CASE(test_a_newer_one_that_is_safe_first_waits_for_the_older_one)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put(f, "all-07", "", 0);
     scan(f);
@@ -222,10 +207,8 @@ static void test_a_newer_one_that_is_safe_first_waits_for_the_older_one(void **s
     assert_int_equal(f->seen_count, 2);
 }
 
-static void test_an_all_file_replaced_while_it_waits_is_applied_again(void **state)
+CASE(test_an_all_file_replaced_while_it_waits_is_applied_again)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put(f, "all-07", "", 0);
     scan(f);
@@ -242,10 +225,8 @@ static void test_an_all_file_replaced_while_it_waits_is_applied_again(void **sta
     assert_false(there(f, "all-07") || there(f, "taken-07"));
 }
 
-static void test_an_all_file_replaced_while_it_is_removed_is_applied(void **state)
+CASE(test_an_all_file_replaced_while_it_is_removed_is_applied)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put(f, "all-07", "", 0);
     scan(f);
@@ -269,10 +250,8 @@ static void put_another(struct fixture *f)
     put_request(f, "e001", REQUEST_INVALIDATE, "b");
 }
 
-static void test_an_older_generation_does_not_remove_a_newer_file(void **state)
+CASE(test_an_older_generation_does_not_remove_a_newer_file)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put_request(f, "e001", REQUEST_INVALIDATE, "a");
     scan(f);
@@ -291,10 +270,8 @@ static void put_b(struct fixture *f)
     put_request(f, "e001", REQUEST_INVALIDATE, "b");
 }
 
-static void test_a_name_that_is_taken_again_at_once_is_another_event(void **state)
+CASE(test_a_name_that_is_taken_again_at_once_is_another_event)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put_request(f, "e001", REQUEST_INVALIDATE, "a");
     scan(f);
@@ -321,9 +298,8 @@ static void put_after_unlink(struct fixture *f)
     put_request(f, "e001", REQUEST_INVALIDATE, "b");
 }
 
-static void test_a_new_file_of_the_same_inode_is_applied(void **state)
+CASE(test_a_new_file_of_the_same_inode_is_applied)
 {
-    struct fixture *f = *state;
     struct spool_file *known = &f->spool->files[1];
 
     f->safe_at_once = false;
@@ -349,10 +325,8 @@ static void test_a_new_file_of_the_same_inode_is_applied(void **state)
         print_message("this file system gave no inode twice\n");
 }
 
-static void test_a_file_whose_store_write_failed_goes_when_the_store_has_it(void **state)
+CASE(test_a_file_whose_store_write_failed_goes_when_the_store_has_it)
 {
-    struct fixture *f = *state;
-
     f->safe_at_once = false;
     put_request(f, "e001", REQUEST_INVALIDATE, "a");
     put_request(f, "e002", REQUEST_INVALIDATE, "b");
@@ -371,9 +345,8 @@ static void test_a_file_whose_store_write_failed_goes_when_the_store_has_it(void
     assert_int_equal(f->seen_count, 2);
 }
 
-static void test_what_cannot_be_removed_is_tried_again_and_applied_once(void **state)
+CASE(test_what_cannot_be_removed_is_tried_again_and_applied_once)
 {
-    struct fixture *f = *state;
     const int fd = f->spool->dir.fd;
 
     f->safe_at_once = false;
@@ -395,10 +368,8 @@ static void put_over_strangers_fifo(struct fixture *f)
     put_request(f, "e001", REQUEST_GUARD_BEGIN, "a");
 }
 
-static void test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_it_is(void **state)
+CASE(test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_it_is)
 {
-    struct fixture *f = *state;
-
     assert_int_equal(mkfifo(path_of(f, "e001"), 0666), 0);
     meanwhile.name = "e001";
     meanwhile.act = put_over_strangers_fifo;
@@ -410,11 +381,16 @@ static void test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_i
     assert_int_equal(f->seen[0].kind, REQUEST_GUARD_BEGIN);
 }
 
-static void
-test_a_file_system_that_cannot_rename_without_replacing_loses_and_leaves_nothing(void **state)
+static int teardown_noreplace(void **state)
 {
-    struct fixture *f = *state;
+    refuses_noreplace = false;
+    return teardown(state);
+}
 
+#define NOREPLACE_CASE(name) TEST_OF(name, struct fixture *f, setup, teardown_noreplace)
+
+NOREPLACE_CASE(test_a_file_system_that_cannot_rename_without_replacing_loses_and_leaves_nothing)
+{
     refuses_noreplace = true;
     put(f, "all-07", "", 0);
     scan(f);
@@ -464,10 +440,8 @@ static void put_over_strangers_fifo_and_again(struct fixture *f)
     meanwhile.act = put_fifo;
 }
 
-static void test_an_event_whose_name_is_taken_once_more_is_applied_as_it_is(void **state)
+CASE(test_an_event_whose_name_is_taken_once_more_is_applied_as_it_is)
 {
-    struct fixture *f = *state;
-
     put_fifo(f);
     meanwhile.name = "e001";
     meanwhile.act = put_over_strangers_fifo_and_again;
@@ -483,10 +457,8 @@ static void test_an_event_whose_name_is_taken_once_more_is_applied_as_it_is(void
     assert_int_equal(f->seen_count, 1);
 }
 
-static void test_garbage_purges_everything_and_is_set_aside(void **state)
+CASE(test_garbage_purges_everything_and_is_set_aside)
 {
-    struct fixture *f = *state;
-
     put(f, "e001", "garbage", 7);
     put(f, "e002", "", 0);
     put_request(f, "e003", REQUEST_PING, "a");
@@ -508,9 +480,8 @@ static void test_garbage_purges_everything_and_is_set_aside(void **state)
     assert_false(there(f, "e004"));
 }
 
-static void test_what_is_no_plain_file_does_not_count_and_does_not_hang(void **state)
+CASE(test_what_is_no_plain_file_does_not_count_and_does_not_hang)
 {
-    struct fixture *f = *state;
     char path[PATH_BYTES_MAX * 2];
 
     put_request(f, "e000", REQUEST_INVALIDATE, "a");
@@ -541,10 +512,8 @@ static void test_what_is_no_plain_file_does_not_count_and_does_not_hang(void **s
     assert_true(f->spool->ignored >= 6);
 }
 
-static void test_a_strangers_files_are_removed_unread(void **state)
+CASE(test_a_strangers_files_are_removed_unread)
 {
-    struct fixture *f = *state;
-
     if (geteuid() != 0)
         skip();
     put_request(f, "e001", REQUEST_INVALIDATE, "a");
@@ -569,10 +538,8 @@ static void test_a_strangers_files_are_removed_unread(void **state)
     assert_int_equal(f->seen[0].uid, STRANGER);
 }
 
-static void test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_new_mark(void **state)
+CASE(test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_new_mark)
 {
-    struct fixture *f = *state;
-
     if (geteuid() != 0)
         skip();
     spool_close(f->spool);
@@ -608,10 +575,8 @@ static bool mark_names(const struct fixture *f, uint32_t uid)
 }
 
 /* As at a start: two changes at once included. */
-static void
-test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark(void **state)
+CASE(test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark)
 {
-    struct fixture *f = *state;
     const uint32_t by_group = STRANGER + 1;
     const uint32_t stays = STRANGER + 2;
 
@@ -658,10 +623,8 @@ static void role_give(struct fixture *f, bool given)
     judge(f, NULL, 0);
 }
 
-static void test_a_file_that_waits_stays_when_its_owner_loses_the_role(void **state)
+CASE(test_a_file_that_waits_stays_when_its_owner_loses_the_role)
 {
-    struct fixture *f = *state;
-
     if (geteuid() != 0)
         skip();
     f->safe_at_once = false;
@@ -703,10 +666,8 @@ static void test_a_file_that_waits_stays_when_its_owner_loses_the_role(void **st
 }
 
 /* The second change must not forget whom the first one left owed to the next daemon. */
-static void test_two_changes_of_roles_in_turn_owe_the_next_daemon_both(void **state)
+CASE(test_two_changes_of_roles_in_turn_owe_the_next_daemon_both)
 {
-    struct fixture *f = *state;
-
     if (geteuid() != 0)
         skip();
     f->safe_at_once = false;
@@ -733,11 +694,8 @@ static void test_two_changes_of_roles_in_turn_owe_the_next_daemon_both(void **st
 }
 
 /* The mark has changed, and no scan has seen what it said before. */
-static void
-test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows(void **state)
+CASE(test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows)
 {
-    struct fixture *f = *state;
-
     if (geteuid() != 0)
         skip();
     role_give(f, true);
@@ -751,10 +709,8 @@ test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows(vo
     assert_false(there(f, "former"));
 }
 
-static void test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_daemon(void **state)
+CASE(test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_daemon)
 {
-    struct fixture *f = *state;
-
     if (geteuid() != 0)
         skip();
     f->safe_at_once = false;
@@ -774,9 +730,8 @@ static void test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_
     assert_false(there(f, "e001"));
 }
 
-static void test_a_mark_that_cannot_be_written_stays_as_it_is(void **state)
+CASE(test_a_mark_that_cannot_be_written_stays_as_it_is)
 {
-    struct fixture *f = *state;
     const int fd = f->spool->dir.fd;
 
     f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, STRANGER};
@@ -793,9 +748,8 @@ static void test_a_mark_that_cannot_be_written_stays_as_it_is(void **state)
     assert_true(spool_dir_counts(&f->spool->dir, STRANGER));
 }
 
-static void test_thousands_of_foreign_names_neither_hide_an_event_nor_stay(void **state)
+CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay)
 {
-    struct fixture *f = *state;
     char name[32];
 
     /* Some before and some after them: whatever the order in which names are listed, not all are among the first. */
@@ -822,50 +776,4 @@ static void test_thousands_of_foreign_names_neither_hide_an_event_nor_stay(void 
         scan(f);
     assert_false(there(f, "junk-0"));
     assert_false(there(f, "junk-32767"));
-}
-
-static int teardown_noreplace(void **state)
-{
-    refuses_noreplace = false;
-    return teardown(state);
-}
-
-int main(void)
-{
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-#define NOREPLACE_CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown_noreplace)
-    const struct CMUnitTest tests[] = {
-        CASE(test_an_event_is_applied_and_goes),
-        CASE(test_a_file_stays_until_its_event_is_safe_and_is_applied_once),
-        CASE(test_the_next_daemon_applies_it_again),
-        CASE(test_a_scan_that_fails_applies_the_rest_at_the_next),
-        CASE(test_begins_come_before_ends),
-        CASE(test_purge_everything_may_be_put_again_while_it_waits),
-        CASE(test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one),
-        CASE(test_a_newer_one_that_is_safe_first_waits_for_the_older_one),
-        CASE(test_an_all_file_replaced_while_it_waits_is_applied_again),
-        CASE(test_an_all_file_replaced_while_it_is_removed_is_applied),
-        CASE(test_an_older_generation_does_not_remove_a_newer_file),
-        CASE(test_a_name_that_is_taken_again_at_once_is_another_event),
-        CASE(test_a_new_file_of_the_same_inode_is_applied),
-        CASE(test_a_file_whose_store_write_failed_goes_when_the_store_has_it),
-        CASE(test_what_cannot_be_removed_is_tried_again_and_applied_once),
-        CASE(test_an_event_that_takes_the_name_of_what_is_ignored_is_applied_as_it_is),
-        NOREPLACE_CASE(
-            test_a_file_system_that_cannot_rename_without_replacing_loses_and_leaves_nothing),
-        CASE(test_an_event_whose_name_is_taken_once_more_is_applied_as_it_is),
-        CASE(test_garbage_purges_everything_and_is_set_aside),
-        CASE(test_what_is_no_plain_file_does_not_count_and_does_not_hang),
-        CASE(test_a_strangers_files_are_removed_unread),
-        CASE(test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_new_mark),
-        CASE(test_other_rules_while_it_serves_count_from_the_scan_that_sees_the_new_mark),
-        CASE(test_a_file_that_waits_stays_when_its_owner_loses_the_role),
-        CASE(test_a_daemon_that_dies_after_a_change_of_roles_is_followed_by_one_that_knows),
-        CASE(test_two_changes_of_roles_in_turn_owe_the_next_daemon_both),
-        CASE(test_a_file_put_in_the_place_of_one_that_waits_is_kept_for_the_next_daemon),
-        CASE(test_a_mark_that_cannot_be_written_stays_as_it_is),
-        CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

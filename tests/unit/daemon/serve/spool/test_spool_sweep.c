@@ -52,9 +52,8 @@ static void left_behind(struct fixture *f)
     spool_close(f->spool);
 }
 
-static void files_that_may_be_events_stay(void **state)
+CASE(files_that_may_be_events_stay)
 {
-    struct fixture *f = *state;
     char name[32];
 
     left_behind(f);
@@ -70,10 +69,8 @@ static void files_that_may_be_events_stay(void **state)
     open_spool(f, NS_PER_S);
 }
 
-static void all_else_goes(void **state)
+CASE(all_else_goes)
 {
-    struct fixture *f = *state;
-
     left_behind(f);
     for (size_t i = 0; i < EVENTS; i++)
         put_of(f, events[i], STRANGER);
@@ -107,10 +104,8 @@ static void all_else_goes(void **state)
 }
 
 /* Nothing goes where another daemon runs, where nobody's mark is, or another socket's. */
-static void only_in_a_spool_that_is_its_own(void **state)
+CASE(only_in_a_spool_that_is_its_own)
 {
-    struct fixture *f = *state;
-
     if (geteuid() != 0)
         skip();
     put_of(f, "e001", STRANGER);
@@ -133,16 +128,4 @@ static void only_in_a_spool_that_is_its_own(void **state)
     spool_dir_sweep(&f->config, &f->limit);
     assert_false(is_there(f, "e001"));
     open_spool(f, NS_PER_S);
-}
-
-int main(void)
-{
-#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        CASE(files_that_may_be_events_stay),
-        CASE(all_else_goes),
-        CASE(only_in_a_spool_that_is_its_own),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

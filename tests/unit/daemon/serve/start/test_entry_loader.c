@@ -100,6 +100,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static void load_all(struct fixture *f)
 {
     int r;
@@ -158,9 +160,8 @@ static const char *stored(struct fixture *f, unsigned number)
 
 /* ---- The tests ---- */
 
-static void entries_come_in_steps(void **state)
+CASE(entries_come_in_steps)
 {
-    struct fixture *f = *state;
     struct shm_entry shown;
     unsigned steps = 0;
 
@@ -175,9 +176,8 @@ static void entries_come_in_steps(void **state)
 }
 
 /* An event of this run between two steps counts for those that come after it as for those that came before. */
-static void an_entry_is_judged_by_the_clocks_of_now(void **state)
+CASE(an_entry_is_judged_by_the_clocks_of_now)
 {
-    struct fixture *f = *state;
     struct shm_entry shown;
 
     assert_int_equal(entry_loader_step(f->loader, 0), ENTRY_LOADER_E_MORE);
@@ -224,10 +224,8 @@ static void assert_is_new(struct fixture *f, unsigned number)
 }
 
 /* Not replaced by what the store had, be it under the same LSN, as where nothing happened since. */
-static void what_this_run_filled_stays(void **state)
+CASE(what_this_run_filled_stays)
 {
-    struct fixture *f = *state;
-
     for (unsigned i = 0; i < ENTRIES; i += 3)
         fill(f, i, FILLED, false);
     load_all(f);
@@ -237,9 +235,8 @@ static void what_this_run_filled_stays(void **state)
 }
 
 /* A retire, or an eviction, that the store has not heard of yet. */
-static void what_this_run_removed_stays_removed(void **state)
+CASE(what_this_run_removed_stays_removed)
 {
-    struct fixture *f = *state;
     struct shm_entry seen;
 
     (void)entry_of(f, 7, "old");
@@ -308,19 +305,19 @@ static void assert_stays_removed(struct fixture *f, unsigned at, unsigned stored
 
 /* The store takes the removal after the loader has read the record, and before it looks for what waits: first of a group, within
  * one, last. */
-static void a_removal_that_is_stored_during_a_step_0(void **state)
+CASE(a_removal_that_is_stored_during_a_step_0)
 {
-    assert_stays_removed(*state, 0, 1);
+    assert_stays_removed(f, 0, 1);
 }
 
-static void a_removal_that_is_stored_during_a_step_5(void **state)
+CASE(a_removal_that_is_stored_during_a_step_5)
 {
-    assert_stays_removed(*state, 5, 3);
+    assert_stays_removed(f, 5, 3);
 }
 
-static void a_removal_that_is_stored_during_a_step_15(void **state)
+CASE(a_removal_that_is_stored_during_a_step_15)
 {
-    assert_stays_removed(*state, 15, 16);
+    assert_stays_removed(f, 15, 16);
 }
 
 static struct hash128 fingerprint_of(struct fixture *f, unsigned number)
@@ -338,9 +335,8 @@ static etag_reason retire(struct fixture *f, unsigned number, uint64_t token_lsn
 }
 
 /* What comes for an entry that was not loaded yet finds it. */
-static void an_entry_comes_before_its_turn(void **state)
+CASE(an_entry_comes_before_its_turn)
 {
-    struct fixture *f = *state;
     struct index_evicted evicted;
     struct shm_entry seen;
 
@@ -368,9 +364,8 @@ static void an_entry_comes_before_its_turn(void **state)
 }
 
 /* A stale one is not loaded, and needs no care; of one whose record cannot be read nobody knows. */
-static void what_is_not_loaded_before_its_turn(void **state)
+CASE(what_is_not_loaded_before_its_turn)
 {
-    struct fixture *f = *state;
     struct index_evicted evicted;
     struct store_txn *txn;
 
@@ -385,20 +380,16 @@ static void what_is_not_loaded_before_its_turn(void **state)
     assert_false(entry_loader_fetch(f->loader, fingerprint_of(f, ENTRIES), &evicted));
 }
 
-static void a_lost_removal_ends_it(void **state)
+CASE(a_lost_removal_ends_it)
 {
-    struct fixture *f = *state;
-
     assert_int_equal(entry_loader_step(f->loader, 0), ENTRY_LOADER_E_MORE);
     entry_loader_break(f->loader);
     assert_int_equal(entry_loader_step(f->loader, 0), -ENOBUFS);
 }
 
 /* Its record neither, where the former one was found stale just before. */
-static void what_this_run_filled_is_not_removed(void **state)
+CASE(what_this_run_filled_is_not_removed)
 {
-    struct fixture *f = *state;
-
     invalidate(f, "odd");
     assert_int_equal(entry_loader_step(f->loader, 0), ENTRY_LOADER_E_MORE);
     assert_true(f->cache.counters.loaded_stale > 0);
@@ -411,9 +402,8 @@ static void what_this_run_filled_is_not_removed(void **state)
     }
 }
 
-static void a_damaged_record_is_removed_and_the_rest_is_loaded(void **state)
+CASE(a_damaged_record_is_removed_and_the_rest_is_loaded)
 {
-    struct fixture *f = *state;
     struct store_txn *txn;
     struct shm_entry shown;
 
@@ -432,9 +422,8 @@ static void a_damaged_record_is_removed_and_the_rest_is_loaded(void **state)
 }
 
 /* A smaller index than before: what is pushed out goes from the store too. */
-static void what_has_no_room_is_removed(void **state)
+CASE(what_has_no_room_is_removed)
 {
-    struct fixture *f = *state;
     const unsigned more = CAPACITY_MIN + 500;
     struct shm_entry shown;
     size_t known = 0;
@@ -447,28 +436,4 @@ static void what_has_no_room_is_removed(void **state)
         assert_true(here == (*stored(f, i) != '\0'));
     }
     assert_in_range(known, CAPACITY_MIN / 2, CAPACITY_MIN);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(entries_come_in_steps, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(an_entry_is_judged_by_the_clocks_of_now, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_this_run_filled_stays, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_this_run_removed_stays_removed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_removal_that_is_stored_during_a_step_0, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_removal_that_is_stored_during_a_step_5, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(a_removal_that_is_stored_during_a_step_15, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(an_entry_comes_before_its_turn, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_is_not_loaded_before_its_turn, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_lost_removal_ends_it, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(what_this_run_filled_is_not_removed, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_damaged_record_is_removed_and_the_rest_is_loaded, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(what_has_no_room_is_removed, set_up, tear_down),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,7 +41,7 @@ static void region_check(const struct region *r)
     munmap(r->base, BYTES);
 }
 
-static void test_memory_stays(void **state)
+TEST(test_memory_stays)
 {
     struct region r = region_make();
     struct huge_pages *huge = NULL;
@@ -52,7 +52,7 @@ static void test_memory_stays(void **state)
     region_check(&r);
 }
 
-static void test_stop_at_once(void **state)
+TEST(test_stop_at_once)
 {
     for (int i = 0; i < 20; i++) {
         struct region r = region_make();
@@ -63,7 +63,7 @@ static void test_stop_at_once(void **state)
     }
 }
 
-static void test_off_and_nothing(void **state)
+TEST(test_off_and_nothing)
 {
     struct region r = region_make();
     struct huge_pages *huge = NULL;
@@ -73,14 +73,4 @@ static void test_off_and_nothing(void **state)
     assert_int_equal(huge_pages_start(&huge, r.base, 4096, HUGE_PAGES_AUTO, &r.log), 0);
     assert_null(huge_pages_stop(huge)); /* smaller than a huge page */
     region_check(&r);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memory_stays),
-        cmocka_unit_test(test_stop_at_once),
-        cmocka_unit_test(test_off_and_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -68,6 +68,9 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+#define UNOPENED_CASE(name) TEST_OF(name, struct fixture *f, set_up_missing, tear_down)
+
 static void reopen(struct fixture *f)
 {
     f->at.store = store_close(f->at.store);
@@ -152,9 +155,8 @@ static void assert_list(struct fixture *f, const char *prefix, const char *expec
 
 /* ---- The directory ---- */
 
-static void the_directory_is_made_for_us_alone(void **state)
+UNOPENED_CASE(the_directory_is_made_for_us_alone)
 {
-    struct fixture *f = *state;
     struct stat status;
     assert_int_equal(open_store(f), 0);
     assert_int_equal(stat(f->at.dir, &status), 0);
@@ -162,9 +164,8 @@ static void the_directory_is_made_for_us_alone(void **state)
     assert_int_equal(store_still_owned(f->at.store), 0);
 }
 
-static void a_missing_parent_is_told(void **state)
+UNOPENED_CASE(a_missing_parent_is_told)
 {
-    struct fixture *f = *state;
     char path[3 * SCRATCH_BYTES];
     (void)snprintf(path, sizeof(path), "%s/no/state", f->at.scratch);
     const struct store_options options = {.state_dir = path, .map_bytes = MAP_BYTES};
@@ -174,18 +175,16 @@ static void a_missing_parent_is_told(void **state)
     assert_non_null(strstr(f->at.why.text, "No such file"));
 }
 
-static void a_path_that_is_too_long_is_told(void **state)
+UNOPENED_CASE(a_path_that_is_too_long_is_told)
 {
-    struct fixture *f = *state;
     static char path[PATH_BYTES_MAX + 10];
     memset(path, '/', sizeof(path) - 1);
     const struct store_options options = {.state_dir = path, .map_bytes = MAP_BYTES};
     assert_int_equal(store_open(&f->at.store, &options, &f->at.why), -ENAMETOOLONG);
 }
 
-static void a_directory_that_others_can_write_is_refused(void **state)
+UNOPENED_CASE(a_directory_that_others_can_write_is_refused)
 {
-    struct fixture *f = *state;
     static const mode_t modes[] = {0720, 0702, 0777};
     assert_int_equal(mkdir(f->at.dir, 0700), 0);
     for (size_t i = 0; i < COUNT_OF(modes); i++) {
@@ -198,9 +197,8 @@ static void a_directory_that_others_can_write_is_refused(void **state)
     assert_int_equal(open_store(f), 0);
 }
 
-static void anothers_directory_is_refused(void **state)
+UNOPENED_CASE(anothers_directory_is_refused)
 {
-    struct fixture *f = *state;
     if (geteuid() != 0)
         skip(); /* only root can give a directory away */
     assert_int_equal(mkdir(f->at.dir, 0700), 0);
@@ -210,9 +208,8 @@ static void anothers_directory_is_refused(void **state)
     assert_non_null(strstr(f->at.why.text, f->at.dir));
 }
 
-static void a_second_store_on_one_directory_is_refused(void **state)
+CASE(a_second_store_on_one_directory_is_refused)
 {
-    struct fixture *f = *state;
     struct store *second;
     assert_int_equal(open_with(f, &second, false, MAP_BYTES), STORE_E_IN_USE);
     assert_null(second);
@@ -232,9 +229,8 @@ static void a_second_store_on_one_directory_is_refused(void **state)
     reopen(f);
 }
 
-static void a_lost_place_is_noticed(void **state)
+CASE(a_lost_place_is_noticed)
 {
-    struct fixture *f = *state;
     static const char *const names[] = {"lock", "data.mdb"};
     char path[2 * SCRATCH_BYTES + 32];
     char aside[2 * SCRATCH_BYTES + 32];
@@ -256,9 +252,8 @@ static void a_lost_place_is_noticed(void **state)
     assert_int_equal(store_still_owned(f->at.store), -ESTALE);
 }
 
-static void the_warm_mark_comes_goes_and_stays(void **state)
+CASE(the_warm_mark_comes_goes_and_stays)
 {
-    struct fixture *f = *state;
     for (int sync = 0; sync < 2; sync++) {
         f->at.store = store_close(f->at.store);
         assert_int_equal(open_with(f, &f->at.store, sync, MAP_BYTES), 0);
@@ -276,9 +271,8 @@ static void the_warm_mark_comes_goes_and_stays(void **state)
 
 /* ---- Meta ---- */
 
-static void meta_is_absent_at_first_and_then_kept(void **state)
+UNOPENED_CASE(meta_is_absent_at_first_and_then_kept)
 {
-    struct fixture *f = *state;
     struct store_meta meta = some_meta();
     struct store_meta read;
     assert_int_equal(open_store(f), 0);
@@ -318,9 +312,8 @@ static void patch_data(struct fixture *f, const void *find, size_t len, size_t a
     assert_true(hits > 0);
 }
 
-static void damaged_meta_is_told_and_can_be_set_aside(void **state)
+CASE(damaged_meta_is_told_and_can_be_set_aside)
 {
-    struct fixture *f = *state;
     const struct store_meta meta = some_meta();
     assert_int_equal(store_warm_mark_set(f->at.store), 0);
     put_entry(f, 1, "/a", "A");
@@ -373,19 +366,18 @@ static void expect_format_refused(struct fixture *f, uint32_t format)
     assert_int_equal(store_meta_read(f->at.store, &read), STORE_E_NOT_FOUND);
 }
 
-static void a_newer_format_is_told_and_can_be_set_aside(void **state)
+CASE(a_newer_format_is_told_and_can_be_set_aside)
 {
-    expect_format_refused(*state, STORE_FORMAT + 1);
+    expect_format_refused(f, STORE_FORMAT + 1);
 }
 
-static void an_older_format_is_told_and_can_be_set_aside(void **state)
+CASE(an_older_format_is_told_and_can_be_set_aside)
 {
-    expect_format_refused(*state, STORE_FORMAT - 1);
+    expect_format_refused(f, STORE_FORMAT - 1);
 }
 
-static void a_file_that_is_no_database_is_damage(void **state)
+UNOPENED_CASE(a_file_that_is_no_database_is_damage)
 {
-    struct fixture *f = *state;
     char path[2 * SCRATCH_BYTES + 32];
     assert_int_equal(mkdir(f->at.dir, 0700), 0);
     (void)snprintf(path, sizeof(path), "%s/data.mdb", f->at.dir);
@@ -404,9 +396,8 @@ static void a_file_that_is_no_database_is_damage(void **state)
 
 /* ---- Entries ---- */
 
-static void entries_are_found_replaced_and_erased(void **state)
+CASE(entries_are_found_replaced_and_erased)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     put_entry(f, 1, "/a", "A");
     put_entry(f, 2, "/b", "B");
@@ -429,9 +420,8 @@ static void entries_are_found_replaced_and_erased(void **state)
     assert_true(store_used_bytes(f->at.store) >= 4096);
 }
 
-static void an_aborted_transaction_leaves_nothing(void **state)
+CASE(an_aborted_transaction_leaves_nothing)
 {
-    struct fixture *f = *state;
     struct store_txn *txn = begin(f);
     assert_int_equal(store_put_entry(txn, fingerprint_of(1), str_of("/a"), str_of("A")), 0);
     store_abort(txn);
@@ -439,9 +429,8 @@ static void an_aborted_transaction_leaves_nothing(void **state)
     assert_list(f, "", "");
 }
 
-static void an_entry_has_one_name_whatever_it_was_called(void **state)
+CASE(an_entry_has_one_name_whatever_it_was_called)
 {
-    struct fixture *f = *state;
     put_entry(f, 1, "/old", "A");
     put_entry(f, 1, "/new", "B");
     assert_list(f, "", "B ");
@@ -457,9 +446,8 @@ static int compare_record(void *ctx, uint64_t lsn, etag_str record)
     return 0;
 }
 
-static void records_of_any_size_are_kept(void **state)
+CASE(records_of_any_size_are_kept)
 {
-    struct fixture *f = *state;
     static const size_t sizes[] = {0, 1, 511, 2000, 4072, 4096, 30000, 1 << 20};
     static char bytes[1 << 20];
     for (size_t n = 0; n < sizeof(bytes); n++)
@@ -475,9 +463,8 @@ static void records_of_any_size_are_kept(void **state)
     }
 }
 
-static void a_changed_byte_is_told_and_nothing_is_handed_out(void **state)
+CASE(a_changed_byte_is_told_and_nothing_is_handed_out)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     put_entry(f, 1, "/a", "record-of-entry-one");
     put_entry(f, 2, "/b", "record-of-entry-two");
@@ -510,9 +497,8 @@ static void a_changed_byte_is_told_and_nothing_is_handed_out(void **state)
     assert_non_null(strstr(f->at.why.text, "checksum"));
 }
 
-static void a_record_under_another_key_is_damage(void **state)
+CASE(a_record_under_another_key_is_damage)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     const struct hash128 fingerprint = fingerprint_of(1);
     put_entry(f, 1, "/a", "A");
@@ -525,9 +511,8 @@ static void a_record_under_another_key_is_damage(void **state)
 
 /* ---- Listing ---- */
 
-static void a_list_is_in_the_order_of_the_text(void **state)
+CASE(a_list_is_in_the_order_of_the_text)
 {
-    struct fixture *f = *state;
     static const char *const names[] = {"/b", "/a/x", "/a", "//host/z", "/ab", "/a?q", "/a/"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         put_entry(f, i, names[i], names[i]);
@@ -550,9 +535,8 @@ static void a_list_is_in_the_order_of_the_text(void **state)
     assert_list(f, "/zzz", "");
 }
 
-static void the_bytes_behind_a_name_are_not_part_of_it(void **state)
+CASE(the_bytes_behind_a_name_are_not_part_of_it)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     for (uint64_t i = 0; i < 300; i++)
         put_entry(f, i, "/p", "p");
@@ -568,9 +552,8 @@ static void the_bytes_behind_a_name_are_not_part_of_it(void **state)
     assert_int_equal(seen.count, 0);
 }
 
-static void a_list_goes_on_behind_its_cursor(void **state)
+CASE(a_list_goes_on_behind_its_cursor)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     char name[32];
     char all[4096] = "";
@@ -596,9 +579,8 @@ static void a_list_goes_on_behind_its_cursor(void **state)
     assert_string_equal(paged, all);
 }
 
-static void cursors_may_be_any_bytes(void **state)
+CASE(cursors_may_be_any_bytes)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     static char cursor[2000];
     put_entry(f, 1, "/a", "A");
@@ -618,9 +600,8 @@ static void cursors_may_be_any_bytes(void **state)
     }
 }
 
-static void long_names_are_cut_and_still_erased(void **state)
+CASE(long_names_are_cut_and_still_erased)
 {
-    struct fixture *f = *state;
     char name[600];
     for (uint64_t i = 0; i < 10; i++) {
         const size_t len = 490 + i;
@@ -671,9 +652,8 @@ static void trim(struct fixture *f, uint64_t below, size_t keep)
     assert_int_equal(store_commit(txn), 0);
 }
 
-static void events_come_in_the_order_of_their_lsn(void **state)
+CASE(events_come_in_the_order_of_their_lsn)
 {
-    struct fixture *f = *state;
     put_events(f, 1000000, 1000001);
     put_events(f, 255, 257);
     put_events(f, 3, 3);
@@ -688,9 +668,8 @@ static void events_come_in_the_order_of_their_lsn(void **state)
     assert_int_equal(store_get_event(f->at.store, 4, see_event, &seen), STORE_E_NOT_FOUND);
 }
 
-static void trimming_keeps_the_newest_and_what_no_checkpoint_covers(void **state)
+CASE(trimming_keeps_the_newest_and_what_no_checkpoint_covers)
 {
-    struct fixture *f = *state;
     trim(f, 10, 0);
     put_events(f, 1, 9);
     trim(f, 1, 0);
@@ -717,9 +696,8 @@ static int see_chunk(void *ctx, uint32_t chunk, const uint64_t *words, size_t co
     return seen_add(ctx, str_of(text));
 }
 
-static void clocks_and_checkpoint_come_back(void **state)
+CASE(clocks_and_checkpoint_come_back)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     uint64_t words[CLOCK_CHUNK_WORDS];
     struct store_meta meta;
@@ -757,9 +735,8 @@ static void assert_guards(struct fixture *f, const char *expected)
     assert_string_equal(seen.text, expected);
 }
 
-static void guards_are_put_replaced_and_erased(void **state)
+CASE(guards_are_put_replaced_and_erased)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     struct store_txn *txn = begin(f);
     assert_int_equal(store_put_guard(txn, (struct guard_id){0xff00, 1}, 5, str_of("five")), 0);
@@ -780,9 +757,8 @@ static void guards_are_put_replaced_and_erased(void **state)
     assert_guards(f, "");
 }
 
-static void clearing_leaves_meta_and_takes_another_key(void **state)
+CASE(clearing_leaves_meta_and_takes_another_key)
 {
-    struct fixture *f = *state;
     static struct seen seen;
     struct store_meta meta;
     uint64_t word = 1;
@@ -811,18 +787,16 @@ static void clearing_leaves_meta_and_takes_another_key(void **state)
     assert_entry(f, 1, "B");
 }
 
-static void clearing_an_empty_store_works(void **state)
+UNOPENED_CASE(clearing_an_empty_store_works)
 {
-    struct fixture *f = *state;
     assert_int_equal(open_store(f), 0);
     assert_int_equal(store_clear(f->at.store), 0);
     assert_int_equal(store_entry_count(f->at.store), 0);
     assert_list(f, "", "");
 }
 
-static void a_full_map_is_no_space_and_harms_nothing(void **state)
+UNOPENED_CASE(a_full_map_is_no_space_and_harms_nothing)
 {
-    struct fixture *f = *state;
     static char record[20000];
     const struct store_meta meta = some_meta();
     int error = 0;
@@ -847,44 +821,4 @@ static void a_full_map_is_no_space_and_harms_nothing(void **state)
     assert_int_equal(open_with(f, &f->at.store, true, MAP_BYTES), 0);
     assert_int_equal(store_entry_count(f->at.store), stored);
     put_entry(f, 5000, "/b", "B");
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-#define TEST_UNOPENED(name) cmocka_unit_test_setup_teardown(name, set_up_missing, tear_down)
-    const struct CMUnitTest tests[] = {
-        TEST_UNOPENED(the_directory_is_made_for_us_alone),
-        TEST_UNOPENED(a_missing_parent_is_told),
-        TEST_UNOPENED(a_path_that_is_too_long_is_told),
-        TEST_UNOPENED(a_directory_that_others_can_write_is_refused),
-        TEST_UNOPENED(anothers_directory_is_refused),
-        TEST(a_second_store_on_one_directory_is_refused),
-        TEST(a_lost_place_is_noticed),
-        TEST(the_warm_mark_comes_goes_and_stays),
-        TEST_UNOPENED(meta_is_absent_at_first_and_then_kept),
-        TEST(damaged_meta_is_told_and_can_be_set_aside),
-        TEST(a_newer_format_is_told_and_can_be_set_aside),
-        TEST(an_older_format_is_told_and_can_be_set_aside),
-        TEST_UNOPENED(a_file_that_is_no_database_is_damage),
-        TEST(entries_are_found_replaced_and_erased),
-        TEST(an_aborted_transaction_leaves_nothing),
-        TEST(an_entry_has_one_name_whatever_it_was_called),
-        TEST(records_of_any_size_are_kept),
-        TEST(a_changed_byte_is_told_and_nothing_is_handed_out),
-        TEST(a_record_under_another_key_is_damage),
-        TEST(a_list_is_in_the_order_of_the_text),
-        TEST(the_bytes_behind_a_name_are_not_part_of_it),
-        TEST(a_list_goes_on_behind_its_cursor),
-        TEST(cursors_may_be_any_bytes),
-        TEST(long_names_are_cut_and_still_erased),
-        TEST(events_come_in_the_order_of_their_lsn),
-        TEST(trimming_keeps_the_newest_and_what_no_checkpoint_covers),
-        TEST(clocks_and_checkpoint_come_back),
-        TEST(guards_are_put_replaced_and_erased),
-        TEST(clearing_leaves_meta_and_takes_another_key),
-        TEST_UNOPENED(clearing_an_empty_store_works),
-        TEST_UNOPENED(a_full_map_is_no_space_and_harms_nothing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

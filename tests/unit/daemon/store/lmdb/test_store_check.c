@@ -110,6 +110,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static void restore(const struct fixture *f)
 {
     const int fd = open(f->data, O_WRONLY | O_TRUNC | O_CLOEXEC);
@@ -217,17 +219,15 @@ static bool open_and_read(struct fixture *f)
 
 /* ---- The tests ---- */
 
-static void a_sound_database_is_accepted(void **state)
+CASE(a_sound_database_is_accepted)
 {
-    struct fixture *f = *state;
     assert_true(f->good_bytes > (size_t)100 * PAGE_BYTES);
     assert_true(open_and_read(f));
     assert_int_equal(f->dropped, 0);
 }
 
-static void a_truncated_database_kills_nobody(void **state)
+CASE(a_truncated_database_kills_nobody)
 {
-    struct fixture *f = *state;
     const size_t lengths[] = {0,
                               1,
                               PAGE_BYTES / 2,
@@ -253,9 +253,8 @@ static void a_truncated_database_kills_nobody(void **state)
     assert_true(accepted <= 3); /* its last page may be a free one */
 }
 
-static void changed_bits_kill_nobody_and_change_no_answer(void **state)
+CASE(changed_bits_kill_nobody_and_change_no_answer)
 {
-    struct fixture *f = *state;
     uint64_t seed = 20240607;
     size_t accepted = 0;
     size_t dropped = 0;
@@ -281,9 +280,8 @@ static void changed_bits_kill_nobody_and_change_no_answer(void **state)
 }
 
 /* What was accepted also takes writes: a page that is free by mistake must not become another's. */
-static void an_accepted_database_can_be_written(void **state)
+CASE(an_accepted_database_can_be_written)
 {
-    struct fixture *f = *state;
     uint64_t seed = 77;
     size_t accepted = 0;
     for (int i = 0; i < FLIPS / 3; i++) {
@@ -302,17 +300,15 @@ static void an_accepted_database_can_be_written(void **state)
     assert_true(accepted > FLIPS / 30);
 }
 
-static void a_database_of_zeros_is_damage(void **state)
+CASE(a_database_of_zeros_is_damage)
 {
-    struct fixture *f = *state;
     assert_int_equal(truncate(f->data, 0), 0);
     assert_int_equal(truncate(f->data, (off_t)f->good_bytes), 0);
     assert_int_equal(open_store(f), STORE_E_DAMAGED);
 }
 
-static void a_hole_is_damage(void **state)
+CASE(a_hole_is_damage)
 {
-    struct fixture *f = *state;
     size_t accepted = 0;
     uint64_t seed = 5;
     for (int i = 0; i < 30; i++) {
@@ -325,18 +321,4 @@ static void a_hole_is_damage(void **state)
         accepted += open_and_read(f);
     }
     assert_true(accepted < 30);
-}
-
-int main(void)
-{
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-    const struct CMUnitTest tests[] = {
-        TEST(a_sound_database_is_accepted),
-        TEST(a_truncated_database_kills_nobody),
-        TEST(changed_bits_kill_nobody_and_change_no_answer),
-        TEST(an_accepted_database_can_be_written),
-        TEST(a_database_of_zeros_is_damage),
-        TEST(a_hole_is_damage),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ static void check(const char *method, const char *etag, bool date_is_strong,
     } while (0)
 #define CHECK(...) CHECK_DATED(false, __VA_ARGS__)
 
-static void if_none_match_decides_by_the_tag_that_matches(void **state)
+TEST(if_none_match_decides_by_the_tag_that_matches)
 {
     const etag_field fields[] = {
         {ETAG_LIT("if-none-match"), ETAG_LIT("\"a,b\", W/\"v1\" , \"v1\", v1")},
@@ -72,7 +72,7 @@ static void if_none_match_decides_by_the_tag_that_matches(void **state)
           {"If-None-Match", "*", "matches: the representation exists", true});
 }
 
-static void if_match_wants_strong(void **state)
+TEST(if_match_wants_strong)
 {
     const etag_field fields[] = {{ETAG_LIT("If-Match"), ETAG_LIT("W/\"v1\", \"v0\"")},
                                  {ETAG_LIT("If-Unmodified-Since"), SAME_DATE}};
@@ -86,7 +86,7 @@ static void if_match_wants_strong(void **state)
           {"If-Match", "\"v1\"", "only weakly", true});
 }
 
-static void dates(void **state)
+TEST(dates)
 {
     const etag_field same[] = {{ETAG_LIT("If-Modified-Since"), SAME_DATE}};
     CHECK_DATED(true, "GET", "\"v1\"", ETAG_NOT_MODIFIED, same,
@@ -103,7 +103,7 @@ static void dates(void **state)
           {"If-Unmodified-Since", NULL, "modified since", true});
 }
 
-static void ranges(void **state)
+TEST(ranges)
 {
     const etag_field ours[] = {{ETAG_LIT("Range"), ETAG_LIT("bytes=0-1")},
                                {ETAG_LIT("If-Range"), ETAG_LIT("\"v1\"")}};
@@ -111,15 +111,4 @@ static void ranges(void **state)
           {"If-Range", NULL, "is true"});
     CHECK("GET", "\"v2\"", ETAG_PROCEED, ours, {"Range", NULL, "is ignored"},
           {"If-Range", NULL, "is false"});
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(if_none_match_decides_by_the_tag_that_matches),
-        cmocka_unit_test(if_match_wants_strong),
-        cmocka_unit_test(dates),
-        cmocka_unit_test(ranges),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,7 @@ static void parse(struct http_request *out, const char *text)
     assert_int_equal(line, 0);
 }
 
-static void a_request_with_cr_lf(void **state)
+TEST(a_request_with_cr_lf)
 {
     static struct http_request r;
     parse(&r, "GET /a/b?c=d HTTP/1.1\r\nHost: Example.org:80\r\nIf-None-Match:  \"a, b\" \t\r\n"
@@ -38,7 +38,7 @@ static void a_request_with_cr_lf(void **state)
     assert_int_equal(r.body_len, strlen("body: not a field\r\n"));
 }
 
-static void captures_end_lines_in_lf_and_lack_the_empty_line(void **state)
+TEST(captures_end_lines_in_lf_and_lack_the_empty_line)
 {
     static struct http_request r;
     parse(&r, "\n\r\nPUT /x HTTP/1.0\nIf-Match: *");
@@ -49,7 +49,7 @@ static void captures_end_lines_in_lf_and_lack_the_empty_line(void **state)
     assert_text(r.resource.host, "h2.example");
 }
 
-static void an_absolute_target_wins_over_host(void **state)
+TEST(an_absolute_target_wins_over_host)
 {
     static struct http_request r;
     parse(&r, "GET http://a.example:8080/x?y HTTP/1.1\nHost: b.example\n\n");
@@ -63,7 +63,7 @@ static void an_absolute_target_wins_over_host(void **state)
     assert_text(r.resource.target, "/?q=/");
 }
 
-static void mistakes_are_told_with_their_line(void **state)
+TEST(mistakes_are_told_with_their_line)
 {
     static const struct {
         const char *text;
@@ -104,7 +104,7 @@ static void mistakes_are_told_with_their_line(void **state)
     }
 }
 
-static void a_nul_and_too_many_fields(void **state)
+TEST(a_nul_and_too_many_fields)
 {
     static struct http_request r;
     struct why why;
@@ -118,7 +118,7 @@ static void a_nul_and_too_many_fields(void **state)
     assert_non_null(strstr(why.text, "more than 128"));
 }
 
-static void an_absolute_target_is_bounded(void **state)
+TEST(an_absolute_target_is_bounded)
 {
     static struct http_request r;
     struct why why;
@@ -131,17 +131,4 @@ static void an_absolute_target_is_bounded(void **state)
         assert_int_equal(http_request_parse(&r, (etag_str){text, len}, &why), extra);
     }
     assert_non_null(strstr(why.text, "4097 bytes long"));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_request_with_cr_lf),
-        cmocka_unit_test(captures_end_lines_in_lf_and_lack_the_empty_line),
-        cmocka_unit_test(an_absolute_target_wins_over_host),
-        cmocka_unit_test(mistakes_are_told_with_their_line),
-        cmocka_unit_test(a_nul_and_too_many_fields),
-        cmocka_unit_test(an_absolute_target_is_bounded),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }
