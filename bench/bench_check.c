@@ -20,7 +20,6 @@
 
 #include <errno.h>
 #include <etag/etag.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +39,7 @@ struct bench {
     const char *size_word;
     uint64_t region_bytes;
     bool region_huge;
-    size_t rounds;
+    uint64_t rounds;
     struct sample *samples;
     struct zipf zipf;
     uint64_t seed;
@@ -220,85 +219,10 @@ static void beside_server(struct bench *b, const struct peer *peer)
 
 struct options {
     const char *etagd, *redis, *memcached, *lmdb;
-    pid_t memcached_pid;
+    uint64_t memcached_pid;
     bool ck;
     double goal_uniform, goal_zipf;
 };
-
-static void options_read(struct options *o, struct bench *b, int argc, char **argv)
-{
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"entries", required_argument, NULL, 'n'},
-                                          {"size-word", required_argument, NULL, 'w'},
-                                          {"fill", no_argument, NULL, 'f'},
-                                          {"region", required_argument, NULL, 'b'},
-                                          {"region-huge", no_argument, NULL, 'H'},
-                                          {"rounds", required_argument, NULL, 'r'},
-                                          {"ck", no_argument, NULL, 'c'},
-                                          {"lmdb", required_argument, NULL, 'l'},
-                                          {"redis", required_argument, NULL, 'R'},
-                                          {"memcached", required_argument, NULL, 'm'},
-                                          {"memcached-pid", required_argument, NULL, 'p'},
-                                          {"goal", required_argument, NULL, 'g'},
-                                          {"goal-zipf", required_argument, NULL, 'z'},
-                                          {0}};
-
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        switch (c) {
-        case 'e':
-            o->etagd = optarg;
-            break;
-        case 'n':
-            b->entries = count_of(optarg);
-            break;
-        case 'w':
-            b->size_word = optarg;
-            break;
-        case 'b':
-            b->region_bytes = count_of(optarg);
-            break;
-        case 'H':
-            b->region_huge = true;
-            break;
-        case 'r':
-            b->rounds = count_of(optarg);
-            break;
-        case 'c':
-            o->ck = true;
-            break;
-        case 'l':
-            o->lmdb = optarg;
-            break;
-        case 'R':
-            o->redis = optarg;
-            break;
-        case 'm':
-            o->memcached = optarg;
-            break;
-        case 'p':
-            o->memcached_pid = (pid_t)count_of(optarg);
-            break;
-        case 'g':
-            o->goal_uniform = strtod(optarg, NULL);
-            break;
-        case 'z':
-            o->goal_zipf = strtod(optarg, NULL);
-            break;
-        default:
-            exit(2);
-        }
-    }
-    if (!o->etagd || b->entries == 0 || b->rounds == 0 || b->rounds > ROUNDS_MAX ||
-        optind != argc) {
-        fputs("usage: bench_check --etagd SOCKET --entries N --size-word WORD [--rounds "
-              "N] [--ck]\n"
-              "    [--region BYTES [--region-huge] [--goal RATIO] [--goal-zipf RATIO]] [--lmdb "
-              "DIRECTORY]\n"
-              "    [--redis SOCKET] [--memcached SOCKET --memcached-pid PID]\n",
-              stderr);
-        exit(2);
-    }
-}
 
 static void run(struct bench *b, const struct options *o)
 {
@@ -331,8 +255,28 @@ int main(int argc, char **argv)
 {
     static struct bench bench = {.rounds = 15, .size_word = "?", .seed = 1};
     struct options options = {0};
+    const struct bench_option names[] = {{"etagd", .text = &options.etagd},
+                                         {"entries", .count = &bench.entries},
+                                         {"size-word", .text = &bench.size_word},
+                                         {"region", .count = &bench.region_bytes},
+                                         {"region-huge", .flag = &bench.region_huge},
+                                         {"rounds", .count = &bench.rounds},
+                                         {"ck", .flag = &options.ck},
+                                         {"lmdb", .text = &options.lmdb},
+                                         {"redis", .text = &options.redis},
+                                         {"memcached", .text = &options.memcached},
+                                         {"memcached-pid", .count = &options.memcached_pid},
+                                         {"goal", .ratio = &options.goal_uniform},
+                                         {"goal-zipf", .ratio = &options.goal_zipf},
+                                         {0}};
+    static const char usage[] =
+        "bench_check --etagd SOCKET --entries N --size-word WORD [--rounds N] [--ck]\n"
+        "    [--region BYTES [--region-huge] [--goal RATIO] [--goal-zipf RATIO]]\n"
+        "    [--lmdb DIRECTORY] [--redis SOCKET] [--memcached SOCKET --memcached-pid PID]";
 
-    options_read(&options, &bench, argc, argv);
+    bench_options(argc, argv, names, usage);
+    if (!options.etagd || bench.entries == 0 || bench.rounds > ROUNDS_MAX)
+        bench_die("usage", usage);
     bench.samples = memory_new(SAMPLES, sizeof(*bench.samples));
     bench.zipf = zipf_of(bench.entries);
     bench.cpu_count = cpus_find(bench.cpus);

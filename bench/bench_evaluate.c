@@ -10,7 +10,6 @@
 #include "evaluate_peer.h"
 #include "figures.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +31,7 @@ struct bench {
     etag_validators validators;
     uint8_t order[ORDER];
     char list[LIST_BYTES_MAX];
-    size_t rounds;
+    uint64_t rounds;
 };
 
 static void bench_make(struct bench *b)
@@ -125,16 +124,10 @@ static void grow(const struct bench *b, size_t bytes, struct pair *rounds)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"rounds", required_argument, NULL, 'r'}, {0}};
     static struct bench bench = {.rounds = ROUNDS_DEFAULT};
+    const struct bench_option options[] = {{"rounds", .count = &bench.rounds}, {0}};
 
-    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c != 'r')
-            exit(2);
-        bench.rounds = count_of(optarg);
-    }
-    if (optind < argc)
-        bench_die("usage", "bench_evaluate [--rounds N]");
+    bench_options(argc, argv, options, "bench_evaluate [--rounds N]");
     struct pair *rounds = memory_new(bench.rounds, sizeof(*rounds));
     bench_make(&bench);
     compare(&bench, rounds);

@@ -9,7 +9,6 @@
 #include "world.h"
 
 #include <etag/etag.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,26 +86,19 @@ static struct pair run(struct bench *b, uint64_t requests)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"capacity", required_argument, NULL, 'c'},
-                                          {"rounds", required_argument, NULL, 'r'},
-                                          {0}};
     static struct bench b = {.seed = 1, .victim_seed = 2};
     const char *etagd = NULL;
     uint64_t rounds = 10;
+    const struct bench_option options[] = {{"etagd", .text = &etagd},
+                                           {"capacity", .count = &b.capacity},
+                                           {"rounds", .count = &rounds},
+                                           {0}};
+    static const char usage[] =
+        "bench_evict --etagd SOCKET --capacity N (of that daemon) [--rounds N]";
 
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        if (c == 'e')
-            etagd = optarg;
-        else if (c == 'c')
-            b.capacity = count_of(optarg);
-        else if (c == 'r')
-            rounds = count_of(optarg);
-        else
-            return 2;
-    }
-    if (!etagd || b.capacity == 0 || b.capacity > UINT32_MAX / 64 || optind < argc)
-        bench_die("usage", "bench_evict --etagd SOCKET --capacity N (of that daemon) [--rounds N]");
+    bench_options(argc, argv, options, usage);
+    if (!etagd || b.capacity == 0 || b.capacity > UINT32_MAX / 64)
+        bench_die("usage", usage);
     b.client = world_client(etagd);
     b.keys = KEYS_PER_CAPACITY * b.capacity;
     b.place_count = b.keys + 8 * b.capacity;

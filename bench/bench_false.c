@@ -8,7 +8,6 @@
 #include "world.h"
 
 #include <etag/etag.h>
-#include <getopt.h>
 #include <stdio.h>
 
 #define CALL_NAMES 100u
@@ -54,28 +53,19 @@ static double stale_part(etag_client *client, uint64_t entries)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"entries", required_argument, NULL, 'n'},
-                                          {"step", required_argument, NULL, 's'},
-                                          {"steps", required_argument, NULL, 'c'},
-                                          {0}};
     const char *etagd = NULL;
     uint64_t entries = 0, step = 0, steps = 0;
+    const struct bench_option options[] = {{"etagd", .text = &etagd},
+                                           {"entries", .count = &entries},
+                                           {"step", .count = &step},
+                                           {"steps", .count = &steps},
+                                           {0}};
+    static const char usage[] =
+        "bench_false --etagd SOCKET --entries N --step N (of 100) --steps N";
 
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        if (c == 'e')
-            etagd = optarg;
-        else if (c == 'n')
-            entries = count_of(optarg);
-        else if (c == 's')
-            step = count_of(optarg);
-        else if (c == 'c')
-            steps = count_of(optarg);
-        else
-            return 2;
-    }
-    if (!etagd || entries == 0 || steps == 0 || step % CALL_NAMES != 0 || optind < argc)
-        bench_die("usage", "bench_false --etagd SOCKET --entries N --step N (of 100) --steps N");
+    bench_options(argc, argv, options, usage);
+    if (!etagd || entries == 0 || steps == 0 || step % CALL_NAMES != 0)
+        bench_die("usage", usage);
     etag_client *client = world_client(etagd);
     world_fill(client, 0, entries, false);
     for (uint64_t i = 0; i <= steps; i++) {

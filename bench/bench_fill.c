@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <etag/etag.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,29 +24,19 @@ static void front_end(const char *socket_path, uint64_t first, uint64_t end, boo
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"entries", required_argument, NULL, 'n'},
-                                          {"front-ends", required_argument, NULL, 'f'},
-                                          {"shared", no_argument, NULL, 's'},
-                                          {0}};
     const char *etagd = NULL;
     uint64_t entries = 0, front_ends = 2;
     bool shared = false;
+    const struct bench_option options[] = {{"etagd", .text = &etagd},
+                                           {"entries", .count = &entries},
+                                           {"front-ends", .count = &front_ends},
+                                           {"shared", .flag = &shared},
+                                           {0}};
+    static const char usage[] = "bench_fill --etagd SOCKET --entries N [--front-ends N] [--shared]";
 
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        if (c == 'e')
-            etagd = optarg;
-        else if (c == 'n')
-            entries = count_of(optarg);
-        else if (c == 'f')
-            front_ends = count_of(optarg);
-        else if (c == 's')
-            shared = true;
-        else
-            return 2;
-    }
-    if (!etagd || entries == 0 || front_ends > FRONT_ENDS_MAX || optind < argc)
-        bench_die("usage", "bench_fill --etagd SOCKET --entries N [--front-ends N] [--shared]");
+    bench_options(argc, argv, options, usage);
+    if (!etagd || entries == 0 || front_ends > FRONT_ENDS_MAX)
+        bench_die("usage", usage);
     const uint64_t start = now_ns();
     for (uint64_t i = 0; i < front_ends; i++) {
         const pid_t pid = fork();

@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <etag/etag.h>
-#include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,26 +109,16 @@ static enum figure figure_of(const char *word)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"count", required_argument, NULL, 'n'},
-                                          {"figure", required_argument, NULL, 'f'},
-                                          {0}};
-    const char *etagd = NULL;
+    const char *etagd = NULL, *figure = NULL;
     uint64_t count = 20000, next = 0;
-    int only = FIGURE_COUNT;
+    const struct bench_option options[] = {
+        {"etagd", .text = &etagd}, {"count", .count = &count}, {"figure", .text = &figure}, {0}};
+    static const char usage[] = "bench_finish --etagd SOCKET [--count N] [--figure WORD]";
 
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        if (c == 'e')
-            etagd = optarg;
-        else if (c == 'n')
-            count = count_of(optarg);
-        else if (c == 'f')
-            only = (int)figure_of(optarg);
-        else
-            return 2;
-    }
-    if (!etagd || optind < argc)
-        bench_die("usage", "bench_finish --etagd SOCKET [--count N] [--figure WORD]");
+    bench_options(argc, argv, options, usage);
+    if (!etagd)
+        bench_die("usage", usage);
+    const int only = figure ? (int)figure_of(figure) : FIGURE_COUNT;
     etag_client *client = world_client(etagd);
     for (int i = 0; i < FIGURE_COUNT; i++, next += count)
         if (only == FIGURE_COUNT || only == i)

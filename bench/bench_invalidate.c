@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <etag/etag.h>
-#include <getopt.h>
 #include <hiredis/hiredis.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -42,7 +41,7 @@ struct bench {
     int ping_fd;
     pid_t ping_pid;
     char names[NAMES][32];
-    uint32_t rounds, per_round;
+    uint64_t rounds, per_round;
     const char *etagd_socket, *redis_socket;
 };
 
@@ -204,7 +203,7 @@ static void measure(struct bench *bench, const char *place_word)
         for (uint32_t i = 0; i < WARM_UP_ROUND_TRIPS; i++)
             ask(bench, (enum side)side, i);
     }
-    for (uint32_t round = 0; round < bench->rounds; round++) {
+    for (uint64_t round = 0; round < bench->rounds; round++) {
         double of[SIDES];
         for (int turn = 0; turn < SIDES; turn++) {
             /* Nobody always comes first. */
@@ -227,50 +226,21 @@ static void measure(struct bench *bench, const char *place_word)
 
 /* ---- Main ------------------------------------------------------------------------------------ */
 
-static void options_read(struct bench *bench, int argc, char **argv)
-{
-    static const struct option options[] = {
-        {"etagd", required_argument, NULL, 'e'},
-        {"redis", required_argument, NULL, 'r'},
-        {"rounds", required_argument, NULL, 'n'},
-        {"per-round", required_argument, NULL, 'p'},
-        {0},
-    };
-    int option;
-
-    bench->rounds = 30;
-    bench->per_round = 2000;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 'e':
-            bench->etagd_socket = optarg;
-            break;
-        case 'r':
-            bench->redis_socket = optarg;
-            break;
-        case 'n':
-            bench->rounds = (uint32_t)count_of(optarg);
-            break;
-        case 'p':
-            bench->per_round = (uint32_t)count_of(optarg);
-            break;
-        default:
-            exit(2);
-        }
-    if (!bench->etagd_socket || !bench->redis_socket || optind < argc) {
-        fputs("usage: bench_invalidate --etagd SOCKET --redis SOCKET [--rounds N] [--per-round N] "
-              "\n",
-              stderr);
-        exit(2);
-    }
-}
-
 int main(int argc, char **argv)
 {
-    static struct bench bench;
+    static struct bench bench = {.rounds = 30, .per_round = 2000};
     int cpus[2];
+    const struct bench_option options[] = {{"etagd", .text = &bench.etagd_socket},
+                                           {"redis", .text = &bench.redis_socket},
+                                           {"rounds", .count = &bench.rounds},
+                                           {"per-round", .count = &bench.per_round},
+                                           {0}};
+    static const char usage[] =
+        "bench_invalidate --etagd SOCKET --redis SOCKET [--rounds N] [--per-round N]";
 
-    options_read(&bench, argc, argv);
+    bench_options(argc, argv, options, usage);
+    if (!bench.etagd_socket || !bench.redis_socket)
+        bench_die("usage", usage);
     bench_open(&bench);
     const int placements = cpus_find(cpus);
     for (int placement = 0; placement < placements && placement < PLACEMENTS; placement++) {

@@ -13,7 +13,6 @@
 #include "world.h"
 
 #include <etag/etag.h>
-#include <getopt.h>
 #include <hiredis/hiredis.h>
 #include <poll.h>
 #include <stdio.h>
@@ -32,7 +31,7 @@ struct bench {
     char names[NAMES][32];
     /* wraps around */
     etag_str name_strs[NAMES + OPEN_AT_ONCE];
-    size_t rounds;
+    uint64_t rounds;
 };
 
 static etag_targets targets_of(const etag_str *names, size_t count)
@@ -235,37 +234,23 @@ static void power(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"redis", required_argument, NULL, 'r'},
-                                          {"rounds", required_argument, NULL, 'n'},
-                                          {"dependents", required_argument, NULL, 'd'},
-                                          {"power", no_argument, NULL, 'p'},
-                                          {"tail", no_argument, NULL, 't'},
-                                          {0}};
     static struct bench b = {.rounds = 15};
     const char *redis = NULL;
     uint64_t entries = 0;
     bool of_power = false, of_tail = false;
+    const struct bench_option options[] = {{"etagd", .text = &b.etagd},
+                                           {"redis", .text = &redis},
+                                           {"rounds", .count = &b.rounds},
+                                           {"dependents", .count = &entries},
+                                           {"power", .flag = &of_power},
+                                           {"tail", .flag = &of_tail},
+                                           {0}};
+    static const char usage[] = "bench_rate --etagd SOCKET [--redis SOCKET] [--dependents ENTRIES] "
+                                "[--power] [--tail] [--rounds N]";
 
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        if (c == 'e')
-            b.etagd = optarg;
-        else if (c == 'r')
-            redis = optarg;
-        else if (c == 'n')
-            b.rounds = count_of(optarg);
-        else if (c == 'd')
-            entries = count_of(optarg);
-        else if (c == 'p')
-            of_power = true;
-        else if (c == 't')
-            of_tail = true;
-        else
-            return 2;
-    }
-    if (!b.etagd || optind < argc)
-        bench_die("usage", "bench_rate --etagd SOCKET [--redis SOCKET] [--dependents ENTRIES] "
-                           "[--power] [--tail] [--rounds N]");
+    bench_options(argc, argv, options, usage);
+    if (!b.etagd)
+        bench_die("usage", usage);
     for (size_t i = 0; i < NAMES + OPEN_AT_ONCE; i++) {
         snprintf(b.names[i % NAMES], sizeof(b.names[0]), "upload:%zu", i % NAMES);
         b.name_strs[i] = etag_str_of(b.names[i % NAMES]);

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <etag/etag.h>
-#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,7 +40,7 @@ enum { GO_READER = 1, GO_WRITER = 2 };
 struct bench {
     const char *etagd;
     uint64_t entries, rate;
-    size_t rounds;
+    uint64_t rounds;
     struct board *board;
     int cpus[2];
 };
@@ -206,27 +205,17 @@ static void run(struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"etagd", required_argument, NULL, 'e'},
-                                          {"entries", required_argument, NULL, 'n'},
-                                          {"rounds", required_argument, NULL, 'r'},
-                                          {"rate", required_argument, NULL, 'i'},
-                                          {0}};
     static struct bench b = {.rounds = 15, .rate = 100000};
+    const struct bench_option options[] = {{"etagd", .text = &b.etagd},
+                                           {"entries", .count = &b.entries},
+                                           {"rounds", .count = &b.rounds},
+                                           {"rate", .count = &b.rate},
+                                           {0}};
+    static const char usage[] = "bench_readers --etagd SOCKET --entries N [--rounds N] [--rate N]";
 
-    for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        if (c == 'e')
-            b.etagd = optarg;
-        else if (c == 'n')
-            b.entries = count_of(optarg);
-        else if (c == 'r')
-            b.rounds = count_of(optarg);
-        else if (c == 'i')
-            b.rate = count_of(optarg);
-        else
-            return 2;
-    }
-    if (!b.etagd || b.entries == 0 || b.rounds > ROUNDS_MAX || optind < argc)
-        bench_die("usage", "bench_readers --etagd SOCKET --entries N [--rounds N] [--rate N]");
+    bench_options(argc, argv, options, usage);
+    if (!b.etagd || b.entries == 0 || b.rounds > ROUNDS_MAX)
+        bench_die("usage", usage);
     if (cpus_find(b.cpus) < 2)
         bench_die("readers", "two CPUs are needed");
     b.board = mmap(NULL, sizeof(*b.board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,

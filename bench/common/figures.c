@@ -70,7 +70,7 @@ void value_print(const char *group, const char *figure, double value, const char
     fflush(stdout);
 }
 
-uint64_t count_of(const char *text)
+static uint64_t count_of(const char *text)
 {
     char *end;
 
@@ -79,4 +79,24 @@ uint64_t count_of(const char *text)
     if (*text < '0' || *text > '9' || *end != '\0' || n < 1 || errno != 0)
         bench_die(text, "not a positive number");
     return n;
+}
+
+void bench_options(int argc, char **argv, const struct bench_option *options, const char *usage)
+{
+    for (int i = 1; i < argc; i++) {
+        const struct bench_option *option = options;
+        while (option->name &&
+               (strncmp(argv[i], "--", 2) != 0 || strcmp(argv[i] + 2, option->name) != 0))
+            option++;
+        if (!option->name || (!option->flag && i + 1 == argc))
+            bench_die("usage", usage);
+        if (option->flag)
+            *option->flag = true;
+        else if (option->text)
+            *option->text = argv[++i];
+        else if (option->count)
+            *option->count = count_of(argv[++i]);
+        else
+            *option->ratio = strtod(argv[++i], NULL);
+    }
 }

@@ -6,6 +6,7 @@
 #ifndef ETAG_BENCH_FIGURES_H
 #define ETAG_BENCH_FIGURES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -49,8 +50,18 @@ void comparison_print(const struct comparison *c);
 void value_print(const char *group, const char *figure, double value, const char *unit,
                  double goal);
 
-/* A positive number of a command line, or the end of the program. */
-uint64_t count_of(const char *text);
+/* An option of a benchmark, and the one place where its value goes. A table ends with a zero. */
+struct bench_option {
+    const char *name;
+    const char **text;
+    /* positive */
+    uint64_t *count;
+    double *ratio;
+    bool *flag;
+};
+
+/* Reads the command line, which has no other arguments; or the end of the program. */
+void bench_options(int argc, char **argv, const struct bench_option *options, const char *usage);
 
 static inline uint64_t now_ns(void)
 {

@@ -10,7 +10,9 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 static bool is_trusted(uid_t uid)
@@ -29,6 +31,30 @@ const char *owned_file_fault(const struct stat *status)
     if (status->st_mode & (S_IWGRP | S_IWOTH))
         return "can be written by others; remove it, since they may have";
     return NULL;
+}
+
+int owned_file_open(const char *path, int flags)
+{
+    struct stat status;
+    CLEANUP(cleanup_fd) int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+
+    if (fd < 0)
+        return errno == ELOOP || errno == ENXIO || errno == EISDIR ? -EPERM : -errno;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    return owned_file_fault(&status) ? -EPERM : take_fd(&fd);
+}
+
+bool owned_fs_is_none_of(int fd, const uint32_t *types, size_t count)
+{
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if ((uint32_t)fs.f_type == types[i])
+            return false;
+    return true;
 }
 
 const char *owned_link_fault(const char *path)

@@ -11,8 +11,43 @@
 #ifndef ETAGD_INTAKE_H
 #define ETAGD_INTAKE_H
 
-#include "budget.h"
 #include "peer.h"
+
+/* ---- What a turn may do ---- */
+
+/* Three kinds of work, in this order, each with a bound of frames and of time, and a share for each
+ * peer. What is over the bound stays buffered, and the lease is kept in between. */
+enum work {
+    /* somebody waits for it, and it is short: mutations, guards, pings, hellos */
+    WORK_URGENT,
+    /* many, and nobody waits */
+    WORK_FILL,
+    /* what people ask; one may take a millisecond */
+    WORK_ASKED,
+};
+#define WORK_KINDS 3
+
+enum work work_of(enum request_kind kind);
+
+/* How many frames in a row are one peer's. */
+uint32_t work_share(enum work work);
+
+struct budget {
+    uint64_t until_ns;
+    uint32_t frames_left;
+    bool used;
+};
+
+/* now_ns: CLOCK_MONOTONIC. */
+struct budget budget_begin(enum work work, uint64_t now_ns);
+
+/* Whether there is a frame left. */
+bool budget_left(const struct budget *budget, uint64_t now_ns);
+/* Takes a frame from the budget. False: there is none left. The first one is always there: a clock
+ * that jumps stops nobody. */
+MUST_USE bool budget_take(struct budget *budget, uint64_t now_ns);
+
+/* ---- Intake ---- */
 
 struct line {
     struct peer *first, *last;

@@ -16,7 +16,7 @@
 #define EVENTS_PER_TURN 256
 
 struct epoll_loop {
-    struct shared_loop shared;
+    struct loop shared;
     int epoll_fd;
     /* that are registered */
     uint32_t listen_events;
@@ -24,7 +24,7 @@ struct epoll_loop {
 };
 
 struct epoll_stream {
-    struct shared_stream shared;
+    struct loop_stream shared;
     /* that are registered; 0: not in the set */
     uint32_t events;
 };
@@ -57,10 +57,10 @@ static int epoll_loop_open(struct loop **out, const struct loop_handler *handler
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (loop->epoll_fd < 0) {
         const int r = -errno;
-        epoll_loop_close(&loop->shared.base);
+        epoll_loop_close(&loop->shared);
         return r;
     }
-    *out = &loop->shared.base;
+    *out = &loop->shared;
     return 0;
 }
 
@@ -119,7 +119,7 @@ static int stream_update(struct epoll_stream *stream, uint32_t events)
 
 static void stream_flush(struct epoll_stream *stream)
 {
-    struct shared_stream *const shared = &stream->shared;
+    struct loop_stream *const shared = &stream->shared;
     int r = send_queue_flush(&shared->queue, shared->fd);
     const uint32_t waiting_for_room = r == -EAGAIN ? EPOLLOUT : 0;
 
@@ -133,7 +133,7 @@ static void stream_flush(struct epoll_stream *stream)
 
 static void stream_receive(struct epoll_stream *stream)
 {
-    struct shared_stream *const shared = &stream->shared;
+    struct loop_stream *const shared = &stream->shared;
     struct epoll_loop *const loop = (struct epoll_loop *)shared->loop;
 
     if (shared->closed || !shared_stream_receives(shared))
@@ -166,13 +166,13 @@ static int epoll_stream_open(struct loop *base, int fd, void *owner, struct loop
 
     if (!stream)
         return -ENOMEM;
-    shared_stream_init(&stream->shared, (struct shared_loop *)base, take_fd(&owned_fd), owner);
+    shared_stream_init(&stream->shared, base, take_fd(&owned_fd), owner);
     const int r = stream_update(stream, EPOLLIN);
     if (r < 0) {
         shared_stream_free(&stream->shared);
         return r;
     }
-    *out = &stream->shared.base;
+    *out = &stream->shared;
     return 0;
 }
 
@@ -191,7 +191,7 @@ static void epoll_stream_close(struct loop_stream *base)
 
 static int begin_turn(struct epoll_loop *loop)
 {
-    struct shared_stream *shared;
+    struct loop_stream *shared;
 
     while ((shared = shared_pending_take(&loop->shared))) {
         if (shared->closed)
@@ -259,14 +259,8 @@ const struct loop_backend loop_epoll_backend = {
     .close = epoll_loop_close,
     .listen = epoll_listen,
     .unlisten = epoll_unlisten,
-    .accept_pause = shared_accept_pause,
     .watch = epoll_watch,
     .stream_open = epoll_stream_open,
-    .stream_send = shared_stream_send,
-    .stream_queued = shared_stream_queued,
-    .stream_failed = shared_stream_failed,
-    .queued = shared_queued,
-    .stream_hold = shared_stream_hold,
     .stream_close = epoll_stream_close,
     .turn = epoll_turn,
 };

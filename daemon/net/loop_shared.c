@@ -169,19 +169,18 @@ int send_queue_flush(struct send_queue *queue, int fd)
 
 /* ---- Loop and stream ---- */
 
-void shared_loop_init(struct shared_loop *loop, const struct loop_backend *backend,
+void shared_loop_init(struct loop *loop, const struct loop_backend *backend,
                       const struct loop_handler *handler, void *ctx)
 {
-    loop->base.backend = backend;
+    loop->backend = backend;
     loop->handler = handler;
     loop->ctx = ctx;
     loop->pending_last = &loop->pending_first;
     loop->listen_fd = -1;
 }
 
-void shared_stream_init(struct shared_stream *stream, struct shared_loop *loop, int fd, void *owner)
+void shared_stream_init(struct loop_stream *stream, struct loop *loop, int fd, void *owner)
 {
-    stream->base.backend = loop->base.backend;
     stream->loop = loop;
     stream->fd = fd;
     stream->owner = owner;
@@ -192,7 +191,7 @@ void shared_stream_init(struct shared_stream *stream, struct shared_loop *loop, 
     loop->streams = stream;
 }
 
-void shared_stream_free(struct shared_stream *stream)
+void shared_stream_free(struct loop_stream *stream)
 {
     if (stream->previous)
         stream->previous->next = stream->next;
@@ -205,11 +204,11 @@ void shared_stream_free(struct shared_stream *stream)
     free(stream);
 }
 
-void shared_streams_close(struct shared_loop *loop)
+void shared_streams_close(struct loop *loop)
 {
-    struct shared_stream *next;
+    struct loop_stream *next;
 
-    for (struct shared_stream *stream = loop->streams; stream; stream = next) {
+    for (struct loop_stream *stream = loop->streams; stream; stream = next) {
         next = stream->next;
         if (stream->fd >= 0)
             (void)!send_queue_flush(&stream->queue, stream->fd);
@@ -217,9 +216,9 @@ void shared_streams_close(struct shared_loop *loop)
     }
 }
 
-void shared_pending_add(struct shared_stream *stream)
+void shared_pending_add(struct loop_stream *stream)
 {
-    struct shared_loop *const loop = stream->loop;
+    struct loop *const loop = stream->loop;
 
     if (stream->is_pending)
         return;
@@ -229,9 +228,9 @@ void shared_pending_add(struct shared_stream *stream)
     loop->pending_last = &stream->next_pending;
 }
 
-struct shared_stream *shared_pending_take(struct shared_loop *loop)
+struct loop_stream *shared_pending_take(struct loop *loop)
 {
-    struct shared_stream *const stream = loop->pending_first;
+    struct loop_stream *const stream = loop->pending_first;
 
     if (!stream)
         return NULL;
@@ -242,10 +241,8 @@ struct shared_stream *shared_pending_take(struct shared_loop *loop)
     return stream;
 }
 
-int shared_stream_send(struct loop_stream *base, etag_str bytes, const int *fds, size_t fd_count)
+int loop_stream_send(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count)
 {
-    struct shared_stream *const stream = (struct shared_stream *)base;
-
     assert(!stream->closed);
     if (stream->failure)
         return 0;
@@ -255,46 +252,44 @@ int shared_stream_send(struct loop_stream *base, etag_str bytes, const int *fds,
     return r;
 }
 
-size_t shared_stream_queued(const struct loop_stream *stream)
+size_t loop_stream_queued(const struct loop_stream *stream)
 {
-    return ((const struct shared_stream *)stream)->queue.bytes;
+    return stream->queue.bytes;
 }
 
-bool shared_stream_failed(const struct loop_stream *stream)
+bool loop_stream_failed(const struct loop_stream *stream)
 {
-    return ((const struct shared_stream *)stream)->failure != 0;
+    return stream->failure != 0;
 }
 
-size_t shared_queued(const struct loop *loop)
+size_t loop_queued(const struct loop *loop)
 {
-    return ((const struct shared_loop *)loop)->queued_bytes;
+    return loop->queued_bytes;
 }
 
-void shared_stream_hold(struct loop_stream *base, bool hold)
+void loop_stream_hold(struct loop_stream *stream, bool hold)
 {
-    struct shared_stream *const stream = (struct shared_stream *)base;
-
     if (stream->held == hold)
         return;
     stream->held = hold;
     shared_pending_add(stream);
 }
 
-bool shared_stream_receives(const struct shared_stream *stream)
+bool shared_stream_receives(const struct loop_stream *stream)
 {
     return !stream->ended && (!stream->held || stream->failure);
 }
 
 /* Shut down rather than told at once: a writer that does not wait for its answer may be gone, and
  * what it sent before still counts. */
-void shared_stream_fail(struct shared_stream *stream, int error)
+void shared_stream_fail(struct loop_stream *stream, int error)
 {
     stream->failure = error;
     send_queue_clear(&stream->queue);
     shutdown(stream->fd, SHUT_RDWR);
 }
 
-void shared_stream_end(struct shared_stream *stream, int error)
+void shared_stream_end(struct loop_stream *stream, int error)
 {
     if (stream->closed || stream->ended)
         return;
@@ -305,7 +300,7 @@ void shared_stream_end(struct shared_stream *stream, int error)
 
 /* ---- Accepting and watching ---- */
 
-int shared_listen(struct shared_loop *loop, int listen_fd)
+int shared_listen(struct loop *loop, int listen_fd)
 {
     const int flags = fcntl(listen_fd, F_GETFL);
 
@@ -317,14 +312,14 @@ int shared_listen(struct shared_loop *loop, int listen_fd)
     return 0;
 }
 
-void shared_unlisten(struct shared_loop *loop)
+void shared_unlisten(struct loop *loop)
 {
     loop->listen_fd = -1;
 }
 
-void shared_accept_pause(struct loop *loop, uint64_t ns)
+void loop_accept_pause(struct loop *loop, uint64_t ns)
 {
-    ((struct shared_loop *)loop)->accept_paused_ns = time_ns_of(CLOCK_MONOTONIC) + ns;
+    loop->accept_paused_ns = time_ns_of(CLOCK_MONOTONIC) + ns;
 }
 
 static bool accept_passing(int error)
@@ -332,18 +327,18 @@ static bool accept_passing(int error)
     return error == -EAGAIN || error == -EINTR || error == -ECONNABORTED || error == -ECANCELED;
 }
 
-static void accept_failed(struct shared_loop *loop, int error)
+static void accept_failed(struct loop *loop, int error)
 {
     if (accept_passing(error))
         return;
-    shared_accept_pause(&loop->base, ACCEPT_PAUSE_MS * NS_PER_MS);
+    loop_accept_pause(loop, ACCEPT_PAUSE_MS * NS_PER_MS);
     if (loop->accept_failing)
         return;
     loop->accept_failing = true;
     loop->handler->accept_failed(loop->ctx, error);
 }
 
-void shared_accept_some(struct shared_loop *loop)
+void shared_accept_some(struct loop *loop)
 {
     for (int i = 0; i < LOOP_ACCEPTS_MAX && shared_accepting(loop); i++) {
         const int fd = accept4(loop->listen_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -356,7 +351,7 @@ void shared_accept_some(struct shared_loop *loop)
     }
 }
 
-bool shared_accepting(struct shared_loop *loop)
+bool shared_accepting(struct loop *loop)
 {
     if (loop->listen_fd < 0)
         return false;
@@ -366,7 +361,7 @@ bool shared_accepting(struct shared_loop *loop)
     return true;
 }
 
-uint64_t shared_wait_ns(const struct shared_loop *loop, uint64_t timeout_ns)
+uint64_t shared_wait_ns(const struct loop *loop, uint64_t timeout_ns)
 {
     if (loop->listen_fd < 0 || loop->accept_paused_ns == 0)
         return timeout_ns;
@@ -375,11 +370,53 @@ uint64_t shared_wait_ns(const struct shared_loop *loop, uint64_t timeout_ns)
     return min_of(pause_ns, timeout_ns);
 }
 
-struct shared_watch *shared_watch_add(struct shared_loop *loop, int fd)
+struct shared_watch *shared_watch_add(struct loop *loop, int fd)
 {
     if (loop->watch_count == WATCHES_MAX)
         return NULL;
     struct shared_watch *const watch = &loop->watches[loop->watch_count++];
     *watch = (struct shared_watch){.fd = fd};
     return watch;
+}
+
+/* ---- What a backend does in its own way ---- */
+
+struct loop *loop_close(struct loop *loop)
+{
+    return loop ? loop->backend->close(loop) : NULL;
+}
+
+const char *loop_name(const struct loop *loop)
+{
+    return loop->backend->name;
+}
+
+int loop_listen(struct loop *loop, int listen_fd)
+{
+    return loop->backend->listen(loop, listen_fd);
+}
+
+void loop_unlisten(struct loop *loop)
+{
+    loop->backend->unlisten(loop);
+}
+
+int loop_watch(struct loop *loop, int fd)
+{
+    return loop->backend->watch(loop, fd);
+}
+
+int loop_stream_open(struct loop *loop, int fd, void *owner, struct loop_stream **out)
+{
+    return loop->backend->stream_open(loop, fd, owner, out);
+}
+
+void loop_stream_close(struct loop_stream *stream)
+{
+    stream->loop->backend->stream_close(stream);
+}
+
+int loop_turn(struct loop *loop, uint64_t timeout_ns)
+{
+    return loop->backend->turn(loop, timeout_ns);
 }

@@ -10,7 +10,7 @@
 #ifndef ETAGD_LOOP_SHARED_H
 #define ETAGD_LOOP_SHARED_H
 
-#include "loop_backend.h"
+#include "loop.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,6 +20,22 @@
 #define SEND_CHUNKS_MAX 16    /* in one sendmsg */
 #define WATCHES_MAX 8         /* the daemon has three */
 #define ACCEPT_PAUSE_MS 1000u /* after a failure */
+
+/* What a backend adds: a table, chosen once by loop.c. */
+struct loop_backend {
+    const char *name;
+    int (*open)(struct loop **out, const struct loop_handler *handler, void *ctx);
+    struct loop *(*close)(struct loop *loop);
+    int (*listen)(struct loop *loop, int listen_fd);
+    void (*unlisten)(struct loop *loop);
+    int (*watch)(struct loop *loop, int fd);
+    int (*stream_open)(struct loop *loop, int fd, void *owner, struct loop_stream **out);
+    void (*stream_close)(struct loop_stream *stream);
+    int (*turn)(struct loop *loop, uint64_t timeout_ns);
+};
+
+extern const struct loop_backend loop_uring_backend;
+extern const struct loop_backend loop_epoll_backend;
 
 /* ---- The outgoing queue ---- */
 
@@ -57,12 +73,12 @@ MUST_USE int send_queue_flush(struct send_queue *queue, int fd);
 
 /* ---- Loop and stream ---- */
 
-struct shared_stream {
-    struct loop_stream base;
-    struct shared_loop *loop;
+/* The first member of each backend's own. */
+struct loop_stream {
+    struct loop *loop;
     /* of all */
-    struct shared_stream *previous, *next;
-    struct shared_stream *next_pending;
+    struct loop_stream *previous, *next;
+    struct loop_stream *next_pending;
     bool is_pending;
     /* by the caller: no callbacks */
     bool closed;
@@ -83,12 +99,13 @@ struct shared_watch {
     bool armed;
 };
 
-struct shared_loop {
-    struct loop base;
+/* The first member of each backend's own. */
+struct loop {
+    const struct loop_backend *backend;
     const struct loop_handler *handler;
     void *ctx;
-    struct shared_stream *streams;
-    struct shared_stream *pending_first, **pending_last;
+    struct loop_stream *streams;
+    struct loop_stream *pending_first, **pending_last;
     struct shared_watch watches[WATCHES_MAX];
     size_t watch_count;
     /* of all streams */
@@ -101,53 +118,43 @@ struct shared_loop {
     uint64_t accept_paused_ns;
 };
 
-void shared_loop_init(struct shared_loop *loop, const struct loop_backend *backend,
+void shared_loop_init(struct loop *loop, const struct loop_backend *backend,
                       const struct loop_handler *handler, void *ctx);
 
 /* stream: zeroed, at the beginning of the backend's own. */
-void shared_stream_init(struct shared_stream *stream, struct shared_loop *loop, int fd,
-                        void *owner);
+void shared_stream_init(struct loop_stream *stream, struct loop *loop, int fd, void *owner);
 /* Out of the list of all; closes the descriptor if there is one, frees the queue and the stream. */
-void shared_stream_free(struct shared_stream *stream);
+void shared_stream_free(struct loop_stream *stream);
 /* One attempt to send what is queued, then frees all. */
-void shared_streams_close(struct shared_loop *loop);
+void shared_streams_close(struct loop *loop);
 
-void shared_pending_add(struct shared_stream *stream);
+void shared_pending_add(struct loop_stream *stream);
 /* The oldest pending stream, taken off the list; NULL: none. */
-struct shared_stream *shared_pending_take(struct shared_loop *loop);
-
-/* Both backends' stream_send, stream_queued, stream_failed, queued and stream_hold. */
-int shared_stream_send(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count);
-size_t shared_stream_queued(const struct loop_stream *stream);
-bool shared_stream_failed(const struct loop_stream *stream);
-size_t shared_queued(const struct loop *loop);
-void shared_stream_hold(struct loop_stream *stream, bool hold);
+struct loop_stream *shared_pending_take(struct loop *loop);
 
 /* Whether the stream wants to receive now. A failed one does, to come to its end. */
-bool shared_stream_receives(const struct shared_stream *stream);
+bool shared_stream_receives(const struct loop_stream *stream);
 
 /* Sending failed: the queue goes, and receiving ends after what the peer sent before. */
-void shared_stream_fail(struct shared_stream *stream, int error);
+void shared_stream_fail(struct loop_stream *stream, int error);
 /* Receiving ended with 0 or a negative errno: says so, once. */
-void shared_stream_end(struct shared_stream *stream, int error);
+void shared_stream_end(struct loop_stream *stream, int error);
 
 /* ---- Accepting ---- */
 
 /* From now on on this descriptor, which becomes non-blocking. 0 or a negative errno. */
-MUST_USE int shared_listen(struct shared_loop *loop, int listen_fd);
-void shared_unlisten(struct shared_loop *loop);
-/* Both backends' accept_pause. */
-void shared_accept_pause(struct loop *loop, uint64_t ns);
+MUST_USE int shared_listen(struct loop *loop, int listen_fd);
+void shared_unlisten(struct loop *loop);
 /* Hands over the connections that wait, as many as belong into one turn. A failure pauses
  * accepting. */
-void shared_accept_some(struct shared_loop *loop);
+void shared_accept_some(struct loop *loop);
 /* Whether there is something to accept on now; ends a pause that is over. */
-bool shared_accepting(struct shared_loop *loop);
+bool shared_accepting(struct loop *loop);
 /* The wait, cut to the end of the pause. */
-uint64_t shared_wait_ns(const struct shared_loop *loop, uint64_t timeout_ns);
+uint64_t shared_wait_ns(const struct loop *loop, uint64_t timeout_ns);
 
 /* Adds a watch; NULL: too many. */
-struct shared_watch *shared_watch_add(struct shared_loop *loop, int fd);
+struct shared_watch *shared_watch_add(struct loop *loop, int fd);
 
 /* ---- What an event belongs to: a pointer or number with a tag in its low bits ---- */
 

@@ -37,7 +37,7 @@
 #define BUFFER_MAP_BYTES (BUFFER_RING_BYTES + (size_t)BUFFER_COUNT * BUFFER_BYTES)
 
 struct uring_loop {
-    struct shared_loop shared;
+    struct loop shared;
     struct io_uring ring;
     bool has_ring;
     bool closing;
@@ -54,7 +54,7 @@ struct uring_loop {
 };
 
 struct uring_stream {
-    struct shared_stream shared;
+    struct loop_stream shared;
     /* operations that are in the kernel */
     bool receiving, sending, cancelling;
     struct send_message message;
@@ -158,19 +158,14 @@ static int uring_loop_open(struct loop **out, const struct loop_handler *handler
     if (r == 0)
         r = ring_try(loop);
     if (r < 0) {
-        uring_loop_close(&loop->shared.base);
+        uring_loop_close(&loop->shared);
         return r;
     }
-    *out = &loop->shared.base;
+    *out = &loop->shared;
     return 0;
 }
 
 /* ---- Accepting and watching ---- */
-
-static int uring_listen(struct loop *base, int listen_fd)
-{
-    return shared_listen((struct shared_loop *)base, listen_fd);
-}
 
 static void uring_unlisten(struct loop *base)
 {
@@ -184,7 +179,7 @@ static void uring_unlisten(struct loop *base)
 
 static int uring_watch(struct loop *base, int fd)
 {
-    return shared_watch_add((struct shared_loop *)base, fd) ? 0 : -ENOSPC;
+    return shared_watch_add(base, fd) ? 0 : -ENOSPC;
 }
 
 static void accept_completed(struct uring_loop *loop, const struct completion *completion)
@@ -228,14 +223,14 @@ static int uring_stream_open(struct loop *base, int fd, void *owner, struct loop
     struct uring_stream *const stream = calloc(1, sizeof(*stream));
     if (!stream)
         return -ENOMEM;
-    shared_stream_init(&stream->shared, (struct shared_loop *)base, take_fd(&owned_fd), owner);
+    shared_stream_init(&stream->shared, base, take_fd(&owned_fd), owner);
     shared_pending_add(&stream->shared);
-    *out = &stream->shared.base;
+    *out = &stream->shared;
     return 0;
 }
 
 /* The last attempt to send; from here on only completions are awaited. */
-static void stream_finish(struct shared_stream *shared)
+static void stream_finish(struct loop_stream *shared)
 {
     (void)!send_queue_flush(&shared->queue, shared->fd);
     shutdown(shared->fd, SHUT_RDWR);
@@ -256,7 +251,7 @@ static void uring_stream_close(struct loop_stream *base)
 static void receive_completed(struct uring_loop *loop, struct uring_stream *stream,
                               const struct completion *completion)
 {
-    struct shared_stream *const shared = &stream->shared;
+    struct loop_stream *const shared = &stream->shared;
     const int r = completion->result;
 
     if (completion->flags & IORING_CQE_F_BUFFER) {
@@ -275,7 +270,7 @@ static void receive_completed(struct uring_loop *loop, struct uring_stream *stre
 
 static void send_completed(struct uring_stream *stream, const struct completion *completion)
 {
-    struct shared_stream *const shared = &stream->shared;
+    struct loop_stream *const shared = &stream->shared;
     const int r = completion->result;
 
     stream->sending = false;
@@ -332,7 +327,7 @@ static bool submit_send(struct uring_loop *loop, struct uring_stream *stream)
 /* Whatever the stream wants; may free it. False: no room to submit. */
 static bool submit_stream(struct uring_loop *loop, struct uring_stream *stream)
 {
-    struct shared_stream *const shared = &stream->shared;
+    struct loop_stream *const shared = &stream->shared;
 
     if (shared->closed) {
         if (!stream->receiving && !stream->sending)
@@ -383,7 +378,7 @@ static bool submit_watches(struct uring_loop *loop)
 /* False: there was no room for all; the rest comes with the next turn. */
 static bool submit_all(struct uring_loop *loop)
 {
-    struct shared_stream *shared;
+    struct loop_stream *shared;
 
     if (!submit_accept(loop) || !submit_watches(loop))
         return false;
@@ -472,7 +467,7 @@ static struct loop *uring_loop_close(struct loop *base)
 
     loop->closing = true;
     uring_unlisten(base);
-    for (struct shared_stream *stream = loop->shared.streams; stream; stream = stream->next)
+    for (struct loop_stream *stream = loop->shared.streams; stream; stream = stream->next)
         stream->closed = true;
     if (loop->has_ring && loop->buffer_ring)
         operations_end(loop);
@@ -489,16 +484,10 @@ const struct loop_backend loop_uring_backend = {
     .name = "io_uring",
     .open = uring_loop_open,
     .close = uring_loop_close,
-    .listen = uring_listen,
+    .listen = shared_listen,
     .unlisten = uring_unlisten,
-    .accept_pause = shared_accept_pause,
     .watch = uring_watch,
     .stream_open = uring_stream_open,
-    .stream_send = shared_stream_send,
-    .stream_queued = shared_stream_queued,
-    .stream_failed = shared_stream_failed,
-    .queued = shared_queued,
-    .stream_hold = shared_stream_hold,
     .stream_close = uring_stream_close,
     .turn = uring_turn,
 };

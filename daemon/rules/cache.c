@@ -297,7 +297,7 @@ static bool is_stale(const struct cache *cache, const struct shm_entry *entry)
            (value & CLOCK_LSN_MASK) > entry->fill_lsn;
 }
 
-/* What the entry of this key, before the fill, leaves in the store: see unstored.h. */
+/* What the entry of this key, before the fill, leaves in the store: see persist.h. */
 static void former_look(const struct cache *cache, const struct clock_set *set,
                         struct cache_stored *out)
 {
@@ -348,43 +348,32 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
     return cache_put(cache, &put, now_ns, &out->evicted);
 }
 
-static void fill_count(struct cache_counters *counters, etag_reason reason)
+etag_reason cache_fill_count(struct cache *cache, etag_reason reason)
 {
     switch (reason) {
-    case ETAG_REASON_NONE:
-        counters->fills_stored++;
+#define FILL_COUNT(name, why)                                                                      \
+    case ETAG_REASON_##why:                                                                        \
+        cache->counters.name++;                                                                    \
         break;
-    case ETAG_REASON_TOKEN_STALE:
-        counters->fills_token_stale++;
-        break;
-    case ETAG_REASON_TOKEN_IN_FLUX:
-        counters->fills_token_in_flux++;
-        break;
-    case ETAG_REASON_TOKEN_FOREIGN:
-        counters->fills_token_foreign++;
-        break;
-    case ETAG_REASON_OLDER_FILL:
-        counters->fills_older++;
-        break;
-    case ETAG_REASON_PAUSED:
-        counters->fills_paused++;
-        break;
-    case ETAG_REASON_STORE_FAILED:
-        counters->fills_store_failed++;
-        break;
+        FILL_COUNT(fills_stored, NONE)
+        FILL_COUNT(fills_token_stale, TOKEN_STALE)
+        FILL_COUNT(fills_token_in_flux, TOKEN_IN_FLUX)
+        FILL_COUNT(fills_token_foreign, TOKEN_FOREIGN)
+        FILL_COUNT(fills_older, OLDER_FILL)
+        FILL_COUNT(fills_no_room, NO_ROOM)
+        FILL_COUNT(fills_paused, PAUSED)
+        FILL_COUNT(fills_store_failed, STORE_FAILED)
+#undef FILL_COUNT
     default:
-        counters->fills_no_room++;
         break;
     }
+    return reason;
 }
 
 etag_reason cache_fill(struct cache *cache, etag_token token, const struct key *key,
                        const struct entry *entry, struct cache_stored *out)
 {
-    const etag_reason reason = fill_judge(cache, token, key, entry, out);
-
-    fill_count(&cache->counters, reason);
-    return reason;
+    return cache_fill_count(cache, fill_judge(cache, token, key, entry, out));
 }
 
 static etag_reason retire_judge(struct cache *cache, etag_token token, struct hash128 fingerprint)

@@ -105,6 +105,9 @@ struct cache_stored {
 MUST_USE etag_reason cache_fill(struct cache *cache, etag_token token, const struct key *key,
                                 const struct entry *entry, struct cache_stored *out);
 
+/* Counts what became of a fill, and returns it: for one that its caller refuses. */
+etag_reason cache_fill_count(struct cache *cache, etag_reason reason);
+
 /* A front end was answered what refutes the key's entry: removes it, unless its fill LSN is above
  * the token. No clock is raised, nothing is remembered: a fill that is accepted later is as current
  * as its own clocks say. *fingerprint: the key's. Returns NONE (removed), NO_ENTRY, OLDER_FILL or

@@ -59,7 +59,7 @@ struct event {
     struct guard_id guard;
     /* with hold_ms and max_ms; of an abort: may be empty */
     etag_targets targets;
-    /* Entries that the store erases with the event (unstored.h); parsing leaves them out. */
+    /* Entries that the store erases with the event (persist.h); parsing leaves them out. */
     const struct hash128 *unstored;
     size_t unstored_count;
     /* a change of this host, which the relay's log is to have */

@@ -59,13 +59,12 @@ static int page_add(void *ctx, uint64_t lsn, etag_str record)
     page->scanned++;
     if (!time_is_asked(page->question, event_record_wall_ms(record)))
         return 0;
-    char *copy = arena_alloc(page->arena, record.len);
-    if (!copy) {
+    const etag_str copy = arena_copy(page->arena, record);
+    if (!copy.data) {
         page->failed = true;
         return STORE_E_STOPPED;
     }
-    memcpy(copy, record.data, record.len);
-    if (!event_record_parse((etag_str){copy, record.len}, lsn, &event, page->arena))
+    if (!event_record_parse(copy, lsn, &event, page->arena))
         return 0;
     if (event_is_carrier(&event))
         return 0; /* nothing happened */

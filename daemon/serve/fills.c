@@ -129,8 +129,8 @@ void fills_take(struct server *server, struct peer *peer, const struct request *
         return;
     }
     if (!fill_has_room(server)) {
-        server->cache.counters.fills_no_room++;
-        fill_answer(server, peer, request, ETAG_REASON_NO_ROOM, 0);
+        fill_answer(server, peer, request, cache_fill_count(&server->cache, ETAG_REASON_NO_ROOM),
+                    0);
         return;
     }
     if (request->fill.gone) {

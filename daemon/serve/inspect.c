@@ -27,14 +27,12 @@ struct known {
 static int known_take(void *ctx, struct hash128 fingerprint, etag_str record)
 {
     struct known *known = ctx;
-    char *copy = arena_alloc(known->arena, record.len);
+    const etag_str copy = arena_copy(known->arena, record);
 
     (void)fingerprint;
     known->parts = arena_array(known->arena, 1, sizeof(*known->parts));
-    if (!copy || !known->parts)
-        return 0;
-    memcpy(copy, record.data, record.len);
-    known->found = entry_record_parse((etag_str){copy, record.len}, &known->record, known->parts);
+    known->found = copy.data && known->parts &&
+                   entry_record_parse(copy, &known->record, known->parts);
     return 0;
 }
 
@@ -61,17 +59,6 @@ static void clock_look(struct server *server, struct look *look, enum target_kin
         .kind = kind, .name = name, .number = number, .value = value};
 }
 
-static etag_str arena_text(struct arena *arena, const char *bytes, size_t len)
-{
-    char *copy = arena_alloc(arena, len + 1);
-
-    if (!copy)
-        return (etag_str){"", 0};
-    memcpy(copy, bytes, len);
-    copy[len] = '\0';
-    return (etag_str){copy, len};
-}
-
 static void clocks_look(struct server *server, struct look *look)
 {
     const struct resource *resource = &server->key.resource;
@@ -85,11 +72,12 @@ static void clocks_look(struct server *server, struct look *look)
     const size_t path_at = text_len - resource_target(resource).len;
 
     clock_look(server, look, TARGET_EVERYTHING, ETAG_LIT("everything"), CLOCK_FLOOR);
-    clock_look(server, look, TARGET_RESOURCE, arena_text(&server->arena, text, text_len),
+    clock_look(server, look, TARGET_RESOURCE,
+               arena_copy(&server->arena, (etag_str){text, text_len}),
                clock_of_resource(cache->hash_key, clock_count, resource));
     for (size_t i = 0; i < prefix_count; i++)
         clock_look(server, look, TARGET_PREFIX,
-                   arena_text(&server->arena, text, path_at + prefixes[i]),
+                   arena_copy(&server->arena, (etag_str){text, path_at + prefixes[i]}),
                    clock_of_prefix(cache->hash_key, clock_count, resource, prefixes[i]));
     for (size_t i = 0; i < entry->surrogate_count; i++)
         clock_look(server, look, TARGET_SURROGATE, entry->surrogates[i],
@@ -222,13 +210,9 @@ struct event_known {
 static int event_take(void *ctx, uint64_t lsn, etag_str record)
 {
     struct event_known *known = ctx;
-    char *copy = arena_alloc(known->arena, record.len);
+    const etag_str copy = arena_copy(known->arena, record);
 
-    if (!copy)
-        return 0;
-    memcpy(copy, record.data, record.len);
-    known->found = event_record_parse((etag_str){copy, record.len}, lsn, &known->event,
-                                      known->arena);
+    known->found = copy.data && event_record_parse(copy, lsn, &known->event, known->arena);
     return 0;
 }
 
@@ -317,7 +301,7 @@ static int list_each(void *ctx, etag_str cursor, struct hash128 fingerprint, eta
     if (view->state == ETAG_REASON_VALID && time_coarse_ns() >= server->lease.deadline_ns)
         view->state = ETAG_REASON_NO_LEASE;
     listing->bytes += record.len + 64;
-    listing->last = arena_text(&server->arena, cursor.data, cursor.len);
+    listing->last = arena_copy(&server->arena, cursor);
     return 0;
 }
 

@@ -18,6 +18,18 @@
 
 static const struct mutation_refusal done = {0};
 
+/* Whose the daemon's own mutations are. */
+static const struct mutation_from nobody = {0};
+
+static struct event own_event(enum event_kind kind, bool everything)
+{
+    struct event event = {.kind = kind};
+
+    ETAG_INIT(&event.targets);
+    event.targets.everything = everything;
+    return event;
+}
+
 /* ---- Answers ---- */
 
 static void answer_peer(struct server *server, const struct pending_answer *answer, bool failed)
@@ -229,14 +241,12 @@ static bool begins_hold(const struct event *event)
  * leave one more.) */
 static void fold_end(struct server *server, struct guard_id former)
 {
-    const struct mutation_from nobody = {0};
     const struct guard *guard = guards_find(&server->cache.guards, former);
-    struct event event = {.kind = EVENT_GUARD_EXPIRED, .guard = former};
+    struct event event = own_event(EVENT_GUARD_EXPIRED, true);
 
     if (!guard || guard->state != GUARD_HOLD)
         return;
-    ETAG_INIT(&event.targets);
-    event.targets.everything = true;
+    event.guard = former;
     (void)!event_happen(server, &event, &nobody).error; /* then it ends by itself */
 }
 
@@ -244,12 +254,9 @@ static void fold_end(struct server *server, struct guard_id former)
  * before the event is. */
 static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_ms)
 {
-    const struct mutation_from nobody = {0};
     struct guards *guards = &server->cache.guards;
-    struct event event = {.kind = EVENT_MUTATION};
+    struct event event = own_event(EVENT_MUTATION, true);
 
-    ETAG_INIT(&event.targets);
-    event.targets.everything = true;
     event.targets.hold_ms = hold_ms;
     const struct guard_id former = guards->fold;
     const struct mutation_refusal refusal = event_happen(server, &event, &nobody);
@@ -488,11 +495,8 @@ struct mutation_refusal mutation_request(struct server *server, const struct req
 
 bool mutation_everything(struct server *server, const char *why)
 {
-    const struct mutation_from nobody = {0};
-    struct event event = {.kind = EVENT_MUTATION};
+    struct event event = own_event(EVENT_MUTATION, true);
 
-    ETAG_INIT(&event.targets);
-    event.targets.everything = true;
     log_event(&server->log, LOG_WARN, "everything_purged", log_text("reason", why));
     const struct mutation_refusal refusal = event_do(server, &event, &nobody);
     if (refusal.error)
@@ -502,27 +506,23 @@ bool mutation_everything(struct server *server, const char *why)
 
 bool mutation_carry(struct server *server)
 {
-    const struct mutation_from nobody = {0};
-    struct event event = {.kind = EVENT_MUTATION};
+    struct event event = own_event(EVENT_MUTATION, false);
 
-    ETAG_INIT(&event.targets);
     return !event_happen(server, &event, &nobody).error;
 }
 
 static bool guard_expire(struct server *server, struct guard *guard)
 {
-    const struct mutation_from nobody = {0};
     const bool lingered = guard->state == GUARD_OPEN;
     struct event event;
 
     /* A copy: the event borrows its names from it, and outlives the guard, which ends when the
      * event is applied. */
     arena_reset(&server->arena);
-    char *bytes = arena_alloc(&server->arena, guard->record_len);
-    if (!bytes)
+    const etag_str record = arena_copy(&server->arena,
+                                       (etag_str){(const char *)guard->record, guard->record_len});
+    if (!record.data)
         return false;
-    memcpy(bytes, guard->record, guard->record_len);
-    const etag_str record = {bytes, guard->record_len};
     const bool parsed = event_record_parse(record, guard->lsn, &event, &server->arena);
     assert(parsed); /* we packed it */
     (void)parsed;

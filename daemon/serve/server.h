@@ -21,7 +21,6 @@
 #include "relay_link.h"
 #include "spool.h"
 #include "supervisor.h"
-#include "unstored.h"
 
 struct server {
     struct config config;

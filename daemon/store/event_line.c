@@ -3,7 +3,7 @@
  * Rule ONE_TRANSACTION: an event and what it does to the table of open guards are written together.
  * A store that had the event of a commit and still the guard would put clocks in flux again at the
  * next start; one that had the guard's begin only in its log would lose the guard when the log is
- * trimmed. So are the entries that it takes along (unstored.h).
+ * trimmed. So are the entries that it takes along (persist.h).
  */
 #include "event_line.h"
 

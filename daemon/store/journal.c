@@ -29,7 +29,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #define JOURNAL_SUFFIX ".journal"
 #define JOURNAL_MAGIC UINT64_C(0x4c4e524a67617465) /* "etagJRNL" */
@@ -102,18 +101,9 @@ bool journal_exists(const char *socket_path)
 static int journal_fd(const char *socket_path, int flags)
 {
     char path[JOURNAL_PATH_BYTES];
-    struct stat status;
 
     journal_path(path, socket_path);
-    CLEANUP(cleanup_fd)
-    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-    if (fd < 0)
-        return errno == ELOOP || errno == ENXIO || errno == EISDIR ? -EPERM : -errno;
-    if (fstat(fd, &status) < 0)
-        return -errno;
-    if (owned_file_fault(&status))
-        return -EPERM;
-    return take_fd(&fd);
+    return owned_file_open(path, flags);
 }
 
 /* Where a write goes to new space each time, allocating it before does not help: a full disk would
@@ -124,14 +114,8 @@ static bool keeps_allocated_space(int fd)
         0x9123683e /* btrfs */, 0x2fc12fc1 /* ZFS */,  0xca451a4e /* bcachefs */,
         0x6969 /* NFS */,       0x65735546 /* FUSE */,
     };
-    struct statfs fs;
 
-    if (fstatfs(fd, &fs) < 0)
-        return false;
-    for (size_t i = 0; i < COUNT_OF(others); i++)
-        if ((uint32_t)fs.f_type == others[i])
-            return false;
-    return true;
+    return owned_fs_is_none_of(fd, others, COUNT_OF(others));
 }
 
 /* Begins a half: blank first, so that a daemon killed in between leaves a half without events, not

@@ -7,6 +7,7 @@
 #ifndef ETAGD_PERSIST_SHARED_H
 #define ETAGD_PERSIST_SHARED_H
 
+#include "bounds.h"
 #include "clocktime.h"
 #include "dirty.h"
 #include "persist.h"
@@ -113,10 +114,34 @@ static inline void persist_notify(const struct persist *persist)
 }
 
 /* Under the lock: who waits for a sync that is reached is told. */
-void persist_syncs_settle(struct persist *persist);
+static inline void persist_syncs_settle(struct persist *persist)
+{
+    while (persist->sync.ticket && persist->events_decided >= persist->sync.events &&
+           persist->entries_decided >= persist->sync.entries) {
+        persist->progress.synced = persist->sync.ticket;
+        persist->sync = persist->next_sync;
+        persist->next_sync = (struct sync_point){0};
+        persist_notify(persist);
+    }
+}
 
 /* Under the lock, after the line of entries has changed. */
-void persist_waiting_publish(struct persist *persist);
+static inline void persist_waiting_publish(struct persist *persist)
+{
+    /* Who sees that none waits any more sees that removals were stored, too. */
+    __atomic_store_n(&persist->waiting, persist->dirty.count, __ATOMIC_RELEASE);
+    __atomic_store_n(&persist->crowded,
+                     persist->dirty.count > DIRTY_ENTRIES_MAX / 4 * 3 ||
+                         persist->dirty.bytes > DIRTY_BYTES_MAX / 4 * 3,
+                     __ATOMIC_RELAXED);
+}
+
+/* What persist_failed() says. */
+static inline bool persist_fails(const struct persist *persist)
+{
+    return __atomic_load_n(&persist->retained.failed, __ATOMIC_RELAXED) ||
+           __atomic_load_n(&persist->entries_failing, __ATOMIC_RELAXED);
+}
 
 /* The thread, until it is closing and all is written that can be. argument: the persister. */
 void *persist_thread(void *argument);

@@ -146,7 +146,7 @@ static void write_events(struct persist *persist)
     persist->urgent = false;
     if (line.last)
         persist->taken_lsn = line.last->event.lsn;
-    const bool failed = persist_failed(persist);
+    const bool failed = persist_fails(persist);
     const bool closing = persist->closing;
     persist_unlock(persist);
 
@@ -158,7 +158,7 @@ static void write_events(struct persist *persist)
 
     persist_lock(persist);
     persist->gave_up |= persist->closing && persist->retained.retry_ns != 0;
-    tell |= failed != persist_failed(persist);
+    tell |= failed != persist_fails(persist);
     tickets_decide(persist, ticket, lost != 0);
     persist->events_decided += count;
     persist->events_since_checkpoint += count;

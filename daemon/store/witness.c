@@ -22,27 +22,14 @@ static void witness_path(char out[WITNESS_PATH_BYTES], const char *socket_path)
     (void)snprintf(out, WITNESS_PATH_BYTES, "%s" WITNESS_SUFFIX, socket_path);
 }
 
-/* -EPERM: it is there, and is not ours. Somebody else's witness could vouch for a state that he
- * restored. */
-static int witness_open(const char *path, int flags)
-{
-    struct stat status;
-    CLEANUP(cleanup_fd) int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-
-    if (fd < 0)
-        return -errno;
-    if (fstat(fd, &status) < 0)
-        return -errno;
-    return owned_file_fault(&status) ? -EPERM : take_fd(&fd);
-}
-
 bool witness_read(const char *socket_path, struct witness *out)
 {
     char path[WITNESS_PATH_BYTES];
     uint8_t bytes[WITNESS_BYTES + 1]; /* one that is longer was not written here */
 
     witness_path(path, socket_path);
-    CLEANUP(cleanup_fd) int fd = witness_open(path, O_RDONLY);
+    /* Somebody else's witness could vouch for a state that he restored. */
+    CLEANUP(cleanup_fd) int fd = owned_file_open(path, O_RDONLY);
     *out = (struct witness){0};
     if (fd < 0 || read(fd, bytes, sizeof(bytes)) != WITNESS_BYTES)
         return false;
@@ -65,11 +52,11 @@ int witness_write(const char *socket_path, const struct witness *witness)
     uint8_t bytes[WITNESS_BYTES];
 
     witness_path(path, socket_path);
-    CLEANUP(cleanup_fd) int fd = witness_open(path, O_WRONLY);
+    CLEANUP(cleanup_fd) int fd = owned_file_open(path, O_WRONLY);
     if (fd < 0 && fd != -ENOENT && unlink(path) < 0)
         return -errno;
     if (fd < 0)
-        fd = witness_open(path, O_WRONLY | O_CREAT | O_EXCL);
+        fd = owned_file_open(path, O_WRONLY | O_CREAT | O_EXCL);
     if (fd < 0)
         return fd;
     memcpy(bytes, witness->nonce, STORE_NONCE_BYTES);

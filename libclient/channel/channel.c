@@ -145,19 +145,26 @@ static etag_status channel_queued(struct channel *channel, size_t before, uint64
     return ETAG_OK;
 }
 
+etag_status channel_encode(struct buffer *out, const struct request *request, struct fault *fault)
+{
+    const int r = request_encode(out, request);
+
+    if (r == -EMSGSIZE)
+        return fault_set(fault, ETAG_INVALID, "the request is larger than %u bytes",
+                         FRAME_BYTES_MAX);
+    return r < 0 ? fault_system(fault, r, "cannot encode a request") : ETAG_OK;
+}
+
 static etag_status channel_queue(struct channel *channel, struct request *request,
                                  struct channel_sent *sent, struct fault *fault)
 {
     compact_outgoing(channel);
     const size_t before = channel->out.len;
     request->id = channel->last_id + 1;
-    const int r = request_encode(&channel->out, request);
-    if (r == -EMSGSIZE)
-        return fault_set(fault, ETAG_INVALID, "the request is larger than %u bytes",
-                         FRAME_BYTES_MAX);
-    if (r < 0)
-        return fault_system(fault, r, "cannot encode a request");
-    const etag_status status = channel_queued(channel, before, request->id, sent, fault);
+    etag_status status = channel_encode(&channel->out, request, fault);
+    if (status != ETAG_OK)
+        return status;
+    status = channel_queued(channel, before, request->id, sent, fault);
     if (status == ETAG_OK)
         channel->last_id = request->id;
     return status;

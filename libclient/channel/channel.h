@@ -115,6 +115,10 @@ MUST_USE bool channel_take_hello(struct channel *channel, struct channel_hello *
 MUST_USE etag_status channel_send(struct channel *channel, struct request *request,
                                   struct channel_sent *sent, struct fault *fault);
 
+/* Appends the request's frame. Errors: INVALID (larger than a frame), SYSTEM. */
+MUST_USE etag_status channel_encode(struct buffer *out, const struct request *request,
+                                    struct fault *fault);
+
 /* A new id, for a request that its owner encodes and keeps, to send it again over the next
  * connection. */
 uint64_t channel_new_id(struct channel *channel);

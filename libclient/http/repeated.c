@@ -3,7 +3,7 @@
  * not in an answer. */
 #include "repeated.h"
 
-#include "field_name.h"
+#include "fieldset.h"
 #include "text.h"
 
 static bool may_be_repeated(etag_str name)

@@ -110,18 +110,14 @@ static etag_status copy_targets(struct etag_client *client, struct etag_guard *g
                                 const etag_targets *targets)
 {
     struct request request = {.kind = REQUEST_GUARD_BEGIN, .guard = {guard->id, *targets}};
-    int r = request_encode(&guard->frame, &request);
+    const etag_status status = channel_encode(&guard->frame, &request, &client->fault);
 
-    if (r == -EMSGSIZE)
-        return fault_set(&client->fault, ETAG_INVALID, "the request is larger than %u bytes",
-                         FRAME_BYTES_MAX);
-    if (r == 0) {
-        const etag_str payload = {(const char *)guard->frame.bytes + FRAME_HEADER_BYTES,
-                                  guard->frame.len - FRAME_HEADER_BYTES};
-        r = request_decode(&request, &guard->arena, payload) ? -ENOMEM : 0;
-    }
-    if (r < 0)
-        return fault_system(&client->fault, r, "cannot copy a guard's targets");
+    if (status != ETAG_OK)
+        return status;
+    const etag_str payload = {(const char *)guard->frame.bytes + FRAME_HEADER_BYTES,
+                              guard->frame.len - FRAME_HEADER_BYTES};
+    if (request_decode(&request, &guard->arena, payload))
+        return fault_system(&client->fault, -ENOMEM, "cannot copy a guard's targets");
     guard->targets = request.guard.targets;
     return ETAG_OK;
 }

@@ -120,11 +120,7 @@ static etag_status op_init(struct etag_op *op, struct etag_client *client, struc
         fault_set(&op->fault, ETAG_UNAVAILABLE, "the client may not use the spool");
     }
     op_link(client, op);
-    const int r = request_encode(&op->frame, request);
-    if (r == -EMSGSIZE)
-        return fault_set(&client->fault, ETAG_INVALID, "the request is larger than %u bytes",
-                         FRAME_BYTES_MAX);
-    return r < 0 ? fault_system(&client->fault, r, "cannot encode a request") : ETAG_OK;
+    return channel_encode(&op->frame, request, &client->fault);
 }
 
 /* ---- Ends ---- */

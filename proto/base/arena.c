@@ -89,6 +89,18 @@ void *arena_alloc(struct arena *arena, size_t bytes)
     return out;
 }
 
+etag_str arena_copy(struct arena *arena, etag_str bytes)
+{
+    char *const copy = arena_alloc(arena, bytes.len + 1);
+
+    if (!copy)
+        return (etag_str){0};
+    if (bytes.len > 0)
+        memcpy(copy, bytes.data, bytes.len);
+    copy[bytes.len] = '\0';
+    return (etag_str){copy, bytes.len};
+}
+
 void *arena_array(struct arena *arena, size_t count, size_t size)
 {
     size_t bytes;

@@ -8,6 +8,7 @@
 
 #include "cleanup.h"
 
+#include <etag/etag.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,8 @@ void arena_deinit(struct arena *arena);
 void arena_reset(struct arena *arena);
 /* 16-byte aligned, not zeroed. NULL: over max_bytes, or no memory. */
 MUST_USE void *arena_alloc(struct arena *arena, size_t bytes);
+/* The bytes, with a NUL behind them; absent: over max_bytes, or no memory. */
+MUST_USE etag_str arena_copy(struct arena *arena, etag_str bytes);
 /* count * size, zeroed, checked for overflow. */
 MUST_USE void *arena_array(struct arena *arena, size_t count, size_t size);
 

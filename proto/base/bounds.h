@@ -91,7 +91,7 @@
 #define PEERS_UNREAD_BYTES_MAX (PEERS_QUEUED_BYTES_MAX / 2 / PEERS_MAX) /* the share of one */
 #define PEERS_UNREAD_MS_MAX 1000
 
-/* A turn of the loop: requests of all peers by the kind of work (budget.h), the time that they may
+/* A turn of the loop: requests of all peers by the kind of work (intake.h), the time that they may
  * take, requests in a row of one. */
 #define TURN_URGENT_MAX 1024
 #define TURN_URGENT_US 2000

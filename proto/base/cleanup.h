@@ -3,6 +3,7 @@
 #ifndef ETAG_PROTO_CLEANUP_H
 #define ETAG_PROTO_CLEANUP_H
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -26,6 +27,12 @@ static inline void cleanup_file(FILE **f)
 {
     if (*f)
         fclose(*f);
+}
+
+static inline void cleanup_dir(DIR **dir)
+{
+    if (*dir)
+        closedir(*dir);
 }
 
 /* The descriptor, leaving -1. */

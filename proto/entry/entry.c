@@ -6,7 +6,7 @@
  */
 #include "entry.h"
 
-#include "field_name.h"
+#include "fieldset.h"
 #include "numbers.h"
 #include "text.h"
 

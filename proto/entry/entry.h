@@ -44,7 +44,7 @@ MUST_USE etag_reason entry_judge(struct entry *entry, uint8_t packed[FIELDSET_BY
 MUST_USE const char *entity_tag_check(etag_str etag);
 
 /* NULL, or what is wrong with a header field: a token of at most 255 bytes as name, and one that an
- * entry may keep (field_name.h); a value without CR, LF, NUL and other controls except the tab. */
+ * entry may keep (fieldset.h); a value without CR, LF, NUL and other controls except the tab. */
 MUST_USE const char *field_check(etag_field field);
 
 /* NULL, or what is wrong with targets: none named, too many, malformed names, a prefix with a

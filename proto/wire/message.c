@@ -669,3 +669,31 @@ const char *reply_decode(struct reply *out, struct arena *arena, etag_str bytes)
     *out = (struct reply){.id = wire_id(bytes)};
     return wire_decode(arena, &reply_type, bytes, out);
 }
+
+/* ---- Errors ---- */
+
+etag_status wire_error_status(uint32_t code)
+{
+    switch (code) {
+#define STATUS_CASE(name, number, status, word)                                                    \
+    case number:                                                                                   \
+        return status;
+        WIRE_ERRORS(STATUS_CASE)
+#undef STATUS_CASE
+    default:
+        return ETAG_FAILED;
+    }
+}
+
+const char *wire_error_word(uint32_t code)
+{
+    switch (code) {
+#define WORD_CASE(name, number, status, word)                                                      \
+    case number:                                                                                   \
+        return word;
+        WIRE_ERRORS(WORD_CASE)
+#undef WORD_CASE
+    default:
+        return "unknown";
+    }
+}

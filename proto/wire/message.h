@@ -9,6 +9,7 @@
 
 #include "arena.h"
 #include "entry.h"
+#include "frame.h"
 
 #define PROTOCOL_VERSION 2u
 
@@ -365,15 +366,6 @@ struct reply {
     };
 };
 
-/* A growing byte buffer; frames are appended to it. */
-struct buffer {
-    uint8_t *bytes;
-    size_t len, capacity;
-};
-
-void buffer_deinit(struct buffer *buffer);
-MUST_USE int buffer_reserve(struct buffer *buffer, size_t more); /* 0 or -ENOMEM */
-
 /* Appends a whole frame. 0, -ENOMEM, or -EMSGSIZE where it would be over FRAME_BYTES_MAX (nothing
  * is appended). */
 MUST_USE int request_encode(struct buffer *out, const struct request *request);
@@ -390,11 +382,5 @@ MUST_USE const char *reply_decode(struct reply *out, struct arena *arena, etag_s
 /* Which request a frame's payload most likely is, at the cost of a look: to decide when it is
  * decoded, nothing else. */
 enum request_kind request_peek(etag_str payload);
-
-/* ---- Frames ---- */
-
-/* Looks for a whole frame at the start of bytes: 1 and its payload, 0 if more bytes are needed,
- * -EPROTO if the length is 0 or over FRAME_BYTES_MAX (framing is lost). */
-MUST_USE int frame_next(etag_str bytes, etag_str *payload);
 
 #endif

@@ -6,7 +6,8 @@
 #ifndef ETAG_PROTO_WIRE_H
 #define ETAG_PROTO_WIRE_H
 
-#include "message.h"
+#include "arena.h"
+#include "frame.h"
 
 #include <protobuf-c/protobuf-c.h>
 

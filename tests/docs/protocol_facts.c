@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Prints what docs/protocol.md has tables of, as the sources have it: for tests/docs/protocol_tables. */
+/* Prints what docs/protocol.md has tables of, as the sources have it: for
+ * tests/docs/protocol_tables. */
 #include "counters.h"
 #include "layout.h"
 #include "message.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A configuration file with any bytes, read as a start and a reload read it. What is refused is said in one line that a
- * terminal can show; what is taken is within its bounds, and printed as a file that means the same.
+ * A configuration file with any bytes, read as a start and a reload read it. What is refused is
+ * said in one line that a terminal can show; what is taken is within its bounds, and printed as a
+ * file that means the same.
  */
 #include "bounds.h"
 #include "config_option.h"
@@ -27,6 +28,7 @@ static bool config_of(int fd, const void *data, size_t size, struct config *conf
 static void mistake_check(const char *why)
 {
     const size_t len = strnlen(why, WHY_BYTES);
+
     fuzz_require(len > 0 && len < WHY_BYTES);
     for (size_t i = 0; i < len; i++) {
         const unsigned char byte = (unsigned char)why[i];
@@ -50,6 +52,7 @@ static char *printed(const struct config *config, size_t *len)
 {
     char *text = NULL;
     FILE *out = open_memstream(&text, len);
+
     fuzz_require(out);
     config_print(config, out);
     fuzz_require(fclose(out) == 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tag lists: the input is one field line, walked by the library and by the reference. They must agree. */
+/* Tag lists: the input is one field line, walked by the library and by the reference. They must
+ * agree. */
 #include "entity_tag.h"
 #include "fuzz.h"
 #include "reference_evaluator.h"
@@ -10,6 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool weak = false;
     struct entity_tag tag, before = {0};
     const bool valid = entity_tag_parse((etag_str){text, size}, &tag);
+
     fuzz_require(valid == (size > 0 && ref_entity_tag(text, size, 0, &weak) == size));
     if (valid)
         fuzz_require(tag.weak == weak && tag.opaque.len == size - (weak ? 2 : 0));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A connection to the exporter, through the real libmicrohttpd: the page comes only for a path and a Host that are right,
- * and whatever else comes costs nothing that stays. Besides, the Host alone.
+ * A connection to the exporter, through the real libmicrohttpd: the page comes only for a path and
+ * a Host that are right, and whatever else comes costs nothing that stays. Besides, the Host alone.
  */
 #include "exporter_http.h"
 #include "fuzz.h"
@@ -17,6 +17,7 @@
 static char *page_make(void *context, enum metrics_format format, size_t *bytes)
 {
     unsigned *const pages = context;
+
     ++*pages;
     fuzz_require(format == METRICS_PROMETHEUS || format == METRICS_OPENMETRICS);
     *bytes = strlen(PAGE);
@@ -37,6 +38,7 @@ static void host_try(const struct host_names *names, etag_str host)
 static bool has(etag_str text, const char *word)
 {
     const etag_str wanted = str_of(word);
+
     for (; text.len >= wanted.len; text = str_skip(text, 1))
         if (memcmp(text.data, wanted.data, wanted.len) == 0)
             return true;
@@ -46,6 +48,7 @@ static bool has(etag_str text, const char *word)
 static unsigned here(const struct crowd *crowd)
 {
     unsigned count = 0;
+
     for (size_t i = 0; i < CROWD_MAX; i++)
         count += crowd->guests[i].here;
     return count;

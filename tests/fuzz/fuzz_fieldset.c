@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Field sets as a store's record holds them: the length in the set and that of the record may differ. (In the shared
- * memory the one is taken from the other: fuzz_mapping.) What is taken lies within the set and packs to the same bytes.
+ * Field sets as a store's record holds them: the length in the set and that of the record may
+ * differ. (In the shared memory the one is taken from the other: fuzz_mapping.) What is taken lies
+ * within the set and packs to the same bytes.
  */
 #include "fuzz.h"
 
@@ -12,6 +13,7 @@
 static void require_within(etag_str text, const uint8_t *set, size_t len)
 {
     const uintptr_t from = (uintptr_t)text.data, start = (uintptr_t)set;
+
     fuzz_require(text.len == 0 || (from >= start && from - start <= len));
     fuzz_require(text.len == 0 || text.len <= len - (from - start));
 }
@@ -21,6 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
     uint8_t packed[FIELDSET_BYTES_MAX];
     const int count = fieldset_parse(data, size, fields);
+
     fuzz_require(count >= -1 && count <= FIELDS_PER_ENTRY_MAX);
     if (count <= 0) {
         fuzz_require(count < 0 || size == 0);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The stream of frames, as both ends read it: the daemon's peer and the library's channel are given the same bytes in
- * one piece and in the pieces that the input says. Both times they must take what the reference below takes from whole
- * bytes: no message lost, none twice, none behind the one that broke the connection, and an unfinished frame kept.
+ * The stream of frames, as both ends read it: the daemon's peer and the library's channel are given
+ * the same bytes in one piece and in the pieces that the input says. Both times they must take what
+ * the reference below takes from whole bytes: no message lost, none twice, none behind the one that
+ * broke the connection, and an unfinished frame kept.
  *
  * Input: flags, a size, the number of cuts and that many of them, the stream.
  */
@@ -10,15 +11,15 @@
 
 #include "channel.h"
 #include "intake.h"
-#include "loop_backend.h"
+#include "loop_shared.h"
 
 #include <string.h>
 #include <sys/socket.h>
 
 #define FLAG_LIBRARY 1u  /* replies, for the channel; else requests, for the peer */
 #define FLAG_GREETING 2u /* the channel has not seen its hello yet */
-/* Of all flags, since a byte says this seldom by chance, and it takes long: a frame of about the largest size stands
- * before the stream; 'size' is by how much it differs. */
+/* Of all flags, since a byte says this seldom by chance, and it takes long: a frame of about the
+ * largest size stands before the stream; 'size' is by how much it differs. */
 #define FLAGS_LARGE(flags) (((flags)&0xfc) == 0x54)
 
 #define INPUT_BYTES_MAX 4096u
@@ -31,18 +32,24 @@ struct plan {
     const uint8_t *cuts;
     size_t cut_count;
     etag_str stream;
-    size_t coarse_bytes; /* of the stream; they are cut coarsely */
+    /* of the stream; they are cut coarsely */
+    size_t coarse_bytes;
 };
 
 /* What came of a stream. */
 struct outcome {
-    struct buffer taken; /* every message, in order */
-    bool broken;         /* the connection is closed */
-    etag_str left;       /* not broken: an unfinished frame */
-    struct buffer kept;  /* what left points to, where it has to be copied */
+    /* every message, in order */
+    struct buffer taken;
+    /* the connection is closed */
+    bool broken;
+    /* not broken: an unfinished frame */
+    etag_str left;
+    /* what left points to, where it has to be copied */
+    struct buffer kept;
 };
 
-/* Buffers stay from input to input: taking a megabyte from the system costs more than all else here. */
+/* Buffers stay from input to input: taking a megabyte from the system costs more than all else
+ * here. */
 static void outcome_reset(struct outcome *outcome)
 {
     outcome->taken.len = outcome->kept.len = 0;
@@ -80,6 +87,7 @@ static void take_payload(const struct plan *plan, struct outcome *outcome, etag_
     struct request request;
     struct reply reply;
     struct arena arena;
+
     arena_init(&arena, ARENA_BYTES_MAX);
     if (!plan->library) {
         note_request(outcome, payload);
@@ -99,6 +107,7 @@ static void read_by_rule(const struct plan *plan, struct outcome *outcome)
 {
     const uint8_t *at = (const uint8_t *)plan->stream.data;
     const uint8_t *const end = at + plan->stream.len;
+
     while (!outcome->broken && end - at >= 4) {
         const uint64_t len = at[0] + at[1] * UINT64_C(0x100) + at[2] * UINT64_C(0x10000) +
                              at[3] * UINT64_C(0x1000000);
@@ -127,6 +136,7 @@ static size_t piece_bytes(const struct plan *plan, size_t at, size_t number)
 static void feed(const struct plan *plan, feed_function *to, void *end)
 {
     size_t len;
+
     for (size_t at = 0, number = 0; at < plan->stream.len; at += len, number++) {
         const size_t left = plan->stream.len - at;
         len = piece_bytes(plan, at, number);
@@ -152,69 +162,46 @@ struct daemon_end {
     struct log_limit log_limit;
     struct peer *peer;
     struct outcome *outcome;
-    size_t answers;
 };
-
-/* A stream that takes what is sent: only what a broken peer is told. */
-struct deaf_stream {
-    struct loop_stream base;
-    struct daemon_end *end;
-};
-
-static int deaf_send(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count)
-{
-    struct daemon_end *const end = ((struct deaf_stream *)stream)->end;
-    etag_str payload;
-    struct reply reply;
-    struct arena arena;
-    arena_init(&arena, ARENA_BYTES_MAX);
-    fuzz_require(frame_next(bytes, &payload) == 1 && !reply_decode(&reply, &arena, payload));
-    fuzz_require(reply.kind == REPLY_ERROR && reply.id == 0 &&
-                 reply.error.code == WIRE_ERROR_MALFORMED && fd_count == 0);
-    arena_deinit(&arena);
-    end->answers++;
-    return 0;
-}
-
-static size_t deaf_queued(const struct loop_stream *stream)
-{
-    return 0;
-}
-
-static size_t deaf_all_queued(const struct loop *loop)
-{
-    return 0;
-}
-
-/* The loop brings what was under way. */
-static void deaf_hold(struct loop_stream *stream, bool hold)
-{
-}
 
 static void deaf_close(struct loop_stream *stream)
 {
 }
 
-static bool deaf_failed(const struct loop_stream *stream)
-{
-    return false;
-}
+/* Takes what is sent: only what a broken peer is told. */
+static const struct loop_backend deaf_backend = {.name = "deaf", .stream_close = deaf_close};
 
-static const struct loop_backend deaf_backend = {
-    .name = "deaf",
-    .stream_send = deaf_send,
-    .stream_queued = deaf_queued,
-    .stream_failed = deaf_failed,
-    .queued = deaf_all_queued,
-    .stream_hold = deaf_hold,
-    .stream_close = deaf_close,
-};
+/* How many answers wait in the stream, each as it has to be; they go. */
+static size_t answers_take(struct loop_stream *stream)
+{
+    struct send_message message;
+    struct reply reply;
+    struct arena arena;
+    size_t count = 0;
+
+    arena_init(&arena, ARENA_BYTES_MAX);
+    send_queue_message(&stream->queue, &message);
+    for (size_t i = 0; i < message.header.msg_iovlen; i++) {
+        etag_str left = {message.parts[i].iov_base, message.parts[i].iov_len}, payload;
+        for (; left.len > 0; left = str_skip(left, FRAME_HEADER_BYTES + payload.len)) {
+            fuzz_require(frame_next(left, &payload) == 1 && !reply_decode(&reply, &arena, payload));
+            fuzz_require(reply.kind == REPLY_ERROR && reply.id == 0 &&
+                         reply.error.code == WIRE_ERROR_MALFORMED);
+            count++;
+        }
+    }
+    fuzz_require(!message.header.msg_control);
+    send_queue_clear(&stream->queue);
+    arena_deinit(&arena);
+    return count;
+}
 
 /* In place of the daemon's. */
 static void take_frame(void *ctx, struct peer *peer, etag_str payload)
 {
     struct daemon_end *const end = ctx;
     const struct plan plan = {.library = false};
+
     fuzz_require(!end->outcome->broken);
     take_payload(&plan, end->outcome, payload);
     if (end->outcome->broken)
@@ -224,6 +211,7 @@ static void take_frame(void *ctx, struct peer *peer, etag_str payload)
 static void daemon_feed(void *context, etag_str piece)
 {
     struct daemon_end *const end = context;
+
     intake_received(&end->intake, end->peer, piece);
     while (intake_serve(&end->intake))
         ;
@@ -234,28 +222,29 @@ static void read_as_daemon(const struct plan *plan, struct outcome *outcome)
     static const struct config config;
     static struct daemon_end end;
     struct peers *const peers = &end.peers;
+
     if (!peers->config) {
         end.log = (struct log){.fd = -1, .least = LOG_ERROR};
-        end.loop.backend = &deaf_backend;
+        shared_loop_init(&end.loop, &deaf_backend, NULL, NULL);
         log_limit_init(&end.log_limit, &end.log);
         peers_init(peers, &(struct peers_options){
                               .loop = &end.loop, .config = &config, .log = &end.log_limit});
         intake_init(&end.intake, peers, take_frame, &end);
     }
-    struct deaf_stream stream = {{&deaf_backend}, &end};
+    struct loop_stream stream = {
+        .loop = &end.loop, .fd = -1, .queue.total = &end.loop.queued_bytes};
     struct peer *const peer = calloc(
         1, sizeof(*peer)); /* as peer_new does; its id is 0, so is its place */
     fuzz_require(peer);
-    peer->stream = &stream.base;
+    peer->stream = &stream;
     peer->roles = ROLE_READ;
     peers->table[0] = end.peer = peer;
     peers->count = 1;
     end.outcome = outcome;
-    end.answers = 0;
 
     feed(plan, daemon_feed, &end);
     outcome->broken = !peer->stream;
-    fuzz_require(end.answers == (outcome->broken ? 1 : 0));
+    fuzz_require(answers_take(&stream) == (outcome->broken ? 1 : 0));
     if (!outcome->broken) {
         const size_t waiting = peer->in.len - peer->in_used;
         if (waiting > 0)
@@ -266,6 +255,8 @@ static void read_as_daemon(const struct plan *plan, struct outcome *outcome)
     outcome->left = (etag_str){(const char *)outcome->kept.bytes, outcome->kept.len};
     peers_reap(peers);
     fuzz_require(peers->count == 0);
+    while (shared_pending_take(&end.loop))
+        ; /* the stream is on the stack */
 }
 
 /* ---- The library's end ---- */
@@ -280,6 +271,7 @@ struct library_end {
 static void on_reply(void *context, const struct reply *reply)
 {
     struct library_end *const end = context;
+
     fuzz_require(end->closed == 0);
     note_reply(end->outcome, reply);
 }
@@ -293,6 +285,7 @@ static void library_feed(void *context, etag_str piece)
 {
     struct library_end *const end = context;
     struct fault fault;
+
     if (end->channel.state == CHANNEL_CLOSED)
         return;
     fuzz_require(send(end->daemon_fd, piece.data, piece.len, MSG_NOSIGNAL | MSG_DONTWAIT) ==
@@ -307,6 +300,7 @@ static void read_as_library(const struct plan *plan, struct outcome *outcome)
     struct library_end end = {.outcome = outcome};
     const struct channel_handler handler = {on_reply, on_closed, &end};
     int pair[2];
+
     fuzz_require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
     fuzz_require(channel_init(&end.channel, "/nowhere", &handler));
     end.channel.fd = pair[0];
@@ -330,6 +324,7 @@ static void read_as_library(const struct plan *plan, struct outcome *outcome)
 static void read_as_end(const struct plan *plan, bool in_pieces, struct outcome *outcome)
 {
     struct plan cut = *plan;
+
     cut.in_pieces = in_pieces;
     (plan->library ? read_as_library : read_as_daemon)(&cut, outcome);
 }
@@ -363,6 +358,7 @@ static void append_large_frame(struct buffer *stream, int differs)
         0x80 | (member >> 7 & 0x7f),
         member >> 14,
     };
+
     append(stream, head, sizeof(head));
     fuzz_require(buffer_reserve(stream, member) == 0);
     memset(stream->bytes + stream->len, 'x', member);
@@ -372,6 +368,7 @@ static void append_large_frame(struct buffer *stream, int differs)
 static void compare(const struct plan *plan)
 {
     static struct outcome ruled, whole, cut;
+
     outcome_reset(&ruled);
     outcome_reset(&whole);
     outcome_reset(&cut);
@@ -387,6 +384,7 @@ static void compare(const struct plan *plan)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct buffer stream;
+
     if (size < 3 || size > INPUT_BYTES_MAX)
         return 0;
     struct plan plan = {.library = data[0] & FLAG_LIBRARY,

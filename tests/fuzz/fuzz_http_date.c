@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Dates: the first byte moves the clock over 255 years, the rest is the text. Library and reference must agree. */
+/* Dates: the first byte moves the clock over 255 years, the rest is the text. Library and reference
+ * must agree. */
 #include "fuzz.h"
 #include "http_date.h"
 #include "reference_evaluator.h"

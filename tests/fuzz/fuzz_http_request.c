@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A captured request: whatever is accepted stays within its bytes, and what is refused is told with a line that exists. */
+/* A captured request: whatever is accepted stays within its bytes, and what is refused is told with
+ * a line that exists. */
 #include "ctl_conditions.h"
 #include "fuzz.h"
 #include "http_request.h"
@@ -10,6 +11,7 @@
 static void within(etag_str part, const uint8_t *data, size_t size)
 {
     const char *begin = (const char *)data;
+
     if (part.data)
         fuzz_require(part.data >= begin && part.data + part.len <= begin + size);
 }
@@ -17,6 +19,7 @@ static void within(etag_str part, const uint8_t *data, size_t size)
 static unsigned lines_of(const uint8_t *data, size_t size)
 {
     unsigned lines = 1;
+
     for (size_t i = 0; i < size; i++)
         lines += data[i] == '\n';
     return lines;
@@ -28,6 +31,7 @@ static void judge(const struct http_request *http)
     static struct conditions found;
     etag_request request;
     etag_validators validators;
+
     ETAG_INIT(&request);
     request.method = http->method;
     request.fields = http->fields;
@@ -55,6 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct http_request request;
     struct why why;
     const unsigned line = http_request_parse(&request, (etag_str){(const char *)data, size}, &why);
+
     fuzz_require(strlen(why.text) < sizeof(why.text) - 1);
     if (line != 0) {
         fuzz_require(line <= lines_of(data, size) && why.text[0] != '\0');

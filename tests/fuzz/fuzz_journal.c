@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A journal file, whatever it holds: either every event comes out that was published in it, in order and whole, or none.
+ * A journal file, whatever it holds: either every event comes out that was published in it, in
+ * order and whole, or none.
  *
- * The input is a list of steps, a byte each and what belongs to it, which write two halves as a daemon does, and then
- * spoil them: single bytes, or words whose checksums are made anew, so that what is behind the checksums is
- * looked at, too. What is not a valid event in a record is no event, and what is one is written again as the same bytes.
+ * The input is a list of steps, a byte each and what belongs to it, which write two halves as a
+ * daemon does, and then spoil them: single bytes, or words whose checksums are made anew, so that
+ * what is behind the checksums is looked at, too. What is not a valid event in a record is no
+ * event, and what is one is written again as the same bytes.
  */
 #include "arena.h"
 #include "bounds.h"
@@ -37,9 +39,12 @@ struct made {
     struct made_half halves[2];
     struct made_half *current;
     uint64_t sequence, lsn;
-    bool out_of_order; /* not as a daemon writes, and the checksums are right */
-    bool spoilt;       /* some checksum may be wrong */
-    bool resealed;     /* spoilt, and some checksums were made anew */
+    /* not as a daemon writes, and the checksums are right */
+    bool out_of_order;
+    /* some checksum may be wrong */
+    bool spoilt;
+    /* spoilt, and some checksums were made anew */
+    bool resealed;
     const uint8_t *at, *end;
 };
 
@@ -53,6 +58,7 @@ static uint8_t next(struct made *made)
 static uint32_t next_u32(struct made *made)
 {
     uint32_t value = 0;
+
     for (unsigned i = 0; i < 4; i++)
         value = value << 8 | next(made);
     return value;
@@ -71,6 +77,7 @@ static void head_seal(const struct made_half *half)
 static void half_turn(struct made *made)
 {
     struct made_half *half = &made->halves[made->current == &made->halves[0]];
+
     made->current = half;
     store_u64(half->bytes, MAGIC);
     store_u32(half->bytes + 8, 1);
@@ -91,6 +98,7 @@ static size_t padded(size_t len)
 static void record_seal(const struct made_half *half, size_t at, size_t len)
 {
     uint8_t *record = half->bytes + HEAD_BYTES + at;
+
     store_u64(record + 8, siphash13_64(nonce, record + 16, 8 + len));
 }
 
@@ -124,6 +132,7 @@ static void record_add(struct made *made)
 static void spoil(struct made *made)
 {
     const uint32_t at = (uint32_t)next(made) << 8 | next(made);
+
     made->current->bytes[at % SPOILT_BYTES] ^= next(made);
     made->spoilt = true;
 }
@@ -133,6 +142,7 @@ static void reseal(struct made *made, uint8_t what)
     struct made_half *half = made->current;
     uint8_t *record = half->bytes + HEAD_BYTES + half->last_at;
     const uint32_t value = next_u32(made);
+
     switch (what) {
     case 0:
         head_seal(half);
@@ -215,20 +225,20 @@ static void judge(const struct made *made)
 {
     struct seen seen = {.made = made};
     const int checked = journal_replay_bytes(made->bytes, nonce, INODE, NULL, NULL);
-    const int result = journal_replay_bytes(made->bytes, nonce, INODE, see, &seen);
+    const int r = journal_replay_bytes(made->bytes, nonce, INODE, see, &seen);
 
-    fuzz_require(result == checked);
-    fuzz_require(result == 0 || result == JOURNAL_E_MISSING || result == JOURNAL_E_DAMAGED);
-    fuzz_require(result == 0 || seen.count == 0);
+    fuzz_require(r == checked);
+    fuzz_require(r == 0 || r == JOURNAL_E_MISSING || r == JOURNAL_E_DAMAGED);
+    fuzz_require(r == 0 || seen.count == 0);
     if (!made->current)
-        fuzz_require(result == JOURNAL_E_MISSING);
+        fuzz_require(r == JOURNAL_E_MISSING);
     else if (!made->spoilt && !made->out_of_order)
-        fuzz_require(result == 0);
-    if (result == 0 && !made->resealed) {
+        fuzz_require(r == 0);
+    if (r == 0 && !made->resealed) {
         fuzz_require(seen.count == published(made));
         fuzz_require(seen.count == 0 || seen.last_lsn == made->lsn);
     }
-    if (result == 0) /* another file, another run */
+    if (r == 0) /* another file, another run */
         fuzz_require(journal_replay_bytes(made->bytes, nonce, INODE + 1, NULL, NULL) ==
                      JOURNAL_E_DAMAGED);
 }

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The shared memory, whatever a daemon wrote into it: a small valid index is made, the input changes words of it, and
- * the library opens it and looks its entries up. It must not read outside of the memory, which is as large as the
- * input says, nor write; what it accepts must hold by the plain rules below, and what it answers is its own copy.
+ * The shared memory, whatever a daemon wrote into it: a small valid index is made, the input
+ * changes words of it, and the library opens it and looks its entries up. It must not read outside
+ * of the memory, which is as large as the input says, nor write; what it accepts must hold by the
+ * plain rules below, and what it answers is its own copy.
  *
  * Input: lines of text, each a change, in order; a line that means nothing is skipped.
  *
- *     NAME[.NUMBER][@OFFSET] OPERATION VALUE        pool_units=ffffffff    hop.3=ff000001    at@24c0^80
+ *     NAME[.NUMBER][@OFFSET] OPERATION VALUE      pool_units=ffffffff   hop.3=ff000001   at@24c0^80
  *
- * Numbers are hexadecimal; operations are = + - ^. NUMBER is an entry's (or a clock's), OFFSET moves on from the word.
- * Behind a line "checked" the changes come when the header has just been found good: as from a daemon that writes
- * while the library looks.
+ * Numbers are hexadecimal; operations are = + - ^. NUMBER is an entry's (or a clock's), OFFSET
+ * moves on from the word. Behind a line "checked" the changes come when the header has just been
+ * found good: as from a daemon that writes while the library looks.
  */
 #include "fuzz.h"
 
@@ -49,17 +50,20 @@ static const char *const targets[KEYED_ENTRIES] = {"/plain", "/overflow", "/bare
 static etag_key key_of(size_t entry)
 {
     etag_key key;
+
     ETAG_INIT(&key);
     key.resource = (etag_resource){ETAG_LIT("a.example"), str_of(targets[entry])};
     key.scope.kind = ETAG_SCOPE_PUBLIC;
     return key;
 }
 
-/* As the daemon plans it, but with fewer homes and a smaller pool: thousands of copies are made of it. */
+/* As the daemon plans it, but with fewer homes and a smaller pool: thousands of copies are made of
+ * it. */
 static void image_plan(struct image *image)
 {
     const struct layout_plan plan = {.capacity = CAPACITY_MIN, .clock_count = CLOCKS_MIN};
     struct layout_header *const header = &image->header;
+
     layout_init(header, &plan);
     header->home_count = HOMES;
     header->pool_units = POOL_UNITS;
@@ -84,6 +88,7 @@ static uint32_t put_fieldset(struct shm_view *view)
     };
     uint8_t bytes[FIELDSET_BYTES_MAX];
     const int len = fieldset_pack(bytes, fields, 3);
+
     fuzz_require(len > 0);
     shm_pool_write(view, FIELDSET_UNIT, bytes, (size_t)len);
     return FIELDSET_UNIT;
@@ -93,6 +98,7 @@ static uint32_t put_overflow(struct shm_view *view, const struct shm_record *rec
 {
     uint8_t bytes[POOL_RECORD_BYTES_MAX];
     const size_t len = shm_overflow_pack(bytes, record, ETAG_LIT("/elsewhere"));
+
     fuzz_require(len > 0 && len <= (POOL_UNITS - OVERFLOW_UNIT) * POOL_UNIT_BYTES);
     shm_pool_write(view, OVERFLOW_UNIT, bytes, len);
     return OVERFLOW_UNIT;
@@ -102,6 +108,7 @@ static uint32_t put_overflow(struct shm_view *view, const struct shm_record *rec
 static uint64_t choose_slot(const struct shm_view *view, size_t entry, uint64_t home)
 {
     uint64_t slot = entry == ENTRIES - 1 ? SLOTS - 1 : home;
+
     for (struct hash128 seen = shm_fingerprint_at(view, slot); seen.low != 0 || seen.high != 0;
          seen = shm_fingerprint_at(view, slot))
         slot++;
@@ -113,6 +120,7 @@ static void put_entry(struct image *image, struct shm_view *view, size_t entry)
     static const char long_tag[] =
         "\"a tag that is too long for its place in the detail: it stands in the overflow record\"";
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX];
+
     for (uint32_t i = 0; i < CLOCKS_PER_ENTRY_MAX; i++)
         clocks[i] = CLOCKS_MIN - 1 - i;
     struct shm_record record = {.fill_lsn = 100,
@@ -220,6 +228,7 @@ struct change {
 static uint64_t take_hexadecimal(etag_str *text)
 {
     uint64_t value = 0;
+
     for (; text->len > 0 && isxdigit((unsigned char)text->data[0]); *text = str_skip(*text, 1)) {
         const char c = char_lower(text->data[0]);
         value = value << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
@@ -238,6 +247,7 @@ static bool take_mark(etag_str *text, char mark)
 static const struct word *take_word(etag_str *text)
 {
     etag_str name = {text->data, 0};
+
     while (name.len < text->len &&
            (islower((unsigned char)text->data[name.len]) || text->data[name.len] == '_'))
         name.len++;
@@ -283,6 +293,7 @@ static uint64_t place_of(const struct image *image, const struct change *change)
     const struct layout_header *const header = &image->header;
     const size_t entry = change->number % ENTRIES;
     uint64_t base = 0;
+
     switch (change->word->base) {
     case OF_SLOT:
         base = header->slots_offset + image->slots[entry] * sizeof(struct layout_slot);
@@ -322,6 +333,7 @@ static void memory_change(struct memory *memory, const struct change *change)
     const uint64_t at = place_of(memory->image, change);
     const size_t bytes = change->word->bytes < 8 ? change->word->bytes : 8;
     uint64_t value = 0;
+
     if (change->word->base == OF_SIZE)
         memory->len = changed(change, memory->len) % (IMAGE_BYTES_MAX + 1);
     else if (at < memory->len && bytes <= memory->len - at) {
@@ -335,11 +347,13 @@ static etag_str take_line(etag_str *text)
 {
     const char *const end = text->len > 0 ? memchr(text->data, '\n', text->len) : NULL;
     const etag_str line = {text->data, end ? (size_t)(end - text->data) : text->len};
+
     *text = str_skip(*text, end ? line.len + 1 : line.len);
     return line;
 }
 
-/* Makes the changes up to "checked" and returns the rest. With 'resize' those of the size alone, else all others. */
+/* Makes the changes up to "checked" and returns the rest. With 'resize' those of the size alone,
+ * else all others. */
 static etag_str memory_apply(struct memory *memory, etag_str text, bool resize)
 {
     while (text.len > 0) {
@@ -366,6 +380,7 @@ static void require_section(wide from, wide bytes, wide to)
 static void require_geometry(const struct layout_header *header, size_t mapped_bytes)
 {
     const wide slots = (wide)header->home_count + HOP_WINDOW - 1;
+
     fuzz_require(header->magic == LAYOUT_MAGIC && header->version == LAYOUT_VERSION);
     fuzz_require(header->home_count > 0 && header->pool_units > 0);
     fuzz_require(header->clock_count >= 1024 && header->clock_count <= 16777216);
@@ -387,6 +402,7 @@ const char *__wrap_layout_validate(const struct layout_header *header, size_t ma
 const char *__wrap_layout_validate(const struct layout_header *header, size_t mapped_bytes)
 {
     const char *const wrong = __real_layout_validate(header, mapped_bytes);
+
     if (!wrong)
         require_geometry(header, mapped_bytes);
     (void)memory_apply(memory_looked_at, memory_looked_at->later, false);
@@ -398,6 +414,7 @@ const char *__wrap_layout_validate(const struct layout_header *header, size_t ma
 static bool is_within(etag_str text, const void *block, size_t bytes)
 {
     const uintptr_t from = (uintptr_t)text.data, start = (uintptr_t)block;
+
     return text.len == 0 ||
            (from >= start && text.len <= bytes && from - start <= bytes - text.len);
 }
@@ -431,6 +448,7 @@ static void find(const struct shm_view *view, struct hash128 fingerprint)
     struct shm_entry entry;
     uint32_t clock;
     uint64_t value;
+
     if (shm_find(view, fingerprint, &entry) != SHM_FOUND)
         return;
     fuzz_require(entry.fingerprint.low == fingerprint.low &&
@@ -456,6 +474,7 @@ static etag_verdict check(etag_client *client, size_t entry, size_t condition)
     const etag_key key = key_of(entry);
     etag_request request;
     etag_answer answer;
+
     ETAG_INIT(&request);
     ETAG_INIT(&answer);
     request.method = conditions[condition].method;
@@ -477,6 +496,7 @@ static etag_client *client_make(void)
 {
     etag_client *client;
     etag_client_options options;
+
     ETAG_INIT(&options);
     options.no_wait = true;
     options.socket_path = "/nowhere/etagd.sock";
@@ -490,6 +510,7 @@ static bool read_memory(etag_client *client, struct memory *memory, bool unchang
 {
     static const struct hash128 extremes[] = {{0, 0}, {1, 0}, {0, UINT64_MAX}};
     static uint8_t before[IMAGE_BYTES_MAX];
+
     memory_looked_at = memory;
     const char *const wrong = mapping_view(&client->mapping.view, memory->bytes, memory->len,
                                            INCARNATION_ID);
@@ -519,6 +540,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct image image;
     static etag_client *client;
     const etag_str text = {(const char *)data, size};
+
     if (!client) {
         image_make(&image);
         client = client_make();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages: the first byte says which end reads, the rest is a frame's payload. What decodes must encode, and what was
- * encoded must decode to the same again.
+ * Messages: the first byte says which end reads, the rest is a frame's payload. What decodes must
+ * encode, and what was encoded must decode to the same again.
  */
 #include "fuzz.h"
 #include "message.h"
@@ -14,6 +14,7 @@ static bool request_recode(struct buffer *out, etag_str payload)
 {
     struct request request;
     struct arena arena;
+
     arena_init(&arena, ARENA_BYTES_MAX);
     const bool known = !request_decode(&request, &arena, payload) && request.kind != REQUEST_NONE;
     if (known)
@@ -26,6 +27,7 @@ static bool reply_recode(struct buffer *out, etag_str payload)
 {
     struct reply reply;
     struct arena arena;
+
     arena_init(&arena, ARENA_BYTES_MAX);
     const bool known = !reply_decode(&reply, &arena, payload) && reply.kind != REPLY_NONE;
     if (known)
@@ -37,6 +39,7 @@ static bool reply_recode(struct buffer *out, etag_str payload)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     etag_str payload = {0};
+
     if (size == 0 || size > FRAME_BYTES_MAX / 2)
         return 0;
     recode_function *const recode = data[0] & 1 ? reply_recode : request_recode;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A row of the outbox, as anybody may have left it in the database: it is refused with a reason, or it names only what the daemon
- * takes, within the row's bytes; and what it names can be written again, and read, as the same.
+ * A row of the outbox, as anybody may have left it in the database: it is refused with a reason, or
+ * it names only what the daemon takes, within the row's bytes; and what it names can be written
+ * again, and read, as the same.
  */
 #include "bounds.h"
 #include "entry.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The whole evaluation, differential: the input is text, so that seeds can be read and written by hand.
+ * The whole evaluation, differential: the input is text, so that seeds can be read and written by
+ * hand.
  *
- *   line 1    method; behind a blank: 'r' the request requires If-Match, 's' compression suffixes count
+ *   line 1    method; behind a blank: 'r' If-Match is required, 's' compression suffixes count
  *   line 2    existence ('?', '+' or '-') and the current entity tag behind it; without one: none
  *   line 3    the last modification as an HTTP-date, strong behind a '!'; anything else: none
  *   others    Name:value
@@ -27,6 +28,7 @@ static etag_str line_next(struct cursor *c)
     const char *end = memchr(c->text, '\n', c->left);
     const etag_str line = {c->text, end ? (size_t)(end - c->text) : c->left};
     const size_t used = line.len + (end != NULL);
+
     c->text += used;
     c->left -= used;
     return line;
@@ -35,6 +37,7 @@ static etag_str line_next(struct cursor *c)
 static etag_str copy_of(etag_str text)
 {
     char *copy = malloc(text.len ? text.len : 1);
+
     fuzz_require(copy);
     memcpy(copy, text.data, text.len);
     return (etag_str){copy, text.len};
@@ -67,6 +70,7 @@ static void method_read(struct cursor *c, etag_request *out)
     const etag_str line = line_next(c);
     const char *blank = line.len > 0 ? memchr(line.data, ' ', line.len) : NULL;
     const size_t len = blank ? (size_t)(blank - line.data) : line.len;
+
     out->method = copy_of((etag_str){line.data, len});
     out->require_if_match = blank && memchr(blank, 'r', line.len - len);
     out->compression_suffixes = blank && memchr(blank, 's', line.len - len);
@@ -75,6 +79,7 @@ static void method_read(struct cursor *c, etag_request *out)
 static size_t fields_read(struct cursor *c, etag_field fields[FIELDS_MAX])
 {
     size_t count = 0;
+
     while (c->left > 0 && count < FIELDS_MAX) {
         const etag_str line = line_next(c);
         const char *colon = memchr(line.data, ':', line.len);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The spool's mark, and the names beside it: what is taken says the same when it is written again. */
+/* The spool's mark, and the names beside it: what is taken says the same when it is written
+ * again. */
 #include "fuzz.h"
 #include "spool_format.h"
 #include "text.h"

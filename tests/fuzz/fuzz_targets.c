@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What "etagctl invalidate --stdin" reads: of an input with a mistake nothing is done; of any other, each line is one
- * target, none is lost or made up, and each is right by the rules of the daemon.
+ * What "etagctl invalidate --stdin" reads: of an input with a mistake nothing is done; of any
+ * other, each line is one target, none is lost or made up, and each is right by the rules of the
+ * daemon.
  */
 #include "ctl_target_lines.h"
 #include "entry.h"
@@ -14,6 +15,7 @@
 static size_t lines_count(const uint8_t *data, size_t size)
 {
     size_t count = 0;
+
     for (size_t i = 0; i < size; i++)
         count += data[i] != '\n' && (i == 0 || data[i - 1] == '\n');
     return count;
@@ -25,6 +27,7 @@ static void target_check(const char *input, size_t input_len, int kind, const ch
     const char *word = kind == 'r' ? "resource " : kind == 's' ? "surrogate " : "prefix ";
     char line[64];
     const size_t len = strlen(name);
+
     if (kind == 'A') {
         fuzz_require(memmem(input, input_len, "all", 3));
         return;
@@ -40,6 +43,7 @@ static bool last_is_right(const etag_targets *targets)
     char made[SURROGATE_MADE_BYTES];
     etag_targets sent = *targets;
     etag_str name;
+
     if (targets->surrogate_count > 0) {
         name = surrogate_name(targets->surrogates[targets->surrogate_count - 1], made);
         sent.surrogates = &name;

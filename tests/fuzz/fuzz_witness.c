@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A witness file with any bytes, as a real file: it is read only where it has exactly what a daemon writes, and what is
- * written in its place is read again as the same.
+ * A witness file with any bytes, as a real file: it is read only where it has exactly what a daemon
+ * writes, and what is written in its place is read again as the same.
  */
 #include "bytes.h"
 #include "fuzz.h"
@@ -35,7 +35,8 @@ static void prepare(void)
     atexit(clean);
 }
 
-/* The file, and whether it is one that a daemon of this user made: the first byte chooses its mode. */
+/* The file, and whether it is one that a daemon of this user made: the first byte chooses its
+ * mode. */
 static bool put(uint8_t mode, const uint8_t *data, size_t size)
 {
     static const mode_t modes[] = {0600, 0644, 0660, 0606, 0400, 0700};
@@ -53,6 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint8_t nothing[sizeof(struct witness)];
     struct witness read, again;
+
     prepare();
     if (size == 0)
         return 0;

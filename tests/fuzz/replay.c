@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs a fuzz target without libFuzzer: replay CORPUS_DIRECTORY ROUNDS. First every seed as it is, then ROUNDS inputs
- * made of them: pieces of one seed put into another, repeated, cut out, bytes replaced. The random numbers have a
- * fixed seed, so a run is the same every time; the input of a crash is printed before it dies.
+ * Runs a fuzz target without libFuzzer: replay CORPUS_DIRECTORY ROUNDS. First every seed as it is,
+ * then ROUNDS inputs made of them: pieces of one seed put into another, repeated, cut out, bytes
+ * replaced. The random numbers have a fixed seed, so a run is the same every time; the input of a
+ * crash is printed before it dies.
  */
 #include "fuzz.h"
 
@@ -42,6 +43,7 @@ static size_t below(struct replay *r, size_t bound)
 static void splice(struct input *input, size_t at, size_t removed, const uint8_t *bytes, size_t len)
 {
     const size_t behind = input->len - at - removed;
+
     if (at + len + behind > INPUT_BYTES_MAX)
         return;
     memmove(input->bytes + at + len, input->bytes + at + removed, behind);
@@ -59,6 +61,7 @@ static void mutate(struct replay *r, struct input *input)
     const size_t from = below(r, other.len + 1);
     const size_t len = below(r, (other.len - from < 40 ? other.len - from : 40) + 1);
     const uint8_t byte = (uint8_t)interesting[below(r, sizeof(interesting))];
+
     switch (below(r, 5)) {
     case 0: /* a piece of another seed, in place of as much or in between */
         splice(input, at, below(r, 2) ? (len < behind ? len : behind) : 0, other.bytes + from, len);
@@ -80,6 +83,7 @@ static void mutate(struct replay *r, struct input *input)
 static void run(const struct input *input)
 {
     uint8_t *exact = malloc(input->len ? input->len : 1);
+
     fuzz_require(exact);
     memcpy(exact, input->bytes, input->len);
     (void)LLVMFuzzerTestOneInput(exact, input->len);
@@ -90,6 +94,7 @@ static void seeds_load(struct replay *r, const char *path)
 {
     struct dirent **names = NULL;
     const int count = scandir(path, &names, NULL, alphasort);
+
     if (count < 0) {
         perror(path);
         exit(2);
@@ -125,6 +130,7 @@ static void on_abort(int signal_number)
 int main(int argc, char **argv)
 {
     static struct replay r = {.random = UINT64_C(0x2545f4914f6cdd1d)};
+
     if (argc != 3) {
         fprintf(stderr, "usage: %s CORPUS_DIRECTORY ROUNDS\n", argv[0]);
         return 2;

@@ -4,6 +4,7 @@
 void fake_send(int fd, const struct reply *reply, const int *fds, size_t fd_count)
 {
     struct buffer out = {0};
+
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(8 * sizeof(int))];
@@ -27,6 +28,7 @@ void fake_send(int fd, const struct reply *reply, const int *fds, size_t fd_coun
 int fake_memory(size_t bytes, unsigned seals)
 {
     const int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
     assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
@@ -83,6 +85,7 @@ static void fake_count(struct fake_daemon *d, const struct request *request)
                            [REQUEST_GUARD_ABORT] = &d->aborts};
     const bool is_guard = request->kind != REQUEST_INVALIDATE;
     const etag_targets *targets = is_guard ? &request->guard.targets : &request->targets;
+
     if (is_guard)
         fake_set(d, last_guard_low, request->guard.id.low);
     fake_set(d, last_surrogate_count, (int)targets->surrogate_count);
@@ -94,6 +97,7 @@ static void fake_count(struct fake_daemon *d, const struct request *request)
 static bool fake_answer(struct fake_daemon *d, int fd, const struct request *request)
 {
     struct reply reply = {.id = request->id};
+
     if (request->kind == REQUEST_HELLO) {
         fake_hello(d, fd, request);
         return true;
@@ -180,6 +184,7 @@ static void fake_read(struct fake_daemon *d, int i)
 {
     struct buffer *in = &d->in[i];
     etag_str payload;
+
     if (buffer_reserve(in, 65536) < 0)
         abort();
     const ssize_t n = recv(d->peers[i], in->bytes + in->len, 65536, MSG_DONTWAIT);
@@ -210,6 +215,7 @@ static void fake_read(struct fake_daemon *d, int i)
 static void *fake_run(void *context)
 {
     struct fake_daemon *d = context;
+
     for (;;) {
         struct pollfd p[2 + FAKE_PEERS_MAX] = {{.fd = d->stop[0], .events = POLLIN},
                                                {.fd = d->listener, .events = POLLIN}};
@@ -240,6 +246,7 @@ struct index *fake_index(uint64_t incarnation_id)
         .incarnation_id = incarnation_id,
         .hash_key = "0123456789abcde",
         .lease_ns = FAKE_LEASE_NS};
+
     assert_int_equal(index_open(&index, &options), 0);
     return index;
 }
@@ -247,6 +254,7 @@ struct index *fake_index(uint64_t incarnation_id)
 void fake_start(struct fake_daemon *d, bool running)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+
     memcpy(address.sun_path, d->path, sizeof(d->path));
     d->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(d->listener >= 0);
@@ -319,6 +327,7 @@ void fake_deinit(struct fake_daemon *d)
 int open_descriptors(void)
 {
     int count = 0;
+
     for (int fd = 0; fd < 1024; fd++)
         count += fcntl(fd, F_GETFD) >= 0;
     return count;

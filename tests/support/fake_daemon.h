@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A daemon for tests of the library: a real index and real messages, but it answers as the test wants. It runs in a thread, or
- * not at all (then the socket accepts connections, as that of a stopped daemon does, and nobody answers).
+ * A daemon for tests of the library: a real index and real messages, but it answers as the test
+ * wants. It runs in a thread, or not at all (then the socket accepts connections, as that of a
+ * stopped daemon does, and nobody answers).
  */
 #ifndef ETAG_TESTS_FAKE_DAEMON_H
 #define ETAG_TESTS_FAKE_DAEMON_H
@@ -28,22 +29,38 @@
 
 enum fake_mood {
     FAKE_ANSWERS = 0,
-    FAKE_SILENT,         /* says hello, then reads and never answers */
-    FAKE_CLOSES_ONCE,    /* closes on the next request, then answers */
-    FAKE_CLOSES_ALWAYS,  /* closes on every request */
-    FAKE_SENDS_AWAY,     /* WIRE_ERROR_SLOW on the next request, closes, then answers */
-    FAKE_SAYS_MALFORMED, /* WIRE_ERROR_MALFORMED, closes */
-    FAKE_REFUSES,        /* WIRE_ERROR_STORE */
-    FAKE_NONSENSE,       /* bytes that are no frame */
-    FAKE_OTHER_VERSION,  /* its hello has another version */
-    FAKE_REFUSES_HELLO,  /* WIRE_ERROR_VERSION to the hello */
-    FAKE_FEW_FDS,        /* forgets the counters' descriptor */
-    FAKE_MANY_FDS,       /* sends descriptors that nobody wants, with hello and answers */
-    FAKE_UNSEALED,       /* an index that can be truncated */
-    FAKE_BUSY,           /* WIRE_ERROR_BUSY */
-    FAKE_DENIES,         /* WIRE_ERROR_DENIED */
-    FAKE_SLOW,           /* answers late_ms after the request */
-    FAKE_TWO_RECEIPTS,   /* "host" at once, "everywhere" late_ms after it */
+    /* says hello, then reads and never answers */
+    FAKE_SILENT,
+    /* closes on the next request, then answers */
+    FAKE_CLOSES_ONCE,
+    /* closes on every request */
+    FAKE_CLOSES_ALWAYS,
+    /* WIRE_ERROR_SLOW on the next request, closes, then answers */
+    FAKE_SENDS_AWAY,
+    /* WIRE_ERROR_MALFORMED, closes */
+    FAKE_SAYS_MALFORMED,
+    /* WIRE_ERROR_STORE */
+    FAKE_REFUSES,
+    /* bytes that are no frame */
+    FAKE_NONSENSE,
+    /* its hello has another version */
+    FAKE_OTHER_VERSION,
+    /* WIRE_ERROR_VERSION to the hello */
+    FAKE_REFUSES_HELLO,
+    /* forgets the counters' descriptor */
+    FAKE_FEW_FDS,
+    /* sends descriptors that nobody wants, with hello and answers */
+    FAKE_MANY_FDS,
+    /* an index that can be truncated */
+    FAKE_UNSEALED,
+    /* WIRE_ERROR_BUSY */
+    FAKE_BUSY,
+    /* WIRE_ERROR_DENIED */
+    FAKE_DENIES,
+    /* answers late_ms after the request */
+    FAKE_SLOW,
+    /* "host" at once, "everywhere" late_ms after it */
+    FAKE_TWO_RECEIPTS,
 };
 
 struct fake_daemon {
@@ -53,9 +70,11 @@ struct fake_daemon {
     uint64_t incarnation_id;
     uint32_t roles;
     int64_t clock_shift_ns;
-    enum fake_mood mood; /* atomic */
+    /* atomic */
+    enum fake_mood mood;
     etag_reason fill_reason;
-    uint64_t spool_id, linger_ns; /* for its hello */
+    /* for its hello */
+    uint64_t spool_id, linger_ns;
     int late_ms;
     /* what it saw: atomic */
     int hellos, fills, retires, invalidations, connections;
@@ -71,7 +90,8 @@ struct fake_daemon {
     int peers[FAKE_PEERS_MAX];
     struct buffer in[FAKE_PEERS_MAX];
     uint64_t lsn;
-    int counters_fd; /* of the last hello */
+    /* of the last hello */
+    int counters_fd;
 };
 
 #define fake_set(d, member, value) __atomic_store_n(&(d)->member, value, __ATOMIC_SEQ_CST)

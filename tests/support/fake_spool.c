@@ -5,6 +5,7 @@ void fake_spool_write(const struct fake_spool *spool, const char *name, const vo
                       size_t len, mode_t mode)
 {
     char path[200];
+
     snprintf(path, sizeof(path), "%s/%s", spool->path, name);
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     assert_true(fd >= 0);
@@ -17,6 +18,7 @@ void fake_spool_mark(const struct fake_spool *spool)
 {
     static char text[SPOOL_MARK_BYTES_MAX];
     char from[200], to[200];
+
     fake_spool_write(spool, "new", text, spool_mark_format(&spool->mark, text), 0644);
     snprintf(from, sizeof(from), "%s/new", spool->path);
     snprintf(to, sizeof(to), "%s/mark", spool->path);
@@ -42,6 +44,7 @@ void fake_spool_make(struct fake_spool *spool, const char *dir, uint64_t lease_n
 void fake_spool_fill(const struct fake_spool *spool, uint32_t step)
 {
     char name[SPOOL_NAME_BYTES], first[200], path[200];
+
     fake_spool_write(spool, "e000", "mine", 4, SPOOL_FILE_MODE);
     snprintf(first, sizeof(first), "%s/e000", spool->path);
     for (uint32_t i = step; i < SPOOL_SLOTS; i += step) {
@@ -56,6 +59,7 @@ int fake_spool_count(const struct fake_spool *spool, enum spool_name kind, char 
     DIR *dir = opendir(spool->path);
     uint32_t number;
     int count = 0;
+
     assert_non_null(dir);
     for (struct dirent *entry; (entry = readdir(dir));)
         if (spool_name_parse(entry->d_name, &number) == kind && entry->d_name[0] != '.') {
@@ -72,6 +76,7 @@ void fake_spool_event(const struct fake_spool *spool, struct arena *arena, struc
     static char bytes[SPOOL_FILE_BYTES_MAX + 1];
     char name[SPOOL_NAME_BYTES], path[200];
     etag_str payload;
+
     assert_int_equal(fake_spool_count(spool, SPOOL_NAME_EVENT, name), 1);
     snprintf(path, sizeof(path), "%s/%s", spool->path, name);
     const int fd = open(path, O_RDONLY);

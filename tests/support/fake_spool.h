@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A spool for tests of the library: the directory as a daemon makes it, and a look at what writers left in it. */
+/* A spool for tests of the library: the directory as a daemon makes it, and a look at what writers
+ * left in it. */
 #ifndef ETAG_TESTS_FAKE_SPOOL_H
 #define ETAG_TESTS_FAKE_SPOOL_H
 

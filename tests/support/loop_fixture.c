@@ -4,6 +4,7 @@
 void on_accepted(void *ctx, int fd)
 {
     struct harness *const h = ctx;
+
     h->accepted[h->accepted_count++] = fd;
     if (h->on_accepted)
         h->on_accepted(h, fd);
@@ -12,6 +13,7 @@ void on_accepted(void *ctx, int fd)
 void on_accept_failed(void *ctx, int error)
 {
     struct harness *const h = ctx;
+
     h->accept_failed_count++;
     h->accept_error = error;
 }
@@ -19,6 +21,7 @@ void on_accept_failed(void *ctx, int error)
 void on_received(void *ctx, void *owner, etag_str bytes)
 {
     struct side *const side = owner;
+
     assert_ptr_equal(ctx, side->harness);
     assert_non_null(side->stream); /* closed streams get no calls */
     assert_int_equal(side->ended_count, 0);
@@ -37,6 +40,7 @@ void on_received(void *ctx, void *owner, etag_str bytes)
 void on_ended(void *ctx, void *owner, int error)
 {
     struct side *const side = owner;
+
     assert_non_null(side->stream);
     side->ended_count++;
     side->ended_error = error;
@@ -47,6 +51,7 @@ void on_ended(void *ctx, void *owner, int error)
 void on_woken(void *ctx, int fd)
 {
     struct harness *const h = ctx;
+
     h->woken_count++;
     h->watched_fd = fd;
     if (h->on_woken)
@@ -68,6 +73,7 @@ void assert_quiet(struct harness *h)
 {
     const uint64_t until = time_ns_of(CLOCK_MONOTONIC) + 50 * NS_PER_MS;
     int turns = 0;
+
     for (; time_ns_of(CLOCK_MONOTONIC) < until; turns++)
         assert_int_equal(loop_turn(h->loop, 50 * NS_PER_MS), 0);
     assert_in_range(turns, 1, 5);
@@ -93,6 +99,7 @@ void echo(struct side *side, etag_str bytes)
 struct side *side_open(struct harness *h)
 {
     int pair[2];
+
     assert_true(h->side_count < SIDES_MAX);
     struct side *const side = &h->sides[h->side_count++];
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -123,6 +130,7 @@ void far_read_all(struct side *side, char *out, size_t len)
 {
     const uint64_t until = time_ns_of(CLOCK_MONOTONIC) + PATIENCE_NS;
     size_t have = 0;
+
     while (have < len) {
         assert_true(time_ns_of(CLOCK_MONOTONIC) < until);
         const ssize_t n = far_read(side, out + have, len - have);
@@ -140,6 +148,7 @@ void far_expect_end(struct side *side)
 {
     char byte;
     const uint64_t until = time_ns_of(CLOCK_MONOTONIC) + PATIENCE_NS;
+
     for (;;) {
         const ssize_t n = far_read(side, &byte, 1);
         if (n == 0 || (n < 0 && errno == ECONNRESET))
@@ -160,6 +169,7 @@ int count_descriptors(void)
 {
     DIR *const directory = opendir("/proc/self/fd");
     int count = 0;
+
     assert_non_null(directory);
     while (readdir(directory))
         count++;
@@ -171,6 +181,7 @@ struct harness *harness_open(void **state)
 {
     struct harness *const h = calloc(1, sizeof(*h));
     enum loop_kind used;
+
     assert_non_null(h);
     h->descriptors = count_descriptors();
     h->listen_fd = -1;

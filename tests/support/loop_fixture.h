@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the tests of the loop share. Every test runs for both backends (skipped where the kernel refuses io_uring), and
- * counts descriptors at its end. A "side" is a stream of the loop with the test's own end of the connection.
+ * What the tests of the loop share. Every test runs for both backends (skipped where the kernel
+ * refuses io_uring), and counts descriptors at its end. A "side" is a stream of the loop with the
+ * test's own end of the connection.
  */
 #ifndef ETAG_TESTS_LOOP_FIXTURE_H
 #define ETAG_TESTS_LOOP_FIXTURE_H
@@ -39,7 +40,8 @@ struct harness {
     struct loop *loop;
     struct side sides[SIDES_MAX];
     size_t side_count;
-    int descriptors; /* before */
+    /* before */
+    int descriptors;
     enum loop_kind kind;
     int listen_fd;
     int accepted[SIDES_MAX];

@@ -4,6 +4,7 @@
 struct hash128 made_fingerprint(uint64_t home_count, uint64_t home, uint64_t number)
 {
     const unsigned __int128 scaled = (unsigned __int128)home << 64;
+
     return (struct hash128){.low = random_mix(number) | 1,
                             .high = (uint64_t)((scaled + home_count - 1) / home_count)};
 }
@@ -12,6 +13,7 @@ etag_str made_fieldset(uint8_t out[FIELDSET_BYTES_MAX], const struct kept_field 
                        size_t count)
 {
     const int len = fieldset_pack(out, fields, count);
+
     assert_true(len >= 0);
     return (etag_str){(const char *)out, (size_t)len};
 }
@@ -61,6 +63,7 @@ void made_entry_init(struct made_entry *made, struct hash128 fingerprint, uint64
 const char *made_entry_differs(const struct made_entry *made, const struct shm_entry *found)
 {
     const struct index_entry *const e = &made->entry;
+
     if (found->fingerprint.low != e->fingerprint.low ||
         found->fingerprint.high != e->fingerprint.high)
         return "fingerprint";

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Entries whose every byte follows from their key number and fill LSN. So whoever finds one can tell whether all parts
- * of it belong together, without having been told what was stored.
+ * Entries whose every byte follows from their key number and fill LSN. So whoever finds one can
+ * tell whether all parts of it belong together, without having been told what was stored.
  */
 #ifndef ETAG_TESTS_MADE_ENTRY_H
 #define ETAG_TESTS_MADE_ENTRY_H
@@ -17,7 +17,8 @@
 #define MADE_LOCATION_MAX 300
 
 struct made_entry {
-    struct index_entry entry; /* points into the rest */
+    /* points into the rest */
+    struct index_entry entry;
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX];
     struct kept_field fields[MADE_FIELDS_MAX];
     uint8_t packed[FIELDSET_BYTES_MAX];

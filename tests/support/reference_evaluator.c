@@ -9,6 +9,7 @@ bool ref_blank(char c)
 static struct ref_value ref_field(const etag_request *request, const char *name)
 {
     struct ref_value v = {.text = calloc(1, 1)};
+
     for (size_t i = 0; v.text && i < request->field_count; i++) {
         const etag_field *f = &request->fields[i];
         if (f->name.len != strlen(name) || !f->value.data ||
@@ -44,6 +45,7 @@ static struct ref_value ref_field(const etag_request *request, const char *name)
 static bool ref_etagc(char c)
 {
     const int code = (unsigned char)c;
+
     return code == 0x21 || (code >= 0x23 && code <= 0x7e) || (code >= 0x80 && code <= 0xff);
 }
 
@@ -66,11 +68,13 @@ static size_t ref_ows(const char *s, size_t len, size_t at)
     return at;
 }
 
-/* "x-gzip" or "x--gzip" for "x": every suffix in turn is put behind the current tag, and the result compared. */
+/* "x-gzip" or "x--gzip" for "x": every suffix in turn is put behind the current tag, and the result
+ * compared. */
 static bool ref_equal_but_suffix(const char *s, size_t len, const char *current, size_t current_len)
 {
     static const char *const codings[] = {"gzip", "br", "zstd", "deflate", "compress"};
     char made[8192];
+
     for (size_t i = 0; i < 2 * COUNT_OF(codings); i++) {
         const int made_len = snprintf(made, sizeof(made), "%s%s\"", i % 2 ? "--" : "-",
                                       codings[i / 2]);
@@ -86,6 +90,7 @@ static size_t ref_element(struct ref_list *list, const char *s, size_t len, size
 {
     bool weak = false, current_weak = false;
     const size_t end = ref_entity_tag(s, len, at, &weak);
+
     if (end == REF_NO_MATCH)
         return at; /* an element is optional */
     list->count++;
@@ -109,6 +114,7 @@ struct ref_list ref_list(const char *s, size_t len, etag_str current, bool suffi
 {
     struct ref_list list = {0};
     size_t at = ref_element(&list, s, len, 0, current, suffixes);
+
     for (;;) {
         const size_t comma = ref_ows(s, len, at);
         if (comma >= len || s[comma] != ',')
@@ -123,6 +129,7 @@ struct ref_list ref_list(const char *s, size_t len, etag_str current, bool suffi
 static int64_t ref_seconds(struct tm t)
 {
     const int leap_second = t.tm_sec == 60;
+
     t.tm_sec -= leap_second;
     struct tm copy = t;
     const time_t seconds = timegm(&copy);
@@ -139,6 +146,7 @@ static int64_t ref_two_digit_year(struct tm t, int two_digits, int64_t now_s)
 {
     const time_t now = now_s;
     struct tm limit;
+
     gmtime_r(&now, &limit);
     limit.tm_year += 50;
     const int64_t limit_s = timegm(&limit);
@@ -160,6 +168,7 @@ int64_t ref_date(const char *s, size_t len, int64_t now_s)
     static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                          "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
     char text[64], again[128];
+
     if (len >= sizeof(text) || memchr(s, 0, len))
         return ETAG_NO_DATE;
     memcpy(text, s, len);
@@ -218,6 +227,7 @@ static enum ref_truth ref_listed(const struct ref_value *v, const etag_validator
 {
     const bool exists = now->existence != ETAG_ABSENT && now->etag.len > 0;
     const bool unknown = now->existence == ETAG_EXISTENCE_UNKNOWN && !exists;
+
     *malformed = false;
     if (v->line_count == 1 && v->len == 1 && v->text[0] == '*') {
         if (unknown)
@@ -283,6 +293,7 @@ static etag_verdict ref_decide(const etag_request *request, const etag_validator
 etag_verdict ref_evaluate(const etag_request *request, const etag_validators *now)
 {
     const bool reads = ref_method_is(request, "GET") || ref_method_is(request, "HEAD");
+
     if (ref_method_is(request, "OPTIONS") || ref_method_is(request, "TRACE") ||
         ref_method_is(request, "CONNECT") || (reads && now->existence == ETAG_ABSENT))
         return ETAG_PROCEED;
@@ -302,6 +313,7 @@ static bool ref_if_range(const struct ref_value *v, const etag_validators *now)
 {
     bool weak = false, current_weak = false;
     const bool exists = now->existence != ETAG_ABSENT;
+
     if (v->line_count != 1)
         return false;
     if (ref_entity_tag(v->text, v->len, 0, &weak) == v->len)
@@ -323,6 +335,7 @@ etag_range ref_evaluate_range(const etag_request *request, const etag_validators
 {
     struct ref_value range = ref_field(request, "Range"), if_range = ref_field(request, "If-Range");
     etag_range use = ETAG_RANGE_NONE;
+
     if (ref_method_is(request, "GET") && range.present)
         use = !if_range.present || ref_if_range(&if_range, now) ? ETAG_RANGE_HONOR
                                                                 : ETAG_RANGE_IGNORE;

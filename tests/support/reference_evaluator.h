@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A second precondition evaluator, against which the engine is tested: written from the grammar of RFC 9110 and from
- * nothing of libetag's, slow and simple on purpose. It joins the lines of a field as section 5.3 says, matches the
- * grammar rule by rule, and lets the C library know the calendar (dates are parsed by writing them back).
+ * A second precondition evaluator, against which the engine is tested: written from the grammar of
+ * RFC 9110 and from nothing of libetag's, slow and simple on purpose. It joins the lines of a field
+ * as section 5.3 says, matches the grammar rule by rule, and lets the C library know the calendar
+ * (dates are parsed by writing them back).
  */
 #ifndef ETAG_TESTS_REFERENCE_EVALUATOR_H
 #define ETAG_TESTS_REFERENCE_EVALUATOR_H
@@ -21,7 +22,8 @@
 struct ref_value {
     bool present;
     size_t line_count;
-    char *text; /* owned, NUL-terminated for convenience; may hold NULs itself */
+    /* owned, NUL-terminated for convenience; may hold NULs itself */
+    char *text;
     size_t len;
 };
 
@@ -37,7 +39,8 @@ size_t ref_entity_tag(const char *s, size_t len, size_t at, bool *weak);
 struct ref_list {
     bool well_formed;
     size_t count;
-    bool strong_match, weak_match; /* some element is the current tag */
+    /* some element is the current tag */
+    bool strong_match, weak_match;
 };
 
 /* #element = [ element ] *( OWS "," OWS [ element ] ) */
@@ -45,7 +48,8 @@ struct ref_list ref_list(const char *s, size_t len, etag_str current, bool suffi
 
 /* ---- Dates ---- */
 
-/* Each form is tried with each day's and month's name: what the C library reads must print as the same text. */
+/* Each form is tried with each day's and month's name: what the C library reads must print as the
+ * same text. */
 int64_t ref_date(const char *s, size_t len, int64_t now_s);
 
 /* ---- Section 13.2.2 ---- */

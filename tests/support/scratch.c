@@ -5,6 +5,7 @@ void scratch_make(char out[SCRATCH_BYTES])
 {
     const char *base = getenv("TMPDIR");
     const int len = snprintf(out, SCRATCH_BYTES, "%s/etagd-unit-XXXXXX", base ? base : P_tmpdir);
+
     assert_in_range(len, 1, SCRATCH_BYTES - 1);
     assert_non_null(mkdtemp(out));
 }

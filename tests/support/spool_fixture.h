@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A spool in a directory of its own, what a scan has applied, and events as writers leave them. After testing.h. */
+/* A spool in a directory of its own, what a scan has applied, and events as writers leave them.
+ * After testing.h. */
 #ifndef ETAGD_TEST_SPOOL_FIXTURE_H
 #define ETAGD_TEST_SPOOL_FIXTURE_H
 

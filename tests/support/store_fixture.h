@@ -8,7 +8,8 @@
 
 struct store_fixture {
     char scratch[SCRATCH_BYTES];
-    char dir[2 * SCRATCH_BYTES]; /* the state directory; missing until the store is opened */
+    /* the state directory; missing until the store is opened */
+    char dir[2 * SCRATCH_BYTES];
     struct why why;
     struct store *store;
 };

@@ -4,6 +4,7 @@
 bool under_valgrind(void)
 {
     const char *preload = getenv("LD_PRELOAD");
+
     return preload && strstr(preload, "vgpreload");
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmocka with what it wants included before it, tests that register themselves, and random numbers that are the same in every run. */
+/* cmocka with what it wants included before it, tests that register themselves, and random numbers
+ * that are the same in every run. */
 #ifndef ETAG_TESTS_TESTING_H
 #define ETAG_TESTS_TESTING_H
 
@@ -14,8 +15,8 @@
 #include <cmocka.h>
 
 /*
- * A test is a function behind TEST() or TEST_OF(), and no list names it: unit_main.c has main(), which runs what is registered, in the
- * order of the file. What most tests of a file want is one macro there:
+ * TEST() or TEST_OF() begins a test and registers it; main() in unit_main.c runs the registered
+ * ones in the order of the file. A file whose tests share a fixture defines a macro for it:
  *
  *     #define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
  */

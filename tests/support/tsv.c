@@ -14,6 +14,7 @@ static void tsv_put_range(struct tsv_out *out, const char *p, const char *end);
 static size_t tsv_split(const struct tsv *t, char *text, char *cells[TSV_COLUMNS_MAX])
 {
     size_t count = 0;
+
     text[strcspn(text, "\r\n")] = '\0';
     for (char *p = text; p;) {
         if (count == TSV_COLUMNS_MAX)
@@ -43,6 +44,7 @@ bool tsv_next(struct tsv *t)
 void tsv_open(struct tsv *t, const char *name)
 {
     char path[4096];
+
     *t = (struct tsv){.name = name, .line_number = 1};
     snprintf(path, sizeof(path), "%s/%s", TEST_CASES_DIR, name);
     t->file = fopen(path, "re");
@@ -81,6 +83,7 @@ static const char *tsv_put_escape(struct tsv_out *out, const char *p)
 {
     const char *const names = "trn\\", *const values = "\t\r\n\\";
     const char *known = p[1] ? strchr(names, p[1]) : NULL;
+
     if (known) {
         tsv_put(out, values + (known - names), 1);
         return p + 2;
@@ -97,13 +100,15 @@ static const char *tsv_put_escape(struct tsv_out *out, const char *p)
     tsv_die(out->table, "unknown escape", p);
 }
 
-/* "${rep:N:TEXT}" or "${seq:N:FORMAT}"; TEXT may hold backslash escapes, but no '}'. Returns the text after it. */
+/* "${rep:N:TEXT}" or "${seq:N:FORMAT}"; TEXT may hold backslash escapes, but no '}'. Returns the
+ * text after it. */
 static const char *tsv_put_macro(struct tsv_out *out, const char *p)
 {
     const bool is_seq = strncmp(p, "${seq:", 6) == 0;
     char *text;
     const unsigned long count = strtoul(p + 6, &text, 10);
     const char *end = strchr(p, '}');
+
     if (*text != ':' || !end || end < text)
         tsv_die(out->table, "malformed macro", p);
     text++;
@@ -139,6 +144,7 @@ static void tsv_put_range(struct tsv_out *out, const char *p, const char *end)
 size_t tsv_unescape(const struct tsv *t, const char *raw, char *out, size_t capacity)
 {
     struct tsv_out to = {.table = t, .bytes = out, .capacity = capacity};
+
     tsv_put_range(&to, raw, raw + strlen(raw));
     out[to.len] = '\0';
     return to.len;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads the tables of tests/cases: a header line with the columns' names, then one case a line, cells divided
- * by tabs, escapes as tests/cases/README.md lists them. A table that cannot be read ends the test program:
- * it must never look like a pass.
+ * Reads the tables of tests/cases: a header line with the columns' names, then one case a line,
+ * cells divided by tabs, escapes as tests/cases/README.md lists them. A table that cannot be read
+ * ends the test program: it must never look like a pass.
  *
  *   struct tsv table;
  *   tsv_open(&table, "keys.tsv");
@@ -26,10 +26,12 @@
 
 struct tsv {
     FILE *file;
-    const char *name; /* borrowed */
+    /* borrowed */
+    const char *name;
     unsigned line_number;
     size_t column_count;
-    char *header, *line; /* cells below point into these */
+    /* cells below point into these */
+    char *header, *line;
     size_t header_bytes, line_bytes;
     char *columns[TSV_COLUMNS_MAX];
     char *cells[TSV_COLUMNS_MAX];

@@ -5,6 +5,7 @@ Environment: ETAGD_BUILD (build directory), ETAGD_TEST_LOOP (uring, epoll, or re
 that refuses io_uring and has to fall back by itself), ETAGD_TEST_FACTOR (multiplies bounds of time, for sanitizers and
 valgrind). State lives in a temporary directory; only processes that a test started are ended, by pid.
 """
+import contextlib
 import json
 import os
 import re
@@ -54,6 +55,38 @@ def wait_until(condition, seconds, what):
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds:.1f} s: {what}")
         time.sleep(0.002)
+
+
+def put_file(path, content):
+    """A file of this text, or of these bytes. Returns its path."""
+    with open(path, "wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def content_of(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def beside(*functions, stop=None):
+    """Each runs in a thread of its own beside the block, after which the event stop is set; the end is when all have ended."""
+    threads = [threading.Thread(target=function) for function in functions]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        if stop:
+            stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def together(*functions):
+    with beside(*functions):
+        pass
 
 
 # Names share a clock by chance, as the hash key is random: so many clocks that a test's few names never do in practice.
@@ -142,9 +175,24 @@ class Daemon:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def reload(self, event="reloaded"):
+        """SIGHUP; returns what it says of it."""
+        with self.changed:
+            self.lines.clear()
+        self.signal(signal.SIGHUP)
+        return self.wait_log(rf"event={event}\b.*").group(0)
+
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+    def restart(self, start=None):
+        """Killed and started again; start: "warm" or "cold", as which it must be."""
+        self.kill()
+        self.start()
+        if start:
+            self.wait_log(rf"event=serving.*start={start}")
+        return self
 
     def stop(self, seconds=20):
         """SIGTERM; returns the exit status."""
@@ -251,6 +299,16 @@ class Case(unittest.TestCase):
         self.directory = tempfile.mkdtemp(prefix="etagd-test-")
         self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
 
+    @classmethod
+    def shared_daemon(cls, place=None, **options):
+        """A daemon for all tests of the class, in cls.place: a directory of its own, or one that is there."""
+        cls.place = place or tempfile.mkdtemp(prefix="etagd-test-")
+        if place is None:
+            cls.addClassCleanup(shutil.rmtree, cls.place, ignore_errors=True)
+        made = Daemon(cls.place, **options)
+        cls.addClassCleanup(made.end)
+        return made.start()
+
     def daemon(self, name="", **options):
         directory = os.path.join(self.directory, name) if name else self.directory
         os.makedirs(directory, exist_ok=True)
@@ -262,6 +320,22 @@ class Case(unittest.TestCase):
 
     def started(self, **options):
         return self.daemon(**options).start()
+
+    def config(self, text):
+        """A configuration file. Returns the flag that names it."""
+        return ["--config", put_file(os.path.join(self.directory, "etagd.yaml"), text)]
+
+    def writer(self, d, **options):
+        made = Writer(d.socket, **options)
+        self.addCleanup(made.end)
+        return made
+
+    def refuses(self, d, *words):
+        """It does not start, and says why."""
+        said, status = d.refusal()
+        self.assertEqual(status, 1, said)
+        for word in words:
+            self.assertIn(word, said)
 
 
 class Raw:

@@ -130,8 +130,7 @@ class Restarts(GuardCase):
 
     def test_the_guard_follows_the_daemon(self):
         process = self.running("--surrogate", "upload:42")
-        self.d.kill()
-        self.d.start()
+        self.d.restart()
         wait_until(lambda: self.d.status()["guards_open"] == 1, 20, "the guard is back")
         status, _, said, err = self.end(process, "0\n")
         self.assertEqual((status, said["guard"], said["status"], err), (0, "committed", "ok", ""))

@@ -6,7 +6,7 @@ import signal
 import struct
 import time
 
-from harness import FACTOR, Case, Raw, Writer, bound, main, wait_until
+from harness import FACTOR, Case, Raw, bound, main, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
 TARGET = "surrogate upload:42"
@@ -50,11 +50,6 @@ def pipeline(raw, requests):
 
 
 class GuardCase(Case):
-    def writer(self, d, **options):
-        made = Writer(d.socket, **options)
-        self.addCleanup(made.end)
-        return made
-
     def filled(self, d):
         d.fill(KEY, '"v1"', "--surrogate", "upload:42")
         self.assertEqual(d.verdict(KEY), "not_modified")
@@ -129,9 +124,7 @@ class Guard(GuardCase):
                 d.ctl("sync")
                 w = self.writer(d)
                 w.ok(f"begin {TARGET}")
-                d.kill()
-                d.start()
-                d.wait_log(r"event=serving.*start=warm")
+                d.restart("warm")
                 self.assertEqual(self.reason(d), "in_flux")
                 self.assertEqual(d.status()["guards_open"], 1)
                 w.ok("confirm")
@@ -148,9 +141,7 @@ class Guard(GuardCase):
                 w = self.writer(d)
                 w.ok(f"begin {TARGET}")
                 w.ok(end)
-                d.kill()
-                d.start()
-                d.wait_log(r"event=serving.*start=warm")
+                d.restart("warm")
                 self.assertEqual(d.status()["guards_open"], 0)
                 self.assertEqual(self.reason(d), "no_entry" if end == "commit" else "match")
 
@@ -288,9 +279,7 @@ class Hold(GuardCase):
     def test_what_a_start_applies_again_does_not_count_as_work(self):
         d, w = self.guarded(linger_ms=20000)
         w.ok("invalidate surrogate other hold 600000")
-        d.kill()
-        d.start()
-        d.wait_log(r"event=serving.*start=warm")
+        d.restart("warm")
         status = d.status()
         self.assertEqual((status["guards_open"], status["holds_open"]), (1, 1))
         counted = {name: status[name] for name in ("guards_begun", "holds", "mutations", "targets", "guards_rearmed")}

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 
-from harness import BUILD, EMULATED, SYSTEM, Case, bound, main
+from harness import BUILD, EMULATED, SYSTEM, Case, bound, main, put_file
 
 CONSUMER = r"""
 #include <etag/etag.h>
@@ -75,10 +75,8 @@ class Installed(Case):
         prefix = os.path.join(self.directory, "prefix")
         source = os.path.join(self.directory, "consumer")
         os.mkdir(source)
-        with open(os.path.join(source, "consumer.c"), "w", encoding="ascii") as f:
-            f.write(CONSUMER)
-        with open(os.path.join(source, "CMakeLists.txt"), "w", encoding="ascii") as f:
-            f.write(PROJECT)
+        put_file(os.path.join(source, "consumer.c"), CONSUMER)
+        put_file(os.path.join(source, "CMakeLists.txt"), PROJECT)
 
         def run(*command, **env):
             done = subprocess.run(command, capture_output=True, text=True, timeout=bound(120), check=False,
@@ -107,7 +105,7 @@ class Installed(Case):
 
 class Fork(Case):
     def test_a_child_asks_and_fills_with_a_connection_of_its_own(self):
-        d = self.started()
+        d = self.started(lease_ms=5000)  # by a token without a lease nothing is stored
         done = subprocess.run([os.path.join(SYSTEM, "forked"), d.socket], capture_output=True, text=True,
                               timeout=bound(60), check=False)
         self.assertEqual(done.returncode, 0, done)

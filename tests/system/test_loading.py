@@ -86,8 +86,7 @@ class Loading(Case):
 
     def restart(self, d):
         """Killed and started: it serves before all of them are there."""
-        d.kill()
-        d.start()
+        d.restart()
         self.assertLess(int(d.wait_log(r"event=serving.* entries=(\d+)").group(1)), COUNT // 2)
 
     def loaded(self, d):

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import unittest
 
-from harness import ETAGD, Case, Raw, bound, main, wait_until
+from harness import ETAGD, Case, Raw, bound, content_of, main, put_file, wait_until
 
 KEY = "//shop.example/u/1"
 
@@ -20,18 +20,14 @@ class Ownership(Case):
         d = self.started()
         second = self.daemon()
         second.state = os.path.join(self.directory, "other-state")
-        said, status = second.refusal()
-        self.assertEqual(status, 1)
-        self.assertIn("another etagd serves this socket", said)
+        self.refuses(second, "another etagd serves this socket")
         d.fill(KEY)
 
     def test_a_second_daemon_on_one_state_is_refused(self):
         d = self.started()
         second = self.daemon()
         second.socket = os.path.join(self.directory, "other.sock")
-        said, status = second.refusal()
-        self.assertEqual(status, 1)
-        self.assertIn(d.state, said)
+        self.refuses(second, d.state)
         d.fill(KEY)
 
     def test_a_dead_daemons_socket_is_replaced(self):
@@ -43,22 +39,16 @@ class Ownership(Case):
 
     def test_a_file_that_is_no_socket_is_not_touched(self):
         d = self.daemon()
-        with open(d.socket, "w", encoding="ascii") as f:
-            f.write("precious")
-        said, status = d.refusal()
-        self.assertEqual(status, 1)
-        self.assertIn("not a socket", said)
-        with open(d.socket, encoding="ascii") as f:
-            self.assertEqual(f.read(), "precious")
+        put_file(d.socket, "precious")
+        self.refuses(d, "not a socket")
+        self.assertEqual(content_of(d.socket), "precious")
 
     def test_somebody_elses_socket_is_not_touched(self):
         d = self.daemon()
         other = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         other.bind(d.socket)
         other.listen()
-        said, status = d.refusal()
-        self.assertEqual(status, 1)
-        self.assertIn("something else listens", said)
+        self.refuses(d, "something else listens")
         other.close()
 
     def test_a_removed_state_directory_ends_the_daemon(self):
@@ -79,17 +69,13 @@ class Ownership(Case):
         d = self.daemon()
         os.mkdir(d.state, 0o700)
         os.chown(d.state, 12345, 12345)
-        said, status = d.refusal()
-        self.assertEqual(status, 1)
-        self.assertIn(d.state, said)
+        self.refuses(d, d.state)
 
     def test_a_state_directory_that_others_may_write_is_refused(self):
         d = self.daemon()
         os.mkdir(d.state)
         os.chmod(d.state, 0o777)
-        said, status = d.refusal()
-        self.assertEqual(status, 1)
-        self.assertIn(d.state, said)
+        self.refuses(d, d.state)
 
     def test_a_socket_path_that_is_too_long(self):
         d = self.daemon()
@@ -125,23 +111,17 @@ class SharedDirectory(Case):
         finally:
             os.seteuid(0)
 
-    def refused(self, *words):
-        said, status = self.d.refusal()
-        self.assertEqual(status, 1, said)
-        for word in words:
-            self.assertIn(word, said)
-
     def test_a_lock_that_a_stranger_made_is_refused(self):
         lock = self.d.socket + ".lock"
         # It could say a lease that is too short, and its owner could change it, and hold it.
         self.as_stranger(lambda: os.close(os.open(lock, os.O_CREAT | os.O_WRONLY, 0o666)))
-        self.refused(lock, "belongs to another user")
+        self.refuses(self.d, lock, "belongs to another user")
         os.unlink(lock)
         self.as_stranger(lambda: os.mkfifo(lock, 0o666))
-        self.refused(lock, "no regular file")
+        self.refuses(self.d, lock, "no regular file")
         os.unlink(lock)
         self.as_stranger(lambda: os.symlink("/etc/passwd", lock))
-        self.refused(lock, "no regular file")
+        self.refuses(self.d, lock, "no regular file")
 
     def test_a_witness_and_a_journal_that_a_stranger_made_are_not_believed(self):
         d = self.d.start()
@@ -154,8 +134,7 @@ class SharedDirectory(Case):
             os.unlink(d.socket + name)
 
         def put(name):
-            with open(d.socket + name, "wb") as file:
-                file.write(kept[name])
+            put_file(d.socket + name, kept[name])
         for name in kept:
             self.as_stranger(lambda name=name: put(name))
         d.start()
@@ -171,16 +150,16 @@ class SharedDirectory(Case):
         self.d.wait_log("event=socket_dir_shared")
         self.d.stop()
         os.chmod(self.directory, 0o777)  # there they could take it from a daemon that runs
-        self.refused(self.directory, "can be written by others", "chmod go-w")
+        self.refuses(self.d, self.directory, "can be written by others", "chmod go-w")
         os.chmod(self.directory, 0o755)
         os.chown(self.directory, self.STRANGER, self.STRANGER)
-        self.refused(self.directory, "belongs to another user")
+        self.refuses(self.d, self.directory, "belongs to another user")
 
     def test_a_state_directory_that_is_a_strangers_link_is_refused(self):
         real = os.path.join(self.directory, "real")
         os.mkdir(real, 0o700)
         self.as_stranger(lambda: os.symlink(real, self.d.state))
-        self.refused(self.d.state, "a link that belongs to another user")
+        self.refuses(self.d, self.d.state, "a link that belongs to another user")
         self.assertEqual(os.listdir(real), [])
         os.unlink(self.d.state)
         os.symlink(real, self.d.state)  # the administrator's own
@@ -197,12 +176,6 @@ class Roles(Case):
             self.skipTest("needs root to become another user")
         os.chmod(self.directory, 0o755)
         self.user = pwd.getpwnam("daemon")
-
-    def config(self, text):
-        path = os.path.join(self.directory, "etagd.yaml")
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(text)
-        return ["--config", path]
 
     def as_user(self, d, *args, groups=()):
         """As the user, whose group has the same number, with these supplementary groups and no other."""
@@ -269,10 +242,7 @@ class Roles(Case):
 
 class Configuration(Case):
     def run_with(self, text, *flags):
-        path = os.path.join(self.directory, "etagd.yaml")
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(text)
-        return subprocess.run([ETAGD, "--check-config", "--config", path, *flags], capture_output=True, text=True,
+        return subprocess.run([ETAGD, "--check-config", *self.config(text), *flags], capture_output=True, text=True,
                               timeout=bound(20), check=False)
 
     def test_a_good_file(self):

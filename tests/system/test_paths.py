@@ -80,8 +80,7 @@ class Tokens(Case):
     def test_a_token_of_another_run(self):
         d = self.started()
         token = d.token()
-        d.kill()
-        d.start()
+        d.restart()
         self.assertEqual(d.fill(KEY, token=token, expect=1)["reason"], "token_foreign")
 
     def test_a_token_from_the_future(self):
@@ -134,8 +133,7 @@ class Invalidate(Case):
         d = self.started()
         a = d.ctl("invalidate", "--surrogate", "a")["lsn"]
         b = d.ctl("invalidate", "--surrogate", "b")["lsn"]
-        d.kill()
-        d.start()
+        d.restart()
         c = d.ctl("invalidate", "--surrogate", "c")["lsn"]
         self.assertTrue(a < b < c)
 
@@ -162,8 +160,7 @@ class Operators(Case):
         d.ctl("sync")
         d.ctl("pause")
         self.assertEqual(d.check(KEY)["reason"], "no_lease")
-        d.kill()
-        d.start()
+        d.restart()
         self.assertEqual(d.check(KEY)["reason"], "no_lease")
         d.ctl("resume")
         wait_until(lambda: d.verdict(KEY) == "not_modified", 5, "304 after resume")

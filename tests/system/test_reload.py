@@ -6,7 +6,7 @@ import shutil
 import signal
 import stat
 
-from harness import SYSTEM, Case, Raw, Writer, main
+from harness import SYSTEM, Case, Raw, main
 
 KEY = "//shop.example/u/1"
 USER = 4711
@@ -16,31 +16,20 @@ GROUP = 4712
 class Reload(Case):
     def setUp(self):
         super().setUp()
-        self.path = os.path.join(self.directory, "etagd.yaml")
         os.chmod(self.directory, 0o755)
 
-    def write(self, text):
-        with open(self.path, "w", encoding="utf-8") as f:
-            f.write(text)
-
     def begun(self, text, *args):
-        self.write(text)
-        return self.started(args=["--config", self.path, *args])
+        return self.started(args=[*self.config(text), *args])
 
     def reload(self, d, text, event="reloaded"):
-        with d.changed:
-            d.lines.clear()
-        self.write(text)
-        d.signal(signal.SIGHUP)
-        return d.wait_log(rf"event={event}\b.*").group(0)
+        self.config(text)
+        return d.reload(event)
 
-    def writer(self, d):
+    def users_writer(self, d):
         """A client of the library that runs as USER; the build may stand where that user cannot look."""
         program = shutil.copy(os.path.join(SYSTEM, "writer"), self.directory)
         os.chmod(program, 0o755)
-        made = Writer(d.socket, user=USER, program=program)
-        self.addCleanup(made.end)
-        return made
+        return self.writer(d, user=USER, program=program)
 
     def test_values_change_and_the_rest_waits(self):
         d = self.begun("log-level: info\nsocket-mode: \"0600\"\n", "--idle-ms", "3600000")
@@ -57,7 +46,7 @@ class Reload(Case):
 
     def test_the_log_changes_its_format(self):
         d = self.begun("log-format: logfmt\n")
-        self.write("log-format: json\n")
+        self.config("log-format: json\n")
         d.signal(signal.SIGHUP)
         said = json.loads(d.wait_log(r'\{.*"event":"reloaded".*').group(0))
         self.assertEqual(said["changed"], "log-format")
@@ -69,11 +58,8 @@ class Reload(Case):
         self.assertIn(":2:1: ", said)
         self.assertIn("unknown option", said)
         self.assertEqual(stat.S_IMODE(os.stat(d.socket).st_mode), 0o600)
-        os.unlink(self.path)
-        with d.changed:
-            d.lines.clear()
-        d.signal(signal.SIGHUP)
-        d.wait_log("event=reload_refused.*No such file")
+        os.unlink(os.path.join(self.directory, "etagd.yaml"))
+        d.reload("reload_refused.*No such file")
         d.fill(KEY)
         self.assertEqual(d.verdict(KEY), "not_modified")
 
@@ -101,7 +87,7 @@ class Reload(Case):
 
     def test_a_library_client_comes_back_with_its_new_roles(self):
         d = self.begun(f"socket-mode: \"0666\"\nroles:\n  read: [\"uid:{USER}\"]\n")
-        writer = self.writer(d)
+        writer = self.users_writer(d)
         self.assertEqual(writer.say("invalidate surrogate a")["status"], "DENIED")
         self.reload(d, f"socket-mode: \"0666\"\nroles:\n  mutate: [\"uid:{USER}\"]\n")
         self.assertEqual(writer.say("invalidate surrogate a")["status"], "OK")
@@ -113,11 +99,11 @@ class Reload(Case):
         d.fill(KEY, '"v1"', "--surrogate", "a")
         d.signal(signal.SIGSTOP)
         # By the spool: it connects and gets no hello, so nothing of it comes over the socket under the old roles.
-        writer = self.writer(d)
+        writer = self.users_writer(d)
         writer.ok("invalidate surrogate a")
         with d.changed:
             d.lines.clear()
-        self.write("socket-mode: \"0666\"\nroles: {}\n")
+        self.config("socket-mode: \"0666\"\nroles: {}\n")
         d.signal(signal.SIGHUP)  # comes first when it goes on
         d.signal(signal.SIGCONT)
         d.wait_log("event=reloaded")

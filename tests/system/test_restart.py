@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from harness import CLOCKS, SYSTEM, Case, Writer, bound, descriptors, main, wait_until
+from harness import CLOCKS, SYSTEM, Case, bound, content_of, descriptors, main, put_file, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
 
@@ -24,9 +24,7 @@ class Restart(Case):
             d.ctl("invalidate", "--surrogate", f"upload:{i}")
         kept = [i for i in range(50) if not stale & set(self.clock_numbers(d, f"//shop.example/u/{i}"))]
         self.assertGreater(len(kept), 20)
-        d.kill()
-        d.start()
-        self.assertEqual(d.status()["start"], "warm")
+        d.restart("warm")
         for i in range(50):
             self.assertEqual(d.verdict(f"//shop.example/u/{i}"), "not_modified" if i in kept else "unknown", i)
 
@@ -37,8 +35,7 @@ class Restart(Case):
                 d.fill(KEY, '"v1"', "--surrogate", "upload:42")
                 d.ctl("sync")
                 d.ctl("invalidate", *target)
-                d.kill()
-                d.start()
+                d.restart()
                 self.assertEqual(d.verdict(KEY), "unknown")
                 d.end()
 
@@ -71,9 +68,7 @@ class Restart(Case):
         d.ctl("sync")
         told = d.ctl("explain", KEY)
         self.assertEqual((told["state"], told["event"]), ("stale", None))
-        d.kill()
-        d.start()
-        d.wait_log(r"event=serving.*start=warm")
+        d.restart("warm")
         self.assertEqual(d.verdict(KEY), "unknown")
         self.assertEqual(d.verdict(kept), "not_modified")
 
@@ -122,12 +117,10 @@ class Restart(Case):
 
     def test_restarts_leak_nothing_in_the_state_directory(self):
         d = self.started()
-        d.kill()
-        d.start()
+        d.restart()
         before = sorted(os.listdir(d.state)), sorted(os.listdir(d.directory))
         for _ in range(3):
-            d.kill()
-            d.start()
+            d.restart()
         self.assertEqual(before, (sorted(os.listdir(d.state)), sorted(os.listdir(d.directory))))
 
 
@@ -250,9 +243,7 @@ class WarmConditions(Case):
             d.fill(KEY)
             d.ctl("sync")
             d.ctl("invalidate", "--resource", "/other")
-            d.kill()
-            d.start()
-            d.wait_log(r"event=serving.*start=warm")
+            d.restart("warm")
             self.assertEqual(d.verdict(KEY), "not_modified")
 
     def with_boot_id(self, d, text):
@@ -260,8 +251,7 @@ class WarmConditions(Case):
         if subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL, check=False).returncode != 0:
             self.skipTest("needs the right to make a mount namespace")
         path = os.path.join(self.directory, "boot_id")
-        with open(path, "w", encoding="ascii") as f:
-            f.write(text)
+        put_file(path, text)
         d.wrapper = ["unshare", "--mount", "sh", "-c",
                      f'mount --bind {path} /proc/sys/kernel/random/boot_id && exec "$0" "$@"']
 
@@ -331,8 +321,7 @@ class Stall(Case):
         self.assertLess((ns - continued_ns) / 1e6, bound(1000))
 
     def state_of(self, pid):
-        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-            return f.read().rsplit(")", 1)[1].split()[0]
+        return content_of(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[0]
 
     def test_a_front_end_in_another_time_namespace_uses_no_index(self):
         shifted = ["unshare", "--time", "--kill-child", "--monotonic", "5000"]
@@ -344,8 +333,7 @@ class Stall(Case):
         said = json.loads(front.stdout.readline())
         self.assertEqual((said["verdict"], said["reason"]), ("unknown", "no_index"))
         # A writer there only measures how long it waits, which is the same on every clock.
-        writer = Writer(d.socket, wrapper=shifted)
-        self.addCleanup(writer.end)
+        writer = self.writer(d, wrapper=shifted)
         writer.ok("invalidate resource /x")
         d.kill()
         self.assertGreater(writer.ok("invalidate resource /x")["ms"], 989)

@@ -13,7 +13,7 @@ import sys
 import time
 import unittest
 
-from harness import BUILD, ETAGCTL, SYSTEM, Case, bound, descriptors, main, wait_until
+from harness import BUILD, ETAGCTL, SYSTEM, Case, bound, content_of, descriptors, main, wait_until
 
 try:
     from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -215,11 +215,8 @@ class Clients(SeeingCase):
 
     @unittest.skipIf(os.getuid() != 0, "needs another user")
     def test_it_is_for_admins(self):
-        config = os.path.join(self.directory, "etagd.yaml")
-        with open(config, "w", encoding="utf-8") as file:
-            file.write("roles:\n  read: [uid:65533]\n")
         os.chmod(self.directory, 0o755)
-        self.d = self.started(args=["--config", config, "--socket-mode", "0666"])
+        self.d = self.started(args=[*self.config("roles:\n  read: [uid:65533]\n"), "--socket-mode", "0666"])
         done = self.d.ctl_raw("clients", user=65533)
         self.assertEqual(done.returncode, 2)
         self.assertIn("'admin'", done.stderr)
@@ -259,8 +256,7 @@ class Metrics(SeeingCase):
         self.assertEqual(set(older), set(found))
         self.assertEqual(older[("etagd_fills_stored_total",)], 1)
         # Every counter of clients is there: a new one must not be forgotten.
-        with open(os.path.join(os.path.dirname(__file__), "../../tools/stats/stats_metrics.c"), encoding="utf-8") as file:
-            source = file.read()
+        source = content_of(os.path.join(os.path.dirname(__file__), "../../tools/stats/stats_metrics.c"))
         for name in status:
             if name.startswith("clients.") and name not in ("clients.guards_begun", "clients.guards_confirmed"):
                 self.assertIn(f'"{name}"', source)
@@ -399,8 +395,7 @@ class Exporter(SeeingCase):
         for _ in range(3):
             self.assertFalse(self.is_up(http.client.HTTPConnection(host, int(port), timeout=bound(5))))
         self.assertEqual(crowd[0].recv(1), b"")  # who waited longest was sent away
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
-            self.assertEqual(file.read().split()[2], "S")
+        self.assertEqual(content_of(f"/proc/{self.process.pid}/stat").split()[2], "S")
         self.assertLess(descriptors(self.process.pid), 40)
 
     def test_under_which_names(self):

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from harness import FACTOR, SYSTEM, Case, Writer, bound, main, wait_until
+from harness import FACTOR, SYSTEM, Case, bound, content_of, main, put_file, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
 TARGET = "surrogate upload:42"
@@ -24,11 +24,6 @@ def names_of_the_spool():
 
 
 class SpoolCase(Case):
-    def writer(self, d, **options):
-        made = Writer(d.socket, **options)
-        self.addCleanup(made.end)
-        return made
-
     def filled(self, **options):
         options.setdefault("lease_ms", LEASE_MS)
         d = self.started(**options)
@@ -150,8 +145,7 @@ class Spool(SpoolCase):
         self.assertEqual(said["status"], "OK")
         self.assertGreater(said["ms"], 1000)
         d.wait_log("event=serving")
-        with open(os.path.join(self.spool(d), "mark"), encoding="ascii") as mark:
-            self.assertIn("lease_ns=50000000\n", mark.read())
+        self.assertIn("lease_ns=50000000\n", content_of(os.path.join(self.spool(d), "mark")))
 
     def test_a_full_spool_purges_everything(self):
         d = self.filled()
@@ -197,8 +191,7 @@ class Spool(SpoolCase):
         self.assertEqual(len(self.files(d)), 3)
         d.start()
         self.assert_emptied(d)
-        d.kill()
-        d.start()
+        d.restart()
         self.assertIn(self.reason(d), ("stale", "no_entry"))
 
     def test_after_a_machine_crash_with_power_durability(self):
@@ -225,9 +218,7 @@ class Spool(SpoolCase):
         d = self.filled()
         other = self.daemon(name="other")
         other.socket = os.path.join(d.directory, "second.sock")
-        said, status = other.refusal()
-        self.assertEqual(status, 1)
-        self.assertIn("another etagd uses it", said)
+        self.refuses(other, "another etagd uses it")
 
 
 class Guards(SpoolCase):
@@ -324,8 +315,7 @@ class Bounds(SpoolCase):
 
     def test_a_sync_that_outlasts_the_time_is_pending(self):
         control = os.path.join(self.directory, "faults")
-        with open(control, "w", encoding="ascii") as f:
-            f.write("sync /spool/ hang\n")
+        put_file(control, "sync /spool/ hang\n")
         d = self.daemon(name="sync", lease_ms=self.LEASE_MS, args=["--durability", "power"]).start()
         w = self.writer(d, timeout_ms=300 / FACTOR, wrapper=[
             "env", f"LD_PRELOAD={os.path.abspath(os.path.join(SYSTEM, 'libfaults.so'))}", f"FAULT_CONTROL={control}",
@@ -366,9 +356,7 @@ class OthersCase(SpoolCase):
 
     def member(self, d):
         """A writer of the socket's group."""
-        made = Writer(d.socket, user=MEMBER, program=self.program(d, "writer"))
-        self.addCleanup(made.end)
-        return made
+        return self.writer(d, user=MEMBER, program=self.program(d, "writer"))
 
     def mounted(self, path, options):
         os.makedirs(path, exist_ok=True)
@@ -392,8 +380,7 @@ def take_all_of(spool):
             path = os.path.join(spool, f"e{i:03x}")
             os.mkdir(path, 0o700)
             for name in ("one", "two", "three"):
-                with open(os.path.join(path, name), "wb") as f:
-                    f.write(b"x" * 100000)
+                put_file(os.path.join(path, name), b"x" * 100000)
             i += 1
     except OSError:
         pass
@@ -442,16 +429,9 @@ class ByTheSocket(OthersCase):
         self.assertEqual(self.reason(d), "stale")
 
     def test_it_follows_the_socket_at_a_reload(self):
-        config = os.path.join(self.directory, "etagd.yaml")
-
-        def write(mode):
-            with open(config, "w", encoding="ascii") as f:
-                f.write(f'socket-mode: "{mode}"\n')
-
-        write("0600")
-        d = self.started(args=["--config", config])
+        d = self.started(args=self.config('socket-mode: "0600"\n'))
         for mode, expected in (("0600", 0o3700), ("0666", 0o3733), ("0660", 0o3730)):
-            write(mode)
+            self.config(f'socket-mode: "{mode}"\n')
             d.signal(signal.SIGHUP)
             wait_until(lambda expected=expected: self.mode(d)[0] == expected, 10, f"the spool's mode for {mode}")
 
@@ -562,22 +542,16 @@ class Strangers(OthersCase):
         d = self.filled()
         self.program(d, "writer")
         d.kill()
-        w = Writer(d.socket, user=STRANGER, program=os.path.join(d.directory, "writer"))
-        self.addCleanup(w.end)
+        w = self.writer(d, user=STRANGER, program=os.path.join(d.directory, "writer"))
         self.assertEqual(w.say(f"invalidate {TARGET}")["status"], "DENIED")
         self.assertEqual(self.files(d), [])
 
     def test_a_writer_with_the_role_by_group_is_known_when_it_was_seen_once(self):
-        config = os.path.join(self.directory, "etagd.yaml")
-        with open(config, "w", encoding="ascii") as f:
-            f.write(f"roles:\n  mutate: [gid:{STRANGER}]\n")
-        d = self.filled(args=["--config", config])
+        d = self.filled(args=self.config(f"roles:\n  mutate: [gid:{STRANGER}]\n"))
         self.program(d, "writer")
-        w = Writer(d.socket, user=STRANGER, program=os.path.join(d.directory, "writer"))
-        self.addCleanup(w.end)
+        w = self.writer(d, user=STRANGER, program=os.path.join(d.directory, "writer"))
         w.ok("invalidate surrogate other")
-        d.kill()
-        d.start()
+        d.restart()
         d.kill()
         self.assert_waited(w.say(f"invalidate {TARGET}"))
         d.start()
@@ -631,8 +605,7 @@ class Strangers(OthersCase):
                     with socket.socket(socket.AF_UNIX) as bound_there:
                         bound_there.bind(path)
                 else:
-                    with open(path, "wb") as f:
-                        f.write(b"junk")
+                    put_file(path, b"junk")
             for i in range(64):
                 os.mkfifo(os.path.join(spool, f"all-{i:02x}"))
             for i in range(3000):

@@ -5,11 +5,10 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 
-from harness import SYSTEM, Case, Raw, bound, main, retire_payload, wait_until
+from harness import SYSTEM, Case, Raw, bound, main, put_file, retire_payload, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
 OTHER = "//shop.example/api/v1/uploads/7"
@@ -409,8 +408,7 @@ class WaitingSpoolFiles(FaultCase):
     def put(self, d, name, content=b"", uid=0):
         path = os.path.join(d.directory, "spool", name)
         made = os.path.join(d.directory, "spool", "t-0123456789abcdef")
-        with open(made, "wb") as f:
-            f.write(content)
+        put_file(made, content)
         os.chown(made, uid, uid)
         os.rename(made, path)
 
@@ -456,16 +454,11 @@ class WaitingSpoolFiles(FaultCase):
         self.assertEqual(d.verdict(KEY), "unknown")
 
     def test_a_file_whose_owner_lost_the_role_while_it_waits(self):
-        path = os.path.join(self.directory, "etagd.yaml")
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(f"roles:\n  mutate: [\"uid:{self.USER}\"]\n")
-        d = self.faulty(power=True, args=["--config", path])
+        d = self.faulty(power=True, args=self.config(f"roles:\n  mutate: [\"uid:{self.USER}\"]\n"))
         self.hung(d)
         self.put_and_apply(d, 1, "e001", spooled_event(KEY), uid=self.USER)
-        with open(path, "w", encoding="utf-8") as f:
-            f.write("roles: {}\n")
-        d.signal(signal.SIGHUP)
-        d.wait_log("event=reloaded")
+        self.config("roles: {}\n")
+        d.reload()
         # One that comes now does not count soon: when it is ignored, a scan has passed the other one.
         names = iter(f"e{i:03x}" for i in range(2, 4096))
         wait_until(lambda: self.put(d, next(names), spooled_event("other"), uid=self.USER) or d.status()["spool_ignored"] > 0, 10,
@@ -547,8 +540,7 @@ class FullDisk(FaultCase):
                 if not os.path.exists(trigger):
                     self.skipTest("this kernel makes no errors on demand")
                 subprocess.run(["mount", "-o", "remount,errors=remount-ro", d.state], check=True)
-                with open(trigger, "w", encoding="ascii") as f:
-                    f.write("made by a test")
+                put_file(trigger, "made by a test")
                 self.invalidate(d, KEY, expect=0 if journal else 2)
                 self.assertEqual(d.verdict(KEY), "unknown")
                 wait_until(lambda d=d: d.status()["store"] == "failed", 5, "the store's failure is noticed")

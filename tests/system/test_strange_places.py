@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from harness import SYSTEM, Case, Raw, Writer, bound, descriptors, main, wait_until
+from harness import SYSTEM, Case, Raw, bound, content_of, descriptors, main, put_file, wait_until
 
 PATH = "/u/1"
 STRANGER = 47001
@@ -53,20 +53,11 @@ class Shared(Case):
     def setUp(self):
         super().setUp()
         os.chmod(self.directory, 0o755)
-        self.config = os.path.join(self.directory, "etagd.yaml")
-        self.roles(f'["gid:{self.GROUP}"]')
-        self.d = self.started(lease_ms=1000, args=["--config", self.config])
+        self.d = self.started(lease_ms=1000, args=self.roles(f'["gid:{self.GROUP}"]'))
         self.d.fill(PATH)
 
     def roles(self, who):
-        with open(self.config, "w", encoding="ascii") as f:
-            f.write(f"roles:\n  read: {who}\n")
-
-    def reloaded(self):
-        with self.d.changed:
-            self.d.lines.clear()
-        self.d.signal(signal.SIGHUP)
-        self.d.wait_log("event=reloaded")
+        return self.config(f"roles:\n  read: {who}\n")
 
     def as_stranger(self, do, groups=()):
         """What a function says, asked as a user with no group but these."""
@@ -119,18 +110,16 @@ class Shared(Case):
         self.assertEqual(self.as_stranger(lambda: self.asks(Raw(self.d.socket))), "False")
         # The group's role goes, and what was made by it, in whose hands it is; root's own stays.
         self.roles("[]")
-        self.reloaded()
+        self.d.reload()
         passed.closed()
         self.assertTrue(self.asks(connection))
 
     def test_a_program_that_a_front_end_starts_inherits_no_connection(self):
-        w = Writer(self.d.socket)
-        self.addCleanup(w.end)
+        w = self.writer(self.d)
         w.ok("invalidate surrogate other")
         kept = []
         for fd in os.listdir(f"/proc/{w.process.pid}/fd"):
-            with open(f"/proc/{w.process.pid}/fdinfo/{fd}", encoding="ascii") as f:
-                flags = int(f.read().split("flags:")[1].split()[0], 8)
+            flags = int(content_of(f"/proc/{w.process.pid}/fdinfo/{fd}").split("flags:")[1].split()[0], 8)
             if int(fd) > 2 and not flags & os.O_CLOEXEC:
                 kept.append(os.readlink(f"/proc/{w.process.pid}/fd/{fd}"))
         self.assertEqual(kept, [])
@@ -165,8 +154,7 @@ class Shared(Case):
         self.assertEqual(self.d.verdict(PATH), "not_modified")
 
     def test_a_storm_of_reloads_stops_nothing(self):
-        w = Writer(self.d.socket)
-        self.addCleanup(w.end)
+        w = self.writer(self.d)
         w.ok("invalidate surrogate first")
         wait_until(lambda: self.d.status()["peers"] == 2, 20, "nobody else is there")
         before = descriptors(self.d.process.pid)
@@ -187,15 +175,14 @@ class Shared(Case):
         finally:
             over.set()
             thread.join()
-        self.reloaded()
+        self.d.reload()
         wait_until(lambda: descriptors(self.d.process.pid) <= before, 20, "nothing stays open")
 
     def test_names_that_change_under_a_scan_of_the_spool_purge_nothing(self):
         """Hard links to a writer's files and to the daemon's, and names that are files, links and directories by turns."""
         spool = os.path.join(self.d.directory, "spool")
         theirs = os.path.join(self.directory, "of-root")  # root has the role: its garbage would purge everything
-        with open(theirs, "wb") as f:
-            f.write(b"garbage")
+        put_file(theirs, b"garbage")
         os.chmod(theirs, 0o666)
         before = self.d.status()
         seconds = 1

@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import PROTOCOL, SYSTEM, Case, Daemon, bound, main, wait_until
+from harness import PROTOCOL, SYSTEM, Case, Daemon, bound, main, put_file, wait_until
 
 KEY = "//shop.example/u/1"
 
@@ -145,8 +145,7 @@ class Supervised(Case):
         m = self.manager()
         control = os.path.join(self.directory, "faults")
         m.wrapper = ["env", f"LD_PRELOAD={os.path.join(SYSTEM, 'libfaults.so')}", f"FAULT_CONTROL={control}"]
-        with open(control, "w", encoding="ascii") as f:
-            f.write("write etagd.sock.lock$ ENOSPC\n")
+        put_file(control, "write etagd.sock.lock$ ENOSPC\n")
         m.spawn()
         m.wait_log(r"event=lease_not_renewed")
         m.wait_log(r"event=serving")

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import unittest
 
-from harness import ETAGCTL, Case, bound, main, wait_until
+from harness import ETAGCTL, Case, bound, main, put_file, wait_until
 
 KEY = "//example.org/uploads/42"
 GET = ("GET /uploads/42 HTTP/1.1\r\nHost: EXAMPLE.org:80\r\nAccept-Encoding: gzip, br;q=0.5\r\n"
@@ -87,8 +87,7 @@ class Request(Asked):
     def test_mistakes(self):
         daemon = self.d.start(settled=False)
         bad = os.path.join(self.directory, "captured")
-        with open(bad, "w", encoding="ascii") as file:
-            file.write("GET / HTTP/1.1\nHost: a\nHost: b\n")
+        put_file(bad, "GET / HTTP/1.1\nHost: a\nHost: b\n")
         for args, text, said in (
                 (["--request", bad], None, f"{bad}:3: a second Host; the first is in line 2"),
                 (["--request", "-"], "", "-:1: there is no request"),
@@ -204,8 +203,7 @@ class Doctor(Asked):
         mark = os.path.join(spool, "mark")
         kept = os.path.join(self.directory, "mark")  # the daemon removes strangers from its spool
         shutil.copy(mark, kept)
-        with open(mark, "w", encoding="ascii") as file:
-            file.write("nonsense")
+        put_file(mark, "nonsense")
         self.assertEqual(self.level("spool mark", expect=(2,)), "fail")
         os.replace(kept, mark)
 
@@ -228,12 +226,10 @@ class Doctor(Asked):
             self.assertLessEqual(widest(shown), 80, command)
 
     def test_configuration(self):
-        config = os.path.join(self.directory, "etagd.yaml")
         for text, level in (("capacity: 4096\n", "ok"), ("capacity: 4096\nclock: 5\n", "fail")):
-            with open(config, "w", encoding="ascii") as file:
-                file.write(text)
-            self.assertEqual(self.level("config", "--config", config, expect=(2,)), level)
-        self.assertIn(f"{config}:2:", self.doctor("--config", config, expect=(2,))["config"]["found"])
+            flags = self.config(text)
+            self.assertEqual(self.level("config", *flags, expect=(2,)), level)
+        self.assertIn(f"{flags[1]}:2:", self.doctor(*flags, expect=(2,))["config"]["found"])
 
     @unittest.skipIf(os.getuid() != 0, "needs another user")
     def test_a_user_without_a_role(self):

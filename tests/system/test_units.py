@@ -11,7 +11,7 @@ import subprocess
 import unittest
 import urllib.request
 
-from harness import BUILD, LOOP, SKIP, SYSTEM, Case, Daemon, Raw, Writer, bound, main, wait_until
+from harness import BUILD, LOOP, SKIP, SYSTEM, Case, Raw, bound, content_of, main, put_file, wait_until
 
 UNITS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../packaging/systemd")
 KEY, OTHER = "//shop.example/u/1", "//shop.example/u/2"
@@ -30,8 +30,7 @@ def calls_of(group, seen):
 
 def filter_of(unit):
     """What SystemCallFilter= of a unit allows: lines add, lines with ~ take away; @default is always in it."""
-    with open(os.path.join(UNITS, unit), encoding="utf-8") as f:
-        lines = re.findall(r"^SystemCallFilter=(~?)(.*)$", f.read(), re.MULTILINE)
+    lines = re.findall(r"^SystemCallFilter=(~?)(.*)$", content_of(os.path.join(UNITS, unit)), re.MULTILINE)
     seen = {}
     allowed = set(calls_of("@default", seen))
     for takes_away, words in lines:
@@ -51,8 +50,7 @@ class Filters(Case):
 
     def launcher(self, unit, without=()):
         path = os.path.join(self.directory, unit + ".calls")
-        with open(path, "w", encoding="ascii") as f:
-            f.write("\n".join(sorted(filter_of(unit) - set(without))))
+        put_file(path, "\n".join(sorted(filter_of(unit) - set(without))))
         return [os.path.join(SYSTEM, "unit_filter"), path]
 
     def filtered(self, without=(), **options):
@@ -62,8 +60,7 @@ class Filters(Case):
 
     def work(self, d):
         """Something of everything that peers ask for."""
-        w = Writer(d.socket)
-        self.addCleanup(w.end)
+        w = self.writer(d)
         d.fill(KEY, '"v1"', "--surrogate", "upload:1")
         d.fill(OTHER)
         w.ok("begin surrogate upload:1")
@@ -82,10 +79,7 @@ class Filters(Case):
         return w
 
     def test_the_daemon_from_its_start_to_its_end(self):
-        config = os.path.join(self.directory, "etagd.yaml")
-        with open(config, "w", encoding="ascii") as f:
-            f.write("log-level: debug\nhuge-pages: \"on\"\nroles:\n  read: [all]\n")
-        d = self.filtered(args=["--config", config]).start()
+        d = self.filtered(args=self.config("log-level: debug\nhuge-pages: \"on\"\nroles:\n  read: [all]\n")).start()
         self.assertIn(f"loop={'io_uring' if LOOP == 'uring' else 'epoll'}", "\n".join(d.lines))
         w = self.work(d)
         d.signal(signal.SIGHUP)
@@ -97,9 +91,7 @@ class Filters(Case):
         d.signal(signal.SIGCONT)
         self.assertEqual(w.hear()["status"], "OK")
         # Killed and warm, stopped and warm, damaged and cold.
-        d.kill()
-        d.start()
-        d.wait_log("start=warm")
+        d.restart("warm")
         self.assertEqual(d.verdict(OTHER), "not_modified")
         self.assertEqual(d.stop(), 0)
         d.start()
@@ -114,8 +106,7 @@ class Filters(Case):
     def test_with_power_durability_and_a_given_state(self):
         d = self.filtered(args=["--durability", "power"]).start()
         self.work(d)
-        d.kill()
-        d.start()
+        d.restart()
         self.assertEqual(d.stop(), 0)
         for arguments in (["--check-config"], ["--version"]):
             done = subprocess.run([*d.command(), *arguments], capture_output=True, check=False, timeout=bound(60))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The uploads API as two real processes with one database and one daemon, asked over HTTP: what a client of a front end
 sees, and whether it was rendered or answered from shared memory (the processes count that)."""
+import functools
 import http.client
 import json
 import os
@@ -12,7 +13,7 @@ import tempfile
 import threading
 import time
 
-from harness import Case, main, wait_until
+from harness import Case, main, together, wait_until
 from uploads import FRESH, NOT_STORED, OWNER, App, seed
 
 RESOURCES = ("uploads", "claim-records", "report-runs", "drift-events", "payer-mappings", "alert-events",
@@ -482,11 +483,7 @@ class Race(UploadsCase):
     def test_no_304_is_older_than_a_completed_write(self):
         row = self.a.get(row_of(self.NAME)).json()
         jobs = [(self.write, 100 + i, row) for i in range(2)] + [(self.read, 200 + i, {}) for i in range(4)]
-        threads = [threading.Thread(target=self.work, args=job) for job in jobs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(*(functools.partial(self.work, *job) for job in jobs))
         cached = self.a.counters()["not_modified_cached"] + self.b.counters()["not_modified_cached"]
         print(json.dumps(self.counts | {"cached": cached}))
         self.assertEqual(self.wrong, [])

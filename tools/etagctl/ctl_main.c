@@ -27,19 +27,19 @@ static bool wants_json(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    struct ctl ctl = {.timeout_ms = CTL_TIMEOUT_MS_DEFAULT, .json = wants_json(argc, argv)};
-    int first;
+    struct ctl ctl = {.timeout_ms = CTL_TIMEOUT_MS_DEFAULT,
+                      .json = wants_json(argc, argv),
+                      .argc = argc,
+                      .argv = argv};
 
     signal(SIGPIPE, SIG_DFL);
-    if (ctl_global_option(&ctl, argc, argv, &first) != CTL_END)
+    if (!ctl_parse(&ctl, NULL, NULL))
         return ctl.exit_status;
-    if (first == argc)
+    if (ctl.argc == 0)
         return ctl_usage_error(&ctl, "no command given");
-    const char *name = argv[first];
-    const struct ctl_command *command = command_find(name);
-    if (!command)
-        return ctl_usage_error(&ctl, "%s: no such command", name);
-    ctl.command = command;
-    const int exit_status = command->run(&ctl, argc - first, argv + first);
+    ctl.command = command_find(ctl.argv[0]);
+    if (!ctl.command)
+        return ctl_usage_error(&ctl, "%s: no such command", ctl.argv[0]);
+    const int exit_status = ctl.command->run(&ctl);
     return output_end() ? exit_status : CTL_ERROR;
 }

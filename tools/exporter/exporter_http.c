@@ -136,12 +136,15 @@ static void connection_noted(void *context, struct MHD_Connection *connection, v
         *guest = NULL;
         return;
     }
-    const union MHD_ConnectionInfo *fd = MHD_get_connection_info(connection,
-                                                                 MHD_CONNECTION_INFO_CONNECTION_FD);
-    const union MHD_ConnectionInfo *address = MHD_get_connection_info(
-        connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    if (fd)
-        *guest = crowd_enter(&http->crowd, fd->connect_fd, address ? address->client_addr : NULL);
+    /* Each is read before the next is asked for: from 1.0 on, the library answers all in one
+     * place. */
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+        connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (!info)
+        return;
+    const int fd = info->connect_fd;
+    info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    *guest = crowd_enter(&http->crowd, fd, info ? info->client_addr : NULL);
 }
 
 bool exporter_http_open(struct exporter_http *http, int listen_fd)

@@ -137,7 +137,7 @@ static int names_probe(struct spool *spool, struct names *names)
  * it then. */
 static int names_read(struct spool *spool, struct names *names)
 {
-    CLEANUP(spool_dir_stream_close) DIR *stream = NULL;
+    CLEANUP(cleanup_dir) DIR *stream = NULL;
     const struct dirent *entry;
     const int r = spool_dir_open_stream(&spool->dir, &stream);
 

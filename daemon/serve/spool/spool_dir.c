@@ -526,9 +526,3 @@ int spool_dir_open_stream(struct spool_dir *dir, DIR **out)
     close(fd);
     return r;
 }
-
-void spool_dir_stream_close(DIR **stream)
-{
-    if (*stream)
-        (void)closedir(*stream);
-}

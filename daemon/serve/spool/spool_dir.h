@@ -81,7 +81,6 @@ void spool_dir_scanned(struct spool_dir *dir, bool owed);
 MUST_USE int spool_dir_open_file(struct spool_dir *dir, const char *name, int flags);
 /* The same for the directory itself, to list it. 0 or negative errno. */
 MUST_USE int spool_dir_open_stream(struct spool_dir *dir, DIR **out);
-void spool_dir_stream_close(DIR **stream);
 /* After the last of them: the spare one is to be there for the next scan, whoever takes descriptors
  * meanwhile. */
 void spool_dir_spare_restore(struct spool_dir *dir);

@@ -31,12 +31,6 @@ struct sweep {
     struct spool_swept *swept;
 };
 
-static void stream_close(DIR **stream)
-{
-    if (*stream)
-        (void)closedir(*stream);
-}
-
 static bool is_dots(const char *name)
 {
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
@@ -76,7 +70,7 @@ static bool tree_remove(struct sweep *sweep, int dir_fd, const char *name,
         return true;
     if (depth == DEPTH_MAX)
         return spool_sweep_aside(sweep->dir_fd, dir_fd, name);
-    CLEANUP(stream_close) DIR *stream = directory_open(sweep, dir_fd, name);
+    CLEANUP(cleanup_dir) DIR *stream = directory_open(sweep, dir_fd, name);
     const struct dirent *entry;
     while (stream && time_coarse_ns() < sweep->until_ns && (entry = readdir(stream)) != NULL)
         if (!is_dots(entry->d_name))
@@ -119,7 +113,7 @@ static void own_names_sweep(struct sweep *sweep)
 /* Returns how many names it freed. */
 static uint64_t listing_sweep(struct sweep *sweep)
 {
-    CLEANUP(stream_close) DIR *stream = directory_open(sweep, sweep->dir_fd, ".");
+    CLEANUP(cleanup_dir) DIR *stream = directory_open(sweep, sweep->dir_fd, ".");
     const struct dirent *entry;
     uint64_t freed = 0;
 

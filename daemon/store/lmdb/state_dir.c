@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/vfs.h>
 
 #define WARM_NAME "warm"
 #define LOST_NAME "lost"
@@ -115,14 +114,8 @@ static bool is_local(int fd)
         0x00c36400 /* Ceph */,  0x5346414f /* AFS */,  0x73757245 /* Coda */,
         0x7461636f /* OCFS2 */, 0x01161970 /* GFS2 */, 0x0bd00bd0 /* Lustre */,
     };
-    struct statfs fs;
 
-    if (fstatfs(fd, &fs) < 0)
-        return false;
-    for (size_t i = 0; i < COUNT_OF(remote); i++)
-        if ((uint32_t)fs.f_type == remote[i])
-            return false;
-    return true;
+    return owned_fs_is_none_of(fd, remote, COUNT_OF(remote));
 }
 
 int state_dir_identify(const struct state_dir *dir, const char *name, struct store_identity *out)

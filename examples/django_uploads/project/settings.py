@@ -5,6 +5,7 @@
     UPLOADS_PGHOST      instead: a PostgreSQL, the directory of its socket or its host; UPLOADS_PGUSER, UPLOADS_PGDATABASE
     ETAGD_SOCKET        etagd's
     UPLOADS_RELEASE     what names the deployment, for instance a commit's hash
+    UPLOADS_DEBUG_HEADER "0": answers do not say what etagd did (X-Etag-Cache)
     UPLOADS_CACHE       "etagd" (default), "django": Django's own ConditionalGetMiddleware, "none"
 """
 import os
@@ -33,7 +34,7 @@ MIDDLEWARE = {
     "none": [],
 }[CACHE] + ["django.middleware.common.CommonMiddleware"]
 
-ETAGD = {"DEBUG_HEADER": True, "RELEASE": os.environ.get("UPLOADS_RELEASE")}
+ETAGD = {"DEBUG_HEADER": os.environ.get("UPLOADS_DEBUG_HEADER", "1") == "1", "RELEASE": os.environ.get("UPLOADS_RELEASE")}
 
 ROOT_URLCONF = "project.urls"
 WSGI_APPLICATION = "project.wsgi.application"

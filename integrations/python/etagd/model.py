@@ -253,4 +253,4 @@ def pack(parts: Sequence[Optional[bytes]]) -> Tuple[bytes, bytes, int]:
     count = len(parts)
     lengths = [-1 if part is None else len(part) for part in parts]
     made = _LENGTHS[count](*lengths) if count < 64 else array("i", lengths).tobytes()
-    return b"".join([part for part in parts if part]), made, count
+    return b"".join(filter(None, parts)), made, count

@@ -22,7 +22,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from harness import LOOP, SKIP, SYSTEM, Daemon, Raw, Writer, bound  # noqa: E402
+from harness import LOOP, SKIP, SYSTEM, Daemon, Raw, Writer, bound, content_of, put_file  # noqa: E402
 
 # Users: by number, and with nothing but that.
 STRANGER, READER, FILLER, WRITER = 47001, 47002, 47003, 47004
@@ -281,8 +281,7 @@ def become(uid):
 
 def rss_kib(pid):
     """Without the index, whose pages become huge ones at any time: that is no peer's."""
-    with open(f"/proc/{pid}/status", encoding="ascii") as f:
-        return sum(int(kib) for kib in re.findall(r"Rss(?:Anon|File):\s+(\d+)", f.read()))
+    return sum(int(kib) for kib in re.findall(r"Rss(?:Anon|File):\s+(\d+)", content_of(f"/proc/{pid}/status")))
 
 
 class Waits:
@@ -331,8 +330,7 @@ class Scene:
     def __init__(self, directory, lease_ms):
         os.chmod(directory, 0o755)
         config = os.path.join(directory, "etagd.yaml")
-        with open(config, "w", encoding="utf-8") as f:
-            f.write(ROLES)
+        put_file(config, ROLES)
         # The build may stand where that user cannot look.
         program = shutil.copy(os.path.join(SYSTEM, "writer"), directory)
         os.chmod(program, 0o755)

@@ -15,7 +15,7 @@ import threading
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
 import uploads  # noqa: E402
-from harness import BUILD, SKIP, Case, bound, wait_until  # noqa: E402
+from harness import BUILD, SKIP, Case, bound, content_of, put_file, wait_until  # noqa: E402
 from uploads import parse  # noqa: E402
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:" + os.environ.get("PATH", ""))
@@ -118,8 +118,7 @@ class Nginx:
             format="cache" if self.loaded else "plain")
         if not self.loaded:
             text = re.sub(r"\n\s*log_format cache [^\n]*", "", text)
-        with open(self.conf, "w", encoding="utf-8") as file:
-            file.write(text)
+        put_file(self.conf, text)
 
     def command(self, *args):
         return [NGINX, "-e", self.errors, "-p", self.directory, "-c", self.conf, *args]
@@ -149,8 +148,7 @@ class Nginx:
         """By its pid file: of a daemon."""
         def pid():
             try:
-                with open(self.pid_file(), encoding="ascii") as file:
-                    return int(file.read())
+                return int(content_of(self.pid_file()))
             except (FileNotFoundError, ValueError):
                 return None
         return Foreign(wait_until(pid, 20, "the pid file"))
@@ -183,8 +181,7 @@ class Nginx:
             return ""
 
     def worker_pids(self):
-        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as file:
-            return [int(pid) for pid in file.read().split()]
+        return [int(pid) for pid in content_of(f"/proc/{self.process.pid}/task/{self.process.pid}/children").split()]
 
     def reload(self):
         before = set(self.worker_pids())
@@ -193,8 +190,7 @@ class Nginx:
 
     def lines(self):
         try:
-            with open(self.access, encoding="utf-8") as file:
-                return file.read().splitlines()
+            return content_of(self.access).splitlines()
         except FileNotFoundError:
             return []
 

@@ -8,7 +8,7 @@ import socket
 
 from nginx import PUBLIC, Document, Load, NginxCase, ask, exchange, main
 import tables
-from harness import bound, wait_until
+from harness import bound, content_of, put_file, wait_until
 from uploads import parse
 
 
@@ -60,8 +60,7 @@ class Configuration(NginxCase):
 
     def test_recipes(self):
         """Each block of docs/nginx.md passes nginx -t."""
-        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../docs/nginx.md"), encoding="utf-8") as file:
-            blocks = re.findall(r"```nginx\n(.*?)```", file.read(), re.S)
+        blocks = re.findall(r"```nginx\n(.*?)```", content_of(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../docs/nginx.md")), re.S)
         self.assertGreaterEqual(len(blocks), 7)
         for block in blocks:
             with self.subTest(block=block):
@@ -713,8 +712,7 @@ class Age(NginxCase):
                 location / { proxy_pass $ORIGIN; }
                 location /files/ { internal; etag_cache on; etag_cache_scope public; alias $DIR/files/; } }""")
         os.makedirs(os.path.join(self.n.directory, "files"))
-        with open(os.path.join(self.n.directory, "files", "a"), "w", encoding="ascii") as file:
-            file.write("old")
+        put_file(os.path.join(self.n.directory, "files", "a"), "old")
         self.n.start(self.port)
         self.origin.documents["/a"] = Document(None, fields=[("X-Accel-Redirect", "/files/a")])
         entered, go = self.origin.gate("/a")
@@ -762,8 +760,7 @@ class Age(NginxCase):
             server { listen 127.0.0.1:$PORT;
                 location / { }
                 location /kept/ { alias $DIR/; open_file_cache max=10; open_file_cache_valid 1h; } }""").start(self.port)
-        with open(os.path.join(self.n.directory, "a"), "w", encoding="ascii") as file:
-            file.write("old")
+        put_file(os.path.join(self.n.directory, "a"), "old")
         for path, stored in (("/kept/a", False), ("/a", True)):
             wait_until(lambda path=path: self.get(path).status == 200 and self.logged()[0] != "OFFLINE", 10, "online")
             self.get(path)

@@ -8,7 +8,7 @@ import socketserver
 import threading
 
 from nginx import PUBLIC, Document, NginxCase, exchange, main
-from harness import bound, wait_until
+from harness import bound, put_file, wait_until
 
 PAGES = ("/a", "/b", "/c", "/w/x", "/dir/x")
 
@@ -71,8 +71,7 @@ class Attempts(NginxCase):
         raw = str(self.raw.server_address[1])
         pair = f"upstream pair {{ server 127.0.0.1:{raw} max_fails=0; server 127.0.0.1:{origin.port} backup max_fails=0; }}"
         self.n = self.front(server=self.SERVER.replace("$RAW", raw), http=pair).start(self.port)
-        with open(os.path.join(self.n.directory, "page"), "w", encoding="ascii") as file:
-            file.write("page")
+        put_file(os.path.join(self.n.directory, "page"), "page")
         self.warm_up()
         for path in PAGES:
             origin.documents[path] = Document('"v1"', fields=[("Surrogate-Key", path[1:])])

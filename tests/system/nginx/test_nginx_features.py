@@ -11,7 +11,7 @@ import threading
 from nginx import PUBLIC, Document, Nginx, NginxCase, exchange, free_ports, main, without_date
 import test_preconditions as preconditions
 import tables
-from harness import Case, bound, wait_until
+from harness import Case, bound, put_file, wait_until
 from uploads import App, parse, seed
 
 THEN = 1_750_000_000
@@ -72,8 +72,7 @@ class Everything(NginxCase):
         for name, data in FILES.items():
             path = os.path.join(self.files, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "wb") as file:
-                file.write(data)
+            put_file(path, data)
             os.utime(path, (THEN, THEN))
 
     def server(self, name, cache, **options):
@@ -231,8 +230,7 @@ class Access(NginxCase):
 
     def test_auth_basic(self):
         self.prepare("auth_basic here; auth_basic_user_file $DIR/users;", rules='etag_cache on; etag_cache_scope "user:$remote_user"; etag_cache_authenticated $remote_user;')
-        with open(os.path.join(self.n.directory, "users"), "wb") as file:
-            file.write(FILES["users"])
+        put_file(os.path.join(self.n.directory, "users"), FILES["users"])
         self.fill("/a", ME)
         self.assertHit("/a", '"v1"', ME)
         self.assertEqual(self.get("/a", 'If-None-Match: "v1"').status, 401)
@@ -276,8 +274,7 @@ class Access(NginxCase):
         self.d = self.started(lease_ms=self.LEASE_MS)
         self.n = self.nginx("""etag_cache_socket $SOCKET; root $DIR; etag_cache on; etag_cache_scope public;
             server { listen 127.0.0.1:$PORT; location / { } location = /index.html { if ($http_x_no) { return 403; } } }""")
-        with open(os.path.join(self.n.directory, "index.html"), "wb") as file:
-            file.write(b"index")
+        put_file(os.path.join(self.n.directory, "index.html"), b"index")
         self.n.start(self.port)
         wait_until(lambda: self.get("/").status == 200 and self.logged()[0] != "OFFLINE", 10, "online")
         etag = self.get("/").fields[b"etag"][0].decode()
@@ -348,8 +345,7 @@ class Deploys(NginxCase):
             server {{ listen 127.0.0.1:$PORT; root $DIR/current; location / {{ {PUBLIC} etag_cache_release $realpath_root; }} }}""")
         for release, body in (("one", b"one"), ("two", b"other")):
             os.makedirs(os.path.join(self.n.directory, release))
-            with open(os.path.join(self.n.directory, release, "a.txt"), "wb") as file:
-                file.write(body)
+            put_file(os.path.join(self.n.directory, release, "a.txt"), body)
         self.deploy("one")
         self.n.start(self.port)
         wait_until(lambda: self.get("/a.txt").status == 200 and self.logged()[0] != "OFFLINE", 10, "online")

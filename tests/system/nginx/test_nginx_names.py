@@ -104,8 +104,7 @@ class Names(NginxCase):
         self.warm_up()
         self.assertHit("/many", '"v1"')
         self.d.ctl("invalidate", "--surrogate", "k199")
-        self.d.kill()
-        self.d.start()
+        self.d.restart()
         self.warm_up()
         self.assertNoHit("/many", '"v1"')
 

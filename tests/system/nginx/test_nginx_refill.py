@@ -4,7 +4,7 @@ import os
 import time
 
 from nginx import PUBLIC, Document, Load, NginxCase, ask, main
-from harness import bound
+from harness import bound, put_file
 
 MISSING = int(os.environ.get("ETAG_TEST_MISSING", "2000"))  # 300000: the long form
 ANSWERS = int(os.environ.get("ETAG_TEST_ANSWERS", "2000"))  # 10000: the long form
@@ -181,8 +181,7 @@ class Retire(RefillCase):
         directory = os.path.join(self.n.directory, "files")
         os.makedirs(directory)
         os.chmod(directory, 0o755)
-        with open(os.path.join(directory, "a"), "w", encoding="ascii") as file:
-            file.write("text")
+        put_file(os.path.join(directory, "a"), "text")
         etag = self.get("/files/a").fields[b"etag"][0].decode()
         self.sync()
         self.assertHit("/files/a", etag)
@@ -197,8 +196,7 @@ class Retire(RefillCase):
         self.filled("/b")
         self.origin.documents["/a"] = Document(status=404)
         self.rendered("/a", 404)
-        self.d.kill()
-        self.d.start()
+        self.d.restart()
         self.assertEqual((self.stored("/a"), self.stored("/b")), (0, 1))
 
     def test_a_slow_404_removes_nothing_newer(self):

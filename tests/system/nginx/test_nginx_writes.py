@@ -236,10 +236,8 @@ class Roles(NginxCase):
         if os.getuid() != 0:
             self.skipTest("needs root to start workers as another user")
         os.chmod(self.directory, 0o755)
-        path = os.path.join(self.directory, "etagd.yaml")
-        with open(path, "w", encoding="ascii") as file:
-            file.write("".join(["roles:\n"] * bool(roles) + [f'  {role}: ["user:daemon"]\n' for role in roles]))
-        self.d = self.started(lease_ms=self.LEASE_MS, args=["--config", path, "--socket-mode", "0666"])
+        config = self.config("".join(["roles:\n"] * bool(roles) + [f'  {role}: ["user:daemon"]\n' for role in roles]))
+        self.d = self.started(lease_ms=self.LEASE_MS, args=[*config, "--socket-mode", "0666"])
         self.with_origin()
         self.origin.documents["/a"] = Document('"v1"')
         self.n = self.front(user="daemon").start(self.port)
@@ -433,8 +431,7 @@ class Waiting(NginxCase):
             time.sleep(0.05)
         self.n.reload()
         wait_until(lambda: not set(former) & set(self.n.worker_pids()), 10, "the former worker ends")
-        self.d.kill()
-        self.d.start()
+        self.d.restart()
         self.assertNoHit_soon()
         self.assertKnownToBeOld()
 
@@ -568,8 +565,7 @@ class Faults(NginxCase):
         pid = self.n.worker_pids()[0]
         before = descriptors(pid)
         for _ in range(3):
-            self.d.kill()
-            self.d.start()
+            self.d.restart()
             wait_until(lambda: self.get("/b").status and self.logged()[0] != "OFFLINE", 10, "online again")
         self.assertEqual(descriptors(pid), before)
 

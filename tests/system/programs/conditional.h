@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A conditional request for a public page, as front ends of the tests make it: GET with If-None-Match: "v1". */
+/* A conditional request for a public page, as front ends of the tests make it: GET with
+ * If-None-Match: "v1". */
 #ifndef TESTS_SYSTEM_CONDITIONAL_H
 #define TESTS_SYSTEM_CONDITIONAL_H
 
@@ -8,7 +9,8 @@
 struct conditional {
     etag_key key;
     etag_field condition;
-    etag_request request; /* points into this struct: it is not copied */
+    /* points into this struct: it is not copied */
+    etag_request request;
 };
 
 /* resource: borrowed. */

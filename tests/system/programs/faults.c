@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A library to preload: calls that change files fail, or do not come back, as the file $FAULT_CONTROL says. A rule a line:
+ * A library to preload: calls that change files fail, or do not come back, as the file
+ * $FAULT_CONTROL says. A rule a line:
  *
  *   CALLS PATH FAULT [after N] [times M]
  *
- * CALLS: names by commas (write covers pwrite, writev and pwritev; sync covers fsync and fdatasync; heard is sync_file_range;
- * rename covers renameat and renameat2, which is noreplace where it may not replace; also ftruncate, unlink, open: one that
- * writes or makes). PATH: part of the path that must be in it, or the end of one that ends with $. FAULT: a name of errno
- * (below) or "hang": until the rule is gone. N: so many calls of the rule succeed first, counted since the control file was
- * changed. M: so many after them fail.
+ * CALLS: names by commas (write covers pwrite, writev and pwritev; sync covers fsync and fdatasync;
+ * heard is sync_file_range; rename covers renameat and renameat2, which is noreplace where it may
+ * not replace; also ftruncate, unlink, open: one that writes or makes). PATH: part of the path that
+ * must be in it, or the end of one that ends with $. FAULT: a name of errno (below) or "hang":
+ * until the rule is gone. N: so many calls of the rule succeed first, counted since the control
+ * file was changed. M: so many after them fail.
  *
- * Besides these lines, "slept MS": the machine was suspended for so long since it started (CLOCK_BOOTTIME goes on).
+ * Besides these lines, "slept MS": the machine was suspended for so long since it started
+ * (CLOCK_BOOTTIME goes on).
  *
  * The control file is read at each call, so that tests can change it while the daemon runs.
  */

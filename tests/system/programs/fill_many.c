@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fills many entries, for tests of lists: "/many/00000", "/many/00001", ... in the public scope, each with its number as
- * its ETag. Waits for the daemon's verdict on each; exit 1 if one was not stored. With "burst" it waits for the last one only,
- * and with "long", too, which makes the ETags 66 bytes long.
+ * Fills many entries, for tests of lists: "/many/00000", "/many/00001", ... in the public scope,
+ * each with its number as its ETag. Waits for the daemon's verdict on each; exit 1 if one was not
+ * stored. With "burst" it waits for the last one only, and with "long", too, which makes the ETags
+ * 66 bytes long.
  */
 #include <errno.h>
 #include <etag/etag.h>

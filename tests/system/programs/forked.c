@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client that is opened before fork(), as by a pre-forking server. The child looks up in the memory that it inherited
- * and fills by a connection of its own; the parent's connection goes on undisturbed.
+ * A client that is opened before fork(), as by a pre-forking server. The child looks up in the
+ * memory that it inherited and fills by a connection of its own; the parent's connection goes on
+ * undisturbed.
  */
 #include "conditional.h"
 
@@ -51,10 +52,16 @@ int main(int argc, char **argv)
                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ETAG_INIT(&options);
     options.socket_path = argv[1];
-    options.timeout_ms = 60000;
-    if (told == MAP_FAILED || etag_client_open(&client, &options) != ETAG_OK ||
-        strcmp(fill(client, "/forked"), "done") != 0)
+    /* Without an index there is no token. */
+    options.timeout_ms = options.connect_timeout_ms = 60000;
+    if (told == MAP_FAILED || etag_client_open(&client, &options) != ETAG_OK)
+        return 2;
+    const char *filled = fill(client, "/forked");
+    if (strcmp(filled, "done") != 0) {
+        fprintf(stderr, "the first fill: %s, %s\n", filled,
+                etag_reason_word(etag_client_reason(client)));
         return 1;
+    }
     const int fd = etag_client_fd(client);
 
     if (fork() == 0) {
@@ -63,8 +70,10 @@ int main(int argc, char **argv)
         etag_client_close(client);
         _exit(0);
     }
-    if (wait(&status) < 0 || status != 0)
+    if (wait(&status) < 0 || status != 0) {
+        fprintf(stderr, "the child ended with status %d\n", status);
         return 1;
+    }
     const char *parent_checks = check(client, "/by-the-child");
     ETAG_INIT(&targets);
     targets.surrogates = &other;

@@ -2,9 +2,9 @@
 /*
  * A front end that asks for one key all the time and prints each change of its answer:
  *   {"verdict": "not_modified", "reason": "match", "ns": 123, "former_ns": 100}
- * ns: CLOCK_MONOTONIC; former_ns: when the last lookup with the answer before this one began.
- * With --dispatch it also serves its connection, so that it finds a daemon that was restarted. Ends when its standard
- * input ends.
+ * ns: CLOCK_MONOTONIC; former_ns: when the last lookup with the answer before this one began. With
+ * --dispatch it also serves its connection, so that it finds a daemon that was restarted. Ends when
+ * its standard input ends.
  */
 #include "conditional.h"
 

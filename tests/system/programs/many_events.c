@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Many invalidations of one surrogate key, pipelined:  many_events SOCKET SURROGATE COUNT   Exit 0: all were answered OK. */
+/* Many invalidations of one surrogate key, pipelined:  many_events SOCKET SURROGATE COUNT   Exit 0:
+ * all were answered OK. */
 #include <etag/etag.h>
 #include <poll.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs a program under a filter that refuses io_uring as Docker's default seccomp profile does: EPERM. */
+/* Runs a program under a filter that refuses io_uring as Docker's default seccomp profile does:
+ * EPERM. */
 #include <errno.h>
 #include <seccomp.h>
 #include <stdio.h>

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An engine by hand, for tests: a line of standard input is an operation, a line of standard output is its answer, as NAME=VALUE.
+ * An engine by hand, for tests: a line of standard input is an operation, a line of standard output
+ * is its answer, as NAME=VALUE.
  *
  *     relay_engine CONNECTION HOST NONCE      NONCE: 32 hexadecimal digits
  *
- *     open | close | poll [NEXT[:RUNNING,...]] | join | publish [ask] [hold=MS] NAME... | wake | ask | members
- *     acknowledge WITNESS NEXT[:RUNNING,...] | trim RETENTION_MS | leave HOST | gone HOST NONCE | woken [MS]
+ *     open | close | poll [NEXT[:RUNNING,...]] | join | publish [ask] [hold=MS] NAME... | wake
+ *     ask | members | acknowledge WITNESS NEXT[:RUNNING,...] | trim RETENTION_MS | leave HOST
+ *     gone HOST NONCE | woken [MS]
  *
- * NAME: a surrogate key, /resource, prefix:/path/, everything. Answers begin with ok, refused or failed; after the latter two stands why.
+ * NAME: a surrogate key, /resource, prefix:/path/, everything. Answers begin with ok, refused or
+ * failed; after the latter two stands why.
  */
 #include "engine.h"
 
@@ -36,6 +39,7 @@ struct tester {
 static int64_t now_ms(void)
 {
     struct timespec t;
+
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
@@ -48,6 +52,7 @@ static etag_str word_str(const char *word)
 static struct engine_nonce nonce_of(const char *digits)
 {
     struct engine_nonce nonce = {{0}};
+
     for (size_t i = 0; i < ENGINE_NONCE_BYTES; i++) {
         unsigned byte = 0;
         (void)sscanf(digits + 2 * i, "%2x", &byte);
@@ -83,7 +88,8 @@ static const struct engine_snapshot *snapshot_of(struct tester *tester, char *te
     return &tester->snapshot;
 }
 
-/* ---- Waiting ------------------------------------------------------------------------------------- */
+/* ---- Waiting
+ * ------------------------------------------------------------------------------------- */
 
 /* Once something happens on the descriptor, or after 1 s. */
 static int step(struct tester *tester)
@@ -98,11 +104,11 @@ static int step(struct tester *tester)
 static int wait_ready(struct tester *tester)
 {
     const int64_t end_ms = now_ms() + ANSWER_MS_MAX;
-    int error = 0;
+    int r = 0;
 
-    while (error == 0 && !tester->engine->kind->ready(tester->engine) && now_ms() < end_ms)
-        error = step(tester);
-    return error;
+    while (r == 0 && !tester->engine->kind->ready(tester->engine) && now_ms() < end_ms)
+        r = step(tester);
+    return r;
 }
 
 static int ask(struct tester *tester, const struct engine_request *request,
@@ -110,21 +116,22 @@ static int ask(struct tester *tester, const struct engine_request *request,
 {
     const struct engine_kind *const kind = tester->engine->kind;
     const int64_t end_ms = now_ms() + ANSWER_MS_MAX;
-    int error = kind->start(tester->engine, request, &tester->why);
+    int r = kind->start(tester->engine, request, &tester->why);
 
-    if (error != 0)
-        return error;
-    while ((error = kind->finish(tester->engine, &tester->arena, answer, &tester->why)) ==
+    if (r != 0)
+        return r;
+    while ((r = kind->finish(tester->engine, &tester->arena, answer, &tester->why)) ==
                ENGINE_E_AGAIN &&
            now_ms() < end_ms) {
-        error = step(tester);
-        if (error < 0)
-            return error;
+        r = step(tester);
+        if (r < 0)
+            return r;
     }
-    return error;
+    return r;
 }
 
-/* ---- Answers ------------------------------------------------------------------------------------- */
+/* ---- Answers
+ * ------------------------------------------------------------------------------------- */
 
 static void say_targets(const etag_targets *targets)
 {
@@ -214,7 +221,8 @@ static void say_answer(const struct engine_answer *answer)
     }
 }
 
-/* ---- Operations ---------------------------------------------------------------------------------- */
+/* ---- Operations
+ * ---------------------------------------------------------------------------------- */
 
 static void publish_read(struct tester *tester, struct engine_request *request, char **words,
                          size_t count)
@@ -293,17 +301,17 @@ static void say_outcome(struct tester *tester, int error, const struct engine_an
 static int woken(struct tester *tester, long ms)
 {
     const int64_t end_ms = now_ms() + ms;
-    int error = 0;
+    int r = 0;
     bool is = tester->engine->kind->woken(tester->engine);
 
-    while (error == 0 && !is && now_ms() < end_ms) {
-        error = step(tester);
+    while (r == 0 && !is && now_ms() < end_ms) {
+        r = step(tester);
         is = tester->engine->kind->woken(tester->engine);
     }
-    if (error == 0)
+    if (r == 0)
         printf("ok woken=%d\n", is);
     else
-        say_outcome(tester, error, NULL);
+        say_outcome(tester, r, NULL);
     (void)fflush(stdout);
     return 0;
 }
@@ -312,30 +320,30 @@ static void operate(struct tester *tester, char **words, size_t count)
 {
     struct engine_request request;
     struct engine_answer answer = {0};
-    int error = 0;
+    int r = 0;
 
     tester->why.text[0] = '\0';
     if (strcmp(words[0], "close") == 0) {
         tester->engine = engine_postgres.close(tester->engine);
     } else if (strcmp(words[0], "open") == 0) {
         tester->engine = engine_postgres.close(tester->engine);
-        error = engine_postgres.open(&tester->engine, &tester->options, &tester->why);
-        if (error == 0)
-            error = wait_ready(tester);
+        r = engine_postgres.open(&tester->engine, &tester->options, &tester->why);
+        if (r == 0)
+            r = wait_ready(tester);
     } else if (!tester->engine) {
         (void)why_set(&tester->why, "not open");
-        error = -1;
+        r = -1;
     } else if (strcmp(words[0], "woken") == 0) {
         (void)woken(tester, count > 1 ? strtol(words[1], NULL, 10) : 0);
         return;
     } else if (request_read(tester, &request, words, count)) {
         arena_reset(&tester->arena);
-        error = ask(tester, &request, &answer);
+        r = ask(tester, &request, &answer);
     } else {
         (void)why_set(&tester->why, "no such operation");
-        error = -1;
+        r = -1;
     }
-    say_outcome(tester, error, &answer);
+    say_outcome(tester, r, &answer);
 }
 
 int main(int argc, char **argv)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Proof that a lookup makes no system call: the kernel kills a process under strict seccomp at the first one that is not
- * read, write, exit or sigreturn. Run with a socket and a key:
+ * Proof that a lookup makes no system call: the kernel kills a process under strict seccomp at the
+ * first one that is not read, write, exit or sigreturn. Run with a socket and a key:
  *
  *   seccomp_check SOCKET KEY    KEY is [//host]/path[?query], public scope
  *
- * Opens a client on the real library, fills the key if the cache does not know it, goes strict, and then checks, takes tokens
- * and evaluates a thousand times each. The last verdict is written; status 0 if all verdicts were 304, 1 if not, 2 if
- * it could not begin. Killed by SIGKILL: there was a system call.
+ * Opens a client on the real library, fills the key if the cache does not know it, goes strict, and
+ * then checks, takes tokens and evaluates a thousand times each. The last verdict is written;
+ * status 0 if all verdicts were 304, 1 if not, 2 if it could not begin. Killed by SIGKILL: there
+ * was a system call.
  */
 #include <etag/etag.h>
 #include <linux/seccomp.h>
@@ -31,6 +32,7 @@ static etag_resource resource_of(const char *text)
 {
     const char *path = strncmp(text, "//", 2) == 0 ? strchr(text + 2, '/') : text;
     etag_resource resource = {.target = etag_str_of(path)};
+
     if (path && path != text)
         resource.host = (etag_str){text + 2, (size_t)(path - text) - 2};
     return resource;
@@ -39,6 +41,7 @@ static etag_resource resource_of(const char *text)
 static etag_status fill(etag_client *client, const etag_key *key)
 {
     etag_entry entry;
+
     etag_entry_init(&entry);
     entry.key = key;
     entry.etag = ETAG_LIT(TAG);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A front end in shadow mode that serves one page: "shadow SOCKET //HOST/PATH". For each line on standard input, an ETag, it
- * serves a conditional request for "v1" whose page has that ETag by now, and prints what the check said and what the answer is:
+ * A front end in shadow mode that serves one page: "shadow SOCKET //HOST/PATH". For each line on
+ * standard input, an ETag, it serves a conditional request for "v1" whose page has that ETag by
+ * now, and prints what the check said and what the answer is:
  *   {"reason": "shadow", "status": 304}
  */
 #include "conditional.h"

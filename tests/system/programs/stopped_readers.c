@@ -4,11 +4,13 @@
  *
  *   stopped_readers SOCKET PATH STRIDE
  *
- * Each child opens a client, asks once for PATH with If-None-Match: "v1", and then once more, of which it makes STRIDE instructions
- * more than the child before it; there it stops. Where the time is read, which decides, they are denser: one stops where it
- * begins, and others a few instructions apart before it. When a child's lookup ends before its instruction, all are there: a line
- * says how many, and how many of them have not read the time. After a line on standard input they go on, and each says what
- * it was answered: {"step": 70, "time_read": false, "verdict": "unknown", "reason": "no_lease"}.
+ * Each child opens a client, asks once for PATH with If-None-Match: "v1", and then once more, of
+ * which it makes STRIDE instructions more than the child before it; there it stops. Where the time
+ * is read, which decides, they are denser: one stops where it begins, and others a few instructions
+ * apart before it. When a child's lookup ends before its instruction, all are there: a line says
+ * how many, and how many of them have not read the time. After a line on standard input they go on,
+ * and each says what it was answered: {"step": 70, "time_read": false, "verdict": "unknown",
+ * "reason": "no_lease"}.
  */
 #include "conditional.h"
 
@@ -34,7 +36,8 @@
 
 struct reader {
     pid_t pid;
-    int said; /* what it writes its answer to, in the end */
+    /* what it writes its answer to, in the end */
+    int said;
     long step;
     bool time_read;
 };

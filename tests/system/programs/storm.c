@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A load with its own truth. Every key has a committed version (what the "database" holds) and a published one (the
- * highest whose invalidation was answered OK), in memory shared by the processes of this program.
+ * A load with its own truth. Every key has a committed version (what the "database" holds) and a
+ * published one (the highest whose invalidation was answered OK), in memory shared by the processes
+ * of this program.
  *
- *   writer    commits a version, invalidates until it is answered OK, then publishes; every other time under a guard, which
- *             it sometimes leaves to linger
+ *   writer    commits a version, invalidates until it is answered OK, then publishes; every other
+ *             time under a guard, which it sometimes leaves to linger
  *   filler    token, reads the committed version, sometimes sleeps (a slow render), fills
- *   reader    reads the published version, and the last one whose guarded commit has begun; checks; a 304 for an older
- *             version is a violation
+ *   reader    reads the published version, and the last one whose guarded commit has begun;
+ *             checks; a 304 for an older version is a violation
  *
  * Runs until its standard input ends; prints the counts as one JSON line; exit 1 after a violation.
  */
@@ -49,7 +50,8 @@
 struct truth {
     _Atomic bool end;
     _Atomic uint64_t committed[KEYS], published[KEYS];
-    _Atomic uint64_t begun[KEYS]; /* the highest version whose commit began under a guard */
+    /* the highest version whose commit began under a guard */
+    _Atomic uint64_t begun[KEYS];
 #define COUNT_FIELD(name) _Atomic uint64_t name;
     COUNTS(COUNT_FIELD)
 #undef COUNT_FIELD
@@ -61,7 +63,8 @@ struct worker {
     uint64_t random;
     char path[64], tag[32], surrogate[32];
     etag_key key;
-    int number; /* of the key */
+    /* of the key */
+    int number;
 };
 
 static uint64_t random_next(struct worker *w)
@@ -92,6 +95,7 @@ static void key_pick(struct worker *w)
 static void raise_to(_Atomic uint64_t *word, uint64_t value)
 {
     uint64_t now = atomic_load(word);
+
     while (now < value && !atomic_compare_exchange_weak(word, &now, value))
         ;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs a program under a filter as systemd makes one of SystemCallFilter=, but stricter: a call that is not in it ends the process by
- * SIGSYS, where the unit would have it fail.
+ * Runs a program under a filter as systemd makes one of SystemCallFilter=, but stricter: a call
+ * that is not in it ends the process by SIGSYS, where the unit would have it fail.
  *
- *   unit_filter LIST PROGRAM ...    LIST is a file: a name of a system call on each line; those that this machine has not are
- *                                   passed over
+ *   unit_filter LIST PROGRAM ...    LIST is a file: a name of a system call on each line; those
+ *                                   that this machine has not are passed over
  */
 #include <seccomp.h>
 #include <stdio.h>

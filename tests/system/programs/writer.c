@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A writer that is told what to do, a line at a time, and says what came of it and how long it took, as JSON:
+ * A writer that is told what to do, a line at a time, and says what came of it and how long it
+ * took, as JSON:
  *
- *   invalidate TARGET...   begin TARGET...   confirm   commit   abort   forget   left   dispatch   fork
- *   TARGET: surrogate NAME, resource PATH, prefix PATH, all; also: hold MS, max MS, reach host|log|everywhere, position N
+ *   invalidate TARGET...  begin TARGET...  confirm  commit  abort  forget  left  dispatch  fork
+ *   TARGET: surrogate NAME, resource PATH, prefix PATH, all; also: hold MS, max MS,
+ *   reach host|log|everywhere, position N
  *
  * usage: writer SOCKET TIMEOUT_MS allowed|never
  */

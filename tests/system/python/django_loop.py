@@ -22,7 +22,7 @@ import django  # noqa: E402
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async  # noqa: E402
 from django.core.handlers.asgi import ASGIHandler  # noqa: E402
 from django.core.handlers.wsgi import WSGIHandler  # noqa: E402
-from django.db import connection, models  # noqa: E402
+from django.db import models  # noqa: E402
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse  # noqa: E402
 from django.test import AsyncClient, Client  # noqa: E402
 from django.urls import path  # noqa: E402
@@ -31,18 +31,15 @@ from django.views import View  # noqa: E402
 from etagd.django.decorators import condition, etag_cached  # noqa: E402
 
 
-class Banner(models.Model):
+Model = django_site.base_of("looped")
+
+
+class Banner(Model):
     text = models.CharField(max_length=50)
 
-    class Meta:
-        app_label = "looped"
 
-
-class Note(models.Model):
+class Note(Model):
     text = models.CharField(max_length=50)
-
-    class Meta:
-        app_label = "looped"
 
 
 CALLS = []
@@ -258,9 +255,7 @@ urlpatterns += [path("write/", write), path("leave/", leave), path("of-left/", o
 application, wsgi = ASGIHandler(), WSGIHandler()
 
 if __name__ == "__main__":
-    with connection.schema_editor() as editor:
-        editor.create_model(Banner)
-        editor.create_model(Note)
+    django_site.create(Banner, Note)
     Banner.objects.create(pk=1, text="first")
     Note.objects.create(pk=1, text="first")
     Note.objects.create(pk=2, text="second")

@@ -62,19 +62,18 @@ from etagd.django.rest import ETagMixin  # noqa: E402
 from rest_framework import serializers, throttling, viewsets  # noqa: E402
 
 
-class Anchor(models.Model):
+Model = django_site.base_of("shop")
+
+
+class Anchor(Model):
     """What every view depends on, so that it is stored if nothing else is noted."""
 
-    class Meta:
-        app_label = "shop"
 
-
-class Price(models.Model):
+class Price(Model):
     name = models.CharField(max_length=20)
     cents = models.IntegerField(default=1)
 
-    class Meta:
-        app_label = "shop"
+    class Meta(Model.Meta):
         ordering = ["id"]
 
 

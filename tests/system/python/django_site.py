@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small site in the test's own process, and what every Django test needs first."""
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 import types
@@ -30,18 +32,75 @@ def require(*modules):
             sys.exit(harness.SKIP)
 
 
-def configure(label, **more):
-    """An application whose models and URLs stand in the test file. Returns the directory of its SQLite file."""
-    directory = tempfile.mkdtemp(prefix="etagd-test-")
+def temporary():
+    """A directory that goes with this process (and not with its children)."""
+    made, owner = tempfile.mkdtemp(prefix="etagd-test-"), os.getpid()
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(made, ignore_errors=True))
+    return made
+
+
+def configure(label, postgres=None, **more):
+    """An application whose models and URLs stand in the test file, on a cluster of postgres.py or else on SQLite. Returns the directory
+    of its SQLite file."""
+    directory = temporary()
     app = types.ModuleType(label)
     app.__path__ = [directory]
     sys.modules[label] = app
     import django
     from django.conf import settings
 
+    sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(directory, "db.sqlite3")}
     settings.configure(**{
-        "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(directory, "db.sqlite3")}},
+        "DATABASES": {"default": postgres.django("etagd") if postgres else sqlite},
         "DEFAULT_AUTO_FIELD": "django.db.models.AutoField", "ETAGD": {"RELEASE": "1"}, "USE_TZ": True, "LOGGING_CONFIG": None,
         "SECRET_KEY": "x", "ALLOWED_HOSTS": ["testserver"], **more})
     django.setup()
     return directory
+
+
+def base_of(label):
+    """The base of models that belong to this application, wherever they are defined."""
+    from django.db import models
+
+    class Meta:
+        abstract = True
+        app_label = label
+    return type("Model", (models.Model,), {"__module__": __name__, "Meta": Meta})
+
+
+def create(*wanted):
+    from django.db import connection
+
+    with connection.schema_editor() as editor:
+        for model in wanted:
+            editor.create_model(model)
+
+
+def drop(*unwanted):
+    from django.db import connection
+
+    connection.close()
+    with connection.schema_editor() as editor:
+        for model in reversed(unwanted):
+            editor.delete_model(model)
+    connection.close()
+
+
+class SiteCase(harness.Case):
+    """A daemon for the class; for each test the settings of ETAGD, and tables."""
+    DAEMON = {"linger_ms": 3000}  # empty: none
+
+    @classmethod
+    def setUpClass(cls):
+        cls.etagd = cls.shared_daemon(**cls.DAEMON) if cls.DAEMON else None
+
+    def use(self, **options):
+        from django.test.utils import override_settings
+
+        enabled = override_settings(ETAGD={"RELEASE": "1", "DEBUG_HEADER": True, "SOCKET": self.etagd.socket, **options})
+        enabled.enable()
+        self.addCleanup(enabled.disable)
+
+    def tables(self, *models):
+        create(*models)
+        self.addCleanup(drop, *models)

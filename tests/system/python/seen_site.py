@@ -217,9 +217,4 @@ def view_of(name, function):
 urlpatterns = [view_of(name, function) for name, function in PAGES.items()] + [path("leave/", leave)]
 
 
-def create(editor):
-    for made in MODELS:
-        editor.create_model(made)
-
-
 application = get_wsgi_application()

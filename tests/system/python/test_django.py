@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The example project under gunicorn: two workers, preloaded, and a real daemon. With --postgres on PostgreSQL, else SQLite."""
-import http.client
+import functools
 import json
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -17,13 +14,10 @@ import django_site
 import django_storm
 import harness
 import postgres
-from harness import FACTOR, Case, bound, wait_until
+from django_web import Reply, Unix, Web  # noqa: F401
+from harness import FACTOR, Case, beside, bound, put_file, together, wait_until
 
-django_site.require("django", "rest_framework")
-GUNICORN = os.path.join(os.path.dirname(sys.executable), "gunicorn")
-if not os.path.exists(GUNICORN):
-    print("skipped: gunicorn is missing")
-    sys.exit(harness.SKIP)
+django_site.require("django", "rest_framework", "gunicorn")
 POSTGRES = postgres.asked_for()
 
 # Says which worker answered.
@@ -38,52 +32,21 @@ def application(environ, start_response):
 """
 
 
-class Unix(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=bound(30))
-        self.path = path
+class Gunicorn(Web):
+    ALIVE = "/nowhere/", 404
+    application, source = "tested_wsgi", WSGI
 
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
-class Reply:
-    def __init__(self, response):
-        self.status = response.status
-        self.body = response.read()
-        self.etag = response.getheader("ETag")
-        self.said = response.getheader("X-Etag-Cache") or ""
-        self.worker = int(response.getheader("X-Worker") or 0)
-        self.head = response
-
-    @property
-    def hit(self):
-        return self.said.startswith("hit")
-
-    def __repr__(self):
-        return f"{self.status} {self.etag} {self.said!r} {self.body[:200]!r}"
-
-
-class Gunicorn:
     def __init__(self, directory, daemon, threads=1):
+        super().__init__(directory, ETAGD_SOCKET=daemon.socket, DJANGO_SETTINGS_MODULE="project.settings",
+                         UPLOADS_DB=os.path.join(directory, "uploads.sqlite3"))
         self.threads = threads
-        self.directory = directory
-        self.socket = os.path.join(directory, "web.sock")
-        with open(os.path.join(directory, "tested_wsgi.py"), "w", encoding="utf-8") as file:
-            file.write(WSGI)
-        self.environment = {
-            **os.environ, "PYTHONPATH": os.pathsep.join([django_site.PACKAGE, django_site.PROJECT, directory]),
-            "PYTHONDONTWRITEBYTECODE": "1", "ETAGD_SOCKET": daemon.socket, "DJANGO_SETTINGS_MODULE": "project.settings",
-            "UPLOADS_DB": os.path.join(directory, "uploads.sqlite3")}
+        put_file(os.path.join(directory, f"{self.application}.py"), self.source)
         if POSTGRES:
             self.environment.update(UPLOADS_PGHOST=POSTGRES.directory, UPLOADS_PGDATABASE="etagd")
-        self.process = None
 
     def manage(self, *args, check=True):
         done = subprocess.run([sys.executable, os.path.join(django_site.PROJECT, "manage.py"), *args], env=self.environment,
-                              cwd=self.directory, capture_output=True, text=True, check=False, timeout=bound(120))
+                              cwd=self.place, capture_output=True, text=True, check=False, timeout=bound(120))
         if check and done.returncode != 0:
             raise AssertionError(done.stdout + done.stderr)
         return done
@@ -92,38 +55,13 @@ class Gunicorn:
         return self.manage("shell", "-c", code)
 
     def start(self):
-        with open(os.path.join(self.directory, "gunicorn.log"), "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, GUNICORN, "--preload", "-w", "2", "--threads", str(self.threads), "--bind", f"unix:{self.socket}",
-                 "tested_wsgi:application"], env=self.environment, cwd=self.directory, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL)
-        wait_until(self.answers, 30, "gunicorn answers")
-        return self
+        return self.serve(f"{self.application}:application").serving()
 
-    def answers(self):
-        try:
-            return self.ask("/api/v1/uploads/", token="nobody").status == 401
-        except (OSError, http.client.HTTPException):
-            return False
+    def serve(self, application):
+        return self.gunicorn(application, "--preload", "-w", "2", "--threads", str(self.threads))
 
-    def end(self):
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(bound(20))
-
-    def ask(self, path, etag=None, method="GET", token="operator-7", data=None, **headers):
-        connection = Unix(self.socket)
-        fields = {"Authorization": f"Token {token}", **headers}
-        if etag is not None:
-            fields["If-None-Match"] = etag
-        body = None if data is None else json.dumps(data)
-        if body is not None:
-            fields["Content-Type"] = "application/json"
-        try:
-            connection.request(method, path, body, fields)
-            return Reply(connection.getresponse())
-        finally:
-            connection.close()
+    def ask(self, path, etag=None, method="GET", data=None, token="operator-7", **headers):
+        return super().ask(path, etag, method, data, Authorization=f"Token {token}", **headers)
 
     def by(self, worker, *args, **how):
         """Asks until this worker answers; worker: a pid, or minus one: any but that."""
@@ -139,11 +77,7 @@ class Workers(Case):
 
     @classmethod
     def setUpClass(cls):
-        cls.place = tempfile.mkdtemp(prefix="etagd-test-")
-        cls.addClassCleanup(shutil.rmtree, cls.place, ignore_errors=True)
-        cls.etagd = harness.Daemon(cls.place, linger_ms=3000)
-        cls.addClassCleanup(cls.etagd.end)
-        cls.etagd.start()
+        cls.etagd = cls.shared_daemon(linger_ms=3000)
         cls.web = Gunicorn(cls.place, cls.etagd)
         cls.web.manage("migrate", "-v0")
         cls.web.manage("seed", "--uploads", "20")
@@ -209,19 +143,12 @@ class Workers(Case):
                     wrong.append((reply.status, seen, before, reply.said))
         self.put("counting")
         self.web.ask(self.detail, method="PATCH", data={"row_count": 1})
-        readers = [threading.Thread(target=read) for _ in range(3)]
-        for reader in readers:
-            reader.start()
-        try:
+        with beside(*[read] * 3, stop=stop):
             for count in range(2, 60):
                 reply = self.web.ask(self.detail, method="PATCH", data={"row_count": count})
                 self.assertEqual(reply.status, 200, reply)
                 last[0] = count
                 time.sleep(0.02)
-        finally:
-            stop.set()
-            for reader in readers:
-                reader.join()
         self.assertEqual(wrong, [])
 
     def test_another_customer_and_a_revoked_user(self):
@@ -254,11 +181,7 @@ class Workers(Case):
 
         def write(number):
             replies.append(self.put(f"u{number}", **{"If-Match": etag}).status)
-        writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
-        for writer in writers:
-            writer.start()
-        for writer in writers:
-            writer.join()
+        together(*(functools.partial(write, number) for number in range(4)))
         self.assertEqual(sorted(replies), [200, 412, 412, 412])
 
     def test_daemon_killed(self):

@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Django on an event loop, under a real uvicorn, and in greenlets, under gunicorn with gevent workers. Also by a newer Django, where the
 Python that runs it has one."""
-import http.client
 import json
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import unittest
 
 import django_site
 import harness
-from harness import Case, bound, wait_until
+from django_web import HERE, Web
+from harness import Case, bound, together, wait_until
 
 django_site.require("django")
 import django  # noqa: E402
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 try:
     import uvicorn
 except ImportError:
@@ -31,77 +27,23 @@ except ImportError:
     gevent = None
 
 
-class Reply:
-    def __init__(self, response):
-        self.status, self.body = response.status, response.read()
-        self.etag, self.said = response.getheader("ETag"), response.getheader("X-Etag-Cache") or ""
-        self.hit = self.said.startswith("hit")
-
-    def __repr__(self):
-        return f"{self.status} {self.etag} {self.said!r} {self.body[:300]!r}"
-
-
 class Server(Case):
     OUTER = "async"
-
-    @classmethod
-    def command(cls):
-        raise NotImplementedError
+    WANTED = None  # the module that serves, None where it is missing
+    COMMAND = ()
 
     @classmethod
     def setUpClass(cls):
-        cls.place = tempfile.mkdtemp(prefix="etagd-test-")
-        cls.addClassCleanup(shutil.rmtree, cls.place, ignore_errors=True)
-        cls.etagd = harness.Daemon(cls.place, linger_ms=3000)
-        cls.addClassCleanup(cls.etagd.end)
-        cls.etagd.start()
-        cls.environment = {**os.environ, "PYTHONPATH": os.pathsep.join([django_site.PACKAGE, HERE]), "PYTHONDONTWRITEBYTECODE": "1",
-                           "ETAGD_SOCKET": cls.etagd.socket, "LOOP_DB": os.path.join(cls.place, "db.sqlite3"),
-                           "ETAGD_BUILD": os.path.abspath(harness.BUILD), "LOOP_OUTER": cls.OUTER}
+        if cls.WANTED is None:
+            raise unittest.SkipTest(f"{cls.COMMAND[1]} is missing, or what it needs")
+        cls.etagd = cls.shared_daemon(linger_ms=3000)
+        cls.web = Web(cls.place, ETAGD_SOCKET=cls.etagd.socket, LOOP_DB=os.path.join(cls.place, "db.sqlite3"), LOOP_OUTER=cls.OUTER)
+        cls.web.ALIVE = "/calls/", 200
+        cls.ask, cls.environment = cls.web.ask, cls.web.environment
         subprocess.run([sys.executable, os.path.join(HERE, "django_loop.py")], env=cls.environment, check=True, timeout=bound(60))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            cls.port = probe.getsockname()[1]
-        log = open(os.path.join(cls.place, "web.log"), "ab")
-        cls.addClassCleanup(log.close)
-        cls.web = subprocess.Popen([sys.executable, "-B", *cls.command()], env=cls.environment, cwd=cls.place, stdout=log, stderr=log,
-                                   stdin=subprocess.DEVNULL)
-        cls.addClassCleanup(cls.end)
-        wait_until(cls.answers, 30, "the server answers")
-
-    @classmethod
-    def answers(cls):
-        if cls.web.poll() is not None:
-            with open(os.path.join(cls.place, "web.log"), encoding="utf-8") as log:
-                raise AssertionError(log.read())
-        try:
-            return cls.ask("/calls/").status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-    @classmethod
-    def end(cls):
-        cls.web.terminate()
-        try:
-            cls.web.wait(bound(10))
-        except subprocess.TimeoutExpired:
-            cls.web.kill()
-            cls.web.wait()
-
-    @classmethod
-    def ask(cls, path, etag=None, method="GET", **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", cls.port, timeout=bound(30))
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        if etag is not None:
-            fields["If-None-Match"] = etag
-        try:
-            connection.putrequest(method, path)
-            for name, value in fields.items():
-                connection.putheader(name, value)
-            connection.endheaders()
-            return Reply(connection.getresponse())
-        finally:
-            connection.close()
+        cls.addClassCleanup(cls.web.end)
+        cls.web.take_port()
+        cls.web.spawn(*(word.format(port=cls.web.port) for word in cls.COMMAND)).serving()
 
     def known(self, path, **headers):
         """Its ETag, answered from the cache."""
@@ -151,15 +93,7 @@ class Server(Case):
 class Loop(Server):
     """uvicorn; the middleware before ours is a coroutine's."""
 
-    @classmethod
-    def setUpClass(cls):
-        if uvicorn is None:
-            raise unittest.SkipTest("uvicorn is missing")
-        super().setUpClass()
-
-    @classmethod
-    def command(cls):
-        return ["-m", "uvicorn", "--port", str(cls.port), "--log-level", "warning", "django_loop:application"]
+    WANTED, COMMAND = uvicorn, ("-m", "uvicorn", "--port", "{port}", "--log-level", "warning", "django_loop:application")
 
     def test_what_an_outer_middleware_read_counts(self):
         self.becomes_stale("outer", "outer-1")
@@ -237,11 +171,7 @@ class Loop(Server):
                 if not self.ask(f"/{name}/", etags[name]).hit:
                     missed.append(name)
         missed = []
-        threads = [threading.Thread(target=some) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(*[some] * 4)
         self.assertEqual(missed, [])
         self.assertLess(self.etagd.status()["clients.connects"] - before, 20)
 
@@ -261,15 +191,7 @@ class LoopAfterThreads(Loop):
 class Greenlets(Server):
     """gunicorn with a gevent worker."""
 
-    @classmethod
-    def setUpClass(cls):
-        if gevent is None:
-            raise unittest.SkipTest("gevent or gunicorn is missing")
-        super().setUpClass()
-
-    @classmethod
-    def command(cls):
-        return ["-m", "gunicorn", "-k", "gevent", "-w", "1", "--bind", f"127.0.0.1:{cls.port}", "django_loop:wsgi"]
+    WANTED, COMMAND = gevent, ("-m", "gunicorn", "-k", "gevent", "-w", "1", "--bind", "127.0.0.1:{port}", "django_loop:wsgi")
 
     def test_what_an_outer_middleware_read_counts(self):
         self.becomes_stale("outer", "outer-1")
@@ -293,11 +215,7 @@ class Greenlets(Server):
                 if not self.ask("/sync/", etag).hit:
                     missed.append(1)
         missed = []
-        threads = [threading.Thread(target=some) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(*[some] * 4)
         self.assertEqual(missed, [])
         self.assertLess(self.etagd.status()["clients.connects"] - before, 10, "of 100 requests")
 

@@ -3,28 +3,23 @@
 PostgreSQL, else SQLite."""
 import json
 import logging
-import shutil
-import tempfile
 
 import django_site
 import harness
 import postgres
-from harness import Case
 
 django_site.require("django", "rest_framework")
 import etagd  # noqa: E402
 
 POSTGRES = postgres.asked_for()
-DIRECTORY = django_site.configure(
-    "acts", ROOT_URLCONF=__name__, MIDDLEWARE=["etagd.django.middleware.ConditionalGetMiddleware"],
+django_site.configure(
+    "acts", postgres=POSTGRES, ROOT_URLCONF=__name__, MIDDLEWARE=["etagd.django.middleware.ConditionalGetMiddleware"],
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "rest_framework", "acts", "etagd.django"],
     REST_FRAMEWORK={"DEFAULT_AUTHENTICATION_CLASSES": [], "DEFAULT_PERMISSION_CLASSES": [], "UNAUTHENTICATED_USER": None,
-                    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]},
-    **({"DATABASES": {"default": POSTGRES.django("etagd")}} if POSTGRES else {}))
+                    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"]})
 
 from django.db import DatabaseError, connection, models, transaction  # noqa: E402
 from django.test import Client  # noqa: E402
-from django.test.utils import override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
 from etagd.django.rest import ETagMixin  # noqa: E402
 from rest_framework import serializers, viewsets  # noqa: E402
@@ -32,20 +27,15 @@ from rest_framework.exceptions import ValidationError  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
 
 logging.getLogger("django.request").setLevel(logging.CRITICAL)
+Model = django_site.base_of("acts")
 
 
-class Note(models.Model):
+class Note(Model):
     text = models.CharField(max_length=50)
 
-    class Meta:
-        app_label = "acts"
 
-
-class Act(models.Model):
+class Act(Model):
     name = models.CharField(max_length=50, unique=True)
-
-    class Meta:
-        app_label = "acts"
 
 
 READS, COMMITTED = [], []
@@ -139,33 +129,13 @@ METHODS = {"get": "retrieve", "put": "update", "patch": "partial_update", "delet
 urlpatterns = [path(f"{name}/<int:pk>/", view.as_view(METHODS)) for name, view in (("plain", Plain), ("mixed", Mixed))]
 
 
-class Handlers(Case):
-    @classmethod
-    def setUpClass(cls):
-        directory = tempfile.mkdtemp(prefix="etagd-test-")
-        cls.addClassCleanup(shutil.rmtree, directory, ignore_errors=True)
-        cls.etagd = harness.Daemon(directory, linger_ms=3000)
-        cls.addClassCleanup(cls.etagd.end)
-        cls.etagd.start()
-
+class Handlers(django_site.SiteCase):
     def setUp(self):
         super().setUp()
-        enabled = override_settings(ETAGD={"RELEASE": "1", "DEBUG_HEADER": True, "SOCKET": self.etagd.socket})
-        enabled.enable()
-        self.addCleanup(enabled.disable)
-        with connection.schema_editor() as editor:
-            editor.create_model(Note)
-            editor.create_model(Act)
-        self.addCleanup(self.drop)
+        self.use()
+        self.tables(Note, Act)
         self.site = Client(raise_request_exception=False)
         self.fresh()
-
-    @staticmethod
-    def drop():
-        with connection.schema_editor() as editor:
-            editor.delete_model(Note)
-            editor.delete_model(Act)
-        connection.close()
 
     @staticmethod
     def fresh():
@@ -275,7 +245,4 @@ class Handlers(Case):
 
 
 if __name__ == "__main__":
-    import atexit
-
-    atexit.register(shutil.rmtree, DIRECTORY, ignore_errors=True)
     harness.main()

@@ -2,26 +2,22 @@
 """What a request may show and no statement of its own thread says: other threads, snapshots that are older than the request, what
 the process keeps, files and the network. The site is django_process_site.py under gunicorn: one worker of one thread, one of
 four; they and the test are the processes of one site. With --postgres on PostgreSQL, else on SQLite in WAL mode."""
-import atexit
 import http.server
 import os
-import shutil
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from unittest import mock
 
 import django_site
+import django_web
 import harness
-from harness import Case, wait_until
+import postgres
+from harness import Case, content_of, put_file, wait_until
 
 django_site.require("django", "rest_framework")
-from test_django import POSTGRES, Reply, Unix  # noqa: E402
 
-PLACE = tempfile.mkdtemp(prefix="etagd-test-")
-atexit.register(shutil.rmtree, PLACE, ignore_errors=True)
+POSTGRES = postgres.asked_for()
+PLACE = django_site.temporary()
 DAEMON = harness.Daemon(PLACE, linger_ms=3000)
 os.environ.update(SITE_PLACE=PLACE, ETAGD_SOCKET=DAEMON.socket)
 if POSTGRES:
@@ -37,34 +33,15 @@ from django.test import Client  # noqa: E402
 from etagd.django import process  # noqa: E402
 
 
-class Web:
-    def __init__(self, name, threads):
-        self.socket = os.path.join(PLACE, name + ".sock")
-        self.threads = threads
+class Web(django_web.Web):
+    ALIVE = "/schedule/?period=0", 200
 
-    def start(self, **environment):
-        with open(os.path.join(PLACE, "gunicorn.log"), "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-B", "-m", "gunicorn", "-w", "1", "--threads", str(self.threads), "--bind", f"unix:{self.socket}",
-                 "django_process_site:application"], cwd=os.path.dirname(os.path.abspath(__file__)),
-                env={**os.environ, "ETAGD_BUILD": os.path.abspath(harness.BUILD), **environment}, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    def answers(self):
-        try:
-            return self.ask("/schedule/?period=0").status == 200
-        except OSError:
-            return False
+    def __init__(self, name, threads, **environment):
+        super().__init__(PLACE, name, **environment)
+        self.threads = str(threads)
 
-    def end(self):
-        self.process.terminate()
-        self.process.wait(harness.bound(20))
-
-    def ask(self, path, etag=None):
-        asked = Unix(self.socket)
-        try:
-            asked.request("GET", path, headers={} if etag is None else {"If-None-Match": etag})
-            return Reply(asked.getresponse())
-        finally:
-            asked.close()
+    def start(self):
+        return self.gunicorn("django_process_site:application", "-w", "1", "--threads", self.threads)
 
 
 ONE, MANY = Web("one", 1), Web("many", 4)
@@ -76,22 +53,19 @@ def setUpModule():
                                ("templates", "plain.html", "{{ prices }}"), ("templates", "late.html", "{{ prices }}"),
                                ("templates/flatpages", "default.html", "{{ flatpage.content }}")):
         os.makedirs(os.path.join(PLACE, folder), exist_ok=True)
-        with open(os.path.join(PLACE, folder, name), "w", encoding="utf-8") as file:
-            file.write(text)
+        put_file(os.path.join(PLACE, folder, name), text)
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA journal_mode=WAL")
     call_command("migrate", verbosity=0)
-    with connection.schema_editor() as editor:
-        editor.create_model(site.Anchor)
-        editor.create_model(site.Price)
+    django_site.create(site.Anchor, site.Price)
     for name in ("bread", "milk", "wine"):
         site.Price.objects.create(name=name)
     site.Anchor.objects.create()
     for web in (ONE, MANY):
         web.start()
     for web in (ONE, MANY):
-        wait_until(web.answers, 60, "gunicorn answers")
+        web.serving()
 
 
 def tearDownModule():
@@ -338,8 +312,7 @@ class Memory(Pages):
         """They are of the release: kept from their first use on, and as old as the process."""
         self.follows("/plain-template/")
         self.refused("/uncached-template/", "template", "plain.html")
-        with open(os.path.join(PLACE, "templates", "late.html"), "w", encoding="utf-8") as file:
-            file.write("changed {{ prices }}")
+        put_file(os.path.join(PLACE, "templates", "late.html"), "changed {{ prices }}")
         reply = MANY.ask("/late-template/")
         self.assertIn(b"changed", reply.body)
         self.assertRegex(reply.said, "^bypass; reason=template; by=.*late.html")
@@ -350,25 +323,22 @@ class Remembering(Pages):
         """From then on the process stores nothing, since a hit of lru_cache() runs nothing that could note it."""
         for name, by in (("lru", "django_process_site.remembered"), ("database-template", "django.template.loaders.cached.Loader")):
             with self.subTest(name):
-                web = Web(name, 1)
-                web.start()
+                web = Web(name, 1).start()
                 self.addCleanup(web.end)
-                wait_until(web.answers, 60, "gunicorn answers")
+                web.serving()
                 self.follows("/lru-trusted/", web)
                 for path in (f"/{name}/", f"/prices/?{name}"):
                     reply = web.ask(path)
                     change()
                     self.assertFalse(web.ask(path, reply.etag).hit, f"an old body is known: {reply}")
                     self.assertEqual(reply.said, "bypass; reason=memory; by=" + by)
-        with open(os.path.join(PLACE, "gunicorn.log"), encoding="utf-8") as log:
-            self.assertEqual(log.read().count("django_process_site.remembered remembers what it read"), 1)
+        self.assertEqual(content_of(os.path.join(PLACE, "lru.log")).count("django_process_site.remembered remembers what it read"), 1)
 
 
     def test_one_that_ran_before_the_first_request(self):
-        web = Web("early", 1)
-        web.start(SITE_EARLY="1")
+        web = Web("early", 1, SITE_EARLY="1").start()
         self.addCleanup(web.end)
-        wait_until(web.answers, 60, "gunicorn answers")
+        web.serving()
         self.assertEqual(web.ask("/prices/?early").said, "bypass; reason=memory; by=django_process_site.early")
 
 

@@ -7,7 +7,6 @@ import datetime
 import io
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -15,7 +14,7 @@ from unittest import mock
 
 import django_site
 import harness
-from harness import Case, wait_until
+from harness import put_file, wait_until
 
 django_site.require("django", "rest_framework")
 import etagd  # noqa: E402
@@ -60,14 +59,12 @@ from rest_framework import permissions, serializers, throttling, viewsets  # noq
 
 
 logging.getLogger("django.request").setLevel(logging.CRITICAL)
+Model = django_site.base_of("notes")
 
 
-class Note(models.Model):
+class Note(Model):
     text = models.CharField(max_length=20)
     changed = models.DateTimeField(default=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc))
-
-    class Meta:
-        app_label = "notes"
 
 
 CALLS = []  # names of views that ran
@@ -410,38 +407,16 @@ urlpatterns += [path("secret/x", secret), path("files/<path:rest>", files)]
 FORGETFUL = [*urlpatterns, path("forgetful/", ForgetfulViewSet.as_view({"get": "list"}))]
 
 
-class Site(Case):
-    @classmethod
-    def setUpClass(cls):
-        directory = tempfile.mkdtemp(prefix="etagd-test-")
-        cls.addClassCleanup(shutil.rmtree, directory, ignore_errors=True)
-        cls.shared = harness.Daemon(directory, linger_ms=3000)
-        cls.addClassCleanup(cls.shared.end)
-        cls.shared.start()
-
+class Site(django_site.SiteCase):
     def setUp(self):
         super().setUp()
-        self.etagd = self.shared
-        self.use(SOCKET=self.etagd.socket)
+        self.use()
         call_command("migrate", verbosity=0)
-        with connection.schema_editor() as editor:
-            editor.create_model(Note)
-        self.addCleanup(self.drop)
+        self.tables(Note)
         Note.objects.create(text="first")
         cache.clear()
         self.site = Client()
         CALLS.clear()
-
-    def use(self, **etagd_settings):
-        enabled = override_settings(ETAGD={"RELEASE": "1", "DEBUG_HEADER": True, **etagd_settings})
-        enabled.enable()
-        self.addCleanup(enabled.disable)
-
-    @staticmethod
-    def drop():
-        with connection.schema_editor() as editor:
-            editor.delete_model(Note)
-        connection.close()
 
     def ask(self, name, etag=None, method="get", **headers):
         fields = {"HTTP_" + key.upper().replace("-", "_"): value for key, value in {"X-Scope": "seven", **headers}.items()
@@ -480,7 +455,7 @@ class Site(Case):
 
 class Shadow(Site):
     def test_everything_is_rendered_and_compared(self):
-        self.use(SOCKET=self.etagd.socket, SHADOW=True)
+        self.use(SHADOW=True)
         hit, _, etag = self.stored("plain")
         self.assertFalse(hit)
         self.assertEqual(CALLS, ["/plain/", "/plain/"])
@@ -707,7 +682,7 @@ class Freshness(Site):
             with other:
                 self.ask("plain", etag)
                 self.assertIn("reason=no_entry", self.said)
-        self.use(SOCKET=self.etagd.socket, RELEASE="2")
+        self.use(RELEASE="2")
         self.ask("plain", etag)
         self.assertIn("reason=no_entry", self.said)
 
@@ -753,11 +728,10 @@ class Freshness(Site):
         self.assertIn("reason=stale", over_https()["X-Etag-Cache"])
 
     def test_the_release_changes_with_the_sources(self):
-        self.use(SOCKET=self.etagd.socket, RELEASE=None)
+        self.use(RELEASE=None)
         before = conf.release()
         self.assertRegex(before, "^[0-9a-f]{16}$")
-        with open(os.path.join(DIRECTORY, "new.py"), "w", encoding="utf-8") as file:
-            file.write("x = 1\n")
+        put_file(os.path.join(DIRECTORY, "new.py"), "x = 1\n")
         self.assertEqual(conf.release(), before, "it is the release of this process, whatever is copied later")
         self.assertNotEqual(deployment.digest(), before)
 
@@ -782,8 +756,7 @@ class Freshness(Site):
             "STORAGES": {"default": {"BACKEND": "django.core.files.storage.FileSystemStorage"}, "staticfiles": {"BACKEND": hashed}}}
         with override_settings(STATIC_ROOT=place, STATIC_URL="/static/", **storages):
             before = deployment.digest()
-            with open(deployment.manifest_path(), "w", encoding="utf-8") as file:
-                file.write('{"paths": {"shop.css": "shop.0123.css"}, "version": "1.0"}')
+            put_file(deployment.manifest_path(), '{"paths": {"shop.css": "shop.0123.css"}, "version": "1.0"}')
             self.assertNotEqual(deployment.digest(), before)
 
     def test_time_to_live(self):
@@ -861,7 +834,7 @@ class Semantics(Site):
                       {"HTTP_IF_UNMODIFIED_SINCE": "Sun, 06 Nov 1994 08:49:36 GMT"},
                       {"HTTP_IF_NONE_MATCH": '"b"', "HTTP_IF_MODIFIED_SINCE": "Sun, 06 Nov 1994 08:49:37 GMT"}]
         compared = 0
-        self.use(SOCKET=self.etagd.socket, DEBUG_HEADER=False)
+        self.use(DEBUG_HEADER=False)
         for name, make in responses.items():
             for asked in conditions:
                 for method in ("GET", "HEAD", "POST"):
@@ -911,7 +884,7 @@ class Semantics(Site):
         self.stored("own-etag")
         self.assertEqual(self.ask("own-etag", None, **dated).status_code, 200)
         self.assertIn("date_weak", self.said)
-        self.use(SOCKET=self.etagd.socket, DEBUG_HEADER=True, LAST_MODIFIED_IS_STRONG=True)
+        self.use(LAST_MODIFIED_IS_STRONG=True)
         self.etagd.ctl("invalidate", "--all")
         self.stored("own-etag")
         CALLS.clear()
@@ -923,7 +896,7 @@ class Semantics(Site):
         self.assertNotIn("Cache-Control", self.ask("policy", method="post"))
         self.assertEqual(self.ask("plain", method="post")["Cache-Control"], "no-cache, no-store, must-revalidate")
         self.assertNotIn("Cache-Control", self.ask("uncached"))
-        self.use(SOCKET=self.etagd.socket, CACHE_CONTROL="max-age=1", CACHE_CONTROL_UNSAFE="no-store")
+        self.use(CACHE_CONTROL="max-age=1", CACHE_CONTROL_UNSAFE="no-store")
         self.assertEqual(self.ask("plain")["Cache-Control"], "max-age=1")
         self.assertEqual(self.ask("plain", method="delete")["Cache-Control"], "no-store")
 
@@ -1073,7 +1046,4 @@ class WithoutDaemon(Site):
 
 
 if __name__ == "__main__":
-    import atexit
-
-    atexit.register(shutil.rmtree, DIRECTORY, ignore_errors=True)
     harness.main()

@@ -3,17 +3,14 @@
 somebody (a wrong password, a forged session, a user name in a header field) gets what he would get without etagd, and never a 304."""
 import base64
 import logging
-import shutil
-import tempfile
 
 import django_site
 import harness
-from harness import Case
 
 django_site.require("django", "rest_framework")
 import etagd  # noqa: E402
 
-DIRECTORY = django_site.configure(
+django_site.configure(
     "members", ROOT_URLCONF=__name__, DEBUG_PROPAGATE_EXCEPTIONS=True,
     MIDDLEWARE=["etagd.django.middleware.ConditionalGetMiddleware", "django.contrib.sessions.middleware.SessionMiddleware",
                 "django.contrib.auth.middleware.AuthenticationMiddleware"],
@@ -95,17 +92,13 @@ def basic(user, password):
     return {"HTTP_AUTHORIZATION": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-class Scope(Case):
+class Scope(django_site.SiteCase):
+    DAEMON = {}
+
     def setUp(self):
         super().setUp()
-        directory = tempfile.mkdtemp(prefix="etagd-test-")
-        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
-        self.daemon = harness.Daemon(directory, linger_ms=3000)
-        self.addCleanup(self.daemon.end)
-        self.daemon.start()
-        enabled = override_settings(ETAGD={"RELEASE": "1", "DEBUG_HEADER": True, "SOCKET": self.daemon.socket})
-        enabled.enable()
-        self.addCleanup(enabled.disable)
+        self.etagd = self.started(linger_ms=3000)
+        self.use()
         call_command("migrate", verbosity=0)
         User.objects.all().delete()
         self.me = User.objects.create_user("me", password="secret")
@@ -121,7 +114,7 @@ class Scope(Case):
     def stored(self, site, name, **fields):
         """The ETag of a page that is answered from memory to this client."""
         etag = self.ask(site, name, **fields)["ETag"]
-        self.daemon.ctl("sync")
+        self.etagd.ctl("sync")
         self.assertEqual(self.ask(site, name, etag, **fields).status_code, 304)
         self.assertTrue(self.said.startswith("hit"), self.said)
         return etag
@@ -165,9 +158,9 @@ class Scope(Case):
         site = Client()
         site.force_login(self.me)
         etag = self.ask(site, "everybody")["ETag"]
-        self.daemon.ctl("sync")
+        self.etagd.ctl("sync")
         self.assertEqual(self.ask(Client(), "everybody", etag).status_code, 302)
-        pages = [entry for entry in self.daemon.ctl("list")["entries"] if not entry["key"].startswith("/.etagd/")]
+        pages = [entry for entry in self.etagd.ctl("list")["entries"] if not entry["key"].startswith("/.etagd/")]
         self.assertEqual(pages, [])
 
     def test_a_user_named_public_is_not_everybody(self):
@@ -181,7 +174,4 @@ class Scope(Case):
 
 
 if __name__ == "__main__":
-    import atexit
-
-    atexit.register(shutil.rmtree, DIRECTORY, ignore_errors=True)
     harness.main()

@@ -3,11 +3,8 @@
 on PostgreSQL, else SQLite."""
 import base64
 import datetime
-import http.client
 import io
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,11 +15,12 @@ import unittest
 import django_site
 import harness
 import postgres
-from harness import Case, bound, wait_until
+from django_web import Web
+from harness import Case, put_file, wait_until
 
 django_site.require("django", "gunicorn")
 POSTGRES = postgres.asked_for()
-PLACE = tempfile.mkdtemp(prefix="etagd-seen-")
+PLACE = django_site.temporary()
 os.environ["ETAGD_SOCKET"] = os.path.join(PLACE, "etagd.sock")
 if POSTGRES:
     os.environ["SEEN_PG"] = POSTGRES.directory
@@ -39,76 +37,31 @@ from etagd.django import catalog, clock, sql, surrogates  # noqa: E402
 LONG_AGO = datetime.datetime(2020, 5, 5, 12, 30, 1, 250000, tzinfo=datetime.timezone.utc)
 
 
-class Unix(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=bound(30))
-        self.path = path
+class Workers(Web):
+    ALIVE = "logs", 200
 
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
-class Reply:
-    def __init__(self, response):
-        self.status, self.body = response.status, response.read().decode()
-        self.etag, self.said = response.getheader("ETag"), response.getheader("X-Etag-Cache") or ""
-
-    def __repr__(self):
-        return f"{self.status} {self.etag} {self.said!r} {self.body[:200]!r}"
-
-
-class Workers:
     def __init__(self, name="web", count=2, application="seen_site:application", directory=PLACE, **environment):
-        self.socket = os.path.join(PLACE, name + ".sock")
-        with open(os.path.join(PLACE, name + ".log"), "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-w", str(count), "--bind", f"unix:{self.socket}", application],
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(
-                    [os.path.dirname(os.path.abspath(__file__)), django_site.PACKAGE, directory]), **environment},
-                cwd=directory, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        super().__init__(PLACE, name, directory, **environment)
+        self.gunicorn(application, "-w", str(count))
 
-    def answers(self):
-        try:
-            return self.ask("logs").status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-    def ask(self, page, etag=None):
-        connected = Unix(self.socket)
-        try:
-            connected.request("GET", page if page.startswith("/") else f"/{page}/", headers={} if etag is None else {"If-None-Match": etag})
-            return Reply(connected.getresponse())
-        finally:
-            connected.close()
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait(bound(20))
+    def ask(self, path, etag=None, **more):
+        reply = super().ask(path if path.startswith("/") else f"/{path}/", etag, **more)
+        reply.body = reply.body.decode()
+        return reply
 
 
 class Seen(Case):
     @classmethod
     def setUpClass(cls):
-        cls.etagd = harness.Daemon(PLACE, linger_ms=3000)
-        cls.addClassCleanup(cls.etagd.end)
-        cls.etagd.start()
+        cls.etagd = cls.shared_daemon(PLACE, linger_ms=3000)
         call_command("migrate", verbosity=0)
-        with connection.schema_editor() as editor:
-            site.create(editor)
-        cls.addClassCleanup(cls.drop)
+        django_site.create(*site.MODELS)
+        cls.addClassCleanup(connections.close_all)
+        cls.addClassCleanup(django_site.drop, *site.MODELS)
         site.Owner.objects.bulk_create([site.Owner(pk=7, name="seven"), site.Owner(pk=8, name="eight")])
         cls.web = Workers()
         cls.addClassCleanup(cls.web.end)
-        wait_until(cls.web.answers, 30, "gunicorn answers")
-
-    @classmethod
-    def drop(cls):
-        with connection.schema_editor() as editor:
-            for model in reversed(site.MODELS):
-                editor.delete_model(model)
-        connections.close_all()
+        cls.web.serving()
 
     def setUp(self):
         super().setUp()
@@ -361,7 +314,7 @@ class Models(Seen):
         self.refused("copied", "replica")
         held = Workers("held", count=1, SEEN_OPTIONS='{"HOLD_MS": 300}')
         self.addCleanup(held.end)
-        wait_until(held.answers, 30, "gunicorn answers")
+        held.serving()
         self.stored("copied", held)
 
     def test_functions_of_python(self):
@@ -378,7 +331,7 @@ class Models(Seen):
         """They are one connection's own."""
         alone = Workers("alone", count=1)
         self.addCleanup(alone.end)
-        wait_until(alone.answers, 30, "gunicorn answers")
+        alone.serving()
         site.Log.objects.create(text="all see this")
         self.stored("by-hand", alone)
         alone.ask("/leave/?sql=CREATE+TEMP+TABLE+seen_log+AS+SELECT+1+AS+id,+'nobody+else+does'+AS+text")
@@ -477,11 +430,11 @@ class Postgres(Seen):
         site.Log.objects.create(text="x")
         follower = Workers("follower", count=1, SEEN_PORT="5433")
         self.addCleanup(follower.end)
-        wait_until(follower.answers, 30, "gunicorn answers")
+        follower.serving()
         self.refused("logs", "standby", follower)
         held = Workers("held-follower", count=1, SEEN_PORT="5433", SEEN_OPTIONS='{"HOLD_MS": 300}')
         self.addCleanup(held.end)
-        wait_until(held.answers, 30, "gunicorn answers")
+        held.serving()
         self.stored("logs", held)
 
     def test_copy(self):
@@ -538,8 +491,7 @@ class Postgres(Seen):
         self.changes("recent", lambda: self.sql("REFRESH MATERIALIZED VIEW seen_recent"))
 
     def test_foreign_tables(self):
-        with open(os.path.join(PLACE, "rows.csv"), "w", encoding="utf-8") as file:
-            file.write("1,elsewhere\n")
+        put_file(os.path.join(PLACE, "rows.csv"), "1,elsewhere\n")
         os.chmod(PLACE, 0o755)
         self.sql("CREATE EXTENSION file_fdw", "CREATE SERVER files FOREIGN DATA WRAPPER file_fdw",
                  "CREATE FOREIGN TABLE seen_elsewhere (id integer, text text) SERVER files OPTIONS "
@@ -556,13 +508,13 @@ class Postgres(Seen):
         self.addCleanup(self.sql, "DROP TABLE seen_secured", "DROP OWNED BY seen_reader", "DROP ROLE seen_reader")
         reader = Workers("reader", count=1, SEEN_OPTIONS='{"PREFIX": ""}', SEEN_ROLE="seen_reader")
         self.addCleanup(reader.end)
-        wait_until(reader.answers, 30, "gunicorn answers")
+        reader.serving()
         self.changes("secured", lambda: site.Log.objects.create(text="opens it"), reader)
 
     def test_settings_that_a_request_left(self):
         alone = Workers("left", count=1)
         self.addCleanup(alone.end)
-        wait_until(alone.answers, 30, "gunicorn answers")
+        alone.serving()
         site.Log.objects.create(text="public")
         self.stored("logs", alone)
         for harmless in ("SET+statement_timeout+=+60000", "SET+LOCAL+search_path+TO+nowhere"):
@@ -658,12 +610,9 @@ class Deployments(Seen):
         old = self.stored("deployed", former)
         following = Workers("following", **how)
         self.addCleanup(following.end)
-        wait_until(following.answers, 30, "gunicorn answers")
+        following.serving()
         self.is_new("deployed", old, following)
 
 
 if __name__ == "__main__":
-    import atexit
-
-    atexit.register(shutil.rmtree, PLACE, ignore_errors=True)
     harness.main()

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """What newer Django and newer drivers brought, beside the tests of test_django_writes: what this Django has not is skipped."""
-import os
-import shutil
 import unittest
 
 import test_django_writes as shop
@@ -14,7 +12,7 @@ from django.db import IntegrityError, connection, connections, models, transacti
 from django.db.models.functions import Now, Random  # noqa: E402
 from django.db.models.sql import Query, compiler  # noqa: E402
 from etagd.django import reads, sql, surrogates, writes  # noqa: E402
-from test_django_writes import ALL_ROWS, ANY, LIST_7, ROW_1, ROW_2, Customer, Upload  # noqa: E402
+from test_django_writes import ALL_ROWS, ANY, LIST_7, ROW_1, ROW_2, Customer, Model, Upload  # noqa: E402
 
 VERSION = django.VERSION[:2]
 MODELS = []
@@ -30,104 +28,75 @@ def made(model):
 
 
 @made
-class Many(models.Model):
+class Many(Model):
     """For COPY: a table that nothing refers to."""
 
     text = models.CharField(max_length=20)
 
-    class Meta:
-        app_label = "shop"
+
+@made
+class Referred(Model):
+    pass
 
 
 @made
-class Referred(models.Model):
-    class Meta:
-        app_label = "shop"
-
-
-@made
-class Referring(models.Model):
+class Referring(Model):
     """What happens to it on a delete, a migration says by SQL."""
 
     to = models.ForeignKey(Referred, on_delete=models.DO_NOTHING)
 
-    class Meta:
-        app_label = "shop"
 
-
-class OtherView(models.Model):
+class OtherView(Model):
     to = models.ForeignKey(Referred, on_delete=models.DO_NOTHING, related_name="+")
 
-    class Meta:
-        app_label = "shop"
+    class Meta(Model.Meta):
         managed = False
         db_table = "shop_other_view"
 
 
 if VERSION >= (5, 0):
     @made
-    class Sum(models.Model):
+    class Sum(Model):
         a = models.IntegerField(default=1)
         b = models.IntegerField(default=2)
         total = models.GeneratedField(expression=models.F("a") + models.F("b"), output_field=models.IntegerField(), db_persist=True)
         since = models.DateTimeField(db_default=Now())
 
-        class Meta:
-            app_label = "shop"
-
     @made
-    class Owned(models.Model):
+    class Owned(Model):
         """The database says whose a row is that does not."""
 
         customer = models.ForeignKey(Customer, on_delete=models.CASCADE, db_default=7)
         text = models.CharField(max_length=20, default="")
 
-        class Meta:
-            app_label = "shop"
-
     surrogates.register(Owned, scope="customer")
 
 if VERSION >= (5, 2):
     @made
-    class Place(models.Model):
+    class Place(Model):
         pk = models.CompositePrimaryKey("customer_id", "number")
         customer = models.ForeignKey(Customer, on_delete=models.CASCADE)
         number = models.IntegerField()
         text = models.CharField(max_length=20, default="")
 
-        class Meta:
-            app_label = "shop"
-
     surrogates.register(Place, scope="customer")
 
 if VERSION >= (6, 1):
     @made
-    class Parent(models.Model):
+    class Parent(Model):
         text = models.CharField(max_length=20, default="")
 
-        class Meta:
-            app_label = "shop"
-
     @made
-    class Child(models.Model):
+    class Child(Model):
         parent = models.ForeignKey(Parent, on_delete=models.DB_CASCADE)
 
-        class Meta:
-            app_label = "shop"
-
     @made
-    class Grandchild(models.Model):
+    class Grandchild(Model):
         child = models.ForeignKey(Child, on_delete=models.DB_CASCADE)
 
-        class Meta:
-            app_label = "shop"
-
     @made
-    class Loose(models.Model):
+    class Loose(Model):
         parent = models.ForeignKey(Parent, null=True, on_delete=models.DB_SET_NULL)
-
-        class Meta:
-            app_label = "shop"
 
 
 class Versions(shop.Base):
@@ -139,18 +108,8 @@ class Versions(shop.Base):
 
     def setUp(self):
         super().setUp()
-        with connection.schema_editor() as editor:
-            for model in MODELS:
-                editor.create_model(model)
-        self.addCleanup(self.drop_more)
+        self.tables(*MODELS)
         wait_until(self.fills, 10, "it can be filled again")
-
-    @staticmethod
-    def drop_more():
-        connection.close()
-        with connection.schema_editor() as editor:
-            for model in reversed(MODELS):
-                editor.delete_model(model)
 
     @staticmethod
     def names(work):
@@ -414,10 +373,7 @@ class Soundness(shop.Soundness):
 
     def setUp(self):
         super().setUp()
-        with connection.schema_editor() as editor:
-            for model in MODELS:
-                editor.create_model(model)
-        self.addCleanup(Versions.drop_more)
+        self.tables(*MODELS)
         for pk in range(1, 4):
             if VERSION >= (5, 0):
                 Owned.objects.create(pk=pk, customer_id=6 + pk)
@@ -559,7 +515,4 @@ class Psycopg3(Versions):
 
 
 if __name__ == "__main__":
-    import atexit
-
-    atexit.register(shutil.rmtree, shop.DATABASE, ignore_errors=True)
     main()

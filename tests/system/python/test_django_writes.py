@@ -3,23 +3,20 @@
 import io
 import os
 import random
-import shutil
 import sqlite3
-import tempfile
 import time
 
 import django_site
 import harness
 import postgres
-from harness import Case, wait_until
+from harness import wait_until
 
 django_site.require("django")
 import etagd  # noqa: E402
 
 POSTGRES = postgres.asked_for()
 DATABASE = django_site.configure(
-    "shop", INSTALLED_APPS=["django.contrib.contenttypes", "shop", "etagd.django"],
-    **({"DATABASES": {"default": POSTGRES.django("etagd")}} if POSTGRES else {}))
+    "shop", postgres=POSTGRES, INSTALLED_APPS=["django.contrib.contenttypes", "shop", "etagd.django"])
 
 from django.db import IntegrityError, OperationalError, connection, connections, models, transaction  # noqa: E402
 from django.test.utils import override_settings  # noqa: E402
@@ -27,54 +24,37 @@ from etagd.django import reads, sql, surrogates, writes  # noqa: E402
 
 
 PSYCOPG3 = connection.vendor == "postgresql" and connection.Database.__name__ == "psycopg"
+Model = django_site.base_of("shop")
 
 
-class Region(models.Model):
+class Region(Model):
     name = models.CharField(max_length=20)
 
-    class Meta:
-        app_label = "shop"
 
-
-class Customer(models.Model):
+class Customer(Model):
     name = models.CharField(max_length=20)
     region = models.ForeignKey(Region, null=True, on_delete=models.CASCADE)
 
-    class Meta:
-        app_label = "shop"
 
-
-class Label(models.Model):
+class Label(Model):
     name = models.CharField(max_length=20, unique=True)
 
-    class Meta:
-        app_label = "shop"
 
-
-class Upload(models.Model):
+class Upload(Model):
     customer = models.ForeignKey(Customer, on_delete=models.CASCADE)
     status = models.CharField(max_length=20, default="new")
     labels = models.ManyToManyField(Label)
 
-    class Meta:
-        app_label = "shop"
 
-
-class Token(models.Model):
+class Token(Model):
     key = models.CharField(max_length=40, primary_key=True)
     customer = models.ForeignKey(Customer, on_delete=models.CASCADE)
-
-    class Meta:
-        app_label = "shop"
 
 
 class Special(Upload):
     """A second table for its own column."""
 
     extra = models.CharField(max_length=20, default="")
-
-    class Meta:
-        app_label = "shop"
 
 
 class NumberField(models.IntegerField):
@@ -86,18 +66,14 @@ class NumberField(models.IntegerField):
         return 1
 
 
-class Numbered(models.Model):
+class Numbered(Model):
     number = NumberField(default=0)
 
-    class Meta:
-        app_label = "shop"
 
-
-class View(models.Model):
+class View(Model):
     """Managed by somebody else, perhaps a view."""
 
-    class Meta:
-        app_label = "shop"
+    class Meta(Model.Meta):
         managed = False
         db_table = "shop_view"
 
@@ -109,34 +85,23 @@ LIST_7, LIST_8, ANY = "shop.upload@7", "shop.upload@8", "shop.upload"
 ALL_ROWS = "shop.upload:*"
 
 
-class Base(Case):
+class Base(django_site.SiteCase):
     """One entry a name, each with app.model:* if it is not the whole table's; a write must make stale what it touched."""
 
     ENTRIES = {"row 1": (ROW_1, ALL_ROWS), "row 2": (ROW_2, ALL_ROWS), "list 7": (LIST_7, ALL_ROWS),
                "list 8": (LIST_8, ALL_ROWS), "any": (ANY,), "labels": ("shop.upload_labels",), "label": ("shop.label",),
                "customer 7": ("shop.customer:7", "shop.customer:*"), "anything": ("*",), "other": ("something-else",),
                "nothing": ()}
+    DAEMON, OPTIONS = {"linger_ms": 3000, "lease_ms": 1000}, {}
     TOUCHED = {"row 1", "list 7", "any", "anything"}  # by a write to upload 1
     ALL = {"row 1", "row 2", "list 7", "list 8", "any", "anything"}  # by a write to who knows which uploads
 
-    @classmethod
-    def setUpClass(cls):
-        directory = tempfile.mkdtemp(prefix="etagd-test-")
-        cls.addClassCleanup(shutil.rmtree, directory, ignore_errors=True)
-        cls.shared = harness.Daemon(directory, linger_ms=cls.linger_ms(), lease_ms=1000)
-        cls.addClassCleanup(cls.shared.end)
-        cls.shared.start()
-
     def setUp(self):
         super().setUp()
-        self.etagd = self.shared if "daemon" not in self.id() else self.started(linger_ms=self.linger_ms())
-        settings_for_test = override_settings(ETAGD=self.options())
-        settings_for_test.enable()
-        self.addCleanup(settings_for_test.disable)
-        with connection.schema_editor() as editor:
-            for model in MODELS:
-                editor.create_model(model)
-        self.addCleanup(self.drop)
+        if "daemon" in self.id():
+            self.etagd = self.started(linger_ms=self.DAEMON["linger_ms"])
+        self.use(**self.OPTIONS)
+        self.tables(*MODELS)
         Customer.objects.bulk_create([Customer(pk=7, name="seven"), Customer(pk=8, name="eight")])
         Upload.objects.bulk_create([Upload(pk=1, customer_id=7), Upload(pk=2, customer_id=8), Upload(pk=3, customer_id=7)])
         with connection.cursor() as cursor:
@@ -145,21 +110,6 @@ class Base(Case):
         self.label = Label.objects.create(name="a")
         self.client = etagd.Client(self.etagd.socket)
         wait_until(lambda: self.reason("nothing") != "in_flux" and self.fills(), 10, "guards that linger are over")
-
-    @staticmethod
-    def linger_ms():
-        return 3000
-
-    def options(self):
-        return {"SOCKET": self.etagd.socket, "RELEASE": "1"}
-
-    @staticmethod
-    def drop():
-        connection.close()
-        with connection.schema_editor() as editor:
-            for model in reversed(MODELS):
-                editor.delete_model(model)
-        connection.close()
 
     @staticmethod
     def key(name):
@@ -668,16 +618,13 @@ class WithoutGuards(Writes):
     test_in_flux_while_autocommit_commits = None
     test_neither_daemon_nor_spool = None
 
-    def options(self):
-        return {**super().options(), "GUARDS": False}
+    OPTIONS = {"GUARDS": False}
 
 
 class Bounds(Base):
     """COMMIT ends before its guard does."""
 
-    @staticmethod
-    def linger_ms():
-        return 1500
+    DAEMON = {"linger_ms": 1500, "lease_ms": 1000}
 
     def test_a_guard_without_time_refuses_the_commit(self):
         daemon = self.daemon("short", linger_ms=100).start()
@@ -970,7 +917,4 @@ class Soundness(Base):
 
 
 if __name__ == "__main__":
-    import atexit
-
-    atexit.register(shutil.rmtree, DATABASE, ignore_errors=True)
     harness.main()

@@ -12,7 +12,7 @@ import zipfile
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
-from harness import BUILD, Case, wait_until  # noqa: E402
+from harness import BUILD, Case, beside, together, wait_until  # noqa: E402
 from tables import rows, unescape  # noqa: E402
 
 PACKAGE = os.path.join(BUILD, "integrations", "python")
@@ -318,9 +318,7 @@ class Lookups(Case):
             except etagd.Invalid as error:
                 caught.append(error)
 
-        thread = threading.Thread(target=elsewhere)
-        thread.start()
-        thread.join()
+        together(elsewhere)
         self.assertEqual(len(caught), 1)
         guard.abort()
 
@@ -354,14 +352,9 @@ class Lookups(Case):
                 verdicts.add(self.verdict())
                 verdicts.add(self.verdict('"other"'))
 
-        threads = [threading.Thread(target=reader) for _ in range(6)]
-        for thread in threads:
-            thread.start()
         both = {etagd.Verdict.NOT_MODIFIED, etagd.Verdict.PROCEED}
-        wait_until(lambda: both <= verdicts, 10, "both verdicts")
-        stop.set()
-        for thread in threads:
-            thread.join()
+        with beside(*[reader] * 6, stop=stop):
+            wait_until(lambda: both <= verdicts, 10, "both verdicts")
         # A daemon that comes too late to renew its lease has nothing known meanwhile.
         self.assertLessEqual(verdicts, both | {etagd.Verdict.UNKNOWN})
 
@@ -435,16 +428,9 @@ class Lookups(Case):
                 self.client.check(conditional('"v1"'))
                 self.client.hash(b"x" * 10000)
 
-        threads = [threading.Thread(target=busy) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        try:
+        with beside(*[busy] * 3, stop=stop):
             for _ in range(20):
                 self.assertEqual(self.in_child(lambda: bool(self.client.invalidate(surrogates=["a"]))), 0)
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
 
     def test_guard_of_the_parent_is_dead_in_the_child(self):
         guard = self.client.guard(surrogates=["upload:42"])

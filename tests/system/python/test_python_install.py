@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
-from harness import BUILD, Case  # noqa: E402
+from harness import BUILD, Case, content_of, put_file  # noqa: E402
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 SOURCES = os.path.join(ROOT, "integrations", "python")
@@ -52,8 +52,7 @@ class Install(Case):
         self.assertIn(os.path.join(self.place, "etagd"), said)
         self.assertRegex(said, r'"[^"]+" no_index')
         information, = glob.glob(os.path.join(self.place, "etagd-*.dist-info"))
-        with open(os.path.join(information, "METADATA"), encoding="utf-8") as file:
-            metadata = file.read()
+        metadata = content_of(os.path.join(information, "METADATA"))
         self.assertIn("Framework :: Django :: 5.2", metadata)
         self.assertRegex(metadata, r"License(-Expression)?: Apache-2.0")
         self.assertTrue(glob.glob(os.path.join(information, "**", "LICENSE"), recursive=True))
@@ -91,8 +90,7 @@ class Types(Case):
 
     def test_a_wrong_use_is_told(self):
         wrong = os.path.join(self.directory, "wrong.py")
-        with open(wrong, "w", encoding="utf-8") as file:
-            file.write("import etagd\nkey: str = etagd.Key(etagd.Resource(None, 7), etagd.PUBLIC)\netagd.Client().fill(key)\n")
+        put_file(wrong, "import etagd\nkey: str = etagd.Key(etagd.Resource(None, 7), etagd.PUBLIC)\netagd.Client().fill(key)\n")
         code, said = self.mypy(wrong)
         self.assertEqual(code, 1, said)
         for part in ("wrong.py:2", "wrong.py:3", 'incompatible type "int"'):

@@ -8,7 +8,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from harness import ETAGCTL, ETAGD, SYSTEM, Case, bound, main, wait_until  # noqa: E402
+from harness import ETAGCTL, ETAGD, SYSTEM, Case, bound, content_of, main, wait_until  # noqa: E402
 
 OLD = os.environ["ETAGD_OLD_BUILD"]
 OLD_ETAGD = os.path.join(OLD, "daemon", "etagd")
@@ -128,8 +128,7 @@ class Skew(Case):
         self.assertEqual(json.loads(front_end.stdout.readline())["verdict"], "not_modified")
         self.stop(number)
         if not self.start(then, *options[then]):
-            with open(self.log, encoding="utf-8") as log:
-                said = log.read()
+            said = content_of(self.log)
             self.assertRegex(said, "format|version")
             print("refused:", said[said.index("reason="):].strip()[:150], end=" ", flush=True)
             return

@@ -5,7 +5,7 @@ import re
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from harness import Case, Writer, main  # noqa: E402
+from harness import Case, content_of, main, put_file  # noqa: E402
 
 KEYS = [f"//old.example/items/{i}" for i in range(1, 4)]
 CLOCKS = "4096"  # a checkpoint of as many as other tests have takes 32 MiB
@@ -19,8 +19,7 @@ class OtherVersions(Case):
         d = self.started(args=["--clocks", CLOCKS])
         for i, key in enumerate(KEYS):
             d.fill(key, '"v1"', "--surrogate", f"item:{i}")
-        writer = Writer(d.socket)
-        self.addCleanup(writer.end)
+        writer = self.writer(d)
         d.stop()
         self.assertEqual(writer.say("invalidate surrogate item:0")["status"], "OK")
         self.assertEqual(len(self.events(d)), 1)
@@ -75,14 +74,12 @@ class OtherVersions(Case):
     def test_a_spool_of_another_version_makes_the_start_cold_and_its_guards_are_waited_for(self):
         d = self.left()
         path = os.path.join(d.directory, "spool", "mark")
-        with open(path, encoding="utf-8") as f:
-            lines = f.read().splitlines()
+        lines = content_of(path).splitlines()
         self.assertEqual((lines[0], lines[4].partition("=")[0]), (f"etagd-spool {SPOOL_VERSION}", "linger_ns"))
         # What the next version may write: the first lines are the same in each. Its files may say what this one does not know.
         with open(path, "w", encoding="utf-8") as f:
             f.write("\n".join([f"etagd-spool {SPOOL_VERSION + 1}", *lines[1:4], "linger_ns=1234000000", "colour=red", ""]))
-        with open(os.path.join(d.directory, "spool", "e00a"), "wb") as f:
-            f.write(b"\x04\0\0\0\xff\xff\xff\xff")
+        put_file(os.path.join(d.directory, "spool", "e00a"), b"\x04\0\0\0\xff\xff\xff\xff")
         found = self.cold(d, "spool's mark is of another version")
         self.assertIn("in_flux_ms=1234", found)
         self.assertEqual(self.set_aside(d), [])

@@ -19,7 +19,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from harness import BUILD, Daemon, bound, descriptors  # noqa: E402
+from harness import BUILD, Daemon, bound, content_of, descriptors  # noqa: E402
 
 PROGRAMS = os.path.join(BUILD, "tests", "system", "torture")
 WORKER = os.path.join(PROGRAMS, "torture_worker")
@@ -363,8 +363,7 @@ class Section:
         if done.returncode not in (0, 1):
             raise Failure(f"torture_check: exit status {done.returncode}\n{done.stderr}")
         self.stderr.flush()
-        with open(os.path.join(self.directory, "stderr"), encoding="utf-8") as f:
-            said = f.read()
+        said = content_of(os.path.join(self.directory, "stderr"))
         return json.loads(done.stdout), said + done.stderr
 
     def violations_seen(self):

@@ -2,12 +2,14 @@
 /*
  * torture_check DIRECTORY
  *
- * The offline checker: reads what the processes of a run wrote into their histories, and nothing of what the readers
- * concluded. Prints one line of JSON: what it found, and the counters of the run. Exit 1 if there is a violation.
+ * The offline checker: reads what the processes of a run wrote into their histories, and nothing of
+ * what the readers concluded. Prints one line of JSON: what it found, and the counters of the run.
+ * Exit 1 if there is a violation.
  *
- * A check must not answer a version below the highest one that was due when it began. A version is due from the moment
- * that its mutation had been answered OK, and, guarded, from the beginning of its commit: for ever if it was committed,
- * until its rollback (which is before its guard's abort) if it was not.
+ * A check must not answer a version below the highest one that was due when it began. A version is
+ * due from the moment that its mutation had been answered OK, and, guarded, from the beginning of
+ * its commit: for ever if it was committed, until its rollback (which is before its guard's abort)
+ * if it was not.
  */
 #include "truth.h"
 
@@ -31,7 +33,8 @@ struct dues {
 };
 
 struct checker {
-    struct dues kept[TRUTH_KEYS]; /* sorted by time, versions made a running maximum */
+    /* sorted by time, versions made a running maximum */
+    struct dues kept[TRUTH_KEYS];
     struct dues rolled_back[TRUTH_KEYS];
     uint64_t histories, records, commits, guarded, answered, checks, judged, violations, wrong;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The front end's side: fillers and readers. A reader looks at the truth before it asks, so what it holds an answer
- * against was answered, or had begun, before the check did.
+ * The front end's side: fillers and readers. A reader looks at the truth before it asks, so what it
+ * holds an answer against was answered, or had begun, before the check did.
  */
 #include "worker.h"
 
@@ -40,7 +40,8 @@ static void date_text(char *out, int64_t second)
     (void)strftime(out, NAME_BYTES, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&time, &parts));
 }
 
-/* A path with dot segments, which a server reads in another way: what it renders is another page, and no entry. */
+/* A path with dot segments, which a server reads in another way: what it renders is another page,
+ * and no entry. */
 static void page_dot(struct worker *w, uint32_t key)
 {
     names_dotted(&w->names, key, random_below(w, 64));
@@ -112,11 +113,14 @@ enum condition { CONDITION_ANY, CONDITION_TAG, CONDITION_DATE };
 
 struct asked {
     uint32_t key;
-    uint64_t published, begun; /* before the check began */
+    /* before the check began */
+    uint64_t published, begun;
     uint64_t begin_ns, end_ns;
-    uint64_t stops; /* how often this process was stopped and continued */
+    /* how often this process was stopped and continued */
+    uint64_t stops;
     enum condition condition;
-    uint64_t has; /* the version that the client has, by tag or date */
+    /* the version that the client has, by tag or date */
+    uint64_t has;
 };
 
 static void violation(const struct asked *asked, const etag_answer *answer, const char *what)
@@ -143,8 +147,8 @@ static enum outcome outcome_of(struct worker *w, const struct asked *asked)
     return outcome;
 }
 
-/* The online checker. The guarded rule asks afterwards whether the commit was rolled back: then its guard was aborted,
- * and the former version was right again. */
+/* The online checker. The guarded rule asks afterwards whether the commit was rolled back: then its
+ * guard was aborted, and the former version was right again. */
 static void judge(struct worker *w, const struct asked *asked, const etag_answer *answer,
                   uint64_t version)
 {
@@ -249,7 +253,8 @@ static void unknown(struct worker *w, const etag_answer *answer)
     }
 }
 
-/* What a browser has: any version, by "*"; the one of now or an older one, by its tag or its date. */
+/* What a browser has: any version, by "*"; the one of now or an older one, by its tag or its
+ * date. */
 static void condition_make(struct worker *w, struct asked *asked, etag_field *condition,
                            char text[2 * NAME_BYTES])
 {

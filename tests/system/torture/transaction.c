@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Both sides of a transaction. A client opens it, which locks its rows, and then either commits at once or posts it. From
- * there on it is the database's: the client may be killed, and the commit happens all the same, or not, until its deadline.
- * Locks of a client that died go with the process; the database sees to that.
+ * Both sides of a transaction. A client opens it, which locks its rows, and then either commits at
+ * once or posts it. From there on it is the database's: the client may be killed, and the commit
+ * happens all the same, or not, until its deadline. Locks of a client that died go with the
+ * process; the database sees to that.
  */
 #include "worker.h"
 
@@ -12,7 +13,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* A commit is not begun to be made visible so shortly before its deadline: this process may be scheduled late. */
+/* A commit is not begun to be made visible so shortly before its deadline: this process may be
+ * scheduled late. */
 #define DATABASE_SLACK_NS (30 * NS_PER_MS)
 
 void rows_unlock(struct truth *truth, uint32_t slot)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Plain files, mapped: what a process wrote before it was killed is there. A record's count is raised after its bytes, so
- * a history that ends in the middle of one ends before it.
+ * Plain files, mapped: what a process wrote before it was killed is there. A record's count is
+ * raised after its bytes, so a history that ends in the middle of one ends before it.
  */
 #include "truth.h"
 

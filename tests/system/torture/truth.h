@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The truth of a torture run: a small versioned database, in a file that every process of the run maps, so that it
- * survives whoever is killed. Beside it each process has a history file of its own.
+ * The truth of a torture run: a small versioned database, in a file that every process of the run
+ * maps, so that it survives whoever is killed. Beside it each process has a history file of its
+ * own.
  *
- * A row has versions. Who writes it holds its lock (a transaction, not a process: it ends with the transaction). A commit
- * without a guard makes its version visible at once. A guarded one is posted to the database process, which is never
- * stopped or killed: it begins the commit, lets it take its time, and makes the version visible or rolls it back, before
- * the deadline that the guard allows, whatever became of the client: as a database server does.
+ * A row has versions. Who writes it holds its lock (a transaction, not a process: it ends with the
+ * transaction). A commit without a guard makes its version visible at once. A guarded one is posted
+ * to the database process, which is never stopped or killed: it begins the commit, lets it take its
+ * time, and makes the version visible or rolls it back, before the deadline that the guard allows,
+ * whatever became of the client: as a database server does.
  *
  * What front ends must not answer:
  *   published  a version below it: its mutation was answered OK
@@ -91,26 +93,32 @@ enum outcome {
     OUTCOME_BEGUN,
     OUTCOME_COMMITTED,
     OUTCOME_ROLLED_BACK,
-    OUTCOME_LATE, /* committed beyond its bound, since this machine was slow: nothing is promised of it */
+    /* committed beyond its bound, since this machine was slow: nothing is promised of it */
+    OUTCOME_LATE,
 };
 
 struct row {
     _Alignas(64) _Atomic uint64_t next_version;
     _Atomic uint64_t visible, published, begun;
-    _Atomic uint32_t locked_by;               /* slot + 1; 0: nobody */
-    _Atomic uint64_t outcomes[OUTCOMES_KEPT]; /* of guarded commits: version << 3 | outcome */
+    /* slot + 1; 0: nobody */
+    _Atomic uint32_t locked_by;
+    /* of guarded commits: version << 3 | outcome */
+    _Atomic uint64_t outcomes[OUTCOMES_KEPT];
 };
 
 enum slot_state {
     SLOT_IDLE,
-    SLOT_OPEN,   /* the client's: rows may be locked, nothing is decided */
-    SLOT_POSTED, /* the database's */
+    /* the client's: rows may be locked, nothing is decided */
+    SLOT_OPEN,
+    /* the database's */
+    SLOT_POSTED,
     SLOT_COMMITTED,
     SLOT_ROLLED_BACK,
 };
 
 struct slot {
-    _Alignas(64) _Atomic uint32_t state; /* a futex too */
+    /* a futex too */
+    _Alignas(64) _Atomic uint32_t state;
     _Atomic int32_t pid;
     uint32_t key_count;
     uint32_t keys[TXN_KEYS_MAX];
@@ -120,12 +128,17 @@ struct slot {
 
 struct truth {
     uint64_t magic;
-    _Atomic uint32_t end;    /* the run is over */
-    _Atomic uint32_t posted; /* a futex: the database has something to do */
+    /* the run is over */
+    _Atomic uint32_t end;
+    /* a futex: the database has something to do */
+    _Atomic uint32_t posted;
     _Atomic uint64_t newest_incarnation;
-    _Atomic uint64_t longest_call_ns; /* of a writer, beyond its own limit of time */
-    _Atomic uint64_t longest_wait_ns; /* ... as it was */
-    /* Odd while the nemesis has the process stopped; at a fixed place, since the nemesis is not written in C. */
+    /* of a writer, beyond its own limit of time */
+    _Atomic uint64_t longest_call_ns;
+    /* ... as it was */
+    _Atomic uint64_t longest_wait_ns;
+    /* Odd while the nemesis has the process stopped; at a fixed place, since the nemesis is not
+     * written in C. */
     _Alignas(64) _Atomic uint64_t stops[TRUTH_SLOTS];
     struct truth_counters counters;
     struct slot slots[TRUTH_SLOTS];
@@ -135,9 +148,12 @@ struct truth {
 /* ---- History: what an offline checker has to know, independent of the words above ---- */
 
 enum record_kind {
-    RECORD_COMMIT = 1, /* begin..end; guarded or not; outcome */
-    RECORD_ANSWERED,   /* at begin: OK had been returned */
-    RECORD_CHECK,      /* begin..end: a verdict from an entry, of this version */
+    /* begin..end; guarded or not; outcome */
+    RECORD_COMMIT = 1,
+    /* at begin: OK had been returned */
+    RECORD_ANSWERED,
+    /* begin..end: a verdict from an entry, of this version */
+    RECORD_CHECK,
 };
 
 struct record {
@@ -148,7 +164,8 @@ struct record {
     uint32_t key;
     uint64_t version;
     uint64_t begin_ns, end_ns;
-    uint64_t lsn; /* of the entry's fill */
+    /* of the entry's fill */
+    uint64_t lsn;
 };
 
 #define HISTORY_MAGIC UINT64_C(0x79726f7473696874)

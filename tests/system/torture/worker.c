@@ -2,7 +2,8 @@
 /*
  * torture_worker ROLE SLOT DIRECTORY SOCKET SEED [OPTION]...
  *
- * One process of a torture run, to be killed, stopped and started again at any time by the nemesis (torture.py):
+ * One process of a torture run, to be killed, stopped and started again at any time by the nemesis
+ * (torture.py):
  *   writer     commits versions, with and without a guard, and invalidates until it is answered OK
  *   filler     token, reads the database, sometimes sleeps (a slow render), fills
  *   reader     checks, and judges the answer by the truth
@@ -177,7 +178,8 @@ static bool arguments_parse(struct worker *w, struct arguments *arguments, char 
 
 static const struct role {
     const char *name;
-    void (*step)(struct worker *); /* NULL: the database */
+    /* NULL: the database */
+    void (*step)(struct worker *);
 } roles[] = {
     {"writer", writer_step},
     {"filler", filler_step},

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the workers share: their place in the truth, the key that they work on, and the names of it. */
+/* What the workers share: their place in the truth, the key that they work on, and the names of
+ * it. */
 #ifndef TORTURE_WORKER_H
 #define TORTURE_WORKER_H
 
@@ -17,19 +18,28 @@ struct names {
 struct worker {
     struct truth *truth;
     struct slot *slot;
-    uint32_t number; /* of the slot */
+    /* of the slot */
+    uint32_t number;
     struct history history;
     etag_client *client;
-    uint32_t timeout_ms; /* of the client */
+    /* of the client */
+    uint32_t timeout_ms;
     uint64_t random;
-    bool guards;        /* may be used */
-    bool wrong;         /* self test: publishes what it did not invalidate */
-    uint32_t sample;    /* one check in so many goes into the history */
-    uint64_t bound_ns;  /* beyond the client's time, for a call */
-    uint64_t late_ns;   /* a check that answers from an entry takes less than any lease */
-    struct names names; /* of the key picked */
+    /* may be used */
+    bool guards;
+    /* self test: publishes what it did not invalidate */
+    bool wrong;
+    /* one check in so many goes into the history */
+    uint32_t sample;
+    /* beyond the client's time, for a call */
+    uint64_t bound_ns;
+    /* a check that answers from an entry takes less than any lease */
+    uint64_t late_ns;
+    /* of the key picked */
+    struct names names;
     etag_key key;
-    uint32_t page; /* what its tag begins with: http has pages of its own */
+    /* what its tag begins with: http has pages of its own */
+    uint32_t page;
 };
 
 #define COUNT(w, name)                                                                             \
@@ -40,7 +50,8 @@ uint64_t random_below(struct worker *w, uint64_t n);
 bool one_in(struct worker *w, uint64_t n);
 bool run_is_over(const struct worker *w);
 void names_of(struct names *names, uint32_t key);
-/* The same path with dot segments, in one of the ways to write them: some servers read only the one, some only the other. */
+/* The same path with dot segments, in one of the ways to write them: some servers read only the
+ * one, some only the other. */
 void names_dotted(struct names *names, uint32_t key, uint64_t way);
 /* Picks a key for the check or fill; its number. */
 uint32_t key_pick(struct worker *w);

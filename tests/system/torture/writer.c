@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A writer does what etag.h says that a write path has to do, and nothing more. Sometimes it dies in the middle.
+ * A writer does what etag.h says that a write path has to do, and nothing more. Sometimes it dies
+ * in the middle.
  *
- * Its calls are bounded: what one takes beyond the client's timeout is measured, unless the nemesis had this process
- * stopped meanwhile.
+ * Its calls are bounded: what one takes beyond the client's timeout is measured, unless the nemesis
+ * had this process stopped meanwhile.
  */
 #include "worker.h"
 
@@ -16,7 +17,8 @@ struct mutation {
     etag_str surrogates[TXN_KEYS_MAX];
     etag_targets targets;
     bool
-        long_lived; /* its guard may be over before it is confirmed, and its commit takes a while */
+        /* its guard may be over before it is confirmed, and its commit takes a while */
+        long_lived;
 };
 
 /* ---- The time that calls take ---- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the relay does in which order: an engine that reads a script, and a daemon that writes down. */
+/* What the relay does in which order: an engine that reads a script, and a daemon that writes
+ * down. */
 #include "session.h"
 
 #include "clocktime.h"
@@ -28,14 +29,17 @@ struct fixture {
     struct engine_kind kind;
     struct log log;
     struct script_log asked;
-    const char *scripts[SCRIPTS_MAX]; /* of each opening; the last one again and again */
+    /* of each opening; the last one again and again */
+    const char *scripts[SCRIPTS_MAX];
     struct noted_batch batches[NOTED_MAX];
     size_t batch_count;
     struct session_outcome outcomes[NOTED_MAX];
     uint64_t told_ns[NOTED_MAX];
     size_t outcome_count;
-    bool settles;    /* each batch at once */
-    size_t rows_max; /* of a batch; more are too large */
+    /* each batch at once */
+    bool settles;
+    /* of a batch; more are too large */
+    size_t rows_max;
 };
 
 /* The engine's open() has no context. */
@@ -45,6 +49,7 @@ static int scripted_open(struct engine **out, const struct engine_options *optio
 {
     const unsigned next = the_fixture->asked.opened;
     unsigned number = 0;
+
     while (number < next && the_fixture->scripts[number + 1])
         number++;
     return engine_script_from(out, str_of(the_fixture->scripts[number]), &the_fixture->asked, why);
@@ -54,6 +59,7 @@ static bool batch_note(void *ctx, const struct session_batch *batch)
 {
     struct fixture *const f = ctx;
     struct noted_batch *const noted = &f->batches[min_of(f->batch_count, NOTED_MAX - 1)];
+
     if (batch->row_count > f->rows_max)
         return false;
     assert_true(batch->cursor.len <= sizeof(noted->cursor));
@@ -73,6 +79,7 @@ static bool batch_note(void *ctx, const struct session_batch *batch)
 static void done_note(void *ctx, const struct session_outcome *outcome)
 {
     struct fixture *const f = ctx;
+
     assert_true(f->outcome_count < NOTED_MAX);
     f->told_ns[f->outcome_count] = time_coarse_ns();
     f->outcomes[f->outcome_count++] = *outcome;
@@ -81,6 +88,7 @@ static void done_note(void *ctx, const struct session_outcome *outcome)
 static int set_up(void **state)
 {
     struct fixture *const f = calloc(1, sizeof(*f));
+
     assert_non_null(f);
     the_fixture = f;
     f->kind = engine_script;
@@ -104,6 +112,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *const f = *state;
+
     session_deinit(&f->session);
     free(f);
     return 0;
@@ -121,6 +130,7 @@ static struct noted_batch *last_batch(struct fixture *f)
 static void turn(struct fixture *f)
 {
     size_t before;
+
     do {
         before = f->asked.count + f->batch_count;
         session_turn(&f->session);
@@ -132,6 +142,7 @@ static void turn(struct fixture *f)
 static void pass(uint64_t ns)
 {
     const struct timespec time = {.tv_nsec = (long)ns};
+
     ppoll(NULL, 0, &time, NULL);
 }
 
@@ -145,6 +156,7 @@ static void pass(uint64_t ns)
 static size_t asked_count(const struct fixture *f, enum engine_op op)
 {
     size_t count = 0;
+
     for (size_t i = 0; i < f->asked.count; i++)
         count += f->asked.seen[i].op == op;
     return count;
@@ -154,6 +166,7 @@ static size_t asked_count(const struct fixture *f, enum engine_op op)
 static const struct script_seen *asked_last(const struct fixture *f, enum engine_op op)
 {
     const struct script_seen *found = NULL;
+
     for (size_t i = 0; i < f->asked.count; i++)
         if (f->asked.seen[i].op == op)
             found = &f->asked.seen[i];
@@ -379,6 +392,7 @@ CASE(a_writer_that_has_committed_is_read_at_once_and_wakes_the_others)
 {
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 11);
+
     hello(f);
     turn(f);
     for (unsigned i = 0; i < 5; i++)
@@ -401,6 +415,7 @@ CASE(a_mutation_of_this_host_is_logged)
 {
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
+
     f->scripts[0] = "publish 12";
     hello(f);
     assert_true(session_publish(&f->session, 7, &targets));
@@ -418,6 +433,7 @@ CASE(everywhere_by_all_acknowledgements)
 {
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, 0);
+
     f->scripts[0] = "poll next=10\npublish 12\npoll next=13\nmembers\nhost a yes -w 0\n"
                     "members\nhost a yes w 13";
     hello(f);
@@ -435,6 +451,7 @@ CASE(everywhere_after_t_and_wait)
 {
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, 12);
+
     f->scripts[0] = "poll lease=40 wait=100";
     hello(f);
     turn(f);
@@ -452,6 +469,7 @@ CASE(members_that_were_read_before_t_prove_nothing)
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets first = one_name(&name, ETAG_REACH_EVERYWHERE, 11),
                        second = one_name(&name, ETAG_REACH_EVERYWHERE, 12);
+
     f->scripts[0] = "poll next=14\nlate 40 members\nmembers\nhost a yes w 20";
     hello(f);
     turn(f);
@@ -475,6 +493,7 @@ CASE(a_mutation_that_the_database_refuses)
 {
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
+
     hello(f);
     turn(f);
     f->session.engine->kind->close(f->session.engine);
@@ -495,6 +514,7 @@ CASE(what_was_under_way_is_forgotten_with_the_daemon)
 {
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, 0);
+
     hello(f);
     turn(f);
     assert_true(session_publish(&f->session, 7, &targets));

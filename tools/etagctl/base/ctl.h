@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * etagctl: what all commands share. A command parses its options with ctl_next_option(), does its
- * work and returns the exit status. Exit status: 0 done, 1 not found or refused, 2 error.
+ * etagctl: what all commands share. A command parses its options with ctl_parse(), does its work
+ * and returns the exit status. Exit status: 0 done, 1 not found or refused, 2 error.
  */
 #ifndef ETAGCTL_CTL_H
 #define ETAGCTL_CTL_H
@@ -20,7 +20,17 @@ struct ctl_option {
     /* what stands for it in --help; NULL: takes none; in brackets: may be left out */
     const char *value;
     const char *help;
+    /* where its value goes, in what the command hands to ctl_parse(): CTL_FLAG() and the others */
+    enum { OPTION_TAKEN, OPTION_FLAG, OPTION_TEXT, OPTION_NUMBER } kind;
+    size_t offset;
+    uint64_t max;
 };
+
+/* A bool, a const char *, a uint64_t. Other options are taken by the command's ctl_take. */
+#define CTL_FLAG(type, member) .kind = OPTION_FLAG, .offset = offsetof(type, member)
+#define CTL_TEXT(type, member) .kind = OPTION_TEXT, .offset = offsetof(type, member)
+#define CTL_NUMBER(type, member, most)                                                             \
+    .kind = OPTION_NUMBER, .offset = offsetof(type, member), .max = (most)
 
 struct ctl;
 
@@ -35,7 +45,7 @@ struct ctl_command {
     const struct ctl_option *options;
     /* --scope, --release, --scheme, --vary */
     bool takes_key;
-    int (*run)(struct ctl *ctl, int argc, char **argv);
+    int (*run)(struct ctl *ctl);
     /* its options end at the first argument, which begins another program's command line */
     bool takes_command;
     /* for --help, where it is not as always; NULL */
@@ -75,40 +85,30 @@ struct ctl {
     const char *socket_path;
     uint32_t timeout_ms;
     bool json;
-    /* set where ctl_next_option() says CTL_STOP */
+    /* the command line from the command's name on; after ctl_parse() the arguments alone */
+    int argc;
+    char **argv;
+    /* set where a call that takes the ctl says false */
     int exit_status;
 };
 
 #define CTL_TIMEOUT_MS_DEFAULT 5000
 
-/* Keys of ctl_next_option() besides those of the command's table. */
-enum {
-    /* no more options: arguments follow */
-    CTL_END = -1,
-    /* --help was printed or a mistake was told: return ctl->exit_status */
-    CTL_STOP = -2,
-    CTL_KEY_SCOPE = 1000,
-    CTL_KEY_RELEASE,
-    CTL_KEY_VARY,
-    CTL_KEY_SCHEME,
-};
+/* Keys of options besides those of the command's table. */
+enum { CTL_KEY_SCOPE = 1000, CTL_KEY_RELEASE, CTL_KEY_VARY, CTL_KEY_SCHEME };
 
-/* The next option; global ones are dealt with. After CTL_END the arguments are argv[*first] to
- * argv[argc - 1]. */
-MUST_USE int ctl_next_option(struct ctl *ctl, int argc, char **argv, const char **value,
-                             int *first);
+/* Takes an option that its table has no place for. False: told. */
+typedef bool ctl_take(struct ctl *ctl, void *into, int key, const char *value);
 
-/* After CTL_END: the options are parsed once more. */
-void ctl_options_again(void);
-
-/* Before the command is known: global options only. */
-MUST_USE int ctl_global_option(struct ctl *ctl, int argc, char **argv, int *first);
-
-/* For commands without options: False: return ctl->exit_status. */
-MUST_USE bool ctl_no_options(struct ctl *ctl, int argc, char **argv);
+/* Parses the options; global ones are dealt with. Before the command is known: global ones only.
+ * False: --help was printed or a mistake was told; return ctl->exit_status. */
+MUST_USE bool ctl_parse(struct ctl *ctl, ctl_take *take, void *into);
 
 /* Says how many arguments there must be. False: told. */
-MUST_USE bool ctl_want_arguments(struct ctl *ctl, int count, int wanted);
+MUST_USE bool ctl_want_arguments(struct ctl *ctl, int wanted);
+
+/* For commands without options and arguments. */
+MUST_USE bool ctl_no_options(struct ctl *ctl);
 
 /* A decimal number up to max. False: told, with the name of the option. */
 MUST_USE bool ctl_number(struct ctl *ctl, const char *option, const char *text, uint64_t max,

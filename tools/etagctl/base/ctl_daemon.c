@@ -75,3 +75,10 @@ bool ctl_daemon_ask(struct ctl_daemon *daemon, struct request *request, enum rep
         daemon->ctl->exit_status = ctl_fail(daemon->ctl, status, daemon->fault.text);
     return status == ETAG_OK;
 }
+
+void ctl_daemon_plain(struct ctl_daemon *daemon)
+{
+    daemon->plain = *daemon->ctl;
+    daemon->plain.json = false;
+    daemon->ctl = &daemon->plain;
+}

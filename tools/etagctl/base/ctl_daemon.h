@@ -34,6 +34,8 @@ struct ctl_daemon {
     struct channel channel;
     uint64_t deadline_ns;
     struct fault fault;
+    /* ctl without --json: see ctl_daemon_plain() */
+    struct ctl plain;
 };
 
 static inline void cleanup_daemon(struct ctl_daemon *daemon)
@@ -52,5 +54,8 @@ MUST_USE bool ctl_daemon_connect(struct ctl_daemon *daemon);
 MUST_USE bool ctl_daemon_open(struct ctl_daemon *daemon, struct ctl *ctl);
 MUST_USE bool ctl_daemon_ask(struct ctl_daemon *daemon, struct request *request,
                              enum reply_kind expected, struct reply *reply);
+
+/* A document has begun: from here on errors are told on standard error alone. */
+void ctl_daemon_plain(struct ctl_daemon *daemon);
 
 #endif

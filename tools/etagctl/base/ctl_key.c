@@ -26,8 +26,10 @@ bool ctl_split_field(const char *text, etag_field *out)
     return out->name.len > 0;
 }
 
-bool ctl_key_option(struct ctl *ctl, struct ctl_key *key, int option, const char *value)
+bool ctl_key_option(struct ctl *ctl, void *into, int option, const char *value)
 {
+    struct ctl_key *key = into;
+
     switch (option) {
     case CTL_KEY_SCOPE:
         key->key.scope.kind = strcmp(value, "public") == 0 ? ETAG_SCOPE_PUBLIC : ETAG_SCOPE_NAMED;
@@ -54,28 +56,18 @@ bool ctl_key_option(struct ctl *ctl, struct ctl_key *key, int option, const char
     }
 }
 
-bool ctl_key_argument(struct ctl *ctl, struct ctl_key *key, const char *text)
+bool ctl_key_argument(struct ctl *ctl, struct ctl_key *key)
 {
     CLEANUP(cleanup_free) struct key *canonical = malloc(sizeof(*canonical));
-    const char *wrong = resource_split(str_of(text), &key->key.resource);
 
+    if (!ctl_want_arguments(ctl, 1))
+        return false;
+    const char *wrong = resource_split(str_of(ctl->argv[0]), &key->key.resource);
     if (!wrong && canonical)
         wrong = key_canonicalize(canonical, &key->key);
     if (wrong)
-        ctl_usage_error(ctl, "%s: %s", text, wrong);
+        ctl_usage_error(ctl, "%s: %s", ctl->argv[0], wrong);
     return !wrong;
-}
-
-bool ctl_key_only(struct ctl *ctl, struct ctl_key *key, int argc, char **argv)
-{
-    const char *value;
-    int option, first;
-
-    ctl_key_init(key);
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END)
-        if (option == CTL_STOP || !ctl_key_option(ctl, key, option, value))
-            return false;
-    return ctl_want_arguments(ctl, argc - first, 1) && ctl_key_argument(ctl, key, argv[first]);
 }
 
 char *key_text(const etag_resource *resource)

@@ -15,15 +15,12 @@ struct ctl_key {
 
 void ctl_key_init(struct ctl_key *key);
 
-/* Takes --scope, --release, --scheme, --vary: true. False: a mistake was told. */
-MUST_USE bool ctl_key_option(struct ctl *ctl, struct ctl_key *key, int option, const char *value);
+/* A ctl_take: --scope, --release, --scheme, --vary, into a struct ctl_key. */
+MUST_USE bool ctl_key_option(struct ctl *ctl, void *into, int option, const char *value);
 
-/* Takes the KEY argument and checks the whole. False: a mistake was told. Everything borrowed. */
-MUST_USE bool ctl_key_argument(struct ctl *ctl, struct ctl_key *key, const char *text);
-
-/* For a command whose only options are those of a key and whose only argument is KEY. False: return
- * ctl->exit_status. */
-MUST_USE bool ctl_key_only(struct ctl *ctl, struct ctl_key *key, int argc, char **argv);
+/* Takes the only argument, KEY, and checks the whole. False: a mistake was told. Everything
+ * borrowed. */
+MUST_USE bool ctl_key_argument(struct ctl *ctl, struct ctl_key *key);
 
 /* A header line "Name: value", white space around both dropped. False: there is no colon. */
 MUST_USE bool ctl_split_field(const char *text, etag_field *out);

@@ -6,6 +6,7 @@
 #include "ctl.h"
 #include "ctl_output.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -152,9 +153,9 @@ bool ctl_number(struct ctl *ctl, const char *option, const char *text, uint64_t 
     return true;
 }
 
-bool ctl_want_arguments(struct ctl *ctl, int count, int wanted)
+bool ctl_want_arguments(struct ctl *ctl, int wanted)
 {
-    if (count == wanted)
+    if (ctl->argc == wanted)
         return true;
     if (wanted == 0)
         ctl_usage_error(ctl, "takes no argument");
@@ -208,66 +209,66 @@ static bool take_global(struct ctl *ctl, int key, const char *value)
     return false;
 }
 
-/* short_options: "+" stops at the first argument, "" lets options follow arguments. */
-static int next_option(struct ctl *ctl, int argc, char **argv, const char *short_options,
-                       const char **value)
+static bool option_put(struct ctl *ctl, const struct ctl_option *option, void *into,
+                       const char *value)
 {
+    assert(into);
+    void *const place = (char *)into + option->offset;
+    switch (option->kind) {
+    case OPTION_FLAG:
+        *(bool *)place = true;
+        return true;
+    case OPTION_TEXT:
+        *(const char **)place = value;
+        return true;
+    default:
+        return ctl_number(ctl, option->name, value, option->max, place);
+    }
+}
+
+static bool option_take(struct ctl *ctl, int key, const char *value, ctl_take *take, void *into)
+{
+    const struct ctl_option *option = ctl->command ? ctl->command->options : NULL;
+
+    if (key >= KEY_SOCKET)
+        return take_global(ctl, key, value);
+    while (option && option->name && option->key != key)
+        option++;
+    if (option && option->kind != OPTION_TAKEN)
+        return option_put(ctl, option, into, value);
+    assert(take); /* the command's table says which options it gets */
+    return take(ctl, into, key, value);
+}
+
+bool ctl_parse(struct ctl *ctl, ctl_take *take, void *into)
+{
+    const bool stops = !ctl->command || ctl->command->takes_command;
     struct option_list all = {.count = 0};
+    int key;
 
     add_options(&all, global_options);
     if (ctl->command)
         add_options(&all, ctl->command->options);
     if (ctl->command && ctl->command->takes_key)
         add_options(&all, key_options);
-    opterr = 0;
-    for (;;) {
+    opterr = optind = 0;
+    do {
         const int at = optind;
-        const int key = getopt_long(argc, argv, short_options, all.list, NULL);
-        *value = optarg;
-        if (key == -1)
-            return CTL_END;
+        key = getopt_long(ctl->argc, ctl->argv, stops ? "+:" : ":", all.list, NULL);
         if (key == '?' || key == ':') {
-            ctl_usage_error(ctl, "%s: %s", argv[optind > at ? optind - 1 : at],
+            ctl_usage_error(ctl, "%s: %s", ctl->argv[optind > at ? optind - 1 : at],
                             key == ':' ? "its value is missing" : "no such option");
-            return CTL_STOP;
+            return false;
         }
-        if (key < KEY_SOCKET)
-            return key;
-        if (!take_global(ctl, key, optarg))
-            return CTL_STOP;
-    }
+        if (key != -1 && !option_take(ctl, key, optarg, take, into))
+            return false;
+    } while (key != -1);
+    ctl->argc -= optind;
+    ctl->argv += optind;
+    return true;
 }
 
-int ctl_next_option(struct ctl *ctl, int argc, char **argv, const char **value, int *first)
+bool ctl_no_options(struct ctl *ctl)
 {
-    const bool stops = ctl->command && ctl->command->takes_command;
-    const int key = next_option(ctl, argc, argv, stops ? "+:" : ":", value);
-
-    *first = optind;
-    return key;
-}
-
-void ctl_options_again(void)
-{
-    optind = 0;
-}
-
-int ctl_global_option(struct ctl *ctl, int argc, char **argv, int *first)
-{
-    const char *value;
-
-    optind = 0;
-    const int key = next_option(ctl, argc, argv, "+:", &value);
-    *first = optind;
-    optind = 0; /* the command's options are parsed from the start, in an argv of their own */
-    return key;
-}
-
-bool ctl_no_options(struct ctl *ctl, int argc, char **argv)
-{
-    const char *value;
-    int first;
-
-    return ctl_next_option(ctl, argc, argv, &value, &first) == CTL_END &&
-           ctl_want_arguments(ctl, argc - first, 0);
+    return ctl_parse(ctl, NULL, NULL) && ctl_want_arguments(ctl, 0);
 }

@@ -133,9 +133,12 @@ void doc_bool(doc *object, const char *name, bool value)
     json_object_set_new(object, name, json_boolean(value));
 }
 
-void doc_null(doc *object, const char *name)
+void doc_number_or_null(doc *object, const char *name, uint64_t value)
 {
-    json_object_set_new(object, name, json_null());
+    if (value)
+        doc_number(object, name, value);
+    else
+        doc_add(object, name, NULL);
 }
 
 void doc_free(doc *value)
@@ -145,7 +148,7 @@ void doc_free(doc *value)
 
 void doc_add(doc *object, const char *name, doc *child)
 {
-    json_object_set_new(object, name, child);
+    json_object_set_new(object, name, child ? child : json_null());
 }
 
 void doc_append(doc *array, doc *child)
@@ -169,36 +172,26 @@ void doc_field(doc *object, etag_field field)
     doc_text(object, name, joined ? str_of(joined) : field.value);
 }
 
-char *doc_line(doc *value)
+static void write_json(doc *value, FILE *out, size_t flags, const char *ends_with)
 {
-    char *line = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII);
-
-    if (!line)
-        abort();
+    json_dumpf(value, out, flags | JSON_ENSURE_ASCII);
+    fputs(ends_with, out);
     json_decref(value);
-    return line;
 }
 
 void output_json_line(doc *value, const char *ends_with)
 {
-    CLEANUP(cleanup_free) char *line = doc_line(value);
-
-    fputs(line, stdout);
-    fputs(ends_with, stdout);
+    write_json(value, stdout, JSON_COMPACT, ends_with);
 }
 
 void output_json_aside(doc *value)
 {
-    json_dumpf(value, stderr, JSON_COMPACT | JSON_ENSURE_ASCII);
-    fputc('\n', stderr);
-    json_decref(value);
+    write_json(value, stderr, JSON_COMPACT, "\n");
 }
 
 void output_json(doc *value)
 {
-    json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
-    putchar('\n');
-    json_decref(value);
+    write_json(value, stdout, JSON_INDENT(2), "\n");
 }
 
 /* ---- For people ---- */

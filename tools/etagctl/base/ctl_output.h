@@ -19,16 +19,13 @@ void doc_words(doc *object, const char *name, const char *value);
 void doc_number(doc *object, const char *name, uint64_t value);
 void doc_real(doc *object, const char *name, double value); /* to a thousandth */
 void doc_bool(doc *object, const char *name, bool value);
-void doc_null(doc *object, const char *name);
-void doc_free(doc *value); /* that nobody took */
-void doc_add(doc *object, const char *name, doc *child);
+void doc_number_or_null(doc *object, const char *name, uint64_t value); /* 0: null */
+void doc_free(doc *value);                                              /* that nobody took */
+void doc_add(doc *object, const char *name, doc *child);                /* NULL: null */
 void doc_append(doc *array, doc *child);
 void doc_append_text(doc *array, etag_str value);
 /* A header field under its name; several lines of one field become one (RFC 9110 section 5.3). */
 void doc_field(doc *object, etag_field field);
-
-/* JSON on one line, for the caller to free; consumes it. */
-char *doc_line(doc *value);
 
 /* Prints and consumes it. */
 void output_doc(const struct ctl *ctl, doc *value);       /* JSON or aligned lines */

@@ -203,14 +203,11 @@ static void print_times(const struct stats_view *view)
 {
     static const unsigned wanted[] = {500, 900, 990, 1000};
     static const char *const words[] = {"half", "90 %", "99 %", "all"};
-    struct sample_histogram *between = calloc(1, sizeof(*between));
-    const struct sample_histogram *shown = between;
+    const struct sample_histogram *shown = &view->times;
     const char *since = "now";
     char text[SHORT_TEXT_BYTES];
 
-    if (between)
-        sample_histogram_between(between, view->now, view->before, "mutation_times");
-    if (!between || between->count == 0) {
+    if (shown->count == 0) {
         shown = sample_histogram(view->now, "mutation_times");
         since = "since the start";
     }
@@ -222,7 +219,6 @@ static void print_times(const struct stats_view *view)
             printf("%s %s, ", words[i], duration_text(sample_quantile_ns(shown, wanted[i]), text));
         printf("%s\n", since);
     }
-    free(between);
 }
 
 static double percent(uint64_t part, uint64_t whole)
@@ -336,21 +332,16 @@ static void show_line(struct stats_view *view)
         {"mutations"},      {"evicted_oldest"},
     };
     char text[SHORT_TEXT_BYTES], time[TIME_TEXT_BYTES];
-    struct sample_histogram *between = calloc(1, sizeof(*between));
 
     if (view->lines++ % HEAD_EVERY == 0)
         printf("TIME     LOOKUPS    304 UNKNOWN  FILLS REFUSED WRITES EVICTED 99_PCT LEASE\n");
-    if (between)
-        sample_histogram_between(between, view->now, view->before, "mutation_times");
     printf("%.8s", time_text(view->now->wall_ms, time) + strlen("2026-01-31T"));
     static const int widths[] = {8, 7, 8, 7, 8, 7, 8};
     for (size_t i = 0; i < COUNT_OF(columns); i++)
         printf("%*s", widths[i], short_text(rate_sum(view, columns[i]), text));
-    printf("%7s", between && between->count > 0
-                      ? duration_text(sample_quantile_ns(between, 990), text)
-                      : "-");
+    printf("%7s", view->times.count > 0 ? duration_text(sample_quantile_ns(&view->times, 990), text)
+                                        : "-");
     printf("%6" PRIu64 "\n", sample_number(view->now, "lease_margin_ms"));
-    free(between);
 }
 
 /* ---- JSON ---- */
@@ -375,7 +366,6 @@ static void show_json(const struct stats_view *view)
     const struct sample *now = view->now;
     char time[TIME_TEXT_BYTES];
     doc *out = doc_object(), *totals = doc_object(), *rates = doc_object(), *state = doc_object();
-    struct sample_histogram *between = calloc(1, sizeof(*between));
 
     for (size_t i = 0; i < now->number_count; i++) {
         const char *const name = now->numbers[i].name;
@@ -394,10 +384,7 @@ static void show_json(const struct stats_view *view)
              (double)(now->taken_ns - view->before->taken_ns) / (double)NS_PER_S);
     doc_add(out, "per_second", rates);
     doc_add(out, "total", totals);
-    if (between) {
-        sample_histogram_between(between, now, view->before, "mutation_times");
-        doc_add(out, "mutation_times", doc_times(between));
-    }
+    doc_add(out, "mutation_times", doc_times(&view->times));
     const struct sample_histogram *all = sample_histogram(now, "mutation_times");
     if (all)
         doc_add(out, "mutation_times_total", doc_times(all));
@@ -408,7 +395,6 @@ static void show_json(const struct stats_view *view)
         output_json_line(out, "\n");
     else
         output_json(out);
-    free(between);
 }
 
 /* ---- Which ---- */
@@ -417,6 +403,7 @@ static void show_json(const struct stats_view *view)
 
 void stats_show(struct stats_view *view)
 {
+    sample_histogram_between(&view->times, view->now, view->before, "mutation_times");
     if (view->ctl->json) {
         show_json(view);
     } else if (!view->watch) {

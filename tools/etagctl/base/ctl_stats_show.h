@@ -10,6 +10,8 @@ struct stats_view {
     const struct ctl *ctl;
     bool watch;
     const struct sample *now, *before;
+    /* of mutations, between the two */
+    struct sample_histogram times;
     /* printed so far, of a line an interval */
     uint64_t lines;
 };

@@ -23,9 +23,10 @@ struct ctl_targets {
     {                                                                                              \
         'A', "all", NULL, "everything"                                                             \
     }
-#define CTL_HOLD_OPTION                                                                            \
+#define CTL_HOLD_OPTION(type)                                                                      \
     {                                                                                              \
-        'H', "hold-ms", "N", "keep them unknown so long after it, for replicas that lag"           \
+        'H', "hold-ms", "N", "keep them unknown so long after it, for replicas that lag",          \
+            CTL_NUMBER(type, hold_ms, HOLD_MS_MAX)                                                 \
     }
 
 /* Forgets all that was added, and hold and max. Before anything else. */

@@ -92,10 +92,10 @@ static void append_target(void *context, const char *kind, etag_str name)
 
 #define GUARD_TEXT_BYTES 33
 
-void doc_event(doc *object, const struct event_view *event)
+doc *doc_event(const struct event_view *event)
 {
     char time[TIME_TEXT_BYTES];
-    doc *targets = doc_array();
+    doc *object = doc_object(), *targets = doc_array();
 
     doc_number(object, "lsn", event->lsn);
     doc_words(object, "time", time_text(event->wall_ms, time));
@@ -112,6 +112,7 @@ void doc_event(doc *object, const struct event_view *event)
     }
     targets_each(&event->targets, append_target, targets);
     doc_add(object, "targets", targets);
+    return object;
 }
 
 const char *lsn_text(uint64_t lsn, char out[LSN_TEXT_BYTES])

@@ -9,8 +9,8 @@
 /* Adds what is known of an entry: "key" to "persisted". */
 void doc_entry(doc *object, const struct entry_view *view);
 
-/* Adds "lsn", "time", "pid", "uid" and "targets". */
-void doc_event(doc *object, const struct event_view *event);
+/* "lsn", "time", "pid", "uid" and "targets". */
+doc *doc_event(const struct event_view *event);
 
 /* One target after the other: "surrogate upload:42". */
 typedef void target_visit(void *context, const char *kind, etag_str name);

@@ -20,30 +20,19 @@ struct check {
     bool require_if_match, compression_suffixes;
 };
 
-static bool check_option(struct ctl *ctl, struct check *check, int option, const char *value)
+static bool check_option(struct ctl *ctl, void *into, int option, const char *value)
 {
-    switch (option) {
-    case 'm':
-        check->method = value;
+    struct check *check = into;
+
+    if (option != 'H')
+        return ctl_key_option(ctl, &check->key, option, value);
+    if (check->field_count < HEADERS_MAX &&
+        ctl_split_field(value, &check->fields[check->field_count])) {
+        check->field_count++;
         return true;
-    case 'R':
-        check->require_if_match = true;
-        return true;
-    case 'S':
-        check->compression_suffixes = true;
-        return true;
-    case 'H':
-        if (check->field_count < HEADERS_MAX &&
-            ctl_split_field(value, &check->fields[check->field_count])) {
-            check->field_count++;
-            return true;
-        }
-        ctl_usage_error(ctl, "--header %s: want 'Name: value', at most %d times", value,
-                        HEADERS_MAX);
-        return false;
-    default:
-        return option != CTL_STOP && ctl_key_option(ctl, &check->key, option, value);
     }
+    ctl_usage_error(ctl, "--header %s: want 'Name: value', at most %d times", value, HEADERS_MAX);
+    return false;
 }
 
 static void print_verdict(const struct ctl *ctl, const etag_answer *answer)
@@ -54,10 +43,7 @@ static void print_verdict(const struct ctl *ctl, const etag_answer *answer)
     doc_words(out, "reason", etag_reason_word(answer->reason));
     doc_words(out, "detail", etag_reason_text(answer->reason));
     const int http_status = etag_verdict_http_status(answer->verdict);
-    if (http_status)
-        doc_number(out, "status", (uint64_t)http_status);
-    else
-        doc_null(out, "status");
+    doc_number_or_null(out, "status", (uint64_t)http_status);
     if (answer->range != ETAG_RANGE_NONE)
         doc_words(out, "range", answer->range == ETAG_RANGE_HONOR ? "honor" : "ignore");
     for (size_t i = 0; i < answer->field_count; i++)
@@ -66,18 +52,12 @@ static void print_verdict(const struct ctl *ctl, const etag_answer *answer)
     output_doc(ctl, out);
 }
 
-static int check_run(struct ctl *ctl, int argc, char **argv)
+static int check_run(struct ctl *ctl)
 {
     struct check check = {.method = "GET"};
-    const char *value;
-    int option, first;
 
     ctl_key_init(&check.key);
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END)
-        if (!check_option(ctl, &check, option, value))
-            return ctl->exit_status;
-    if (!ctl_want_arguments(ctl, argc - first, 1) ||
-        !ctl_key_argument(ctl, &check.key, argv[first]))
+    if (!ctl_parse(ctl, check_option, &check) || !ctl_key_argument(ctl, &check.key))
         return ctl->exit_status;
 
     CLEANUP(cleanup_client) etag_client *client = ctl_client_open(ctl);
@@ -99,10 +79,12 @@ static int check_run(struct ctl *ctl, int argc, char **argv)
 }
 
 static const struct ctl_option check_options[] = {
-    {'m', "method", "M", "default: GET"},
+    {'m', "method", "M", "default: GET", CTL_TEXT(struct check, method)},
     {'H', "header", "'Name: value'", "of the request; may be given several times"},
-    {'R', "require-if-match", NULL, "a method that writes without If-Match is answered 428"},
-    {'S', "compression-suffixes", NULL, "If-None-Match: \"x-gzip\" lists \"x\" too"},
+    {'R', "require-if-match", NULL, "a method that writes without If-Match is answered 428",
+     CTL_FLAG(struct check, require_if_match)},
+    {'S', "compression-suffixes", NULL, "If-None-Match: \"x-gzip\" lists \"x\" too",
+     CTL_FLAG(struct check, compression_suffixes)},
     {0}};
 
 const struct ctl_command ctl_check = {
@@ -139,11 +121,11 @@ bool ctl_token_parse(const char *text, etag_token *out)
     return dot && hex_parse(dot + 1, '\0', &out->lsn) && out->incarnation != 0;
 }
 
-static int token_run(struct ctl *ctl, int argc, char **argv)
+static int token_run(struct ctl *ctl)
 {
     char text[CTL_TOKEN_BYTES];
 
-    if (!ctl_no_options(ctl, argc, argv))
+    if (!ctl_no_options(ctl))
         return ctl->exit_status;
     CLEANUP(cleanup_client) etag_client *client = ctl_client_open(ctl);
     if (!client || !ctl_client_connected(ctl, client))

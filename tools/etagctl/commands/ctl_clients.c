@@ -16,11 +16,6 @@
 
 #define COMMAND_BYTES 64
 
-struct listing {
-    const struct ctl *ctl;
-    uint64_t printed;
-};
-
 /* "" where it cannot be read. */
 static const char *command_of(uint32_t pid, char out[COMMAND_BYTES])
 {
@@ -145,46 +140,40 @@ static doc *doc_client(const struct client_view *client)
 
 /* ---- The command ---- */
 
-static void client_print(struct listing *listing, const struct client_view *client)
+static void client_print(const struct ctl *ctl, const struct client_view *client, bool first)
 {
-    if (listing->ctl->json) {
-        printf("%s", listing->printed ? ",\n" : "");
+    if (ctl->json) {
+        printf("%s", first ? "" : ",\n");
         output_json_line(doc_client(client), "");
     } else {
         print_client(client);
     }
-    listing->printed++;
 }
 
-static int clients_run(struct ctl *ctl, int argc, char **argv)
+static int clients_run(struct ctl *ctl)
 {
-    if (!ctl_no_options(ctl, argc, argv))
-        return ctl->exit_status;
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
     struct request request = {.kind = REQUEST_CLIENTS};
     struct reply reply;
-    struct ctl plain = *ctl; /* an error in the middle must not stand in the document */
-    struct listing listing = {.ctl = ctl};
+    uint64_t printed = 0;
 
-    if (!ctl_daemon_open(&daemon, ctl))
+    if (!ctl_no_options(ctl) || !ctl_daemon_open(&daemon, ctl))
         return ctl->exit_status;
     do {
         if (!ctl_daemon_ask(&daemon, &request, REPLY_CLIENTS, &reply))
             return daemon.ctl->exit_status;
-        if (request.clients.after == 0) {
-            plain.json = false;
-            daemon.ctl = &plain;
+        if (request.clients.after == 0)
             fputs(ctl->json ? "{\"clients\": [\n"
                             : "    PID COMMAND    USER     ROLE VERSION AGE CHECKS   304 UNKN. "
                               "FILLS LOST WRITE\n",
                   stdout);
-        }
+        ctl_daemon_plain(&daemon);
         for (size_t i = 0; i < reply.clients.client_count; i++)
-            client_print(&listing, &reply.clients.clients[i]);
+            client_print(ctl, &reply.clients.clients[i], printed++ == 0);
         request.clients.after = reply.clients.next;
     } while (reply.clients.next != 0);
     if (ctl->json)
-        printf("\n], \"count\": %" PRIu64 "}\n", listing.printed);
+        printf("\n], \"count\": %" PRIu64 "}\n", printed);
     return CTL_DONE;
 }
 

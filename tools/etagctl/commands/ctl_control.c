@@ -3,13 +3,13 @@
 #include "ctl_daemon.h"
 #include "ctl_output.h"
 
-static int control(struct ctl *ctl, int argc, char **argv, enum request_kind kind)
+static int control(struct ctl *ctl, enum request_kind kind)
 {
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
     struct request request = {.kind = kind};
     struct reply reply;
 
-    if (!ctl_no_options(ctl, argc, argv) || !ctl_daemon_open(&daemon, ctl) ||
+    if (!ctl_no_options(ctl) || !ctl_daemon_open(&daemon, ctl) ||
         !ctl_daemon_ask(&daemon, &request, REPLY_DONE, &reply))
         return ctl->exit_status;
     if (ctl->json) {
@@ -20,19 +20,19 @@ static int control(struct ctl *ctl, int argc, char **argv, enum request_kind kin
     return CTL_DONE;
 }
 
-static int sync_run(struct ctl *ctl, int argc, char **argv)
+static int sync_run(struct ctl *ctl)
 {
-    return control(ctl, argc, argv, REQUEST_SYNC);
+    return control(ctl, REQUEST_SYNC);
 }
 
-static int pause_run(struct ctl *ctl, int argc, char **argv)
+static int pause_run(struct ctl *ctl)
 {
-    return control(ctl, argc, argv, REQUEST_PAUSE);
+    return control(ctl, REQUEST_PAUSE);
 }
 
-static int resume_run(struct ctl *ctl, int argc, char **argv)
+static int resume_run(struct ctl *ctl)
 {
-    return control(ctl, argc, argv, REQUEST_RESUME);
+    return control(ctl, REQUEST_RESUME);
 }
 
 const struct ctl_command ctl_sync = {

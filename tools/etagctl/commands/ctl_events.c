@@ -17,8 +17,19 @@
 #define WATCH_PATIENCE_MS 3600000
 #define TARGETS_SHOWN_MAX 10
 #define LOG_LIMIT_DEFAULT 50
+#define LIMIT_UNSAID UINT64_MAX
 
 /* ---- One event ---- */
+
+static void print_name(void *context, const char *kind, etag_str name)
+{
+    (void)context;
+    printf("  %s", kind);
+    if (name.data) {
+        putchar(' ');
+        output_text(name);
+    }
+}
 
 static void print_target(void *context, const char *kind, etag_str name)
 {
@@ -27,11 +38,8 @@ static void print_target(void *context, const char *kind, etag_str name)
     if (*left == 0)
         return;
     --*left;
-    printf("    %s", kind);
-    if (name.data) {
-        putchar(' ');
-        output_text(name);
-    }
+    printf("  ");
+    print_name(NULL, kind, name);
     putchar('\n');
 }
 
@@ -77,68 +85,67 @@ static void print_event(const struct event_view *event)
         printf("    held for %" PRIu32 " ms\n", event->targets.hold_ms);
 }
 
-static doc *event_doc(const struct event_view *event)
-{
-    doc *out = doc_object();
+/* ---- Events as they come ---- */
 
-    doc_event(out, event);
-    return out;
+typedef void event_visit(void *ctx, const struct event_view *event);
+
+static bool events_watch(struct ctl_daemon *daemon, struct ctl *ctl)
+{
+    struct request request = {.kind = REQUEST_WATCH};
+    struct reply reply;
+
+    return ctl_daemon_open(daemon, ctl) && ctl_daemon_ask(daemon, &request, REPLY_DONE, &reply);
+}
+
+static int events_follow(struct ctl_daemon *daemon, event_visit *visit, void *ctx)
+{
+    struct reply reply;
+    etag_status status;
+
+    do {
+        fflush(stdout);
+        const uint64_t deadline_ns = channel_now_ns() + WATCH_PATIENCE_MS * NS_PER_MS;
+        status = channel_receive(&daemon->channel, deadline_ns, &reply, &daemon->fault);
+        if (status == ETAG_OK && reply.kind == REPLY_EVENT)
+            visit(ctx, &reply.event);
+    } while (status == ETAG_OK || status == ETAG_TIMEOUT);
+    return ctl_fail(daemon->ctl, status, daemon->fault.text);
 }
 
 /* ---- watch ---- */
 
-static void watch_target(void *context, const char *kind, etag_str name)
+static void watch_print(void *ctx, const struct event_view *event)
 {
-    printf("  %s", kind);
-    if (name.data) {
-        putchar(' ');
-        output_text(name);
-    }
-}
-
-static void watch_print(const struct ctl *ctl, const struct event_view *event)
-{
+    const struct ctl *ctl = ctx;
     char time[TIME_TEXT_BYTES];
 
     if (ctl->json) {
-        doc *out = doc_object();
-        doc_event(out, event);
+        doc *out = doc_event(event);
         doc_number(out, "missed_before", event->dropped);
         output_json_line(out, "\n");
-    } else {
-        if (event->dropped > 0)
-            printf("(%" PRIu64 " events missed)\n", event->dropped);
-        printf("%s  lsn %" PRIu64 "  pid %" PRIu32 "  uid %" PRIu32,
-               time_text(event->wall_ms ? event->wall_ms : 1, time), event->lsn, event->peer_pid,
-               event->peer_uid);
-        if (event->kind != EVENT_MUTATION)
-            printf("  %s", event_kind_word(event->kind));
-        targets_each(&event->targets, watch_target, NULL);
-        if (event->targets.hold_ms > 0)
-            printf("  held for %" PRIu32 " ms", event->targets.hold_ms);
-        putchar('\n');
+        return;
     }
-    fflush(stdout);
+    if (event->dropped > 0)
+        printf("(%" PRIu64 " events missed)\n", event->dropped);
+    printf("%s  lsn %" PRIu64 "  pid %" PRIu32 "  uid %" PRIu32,
+           time_text(event->wall_ms ? event->wall_ms : 1, time), event->lsn, event->peer_pid,
+           event->peer_uid);
+    if (event->kind != EVENT_MUTATION)
+        printf("  %s", event_kind_word(event->kind));
+    targets_each(&event->targets, print_name, NULL);
+    if (event->targets.hold_ms > 0)
+        printf("  held for %" PRIu32 " ms", event->targets.hold_ms);
+    putchar('\n');
 }
 
-static int watch_run(struct ctl *ctl, int argc, char **argv)
+static int watch_run(struct ctl *ctl)
 {
-    if (!ctl_no_options(ctl, argc, argv))
-        return ctl->exit_status;
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
-    struct request request = {.kind = REQUEST_WATCH};
-    struct reply reply;
-    if (!ctl_daemon_open(&daemon, ctl) || !ctl_daemon_ask(&daemon, &request, REPLY_DONE, &reply))
+
+    if (!ctl_no_options(ctl) || !events_watch(&daemon, ctl))
         return ctl->exit_status;
     fprintf(stderr, "watching %s; Ctrl-C ends it\n", daemon.channel.path);
-    etag_status status;
-    do {
-        const uint64_t deadline_ns = channel_now_ns() + WATCH_PATIENCE_MS * NS_PER_MS;
-        status = channel_receive(&daemon.channel, deadline_ns, &reply, &daemon.fault);
-        if (status == ETAG_OK && reply.kind == REPLY_EVENT)
-            watch_print(ctl, &reply.event);
-    } while (status == ETAG_OK || status == ETAG_TIMEOUT);
-    return ctl_fail(ctl, status, daemon.fault.text);
+    return events_follow(&daemon, watch_print, ctl);
 }
 
 const struct ctl_command ctl_watch = {
@@ -152,7 +159,7 @@ struct log_query {
     uint64_t from_lsn, until_lsn, since_ms, until_ms;
     /* 0: none */
     uint64_t limit;
-    bool limit_given, since_given, follow;
+    bool since_given, follow;
     /* absent: any */
     etag_str surrogate;
     char surrogate_made[SURROGATE_MADE_BYTES];
@@ -230,8 +237,9 @@ static bool moment_parse(const struct log_query *query, const char *option, cons
     return false;
 }
 
-static bool log_option(struct log_query *query, int option, const char *value)
+static bool log_option(struct ctl *ctl, void *into, int option, const char *value)
 {
+    struct log_query *query = into;
     etag_resource resource;
     const char *wrong;
 
@@ -241,12 +249,6 @@ static bool log_option(struct log_query *query, int option, const char *value)
         return moment_parse(query, "since", value, &query->from_lsn, &query->since_ms);
     case 'u':
         return moment_parse(query, "until", value, &query->until_lsn, &query->until_ms);
-    case 'l':
-        query->limit_given = true;
-        return ctl_number(query->ctl, "limit", value, UINT64_MAX, &query->limit);
-    case 'f':
-        query->follow = true;
-        return true;
     case 's':
         query->surrogate = surrogate_name(str_of(value), query->surrogate_made);
         return true;
@@ -256,7 +258,7 @@ static bool log_option(struct log_query *query, int option, const char *value)
         if (!wrong)
             wrong = resource_canonicalize(&query->named, &resource);
         if (wrong)
-            ctl_usage_error(query->ctl, "--resource %s: %s", value, wrong);
+            ctl_usage_error(ctl, "--resource %s: %s", value, wrong);
         return !wrong;
     default:
         return false;
@@ -339,7 +341,7 @@ static void log_print(struct log_query *query, const struct event_view *event)
     query->last_lsn = event->lsn;
     query->printed++;
     if (query->ctl->json) {
-        output_json_line(event_doc(event), "\n");
+        output_json_line(doc_event(event), "\n");
         return;
     }
     if (!query->columns_printed)
@@ -419,40 +421,26 @@ static void log_say_nothing_found(const struct log_query *query)
 }
 
 /* What comes after the page that was printed last; events of both are told once. */
-static int log_follow(struct log_query *query, struct ctl_daemon *watch)
+static void follow_print(void *ctx, const struct event_view *event)
 {
-    struct reply reply;
-    etag_status status;
+    struct log_query *query = ctx;
 
-    fflush(stdout);
-    do {
-        const uint64_t deadline_ns = channel_now_ns() + WATCH_PATIENCE_MS * NS_PER_MS;
-        status = channel_receive(&watch->channel, deadline_ns, &reply, &watch->fault);
-        if (status != ETAG_OK || reply.kind != REPLY_EVENT)
-            continue;
-        if (reply.event.dropped > 0)
-            fprintf(stderr, "(%" PRIu64 " events missed)\n", reply.event.dropped);
-        if (reply.event.lsn > query->last_lsn && is_asked(query, &reply.event))
-            log_print(query, &reply.event);
-        fflush(stdout);
-    } while (status == ETAG_OK || status == ETAG_TIMEOUT);
-    return ctl_fail(query->ctl, status, watch->fault.text);
+    if (event->dropped > 0)
+        fprintf(stderr, "(%" PRIu64 " events missed)\n", event->dropped);
+    if (event->lsn > query->last_lsn && is_asked(query, event))
+        log_print(query, event);
 }
 
 static int log_show(struct log_query *query, struct ctl_daemon *daemon, struct ctl_daemon *watch)
 {
-    struct request request = {.kind = REQUEST_WATCH};
-    struct reply reply;
-
     /* Before the log is read, so that no event falls in between. */
-    if (query->follow && (!ctl_daemon_open(watch, query->ctl) ||
-                          !ctl_daemon_ask(watch, &request, REPLY_DONE, &reply)))
+    if (query->follow && !events_watch(watch, query->ctl))
         return query->ctl->exit_status;
     if (!ctl_daemon_open(daemon, query->ctl) || (query->limit && !log_find_first(query, daemon)) ||
         !log_pages(query, daemon))
         return query->ctl->exit_status;
     if (query->follow)
-        return log_follow(query, watch);
+        return events_follow(watch, follow_print, query);
     if (query->printed == 0) {
         log_say_nothing_found(query);
         return CTL_NO;
@@ -460,24 +448,20 @@ static int log_show(struct log_query *query, struct ctl_daemon *daemon, struct c
     return CTL_DONE;
 }
 
-static int log_run(struct ctl *ctl, int argc, char **argv)
+static int log_run(struct ctl *ctl)
 {
     CLEANUP(cleanup_free) struct log_query *query = calloc(1, sizeof(*query));
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
     CLEANUP(cleanup_daemon) struct ctl_daemon watch = {0};
-    const char *value;
-    int option, first;
 
     if (!query)
         abort();
     query->ctl = ctl;
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END)
-        if (option == CTL_STOP || !log_option(query, option, value))
-            return ctl->exit_status;
-    if (!ctl_want_arguments(ctl, argc - first, 0))
+    query->limit = LIMIT_UNSAID;
+    if (!ctl_parse(ctl, log_option, query) || !ctl_want_arguments(ctl, 0))
         return ctl->exit_status;
-    if (!query->limit_given && !query->since_given)
-        query->limit = LOG_LIMIT_DEFAULT;
+    if (query->limit == LIMIT_UNSAID)
+        query->limit = query->since_given ? 0 : LOG_LIMIT_DEFAULT;
     return log_show(query, &daemon, &watch);
 }
 
@@ -486,8 +470,10 @@ static const struct ctl_option log_options[] = {
     {'u', "until", "WHEN", "the same"},
     {'s', "surrogate", "S", "only what made entries that depend on it stale"},
     {'r', "resource", "R", "only what named the resource or a prefix of it"},
-    {'l', "limit", "N", "only the newest N (0: all)"},
-    {'f', "follow", NULL, "go on with what happens, until interrupted"},
+    {'l', "limit", "N", "only the newest N (0: all)",
+     CTL_NUMBER(struct log_query, limit, UINT64_MAX - 1)},
+    {'f', "follow", NULL, "go on with what happens, until interrupted",
+     CTL_FLAG(struct log_query, follow)},
     {0}};
 
 const struct ctl_command ctl_log = {

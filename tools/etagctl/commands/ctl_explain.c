@@ -93,16 +93,8 @@ static doc *explanation_doc(const explanation *e)
 
     doc_entry(out, &e->view);
     doc_words(out, "detail", etag_reason_text(e->view.state));
-    if (has_culprit(e))
-        doc_add(out, "clock", clock_doc(&e->clocks[e->culprit]));
-    else
-        doc_null(out, "clock");
-    if (e->has_event) {
-        doc *event = doc_object();
-        doc_event(event, &e->event);
-        doc_add(out, "event", event);
-    } else
-        doc_null(out, "event");
+    doc_add(out, "clock", has_culprit(e) ? clock_doc(&e->clocks[e->culprit]) : NULL);
+    doc_add(out, "event", e->has_event ? doc_event(&e->event) : NULL);
     for (size_t i = 0; i < e->clock_count; i++)
         doc_append(clocks, clock_doc(&e->clocks[i]));
     doc_add(out, "clocks", clocks);
@@ -340,6 +332,7 @@ static void print_human(const explanation *e)
 /* ---- A captured request ---- */
 
 struct inquiry {
+    /* first: ctl_key_option() takes it for this */
     struct ctl_key key;
     /* NULL: a KEY is given */
     const char *request_path;
@@ -360,26 +353,6 @@ static void inquiry_free(struct inquiry **inquiry)
     if (*inquiry)
         free((*inquiry)->bytes);
     free(*inquiry);
-}
-
-static bool explain_option(struct ctl *ctl, struct inquiry *inquiry, int option, const char *value)
-{
-    switch (option) {
-    case 'f':
-        inquiry->request_path = value;
-        return true;
-    case 'c':
-        inquiry->codings = value;
-        return true;
-    case 'R':
-        inquiry->require_if_match = true;
-        return true;
-    case 'S':
-        inquiry->compression_suffixes = true;
-        return true;
-    default:
-        return option != CTL_STOP && ctl_key_option(ctl, &inquiry->key, option, value);
-    }
 }
 
 /* False: told. */
@@ -576,10 +549,7 @@ static void request_doc_add(doc *out, const struct inquiry *inquiry, const expla
 
     doc_text(request, "method", inquiry->http.method);
     doc_words(request, "verdict", etag_verdict_text(valid ? conditions->verdict : ETAG_UNKNOWN));
-    if (status)
-        doc_number(request, "status", (uint64_t)status);
-    else
-        doc_null(request, "status");
+    doc_number_or_null(request, "status", (uint64_t)status);
     doc_words(request, "if_it_were_current", etag_verdict_text(conditions->verdict));
     /* Nothing can be judged without an entry. */
     for (size_t i = 0; is_known(e) && i < conditions->count; i++) {
@@ -626,26 +596,22 @@ static int explain_tell(struct ctl *ctl, struct ctl_daemon *daemon, struct inqui
     return CTL_DONE;
 }
 
-static int explain_run(struct ctl *ctl, int argc, char **argv)
+static int explain_run(struct ctl *ctl)
 {
     CLEANUP(inquiry_free) struct inquiry *inquiry = calloc(1, sizeof(*inquiry));
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
-    const char *value;
-    int option, first;
 
     if (!inquiry)
         abort();
     ctl_key_init(&inquiry->key);
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END)
-        if (!explain_option(ctl, inquiry, option, value))
-            return ctl->exit_status;
+    if (!ctl_parse(ctl, ctl_key_option, inquiry))
+        return ctl->exit_status;
     if (!inquiry->request_path &&
         (inquiry->codings || inquiry->require_if_match || inquiry->compression_suffixes))
         return ctl_usage_error(ctl, "--codings, --require-if-match and --compression-suffixes go "
                                     "with --request");
-    if (!ctl_want_arguments(ctl, argc - first, inquiry->request_path ? 0 : 1) ||
-        !(inquiry->request_path ? request_take(ctl, inquiry)
-                                : ctl_key_argument(ctl, &inquiry->key, argv[first])))
+    if (!(inquiry->request_path ? ctl_want_arguments(ctl, 0) && request_take(ctl, inquiry)
+                                : ctl_key_argument(ctl, &inquiry->key)))
         return ctl->exit_status;
     struct request request = {.kind = REQUEST_EXPLAIN, .key = inquiry->key.key};
     struct reply reply;
@@ -655,10 +621,14 @@ static int explain_run(struct ctl *ctl, int argc, char **argv)
 }
 
 static const struct ctl_option explain_options[] = {
-    {'f', "request", "FILE", "a captured HTTP/1 request; -: standard input"},
-    {'c', "codings", "LIST", "br,gzip: Accept-Encoding counts as the one chosen"},
-    {'R', "require-if-match", NULL, "a write without If-Match is answered 428"},
-    {'S', "compression-suffixes", NULL, "If-None-Match: \"x-gzip\" lists \"x\" too"},
+    {'f', "request", "FILE", "a captured HTTP/1 request; -: standard input",
+     CTL_TEXT(struct inquiry, request_path)},
+    {'c', "codings", "LIST", "br,gzip: Accept-Encoding counts as the one chosen",
+     CTL_TEXT(struct inquiry, codings)},
+    {'R', "require-if-match", NULL, "a write without If-Match is answered 428",
+     CTL_FLAG(struct inquiry, require_if_match)},
+    {'S', "compression-suffixes", NULL, "If-None-Match: \"x-gzip\" lists \"x\" too",
+     CTL_FLAG(struct inquiry, compression_suffixes)},
     {0}};
 
 const struct ctl_command ctl_explain = {

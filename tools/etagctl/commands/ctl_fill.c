@@ -17,16 +17,14 @@ struct fill {
 };
 
 /* False: a mistake was told. */
-static bool fill_option(struct ctl *ctl, struct fill *fill, int option, const char *value)
+static bool fill_option(struct ctl *ctl, void *into, int option, const char *value)
 {
+    struct fill *fill = into;
     etag_entry *entry = &fill->entry;
 
     switch (option) {
     case 'e':
         entry->etag = str_of(value);
-        return true;
-    case 'L':
-        entry->last_modified_is_strong = true;
         return true;
     case 's':
         if (entry->surrogate_count == TARGETS_PER_EVENT_MAX) {
@@ -49,33 +47,25 @@ static bool fill_option(struct ctl *ctl, struct fill *fill, int option, const ch
             return true;
         ctl_usage_error(ctl, "--token %s: want what 'etagctl token' printed", value);
         return false;
-    case 'a':
-        return ctl_number(ctl, "max-age-s", value, UINT32_MAX, &entry->max_age_s);
     default:
-        return option != CTL_STOP && ctl_key_option(ctl, &fill->key, option, value);
+        return ctl_key_option(ctl, &fill->key, option, value);
     }
 }
 
-static bool fill_parse(struct ctl *ctl, struct fill *fill, int argc, char **argv)
+static bool fill_parse(struct ctl *ctl, struct fill *fill)
 {
-    const char *value;
-    int option, first;
-
     ctl_key_init(&fill->key);
     etag_entry_init(&fill->entry);
     fill->entry.key = &fill->key.key;
     fill->entry.fields = fill->fields;
     fill->entry.surrogates = fill->surrogates;
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END)
-        if (!fill_option(ctl, fill, option, value))
-            return false;
-    if (!ctl_want_arguments(ctl, argc - first, 1))
+    if (!ctl_parse(ctl, fill_option, fill))
         return false;
     if (!fill->entry.etag.data) {
         ctl_usage_error(ctl, "want --etag, with its quotes: --etag '\"v1\"'");
         return false;
     }
-    return ctl_key_argument(ctl, &fill->key, argv[first]);
+    return ctl_key_argument(ctl, &fill->key);
 }
 
 static int print_refused(const struct ctl *ctl, etag_client *client)
@@ -97,11 +87,11 @@ static int print_refused(const struct ctl *ctl, etag_client *client)
     return CTL_NO;
 }
 
-static int fill_run(struct ctl *ctl, int argc, char **argv)
+static int fill_run(struct ctl *ctl)
 {
     struct fill fill = {0};
 
-    if (!fill_parse(ctl, &fill, argc, argv))
+    if (!fill_parse(ctl, &fill))
         return ctl->exit_status;
     CLEANUP(cleanup_client) etag_client *client = ctl_client_open(ctl);
     if (!client || !ctl_client_connected(ctl, client))
@@ -127,8 +117,10 @@ static const struct ctl_option fill_options[] = {
     {'s', "surrogate", "S", "what it depends on; may be given several times"},
     {'H', "header", "'Name: value'", "of the response; may be given several times"},
     {'t', "token", "T", "of 'etagctl token'; default: one taken now"},
-    {'L', "strong-date", NULL, "no two versions share the second of its Last-Modified"},
-    {'a', "max-age-s", "N", "time to live in the cache; default: no end"},
+    {'L', "strong-date", NULL, "no two versions share the second of its Last-Modified",
+     CTL_FLAG(struct fill, entry.last_modified_is_strong)},
+    {'a', "max-age-s", "N", "time to live in the cache; default: no end",
+     CTL_NUMBER(struct fill, entry.max_age_s, UINT32_MAX)},
     {0}};
 
 const struct ctl_command ctl_fill = {

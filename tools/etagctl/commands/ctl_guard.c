@@ -33,7 +33,8 @@ extern char **environ;
 struct guarded {
     /* the caller's, but without JSON: standard output is the program's */
     struct ctl ctl;
-    bool json, abort_on_failure;
+    bool abort_on_failure;
+    uint64_t hold_ms, max_ms;
     struct ctl_targets targets;
     etag_client *client;
     etag_guard *guard;
@@ -61,48 +62,28 @@ static void guarded_free(struct guarded **guarded)
 /* ---- Command line ---- */
 
 /* False: told. */
-static bool take_option(struct ctl *ctl, struct guarded *g, int option, const char *value)
+static bool target_take(struct ctl *ctl, void *into, int option, const char *value)
 {
-    etag_targets *targets = &g->targets.targets;
-    uint64_t number;
-
-    switch (option) {
-    case 'H':
-        if (!ctl_number(ctl, "hold-ms", value, HOLD_MS_MAX, &number))
-            return false;
-        targets->hold_ms = (uint32_t)number;
-        return true;
-    case 'm':
-        if (!ctl_number(ctl, "max-ms", value, GUARD_MS_MAX, &number))
-            return false;
-        targets->max_ms = (uint32_t)number;
-        return true;
-    case 'a':
-        g->abort_on_failure = true;
-        return true;
-    default:
-        break;
-    }
+    struct guarded *g = into;
     const char *wrong = ctl_targets_full(&g->targets)
                             ? "too many targets for one guard: name a prefix, or everything"
                             : ctl_targets_add(&g->targets, option, value ? value : "");
+
     if (wrong)
         ctl_usage_error(ctl, "%s: %s", value ? value : "--all", wrong);
     return !wrong;
 }
 
 /* *command: where the program's command line begins. False: told. */
-static bool parse(struct ctl *ctl, struct guarded *g, int argc, char **argv, int *command)
+static bool parse(struct ctl *ctl, struct guarded *g)
 {
-    const char *value;
-    int option;
-
-    while ((option = ctl_next_option(ctl, argc, argv, &value, command)) != CTL_END)
-        if (option == CTL_STOP || !take_option(ctl, g, option, value))
-            return false;
+    if (!ctl_parse(ctl, target_take, g))
+        return false;
+    g->targets.targets.hold_ms = (uint32_t)g->hold_ms;
+    g->targets.targets.max_ms = (uint32_t)g->max_ms;
     if (ctl_targets_count(&g->targets) == 0)
         ctl_usage_error(ctl, "name a target: --resource, --surrogate, --prefix, --all");
-    else if (*command == argc || strcmp(argv[*command - 1], "--") != 0)
+    else if (ctl->argc == 0 || strcmp(ctl->argv[-1], "--") != 0)
         ctl_usage_error(ctl, "want %s", ctl->command->arguments);
     else
         return true;
@@ -290,26 +271,22 @@ static void report(const struct guarded *g, const char *end, etag_status result,
                                        : "error");
     if (result != ETAG_OK)
         doc_words(out, "error", etag_client_error(g->client));
-    if (lsn > 0)
-        doc_number(out, "lsn", lsn);
-    else
-        doc_null(out, "lsn");
+    doc_number_or_null(out, "lsn", lsn);
     doc_number(out, "exit_status", (uint64_t)exit_status);
     output_json_aside(out);
 }
 
-static int guard_run(struct ctl *ctl, int argc, char **argv)
+static int guard_run(struct ctl *ctl)
 {
-    int command;
     CLEANUP(guarded_free) struct guarded *g = calloc(1, sizeof(*g));
 
     if (!g)
         return ctl_fail(ctl, ETAG_SYSTEM, "no memory");
     g->signals = g->process = -1;
     ctl_targets_clear(&g->targets);
-    if (!parse(ctl, g, argc, argv, &command) || !begin(ctl, g))
+    if (!parse(ctl, g) || !begin(ctl, g))
         return ctl->exit_status;
-    if (!start_program(ctl, g, argv + command)) {
+    if (!start_program(ctl, g, ctl->argv)) {
         etag_guard *guard = g->guard;
         g->guard = NULL;
         if (etag_guard_abort(guard) != ETAG_OK)
@@ -332,9 +309,11 @@ static int guard_run(struct ctl *ctl, int argc, char **argv)
 
 static const struct ctl_option guard_options[] = {
     CTL_TARGET_OPTIONS,
-    CTL_HOLD_OPTION,
-    {'m', "max-ms", "N", "how long the command may run (default 600000)"},
-    {'a', "abort-on-failure", NULL, "an exit status other than 0 means: nothing was changed"},
+    CTL_HOLD_OPTION(struct guarded),
+    {'m', "max-ms", "N", "how long the command may run (default 600000)",
+     CTL_NUMBER(struct guarded, max_ms, GUARD_MS_MAX)},
+    {'a', "abort-on-failure", NULL, "an exit status other than 0 means: nothing was changed",
+     CTL_FLAG(struct guarded, abort_on_failure)},
     {0}};
 
 const struct ctl_command ctl_guard = {

@@ -4,13 +4,17 @@
 #include "clocktime.h"
 #include "ctl_daemon.h"
 #include "ctl_key.h"
-#include "ctl_pages.h"
 #include "ctl_view.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <inttypes.h>
 
 #define PING_AGAIN_MS 20
+
+struct ping {
+    bool wait;
+};
 
 /* ---- ping ---- */
 
@@ -46,23 +50,15 @@ static bool connect_when_there(struct ctl_daemon *daemon)
     }
 }
 
-static int ping_run(struct ctl *ctl, int argc, char **argv)
+static int ping_run(struct ctl *ctl)
 {
-    bool wait = false;
-    const char *value;
-    int option, first;
+    struct ping ping = {0};
 
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END) {
-        if (option == CTL_STOP)
-            return ctl->exit_status;
-        wait = true;
-    }
-    if (!ctl_want_arguments(ctl, argc - first, 0))
+    if (!ctl_parse(ctl, NULL, &ping) || !ctl_want_arguments(ctl, 0))
         return ctl->exit_status;
-
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
     if (!ctl_daemon_init(&daemon, ctl) ||
-        !(wait ? connect_when_there(&daemon) : ctl_daemon_connect(&daemon)))
+        !(ping.wait ? connect_when_there(&daemon) : ctl_daemon_connect(&daemon)))
         return ctl->exit_status;
     const uint64_t begin_ns = channel_now_ns();
     struct request request = {.kind = REQUEST_PING};
@@ -77,16 +73,17 @@ static int ping_run(struct ctl *ctl, int argc, char **argv)
 }
 
 static const struct ctl_option ping_options[] = {
-    {'w', "wait", NULL, "until it answers, at most --timeout-ms"}, {0}};
+    {'w', "wait", NULL, "until it answers, at most --timeout-ms", CTL_FLAG(struct ping, wait)},
+    {0}};
 
 const struct ctl_command ctl_ping = {
     "ping", "", "Asks whether the daemon answers", NULL, ping_options, false, ping_run};
 
 /* ---- status ---- */
 
-static int status_run(struct ctl *ctl, int argc, char **argv)
+static int status_run(struct ctl *ctl)
 {
-    if (!ctl_no_options(ctl, argc, argv))
+    if (!ctl_no_options(ctl))
         return ctl->exit_status;
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
     struct request request = {.kind = REQUEST_STATUS};
@@ -113,12 +110,14 @@ const struct ctl_command ctl_status = {
 
 /* ---- get ---- */
 
-static int get_run(struct ctl *ctl, int argc, char **argv)
+static int get_run(struct ctl *ctl)
 {
     struct ctl_key key;
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
 
-    if (!ctl_key_only(ctl, &key, argc, argv) || !ctl_daemon_open(&daemon, ctl))
+    ctl_key_init(&key);
+    if (!ctl_parse(ctl, ctl_key_option, &key) || !ctl_key_argument(ctl, &key) ||
+        !ctl_daemon_open(&daemon, ctl))
         return ctl->exit_status;
     struct request request = {.kind = REQUEST_GET, .key = key.key};
     struct reply reply;
@@ -134,81 +133,77 @@ const struct ctl_command ctl_get = {"get", "KEY", "Shows an entry", NULL, NULL, 
 
 /* ---- list ---- */
 
-struct listing {
-    const struct ctl *ctl;
-    /* without --json: for errors in the middle */
-    struct ctl plain;
-    uint64_t printed;
-    bool begun;
+struct list {
+    const char *prefix;
+    uint64_t limit;
 };
 
-/* Not before the first page is there: so an error can still be the whole output. */
-static void list_begin(void *ctx, struct ctl_daemon *daemon)
+static void list_print(const struct ctl *ctl, const struct entry_view *view, bool first)
 {
-    struct listing *listing = ctx;
+    const etag_key *key = &view->entry.key;
 
-    listing->begun = true;
-    if (listing->ctl->json)
-        printf("{\"entries\": [\n");
-    else
-        printf("%-8s  %-24s%-12s%s\n", "STATE", "ETAG", "SCOPE", "KEY");
-    /* From here on an error must not stand in the middle of the document: "complete" says it. */
-    listing->plain = *listing->ctl;
-    listing->plain.json = false;
-    daemon->ctl = &listing->plain;
-}
-
-static void list_print(void *ctx, const struct entry_view *view)
-{
-    struct listing *listing = ctx;
-
-    if (listing->ctl->json) {
+    if (ctl->json) {
         doc *entry = doc_object();
         doc_entry(entry, view);
-        printf("%s", listing->printed ? ",\n" : "");
+        printf("%s", first ? "" : ",\n");
         output_json_line(entry, "");
-    } else {
-        const etag_key *key = &view->entry.key;
-        CLEANUP(cleanup_free) char *text = key_text(&key->resource);
-        printf("%-8s  ", etag_reason_word(view->state));
-        output_text_padded(view->entry.etag, 24);
-        output_text_padded(
-            key->scope.kind == ETAG_SCOPE_PUBLIC ? ETAG_LIT("public") : key->scope.name, 12);
-        output_text(str_of(text));
-        putchar('\n');
+        return;
     }
-    listing->printed++;
+    CLEANUP(cleanup_free) char *text = key_text(&key->resource);
+    printf("%-8s  ", etag_reason_word(view->state));
+    output_text_padded(view->entry.etag, 24);
+    output_text_padded(key->scope.kind == ETAG_SCOPE_PUBLIC ? ETAG_LIT("public") : key->scope.name,
+                       12);
+    output_text(str_of(text));
+    putchar('\n');
 }
 
-static int list_run(struct ctl *ctl, int argc, char **argv)
+/* Page after page. The cursor is the last key that was shown, in the reply that is there until the
+ * next comes: entries that come and go do not move it. *begun: an error is not the whole output. */
+static bool list_pages(struct ctl_daemon *daemon, const struct ctl *ctl, const struct list *list,
+                       uint64_t *printed, bool *begun)
 {
-    struct listing listing = {.ctl = ctl};
-    struct ctl_pages pages = {
-        .left = UINT64_MAX, .begin = list_begin, .each = list_print, .ctx = &listing};
-    const char *value;
-    int option, first;
+    struct request request = {.kind = REQUEST_LIST, .list = {.prefix = str_of(list->prefix)}};
+    struct reply reply;
 
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END) {
-        if (option == 'p')
-            pages.prefix = str_of(value);
-        else if (option != 'l' || !ctl_number(ctl, "limit", value, UINT64_MAX, &pages.left))
-            return ctl->exit_status;
-    }
-    if (!ctl_want_arguments(ctl, argc - first, 0))
-        return ctl->exit_status;
+    do {
+        request.list.limit = (uint32_t)min_of(list->limit - *printed, LIST_PAGE_MAX);
+        if (!ctl_daemon_ask(daemon, &request, REPLY_LIST, &reply))
+            return false;
+        if (!*begun && ctl->json)
+            printf("{\"entries\": [\n");
+        else if (!*begun)
+            printf("%-8s  %-24s%-12s%s\n", "STATE", "ETAG", "SCOPE", "KEY");
+        *begun = true;
+        ctl_daemon_plain(daemon); /* "complete" says it */
+        for (size_t i = 0; i < reply.list.entry_count && *printed < list->limit; i++)
+            list_print(ctl, &reply.list.entries[i], (*printed)++ == 0);
+        request.list.after = reply.list.next;
+    } while (*printed < list->limit && request.list.after.len > 0 && !ferror(stdout));
+    return true;
+}
+
+static int list_run(struct ctl *ctl)
+{
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
-    if (!ctl_daemon_open(&daemon, ctl))
+    struct list list = {.limit = UINT64_MAX};
+    uint64_t printed = 0;
+    bool begun = false;
+
+    if (!ctl_parse(ctl, NULL, &list) || !ctl_want_arguments(ctl, 0) ||
+        !ctl_daemon_open(&daemon, ctl))
         return ctl->exit_status;
-    const bool complete = ctl_pages(&pages, &daemon);
-    if (ctl->json && listing.begun)
-        printf("\n], \"count\": %" PRIu64 ", \"complete\": %s}\n", listing.printed,
+    const bool complete = list_pages(&daemon, ctl, &list, &printed, &begun);
+    if (ctl->json && begun)
+        printf("\n], \"count\": %" PRIu64 ", \"complete\": %s}\n", printed,
                complete ? "true" : "false");
     return complete ? CTL_DONE : CTL_ERROR;
 }
 
 static const struct ctl_option list_options[] = {
-    {'p', "prefix", "P", "only keys that begin with it: //host/path or /path"},
-    {'l', "limit", "N", "at most so many"},
+    {'p', "prefix", "P", "only keys that begin with it: //host/path or /path",
+     CTL_TEXT(struct list, prefix)},
+    {'l', "limit", "N", "at most so many", CTL_NUMBER(struct list, limit, UINT64_MAX)},
     {0}};
 
 const struct ctl_command ctl_list = {

@@ -31,7 +31,8 @@ struct batch {
     /* NULL until something is sent */
     etag_client *client;
     struct ctl_targets targets;
-    uint32_t hold_ms;
+    bool from_stdin;
+    uint64_t hold_ms;
     etag_reach reach;
     /* of the last event */
     etag_receipt receipt;
@@ -63,7 +64,7 @@ static bool batch_send(struct batch *batch)
     if (!batch->client)
         return false;
     ETAG_INIT(&batch->receipt);
-    batch->targets.targets.hold_ms = batch->hold_ms;
+    batch->targets.targets.hold_ms = (uint32_t)batch->hold_ms;
     batch->targets.targets.reach = batch->reach;
     const etag_status status = etag_invalidate(batch->client, &batch->targets.targets,
                                                &batch->receipt);
@@ -136,7 +137,7 @@ static bool read_lines(struct batch *batch)
 
 /* ---- The command ---- */
 
-static bool parse_reach(struct batch *batch, const char *value)
+static bool take_reach(struct batch *batch, const char *value)
 {
     for (size_t i = 0; i < COUNT_OF(reach_words); i++)
         if (reach_words[i] && strcmp(value, reach_words[i]) == 0) {
@@ -148,77 +149,57 @@ static bool parse_reach(struct batch *batch, const char *value)
     return false;
 }
 
-/* For all events of the call, wherever it stands: thousands of targets are sent while the rest is
- * parsed. */
-static bool parse_for_all(struct batch *batch, int argc, char **argv)
+/* What is for all events of the call. */
+static bool reach_take(struct ctl *ctl, void *into, int option, const char *value)
 {
-    const char *value;
-    uint64_t number;
-    int option, first;
-
-    while ((option = ctl_next_option(batch->ctl, argc, argv, &value, &first)) != CTL_END) {
-        if (option == CTL_STOP)
-            return false;
-        if (option == 'R' && !parse_reach(batch, value))
-            return false;
-        if (option != 'H')
-            continue;
-        if (!ctl_number(batch->ctl, "hold-ms", value, HOLD_MS_MAX, &number))
-            return false;
-        batch->hold_ms = (uint32_t)number;
-    }
-    ctl_options_again();
-    return true;
+    (void)ctl;
+    return option != 'R' || take_reach(into, value);
 }
 
-static bool parse(struct batch *batch, int argc, char **argv, bool *from_stdin)
+static bool target_take(struct ctl *ctl, void *into, int option, const char *value)
 {
-    struct ctl *ctl = batch->ctl;
-    const char *value;
-    int option, first;
+    struct batch *batch = into;
 
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END) {
-        if (option == CTL_STOP)
-            return false;
-        if (option == 'i') {
-            *from_stdin = true;
-            continue;
-        }
-        if (option == 'H' || option == 'R')
-            continue; /* parse_for_all */
-        if (ctl_targets_full(&batch->targets) && !batch_send(batch))
-            return false;
-        const char *wrong = ctl_targets_add(&batch->targets, option, value ? value : "");
-        if (wrong) {
-            ctl_usage_error(ctl, "%s: %s", value, wrong);
-            return false;
-        }
-    }
-    return ctl_want_arguments(ctl, argc - first, 0);
+    if (option == 'R')
+        return true; /* reach_take */
+    if (ctl_targets_full(&batch->targets) && !batch_send(batch))
+        return false;
+    const char *wrong = ctl_targets_add(&batch->targets, option, value ? value : "");
+    if (wrong)
+        ctl_usage_error(ctl, "%s: %s", value, wrong);
+    return !wrong;
 }
 
-static int invalidate_run(struct ctl *ctl, int argc, char **argv)
+/* Twice, since --hold-ms and --reach are for all events of the call, wherever they are: thousands
+ * of targets are sent while the rest is parsed. */
+static bool parse(struct ctl *ctl, struct batch *batch)
 {
-    bool from_stdin = false;
+    const struct ctl whole = *ctl;
+
+    if (!ctl_parse(ctl, reach_take, batch))
+        return false;
+    ctl->argc = whole.argc;
+    ctl->argv = whole.argv;
+    return ctl_parse(ctl, target_take, batch) && ctl_want_arguments(ctl, 0);
+}
+
+static int invalidate_run(struct ctl *ctl)
+{
     CLEANUP(batch_free) struct batch *batch = calloc(1, sizeof(*batch));
 
     if (!batch)
         return ctl_fail(ctl, ETAG_SYSTEM, "no memory");
     batch->ctl = ctl;
     ctl_targets_clear(&batch->targets);
-    if (!parse_for_all(batch, argc, argv) || !parse(batch, argc, argv, &from_stdin) ||
-        (from_stdin && !read_lines(batch)))
+    if (!parse(ctl, batch) || (batch->from_stdin && !read_lines(batch)))
         return ctl->exit_status;
-    if (!from_stdin && ctl_targets_count(&batch->targets) + batch->event_count == 0)
+    if (!batch->from_stdin && ctl_targets_count(&batch->targets) + batch->event_count == 0)
         return ctl_usage_error(ctl, "name a target: --resource, --surrogate, --prefix, --all");
     if (!batch_send(batch))
         return ctl->exit_status;
     if (ctl->json) {
         doc *out = doc_object();
-        if (batch->lsn > 0)
-            doc_number(out, "lsn", batch->lsn);
-        else
-            doc_null(out, "lsn");
+        doc_number_or_null(out, "lsn", batch->lsn);
         if (batch->spooled)
             doc_bool(out, "spooled", true);
         doc_text(out, "reach", str_of(reach_words[batch->receipt.reach]));
@@ -235,9 +216,10 @@ static int invalidate_run(struct ctl *ctl, int argc, char **argv)
 
 static const struct ctl_option invalidate_options[] = {
     CTL_TARGET_OPTIONS,
-    CTL_HOLD_OPTION,
+    CTL_HOLD_OPTION(struct batch),
     {'R', "reach", "R", "host, log or everywhere: what OK proves (as configured)"},
-    {'i', "stdin", NULL, "more, one a line: 'surrogate upload:42', 'all', ..."},
+    {'i', "stdin", NULL, "more, one a line: 'surrogate upload:42', 'all', ...",
+     CTL_FLAG(struct batch, from_stdin)},
     {0}};
 
 const struct ctl_command ctl_invalidate = {

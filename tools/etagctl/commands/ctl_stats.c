@@ -18,12 +18,13 @@
 #define SECONDS_MIN 0.1
 #define SECONDS_MAX 3600.0
 #define COUNT_MAX UINT64_C(1000000000)
+#define COUNT_UNSAID UINT64_MAX
 
 struct stats_run {
     struct ctl *ctl;
     struct channel *channel;
     double seconds;
-    bool watch;
+    bool watch, openmetrics, prometheus;
     /* intervals that are left */
     uint64_t count;
     struct sample *now, *before;
@@ -117,65 +118,59 @@ static bool seconds_of(struct stats_run *run, const char *text)
     return true;
 }
 
-enum { KEY_OPENMETRICS = 1, KEY_PROMETHEUS };
+static bool watch_take(struct ctl *ctl, void *into, int option, const char *value)
+{
+    struct stats_run *run = into;
+
+    (void)ctl, (void)option;
+    run->watch = true;
+    return !value || seconds_of(run, value);
+}
 
 /* False: told, return ctl->exit_status. */
-static bool stats_options(struct stats_run *run, int argc, char **argv, int *format)
+static bool stats_options(struct stats_run *run)
 {
-    const char *value;
-    int option, first;
-    bool counted = false;
-
-    while ((option = ctl_next_option(run->ctl, argc, argv, &value, &first)) != CTL_END) {
-        if (option == CTL_STOP)
-            return false;
-        if (option == KEY_OPENMETRICS || option == KEY_PROMETHEUS)
-            *format = option;
-        else if (option == 'n')
-            counted = true;
-        else
-            run->watch = true;
-        if (option == 'n' && !ctl_number(run->ctl, "count", value, COUNT_MAX, &run->count))
-            return false;
-        if (option == 'w' && value && !seconds_of(run, value))
-            return false;
-    }
+    if (!ctl_parse(run->ctl, watch_take, run))
+        return false;
+    const bool counted = run->count != COUNT_UNSAID;
     run->watch |= counted;
-    if (run->watch && !counted)
-        run->count = UINT64_MAX;
-    if (run->watch && *format) {
+    if (!counted)
+        run->count = run->watch ? UINT64_MAX : 1;
+    if (run->watch && (run->openmetrics || run->prometheus)) {
         ctl_usage_error(run->ctl, "--watch and metrics do not go together");
         return false;
     }
-    if (run->watch && argc - first == 1) /* --watch 5 */
-        return seconds_of(run, argv[first]);
-    return ctl_want_arguments(run->ctl, argc - first, 0);
+    if (run->watch && run->ctl->argc == 1) /* --watch 5 */
+        return seconds_of(run, run->ctl->argv[0]);
+    return ctl_want_arguments(run->ctl, 0);
 }
 
-static int stats_run(struct ctl *ctl, int argc, char **argv)
+static int stats_run(struct ctl *ctl)
 {
     CLEANUP(cleanup_sample) struct sample *one = calloc(1, sizeof(*one));
     CLEANUP(cleanup_sample) struct sample *other = calloc(1, sizeof(*other));
     CLEANUP(cleanup_daemon) struct ctl_daemon daemon = {0};
-    struct stats_run run = {.ctl = ctl, .seconds = 1, .count = 1, .now = one, .before = other};
-    int format = 0;
+    struct stats_run run = {
+        .ctl = ctl, .seconds = 1, .count = COUNT_UNSAID, .now = one, .before = other};
 
     if (!one || !other)
         return ctl_fail(ctl, ETAG_SYSTEM, "no memory");
-    if (!stats_options(&run, argc, argv, &format) || !ctl_daemon_init(&daemon, ctl))
+    if (!stats_options(&run) || !ctl_daemon_init(&daemon, ctl))
         return ctl->exit_status;
     run.channel = &daemon.channel;
-    if (format)
-        return stats_metrics(&run,
-                             format == KEY_OPENMETRICS ? METRICS_OPENMETRICS : METRICS_PROMETHEUS);
+    if (run.openmetrics || run.prometheus)
+        return stats_metrics(&run, run.openmetrics ? METRICS_OPENMETRICS : METRICS_PROMETHEUS);
     return stats_loop(&run);
 }
 
 static const struct ctl_option stats_options_table[] = {
     {'w', "watch", "[SECONDS]", "go on: every second, or so many of them"},
-    {'n', "count", "N", "with --watch: end after so many"},
-    {KEY_OPENMETRICS, "openmetrics", NULL, "metrics for collectors, also of a daemon that is down"},
-    {KEY_PROMETHEUS, "prometheus", NULL, "the same in Prometheus' older text format"},
+    {'n', "count", "N", "with --watch: end after so many",
+     CTL_NUMBER(struct stats_run, count, COUNT_MAX)},
+    {'o', "openmetrics", NULL, "metrics for collectors, also of a daemon that is down",
+     CTL_FLAG(struct stats_run, openmetrics)},
+    {'p', "prometheus", NULL, "the same in Prometheus' older text format",
+     CTL_FLAG(struct stats_run, prometheus)},
     {0}};
 
 const struct ctl_command ctl_stats = {

@@ -62,10 +62,7 @@ static void print_json(const struct doctor *doctor)
                   finding->level == FINDING_FAIL ? "fail" : level_word(finding->level));
         doc_words(one, "topic", finding->topic);
         doc_words(one, "found", finding->text);
-        if (finding->advice)
-            doc_words(one, "advice", finding->advice);
-        else
-            doc_null(one, "advice");
+        doc_words(one, "advice", finding->advice);
         doc_append(list, one);
     }
     doc_add(out, "findings", list);
@@ -84,37 +81,15 @@ static void doctor_free(struct doctor **doctor)
     free(*doctor);
 }
 
-static bool doctor_option(struct ctl *ctl, struct doctor *doctor, int option, const char *value)
-{
-    switch (option) {
-    case 'c':
-        doctor->config_path = value;
-        return true;
-    case 'd':
-        if (strlen(value) < sizeof(doctor->state_dir)) {
-            (void)snprintf(doctor->state_dir, sizeof(doctor->state_dir), "%s", value);
-            return true;
-        }
-        ctl_usage_error(ctl, "--state-dir: too long");
-        return false;
-    default:
-        return false;
-    }
-}
-
-static int doctor_run(struct ctl *ctl, int argc, char **argv)
+static int doctor_run(struct ctl *ctl)
 {
     CLEANUP(doctor_free) struct doctor *doctor = calloc(1, sizeof(*doctor));
-    const char *value;
-    int option, first;
 
     if (!doctor)
         abort();
     doctor->ctl = ctl;
-    while ((option = ctl_next_option(ctl, argc, argv, &value, &first)) != CTL_END)
-        if (option == CTL_STOP || !doctor_option(ctl, doctor, option, value))
-            return ctl->exit_status;
-    if (!ctl_want_arguments(ctl, argc - first, 0) || !ctl_daemon_init(&doctor->daemon, ctl))
+    if (!ctl_parse(ctl, NULL, doctor) || !ctl_want_arguments(ctl, 0) ||
+        !ctl_daemon_init(&doctor->daemon, ctl))
         return ctl->exit_status;
     doctor_connection(doctor);
     doctor_lease(doctor);
@@ -134,8 +109,10 @@ static int doctor_run(struct ctl *ctl, int argc, char **argv)
 }
 
 static const struct ctl_option doctor_options[] = {
-    {'c', "config", "FILE", "default: /etc/etagd/etagd.yaml, if it is there"},
-    {'d', "state-dir", "DIR", "of a daemon that is down; default: /var/lib/etagd"},
+    {'c', "config", "FILE", "default: /etc/etagd/etagd.yaml, if it is there",
+     CTL_TEXT(struct doctor, config_path)},
+    {'d', "state-dir", "DIR", "of a daemon that is down; default: /var/lib/etagd",
+     CTL_TEXT(struct doctor, state_dir)},
     {0}};
 
 const struct ctl_command ctl_doctor = {

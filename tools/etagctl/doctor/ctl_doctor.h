@@ -32,8 +32,8 @@ struct doctor {
     struct ctl_daemon daemon;
     /* NULL: the default, if it is there */
     const char *config_path;
-    /* "": nobody said */
-    char state_dir[4096];
+    /* NULL: nobody said */
+    const char *state_dir;
     bool reachable;
     bool has_status;
     /* valid as long as nothing else is asked */

@@ -205,7 +205,7 @@ static void say_left_state(struct doctor *doctor, const char *dir)
 {
     size_t damaged = 0;
     bool warm = false;
-    DIR *stream = opendir(dir);
+    CLEANUP(cleanup_dir) DIR *stream = opendir(dir);
 
     if (!stream) {
         doctor_say(doctor, FINDING_UNSEEN, "state", NULL, "what is in %s: %s", dir,
@@ -216,7 +216,6 @@ static void say_left_state(struct doctor *doctor, const char *dir)
         damaged += strncmp(entry->d_name, "damaged-", 8) == 0;
         warm |= strcmp(entry->d_name, "warm") == 0;
     }
-    (void)closedir(stream);
     doctor_say(doctor, damaged > 0 ? FINDING_WARN : FINDING_OK, "state",
                damaged > 0 ? "keep them for a report, or remove them: they are not used" : NULL,
                "the next start %s be warm; %zu databases set aside as damaged",
@@ -233,10 +232,10 @@ void doctor_store(struct doctor *doctor)
         (void)snprintf(dir, sizeof(dir), "%.*s", (int)told.len, told.data);
     else
         (void)snprintf(dir, sizeof(dir), "%s",
-                       doctor->state_dir[0] ? doctor->state_dir : STATE_DIR_DEFAULT);
+                       doctor->state_dir ? doctor->state_dir : STATE_DIR_DEFAULT);
     say_store(doctor);
     if (stat(dir, &status) < 0) {
-        const bool missing = errno == ENOENT && !doctor->state_dir[0];
+        const bool missing = errno == ENOENT && !doctor->state_dir;
         doctor_say(doctor, doctor->has_status ? FINDING_FAIL : FINDING_UNSEEN, "state dir",
                    missing && !doctor->has_status ? "--state-dir says where it is" : NULL, "%s: %s",
                    dir, strerrordesc_np(errno));

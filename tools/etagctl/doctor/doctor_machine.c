@@ -35,7 +35,7 @@ static FILE *proc_open(const struct doctor *doctor, const char *name)
 }
 
 /* The soft limit of a line such as "Max open files  1024  524288  files". False: it could not be
- *                                                                 seen. */
+ * seen. */
 static bool limit_read(const struct doctor *doctor, const char *name, char *out, size_t out_bytes)
 {
     char line[LINE_BYTES];
@@ -168,8 +168,8 @@ static void say_clock(struct doctor *doctor)
 {
     char source[32];
     struct timespec step = {0};
-
     volatile uint64_t sink = 0;
+
     (void)clock_getres(CLOCK_MONOTONIC_COARSE, &step);
     uint64_t best_ns = UINT64_MAX;
     for (int round = 0; round < 5; round++) {

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import weakref
 from contextlib import closing
 from functools import wraps
-from typing import Any, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from django.db.backends.utils import CursorWrapper
 
@@ -27,7 +26,7 @@ class _Mine(threading.local):
     """Connections of SQLite that this thread used; to ask Django for them costs more."""
 
     def __init__(self) -> None:
-        self.states: "weakref.WeakSet[Any]" = weakref.WeakSet()
+        self.states: Dict[int, Any] = {}  # weak references
 
 
 _mine = _Mine()
@@ -35,13 +34,13 @@ _mine = _Mine()
 
 def using(state: Any, statement: str, cursor: Any) -> None:
     """Before each statement: whose is it, and is what it reads new enough?"""
-    owner = threads.owner()
+    owner, mark = threads.owner(), None
     kept.sql_runs()
-    if owner is None and not statement.startswith(_CONTROL):
-        threads.seen_without_owner()
     if owner is not None:
         threads.seen_by(owner)
-    mark = None if owner is None else owner.mark
+        mark = owner.mark
+    elif not statement.startswith(_CONTROL):
+        threads.seen_without_owner()
     if mark != state.reader:
         if owner is not None and not owner.done:
             if state.in_transaction:
@@ -49,13 +48,20 @@ def using(state: Any, statement: str, cursor: Any) -> None:
             elif is_unfinished(state):
                 owner.spoil("unfinished_cursor", state.connection.alias)
         state.reader = mark
+    if cursor is None:
+        return
     driver = getattr(cursor, "cursor", None)
-    for one in (cursor, driver if hasattr(driver, "_etagd_state") else None):  # Django's and the driver's: somebody may keep either
-        if one is not None:
-            one._etagd_mark = mark
-            if state.connection.vendor == "sqlite":
-                state.cursors.add(one)
-                _mine.states.add(state)
+    if is_watched(driver):  # Django's fetches by it
+        cursor = driver
+    cursor._etagd_mark = mark
+    if state.connection.vendor == "sqlite":
+        state.cursors.add(cursor)
+        _mine.states[id(state)] = state.weak
+
+
+def is_watched(cursor: Any) -> bool:
+    """Is it a driver's, of a class of ours (handles.py)?"""
+    return getattr(type(cursor), "_etagd_state", None) is not None
 
 
 def began(state: Any) -> None:
@@ -107,25 +113,23 @@ def _nothing() -> None:
 
 def any_unfinished() -> Optional[str]:
     """The alias of a connection of this thread in the middle of a result."""
-    for state in list(_mine.states):
-        if state.cursors and is_unfinished(state):
+    for key, weak in list(_mine.states.items()):
+        state = weak()
+        if state is None:
+            _mine.states.pop(key, None)
+        elif state.cursors and is_unfinished(state):
             return state.connection.alias
     return None
 
 
 def install() -> None:
-    getter, iterate = CursorWrapper.__getattr__, CursorWrapper.__iter__
-
-    @wraps(getter)
-    def noted_getattr(self: Any, name: str) -> Any:
-        if name.startswith("fetch"):
-            fetching(self, self.db.alias)
-        return getter(self, name)
+    iterate = CursorWrapper.__iter__
 
     @wraps(iterate)
     def noted_iter(self: Any) -> Any:
         for row in iterate(self):
-            fetching(self, self.db.alias)
+            if not is_watched(self.cursor):
+                fetching(self, self.db.alias)
             yield row
 
-    CursorWrapper.__getattr__, CursorWrapper.__iter__ = noted_getattr, noted_iter
+    CursorWrapper.__iter__ = noted_iter

@@ -13,7 +13,7 @@ from django.views.generic.base import View
 
 import etagd
 
-from . import loop
+from . import kept, loop
 from . import surrogates as names
 from .exchange import _UNSET, SAFE, Plan, answer_with, by_weak_date, judge, method_of
 
@@ -39,7 +39,7 @@ async def _plan_on_loop(scope: Any, surrogates: Any, args: Sequence[Any], kwargs
 def _plan(scope: Any, surrogates: Any, options: Any) -> Plan:
     if scope is not None and scope is not etagd.PUBLIC and not (isinstance(scope, str) and scope):
         raise ImproperlyConfigured(f"etagd: a scope is text, etagd.PUBLIC or None (then nothing is cached), not {scope!r}")
-    return Plan(scope, names.said(surrogates or ()), **options)
+    return Plan(scope, names.said(surrogates) if surrogates else (), **options)
 
 
 def check_scope(scope: Any) -> None:
@@ -82,12 +82,14 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
             return view
 
         @wraps(view)
+        @kept.answers_requests
         def cached(request: Any, *args: Any, **kwargs: Any) -> Any:
             plan = plan_of(scope, surrogates, (request, *args), kwargs, **options)
             answered = _check(request, plan)
             return view(request, *args, **kwargs) if answered is None else answered
 
         @wraps(view)
+        @kept.answers_requests
         async def cached_on_loop(request: Any, *args: Any, **kwargs: Any) -> Any:
             plan = await _plan_on_loop(scope, surrogates, (request, *args), kwargs, **options)
             answered = _check(request, plan)

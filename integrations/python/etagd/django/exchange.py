@@ -260,7 +260,6 @@ class Exchange:
             del _carrier(request)[_START]  # of one Exchange; and no circle
             if reads.current.get() is not start.reads:
                 self.bypass = self.bypass or "no_context"  # so what middlewares before ours read was not noted
-        self.reads.url = request.get_full_path()
         self.plan: Optional[Plan] = None
         self._asked: Optional[etagd.Request] = None
         self._answer: Optional[etagd.Answer] = None
@@ -325,7 +324,8 @@ class Exchange:
             said.append(get_language() or "-")
         if settings.USE_TZ:
             said.append(get_current_timezone_name())
-        return etagd.Key(etagd.Resource(_host(request), request.get_full_path()), plan.scope, " ".join(said), vary,
+        target = self.reads.url = request.get_full_path()
+        return etagd.Key(etagd.Resource(_host(request), target), plan.scope, " ".join(said), vary,
                          request.scheme)
 
     # ---- After it ----

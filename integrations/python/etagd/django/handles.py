@@ -145,8 +145,13 @@ def watched(base: Any, state: Any) -> Any:
 def _class(base: Any, state: Any) -> Any:
     found = weakref.ref(state)
 
+    run = base.execute
+
     def execute(self: Any, query: Any, params: Any = None, **kwargs: Any) -> Any:
-        return _executed(found(), partial(base.execute, self), self, query, params, False, kwargs)
+        state = found()
+        if state is None or state.is_inside:
+            return run(self, query, **kwargs) if params is None else run(self, query, params, **kwargs)
+        return _executed(state, partial(run, self), self, query, params, False, kwargs)
 
     def executemany(self: Any, query: Any, params: Any, **kwargs: Any) -> Any:
         return _executed(found(), partial(base.executemany, self), self, query, params, True, kwargs)
@@ -252,10 +257,12 @@ def register(state_of: Callable[[Any], Any]) -> None:
 
     @wraps(getter)
     def guarded_getattr(self: Any, name: str) -> Any:
+        if name in _FETCHING and not cursors.is_watched(self.cursor):
+            cursors.fetching(self, self.db.alias)
         found = getter(self, name)
         if name in _HARMLESS or name.startswith("_") or not callable(found):
             return found
-        if name in _WATCHED and getattr(type(self.cursor), "_etagd_state", None) is not None:
+        if name in _WATCHED and cursors.is_watched(self.cursor):
             return found
         return partial(anything, state_of(self.db), name, found)
 

@@ -218,20 +218,31 @@ def _patch_instances() -> None:
 
 _early: Set[Any] = set()  # code objects under which SQL ran before the first request
 _remembering: Dict[Any, str] = {}  # code of functions that are wrapped by lru_cache() -> their name
+_looks = False  # is there any?
+_NO_SQL = frozenset(getattr(sys, "stdlib_module_names", ())) | {"asgiref", "django", "etagd", "psycopg", "psycopg2", "typing_extensions"}
 _filled: Dict[str, bool] = {}  # names of those that ran SQL
 _serving = False
 
 
 def remembers(function: Any, name: str) -> None:
     """What SQL under it brings is kept."""
+    global _looks
     _remembering[function.__code__] = name
+    _looks = True
+
+
+def answers_requests(function: Any) -> Any:
+    """What calls this function remembers whole responses, if anything: what the middlewares behind it answer. No look goes further
+    out, since each frame costs."""
+    _remembering[function.__code__] = ""
+    return function
 
 
 def _learn(wrapper: Any) -> None:
     function = getattr(wrapper, "__wrapped__", None)
     code = getattr(function, "__code__", None)
-    if code is not None and not function.__module__.startswith(("django.", "etagd.")):
-        _remembering[code] = f"{function.__module__}.{function.__qualname__}"
+    if code is not None and function.__module__.partition(".")[0] not in _NO_SQL:
+        remembers(function, f"{function.__module__}.{function.__qualname__}")
 
 
 def _patch_lru_cache() -> None:
@@ -261,7 +272,7 @@ def _patch_lru_cache() -> None:
 def _recall() -> None:
     """Those that ran SQL before there was anybody to answer."""
     for code in _early.copy():
-        if code in _remembering:
+        if _remembering.get(code):
             _fills(_remembering[code])
     _early.clear()
 
@@ -277,15 +288,22 @@ def _fills(name: str) -> None:
 
 def sql_runs() -> None:
     """Notes whose memory it goes into: the functions that wait for it."""
+    if _serving and not _looks:
+        return
     frame = sys._getframe(2)
     if not _serving:
         while frame is not None:
             _early.add(frame.f_code)
             frame = frame.f_back
         return
-    while frame is not None and _remembering:
-        if frame.f_code in _remembering:
-            _fills(_remembering[frame.f_code])
+    remembering = _remembering
+    while frame is not None:
+        code = frame.f_code
+        if code in remembering:
+            name = remembering[code]
+            if not name:
+                return
+            _fills(name)
         frame = frame.f_back
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from . import loop
+from . import kept, loop
 from .exchange import Exchange
 
 
@@ -22,6 +22,7 @@ class ConditionalGetMiddleware:
         if self._is_async:
             loop.mark_async(self)
 
+    @kept.answers_requests
     def __call__(self, request: Any) -> Any:
         if self._is_async:
             return self._acall(request)
@@ -29,6 +30,7 @@ class ConditionalGetMiddleware:
         with exchange:
             return exchange.finish(self.get_response(request))
 
+    @kept.answers_requests
     async def _acall(self, request: Any) -> Any:
         exchange = request._etagd = Exchange(request)
         with exchange:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import ssl
 import sys
@@ -16,6 +17,7 @@ import time
 from functools import wraps
 from typing import Any, Callable, Dict, Tuple
 
+from django.conf import settings
 from django.core.files.storage import FileSystemStorage
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.template.loaders import cached, filesystem
@@ -129,11 +131,18 @@ def templates_changed() -> str:
     return _templates_changed
 
 
+def _has_other_loaders() -> bool:
+    """Does a loader that is not Django's find templates?"""
+    said = [engine.get("OPTIONS", {}).get("loaders") or () for engine in settings.TEMPLATES]
+    return not all(name.startswith("django.template.loaders.") for name in re.findall(r"[\w.]*\.[\w.]+", repr(said)))
+
+
 def _patch_templates() -> None:
     """A template that is kept from its first use on is part of the release, if it is as old; one that is read each time, or is
     newer, is not."""
     contents, kept = filesystem.Loader.get_contents, cached.Loader.get_template
-    memory.remembers(kept, "django.template.loaders.cached.Loader")  # also templates that a loader takes from the database
+    if _has_other_loaders():
+        memory.remembers(kept, "django.template.loaders.cached.Loader")  # also templates that a loader takes from the database
 
     @wraps(contents)
     def noted_contents(self: Any, origin: Any) -> Any:

@@ -29,6 +29,10 @@ _marks = itertools.count(1)
 
 
 class Reads:
+    __slots__ = ("_whole", "_parts", "_said", "_queries", "_shown", "wrote", "changing", "until", "unseen", "url",
+                 "_catalogs", "_prepared", "used_cache", "mark", "spoiled", "kept", "beside", "done", "is_on_loop",
+                 "is_answering", "outer", "__weakref__")
+
     def __init__(self) -> None:
         self._whole: Set[str] = set()  # tables by label
         self._parts: Dict[str, Set[str]] = {}  # label -> names of rows and scopes

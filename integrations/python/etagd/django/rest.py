@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 
 import etagd
 
-from . import clock, decorators, reads, writes
+from . import clock, decorators, kept, reads, writes
 from .conf import client, log
 from .exchange import _UNSET, SAFE, UNSAFE, Plan, judge, method_of, precondition_failed, validators_of
 
@@ -67,12 +67,16 @@ class ETagMixin:
                 exchange.reads.instance(instance)
         return super().get_serializer(*args, **kwargs)
 
+    @kept.answers_requests
     def perform_authentication(self, request: Any) -> None:
         """What is asked of the clock here, whether a token is over, is asked again with each request, before a look-up."""
         with clock.ignored():
             super().perform_authentication(request)
 
     def check_throttles(self, request: Any) -> None:
+        if not self.throttle_classes and type(self).get_throttles is APIView.get_throttles:
+            super().check_throttles(request)
+            return
         with reads.aside():  # what throttling takes from Django's cache is in no representation
             super().check_throttles(request)
 
@@ -101,6 +105,7 @@ class ETagMixin:
         return type(self).check_object_permissions is not APIView.check_object_permissions or \
             any(_asks_objects(permission) for permission in self.get_permissions())
 
+    @kept.answers_requests
     def _etag_handle(self, handler: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         exchange, plan = self._etag_exchange(), self._etag_plan(request)
         if exchange is not None:

@@ -14,31 +14,36 @@ import threading
 import weakref
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from multiprocessing.pool import Pool, ThreadPool
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from . import reads
 from .conf import matches
 
-_open: "weakref.WeakSet[reads.Reads]" = weakref.WeakSet()
-_lock = threading.RLock()  # a finalizer may run SQL in it
+_open: "Dict[int, weakref.ReferenceType[reads.Reads]]" = {}  # by their marks; each use is one step, as dictionaries do it
 _carried: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_carried", default=False)
 _of_thread: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_of_thread", default=False)
 _background: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_background", default=False)
 
 
 def opened(noted: reads.Reads) -> None:
-    with _lock:
-        _open.add(noted)
+    _open[noted.mark] = weakref.ref(noted, partial(_gone, noted.mark))
+
+
+def _gone(mark: int, _: Any) -> None:
+    _open.pop(mark, None)
+
+
+def _opened() -> List[reads.Reads]:
+    return [noted for noted in [found() for found in list(_open.values())] if noted is not None]
 
 
 def closed(noted: reads.Reads) -> None:
     """Its answer is made: what is read from here on is in no part of it."""
     noted.done = True
     noted.kept.clear()
-    with _lock:
-        _open.discard(noted)
+    _open.pop(noted.mark, None)
 
 
 def owner() -> Optional[reads.Reads]:
@@ -54,19 +59,16 @@ def seen_without_owner() -> None:
     name = threading.current_thread().name
     if matches("BACKGROUND_THREADS", name):
         return
-    with _lock:
-        noted = list(_open)
-    for one in noted:
+    for one in _opened():
         one.spoil("other_thread", name)
 
 
 def seen_by(owner_of_it: reads.Reads) -> None:
     """SQL of a thread that a request started. If it outlives other requests, it may have worked for them as well."""
     if _of_thread.get() and len(_open) > 1 and not _background.get():
-        with _lock:
-            for one in _open:
-                if one is not owner_of_it:
-                    one.beside.add(threading.current_thread())
+        for one in _opened():
+            if one is not owner_of_it:
+                one.beside.add(threading.current_thread())
 
 
 def may_have_served(noted: reads.Reads) -> str:

@@ -203,7 +203,8 @@ def in_transaction() -> bool:
 def _opened() -> List[Any]:
     """The connections that this thread has made."""
     made = connections._connections
-    return [connection for connection in [getattr(made, alias, None) for alias in connections] if connection is not None]
+    found = [getattr(made, alias, None) for alias in connections.settings]
+    return [connection for connection in found if connection is not None]
 
 
 def _nothing() -> None:
@@ -224,6 +225,7 @@ class _State:
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
+        self.weak = weakref.ref(self)
         self.names: List[str] = []
         self.savepoints: Dict[str, int] = {}
         self.catalog: Any = None  # that was read in this transaction
@@ -252,11 +254,13 @@ class _State:
     @property
     def by_hand(self) -> bool:
         """Is the driver in a transaction, perhaps one that SQL began?"""
-        driver = self.connection.connection
+        driver, vendor = self.connection.connection, self.connection.vendor
         if driver is None:
             return False
+        if vendor == "sqlite":  # asks nobody
+            return drivers.in_transaction(vendor, driver)
         with self.connection.wrap_database_errors:
-            return drivers.in_transaction(self.connection.vendor, driver)
+            return drivers.in_transaction(vendor, driver)
 
     def _synchronized(self, work: Callable[[], Any]) -> Callable[[], Any]:
         return drivers.synchronized(self.connection, work)

@@ -12,14 +12,17 @@
 
 struct fixture {
     char dir[SCRATCH_BYTES];
-    char path[2 * SCRATCH_BYTES]; /* of the configuration file */
+    /* of the configuration file */
+    char path[2 * SCRATCH_BYTES];
     struct config config;
-    char said[SAID_BYTES]; /* on standard error or output in the last load */
+    /* on standard error or output in the last load */
+    char said[SAID_BYTES];
 };
 
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     scratch_make(f->dir);
     scratch_path(f->path, f->dir, "etagd.yaml");
     *state = f;
@@ -29,6 +32,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     scratch_remove(f->dir);
     free(f);
     return 0;
@@ -42,23 +46,25 @@ static int load_catching(struct fixture *f, int stream_fd, char **argv)
     int argc = 0;
     FILE *caught = tmpfile();
     const int kept = dup(stream_fd);
+
     while (argv[argc])
         argc++;
     fflush(NULL);
     dup2(fileno(caught), stream_fd);
-    const int result = config_load(&f->config, argc, argv);
+    const int r = config_load(&f->config, argc, argv);
     fflush(NULL);
     dup2(kept, stream_fd);
     close(kept);
     rewind(caught);
     f->said[fread(f->said, 1, SAID_BYTES - 1, caught)] = '\0';
     fclose(caught);
-    return result;
+    return r;
 }
 
 static void write_file(const struct fixture *f, const char *text)
 {
     FILE *file = fopen(f->path, "w");
+
     assert_non_null(file);
     assert_true(fputs(text, file) >= 0);
     fclose(file);
@@ -80,6 +86,7 @@ static int load_flag(struct fixture *f, char *flag)
 static void assert_refused(struct fixture *f, const char *text, const char *said)
 {
     char expected[SAID_BYTES];
+
     if (load_file(f, text) != -1)
         fail_msg("accepted: %s", text);
     (void)snprintf(expected, sizeof(expected), "%s:%s\n", f->path, said);
@@ -89,6 +96,7 @@ static void assert_refused(struct fixture *f, const char *text, const char *said
 CASE(an_empty_file_leaves_the_defaults)
 {
     static const char *const empty[] = {"", "\n", "# nothing\n", "{}\n"};
+
     for (size_t i = 0; i < COUNT_OF(empty); i++) {
         assert_int_equal(load_file(f, empty[i]), 0);
         assert_string_equal(f->said, "");
@@ -197,6 +205,7 @@ CASE(mistakes_are_told_with_line_and_column)
 CASE(yaml_that_is_none_is_told_with_its_place)
 {
     char place[2 * SCRATCH_BYTES + 16];
+
     assert_int_equal(load_file(f, "capacity: 5000\nloop: [epoll\n"), -1);
     (void)snprintf(place, sizeof(place), "%s:", f->path);
     assert_int_equal(strncmp(f->said, place, strlen(place)), 0);
@@ -215,6 +224,7 @@ CASE(numbers_are_digits_and_stay_in_their_range)
         "--clocks=1023",    "--clocks=16777217",     "--capacity=18446744073709556616",
         "--lease-ms=19",    "--idle-ms=99999999999", "--map-mib=18446744073709551615",
     };
+
     for (size_t i = 0; i < COUNT_OF(wrong); i++) {
         if (load_flag(f, wrong[i]) != -1)
             fail_msg("%s is accepted", wrong[i]);
@@ -231,6 +241,7 @@ CASE(a_socket_path_fits_into_an_address)
 {
     char flag[512] = "--socket=";
     const size_t max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
+
     memset(flag + strlen("--socket="), 'x', max);
     assert_int_equal(load_flag(f, flag), 0);
     assert_int_equal(strlen(f->config.socket_path), max);
@@ -243,6 +254,7 @@ CASE(a_socket_path_fits_into_an_address)
 CASE(a_file_that_is_named_must_be_there)
 {
     char missing[2 * SCRATCH_BYTES];
+
     scratch_path(missing, f->dir, "missing.yaml");
     assert_int_equal(
         load_catching(f, STDERR_FILENO, (char *[]){"etagd", "--config", missing, NULL}), -1);
@@ -269,6 +281,7 @@ CASE(help_names_every_option_and_version_is_told)
         "--log-level=L", "--idle-ms=N",     "--socket-mode=M", "--config=FILE", "--check-config",
         "--version",     "--role=RULE",     "--relay=R",
     };
+
     assert_int_equal(load_catching(f, STDOUT_FILENO, (char *[]){"etagd", "--help", NULL}), 1);
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (!strstr(f->said, names[i]))
@@ -284,6 +297,7 @@ static uint32_t roles_of(const struct config *config, uint32_t uid, uint32_t gid
 {
     const struct peer_credentials peer = {
         .pid = 1, .uid = uid, .gid = gid, .groups = groups, .group_count = group_count};
+
     return config_roles(config, &peer, 77, 65534);
 }
 
@@ -301,6 +315,7 @@ CASE(without_rules_only_root_and_the_daemons_uid_have_roles)
 CASE(rules_give_roles_by_uid_and_by_any_group)
 {
     const uint32_t groups[] = {40, 33, 41};
+
     assert_int_equal(load_file(f, "roles:\n"
                                   "  read: [gid:33]\n"
                                   "  fill: [\"uid:1000\", gid:33]\n"
@@ -320,6 +335,7 @@ CASE(rules_give_roles_by_uid_and_by_any_group)
 CASE(the_overflow_uid_never_has_roles)
 {
     const struct peer_credentials peer = {.uid = 65534, .gid = 33};
+
     assert_int_equal(load_file(f, "roles: {mutate: [all, uid:65534, gid:33]}\n"), 0);
     assert_int_equal(roles_of(&f->config, 1000, 1000, NULL, 0), ROLE_MUTATE | ROLE_READ);
     assert_int_equal(config_roles(&f->config, &peer, 77, 65534), 0);
@@ -372,9 +388,10 @@ CASE(roles_may_be_flags_and_then_the_files_do_not_count)
 static int reload_file(struct fixture *f, struct config_changes *changes)
 {
     struct why why = {""};
-    const int result = config_reload(&f->config, changes, &why);
+    const int r = config_reload(&f->config, changes, &why);
+
     (void)snprintf(f->said, sizeof(f->said), "%s", why.text);
-    return result;
+    return r;
 }
 
 static int reload(struct fixture *f, const char *text, struct config_changes *changes)
@@ -387,6 +404,7 @@ CASE(a_reload_takes_what_may_change_and_names_the_rest)
 {
     struct config_changes changes;
     char *argv[] = {"etagd", "--config", f->path, "--log-level=error", NULL};
+
     write_file(f, "capacity: 5000\nidle-ms: 1000\nroles: {read: [uid:5, uid:6]}\n");
     assert_int_equal(load_catching(f, STDERR_FILENO, argv), 0);
 
@@ -417,6 +435,7 @@ CASE(a_reload_of_a_mistake_changes_nothing)
     struct config_changes changes;
     char expected[SAID_BYTES];
     char *argv[] = {"etagd", "--config", f->path, NULL};
+
     write_file(f, "idle-ms: 1000\nroles: {read: [uid:5]}\n");
     assert_int_equal(load_catching(f, STDERR_FILENO, argv), 0);
 
@@ -439,7 +458,9 @@ CASE(what_is_printed_is_a_file_that_means_the_same)
 {
     struct config_changes changes;
     char *argv[] = {"etagd", "--config", f->path, NULL};
-    /* With characters that YAML takes for the end of a line, or not at all, where they stand as they are. */
+
+    /* With characters that YAML takes for the end of a line, or not at all, where they stand as
+     * they are. */
     write_file(
         f,
         "socket: \"/a \\\"b\\\\\\x01\xc3\xa4\\N\\x81\\L\\uFEFF\"\nstate-dir: /d\ncapacity: 5001\n"
@@ -473,6 +494,7 @@ CASE(the_number_of_rules_is_bounded_and_one_subject_is_one_rule)
 {
     char text[4096] = "roles:\n  read: [uid:0";
     size_t len = strlen(text);
+
     for (int uid = 1; uid < ROLE_RULES_MAX; uid++)
         len += (size_t)snprintf(text + len, sizeof(text) - len, ",uid:%d", uid);
     (void)snprintf(text + len, sizeof(text) - len, "]\n  fill: [uid:0, uid:5]\n");

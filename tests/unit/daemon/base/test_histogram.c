@@ -11,6 +11,7 @@ static size_t bucket_with(uint64_t ns)
 {
     struct histogram histogram = {0};
     size_t found = HISTOGRAM_BUCKETS;
+
     histogram_add(&histogram, ns);
     assert_true(histogram.sum_ns == ns);
     for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {

@@ -1,57 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "log.h"
+#include "log_sink.h"
 #include "numbers.h"
-#include "testing.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <regex.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define LINE_BYTES 4096
 
-struct sink {
-    int read_fd;
-    struct log log;
-    char line[LINE_BYTES + 1];
-    size_t len;
-};
-
-static int sink_open(void **state)
-{
-    static struct sink sink;
-    int fds[2];
-    if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
-        return -1;
-    sink = (struct sink){.read_fd = fds[0], .log = {.fd = fds[1], .least = LOG_DEBUG}};
-    *state = &sink;
-    return 0;
-}
-
-static int sink_close(void **state)
-{
-    struct sink *sink = *state;
-    close(sink->read_fd);
-    close(sink->log.fd);
-    return 0;
-}
-
 #define CASE(name) TEST_OF(name, struct sink *sink, sink_open, sink_close)
-
-/* What one read(2) brings, which is what one write(2) wrote. */
-static const char *sink_read(struct sink *sink)
-{
-    const ssize_t len = read(sink->read_fd, sink->line, LINE_BYTES);
-    sink->len = len > 0 ? (size_t)len : 0;
-    sink->line[sink->len] = '\0';
-    return sink->line;
-}
 
 /* The line behind its event. */
 static void assert_pairs(struct sink *sink, const char *expected)
 {
     const char *at = strstr(sink_read(sink), "event=e");
+
     assert_non_null(at);
     assert_string_equal(at + strlen("event=e"), expected);
 }
@@ -59,6 +23,7 @@ static void assert_pairs(struct sink *sink, const char *expected)
 CASE(a_line_begins_with_time_level_and_event)
 {
     regex_t shape;
+
     assert_int_equal(
         regcomp(&shape,
                 "^time=20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z "
@@ -89,6 +54,7 @@ CASE(values_are_quoted_only_where_they_must_be)
 CASE(controls_cannot_make_a_second_line)
 {
     const etag_str value = {"a\nlevel=error\r\t\0\x7f", 17};
+
     log_event(&sink->log, LOG_INFO, "e", log_str("v", value));
     assert_pairs(sink, " v=\"a\\nlevel=error\\x0d\\x09\\x00\\x7f\"\n");
 }
@@ -113,6 +79,7 @@ CASE(levels_below_the_least_are_silent)
 CASE(a_line_has_an_end_however_long_its_values_are)
 {
     static char value[3 * LINE_BYTES];
+
     for (size_t len = LINE_BYTES - 200; len < sizeof(value); len += len < LINE_BYTES ? 1 : 997) {
         for (int quoted = 0; quoted < 2; quoted++) {
             memset(value, quoted ? '\n' : 'x', len);
@@ -120,9 +87,9 @@ CASE(a_line_has_an_end_however_long_its_values_are)
                       log_number("n", 1));
             sink_read(sink);
             assert_in_range(sink->len, 1, LINE_BYTES);
-            assert_ptr_equal(memchr(sink->line, '\n', sink->len), sink->line + sink->len - 1);
+            assert_ptr_equal(memchr(sink->text, '\n', sink->len), sink->text + sink->len - 1);
             if (len >= LINE_BYTES)
-                assert_string_equal(sink->line + sink->len - 4, "...\n");
+                assert_string_equal(sink->text + sink->len - 4, "...\n");
             assert_string_equal(sink_read(sink), "");
         }
     }
@@ -134,6 +101,7 @@ CASE(a_line_has_an_end_however_long_its_values_are)
 static void assert_members(struct sink *sink, const char *expected)
 {
     const char *at = strstr(sink_read(sink), "\"event\":\"e\"");
+
     assert_non_null(at);
     assert_string_equal(at + strlen("\"event\":\"e\""), expected);
 }
@@ -141,6 +109,7 @@ static void assert_members(struct sink *sink, const char *expected)
 CASE(json_has_the_same_pairs)
 {
     regex_t shape;
+
     sink->log.format = LOG_JSON;
     assert_int_equal(
         regcomp(
@@ -161,6 +130,7 @@ CASE(json_has_the_same_pairs)
 CASE(json_escapes_what_it_must)
 {
     const etag_str controls = {"a\n\t\0\x7f\"\\", 7};
+
     sink->log.format = LOG_JSON;
     log_event(&sink->log, LOG_INFO, "e", log_str("v", controls), log_text("empty", ""),
               log_text("none", NULL), log_text("two words", "a=b c"));
@@ -203,12 +173,13 @@ CASE(json_is_valid_utf_8_whatever_comes)
 static void assert_whole_object(const struct sink *sink)
 {
     bool inside = false;
-    assert_int_equal(sink->line[0], '{');
-    assert_string_equal(sink->line + sink->len - 2, "}\n");
+
+    assert_int_equal(sink->text[0], '{');
+    assert_string_equal(sink->text + sink->len - 2, "}\n");
     for (size_t i = 0; i < sink->len; i++) {
-        if (inside && sink->line[i] == '\\')
+        if (inside && sink->text[i] == '\\')
             i++;
-        else if (sink->line[i] == '"')
+        else if (sink->text[i] == '"')
             inside = !inside;
     }
     assert_false(inside);
@@ -217,6 +188,7 @@ static void assert_whole_object(const struct sink *sink)
 CASE(json_stays_an_object_however_long_its_values_are)
 {
     static char value[2 * LINE_BYTES];
+
     sink->log.format = LOG_JSON;
     for (size_t len = LINE_BYTES / 6 - 60; len < sizeof(value);
          len += len < LINE_BYTES + 9 ? 1 : 997) {
@@ -227,8 +199,8 @@ CASE(json_stays_an_object_however_long_its_values_are)
             sink_read(sink);
             assert_in_range(sink->len, 1, LINE_BYTES);
             assert_whole_object(sink);
-            const bool cut = strstr(sink->line, ",\"cut\":true}\n") != NULL;
-            assert_int_equal(cut, strstr(sink->line, "\"last\":\"abc\"}\n") == NULL);
+            const bool cut = strstr(sink->text, ",\"cut\":true}\n") != NULL;
+            assert_int_equal(cut, strstr(sink->text, "\"last\":\"abc\"}\n") == NULL);
             if (len >= LINE_BYTES)
                 assert_true(cut);
             assert_string_equal(sink_read(sink), "");

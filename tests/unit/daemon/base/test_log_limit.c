@@ -1,53 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a peer can make the daemon write: a bound of lines, by event, whatever it does. */
 #include "log_limit.h"
-#include "testing.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#define TEXT_BYTES 65536
-
-struct sink {
-    int read_fd;
-    struct log log;
-    struct log_limit limit;
-    char text[TEXT_BYTES + 1];
-};
-
-static int sink_open(void **state)
-{
-    static struct sink sink;
-    int fds[2];
-    if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
-        return -1;
-    sink = (struct sink){.read_fd = fds[0], .log = {.fd = fds[1], .least = LOG_INFO}};
-    log_limit_init(&sink.limit, &sink.log);
-    *state = &sink;
-    return 0;
-}
-
-static int sink_close(void **state)
-{
-    struct sink *sink = *state;
-    log_limit_deinit(&sink->limit);
-    close(sink->read_fd);
-    close(sink->log.fd);
-    return 0;
-}
+#include "log_sink.h"
 
 #define CASE(name) TEST_OF(name, struct sink *sink, sink_open, sink_close)
-
-static const char *sink_read(struct sink *sink)
-{
-    const ssize_t len = read(sink->read_fd, sink->text, TEXT_BYTES);
-    sink->text[len > 0 ? len : 0] = '\0';
-    return sink->text;
-}
 
 static size_t count_of(const char *text, const char *what)
 {
     size_t count = 0;
+
     for (const char *at = text; (at = strstr(at, what)); at += strlen(what))
         count++;
     return count;

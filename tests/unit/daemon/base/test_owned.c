@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Real files and directories, and those who use the checks: lock, witness. Another user's only where the test is root's. */
+/* Real files and directories, and those who use the checks: lock, witness. Another user's only
+ * where the test is root's. */
 #include "lock_file.h"
 #include "numbers.h"
 #include "owned.h"
@@ -20,6 +21,7 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     scratch_make(f->scratch);
     scratch_path(f->socket, f->scratch, "s");
     scratch_path(f->lock, f->scratch, "s.lock");
@@ -31,6 +33,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     scratch_remove(f->scratch);
     free(f);
     return 0;
@@ -38,7 +41,8 @@ static int tear_down(void **state)
 
 #define CASE(name) TEST_OF(name, const struct fixture *f, set_up, tear_down)
 
-/* Ways to be no file of ours; those that need root are left out without it. Each puts it at the path. */
+/* Ways to be no file of ours; those that need root are left out without it. Each puts it at the
+ * path. */
 enum foreign {
     FOREIGN_OWNER,
     FOREIGN_FIFO,
@@ -51,6 +55,7 @@ enum foreign {
 static bool foreign_put(const struct fixture *f, const char *path, enum foreign how)
 {
     char other[2 * SCRATCH_BYTES];
+
     scratch_path(other, f->scratch, "other");
     if (how == FOREIGN_OWNER && geteuid() != 0)
         return false;
@@ -120,6 +125,7 @@ CASE(somebody_elses_witness_is_none_and_is_replaced)
 CASE(a_witness_with_more_behind_it_is_none_and_is_replaced)
 {
     struct witness witness = {.incarnation = 7}, seen;
+
     assert_int_equal(witness_write(f->socket, &witness), 0);
     const int fd = open(f->witness, O_WRONLY | O_APPEND | O_CLOEXEC);
     assert_true(fd >= 0 && write(fd, "x", 1) == 1);
@@ -134,6 +140,7 @@ CASE(directories)
 {
     char dir[2 * SCRATCH_BYTES], link_to[2 * SCRATCH_BYTES + 2];
     bool shared = true;
+
     scratch_path(dir, f->scratch, "dir");
     assert_int_equal(mkdir(dir, 0755), 0);
     static const struct {

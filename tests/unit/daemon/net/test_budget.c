@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "budget.h"
 #include "clocktime.h"
+#include "intake.h"
 #include "numbers.h"
 #include "testing.h"
 
@@ -10,6 +10,7 @@ static size_t taken(enum work work, uint64_t step_ns)
 {
     struct budget budget = budget_begin(work, NOW);
     size_t count = 0;
+
     while (budget_take(&budget, NOW + count * step_ns))
         count++;
     assert_false(budget_left(&budget, NOW + count * step_ns));
@@ -55,6 +56,7 @@ TEST(who_waits_comes_before_who_does_not)
         REQUEST_PAUSE,         REQUEST_RESUME};
     static const enum request_kind asked[] = {REQUEST_GET,    REQUEST_EXPLAIN, REQUEST_LIST,
                                               REQUEST_STATUS, REQUEST_CLIENTS, REQUEST_LOG};
+
     for (size_t i = 0; i < COUNT_OF(urgent); i++)
         assert_int_equal(work_of(urgent[i]), WORK_URGENT);
     for (size_t i = 0; i < COUNT_OF(asked); i++)

@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which request of which peer is handled in which turn. The loop below it and the handlers above it are the test's. */
+/* Which request of which peer is handled in which turn. The streams below it are real, but lead
+ * nowhere; the handlers above it are the test's. */
 #include "intake.h"
 
 #include "clocktime.h"
-#include "loop_backend.h"
+#include "loop_shared.h"
 #include "testing.h"
+
+#include <errno.h>
 
 #define PEERS 8
 #define SEEN_MAX 100000
-
-struct fake_stream {
-    struct loop_stream base;
-    size_t queued;
-    bool held, closed, failed;
-};
 
 struct seen {
     size_t peer;
@@ -29,88 +26,61 @@ struct fixture {
     struct log log;
     struct log_limit log_limit;
     struct config config;
-    size_t queued_by_others;
-    struct fake_stream streams[PEERS];
+    struct loop_stream streams[PEERS];
     struct peer *peers[PEERS];
     struct seen seen[SEEN_MAX];
     size_t seen_count;
-    size_t answer_bytes; /* that each handled request leaves unread */
+    /* that each handled request leaves unread */
+    size_t answer_bytes;
 };
+
+/* That so many bytes of answers are unread. */
+static void leave_unread(struct fixture *f, size_t peer, size_t bytes)
+{
+    f->loop.queued_bytes += bytes - f->streams[peer].queue.bytes;
+    f->streams[peer].queue.bytes = bytes;
+}
 
 /* In place of the daemon's. */
 static void handle(void *ctx, struct peer *peer, etag_str payload)
 {
     struct fixture *f = ctx;
     struct request request;
+
     arena_reset(&f->arena);
     assert_null(request_decode(&request, &f->arena, payload));
     assert_true(f->seen_count < SEEN_MAX);
     f->seen[f->seen_count++] = (struct seen){peer->id, request.id, request.kind};
-    f->streams[peer->id].queued += f->answer_bytes;
-}
-
-static int fake_send(struct loop_stream *stream, etag_str bytes, const int *fds, size_t fd_count)
-{
-    return 0;
-}
-
-static size_t fake_queued(const struct loop_stream *stream)
-{
-    return ((const struct fake_stream *)stream)->queued;
-}
-
-static bool fake_failed(const struct loop_stream *stream)
-{
-    return ((const struct fake_stream *)stream)->failed;
-}
-
-static size_t fake_all_queued(const struct loop *loop)
-{
-    const struct fixture *f = (const void *)((const char *)loop - offsetof(struct fixture, loop));
-    size_t sum = f->queued_by_others;
-    for (size_t i = 0; i < PEERS; i++)
-        sum += f->streams[i].queued;
-    return sum;
-}
-
-static void fake_hold(struct loop_stream *stream, bool hold)
-{
-    ((struct fake_stream *)stream)->held = hold;
+    leave_unread(f, peer->id, f->streams[peer->id].queue.bytes + f->answer_bytes);
 }
 
 static void fake_close(struct loop_stream *stream)
 {
-    ((struct fake_stream *)stream)->closed = true;
+    stream->closed = true;
+    send_queue_clear(&stream->queue);
 }
 
-static const struct loop_backend fake_backend = {
-    .name = "fake",
-    .stream_send = fake_send,
-    .stream_queued = fake_queued,
-    .stream_failed = fake_failed,
-    .queued = fake_all_queued,
-    .stream_hold = fake_hold,
-    .stream_close = fake_close,
-};
+static const struct loop_backend fake_backend = {.name = "fake", .stream_close = fake_close};
 
 static int setup(void **state)
 {
     struct fixture *const f = calloc(1, sizeof(*f));
+
     if (!f)
         return -1;
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
-    f->loop.backend = &fake_backend;
+    shared_loop_init(&f->loop, &fake_backend, NULL, NULL);
     arena_init(&f->arena, ARENA_BYTES_MAX);
     log_limit_init(&f->log_limit, &f->log);
     peers_init(&f->table, &(struct peers_options){
                               .loop = &f->loop, .config = &f->config, .log = &f->log_limit});
     intake_init(&f->intake, &f->table, handle, f);
     for (size_t i = 0; i < PEERS; i++) {
-        f->streams[i].base.backend = &fake_backend;
         f->peers[i] = calloc(1, sizeof(*f->peers[i]));
         assert_non_null(f->peers[i]);
         f->peers[i]->id = i;
-        f->peers[i]->stream = &f->streams[i].base;
+        shared_stream_init(&f->streams[i], &f->loop, -1, f->peers[i]);
+        f->peers[i]->stream = &f->streams[i];
         f->table.table[i] = f->peers[i];
         f->table.count++;
     }
@@ -121,6 +91,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *const f = *state;
+
     peers_deinit(&f->table);
     arena_deinit(&f->arena);
     log_limit_deinit(&f->log_limit);
@@ -133,6 +104,7 @@ static int teardown(void **state)
 static struct request request_of(enum request_kind kind, uint64_t id)
 {
     struct request request = {.id = id, .kind = kind};
+
     if (kind == REQUEST_INVALIDATE)
         ETAG_INIT(&request.targets);
     if (kind == REQUEST_FILL)
@@ -145,6 +117,7 @@ static void come(struct fixture *f, size_t peer, enum request_kind kind, size_t 
                  uint64_t first)
 {
     struct buffer buffer = {0};
+
     for (size_t i = 0; i < count; i++) {
         const struct request request = request_of(kind, first + i);
         assert_int_equal(request_encode(&buffer, &request), 0);
@@ -156,6 +129,7 @@ static void come(struct fixture *f, size_t peer, enum request_kind kind, size_t 
 static size_t seen_of(const struct fixture *f, enum request_kind kind, size_t from)
 {
     size_t count = 0;
+
     for (size_t i = from; i < f->seen_count; i++)
         count += f->seen[i].kind == kind;
     return count;
@@ -188,7 +162,8 @@ CASE(mutations_come_before_fills_that_came_first)
     /* Its answer leaves before anything else is done ... */
     assert_int_equal(f->seen_count, 1);
     assert_int_equal(f->seen[0].kind, REQUEST_INVALIDATE);
-    /* ... and the rest is done then. (Where the turn's time is over before, a question is not the last.) */
+    /* ... and the rest is done then. (Where the turn's time is over before, a question is not the
+     * last.) */
     serve_all(f);
     assert_int_equal(f->seen[1].kind, REQUEST_FILL);
     assert_int_equal(seen_of(f, REQUEST_FILL, 0), 40);
@@ -199,6 +174,7 @@ CASE(a_peers_own_requests_stay_in_order)
 {
     static const enum request_kind kinds[] = {REQUEST_FILL, REQUEST_INVALIDATE, REQUEST_LOG,
                                               REQUEST_FILL, REQUEST_PING};
+
     for (uint64_t id = 0; id < 100; id++)
         come(f, 0, kinds[id % 5], 1, id);
     serve_all(f);
@@ -279,6 +255,7 @@ CASE(an_unfinished_frame_is_read_to_its_end)
     struct buffer buffer = {0};
     struct request request = {.id = 7, .kind = REQUEST_LIST};
     static char long_text[FRAME_BYTES_MAX / 2];
+
     memset(long_text, 'x', sizeof(long_text));
     request.list.prefix = (etag_str){long_text, sizeof(long_text)};
     assert_int_equal(request_encode(&buffer, &request), 0);
@@ -301,14 +278,15 @@ CASE(a_peer_with_unread_answers_is_neither_served_nor_read)
     come(f, 1, REQUEST_PING, 1, 1);
     serve_all(f);
     assert_int_equal(seen_of(f, REQUEST_STATUS, 0), 5);
-    assert_true(f->streams[0].queued <= PEER_UNREAD_BYTES_MAX + f->answer_bytes);
+    assert_true(f->streams[0].queue.bytes <= PEER_UNREAD_BYTES_MAX + f->answer_bytes);
     assert_true(f->streams[0].held);
     assert_true(f->peers[0]->aside);
     assert_int_equal(seen_of(f, REQUEST_PING, 0), 1); /* that is its own affair */
-    f->streams[0].queued = 0;                         /* it reads */
+    leave_unread(f, 0, 0);                            /* it reads */
     serve_all(f);
     assert_int_equal(seen_of(f, REQUEST_STATUS, 0), 10);
-    f->answer_bytes = f->streams[0].queued = 0;
+    f->answer_bytes = 0;
+    leave_unread(f, 0, 0);
     serve_all(f);
     assert_int_equal(seen_of(f, REQUEST_STATUS, 0), 100);
     assert_false(f->streams[0].held);
@@ -317,13 +295,13 @@ CASE(a_peer_with_unread_answers_is_neither_served_nor_read)
 /* The answers of all together are bounded; who changes something does not wait for that. */
 CASE(questions_wait_while_much_is_unread)
 {
-    f->queued_by_others = PEERS_QUEUED_BYTES_MAX / 2 + 1;
+    f->loop.queued_bytes += PEERS_QUEUED_BYTES_MAX / 2 + 1; /* of others */
     come(f, 0, REQUEST_LIST, 1, 1);
     come(f, 1, REQUEST_INVALIDATE, 1, 1);
     come(f, 2, REQUEST_FILL, 1, 1);
     serve_all(f); /* and does not spin */
     assert_int_equal(f->seen_count, 2);
-    f->queued_by_others = 0;
+    f->loop.queued_bytes -= PEERS_QUEUED_BYTES_MAX / 2 + 1;
     assert_false(intake_serve(&f->intake));
     assert_int_equal(f->seen_count, 3);
 }
@@ -348,7 +326,7 @@ CASE(what_a_peer_that_has_gone_asked_is_dropped_and_what_it_told_counts)
     come(f, 0, REQUEST_INVALIDATE, 2, 501);
     come(f, 0, REQUEST_LOG, 500, 503);
     come(f, 0, REQUEST_FILL, 1, 1003);
-    f->streams[0].failed = true;
+    f->streams[0].failure = -EPIPE;
     intake_ended(&f->intake, f->peers[0]);
     serve_all(f);
     assert_int_equal(seen_of(f, REQUEST_INVALIDATE, 0), 2);
@@ -386,7 +364,7 @@ CASE(unread_answers_are_dropped_after_a_while)
     f->answer_bytes = PEER_UNREAD_BYTES_MAX + 1;
     come(f, 0, REQUEST_STATUS, 2, 1);
     f->peers[0]->greeted = f->peers[1]->greeted = true;
-    f->streams[1].queued = PEER_UNREAD_BYTES_MAX + 1; /* asks nothing more: it may take its time */
+    leave_unread(f, 1, PEER_UNREAD_BYTES_MAX + 1); /* asks nothing more: it may take its time */
     serve_all(f);
     const uint64_t now_ns = time_coarse_ns();
     peers_expire(&f->table, now_ns);
@@ -395,7 +373,7 @@ CASE(unread_answers_are_dropped_after_a_while)
     assert_true(f->streams[0].closed);
     assert_false(f->streams[1].closed);
     /* Unless all wait for it. */
-    f->queued_by_others = PEERS_QUEUED_BYTES_MAX;
+    f->loop.queued_bytes += PEERS_QUEUED_BYTES_MAX;
     peers_expire(&f->table, now_ns + PEER_UNREAD_MS_MAX * NS_PER_MS);
     assert_true(f->streams[1].closed);
 }
@@ -405,9 +383,9 @@ CASE(many_who_leave_a_little_unread_do_not_stop_questions_for_ever)
 {
     for (size_t i = 0; i < PEERS; i++)
         f->peers[i]->greeted = true;
-    f->queued_by_others = PEERS_QUEUED_BYTES_MAX / 2 + 1; /* of others like these */
-    f->streams[0].queued = PEERS_UNREAD_BYTES_MAX + 1;
-    f->streams[1].queued = PEERS_UNREAD_BYTES_MAX;
+    f->loop.queued_bytes += PEERS_QUEUED_BYTES_MAX / 2 + 1; /* of others like these */
+    leave_unread(f, 0, PEERS_UNREAD_BYTES_MAX + 1);
+    leave_unread(f, 1, PEERS_UNREAD_BYTES_MAX);
     const uint64_t now_ns = time_coarse_ns();
     peers_expire(&f->table, now_ns);
     assert_false(f->streams[0].closed);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The loop itself: waiting and watching, accepting, and which backend is chosen. Streams stand in test_loop_stream.c. */
+/* The loop itself: waiting and watching, accepting, and which backend is chosen. Streams stand in
+ * test_loop_stream.c. */
 #include "loop_fixture.h"
 #include "numbers.h"
 
@@ -32,6 +33,7 @@ BOTH(turns_last_as_long_as_said)
 static void read_watched(struct harness *h)
 {
     uint64_t count;
+
     assert_int_equal(read(h->watched_fd, &count, sizeof(count)), sizeof(count));
 }
 
@@ -39,6 +41,7 @@ BOTH(watching_is_level_triggered)
 {
     const int watched = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     const int other = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
     assert_int_equal(loop_watch(h->loop, watched), 0);
     assert_int_equal(loop_watch(h->loop, other), 0);
     settle(h);
@@ -65,6 +68,7 @@ BOTH(watches_are_bounded)
     int fds[100];
     size_t count = 0;
     int r = 0;
+
     for (; count < 100 && r == 0; count++) {
         fds[count] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         r = loop_watch(h->loop, fds[count]);
@@ -81,6 +85,7 @@ BOTH(watches_are_bounded)
 static void listen_somewhere(struct harness *h, int type_flags)
 {
     const struct sockaddr_un nameless = {.sun_family = AF_UNIX};
+
     h->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | type_flags, 0);
     assert_true(h->listen_fd >= 0);
     assert_int_equal(bind(h->listen_fd, (const struct sockaddr *)&nameless, sizeof(sa_family_t)),
@@ -93,6 +98,7 @@ static int connect_to(const struct harness *h)
 {
     struct sockaddr_un address;
     socklen_t len = sizeof(address);
+
     assert_int_equal(getsockname(h->listen_fd, (struct sockaddr *)&address, &len), 0);
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     assert_true(fd >= 0);
@@ -103,6 +109,7 @@ static int connect_to(const struct harness *h)
 static void connections_are_accepted(struct harness *h, int type_flags)
 {
     int peers[150];
+
     listen_somewhere(h, type_flags);
     settle(h);
     for (size_t i = 0; i < 150; i++) {
@@ -161,6 +168,7 @@ BOTH(unlisten_ends_accepting)
 BOTH(unaccepted_connections_are_no_leak)
 {
     int peers[20];
+
     listen_somewhere(h, 0);
     settle(h);
     for (int i = 0; i < 20; i++)
@@ -174,6 +182,7 @@ BOTH(unaccepted_connections_are_no_leak)
 BOTH(a_turn_accepts_a_bounded_number)
 {
     int peers[2 * LOOP_ACCEPTS_MAX];
+
     listen_somewhere(h, 0);
     settle(h);
     for (size_t i = 0; i < LOOP_ACCEPTS_MAX + 30; i++)
@@ -197,6 +206,7 @@ static void pause_now(struct harness *h, int fd)
 BOTH(accepting_pauses_at_once_and_goes_on)
 {
     int peers[3];
+
     listen_somewhere(h, 0);
     h->on_accepted = pause_now;
     const uint64_t before = time_ns_of(CLOCK_MONOTONIC);
@@ -219,6 +229,7 @@ static void in_child(int (*body)(enum loop_kind kind), enum loop_kind kind)
 {
     int status;
     const pid_t pid = fork();
+
     assert_true(pid >= 0);
     if (pid == 0)
         _exit(body(kind));
@@ -250,6 +261,7 @@ static size_t exhaust_descriptors(int *out, size_t room)
 {
     size_t count = 0;
     int fd;
+
     while (count < room && (fd = dup(STDERR_FILENO)) >= 0)
         out[count++] = fd;
     return count;
@@ -261,6 +273,7 @@ static int run_out_of_descriptors(enum loop_kind kind)
     static int hoard[256];
     enum loop_kind used;
     char byte = 0;
+
     expect(setrlimit(RLIMIT_NOFILE, &(struct rlimit){256, 256}) == 0);
     expect(loop_open(&h.loop, kind, &handler, &h, &used, NULL) == 0);
     struct side *const side = side_open(&h);
@@ -333,6 +346,7 @@ static int refuse_call(unsigned number)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     const struct sock_fprog program = {COUNT_OF(filter), filter};
+
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -errno;
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;
@@ -344,6 +358,7 @@ static int open_where_refused(unsigned number)
     enum loop_kind used = LOOP_AUTO;
     int refused = 0;
     const int before = count_descriptors();
+
     expect(refuse_call(number) == 0);
     expect(loop_open(&h.loop, LOOP_URING, &handler, &h, &used, &refused) == -EPERM);
     expect(loop_open(&h.loop, LOOP_AUTO, &handler, &h, &used, &refused) == 0);
@@ -382,6 +397,7 @@ ONE(auto_prefers_io_uring, uring)
     struct loop *loop;
     enum loop_kind used;
     int refused = 1;
+
     assert_int_equal(loop_open(&loop, LOOP_AUTO, &handler, h, &used, &refused), 0);
     assert_int_equal(used, LOOP_URING);
     assert_int_equal(refused, 0);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Streams of the loop: bytes and descriptors that they carry, how they end, and how they are closed. */
+/* Streams of the loop: bytes and descriptors that they carry, how they end, and how they are
+ * closed. */
 #include "bytes.h"
 #include "loop_fixture.h"
 
@@ -15,6 +16,7 @@ BOTH(bytes_go_both_ways)
 {
     struct side *const side = side_open(h);
     char out[5];
+
     side->on_received = echo;
     far_write(side, "hello", 5);
     far_read_all(side, out, 5);
@@ -28,6 +30,7 @@ BOTH(non_blocking_sockets_are_taken)
     struct side *const side = &h->sides[h->side_count++];
     int pair[2];
     char out[2];
+
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
     *side = (struct side){.harness = h, .peer = pair[1], .on_received = echo};
     assert_int_equal(loop_stream_open(h->loop, pair[0], side, &side->stream), 0);
@@ -41,6 +44,7 @@ BOTH(sends_wait_for_the_turn)
 {
     struct side *const side = side_open(h);
     char out[8];
+
     send_text(side, "one", 3);
     send_text(side, "", 0);
     send_text(side, "two", 3);
@@ -58,6 +62,7 @@ BOTH(large_messages_go_both_ways)
     char *const in = malloc(BIG_BYTES);
     char *const out = malloc(BIG_BYTES);
     size_t written = 0;
+
     assert_non_null(in);
     assert_non_null(out);
     fill_pattern(in, BIG_BYTES, 1);
@@ -131,6 +136,7 @@ BOTH(busy_peers_leave_room_for_others)
     struct side *const busy = side_open(h);
     struct side *const quiet = side_open(h);
     static char flood[BIG_BYTES];
+
     far_write(quiet, "x", 1);
     for (int i = 0; i < 4 && quiet->got_len == 0; i++) {
         while (send(busy->peer, flood, sizeof(flood), MSG_NOSIGNAL) > 0)
@@ -164,6 +170,7 @@ static size_t read_pair(struct side *side, char *out, int *fds)
 static uint64_t inode_of(int fd)
 {
     struct stat status;
+
     assert_int_equal(fstat(fd, &status), 0);
     return status.st_ino;
 }
@@ -175,6 +182,7 @@ BOTH(descriptors_travel_with_their_bytes)
     const uint64_t inodes[2] = {inode_of(mine[0]), inode_of(mine[1])};
     int theirs[4] = {-1, -1, -1, -1};
     char out[2];
+
     send_text(side, "aa", 2);
     assert_int_equal(loop_stream_send(side->stream, ETAG_LIT("bb"), mine, 2), 0);
     assert_int_equal(loop_stream_send(side->stream, ETAG_LIT("cc"), mine + 1, 1), 0);
@@ -203,6 +211,7 @@ BOTH(unsent_descriptors_are_closed)
     struct side *const side = side_open(h);
     struct side *const gone = side_open(h);
     const int fd = memfd_create("a", MFD_CLOEXEC);
+
     assert_int_equal(loop_stream_send(side->stream, ETAG_LIT("x"), &fd, 1), 0);
     assert_int_equal(loop_stream_send(gone->stream, ETAG_LIT("x"), &fd, 1), 0);
     far_close(gone);
@@ -214,6 +223,7 @@ BOTH(descriptors_of_peers_are_not_taken)
 {
     struct side *const side = side_open(h);
     const int before = count_descriptors();
+
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec part = {(char[]){'x'}, 1};
     struct msghdr message = {.msg_iov = &part,
@@ -235,6 +245,7 @@ BOTH(a_turn_takes_a_bounded_part_of_a_stream)
     struct side *const side = side_open(h);
     static char text[8 * LOOP_RECEIVE_BYTES];
     size_t written = 0;
+
     settle(h);
     while (written < 4 * LOOP_RECEIVE_BYTES) {
         const ssize_t n = send(side->peer, text, sizeof(text) - written, MSG_NOSIGNAL);
@@ -257,6 +268,7 @@ BOTH(held_streams_are_not_read)
 {
     struct side *const side = side_open(h);
     char out[6];
+
     side->on_received = hold_now;
     far_write(side, "first", 5);
     TURN_UNTIL(h, side->got_len == 5);
@@ -280,6 +292,7 @@ BOTH(held_streams_are_not_read)
 BOTH(held_streams_whose_peer_has_gone_are_quiet)
 {
     struct side *const side = side_open(h);
+
     side->on_received = hold_now;
     far_write(side, "first", 5);
     TURN_UNTIL(h, side->got_len == 5);
@@ -298,6 +311,7 @@ BOTH(held_streams_whose_peer_has_gone_are_quiet)
 BOTH(held_streams_that_cannot_be_sent_to_end)
 {
     struct side *const side = side_open(h);
+
     side->on_received = hold_now;
     far_write(side, "first", 5);
     TURN_UNTIL(h, side->got_len == 5);
@@ -312,6 +326,7 @@ BOTH(what_all_streams_have_queued_is_known)
     static char text[BIG_BYTES];
     struct side *const one = side_open(h);
     struct side *const other = side_open(h);
+
     assert_int_equal(loop_queued(h->loop), 0);
     send_text(one, text, sizeof(text));
     send_text(other, text, 100);
@@ -329,6 +344,7 @@ BOTH(half_closed_peers_get_their_answer)
 {
     struct side *const side = side_open(h);
     char out[6];
+
     far_write(side, "question", 8);
     assert_int_equal(shutdown(side->peer, SHUT_WR), 0);
     TURN_UNTIL(h, side->ended_count > 0);
@@ -347,6 +363,7 @@ BOTH(half_closed_peers_get_their_answer)
 BOTH(ended_streams_are_quiet)
 {
     struct side *const side = side_open(h);
+
     far_close(side);
     TURN_UNTIL(h, side->ended_count > 0);
     settle(h);
@@ -364,6 +381,7 @@ BOTH(blocked_streams_that_end_are_quiet)
 {
     struct side *const side = side_open(h);
     static char text[BIG_BYTES];
+
     send_text(side, text, sizeof(text));
     settle(h);
     assert_true(loop_stream_queued(side->stream) > 0);
@@ -379,6 +397,7 @@ BOTH(blocked_streams_that_end_are_quiet)
 BOTH(resets_are_told_once)
 {
     struct side *const side = side_open(h);
+
     send_text(side, "unread", 6);
     TURN_UNTIL(h, loop_stream_queued(side->stream) == 0);
     far_close(side); /* with unread bytes: a reset */
@@ -392,6 +411,7 @@ BOTH(resets_are_told_once)
 BOTH(last_words_arrive_before_the_end)
 {
     struct side *const side = side_open(h);
+
     turn(h);
     far_write(side, "last words", 10);
     far_close(side);
@@ -411,6 +431,7 @@ BOTH(last_words_arrive_before_the_end)
 BOTH(peers_that_stop_reading_end_the_stream)
 {
     struct side *const side = side_open(h);
+
     assert_int_equal(shutdown(side->peer, SHUT_RD), 0);
     send_text(side, "x", 1);
     TURN_UNTIL(h, side->ended_count > 0);
@@ -431,6 +452,7 @@ BOTH(goodbyes_are_delivered)
 {
     struct side *const side = side_open(h);
     char out[7];
+
     side->on_received = say_goodbye;
     far_write(side, "nonsense", 8);
     far_read_all(side, out, 7);
@@ -443,6 +465,7 @@ BOTH(goodbyes_come_after_earlier_answers)
 {
     struct side *const side = side_open(h);
     char out[13];
+
     send_text(side, "answer", 6);
     far_write(side, "nonsense", 8);
     side->on_received = say_goodbye;
@@ -455,6 +478,7 @@ BOTH(closing_the_loop_delivers_goodbyes)
 {
     struct side *const side = side_open(h);
     char out[8];
+
     turn(h);
     send_text(side, "goodbye", 7);
     h->loop = loop_close(h->loop);
@@ -467,6 +491,7 @@ BOTH(closing_does_not_wait_for_the_peer)
 {
     struct side *const side = side_open(h);
     char *const text = malloc(4 * BIG_BYTES);
+
     assert_non_null(text);
     fill_pattern(text, 4 * BIG_BYTES, 3);
     send_text(side, text, 4 * BIG_BYTES);
@@ -492,6 +517,7 @@ BOTH(nothing_comes_after_close)
 {
     struct side *const side = side_open(h);
     struct side *const unarmed = side_open(h);
+
     turn(h);
     far_write(side, "late", 4);
     close_side(side);
@@ -508,6 +534,7 @@ BOTH(nothing_comes_after_close)
 static void close_all(struct side *side, etag_str bytes)
 {
     struct harness *const h = side->harness;
+
     for (size_t i = 0; i < h->side_count; i++)
         close_side(&h->sides[i]);
 }
@@ -520,6 +547,7 @@ static void close_all_at_end(struct side *side)
 static size_t sides_with(const struct harness *h, bool ended)
 {
     size_t count = 0;
+
     for (size_t i = 0; i < h->side_count; i++)
         count += ended ? h->sides[i].ended_count > 0 : h->sides[i].got_len > 0;
     return count;
@@ -549,6 +577,7 @@ BOTH(callbacks_close_other_streams)
 static void open_another(struct side *side, etag_str bytes)
 {
     struct side *const other = side_open(side->harness);
+
     close_side(side);
     send_text(other, "opened", 6);
 }
@@ -557,6 +586,7 @@ BOTH(callbacks_open_streams)
 {
     struct side *const side = side_open(h);
     char out[6];
+
     side->on_received = open_another;
     far_write(side, "x", 1);
     TURN_UNTIL(h, h->side_count == 2);
@@ -571,6 +601,7 @@ BOTH(loop_closes_with_everything_open)
     struct side *const closing = side_open(h);
     struct side *const armed = side_open(h);
     const int watched = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
     assert_int_equal(loop_watch(h->loop, watched), 0);
     send_text(blocked, text, sizeof(text));
     send_text(closing, text, sizeof(text));

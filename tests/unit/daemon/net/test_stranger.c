@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Peers without a role, by real sockets: what they are told, and that nothing they do costs more than their own. */
+/* Peers without a role, by real sockets: what they are told, and that nothing they do costs more
+ * than their own. */
 #include "stranger.h"
 
 #include "bytes.h"
 #include "clocktime.h"
 #include "greeting.h"
+#include "log_sink.h"
 #include "numbers.h"
-#include "testing.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,13 +18,10 @@
 #include <unistd.h>
 
 #define PATIENCE_MS 20000
-#define TEXT_BYTES 65536
 
 struct fixture {
     struct strangers *strangers;
-    struct log log;
-    struct log_limit limit;
-    int log_fd;
+    struct sink *sink;
     struct arena arena;
     struct buffer buffer;
 };
@@ -31,17 +29,16 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *const f = calloc(1, sizeof(*f));
-    int fds[2];
-    if (!f || pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
+    void *sink;
+
+    if (!f || sink_open(&sink) < 0)
         return -1;
-    f->log_fd = fds[0];
-    f->log = (struct log){.fd = fds[1], .least = LOG_INFO};
-    log_limit_init(&f->limit, &f->log);
+    f->sink = sink;
     arena_init(&f->arena, ARENA_BYTES_MAX);
     const struct strangers_options options = {
         .hello = {.kind = REPLY_HELLO,
                   .hello = {.protocol = PROTOCOL_VERSION, .software = ETAG_LIT(DAEMON_SOFTWARE)}},
-        .log = &f->limit,
+        .log = &f->sink->limit,
     };
     *state = f;
     return strangers_start(&f->strangers, &options);
@@ -50,12 +47,12 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *const f = *state;
+
     strangers_stop(f->strangers);
-    log_limit_deinit(&f->limit);
     arena_deinit(&f->arena);
     buffer_deinit(&f->buffer);
-    close(f->log_fd);
-    close(f->log.fd);
+    void *sink = f->sink;
+    (void)sink_close(&sink);
     free(f);
     return 0;
 }
@@ -68,6 +65,7 @@ static int arrive(struct fixture *f)
 {
     int pair[2];
     const struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
+
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     assert_int_equal(setsockopt(pair[1], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
     while (!strangers_have_room(f->strangers))
@@ -88,6 +86,7 @@ static bool hear(struct fixture *f, int fd, struct reply *reply)
 {
     char frame[FRAME_HEADER_BYTES + STRANGER_REPLY_BYTES_MAX];
     const ssize_t n = recv(fd, frame, FRAME_HEADER_BYTES, MSG_WAITALL);
+
     if (n == 0 || (n < 0 && errno == ECONNRESET))
         return false;
     assert_int_equal(n, FRAME_HEADER_BYTES);
@@ -102,6 +101,7 @@ static bool hear(struct fixture *f, int fd, struct reply *reply)
 static void expect_error(struct fixture *f, int fd, enum wire_error code)
 {
     struct reply reply;
+
     assert_true(hear(f, fd, &reply));
     assert_int_equal(reply.kind, REPLY_ERROR);
     assert_int_equal(reply.error.code, code);
@@ -110,6 +110,7 @@ static void expect_error(struct fixture *f, int fd, enum wire_error code)
 static void expect_closed(struct fixture *f, int fd)
 {
     struct reply reply;
+
     assert_false(hear(f, fd, &reply));
     close(fd);
 }
@@ -118,6 +119,7 @@ static int arrive_and_greet(struct fixture *f)
 {
     struct reply reply;
     const int fd = arrive(f);
+
     say(f, fd,
         &(struct request){.id = 1, .kind = REQUEST_HELLO, .hello = {.protocol = PROTOCOL_VERSION}});
     assert_true(hear(f, fd, &reply));
@@ -131,6 +133,7 @@ static int arrive_and_greet(struct fixture *f)
 static void ping(struct fixture *f, int fd)
 {
     struct reply reply;
+
     say(f, fd, &(struct request){.id = 9, .kind = REQUEST_PING});
     assert_true(hear(f, fd, &reply));
     assert_int_equal(reply.kind, REPLY_DONE);
@@ -147,11 +150,10 @@ static void ping(struct fixture *f, int fd)
 
 static size_t log_lines(struct fixture *f)
 {
-    static char text[TEXT_BYTES];
-    const ssize_t len = read(f->log_fd, text, sizeof(text));
     size_t lines = 0;
-    for (ssize_t i = 0; i < len; i++)
-        lines += text[i] == '\n';
+
+    for (const char *at = sink_read(f->sink); (at = strchr(at, '\n')); at++)
+        lines++;
     return lines;
 }
 
@@ -160,6 +162,7 @@ static size_t log_lines(struct fixture *f)
 CASE(strangers_are_told_that_they_have_no_role)
 {
     const int fd = arrive_and_greet(f);
+
     ping(f, fd);
     static const enum request_kind kinds[] = {REQUEST_INVALIDATE, REQUEST_STATUS, REQUEST_PAUSE,
                                               REQUEST_WATCH, REQUEST_LOG};
@@ -180,6 +183,7 @@ CASE(strangers_break_the_protocol_only_for_themselves)
 {
     const int other = arrive_and_greet(f);
     int fd = arrive(f);
+
     say(f, fd, &(struct request){.id = 9, .kind = REQUEST_PING});
     expect_error(f, fd, WIRE_ERROR_NO_HELLO);
     expect_closed(f, fd);
@@ -205,6 +209,7 @@ CASE(large_requests_want_a_role)
 {
     const int fd = arrive_and_greet(f);
     char head[FRAME_HEADER_BYTES];
+
     store_u32(head, STRANGER_FRAME_BYTES_MAX + 1);
     assert_int_equal(send(fd, head, sizeof(head), MSG_NOSIGNAL), sizeof(head));
     expect_error(f, fd, WIRE_ERROR_DENIED);
@@ -214,6 +219,7 @@ CASE(large_requests_want_a_role)
 CASE(a_crowd_is_bounded_and_may_come_again)
 {
     int fds[STRANGERS_MAX];
+
     for (size_t i = 0; i < STRANGERS_MAX; i++)
         fds[i] = arrive_and_greet(f);
     for (size_t i = 0; i < 500; i++)
@@ -243,13 +249,15 @@ CASE(lengths_of_nothing_do_not_fill_the_log)
 
 /* ---- What they do not read ---- */
 
-/* Row 4 of the attack: it is not served beyond what its socket takes, and the rest of what it sends waits in its own. */
+/* Row 4 of the attack: it is not served beyond what its socket takes, and the rest of what it sends
+ * waits in its own. */
 CASE(a_stranger_that_reads_nothing_is_not_read)
 {
     const int fd = arrive_and_greet(f);
     struct pollfd writable = {.fd = fd, .events = POLLOUT};
     size_t sent = 0;
     char frames[600];
+
     for (size_t i = 0; i < sizeof(frames); i += 6)
         memcpy(frames + i, "\2\0\0\0\x4a\0", 6); /* status, id 0: a refusal */
     /* Full for a while: nobody takes anything out. */
@@ -272,6 +280,7 @@ CASE(pipelined_pings_leave_room_for_others)
 {
     int fds[STRANGERS_MAX - 1];
     static char pings[6 * 1000];
+
     for (size_t i = 0; i < sizeof(pings); i += 6)
         memcpy(pings + i, "\2\0\0\0\x2a\0", 6);
     for (size_t i = 0; i < STRANGERS_MAX - 1; i++) {
@@ -295,6 +304,7 @@ static int lingering_socket(int *listener)
     socklen_t len = sizeof(address);
     static char bytes[65536];
     const int small = 4096;
+
     *listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(setsockopt(*listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
     assert_int_equal(bind(*listener, (struct sockaddr *)&address, len), 0);
@@ -325,7 +335,8 @@ static void send_along(int fd, const char *bytes, size_t len, int passed)
     assert_int_equal(sendmsg(fd, &message, MSG_NOSIGNAL), len);
 }
 
-/* The server may have closed its copy already: then this is the close that sleeps, until the listener is closed. */
+/* The server may have closed its copy already: then this is the close that sleeps, until the
+ * listener is closed. */
 static void *close_run(void *argument)
 {
     close((int)(intptr_t)argument);
@@ -338,6 +349,7 @@ CASE(descriptors_whose_closing_sleeps_hold_up_nobody)
     const int other = arrive_and_greet(f);
     int listeners[20];
     pthread_t closers[20];
+
     for (size_t i = 0; i < 20; i++) {
         const int passed = lingering_socket(&listeners[i]);
         const int fd = i % 2 ? arrive_and_greet(f) : arrive(f);
@@ -360,6 +372,7 @@ CASE(all_are_told_when_roles_changed)
 {
     const int greeted = arrive_and_greet(f);
     const int fresh = arrive(f); /* may still wait to be served */
+
     strangers_dismiss(f->strangers);
     expect_error(f, greeted, WIRE_ERROR_ROLES);
     expect_closed(f, greeted);
@@ -370,7 +383,8 @@ CASE(all_are_told_when_roles_changed)
     close(again);
 }
 
-/* A peer that connects as soon as it hears of the change may be taken before the thread has ended the former ones. */
+/* A peer that connects as soon as it hears of the change may be taken before the thread has ended
+ * the former ones. */
 CASE(who_comes_after_the_change_stays)
 {
     for (int i = 0; i < 20; i++) {
@@ -388,6 +402,7 @@ CASE(stopping_closes_all)
 {
     const int greeted = arrive_and_greet(f);
     const int fresh = arrive(f);
+
     f->strangers = strangers_stop(f->strangers);
     expect_closed(f, greeted);
     expect_closed(f, fresh);

@@ -47,6 +47,7 @@ static int clear(void **state)
 {
     static const char *const names[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
                                         "LISTEN_FDS",    "LISTEN_PID",    "LISTEN_FDNAMES"};
+
     for (size_t i = 0; i < COUNT_OF(names); i++)
         unsetenv(names[i]);
     return 0;

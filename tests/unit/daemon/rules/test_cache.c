@@ -169,7 +169,8 @@ static struct cache_stored stored_now(struct fixture *f, size_t first, size_t co
     return stored;
 }
 
-/* Rule WIDER_FILL_RECORDED begins here: the former entry, where it is current, would not hear of what the new one depends on. */
+/* Rule WIDER_FILL_RECORDED begins here: the former entry, where it is current, would not hear of
+ * what the new one depends on. */
 CASE(test_a_fill_tells_what_its_key_had)
 {
     struct cache_stored stored = stored_now(f, 0, 1);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Interned sets against plain reference counts: more sets than buckets, so that chains get long and are cut anywhere. */
+/* Interned sets against plain reference counts: more sets than buckets, so that chains get long and
+ * are cut anywhere. */
 #include "testing.h"
 
 #include "bytes.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guards in the daemon's memory: signs of life, linger, ends that are remembered, counts of flux. */
+/* Guards in the daemon's memory: signs of life, linger, ends that are remembered, counts of
+ * flux. */
 #include "testing.h"
 
 #include "clocktime.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The index's writer against a plain map, and every rule of its own: order of eviction, moving, sharing, seals. */
+/* The index's writer against a plain map, and every rule of its own: order of eviction, moving,
+ * sharing, seals. */
 #include "made_entry.h"
 
 #include <errno.h>
@@ -22,6 +23,7 @@ static const struct index_options small = {
 static struct index *opened(void)
 {
     struct index *index = NULL;
+
     assert_int_equal(index_open(&index, &small), 0);
     return index;
 }
@@ -34,6 +36,7 @@ static uint64_t homes(struct index *index)
 static struct hash128 key_at(struct index *index, uint64_t home, uint64_t number)
 {
     const struct hash128 key = made_fingerprint(homes(index), home, number);
+
     assert_int_equal(layout_home(homes(index), key), home);
     return key;
 }
@@ -42,6 +45,7 @@ static struct hash128 key_at(struct index *index, uint64_t home, uint64_t number
 static struct index_entry plain(struct hash128 key, uint64_t fill_lsn)
 {
     static const uint32_t clocks[] = {CLOCK_FLOOR, 5};
+
     return (struct index_entry){
         .fingerprint = key,
         .fill_lsn = fill_lsn,
@@ -57,6 +61,7 @@ static struct index_entry plain(struct hash128 key, uint64_t fill_lsn)
 static struct hash128 stored(struct index *index, struct index_entry entry)
 {
     struct index_evicted evicted;
+
     assert_int_equal(index_put(index, &entry, NOW_NS, &evicted), INDEX_STORED);
     struct shm_entry found;
     assert_int_equal(shm_find(index_view(index), entry.fingerprint, &found), SHM_FOUND);
@@ -68,6 +73,7 @@ static bool is_there(struct index *index, struct hash128 key)
 {
     struct shm_entry found, own;
     const bool found_by_reader = shm_find(index_view(index), key, &found) == SHM_FOUND;
+
     assert_int_equal(found_by_reader, index_find(index, key, &own));
     return found_by_reader;
 }
@@ -76,6 +82,7 @@ TEST(test_header)
 {
     struct index *index = opened();
     const struct layout_header *const h = index_view(index)->header;
+
     assert_null(layout_validate(h, index_bytes(index)));
     assert_int_equal(h->incarnation, 3);
     assert_int_equal(h->incarnation_id, 4);
@@ -96,6 +103,7 @@ TEST(test_seals)
     const size_t bytes = index_bytes(index);
     const int seals = fcntl(fd, F_GET_SEALS);
     const int wanted = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+
     assert_int_equal(seals & wanted, wanted);
     assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 
@@ -127,6 +135,7 @@ TEST(test_seals)
 TEST(test_open_refused)
 {
     struct rlimit former, tight = {.rlim_cur = 1 << 20};
+
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &former), 0);
     tight.rlim_max = former.rlim_max;
     signal(SIGXFSZ, SIG_IGN);
@@ -147,6 +156,7 @@ TEST(test_put_replace_remove)
     struct index *index = opened();
     const struct hash128 key = key_at(index, 3, 1);
     struct shm_entry found;
+
     assert_false(index_find(index, key, &found));
     assert_false(index_remove(index, key));
 
@@ -186,11 +196,12 @@ static void fill_up(struct index *index, uint64_t count)
         assert_true(hash128_is_zero(stored(index, plain(key_at(index, 200 + i, 1000000 + i), 1))));
 }
 
-/* At capacity: first a stale one of the window, then one in flux, then expired, then the oldest; none if the window
- * is empty. */
+/* At capacity: first a stale one of the window, then one in flux, then expired, then the oldest;
+ * none if the window is empty. */
 TEST(test_eviction_order)
 {
     struct index *index = opened();
+
     fill_up(index, CAPACITY_MIN - 6);
     enum { FRESH, OLD, EXPIRED, STALE, FLUX, FRESHER };
     struct hash128 keys[6];
@@ -238,6 +249,7 @@ TEST(test_eviction_order)
 TEST(test_displacement)
 {
     struct index *index = opened();
+
     for (uint64_t i = 0; i < 200; i++)
         stored(index, plain(key_at(index, i, i), 1));
     for (uint64_t i = 0; i < 6; i++)
@@ -254,11 +266,13 @@ TEST(test_displacement)
     index_close(index);
 }
 
-/* More entries of one home than its window has slots; also at the end of the array, where nothing wraps around. */
+/* More entries of one home than its window has slots; also at the end of the array, where nothing
+ * wraps around. */
 TEST(test_one_home)
 {
     struct index *index = opened();
     const uint64_t at[] = {0, homes(index) - 1};
+
     for (size_t n = 0; n < 2; n++) {
         for (uint64_t i = 0; i < HOP_WINDOW; i++)
             assert_true(hash128_is_zero(stored(index, plain(key_at(index, at[n], i), 10 + i))));
@@ -280,6 +294,7 @@ TEST(test_shared_field_sets)
         {.field = {ETAG_LIT("Cache-Control"), ETAG_LIT("max-age=60")}},
         {.field = {ETAG_LIT("Vary"), ETAG_LIT("Accept")}},
     };
+
     for (uint64_t i = 0; i < 20; i++) {
         struct index_entry entry = plain(key_at(index, i, i), 1);
         entry.fieldset = made_fieldset(packed, fields, i < 10 ? 1 : 2);
@@ -310,7 +325,8 @@ TEST(test_shared_field_sets)
 enum { KEYS = 1600, ROUNDS = 60000 };
 
 struct plain_map {
-    uint64_t fill_lsn[KEYS]; /* 0: not there */
+    /* 0: not there */
+    uint64_t fill_lsn[KEYS];
     struct hash128 keys[KEYS];
     uint64_t count;
 };
@@ -330,6 +346,7 @@ static void check_key(struct index *index, const struct plain_map *map, size_t k
 {
     struct shm_entry found, own;
     const enum shm_find result = shm_find(index_view(index), map->keys[k], &found);
+
     assert_int_equal(result, map->fill_lsn[k] ? SHM_FOUND : SHM_MISSING);
     assert_int_equal(index_find(index, map->keys[k], &own), map->fill_lsn[k] != 0);
     if (result != SHM_FOUND)
@@ -347,6 +364,7 @@ TEST(test_against_a_map)
     struct index *index = opened();
     static struct plain_map map;
     uint64_t seed = 1, counts[3] = {0};
+
     for (size_t k = 0; k < KEYS; k++) /* a third of the keys crowd in a tenth of the homes */
         map.keys[k] = key_at(index, random_next(&seed) % (homes(index) / (k % 3 ? 1 : 10)), k);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The writer and readers at once, on one mapping so that ThreadSanitizer sees both. Crowded homes make entries move, few
- * keys make slots and pool records change hands all the time; and once more with more than the pool holds, so that records are
- * cleared away by eviction and others written in their place. Whatever a reader is told to be found must be, in every
- * byte, what was stored for that key under that fill LSN, and never older than what it saw before.
+ * The writer and readers at once, on one mapping so that ThreadSanitizer sees both. Crowded homes
+ * make entries move, few keys make slots and pool records change hands all the time; and once more
+ * with more than the pool holds, so that records are cleared away by eviction and others written in
+ * their place. Whatever a reader is told to be found must be, in every byte, what was stored for
+ * that key under that fill LSN, and never older than what it saw before.
  */
 #include "made_entry.h"
 
@@ -35,17 +36,20 @@ struct reader {
     const struct shm_view *view;
     const struct hash128 *keys;
     size_t key_count;
-    const bool *done; /* atomic */
+    /* atomic */
+    const bool *done;
     uint64_t seed;
     uint64_t last_lsn[KEYS_MAX];
     uint64_t found, missing, torn, newer;
-    const char *wrong; /* NULL: all well */
+    /* NULL: all well */
+    const char *wrong;
     pthread_t thread;
 };
 
 static void look_up(struct reader *r, size_t k)
 {
     struct shm_entry found;
+
     switch (shm_find(r->view, r->keys[k], &found)) {
     case SHM_MISSING:
         r->missing++;
@@ -78,6 +82,7 @@ static void look_up(struct reader *r, size_t k)
 static void *reader_run(void *argument)
 {
     struct reader *const r = argument;
+
     while (!r->wrong && !__atomic_load_n(r->done, __ATOMIC_RELAXED))
         look_up(r, random_next(&r->seed) % r->key_count);
     return NULL;
@@ -88,6 +93,7 @@ static void write_rounds(struct index *index, const struct course *course,
 {
     struct shm_view *const view = index_view(index);
     uint64_t seed = 99;
+
     for (uint64_t lsn = 1; lsn <= course->rounds; lsn++) {
         /* Half of the rounds go to few keys, so that one slot changes while a reader copies it. */
         const uint64_t pick = random_next(&seed);
@@ -115,6 +121,7 @@ static struct index_stats race(const struct course *course)
         .plan = {.capacity = course->capacity, .clock_count = CLOCKS, .pool_bytes = POOL_BYTES_MIN},
         .incarnation_id = 1};
     struct index *index = NULL;
+
     assert_int_equal(index_open(&index, &options), 0);
     static struct hash128 keys[KEYS_MAX];
     for (uint64_t k = 0; k < course->keys; k++)
@@ -160,6 +167,7 @@ TEST(test_crowded_homes)
     const struct course course = {
         .keys = 192, .homes_used = 160, .capacity = CAPACITY_MIN, .rounds = ROUNDS};
     const struct index_stats stats = race(&course);
+
     assert_true(stats.moved > 100);
     assert_int_equal(stats.evicted_pool, 0);
 }
@@ -169,6 +177,7 @@ TEST(test_full_pool)
     const struct course course = {
         .keys = KEYS_MAX, .homes_used = 30000, .capacity = 32768, .rounds = 2 * ROUNDS};
     const struct index_stats stats = race(&course);
+
     /* The index has room for all of them: each made room in the pool. */
     assert_true(stats.evicted_pool + stats.evicted_stale > 1000);
 }

@@ -11,6 +11,7 @@ enum { SLOTS = 200, UNITS = 64, ROUNDS = 20000 };
 static size_t owners_of(const struct owners *owners, uint32_t unit, bool seen[SLOTS])
 {
     size_t count = 0;
+
     for (uint64_t slot = owners_first(owners, unit); slot != OWNERS_NONE;
          slot = owners_next(owners, slot), count++) {
         assert_true(slot < SLOTS && !seen[slot] && count < SLOTS);
@@ -24,6 +25,7 @@ TEST(lists_of_a_set_have_each_owner_once)
     struct owners *owners = NULL;
     uint32_t set_of[SLOTS] = {0};
     uint64_t seed = 3;
+
     assert_int_equal(owners_open(&owners, SLOTS, UNITS), 0);
     for (int round = 0; round < ROUNDS; round++) {
         const uint64_t slot = random_next(&seed) % SLOTS;
@@ -46,6 +48,7 @@ TEST(a_record_of_one_entry_has_one_owner)
 {
     struct owners *owners = NULL;
     const struct pool_refs both = {.fieldset = 3, .overflow = 9};
+
     assert_int_equal(owners_open(&owners, SLOTS, UNITS), 0);
     assert_int_equal(owners_first(owners, 9), OWNERS_NONE);
     owners_add(owners, 0, both); /* slot 0 is one as any other */

@@ -12,6 +12,7 @@
 static struct pool *opened(uint32_t units)
 {
     struct pool *pool = NULL;
+
     assert_int_equal(pool_open(&pool, units), 0);
     pool_grow(pool, units);
     return pool;
@@ -41,6 +42,7 @@ TEST(test_exhaustion_and_merge)
 {
     struct pool *pool = opened(UNITS);
     bool taken[UNITS] = {false};
+
     for (uint32_t i = 1; i < UNITS; i++) {
         const uint32_t unit = pool_take(pool, 64);
         assert_true(unit > 0 && unit < UNITS && !taken[unit]);
@@ -67,6 +69,7 @@ TEST(test_exhaustion_and_merge)
 TEST(test_smallest_run_first)
 {
     struct pool *pool = opened(64); /* chunk 0 lacks unit 0, chunk 1 is whole */
+
     for (int i = 0; i < 31; i++)
         assert_true(pool_take(pool, 64) < 32);
     assert_int_equal(pool_take(pool, 2048), 32);
@@ -82,6 +85,7 @@ TEST(test_odd_unit_counts)
 {
     struct pool *pool = opened(95); /* the last 31 units make no chunk and are left alone */
     uint32_t count = 0;
+
     for (uint32_t unit; (unit = pool_take(pool, 1)) != 0; count++)
         assert_true(unit < 64);
     assert_int_equal(count, 63);

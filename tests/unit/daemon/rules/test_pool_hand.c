@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A full pool: what is filled is stored, at the cost of few others, whatever sizes the records have that are in the way. */
+/* A full pool: what is filled is stored, at the cost of few others, whatever sizes the records have
+ * that are in the way. */
 #include "made_entry.h"
 #include "numbers.h"
 #include "pool_hand.h"
@@ -25,7 +26,8 @@
 struct fixture {
     struct index *index;
     uint64_t lsn;
-    size_t evicted; /* by the last put */
+    /* by the last put */
+    size_t evicted;
     char tag[ENTITY_TAG_BYTES_MAX];
     char value[FIELDSET_BYTES_MAX];
     struct kept_field field;
@@ -39,6 +41,7 @@ static struct index *opened(uint64_t pool_bytes)
         .plan = {.capacity = CAPACITY, .clock_count = CLOCKS, .pool_bytes = pool_bytes},
         .incarnation_id = 4};
     struct index *index = NULL;
+
     assert_int_equal(index_open(&index, &options), 0);
     return index;
 }
@@ -46,6 +49,7 @@ static struct index *opened(uint64_t pool_bytes)
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     f->index = opened(POOL_BYTES_MIN);
     *state = f;
     return 0;
@@ -54,6 +58,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     index_close(f->index);
     free(f);
     return 0;
@@ -64,12 +69,14 @@ static int tear_down(void **state)
 static struct hash128 key_of(const struct fixture *f, uint64_t number)
 {
     const uint64_t homes = index_view(f->index)->home_count;
+
     return made_fingerprint(homes, random_mix(number) % homes, number);
 }
 
 static bool is_there(const struct fixture *f, uint64_t number)
 {
     struct shm_entry found;
+
     return shm_find(index_view(f->index), key_of(f, number), &found) == SHM_FOUND;
 }
 
@@ -89,6 +96,7 @@ static struct index_entry plain(struct fixture *f, uint64_t number)
 static struct index_entry with_tag(struct fixture *f, uint64_t number, size_t bytes)
 {
     struct index_entry entry = plain(f, number);
+
     made_text(f->tag, bytes, number);
     f->tag[0] = f->tag[bytes - 1] = '"';
     entry.etag = (etag_str){f->tag, bytes};
@@ -99,6 +107,7 @@ static struct index_entry with_tag(struct fixture *f, uint64_t number, size_t by
 static struct index_entry with_clocks(struct fixture *f, uint64_t number)
 {
     struct index_entry entry = plain(f, number);
+
     for (uint32_t i = 0; i < SLOT_CLOCKS + 1; i++)
         f->clocks[i] = 1 + i;
     entry.clock_count = SLOT_CLOCKS + 1;
@@ -110,6 +119,7 @@ static struct index_entry with_set(struct fixture *f, uint64_t number, uint64_t 
 {
     struct index_entry entry = plain(f, number);
     const size_t len = bytes - 32;
+
     made_text(f->value, len, 0);
     (void)snprintf(f->value, 24, "%020llu", (unsigned long long)set);
     f->value[20] = 'x';
@@ -125,6 +135,7 @@ static enum index_put put(struct fixture *f, struct index_entry entry)
     const uint64_t before = index_count(f->index);
     const bool was_there = index_find(f->index, entry.fingerprint, &found);
     const enum index_put result = index_put(f->index, &entry, NOW_NS, &evicted);
+
     f->evicted = evicted.count;
     for (size_t i = 0; i < evicted.count; i++)
         assert_false(index_find(f->index, evicted.fingerprints[i], &found));
@@ -148,10 +159,12 @@ CASE(long_tags_go_on_when_the_pool_is_full)
         assert_int_equal(is_there(f, i), i >= 2 * TAGS_MAX); /* the oldest went first */
 }
 
-/* Records of one unit in every chunk, none of them free: a record of a whole chunk finds its place, and costs one chunk's. */
+/* Records of one unit in every chunk, none of them free: a record of a whole chunk finds its place,
+ * and costs one chunk's. */
 CASE(a_large_record_finds_room_among_small_ones)
 {
     const uint64_t small = POOL_UNITS - 1;
+
     for (uint64_t i = 0; i < small; i++)
         assert_int_equal(put(f, with_clocks(f, i)), INDEX_STORED);
     assert_int_equal(index_pool_used_units(f->index), small);
@@ -173,6 +186,7 @@ CASE(what_is_of_no_use_goes_first)
     const struct index_stats *const stats = index_stats(f->index);
     static const uint32_t clock[] = {77};
     uint64_t stale = 0, expired = 0;
+
     for (uint64_t i = 0; i < TAGS_MAX; i++) {
         struct index_entry entry = with_tag(f, i, TAG_BYTES);
         if (i % 8 == 6)
@@ -210,6 +224,7 @@ CASE(a_set_that_everybody_has_stays)
 CASE(sets_of_a_page_go_with_its_variants)
 {
     const uint64_t pages = 3 * (POOL_UNITS / 8);
+
     for (uint64_t i = 0; i < 3 * pages; i++) {
         assert_int_equal(put(f, with_set(f, i, i / 3, 500)), INDEX_STORED);
         assert_in_range(f->evicted, 0, 3);
@@ -217,12 +232,13 @@ CASE(sets_of_a_page_go_with_its_variants)
     assert_in_range(index_stats(f->index)->fieldset_count, POOL_UNITS / 8 - 2, POOL_UNITS / 8);
 }
 
-/* The worst that a pool made small can hold: nothing but sets that twice as many entries share as may go for one. New sets are
- * refused, but not for ever. */
+/* The worst that a pool made small can hold: nothing but sets that twice as many entries share as
+ * may go for one. New sets are refused, but not for ever. */
 CASE(sets_of_many_entries_do_not_stay_for_ever)
 {
     const uint64_t sets = POOL_UNITS / POOL_RUN_UNITS_MAX - 1, each = 64;
     uint64_t refused = 0, number = sets * each;
+
     for (uint64_t i = 0; i < sets * each; i++)
         assert_int_equal(put(f, with_set(f, i, i / each, 2000)), INDEX_STORED);
     while (put(f, with_set(f, number, number, 2000)) == INDEX_NO_ROOM) {
@@ -234,7 +250,8 @@ CASE(sets_of_many_entries_do_not_stay_for_ever)
     print_message("%llu refused\n", (unsigned long long)refused);
 }
 
-/* Filled again in a full pool: nobody hears that the entry itself went, and it stays if there is no room. */
+/* Filled again in a full pool: nobody hears that the entry itself went, and it stays if there is no
+ * room. */
 CASE(an_entry_does_not_evict_itself)
 {
     for (uint64_t i = 0; i < TAGS_MAX; i++)
@@ -283,6 +300,7 @@ CASE(records_of_all_sizes_against_a_map)
     static uint64_t fill_lsn[KEYS];
     static struct hash128 keys[KEYS];
     uint64_t seed = 11;
+
     for (size_t k = 0; k < KEYS; k++)
         keys[k] = key_of(f, k);
     for (uint64_t round = 1; round <= ROUNDS; round++) {
@@ -314,6 +332,7 @@ CASE(records_of_all_sizes_against_a_map)
 static uint64_t allocated_bytes(const struct index *index)
 {
     struct stat st;
+
     assert_int_equal(fstat(index_fd(index), &st), 0);
     return (uint64_t)st.st_blocks * 512;
 }
@@ -348,6 +367,7 @@ static void fallocate_refuse(void)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     const struct sock_fprog program = {.len = COUNT_OF(code), .filter = code};
+
     assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
     assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
 }
@@ -356,6 +376,7 @@ static void fallocate_refuse(void)
 CASE(memory_that_is_refused_is_a_full_pool)
 {
     int status;
+
     if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0) {
         print_message("skipped: this kernel, or an emulator, has no seccomp\n");
         skip();

@@ -7,21 +7,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A key in canonical form, and an entry with one of everything. */
-struct made {
+/* An entry with one of everything, and its key in canonical form; an event; and the bytes that the
+ * test is about. */
+struct fixture {
     struct key key;
     struct kept_field fields[3];
     uint8_t packed[FIELDSET_BYTES_MAX];
     etag_str surrogates[2];
     struct entry_record record;
+    struct event event;
+    struct buffer buffer;
+    struct arena arena;
 };
 
-static struct made *made_new(void)
+static void make_entry(struct fixture *made)
 {
     static const etag_field vary[] = {{ETAG_LIT("accept-language"), ETAG_LIT("de")},
                                       {ETAG_LIT("accept"), {NULL, 0}}};
-    struct made *made = calloc(1, sizeof(*made));
     etag_key key;
+
     ETAG_INIT(&key);
     key.resource = (etag_resource){ETAG_LIT("api.example"), ETAG_LIT("/uploads/42?full=1")};
     key.scope = (etag_scope){ETAG_SCOPE_NAMED, ETAG_LIT("customer:7")};
@@ -49,8 +53,65 @@ static struct made *made_new(void)
         .fill_lsn = UINT64_C(0x123456789abcdef),
         .expires_wall_ms = UINT64_C(1800000000000)};
     assert_null(entry_check(&made->record.entry, made->packed));
-    return made;
 }
+
+static void make_event(struct fixture *made)
+{
+    static const etag_resource resources[] = {{ETAG_LIT("api.example"), ETAG_LIT("/a?x")},
+                                              {{NULL, 0}, ETAG_LIT("/b")}};
+    static const etag_str surrogates[] = {ETAG_LIT("s:1"), ETAG_LIT("s:2"), ETAG_LIT("s:3")};
+    static const etag_resource prefixes[] = {{ETAG_LIT("h"), ETAG_LIT("/p/")}};
+    struct event *event = &made->event;
+
+    *event = (struct event){.lsn = 77, .wall_ms = 123456, .peer_pid = 4321, .peer_uid = 1000};
+    ETAG_INIT(&event->targets);
+    event->targets.resources = resources;
+    event->targets.resource_count = 2;
+    event->targets.surrogates = surrogates;
+    event->targets.surrogate_count = 3;
+    event->targets.prefixes = prefixes;
+    event->targets.prefix_count = 1;
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    assert_non_null(f);
+    make_entry(f);
+    make_event(f);
+    arena_init(&f->arena, ARENA_BYTES_MAX);
+    *state = f;
+    return 0;
+}
+
+static int setup_entry(void **state)
+{
+    (void)setup(state);
+    struct fixture *f = *state;
+    return entry_record_pack(&f->buffer, &f->record);
+}
+
+static int setup_event(void **state)
+{
+    (void)setup(state);
+    struct fixture *f = *state;
+    return event_record_pack(&f->buffer, &f->event);
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    buffer_deinit(&f->buffer);
+    arena_deinit(&f->arena);
+    free(f);
+    return 0;
+}
+
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+#define ENTRY_CASE(name) TEST_OF(name, struct fixture *f, setup_entry, teardown)
+#define EVENT_CASE(name) TEST_OF(name, struct fixture *f, setup_event, teardown)
 
 static etag_str bytes_of(const struct buffer *buffer)
 {
@@ -63,20 +124,47 @@ static void assert_str(etag_str actual, const char *expected)
     assert_memory_equal(actual.data, expected, actual.len);
 }
 
-TEST(an_entry_comes_back_as_it_was)
+typedef bool (*parse_fn)(const uint8_t *bytes, size_t len);
+
+/* Any part of it, and any more, is refused. */
+static void expect_only_whole(struct fixture *f, parse_fn parse)
 {
-    struct made *made = made_new();
-    struct buffer buffer = {0};
+    for (size_t len = 0; len < f->buffer.len; len++)
+        if (parse(f->buffer.bytes, len))
+            fail_msg("accepted: %zu bytes of %zu", len, f->buffer.len);
+    assert_true(parse(f->buffer.bytes, f->buffer.len));
+    assert_int_equal(buffer_reserve(&f->buffer, 1), 0);
+    f->buffer.bytes[f->buffer.len] = 0;
+    assert_false(parse(f->buffer.bytes, f->buffer.len + 1));
+}
+
+/* For a sanitizer. */
+static void parse_changed(struct fixture *f, parse_fn parse, uint64_t seed)
+{
+    uint8_t *changed = malloc(f->buffer.len);
+
+    for (int round = 0; round < 20000; round++) {
+        memcpy(changed, f->buffer.bytes, f->buffer.len);
+        const unsigned flips = 1 + (unsigned)(random_next(&seed) % 4);
+        for (unsigned i = 0; i < flips; i++)
+            changed[random_next(&seed) % f->buffer.len] = (uint8_t)random_next(&seed);
+        (void)parse(changed, f->buffer.len);
+    }
+    free(changed);
+}
+
+ENTRY_CASE(an_entry_comes_back_as_it_was)
+{
     struct entry_record record;
     struct entry_record_parts parts;
-    assert_int_equal(entry_record_pack(&buffer, &made->record), 0);
-    assert_true(entry_record_parse(bytes_of(&buffer), &record, &parts));
+
+    assert_true(entry_record_parse(bytes_of(&f->buffer), &record, &parts));
 
     const struct entry *entry = &record.entry;
-    assert_int_equal(record.fill_lsn, made->record.fill_lsn);
-    assert_int_equal(record.expires_wall_ms, made->record.expires_wall_ms);
-    assert_int_equal(record.key_bytes.len, made->key.len);
-    assert_memory_equal(record.key_bytes.data, made->key.bytes, made->key.len);
+    assert_int_equal(record.fill_lsn, f->record.fill_lsn);
+    assert_int_equal(record.expires_wall_ms, f->record.expires_wall_ms);
+    assert_int_equal(record.key_bytes.len, f->key.len);
+    assert_memory_equal(record.key_bytes.data, f->key.bytes, f->key.len);
     assert_str(entry->etag, "W/\"v1\"");
     assert_int_equal(entry->last_modified, -1000);
     assert_int_equal(entry->max_age_ms, 90000);
@@ -99,43 +187,34 @@ TEST(an_entry_comes_back_as_it_was)
     assert_int_equal(entry->key.vary_count, 2);
     assert_str(entry->key.vary[0].name, "accept");
     assert_null(entry->key.vary[0].value.data);
-    buffer_deinit(&buffer);
-    free(made);
 }
 
-TEST(an_entry_with_nothing_optional_comes_back)
+CASE(an_entry_with_nothing_optional_comes_back)
 {
-    struct made *made = made_new();
-    struct buffer buffer = {0};
     struct entry_record record;
     struct entry_record_parts parts;
-    made->record.entry = (struct entry){.etag = ETAG_LIT("\"\""), .last_modified = ETAG_NO_DATE};
-    assert_int_equal(entry_record_pack(&buffer, &made->record), 0);
-    assert_true(entry_record_parse(bytes_of(&buffer), &record, &parts));
+
+    f->record.entry = (struct entry){.etag = ETAG_LIT("\"\""), .last_modified = ETAG_NO_DATE};
+    assert_int_equal(entry_record_pack(&f->buffer, &f->record), 0);
+    assert_true(entry_record_parse(bytes_of(&f->buffer), &record, &parts));
     assert_int_equal(record.entry.field_count, 0);
     assert_int_equal(record.entry.surrogate_count, 0);
     assert_null(record.entry.content_location.data);
     assert_true(record.entry.last_modified == ETAG_NO_DATE);
-    buffer_deinit(&buffer);
-    free(made);
 }
 
-TEST(records_are_appended)
+ENTRY_CASE(records_are_appended)
 {
-    struct made *made = made_new();
-    struct buffer buffer = {0};
     struct entry_record record;
     struct entry_record_parts parts;
-    assert_int_equal(entry_record_pack(&buffer, &made->record), 0);
-    const size_t first = buffer.len;
-    assert_int_equal(entry_record_pack(&buffer, &made->record), 0);
-    assert_int_equal(buffer.len, 2 * first);
-    assert_memory_equal(buffer.bytes, buffer.bytes + first, first);
+    const size_t first = f->buffer.len;
+
+    assert_int_equal(entry_record_pack(&f->buffer, &f->record), 0);
+    assert_int_equal(f->buffer.len, 2 * first);
+    assert_memory_equal(f->buffer.bytes, f->buffer.bytes + first, first);
     assert_true(
-        entry_record_parse((etag_str){(char *)buffer.bytes + first, first}, &record, &parts));
-    assert_false(entry_record_parse(bytes_of(&buffer), &record, &parts));
-    buffer_deinit(&buffer);
-    free(made);
+        entry_record_parse((etag_str){(char *)f->buffer.bytes + first, first}, &record, &parts));
+    assert_false(entry_record_parse(bytes_of(&f->buffer), &record, &parts));
 }
 
 /* In memory of its own size, so that a sanitizer sees every step too far. */
@@ -144,87 +223,37 @@ static bool parse_entry_copy(const uint8_t *bytes, size_t len)
     struct entry_record record;
     struct entry_record_parts parts;
     char *copy = malloc(len ? len : 1);
+
     memcpy(copy, bytes, len);
     const bool parsed = entry_record_parse((etag_str){copy, len}, &record, &parts);
     free(copy);
     return parsed;
 }
 
-TEST(an_entry_cut_or_grown_anywhere_is_refused)
+ENTRY_CASE(an_entry_cut_or_grown_anywhere_is_refused)
 {
-    struct made *made = made_new();
-    struct buffer buffer = {0};
-    assert_int_equal(entry_record_pack(&buffer, &made->record), 0);
-    for (size_t len = 0; len < buffer.len; len++)
-        if (parse_entry_copy(buffer.bytes, len))
-            fail_msg("accepted: %zu bytes of %zu", len, buffer.len);
-    assert_true(parse_entry_copy(buffer.bytes, buffer.len));
-    assert_int_equal(buffer_reserve(&buffer, 1), 0);
-    buffer.bytes[buffer.len] = 0;
-    assert_false(parse_entry_copy(buffer.bytes, buffer.len + 1));
+    expect_only_whole(f, parse_entry_copy);
     assert_false(parse_entry_copy((const uint8_t[]){2}, 1));
-    buffer_deinit(&buffer);
-    free(made);
 }
 
-TEST(another_version_is_refused)
+ENTRY_CASE(another_version_is_refused)
 {
-    struct made *made = made_new();
-    struct buffer buffer = {0};
-    assert_int_equal(entry_record_pack(&buffer, &made->record), 0);
-    buffer.bytes[0]++;
-    assert_false(parse_entry_copy(buffer.bytes, buffer.len));
-    buffer_deinit(&buffer);
-    free(made);
+    f->buffer.bytes[0]++;
+    assert_false(parse_entry_copy(f->buffer.bytes, f->buffer.len));
 }
 
-TEST(changed_bytes_never_lead_an_entry_astray)
+ENTRY_CASE(changed_bytes_never_lead_an_entry_astray)
 {
-    struct made *made = made_new();
-    struct buffer buffer = {0};
-    uint64_t seed = 42;
-    assert_int_equal(entry_record_pack(&buffer, &made->record), 0);
-    uint8_t *changed = malloc(buffer.len);
-    for (int round = 0; round < 20000; round++) {
-        memcpy(changed, buffer.bytes, buffer.len);
-        const unsigned flips = 1 + (unsigned)(random_next(&seed) % 4);
-        for (unsigned i = 0; i < flips; i++)
-            changed[random_next(&seed) % buffer.len] = (uint8_t)random_next(&seed);
-        (void)parse_entry_copy(changed, buffer.len);
-    }
-    free(changed);
-    buffer_deinit(&buffer);
-    free(made);
+    parse_changed(f, parse_entry_copy, 42);
 }
 
 /* ---- Events ---- */
 
-static struct event made_event(void)
+EVENT_CASE(an_event_comes_back_as_it_was)
 {
-    static const etag_resource resources[] = {{ETAG_LIT("api.example"), ETAG_LIT("/a?x")},
-                                              {{NULL, 0}, ETAG_LIT("/b")}};
-    static const etag_str surrogates[] = {ETAG_LIT("s:1"), ETAG_LIT("s:2"), ETAG_LIT("s:3")};
-    static const etag_resource prefixes[] = {{ETAG_LIT("h"), ETAG_LIT("/p/")}};
-    struct event event = {.lsn = 77, .wall_ms = 123456, .peer_pid = 4321, .peer_uid = 1000};
-    ETAG_INIT(&event.targets);
-    event.targets.resources = resources;
-    event.targets.resource_count = 2;
-    event.targets.surrogates = surrogates;
-    event.targets.surrogate_count = 3;
-    event.targets.prefixes = prefixes;
-    event.targets.prefix_count = 1;
-    return event;
-}
-
-TEST(an_event_comes_back_as_it_was)
-{
-    const struct event made = made_event();
-    struct buffer buffer = {0};
-    struct arena arena;
     struct event event;
-    arena_init(&arena, ARENA_BYTES_MAX);
-    assert_int_equal(event_record_pack(&buffer, &made), 0);
-    assert_true(event_record_parse(bytes_of(&buffer), 78, &event, &arena));
+
+    assert_true(event_record_parse(bytes_of(&f->buffer), 78, &event, &f->arena));
     assert_int_equal(event.lsn, 78);
     assert_int_equal(event.wall_ms, 123456);
     assert_int_equal(event.peer_pid, 4321);
@@ -240,8 +269,6 @@ TEST(an_event_comes_back_as_it_was)
     assert_str(event.targets.surrogates[2], "s:3");
     assert_int_equal(event.targets.prefix_count, 1);
     assert_str(event.targets.prefixes[0].target, "/p/");
-    arena_deinit(&arena);
-    buffer_deinit(&buffer);
 }
 
 static bool parse_event_copy(const uint8_t *bytes, size_t len)
@@ -249,6 +276,7 @@ static bool parse_event_copy(const uint8_t *bytes, size_t len)
     struct arena arena;
     struct event event;
     char *copy = malloc(len ? len : 1);
+
     memcpy(copy, bytes, len);
     arena_init(&arena, ARENA_BYTES_MAX);
     const bool parsed = event_record_parse((etag_str){copy, len}, 1, &event, &arena);
@@ -257,74 +285,65 @@ static bool parse_event_copy(const uint8_t *bytes, size_t len)
     return parsed;
 }
 
-TEST(an_event_takes_entries_along)
+CASE(an_event_takes_entries_along)
 {
     static const struct hash128 entries[] = {{1, 2}, {UINT64_MAX, 3}, {0, UINT64_MAX - 7}};
-    struct event made = made_event();
-    struct buffer buffer = {0};
     struct buffer without = {0};
-    struct arena arena;
     struct event event;
-    arena_init(&arena, ARENA_BYTES_MAX);
-    assert_int_equal(event_record_pack(&without, &made), 0);
+
+    assert_int_equal(event_record_pack(&without, &f->event), 0);
     assert_int_equal(event_record_unstored_count(bytes_of(&without)), 0);
-    made.unstored = entries;
-    made.unstored_count = 3;
-    assert_int_equal(event_record_pack(&buffer, &made), 0);
-    assert_int_equal(event_record_unstored_count(bytes_of(&buffer)), 3);
+    f->event.unstored = entries;
+    f->event.unstored_count = 3;
+    assert_int_equal(event_record_pack(&f->buffer, &f->event), 0);
+    assert_int_equal(event_record_unstored_count(bytes_of(&f->buffer)), 3);
     for (size_t i = 0; i < 3; i++) {
-        const struct hash128 entry = event_record_unstored(bytes_of(&buffer), i);
+        const struct hash128 entry = event_record_unstored(bytes_of(&f->buffer), i);
         assert_memory_equal(&entry, &entries[i], sizeof(entry));
     }
-    assert_true(event_record_parse(bytes_of(&buffer), 78, &event, &arena));
+    assert_true(event_record_parse(bytes_of(&f->buffer), 78, &event, &f->arena));
     assert_int_equal(event.targets.surrogate_count, 3);
     assert_str(event.targets.prefixes[0].target, "/p/");
     assert_int_equal(event.unstored_count, 0);
-    assert_int_equal(event_record_wall_ms(bytes_of(&buffer)), 123456);
-    for (size_t len = 0; len < buffer.len; len++)
-        if (parse_event_copy(buffer.bytes, len))
-            fail_msg("accepted: %zu bytes of %zu", len, buffer.len);
-    ETAG_INIT(&made.targets); /* for them alone */
+    assert_int_equal(event_record_wall_ms(bytes_of(&f->buffer)), 123456);
+    for (size_t len = 0; len < f->buffer.len; len++)
+        if (parse_event_copy(f->buffer.bytes, len))
+            fail_msg("accepted: %zu bytes of %zu", len, f->buffer.len);
+    ETAG_INIT(&f->event.targets); /* for them alone */
     without.len = 0;
-    assert_int_equal(event_record_pack(&without, &made), 0);
-    assert_true(event_record_parse(bytes_of(&without), 79, &event, &arena));
+    assert_int_equal(event_record_pack(&without, &f->event), 0);
+    assert_true(event_record_parse(bytes_of(&without), 79, &event, &f->arena));
     assert_true(event_is_carrier(&event));
-    made.unstored_count = 0;
+    f->event.unstored_count = 0;
     without.len = 0;
-    assert_int_equal(event_record_pack(&without, &made), 0);
-    assert_false(event_record_parse(bytes_of(&without), 79, &event, &arena));
-    buffer.bytes[buffer.len - 2] = 0; /* none: but they are there */
-    assert_false(parse_event_copy(buffer.bytes, buffer.len));
-    buffer.bytes[buffer.len - 1] = 1; /* more than there are bytes */
-    assert_false(parse_event_copy(buffer.bytes, buffer.len));
-    assert_int_equal(event_record_unstored_count(bytes_of(&buffer)), 0);
-    assert_int_equal(event_record_wall_ms(bytes_of(&buffer)), 0);
-    arena_deinit(&arena);
-    buffer_deinit(&buffer);
+    assert_int_equal(event_record_pack(&without, &f->event), 0);
+    assert_false(event_record_parse(bytes_of(&without), 79, &event, &f->arena));
+    f->buffer.bytes[f->buffer.len - 2] = 0; /* none: but they are there */
+    assert_false(parse_event_copy(f->buffer.bytes, f->buffer.len));
+    f->buffer.bytes[f->buffer.len - 1] = 1; /* more than there are bytes */
+    assert_false(parse_event_copy(f->buffer.bytes, f->buffer.len));
+    assert_int_equal(event_record_unstored_count(bytes_of(&f->buffer)), 0);
+    assert_int_equal(event_record_wall_ms(bytes_of(&f->buffer)), 0);
     buffer_deinit(&without);
 }
 
 /* CURSOR_WITH_EVENTS: one record. */
-TEST(a_mark_goes_with_its_event)
+EVENT_CASE(a_mark_goes_with_its_event)
 {
-    struct event made = made_event();
-    struct buffer buffer = {0};
-    struct arena arena;
     struct event event;
     struct relay_mark mark;
-    arena_init(&arena, ARENA_BYTES_MAX);
-    assert_int_equal(event_record_pack(&buffer, &made), 0);
-    assert_null(event_record_mark(bytes_of(&buffer)).data);
-    made.outgoing = true;
-    made.outgoing_hold_ms = 123;
-    made.has_mark = true;
-    made.mark = (struct relay_mark){.cursor = ETAG_LIT("1:2:x"),
-                                    .log_id = ETAG_LIT("log"),
-                                    .published_lsn = UINT64_MAX,
-                                    .everything_due = true};
-    buffer.len = 0;
-    assert_int_equal(event_record_pack(&buffer, &made), 0);
-    assert_true(event_record_parse(bytes_of(&buffer), 78, &event, &arena));
+
+    assert_null(event_record_mark(bytes_of(&f->buffer)).data);
+    f->event.outgoing = true;
+    f->event.outgoing_hold_ms = 123;
+    f->event.has_mark = true;
+    f->event.mark = (struct relay_mark){.cursor = ETAG_LIT("1:2:x"),
+                                        .log_id = ETAG_LIT("log"),
+                                        .published_lsn = UINT64_MAX,
+                                        .everything_due = true};
+    f->buffer.len = 0;
+    assert_int_equal(event_record_pack(&f->buffer, &f->event), 0);
+    assert_true(event_record_parse(bytes_of(&f->buffer), 78, &event, &f->arena));
     assert_true(event.outgoing && event.has_mark && event.mark.everything_due);
     assert_int_equal(event.outgoing_hold_ms, 123);
     assert_str(event.mark.cursor, "1:2:x");
@@ -332,21 +351,19 @@ TEST(a_mark_goes_with_its_event)
     assert_true(event.mark.published_lsn == UINT64_MAX);
     assert_int_equal(event.targets.surrogate_count, 3);
     assert_str(event.targets.prefixes[0].target, "/p/");
-    assert_true(relay_mark_parse(event_record_mark(bytes_of(&buffer)), &mark));
+    assert_true(relay_mark_parse(event_record_mark(bytes_of(&f->buffer)), &mark));
     assert_str(mark.cursor, "1:2:x");
-    for (size_t len = 0; len < buffer.len; len++)
-        if (parse_event_copy(buffer.bytes, len))
-            fail_msg("accepted: %zu bytes of %zu", len, buffer.len);
-    ETAG_INIT(&made.targets); /* for the mark alone */
-    made.outgoing = false;
-    made.mark.log_id = made.mark.cursor = (etag_str){0};
-    buffer.len = 0;
-    assert_int_equal(event_record_pack(&buffer, &made), 0);
-    assert_true(event_record_parse(bytes_of(&buffer), 79, &event, &arena));
+    for (size_t len = 0; len < f->buffer.len; len++)
+        if (parse_event_copy(f->buffer.bytes, len))
+            fail_msg("accepted: %zu bytes of %zu", len, f->buffer.len);
+    ETAG_INIT(&f->event.targets); /* for the mark alone */
+    f->event.outgoing = false;
+    f->event.mark.log_id = f->event.mark.cursor = (etag_str){0};
+    f->buffer.len = 0;
+    assert_int_equal(event_record_pack(&f->buffer, &f->event), 0);
+    assert_true(event_record_parse(bytes_of(&f->buffer), 79, &event, &f->arena));
     assert_true(event_is_carrier(&event));
     assert_int_equal(event.mark.cursor.len, 0);
-    arena_deinit(&arena);
-    buffer_deinit(&buffer);
 }
 
 TEST(a_mark_that_is_none_is_refused)
@@ -354,6 +371,7 @@ TEST(a_mark_that_is_none_is_refused)
     struct relay_mark mark;
     const char right[] = "\1\0\0\0\0\0\0\0\0\1\0Lcursor";
     char changed[sizeof(right)];
+
     assert_true(relay_mark_parse((etag_str){right, sizeof(right) - 1}, &mark));
     assert_int_equal(mark.published_lsn, 1);
     assert_str(mark.cursor, "cursor");
@@ -368,83 +386,53 @@ TEST(a_mark_that_is_none_is_refused)
     assert_false(relay_mark_parse((etag_str){changed, sizeof(right) - 1}, &mark));
 }
 
-TEST(everything_is_a_target_too)
+CASE(everything_is_a_target_too)
 {
     struct event made = {.wall_ms = 1};
-    struct buffer buffer = {0};
-    struct arena arena;
     struct event event;
+
     ETAG_INIT(&made.targets);
     made.targets.everything = true;
-    arena_init(&arena, ARENA_BYTES_MAX);
-    assert_int_equal(event_record_pack(&buffer, &made), 0);
-    assert_true(event_record_parse(bytes_of(&buffer), 1, &event, &arena));
+    assert_int_equal(event_record_pack(&f->buffer, &made), 0);
+    assert_true(event_record_parse(bytes_of(&f->buffer), 1, &event, &f->arena));
     assert_true(event.targets.everything);
     assert_int_equal(event.targets.resource_count, 0);
-    arena_deinit(&arena);
-    buffer_deinit(&buffer);
 }
 
-TEST(the_largest_event_comes_back_and_needs_its_arena)
+CASE(the_largest_event_comes_back_and_needs_its_arena)
 {
     static etag_str surrogates[TARGETS_PER_EVENT_MAX];
     struct event made = {.wall_ms = 1};
-    struct buffer buffer = {0};
-    struct arena arena;
     struct event event;
+
     for (size_t i = 0; i < TARGETS_PER_EVENT_MAX; i++)
         surrogates[i] = ETAG_LIT("some-surrogate-key");
     ETAG_INIT(&made.targets);
     made.targets.surrogates = surrogates;
     made.targets.surrogate_count = TARGETS_PER_EVENT_MAX;
-    assert_int_equal(event_record_pack(&buffer, &made), 0);
-    arena_init(&arena, ARENA_BYTES_MAX);
-    assert_true(event_record_parse(bytes_of(&buffer), 1, &event, &arena));
+    assert_int_equal(event_record_pack(&f->buffer, &made), 0);
+    assert_true(event_record_parse(bytes_of(&f->buffer), 1, &event, &f->arena));
     assert_int_equal(event.targets.surrogate_count, TARGETS_PER_EVENT_MAX);
-    arena_deinit(&arena);
-    arena_init(&arena, 1024);
-    assert_false(event_record_parse(bytes_of(&buffer), 1, &event, &arena));
-    arena_deinit(&arena);
+    arena_deinit(&f->arena);
+    arena_init(&f->arena, 1024);
+    assert_false(event_record_parse(bytes_of(&f->buffer), 1, &event, &f->arena));
+    arena_deinit(&f->arena);
 
     /* One more than allowed: the count of resources becomes 1. */
     const size_t resource_count_at = 1 + 8 + 4 + 4 + 1 + 16 + 4 + 4 + 1;
-    buffer.bytes[resource_count_at] = 1;
-    arena_init(&arena, ARENA_BYTES_MAX);
-    assert_false(event_record_parse(bytes_of(&buffer), 1, &event, &arena));
-    arena_deinit(&arena);
-    buffer_deinit(&buffer);
+    f->buffer.bytes[resource_count_at] = 1;
+    arena_init(&f->arena, ARENA_BYTES_MAX);
+    assert_false(event_record_parse(bytes_of(&f->buffer), 1, &event, &f->arena));
 }
 
-TEST(an_event_cut_or_grown_anywhere_is_refused)
+EVENT_CASE(an_event_cut_or_grown_anywhere_is_refused)
 {
-    const struct event made = made_event();
-    struct buffer buffer = {0};
-    assert_int_equal(event_record_pack(&buffer, &made), 0);
-    for (size_t len = 0; len < buffer.len; len++)
-        if (parse_event_copy(buffer.bytes, len))
-            fail_msg("accepted: %zu bytes of %zu", len, buffer.len);
-    assert_int_equal(buffer_reserve(&buffer, 1), 0);
-    buffer.bytes[buffer.len] = 0;
-    assert_false(parse_event_copy(buffer.bytes, buffer.len + 1));
-    buffer.bytes[0]++;
-    assert_false(parse_event_copy(buffer.bytes, buffer.len));
-    buffer_deinit(&buffer);
+    expect_only_whole(f, parse_event_copy);
+    f->buffer.bytes[0]++;
+    assert_false(parse_event_copy(f->buffer.bytes, f->buffer.len));
 }
 
-TEST(changed_bytes_never_lead_an_event_astray)
+EVENT_CASE(changed_bytes_never_lead_an_event_astray)
 {
-    const struct event made = made_event();
-    struct buffer buffer = {0};
-    uint64_t seed = 7;
-    assert_int_equal(event_record_pack(&buffer, &made), 0);
-    uint8_t *changed = malloc(buffer.len);
-    for (int round = 0; round < 20000; round++) {
-        memcpy(changed, buffer.bytes, buffer.len);
-        const unsigned flips = 1 + (unsigned)(random_next(&seed) % 4);
-        for (unsigned i = 0; i < flips; i++)
-            changed[random_next(&seed) % buffer.len] = (uint8_t)random_next(&seed);
-        (void)parse_event_copy(changed, buffer.len);
-    }
-    free(changed);
-    buffer_deinit(&buffer);
+    parse_changed(f, parse_event_copy, 7);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How much of the log stays: by count, by bytes and by age; never less than what no checkpoint covers. */
+/* How much of the log stays: by count, by bytes and by age; never less than what no checkpoint
+ * covers. */
 #include "bounds.h"
 #include "checkpoint.h"
 #include "clocktime.h"
@@ -23,6 +24,7 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     f->view = (struct shm_view){.clocks = f->clocks, .clock_count = CLOCK_COUNT};
     store_fixture_make(&f->at, UINT64_C(256) << 20, CLOCK_COUNT);
     *state = f;
@@ -32,6 +34,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     store_fixture_remove(&f->at);
     free(f);
     return 0;
@@ -46,6 +49,7 @@ static void put_events(const struct fixture *f, uint64_t first, uint64_t last, u
     etag_str surrogates[64];
     struct store_txn *txn;
     struct buffer record = {0};
+
     for (size_t i = 0; i < surrogate_count; i++)
         surrogates[i] = ETAG_LIT("a surrogate key of some length, as applications make them");
     assert_int_equal(store_begin(f->at.store, &txn), 0);
@@ -71,6 +75,7 @@ struct seen {
 static int see(void *ctx, uint64_t lsn, etag_str record)
 {
     struct seen *seen = ctx;
+
     seen->first = seen->count++ ? seen->first : lsn;
     seen->last = lsn;
     seen->bytes += record.len;
@@ -80,6 +85,7 @@ static int see(void *ctx, uint64_t lsn, etag_str record)
 static struct seen events_of(const struct fixture *f)
 {
     struct seen seen = {0};
+
     assert_int_equal(store_each_event(f->at.store, 0, see, &seen), 0);
     return seen;
 }
@@ -89,6 +95,7 @@ static uint64_t checkpoint(struct fixture *f, struct retention retention, uint64
                            bool little_room)
 {
     struct checkpoint checkpoint;
+
     assert_int_equal(checkpoint_init(&checkpoint, &f->view, &retention), 0);
     assert_int_equal(checkpoint_write(&checkpoint, f->at.store, lsn, little_room), 0);
     const uint64_t due_ns = checkpoint.due_ns;
@@ -121,6 +128,7 @@ static void put_mark(const struct fixture *f, uint64_t published_lsn)
     struct event event = {.has_mark = true, .mark.published_lsn = published_lsn};
     struct buffer record = {0};
     struct store_txn *txn;
+
     ETAG_INIT(&event.targets);
     assert_int_equal(event_record_pack(&record, &event), 0);
     assert_int_equal(store_begin(f->at.store, &txn), 0);
@@ -135,6 +143,7 @@ static void put_mark(const struct fixture *f, uint64_t published_lsn)
 CASE(what_the_relays_log_may_lack_stays_whatever_the_bounds)
 {
     const struct retention retention = {.count = 1, .keep_outgoing = true};
+
     put_events(f, 1, 2000, time_wall_ms(), 1);
     put_mark(f, 700);
     (void)checkpoint(f, retention, 2000, false);
@@ -151,6 +160,7 @@ CASE(what_the_relays_log_may_lack_stays_whatever_the_bounds)
 CASE(bytes_are_bounded)
 {
     const uint64_t bytes = UINT64_C(1) << 20;
+
     put_events(f, 1, 2000, time_wall_ms(), 60); /* 3.5 KB each */
     assert_true(events_of(f).bytes > 4 * bytes);
     (void)checkpoint(f, (struct retention){.count = 2000, .bytes = bytes}, 2000, false);
@@ -162,6 +172,7 @@ CASE(age_is_bounded_and_the_next_one_is_due_in_time)
 {
     const uint64_t now_ms = time_wall_ms(), hour_ms = 3600000;
     const struct retention retention = {.count = 100000, .age_ms = hour_ms};
+
     put_events(f, 1, 100, now_ms - 2 * hour_ms, 1);
     put_events(f, 101, 200, now_ms - hour_ms / 2, 1);
     assert_in_range(checkpoint(f, retention, 200, false), hour_ms / 2 - 60000, hour_ms / 2 + 1000);
@@ -187,12 +198,14 @@ CASE(one_transaction_does_not_cut_for_ever)
     assert_int_equal(events_of(f).count, 5);
 }
 
-/* The persister by itself: nobody fills the log up to CHECKPOINT_EVENTS, yet what is too old goes. */
+/* The persister by itself: nobody fills the log up to CHECKPOINT_EVENTS, yet what is too old
+ * goes. */
 CASE(an_idle_daemon_forgets_too)
 {
     struct log log = {.fd = -1, .least = LOG_ERROR};
     struct persist *persist;
     const struct retention retention = {.count = 100000, .age_ms = 50};
+
     put_events(f, 1, 10, time_wall_ms(), 1);
     assert_int_equal(persist_open(&persist, f->at.store, &f->view, &log, 0, &retention), 0);
     for (int i = 0; i < 1000 && events_of(f).count > 1; i++)
@@ -204,6 +217,7 @@ CASE(an_idle_daemon_forgets_too)
 CASE(backwards_from_any_lsn)
 {
     struct seen seen = {0};
+
     assert_int_equal(store_each_event_back(f->at.store, UINT64_MAX, see, &seen), 0);
     assert_int_equal(seen.count, 0);
     put_events(f, 10, 12, 1, 0);

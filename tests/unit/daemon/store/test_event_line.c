@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an event takes along into the store: the relay's mark. (Guards and entries: test_persist, test_unstored.) */
+/* What an event takes along into the store: the relay's mark. (Guards and entries: test_persist,
+ * test_unstored.) */
 #include "event_line.h"
 #include "record.h"
 #include "store_fixture.h"
@@ -16,6 +17,7 @@ static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     const struct store_meta meta = {.incarnation = 7, .clock_count = 4096};
+
     store_fixture_place(&f->at);
     const struct store_options options = {.state_dir = f->at.dir, .map_bytes = UINT64_C(64) << 20};
     assert_int_equal(store_open(&f->at.store, &options, &f->at.why), 0);
@@ -27,6 +29,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     store_fixture_remove(&f->at);
     free(f);
     return 0;
@@ -38,6 +41,7 @@ static int see(void *ctx, etag_str mark)
 {
     struct fixture *f = ctx;
     struct relay_mark out;
+
     assert_true(relay_mark_parse(mark, &out));
     (void)snprintf(f->cursor, sizeof(f->cursor), "%.*s", (int)out.cursor.len, out.cursor.data);
     return 0;
@@ -58,6 +62,7 @@ static void store_event(struct fixture *f, uint64_t lsn, const char *cursor)
     const struct persist_event queued = {.lsn = lsn, .kind = EVENT_MUTATION};
     struct event_line line = {0};
     struct buffer record = {0};
+
     ETAG_INIT(&event.targets);
     event.targets.everything = true;
     if (cursor)

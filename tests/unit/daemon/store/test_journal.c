@@ -26,6 +26,7 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     scratch_make(f->scratch);
     scratch_path(f->socket, f->scratch, "s");
     (void)snprintf(f->path, sizeof(f->path), "%s.journal", f->socket);
@@ -36,6 +37,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     f->journal = journal_close(f->journal);
     scratch_remove(f->scratch);
     free(f);
@@ -55,12 +57,14 @@ struct seen {
     uint64_t first, last;
     size_t count;
     char text[256];
-    size_t stop_after; /* 0: never */
+    /* 0: never */
+    size_t stop_after;
 };
 
 static int see(void *ctx, uint64_t lsn, etag_str record)
 {
     struct seen *seen = ctx;
+
     assert_true(lsn > seen->last);
     if (seen->count++ == 0)
         seen->first = lsn;
@@ -74,6 +78,7 @@ static int see(void *ctx, uint64_t lsn, etag_str record)
 static struct seen replayed(struct fixture *f)
 {
     struct seen seen = {0};
+
     assert_int_equal(journal_replay(f->socket, nonce, see, &seen), 0);
     return seen;
 }
@@ -87,6 +92,7 @@ static uint8_t *file_read(const struct fixture *f)
 {
     uint8_t *bytes = malloc(FILE_BYTES);
     FILE *file = fopen(f->path, "r");
+
     assert_non_null(bytes);
     assert_non_null(file);
     assert_int_equal(fread(bytes, 1, FILE_BYTES, file), FILE_BYTES);
@@ -98,6 +104,7 @@ static uint8_t *file_read(const struct fixture *f)
 static void file_write(const struct fixture *f, const uint8_t *bytes, size_t at, size_t len)
 {
     const int fd = open(f->path, O_WRONLY | O_CLOEXEC);
+
     assert_true(fd >= 0);
     assert_int_equal(pwrite(fd, bytes + at, len, (off_t)at), len);
     close(fd);
@@ -109,6 +116,7 @@ CASE(events_come_back_in_their_order)
 {
     char text[32];
     struct stat status;
+
     begin(f);
     assert_int_equal(replayed(f).count, 0);
     for (uint64_t lsn = 1; lsn <= 30; lsn++) {
@@ -128,6 +136,7 @@ CASE(events_come_back_in_their_order)
 CASE(an_empty_record_and_a_callback_that_stops)
 {
     struct seen seen = {.stop_after = 2};
+
     begin(f);
     append(f, 1, "");
     append(f, 2, "b");
@@ -151,6 +160,7 @@ CASE(a_journal_begun_anew_has_nothing)
 CASE(only_the_run_with_the_nonce_is_replayed)
 {
     struct seen seen = {0};
+
     assert_int_equal(journal_replay(f->socket, nonce, see, &seen), JOURNAL_E_MISSING);
     begin(f);
     append(f, 1, "a");
@@ -164,7 +174,8 @@ CASE(only_the_run_with_the_nonce_is_replayed)
 
 /* ---- A kill while a record is written ---- */
 
-/* Memory as a kill leaves it: the record's first n bytes are new, the word that publishes it is not. */
+/* Memory as a kill leaves it: the record's first n bytes are new, the word that publishes it is
+ * not. */
 CASE(a_record_that_was_not_finished_is_not_there)
 {
     begin(f);
@@ -191,6 +202,7 @@ CASE(a_record_that_was_not_finished_is_not_there)
 CASE(a_changed_byte_is_damage)
 {
     struct seen seen = {0};
+
     begin(f);
     append(f, 1, "firsts: ");
     append(f, 2, "seconds:");
@@ -229,6 +241,7 @@ CASE(a_truncated_file_is_damage)
                                      HEAD_BYTES,
                                      1,
                                      0};
+
     begin(f);
     append(f, 1, "a");
     f->journal = journal_close(f->journal);
@@ -245,6 +258,7 @@ CASE(a_truncated_file_is_damage)
 CASE(a_copy_is_not_the_journal)
 {
     struct seen seen = {0};
+
     begin(f);
     append(f, 1, "a");
     CLEANUP(cleanup_free) uint8_t *bytes = file_read(f);
@@ -299,6 +313,7 @@ CASE(a_half_is_used_again_only_after_the_store_has_its_events)
 static void assert_each_as_replayed(struct fixture *f, const struct seen *replayed_, uint64_t from)
 {
     struct seen seen = {0};
+
     assert_int_equal(journal_each(f->journal, 0, see, &seen), 0);
     assert_int_equal(seen.first, replayed_->first);
     assert_int_equal(seen.count, replayed_->count);
@@ -316,6 +331,7 @@ static void assert_each_as_replayed(struct fixture *f, const struct seen *replay
 CASE(many_turns_lose_and_repeat_nothing)
 {
     uint64_t lsn = 0;
+
     begin(f);
     for (uint64_t turn = 0; turn < 20; turn++) {
         for (uint64_t i = 0; i < PER_HALF * 3 / 4; i++) {
@@ -348,7 +364,8 @@ CASE(an_event_that_the_journal_had_no_room_for_leaves_a_gap)
     assert_int_equal(replayed(f).last, lsn + 3);
 }
 
-/* A kill between the two words that begin a half: its former events are in the store, the others are here. */
+/* A kill between the two words that begin a half: its former events are in the store, the others
+ * are here. */
 CASE(a_half_that_was_being_begun_has_no_events)
 {
     begin(f);
@@ -375,6 +392,7 @@ CASE(only_a_file_of_our_own_is_taken)
 {
     struct seen seen = {0};
     char elsewhere[2 * SCRATCH_BYTES];
+
     scratch_path(elsewhere, f->scratch, "elsewhere");
     for (int kind = 0; kind < 5; kind++) {
         if (kind == 4 && geteuid() != 0)

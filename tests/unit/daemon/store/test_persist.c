@@ -16,7 +16,8 @@
 struct fixture {
     struct store_fixture at;
     struct persist *persist;
-    struct store_txn *block; /* see block_writes() */
+    /* see block_writes() */
+    struct store_txn *block;
     uint64_t clocks[CLOCK_COUNT];
     struct shm_view view;
     struct log log;
@@ -25,6 +26,7 @@ struct fixture {
 static void open_persist(struct fixture *f)
 {
     struct store_meta meta;
+
     assert_int_equal(store_meta_read(f->at.store, &meta), 0);
     const uint64_t lsn = meta.checkpoint_lsn;
     assert_int_equal(persist_open(&f->persist, f->at.store, &f->view, &f->log, lsn, NULL), 0);
@@ -33,6 +35,7 @@ static void open_persist(struct fixture *f)
 static struct fixture *fixture_new(uint64_t map_bytes)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     f->view = (struct shm_view){.clocks = f->clocks, .clock_count = CLOCK_COUNT};
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
     store_fixture_make(&f->at, map_bytes, CLOCK_COUNT);
@@ -63,6 +66,7 @@ static void unblock_writes(struct fixture *f)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     unblock_writes(f); /* where an assertion failed */
     f->persist = persist_close(f->persist);
     f->at.store = store_close(f->at.store);
@@ -77,12 +81,14 @@ static int tear_down(void **state)
 static void wait_fd(struct fixture *f)
 {
     struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
+
     assert_int_equal(poll(&fd, 1, -1), 1); /* ctest ends what never comes */
 }
 
 static struct persist_progress wait_done(struct fixture *f, uint64_t ticket)
 {
     struct persist_progress progress;
+
     while (progress = persist_progress(f->persist), progress.done < ticket)
         wait_fd(f);
     return progress;
@@ -91,6 +97,7 @@ static struct persist_progress wait_done(struct fixture *f, uint64_t ticket)
 static void wait_synced(struct fixture *f)
 {
     const uint64_t ticket = persist_sync(f->persist);
+
     while (persist_progress(f->persist).synced < ticket)
         wait_fd(f);
 }
@@ -98,6 +105,7 @@ static void wait_synced(struct fixture *f)
 static void queue_record(struct fixture *f, uint64_t lsn, etag_str record)
 {
     const struct persist_event event = {.lsn = lsn, .kind = EVENT_MUTATION};
+
     assert_int_equal(persist_event(f->persist, &event, record), 0);
 }
 
@@ -112,6 +120,7 @@ static void queue_guard(struct fixture *f, uint64_t lsn, enum event_kind kind, u
 {
     const struct persist_event event = {
         .lsn = lsn, .kind = kind, .guard = {guard ? 1 : 0, guard}, .hold = hold};
+
     assert_int_equal(persist_event(f->persist, &event, str_of("e")), 0);
 }
 
@@ -137,6 +146,7 @@ struct seen {
 static int see_record(void *ctx, struct hash128 fingerprint, etag_str record)
 {
     struct seen *seen = ctx;
+
     memcpy(seen->text, record.data, record.len);
     seen->text[record.len] = '\0';
     seen->count++;
@@ -147,6 +157,7 @@ static int see_event(void *ctx, uint64_t lsn, etag_str record)
 {
     struct seen *seen = ctx;
     const size_t used = strlen(seen->text);
+
     if (used + record.len + 2 < sizeof(seen->text)) {
         memcpy(seen->text + used, record.data, record.len);
         memcpy(seen->text + used + record.len, " ", 2);
@@ -161,8 +172,9 @@ static int see_event(void *ctx, uint64_t lsn, etag_str record)
 static void assert_stored(struct fixture *f, uint64_t number, const char *record)
 {
     struct seen seen = {0};
-    const int result = store_get_entry(f->at.store, fingerprint_of(number), see_record, &seen);
-    assert_int_equal(result, record ? 0 : STORE_E_NOT_FOUND);
+    const int r = store_get_entry(f->at.store, fingerprint_of(number), see_record, &seen);
+
+    assert_int_equal(r, record ? 0 : STORE_E_NOT_FOUND);
     if (record)
         assert_string_equal(seen.text, record);
 }
@@ -170,6 +182,7 @@ static void assert_stored(struct fixture *f, uint64_t number, const char *record
 static void assert_waiting(struct fixture *f, uint64_t number, const char *record)
 {
     struct seen seen = {0};
+
     assert_int_equal(persist_find(f->persist, fingerprint_of(number), see_record, &seen), 0);
     assert_string_equal(seen.text, record);
 }
@@ -177,6 +190,7 @@ static void assert_waiting(struct fixture *f, uint64_t number, const char *recor
 static void assert_not_waiting(struct fixture *f, uint64_t number, int result)
 {
     struct seen seen = {0};
+
     assert_int_equal(persist_find(f->persist, fingerprint_of(number), see_record, &seen), result);
     assert_int_equal(seen.count, 0);
 }
@@ -184,6 +198,7 @@ static void assert_not_waiting(struct fixture *f, uint64_t number, int result)
 static struct seen events_of(struct fixture *f)
 {
     struct seen seen = {0};
+
     assert_int_equal(store_each_event(f->at.store, 0, see_event, &seen), 0);
     return seen;
 }
@@ -193,6 +208,7 @@ static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str recor
 {
     struct seen *seen = ctx;
     const size_t used = strlen(seen->text);
+
     assert_string_equal(record.len == 1 ? "e" : "", "e");
     (void)snprintf(seen->text + used, sizeof(seen->text) - used, "%d@%d ", (int)id.low, (int)lsn);
     seen->count++;
@@ -202,6 +218,7 @@ static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str recor
 static struct seen guards_of(struct fixture *f)
 {
     struct seen seen = {0};
+
     assert_int_equal(store_each_guard(f->at.store, see_guard, &seen), 0);
     return seen;
 }
@@ -209,6 +226,7 @@ static struct seen guards_of(struct fixture *f)
 static struct store_meta meta_of(struct fixture *f)
 {
     struct store_meta meta;
+
     assert_int_equal(store_meta_read(f->at.store, &meta), 0);
     return meta;
 }
@@ -223,6 +241,7 @@ static void block_writes(struct fixture *f)
 static void assert_no_report(struct fixture *f)
 {
     struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
+
     assert_int_equal(poll(&fd, 1, 60), 0);
 }
 
@@ -284,6 +303,7 @@ CASE(tickets_that_wait_together_are_done_together)
 SMALL_CASE(an_event_that_fails_is_told_and_the_state_is_cold)
 {
     static char large[2 << 20];
+
     queue_event(f, 1, "a");
     wait_done(f, persist_submit(f->persist, true));
     assert_true(store_warm_mark(f->at.store));
@@ -313,6 +333,7 @@ static void allow_growth(struct fixture *f, bool allowed)
     struct rlimit limit;
     struct stat status;
     char path[2 * SCRATCH_BYTES + 32];
+
     (void)snprintf(path, sizeof(path), "%s/data.mdb", f->at.dir);
     (void)signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(stat(path, &status), 0);
@@ -332,6 +353,7 @@ static void wait_failed(struct fixture *f, bool failed)
 CASE(what_failed_is_written_when_the_store_works_again)
 {
     static char large[1 << 20];
+
     allow_growth(f, false);
     queue_record(f, 1, (etag_str){large, sizeof(large)});
     queue_guard(f, 2, EVENT_GUARD_BEGIN, 7, false);
@@ -356,6 +378,7 @@ CASE(what_failed_is_written_when_the_store_works_again)
 CASE(events_that_failed_are_given_up_beyond_a_bound)
 {
     static char large[1 << 20];
+
     allow_growth(f, false);
     queue_record(f, 1, (etag_str){large, sizeof(large)});
     wait_done(f, persist_submit(f->persist, true));
@@ -379,6 +402,7 @@ CASE(lost_tickets_are_a_range)
 {
     static char large[1 << 20];
     char mark[2 * SCRATCH_BYTES + 32];
+
     allow_growth(f, false);
     /* A mark that cannot be removed: a directory that is not empty. */
     (void)snprintf(mark, sizeof(mark), "%s/warm", f->at.dir);
@@ -439,6 +463,7 @@ CASE(events_that_nobody_waits_for_are_written_soon_and_together)
 {
     struct pollfd fd = {.fd = persist_fd(f->persist), .events = POLLIN};
     uint64_t lsn = 0;
+
     for (int i = 0; i < 100; i++) {
         queue_event(f, ++lsn, "e");
         assert_int_equal(persist_submit(f->persist, false), lsn);
@@ -503,6 +528,7 @@ CASE(the_newer_of_two_stays_also_while_the_older_is_written)
 CASE(an_entry_that_comes_again_is_one_entry)
 {
     char record[32];
+
     block_writes(f);
     for (int i = 0; i < 1000; i++) {
         (void)snprintf(record, sizeof(record), "v%d", i);
@@ -560,12 +586,12 @@ CASE(the_number_of_waiting_entries_is_bounded)
 {
     block_writes(f);
     uint64_t accepted = 0;
-    int error = 0;
-    while (!error && accepted <= DIRTY_ENTRIES_MAX) {
-        error = persist_entry(f->persist, fingerprint_of(accepted), str_of("/n"), str_of("v"));
-        accepted += !error;
+    int r = 0;
+    while (!r && accepted <= DIRTY_ENTRIES_MAX) {
+        r = persist_entry(f->persist, fingerprint_of(accepted), str_of("/n"), str_of("v"));
+        accepted += !r;
     }
-    assert_int_equal(error, -ENOSPC);
+    assert_int_equal(r, -ENOSPC);
     assert_int_equal(accepted, DIRTY_ENTRIES_MAX);
     assert_int_equal(persist_waiting(f->persist), DIRTY_ENTRIES_MAX);
     assert_int_equal(persist_erase(f->persist, fingerprint_of(accepted)), -ENOSPC);
@@ -581,6 +607,7 @@ CASE(the_number_of_waiting_entries_is_bounded)
 SMALL_CASE(entries_that_fail_wait_and_are_tried_again)
 {
     static char large[2 << 20];
+
     assert_int_equal(persist_entry(f->persist, fingerprint_of(1), str_of("/large"),
                                    (etag_str){large, sizeof(large)}),
                      0);
@@ -613,6 +640,7 @@ SMALL_CASE(a_map_full_of_entries_still_takes_events_and_removals)
     static char record[3000];
     uint64_t entries = 0;
     uint64_t lsn = 0;
+
     memset(record, 'r', sizeof(record));
     while (!persist_failed(f->persist)) {
         assert_int_equal(persist_entry(f->persist, fingerprint_of(++entries), str_of("/name"),
@@ -650,6 +678,7 @@ SMALL_CASE(a_map_full_of_entries_still_takes_events_and_removals)
 SMALL_CASE(a_small_map_keeps_a_short_log)
 {
     uint64_t lsn = 0;
+
     for (int i = 0; i < 200; i++) {
         for (int j = 0; j < 100; j++)
             queue_event(f, ++lsn, "an event of some length, as they are in a real log of events");
@@ -664,6 +693,7 @@ SMALL_CASE(a_small_map_keeps_a_short_log)
 static int see_chunk(void *ctx, uint32_t chunk, const uint64_t *words, size_t count)
 {
     uint64_t *clocks = ctx;
+
     memcpy(clocks + (size_t)chunk * CLOCK_CHUNK_WORDS, words, count * sizeof(*words));
     return 0;
 }
@@ -671,6 +701,7 @@ static int see_chunk(void *ctx, uint32_t chunk, const uint64_t *words, size_t co
 static void assert_clocks_stored(struct fixture *f)
 {
     static uint64_t stored[CLOCK_COUNT];
+
     memset(stored, 0xff, sizeof(stored));
     assert_int_equal(store_each_clock_chunk(f->at.store, see_chunk, stored), 0);
     for (size_t i = 0; i < CLOCK_COUNT; i++)
@@ -689,6 +720,7 @@ CASE(many_events_bring_a_checkpoint_that_trims)
     const uint64_t base = UINT64_C(3) << 40;
     const uint64_t count = EVENTS_KEPT + CHECKPOINT_EVENTS;
     uint64_t ticket = 0;
+
     for (uint64_t i = 1; i <= count; i++) {
         queue_event(f, base + i, "e");
         if (i == CHECKPOINT_EVENTS - 1) {
@@ -734,6 +766,7 @@ CASE(only_changed_clocks_are_written_again)
     static uint64_t stored[CLOCK_COUNT];
     uint64_t sentinel[CLOCK_CHUNK_WORDS];
     uint64_t lsn = 0;
+
     while (lsn < CHECKPOINT_EVENTS)
         queue_event(f, ++lsn, "e");
     wait_done(f, persist_submit(f->persist, true));
@@ -771,6 +804,7 @@ CASE(closing_writes_what_is_left)
 SMALL_CASE(closing_ends_where_nothing_can_be_written)
 {
     static char large[2 << 20];
+
     assert_int_equal(persist_entry(f->persist, fingerprint_of(1), str_of("/large"),
                                    (etag_str){large, sizeof(large)}),
                      0);
@@ -786,12 +820,13 @@ SMALL_CASE(closing_ends_where_nothing_can_be_written)
 static void assert_found(struct fixture *f, uint64_t number, const char *record)
 {
     struct seen seen = {0};
-    const int result = persist_find(f->persist, fingerprint_of(number), see_record, &seen);
-    if (result == STORE_E_NOT_FOUND) {
+    const int r = persist_find(f->persist, fingerprint_of(number), see_record, &seen);
+
+    if (r == STORE_E_NOT_FOUND) {
         assert_stored(f, number, record);
         return;
     }
-    assert_int_equal(result, 0);
+    assert_int_equal(r, 0);
     assert_string_equal(seen.text, record);
 }
 
@@ -801,6 +836,7 @@ CASE(a_busy_loop_thread_loses_nothing)
     uint64_t seed = 1;
     uint64_t lsn = 0;
     uint64_t ticket = 0;
+
     memset(expected, 0, sizeof(expected));
     for (int turn = 0; turn < 3000; turn++) {
         const uint64_t number = random_next(&seed) % 500;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Entries that the next event takes along; the persister and its store are the real ones. */
-#include "unstored.h"
+#include "persist.h"
 
 #include "record.h"
 #include "store_fixture.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The connection: hello and its descriptors, calls, deadlines, a full socket, and every way a daemon may misbehave. */
+/* The connection: hello and its descriptors, calls, deadlines, a full socket, and every way a
+ * daemon may misbehave. */
 #include "channel.h"
 #include "fake_daemon.h"
 
@@ -10,16 +11,19 @@ struct fixture {
     struct fake_daemon daemon;
     struct channel channel;
     struct fault fault;
-    int descriptors; /* open at the beginning */
+    /* open at the beginning */
+    int descriptors;
     int handed_over, closed;
     uint64_t last_id;
-    bool was_sent; /* 'sent', when the connection was closed */
+    /* 'sent', when the connection was closed */
+    bool was_sent;
     struct channel_sent sent;
 };
 
 static void on_reply(void *context, const struct reply *reply)
 {
     struct fixture *f = context;
+
     f->handed_over++;
     f->last_id = reply->id;
 }
@@ -27,6 +31,7 @@ static void on_reply(void *context, const struct reply *reply)
 static void on_closed(void *context)
 {
     struct fixture *f = context;
+
     f->closed++;
     f->was_sent = channel_was_sent(&f->channel, &f->sent);
 }
@@ -34,6 +39,7 @@ static void on_closed(void *context)
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     f->descriptors = open_descriptors();
     fake_init(&f->daemon);
     const struct channel_handler handler = {on_reply, on_closed, f};
@@ -45,6 +51,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
+
     channel_deinit(&f->channel);
     fake_deinit(&f->daemon);
     assert_int_equal(open_descriptors(), f->descriptors);
@@ -77,6 +84,7 @@ static etag_status call(struct fixture *f, uint64_t ms, struct reply *reply)
     etag_str name = ETAG_LIT("customer:7");
     struct request request = {.kind = REQUEST_INVALIDATE,
                               .targets = {.surrogates = &name, .surrogate_count = 1}};
+
     return channel_call(&f->channel, &request, in_ms(ms), &f->sent, reply, &f->fault);
 }
 
@@ -84,6 +92,7 @@ CASE(refuses_paths)
 {
     struct channel channel;
     char path[CHANNEL_PATH_BYTES_MAX + 1];
+
     memset(path, 'p', sizeof(path));
     path[sizeof(path) - 1] = '\0';
     assert_false(channel_init(&channel, path, NULL));
@@ -96,6 +105,7 @@ CASE(refuses_paths)
 CASE(nobody_listens)
 {
     struct reply reply;
+
     assert_int_equal(channel_connect_start(&f->channel, &f->fault), ETAG_UNAVAILABLE);
     expect_text(f, f->daemon.path);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_UNAVAILABLE);
@@ -108,6 +118,7 @@ CASE(nobody_listens)
 CASE(says_hello)
 {
     struct channel_hello hello;
+
     f->daemon.roles = ROLE_READ;
     start(f);
     assert_true(channel_take_hello(&f->channel, &hello));
@@ -133,6 +144,7 @@ CASE(a_hello_that_nobody_takes)
 CASE(a_role_without_index_gets_no_descriptors)
 {
     struct channel_hello hello;
+
     f->daemon.roles = ROLE_FILL;
     start(f);
     assert_true(channel_take_hello(&f->channel, &hello));
@@ -157,6 +169,7 @@ CASE(a_full_backlog_is_waited_for)
 {
     int others[256], count = 0;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+
     memcpy(address.sun_path, f->daemon.path, sizeof(f->daemon.path));
     fake_start(&f->daemon, false);
     for (; count < 256; count++) {
@@ -202,6 +215,7 @@ CASE(descriptors_must_be_those_announced)
 CASE(surplus_descriptors_are_closed)
 {
     struct reply reply;
+
     f->daemon.mood = FAKE_MANY_FDS;
     start(f);
     assert_int_equal(call(f, 5000, &reply), ETAG_OK);
@@ -211,6 +225,7 @@ CASE(surplus_descriptors_are_closed)
 CASE(calls)
 {
     struct reply reply;
+
     start(f);
     for (uint64_t i = 1; i <= 100; i++) {
         assert_int_equal(call(f, 5000, &reply), ETAG_OK);
@@ -232,6 +247,7 @@ static int other_end(struct fixture *f)
     struct reply hello = {.id = 1,
                           .kind = REPLY_HELLO,
                           .hello = {.protocol = PROTOCOL_VERSION, .roles = ROLE_MUTATE}};
+
     fake_start(&f->daemon, false);
     assert_int_equal(channel_connect_start(&f->channel, &f->fault), ETAG_OK);
     const int fd = accept4(f->daemon.listener, NULL, NULL, SOCK_CLOEXEC);
@@ -244,6 +260,7 @@ CASE(other_replies_go_to_the_handler)
 {
     const int fd = other_end(f);
     struct reply reply;
+
     /* The call's id will be 2. What comes behind its answer stays for later. */
     fake_send(fd, &(struct reply){.kind = REPLY_EVENT}, NULL, 0);
     fake_send(fd, &(struct reply){.id = 999, .kind = REPLY_RECEIPT}, NULL, 0);
@@ -265,6 +282,7 @@ CASE(replies_may_come_in_pieces)
 {
     const int fd = other_end(f);
     struct buffer out = {0};
+
     assert_int_equal(
         reply_encode(&out, &(struct reply){.id = 7, .kind = REPLY_RECEIPT, .receipt.lsn = 300}), 0);
     assert_int_equal(
@@ -282,6 +300,7 @@ CASE(replies_may_come_in_pieces)
 static void expect_nonsense(const void *bytes, size_t len)
 {
     void *state;
+
     setup(&state);
     struct fixture *f = state;
     const int fd = other_end(f);
@@ -317,6 +336,7 @@ CASE(a_silent_daemon_costs_the_deadline_only)
     const int fd = other_end(f);
     struct reply reply;
     const uint64_t begin = channel_now_ns();
+
     assert_int_equal(call(f, 50, &reply), ETAG_TIMEOUT);
     assert_in_range(channel_now_ns() - begin, 50 * NS_PER_MS, 5000 * NS_PER_MS);
     assert_int_equal(f->channel.state, CHANNEL_READY);
@@ -337,6 +357,7 @@ CASE(signals_neither_end_nor_lengthen_a_wait)
     struct reply reply;
     struct sigaction action = {.sa_handler = on_alarm}, former;
     struct itimerval often = {{0, 3000}, {0, 3000}}, never = {0};
+
     sigaction(SIGALRM, &action, &former);
     setitimer(ITIMER_REAL, &often, NULL);
     const uint64_t begin = channel_now_ns();
@@ -352,6 +373,7 @@ CASE(signals_neither_end_nor_lengthen_a_wait)
 CASE(the_end_of_a_connection)
 {
     struct reply reply;
+
     f->daemon.mood = FAKE_CLOSES_ONCE;
     start(f);
     assert_int_equal(call(f, 5000, &reply), ETAG_UNAVAILABLE);
@@ -366,6 +388,7 @@ CASE(the_end_of_a_connection)
 CASE(what_the_daemon_says_at_the_end)
 {
     struct reply reply;
+
     f->daemon.mood = FAKE_SENDS_AWAY;
     start(f);
     assert_int_equal(call(f, 5000, &reply), ETAG_UNAVAILABLE);
@@ -380,6 +403,7 @@ CASE(what_the_daemon_says_at_the_end)
 CASE(sending_to_nobody)
 {
     struct reply reply;
+
     close(other_end(f));
     assert_int_equal(call(f, 5000, &reply), ETAG_UNAVAILABLE);
     assert_false(channel_was_sent(&f->channel, &f->sent));
@@ -389,6 +413,7 @@ CASE(sending_to_nobody)
 static struct request big_request(etag_str *names, size_t count)
 {
     static char name[SURROGATE_BYTES_MAX];
+
     memset(name, 'n', sizeof(name));
     for (size_t i = 0; i < count; i++)
         names[i] = (etag_str){name, sizeof(name)};
@@ -401,6 +426,7 @@ static void expect_requests(int fd, uint64_t first_id, uint64_t last_id, struct 
 {
     struct buffer in = {0};
     uint64_t next = first_id;
+
     while (next <= last_id) {
         etag_str payload;
         assert_int_equal(channel_pump(&f->channel, &f->fault), ETAG_OK);
@@ -432,6 +458,7 @@ CASE(a_full_socket_is_bounded_and_loses_nothing)
     struct channel_sent sent;
     uint64_t accepted = 1; /* the hello */
     struct reply reply;
+
     /* Large ones, then smaller and smaller ones into what is left. */
     for (int round = 0; round < 3; round++) {
         struct request request = big_request(names, round == 0 ? 200 : 1);
@@ -458,6 +485,7 @@ CASE(a_request_may_be_too_large)
     static etag_str names[TARGETS_PER_EVENT_MAX + 200];
     struct request request = big_request(names, TARGETS_PER_EVENT_MAX + 200);
     struct reply reply;
+
     start(f);
     assert_int_equal(channel_send(&f->channel, &request, NULL, &f->fault), ETAG_INVALID);
     assert_int_equal(call(f, 5000, &reply), ETAG_OK);

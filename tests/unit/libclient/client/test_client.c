@@ -1,73 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client's life with a daemon: opening, filling, invalidating, restarts, lost connections, roles, fork, event loops. */
-#include "client.h"
-#include "fake_daemon.h"
+/* The client's life with a daemon: opening, filling, invalidating, restarts, lost connections,
+ * roles, fork, event loops. */
+#include "client_fixture.h"
 
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-struct fixture {
-    struct fake_daemon daemon;
-    etag_client_options options;
-    etag_client *client;
-    etag_key key;
-    etag_entry entry;
-    etag_str surrogate;
-    etag_targets targets;
-    etag_receipt receipt;
-};
-
 static int setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
-    fake_init(&f->daemon);
-    ETAG_INIT(&f->options);
-    f->options.socket_path = f->daemon.path;
-    f->options.connect_timeout_ms = f->options.timeout_ms = 5000;
-    ETAG_INIT(&f->key);
-    f->key.resource = (etag_resource){ETAG_LIT("a.example"), ETAG_LIT("/uploads/42")};
-    f->key.scope.kind = ETAG_SCOPE_PUBLIC;
-    f->surrogate = ETAG_LIT("upload:42");
-    etag_entry_init(&f->entry);
-    f->entry.key = &f->key;
-    f->entry.etag = ETAG_LIT("\"v1\"");
-    f->entry.surrogates = &f->surrogate;
-    f->entry.surrogate_count = 1;
-    ETAG_INIT(&f->targets);
-    f->targets.surrogates = &f->surrogate;
-    f->targets.surrogate_count = 1;
-    ETAG_INIT(&f->receipt);
-    *state = f;
+    struct fixture *f = client_setup(state);
+
+    f->response.key = &f->key;
+    f->response.etag = ETAG_LIT("\"v1\"");
+    f->response.surrogate_count = 1;
     return 0;
 }
 
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    f->client = etag_client_close(f->client);
-    fake_deinit(&f->daemon);
-    free(f);
-    return 0;
-}
-
-#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
-
-static void open_client(struct fixture *f)
-{
-    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
-    assert_non_null(f->client);
-}
-
-static void start(struct fixture *f)
-{
-    fake_start(&f->daemon, true);
-    open_client(f);
-}
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, client_teardown)
 
 static etag_reason check_reason(struct fixture *f)
 {
     etag_request request;
     etag_answer answer;
+
     ETAG_INIT(&request);
     ETAG_INIT(&answer);
     request.method = ETAG_LIT("GET");
@@ -76,52 +31,29 @@ static etag_reason check_reason(struct fixture *f)
     return answer.reason;
 }
 
-static void expect_text(const struct fixture *f, const char *part)
-{
-    if (!strstr(etag_client_error(f->client), part))
-        fail_msg("\"%s\" is not in \"%s\"", part, etag_client_error(f->client));
-}
-
-/* As an event loop: polls what the client says until the daemon has said hello. */
-static void loop_once(struct fixture *f)
-{
-    struct pollfd p = {.fd = etag_client_fd(f->client), .events = etag_client_events(f->client)};
-    int ms = etag_client_timeout_ms(f->client);
-    if (ms < 0 || ms > 5000)
-        ms = 5000;
-    assert_true(poll(&p, 1, ms) >= 0);
-    (void)etag_client_dispatch(f->client);
-}
-
-static void loop_until_ready(struct fixture *f)
-{
-    for (int i = 0; i < 1000 && f->client->channel.state != CHANNEL_READY; i++)
-        loop_once(f);
-    assert_int_equal(f->client->channel.state, CHANNEL_READY);
-}
-
 /* ---- Opening ---- */
 
 CASE(opens_without_a_daemon)
 {
-    open_client(f);
+    client_open(f);
     assert_string_not_equal(etag_client_error(f->client), "");
     assert_int_equal(etag_client_fd(f->client), -1);
     assert_int_equal(etag_client_events(f->client), 0);
     assert_in_range(etag_client_timeout_ms(f->client), 0, RECONNECT_MS_MIN);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_UNAVAILABLE);
-    expect_text(f, f->daemon.path);
+    client_expect_text(f, f->daemon.path);
     assert_int_equal(etag_client_dispatch(f->client), ETAG_UNAVAILABLE);
     /* It comes up later. */
     fake_start(&f->daemon, true);
-    loop_until_ready(f);
+    client_loop_until_ready(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
 }
 
 CASE(bad_options)
 {
     char path[200];
+
     memset(path, 'p', sizeof(path));
     path[sizeof(path) - 1] = '\0';
     f->options.socket_path = path;
@@ -145,7 +77,7 @@ CASE(the_environment_names_the_socket)
     fake_start(&f->daemon, true);
     setenv("ETAGD_SOCKET", f->daemon.path, 1);
     f->options.socket_path = NULL;
-    open_client(f);
+    client_open(f);
     unsetenv("ETAGD_SOCKET");
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
 }
@@ -156,7 +88,7 @@ CASE(another_version_is_told)
     fake_start(&f->daemon, true);
     assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_VERSION);
     assert_non_null(f->client);
-    expect_text(f, "protocol 77");
+    client_expect_text(f, "protocol 77");
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_VERSION);
 }
@@ -166,11 +98,11 @@ CASE(a_stopped_daemon_does_not_hang_the_opening)
     fake_start(&f->daemon, false);
     f->options.connect_timeout_ms = f->options.timeout_ms = 50;
     const uint64_t begin = channel_now_ns();
-    open_client(f);
+    client_open(f);
     assert_in_range(channel_now_ns() - begin, 50 * NS_PER_MS, 4000 * NS_PER_MS);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_UNAVAILABLE);
     fake_continue(&f->daemon);
-    loop_until_ready(f);
+    client_loop_until_ready(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
     assert_int_equal(fake_get(&f->daemon, invalidations), 0);
 }
@@ -179,10 +111,10 @@ CASE(no_wait_does_not_wait)
 {
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     fake_continue(&f->daemon);
-    loop_until_ready(f);
+    client_loop_until_ready(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
 }
 
@@ -191,10 +123,10 @@ CASE(no_wait_does_not_wait)
 CASE(uses_no_index_of_another_clock)
 {
     f->daemon.clock_shift_ns = 3600 * (int64_t)NS_PER_S;
-    start(f);
+    client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     assert_int_equal(etag_token_now(f->client).incarnation, 0);
-    expect_text(f, "CLOCK_MONOTONIC");
+    client_expect_text(f, "CLOCK_MONOTONIC");
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
 }
 
@@ -203,16 +135,16 @@ CASE(uses_no_index_with_a_lease_from_the_future)
 {
     fake_start(&f->daemon, true);
     shm_lease_store(index_view(f->daemon.index), time_coarse_ns() + FAKE_LEASE_NS + 60 * NS_PER_S);
-    open_client(f);
+    client_open(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
 }
 
 CASE(an_unsealed_index_is_not_used)
 {
     f->daemon.mood = FAKE_UNSEALED;
-    start(f);
+    client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
-    expect_text(f, "not sealed");
+    client_expect_text(f, "not sealed");
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
 }
 
@@ -220,21 +152,22 @@ CASE(roles)
 {
     const etag_token token = {FAKE_INCARNATION, 100};
     etag_op *op;
+
     f->daemon.roles = ROLE_READ;
-    start(f);
+    client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_DENIED);
-    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, NULL), ETAG_DENIED);
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_DENIED);
+    assert_int_equal(etag_fill_wait(f->client, token, &f->response, NULL), ETAG_DENIED);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_DENIED);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_DENIED);
     assert_null(op);
-    expect_text(f, "role");
+    client_expect_text(f, "role");
 }
 
 CASE(no_role_to_read_is_no_index)
 {
     f->daemon.roles = ROLE_FILL;
-    start(f);
+    client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
 }
 
@@ -242,50 +175,51 @@ CASE(no_role_to_read_is_no_index)
 
 CASE(fills)
 {
-    start(f);
+    client_start(f);
     const etag_token token = etag_token_now(f->client);
     assert_true(token.incarnation == FAKE_INCARNATION);
     assert_int_equal(token.lsn, 100);
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_OK);
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_OK);
     fake_await(&f->daemon, fills, 1);
     assert_int_equal(fake_get(&f->daemon, last_fill_lsn), 100);
     assert_int_equal(fake_get(&f->daemon, last_surrogate_count), 1);
     assert_int_equal(f->client->counters->fills_sent, 1);
     assert_ptr_equal(f->client->counters, f->client->mapping.counters);
 
-    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, &f->receipt), ETAG_OK);
+    assert_int_equal(etag_fill_wait(f->client, token, &f->response, &f->receipt), ETAG_OK);
     assert_int_equal(f->receipt.lsn, 100);
     f->daemon.fill_reason = ETAG_REASON_TOKEN_STALE;
-    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, &f->receipt), ETAG_REFUSED);
+    assert_int_equal(etag_fill_wait(f->client, token, &f->response, &f->receipt), ETAG_REFUSED);
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_TOKEN_STALE);
 }
 
 CASE(what_must_not_be_stored_is_not_sent)
 {
-    start(f);
+    client_start(f);
     const etag_token token = etag_token_now(f->client);
     const etag_field no_store = {ETAG_LIT("Cache-Control"), ETAG_LIT("no-store")};
-    assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->entry), ETAG_REFUSED);
+    assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->response), ETAG_REFUSED);
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_TOKEN_FOREIGN);
-    f->entry.fields = &no_store;
-    f->entry.field_count = 1;
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_REFUSED);
+    f->response.fields = &no_store;
+    f->response.field_count = 1;
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_REFUSED);
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_NO_STORE);
-    f->entry.field_count = 0;
+    f->response.field_count = 0;
     f->key.resource.target = ETAG_LIT("no slash");
-    assert_int_equal(etag_fill_wait(f->client, token, &f->entry, NULL), ETAG_REFUSED);
+    assert_int_equal(etag_fill_wait(f->client, token, &f->response, NULL), ETAG_REFUSED);
     assert_int_equal(etag_client_reason(f->client), ETAG_REASON_BAD_KEY);
     assert_string_not_equal(etag_client_error(f->client), "");
-    f->entry.key = NULL;
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_INVALID);
-    f->entry.size = 3;
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_INVALID);
+    f->response.key = NULL;
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_INVALID);
+    f->response.size = 3;
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_INVALID);
     assert_int_equal(f->client->counters->fills_refused, 3);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
     assert_int_equal(fake_get(&f->daemon, fills), 0);
 }
 
-/* What it does not know might be what the call is about: "only if", "not before", "on these hosts too". */
+/* What it does not know might be what the call is about: "only if", "not before", "on these hosts
+ * too". */
 CASE(what_is_asked_by_an_unknown_member_is_not_done)
 {
     struct {
@@ -303,23 +237,23 @@ CASE(what_is_asked_by_an_unknown_member_is_not_done)
     etag_client *client;
     etag_guard *guard;
     etag_op *op;
-    start(f);
+    client_start(f);
     named.targets = f->targets;
     named.targets.size = sizeof(named);
     named.newer = 1;
     assert_int_equal(etag_invalidate(f->client, &named.targets, NULL), ETAG_INVALID);
-    expect_text(f, "the targets have a member that this libetag does not know");
+    client_expect_text(f, "the targets have a member that this libetag does not know");
     assert_int_equal(etag_invalidate_start(f->client, &named.targets, &op), ETAG_INVALID);
     assert_int_equal(etag_guard_begin(f->client, &named.targets, &guard), ETAG_INVALID);
     named.newer = 0;
     assert_int_equal(etag_invalidate(f->client, &named.targets, NULL), ETAG_OK);
 
-    filled.entry = f->entry;
+    filled.entry = f->response;
     filled.entry.size = sizeof(filled);
     filled.newer = 1;
     const etag_token token = etag_token_now(f->client);
     assert_int_equal(etag_fill(f->client, token, &filled.entry), ETAG_INVALID);
-    expect_text(f, "the entry has a member that this libetag does not know");
+    client_expect_text(f, "the entry has a member that this libetag does not know");
     filled.newer = 0;
     assert_int_equal(etag_fill(f->client, token, &filled.entry), ETAG_OK);
 
@@ -335,16 +269,17 @@ CASE(what_is_asked_by_an_unknown_member_is_not_done)
 CASE(filling_connects_but_not_too_often)
 {
     const etag_token token = {FAKE_INCARNATION, 100};
+
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     f->client->connect_again_ns = UINT64_MAX;
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_UNAVAILABLE);
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_UNAVAILABLE);
     assert_int_equal(f->client->counters->fills_dropped, 1);
     fake_start(&f->daemon, true);
-    assert_int_equal(etag_fill(f->client, token, &f->entry), ETAG_UNAVAILABLE);
+    assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_UNAVAILABLE);
     f->client->connect_again_ns = 0;
     for (int ms = 0; ms < 5000 && !f->client->mapping.base; ms++) {
-        assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->entry), ETAG_REFUSED);
+        assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->response), ETAG_REFUSED);
         poll(NULL, 0, 1);
     }
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
@@ -355,9 +290,10 @@ CASE(a_fill_may_follow_the_hello_at_once)
 {
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     assert_int_equal(f->client->channel.state, CHANNEL_GREETING);
-    assert_int_equal(etag_fill(f->client, (etag_token){FAKE_INCARNATION, 1}, &f->entry), ETAG_OK);
+    assert_int_equal(etag_fill(f->client, (etag_token){FAKE_INCARNATION, 1}, &f->response),
+                     ETAG_OK);
     fake_continue(&f->daemon);
     fake_await(&f->daemon, fills, 1);
 }
@@ -366,11 +302,12 @@ CASE(a_full_socket_drops_fills)
 {
     const etag_token token = {FAKE_INCARNATION, 100};
     etag_status status = ETAG_OK;
+
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     for (int i = 0; i < 1000000 && status == ETAG_OK; i++)
-        status = etag_fill(f->client, token, &f->entry);
+        status = etag_fill(f->client, token, &f->response);
     assert_int_equal(status, ETAG_AGAIN);
     assert_int_equal(f->client->counters->fills_dropped, 1);
     assert_true(etag_client_events(f->client) & POLLOUT);
@@ -380,7 +317,7 @@ CASE(a_full_socket_drops_fills)
 
 CASE(invalidates)
 {
-    start(f);
+    client_start(f);
     assert_int_equal(etag_invalidate(f->client, &f->targets, &f->receipt), ETAG_OK);
     assert_int_equal(f->receipt.lsn, 1);
     assert_string_equal(etag_client_error(f->client), "");
@@ -396,7 +333,7 @@ CASE(invalidates)
     f->targets.surrogate_count = 1;
     fake_set(&f->daemon, mood, FAKE_REFUSES);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_FAILED);
-    expect_text(f, "the disk is full");
+    client_expect_text(f, "the disk is full");
     fake_set(&f->daemon, mood, FAKE_NONSENSE);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_PROTOCOL);
     fake_set(&f->daemon, mood, FAKE_ANSWERS);
@@ -405,7 +342,7 @@ CASE(invalidates)
 
 CASE(a_lost_connection_is_replaced_within_the_call)
 {
-    start(f);
+    client_start(f);
     fake_set(&f->daemon, mood, FAKE_CLOSES_ONCE);
     assert_int_equal(etag_invalidate(f->client, &f->targets, &f->receipt), ETAG_OK);
     assert_int_equal(f->receipt.lsn, 2);
@@ -417,7 +354,7 @@ CASE(a_lost_connection_is_replaced_within_the_call)
 CASE(a_request_that_may_have_happened_is_a_timeout)
 {
     f->options.timeout_ms = 60;
-    start(f);
+    client_start(f);
     fake_set(&f->daemon, mood, FAKE_SILENT);
     const uint64_t begin = channel_now_ns();
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_TIMEOUT);
@@ -437,7 +374,7 @@ static void restart(struct fixture *f)
 
 CASE(every_call_that_talks_follows_a_restart)
 {
-    start(f);
+    client_start(f);
     const uint64_t first = etag_token_now(f->client).incarnation;
     void *former = f->client->mapping.base;
     restart(f);
@@ -449,14 +386,14 @@ CASE(every_call_that_talks_follows_a_restart)
 
     restart(f);
     f->client->connect_again_ns = 0;
-    loop_until_ready(f);
+    client_loop_until_ready(f);
     for (int i = 0; i < 1000 && etag_token_now(f->client).incarnation != first + 2; i++)
-        loop_once(f);
+        client_loop_once(f, 5000);
     assert_true(etag_token_now(f->client).incarnation == first + 2);
 
     restart(f);
     for (int ms = 0; ms < 5000 && etag_token_now(f->client).incarnation != first + 3; ms++) {
-        (void)etag_fill(f->client, etag_token_now(f->client), &f->entry);
+        (void)etag_fill(f->client, etag_token_now(f->client), &f->response);
         poll(NULL, 0, 1);
     }
     assert_true(etag_token_now(f->client).incarnation == first + 3);
@@ -468,8 +405,9 @@ CASE(every_call_that_talks_follows_a_restart)
 static etag_status await_result(struct fixture *f, etag_op *op)
 {
     etag_status status = ETAG_AGAIN;
+
     for (int i = 0; i < 1000 && status == ETAG_AGAIN; i++) {
-        loop_once(f);
+        client_loop_once(f, 5000);
         status = etag_op_result(op, &f->receipt);
     }
     return status;
@@ -478,7 +416,8 @@ static etag_status await_result(struct fixture *f, etag_op *op)
 CASE(operations)
 {
     etag_op *first, *second, *third;
-    start(f);
+
+    client_start(f);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &first), ETAG_OK);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &second), ETAG_OK);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &third), ETAG_OK);
@@ -503,11 +442,12 @@ CASE(operations)
 CASE(operations_fail)
 {
     etag_op *op, *other;
-    start(f);
+
+    client_start(f);
     fake_set(&f->daemon, mood, FAKE_REFUSES);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     assert_int_equal(await_result(f, op), ETAG_FAILED);
-    expect_text(f, "the disk is full");
+    client_expect_text(f, "the disk is full");
 
     /* It goes over the next connection. */
     fake_set(&f->daemon, mood, FAKE_CLOSES_ONCE);
@@ -520,7 +460,7 @@ CASE(operations_fail)
     fake_set(&f->daemon, mood, FAKE_CLOSES_ALWAYS);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     assert_int_equal(await_result(f, op), ETAG_TIMEOUT);
-    expect_text(f, "no answer");
+    client_expect_text(f, "no answer");
 
     fake_set(&f->daemon, mood, FAKE_SILENT);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
@@ -538,6 +478,7 @@ static void name_many(struct fixture *f)
 {
     static char bytes[SURROGATE_BYTES_MAX];
     static etag_str names[3000];
+
     memset(bytes, 'n', sizeof(bytes));
     for (size_t i = 0; i < 3000; i++)
         names[i] = (etag_str){bytes, sizeof(bytes)};
@@ -551,13 +492,14 @@ static int greet_only(struct fixture *f)
     const struct reply hello = {.id = 1,
                                 .kind = REPLY_HELLO,
                                 .hello = {.protocol = PROTOCOL_VERSION, .roles = ROLE_MUTATE}};
+
     fake_start(&f->daemon, false);
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     const int fd = accept4(f->daemon.listener, NULL, NULL, SOCK_CLOEXEC);
     assert_true(fd >= 0);
     fake_send(fd, &hello, NULL, 0);
-    loop_until_ready(f);
+    client_loop_until_ready(f);
     return fd;
 }
 
@@ -566,6 +508,7 @@ CASE(what_was_not_sent_has_not_happened)
 {
     etag_op *sent, *queued, *early;
     const int fd = greet_only(f);
+
     f->client->timeout_ms = 400;
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &sent), ETAG_OK);
     name_many(f);
@@ -587,6 +530,7 @@ CASE(what_is_queued_may_still_happen)
 {
     const etag_targets few = f->targets;
     etag_op *op;
+
     f->options.timeout_ms = 400;
     const int fd = greet_only(f);
     name_many(f);
@@ -600,15 +544,16 @@ CASE(what_is_queued_may_still_happen)
 CASE(operations_are_bounded_and_survive_the_client)
 {
     static etag_op *ops[CLIENT_OPS_MAX + 1];
+
     fake_start(&f->daemon, true);
     fake_set(&f->daemon, mood, FAKE_SILENT);
-    open_client(f);
+    client_open(f);
     for (size_t i = 0; i < CLIENT_OPS_MAX; i++)
         assert_int_equal(etag_invalidate_start(f->client, &f->targets, &ops[i]), ETAG_OK);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &ops[CLIENT_OPS_MAX]),
                      ETAG_AGAIN);
     while (etag_client_events(f->client) & POLLOUT)
-        loop_once(f);
+        client_loop_once(f, 5000);
     f->client = etag_client_close(f->client);
     for (size_t i = 0; i < CLIENT_OPS_MAX / 2; i++)
         assert_int_equal(etag_op_result(ops[i], NULL), ETAG_TIMEOUT);
@@ -622,6 +567,7 @@ CASE(operations_are_bounded_and_survive_the_client)
 static int behave_as_child(struct fixture *f, etag_op *parents_op, uint64_t parents_checks)
 {
     const int parents_fd = f->client->channel.fd;
+
     if (etag_client_fd(f->client) != -1 || etag_client_events(f->client) != 0 ||
         etag_client_timeout_ms(f->client) != 0)
         return 1;
@@ -644,7 +590,8 @@ CASE(a_child_connects_anew)
 {
     etag_op *op;
     int status = -1;
-    start(f);
+
+    client_start(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     fake_await(&f->daemon, invalidations, 1);
@@ -668,7 +615,7 @@ CASE(a_child_connects_anew)
 CASE(counts_move_to_the_daemons_page)
 {
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     fake_start(&f->daemon, true);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
@@ -686,6 +633,7 @@ CASE(counts_move_to_the_daemons_page)
 static void set_descriptor_limit(rlim_t limit)
 {
     struct rlimit r;
+
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &r), 0);
     r.rlim_cur = limit;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &r), 0);
@@ -694,10 +642,11 @@ static void set_descriptor_limit(rlim_t limit)
 CASE(without_descriptors_the_client_stays_usable)
 {
     struct rlimit before;
+
     if (under_valgrind())
         skip();
     f->options.no_wait = true;
-    open_client(f);
+    client_open(f);
     fake_start(&f->daemon, false);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
     /* Not one descriptor more: no socket. */
@@ -707,7 +656,7 @@ CASE(without_descriptors_the_client_stays_usable)
     const etag_status status = etag_invalidate(f->client, &f->targets, NULL);
     set_descriptor_limit(before.rlim_cur);
     assert_int_equal(status, ETAG_SYSTEM);
-    expect_text(f, "socket");
+    client_expect_text(f, "socket");
 
     /* One more: a socket, and no place for the index that comes with the hello. */
     f->client->connect_again_ns = 0;
@@ -721,13 +670,13 @@ CASE(without_descriptors_the_client_stays_usable)
     const etag_status no_index = etag_client_dispatch(f->client);
     set_descriptor_limit(before.rlim_cur);
     assert_int_equal(no_index, ETAG_SYSTEM);
-    expect_text(f, "descriptors");
+    client_expect_text(f, "descriptors");
     assert_int_equal(check_reason(f), ETAG_REASON_NO_INDEX);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
     /* Asked for again after a while. */
     f->client->map_again_ns = 1;
     assert_int_equal(etag_client_timeout_ms(f->client), 0);
     for (int i = 0; i < 1000 && !f->client->mapping.base; i++)
-        loop_once(f);
+        client_loop_once(f, 5000);
     assert_int_equal(check_reason(f), ETAG_REASON_NO_ENTRY);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory that must not be trusted is refused with a sentence; what is mapped is aligned and read-only. */
+/* Memory that must not be trusted is refused with a sentence; what is mapped is aligned and
+ * read-only. */
 #include "fake_daemon.h"
 #include "mapping.h"
 
@@ -35,6 +36,7 @@ static void expect_refused(const struct mapping_source *source, etag_status stat
 {
     struct mapping mapping;
     struct fault fault;
+
     assert_int_equal(mapping_open(&mapping, source, &fault), status);
     assert_int_equal(fault.status, status);
     if (!strstr(fault.text, sentence))
@@ -74,6 +76,7 @@ TEST(refuses_wrong_sizes_and_seals)
 static void expect_header_refused(struct index *index, size_t offset, uint64_t word)
 {
     struct mapping_source source = source_of(index);
+
     source.index_fd = fake_memory(source.index_bytes, F_SEAL_SHRINK | F_SEAL_GROW);
     struct layout_header header = *index_view(index)->header;
     memcpy((char *)&header + offset, &word, sizeof(word));
@@ -85,6 +88,7 @@ static void expect_header_refused(struct index *index, size_t offset, uint64_t w
 TEST(refuses_headers_that_lie)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
+
     expect_header_refused(index, offsetof(struct layout_header, magic), 1);
     expect_header_refused(index, offsetof(struct layout_header, version), 99);
     expect_header_refused(index, offsetof(struct layout_header, home_count), UINT64_MAX);
@@ -103,6 +107,7 @@ const char *__wrap_layout_validate(const struct layout_header *header, size_t ma
 const char *__wrap_layout_validate(const struct layout_header *header, size_t mapped_bytes)
 {
     const char *wrong = __real_layout_validate(header, mapped_bytes);
+
     if (!wrong && lying_fd >= 0) {
         struct layout_header other;
         memset(&other, 0xff, sizeof(other));
@@ -120,6 +125,7 @@ TEST(header_changed_behind_the_check_is_not_followed)
     struct mapping_source source = source_of(index);
     struct mapping mapping;
     struct fault fault;
+
     source.index_fd = fake_memory(source.index_bytes, F_SEAL_SHRINK | F_SEAL_GROW);
     assert_int_equal(pwrite(source.index_fd, &header, sizeof(header), 0), sizeof(header));
 
@@ -178,6 +184,7 @@ TEST(refuses_as_a_whole)
 {
     struct index *index = fake_index(FAKE_INCARNATION);
     struct mapping_source source = source_of(index);
+
     source.counters_bytes = COUNTERS_BYTES;
     source.counters_fd = fake_memory(COUNTERS_BYTES, 0);
     expect_refused(&source, ETAG_PROTOCOL, "page of counters is not sealed");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Accept-Encoding: the table of tests/cases, each row also with its lines joined; names of codings. */
+/* Accept-Encoding: the table of tests/cases, each row also with its lines joined; names of
+ * codings. */
 #include "encoding.h"
 
 #include "numbers.h"
@@ -11,10 +12,12 @@
 #define OFFERED_MAX 20
 #define TEXT_BYTES_MAX (128u * 1024u)
 
-/* A copy of just its size, so that a byte read behind it is an error under ASan. Freed by the caller. */
+/* A copy of just its size, so that a byte read behind it is an error under ASan. Freed by the
+ * caller. */
 static etag_str copied(const char *text, size_t len)
 {
     char *copy = malloc(len > 0 ? len : 1);
+
     assert_non_null(copy);
     memcpy(copy, text, len);
     return (etag_str){copy, len};
@@ -34,6 +37,7 @@ struct row {
 static void field_add(const struct tsv *t, struct row *row, char *raw)
 {
     static char text[TEXT_BYTES_MAX];
+
     assert_true(row->field_count < FIELDS_MAX);
     etag_field *field = &row->fields[row->field_count++];
     char *colon = strchr(raw, ':');
@@ -46,6 +50,7 @@ static void field_add(const struct tsv *t, struct row *row, char *raw)
 static void fields_read(const struct tsv *t, struct row *row, const char *raw)
 {
     static char line[TEXT_BYTES_MAX];
+
     while (raw) {
         const char *end = strstr(raw, " | ");
         const size_t len = end ? (size_t)(end - raw) : strlen(raw);
@@ -58,6 +63,7 @@ static void fields_read(const struct tsv *t, struct row *row, const char *raw)
 static void offered_read(struct row *row, const char *raw)
 {
     char cell[1024], *left = NULL;
+
     snprintf(cell, sizeof(cell), "%s", raw);
     for (char *name = strtok_r(cell, " ", &left); name; name = strtok_r(NULL, " ", &left)) {
         assert_true(row->offered_count < OFFERED_MAX);
@@ -90,6 +96,7 @@ static bool row_join(const struct row *row, struct row *joined)
 {
     static char text[TEXT_BYTES_MAX];
     size_t len = 0;
+
     *joined = (struct row){0};
     for (size_t i = 0; i < row->field_count; i++) {
         const etag_field *field = &row->fields[i];
@@ -111,6 +118,7 @@ static void expect(const struct tsv *t, etag_str got)
     const char *expected = tsv_raw(t, "selected");
     const char *shown = got.data ? (got.len > 0 ? got.data : "\"\"") : "-";
     const size_t len = got.data && got.len > 0 ? got.len : strlen(shown);
+
     if (strlen(expected) != len || memcmp(expected, shown, len) != 0)
         fail_msg("%s: %.*s, expected %s", tsv_raw(t, "id"), (int)len, shown, expected);
 }
@@ -120,6 +128,7 @@ TEST(table)
     struct tsv t;
     static struct row row, joined;
     size_t count = 0;
+
     tsv_open(&t, "accept_encoding.tsv");
     while (tsv_next(&t)) {
         row_read(&t, &row);
@@ -145,6 +154,7 @@ TEST(table)
 TEST(nothing_at_all)
 {
     const etag_field any = {ETAG_LIT("Accept-Encoding"), ETAG_LIT("*")};
+
     assert_null(etag_encoding_select(NULL, 0, NULL, 0).data);
     assert_true(str_equal(etag_encoding_select(&any, 1, NULL, 0), ETAG_LIT("identity")));
     const etag_field nameless = {{NULL, 0}, ETAG_LIT("gzip")};
@@ -159,6 +169,7 @@ TEST(names)
         {"x-gzip", "gzip"}, {"X-GZIP", "gzip"}, {"x-compress", "compress"}, {"gzip", "gzip"},
         {"GZip", "GZip"},   {"x-br", "x-br"},   {"x-gzipp", "x-gzipp"},     {"", ""},
     };
+
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         assert_true(str_equal(encoding_canonical(str_of(rows[i][0])), str_of(rows[i][1])));
 }

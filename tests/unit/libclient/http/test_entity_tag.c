@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Entity tags: every byte at every place of the word-wise scan, the comparison table, compression suffixes, lists. */
+/* Entity tags: every byte at every place of the word-wise scan, the comparison table, compression
+ * suffixes, lists. */
 #include "entity_tag.h"
 
 #include "numbers.h"
@@ -9,12 +10,14 @@
 static bool parses(etag_str text)
 {
     struct entity_tag tag;
+
     return entity_tag_parse(text, &tag);
 }
 
 static struct entity_tag parsed(const char *text)
 {
     struct entity_tag tag;
+
     assert_true(entity_tag_parse(str_of(text), &tag));
     return tag;
 }
@@ -28,6 +31,7 @@ TEST(grammar)
                                       "W/",       "W/a",      "W/\"",      "w/\"a\"", "W\"a\"",
                                       "W/ \"a\"", " \"a\"",   "\"a\" ",    "\"a\"b",  "\"a\"\"b\"",
                                       "\"a b\"",  "\"a\tb\"", "\"a\x7f\"", "'a'",     "W/W/\"a\""};
+
     for (size_t i = 0; i < COUNT_OF(good); i++)
         assert_true(parses(str_of(good[i])));
     for (size_t i = 0; i < COUNT_OF(bad); i++)
@@ -181,6 +185,7 @@ static const char *walk(const char *line, char *out)
     struct entity_tag tag;
     size_t len = 0;
     int next;
+
     while ((next = entity_tag_next(&rest, &tag)) == 1) {
         if (tag.weak)
             out[len++] = 'W';
@@ -231,7 +236,8 @@ TEST(lists)
     assert_int_equal(entity_tag_next(&absent, &tag), 0);
 }
 
-/* The walk over a list looks for the closing quote; whatever stands around it, it finds the first one. */
+/* The walk over a list looks for the closing quote; whatever stands around it, it finds the first
+ * one. */
 TEST(a_tag_in_a_list_at_every_length)
 {
     for (size_t inside = 0; inside <= 50; inside++) {

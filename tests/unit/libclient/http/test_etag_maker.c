@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ETag makers: known hashes, however a body is cut; reuse, misuse and OpenSSL's failures; variants and their limits. */
+/* ETag makers: known hashes, however a body is cut; reuse, misuse and OpenSSL's failures; variants
+ * and their limits. */
 #include "bounds.h"
 #include "entity_tag.h"
 #include "numbers.h"
@@ -78,6 +79,7 @@ int __wrap_EVP_DigestFinal_ex(EVP_MD_CTX *context, unsigned char *out, unsigned 
 static etag_hasher *opened(void)
 {
     etag_hasher *hasher;
+
     assert_int_equal(etag_hasher_open(&hasher), ETAG_OK);
     assert_non_null(hasher);
     return hasher;
@@ -92,6 +94,7 @@ static void expect_text(etag_str got, const char *expected)
 static void expect_final(etag_hasher *hasher, const char *expected)
 {
     etag_str etag;
+
     assert_int_equal(etag_hasher_final(hasher, false, &etag), ETAG_OK);
     expect_text(etag, expected);
 }
@@ -99,6 +102,7 @@ static void expect_final(etag_hasher *hasher, const char *expected)
 static void expect_failure(etag_hasher *hasher, etag_status status)
 {
     etag_str etag = ETAG_LIT("something");
+
     assert_int_equal(etag_hasher_final(hasher, false, &etag), status);
     assert_null(etag.data);
     assert_int_equal(etag.len, 0);
@@ -110,7 +114,8 @@ static void expect_failure(etag_hasher *hasher, etag_status status)
 
 /* ---- Hashes ---- */
 
-/* Made with sha256sum, cut and base64; the first four hashes stand in FIPS 180-2 and NIST's examples. */
+/* Made with sha256sum, cut and base64; the first four hashes stand in FIPS 180-2 and NIST's
+ * examples. */
 TEST(known_hashes)
 {
     static const struct {
@@ -155,6 +160,7 @@ TEST(known_hashes)
 TEST(every_cut_gives_the_same)
 {
     unsigned char body[256];
+
     for (size_t i = 0; i < sizeof(body); i++)
         body[i] = (unsigned char)i;
     etag_hasher *hasher = opened();
@@ -177,11 +183,13 @@ TEST(every_cut_gives_the_same)
     etag_hasher_close(hasher);
 }
 
-/* Fetching the hash again would take dozens of allocations; OpenSSL 3.0 makes one for the hash's state. */
+/* Fetching the hash again would take dozens of allocations; OpenSSL 3.0 makes one for the hash's
+ * state. */
 TEST(reuse_fetches_nothing)
 {
     etag_hasher *hasher = opened();
     const size_t before = allocations;
+
     assert_true(before > 0); /* or nobody counts */
     const size_t bodies = 1000;
     for (size_t i = 0; i < bodies; i++) {
@@ -200,6 +208,7 @@ TEST(reuse_fetches_nothing)
 TEST(hashers_are_apart)
 {
     etag_hasher *one = opened(), *other = opened();
+
     etag_hasher_begin(one);
     etag_hasher_update(one, "a", 1);
     etag_hasher_begin(other);
@@ -215,6 +224,7 @@ TEST(hashers_are_apart)
 TEST(misuse_is_told_at_the_end)
 {
     etag_hasher *hasher = opened();
+
     expect_failure(hasher, ETAG_INVALID); /* nothing begun */
     etag_hasher_update(hasher, "abc", 3);
     expect_failure(hasher, ETAG_INVALID); /* a piece of nothing */
@@ -247,6 +257,7 @@ TEST(misuse_is_told_at_the_end)
 TEST(no_hasher_is_no_crash)
 {
     etag_str etag = ETAG_LIT("something");
+
     assert_null(etag_hasher_close(NULL));
     etag_hasher_begin(NULL);
     etag_hasher_update(NULL, "abc", 3);
@@ -266,6 +277,7 @@ TEST(failures_are_told_at_the_end)
 {
     bool *const switches[] = {&init_fails, &update_fails, &final_fails};
     etag_hasher *hasher = opened();
+
     for (int own = 0; own <= 1; own++) {
         ERR_clear_error();
         if (own)
@@ -295,6 +307,7 @@ TEST(failures_are_told_at_the_end)
 TEST(an_open_that_fails_leaves_nothing)
 {
     etag_hasher *hasher = (etag_hasher *)(uintptr_t)1;
+
     ERR_clear_error();
     ERR_raise(ERR_LIB_USER, ERR_R_PASSED_NULL_PARAMETER);
     assert_int_equal(EVP_set_default_properties(NULL, "provider=nowhere"), 1);
@@ -316,6 +329,7 @@ TEST(an_open_that_fails_leaves_nothing)
 TEST(no_memory_at_each_allocation)
 {
     size_t failures = 0;
+
     for (size_t number = 1;; number++) {
         etag_hasher *hasher = (etag_hasher *)(uintptr_t)1;
         etag_str etag;
@@ -344,6 +358,7 @@ TEST(no_memory_for_a_body)
 {
     etag_hasher *hasher = opened();
     etag_str etag;
+
     allocations = 0;
     allocation_that_fails = 1;
     const etag_status status = etag_hash(hasher, "abc", 3, false, &etag);
@@ -360,7 +375,8 @@ TEST(no_memory_for_a_body)
 TEST(variants)
 {
     static const struct {
-        const char *etag, *coding, *expected; /* NULL: absent, invalid */
+        /* NULL: absent, invalid */
+        const char *etag, *coding, *expected;
     } rows[] = {
         {"\"x\"", "gzip", "\"x-gzip\""},
         {"W/\"x\"", "gzip", "W/\"x-gzip\""},
@@ -447,6 +463,7 @@ TEST(a_variant_in_place)
 {
     char buffer[ETAG_BYTES_MAX] = "?W/\"abc\"";
     etag_str made;
+
     assert_int_equal(
         etag_variant((etag_str){buffer + 1, 7}, ETAG_LIT("br"), buffer, sizeof(buffer), &made),
         ETAG_OK);
@@ -461,6 +478,7 @@ TEST(variants_are_known_suffixes)
     static const char *const codings[] = {"gzip", "x-gzip", "br", "zstd", "deflate", "compress"};
     etag_hasher *hasher = opened();
     etag_str plain;
+
     assert_int_equal(etag_hash(hasher, "abc", 3, false, &plain), ETAG_OK);
     for (size_t i = 0; i < COUNT_OF(codings); i++) {
         char buffer[ETAG_BYTES_MAX];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP-dates: the three forms, what is none of them, the calendar against the C library's, two-digit years. */
+/* HTTP-dates: the three forms, what is none of them, the calendar against the C library's,
+ * two-digit years. */
 #include "http_date.h"
 
 #include "numbers.h"
@@ -15,6 +16,7 @@
 static int64_t parse(const char *text)
 {
     const int64_t seconds = http_date_parse(str_of(text), NOW_2026);
+
     assert_int_equal(seconds, ref_date(text, strlen(text), NOW_2026));
     return seconds;
 }
@@ -94,6 +96,7 @@ TEST(not_dates)
         "Sun Nov  6_08:49:37 1994",
         "2014-06-25T17:12:18Z",
     };
+
     for (size_t i = 0; i < COUNT_OF(bad); i++)
         if (parse(bad[i]) != ETAG_NO_DATE)
             fail_msg("accepted: %s", bad[i]);
@@ -102,13 +105,15 @@ TEST(not_dates)
                      ETAG_NO_DATE);
 }
 
-/* Each day of 500 years, and each century's turn of 10,000, there and back, beside the C library. */
+/* Each day of 500 years, and each century's turn of 10,000, there and back, beside the C
+ * library. */
 /* Every byte of every form counts. */
 TEST(with_another_byte_it_is_no_date)
 {
     static const char *const forms[] = {"Sun, 06 Nov 1994 08:49:37 GMT",
                                         "Sunday, 06-Nov-94 08:49:37 GMT",
                                         "Sun Nov  6 08:49:37 1994", "Wed Nov 16 08:49:37 1994"};
+
     for (size_t i = 0; i < COUNT_OF(forms); i++) {
         assert_true(http_date_parse(str_of(forms[i]), 784111777) != ETAG_NO_DATE);
         for (size_t at = 0; at < strlen(forms[i]); at++) {
@@ -124,6 +129,7 @@ TEST(with_another_byte_it_is_no_date)
 TEST(calendar)
 {
     int64_t seconds = YEAR_0;
+
     while (seconds < YEAR_9999_END) {
         char text[HTTP_DATE_BYTES + 1] = "", expected[64];
         http_date_format(seconds, text);
@@ -147,6 +153,7 @@ TEST(calendar)
 TEST(format_clamps)
 {
     char text[HTTP_DATE_BYTES + 1] = "";
+
     http_date_format(INT64_MIN, text);
     assert_string_equal(text, "Sat, 01 Jan 0000 00:00:00 GMT");
     http_date_format(INT64_MAX, text);
@@ -155,7 +162,8 @@ TEST(format_clamps)
     assert_string_equal(text, "Fri, 31 Dec 9999 23:59:59 GMT");
 }
 
-/* "More than 50 years in the future" is the past; at 50 years to the second it is still the future. */
+/* "More than 50 years in the future" is the past; at 50 years to the second it is still the
+ * future. */
 TEST(two_digit_years)
 {
     assert_int_equal(parse("Sunday, 26-Jul-76 12:00:00 GMT"), 3362990400); /* 2076 */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The precondition engine: the table of other servers' facts, the RFC's order, bad input, and a reference. */
+/* The precondition engine: the table of other servers' facts, the RFC's order, bad input, and a
+ * reference. */
 #include "precondition.h"
 
 #include "abi.h"
@@ -34,6 +35,7 @@ static struct judgement judge(const char *method, const etag_validators *now, si
 {
     etag_field fields[FIELDS_MAX];
     etag_request request;
+
     assert_true(count <= FIELDS_MAX);
     request_make(&request, fields, method, count, lines);
     const struct judgement j = precondition_judge(&request, now, DATES_AS_RFC);
@@ -46,6 +48,7 @@ static struct judgement judge(const char *method, const etag_validators *now, si
 static etag_validators validators(etag_existence existence, const char *etag, const char *modified)
 {
     etag_validators v;
+
     ETAG_INIT(&v);
     v.existence = existence;
     v.etag = str_of(etag);
@@ -79,6 +82,7 @@ static void row_fields(const struct tsv *t, struct row *row)
 {
     const char *raw = tsv_raw(t, "request_headers");
     size_t used = 0;
+
     row->request.field_count = 0;
     if (strcmp(raw, "-") == 0)
         return;
@@ -151,12 +155,14 @@ static bool class_holds(const char *class, bool is_304)
     return strcmp(class, "may304") == 0 || !is_304;
 }
 
-/* All rows of a table as an origin server; where the engine chooses, it is always the first alternative. */
+/* All rows of a table as an origin server; where the engine chooses, it is always the first
+ * alternative. */
 static void table_as_origin(const char *name, bool first_only, size_t rows_min)
 {
     struct tsv t;
     size_t rows = 0, failures = 0;
     struct row row;
+
     tsv_open(&t, name);
     while (tsv_next(&t)) {
         row_read(&t, &row);
@@ -197,6 +203,7 @@ TEST(table_as_front)
     struct tsv t;
     size_t rows = 0, failures = 0;
     struct row row;
+
     tsv_open(&t, "preconditions.tsv");
     while (tsv_next(&t)) {
         row_read(&t, &row);
@@ -226,6 +233,7 @@ TEST(table_as_front)
 TEST(order)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
+
     EXPECT("GET", &v1, PROCEED, NO_CONDITION, "Host: a");
     /* If-Match silences If-Unmodified-Since ... */
     EXPECT("PUT", &v1, PROCEED, MATCH, "If-Unmodified-Since: " EARLIER, "If-Match: \"v1\"");
@@ -258,6 +266,7 @@ TEST(order)
 TEST(lines_are_one_list)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
+
     EXPECT("GET", &v1, NOT_MODIFIED, MATCH, "If-None-Match: \"a\"", "Accept: x",
            "if-none-match:\"b\", W/\"v1\"");
     EXPECT("GET", &v1, NOT_MODIFIED, MATCH, "IF-NONE-MATCH:\"v1\"", "If-None-Match: \"b\"");
@@ -319,6 +328,7 @@ TEST(malformed_lists_do_no_harm)
         "\"v1\"\r, \"b\"",
         "\"v1\", \x80",
     };
+
     for (size_t i = 0; i < COUNT_OF(lists); i++) {
         char none[64], match[64];
         snprintf(none, sizeof(none), "If-None-Match: %s", lists[i]);
@@ -334,6 +344,7 @@ TEST(malformed_lists_do_no_harm)
 TEST(stored_tag_that_is_none)
 {
     static const char *const bad[] = {"v1", "\"v1", "w/\"v1\"", "W/v1", "\"a b\"", " \"v1\"", "*"};
+
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         const etag_validators v = validators(ETAG_EXISTS, bad[i], NULL);
         EXPECT("GET", &v, PROCEED, NO_MATCH, "If-None-Match: \"v1\", \"\"");
@@ -385,6 +396,7 @@ TEST(methods)
 {
     const etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
     static const char *const outside[] = {"OPTIONS", "TRACE", "CONNECT"};
+
     for (size_t i = 0; i < COUNT_OF(outside); i++)
         EXPECT(outside[i], &v1, PROCEED, NO_CONDITION, "If-None-Match: *", "If-Match: \"v2\"");
     static const char *const others[] = {"",     "get",     "Get",     "GETS", "GE",      "head",
@@ -421,6 +433,7 @@ TEST(names_that_are_near)
         "\x49\x66\x0d-match",
         "",
     };
+
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         char star[64], date[80];
         snprintf(star, sizeof(star), "%s: *", names[i]);
@@ -442,6 +455,7 @@ TEST(absent_value_is_no_line)
                                  {ETAG_LIT("If-None-Match"), {NULL, 0}},
                                  {ETAG_LIT("If-Match"), {NULL, 0}}};
     etag_request request;
+
     ETAG_INIT(&request);
     request.method = ETAG_LIT("GET");
     request.fields = fields;
@@ -467,6 +481,7 @@ static etag_range range_of(const char *method, const etag_validators *now, size_
 {
     etag_field fields[FIELDS_MAX];
     etag_request request;
+
     request_make(&request, fields, method, count, lines);
     const etag_range range = precondition_range(&request, now);
     assert_int_equal(range, etag_evaluate_range(&request, now));
@@ -484,6 +499,7 @@ static etag_range range_of(const char *method, const etag_validators *now, size_
 TEST(ranges)
 {
     etag_validators v1 = validators(ETAG_EXISTS, "\"v1\"", LM);
+
     v1.last_modified_is_strong = true;
     RANGE("GET", &v1, NONE, "If-Range: \"v1\"");
     RANGE("HEAD", &v1, NONE, "Range: bytes=0-1");
@@ -538,6 +554,7 @@ static struct judgement judge_with(bool require, bool suffixes, const char *meth
 {
     etag_field fields[1];
     etag_request request;
+
     request_make(&request, fields, method, line != NULL, &line);
     request.require_if_match = require;
     request.compression_suffixes = suffixes;
@@ -553,6 +570,7 @@ TEST(a_required_condition)
     const etag_validators absent = validators(ETAG_ABSENT, NULL, NULL);
     static const char *const missing[] = {NULL, "Accept: *", "If-Unmodified-Since: " LM,
                                           "If-None-Match: \"v2\"", "If-None-Match: *, *"};
+
     for (size_t i = 0; i < COUNT_OF(missing); i++) {
         const struct judgement j = judge_with(true, false, "PUT", &v1, missing[i]);
         assert_int_equal(j.verdict, ETAG_PRECONDITION_REQUIRED);
@@ -582,6 +600,7 @@ TEST(compression_suffixes)
                                        "If-None-Match: \"y\", \"x-zstd\"",
                                        "If-None-Match: \"x-deflate\"",
                                        "If-None-Match: \"x--compress\""};
+
     for (size_t i = 0; i < COUNT_OF(with); i++) {
         assert_int_equal(judge_with(false, true, "GET", &x, with[i]).verdict, ETAG_NOT_MODIFIED);
         assert_int_equal(judge_with(false, true, "PUT", &x, with[i]).verdict,
@@ -606,6 +625,7 @@ TEST(compression_suffixes)
 TEST(a_suffix_beside_a_malformed_tag)
 {
     static const char *const bad[] = {"W/W/\"x\"", "\"xy", "x\"", "\"x\"y", "\"x y\""};
+
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         const etag_validators v = validators(ETAG_EXISTS, bad[i], NULL);
         assert_int_equal(judge_with(false, true, "PUT", &v, "If-None-Match: \"x-gzip\"").verdict,
@@ -618,6 +638,7 @@ TEST(a_suffix_beside_a_malformed_tag)
 TEST(a_suffix_beside_an_absent_tag)
 {
     const etag_validators none = validators(ETAG_EXISTS, NULL, LM);
+
     assert_int_equal(judge_with(false, true, "GET", &none, "If-None-Match: \"-gzip\"").verdict,
                      ETAG_PROCEED);
     assert_int_equal(judge_with(false, true, "PUT", &none, "If-None-Match: \"x-br\"").verdict,
@@ -632,6 +653,7 @@ TEST(structs_without_a_size_are_unknown)
     const char *const lines[] = {"Range: bytes=0-1", "If-Range: " LM};
     etag_field fields[2];
     etag_request request;
+
     request_make(&request, fields, "GET", 2, lines);
     assert_int_equal(etag_evaluate(&request, &v1), ETAG_PROCEED);
     request.size = 0;
@@ -648,6 +670,7 @@ TEST(long_lists)
     const size_t count = 4096;
     const etag_validators v = validators(ETAG_EXISTS, "\"tag-4095\"", NULL);
     char *list = malloc(count * 16);
+
     assert_non_null(list);
     size_t len = (size_t)sprintf(list, "If-None-Match: ");
     for (size_t i = 0; i < count; i++)
@@ -674,6 +697,7 @@ static uint64_t next_random(uint64_t *state)
 static etag_str exact(const char *text, size_t len)
 {
     char *copy = malloc(len ? len : 1);
+
     assert_non_null(copy);
     memcpy(copy, text, len);
     return (etag_str){copy, len};
@@ -707,6 +731,7 @@ static etag_str random_value(uint64_t *seed)
                                         "Sunday, 06-Nov-94 08:49:37 GMT",
                                         "\"a\""};
     char text[1024] = "";
+
     if (next_random(seed) % 2) {
         const char *value = PICK(seed, whole);
         return exact(value, strlen(value));
@@ -731,6 +756,7 @@ TEST(random_against_reference)
                                        "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\""};
     uint64_t seed = UINT64_C(0x9e3779b97f4a7c15);
     size_t verdicts[5] = {0}, ranges_seen[3] = {0};
+
     for (int round = 0; round < 60000; round++) {
         etag_field fields[4];
         etag_request request;

@@ -9,6 +9,7 @@
 TEST(the_usual_ones)
 {
     struct repeated_fields fields = {0};
+
     assert_true(repeated_fields_copy(&fields, NULL, 0));
     assert_true(repeated_fields_has(&fields, ETAG_LIT("Cache-Control")));
     assert_true(repeated_fields_has(&fields, ETAG_LIT("EXPIRES")));
@@ -22,6 +23,7 @@ TEST(added_ones_are_copied)
 {
     struct repeated_fields fields;
     char name[REPEATED_NAME_BYTES_MAX];
+
     memset(name, 'x', sizeof(name));
     etag_str names[REPEATED_FIELDS_MAX];
     for (size_t i = 0; i < REPEATED_FIELDS_MAX; i++)
@@ -37,6 +39,7 @@ TEST(bad_ones)
 {
     struct repeated_fields fields;
     char name[REPEATED_NAME_BYTES_MAX + 1];
+
     memset(name, 'x', sizeof(name));
     static const char *const refused[] = {"Content-Length",
                                           "set-cookie",

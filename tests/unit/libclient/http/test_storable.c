@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Storability: each reason alone, their order, Cache-Control's grammar, and what is kept for a 304. */
+/* Storability: each reason alone, their order, Cache-Control's grammar, and what is kept for a
+ * 304. */
 #include "storable.h"
 
 #include "numbers.h"
@@ -18,7 +19,8 @@ struct fixture {
     etag_key key;
     etag_entry response;
     struct entry entry;
-    struct repeated_fields repeated; /* none but the usual ones */
+    /* none but the usual ones */
+    struct repeated_fields repeated;
     struct storable_scratch scratch;
     const char *why;
 };
@@ -55,6 +57,7 @@ static etag_reason reduce(struct fixture *f)
 static etag_reason reason_of(const char *name, const char *value)
 {
     struct fixture f;
+
     add(fresh(&f), name, value);
     return reduce(&f);
 }
@@ -68,6 +71,7 @@ static void assert_reason(etag_reason got, etag_reason expected, const char *wha
 TEST(method_and_status)
 {
     struct fixture f;
+
     assert_int_equal(reduce(fresh(&f)), ETAG_REASON_NONE);
     fresh(&f)->response.method = ETAG_LIT("GET");
     assert_int_equal(reduce(&f), ETAG_REASON_NONE);
@@ -86,6 +90,7 @@ TEST(method_and_status)
 TEST(validators)
 {
     struct fixture f;
+
     fresh(&f)->response.etag = (etag_str){NULL, 0};
     assert_int_equal(reduce(&f), ETAG_REASON_NO_VALIDATOR);
     add(&f, "Last-Modified", "Wed, 25 Jun 2014 17:12:18 GMT");
@@ -174,6 +179,7 @@ TEST(authorization)
     static const char *const others[] = {"max-age=60", "proxy-revalidate", "ext=public",
                                          "ext=\"x, public\""};
     struct fixture f;
+
     fresh(&f)->response.had_authorization = true;
     assert_int_equal(reduce(&f), ETAG_REASON_AUTHORIZATION);
     f.key.scope = (etag_scope){ETAG_SCOPE_NAMED, ETAG_LIT("customer:7")};
@@ -228,6 +234,7 @@ TEST(order_of_reasons)
         ETAG_REASON_SET_COOKIE, ETAG_REASON_VARY_STAR,     ETAG_REASON_VARY_UNCOVERED,
         ETAG_REASON_CSP_NONCE,  ETAG_REASON_CONTENT_RANGE, ETAG_REASON_BAD_FIELD,
         ETAG_REASON_NONE};
+
     for (size_t mended = 0; mended < COUNT_OF(order); mended++) {
         struct fixture f;
         fresh(&f);
@@ -273,6 +280,7 @@ TEST(what_is_kept)
 {
     const etag_str surrogates[] = {ETAG_LIT("upload:42"), ETAG_LIT("customer:7")};
     struct fixture f;
+
     fresh(&f);
     add(&f, "Date", "Sun, 06 Nov 1994 08:49:37 GMT");
     add(&f, "Content-Type", "application/json");
@@ -317,6 +325,7 @@ TEST(what_the_client_adds_is_kept)
 {
     const etag_str names[] = {ETAG_LIT("surrogate-key"), ETAG_LIT("Access-Control-Expose-Headers")};
     struct fixture f;
+
     fresh(&f);
     assert_true(repeated_fields_copy(&f.repeated, names, 2));
     add(&f, "X-Other", "no");
@@ -336,6 +345,7 @@ TEST(what_the_client_adds_is_kept)
 TEST(what_is_refused_is_reduced_too)
 {
     struct fixture f;
+
     add(fresh(&f), "Cache-Control", "no-store");
     add(&f, "Set-Cookie", "a=b");
     add(&f, "Content-Location", "/a.json");
@@ -349,6 +359,7 @@ TEST(what_is_refused_is_reduced_too)
 TEST(expires_without_date_counts_from_now)
 {
     struct fixture f;
+
     add(fresh(&f), "Expires", "Fri, 01 Jan 2100 00:00:00 GMT");
     add(&f, "Date", "now");
     const int64_t before = time(NULL);
@@ -370,6 +381,7 @@ TEST(surrogate_keys_of_names_lists_and_fields)
 {
     struct fixture f;
     const etag_str names[] = {ETAG_LIT("upload:42")}, lists[] = {ETAG_LIT("a, b"), ETAG_LIT("c")};
+
     fresh(&f)->response.surrogates = names;
     f.response.surrogate_count = 1;
     add(&f, "xkey", "d,e");
@@ -391,6 +403,7 @@ TEST(surrogate_keys_of_names_lists_and_fields)
 TEST(limits)
 {
     struct fixture f;
+
     fresh(&f);
     for (size_t i = 0; i < FIELDS_PER_ENTRY_MAX; i++)
         add(&f, "Cache-Control", "max-age=1");

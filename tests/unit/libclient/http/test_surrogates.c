@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Surrogate keys: names as they are sent, lists in both readings, groups, and the header sets of real sites (tests/cases/headers.tsv). */
+/* Surrogate keys: names as they are sent, lists in both readings, groups, and the header sets of
+ * real sites (tests/cases/headers.tsv). */
 #include "surrogates.h"
 
 #include "key.h"
@@ -19,6 +20,7 @@ static const char *name_of(const char *text, char out[512])
 {
     char made[SURROGATE_MADE_BYTES];
     const etag_str name = surrogate_name(str_of(text), made);
+
     snprintf(out, 512, "%.*s", (int)name.len, name.data);
     return out;
 }
@@ -28,6 +30,7 @@ static const char *name_of(const char *text, char out[512])
 TEST(names_that_can_be_sent_stay)
 {
     char longest[SURROGATE_BYTES_MAX + 1] = {0}, out[512];
+
     memset(longest, 'x', SURROGATE_BYTES_MAX);
     const char *const plain[] = {"upload:42", "a,b", "!~", "a;b,c", "~hash-1", ",", longest};
     for (size_t i = 0; i < COUNT_OF(plain); i++) {
@@ -41,6 +44,7 @@ TEST(names_that_can_be_sent_stay)
 TEST(a_name_that_cannot_is_hashed)
 {
     char over[SURROGATE_BYTES_MAX + 2] = {0}, out[512], other[512];
+
     memset(over, 'x', SURROGATE_BYTES_MAX + 1);
     assert_int_equal(strlen(name_of(over, out)), strlen("~hash-") + 32);
     over[0] = 'y';
@@ -56,6 +60,7 @@ TEST(a_name_that_cannot_is_hashed)
 TEST(a_name_is_the_same_in_latin_1_and_in_utf_8)
 {
     char out[512], other[512];
+
     assert_string_equal(name_of("cat\xe9gorie:\xe9t\xe9", out),
                         name_of("cat\xc3\xa9gorie:\xc3\xa9t\xc3\xa9", other));
     assert_string_equal(name_of("\xff", out), name_of("\xc3\xbf", other));
@@ -67,6 +72,7 @@ TEST(a_name_is_the_same_in_latin_1_and_in_utf_8)
 TEST(a_list_that_is_too_long_to_be_a_name_is_its_first_name)
 {
     char list[600], out[512];
+
     memset(list, 'b', sizeof(list));
     memcpy(list, "first,", 6);
     list[sizeof(list) - 1] = '\0';
@@ -78,6 +84,7 @@ TEST(a_list_that_is_too_long_to_be_a_name_is_its_first_name)
 TEST(blanks_and_controls_are_refused)
 {
     const char *const bad[] = {"", "a b", "a\tb", "\x7f", "\x01", "\xc3\xa9 b"};
+
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         char made[SURROGATE_MADE_BYTES];
         struct surrogate_set set;
@@ -103,6 +110,7 @@ static void assert_names(const struct surrogate_set *set, const char *what, cons
 {
     char copy[TEXT_BYTES_MAX];
     size_t count = 0;
+
     snprintf(copy, sizeof(copy), "%s", expected);
     for (char *rest = copy, *name; (name = strsep(&rest, " "));) {
         if (!*name)
@@ -136,11 +144,13 @@ TEST(lists_are_read_both_ways)
     }
 }
 
-/* As Django sends "post:1 \xd0\xba\xd0\xbb\xd1\x8e\xd1\x87": an invalidation of post:1 would not reach the page. */
+/* As Django sends "post:1 \xd0\xba\xd0\xbb\xd1\x8e\xd1\x87": an invalidation of post:1 would not
+ * reach the page. */
 TEST(a_list_whose_names_are_encoded_is_refused)
 {
     const char *const bad[] = {
         "=?utf-8?b?cG9zdDoxINC60LvRjtGH?=", "a =?utf-8?q?=D0=BA?=", "a,=?utf-8?q?=D0=BA?=, b"};
+
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         struct surrogate_set set;
         surrogate_set_init(&set);
@@ -156,6 +166,7 @@ TEST(fields_that_hold_lists)
     const char *const lists[] = {"Surrogate-Key", "xkey",         "XKEY",          "Cache-Tag",
                                  "Cache-Tags",    "X-Cache-Tags", "X-Magento-Tags"};
     const char *const others[] = {"Surrogate-Keys", "Surrogate-Control", "X-Cache-Tag", "key", ""};
+
     for (size_t i = 0; i < COUNT_OF(lists); i++)
         assert_true(etag_surrogate_field(str_of(lists[i])));
     for (size_t i = 0; i < COUNT_OF(others); i++)
@@ -167,6 +178,7 @@ TEST(fields_that_hold_lists)
 static void add_numbered(struct surrogate_set *set, unsigned first, unsigned end)
 {
     static char names[8192][16];
+
     surrogate_set_init(set);
     for (unsigned i = first; i < end; i++) {
         snprintf(names[i], sizeof(names[i]), "k%u", i);
@@ -179,6 +191,7 @@ static void add_numbered(struct surrogate_set *set, unsigned first, unsigned end
 TEST(more_names_than_fit_are_groups)
 {
     struct surrogate_set set;
+
     add_numbered(&set, 0, SURROGATES_PER_ENTRY_MAX);
     assert_false(set.grouped);
     assert_int_equal(set.count, SURROGATES_PER_ENTRY_MAX);
@@ -224,6 +237,7 @@ static void read_fields(const struct tsv *table, struct row *row)
 {
     char raw[4096];
     char *to = row->text;
+
     snprintf(raw, sizeof(raw), "%s", tsv_raw(table, "fields"));
     for (char *at = raw; at;) {
         char *const bar = strstr(at, " | ");
@@ -271,6 +285,7 @@ static void assert_groups(const struct surrogate_set *set, const char *id)
 static void assert_reached(const struct tsv *table, const struct surrogate_set *set, const char *id)
 {
     char purge[512], made[SURROGATE_MADE_BYTES], group[SURROGATE_MADE_BYTES], name[512];
+
     if (strcmp(tsv_raw(table, "purge"), "-") == 0)
         return;
     const size_t len = tsv_text(table, "purge", purge, sizeof(purge));
@@ -285,6 +300,7 @@ TEST(header_sets_of_real_sites)
 {
     struct tsv table;
     size_t count = 0;
+
     tsv_open(&table, "headers.tsv");
     while (tsv_next(&table)) {
         static struct row row;

@@ -29,6 +29,7 @@ TEST(values)
 {
     etag_field vary[NAMES];
     char text[64];
+
     assert_int_equal(etag_vary_select(names, NAMES, fields, FIELDS, vary, text, sizeof(text)),
                      ETAG_OK);
     assert_true(str_equal(vary[0].name, names[0]));
@@ -50,6 +51,7 @@ TEST(several_joined)
                                 {ETAG_LIT("Accept"), ETAG_LIT("")}};
     etag_field vary[NAMES];
     char text[8];
+
     assert_int_equal(etag_vary_select(names, NAMES, twice, 4, vary, text, 7), ETAG_OK);
     assert_value(vary[1], "x, ");
     assert_value(vary[2], "1, 2");
@@ -60,6 +62,7 @@ TEST(what_does_not_fit_makes_no_key)
 {
     etag_field vary[NAMES];
     char text[10];
+
     for (size_t size = 0; size < 10; size++) {
         struct key canonical;
         etag_key key;

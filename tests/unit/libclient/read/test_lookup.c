@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lookups on a real index without a daemon: every reason, what an answer carries, fork, and no system call. */
+/* Lookups on a real index without a daemon: every reason, what an answer carries, fork, and no
+ * system call. */
 #include "client.h"
 #include "fake_daemon.h"
 
@@ -17,7 +18,8 @@ struct fixture {
     etag_answer answer;
     struct kept_field fields[4];
     struct index_entry entry;
-    const struct kept_field *kept; /* the entry's */
+    /* the entry's */
+    const struct kept_field *kept;
     size_t kept_count;
     uint32_t clocks[2];
     uint64_t slot;
@@ -32,6 +34,7 @@ static void put(struct fixture *f)
     struct shm_entry found;
     uint8_t packed[FIELDSET_BYTES_MAX];
     const int len = fieldset_pack(packed, f->kept, f->kept_count);
+
     assert_true(len >= 0);
     f->entry.fieldset = (etag_str){(const char *)packed, (size_t)len};
     assert_null(key_canonicalize(&key, &f->key));
@@ -46,6 +49,7 @@ static int setup(void **state)
     struct fixture *f = calloc(1, sizeof(*f));
     struct fault fault;
     etag_client_options options;
+
     ETAG_INIT(&options);
     options.no_wait = true;
     options.socket_path = "/nowhere/etagd.sock";
@@ -92,6 +96,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
+
     etag_client_close(f->client);
     index_close(f->index);
     free(f);
@@ -103,6 +108,7 @@ static int teardown(void **state)
 static void expect(struct fixture *f, etag_verdict verdict, etag_reason reason)
 {
     const etag_token token = {1, 2};
+
     assert_int_equal(etag_check(f->client, &f->request, token, &f->answer), verdict);
     if (f->answer.reason != reason)
         fail_msg("reason is %s, not %s", etag_reason_word(f->answer.reason),
@@ -127,6 +133,7 @@ static void expect_str(etag_str found, const char *wanted)
 CASE(answers_304_with_its_fields)
 {
     const int64_t before_s = (int64_t)time(NULL) - 1;
+
     expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
     expect_str(f->answer.etag, etag);
     assert_int_equal(f->answer.last_modified, 784111777);
@@ -149,6 +156,7 @@ CASE(answers_with_what_overflows)
 {
     static char tag[ENTITY_TAG_BYTES_MAX], location[CONTENT_LOCATION_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
+
     memset(tag, 'x', sizeof(tag));
     tag[0] = tag[sizeof(tag) - 1] = '"';
     memset(location, 'l', sizeof(location));
@@ -173,7 +181,8 @@ CASE(answers_with_what_overflows)
                         first + (int64_t)i * 1000 + 1);
 }
 
-/* What the role fill can put into an entry beyond libetag: neither cookies nor what this client did not ask for go out. */
+/* What the role fill can put into an entry beyond libetag: neither cookies nor what this client did
+ * not ask for go out. */
 CASE(fields_that_this_client_does_not_repeat_are_left_out)
 {
     const etag_str wanted = ETAG_LIT("X-Wanted");
@@ -184,6 +193,7 @@ CASE(fields_that_this_client_does_not_repeat_are_left_out)
         {FIELDSET_LITERAL, {ETAG_LIT("x-wanted"), ETAG_LIT("yes")}, 0},
         {FIELDSET_LITERAL, {ETAG_LIT("cache-control"), ETAG_LIT("no-cache")}, 0},
     };
+
     f->kept = fields;
     f->kept_count = 5;
     put(f);
@@ -202,6 +212,7 @@ CASE(values_with_controls_are_torn)
 {
     const etag_str bad = ETAG_LIT("a\r\nSet-Cookie: b");
     struct kept_field field = {FIELDSET_LITERAL, {ETAG_LIT("Vary"), bad}, 0};
+
     f->kept = &field;
     f->kept_count = 1;
     put(f);
@@ -259,6 +270,7 @@ CASE(a_field_set_that_is_none_is_torn)
 {
     struct shm_entry found;
     uint8_t bytes[POOL_UNIT_BYTES];
+
     assert_true(index_find(f->index, f->entry.fingerprint, &found));
     memset(bytes, 0x7f, sizeof(bytes));
     memcpy(bytes, found.fieldset_words, 2); /* its length stays */
@@ -282,6 +294,7 @@ CASE(says_what_to_do_with_a_range)
 {
     etag_field fields[] = {{ETAG_LIT("Range"), ETAG_LIT("bytes=0-1")},
                            {ETAG_LIT("If-Range"), ETAG_LIT("\"v1\"")}};
+
     f->request.fields = fields;
     f->request.field_count = 0;
     expect(f, ETAG_PROCEED, ETAG_REASON_NO_CONDITION);
@@ -334,6 +347,7 @@ CASE(every_clock_of_the_entry_makes_it_stale)
 {
     struct shm_view *view = index_view(f->index);
     const uint32_t clocks[] = {CLOCK_FLOOR, 7, 9};
+
     for (size_t i = 0; i < 3; i++) {
         shm_clock_store(view, clocks[i], 40);
         expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
@@ -407,7 +421,8 @@ CASE(two_versions_of_one_second_have_no_304_by_date)
     expect(f, ETAG_PROCEED, ETAG_REASON_DATE_WEAK);
     f->condition.value = ETAG_LIT("Sun, 06 Nov 1994 08:49:36 GMT");
     expect(f, ETAG_PROCEED, ETAG_REASON_MODIFIED_SINCE);
-    /* What stops a request may come from a weak date; what lets it go on is judged again in the transaction. */
+    /* What stops a request may come from a weak date; what lets it go on is judged again in the
+     * transaction. */
     f->condition.name = ETAG_LIT("If-Unmodified-Since");
     expect(f, ETAG_PRECONDITION_FAILED, ETAG_REASON_MODIFIED_SINCE);
 
@@ -460,6 +475,7 @@ static void expect_wrong(struct fixture *f, const char *part)
 CASE(a_lookup_with_an_unknown_member_that_is_set_is_unknown)
 {
     const etag_request *const request = &f->request;
+
     struct {
         etag_request request;
         uint64_t newer;
@@ -494,7 +510,8 @@ CASE(a_lookup_with_an_unknown_member_that_is_set_is_unknown)
 struct versioned {
     size_t size;
     uint64_t first;
-    uint64_t second; /* of a later version */
+    /* of a later version */
+    uint64_t second;
 };
 
 /* As a compiler sees it that knows nothing of the caller's size. */
@@ -509,6 +526,7 @@ CASE(smaller_structs_read_as_zero)
     const size_t first_bytes = offsetof(struct versioned, second);
     struct versioned caller = {first_bytes, 5, 6}, scratch = {1, 2, 3};
     const struct versioned *seen = read_in(&caller, &scratch, sizeof(scratch), first_bytes);
+
     assert_ptr_equal(seen, &scratch);
     assert_int_equal(seen->first, 5);
     assert_int_equal(seen->second, 0);
@@ -531,6 +549,7 @@ CASE(larger_structs_are_zero_beyond_ours)
 {
     struct versioned caller = {sizeof(caller), 5, 0}, scratch;
     const size_t first_bytes = offsetof(struct versioned, second);
+
     assert_ptr_equal(read_in(&caller, &scratch, first_bytes, first_bytes), &caller);
     caller.second = UINT64_C(1) << 63;
     assert_null(read_in(&caller, &scratch, first_bytes, first_bytes));
@@ -540,6 +559,7 @@ CASE(larger_structs_are_zero_beyond_ours)
 CASE(tokens_follow_the_lsn)
 {
     etag_token token = etag_token_now(f->client);
+
     assert_true(token.incarnation == FAKE_INCARNATION);
     assert_int_equal(token.lsn, 50);
     shm_lsn_store(index_view(f->index), 51);
@@ -550,6 +570,7 @@ CASE(tokens_follow_the_lsn)
 static int child_status(pid_t child)
 {
     int status = -1;
+
     assert_int_equal(waitpid(child, &status, 0), child);
     return status;
 }
@@ -558,6 +579,7 @@ static int child_status(pid_t child)
 static int check_as_child(struct fixture *f, const struct counters *parents)
 {
     const uint64_t before = parents->checks;
+
     for (int i = 0; i < 3; i++)
         if (etag_check(f->client, &f->request, etag_token_now(f->client), &f->answer) !=
             ETAG_NOT_MODIFIED)
@@ -571,6 +593,7 @@ CASE(a_child_keeps_the_memory_and_counts_for_itself)
 {
     struct counters *page = mmap(NULL, COUNTERS_BYTES, PROT_READ | PROT_WRITE,
                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
     assert_true(page != MAP_FAILED);
     f->client->counters = page;
     expect(f, ETAG_NOT_MODIFIED, ETAG_REASON_MATCH);
@@ -594,12 +617,13 @@ CASE(a_child_keeps_the_memory_and_counts_for_itself)
     munmap(page, COUNTERS_BYTES);
 }
 
-/* Under strict seccomp the kernel kills at the first call but read, write, exit. Hits, misses and every other way out; the
- * child has just forked, so noticing that is covered too. */
+/* Under strict seccomp the kernel kills at the first call but read, write, exit. Hits, misses and
+ * every other way out; the child has just forked, so noticing that is covered too. */
 static int check_strictly(struct fixture *f)
 {
     etag_validators validators;
     int bad = 0;
+
     ETAG_INIT(&validators);
     validators.existence = ETAG_EXISTS;
     validators.etag = str_of(etag);

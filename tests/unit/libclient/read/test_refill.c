@@ -1,152 +1,71 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an answer does to its key's entry: a table of situations for etag_finish(), with a daemon that counts fills and retires
- * and an index that holds what the test puts there.
+ * What an answer does to its key's entry: a table of situations for etag_finish(), with a daemon
+ * that counts fills and retires and an index that holds what the test puts there.
  */
-#include "client.h"
-#include "fake_daemon.h"
+#include "client_fixture.h"
 #include "made_entry.h"
 #include "numbers.h"
 
-#define FIELDS_MAX 8
-#define TOKEN_LSN 100 /* the fake daemon's */
-
-struct fixture {
-    struct fake_daemon daemon;
-    etag_client *client;
-    etag_key key;
-    etag_request request;
-    etag_field asked[FIELDS_MAX];
-    etag_entry response;
-    etag_field fields[FIELDS_MAX];
-    etag_str surrogates[2];
-    etag_answer answer;
-    int fills, retires; /* seen so far */
-};
-
-static void field(struct fixture *f, const char *name, const char *value)
-{
-    f->fields[f->response.field_count++] = (etag_field){str_of(name), str_of(value)};
-}
-
 static int setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
-    etag_client_options options;
-    fake_init(&f->daemon);
-    ETAG_INIT(&options);
-    options.socket_path = f->daemon.path;
-    options.connect_timeout_ms = options.timeout_ms = 5000;
-    fake_start(&f->daemon, true);
-    assert_int_equal(etag_client_open(&f->client, &options), ETAG_OK);
+    struct fixture *f = client_setup(state);
 
-    ETAG_INIT(&f->key);
-    f->key.resource = (etag_resource){ETAG_LIT("a.example"), ETAG_LIT("/posts/1")};
-    f->key.scope = (etag_scope){ETAG_SCOPE_PUBLIC, {0}};
-    ETAG_INIT(&f->request);
-    f->request.method = ETAG_LIT("GET");
-    f->request.key = &f->key;
-    f->request.fields = f->asked;
-    etag_entry_init(&f->response);
-    f->response.fields = f->fields;
-    f->response.surrogates = f->surrogates;
-    field(f, "ETag", "\"v1\"");
-    field(f, "Cache-Control", "max-age=60");
-    f->surrogates[0] = ETAG_LIT("post:1");
-    f->surrogates[1] = ETAG_LIT("author:7");
+    client_start(f);
+    client_field(f, "ETag", "\"v1\"");
+    client_field(f, "Cache-Control", "max-age=60");
     f->response.surrogate_count = 1;
-    ETAG_INIT(&f->answer);
-    *state = f;
     return 0;
 }
 
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    f->client = etag_client_close(f->client);
-    fake_deinit(&f->daemon);
-    free(f);
-    return 0;
-}
-
-#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, client_teardown)
 
 /* ---- The index ---- */
-
-static struct hash128 fingerprint_of(struct fixture *f)
-{
-    struct key key;
-    assert_null(key_canonicalize(&key, &f->key));
-    return key_fingerprint(index_view(f->daemon.index)->header->hash_key, &key);
-}
 
 static uint32_t clock_of(struct fixture *f, etag_str surrogate)
 {
     const struct shm_view *view = index_view(f->daemon.index);
+
     return clock_of_surrogate(view->header->hash_key, view->clock_count, surrogate);
 }
 
 struct stored {
     const char *etag, *cache_control;
     size_t surrogate_count;
-    uint64_t fill_lsn, left_ns; /* left_ns 0: for ever */
+    /* left_ns 0: for ever */
+    uint64_t fill_lsn, left_ns;
     int64_t last_modified;
 };
 
-static const struct stored AS_ANSWERED = {"\"v1\"", "max-age=60", 1, TOKEN_LSN, 0, ETAG_NO_DATE};
+static const struct stored AS_ANSWERED = {"\"v1\"", "max-age=60", 1, FAKE_TOKEN_LSN,
+                                          0,        ETAG_NO_DATE};
 
 static void store(struct fixture *f, struct stored what)
 {
     uint8_t packed[FIELDSET_BYTES_MAX];
-    struct index_evicted evicted;
-    const uint64_t now_ns = time_coarse_ns();
+    const uint64_t left_ns = what.left_ns ? time_coarse_ns() + what.left_ns : UINT64_MAX;
     const uint32_t clocks[] = {clock_of(f, f->surrogates[0]), clock_of(f, f->surrogates[1])};
     struct kept_field kept = {
         .field = {ETAG_LIT("Cache-Control"), str_of(what.cache_control)},
     };
-    const struct index_entry entry = {.fingerprint = fingerprint_of(f),
-                                      .fill_lsn = what.fill_lsn,
-                                      .expires_ns = what.left_ns ? now_ns + what.left_ns
-                                                                 : UINT64_MAX,
-                                      .last_modified = what.last_modified,
-                                      .etag = str_of(what.etag),
-                                      .fieldset = made_fieldset(packed, &kept, 1),
-                                      .clocks = clocks,
-                                      .clock_count = what.surrogate_count};
-    assert_int_equal(index_put(f->daemon.index, &entry, now_ns, &evicted), INDEX_STORED);
+
+    client_store(f, (struct index_entry){.fill_lsn = what.fill_lsn,
+                                         .expires_ns = left_ns,
+                                         .last_modified = what.last_modified,
+                                         .etag = str_of(what.etag),
+                                         .fieldset = made_fieldset(packed, &kept, 1),
+                                         .clocks = clocks,
+                                         .clock_count = what.surrogate_count});
 }
 
 /* ---- Requests ---- */
 
-static int look_up(struct fixture *f)
-{
-    return etag_precheck(f->client, &f->request, etag_token_now(f->client), &f->answer);
-}
-
-static int finish(struct fixture *f)
-{
-    return etag_finish(f->client, &f->request, &f->response, &f->answer);
-}
-
-/* So many more than last time. An answer to what was sent after them proves that the daemon has read them. */
-static void expect(struct fixture *f, int fills, int retires)
-{
-    etag_targets targets;
-    ETAG_INIT(&targets);
-    targets.everything = true;
-    assert_int_equal(etag_invalidate(f->client, &targets, NULL), ETAG_OK);
-    assert_int_equal(fake_get(&f->daemon, fills) - f->fills, fills);
-    assert_int_equal(fake_get(&f->daemon, retires) - f->retires, retires);
-    f->fills += fills;
-    f->retires += retires;
-}
-
 /* A request as a whole, and what it does to the entry. */
 static void answered(struct fixture *f, int fills, int retires)
 {
-    assert_int_equal(look_up(f), 0);
-    assert_int_equal(finish(f), f->response.http_status);
-    expect(f, fills, retires);
+    assert_int_equal(client_precheck(f), 0);
+    assert_int_equal(client_finish(f), f->response.http_status);
+    client_expect_sent(f, fills, retires);
 }
 
 /* ---- Refill ---- */
@@ -166,6 +85,7 @@ CASE(what_the_entry_says_is_not_filled_again)
 CASE(another_cache_control_fills)
 {
     struct stored former = AS_ANSWERED;
+
     former.cache_control = "max-age=86400";
     store(f, former);
     answered(f, 1, 0);
@@ -174,26 +94,28 @@ CASE(another_cache_control_fills)
     store(f, former);
     answered(f, 0, 0);
     /* A second change within the second: the entry is wrong, and goes. */
-    field(f, "Content-Location", "/posts/1.html");
+    client_field(f, "Content-Location", "/posts/1.html");
     answered(f, 0, 1);
     answered(f, 0, 0);
     assert_int_equal(f->client->counters->fills_held_back, 3);
-    assert_true(index_remove(f->daemon.index, fingerprint_of(f)));
+    assert_true(index_remove(f->daemon.index, client_fingerprint(f)));
     answered(f, 0, 0); /* until the second is over there is none */
 }
 
-/* It went on with the other fields for ever: what had been said before the invalidation seemed to be on its way. */
+/* It went on with the other fields for ever: what had been said before the invalidation seemed to
+ * be on its way. */
 CASE(fields_that_were_filled_over_after_an_invalidation_go)
 {
     struct stored former = AS_ANSWERED;
+
     former.cache_control = "max-age=86400";
-    former.fill_lsn = TOKEN_LSN / 2;
+    former.fill_lsn = FAKE_TOKEN_LSN / 2;
     store(f, former);
     answered(f, 1, 0);
-    shm_clock_store(index_view(f->daemon.index), clock_of(f, f->surrogates[0]), TOKEN_LSN);
+    shm_clock_store(index_view(f->daemon.index), clock_of(f, f->surrogates[0]), FAKE_TOKEN_LSN);
     f->fields[1].value = ETAG_LIT("max-age=86400");
     answered(f, 1, 0);
-    former.fill_lsn = TOKEN_LSN;
+    former.fill_lsn = FAKE_TOKEN_LSN;
     store(f, former);
     f->fields[1].value = ETAG_LIT("max-age=60");
     answered(f, 0, 1);
@@ -233,6 +155,7 @@ CASE(another_date_or_tag_fills)
 CASE(an_expiry_in_half_fills)
 {
     struct stored young = AS_ANSWERED;
+
     f->response.max_age_s = 10000;
     young.left_ns = 9000 * NS_PER_S;
     store(f, young);
@@ -252,18 +175,19 @@ CASE(an_expiry_in_half_fills)
 CASE(an_expires_that_rounds_otherwise_is_the_same)
 {
     struct index_evicted evicted;
+
     static const struct {
         int64_t offset_s;
         int fills;
     } cases[] = {{3600, 0}, {3599, 0}, {3601, 0}, {3602, 1}};
     f->fields[1] = (etag_field){ETAG_LIT("Expires"), ETAG_LIT("Sun, 06 Nov 1994 09:49:37 GMT")};
-    field(f, "Date", "Sun, 06 Nov 1994 08:49:37 GMT");
+    client_field(f, "Date", "Sun, 06 Nov 1994 08:49:37 GMT");
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct kept_field kept = {.kind = FIELDSET_EXPIRES, .offset_s = cases[i].offset_s};
         uint8_t packed[FIELDSET_BYTES_MAX];
         const uint32_t clock = clock_of(f, f->surrogates[0]);
-        const struct index_entry entry = {.fingerprint = fingerprint_of(f),
-                                          .fill_lsn = TOKEN_LSN,
+        const struct index_entry entry = {.fingerprint = client_fingerprint(f),
+                                          .fill_lsn = FAKE_TOKEN_LSN,
                                           .expires_ns = UINT64_MAX,
                                           .last_modified = ETAG_NO_DATE,
                                           .etag = ETAG_LIT("\"v1\""),
@@ -280,7 +204,8 @@ CASE(an_expires_that_rounds_otherwise_is_the_same)
 CASE(an_entry_of_a_newer_token_stays)
 {
     struct stored newer = AS_ANSWERED;
-    newer.fill_lsn = TOKEN_LSN + 1;
+
+    newer.fill_lsn = FAKE_TOKEN_LSN + 1;
     newer.etag = "\"v2\"";
     store(f, newer);
     answered(f, 0, 0);
@@ -291,11 +216,11 @@ CASE(an_entry_of_a_newer_token_stays)
 /* Between the look-up and the answer another process filled it. */
 CASE(what_came_while_it_was_rendered_is_not_filled_again)
 {
-    assert_int_equal(look_up(f), 0);
+    assert_int_equal(client_precheck(f), 0);
     assert_int_equal(f->answer.reason, ETAG_REASON_NO_ENTRY);
     store(f, AS_ANSWERED);
-    assert_int_equal(finish(f), 200);
-    expect(f, 0, 0);
+    assert_int_equal(client_finish(f), 200);
+    client_expect_sent(f, 0, 0);
 }
 
 CASE(without_a_lease_everything_is_filled)
@@ -349,14 +274,14 @@ CASE(only_who_looked_it_up_retires)
     store(f, AS_ANSWERED);
     f->answer.token = etag_token_now(f->client); /* a bypass: etag_precheck() was not called */
     f->response.http_status = 404;
-    assert_int_equal(finish(f), 404);
-    expect(f, 0, 0);
+    assert_int_equal(client_finish(f), 404);
+    client_expect_sent(f, 0, 0);
     ETAG_INIT(&f->answer);
     f->answer.token = etag_token_now(f->client);
     f->response.http_status = 200;
     f->fields[1].value = ETAG_LIT("no-store");
-    assert_int_equal(finish(f), 200);
-    expect(f, 0, 0);
+    assert_int_equal(client_finish(f), 200);
+    client_expect_sent(f, 0, 0);
     answered(f, 0, 1);
 }
 
@@ -424,22 +349,23 @@ CASE(private_under_a_named_scope_is_stored)
 CASE(an_entry_that_came_after_the_miss_is_seen)
 {
     f->response.http_status = 404;
-    assert_int_equal(look_up(f), 0);
+    assert_int_equal(client_precheck(f), 0);
     assert_int_equal(f->answer.reason, ETAG_REASON_NO_ENTRY);
     assert_true(f->answer.place[0] != 0 || f->answer.place[1] != 0);
     store(f, AS_ANSWERED);
-    assert_int_equal(finish(f), 404);
-    expect(f, 0, 1);
+    assert_int_equal(client_finish(f), 404);
+    client_expect_sent(f, 0, 1);
     /* An answer that does not say where, of a binding that does not pass it on. */
-    assert_int_equal(look_up(f), 0);
+    assert_int_equal(client_precheck(f), 0);
     f->answer.place[0] = f->answer.place[1] = 0;
-    assert_int_equal(finish(f), 404);
-    expect(f, 0, 1);
+    assert_int_equal(client_finish(f), 404);
+    client_expect_sent(f, 0, 1);
 }
 
 CASE(a_response_with_a_key_of_its_own_is_another_page)
 {
     etag_key other = f->key;
+
     other.resource.target = ETAG_LIT("/posts/2");
     store(f, AS_ANSWERED); /* of the first page, which says all that the second one will */
     f->response.key = &other;
@@ -459,14 +385,15 @@ CASE(missing_urls_retire_nothing)
     char target[64];
     const char *const said = getenv("ETAG_TEST_MISSING");
     const long count = said ? strtol(said, NULL, 10) : 3000;
+
     f->response.http_status = 404;
     for (long i = 0; i < count; i++) {
         snprintf(target, sizeof(target), "/wp-login.php?%ld", i);
         f->key.resource.target = str_of(target);
-        assert_int_equal(look_up(f), 0);
-        assert_int_equal(finish(f), 404);
+        assert_int_equal(client_precheck(f), 0);
+        assert_int_equal(client_finish(f), 404);
     }
-    expect(f, 0, 0);
+    client_expect_sent(f, 0, 0);
     assert_int_equal(f->client->counters->retires_sent, 0);
     assert_int_equal(f->client->counters->fills_refused, 0);
     assert_int_equal(f->client->counters->fills_dropped, 0);

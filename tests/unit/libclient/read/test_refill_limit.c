@@ -12,6 +12,7 @@ static struct refill_limit *limit;
 static struct refill_answer answer_to(struct hash128 fingerprint, uint64_t entry, uint64_t now_ns)
 {
     static uint64_t said = 1000;
+
     return (struct refill_answer){fingerprint, ++said, entry, now_ns};
 }
 
@@ -51,6 +52,7 @@ static void answer(struct site *site, struct hash128 key, uint64_t now_ns)
 {
     const enum refill_turn turn = site->has_entry ? differs(key, now_ns)
                                                   : refill_limit_fills(limit, key, true, now_ns);
+
     if (turn == REFILL_TURN_WAIT)
         return;
     site->messages++;
@@ -64,6 +66,7 @@ CASE(changing_fields_cost_two_messages_a_second)
 {
     struct site site = {0};
     unsigned before = 0;
+
     for (uint64_t i = 0; i < 10000; i++) {
         answer(&site, KEY, 1 + i * (REFILL_WINDOW_NS / 500));
         if (i % 500 == 499) {
@@ -75,7 +78,8 @@ CASE(changing_fields_cost_two_messages_a_second)
     assert_in_range(site.messages, 20, 41);
 }
 
-/* Other fields that were held back are in no entry: it is removed, once, and the next answer after the window fills. */
+/* Other fields that were held back are in no entry: it is removed, once, and the next answer after
+ * the window fills. */
 CASE(what_was_held_back_retires_once)
 {
     assert_int_equal(differs(KEY, 100), REFILL_TURN_SEND);
@@ -103,6 +107,7 @@ CASE(what_differs_in_more_is_not_held_back)
 CASE(the_same_fields_again_are_on_their_way)
 {
     const struct refill_answer answer = {KEY, 42, 1, 100};
+
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_WAIT);
     assert_int_equal(differs(KEY, 200), REFILL_TURN_RETIRE);
@@ -114,6 +119,7 @@ CASE(the_same_fields_again_are_on_their_way)
 CASE(what_was_filled_over_what_was_said_goes)
 {
     const struct refill_answer answer = {KEY, 42, 1, 100};
+
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_fills(limit, KEY, false, 200), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_differs(limit, answer), REFILL_TURN_RETIRE);
@@ -130,7 +136,8 @@ CASE(what_another_client_filled_after_the_retire_goes_too)
     retired(KEY);
     assert_int_equal(differs(KEY, 300), REFILL_TURN_WAIT);
     assert_int_equal(refill_limit_differs(limit, answer_to(KEY, 2, 400)), REFILL_TURN_RETIRE);
-    /* And within its own window no client fills again what another one has retired, so that they do not do it in turn. */
+    /* And within its own window no client fills again what another one has retired, so that they do
+     * not do it in turn. */
     assert_int_equal(differs((struct hash128){.low = 6, .high = 6}, 100), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_fills(limit, (struct hash128){.low = 6, .high = 6}, true, 200),
                      REFILL_TURN_WAIT);
@@ -159,6 +166,7 @@ CASE(keys_do_not_hold_each_other_back)
 CASE(without_memory_everything_is_sent)
 {
     const struct refill_answer answer = {KEY, 42, 1, 100};
+
     assert_int_equal(refill_limit_differs(NULL, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_differs(NULL, answer), REFILL_TURN_SEND);
     assert_int_equal(refill_limit_fills(NULL, KEY, true, 100), REFILL_TURN_SEND);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Guards as writers see them: their steps, the time for a COMMIT, restarts of the daemon, the spool, fork. */
-#include "fake_daemon.h"
-#include "fake_spool.h"
+/* Guards as writers see them: their steps, the time for a COMMIT, restarts of the daemon, the
+ * spool, fork. */
+#include "client_fixture.h"
 #include "guard.h"
 
 #include <sys/wait.h>
@@ -12,66 +12,22 @@
 /* What is left of it at once: less 5 % and two ticks. */
 #define LEFT_MS_MAX (LINGER_MS - LINGER_MS / 20 - 20)
 
-struct fixture {
-    struct fake_daemon daemon;
-    struct fake_spool spool;
-    etag_client_options options;
-    etag_client *client;
-    etag_str surrogates[2];
-    etag_targets targets;
-    etag_receipt receipt;
-    etag_guard *guard;
-};
-
 static int setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
-    fake_init(&f->daemon);
+    struct fixture *f = client_setup(state);
+
     f->daemon.spool_id = FAKE_SPOOL_ID;
     f->daemon.linger_ns = LINGER_MS * NS_PER_MS;
-    ETAG_INIT(&f->options);
-    f->options.socket_path = f->daemon.path;
-    f->options.connect_timeout_ms = f->options.timeout_ms = 5000;
-    f->surrogates[0] = ETAG_LIT("upload:42");
-    f->surrogates[1] = ETAG_LIT("customer:7");
-    ETAG_INIT(&f->targets);
-    f->targets.surrogates = f->surrogates;
     f->targets.surrogate_count = 2;
-    ETAG_INIT(&f->receipt);
-    *state = f;
     return 0;
 }
 
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    etag_guard_forget(f->guard);
-    f->client = etag_client_close(f->client);
-    fake_spool_remove(&f->spool);
-    fake_deinit(&f->daemon);
-    free(f);
-    return 0;
-}
-
-#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
-
-static void start(struct fixture *f)
-{
-    fake_start(&f->daemon, true);
-    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
-}
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, client_teardown)
 
 static void start_without_daemon(struct fixture *f, uint64_t lease_ns)
 {
     fake_spool_make(&f->spool, f->daemon.dir, lease_ns);
-    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
-}
-
-static void restart(struct fixture *f)
-{
-    fake_kill(&f->daemon);
-    f->daemon.incarnation_id++;
-    fake_start(&f->daemon, true);
+    client_open(f);
 }
 
 static void begin(struct fixture *f)
@@ -89,29 +45,15 @@ static void confirm(struct fixture *f)
 #define loop_until(f, member, count)                                                               \
     do {                                                                                           \
         for (int i_ = 0; i_ < 1000 && fake_get(&(f)->daemon, member) < (count); i_++)              \
-            loop_once(f);                                                                          \
+            client_loop_once(f, 10);                                                               \
         assert_int_equal(fake_get(&(f)->daemon, member), (count));                                 \
     } while (0)
-
-static void loop_once(struct fixture *f)
-{
-    struct pollfd p = {.fd = etag_client_fd(f->client), .events = etag_client_events(f->client)};
-    const int ms = etag_client_timeout_ms(f->client);
-    assert_true(poll(&p, 1, ms < 0 || ms > 10 ? 10 : ms) >= 0);
-    (void)etag_client_dispatch(f->client);
-}
-
-static void expect_text(const struct fixture *f, const char *part)
-{
-    if (!strstr(etag_client_error(f->client), part))
-        fail_msg("\"%s\" is not in \"%s\"", part, etag_client_error(f->client));
-}
 
 /* ---- Steps ---- */
 
 CASE(steps)
 {
-    start(f);
+    client_start(f);
     f->targets.hold_ms = 99;
     begin(f);
     assert_int_equal(fake_get(&f->daemon, begins), 1);
@@ -150,7 +92,7 @@ CASE(steps)
 
 CASE(what_does_not_begin)
 {
-    start(f);
+    client_start(f);
     f->guard = (etag_guard *)f;
     f->targets.surrogate_count = 0;
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &f->guard), ETAG_INVALID);
@@ -162,7 +104,7 @@ CASE(what_does_not_begin)
     /* It may have begun, so it is aborted. */
     fake_set(&f->daemon, mood, FAKE_REFUSES);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &f->guard), ETAG_FAILED);
-    expect_text(f, "the disk is full");
+    client_expect_text(f, "the disk is full");
     assert_null(f->guard);
     fake_await(&f->daemon, aborts, 1);
     fake_set(&f->daemon, mood, FAKE_DENIES);
@@ -176,12 +118,12 @@ CASE(what_does_not_begin)
 
 CASE(an_end_that_fails_lets_the_guard_linger)
 {
-    start(f);
+    client_start(f);
     begin(f);
     fake_set(&f->daemon, mood, FAKE_REFUSES);
     assert_int_equal(etag_guard_commit(f->guard, &f->receipt), ETAG_FAILED);
     f->guard = NULL;
-    expect_text(f, "the disk is full");
+    client_expect_text(f, "the disk is full");
     assert_int_equal(f->client->guard_count, 0);
     assert_int_equal(etag_client_fd(f->client), -1);
 }
@@ -189,7 +131,7 @@ CASE(an_end_that_fails_lets_the_guard_linger)
 /* A confirmation behind it would begin the guard again. */
 CASE(nothing_follows_the_end_of_a_guard)
 {
-    start(f);
+    client_start(f);
     begin(f);
     fake_set(&f->daemon, mood, FAKE_CLOSES_ONCE);
     assert_int_equal(etag_guard_commit(f->guard, NULL), ETAG_OK);
@@ -203,7 +145,8 @@ CASE(nothing_follows_the_end_of_a_guard)
 CASE(a_forgotten_guard_loses_its_connection)
 {
     etag_guard *other;
-    start(f);
+
+    client_start(f);
     begin(f);
     const uint64_t id = fake_get(&f->daemon, last_guard_low);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &other), ETAG_OK);
@@ -219,7 +162,7 @@ CASE(a_forgotten_guard_loses_its_connection)
 
 CASE(the_time_counts_from_the_sending)
 {
-    start(f);
+    client_start(f);
     begin(f);
     f->daemon.late_ms = 300;
     fake_set(&f->daemon, mood, FAKE_SLOW);
@@ -230,7 +173,7 @@ CASE(the_time_counts_from_the_sending)
 
 CASE(a_confirmation_that_fails_leaves_no_time)
 {
-    start(f);
+    client_start(f);
     begin(f);
     confirm(f);
     assert_int_not_equal(etag_guard_time_left_ms(f->guard), 0);
@@ -242,7 +185,7 @@ CASE(a_confirmation_that_fails_leaves_no_time)
 CASE(time_runs_out)
 {
     f->daemon.linger_ns = 200 * NS_PER_MS;
-    start(f);
+    client_start(f);
     begin(f);
     confirm(f);
     assert_in_range(etag_guard_time_left_ms(f->guard), 1, 170);
@@ -255,10 +198,11 @@ CASE(time_runs_out)
 CASE(a_restarted_daemon_gets_the_guards)
 {
     etag_guard *other;
-    start(f);
+
+    client_start(f);
     begin(f);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &other), ETAG_OK);
-    restart(f);
+    client_restart_daemon(f);
     loop_until(f, confirms, 2);
     assert_int_equal(fake_get(&f->daemon, last_surrogate_count), 2);
     /* That was the library; the application has confirmed nothing. */
@@ -266,38 +210,38 @@ CASE(a_restarted_daemon_gets_the_guards)
     assert_int_equal(f->client->counters->guards_confirmed, 0);
     confirm(f);
     assert_int_equal(etag_guard_abort(other), ETAG_OK);
-    restart(f);
+    client_restart_daemon(f);
     loop_until(f, confirms, 4);
     assert_int_equal(etag_guard_commit(f->guard, NULL), ETAG_OK);
     f->guard = NULL;
-    restart(f);
+    client_restart_daemon(f);
     assert_int_equal(etag_invalidate(f->client, &f->targets, NULL), ETAG_OK);
     assert_int_equal(fake_get(&f->daemon, confirms), 4);
 }
 
 CASE(following_the_daemon_gives_no_time)
 {
-    start(f);
+    client_start(f);
     begin(f);
     confirm(f);
     poll(NULL, 0, 60);
     f->daemon.linger_ns = 5 * NS_PER_S;
-    restart(f);
+    client_restart_daemon(f);
     loop_until(f, confirms, 2);
     /* What the shorter linger leaves, from the application's confirmation on. */
     assert_in_range(etag_guard_time_left_ms(f->guard), 1, 5000 - 250 - 20 - 50);
     f->daemon.linger_ns = 10 * LINGER_MS * NS_PER_MS;
-    restart(f);
+    client_restart_daemon(f);
     loop_until(f, confirms, 3);
     assert_in_range(etag_guard_time_left_ms(f->guard), 5000, LEFT_MS_MAX - 50);
 }
 
 CASE(a_reader_sends_no_confirmations)
 {
-    start(f);
+    client_start(f);
     begin(f);
     f->daemon.roles = ROLE_READ;
-    restart(f);
+    client_restart_daemon(f);
     loop_until(f, hellos, 2);
     assert_int_equal(etag_guard_confirm(f->guard), ETAG_DENIED);
     assert_int_equal(fake_get(&f->daemon, confirms), 0);
@@ -310,6 +254,7 @@ CASE(steps_without_a_daemon)
     static const enum request_kind kinds[] = {REQUEST_GUARD_BEGIN, REQUEST_GUARD_CONFIRM,
                                               REQUEST_GUARD_COMMIT};
     struct guard_id id = {0};
+
     start_without_daemon(f, SHORT_NS);
     for (size_t i = 0; i < 3; i++) {
         struct arena arena;
@@ -361,7 +306,7 @@ CASE(a_beginning_that_is_pending_is_aborted)
     start_without_daemon(f, LONG_NS);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &f->guard), ETAG_PENDING);
     assert_null(f->guard);
-    expect_text(f, "recorded");
+    client_expect_text(f, "recorded");
     assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_EVENT, NULL), 2);
     assert_int_equal(f->client->op_count, 0);
 }
@@ -371,7 +316,7 @@ CASE(a_beginning_needs_a_slot)
     start_without_daemon(f, SHORT_NS);
     fake_spool_fill(&f->spool, 1);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &f->guard), ETAG_UNAVAILABLE);
-    expect_text(f, "full");
+    client_expect_text(f, "full");
     assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_ALL, NULL), 0);
 }
 
@@ -381,6 +326,7 @@ CASE(a_beginning_needs_a_slot)
 static int behave_as_child(struct fixture *f)
 {
     etag_guard *second = f->guard, *own;
+
     if (etag_guard_time_left_ms(f->guard) != 0)
         return 1;
     if (etag_guard_confirm(f->guard) != ETAG_INVALID)
@@ -401,7 +347,8 @@ static int behave_as_child(struct fixture *f)
 CASE(a_childs_guards_are_dead)
 {
     int status = -1;
-    start(f);
+
+    client_start(f);
     begin(f);
     confirm(f);
     const pid_t child = fork();
@@ -409,7 +356,8 @@ CASE(a_childs_guards_are_dead)
         _exit(behave_as_child(f));
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
-    /* The child sent nothing for the parent's guard: one confirmation each, and the child's own commit. */
+    /* The child sent nothing for the parent's guard: one confirmation each, and the child's own
+     * commit. */
     assert_int_equal(fake_get(&f->daemon, confirms), 2);
     assert_int_equal(fake_get(&f->daemon, commits), 1);
     assert_int_not_equal(etag_guard_time_left_ms(f->guard), 0);
@@ -429,7 +377,8 @@ CASE(a_childs_guards_are_dead)
 CASE(a_guard_outlives_its_client)
 {
     etag_guard *other;
-    start(f);
+
+    client_start(f);
     begin(f);
     assert_int_equal(etag_guard_begin(f->client, &f->targets, &other), ETAG_OK);
     confirm(f);

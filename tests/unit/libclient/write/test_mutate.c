@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The targets of a mutation, whichever call they were given to: names mean what they mean in a fill. */
+/* The targets of a mutation, whichever call they were given to: names mean what they mean in a
+ * fill. */
 #include "mutate.h"
 
 #include "numbers.h"
@@ -15,6 +16,7 @@ static int setup(void **state)
 {
     etag_client_options options;
     etag_client *client;
+
     ETAG_INIT(&options);
     options.socket_path = "/nonexistent/etagd.sock";
     options.spool = ETAG_SPOOL_NEVER;
@@ -35,6 +37,7 @@ static int teardown(void **state)
 CASE(surrogate_keys_are_named_as_in_a_fill)
 {
     char over[SURROGATE_BYTES_MAX + 1], made[SURROGATE_MADE_BYTES];
+
     memset(over, 'x', sizeof(over));
     const etag_str names[] = {ETAG_LIT("plain"),
                               ETAG_LIT(E_ACUTE "t" E_ACUTE),
@@ -63,6 +66,7 @@ CASE(what_no_fill_could_name_is_invalid)
     const etag_str bad[] = {ETAG_LIT("a b"), ETAG_LIT(E_ACUTE " b"), ETAG_LIT(""),
                             ETAG_LIT("\x7f")};
     etag_targets targets, out;
+
     ETAG_INIT(&targets);
     targets.surrogate_count = 1;
     for (size_t i = 0; i < COUNT_OF(bad); i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Mutations without an answer: the spool, its wait, and what ends it sooner or otherwise. (With an answer: test_client.c.) */
-#include "fake_daemon.h"
-#include "fake_spool.h"
+/* Mutations without an answer: the spool, its wait, and what ends it sooner or otherwise. (With an
+ * answer: test_client.c.) */
+#include "client_fixture.h"
 #include "numbers.h"
 #include "op.h"
 
@@ -10,54 +10,20 @@
 #define SHORT_NS (150 * NS_PER_MS)
 #define LONG_NS (60 * NS_PER_S)
 
-struct fixture {
-    struct fake_daemon daemon;
-    struct fake_spool spool;
-    etag_client_options options;
-    etag_client *client;
-    etag_str surrogate;
-    etag_targets targets;
-    etag_receipt receipt;
-};
-
 static int setup(void **state)
 {
-    struct fixture *f = calloc(1, sizeof(*f));
-    fake_init(&f->daemon);
+    struct fixture *f = client_setup(state);
+
     f->daemon.spool_id = FAKE_SPOOL_ID;
-    ETAG_INIT(&f->options);
-    f->options.socket_path = f->daemon.path;
-    f->options.connect_timeout_ms = f->options.timeout_ms = 5000;
-    f->surrogate = ETAG_LIT("upload:42");
-    ETAG_INIT(&f->targets);
-    f->targets.surrogates = &f->surrogate;
-    f->targets.surrogate_count = 1;
-    ETAG_INIT(&f->receipt);
     f->receipt.lsn = 77;
-    *state = f;
     return 0;
 }
 
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    f->client = etag_client_close(f->client);
-    fake_spool_remove(&f->spool);
-    fake_deinit(&f->daemon);
-    free(f);
-    return 0;
-}
-
-#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
+#define CASE(name) TEST_OF(name, struct fixture *f, setup, client_teardown)
 
 static void with_spool(struct fixture *f, uint64_t lease_ns)
 {
     fake_spool_make(&f->spool, f->daemon.dir, lease_ns);
-}
-
-static void with_client(struct fixture *f)
-{
-    assert_int_equal(etag_client_open(&f->client, &f->options), ETAG_OK);
 }
 
 /* The client is connected to it then. */
@@ -66,7 +32,7 @@ static void with_daemon(struct fixture *f, enum fake_mood mood)
     fake_start(&f->daemon, true);
     fake_set(&f->daemon, mood, mood);
     if (!f->client)
-        with_client(f);
+        client_open(f);
     for (int ms = 0; ms < 10000 && f->client->channel.state != CHANNEL_READY; ms++) {
         (void)etag_client_dispatch(f->client);
         poll(NULL, 0, 1);
@@ -79,12 +45,6 @@ static int events(const struct fixture *f)
     return fake_spool_count(&f->spool, SPOOL_NAME_EVENT, NULL);
 }
 
-static void expect_text(const struct fixture *f, const char *part)
-{
-    if (!strstr(etag_client_error(f->client), part))
-        fail_msg("\"%s\" is not in \"%s\"", part, etag_client_error(f->client));
-}
-
 static etag_status invalidate(struct fixture *f)
 {
     return etag_invalidate(f->client, &f->targets, &f->receipt);
@@ -93,6 +53,7 @@ static etag_status invalidate(struct fixture *f)
 static etag_op *start_op(struct fixture *f)
 {
     etag_op *op;
+
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     return op;
 }
@@ -101,6 +62,7 @@ static etag_op *start_op(struct fixture *f)
 static etag_status await_result(struct fixture *f, etag_op *op, int *turns)
 {
     etag_status status = etag_op_result(op, &f->receipt);
+
     for (*turns = 0; *turns < 5000 && status == ETAG_AGAIN; ++*turns) {
         struct pollfd p = {.fd = etag_client_fd(f->client),
                            .events = etag_client_events(f->client)};
@@ -119,29 +81,31 @@ static etag_status await_result(struct fixture *f, etag_op *op, int *turns)
 CASE(the_spool_proves_this_host_and_no_more)
 {
     static const etag_reach more[] = {ETAG_REACH_LOG, ETAG_REACH_EVERYWHERE};
+
     with_spool(f, 20 * NS_PER_MS);
     f->options.timeout_ms = 300;
-    with_client(f);
+    client_open(f);
     for (size_t i = 0; i < COUNT_OF(more); i++) {
         f->targets.reach = more[i];
         assert_int_equal(invalidate(f), ETAG_PENDING);
         assert_int_equal(f->receipt.reach, ETAG_REACH_HOST);
         assert_int_equal(f->receipt.proof, ETAG_PROOF_WAIT);
-        expect_text(f, "reached further");
+        client_expect_text(f, "reached further");
     }
     f->targets.reach = ETAG_REACH_HOST;
     assert_int_equal(invalidate(f), ETAG_OK);
     assert_int_equal(f->receipt.proof, ETAG_PROOF_WAIT);
 }
 
-/* Who asks for nothing has the default of the daemon, which the mark knows where there is no daemon. */
+/* Who asks for nothing has the default of the daemon, which the mark knows where there is no
+ * daemon. */
 CASE(the_marks_default_counts_where_nobody_answers)
 {
     with_spool(f, 20 * NS_PER_MS);
     f->spool.mark.log_reach = true;
     fake_spool_mark(&f->spool);
     f->options.timeout_ms = 300;
-    with_client(f);
+    client_open(f);
     assert_int_equal(invalidate(f), ETAG_PENDING);
     assert_int_equal(f->receipt.reach, ETAG_REACH_HOST);
 }
@@ -151,16 +115,18 @@ CASE(a_daemon_that_proves_less_is_not_believed)
     with_daemon(f, FAKE_ANSWERS);
     f->targets.reach = ETAG_REACH_EVERYWHERE;
     assert_int_equal(invalidate(f), ETAG_PENDING);
-    expect_text(f, "less than was asked for");
+    client_expect_text(f, "less than was asked for");
     f->targets.reach = ETAG_REACH_HOST;
     assert_int_equal(invalidate(f), ETAG_OK);
     assert_int_equal(f->receipt.proof, ETAG_PROOF_DAEMON);
 }
 
-/* The first receipt says "this host"; the last comes later, and until then nothing goes to the spool. */
+/* The first receipt says "this host"; the last comes later, and until then nothing goes to the
+ * spool. */
 CASE(the_last_receipt_counts)
 {
     int turns;
+
     with_spool(f, LONG_NS);
     with_daemon(f, FAKE_TWO_RECEIPTS);
     fake_set(&f->daemon, late_ms, 400); /* more than op.c's patience */
@@ -193,8 +159,9 @@ CASE(ok_after_the_wait_and_not_earlier)
 {
     struct arena arena;
     struct request request;
+
     with_spool(f, SHORT_NS);
-    with_client(f);
+    client_open(f);
     const uint64_t before = time_coarse_ns();
     assert_int_equal(invalidate(f), ETAG_OK);
     assert_in_range(time_coarse_ns() - before, SHORT_NS, 4 * NS_PER_S);
@@ -212,13 +179,13 @@ CASE(little_time_is_pending)
 {
     with_spool(f, LONG_NS);
     f->options.timeout_ms = 60;
-    with_client(f);
+    client_open(f);
     const uint64_t before = channel_now_ns();
     assert_int_equal(invalidate(f), ETAG_PENDING);
     assert_in_range(channel_now_ns() - before, 60 * NS_PER_MS, 4 * NS_PER_S);
     assert_int_equal(f->receipt.lsn, 0);
     assert_int_equal(f->receipt.proof, ETAG_PROOF_NONE);
-    expect_text(f, "recorded in the spool");
+    client_expect_text(f, "recorded in the spool");
     assert_int_equal(events(f), 1);
     assert_int_equal(f->client->counters->mutations_pending, 1);
 }
@@ -227,7 +194,7 @@ CASE(little_time_is_pending)
 CASE(without_a_daemon_there_is_no_patience)
 {
     with_spool(f, LONG_NS);
-    with_client(f);
+    client_open(f);
     etag_op *op = start_op(f);
     assert_int_equal(events(f), 1);
     assert_int_equal(etag_op_result(op, NULL), ETAG_AGAIN);
@@ -257,7 +224,7 @@ CASE(a_stopped_daemon_is_waited_for_a_little)
     with_spool(f, SHORT_NS);
     fake_start(&f->daemon, false);
     f->options.connect_timeout_ms = 10;
-    with_client(f);
+    client_open(f);
     assert_int_equal(invalidate(f), ETAG_OK);
     assert_int_equal(events(f), 1);
 }
@@ -265,8 +232,9 @@ CASE(a_stopped_daemon_is_waited_for_a_little)
 CASE(an_event_loop_is_woken_when_the_wait_is_over)
 {
     int turns;
+
     with_spool(f, 2 * SHORT_NS);
-    with_client(f);
+    client_open(f);
     const uint64_t before = time_coarse_ns();
     assert_int_equal(await_result(f, start_op(f), &turns), ETAG_OK);
     assert_in_range(time_coarse_ns() - before, 2 * SHORT_NS, 4 * NS_PER_S);
@@ -295,8 +263,9 @@ CASE(an_answer_ends_the_wait)
 CASE(a_daemon_that_starts_is_asked)
 {
     int turns;
+
     with_spool(f, LONG_NS);
-    with_client(f);
+    client_open(f);
     etag_op *first = start_op(f), *second = start_op(f);
     assert_int_equal(events(f), 2);
     with_daemon(f, FAKE_ANSWERS);
@@ -310,6 +279,7 @@ CASE(a_daemon_that_starts_is_asked)
 static void *start_later(void *context)
 {
     struct fixture *f = context;
+
     poll(NULL, 0, 150);
     fake_start(&f->daemon, true);
     return NULL;
@@ -318,8 +288,9 @@ static void *start_later(void *context)
 CASE(a_waiting_call_asks_a_daemon_that_starts)
 {
     pthread_t thread;
+
     with_spool(f, LONG_NS);
-    with_client(f);
+    client_open(f);
     assert_int_equal(pthread_create(&thread, NULL, start_later, f), 0);
     const etag_status status = invalidate(f);
     pthread_join(thread, NULL);
@@ -338,7 +309,7 @@ CASE(a_definite_error_ends_the_wait)
                  {FAKE_ANSWERS, ROLE_READ, ETAG_DENIED}};
     int turns;
     with_spool(f, LONG_NS);
-    with_client(f);
+    client_open(f);
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         etag_op *op = start_op(f);
         assert_int_equal(events(f), i + 1);
@@ -353,6 +324,7 @@ CASE(a_definite_error_ends_the_wait)
 CASE(a_busy_daemon_is_not_waited_for)
 {
     int turns;
+
     with_spool(f, SHORT_NS);
     with_daemon(f, FAKE_BUSY);
     const uint64_t before = time_coarse_ns();
@@ -366,7 +338,7 @@ CASE(a_busy_daemon_is_not_waited_for)
     assert_int_equal(events(f), 2);
     fake_spool_remove(&f->spool);
     assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
-    expect_text(f, "no room");
+    client_expect_text(f, "no room");
 }
 
 /* ---- No usable spool ---- */
@@ -376,9 +348,9 @@ CASE(never_means_never)
     with_spool(f, SHORT_NS);
     f->options.spool = ETAG_SPOOL_NEVER;
     f->options.timeout_ms = 80;
-    with_client(f);
+    client_open(f);
     assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
-    expect_text(f, "cannot connect");
+    client_expect_text(f, "cannot connect");
     with_daemon(f, FAKE_SILENT);
     assert_int_equal(invalidate(f), ETAG_TIMEOUT);
     assert_int_equal(events(f), 0);
@@ -390,9 +362,9 @@ CASE(the_mark_denies)
     f->spool.mark.writers[0]++;
     fake_spool_mark(&f->spool);
     f->options.timeout_ms = 80;
-    with_client(f);
+    client_open(f);
     assert_int_equal(invalidate(f), ETAG_DENIED);
-    expect_text(f, "role 'mutate'");
+    client_expect_text(f, "role 'mutate'");
     with_daemon(f, FAKE_SILENT);
     assert_int_equal(invalidate(f), ETAG_TIMEOUT);
     assert_int_equal(events(f), 0);
@@ -405,7 +377,7 @@ CASE(a_spool_of_another_daemon_is_not_used)
     f->daemon.spool_id = FAKE_SPOOL_ID + 1;
     with_daemon(f, FAKE_SILENT);
     assert_int_equal(invalidate(f), ETAG_TIMEOUT);
-    expect_text(f, "another daemon");
+    client_expect_text(f, "another daemon");
     fake_kill(&f->daemon);
     assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
     assert_int_equal(events(f), 0);
@@ -419,13 +391,14 @@ CASE(a_daemon_without_a_spool_reads_none)
     f->daemon.spool_id = 0;
     with_daemon(f, FAKE_SILENT);
     assert_int_equal(invalidate(f), ETAG_TIMEOUT);
-    expect_text(f, "has no spool");
+    client_expect_text(f, "has no spool");
     assert_int_equal(events(f), 0);
 }
 
 CASE(a_spool_that_appears_is_used)
 {
     int turns;
+
     with_daemon(f, FAKE_SILENT);
     etag_op *op = start_op(f);
     poll(NULL, 0, 260);
@@ -450,10 +423,10 @@ CASE(a_hold_is_never_less_than_that)
 {
     with_spool(f, SHORT_NS);
     fake_spool_fill(&f->spool, 1);
-    with_client(f);
+    client_open(f);
     f->targets.hold_ms = 5;
     assert_int_equal(invalidate(f), ETAG_UNAVAILABLE);
-    expect_text(f, "full");
+    client_expect_text(f, "full");
     assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_ALL, NULL), 0);
     f->targets.hold_ms = 0;
     assert_int_equal(invalidate(f), ETAG_OK);
@@ -469,7 +442,7 @@ CASE(options)
     assert_null(f->client);
     f->options.spool = ETAG_SPOOL_ALLOWED;
     f->options.timeout_ms = 0;
-    with_client(f);
+    client_open(f);
     assert_int_equal(f->client->timeout_ms, 3000);
 }
 
@@ -486,7 +459,7 @@ CASE(holds_travel)
 CASE(closing_leaves_what_is_recorded_pending)
 {
     with_spool(f, LONG_NS);
-    with_client(f);
+    client_open(f);
     etag_op *op = start_op(f);
     f->client = etag_client_close(f->client);
     assert_int_equal(etag_op_result(op, &f->receipt), ETAG_PENDING);
@@ -495,8 +468,9 @@ CASE(closing_leaves_what_is_recorded_pending)
 CASE(a_childs_parent_waits_on)
 {
     int turns, status = -1;
+
     with_spool(f, SHORT_NS);
-    with_client(f);
+    client_open(f);
     etag_op *op = start_op(f);
     const pid_t child = fork();
     if (child == 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing into the spool: what is refused, what a file looks like, what happens where there is no room, and the order of
- * the steps. Some system calls go through this file (the linker's --wrap), which writes them down and lets them fail.
+ * Writing into the spool: what is refused, what a file looks like, what happens where there is no
+ * room, and the order of the steps. Some system calls go through this file (the linker's --wrap),
+ * which writes them down and lets them fail.
  */
 #include "clocktime.h"
 #include "fake_spool.h"
@@ -33,15 +34,22 @@ struct fixture {
 
 static struct {
     char log[256];
-    int write_fails, fsync_fails; /* errno; 0: they don't */
-    int write_fails_count;        /* so often */
-    struct fixture *marked_anew;  /* whose mark changes right after the rename */
-    const char *moved, *moved_to,
-        *replaced_by; /* a directory goes away then, and another one comes */
+    /* errno; 0: they don't */
+    int write_fails, fsync_fails;
+    /* so often */
+    int write_fails_count;
+    /* whose mark changes right after the rename */
+    struct fixture *marked_anew;
+    const char *moved, *moved_to;
+    /* a directory goes away then, and another one comes */
+    const char *replaced_by;
     uint64_t renamed_ns;
-    bool refuses_noreplace; /* renameat2, as some file systems do */
-    bool unreadable;        /* the directory: mode 3733, and not its owner */
-    long magic;             /* of the file system; 0: its own */
+    /* renameat2, as some file systems do */
+    bool refuses_noreplace;
+    /* the directory: mode 3733, and not its owner */
+    bool unreadable;
+    /* of the file system; 0: its own */
+    long magic;
 } calls;
 
 ssize_t __real_write(int fd, const void *bytes, size_t len);
@@ -60,6 +68,7 @@ int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to,
 static void note(const char *word)
 {
     const size_t len = strlen(calls.log);
+
     snprintf(calls.log + len, sizeof(calls.log) - len, "%s ", word);
 }
 
@@ -75,6 +84,7 @@ ssize_t __wrap_write(int fd, const void *bytes, size_t len)
 int __wrap_fsync(int fd)
 {
     struct stat status;
+
     assert_int_equal(fstat(fd, &status), 0);
     note(S_ISDIR(status.st_mode) ? "sync_dir" : "sync_file");
     if (calls.fsync_fails) {
@@ -93,6 +103,7 @@ int __wrap_syncfs(int fd)
 int __wrap_fstatfs(int fd, struct statfs *out)
 {
     const int r = __real_fstatfs(fd, out);
+
     out->f_type = calls.magic ? calls.magic : EXT4_SUPER_MAGIC;
     return r;
 }
@@ -100,6 +111,7 @@ int __wrap_fstatfs(int fd, struct statfs *out)
 int __wrap_openat(int dir, const char *name, int flags, ...)
 {
     va_list more;
+
     va_start(more, flags);
     const mode_t mode = flags & O_CREAT ? va_arg(more, mode_t) : 0;
     va_end(more);
@@ -144,6 +156,7 @@ static void encode(struct fixture *f, struct request *request)
 static struct request small_request(void)
 {
     static const etag_str name = ETAG_LIT("upload:42");
+
     return (struct request){
         .id = 7,
         .kind = REQUEST_INVALIDATE,
@@ -154,6 +167,7 @@ static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     struct request request = small_request();
+
     memset(&calls, 0, sizeof(calls));
     scratch_make(f->dir);
     snprintf(f->socket_path, sizeof(f->socket_path), "%s/etagd.sock", f->dir);
@@ -168,6 +182,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
+
     scratch_remove(f->dir);
     buffer_deinit(&f->frame);
     free(f);
@@ -205,6 +220,7 @@ static void expect_nothing(struct fixture *f, etag_status status, const char *pa
 static const char *in_spool(const struct fixture *f, const char *name)
 {
     static char path[2 * SCRATCH_BYTES];
+
     return scratch_path(path, f->spool.path, name);
 }
 
@@ -219,6 +235,7 @@ CASE(writes_an_event)
     const mode_t mask = umask(0777);
     const uint64_t before = time_coarse_ns();
     const etag_status result = put(f);
+
     umask(mask);
     assert_int_equal(result, ETAG_OK);
     assert_true(f->record.in_place);
@@ -260,6 +277,7 @@ CASE(a_file_system_that_cannot_rename_without_replacing)
 {
     char name[SPOOL_NAME_BYTES];
     struct stat status;
+
     calls.refuses_noreplace = true;
     assert_int_equal(put(f), ETAG_OK);
     assert_int_equal(fake_spool_count(&f->spool, SPOOL_NAME_EVENT, name), 1);
@@ -313,7 +331,8 @@ CASE(a_mark_that_goes_away_proves_nothing)
     assert_true(f->record.in_place); /* so it is not written again */
 }
 
-/* The daemon may have scanned under the new mark before the rename: the file is nobody's then, and "recorded" would be untrue. */
+/* The daemon may have scanned under the new mark before the rename: the file is nobody's then, and
+ * "recorded" would be untrue. */
 CASE(a_user_who_counts_no_more_after_the_rename_is_denied)
 {
     calls.marked_anew = f;
@@ -322,7 +341,8 @@ CASE(a_user_who_counts_no_more_after_the_rename_is_denied)
     assert_true(f->record.in_place); /* so it is not written again */
 }
 
-/* It hung after its rename, say. One reload took the role, a scan removed the file as a stranger's, another reload gave it back. */
+/* It hung after its rename, say. One reload took the role, a scan removed the file as a stranger's,
+ * another reload gave it back. */
 CASE(a_role_that_was_taken_and_given_back_meanwhile_proves_nothing)
 {
     calls.marked_anew = f;
@@ -351,6 +371,7 @@ CASE(a_mark_of_another_version_is_refused)
         "owner=%u\nnobody=65534\nanybody=1\nend=0\n";
     char text[sizeof(mark) + 16];
     const int len = snprintf(text, sizeof(text), mark, (unsigned)geteuid());
+
     assert_int_equal(unlink(in_spool(f, SPOOL_MARK_NAME)), 0);
     fake_spool_write(&f->spool, SPOOL_MARK_NAME, text, (size_t)len, 0644);
     expect_nothing(f, ETAG_UNAVAILABLE, "of another version");
@@ -361,6 +382,7 @@ CASE(a_directory_that_is_moved_is_noticed)
 {
     struct fake_spool second;
     char other[2 * SCRATCH_BYTES], away[2 * SCRATCH_BYTES];
+
     scratch_path(other, f->dir, "other");
     scratch_path(away, f->dir, "away");
     assert_int_equal(mkdir(other, 0700), 0);
@@ -400,6 +422,7 @@ CASE(a_mark_that_is_no_mark)
 {
     static char text[SPOOL_MARK_BYTES_MAX + 1];
     const size_t len = spool_mark_format(&f->spool.mark, text);
+
     fake_spool_write(&f->spool, "mark", text, len - 1, 0644);
     expect_nothing(f, ETAG_UNAVAILABLE, "not whole");
     fake_spool_write(&f->spool, "mark", "", 0, 0644);
@@ -418,6 +441,7 @@ CASE(a_mark_that_is_no_mark)
 CASE(a_mark_that_is_no_file)
 {
     char other[2 * SCRATCH_BYTES];
+
     scratch_path(other, f->dir, "mark");
     assert_int_equal(rename(in_spool(f, "mark"), other), 0);
     assert_int_equal(symlink(other, in_spool(f, "mark")), 0);
@@ -456,7 +480,8 @@ CASE(owners)
     expect_nothing(f, ETAG_UNAVAILABLE, "neither to root");
     assert_int_equal(chown(f->socket_path, 12345, 12345), 0);
     assert_int_equal(chmod(f->spool.path, SPOOL_DIR_MODE), 0);
-    /* The mark says another owner than is seen here: in a user namespace, where our own uid is another one too. */
+    /* The mark says another owner than is seen here: in a user namespace, where our own uid is
+     * another one too. */
     expect_nothing(f, ETAG_UNAVAILABLE, "user namespace");
     f->spool.mark.owner = 12345;
     fake_spool_mark(&f->spool);
@@ -485,6 +510,7 @@ CASE(a_name_that_is_taken_is_left_alone)
 {
     struct stat status;
     uint32_t mine = 0;
+
     fake_spool_fill(&f->spool, 2);
     for (int i = 0; i < 20; i++)
         assert_int_equal(put(f), ETAG_OK);
@@ -502,6 +528,7 @@ CASE(a_full_spool_gets_purge_everything)
 {
     char name[SPOOL_NAME_BYTES], mine[SPOOL_NAME_BYTES];
     struct stat status;
+
     fake_spool_fill(&f->spool, 1);
     assert_int_equal(put(f), ETAG_OK);
     assert_true(f->record.in_place && f->record.lease_ns == LEASE_NS);
@@ -536,6 +563,7 @@ CASE(no_space)
 {
     static const int errors[] = {ENOSPC, EDQUOT};
     char name[SPOOL_NAME_BYTES];
+
     for (size_t i = 0; i < 2; i++) {
         calls.write_fails = errors[i];
         calls.write_fails_count = 1;
@@ -559,6 +587,7 @@ CASE(a_limit_of_file_sizes_does_not_end_the_application)
 {
     char name[SPOOL_NAME_BYTES];
     struct rlimit former;
+
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &former), 0);
     const struct rlimit low = {.rlim_cur = f->frame.len - 1, .rlim_max = former.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
@@ -582,6 +611,7 @@ CASE(too_large_a_frame_becomes_everything)
     static char bytes[SURROGATE_BYTES_MAX];
     static etag_str names[300];
     char name[SPOOL_NAME_BYTES];
+
     memset(bytes, 'n', sizeof(bytes));
     for (size_t i = 0; i < 300; i++)
         names[i] = (etag_str){bytes, sizeof(bytes)};

@@ -8,6 +8,7 @@
 TEST(pieces_are_aligned_and_apart)
 {
     struct arena arena;
+
     arena_init(&arena, 1u << 20);
     unsigned char *pieces[200];
     for (size_t i = 0; i < 200; i++) {
@@ -25,6 +26,7 @@ TEST(pieces_are_aligned_and_apart)
 TEST(the_bound_holds_to_the_byte)
 {
     struct arena arena;
+
     arena_init(&arena, 100);
     assert_null(arena_alloc(&arena, 101));
     assert_non_null(arena_alloc(&arena, 96));
@@ -40,6 +42,7 @@ TEST(the_bound_holds_to_the_byte)
 TEST(nothing_is_a_pointer_too)
 {
     struct arena arena;
+
     arena_init(&arena, 16);
     assert_non_null(arena_alloc(&arena, 0));
     assert_non_null(arena_array(&arena, 0, 8));
@@ -50,6 +53,7 @@ TEST(nothing_is_a_pointer_too)
 TEST(huge_sizes_do_not_wrap)
 {
     struct arena arena;
+
     arena_init(&arena, PTRDIFF_MAX);
     assert_null(arena_array(&arena, SIZE_MAX / 2, 3));
     arena_deinit(&arena);
@@ -63,6 +67,7 @@ TEST(huge_sizes_do_not_wrap)
 TEST(reset_keeps_the_first_block_only)
 {
     struct arena arena;
+
     arena_init(&arena, 1u << 20);
     void *const first = arena_alloc(&arena, 64);
     for (int i = 0; i < 10; i++)
@@ -80,6 +85,7 @@ TEST(reset_keeps_the_first_block_only)
 TEST(arrays_are_zeroed)
 {
     struct arena arena;
+
     arena_init(&arena, 1u << 16);
     memset(arena_alloc(&arena, 4096), 0xaa, 4096);
     arena_reset(&arena);

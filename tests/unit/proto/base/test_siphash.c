@@ -14,6 +14,7 @@
 static void fill_pattern(uint8_t *bytes, size_t len)
 {
     uint32_t x = 12345;
+
     for (size_t i = 0; i < len; i++) {
         x = x * 1664525u + 1013904223u;
         bytes[i] = (uint8_t)(x >> 24);
@@ -25,6 +26,7 @@ static void openssl_siphash13(const uint8_t key[SIPHASH_KEY_BYTES], const uint8_
                               uint8_t *out, size_t size)
 {
     EVP_MAC *mac = EVP_MAC_fetch(NULL, "SIPHASH", NULL);
+
     assert_non_null(mac);
     EVP_MAC_CTX *context = EVP_MAC_CTX_new(mac);
     assert_non_null(context);
@@ -49,6 +51,7 @@ static void check_against_openssl(const uint8_t key[SIPHASH_KEY_BYTES], const ui
 {
     uint8_t expected[16];
     const uint64_t narrow = siphash13_64(key, data, len);
+
     openssl_siphash13(key, data, len, expected, sizeof(narrow));
     assert_memory_equal(&narrow, expected, sizeof(narrow));
 
@@ -60,6 +63,7 @@ static void check_against_openssl(const uint8_t key[SIPHASH_KEY_BYTES], const ui
 TEST(agrees_with_openssl_at_every_length)
 {
     uint8_t key[SIPHASH_KEY_BYTES], data[LEN_MAX];
+
     fill_pattern(data, sizeof(data));
     for (size_t i = 0; i < sizeof(key); i++)
         key[i] = (uint8_t)i;
@@ -70,6 +74,7 @@ TEST(agrees_with_openssl_at_every_length)
 TEST(agrees_with_openssl_for_other_keys)
 {
     uint8_t keys[8 * SIPHASH_KEY_BYTES], data[64];
+
     fill_pattern(keys, sizeof(keys));
     fill_pattern(data, sizeof(data));
     memset(keys, 0xff, SIPHASH_KEY_BYTES);
@@ -83,6 +88,7 @@ TEST(agrees_with_openssl_for_long_input)
 {
     static uint8_t data[5000];
     const uint8_t key[SIPHASH_KEY_BYTES] = {7};
+
     fill_pattern(data, sizeof(data));
     const size_t lens[] = {255, 256, 257, 4096, 4999, 5000};
     for (size_t i = 0; i < COUNT_OF(lens); i++)
@@ -93,6 +99,7 @@ TEST(agrees_with_openssl_for_long_input)
 TEST(reads_no_byte_too_many)
 {
     const uint8_t key[SIPHASH_KEY_BYTES] = {1, 2, 3};
+
     for (size_t len = 0; len <= 40; len++) {
         uint8_t *first = malloc(len + 1);
         assert_non_null(first);

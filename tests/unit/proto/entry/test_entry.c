@@ -12,6 +12,7 @@ TEST(entity_tags_follow_the_grammar)
         "",         "a",        "\"",       "\"a",    "a\"", "W/",          "W/a",
         "w/\"a\"",  "W\"a\"",   "W /\"a\"", "W/\"",   "'a'", "\"a\"b\"",    "\"a b\"",
         "\"a\tb\"", "\"\x7f\"", " \"a\"",   "\"a\" ", "*",   "\"a\", \"b\""};
+
     for (size_t i = 0; i < COUNT_OF(right); i++)
         if (entity_tag_check(str_of(right[i])))
             fail_msg("%s: %s", right[i], entity_tag_check(str_of(right[i])));
@@ -25,6 +26,7 @@ TEST(entity_tags_follow_the_grammar)
 TEST(an_entity_tag_has_at_most_256_bytes)
 {
     char text[ENTITY_TAG_BYTES_MAX + 1];
+
     memset(text, 'x', sizeof(text));
     text[0] = text[ENTITY_TAG_BYTES_MAX - 1] = '"';
     assert_null(entity_tag_check((etag_str){text, ENTITY_TAG_BYTES_MAX}));
@@ -64,6 +66,7 @@ TEST(fields_that_no_entry_keeps_are_refused)
                           .last_modified = ETAG_NO_DATE,
                           .fields = &field,
                           .field_count = 1};
+
     assert_null(entry_check(&entry, packed));
     for (size_t i = 0; i < COUNT_OF(refused); i++) {
         field.field.name = str_of(refused[i]);
@@ -79,6 +82,7 @@ static struct entry sample(void)
 TEST(an_entry_needs_only_its_etag)
 {
     struct entry entry = sample();
+
     assert_null(entry_check(&entry, packed));
     entry.etag = (etag_str){NULL, 0};
     assert_non_null(entry_check(&entry, packed));
@@ -87,6 +91,7 @@ TEST(an_entry_needs_only_its_etag)
 TEST(kept_fields_are_bounded)
 {
     static char text[FIELDSET_BYTES_MAX];
+
     memset(text, 'v', sizeof(text));
     struct kept_field fields[FIELDS_PER_ENTRY_MAX + 1];
     struct entry entry = sample();
@@ -137,6 +142,7 @@ TEST(dates_are_those_of_http)
 TEST(content_location_is_bounded_and_clean)
 {
     char text[CONTENT_LOCATION_BYTES_MAX + 1];
+
     memset(text, 'x', sizeof(text));
     struct entry entry = sample();
     entry.content_location = (etag_str){text, CONTENT_LOCATION_BYTES_MAX};
@@ -153,6 +159,7 @@ TEST(surrogates_are_bounded_and_checked)
 {
     etag_str surrogates[SURROGATES_PER_ENTRY_MAX + 1];
     struct entry entry = sample();
+
     for (size_t i = 0; i <= SURROGATES_PER_ENTRY_MAX; i++)
         surrogates[i] = ETAG_LIT("customer:7");
     entry.surrogates = surrogates;
@@ -165,17 +172,20 @@ TEST(surrogates_are_bounded_and_checked)
     assert_non_null(entry_check(&entry, packed));
 }
 
-/* ---- Targets ------------------------------------------------------------------------------------- */
+/* ---- Targets
+ * ------------------------------------------------------------------------------------- */
 
 static const char *check_resource(etag_str host, etag_str target)
 {
     const etag_resource r = {host, target};
+
     return targets_check(&(etag_targets){.resources = &r, .resource_count = 1});
 }
 
 static const char *check_prefix(etag_str target)
 {
     const etag_resource r = {ETAG_LIT("example.com"), target};
+
     return targets_check(&(etag_targets){.prefixes = &r, .prefix_count = 1});
 }
 
@@ -235,6 +245,7 @@ TEST(a_prefix_is_any_path)
 TEST(an_event_names_at_most_4096_targets)
 {
     static etag_str surrogates[TARGETS_PER_EVENT_MAX + 1];
+
     for (size_t i = 0; i <= TARGETS_PER_EVENT_MAX; i++)
         surrogates[i] = ETAG_LIT("x");
     const etag_resource one = {ETAG_LIT("a"), ETAG_LIT("/")};

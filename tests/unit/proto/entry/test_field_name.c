@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "field_name.h"
+#include "fieldset.h"
 #include "numbers.h"
 #include "testing.h"
 #include "text.h"
@@ -9,6 +9,7 @@ TEST(what_a_304_has_to_repeat)
     static const char *const standard[] = {"Cache-Control", "cache-control", "EXPIRES",
                                            "Expires",       "Vary",          "vary"};
     static const char *const others[] = {"", "Var", "Varys", "Cache-Contro1", "ETag", "Set-Cookie"};
+
     for (size_t i = 0; i < COUNT_OF(standard); i++) {
         assert_true(field_name_is_standard(str_of(standard[i])));
         assert_true(field_name_may_be_kept(str_of(standard[i])));
@@ -48,6 +49,7 @@ TEST(what_no_entry_keeps)
     };
     static const char *const kept[] = {"Surrogate-Key", "Access-Control-Allow-Origin", "X-Accel",
                                        "Set-Cookies",   "Strict-Transport-Security",   "X-One"};
+
     for (size_t i = 0; i < COUNT_OF(refused); i++)
         if (field_name_may_be_kept(str_of(refused[i])))
             fail_msg("%s may be kept", refused[i]);
@@ -60,6 +62,7 @@ TEST(what_no_entry_keeps)
 TEST(values_without_controls)
 {
     char text[19];
+
     for (int byte = 0; byte < 256; byte++) {
         const bool clean = byte == '\t' || (byte >= ' ' && byte != 0x7f);
         for (size_t at = 0; at < sizeof(text); at++) {

@@ -21,6 +21,7 @@ static int sample(uint8_t out[FIELDSET_BYTES_MAX])
         expires(-5),
         literal(ETAG_LIT("Vary"), ETAG_LIT("")),
     };
+
     return fieldset_pack(out, fields, 3);
 }
 
@@ -29,6 +30,7 @@ TEST(what_is_packed_is_parsed)
     uint8_t bytes[FIELDSET_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
     const int len = sample(bytes);
+
     assert_int_equal(len, 4 + (4 + 13 + 10) + (4 + 8) + (4 + 4));
     assert_int_equal(fieldset_parse(bytes, (size_t)len, fields), 3);
     assert_int_equal(fields[0].kind, FIELDSET_LITERAL);
@@ -48,6 +50,7 @@ TEST(the_bytes_are_as_documented)
     static const uint8_t expected[] = {23, 0, 2, 0, 0, 1, 2, 0, 'A', 'b', 'c', 1,
                                        0,  8, 0, 2, 1, 0, 0, 0, 0,   0,   0};
     uint8_t bytes[FIELDSET_BYTES_MAX];
+
     assert_int_equal(fieldset_pack(bytes, fields, 2), sizeof(expected));
     assert_memory_equal(bytes, expected, sizeof(expected));
 }
@@ -55,6 +58,7 @@ TEST(the_bytes_are_as_documented)
 TEST(no_fields_are_no_bytes)
 {
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
+
     assert_int_equal(fieldset_pack(NULL, NULL, 0), 0);
     assert_int_equal(fieldset_parse(NULL, 0, fields), 0);
 }
@@ -62,6 +66,7 @@ TEST(no_fields_are_no_bytes)
 TEST(bounds_hold_to_the_byte)
 {
     static char text[FIELDSET_BYTES_MAX + 1];
+
     memset(text, 'v', sizeof(text));
     uint8_t *bytes = malloc(FIELDSET_BYTES_MAX); /* exact: a sanitizer sees a byte too many */
     assert_non_null(bytes);
@@ -94,6 +99,7 @@ TEST(bytes_behind_the_set_are_ignored)
 {
     uint8_t bytes[FIELDSET_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
+
     memset(bytes, 0xee, sizeof(bytes));
     const int len = sample(bytes);
     assert_int_equal(fieldset_parse(bytes, (size_t)len + 17, fields), 3);
@@ -106,6 +112,7 @@ TEST(damage_stays_within_the_bytes)
     uint8_t whole[FIELDSET_BYTES_MAX];
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
     const size_t len = (size_t)sample(whole);
+
     for (size_t cut = 1; cut <= len; cut++) {
         uint8_t *bytes = malloc(cut);
         assert_non_null(bytes);
@@ -131,6 +138,7 @@ TEST(damage_stays_within_the_bytes)
 TEST(malformed_sets_are_refused)
 {
     struct kept_field fields[FIELDS_PER_ENTRY_MAX];
+
     static const struct {
         const char *bytes;
         size_t len;

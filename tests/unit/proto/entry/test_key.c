@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys: the table (which keys are one, golden fingerprints), canonical bytes and back, damage, clocks. */
+/* Keys: the table (which keys are one, golden fingerprints), canonical bytes and back, damage,
+ * clocks. */
 #include "key.h"
 
 #include "numbers.h"
@@ -33,6 +34,7 @@ static etag_str cell_or_absent(const struct tsv *table, const char *column, char
 static etag_scope row_scope(const struct tsv *table, char *out)
 {
     const etag_str scope = {out, tsv_text(table, "scope", out, CELL_BYTES)};
+
     if (str_equal(scope, ETAG_LIT("public")))
         return (etag_scope){.kind = ETAG_SCOPE_PUBLIC};
     if (str_equal(scope, ETAG_LIT("unset")))
@@ -45,6 +47,7 @@ static etag_scope row_scope(const struct tsv *table, char *out)
 static etag_field vary_field(etag_str line)
 {
     const char *const colon = memchr(line.data, ':', line.len);
+
     if (!colon)
         return (etag_field){.name = line};
     etag_field field = {.name = {line.data, (size_t)(colon - line.data)}};
@@ -57,6 +60,7 @@ static etag_field vary_field(etag_str line)
 static size_t row_vary(const struct tsv *table, struct row_text *text)
 {
     const char *raw = tsv_raw(table, "vary");
+
     if (strcmp(raw, "-") == 0)
         return 0;
     size_t count = 0;
@@ -90,6 +94,7 @@ static void row_key(const struct tsv *table, struct row_text *text, etag_key *ou
 static void assert_fingerprint(const struct tsv *table, const struct key *key)
 {
     const char *const golden = tsv_raw(table, "fingerprint");
+
     if (strcmp(golden, "-") == 0)
         return;
     const struct hash128 hash = key_fingerprint(hash_key, key);
@@ -108,6 +113,7 @@ static void assert_round_trip(const char *id, const struct key *key)
     static struct key again;
     etag_key parsed;
     etag_field vary[VARY_COUNT_MAX];
+
     if (!key_parse((etag_str){(const char *)key->bytes, key->len}, &parsed, vary))
         fail_msg("%s: canonical bytes are refused", id);
     assert_int_equal(parsed.size, sizeof(parsed));
@@ -127,6 +133,7 @@ static void assert_same_or_different(const struct seen_key *a, const struct seen
 {
     const bool same_word = strcmp(a->word, b->word) == 0;
     const bool same_key = memcmp(&a->fingerprint, &b->fingerprint, sizeof(a->fingerprint)) == 0;
+
     if (same_word != same_key)
         fail_msg("%s and %s are %s key", a->id, b->id, same_key ? "one" : "not one");
 }
@@ -138,6 +145,7 @@ TEST(the_table_holds)
     static struct seen_key seen[ROWS_MAX];
     size_t seen_count = 0, golden_count = 0;
     struct tsv table;
+
     tsv_open(&table, "keys.tsv");
     while (tsv_next(&table)) {
         const char *const id = tsv_raw(&table, "id"), *const word = tsv_raw(&table, "key");
@@ -170,13 +178,15 @@ TEST(the_table_holds)
     assert_true(seen_count >= 50 && golden_count >= 8);
 }
 
-/* /secret/x answers 403, /files/../secret/x is rendered by the view of /files: one key for both would confirm the secret's
- * tag. Wherever the dots stand in the path, and through whichever code it goes. */
+/* /secret/x answers 403, /files/../secret/x is rendered by the view of /files: one key for both
+ * would confirm the secret's tag. Wherever the dots stand in the path, and through whichever code
+ * it goes. */
 TEST(a_path_with_dot_segments_is_no_key)
 {
     static const char *const segments[] = {"/./",    "/../",   "/%2e/",  "/.%2E/", "/%2e./",
                                            "/..%2f", "/..%5C", "\\..\\", "/..;a/", "%2F.%2F"};
     static struct key key;
+
     for (size_t s = 0; s < COUNT_OF(segments); s++) {
         const size_t len = strlen(segments[s]);
         for (size_t at = 1; at < 40; at++) {
@@ -213,6 +223,7 @@ TEST(parsing_gives_the_parts)
     const etag_field vary[2] = {{ETAG_LIT("Cookie"), {NULL, 0}}, {ETAG_LIT("Accept"), {"", 0}}};
     etag_key in, out;
     etag_field fields[VARY_COUNT_MAX];
+
     sample_key(&in, vary);
     assert_null(key_canonicalize(&key, &in));
     assert_true(key_parse((etag_str){(const char *)key.bytes, key.len}, &out, fields));
@@ -230,8 +241,8 @@ TEST(parsing_gives_the_parts)
     assert_null(out.vary[1].value.data);
 }
 
-/* Every cut, every byte more and every single changed byte: refused, or a key whose bytes are exactly these. Allocated
- * exactly, so that a sanitizer sees a byte read too many. */
+/* Every cut, every byte more and every single changed byte: refused, or a key whose bytes are
+ * exactly these. Allocated exactly, so that a sanitizer sees a byte read too many. */
 TEST(damaged_bytes_are_refused_or_a_key)
 {
     static struct key key;
@@ -239,6 +250,7 @@ TEST(damaged_bytes_are_refused_or_a_key)
                                 {ETAG_LIT("cookie"), {NULL, 0}}};
     etag_key in, out;
     etag_field fields[VARY_COUNT_MAX];
+
     sample_key(&in, vary);
     assert_null(key_canonicalize(&key, &in));
     for (size_t len = 0; len < key.len; len++) {
@@ -285,6 +297,7 @@ TEST(unsorted_and_repeated_vary_fields_are_no_key)
     const size_t len = sizeof(bytes) - 1;
     etag_key out;
     etag_field fields[VARY_COUNT_MAX];
+
     assert_true(key_parse((etag_str){bytes, len}, &out, fields));
     bytes[len - 1] = 'a';
     assert_false(key_parse((etag_str){bytes, len}, &out, fields));
@@ -299,6 +312,7 @@ TEST(the_sentence_about_a_missing_scope_says_what_to_do)
 {
     static struct key key;
     etag_key in;
+
     ETAG_INIT(&in);
     in.resource.target = ETAG_LIT("/");
     const char *wrong = key_canonicalize(&key, &in);
@@ -315,6 +329,7 @@ TEST(the_largest_key_fits)
     static struct key key;
     static char bytes[TARGET_BYTES_MAX], names[VARY_COUNT_MAX][VARY_NAME_BYTES_MAX];
     etag_field vary[VARY_COUNT_MAX];
+
     memset(bytes, 'x', sizeof(bytes));
     memset(names, 'n', sizeof(names));
     for (size_t i = 0; i < VARY_COUNT_MAX; i++) {
@@ -339,6 +354,7 @@ TEST(the_largest_key_fits)
 TEST(surrogate_keys_are_visible_ascii)
 {
     char name[SURROGATE_BYTES_MAX + 1];
+
     memset(name, 's', sizeof(name));
     assert_null(surrogate_check(ETAG_LIT("upload:42")));
     assert_null(surrogate_check(ETAG_LIT("!~")));
@@ -356,15 +372,18 @@ static struct resource resource_of(etag_str host, etag_str target)
 {
     struct resource r;
     const char *wrong = resource_canonicalize(&r, &(etag_resource){host, target});
+
     assert_null(wrong);
     return r;
 }
 
-/* Checkpoints hold clocks by number, so the numbers are part of the format. Computed with another program. */
+/* Checkpoints hold clocks by number, so the numbers are part of the format. Computed with another
+ * program. */
 TEST(clock_numbers_are_fixed)
 {
     const struct resource r = resource_of(ETAG_LIT("example.com"), ETAG_LIT("/uploads/42"));
     const struct resource bare = resource_of((etag_str){NULL, 0}, ETAG_LIT("/x"));
+
     assert_int_equal(clock_of_resource(hash_key, 1024, &r), 615);
     assert_int_equal(clock_of_prefix(hash_key, 1024, &r, 9), 889);
     assert_int_equal(clock_of_surrogate(hash_key, 1024, ETAG_LIT("upload:42")), 628);
@@ -381,6 +400,7 @@ TEST(clock_numbers_are_fixed)
 TEST(clocks_are_spread_over_all_that_are_not_fixed)
 {
     static unsigned hits[1024];
+
     for (unsigned i = 0; i < 896 * 200; i++) {
         char name[16];
         snprintf(name, sizeof(name), "s:%u", i);
@@ -414,12 +434,14 @@ TEST(each_group_of_surrogate_keys_has_a_clock_of_its_own)
     assert_int_equal(surrogate_group(ETAG_LIT("k2")), 100);
 }
 
-/* Host and path stand apart; a prefix is not the resource of the same name; another hash key moves all. */
+/* Host and path stand apart; a prefix is not the resource of the same name; another hash key moves
+ * all. */
 TEST(targets_of_different_kinds_are_different)
 {
     const uint8_t other_key[SIPHASH_KEY_BYTES] = {1};
     const struct resource a = resource_of(ETAG_LIT("a"), ETAG_LIT("/b/"));
     struct resource moved = a; /* "a/" + "b/": not canonical, but the same bytes */
+
     moved.host_len = 2;
     moved.path_len = 2;
     const uint32_t clock = clock_of_resource(hash_key, CLOCKS_MAX, &a);

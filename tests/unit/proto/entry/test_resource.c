@@ -11,6 +11,7 @@
 static etag_str resource_text(const struct resource *r, char out[RESOURCE_TEXT_BYTES_MAX])
 {
     const size_t len = resource_format(r, out);
+
     assert_true(len < RESOURCE_TEXT_BYTES_MAX);
     assert_int_equal(out[len], '\0');
     return (etag_str){out, len};
@@ -29,6 +30,7 @@ static void assert_idempotent(const char *id, etag_str text)
     etag_resource split;
     struct resource again;
     char out[RESOURCE_TEXT_BYTES_MAX];
+
     assert_null(resource_split(text, &split));
     const char *wrong = resource_canonicalize(&again, &split);
     if (wrong)
@@ -67,6 +69,7 @@ TEST(the_table_holds)
 {
     struct tsv table;
     unsigned rows = 0;
+
     tsv_open(&table, "keys.tsv");
     for (; tsv_next(&table); rows++)
         check_row(&table);
@@ -74,11 +77,12 @@ TEST(the_table_holds)
     assert_true(rows >= 80);
 }
 
-/* What is copied as it is must be what the rewriting would make of it, whatever byte stands wherever: an escape
- * in front ("%61") forces the rewriting, nothing else differs. */
+/* What is copied as it is must be what the rewriting would make of it, whatever byte stands
+ * wherever: an escape in front ("%61") forces the rewriting, nothing else differs. */
 TEST(copying_and_rewriting_agree)
 {
     static const size_t lens[] = {1, 2, 14, 15, 16, 17, 18, 31, 32, 33, 47, 48, 49};
+
     for (size_t l = 0; l < COUNT_OF(lens); l++) {
         for (size_t at = 0; at < lens[l]; at++) {
             for (int byte = 0; byte < 256; byte++) {
@@ -105,6 +109,7 @@ TEST(copying_and_rewriting_hosts_agree)
 {
     static const char port[3] = {':', '8', '0'};
     static const size_t lens[] = {1, 2, 3, 15, 16, 17, 18, 32, 33, 34, 49};
+
     for (size_t l = 0; l < COUNT_OF(lens); l++) {
         for (size_t at = 0; at < lens[l]; at++) {
             for (int byte = 0; byte < 256; byte++) {
@@ -132,6 +137,7 @@ TEST(copying_and_rewriting_hosts_agree)
 TEST(dot_segments_are_found_wherever_they_stand)
 {
     static const char dots[3] = {'/', '.', '/'};
+
     for (size_t len = 4; len <= 70; len++) {
         for (size_t at = 0; at + 3 <= len; at++) {
             char target[72];
@@ -150,6 +156,7 @@ TEST(dot_segments_are_found_wherever_they_stand)
 TEST(a_query_is_kept_or_refused)
 {
     static const size_t lens[] = {1, 15, 16, 17, 33};
+
     for (size_t l = 0; l < COUNT_OF(lens); l++) {
         for (size_t at = 0; at < lens[l]; at++) {
             for (int byte = 0; byte < 256; byte++) {
@@ -168,12 +175,13 @@ TEST(a_query_is_kept_or_refused)
     }
 }
 
-/* Canonical is canonical: whatever short text over a nasty alphabet is accepted, its form is a fixed point, and
- * no dot segment is left in it. */
+/* Canonical is canonical: whatever short text over a nasty alphabet is accepted, its form is a
+ * fixed point, and no dot segment is left in it. */
 TEST(every_short_path_is_a_fixed_point)
 {
     static const char *const pieces[] = {"/", ".", "a", "%2e", "%2F", "%61", "?", "\xfc"};
     const size_t piece_count = COUNT_OF(pieces);
+
     for (size_t n = 0; n < 8 * 8 * 8 * 8 * 8; n++) {
         char target[64] = "/";
         size_t len = 1;
@@ -195,6 +203,7 @@ TEST(every_short_path_is_a_fixed_point)
 TEST(text_is_split_without_judging)
 {
     etag_resource r;
+
     assert_null(resource_split(ETAG_LIT("//h/p?q"), &r));
     assert_true(str_equal(r.host, ETAG_LIT("h")));
     assert_true(str_equal(r.target, ETAG_LIT("/p?q")));
@@ -218,6 +227,7 @@ static size_t prefixes_of(const char *target, size_t lens[PREFIX_LEVELS_MAX], si
 {
     struct resource r;
     const etag_resource in = {.host = ETAG_LIT("example.com"), .target = str_of(target)};
+
     assert_null(resource_canonicalize(&r, &in));
     *covered = resource_covered_prefix(&r);
     return resource_prefixes(&r, lens);
@@ -226,6 +236,7 @@ static size_t prefixes_of(const char *target, size_t lens[PREFIX_LEVELS_MAX], si
 TEST(prefixes_end_at_slashes)
 {
     size_t lens[PREFIX_LEVELS_MAX], covered;
+
     assert_int_equal(prefixes_of("/", lens, &covered), 1);
     assert_int_equal(lens[0], 1);
     assert_int_equal(prefixes_of("/a", lens, &covered), 1);
@@ -264,11 +275,13 @@ TEST(a_prefix_means_its_nearest_covered_ancestor)
     }
 }
 
-/* A prefix target reaches every entry below it: the clock it means is among those that the entry depends on. */
+/* A prefix target reaches every entry below it: the clock it means is among those that the entry
+ * depends on. */
 TEST(a_prefix_reaches_all_below_it)
 {
     static const char *const entries[] = {"/a/b/c/d/e", "/a/b/c/d/", "/a/b/c/d/e/f/g?q"};
     static const char *const prefixes[] = {"/", "/a/", "/a/b", "/a/b/", "/a/b/c/", "/a/b/c/d/"};
+
     for (size_t e = 0; e < 3; e++) {
         for (size_t p = 0; p < 6; p++) {
             size_t lens[PREFIX_LEVELS_MAX], covered, unused[PREFIX_LEVELS_MAX], unused_covered;

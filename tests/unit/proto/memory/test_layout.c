@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The geometry: what a plan becomes, and that a reader refuses each way in which it can be wrong. */
+/* The geometry: what a plan becomes, and that a reader refuses each way in which it can be
+ * wrong. */
 #include "testing.h"
 
 #include "layout.h"
@@ -14,6 +15,7 @@ static const struct layout_plan million = {.capacity = 1000000, .clock_count = 2
 static struct layout_header header_of(const struct layout_plan *plan)
 {
     struct layout_header header = {0};
+
     layout_init(&header, plan);
     return header;
 }
@@ -21,6 +23,7 @@ static struct layout_header header_of(const struct layout_plan *plan)
 TEST(test_sections)
 {
     const struct layout_plan *const plans[] = {&small, &million, &large};
+
     for (size_t i = 0; i < 3; i++) {
         const struct layout_header h = header_of(plans[i]);
         const uint64_t slots = h.home_count + HOP_WINDOW - 1;
@@ -45,6 +48,7 @@ TEST(test_bytes_per_entry)
     const uint64_t at_start = h.pool_offset + layout_pool_units_at_start(&million) * UINT64_C(64);
     const double bytes = (double)at_start / (double)million.capacity;
     const double all = (double)h.total_bytes / (double)million.capacity;
+
     print_message("%.2f bytes an entry at a capacity of 1 M, clocks and pool included; %.2f with "
                   "tags of 66 bytes\n",
                   bytes, all);
@@ -59,6 +63,7 @@ TEST(test_pool_by_capacity)
 {
     const struct layout_header h = header_of(&million);
     const uint64_t tag_units = (66 + 8 + 63) / 64;
+
     assert_true(h.pool_units >= million.capacity * tag_units);
     assert_true(layout_pool_units_at_start(&million) < h.pool_units / 10);
     struct layout_plan plan = million;
@@ -69,6 +74,7 @@ TEST(test_pool_by_capacity)
 TEST(test_pool_bytes)
 {
     struct layout_plan plan = small;
+
     assert_int_equal(header_of(&plan).pool_units * UINT64_C(64), POOL_BYTES_MIN);
     plan.pool_bytes = 1;
     assert_int_equal(header_of(&plan).pool_units * UINT64_C(64), POOL_BYTES_MIN);
@@ -82,6 +88,7 @@ TEST(test_pool_bytes)
 TEST(test_homes)
 {
     const uint64_t homes = header_of(&million).home_count;
+
     assert_int_equal(layout_home(homes, (struct hash128){UINT64_MAX, 0}), 0);
     assert_int_equal(layout_home(homes, (struct hash128){0, UINT64_MAX}), homes - 1);
     assert_int_equal(layout_home(homes, (struct hash128){0, UINT64_C(1) << 63}), homes / 2);
@@ -133,6 +140,7 @@ TEST(test_refused)
 TEST(test_short_memory)
 {
     const struct layout_header h = header_of(&small);
+
     assert_non_null(layout_validate(&h, h.total_bytes - 1));
     assert_non_null(layout_validate(NULL, LAYOUT_HEADER_BYTES - 1));
     assert_non_null(layout_validate(NULL, 0));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Slots, clocks and records in plain memory: what is written is found, and whatever else the bytes are, nothing is. */
+/* Slots, clocks and records in plain memory: what is written is found, and whatever else the bytes
+ * are, nothing is. */
 #include "testing.h"
 
 #include "bytes.h"
@@ -24,6 +25,7 @@ static struct memory memory_make(uint32_t clock_count)
 {
     const struct layout_plan plan = {.capacity = CAPACITY_MIN, .clock_count = clock_count};
     struct layout_header header = {0};
+
     layout_init(&header, &plan);
     struct memory m = {.bytes = header.total_bytes};
     m.pages = mmap(NULL, m.bytes + 2 * GUARD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -61,6 +63,7 @@ static void put(struct shm_view *view, uint64_t slot, struct shm_record record, 
 {
     uint8_t bytes[POOL_RECORD_BYTES_MAX];
     const size_t len = shm_overflow_pack(bytes, &record, location);
+
     if (len > 0) {
         shm_pool_write(view, unit, bytes, len);
         record.overflow = unit;
@@ -78,6 +81,7 @@ static uint32_t sequence_of(const struct shm_view *view, uint64_t slot)
 TEST(test_words)
 {
     struct memory m = memory_make(CLOCKS_MIN);
+
     assert_int_equal(shm_lease_load(&m.view), 0);
     shm_lease_store(&m.view, 5);
     shm_lsn_store(&m.view, 6);
@@ -98,6 +102,7 @@ TEST(test_round_trip)
     static const size_t clock_counts[] = {0, 1, 7, 8, 9, 133};
     char etag[ENTITY_TAG_BYTES_MAX], location[CONTENT_LOCATION_BYTES_MAX];
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX];
+
     for (size_t i = 0; i < sizeof(etag); i++)
         etag[i] = (char)('a' + i % 26);
     for (size_t i = 0; i < sizeof(location); i++)
@@ -143,6 +148,7 @@ TEST(test_overflow_format)
     uint8_t bytes[POOL_RECORD_BYTES_MAX];
     const uint32_t clocks[] = {1, 2, 3, 4, 5, 6, 7, 8, 0x123456};
     struct shm_record record = some_record();
+
     assert_int_equal(shm_overflow_pack(bytes, &record, (etag_str){0}), 0);
     record.clocks = clocks;
     record.clock_count = 9;
@@ -154,6 +160,7 @@ TEST(test_field_set)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     uint8_t set[FIELDSET_BYTES_MAX];
+
     memset(set, 'x', sizeof(set));
     store_u16(set, sizeof(set));
     shm_pool_write(&m.view, 40, set, sizeof(set));
@@ -172,6 +179,7 @@ TEST(test_newer_clock)
     struct memory m = memory_make(CLOCKS_MIN);
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX], clock = 0;
     uint64_t value = 0;
+
     for (uint32_t i = 0; i < CLOCKS_PER_ENTRY_MAX; i++) {
         clocks[i] = 10 + i;
         shm_clock_store(&m.view, clocks[i], 100); /* as new as the fill: not newer */
@@ -212,6 +220,7 @@ TEST(test_odd_sequence_is_torn)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_entry found;
+
     put(&m.view, 0, some_record(), (etag_str){0}, 0);
     m.view.slots[0].sequence++;
     assert_int_equal(shm_find(&m.view, some_key, &found), SHM_TORN);
@@ -225,12 +234,13 @@ TEST(test_odd_sequence_is_torn)
     memory_free(&m);
 }
 
-/* What a reader that slept between its two looks at the sequence relies on: every change of a slot moves it on, by
- * two, hop words do not touch it, and it wraps. */
+/* What a reader that slept between its two looks at the sequence relies on: every change of a slot
+ * moves it on, by two, hop words do not touch it, and it wraps. */
 TEST(test_every_change_moves_the_sequence)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_record other = some_record();
+
     other.fingerprint.low++;
     other.etag = ETAG_LIT("\"another\"");
     put(&m.view, 0, some_record(), (etag_str){0}, 0);
@@ -259,6 +269,7 @@ TEST(test_copy_and_own_reads)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_record record = some_record();
+
     record.expires_ns = 77;
     record.fieldset = 3;
     shm_pool_write(&m.view, 3, "\x08\0\1\0abcd", 8);
@@ -339,12 +350,14 @@ TEST(test_impossible_records)
     memory_free(&m);
 }
 
-/* Any bytes at all: nothing outside the view is touched (the guard pages), and what is found lies within the entry. */
+/* Any bytes at all: nothing outside the view is touched (the guard pages), and what is found lies
+ * within the entry. */
 TEST(test_garbage)
 {
     struct memory m = memory_make(CLOCKS_MIN);
     struct shm_view *const view = &m.view;
     uint64_t seed = 3, found_count = 0, torn_count = 0;
+
     for (unsigned round = 0; round < 12; round++) {
         uint64_t *const words = (uint64_t *)view->slots;
         const size_t count = (size_t)((uint8_t *)view->header + m.bytes - (uint8_t *)words) / 8;
@@ -392,6 +405,7 @@ TEST(test_garbage)
 TEST(test_map)
 {
     const int fd = memfd_create("test", MFD_CLOEXEC);
+
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, 10000), 0);
     for (int i = 0; i < 5; i++) {

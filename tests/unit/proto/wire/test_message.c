@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Messages: everything that goes in comes out again; what a peer must not send is refused by name. */
+/* Messages: everything that goes in comes out again; what a peer must not send is refused by
+ * name. */
 #include "message.h"
 
 #include "bytes.h"
@@ -25,6 +26,7 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *const f = calloc(1, sizeof(*f));
+
     if (!f)
         return -1;
     arena_init(&f->arena, ARENA_BYTES_MAX);
@@ -35,6 +37,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *const f = *state;
+
     buffer_deinit(&f->buffer);
     arena_deinit(&f->arena);
     free(f);
@@ -47,6 +50,7 @@ static int teardown(void **state)
 static etag_str payload_of(const struct fixture *f)
 {
     etag_str payload = {0};
+
     assert_int_equal(frame_next((etag_str){(const char *)f->buffer.bytes, f->buffer.len}, &payload),
                      1);
     assert_int_equal(payload.len + FRAME_HEADER_BYTES, f->buffer.len);
@@ -148,6 +152,7 @@ CASE(hello_round_trip)
     const struct request in = {.id = UINT64_MAX,
                                .kind = REQUEST_HELLO,
                                .hello = {PROTOCOL_VERSION, ETAG_LIT("libetag 1.2.3")}};
+
     assert_null(request_over(f, &in, &out));
     assert_true(out.id == UINT64_MAX);
     assert_int_equal(out.kind, REQUEST_HELLO);
@@ -159,6 +164,7 @@ CASE(fill_round_trip)
 {
     struct request out;
     struct request in = {.id = 7, .kind = REQUEST_FILL};
+
     in.fill.token = (etag_token){UINT64_MAX, UINT64_C(1) << 62};
     in.fill.entry = full_entry();
     in.fill.want_verdict = true;
@@ -177,6 +183,7 @@ CASE(a_tombstone_is_no_fill)
     uint8_t packed[FIELDSET_BYTES_MAX];
     struct request out;
     struct request in = {.id = 9, .kind = REQUEST_FILL};
+
     in.fill.entry.key = full_entry().key;
     in.fill.entry.last_modified = ETAG_NO_DATE;
     in.fill.gone = true;
@@ -193,6 +200,7 @@ CASE(sparse_entry_round_trip)
 {
     struct request out;
     struct request in = {.id = 8, .kind = REQUEST_FILL};
+
     in.fill.entry.key.scope.kind = ETAG_SCOPE_PUBLIC;
     in.fill.entry.last_modified = ETAG_NO_DATE;
     assert_null(request_over(f, &in, &out));
@@ -223,6 +231,7 @@ CASE(targets_round_trip)
                                            .everything = true,
                                            .reach = ETAG_REACH_LOG,
                                            .position = UINT64_MAX}};
+
     assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_INVALIDATE);
     assert_int_equal(out.targets.size, sizeof(etag_targets));
@@ -243,6 +252,7 @@ CASE(other_requests_round_trip)
     static const enum request_kind empty[] = {REQUEST_PING, REQUEST_STATUS, REQUEST_WATCH,
                                               REQUEST_SYNC, REQUEST_PAUSE,  REQUEST_RESUME};
     struct request out;
+
     for (size_t i = 0; i < COUNT_OF(empty); i++) {
         const struct request in = {.id = 0, .kind = empty[i]};
         assert_null(request_over(f, &in, &out));
@@ -279,6 +289,7 @@ CASE(small_replies_round_trip)
 {
     struct reply out;
     struct reply in = {.id = 3, .kind = REPLY_ERROR};
+
     in.error.code = WIRE_ERROR_DENIED;
     in.error.text = ETAG_LIT("no role");
     assert_null(reply_over(f, &in, &out));
@@ -314,6 +325,7 @@ CASE(hello_reply_round_trip)
     const struct reply in = {.id = 1,
                              .kind = REPLY_HELLO,
                              .hello = {1, ETAG_LIT("etagd 1.2.3"), 15, 1, 2, UINT64_MAX, 4, 4096}};
+
     assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_HELLO);
     assert_int_equal(out.hello.protocol, 1);
@@ -345,6 +357,7 @@ CASE(views_round_trip)
 {
     struct reply out;
     struct reply in = {.id = 4, .kind = REPLY_GET, .get = full_view()};
+
     assert_null(reply_over(f, &in, &out));
     assert_full_view(&out.get);
 
@@ -384,6 +397,7 @@ CASE(explain_round_trip)
                                   {TARGET_SURROGATE, ETAG_LIT("upload:42"), 3, UINT64_MAX}};
     struct reply out;
     struct reply in = {.id = 6, .kind = REPLY_EXPLAIN};
+
     in.explain.view = full_view();
     in.explain.clocks = clocks;
     in.explain.clock_count = 4;
@@ -437,6 +451,7 @@ CASE(status_and_event_round_trip)
                                 {ETAG_LIT("zero"), false, 0, {NULL, 0}}};
     struct reply out;
     struct reply in = {.id = 7, .kind = REPLY_STATUS, .status = {stats, 4}};
+
     assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.status.stat_count, 4);
     assert_false(out.status.stats[0].is_text);
@@ -490,6 +505,7 @@ CASE(clients_round_trip)
                                     {.id = 9}};
     const struct reply in = {.id = 7, .kind = REPLY_CLIENTS, .clients = {clients, 2, .next = 256}};
     struct reply out;
+
     assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_CLIENTS);
     assert_int_equal(out.clients.client_count, 2);
@@ -518,6 +534,7 @@ CASE(a_full_page_of_clients_fits)
     static const char software[] =
         "0123456789012345678901234567890123456789012345678901234567890123";
     struct reply out;
+
     for (size_t i = 0; i < CLIENT_COUNTS_MAX; i++)
         counts[i] = (struct stat_view){
             ETAG_LIT("a_counter_with_a_long_name"), false, UINT64_MAX, {NULL, 0}};
@@ -543,6 +560,7 @@ CASE(targets_are_counted_together)
     static etag_resource places[TARGETS_PER_EVENT_MAX];
     struct request out;
     struct request in = {.id = 1, .kind = REQUEST_INVALIDATE};
+
     for (size_t i = 0; i < TARGETS_PER_EVENT_MAX; i++) {
         names[i] = ETAG_LIT("n");
         places[i].target = ETAG_LIT("/");
@@ -569,6 +587,7 @@ CASE(repeated_fields_are_bounded)
     struct request out;
     struct request in = {.id = 1, .kind = REQUEST_FILL};
     struct entry *const entry = &in.fill.entry;
+
     entry->surrogates = names;
     entry->fields = kept;
     entry->key.vary = headers;
@@ -593,6 +612,7 @@ CASE(repeated_fields_of_replies_are_bounded)
     static struct stat_view stats[513];
     struct reply out;
     struct reply in = {.kind = REPLY_LIST, .list = {views, LIST_PAGE_MAX, {NULL, 0}}};
+
     for (size_t i = 0; i <= LIST_PAGE_MAX; i++)
         views[i].entry.last_modified = ETAG_NO_DATE;
     assert_null(reply_over(f, &in, &out));
@@ -618,6 +638,7 @@ CASE(frame_size_is_bounded)
     char *const text = calloc(1, FRAME_BYTES_MAX);
     struct reply in = {.kind = REPLY_ERROR};
     struct reply out;
+
     assert_non_null(text);
     /* Around the text: two tags, two lengths of three bytes. */
     in.error.text = (etag_str){text, FRAME_BYTES_MAX - 8};
@@ -636,6 +657,7 @@ CASE(arena_bounds_what_is_unpacked)
     struct request out;
     struct request in = {.id = 5, .kind = REQUEST_FILL};
     struct arena small;
+
     in.fill.entry = full_entry();
     assert_int_equal(request_encode(&f->buffer, &in), 0);
     for (size_t bytes = 0; bytes < 1024; bytes += 16) {
@@ -688,6 +710,7 @@ CASE(malformed_requests_are_refused)
         RAW("last part cut short", "\x08\x07\x22\x04\x0a\x02\x0a\x05"),
     };
     struct request out;
+
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         arena_reset(&f->arena);
         const char *const wrong = request_decode(&out, &f->arena,
@@ -713,6 +736,7 @@ CASE(malformed_replies_are_refused)
         RAW("stat with two values", "\x08\x07\x4a\x06\x0a\x04\x10\x01\x1a\x00"),
     };
     struct reply out;
+
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         arena_reset(&f->arena);
         const char *const wrong = reply_decode(&out, &f->arena,
@@ -733,6 +757,7 @@ CASE(newer_peers_are_understood)
         RAW("unknown number", "\x08\x07\xf8\x01\x05"),
     };
     struct request out;
+
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         assert_null(request_decode(&out, &f->arena, (etag_str){cases[i].bytes, cases[i].len}));
         assert_int_equal(out.id, 7);
@@ -752,6 +777,7 @@ CASE(id_is_found_behind_the_body)
 {
     struct request out;
     static const char body_first[] = "\x2a\x00\x08\x09";
+
     assert_null(request_decode(&out, &f->arena, (etag_str){body_first, 4}));
     assert_int_equal(out.id, 9);
     assert_int_equal(out.kind, REQUEST_PING);
@@ -760,11 +786,13 @@ CASE(id_is_found_behind_the_body)
     assert_int_equal(out.id, 9);
 }
 
-/* No prefix and no single flipped bit does harm; sanitizers watch. A prefix never decodes as the whole. */
+/* No prefix and no single flipped bit does harm; sanitizers watch. A prefix never decodes as the
+ * whole. */
 CASE(damaged_messages_do_no_harm)
 {
     struct request out;
     struct request in = {.id = 300, .kind = REQUEST_FILL};
+
     in.fill.entry = full_entry();
     assert_int_equal(request_encode(&f->buffer, &in), 0);
     const etag_str whole = payload_of(f);
@@ -796,6 +824,7 @@ CASE(frames_are_cut)
 {
     etag_str payload = {0};
     const struct request ping = {.id = 1, .kind = REQUEST_PING};
+
     assert_int_equal(request_encode(&f->buffer, &ping), 0);
     const size_t first = f->buffer.len;
     for (int i = 0; i < 1000; i++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Messages of the relay: everything that goes in comes out again; what it must not send is refused. */
+/* Messages of the relay: everything that goes in comes out again; what it must not send is
+ * refused. */
 #include "message.h"
 
 #include "bytes.h"
@@ -24,6 +25,7 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *const f = calloc(1, sizeof(*f));
+
     if (!f)
         return -1;
     arena_init(&f->arena, ARENA_BYTES_MAX);
@@ -34,6 +36,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *const f = *state;
+
     buffer_deinit(&f->buffer);
     arena_deinit(&f->arena);
     free(f);
@@ -46,6 +49,7 @@ static int teardown(void **state)
 static etag_str payload_of(const struct fixture *f)
 {
     etag_str payload = {0};
+
     assert_int_equal(frame_next((etag_str){(const char *)f->buffer.bytes, f->buffer.len}, &payload),
                      1);
     assert_int_equal(payload.len + FRAME_HEADER_BYTES, f->buffer.len);
@@ -76,6 +80,7 @@ CASE(relay_requests_round_trip)
 {
     struct request out;
     struct request in = {.id = 1, .kind = REQUEST_RELAY_HELLO};
+
     in.relay_hello.engine = ETAG_LIT("postgres");
     in.relay_hello.l_net_ms = 2000;
     assert_null(request_over(f, &in, &out));
@@ -128,6 +133,7 @@ CASE(relay_replies_round_trip)
 {
     struct reply out;
     struct reply in = {.id = 4, .kind = REPLY_RELAY_HELLO};
+
     in.relay_hello.incarnation = UINT64_MAX;
     in.relay_hello.mode = RELAY_REQUIRED;
     assert_null(reply_over(f, &in, &out));
@@ -172,6 +178,7 @@ CASE(relay_batches_are_checked)
     etag_targets events[2] = {{.size = sizeof(etag_targets), .surrogates = many},
                               {.size = sizeof(etag_targets), .surrogates = surrogates}};
     struct relay_batch batch = right_batch();
+
     for (size_t i = 0; i < COUNT_OF(many); i++)
         many[i] = surrogates[0];
     assert_null(relay_batch_check(&batch));
@@ -209,6 +216,7 @@ CASE(relay_batches_are_checked)
 static const char *request_of_bytes(struct fixture *f, const char *bytes, size_t len)
 {
     struct request out;
+
     arena_reset(&f->arena);
     return request_decode(&out, &f->arena, (etag_str){bytes, len});
 }
@@ -240,6 +248,7 @@ CASE(events_of_a_batch_are_bounded)
     static etag_targets events[RELAY_BATCH_TARGETS_MAX + 1];
     struct request out;
     struct request in = {.id = 1, .kind = REQUEST_RELAY_BATCH};
+
     in.relay_batch = right_batch();
     in.relay_batch.targets = events;
     in.relay_batch.targets_count = RELAY_BATCH_TARGETS_MAX;

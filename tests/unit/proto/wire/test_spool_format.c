@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names and marks of the spool: what one end makes the other one reads, and nothing else is taken for it. */
+/* Names and marks of the spool: what one end makes the other one reads, and nothing else is taken
+ * for it. */
 #include "numbers.h"
 #include "spool_format.h"
 #include "testing.h"
@@ -33,6 +34,7 @@ TEST(strange_names_are_nobodys)
         "all-000", "ALL-00", "taken-", "taken-40", "taken00", "marks", "MARK",
         ".",       "..",     "x",      "e0x1",     "all-0x",  "t",     "bad-00"};
     uint32_t number;
+
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (spool_name_parse(names[i], &number) != SPOOL_NAME_FOREIGN)
             fail_msg("\"%s\" is taken for one of ours", names[i]);
@@ -48,6 +50,7 @@ TEST(strange_names_are_nobodys)
 TEST(the_path_stands_beside_the_socket)
 {
     char path[32];
+
     assert_true(spool_path_of("/run/etagd/etagd.sock", path, sizeof(path)));
     assert_string_equal(path, "/run/etagd/spool");
     assert_true(spool_path_of("etagd.sock", path, sizeof(path)));
@@ -71,6 +74,7 @@ static struct spool_mark some_mark(size_t writer_count)
                               .owner = 107,
                               .nobody = 65534,
                               .writer_count = writer_count};
+
     for (size_t i = 0; i < writer_count; i++)
         mark.writers[i] = UINT32_MAX - (uint32_t)i;
     return mark;
@@ -79,6 +83,7 @@ static struct spool_mark some_mark(size_t writer_count)
 TEST(marks_round_trip)
 {
     static const size_t counts[] = {0, 1, 2, 3, SPOOL_WRITERS_MAX};
+
     for (size_t i = 0; i < COUNT_OF(counts); i++) {
         static char text[SPOOL_MARK_BYTES_MAX];
         const struct spool_mark mark = some_mark(counts[i]);
@@ -103,6 +108,7 @@ TEST(a_mark_that_is_cut_off_is_none)
     const struct spool_mark mark = some_mark(12);
     struct spool_mark out;
     const size_t len = spool_mark_format(&mark, text);
+
     for (size_t i = 0; i < len; i++)
         if (spool_mark_parse((etag_str){text, i}, &out))
             fail_msg("%zu of %zu bytes are taken for a mark", i, len);
@@ -115,6 +121,7 @@ static const char *changed_mark(const char *part, const char *other)
 {
     static char text[SPOOL_MARK_BYTES_MAX], changed[SPOOL_MARK_BYTES_MAX + 64];
     const struct spool_mark mark = some_mark(2);
+
     text[spool_mark_format(&mark, text)] = '\0';
     const char *at = strstr(text, part);
     assert_non_null(at);
@@ -127,17 +134,20 @@ static void expect_refused(const char *part, const char *other)
 {
     const char *changed = changed_mark(part, other);
     struct spool_mark out;
+
     if (spool_mark_parse(str_of(changed), &out))
         fail_msg("taken for a mark:\n%s", changed);
 }
 
-/* Of the daemon that ran before an update or a downgrade: how long its promises hold, and nothing that may have another meaning. */
+/* Of the daemon that ran before an update or a downgrade: how long its promises hold, and nothing
+ * that may have another meaning. */
 TEST(of_a_mark_of_another_version_the_first_lines_are_read)
 {
     static const char *const texts[] = {
         "etagd-spool 3\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\nnew=1\n",
         "etagd-spool 4294967295\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\n"};
     struct spool_mark out;
+
     for (size_t i = 0; i < COUNT_OF(texts); i++) {
         assert_true(spool_mark_parse(str_of(texts[i]), &out));
         assert_int_not_equal(out.version, SPOOL_VERSION);
@@ -190,6 +200,7 @@ TEST(a_number_with_a_nul_in_it_is_none)
     const struct spool_mark mark = some_mark(2);
     struct spool_mark out;
     const size_t len = spool_mark_format(&mark, text);
+
     assert_true(spool_mark_parse((etag_str){text, len}, &out));
     *(strstr(text, "nobody=") + strlen("nobody=")) = '\0';
     assert_false(spool_mark_parse((etag_str){text, len}, &out));
@@ -198,6 +209,7 @@ TEST(a_number_with_a_nul_in_it_is_none)
 TEST(writers_count)
 {
     struct spool_mark mark = {.nobody = 65534, .writers = {0, 1000, 65534}, .writer_count = 3};
+
     assert_true(spool_mark_counts(&mark, 0));
     assert_true(spool_mark_counts(&mark, 1000));
     assert_false(spool_mark_counts(&mark, 1001));

@@ -17,6 +17,7 @@ TEST(positions_below_next_but_those_that_ran)
 TEST(one_without_running_ones_is_a_number)
 {
     const struct engine_snapshot snapshot = {.next = 3};
+
     assert_true(snapshot_covers(&snapshot, 2));
     assert_false(snapshot_covers(&snapshot, 3));
     assert_false(snapshot_covers(&snapshot, UINT64_MAX));

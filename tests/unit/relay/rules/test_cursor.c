@@ -72,6 +72,7 @@ TEST(no_bytes_of_others_are_believed)
 TEST(no_bytes_are_no_cursor)
 {
     struct cursor cursor = {0};
+
     assert_int_equal(cursor_unpack(&cursor, ETAG_LIT("")), 0);
     assert_false(cursor.there);
 }
@@ -80,6 +81,7 @@ TEST(no_bytes_are_no_cursor)
 TEST(the_largest_one_fits)
 {
     uint64_t *const running = calloc(ENGINE_RUNNING_MAX, sizeof(*running));
+
     assert_non_null(running);
     for (size_t i = 0; i < ENGINE_RUNNING_MAX; i++)
         running[i] = i << 51;

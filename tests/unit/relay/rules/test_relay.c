@@ -16,6 +16,7 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *const f = calloc(1, sizeof(*f));
+
     arena_init(&f->arena, 8u << 20);
     *state = f;
     return 0;
@@ -24,6 +25,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *const f = *state;
+
     cursor_deinit(&f->cursor);
     arena_deinit(&f->arena);
     free(f);
@@ -36,6 +38,7 @@ static void ask(struct engine *engine, enum engine_op op, struct fixture *f)
 {
     const struct engine_request request = {.op = op};
     struct why why;
+
     assert_int_equal(engine->kind->start(engine, &request, &why), 0);
     assert_int_equal(engine->kind->finish(engine, &f->arena, &f->answer, &why), 0);
 }
@@ -44,6 +47,7 @@ static struct engine *opened(const char *script)
 {
     struct engine *engine;
     struct why why;
+
     assert_int_equal(engine_script_from(&engine, str_of(script), NULL, &why), 0);
     assert_int_equal(engine->kind->dispatch(engine, &why), 0);
     return engine;
@@ -66,6 +70,7 @@ static struct relay_verdict judged(struct fixture *f, const char *script)
 static void check_everything(struct fixture *f, const char *script, enum relay_reason reason)
 {
     const struct relay_verdict verdict = judged(f, script);
+
     assert_true(verdict.batch);
     assert_string_equal(relay_reason_word(verdict.everything), relay_reason_word(reason));
     assert_true(verdict.counts);
@@ -95,6 +100,7 @@ CASE(a_cold_start_knows_nothing)
 CASE(a_standby_says_nothing)
 {
     const struct relay_verdict verdict = judged(f, "poll\npoll standby=1\nrow 11 a");
+
     assert_false(verdict.batch);
     assert_false(verdict.counts);
 }
@@ -181,6 +187,7 @@ CASE(what_does_not_count_is_applied_all_the_same)
         "poll\npoll next=12 lease=2000 wait=2549\nrow 11 a",
         "poll\npoll next=12 lease=0 wait=0\nrow 11 a",
     };
+
     for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
         const struct relay_verdict verdict = judged(f, scripts[i]);
         assert_true(verdict.batch);
@@ -194,6 +201,7 @@ CASE(what_does_not_count_is_applied_all_the_same)
 static bool acknowledged(struct fixture *f, const char *script)
 {
     struct engine *engine = opened(script);
+
     ask(engine, ENGINE_MEMBERS, f);
     engine->kind->close(engine);
     return everywhere_by_acknowledgements(&f->answer.members, 11);
@@ -243,6 +251,7 @@ static void check_step(struct relay_setting now, uint32_t wanted, struct relay_s
 {
     struct relay_setting next;
     uint64_t apart_ms;
+
     assert_true(setting_next(now, wanted, &next, &apart_ms));
     assert_int_equal(next.lease_ms, expected.lease_ms);
     assert_int_equal(next.wait_ms, expected.wait_ms);
@@ -266,5 +275,6 @@ TEST(then_nothing_is_left_to_do)
 {
     struct relay_setting next;
     uint64_t apart_ms;
+
     assert_false(setting_next((struct relay_setting){2000, 2550}, 2000, &next, &apart_ms));
 }

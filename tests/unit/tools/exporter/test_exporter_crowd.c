@@ -10,6 +10,7 @@
 static struct guest *enter(struct crowd *crowd, const char *address)
 {
     struct sockaddr_in from = {.sin_family = AF_INET};
+
     assert_int_equal(inet_pton(AF_INET, address, &from.sin_addr), 1);
     return crowd_enter(crowd, -1, (const struct sockaddr *)&from);
 }
@@ -17,6 +18,7 @@ static struct guest *enter(struct crowd *crowd, const char *address)
 static unsigned staying(const struct crowd *crowd)
 {
     unsigned count = 0;
+
     for (size_t i = 0; i < CROWD_MAX; i++)
         count += crowd->guests[i].here && !crowd->guests[i].leaving;
     return count;
@@ -26,6 +28,7 @@ TEST(who_waits_longest_goes_first)
 {
     struct crowd crowd = {0};
     struct guest *guests[CROWD_ADDRESS_MAX];
+
     for (size_t i = 0; i < CROWD_ADDRESS_MAX; i++)
         guests[i] = enter(&crowd, "127.0.0.1");
     crowd_asks(guests[0]); /* a scrape that is under way */
@@ -50,6 +53,7 @@ TEST(an_address_takes_nobody_elses_place)
 {
     struct crowd crowd = {0};
     struct guest *collector = enter(&crowd, "192.0.2.1");
+
     for (size_t i = 0; i < (size_t)3 * CROWD_MAX; i++) {
         struct guest *guest = enter(&crowd, "192.0.2.2");
         if (!guest) /* those on their way out are still here */
@@ -77,6 +81,7 @@ TEST(a_unix_socket_and_a_network_are_one_place)
 {
     struct crowd crowd = {0};
     struct guest *first = crowd_enter(&crowd, -1, NULL);
+
     for (size_t i = 0; i < CROWD_ADDRESS_MAX; i++)
         (void)crowd_enter(&crowd, -1, NULL);
     assert_true(first->leaving);

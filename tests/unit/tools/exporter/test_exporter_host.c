@@ -39,6 +39,7 @@ TEST(what_nobody_can_resolve_and_what_was_named)
         "[::1]:9437:1",
         "metrics.exampl",
     };
+
     for (size_t i = 0; i < COUNT_OF(allowed); i++)
         if (!host_is_allowed(&names, str_of(allowed[i])))
             fail_msg("%s is refused", allowed[i]);

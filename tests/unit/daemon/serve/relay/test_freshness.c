@@ -9,6 +9,7 @@
 static struct freshness of(enum relay_mode mode)
 {
     struct freshness f;
+
     freshness_init(&f, mode);
     return f;
 }
@@ -22,6 +23,7 @@ static struct freshness_proof poll_at(uint64_t t0_ms, uint32_t l_net_ms)
 TEST(nothing_is_fresh_before_a_poll)
 {
     struct freshness f = of(RELAY_REQUIRED);
+
     assert_true(freshness_bound(&f, MS(1000)) == 0);
     assert_true(freshness_left_ns(&f, MS(1)) == 0);
     f = of(RELAY_OPTIONAL);
@@ -35,6 +37,7 @@ TEST(the_earlier_deadline_counts)
 {
     struct freshness f = of(RELAY_REQUIRED);
     const struct freshness_proof proof = poll_at(500, 2000);
+
     freshness_move(&f, &proof);
     assert_true(freshness_bound(&f, MS(1000)) == MS(1000));
     assert_true(freshness_bound(&f, MS(3000)) == MS(2500));
@@ -47,16 +50,19 @@ TEST(a_poll_of_no_member_proves_nothing)
 {
     struct freshness f = of(RELAY_REQUIRED);
     struct freshness_proof proof = poll_at(500, 2000);
+
     proof.member = false;
     freshness_move(&f, &proof);
     assert_true(freshness_bound(&f, MS(1000)) == 0);
 }
 
-/* An answer that was stuck comes after a newer one; and each poll counts by the L_net that it saw. */
+/* An answer that was stuck comes after a newer one; and each poll counts by the L_net that it
+ * saw. */
 TEST(nothing_takes_back_what_was_proved)
 {
     struct freshness f = of(RELAY_REQUIRED);
     struct freshness_proof proof = poll_at(1000, 4000);
+
     freshness_move(&f, &proof);
     proof = poll_at(500, 2000);
     freshness_move(&f, &proof);

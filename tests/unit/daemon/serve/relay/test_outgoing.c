@@ -23,6 +23,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
+
     outgoing_deinit(&f->out);
     assert_int_equal(f->out.count, 0);
     free(f);
@@ -34,6 +35,7 @@ static int teardown(void **state)
 static void note(void *ctx, const struct outgoing_entry *entry, enum relay_outcome outcome)
 {
     struct fixture *f = ctx;
+
     f->answered_token = entry->token;
     f->answered = outcome;
     f->answers++;
@@ -47,6 +49,7 @@ static bool add(struct fixture *f, uint64_t token, etag_reach reach, uint64_t po
                                        .peer_id = reach == ETAG_REACH_HOST ? 0 : 7,
                                        .request_id = token,
                                        .record = ETAG_LIT("record")};
+
     return outgoing_add(&f->out, &added);
 }
 
@@ -58,6 +61,7 @@ static bool event(struct fixture *f, uint64_t token)
 static uint64_t send_next(struct fixture *f)
 {
     struct outgoing_entry *entry = outgoing_next(&f->out);
+
     if (!entry)
         return 0;
     const uint64_t token = entry->token;
@@ -69,6 +73,7 @@ static bool done(struct fixture *f, uint64_t token, enum relay_outcome outcome, 
 {
     const struct outgoing_done said = {
         .token = token, .outcome = outcome, .position = position, .lsn = 1000000};
+
     return outgoing_done(&f->out, &said, note, f);
 }
 
@@ -204,6 +209,7 @@ CASE(bytes_are_bounded_too)
     char *bytes = calloc(1, len);
     struct outgoing_new added = {.token = 1, .reach = ETAG_REACH_LOG, .record = {bytes, len}};
     bool collapsed = false;
+
     for (; !collapsed && added.token < 100; added.token++)
         collapsed = outgoing_add(&f->out, &added);
     assert_true(collapsed);

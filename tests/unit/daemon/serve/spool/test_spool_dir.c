@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The spool's directory without its events: its place, its mode, its lock, the mark that writers read, and what cannot be opened or
- * read in it. */
+/* The spool's directory without its events: its place, its mode, its lock, the mark that writers
+ * read, and what cannot be opened or read in it. */
 #include "testing.h"
 
 #include "numbers.h"
@@ -122,7 +122,8 @@ static void open_again(struct fixture *f, size_t rule_count)
     open_spool(f, NS_PER_S);
 }
 
-/* A writer compares the marks before and after its rename: both may name it, and yet a scan has ignored its file in between. */
+/* A writer compares the marks before and after its rename: both may name it, and yet a scan has
+ * ignored its file in between. */
 CASE(test_the_mark_counts_how_often_somebody_stopped_counting)
 {
     const uint64_t first = mark_there(f).changes;
@@ -159,7 +160,8 @@ CASE(test_a_change_that_could_not_be_marked_is_counted_all_the_same)
     assert_true(mark_there(f).changes == before + 2);
 }
 
-/* Of a daemon before an update: its lease is waited for, and the spool is the same. (The start is cold: test_states.py.) */
+/* Of a daemon before an update: its lease is waited for, and the spool is the same. (The start is
+ * cold: test_states.py.) */
 CASE(test_of_another_versions_mark_lease_and_linger_count)
 {
     struct spool_mark former;
@@ -183,7 +185,8 @@ CASE(test_of_another_versions_mark_lease_and_linger_count)
     assert_true(f->spool->dir.former.lease_ns == 3 * NS_PER_S);
 }
 
-/* Root reads everything: the daemon goes on as another user, who has the directory. Until teardown_user(). */
+/* Root reads everything: the daemon goes on as another user, who has the directory. Until
+ * teardown_user(). */
 static void go_on_as_user(struct fixture *f)
 {
     static const char *const names[] = {"", SPOOL_MARK_NAME, SPOOL_LOCK_NAME};
@@ -216,7 +219,8 @@ USER_CASE(test_an_unreadable_file_of_a_writer_purges_everything)
     assert_false(there(f, "e001"));
 }
 
-/* Of a file that cannot be read nobody knows whether it is an event to which somebody made a link. */
+/* Of a file that cannot be read nobody knows whether it is an event to which somebody made a
+ * link. */
 USER_CASE(test_an_unreadable_file_with_a_second_link_purges_everything_too)
 {
     char path[PATH_BYTES_MAX * 2];

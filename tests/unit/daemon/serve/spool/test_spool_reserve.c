@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A mark written with what was kept for it: whole, at once, and never under the eyes of who reads the former one. */
+/* A mark written with what was kept for it: whole, at once, and never under the eyes of who reads
+ * the former one. */
 #include "testing.h"
 
 #include "scratch.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The daemon's reading of the spool: which files count, in which order, what becomes of them, what a stranger can't do. */
+/* The daemon's reading of the spool: which files count, in which order, what becomes of them, what
+ * a stranger can't do. */
 #include "testing.h"
 
 #include "spool_fixture.h"
@@ -7,8 +8,8 @@
 #include <errno.h>
 
 #define STRANGER 4242u
-/* What a writer or a stranger does between two steps of the daemon: before its next rename or unlink of this name, or after the
- * unlink. */
+/* What a writer or a stranger does between two steps of the daemon: before its next rename or
+ * unlink of this name, or after the unlink. */
 static struct {
     const char *name;
     bool after;
@@ -54,6 +55,13 @@ int __wrap_unlinkat(int dir, const char *name, int flags)
     if (after)
         meanwhile_act(name);
     return r;
+}
+
+/* "Everything", by one of its names. */
+static void scan_all_07(struct fixture *f)
+{
+    put(f, "all-07", "", 0);
+    scan(f);
 }
 
 CASE(test_an_event_is_applied_and_goes)
@@ -136,12 +144,10 @@ CASE(test_begins_come_before_ends)
 CASE(test_purge_everything_may_be_put_again_while_it_waits)
 {
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     assert_false(there(f, "all-07"));
     assert_true(there(f, "taken-07"));
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     scan(f);
     assert_int_equal(f->seen_count, 2);
     spool_file_done(f->spool, f->seen[0].slot);
@@ -173,11 +179,9 @@ static void put_all_over(struct fixture *f)
 CASE(test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one)
 {
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     const uint64_t older = inode_of(f, "taken-07");
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     assert_int_equal(f->seen_count, 2); /* its writer waits no longer than a lease */
     assert_int_equal(inode_of(f, "taken-07"), older);
     /* The older one is safe, the newer one is not: for the next daemon it is still there. */
@@ -194,10 +198,8 @@ CASE(test_a_taken_file_that_waits_is_not_replaced_by_a_newer_one)
 CASE(test_a_newer_one_that_is_safe_first_waits_for_the_older_one)
 {
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
+    scan_all_07(f);
     spool_file_done(f->spool, f->seen[1].slot);
     scan(f);
     assert_true(there(f, "taken-07"));
@@ -210,8 +212,7 @@ CASE(test_a_newer_one_that_is_safe_first_waits_for_the_older_one)
 CASE(test_an_all_file_replaced_while_it_waits_is_applied_again)
 {
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     put_all_over(f);
     scan(f);
     put_all_over(f);
@@ -228,10 +229,8 @@ CASE(test_an_all_file_replaced_while_it_waits_is_applied_again)
 CASE(test_an_all_file_replaced_while_it_is_removed_is_applied)
 {
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
+    scan_all_07(f);
     spool_file_done(f->spool, f->seen[0].slot);
     meanwhile.name = "all-07";
     meanwhile.act = put_all_over;
@@ -361,7 +360,8 @@ CASE(test_what_cannot_be_removed_is_tried_again_and_applied_once)
     assert_int_equal(f->seen_count, 1);
 }
 
-/* The begin of a guard: "purge everything" would be no substitute, since it puts nothing in flux. */
+/* The begin of a guard: "purge everything" would be no substitute, since it puts nothing in
+ * flux. */
 static void put_over_strangers_fifo(struct fixture *f)
 {
     assert_int_equal(unlink(path_of(f, "e001")), 0);
@@ -392,18 +392,15 @@ static int teardown_noreplace(void **state)
 NOREPLACE_CASE(test_a_file_system_that_cannot_rename_without_replacing_loses_and_leaves_nothing)
 {
     refuses_noreplace = true;
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     assert_false(there(f, "all-07") || there(f, "taken-07"));
     assert_int_equal(f->seen_count, 1);
 
     /* One that waits is not replaced there either. */
     f->safe_at_once = false;
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     const uint64_t older = inode_of(f, "taken-07");
-    put(f, "all-07", "", 0);
-    scan(f);
+    scan_all_07(f);
     spool_file_done(f->spool, f->seen[2].slot);
     scan(f);
     assert_int_equal(inode_of(f, "taken-07"), older);
@@ -752,7 +749,8 @@ CASE(test_thousands_of_foreign_names_neither_hide_an_event_nor_stay)
 {
     char name[32];
 
-    /* Some before and some after them: whatever the order in which names are listed, not all are among the first. */
+    /* Some before and some after them: whatever the order in which names are listed, not all are
+     * among the first. */
     for (int i = 0; i < 15; i++) {
         snprintf(name, sizeof(name), "e%03x", i);
         put_request(f, name, REQUEST_INVALIDATE, "before");

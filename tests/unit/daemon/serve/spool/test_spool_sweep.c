@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a start takes out of the spool, and what it must leave there: every file that may be somebody's event. */
+/* What a start takes out of the spool, and what it must leave there: every file that may be
+ * somebody's event. */
 #include "testing.h"
 
 #include "numbers.h"
@@ -14,6 +15,7 @@
 static bool is_there(const struct fixture *f, const char *name)
 {
     struct stat st;
+
     return lstat(path_of(f, name), &st) == 0;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loading while serving: each rule with a case that fails without it. The store, the cache and the persister are the real ones. */
+/* Loading while serving: each rule with a case that fails without it. The store, the cache and the
+ * persister are the real ones. */
 #include "testing.h"
 
 #include "entry_loader.h"
@@ -175,7 +176,8 @@ CASE(entries_come_in_steps)
         assert_int_equal(state_of(f, i, &shown), ETAG_REASON_VALID);
 }
 
-/* An event of this run between two steps counts for those that come after it as for those that came before. */
+/* An event of this run between two steps counts for those that come after it as for those that came
+ * before. */
 CASE(an_entry_is_judged_by_the_clocks_of_now)
 {
     struct shm_entry shown;
@@ -247,7 +249,8 @@ CASE(what_this_run_removed_stays_removed)
     assert_int_equal(f->cache.counters.loaded, ENTRIES - 1);
 }
 
-/* What is removed before a step's transaction begins, and stored when the step has seen so many entries. 0: nothing. */
+/* What is removed before a step's transaction begins, and stored when the step has seen so many
+ * entries. 0: nothing. */
 static struct {
     struct persist *persist;
     struct hash128 fingerprint;
@@ -303,8 +306,8 @@ static void assert_stays_removed(struct fixture *f, unsigned at, unsigned stored
     assert_int_equal(f->cache.counters.loaded, ENTRIES - 1);
 }
 
-/* The store takes the removal after the loader has read the record, and before it looks for what waits: first of a group, within
- * one, last. */
+/* The store takes the removal after the loader has read the record, and before it looks for what
+ * waits: first of a group, within one, last. */
 CASE(a_removal_that_is_stored_during_a_step_0)
 {
     assert_stays_removed(f, 0, 1);

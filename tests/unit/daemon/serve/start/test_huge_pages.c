@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The thread that asks for huge pages, whether the kernel has them or not: the memory stays what it is. */
+/* The thread that asks for huge pages, whether the kernel has them or not: the memory stays what it
+ * is. */
 #include "testing.h"
 
 #include "huge_pages.h"
@@ -22,6 +23,7 @@ static struct region region_make(void)
     struct region r;
     void *base = NULL;
     const int fd = memfd_create("test", MFD_CLOEXEC);
+
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, BYTES), 0);
     assert_int_equal(shm_map(&base, fd, BYTES, PROT_READ | PROT_WRITE), 0);
@@ -45,6 +47,7 @@ TEST(test_memory_stays)
 {
     struct region r = region_make();
     struct huge_pages *huge = NULL;
+
     assert_int_equal(huge_pages_start(&huge, r.base, BYTES, HUGE_PAGES_AUTO, &r.log), 0);
     assert_non_null(huge);
     usleep(50000); /* long enough for some, perhaps for all */
@@ -67,6 +70,7 @@ TEST(test_off_and_nothing)
 {
     struct region r = region_make();
     struct huge_pages *huge = NULL;
+
     assert_int_equal(huge_pages_start(&huge, r.base, BYTES, HUGE_PAGES_OFF, &r.log), 0);
     assert_null(huge);
     assert_null(huge_pages_stop(NULL));

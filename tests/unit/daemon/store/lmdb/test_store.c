@@ -22,6 +22,7 @@ static int open_with(struct fixture *f, struct store **out, bool sync, uint64_t 
 {
     const struct store_options options = {
         .state_dir = f->at.dir, .map_bytes = map_bytes, .sync = sync};
+
     return store_open(out, &options, &f->at.why);
 }
 
@@ -37,6 +38,7 @@ static struct store_meta some_meta(void)
                               .lease_ns = 1234567,
                               .boot_id = "0a1b2c3d-0000-1111-2222-333344445555",
                               .checkpoint_lsn = 99};
+
     memset(meta.hash_key, 0x5a, sizeof(meta.hash_key));
     return meta;
 }
@@ -44,6 +46,7 @@ static struct store_meta some_meta(void)
 static int set_up_missing(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     store_fixture_place(&f->at);
     *state = f;
     return 0;
@@ -53,6 +56,7 @@ static int set_up(void **state)
 {
     struct fixture *f;
     const struct store_meta meta = some_meta();
+
     set_up_missing(state);
     f = *state;
     assert_int_equal(open_store(f), 0);
@@ -63,6 +67,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     store_fixture_remove(&f->at);
     free(f);
     return 0;
@@ -85,6 +90,7 @@ static struct hash128 fingerprint_of(uint64_t number)
 static struct store_txn *begin(struct fixture *f)
 {
     struct store_txn *txn = NULL;
+
     assert_int_equal(store_begin(f->at.store, &txn), 0);
     return txn;
 }
@@ -92,6 +98,7 @@ static struct store_txn *begin(struct fixture *f)
 static void put_entry(struct fixture *f, uint64_t number, const char *name, const char *record)
 {
     struct store_txn *txn = begin(f);
+
     assert_int_equal(store_put_entry(txn, fingerprint_of(number), str_of(name), str_of(record)), 0);
     assert_int_equal(store_commit(txn), 0);
 }
@@ -102,7 +109,8 @@ struct seen {
     size_t len;
     char cursor[600];
     size_t cursor_len;
-    size_t stop_after; /* 0: never */
+    /* 0: never */
+    size_t stop_after;
     size_t count;
 };
 
@@ -130,6 +138,7 @@ static int see_event(void *ctx, uint64_t lsn, etag_str record)
 static int see_listed(void *ctx, etag_str cursor, struct hash128 fingerprint, etag_str record)
 {
     struct seen *seen = ctx;
+
     memcpy(seen->cursor, cursor.data, cursor.len);
     seen->cursor_len = cursor.len;
     return seen_add(seen, record);
@@ -139,6 +148,7 @@ static void assert_entry(struct fixture *f, uint64_t number, const char *record)
 {
     static struct seen seen;
     char expected[256];
+
     seen = (struct seen){0};
     assert_int_equal(store_get_entry(f->at.store, fingerprint_of(number), see_entry, &seen), 0);
     (void)snprintf(expected, sizeof(expected), "%s ", record);
@@ -148,6 +158,7 @@ static void assert_entry(struct fixture *f, uint64_t number, const char *record)
 static void assert_list(struct fixture *f, const char *prefix, const char *expected)
 {
     static struct seen seen;
+
     seen = (struct seen){0};
     assert_int_equal(store_list(f->at.store, str_of(prefix), (etag_str){0}, see_listed, &seen), 0);
     assert_string_equal(seen.text, expected);
@@ -158,6 +169,7 @@ static void assert_list(struct fixture *f, const char *prefix, const char *expec
 UNOPENED_CASE(the_directory_is_made_for_us_alone)
 {
     struct stat status;
+
     assert_int_equal(open_store(f), 0);
     assert_int_equal(stat(f->at.dir, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0700);
@@ -167,6 +179,7 @@ UNOPENED_CASE(the_directory_is_made_for_us_alone)
 UNOPENED_CASE(a_missing_parent_is_told)
 {
     char path[3 * SCRATCH_BYTES];
+
     (void)snprintf(path, sizeof(path), "%s/no/state", f->at.scratch);
     const struct store_options options = {.state_dir = path, .map_bytes = MAP_BYTES};
     assert_int_equal(store_open(&f->at.store, &options, &f->at.why), -ENOENT);
@@ -178,6 +191,7 @@ UNOPENED_CASE(a_missing_parent_is_told)
 UNOPENED_CASE(a_path_that_is_too_long_is_told)
 {
     static char path[PATH_BYTES_MAX + 10];
+
     memset(path, '/', sizeof(path) - 1);
     const struct store_options options = {.state_dir = path, .map_bytes = MAP_BYTES};
     assert_int_equal(store_open(&f->at.store, &options, &f->at.why), -ENAMETOOLONG);
@@ -186,6 +200,7 @@ UNOPENED_CASE(a_path_that_is_too_long_is_told)
 UNOPENED_CASE(a_directory_that_others_can_write_is_refused)
 {
     static const mode_t modes[] = {0720, 0702, 0777};
+
     assert_int_equal(mkdir(f->at.dir, 0700), 0);
     for (size_t i = 0; i < COUNT_OF(modes); i++) {
         assert_int_equal(chmod(f->at.dir, modes[i]), 0);
@@ -211,6 +226,7 @@ UNOPENED_CASE(anothers_directory_is_refused)
 CASE(a_second_store_on_one_directory_is_refused)
 {
     struct store *second;
+
     assert_int_equal(open_with(f, &second, false, MAP_BYTES), STORE_E_IN_USE);
     assert_null(second);
     assert_non_null(strstr(f->at.why.text, f->at.dir));
@@ -234,6 +250,7 @@ CASE(a_lost_place_is_noticed)
     static const char *const names[] = {"lock", "data.mdb"};
     char path[2 * SCRATCH_BYTES + 32];
     char aside[2 * SCRATCH_BYTES + 32];
+
     for (size_t i = 0; i < 2; i++) {
         (void)snprintf(path, sizeof(path), "%s/%s", f->at.dir, names[i]);
         (void)snprintf(aside, sizeof(aside), "%s/aside", f->at.dir);
@@ -275,6 +292,7 @@ UNOPENED_CASE(meta_is_absent_at_first_and_then_kept)
 {
     struct store_meta meta = some_meta();
     struct store_meta read;
+
     assert_int_equal(open_store(f), 0);
     assert_int_equal(store_meta_read(f->at.store, &read), STORE_E_NOT_FOUND);
     assert_int_equal(store_meta_write(f->at.store, &meta), 0);
@@ -293,6 +311,7 @@ UNOPENED_CASE(meta_is_absent_at_first_and_then_kept)
 static void patch_data(struct fixture *f, const void *find, size_t len, size_t at, uint8_t mask)
 {
     char path[2 * SCRATCH_BYTES + 32];
+
     (void)snprintf(path, sizeof(path), "%s/data.mdb", f->at.dir);
     FILE *file = fopen(path, "r+");
     assert_non_null(file);
@@ -315,6 +334,7 @@ static void patch_data(struct fixture *f, const void *find, size_t len, size_t a
 CASE(damaged_meta_is_told_and_can_be_set_aside)
 {
     const struct store_meta meta = some_meta();
+
     assert_int_equal(store_warm_mark_set(f->at.store), 0);
     put_entry(f, 1, "/a", "A");
     f->at.store = store_close(f->at.store);
@@ -347,6 +367,7 @@ static void patch_format(struct fixture *f, uint32_t format)
 {
     const struct store_meta meta = some_meta();
     uint8_t format_and_incarnation[12];
+
     store_u32(format_and_incarnation, STORE_FORMAT);
     store_u64(format_and_incarnation + 4, meta.incarnation);
     f->at.store = store_close(f->at.store);
@@ -357,6 +378,7 @@ static void patch_format(struct fixture *f, uint32_t format)
 static void expect_format_refused(struct fixture *f, uint32_t format)
 {
     struct store_meta read;
+
     patch_format(f, format);
     assert_int_equal(open_store(f), STORE_E_FORMAT);
     assert_non_null(f->at.store);
@@ -379,6 +401,7 @@ CASE(an_older_format_is_told_and_can_be_set_aside)
 UNOPENED_CASE(a_file_that_is_no_database_is_damage)
 {
     char path[2 * SCRATCH_BYTES + 32];
+
     assert_int_equal(mkdir(f->at.dir, 0700), 0);
     (void)snprintf(path, sizeof(path), "%s/data.mdb", f->at.dir);
     static const size_t sizes[] = {1, 100, 5000, 100000};
@@ -399,6 +422,7 @@ UNOPENED_CASE(a_file_that_is_no_database_is_damage)
 CASE(entries_are_found_replaced_and_erased)
 {
     static struct seen seen;
+
     put_entry(f, 1, "/a", "A");
     put_entry(f, 2, "/b", "B");
     assert_entry(f, 1, "A");
@@ -423,6 +447,7 @@ CASE(entries_are_found_replaced_and_erased)
 CASE(an_aborted_transaction_leaves_nothing)
 {
     struct store_txn *txn = begin(f);
+
     assert_int_equal(store_put_entry(txn, fingerprint_of(1), str_of("/a"), str_of("A")), 0);
     store_abort(txn);
     assert_int_equal(store_entry_count(f->at.store), 0);
@@ -440,6 +465,7 @@ CASE(an_entry_has_one_name_whatever_it_was_called)
 static int compare_record(void *ctx, uint64_t lsn, etag_str record)
 {
     const etag_str *expected = ctx;
+
     assert_int_equal(record.len, expected->len);
     if (record.len > 0)
         assert_memory_equal(record.data, expected->data, record.len);
@@ -450,6 +476,7 @@ CASE(records_of_any_size_are_kept)
 {
     static const size_t sizes[] = {0, 1, 511, 2000, 4072, 4096, 30000, 1 << 20};
     static char bytes[1 << 20];
+
     for (size_t n = 0; n < sizeof(bytes); n++)
         bytes[n] = (char)random_mix(n);
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
@@ -466,6 +493,7 @@ CASE(records_of_any_size_are_kept)
 CASE(a_changed_byte_is_told_and_nothing_is_handed_out)
 {
     static struct seen seen;
+
     put_entry(f, 1, "/a", "record-of-entry-one");
     put_entry(f, 2, "/b", "record-of-entry-two");
     struct store_txn *txn = begin(f);
@@ -501,6 +529,7 @@ CASE(a_record_under_another_key_is_damage)
 {
     static struct seen seen;
     const struct hash128 fingerprint = fingerprint_of(1);
+
     put_entry(f, 1, "/a", "A");
     f->at.store = store_close(f->at.store);
     patch_data(f, &fingerprint, sizeof(fingerprint), 15, 1); /* in entries and in names */
@@ -514,6 +543,7 @@ CASE(a_record_under_another_key_is_damage)
 CASE(a_list_is_in_the_order_of_the_text)
 {
     static const char *const names[] = {"/b", "/a/x", "/a", "//host/z", "/ab", "/a?q", "/a/"};
+
     for (size_t i = 0; i < COUNT_OF(names); i++)
         put_entry(f, i, names[i], names[i]);
     put_entry(f, 100, "/a", "/a:scope");
@@ -538,6 +568,7 @@ CASE(a_list_is_in_the_order_of_the_text)
 CASE(the_bytes_behind_a_name_are_not_part_of_it)
 {
     static struct seen seen;
+
     for (uint64_t i = 0; i < 300; i++)
         put_entry(f, i, "/p", "p");
     put_entry(f, 1000, "/pq", "pq");
@@ -558,6 +589,7 @@ CASE(a_list_goes_on_behind_its_cursor)
     char name[32];
     char all[4096] = "";
     char paged[4096] = "";
+
     for (uint64_t i = 0; i < 100; i++) {
         (void)snprintf(name, sizeof(name), "/%02d", (int)(i / 2));
         put_entry(f, i, name, name);
@@ -583,6 +615,7 @@ CASE(cursors_may_be_any_bytes)
 {
     static struct seen seen;
     static char cursor[2000];
+
     put_entry(f, 1, "/a", "A");
     memset(cursor, 0, sizeof(cursor));
     for (size_t len = 1; len < sizeof(cursor); len += 37) {
@@ -603,6 +636,7 @@ CASE(cursors_may_be_any_bytes)
 CASE(long_names_are_cut_and_still_erased)
 {
     char name[600];
+
     for (uint64_t i = 0; i < 10; i++) {
         const size_t len = 490 + i;
         memset(name, 'n', len);
@@ -628,6 +662,7 @@ static void put_events(struct fixture *f, uint64_t from, uint64_t to)
 {
     char record[32];
     struct store_txn *txn = begin(f);
+
     for (uint64_t lsn = from; lsn <= to; lsn++) {
         (void)snprintf(record, sizeof(record), "%llu", (unsigned long long)lsn);
         assert_int_equal(store_put_event(txn, lsn, str_of(record)), 0);
@@ -638,6 +673,7 @@ static void put_events(struct fixture *f, uint64_t from, uint64_t to)
 static void assert_events(struct fixture *f, uint64_t from, const char *expected)
 {
     static struct seen seen;
+
     seen = (struct seen){0};
     assert_int_equal(store_each_event(f->at.store, from, see_event, &seen), 0);
     assert_string_equal(seen.text, expected);
@@ -648,6 +684,7 @@ static void trim(struct fixture *f, uint64_t below, size_t keep)
     struct store_txn *txn = begin(f);
     const struct store_trim bounds = {.below_lsn = below, .keep = keep, .most = SIZE_MAX};
     size_t cut;
+
     assert_int_equal(store_trim_events(txn, &bounds, &cut), 0);
     assert_int_equal(store_commit(txn), 0);
 }
@@ -690,6 +727,7 @@ static int see_chunk(void *ctx, uint32_t chunk, const uint64_t *words, size_t co
 {
     char text[64];
     uint64_t sum = 0;
+
     for (size_t i = 0; i < count; i++)
         sum += words[i];
     (void)snprintf(text, sizeof(text), "%u:%zu:%llu", chunk, count, (unsigned long long)sum);
@@ -701,6 +739,7 @@ CASE(clocks_and_checkpoint_come_back)
     static struct seen seen;
     uint64_t words[CLOCK_CHUNK_WORDS];
     struct store_meta meta;
+
     for (size_t i = 0; i < CLOCK_CHUNK_WORDS; i++)
         words[i] = i;
     struct store_txn *txn = begin(f);
@@ -721,6 +760,7 @@ CASE(clocks_and_checkpoint_come_back)
 static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str record)
 {
     char text[64];
+
     (void)snprintf(text, sizeof(text), "%llx-%llx@%llu:%.*s", (unsigned long long)id.high,
                    (unsigned long long)id.low, (unsigned long long)lsn, (int)record.len,
                    record.data);
@@ -730,6 +770,7 @@ static int see_guard(void *ctx, struct guard_id id, uint64_t lsn, etag_str recor
 static void assert_guards(struct fixture *f, const char *expected)
 {
     static struct seen seen;
+
     seen = (struct seen){0};
     assert_int_equal(store_each_guard(f->at.store, see_guard, &seen), 0);
     assert_string_equal(seen.text, expected);
@@ -739,6 +780,7 @@ CASE(guards_are_put_replaced_and_erased)
 {
     static struct seen seen;
     struct store_txn *txn = begin(f);
+
     assert_int_equal(store_put_guard(txn, (struct guard_id){0xff00, 1}, 5, str_of("five")), 0);
     assert_int_equal(store_put_guard(txn, (struct guard_id){0x1, 0xff}, 6, str_of("six")), 0);
     assert_int_equal(store_put_guard(txn, (struct guard_id){0, 7}, 7, str_of("")), 0);
@@ -762,6 +804,7 @@ CASE(clearing_leaves_meta_and_takes_another_key)
     static struct seen seen;
     struct store_meta meta;
     uint64_t word = 1;
+
     put_entry(f, 1, "/a", "A");
     put_events(f, 1, 5);
     struct store_txn *txn = begin(f);
@@ -799,22 +842,23 @@ UNOPENED_CASE(a_full_map_is_no_space_and_harms_nothing)
 {
     static char record[20000];
     const struct store_meta meta = some_meta();
-    int error = 0;
+    int r = 0;
     uint64_t stored = 0;
+
     memset(record, 'r', sizeof(record));
     assert_int_equal(open_with(f, &f->at.store, false, 1 << 20), 0);
     assert_int_equal(store_meta_write(f->at.store, &meta), 0);
-    while (!error && stored < 1000) {
+    while (!r && stored < 1000) {
         struct store_txn *txn = begin(f);
-        error = store_put_entry(txn, fingerprint_of(stored), str_of("/a"),
-                                (etag_str){record, sizeof(record)});
-        if (error)
+        r = store_put_entry(txn, fingerprint_of(stored), str_of("/a"),
+                            (etag_str){record, sizeof(record)});
+        if (r)
             store_abort(txn);
         else
-            error = store_commit(txn);
-        stored += !error;
+            r = store_commit(txn);
+        stored += !r;
     }
-    assert_int_equal(error, -ENOSPC);
+    assert_int_equal(r, -ENOSPC);
     assert_in_range(stored, 5, 60);
     assert_int_equal(store_entry_count(f->at.store), stored);
     f->at.store = store_close(f->at.store);

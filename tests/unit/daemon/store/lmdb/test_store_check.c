@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whatever a disk does to the database, the process that opens it lives, and reads what was written or learns that it is
- * damaged. Only entries may be missing one by one.
+ * Whatever a disk does to the database, the process that opens it lives, and reads what was written
+ * or learns that it is damaged. Only entries may be missing one by one.
  */
 #include "bounds.h"
 #include "bytes.h"
@@ -22,10 +22,13 @@
 struct fixture {
     struct store_fixture at;
     char data[2 * SCRATCH_BYTES + 32];
-    uint8_t *good; /* the database as it was closed */
+    /* the database as it was closed */
+    uint8_t *good;
     size_t good_bytes;
-    size_t entries; /* found by the last walk, */
-    size_t dropped; /* and those without a record */
+    /* found by the last walk, */
+    size_t entries;
+    /* and those without a record */
+    size_t dropped;
 };
 
 static int open_store(struct fixture *f)
@@ -43,6 +46,7 @@ static etag_str record_of(uint64_t number)
 {
     static char bytes[12000];
     const size_t len = number % 20 == 0 ? 5000 + number % 5000 : 20 + number * 7 % 300;
+
     for (size_t i = 0; i < len; i++)
         bytes[i] = (char)random_mix(number * 100000 + i);
     return (etag_str){bytes, len};
@@ -52,6 +56,7 @@ static void fill(struct fixture *f, uint64_t from, uint64_t to)
 {
     char name[64];
     struct store_txn *txn;
+
     assert_int_equal(store_begin(f->at.store, &txn), 0);
     for (uint64_t i = from; i < to; i++) {
         (void)snprintf(name, sizeof(name), "/some/resource/%d", (int)i);
@@ -70,6 +75,7 @@ static void make_good(struct fixture *f)
     uint64_t words[CLOCK_CHUNK_WORDS] = {1, 2, 3};
     struct store_txn *txn;
     struct stat status;
+
     assert_int_equal(open_store(f), 0);
     assert_int_equal(store_meta_write(f->at.store, &meta), 0);
     for (uint64_t from = 0; from < ENTRIES; from += 100)
@@ -94,6 +100,7 @@ static void make_good(struct fixture *f)
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
+
     store_fixture_place(&f->at);
     (void)snprintf(f->data, sizeof(f->data), "%s/data.mdb", f->at.dir);
     make_good(f);
@@ -104,6 +111,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
+
     store_fixture_remove(&f->at);
     free(f->good);
     free(f);
@@ -115,6 +123,7 @@ static int tear_down(void **state)
 static void restore(const struct fixture *f)
 {
     const int fd = open(f->data, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
     assert_true(fd >= 0);
     assert_int_equal(write(fd, f->good, f->good_bytes), f->good_bytes);
     close(fd);
@@ -124,6 +133,7 @@ static void flip(const struct fixture *f, size_t at, unsigned bit)
 {
     const uint8_t changed = f->good[at] ^ (uint8_t)(1u << bit);
     const int fd = open(f->data, O_WRONLY | O_CLOEXEC);
+
     assert_true(fd >= 0);
     assert_int_equal(pwrite(fd, &changed, 1, (off_t)at), 1);
     close(fd);
@@ -134,6 +144,7 @@ static void flip(const struct fixture *f, size_t at, unsigned bit)
 static void assert_record(uint64_t number, etag_str record)
 {
     const etag_str expected = record_of(number);
+
     assert_int_equal(record.len, expected.len);
     assert_memory_equal(record.data, expected.data, record.len);
 }
@@ -141,6 +152,7 @@ static void assert_record(uint64_t number, etag_str record)
 static int see_entry(void *ctx, struct hash128 fingerprint, etag_str record)
 {
     struct fixture *f = ctx;
+
     f->entries++;
     if (record.len == 0)
         f->dropped++;
@@ -183,6 +195,7 @@ static void assert_whole(struct fixture *f)
     uint64_t events = 0;
     uint64_t guards = 0;
     uint64_t chunks = 0;
+
     f->entries = f->dropped = 0;
     assert_int_equal(store_meta_read(f->at.store, &meta), 0);
     assert_int_equal(meta.incarnation, 7);
@@ -204,6 +217,7 @@ static bool open_and_read(struct fixture *f)
 {
     struct store_meta meta;
     const int r = open_store(f);
+
     if (r == STORE_E_DAMAGED || r == STORE_E_FORMAT) {
         assert_non_null(f->at.store);
         f->at.store = store_close(f->at.store);
@@ -243,6 +257,7 @@ CASE(a_truncated_database_kills_nobody)
                               f->good_bytes - PAGE_BYTES / 2,
                               f->good_bytes - 1};
     size_t accepted = 0;
+
     for (size_t i = 0; i < COUNT_OF(lengths); i++) {
         restore(f);
         assert_int_equal(truncate(f->data, (off_t)lengths[i]), 0);
@@ -258,6 +273,7 @@ CASE(changed_bits_kill_nobody_and_change_no_answer)
     uint64_t seed = 20240607;
     size_t accepted = 0;
     size_t dropped = 0;
+
     for (int i = 0; i < FLIPS; i++) {
         /* Half of them where LMDB's own words stand: its meta pages, and the heads of pages. */
         size_t at = random_next(&seed) % f->good_bytes;
@@ -284,6 +300,7 @@ CASE(an_accepted_database_can_be_written)
 {
     uint64_t seed = 77;
     size_t accepted = 0;
+
     for (int i = 0; i < FLIPS / 3; i++) {
         restore(f);
         flip(f, random_next(&seed) % f->good_bytes, (unsigned)(random_next(&seed) % 8));
@@ -311,6 +328,7 @@ CASE(a_hole_is_damage)
 {
     size_t accepted = 0;
     uint64_t seed = 5;
+
     for (int i = 0; i < 30; i++) {
         restore(f);
         const size_t page = 2 + random_next(&seed) % (f->good_bytes / PAGE_BYTES - 2);

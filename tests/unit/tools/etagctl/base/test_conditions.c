@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What etagctl explain says about conditions. The verdict is libetag's; here it is which one decides, and what each says. */
+/* What etagctl explain says about conditions. The verdict is libetag's; here it is which one
+ * decides, and what each says. */
 #include "ctl_conditions.h"
 #include "numbers.h"
 #include "testing.h"
@@ -21,6 +22,7 @@ static void check(const char *method, const char *etag, bool date_is_strong,
     static struct conditions found;
     etag_request request;
     etag_validators validators;
+
     ETAG_INIT(&request);
     request.method = str_of(method);
     request.fields = fields;
@@ -58,6 +60,7 @@ TEST(if_none_match_decides_by_the_tag_that_matches)
         {ETAG_LIT("If-Modified-Since"), OLD_DATE},
         {ETAG_LIT("Range"), ETAG_LIT("bytes=0-1")},
     };
+
     CHECK("GET", "\"v1\"", ETAG_PROCEED, fields, {"If-None-Match", "\"a,b\"", "does not match"},
           {"If-None-Match", "W/\"v1\"", "weakly"}, {"If-None-Match", "\"v1\"", "strongly"},
           {"If-None-Match", "v1", "no entity tag"}, {"If-Modified-Since", NULL, "is ignored"},
@@ -76,6 +79,7 @@ TEST(if_match_wants_strong)
 {
     const etag_field fields[] = {{ETAG_LIT("If-Match"), ETAG_LIT("W/\"v1\", \"v0\"")},
                                  {ETAG_LIT("If-Unmodified-Since"), SAME_DATE}};
+
     CHECK("PUT", "\"v1\"", ETAG_PRECONDITION_FAILED, fields,
           {"If-Match", "W/\"v1\"", "only weakly", true},
           {"If-Match", "\"v0\"", "does not match", true},
@@ -89,6 +93,7 @@ TEST(if_match_wants_strong)
 TEST(dates)
 {
     const etag_field same[] = {{ETAG_LIT("If-Modified-Since"), SAME_DATE}};
+
     CHECK_DATED(true, "GET", "\"v1\"", ETAG_NOT_MODIFIED, same,
                 {"If-Modified-Since", NULL, "not modified since", true});
     CHECK("GET", "\"v1\"", ETAG_PROCEED, same,
@@ -107,6 +112,7 @@ TEST(ranges)
 {
     const etag_field ours[] = {{ETAG_LIT("Range"), ETAG_LIT("bytes=0-1")},
                                {ETAG_LIT("If-Range"), ETAG_LIT("\"v1\"")}};
+
     CHECK("GET", "\"v1\"", ETAG_PROCEED, ours, {"Range", NULL, "may be honored"},
           {"If-Range", NULL, "is true"});
     CHECK("GET", "\"v2\"", ETAG_PROCEED, ours, {"Range", NULL, "is ignored"},

@@ -16,6 +16,7 @@ static void parse(struct http_request *out, const char *text)
 {
     struct why why;
     const unsigned line = http_request_parse(out, str_of(text), &why);
+
     if (line != 0)
         print_error("line %u: %s\n", line, why.text);
     assert_int_equal(line, 0);
@@ -24,6 +25,7 @@ static void parse(struct http_request *out, const char *text)
 TEST(a_request_with_cr_lf)
 {
     static struct http_request r;
+
     parse(&r, "GET /a/b?c=d HTTP/1.1\r\nHost: Example.org:80\r\nIf-None-Match:  \"a, b\" \t\r\n"
               "X-Empty:\r\nif-none-match: W/\"c\"\r\n\r\nbody: not a field\r\n");
     assert_text(r.method, "GET");
@@ -41,6 +43,7 @@ TEST(a_request_with_cr_lf)
 TEST(captures_end_lines_in_lf_and_lack_the_empty_line)
 {
     static struct http_request r;
+
     parse(&r, "\n\r\nPUT /x HTTP/1.0\nIf-Match: *");
     assert_text(r.method, "PUT");
     assert_null(r.resource.host.data); /* HTTP/1.0 needs none */
@@ -52,6 +55,7 @@ TEST(captures_end_lines_in_lf_and_lack_the_empty_line)
 TEST(an_absolute_target_wins_over_host)
 {
     static struct http_request r;
+
     parse(&r, "GET http://a.example:8080/x?y HTTP/1.1\nHost: b.example\n\n");
     assert_text(r.resource.host, "a.example:8080");
     assert_text(r.resource.target, "/x?y");
@@ -109,6 +113,7 @@ TEST(a_nul_and_too_many_fields)
     static struct http_request r;
     struct why why;
     static char text[8192];
+
     assert_int_equal(http_request_parse(&r, ETAG_LIT("GET / HTTP/1.1\nHost: a\0b\n"), &why), 2);
     assert_non_null(strstr(why.text, "0x00"));
     size_t len = (size_t)snprintf(text, sizeof(text), "GET / HTTP/1.0\n");
@@ -123,6 +128,7 @@ TEST(an_absolute_target_is_bounded)
     static struct http_request r;
     struct why why;
     static char text[TARGET_BYTES_MAX + 100];
+
     for (size_t extra = 0; extra < 2; extra++) {
         size_t len = (size_t)snprintf(text, sizeof(text), "GET http://a?");
         memset(text + len, 'x', TARGET_BYTES_MAX - 1 + extra);
