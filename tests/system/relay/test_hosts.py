@@ -124,6 +124,19 @@ class Hosts(Case):
         self.relay_b.process.send_signal(signal.SIGCONT)
         wait_until(lambda: self.reason(self.b) == "stale", 20, "it is read now")
 
+    def test_more_names_than_one_part_takes(self):
+        self.fill(self.b)
+        before = self.relay_b.metric("batches_total")
+        self.relay_b.process.send_signal(signal.SIGSTOP)
+        for i in range(3):
+            self.sql("SELECT etagd.invalidate(surrogates => %s)", [f"other:{i}:{j}" for j in range(3000)])
+        self.sql("SELECT etagd.invalidate(hold_ms => 1, surrogates => %s)", [NAME])
+        self.relay_b.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: self.reason(self.b) == "stale", 20, "the last name of them")
+        self.assertEqual(self.relay_b.everything(), 1)
+        self.assertEqual(self.relay_b.said("daemon_refused|daemon_lost"), [])
+        wait_until(lambda: self.relay_b.metric("batches_total") > before, 20, "it goes on")
+
     def test_a_daemon_is_killed_and_comes_back_warm(self):
         self.fill(self.b)
         self.b.ctl("sync")
