@@ -19,6 +19,7 @@
 #define ENGINE_REOPEN_MS_MIN 100 /* doubles with each failure ... */
 #define ENGINE_REOPEN_MS_MAX 2000
 #define TRIM_EVERY_MS 60000
+#define TRIM_AGAIN_MS 500        /* where more is left than goes at once */
 #define DISPLACED_MS 30000       /* before we take a name back that another host has taken */
 #define LOOK_EVERY_NS_MIN 300000 /* at the members, while a writer waits */
 #define LOOK_EVERY_NS_MAX 50000000

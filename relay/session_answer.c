@@ -261,6 +261,8 @@ void session_answered(struct session *session, enum engine_op op,
         break;
     case ENGINE_TRIM:
         session->figures.trimmed += answer->trim.removed;
+        if (answer->trim.removed >= ENGINE_TRIM_ROWS_MAX)
+            session->trim_due_ns = time_ns_of(CLOCK_MONOTONIC) + TRIM_AGAIN_MS * NS_PER_MS;
         break;
     case ENGINE_NONE:
         break;

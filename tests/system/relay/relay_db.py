@@ -144,8 +144,12 @@ class Engine:
 
     def __init__(self, conninfo, host="a", nonce=NONCE, opened=True):
         self.process = subprocess.Popen([ENGINE, conninfo, host, nonce], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if opened:
-            self.do("open")
+        try:
+            if opened:
+                self.do("open")
+        except Failed:
+            self.close()
+            raise
 
     def do(self, line):
         self.process.stdin.write(line + "\n")

@@ -75,7 +75,7 @@ class Rows(Shared):
     def test_rows_that_no_release_wrote_are_unreadable_and_harm_nobody(self):
         owner, relay = self.connection(), self.relay()
         for content in (b"", b"\0", b"\1s", b"\1s\0\5abcd", b"\1s\0\0", b"\1s\0\3a b", b"\1r\0\1x", b"\1p\0\4/a?b", b"\1h\0\2ab", b"\1h\0\4\0\0\0\1",
-                        b"\1h\0\4\x7f\xff\xff\xffs\0\1a", b"\1z\0\1a", b"\1e\0\0z", b"\1r\0\3/%z", b"\1r\0\x0a//a..b/abc", b"\1" + b"s\0\1a" * 2500, os.urandom(200)):
+                        b"\1h\0\4\x7f\xff\xff\xffs\0\1a", b"\1z\0\1a", b"\1e\0\0z", b"\1r\0\3/%z", b"\1r\0\x0a//a..b/abc", b"\1" + b"s\0\1a" * 2500, b"\1" * 300000, os.urandom(200)):
             with self.subTest(content=content[:20]):
                 seen = relay.poll()["snapshot"]
                 ask(owner, "INSERT INTO etagd.outbox (targets) VALUES (%s)", psycopg2.Binary(content))
@@ -315,6 +315,8 @@ class Copies(Shared):
         relay = self.relay(self.server.conninfo(name))
         found = relay.poll(self.before["snapshot"])
         self.assertNotIn("witness", found)
+        # As of a cluster whose numbers are higher: no cursor of this one would ever cover it.
+        self.server.sql("UPDATE etagd.trim SET trimmed = '888888888'", database=name)
         relay.do("join")
         again = relay.poll(found["snapshot"])
         self.assertNotIn(again["witness"], (self.before["witness"], None))
@@ -374,18 +376,14 @@ class Copies(Shared):
         self.assertEqual((found["rows"], self.differs(self.before, found)), ({}, {"witness"}))
 
     def test_a_truncate_between_the_rows_and_the_witness_is_not_missed(self):
-        """A poll reads the rows first and who answers last, under the lock that reading took."""
-        owner, holder = self.connection(), self.connection()
-        ask(holder, "BEGIN")
-        ask(holder, "LOCK etagd.setting IN ACCESS EXCLUSIVE MODE")  # between the two
+        """It is no matter of snapshots. A poll waits for it where it reads the rows, and looks for the witness afterwards."""
+        owner = self.connection()
+        ask(owner, "BEGIN")
+        ask(owner, "TRUNCATE etagd.outbox")
         poll = Blocked(self, self.server, self.connection(), "SELECT (p).row_count, (p).witness FROM etagd.poll(%s, 'a', %s, 10, 1000) p", "3:3:", NONCE)
         poll.until("relation")
-        truncate = Blocked(self, self.server, owner, "TRUNCATE etagd.outbox")
-        truncate.until("relation")
-        ask(holder, "COMMIT")
-        count, witness = poll.result()[0]
-        truncate.result()
-        self.assertTrue(count > 0 or witness is None)
+        ask(owner, "COMMIT")
+        self.assertEqual(poll.result(), [(0, None)])
 
 
 class Pooler:
@@ -524,8 +522,7 @@ class Standbys(Case):
             with self.subTest(operation):
                 relay.do(operation)
         # Whoever notifies holds the server's lock until its standby answers: nobody is woken, and nobody waits.
-        with self.assertRaisesRegex(Failed, "refused.*lock timeout"):
-            relay.do("wake")
+        relay.do("wake")
         self.assertEqual(list(relay.poll(before["snapshot"])["rows"].values()), [["a"]], "not what waits: it is not visible")
         writer.cancel()
         self.assertIn(["waits"], list(relay.poll(before["snapshot"])["rows"].values()))

@@ -380,6 +380,17 @@ static void a_wake_up_is_a_poll_and_nothing_else(void **state)
     assert_int_equal(f->session.figures.fresh_ns, fresh_ns);
 }
 
+/* An outbox that is filled faster than one trimming a minute takes would grow for ever. */
+static void what_a_trimming_leaves_is_trimmed_soon(void **state)
+{
+    struct fixture *const f = *state;
+    f->scripts[0] = "poll next=10\ntrim 10000\ntrim 3\nhang";
+    hello(f);
+    turn_until(f, asked_count(f, ENGINE_TRIM) == 2);
+    assert_int_equal(f->session.figures.trimmed, 10003);
+    assert_true(f->session.trim_due_ns > time_ns_of(CLOCK_MONOTONIC) + 30 * NS_PER_S);
+}
+
 static etag_targets one_name(const etag_str *name, etag_reach reach, uint64_t position)
 {
     return (etag_targets){.size = sizeof(etag_targets),
@@ -583,6 +594,7 @@ int main(void)
         TEST(what_is_acknowledged_is_settled),
         TEST(nobody_asks_nobody_is_told),
         TEST(a_wake_up_is_a_poll_and_nothing_else),
+        TEST(what_a_trimming_leaves_is_trimmed_soon),
         TEST(a_writer_that_has_committed_is_read_at_once_and_wakes_the_others),
         TEST(a_mutation_of_this_host_is_logged),
         TEST(everywhere_by_all_acknowledgements),
