@@ -218,11 +218,12 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
 $$;
 
 -- Where this is, as text: another cluster, another start of the server, another database, tables that were emptied or made again
--- all give another one.
+-- all give another one. Integers, whose text depends on no setting of a session.
 CREATE OR REPLACE FUNCTION etagd.place() RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN concat_ws(' ', (SELECT system_identifier FROM pg_control_system()), extract(epoch FROM pg_postmaster_start_time()),
+    RETURN concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
+        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
         substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), (SELECT oid FROM pg_database WHERE datname = current_database()),
         'etagd.outbox'::regclass::oid, pg_relation_filenode('etagd.outbox'::regclass), pg_relation_filenode('etagd.witness'::regclass));
 END $$;
@@ -322,6 +323,7 @@ BEGIN
                         FROM etagd.outbox r WHERE r.xid = ANY (ARRAY(SELECT pg_snapshot_xip(seen))) LIMIT rows_max + 1)) q) o;
         IF row_count > rows_max OR sum_bytes > bytes_max THEN
             events := NULL;
+            asked := true; -- one that was left out may have
         END IF;
     END IF;
     SELECT t.trimmed INTO poll.trimmed FROM etagd.trim t WHERE t.one;
@@ -354,7 +356,8 @@ END $$;
 
 -- Wakes the relays that listen. It proves nothing and is in a transaction of its own, which waits for no disk: at its end every
 -- transaction that notifies takes a lock of the whole server, which one of the application may hold while it waits for a standby.
--- Then nobody is woken, and polls come by themselves.
+-- Then nobody is woken, and polls come by themselves. For relays alone: in a transaction of a writer these settings would be the
+-- writer's.
 CREATE OR REPLACE FUNCTION etagd.wake() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -545,7 +548,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 BEGIN
     RETURN QUERY SELECT h.id, h.state, extract(epoch FROM clock_timestamp() - h.since)::double precision, h.nonce,
         extract(epoch FROM clock_timestamp() - a.at)::double precision, a.witness = etagd.witnessed(), a.snapshot,
-        (SELECT count(*) FROM etagd.outbox o WHERE NOT pg_visible_in_snapshot(o.xid, a.snapshot))
+        CASE WHEN a.snapshot IS NOT NULL THEN (SELECT count(*) FROM etagd.outbox o WHERE NOT pg_visible_in_snapshot(o.xid, a.snapshot)) END
         FROM etagd.host h LEFT JOIN etagd.ack a ON a.host = h.id AND a.nonce = h.nonce ORDER BY h.id;
 END $$;
 
@@ -556,10 +559,10 @@ REVOKE ALL ON ALL TABLES IN SCHEMA etagd FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA etagd FROM PUBLIC;
 GRANT USAGE ON SCHEMA etagd TO etagd_writer, etagd_relay;
 GRANT EXECUTE ON FUNCTION etagd.invalidate(text[], text[], text[], boolean, integer, boolean), etagd.invalidate(text[]), etagd.wait(xid8),
-    etagd.wake(), etagd.version() TO etagd_writer, etagd_relay;
+    etagd.version() TO etagd_writer, etagd_relay;
 GRANT EXECUTE ON FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer), etagd.publish(bytea[], boolean), etagd.join(text, uuid),
     etagd.members(integer), etagd.acknowledge(text, uuid, uuid, pg_snapshot), etagd.leave(text), etagd.gone(text, uuid),
-    etagd.trim(bigint, integer), etagd.set_wait_ms(integer), etagd.set_lease_ms(integer), etagd.status(), etagd.hosts(),
+    etagd.trim(bigint, integer), etagd.wake(), etagd.set_wait_ms(integer), etagd.set_lease_ms(integer), etagd.status(), etagd.hosts(),
     etagd.age(double precision) TO etagd_relay;
 
 DO 'BEGIN PERFORM etagd.bear_witness(); END';
