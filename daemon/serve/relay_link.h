@@ -25,7 +25,8 @@ struct relay_link {
     struct relay_place settled; /* what a relay is told, which trusts no other */
     /* Of the batch that is being recorded: settled when that is done. */
     bool recording;
-    bool part_refused; /* of the batch whose parts come now: so are the others */
+    bool parts;        /* of a batch are here, and its last one is not */
+    bool part_refused; /* one of them was: so are the others */
     struct relay_place next;
     struct freshness_proof proof;
     /* The mark that was recorded last says this of outgoing. */

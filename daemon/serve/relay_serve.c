@@ -62,7 +62,7 @@ void relay_serve_hello(struct server *server, struct peer *peer, const struct re
     }
     former_dismiss(server, peer);
     link->peer_id = peer->id;
-    link->part_refused = false;
+    link->parts = link->part_refused = false;
     link->l_net_ms = request->relay_hello.l_net_ms;
     text_copy(link->engine, sizeof(link->engine), request->relay_hello.engine);
     outgoing_unsend(&link->outgoing);
@@ -157,7 +157,8 @@ static void everything_tell(struct server *server, const struct relay_batch *bat
 static bool is_only_fresh(const struct relay_link *link, const struct relay_batch *batch,
                           const etag_targets *targets)
 {
-    if (batch->more || targets->everything || batch->targets_count > 0 || link->mark_due)
+    if (batch->more || targets->everything || batch->targets_count > 0 || link->mark_due ||
+        link->parts)
         return false;
     return str_equal(batch->cursor, relay_str(&link->settled.cursor)) ||
            time_coarse_ns() < link->marked_ns + MARK_NS;
@@ -197,6 +198,7 @@ static struct mutation_refusal batch_record(struct server *server, struct peer *
 
     if (last)
         event.mark = relay_link_mark(server, &link->next);
+    link->parts = !last;
     link->recording = last;
     const struct mutation_refusal refusal = mutation_event(server, &event, &from);
     if (refusal.error)

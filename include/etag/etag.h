@@ -680,11 +680,13 @@ ETAG_API ETAG_MUST_USE etag_status etag_vary_select(const etag_str *names, size_
 
 /* Makes every entry that depends on a target stale. Call it after the change is committed.
  * On OK: no front end on this host answers 304 from older data any more, and the event is recorded (the daemon's
- * state, or the spool). receipt->lsn is 0 where it went through the spool.
- * targets: borrowed. receipt: may be NULL. Blocks for at most timeout_ms, a file's writing aside (the spool; with
+ * state, or the spool). receipt->lsn is 0 where it went through the spool. With a reach beyond this host OK says that too, and
+ * needs the time for it: with ETAG_REACH_EVERYWHERE some seconds where a host does not answer.
+ * targets: borrowed. receipt: may be NULL; filled in on OK and on PENDING. Blocks for at most timeout_ms, a file's writing aside (the spool; with
  * durability "power" two fsyncs too, which last as long as the disk takes: PENDING if that was longer).
- * Errors: PENDING (recorded in the spool, but the time did not suffice to prove its effect: it comes within L of this
- * return, or when the next daemon starts; until then old 304s are possible);
+ * Errors: PENDING (recorded, but the time did not suffice to prove all of its effect; receipt->reach says how much of it. In the
+ * spool: it comes within L of this return, or when the next daemon starts; until then old 304s are possible. On this host and not
+ * further: the relay publishes it when it can; the spool never proves more);
  * INVALID (nothing named; a malformed target), DENIED, UNAVAILABLE (no daemon and no usable spool: nothing happened),
  * TIMEOUT and FAILED (it may have happened: repeat it; twice is harmless), VERSION, PROTOCOL, SYSTEM. */
 ETAG_API ETAG_MUST_USE etag_status etag_invalidate(etag_client *client, const etag_targets *targets,

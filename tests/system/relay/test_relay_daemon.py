@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 import unittest
 
@@ -58,7 +59,9 @@ class Freshness(RelayCase):
     def test_no_lease_before_a_poll_that_counts(self):
         d = self.required()
         self.assertEqual(self.reason(d), "no_lease")
+        self.assertRegex(d.ctl_raw("doctor").stdout, "FAIL +relay +not connected")
         relay = self.relay(d)
+        self.assertRegex(d.ctl_raw("doctor").stdout, "FAIL +relay +connected, and has proved nothing")
         self.assertEqual(self.reason(d), "no_lease")  # a hello proves nothing
         self.assertEqual(relay.mode, 2)
         relay.batch(everything=True, member=False)  # nor does a poll that shows this host as no member
@@ -69,6 +72,7 @@ class Freshness(RelayCase):
         relay.batch()
         wait_until(lambda: self.reason(d) == "no_entry", 20, "a lease")
         d.wait_log("event=relay_fresh")
+        self.assertRegex(d.ctl_raw("doctor").stdout, "ok +relay +connected")
 
     def test_the_lease_ends_l_net_after_the_poll_was_sent_not_after_it_came_back(self):
         d = self.required()
@@ -305,6 +309,7 @@ class Recorded(RelayCase, FaultCase):
         again = self.relay(d)
         self.assertEqual(again.cursor, b"1")
         w.tell("invalidate surrogate upload:43")
+        wait_until(lambda: d.status()["relay_queue"] == 1, 20, "the writer's event")
         with self.assertRaises(Refused) as refused:
             again.batch(cursor=b"3")
         self.assertEqual(refused.exception.code, 7)
@@ -330,7 +335,7 @@ class Recorded(RelayCase, FaultCase):
             relay.batch(large, cursor=b"", log_id=b"", more=True)
         relay.batch_send(targets(NAME, *["x" * 220] * 4090), cursor=b"", log_id=b"", more=True)
         wait_until(lambda: any(client["pending"] for client in d.ctl("clients")["clients"]), 20, "a part that waits")
-        relay.batch_send(cursor=b"2")
+        relay.batch_send(targets("somebody:1"), cursor=b"2")
         self.assertTrue(relay.quiet())
         d.kill()
         self.faults()
@@ -465,6 +470,20 @@ class Reach(RelayCase):
         self.assertEqual((said["status"], said["reach"], said["proof"]), ("OK", LOG, PROOF_LOGGED))
         said = w.ok(f"invalidate surrogate {NAME} reach host")
         self.assertEqual((said["reach"], said["proof"]), (HOST, PROOF_DAEMON))
+
+    def test_etagctl_asks_for_a_reach_and_says_what_was_proved(self):
+        d = self.required()
+        relay = self.fresh(d)
+        said = d.ctl("invalidate", "--surrogate", NAME, "--reach", "host")
+        self.assertEqual((said["reach"], said["proof"]), ("host", "daemon"))
+        relay.done(relay.publish().token, LOGGED)
+        answerer = threading.Thread(target=lambda: relay.done(relay.publish(60).token, ACKNOWLEDGED))
+        answerer.start()
+        said = d.ctl("invalidate", "--reach", "everywhere", "--surrogate", NAME, timeout_ms=60000)
+        answerer.join()
+        self.assertEqual((said["reach"], said["proof"]), ("everywhere", "acknowledged"))
+        self.assertIn("allowed are", d.ctl_raw("invalidate", "--surrogate", NAME, "--reach", "galaxy").stderr)
+        self.assertRegex(d.ctl_raw("stats").stdout, r"relay +required, connected: [0-9]+ ms left")
 
     def test_a_position_is_in_the_log_already(self):
         d = self.required()

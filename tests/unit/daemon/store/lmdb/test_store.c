@@ -811,33 +811,6 @@ static void clearing_leaves_meta_and_takes_another_key(void **state)
     assert_entry(f, 1, "B");
 }
 
-static int see_mark(void *ctx, etag_str mark)
-{
-    (void)snprintf(ctx, 32, "%.*s", (int)mark.len, mark.data);
-    return 0;
-}
-
-/* A cursor must not outlive the events that it stands for. */
-static void the_relays_mark_is_kept_replaced_and_cleared(void **state)
-{
-    struct fixture *f = *state;
-    char text[32] = "";
-    etag_str mark;
-    assert_int_equal(store_get_relay(f->at.store, see_mark, text), STORE_E_NOT_FOUND);
-    struct store_txn *txn = begin(f);
-    assert_int_equal(store_relay_of(txn, &mark), STORE_E_NOT_FOUND);
-    assert_int_equal(store_put_relay(txn, str_of("one")), 0);
-    assert_int_equal(store_put_relay(txn, str_of("two")), 0);
-    assert_int_equal(store_relay_of(txn, &mark), 0);
-    assert_int_equal(mark.len, 3);
-    assert_int_equal(store_commit(txn), 0);
-    reopen(f);
-    assert_int_equal(store_get_relay(f->at.store, see_mark, text), 0);
-    assert_string_equal(text, "two");
-    assert_int_equal(store_clear(f->at.store), 0);
-    assert_int_equal(store_get_relay(f->at.store, see_mark, text), STORE_E_NOT_FOUND);
-}
-
 static void clearing_an_empty_store_works(void **state)
 {
     struct fixture *f = *state;
@@ -910,7 +883,6 @@ int main(void)
         TEST(clocks_and_checkpoint_come_back),
         TEST(guards_are_put_replaced_and_erased),
         TEST(clearing_leaves_meta_and_takes_another_key),
-        TEST(the_relays_mark_is_kept_replaced_and_cleared),
         TEST_UNOPENED(clearing_an_empty_store_works),
         TEST_UNOPENED(a_full_map_is_no_space_and_harms_nothing),
     };
