@@ -101,7 +101,7 @@ class Outbox(WithDatabase):
         places = set()
         for setting in settings:
             ask(self.writer, "SET " + setting)
-            places.add(one(self.writer, "SELECT etagd.place()"))
+            places.add(one(self.writer, "SELECT (etagd.place()).place"))
         self.assertEqual(len(places), 1, places)
         self.assertNotRegex(places.pop(), "[.eE]")
 
