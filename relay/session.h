@@ -19,6 +19,7 @@
 #define ENGINE_REOPEN_MS_MIN 100 /* doubles with each failure ... */
 #define ENGINE_REOPEN_MS_MAX 2000
 #define TRIM_EVERY_MS 60000
+#define TRIM_AGAIN_MS 500        /* where more is left than goes at once */
 #define DISPLACED_MS 30000       /* before we take a name back that another host has taken */
 #define LOOK_EVERY_NS_MIN 300000 /* at the members, while a writer waits */
 #define LOOK_EVERY_NS_MAX 50000000
@@ -113,6 +114,7 @@ struct session {
     uint64_t t0_ns;
     uint64_t poll_due_ns;
     struct session_flight flight;
+    bool batch_refused; /* the last one: the next one names nothing */
     bool acknowledge_due;
     uint64_t acknowledge_begun_ns;
 
@@ -143,6 +145,8 @@ void session_daemon_ready(struct session *session, etag_str cursor, bool of_this
 void session_daemon_lost(struct session *session);
 /* Somebody says that there is something to read. */
 void session_woken(struct session *session);
+/* The daemon refuses the last batch; session_daemon_lost() follows. */
+void session_batch_refused(struct session *session);
 /* The receipt of the last batch. */
 void session_settled(struct session *session);
 /* A mutation of this host; targets with reach and position, copied. False: no room for it, so the

@@ -38,6 +38,7 @@
 #define ENGINE_ROWS_MAX 4096            /* of a poll */
 #define ENGINE_TARGETS_BYTES_MAX 262144 /* names of all rows of a poll, together */
 #define ENGINE_MEMBERS_MAX 1024
+#define ENGINE_TRIM_ROWS_MAX 10000 /* removed at once: then there may be more */
 
 #define ENGINE_E_AGAIN 1   /* not yet */
 #define ENGINE_E_REFUSED 2 /* not done; repeating it does not help */

@@ -19,7 +19,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define TRIM_ROWS_MAX 10000
 #define FIRST_POSITION 3 /* PostgreSQL: ids below it are its own */
 #define EVENT_HEAD_BYTES 12
 #define SNAPSHOT_HEAD_BYTES 20 /* count, xmin, xmax */
@@ -371,7 +370,7 @@ static int start_trim(struct engine_pg *pg, const struct engine_request *request
     uint8_t retention_ms[8], rows_max[4];
 
     put_u64(retention_ms, min_of(request->trim.retention_ms, INT64_MAX / 2000));
-    put_u32(rows_max, TRIM_ROWS_MAX);
+    put_u32(rows_max, ENGINE_TRIM_ROWS_MAX);
     const struct postgres_statement statement = {
         .sql = "SELECT etagd.trim($1::bigint, $2::integer)",
         .values = {{{(const char *)retention_ms, sizeof(retention_ms)}, false},
@@ -622,9 +621,11 @@ static int pg_finish(struct engine *engine, struct arena *arena, struct engine_a
         return r;
     const enum engine_op op = pg->under_way;
     pg->under_way = ENGINE_NONE;
+    *answer = (struct engine_answer){.op = op};
+    if (op == ENGINE_WAKE && r == -EBUSY) /* somebody else notifies, and waits: nobody is woken */
+        return 0;
     if (r != 0)
         return r;
-    *answer = (struct engine_answer){.op = op};
     r = postgres_row_count(pg->postgres) < 1 ? -EPROTO : finish_functions[op](pg, arena, answer);
     if (r == -EPROTO)
         (void)why_set(why,

@@ -314,6 +314,13 @@ static void answer_publish(struct script *script, struct engine_answer *answer)
                                    : 1;
 }
 
+static void answer_trim(struct script *script, struct engine_answer *answer)
+{
+    struct line line;
+    if (line_take(script, "trim", &line))
+        answer->trim.removed = strtoull(line.words[1], NULL, 10);
+}
+
 static void answer_usual(struct script *script, struct arena *arena, struct engine_answer *answer)
 {
     *answer = (struct engine_answer){.op = script->request.op};
@@ -326,6 +333,9 @@ static void answer_usual(struct script *script, struct arena *arena, struct engi
         return;
     case ENGINE_PUBLISH:
         answer_publish(script, answer);
+        return;
+    case ENGINE_TRIM:
+        answer_trim(script, answer);
         return;
     case ENGINE_MEMBERS:
         answer_members(script, arena, &answer->members);

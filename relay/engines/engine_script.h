@@ -11,6 +11,7 @@
  *                            "everything"; "unreadable" is a row that no release wrote
  *     join NAME=VALUE...     the next join's: member foreign (0, 1) lease wait nonce (a word)
  *     publish POSITION       the next publication's
+ *     trim REMOVED           the next trimming's
  *     members NAME=VALUE...  witness wait standby cut; then
  *     host NAME MEMBER WITNESS NEXT [RUNNING]     one of them; "-WITNESS": has not acknowledged
  *     refuse TEXT            the next operation, whichever it is, is refused

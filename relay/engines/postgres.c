@@ -5,9 +5,9 @@
  * for a reason that a later one would have told better.
  *
  * What the server refuses is sorted by its SQLSTATE. REFUSED is what stays refused however often it
- * is sent, and harms nothing else: a wrong argument (22, 23), a step out of its order (55000), a
- * lock that another has (55P03). All else ends the connection: the next one may meet another
- * server, a mended schema, granted rights.
+ * is sent, and harms nothing else: a wrong argument (22, 23), a step out of its order (55000). All
+ * else ends the connection: the next one may meet another server, a mended schema, granted rights.
+ * What waited too long for a lock (55P03) is BUSY, and the connection is as before.
  */
 #include "postgres.h"
 
@@ -180,8 +180,9 @@ static int result_error(struct postgres *postgres, struct why *why)
         advice = "Setting up is for a superuser, or for a role that may make roles, and schemas in "
                  "this database, and that set it up before";
     say(why, "PostgreSQL", message ? message : PQresultErrorMessage(postgres->result), advice);
-    if (state_is(state, "22") || state_is(state, "23") || state_is(state, "55000") ||
-        state_is(state, "55P03"))
+    if (state_is(state, "55P03"))
+        return -EBUSY;
+    if (state_is(state, "22") || state_is(state, "23") || state_is(state, "55000"))
         return ENGINE_E_REFUSED;
     return state_is(state, "42") || state_is(state, "3F") ? -EACCES : -EPROTO;
 }

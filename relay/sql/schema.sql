@@ -218,20 +218,23 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
 $$;
 
 -- Where this is, as text: another cluster, another start of the server, another database, tables that were emptied or made again
--- all give another one.
-CREATE OR REPLACE FUNCTION etagd.place() RETURNS text
+-- all give another one. Integers, whose text depends on no setting of a session.
+CREATE OR REPLACE FUNCTION etagd.place(OUT system_id bigint, OUT started_us bigint, OUT timeline bigint, OUT database bigint, OUT place text)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN concat_ws(' ', (SELECT system_identifier FROM pg_control_system()), extract(epoch FROM pg_postmaster_start_time()),
-        substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), (SELECT oid FROM pg_database WHERE datname = current_database()),
-        'etagd.outbox'::regclass::oid, pg_relation_filenode('etagd.outbox'::regclass), pg_relation_filenode('etagd.witness'::regclass));
+    SELECT c.system_identifier, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
+        ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, d.oid::bigint
+        INTO STRICT system_id, started_us, timeline, database
+        FROM pg_control_system() c, pg_database d WHERE d.datname = current_database();
+    place := concat_ws(' ', system_id, started_us, timeline, database, 'etagd.outbox'::regclass::oid,
+        pg_relation_filenode('etagd.outbox'::regclass), pg_relation_filenode('etagd.witness'::regclass));
 END $$;
 
 -- The witness, NULL where there is none or where it is a copy.
 CREATE OR REPLACE FUNCTION etagd.witnessed() RETURNS uuid
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (SELECT w.nonce FROM etagd.witness w WHERE w.place = etagd.place());
+    RETURN (SELECT w.nonce FROM etagd.witness w WHERE w.place = (etagd.place()).place);
 END $$;
 
 -- Whether every host that may hold a lease has applied the event, by what they said under this witness. Whoever is not in the
@@ -300,6 +303,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp S
 SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     sum_bytes bigint;
+    here record;
 BEGIN
     version := 1;
     in_recovery := pg_is_in_recovery();
@@ -322,17 +326,19 @@ BEGIN
                         FROM etagd.outbox r WHERE r.xid = ANY (ARRAY(SELECT pg_snapshot_xip(seen))) LIMIT rows_max + 1)) q) o;
         IF row_count > rows_max OR sum_bytes > bytes_max THEN
             events := NULL;
+            asked := true; -- one that was left out may have
         END IF;
     END IF;
-    SELECT t.trimmed INTO poll.trimmed FROM etagd.trim t WHERE t.one;
-    SELECT s.lease_ms, s.wait_ms INTO poll.lease_ms, poll.wait_ms FROM etagd.setting s WHERE s.one;
-    SELECT h.state INTO poll.state FROM etagd.host h WHERE h.id = me AND h.nonce = my_nonce;
+    SELECT t.trimmed, s.lease_ms, s.wait_ms, (SELECT h.state FROM etagd.host h WHERE h.id = me AND h.nonce = my_nonce)
+        INTO poll.trimmed, poll.lease_ms, poll.wait_ms, poll.state
+        FROM etagd.setting s LEFT JOIN etagd.trim t ON t.one WHERE s.one;
     -- Who answers, last: TRUNCATE does not wait for snapshots, but it does for the lock that reading took.
-    witness := etagd.witnessed();
-    SELECT c.system_identifier INTO system_id FROM pg_control_system() c;
-    started_us := (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint;
-    timeline := ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint;
-    SELECT d.oid::bigint INTO database FROM pg_database d WHERE d.datname = current_database();
+    SELECT p.* INTO here FROM etagd.place() p;
+    SELECT w.nonce INTO witness FROM etagd.witness w WHERE w.one AND w.place = here.place;
+    system_id := here.system_id;
+    started_us := here.started_us;
+    timeline := here.timeline;
+    database := here.database;
 END $$;
 
 -- Events that writers left with their host's daemon: a transaction of its own, whose id is the position. A row of the byte 1 alone
@@ -354,7 +360,8 @@ END $$;
 
 -- Wakes the relays that listen. It proves nothing and is in a transaction of its own, which waits for no disk: at its end every
 -- transaction that notifies takes a lock of the whole server, which one of the application may hold while it waits for a standby.
--- Then nobody is woken, and polls come by themselves.
+-- Then nobody is woken, and polls come by themselves. For relays alone: in a transaction of a writer these settings would be the
+-- writer's.
 CREATE OR REPLACE FUNCTION etagd.wake() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -379,7 +386,7 @@ BEGIN
     DELETE FROM etagd.outbox o WHERE o.xid >= pg_snapshot_xmax(pg_current_snapshot());
     UPDATE etagd.trim SET trimmed = pg_current_xact_id();
     DELETE FROM etagd.witness;
-    INSERT INTO etagd.witness (nonce, place) VALUES (gen_random_uuid(), etagd.place());
+    INSERT INTO etagd.witness (nonce, place) VALUES (gen_random_uuid(), (etagd.place()).place);
 END $$;
 
 -- Makes the host a member, and a witness if there is none. Committed before the first poll that counts; no standby is waited for: one
@@ -408,12 +415,9 @@ BEGIN
             NULL::text, NULL::uuid, NULL::pg_snapshot;
         RETURN;
     END IF;
-    RETURN QUERY SELECT 1, false, (SELECT c.system_identifier FROM pg_control_system() c),
-        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
-        ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,
-        (SELECT d.oid::bigint FROM pg_database d WHERE d.datname = current_database()), v.nonce,
-        v.nonce IS NOT NULL AND clock_timestamp() - w.since >= s.wait_ms * interval '1 ms', s.wait_ms, h.id, h.state, a.witness, a.snapshot
-        FROM etagd.setting s CROSS JOIN (SELECT etagd.witnessed() AS nonce) v LEFT JOIN etagd.witness w ON w.nonce = v.nonce
+    RETURN QUERY SELECT 1, false, p.system_id, p.started_us, p.timeline, p.database, w.nonce,
+        coalesce(clock_timestamp() - w.since >= s.wait_ms * interval '1 ms', false), s.wait_ms, h.id, h.state, a.witness, a.snapshot
+        FROM etagd.setting s CROSS JOIN etagd.place() p LEFT JOIN etagd.witness w ON w.place = p.place
         LEFT JOIN etagd.host h ON true LEFT JOIN etagd.ack a ON a.host = h.id AND a.nonce = h.nonce
         LIMIT hosts_max + 1;
 END $$;
@@ -545,7 +549,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 BEGIN
     RETURN QUERY SELECT h.id, h.state, extract(epoch FROM clock_timestamp() - h.since)::double precision, h.nonce,
         extract(epoch FROM clock_timestamp() - a.at)::double precision, a.witness = etagd.witnessed(), a.snapshot,
-        (SELECT count(*) FROM etagd.outbox o WHERE NOT pg_visible_in_snapshot(o.xid, a.snapshot))
+        CASE WHEN a.snapshot IS NOT NULL THEN (SELECT count(*) FROM etagd.outbox o WHERE NOT pg_visible_in_snapshot(o.xid, a.snapshot)) END
         FROM etagd.host h LEFT JOIN etagd.ack a ON a.host = h.id AND a.nonce = h.nonce ORDER BY h.id;
 END $$;
 
@@ -556,10 +560,10 @@ REVOKE ALL ON ALL TABLES IN SCHEMA etagd FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA etagd FROM PUBLIC;
 GRANT USAGE ON SCHEMA etagd TO etagd_writer, etagd_relay;
 GRANT EXECUTE ON FUNCTION etagd.invalidate(text[], text[], text[], boolean, integer, boolean), etagd.invalidate(text[]), etagd.wait(xid8),
-    etagd.wake(), etagd.version() TO etagd_writer, etagd_relay;
+    etagd.version() TO etagd_writer, etagd_relay;
 GRANT EXECUTE ON FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer), etagd.publish(bytea[], boolean), etagd.join(text, uuid),
     etagd.members(integer), etagd.acknowledge(text, uuid, uuid, pg_snapshot), etagd.leave(text), etagd.gone(text, uuid),
-    etagd.trim(bigint, integer), etagd.set_wait_ms(integer), etagd.set_lease_ms(integer), etagd.status(), etagd.hosts(),
+    etagd.trim(bigint, integer), etagd.wake(), etagd.set_wait_ms(integer), etagd.set_lease_ms(integer), etagd.status(), etagd.hosts(),
     etagd.age(double precision) TO etagd_relay;
 
 DO 'BEGIN PERFORM etagd.bear_witness(); END';

@@ -85,7 +85,7 @@ class Json(CtlCase):
 
     def test_ping(self):
         said = self.has(self.d.ctl("ping"), software=str, protocol=int, incarnation=str, round_trip_us=int)
-        self.assertEqual(said["roles"], ["read", "fill", "mutate", "admin"])
+        self.assertEqual(said["roles"], ["read", "fill", "mutate", "admin", "relay"])
         self.assertEqual(said["lease_ms"], 500)
 
     def test_status(self):

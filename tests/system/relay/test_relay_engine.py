@@ -522,8 +522,7 @@ class Standbys(Case):
             with self.subTest(operation):
                 relay.do(operation)
         # Whoever notifies holds the server's lock until its standby answers: nobody is woken, and nobody waits.
-        with self.assertRaisesRegex(Failed, "refused.*lock timeout"):
-            relay.do("wake")
+        relay.do("wake")
         self.assertEqual(list(relay.poll(before["snapshot"])["rows"].values()), [["a"]], "not what waits: it is not visible")
         writer.cancel()
         self.assertIn(["waits"], list(relay.poll(before["snapshot"])["rows"].values()))

@@ -290,6 +290,29 @@ CASE(a_batch_that_is_too_large_is_everything)
     assert_int_equal(last_batch(f)->row_count, 0);
 }
 
+/* Whatever it is that the daemon does not take. */
+CASE(a_batch_that_the_daemon_refuses_is_everything)
+{
+    f->scripts[0] = "poll next=10\npoll next=12\nrow 10 a\npoll next=12\nrow 10 a\npoll next=14\n"
+                    "row 12 b";
+    hello(f);
+    turn(f);
+    const etag_str cursor = {(const char *)f->batches[0].cursor, f->batches[0].cursor_len};
+    session_woken(&f->session);
+    f->settles = false;
+    turn(f);
+    session_batch_refused(&f->session);
+    session_daemon_lost(&f->session);
+    session_daemon_ready(&f->session, cursor, true);
+    f->settles = true;
+    turn(f);
+    assert_int_equal(last_batch(f)->everything, RELAY_REASON_REFUSED);
+    assert_int_equal(last_batch(f)->row_count, 0);
+    session_woken(&f->session);
+    turn(f);
+    assert_int_equal(last_batch(f)->everything, RELAY_REASON_NONE);
+}
+
 /* ---- Members ---- */
 
 CASE(a_host_that_is_no_member_registers_and_is_not_fresh)
@@ -377,6 +400,16 @@ CASE(a_wake_up_is_a_poll_and_nothing_else)
     assert_int_equal(asked_count(f, ENGINE_POLL), 3);
     assert_int_equal(f->batch_count, 2);
     assert_int_equal(f->session.figures.fresh_ns, fresh_ns);
+}
+
+/* An outbox that is filled faster than one trimming a minute takes would grow for ever. */
+CASE(what_a_trimming_leaves_is_trimmed_soon)
+{
+    f->scripts[0] = "poll next=10\ntrim 10000\ntrim 3\nhang";
+    hello(f);
+    turn_until(f, asked_count(f, ENGINE_TRIM) == 2);
+    assert_int_equal(f->session.figures.trimmed, 10003);
+    assert_true(f->session.trim_due_ns > time_ns_of(CLOCK_MONOTONIC) + 30 * NS_PER_S);
 }
 
 static etag_targets one_name(const etag_str *name, etag_reach reach, uint64_t position)

@@ -92,9 +92,9 @@ static void say_roles(struct doctor *doctor)
     const uint32_t roles = doctor->daemon.channel.hello.roles;
     char words[64];
 
-    (void)snprintf(words, sizeof(words), "%s%s%s%s", roles & ROLE_READ ? " read" : "",
+    (void)snprintf(words, sizeof(words), "%s%s%s%s%s", roles & ROLE_READ ? " read" : "",
                    roles & ROLE_FILL ? " fill" : "", roles & ROLE_MUTATE ? " mutate" : "",
-                   roles & ROLE_ADMIN ? " admin" : "");
+                   roles & ROLE_ADMIN ? " admin" : "", roles & ROLE_RELAY ? " relay" : "");
     if (roles)
         doctor_say(doctor, FINDING_OK, "roles", NULL, "this user may%s", words);
     else
