@@ -114,7 +114,8 @@ struct session {
     uint64_t t0_ns;
     uint64_t poll_due_ns;
     struct session_flight flight;
-    bool batch_refused; /* the last one: the next one names nothing */
+    /* the last one: the next one names nothing */
+    bool batch_refused;
     bool acknowledge_due;
     uint64_t acknowledge_begun_ns;
 

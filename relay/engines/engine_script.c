@@ -317,6 +317,7 @@ static void answer_publish(struct script *script, struct engine_answer *answer)
 static void answer_trim(struct script *script, struct engine_answer *answer)
 {
     struct line line;
+
     if (line_take(script, "trim", &line))
         answer->trim.removed = strtoull(line.words[1], NULL, 10);
 }
