@@ -129,6 +129,8 @@ static void error_told(struct link *link, const struct reply *reply)
     log_event(link->log, LOG_ERROR, "daemon_refused",
               log_text("what", reply->id == link->hello_id ? "relay_hello" : "a message"),
               log_str("why", reply->error.text));
+    if (link->state == LINK_READY)
+        session_batch_refused(link->session);
     link_break(link, LINK_REFUSED_AGAIN_MS);
 }
 

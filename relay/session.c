@@ -392,6 +392,11 @@ void session_daemon_lost(struct session *session)
     session->published = NULL;
 }
 
+void session_batch_refused(struct session *session)
+{
+    session->batch_refused = session->flight.there;
+}
+
 void session_settled(struct session *session)
 {
     struct session_flight *const flight = &session->flight;
@@ -401,7 +406,7 @@ void session_settled(struct session *session)
         return;
     cursor_deinit(&session->cursor);
     session->cursor = flight->cursor;
-    session->cursor_unreadable = false;
+    session->cursor_unreadable = session->batch_refused = false;
     session->figures.batches++;
     histogram_add(&session->figures.settle_ns, now_ns - flight->sent_ns);
     if (flight->counts)

@@ -100,6 +100,7 @@ struct session {
     uint64_t t0_ns;          /* coarse; of the poll under way */
     uint64_t poll_due_ns;
     struct session_flight flight;
+    bool batch_refused; /* the last one: the next one names nothing */
     bool acknowledge_due;
     uint64_t acknowledge_begun_ns;
 
@@ -128,6 +129,8 @@ void session_daemon_ready(struct session *session, etag_str cursor, bool of_this
 void session_daemon_lost(struct session *session);
 /* Somebody says that there is something to read. */
 void session_woken(struct session *session);
+/* The daemon refuses the last batch; session_daemon_lost() follows. */
+void session_batch_refused(struct session *session);
 /* The receipt of the last batch. */
 void session_settled(struct session *session);
 /* A mutation of this host; targets with reach and position, copied. False: no room for it, so the

@@ -122,13 +122,15 @@ static void polled(struct session *session, const struct engine_poll *poll)
     /* Rule BATCH_BINDING: asked with the cursor of a connection that has ended. */
     if (!session->daemon_ready || session->poll_of_daemon != session->daemon_number)
         return;
-    const struct relay_verdict verdict = relay_judge(&session->cursor, session->cursor_unreadable,
-                                                     poll);
+    struct relay_verdict verdict = relay_judge(&session->cursor, session->cursor_unreadable, poll);
     if (!verdict.batch) {
         session->figures.polls_of_standby++;
         session->leave_server = true;
         return;
     }
+    /* Rule REFUSED_IS_EVERYTHING: the same batch again would be refused again, for ever. */
+    if (session->batch_refused && verdict.everything == RELAY_REASON_NONE)
+        verdict.everything = RELAY_REASON_REFUSED;
     settings_take(session, poll->lease_ms, poll->wait_ms);
     membership_take(session, poll);
     session->figures.rows += poll->row_count;

@@ -27,6 +27,8 @@
     X(FOREIGN_ROWS, "foreign_rows")       /* of another cluster: a dump was restored */            \
     X(ROWS_CUT, "too_many_rows")                                                                   \
     X(ROW_UNREADABLE, "unreadable_row")                                                            \
+    X(REFUSED,                                                                                     \
+      "daemon_refused_batch") /* it has names that we let through, and the daemon does not */      \
     X(TABLES, "watched_tables_changed")
 
 enum relay_reason {

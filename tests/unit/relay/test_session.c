@@ -284,6 +284,30 @@ static void a_batch_that_is_too_large_is_everything(void **state)
     assert_int_equal(last_batch(f)->row_count, 0);
 }
 
+/* Whatever it is that the daemon does not take. */
+static void a_batch_that_the_daemon_refuses_is_everything(void **state)
+{
+    struct fixture *const f = *state;
+    f->scripts[0] = "poll next=10\npoll next=12\nrow 10 a\npoll next=12\nrow 10 a\npoll next=14\n"
+                    "row 12 b";
+    hello(f);
+    turn(f);
+    const etag_str cursor = {(const char *)f->batches[0].cursor, f->batches[0].cursor_len};
+    session_woken(&f->session);
+    f->settles = false;
+    turn(f);
+    session_batch_refused(&f->session);
+    session_daemon_lost(&f->session);
+    session_daemon_ready(&f->session, cursor, true);
+    f->settles = true;
+    turn(f);
+    assert_int_equal(last_batch(f)->everything, RELAY_REASON_REFUSED);
+    assert_int_equal(last_batch(f)->row_count, 0);
+    session_woken(&f->session);
+    turn(f);
+    assert_int_equal(last_batch(f)->everything, RELAY_REASON_NONE);
+}
+
 /* ---- Members ---- */
 
 static void a_host_that_is_no_member_registers_and_is_not_fresh(void **state)
@@ -589,6 +613,7 @@ int main(void)
         TEST(a_cursor_of_another_engine_is_none),
         TEST(a_standby_is_left),
         TEST(a_batch_that_is_too_large_is_everything),
+        TEST(a_batch_that_the_daemon_refuses_is_everything),
         TEST(a_host_that_is_no_member_registers_and_is_not_fresh),
         TEST(a_witness_is_made_where_there_is_none),
         TEST(a_name_that_is_taken_is_waited_for),

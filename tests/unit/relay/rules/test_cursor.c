@@ -99,6 +99,23 @@ static void the_largest_one_fits(void **state)
     free(running);
 }
 
+/* Each a byte: they would fit. */
+static void more_running_positions_than_there_may_be(void **state)
+{
+    struct engine_poll poll = a_poll(NULL, 0);
+    struct cursor cursor = {0};
+    static uint8_t bytes[CURSOR_BYTES_MAX];
+
+    assert_int_equal(cursor_set(&cursor, &poll), 0);
+    size_t len = cursor_pack(&cursor, bytes) - 1; /* without their number, 0 */
+    bytes[len++] = (uint8_t)((ENGINE_RUNNING_MAX + 1) & 0x7f) | 0x80;
+    bytes[len++] = (ENGINE_RUNNING_MAX + 1) >> 7;
+    memset(bytes + len, 1, ENGINE_RUNNING_MAX + 1);
+    len += ENGINE_RUNNING_MAX + 1;
+    assert_int_equal(cursor_unpack(&cursor, (etag_str){(const char *)bytes, len}), -EPROTO);
+    assert_false(cursor.there);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -106,6 +123,7 @@ int main(void)
         cmocka_unit_test(no_bytes_of_others_are_believed),
         cmocka_unit_test(no_bytes_are_no_cursor),
         cmocka_unit_test(the_largest_one_fits),
+        cmocka_unit_test(more_running_positions_than_there_may_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
