@@ -127,7 +127,7 @@ static int unpack_snapshot(struct unpacking *u, struct engine_snapshot *snapshot
 {
     snapshot->next = unpack_number(u);
     const uint64_t count = unpack_number(u);
-    if (u->bad || count > u->left.len)
+    if (u->bad || count > ENGINE_RUNNING_MAX || count > u->left.len)
         return -EPROTO;
     if (count == 0)
         return 0;

@@ -407,6 +407,8 @@ CASE(what_a_trimming_leaves_is_trimmed_soon)
 {
     f->scripts[0] = "poll next=10\ntrim 10000\ntrim 3\nhang";
     hello(f);
+    turn(f);
+    f->session.trim_due_ns = 0;
     turn_until(f, asked_count(f, ENGINE_TRIM) == 2);
     assert_int_equal(f->session.figures.trimmed, 10003);
     assert_true(f->session.trim_due_ns > time_ns_of(CLOCK_MONOTONIC) + 30 * NS_PER_S);

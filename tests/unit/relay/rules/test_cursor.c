@@ -100,3 +100,20 @@ TEST(the_largest_one_fits)
     cursor_deinit(&after);
     free(running);
 }
+
+/* Each a byte: they would fit. */
+TEST(more_running_positions_than_there_may_be)
+{
+    struct engine_poll poll = a_poll(NULL, 0);
+    struct cursor cursor = {0};
+    static uint8_t bytes[CURSOR_BYTES_MAX];
+
+    assert_int_equal(cursor_set(&cursor, &poll), 0);
+    size_t len = cursor_pack(&cursor, bytes) - 1; /* without their number, 0 */
+    bytes[len++] = (uint8_t)((ENGINE_RUNNING_MAX + 1) & 0x7f) | 0x80;
+    bytes[len++] = (ENGINE_RUNNING_MAX + 1) >> 7;
+    memset(bytes + len, 1, ENGINE_RUNNING_MAX + 1);
+    len += ENGINE_RUNNING_MAX + 1;
+    assert_int_equal(cursor_unpack(&cursor, (etag_str){(const char *)bytes, len}), -EPROTO);
+    assert_false(cursor.there);
+}
