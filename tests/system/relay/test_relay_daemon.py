@@ -135,6 +135,20 @@ class Freshness(RelayCase):
         said = w.ok(f"invalidate surrogate {NAME}")
         self.assertEqual((said["reach"], said["proof"]), (HOST, PROOF_DAEMON))
 
+    def test_off_takes_what_the_spool_has_with_a_reach_for_what_it_names(self):
+        d = self.started()
+        other = "//shop.example/api/v1/uploads/43"
+        for key, name in ((KEY, NAME), (other, "upload:43")):
+            self.fill(d, key, name)
+        d.ctl("sync")
+        w = self.writer(d, timeout_ms=1500)
+        d.kill()
+        said = w.say(f"invalidate surrogate {NAME} reach log")
+        self.assertEqual((said["status"], said["reach"]), ("PENDING", HOST))
+        d.start()
+        self.assertIn(d.check(KEY)["reason"], ("stale", "no_entry"))  # swept before we look
+        self.assertEqual(d.verdict(other), "not_modified")
+
 
 class Batches(RelayCase):
     def test_a_receipt_means_that_no_front_end_answers_from_older_data(self):
