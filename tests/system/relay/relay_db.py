@@ -171,8 +171,10 @@ class Engine:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        status = self.process.wait(timeout=harness.bound(30))
         self.process.stdout.close()
+        if status != 0:  # a sanitizer found something
+            raise AssertionError(f"the engine ended with status {status}")
 
 
 class Blocked:
