@@ -4,6 +4,7 @@ engine as a program that is told each operation (programs/relay_engine.c)."""
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,8 @@ except ImportError:
     print("skipped: python3-psycopg2 is missing")
     sys.exit(harness.SKIP)
 
+# Whoever ends the test ends its servers.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 RELAY = os.path.join(harness.BUILD, "relay", "etag-relay")
 ENGINE = os.path.join(harness.SYSTEM, "relay_engine")
 SCHEMA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../relay/sql/schema.sql")
@@ -171,8 +174,10 @@ class Engine:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        status = self.process.wait(timeout=harness.bound(30))
         self.process.stdout.close()
+        if status != 0:  # a sanitizer found something
+            raise AssertionError(f"the engine ended with status {status}")
 
 
 class Blocked:
