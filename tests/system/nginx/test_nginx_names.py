@@ -3,9 +3,8 @@
 (tests/cases/headers.tsv)."""
 import re
 
-from nginx import PUBLIC, Document, NginxCase
+from nginx import PUBLIC, Document, NginxCase, main
 import tables
-from harness import main
 
 UTF8 = "catégorie:été"
 
