@@ -30,6 +30,8 @@ static int tear_down(void **state)
     return 0;
 }
 
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
 static int load(struct fixture *f, const char *text, char *more[], int more_count)
 {
     char *argv[16] = {(char[]){"etag-relay"}, (char[]){"--config"}, f->path};
@@ -43,9 +45,8 @@ static int load(struct fixture *f, const char *text, char *more[], int more_coun
     return options_load(&f->options, 3 + more_count, argv);
 }
 
-static void defaults_file_and_flags_in_this_order(void **state)
+CASE(defaults_file_and_flags_in_this_order)
 {
-    struct fixture *const f = *state;
     char *flags[] = {(char[]){"--host=web-3"}};
 
     assert_int_equal(
@@ -58,15 +59,13 @@ static void defaults_file_and_flags_in_this_order(void **state)
 }
 
 /* The kernel's name: never none, which would be one name for all. */
-static void a_host_has_a_name(void **state)
+CASE(a_host_has_a_name)
 {
-    struct fixture *const f = *state;
-
     assert_int_equal(load(f, "host: \"\"\n", NULL, 0), 0);
     assert_true(strlen(f->options.host) > 0);
 }
 
-static void mistakes_are_refused(void **state)
+CASE(mistakes_are_refused)
 {
     static const char *const texts[] = {
         "colour: red\n",  "roles:\n  relay: [all]\n", "retention-minutes: 4\n", "engine: etcd\n",
@@ -74,29 +73,16 @@ static void mistakes_are_refused(void **state)
     };
 
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-        assert_int_equal(load(*state, texts[i], NULL, 0), -1);
+        assert_int_equal(load(f, texts[i], NULL, 0), -1);
 }
 
 /* What stands behind a command is the command's own. */
-static void a_command_keeps_its_arguments(void **state)
+CASE(a_command_keeps_its_arguments)
 {
-    struct fixture *const f = *state;
     char *words[] = {(char[]){"leave"}, (char[]){"web-3"}, (char[]){"--help"}};
 
     assert_int_equal(load(f, "", words, 3), 0);
     assert_string_equal(f->options.command, "leave");
     assert_int_equal(f->options.command_argc, 3);
     assert_string_equal(f->options.command_argv[2], "--help");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(defaults_file_and_flags_in_this_order, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_host_has_a_name, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(mistakes_are_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_command_keeps_its_arguments, set_up, tear_down),
-    };
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }
