@@ -32,6 +32,11 @@ SYSTEM = os.path.join(BUILD, "tests", "system")
 SKIP = 77
 
 
+def not_emulated(why):
+    """Skips what the emulator of scripts/test-on arm64 cannot do."""
+    return unittest.skipIf(EMULATED, f"qemu-user {why}")
+
+
 def crowd():
     """How many processes want each CPU: now, or in the minute before."""
     with open("/proc/loadavg", encoding="ascii") as f:

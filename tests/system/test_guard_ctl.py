@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 
-from harness import ETAGCTL, Case, bound, main, wait_until
+from harness import ETAGCTL, Case, bound, main, not_emulated, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
 OTHER = "//shop.example/api/v1/uploads/43"
@@ -188,6 +188,7 @@ class Mistakes(GuardCase):
                 done = self.d.ctl_raw("--json", "guard", *args)
                 self.assertEqual((done.returncode, json.loads(done.stdout)["status"]), (ERROR, "usage"))
 
+    @not_emulated("has no vfork() that waits: posix_spawn() does not say what failed")
     def test_a_command_that_is_not_there(self):
         self.filled()
         done = self.d.ctl_raw("--json", "guard", "--all", "--", "/nowhere/at/all", "--json")

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import unittest
 
-from harness import ETAGD, Case, Raw, bound, content_of, main, put_file, wait_until
+from harness import ETAGD, Case, Raw, bound, content_of, main, not_emulated, put_file, wait_until
 
 KEY = "//shop.example/u/1"
 
@@ -224,6 +224,7 @@ class Roles(Case):
         self.assertEqual(d.verdict(KEY), "not_modified")
         self.assertNotEqual(self.as_user(d, "status").returncode, 0)  # and may come again, to be told no
 
+    @not_emulated("has no SO_PEERGROUPS")
     def test_roles_by_user_and_group(self):
         uid = self.user.pw_uid
         d = self.started(args=self.config(f'roles:\n  read: ["uid:{uid}"]\n  fill: ["gid:{uid}"]\n  mutate: ["gid:4711"]\n'))

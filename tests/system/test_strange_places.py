@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from harness import SYSTEM, Case, Raw, bound, content_of, descriptors, main, put_file, wait_until
+from harness import SYSTEM, Case, Raw, bound, content_of, descriptors, main, not_emulated, put_file, wait_until
 
 PATH = "/u/1"
 STRANGER = 47001
@@ -21,6 +21,7 @@ STATUS_BYTES_MIN = 300  # a refusal is shorter
 
 class StoppedReader(Case):
     @unittest.skipIf(os.environ.get("ETAGD_SANITIZE"), "a lookup has too many instructions then")
+    @not_emulated("has no ptrace()")
     def test_a_reader_that_slept_in_the_middle_of_a_lookup_gives_no_304_of_before(self):
         """At every 149th instruction of a lookup, and near the decisive one at every third, a reader stops, and sleeps until the page was changed, filled anew and its lease is over."""
         d = self.started(lease_ms=1000)

@@ -11,7 +11,7 @@ import subprocess
 import unittest
 import urllib.request
 
-from harness import BUILD, LOOP, SKIP, SYSTEM, Case, Raw, bound, content_of, main, put_file, wait_until
+from harness import BUILD, LOOP, SKIP, SYSTEM, Case, Raw, bound, content_of, main, not_emulated, put_file, wait_until
 
 UNITS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../packaging/systemd")
 KEY, OTHER = "//shop.example/u/1", "//shop.example/u/2"
@@ -41,6 +41,7 @@ def filter_of(unit):
 
 
 @unittest.skipIf(shutil.which("systemd-analyze") is None, "no systemd-analyze")
+@not_emulated("has no seccomp")
 class Filters(Case):
     SOCKET_MODE = "0666"
 
