@@ -15,7 +15,7 @@ endforeach()
 
 set(packaging ${PROJECT_SOURCE_DIR}/packaging)
 set(made ${PROJECT_BINARY_DIR}/packaging)
-set(packages etagd libetag0 libetag-dev etagctl libnginx-mod-http-etag-cache python3-etagd)
+set(packages etagd etag-relay libetag0 libetag-dev etagctl libnginx-mod-http-etag-cache python3-etagd)
 set(ETAGD_PACKAGE_RELEASE 1 CACHE STRING "Debian revision of the packages")
 set(ETAGD_PACKAGE_MAINTAINER "etagd maintainers <maintainers@etagd.invalid>" CACHE STRING "Maintainer: of the packages")
 set(version ${PROJECT_VERSION}-${ETAGD_PACKAGE_RELEASE})
@@ -25,17 +25,26 @@ set(version ${PROJECT_VERSION}-${ETAGD_PACKAGE_RELEASE})
 install(FILES ${packaging}/systemd/etagd.service ${packaging}/systemd/etagd.socket
     ${packaging}/systemd/run-etagd-spool.mount DESTINATION lib/systemd/system COMPONENT etagd)
 install(FILES ${packaging}/systemd/etag-exporter.service DESTINATION lib/systemd/system COMPONENT etagctl)
+install(FILES ${packaging}/systemd/etag-relay.service DESTINATION lib/systemd/system COMPONENT etag-relay)
+install(FILES ${packaging}/etag-relay/etag-relay.sysusers DESTINATION lib/sysusers.d RENAME etag-relay.conf COMPONENT etag-relay)
+install(FILES ${packaging}/etag-relay/etag-relay.yaml DESTINATION /etc/etag-relay COMPONENT etag-relay)
 install(FILES ${packaging}/etagd/etagd.sysusers DESTINATION lib/sysusers.d RENAME etagd.conf COMPONENT etagd)
 install(FILES ${packaging}/etagd/etagd.tmpfiles DESTINATION lib/tmpfiles.d RENAME etagd.conf COMPONENT etagd)
 install(FILES ${packaging}/etagd/etagd.yaml DESTINATION /etc/etagd COMPONENT etagd)
 
 # Man pages, where the build makes them; compressed as policy wants it.
 if(TARGET man)
-    foreach(place 1:etagctl 3:libetag-dev 5:etagd 8:etagd)
+    foreach(place 1:etagctl 3:libetag-dev 5:etagd 8:etagd 5:etag-relay 8:etag-relay)
         string(REPLACE ":" ";" place ${place})
         list(GET place 0 number)
         list(GET place 1 package)
-        install(DIRECTORY ${PROJECT_BINARY_DIR}/docs/man/man${number} DESTINATION share/man COMPONENT ${package})
+        # Two programs have pages in sections 5 and 8.
+        if(package STREQUAL "etag-relay")
+            set(which FILES_MATCHING PATTERN "etag-relay*")
+        else()
+            set(which PATTERN "etag-relay*" EXCLUDE)
+        endif()
+        install(DIRECTORY ${PROJECT_BINARY_DIR}/docs/man/man${number} DESTINATION share/man COMPONENT ${package} ${which})
         install(CODE "execute_process(COMMAND gzip -9nrf \$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/share/man/man${number})"
             COMPONENT ${package})
     endforeach()
@@ -74,17 +83,21 @@ list(GET python 1 python_next)
 list(GET python 2 cffi)
 
 set(etagd_depends "systemd | systemd-standalone-sysusers | systemd-sysusers, systemd | systemd-standalone-tmpfiles | systemd-tmpfiles")
+set(etag-relay_depends "systemd | systemd-standalone-sysusers | systemd-sysusers")
 set(libetag-dev_depends "libetag0 (= ${version}), libprotobuf-c-dev, libssl-dev")
 set(libnginx-mod-http-etag-cache_depends "${nginx_abi}")
 set(python3-etagd_depends
     "libetag0 (>= ${PROJECT_VERSION}), python3 (>= ${python_this}~), python3 (<< ${python_next}), python3-cffi-backend-api-min (<= ${cffi}), python3-cffi-backend-api-max (>= ${cffi})")
 set(etagd_recommends etagctl)
+set(etag-relay_recommends etagd)
+set(etag-relay_suggests postgresql-client)
 set(etagctl_suggests etagd)
 set(libetag0_suggests etagd)
 set(python3-etagd_suggests "etagd, python3-django")
 set(libnginx-mod-http-etag-cache_recommends etagd)
 
 set(etagd_section web)
+set(etag-relay_section web)
 set(libetag0_section libs)
 set(libetag-dev_section libdevel)
 set(etagctl_section web)
@@ -98,6 +111,10 @@ tags from memory that this daemon publishes, and write paths tell it what
 they changed.
 .
 This package holds the daemon, its units for systemd and its configuration.")
+set(etag-relay_description "cache of HTTP entity tags in shared memory: many hosts
+Carries what etagd promises from one host to many, on the PostgreSQL that the
+application has: reads what other hosts have changed, says what this one has,
+and proves to the daemon how fresh that is.")
 set(etagctl_description "cache of HTTP entity tags in shared memory: the command line tool
 Looks into etagd's cache, explains why a request was or was not answered
 304, and invalidates by resource, prefix or surrogate key, from shells and

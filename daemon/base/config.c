@@ -160,7 +160,8 @@ static bool load_file(struct config *config, const char *path, struct why *why)
         path = CONFIG_DEFAULT_FILE;
     if (!file)
         return why_not(why, "%s: cannot be read: %s", path, strerrordesc_np(errno));
-    return config_file_read(config, file, path, why);
+    const struct config_table table = {config_options, CONFIG_OPTIONS, "etagd.yaml(5)", config};
+    return config_file_read(&table, config, file, path, why);
 }
 
 static bool apply_role(struct config *config, const char *flag, struct why *why)
@@ -215,7 +216,7 @@ static void config_derive(struct config *config)
 
 /* What a mistake quotes may be anything, and goes to a terminal. C1 controls besides, which in
  * UTF-8 are 0xc2 and a byte: some terminals obey them. */
-static void make_printable(char *text)
+void config_make_printable(char *text)
 {
     unsigned char before = 0;
 
@@ -247,7 +248,7 @@ bool config_read(struct config *config, int argc, char **argv, bool *answered, s
         return false;
     if (config_made(config, &flags, why))
         return true;
-    make_printable(why->text);
+    config_make_printable(why->text);
     return false;
 }
 

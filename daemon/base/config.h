@@ -12,6 +12,7 @@
  *   guard-linger-ms: 30000             --guard-linger-ms N   a guard without a sign of life counts
  *                                                            as committed then
  *   durability: process | power        --durability D
+ *   relay: off | optional | required   --relay R         many hosts: etag-relay beside each daemon
  *   loop: auto | uring | epoll         --loop L
  *   huge-pages: auto | on | off        --huge-pages H    on: a warning where the kernel has none
  *   pool-mib: 0                        --pool-mib N      0: by capacity
@@ -37,6 +38,7 @@
 
 #include "cleanup.h"
 #include "log.h"
+#include "message.h"
 #include "why.h"
 
 #include <stdio.h>
@@ -71,6 +73,7 @@ struct config {
     /* guard_linger */
     uint64_t linger_ns;
     enum durability durability;
+    enum relay_mode relay;
     enum loop_kind loop;
     enum huge_pages_use huge_pages;
     uint64_t pool_bytes;

@@ -10,7 +10,8 @@
 
 /* One file being read. */
 struct reading {
-    struct config *config;
+    const struct config_table *table;
+    void *config;
     const char *path;
     yaml_document_t *document;
     struct why *why;
@@ -91,7 +92,7 @@ static bool read_subject(struct reading *reading, uint32_t role, const yaml_node
     if (subject->type != YAML_SCALAR_NODE)
         return complain(reading, subject,
                         "user:NAME, group:NAME, uid:N, gid:N or all was expected here");
-    if (!config_rule_add(reading->config, role, scalar_of(subject), &why))
+    if (!config_rule_add(reading->table->roles, role, scalar_of(subject), &why))
         return complain(reading, subject, why.text);
     return true;
 }
@@ -118,7 +119,7 @@ static bool unknown_option(const struct reading *reading, const yaml_node_t *key
     struct why why;
     const etag_str name = scalar_of(key);
 
-    why_set(&why, "unknown option \"%.*s\"; etagd.yaml(5) has them all", QUOTED(name));
+    why_set(&why, "unknown option \"%.*s\"; %s has them all", QUOTED(name), reading->table->page);
     return complain(reading, key, why.text);
 }
 
@@ -126,12 +127,12 @@ static bool read_option(struct reading *reading, const yaml_node_t *key, const y
 {
     struct why why;
 
-    if (str_equal(scalar_of(key), ETAG_LIT("roles"))) {
+    if (reading->table->roles && str_equal(scalar_of(key), ETAG_LIT("roles"))) {
         if (value->type != YAML_MAPPING_NODE)
             return complain(reading, value, "\"roles\" must be a mapping of roles to lists");
         return read_mapping(reading, value, read_role);
     }
-    const struct config_option *option = config_option_find(scalar_of(key));
+    const struct config_option *option = config_option_find(reading->table, scalar_of(key));
     if (!option)
         return unknown_option(reading, key);
     if (value->type != YAML_SCALAR_NODE) {
@@ -164,11 +165,12 @@ static bool is_last_document(struct reading *reading, yaml_parser_t *parser)
     return true;
 }
 
-bool config_file_read(struct config *config, FILE *file, const char *path, struct why *why)
+bool config_file_read(const struct config_table *table, void *config, FILE *file, const char *path,
+                      struct why *why)
 {
     CLEANUP(cleanup_parser) yaml_parser_t parser = {0};
     CLEANUP(cleanup_document) yaml_document_t document = {0};
-    struct reading reading = {config, path, &document, why};
+    struct reading reading = {table, config, path, &document, why};
 
     if (!yaml_parser_initialize(&parser)) {
         return why_not(why, "%s: no memory", path);

@@ -39,6 +39,9 @@ const struct config_option config_options[CONFIG_OPTIONS] = {
      .factor = NS_PER_MS},
     {"durability", "D", "process, or power (fsync before each answer)", "process", OPTION_CHOICE,
      MEMBER(durability), .words = "process|power"},
+    {"relay", "R",
+     "Many hosts: off, optional (nothing is promised), required (no lease without it)", "off",
+     OPTION_CHOICE, MEMBER(relay), .words = "off|optional|required"},
     {"loop", "L", "Event loop: auto, uring, epoll", "auto", OPTION_CHOICE, MEMBER(loop),
      .words = "auto|uring|epoll"},
     {"huge-pages", "H", "Huge pages for the index: auto, on (say if there are none), off", "auto",
@@ -66,7 +69,7 @@ const struct config_option config_options[CONFIG_OPTIONS] = {
 /* ---- Values ---- */
 
 /* Stores a number into a member of 4 or 8 bytes (enums are 4). */
-static void member_store(struct config *config, const struct config_option *option, uint64_t value)
+static void member_store(void *config, const struct config_option *option, uint64_t value)
 {
     uint8_t *member = (uint8_t *)config + option->offset;
 
@@ -91,21 +94,30 @@ static bool parse_digits(etag_str text, unsigned base, uint64_t *out)
     return text.len > 0;
 }
 
-static bool set_path(struct config *config, const struct config_option *option, etag_str value,
+static bool set_text(void *config, const struct config_option *option, etag_str value,
                      struct why *why)
 {
-    if (value.len == 0 || memchr(value.data, '\0', value.len))
-        return why_not(why, "\"%s\" must be a path", option->name);
+    if (value.len > 0 && memchr(value.data, '\0', value.len))
+        return why_not(why, "\"%s\" cannot hold a NUL", option->name);
     if (value.len > option->max)
         return why_not(why, "\"%s\" is %zu bytes long; at most %llu are allowed", option->name,
                        value.len, (unsigned long long)option->max);
     char *member = (char *)config + option->offset;
-    memcpy(member, value.data, value.len);
+    if (value.len > 0)
+        memcpy(member, value.data, value.len);
     member[value.len] = '\0';
     return true;
 }
 
-static bool set_choice(struct config *config, const struct config_option *option, etag_str value,
+static bool set_path(void *config, const struct config_option *option, etag_str value,
+                     struct why *why)
+{
+    if (value.len == 0 || memchr(value.data, '\0', value.len))
+        return why_not(why, "\"%s\" must be a path", option->name);
+    return set_text(config, option, value, why);
+}
+
+static bool set_choice(void *config, const struct config_option *option, etag_str value,
                        struct why *why)
 {
     const char *word = option->words;
@@ -122,7 +134,7 @@ static bool set_choice(struct config *config, const struct config_option *option
                    option->words);
 }
 
-bool config_option_set(struct config *config, const struct config_option *option, etag_str value,
+bool config_option_set(void *config, const struct config_option *option, etag_str value,
                        struct why *why)
 {
     uint64_t number;
@@ -130,6 +142,8 @@ bool config_option_set(struct config *config, const struct config_option *option
     switch (option->kind) {
     case OPTION_PATH:
         return set_path(config, option, value, why);
+    case OPTION_TEXT:
+        return set_text(config, option, value, why);
     case OPTION_CHOICE:
         return set_choice(config, option, value, why);
     case OPTION_MODE:
@@ -153,10 +167,10 @@ bool config_option_set(struct config *config, const struct config_option *option
 
 /* ---- Names ---- */
 
-const struct config_option *config_option_find(etag_str name)
+const struct config_option *config_option_find(const struct config_table *table, etag_str name)
 {
-    for (size_t i = 0; i < CONFIG_OPTIONS; i++)
-        if (str_equal(name, str_of(config_options[i].name)))
-            return &config_options[i];
+    for (size_t i = 0; i < table->count; i++)
+        if (str_equal(name, str_of(table->options[i].name)))
+            return &table->options[i];
     return NULL;
 }

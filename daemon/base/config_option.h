@@ -2,7 +2,7 @@
 /*
  * What an option is: one table drives the file, the flags, --help, --check-config and what SIGHUP
  * may change, so an option stands once. Private to config.c (flags, and what comes of file and
- * flags) and config_*.c.
+ * flags) and config_*.c; etag-relay has a table of its own.
  */
 #ifndef ETAGD_CONFIG_OPTION_H
 #define ETAGD_CONFIG_OPTION_H
@@ -10,8 +10,8 @@
 #include "config.h"
 #include "numbers.h"
 
-#define CONFIG_ROLES_BYTES 32
-#define CONFIG_OPTIONS 18
+#define CONFIG_ROLES_BYTES 48
+#define CONFIG_OPTIONS 19
 
 /* For "%.*s": what a mistake quotes of a text that may be anything, and long. */
 #define QUOTED(s) (int)min_of((s).len, 200), (s).data
@@ -24,14 +24,15 @@ struct config_option {
     const char *help;
     /* the default, as it would stand in the file */
     const char *normal;
-    enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE } kind;
-    /* in struct config */
+    /* TEXT: anything, also nothing */
+    enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE, OPTION_TEXT } kind;
+    /* in the program's configuration */
     size_t offset;
     /* of the member */
     size_t bytes;
-    /* OPTION_NUMBER; OPTION_PATH: unused */
+    /* OPTION_NUMBER */
     uint64_t min;
-    /* OPTION_NUMBER; OPTION_PATH: length */
+    /* OPTION_NUMBER; OPTION_PATH, OPTION_TEXT: length */
     uint64_t max;
     /* OPTION_NUMBER: from the option's unit to the member's */
     uint64_t factor;
@@ -44,12 +45,26 @@ struct config_option {
 /* In the order of --help. */
 extern const struct config_option config_options[CONFIG_OPTIONS];
 
-/* NULL: no such option. */
-const struct config_option *config_option_find(etag_str name);
+/* What may stand in a program's file. */
+struct config_table {
+    const struct config_option *options;
+    size_t count;
+    /* the man page of the file */
+    const char *page;
+    /* where "roles" go; NULL: this program has none */
+    struct config *roles;
+};
 
-/* Checks the value and stores it. False: why says what is wrong and what is allowed. */
-MUST_USE bool config_option_set(struct config *config, const struct config_option *option,
-                                etag_str value, struct why *why);
+/* NULL: no such option. */
+const struct config_option *config_option_find(const struct config_table *table, etag_str name);
+
+/* Checks the value and stores it in the configuration. False: why says what is wrong and what is
+ * allowed. */
+MUST_USE bool config_option_set(void *config, const struct config_option *option, etag_str value,
+                                struct why *why);
+
+/* Prints it as it would stand in the file. */
+void config_option_print(const void *config, const struct config_option *option, FILE *out);
 
 /* "user:deploy", "uid:1000", "group:www-data", "gid:33" or "all" gets the roles. Names are looked
  * up now. */
@@ -62,9 +77,12 @@ uint32_t config_role_of(etag_str word);
 /* "read, fill" of role bits. */
 const char *config_roles_text(uint32_t roles, char out[CONFIG_ROLES_BYTES]);
 
-/* Reads the file into *config. False: why says the mistake, with path, line and column. */
-MUST_USE bool config_file_read(struct config *config, FILE *file, const char *path,
-                               struct why *why);
+/* Reads the file into a configuration. False: why says the mistake, with path, line and column. */
+MUST_USE bool config_file_read(const struct config_table *table, void *config, FILE *file,
+                               const char *path, struct why *why);
+
+/* What a mistake quotes may be anything, and goes to a terminal: controls become '?'. */
+void config_make_printable(char *text);
 
 /* Defaults, file and flags of this command line into *config, but for the command line itself:
  * config_load without a word on standard error. answered: help or version was printed. False: why

@@ -16,22 +16,30 @@
 
 #define WORD_BYTES 32
 
-static uint64_t member_load(const struct config *config, const struct config_option *option)
+static uint64_t member_load(const void *config, const struct config_option *option)
 {
     const uint8_t *member = (const uint8_t *)config + option->offset;
 
     return option->bytes == sizeof(uint64_t) ? load_u64(member) : load_u32(member);
 }
 
-static const char *member_path(const struct config *config, const struct config_option *option)
+static const char *member_path(const void *config, const struct config_option *option)
 {
     return (const char *)config + option->offset;
 }
 
-/* The value as it would stand in the file, but for paths. */
-static uint64_t member_given(const struct config *config, const struct config_option *option)
+/* Of etagd's own table, and 0 in the file: the size follows from the capacity. */
+static bool is_by_capacity(const void *config, const struct config_option *option)
 {
-    if (option->offset == offsetof(struct config, map_bytes) && config->map_by_capacity)
+    return option->offset == offsetof(struct config, map_bytes) && option >= config_options &&
+           option < config_options + CONFIG_OPTIONS &&
+           ((const struct config *)config)->map_by_capacity;
+}
+
+/* The value as it would stand in the file, but for paths. */
+static uint64_t member_given(const void *config, const struct config_option *option)
+{
+    if (is_by_capacity(config, option))
         return 0;
     return member_load(config, option) / (option->kind == OPTION_NUMBER ? option->factor : 1);
 }
@@ -41,7 +49,7 @@ static uint64_t member_given(const struct config *config, const struct config_op
 static bool is_changed(const struct config *config, const struct config *next,
                        const struct config_option *option)
 {
-    if (option->kind == OPTION_PATH)
+    if (option->kind == OPTION_PATH || option->kind == OPTION_TEXT)
         return strcmp(member_path(config, option), member_path(next, option)) != 0;
     return member_given(config, option) != member_given(next, option);
 }
@@ -156,14 +164,16 @@ static const char *choice_word(const char *words, uint64_t number, char out[WORD
     return out;
 }
 
-static void print_option(const struct config *config, const struct config_option *option, FILE *out)
+void config_option_print(const void *config, const struct config_option *option, FILE *out)
 {
     char word[WORD_BYTES];
-    const uint64_t number = option->kind == OPTION_PATH ? 0 : member_given(config, option);
+    const bool is_text = option->kind == OPTION_PATH || option->kind == OPTION_TEXT;
+    const uint64_t number = is_text ? 0 : member_given(config, option);
 
     (void)fprintf(out, "%s: ", option->name);
     switch (option->kind) {
     case OPTION_PATH:
+    case OPTION_TEXT:
         print_path(out, member_path(config, option));
         break;
     case OPTION_CHOICE:
@@ -203,12 +213,12 @@ static void print_role(const struct config *config, uint32_t role, FILE *out)
 void config_print(const struct config *config, FILE *out)
 {
     for (size_t i = 0; i < CONFIG_OPTIONS; i++)
-        print_option(config, &config_options[i], out);
+        config_option_print(config, &config_options[i], out);
     if (config->rule_count == 0) {
         (void)fputs("# no roles: for the daemon's own user and root only\n", out);
         return;
     }
     (void)fputs("roles:\n", out);
-    for (uint32_t role = 1; role <= ROLE_ADMIN; role <<= 1)
+    for (uint32_t role = 1; role <= ROLE_RELAY; role <<= 1)
         print_role(config, role, out);
 }

@@ -13,7 +13,7 @@
 #include <grp.h>
 #include <pwd.h>
 
-#define ROLES_ALL (ROLE_READ | ROLE_FILL | ROLE_MUTATE | ROLE_ADMIN)
+#define ROLES_ALL (ROLE_READ | ROLE_FILL | ROLE_MUTATE | ROLE_ADMIN | ROLE_RELAY)
 #define OVERFLOW_UID_DEFAULT 65534
 #define ACCOUNT_NAME_BYTES_MAX 255
 #define ACCOUNT_BUFFER_BYTES 65536 /* a group carries its members' names */
@@ -21,8 +21,11 @@
 static const struct {
     const char *word;
     uint32_t role;
-} roles_known[] = {
-    {"read", ROLE_READ}, {"fill", ROLE_FILL}, {"mutate", ROLE_MUTATE}, {"admin", ROLE_ADMIN}};
+} roles_known[] = {{"read", ROLE_READ},
+                   {"fill", ROLE_FILL},
+                   {"mutate", ROLE_MUTATE},
+                   {"admin", ROLE_ADMIN},
+                   {"relay", ROLE_RELAY}};
 #define ROLES_KNOWN COUNT_OF(roles_known)
 
 uint32_t config_role_of(etag_str word)

@@ -258,11 +258,13 @@ static struct guard *guard_new(const struct event *event, const uint32_t *clocks
                                size_t clock_count)
 {
     struct buffer record = {0};
+    struct event kept = *event;
     struct guard *guard = calloc(1, sizeof(*guard));
 
+    kept.has_mark = false; /* that is the event's, not the hold's */
     if (guard)
         guard->clocks = malloc(clock_count * sizeof(*clocks) + 1);
-    if (!guard || !guard->clocks || event_record_pack(&record, event) < 0) {
+    if (!guard || !guard->clocks || event_record_pack(&record, &kept) < 0) {
         if (guard)
             guard_free(guard);
         return NULL;

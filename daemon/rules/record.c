@@ -6,10 +6,11 @@
  *          Last-Modified, u64 max age (ms), u8 flags (1: that date is strong), parts: key, entity
  *          tag, Content-Location, field set; u16 count and as many parts: surrogate keys
  *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32
- *          max ms, u8 everything, u16 resources, u16 surrogate keys, u16 prefixes,
- *          parts: host and target of each resource, the surrogate keys, host and target of each
- *          prefix, the fingerprints of entries that it takes along, u16 their count (at the end, to
- *          be read from there)
+ *          max ms, u8 everything, u16 resources, u16 surrogate keys, u16 prefixes, u8 outgoing, u32
+ *          its hold ms, u32 length of the mark, the mark, parts: host and target of each resource,
+ *          the surrogate keys, host and target of each prefix, the fingerprints of entries that it
+ *          takes along, u16 their count (at the end, to be read from there)
+ *   mark   u64 published LSN, u8 everything is due, part: log id; the rest: cursor
  *
  * Absent and empty parts are the same here; nothing in a record tells them apart. Parsing trusts no
  * byte: a disk may have changed it, and another program may have written it.
@@ -23,7 +24,7 @@
 #include <errno.h>
 
 #define ENTRY_VERSION 1
-#define EVENT_VERSION 1
+#define EVENT_VERSION 2
 #define FINGERPRINT_BYTES (2 * sizeof(uint64_t))
 #define PART_BYTES_MAX UINT16_MAX
 
@@ -250,6 +251,39 @@ struct event_view event_view_of(const struct event *event)
     };
 }
 
+static size_t mark_bytes(const struct relay_mark *mark)
+{
+    return sizeof(uint64_t) + 1 + part_bytes(mark->log_id) + mark->cursor.len;
+}
+
+static void put_mark(struct buffer *out, const struct event *event)
+{
+    const struct relay_mark *mark = &event->mark;
+
+    put_u32(out, event->has_mark ? (uint32_t)mark_bytes(mark) : 0);
+    if (!event->has_mark)
+        return;
+    put_u64(out, mark->published_lsn);
+    put_u8(out, mark->everything_due);
+    put_part(out, mark->log_id);
+    put_bytes(out, mark->cursor.data, mark->cursor.len);
+}
+
+bool relay_mark_parse(etag_str bytes, struct relay_mark *out)
+{
+    struct reader in = {.left = bytes};
+    const uint64_t published_lsn = get_u64(&in);
+    const uint8_t everything_due = get_u8(&in);
+    const etag_str log_id = get_part(&in);
+
+    *out = (struct relay_mark){.cursor = in.left.len > 0 ? in.left : (etag_str){0},
+                               .log_id = log_id,
+                               .published_lsn = published_lsn,
+                               .everything_due = everything_due == 1};
+    return !in.failed && everything_due <= 1 && log_id.len <= RELAY_LOG_ID_BYTES_MAX &&
+           out->cursor.len <= RELAY_CURSOR_BYTES_MAX && (out->cursor.len == 0) == (log_id.len == 0);
+}
+
 int event_record_pack(struct buffer *out, const struct event *event)
 {
     const etag_targets *targets = &event->targets;
@@ -257,7 +291,8 @@ int event_record_pack(struct buffer *out, const struct event *event)
     assert(targets->resource_count + targets->surrogate_count + targets->prefix_count <=
            TARGETS_PER_EVENT_MAX);
     size_t bytes = 1 + sizeof(uint64_t) + 2 * sizeof(uint32_t) + 1 + 2 * sizeof(uint64_t) +
-                   2 * sizeof(uint32_t) + 1 + 3 * sizeof(uint16_t) +
+                   2 * sizeof(uint32_t) + 1 + 3 * sizeof(uint16_t) + 1 + 2 * sizeof(uint32_t) +
+                   (event->has_mark ? mark_bytes(&event->mark) : 0) +
                    resources_bytes(targets->resources, targets->resource_count) +
                    resources_bytes(targets->prefixes, targets->prefix_count);
     for (size_t i = 0; i < targets->surrogate_count; i++)
@@ -279,6 +314,9 @@ int event_record_pack(struct buffer *out, const struct event *event)
     put_u16(out, (uint16_t)targets->resource_count);
     put_u16(out, (uint16_t)targets->surrogate_count);
     put_u16(out, (uint16_t)targets->prefix_count);
+    put_u8(out, event->outgoing);
+    put_u32(out, event->outgoing_hold_ms);
+    put_mark(out, event);
     put_resources(out, targets->resources, targets->resource_count);
     for (size_t i = 0; i < targets->surrogate_count; i++)
         put_part(out, targets->surrogates[i]);
@@ -353,6 +391,28 @@ uint64_t event_record_wall_ms(etag_str bytes)
     return in.failed ? 0 : wall_ms;
 }
 
+#define MARK_AT                                                                                    \
+    (sizeof(uint64_t) + 2 * sizeof(uint32_t) + 1 + 2 * sizeof(uint64_t) + 2 * sizeof(uint32_t) +   \
+     1 + 3 * sizeof(uint16_t) + 1 + sizeof(uint32_t))
+
+etag_str event_record_mark(etag_str bytes)
+{
+    struct reader in = event_reader(bytes);
+
+    (void)get_bytes(&in, MARK_AT);
+    const etag_str mark = get_bytes(&in, get_u32(&in));
+    return !in.failed && mark.len > 0 ? mark : (etag_str){0};
+}
+
+/* False: it is there, and no mark. */
+static bool get_mark(struct reader *in, struct event *out)
+{
+    const etag_str mark = get_bytes(in, get_u32(in));
+
+    out->has_mark = mark.len > 0;
+    return !out->has_mark || relay_mark_parse(mark, &out->mark);
+}
+
 bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct arena *arena)
 {
     struct reader in = event_reader(bytes);
@@ -374,7 +434,11 @@ bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct 
     targets->resource_count = get_u16(&in);
     targets->surrogate_count = get_u16(&in);
     targets->prefix_count = get_u16(&in);
-    if (in.failed || everything > 1 || !event_kind_known(kind) ||
+    const uint8_t outgoing = get_u8(&in);
+    out->outgoing = outgoing == 1;
+    out->outgoing_hold_ms = get_u32(&in);
+    if (!get_mark(&in, out) || in.failed || everything > 1 || outgoing > 1 ||
+        !event_kind_known(kind) ||
         targets->resource_count + targets->surrogate_count + targets->prefix_count >
             TARGETS_PER_EVENT_MAX)
         return false;
@@ -384,6 +448,6 @@ bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct 
     return is_done(&in) && (targets->resources || targets->resource_count == 0) &&
            (targets->surrogates || targets->surrogate_count == 0) &&
            (targets->prefixes || targets->prefix_count == 0) &&
-           ((event_record_unstored_count(bytes) > 0 && event_is_carrier(out)) ||
+           (((event_record_unstored_count(bytes) > 0 || out->has_mark) && event_is_carrier(out)) ||
             event_check(out) == NULL);
 }

@@ -35,6 +35,18 @@ MUST_USE int entry_record_pack(struct buffer *out, const struct entry_record *re
 MUST_USE bool entry_record_parse(etag_str bytes, struct entry_record *out,
                                  struct entry_record_parts *parts);
 
+/* What the daemon has of the relay's log, and the log of it. It goes with an event, so that the two
+ * are recorded together. */
+struct relay_mark {
+    /* Everything of this log up to this snapshot is applied. Empty: nothing is known of it, ask for
+     * everything. */
+    etag_str cursor, log_id;
+    /* Of this host's own events: the log has those up to this LSN; for those that it has not,
+     * "everything" may be due instead. */
+    uint64_t published_lsn;
+    bool everything_due;
+};
+
 /* What happened: one mutation, or one step of a guard. Every change of state is one, live, from the
  * spool, from guards that linger, at recovery (cache_apply). */
 struct event {
@@ -50,6 +62,12 @@ struct event {
     /* Entries that the store erases with the event (persist.h); parsing leaves them out. */
     const struct hash128 *unstored;
     size_t unstored_count;
+    /* a change of this host, which the relay's log is to have */
+    bool outgoing;
+    /* ... with this hold; that of the targets may have been folded */
+    uint32_t outgoing_hold_ms;
+    bool has_mark;
+    struct relay_mark mark;
 };
 
 /* It changes no clock: it is there for what it takes along. */
@@ -72,6 +90,10 @@ MUST_USE int event_record_pack(struct buffer *out, const struct event *event);
 /* How many entries the event takes along, and each of them. 0: none, or not a record. */
 MUST_USE size_t event_record_unstored_count(etag_str bytes);
 MUST_USE struct hash128 event_record_unstored(etag_str bytes, size_t i);
+/* The mark that the event has along, as bytes for relay_mark_parse(); absent: none. */
+etag_str event_record_mark(etag_str bytes);
+/* What is parsed borrows from bytes. */
+MUST_USE bool relay_mark_parse(etag_str bytes, struct relay_mark *out);
 /* When it happened, without a look at the rest; 0: not a record of this version. */
 MUST_USE uint64_t event_record_wall_ms(etag_str bytes);
 /* Arrays of targets come from the arena. lsn: the record's key. */

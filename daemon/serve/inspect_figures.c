@@ -76,6 +76,38 @@ static void stats_of_run(struct stats *stats, struct server *server)
     stats_of_process(stats, server);
 }
 
+/* Since then; 0: it never was. */
+static uint64_t age_ms(uint64_t then_ns, uint64_t now_ns)
+{
+    return then_ns != 0 && now_ns > then_ns ? (now_ns - then_ns) / NS_PER_MS : 0;
+}
+
+static void stats_of_relay(struct stats *stats, struct server *server)
+{
+    const struct relay_link *relay = &server->relay;
+    const uint64_t now = time_coarse_ns();
+
+    stat_text(stats, "relay", relay_mode_word(server->config.relay));
+    if (server->config.relay == RELAY_OFF)
+        return;
+    stat_number(stats, "relay_connected", relay->peer_id != 0);
+    stat_text(stats, "relay_engine", relay->engine);
+    stat_number(stats, "relay_l_net_ms", relay->l_net_ms);
+    /* What is left of what was proved, and how old that is. */
+    stat_number(stats, "relay_margin_ms", freshness_left_ns(&relay->freshness, now) / NS_PER_MS);
+    stat_number(stats, "relay_fresh_age_ms", age_ms(relay->freshness.fresh_ns, now));
+    stat_number(stats, "relay_cursor_age_ms", age_ms(relay->batch_ns, now));
+    stat_number(stats, "relay_cursor_bytes", relay->settled.cursor.len);
+    stat_number(stats, "relay_batches", relay->batches);
+    stat_number(stats, "relay_events", relay->batch_events);
+    stat_number(stats, "relay_everything", relay->everything);
+    stat_number(stats, "relay_refused", relay->refused);
+    stat_number(stats, "relay_published", relay->published);
+    stat_number(stats, "relay_queue", relay->outgoing.count);
+    stat_number(stats, "relay_queue_bytes", relay->outgoing.bytes);
+    stat_number(stats, "relay_queue_full", relay->outgoing.collapsed);
+}
+
 static void stats_of_cache(struct stats *stats, struct server *server)
 {
     const struct index_stats *index = index_stats(server->index);
@@ -158,6 +190,7 @@ void inspect_status(struct server *server, struct peer *peer, const struct reque
     struct histograms histograms = {.count = 0};
 
     stats_of_run(&stats, server);
+    stats_of_relay(&stats, server);
     stats_of_cache(&stats, server);
     stats_of_peers(&stats, server);
     histogram_show(&histograms, &server->arena, "mutation_times", &server->mutation_times);

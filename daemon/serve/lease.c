@@ -7,6 +7,8 @@
  *
  * The order inside lease_renew is the proof: the clock is read first, so that everything checked
  * after it is checked at a time later than the one from which the deadline counts.
+ *
+ * With a relay there is a second deadline, and the earlier one counts: freshness.h.
  */
 #include "lease.h"
 
@@ -85,9 +87,9 @@ static bool machine_was_suspended(struct lease *lease)
 static void margin_note(struct lease *lease)
 {
     const uint64_t now = time_coarse_ns();
-    const uint64_t margin_ns = now < lease->deadline_ns ? lease->deadline_ns - now : 0;
+    const uint64_t margin_ns = now < lease->own_ns ? lease->own_ns - now : 0;
 
-    if (lease->deadline_ns == 0)
+    if (lease->own_ns == 0)
         return;
     histogram_add(&lease->margins, margin_ns);
     if (margin_ns < lease->margin_min_ns)
@@ -113,7 +115,8 @@ int lease_renew(struct lease *lease)
         return r;
     margin_note(lease);
     DELAY_POINT("lease.scan_word");
-    lease->deadline_ns = now + lease->length_ns;
+    lease->own_ns = now + lease->length_ns;
+    lease->deadline_ns = freshness_bound(lease->freshness, lease->own_ns);
     shm_lease_store(lease->view, lease->deadline_ns);
     DELAY_POINT("lease.word_told");
     return 0;
@@ -128,7 +131,7 @@ uint64_t lease_due_in_ns(const struct lease *lease)
 
 void lease_revoke(struct lease *lease)
 {
-    lease->deadline_ns = 0;
+    lease->deadline_ns = lease->own_ns = 0;
     shm_lease_store(lease->view, 0);
 }
 

@@ -9,6 +9,7 @@
 #define ETAGD_LEASE_H
 
 #include "endpoint.h"
+#include "freshness.h"
 #include "histogram.h"
 #include "shm.h"
 #include "spool_dir.h"
@@ -25,6 +26,8 @@ struct lease {
     uint64_t next_ns;
     /* the last one published */
     uint64_t deadline_ns;
+    /* what it would have been without the relay */
+    uint64_t own_ns;
     /* L stands beside the lock */
     bool recorded;
     bool paused;
@@ -32,6 +35,7 @@ struct lease {
     /* borrowed, as all below */
     struct endpoint *endpoint;
     const struct store *store;
+    const struct freshness *freshness;
     struct shm_view *view;
     struct spool_dir *spool;
     /* Rule SCAN_AT_RENEWAL: applies every spool file to the clocks, and raises the floor where the

@@ -36,7 +36,12 @@ static void answer_peer(struct server *server, const struct pending_answer *answ
 {
     struct peer *peer = peers_find(&server->peers, answer->peer_id);
     const struct reply reply = {
-        .id = answer->request_id, .kind = REPLY_RECEIPT, .lsn = answer->lsn};
+        .id = answer->request_id,
+        .kind = REPLY_RECEIPT,
+        .receipt = {.lsn = answer->lsn,
+                    .reach = answer->logged ? ETAG_REACH_LOG : ETAG_REACH_HOST,
+                    .proof = answer->logged ? ETAG_PROOF_LOGGED : ETAG_PROOF_DAEMON,
+                    .more = answer->more}};
 
     if (!peer)
         return;
@@ -61,6 +66,9 @@ static void answer_give(struct server *server, const struct pending_answer *answ
             spool_file_failed(&server->spool, answer->spool, answer->lsn);
         else
             spool_file_done(&server->spool, answer->spool);
+        break;
+    case ANSWER_RELAY:
+        relay_link_settle(server, answer->peer_id, answer->request_id, answer->lsn, failed);
         break;
     case ANSWER_NOBODY:
         break;
@@ -88,8 +96,7 @@ void mutation_answers(struct server *server)
     struct pending_answer answer;
 
     while (pending_take(&server->mutations, progress.done, &answer)) {
-        struct peer *peer = answer.to == ANSWER_PEER ? peers_find(&server->peers, answer.peer_id)
-                                                     : NULL;
+        struct peer *peer = answer.peer_id != 0 ? peers_find(&server->peers, answer.peer_id) : NULL;
         if (peer)
             peer->pending--;
         answer_give(server, &answer,
@@ -118,7 +125,8 @@ void mutation_turn_end(struct server *server)
 static struct pending_answer answer_of(const struct mutation_from *from, uint64_t lsn)
 {
     return (struct pending_answer){
-        .to = from->peer                    ? ANSWER_PEER
+        .to = from->relay_batch             ? ANSWER_RELAY
+              : from->peer                  ? ANSWER_PEER
               : from->spool.generation != 0 ? ANSWER_SPOOL
                                             : ANSWER_NOBODY,
         .peer_id = from->peer ? from->peer->id : 0,
@@ -129,11 +137,24 @@ static struct pending_answer answer_of(const struct mutation_from *from, uint64_
     };
 }
 
+/* The event's own: it says what is proved when the event is safe here, and whether that is all. */
+static struct pending_answer answer_of_event(const struct mutation_from *from,
+                                             const struct event *event)
+{
+    const etag_targets *targets = &event->targets;
+    struct pending_answer answer = answer_of(from, event->lsn);
+
+    answer.logged = targets->position != 0 && targets->reach == ETAG_REACH_LOG;
+    answer.more = from->peer && targets->reach > ETAG_REACH_HOST && !answer.logged;
+    return answer;
+}
+
 /* Safe in the journal: the store follows in its own time. False: the answer has to wait for the
  * store. */
 static bool event_journal(struct server *server, const struct event *event, etag_str record)
 {
-    if (!server->journal)
+    /* Rule CURSOR_AFTER_EVENTS: a cursor is in the journal only behind all that it stands for. */
+    if (!server->journal || (event->has_mark && server->mutations.count > 0))
         return false;
     journal_stored(server->journal, persist_stored_lsn(server->persist));
     return journal_append(server->journal, event->lsn, record) == 0;
@@ -148,7 +169,7 @@ static bool event_record(struct server *server, const struct event *event,
                                          .kind = event->kind,
                                          .guard = event->guard,
                                          .hold = event->targets.hold_ms > 0};
-    const struct pending_answer answer = answer_of(from, event->lsn);
+    const struct pending_answer answer = answer_of_event(from, event);
 
     struct unstored *unstored = &server->unstored;
     struct event recorded = *event;
@@ -165,6 +186,7 @@ static bool event_record(struct server *server, const struct event *event,
     if (persist_event(server->persist, &stored, record) < 0)
         return false;
     unstored->count = 0;
+    relay_link_take(server, event, record, answer.more ? from->peer : NULL, from->request_id);
     DELAY_POINT("mutation.queued_journal");
     if (event_journal(server, event, record)) {
         DELAY_POINT("mutation.journal_answered");
@@ -277,6 +299,12 @@ static struct mutation_refusal event_do(struct server *server, struct event *eve
     return refusal.error ? refusal : event_happen(server, event, from);
 }
 
+struct mutation_refusal mutation_event(struct server *server, struct event *event,
+                                       const struct mutation_from *from)
+{
+    return event_do(server, event, from);
+}
+
 /* ---- What a request comes to ---- */
 
 enum step {
@@ -347,6 +375,51 @@ static const char *request_check(const struct request *request)
     return request->kind == REQUEST_GUARD_ABORT ? NULL : targets_check(&request->guard.targets);
 }
 
+/* What changes something at once, here and elsewhere. */
+static bool is_change(const struct request *request)
+{
+    return request->kind == REQUEST_INVALIDATE || request->kind == REQUEST_GUARD_COMMIT;
+}
+
+static const etag_targets *targets_of(const struct request *request)
+{
+    return request->kind == REQUEST_INVALIDATE ? &request->targets : &request->guard.targets;
+}
+
+/* Rule REACH_REFUSED: less than was asked for is never OK. Through the spool it never is: the
+ * writer counts on this host, and takes more as PENDING. */
+static struct mutation_refusal reach_check(const struct server *server,
+                                           const struct request *request,
+                                           const struct mutation_from *from)
+{
+    const etag_targets *targets = targets_of(request);
+    const etag_reach reach = relay_link_reach(server, targets->reach);
+
+    if (!from->peer || !is_change(request) || reach <= ETAG_REACH_HOST)
+        return done;
+    if (server->config.relay == RELAY_OFF)
+        return (struct mutation_refusal){
+            WIRE_ERROR_INVALID, "this daemon works without a relay, so nothing reaches further "
+                                "than this host: set relay: required in its configuration"};
+    if ((reach == ETAG_REACH_EVERYWHERE || targets->position == 0) &&
+        !outgoing_has_room(&server->relay.outgoing))
+        return (struct mutation_refusal){WIRE_ERROR_BUSY, "too many mutations wait for the relay"};
+    return done;
+}
+
+/* The event as the relay's log is to have it. */
+static void reach_set(const struct server *server, const struct request *request,
+                      struct event *event)
+{
+    etag_targets *targets = &event->targets;
+    const bool change = is_change(request);
+
+    targets->reach = change ? relay_link_reach(server, targets->reach) : ETAG_REACH_HOST;
+    targets->position = change ? targets->position : 0;
+    event->outgoing = change && targets->position == 0 && server->config.relay != RELAY_OFF;
+    event->outgoing_hold_ms = event->outgoing ? targets->hold_ms : 0;
+}
+
 static bool is_begin(const struct request *request)
 {
     return request->kind == REQUEST_GUARD_BEGIN || request->kind == REQUEST_GUARD_CONFIRM;
@@ -396,11 +469,14 @@ struct mutation_refusal mutation_request(struct server *server, const struct req
     if (wrong)
         return (struct mutation_refusal){WIRE_ERROR_INVALID, wrong};
     struct mutation_refusal refusal = limits_check(server, request, from);
+    if (!refusal.error)
+        refusal = reach_check(server, request, from);
     if (refusal.error)
         return refusal;
     const bool rearms = request->kind == REQUEST_GUARD_CONFIRM &&
                         !guards_find_open(&server->cache.guards, request->guard.id);
     const enum step step = step_of(server, request, &event);
+    reach_set(server, request, &event);
     if (step == STEP_EVENT)
         refusal = event_do(server, &event, from);
     if (refusal.error)
@@ -453,6 +529,10 @@ static bool guard_expire(struct server *server, struct guard *guard)
     (void)parsed;
     event.kind = EVENT_GUARD_EXPIRED;
     event.guard = guard->id;
+    event.has_mark = false;
+    /* Other hosts end their holds by themselves. */
+    event.outgoing = lingered && server->config.relay != RELAY_OFF;
+    event.outgoing_hold_ms = event.outgoing ? event.targets.hold_ms : 0;
     /* One that lingered counts as committed, and replicas lag behind that commit too. */
     if (!lingered)
         event.targets.hold_ms = 0;

@@ -20,6 +20,8 @@ struct mutation_from {
     struct spool_slot spool;
     /* of the file's owner */
     uint32_t uid;
+    /* the last part of a batch of the relay, which the peer is: see relay_link_settle() */
+    bool relay_batch;
 };
 
 /* Why it was not done, or is not safe. error 0: it was done, and the answer comes, or has gone
@@ -33,6 +35,11 @@ struct mutation_refusal {
 MUST_USE struct mutation_refusal mutation_request(struct server *server,
                                                   const struct request *request,
                                                   const struct mutation_from *from);
+
+/* An event that has everything but its LSN and its time: applied, recorded, answered. For the
+ * relay's. */
+MUST_USE struct mutation_refusal mutation_event(struct server *server, struct event *event,
+                                                const struct mutation_from *from);
 
 /* Purges everything, on the daemon's own account. False: not done (logged). */
 MUST_USE bool mutation_everything(struct server *server, const char *why);

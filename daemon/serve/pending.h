@@ -13,13 +13,17 @@
 struct pending_answer {
     /* 0: not yet known (the turn's submit fills it in) */
     uint64_t ticket;
-    enum { ANSWER_PEER, ANSWER_SPOOL, ANSWER_NOBODY } to;
+    enum { ANSWER_PEER, ANSWER_SPOOL, ANSWER_RELAY, ANSWER_NOBODY } to;
     uint64_t peer_id;
     uint64_t request_id;
     struct spool_slot spool;
     uint64_t lsn;
     /* of ANSWER_PEER, CLOCK_MONOTONIC */
     uint64_t arrived_ns;
+    /* of ANSWER_PEER: it was in the relay's log before, and no more was asked */
+    bool logged;
+    /* ... the relay has to say more */
+    bool more;
 };
 
 struct pending {

@@ -14,6 +14,7 @@
 #include "inspect.h"
 #include "mutation.h"
 #include "numbers.h"
+#include "relay_serve.h"
 #include "server.h"
 #include "text.h"
 
@@ -60,6 +61,7 @@ static void handle_hello(struct server *server, struct peer *peer, const struct 
     reply.hello.lease_ns = server->lease.length_ns;
     reply.hello.incarnation_id = server->cache.incarnation_id;
     reply.hello.linger_ns = server->config.linger_ns;
+    reply.hello.default_reach = relay_link_reach(server, ETAG_REACH_DEFAULT);
     if (peer->roles & ROLE_MUTATE) {
         spool_dir_learn(&server->spool.dir, peer->uid);
         reply.hello.spool_id = server->spool.dir.mark.id;
@@ -178,6 +180,9 @@ static const struct handler *handler_of(enum request_kind kind)
         [REQUEST_SYNC] = {ROLE_ADMIN, handle_sync},
         [REQUEST_PAUSE] = {ROLE_ADMIN, handle_pause},
         [REQUEST_RESUME] = {ROLE_ADMIN, handle_resume},
+        [REQUEST_RELAY_HELLO] = {ROLE_RELAY, relay_serve_hello},
+        [REQUEST_RELAY_BATCH] = {ROLE_RELAY, relay_serve_batch},
+        [REQUEST_RELAY_DONE] = {ROLE_RELAY, relay_serve_done},
     };
 
     return kind < COUNT_OF(handlers) && handlers[kind].handle ? &handlers[kind] : NULL;
@@ -192,6 +197,8 @@ static const char *role_missing(uint32_t role)
         return "this needs the role 'fill': see 'roles' in the daemon's configuration";
     case ROLE_MUTATE:
         return "this needs the role 'mutate': see 'roles' in the daemon's configuration";
+    case ROLE_RELAY:
+        return "this needs the role 'relay': see 'roles' in the daemon's configuration";
     default:
         return "this needs the role 'admin': see 'roles' in the daemon's configuration";
     }

@@ -13,6 +13,7 @@
 #include "mutation.h"
 #include "numbers.h"
 #include "recovery.h"
+#include "relay_serve.h"
 #include "reload.h"
 #include "request.h"
 #include "text.h"
@@ -190,6 +191,14 @@ static struct recovery_traces former_traces(const struct server *server)
     };
 }
 
+/* 0 or a negative errno: the state cannot be used. */
+static int state_load(struct server *server, struct recovery *recovery)
+{
+    const int r = recovery_load(recovery, server->store, &server->cache);
+
+    return r < 0 ? r : relay_link_load(server, !recovery->warm && recovery->had_former);
+}
+
 /* Store, index, and what the former run left. A state that turns out unusable while loading is
  * thrown away, and the index, which holds a part of it by then, is made anew. */
 static int state_open(struct server *server, struct recovery *recovery)
@@ -201,14 +210,14 @@ static int state_open(struct server *server, struct recovery *recovery)
         return fail(server, "state_refused", why.text);
     if (index_make(server, recovery) < 0)
         return -1;
-    if (recovery_load(recovery, server->store, &server->cache) < 0) {
+    if (state_load(server, recovery) < 0) {
         if (recovery_set_aside(recovery, server->store, &why) < 0)
             return fail(server, "state_refused", why.text);
         cache_deinit(&server->cache);
         server->index = index_close(server->index);
         if (index_make(server, recovery) < 0)
             return -1;
-        const int r = recovery_load(recovery, server->store, &server->cache);
+        const int r = state_load(server, recovery);
         if (r < 0)
             return fail_errno(server, "state_not_begun", r);
     }
@@ -318,6 +327,7 @@ static int spool_and_lease_open(struct server *server, const struct recovery *re
         .locked_ns = recovery->locked_ns,
         .endpoint = &server->endpoint,
         .store = server->store,
+        .freshness = &server->relay.freshness,
         .view = index_view(server->index),
         .spool = &server->spool.dir,
         .settle = state_settle,
@@ -341,6 +351,7 @@ static struct retention retention_of(const struct config *config)
         .count = config->events_kept,
         .bytes = min_of(config->events_kept_bytes, bytes_max),
         .age_ms = config->events_kept_ms,
+        .keep_outgoing = config->relay != RELAY_OFF,
     };
 }
 
@@ -432,7 +443,9 @@ static bool loading_go_on(struct server *server, uint64_t ns)
 
 static void turn_end(struct server *server)
 {
+    relay_serve_mark(server, server->stopping);
     mutation_turn_end(server);
+    relay_link_turn_end(server);
     peers_reap(&server->peers);
 }
 
@@ -597,6 +610,7 @@ void server_deinit(struct server *server)
     cache_deinit(&server->cache);
     server->index = index_close(server->index);
     spool_close(&server->spool);
+    relay_link_deinit(&server->relay);
     pending_deinit(&server->mutations);
     pending_deinit(&server->syncs);
     buffer_deinit(&server->scratch);

@@ -18,6 +18,7 @@
 #include "peer.h"
 #include "pending.h"
 #include "persist.h"
+#include "relay_link.h"
 #include "spool.h"
 #include "supervisor.h"
 
@@ -38,6 +39,7 @@ struct server {
     /* NULL: all entries of the former run are there */
     struct entry_loader *loader;
     struct lease lease;
+    struct relay_link relay;
     struct spool spool;
     struct loop *loop;
     /* errno with which the kernel refused io_uring; 0: it did not */

@@ -79,6 +79,19 @@ static bool event_expired(void *ctx, etag_str record)
            trimming->oldest_ms + trimming->age_ms <= trimming->now_ms;
 }
 
+/* Events up to this LSN may go. A mark that cannot be read holds nothing: the next start finds that
+ * out, and is cold. */
+static uint64_t trim_below(const struct checkpoint *checkpoint, struct store_txn *txn, uint64_t lsn)
+{
+    struct relay_mark mark;
+    etag_str bytes;
+
+    if (!checkpoint->retention.keep_outgoing || store_relay_of(txn, &bytes) != 0 ||
+        !relay_mark_parse(bytes, &mark))
+        return lsn;
+    return min_of(lsn, mark.published_lsn + 1);
+}
+
 static int events_trim(struct checkpoint *checkpoint, struct store_txn *txn, uint64_t lsn,
                        bool little_room)
 {
@@ -89,7 +102,7 @@ static int events_trim(struct checkpoint *checkpoint, struct store_txn *txn, uin
 
     if (little_room && keep > EVENTS_KEPT_MIN)
         keep = EVENTS_KEPT_MIN;
-    const struct store_trim trim = {.below_lsn = lsn,
+    const struct store_trim trim = {.below_lsn = trim_below(checkpoint, txn, lsn),
                                     .keep = keep,
                                     .bytes = retention->bytes,
                                     .most = EVENTS_TRIMMED_MAX,

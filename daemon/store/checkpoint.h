@@ -16,6 +16,8 @@ struct retention {
     uint64_t bytes;
     /* 0: no bound */
     uint64_t age_ms;
+    /* whatever the bounds say: events that the relay's log may not have yet */
+    bool keep_outgoing;
 };
 
 struct checkpoint {

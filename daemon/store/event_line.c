@@ -82,6 +82,14 @@ static int unstored_erase(struct store_txn *txn, etag_str record)
     return r;
 }
 
+/* Rule CURSOR_WITH_EVENTS. */
+static int mark_store(struct store_txn *txn, etag_str record)
+{
+    const etag_str mark = event_record_mark(record);
+
+    return mark.data ? store_put_relay(txn, mark) : 0;
+}
+
 int event_line_store(const struct event_line *line, struct store *store)
 {
     struct store_txn *txn;
@@ -98,6 +106,8 @@ int event_line_store(const struct event_line *line, struct store *store)
             r = guard_store(txn, &at->event, record);
         if (!r)
             r = unstored_erase(txn, record);
+        if (!r)
+            r = mark_store(txn, record);
     }
     return store_end(txn, r);
 }

@@ -154,9 +154,9 @@ def program_page(section, name, summary, here, pages):
     return page, parts
 
 
-def etagd_page(help_text, here, pages):
-    page, parts = program_page(8, "etagd", "shared-memory cache of HTTP entity tags", here, pages)
-    page.paragraph("Those that etagd.yaml(5) knows too, which says more of each:")
+def daemon_page(program, summary, others, help_text, here, pages):
+    page, parts = program_page(8, program, summary, here, pages)
+    page.paragraph(f"Those that {program}.yaml(5) knows too, which says more of each:")
     for name, value, text, normal in file_options(help_text):
         page.term(flag_term(name, value), f"{text}. Default: {normal}.")
     page.paragraph("Of the command line alone:")
@@ -164,14 +164,14 @@ def etagd_page(help_text, here, pages):
         if normal is None:
             page.term(flag_term(name, value), text.rstrip(".") + ".")
     tail(page, parts.items())
-    page.see_also(["etagd.yaml", "etagctl", "etag"])
+    page.see_also([f"{program}.yaml", *others])
     return page
 
 
-def yaml_page(help_text, here, pages):
-    page = Page(5, ["etagd.yaml"], "configuration of etagd", "etagd.yaml", pages)
-    parts = dict(parts_of((here / "etagd.yaml.text").read_text()))
-    advice = options_of((here / "options.text").read_text())
+def yaml_page(program, others, options, help_text, here, pages):
+    page = Page(5, [f"{program}.yaml"], f"configuration of {program}", f"{program}.yaml", pages)
+    parts = dict(parts_of((here / f"{program}.yaml.text").read_text()))
+    advice = options_of((here / options).read_text())
     page.heading("DESCRIPTION")
     page.text(parts.pop("DESCRIPTION"))
     page.heading("OPTIONS")
@@ -182,7 +182,7 @@ def yaml_page(help_text, here, pages):
             page.text(advice[name])
             page.rows.append(".RE")
     tail(page, parts.items())
-    page.see_also(["etagd", "etagctl"])
+    page.see_also(others)
     return page
 
 
@@ -197,4 +197,11 @@ def exporter_page(exporter, here, pages):
 
 def etagd_pages(etagd, here, pages):
     help_text = run(etagd)
-    return [etagd_page(help_text, here, pages), yaml_page(help_text, here, pages)]
+    return [daemon_page("etagd", "shared-memory cache of HTTP entity tags", ["etagctl", "etag"], help_text, here, pages),
+            yaml_page("etagd", ["etagd", "etagctl"], "options.text", help_text, here, pages)]
+
+
+def relay_pages(relay, here, pages):
+    help_text = run(relay)
+    return [daemon_page("etag-relay", "carries the promise of etagd to many hosts", ["etagd"], help_text, here, pages),
+            yaml_page("etag-relay", ["etag-relay", "etagd.yaml"], "relay-options.text", help_text, here, pages)]

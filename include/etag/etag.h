@@ -297,6 +297,36 @@ typedef struct etag_key {
     etag_str scheme;
 } etag_key;
 
+/* How far a mutation has to reach before its call says OK. Beyond this host it needs a relay
+ * (docs/operations.md). */
+typedef enum etag_reach {
+    /* as the daemon is configured: LOG where it requires a relay, else HOST */
+    ETAG_REACH_DEFAULT = 0,
+    /* no front end on this host answers 304 from older data */
+    ETAG_REACH_HOST = 1,
+    /* ... and the event is durable in the log that all hosts read: the others follow within
+     * L_net */
+    ETAG_REACH_LOG = 2,
+    /* ... and no front end on any host answers 304 from older data */
+    ETAG_REACH_EVERYWHERE = 3
+} etag_reach;
+
+/* How it was proved. */
+typedef enum etag_proof {
+    ETAG_PROOF_NONE = 0,
+    /* HOST: the daemon applied it */
+    ETAG_PROOF_DAEMON = 1,
+    /* HOST: it is in the spool, and no lease from before it runs any more */
+    ETAG_PROOF_WAIT = 2,
+    /* LOG: the relay put it there, or the caller did and gave its position */
+    ETAG_PROOF_LOGGED = 3,
+    /* EVERYWHERE: every host has said that it applied it */
+    ETAG_PROOF_ACKNOWLEDGED = 4,
+    /* EVERYWHERE: so long ago that no lease from before it runs. A machine that was paused
+     * meanwhile may still answer 304 for the rest of its lease */
+    ETAG_PROOF_TIME = 5
+} etag_proof;
+
 /* What a mutation names. Everything is borrowed. */
 typedef struct etag_targets {
     size_t size;
@@ -317,6 +347,11 @@ typedef struct etag_targets {
     /* of a guard only: how long its writer may keep it open, at most 86400000; 0: 600000. After
      * that the daemon waits guard_linger and takes it as committed */
     uint32_t max_ms;
+    /* of a guard: of its commit */
+    etag_reach reach;
+    /* what etagd.invalidate() returned in the transaction that is committed now: the event is in
+     * the log already; 0: it is not, and the relay puts it there */
+    uint64_t position;
 } etag_targets;
 
 /* ---- Requests, validators, answers ----------------------------------------------------------- */
@@ -666,6 +701,10 @@ typedef struct etag_receipt {
     size_t size;
     /* of the mutation; of a fill: the entry's fill LSN */
     uint64_t lsn;
+    /* of a mutation: what is proved; also where the call says PENDING */
+    etag_reach reach;
+    /* ... and how */
+    etag_proof proof;
 } etag_receipt;
 
 /* Fills as etag_fill() does, and waits for the daemon's verdict: for tools and tests. Blocks for at
@@ -736,14 +775,17 @@ ETAG_API ETAG_MUST_USE etag_status etag_vary_select(const etag_str *names, size_
 
 /* Makes every entry that depends on a target stale. Call it after the change is committed.
  * On OK: no front end on this host answers 304 from older data any more, and the event is recorded
- * (the daemon's state, or the spool). receipt->lsn is 0 where it went through the spool.
- * targets: borrowed. receipt: may be NULL. Blocks for at most timeout_ms, a file's writing aside
- * (the spool; with durability "power" two fsyncs too, which last as long as the disk takes: PENDING
- * if that was longer). Errors: PENDING (recorded in the spool, but the time did not suffice to
- * prove its effect: it comes within L of this return, or when the next daemon starts; until then
- * old 304s are possible); INVALID (nothing named; a malformed target), DENIED, UNAVAILABLE (no
- * daemon and no usable spool: nothing happened), TIMEOUT and FAILED (it may have happened: repeat
- * it; twice is harmless), VERSION, PROTOCOL, SYSTEM. */
+ * (the daemon's state, or the spool). receipt->lsn is 0 where it went through the spool. With a
+ * reach beyond this host OK says that too, and needs the time for it: with ETAG_REACH_EVERYWHERE
+ * some seconds where a host does not answer. targets: borrowed. receipt: may be NULL; filled in on
+ * OK and on PENDING. Blocks for at most timeout_ms, a file's writing aside (the spool; with
+ * durability "power" two fsyncs too, which last as long as the disk takes: PENDING if that was
+ * longer). Errors: PENDING (recorded, but the time did not suffice to prove all of its effect;
+ * receipt->reach says how much of it. In the spool: it comes within L of this return, or when the
+ * next daemon starts; until then old 304s are possible. On this host and not further: the relay
+ * publishes it when it can; the spool never proves more); INVALID (nothing named; a malformed
+ * target), DENIED, UNAVAILABLE (no daemon and no usable spool: nothing happened), TIMEOUT and
+ * FAILED (it may have happened: repeat it; twice is harmless), VERSION, PROTOCOL, SYSTEM. */
 ETAG_API ETAG_MUST_USE etag_status etag_invalidate(etag_client *client, const etag_targets *targets,
                                                    etag_receipt *receipt);
 

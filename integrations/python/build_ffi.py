@@ -34,7 +34,8 @@ struct py_response {
     int http_status, had_authorization, is_strong, withheld; int64_t last_modified; uint64_t max_age_s;
     uint32_t field_count, surrogate_count; };
 struct py_targets {
-    uint32_t resource_count, surrogate_count, prefix_count; int everything; uint32_t hold_ms, max_ms; };
+    uint32_t resource_count, surrogate_count, prefix_count; int everything; uint32_t hold_ms, max_ms, reach;
+    uint64_t position; };
 struct py_hash { int32_t len; char bytes[256]; };
 
 int py_open(etag_client **out, const struct py_options *o, const char *bytes, const char *lengths, uint32_t count);

@@ -59,7 +59,8 @@ struct py_response {
 struct py_targets {
     uint32_t resource_count, surrogate_count, prefix_count;
     int everything;
-    uint32_t hold_ms, max_ms;
+    uint32_t hold_ms, max_ms, reach;
+    uint64_t position;
 };
 struct py_hash {
     int32_t len;
@@ -451,6 +452,8 @@ static int py_read_targets(struct py_reader *r, const struct py_targets *t,
     room->targets.everything = t->everything != 0;
     room->targets.hold_ms = t->hold_ms;
     room->targets.max_ms = t->max_ms;
+    room->targets.reach = (etag_reach)t->reach;
+    room->targets.position = t->position;
     return r->missing ? ETAG_INVALID : ETAG_OK;
 }
 

@@ -376,6 +376,7 @@ static etag_status hello_accept(struct channel *channel, const struct reply *rep
     hello->counters_bytes = reply->hello.counters_bytes;
     hello->spool_id = reply->hello.spool_id;
     hello->linger_ns = reply->hello.linger_ns;
+    hello->default_reach = reply->hello.default_reach;
     const etag_status status = hello_assign_descriptors(channel, fault);
     if (status != ETAG_OK)
         return status;

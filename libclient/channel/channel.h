@@ -34,6 +34,7 @@ struct channel_hello {
     uint32_t roles;
     uint64_t clock_ns, lease_ns, incarnation_id, index_bytes, counters_bytes;
     uint64_t spool_id, linger_ns;
+    etag_reach default_reach;
     /* our own CLOCK_MONOTONIC_COARSE around the exchange */
     uint64_t clock_before_ns, clock_after_ns;
     /* -1: none. Owned by the channel until channel_take_hello */

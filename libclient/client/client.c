@@ -118,6 +118,7 @@ static etag_status adopt_hello(struct etag_client *client)
     client->hello_seen = true;
     client->spool_id = hello.spool_id;
     client->linger_ns = hello.linger_ns;
+    client->default_reach = hello.default_reach;
     client->events->greeted(client);
     return status;
 }

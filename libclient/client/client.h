@@ -63,12 +63,14 @@ struct etag_client {
     etag_spool_use spool_use;
     /* "": there can be none */
     char spool_path[SPOOL_PATH_BYTES_MAX];
-    /* of any daemon; the two below are the last one's */
+    /* of any daemon; the three below are the last one's */
     bool hello_seen;
     /* 0: none */
     uint64_t spool_id;
     /* guard_linger; also from a mark. 0: not known */
     uint64_t linger_ns;
+    /* also from a mark. DEFAULT: not known, or HOST */
+    etag_reach default_reach;
 
     /* op.h */
     struct etag_op *first_op, *last_op;

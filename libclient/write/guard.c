@@ -260,9 +260,7 @@ etag_status etag_guard_commit(etag_guard *guard, etag_receipt *receipt)
     struct op_outcome outcome;
     const etag_status status = guard_end(guard, REQUEST_GUARD_COMMIT, &outcome);
 
-    if (status == ETAG_OK)
-        op_give_receipt(receipt, outcome.lsn);
-    return status;
+    return op_give_receipt(status, receipt, &outcome.receipt);
 }
 
 etag_status etag_guard_abort(etag_guard *guard)

@@ -65,15 +65,13 @@ static etag_status invalidate_request(struct etag_client *client, const etag_tar
 etag_status etag_invalidate(etag_client *client, const etag_targets *targets, etag_receipt *receipt)
 {
     struct request request;
-    struct op_outcome outcome;
+    struct op_outcome outcome = {0};
 
     client_begin(client);
     etag_status status = invalidate_request(client, targets, &request);
     if (status == ETAG_OK)
         status = op_run(client, &request, &outcome);
-    if (status == ETAG_OK)
-        op_give_receipt(receipt, outcome.lsn);
-    return status;
+    return op_give_receipt(status, receipt, &outcome.receipt);
 }
 
 etag_status etag_invalidate_start(etag_client *client, const etag_targets *targets, etag_op **out)

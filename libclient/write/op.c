@@ -6,9 +6,12 @@
  *             within its patience, it goes to the spool
  *   spooled   recorded at T. OK at T + L (rule WRITER_WAIT); PENDING where the time is over before
  *   that
+ *   here      no front end on this host answers 304 from older data: by the daemon's first receipt,
+ *             or at T + L. It is to reach further (etag_reach), so only the daemon's last receipt
+ *             is OK; PENDING where the time is over before
  *   done
  *
- * In both phases it is sent again over each new connection (a mutation is harmless twice), and an
+ * In all phases it is sent again over each new connection (a mutation is harmless twice), and an
  * answer ends it at once: OK, or a definite error. Where the spool can't be used, it stays open:
  * what may have happened ends as TIMEOUT, what has not as UNAVAILABLE, or as what is wrong with the
  * connection.
@@ -29,11 +32,20 @@
 #define PATIENCE_PART 4 /* of the time that there is */
 #define SPARE_FRAME_BYTES_MAX 65536
 
-void op_give_receipt(etag_receipt *receipt, uint64_t lsn)
+etag_status op_give_receipt(etag_status status, etag_receipt *receipt, const etag_receipt *full)
 {
-    const etag_receipt full = {.size = sizeof(full), .lsn = lsn};
+    if (status == ETAG_OK || status == ETAG_PENDING)
+        (void)abi_out(receipt, full, sizeof(*full), ABI_FIRST_RECEIPT);
+    return status;
+}
 
-    (void)abi_out(receipt, &full, sizeof(full), ABI_FIRST_RECEIPT);
+/* How far this operation has to reach for OK, as far as it is known. */
+static etag_reach op_reach(const struct etag_op *op)
+{
+    if (op->asked != ETAG_REACH_DEFAULT)
+        return op->asked;
+    return op->client->default_reach > ETAG_REACH_HOST ? op->client->default_reach
+                                                       : ETAG_REACH_HOST;
 }
 
 /* ---- Life ---- */
@@ -90,7 +102,12 @@ static etag_status op_init(struct etag_op *op, struct etag_client *client, struc
     const uint32_t hold_ms = request->kind == REQUEST_INVALIDATE ? request->targets.hold_ms
                                                                  : request->guard.targets.hold_ms;
 
-    *op = (struct etag_op){.kind = request->kind, .frame = client->spare_frame};
+    *op = (struct etag_op){.kind = request->kind,
+                           .frame = client->spare_frame,
+                           .asked = request->kind == REQUEST_INVALIDATE ? request->targets.reach
+                                    : request->kind == REQUEST_GUARD_COMMIT
+                                        ? request->guard.targets.reach
+                                        : ETAG_REACH_HOST};
     client->spare_frame = (struct buffer){0};
     op->id = request->id = channel_new_id(&client->channel);
     op->deadline_ns = now + time_ns;
@@ -120,15 +137,22 @@ static void op_end(struct etag_op *op, etag_status status, const char *text, con
         counter_add(&op->client->counters->mutations_pending, 1);
 }
 
-static void op_succeed(struct etag_op *op, uint64_t lsn)
+/* So much is proved: all that was asked for, or no more than this host. Rule LESS_IS_PENDING. */
+static void op_prove(struct etag_op *op, uint64_t lsn, etag_reach reach, etag_proof proof)
 {
     fault_clear(&op->fault);
-    op->lsn = lsn;
-    op->phase = OP_DONE;
+    op->receipt.lsn = lsn;
+    op->receipt.reach = reach;
+    op->receipt.proof = proof;
+    op->phase = reach >= op_reach(op) ? OP_DONE : OP_HERE;
 }
 
 static const char pending_text[] =
     "recorded in the spool, but there was no time to prove that it has its effect";
+
+static const char here_text[] =
+    "no front end on this host answers 304 from older data, but there was no time to prove that it "
+    "has reached further";
 
 /* The time is over. */
 static void op_expire(struct etag_op *op)
@@ -139,6 +163,8 @@ static void op_expire(struct etag_op *op)
 
     if (op->phase == OP_SPOOLED) {
         op_end(op, ETAG_PENDING, pending_text, "");
+    } else if (op->phase == OP_HERE) {
+        op_end(op, ETAG_PENDING, here_text, "");
     } else if (op->maybe_done || op->sent.end > 0) {
         snprintf(text, sizeof(text), "no answer from the daemon on %s in time", channel->path);
         op_end(op, ETAG_TIMEOUT, text, why_not);
@@ -229,6 +255,8 @@ static void op_spool(struct etag_op *op)
     fault_clear(&op->fault);
     op->phase = OP_SPOOLED;
     client->linger_ns = op->record.linger_ns ? op->record.linger_ns : client->linger_ns;
+    if (op->record.log_reach)
+        client->default_reach = ETAG_REACH_LOG;
     counter_add(&client->counters->mutations_spooled, 1);
     /* Nothing depends on an abort's effect. */
     if (op->kind == REQUEST_GUARD_ABORT)
@@ -255,7 +283,7 @@ static void op_step(struct etag_op *op, uint64_t now_ns)
     if (op->phase == OP_OPEN && op->fault.status != ETAG_OK)
         op_end_if_hopeless(op);
     if (op->phase == OP_SPOOLED && time_coarse_ns() >= op_proven_ns(op))
-        op_succeed(op, 0);
+        op_prove(op, 0, ETAG_REACH_HOST, ETAG_PROOF_WAIT);
     if (op->phase != OP_DONE && now_ns >= op->deadline_ns)
         op_expire(op);
 }
@@ -265,6 +293,8 @@ static uint64_t op_next_ns(const struct etag_op *op)
 {
     if (op->phase == OP_DONE)
         return UINT64_MAX;
+    if (op->phase == OP_HERE)
+        return op->deadline_ns;
     if (op->phase == OP_OPEN)
         return min_of(op->spool_ns, op->deadline_ns);
     const uint64_t proven_ns = op_proven_ns(op);
@@ -344,7 +374,7 @@ etag_status op_run(struct etag_client *client, struct request *request, struct o
         status = op.fault.status;
         client->fault = op.fault;
     }
-    *outcome = (struct op_outcome){op.lsn, op.first_ns, op.maybe_done || op.sent.end > 0};
+    *outcome = (struct op_outcome){op.receipt, op.first_ns, op.maybe_done || op.sent.end > 0};
     op_deinit(&op);
     return status;
 }
@@ -406,12 +436,11 @@ etag_status etag_op_result(etag_op *op, etag_receipt *receipt)
     if (op->phase != OP_DONE)
         return ETAG_AGAIN;
     const etag_status status = op->fault.status;
-    if (status == ETAG_OK)
-        op_give_receipt(receipt, op->lsn);
-    else if (client)
+    if (status != ETAG_OK && client)
         client->fault = op->fault;
+    const etag_receipt full = op->receipt;
     (void)etag_op_forget(op);
-    return status;
+    return op_give_receipt(status, receipt, &full);
 }
 
 etag_op *etag_op_forget(etag_op *op)
@@ -436,8 +465,11 @@ void ops_answer(struct etag_client *client, const struct reply *reply)
         return;
     const etag_status status = channel_reply_status(reply, REPLY_RECEIPT, &fault);
     if (status == ETAG_OK) {
-        op_succeed(op, reply->lsn);
-        if (op->kind == REQUEST_INVALIDATE)
+        const __typeof__(reply->receipt) *told = &reply->receipt;
+        op_prove(op, told->lsn, told->reach, told->proof);
+        if (op->phase == OP_HERE && !told->more)
+            op_end(op, ETAG_PENDING, "the daemon proved less than was asked for", "");
+        if (op->phase == OP_DONE && op->kind == REQUEST_INVALIDATE)
             counter_add(&client->counters->invalidations, 1);
     } else if (status == ETAG_UNAVAILABLE) {
         op->busy = true; /* the next step sees to it */
@@ -488,6 +520,8 @@ void ops_detach(struct etag_client *client)
         struct etag_op *op = client->first_op;
         if (op->phase == OP_SPOOLED)
             op_end(op, ETAG_PENDING, pending_text, "");
+        else if (op->phase == OP_HERE)
+            op_end(op, ETAG_PENDING, here_text, "");
         else if (op->phase == OP_OPEN)
             op_end(op, op->maybe_done ? ETAG_TIMEOUT : ETAG_UNAVAILABLE, "the client was closed",
                    "");

@@ -15,6 +15,8 @@ enum op_phase {
     OP_OPEN,
     /* recorded; proven when the spool's wait is over, or by an answer */
     OP_SPOOLED,
+    /* proven on this host; it is to reach further, and only an answer says that it has */
+    OP_HERE,
     OP_DONE,
 };
 
@@ -45,15 +47,18 @@ struct etag_op {
     uint64_t spool_ns, deadline_ns;
     /* if spooled */
     struct spool_record record;
-    /* if done: of the answer, 0 where there was none */
-    uint64_t lsn;
+    /* DEFAULT: what the daemon, or the spool's mark, says */
+    etag_reach asked;
+    /* what is proved so far */
+    etag_receipt receipt;
     /* while open: why not through the spool; if done: the end */
     struct fault fault;
 };
 
 /* How an operation ended, for guards. */
 struct op_outcome {
-    uint64_t lsn;
+    /* of OK, and of PENDING */
+    etag_receipt receipt;
     uint64_t first_ns;
     /* see struct etag_op */
     bool maybe_done;
@@ -79,7 +84,9 @@ uint64_t ops_next_ns(const struct etag_client *client); /* CLOCK_MONOTONIC; UINT
 void ops_disown(struct etag_client *client);
 void ops_detach(struct etag_client *client);
 
-/* Copies as far as the caller's struct goes. */
-void op_give_receipt(etag_receipt *receipt, uint64_t lsn);
+/* Where the status is OK or PENDING: copies as far as the caller's struct goes. Returns the
+ * status. */
+MUST_USE etag_status op_give_receipt(etag_status status, etag_receipt *receipt,
+                                     const etag_receipt *full);
 
 #endif

@@ -458,6 +458,7 @@ static etag_status read_after_rename(const struct spool *spool, struct spool_rec
         return status;
     record->lease_ns = again.mark.lease_ns;
     record->linger_ns = again.mark.linger_ns;
+    record->log_reach = again.mark.log_reach;
     return ETAG_OK;
 }
 

@@ -35,6 +35,8 @@ struct spool_record {
     uint64_t lease_ns;
     /* of the same mark; 0: not known */
     uint64_t linger_ns;
+    /* of the same mark */
+    bool log_reach;
     /* also on error: the daemon may find it, though it is not proven that it will */
     bool in_place;
 };

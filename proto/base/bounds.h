@@ -59,6 +59,20 @@
 #define LOG_SCAN_MAX 10000 /* events that one request for the log looks at */
 #define ERROR_TEXT_BYTES_MAX 512
 
+/* The relay. */
+#define RELAY_BATCH_TARGETS_MAX                                                                    \
+    1024 /* events in one part of a batch; its names: TARGETS_PER_EVENT_MAX */
+#define RELAY_CURSOR_BYTES_MAX 69632 /* 8192 numbers of 8 bytes, and some */
+#define RELAY_LOG_ID_BYTES_MAX 255
+#define RELAY_ENGINE_BYTES_MAX 31 /* of its name, and of a reason: longer ones are cut */
+#define RELAY_REASON_BYTES_MAX 127
+#define L_NET_MS_MIN 100
+#define L_NET_MS_MAX 60000
+#define RELAY_QUEUE_MAX 4096 /* events that wait for the relay; beyond: one of everything */
+#define RELAY_QUEUE_BYTES_MAX (16u * 1024 * 1024) /* that these take */
+#define RELAY_WINDOW_MAX 64                       /* of them given to the relay and not done yet */
+#define RELAY_WINDOW_BYTES_MAX (1024u * 1024)
+
 /* A request decoded: what its arena may take. */
 #define ARENA_BYTES_MAX (8u * 1024u * 1024u)
 

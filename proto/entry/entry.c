@@ -134,6 +134,8 @@ const char *targets_check(const etag_targets *targets)
         return "hold_ms is over 3600000, an hour";
     if (targets->max_ms > GUARD_MS_MAX)
         return "max_ms is over 86400000, a day";
+    if ((unsigned)targets->reach > ETAG_REACH_EVERYWHERE)
+        return "reach is none of enum etag_reach";
 
     struct resource canonical;
     const char *wrong = NULL;

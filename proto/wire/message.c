@@ -59,6 +59,37 @@ const char *event_kind_word(uint32_t kind)
     return event_kind_known(kind) ? words[kind] : "unknown";
 }
 
+static bool reach_known(uint32_t reach)
+{
+    return reach <= ETAG_REACH_EVERYWHERE;
+}
+
+static bool proof_known(uint32_t proof)
+{
+    return proof <= ETAG_PROOF_TIME;
+}
+
+static bool outcome_known(uint32_t outcome)
+{
+    return outcome >= RELAY_LOGGED && outcome <= RELAY_REFUSED;
+}
+
+static bool relay_mode_known(uint32_t mode)
+{
+    return mode <= RELAY_REQUIRED;
+}
+
+const char *relay_mode_word(uint32_t mode)
+{
+    static const char *const words[] = {
+#define RELAY_MODE_WORD(name, number, word) [number] = word,
+        RELAY_MODES(RELAY_MODE_WORD)
+#undef RELAY_MODE_WORD
+    };
+
+    return relay_mode_known(mode) ? words[mode] : "unknown";
+}
+
 static const struct wire_member resource_members[] = {
     {1, TEXT, offsetof(etag_resource, host)},
     {2, TEXT, offsetof(etag_resource, target)},
@@ -171,6 +202,8 @@ static const struct wire_member targets_members[] = {
     {4, FLAG, offsetof(etag_targets, everything)},
     {5, NUMBER32, offsetof(etag_targets, hold_ms)},
     {6, NUMBER32, offsetof(etag_targets, max_ms)},
+    {7, NUMBER32, offsetof(etag_targets, reach), .known = reach_known},
+    {8, NUMBER64, offsetof(etag_targets, position)},
 };
 static const struct wire_type targets_type = {TYPE(targets, etag_targets), MEMBERS(targets_members),
                                               .unpacked = targets_unpacked};
@@ -185,6 +218,8 @@ typedef __typeof__(((struct request *)NULL)->guard) request_guard;
 typedef __typeof__(((struct request *)NULL)->list) request_list;
 typedef __typeof__(((struct request *)NULL)->clients) request_clients;
 typedef __typeof__(((struct request *)NULL)->log) request_log;
+typedef __typeof__(((struct request *)NULL)->relay_hello) request_relay_hello;
+typedef __typeof__(((struct request *)NULL)->relay_done) request_relay_done;
 
 static const struct wire_member hello_members[] = {
     {1, NUMBER32, offsetof(request_hello, protocol)},
@@ -235,6 +270,37 @@ static const struct wire_member log_members[] = {
 };
 static const struct wire_type log_type = {TYPE(log, request_log), MEMBERS(log_members)};
 
+static const struct wire_member relay_hello_members[] = {
+    {1, TEXT, offsetof(request_relay_hello, engine)},
+    {2, NUMBER32, offsetof(request_relay_hello, l_net_ms)},
+};
+static const struct wire_type relay_hello_type = {TYPE(relay_hello, request_relay_hello),
+                                                  MEMBERS(relay_hello_members)};
+
+static const struct wire_member relay_batch_members[] = {
+    {1, NUMBER64, offsetof(struct relay_batch, t0_ns)},
+    {2, EACH, offsetof(struct relay_batch, targets), offsetof(struct relay_batch, targets_count),
+     &targets_type, .max = RELAY_BATCH_TARGETS_MAX},
+    {3, FLAG, offsetof(struct relay_batch, everything)},
+    {4, TEXT, offsetof(struct relay_batch, cursor)},
+    {5, TEXT, offsetof(struct relay_batch, log_id)},
+    {6, FLAG, offsetof(struct relay_batch, member)},
+    {7, FLAG, offsetof(struct relay_batch, more)},
+    {8, NUMBER32, offsetof(struct relay_batch, l_net_ms)},
+    {9, TEXT, offsetof(struct relay_batch, reason)},
+};
+static const struct wire_type relay_batch_type = {TYPE(relay_batch, struct relay_batch),
+                                                  MEMBERS(relay_batch_members)};
+
+static const struct wire_member relay_done_members[] = {
+    {1, NUMBER64, offsetof(request_relay_done, token)},
+    {2, NUMBER32, offsetof(request_relay_done, outcome), .known = outcome_known},
+    {3, NUMBER64, offsetof(request_relay_done, position)},
+    {4, TEXT, offsetof(request_relay_done, text)},
+};
+static const struct wire_type relay_done_type = {TYPE(relay_done, request_relay_done),
+                                                 MEMBERS(relay_done_members)};
+
 #define REQUEST_BODY(name, body_type)                                                              \
     {                                                                                              \
         ETAGD__WIRE__REQUEST__BODY_##name, BODY, offsetof(struct request, hello),                  \
@@ -244,6 +310,7 @@ _Static_assert(REQUEST_HELLO + 1 == (int)ETAGD__WIRE__REQUEST__BODY_HELLO, "numb
 _Static_assert(REQUEST_GUARD_ABORT + 1 == (int)ETAGD__WIRE__REQUEST__BODY_GUARD_ABORT, "number");
 _Static_assert(REQUEST_CLIENTS + 1 == (int)ETAGD__WIRE__REQUEST__BODY_CLIENTS, "number");
 _Static_assert(REQUEST_LOG + 1 == (int)ETAGD__WIRE__REQUEST__BODY_LOG, "number");
+_Static_assert(REQUEST_RELAY_DONE + 1 == (int)ETAGD__WIRE__REQUEST__BODY_RELAY_DONE, "number");
 
 static const struct wire_member request_members[] = {
     {1, NUMBER64, offsetof(struct request, id)},
@@ -265,6 +332,9 @@ static const struct wire_member request_members[] = {
     REQUEST_BODY(GUARD_ABORT, guard_type),
     REQUEST_BODY(CLIENTS, clients_type),
     REQUEST_BODY(LOG, log_type),
+    REQUEST_BODY(RELAY_HELLO, relay_hello_type),
+    REQUEST_BODY(RELAY_BATCH, relay_batch_type),
+    REQUEST_BODY(RELAY_DONE, relay_done_type),
 };
 static const struct wire_type request_type = {TYPE(request, struct request),
                                               MEMBERS(request_members)};
@@ -273,6 +343,9 @@ static const struct wire_type request_type = {TYPE(request, struct request),
 
 typedef __typeof__(((struct reply *)NULL)->error) reply_error;
 typedef __typeof__(((struct reply *)NULL)->hello) reply_hello;
+typedef __typeof__(((struct reply *)NULL)->receipt) reply_receipt;
+typedef __typeof__(((struct reply *)NULL)->relay_hello) reply_relay_hello;
+typedef __typeof__(((struct reply *)NULL)->relay_publish) reply_relay_publish;
 typedef __typeof__(((struct reply *)NULL)->fill) reply_fill;
 typedef __typeof__(((struct reply *)NULL)->explain) reply_explain;
 typedef __typeof__(((struct reply *)NULL)->list) reply_list;
@@ -297,12 +370,19 @@ static const struct wire_member hello_reply_members[] = {
     {8, NUMBER64, offsetof(reply_hello, counters_bytes)},
     {9, NUMBER64, offsetof(reply_hello, spool_id)},
     {10, NUMBER64, offsetof(reply_hello, linger_ns)},
+    {11, NUMBER32, offsetof(reply_hello, default_reach), .known = reach_known},
 };
 static const struct wire_type hello_reply_type = {TYPE(hello_reply, reply_hello),
                                                   MEMBERS(hello_reply_members)};
 
-static const struct wire_member receipt_members[] = {{1, NUMBER64, 0}};
-static const struct wire_type receipt_type = {TYPE(receipt, uint64_t), MEMBERS(receipt_members)};
+static const struct wire_member receipt_members[] = {
+    {1, NUMBER64, offsetof(reply_receipt, lsn)},
+    {2, NUMBER32, offsetof(reply_receipt, reach), .known = reach_known},
+    {3, NUMBER32, offsetof(reply_receipt, proof), .known = proof_known},
+    {4, FLAG, offsetof(reply_receipt, more)},
+};
+static const struct wire_type receipt_type = {TYPE(receipt, reply_receipt),
+                                              MEMBERS(receipt_members)};
 
 static const struct wire_member fill_verdict_members[] = {
     {1, NUMBER32, offsetof(reply_fill, reason), .known = reason_known},
@@ -474,6 +554,22 @@ static const struct wire_member clients_reply_members[] = {
 static const struct wire_type clients_reply_type = {TYPE(clients_reply, reply_clients),
                                                     MEMBERS(clients_reply_members)};
 
+static const struct wire_member relay_hello_reply_members[] = {
+    {1, TEXT, offsetof(reply_relay_hello, cursor)},
+    {2, TEXT, offsetof(reply_relay_hello, log_id)},
+    {3, NUMBER64, offsetof(reply_relay_hello, incarnation)},
+    {4, NUMBER32, offsetof(reply_relay_hello, mode), .known = relay_mode_known},
+};
+static const struct wire_type relay_hello_reply_type = {TYPE(relay_hello_reply, reply_relay_hello),
+                                                        MEMBERS(relay_hello_reply_members)};
+
+static const struct wire_member relay_publish_members[] = {
+    {1, NUMBER64, offsetof(reply_relay_publish, token)},
+    {2, ONE, offsetof(reply_relay_publish, targets), .type = &targets_type},
+};
+static const struct wire_type relay_publish_type = {TYPE(relay_publish, reply_relay_publish),
+                                                    MEMBERS(relay_publish_members)};
+
 #define REPLY_BODY(name, body_type)                                                                \
     {                                                                                              \
         ETAGD__WIRE__REPLY__BODY_##name, BODY, offsetof(struct reply, error),                      \
@@ -482,6 +578,7 @@ static const struct wire_type clients_reply_type = {TYPE(clients_reply, reply_cl
 _Static_assert(REPLY_ERROR + 1 == (int)ETAGD__WIRE__REPLY__BODY_ERROR, "number");
 _Static_assert(REPLY_DONE + 1 == (int)ETAGD__WIRE__REPLY__BODY_DONE, "number");
 _Static_assert(REPLY_LOG + 1 == (int)ETAGD__WIRE__REPLY__BODY_LOG, "number");
+_Static_assert(REPLY_RELAY_PUBLISH + 1 == (int)ETAGD__WIRE__REPLY__BODY_RELAY_PUBLISH, "number");
 
 static const struct wire_member reply_members[] = {
     {1, NUMBER64, offsetof(struct reply, id)},
@@ -497,8 +594,46 @@ static const struct wire_member reply_members[] = {
     REPLY_BODY(DONE, empty_type),
     REPLY_BODY(CLIENTS, clients_reply_type),
     REPLY_BODY(LOG, log_reply_type),
+    REPLY_BODY(RELAY_HELLO, relay_hello_reply_type),
+    REPLY_BODY(RELAY_PUBLISH, relay_publish_type),
 };
 static const struct wire_type reply_type = {TYPE(reply, struct reply), MEMBERS(reply_members)};
+
+/* ---- What the relay may say ---- */
+
+const char *relay_l_net_check(uint32_t l_net_ms)
+{
+    return l_net_ms < L_NET_MS_MIN || l_net_ms > L_NET_MS_MAX ? "L_net is not 100 to 60000 ms"
+                                                              : NULL;
+}
+
+static size_t names_of(const etag_targets *targets)
+{
+    return targets->resource_count + targets->surrogate_count + targets->prefix_count;
+}
+
+const char *relay_batch_check(const struct relay_batch *batch)
+{
+    size_t names = 0;
+
+    if (batch->cursor.len > RELAY_CURSOR_BYTES_MAX)
+        return "the cursor is longer than 69632 bytes";
+    if (batch->log_id.len > RELAY_LOG_ID_BYTES_MAX)
+        return "the log's id is longer than 255 bytes";
+    for (size_t i = 0; i < batch->targets_count; i++) {
+        const char *const wrong = targets_check(&batch->targets[i]);
+        if (wrong)
+            return wrong;
+        names += names_of(&batch->targets[i]);
+    }
+    if (names > TARGETS_PER_EVENT_MAX)
+        return "a batch names more than 4096 targets: send it in parts";
+    if (batch->more)
+        return NULL;
+    if (batch->cursor.len == 0 || batch->log_id.len == 0)
+        return "the last part of a batch has no cursor, or no log";
+    return relay_l_net_check(batch->l_net_ms);
+}
 
 /* ---- Encoding and decoding ---- */
 
@@ -525,7 +660,8 @@ enum request_kind request_peek(etag_str payload)
 {
     const uint32_t number = wire_body(payload);
 
-    return number > 1 && number - 1 <= REQUEST_LOG ? (enum request_kind)(number - 1) : REQUEST_NONE;
+    return number > 1 && number - 1 <= REQUEST_RELAY_DONE ? (enum request_kind)(number - 1)
+                                                          : REQUEST_NONE;
 }
 
 const char *reply_decode(struct reply *out, struct arena *arena, etag_str bytes)

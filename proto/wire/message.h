@@ -11,7 +11,7 @@
 #include "entry.h"
 #include "frame.h"
 
-#define PROTOCOL_VERSION 1u
+#define PROTOCOL_VERSION 2u
 
 /* Roles of a peer (docs/security.md). */
 enum role {
@@ -20,6 +20,7 @@ enum role {
     /* implies read */
     ROLE_MUTATE = 4,
     ROLE_ADMIN = 8,
+    ROLE_RELAY = 16,
 };
 
 /* Errors on the wire: name, code, status that the library's caller gets, word. */
@@ -69,6 +70,9 @@ enum request_kind {
     REQUEST_GUARD_ABORT,
     REQUEST_CLIENTS,
     REQUEST_LOG,
+    REQUEST_RELAY_HELLO,
+    REQUEST_RELAY_BATCH,
+    REQUEST_RELAY_DONE,
 };
 
 /* Made up by the writer: 128 random bits. {0, 0}: none. */
@@ -98,6 +102,55 @@ enum event_kind {
 
 bool event_kind_known(uint32_t kind);
 const char *event_kind_word(uint32_t kind); /* never NULL */
+
+/* What the daemon makes of the relay (docs/operations.md): name, number on the wire, word of the
+ * configuration. */
+#define RELAY_MODES(X)                                                                             \
+    X(OFF, 0, "off")                                                                               \
+    X(OPTIONAL, 1, "optional")                                                                     \
+    X(REQUIRED, 2, "required")
+
+enum relay_mode {
+#define RELAY_MODE_ENUM(name, number, word) RELAY_##name = number,
+    RELAY_MODES(RELAY_MODE_ENUM)
+#undef RELAY_MODE_ENUM
+};
+
+const char *relay_mode_word(uint32_t mode); /* never NULL */
+
+/* What became of an event that the relay was given. */
+enum relay_outcome {
+    /* it is in the log, durably */
+    RELAY_LOGGED = 1,
+    /* ... and each member has acknowledged it */
+    RELAY_ACKNOWLEDGED = 2,
+    /* ... or so much time has passed that no lease from before it runs */
+    RELAY_BY_TIME = 3,
+    /* the log takes no such event, or knows no such position */
+    RELAY_REFUSED = 4,
+};
+
+/* One poll of the relay's log, or a part of it: see RelayBatch in etagd.proto. */
+struct relay_batch {
+    uint64_t t0_ns;
+    /* of one event each */
+    etag_targets *targets;
+    size_t targets_count;
+    bool everything;
+    etag_str cursor, log_id;
+    bool member, more;
+    uint32_t l_net_ms;
+    etag_str reason;
+};
+
+/* NULL, or what is wrong with a batch: bounds, malformed targets, a last part without cursor,
+ * log_id or l_net_ms (static text). The names of all targets together are one event's at most
+ * (TARGETS_PER_EVENT_MAX): what is more comes in parts. Holds become one, as long as the longest: a
+ * relay puts events with a hold into a part of their own. */
+MUST_USE const char *relay_batch_check(const struct relay_batch *batch);
+
+/* NULL, or what is wrong with an L_net. */
+MUST_USE const char *relay_l_net_check(uint32_t l_net_ms);
 
 struct request {
     uint64_t id;
@@ -141,6 +194,18 @@ struct request {
             uint32_t limit;
             bool newest_first;
         } log;
+        struct {
+            etag_str engine;
+            uint32_t l_net_ms;
+        } relay_hello;
+        struct relay_batch relay_batch;
+        struct {
+            uint64_t token;
+            enum relay_outcome outcome;
+            /* 0: not known */
+            uint64_t position;
+            etag_str text;
+        } relay_done;
     };
 };
 
@@ -158,6 +223,8 @@ enum reply_kind {
     REPLY_DONE,
     REPLY_CLIENTS,
     REPLY_LOG,
+    REPLY_RELAY_HELLO,
+    REPLY_RELAY_PUBLISH,
 };
 
 struct entry_view {
@@ -233,9 +300,17 @@ struct reply {
             uint32_t roles;
             uint64_t clock_ns, lease_ns, incarnation_id, index_bytes, counters_bytes;
             uint64_t spool_id, linger_ns;
+            /* DEFAULT: HOST */
+            etag_reach default_reach;
         } hello;
-        /* RECEIPT */
-        uint64_t lsn;
+        struct {
+            uint64_t lsn;
+            /* proved */
+            etag_reach reach;
+            etag_proof proof;
+            /* another one follows, and says more */
+            bool more;
+        } receipt;
         struct {
             etag_reason reason;
             uint64_t lsn;
@@ -276,6 +351,17 @@ struct reply {
             /* 0: no more */
             uint32_t next;
         } clients;
+        struct {
+            /* empty: none */
+            etag_str cursor, log_id;
+            uint64_t incarnation;
+            enum relay_mode mode;
+        } relay_hello;
+        struct {
+            uint64_t token;
+            /* with reach and position */
+            etag_targets targets;
+        } relay_publish;
         struct event_view event;
     };
 };

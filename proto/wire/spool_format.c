@@ -116,11 +116,11 @@ size_t spool_mark_format(const struct spool_mark *mark, char out[SPOOL_MARK_BYTE
     size_t len = (size_t)snprintf(
         out, SPOOL_MARK_BYTES_MAX,
         MARK_TITLE " %u\nid=%016" PRIx64 "\nsocket=%s\nlease_ns=%" PRIu64 "\nlinger_ns=%" PRIu64
-                   "\ndurability=%s\nrules=%016" PRIx64 "\nchanges=%" PRIu64 "\nowner=%" PRIu32
-                   "\nnobody=%" PRIu32 "\nanybody=%d\n",
+                   "\ndurability=%s\nlog_reach=%d\nrules=%016" PRIx64 "\nchanges=%" PRIu64
+                   "\nowner=%" PRIu32 "\nnobody=%" PRIu32 "\nanybody=%d\n",
         SPOOL_VERSION, mark->id, mark->socket, mark->lease_ns, mark->linger_ns,
-        mark->power ? "power" : "process", mark->rules, mark->changes, mark->owner, mark->nobody,
-        mark->anybody);
+        mark->power ? "power" : "process", mark->log_reach, mark->rules, mark->changes, mark->owner,
+        mark->nobody, mark->anybody);
 
     for (size_t i = 0; i < mark->writer_count; i++)
         len += (size_t)snprintf(out + len, SPOOL_MARK_BYTES_MAX - len, "uid=%" PRIu32 "\n",
@@ -199,7 +199,7 @@ static bool socket_take(etag_str *text, char out[SPOOL_SOCKET_BYTES])
 
 bool spool_mark_parse(etag_str text, struct spool_mark *out)
 {
-    uint64_t number, owner, nobody;
+    uint64_t number, owner, nobody, log_reach;
 
     *out = (struct spool_mark){0};
     if (!version_take(&text, &out->version) ||
@@ -213,12 +213,14 @@ bool spool_mark_parse(etag_str text, struct spool_mark *out)
     const etag_str durability = line_take(&text, "durability");
     out->power = str_equal(durability, ETAG_LIT("power"));
     if ((!out->power && !str_equal(durability, ETAG_LIT("process"))) ||
+        !number_take(&text, "log_reach", 10, 1, &log_reach) ||
         !number_take(&text, "rules", 16, UINT64_MAX, &out->rules) ||
         !number_take(&text, "changes", 10, UINT64_MAX, &out->changes) ||
         !number_take(&text, "owner", 10, UINT32_MAX, &owner) ||
         !number_take(&text, "nobody", 10, UINT32_MAX, &nobody) ||
         !number_take(&text, "anybody", 10, 1, &number))
         return false;
+    out->log_reach = log_reach == 1;
     out->owner = (uint32_t)owner;
     out->nobody = (uint32_t)nobody;
     out->anybody = number == 1;

@@ -50,7 +50,7 @@
  * uses no spool of another version. A daemon that finds one starts cold, since it may miss what a
  * file there means; of its mark it reads the first lines, up to linger_ns, which are the same in
  * every version: for how long the former daemon's promises may hold. */
-#define SPOOL_VERSION 1u
+#define SPOOL_VERSION 2u
 
 enum spool_name {
     /* none of ours */
@@ -102,6 +102,8 @@ struct spool_mark {
     uint64_t linger_ns;
     /* durability: a file and its name are synced before they count */
     bool power;
+    /* a mutation that asks for no reach wants ETAG_REACH_LOG, else HOST */
+    bool log_reach;
     /* every uid's files count */
     bool anybody;
     /* the daemon's uid: whoever sees another owner of the mark is in a user namespace, and so are

@@ -445,7 +445,7 @@ class Client:
         self.socket.connect(path)
         self.descriptors = []
         before = coarse_ns()
-        hello = fields_of(self.call(2, number(1, 1) + data(2, b"protocol_client.py"), 3))
+        hello = fields_of(self.call(2, number(1, 2) + data(2, b"protocol_client.py"), 3))
         after = coarse_ns()
         self.roles, self.lease_ns, self.linger_ns = first(hello, 3), first(hello, 5), first(hello, 10)
         self.spool_id = first(hello, 9)
@@ -535,7 +535,7 @@ def read_mark(directory, path):
             values["uid"].append(int(value))
         else:
             values[name] = value
-    if (lines[0] != "etagd-spool 1" or lines[-1] != "" or int(values["end"]) != len(values["uid"]) or int(values["owner"]) != owner
+    if (lines[0] != "etagd-spool 2" or lines[-1] != "" or int(values["end"]) != len(values["uid"]) or int(values["owner"]) != owner
             or values["socket"] != os.path.basename(path)):
         raise ValueError("the mark is not of this spool")
     return values

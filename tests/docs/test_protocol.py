@@ -67,7 +67,7 @@ class Wire(harness.Case):
         self.assertEqual(self.client.fill(self.index.token(), PAGE, b'"v1"', **what), 0)
 
     def test_hello(self):
-        self.assertEqual((self.client.roles, self.client.lease_ns), (15, self.etagd.lease_ms * 10**6))
+        self.assertEqual((self.client.roles, self.client.lease_ns), (31, self.etagd.lease_ms * 10**6))
         self.assertIsNotNone(self.index)
         self.assertNotEqual(self.client.spool_id, 0)
 

@@ -13,7 +13,7 @@ import unittest
 from machine import Machine
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-OURS = ["etagd", "etagctl", "libetag0", "libetag-dev", "libnginx-mod-http-etag-cache", "python3-etagd"]
+OURS = ["etagd", "etag-relay", "etagctl", "libetag0", "libetag-dev", "libnginx-mod-http-etag-cache", "python3-etagd"]
 NEEDED = [*OURS, "nginx", "procps"]
 SECURITY_MAX = 1.5
 SITE = """server { listen 80 default_server; location / {

@@ -114,7 +114,9 @@ static bool fake_answer(struct fake_daemon *d, int fd, const struct request *req
     } else {
         fake_count(d, request);
         reply.kind = REPLY_RECEIPT;
-        reply.lsn = ++d->lsn;
+        reply.receipt.lsn = ++d->lsn;
+        reply.receipt.reach = ETAG_REACH_HOST;
+        reply.receipt.proof = ETAG_PROOF_DAEMON;
     }
     switch (fake_get(d, mood)) {
     case FAKE_SILENT:
@@ -147,6 +149,14 @@ static bool fake_answer(struct fake_daemon *d, int fd, const struct request *req
         break;
     case FAKE_SLOW:
         poll(NULL, 0, fake_get(d, late_ms));
+        break;
+    case FAKE_TWO_RECEIPTS:
+        reply.receipt.more = true;
+        fake_send(fd, &reply, NULL, 0);
+        poll(NULL, 0, fake_get(d, late_ms));
+        reply.receipt.more = false;
+        reply.receipt.reach = ETAG_REACH_EVERYWHERE;
+        reply.receipt.proof = ETAG_PROOF_ACKNOWLEDGED;
         break;
     case FAKE_NONSENSE:
         (void)!send(fd, "\0\0\0\0\0\0", 6, MSG_NOSIGNAL);

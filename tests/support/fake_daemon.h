@@ -59,6 +59,8 @@ enum fake_mood {
     FAKE_DENIES,
     /* answers late_ms after the request */
     FAKE_SLOW,
+    /* "host" at once, "everywhere" late_ms after it */
+    FAKE_TWO_RECEIPTS,
 };
 
 struct fake_daemon {

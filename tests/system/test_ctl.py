@@ -85,7 +85,7 @@ class Json(CtlCase):
 
     def test_ping(self):
         said = self.has(self.d.ctl("ping"), software=str, protocol=int, incarnation=str, round_trip_us=int)
-        self.assertEqual(said["roles"], ["read", "fill", "mutate", "admin"])
+        self.assertEqual(said["roles"], ["read", "fill", "mutate", "admin", "relay"])
         self.assertEqual(said["lease_ms"], 500)
 
     def test_status(self):
@@ -527,7 +527,7 @@ class Input(CtlCase):
 
     def test_nothing(self):
         said = self.d.ctl("invalidate", "--stdin", text="")
-        self.assertEqual(said, {"lsn": None, "targets": 0, "events": 0})
+        self.assertEqual(said, {"lsn": None, "reach": None, "proof": "none", "targets": 0, "events": 0})
 
     def test_a_malformed_line_is_named_and_nothing_is_done(self):
         before = self.d.status()["lsn"]

@@ -187,7 +187,7 @@ class Clients(SeeingCase):
         self.assertEqual(len(mine), 1)
         client = mine[0]
         self.assertEqual((client["command"], client["uid"]), ("front_end", os.getuid()))
-        self.assertEqual(client["roles"], ["read", "fill", "mutate", "admin"])
+        self.assertEqual(client["roles"], ["read", "fill", "mutate", "admin", "relay"])
         self.assertRegex(client["software"], r"^libetag \d")
         self.assertGreater(client["counts"]["checks"], 0)
         self.assertAlmostEqual(client["counts"]["not_modified"], client["counts"]["checks"], delta=1)

@@ -314,6 +314,7 @@ static int mark_begin(struct spool_dir *dir, const struct config *config, uint64
         .lease_ns = max_of(dir->former.lease_ns, lease_ns),
         .linger_ns = config->linger_ns,
         .power = config->durability == DURABILITY_POWER,
+        .log_reach = config->relay == RELAY_REQUIRED,
         .owner = geteuid(),
         .nobody = config_overflow_uid(),
     };

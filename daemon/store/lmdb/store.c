@@ -405,6 +405,26 @@ int store_erase_guard(struct store_txn *txn, struct guard_id id)
     return code == MDB_NOTFOUND ? 0 : stored_error(code);
 }
 
+int store_put_relay(struct store_txn *txn, etag_str mark)
+{
+    return stored_put(txn, TABLE_META, val_of(STORED_RELAY_KEY, strlen(STORED_RELAY_KEY)),
+                      (etag_str){0}, mark);
+}
+
+int store_relay_of(struct store_txn *txn, etag_str *mark)
+{
+    return stored_get(txn->store, txn->lmdb, TABLE_META,
+                      val_of(STORED_RELAY_KEY, strlen(STORED_RELAY_KEY)), mark);
+}
+
+static int relay_erase(struct store_txn *txn)
+{
+    MDB_val key = val_of(STORED_RELAY_KEY, strlen(STORED_RELAY_KEY));
+    const int code = mdb_del(txn->lmdb, txn->store->tables[TABLE_META], &key, NULL);
+
+    return code == MDB_NOTFOUND ? 0 : stored_error(code);
+}
+
 /* Is the log with this event as its oldest one over a bound? */
 static bool trim_wants(const struct store_txn *txn, const struct store_trim *trim, MDB_val key,
                        MDB_val value)
@@ -471,6 +491,8 @@ static int clear_tables(struct store *store, const enum table *tables, size_t co
     for (size_t i = 0; !r && i < count; i++)
         r = stored_error(mdb_drop(txn->lmdb, store->tables[tables[i]], 0));
     if (!r)
+        r = relay_erase(txn);
+    if (!r)
         r = store_put_checkpoint_lsn(txn, 0);
     if (r && r != STORE_E_NOT_FOUND) {
         store_abort(txn);
@@ -479,7 +501,8 @@ static int clear_tables(struct store *store, const enum table *tables, size_t co
     return store_commit(txn);
 }
 
-/* Entries first: entries without the events that made them stale must never be left. */
+/* Entries first: entries without the events that made them stale must never be left, nor a cursor
+ * that says that they were applied. */
 int store_clear(struct store *store)
 {
     const int r = clear_tables(store, (enum table[]){TABLE_NAMES, TABLE_ENTRIES}, 2);

@@ -3,12 +3,12 @@
  * The store: LMDB, and nothing above it. Only its own files, store*.c, include lmdb.h. Bytes in,
  * bytes out: what they mean is record.h's matter; when they are written is persist.h's.
  *
- * Databases: meta (one record), entries (fingerprint -> record), names (canonical resource text,
- * cut, + fingerprint -> nothing: the ordered index for listing), events (LSN, big-endian ->
- * record), clocks (chunk number -> words), guards (id, big-endian -> LSN, record: the guards and
- * holds that are open, exactly). Every record carries a keyed checksum (SipHash of key and value
- * with the store's own hash key); a record that does not check is reported as STORE_E_DAMAGED and
- * never handed out.
+ * Databases: meta (one record, and the relay's mark), entries (fingerprint -> record), names
+ * (canonical resource text, cut, + fingerprint -> nothing: the ordered index for listing), events
+ * (LSN, big-endian -> record), clocks (chunk number -> words), guards (id, big-endian -> LSN,
+ * record: the guards and holds that are open, exactly). Every record carries a keyed checksum
+ * (SipHash of key and value with the store's own hash key); a record that does not check is
+ * reported as STORE_E_DAMAGED and never handed out.
  *
  * Errors: 0, negative errno (LMDB's own codes become -EIO, MAP_FULL and disk full -ENOSPC),
  * positive STORE_E_*. Threads: one writing transaction at a time (any one thread); reads from any
@@ -22,7 +22,7 @@
 #include "siphash.h"
 #include "why.h"
 
-#define STORE_FORMAT 1u /* of what LMDB holds; a state of another one is set aside unread */
+#define STORE_FORMAT 2u /* of what LMDB holds; a state of another one is set aside unread */
 
 enum {
     STORE_E_NOT_FOUND = 1,
@@ -169,6 +169,11 @@ MUST_USE int store_trim_events(struct store_txn *txn, const struct store_trim *t
 MUST_USE int store_put_clocks(struct store_txn *txn, uint32_t chunk, const uint64_t *words,
                               size_t count);
 MUST_USE int store_put_checkpoint_lsn(struct store_txn *txn, uint64_t lsn);
+/* The relay's mark (record.h), in place of the one before. */
+MUST_USE int store_put_relay(struct store_txn *txn, etag_str mark);
+/* It as the transaction sees it, borrowed until the next write. STORE_E_NOT_FOUND: there is
+ * none. */
+MUST_USE int store_relay_of(struct store_txn *txn, etag_str *mark);
 /* Everything but meta goes: a cold start. In transactions of its own. */
 MUST_USE int store_clear(struct store *store);
 
@@ -208,6 +213,10 @@ MUST_USE int store_list(struct store *store, etag_str prefix, etag_str after,
                         int (*each)(void *ctx, etag_str cursor, struct hash128 fingerprint,
                                     etag_str record),
                         void *ctx);
+
+/* The relay's mark. STORE_E_NOT_FOUND: there is none. */
+MUST_USE int store_get_relay(struct store *store, int (*found)(void *ctx, etag_str mark),
+                             void *ctx);
 
 uint64_t store_entry_count(struct store *store);
 uint64_t store_used_bytes(struct store *store);

@@ -38,6 +38,19 @@ int store_get_event(struct store *store, uint64_t lsn,
     return r ? r : found(ctx, lsn, record);
 }
 
+int store_get_relay(struct store *store, int (*found)(void *ctx, etag_str mark), void *ctx)
+{
+    CLEANUP(stored_txn_cleanup) MDB_txn *txn = NULL;
+    etag_str mark;
+    const int code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
+
+    if (code)
+        return stored_error(code);
+    const int r = stored_get(store, txn, TABLE_META,
+                             val_of(STORED_RELAY_KEY, strlen(STORED_RELAY_KEY)), &mark);
+    return r ? r : found(ctx, mark);
+}
+
 /* The log is cut at its front only, and a checkpoint covers events that may all be cut. */
 int store_last_lsn(struct store *store, uint64_t *lsn)
 {

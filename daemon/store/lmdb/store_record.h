@@ -110,6 +110,7 @@ MUST_USE int stored_put(struct store_txn *txn, enum table table, MDB_val key, et
                         etag_str body);
 
 #define STORED_META_KEY "meta"
+#define STORED_RELAY_KEY "relay"
 MUST_USE int stored_meta_get(const struct store *store, MDB_txn *txn, struct store_meta *out);
 MUST_USE int stored_meta_put(struct store_txn *txn, const struct store_meta *meta);
 

@@ -107,12 +107,17 @@ def _response_parts(response: Response) -> List[Optional[bytes]]:
     return [latin1(response.etag)] + field_parts(response.fields) + [utf8(name) for name in response.surrogates]
 
 
+REACHES = {"": 0, "host": 1, "log": 2, "everywhere": 3}  # etag_reach; "": as the daemon is configured
+
+
 def _targets(resources: Iterable[Resource], surrogates: Iterable[Text], prefixes: Iterable[Resource], everything: bool,
-             hold_ms: int, max_ms: int = 0) -> Tuple[Any, bytes, bytes, int]:
+             hold_ms: int, reach: str, position: int, max_ms: int = 0) -> Tuple[Any, bytes, bytes, int]:
+    if reach not in REACHES:
+        raise ValueError(f"reach cannot be {reach!r}; allowed are host, log, everywhere")
     resources, surrogates, prefixes = list(resources), list(surrogates), list(prefixes)
     struct = ffi.new("struct py_targets *", {
         "resource_count": len(resources), "surrogate_count": len(surrogates), "prefix_count": len(prefixes),
-        "everything": everything, "hold_ms": hold_ms, "max_ms": max_ms})
+        "everything": everything, "hold_ms": hold_ms, "max_ms": max_ms, "reach": REACHES[reach], "position": position})
     parts: List[Optional[bytes]] = []
     for host, target in resources:
         parts += [utf8(host), utf8(target)]
@@ -341,10 +346,12 @@ class Client:
     # ---- Mutations ----
 
     def invalidate(self, *, resources: Iterable[Resource] = (), surrogates: Iterable[Text] = (),
-                   prefixes: Iterable[Resource] = (), everything: bool = False, hold_ms: int = 0) -> int:
+                   prefixes: Iterable[Resource] = (), everything: bool = False, hold_ms: int = 0, reach: str = "",
+                   position: int = 0) -> int:
         """etag_invalidate(), after the change is committed. On return no front end answers 304 from older data.
+        reach: "host", "log" or "everywhere" (a front end of any host); position: where the transaction has put it into the log.
         Raises Pending, Unavailable, Timeout ... as etag.h says. Returns the LSN, 0 where it went through the spool."""
-        targets = _targets(resources, surrogates, prefixes, everything, hold_ms)
+        targets = _targets(resources, surrogates, prefixes, everything, hold_ms, reach, position)
         native = self._take()
         try:
             native.raise_for(lib.py_invalidate(native.client, *targets, native.number))
@@ -357,9 +364,11 @@ class Client:
         return await asyncio.get_running_loop().run_in_executor(None, lambda: self.invalidate(**targets))
 
     def guard(self, *, resources: Iterable[Resource] = (), surrogates: Iterable[Text] = (),
-              prefixes: Iterable[Resource] = (), everything: bool = False, hold_ms: int = 0, max_ms: int = 0) -> Guard:
-        """etag_guard_begin(): before COMMIT; waits for the daemon (or its spool)."""
-        targets, out = _targets(resources, surrogates, prefixes, everything, hold_ms, max_ms), ffi.new("etag_guard **")
+              prefixes: Iterable[Resource] = (), everything: bool = False, hold_ms: int = 0, max_ms: int = 0,
+              reach: str = "", position: int = 0) -> Guard:
+        """etag_guard_begin(): before COMMIT; waits for the daemon (or its spool). reach, position: of its commit, as invalidate()."""
+        targets = _targets(resources, surrogates, prefixes, everything, hold_ms, reach, position, max_ms)
+        out = ffi.new("etag_guard **")
         native = self._take()
         try:
             native.raise_for(lib.py_guard_begin(native.client, *targets, out))

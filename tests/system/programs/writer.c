@@ -4,7 +4,8 @@
  * took, as JSON:
  *
  *   invalidate TARGET...  begin TARGET...  confirm  commit  abort  forget  left  dispatch  fork
- *   TARGET: surrogate NAME, resource PATH, prefix PATH, all; also: hold MS, max MS
+ *   TARGET: surrogate NAME, resource PATH, prefix PATH, all; also: hold MS, max MS,
+ *   reach host|log|everywhere, position N
  *
  * usage: writer SOCKET TIMEOUT_MS allowed|never
  */
@@ -38,6 +39,13 @@ static const char *word(void)
     return strtok(NULL, " \n");
 }
 
+static etag_reach reach_read(const char *value)
+{
+    return strcmp(value, "host") == 0  ? ETAG_REACH_HOST
+           : strcmp(value, "log") == 0 ? ETAG_REACH_LOG
+                                       : ETAG_REACH_EVERYWHERE;
+}
+
 static void targets_read(struct wanted *w)
 {
     const char *kind;
@@ -65,6 +73,10 @@ static void targets_read(struct wanted *w)
             w->targets.hold_ms = (uint32_t)atoi(value);
         else if (strcmp(kind, "max") == 0)
             w->targets.max_ms = (uint32_t)atoi(value);
+        else if (strcmp(kind, "reach") == 0)
+            w->targets.reach = reach_read(value);
+        else if (strcmp(kind, "position") == 0)
+            w->targets.position = strtoull(value, NULL, 10);
         else
             exit(2);
     }
@@ -152,8 +164,10 @@ int main(int argc, char **argv)
         }
         const double began = now_ms();
         const etag_status status = step(client, &guard, command, &receipt);
-        printf("{\"status\": \"%s\", \"lsn\": %" PRIu64 ", \"ms\": %.3f, \"error\": \"",
-               status_word(status), receipt.lsn, now_ms() - began);
+        printf("{\"status\": \"%s\", \"lsn\": %" PRIu64
+               ", \"reach\": %d, \"proof\": %d, \"ms\": %.3f, \"error\": \"",
+               status_word(status), receipt.lsn, (int)receipt.reach, (int)receipt.proof,
+               now_ms() - began);
         for (const char *c = status == ETAG_OK ? "" : etag_client_error(client); *c; c++)
             putchar(*c == '"' || *c == '\\' ? '\'' : *c);
         printf("\"}\n");

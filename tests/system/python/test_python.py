@@ -218,6 +218,12 @@ class Lookups(Case):
         self.assertEqual(refused.exception.reason, "set_cookie")
         with self.assertRaises(etagd.Invalid):
             self.client.invalidate()
+        for reach in ("log", "everywhere"):
+            with self.assertRaisesRegex(etagd.Invalid, "works without a relay"):
+                self.client.invalidate(surrogates=["upload:42"], reach=reach)
+        self.assertGreater(self.client.invalidate(surrogates=["upload:42"], reach="host", position=7), 0)
+        with self.assertRaisesRegex(ValueError, "allowed are host, log, everywhere"):
+            self.client.invalidate(surrogates=["upload:42"], reach="galaxy")
         with self.assertRaises(etagd.Invalid):
             self.client.check(etagd.Request("GET", KEY, [("X", "y")] * 300))
 

@@ -174,7 +174,7 @@ class OtherDaemons(Case):
 
     @staticmethod
     def receipts(kind, _request_id):
-        return {4: data(4, number(1, 5)), 5: data(11, b"")}.get(kind)
+        return {4: data(4, number(1, 5) + number(2, 1) + number(3, 1)), 5: data(11, b"")}.get(kind)  # of this host, by the daemon
 
     def test_a_daemon_of_another_protocol(self):
         for closes in (True, False):

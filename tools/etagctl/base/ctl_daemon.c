@@ -35,7 +35,7 @@ bool ctl_client_connected(struct ctl *ctl, etag_client *client)
 
 /* ---- Channel ---- */
 
-const char *const role_words[ROLE_WORD_COUNT] = {"read", "fill", "mutate", "admin"};
+const char *const role_words[ROLE_WORD_COUNT] = {"read", "fill", "mutate", "admin", "relay"};
 
 bool ctl_daemon_init(struct ctl_daemon *daemon, struct ctl *ctl)
 {

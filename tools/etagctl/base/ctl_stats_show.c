@@ -226,6 +226,22 @@ static double percent(uint64_t part, uint64_t whole)
     return whole > 0 ? 100.0 * (double)part / (double)whole : 0;
 }
 
+static bool has_relay(const struct sample *now)
+{
+    return sample_number(now, "relay_l_net_ms") > 0 || sample_number(now, "relay_queue") > 0 ||
+           strcmp(sample_text(now, "relay"), "required") == 0;
+}
+
+static void print_relay(const struct sample *now)
+{
+    printf("relay         %s, %s: %" PRIu64 " ms left, read %" PRIu64 " ms ago; %" PRIu64
+           " events to publish\n",
+           sample_text(now, "relay"),
+           sample_number(now, "relay_connected") ? "connected" : "NOT CONNECTED",
+           sample_number(now, "relay_margin_ms"), sample_number(now, "relay_fresh_age_ms"),
+           sample_number(now, "relay_queue"));
+}
+
 static void print_state(const struct stats_view *view)
 {
     const struct sample *now = view->now;
@@ -237,6 +253,8 @@ static void print_state(const struct stats_view *view)
            "\n",
            sample_text(now, "lease"), sample_number(now, "lease_margin_ms"),
            sample_number(now, "lease_ms"), sample_number(now, "lease_margin_min_ms"));
+    if (has_relay(now))
+        print_relay(now);
     printf("index         %" PRIu64 " of %" PRIu64 " entries (%.1f %%), pool %.1f %%, %s bytes\n",
            entries, capacity, percent(entries, capacity),
            percent(sample_number(now, "pool_units_used"), sample_number(now, "pool_units")),
@@ -262,6 +280,9 @@ static const char *advice(const struct stats_view *view)
 
     if (strcmp(sample_text(now, "lease"), "paused") == 0)
         return "paused: every front end renders. 'etagctl resume' ends it";
+    if (strcmp(sample_text(now, "relay"), "required") == 0 &&
+        sample_number(now, "relay_margin_ms") == 0)
+        return "no lease, as the relay proves nothing: see 'etag-relay status' and its log";
     if (strcmp(sample_text(now, "lease"), "held") != 0)
         return "no lease: every front end renders. See the daemon's log for why";
     if (strcmp(sample_text(now, "store"), "ok") != 0)

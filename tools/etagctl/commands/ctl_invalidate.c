@@ -9,11 +9,22 @@
 #include "ctl_output.h"
 #include "ctl_target_lines.h"
 #include "ctl_targets.h"
+#include "numbers.h"
+#include "text.h"
 
 #include <errno.h>
 #include <inttypes.h>
 
 #define INPUT_BYTES_FIRST 65536
+
+static const char *const reach_words[] = {
+    [ETAG_REACH_HOST] = "host", [ETAG_REACH_LOG] = "log", [ETAG_REACH_EVERYWHERE] = "everywhere"};
+static const char *const proof_words[] = {[ETAG_PROOF_NONE] = "none",
+                                          [ETAG_PROOF_DAEMON] = "daemon",
+                                          [ETAG_PROOF_WAIT] = "wait",
+                                          [ETAG_PROOF_LOGGED] = "logged",
+                                          [ETAG_PROOF_ACKNOWLEDGED] = "acknowledged",
+                                          [ETAG_PROOF_TIME] = "time"};
 
 struct batch {
     struct ctl *ctl;
@@ -22,6 +33,9 @@ struct batch {
     struct ctl_targets targets;
     bool from_stdin;
     uint64_t hold_ms;
+    etag_reach reach;
+    /* of the last event */
+    etag_receipt receipt;
     /* standard input: targets borrow from it */
     char *input;
     uint64_t lsn, event_count, target_count;
@@ -49,10 +63,11 @@ static bool batch_send(struct batch *batch)
         batch->client = ctl_client_open(ctl);
     if (!batch->client)
         return false;
-    etag_receipt receipt;
-    ETAG_INIT(&receipt);
+    ETAG_INIT(&batch->receipt);
     batch->targets.targets.hold_ms = (uint32_t)batch->hold_ms;
-    const etag_status status = etag_invalidate(batch->client, &batch->targets.targets, &receipt);
+    batch->targets.targets.reach = batch->reach;
+    const etag_status status = etag_invalidate(batch->client, &batch->targets.targets,
+                                               &batch->receipt);
     if (status != ETAG_OK) {
         ctl->exit_status = ctl_fail(ctl, status, etag_client_error(batch->client));
         if (batch->event_count > 0)
@@ -60,8 +75,8 @@ static bool batch_send(struct batch *batch)
                     batch->target_count);
         return false;
     }
-    batch->lsn = receipt.lsn;
-    batch->spooled |= receipt.lsn == 0;
+    batch->lsn = batch->receipt.lsn;
+    batch->spooled |= batch->receipt.lsn == 0;
     batch->event_count++;
     batch->target_count += ctl_targets_count(&batch->targets);
     ctl_targets_clear(&batch->targets);
@@ -122,16 +137,31 @@ static bool read_lines(struct batch *batch)
 
 /* ---- The command ---- */
 
-static bool target_pass(struct ctl *ctl, void *into, int option, const char *value)
+static bool take_reach(struct batch *batch, const char *value)
 {
-    (void)ctl, (void)into, (void)option, (void)value;
-    return true;
+    for (size_t i = 0; i < COUNT_OF(reach_words); i++)
+        if (reach_words[i] && strcmp(value, reach_words[i]) == 0) {
+            batch->reach = (etag_reach)i;
+            return true;
+        }
+    ctl_usage_error(batch->ctl, "--reach cannot be \"%s\"; allowed are host, log, everywhere",
+                    value);
+    return false;
+}
+
+/* What is for all events of the call. */
+static bool reach_take(struct ctl *ctl, void *into, int option, const char *value)
+{
+    (void)ctl;
+    return option != 'R' || take_reach(into, value);
 }
 
 static bool target_take(struct ctl *ctl, void *into, int option, const char *value)
 {
     struct batch *batch = into;
 
+    if (option == 'R')
+        return true; /* reach_take */
     if (ctl_targets_full(&batch->targets) && !batch_send(batch))
         return false;
     const char *wrong = ctl_targets_add(&batch->targets, option, value ? value : "");
@@ -140,13 +170,13 @@ static bool target_take(struct ctl *ctl, void *into, int option, const char *val
     return !wrong;
 }
 
-/* Twice, since --hold-ms is for all events of the call, wherever it is: thousands of targets are
- * sent while the rest is parsed. */
+/* Twice, since --hold-ms and --reach are for all events of the call, wherever they are: thousands
+ * of targets are sent while the rest is parsed. */
 static bool parse(struct ctl *ctl, struct batch *batch)
 {
     const struct ctl whole = *ctl;
 
-    if (!ctl_parse(ctl, target_pass, batch))
+    if (!ctl_parse(ctl, reach_take, batch))
         return false;
     ctl->argc = whole.argc;
     ctl->argv = whole.argv;
@@ -172,6 +202,8 @@ static int invalidate_run(struct ctl *ctl)
         doc_number_or_null(out, "lsn", batch->lsn);
         if (batch->spooled)
             doc_bool(out, "spooled", true);
+        doc_text(out, "reach", str_of(reach_words[batch->receipt.reach]));
+        doc_text(out, "proof", str_of(proof_words[batch->receipt.proof]));
         doc_number(out, "targets", batch->target_count);
         doc_number(out, "events", batch->event_count);
         output_doc(ctl, out);
@@ -185,6 +217,7 @@ static int invalidate_run(struct ctl *ctl)
 static const struct ctl_option invalidate_options[] = {
     CTL_TARGET_OPTIONS,
     CTL_HOLD_OPTION(struct batch),
+    {'R', "reach", "R", "host, log or everywhere: what OK proves (as configured)"},
     {'i', "stdin", NULL, "more, one a line: 'surrogate upload:42', 'all', ...",
      CTL_FLAG(struct batch, from_stdin)},
     {0}};
@@ -197,7 +230,10 @@ const struct ctl_command ctl_invalidate = {
     "answers 304 from what was filled before. Lines of --stdin: 'resource //host/path',\n"
     "'surrogate name', 'prefix /p/', 'all'; thousands become several events. One that is\n"
     "malformed: nothing of the input is done. Without a daemon it goes through the spool,\n"
-    "which takes a second or so and gives no LSN: 'spooled' is printed.",
+    "which takes a second or so and gives no LSN: 'spooled' is printed.\n"
+    "With --reach log the event is in the log that all hosts read, with everywhere no\n"
+    "front end of any host answers 304 from older data: that may take some seconds,\n"
+    "see --timeout-ms. Both need a relay.",
     invalidate_options,
     false,
     invalidate_run};

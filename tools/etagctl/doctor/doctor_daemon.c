@@ -92,9 +92,9 @@ static void say_roles(struct doctor *doctor)
     const uint32_t roles = doctor->daemon.channel.hello.roles;
     char words[64];
 
-    (void)snprintf(words, sizeof(words), "%s%s%s%s", roles & ROLE_READ ? " read" : "",
+    (void)snprintf(words, sizeof(words), "%s%s%s%s%s", roles & ROLE_READ ? " read" : "",
                    roles & ROLE_FILL ? " fill" : "", roles & ROLE_MUTATE ? " mutate" : "",
-                   roles & ROLE_ADMIN ? " admin" : "");
+                   roles & ROLE_ADMIN ? " admin" : "", roles & ROLE_RELAY ? " relay" : "");
     if (roles)
         doctor_say(doctor, FINDING_OK, "roles", NULL, "this user may%s", words);
     else
@@ -204,6 +204,42 @@ void doctor_lease(struct doctor *doctor)
                        "(CPUWeight=), or a longer lease (lease-ms)"
                      : NULL,
                "at its smallest %" PRIu64 " ms before a renewal, of %" PRIu64, least_ms, length_ms);
+}
+
+/* ---- The relay ---- */
+
+static void say_relay(struct doctor *doctor)
+{
+    uint64_t connected = 0, margin_ms = 0, l_net_ms = 0, queue = 0, full = 0;
+    const etag_str mode = doctor_text(doctor, "relay");
+
+    if (!mode.data || str_equal(mode, ETAG_LIT("off")))
+        return;
+    const bool required = str_equal(mode, ETAG_LIT("required"));
+    (void)doctor_number(doctor, "relay_connected", &connected);
+    (void)doctor_number(doctor, "relay_margin_ms", &margin_ms);
+    (void)doctor_number(doctor, "relay_l_net_ms", &l_net_ms);
+    (void)doctor_number(doctor, "relay_queue", &queue);
+    (void)doctor_number(doctor, "relay_queue_full", &full);
+    if (!connected)
+        doctor_say(doctor, required ? FINDING_FAIL : FINDING_WARN, "relay",
+                   "start etag-relay on this host; its log says why it does not stay",
+                   "not connected: %s",
+                   required ? "every front end renders" : "events of other hosts do not come");
+    else if (margin_ms == 0)
+        doctor_say(doctor, required ? FINDING_FAIL : FINDING_WARN, "relay",
+                   "'etag-relay status' and its log say what keeps it from reading",
+                   "connected, and has proved nothing for %" PRIu64 " ms", l_net_ms);
+    else
+        doctor_say(doctor, FINDING_OK, "relay", NULL,
+                   "connected, %" PRIu64 " of %" PRIu64 " ms left, %" PRIu64 " events wait",
+                   margin_ms, l_net_ms, queue);
+    if (full > 0)
+        doctor_say(doctor, FINDING_WARN, "outgoing",
+                   "the relay was away or slow: see relay_queue_full in the daemon's log",
+                   "%" PRIu64 " times more events waited for the relay than there is room for, and "
+                   "all hosts purged everything",
+                   full);
 }
 
 /* ---- Tables ---- */
@@ -336,6 +372,7 @@ void doctor_tables(struct doctor *doctor)
     doctor_say(doctor, FINDING_OK, "start", NULL,
                str_equal(start, ETAG_LIT("warm")) ? "warm: the former state is in use"
                                                   : "cold: it began empty; its log says why");
+    say_relay(doctor);
     say_occupancy(doctor);
     say_clocks(doctor);
     say_guards(doctor);

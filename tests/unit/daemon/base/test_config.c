@@ -279,7 +279,7 @@ CASE(help_names_every_option_and_version_is_told)
         "--socket=PATH", "--state-dir=DIR", "--capacity=N",    "--clocks=N",    "--lease-ms=N",
         "--durability=", "--loop=L",        "--huge-pages=H",  "--pool-mib=N",  "--map-mib=N",
         "--log-level=L", "--idle-ms=N",     "--socket-mode=M", "--config=FILE", "--check-config",
-        "--version",     "--role=RULE",
+        "--version",     "--role=RULE",     "--relay=R",
     };
 
     assert_int_equal(load_catching(f, STDOUT_FILENO, (char *[]){"etagd", "--help", NULL}), 1);
@@ -301,7 +301,7 @@ static uint32_t roles_of(const struct config *config, uint32_t uid, uint32_t gid
     return config_roles(config, &peer, 77, 65534);
 }
 
-#define ROLES_ALL (ROLE_READ | ROLE_FILL | ROLE_MUTATE | ROLE_ADMIN)
+#define ROLES_ALL (ROLE_READ | ROLE_FILL | ROLE_MUTATE | ROLE_ADMIN | ROLE_RELAY)
 
 CASE(without_rules_only_root_and_the_daemons_uid_have_roles)
 {
@@ -465,7 +465,7 @@ CASE(what_is_printed_is_a_file_that_means_the_same)
         f,
         "socket: \"/a \\\"b\\\\\\x01\xc3\xa4\\N\\x81\\L\\uFEFF\"\nstate-dir: /d\ncapacity: 5001\n"
         "clocks: 5000\nlease-ms: 100\nguard-linger-ms: 200\n"
-        "durability: power\nloop: epoll\nhuge-pages: off\npool-mib: 3\n"
+        "durability: power\nrelay: required\nloop: epoll\nhuge-pages: off\npool-mib: 3\n"
         "map-mib: 4\nlog-level: debug\nsocket-mode: 0640\nidle-ms: 7\n"
         "roles: {admin: [uid:5, gid:6], fill: all, mutate: uid:5}\n");
     for (int i = 0; i < 2; i++) {

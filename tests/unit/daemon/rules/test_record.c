@@ -327,6 +327,65 @@ CASE(an_event_takes_entries_along)
     buffer_deinit(&without);
 }
 
+/* CURSOR_WITH_EVENTS: one record. */
+EVENT_CASE(a_mark_goes_with_its_event)
+{
+    struct event event;
+    struct relay_mark mark;
+
+    assert_null(event_record_mark(bytes_of(&f->buffer)).data);
+    f->event.outgoing = true;
+    f->event.outgoing_hold_ms = 123;
+    f->event.has_mark = true;
+    f->event.mark = (struct relay_mark){.cursor = ETAG_LIT("1:2:x"),
+                                        .log_id = ETAG_LIT("log"),
+                                        .published_lsn = UINT64_MAX,
+                                        .everything_due = true};
+    f->buffer.len = 0;
+    assert_int_equal(event_record_pack(&f->buffer, &f->event), 0);
+    assert_true(event_record_parse(bytes_of(&f->buffer), 78, &event, &f->arena));
+    assert_true(event.outgoing && event.has_mark && event.mark.everything_due);
+    assert_int_equal(event.outgoing_hold_ms, 123);
+    assert_str(event.mark.cursor, "1:2:x");
+    assert_str(event.mark.log_id, "log");
+    assert_true(event.mark.published_lsn == UINT64_MAX);
+    assert_int_equal(event.targets.surrogate_count, 3);
+    assert_str(event.targets.prefixes[0].target, "/p/");
+    assert_true(relay_mark_parse(event_record_mark(bytes_of(&f->buffer)), &mark));
+    assert_str(mark.cursor, "1:2:x");
+    for (size_t len = 0; len < f->buffer.len; len++)
+        if (parse_event_copy(f->buffer.bytes, len))
+            fail_msg("accepted: %zu bytes of %zu", len, f->buffer.len);
+    ETAG_INIT(&f->event.targets); /* for the mark alone */
+    f->event.outgoing = false;
+    f->event.mark.log_id = f->event.mark.cursor = (etag_str){0};
+    f->buffer.len = 0;
+    assert_int_equal(event_record_pack(&f->buffer, &f->event), 0);
+    assert_true(event_record_parse(bytes_of(&f->buffer), 79, &event, &f->arena));
+    assert_true(event_is_carrier(&event));
+    assert_int_equal(event.mark.cursor.len, 0);
+}
+
+TEST(a_mark_that_is_none_is_refused)
+{
+    struct relay_mark mark;
+    const char right[] = "\1\0\0\0\0\0\0\0\0\1\0Lcursor";
+    char changed[sizeof(right)];
+
+    assert_true(relay_mark_parse((etag_str){right, sizeof(right) - 1}, &mark));
+    assert_int_equal(mark.published_lsn, 1);
+    assert_str(mark.cursor, "cursor");
+    for (size_t len = 0; len < 12; len++) /* a cursor of no log is none */
+        assert_false(relay_mark_parse((etag_str){right, len}, &mark));
+    assert_false(relay_mark_parse((etag_str){right, 12}, &mark)); /* a log without a cursor */
+    memcpy(changed, right, sizeof(right));
+    changed[8] = 2;
+    assert_false(relay_mark_parse((etag_str){changed, sizeof(right) - 1}, &mark));
+    memcpy(changed, right, sizeof(right));
+    changed[9] = 0; /* the cursor of an unnamed log */
+    assert_false(relay_mark_parse((etag_str){changed, sizeof(right) - 1}, &mark));
+}
+
 CASE(everything_is_a_target_too)
 {
     struct event made = {.wall_ms = 1};
@@ -360,7 +419,7 @@ CASE(the_largest_event_comes_back_and_needs_its_arena)
     arena_deinit(&f->arena);
 
     /* One more than allowed: the count of resources becomes 1. */
-    const size_t resource_count_at = 1 + 8 + 4 + 4 + 1;
+    const size_t resource_count_at = 1 + 8 + 4 + 4 + 1 + 16 + 4 + 4 + 1;
     f->buffer.bytes[resource_count_at] = 1;
     arena_init(&f->arena, ARENA_BYTES_MAX);
     assert_false(event_record_parse(bytes_of(&f->buffer), 1, &event, &f->arena));

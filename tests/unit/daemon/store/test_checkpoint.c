@@ -123,6 +123,40 @@ CASE(what_no_checkpoint_covers_stays_whatever_the_bounds)
     assert_int_equal(events_of(f).count, 1501);
 }
 
+static void put_mark(const struct fixture *f, uint64_t published_lsn)
+{
+    struct event event = {.has_mark = true, .mark.published_lsn = published_lsn};
+    struct buffer record = {0};
+    struct store_txn *txn;
+
+    ETAG_INIT(&event.targets);
+    assert_int_equal(event_record_pack(&record, &event), 0);
+    assert_int_equal(store_begin(f->at.store, &txn), 0);
+    assert_int_equal(
+        store_put_relay(txn, event_record_mark((etag_str){(const char *)record.bytes, record.len})),
+        0);
+    assert_int_equal(store_commit(txn), 0);
+    buffer_deinit(&record);
+}
+
+/* OUTGOING_KEPT. */
+CASE(what_the_relays_log_may_lack_stays_whatever_the_bounds)
+{
+    const struct retention retention = {.count = 1, .keep_outgoing = true};
+
+    put_events(f, 1, 2000, time_wall_ms(), 1);
+    put_mark(f, 700);
+    (void)checkpoint(f, retention, 2000, false);
+    assert_int_equal(events_of(f).first, 701);
+    put_mark(f, 5000);
+    (void)checkpoint(f, retention, 2000, false);
+    assert_int_equal(events_of(f).first, 2000);
+    put_events(f, 2001, 2100, time_wall_ms(), 1);
+    put_mark(f, 1);
+    (void)checkpoint(f, (struct retention){.count = 1}, 2100, false); /* relay: off */
+    assert_int_equal(events_of(f).first, 2100);
+}
+
 CASE(bytes_are_bounded)
 {
     const uint64_t bytes = UINT64_C(1) << 20;

@@ -192,12 +192,12 @@ CASE(versions_must_agree)
     f->daemon.mood = FAKE_OTHER_VERSION;
     fake_start(&f->daemon, true);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_VERSION);
-    expect_text(f, "libetag " ETAG_VERSION_STRING " speaks protocol 1");
+    expect_text(f, "libetag " ETAG_VERSION_STRING " speaks protocol 2");
     expect_text(f, "(etagd 9.9) protocol 77");
     assert_int_equal(f->channel.state, CHANNEL_CLOSED);
     fake_set(&f->daemon, mood, FAKE_REFUSES_HELLO);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_VERSION);
-    expect_text(f, "libetag " ETAG_VERSION_STRING " speaks protocol 1");
+    expect_text(f, "libetag " ETAG_VERSION_STRING " speaks protocol 2");
     expect_text(f, "this daemon speaks protocol 77");
     fake_set(&f->daemon, mood, FAKE_ANSWERS);
     assert_int_equal(channel_connect(&f->channel, in_ms(5000), &f->fault), ETAG_OK);
@@ -230,7 +230,7 @@ CASE(calls)
     for (uint64_t i = 1; i <= 100; i++) {
         assert_int_equal(call(f, 5000, &reply), ETAG_OK);
         assert_int_equal(channel_reply_status(&reply, REPLY_RECEIPT, &f->fault), ETAG_OK);
-        assert_int_equal(reply.lsn, i);
+        assert_int_equal(reply.receipt.lsn, i);
         assert_true(channel_was_sent(&f->channel, &f->sent));
     }
     assert_int_equal(channel_reply_status(&reply, REPLY_FILL, &f->fault), ETAG_PROTOCOL);
@@ -264,10 +264,10 @@ CASE(other_replies_go_to_the_handler)
     /* The call's id will be 2. What comes behind its answer stays for later. */
     fake_send(fd, &(struct reply){.kind = REPLY_EVENT}, NULL, 0);
     fake_send(fd, &(struct reply){.id = 999, .kind = REPLY_RECEIPT}, NULL, 0);
-    fake_send(fd, &(struct reply){.id = 2, .kind = REPLY_RECEIPT, .lsn = 5}, NULL, 0);
+    fake_send(fd, &(struct reply){.id = 2, .kind = REPLY_RECEIPT, .receipt.lsn = 5}, NULL, 0);
     fake_send(fd, &(struct reply){.kind = REPLY_EVENT}, NULL, 0);
     assert_int_equal(call(f, 5000, &reply), ETAG_OK);
-    assert_int_equal(reply.lsn, 5);
+    assert_int_equal(reply.receipt.lsn, 5);
     assert_int_equal(f->handed_over, 2);
     assert_int_equal(f->last_id, 999);
     assert_true(channel_has_reply(&f->channel));
@@ -284,9 +284,9 @@ CASE(replies_may_come_in_pieces)
     struct buffer out = {0};
 
     assert_int_equal(
-        reply_encode(&out, &(struct reply){.id = 7, .kind = REPLY_RECEIPT, .lsn = 300}), 0);
+        reply_encode(&out, &(struct reply){.id = 7, .kind = REPLY_RECEIPT, .receipt.lsn = 300}), 0);
     assert_int_equal(
-        reply_encode(&out, &(struct reply){.id = 8, .kind = REPLY_RECEIPT, .lsn = 301}), 0);
+        reply_encode(&out, &(struct reply){.id = 8, .kind = REPLY_RECEIPT, .receipt.lsn = 301}), 0);
     for (size_t i = 0; i < out.len; i++) {
         assert_int_equal(send(fd, out.bytes + i, 1, 0), 1);
         assert_int_equal(channel_pump(&f->channel, &f->fault), ETAG_OK);

@@ -75,6 +75,84 @@ static etag_status await_result(struct fixture *f, etag_op *op, int *turns)
     return status;
 }
 
+/* ---- How far it reaches ---- */
+
+/* LESS_IS_PENDING, without a daemon. */
+CASE(the_spool_proves_this_host_and_no_more)
+{
+    static const etag_reach more[] = {ETAG_REACH_LOG, ETAG_REACH_EVERYWHERE};
+
+    with_spool(f, 20 * NS_PER_MS);
+    f->options.timeout_ms = 300;
+    client_open(f);
+    for (size_t i = 0; i < COUNT_OF(more); i++) {
+        f->targets.reach = more[i];
+        assert_int_equal(invalidate(f), ETAG_PENDING);
+        assert_int_equal(f->receipt.reach, ETAG_REACH_HOST);
+        assert_int_equal(f->receipt.proof, ETAG_PROOF_WAIT);
+        client_expect_text(f, "reached further");
+    }
+    f->targets.reach = ETAG_REACH_HOST;
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(f->receipt.proof, ETAG_PROOF_WAIT);
+}
+
+/* Who asks for nothing has the default of the daemon, which the mark knows where there is no
+ * daemon. */
+CASE(the_marks_default_counts_where_nobody_answers)
+{
+    with_spool(f, 20 * NS_PER_MS);
+    f->spool.mark.log_reach = true;
+    fake_spool_mark(&f->spool);
+    f->options.timeout_ms = 300;
+    client_open(f);
+    assert_int_equal(invalidate(f), ETAG_PENDING);
+    assert_int_equal(f->receipt.reach, ETAG_REACH_HOST);
+}
+
+CASE(a_daemon_that_proves_less_is_not_believed)
+{
+    with_daemon(f, FAKE_ANSWERS);
+    f->targets.reach = ETAG_REACH_EVERYWHERE;
+    assert_int_equal(invalidate(f), ETAG_PENDING);
+    client_expect_text(f, "less than was asked for");
+    f->targets.reach = ETAG_REACH_HOST;
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(f->receipt.proof, ETAG_PROOF_DAEMON);
+}
+
+/* The first receipt says "this host"; the last comes later, and until then nothing goes to the
+ * spool. */
+CASE(the_last_receipt_counts)
+{
+    int turns;
+
+    with_spool(f, LONG_NS);
+    with_daemon(f, FAKE_TWO_RECEIPTS);
+    fake_set(&f->daemon, late_ms, 400); /* more than op.c's patience */
+    f->targets.reach = ETAG_REACH_EVERYWHERE;
+    assert_int_equal(invalidate(f), ETAG_OK);
+    assert_int_equal(f->receipt.reach, ETAG_REACH_EVERYWHERE);
+    assert_int_equal(f->receipt.proof, ETAG_PROOF_ACKNOWLEDGED);
+    assert_int_equal(await_result(f, start_op(f), &turns), ETAG_OK);
+    assert_int_equal(f->receipt.reach, ETAG_REACH_EVERYWHERE);
+    assert_in_range(turns, 1, 20);
+    assert_int_equal(events(f), 0);
+}
+
+CASE(the_last_receipt_comes_too_late)
+{
+    with_spool(f, LONG_NS);
+    f->options.timeout_ms = 100;
+    with_daemon(f, FAKE_TWO_RECEIPTS);
+    fake_set(&f->daemon, late_ms, 3000);
+    f->targets.reach = ETAG_REACH_EVERYWHERE;
+    assert_int_equal(invalidate(f), ETAG_PENDING);
+    assert_int_equal(f->receipt.reach, ETAG_REACH_HOST);
+    assert_int_equal(f->receipt.proof, ETAG_PROOF_DAEMON);
+    assert_int_equal(events(f), 0);
+}
+
 /* ---- The wait ---- */
 
 CASE(ok_after_the_wait_and_not_earlier)
@@ -105,7 +183,8 @@ CASE(little_time_is_pending)
     const uint64_t before = channel_now_ns();
     assert_int_equal(invalidate(f), ETAG_PENDING);
     assert_in_range(channel_now_ns() - before, 60 * NS_PER_MS, 4 * NS_PER_S);
-    assert_int_equal(f->receipt.lsn, 77);
+    assert_int_equal(f->receipt.lsn, 0);
+    assert_int_equal(f->receipt.proof, ETAG_PROOF_NONE);
     client_expect_text(f, "recorded in the spool");
     assert_int_equal(events(f), 1);
     assert_int_equal(f->client->counters->mutations_pending, 1);

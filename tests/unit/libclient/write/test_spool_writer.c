@@ -366,7 +366,7 @@ CASE(a_mark_that_was_made_anew_meanwhile_proves_nothing)
 CASE(a_mark_of_another_version_is_refused)
 {
     const char mark[] =
-        "etagd-spool 2\nid=00000000000000aa\nsocket=etagd.sock\nlease_ns=1000000000\n"
+        "etagd-spool 3\nid=00000000000000aa\nsocket=etagd.sock\nlease_ns=1000000000\n"
         "linger_ns=1000000000\ndurability=process\nrules=0000000000000000\n"
         "owner=%u\nnobody=65534\nanybody=1\nend=0\n";
     char text[sizeof(mark) + 16];

@@ -228,7 +228,9 @@ CASE(targets_round_trip)
                                            .surrogate_count = 2,
                                            .prefixes = resources + 1,
                                            .prefix_count = 1,
-                                           .everything = true}};
+                                           .everything = true,
+                                           .reach = ETAG_REACH_LOG,
+                                           .position = UINT64_MAX}};
 
     assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_INVALIDATE);
@@ -241,6 +243,8 @@ CASE(targets_round_trip)
     assert_int_equal(out.targets.prefix_count, 1);
     assert_text(out.targets.prefixes[0].target, "/c");
     assert_true(out.targets.everything);
+    assert_int_equal(out.targets.reach, ETAG_REACH_LOG);
+    assert_true(out.targets.position == UINT64_MAX);
 }
 
 CASE(other_requests_round_trip)
@@ -293,10 +297,16 @@ CASE(small_replies_round_trip)
     assert_int_equal(out.error.code, WIRE_ERROR_DENIED);
     assert_text(out.error.text, "no role");
 
-    in = (struct reply){.id = 3, .kind = REPLY_RECEIPT, .lsn = UINT64_MAX};
+    in = (struct reply){
+        .id = 3,
+        .kind = REPLY_RECEIPT,
+        .receipt = {UINT64_MAX, ETAG_REACH_EVERYWHERE, ETAG_PROOF_ACKNOWLEDGED, true}};
     assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_RECEIPT);
-    assert_true(out.lsn == UINT64_MAX);
+    assert_true(out.receipt.lsn == UINT64_MAX);
+    assert_int_equal(out.receipt.reach, ETAG_REACH_EVERYWHERE);
+    assert_int_equal(out.receipt.proof, ETAG_PROOF_ACKNOWLEDGED);
+    assert_true(out.receipt.more);
 
     in = (struct reply){.id = 3, .kind = REPLY_FILL, .fill = {ETAG_REASON_TOKEN_STALE, 77}};
     assert_null(reply_over(f, &in, &out));

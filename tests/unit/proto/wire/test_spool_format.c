@@ -67,6 +67,7 @@ static struct spool_mark some_mark(size_t writer_count)
                               .lease_ns = 1000000000,
                               .linger_ns = UINT64_C(30000000000),
                               .power = writer_count % 2,
+                              .log_reach = writer_count != 0,
                               .anybody = writer_count % 3 == 0,
                               .rules = UINT64_MAX,
                               .changes = UINT64_MAX - writer_count,
@@ -94,6 +95,7 @@ TEST(marks_round_trip)
                     out.changes == mark.changes);
         assert_int_equal(out.version, SPOOL_VERSION);
         assert_int_equal(out.power, mark.power);
+        assert_int_equal(out.log_reach, mark.log_reach);
         assert_int_equal(out.anybody, mark.anybody);
         assert_int_equal(out.writer_count, mark.writer_count);
         assert_memory_equal(out.writers, mark.writers, sizeof(mark.writers));
@@ -142,7 +144,7 @@ static void expect_refused(const char *part, const char *other)
 TEST(of_a_mark_of_another_version_the_first_lines_are_read)
 {
     static const char *const texts[] = {
-        "etagd-spool 2\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\nnew=1\n",
+        "etagd-spool 3\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\nnew=1\n",
         "etagd-spool 4294967295\nid=00000000000000ff\nsocket=a.sock\nlease_ns=7\nlinger_ns=9\n"};
     struct spool_mark out;
 
@@ -153,19 +155,19 @@ TEST(of_a_mark_of_another_version_the_first_lines_are_read)
         assert_string_equal(out.socket, "a.sock");
         assert_int_equal(out.writer_count, 0);
     }
-    assert_true(spool_mark_parse(str_of(changed_mark("etagd-spool 1", "etagd-spool 2")), &out));
-    assert_int_equal(out.version, 2);
+    assert_true(spool_mark_parse(str_of(changed_mark("etagd-spool 2", "etagd-spool 3")), &out));
+    assert_int_equal(out.version, 3);
     assert_int_equal(out.writer_count, 0);
 }
 
 TEST(malformed_marks_are_refused)
 {
-    expect_refused("etagd-spool 1", "etagd-spool 0");
-    expect_refused("etagd-spool 1", "etagd-spool -1");
-    expect_refused("etagd-spool 1", "etagd-spool 4294967296");
-    expect_refused("etagd-spool 1", "etagd-spool ");
-    expect_refused("etagd-spool 1\nid=fedcba9876543210", "etagd-spool 2\nid=wrong");
-    expect_refused("etagd-spool 1", "etagd-spoo1 1");
+    expect_refused("etagd-spool 2", "etagd-spool 0");
+    expect_refused("etagd-spool 2", "etagd-spool -1");
+    expect_refused("etagd-spool 2", "etagd-spool 4294967296");
+    expect_refused("etagd-spool 2", "etagd-spool ");
+    expect_refused("etagd-spool 2\nid=fedcba9876543210", "etagd-spool 3\nid=wrong");
+    expect_refused("etagd-spool 2", "etagd-spoo1 2");
     expect_refused("changes=", "changes=-");
     expect_refused("changes=18446744073709551613\n", "");
     expect_refused("id=fedcba9876543210", "id=0000000000000000");
@@ -185,6 +187,8 @@ TEST(malformed_marks_are_refused)
     expect_refused("linger_ns=30000000000", "linger_ns=3600000000001");
     expect_refused("durability=process", "durability=other");
     expect_refused("anybody=0", "anybody=2");
+    expect_refused("log_reach=1", "log_reach=2");
+    expect_refused("log_reach=1\n", "");
     expect_refused("uid=4294967295", "uid=4294967296");
     expect_refused("end=2", "end=1");
     expect_refused("end=2", "end=3");

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What operators do by hand, on a connection of its own. Setting up is done by a role that may make
+ * schemas; the other two by the relay's own. Each says what it did, and what is left to do.
+ */
+#include "command.h"
+
+#include "clocktime.h"
+#include "postgres.h"
+#include "relay.h"
+#include "schema.h"
+#include "text.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define EXIT_USAGE 2
+#define ANSWER_MS_MAX 30000
+#define ROLES_MAX 32
+#define LEASE_MS_LEAST 100
+#define LEASE_MS_MOST 60000
+#define SETTING_STEPS_MAX 4
+#define GONE_TRIES_MAX 5
+
+static const char setup_usage[] =
+    "Usage: etag-relay [OPTION...] setup [--print] [--relay ROLE]... [--writer ROLE]...\n"
+    "                  [--lease-ms N]\n"
+    "Installs the schema etagd in the database of the option connection, or upgrades it.\n"
+    "\n"
+    "      --print          Print the script, and do nothing\n"
+    "      --relay ROLE     Relays of all hosts connect as ROLE: grant it etagd_relay\n"
+    "      --writer ROLE    The application connects as ROLE: grant it etagd_writer\n"
+    "      --lease-ms N     How long one poll makes a host fresh (default 2000), 100 to\n"
+    "                       60000; where relays run already it is changed step by step\n";
+static const char status_usage[] =
+    "Usage: etag-relay [OPTION...] status\n"
+    "Shows the hosts, how old their polls and acknowledgements are, and the outbox.\n";
+static const char leave_usage[] =
+    "Usage: etag-relay [OPTION...] leave HOST\n"
+    "Puts a host out that does not come back: writers wait for its lease no more.\n";
+
+static int usage_wrong(const char *usage, const char *what)
+{
+    (void)fprintf(stderr, "etag-relay: %s\n%s", what, usage);
+    return EXIT_USAGE;
+}
+
+static int failed(const struct why *why)
+{
+    (void)fprintf(stderr, "etag-relay: %s\n", why->text);
+    return EXIT_FAILURE;
+}
+
+static void cleanup_connection(struct postgres **postgres)
+{
+    postgres_close(*postgres);
+}
+
+/* NULL: said why. */
+static struct postgres *connect_to(const struct options *options, bool unchecked)
+{
+    struct why why = {""};
+    struct postgres *postgres;
+    int r = postgres_open(&postgres, options->connection, "etag-relay by hand", unchecked, &why);
+
+    if (r == 0)
+        r = postgres_wait(postgres, ANSWER_MS_MAX, &why);
+    if (r == 0)
+        return postgres;
+    (void)failed(&why);
+    return postgres_close(postgres);
+}
+
+static int ask_text(struct postgres *postgres, const char *sql, struct why *why)
+{
+    return postgres_ask(postgres, &(struct postgres_statement){.sql = sql, .text = true},
+                        ANSWER_MS_MAX, why);
+}
+
+static void sleep_ms(uint64_t ms)
+{
+    const struct timespec time = {(time_t)(ms / 1000), (long)(ms % 1000 * NS_PER_MS)};
+
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+}
+
+/* ---- Setup ----------------------------------------------------------------------------------- */
+
+struct setup {
+    bool print;
+    const char *relays[ROLES_MAX], *writers[ROLES_MAX];
+    size_t relay_count, writer_count;
+    /* 0: as it is */
+    uint32_t lease_ms;
+};
+
+static int grant(struct postgres *postgres, const char *group, const char *role, struct why *why)
+{
+    const struct postgres_statement statement = {
+        .sql = "SELECT format('GRANT %I TO %I', $1::text, $2::text)",
+        .values = {{str_of(group), true}, {str_of(role), true}},
+        .value_count = 2,
+        .text = true};
+    char sql[1024];
+    int r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+
+    if (r != 0)
+        return r;
+    const etag_str text = postgres_get(postgres, 0, 0);
+    (void)snprintf(sql, sizeof(sql), "%.*s", (int)text.len, text.data);
+    r = postgres_run(postgres, sql, why);
+    if (r == 0)
+        printf("%s\n", sql);
+    return r;
+}
+
+static int setting_read(struct postgres *postgres, struct relay_setting *setting, struct why *why)
+{
+    const struct postgres_statement statement = {.sql = "SELECT lease_ms, wait_ms FROM "
+                                                        "etagd.status()"};
+    const int r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+
+    if (r == 0)
+        *setting = (struct relay_setting){(uint32_t)postgres_get_u64(postgres, 0, 0),
+                                          (uint32_t)postgres_get_u64(postgres, 0, 1)};
+    return r;
+}
+
+static int setting_write(struct postgres *postgres, struct relay_setting now,
+                         struct relay_setting next, struct why *why)
+{
+    char sql[128];
+
+    if (next.wait_ms != now.wait_ms)
+        (void)snprintf(sql, sizeof(sql), "SELECT etagd.set_wait_ms(%u)", next.wait_ms);
+    else
+        (void)snprintf(sql, sizeof(sql), "SELECT etagd.set_lease_ms(%u)", next.lease_ms);
+    const int r = postgres_run(postgres, sql, why);
+    if (r == 0)
+        printf("lease_ms %u, wait_ms %u\n", next.lease_ms, next.wait_ms);
+    return r;
+}
+
+/* The order, and how far apart, is relay.c's: setting_next(). */
+static int lease_change(struct postgres *postgres, uint32_t lease_ms, struct why *why)
+{
+    struct relay_setting now, next;
+    uint64_t apart_ms;
+    int r = setting_read(postgres, &now, why);
+
+    for (int i = 0;
+         i < SETTING_STEPS_MAX && r == 0 && setting_next(now, lease_ms, &next, &apart_ms); i++) {
+        if (apart_ms > 0) {
+            printf("waiting %llu ms: leases of the former length may run yet\n",
+                   (unsigned long long)apart_ms);
+            (void)fflush(stdout);
+            sleep_ms(apart_ms);
+        }
+        r = setting_write(postgres, now, next, why);
+        if (r == 0)
+            r = setting_read(postgres, &now, why);
+    }
+    return r;
+}
+
+static int setup_run(struct postgres *postgres, const struct setup *setup, struct why *why)
+{
+    int r = postgres_run(postgres, relay_schema, why);
+
+    for (size_t i = 0; i < setup->relay_count && r == 0; i++)
+        r = grant(postgres, "etagd_relay", setup->relays[i], why);
+    for (size_t i = 0; i < setup->writer_count && r == 0; i++)
+        r = grant(postgres, "etagd_writer", setup->writers[i], why);
+    if (r == 0 && setup->lease_ms > 0)
+        r = lease_change(postgres, setup->lease_ms, why);
+    if (r == 0)
+        r = ask_text(postgres, "SELECT current_database(), current_setting('server_version')", why);
+    return r;
+}
+
+static int setup_do(const struct options *options, const struct setup *setup)
+{
+    struct why why = {""};
+
+    if (setup->print)
+        return fputs(relay_schema, stdout) < 0 || fflush(stdout) != 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    CLEANUP(cleanup_connection) struct postgres *postgres = connect_to(options, true);
+    if (!postgres)
+        return EXIT_FAILURE;
+    if (setup_run(postgres, setup, &why) != 0)
+        return failed(&why);
+    const etag_str database = postgres_get(postgres, 0, 0), version = postgres_get(postgres, 0, 1);
+    printf("the database %.*s (PostgreSQL %.*s) has the schema etagd, version %d\n",
+           (int)database.len, database.data, (int)version.len, version.data,
+           POSTGRES_SCHEMA_VERSION);
+    if (setup->relay_count == 0)
+        printf("relays connect as a role that has etagd_relay: setup --relay ROLE grants it\n");
+    return EXIT_SUCCESS;
+}
+
+static bool lease_read(const char *text, uint32_t *lease_ms)
+{
+    char *end;
+    const unsigned long value = strtoul(text, &end, 10);
+
+    *lease_ms = (uint32_t)value;
+    return *text >= '0' && *text <= '9' && *end == '\0' && value >= LEASE_MS_LEAST &&
+           value <= LEASE_MS_MOST;
+}
+
+static int setup_command(const struct options *options, int argc, char **argv)
+{
+    static const struct option flags[] = {
+        {"print", no_argument, NULL, 'p'},        {"relay", required_argument, NULL, 'r'},
+        {"writer", required_argument, NULL, 'w'}, {"lease-ms", required_argument, NULL, 'l'},
+        {"help", no_argument, NULL, 'h'},         {0}};
+    struct setup setup = {0};
+    int flag;
+
+    while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1) {
+        if (flag == 'p')
+            setup.print = true;
+        else if (flag == 'r' && setup.relay_count < ROLES_MAX)
+            setup.relays[setup.relay_count++] = optarg;
+        else if (flag == 'w' && setup.writer_count < ROLES_MAX)
+            setup.writers[setup.writer_count++] = optarg;
+        else if (flag == 'h')
+            return fputs(setup_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        else if (flag != 'l')
+            return usage_wrong(setup_usage, "setup: no such option, or too many of them");
+        else if (!lease_read(optarg, &setup.lease_ms))
+            return usage_wrong(setup_usage, "setup: --lease-ms is a number, 100 to 60000");
+    }
+    if (optind != argc)
+        return usage_wrong(setup_usage, "setup takes no arguments");
+    return setup_do(options, &setup);
+}
+
+/* ---- Status ---------------------------------------------------------------------------------- */
+
+/* Columns of text, the first row their heads. */
+#define COLUMNS_MAX 8
+
+static void table_print(const struct postgres *postgres, const char *const *heads, int columns)
+{
+    int widths[COLUMNS_MAX];
+
+    for (int column = 0; column < columns; column++) {
+        widths[column] = (int)strlen(heads[column]);
+        for (int row = 0; row < postgres_row_count(postgres); row++) {
+            const int len = (int)postgres_get(postgres, row, column).len;
+            widths[column] = len > widths[column] ? len : widths[column];
+        }
+    }
+    for (int row = -1; row < postgres_row_count(postgres); row++) {
+        for (int column = 0; column < columns; column++) {
+            const etag_str text = row < 0 ? str_of(heads[column])
+                                          : postgres_get(postgres, row, column);
+            printf("%s%-*.*s", column > 0 ? "  " : "", column + 1 < columns ? widths[column] : 0,
+                   (int)text.len, text.data ? text.data : "");
+        }
+        printf("\n");
+    }
+}
+
+static const char summary_sql[] =
+    "SELECT format('database %s on PostgreSQL %s, schema %s; lease %s ms, wait %s ms',"
+    " current_database(), current_setting('server_version'), version, lease_ms, wait_ms),"
+    " CASE WHEN witness IS NULL THEN 'no witness: no relay has joined since the server crashed,"
+    " restarted or was restored'"
+    " ELSE format('witness %s, of %s ago', witness, etagd.age(witness_s)) END,"
+    " format('outbox: %s rows, %s%s; trimmed by mark %s', row_count, pg_size_pretty(bytes),"
+    " ', the oldest of ' || etagd.age(oldest_s) || ' ago', coalesce(trimmed::text, 'none')),"
+    " 'watched tables: none' FROM etagd.status()";
+
+/* A relay's session tells when it last finished something: its poll. Whoever has its role sees
+ * it. */
+static const char hosts_sql[] =
+    "SELECT h.host, h.state, etagd.age(h.since_s),"
+    " coalesce((SELECT etagd.age(min(extract(epoch FROM clock_timestamp() - a.state_change))"
+    "::double precision) FROM pg_stat_activity a WHERE a.datname = current_database()"
+    " AND a.application_name = left('etag-relay ' || h.host, 63)), 'not connected'),"
+    " coalesce(etagd.age(h.ack_s), 'never')"
+    " || CASE WHEN NOT h.ack_current THEN ', other witness' ELSE '' END,"
+    " coalesce(h.missing::text, 'unknown') FROM etagd.hosts() h";
+
+static int status_command(const struct options *options, int argc, char **argv)
+{
+    static const char *const heads[] = {"HOST",   "STATE",        "FOR",
+                                        "POLLED", "ACKNOWLEDGED", "ROWS SINCE"};
+    struct why why = {""};
+
+    if (argc > 1 && strcmp(argv[1], "--help") == 0)
+        return fputs(status_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (argc > 1)
+        return usage_wrong(status_usage, "status takes no arguments");
+    CLEANUP(cleanup_connection) struct postgres *postgres = connect_to(options, false);
+    if (!postgres)
+        return EXIT_FAILURE;
+    if (ask_text(postgres, summary_sql, &why) != 0)
+        return failed(&why);
+    for (int column = 0; column < 4; column++) {
+        const etag_str line = postgres_get(postgres, 0, column);
+        printf("%.*s\n", (int)line.len, line.data);
+    }
+    if (ask_text(postgres, hosts_sql, &why) != 0)
+        return failed(&why);
+    if (postgres_row_count(postgres) == 0)
+        printf("no host has joined\n");
+    else
+        table_print(postgres, heads, 6);
+    return EXIT_SUCCESS;
+}
+
+/* ---- Leave ----------------------------------------------------------------------------------- */
+
+struct leaving {
+    etag_str host;
+    struct engine_nonce nonce;
+    uint32_t wait_ms;
+    /* coarse clock, read after "leaving" was committed */
+    uint64_t committed_ns;
+};
+
+static int leave_begin(struct postgres *postgres, struct leaving *leaving, struct why *why)
+{
+    const struct postgres_statement statement = {
+        .sql = "SELECT nonce, wait_ms FROM etagd.leave($1::text)",
+        .values = {{leaving->host, true}},
+        .value_count = 1};
+    const int r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+
+    leaving->committed_ns = time_coarse_ns();
+    if (r != 0)
+        return r;
+    const etag_str nonce = postgres_get(postgres, 0, 0);
+    if (nonce.len != sizeof(leaving->nonce.bytes)) {
+        (void)why_set(why, "no host %.*s has joined: see etag-relay status", (int)leaving->host.len,
+                      leaving->host.data);
+        return -ENOENT;
+    }
+    memcpy(leaving->nonce.bytes, nonce.data, nonce.len);
+    leaving->wait_ms = (uint32_t)postgres_get_u64(postgres, 0, 1);
+    return 0;
+}
+
+/* Refused where the server's clock says that it is too early: it may have been set meanwhile. */
+static int leave_end(struct postgres *postgres, const struct leaving *leaving, struct why *why)
+{
+    const struct postgres_statement statement = {
+        .sql = "SELECT etagd.gone($1::text, $2::uuid)",
+        .values = {{leaving->host, true},
+                   {{(const char *)leaving->nonce.bytes, sizeof(leaving->nonce.bytes)}, false}},
+        .value_count = 2};
+    int r = ENGINE_E_REFUSED;
+
+    for (int i = 0; i < GONE_TRIES_MAX && r == ENGINE_E_REFUSED; i++) {
+        while (!leaving_is_over(leaving->committed_ns, leaving->wait_ms, time_coarse_ns()))
+            sleep_ms(10);
+        r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+        if (r == ENGINE_E_REFUSED)
+            sleep_ms(leaving->wait_ms);
+    }
+    if (r != 0 || postgres_get_bool(postgres, 0, 0))
+        return r;
+    (void)why_set(why, "the host has joined again meanwhile: stop its etag-relay first");
+    return -EEXIST;
+}
+
+static int leave_command(const struct options *options, int argc, char **argv)
+{
+    struct leaving leaving = {0};
+    struct why why = {""};
+
+    if (argc == 2 && strcmp(argv[1], "--help") == 0)
+        return fputs(leave_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (argc != 2 || argv[1][0] == '-' || strlen(argv[1]) > ENGINE_HOST_BYTES_MAX)
+        return usage_wrong(leave_usage, "leave takes the name of one host");
+    leaving.host = str_of(argv[1]);
+    CLEANUP(cleanup_connection) struct postgres *postgres = connect_to(options, false);
+    if (!postgres)
+        return EXIT_FAILURE;
+    if (leave_begin(postgres, &leaving, &why) != 0)
+        return failed(&why);
+    printf("%s is leaving: its polls do not count any more; waiting %u ms for its lease\n", argv[1],
+           leaving.wait_ms);
+    (void)fflush(stdout);
+    if (leave_end(postgres, &leaving, &why) != 0)
+        return failed(&why);
+    printf("%s is out\n", argv[1]);
+    return EXIT_SUCCESS;
+}
+
+/* ---- All ------------------------------------------------------------------------------------- */
+
+int relay_command(const struct options *options, int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(const struct options *options, int argc, char **argv);
+    } commands[] = {{"setup", setup_command}, {"status", status_command}, {"leave", leave_command}};
+
+    if (options->engine != ENGINE_CHOICE_POSTGRES) {
+        (void)fprintf(stderr, "etag-relay: %s is for the engine postgres\n", argv[0]);
+        return EXIT_USAGE;
+    }
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(argv[0], commands[i].name) == 0)
+            return commands[i].run(options, argc, argv);
+    (void)fprintf(stderr, "etag-relay: no command %s: setup, status, leave\n", argv[0]);
+    return EXIT_USAGE;
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of options, and where they come from. What a value may be, and how a mistake is said,
+ * is the business of daemon/base, for both programs.
+ */
+#include "options.h"
+
+#include "bytes.h"
+#include "clocktime.h"
+#include "config_option.h"
+#include "text.h"
+
+#include <argp.h>
+#include <assert.h>
+#include <errno.h>
+#include <stddef.h>
+#include <sys/un.h>
+
+#define OPTIONS_DEFAULT_FILE "/etc/etag-relay/etag-relay.yaml"
+#define OPTIONS_COUNT 8
+#define HELP_BYTES 160
+#define MS_PER_MINUTE UINT64_C(60000)
+#define RETENTION_MINUTES_MAX (UINT64_C(366) * 24 * 60)
+
+#define MEMBER(m) .offset = offsetof(struct options, m), .bytes = sizeof(((struct options *)0)->m)
+
+static const struct config_option options_known[OPTIONS_COUNT] = {
+    {"socket", "PATH", "Socket of the etagd beside this relay", "/run/etagd/etagd.sock",
+     OPTION_PATH, MEMBER(socket_path), .max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1},
+    {"engine", "E", "What the hosts have in common: postgres", "postgres", OPTION_CHOICE,
+     MEMBER(engine), .words = "postgres|script"},
+    {"connection", "TEXT", "Connection string of libpq; passwords are better in its password file",
+     "", OPTION_TEXT, MEMBER(connection), .max = CONNECTION_BYTES_MAX - 1},
+    {"host", "NAME", "This host's name, which no other one has; empty: the kernel's", "",
+     OPTION_TEXT, MEMBER(host), .max = ENGINE_HOST_BYTES_MAX},
+    {"run-dir", "DIR", "Where metrics.prom is written; gone after a boot", "/run/etag-relay",
+     OPTION_PATH, MEMBER(run_dir), .max = PATH_BYTES_MAX - 64},
+    {"retention-minutes", "N", "How long mutations are kept for hosts that are away", "60",
+     OPTION_NUMBER, MEMBER(retention_ms), .min = RETENTION_MINUTES_MIN,
+     .max = RETENTION_MINUTES_MAX, .factor = MS_PER_MINUTE},
+    {"log-level", "L", "debug, info, warn, error", "info", OPTION_CHOICE, MEMBER(log_level),
+     .words = "debug|info|warn|error"},
+    {"log-format", "F", "logfmt, json (an object a line)", "logfmt", OPTION_CHOICE,
+     MEMBER(log_format), .words = "logfmt|json"},
+};
+
+/* ---- Flags ---- */
+
+#define FLAG_FIRST 256
+
+enum {
+    FLAG_CONFIG = FLAG_FIRST + OPTIONS_COUNT,
+    FLAG_CHECK,
+    FLAG_VERSION,
+    FLAG_HELP = '?',
+};
+
+struct flags {
+    const char *config_path;
+    const char *values[OPTIONS_COUNT];
+    /* place in argv; 0: none */
+    int command;
+    bool check_only;
+    bool answered;
+};
+
+static error_t flags_parse(int key, char *value, struct argp_state *state)
+{
+    struct flags *const flags = state->input;
+
+    if (key >= FLAG_FIRST && key < FLAG_CONFIG) {
+        flags->values[key - FLAG_FIRST] = value;
+        return 0;
+    }
+    switch (key) {
+    case FLAG_CONFIG:
+        flags->config_path = value;
+        return 0;
+    case FLAG_CHECK:
+        flags->check_only = true;
+        return 0;
+    case FLAG_VERSION:
+        printf("etag-relay %s\n", ETAG_VERSION_STRING);
+        flags->answered = true;
+        return ECANCELED;
+    case FLAG_HELP:
+        argp_state_help(state, stdout, ARGP_HELP_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG);
+        flags->answered = true;
+        return ECANCELED;
+    case ARGP_KEY_ARG: /* the command has its own flags, after it */
+        flags->command = state->next - 1;
+        state->next = state->argc;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option other_flags[] = {
+    {"config", FLAG_CONFIG, "FILE", 0,
+     "Configuration file; without it " OPTIONS_DEFAULT_FILE " if it exists", -2},
+    {"check-config", FLAG_CHECK, NULL, 0, "Check the configuration, print it as it counts, end",
+     -2},
+    {"help", FLAG_HELP, NULL, 0, "Print this and end", -1},
+    {"version", FLAG_VERSION, NULL, 0, "Print the version and end", -1},
+    {0},
+};
+
+static error_t flags_read(struct flags *flags, int argc, char **argv)
+{
+    struct argp_option rows[OPTIONS_COUNT + COUNT_OF(other_flags)];
+    char docs[OPTIONS_COUNT][HELP_BYTES];
+
+    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
+        const char *const normal = options_known[i].normal;
+        (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", options_known[i].help,
+                       *normal ? normal : "empty");
+        rows[i] = (struct argp_option){.name = options_known[i].name,
+                                       .key = FLAG_FIRST + (int)i,
+                                       .arg = options_known[i].argument,
+                                       .doc = docs[i]};
+    }
+    memcpy(rows + OPTIONS_COUNT, other_flags, sizeof(other_flags));
+    const struct argp argp = {
+        .options = rows,
+        .parser = flags_parse,
+        .args_doc = "[setup|status|leave HOST]",
+        .doc =
+            "Carries etagd's promise to many hosts: reads what other hosts have changed, and says "
+            "what this one has. setup, status and leave: see --help behind them."};
+    /* In order: what stands behind a command is the command's. */
+    return argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_NO_EXIT | ARGP_IN_ORDER, NULL, flags);
+}
+
+/* ---- Loading ---- */
+
+/* The table's own texts: one that does not pass is a mistake in it. */
+static void options_defaults(struct options *options)
+{
+    struct why why;
+
+    *options = (struct options){0};
+    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
+        const bool set = config_option_set(options, &options_known[i],
+                                           str_of(options_known[i].normal), &why);
+        assert(set);
+        (void)set;
+    }
+}
+
+static bool options_file(struct options *options, const char *path, struct why *why)
+{
+    const struct config_table table = {options_known, OPTIONS_COUNT, "etag-relay.yaml(5)", NULL};
+
+    CLEANUP(cleanup_file) FILE *file = fopen(path ? path : OPTIONS_DEFAULT_FILE, "re");
+
+    if (!file && !path && errno == ENOENT)
+        return true;
+    if (!path)
+        path = OPTIONS_DEFAULT_FILE;
+    if (!file)
+        return why_not(why, "%s: cannot be read: %s", path, strerrordesc_np(errno));
+    return config_file_read(&table, options, file, path, why);
+}
+
+static bool options_flags(struct options *options, const struct flags *flags, struct why *mistake)
+{
+    struct why why;
+
+    for (size_t i = 0; i < OPTIONS_COUNT; i++)
+        if (flags->values[i] &&
+            !config_option_set(options, &options_known[i], str_of(flags->values[i]), &why))
+            return why_not(mistake, "etag-relay: --%s: %s", options_known[i].name, why.text);
+    options->check_only = flags->check_only;
+    return true;
+}
+
+static bool options_made(struct options *options, const struct flags *flags, struct why *why)
+{
+    options_defaults(options);
+    if (!options_file(options, flags->config_path, why) || !options_flags(options, flags, why))
+        return false;
+    if (options->host[0] == '\0' && gethostname(options->host, sizeof(options->host) - 1) < 0)
+        return why_not(why, "etag-relay: this host has no name: set the option host");
+    return true;
+}
+
+int options_load(struct options *out, int argc, char **argv)
+{
+    struct flags flags = {0};
+    struct why why = {""};
+
+    if (flags_read(&flags, argc, argv) != 0)
+        return flags.answered ? 1 : -1;
+    if (!options_made(out, &flags, &why)) {
+        config_make_printable(why.text);
+        (void)fprintf(stderr, "%s\n", why.text);
+        return -1;
+    }
+    if (flags.command > 0) {
+        out->command = argv[flags.command];
+        out->command_argc = argc - flags.command;
+        out->command_argv = argv + flags.command;
+    }
+    return 0;
+}
+
+void options_print(const struct options *options, FILE *out)
+{
+    for (size_t i = 0; i < OPTIONS_COUNT; i++)
+        config_option_print(options, &options_known[i], out);
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One function an operation: what its answer changes. */
+#include "session_answer.h"
+
+#include "clocktime.h"
+#include "numbers.h"
+
+#include <string.h>
+
+/* ---- Registered ---- */
+
+static void settings_take(struct session *session, uint32_t lease_ms, uint32_t wait_ms)
+{
+    if (!setting_is_sound(lease_ms, wait_ms) &&
+        (lease_ms != session->lease_ms || wait_ms != session->wait_ms))
+        log_event(session->log, LOG_ERROR, "settings_unsound", log_number("lease_ms", lease_ms),
+                  log_number("wait_ms", wait_ms),
+                  log_number("wait_ms_least", setting_wait_ms(lease_ms)),
+                  log_text("do", "etag-relay setup writes both"));
+    session->lease_ms = session->figures.lease_ms = lease_ms;
+    session->wait_ms = wait_ms;
+}
+
+/* Somebody else registers under our name. At our start that is most likely this host before its
+ * last boot; later it is another host, and the two must not put each other out in turn. */
+static void name_is_foreign(struct session *session, const struct engine_nonce *nonce)
+{
+    session->foreign = *nonce;
+    session->registration = REGISTRATION_FOREIGN;
+    log_event(session->log, session->was_registered ? LOG_ERROR : LOG_WARN, "host_name_taken",
+              log_str("host", session->options->engine.host),
+              log_text("do", session->was_registered
+                                 ? "give each host a name of its own (option host)"
+                                 : "its former registration is put out first"));
+    if (!session->was_registered)
+        return;
+    session->was_registered = false;
+    session->registration = REGISTRATION_NONE;
+    session->displaced_until_ns = time_ns_of(CLOCK_MONOTONIC) + DISPLACED_MS * NS_PER_MS;
+}
+
+static void joined(struct session *session, const struct engine_answer *answer)
+{
+    settings_take(session, answer->join.lease_ms, answer->join.wait_ms);
+    if (answer->join.foreign) {
+        name_is_foreign(session, &answer->join.nonce);
+        return;
+    }
+    session->registration = REGISTRATION_DONE;
+    session->was_registered = true;
+    log_event(session->log, LOG_INFO, "registered", log_str("host", session->options->engine.host),
+              log_number("lease_ms", session->lease_ms), log_number("wait_ms", session->wait_ms));
+}
+
+/* Its lease may run yet: rule LEAVING_WAIT. The clock is read when "leaving" is committed. */
+static void foreign_leaves(struct session *session, const struct engine_answer *answer)
+{
+    session->leaving_ns = time_coarse_ns();
+    settings_take(session, answer->leave.lease_ms, answer->leave.wait_ms);
+    session->foreign = answer->leave.nonce;
+    session->registration = answer->leave.found ? REGISTRATION_LEAVING : REGISTRATION_NONE;
+}
+
+/* ---- Polled ---- */
+
+/* Being put out takes its time: then we register anew. */
+static void membership_take(struct session *session, const struct engine_poll *poll)
+{
+    session->figures.member = poll_shows_member(poll);
+    if (poll->membership == ENGINE_NO_MEMBER && session->registration == REGISTRATION_DONE)
+        session->registration = REGISTRATION_NONE;
+}
+
+static bool flight_send(struct session *session, const struct engine_poll *poll,
+                        enum relay_reason everything, bool counts)
+{
+    uint8_t bytes[CURSOR_BYTES_MAX];
+    const struct session_batch batch = {
+        .t0_ns = session->t0_ns,
+        .rows = poll->rows,
+        .row_count = everything == RELAY_REASON_NONE ? poll->row_count : 0,
+        .everything = everything,
+        .cursor = {(const char *)bytes, cursor_pack(&session->flight.cursor, bytes)},
+        .member = counts,
+        .l_net_ms = poll->lease_ms,
+    };
+
+    if (!session->daemon.batch(session->daemon.ctx, &batch))
+        return false;
+    session->figures.everything[everything]++;
+    if (everything != RELAY_REASON_NONE)
+        log_event(session->log, LOG_WARN, "everything",
+                  log_text("reason", relay_reason_word(everything)));
+    return true;
+}
+
+static void flight_begin(struct session *session, const struct engine_poll *poll,
+                         const struct relay_verdict *verdict)
+{
+    struct session_flight *const flight = &session->flight;
+
+    if (cursor_set(&flight->cursor, poll) < 0)
+        return;
+    flight->sent_ns = time_ns_of(CLOCK_MONOTONIC);
+    if (!flight_send(session, poll, verdict->everything, verdict->counts) &&
+        (!session->daemon_ready ||
+         !flight_send(session, poll, RELAY_REASON_ROWS_CUT, verdict->counts))) {
+        cursor_deinit(&flight->cursor);
+        return;
+    }
+    flight->there = true;
+    flight->asked = poll->asked;
+    flight->counts = verdict->counts;
+    flight->t0_ns = session->t0_ns;
+    flight->begun_ns = session->op_begun_ns;
+}
+
+static void polled(struct session *session, const struct engine_poll *poll)
+{
+    session->figures.polls++;
+    histogram_add(&session->figures.poll_ns, time_ns_of(CLOCK_MONOTONIC) - session->op_begun_ns);
+    /* Rule BATCH_BINDING: asked with the cursor of a connection that has ended. */
+    if (!session->daemon_ready || session->poll_of_daemon != session->daemon_number)
+        return;
+    struct relay_verdict verdict = relay_judge(&session->cursor, session->cursor_unreadable, poll);
+    if (!verdict.batch) {
+        session->figures.polls_of_standby++;
+        session->leave_server = true;
+        return;
+    }
+    /* Rule REFUSED_IS_EVERYTHING: the same batch again would be refused again, for ever. */
+    if (session->batch_refused && verdict.everything == RELAY_REASON_NONE)
+        verdict.everything = RELAY_REASON_REFUSED;
+    settings_take(session, poll->lease_ms, poll->wait_ms);
+    membership_take(session, poll);
+    session->figures.rows += poll->row_count;
+    session->figures.polls_not_counted += !verdict.counts;
+    /* The witness is made when a host registers. */
+    if (!poll->witnessed)
+        session->registration = REGISTRATION_NONE;
+    flight_begin(session, poll, &verdict);
+}
+
+/* ---- Published, and everywhere? ---- */
+
+static void tell(struct session *session, const struct publication *publication,
+                 enum relay_outcome outcome, const char *text)
+{
+    const struct session_outcome told = {
+        .token = publication->token,
+        .outcome = outcome,
+        .position = publication->position,
+        .text = text,
+    };
+
+    session->daemon.done(session->daemon.ctx, &told);
+}
+
+/* The next poll is the one by which this host acknowledges. */
+static void wait_begin(struct session *session, struct publication *publication)
+{
+    publication->step = PUBLICATION_WAITING;
+    publication->look_every_ns = LOOK_EVERY_NS_MIN;
+    publication->look_due_ns = time_ns_of(CLOCK_MONOTONIC);
+    session->poll_due_ns = 0;
+}
+
+/* COMMIT has returned: T is read now, and members after it. */
+static void published(struct session *session, uint64_t position)
+{
+    struct publication *const publication = session->published;
+
+    session->figures.published++;
+    session->wake_due = true;
+    if (!publication) /* its daemon has gone meanwhile */
+        return;
+    publication->position = position;
+    publication->t_ns = time_coarse_ns();
+    publication->t_fine_ns = time_ns_of(CLOCK_MONOTONIC);
+    tell(session, publication, RELAY_LOGGED, NULL);
+    if (publication->everywhere)
+        wait_begin(session, publication);
+    else
+        publication_free(&session->publications, publication);
+}
+
+static void asked(struct session *session)
+{
+    session->wake_due = true;
+    if (session->published)
+        wait_begin(session, session->published);
+}
+
+/* Members and wait_ms were read after T (session->looked_ns is before that reading). */
+static bool everywhere_proved(struct session *session, struct publication *publication,
+                              const struct engine_members *members)
+{
+    const uint64_t now_ns = time_coarse_ns();
+
+    if (publication->t_fine_ns > session->looked_ns)
+        return false;
+    if (everywhere_by_acknowledgements(members, publication->position)) {
+        session->figures.everywhere_acknowledged++;
+        histogram_add(&session->figures.everywhere_ns, now_ns - publication->begun_ns);
+        tell(session, publication, RELAY_ACKNOWLEDGED, NULL);
+        return true;
+    }
+    if (members->in_recovery || !everywhere_by_time(publication->t_ns, members->wait_ms, now_ns))
+        return false;
+    session->figures.everywhere_by_time++;
+    tell(session, publication, RELAY_BY_TIME, NULL);
+    return true;
+}
+
+static void looked(struct session *session, const struct engine_members *members)
+{
+    for (size_t i = 0; i < PUBLICATIONS_MAX; i++) {
+        struct publication *const one = &session->publications.table[i];
+        if (one->step != PUBLICATION_WAITING)
+            continue;
+        if (everywhere_proved(session, one, members)) {
+            publication_free(&session->publications, one);
+            continue;
+        }
+        one->look_due_ns = time_ns_of(CLOCK_MONOTONIC) + one->look_every_ns;
+        one->look_every_ns = min_of(one->look_every_ns + one->look_every_ns / 2, LOOK_EVERY_NS_MAX);
+    }
+}
+
+/* ---- All ---- */
+
+void session_answered(struct session *session, enum engine_op op,
+                      const struct engine_answer *answer)
+{
+    switch (op) {
+    case ENGINE_JOIN:
+        joined(session, answer);
+        break;
+    case ENGINE_LEAVE:
+        foreign_leaves(session, answer);
+        break;
+    case ENGINE_GONE:
+        session->registration = REGISTRATION_NONE;
+        break;
+    case ENGINE_POLL:
+        polled(session, &answer->poll);
+        break;
+    case ENGINE_PUBLISH:
+        published(session, answer->publish.position);
+        break;
+    case ENGINE_ASK:
+        asked(session);
+        break;
+    case ENGINE_MEMBERS:
+        looked(session, &answer->members);
+        break;
+    case ENGINE_ACKNOWLEDGE:
+        session->figures.acknowledged++;
+        histogram_add(&session->figures.acknowledge_ns,
+                      time_ns_of(CLOCK_MONOTONIC) - session->acknowledge_begun_ns);
+        break;
+    case ENGINE_WAKE:
+        session->figures.wakes++;
+        break;
+    case ENGINE_TRIM:
+        session->figures.trimmed += answer->trim.removed;
+        if (answer->trim.removed >= ENGINE_TRIM_ROWS_MAX)
+            session->trim_due_ns = time_ns_of(CLOCK_MONOTONIC) + TRIM_AGAIN_MS * NS_PER_MS;
+        break;
+    case ENGINE_NONE:
+        break;
+    }
+}
+
+/* A publication that is refused is the daemon's to report. All else is tried again when it is due.
+ */
+void session_refused(struct session *session, enum engine_op op, const struct why *why)
+{
+    struct publication *const publication = session->published;
+
+    if ((op == ENGINE_PUBLISH || op == ENGINE_ASK) && publication) {
+        session->figures.refused++;
+        tell(session, publication, RELAY_REFUSED, why->text);
+        publication_free(&session->publications, publication);
+    }
+    if (op == ENGINE_JOIN || op == ENGINE_LEAVE || op == ENGINE_GONE)
+        session->leave_server = true;
+}

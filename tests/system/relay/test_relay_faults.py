@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two hosts on one PostgreSQL, of which a relay, a daemon, the server is killed, or a name is given twice."""
+import os
+import re
+import signal
+import subprocess
+import time
+
+import relay_db
+from harness import Case, main, bound, wait_until
+
+KEY = "//shop.example/uploads/42"
+NAME = "upload:42"
+LEASE_MS = 2000
+SERVER = None
+
+
+def server():
+    global SERVER
+    SERVER = SERVER or relay_db.Server.make()
+    return SERVER
+
+
+class Relay:
+    """One etag-relay beside a daemon."""
+
+    def __init__(self, daemon, database, host):
+        self.daemon = daemon
+        self.directory = os.path.join(daemon.directory, "relay")
+        os.makedirs(self.directory, exist_ok=True)
+        self.host = host
+        self.connection = server().conninfo(database)
+        self.log = os.path.join(self.directory, "log")
+        self.process = None
+        self.start()
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [relay_db.RELAY, "--socket", self.daemon.socket, "--connection", self.connection, "--host", self.host, "--run-dir",
+                 self.directory, "--log-level", "debug"], stderr=log, stdin=subprocess.DEVNULL)
+
+    def said(self, pattern):
+        with open(self.log, encoding="utf-8") as f:
+            return re.findall(pattern, f.read())
+
+    def metric(self, name):
+        try:
+            with open(os.path.join(self.directory, "metrics.prom"), encoding="utf-8") as f:
+                found = re.search(rf"^etag_relay_{re.escape(name)} (\S+)$", f.read(), re.MULTILINE)
+        except FileNotFoundError:
+            return 0.0
+        return float(found[1]) if found else 0.0
+
+    def everything(self):
+        return len(self.said("event=everything "))
+
+    def end(self, number=signal.SIGKILL):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.send_signal(number)
+        return self.process.wait(bound(20))
+
+
+class Faults(Case):
+    def setUp(self):
+        super().setUp()
+        self.database = server().database(f"hosts_{time.monotonic_ns()}")
+        self.a, self.relay_a = self.host("a")
+        self.b, self.relay_b = self.host("b")
+
+    def host(self, name):
+        daemon = self.daemon(name, lease_ms=LEASE_MS, args=["--relay", "required"]).start(settled=False)
+        relay = Relay(daemon, self.database, name)
+        self.addCleanup(relay.end)
+        wait_until(lambda: daemon.ctl("check", KEY, "--header", 'If-None-Match: "v1"')["reason"] != "no_lease", 20, "a lease")
+        wait_until(lambda: daemon.status()["holds_open"] == 0, 20, "the cold start's linger")
+        return daemon, relay
+
+    def fill(self, daemon, etag='"v1"'):
+        daemon.fill(KEY, etag, "--surrogate", NAME)
+        self.assertEqual(daemon.verdict(KEY, etag), "not_modified")
+
+    def reason(self, daemon):
+        said = daemon.ctl("check", KEY, "--header", 'If-None-Match: "v1"')
+        return said["reason"] if said["verdict"] == "unknown" else said["verdict"]
+
+    def sql(self, text, *values):
+        return server().sql(text, *values, database=self.database)
+
+    def test_a_relay_is_killed_and_comes_back(self):
+        self.fill(self.b)
+        self.relay_b.end()
+        wait_until(lambda: self.reason(self.b) == "no_lease", 20, "no lease without freshness")
+        position = self.sql("SELECT etagd.invalidate('upload:7')")
+        self.assertTrue(position)
+        self.relay_b.start()
+        wait_until(lambda: self.reason(self.b) == "not_modified", 20, "the entry is answered again")
+        self.assertEqual(self.relay_b.everything(), 1)
+        self.assertEqual(self.relay_b.said("host_name_taken"), [])  # its nonce is kept
+
+    def test_more_names_than_one_part_takes(self):
+        self.fill(self.b)
+        before = self.relay_b.metric("batches_total")
+        self.relay_b.process.send_signal(signal.SIGSTOP)
+        for i in range(3):
+            self.sql("SELECT etagd.invalidate(surrogates => %s)", [f"other:{i}:{j}" for j in range(3000)])
+        self.sql("SELECT etagd.invalidate(hold_ms => 1, surrogates => %s)", [NAME])
+        self.relay_b.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: self.reason(self.b) == "stale", 20, "the last name of them")
+        self.assertEqual(self.relay_b.everything(), 1)
+        self.assertEqual(self.relay_b.said("daemon_refused|daemon_lost"), [])
+        wait_until(lambda: self.relay_b.metric("batches_total") > before, 20, "it goes on")
+
+    def test_a_daemon_is_killed_and_comes_back_warm(self):
+        self.fill(self.b)
+        self.b.ctl("sync")
+        self.b.kill()
+        self.sql("SELECT etagd.invalidate('upload:7')")
+        self.b.start(settled=False)
+        wait_until(lambda: self.reason(self.b) == "not_modified", 20, "the entry is answered again")
+        self.assertEqual(self.relay_b.everything(), 1)
+        self.sql("SELECT etagd.invalidate(%s)", NAME)
+        wait_until(lambda: self.reason(self.b) == "stale", 20, "it is read")
+
+    def test_a_mutation_without_a_relay_is_published_later(self):
+        self.fill(self.b)
+        self.relay_a.end(signal.SIGTERM)
+        said = self.a.ctl("invalidate", "--surrogate", NAME, "--reach", "host")
+        self.assertTrue(said)
+        self.assertEqual(self.b.verdict(KEY), "not_modified")
+        self.relay_a.start()
+        wait_until(lambda: self.reason(self.b) == "stale", 20, "the other host has it")
+
+    def test_two_hosts_of_one_name(self):
+        c = self.daemon("c", lease_ms=LEASE_MS, args=["--relay", "required"]).start(settled=False)
+        twin = Relay(c, self.database, "b")
+        self.addCleanup(twin.end)
+        wait_until(lambda: self.relay_b.said("host_name_taken.*own"), 30, "the first one says so")
+        self.fill(self.a)
+        wait_until(lambda: self.reason(c) != "no_lease", 30, "the second one has taken the name")
+
+    def test_the_server_crashes(self):
+        self.fill(self.a)
+        self.fill(self.b)
+        server().end("immediate")
+        wait_until(lambda: self.reason(self.a) == self.reason(self.b) == "no_lease", 20, "nobody is fresh")
+        relay_db.restart_after(server(), "a crash")
+        wait_until(lambda: self.reason(self.a) == self.reason(self.b) == "stale", 30, "everything is raised")
+        self.assertTrue(self.relay_b.said("event=everything reason=(server_restarted|witness_gone)"))
+        self.fill(self.b)
+        self.a.ctl("invalidate", "--surrogate", NAME, "--reach", "everywhere", timeout_ms=30000)
+        self.assertEqual(self.b.verdict(KEY), "unknown")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "options.h"
+
+#include "scratch.h"
+#include "testing.h"
+
+struct fixture {
+    char dir[SCRATCH_BYTES];
+    char path[2 * SCRATCH_BYTES];
+    struct options options;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *const f = calloc(1, sizeof(*f));
+
+    assert_non_null(f);
+    scratch_make(f->dir);
+    scratch_path(f->path, f->dir, "etag-relay.yaml");
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *const f = *state;
+
+    scratch_remove(f->dir);
+    free(f);
+    return 0;
+}
+
+#define CASE(name) TEST_OF(name, struct fixture *f, set_up, tear_down)
+
+static int load(struct fixture *f, const char *text, char *more[], int more_count)
+{
+    char *argv[16] = {(char[]){"etag-relay"}, (char[]){"--config"}, f->path};
+    FILE *file = fopen(f->path, "w");
+
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+    for (int i = 0; i < more_count; i++)
+        argv[3 + i] = more[i];
+    return options_load(&f->options, 3 + more_count, argv);
+}
+
+CASE(defaults_file_and_flags_in_this_order)
+{
+    char *flags[] = {(char[]){"--host=web-3"}};
+
+    assert_int_equal(
+        load(f, "host: web-2\nconnection: dbname=shop\nretention-minutes: 10\n", flags, 1), 0);
+    assert_string_equal(f->options.host, "web-3");
+    assert_string_equal(f->options.connection, "dbname=shop");
+    assert_int_equal(f->options.retention_ms, 600000);
+    assert_string_equal(f->options.socket_path, "/run/etagd/etagd.sock");
+    assert_null(f->options.command);
+}
+
+/* The kernel's name: never none, which would be one name for all. */
+CASE(a_host_has_a_name)
+{
+    assert_int_equal(load(f, "host: \"\"\n", NULL, 0), 0);
+    assert_true(strlen(f->options.host) > 0);
+}
+
+CASE(mistakes_are_refused)
+{
+    static const char *const texts[] = {
+        "colour: red\n",  "roles:\n  relay: [all]\n", "retention-minutes: 4\n", "engine: etcd\n",
+        "socket: \"\"\n", "host: [a, b]\n",           "host: a\nhost: b\n",
+    };
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        assert_int_equal(load(f, texts[i], NULL, 0), -1);
+}
+
+/* What stands behind a command is the command's own. */
+CASE(a_command_keeps_its_arguments)
+{
+    char *words[] = {(char[]){"leave"}, (char[]){"web-3"}, (char[]){"--help"}};
+
+    assert_int_equal(load(f, "", words, 3), 0);
+    assert_string_equal(f->options.command, "leave");
+    assert_int_equal(f->options.command_argc, 3);
+    assert_string_equal(f->options.command_argv[2], "--help");
+}
