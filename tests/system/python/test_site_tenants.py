@@ -17,6 +17,11 @@ from django_web import Page, Web
 from harness import Case, wait_until
 
 django_site.require("django", "rest_framework", "gunicorn", "uvicorn")
+import django  # noqa: E402
+
+if django.VERSION < (4, 2):
+    print("skipped: its views on the loop want Django 4.2")
+    sys.exit(harness.SKIP)
 if "--postgres" not in sys.argv:
     sys.argv.append("--postgres")
 CLUSTER = postgres.asked_for()
@@ -271,7 +276,8 @@ class Databases(Site):
         ends = "connection.set_autocommit(False); c = connection.cursor(); c.execute('{}'); connection.connection.{}(); c.execute('SELECT 1'); " \
                "connection.{}(); connection.set_autocommit(True)"
         block = "c = connection.cursor()\nwith connection.connection.transaction(force_rollback=True): c.execute('RESET app.tenant')"
-        for code in (ends.format("SET app.tenant = 1", "commit", "rollback"), ends.format("RESET app.tenant", "rollback", "commit"), block):
+        codes = [ends.format("SET app.tenant = 1", "commit", "rollback"), ends.format("RESET app.tenant", "rollback", "commit")]
+        for code in codes + [block] * (sys.modules.get("psycopg") is not None):
             with self.subTest(code):
                 self.web.run(code)
                 self.refused("secrets/", "session_settings")

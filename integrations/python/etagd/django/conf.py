@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Optional, Tuple
 
 from django.conf import settings
@@ -139,6 +140,7 @@ _SECRETS = ("API", "TOKEN", "KEY", "SECRET", "PASS", "SIGNATURE")  # as Django's
 _secret_digest: Optional[Tuple[Any, str]] = None
 
 
+@lru_cache(maxsize=512)
 def is_secret(name: Any) -> bool:
     """Of a setting, or a field of requests."""
     return isinstance(name, str) and (name.upper() in ("COOKIE", "AUTHORIZATION", "PROXY-AUTHORIZATION")

@@ -416,8 +416,8 @@ class Exchange:
         before ours say of a 200, it says too."""
         said = getattr(response, "_etagd_fields", None)
         if said is not None:
-            for name in [name.lower() for name, _ in response.items()]:
-                if name not in said and name not in _KEPT_LOWER and not name.startswith(_OF_REQUEST):
+            for name in {name.lower() for name, _ in response.items()} - said - _KEPT_LOWER:
+                if not name.startswith(_OF_REQUEST):
                     del response[name]
         if _zipped_outside(tuple(settings.MIDDLEWARE or ())):
             patch_vary_headers(response, ("Accept-Encoding",))

@@ -14,6 +14,7 @@ from ..conf import log
 
 Place = Tuple[Any, ...]
 
+_WHERE = ("ENGINE", "HOST", "PORT", "NAME", "USER")
 _latest: Dict[str, Place] = {}
 _lock = threading.Lock()
 
@@ -21,8 +22,10 @@ _lock = threading.Lock()
 def of(said: Dict[str, Any]) -> Place:
     """said: settings of a database."""
     options = said.get("OPTIONS") or {}
-    return tuple(str(said.get(name) or "") for name in ("ENGINE", "HOST", "PORT", "NAME", "USER")) + tuple(
-        sorted((name, value) for name, value in options.items() if isinstance(value, str)))  # a search path, a service
+    made: Place = tuple([str(said.get(name) or "") for name in _WHERE])
+    if options:  # a search path, a service
+        made += tuple(sorted((name, value) for name, value in options.items() if isinstance(value, str)))
+    return made
 
 
 def is_former(alias: str, place: Any) -> bool:
