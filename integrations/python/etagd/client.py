@@ -3,7 +3,8 @@
 
 A client of libetag (a connection and a mapping) belongs to one thread at a time. A Client lends one to each call, and to each
 guard from its begin to its end, and takes it back: threads, the threads of executors and greenlets share a few, however many
-come and go. There are as many as there are calls and guards at one moment; of those that nothing uses IDLE_MAX are kept.
+come and go. There are as many as there are calls and guards at one moment; of those that nothing uses IDLE_MAX are kept. The
+thread of an event loop has one of its own.
 After fork() the child goes on with those that nothing used, which libetag makes safe; the others may have been in the middle
 of a call and are never touched again.
 
@@ -227,6 +228,8 @@ class Client:
         self._options = {"socket_path": socket_path, "timeout_ms": timeout_ms, "connect_timeout_ms": connect_timeout_ms,
                          "no_wait": no_wait, "spool": spool, "repeated_fields": tuple(repeated_fields), "shadow": shadow}
         self._idle: List[_Native] = []  # the last one used is the next one: append and pop are atomic
+        self._loop_thread: Optional[int] = None  # the first that called from an event loop ...
+        self._of_loop: List[_Native] = []  # ... has one of its own: a new one, which does not wait there, knows no index yet
         self._last = threading.local()  # why the last fill of a thread was refused
         self._closed = False
         _clients.add(self)
@@ -234,15 +237,26 @@ class Client:
     def _take(self) -> _Native:
         """A native client of the caller's alone, until it gives it back."""
         try:
-            return self._idle.pop()
+            return (self._of_loop if self._of_loop and self._is_of_loop() else self._idle).pop()
         except IndexError:
             if self._closed:
                 raise Invalid("the client is closed") from None
             return _Native(self._options)
 
     def _give(self, native: _Native) -> None:
-        if len(self._idle) < IDLE_MAX and not self._closed:
+        if self._closed:
+            return
+        if not self._of_loop and self._is_of_loop():
+            self._of_loop.append(native)
+        elif len(self._idle) < IDLE_MAX:
             self._idle.append(native)
+
+    def _is_of_loop(self) -> bool:
+        if asyncio._get_running_loop() is None:
+            return False
+        if self._loop_thread is None:
+            self._loop_thread = threading.get_ident()
+        return self._loop_thread == threading.get_ident()
 
     def connect(self) -> None:
         """Opens a connection, or goes on with one, and raises what etag_client_dispatch() says, e.g. Unavailable."""
@@ -256,6 +270,7 @@ class Client:
         """Closes what nothing uses now; the rest with the end of its call or guard."""
         self._closed = True
         self._idle.clear()
+        self._of_loop.clear()
 
     def __enter__(self) -> "Client":
         return self
@@ -426,7 +441,7 @@ def _after_fork_in_child() -> None:
     """What lay idle was in no call, so it is the child's; all others are left alone for ever."""
     pid = os.getpid()
     for client in list(_clients):
-        for native in client._idle:
+        for native in client._idle + client._of_loop:
             native.pid = pid
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 import unittest
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import harness  # noqa: E402
@@ -340,6 +341,25 @@ class Lookups(Case):
             return client.check(conditional('"v1"')).reason
 
         self.assertEqual(asyncio.run(main()), "stale")
+
+    def test_a_thread_does_not_take_the_loops_connection(self):
+        """A new one, which does not wait for its hello there, would know no index."""
+        self.fill()
+
+        async def reason_of(client, thread):
+            loop = asyncio.get_running_loop()
+            while client.check(conditional('"v1"')).verdict is not etagd.Verdict.NOT_MODIFIED:
+                await asyncio.sleep(0.01)
+            guard = await loop.run_in_executor(thread, lambda: client.guard(surrogates=["elsewhere"]))
+            reason = client.check(conditional('"v1"')).reason
+            await loop.run_in_executor(thread, guard.abort)
+            return reason
+
+        async def main(thread):  # ten times, since a hello may come in time
+            return {await reason_of(etagd.Client(self.etagd.socket), thread) for _ in range(10)}
+
+        with ThreadPoolExecutor(1) as thread:
+            self.assertEqual(asyncio.run(asyncio.wait_for(main(thread), harness.bound(20))), {"match"})
 
     # ---- Threads, forks ----
 
