@@ -50,6 +50,10 @@ def configure(label, postgres=None, **more):
     import django
     from django.conf import settings
 
+    import etagd
+
+    # A crowded machine answers a new client's hello late, and before it there is no index: what is not the subject is waited for.
+    etagd.Client.__init__.__kwdefaults__["connect_timeout_ms"] = 2000
     sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": os.path.join(directory, "db.sqlite3")}
     settings.configure(**{
         "DATABASES": {"default": postgres.django("etagd") if postgres else sqlite},
