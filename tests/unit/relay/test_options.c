@@ -7,6 +7,8 @@
 struct fixture {
     char dir[SCRATCH_BYTES];
     char path[2 * SCRATCH_BYTES];
+    /* the options point into it */
+    char *argv[16];
     struct options options;
 };
 
@@ -34,15 +36,18 @@ static int tear_down(void **state)
 
 static int load(struct fixture *f, const char *text, char *more[], int more_count)
 {
-    char *argv[16] = {(char[]){"etag-relay"}, (char[]){"--config"}, f->path};
+    static char program[] = "etag-relay", config[] = "--config";
     FILE *file = fopen(f->path, "w");
 
     assert_non_null(file);
     fputs(text, file);
     fclose(file);
+    f->argv[0] = program;
+    f->argv[1] = config;
+    f->argv[2] = f->path;
     for (int i = 0; i < more_count; i++)
-        argv[3 + i] = more[i];
-    return options_load(&f->options, 3 + more_count, argv);
+        f->argv[3 + i] = more[i];
+    return options_load(&f->options, 3 + more_count, f->argv);
 }
 
 CASE(defaults_file_and_flags_in_this_order)
