@@ -1,78 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Messages: everything that goes in comes out again; what a peer must not send is refused by
  * name. */
-#include "message.h"
+#include "message_fixture.h"
 
 #include "bytes.h"
 #include "numbers.h"
-#include "testing.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define assert_text(s, literal)                                                                    \
-    do {                                                                                           \
-        assert_int_equal((s).len, sizeof(literal) - 1);                                            \
-        assert_non_null((s).data);                                                                 \
-        assert_memory_equal((s).data, literal, sizeof(literal) - 1);                               \
-    } while (0)
-
-/* One message in flight: its frame, and the arena of what was decoded from it. */
-struct fixture {
-    struct buffer buffer;
-    struct arena arena;
-};
-
-static int setup(void **state)
-{
-    struct fixture *const f = calloc(1, sizeof(*f));
-
-    if (!f)
-        return -1;
-    arena_init(&f->arena, ARENA_BYTES_MAX);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *const f = *state;
-
-    buffer_deinit(&f->buffer);
-    arena_deinit(&f->arena);
-    free(f);
-    return 0;
-}
-
-#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
-
-/* The payload of the only frame in the buffer. */
-static etag_str payload_of(const struct fixture *f)
-{
-    etag_str payload = {0};
-
-    assert_int_equal(frame_next((etag_str){(const char *)f->buffer.bytes, f->buffer.len}, &payload),
-                     1);
-    assert_int_equal(payload.len + FRAME_HEADER_BYTES, f->buffer.len);
-    return payload;
-}
-
-/* Encodes and decodes; returns what decoding said. */
-static const char *request_over(struct fixture *f, const struct request *in, struct request *out)
-{
-    f->buffer.len = 0;
-    arena_reset(&f->arena);
-    assert_int_equal(request_encode(&f->buffer, in), 0);
-    return request_decode(out, &f->arena, payload_of(f));
-}
-
-static const char *reply_over(struct fixture *f, const struct reply *in, struct reply *out)
-{
-    f->buffer.len = 0;
-    arena_reset(&f->arena);
-    assert_int_equal(reply_encode(&f->buffer, in), 0);
-    return reply_decode(out, &f->arena, payload_of(f));
-}
 
 static etag_field vary[] = {
     {ETAG_LIT("accept-language"), ETAG_LIT("de")},
@@ -146,7 +81,7 @@ static void assert_full_entry(const struct entry *e)
 
 /* ---- Round trips ---- */
 
-CASE(hello_round_trip)
+MESSAGE_CASE(hello_round_trip)
 {
     struct request out;
     const struct request in = {.id = UINT64_MAX,
@@ -160,7 +95,7 @@ CASE(hello_round_trip)
     assert_text(out.hello.software, "libetag 1.2.3");
 }
 
-CASE(fill_round_trip)
+MESSAGE_CASE(fill_round_trip)
 {
     struct request out;
     struct request in = {.id = 7, .kind = REQUEST_FILL};
@@ -178,7 +113,7 @@ CASE(fill_round_trip)
 }
 
 /* A daemon that does not know "gone" sees a fill without a tag, and refuses it. */
-CASE(a_tombstone_is_no_fill)
+MESSAGE_CASE(a_tombstone_is_no_fill)
 {
     uint8_t packed[FIELDSET_BYTES_MAX];
     struct request out;
@@ -196,7 +131,7 @@ CASE(a_tombstone_is_no_fill)
     assert_false(out.fill.gone);
 }
 
-CASE(sparse_entry_round_trip)
+MESSAGE_CASE(sparse_entry_round_trip)
 {
     struct request out;
     struct request in = {.id = 8, .kind = REQUEST_FILL};
@@ -216,7 +151,7 @@ CASE(sparse_entry_round_trip)
     assert_int_equal(out.fill.entry.last_modified, 0);
 }
 
-CASE(targets_round_trip)
+MESSAGE_CASE(targets_round_trip)
 {
     struct request out;
     const struct request in = {.id = 9,
@@ -247,7 +182,7 @@ CASE(targets_round_trip)
     assert_true(out.targets.position == UINT64_MAX);
 }
 
-CASE(other_requests_round_trip)
+MESSAGE_CASE(other_requests_round_trip)
 {
     static const enum request_kind empty[] = {REQUEST_PING, REQUEST_STATUS, REQUEST_WATCH,
                                               REQUEST_SYNC, REQUEST_PAUSE,  REQUEST_RESUME};
@@ -285,7 +220,7 @@ CASE(other_requests_round_trip)
     assert_memory_equal(&out.log, &in.log, sizeof(in.log));
 }
 
-CASE(small_replies_round_trip)
+MESSAGE_CASE(small_replies_round_trip)
 {
     struct reply out;
     struct reply in = {.id = 3, .kind = REPLY_ERROR};
@@ -319,7 +254,7 @@ CASE(small_replies_round_trip)
     assert_int_equal(out.id, 3);
 }
 
-CASE(hello_reply_round_trip)
+MESSAGE_CASE(hello_reply_round_trip)
 {
     struct reply out;
     const struct reply in = {.id = 1,
@@ -353,7 +288,7 @@ static void assert_full_view(const struct entry_view *view)
     assert_true(view->persisted);
 }
 
-CASE(views_round_trip)
+MESSAGE_CASE(views_round_trip)
 {
     struct reply out;
     struct reply in = {.id = 4, .kind = REPLY_GET, .get = full_view()};
@@ -389,7 +324,7 @@ CASE(views_round_trip)
     assert_int_equal(out.log.oldest_lsn, 13);
 }
 
-CASE(explain_round_trip)
+MESSAGE_CASE(explain_round_trip)
 {
     struct clock_view clocks[] = {{TARGET_EVERYTHING, {NULL, 0}, 0, 1},
                                   {TARGET_RESOURCE, ETAG_LIT("/a"), 1, 2},
@@ -443,7 +378,7 @@ CASE(explain_round_trip)
     assert_int_equal(out.kind, REPLY_NONE);
 }
 
-CASE(status_and_event_round_trip)
+MESSAGE_CASE(status_and_event_round_trip)
 {
     struct stat_view stats[] = {{ETAG_LIT("entries"), false, 5, {NULL, 0}},
                                 {ETAG_LIT("loop"), true, 0, ETAG_LIT("io_uring")},
@@ -487,7 +422,7 @@ CASE(status_and_event_round_trip)
     assert_int_equal(out.event.targets.size, sizeof(etag_targets));
 }
 
-CASE(clients_round_trip)
+MESSAGE_CASE(clients_round_trip)
 {
     struct stat_view counts[] = {{ETAG_LIT("checks"), false, 12, {NULL, 0}}};
     struct client_view clients[] = {{.id = 3,
@@ -527,7 +462,7 @@ CASE(clients_round_trip)
 }
 
 /* A page of clients with long names of their software and every counter large fits into a frame. */
-CASE(a_full_page_of_clients_fits)
+MESSAGE_CASE(a_full_page_of_clients_fits)
 {
     static struct stat_view counts[CLIENT_COUNTS_MAX];
     static struct client_view clients[CLIENTS_PAGE_MAX + 1];
@@ -554,7 +489,7 @@ CASE(a_full_page_of_clients_fits)
 
 /* ---- Bounds ---- */
 
-CASE(targets_are_counted_together)
+MESSAGE_CASE(targets_are_counted_together)
 {
     static etag_str names[TARGETS_PER_EVENT_MAX];
     static etag_resource places[TARGETS_PER_EVENT_MAX];
@@ -579,7 +514,7 @@ CASE(targets_are_counted_together)
     assert_int_equal(out.kind, REQUEST_NONE);
 }
 
-CASE(repeated_fields_are_bounded)
+MESSAGE_CASE(repeated_fields_are_bounded)
 {
     static etag_str names[SURROGATES_PER_ENTRY_MAX + 1];
     static struct kept_field kept[FIELDS_PER_ENTRY_MAX + 1];
@@ -605,7 +540,7 @@ CASE(repeated_fields_are_bounded)
     assert_non_null(request_over(f, &in, &out));
 }
 
-CASE(repeated_fields_of_replies_are_bounded)
+MESSAGE_CASE(repeated_fields_of_replies_are_bounded)
 {
     static struct entry_view views[LIST_PAGE_MAX + 1];
     static struct clock_view clocks[CLOCKS_PER_ENTRY_MAX + 1];
@@ -633,7 +568,7 @@ CASE(repeated_fields_of_replies_are_bounded)
     assert_non_null(reply_over(f, &in, &out));
 }
 
-CASE(frame_size_is_bounded)
+MESSAGE_CASE(frame_size_is_bounded)
 {
     char *const text = calloc(1, FRAME_BYTES_MAX);
     struct reply in = {.kind = REPLY_ERROR};
@@ -652,7 +587,7 @@ CASE(frame_size_is_bounded)
     free(text);
 }
 
-CASE(arena_bounds_what_is_unpacked)
+MESSAGE_CASE(arena_bounds_what_is_unpacked)
 {
     struct request out;
     struct request in = {.id = 5, .kind = REQUEST_FILL};
@@ -681,7 +616,7 @@ struct raw {
         name, literal, sizeof(literal) - 1                                                         \
     }
 
-CASE(malformed_requests_are_refused)
+MESSAGE_CASE(malformed_requests_are_refused)
 {
     /* Each begins with id 7. */
     static const struct raw cases[] = {
@@ -723,7 +658,7 @@ CASE(malformed_requests_are_refused)
     }
 }
 
-CASE(malformed_replies_are_refused)
+MESSAGE_CASE(malformed_replies_are_refused)
 {
     static const struct raw cases[] = {
         RAW("unknown fill reason", "\x08\x07\x2a\x02\x08\x7f"),
@@ -749,7 +684,7 @@ CASE(malformed_replies_are_refused)
     }
 }
 
-CASE(newer_peers_are_understood)
+MESSAGE_CASE(newer_peers_are_understood)
 {
     static const struct raw cases[] = {
         RAW("unknown body", "\x08\x07\xf2\x01\x03\x0a\x01x"),
@@ -773,7 +708,7 @@ CASE(newer_peers_are_understood)
     assert_text(out.hello.software, "s");
 }
 
-CASE(id_is_found_behind_the_body)
+MESSAGE_CASE(id_is_found_behind_the_body)
 {
     struct request out;
     static const char body_first[] = "\x2a\x00\x08\x09";
@@ -788,7 +723,7 @@ CASE(id_is_found_behind_the_body)
 
 /* No prefix and no single flipped bit does harm; sanitizers watch. A prefix never decodes as the
  * whole. */
-CASE(damaged_messages_do_no_harm)
+MESSAGE_CASE(damaged_messages_do_no_harm)
 {
     struct request out;
     struct request in = {.id = 300, .kind = REQUEST_FILL};
@@ -820,7 +755,7 @@ CASE(damaged_messages_do_no_harm)
 
 /* ---- Frames and errors ---- */
 
-CASE(frames_are_cut)
+MESSAGE_CASE(frames_are_cut)
 {
     etag_str payload = {0};
     const struct request ping = {.id = 1, .kind = REQUEST_PING};
@@ -850,7 +785,7 @@ CASE(frames_are_cut)
     assert_int_equal(frame_next(headless, &payload), -EPROTO);
 }
 
-CASE(buffer_refuses_what_overflows)
+MESSAGE_CASE(buffer_refuses_what_overflows)
 {
     assert_int_equal(buffer_reserve(&f->buffer, 10), 0);
     f->buffer.len = 10;
@@ -859,7 +794,7 @@ CASE(buffer_refuses_what_overflows)
     assert_int_equal(f->buffer.len, 10);
 }
 
-CASE(errors_have_status_and_word)
+MESSAGE_CASE(errors_have_status_and_word)
 {
     assert_int_equal(wire_error_status(WIRE_ERROR_DENIED), ETAG_DENIED);
     assert_int_equal(wire_error_status(WIRE_ERROR_BUSY), ETAG_UNAVAILABLE);

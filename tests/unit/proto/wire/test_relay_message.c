@@ -1,82 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Messages of the relay: everything that goes in comes out again; what it must not send is
  * refused. */
-#include "message.h"
+#include "message_fixture.h"
 
 #include "bytes.h"
 #include "numbers.h"
-#include "testing.h"
 
 #include <string.h>
-
-#define assert_text(s, literal)                                                                    \
-    do {                                                                                           \
-        assert_int_equal((s).len, sizeof(literal) - 1);                                            \
-        assert_non_null((s).data);                                                                 \
-        assert_memory_equal((s).data, literal, sizeof(literal) - 1);                               \
-    } while (0)
-
-/* One message in flight: its frame, and the arena of what was decoded from it. */
-struct fixture {
-    struct buffer buffer;
-    struct arena arena;
-};
-
-static int setup(void **state)
-{
-    struct fixture *const f = calloc(1, sizeof(*f));
-
-    if (!f)
-        return -1;
-    arena_init(&f->arena, ARENA_BYTES_MAX);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *const f = *state;
-
-    buffer_deinit(&f->buffer);
-    arena_deinit(&f->arena);
-    free(f);
-    return 0;
-}
-
-#define CASE(name) TEST_OF(name, struct fixture *f, setup, teardown)
-
-/* The payload of the only frame in the buffer. */
-static etag_str payload_of(const struct fixture *f)
-{
-    etag_str payload = {0};
-
-    assert_int_equal(frame_next((etag_str){(const char *)f->buffer.bytes, f->buffer.len}, &payload),
-                     1);
-    assert_int_equal(payload.len + FRAME_HEADER_BYTES, f->buffer.len);
-    return payload;
-}
-
-/* Encodes and decodes; returns what decoding said. */
-static const char *request_over(struct fixture *f, const struct request *in, struct request *out)
-{
-    f->buffer.len = 0;
-    arena_reset(&f->arena);
-    assert_int_equal(request_encode(&f->buffer, in), 0);
-    return request_decode(out, &f->arena, payload_of(f));
-}
-
-static const char *reply_over(struct fixture *f, const struct reply *in, struct reply *out)
-{
-    f->buffer.len = 0;
-    arena_reset(&f->arena);
-    assert_int_equal(reply_encode(&f->buffer, in), 0);
-    return reply_decode(out, &f->arena, payload_of(f));
-}
 
 static etag_str surrogates[] = {ETAG_LIT("upload:42"), ETAG_LIT("customer:7")};
 static etag_resource resources[] = {{ETAG_LIT("example.org"), ETAG_LIT("/a?b")}};
 
-CASE(relay_requests_round_trip)
+MESSAGE_CASE(relay_requests_round_trip)
 {
     struct request out;
     struct request in = {.id = 1, .kind = REQUEST_RELAY_HELLO};
@@ -129,7 +64,7 @@ CASE(relay_requests_round_trip)
     assert_text(out.relay_done.text, "no such position");
 }
 
-CASE(relay_replies_round_trip)
+MESSAGE_CASE(relay_replies_round_trip)
 {
     struct reply out;
     struct reply in = {.id = 4, .kind = REPLY_RELAY_HELLO};
@@ -171,7 +106,7 @@ static struct relay_batch right_batch(void)
                                 .l_net_ms = L_NET_MS_MIN};
 }
 
-CASE(relay_batches_are_checked)
+MESSAGE_CASE(relay_batches_are_checked)
 {
     static etag_str many[TARGETS_PER_EVENT_MAX];
     static const char longer[RELAY_CURSOR_BYTES_MAX + 1];
@@ -213,7 +148,7 @@ CASE(relay_batches_are_checked)
     assert_non_null(relay_batch_check(&batch));
 }
 
-static const char *request_of_bytes(struct fixture *f, const char *bytes, size_t len)
+static const char *request_of_bytes(struct message_fixture *f, const char *bytes, size_t len)
 {
     struct request out;
 
@@ -221,7 +156,7 @@ static const char *request_of_bytes(struct fixture *f, const char *bytes, size_t
     return request_decode(&out, &f->arena, (etag_str){bytes, len});
 }
 
-CASE(malformed_relay_requests_are_refused)
+MESSAGE_CASE(malformed_relay_requests_are_refused)
 {
     static const char outcome_0[] = "\xb2\x01\x02\x08\x05";
     static const char outcome_5[] = "\xb2\x01\x04\x08\x05\x10\x05";
@@ -243,7 +178,7 @@ CASE(malformed_relay_requests_are_refused)
 }
 
 /* As many events as there may be, and one more. */
-CASE(events_of_a_batch_are_bounded)
+MESSAGE_CASE(events_of_a_batch_are_bounded)
 {
     static etag_targets events[RELAY_BATCH_TARGETS_MAX + 1];
     struct request out;
