@@ -16,12 +16,8 @@ struct fixture {
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    const struct store_meta meta = {.incarnation = 7, .clock_count = 4096};
 
-    store_fixture_place(&f->at);
-    const struct store_options options = {.state_dir = f->at.dir, .map_bytes = UINT64_C(64) << 20};
-    assert_int_equal(store_open(&f->at.store, &options, &f->at.why), 0);
-    assert_int_equal(store_meta_write(f->at.store, &meta), 0);
+    store_fixture_make(&f->at, UINT64_C(64) << 20, 4096);
     *state = f;
     return 0;
 }
