@@ -7,6 +7,7 @@ import struct
 import time
 
 from harness import FACTOR, Case, Raw, bound, main, wait_until
+from wire import data, nonzero, number
 
 KEY = "//shop.example/api/v1/uploads/42"
 TARGET = "surrogate upload:42"
@@ -16,20 +17,8 @@ HOLDS_MAX = 65536  # proto/base/bounds.h
 # ---- Requests by the thousand ----
 
 
-def varint(number):
-    out = b""
-    while number > 0x7f:
-        out += bytes([number & 0x7f | 0x80])
-        number >>= 7
-    return out + bytes([number])
-
-
-def data(no, value):
-    return varint(no << 3 | 2) + varint(len(value)) + value
-
-
 def targets(surrogate, hold_ms=0):
-    return data(2, surrogate.encode()) + (varint(5 << 3) + varint(hold_ms) if hold_ms else b"")
+    return data(2, surrogate.encode()) + nonzero(5, hold_ms)
 
 
 def guard(step, number, surrogate, hold_ms=0):
@@ -342,7 +331,7 @@ class Hold(GuardCase):
         end = time.monotonic() + 2
         for _ in range(count):
             hold_ms = max(1, int((end - time.monotonic()) * 1000))
-            self.assertEqual(pipeline(raw, [data(4, names + varint(5 << 3) + varint(hold_ms))]), [])
+            self.assertEqual(pipeline(raw, [data(4, names + number(5, hold_ms))]), [])
         seen = {d.status()["holds_open"]}
         while 0 not in seen:
             seen.add(d.status()["holds_open"])

@@ -8,54 +8,12 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
 from harness import Raw, bound
-
-
-def varint(number):
-    out = b""
-    while number > 0x7f:
-        out += bytes([number & 0x7f | 0x80])
-        number >>= 7
-    return out + bytes([number])
-
-
-def data(no, value):
-    return varint(no << 3 | 2) + varint(len(value)) + value
-
-
-def number(no, value):
-    return varint(no << 3) + varint(value) if value else b""
+from wire import data, fields_of, nonzero as number
 
 
 def targets(*surrogates, everything=False, hold_ms=0, reach=0, position=0, prefixes=()):
     return (b"".join(data(2, name.encode()) for name in surrogates) + b"".join(data(3, data(2, path.encode())) for path in prefixes)
             + number(4, everything) + number(5, hold_ms) + number(7, reach) + number(8, position))
-
-
-def fields_of(message):
-    """Number to the list of its values: int or bytes."""
-    out, at = {}, 0
-
-    def take():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 0x7f) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(message):
-        tag = take()
-        if tag & 7 == 0:
-            value = take()
-        else:
-            length = {1: 8, 2: None, 5: 4}[tag & 7]
-            length = take() if length is None else length
-            value, at = message[at:at + length], at + length
-        out.setdefault(tag >> 3, []).append(value)
-    return out
 
 
 def first(fields, no, default=0):

@@ -13,31 +13,12 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from harness import ETAGCTL, PROTOCOL, SYSTEM, Case, Raw, Writer, bound, main  # noqa: E402
+from wire import data, fixed, number, varint  # noqa: E402
 
 KEY = "//shop.example/u/1"
 LAYOUT_VERSION = 1
 MAGIC = 0x5844496467617465
 COUNTERS_BYTES = 4096
-
-
-def varint(n):
-    out = b""
-    while n > 127:
-        out += bytes([n & 127 | 128])
-        n >>= 7
-    return out + bytes([n])
-
-
-def number(field, n):
-    return varint(field << 3) + varint(n)
-
-
-def fixed(field, n):
-    return varint(field << 3 | 1) + struct.pack("<Q", n)
-
-
-def data(field, payload):
-    return varint(field << 3 | 2) + varint(len(payload)) + payload
 
 
 def unknown():
