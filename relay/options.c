@@ -10,15 +10,11 @@
 #include "config_option.h"
 #include "text.h"
 
-#include <argp.h>
-#include <assert.h>
-#include <errno.h>
 #include <stddef.h>
 #include <sys/un.h>
 
 #define OPTIONS_DEFAULT_FILE "/etc/etag-relay/etag-relay.yaml"
 #define OPTIONS_COUNT 8
-#define HELP_BYTES 160
 #define MS_PER_MINUTE UINT64_C(60000)
 #define RETENTION_MINUTES_MAX (UINT64_C(366) * 24 * 60)
 
@@ -43,6 +39,12 @@ static const struct config_option options_known[OPTIONS_COUNT] = {
     {"log-format", "F", "logfmt, json (an object a line)", "logfmt", OPTION_CHOICE,
      MEMBER(log_format), .words = "logfmt|json"},
 };
+
+static const struct config_table table = {.options = options_known,
+                                          .count = OPTIONS_COUNT,
+                                          .program = "etag-relay",
+                                          .file = OPTIONS_DEFAULT_FILE,
+                                          .page = "etag-relay.yaml(5)"};
 
 /* ---- Flags ---- */
 
@@ -109,17 +111,9 @@ static const struct argp_option other_flags[] = {
 static error_t flags_read(struct flags *flags, int argc, char **argv)
 {
     struct argp_option rows[OPTIONS_COUNT + COUNT_OF(other_flags)];
-    char docs[OPTIONS_COUNT][HELP_BYTES];
+    char docs[OPTIONS_COUNT][CONFIG_HELP_BYTES];
 
-    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
-        const char *const normal = options_known[i].normal;
-        (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", options_known[i].help,
-                       *normal ? normal : "empty");
-        rows[i] = (struct argp_option){.name = options_known[i].name,
-                                       .key = FLAG_FIRST + (int)i,
-                                       .arg = options_known[i].argument,
-                                       .doc = docs[i]};
-    }
+    config_table_rows(&table, FLAG_FIRST, rows, docs);
     memcpy(rows + OPTIONS_COUNT, other_flags, sizeof(other_flags));
     const struct argp argp = {
         .options = rows,
@@ -134,51 +128,12 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
 
 /* ---- Loading ---- */
 
-/* The table's own texts: one that does not pass is a mistake in it. */
-static void options_defaults(struct options *options)
-{
-    struct why why;
-
-    *options = (struct options){0};
-    for (size_t i = 0; i < OPTIONS_COUNT; i++) {
-        const bool set = config_option_set(options, &options_known[i],
-                                           str_of(options_known[i].normal), &why);
-        assert(set);
-        (void)set;
-    }
-}
-
-static bool options_file(struct options *options, const char *path, struct why *why)
-{
-    const struct config_table table = {options_known, OPTIONS_COUNT, "etag-relay.yaml(5)", NULL};
-
-    CLEANUP(cleanup_file) FILE *file = fopen(path ? path : OPTIONS_DEFAULT_FILE, "re");
-
-    if (!file && !path && errno == ENOENT)
-        return true;
-    if (!path)
-        path = OPTIONS_DEFAULT_FILE;
-    if (!file)
-        return why_not(why, "%s: cannot be read: %s", path, strerrordesc_np(errno));
-    return config_file_read(&table, options, file, path, why);
-}
-
-static bool options_flags(struct options *options, const struct flags *flags, struct why *mistake)
-{
-    struct why why;
-
-    for (size_t i = 0; i < OPTIONS_COUNT; i++)
-        if (flags->values[i] &&
-            !config_option_set(options, &options_known[i], str_of(flags->values[i]), &why))
-            return why_not(mistake, "etag-relay: --%s: %s", options_known[i].name, why.text);
-    options->check_only = flags->check_only;
-    return true;
-}
-
 static bool options_made(struct options *options, const struct flags *flags, struct why *why)
 {
-    options_defaults(options);
-    if (!options_file(options, flags->config_path, why) || !options_flags(options, flags, why))
+    *options = (struct options){.check_only = flags->check_only};
+    config_table_defaults(&table, options);
+    if (!config_table_file(&table, options, flags->config_path, why) ||
+        !config_table_flags(&table, options, flags->values, why))
         return false;
     if (options->host[0] == '\0' && gethostname(options->host, sizeof(options->host) - 1) < 0)
         return why_not(why, "etag-relay: this host has no name: set the option host");

@@ -3,12 +3,15 @@
  * Configuration of etag-relay, in the manner of etagd's: defaults, then the file (YAML,
  * /etc/etag-relay/etag-relay.yaml if it exists or --config), then flags.
  *
- *   socket: /run/etagd/etagd.sock      --socket PATH       the daemon beside it
- *   engine: postgres | script          --engine E          script: for tests, "connection" is a
- * path connection: ""                     --connection TEXT   as libpq reads it host: "" --host
- * NAME         "": what the kernel calls this host run-dir: /run/etag-relay           --run-dir DIR
- * metrics.prom, nonce retention-minutes: 60              --retention-minutes N log-level: info
- * --log-level L log-format: logfmt | json          --log-format F
+ *   socket: /run/etagd/etagd.sock      --socket PATH           the daemon beside it
+ *   engine: postgres | script          --engine E              script: for tests; "connection" is
+ *                                                              a path then
+ *   connection: ""                     --connection TEXT       as libpq reads it
+ *   host: ""                           --host NAME             "": what the kernel calls this host
+ *   run-dir: /run/etag-relay           --run-dir DIR           metrics.prom, nonce
+ *   retention-minutes: 60              --retention-minutes N
+ *   log-level: info                    --log-level L
+ *   log-format: logfmt | json          --log-format F
  */
 #ifndef ETAG_RELAY_OPTIONS_H
 #define ETAG_RELAY_OPTIONS_H

@@ -10,11 +10,8 @@
 #include "numbers.h"
 #include "text.h"
 
-#include <argp.h>
-#include <assert.h>
 #include <errno.h>
 
-#define HELP_BYTES 160
 #define CONFIG_DEFAULT_FILE "/etc/etagd/etagd.yaml"
 
 /* LMDB's map is address space and an upper bound of the file, not memory: generous. */
@@ -35,6 +32,16 @@ enum {
     FLAG_VERSION,
     FLAG_HELP = '?',
 };
+
+static struct config_table table_of(struct config *config)
+{
+    return (struct config_table){.options = config_options,
+                                 .count = CONFIG_OPTIONS,
+                                 .program = "etagd",
+                                 .file = CONFIG_DEFAULT_FILE,
+                                 .page = "etagd.yaml(5)",
+                                 .roles = config};
+}
 
 /* What stands on the command line, not yet applied. */
 struct flags {
@@ -115,16 +122,10 @@ static const struct argp_option other_flags[] = {
 static error_t flags_read(struct flags *flags, int argc, char **argv)
 {
     struct argp_option rows[CONFIG_OPTIONS + COUNT_OF(other_flags)];
-    char docs[CONFIG_OPTIONS][HELP_BYTES];
+    char docs[CONFIG_OPTIONS][CONFIG_HELP_BYTES];
+    const struct config_table table = table_of(NULL);
 
-    for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
-        (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", config_options[i].help,
-                       config_options[i].normal);
-        rows[i] = (struct argp_option){.name = config_options[i].name,
-                                       .key = FLAG_FIRST + (int)i,
-                                       .arg = config_options[i].argument,
-                                       .doc = docs[i]};
-    }
+    config_table_rows(&table, FLAG_FIRST, rows, docs);
     memcpy(rows + CONFIG_OPTIONS, other_flags, sizeof(other_flags));
     const struct argp argp = {
         .options = rows,
@@ -135,34 +136,6 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
 }
 
 /* ---- Loading ---- */
-
-/* The table's own texts: one that does not pass is a mistake in it. */
-static void config_defaults(struct config *config)
-{
-    struct why why;
-
-    *config = (struct config){0};
-    for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
-        const bool set = config_option_set(config, &config_options[i],
-                                           str_of(config_options[i].normal), &why);
-        assert(set);
-        (void)set;
-    }
-}
-
-static bool load_file(struct config *config, const char *path, struct why *why)
-{
-    CLEANUP(cleanup_file) FILE *file = fopen(path ? path : CONFIG_DEFAULT_FILE, "re");
-
-    if (!file && !path && errno == ENOENT)
-        return true;
-    if (!path)
-        path = CONFIG_DEFAULT_FILE;
-    if (!file)
-        return why_not(why, "%s: cannot be read: %s", path, strerrordesc_np(errno));
-    const struct config_table table = {config_options, CONFIG_OPTIONS, "etagd.yaml(5)", config};
-    return config_file_read(&table, config, file, path, why);
-}
 
 static bool apply_role(struct config *config, const char *flag, struct why *why)
 {
@@ -190,22 +163,6 @@ static bool apply_roles(struct config *config, const struct flags *flags, struct
     return true;
 }
 
-static bool apply_flags(struct config *config, const struct flags *flags, struct why *mistake)
-{
-    struct why why;
-
-    for (size_t i = 0; i < CONFIG_OPTIONS; i++) {
-        if (!flags->values[i] ||
-            config_option_set(config, &config_options[i], str_of(flags->values[i]), &why))
-            continue;
-        return why_not(mistake, "etagd: --%s: %s", config_options[i].name, why.text);
-    }
-    config->check_only = flags->check_only;
-    config->cold = flags->cold;
-    config->fresh = flags->fresh;
-    return apply_roles(config, flags, mistake);
-}
-
 static void config_derive(struct config *config)
 {
     config->clock_count = 1u << (32 - __builtin_clz(config->clock_count - 1));
@@ -230,8 +187,13 @@ void config_make_printable(char *text)
 
 static bool config_made(struct config *config, const struct flags *flags, struct why *why)
 {
-    config_defaults(config);
-    if (!load_file(config, flags->config_path, why) || !apply_flags(config, flags, why))
+    const struct config_table table = table_of(config);
+
+    *config = (struct config){
+        .check_only = flags->check_only, .cold = flags->cold, .fresh = flags->fresh};
+    config_table_defaults(&table, config);
+    if (!config_table_file(&table, config, flags->config_path, why) ||
+        !config_table_flags(&table, config, flags->values, why) || !apply_roles(config, flags, why))
         return false;
     config_derive(config);
     return true;

@@ -10,8 +10,11 @@
 #include "config.h"
 #include "numbers.h"
 
+#include <argp.h>
+
 #define CONFIG_ROLES_BYTES 48
 #define CONFIG_OPTIONS 19
+#define CONFIG_HELP_BYTES 160
 
 /* For "%.*s": what a mistake quotes of a text that may be anything, and long. */
 #define QUOTED(s) (int)min_of((s).len, 200), (s).data
@@ -45,10 +48,14 @@ struct config_option {
 /* In the order of --help. */
 extern const struct config_option config_options[CONFIG_OPTIONS];
 
-/* What may stand in a program's file. */
+/* What may stand in a program's file, and behind "--". */
 struct config_table {
     const struct config_option *options;
     size_t count;
+    /* "etagd" */
+    const char *program;
+    /* the file that is read where none is named */
+    const char *file;
     /* the man page of the file */
     const char *page;
     /* where "roles" go; NULL: this program has none */
@@ -62,6 +69,22 @@ const struct config_option *config_option_find(const struct config_table *table,
  * allowed. */
 MUST_USE bool config_option_set(void *config, const struct config_option *option, etag_str value,
                                 struct why *why);
+
+/* config_table.c: the sources of values, for each program that has a table. rows, docs: as many as
+ * the table has options; docs are borrowed by rows, whose keys begin with first_key. */
+void config_table_rows(const struct config_table *table, int first_key, struct argp_option *rows,
+                       char (*docs)[CONFIG_HELP_BYTES]);
+
+/* The table's own texts: one that does not pass is a mistake in it. */
+void config_table_defaults(const struct config_table *table, void *config);
+
+/* path NULL: the table's file, if it exists. */
+MUST_USE bool config_table_file(const struct config_table *table, void *config, const char *path,
+                                struct why *why);
+
+/* values: one for each option; NULL: this flag was not given. */
+MUST_USE bool config_table_flags(const struct config_table *table, void *config,
+                                 const char *const *values, struct why *mistake);
 
 /* Prints it as it would stand in the file. */
 void config_option_print(const void *config, const struct config_option *option, FILE *out);
