@@ -33,17 +33,7 @@ struct relay_process {
 
 static const struct engine_kind *engine_chosen(enum engine_choice choice)
 {
-    switch (choice) {
-    case ENGINE_CHOICE_SCRIPT:
-        return &engine_script;
-    case ENGINE_CHOICE_POSTGRES:
-#ifdef ETAG_RELAY_POSTGRES
-        return &engine_postgres;
-#else
-        break;
-#endif
-    }
-    return NULL;
+    return choice == ENGINE_CHOICE_SCRIPT ? &engine_script : &engine_postgres;
 }
 
 /* Signals come through a descriptor. */
@@ -140,10 +130,6 @@ static bool process_init(struct relay_process *process)
 
 static int serve(struct relay_process *process)
 {
-    if (!engine_chosen(process->options.engine)) {
-        (void)fprintf(stderr, "etag-relay: this build has no engine for PostgreSQL\n");
-        return 2;
-    }
     process->signal_fd = signals_open();
     if (process->signal_fd < 0) {
         (void)fprintf(stderr, "etag-relay: cannot take signals: %s\n",
@@ -164,16 +150,6 @@ static int serve(struct relay_process *process)
     return 0;
 }
 
-static int command_run(const struct options *options)
-{
-#ifdef ETAG_RELAY_COMMANDS
-    return relay_command(options, options->command_argc, options->command_argv);
-#else
-    (void)fprintf(stderr, "etag-relay: unexpected argument \"%s\"\n", options->command);
-    return 2;
-#endif
-}
-
 int main(int argc, char **argv)
 {
     CLEANUP(cleanup_free) struct relay_process *process = calloc(1, sizeof(*process));
@@ -190,5 +166,7 @@ int main(int argc, char **argv)
         options_print(&process->options, stdout);
         return 0;
     }
-    return process->options.command ? command_run(&process->options) : serve(process);
+    const struct options *const options = &process->options;
+    return options->command ? relay_command(options, options->command_argc, options->command_argv)
+                            : serve(process);
 }
