@@ -29,6 +29,8 @@ from urllib.parse import parse_qsl, unquote_plus
 from django.core import signing
 from django.utils import timezone
 
+from .sources import callers
+
 NEVER, UNTIL_MIDNIGHT, AT_ONCE = range(3)
 """When does an answer change that depends on this parameter, if nothing is written?"""
 
@@ -274,11 +276,8 @@ def _asked() -> None:
     kept.outside_runs()
     if noted is None or "clock_python" in noted.changing:
         return
-    frame = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__") in ("django.utils.timezone", "django.core.signing", __name__):
-        frame = frame.f_back  # type: ignore[assignment]
-    name = "" if frame is None else frame.f_globals.get("__name__", "")
-    if not name.startswith(_OTHERS):
+    frame = callers.beyond(sys._getframe(2), ("django.utils.timezone", "django.core.signing", __name__))
+    if frame is None or not callers.module_of(frame).startswith(_OTHERS):
         noted.changing.add("clock_python")
 
 

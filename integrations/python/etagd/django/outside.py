@@ -26,13 +26,13 @@ from django.utils.translation import trans_real
 from . import kept as memory
 from . import reads
 from .conf import release_taken_s
+from .sources.callers import INSTALLED
 
 _CODE = (".py", ".pyc", ".so", ".mo", ".pth")  # of a release, as is what was installed
 _PLACES = tuple({os.path.realpath(path) + os.sep for path in (
     os.path.dirname(os.__file__), "/usr/share/zoneinfo", "/usr/lib", "/usr/share/locale", "/usr/share/fonts", "/etc/ssl", "/etc/pki", "/dev")})
 _PLACES += ("/etc/mime.types", "/etc/localtime", "/etc/timezone", "/etc/os-release")  # other files there may be the site's own
 _NEW = os.O_TRUNC | os.O_EXCL | os.O_TMPFILE & ~os.O_DIRECTORY  # a file that is opened so has nothing in it
-_INSTALLED = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep)
 
 
 def _took(reason: str, by: str) -> None:
@@ -48,13 +48,13 @@ def _file(path: Any, mode: Any = None, flags: Any = None) -> None:
     path = os.path.abspath(os.fsdecode(path))
     if path.endswith(".mo"):
         _translations_read(path)
-    if not path.endswith(_CODE) and not path.startswith(_PLACES) and not any(place in path for place in _INSTALLED):
+    if not path.endswith(_CODE) and not path.startswith(_PLACES) and not any(place in path for place in INSTALLED):
         _took("file", path)
 
 
 def _folder(path: Any = None, *_: Any) -> None:
     path = os.path.abspath(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else ""
-    if not (path + os.sep).startswith(_PLACES) and not any(place in path + os.sep for place in _INSTALLED):
+    if not (path + os.sep).startswith(_PLACES) and not any(place in path + os.sep for place in INSTALLED):
         _took("file", path)
 
 

@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any
 
 from .. import reads
-from .requested import is_projects
+from . import callers
 
 _BETWEEN = ("random", "secrets", "django.utils.crypto")  # they throw for whoever calls them
 _TEMPLATES = ("django.template.", "django.utils.lorem_ipsum")
@@ -24,13 +24,11 @@ def _thrown() -> None:
     noted = reads.now()
     if noted is None or "chance" in noted.changing:
         return
-    frame: Any = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__") in _BETWEEN:
-        frame = frame.f_back
+    frame = callers.beyond(sys._getframe(2), _BETWEEN)
     if frame is None:
         return
-    module = frame.f_globals.get("__name__", "")
-    if module.startswith(_TEMPLATES) or is_projects(module, frame.f_code.co_filename):
+    module = callers.module_of(frame)
+    if module.startswith(_TEMPLATES) or callers.is_projects(module, frame.f_code.co_filename):
         noted.changing.add("chance")
 
 

@@ -14,13 +14,11 @@ a field decides whether that counts:
 """
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Dict, Iterator, Optional, Sequence, Set
 
-from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
@@ -28,6 +26,7 @@ from django.http.request import HttpHeaders, HttpRequest
 from django.utils.functional import cached_property
 
 from .. import reads
+from . import callers
 
 # Of META: what the key has, or the server says of itself. Other names than HTTP_... are the client's (REMOTE_ADDR), or what a server in front
 # found out about it (SSL_CLIENT_S_DN, GEOIP_COUNTRY_CODE).
@@ -46,18 +45,7 @@ _ELSEWHERE = ("etagd.", "django.middleware.", "django.contrib.sessions.", "djang
 _TEMPLATES = "django.template."
 # Of a view of Django REST framework: who may come in is asked before each hit, or said to be in the scope.
 _WHO_MAY = frozenset(("perform_authentication", "check_permissions", "check_object_permissions", "check_throttles"))
-_FRAMES_MAX = 30
 _ASKED = "asked"
-_INSTALLED = (os.sep + "site-packages" + os.sep, os.sep + "dist-packages" + os.sep, os.path.dirname(os.__file__) + os.sep)
-
-
-@lru_cache(maxsize=1024)
-def is_projects(module: str, filename: str) -> bool:
-    """Is the code of this module the site's own: neither installed (unless the settings are too) nor Python's?"""
-    if module.startswith(("django.", "etagd.")) or filename.startswith("<frozen"):
-        return False
-    own = {str(name).partition(".")[0] for name in (getattr(settings, "SETTINGS_MODULE", None), getattr(settings, "ROOT_URLCONF", None)) if name}
-    return module.partition(".")[0] in own or not any(place in filename for place in _INSTALLED)
 
 
 @lru_cache(maxsize=1024)
@@ -110,9 +98,9 @@ class Asked:
             module = frame.f_globals.get("__name__", "")
         if module.startswith(_ELSEWHERE):
             return False
-        if not module.startswith(_TEMPLATES) and not is_projects(module, frame.f_code.co_filename):
-            return self.is_in_view or _is_within(frame, "django.template.base")
-        return not _is_within(frame, "rest_framework.views", _WHO_MAY)
+        if not module.startswith(_TEMPLATES) and not callers.is_projects(module, frame.f_code.co_filename):
+            return self.is_in_view or callers.is_within(frame, "django.template.base")
+        return not callers.is_within(frame, "rest_framework.views", _WHO_MAY)
 
     @staticmethod
     def hint(what: str) -> str:
@@ -129,17 +117,6 @@ class Asked:
         before = {what: field for what, field in self._before.items() if is_public or field.startswith(_LOOKS)}
         found = {**before, **self._shown}
         return next((what for what, field in found.items() if field not in known), "")
-
-
-def _is_within(frame: Any, module: str, names: Any = None) -> bool:
-    """Is it called by this module, as a template that asks an installed package for the kind of browser?"""
-    for _ in range(_FRAMES_MAX):
-        if frame is None:
-            return False
-        if frame.f_globals.get("__name__") == module and (names is None or frame.f_code.co_name in names):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _asked_of(request: Any) -> Optional[Asked]:
