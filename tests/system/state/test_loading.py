@@ -2,8 +2,10 @@
 """A state that is too large to be loaded before serving begins: what front ends see meanwhile, and afterwards."""
 import os
 import subprocess
+import sys
 
-from harness import SYSTEM, Case, Raw, bound, fill_payload, main, part, retire_payload, wait_until
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from harness import SYSTEM, Case, Raw, bound, fill_payload, main, part, retire_payload, wait_until  # noqa: E402
 
 COUNT = 200000
 SAMPLE = [f"/many/{i:05}" for i in range(0, COUNT, COUNT // 40)]
