@@ -204,8 +204,9 @@ static const char *role_missing(uint32_t role)
     }
 }
 
-void request_handle(struct server *server, struct peer *peer, etag_str payload)
+void request_handle(void *ctx, struct peer *peer, etag_str payload)
 {
+    struct server *server = ctx;
     struct request request;
 
     arena_reset(&server->arena);

@@ -5,7 +5,8 @@
 
 #include "peer.h"
 
-/* payload: one frame's, borrowed. Answers, queues, or closes the peer. */
-void request_handle(struct server *server, struct peer *peer, etag_str payload);
+/* The intake's handler; ctx: the server. payload: one frame's, borrowed. Answers, queues, or closes
+ * the peer. */
+void request_handle(void *ctx, struct peer *peer, etag_str payload);
 
 #endif

@@ -66,11 +66,6 @@ static void on_ended(void *ctx, void *owner, int error)
     intake_ended(&server->intake, peer);
 }
 
-static void on_frame(void *ctx, struct peer *peer, etag_str payload)
-{
-    request_handle(ctx, peer, payload);
-}
-
 static const char *serving_status(const struct server *server)
 {
     return server->lease_error == 0
@@ -265,7 +260,7 @@ static int peers_begin(struct server *server)
         .strangers = server->strangers,
     };
     peers_init(&server->peers, &options);
-    intake_init(&server->intake, &server->peers, on_frame, server);
+    intake_init(&server->intake, &server->peers, request_handle, server);
     return 0;
 }
 

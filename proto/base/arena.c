@@ -6,20 +6,9 @@
  */
 #include "arena.h"
 
-#include "numbers.h"
-
 #include <assert.h>
-#include <stdalign.h>
-#include <string.h>
 
-#define ARENA_ALIGN 16u
 #define BLOCK_BYTES (16u * 1024u - sizeof(struct arena_block))
-
-struct arena_block {
-    struct arena_block *next;
-    size_t used, capacity;
-    alignas(ARENA_ALIGN) unsigned char bytes[];
-};
 
 void arena_init(struct arena *arena, size_t max_bytes)
 {
@@ -42,24 +31,20 @@ void arena_deinit(struct arena *arena)
     *arena = (struct arena){0};
 }
 
-void arena_reset(struct arena *arena)
+void arena_shrink(struct arena *arena)
 {
-    arena->used_bytes = 0;
-    arena->last = arena->first;
-    if (!arena->first)
-        return;
     free_blocks(arena->first->next);
     arena->first->next = NULL;
-    arena->first->used = 0;
+    arena->last = arena->first;
 }
 
-static struct arena_block *block_append(struct arena *arena, size_t at_least)
+bool arena_grow(struct arena *arena, size_t bytes)
 {
-    const size_t capacity = max_of(at_least, BLOCK_BYTES);
+    const size_t capacity = max_of(bytes, BLOCK_BYTES);
     struct arena_block *block = malloc(sizeof(*block) + capacity);
 
     if (!block)
-        return NULL;
+        return false;
     block->next = NULL;
     block->used = 0;
     block->capacity = capacity;
@@ -68,25 +53,7 @@ static struct arena_block *block_append(struct arena *arena, size_t at_least)
     else
         arena->first = block;
     arena->last = block;
-    return block;
-}
-
-void *arena_alloc(struct arena *arena, size_t bytes)
-{
-    const size_t left = arena->max_bytes - arena->used_bytes;
-
-    if (bytes > left)
-        return NULL;
-    const size_t rounded = (bytes + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
-    struct arena_block *block = arena->last;
-    if (!block || rounded > block->capacity - block->used)
-        block = block_append(arena, rounded);
-    if (!block)
-        return NULL;
-    void *const out = block->bytes + block->used;
-    block->used += rounded;
-    arena->used_bytes += min_of(rounded, left);
-    return out;
+    return true;
 }
 
 etag_str arena_copy(struct arena *arena, etag_str bytes)
@@ -99,16 +66,4 @@ etag_str arena_copy(struct arena *arena, etag_str bytes)
         memcpy(copy, bytes.data, bytes.len);
     copy[bytes.len] = '\0';
     return (etag_str){copy, bytes.len};
-}
-
-void *arena_array(struct arena *arena, size_t count, size_t size)
-{
-    size_t bytes;
-
-    if (__builtin_mul_overflow(count, size, &bytes))
-        return NULL;
-    void *const out = arena_alloc(arena, bytes);
-    if (out)
-        memset(out, 0, bytes);
-    return out;
 }
