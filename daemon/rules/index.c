@@ -12,7 +12,6 @@
  */
 #include "index.h"
 
-#include "fieldset_table.h"
 #include "numbers.h"
 #include "owners.h"
 #include "pool.h"
@@ -43,7 +42,6 @@ struct index {
     size_t bytes;
     struct shm_view view;
     struct pool *pool;
-    struct fieldset_table *fieldsets;
     struct owners *owners;
     struct pool_hand hand;
     /* of the memory, from its beginning */
@@ -162,13 +160,9 @@ static int index_init(struct index *index, const struct index_options *options)
     if (!r)
         r = pool_extend_to(index, layout_pool_units_at_start(&options->plan));
     if (!r)
-        r = fieldset_table_open(&index->fieldsets, &index->view, index->pool);
-    if (!r)
-        r = owners_open(&index->owners, index->view.slot_count, index->view.pool_units);
-    index->hand = (struct pool_hand){.view = &index->view,
-                                     .pool = index->pool,
-                                     .fieldsets = index->fieldsets,
-                                     .owners = index->owners};
+        r = owners_open(&index->owners, &index->view, index->pool);
+    index->hand = (struct pool_hand){
+        .view = &index->view, .pool = index->pool, .owners = index->owners};
     return r;
 }
 
@@ -190,7 +184,6 @@ struct index *index_close(struct index *index)
 {
     if (index) {
         owners_close(index->owners);
-        fieldset_table_close(index->fieldsets);
         pool_close(index->pool);
         if (index->base)
             munmap(index->base, index->bytes);
@@ -234,6 +227,11 @@ uint64_t index_capacity(const struct index *index)
 uint32_t index_pool_used_units(const struct index *index)
 {
     return pool_used_units(index->pool);
+}
+
+uint64_t index_fieldset_count(const struct index *index)
+{
+    return owners_fieldset_count(index->owners);
 }
 
 /* ---- Slots ----------------------------------------------------------------------------------- */
@@ -285,16 +283,6 @@ static struct pool_refs refs_at(const struct index *index, uint64_t slot)
     return refs;
 }
 
-/* Only when no slot refers to them any more. */
-static void give_refs(struct index *index, struct pool_refs refs)
-{
-    if (refs.fieldset != 0)
-        fieldset_table_give(index->fieldsets, refs.fieldset);
-    if (refs.overflow != 0)
-        pool_give(index->pool, refs.overflow, shm_overflow_bytes_at(&index->view, refs.overflow));
-    index->stats.fieldset_count = fieldset_table_count(index->fieldsets);
-}
-
 static void remove_at(struct index *index, uint64_t slot)
 {
     const struct pool_refs refs = refs_at(index, slot);
@@ -302,7 +290,6 @@ static void remove_at(struct index *index, uint64_t slot)
     hop_clear(index, home_of(index, shm_fingerprint_at(&index->view, slot)), slot);
     shm_erase(&index->view, slot);
     owners_remove(index->owners, slot, refs);
-    give_refs(index, refs);
     index->count--;
 }
 
@@ -390,8 +377,7 @@ static uint64_t move_into(struct index *index, uint64_t empty)
         hop_set(index, home, empty);
         hop_clear(index, home, from);
         shm_erase(&index->view, from);
-        owners_remove(index->owners, from, refs);
-        owners_add(index->owners, empty, refs);
+        owners_move(index->owners, from, empty, refs);
         index->stats.moved++;
         return from;
     }
@@ -447,10 +433,9 @@ static bool take_fieldset(struct index *index, etag_str set, const struct put *p
     *unit = 0;
     if (set.len == 0)
         return true;
-    *unit = fieldset_table_take(index->fieldsets, set.data, set.len);
+    *unit = owners_fieldset(index->owners, set.data, set.len);
     if (*unit == 0 && make_pool_room(index, set.len, put))
-        *unit = fieldset_table_take(index->fieldsets, set.data, set.len);
-    index->stats.fieldset_count = fieldset_table_count(index->fieldsets);
+        *unit = owners_fieldset(index->owners, set.data, set.len);
     return *unit != 0;
 }
 
@@ -498,7 +483,7 @@ static bool take_refs(struct index *index, const struct index_entry *entry, stru
     put->pins.units[2] = record->fieldset;
     if (take_overflow(index, record, entry->content_location, put, &record->overflow))
         return true;
-    give_refs(index, (struct pool_refs){.fieldset = record->fieldset});
+    owners_give(index->owners, (struct pool_refs){.fieldset = record->fieldset});
     return false;
 }
 
@@ -533,7 +518,6 @@ enum index_put index_put(struct index *index, const struct index_entry *entry, u
         shm_write(&index->view, slot, &record);
         owners_remove(index->owners, slot, former);
         owners_add(index->owners, slot, refs);
-        give_refs(index, former);
         return INDEX_STORED;
     }
     const uint64_t home = home_of(index, entry->fingerprint);

@@ -10,7 +10,6 @@
 #ifndef ETAGD_INDEX_H
 #define ETAGD_INDEX_H
 
-#include "fieldset.h"
 #include "shm.h"
 
 struct index;
@@ -37,6 +36,7 @@ uint64_t index_taken_bytes(const struct index *index); /* of these, from the beg
 uint64_t index_count(const struct index *index);
 uint64_t index_capacity(const struct index *index);
 uint32_t index_pool_used_units(const struct index *index);
+uint64_t index_fieldset_count(const struct index *index); /* equal ones are one */
 
 struct index_entry {
     struct hash128 fingerprint;
@@ -87,7 +87,6 @@ struct index_stats {
     uint64_t evicted_oldest, evicted_pool;
     uint64_t evicted_stale, evicted_expired;
     uint64_t moved;
-    uint64_t fieldset_count;
     /* the machine had no memory for it */
     uint64_t pool_not_extended;
 };

@@ -46,7 +46,7 @@ static bool run_weigh(const struct pool_hand *hand, const struct pool_pins *pins
     const size_t count = pool_records(hand->pool, run->unit, run->units, records);
     run->entries = 0;
     for (size_t i = 0; i < count; i++) {
-        const uint32_t references = fieldset_table_references(hand->fieldsets, records[i]);
+        const uint32_t references = owners_references(hand->owners, records[i]);
         if (is_pinned(pins, records[i]))
             return false;
         run->entries += references > 0 ? references : 1;
@@ -57,7 +57,7 @@ static bool run_weigh(const struct pool_hand *hand, const struct pool_pins *pins
     run->current = 0;
     for (size_t i = 0; i < count; i++) {
         uint64_t slot = owners_first(hand->owners, records[i]);
-        const bool is_set = fieldset_table_references(hand->fieldsets, records[i]) > 0;
+        const bool is_set = owners_references(hand->owners, records[i]) > 0;
         for (; slot != OWNERS_NONE; slot = is_set ? owners_next(hand->owners, slot) : OWNERS_NONE)
             run->current += slot_use(hand->view, slot, now_ns) == SLOT_CURRENT;
     }
@@ -114,7 +114,7 @@ static size_t run_owners(const struct pool_hand *hand, const struct run *run,
     size_t count = 0;
 
     for (size_t i = 0; i < record_count; i++) {
-        const bool is_set = fieldset_table_references(hand->fieldsets, records[i]) > 0;
+        const bool is_set = owners_references(hand->owners, records[i]) > 0;
         uint64_t slot = owners_first(hand->owners, records[i]);
         for (; slot != OWNERS_NONE && count < POOL_EVICTED_MAX;
              slot = is_set ? owners_next(hand->owners, slot) : OWNERS_NONE)

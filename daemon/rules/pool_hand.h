@@ -7,7 +7,6 @@
 #ifndef ETAGD_POOL_HAND_H
 #define ETAGD_POOL_HAND_H
 
-#include "fieldset_table.h"
 #include "owners.h"
 
 /* Entries that go for one record; all of a run's, if each of its records is one unit and nobody
@@ -18,7 +17,6 @@
 struct pool_hand {
     const struct shm_view *view;
     const struct pool *pool;
-    const struct fieldset_table *fieldsets;
     const struct owners *owners;
     /* unit: where it looks next */
     uint32_t position;

@@ -120,7 +120,7 @@ static void stats_of_cache(struct stats *stats, struct server *server)
     stat_number(stats, "pool_units", server->cache.view->pool_units);
     stat_number(stats, "pool_units_used", index_pool_used_units(server->index));
     stat_number(stats, "pool_not_extended", index->pool_not_extended);
-    stat_number(stats, "field_sets", index->fieldset_count);
+    stat_number(stats, "field_sets", index_fieldset_count(server->index));
     stat_number(stats, "evicted_stale", index->evicted_stale);
     stat_number(stats, "evicted_expired", index->evicted_expired);
     stat_number(stats, "evicted_oldest", index->evicted_oldest);

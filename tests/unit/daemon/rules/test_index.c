@@ -300,11 +300,11 @@ TEST(test_shared_field_sets)
         entry.fieldset = made_fieldset(packed, fields, i < 10 ? 1 : 2);
         stored(index, entry);
     }
-    assert_int_equal(index_stats(index)->fieldset_count, 2);
+    assert_int_equal(index_fieldset_count(index), 2);
     assert_int_equal(index_pool_used_units(index), 2);
     for (uint64_t i = 0; i < 10; i++)
         stored(index, plain(key_at(index, i, i), 2)); /* replaced by entries without any */
-    assert_int_equal(index_stats(index)->fieldset_count, 1);
+    assert_int_equal(index_fieldset_count(index), 1);
     for (uint64_t i = 10; i < 19; i++)
         assert_true(index_remove(index, key_at(index, i, i)));
     assert_int_equal(index_pool_used_units(index), 1);
@@ -315,7 +315,7 @@ TEST(test_shared_field_sets)
     assert_int_equal(fieldset_parse(found.fieldset_words, found.fieldset_bytes, parsed), 2);
     assert_true(str_equal(parsed[1].field.value, ETAG_LIT("Accept")));
     assert_true(index_remove(index, key_at(index, 19, 19)));
-    assert_int_equal(index_stats(index)->fieldset_count, 0);
+    assert_int_equal(index_fieldset_count(index), 0);
     assert_int_equal(index_pool_used_units(index), 0);
     index_close(index);
 }
@@ -407,6 +407,6 @@ TEST(test_against_a_map)
         assert_int_equal(index_remove(index, map.keys[k]), map.fill_lsn[k] != 0);
     assert_int_equal(index_count(index), 0);
     assert_int_equal(index_pool_used_units(index), 0);
-    assert_int_equal(stats->fieldset_count, 0);
+    assert_int_equal(index_fieldset_count(index), 0);
     index_close(index);
 }

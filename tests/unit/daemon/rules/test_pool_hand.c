@@ -216,7 +216,7 @@ CASE(a_set_that_everybody_has_stays)
         assert_int_equal(put(f, entry), INDEX_STORED);
         assert_in_range(f->evicted, 0, 1);
     }
-    assert_int_equal(index_stats(f->index)->fieldset_count, 1);
+    assert_int_equal(index_fieldset_count(f->index), 1);
     assert_true(index_count(f->index) > TAGS_MAX - 5);
 }
 
@@ -229,7 +229,7 @@ CASE(sets_of_a_page_go_with_its_variants)
         assert_int_equal(put(f, with_set(f, i, i / 3, 500)), INDEX_STORED);
         assert_in_range(f->evicted, 0, 3);
     }
-    assert_in_range(index_stats(f->index)->fieldset_count, POOL_UNITS / 8 - 2, POOL_UNITS / 8);
+    assert_in_range(index_fieldset_count(f->index), POOL_UNITS / 8 - 2, POOL_UNITS / 8);
 }
 
 /* The worst that a pool made small can hold: nothing but sets that twice as many entries share as
@@ -324,7 +324,7 @@ CASE(records_of_all_sizes_against_a_map)
     for (size_t k = 0; k < KEYS; k++)
         (void)index_remove(f->index, keys[k]);
     assert_int_equal(index_pool_used_units(f->index), 0);
-    assert_int_equal(index_stats(f->index)->fieldset_count, 0);
+    assert_int_equal(index_fieldset_count(f->index), 0);
 }
 
 /* ---- Its memory ---- */
