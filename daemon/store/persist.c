@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop thread's side of the persister: it queues events and entries, submits a turn's events
- * together, and asks what is safe. Nothing here waits for a disk. persist_thread.c writes.
+ * The loop thread's side of the persister: it queues events, submits a turn's events together, and
+ * asks what is safe. Nothing here waits for a disk. persist_entries.c has the entries,
+ * persist_thread.c writes both.
  */
 #include "persist_shared.h"
 
-#include "index.h"
 #include "thread.h"
 
 #include <assert.h>
@@ -145,54 +145,6 @@ struct persist_progress persist_progress(struct persist *persist)
     return progress;
 }
 
-/* The thread has to learn of the first that waits (it then waits for more), and of a full chunk. */
-static void wake_for_entries(struct persist *persist, size_t line_count_before)
-{
-    if (line_count_before == 0)
-        persist->dirty_since_ns = persist_now_ns();
-    if (line_count_before == 0 || persist->dirty.line_count == PERSIST_CHUNK_MAX)
-        pthread_cond_signal(&persist->wake);
-    persist_waiting_publish(persist);
-}
-
-int persist_entry(struct persist *persist, struct hash128 fingerprint, etag_str resource_text,
-                  etag_str record)
-{
-    persist_lock(persist);
-    const size_t before = persist->dirty.line_count;
-    const int r = dirty_put(&persist->dirty, fingerprint, resource_text, record);
-    if (!r)
-        wake_for_entries(persist, before);
-    persist_unlock(persist);
-    return r;
-}
-
-int persist_erase(struct persist *persist, struct hash128 fingerprint)
-{
-    persist_lock(persist);
-    const size_t before = persist->dirty.line_count;
-    const int r = dirty_erase(&persist->dirty, fingerprint);
-    if (!r)
-        wake_for_entries(persist, before);
-    persist_unlock(persist);
-    return r;
-}
-
-int persist_find(struct persist *persist, struct hash128 fingerprint,
-                 int (*found)(void *ctx, struct hash128 fingerprint, etag_str record), void *ctx)
-{
-    int r = STORE_E_NOT_FOUND;
-
-    persist_lock(persist);
-    const struct dirty_entry *entry = dirty_find(&persist->dirty, fingerprint);
-    if (entry)
-        r = entry->erase ? PERSIST_E_ERASED
-            : found      ? found(ctx, fingerprint, dirty_record(entry))
-                         : 0;
-    persist_unlock(persist);
-    return r;
-}
-
 uint64_t persist_sync(struct persist *persist)
 {
     persist_lock(persist);
@@ -212,57 +164,4 @@ uint64_t persist_sync(struct persist *persist)
 bool persist_failed(const struct persist *persist)
 {
     return persist_fails(persist);
-}
-
-uint64_t persist_waiting(const struct persist *persist)
-{
-    return __atomic_load_n(&persist->waiting, __ATOMIC_ACQUIRE);
-}
-
-bool persist_crowded(const struct persist *persist)
-{
-    return __atomic_load_n(&persist->crowded, __ATOMIC_RELAXED);
-}
-
-uint64_t persist_entry_commits(const struct persist *persist)
-{
-    return __atomic_load_n(&persist->entry_commits, __ATOMIC_ACQUIRE);
-}
-
-/* ---- Unstored ---- */
-
-/* Itself, what came into the index for it, and what either of them evicts. */
-#define PER_FILL_MAX (2 * (INDEX_EVICTED_MAX + 1))
-
-bool unstored_waits(struct persist *persist, struct hash128 fingerprint)
-{
-    return persist_waiting(persist) > 0 &&
-           persist_find(persist, fingerprint, NULL, NULL) != STORE_E_NOT_FOUND;
-}
-
-void unstored_settle(struct unstored *unstored, struct persist *persist)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < unstored->count; i++) {
-        if (!unstored->stuck[i] && !unstored_waits(persist, unstored->fingerprints[i]))
-            continue;
-        unstored->fingerprints[kept] = unstored->fingerprints[i];
-        unstored->stuck[kept++] = unstored->stuck[i];
-    }
-    unstored->count = kept;
-}
-
-bool unstored_has_room(struct unstored *unstored, struct persist *persist)
-{
-    if (unstored->count + PER_FILL_MAX > UNSTORED_MAX)
-        unstored_settle(unstored, persist);
-    return unstored->count + PER_FILL_MAX <= UNSTORED_MAX;
-}
-
-void unstored_add(struct unstored *unstored, struct hash128 fingerprint, bool stuck)
-{
-    assert(unstored->count < UNSTORED_MAX);
-    unstored->fingerprints[unstored->count] = fingerprint;
-    unstored->stuck[unstored->count++] = stuck;
 }

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the two sides of the persister share: the loop thread's, which queues (persist.c), and the
- * thread's, which writes (persist_thread.c). One mutex, never held during a write, and one
- * condition. Private to persist*.c.
+ * What the two sides of the persister share: the loop thread's, which queues (persist.c,
+ * persist_entries.c), and the thread's, which writes (persist_thread.c). One mutex, never held
+ * during a write, and one condition. Private to persist*.c.
  */
 #ifndef ETAGD_PERSIST_SHARED_H
 #define ETAGD_PERSIST_SHARED_H
 
 #include "bounds.h"
 #include "clocktime.h"
-#include "dirty.h"
 #include "persist.h"
+#include "persist_entries.h"
 #include "retained.h"
 
 #include <pthread.h>

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A chained hash table (fingerprints are hashes already) whose entries also stand in a line. A
- * taken entry leaves the line and stays in its bucket, behind whatever comes later for the same
- * fingerprint; so a look always finds the newest, and the writer reads a taken entry's bytes
- * without a lock.
+ * Entries that wait for the store: a chained hash table (fingerprints are hashes already) whose
+ * entries also stand in a line. A taken entry leaves the line and stays in its bucket, behind
+ * whatever comes later for the same fingerprint; so a look always finds the newest, and the writer
+ * reads a taken entry's bytes without a lock.
  */
-#include "dirty.h"
+#include "persist_shared.h"
 
-#include "bounds.h"
+#include "index.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -207,4 +208,107 @@ void dirty_put_back(struct dirty *dirty, struct dirty_entry **chunk, size_t coun
         entry->taken = false;
         line_push_front(dirty, entry);
     }
+}
+
+/* ---- The loop thread queues, and looks ---- */
+
+/* The thread has to learn of the first that waits (it then waits for more), and of a full chunk. */
+static void wake_for_entries(struct persist *persist, size_t line_count_before)
+{
+    if (line_count_before == 0)
+        persist->dirty_since_ns = persist_now_ns();
+    if (line_count_before == 0 || persist->dirty.line_count == PERSIST_CHUNK_MAX)
+        pthread_cond_signal(&persist->wake);
+    persist_waiting_publish(persist);
+}
+
+int persist_entry(struct persist *persist, struct hash128 fingerprint, etag_str resource_text,
+                  etag_str record)
+{
+    persist_lock(persist);
+    const size_t before = persist->dirty.line_count;
+    const int r = dirty_put(&persist->dirty, fingerprint, resource_text, record);
+    if (!r)
+        wake_for_entries(persist, before);
+    persist_unlock(persist);
+    return r;
+}
+
+int persist_erase(struct persist *persist, struct hash128 fingerprint)
+{
+    persist_lock(persist);
+    const size_t before = persist->dirty.line_count;
+    const int r = dirty_erase(&persist->dirty, fingerprint);
+    if (!r)
+        wake_for_entries(persist, before);
+    persist_unlock(persist);
+    return r;
+}
+
+int persist_find(struct persist *persist, struct hash128 fingerprint,
+                 int (*found)(void *ctx, struct hash128 fingerprint, etag_str record), void *ctx)
+{
+    int r = STORE_E_NOT_FOUND;
+
+    persist_lock(persist);
+    const struct dirty_entry *entry = dirty_find(&persist->dirty, fingerprint);
+    if (entry)
+        r = entry->erase ? PERSIST_E_ERASED
+            : found      ? found(ctx, fingerprint, dirty_record(entry))
+                         : 0;
+    persist_unlock(persist);
+    return r;
+}
+
+uint64_t persist_waiting(const struct persist *persist)
+{
+    return __atomic_load_n(&persist->waiting, __ATOMIC_ACQUIRE);
+}
+
+bool persist_crowded(const struct persist *persist)
+{
+    return __atomic_load_n(&persist->crowded, __ATOMIC_RELAXED);
+}
+
+uint64_t persist_entry_commits(const struct persist *persist)
+{
+    return __atomic_load_n(&persist->entry_commits, __ATOMIC_ACQUIRE);
+}
+
+/* ---- Unstored ---- */
+
+/* Itself, what came into the index for it, and what either of them evicts. */
+#define PER_FILL_MAX (2 * (INDEX_EVICTED_MAX + 1))
+
+bool unstored_waits(struct persist *persist, struct hash128 fingerprint)
+{
+    return persist_waiting(persist) > 0 &&
+           persist_find(persist, fingerprint, NULL, NULL) != STORE_E_NOT_FOUND;
+}
+
+void unstored_settle(struct unstored *unstored, struct persist *persist)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < unstored->count; i++) {
+        if (!unstored->stuck[i] && !unstored_waits(persist, unstored->fingerprints[i]))
+            continue;
+        unstored->fingerprints[kept] = unstored->fingerprints[i];
+        unstored->stuck[kept++] = unstored->stuck[i];
+    }
+    unstored->count = kept;
+}
+
+bool unstored_has_room(struct unstored *unstored, struct persist *persist)
+{
+    if (unstored->count + PER_FILL_MAX > UNSTORED_MAX)
+        unstored_settle(unstored, persist);
+    return unstored->count + PER_FILL_MAX <= UNSTORED_MAX;
+}
+
+void unstored_add(struct unstored *unstored, struct hash128 fingerprint, bool stuck)
+{
+    assert(unstored->count < UNSTORED_MAX);
+    unstored->fingerprints[unstored->count] = fingerprint;
+    unstored->stuck[unstored->count++] = stuck;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Entries that wait for the store: found by fingerprint, written in the order in which they came.
- * An entry that came again while it waits is one entry. Part of the persister, which locks.
+ * An entry that came again while it waits is one entry. Private to persist*.c; under the
+ * persister's lock.
  */
-#ifndef ETAGD_DIRTY_H
-#define ETAGD_DIRTY_H
+#ifndef ETAGD_PERSIST_ENTRIES_H
+#define ETAGD_PERSIST_ENTRIES_H
 
 #include "cleanup.h"
 #include "siphash.h"
