@@ -91,7 +91,7 @@ static const uint8_t *bytes_at(const struct owners *owners, uint32_t unit)
     return owners->view->pool + (size_t)unit * POOL_UNIT_BYTES;
 }
 
-/* A packed set begins with its length (fieldset.h). */
+/* A packed set begins with its length (entry.h). */
 static size_t len_at(const struct owners *owners, uint32_t unit)
 {
     return load_u16(bytes_at(owners, unit));

@@ -18,6 +18,7 @@
 #include "record.h"
 
 #include "bytes.h"
+#include "targets.h"
 #include "text.h"
 
 #include <assert.h>

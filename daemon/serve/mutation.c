@@ -11,6 +11,7 @@
 #include "clocktime.h"
 #include "delay_point.h"
 #include "server.h"
+#include "targets.h"
 #include "text.h"
 
 #include <assert.h>

@@ -6,7 +6,7 @@
  *
  * An entry may be somebody else's, who has the role to fill and no more: of its fields those are
  * repeated that a 304 has to repeat, and those that this client's own options name; the rest is
- * left out. That is the daemon's rule once more (fieldset.h), and it costs nearly nothing: names
+ * left out. That is the daemon's rule once more (entry.h), and it costs nearly nothing: names
  * are compared with a handful, not with all that is forbidden.
  */
 #include "answer.h"

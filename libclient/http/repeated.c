@@ -3,7 +3,7 @@
  * not in an answer. */
 #include "repeated.h"
 
-#include "fieldset.h"
+#include "entry.h"
 #include "text.h"
 
 static bool may_be_repeated(etag_str name)

@@ -5,6 +5,7 @@
 
 #include "op.h"
 #include "surrogate.h"
+#include "targets.h"
 
 /* ---- Targets ---- */
 

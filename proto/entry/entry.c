@@ -1,21 +1,196 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What both ends check before they believe in an entry or in targets. Each check says in a sentence
- * what is wrong, since the library hands it to the application's author. Bounds that the sentence
- * names stand in bounds.h.
+ * What both ends check before they believe in an entry, and its header fields in their packed form.
+ * Each check says in a sentence what is wrong, since the library hands it to the application's
+ * author. Bounds that the sentence names stand in bounds.h.
+ *
+ * A reader of a packed set may be handed any bytes (it copies them from shared memory before it
+ * knows whether they belonged together), so parsing trusts no length.
  */
 #include "entry.h"
 
-#include "fieldset.h"
+#include "bytes.h"
 #include "numbers.h"
 #include "text.h"
+
+#include <string.h>
 
 /* What an HTTP-date can say: the years 0 to 9999. Also keeps date arithmetic in readers from
  * overflowing. */
 #define DATE_S_MIN INT64_C(-62167219200)
 #define DATE_S_MAX INT64_C(253402300799)
 
-#define FIELD_NAME_BYTES_MAX 255u /* its length stands in one byte: fieldset.h */
+#define SET_HEADER_BYTES 4u
+#define FIELD_HEADER_BYTES 4u
+#define NAME_BYTES_MAX 255u /* its length stands in one byte */
+
+_Static_assert(FIELDS_PER_ENTRY_MAX <= UINT8_MAX, "the count fits its byte");
+_Static_assert(FIELDSET_BYTES_MAX <= UINT16_MAX, "the length fits its word");
+
+/* ---- Names of fields ---- */
+
+/*
+ * A role `fill` is trusted with validators and with how long a response is fresh, not with the
+ * connection, the cookies or the redirects of a host. Names that a front end adds to its 304s are
+ * its administrator's choice, so what remains is a list of what nobody may choose. It is asked for
+ * names that somebody else wrote; names that the reader did not ask for are left out in any case
+ * (answer.c), so that a name that is missing here costs only those who configured it.
+ */
+static const etag_str refused_names[] = {
+    /* Frame the message or belong to the connection: RFC 9112, RFC 9110 section 7.6.1. */
+    STR_INIT("connection"),
+    STR_INIT("content-length"),
+    STR_INIT("http2-settings"),
+    STR_INIT("keep-alive"),
+    STR_INIT("proxy-connection"),
+    STR_INIT("te"),
+    STR_INIT("trailer"),
+    STR_INIT("transfer-encoding"),
+    STR_INIT("upgrade"),
+    /* Describe a body that is not there. */
+    STR_INIT("content-encoding"),
+    STR_INIT("content-range"),
+    STR_INIT("content-type"),
+    /* Set state, or authenticate. */
+    STR_INIT("authentication-info"),
+    STR_INIT("clear-site-data"),
+    STR_INIT("proxy-authenticate"),
+    STR_INIT("proxy-authentication-info"),
+    STR_INIT("set-cookie"),
+    STR_INIT("set-cookie2"),
+    STR_INIT("www-authenticate"),
+    /* Send the client elsewhere, or make a server between do something else than to pass the answer
+     * on. (x-accel-* too.) */
+    STR_INIT("alt-svc"),
+    STR_INIT("location"),
+    STR_INIT("refresh"),
+    STR_INIT("status"),
+    STR_INIT("x-sendfile"),
+    /* The server makes them anew for each answer. */
+    STR_INIT("age"),
+    STR_INIT("content-security-policy"),
+    STR_INIT("content-security-policy-report-only"),
+    STR_INIT("date"),
+    /* The entry's own, which come from it: twice they would contradict. */
+    STR_INIT("content-location"),
+    STR_INIT("etag"),
+    STR_INIT("last-modified"),
+};
+
+#define ACCEL_PREFIX "x-accel-"
+
+bool field_name_is_standard(etag_str name)
+{
+    return str_is_named(name, ETAG_LIT("Cache-Control")) || str_is_named(name, ETAG_LIT("Vary")) ||
+           str_is_named(name, ETAG_LIT("Expires"));
+}
+
+bool field_name_may_be_kept(etag_str name)
+{
+    const size_t prefix_len = strlen(ACCEL_PREFIX);
+
+    if (field_name_is_standard(name)) /* as most are that anybody asks for */
+        return true;
+    for (size_t i = 0; i < COUNT_OF(refused_names); i++)
+        if (str_equal_nocase(name, refused_names[i]))
+            return false;
+    return name.len < prefix_len ||
+           !str_equal_nocase((etag_str){name.data, prefix_len}, ETAG_LIT(ACCEL_PREFIX));
+}
+
+/* ---- Field sets ---- */
+
+static size_t name_len(const struct kept_field *f)
+{
+    return f->kind == FIELDSET_EXPIRES ? 0 : f->field.name.len;
+}
+
+static size_t value_len(const struct kept_field *f)
+{
+    return f->kind == FIELDSET_EXPIRES ? sizeof(f->offset_s) : f->field.value.len;
+}
+
+static void field_put(uint8_t *to, const struct kept_field *f)
+{
+    to[0] = (uint8_t)f->kind;
+    to[1] = (uint8_t)name_len(f);
+    store_u16(to + 2, (uint16_t)value_len(f));
+    to += FIELD_HEADER_BYTES;
+    if (f->kind == FIELDSET_EXPIRES) {
+        store_u64(to, (uint64_t)f->offset_s);
+        return;
+    }
+    copy_bytes(to, f->field.name.data, f->field.name.len);
+    copy_bytes(to + f->field.name.len, f->field.value.data, f->field.value.len);
+}
+
+int fieldset_pack(uint8_t *out, const struct kept_field *fields, size_t count)
+{
+    if (count == 0)
+        return 0;
+    if (count > FIELDS_PER_ENTRY_MAX)
+        return -1;
+    size_t len = SET_HEADER_BYTES;
+    for (size_t i = 0; i < count; i++) {
+        const size_t names = name_len(&fields[i]), values = value_len(&fields[i]);
+        if (names > NAME_BYTES_MAX || values > FIELDSET_BYTES_MAX ||
+            FIELD_HEADER_BYTES + names + values > FIELDSET_BYTES_MAX - len)
+            return -1;
+        if (names == 0 && fields[i].kind != FIELDSET_EXPIRES)
+            return -1;
+        field_put(out + len, &fields[i]);
+        len += FIELD_HEADER_BYTES + names + values;
+    }
+    store_u16(out, (uint16_t)len);
+    out[2] = (uint8_t)count;
+    out[3] = 0;
+    return (int)len;
+}
+
+/* Returns the packed length of the field at the front of left bytes, 0 if there is none. */
+static size_t field_take(const uint8_t *from, size_t left, struct kept_field *out)
+{
+    if (left < FIELD_HEADER_BYTES)
+        return 0;
+    const uint8_t kind = from[0], names = from[1];
+    const uint16_t values = load_u16(from + 2);
+    const char *const text = (const char *)from + FIELD_HEADER_BYTES;
+    if ((size_t)names + values > left - FIELD_HEADER_BYTES)
+        return 0;
+    *out = (struct kept_field){.kind = (enum fieldset_kind)kind};
+    if (kind == FIELDSET_EXPIRES && names == 0 && values == sizeof(out->offset_s)) {
+        out->offset_s = (int64_t)load_u64(text);
+    } else if (kind == FIELDSET_LITERAL && names > 0) {
+        out->field.name = (etag_str){text, names};
+        out->field.value = (etag_str){text + names, values};
+    } else {
+        return 0;
+    }
+    return FIELD_HEADER_BYTES + names + values;
+}
+
+int fieldset_parse(const void *bytes, size_t len, struct kept_field *fields)
+{
+    const uint8_t *const from = bytes;
+
+    if (len == 0)
+        return 0;
+    if (len < SET_HEADER_BYTES || load_u16(from) > len || from[3] != 0)
+        return -1;
+    const size_t set_len = load_u16(from), count = from[2];
+    if (count == 0 || count > FIELDS_PER_ENTRY_MAX || set_len > FIELDSET_BYTES_MAX)
+        return -1;
+    size_t at = SET_HEADER_BYTES;
+    for (size_t i = 0; i < count; i++) {
+        const size_t field_len = at < set_len ? field_take(from + at, set_len - at, &fields[i]) : 0;
+        if (field_len == 0)
+            return -1;
+        at += field_len;
+    }
+    return at == set_len ? (int)count : -1;
+}
+
+/* ---- Checks ---- */
 
 const char *entity_tag_check(etag_str etag)
 {
@@ -35,7 +210,7 @@ const char *entity_tag_check(etag_str etag)
 
 const char *field_check(etag_field field)
 {
-    if (!str_is_token(field.name) || field.name.len > FIELD_NAME_BYTES_MAX)
+    if (!str_is_token(field.name) || field.name.len > NAME_BYTES_MAX)
         return "a header field's name is not a token of 1 to 255 bytes";
     if (!str_is_field_value(field.value))
         return "a header field's value contains a control character";
@@ -115,38 +290,4 @@ const char *entry_check(struct entry *entry, uint8_t packed[FIELDSET_BYTES_MAX])
     const char *why;
 
     return entry_judge(entry, packed, &why) ? why : NULL;
-}
-
-const char *targets_check(const etag_targets *targets)
-{
-    const size_t counts[] = {targets->resource_count, targets->surrogate_count,
-                             targets->prefix_count};
-    size_t total = 0;
-
-    for (size_t i = 0; i < COUNT_OF(counts); i++) {
-        if (counts[i] > TARGETS_PER_EVENT_MAX - total)
-            return "more than 4096 targets at once: name a prefix or a surrogate key instead";
-        total += counts[i];
-    }
-    if (total == 0 && !targets->everything)
-        return "no target is named";
-    if (targets->hold_ms > HOLD_MS_MAX)
-        return "hold_ms is over 3600000, an hour";
-    if (targets->max_ms > GUARD_MS_MAX)
-        return "max_ms is over 86400000, a day";
-    if ((unsigned)targets->reach > ETAG_REACH_EVERYWHERE)
-        return "reach is none of enum etag_reach";
-
-    struct resource canonical;
-    const char *wrong = NULL;
-    for (size_t i = 0; i < targets->resource_count && !wrong; i++)
-        wrong = resource_canonicalize(&canonical, &targets->resources[i]);
-    for (size_t i = 0; i < targets->surrogate_count && !wrong; i++)
-        wrong = surrogate_check(targets->surrogates[i]);
-    for (size_t i = 0; i < targets->prefix_count && !wrong; i++) {
-        wrong = resource_canonicalize(&canonical, &targets->prefixes[i]);
-        if (!wrong && resource_target(&canonical).len > canonical.path_len)
-            wrong = "a prefix is a path: it has no query";
-    }
-    return wrong;
 }

@@ -69,7 +69,7 @@ struct shm_entry {
     size_t fieldset_bytes;
     uint64_t detail_words[8];
     uint64_t overflow_words[POOL_RECORD_BYTES_MAX / 8];
-    /* see fieldset.h */
+    /* see entry.h */
     uint64_t fieldset_words[POOL_RECORD_BYTES_MAX / 8];
 };
 

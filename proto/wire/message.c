@@ -8,6 +8,7 @@
 #include "message.h"
 
 #include "etagd.pb-c.h"
+#include "targets.h"
 #include "wire.h"
 
 #include <assert.h>

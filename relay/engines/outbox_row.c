@@ -6,10 +6,10 @@
  */
 #include "outbox_row.h"
 
-#include "entry.h"
 #include "numbers.h"
 #include "resource.h"
 #include "surrogate.h"
+#include "targets.h"
 #include "text.h"
 
 #include <endian.h>

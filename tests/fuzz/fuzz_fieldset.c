@@ -6,7 +6,7 @@
  */
 #include "fuzz.h"
 
-#include "fieldset.h"
+#include "entry.h"
 
 #include <string.h>
 

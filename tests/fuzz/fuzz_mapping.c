@@ -16,7 +16,7 @@
 #include "fuzz.h"
 
 #include "client.h"
-#include "fieldset.h"
+#include "entry.h"
 #include "numbers.h"
 #include "text.h"
 

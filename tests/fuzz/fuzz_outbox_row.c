@@ -5,9 +5,9 @@
  * again, and read, as the same.
  */
 #include "bounds.h"
-#include "entry.h"
 #include "fuzz.h"
 #include "outbox_row.h"
+#include "targets.h"
 #include "text.h"
 
 #include <endian.h>

@@ -5,9 +5,9 @@
  * daemon.
  */
 #include "ctl_target_lines.h"
-#include "entry.h"
 #include "fuzz.h"
 #include "surrogate.h"
+#include "targets.h"
 
 #include <string.h>
 

@@ -6,7 +6,7 @@
 #ifndef ETAG_TESTS_MADE_ENTRY_H
 #define ETAG_TESTS_MADE_ENTRY_H
 
-#include "fieldset.h"
+#include "entry.h"
 #include "index.h"
 #include "testing.h"
 #include "text.h"

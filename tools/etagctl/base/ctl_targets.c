@@ -3,10 +3,10 @@
  * mistake is told with it. */
 #include "ctl_targets.h"
 
-#include "entry.h"
 #include "numbers.h"
 #include "resource.h"
 #include "surrogate.h"
+#include "targets.h"
 #include "text.h"
 
 #define BATCH_BYTES_MAX (FRAME_BYTES_MAX / 2)

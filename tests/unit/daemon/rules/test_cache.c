@@ -6,6 +6,7 @@
 #include "cache.h"
 #include "clocktime.h"
 #include "surrogate.h"
+#include "targets.h"
 #include "text.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fieldset.h"
+#include "entry.h"
 #include "numbers.h"
 #include "testing.h"
 #include "text.h"

@@ -2,8 +2,8 @@
 #include "outbox_row.h"
 
 #include "bounds.h"
-#include "entry.h"
 #include "surrogate.h"
+#include "targets.h"
 #include "testing.h"
 #include "text.h"
 
