@@ -164,6 +164,17 @@ static void apply_abort(struct cache *cache, const struct event *event)
         guards_remember_end(&cache->guards, event->guard, now_ns);
 }
 
+static int apply_begin(struct cache *cache, const struct event *event, const uint32_t *clocks,
+                       size_t count)
+{
+    const bool rearms = event->confirms && !guards_find_open(&cache->guards, event->guard);
+    const int r = flux_begin(cache, event, clocks, count);
+
+    cache->counters.guards_begun += r == 0;
+    cache->counters.guards_rearmed += r == 0 && rearms;
+    return r;
+}
+
 static int apply_mutation(struct cache *cache, const struct event *event, const uint32_t *clocks,
                           size_t count)
 {
@@ -172,6 +183,15 @@ static int apply_mutation(struct cache *cache, const struct event *event, const 
     for (size_t i = 0; r == 0 && i < count; i++)
         clock_raise(cache, clocks[i], event->lsn);
     return r;
+}
+
+bool cache_fold(struct cache *cache, struct event *event)
+{
+    if (!guards_fold(&cache->guards, event->targets.hold_ms, time_coarse_ns()))
+        return false;
+    event->targets.hold_ms = 0;
+    cache->counters.holds_folded++;
+    return true;
 }
 
 int cache_apply(struct cache *cache, const struct event *event)
@@ -188,8 +208,7 @@ int cache_apply(struct cache *cache, const struct event *event)
         cache->counters.holds += r == 0 && event->targets.hold_ms > 0;
         break;
     case EVENT_GUARD_BEGIN:
-        r = flux_begin(cache, event, clocks, count);
-        cache->counters.guards_begun += r == 0;
+        r = apply_begin(cache, event, clocks, count);
         break;
     case EVENT_GUARD_COMMIT:
     case EVENT_GUARD_EXPIRED:

@@ -76,6 +76,10 @@ MUST_USE bool cache_next_lsn(struct cache *cache, uint64_t *lsn);
  * -ENOMEM: nothing was changed. */
 MUST_USE int cache_apply(struct cache *cache, const struct event *event);
 
+/* The fold (guards.h) stands for the event's hold, and the event has none any more. False: there is
+ * no fold that may, and the event is as it was. */
+MUST_USE bool cache_fold(struct cache *cache, struct event *event);
+
 /* The clocks on which an entry depends, the floor first, without repetition. */
 struct clock_set {
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX + 1];

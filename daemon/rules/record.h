@@ -57,6 +57,8 @@ struct event {
     enum event_kind kind;
     /* GUARD_*; else {0, 0} */
     struct guard_id guard;
+    /* GUARD_BEGIN: of a guard that its writer believes to be open. Not recorded. */
+    bool confirms;
     /* with hold_ms and max_ms; of an abort: may be empty */
     etag_targets targets;
     /* Entries that the store erases with the event (persist.h); parsing leaves them out. */

@@ -277,17 +277,15 @@ static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_m
  * its own would have. */
 static struct mutation_refusal hold_fold(struct server *server, struct event *event)
 {
-    struct guards *guards = &server->cache.guards;
-
-    if (!begins_hold(event) || guards_room_for_hold(guards))
+    if (!begins_hold(event) || guards_room_for_hold(&server->cache.guards) ||
+        cache_fold(&server->cache, event))
         return done;
-    if (!guards_fold(guards, event->targets.hold_ms, time_coarse_ns())) {
-        const struct mutation_refusal refusal = fold_begin(server, event->targets.hold_ms);
-        if (refusal.error)
-            return refusal;
-    }
-    event->targets.hold_ms = 0;
-    server->cache.counters.holds_folded++;
+    const struct mutation_refusal refusal = fold_begin(server, event->targets.hold_ms);
+    if (refusal.error)
+        return refusal;
+    const bool folded = cache_fold(&server->cache, event);
+    assert(folded); /* the new one is as long */
+    (void)folded;
     return done;
 }
 
@@ -355,6 +353,7 @@ static enum step step_of(struct server *server, const struct request *request, s
     case REQUEST_GUARD_BEGIN:
     case REQUEST_GUARD_CONFIRM:
         event->kind = EVENT_GUARD_BEGIN;
+        event->confirms = request->kind == REQUEST_GUARD_CONFIRM;
         return step_of_begin(server, event);
     case REQUEST_GUARD_COMMIT:
         event->kind = EVENT_GUARD_COMMIT;
@@ -474,8 +473,6 @@ struct mutation_refusal mutation_request(struct server *server, const struct req
         refusal = reach_check(server, request, from);
     if (refusal.error)
         return refusal;
-    const bool rearms = request->kind == REQUEST_GUARD_CONFIRM &&
-                        !guards_find_open(&server->cache.guards, request->guard.id);
     const enum step step = step_of(server, request, &event);
     reach_set(server, request, &event);
     if (step == STEP_EVENT)
@@ -484,7 +481,6 @@ struct mutation_refusal mutation_request(struct server *server, const struct req
         return refusal;
     if (is_begin(request))
         guard_follow(server, &event, from);
-    server->cache.counters.guards_rearmed += rearms && step == STEP_EVENT;
     if (step == STEP_NOTHING) {
         const struct guard *guard = guards_find(&server->cache.guards, event.guard);
         const struct pending_answer answer = answer_of(from, guard ? guard->lsn : 0);

@@ -482,6 +482,44 @@ CASE(test_a_begin_applied_twice_counts_once)
     assert_int_equal(state_now(f), ETAG_REASON_STALE);
 }
 
+static void confirm(struct fixture *f)
+{
+    struct event event = {
+        .kind = EVENT_GUARD_BEGIN, .guard = guard_a, .confirms = true, .targets = target_of(1)};
+
+    assert_true(cache_next_lsn(&f->cache, &event.lsn));
+    assert_int_equal(cache_apply(&f->cache, &event), 0);
+}
+
+CASE(test_a_confirmation_that_begins_a_guard_again_is_counted)
+{
+    step(f, EVENT_GUARD_BEGIN, guard_a, target_of(1));
+    confirm(f);
+    assert_int_equal(f->cache.counters.guards_rearmed, 0);
+    step(f, EVENT_GUARD_EXPIRED, guard_a, target_of(1));
+    confirm(f);
+    assert_int_equal(f->cache.counters.guards_rearmed, 1);
+    assert_int_equal(f->cache.counters.guards_begun, 3);
+}
+
+CASE(test_a_hold_that_the_fold_stands_for_is_counted)
+{
+    struct event event = {.kind = EVENT_MUTATION, .targets = everything()};
+
+    event.targets.hold_ms = 1000;
+    assert_false(cache_fold(&f->cache, &event));
+    assert_int_equal(event.targets.hold_ms, 1000);
+    event.lsn = mutate(f, event.targets);
+    f->cache.guards.fold = guards_id_of(&event);
+    event.targets.hold_ms = 1001;
+    assert_false(cache_fold(&f->cache, &event));
+    assert_int_equal(f->cache.counters.holds_folded, 0);
+    event.targets.hold_ms = 1000;
+    assert_true(cache_fold(&f->cache, &event));
+    assert_int_equal(event.targets.hold_ms, 0);
+    assert_int_equal(f->cache.counters.holds_folded, 1);
+}
+
 CASE(test_a_commit_that_names_less_than_its_guard_commits_the_guard)
 {
     const etag_str other = ETAG_LIT("other");
