@@ -7,6 +7,7 @@
 
 #include "bytes.h"
 #include "clocktime.h"
+#include "command_line.h"
 #include "config_option.h"
 #include "text.h"
 
@@ -48,13 +49,9 @@ static const struct config_table table = {.options = options_known,
 
 /* ---- Flags ---- */
 
-#define FLAG_FIRST 256
-
 enum {
     FLAG_CONFIG = FLAG_FIRST + OPTIONS_COUNT,
     FLAG_CHECK,
-    FLAG_VERSION,
-    FLAG_HELP = '?',
 };
 
 struct flags {
@@ -63,7 +60,6 @@ struct flags {
     /* place in argv; 0: none */
     int command;
     bool check_only;
-    bool answered;
 };
 
 static error_t flags_parse(int key, char *value, struct argp_state *state)
@@ -81,14 +77,6 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
     case FLAG_CHECK:
         flags->check_only = true;
         return 0;
-    case FLAG_VERSION:
-        printf("etag-relay %s\n", ETAG_VERSION_STRING);
-        flags->answered = true;
-        return ECANCELED;
-    case FLAG_HELP:
-        argp_state_help(state, stdout, ARGP_HELP_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG);
-        flags->answered = true;
-        return ECANCELED;
     case ARGP_KEY_ARG: /* the command has its own flags, after it */
         flags->command = state->next - 1;
         state->next = state->argc;
@@ -103,27 +91,27 @@ static const struct argp_option other_flags[] = {
      "Configuration file; without it " OPTIONS_DEFAULT_FILE " if it exists", -2},
     {"check-config", FLAG_CHECK, NULL, 0, "Check the configuration, print it as it counts, end",
      -2},
-    {"help", FLAG_HELP, NULL, 0, "Print this and end", -1},
-    {"version", FLAG_VERSION, NULL, 0, "Print the version and end", -1},
     {0},
 };
 
-static error_t flags_read(struct flags *flags, int argc, char **argv)
+static bool flags_read(struct flags *flags, int argc, char **argv, bool *answered)
 {
     struct argp_option rows[OPTIONS_COUNT + COUNT_OF(other_flags)];
     char docs[OPTIONS_COUNT][CONFIG_HELP_BYTES];
 
     config_table_rows(&table, FLAG_FIRST, rows, docs);
     memcpy(rows + OPTIONS_COUNT, other_flags, sizeof(other_flags));
-    const struct argp argp = {
-        .options = rows,
-        .parser = flags_parse,
-        .args_doc = "[setup|status|leave HOST]",
-        .doc =
-            "Carries etagd's promise to many hosts: reads what other hosts have changed, and says "
-            "what this one has. setup, status and leave: see --help behind them."};
-    /* In order: what stands behind a command is the command's. */
-    return argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_NO_EXIT | ARGP_IN_ORDER, NULL, flags);
+    struct command_line line = {
+        .program = table.program,
+        .flags = {.options = rows,
+                  .parser = flags_parse,
+                  .args_doc = "[setup|status|leave HOST]",
+                  .doc = "Carries etagd's promise to many hosts: reads what other hosts have "
+                         "changed, and says what this one has. setup, status and leave: see --help "
+                         "behind them."}};
+    const bool read = command_line_read(&line, argc, argv, flags);
+    *answered = line.answered;
+    return read;
 }
 
 /* ---- Loading ---- */
@@ -144,9 +132,10 @@ int options_load(struct options *out, int argc, char **argv)
 {
     struct flags flags = {0};
     struct why why = {""};
+    bool answered;
 
-    if (flags_read(&flags, argc, argv) != 0)
-        return flags.answered ? 1 : -1;
+    if (!flags_read(&flags, argc, argv, &answered))
+        return answered ? 1 : -1;
     if (!options_made(out, &flags, &why)) {
         config_make_printable(why.text);
         (void)fprintf(stderr, "%s\n", why.text);

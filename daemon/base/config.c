@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include "command_line.h"
 #include "config_option.h"
 #include "numbers.h"
 #include "text.h"
@@ -20,7 +21,6 @@
 
 /* ---- Flags ---- */
 
-#define FLAG_FIRST 256 /* keys of flags without a short form */
 #define ROLES_FLAGS_MAX (4 * ROLE_RULES_MAX)
 
 enum {
@@ -29,8 +29,6 @@ enum {
     FLAG_COLD,
     FLAG_FRESH,
     FLAG_ROLE,
-    FLAG_VERSION,
-    FLAG_HELP = '?',
 };
 
 static struct config_table table_of(struct config *config)
@@ -50,8 +48,6 @@ struct flags {
     const char *roles[ROLES_FLAGS_MAX];
     size_t role_count;
     bool check_only, cold, fresh;
-    /* help or version */
-    bool answered;
 };
 
 static error_t flags_parse(int key, char *value, struct argp_state *state)
@@ -82,23 +78,12 @@ static error_t flags_parse(int key, char *value, struct argp_state *state)
         }
         flags->roles[flags->role_count++] = value;
         return 0;
-    case FLAG_VERSION:
-        printf("etagd %s\n", ETAG_VERSION_STRING);
-        flags->answered = true;
-        return ECANCELED;
-    case FLAG_HELP:
-        argp_state_help(state, stdout, ARGP_HELP_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG);
-        flags->answered = true;
-        return ECANCELED;
-    case ARGP_KEY_ARG:
-        argp_error(state, "unexpected argument \"%s\"", value);
-        return EINVAL;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-/* Flags that are no options of the file. argp shows them by group: -3, then -2, then -1. */
+/* Flags that are no options of the file. argp shows them by group: -3, then -2. */
 static const struct argp_option other_flags[] = {
     {"role", FLAG_ROLE, "RULE", 0,
      "Who may do what, as ROLE=WHO, repeated: read, fill, mutate or admin = user:NAME, "
@@ -114,12 +99,10 @@ static const struct argp_option other_flags[] = {
      "No daemon has run here before: where there are no traces of one either, do not wait for "
      "its guards",
      -2},
-    {"help", FLAG_HELP, NULL, 0, "Print this and end", -1},
-    {"version", FLAG_VERSION, NULL, 0, "Print the version and end", -1},
     {0},
 };
 
-static error_t flags_read(struct flags *flags, int argc, char **argv)
+static bool flags_read(struct flags *flags, int argc, char **argv, bool *answered)
 {
     struct argp_option rows[CONFIG_OPTIONS + COUNT_OF(other_flags)];
     char docs[CONFIG_OPTIONS][CONFIG_HELP_BYTES];
@@ -127,12 +110,15 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
 
     config_table_rows(&table, FLAG_FIRST, rows, docs);
     memcpy(rows + CONFIG_OPTIONS, other_flags, sizeof(other_flags));
-    const struct argp argp = {
-        .options = rows,
-        .parser = flags_parse,
-        .doc = "Shared-memory ETag cache: answers If-None-Match for every front end on this host."};
-    /* argp's own --help and --version would end the process, and want a mutable global. */
-    return argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_NO_EXIT, NULL, flags);
+    struct command_line line = {
+        .program = table.program,
+        .flags = {.options = rows,
+                  .parser = flags_parse,
+                  .doc = "Shared-memory ETag cache: answers If-None-Match for every front end on "
+                         "this host."}};
+    const bool read = command_line_read(&line, argc, argv, flags);
+    *answered = line.answered;
+    return read;
 }
 
 /* ---- Loading ---- */
@@ -204,9 +190,7 @@ bool config_read(struct config *config, int argc, char **argv, bool *answered, s
     struct flags flags = {0};
 
     why->text[0] = '\0';
-    const error_t error = flags_read(&flags, argc, argv);
-    *answered = flags.answered;
-    if (error != 0)
+    if (!flags_read(&flags, argc, argv, answered))
         return false;
     if (config_made(config, &flags, why))
         return true;

@@ -9,11 +9,11 @@
  * sample need no lock; the main thread waits for the end.
  */
 #include "clocktime.h"
+#include "command_line.h"
 #include "exporter_http.h"
 #include "exporter_listen.h"
 #include "text.h"
 
-#include <argp.h>
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -26,8 +26,6 @@ struct exporter {
     const char *socket_path, *listen;
     uint32_t timeout_ms;
     bool allow_remote;
-    /* help or version */
-    bool answered;
     struct exporter_http http;
     struct channel channel;
     struct sample *sample;
@@ -88,15 +86,7 @@ static char *page_make(void *context, enum metrics_format format, size_t *bytes)
 
 /* ---- Flags ---- */
 
-enum {
-    KEY_SOCKET = 256,
-    KEY_LISTEN,
-    KEY_REMOTE,
-    KEY_HOST,
-    KEY_TIMEOUT,
-    KEY_VERSION,
-    KEY_HELP = '?'
-};
+enum { KEY_SOCKET = FLAG_FIRST, KEY_LISTEN, KEY_REMOTE, KEY_HOST, KEY_TIMEOUT };
 
 static error_t timeout_parse(struct exporter *exporter, const char *text, struct argp_state *state)
 {
@@ -143,17 +133,6 @@ static error_t flag_parse(int key, char *value, struct argp_state *state)
         return host_parse(exporter, value, state);
     case KEY_TIMEOUT:
         return timeout_parse(exporter, value, state);
-    case KEY_VERSION:
-        printf("etag-exporter %s\n", ETAG_VERSION_STRING);
-        exporter->answered = true;
-        return ECANCELED;
-    case KEY_HELP:
-        argp_state_help(state, stdout, ARGP_HELP_USAGE | ARGP_HELP_PRE_DOC | ARGP_HELP_LONG);
-        exporter->answered = true;
-        return ECANCELED;
-    case ARGP_KEY_ARG:
-        argp_error(state, "unexpected argument \"%s\"", value);
-        return EINVAL;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -170,8 +149,6 @@ static const struct argp_option flags[] = {
      0},
     {"timeout-ms", KEY_TIMEOUT, "N", 0, "Longest wait of a scrape for the daemon (default 1000)",
      0},
-    {"help", KEY_HELP, NULL, 0, "Print this and end", -1},
-    {"version", KEY_VERSION, NULL, 0, "Print the version and end", -1},
     {0}};
 
 /* ---- Running ---- */
@@ -232,20 +209,16 @@ static int exporter_run(struct exporter *exporter)
 int main(int argc, char **argv)
 {
     struct exporter exporter = {.listen = LISTEN_DEFAULT, .timeout_ms = TIMEOUT_MS_DEFAULT};
-    const struct argp argp = {
-        .options = flags,
-        .parser = flag_parse,
-        .doc =
-            "Serves etagd's figures over HTTP, as OpenMetrics or Prometheus text: GET /metrics. "
-            "Exit status: 0 after SIGTERM or SIGINT, 1 where it cannot listen, 2 for mistakes in "
-            "the command line."};
+    struct command_line line = {
+        .program = "etag-exporter",
+        .flags = {.options = flags,
+                  .parser = flag_parse,
+                  .doc = "Serves etagd's figures over HTTP, as OpenMetrics or Prometheus text: GET "
+                         "/metrics. Exit status: 0 after SIGTERM or SIGINT, 1 where it cannot "
+                         "listen, 2 for mistakes in the command line."}};
 
-    const error_t error = argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_NO_EXIT, NULL,
-                                     &exporter);
-    if (exporter.answered)
-        return 0;
-    if (error != 0) /* argp said it */
-        return 2;
+    if (!command_line_read(&line, argc, argv, &exporter))
+        return line.answered ? 0 : 2;
     const int status = exporter_init(&exporter) ? exporter_run(&exporter) : 1;
     channel_deinit(&exporter.channel);
     free(exporter.sample);
