@@ -303,9 +303,9 @@ class Hold(GuardCase):
         w.ok(f"invalidate surrogate third hold {hold_ms}")
         self.assertEqual(self.reason(d), "in_flux")
         time.sleep(hold_ms / 2000)
+        began = time.monotonic()
         w.ok(f"invalidate surrogate fourth hold {hold_ms}")  # the same one, for longer
         w.ok("invalidate surrogate fifth hold 1")
-        began = time.monotonic()
         status = d.status()
         self.assertEqual((status["holds_open"], status["holds_folded"]), (HOLDS_MAX + 1, 3))
         d.wait_log(r"event=holds_folded holds=65537")
