@@ -9,6 +9,7 @@
 #include "bounds.h"
 #include "clocktime.h"
 #include "numbers.h"
+#include "targets.h"
 #include "text.h"
 
 #include <errno.h>
@@ -170,11 +171,6 @@ struct part {
     uint32_t hold_ms;
 };
 
-static size_t names_of(const etag_targets *targets)
-{
-    return targets->resource_count + targets->surrogate_count + targets->prefix_count;
-}
-
 static size_t resource_bytes(const etag_resource *resources, size_t count)
 {
     size_t bytes = 0;
@@ -191,6 +187,8 @@ static size_t bytes_of(const etag_targets *targets)
 
     for (size_t i = 0; i < targets->surrogate_count; i++)
         bytes += targets->surrogates[i].len;
+    for (size_t i = 0; i < targets->family_count; i++)
+        bytes += targets->families[i].len;
     return bytes;
 }
 
@@ -198,7 +196,7 @@ static bool part_takes(const struct part *part, const etag_targets *targets)
 {
     return part->count == 0 ||
            (part->hold_ms == targets->hold_ms && part->count < RELAY_BATCH_TARGETS_MAX &&
-            part->names + names_of(targets) <= TARGETS_PER_EVENT_MAX &&
+            part->names + targets_names(targets) <= TARGETS_PER_EVENT_MAX &&
             part->bytes + bytes_of(targets) <= PART_BYTES_MAX);
 }
 
@@ -216,7 +214,7 @@ static struct part part_fill(const struct session_batch *batch, size_t from, eta
         out[part.count].reach = ETAG_REACH_DEFAULT;
         out[part.count].position = 0;
         part.hold_ms = targets->hold_ms;
-        part.names += names_of(targets);
+        part.names += targets_names(targets);
         part.bytes += bytes_of(targets);
     }
     return part;
@@ -229,7 +227,7 @@ static size_t batch_bytes(const struct session_batch *batch)
 
     for (size_t i = 0; i < batch->row_count; i++) {
         const etag_targets *const targets = &batch->rows[i].targets;
-        bytes += 64 + bytes_of(targets) + 16 * names_of(targets);
+        bytes += 64 + bytes_of(targets) + 16 * targets_names(targets);
     }
     return bytes;
 }

@@ -61,7 +61,7 @@ static void canonical(struct resource *out, const etag_resource *in)
     (void)wrong;
 }
 
-#define EVENT_CLOCKS_MAX (2 * TARGETS_PER_EVENT_MAX + 1)
+#define EVENT_CLOCKS_MAX (2 * TARGETS_PER_EVENT_MAX + 2)
 
 /* The clock of a prefix, or of the covered one that it means. */
 static uint32_t clock_of_covered_prefix(const struct cache *cache, const struct resource *resource)
@@ -70,8 +70,26 @@ static uint32_t clock_of_covered_prefix(const struct cache *cache, const struct 
                            resource_covered_prefix(resource));
 }
 
-/* A clock for each target, two for one that servers read in two ways (rule NO_DOT_SEGMENTS), and
- * for a surrogate key, of which one is its group's (rule GROUPS); returns how many. */
+/* A family is also the surrogate key of its name, and all families (rule FAMILY_OF_EACH_NAME).
+ * Returns how many clocks. */
+static size_t clocks_of_named_families(const struct cache *cache, const etag_targets *targets,
+                                       uint32_t *out)
+{
+    const uint32_t clock_count = cache->view->clock_count;
+    size_t n = 0;
+
+    if (targets->family_count > 0)
+        out[n++] = CLOCK_FAMILIES;
+    for (size_t i = 0; i < targets->family_count; i++) {
+        const etag_str family = surrogate_family(targets->families[i]);
+        out[n++] = clock_of_family(cache->hash_key, clock_count, family);
+        out[n++] = clock_of_surrogate(cache->hash_key, clock_count, family);
+    }
+    return n;
+}
+
+/* A clock for each target, two for one that servers read in two ways (rule NO_DOT_SEGMENTS), for a
+ * family, and for a surrogate key, of which one is its group's (rule GROUPS); returns how many. */
 static size_t clocks_of_targets(const struct cache *cache, const etag_targets *targets,
                                 uint32_t out[EVENT_CLOCKS_MAX])
 {
@@ -97,7 +115,7 @@ static size_t clocks_of_targets(const struct cache *cache, const etag_targets *t
         out[n++] = clock_of_surrogate(cache->hash_key, clock_count, targets->surrogates[i]);
         out[n++] = clock_of_group(surrogate_group(targets->surrogates[i]));
     }
-    return n;
+    return n + clocks_of_named_families(cache, targets, out + n);
 }
 
 /* The last guard or hold on the clock is gone. Its LSN stands as the mutations left it: nothing is
@@ -194,6 +212,13 @@ bool cache_fold(struct cache *cache, struct event *event)
     return true;
 }
 
+/* Of as many clocks: a surrogate key has two and a family too, and all families have one. */
+static size_t targets_counted(const etag_targets *targets, size_t clock_count)
+{
+    return clock_count - targets->surrogate_count - targets->family_count -
+           (targets->family_count > 0);
+}
+
 int cache_apply(struct cache *cache, const struct event *event)
 {
     uint32_t clocks[EVENT_CLOCKS_MAX];
@@ -204,7 +229,7 @@ int cache_apply(struct cache *cache, const struct event *event)
     case EVENT_MUTATION:
         r = apply_mutation(cache, event, clocks, count);
         cache->counters.mutations += r == 0 && count > 0;
-        cache->counters.targets += r == 0 ? count - event->targets.surrogate_count : 0;
+        cache->counters.targets += r == 0 ? targets_counted(&event->targets, count) : 0;
         cache->counters.holds += r == 0 && event->targets.hold_ms > 0;
         break;
     case EVENT_GUARD_BEGIN:
@@ -235,6 +260,19 @@ static void clock_set_add(struct clock_set *set, uint32_t clock)
     set->clocks[set->count++] = clock;
 }
 
+static void clock_set_add_families(const struct cache *cache, const struct entry *entry,
+                                   struct clock_set *set)
+{
+    struct surrogate_families families;
+    uint32_t clocks[FAMILIES_PER_ENTRY_MAX];
+
+    surrogate_families_of(&families, entry->surrogates, entry->surrogate_count);
+    const size_t count = clocks_of_families(cache->hash_key, cache->view->clock_count, &families,
+                                            clocks);
+    for (size_t i = 0; i < count; i++)
+        clock_set_add(set, clocks[i]);
+}
+
 void cache_clocks_of(const struct cache *cache, const struct resource *resource,
                      const struct entry *entry, struct clock_set *out)
 {
@@ -249,6 +287,8 @@ void cache_clocks_of(const struct cache *cache, const struct resource *resource,
         clock_set_add(out, clock_of_prefix(cache->hash_key, clock_count, resource, prefixes[i]));
     for (size_t i = 0; i < entry->surrogate_count; i++)
         clock_set_add(out, clock_of_surrogate(cache->hash_key, clock_count, entry->surrogates[i]));
+    if (entry->surrogate_count > 0)
+        clock_set_add_families(cache, entry, out);
 }
 
 /* Rule: a fill is refused if anything that it depends on moved after its token was taken. */

@@ -6,10 +6,11 @@
  *          Last-Modified, u64 max age (ms), u8 flags (1: that date is strong), parts: key, entity
  *          tag, Content-Location, field set; u16 count and as many parts: surrogate keys
  *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32
- *          max ms, u8 everything, u16 resources, u16 surrogate keys, u16 prefixes, u8 outgoing, u32
- *          its hold ms, u32 length of the mark, the mark, parts: host and target of each resource,
- *          the surrogate keys, host and target of each prefix, the fingerprints of entries that it
- *          takes along, u16 their count (at the end, to be read from there)
+ *          max ms, u8 everything, u16 resources, u16 surrogate keys, u16 prefixes, u16 families, u8
+ *          outgoing, u32 its hold ms, u32 length of the mark, the mark, parts: host and target of
+ *          each resource, the surrogate keys, host and target of each prefix, the families, the
+ *          fingerprints of entries that it takes along, u16 their count (at the end, to be read
+ *          from there)
  *   mark   u64 published LSN, u8 everything is due, part: log id; the rest: cursor
  *
  * Absent and empty parts are the same here; nothing in a record tells them apart. Parsing trusts no
@@ -25,7 +26,7 @@
 #include <errno.h>
 
 #define ENTRY_VERSION 1
-#define EVENT_VERSION 2
+#define EVENT_VERSION 3
 #define FINGERPRINT_BYTES (2 * sizeof(uint64_t))
 #define PART_BYTES_MAX UINT16_MAX
 
@@ -213,6 +214,11 @@ bool entry_record_parse(etag_str bytes, struct entry_record *out, struct entry_r
 
 /* ---- Events ---- */
 
+/* Bytes between the version and the length of the mark. */
+#define MARK_AT                                                                                    \
+    (sizeof(uint64_t) + 2 * sizeof(uint32_t) + 1 + 2 * sizeof(uint64_t) + 2 * sizeof(uint32_t) +   \
+     1 + 4 * sizeof(uint16_t) + 1 + sizeof(uint32_t))
+
 static size_t resources_bytes(const etag_resource *resources, size_t count)
 {
     size_t bytes = 0;
@@ -228,6 +234,21 @@ static void put_resources(struct buffer *out, const etag_resource *resources, si
         put_part(out, resources[i].host);
         put_part(out, resources[i].target);
     }
+}
+
+static size_t names_bytes(const etag_str *names, size_t count)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < count; i++)
+        bytes += part_bytes(names[i]);
+    return bytes;
+}
+
+static void put_names(struct buffer *out, const etag_str *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        put_part(out, names[i]);
 }
 
 const char *event_check(const struct event *event)
@@ -289,15 +310,13 @@ int event_record_pack(struct buffer *out, const struct event *event)
 {
     const etag_targets *targets = &event->targets;
 
-    assert(targets->resource_count + targets->surrogate_count + targets->prefix_count <=
-           TARGETS_PER_EVENT_MAX);
-    size_t bytes = 1 + sizeof(uint64_t) + 2 * sizeof(uint32_t) + 1 + 2 * sizeof(uint64_t) +
-                   2 * sizeof(uint32_t) + 1 + 3 * sizeof(uint16_t) + 1 + 2 * sizeof(uint32_t) +
+    assert(targets_names(targets) <= TARGETS_PER_EVENT_MAX);
+    size_t bytes = 1 + MARK_AT + sizeof(uint32_t) +
                    (event->has_mark ? mark_bytes(&event->mark) : 0) +
                    resources_bytes(targets->resources, targets->resource_count) +
-                   resources_bytes(targets->prefixes, targets->prefix_count);
-    for (size_t i = 0; i < targets->surrogate_count; i++)
-        bytes += part_bytes(targets->surrogates[i]);
+                   names_bytes(targets->surrogates, targets->surrogate_count) +
+                   resources_bytes(targets->prefixes, targets->prefix_count) +
+                   names_bytes(targets->families, targets->family_count);
     bytes += event->unstored_count * FINGERPRINT_BYTES + sizeof(uint16_t);
     if (buffer_reserve(out, bytes))
         return -ENOMEM;
@@ -315,13 +334,14 @@ int event_record_pack(struct buffer *out, const struct event *event)
     put_u16(out, (uint16_t)targets->resource_count);
     put_u16(out, (uint16_t)targets->surrogate_count);
     put_u16(out, (uint16_t)targets->prefix_count);
+    put_u16(out, (uint16_t)targets->family_count);
     put_u8(out, event->outgoing);
     put_u32(out, event->outgoing_hold_ms);
     put_mark(out, event);
     put_resources(out, targets->resources, targets->resource_count);
-    for (size_t i = 0; i < targets->surrogate_count; i++)
-        put_part(out, targets->surrogates[i]);
+    put_names(out, targets->surrogates, targets->surrogate_count);
     put_resources(out, targets->prefixes, targets->prefix_count);
+    put_names(out, targets->families, targets->family_count);
     for (size_t i = 0; i < event->unstored_count; i++) {
         put_u64(out, event->unstored[i].low);
         put_u64(out, event->unstored[i].high);
@@ -342,13 +362,26 @@ static const etag_resource *get_resources(struct reader *in, size_t count, struc
     return resources;
 }
 
-static const etag_str *get_surrogates(struct reader *in, size_t count, struct arena *arena)
+static const etag_str *get_names(struct reader *in, size_t count, struct arena *arena)
 {
-    etag_str *surrogates = (etag_str *)arena_array(arena, count, sizeof(*surrogates));
+    etag_str *names = (etag_str *)arena_array(arena, count, sizeof(*names));
 
-    for (size_t i = 0; surrogates && i < count; i++)
-        surrogates[i] = get_part(in);
-    return surrogates;
+    for (size_t i = 0; names && i < count; i++)
+        names[i] = get_part(in);
+    return names;
+}
+
+/* False: the arena has no room. */
+static bool get_targets(struct reader *in, etag_targets *targets, struct arena *arena)
+{
+    targets->resources = get_resources(in, targets->resource_count, arena);
+    targets->surrogates = get_names(in, targets->surrogate_count, arena);
+    targets->prefixes = get_resources(in, targets->prefix_count, arena);
+    targets->families = get_names(in, targets->family_count, arena);
+    return (targets->resources || targets->resource_count == 0) &&
+           (targets->surrogates || targets->surrogate_count == 0) &&
+           (targets->prefixes || targets->prefix_count == 0) &&
+           (targets->families || targets->family_count == 0);
 }
 
 /* The bytes of the tail: the fingerprints and their count. 0: the record has no such tail. */
@@ -392,10 +425,6 @@ uint64_t event_record_wall_ms(etag_str bytes)
     return in.failed ? 0 : wall_ms;
 }
 
-#define MARK_AT                                                                                    \
-    (sizeof(uint64_t) + 2 * sizeof(uint32_t) + 1 + 2 * sizeof(uint64_t) + 2 * sizeof(uint32_t) +   \
-     1 + 3 * sizeof(uint16_t) + 1 + sizeof(uint32_t))
-
 etag_str event_record_mark(etag_str bytes)
 {
     struct reader in = event_reader(bytes);
@@ -435,20 +464,14 @@ bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct 
     targets->resource_count = get_u16(&in);
     targets->surrogate_count = get_u16(&in);
     targets->prefix_count = get_u16(&in);
+    targets->family_count = get_u16(&in);
     const uint8_t outgoing = get_u8(&in);
     out->outgoing = outgoing == 1;
     out->outgoing_hold_ms = get_u32(&in);
     if (!get_mark(&in, out) || in.failed || everything > 1 || outgoing > 1 ||
-        !event_kind_known(kind) ||
-        targets->resource_count + targets->surrogate_count + targets->prefix_count >
-            TARGETS_PER_EVENT_MAX)
+        !event_kind_known(kind) || targets_names(targets) > TARGETS_PER_EVENT_MAX)
         return false;
-    targets->resources = get_resources(&in, targets->resource_count, arena);
-    targets->surrogates = get_surrogates(&in, targets->surrogate_count, arena);
-    targets->prefixes = get_resources(&in, targets->prefix_count, arena);
-    return is_done(&in) && (targets->resources || targets->resource_count == 0) &&
-           (targets->surrogates || targets->surrogate_count == 0) &&
-           (targets->prefixes || targets->prefix_count == 0) &&
+    return get_targets(&in, targets, arena) && is_done(&in) &&
            (((event_record_unstored_count(bytes) > 0 || out->has_mark) && event_is_carrier(out)) ||
             event_check(out) == NULL);
 }

@@ -8,6 +8,7 @@
 
 #include "entry.h"
 #include "message.h"
+#include "targets.h"
 
 /* An entry as it is kept: the entry, and what the cache decided about it. */
 struct entry_record {
@@ -77,8 +78,7 @@ static inline bool event_is_carrier(const struct event *event)
 {
     const etag_targets *targets = &event->targets;
 
-    return event->kind == EVENT_MUTATION && !targets->everything && targets->resource_count == 0 &&
-           targets->surrogate_count == 0 && targets->prefix_count == 0;
+    return event->kind == EVENT_MUTATION && !targets->everything && targets_names(targets) == 0;
 }
 
 /* NULL, or what is wrong with an event that somebody wants (static text). */

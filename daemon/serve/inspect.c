@@ -59,6 +59,21 @@ static void clock_look(struct server *server, struct look *look, enum target_kin
         .kind = kind, .name = name, .number = number, .value = value};
 }
 
+static void families_look(struct server *server, struct look *look)
+{
+    const struct cache *cache = &server->cache;
+    const struct entry *entry = &look->view.entry;
+    struct surrogate_families families;
+    uint32_t clocks[FAMILIES_PER_ENTRY_MAX];
+
+    surrogate_families_of(&families, entry->surrogates, entry->surrogate_count);
+    const size_t count = clocks_of_families(cache->hash_key, cache->view->clock_count, &families,
+                                            clocks);
+    for (size_t i = 0; i < count; i++)
+        clock_look(server, look, TARGET_FAMILY, families.all ? ETAG_LIT("*") : families.names[i],
+                   clocks[i]);
+}
+
 static void clocks_look(struct server *server, struct look *look)
 {
     const struct resource *resource = &server->key.resource;
@@ -82,6 +97,7 @@ static void clocks_look(struct server *server, struct look *look)
     for (size_t i = 0; i < entry->surrogate_count; i++)
         clock_look(server, look, TARGET_SURROGATE, entry->surrogates[i],
                    clock_of_surrogate(cache->hash_key, clock_count, entry->surrogates[i]));
+    families_look(server, look);
 }
 
 /* The clock that moved last above the fill LSN; -1: none did. */

@@ -89,9 +89,10 @@ static bool targets_merge(const struct relay_batch *batch, struct arena *arena, 
     etag_resource *resources = arena_array(arena, TARGETS_PER_EVENT_MAX, sizeof(*resources));
     etag_resource *prefixes = arena_array(arena, TARGETS_PER_EVENT_MAX, sizeof(*prefixes));
     etag_str *surrogates = arena_array(arena, TARGETS_PER_EVENT_MAX, sizeof(*surrogates));
+    etag_str *families = arena_array(arena, TARGETS_PER_EVENT_MAX, sizeof(*families));
 
     ETAG_INIT(out);
-    if (!resources || !prefixes || !surrogates)
+    if (!resources || !prefixes || !surrogates || !families)
         return false;
     out->everything = batch->everything;
     for (size_t i = 0; i < batch->targets_count; i++) {
@@ -102,12 +103,15 @@ static bool targets_merge(const struct relay_batch *batch, struct arena *arena, 
             prefixes[out->prefix_count++] = one->prefixes[j];
         for (size_t j = 0; j < one->surrogate_count; j++)
             surrogates[out->surrogate_count++] = one->surrogates[j];
+        for (size_t j = 0; j < one->family_count; j++)
+            families[out->family_count++] = one->families[j];
         out->everything |= one->everything;
         out->hold_ms = (uint32_t)max_of(out->hold_ms, one->hold_ms);
     }
     out->resources = resources;
     out->prefixes = prefixes;
     out->surrogates = surrogates;
+    out->families = families;
     return true;
 }
 

@@ -31,6 +31,7 @@
  *   scope          whose representation it is: public, or a tenant or principal. No default.
  *   surrogate key  a name on which entries depend ("upload:42"); invalidating it makes all of them
  *                  stale
+ *   family         all surrogate keys that are the same up to their first colon ("upload:...")
  *   fill token     what the daemon's clock said before the data was read
  *   LSN            number of a mutation; grows, never reused
  *   guard          a mutation in two steps around a database commit
@@ -352,6 +353,10 @@ typedef struct etag_targets {
     /* what etagd.invalidate() returned in the transaction that is committed now: the event is in
      * the log already; 0: it is not, and the relay puts it there */
     uint64_t position;
+    /* families of surrogate keys: "uploads" is every key that begins with "uploads:", and the key
+     * "uploads". What stands after a colon does not count: "uploads:*" is the same */
+    const etag_str *families;
+    size_t family_count;
 } etag_targets;
 
 /* ---- Requests, validators, answers ----------------------------------------------------------- */
@@ -682,6 +687,14 @@ typedef struct etag_entry {
  * and between commas or semicolons (with or without blanks), and the names of both count: "a,b"
  * names "a", "b" and "a,b". An entry of more than 128 names depends on groups of names instead, of
  * which there are 128 for all names: it is stale as soon as any name of one of its groups is named.
+ *
+ * The family of a name is what stands before its first colon: "uploads" of "uploads:42". An entry
+ * depends on the families of its names as well, so a mutation that names one makes them all stale
+ * (etag_targets.families): for a TRUNCATE, an import, whatever changed more than it can name. A
+ * name without a colon is a family of one. An entry depends on every family there is, if it has
+ * names of more than 16, more than 128 names, or one that is hashed or begins with a colon: such an
+ * entry is stale as soon as any family is named. "uploads:*" among surrogate keys is a name like
+ * any other.
  */
 
 /* Does a response field of this name hold a list of surrogate keys? Surrogate-Key, xkey, Cache-Tag,

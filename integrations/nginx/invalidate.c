@@ -255,8 +255,9 @@ void invalidate_unanswered(const struct request *request)
         if (etag_resource_check(&request->twin) != ETAG_INVALID)
             resources[targets.resource_count++] = request->twin;
     }
-    if (targets.everything ||
-        targets.resource_count + targets.prefix_count + targets.surrogate_count > 0)
+    if (targets.everything || targets.resource_count + targets.prefix_count +
+                                      targets.surrogate_count + targets.family_count >
+                                  0)
         (void)mutation_start(request->invalidates->endpoint, targets, &mutation, ngx_cycle->log);
 }
 

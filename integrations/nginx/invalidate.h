@@ -17,6 +17,8 @@ struct names {
     ngx_array_t prefixes;
     /* of etag_str */
     ngx_array_t surrogates;
+    /* of etag_str */
+    ngx_array_t families;
     bool everything;
 };
 

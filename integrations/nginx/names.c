@@ -4,8 +4,8 @@
  * (RFC 9111 section 4.4), what is moved or removed with a collection (RFC 4918 section 9.6 and on),
  * and what the upstream says itself, which knows more:
  *
- *     Etag-Cache-Invalidate: surrogate=upload:42, prefix=/reports/, resource="/uploads?page=1",
- *     everything
+ *     Etag-Cache-Invalidate: surrogate=upload:42, family=upload, prefix=/reports/,
+ *     resource="/uploads?page=1", everything
  *
  * A list; values that hold a comma, a blank or a quote stand in quotes, with a backslash before
  * each quote and backslash. A path is of the request's own host, unless it begins with "//host/".
@@ -24,15 +24,17 @@ struct names *request_names(struct request *request)
         return names;
     if (ngx_array_init(&names->resources, pool, 4, sizeof(etag_resource)) != NGX_OK ||
         ngx_array_init(&names->prefixes, pool, 4, sizeof(etag_resource)) != NGX_OK ||
-        ngx_array_init(&names->surrogates, pool, 4, sizeof(etag_str)) != NGX_OK)
+        ngx_array_init(&names->surrogates, pool, 4, sizeof(etag_str)) != NGX_OK ||
+        ngx_array_init(&names->families, pool, 4, sizeof(etag_str)) != NGX_OK)
         return NULL;
     return request->names = names;
 }
 
 bool names_any(const struct names *names)
 {
-    return names->everything ||
-           names->resources.nelts + names->prefixes.nelts + names->surrogates.nelts > 0;
+    return names->everything || names->resources.nelts + names->prefixes.nelts +
+                                        names->surrogates.nelts + names->families.nelts >
+                                    0;
 }
 
 etag_targets names_targets(const struct names *names)
@@ -46,6 +48,8 @@ etag_targets names_targets(const struct names *names)
     targets.prefix_count = names->prefixes.nelts;
     targets.surrogates = names->surrogates.elts;
     targets.surrogate_count = names->surrogates.nelts;
+    targets.families = names->families.elts;
+    targets.family_count = names->families.nelts;
     targets.everything = names->everything;
     return targets;
 }
@@ -121,16 +125,23 @@ static bool word_is(etag_str word, const char *text)
     return word.len == strlen(text) && strncasecmp(word.data, text, word.len) == 0;
 }
 
+static bool push_name(ngx_array_t *to, etag_str name)
+{
+    etag_str *place = name.len > 0 ? ngx_array_push(to) : NULL;
+
+    if (place)
+        *place = name;
+    return place != NULL;
+}
+
 static bool add_named(struct names *names, etag_str word, etag_str value, const etag_resource *base)
 {
     etag_resource resource;
 
-    if (word_is(word, "surrogate")) {
-        etag_str *place = value.len > 0 ? ngx_array_push(&names->surrogates) : NULL;
-        if (place)
-            *place = value;
-        return place != NULL;
-    }
+    if (word_is(word, "surrogate"))
+        return push_name(&names->surrogates, value);
+    if (word_is(word, "family"))
+        return push_name(&names->families, value);
     if (!read_resource(value, base, &resource))
         return false;
     if (word_is(word, "prefix"))

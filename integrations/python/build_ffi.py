@@ -34,7 +34,7 @@ struct py_response {
     int http_status, had_authorization, is_strong, withheld; int64_t last_modified; uint64_t max_age_s;
     uint32_t field_count, surrogate_count; };
 struct py_targets {
-    uint32_t resource_count, surrogate_count, prefix_count; int everything; uint32_t hold_ms, max_ms, reach;
+    uint32_t resource_count, surrogate_count, prefix_count, family_count; int everything; uint32_t hold_ms, max_ms, reach;
     uint64_t position; };
 struct py_hash { int32_t len; char bytes[256]; };
 

@@ -57,7 +57,7 @@ struct py_response {
     uint32_t field_count, surrogate_count;
 };
 struct py_targets {
-    uint32_t resource_count, surrogate_count, prefix_count;
+    uint32_t resource_count, surrogate_count, prefix_count, family_count;
     int everything;
     uint32_t hold_ms, max_ms, reach;
     uint64_t position;
@@ -417,13 +417,14 @@ struct py_targets_room {
     etag_targets targets;
     /* resources, then prefixes */
     etag_resource *resources;
-    etag_str *surrogates;
+    /* surrogate keys, then families */
+    etag_str *names;
 };
 
 static void py_targets_free(struct py_targets_room *room)
 {
     free(room->resources);
-    free(room->surrogates);
+    free(room->names);
 }
 
 static int py_read_targets(struct py_reader *r, const struct py_targets *t,
@@ -432,23 +433,27 @@ static int py_read_targets(struct py_reader *r, const struct py_targets *t,
     memset(room, 0, sizeof(*room));
     ETAG_INIT(&room->targets);
     if (t->resource_count > PY_NAMES_MAX || t->prefix_count > PY_NAMES_MAX ||
-        t->surrogate_count > PY_NAMES_MAX)
+        t->surrogate_count > PY_NAMES_MAX || t->family_count > PY_NAMES_MAX)
         return ETAG_INVALID;
     room->resources = calloc((size_t)t->resource_count + t->prefix_count + 1,
                              sizeof(etag_resource));
-    room->surrogates = calloc((size_t)t->surrogate_count + 1, sizeof(etag_str));
-    if (!room->resources || !room->surrogates)
+    room->names = calloc((size_t)t->surrogate_count + t->family_count + 1, sizeof(etag_str));
+    if (!room->resources || !room->names)
         return ETAG_SYSTEM;
     py_read_resources(r, room->resources, t->resource_count);
     for (uint32_t i = 0; i < t->surrogate_count; i++)
-        room->surrogates[i] = py_next(r);
+        room->names[i] = py_next(r);
     py_read_resources(r, room->resources + t->resource_count, t->prefix_count);
+    for (uint32_t i = 0; i < t->family_count; i++)
+        room->names[t->surrogate_count + i] = py_next(r);
     room->targets.resources = room->resources;
     room->targets.resource_count = t->resource_count;
-    room->targets.surrogates = room->surrogates;
+    room->targets.surrogates = room->names;
     room->targets.surrogate_count = t->surrogate_count;
     room->targets.prefixes = room->resources + t->resource_count;
     room->targets.prefix_count = t->prefix_count;
+    room->targets.families = room->names + t->surrogate_count;
+    room->targets.family_count = t->family_count;
     room->targets.everything = t->everything != 0;
     room->targets.hold_ms = t->hold_ms;
     room->targets.max_ms = t->max_ms;

@@ -81,8 +81,24 @@ bool refill_knows(const struct etag_client *client, struct refill_place place)
 
 /* ---- The entry and the answer ---- */
 
-/* Without a name: they are hashed to clocks, and an entry that has the clock hears of the name.
- * Resource and prefixes come from the key, so they are the same. */
+static bool has_families_of(const struct etag_client *client, const struct entry *answered)
+{
+    const struct shm_view *view = &client->mapping.view;
+    struct surrogate_families families;
+    uint32_t clocks[FAMILIES_PER_ENTRY_MAX];
+
+    surrogate_families_of(&families, answered->surrogates, answered->surrogate_count);
+    const size_t count = clocks_of_families(view->header->hash_key, view->clock_count, &families,
+                                            clocks);
+    for (size_t i = 0; i < count; i++)
+        if (!shm_entry_has_clock(&client->scratch.entry, clocks[i]))
+            return false;
+    return true;
+}
+
+/* Without a name: they are hashed to clocks, and an entry that has the clock hears of the name. Two
+ * names may share one, so their families are asked for too. Resource and prefixes come from the
+ * key, so they are the same. */
 static bool has_clocks_of(const struct etag_client *client, const struct entry *answered)
 {
     const struct shm_view *view = &client->mapping.view;
@@ -92,7 +108,7 @@ static bool has_clocks_of(const struct etag_client *client, const struct entry *
                                  clock_of_surrogate(view->header->hash_key, view->clock_count,
                                                     answered->surrogates[i])))
             return false;
-    return true;
+    return answered->surrogate_count == 0 || has_families_of(client, answered);
 }
 
 /* An Expires is a distance from Date, and both are whole seconds: one second more or less is

@@ -6,33 +6,48 @@
 #include "op.h"
 #include "surrogate.h"
 #include "targets.h"
+#include "text.h"
 
 /* ---- Targets ---- */
 
-static bool any_is_made(const etag_targets *targets)
+typedef etag_str name_maker(etag_str name, char made[SURROGATE_MADE_BYTES]);
+
+static bool any_is_made(const etag_str *names, size_t count, name_maker *make)
 {
-    for (size_t i = 0; i < targets->surrogate_count; i++)
-        if (surrogate_is_made(targets->surrogates[i]))
+    char made[SURROGATE_MADE_BYTES];
+
+    for (size_t i = 0; i < count; i++)
+        if (!str_equal(make(names[i], made), names[i]))
             return true;
     return false;
 }
 
-/* The surrogate keys as a fill names them (surrogate.h). Almost always they are so already. False:
- * no memory. */
+/* Names as a fill has them (surrogate.h). Almost always they are so already. NULL: no memory. */
+static const etag_str *name_all(struct arena *arena, const etag_str *given, size_t count,
+                                name_maker *make)
+{
+    if (count > TARGETS_PER_EVENT_MAX || !any_is_made(given, count, make))
+        return given; /* what is too much is told by targets_check() */
+    etag_str *names = arena_array(arena, count, sizeof(*names));
+    for (size_t i = 0; names && i < count; i++) {
+        char *made = arena_alloc(arena, SURROGATE_MADE_BYTES);
+        if (!made)
+            return NULL;
+        names[i] = make(given[i], made);
+    }
+    return names;
+}
+
+/* False: no memory. */
 static bool name_surrogates(struct etag_client *client, etag_targets *targets)
 {
-    if (targets->surrogate_count > TARGETS_PER_EVENT_MAX || !any_is_made(targets))
-        return true; /* what is too much is told by targets_check() */
     arena_reset(&client->names);
-    etag_str *names = arena_array(&client->names, targets->surrogate_count, sizeof(*names));
-    for (size_t i = 0; names && i < targets->surrogate_count; i++) {
-        char *made = arena_alloc(&client->names, SURROGATE_MADE_BYTES);
-        if (!made)
-            return false;
-        names[i] = surrogate_name(targets->surrogates[i], made);
-    }
-    targets->surrogates = names;
-    return names;
+    targets->surrogates = name_all(&client->names, targets->surrogates, targets->surrogate_count,
+                                   surrogate_name);
+    targets->families = name_all(&client->names, targets->families, targets->family_count,
+                                 surrogate_family_name);
+    return (targets->surrogates || targets->surrogate_count == 0) &&
+           (targets->families || targets->family_count == 0);
 }
 
 etag_status mutate_targets(struct etag_client *client, const etag_targets *given, etag_targets *out)

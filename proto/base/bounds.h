@@ -26,7 +26,9 @@
 #define SURROGATE_GROUPS 128u
 #define PREFIX_LEVELS_MAX 4 /* "/", "/a/", "/a/b/", "/a/b/c/": deeper prefixes count as these */
 #define MAX_AGE_MS_MAX (UINT64_C(10) * 365 * 86400 * 1000) /* longer ones count as this */
-#define CLOCKS_PER_ENTRY_MAX (1 + PREFIX_LEVELS_MAX + SURROGATES_PER_ENTRY_MAX)
+#define FAMILIES_PER_ENTRY_MAX 16 /* of names; an entry of more depends on all there are */
+#define CLOCKS_PER_ENTRY_MAX                                                                       \
+    (1 + PREFIX_LEVELS_MAX + SURROGATES_PER_ENTRY_MAX + FAMILIES_PER_ENTRY_MAX)
 #define FIELDS_PER_ENTRY_MAX 16 /* that a 304 repeats */
 #define FIELDSET_BYTES_MAX 2000 /* packed, without Content-Location */
 #define CONTENT_LOCATION_BYTES_MAX 1024

@@ -15,7 +15,6 @@
 #include "key.h"
 
 #include "bytes.h"
-#include "surrogate.h"
 #include "text.h"
 
 #include <assert.h>
@@ -34,6 +33,7 @@ _Static_assert(KEY_HEADER_BYTES + HOST_BYTES_MAX + TARGET_BYTES_MAX + SCOPE_BYTE
 _Static_assert(HOST_BYTES_MAX <= UINT8_MAX && SCOPE_BYTES_MAX <= UINT8_MAX &&
                    RELEASE_BYTES_MAX <= UINT8_MAX && VARY_COUNT_MAX <= UINT8_MAX,
                "one byte a length");
+_Static_assert(CLOCKS_FIXED + CLOCKS_OF_FAMILIES(CLOCKS_MIN) < CLOCKS_MIN, "each kind has clocks");
 _Static_assert(TARGET_BYTES_MAX <= UINT16_MAX && VARY_VALUE_BYTES_MAX < VARY_ABSENT, "two bytes");
 
 /* ---- Canonical bytes ------------------------------------------------------------------------- */
@@ -285,19 +285,29 @@ const char *surrogate_check(etag_str name)
     return NULL;
 }
 
+const char *surrogate_family_check(etag_str family)
+{
+    return surrogate_family(family).len == 0
+               ? "a family of surrogate keys is what they have before their first colon, which is "
+                 "empty here"
+               : surrogate_check(family);
+}
+
 /* Kind, length of the first part, first part, second part: so that "a" + "/b" is not "a/" + "b". */
 static uint32_t clock_of(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                          enum target_kind kind, etag_str first, etag_str second)
 {
     uint8_t bytes[3 + HOST_BYTES_MAX + TARGET_BYTES_MAX];
+    const uint32_t families = CLOCKS_OF_FAMILIES(clock_count);
+    const uint32_t from = kind == TARGET_FAMILY ? CLOCKS_FIXED : CLOCKS_FIXED + families;
+    const uint32_t count = kind == TARGET_FAMILY ? families : clock_count - from;
 
-    assert(clock_count > CLOCKS_FIXED && 3 + first.len + second.len <= sizeof(bytes));
+    assert(clock_count >= CLOCKS_MIN && 3 + first.len + second.len <= sizeof(bytes));
     bytes[0] = (uint8_t)kind;
     store_u16(bytes + 1, (uint16_t)first.len);
     const uint8_t *const end = put_bytes(put_bytes(bytes + 3, first), second);
     const uint64_t hash = siphash13_64(hash_key, bytes, (size_t)(end - bytes));
-    return CLOCKS_FIXED +
-           (uint32_t)(((unsigned __int128)hash * (clock_count - CLOCKS_FIXED)) >> 64);
+    return from + (uint32_t)(((unsigned __int128)hash * count) >> 64);
 }
 
 uint32_t clock_of_resource(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
@@ -322,4 +332,24 @@ uint32_t clock_of_surrogate(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t 
     if (name.len > 0 && name.data[0] == '~' && surrogate_is_group(name, &group))
         return clock_of_group(group);
     return clock_of(hash_key, clock_count, TARGET_SURROGATE, name, (etag_str){NULL, 0});
+}
+
+uint32_t clock_of_family(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                         etag_str family)
+{
+    return clock_of(hash_key, clock_count, TARGET_FAMILY, surrogate_family(family),
+                    (etag_str){NULL, 0});
+}
+
+size_t clocks_of_families(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                          const struct surrogate_families *families,
+                          uint32_t out[FAMILIES_PER_ENTRY_MAX])
+{
+    if (families->all) {
+        out[0] = CLOCK_FAMILIES;
+        return 1;
+    }
+    for (size_t i = 0; i < families->count; i++)
+        out[i] = clock_of_family(hash_key, clock_count, families->names[i]);
+    return families->count;
 }

@@ -12,6 +12,7 @@
 #define ETAG_PROTO_KEY_H
 
 #include "resource.h"
+#include "surrogate.h"
 
 /* Canonical resource, canonical bytes and fingerprint of one key. Large: lives in the caller's
  * scratch. */
@@ -39,22 +40,31 @@ struct hash128 key_fingerprint(const uint8_t hash_key[SIPHASH_KEY_BYTES], const 
  * 0x21-0x7e. */
 MUST_USE const char *surrogate_check(etag_str name);
 
+/* The same of a family, which has a name too. */
+MUST_USE const char *surrogate_family_check(etag_str family);
+
 /* What kind of target; the value is hashed with the name, so it is part of the format. */
 enum target_kind {
     TARGET_EVERYTHING = 0,
     TARGET_RESOURCE = 'r',
     TARGET_PREFIX = 'p',
     TARGET_SURROGATE = 's',
+    TARGET_FAMILY = 'f',
 };
 
 #define CLOCK_FLOOR 0u
 /* Of the groups of surrogate keys, each its own: 1 to SURROGATE_GROUPS. They move so often that
  * whatever shared one with them would be stale most of the time. */
 #define CLOCK_GROUPS 1u
-#define CLOCKS_FIXED (CLOCK_GROUPS + SURROGATE_GROUPS)
+/* Of all families: each mutation of a family moves it. */
+#define CLOCK_FAMILIES (CLOCK_GROUPS + SURROGATE_GROUPS)
+/* From here on those of families, which share them with nothing else: thousands of entries have the
+ * same one, and a name that moved it would make all of them stale. */
+#define CLOCKS_FIXED (CLOCK_FAMILIES + 1)
+#define CLOCKS_OF_FAMILIES(clock_count) ((clock_count) / 16)
 
-/* The clock of a target: CLOCKS_FIXED .. clock_count - 1, but for the names of groups. clock_count:
- * a power of two. */
+/* The clock of a target: behind those of families, but for the names of groups. clock_count: a
+ * power of two. */
 uint32_t clock_of_resource(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                            const struct resource *r);
 uint32_t clock_of_prefix(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
@@ -65,5 +75,13 @@ static inline uint32_t clock_of_group(uint32_t group)
 }
 uint32_t clock_of_surrogate(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                             etag_str name);
+/* family: surrogate_family() is made of it, so that "uploads:*" does as well. */
+uint32_t clock_of_family(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                         etag_str family);
+
+/* The clocks of an entry's families; returns how many. */
+size_t clocks_of_families(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
+                          const struct surrogate_families *families,
+                          uint32_t out[FAMILIES_PER_ENTRY_MAX]);
 
 #endif

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define HASH_BEGIN "~hash-"
 #define GROUP_BEGIN "~group-"
 
 static const uint8_t no_key[SIPHASH_KEY_BYTES];
@@ -94,16 +95,9 @@ etag_str surrogate_name(etag_str name, char made[SURROGATE_MADE_BYTES])
     if (spelling == SPELLING_BAD || (spelling == SPELLING_PLAIN && name.len <= SURROGATE_BYTES_MAX))
         return name;
     const struct hash128 hash = hash_of(name);
-    const int len = snprintf(made, SURROGATE_MADE_BYTES, "~hash-%016" PRIx64 "%016" PRIx64,
+    const int len = snprintf(made, SURROGATE_MADE_BYTES, HASH_BEGIN "%016" PRIx64 "%016" PRIx64,
                              hash.high, hash.low);
     return (etag_str){made, (size_t)len};
-}
-
-bool surrogate_is_made(etag_str name)
-{
-    char made[SURROGATE_MADE_BYTES];
-
-    return !str_equal(surrogate_name(name, made), name);
 }
 
 _Static_assert((SURROGATE_GROUPS & (SURROGATE_GROUPS - 1)) == 0 &&
@@ -141,4 +135,70 @@ bool surrogate_reaches(etag_str mutated, etag_str depended)
 
     return str_equal(mutated, depended) ||
            str_equal(surrogate_group_name(surrogate_group(mutated), made), depended);
+}
+
+/* ---- Families ---- */
+
+etag_str surrogate_family(etag_str name)
+{
+    const char *const colon = name.len > 0 ? memchr(name.data, ':', name.len) : NULL;
+
+    if (colon)
+        name.len = (size_t)(colon - name.data);
+    return trim_commas(name);
+}
+
+etag_str surrogate_family_name(etag_str name, char made[SURROGATE_MADE_BYTES])
+{
+    return surrogate_name(surrogate_family(name), made);
+}
+
+static bool has_colon(etag_str name)
+{
+    return name.len > 0 && memchr(name.data, ':', name.len);
+}
+
+/* What was hashed may have had any family, and a group has names of many. */
+static bool hides_family(etag_str name)
+{
+    uint32_t group;
+
+    if (name.data[0] != '~')
+        return name.data[0] == ':';
+    return str_starts_with(name, ETAG_LIT(HASH_BEGIN)) || surrogate_is_group(name, &group);
+}
+
+static bool has_family(const struct surrogate_families *families, etag_str family)
+{
+    for (size_t i = families->count; i > 0; i--) /* names of one come one after the other */
+        if (str_equal(families->names[i - 1], family))
+            return true;
+    return false;
+}
+
+void surrogate_families_of(struct surrogate_families *out, const etag_str *names, size_t count)
+{
+    out->count = 0;
+    out->all = false;
+    for (size_t i = 0; i < count && !out->all; i++) {
+        if (names[i].len == 0)
+            continue;
+        out->all = hides_family(names[i]);
+        if (out->all || !has_colon(names[i]))
+            continue;
+        const etag_str family = surrogate_family(names[i]);
+        if (has_family(out, family))
+            continue;
+        out->all = out->count == FAMILIES_PER_ENTRY_MAX;
+        if (!out->all)
+            out->names[out->count++] = family;
+    }
+    if (out->all)
+        out->count = 0;
+}
+
+bool surrogate_family_reaches(etag_str family, etag_str depended)
+{
+    return depended.len > 0 && (hides_family(depended) ||
+                                str_equal(surrogate_family(family), surrogate_family(depended)));
 }

@@ -31,9 +31,6 @@ static inline bool surrogate_divides(char c)
  * into name or made. */
 etag_str surrogate_name(etag_str name, char made[SURROGATE_MADE_BYTES]);
 
-/* Would surrogate_name() give anything but the name itself? */
-MUST_USE bool surrogate_is_made(etag_str name);
-
 /* Rule GROUPS: each name is in one of SURROGATE_GROUPS groups. An entry of more names than
  * SURROGATES_PER_ENTRY_MAX depends on their groups instead, and a mutation of a surrogate key is
  * one of its group too. As many groups as an entry may have names: the groups of any number of
@@ -49,5 +46,33 @@ MUST_USE bool surrogate_is_group(etag_str name, uint32_t *group);
 /* Does a mutation of the first reach an entry that depends on the second, itself or as its
  * group? */
 MUST_USE bool surrogate_reaches(etag_str mutated, etag_str depended);
+
+/* ---- Families: what a name says before its first colon ---- */
+
+/* Of a name, or of what names a family: "uploads" of "uploads:42", "uploads:*" and "uploads".
+ * Without the commas at its ends, as names are. Empty for ":42". */
+etag_str surrogate_family(etag_str name);
+
+/* The family to send, of what names one: surrogate_name() of the above. */
+etag_str surrogate_family_name(etag_str name, char made[SURROGATE_MADE_BYTES]);
+
+/* Rule FAMILY_OF_EACH_NAME: an entry depends on the families of its names, besides the names. A
+ * name without a colon is its own family and needs no more, since a mutation of a family is one of
+ * the name that is the same. Where that can't be had, an entry depends on all families: if a name
+ * does not show its family (a hash, a group, one that begins with a colon), or there are too
+ * many. */
+struct surrogate_families {
+    /* borrowed from the names; without repetition */
+    etag_str names[FAMILIES_PER_ENTRY_MAX];
+    size_t count;
+    /* all of them, whatever they are called; then none is named */
+    bool all;
+};
+
+/* names: as they are sent. */
+void surrogate_families_of(struct surrogate_families *out, const etag_str *names, size_t count);
+
+/* Does a mutation of the family reach an entry that depends on the name? */
+MUST_USE bool surrogate_family_reaches(etag_str family, etag_str depended);
 
 #endif

@@ -8,7 +8,7 @@
 const char *targets_check(const etag_targets *targets)
 {
     const size_t counts[] = {targets->resource_count, targets->surrogate_count,
-                             targets->prefix_count};
+                             targets->prefix_count, targets->family_count};
     size_t total = 0;
 
     for (size_t i = 0; i < COUNT_OF(counts); i++) {
@@ -31,6 +31,8 @@ const char *targets_check(const etag_targets *targets)
         wrong = resource_canonicalize(&canonical, &targets->resources[i]);
     for (size_t i = 0; i < targets->surrogate_count && !wrong; i++)
         wrong = surrogate_check(targets->surrogates[i]);
+    for (size_t i = 0; i < targets->family_count && !wrong; i++)
+        wrong = surrogate_family_check(targets->families[i]);
     for (size_t i = 0; i < targets->prefix_count && !wrong; i++) {
         wrong = resource_canonicalize(&canonical, &targets->prefixes[i]);
         if (!wrong && resource_target(&canonical).len > canonical.path_len)

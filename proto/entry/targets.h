@@ -12,4 +12,11 @@
  * resource_covered_prefix says what it means.) */
 MUST_USE const char *targets_check(const etag_targets *targets);
 
+/* How many names of all kinds; everything is none. */
+static inline size_t targets_names(const etag_targets *targets)
+{
+    return targets->resource_count + targets->surrogate_count + targets->prefix_count +
+           targets->family_count;
+}
+
 #endif

@@ -41,7 +41,7 @@ static bool reason_known(uint32_t reason)
 static bool target_kind_known(uint32_t kind)
 {
     return kind == TARGET_EVERYTHING || kind == TARGET_RESOURCE || kind == TARGET_PREFIX ||
-           kind == TARGET_SURROGATE;
+           kind == TARGET_SURROGATE || kind == TARGET_FAMILY;
 }
 
 bool event_kind_known(uint32_t kind)
@@ -192,7 +192,7 @@ static const char *targets_unpacked(const void *wire, void *ours)
     return NULL;
 }
 
-/* The three kinds of names share one bound. */
+/* The four kinds of names share one bound. */
 static const struct wire_member targets_members[] = {
     {1, EACH, offsetof(etag_targets, resources), offsetof(etag_targets, resource_count),
      &resource_type, .max = TARGETS_PER_EVENT_MAX, .counted_as = 1},
@@ -205,6 +205,8 @@ static const struct wire_member targets_members[] = {
     {6, NUMBER32, offsetof(etag_targets, max_ms)},
     {7, NUMBER32, offsetof(etag_targets, reach), .known = reach_known},
     {8, NUMBER64, offsetof(etag_targets, position)},
+    {9, TEXTS, offsetof(etag_targets, families), offsetof(etag_targets, family_count),
+     .max = TARGETS_PER_EVENT_MAX, .counted_as = 1},
 };
 static const struct wire_type targets_type = {TYPE(targets, etag_targets), MEMBERS(targets_members),
                                               .unpacked = targets_unpacked};
@@ -608,11 +610,6 @@ const char *relay_l_net_check(uint32_t l_net_ms)
                                                               : NULL;
 }
 
-static size_t names_of(const etag_targets *targets)
-{
-    return targets->resource_count + targets->surrogate_count + targets->prefix_count;
-}
-
 const char *relay_batch_check(const struct relay_batch *batch)
 {
     size_t names = 0;
@@ -625,7 +622,7 @@ const char *relay_batch_check(const struct relay_batch *batch)
         const char *const wrong = targets_check(&batch->targets[i]);
         if (wrong)
             return wrong;
-        names += names_of(&batch->targets[i]);
+        names += targets_names(&batch->targets[i]);
     }
     if (names > TARGETS_PER_EVENT_MAX)
         return "a batch names more than 4096 targets: send it in parts";

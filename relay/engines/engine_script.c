@@ -3,6 +3,7 @@
 #include "engine_script.h"
 
 #include "clocktime.h"
+#include "targets.h"
 #include "text.h"
 
 #include <assert.h>
@@ -206,10 +207,12 @@ static struct engine_row row_of(struct arena *arena, const struct line *line)
     struct engine_row row = {.position = strtoull(line->words[1], NULL, 10),
                              .targets = {.size = sizeof(etag_targets)}};
     etag_str *const surrogates = arena_array(arena, LINE_WORDS_MAX, sizeof(*surrogates));
+    etag_str *const families = arena_array(arena, LINE_WORDS_MAX, sizeof(*families));
     etag_resource *const resources = arena_array(arena, LINE_WORDS_MAX, sizeof(*resources));
 
-    assert(surrogates && resources);
+    assert(surrogates && families && resources);
     row.targets.surrogates = surrogates;
+    row.targets.families = families;
     row.targets.resources = resources;
     for (size_t i = 2; i < line->count; i++) {
         const etag_str name = kept(arena, line->words[i]);
@@ -220,6 +223,8 @@ static struct engine_row row_of(struct arena *arena, const struct line *line)
         else if (name.data[0] == '/')
             resources[row.targets.resource_count++] = (etag_resource){.host = ETAG_LIT("h"),
                                                                       .target = name};
+        else if (str_starts_with(name, ETAG_LIT("family:")))
+            families[row.targets.family_count++] = str_skip(name, strlen("family:"));
         else
             surrogates[row.targets.surrogate_count++] = name;
     }
@@ -461,8 +466,7 @@ static void script_note(struct script *script, const struct engine_request *requ
         seen->witness = request->acknowledge.witness;
     } else if (request->op == ENGINE_PUBLISH) {
         seen->ask = request->publish.ask;
-        seen->names = request->publish.targets->surrogate_count +
-                      request->publish.targets->resource_count;
+        seen->names = targets_names(request->publish.targets);
     }
 }
 

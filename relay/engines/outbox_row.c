@@ -47,7 +47,7 @@ static bool record_next(etag_str *rest, struct record *record)
 }
 
 struct counts {
-    size_t surrogates, resources, prefixes;
+    size_t surrogates, families, resources, prefixes;
 };
 
 static const char *rows_count(etag_str rest, struct counts *counts)
@@ -59,6 +59,8 @@ static const char *rows_count(etag_str rest, struct counts *counts)
             return "a record is cut off";
         if (record.kind == 's')
             counts->surrogates++;
+        else if (record.kind == 'f')
+            counts->families++;
         else if (record.kind == 'r')
             counts->resources++;
         else if (record.kind == 'p')
@@ -69,11 +71,13 @@ static const char *rows_count(etag_str rest, struct counts *counts)
     return NULL;
 }
 
-/* The name that libetag sends for it. */
-static etag_str surrogate_sent(etag_str name, struct arena *arena, int *error)
+/* The name that libetag sends for that of a surrogate key or a family. */
+static etag_str name_sent(struct record record, struct arena *arena, int *error)
 {
     char made[SURROGATE_MADE_BYTES];
-    const etag_str sent = surrogate_name(name, made);
+    const etag_str name = record.bytes;
+    const etag_str sent = record.kind == 'f' ? surrogate_family_name(name, made)
+                                             : surrogate_name(name, made);
 
     if (sent.data != made)
         return sent;
@@ -88,7 +92,7 @@ static etag_str surrogate_sent(etag_str name, struct arena *arena, int *error)
 
 /* The arrays of the targets while they are filled. */
 struct arrays {
-    etag_str *surrogates;
+    etag_str *surrogates, *families;
     etag_resource *resources, *prefixes;
 };
 
@@ -99,7 +103,10 @@ static const char *record_take(struct record record, etag_targets *out, const st
 
     switch (record.kind) {
     case 's':
-        to->surrogates[out->surrogate_count++] = surrogate_sent(record.bytes, arena, error);
+        to->surrogates[out->surrogate_count++] = name_sent(record, arena, error);
+        return NULL;
+    case 'f':
+        to->families[out->family_count++] = name_sent(record, arena, error);
         return NULL;
     case 'r':
         return resource_split(record.bytes, &to->resources[out->resource_count++]);
@@ -117,8 +124,7 @@ static const char *record_take(struct record record, etag_targets *out, const st
 
 bool outbox_row_is_empty(const etag_targets *targets)
 {
-    return targets->surrogate_count == 0 && targets->resource_count == 0 &&
-           targets->prefix_count == 0 && !targets->everything;
+    return targets_names(targets) == 0 && !targets->everything;
 }
 
 static const char *row_read(etag_targets *out, struct arena *arena, etag_str bytes, int *error)
@@ -137,12 +143,14 @@ static const char *row_read(etag_targets *out, struct arena *arena, etag_str byt
         return wrong;
     const struct arrays to = {
         arena_array(arena, counts.surrogates, sizeof(etag_str)),
+        arena_array(arena, counts.families, sizeof(etag_str)),
         arena_array(arena, counts.resources, sizeof(etag_resource)),
         arena_array(arena, counts.prefixes, sizeof(etag_resource)),
     };
-    if (!to.surrogates || !to.resources || !to.prefixes)
+    if (!to.surrogates || !to.families || !to.resources || !to.prefixes)
         *error = -ENOMEM;
     out->surrogates = to.surrogates;
+    out->families = to.families;
     out->resources = to.resources;
     out->prefixes = to.prefixes;
     while (*error == 0 && !wrong && record_next(&rest, &record))
@@ -272,6 +280,8 @@ int outbox_rows_encode(struct outbox_rows *out, const etag_targets *targets)
         error = name_append(out, targets, 'e', (struct name){0});
     for (size_t i = 0; i < targets->surrogate_count && error == 0; i++)
         error = name_append(out, targets, 's', (struct name){{targets->surrogates[i]}});
+    for (size_t i = 0; i < targets->family_count && error == 0; i++)
+        error = name_append(out, targets, 'f', (struct name){{targets->families[i]}});
     for (size_t i = 0; i < targets->resource_count && error == 0; i++)
         error = name_append(out, targets, 'r', resource_name(&targets->resources[i]));
     for (size_t i = 0; i < targets->prefix_count && error == 0; i++)

@@ -3,7 +3,8 @@
  * The targets of a row of etagd.outbox, as bytes. relay/sql/schema.sql writes the same form
  * (etagd.record, etagd.invalidate): the byte 1, then records of
  *
- *     kind     1 byte: s surrogate key, r resource, p prefix, e everything, h hold
+ *     kind     1 byte: s surrogate key, f family of them, r resource, p prefix, e everything,
+ *              h hold
  *     length   2 bytes, most significant first
  *     bytes    of a resource or prefix its text form; of a hold its milliseconds, 4 bytes
  *

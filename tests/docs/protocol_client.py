@@ -281,7 +281,25 @@ def clock_of(hash_key, clock_count, kind, one, two=b""):
     if group and int(group.group(1)) < GROUPS:
         return 1 + int(group.group(1))
     hashed = SipHash13(hash_key, kind + struct.pack("<H", len(one)) + one + two, wide=False).word()
-    return 1 + GROUPS + (hashed * (clock_count - 1 - GROUPS) >> 64)
+    families = clock_count // 16
+    if kind == b"f":
+        return 2 + GROUPS + (hashed * families >> 64)
+    return 2 + GROUPS + families + (hashed * (clock_count - 2 - GROUPS - families) >> 64)
+
+
+def family_of(name):
+    family = name.split(b":")[0]
+    return family.strip(b",;") or family[:1]
+
+
+def family_clocks(hash_key, clock_count, names):
+    """Those of the families of an entry's surrogate keys."""
+    group = re.compile(rb"~group-(0|[1-9]\d{0,2})")
+    hidden = any(name.startswith((b":", b"~hash-")) or group.fullmatch(name) for name in names)
+    families = {family_of(name) for name in names if b":" in name}
+    if hidden or len(families) > 16:
+        return {1 + GROUPS}
+    return {clock_of(hash_key, clock_count, b"f", family) for family in families}
 
 
 # ---- The shared memory ----
@@ -424,13 +442,13 @@ class Refused(Exception):
         self.code = code
 
 
-def targets(surrogates=(), resources=(), prefixes=(), everything=False, hold_ms=0, max_ms=0):
+def targets(surrogates=(), resources=(), prefixes=(), everything=False, hold_ms=0, max_ms=0, families=()):
     """resources, prefixes: pairs of host and target."""
     def resource(pair):
         return some(1, pair[0]) + data(2, pair[1])
     return (b"".join(data(1, resource(pair)) for pair in resources) + b"".join(data(2, name) for name in surrogates)
             + b"".join(data(3, resource(pair)) for pair in prefixes) + number(4, int(everything)) + number(5, hold_ms)
-            + number(6, max_ms))
+            + number(6, max_ms) + b"".join(data(9, name) for name in families))
 
 
 def frame(message):

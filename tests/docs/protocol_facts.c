@@ -76,6 +76,7 @@ static void print_bounds(void)
     BOUND("packed (see field sets) at most", FIELDSET_BYTES_MAX);
     BOUND("`content_location` | bytes | at most", CONTENT_LOCATION_BYTES_MAX);
     BOUND("`surrogates` | repeated bytes | at most", SURROGATES_PER_ENTRY_MAX);
+    BOUND("of more than", FAMILIES_PER_ENTRY_MAX);
     BOUND("`limit` | uint32 | at most", LIST_PAGE_MAX);
     BOUND("Not the same: back to 4, at most", READ_RETRIES_MAX);
     BOUND("length at most", POOL_RECORD_BYTES_MAX);

@@ -96,6 +96,7 @@ class Wire(harness.Case):
                 self.etagd.fill(PAGE_TEXT, '"v1"', *said)
                 self.assertEqual(self.reason(), "valid")
                 clocks = {wire.clock_of(self.index.hash_key, self.index.clock_count, b"s", name) for name in wire.surrogates_of(names)}
+                clocks |= wire.family_clocks(self.index.hash_key, self.index.clock_count, wire.surrogates_of(names))
                 self.assertLessEqual(clocks, set(self.index.look_up(PAGE)[1]["clocks"]))
                 self.client.invalidate(wire.targets(surrogates=[wire.surrogate_name(changed.encode())]))
                 self.assertEqual(self.reason(), "stale")
@@ -117,6 +118,7 @@ class Wire(harness.Case):
         self.assertLess(entry["expires_ns"] - wire.coarse_ns(), 601 * 10**9)
         self.assertEqual(self.reason(), "no_entry")
         clocks = {wire.clock_of(self.index.hash_key, self.index.clock_count, b"s", name.encode()) for name in names}
+        clocks |= wire.family_clocks(self.index.hash_key, self.index.clock_count, [name.encode() for name in names])
         clocks |= {wire.clock_of(self.index.hash_key, self.index.clock_count, b"p", b"example.org", prefix)
                    for prefix in (b"/", b"/a/")}
         clocks.add(wire.clock_of(self.index.hash_key, self.index.clock_count, b"r", b"example.org", b"/a/c?x=1"))
@@ -124,6 +126,25 @@ class Wire(harness.Case):
         for named in (wire.targets(prefixes=[(b"example.org", b"/a/b")]), wire.targets(everything=True)):
             self.client.invalidate(named)
             self.assertEqual(self.index.look_up(key)[0], "stale")
+
+    def test_families(self):
+        many = [f"f{i}:1" for i in range(17)]
+        for names, family, then in ((["upload:42"], "upload", "stale"), (["upload:a:b"], "upload", "stale"), (["upload"], "upload", "stale"),
+                                    (["upload,:42"], "upload", "stale"), (["uploads:42", "x@upload"], "upload", "valid"),
+                                    (["caf\u00e9:1"], "upload", "stale"), ([":42"], "upload", "stale"), (many, "upload", "stale"),
+                                    (many[:16], "upload", "valid"), (many[:16], "f15", "stale"), (["*", "upload:*"], "*", "stale")):
+            with self.subTest(names=names, family=family):
+                names = [wire.surrogate_name(name.encode()) for name in names]
+                self.filled(surrogates=names)
+                clocks = set(self.index.look_up(PAGE)[1]["clocks"])
+                self.assertLessEqual(wire.family_clocks(self.index.hash_key, self.index.clock_count, names), clocks)
+                token = self.index.token()
+                self.client.invalidate(wire.targets(families=[family.encode()]))
+                self.assertEqual(self.reason(), then)
+                self.assertEqual(self.client.fill(token, PAGE, b'"v1"', surrogates=names), 40 if then == "stale" else 0)
+        for bad in (b"", b":", b":*", b"a b"):
+            with self.assertRaises(wire.Refused):
+                self.client.invalidate(wire.targets(families=[bad]))
 
     def test_expiry(self):
         self.filled(max_age_ms=1)

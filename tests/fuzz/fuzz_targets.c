@@ -24,7 +24,10 @@ static size_t lines_count(const uint8_t *data, size_t size)
 /* The text stands in a line of the input, behind the word for its kind. */
 static void target_check(const char *input, size_t input_len, int kind, const char *name)
 {
-    const char *word = kind == 'r' ? "resource " : kind == 's' ? "surrogate " : "prefix ";
+    const char *word = kind == 'r'   ? "resource "
+                       : kind == 's' ? "surrogate "
+                       : kind == 'f' ? "family "
+                                     : "prefix ";
     char line[64];
     const size_t len = strlen(name);
 
@@ -40,14 +43,19 @@ static void target_check(const char *input, size_t input_len, int kind, const ch
 /* The last one, as libetag sends it. */
 static bool last_is_right(const etag_targets *targets)
 {
-    char made[SURROGATE_MADE_BYTES];
+    char made[SURROGATE_MADE_BYTES], family_made[SURROGATE_MADE_BYTES];
     etag_targets sent = *targets;
-    etag_str name;
+    etag_str name, family;
 
     if (targets->surrogate_count > 0) {
         name = surrogate_name(targets->surrogates[targets->surrogate_count - 1], made);
         sent.surrogates = &name;
         sent.surrogate_count = 1;
+    }
+    if (targets->family_count > 0) {
+        family = surrogate_family_name(targets->families[targets->family_count - 1], family_made);
+        sent.families = &family;
+        sent.family_count = 1;
     }
     return targets_check(&sent) == NULL;
 }

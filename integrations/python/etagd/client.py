@@ -111,20 +111,24 @@ def _response_parts(response: Response) -> List[Optional[bytes]]:
 REACHES = {"": 0, "host": 1, "log": 2, "everywhere": 3}  # etag_reach; "": as the daemon is configured
 
 
-def _targets(resources: Iterable[Resource], surrogates: Iterable[Text], prefixes: Iterable[Resource], everything: bool,
-             hold_ms: int, reach: str, position: int, max_ms: int = 0) -> Tuple[Any, bytes, bytes, int]:
+def _targets(resources: Iterable[Resource], surrogates: Iterable[Text], prefixes: Iterable[Resource], families: Iterable[Text],
+             everything: bool, hold_ms: int, reach: str, position: int, max_ms: int = 0) -> Tuple[Any, bytes, bytes, int]:
     if reach not in REACHES:
         raise ValueError(f"reach cannot be {reach!r}; allowed are host, log, everywhere")
-    resources, surrogates, prefixes = list(resources), list(surrogates), list(prefixes)
+    for names in (surrogates, families):
+        if isinstance(names, (str, bytes)):
+            raise TypeError(f"a list of names is wanted, not one: [{names!r}]")
+    resources, surrogates, prefixes, families = list(resources), list(surrogates), list(prefixes), list(families)
     struct = ffi.new("struct py_targets *", {
         "resource_count": len(resources), "surrogate_count": len(surrogates), "prefix_count": len(prefixes),
-        "everything": everything, "hold_ms": hold_ms, "max_ms": max_ms, "reach": REACHES[reach], "position": position})
+        "family_count": len(families), "everything": everything, "hold_ms": hold_ms, "max_ms": max_ms, "reach": REACHES[reach], "position": position})
     parts: List[Optional[bytes]] = []
     for host, target in resources:
         parts += [utf8(host), utf8(target)]
     parts += [utf8(name) for name in surrogates]
     for host, target in prefixes:
         parts += [utf8(host), utf8(target)]
+    parts += [utf8(name) for name in families]
     return (struct, *pack(parts))
 
 
@@ -361,12 +365,13 @@ class Client:
     # ---- Mutations ----
 
     def invalidate(self, *, resources: Iterable[Resource] = (), surrogates: Iterable[Text] = (),
-                   prefixes: Iterable[Resource] = (), everything: bool = False, hold_ms: int = 0, reach: str = "",
-                   position: int = 0) -> int:
+                   prefixes: Iterable[Resource] = (), families: Iterable[Text] = (), everything: bool = False, hold_ms: int = 0,
+                   reach: str = "", position: int = 0) -> int:
         """etag_invalidate(), after the change is committed. On return no front end answers 304 from older data.
+        families: "upload" is every surrogate key "upload:...", and the key "upload".
         reach: "host", "log" or "everywhere" (a front end of any host); position: where the transaction has put it into the log.
         Raises Pending, Unavailable, Timeout ... as etag.h says. Returns the LSN, 0 where it went through the spool."""
-        targets = _targets(resources, surrogates, prefixes, everything, hold_ms, reach, position)
+        targets = _targets(resources, surrogates, prefixes, families, everything, hold_ms, reach, position)
         native = self._take()
         try:
             native.raise_for(lib.py_invalidate(native.client, *targets, native.number))
@@ -379,10 +384,10 @@ class Client:
         return await asyncio.get_running_loop().run_in_executor(None, lambda: self.invalidate(**targets))
 
     def guard(self, *, resources: Iterable[Resource] = (), surrogates: Iterable[Text] = (),
-              prefixes: Iterable[Resource] = (), everything: bool = False, hold_ms: int = 0, max_ms: int = 0,
-              reach: str = "", position: int = 0) -> Guard:
+              prefixes: Iterable[Resource] = (), families: Iterable[Text] = (), everything: bool = False, hold_ms: int = 0,
+              max_ms: int = 0, reach: str = "", position: int = 0) -> Guard:
         """etag_guard_begin(): before COMMIT; waits for the daemon (or its spool). reach, position: of its commit, as invalidate()."""
-        targets = _targets(resources, surrogates, prefixes, everything, hold_ms, reach, position, max_ms)
+        targets = _targets(resources, surrogates, prefixes, families, everything, hold_ms, reach, position, max_ms)
         out = ffi.new("etag_guard **")
         native = self._take()
         try:

@@ -120,6 +120,8 @@ class Writes(NginxCase):
                 ("surrogate=upload:42", True), ('surrogate="a,b"', True), ("Surrogate=other, surrogate=upload:42", True),
                 ("prefix=/deep/", True), ("prefix=//localhost/deep/er/", True), ('resource="/deep/er/page?x=1,2"', True),
                 ('resource=/other,surrogate="upload:\\42"', True), ("everything", True), ("prefix=//elsewhere/deep/", False),
+                ("family=upload", True), ('surrogate=other, Family="upload:*"', True), ("family=uploads, family=customer", False),
+                ("family=", True), ("family=:42", True), ('family="upload', True),
                 ("surrogate=upload:43, prefix=/deeper/", False), ("resource=/deep/er/page", False), ("", False),
                 # What can't be read could have meant anything.
                 ("nonsense=1", True), ("surrogate=", True), ('surrogate="upload:4', True), ("prefix=deep", True), ("surrogates", True),

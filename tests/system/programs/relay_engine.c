@@ -31,7 +31,7 @@ struct tester {
     struct why why;
     uint64_t running[ENGINE_RUNNING_MAX];
     struct engine_snapshot snapshot;
-    etag_str names[WORDS_MAX];
+    etag_str names[WORDS_MAX], families[WORDS_MAX];
     etag_resource resources[WORDS_MAX], prefixes[WORDS_MAX];
     etag_targets targets;
 };
@@ -137,6 +137,8 @@ static void say_targets(const etag_targets *targets)
 {
     for (size_t i = 0; i < targets->surrogate_count; i++)
         printf("%.*s+", (int)targets->surrogates[i].len, targets->surrogates[i].data);
+    for (size_t i = 0; i < targets->family_count; i++)
+        printf("family:%.*s+", (int)targets->families[i].len, targets->families[i].data);
     for (size_t i = 0; i < targets->resource_count; i++)
         printf("%.*s>%.*s+", (int)targets->resources[i].host.len, targets->resources[i].host.data,
                (int)targets->resources[i].target.len, targets->resources[i].target.data);
@@ -233,6 +235,7 @@ static void publish_read(struct tester *tester, struct engine_request *request, 
     targets->surrogates = tester->names;
     targets->resources = tester->resources;
     targets->prefixes = tester->prefixes;
+    targets->families = tester->families;
     request->op = ENGINE_PUBLISH;
     request->publish.targets = targets;
     for (size_t i = 0; i < count; i++) {
@@ -244,6 +247,8 @@ static void publish_read(struct tester *tester, struct engine_request *request, 
             targets->hold_ms = (uint32_t)strtoul(words[i] + 5, NULL, 10);
         else if (strncmp(words[i], "prefix:", 7) == 0)
             tester->prefixes[targets->prefix_count++].target = word_str(words[i] + 7);
+        else if (strncmp(words[i], "family:", 7) == 0)
+            tester->families[targets->family_count++] = word_str(words[i] + 7);
         else if (words[i][0] == '/')
             tester->resources[targets->resource_count++].target = word_str(words[i]);
         else

@@ -101,7 +101,7 @@ static void raise_to(_Atomic uint64_t *word, uint64_t value)
 }
 
 struct named {
-    etag_str surrogate;
+    etag_str surrogate, family;
     etag_resource prefix;
     etag_targets targets;
 };
@@ -110,6 +110,7 @@ struct named {
 static void name_key(struct worker *w, struct named *out)
 {
     out->surrogate = etag_str_of(w->surrogate);
+    out->family = ETAG_LIT("key");
     out->prefix = (etag_resource){.target = ETAG_LIT("/storm/")};
     ETAG_INIT(&out->targets);
     /* Rarely all at once: what survives a restart is the point. */
@@ -119,6 +120,9 @@ static void name_key(struct worker *w, struct named *out)
     } else if (way == 1) {
         out->targets.prefixes = &out->prefix;
         out->targets.prefix_count = 1;
+    } else if (way == 2) {
+        out->targets.families = &out->family;
+        out->targets.family_count = 1;
     } else if (way < 512) {
         out->targets.resources = &w->key.resource;
         out->targets.resource_count = 1;

@@ -22,7 +22,7 @@
 
 struct wanted {
     etag_targets targets;
-    etag_str surrogates[NAMES_MAX];
+    etag_str surrogates[NAMES_MAX], families[NAMES_MAX];
     etag_resource resources[NAMES_MAX], prefixes[NAMES_MAX];
 };
 
@@ -55,6 +55,7 @@ static void targets_read(struct wanted *w)
     w->targets.surrogates = w->surrogates;
     w->targets.resources = w->resources;
     w->targets.prefixes = w->prefixes;
+    w->targets.families = w->families;
     while ((kind = word())) {
         if (strcmp(kind, "all") == 0) {
             w->targets.everything = true;
@@ -65,6 +66,8 @@ static void targets_read(struct wanted *w)
             exit(2);
         if (strcmp(kind, "surrogate") == 0)
             w->surrogates[w->targets.surrogate_count++] = etag_str_of(value);
+        else if (strcmp(kind, "family") == 0)
+            w->families[w->targets.family_count++] = etag_str_of(value);
         else if (strcmp(kind, "resource") == 0)
             w->resources[w->targets.resource_count++].target = etag_str_of(value);
         else if (strcmp(kind, "prefix") == 0)

@@ -146,6 +146,23 @@ class Keys(Case):
             with self.subTest(row["id"]):
                 self.write(client, self.key_of(row).resource, row)
 
+    def test_families_table(self):
+        """What the column says is stale after a mutation of the family."""
+        client, count = etagd.Client(self.started().socket), 0
+        for row in rows("families.tsv"):
+            name, family = (unescape(row[column]) for column in ("key", "family"))
+            with self.subTest(row["id"]):
+                client.fill_wait(client.token(), KEY, response('"f"', [name]))
+                if row["reached"] == b"error":
+                    with self.assertRaises(etagd.Invalid):
+                        client.invalidate(families=[family])
+                else:
+                    self.assertEqual(client.check(conditional('"f"', KEY)).reason, "match")
+                    client.invalidate(families=[family])
+                    self.assertEqual(client.check(conditional('"f"', KEY)).reason, {b"yes": "stale", b"no": "match"}[row["reached"]])
+            count += 1
+        self.assertGreaterEqual(count, 48)
+
     def write(self, client, named, row):
         if row["write"] == b"error":
             with self.assertRaises(etagd.Invalid):
@@ -245,12 +262,23 @@ class Lookups(Case):
 
     def test_invalidate_by_each_target(self):
         for targets in ({"resources": [RESOURCE]}, {"surrogates": ["upload:42"]}, {"everything": True},
-                        {"prefixes": [etagd.Resource("example.org", "/uploads/")]}):
+                        {"prefixes": [etagd.Resource("example.org", "/uploads/")]}, {"families": ["upload"]}, {"families": [b"upload:*"]}):
             with self.subTest(targets):
                 self.fill()
                 self.assertEqual(self.verdict(), etagd.Verdict.NOT_MODIFIED)
                 self.assertGreater(self.client.invalidate(**targets), 0)
                 self.assertEqual(self.client.check(conditional('"v1"')).reason, "stale")
+
+    def test_a_guard_on_a_family(self):
+        self.fill()
+        with self.client.guard(families=["upload"]):
+            self.assertEqual(self.client.check(conditional('"v1"')).reason, "in_flux")
+        self.assertEqual(self.client.check(conditional('"v1"')).reason, "stale")
+
+    def test_a_name_is_no_list_of_names(self):
+        for targets in ({"families": "upload"}, {"surrogates": "upload:42"}, {"families": b"upload"}):
+            with self.subTest(targets), self.assertRaisesRegex(TypeError, "a list of names"):
+                self.client.invalidate(**targets)
 
     def test_surrogate_keys_of_any_length_number_and_script(self):
         many = [f"post:{i}" for i in range(300)]

@@ -11,9 +11,10 @@ from harness import Raw, bound
 from wire import data, fields_of, nonzero as number
 
 
-def targets(*surrogates, everything=False, hold_ms=0, reach=0, position=0, prefixes=()):
+def targets(*surrogates, everything=False, hold_ms=0, reach=0, position=0, prefixes=(), families=()):
     return (b"".join(data(2, name.encode()) for name in surrogates) + b"".join(data(3, data(2, path.encode())) for path in prefixes)
-            + number(4, everything) + number(5, hold_ms) + number(7, reach) + number(8, position))
+            + number(4, everything) + number(5, hold_ms) + number(7, reach) + number(8, position)
+            + b"".join(data(9, name.encode()) for name in families))
 
 
 def first(fields, no, default=0):
@@ -40,6 +41,7 @@ class Publish:
         named = fields_of(first(fields, 2, b""))
         self.token = first(fields, 1)
         self.surrogates = [name.decode() for name in named.get(2, [])]
+        self.families = [name.decode() for name in named.get(9, [])]
         self.everything, self.hold_ms = bool(first(named, 4)), first(named, 5)
         self.reach, self.position = first(named, 7), first(named, 8)
 

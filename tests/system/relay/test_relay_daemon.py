@@ -162,6 +162,17 @@ class Batches(RelayCase):
         relay.batch(targets(everything=True), cursor=b"3")
         self.assertEqual(d.check(other)["reason"], "stale")
 
+    def test_a_family_goes_along_with_other_events_of_its_batch(self):
+        d = self.required()
+        relay = self.fresh(d)
+        other = "//shop.example/api/v1/notes/1"
+        self.fill(d, other, "note:1")
+        relay.batch(targets("somebody:1"), targets(families=["upload"]), targets(families=["nobody"]), cursor=b"2")
+        self.assertEqual(d.check(KEY)["reason"], "stale")
+        self.assertEqual(d.verdict(other), "not_modified")
+        relay.batch(targets(families=["note"]), cursor=b"3")
+        self.assertEqual(d.check(other)["reason"], "stale")
+
     def test_the_cursor_is_told_and_outlives_a_kill_with_what_it_stands_for(self):
         d = self.required()
         relay = self.fresh(d)
@@ -383,6 +394,13 @@ class Outgoing(RelayCase):
         d.start(settled=False)
         d.wait_log("start=warm")
         self.assertTrue(self.relay(d).quiet())
+
+    def test_a_family_is_published_also_after_a_kill(self):
+        d = self.required("optional")
+        self.writer(d).ok("invalidate family upload:*")
+        d.restart("warm")
+        publish = self.relay(d).publish()
+        self.assertEqual((publish.families, publish.surrogates, publish.everything), (["upload"], [], False))
 
     def test_what_another_host_did_is_not_published_again(self):
         d = self.required()

@@ -45,7 +45,8 @@ void names_of(struct names *names, uint32_t key)
 
     (void)snprintf(names->path, NAME_BYTES, "/t/%" PRIu32 "/%" PRIu32, group, key);
     (void)snprintf(names->surrogate, NAME_BYTES, "key:%" PRIu32, key);
-    (void)snprintf(names->group, NAME_BYTES, "group:%" PRIu32, group);
+    (void)snprintf(names->family, NAME_BYTES, "group%" PRIu32, group);
+    (void)snprintf(names->group, NAME_BYTES, "group%" PRIu32 ":all", group);
     (void)snprintf(names->prefix, NAME_BYTES, "/t/%" PRIu32 "/", group);
 }
 

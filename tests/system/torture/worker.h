@@ -12,7 +12,8 @@
 
 struct names {
     char path[NAME_BYTES], dotted[NAME_BYTES], surrogate[NAME_BYTES], group[NAME_BYTES],
-        prefix[NAME_BYTES];
+        /* of that of the group */
+        family[NAME_BYTES], prefix[NAME_BYTES];
 };
 
 struct worker {

@@ -14,7 +14,7 @@ struct mutation {
     uint32_t first_key, key_count;
     struct names names[TXN_KEYS_MAX];
     etag_resource resources[TXN_KEYS_MAX], prefix;
-    etag_str surrogates[TXN_KEYS_MAX];
+    etag_str surrogates[TXN_KEYS_MAX], family;
     etag_targets targets;
     bool
         /* its guard may be over before it is confirmed, and its commit takes a while */
@@ -79,6 +79,10 @@ static void mutation_name(struct worker *w, struct mutation *m, uint64_t way)
                                     .target = etag_str_of(m->names[0].prefix)};
         targets->prefixes = &m->prefix;
         targets->prefix_count = 1;
+    } else if (way < 20) {
+        m->family = etag_str_of(m->names[0].family);
+        targets->families = &m->family;
+        targets->family_count = 1;
     } else if (way < 30) {
         m->surrogates[0] = etag_str_of(m->names[0].group);
         targets->surrogates = m->surrogates;

@@ -18,7 +18,8 @@ static const char *line_split(const char *line, int *kind, const char **name)
     *kind = word_len < sizeof(word) ? ctl_target_kind(word) : 0;
     *name = space ? space + 1 : "";
     if (*kind == 0)
-        return "want 'resource //host/path', 'surrogate NAME', 'prefix /path/' or 'all'";
+        return "want 'resource //host/path', 'surrogate NAME', 'family NAME', 'prefix /path/' or "
+               "'all'";
     if ((*kind == 'A') != !space)
         return *kind == 'A' ? "'all' stands alone" : "the name is missing";
     return NULL;

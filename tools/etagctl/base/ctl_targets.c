@@ -18,13 +18,14 @@ void ctl_targets_clear(struct ctl_targets *targets)
     targets->targets.resources = targets->resources;
     targets->targets.prefixes = targets->prefixes;
     targets->targets.surrogates = targets->surrogates;
+    targets->targets.families = targets->families;
 }
 
 size_t ctl_targets_count(const struct ctl_targets *targets)
 {
     const etag_targets *t = &targets->targets;
 
-    return t->resource_count + t->prefix_count + t->surrogate_count + t->everything;
+    return targets_names(t) + t->everything;
 }
 
 bool ctl_targets_full(const struct ctl_targets *targets)
@@ -41,14 +42,16 @@ const char *ctl_target_check(int kind, const char *text, etag_resource *resource
 
     if (wrong)
         return wrong;
-    const etag_str name = surrogate_name(str_of(text), made);
+    const etag_str name = kind == 'f' ? surrogate_family_name(str_of(text), made)
+                                      : surrogate_name(str_of(text), made);
     etag_targets one;
     ETAG_INIT(&one);
     one.resources = one.prefixes = resource;
-    one.surrogates = &name;
+    one.surrogates = one.families = &name;
     one.resource_count = kind == 'r';
     one.prefix_count = kind == 'p';
     one.surrogate_count = kind == 's';
+    one.family_count = kind == 'f';
     one.everything = kind == 'A';
     return targets_check(&one);
 }
@@ -68,6 +71,8 @@ const char *ctl_targets_add(struct ctl_targets *targets, int kind, const char *t
         targets->prefixes[t->prefix_count++] = resource;
     else if (kind == 's')
         targets->surrogates[t->surrogate_count++] = str_of(text);
+    else if (kind == 'f')
+        targets->families[t->family_count++] = str_of(text);
     else
         t->everything = true;
     return NULL;
@@ -78,7 +83,8 @@ int ctl_target_kind(const char *word)
     static const struct {
         const char *word;
         int kind;
-    } kinds[] = {{"resource", 'r'}, {"surrogate", 's'}, {"prefix", 'p'}, {"all", 'A'}};
+    } kinds[] = {
+        {"resource", 'r'}, {"surrogate", 's'}, {"family", 'f'}, {"prefix", 'p'}, {"all", 'A'}};
     for (size_t i = 0; i < COUNT_OF(kinds); i++)
         if (strcmp(kinds[i].word, word) == 0)
             return kinds[i].kind;

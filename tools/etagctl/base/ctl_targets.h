@@ -9,7 +9,7 @@
 /* As many as one event takes. The texts are borrowed. */
 struct ctl_targets {
     etag_resource resources[TARGETS_PER_EVENT_MAX], prefixes[TARGETS_PER_EVENT_MAX];
-    etag_str surrogates[TARGETS_PER_EVENT_MAX];
+    etag_str surrogates[TARGETS_PER_EVENT_MAX], families[TARGETS_PER_EVENT_MAX];
     etag_targets targets;
     size_t byte_count;
 };
@@ -19,6 +19,7 @@ struct ctl_targets {
 #define CTL_TARGET_OPTIONS                                                                         \
     {'r', "resource", "R", "[//host]/path[?query]: all scopes, variants, releases"},               \
         {'s', "surrogate", "S", "all entries that depend on it"},                                  \
+        {'f', "family", "F", "those that depend on any surrogate key F:..., or on F"},             \
         {'p', "prefix", "P", "[//host]/path/: all resources below it"},                            \
     {                                                                                              \
         'A', "all", NULL, "everything"                                                             \

@@ -60,6 +60,8 @@ const char *target_word(enum target_kind kind)
         return "prefix";
     case TARGET_SURROGATE:
         return "surrogate";
+    case TARGET_FAMILY:
+        return "family";
     }
     return "target";
 }
@@ -78,6 +80,8 @@ void targets_each(const etag_targets *targets, target_visit *visit, void *contex
     }
     for (size_t i = 0; i < targets->surrogate_count; i++)
         visit(context, target_word(TARGET_SURROGATE), targets->surrogates[i]);
+    for (size_t i = 0; i < targets->family_count; i++)
+        visit(context, target_word(TARGET_FAMILY), targets->families[i]);
 }
 
 static void append_target(void *context, const char *kind, etag_str name)

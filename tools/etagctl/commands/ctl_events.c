@@ -8,6 +8,7 @@
 #include "numbers.h"
 #include "resource.h"
 #include "surrogate.h"
+#include "targets.h"
 #include "text.h"
 
 #include <inttypes.h>
@@ -45,8 +46,7 @@ static void print_target(void *context, const char *kind, etag_str name)
 
 static size_t target_count(const etag_targets *targets)
 {
-    return targets->resource_count + targets->prefix_count + targets->surrogate_count +
-           targets->everything;
+    return targets_names(targets) + targets->everything;
 }
 
 /* Whose process it was; the daemon itself has none, and neither has a file in the spool. */
@@ -281,6 +281,8 @@ static void match_target(void *context, const char *kind, etag_str name)
         match->found = true;
     if (query->surrogate.data && strcmp(kind, target_word(TARGET_SURROGATE)) == 0)
         match->found |= surrogate_reaches(name, query->surrogate);
+    if (query->surrogate.data && strcmp(kind, target_word(TARGET_FAMILY)) == 0)
+        match->found |= surrogate_family_reaches(name, query->surrogate);
 }
 
 static bool is_resource(etag_str named, const struct resource *resource)

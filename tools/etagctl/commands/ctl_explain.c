@@ -49,6 +49,12 @@ struct name_search {
     bool found;
 };
 
+/* A family's name has no asterisk alone: "*" is a name without a colon. */
+static bool is_every_family(const struct clock_view *clock)
+{
+    return clock->kind == TARGET_FAMILY && clock->number == CLOCK_FAMILIES;
+}
+
 static void search_name(void *context, const char *kind, etag_str name)
 {
     struct name_search *search = context;
@@ -58,6 +64,11 @@ static void search_name(void *context, const char *kind, etag_str name)
         search->found = true;
     if (search->clock->kind == TARGET_SURROGATE && strcmp(kind, "surrogate") == 0 &&
         surrogate_reaches(name, search->clock->name))
+        search->found = true;
+    /* A family is also the surrogate key of its name, and one of all families. */
+    if (strcmp(kind, "family") == 0 &&
+        ((search->clock->kind == TARGET_SURROGATE && str_equal(name, search->clock->name)) ||
+         is_every_family(search->clock)))
         search->found = true;
     /* A prefix that is deeper than an entry covers counts as its nearest covered ancestor. */
     if (search->clock->kind == TARGET_PREFIX && strcmp(kind, "prefix") == 0 &&
@@ -177,6 +188,11 @@ static void print_culprit(const explanation *e, const struct clock_view *clock)
                     "(It has more than %d surrogate keys, so it depends on groups of names: each "
                     "name of such a group makes it stale.)",
                     SURROGATES_PER_ENTRY_MAX);
+    if (is_every_family(clock))
+        print_label("",
+                    "(Its surrogate keys do not show their families, or are of more than %d: "
+                    "each family that is named makes it stale.)",
+                    FAMILIES_PER_ENTRY_MAX);
     print_event(e, clock);
 }
 

@@ -194,7 +194,8 @@ static int invalidate_run(struct ctl *ctl)
     if (!parse(ctl, batch) || (batch->from_stdin && !read_lines(batch)))
         return ctl->exit_status;
     if (!batch->from_stdin && ctl_targets_count(&batch->targets) + batch->event_count == 0)
-        return ctl_usage_error(ctl, "name a target: --resource, --surrogate, --prefix, --all");
+        return ctl_usage_error(ctl, "name a target: --resource, --surrogate, --family, "
+                                    "--prefix, --all");
     if (!batch_send(batch))
         return ctl->exit_status;
     if (ctl->json) {
@@ -228,9 +229,10 @@ const struct ctl_command ctl_invalidate = {
     "Makes entries stale, as a write path does; prints the LSN",
     "Each option may be given several times. When it is done, no front end of this host\n"
     "answers 304 from what was filled before. Lines of --stdin: 'resource //host/path',\n"
-    "'surrogate name', 'prefix /p/', 'all'; thousands become several events. One that is\n"
-    "malformed: nothing of the input is done. Without a daemon it goes through the spool,\n"
-    "which takes a second or so and gives no LSN: 'spooled' is printed.\n"
+    "'surrogate name', 'family name', 'prefix /p/', 'all'; thousands become several\n"
+    "events. One that is malformed: nothing of the input is done. Without a daemon it\n"
+    "goes through the spool, which takes a second or so and gives no LSN: 'spooled' is\n"
+    "printed.\n"
     "With --reach log the event is in the log that all hosts read, with everywhere no\n"
     "front end of any host answers 304 from older data: that may take some seconds,\n"
     "see --timeout-ms. Both need a relay.",

@@ -27,6 +27,9 @@ from .conf import conf
 EVERYTHING = ""
 """Instead of names: every entry there is."""
 
+FAMILY = "family "
+"""Before a name: the family of that name. No surrogate key has a blank."""
+
 _WHOLE = (models.AutoField, models.BigAutoField, models.SmallAutoField, models.IntegerField, models.BigIntegerField,
           models.SmallIntegerField, models.PositiveIntegerField, models.PositiveBigIntegerField,
           models.PositiveSmallIntegerField)
@@ -210,6 +213,15 @@ def every_row(model: Any) -> List[str]:
     """What a write of this table touches of which nothing else is known."""
     table = table_of(model)
     return [EVERYTHING] if table.opaque else [any_write(), table.any_row, table.unknown_rows]
+
+
+def families(names: Iterable[str]) -> List[str]:
+    """Families of the application's own names, with the site's prefix. A prefix with a colon is a family itself, which has
+    all names of the site."""
+    made = [FAMILY + conf.PREFIX + name for name in names if name]
+    if "" in names:
+        raise ValueError("etagd: a family's name is empty")
+    return made
 
 
 def said(names: Iterable[str]) -> List[str]:

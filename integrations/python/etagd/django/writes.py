@@ -17,7 +17,7 @@ import weakref
 from contextlib import contextmanager
 from functools import partial, wraps
 from types import GeneratorType
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -39,12 +39,14 @@ __all__ = ["GuardFailed", "invalidate"]
 # ---- Telling etagd ----
 
 
-def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any] = (), everything: bool = False,
-               using: str = "default") -> None:
+def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any] = (), families: Sequence[str] = (),
+               everything: bool = False, using: str = "default") -> None:
     """For changes that no statement of Django's shows (a stored procedure, a trigger, COPY, a file, another program's data):
-    surrogate keys of the application's own, these rows, every row of these models. In a transaction: with its COMMIT, else
-    at once. Raises GuardFailed."""
-    made = set(surrogates.said(names)) | ({EVERYTHING} if everything else set())
+    surrogate keys of the application's own, these rows, every row of these models, families of surrogate keys ("tariff": every
+    "tariff:..."). In a transaction: with its COMMIT, else at once. Raises GuardFailed."""
+    if isinstance(families, str):
+        raise TypeError(f"etagd: families is a list: [{families!r}]")
+    made = set(surrogates.said(names)) | set(surrogates.families(families)) | ({EVERYTHING} if everything else set())
     for instance in instances:
         made.update(surrogates.changed(instance))
     for model in models:

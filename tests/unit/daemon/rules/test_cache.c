@@ -5,6 +5,7 @@
 
 #include "cache.h"
 #include "clocktime.h"
+#include "numbers.h"
 #include "surrogate.h"
 #include "targets.h"
 #include "text.h"
@@ -112,6 +113,8 @@ static const etag_resource prefix_deep = {{"shop.example", 12},
 static const etag_resource prefix_other = {{"shop.example", 12}, {"/static/", 8}};
 static const etag_str surrogate_named = {"customer:7", 10};
 static const etag_str surrogate_other = {"customer:8", 10};
+static const etag_str family_named = {"customer", 8};
+static const etag_str family_other = {"customers", 9};
 
 /* Every way to name the entry, then every way not to. */
 static etag_targets target_of(int i)
@@ -135,10 +138,16 @@ static etag_targets target_of(int i)
         t.everything = true;
         break;
     case 5:
-        t.resources = &resource_other, t.resource_count = 1;
+        t.families = &family_named, t.family_count = 1;
         break;
     case 6:
+        t.resources = &resource_other, t.resource_count = 1;
+        break;
+    case 7:
         t.surrogates = &surrogate_other, t.surrogate_count = 1;
+        break;
+    case 8:
+        t.families = &family_other, t.family_count = 1;
         break;
     default:
         t.prefixes = &prefix_other, t.prefix_count = 1;
@@ -146,8 +155,8 @@ static etag_targets target_of(int i)
     return t;
 }
 
-#define NAMING 5
-#define TARGETS 8
+#define NAMING 6
+#define TARGETS 10
 
 CASE(test_an_invalidation_makes_the_entry_stale)
 {
@@ -380,7 +389,7 @@ CASE(test_a_name_reaches_what_depends_on_its_group)
 
     depend_on_group(f, made);
     assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
-    mutate(f, target_of(6));
+    mutate(f, target_of(7));
     assert_int_equal(state_now(f), ETAG_REASON_VALID);
     const etag_token before = token_now(f);
     mutate(f, target_of(1));
@@ -408,6 +417,129 @@ CASE(test_a_guard_on_a_name_is_one_on_its_group)
     step(f, EVENT_GUARD_BEGIN, id, target_of(1));
     step(f, EVENT_GUARD_COMMIT, id, target_of(1));
     assert_int_equal(state_now(f), ETAG_REASON_STALE);
+}
+
+/* ---- Families (rule FAMILY_OF_EACH_NAME) ---- */
+
+static etag_targets family(const etag_str *name)
+{
+    return (etag_targets){.size = sizeof(etag_targets), .families = name, .family_count = 1};
+}
+
+CASE(test_a_guard_on_a_family_is_one_on_each_of_its_names)
+{
+    const struct guard_id id = {0xa, 1};
+
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    step(f, EVENT_GUARD_BEGIN, id, family(&family_named));
+    assert_int_equal(state_now(f), ETAG_REASON_IN_FLUX);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_TOKEN_IN_FLUX);
+    step(f, EVENT_GUARD_ABORT, id, (etag_targets){.size = sizeof(etag_targets)});
+    assert_int_equal(state_now(f), ETAG_REASON_VALID);
+    step(f, EVENT_GUARD_BEGIN, id, family(&family_named));
+    step(f, EVENT_GUARD_COMMIT, id, family(&family_named));
+    assert_int_equal(state_now(f), ETAG_REASON_STALE);
+    etag_targets held = family(&family_named);
+    held.hold_ms = 50;
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    mutate(f, held);
+    assert_int_equal(state_now(f), ETAG_REASON_IN_FLUX);
+}
+
+/* An entry of names of 16 families hears of each, and of no other; of one more, of all. */
+CASE(test_of_too_many_families_an_entry_depends_on_all)
+{
+    etag_str names[2 * (FAMILIES_PER_ENTRY_MAX + 1)];
+    char text[COUNT_OF(names)][16];
+    const etag_str nobody = ETAG_LIT("nobody");
+
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        snprintf(text[i], sizeof(text[i]), "family%zu:%zu", i / 2, i % 2);
+        names[i] = str_of(text[i]);
+    }
+    f->entry.surrogates = names;
+    f->entry.surrogate_count = 2 * FAMILIES_PER_ENTRY_MAX;
+    for (size_t i = 0; i < COUNT_OF(names); i += 2) {
+        assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+        mutate(f, family(&nobody));
+        assert_int_equal(state_now(f), ETAG_REASON_VALID);
+        mutate(f, family(&names[i])); /* "family0:0": what stands after the colon does not count */
+        assert_int_equal(state_now(f),
+                         i < f->entry.surrogate_count ? ETAG_REASON_STALE : ETAG_REASON_VALID);
+    }
+    f->entry.surrogate_count = COUNT_OF(names);
+    assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+    const etag_token before = token_now(f);
+    mutate(f, family(&nobody));
+    assert_int_equal(state_now(f), ETAG_REASON_STALE);
+    assert_int_equal(fill(f, before), ETAG_REASON_TOKEN_STALE);
+}
+
+/* Rule WIDER_FILL_RECORDED holds of families as well: two names that share a clock need not be of
+ * one family. */
+CASE(test_a_fill_of_another_family_is_wider)
+{
+    const etag_str name = ETAG_LIT("second:1");
+    const uint32_t clock_count = f->cache.view->clock_count;
+    const uint32_t clock = clock_of_surrogate(f->cache.hash_key, clock_count, name);
+    char twin[16];
+    unsigned i = 0;
+
+    do
+        snprintf(twin, sizeof(twin), "first%u", i++);
+    while (clock_of_surrogate(f->cache.hash_key, clock_count, str_of(twin)) != clock);
+    f->surrogates[0] = str_of(twin);
+    f->surrogates[1] = name;
+    assert_true(stored_now(f, 0, 1).fresh);
+    assert_true(stored_now(f, 1, 1).wider);
+    assert_false(stored_now(f, 0, 1).wider);
+}
+
+/* Of a fill of "key" and a mutation of "family" what the column "reached" says, here as they are
+ * sent, and with the same token before it. */
+CASE(test_families_table)
+{
+    static char key[TSV_CELL_BYTES_MAX], named[TSV_CELL_BYTES_MAX];
+    char key_made[SURROGATE_MADE_BYTES], family_made[SURROGATE_MADE_BYTES];
+    unsigned count = 0;
+    struct tsv table;
+
+    tsv_open(&table, "families.tsv");
+    f->entry.surrogate_count = 1;
+    for (; tsv_next(&table); count++) {
+        const char *reached = tsv_raw(&table, "reached");
+        f->surrogates[0] = surrogate_name(
+            (etag_str){key, tsv_text(&table, "key", key, sizeof(key))}, key_made);
+        const etag_str name = surrogate_family_name(
+            (etag_str){named, tsv_text(&table, "family", named, sizeof(named))}, family_made);
+        const etag_targets targets = family(&name);
+        if (strcmp(reached, "error") == 0) {
+            assert_non_null(targets_check(&targets));
+            continue;
+        }
+        assert_int_equal(fill(f, token_now(f)), ETAG_REASON_NONE);
+        assert_int_equal(state_now(f), ETAG_REASON_VALID);
+        const etag_token before = token_now(f);
+        mutate(f, targets);
+        const bool stale = state_now(f) == ETAG_REASON_STALE;
+        if (stale != (strcmp(reached, "yes") == 0))
+            fail_msg("%s: %s", tsv_raw(&table, "id"), stale ? "reached" : "not reached");
+        assert_int_equal(fill(f, before), stale ? ETAG_REASON_TOKEN_STALE : ETAG_REASON_NONE);
+    }
+    tsv_close(&table);
+    assert_true(count >= 48);
+}
+
+/* What was recorded before the event is stale when it is loaded after it. */
+CASE(test_an_entry_from_before_a_mutation_of_its_family_is_not_loaded)
+{
+    struct entry_record record = {.entry = f->entry, .fill_lsn = token_now(f).lsn};
+    struct index_evicted evicted;
+
+    assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_NONE);
+    index_remove(f->index, key_fingerprint(f->cache.hash_key, &f->key));
+    mutate(f, family(&family_named));
+    assert_int_equal(cache_load(&f->cache, &f->key, &record, &evicted), ETAG_REASON_TOKEN_STALE);
 }
 
 /* ---- Guards and holds ---- */

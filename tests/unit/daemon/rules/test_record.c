@@ -61,6 +61,7 @@ static void make_event(struct fixture *made)
                                               {{NULL, 0}, ETAG_LIT("/b")}};
     static const etag_str surrogates[] = {ETAG_LIT("s:1"), ETAG_LIT("s:2"), ETAG_LIT("s:3")};
     static const etag_resource prefixes[] = {{ETAG_LIT("h"), ETAG_LIT("/p/")}};
+    static const etag_str families[] = {ETAG_LIT("t"), ETAG_LIT("u")};
     struct event *event = &made->event;
 
     *event = (struct event){.lsn = 77, .wall_ms = 123456, .peer_pid = 4321, .peer_uid = 1000};
@@ -71,6 +72,8 @@ static void make_event(struct fixture *made)
     event->targets.surrogate_count = 3;
     event->targets.prefixes = prefixes;
     event->targets.prefix_count = 1;
+    event->targets.families = families;
+    event->targets.family_count = 2;
 }
 
 static int setup(void **state)
@@ -269,6 +272,24 @@ EVENT_CASE(an_event_comes_back_as_it_was)
     assert_str(event.targets.surrogates[2], "s:3");
     assert_int_equal(event.targets.prefix_count, 1);
     assert_str(event.targets.prefixes[0].target, "/p/");
+    assert_int_equal(event.targets.family_count, 2);
+    assert_str(event.targets.families[1], "u");
+}
+
+CASE(a_family_alone_is_an_event)
+{
+    const etag_str family = ETAG_LIT("uploads");
+    struct event event;
+
+    ETAG_INIT(&f->event.targets);
+    f->event.targets.families = &family;
+    f->event.targets.family_count = 1;
+    assert_false(event_is_carrier(&f->event));
+    assert_int_equal(event_record_pack(&f->buffer, &f->event), 0);
+    assert_true(event_record_parse(bytes_of(&f->buffer), 78, &event, &f->arena));
+    assert_int_equal(event.targets.family_count, 1);
+    assert_str(event.targets.families[0], "uploads");
+    assert_false(event_is_carrier(&event));
 }
 
 static bool parse_event_copy(const uint8_t *bytes, size_t len)

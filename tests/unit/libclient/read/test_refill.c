@@ -29,6 +29,13 @@ static uint32_t clock_of(struct fixture *f, etag_str surrogate)
     return clock_of_surrogate(view->header->hash_key, view->clock_count, surrogate);
 }
 
+static uint32_t family_of(struct fixture *f, etag_str surrogate)
+{
+    const struct shm_view *view = index_view(f->daemon.index);
+
+    return clock_of_family(view->header->hash_key, view->clock_count, surrogate);
+}
+
 struct stored {
     const char *etag, *cache_control;
     size_t surrogate_count;
@@ -44,7 +51,8 @@ static void store(struct fixture *f, struct stored what)
 {
     uint8_t packed[FIELDSET_BYTES_MAX];
     const uint64_t left_ns = what.left_ns ? time_coarse_ns() + what.left_ns : UINT64_MAX;
-    const uint32_t clocks[] = {clock_of(f, f->surrogates[0]), clock_of(f, f->surrogates[1])};
+    const uint32_t clocks[] = {clock_of(f, f->surrogates[0]), family_of(f, f->surrogates[0]),
+                               clock_of(f, f->surrogates[1]), family_of(f, f->surrogates[1])};
     struct kept_field kept = {
         .field = {ETAG_LIT("Cache-Control"), str_of(what.cache_control)},
     };
@@ -55,7 +63,7 @@ static void store(struct fixture *f, struct stored what)
                                          .etag = str_of(what.etag),
                                          .fieldset = made_fieldset(packed, &kept, 1),
                                          .clocks = clocks,
-                                         .clock_count = what.surrogate_count});
+                                         .clock_count = 2 * what.surrogate_count});
 }
 
 /* ---- Requests ---- */
@@ -137,6 +145,23 @@ CASE(a_surrogate_key_that_the_entry_lacks_always_fills)
     answered(f, 1, 0);
 }
 
+/* Two names may share a clock, and then only the family's tells them apart. */
+CASE(a_family_that_the_entry_lacks_always_fills)
+{
+    const struct shm_view *view = index_view(f->daemon.index);
+    const uint32_t clock = clock_of(f, f->surrogates[0]);
+    char twin[24];
+    unsigned i = 0;
+
+    do
+        snprintf(twin, sizeof(twin), "other%u:1", i++);
+    while (clock_of_surrogate(view->header->hash_key, view->clock_count, str_of(twin)) != clock);
+    store(f, AS_ANSWERED);
+    answered(f, 0, 0);
+    f->surrogates[0] = str_of(twin);
+    answered(f, 1, 0);
+}
+
 CASE(another_date_or_tag_fills)
 {
     store(f, AS_ANSWERED);
@@ -185,15 +210,15 @@ CASE(an_expires_that_rounds_otherwise_is_the_same)
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct kept_field kept = {.kind = FIELDSET_EXPIRES, .offset_s = cases[i].offset_s};
         uint8_t packed[FIELDSET_BYTES_MAX];
-        const uint32_t clock = clock_of(f, f->surrogates[0]);
+        const uint32_t clocks[] = {clock_of(f, f->surrogates[0]), family_of(f, f->surrogates[0])};
         const struct index_entry entry = {.fingerprint = client_fingerprint(f),
                                           .fill_lsn = FAKE_TOKEN_LSN,
                                           .expires_ns = UINT64_MAX,
                                           .last_modified = ETAG_NO_DATE,
                                           .etag = ETAG_LIT("\"v1\""),
                                           .fieldset = made_fieldset(packed, &kept, 1),
-                                          .clocks = &clock,
-                                          .clock_count = 1};
+                                          .clocks = clocks,
+                                          .clock_count = 2};
         assert_int_equal(index_put(f->daemon.index, &entry, time_coarse_ns(), &evicted),
                          INDEX_STORED);
         answered(f, cases[i].fills, 0);

@@ -61,6 +61,37 @@ CASE(surrogate_keys_are_named_as_in_a_fill)
     assert_ptr_equal(out.surrogates, names);
 }
 
+CASE(families_are_named_by_what_stands_before_the_colon)
+{
+    const etag_str names[] = {ETAG_LIT("uploads"), ETAG_LIT("uploads:*"), ETAG_LIT("uploads:42"),
+                              ETAG_LIT("uploads,")};
+    const etag_str foreign = ETAG_LIT(E_ACUTE "t" E_ACUTE), bad = ETAG_LIT(":x");
+    char made[SURROGATE_MADE_BYTES];
+    etag_targets targets, out;
+
+    ETAG_INIT(&targets);
+    targets.families = names;
+    targets.family_count = COUNT_OF(names);
+    targets.surrogates = &foreign;
+    targets.surrogate_count = 1;
+    assert_int_equal(mutate_targets(client, &targets, &out), ETAG_OK);
+    assert_int_equal(out.family_count, COUNT_OF(names));
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        assert_true(str_equal(out.families[i], names[0]));
+    assert_true(str_equal(out.surrogates[0], surrogate_name(foreign, made)));
+    targets.families = &foreign;
+    targets.family_count = 1;
+    assert_int_equal(mutate_targets(client, &targets, &out), ETAG_OK);
+    assert_true(str_equal(out.families[0], surrogate_name(foreign, made)));
+    targets.families = &bad;
+    assert_int_equal(mutate_targets(client, &targets, &out), ETAG_INVALID);
+    assert_non_null(strstr(etag_client_error(client), "family"));
+    /* A program that was built before there were families has none. */
+    targets.size = offsetof(etag_targets, families);
+    assert_int_equal(mutate_targets(client, &targets, &out), ETAG_OK);
+    assert_int_equal(out.family_count, 0);
+}
+
 CASE(what_no_fill_could_name_is_invalid)
 {
     const etag_str bad[] = {ETAG_LIT("a b"), ETAG_LIT(E_ACUTE " b"), ETAG_LIT(""),

@@ -384,32 +384,51 @@ TEST(clock_numbers_are_fixed)
     const struct resource r = resource_of(ETAG_LIT("example.com"), ETAG_LIT("/uploads/42"));
     const struct resource bare = resource_of((etag_str){NULL, 0}, ETAG_LIT("/x"));
 
-    assert_int_equal(clock_of_resource(hash_key, 1024, &r), 615);
-    assert_int_equal(clock_of_prefix(hash_key, 1024, &r, 9), 889);
-    assert_int_equal(clock_of_surrogate(hash_key, 1024, ETAG_LIT("upload:42")), 628);
-    assert_int_equal(clock_of_resource(hash_key, 1024, &bare), 851);
-    assert_int_equal(clock_of_surrogate(hash_key, 1024, ETAG_LIT("/x")), 377);
-    assert_int_equal(clock_of_resource(hash_key, CLOCKS_MAX, &r), 9114492);
-    assert_int_equal(clock_of_prefix(hash_key, CLOCKS_MAX, &r, 9), 14254052);
-    assert_int_equal(clock_of_surrogate(hash_key, CLOCKS_MAX, ETAG_LIT("upload:42")), 9358894);
-    assert_int_equal(clock_of_resource(hash_key, CLOCKS_MAX, &bare), 13537890);
-    assert_int_equal(clock_of_surrogate(hash_key, CLOCKS_MAX, ETAG_LIT("/x")), 4661645);
+    assert_int_equal(clock_of_resource(hash_key, 1024, &r), 644);
+    assert_int_equal(clock_of_prefix(hash_key, 1024, &r, 9), 899);
+    assert_int_equal(clock_of_surrogate(hash_key, 1024, ETAG_LIT("upload:42")), 656);
+    assert_int_equal(clock_of_resource(hash_key, 1024, &bare), 863);
+    assert_int_equal(clock_of_surrogate(hash_key, 1024, ETAG_LIT("/x")), 424);
+    assert_int_equal(clock_of_family(hash_key, 1024, ETAG_LIT("upload")), 149);
+    assert_int_equal(clock_of_resource(hash_key, CLOCKS_MAX, &r), 9593416);
+    assert_int_equal(clock_of_prefix(hash_key, CLOCKS_MAX, &r, 9), 14411751);
+    assert_int_equal(clock_of_surrogate(hash_key, CLOCKS_MAX, ETAG_LIT("upload:42")), 9822543);
+    assert_int_equal(clock_of_resource(hash_key, CLOCKS_MAX, &bare), 13740349);
+    assert_int_equal(clock_of_surrogate(hash_key, CLOCKS_MAX, ETAG_LIT("/x")), 5418875);
+    assert_int_equal(clock_of_family(hash_key, CLOCKS_MAX, ETAG_LIT("upload")), 315832);
 }
 
-/* Neither the floor nor the clock of a group is ever hit, and all others are. */
+/* Neither the floor nor the clock of a group or of families is ever hit, and all others are. */
 TEST(clocks_are_spread_over_all_that_are_not_fixed)
 {
     static unsigned hits[1024];
+    const size_t first = CLOCKS_FIXED + CLOCKS_OF_FAMILIES(1024);
 
-    for (unsigned i = 0; i < 896 * 200; i++) {
+    for (unsigned i = 0; i < (1024 - first) * 200; i++) {
         char name[16];
         snprintf(name, sizeof(name), "s:%u", i);
         hits[clock_of_surrogate(hash_key, 1024, str_of(name))]++;
     }
-    for (size_t i = 0; i < CLOCKS_FIXED; i++)
+    for (size_t i = 0; i < first; i++)
         assert_int_equal(hits[i], 0);
-    for (size_t i = CLOCKS_FIXED; i < 1024; i++)
+    for (size_t i = first; i < 1024; i++)
         assert_in_range(hits[i], 120, 280);
+}
+
+/* What moves all the time never makes a whole family stale. */
+TEST(families_share_their_clocks_with_families_only)
+{
+    static unsigned hits[1024];
+    const size_t end = CLOCKS_FIXED + CLOCKS_OF_FAMILIES(1024);
+
+    for (unsigned i = 0; i < 64 * 200; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "s%u:1", i);
+        hits[clock_of_family(hash_key, 1024, str_of(name))]++;
+    }
+    for (size_t i = 0; i < 1024; i++)
+        assert_in_range(hits[i], i < CLOCKS_FIXED || i >= end ? 0 : 120,
+                        i < CLOCKS_FIXED || i >= end ? 0 : 280);
 }
 
 TEST(each_group_of_surrogate_keys_has_a_clock_of_its_own)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bounds.h"
 #include "targets.h"
+#include "numbers.h"
 #include "testing.h"
 
 static const char *check_resource(etag_str host, etag_str target)
@@ -55,6 +56,23 @@ TEST(every_target_is_checked)
     targets.surrogate_count = 1;
     targets.prefix_count = 2;
     assert_non_null(targets_check(&targets));
+    targets.prefix_count = 1;
+    targets.families = surrogates;
+    targets.family_count = 1;
+    assert_null(targets_check(&targets));
+    targets.family_count = 2;
+    assert_non_null(targets_check(&targets));
+}
+
+TEST(a_family_has_a_name)
+{
+    const etag_str fine[] = {ETAG_LIT("uploads"), ETAG_LIT("uploads:*"), ETAG_LIT("*")};
+    const etag_str bad[] = {{NULL, 0}, ETAG_LIT(":"), ETAG_LIT(":x"), ETAG_LIT("up loads")};
+
+    for (size_t i = 0; i < COUNT_OF(fine); i++)
+        assert_null(targets_check(&(etag_targets){.families = &fine[i], .family_count = 1}));
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
+        assert_non_null(targets_check(&(etag_targets){.families = &bad[i], .family_count = 1}));
 }
 
 /* Off a segment boundary is allowed: it means the nearest covered ancestor. */
@@ -86,6 +104,12 @@ TEST(an_event_names_at_most_4096_targets)
     assert_null(targets_check(&targets));
     targets.resource_count = 1;
     assert_non_null(targets_check(&targets));
+    targets.resource_count = 0;
+    targets.families = &surrogates[0];
+    targets.family_count = 1;
+    assert_non_null(targets_check(&targets));
+    targets.surrogate_count--;
+    assert_null(targets_check(&targets));
     targets.surrogate_count = SIZE_MAX;
     assert_non_null(targets_check(&targets));
 }

@@ -163,6 +163,8 @@ MESSAGE_CASE(targets_round_trip)
                                            .surrogate_count = 2,
                                            .prefixes = resources + 1,
                                            .prefix_count = 1,
+                                           .families = surrogates,
+                                           .family_count = 2,
                                            .everything = true,
                                            .reach = ETAG_REACH_LOG,
                                            .position = UINT64_MAX}};
@@ -177,6 +179,8 @@ MESSAGE_CASE(targets_round_trip)
     assert_text(out.targets.surrogates[1], "customer:7");
     assert_int_equal(out.targets.prefix_count, 1);
     assert_text(out.targets.prefixes[0].target, "/c");
+    assert_int_equal(out.targets.family_count, 2);
+    assert_text(out.targets.families[1], "customer:7");
     assert_true(out.targets.everything);
     assert_int_equal(out.targets.reach, ETAG_REACH_LOG);
     assert_true(out.targets.position == UINT64_MAX);
@@ -329,13 +333,14 @@ MESSAGE_CASE(explain_round_trip)
     struct clock_view clocks[] = {{TARGET_EVERYTHING, {NULL, 0}, 0, 1},
                                   {TARGET_RESOURCE, ETAG_LIT("/a"), 1, 2},
                                   {TARGET_PREFIX, ETAG_LIT("/"), 2, 3},
-                                  {TARGET_SURROGATE, ETAG_LIT("upload:42"), 3, UINT64_MAX}};
+                                  {TARGET_SURROGATE, ETAG_LIT("upload:42"), 3, UINT64_MAX},
+                                  {TARGET_FAMILY, ETAG_LIT("upload"), 4, 5}};
     struct reply out;
     struct reply in = {.id = 6, .kind = REPLY_EXPLAIN};
 
     in.explain.view = full_view();
     in.explain.clocks = clocks;
-    in.explain.clock_count = 4;
+    in.explain.clock_count = 5;
     in.explain.culprit = 3;
     in.explain.has_event = true;
     in.explain.event.lsn = 21;
@@ -349,7 +354,8 @@ MESSAGE_CASE(explain_round_trip)
     in.explain.clock_ns = 27;
     assert_null(reply_over(f, &in, &out));
     assert_full_view(&out.explain.view);
-    assert_int_equal(out.explain.clock_count, 4);
+    assert_int_equal(out.explain.clock_count, 5);
+    assert_int_equal(out.explain.clocks[4].kind, TARGET_FAMILY);
     assert_int_equal(out.explain.clocks[1].kind, TARGET_RESOURCE);
     assert_text(out.explain.clocks[3].name, "upload:42");
     assert_int_equal(out.explain.clocks[3].number, 3);
@@ -373,7 +379,7 @@ MESSAGE_CASE(explain_round_trip)
     in.explain.culprit = 0;
     assert_null(reply_over(f, &in, &out));
     assert_int_equal(out.explain.culprit, 0);
-    in.explain.culprit = 4;
+    in.explain.culprit = 5;
     assert_non_null(reply_over(f, &in, &out));
     assert_int_equal(out.kind, REPLY_NONE);
 }
@@ -501,14 +507,19 @@ MESSAGE_CASE(targets_are_counted_together)
         places[i].target = ETAG_LIT("/");
     }
     in.targets.surrogates = names;
-    in.targets.surrogate_count = TARGETS_PER_EVENT_MAX - 2;
+    in.targets.surrogate_count = TARGETS_PER_EVENT_MAX - 3;
+    in.targets.families = names;
+    in.targets.family_count = 1;
     in.targets.resources = places;
     in.targets.resource_count = 1;
     in.targets.prefixes = places;
     in.targets.prefix_count = 1;
     assert_null(request_over(f, &in, &out));
-    assert_int_equal(out.targets.surrogate_count, TARGETS_PER_EVENT_MAX - 2);
+    assert_int_equal(out.targets.surrogate_count, TARGETS_PER_EVENT_MAX - 3);
     in.targets.prefix_count = 2;
+    assert_non_null(request_over(f, &in, &out));
+    in.targets.prefix_count = 1;
+    in.targets.family_count = 2;
     assert_non_null(request_over(f, &in, &out));
     assert_int_equal(out.id, 1);
     assert_int_equal(out.kind, REQUEST_NONE);

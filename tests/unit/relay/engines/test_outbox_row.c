@@ -45,6 +45,7 @@ TEST(targets_come_back_as_they_were)
                                        {.target = STR_INIT("/x")},
                                        {.target = STR_INIT("//x")}};
     const etag_resource prefixes[] = {{.target = STR_INIT("/media/")}};
+    const etag_str families[] = {STR_INIT("upload"), STR_INIT("customer")};
     etag_targets targets;
     struct outbox_rows rows = {0};
     struct rows_read read;
@@ -56,6 +57,8 @@ TEST(targets_come_back_as_they_were)
     targets.resource_count = 3;
     targets.prefixes = prefixes;
     targets.prefix_count = 1;
+    targets.families = families;
+    targets.family_count = 2;
     targets.everything = true;
     targets.hold_ms = 3600000;
     assert_int_equal(outbox_rows_encode(&rows, &targets), 0);
@@ -67,8 +70,11 @@ TEST(targets_come_back_as_they_were)
     assert_int_equal(got->surrogate_count, 2);
     assert_int_equal(got->resource_count, 3);
     assert_int_equal(got->prefix_count, 1);
-    for (size_t i = 0; i < 2; i++)
+    assert_int_equal(got->family_count, 2);
+    for (size_t i = 0; i < 2; i++) {
         assert_true(str_equal(got->surrogates[i], surrogates[i]));
+        assert_true(str_equal(got->families[i], families[i]));
+    }
     for (size_t i = 0; i < 3; i++) {
         assert_true(str_equal(got->resources[i].host, resources[i].host));
         assert_true(str_equal(got->resources[i].target, resources[i].target));
@@ -174,6 +180,26 @@ TEST(a_name_means_what_libetag_makes_of_it)
     arena_deinit(&arena);
 }
 
+TEST(a_family_means_what_libetag_makes_of_it)
+{
+    static const char bytes[] = "\1f\0\10upload:*f\0\7upload,f\0\6Gr\xc3\xb6\xc3\x9f";
+    char made[SURROGATE_MADE_BYTES];
+    struct arena arena;
+    etag_targets targets;
+    int error;
+
+    arena_init(&arena, ARENA_BYTES_MAX);
+    assert_null(outbox_row_decode(&targets, &arena, (etag_str){bytes, sizeof(bytes) - 1}, &error));
+    assert_int_equal(error, 0);
+    assert_int_equal(targets.family_count, 3);
+    assert_false(outbox_row_is_empty(&targets));
+    assert_true(str_equal(targets.families[0], ETAG_LIT("upload")));
+    assert_true(str_equal(targets.families[1], ETAG_LIT("upload")));
+    assert_true(
+        str_equal(targets.families[2], surrogate_name(ETAG_LIT("Gr\xc3\xb6\xc3\x9f"), made)));
+    arena_deinit(&arena);
+}
+
 TEST(what_no_release_wrote_is_said)
 {
     static const struct {
@@ -188,6 +214,9 @@ TEST(what_no_release_wrote_is_said)
         ROW("\1s\0\2a"),
         ROW("\1s\0\0"),
         ROW("\1s\0\3a b"),
+        ROW("\1f\0\0"),
+        ROW("\1f\0\1:"),
+        ROW("\1f\0\3a b"),
         ROW("\1r\0\1x"),
         ROW("\1r\0\3//h"),
         ROW("\1p\0\4/a?b"),

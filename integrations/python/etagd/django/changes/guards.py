@@ -12,7 +12,7 @@ from django.db.utils import OperationalError
 import etagd
 
 from ..conf import client, conf, log
-from ..surrogates import EVERYTHING
+from ..surrogates import EVERYTHING, FAMILY
 
 NAMES_MAX = 1000  # of one transaction; more: everything becomes stale
 COMMIT_MS_MIN = 100  # a guard with less time left is no guard
@@ -28,7 +28,8 @@ def _targets(names: Iterable[str]) -> Dict[str, Any]:
     names = sorted(names)
     if EVERYTHING in names or len(names) > NAMES_MAX:
         return {"everything": True, "hold_ms": conf.HOLD_MS}
-    return {"surrogates": names, "hold_ms": conf.HOLD_MS}
+    return {"surrogates": [name for name in names if not name.startswith(FAMILY)],
+            "families": [name[len(FAMILY):] for name in names if name.startswith(FAMILY)], "hold_ms": conf.HOLD_MS}
 
 
 class _Untold:

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 import etagd
 from etagd.django import surrogates
-from etagd.django.conf import client
+from etagd.django.conf import client, conf
 
 
 class Command(BaseCommand):
@@ -21,10 +21,12 @@ class Command(BaseCommand):
         parser.add_argument("--model", action="append", default=[], metavar="APP.MODEL", help="whatever shows rows of it")
         parser.add_argument("--row", action="append", default=[], metavar="APP.MODEL:PK", help="whatever shows this row")
         parser.add_argument("--surrogate", action="append", default=[], metavar="NAME")
+        parser.add_argument("--family", action="append", default=[], metavar="NAME", help="every surrogate key NAME:..., and NAME")
         parser.add_argument("--path", action="append", default=[], metavar="//HOST/PATH", help="this resource, of all scopes")
 
     def handle(self, *args: Any, **options: Any) -> None:
         names: List[str] = surrogates.said(options["surrogate"])
+        families = [conf.PREFIX + name for name in options["family"]]
         for model in options["model"]:
             names += surrogates.every_row(self._model(model))
         for row in options["row"]:
@@ -34,12 +36,12 @@ class Command(BaseCommand):
             table = surrogates.table_of(self._model(label))
             names += [surrogates.any_write(), table.any_row, table.row(pk) or table.unknown_rows]
         resources = [self._resource(path) for path in options["path"]]
-        if not (options["all"] or names or resources):
-            raise CommandError("nothing named: --all, --model, --row, --surrogate or --path")
+        if not (options["all"] or names or families or resources):
+            raise CommandError("nothing named: --all, --model, --row, --surrogate, --family or --path")
         everything = options["all"] or surrogates.EVERYTHING in names
         try:
             lsn = client().invalidate(everything=True) if everything else \
-                client().invalidate(surrogates=names, resources=resources)
+                client().invalidate(surrogates=names, families=families, resources=resources)
         except etagd.EtagError as error:
             raise CommandError(f"etagd: {error}") from error
         self.stdout.write(f"done, LSN {lsn}" if lsn else "done, through the spool")
