@@ -2,12 +2,15 @@
 """Two hosts on one PostgreSQL, of which a relay, a daemon, the server is killed, or a name is given twice."""
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
+import unittest
+import urllib.request
 
 import relay_db
-from harness import Case, main, bound, wait_until
+from harness import BUILD, Case, main, bound, wait_until
 
 KEY = "//shop.example/uploads/42"
 NAME = "upload:42"
@@ -131,6 +134,24 @@ class Faults(Case):
         self.assertEqual(self.b.verdict(KEY), "not_modified")
         self.relay_a.start()
         wait_until(lambda: self.reason(self.b) == "stale", 20, "the other host has it")
+
+    @unittest.skipIf(shutil.which("promtool") is None, "promtool (of the package prometheus) is missing")
+    def test_prometheus_reads_its_figures(self):
+        self.sql("SELECT etagd.invalidate('upload:7')")
+        wait_until(lambda: self.relay_b.metric("rows_total") > 0, 20, "its file")
+        exporter = subprocess.Popen([os.path.join(BUILD, "tools", "etag-exporter"), "--socket", self.b.socket, "--listen", "127.0.0.1:0",
+                                     "--relay", os.path.join(self.relay_b.directory, "metrics.prom")], stderr=subprocess.PIPE, text=True)
+        self.addCleanup(exporter.stderr.close)
+        self.addCleanup(exporter.wait)
+        self.addCleanup(exporter.kill)
+        where = re.search(r"/metrics on (\S+),", exporter.stderr.readline()).group(1)
+        with urllib.request.urlopen(f"http://{where}/metrics", timeout=bound(20)) as answer:
+            page = answer.read().decode()
+        for name in ("poll_age_seconds", "freshness_margin_min_seconds", "acknowledge_seconds_count", 'everything_total{reason="no_cursor"}',
+                     "batch_rows_count", "up"):
+            self.assertRegex(page, rf"(?m)^etag_relay_{re.escape(name)} [0-9]")
+        done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
 
     def test_two_hosts_of_one_name(self):
         c = self.daemon("c", lease_ms=LEASE_MS, args=["--relay", "required"]).start(settled=False)
