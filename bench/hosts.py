@@ -41,7 +41,7 @@ def until(condition, what, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise SystemExit(f"not in {seconds} s: {what}")
+            raise SystemExit(f"not in {seconds} s: {what() if callable(what) else what}")
         time.sleep(0.02)
 
 
@@ -92,13 +92,14 @@ class Database:
 
 
 class Host:
-    def __init__(self, directory, name, database, entries=1000):
+    def __init__(self, directory, name, database):
         self.directory = os.path.join(directory, name)
         os.makedirs(self.directory)
         self.socket = os.path.join(self.directory, "etagd.sock")
         self.log = open(os.path.join(self.directory, "log"), "ab")
         self.daemon = self.spawn(os.path.join(BUILD, "daemon", "etagd"), "--socket", self.socket, "--state-dir",
-                                 os.path.join(self.directory, "state"), "--fresh", "--capacity", str(entries), "--relay", "required")
+                                 os.path.join(self.directory, "state"), "--fresh", "--capacity", "1024", "--guard-linger-ms", "100",
+                                 "--relay", "required")
         self.relay = self.spawn(os.path.join(BUILD, "relay", "etag-relay"), "--connection", database.conninfo, "--socket", self.socket, "--host",
                                 name, "--run-dir", self.directory)
 
@@ -109,6 +110,10 @@ class Host:
         done = subprocess.run([os.path.join(BUILD, "tools", "etagctl"), "--socket", self.socket, "--json", "status"], capture_output=True,
                               check=False)
         return json.loads(done.stdout) if done.returncode == 0 else {"relay_margin_ms": 0, "holds_open": 1}
+
+    def said(self):
+        with open(self.log.name, encoding="utf-8") as log:
+            return f"{log.read()}{self.status()}"
 
     def serves(self):
         status = self.status()
@@ -157,7 +162,7 @@ class Run:
         made = [Host(self.directory, name, self.database) for name in names]
         self.hosts += made
         for host in made:
-            until(host.serves, f"{host.directory} serves: see its log")
+            until(host.serves, lambda host=host: f"a host that serves:\n{host.said()}")
         # Acknowledgements prove nothing before the witness is as old as that.
         time.sleep(WAIT_MS / 1000)
         return made

@@ -22,8 +22,9 @@
 #define TRIM_EVERY_MS 60000
 #define TRIM_AGAIN_MS 500        /* where more is left than goes at once */
 #define DISPLACED_MS 30000       /* before we take a name back that another host has taken */
-#define LOOK_FIRST_NS 2000000    /* at the members: or when this host has acknowledged */
-#define LOOK_EVERY_NS_MIN 300000 /* ... while a writer waits */
+#define LOOK_FIRST_NS 2000000 /* at the members, if this host has not acknowledged before */
+#define LOOK_AFTER_NS 150000  /* ... its own acknowledgement: the others were woken with it */
+#define LOOK_EVERY_NS_MIN 100000
 #define LOOK_EVERY_NS_MAX 50000000
 
 /* One poll for the daemon. All borrowed. */

@@ -182,10 +182,13 @@ static void wait_begin(struct session *session, struct publication *publication)
     session->poll_due_ns = 0;
 }
 
-static void look_now(struct session *session)
+static void look_soon(struct session *session)
 {
+    const uint64_t due_ns = time_ns_of(CLOCK_MONOTONIC) + LOOK_AFTER_NS;
+
     for (size_t i = 0; session->publications.count > 0 && i < PUBLICATIONS_MAX; i++)
-        session->publications.table[i].look_due_ns = 0;
+        session->publications.table[i].look_due_ns = min_of(
+            session->publications.table[i].look_due_ns, due_ns);
 }
 
 /* It is visible to all: T is read now, and members after it. */
@@ -311,7 +314,7 @@ void session_answered(struct session *session, enum engine_op op,
         session->figures.acknowledged++;
         histogram_add(&session->figures.acknowledge_ns,
                       time_ns_of(CLOCK_MONOTONIC) - session->acknowledge_begun_ns);
-        look_now(session);
+        look_soon(session);
         break;
     case ENGINE_WAKE:
         session->figures.wakes++;

@@ -426,7 +426,8 @@ END $$;
 CREATE OR REPLACE FUNCTION etagd.members(hosts_max integer) RETURNS TABLE (version integer, in_recovery boolean, system_id bigint,
     started_us bigint, timeline bigint, database bigint, witness uuid, settled boolean, wait_ms integer, host text, state text,
     ack_witness uuid, ack_snapshot pg_snapshot)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off SET enable_mergejoin = off AS $$ -- to plan it takes longer than to run it
 BEGIN
     IF pg_is_in_recovery() THEN
         RETURN QUERY SELECT 1, true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::uuid, false, NULL::integer, NULL::text,
