@@ -91,28 +91,41 @@ CASE(it_says_hello_takes_the_cursor_and_brings_batches)
     assert_false(f->daemon.relay.last_everything);
 }
 
+/* A daemon that tells this cursor next time. */
+static void start_again(struct fixture *f, uint8_t cursor[64], etag_str log_id)
+{
+    struct fake_relay *const relay = &f->daemon.relay;
+
+    memcpy(cursor, relay->last_cursor, relay->last_cursor_len);
+    fake_kill(&f->daemon);
+    relay->refuse_batch = 0;
+    relay->cursor = (etag_str){(const char *)cursor, relay->last_cursor_len};
+    relay->log_id = log_id;
+    fake_start(&f->daemon, true);
+    f->link.again_ns = 0;
+}
+
 CASE(a_cursor_of_its_own_log_is_gone_on_with)
 {
+    uint8_t cursor[64];
+
     fake_start(&f->daemon, true);
     turn_until(f, f->session.figures.batches == 1);
-    uint8_t cursor[64];
-    const size_t len = f->daemon.relay.last_cursor_len;
-    memcpy(cursor, f->daemon.relay.last_cursor, len);
-    fake_kill(&f->daemon);
-    f->daemon.relay.cursor = (etag_str){(const char *)cursor, len};
-    f->daemon.relay.log_id = ETAG_LIT("script 1");
-    fake_start(&f->daemon, true);
+    start_again(f, cursor, ETAG_LIT("script 1"));
     turn_until(f, f->session.figures.batches == 2);
     assert_int_equal(f->session.figures.daemon_lost, 1);
     assert_false(f->daemon.relay.last_everything);
 }
 
+/* Also one that could be read. */
 CASE(a_cursor_of_another_log_is_none)
 {
-    f->daemon.relay.cursor = ETAG_LIT("anything");
-    f->daemon.relay.log_id = ETAG_LIT("etcd 1");
+    uint8_t cursor[64];
+
     fake_start(&f->daemon, true);
     turn_until(f, f->session.figures.batches == 1);
+    start_again(f, cursor, ETAG_LIT("etcd 1"));
+    turn_until(f, f->session.figures.batches == 2);
     assert_string_equal(f->daemon.relay.last_reason, "cursor_unreadable");
 }
 
@@ -147,20 +160,14 @@ CASE(a_daemon_that_works_without_a_relay_is_tried_again_later)
 
 CASE(a_batch_that_is_refused_is_everything_on_the_next_connection)
 {
+    uint8_t cursor[64];
+
     fake_start(&f->daemon, true);
     turn_until(f, f->session.figures.batches == 1);
     fake_set(&f->daemon.relay, refuse_batch, WIRE_ERROR_INVALID);
     session_woken(&f->session);
     turn_until(f, f->link.state == LINK_CLOSED);
-    uint8_t cursor[64];
-    const size_t len = f->daemon.relay.last_cursor_len;
-    memcpy(cursor, f->daemon.relay.last_cursor, len);
-    fake_kill(&f->daemon);
-    f->daemon.relay.refuse_batch = 0;
-    f->daemon.relay.cursor = (etag_str){(const char *)cursor, len};
-    f->daemon.relay.log_id = ETAG_LIT("script 1");
-    fake_start(&f->daemon, true);
-    f->link.again_ns = 0;
+    start_again(f, cursor, ETAG_LIT("script 1"));
     turn_until(f, f->session.figures.batches == 2);
     assert_string_equal(f->daemon.relay.last_reason, "daemon_refused_batch");
 }
