@@ -296,7 +296,9 @@ class Waiting(WithDatabase):
         ask(writer, "PREPARE TRANSACTION 'looked'")
         nothing = one(self.writer, "SELECT pg_current_xact_id()")
         seen = self.cursor()
-        for other in (undone, prepared, nothing, 3, 1 << 40, (1 << 63) + 7):
+        foreign = 888888888  # a row is there: of a dump that was restored
+        ask(self.writer, "INSERT INTO etagd.outbox (xid, targets) VALUES (%s::text::xid8, '\\x0173000161')", foreign)
+        for other in (undone, prepared, nothing, foreign, 3, 1 << 40, (1 << 63) + 7):
             with self.subTest(position=other):
                 self.assertIn("missing", self.engine.do(f"ask {other}"))
         ask(self.writer, "ROLLBACK PREPARED 'looked'")
