@@ -6,8 +6,6 @@ import os
 import re
 import subprocess
 
-import plots
-
 
 def number(value):
     if value == 0:
@@ -85,6 +83,8 @@ def machine():
 
 
 def write(directory, figures, series, build, quick):
+    import plots  # wants matplotlib, which a table does not
+
     now = datetime.datetime.now(datetime.timezone.utc)
     about = machine()
     version = output(os.path.join(build, "tools", "etagctl"), "--version").split()[-1]

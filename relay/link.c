@@ -48,7 +48,6 @@ static void link_close(struct link *link)
     session_daemon_lost(link->session);
     link->state = LINK_CLOSED;
     link->batch_id = 0;
-    link->outcome_count = 0;
     link->again_ns = now_fine_ns() + max_of(link->again_ms, LINK_AGAIN_MS) * NS_PER_MS;
     link->again_ms = 0;
     link->broken = false;
@@ -139,7 +138,6 @@ static void reply_take(void *context, const struct reply *reply)
 {
     struct link *const link = context;
 
-    link->taking = true;
     switch (reply->kind) {
     case REPLY_ERROR:
         error_told(link, reply);
@@ -161,7 +159,6 @@ static void reply_take(void *context, const struct reply *reply)
     default:
         break;
     }
-    link->taking = false;
 }
 
 /* ---- What the session says ---- */
@@ -285,8 +282,9 @@ static bool link_batch(void *ctx, const struct session_batch *batch)
     return true;
 }
 
-static void outcome_send(struct link *link, const struct session_outcome *outcome)
+static void link_done(void *ctx, const struct session_outcome *outcome)
 {
+    struct link *const link = ctx;
     struct fault fault = {0};
     struct request request = {
         .kind = REQUEST_RELAY_DONE,
@@ -299,42 +297,6 @@ static void outcome_send(struct link *link, const struct session_outcome *outcom
     if (link->state == LINK_READY && !link->broken &&
         channel_send(&link->channel, &request, NULL, &fault) != ETAG_OK)
         link_break(link, LINK_AGAIN_MS);
-}
-
-static bool outcome_keep(struct link *link, const struct session_outcome *outcome)
-{
-    if (link->outcome_count == link->outcome_capacity) {
-        const size_t capacity = 2 * link->outcome_capacity + 64;
-        struct link_outcome *const more = realloc(link->outcomes, capacity * sizeof(*more));
-        if (!more)
-            return false;
-        link->outcomes = more;
-        link->outcome_capacity = capacity;
-    }
-    link->outcomes[link->outcome_count++] = (struct link_outcome){outcome->token, outcome->outcome,
-                                                                  outcome->position};
-    return true;
-}
-
-static void link_done(void *ctx, const struct session_outcome *outcome)
-{
-    struct link *const link = ctx;
-
-    if (!link->taking)
-        outcome_send(link, outcome);
-    else if (!outcome_keep(link, outcome))
-        link_break(link, LINK_AGAIN_MS);
-}
-
-static void outcomes_flush(struct link *link)
-{
-    for (size_t i = 0; i < link->outcome_count; i++) {
-        const struct session_outcome outcome = {.token = link->outcomes[i].token,
-                                                .outcome = link->outcomes[i].outcome,
-                                                .position = link->outcomes[i].position};
-        outcome_send(link, &outcome);
-    }
-    link->outcome_count = 0;
 }
 
 /* ---- The interface ---- */
@@ -351,7 +313,6 @@ bool link_init(struct link *link, const char *path, const char *engine, struct s
 void link_deinit(struct link *link)
 {
     channel_deinit(&link->channel);
-    free(link->outcomes);
 }
 
 struct session_daemon link_as_daemon(struct link *link)
@@ -387,7 +348,6 @@ void link_turn(struct link *link)
     }
     if (link->state == LINK_GREETING && link->channel.state == CHANNEL_READY)
         link_ask(link);
-    outcomes_flush(link);
     if (link->broken)
         link_close(link);
 }

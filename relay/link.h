@@ -13,12 +13,6 @@
 #define LINK_AGAIN_MS 500          /* after a connection that was lost or refused */
 #define LINK_REFUSED_AGAIN_MS 5000 /* ... for a reason that somebody has to mend */
 
-struct link_outcome {
-    uint64_t token;
-    enum relay_outcome outcome;
-    uint64_t position;
-};
-
 enum link_state { LINK_CLOSED, LINK_GREETING, LINK_ASKING, LINK_READY };
 
 struct link {
@@ -39,10 +33,6 @@ struct link {
     uint32_t again_ms;
     /* it was said */
     bool unreachable;
-    /* What became of mutations, said while replies are taken: sent after that. */
-    struct link_outcome *outcomes;
-    size_t outcome_count, outcome_capacity;
-    bool taking;
 };
 
 /* path: copied. False: it is no path of a socket. */

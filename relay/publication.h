@@ -17,7 +17,7 @@ enum publication_step {
     PUBLICATION_FREE,
     /* is to be put into the outbox */
     PUBLICATION_TO_LOG,
-    /* is there; the members are to be asked to acknowledge */
+    /* is there, says its writer: that is to be seen, and the members to be asked to acknowledge */
     PUBLICATION_TO_ASK,
     /* until it is everywhere */
     PUBLICATION_WAITING

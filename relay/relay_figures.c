@@ -57,6 +57,32 @@ static void histogram_print(FILE *out, const char *name, const char *help,
             (double)histogram->sum_ns / NS_PER_S, name, count);
 }
 
+void figures_batch(struct figures *figures, size_t rows)
+{
+    size_t i = 0;
+
+    while (i + 1 < BATCH_SIZES && rows > (size_t)1 << (2 * i))
+        i++;
+    figures->batch_sizes[i]++;
+    figures->batch_rows += rows;
+}
+
+static void batches_print(const struct figures *figures, FILE *out)
+{
+    uint64_t count = 0;
+
+    head(out, "batch_rows", "histogram", "Mutations in a batch");
+    for (size_t i = 0; i + 1 < BATCH_SIZES; i++) {
+        count += figures->batch_sizes[i];
+        fprintf(out, "etag_relay_batch_rows_bucket{le=\"%u\"} %" PRIu64 "\n", 1u << (2 * i), count);
+    }
+    count += figures->batch_sizes[BATCH_SIZES - 1];
+    fprintf(out,
+            "etag_relay_batch_rows_bucket{le=\"+Inf\"} %" PRIu64
+            "\netag_relay_batch_rows_sum %" PRIu64 "\netag_relay_batch_rows_count %" PRIu64 "\n",
+            count, figures->batch_rows, count);
+}
+
 static void everything_print(const struct figures *figures, FILE *out)
 {
     head(out, "everything_total", "counter", "Batches that raised everything, by reason");
@@ -87,6 +113,7 @@ void figures_print(const struct figures *figures, uint64_t now_ns, FILE *out)
     FIGURES_COUNTERS(FIGURES_PRINT)
 #undef FIGURES_PRINT
     everything_print(figures, out);
+    batches_print(figures, out);
     histogram_print(out, "poll_seconds", "Start of a poll to its answer", &figures->poll_ns);
     histogram_print(out, "settle_seconds", "Batch sent to the daemon's receipt",
                     &figures->settle_ns);

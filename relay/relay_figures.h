@@ -12,6 +12,7 @@
     X(polls_not_counted, "Polls that showed no member, or unsound settings")                       \
     X(polls_of_standby, "Polls that a standby answered")                                           \
     X(rows, "Mutations read")                                                                      \
+    X(own_rows, "Mutations read that were published for this host, and left out")                  \
     X(batches, "Batches that the daemon has settled")                                              \
     X(published, "Mutations of this host put into the outbox")                                     \
     X(refused, "Mutations of this host that the database refused")                                 \
@@ -24,6 +25,8 @@
     X(engine_opened, "Connections to the database begun")                                          \
     X(engine_failed, "Connections to the database that failed or were given up")                   \
     X(daemon_lost, "Connections to the daemon that ended")
+
+#define BATCH_SIZES 8 /* the last but one: 4096 rows, ENGINE_ROWS_MAX */
 
 struct figures {
 #define FIGURES_MEMBER(name, help) uint64_t name;
@@ -45,12 +48,18 @@ struct figures {
     struct histogram everywhere_ns;
     /* poll begun to its acknowledgement sent */
     struct histogram acknowledge_ns;
+    /* how many batches had at most 1, 4, 16, ... rows; the last: more */
+    uint64_t batch_sizes[BATCH_SIZES];
+    uint64_t batch_rows;
 };
 
 void figures_init(struct figures *figures);
 
 /* A batch that counts is settled: it was read at t0_ns. */
 void figures_fresh(struct figures *figures, uint64_t t0_ns, uint64_t now_ns);
+
+/* A batch with so many rows goes to the daemon. */
+void figures_batch(struct figures *figures, size_t rows);
 
 void figures_print(const struct figures *figures, uint64_t now_ns, FILE *out);
 

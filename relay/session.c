@@ -195,7 +195,10 @@ static bool publish_due(struct session *session, struct engine_request *request)
     if (!session->published)
         return false;
     if (asks)
-        *request = (struct engine_request){.op = ENGINE_ASK};
+        *request = (struct engine_request){
+            .op = ENGINE_ASK,
+            .ask = {.position = asks->position, .look_only = !asks->everywhere},
+        };
     else
         *request = (struct engine_request){
             .op = ENGINE_PUBLISH,
@@ -390,6 +393,7 @@ void session_daemon_lost(struct session *session)
     cursor_deinit(&session->cursor);
     cursor_deinit(&session->flight.cursor);
     session->flight = (struct session_flight){0};
+    own_rows_forget(&session->own_rows);
     publications_deinit(&session->publications);
     session->published = NULL;
 }
@@ -408,6 +412,7 @@ void session_settled(struct session *session)
         return;
     cursor_deinit(&session->cursor);
     session->cursor = flight->cursor;
+    own_rows_settled(&session->own_rows, &session->cursor.snapshot);
     session->cursor_unreadable = session->batch_refused = false;
     session->figures.batches++;
     histogram_add(&session->figures.settle_ns, now_ns - flight->sent_ns);
@@ -427,27 +432,20 @@ void session_woken(struct session *session)
     session->poll_due_ns = 0;
 }
 
-static void outcome_tell(struct session *session, uint64_t token, enum relay_outcome outcome,
-                         uint64_t position)
-{
-    const struct session_outcome told = {.token = token, .outcome = outcome, .position = position};
-
-    session->daemon.done(session->daemon.ctx, &told);
-}
-
-/* A position: its transaction is committed, the event is in the outbox. This host reads it at once,
- * and the others hear that there is something to read. */
+/* A position: its writer says that the transaction is committed, the event is in the outbox. This
+ * host reads it at once, and the others hear that there is something to read. Rule POSITION_SEEN:
+ * only when the engine shows the event its writer is told so. Those of whom acknowledgements are
+ * wanted hear of it once they have been asked. */
 bool session_publish(struct session *session, uint64_t token, const etag_targets *targets)
 {
     const bool everywhere = targets->reach == ETAG_REACH_EVERYWHERE;
 
-    if (targets->position != 0) {
+    if (targets->position != 0 && !everywhere) {
         session->poll_due_ns = 0;
         session->wake_due = true;
-        outcome_tell(session, token, RELAY_LOGGED, targets->position);
-        if (!everywhere)
-            return true;
     }
+    if (targets->position != 0 && targets->reach == ETAG_REACH_HOST)
+        return true; /* nobody waits */
     struct publication *const one = publication_new(&session->publications, token, targets);
     if (!one) {
         log_event(session->log, LOG_WARN, "too_many_publications",
@@ -457,11 +455,7 @@ bool session_publish(struct session *session, uint64_t token, const etag_targets
     one->everywhere = everywhere;
     one->begun_ns = time_coarse_ns();
     one->position = targets->position;
-    if (targets->position == 0)
-        return true;
-    /* Its COMMIT had returned when the writer asked: rule EVERYWHERE_WAIT. */
-    one->t_ns = one->begun_ns;
-    one->t_fine_ns = now_fine_ns();
-    one->step = PUBLICATION_TO_ASK;
+    if (targets->position != 0)
+        one->step = PUBLICATION_TO_ASK;
     return true;
 }

@@ -9,6 +9,7 @@
 #define ETAG_RELAY_SESSION_H
 
 #include "log.h"
+#include "own_rows.h"
 #include "publication.h"
 #include "relay_figures.h"
 
@@ -21,7 +22,9 @@
 #define TRIM_EVERY_MS 60000
 #define TRIM_AGAIN_MS 500        /* where more is left than goes at once */
 #define DISPLACED_MS 30000       /* before we take a name back that another host has taken */
-#define LOOK_EVERY_NS_MIN 300000 /* at the members, while a writer waits */
+#define LOOK_FIRST_NS 2000000 /* at the members, if this host has not acknowledged before */
+#define LOOK_AFTER_NS 150000  /* ... its own acknowledgement: the others were woken with it */
+#define LOOK_EVERY_NS_MIN 100000
 #define LOOK_EVERY_NS_MAX 50000000
 
 /* One poll for the daemon. All borrowed. */
@@ -119,6 +122,8 @@ struct session {
     bool acknowledge_due;
     uint64_t acknowledge_begun_ns;
 
+    /* published since the daemon said hello, and not covered by the cursor */
+    struct own_rows own_rows;
     struct publications publications;
     /* the one that the operation under way is for */
     struct publication *published;

@@ -88,6 +88,7 @@ static bool flight_send(struct session *session, const struct engine_poll *poll,
     if (!session->daemon.batch(session->daemon.ctx, &batch))
         return false;
     session->figures.everything[everything]++;
+    figures_batch(&session->figures, batch.row_count);
     if (everything != RELAY_REASON_NONE)
         log_event(session->log, LOG_WARN, "everything",
                   log_text("reason", relay_reason_word(everything)));
@@ -115,6 +116,20 @@ static void flight_begin(struct session *session, const struct engine_poll *poll
     flight->begun_ns = session->op_begun_ns;
 }
 
+/* Rule OWN_ROWS: the daemon has applied and recorded them. Where everything is raised the numbers
+ * may mean other transactions by now. */
+static void own_rows_take(struct session *session, struct engine_poll *poll,
+                          enum relay_reason everything)
+{
+    if (everything != RELAY_REASON_NONE) {
+        own_rows_forget(&session->own_rows);
+        return;
+    }
+    const size_t others = own_rows_leave_out(&session->own_rows, poll->rows, poll->row_count);
+    session->figures.own_rows += poll->row_count - others;
+    poll->row_count = others;
+}
+
 static void polled(struct session *session, const struct engine_poll *poll)
 {
     session->figures.polls++;
@@ -131,6 +146,8 @@ static void polled(struct session *session, const struct engine_poll *poll)
     /* Rule REFUSED_IS_EVERYTHING: the same batch again would be refused again, for ever. */
     if (session->batch_refused && verdict.everything == RELAY_REASON_NONE)
         verdict.everything = RELAY_REASON_REFUSED;
+    struct engine_poll kept = *poll;
+    own_rows_take(session, &kept, verdict.everything);
     settings_take(session, poll->lease_ms, poll->wait_ms);
     membership_take(session, poll);
     session->figures.rows += poll->row_count;
@@ -138,7 +155,7 @@ static void polled(struct session *session, const struct engine_poll *poll)
     /* The witness is made when a host registers. */
     if (!poll->witnessed)
         session->registration = REGISTRATION_NONE;
-    flight_begin(session, poll, &verdict);
+    flight_begin(session, &kept, &verdict);
 }
 
 /* ---- Published, and everywhere? ---- */
@@ -156,25 +173,27 @@ static void tell(struct session *session, const struct publication *publication,
     session->daemon.done(session->daemon.ctx, &told);
 }
 
-/* The next poll is the one by which this host acknowledges. */
+/* The next poll is the one by which this host acknowledges: before that nobody need look. */
 static void wait_begin(struct session *session, struct publication *publication)
 {
     publication->step = PUBLICATION_WAITING;
     publication->look_every_ns = LOOK_EVERY_NS_MIN;
-    publication->look_due_ns = time_ns_of(CLOCK_MONOTONIC);
+    publication->look_due_ns = time_ns_of(CLOCK_MONOTONIC) + LOOK_FIRST_NS;
     session->poll_due_ns = 0;
 }
 
-/* COMMIT has returned: T is read now, and members after it. */
-static void published(struct session *session, uint64_t position)
+static void look_soon(struct session *session)
 {
-    struct publication *const publication = session->published;
+    const uint64_t due_ns = time_ns_of(CLOCK_MONOTONIC) + LOOK_AFTER_NS;
 
-    session->figures.published++;
-    session->wake_due = true;
-    if (!publication) /* its daemon has gone meanwhile */
-        return;
-    publication->position = position;
+    for (size_t i = 0; session->publications.count > 0 && i < PUBLICATIONS_MAX; i++)
+        session->publications.table[i].look_due_ns = min_of(
+            session->publications.table[i].look_due_ns, due_ns);
+}
+
+/* It is visible to all: T is read now, and members after it. */
+static void logged(struct session *session, struct publication *publication)
+{
     publication->t_ns = time_coarse_ns();
     publication->t_fine_ns = time_ns_of(CLOCK_MONOTONIC);
     tell(session, publication, RELAY_LOGGED, NULL);
@@ -184,11 +203,36 @@ static void published(struct session *session, uint64_t position)
         publication_free(&session->publications, publication);
 }
 
-static void asked(struct session *session)
+static void published(struct session *session, uint64_t position)
 {
+    struct publication *const publication = session->published;
+
+    session->figures.published++;
     session->wake_due = true;
-    if (session->published)
-        wait_begin(session, session->published);
+    if (!publication) /* its daemon has gone meanwhile */
+        return;
+    publication->position = position;
+    /* "Everything" is not left out: it stands for events that this host may have forgotten too. */
+    if (!publication->targets.everything)
+        own_rows_add(&session->own_rows, position);
+    logged(session, publication);
+}
+
+/* The clock is read when the event is seen to be there, whatever its writer said before. */
+static void asked(struct session *session, const char *missing)
+{
+    struct publication *const publication = session->published;
+
+    session->wake_due |= !missing;
+    if (!publication)
+        return;
+    if (!missing) {
+        logged(session, publication);
+        return;
+    }
+    session->figures.refused++;
+    tell(session, publication, RELAY_REFUSED, missing);
+    publication_free(&session->publications, publication);
 }
 
 /* Members and wait_ms were read after T (session->looked_ns is before that reading). */
@@ -212,6 +256,19 @@ static bool everywhere_proved(struct session *session, struct publication *publi
     return true;
 }
 
+/* When time proves it, at the latest; from then on often, as the coarse clock lags. */
+static void look_again(struct publication *publication, uint32_t wait_ms)
+{
+    const uint64_t now_ns = time_ns_of(CLOCK_MONOTONIC);
+    const uint64_t over_ns = publication->t_fine_ns + wait_ms * NS_PER_MS;
+
+    publication->look_due_ns = now_ns < over_ns
+                                   ? min_of(now_ns + publication->look_every_ns, over_ns)
+                                   : now_ns + LOOK_FIRST_NS;
+    publication->look_every_ns = min_of(publication->look_every_ns + publication->look_every_ns / 2,
+                                        LOOK_EVERY_NS_MAX);
+}
+
 static void looked(struct session *session, const struct engine_members *members)
 {
     for (size_t i = 0; i < PUBLICATIONS_MAX; i++) {
@@ -222,8 +279,7 @@ static void looked(struct session *session, const struct engine_members *members
             publication_free(&session->publications, one);
             continue;
         }
-        one->look_due_ns = time_ns_of(CLOCK_MONOTONIC) + one->look_every_ns;
-        one->look_every_ns = min_of(one->look_every_ns + one->look_every_ns / 2, LOOK_EVERY_NS_MAX);
+        look_again(one, members->wait_ms);
     }
 }
 
@@ -249,7 +305,7 @@ void session_answered(struct session *session, enum engine_op op,
         published(session, answer->publish.position);
         break;
     case ENGINE_ASK:
-        asked(session);
+        asked(session, answer->ask.missing);
         break;
     case ENGINE_MEMBERS:
         looked(session, &answer->members);
@@ -258,6 +314,7 @@ void session_answered(struct session *session, enum engine_op op,
         session->figures.acknowledged++;
         histogram_add(&session->figures.acknowledge_ns,
                       time_ns_of(CLOCK_MONOTONIC) - session->acknowledge_begun_ns);
+        look_soon(session);
         break;
     case ENGINE_WAKE:
         session->figures.wakes++;

@@ -36,13 +36,12 @@ static struct event own_event(enum event_kind kind, bool everything)
 static void answer_peer(struct server *server, const struct pending_answer *answer, bool failed)
 {
     struct peer *peer = peers_find(&server->peers, answer->peer_id);
-    const struct reply reply = {
-        .id = answer->request_id,
-        .kind = REPLY_RECEIPT,
-        .receipt = {.lsn = answer->lsn,
-                    .reach = answer->logged ? ETAG_REACH_LOG : ETAG_REACH_HOST,
-                    .proof = answer->logged ? ETAG_PROOF_LOGGED : ETAG_PROOF_DAEMON,
-                    .more = answer->more}};
+    const struct reply reply = {.id = answer->request_id,
+                                .kind = REPLY_RECEIPT,
+                                .receipt = {.lsn = answer->lsn,
+                                            .reach = ETAG_REACH_HOST,
+                                            .proof = ETAG_PROOF_DAEMON,
+                                            .more = answer->more}};
 
     if (!peer)
         return;
@@ -138,15 +137,15 @@ static struct pending_answer answer_of(const struct mutation_from *from, uint64_
     };
 }
 
-/* The event's own: it says what is proved when the event is safe here, and whether that is all. */
+/* The event's own: it says what is proved when the event is safe here, and whether that is all.
+ * Rule POSITION_SEEN: a position is what the writer says, and its transaction may run yet: the
+ * relay has to have seen it. */
 static struct pending_answer answer_of_event(const struct mutation_from *from,
                                              const struct event *event)
 {
-    const etag_targets *targets = &event->targets;
     struct pending_answer answer = answer_of(from, event->lsn);
 
-    answer.logged = targets->position != 0 && targets->reach == ETAG_REACH_LOG;
-    answer.more = from->peer && targets->reach > ETAG_REACH_HOST && !answer.logged;
+    answer.more = from->peer && event->targets.reach > ETAG_REACH_HOST;
     return answer;
 }
 
@@ -401,9 +400,6 @@ static struct mutation_refusal reach_check(const struct server *server,
         return (struct mutation_refusal){
             WIRE_ERROR_INVALID, "this daemon works without a relay, so nothing reaches further "
                                 "than this host: set relay: required in its configuration"};
-    if ((reach == ETAG_REACH_EVERYWHERE || targets->position == 0) &&
-        !outgoing_has_room(&server->relay.outgoing))
-        return (struct mutation_refusal){WIRE_ERROR_BUSY, "too many mutations wait for the relay"};
     return done;
 }
 

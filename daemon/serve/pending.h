@@ -20,9 +20,7 @@ struct pending_answer {
     uint64_t lsn;
     /* of ANSWER_PEER, CLOCK_MONOTONIC */
     uint64_t arrived_ns;
-    /* of ANSWER_PEER: it was in the relay's log before, and no more was asked */
-    bool logged;
-    /* ... the relay has to say more */
+    /* of ANSWER_PEER: the relay has to say more */
     bool more;
 };
 

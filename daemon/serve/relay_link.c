@@ -81,7 +81,7 @@ static int outgoing_load(void *ctx, uint64_t lsn, etag_str record)
         return -EUCLEAN;
     const struct outgoing_new added = {.token = lsn, .reach = ETAG_REACH_LOG, .record = record};
     if (event.outgoing)
-        link->mark_due |= outgoing_add(&link->outgoing, &added);
+        link->mark_due |= outgoing_add(&link->outgoing, &added, relay_link_tell, NULL);
     return 0;
 }
 
@@ -114,16 +114,53 @@ etag_reach relay_link_reach(const struct server *server, etag_reach asked)
     return server->config.relay == RELAY_REQUIRED ? ETAG_REACH_LOG : ETAG_REACH_HOST;
 }
 
+static etag_reach outcome_reach(const struct outgoing_entry *entry, enum relay_outcome outcome)
+{
+    if (outcome == RELAY_UNSAID)
+        return entry->logged ? ETAG_REACH_LOG : ETAG_REACH_HOST;
+    return outcome == RELAY_LOGGED ? ETAG_REACH_LOG : ETAG_REACH_EVERYWHERE;
+}
+
+static etag_proof outcome_proof(etag_reach reach, enum relay_outcome outcome)
+{
+    if (reach == ETAG_REACH_EVERYWHERE)
+        return outcome == RELAY_ACKNOWLEDGED ? ETAG_PROOF_ACKNOWLEDGED : ETAG_PROOF_TIME;
+    return reach == ETAG_REACH_LOG ? ETAG_PROOF_LOGGED : ETAG_PROOF_DAEMON;
+}
+
+void relay_link_tell(void *telling, const struct outgoing_entry *entry, enum relay_outcome outcome)
+{
+    const struct relay_telling *told = telling;
+    struct server *server = told->server;
+    struct peer *peer = peers_find(&server->peers, entry->peer_id);
+    const etag_reach reach = outcome_reach(entry, outcome);
+    const struct reply reply = {
+        .id = entry->request_id,
+        .kind = REPLY_RECEIPT,
+        .receipt = {.lsn = entry->token, .reach = reach, .proof = outcome_proof(reach, outcome)}};
+
+    /* What is not even recorded yet proves nothing: the receipt for this host is still to come. */
+    if (!peer || (outcome == RELAY_UNSAID &&
+                  entry->token >= pending_safe_below(&server->mutations, server->cache.lsn)))
+        return;
+    if (outcome == RELAY_REFUSED)
+        peer_send_error(&server->peers, peer, entry->request_id, WIRE_ERROR_STORE, told->text);
+    else
+        peer_send(&server->peers, peer, &reply, NULL, 0);
+}
+
 void relay_link_take(struct server *server, const struct event *event, etag_str record,
                      const struct peer *peer, uint64_t request_id)
 {
     struct relay_link *link = &server->relay;
     const uint64_t position = event->targets.position;
+    struct relay_telling telling = {server, NULL};
+    const bool nobody_waits = position != 0 && !peer;
     const struct outgoing_new added = {
         .token = event->lsn,
         .position = position,
-        .reach = event->targets.reach == ETAG_REACH_EVERYWHERE ? ETAG_REACH_EVERYWHERE
-                                                               : ETAG_REACH_LOG,
+        .reach = nobody_waits ? ETAG_REACH_HOST
+                              : (etag_reach)max_of(event->targets.reach, ETAG_REACH_LOG),
         .peer_id = peer ? peer->id : 0,
         .request_id = request_id,
         .record = record,
@@ -131,7 +168,7 @@ void relay_link_take(struct server *server, const struct event *event, etag_str 
 
     if (server->config.relay == RELAY_OFF || (!event->outgoing && position == 0))
         return;
-    if (!outgoing_add(&link->outgoing, &added))
+    if (!outgoing_add(&link->outgoing, &added, relay_link_tell, &telling))
         return;
     link->mark_due = true;
     log_limited(&server->log_limit, LOG_WARN, "relay_queue_full",

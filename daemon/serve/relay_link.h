@@ -78,6 +78,13 @@ void relay_link_turn_end(struct server *server);
 /* The mark as it has to be recorded now, with this place. */
 struct relay_mark relay_link_mark(const struct server *server, const struct relay_place *place);
 
+/* Of outgoing_answer: what its writer is told. text: why it was refused, or NULL. */
+struct relay_telling {
+    struct server *server;
+    const char *text;
+};
+void relay_link_tell(void *telling, const struct outgoing_entry *entry, enum relay_outcome outcome);
+
 /* What a mutation has to reach: what it asks for, or what is the default here. */
 etag_reach relay_link_reach(const struct server *server, etag_reach asked);
 

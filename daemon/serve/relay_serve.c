@@ -253,32 +253,6 @@ void relay_serve_batch(struct server *server, struct peer *peer, const struct re
 
 /* ---- What became of our events ---- */
 
-struct writers_told {
-    struct server *server;
-    const char *text;
-};
-
-static void writer_tell(void *ctx, const struct outgoing_entry *entry, enum relay_outcome outcome)
-{
-    const struct writers_told *told = ctx;
-    struct peer *peer = peers_find(&told->server->peers, entry->peer_id);
-    struct reply reply = {.id = entry->request_id, .kind = REPLY_RECEIPT};
-
-    if (!peer)
-        return;
-    if (outcome == RELAY_REFUSED) {
-        peer_send_error(&told->server->peers, peer, entry->request_id, WIRE_ERROR_STORE,
-                        told->text);
-        return;
-    }
-    reply.receipt.lsn = entry->token;
-    reply.receipt.reach = outcome == RELAY_LOGGED ? ETAG_REACH_LOG : ETAG_REACH_EVERYWHERE;
-    reply.receipt.proof = outcome == RELAY_LOGGED         ? ETAG_PROOF_LOGGED
-                          : outcome == RELAY_ACKNOWLEDGED ? ETAG_PROOF_ACKNOWLEDGED
-                                                          : ETAG_PROOF_TIME;
-    peer_send(&told->server->peers, peer, &reply, NULL, 0);
-}
-
 void relay_serve_done(struct server *server, struct peer *peer, const struct request *request)
 {
     struct relay_link *link = &server->relay;
@@ -287,7 +261,7 @@ void relay_serve_done(struct server *server, struct peer *peer, const struct req
                                        .position = request->relay_done.position,
                                        .lsn = server->cache.lsn};
     char text[ERROR_TEXT_BYTES_MAX];
-    struct writers_told told = {server, text};
+    struct relay_telling told = {server, text};
 
     if (peer->id != link->peer_id) {
         refuse(server, peer, request, WIRE_ERROR_INVALID,
@@ -302,7 +276,7 @@ void relay_serve_done(struct server *server, struct peer *peer, const struct req
     if (done.outcome == RELAY_REFUSED)
         log_limited(&server->log_limit, LOG_WARN, "relay_refused_event",
                     log_number("lsn", (int64_t)done.token), log_text("reason", text + len));
-    link->mark_due |= outgoing_done(&link->outgoing, &done, writer_tell, &told);
+    link->mark_due |= outgoing_done(&link->outgoing, &done, relay_link_tell, &told);
 }
 
 /* ---- Marks ---- */

@@ -319,7 +319,7 @@ typedef enum etag_proof {
     ETAG_PROOF_DAEMON = 1,
     /* HOST: it is in the spool, and no lease from before it runs any more */
     ETAG_PROOF_WAIT = 2,
-    /* LOG: the relay put it there, or the caller did and gave its position */
+    /* LOG: the relay put it there, or the caller did and the relay has seen it at its position */
     ETAG_PROOF_LOGGED = 3,
     /* EVERYWHERE: every host has said that it applied it */
     ETAG_PROOF_ACKNOWLEDGED = 4,
@@ -351,7 +351,9 @@ typedef struct etag_targets {
     /* of a guard: of its commit */
     etag_reach reach;
     /* what etagd.invalidate() returned in the transaction that is committed now: the event is in
-     * the log already; 0: it is not, and the relay puts it there */
+     * the log already; 0: it is not, and the relay puts it there. For more than ETAG_REACH_HOST the
+     * relay looks whether it is there, and it is FAILED if not: the transaction runs yet, or was
+     * rolled back. ETAG_REACH_HOST waits for no relay, and the event reaches the others anyway */
     uint64_t position;
     /* families of surrogate keys: "uploads" is every key that begins with "uploads:", and the key
      * "uploads". What stands after a colon does not count: "uploads:*" is the same */

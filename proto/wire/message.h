@@ -120,6 +120,8 @@ const char *relay_mode_word(uint32_t mode); /* never NULL */
 
 /* What became of an event that the relay was given. */
 enum relay_outcome {
+    /* not on the wire: nothing was said */
+    RELAY_UNSAID = 0,
     /* it is in the log, durably */
     RELAY_LOGGED = 1,
     /* ... and each member has acknowledged it */

@@ -159,7 +159,8 @@ enum engine_op {
     ENGINE_PUBLISH,
     /* Wakes the others, in a transaction of its own. */
     ENGINE_WAKE,
-    /* Asks all members to acknowledge what they have read and read will. */
+    /* Looks whether the event at a position is visible to all, and then asks all members to
+     * acknowledge what they have read and read will. */
     ENGINE_ASK,
     ENGINE_MEMBERS,
     /* This host has settled a poll: its snapshot and witness. */
@@ -177,6 +178,12 @@ enum engine_op {
 struct engine_request {
     enum engine_op op;
     union {
+        struct {
+            /* what a writer says that it has committed; 0: do not look, only ask */
+            uint64_t position;
+            /* do not ask */
+            bool look_only;
+        } ask;
         struct {
             /* NULL: none. Then no rows are asked for */
             const struct engine_snapshot *cursor;
@@ -218,6 +225,10 @@ struct engine_answer {
         struct {
             uint64_t position;
         } publish;
+        struct {
+            /* NULL: it is visible. Else why it is not; nobody was asked */
+            const char *missing;
+        } ask;
         struct engine_members members;
         struct {
             /* rows */

@@ -289,13 +289,18 @@ static int rows_send(struct engine_pg *pg, const struct outbox_rows *rows, bool 
     return postgres_send(pg->postgres, &statement, why);
 }
 
-static int publish(struct engine_pg *pg, const etag_targets *targets, bool ask, struct why *why)
+static int start_publish(struct engine_pg *pg, const struct engine_request *request,
+                         struct why *why)
 {
     struct outbox_rows rows = {0};
-    int r = outbox_rows_encode(&rows, targets);
 
+    if (outbox_row_is_empty(request->publish.targets)) {
+        (void)why_set(why, "no target is named");
+        return ENGINE_E_REFUSED;
+    }
+    int r = outbox_rows_encode(&rows, request->publish.targets);
     if (r == 0)
-        r = rows_send(pg, &rows, ask, why);
+        r = rows_send(pg, &rows, request->publish.ask, why);
     free(rows.bytes);
     if (r != -EINVAL)
         return r;
@@ -303,22 +308,19 @@ static int publish(struct engine_pg *pg, const etag_targets *targets, bool ask, 
     return ENGINE_E_REFUSED;
 }
 
-static int start_publish(struct engine_pg *pg, const struct engine_request *request,
-                         struct why *why)
-{
-    if (!outbox_row_is_empty(request->publish.targets))
-        return publish(pg, request->publish.targets, request->publish.ask, why);
-    (void)why_set(why, "no target is named");
-    return ENGINE_E_REFUSED;
-}
-
 static int start_ask(struct engine_pg *pg, const struct engine_request *request, struct why *why)
 {
-    etag_targets nothing;
+    const char ask = (char)!request->ask.look_only;
+    const bool looks = request->ask.position != 0;
+    uint8_t position[8];
 
-    (void)request;
-    ETAG_INIT(&nothing);
-    return publish(pg, &nothing, true, why);
+    put_u64(position, request->ask.position);
+    const struct postgres_statement statement = {
+        .sql = "SELECT etagd.ask($1::xid8, $2::boolean)",
+        .values = {{{looks ? (const char *)position : NULL, sizeof(position)}, false},
+                   {{&ask, 1}, false}},
+        .value_count = 2};
+    return postgres_send(pg->postgres, &statement, why);
 }
 
 static int start_wake(struct engine_pg *pg, const struct engine_request *request, struct why *why)
@@ -517,6 +519,21 @@ static int finish_publish(const struct engine_pg *pg, struct arena *arena,
     return answer->publish.position >= FIRST_POSITION ? 0 : -EPROTO;
 }
 
+static int finish_ask(const struct engine_pg *pg, struct arena *arena, struct engine_answer *answer)
+{
+    const etag_str missing = postgres_get(pg->postgres, 0, 0);
+
+    if (!missing.data)
+        return 0;
+    char *const text = arena_alloc(arena, missing.len + 1);
+    if (!text)
+        return -ENOMEM;
+    copy_bytes(text, missing.data, missing.len);
+    text[missing.len] = '\0';
+    answer->ask.missing = text;
+    return 0;
+}
+
 static int finish_nothing(const struct engine_pg *pg, struct arena *arena,
                           struct engine_answer *answer)
 {
@@ -604,11 +621,16 @@ typedef int finish_function(const struct engine_pg *pg, struct arena *arena,
                             struct engine_answer *answer);
 
 static finish_function *const finish_functions[] = {
-    [ENGINE_POLL] = finish_poll,           [ENGINE_JOIN] = finish_join,
-    [ENGINE_PUBLISH] = finish_publish,     [ENGINE_WAKE] = finish_nothing,
-    [ENGINE_ASK] = finish_nothing,         [ENGINE_MEMBERS] = finish_members,
-    [ENGINE_ACKNOWLEDGE] = finish_nothing, [ENGINE_TRIM] = finish_trim,
-    [ENGINE_LEAVE] = finish_leave,         [ENGINE_GONE] = finish_gone,
+    [ENGINE_POLL] = finish_poll,
+    [ENGINE_JOIN] = finish_join,
+    [ENGINE_PUBLISH] = finish_publish,
+    [ENGINE_WAKE] = finish_nothing,
+    [ENGINE_ASK] = finish_ask,
+    [ENGINE_MEMBERS] = finish_members,
+    [ENGINE_ACKNOWLEDGE] = finish_nothing,
+    [ENGINE_TRIM] = finish_trim,
+    [ENGINE_LEAVE] = finish_leave,
+    [ENGINE_GONE] = finish_gone,
 };
 
 static int pg_finish(struct engine *engine, struct arena *arena, struct engine_answer *answer,

@@ -319,6 +319,14 @@ static void answer_publish(struct script *script, struct engine_answer *answer)
                                    : 1;
 }
 
+static void answer_ask(struct script *script, struct arena *arena, struct engine_answer *answer)
+{
+    struct line line;
+
+    if (line_take(script, "missing", &line))
+        answer->ask.missing = kept(arena, line.rest).data;
+}
+
 static void answer_trim(struct script *script, struct engine_answer *answer)
 {
     struct line line;
@@ -339,6 +347,9 @@ static void answer_usual(struct script *script, struct arena *arena, struct engi
         return;
     case ENGINE_PUBLISH:
         answer_publish(script, answer);
+        return;
+    case ENGINE_ASK:
+        answer_ask(script, arena, answer);
         return;
     case ENGINE_TRIM:
         answer_trim(script, answer);
@@ -464,6 +475,9 @@ static void script_note(struct script *script, const struct engine_request *requ
     } else if (request->op == ENGINE_ACKNOWLEDGE) {
         seen->position = request->acknowledge.snapshot->next;
         seen->witness = request->acknowledge.witness;
+    } else if (request->op == ENGINE_ASK) {
+        seen->position = request->ask.position;
+        seen->ask = !request->ask.look_only;
     } else if (request->op == ENGINE_PUBLISH) {
         seen->ask = request->publish.ask;
         seen->names = targets_names(request->publish.targets);

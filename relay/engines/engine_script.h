@@ -11,6 +11,7 @@
  *                            "everything"; "unreadable" is a row that no release wrote
  *     join NAME=VALUE...     the next join's: member foreign (0, 1) lease wait nonce (a word)
  *     publish POSITION       the next publication's
+ *     missing TEXT           the next look at a position: nobody sees it
  *     trim REMOVED           the next trimming's
  *     members NAME=VALUE...  witness wait standby cut; then
  *     host NAME MEMBER WITNESS NEXT [RUNNING]     one of them; "-WITNESS": has not acknowledged
@@ -40,10 +41,10 @@ struct script_seen {
     /* POLL: there was one */
     bool cursor;
     uint64_t cursor_next;
-    /* ACKNOWLEDGE: next of its snapshot */
+    /* ACKNOWLEDGE: next of its snapshot; ASK */
     uint64_t position;
     struct engine_nonce witness;
-    /* PUBLISH */
+    /* PUBLISH; ASK: of its position above */
     bool ask;
     size_t names;
 };

@@ -341,8 +341,7 @@ BEGIN
     database := here.database;
 END $$;
 
--- Events that writers left with their host's daemon: a transaction of its own, whose id is the position. A row of the byte 1 alone
--- names nothing; with ask it asks for acknowledgements of what is there already.
+-- Events that writers left with their host's daemon: a transaction of its own, whose id is the position.
 --
 -- It waits for no disk and no standby, which might be away. The data is committed already, and a crash or failover that loses this
 -- row takes the witness with it: every host then raises everything, this event too. (Rows of writers go with their data, and are
@@ -356,6 +355,25 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO etagd.outbox (ask, targets) SELECT publish.ask, l FROM unnest(lines) l;
     RETURN pg_current_xact_id();
+END $$;
+
+-- A writer says that the event at this position is committed: NULL, or why nobody sees it. Then, if ask, all are asked to acknowledge
+-- what they have read, by a row that names nothing. NULL for the position: nothing is to be looked at. What is not visible yet may be
+-- rolled back, or be visible when a lease from before it is not over: neither "log" nor "everywhere" could be said of it.
+CREATE OR REPLACE FUNCTION etagd.ask(waited_for xid8, ask boolean) RETURNS text
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    IF waited_for IS NOT NULL AND NOT pg_visible_in_snapshot(waited_for, pg_current_snapshot()) THEN
+        RETURN format('transaction %s has not ended, or is not of this database: say its position after its COMMIT has returned', waited_for);
+    ELSIF waited_for IS NOT NULL AND NOT EXISTS (SELECT FROM etagd.outbox o WHERE o.xid = waited_for) THEN
+        RETURN format('the outbox has no event of transaction %s: it was rolled back, or did not call etagd.invalidate() here, or is '
+            'older than the retention', waited_for);
+    END IF;
+    IF ask THEN
+        PERFORM set_config('synchronous_commit', 'off', true); -- as etagd.publish
+        INSERT INTO etagd.outbox (ask, targets) VALUES (true, '\x01');
+    END IF;
+    RETURN NULL;
 END $$;
 
 -- Wakes the relays that listen. It proves nothing and is in a transaction of its own, which waits for no disk: at its end every
@@ -408,7 +426,8 @@ END $$;
 CREATE OR REPLACE FUNCTION etagd.members(hosts_max integer) RETURNS TABLE (version integer, in_recovery boolean, system_id bigint,
     started_us bigint, timeline bigint, database bigint, witness uuid, settled boolean, wait_ms integer, host text, state text,
     ack_witness uuid, ack_snapshot pg_snapshot)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
+SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off SET enable_mergejoin = off AS $$ -- to plan it takes longer than to run it
 BEGIN
     IF pg_is_in_recovery() THEN
         RETURN QUERY SELECT 1, true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::uuid, false, NULL::integer, NULL::text,
@@ -561,7 +580,8 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA etagd FROM PUBLIC;
 GRANT USAGE ON SCHEMA etagd TO etagd_writer, etagd_relay;
 GRANT EXECUTE ON FUNCTION etagd.invalidate(text[], text[], text[], boolean, integer, boolean), etagd.invalidate(text[]), etagd.wait(xid8),
     etagd.version() TO etagd_writer, etagd_relay;
-GRANT EXECUTE ON FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer), etagd.publish(bytea[], boolean), etagd.join(text, uuid),
+GRANT EXECUTE ON FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer), etagd.publish(bytea[], boolean), etagd.ask(xid8, boolean),
+    etagd.join(text, uuid),
     etagd.members(integer), etagd.acknowledge(text, uuid, uuid, pg_snapshot), etagd.leave(text), etagd.gone(text, uuid),
     etagd.trim(bigint, integer), etagd.wake(), etagd.set_wait_ms(integer), etagd.set_lease_ms(integer), etagd.status(), etagd.hosts(),
     etagd.age(double precision) TO etagd_relay;

@@ -93,6 +93,88 @@ static void fake_count(struct fake_daemon *d, const struct request *request)
     __atomic_add_fetch(counts[request->kind], 1, __ATOMIC_SEQ_CST);
 }
 
+static void text_keep(char out[64], etag_str text)
+{
+    (void)snprintf(out, 64, "%.*s", (int)text.len, text.data ? text.data : "");
+}
+
+static void fake_error(int fd, uint64_t id, enum wire_error code)
+{
+    const struct reply reply = {
+        .id = id, .kind = REPLY_ERROR, .error = {code, ETAG_LIT("as the test says")}};
+
+    fake_send(fd, &reply, NULL, 0);
+}
+
+static void fake_relay_hello(struct fake_relay *relay, int fd, const struct request *request)
+{
+    const struct reply reply = {.id = request->id,
+                                .kind = REPLY_RELAY_HELLO,
+                                .relay_hello = {.cursor = relay->cursor,
+                                                .log_id = relay->log_id,
+                                                .incarnation = FAKE_INCARNATION,
+                                                .mode = RELAY_REQUIRED}};
+    const struct reply publish = {
+        .kind = REPLY_RELAY_PUBLISH,
+        .relay_publish = {.token = relay->publish_token, .targets = relay->publish}};
+
+    relay->l_net_ms = request->relay_hello.l_net_ms;
+    if (relay->refuse_hello)
+        fake_error(fd, request->id, relay->refuse_hello);
+    else
+        fake_send(fd, &reply, NULL, 0);
+    if (!relay->refuse_hello && relay->publish_token != 0)
+        fake_send(fd, &publish, NULL, 0);
+    __atomic_add_fetch(&relay->relay_hellos, 1, __ATOMIC_SEQ_CST);
+}
+
+static void fake_relay_batch(struct fake_relay *relay, int fd, const struct request *request)
+{
+    const struct relay_batch *batch = &request->relay_batch;
+    const struct reply receipt = {
+        .id = request->id,
+        .kind = REPLY_RECEIPT,
+        .receipt = {.lsn = 1, .reach = ETAG_REACH_HOST, .proof = ETAG_PROOF_DAEMON}};
+
+    relay->last_hold_ms = batch->targets_count > 0 ? batch->targets[0].hold_ms : 0;
+    relay->part_targets[relay->parts % 16] = batch->targets_count;
+    if (!batch->more) {
+        relay->last_everything = batch->everything;
+        relay->last_member = batch->member;
+        text_keep(relay->last_reason, batch->reason);
+        relay->last_cursor_len = batch->cursor.len < 64 ? batch->cursor.len : 64;
+        memcpy(relay->last_cursor, batch->cursor.data, relay->last_cursor_len);
+    }
+    if (relay->refuse_batch)
+        fake_error(fd, request->id, relay->refuse_batch);
+    else if (!relay->no_receipt)
+        fake_send(fd, &receipt, NULL, 0);
+    __atomic_add_fetch(&relay->parts, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&relay->batches, !batch->more, __ATOMIC_SEQ_CST);
+}
+
+static void fake_relay_done(struct fake_relay *relay, const struct request *request)
+{
+    relay->last_done_token = request->relay_done.token;
+    relay->last_outcome = request->relay_done.outcome;
+    text_keep(relay->last_text, request->relay_done.text);
+    __atomic_add_fetch(&relay->dones, 1, __ATOMIC_SEQ_CST);
+}
+
+/* False: it is no message of a relay. */
+static bool fake_relay_answer(struct fake_daemon *d, int fd, const struct request *request)
+{
+    if (request->kind == REQUEST_RELAY_HELLO)
+        fake_relay_hello(&d->relay, fd, request);
+    else if (request->kind == REQUEST_RELAY_BATCH)
+        fake_relay_batch(&d->relay, fd, request);
+    else if (request->kind == REQUEST_RELAY_DONE)
+        fake_relay_done(&d->relay, request);
+    else
+        return false;
+    return true;
+}
+
 /* False: the connection is to be closed. */
 static bool fake_answer(struct fake_daemon *d, int fd, const struct request *request)
 {
@@ -102,6 +184,8 @@ static bool fake_answer(struct fake_daemon *d, int fd, const struct request *req
         fake_hello(d, fd, request);
         return true;
     }
+    if (fake_relay_answer(d, fd, request))
+        return true;
     if (request->kind == REQUEST_FILL) {
         fake_set(d, last_fill_lsn, request->fill.token.lsn);
         fake_set(d, last_surrogate_count, (int)request->fill.entry.surrogate_count);

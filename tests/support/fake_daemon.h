@@ -81,6 +81,28 @@ struct fake_daemon {
     uint64_t last_fill_lsn;
     int last_surrogate_count;
     int begins, confirms, commits, aborts;
+    /* of a relay */
+    struct fake_relay {
+        int relay_hellos, parts, batches, dones;
+        /* 0: none */
+        enum wire_error refuse_hello, refuse_batch;
+        /* batches are not answered */
+        bool no_receipt;
+        /* what it tells, and what it was told last */
+        etag_str cursor, log_id;
+        uint8_t last_cursor[64];
+        size_t last_cursor_len;
+        uint32_t l_net_ms;
+        uint64_t last_hold_ms, part_targets[16];
+        bool last_everything, last_member;
+        char last_reason[64];
+        uint64_t last_done_token;
+        enum relay_outcome last_outcome;
+        char last_text[64];
+        /* given to it after its hello; 0: nothing */
+        uint64_t publish_token;
+        etag_targets publish;
+    } relay;
     uint64_t last_guard_low;
     uint32_t last_hold_ms;
     /* the thread's */

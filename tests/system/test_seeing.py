@@ -336,6 +336,35 @@ class Exporter(SeeingCase):
         process.terminate()
         self.assertEqual(process.wait(bound(20)), 0)
 
+    def test_the_figures_of_a_relay_that_runs(self):
+        """Its file is older where it does not: then it says nothing, which would look as if all were well."""
+        path = os.path.join(self.directory, "metrics.prom")
+        _, where = self.exporter("127.0.0.1:0", "--relay", path)
+        host, port = where.rsplit(":", 1)
+        self.d.start(settled=False)
+
+        def page():
+            answer, text = self.get(http.client.HTTPConnection(host, int(port), timeout=bound(20)))
+            self.assertEqual(answer.status, 200)
+            self.assertIn("version=0.0.4", answer.getheader("Content-Type"))
+            self.assertIn("\netagd_up 1\n", text)
+            self.assertNotIn("# EOF", text)
+            return text
+
+        self.assertIn("\netag_relay_up 0\n", page())
+        for content, up in (("etag_relay_poll_age_seconds 0.1\n", 1), ("etag_relay_poll_age_seconds 0.1", 0), ("", 0), ("x\n" * 200000, 0)):
+            with open(path, "w", encoding="ascii") as f:
+                f.write(content)
+            self.assertEqual((f"\netag_relay_up {up}\n" in page(), "etag_relay_poll_age_seconds" in page()), (True, up == 1), content[:20])
+        with open(path, "w", encoding="ascii") as f:
+            f.write("etag_relay_poll_age_seconds 0.1\n")
+        os.utime(path, (time.time() - 60, time.time() - 60))
+        self.assertIn("\netag_relay_up 0\n", page())
+        self.assertNotIn("etag_relay_poll_age_seconds", page())
+        os.remove(path)
+        os.mkfifo(path)
+        self.assertIn("\netag_relay_up 0\n", page())
+
     def test_a_daemon_that_lets_wait_is_not_asked_by_each_scrape(self):
         _, where = self.exporter("127.0.0.1:0", "--timeout-ms", "2000")
         host, port = where.rsplit(":", 1)

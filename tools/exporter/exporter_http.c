@@ -37,13 +37,15 @@ static enum MHD_Result answer_text(struct MHD_Connection *connection, unsigned s
 }
 
 /* A collector that can read OpenMetrics says so. */
-static enum metrics_format format_of(struct MHD_Connection *connection)
+static enum metrics_format format_of(const struct exporter_http *http,
+                                     struct MHD_Connection *connection)
 {
     const char *accept = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
                                                      MHD_HTTP_HEADER_ACCEPT);
 
-    return accept && strstr(accept, "application/openmetrics-text") ? METRICS_OPENMETRICS
-                                                                    : METRICS_PROMETHEUS;
+    return accept && !http->prometheus_only && strstr(accept, "application/openmetrics-text")
+               ? METRICS_OPENMETRICS
+               : METRICS_PROMETHEUS;
 }
 
 struct host_question {
@@ -105,7 +107,7 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
         return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "GET or HEAD\n");
     if (strcmp(path, "/metrics") != 0)
         return answer_text(connection, MHD_HTTP_NOT_FOUND, "etag-exporter: see /metrics\n");
-    const enum metrics_format format = format_of(connection);
+    const enum metrics_format format = format_of(http, connection);
     char *page = http->page(http->context, format, &bytes);
     if (!page)
         return answer_text(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory\n");

@@ -20,6 +20,8 @@ struct exporter_http {
     struct host_names hosts;
     /* on a Unix socket nobody resolves a name */
     bool any_host;
+    /* there are figures on it that OpenMetrics would say otherwise */
+    bool prometheus_only;
     struct MHD_Daemon *daemon;
     struct crowd crowd;
 };

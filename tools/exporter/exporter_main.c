@@ -12,6 +12,7 @@
 #include "command_line.h"
 #include "exporter_http.h"
 #include "exporter_listen.h"
+#include "exporter_relay.h"
 #include "text.h"
 
 #include <errno.h>
@@ -24,6 +25,8 @@
 
 struct exporter {
     const char *socket_path, *listen;
+    /* the file of its figures; NULL: there is no relay */
+    const char *relay_path;
     uint32_t timeout_ms;
     bool allow_remote;
     struct exporter_http http;
@@ -78,6 +81,8 @@ static char *page_make(void *context, enum metrics_format format, size_t *bytes)
     if (!out)
         return NULL;
     metrics_write(out, up ? exporter->sample : NULL, format);
+    if (exporter->relay_path)
+        exporter_relay_write(out, exporter->relay_path);
     if (fclose(out) == 0)
         return page;
     free(page);
@@ -86,7 +91,7 @@ static char *page_make(void *context, enum metrics_format format, size_t *bytes)
 
 /* ---- Flags ---- */
 
-enum { KEY_SOCKET = FLAG_FIRST, KEY_LISTEN, KEY_REMOTE, KEY_HOST, KEY_TIMEOUT };
+enum { KEY_SOCKET = FLAG_FIRST, KEY_LISTEN, KEY_REMOTE, KEY_HOST, KEY_RELAY, KEY_TIMEOUT };
 
 static error_t timeout_parse(struct exporter *exporter, const char *text, struct argp_state *state)
 {
@@ -131,6 +136,9 @@ static error_t flag_parse(int key, char *value, struct argp_state *state)
         return 0;
     case KEY_HOST:
         return host_parse(exporter, value, state);
+    case KEY_RELAY:
+        exporter->relay_path = value;
+        return 0;
     case KEY_TIMEOUT:
         return timeout_parse(exporter, value, state);
     default:
@@ -147,6 +155,8 @@ static const struct argp_option flags[] = {
     {"allow-host", KEY_HOST, "NAME", 0,
      "Answer requests for this Host too, repeated; by default addresses in digits and localhost",
      0},
+    {"relay", KEY_RELAY, "FILE", 0,
+     "Serve the figures of etag-relay too, as Prometheus text: /run/etag-relay/metrics.prom", 0},
     {"timeout-ms", KEY_TIMEOUT, "N", 0, "Longest wait of a scrape for the daemon (default 1000)",
      0},
     {0}};
@@ -191,6 +201,7 @@ static int exporter_run(struct exporter *exporter)
     signal(SIGPIPE, SIG_IGN);
     exporter->http.page = page_make;
     exporter->http.context = exporter;
+    exporter->http.prometheus_only = exporter->relay_path != NULL;
     exporter->http.any_host = listener.path[0] != '\0';
     if (!exporter_http_open(&exporter->http, listener.fd)) {
         fprintf(stderr, "etag-exporter: cannot serve HTTP: %s\n", strerror(errno));

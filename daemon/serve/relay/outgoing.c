@@ -96,7 +96,7 @@ static struct outgoing_entry *find(const struct outgoing *outgoing, uint64_t tok
 
 /* ---- Adding ---- */
 
-bool outgoing_has_room(const struct outgoing *outgoing)
+static bool has_room(const struct outgoing *outgoing)
 {
     return outgoing->count < RELAY_QUEUE_MAX;
 }
@@ -156,7 +156,7 @@ static struct outgoing_entry *entry_new(const struct outgoing_new *added, enum o
 static bool add(struct outgoing *outgoing, const struct outgoing_new *added,
                 enum outgoing_kind kind)
 {
-    if (!outgoing_has_room(outgoing) ||
+    if (!has_room(outgoing) ||
         (kind == OUTGOING_EVENT && outgoing->bytes + added->record.len > RELAY_QUEUE_BYTES_MAX))
         return false;
     struct outgoing_entry *entry = entry_new(added, kind);
@@ -167,9 +167,30 @@ static bool add(struct outgoing *outgoing, const struct outgoing_new *added,
     return true;
 }
 
-bool outgoing_add(struct outgoing *outgoing, const struct outgoing_new *added)
+static void entry_end(struct outgoing *outgoing, struct outgoing_entry *entry,
+                      enum relay_outcome outcome, outgoing_answer *answer, void *ctx)
+{
+    if (entry->peer_id != 0)
+        answer(ctx, entry, outcome);
+    drop(outgoing, entry);
+}
+
+/* Rule OLDEST_WAIT_ENDS: of entries that are no event which the log lacks. */
+static void make_room(struct outgoing *outgoing, outgoing_answer *answer, void *ctx)
+{
+    struct outgoing_entry *entry = outgoing->first;
+
+    while (entry && entry->kind == OUTGOING_EVENT && !entry->logged)
+        entry = entry->next;
+    if (entry && !has_room(outgoing))
+        entry_end(outgoing, entry, RELAY_UNSAID, answer, ctx);
+}
+
+bool outgoing_add(struct outgoing *outgoing, const struct outgoing_new *added,
+                  outgoing_answer *answer, void *ctx)
 {
     assert(!outgoing->last || added->token > outgoing->last->token);
+    make_room(outgoing, answer, ctx);
     if (added->position != 0) {
         (void)add(outgoing, added, OUTGOING_POKE);
         return false;
@@ -177,8 +198,10 @@ bool outgoing_add(struct outgoing *outgoing, const struct outgoing_new *added)
     if (add(outgoing, added, OUTGOING_EVENT))
         return false;
     outgoing_collapse(outgoing, added->token);
-    if (added->peer_id != 0)
-        (void)add(outgoing, added, OUTGOING_COVERED);
+    if (added->peer_id == 0)
+        return true;
+    make_room(outgoing, answer, ctx);
+    (void)add(outgoing, added, OUTGOING_COVERED);
     return true;
 }
 
@@ -237,14 +260,6 @@ void outgoing_everything_sent(struct outgoing *outgoing)
 static bool is_enough(const struct outgoing_entry *entry, enum relay_outcome outcome)
 {
     return outcome != RELAY_LOGGED || entry->reach != ETAG_REACH_EVERYWHERE;
-}
-
-static void entry_end(struct outgoing *outgoing, struct outgoing_entry *entry,
-                      enum relay_outcome outcome, outgoing_answer *answer, void *ctx)
-{
-    if (entry->peer_id != 0)
-        answer(ctx, entry, outcome);
-    drop(outgoing, entry);
 }
 
 /* The log has it; its writer waits on. */

@@ -5,6 +5,8 @@
  * says that the log has them (relay_mark). This is the memory of it.
  *
  * Bounded: what finds no room becomes one "everything", which reaches whatever those events named.
+ * A writer's wait is worth less than a place: writers give up without a word, and while no relay is
+ * there theirs would be all places. Where one is wanted the oldest wait ends.
  */
 #ifndef ETAGD_OUTGOING_H
 #define ETAGD_OUTGOING_H
@@ -27,7 +29,7 @@ struct outgoing_entry {
     uint64_t token;
     /* in the relay's log; 0: not known */
     uint64_t position;
-    /* LOG or EVERYWHERE */
+    /* LOG or EVERYWHERE; HOST: a poke for which nobody waits */
     etag_reach reach;
     /* of the writer that waits; 0: nobody does */
     uint64_t peer_id;
@@ -69,12 +71,15 @@ struct outgoing_new {
     etag_str record;
 };
 
-/* Is there room for one more that waits for an answer? */
-MUST_USE bool outgoing_has_room(const struct outgoing *outgoing);
+/* Called for each writer whose waiting ends, while its entry is there. RELAY_UNSAID: its place was
+ * wanted. */
+typedef void outgoing_answer(void *ctx, const struct outgoing_entry *entry,
+                             enum relay_outcome outcome);
 
 /* Tokens grow. Never fails: an event without room makes "everything" due, a poke without room is
  * left out (the relay polls anyway). True: "everything" is due anew, and a mark has to say so. */
-bool outgoing_add(struct outgoing *outgoing, const struct outgoing_new *added);
+bool outgoing_add(struct outgoing *outgoing, const struct outgoing_new *added,
+                  outgoing_answer *answer, void *ctx);
 
 /* Rule QUEUE_FULL_IS_EVERYTHING: drops the events that the log does not have, for one "everything"
  * of all up to this LSN. */
@@ -99,10 +104,6 @@ struct outgoing_done {
     /* the last one given out */
     uint64_t lsn;
 };
-
-/* Called for each writer whose waiting ends, while its entry is there. */
-typedef void outgoing_answer(void *ctx, const struct outgoing_entry *entry,
-                             enum relay_outcome outcome);
 
 /* What the relay says of a token. One that is not known is passed over: it was dropped. True:
  * "everything" is due anew, and a mark has to say so. */

@@ -6,8 +6,8 @@
  *     relay_engine CONNECTION HOST NONCE      NONCE: 32 hexadecimal digits
  *
  *     open | close | poll [NEXT[:RUNNING,...]] | join | publish [ask] [hold=MS] NAME... | wake
- *     ask | members | acknowledge WITNESS NEXT[:RUNNING,...] | trim RETENTION_MS | leave HOST
- *     gone HOST NONCE | woken [MS]
+ *     ask [POSITION [look]] | members | acknowledge WITNESS NEXT[:RUNNING,...]
+ *     trim RETENTION_MS | leave HOST | gone HOST NONCE | woken [MS]
  *
  * NAME: a surrogate key, /resource, prefix:/path/, everything. Answers begin with ok, refused or
  * failed; after the latter two stands why.
@@ -206,6 +206,10 @@ static void say_answer(const struct engine_answer *answer)
     case ENGINE_PUBLISH:
         printf(" position=%" PRIu64, answer->publish.position);
         break;
+    case ENGINE_ASK:
+        if (answer->ask.missing)
+            printf(" missing=1");
+        break;
     case ENGINE_MEMBERS:
         say_members(&answer->members);
         break;
@@ -277,6 +281,10 @@ static bool request_read(struct tester *tester, struct engine_request *request, 
             request->op = plain[i].op;
     if (request->op == ENGINE_POLL && count > 1)
         request->poll.cursor = snapshot_of(tester, words[1]);
+    if (request->op == ENGINE_ASK) {
+        request->ask.position = count > 1 ? strtoull(words[1], NULL, 10) : 0;
+        request->ask.look_only = count > 2;
+    }
     if (request->op == ENGINE_TRIM)
         request->trim.retention_ms = strtoull(words[1], NULL, 10);
     if (request->op == ENGINE_LEAVE || request->op == ENGINE_GONE)

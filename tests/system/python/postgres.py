@@ -27,7 +27,9 @@ class Cluster:
 
     @staticmethod
     def programs_of_debian():
-        """The newest version's, None without the package."""
+        """The newest version's, None without the package; those of ETAGD_POSTGRES_BIN where that is set (scripts/test-on postgres13)."""
+        if "ETAGD_POSTGRES_BIN" in os.environ:
+            return os.environ["ETAGD_POSTGRES_BIN"]
         found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
         return os.path.dirname(found[-1]) if found else None
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 
-from relay_db import RELAY, Server
+from relay_db import RELAY, Server, ask, one
 from harness import Case, Writer, main, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
@@ -72,6 +72,44 @@ class Hosts(Case):
         self.server.sql(f"SELECT etagd.invalidate('{NAME}')", database=self.database)
         for d in self.hosts:
             wait_until(lambda d=d: self.stale(d), 10, "the event")
+
+    def test_a_position_of_a_transaction_that_runs_is_refused(self):
+        a, b = self.hosts
+        w = Writer(a.socket, timeout_ms=60000)
+        self.addCleanup(w.end)
+        for reach, proof in (("log", PROOF_LOGGED), ("everywhere", PROOF_ACKNOWLEDGED)):
+            self.fill(b)
+            connection = self.server.connect(self.database)
+            self.addCleanup(connection.close)
+            ask(connection, "BEGIN")
+            position = one(connection, f"SELECT etagd.invalidate('{NAME}')")
+            said = w.say(f"invalidate surrogate {NAME} position {position} reach {reach}")
+            self.assertEqual(said["status"], "FAILED")
+            self.assertIn("has not ended", said["error"])
+            self.assertEqual(b.verdict(KEY), "not_modified")
+            ask(connection, "COMMIT")
+            said = w.ok(f"invalidate surrogate {NAME} position {position} reach {reach}")
+            self.assertEqual(said["proof"], proof)
+            wait_until(lambda: self.stale(b), 10, "the event")
+
+    def test_what_a_host_wrote_does_not_come_back_to_it(self):
+        a, b = self.hosts
+        other = "//shop.example/api/v1/uploads/7"
+        w = Writer(a.socket, timeout_ms=60000)
+        self.addCleanup(w.end)
+        self.fill(b)
+        w.ok(f"invalidate surrogate {NAME} reach log")
+        self.fill(a)
+        a.fill(other, '"v1"', "--surrogate", "upload:7")
+        self.assertEqual(a.verdict(other), "not_modified")
+        self.server.sql("SELECT etagd.invalidate('upload:7')", database=self.database)
+        wait_until(lambda: a.check(other)["reason"] == "stale", 10, "an event after it")
+        self.assertEqual(a.verdict(KEY), "not_modified")
+        wait_until(lambda: self.stale(b), 10, "the event")
+        # A daemon that is another one is brought all that its cursor does not cover.
+        self.fill(b)
+        w.ok(f"invalidate surrogate {NAME} reach everywhere")
+        self.assertTrue(self.stale(b))
 
     def test_a_stopped_relay_is_waited_for_by_time_and_its_host_renders(self):
         a, b = self.hosts

@@ -9,9 +9,10 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from harness import Case, Writer, main, wait_until  # noqa: E402
+from harness import Case, Raw, Writer, main, wait_until  # noqa: E402
 from relay_peer import (ACKNOWLEDGED, BY_TIME, EVERYWHERE, HOST, LOG, LOGGED, REFUSED, Refused, Relay, coarse_ns,  # noqa: E402
                         targets)
+from wire import data, nonzero as number  # noqa: E402
 from test_store_faults import WRITES, FaultCase  # noqa: E402
 
 KEY = "//shop.example/api/v1/uploads/42"
@@ -217,8 +218,11 @@ class Batches(RelayCase):
         self.assertEqual(self.relay(d).cursor, b"2")
 
     def test_kills_between_clocks_record_freshness_and_receipt(self):
-        """Wherever it was killed: who has the cursor has the events, and what had a receipt is there."""
-        d = self.required(lease_ms=20)
+        """Wherever it was killed: who has the cursor has the events, and what had a receipt is there. In a build of preset "delays" often
+        between two of these steps."""
+        d = self.daemon(args=["--relay", "required"], lease_ms=20)
+        d.wrapper = ["env", "ETAGD_DELAY_POINTS=mutation.applied_recorded:2000:3,relay.recorded_fresh:2000:2,relay.fresh_receipt:2000:2"]
+        d.start(settled=False)
         relay = self.fresh(d)
         was = b"1"
         random.seed(19)
@@ -521,10 +525,16 @@ class Reach(RelayCase):
         d = self.required()
         relay = self.fresh(d)
         w = self.writer(d, timeout_ms=60000)
-        said = w.ok(f"invalidate surrogate {NAME} position 4711")
-        self.assertEqual((said["reach"], said["proof"]), (LOG, PROOF_LOGGED))
+        w.tell(f"invalidate surrogate {NAME} position 4711")
         publish = relay.publish()  # poll now
         self.assertEqual((publish.position, publish.reach, publish.surrogates), (4711, LOG, []))
+        relay.done(publish.token, LOGGED, 4711)
+        said = w.hear()
+        self.assertEqual((said["reach"], said["proof"]), (LOG, PROOF_LOGGED))
+        said = w.ok(f"invalidate surrogate {NAME} position 4711 reach host")
+        self.assertEqual((said["reach"], said["proof"]), (HOST, PROOF_DAEMON))
+        publish = relay.publish()
+        self.assertEqual((publish.position, publish.reach), (4711, HOST))  # nobody waits
         w.tell(f"invalidate surrogate {NAME} position 4712 reach everywhere")
         publish = relay.publish()
         self.assertEqual((publish.position, publish.reach), (4712, EVERYWHERE))
@@ -534,6 +544,45 @@ class Reach(RelayCase):
         self.assertEqual(publish.position, 4712)
         relay.done(publish.token, ACKNOWLEDGED)
         self.assertEqual(w.hear()["proof"], PROOF_ACKNOWLEDGED)
+
+    def test_a_position_that_the_relay_has_not_seen_proves_nothing(self):
+        """The transaction may run yet, or be rolled back: the writer's word is not enough."""
+        d = self.required()
+        relay = self.fresh(d)
+        w = self.writer(d, timeout_ms=700)
+        said = w.say(f"invalidate surrogate {NAME} position 4711")
+        self.assertEqual((said["status"], said["reach"], said["proof"]), ("PENDING", HOST, PROOF_DAEMON))
+        w = self.writer(d, timeout_ms=60000)
+        relay.publish()
+        for reach in ("log", "everywhere"):
+            w.tell(f"invalidate surrogate {NAME} position 4711 reach {reach}")
+            relay.done(relay.publish().token, REFUSED, text=b"transaction 4711 has not ended")
+            said = w.hear()
+            self.assertEqual(said["status"], "FAILED")
+            self.assertIn("4711 has not ended", said["error"])
+
+    def test_writers_that_are_gone_hold_no_place(self):
+        """No relay is there, and each writer gives up after a while; the next one still gets what this host can prove, at once."""
+        d = self.required("optional")
+        relay = self.relay(d)
+        relay.batch(everything=True)
+        relay.close()
+        wait_until(lambda: d.status()["relay_connected"] == 0, 20, "the relay's end")
+        for reach in (LOG, EVERYWHERE):
+            gone = Raw(d.socket)
+            for i in range(QUEUE_MAX // 2 + 8):
+                gone.send_frame(number(1, 100 + i) + data(4, targets(f"n:{i}", reach=reach)))
+            wait_until(lambda gone=gone: d.status()["relay_queue"] >= (QUEUE_MAX // 2 if reach == LOG else QUEUE_MAX - 8), 20, "their events")
+            gone.close()
+        w = self.writer(d, timeout_ms=1500)
+        for _ in range(2):
+            said = w.say(f"invalidate surrogate {NAME} reach log")
+            self.assertEqual((said["status"], said["reach"], said["proof"]), ("PENDING", HOST, PROOF_DAEMON))
+        self.assertEqual(d.status()["spool_applied"], 0)
+        relay = self.relay(d)
+        self.assertTrue(relay.publish().everything)  # nothing of them is lost
+        while relay.publish().surrogates != [NAME]:
+            pass
 
     def test_a_refused_position_is_an_error(self):
         d = self.required()

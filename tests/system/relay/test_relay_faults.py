@@ -2,12 +2,15 @@
 """Two hosts on one PostgreSQL, of which a relay, a daemon, the server is killed, or a name is given twice."""
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
+import unittest
+import urllib.request
 
 import relay_db
-from harness import Case, main, bound, wait_until
+from harness import BUILD, Case, main, bound, wait_until
 
 KEY = "//shop.example/uploads/42"
 NAME = "upload:42"
@@ -24,15 +27,16 @@ def server():
 class Relay:
     """One etag-relay beside a daemon."""
 
-    def __init__(self, daemon, database, host):
+    def __init__(self, daemon, connection, host, started=True):
         self.daemon = daemon
         self.directory = os.path.join(daemon.directory, "relay")
         os.makedirs(self.directory, exist_ok=True)
         self.host = host
-        self.connection = server().conninfo(database)
+        self.connection = connection
         self.log = os.path.join(self.directory, "log")
         self.process = None
-        self.start()
+        if started:
+            self.start()
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -71,7 +75,7 @@ class Faults(Case):
 
     def host(self, name):
         daemon = self.daemon(name, lease_ms=LEASE_MS, args=["--relay", "required"]).start(settled=False)
-        relay = Relay(daemon, self.database, name)
+        relay = Relay(daemon, server().conninfo(self.database), name)
         self.addCleanup(relay.end)
         wait_until(lambda: daemon.ctl("check", KEY, "--header", 'If-None-Match: "v1"')["reason"] != "no_lease", 20, "a lease")
         wait_until(lambda: daemon.status()["holds_open"] == 0, 20, "the cold start's linger")
@@ -132,9 +136,27 @@ class Faults(Case):
         self.relay_a.start()
         wait_until(lambda: self.reason(self.b) == "stale", 20, "the other host has it")
 
+    @unittest.skipIf(shutil.which("promtool") is None, "promtool (of the package prometheus) is missing")
+    def test_prometheus_reads_its_figures(self):
+        self.sql("SELECT etagd.invalidate('upload:7')")
+        wait_until(lambda: self.relay_b.metric("rows_total") > 0, 20, "its file")
+        exporter = subprocess.Popen([os.path.join(BUILD, "tools", "etag-exporter"), "--socket", self.b.socket, "--listen", "127.0.0.1:0",
+                                     "--relay", os.path.join(self.relay_b.directory, "metrics.prom")], stderr=subprocess.PIPE, text=True)
+        self.addCleanup(exporter.stderr.close)
+        self.addCleanup(exporter.wait)
+        self.addCleanup(exporter.kill)
+        where = re.search(r"/metrics on (\S+),", exporter.stderr.readline()).group(1)
+        with urllib.request.urlopen(f"http://{where}/metrics", timeout=bound(20)) as answer:
+            page = answer.read().decode()
+        for name in ("poll_age_seconds", "freshness_margin_min_seconds", "acknowledge_seconds_count", 'everything_total{reason="no_cursor"}',
+                     "batch_rows_count", "up"):
+            self.assertRegex(page, rf"(?m)^etag_relay_{re.escape(name)} [0-9]")
+        done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_two_hosts_of_one_name(self):
         c = self.daemon("c", lease_ms=LEASE_MS, args=["--relay", "required"]).start(settled=False)
-        twin = Relay(c, self.database, "b")
+        twin = Relay(c, server().conninfo(self.database), "b")
         self.addCleanup(twin.end)
         wait_until(lambda: self.relay_b.said("host_name_taken.*own"), 30, "the first one says so")
         self.fill(self.a)
@@ -151,6 +173,46 @@ class Faults(Case):
         self.fill(self.b)
         self.a.ctl("invalidate", "--surrogate", NAME, "--reach", "everywhere", timeout_ms=30000)
         self.assertEqual(self.b.verdict(KEY), "unknown")
+
+    def test_a_row_that_no_release_wrote_is_everything_once(self):
+        self.fill(self.b)
+        self.sql("INSERT INTO etagd.outbox (targets) VALUES ('\\x7f')")
+        wait_until(lambda: self.reason(self.b) == "stale", 20, "everything")
+        wait_until(lambda: self.relay_b.said("event=everything reason=unreadable_row"), 20, "the reason")
+        self.fill(self.b)
+        self.sql("SELECT etagd.invalidate(%s)", NAME)
+        wait_until(lambda: self.reason(self.b) == "stale", 20, "the next one is read as ever")
+        self.assertEqual(len(self.relay_b.said("event=everything reason=unreadable_row")), 1)
+
+
+class Mistakes(Case):
+    """Of operators: the log says what to do, and the host loses its 304s and nothing else."""
+
+    def test_they_cost_304s_and_no_more(self):
+        database, bare = server().database(f"mistakes_{time.monotonic_ns()}"), f"bare_{time.monotonic_ns()}"
+        server().sql(f"CREATE DATABASE {bare}", database="postgres")
+        later = server().database(f"later_{time.monotonic_ns()}")
+        server().sql("CREATE OR REPLACE FUNCTION etagd.version() RETURNS int LANGUAGE sql AS 'SELECT 99'", database=later)
+        user = f"nobody_{time.monotonic_ns()}"
+        server().sql(f"CREATE ROLE {user} LOGIN", database="postgres")
+        d = self.daemon("d", lease_ms=LEASE_MS, args=["--relay", "required"]).start(settled=False)
+        relay = Relay(d, None, "d", started=False)
+        self.addCleanup(relay.end)
+        for conninfo, words in (("hst=x", "invalid connection option"), ("host=/nowhere dbname=x", "No such file or directory"),
+                                (server().conninfo("nothing"), "does not exist"), (server().conninfo(bare), "etag-relay setup"),
+                                (server().conninfo(later), "has version 99.*install the release"),
+                                (server().conninfo(database, user), f"GRANT etagd_relay TO {user}")):
+            with self.subTest(words):
+                relay.connection = conninfo
+                if relay.process:
+                    relay.end()
+                relay.start()
+                wait_until(lambda words=words: relay.said(f"event=database_lost .*{words}"), 20, words)
+                self.assertIsNone(relay.process.poll(), "it tries again")
+                self.assertEqual(d.ctl("check", KEY, "--header", 'If-None-Match: "v1"')["reason"], "no_lease")
+                self.assertEqual(d.ctl("invalidate", "--surrogate", NAME, "--reach", "host")["reach"], "host")
+        server().sql(f"GRANT etagd_relay TO {user}", database="postgres")
+        wait_until(lambda: d.status()["relay_margin_ms"] > 0, 30, "it was mended while it tried")
 
 
 if __name__ == "__main__":

@@ -276,6 +276,34 @@ class Waiting(WithDatabase):
         with self.assertRaisesRegex(psycopg2.Error, "needs the position"):
             ask(self.writer, "SELECT etagd.wait(NULL)")
 
+    def test_a_position_is_looked_at_before_it_is_believed(self):
+        """By the relay, for a writer that says it through libetag."""
+        writer = self.transaction()
+        position = one(writer, "SELECT etagd.invalidate('a')")
+        for how in ("", " look"):
+            self.assertIn("missing", self.engine.do(f"ask {position}{how}"))
+        ask(writer, "COMMIT")
+        seen = self.cursor()
+        self.assertNotIn("missing", self.engine.do(f"ask {position} look"))
+        self.assertEqual(self.engine.poll(seen)["asked"], "0")
+        self.assertNotIn("missing", self.engine.do(f"ask {position}"))
+        self.assertEqual((self.engine.poll(seen)["rows"], self.engine.poll(seen)["asked"]), ({}, "1"))
+        writer = self.transaction()
+        undone = one(writer, "SELECT etagd.invalidate('a')")
+        ask(writer, "ROLLBACK")
+        writer = self.transaction()
+        prepared = one(writer, "SELECT etagd.invalidate('a')")
+        ask(writer, "PREPARE TRANSACTION 'looked'")
+        nothing = one(self.writer, "SELECT pg_current_xact_id()")
+        seen = self.cursor()
+        foreign = 888888888  # a row is there: of a dump that was restored
+        ask(self.writer, "INSERT INTO etagd.outbox (xid, targets) VALUES (%s::text::xid8, '\\x0173000161')", foreign)
+        for other in (undone, prepared, nothing, foreign, 3, 1 << 40, (1 << 63) + 7):
+            with self.subTest(position=other):
+                self.assertIn("missing", self.engine.do(f"ask {other}"))
+        ask(self.writer, "ROLLBACK PREPARED 'looked'")
+        self.assertEqual(self.engine.poll(seen)["asked"], "0", "nobody was asked")
+
     def test_time_proves_it_where_a_member_says_nothing(self):
         self.acknowledge()
         position = one(self.writer, "SELECT etagd.invalidate('a')")

@@ -50,7 +50,7 @@ static bool add(struct fixture *f, uint64_t token, etag_reach reach, uint64_t po
                                        .request_id = token,
                                        .record = ETAG_LIT("record")};
 
-    return outgoing_add(&f->out, &added);
+    return outgoing_add(&f->out, &added, note, f);
 }
 
 static bool event(struct fixture *f, uint64_t token)
@@ -165,7 +165,6 @@ CASE(what_finds_no_room_is_everything)
     assert_int_equal(send_next(f), 1);
     for (uint64_t token = 2; token <= RELAY_QUEUE_MAX; token++)
         assert_false(event(f, token));
-    assert_false(outgoing_has_room(&f->out));
     assert_true(event(f, RELAY_QUEUE_MAX + 1));
     assert_int_equal(f->out.count, 1); /* the writer that waits */
     assert_true(outgoing_everything_next(&f->out));
@@ -184,6 +183,49 @@ CASE(what_finds_no_room_is_everything)
     outgoing_everything_sent(&f->out);
     (void)done(f, RELAY_QUEUE_MAX + 1, RELAY_ACKNOWLEDGED, 0);
     assert_int_equal(f->answered_token, 1);
+    assert_false(f->out.everything_due);
+}
+
+/* OLDEST_WAIT_ENDS. Writers do not say that they have given up. */
+CASE(writers_that_are_gone_hold_no_place)
+{
+    uint64_t token = 1;
+
+    for (; token <= RELAY_QUEUE_MAX; token++)
+        assert_false(add(f, token, ETAG_REACH_LOG, 0));
+    assert_int_equal(f->answers, 0);
+    assert_true(add(f, token, ETAG_REACH_LOG, 0)); /* one "everything" for all of them */
+    assert_int_equal(f->answered_token, 1);
+    assert_int_equal(f->answered, RELAY_UNSAID);
+    /* From now on each has a place: the events are told one by one again. */
+    assert_false(event(f, ++token));
+    assert_false(add(f, ++token, ETAG_REACH_EVERYWHERE, 55));
+    assert_int_equal(f->answered_token, 3);
+    assert_int_equal(f->answers, 3);
+    assert_int_equal(f->out.count, RELAY_QUEUE_MAX);
+    assert_int_equal(send_next(f), token - 1);
+    assert_int_equal(send_next(f), token);
+    outgoing_everything_sent(&f->out);
+    (void)done(f, RELAY_QUEUE_MAX + 1, RELAY_LOGGED, 0);
+    assert_int_equal(f->answered_token, RELAY_QUEUE_MAX + 1); /* the newest has not been ended */
+    assert_int_equal(f->out.count, 2);
+}
+
+/* A poke is no reason for "everything". */
+CASE(a_poke_finds_room_among_pokes_or_none)
+{
+    uint64_t token = 1;
+
+    for (; token <= RELAY_QUEUE_MAX; token++)
+        assert_false(event(f, token));
+    assert_false(add(f, token, ETAG_REACH_LOG, 55));
+    assert_int_equal(f->out.count, RELAY_QUEUE_MAX);
+    assert_int_equal(f->answers, 0);
+    outgoing_deinit(&f->out);
+    for (token = 1; token <= RELAY_QUEUE_MAX + 2; token++)
+        assert_false(add(f, token, ETAG_REACH_LOG, 55));
+    assert_int_equal(f->answered_token, 2);
+    assert_int_equal(f->out.count, RELAY_QUEUE_MAX);
     assert_false(f->out.everything_due);
 }
 
@@ -211,7 +253,7 @@ CASE(bytes_are_bounded_too)
     bool collapsed = false;
 
     for (; !collapsed && added.token < 100; added.token++)
-        collapsed = outgoing_add(&f->out, &added);
+        collapsed = outgoing_add(&f->out, &added, note, f);
     assert_true(collapsed);
     assert_in_range(added.token, 10, 30);
     assert_int_equal(f->out.bytes, 0);
