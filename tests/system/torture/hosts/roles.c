@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hosts_worker.h"
+
+#include <stdlib.h>
+
+static bool rows_begin(struct worker *w)
+{
+    w->rows = calloc(1, sizeof(*w->rows));
+    if (!w->rows || !w->database)
+        return false;
+    w->rows->connection = w->database;
+    return true;
+}
+
+const struct role roles[] = {
+    {.name = "sql", .step = hosts_sql_step, .begin = rows_begin},
+    {.name = "library", .step = hosts_library_step, .begin = rows_begin},
+    {.name = "filler", .step = hosts_filler_step, .begin = rows_begin},
+    {.name = "reader", .step = hosts_reader_step},
+    {0},
+};
