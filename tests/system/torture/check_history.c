@@ -11,8 +11,8 @@
  * its commit: for ever if it was committed, until its rollback (which is before its guard's abort)
  * if it was not.
  *
- * Of many hosts: a database that lost commits owes none of them any more, and a host that is cut off
- * answers nothing.
+ * Of many hosts: a database that lost commits owes none of them any more, and a host that is cut
+ * off answers nothing.
  */
 #include "truth.h"
 

@@ -179,8 +179,8 @@ enum record_kind {
     RECORD_ANSWERED,
     /* begin..end: a verdict from an entry, of this version */
     RECORD_CHECK,
-    /* The database has 'version' of the key and lost all from there to 'lsn', once: its primary went
-     * at 'begin' or later, and nobody may answer one of those from 'end' on. */
+    /* The database has 'version' of the key and lost all from there to 'lsn': its primary went at
+     * 'begin' or later, and nobody may answer one of those from 'end' on. */
     RECORD_LOST,
     /* begin..end: the slot's host is cut off, and may not answer from an entry */
     RECORD_CUT,

@@ -123,9 +123,9 @@ class HostsSection(Section):
     def begin(self):
         self.pair.primary.database(self.database_name)
         for text in (f"UPDATE etagd.setting SET lease_ms = {self.l_net_ms}, wait_ms = {self.l_net_ms + (self.l_net_ms + 3) // 4 + 50}",
-                     "CREATE TABLE page (key int PRIMARY KEY, version bigint NOT NULL) WITH (fillfactor = 50)",
+                     "CREATE TABLE public.page (key int PRIMARY KEY, version bigint NOT NULL) WITH (fillfactor = 50)",
                      f"INSERT INTO page SELECT k, 0 FROM generate_series(0, {KEYS - 1}) k"):
-            self.pair.primary.sql(text, database=self.database_name)
+            self.sql(text)
         self.pair.set_synchronous(self.pair_synchronous)
         subprocess.run([WORKER, "make", self.directory], check=True)
         with open(os.path.join(self.directory, "truth"), "r+b") as f:
@@ -177,6 +177,9 @@ class HostsSection(Section):
         with open(path, encoding="utf-8", errors="replace") as f:
             return "".join(f.readlines()[-10:])
 
+    def sql(self, text):
+        return self.pair.primary.sql(text, database=self.database_name)
+
     # ---- What the checker has to know ----
 
     def cut_was(self, host, since_ns):
@@ -192,7 +195,7 @@ class HostsSection(Section):
 
     def lost_since(self, before_ns, after_ns):
         """After a promotion, before anybody reaches the new primary: which versions there are."""
-        rows = self.pair.primary.sql("SELECT key, version FROM page", database=self.database_name)
+        rows = self.sql("SELECT key, version FROM page")
         lost = 0
         for key, version in rows:
             newest = self.row_word(key)

@@ -9,6 +9,7 @@ import time
 import relay_db
 from campaign import Failure
 from harness import bound
+from servers import signal_send
 
 
 def some_host(s):
@@ -183,7 +184,7 @@ def backend_killed(s):
     """The server starts all of its processes again: unlogged tables are empty."""
     pids = s.pair.primary.backends("torture")
     if pids:
-        os.kill(s.random.choice(pids), signal.SIGKILL)
+        signal_send(s.random.choice(pids), signal.SIGKILL)
     s.rest(0.5)
 
 
@@ -229,6 +230,41 @@ def promoted(s):
     s.promotions += 1
 
 
+def primary_stopped(s):
+    """It takes connections, and answers nobody."""
+    pids = s.pair.primary.pids()
+    for pid in pids:
+        signal_send(pid, signal.SIGSTOP)
+    since = time.monotonic_ns()
+    s.rest(beyond(s))
+    for host in s.hosts:
+        s.cut_was(host, since)
+    for pid in pids:
+        signal_send(pid, signal.SIGCONT)
+
+
+def trimmed_while_away(s):
+    """Retention removes what a host has not read."""
+    host = some_host(s)
+    host.proxy.tell("cut")
+    since = time.monotonic_ns()
+    for _ in range(2):
+        s.rest(1.2)  # the shortest retention is a second
+        s.nemeses["rows_trimmed"] = s.nemeses.get("rows_trimmed", 0) + s.sql("SELECT etagd.trim(1000, 100000)")[0][0]
+    s.cut_was(host, since)
+    host.proxy.tell("pass")
+
+
+def lease_changed(s):
+    """A shorter lease, and the former one again, which is the longest that the checker knows of."""
+    for lease_ms in (s.l_net_ms * 6 // 10, s.l_net_ms):
+        done = subprocess.run([relay_db.RELAY, "--connection", s.pair.primary.conninfo(s.database_name), "setup", "--lease-ms", str(lease_ms)],
+                              capture_output=True, text=True, timeout=bound(60), check=False)
+        if done.returncode != 0:
+            raise Failure(f"setup --lease-ms {lease_ms}: exit status {done.returncode}: {done.stderr}{done.stdout}")
+        s.rest(0.5)
+
+
 def synchronous_away(s):
     """Who commits waits for the standby; relays do not."""
     s.pair.replication.tell("stall", "both")
@@ -236,9 +272,9 @@ def synchronous_away(s):
     s.pair.replication.tell("pass")
 
 
-DECK = (cut, delayed, daemon_stopped, killed_while_away, stalled, relay_killed, promoted, daemon_killed, relay_stopped, unplugged, daemon_stopped_then_killed, put_out,
-        backend_killed, swallowed, host_stopped, host_killed, workers_killed, cold_start, flapping, backends_terminated, primary_killed,
-        primary_restarted, synchronous_away)
+DECK = (relay_killed, relay_stopped, daemon_killed, daemon_stopped, daemon_stopped_then_killed, host_stopped, host_killed, workers_killed,
+        cold_start, put_out, cut, stalled, swallowed, unplugged, delayed, flapping, backends_terminated, backend_killed, primary_killed,
+        primary_restarted, primary_stopped, killed_while_away, trimmed_while_away, lease_changed, promoted, synchronous_away)
 
 
 def deck_of(options, network):

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writers of many hosts. The version of a row is drawn while its lock is held, from a counter that no
- * promotion sets back, so that no number is ever given twice.
+ * Writers of many hosts. The version of a row is drawn while its lock is held, from a counter that
+ * no promotion sets back, so that no number is ever given twice.
  *
  * What was answered OK for "everywhere" is due at once. What is in the log is due when the other
  * hosts must have followed: a while after its COMMIT.
@@ -80,8 +80,11 @@ static bool row_write(struct worker *w, struct write *write, bool event)
                                       .name = write->name};
     if (!rows_change(w->rows, &change, &write->position))
         return false;
+    /* Others commit meanwhile, and are read before it. */
     if (one_in(w, 16))
         sleep_ns(random_below(w, 20 * NS_PER_MS));
+    else if (one_in(w, 200))
+        sleep_ns(random_below(w, 1500 * NS_PER_MS));
     if (!rows_commit(w->rows))
         return false;
     write->committed_ns = now_ns();
@@ -118,6 +121,7 @@ static void due(struct worker *w, const struct write *write, uint64_t at_ns, eta
                                   .begin_ns = at_ns,
                                   .end_ns = at_ns,
                                   .lsn = took_ns};
+
     worker_record(w, &record);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of versions in PostgreSQL, as one process of a host reaches it. Every call has a bound of
- * time. One that fails leaves no connection, and the next one opens another.
+ * The table of versions in PostgreSQL, as one process of a host reaches it. Every call has a bound
+ * of time. One that fails leaves no connection, and the next one opens another.
  */
 #ifndef TORTURE_ROWS_H
 #define TORTURE_ROWS_H

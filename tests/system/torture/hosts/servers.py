@@ -55,17 +55,18 @@ class HostsServer(relay_db.Server):
         self.run("pg_ctl", "-D", self.data, "-w", "-l", os.path.join(self.directory, self.data + ".log"), "-o",
                  f"-k {self.directory} -p {self.port} -c listen_addresses='{self.listen}' {OPTIONS}", "start")
 
+    def pids(self):
+        """All of its processes. It is stopped, so that it starts no other."""
+        postmaster = self.postmaster()
+        os.kill(postmaster, signal.SIGSTOP)
+        return [*children_of(postmaster), postmaster]
+
     def kill(self):
         """The server and all of its processes, at once: nobody commits afterwards."""
-        postmaster = self.postmaster()
-        os.kill(postmaster, signal.SIGSTOP)  # it starts no other
-        pids = children_of(postmaster)
-        for pid in [*pids, postmaster]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") and not is_zombie(pid) for pid in [*pids, postmaster]), 30, "the server's end")
+        pids = self.pids()
+        for pid in pids:
+            signal_send(pid, signal.SIGKILL)
+        wait_until(lambda: all(is_zombie(pid) for pid in pids), 30, "the server's end")
 
     def begin_again(self):
         relay_db.restart_after(self, "its end")
@@ -77,7 +78,16 @@ class HostsServer(relay_db.Server):
         return [pid for pid, application in rows if name is None or application.startswith(name)]
 
 
+def signal_send(pid, number):
+    """To a process that may be gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
 def is_zombie(pid):
+    """Or gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
             return f.read().rsplit(")", 1)[1].split()[0] == "Z"
