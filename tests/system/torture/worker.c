@@ -56,6 +56,8 @@ static int worker_run(struct worker *w, const struct role *role, const char *soc
     while (!run_is_over(w))
         role->step(w);
     w->client = etag_client_close(w->client);
+    if (role->end)
+        role->end(w);
     atomic_store(&w->slot->state, SLOT_IDLE);
     atomic_store(&w->slot->pid, 0);
     return 0;

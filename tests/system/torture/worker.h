@@ -73,6 +73,8 @@ struct role {
     int (*run)(struct worker *);
     /* before the first step; false: an option is missing */
     bool (*begin)(struct worker *);
+    /* after the last one */
+    void (*end)(struct worker *);
     /* its slot may hold a transaction, which outlives the process */
     bool transacts;
 };

@@ -12,10 +12,16 @@ static bool rows_begin(struct worker *w)
     return true;
 }
 
+static void rows_end(struct worker *w)
+{
+    rows_close(w->rows);
+    free(w->rows);
+}
+
 const struct role roles[] = {
-    {.name = "sql", .step = hosts_sql_step, .begin = rows_begin},
-    {.name = "library", .step = hosts_library_step, .begin = rows_begin},
-    {.name = "filler", .step = hosts_filler_step, .begin = rows_begin},
+    {.name = "sql", .step = hosts_sql_step, .begin = rows_begin, .end = rows_end},
+    {.name = "library", .step = hosts_library_step, .begin = rows_begin, .end = rows_end},
+    {.name = "filler", .step = hosts_filler_step, .begin = rows_begin, .end = rows_end},
     {.name = "reader", .step = hosts_reader_step},
     {0},
 };
