@@ -110,13 +110,13 @@ class HostsSection(Section):
         super().__init__(options, "epoll", "process", seed)
         self.network, self.pair = network, pair
         self.l_net_ms = options.l_net_ms or self.random.choice((500, 700, 1000))
-        self.follow_ms = self.l_net_ms + COARSE_MS
+        self.follow_ms = self.l_net_ms * options.follow_percent // 100 + COARSE_MS
         self.pair_synchronous = self.random.randrange(2) == 0
         self.database_name = f"torture{seed}_{time.monotonic_ns()}"
         self.hosts = []
         self.workers = []
         self.fates = []
-        self.promotions = 0
+        self.fresh_again = []  # seconds after a nemesis
 
     # ---- Beginning ----
 
@@ -165,12 +165,15 @@ class HostsSection(Section):
             time.sleep(min(0.02, max(0, end - time.monotonic())))
 
     def all_fresh(self, seconds=30):
+        """Waits for it; returns the seconds that it took."""
+        began = time.monotonic()
         for host in self.hosts:
             try:
                 wait_until(host.is_fresh, seconds, f"host {host.name} is fresh")
             except AssertionError as error:
                 raise Failure(f"{error}\n{host.daemon.last_words() if host.daemon.process.poll() is not None else ''}"
                               f"{self.last_of(host.log)}") from error
+        return time.monotonic() - began
 
     @staticmethod
     def last_of(path):
@@ -230,6 +233,8 @@ class HostsSection(Section):
             status = host.daemon.stop()
             if status != 0:
                 self.failures.append(f"the last exit status of the daemon of {host.name} was {status}")
+        # What is left of it makes the next standby take longer to copy.
+        self.pair.primary.sql(f"DROP DATABASE {self.database_name} WITH (FORCE)", database="postgres")
         self.leaks_of_the_dead()
 
     def close(self, keep):

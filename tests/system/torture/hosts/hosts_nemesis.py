@@ -227,7 +227,6 @@ def promoted(s):
     s.rest(0.3)
     s.pair.follow()
     s.pair.set_synchronous(s.pair_synchronous)
-    s.promotions += 1
 
 
 def primary_stopped(s):
@@ -298,7 +297,7 @@ def torment(s, deck, seconds):
         card = cards.pop()
         began = time.monotonic()
         card(s)
-        s.all_fresh()
+        s.fresh_again.append(s.all_fresh())
         took = round(time.monotonic() - began, 1)
         s.slowest[card.__name__] = max(took, s.slowest.get(card.__name__, 0))
         s.nemeses[card.__name__] = s.nemeses.get(card.__name__, 0) + 1

@@ -39,6 +39,8 @@ def options_parse():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="nemeses to use, with commas between")
     parser.add_argument("--l-net-ms", type=int, default=0, help="lease of the database (default: by the seed)")
+    parser.add_argument("--follow-percent", type=int, default=100,
+                        help="of L_net: within which hosts have to follow; less is a self test, which has to find violations")
     parser.add_argument("--no-namespaces", dest="namespaces", action="store_false", help="all on 127.0.0.1, with the proxies alone")
     parser.add_argument("--directory", help="where sections make their directories (default: the temporary one)")
     parser.add_argument("--until-violation", action="store_true", help="end at the first violation; none is a failure")
@@ -51,7 +53,7 @@ class Result:
 
     def __init__(self):
         self.counters, self.nemeses, self.slowest, self.reasons, self.latencies = {}, {}, {}, {}, {}
-        self.failures, self.violations = [], []
+        self.failures, self.violations, self.fresh_again = [], [], []
         self.sections = self.synchronous = self.cuts = 0
 
     @staticmethod
@@ -67,6 +69,7 @@ class Result:
         self.sum(self.reasons, section.everything_reasons())
         for name, value in section.slowest.items():
             self.slowest[name] = max(value, self.slowest.get(name, 0))
+        self.fresh_again += section.fresh_again
         for proof, took in section.latencies().items():
             self.latencies.setdefault(PROOFS[proof], []).extend(took)
 
@@ -154,6 +157,9 @@ def table_print(result, skipped, network):
         print(f"{name:<{width}}  {value:>12}")
     for proof, figures in sorted(result.figures().items()):
         print(f"{'OK: ' + proof:<{width}}  {figures['count']:>12}  median {figures['median_ms']} ms, p99 {figures['p99_ms']} ms")
+    if result.fresh_again:
+        took = sorted(result.fresh_again)
+        print(f"{'all hosts fresh after a nemesis':<{width}}  {len(took):>12}  median {took[len(took) // 2]:.1f} s, longest {took[-1]:.1f} s")
     for name, why in skipped.items():
         print(f"nemesis {name}: skipped, {why}")
     if not network.is_apart():
