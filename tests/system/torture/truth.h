@@ -95,6 +95,8 @@ struct truth_counters {
     X(writes_sql, "writes by SQL alone")                                                           \
     X(writes_position, "writes with the event in the transaction, then by the library")            \
     X(writes_plain, "writes with the event by the library alone")                                  \
+    X(writes_guarded, "writes under a guard")                                                      \
+    X(unguarded, "guards that could not begin: written without")                                   \
     X(writes_failed, "writes that the database did not commit, or whose COMMIT was not answered")  \
     X(log_ok, "OK: in the log")                                                                    \
     X(everywhere_acknowledged, "OK: everywhere, by acknowledgements")                              \

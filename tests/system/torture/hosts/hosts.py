@@ -43,7 +43,8 @@ class Host:
         os.mkdir(self.run)
         os.mkdir(os.path.join(self.directory, "state"), 0o700)
         self.prefix = section.network.prefix(name)
-        self.daemon = HostDaemon(self.directory, section.options, "epoll", "process")
+        self.daemon = HostDaemon(self.directory, section.options, section.random.choice(("epoll", "auto")),
+                                 section.random.choice(("process", "process", "power")))
         self.daemon.wrapper = self.prefix
         self.daemon.args = ["--relay", "required"]
         self.proxy = section.network.proxy(name, section.pair.primary.port)

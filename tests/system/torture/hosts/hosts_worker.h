@@ -11,7 +11,7 @@
 
 /* Writes with the event in the transaction, and etagd.wait(). */
 void hosts_sql_step(struct worker *w);
-/* Writes and calls etag_invalidate(), with the event's position or without. */
+/* Writes and calls etag_invalidate(), with the event's position or without, or under a guard. */
 void hosts_library_step(struct worker *w);
 /* Fills what its daemon does not answer. */
 void hosts_filler_step(struct worker *w);

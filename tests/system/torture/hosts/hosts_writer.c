@@ -21,6 +21,8 @@ struct write {
     /* the same for SQL */
     char event[128], name[2 * NAME_BYTES];
     uint64_t position, committed_ns;
+    /* NULL: none */
+    etag_guard *guard;
 };
 
 /* ---- What is changed, and how it is named ---- */
@@ -85,6 +87,8 @@ static bool row_write(struct worker *w, struct write *write, bool event)
         sleep_ns(random_below(w, 20 * NS_PER_MS));
     else if (one_in(w, 200))
         sleep_ns(random_below(w, 1500 * NS_PER_MS));
+    if (write->guard && etag_guard_confirm(write->guard) != ETAG_OK)
+        return false;
     if (!rows_commit(w->rows))
         return false;
     write->committed_ns = now_ns();
@@ -103,8 +107,9 @@ static bool written(struct worker *w, struct write *write, bool event)
 {
     if (row_write(w, write, event))
         return true;
-    /* A transaction that was begun ends with its connection. */
+    /* A transaction that was begun ends with its connection, and it may have been committed. */
     rows_close(w->rows);
+    write->guard = etag_guard_forget(write->guard);
     HOSTS_COUNT(w, writes_failed);
     sleep_ns(20 * NS_PER_MS);
     return false;
@@ -181,33 +186,49 @@ static bool answer_take(struct worker *w, const struct write *write, etag_status
     return true;
 }
 
+static etag_guard *take_guard(struct write *write)
+{
+    etag_guard *guard = write->guard;
+
+    write->guard = NULL;
+    return guard;
+}
+
 /* Until it is answered OK. */
 static void announce(struct worker *w, struct write *write)
 {
     etag_receipt receipt;
 
     write->targets.position = write->position;
-    write->targets.reach = write->everywhere ? ETAG_REACH_EVERYWHERE : ETAG_REACH_LOG;
     while (!run_is_over(w)) {
         const uint64_t asked_ns = now_ns();
         ETAG_INIT(&receipt);
-        const etag_status status = etag_invalidate(w->client, &write->targets, &receipt);
+        const etag_status status = write->guard
+                                       ? etag_guard_commit(take_guard(write), &receipt)
+                                       : etag_invalidate(w->client, &write->targets, &receipt);
         if (answer_take(w, write, status, &receipt, asked_ns))
             return;
         sleep_ns(5 * NS_PER_MS);
     }
+    write->guard = etag_guard_forget(write->guard);
 }
 
+/* With the event in the transaction, or not; or under a guard. */
 void hosts_library_step(struct worker *w)
 {
     struct write write;
-    const bool event = one_in(w, 2);
+    const uint64_t way = random_below(w, 3);
 
     write_pick(w, &write);
-    if (written(w, &write, event)) {
-        if (event) {
+    write.targets.reach = write.everywhere ? ETAG_REACH_EVERYWHERE : ETAG_REACH_LOG;
+    if (way == 2 && etag_guard_begin(w->client, &write.targets, &write.guard) != ETAG_OK)
+        HOSTS_COUNT(w, unguarded);
+    if (written(w, &write, way == 0)) {
+        if (way == 0) {
             HOSTS_COUNT(w, writes_position);
             due(w, &write, write.committed_ns + w->follow_ns, ETAG_PROOF_LOGGED, 0);
+        } else if (write.guard) {
+            HOSTS_COUNT(w, writes_guarded);
         } else {
             HOSTS_COUNT(w, writes_plain);
         }

@@ -25,7 +25,7 @@ from servers import Pair  # noqa: E402
 
 SECTION_SECONDS = 75
 # What a run must have met at least, or it has shown nothing: of the whole, and beside it for each host.
-SEEN = {"writes_sql": 20, "writes_position": 10, "writes_plain": 10, "log_ok": 20, "everywhere_acknowledged": 10, "everywhere_time": 1,
+SEEN = {"writes_sql": 20, "writes_position": 10, "writes_plain": 10, "writes_guarded": 10, "log_ok": 20, "everywhere_acknowledged": 10, "everywhere_time": 1,
         "rows_read": 200, "fills_sent": 200, "not_modified": 1000, "unknown_stale": 20, "unknown_no_lease": 100, "history_answered": 50}
 SEEN_BY_HOST = 300
 NEMESES_MIN, KINDS_MIN = 4, 3
