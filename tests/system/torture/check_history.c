@@ -56,6 +56,9 @@ struct checker {
     /* sorted by time, versions made a running maximum */
     struct dues kept[TRUTH_KEYS];
     struct dues rolled_back[TRUTH_KEYS];
+    /* what was in the log with its COMMIT, and how long after it an older answer began at most */
+    struct dues logged[TRUTH_KEYS];
+    uint64_t oldest_ns;
     struct losses losses[TRUTH_KEYS];
     struct cuts cuts[TRUTH_HOSTS];
     uint64_t host_checks[TRUTH_HOSTS];
@@ -146,6 +149,8 @@ static void record_take(struct checker *c, const struct record *r)
         break;
     case RECORD_COMMIT:
         c->commits++;
+        if (r->outcome == OUTCOME_LOGGED && !loss_of(c, r))
+            due_add(&c->logged[r->key], due);
         c->guarded += r->guarded;
         if (r->guarded && r->outcome == OUTCOME_COMMITTED)
             due_add(&c->kept[r->key], due);
@@ -165,15 +170,20 @@ static void record_take(struct checker *c, const struct record *r)
     }
 }
 
+static void dues_sort(struct dues *dues)
+{
+    if (dues->count > 0)
+        qsort(dues->items, dues->count, sizeof(dues->items[0]), by_time);
+    for (size_t i = 1; i < dues->count; i++)
+        if (dues->items[i].version < dues->items[i - 1].version)
+            dues->items[i].version = dues->items[i - 1].version;
+}
+
 static void dues_settle(struct checker *c)
 {
     for (size_t key = 0; key < TRUTH_KEYS; key++) {
-        struct dues *kept = &c->kept[key];
-        if (kept->count > 0)
-            qsort(kept->items, kept->count, sizeof(kept->items[0]), by_time);
-        for (size_t i = 1; i < kept->count; i++)
-            if (kept->items[i].version < kept->items[i - 1].version)
-                kept->items[i].version = kept->items[i - 1].version;
+        dues_sort(&c->kept[key]);
+        dues_sort(&c->logged[key]);
     }
 }
 
@@ -191,6 +201,24 @@ static uint64_t version_due(const struct dues *kept, uint64_t at_ns)
             high = middle;
     }
     return low > 0 ? kept->items[low - 1].version : 0;
+}
+
+/* How long before the answer began there was a newer version. */
+static void age_measure(struct checker *c, const struct record *r)
+{
+    const struct dues *logged = &c->logged[r->key];
+    size_t low = 0, high = logged->count;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (logged->items[middle].version <= r->version)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < logged->count && logged->items[low].from_ns < r->begin_ns &&
+        r->begin_ns - logged->items[low].from_ns > c->oldest_ns)
+        c->oldest_ns = r->begin_ns - logged->items[low].from_ns;
 }
 
 static void violation(struct checker *c, const struct record *r, const char *what, uint64_t due)
@@ -215,6 +243,7 @@ static void record_judge(struct checker *c, const struct record *r)
             due = item->version;
     }
     c->judged++;
+    age_measure(c, r);
     const struct loss *loss = loss_of(c, r);
     if (r->version < due)
         violation(c, r, "when this was due:", due);
@@ -306,6 +335,7 @@ int main(int argc, char **argv)
            c.histories, c.records, c.wrong, c.commits, c.guarded, c.answered, c.judged);
     for (size_t i = 0; i < TRUTH_HOSTS; i++)
         printf("\"host_checks_%zu\": %" PRIu64 ", ", i, c.host_checks[i]);
+    printf("\"oldest_answer_ms\": %.1f, ", (double)c.oldest_ns / 1e6);
     printf("\"history_violations\": %" PRIu64 "}\n", c.violations);
     globfree(&paths);
     return c.violations > 0 || c.wrong > 0 ? 1 : 0;

@@ -178,6 +178,7 @@ static void judge(struct worker *w, const struct asked *asked, const etag_answer
     case OUTCOME_NONE:
     case OUTCOME_BEGUN:
     case OUTCOME_LATE:
+    case OUTCOME_LOGGED:
         COUNT(w, unjudged);
         break;
     case OUTCOME_ROLLED_BACK:

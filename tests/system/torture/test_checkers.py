@@ -14,7 +14,7 @@ from harness import FACTOR  # noqa: E402
 
 HISTORY_MAGIC = 0x79726F7473696874
 COMMIT, ANSWERED, CHECKED, LOST, CUT = 1, 2, 3, 4, 5
-COMMITTED, ROLLED_BACK = 2, 3
+COMMITTED, ROLLED_BACK, LOGGED = 2, 3, 5
 KEY = 7
 
 
@@ -40,6 +40,10 @@ def cut(slot, begin, end):
 
 class Offline(unittest.TestCase):
     def violations(self, *histories):
+        said = self.said(*histories)
+        return said["history_violations"] + said["records_wrong"]
+
+    def said(self, *histories):
         with tempfile.TemporaryDirectory() as directory:
             for number, records in enumerate(histories):
                 with open(os.path.join(directory, f"history-{number}"), "wb") as f:
@@ -50,7 +54,7 @@ class Offline(unittest.TestCase):
                                   check=False)
             said = json.loads(done.stdout)
             self.assertEqual(done.returncode, 1 if said["history_violations"] or said["records_wrong"] else 0)
-            return said["history_violations"] + said["records_wrong"]
+            return said
 
     def test_an_older_version_after_the_answer(self):
         writer = [commit(1, 10, 11), answered(1, 20), commit(2, 30, 31), answered(2, 40)]
@@ -104,6 +108,13 @@ class Offline(unittest.TestCase):
         for slot, begin, violations in ((9, 150, 1), (15, 200, 1), (1, 150, 0), (16, 150, 0), (9, 99, 0), (9, 201, 0)):
             with self.subTest(slot=slot, begin=begin):
                 self.assertEqual(self.violations(fate, [checked(1, begin, begin + 1, slot=slot)]), violations)
+
+    def test_how_old_an_answer_was(self):
+        ms = 1000000
+        writer = [commit(2, 30 * ms, 30 * ms, outcome=LOGGED), commit(3, 40 * ms, 40 * ms, outcome=LOGGED), commit(4, 50 * ms, 50 * ms)]
+        for check, age in ((checked(1, 75 * ms, 76 * ms), 45), (checked(2, 75 * ms, 76 * ms), 35), (checked(3, 75 * ms, 76 * ms), 0), (checked(1, 20 * ms, 90 * ms), 0)):
+            with self.subTest(check=check):
+                self.assertEqual(self.said(writer, [check])["oldest_answer_ms"], age)
 
     def test_a_record_that_makes_no_sense(self):
         self.assertEqual(self.violations([checked(1, 50, 40)]), 1)

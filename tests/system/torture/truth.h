@@ -120,6 +120,8 @@ enum outcome {
     OUTCOME_ROLLED_BACK,
     /* committed beyond its bound, since this machine was slow: nothing is promised of it */
     OUTCOME_LATE,
+    /* many hosts: with its event in the outbox */
+    OUTCOME_LOGGED,
 };
 
 struct row {

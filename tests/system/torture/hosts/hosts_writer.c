@@ -94,6 +94,7 @@ static bool row_write(struct worker *w, struct write *write, bool event)
     write->committed_ns = now_ns();
     raise_to(&row->visible, write->version);
     const struct record record = {.kind = RECORD_COMMIT,
+                                  .outcome = event ? OUTCOME_LOGGED : OUTCOME_COMMITTED,
                                   .slot = (uint8_t)w->number,
                                   .key = write->key,
                                   .version = write->version,

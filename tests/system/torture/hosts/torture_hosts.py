@@ -53,7 +53,7 @@ class Result:
 
     def __init__(self):
         self.counters, self.nemeses, self.slowest, self.reasons, self.latencies = {}, {}, {}, {}, {}
-        self.failures, self.violations, self.fresh_again = [], [], []
+        self.failures, self.violations, self.fresh_again, self.oldest = [], [], [], []
         self.sections = self.synchronous = self.cuts = 0
 
     @staticmethod
@@ -64,7 +64,8 @@ class Result:
     def add(self, section, counted):
         self.sections += 1
         self.synchronous += section.pair_synchronous
-        self.sum(self.counters, {name: value for name, value in counted.items() if not name.startswith("longest")})
+        self.sum(self.counters, {name: value for name, value in counted.items() if not name.startswith(("longest", "oldest"))})
+        self.oldest.append(counted["oldest_answer_ms"] / section.l_net_ms)
         self.sum(self.nemeses, section.nemeses)
         self.sum(self.reasons, section.everything_reasons())
         for name, value in section.slowest.items():
@@ -157,6 +158,7 @@ def table_print(result, skipped, network):
         print(f"{name:<{width}}  {value:>12}")
     for proof, figures in sorted(result.figures().items()):
         print(f"{'OK: ' + proof:<{width}}  {figures['count']:>12}  median {figures['median_ms']} ms, p99 {figures['p99_ms']} ms")
+    print(f"{'oldest answer, after a COMMIT with its event':<{width}}  {'':>12}  {100 * max(result.oldest, default=0):.0f} % of L_net")
     if result.fresh_again:
         took = sorted(result.fresh_again)
         print(f"{'all hosts fresh after a nemesis':<{width}}  {len(took):>12}  median {took[len(took) // 2]:.1f} s, longest {took[-1]:.1f} s")
@@ -188,7 +190,7 @@ def main():
         print("failure: " + failure)
     print(json.dumps({"seconds": round(time.monotonic() - began, 1), "seed": options.seed, "sections": result.sections, "namespaces": apart,
                       "violations": result.violation_count(), "failures": len(result.failures), "nemeses": result.nemeses,
-                      "slowest": result.slowest, "counters": result.counters, "everything": result.reasons, "latencies": result.figures()}))
+                      "slowest": result.slowest, "counters": result.counters, "everything": result.reasons, "latencies": result.figures(), "oldest_of_l_net": round(max(result.oldest, default=0), 3)}))
     sys.exit(1 if result.violation_count() or result.failures else 0)
 
 
