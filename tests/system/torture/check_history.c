@@ -131,7 +131,7 @@ static void answered_take(struct checker *c, const struct record *r)
     c->answered++;
     if (!loss)
         due_add(&c->kept[r->key], due);
-    else if (due.from_ns < loss->from_ns)
+    else
         due_add(&c->rolled_back[r->key], (struct due){due.from_ns, loss->from_ns, due.version});
 }
 
