@@ -165,15 +165,18 @@ class HostsSection(Section):
         while time.monotonic() < end:
             time.sleep(min(0.02, max(0, end - time.monotonic())))
 
-    def all_fresh(self, seconds=30):
+    def fresh(self, host, seconds=30):
+        try:
+            wait_until(host.is_fresh, seconds, f"host {host.name} is fresh")
+        except AssertionError as error:
+            raise Failure(f"{error}\n{host.daemon.last_words() if host.daemon.process.poll() is not None else ''}"
+                          f"{self.last_of(host.log)}") from error
+
+    def all_fresh(self):
         """Waits for it; returns the seconds that it took."""
         began = time.monotonic()
         for host in self.hosts:
-            try:
-                wait_until(host.is_fresh, seconds, f"host {host.name} is fresh")
-            except AssertionError as error:
-                raise Failure(f"{error}\n{host.daemon.last_words() if host.daemon.process.poll() is not None else ''}"
-                              f"{self.last_of(host.log)}") from error
+            self.fresh(host)
         return time.monotonic() - began
 
     @staticmethod

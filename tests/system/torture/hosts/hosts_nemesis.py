@@ -107,15 +107,20 @@ def cold_start(s):
     host.daemon_start()
 
 
+def leave(host, other):
+    """Its relay is away."""
+    done = subprocess.run([*other.prefix, relay_db.RELAY, "--connection", other.connection(), "leave", host.name], capture_output=True, text=True,
+                          timeout=bound(60), check=False)
+    if done.returncode != 0:
+        raise Failure(f"leave {host.name}: exit status {done.returncode}: {done.stderr}{done.stdout}")
+
+
 def put_out(s):
     """A host that is away is put out by hand, and comes back."""
     host, other = s.random.sample(s.hosts, 2)
     host.relay_kill()
     since = time.monotonic_ns()
-    done = subprocess.run([*other.prefix, relay_db.RELAY, "--connection", other.connection(), "leave", host.name], capture_output=True, text=True,
-                          timeout=bound(60), check=False)
-    if done.returncode != 0:
-        raise Failure(f"leave {host.name}: exit status {done.returncode}: {done.stderr}{done.stdout}")
+    leave(host, other)
     s.resting(beyond(s) / 2)
     s.cut_was(host, since)
     host.relay_start()
@@ -211,10 +216,8 @@ def killed_while_away(s):
     host.proxy.tell("pass")
 
 
-def promoted(s):
+def promote(s):
     """A standby takes over, which may lag: what it lacks is lost. The former primary is dead, and a new standby is made."""
-    s.pair.replication.tell("stall", "both")
-    s.rest(0.05 + s.random.random() * 0.2)
     before = time.monotonic_ns()
     s.pair.primary.kill()
     after = time.monotonic_ns()
@@ -227,6 +230,28 @@ def promoted(s):
     s.rest(0.3)
     s.pair.follow()
     s.pair.set_synchronous(s.pair_synchronous)
+
+
+def promoted(s):
+    s.pair.replication.tell("stall", "both")
+    s.rest(0.05 + s.random.random() * 0.2)
+    promote(s)
+
+
+def promoted_without_a_host(s):
+    """The new primary knows nothing of a host that has a lease by the former one, and hears nothing from it."""
+    host, other = s.random.sample(s.hosts, 2)
+    host.relay_kill()
+    leave(host, other)
+    s.pair.replication.tell("stall", "both")
+    host.relay_start()
+    s.fresh(host)
+    s.rest(s.random.random() * 0.2)
+    host.proxy.tell("cut")
+    since = time.monotonic_ns()
+    promote(s)
+    s.cut_was(host, since)
+    host.proxy.tell("pass")
 
 
 def primary_stopped(s):
@@ -273,7 +298,8 @@ def synchronous_away(s):
 
 DECK = (relay_killed, relay_stopped, daemon_killed, daemon_stopped, daemon_stopped_then_killed, host_stopped, host_killed, workers_killed,
         cold_start, put_out, cut, stalled, swallowed, unplugged, delayed, flapping, backends_terminated, backend_killed, primary_killed,
-        primary_restarted, primary_stopped, killed_while_away, trimmed_while_away, lease_changed, promoted, synchronous_away)
+        primary_restarted, primary_stopped, killed_while_away, trimmed_while_away, lease_changed, promoted, promoted_without_a_host,
+        synchronous_away)
 
 
 def deck_of(options, network):
