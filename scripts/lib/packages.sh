@@ -21,7 +21,9 @@ PACKAGES_PYTHON=(
 PACKAGES_DEMO=(curl)
 # For the nginx module, which is left out without them: its tests want nginx itself too.
 PACKAGES_NGINX=(nginx nginx-dev)
-PACKAGES_TEST=(bash-completion curl e2fsprogs g++ git man-db mandoc mount prometheus python3-prometheus-client spin util-linux "${PACKAGES_NGINX[@]}" libnginx-mod-http-brotli-filter)
+# For the torture campaign on many hosts.
+PACKAGES_HOSTS=(iproute2 postgresql python3-psycopg2 util-linux)
+PACKAGES_TEST=(bash-completion curl e2fsprogs g++ git iproute2 man-db mandoc mount prometheus python3-prometheus-client spin util-linux "${PACKAGES_NGINX[@]}" libnginx-mod-http-brotli-filter)
 PACKAGES_TEST_FULL=(clang "libclang-rt-14-dev|libclang-rt-19-dev" valgrind)
 PACKAGES_LINT=(clang-format clang-tidy shellcheck git nginx-dev)
 PACKAGES_COVERAGE=(gcovr)

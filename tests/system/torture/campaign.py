@@ -157,6 +157,9 @@ class Section:
                 self.failures.append(f"a {worker.role} ended by itself with status {status}")
             self.stop_mark(worker, False)
             self.worker_start(worker)
+        self.others_look()
+
+    def others_look(self):
         if self.database.poll() is not None:
             raise Failure(f"the database process ended with status {self.database.returncode}")
 
@@ -333,12 +336,15 @@ class Section:
             if any(self.directory in line for line in f):
                 self.failures.append("a socket is left")
 
-    def close(self, keep):
-        """After end(), or instead of it."""
+    def workers_end(self):
         for worker in self.workers:
             if worker.process and worker.process.poll() is None:
                 worker.process.kill()
                 worker.process.wait()
+
+    def close(self, keep):
+        """After end(), or instead of it."""
+        self.workers_end()
         if self.database:
             if self.database.poll() is None:
                 self.database.kill()

@@ -73,23 +73,12 @@ static void fill_send(struct worker *w, etag_token token, const etag_entry *entr
     }
 }
 
-void filler_step(struct worker *w)
+void page_fill(struct worker *w, uint32_t key, etag_token token, uint64_t version)
 {
-    const uint32_t key = key_pick(w);
-    const etag_token token = etag_token_now(w->client);
-    const uint64_t version = atomic_load(&w->truth->rows[key].visible);
     etag_str surrogates[2];
     etag_entry entry;
     char tag[NAME_BYTES];
 
-    if (one_in(w, 6))
-        sleep_ns(random_below(w, 8 * NS_PER_MS));
-    else if (one_in(w, 400))
-        sleep_ns(random_below(w, 800 * NS_PER_MS));
-    if (one_in(w, 64)) {
-        page_dot(w, key);
-        COUNT(w, dotted_fills);
-    }
     (void)snprintf(tag, sizeof(tag), "\"%" PRIu32 "-%" PRIu64 "\"", w->page, version);
     etag_entry_init(&entry);
     entry.last_modified = second_of(key, version);
@@ -102,6 +91,23 @@ void filler_step(struct worker *w)
     entry.surrogate_count = 2;
     entry.max_age_s = one_in(w, 8) ? 1 + random_below(w, 60) : 0;
     fill_send(w, token, &entry);
+}
+
+void filler_step(struct worker *w)
+{
+    const uint32_t key = key_pick(w);
+    const etag_token token = etag_token_now(w->client);
+    const uint64_t version = atomic_load(&w->truth->rows[key].visible);
+
+    if (one_in(w, 6))
+        sleep_ns(random_below(w, 8 * NS_PER_MS));
+    else if (one_in(w, 400))
+        sleep_ns(random_below(w, 800 * NS_PER_MS));
+    if (one_in(w, 64)) {
+        page_dot(w, key);
+        COUNT(w, dotted_fills);
+    }
+    page_fill(w, key, token, version);
     (void)etag_client_dispatch(w->client);
     if (one_in(w, 4))
         sleep_ns(random_below(w, 500 * 1000));
@@ -172,6 +178,7 @@ static void judge(struct worker *w, const struct asked *asked, const etag_answer
     case OUTCOME_NONE:
     case OUTCOME_BEGUN:
     case OUTCOME_LATE:
+    case OUTCOME_LOGGED:
         COUNT(w, unjudged);
         break;
     case OUTCOME_ROLLED_BACK:

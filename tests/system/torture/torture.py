@@ -99,7 +99,7 @@ class Result:
     def add(self, section, counted):
         self.sections += 1
         for name, value in counted.items():
-            if name.startswith("longest"):
+            if name.startswith(("longest", "oldest")):
                 self.counters[name] = max(self.counters.get(name, 0), value)
             else:
                 self.counters[name] = self.counters.get(name, 0) + value

@@ -26,6 +26,8 @@
 #define TRUTH_GROUP_KEYS 16     /* that share a surrogate key and a prefix */
 #define TRUTH_SECOND_VERSIONS 8 /* of a row with weak dates, that share a second */
 #define TRUTH_SLOTS 32          /* processes, each with at most one transaction */
+#define TRUTH_HOST_SLOTS 8      /* of many hosts: of each */
+#define TRUTH_HOSTS (TRUTH_SLOTS / TRUTH_HOST_SLOTS)
 #define TXN_KEYS_MAX 4
 #define OUTCOMES_KEPT 64
 
@@ -88,6 +90,29 @@ struct truth_counters {
 #undef TRUTH_COUNTER_FIELD
 };
 
+/* ... and of many hosts. */
+#define HOSTS_COUNTERS(X)                                                                          \
+    X(writes_sql, "writes by SQL alone")                                                           \
+    X(writes_position, "writes with the event in the transaction, then by the library")            \
+    X(writes_plain, "writes with the event by the library alone")                                  \
+    X(writes_guarded, "writes under a guard")                                                      \
+    X(unguarded, "guards that could not begin: written without")                                   \
+    X(writes_failed, "writes that the database did not commit, or whose COMMIT was not answered")  \
+    X(log_ok, "OK: in the log")                                                                    \
+    X(everywhere_acknowledged, "OK: everywhere, by acknowledgements")                              \
+    X(everywhere_time, "OK: everywhere, by time")                                                  \
+    X(everywhere_failed, "etagd.wait() that was not answered")                                     \
+    X(answers_pending, "mutations answered PENDING, and repeated")                                 \
+    X(answers_failed, "mutations that failed, and were repeated")                                  \
+    X(rows_read, "rows read by front ends")                                                        \
+    X(rows_failed, "rows that front ends could not read")
+
+struct hosts_counters {
+#define HOSTS_COUNTER_FIELD(name, text) _Atomic uint64_t name;
+    HOSTS_COUNTERS(HOSTS_COUNTER_FIELD)
+#undef HOSTS_COUNTER_FIELD
+};
+
 enum outcome {
     OUTCOME_NONE,
     OUTCOME_BEGUN,
@@ -95,6 +120,8 @@ enum outcome {
     OUTCOME_ROLLED_BACK,
     /* committed beyond its bound, since this machine was slow: nothing is promised of it */
     OUTCOME_LATE,
+    /* many hosts: with its event in the outbox */
+    OUTCOME_LOGGED,
 };
 
 struct row {
@@ -141,6 +168,7 @@ struct truth {
      * written in C. */
     _Alignas(64) _Atomic uint64_t stops[TRUTH_SLOTS];
     struct truth_counters counters;
+    struct hosts_counters hosts_counters;
     struct slot slots[TRUTH_SLOTS];
     struct row rows[TRUTH_KEYS];
 };
@@ -150,10 +178,16 @@ struct truth {
 enum record_kind {
     /* begin..end; guarded or not; outcome */
     RECORD_COMMIT = 1,
-    /* at begin: OK had been returned */
+    /* at begin: OK had been returned. Of many hosts: from then on all have it; outcome: what proved
+     * that (etag_proof), lsn: nanoseconds that the call took */
     RECORD_ANSWERED,
     /* begin..end: a verdict from an entry, of this version */
     RECORD_CHECK,
+    /* The database has 'version' of the key and lost all from there to 'lsn': its primary went at
+     * 'begin' or later, and nobody may answer one of those from 'end' on. */
+    RECORD_LOST,
+    /* begin..end: the slot's host is cut off, and may not answer from an entry */
+    RECORD_CUT,
 };
 
 struct record {

@@ -16,6 +16,8 @@ struct names {
         family[NAME_BYTES], prefix[NAME_BYTES];
 };
 
+struct rows;
+
 struct worker {
     struct truth *truth;
     struct slot *slot;
@@ -36,6 +38,11 @@ struct worker {
     uint64_t bound_ns;
     /* a check that answers from an entry takes less than any lease */
     uint64_t late_ns;
+    /* many hosts: the database of this host's applications, and within which time other hosts
+     * follow a COMMIT */
+    const char *database;
+    struct rows *rows;
+    uint64_t follow_ns;
     /* of the key picked */
     struct names names;
     etag_key key;
@@ -60,10 +67,29 @@ void worker_record(struct worker *w, const struct record *record);
 /* Ends this process as a crash would. */
 _Noreturn void worker_vanish(void);
 
+struct role {
+    const char *name;
+    /* ... again and again, with a client; or all of it, without one */
+    void (*step)(struct worker *);
+    int (*run)(struct worker *);
+    /* before the first step; false: an option is missing */
+    bool (*begin)(struct worker *);
+    /* after the last one */
+    void (*end)(struct worker *);
+    /* its slot may hold a transaction, which outlives the process */
+    bool transacts;
+};
+
+/* Of this program; the last one has no name. */
+extern const struct role roles[];
+
 /* One step of each role. */
 void writer_step(struct worker *w);
 void filler_step(struct worker *w);
 void reader_step(struct worker *w);
+
+/* Fills with what was rendered of this version for the key picked; its number. */
+void page_fill(struct worker *w, uint32_t key, etag_token token, uint64_t version);
 
 /* Transactions, transaction.c. */
 bool txn_begin(struct worker *w, uint32_t first_key, uint32_t key_count);
