@@ -350,6 +350,7 @@ size_t clocks_of_families(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t cl
         return 1;
     }
     for (size_t i = 0; i < families->count; i++)
-        out[i] = clock_of_family(hash_key, clock_count, families->names[i]);
+        out[i] = clock_of(hash_key, clock_count, TARGET_FAMILY, families->names[i],
+                          (etag_str){NULL, 0});
     return families->count;
 }

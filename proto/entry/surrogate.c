@@ -139,23 +139,27 @@ bool surrogate_reaches(etag_str mutated, etag_str depended)
 
 /* ---- Families ---- */
 
-etag_str surrogate_family(etag_str name)
+/* The name's first colon; NULL: it has none. */
+static const char *colon_of(etag_str name)
 {
-    const char *const colon = name.len > 0 ? memchr(name.data, ':', name.len) : NULL;
+    return name.len > 0 ? memchr(name.data, ':', name.len) : NULL;
+}
 
+static etag_str family_before(etag_str name, const char *colon)
+{
     if (colon)
         name.len = (size_t)(colon - name.data);
     return trim_commas(name);
 }
 
+etag_str surrogate_family(etag_str name)
+{
+    return family_before(name, colon_of(name));
+}
+
 etag_str surrogate_family_name(etag_str name, char made[SURROGATE_MADE_BYTES])
 {
     return surrogate_name(surrogate_family(name), made);
-}
-
-static bool has_colon(etag_str name)
-{
-    return name.len > 0 && memchr(name.data, ':', name.len);
 }
 
 /* What was hashed may have had any family, and a group has names of many. */
@@ -184,9 +188,10 @@ void surrogate_families_of(struct surrogate_families *out, const etag_str *names
         if (names[i].len == 0)
             continue;
         out->all = hides_family(names[i]);
-        if (out->all || !has_colon(names[i]))
+        const char *const colon = colon_of(names[i]);
+        if (out->all || !colon)
             continue;
-        const etag_str family = surrogate_family(names[i]);
+        const etag_str family = family_before(names[i], colon);
         if (has_family(out, family))
             continue;
         out->all = out->count == FAMILIES_PER_ENTRY_MAX;

@@ -249,10 +249,12 @@ class Workers(Case):
     def test_commands(self):
         etag = self.known(self.LIST)
         self.assertIn("etagd answers", self.web.manage("etagd_status").stdout)
-        self.web.manage("etagd_purge", "--model", "uploads.Upload")
-        reply = self.web.ask(self.LIST, etag)
-        self.assertEqual((reply.status, reply.hit), (304, False))
-        self.assertIn("reason=stale", reply.said)
+        for named in (("--model", "uploads.Upload"), ("--family", "uploads.upload")):
+            self.web.manage("etagd_purge", *named)
+            reply = self.web.ask(self.LIST, etag)
+            self.assertEqual((reply.status, reply.hit), (304, False))
+            self.assertIn("reason=stale", reply.said)
+            etag = self.known(self.LIST)
 
     def test_explain_takes_the_key_of_the_header(self):
         self.known(self.LIST)

@@ -466,6 +466,14 @@ class Writes(Base):
         self.stale(*self.ALL)
         self.fill()
         with transaction.atomic():
+            writes.invalidate(families=["shop.upload"])
+            self.stale()
+        self.stale(*self.ALL - {"anything"})
+        for families in ("shop.upload", [""]):
+            with self.assertRaises((TypeError, ValueError)):
+                writes.invalidate(families=families)
+        self.fill()
+        with transaction.atomic():
             writes.invalidate(everything=True)
             self.stale()
         self.everything_stale()

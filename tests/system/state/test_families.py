@@ -101,7 +101,7 @@ class Kept(FamilyCase):
     def test_an_event_and_a_guard_survive_a_kill(self):
         for durability in ("process", "power"):
             with self.subTest(durability=durability):
-                d = self.daemon(name=durability, args=["--durability", durability]).start()
+                d = self.daemon(name=durability, args=["--durability", durability], linger_ms=60000).start()
                 self.fill(d)
                 d.ctl("sync")
                 d.ctl("invalidate", "--family", "upload")
