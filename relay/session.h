@@ -20,8 +20,8 @@
 #define ENGINE_REOPEN_MS_MIN 100 /* doubles with each failure ... */
 #define ENGINE_REOPEN_MS_MAX 2000
 #define TRIM_EVERY_MS 60000
-#define TRIM_AGAIN_MS 500        /* where more is left than goes at once */
-#define DISPLACED_MS 30000       /* before we take a name back that another host has taken */
+#define TRIM_AGAIN_MS 500     /* where more is left than goes at once */
+#define DISPLACED_MS 30000    /* before we take a name back that another host has taken */
 #define LOOK_FIRST_NS 2000000 /* at the members, if this host has not acknowledged before */
 #define LOOK_AFTER_NS 150000  /* ... its own acknowledgement: the others were woken with it */
 #define LOOK_EVERY_NS_MIN 100000
