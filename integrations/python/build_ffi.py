@@ -68,6 +68,8 @@ int py_guard_abort(etag_guard *guard);
 void py_guard_forget(etag_guard *guard);
 int py_hash(etag_hasher **hasher, const char *body, size_t len, int weak, struct py_hash *out);
 void py_hasher_close(etag_hasher *hasher);
+void *py_audit(void *hook, const char *events, uint32_t count);
+int py_audit_is_armed(void *made);
 int py_variant(const char *etag, int32_t etag_len, const char *coding, int32_t coding_len, struct py_hash *out);
 """
 

@@ -564,4 +564,99 @@ static int py_variant(const char *etag, int32_t etag_len, const char *coding, in
     return py_hash_out(status, variant, out);
 }
 
+/* ---- Audit events ---- */
+
+#ifdef PYPY_VERSION
+
+static void *py_audit(void *hook, const char *events, uint32_t count)
+{
+    (void)hook, (void)events, (void)count;
+    return NULL;
+}
+
+static int py_audit_is_armed(void *made)
+{
+    (void)made;
+    return 0;
+}
+
+#else
+
+#define PY_AUDIT_ARMS "etagd.audit" /* an event of ours, with the hook's address */
+
+/* CPython has both from 3.9 on; its header shows neither to a module that keeps to an older ABI. */
+extern int PySys_AddAuditHook(int (*)(const char *, PyObject *, void *), void *);
+extern PyInterpreterState *PyInterpreterState_Get(void);
+
+struct py_audit_hook {
+    PyObject *hook;
+    /* NULL: not armed */
+    PyInterpreterState *interpreter;
+    uint32_t count;
+    /* within what follows them */
+    const char *events[];
+};
+
+/* Runs for each event of the process, also of other interpreters, and while this one ends: then
+ * nothing here may run Python. */
+static int py_audit_event(const char *event, PyObject *args, void *data)
+{
+    struct py_audit_hook *h = data;
+    uint32_t at = 0;
+
+    /* The second letter tells most from those of every request, builtins.id and the like. */
+    while (at < h->count && (h->events[at][0] != event[0] || h->events[at][1] != event[1] ||
+                             strcmp(h->events[at], event) != 0))
+        at++;
+    if (at == h->count) {
+        if (!h->interpreter && strcmp(event, PY_AUDIT_ARMS) == 0 && PyTuple_Size(args) == 1) {
+            if (PyLong_AsVoidPtr(PyTuple_GetItem(args, 0)) == h->hook)
+                h->interpreter = PyInterpreterState_Get();
+            PyErr_Clear(); /* it was no number */
+        }
+        return 0;
+    }
+    if (!h->interpreter || !Py_IsInitialized() || PyInterpreterState_Get() != h->interpreter)
+        return 0;
+    PyObject *made = PyObject_CallFunction(h->hook, "sO", event, args);
+    Py_XDECREF(made);
+    return made ? 0 : -1;
+}
+
+/* events: count names, each with its NUL; copied. hook: a callable that lives as long as the
+ * process; it is called once PY_AUDIT_ARMS has come, which says in which interpreter it lives: here
+ * cffi has given the interpreter back. Returns NULL where it cannot be. */
+static void *py_audit(void *hook, const char *events, uint32_t count)
+{
+    size_t len = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        len += strlen(events + len) + 1;
+    struct py_audit_hook *made = malloc(sizeof(*made) + count * sizeof(*made->events) + len);
+    if (!made)
+        return NULL;
+    made->hook = hook;
+    made->interpreter = NULL;
+    made->count = count;
+    char *text = memcpy(made->events + count, events, len);
+    for (uint32_t i = 0; i < count; i++, text += strlen(text) + 1)
+        made->events[i] = text;
+    const PyGILState_STATE state = PyGILState_Ensure();
+    const int status = PySys_AddAuditHook(py_audit_event, made);
+    if (status)
+        PyErr_Clear();
+    PyGILState_Release(state);
+    if (!status)
+        return made;
+    free(made);
+    return NULL;
+}
+
+static int py_audit_is_armed(void *made)
+{
+    return ((struct py_audit_hook *)made)->interpreter != NULL;
+}
+
+#endif
+
 #endif

@@ -18,15 +18,17 @@ import asyncio
 import os
 import threading
 import weakref
+from itertools import chain
 from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
 from ._etag import ffi, lib
 from .errors import Invalid, raise_for
 from .model import (Answer, Key, Range, Request, Resource, Response, Text, Token, Validators, Verdict,
-                    field_parts, latin1, pack, utf8)
+                    field_parts, latin1, pack, pack_ascii, utf8)
 
 IDLE_MAX = 8
 _NO_DATE = -(1 << 63)
+_running_loop = asyncio._get_running_loop
 _clients: "weakref.WeakSet[Client]" = weakref.WeakSet()
 
 
@@ -94,6 +96,16 @@ def _request_parts(request: Request) -> List[Optional[bytes]]:
     parts = [latin1(request.method)]
     parts += request.key._parts() if request.key is not None else [None] * 5
     return parts + field_parts(request.fields)
+
+
+def _packed_request(request: Request) -> Tuple[bytes, bytes, int]:
+    key = request.key
+    if key is None:
+        return pack(_request_parts(request))
+    scope = key.scope if isinstance(key.scope, (str, bytes)) else None
+    packed = pack_ascii([request.method, *key.resource, scope, key.release, key.scheme, *chain.from_iterable(key.vary),
+                         *chain.from_iterable(request.fields)])
+    return pack(_request_parts(request)) if packed is None else packed
 
 
 def _response_struct(response: Response) -> Any:
@@ -241,7 +253,7 @@ class Client:
     def _take(self) -> _Native:
         """A native client of the caller's alone, until it gives it back."""
         try:
-            return (self._of_loop if self._of_loop and self._is_of_loop() else self._idle).pop()
+            return (self._of_loop if self._of_loop and _running_loop() is not None and self._is_of_loop() else self._idle).pop()
         except IndexError:
             if self._closed:
                 raise Invalid("the client is closed") from None
@@ -250,14 +262,13 @@ class Client:
     def _give(self, native: _Native) -> None:
         if self._closed:
             return
-        if not self._of_loop and self._is_of_loop():
+        if _running_loop() is not None and not self._of_loop and self._is_of_loop():
             self._of_loop.append(native)
         elif len(self._idle) < IDLE_MAX:
             self._idle.append(native)
 
     def _is_of_loop(self) -> bool:
-        if asyncio._get_running_loop() is None:
-            return False
+        """Of a thread in which a loop runs."""
         if self._loop_thread is None:
             self._loop_thread = threading.get_ident()
         return self._loop_thread == threading.get_ident()
@@ -299,7 +310,7 @@ class Client:
         key = request.key
         if key is None:
             raise Invalid("a check needs a key")
-        packed = pack(_request_parts(request))
+        packed = _packed_request(request)
         native = self._take()
         try:
             length = lib.py_check(native.client, key._scope_kind, len(key.vary), len(request.fields),

@@ -9,6 +9,8 @@ import enum
 import struct
 from array import array
 from dataclasses import dataclass
+from itertools import repeat
+from operator import length_hint
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ._etag import ffi, lib
@@ -159,31 +161,32 @@ class Answer:
     """What a check or a finish found (etag_answer). fields: what a 304 or 412 carries besides Date, as str. It holds a copy of
     the answer's bytes, and reads them when it is asked."""
 
-    __slots__ = ("_data", "token")
+    __slots__ = ("_data", "_head", "token")
 
     def __init__(self, data: bytes, token: Token) -> None:
         self._data = data
+        self._head = _HEAD.unpack_from(data)
         self.token = token
 
     @property
     def verdict(self) -> Verdict:
-        return _VERDICTS[_HEAD.unpack_from(self._data)[0]]
+        return _VERDICTS[self._head[0]]
 
     @property
     def http_status(self) -> int:
-        return _HTTP_STATUSES[_HEAD.unpack_from(self._data)[0]]
+        return _HTTP_STATUSES[self._head[0]]
 
     @property
     def range(self) -> Range:
-        return _RANGES[_HEAD.unpack_from(self._data)[1]]
+        return _RANGES[self._head[1]]
 
     @property
     def _reason_number(self) -> int:
-        return _HEAD.unpack_from(self._data)[3]
+        return self._head[3]
 
     @property
     def reason(self) -> str:
-        number = self._reason_number
+        number = self._head[3]
         word = _reasons.get(number)
         if word is None:
             word = _reasons[number] = ffi.string(lib.py_reason_word(number)).decode()
@@ -191,16 +194,16 @@ class Answer:
 
     @property
     def last_modified(self) -> Optional[int]:
-        date = _HEAD.unpack_from(self._data)[4]
+        date = self._head[4]
         return None if date == _NO_DATE else date
 
     @property
     def fill_lsn(self) -> int:
-        return _HEAD.unpack_from(self._data)[5]
+        return self._head[5]
 
     def _layout(self) -> Tuple[int, int, int]:
         """Length of the etag, number of lengths, where the etag begins."""
-        *_, etag_len, field_count, _, _ = _HEAD.unpack_from(self._data)
+        *_, etag_len, field_count, _, _ = self._head
         return etag_len, 2 * field_count, _HEAD.size + 8 * field_count
 
     @property
@@ -211,15 +214,9 @@ class Answer:
     @property
     def fields(self) -> List[Tuple[str, str]]:
         length, count, at = self._layout()
-        text, at = self._data[at:].decode("latin-1"), max(length, 0)
         lengths = struct.unpack_from(f"={count}I", self._data, _HEAD.size)
-        fields = []
-        for i in range(0, count, 2):
-            middle = at + lengths[i]
-            end = middle + lengths[i + 1]
-            fields.append((text[at:middle], text[middle:end]))
-            at = end
-        return fields
+        texts = map(str, struct.unpack_from("%ds" * count % lengths, self._data, at + max(length, 0)), repeat("latin-1"))
+        return list(zip(texts, texts))
 
     def __repr__(self) -> str:
         return f"Answer({self.verdict!r}, {self.reason!r}, etag={self.etag!r})"
@@ -245,12 +242,24 @@ def field_parts(fields: Fields) -> List[Optional[bytes]]:
     return [latin1(text) for line in fields for text in line]
 
 
+_ABSENT = repeat(-1)  # the length of None
 _LENGTHS = [struct.Struct(f"={count}i").pack for count in range(64)]
+
+
+def _lengths(parts: Sequence[Optional[Text]]) -> bytes:
+    lengths = map(length_hint, parts, _ABSENT)
+    return _LENGTHS[len(parts)](*lengths) if len(parts) < 64 else array("i", lengths).tobytes()
 
 
 def pack(parts: Sequence[Optional[bytes]]) -> Tuple[bytes, bytes, int]:
     """The block of shim.h: bytes, lengths, count."""
-    count = len(parts)
-    lengths = [-1 if part is None else len(part) for part in parts]
-    made = _LENGTHS[count](*lengths) if count < 64 else array("i", lengths).tobytes()
-    return b"".join(filter(None, parts)), made, count
+    return b"".join(filter(None, parts)), _lengths(parts), len(parts)
+
+
+def pack_ascii(parts: Sequence[Optional[Text]]) -> Optional[Tuple[bytes, bytes, int]]:
+    """The same of text in ASCII, which is the same bytes in each encoding, as most requests are; None: something else is among it."""
+    try:
+        text = "".join(filter(None, parts))  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return (text.encode(), _lengths(parts), len(parts)) if text.isascii() else None

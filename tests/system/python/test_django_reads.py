@@ -764,6 +764,13 @@ class Freshness(Site):
             self.site = Client()
             self.assertTrue(self.stored("plain")[0])
 
+    def test_settings_of_djangos_that_change(self):
+        """They are kept from one request to the next."""
+        self.use(DEBUG_HEADER=None)
+        for debug in (True, False):
+            with override_settings(DEBUG=debug):
+                self.assertEqual(self.site.get("/plain/", HTTP_X_SCOPE="u:1").has_header("X-Etag-Cache"), debug)
+
     def test_templates_of_any_name_and_folder(self):
         place = tempfile.mkdtemp(dir=DIRECTORY)
         loaders = [("django.template.loaders.cached.Loader", [("django.template.loaders.filesystem.Loader", [place])])]

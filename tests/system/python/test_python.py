@@ -22,6 +22,7 @@ if not os.path.isdir(os.path.join(PACKAGE, "etagd")):
     sys.exit(harness.SKIP)
 sys.path.insert(0, PACKAGE)
 import etagd  # noqa: E402  pylint: disable=wrong-import-position
+from etagd import audit  # noqa: E402  pylint: disable=wrong-import-position
 
 RESOURCE = etagd.Resource("example.org", "/uploads/42")
 KEY = etagd.Key(RESOURCE, "customer:7")
@@ -212,6 +213,17 @@ class Lookups(Case):
         self.assertEqual(self.client.check(conditional('"v1"', other)).reason, "no_entry")
         self.assertEqual(self.client.check(conditional('"v1"', etagd.Key(RESOURCE, etagd.PUBLIC))).reason, "no_entry")
         self.assertEqual(self.client.check(conditional('"v1"', etagd.Key(RESOURCE, None))).reason, "bad_key")
+
+    def test_a_key_in_text_is_the_one_in_bytes(self):
+        """A name of a key goes as UTF-8, a field's value as latin-1 where it can; text in ASCII, which is both, by a shorter way."""
+        for text, field in (("plain", b"plain"), ("t\xe9", b"t\xe9"), ("\u0416", "\u0416".encode()), ("", b"")):
+            with self.subTest(text):
+                said = text.encode()
+                in_bytes = etagd.Key(etagd.Resource(b"h.example", b"/" + said), b"u:" + said, said, [(b"X", field), (b"Y", None)], b"https")
+                in_text = etagd.Key(etagd.Resource("h.example", "/" + text), "u:" + text, text, [("X", text), ("Y", None)], "https")
+                self.client.fill_wait(self.client.token(), in_bytes, response())
+                for key in (in_text, in_bytes, etagd.Key(in_text.resource, in_text.scope, said, in_bytes.vary, "https")):
+                    self.assertEqual(self.client.check(conditional('"v1"', key)).reason, "match")
 
     def test_finish_fills_and_judges(self):
         request = conditional('"v1"')
@@ -514,6 +526,25 @@ class Lookups(Case):
         self.assertEqual(client.check(conditional('"v1"')).reason, "no_index")
         with self.assertRaises(etagd.Unavailable):
             client.connect()
+
+
+class Audit(unittest.TestCase):
+    def test_a_hook_hears_its_events_and_no_others(self):
+        heard, refused = [], []
+
+        def refuse(*event):
+            refused.append(event)
+            raise ValueError("refused")
+
+        for hook, events in ((lambda *event: heard.append(event), ["etagd.test.heard", "etagd.test.more"]), (refuse, ["etagd.test.refused"])):
+            self.assertTrue(audit.watch(hook, events), "by CPython it can be asked for these alone")
+        sys.audit("etagd.test.heard", 1, "b")
+        sys.audit("etagd.test.more")
+        for other in ("etagd.test", "etagd.test.heard.not", "etagd.audit"):
+            sys.audit(other, "no number")
+        self.assertEqual(heard, [("etagd.test.heard", (1, "b")), ("etagd.test.more", ())])
+        self.assertRaises(ValueError, sys.audit, "etagd.test.refused", None)
+        self.assertEqual(refused, [("etagd.test.refused", (None,))])
 
 
 class Packaging(Case):

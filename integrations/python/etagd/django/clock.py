@@ -21,7 +21,6 @@ import json
 import re
 import sys
 import time
-from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Callable, Iterator, List, Optional, Set
 from urllib.parse import parse_qsl, unquote_plus
@@ -30,6 +29,7 @@ from django.core import signing
 from django.utils import timezone
 
 from .sources import callers
+from .sources.switches import Switched
 
 NEVER, UNTIL_MIDNIGHT, AT_ONCE = range(3)
 """When does an answer change that depends on this parameter, if nothing is written?"""
@@ -256,14 +256,9 @@ _MODULES = ("django.utils.timezone", "django.utils.timesince", "django.utils.fee
 _OTHERS = ("django.contrib.sessions.", "django.core.cache.", "django.db.backends.")
 
 
-@contextmanager
-def ignored() -> Iterator[None]:
+def ignored() -> Switched:
     """For what asks the clock without a trace in the answer: who may come in, how long something took."""
-    token = _ignored.set(True)
-    try:
-        yield
-    finally:
-        _ignored.reset(token)
+    return Switched(_ignored)
 
 
 def _asked() -> None:

@@ -40,16 +40,12 @@ DEFAULTS = {
 
 
 class _Conf:
-    def __init__(self) -> None:
-        self._cache: dict = {}
+    """A setting, of ETAGD or Django's own, that was asked for is a plain attribute until settings change: to ask Django for one runs
+    Python."""
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self._cache[name]
-        except KeyError:
-            pass
-        value = getattr(settings, "ETAGD", {}).get(name, DEFAULTS[name])
-        self._cache[name] = value
+        value = getattr(settings, "ETAGD", {}).get(name, DEFAULTS[name]) if name in DEFAULTS else getattr(settings, name)
+        self.__dict__[name] = value
         return value
 
 
@@ -168,8 +164,8 @@ def secret_digest() -> str:
 
 def _changed(*, setting: str, **_: Any) -> None:
     global _client, _unshadowed, _release
+    vars(conf).clear()
     if setting == "ETAGD":
-        conf._cache.clear()
         _client = _unshadowed = _release = None
 
 

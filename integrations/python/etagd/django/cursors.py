@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from contextlib import closing
 from functools import wraps
 from typing import Any, Dict, Iterator, Optional
@@ -55,7 +56,7 @@ def using(state: Any, statement: str, cursor: Any) -> None:
         cursor = driver
     cursor._etagd_mark = mark
     if state.connection.vendor == "sqlite":
-        state.cursors.add(cursor)
+        state.cursors.add(weakref.ref(cursor, state.cursors.discard))
         _mine.states[id(state)] = state.weak
 
 

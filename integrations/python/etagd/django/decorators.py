@@ -23,7 +23,7 @@ from .sources import requested
 def plan_of(scope: Any, surrogates: Any, args: Sequence[Any], kwargs: Any, **options: Any) -> Plan:
     """scope, surrogates: values, or callables that get the view's arguments."""
     if scope is not None and scope is not etagd.PUBLIC:
-        with requested.in_scope(args[0]):
+        with requested.InScope(args[0]):
             scope = _called(scope, args, kwargs)
     if callable(surrogates):
         surrogates = _called(surrogates, args, kwargs)
@@ -41,7 +41,7 @@ def _called(function: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> A
 async def _plan_on_loop(scope: Any, surrogates: Any, args: Sequence[Any], kwargs: Any, **options: Any) -> Plan:
     """The same, where the callables may be coroutine functions."""
     if scope is not None and scope is not etagd.PUBLIC:
-        with requested.in_scope(args[0]):
+        with requested.InScope(args[0]):
             scope = await loop.called(scope, args, kwargs)
     if callable(surrogates):
         surrogates = await loop.called(surrogates, args, kwargs)

@@ -7,7 +7,6 @@ sessions, CSRF tokens, messages, transactions, what the handler read.
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -15,6 +14,7 @@ from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotModified
 from django.utils.cache import patch_vary_headers, set_response_etag
 from django.utils.crypto import salted_hmac
+from django.utils.encoding import escape_uri_path, iri_to_uri
 from django.utils.http import http_date
 from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
@@ -27,10 +27,11 @@ from .sources import requested
 
 SAFE = ("GET", "HEAD")
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
-_CONDITIONS = (("If-Match", "HTTP_IF_MATCH"), ("If-None-Match", "HTTP_IF_NONE_MATCH"),
-               ("If-Modified-Since", "HTTP_IF_MODIFIED_SINCE"), ("If-Unmodified-Since", "HTTP_IF_UNMODIFIED_SINCE"))
+_CONDITIONS = {"HTTP_IF_MATCH": "If-Match", "HTTP_IF_NONE_MATCH": "If-None-Match",
+               "HTTP_IF_MODIFIED_SINCE": "If-Modified-Since", "HTTP_IF_UNMODIFIED_SINCE": "If-Unmodified-Since"}
 _KEPT = ("Cache-Control", "Content-Location", "Date", "ETag", "Expires", "Last-Modified", "Vary")
 _KEPT_LOWER = frozenset(name.lower() for name in _KEPT)
+_LOOKED_UP = {**_CONDITIONS, "HTTP_RANGE": "Range"}  # what is answered to a request for a part may be about the part: libetag wants to know
 _OF_REQUEST = ("access-control-", "set-cookie")  # fields of an answer that say nothing of its body
 _ZIPS, _OURS = "django.middleware.gzip.GZipMiddleware", "etagd.django.middleware.ConditionalGetMiddleware"
 _CHANGES_BY_ITSELF = ("file", "network", "other_connection", "process")  # which a time to live bounds
@@ -38,14 +39,12 @@ _CHANGES_BY_ITSELF = ("file", "network", "other_connection", "process")  # which
 TRUSTED = frozenset((*_CHANGES_BY_ITSELF, "kept_instance", "kept_queryset", "memory", "other_request", "other_thread", "template"))
 _SESSIONS = "django.contrib.sessions.backends.db"
 _UNSET: Any = object()
+_NO_TOKEN = etagd.Token()
 
 
-@dataclass
 class Plan:
-    """How a view's answers are cached. scope None: they are not."""
+    """How a view's answers are cached. scope None: they are not. Options are attributes of these names; each request makes one."""
 
-    scope: Any
-    surrogates: Sequence[str] = ()
     vary: Optional[Sequence[str]] = None  # None: the setting's
     max_age_s: Optional[int] = None
     cache_control: Any = _UNSET
@@ -54,6 +53,11 @@ class Plan:
     trust_cache: bool = False
     trust: Sequence[str] = ()  # reasons that keep no answer out of the cache
     bypass: str = ""  # why not
+
+    def __init__(self, scope: Any, surrogates: Sequence[str] = (), **options: Any) -> None:
+        self.scope = scope
+        self.surrogates = surrogates
+        self.__dict__.update(options)
 
     def apply_policy(self, method: str, response: Any) -> None:
         """Cache-Control, where the view did not say it."""
@@ -104,8 +108,18 @@ def _secret(name: str, value: str) -> str:
     return "hashed:" + salted_hmac("etagd.django.vary", f"{name.lower()}\0{value}", secret_key(), algorithm="sha256").hexdigest()[:32]
 
 
-def _varied(name: str, value: Optional[str]) -> Optional[str]:
-    return value if value is None or not is_secret(name) else _secret(name, value)
+@lru_cache(maxsize=256)
+def _varying(names: Tuple[str, ...]) -> Tuple[Tuple[str, str, bool], ...]:
+    """Of fields that select the representation: the name, its key in META, and is its value a secret?"""
+    return tuple((name, _meta_key(name), is_secret(name)) for name in names)
+
+
+def _varied(request: Any, names: Sequence[str]) -> List[Tuple[str, Optional[str]]]:
+    meta, get, made = request.META, dict.get, []
+    for name, key, secret in _varying(tuple(names)):
+        value: Optional[str] = get(meta, key)
+        made.append((name, _secret(name, value) if secret and value is not None else value))
+    return made
 
 
 @lru_cache(maxsize=8)
@@ -125,8 +139,8 @@ _hosts: Dict[Any, str] = {}
 
 def _host(request: Any) -> str:
     """get_host() compares the field with each host that is allowed; what it allowed once it allows again."""
-    said = None if settings.USE_X_FORWARDED_HOST else _field(request, "HTTP_HOST")
-    if said is None or settings.DEBUG:
+    said = None if conf.USE_X_FORWARDED_HOST else _field(request, "HTTP_HOST")
+    if said is None or conf.DEBUG:
         host: str = request.get_host()
         return host
     asked = (said, *settings.ALLOWED_HOSTS)
@@ -139,15 +153,19 @@ def _host(request: Any) -> str:
     return known
 
 
-def conditions(request: Any) -> List[Tuple[str, str]]:
-    found = ((name, _field(request, key)) for name, key in _CONDITIONS)
-    return [(name, value) for name, value in found if value is not None]
+_escaped = lru_cache(maxsize=1024)(escape_uri_path)
 
 
-def _part(request: Any) -> List[Tuple[str, str]]:
-    """What is answered to a request for a part may be about the part: libetag wants to know."""
-    said = _field(request, "HTTP_RANGE")
-    return [] if said is None else [("Range", said)]
+def _target(request: Any) -> str:
+    """As get_full_path()."""
+    query = _field(request, "QUERY_STRING")
+    path: str = _escaped(request.path)
+    return f"{path}?{iri_to_uri(query)}" if query else path
+
+
+def conditions(request: Any, of: Dict[str, str] = _CONDITIONS) -> List[Tuple[str, Any]]:
+    meta = request.META
+    return [(of[key], dict.get(meta, key)) for key in of.keys() & dict.keys(meta)]
 
 
 def validators_of(response: Any, etag: Optional[str] = None) -> etagd.Validators:
@@ -183,11 +201,28 @@ def precondition_failed(etag: Optional[str]) -> HttpResponse:
 def answer_with(status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
     """A 304, 412 or 428 without a body."""
     if status == 304:
-        response: HttpResponse = HttpResponseNotModified()
+        response: HttpResponse = HttpResponseNotModified(content_type="")  # which it takes out again, and need not look for
     else:
         response = HttpResponse(status=status)
     for name, value in fields:
         response[name] = value
+    return response
+
+
+def _store_of(response: Any) -> Dict[str, Tuple[str, str]]:
+    """Of its fields: name in lower case -> name, value. Django's own dict, which its mapping stands around: that calls Python three times
+    for each field."""
+    store: Dict[str, Tuple[str, str]] = response.headers._store
+    return store
+
+
+def _answer_from_memory(status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
+    """The same of libetag's fields: it answers with none that has control characters, and they are Latin-1, which is all that Django would
+    look for."""
+    response = answer_with(status, ())
+    store = _store_of(response)
+    for one in fields:
+        store[one[0].lower()] = one
     return response
 
 
@@ -205,7 +240,7 @@ class Start:
         watched = process.install()
         self.reads = reads.Reads()
         threads.opened(self.reads)
-        self.token = etagd.Token()
+        self.token = _NO_TOKEN
         self.reads.is_on_loop = is_on_loop
         self.bypass = "" if watched else "unwatched"
         self._asked = False
@@ -254,7 +289,10 @@ def _carrier(request: Any) -> Dict[str, Any]:
 
 def start_of(request: Any) -> Optional[Start]:
     """None: it did not begin where we saw it, so nobody knows what was read for it."""
-    carrier = _carrier(request)
+    return _start_in(_carrier(request))
+
+
+def _start_in(carrier: Dict[str, Any]) -> Optional[Start]:
     start = carrier.get(_START)
     return start if start is not None and start.is_of(carrier) else None
 
@@ -275,7 +313,8 @@ def request_finished(**_: Any) -> None:
     noted = reads.current.get()
     if noted is None or noted.is_answering:  # its middleware closes it: this is another's, in its middle
         return
-    threads.closed(noted)
+    if not noted.done:
+        threads.closed(noted)
     reads.current.set(None if noted.outer is None or noted.outer.done else noted.outer)
 
 
@@ -285,12 +324,13 @@ _quoted = lru_cache(maxsize=512)(shlex.quote)
 class Exchange:
     def __init__(self, request: Any) -> None:
         self.request = request
-        start = start_of(request)
+        carrier = _carrier(request)
+        start = _start_in(carrier)
         if start is None:
-            self.reads, self.token, self.bypass = reads.Reads(), etagd.Token(), "no_start"
+            self.reads, self.token, self.bypass = reads.Reads(), _NO_TOKEN, "no_start"
         else:
             self.reads, self.token, self.bypass = start.reads, start.token, start.reason
-            del _carrier(request)[_START]  # of one Exchange; and no circle
+            del carrier[_START]  # of one Exchange; and no circle
             if reads.current.get() is not start.reads:
                 self.bypass = self.bypass or "no_context"  # so what middlewares before ours read was not noted
         self.asked = requested.watch(request, self.reads)
@@ -309,6 +349,7 @@ class Exchange:
     def __exit__(self, *_: Any) -> None:
         self.reads.is_answering = False
         threads.closed(self.reads)
+        self._asked = self._answer = None
         reads.current.reset(self._before)
 
     # ---- Before the handler ----
@@ -331,42 +372,40 @@ class Exchange:
             self.bypass = "uncommitted_changes"
         if self.bypass:
             return None
-        self._asked = etagd.Request(method, self._key(plan), conditions(self.request) + _part(self.request),
-                                    require_if_match=plan.require_if_match)
+        self._asked = etagd.Request(method, self._key(plan), conditions(self.request, _LOOKED_UP), plan.require_if_match)
         try:
-            self._answer = client().check(self._asked, self.token)
+            answer = self._answer = client().check(self._asked, self.token)
         except etagd.EtagError as error:
             self.bypass = type(error).__name__.lower()
             return None
-        _noticed(self._answer.reason)
-        if self._answer.http_status:
-            fields = self._answer.fields
-            if self._answer.last_modified is not None and self._answer.http_status == 304:
-                fields = [*fields, ("Last-Modified", http_date(self._answer.last_modified))]  # as Django's own
-            return self._respond(self._answer.http_status, fields)
-        return None
+        _noticed(answer.reason)
+        status = answer.http_status
+        if not status:
+            return None
+        fields = answer.fields
+        if status == 304 and answer.last_modified is not None:
+            fields.append(("Last-Modified", http_date(answer.last_modified)))  # as Django's own
+        return self._respond(status, fields)
 
     def _respond(self, status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
         self._said = "hit" if status == 304 else "refused"
-        response = answer_with(status, fields)
+        response = _answer_from_memory(status, fields)
         self.plan.apply_policy(self._method, response)
         response._etagd_final = True
-        response._etagd_fields = frozenset(name.lower() for name, _ in response.items())
+        response._etagd_fields = frozenset(_store_of(response))
         return response
 
     def _key(self, plan: Plan) -> etagd.Key:
         request = self.request
-        vary = [(name, _varied(name, _field(request, _meta_key(name)))) for name in plan.vary_names]
         # What bodies differ by and no other part of the key has: the language and the time zone
         # that were chosen by a cookie, a session or a profile.
-        said = [release(), secret_digest()]
-        if settings.USE_I18N:
-            said.append(get_language() or "-")
-        if settings.USE_TZ:
-            said.append(get_current_timezone_name())
-        target = self.reads.url = request.get_full_path()
-        return etagd.Key(etagd.Resource(_host(request), target), plan.scope, " ".join(said), vary,
-                         request.scheme)
+        said = f"{release()} {secret_digest()}"
+        if conf.USE_I18N:
+            said += f" {get_language() or '-'}"
+        if conf.USE_TZ:
+            said += f" {get_current_timezone_name()}"
+        target = self.reads.url = _target(request)
+        return etagd.Key(etagd.Resource(_host(request), target), plan.scope, said, _varied(request, plan.vary_names), request.scheme)
 
     # ---- After it ----
 
@@ -378,7 +417,7 @@ class Exchange:
         response = self._finish(response)
         if response.status_code == 304:
             self._like_a_200(response)
-        wanted = settings.DEBUG if conf.DEBUG_HEADER is None else conf.DEBUG_HEADER
+        wanted = conf.DEBUG if conf.DEBUG_HEADER is None else conf.DEBUG_HEADER
         if wanted:
             response["X-Etag-Cache"] = self.explain()
         return response
@@ -416,10 +455,11 @@ class Exchange:
         before ours say of a 200, it says too."""
         said = getattr(response, "_etagd_fields", None)
         if said is not None:
-            for name in {name.lower() for name, _ in response.items()} - said - _KEPT_LOWER:
+            store = _store_of(response)
+            for name in store.keys() - said - _KEPT_LOWER:
                 if not name.startswith(_OF_REQUEST):
-                    del response[name]
-        if _zipped_outside(tuple(settings.MIDDLEWARE or ())):
+                    del store[name]
+        if _zipped_outside(tuple(conf.MIDDLEWARE or ())):
             patch_vary_headers(response, ("Accept-Encoding",))
 
     @staticmethod

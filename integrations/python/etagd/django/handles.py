@@ -179,11 +179,13 @@ def _watched_method(base: Any, name: str, found: Any) -> Any:
 
 
 def _fetching_method(base: Any, name: str, found: Any) -> Any:
-    real = getattr(base, name)
+    real, current = getattr(base, name), reads.current.get
 
     @wraps(real)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _fetches(self, found)
+        noted = current()
+        if noted is not None and getattr(self, "_etagd_mark", None) != noted.mark:  # most are the request's own
+            _fetches(self, found)
         return real(self, *args, **kwargs)
     return method
 

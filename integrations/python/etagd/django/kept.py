@@ -220,6 +220,7 @@ def _patch_instances() -> None:
 
 _early: Set[Any] = set()  # code objects under which SQL ran before the first request
 _remembering: Dict[Any, str] = {}  # code of functions that are wrapped by lru_cache() -> their name
+_modules: Set[Any] = set()  # where they are: to ask each frame for its code is an event for audit hooks, which costs a hundred times more
 _looks = False  # is there any?
 _filled: Dict[str, bool] = {}  # names of those that ran SQL, or took something from outside
 _serving = False
@@ -232,6 +233,7 @@ def remembers(function: Any, name: str) -> None:
     """What SQL under it brings is kept."""
     global _looks
     _remembering[function.__code__] = name
+    _modules.add(function.__globals__.get("__name__"))
     _looks = True
 
 
@@ -239,6 +241,7 @@ def answers_requests(function: Any) -> Any:
     """What calls this function remembers whole responses, if anything: what the middlewares behind it answer. No look goes further
     out, since each frame costs."""
     _remembering[function.__code__] = ""
+    _modules.add(function.__globals__.get("__name__"))
     return function
 
 
@@ -308,11 +311,10 @@ def _goes_into_memory(frame: Any) -> None:
             _early.add(frame.f_code)
             frame = frame.f_back
         return
-    remembering = _remembering
+    remembering, modules = _remembering, _modules
     while frame is not None:
-        code = frame.f_code
-        if code in remembering:
-            name = remembering[code]
+        if frame.f_globals.get("__name__") in modules and frame.f_code in remembering:
+            name = remembering[frame.f_code]
             if not name:
                 return
             _fills(name)

@@ -23,6 +23,8 @@ from django.template.loaders import cached, filesystem
 from django.template.utils import EngineHandler
 from django.utils.translation import trans_real
 
+from etagd import audit
+
 from . import kept as memory
 from . import reads
 from .conf import release_taken_s
@@ -204,4 +206,4 @@ def install() -> None:
     _patch_aside(BaseDatabaseWrapper, "connect")
     _patch_aside(EngineHandler, "__getitem__")  # looks for libraries of tags when it is made
     _patch_aside(logging.Handler, "handle")
-    sys.addaudithook(_hook)
+    audit.watch(_hook, _EVENTS)

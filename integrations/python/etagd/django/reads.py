@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextvars
 import itertools
 import time
-from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from django.conf import settings
 from django.db import router
 
 from . import catalog, clock, queries, sql, surrogates
 from .conf import conf, log
+from .sources.switches import Switched
 
 ROWS_MAX = 40  # of one table; more: any row
 CHUNKS_MAX = 10  # of 100 rows, of a query whose rows are kept for the names of those that it joined
@@ -55,6 +55,14 @@ class Reads:
         self.is_on_loop = False  # its tasks have its context, also those that it leaves behind
         self.is_answering = False  # it is in its middleware, which closes it
         self.outer: Optional[Reads] = None  # of the request in whose middle it began
+
+    def close(self) -> None:
+        """The response is made. What would only be judged for it goes now: frameworks tie requests into circles, so else it stayed, with
+        all that queries are made of, until Python looks for garbage, which is more to look at then."""
+        self.done = True
+        self.kept.clear()
+        self._queries.clear()
+        self._shown.clear()
 
     # ---- Noting ----
 
@@ -299,15 +307,10 @@ class Reads:
 _aside: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_aside", default=False)
 
 
-@contextmanager
-def aside() -> Iterator[None]:
+def aside() -> Switched:
     """What is taken from Django's cache, files and the network within it is in no response: for throttling, logging and their
     like. SQL counts all the same."""
-    token = _aside.set(True)
-    try:
-        yield
-    finally:
-        _aside.reset(token)
+    return Switched(_aside)
 
 
 def is_aside() -> bool:

@@ -42,8 +42,7 @@ def _opened() -> List[reads.Reads]:
 
 def closed(noted: reads.Reads) -> None:
     """Its answer is made: what is read from here on is in no part of it."""
-    noted.done = True
-    noted.kept.clear()
+    noted.close()
     _open.pop(noted.mark, None)
 
 
@@ -91,14 +90,25 @@ def background() -> Iterator[None]:
 # ---- Carrying ----
 
 
-@contextmanager
-def _as(noted: Optional[reads.Reads], background_too: bool, of_thread: bool = False) -> Iterator[None]:
-    tokens = (reads.current.set(noted), _carried.set(True), _background.set(background_too), _of_thread.set(of_thread))
-    try:
-        yield
-    finally:
-        for variable, token in zip((reads.current, _carried, _background, _of_thread), tokens):
-            variable.reset(token)  # type: ignore[attr-defined]
+class _As:
+    """What runs within is for this request, or for none."""
+
+    __slots__ = ("_said", "_tokens")
+
+    def __init__(self, noted: Optional[reads.Reads], background_too: bool, of_thread: bool = False) -> None:
+        self._said = (noted, background_too, of_thread)
+        self._tokens: Any = None
+
+    def __enter__(self) -> None:
+        noted, background_too, of_thread = self._said
+        self._tokens = (reads.current.set(noted), _carried.set(True), _background.set(background_too), _of_thread.set(of_thread))
+
+    def __exit__(self, *_: Any) -> None:
+        current, carried, background_too, of_thread = self._tokens
+        reads.current.reset(current)
+        _carried.reset(carried)
+        _background.reset(background_too)
+        _of_thread.reset(of_thread)
 
 
 def _patch_threads() -> None:
@@ -112,7 +122,7 @@ def _patch_threads() -> None:
 
             def run_for() -> None:
                 self.__dict__.pop("run", None)  # no circle
-                with _as(noted, background_too, of_thread=True):
+                with _As(noted, background_too, of_thread=True):
                     run()
             self.run = run_for  # type: ignore[method-assign]
         start(self)
@@ -128,9 +138,12 @@ def _patch_executors() -> None:
         noted, background_too = owner(), _background.get()
 
         def work(*args: Any, **kwargs: Any) -> Any:
-            with _as(noted, background_too):
+            with _As(noted, background_too):
                 return function(*args, **kwargs)
-        with _as(None, False):  # a thread that the pool starts for it will work for others too
+        if len(self._threads) < self._max_workers:
+            with _As(None, False):  # a thread that the pool starts for it will work for others too
+                made = submit(self, work, *args, **kwargs)
+        else:
             made = submit(self, work, *args, **kwargs)
         handed.made_for(made, noted)
         return made

@@ -110,7 +110,7 @@ class _State:
         self.place: Any = None  # that it is connected to
         self.cursor_classes: Dict[Any, Any] = {}
         self.reader: Optional[int] = None  # the mark of the request that uses it
-        self.cursors: Any = weakref.WeakSet()  # of SQLite, that may be in the middle of their rows
+        self.cursors: Set[Any] = set()  # of SQLite, that may be in the middle of their rows: references that leave by themselves
         self.probed: Any = None
         self.outermost: Optional[int] = None  # how deep blocks are nested that are to be like outermost ones
         for name in ("_commit", "_rollback", "_close", "_savepoint", "_savepoint_rollback", "_set_autocommit"):
@@ -207,7 +207,7 @@ class _State:
     # ---- SQL ----
 
     def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
-        text = drivers.text_of(statement, self.connection)
+        text = statement if isinstance(statement, str) else drivers.text_of(statement, self.connection)
         run = partial(self.inside, execute, statement, params, many, context)
         if not self.is_connecting:  # then nobody's connection yet
             cursors.using(self, text, context.get("cursor"))
@@ -430,18 +430,18 @@ def _read(original: Any, delete: Any) -> Any:
     def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(self, compilers.SQLDeleteCompiler):
             return delete(self, *args, **kwargs)
-        run = partial(original, self, *args, **kwargs)
         if isinstance(self, (compilers.SQLUpdateCompiler, compilers.SQLInsertCompiler)):
-            return run()
+            return original(self, *args, **kwargs)
         state, noted = state_of(self.connection), reads.noting()
         if noted is not None:
             noted.begin(self.connection)
-        before, state.selected = state.selected, None
+        selected, announced = state.selected, state.statement
+        state.selected, state.statement = None, ["SELECT", "", -1]
         try:
-            result = _announced(state, ["SELECT", "", -1], run)
+            result = original(self, *args, **kwargs)
             noted, statement = reads.noting(), state.selected
         finally:
-            state.selected = before
+            state.selected, state.statement = selected, announced
         if noted is not None and statement is not None:
             state.note_session(noted, statement[0])
             if isinstance(result, list):

@@ -81,11 +81,15 @@ def _marking(init: Any) -> Any:
 
 
 def _looking(method: Any) -> Any:
+    current = reads.current.get
+
     @wraps(method)
-    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _taken(getattr(self, "_etagd_mark", None), type(self).__name__)
+    def looked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        noted, mark = current(), getattr(self, "_etagd_mark", None)
+        if noted is not None and mark != noted.mark:  # under ASGI each hop to a thread takes one of the request's own
+            _taken(mark, type(self).__name__)
         return method(self, *args, **kwargs)
-    return noted
+    return looked
 
 
 def install() -> None:

@@ -15,7 +15,6 @@ a field decides whether that counts:
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Dict, Iterator, Optional, Sequence, Set
 
@@ -49,8 +48,10 @@ _ASKED = "asked"
 
 
 @lru_cache(maxsize=1024)
-def _field(key: str) -> str:
+def _field(key: Any) -> str:
     """The field that a key of META stands for; "": none that a client chooses, or one that the key of an entry has."""
+    if not isinstance(key, str):
+        return ""
     if key == "CONTENT_TYPE":
         return "Content-Type"
     if key.startswith("HTTP_"):
@@ -87,7 +88,7 @@ class Asked:
             (self._shown if self.is_checked else self._before).setdefault(what, field)
 
     def _is_shown(self) -> bool:
-        frame: Any = sys._getframe(2)
+        frame: Any = sys._getframe(3)  # beyond what note() is called by, which is in this file
         module = frame.f_globals.get("__name__", "")
         while module.startswith(_BETWEEN):
             if frame.f_code.co_name in _KEYS_OWN:
@@ -120,22 +121,25 @@ class Asked:
 
 
 def _asked_of(request: Any) -> Optional[Asked]:
-    exchange = getattr(request, "_etagd", None) or getattr(getattr(request, "_request", None), "_etagd", None)
+    exchange = getattr(getattr(request, "_request", request), "_etagd", None)
     return None if exchange is None else exchange.asked
 
 
-@contextmanager
-def in_scope(request: Any) -> Iterator[None]:
+class InScope:
     """What is read within says whose the answer is, so the key has it."""
-    asked = _asked_of(request)
-    if asked is None:
-        yield
-        return
-    asked.is_in_scope = True
-    try:
-        yield
-    finally:
-        asked.is_in_scope = False
+
+    __slots__ = ("_asked",)
+
+    def __init__(self, request: Any) -> None:
+        self._asked = _asked_of(request)
+
+    def __enter__(self) -> None:
+        if self._asked is not None:
+            self._asked.is_in_scope = True
+
+    def __exit__(self, *_: Any) -> None:
+        if self._asked is not None:
+            self._asked.is_in_scope = False
 
 
 def left_view(request: Any) -> None:
@@ -159,15 +163,15 @@ class _Noting(dict):
 
     def __getitem__(self, key: Any) -> Any:
         self._note(key)
-        return super().__getitem__(key)
+        return dict.__getitem__(self, key)
 
     def get(self, key: Any, default: Any = None) -> Any:
         self._note(key)
-        return super().get(key, default)
+        return dict.get(self, key, default)
 
     def __contains__(self, key: Any) -> bool:
         self._note(key)
-        return super().__contains__(key)
+        return dict.__contains__(self, key)
 
     def pop(self, key: Any, *default: Any) -> Any:
         self._note(key)
@@ -205,10 +209,29 @@ class _Noting(dict):
 
 class _Meta(_Noting):
     def _note(self, key: Any) -> None:
-        if isinstance(key, str):
-            field = _field(key)
-            if field:
-                self.asked.note(field)
+        field = _field(key)
+        if field:
+            self.asked.note(field)
+
+    # What each request is asked for most is written out.
+
+    def __getitem__(self, key: Any) -> Any:
+        field = _field(key)
+        if field:
+            self.asked.note(field)
+        return dict.__getitem__(self, key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        field = _field(key)
+        if field:
+            self.asked.note(field)
+        return dict.get(self, key, default)
+
+    def __contains__(self, key: Any) -> bool:
+        field = _field(key)
+        if field:
+            self.asked.note(field)
+        return dict.__contains__(self, key)
 
 
 class _Cookies(_Noting):
