@@ -169,7 +169,15 @@ BEGIN
     RETURN format('(SELECT convert_to(s.name, ''UTF8'') FROM (SELECT %s) s(name) WHERE s.name !~ ''[\u0001-\u0020\u007f,;]'' AND octet_length(convert_to(s.name, ''UTF8'')) <= 255)', value);
 END $$;
 
--- A statement that reads rows of one kind of trigger. Of more rows than are named one at a time it reads one too many.
+-- A statement that reads the names of one row, and fails where there is none, or more: most statements change one, and this costs a
+-- quarter of the next.
+CREATE OR REPLACE FUNCTION etagd.watch_glance(w etagd.watched, source text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('SELECT %s INTO STRICT %s FROM %I r', string_agg(etagd.template_expression(t, w.columns, w.types), ', ' ORDER BY i),
+        string_agg(left(source, 3) || i, ', ' ORDER BY i), source) FROM unnest(w.templates) WITH ORDINALITY x(t, i);
+$$;
+
+-- A statement that reads all, and one too many where they are too many.
 CREATE OR REPLACE FUNCTION etagd.watch_query(w etagd.watched, sources text[], rows_max integer) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -179,8 +187,8 @@ DECLARE
         FROM unnest(w.templates) WITH ORDINALITY x(t, i));
 BEGIN
     RETURN format($query$SELECT string_agg(DISTINCT '\x73'::bytea || int2send(octet_length(n.name)::int2) || n.name, ''::bytea),
-                array_agg(DISTINCT n.template) FILTER (WHERE n.name IS NULL), count(*) FILTER (WHERE n.template = 1)
-                INTO records, coarse, row_count FROM (%s) r CROSS JOIN LATERAL (VALUES %s) n(template, name)$query$, source, names);
+                    array_agg(DISTINCT n.template) FILTER (WHERE n.name IS NULL), count(*) FILTER (WHERE n.template = 1)
+                    INTO records, coarse, row_count FROM (%s) r CROSS JOIN LATERAL (VALUES %s) n(template, name)$query$, source, names);
 END $$;
 
 CREATE OR REPLACE FUNCTION etagd.watch_function(w etagd.watched, rows_max integer) RETURNS text
@@ -193,32 +201,46 @@ DECLARE
     everyone text := (SELECT string_agg(i::text, ',' ORDER BY i) FROM generate_subscripts(w.templates, 1) i);
 BEGIN
     RETURN format($body$DECLARE
-    records bytea;
-    coarse integer[];
-    row_count bigint;
+    records bytea := '';
+    coarse integer[]; -- templates whose family is named
+    row_count bigint := 1; -- NULL: all of them
+    %9$s
 BEGIN
-    IF TG_OP <> 'TRUNCATE' THEN
+    IF TG_OP = 'TRUNCATE' THEN
+        row_count := NULL;
+    ELSE
         BEGIN
-            IF TG_OP = 'INSERT' THEN
+            IF TG_OP <> 'DELETE' THEN
                 %1$s;
-            ELSIF TG_OP = 'DELETE' THEN
+            END IF;
+            IF TG_OP <> 'INSERT' THEN
                 %2$s;
-            ELSE
-                %3$s;
             END IF;
-            IF row_count = 0 THEN
-                RETURN NULL;
-            END IF;
-        EXCEPTION WHEN OTHERS THEN -- a column is gone, or is something else now: the write goes on, the family is never too little
+            %10$s
+        EXCEPTION WHEN no_data_found THEN
+            RETURN NULL;
+        WHEN too_many_rows THEN
+            BEGIN
+                IF TG_OP = 'INSERT' THEN
+                    %3$s;
+                ELSIF TG_OP = 'DELETE' THEN
+                    %4$s;
+                ELSE
+                    %5$s;
+                END IF;
+            EXCEPTION WHEN OTHERS THEN
+                row_count := NULL;
+            END;
+        WHEN OTHERS THEN -- a column is gone, or is something else now: the write goes on, the family is never too little
             row_count := NULL;
         END;
     END IF;
-    IF row_count IS NULL OR row_count > %4$s * (CASE TG_OP WHEN 'UPDATE' THEN 2 ELSE 1 END) THEN
+    IF row_count IS NULL OR row_count > %6$s * (CASE TG_OP WHEN 'UPDATE' THEN 2 ELSE 1 END) THEN
         records := NULL;
-        coarse := '{%5$s}';
+        coarse := '{%7$s}';
     END IF;
     IF coarse IS NOT NULL THEN
-        records := coalesce(records, '') || (SELECT string_agg(DISTINCT (%6$L::bytea[])[c], '') FROM unnest(coarse) c);
+        records := coalesce(records, '') || (SELECT string_agg(DISTINCT (%8$L::bytea[])[c], '') FROM unnest(coarse) c);
     END IF;
     IF octet_length(records) < 8192 THEN
         INSERT INTO etagd.outbox (targets) VALUES ('\x01' || records);
@@ -226,8 +248,20 @@ BEGIN
         INSERT INTO etagd.outbox (targets) SELECT l FROM etagd.record_lines(records) l;
     END IF;
     RETURN NULL;
-END$body$, etagd.watch_query(w, '{new_rows}', rows_max), etagd.watch_query(w, '{old_rows}', rows_max),
-        etagd.watch_query(w, '{old_rows,new_rows}', rows_max), rows_max, everyone, families);
+END$body$, etagd.watch_glance(w, 'new_rows'), etagd.watch_glance(w, 'old_rows'),
+        etagd.watch_query(w, '{new_rows}', rows_max), etagd.watch_query(w, '{old_rows}', rows_max), etagd.watch_query(w, '{old_rows,new_rows}', rows_max),
+        rows_max, everyone, families,
+        (SELECT string_agg(format('old%1$s bytea; new%1$s bytea;', i), ' ' ORDER BY i) FROM generate_subscripts(w.templates, 1) i),
+        (SELECT string_agg(format($take$IF old%1$s IS NULL AND TG_OP <> 'INSERT' OR new%1$s IS NULL AND TG_OP <> 'DELETE' THEN
+                coarse := coarse || %1$s;
+            ELSE
+                IF TG_OP <> 'DELETE' THEN
+                    records := records || '\x73'::bytea || int2send(octet_length(new%1$s)::int2) || new%1$s;
+                END IF;
+                IF TG_OP = 'DELETE' OR old%1$s <> new%1$s THEN -- of an INSERT NULL
+                    records := records || '\x73'::bytea || int2send(octet_length(old%1$s)::int2) || old%1$s;
+                END IF;
+            END IF;$take$, i), E'\n            ' ORDER BY i) FROM generate_subscripts(w.templates, 1) i));
 END $$;
 
 -- More records than a row of the outbox holds, as rows.

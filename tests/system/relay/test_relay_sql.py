@@ -442,7 +442,7 @@ class Rights(WithDatabase):
                           role, relation, *([] if kind == "S" else [right]))
                 self.assertFalse(may, f"{role} may {right} {relation}")
         internal = ("bear_witness", "place", "witnessed", "acknowledged", "record", "record_lines", "template_parts", "template_family", "template_check",
-                    "template_expression", "column_type", "watch_query", "watch_function", "watch_write", "watched_parts", "watch_fault", "watch_digest", "on_ddl")
+                    "template_expression", "column_type", "watch_glance", "watch_query", "watch_function", "watch_write", "watched_parts", "watch_fault", "watch_digest", "on_ddl")
         owners = ("watch", "unwatch", "watch_check", "owner_check", "parts_of", "watch_note", "watch_id", "watch_forget", "watch_triggers")
         for function, name in ask(self.writer, "SELECT oid::regprocedure::text, proname FROM pg_proc WHERE pronamespace = 'etagd'::regnamespace"):
             may = [role for role in ("stranger", "writer", "relay") if
