@@ -300,6 +300,18 @@ class Parts(WithTable):
         self.check_whole()
         self.assertEqual(self.named("DELETE FROM u3"), ["customer:1", "upload:201"])
 
+    def test_a_partition_that_comes_while_it_is_watched(self):
+        self.without_event_trigger()
+        ask(self.shop, "SELECT etagd.unwatch('uploads')")
+        maker = self.connection("shop")
+        ask(maker, "BEGIN")
+        ask(maker, "CREATE TABLE u3 PARTITION OF uploads FOR VALUES FROM (200) TO (300)")
+        watch = Blocked(self, SERVER, self.connection("shop"), "SELECT etagd.watch('uploads', 'upload:{id}')")
+        watch.until("relation")
+        ask(maker, "COMMIT")
+        self.assertRegex(watch.result()[0][0], "24 triggers on 6 tables")
+        self.check_whole()
+
     def test_a_partition_that_was_away_between_two_polls_is_noticed(self):
         self.check_changed("ALTER TABLE uploads DETACH PARTITION u1", "ALTER TABLE uploads ATTACH PARTITION u1 FOR VALUES FROM (0) TO (100)")
         self.check_whole()
@@ -426,7 +438,7 @@ class Catalogs(WithTable):
     def test_a_column_of_a_type_whose_text_runs_somebodys_function(self):
         """... runs nothing with the rights of etagd_owner."""
         ask(self.shop, "CREATE TYPE evil AS ENUM ('1', '2', '3'); CREATE TABLE caught (who name)")
-        ask(self.shop, "GRANT INSERT ON caught TO PUBLIC")
+        ask(self.admin, "GRANT INSERT ON caught TO PUBLIC; GRANT USAGE ON SCHEMA public TO PUBLIC")
         ask(self.shop, """CREATE FUNCTION spell(evil) RETURNS text LANGUAGE plpgsql AS
             'BEGIN INSERT INTO public.caught VALUES (current_user); RETURN ''1''; END'""")
         ask(self.shop, "CREATE CAST (evil AS text) WITH FUNCTION spell(evil) AS IMPLICIT")
@@ -498,6 +510,7 @@ class Names(WithTable):
         ask(self.shop, f"CREATE TABLE t{number} ({columns})")
         self.watch(f"t{number}", *templates)
         self.assertEqual(self.named(f"INSERT INTO t{number} VALUES ({values})"), sorted(names))
+        self.assertEqual(self.named(f"INSERT INTO t{number} SELECT t.* FROM t{number} t, generate_series(1, 3)"), sorted(names), "by another way")
         return f"t{number}"
 
     def test_null_has_a_name(self):
