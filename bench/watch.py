@@ -111,7 +111,7 @@ def names(cursor, counts, rounds):
             found[count, kind] = statistics.median(timed_ms(cursor, text) for _ in range(rounds))
         found[count, PLAIN] = statistics.median(timed_ms(cursor, f"UPDATE {PLAIN} SET title = 'n' WHERE id <= {count}") for _ in range(rounds))
         cursor.execute("VACUUM")
-    cursor.execute("SELECT etagd.set_watch_rows(500)")
+    cursor.execute("SELECT etagd.set_watch_rows(200)")
     return found
 
 

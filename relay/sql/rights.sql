@@ -32,13 +32,13 @@ UPDATE etagd.setting SET version = 1 WHERE version <> 1;
 RESET ROLE;
 
 -- ---- Parts that come later ---------------------------------------------------------------------
--- A partition that is made or attached gets its triggers at once, in the same transaction, where a superuser sets up: nobody else may
--- have an event trigger. Elsewhere each poll raises everything until etagd.watch() is called again. It runs with the superuser's rights,
--- so it calls nothing that a role of ours could replace.
+-- A partition that is made or attached gets its triggers at once, in the same transaction, where a superuser sets up again once tables
+-- are watched: nobody else may have an event trigger. Elsewhere each poll raises everything until etagd.watch() is called again. It runs
+-- with the superuser's rights, so it calls nothing that a role of ours could replace. Not before: pg_dump -N etagd has event triggers.
 
 DO $setup$
 BEGIN
-    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR NOT EXISTS (SELECT FROM etagd.watched) THEN
         RETURN;
     END IF;
     CREATE OR REPLACE FUNCTION etagd.on_ddl() RETURNS event_trigger

@@ -22,8 +22,9 @@ CREATE TABLE IF NOT EXISTS etagd.watched (
     since timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- More rows than so many in one statement are the families of the templates. What it costs: docs/relay-postgresql.md.
-ALTER TABLE etagd.setting ADD COLUMN IF NOT EXISTS watch_rows integer NOT NULL DEFAULT 500 CHECK (watch_rows BETWEEN 1 AND 10000);
+-- More rows than so many in one statement are the families of the templates. A row that is named costs the writer about as much as its
+-- UPDATE does (bench/watch.py), and relays take 262144 bytes of names in a poll.
+ALTER TABLE etagd.setting ADD COLUMN IF NOT EXISTS watch_rows integer NOT NULL DEFAULT 200 CHECK (watch_rows BETWEEN 1 AND 10000);
 
 -- ---- Templates ----
 
@@ -405,7 +406,10 @@ BEGIN
     EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', root); -- no writer is between, and no part comes meanwhile
     watch_id := etagd.watch_note(root, templates);
     made := etagd.watch_triggers(root, watch_id, true);
-    RETURN format('%s is watched: %s triggers on %s tables', root, made, made / 4);
+    RETURN format('%s is watched: %s triggers on %s tables', root, made, made / 4)
+        || CASE WHEN (SELECT c.relkind = 'p' OR c.relhassubclass FROM pg_class c WHERE c.oid = root)
+                AND NOT EXISTS (SELECT FROM pg_event_trigger e WHERE e.evtname = 'etagd_watch' AND e.evtenabled <> 'D')
+            THEN '; when a part comes, call this again in the same transaction, or have a superuser run "etag-relay setup" once more now' ELSE '' END;
 END $$;
 
 CREATE OR REPLACE FUNCTION etagd.unwatch(root regclass) RETURNS text

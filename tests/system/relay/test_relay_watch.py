@@ -34,6 +34,8 @@ class WithTable(Case):
     def setUpClass(cls):
         super().setUpClass()
         cls.database = SERVER.database(f"watch{next(NUMBERS)}")
+        SERVER.sql("CREATE TABLE public.first (id int); SELECT etagd.watch('public.first', 'first')", database=cls.database)
+        SERVER.sql(relay_db.read_schema(), database=cls.database)  # with the event trigger
 
     def setUp(self):
         super().setUp()
@@ -286,6 +288,7 @@ class Parts(WithTable):
         ask(self.admin, "SET session_replication_role = replica")
         self.assertEqual(self.named("DELETE FROM u4b", by=self.admin), ["customer:3", "upload:360"])
         self.check_whole()
+        self.assertTrue(self.watch("uploads").endswith(" tables"))
         self.check_changed("ALTER TABLE uploads DETACH PARTITION u4")
         self.check_whole()
 
@@ -296,7 +299,7 @@ class Parts(WithTable):
         self.assertNotEqual(self.digest(), before)
         self.check_broken(r"public\.u3 lacks triggers.*etagd\.watch\('public\.uploads'\)")
         self.assertEqual(self.named("INSERT INTO u3 VALUES (201, 1)"), [], "what is the digest for?")
-        self.assertRegex(self.watch("uploads"), r"public.uploads is watched: 24 triggers on 6 tables")
+        self.assertRegex(self.watch("uploads"), r"public.uploads is watched: 24 triggers on 6 tables; when a part comes, call this again")
         self.check_whole()
         self.assertEqual(self.named("DELETE FROM u3"), ["customer:1", "upload:201"])
 
