@@ -36,7 +36,8 @@ static const char setup_usage[] =
     "                       60000; where relays run already it is changed step by step\n";
 static const char status_usage[] =
     "Usage: etag-relay [OPTION...] status\n"
-    "Shows the hosts, how old their polls and acknowledgements are, and the outbox.\n";
+    "Shows the hosts, how old their polls and acknowledgements are, the outbox, and the\n"
+    "watched tables.\n";
 static const char leave_usage[] =
     "Usage: etag-relay [OPTION...] leave HOST\n"
     "Puts a host out that does not come back: writers wait for its lease no more.\n";
@@ -273,7 +274,14 @@ static const char summary_sql[] =
     " ELSE format('witness %s, of %s ago', witness, etagd.age(witness_s)) END,"
     " format('outbox: %s rows, %s%s; trimmed by mark %s', row_count, pg_size_pretty(bytes),"
     " ', the oldest of ' || etagd.age(oldest_s) || ' ago', coalesce(trimmed::text, 'none')),"
-    " 'watched tables: none' FROM etagd.status()";
+    " (SELECT CASE count(*) WHEN 0 THEN 'watched tables: none' ELSE format('watched tables: %s%s',"
+    " count(*), CASE WHEN bool_or(w.state = 'broken') THEN ', watch_broken: each poll raises"
+    " everything until it is mended' ELSE '' END) END FROM etagd.watches() w)"
+    " FROM etagd.status()";
+
+static const char watches_sql[] =
+    "SELECT name, state, part_count::text, array_to_string(templates, ' '), coalesce(why, '')"
+    " FROM etagd.watches()";
 
 /* A relay's session tells when it last finished something: its poll. Whoever has its role sees
  * it. */
@@ -286,10 +294,33 @@ static const char hosts_sql[] =
     " || CASE WHEN NOT h.ack_current THEN ', other witness' ELSE '' END,"
     " coalesce(h.missing::text, 'unknown') FROM etagd.hosts() h";
 
-static int status_command(const struct options *options, int argc, char **argv)
+static int hosts_print(struct postgres *postgres, struct why *why)
 {
     static const char *const heads[] = {"HOST",   "STATE",        "FOR",
                                         "POLLED", "ACKNOWLEDGED", "ROWS SINCE"};
+    const int r = ask_text(postgres, hosts_sql, why);
+
+    if (r != 0)
+        return r;
+    if (postgres_row_count(postgres) == 0)
+        printf("no host has joined\n");
+    else
+        table_print(postgres, heads, 6);
+    return 0;
+}
+
+static int watches_print(struct postgres *postgres, struct why *why)
+{
+    static const char *const heads[] = {"TABLE", "STATE", "PARTS", "TEMPLATES", "WHY"};
+    const int r = ask_text(postgres, watches_sql, why);
+
+    if (r == 0 && postgres_row_count(postgres) > 0)
+        table_print(postgres, heads, 5);
+    return r;
+}
+
+static int status_command(const struct options *options, int argc, char **argv)
+{
     struct why why = {""};
 
     if (argc > 1 && strcmp(argv[1], "--help") == 0)
@@ -305,12 +336,8 @@ static int status_command(const struct options *options, int argc, char **argv)
         const etag_str line = postgres_get(postgres, 0, column);
         printf("%.*s\n", (int)line.len, line.data);
     }
-    if (ask_text(postgres, hosts_sql, &why) != 0)
+    if (hosts_print(postgres, &why) != 0 || watches_print(postgres, &why) != 0)
         return failed(&why);
-    if (postgres_row_count(postgres) == 0)
-        printf("no host has joined\n");
-    else
-        table_print(postgres, heads, 6);
     return EXIT_SUCCESS;
 }
 

@@ -102,6 +102,7 @@ void figures_print(const struct figures *figures, uint64_t now_ns, FILE *out)
     gauge(out, "database_connected", "1: connected", figures->engine_ready);
     gauge(out, "daemon_connected", "1: connected", figures->daemon_ready);
     gauge(out, "member", "1: the last poll showed this host as a member", figures->member);
+    gauge(out, "watch_broken", "1: writes to a watched table may go unseen", figures->watch_broken);
     gauge(out, "lease_seconds", "L_net, as the last poll showed it", figures->lease_ms / 1e3);
     gauge(out, "poll_age_seconds", "Since the last settled poll that counts; -1: none yet", age_s);
     gauge(out, "freshness_margin_min_seconds",

@@ -38,7 +38,7 @@ struct figures {
     /* what was left of L_net at the next such batch; UINT64_MAX: none yet */
     uint64_t margin_min_ns;
     uint32_t lease_ms;
-    bool engine_ready, daemon_ready, member;
+    bool engine_ready, daemon_ready, member, watch_broken;
     size_t publications;
     /* start to answer */
     struct histogram poll_ns;

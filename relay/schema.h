@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* relay/sql/schema.sql as it is, ended by a NUL: relay/CMakeLists.txt makes the source of it. */
+/* The files of relay/sql, one after the other, and a NUL: relay/CMakeLists.txt makes the source. */
 #ifndef ETAG_RELAY_SCHEMA_H
 #define ETAG_RELAY_SCHEMA_H
 

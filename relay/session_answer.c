@@ -71,6 +71,19 @@ static void membership_take(struct session *session, const struct engine_poll *p
         session->registration = REGISTRATION_NONE;
 }
 
+static void watch_take(struct session *session, const struct engine_poll *poll)
+{
+    if (poll->watch_broken == session->figures.watch_broken)
+        return;
+    session->figures.watch_broken = poll->watch_broken;
+    if (poll->watch_broken)
+        log_event(session->log, LOG_WARN, "watch_broken",
+                  log_text("do", "each batch raises everything until it is mended: etag-relay "
+                                 "status says which table"));
+    else
+        log_event(session->log, LOG_INFO, "watch_mended");
+}
+
 static bool flight_send(struct session *session, const struct engine_poll *poll,
                         enum relay_reason everything, bool counts)
 {
@@ -89,7 +102,8 @@ static bool flight_send(struct session *session, const struct engine_poll *poll,
         return false;
     session->figures.everything[everything]++;
     figures_batch(&session->figures, batch.row_count);
-    if (everything != RELAY_REASON_NONE)
+    /* Each batch: said when it begins. */
+    if (everything != RELAY_REASON_NONE && everything != RELAY_REASON_WATCH_BROKEN)
         log_event(session->log, LOG_WARN, "everything",
                   log_text("reason", relay_reason_word(everything)));
     return true;
@@ -150,6 +164,7 @@ static void polled(struct session *session, const struct engine_poll *poll)
     own_rows_take(session, &kept, verdict.everything);
     settings_take(session, poll->lease_ms, poll->wait_ms);
     membership_take(session, poll);
+    watch_take(session, poll);
     session->figures.rows += poll->row_count;
     session->figures.polls_not_counted += !verdict.counts;
     /* The witness is made when a host registers. */

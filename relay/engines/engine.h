@@ -109,6 +109,8 @@ struct engine_poll {
     uint32_t lease_ms, wait_ms;
     /* of the watched tables; 0: none is watched */
     uint64_t digest;
+    /* writes to a watched table may go unseen: a trigger is missing, say */
+    bool watch_broken;
     /* becomes the cursor */
     struct engine_snapshot snapshot;
     /* no position at or above it has been given out yet: a row has none */

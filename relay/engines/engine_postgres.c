@@ -24,6 +24,7 @@
 #define SNAPSHOT_HEAD_BYTES 20 /* count, xmin, xmax */
 #define SESSION_NAME_BYTES (sizeof("etag-relay ") + ENGINE_HOST_BYTES_MAX)
 #define BYTEA_OID 17u
+#define DIGEST_BROKEN 1 /* etagd.watch_digest() */
 
 struct engine_pg {
     struct engine engine;
@@ -493,6 +494,7 @@ static int finish_poll(const struct engine_pg *pg, struct arena *arena,
     poll->asked = postgres_get_bool(from, 0, 13);
     const etag_str events = postgres_get(from, 0, 14);
     poll->digest = postgres_get_u64(from, 0, 15);
+    poll->watch_broken = (poll->digest & DIGEST_BROKEN) != 0;
     poll->rows_cut = pg->cursor_bad || (count > 0 && !events.data);
     return poll->rows_cut || count == 0 ? 0 : events_get(poll, events, count, arena);
 }

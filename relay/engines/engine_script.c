@@ -181,6 +181,7 @@ static void poll_take(struct script *script, const struct line *line)
         take_number32(word, "lease", &poll->lease_ms);
         take_number32(word, "wait", &poll->wait_ms);
         take_number(word, "digest", &poll->digest);
+        take_flag(word, "broken", &poll->watch_broken);
         take_number(word, "next", &poll->snapshot.next);
         take_number(word, "unassigned", &poll->unassigned);
         take_flag(word, "asked", &poll->asked);

@@ -6,7 +6,7 @@
  *     poll NAME=VALUE...     the next poll's answer. What it does not name is as before: system
  *                            started timeline database witness (a word, "none") member (yes, no,
  *                            leaving) trimmed lease wait digest next running (a,b) unassigned (0:
- *                            next) asked standby cut (0, 1)
+ *                            next) asked standby cut broken (0, 1)
  *     row POSITION NAME...   a row of that poll: NAME is a surrogate key, /PATH of host "h", or
  *                            "everything"; "unreadable" is a row that no release wrote
  *     join NAME=VALUE...     the next join's: member foreign (0, 1) lease wait nonce (a word)

@@ -129,6 +129,12 @@ static enum relay_reason reason_of_history(const struct cursor *cursor,
     return poll->digest != cursor->digest ? RELAY_REASON_TABLES : RELAY_REASON_NONE;
 }
 
+/* Rule WATCH_BROKEN: while a trigger is missing, what is written leaves no row. */
+static bool poll_sees_writes(const struct engine_poll *poll)
+{
+    return !poll->watch_broken;
+}
+
 static enum relay_reason reason_of_rows(const struct engine_poll *poll)
 {
     /* Rule ROWS_BOUND: rows that were left out are not forgotten. */
@@ -136,7 +142,9 @@ static enum relay_reason reason_of_rows(const struct engine_poll *poll)
         return RELAY_REASON_ROWS_CUT;
     if (!rows_are_of_the_past(poll))
         return RELAY_REASON_FOREIGN_ROWS;
-    return rows_are_readable(poll) ? RELAY_REASON_NONE : RELAY_REASON_ROW_UNREADABLE;
+    if (!rows_are_readable(poll))
+        return RELAY_REASON_ROW_UNREADABLE;
+    return poll_sees_writes(poll) ? RELAY_REASON_NONE : RELAY_REASON_WATCH_BROKEN;
 }
 
 /* Rule FLOOR_AT_FIRST: without a cursor nothing is known of what is in memory. */

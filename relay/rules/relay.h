@@ -29,7 +29,8 @@
     X(ROW_UNREADABLE, "unreadable_row")                                                            \
     X(REFUSED,                                                                                     \
       "daemon_refused_batch") /* it has names that we let through, and the daemon does not */      \
-    X(TABLES, "watched_tables_changed")
+    X(TABLES, "watched_tables_changed")                                                            \
+    X(WATCH_BROKEN, "watch_broken") /* a trigger is missing, and is still */
 
 enum relay_reason {
 #define RELAY_REASON_ENUM(name, word) RELAY_REASON_##name,

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
--- What hosts of etagd have in common, in the application's own database. "etag-relay setup" runs this script, "etag-relay setup
--- --print" shows it; it may be run again, and then upgrades. PostgreSQL 13 and later. No extension, no superuser: whoever may make
--- roles and, in this database, schemas.
+-- What hosts of etagd have in common, in the application's own database. "etag-relay setup" runs this script (schema.sql, watch.sql,
+-- rights.sql, one after the other in one transaction), "etag-relay setup --print" shows it; it may be run again, and then upgrades.
+-- PostgreSQL 13 and later. No extension, no superuser: whoever may make roles and, in this database, schemas.
 --
 -- The idea. A writer's transaction puts a row into the outbox, so the event commits with the data. Each host's relay asks again and
 -- again "everything committed until now that I do not have", with the snapshot of its former question as the cursor: rows whose
@@ -136,7 +136,7 @@ INSERT INTO etagd.trim (trimmed) VALUES (NULL) ON CONFLICT DO NOTHING;
 
 -- ---- What a name becomes -----------------------------------------------------------------------
 -- A row's targets: the byte 1, then records: kind, two bytes of length (most significant first), so many bytes.
---     s  surrogate key     r, p  resource and prefix, as //host/path or /path     e  everything     h  hold_ms, four bytes
+--     s  surrogate key     f  family     r, p  resource and prefix, as //host/path or /path     e  everything     h  hold_ms, four bytes
 -- relay/engines/outbox_row.c reads and writes the same. A row holds 8192 bytes at most; more names are more rows.
 
 CREATE OR REPLACE FUNCTION etagd.record(kind "char", name text) RETURNS bytea
@@ -153,7 +153,10 @@ BEGIN
     ELSIF name ~ '[\u0001-\u0020\u007f]' THEN
         RAISE EXCEPTION 'the target % has blanks or control characters', quote_literal(left(name, 200)) USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF kind <> 's' THEN
+    IF kind = 'f' AND left(name, 1) = ':' THEN
+        RAISE EXCEPTION 'the family % is empty', quote_literal(left(name, 200)) USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'A family is what stands before the first colon of its surrogate keys.';
+    ELSIF kind NOT IN ('s', 'f') THEN
         path := regexp_replace(split_part(name, '?', 1), '^//[^/]*', '');
         IF path !~ '^/' OR name ~ '#' OR path ~ '%(?![0-9A-Fa-f][0-9A-Fa-f])' THEN
             RAISE EXCEPTION 'the % % is not written as //host/path or /path', CASE kind WHEN 'r' THEN 'resource' ELSE 'prefix' END,
@@ -173,8 +176,10 @@ END $$;
 -- ask: "everywhere" will be waited for; without it only time proves that.
 --     SELECT etagd.invalidate('upload:42', 'customer:7')
 --     SELECT etagd.invalidate(resources => '{//example.org/a}', prefixes => '{/media/}', hold_ms => 500, ask => true)
+--     SELECT etagd.invalidate(families => '{uploads}')     -- all surrogate keys "uploads:..."
+DROP FUNCTION IF EXISTS etagd.invalidate(text[], text[], text[], boolean, integer, boolean); -- without families
 CREATE OR REPLACE FUNCTION etagd.invalidate(surrogates text[] DEFAULT '{}', resources text[] DEFAULT '{}', prefixes text[] DEFAULT '{}',
-    everything boolean DEFAULT false, hold_ms integer DEFAULT 0, ask boolean DEFAULT false) RETURNS xid8
+    everything boolean DEFAULT false, hold_ms integer DEFAULT 0, ask boolean DEFAULT false, families text[] DEFAULT '{}') RETURNS xid8
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     head bytea := '\x01';
@@ -193,8 +198,8 @@ BEGIN
     IF everything THEN
         line := line || '\x650000';
     END IF;
-    FOREACH kind IN ARRAY '{s,r,p}'::"char"[] LOOP
-        named := CASE kind WHEN 's' THEN surrogates WHEN 'r' THEN resources ELSE prefixes END;
+    FOREACH kind IN ARRAY '{s,f,r,p}'::"char"[] LOOP
+        named := CASE kind WHEN 's' THEN surrogates WHEN 'f' THEN families WHEN 'r' THEN resources ELSE prefixes END;
         FOREACH name IN ARRAY coalesce(named, '{}') LOOP
             part := etagd.record(kind, name);
             IF octet_length(line) + octet_length(part) > 8192 THEN
@@ -206,7 +211,7 @@ BEGIN
     END LOOP;
     IF line = head THEN
         RAISE EXCEPTION 'etagd.invalidate() names nothing' USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Name surrogate keys, resources or prefixes, or say everything => true.';
+            HINT = 'Name surrogate keys, families, resources or prefixes, or say everything => true.';
     END IF;
     INSERT INTO etagd.outbox (ask, targets) VALUES (coalesce(invalidate.ask, false), line);
     RETURN pg_current_xact_id();
@@ -313,7 +318,6 @@ BEGIN
     snapshot := pg_current_snapshot();
     row_count := 0;
     asked := seen IS NULL; -- an acknowledgement too many harms nobody
-    digest := 0;
     IF seen IS NOT NULL THEN
         -- Two conditions that an index answers each, whatever the planner believes of how many rows there are.
         SELECT count(*), coalesce(bool_or(o.ask), false), coalesce(sum(octet_length(o.line)), 0), string_agg(o.line, ''::bytea)
@@ -332,6 +336,7 @@ BEGIN
     SELECT t.trimmed, s.lease_ms, s.wait_ms, (SELECT h.state FROM etagd.host h WHERE h.id = me AND h.nonce = my_nonce)
         INTO poll.trimmed, poll.lease_ms, poll.wait_ms, poll.state
         FROM etagd.setting s LEFT JOIN etagd.trim t ON t.one WHERE s.one;
+    digest := etagd.watch_digest();
     -- Who answers, last: TRUNCATE does not wait for snapshots, but it does for the lock that reading took.
     SELECT p.* INTO here FROM etagd.place() p;
     SELECT w.nonce INTO witness FROM etagd.witness w WHERE w.one AND w.place = here.place;
@@ -572,21 +577,3 @@ BEGIN
         FROM etagd.host h LEFT JOIN etagd.ack a ON a.host = h.id AND a.nonce = h.nonce ORDER BY h.id;
 END $$;
 
--- ---- Rights ------------------------------------------------------------------------------------
-
-REVOKE ALL ON SCHEMA etagd FROM PUBLIC;
-REVOKE ALL ON ALL TABLES IN SCHEMA etagd FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA etagd FROM PUBLIC;
-GRANT USAGE ON SCHEMA etagd TO etagd_writer, etagd_relay;
-GRANT EXECUTE ON FUNCTION etagd.invalidate(text[], text[], text[], boolean, integer, boolean), etagd.invalidate(text[]), etagd.wait(xid8),
-    etagd.version() TO etagd_writer, etagd_relay;
-GRANT EXECUTE ON FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer), etagd.publish(bytea[], boolean), etagd.ask(xid8, boolean),
-    etagd.join(text, uuid),
-    etagd.members(integer), etagd.acknowledge(text, uuid, uuid, pg_snapshot), etagd.leave(text), etagd.gone(text, uuid),
-    etagd.trim(bigint, integer), etagd.wake(), etagd.set_wait_ms(integer), etagd.set_lease_ms(integer), etagd.status(), etagd.hosts(),
-    etagd.age(double precision) TO etagd_relay;
-
-DO 'BEGIN PERFORM etagd.bear_witness(); END';
-UPDATE etagd.setting SET version = 1 WHERE version <> 1;
-RESET ROLE;
-COMMIT;

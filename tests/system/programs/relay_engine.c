@@ -166,9 +166,10 @@ static void say_poll(const struct engine_poll *poll)
     say_origin(&poll->origin);
     if (poll->witnessed)
         say_nonce("witness", &poll->witness);
-    printf(" member=%d trimmed=%" PRIu64 " lease=%u wait=%u unassigned=%" PRIu64 " cut=%d asked=%d",
+    printf(" member=%d trimmed=%" PRIu64 " lease=%u wait=%u unassigned=%" PRIu64 " cut=%d asked=%d"
+           " digest=%" PRIu64 " broken=%d",
            poll->membership, poll->trimmed, poll->lease_ms, poll->wait_ms, poll->unassigned,
-           poll->rows_cut, poll->asked);
+           poll->rows_cut, poll->asked, poll->digest, poll->watch_broken);
     say_snapshot(&poll->snapshot);
     printf(" rows=");
     for (size_t i = 0; i < poll->row_count; i++) {

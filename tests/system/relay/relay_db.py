@@ -26,7 +26,7 @@ except ImportError:
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 RELAY = os.path.join(harness.BUILD, "relay", "etag-relay")
 ENGINE = os.path.join(harness.SYSTEM, "relay_engine")
-SCHEMA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../relay/sql/schema.sql")
+SQL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../relay/sql")
 NONCE = "e0a1c2b3000000000000000000000001"
 OTHER = "e0a1c2b3000000000000000000000002"
 MEMBER, LEAVING = "1", "2"
@@ -120,8 +120,11 @@ class harness_closing:
 
 
 def read_schema():
-    with open(SCHEMA, encoding="utf-8") as f:
-        return f.read()
+    text = ""
+    for part in ("schema.sql", "watch.sql", "rights.sql"):
+        with open(os.path.join(SQL, part), encoding="utf-8") as f:
+            text += f.read()
+    return text
 
 
 def ask(connection, text, *values):

@@ -111,6 +111,50 @@ class Hosts(Case):
         w.ok(f"invalidate surrogate {NAME} reach everywhere")
         self.assertTrue(self.stale(b))
 
+    def logged(self, d, event):
+        with open(os.path.join(d.directory, "relay.log"), encoding="utf-8") as f:
+            return sum(event in line for line in f)
+
+    def test_a_watched_table_reaches_both_whatever_is_done_to_it(self):
+        """By psql alone: a statement, TRUNCATE, a trigger that is disabled."""
+        other = KEY + "/other"
+        sql = lambda text: self.server.sql(text, database=self.database)  # noqa: E731
+        sql("CREATE TABLE public.uploads (id int PRIMARY KEY, title text); INSERT INTO public.uploads SELECT generate_series(1, 99)")
+        sql("SELECT etagd.watch('public.uploads', 'upload:{id}')")
+        for d in self.hosts:
+            wait_until(lambda d=d: self.logged(d, "watched_tables_changed"), 30, "everything, once")
+
+        def fill():
+            for d in self.hosts:
+                self.fill(d)
+                d.fill(other, '"o"', "--surrogate", "upload:7")
+                self.assertEqual(d.verdict(other, '"o"'), "not_modified")
+
+        fill()
+        sql("UPDATE public.uploads SET title = 'x' WHERE id = 42")
+        for d in self.hosts:
+            wait_until(lambda d=d: self.stale(d), 10, "the update")
+            self.assertEqual(d.verdict(other, '"o"'), "not_modified")
+        fill()
+        sql("TRUNCATE public.uploads")
+        for d in self.hosts:
+            wait_until(lambda d=d: self.stale(d) and d.check(other)["reason"] == "stale", 10, "the family")
+        self.assertEqual([self.logged(d, "watch_broken") for d in self.hosts], [0, 0])
+        sql("ALTER TABLE public.uploads DISABLE TRIGGER USER")
+        for d in self.hosts:
+            wait_until(lambda d=d: self.logged(d, "watch_broken"), 10, "it is said")
+        for _ in range(2):
+            for d in self.hosts:
+                d.fill(KEY, '"v1"', "--surrogate", NAME)
+            sql("INSERT INTO public.uploads SELECT 42 ON CONFLICT DO NOTHING")
+            for d in self.hosts:
+                wait_until(lambda d=d: self.stale(d), 10, "what no trigger has seen")
+        sql("SELECT etagd.watch('public.uploads')")
+        for d in self.hosts:
+            wait_until(lambda d=d: self.logged(d, "watch_mended"), 10, "it is mended")
+            self.assertEqual(self.logged(d, "watch_broken"), 1, "said once, not with each batch")
+        fill()
+
     def test_a_stopped_relay_is_waited_for_by_time_and_its_host_renders(self):
         a, b = self.hosts
         w = Writer(a.socket, timeout_ms=60000)

@@ -469,11 +469,14 @@ class Rights(WithDatabase):
                 may = one(self.writer, "SELECT has_sequence_privilege(%s, %s, 'USAGE')" if kind == "S" else "SELECT has_table_privilege(%s, %s, %s)",
                           role, relation, *([] if kind == "S" else [right]))
                 self.assertFalse(may, f"{role} may {right} {relation}")
-        internal = ("bear_witness", "place", "witnessed", "acknowledged", "record")
+        internal = ("bear_witness", "place", "witnessed", "acknowledged", "record", "record_lines", "template_parts", "template_family", "template_check",
+                    "template_expression", "column_type", "watch_glance", "watch_query", "watch_function", "watch_write", "watched_parts", "watch_fault", "watch_digest", "on_ddl")
+        owners = ("watch", "unwatch", "watch_check", "owner_check", "parts_of", "watch_note", "watch_id", "watch_forget", "watch_triggers")
         for function, name in ask(self.writer, "SELECT oid::regprocedure::text, proname FROM pg_proc WHERE pronamespace = 'etagd'::regnamespace"):
             may = [role for role in ("stranger", "writer", "relay") if
                    one(self.writer, "SELECT has_function_privilege(%s, %s, 'EXECUTE')", role, function)]
-            wanted = [] if name in internal else ["writer", "relay"] if name in ("invalidate", "wait", "version") else ["relay"]
+            wanted = ([] if name in internal else ["writer"] if name in owners
+                      else ["writer", "relay"] if name in ("invalidate", "wait", "version", "watches") else ["relay"])
             self.assertEqual(may, wanted, function)
         stranger = self.connection("stranger")
         with self.assertRaises(errors.InsufficientPrivilege):
@@ -495,7 +498,7 @@ class Rights(WithDatabase):
         for function, definer, settings, owner in ask(self.writer, """SELECT p.oid::regprocedure::text, prosecdef, proconfig, rolname
                 FROM pg_proc p JOIN pg_roles r ON r.oid = proowner WHERE pronamespace = 'etagd'::regnamespace"""):
             self.assertIn("search_path=pg_catalog, pg_temp", settings or [], function)
-            self.assertEqual(owner, "etagd_owner")
+            self.assertEqual(owner, "etagd" if function.endswith("on_ddl()") else "etagd_owner", "an event trigger's function runs as who set up")
         self.assertFalse(one(self.writer, "SELECT rolcanlogin OR rolsuper FROM pg_roles WHERE rolname = 'etagd_owner'"))
         writer = self.connection()
         ask(writer, "CREATE FUNCTION public.int2send(int2) RETURNS bytea LANGUAGE plpgsql AS $$BEGIN RAISE 'called'; END$$")

@@ -178,6 +178,12 @@ CASE(a_trigger_was_disabled)
     check_everything(f, "poll digest=5\npoll digest=6", RELAY_REASON_TABLES);
 }
 
+/* Each poll raises everything: what is written meanwhile leaves no row. */
+CASE(a_trigger_is_disabled_still)
+{
+    check_everything(f, "poll digest=7 broken=1\npoll digest=7", RELAY_REASON_WATCH_BROKEN);
+}
+
 /* Rules MEMBER_IN_SNAPSHOT and WAIT_COVERS_LEASE. */
 CASE(what_does_not_count_is_applied_all_the_same)
 {
