@@ -22,8 +22,8 @@ CREATE TABLE IF NOT EXISTS etagd.watched (
     since timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- More rows than so many in one statement are the families of the templates. A row that is named costs the writer about as much as its
--- UPDATE does (bench/watch.py), and relays take 262144 bytes of names in a poll.
+-- More rows than so many in one statement are the families of the templates. A row that is named costs the writer about twice as much
+-- as its UPDATE does (bench/watch.py), and relays take 262144 bytes of names in a poll.
 ALTER TABLE etagd.setting ADD COLUMN IF NOT EXISTS watch_rows integer NOT NULL DEFAULT 200 CHECK (watch_rows BETWEEN 1 AND 10000);
 
 -- ---- Templates ----
