@@ -113,7 +113,7 @@ they changed.
 This package holds the daemon, its units for systemd and its configuration.")
 set(etag-relay_description "cache of HTTP entity tags in shared memory: many hosts
 Carries what etagd promises from one host to many, on the PostgreSQL that the
-application has: reads what other hosts have changed, says what this one has,
+application has, or on etcd: reads what other hosts have changed, says what this one has,
 and proves to the daemon how fresh that is.")
 set(etagctl_description "cache of HTTP entity tags in shared memory: the command line tool
 Looks into etagd's cache, explains why a request was or was not answered

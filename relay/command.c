@@ -33,7 +33,9 @@ static const char setup_usage[] =
     "      --relay ROLE     Relays of all hosts connect as ROLE: grant it etagd_relay\n"
     "      --writer ROLE    The application connects as ROLE: grant it etagd_writer\n"
     "      --lease-ms N     How long one poll makes a host fresh (default 2000), 100 to\n"
-    "                       60000; where relays run already it is changed step by step\n";
+    "                       60000; where relays run already it is changed step by step\n"
+    "      --restored       With the engine etcd, where --lease-ms is the only other one: it was\n"
+    "                       restored from a backup, so all hosts purge everything once\n";
 static const char status_usage[] =
     "Usage: etag-relay [OPTION...] status\n"
     "Shows the hosts, how old their polls and acknowledgements are, the outbox, and the\n"
@@ -213,10 +215,13 @@ static bool lease_read(const char *text, uint32_t *lease_ms)
 
 static int setup_command(const struct options *options, int argc, char **argv)
 {
-    static const struct option flags[] = {
-        {"print", no_argument, NULL, 'p'},        {"relay", required_argument, NULL, 'r'},
-        {"writer", required_argument, NULL, 'w'}, {"lease-ms", required_argument, NULL, 'l'},
-        {"help", no_argument, NULL, 'h'},         {0}};
+    static const struct option flags[] = {{"print", no_argument, NULL, 'p'},
+                                          {"relay", required_argument, NULL, 'r'},
+                                          {"writer", required_argument, NULL, 'w'},
+                                          {"lease-ms", required_argument, NULL, 'l'},
+                                          {"restored", no_argument, NULL, 'R'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     struct setup setup = {0};
     int flag;
 
@@ -229,6 +234,8 @@ static int setup_command(const struct options *options, int argc, char **argv)
             setup.writers[setup.writer_count++] = optarg;
         else if (flag == 'h')
             return fputs(setup_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+        else if (flag == 'R')
+            return usage_wrong(setup_usage, "setup: --restored is for the engine etcd");
         else if (flag != 'l')
             return usage_wrong(setup_usage, "setup: no such option, or too many of them");
         else if (!lease_read(optarg, &setup.lease_ms))
@@ -429,8 +436,10 @@ int relay_command(const struct options *options, int argc, char **argv)
         int (*run)(const struct options *options, int argc, char **argv);
     } commands[] = {{"setup", setup_command}, {"status", status_command}, {"leave", leave_command}};
 
+    if (options->engine == ENGINE_CHOICE_ETCD)
+        return relay_command_etcd(options, argc, argv);
     if (options->engine != ENGINE_CHOICE_POSTGRES) {
-        (void)fprintf(stderr, "etag-relay: %s is for the engine postgres\n", argv[0]);
+        (void)fprintf(stderr, "etag-relay: %s is for the engines postgres and etcd\n", argv[0]);
         return EXIT_USAGE;
     }
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)

@@ -9,4 +9,7 @@
  * error. Returns the exit status. */
 int relay_command(const struct options *options, int argc, char **argv);
 
+/* The same where the hosts have etcd in common. */
+MUST_USE int relay_command_etcd(const struct options *options, int argc, char **argv);
+
 #endif

@@ -32,11 +32,6 @@ struct relay_process {
     bool metrics_failed;
 };
 
-static const struct engine_kind *engine_chosen(enum engine_choice choice)
-{
-    return choice == ENGINE_CHOICE_SCRIPT ? &engine_script : &engine_postgres;
-}
-
 /* Signals come through a descriptor. */
 static int signals_open(void)
 {
@@ -110,9 +105,8 @@ static bool process_init(struct relay_process *process)
     log_set(&process->log, options->log_level, options->log_format);
     (void)snprintf(process->metrics_path, sizeof(process->metrics_path), "%s/metrics.prom",
                    options->run_dir);
-    given->kind = engine_chosen(options->engine);
-    given->engine.connection = options->connection;
-    given->engine.host = str_of(options->host);
+    given->kind = options_engine_kind(options);
+    given->engine = options_of_engine(options);
     given->retention_ms = options->retention_ms;
     if (!nonce_load(&given->engine.nonce, options->run_dir, &why)) {
         log_event(&process->log, LOG_ERROR, "no_random_bits");

@@ -9,13 +9,14 @@
 #include "clocktime.h"
 #include "command_line.h"
 #include "config_option.h"
+#include "etcd.h"
 #include "text.h"
 
 #include <stddef.h>
 #include <sys/un.h>
 
 #define OPTIONS_DEFAULT_FILE "/etc/etag-relay/etag-relay.yaml"
-#define OPTIONS_COUNT 8
+#define OPTIONS_COUNT 15
 #define MS_PER_MINUTE UINT64_C(60000)
 #define RETENTION_MINUTES_MAX (UINT64_C(366) * 24 * 60)
 
@@ -24,10 +25,23 @@
 static const struct config_option options_known[OPTIONS_COUNT] = {
     {"socket", "PATH", "Socket of the etagd beside this relay", "/run/etagd/etagd.sock",
      OPTION_PATH, MEMBER(socket_path), .max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1},
-    {"engine", "E", "What the hosts have in common: postgres", "postgres", OPTION_CHOICE,
-     MEMBER(engine), .words = "postgres|script"},
+    {"engine", "E", "What the hosts have in common: postgres, etcd", "postgres", OPTION_CHOICE,
+     MEMBER(engine), .words = "postgres|etcd|script"},
     {"connection", "TEXT", "Connection string of libpq; passwords are better in its password file",
      "", OPTION_TEXT, MEMBER(connection), .max = CONNECTION_BYTES_MAX - 1},
+    {"endpoints", "URLS", "Members of etcd, each as https://host:2379", "", OPTION_LIST,
+     MEMBER(endpoints), .max = CONNECTION_BYTES_MAX - 1},
+    {"prefix", "TEXT", "Of all keys in etcd; each application has its own", "etagd/", OPTION_TEXT,
+     MEMBER(prefix), .max = ETCD_PREFIX_BYTES_MAX},
+    {"user", "NAME", "User of etcd", "", OPTION_TEXT, MEMBER(user), .max = USER_BYTES_MAX},
+    {"password-file", "PATH", "Holds the user's password, and may not be readable by everybody", "",
+     OPTION_TEXT, MEMBER(password_file), .max = PATH_BYTES_MAX - 1},
+    {"ca-file", "PATH", "Whom to believe that it is etcd, PEM; empty: whom the system believes", "",
+     OPTION_TEXT, MEMBER(ca_file), .max = PATH_BYTES_MAX - 1},
+    {"cert-file", "PATH", "This host's certificate for etcd, PEM", "", OPTION_TEXT,
+     MEMBER(cert_file), .max = PATH_BYTES_MAX - 1},
+    {"key-file", "PATH", "Key of that certificate, PEM", "", OPTION_TEXT, MEMBER(key_file),
+     .max = PATH_BYTES_MAX - 1},
     {"host", "NAME", "This host's name, which no other one has; empty: the kernel's", "",
      OPTION_TEXT, MEMBER(host), .max = ENGINE_HOST_BYTES_MAX},
     {"run-dir", "DIR", "Where metrics.prom is written; gone after a boot", "/run/etag-relay",
@@ -116,6 +130,68 @@ static bool flags_read(struct flags *flags, int argc, char **argv, bool *answere
 
 /* ---- Loading ---- */
 
+/* Of a name that nobody else's keys begin with. */
+static bool prefix_is_sound(const char *prefix)
+{
+    const size_t len = strlen(prefix);
+
+    for (const char *c = prefix; *c; c++)
+        if (*c <= ' ' || *c > '~')
+            return false;
+    return len > 1 && prefix[len - 1] == '/';
+}
+
+/* What options mean together. */
+static bool options_agree(const struct options *options, struct why *why)
+{
+    struct etcd_endpoints endpoints;
+    struct why wrong;
+
+    if (options->engine != ENGINE_CHOICE_ETCD)
+        return options->endpoints[0] == '\0' ||
+               why_not(why, "etag-relay: \"endpoints\" are for \"engine: etcd\"");
+    if (options->connection[0])
+        return why_not(why, "etag-relay: \"connection\" is for \"engine: postgres\"; etcd has "
+                            "\"endpoints\"");
+    if (!etcd_endpoints_read(&endpoints, options->endpoints, &wrong))
+        return why_not(why, "etag-relay: \"endpoints\": %s", wrong.text);
+    if (!prefix_is_sound(options->prefix))
+        return why_not(why,
+                       "etag-relay: \"prefix\" cannot be \"%s\": it is printable, without "
+                       "blanks, and ends in \"/\"",
+                       options->prefix);
+    if (!options->user[0] != !options->password_file[0])
+        return why_not(why, "etag-relay: \"user\" and \"password-file\" go together");
+    return !options->cert_file[0] == !options->key_file[0] ||
+           why_not(why, "etag-relay: \"cert-file\" and \"key-file\" go together");
+}
+
+const struct engine_kind *options_engine_kind(const struct options *options)
+{
+    static const struct engine_kind *const kinds[] = {
+        [ENGINE_CHOICE_POSTGRES] = &engine_postgres,
+        [ENGINE_CHOICE_ETCD] = &engine_etcd,
+        [ENGINE_CHOICE_SCRIPT] = &engine_script,
+    };
+
+    return kinds[options->engine];
+}
+
+struct engine_options options_of_engine(const struct options *options)
+{
+    return (struct engine_options){
+        .connection = options->engine == ENGINE_CHOICE_ETCD ? options->endpoints
+                                                            : options->connection,
+        .prefix = options->prefix,
+        .user = options->user,
+        .password_file = options->password_file,
+        .ca_file = options->ca_file,
+        .cert_file = options->cert_file,
+        .key_file = options->key_file,
+        .host = str_of(options->host),
+    };
+}
+
 static bool options_made(struct options *options, const struct flags *flags, struct why *why)
 {
     *options = (struct options){.check_only = flags->check_only};
@@ -125,7 +201,7 @@ static bool options_made(struct options *options, const struct flags *flags, str
         return false;
     if (options->host[0] == '\0' && gethostname(options->host, sizeof(options->host) - 1) < 0)
         return why_not(why, "etag-relay: this host has no name: set the option host");
-    return true;
+    return options_agree(options, why);
 }
 
 int options_load(struct options *out, int argc, char **argv)

@@ -181,7 +181,8 @@ static bool poll_due(const struct session *session, struct engine_request *reque
         return false;
     *request = (struct engine_request){
         .op = ENGINE_POLL,
-        .poll.cursor = session->cursor.there ? &session->cursor.snapshot : NULL,
+        .poll = {.cursor = session->cursor.there ? &session->cursor.snapshot : NULL,
+                 .written = session->written},
     };
     return true;
 }

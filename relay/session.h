@@ -117,6 +117,8 @@ struct session {
     uint64_t t0_ns;
     uint64_t poll_due_ns;
     struct session_flight flight;
+    /* newest position of a mutation of this host; 0: none */
+    uint64_t written;
     /* the last one: the next one names nothing */
     bool batch_refused;
     bool acknowledge_due;

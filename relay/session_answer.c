@@ -160,6 +160,12 @@ static void polled(struct session *session, const struct engine_poll *poll)
     /* Rule REFUSED_IS_EVERYTHING: the same batch again would be refused again, for ever. */
     if (session->batch_refused && verdict.everything == RELAY_REASON_NONE)
         verdict.everything = RELAY_REASON_REFUSED;
+    if (!poll_has_written(poll, session->written)) {
+        session->written = 0; /* noticed */
+        if (verdict.everything == RELAY_REASON_NONE)
+            verdict.everything = RELAY_REASON_WENT_BACK;
+        session->registration = REGISTRATION_NONE;
+    }
     struct engine_poll kept = *poll;
     own_rows_take(session, &kept, verdict.everything);
     settings_take(session, poll->lease_ms, poll->wait_ms);
@@ -167,8 +173,9 @@ static void polled(struct session *session, const struct engine_poll *poll)
     watch_take(session, poll);
     session->figures.rows += poll->row_count;
     session->figures.polls_not_counted += !verdict.counts;
-    /* The witness is made when a host registers. */
-    if (!poll->witnessed)
+    /* The witness is made when a host registers. Rule LOSS_IS_TOLD: who sees that history was lost
+     * is not who has missed something of it, so the others need to see it too: a new witness. */
+    if (!poll->witnessed || verdict.everything == RELAY_REASON_WENT_BACK)
         session->registration = REGISTRATION_NONE;
     flight_begin(session, &kept, &verdict);
 }
@@ -224,6 +231,7 @@ static void published(struct session *session, uint64_t position)
 
     session->figures.published++;
     session->wake_due = true;
+    session->written = max_of(session->written, position);
     if (!publication) /* its daemon has gone meanwhile */
         return;
     publication->position = position;

@@ -123,6 +123,31 @@ static bool unknown_option(const struct reading *reading, const yaml_node_t *key
     return complain(reading, key, why.text);
 }
 
+/* Its items, with commas between them. */
+static bool read_list(struct reading *reading, const struct config_option *option,
+                      const yaml_node_t *list)
+{
+    struct why why;
+    char text[PATH_BYTES_MAX];
+    size_t len = 0;
+    const yaml_node_item_t *item = list->data.sequence.items.start;
+
+    for (; item < list->data.sequence.items.top; item++) {
+        const yaml_node_t *const node = node_at(reading, *item);
+        if (node->type != YAML_SCALAR_NODE ||
+            memchr(scalar_of(node).data, ',', scalar_of(node).len))
+            return complain(reading, node, "a single value without a comma was expected here");
+        if (scalar_of(node).len >= sizeof(text) - 1 - len)
+            return complain(reading, node, "the list is too long");
+        if (len > 0)
+            text[len++] = ',';
+        copy_bytes(text + len, scalar_of(node).data, scalar_of(node).len);
+        len += scalar_of(node).len;
+    }
+    return config_option_set(reading->config, option, (etag_str){text, len}, &why) ||
+           complain(reading, list, why.text);
+}
+
 static bool read_option(struct reading *reading, const yaml_node_t *key, const yaml_node_t *value)
 {
     struct why why;
@@ -135,6 +160,8 @@ static bool read_option(struct reading *reading, const yaml_node_t *key, const y
     const struct config_option *option = config_option_find(reading->table, scalar_of(key));
     if (!option)
         return unknown_option(reading, key);
+    if (value->type == YAML_SEQUENCE_NODE && option->kind == OPTION_LIST)
+        return read_list(reading, option, value);
     if (value->type != YAML_SCALAR_NODE) {
         why_set(&why, "\"%s\" must be a single value", option->name);
         return complain(reading, value, why.text);

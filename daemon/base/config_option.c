@@ -143,6 +143,7 @@ bool config_option_set(void *config, const struct config_option *option, etag_st
     case OPTION_PATH:
         return set_path(config, option, value, why);
     case OPTION_TEXT:
+    case OPTION_LIST:
         return set_text(config, option, value, why);
     case OPTION_CHOICE:
         return set_choice(config, option, value, why);

@@ -27,15 +27,15 @@ struct config_option {
     const char *help;
     /* the default, as it would stand in the file */
     const char *normal;
-    /* TEXT: anything, also nothing */
-    enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE, OPTION_TEXT } kind;
+    /* TEXT: anything, also nothing. LIST: the same, with commas; in the file it may be a list */
+    enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE, OPTION_TEXT, OPTION_LIST } kind;
     /* in the program's configuration */
     size_t offset;
     /* of the member */
     size_t bytes;
     /* OPTION_NUMBER */
     uint64_t min;
-    /* OPTION_NUMBER; OPTION_PATH, OPTION_TEXT: length */
+    /* OPTION_NUMBER; OPTION_PATH, OPTION_TEXT, OPTION_LIST: length */
     uint64_t max;
     /* OPTION_NUMBER: from the option's unit to the member's */
     uint64_t factor;

@@ -164,10 +164,28 @@ static const char *choice_word(const char *words, uint64_t number, char out[WORD
     return out;
 }
 
+static void print_list(FILE *out, const char *text)
+{
+    char item[PATH_BYTES_MAX];
+    const char *separator = "";
+
+    (void)putc('[', out);
+    while (*text) {
+        const size_t len = strcspn(text, ",");
+        (void)snprintf(item, sizeof(item), "%.*s", (int)len, text);
+        (void)fputs(separator, out);
+        print_path(out, item);
+        separator = ", ";
+        text += len + (text[len] == ',');
+    }
+    (void)putc(']', out);
+}
+
 void config_option_print(const void *config, const struct config_option *option, FILE *out)
 {
     char word[WORD_BYTES];
-    const bool is_text = option->kind == OPTION_PATH || option->kind == OPTION_TEXT;
+    const bool is_text = option->kind == OPTION_PATH || option->kind == OPTION_TEXT ||
+                         option->kind == OPTION_LIST;
     const uint64_t number = is_text ? 0 : member_given(config, option);
 
     (void)fprintf(out, "%s: ", option->name);
@@ -175,6 +193,9 @@ void config_option_print(const void *config, const struct config_option *option,
     case OPTION_PATH:
     case OPTION_TEXT:
         print_path(out, member_path(config, option));
+        break;
+    case OPTION_LIST:
+        print_list(out, member_path(config, option));
         break;
     case OPTION_CHOICE:
         /* "on" and "off" are no words to every reader of YAML. */

@@ -306,7 +306,9 @@ typedef enum etag_reach {
     /* no front end on this host answers 304 from older data */
     ETAG_REACH_HOST = 1,
     /* ... and the event is durable in the log that all hosts read: the others follow within
-     * L_net */
+     * L_net. Durable with the data where it was committed in one transaction with it
+     * (PostgreSQL, with position). Where the log is etcd it never is: a writer that dies between
+     * its COMMIT and this call leaves no event, so it calls before COMMIT too, with hold_ms */
     ETAG_REACH_LOG = 2,
     /* ... and no front end on any host answers 304 from older data */
     ETAG_REACH_EVERYWHERE = 3

@@ -9,9 +9,9 @@
  * positions below `next` are covered, but for those that were `running`. An engine whose positions
  * become visible in order (etcd: revisions) has snapshots without running ones.
  *
- * One operation at a time: start it, wait for the descriptor, dispatch, finish. Nothing blocks
- * (PostgreSQL: but for the look-up of a host's name). An engine has no timers: its caller gives up
- * on an operation that is late by closing the engine.
+ * One operation at a time: start it, wait for the descriptor or the engine's timeout, dispatch,
+ * finish. Nothing blocks (PostgreSQL: but for the look-up of a host's name). The caller gives up on
+ * an operation that is late by closing the engine.
  *
  *     engine->kind->open(&engine, &options, &why)              begins to connect
  *     while (!ready) poll(fd, events, timeout_ms); dispatch    connected, its version checked
@@ -102,7 +102,8 @@ struct engine_poll {
     enum engine_membership membership;
     /* Covered only by snapshots that cover all that retention has removed; 0: it removed nothing.
      * Not the newest removed position: a transaction with a lower one may have ended later.
-     * PostgreSQL: the id of the transaction that made the mark by which was trimmed (ENGINE_TRIM).
+     * PostgreSQL: the id of the transaction that made the mark by which was trimmed (ENGINE_TRIM);
+     * etcd: the revision that did.
      */
     uint64_t trimmed;
     /* L_net; how long a writer waits for "everywhere" */
@@ -159,7 +160,7 @@ enum engine_op {
     /* Puts a mutation of this host into the outbox, in a transaction of its own, and commits it;
        wakes nobody. */
     ENGINE_PUBLISH,
-    /* Wakes the others, in a transaction of its own. */
+    /* Wakes the others, in a transaction of its own (etcd: nothing, each watches the outbox). */
     ENGINE_WAKE,
     /* Looks whether the event at a position is visible to all, and then asks all members to
      * acknowledge what they have read and read will. */
@@ -189,6 +190,8 @@ struct engine_request {
         struct {
             /* NULL: none. Then no rows are asked for */
             const struct engine_snapshot *cursor;
+            /* the newest position that PUBLISH gave to this host; 0: none */
+            uint64_t written;
         } poll;
         struct {
             const etag_targets *targets;
@@ -247,8 +250,12 @@ struct engine_answer {
 
 /* Borrowed while the engine is open. */
 struct engine_options {
-    /* PostgreSQL: a connection string; script: a path */
+    /* PostgreSQL: a connection string; etcd: its endpoints, with commas; script: a path */
     const char *connection;
+    /* etcd; of all keys, ends in '/' */
+    const char *prefix;
+    /* etcd; NULL or empty: none. Paths but for the first */
+    const char *user, *password_file, *ca_file, *cert_file, *key_file;
     /* of this host, at most ENGINE_HOST_BYTES_MAX */
     etag_str host;
     struct engine_nonce nonce;
@@ -290,6 +297,7 @@ struct engine {
 };
 
 extern const struct engine_kind engine_postgres;
+extern const struct engine_kind engine_etcd;
 extern const struct engine_kind engine_script;
 
 #endif

@@ -159,6 +159,11 @@ static enum relay_reason reason_of_everything(const struct cursor *cursor, bool 
     return reason != RELAY_REASON_NONE ? reason : reason_of_rows(poll);
 }
 
+bool poll_has_written(const struct engine_poll *poll, uint64_t written)
+{
+    return poll->unassigned > written;
+}
+
 bool poll_shows_member(const struct engine_poll *poll)
 {
     return poll->membership == ENGINE_MEMBER;

@@ -63,6 +63,8 @@ bool poll_is_of_primary(const struct engine_poll *poll);
 bool poll_keeps_witness(const struct cursor *cursor, const struct engine_poll *poll);
 /* Rule MEMBER_IN_SNAPSHOT: who waits for all members waits for this host too. */
 bool poll_shows_member(const struct engine_poll *poll);
+/* Rule WRITTEN_IS_THERE: no poll is older than what this host has put into the outbox. */
+bool poll_has_written(const struct engine_poll *poll, uint64_t written);
 /* Rule WAIT_COVERS_LEASE: two clocks slewed against each other by 8 %, and coarse ones. */
 bool setting_is_sound(uint32_t lease_ms, uint32_t wait_ms);
 /* The shortest wait for a lease. */

@@ -9,7 +9,7 @@ PACKAGES_BUILD=(
     gcc libc6-dev cmake ninja-build pkg-config
     protobuf-compiler protobuf-c-compiler libprotobuf-c-dev
     liburing-dev liblmdb-dev libyaml-dev libjansson-dev libssl-dev
-    libmicrohttpd-dev libpq-dev libsqlite3-dev libcmocka-dev libseccomp-dev python3
+    libmicrohttpd-dev libpq-dev "libcurl4-openssl-dev|libcurl4-gnutls-dev" libsqlite3-dev libcmocka-dev libseccomp-dev python3
 )
 # Besides these: for scripts/demo; for scripts/test, its --full and scripts/fuzz; for scripts/lint, scripts/coverage,
 # scripts/bench.
@@ -23,7 +23,7 @@ PACKAGES_DEMO=(curl)
 PACKAGES_NGINX=(nginx nginx-dev)
 # For the torture campaign on many hosts.
 PACKAGES_HOSTS=(iproute2 postgresql python3-psycopg2 util-linux)
-PACKAGES_TEST=(bash-completion curl e2fsprogs g++ git iproute2 man-db mandoc mount prometheus python3-prometheus-client spin util-linux "${PACKAGES_NGINX[@]}" libnginx-mod-http-brotli-filter)
+PACKAGES_TEST=(bash-completion curl e2fsprogs etcd-client etcd-server g++ git iproute2 man-db mandoc mount openssl prometheus python3-prometheus-client spin util-linux "${PACKAGES_NGINX[@]}" libnginx-mod-http-brotli-filter)
 PACKAGES_TEST_FULL=(clang "libclang-rt-14-dev|libclang-rt-19-dev" valgrind)
 PACKAGES_LINT=(clang-format clang-tidy shellcheck git nginx-dev)
 PACKAGES_COVERAGE=(gcovr)
@@ -35,7 +35,7 @@ PACKAGES_TEST_ON=(debootstrap git mount util-linux)
 PACKAGES_ARM64=(
     gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross cmake ninja-build pkg-config protobuf-compiler protobuf-c-compiler python3 qemu-user
     libc6-dev:arm64 libprotobuf-c-dev:arm64 liburing-dev:arm64 liblmdb-dev:arm64 libyaml-dev:arm64 libjansson-dev:arm64
-    libssl-dev:arm64 libmicrohttpd-dev:arm64 libpq-dev:arm64 libsqlite3-dev:arm64 libcmocka-dev:arm64 libseccomp-dev:arm64
+    libssl-dev:arm64 libmicrohttpd-dev:arm64 libpq-dev:arm64 libcurl4-openssl-dev:arm64 libsqlite3-dev:arm64 libcmocka-dev:arm64 libseccomp-dev:arm64
 )
 PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev memcached libmemcached-dev libck-dev python3-matplotlib)
 PACKAGES_BENCH_NGINX=(wrk varnish valgrind)

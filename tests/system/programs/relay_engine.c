@@ -5,6 +5,9 @@
  *
  *     relay_engine CONNECTION HOST NONCE      NONCE: 32 hexadecimal digits
  *
+ * CONNECTION beginning with http is of etcd; then ETCD_PREFIX, ETCD_USER, ETCD_PASSWORD_FILE,
+ * ETCD_CA_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE in the environment say the rest.
+ *
  *     open | close | poll [NEXT[:RUNNING,...]] | join | publish [ask] [hold=MS] NAME... | wake
  *     ask [POSITION [look]] | members | acknowledge WITNESS NEXT[:RUNNING,...]
  *     trim RETENTION_MS | leave HOST | gone HOST NONCE | woken [MS]
@@ -25,6 +28,7 @@
 #define ANSWER_MS_MAX 60000
 
 struct tester {
+    const struct engine_kind *kind;
     struct engine *engine;
     struct engine_options options;
     struct arena arena;
@@ -96,9 +100,10 @@ static int step(struct tester *tester)
 {
     const struct engine_kind *const kind = tester->engine->kind;
     struct pollfd wait = {.fd = kind->fd(tester->engine), .events = kind->events(tester->engine)};
+    const int timeout_ms = kind->timeout_ms(tester->engine);
 
-    (void)poll(&wait, 1, 1000);
-    return wait.revents ? kind->dispatch(tester->engine, &tester->why) : 0;
+    (void)poll(&wait, 1, timeout_ms >= 0 && timeout_ms < 1000 ? timeout_ms : 1000);
+    return wait.revents || timeout_ms >= 0 ? kind->dispatch(tester->engine, &tester->why) : 0;
 }
 
 static int wait_ready(struct tester *tester)
@@ -338,10 +343,10 @@ static void operate(struct tester *tester, char **words, size_t count)
 
     tester->why.text[0] = '\0';
     if (strcmp(words[0], "close") == 0) {
-        tester->engine = engine_postgres.close(tester->engine);
+        tester->engine = tester->kind->close(tester->engine);
     } else if (strcmp(words[0], "open") == 0) {
-        tester->engine = engine_postgres.close(tester->engine);
-        r = engine_postgres.open(&tester->engine, &tester->options, &tester->why);
+        tester->engine = tester->kind->close(tester->engine);
+        r = tester->kind->open(&tester->engine, &tester->options, &tester->why);
         if (r == 0)
             r = wait_ready(tester);
     } else if (!tester->engine) {
@@ -368,8 +373,18 @@ int main(int argc, char **argv)
 
     if (argc != 4)
         return 2;
+    tester.kind = strncmp(argv[1], "http", 4) == 0 ? &engine_etcd : &engine_postgres;
     tester.options = (struct engine_options){
-        .connection = argv[1], .host = word_str(argv[2]), .nonce = nonce_of(argv[3])};
+        .connection = argv[1],
+        .prefix = getenv("ETCD_PREFIX") ? getenv("ETCD_PREFIX") : "etagd/",
+        .user = getenv("ETCD_USER"),
+        .password_file = getenv("ETCD_PASSWORD_FILE"),
+        .ca_file = getenv("ETCD_CA_FILE"),
+        .cert_file = getenv("ETCD_CERT_FILE"),
+        .key_file = getenv("ETCD_KEY_FILE"),
+        .host = word_str(argv[2]),
+        .nonce = nonce_of(argv[3]),
+    };
     arena_init(&tester.arena, (size_t)64 << 20);
     while (fgets(line, sizeof(line), stdin)) {
         size_t count = 0;
@@ -380,7 +395,7 @@ int main(int argc, char **argv)
         if (count > 0)
             operate(&tester, words, count);
     }
-    engine_postgres.close(tester.engine);
+    tester.kind->close(tester.engine);
     arena_deinit(&tester.arena);
     return 0;
 }

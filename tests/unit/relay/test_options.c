@@ -81,6 +81,46 @@ CASE(mistakes_are_refused)
         assert_int_equal(load(f, texts[i], NULL, 0), -1);
 }
 
+CASE(etcd_has_a_list_of_members)
+{
+    assert_int_equal(load(f,
+                          "engine: etcd\nendpoints: [\"http://a:1\", https://b:2]\nprefix: x/\n"
+                          "user: u\npassword-file: /p\n",
+                          NULL, 0),
+                     0);
+    assert_string_equal(f->options.endpoints, "http://a:1,https://b:2");
+    const struct engine_options given = options_of_engine(&f->options);
+    assert_string_equal(given.connection, "http://a:1,https://b:2");
+    assert_string_equal(given.prefix, "x/");
+    assert_string_equal(given.password_file, "/p");
+    assert_ptr_equal(options_engine_kind(&f->options), &engine_etcd);
+    assert_int_equal(load(f, "engine: etcd\nendpoints: http://a:1,http://b:2\n", NULL, 0), 0);
+}
+
+CASE(what_does_not_go_together)
+{
+    static const char *const texts[] = {
+        "endpoints: [http://a:1]\n",
+        "engine: etcd\nendpoints: []\n",
+        "engine: etcd\nendpoints: [a]\n",
+        "engine: etcd\nendpoints: [\"http://a,http://b\"]\n",
+        "engine: etcd\nendpoints: [[http://a]]\n",
+        "engine: etcd\nendpoints: {a: http://a}\n",
+        "engine: etcd\nendpoints: http://a\nconnection: dbname=x\n",
+        "engine: etcd\nendpoints: http://a\nprefix: x\n",
+        "engine: etcd\nendpoints: http://a\nprefix: \"\"\n",
+        "engine: etcd\nendpoints: http://a\nprefix: \"a b/\"\n",
+        "engine: etcd\nendpoints: http://a\nuser: u\n",
+        "engine: etcd\nendpoints: http://a\npassword-file: /p\n",
+        "engine: etcd\nendpoints: http://a\ncert-file: /c\n",
+        "engine: etcd\nendpoints: http://a\nkey-file: /k\n",
+        "connection: [a, b]\n",
+    };
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+        assert_int_equal(load(f, texts[i], NULL, 0), -1);
+}
+
 /* What stands behind a command is the command's own. */
 CASE(a_command_keeps_its_arguments)
 {

@@ -332,6 +332,20 @@ CASE(a_witness_is_made_where_there_is_none)
     assert_int_equal(asked_count(f, ENGINE_JOIN), 2);
 }
 
+/* So that the others see by another witness that history was lost: rule LOSS_IS_TOLD. */
+CASE(a_host_that_sees_less_than_before_registers_anew)
+{
+    f->scripts[0] = "poll next=10\npoll next=9";
+    hello(f);
+    turn(f);
+    assert_int_equal(asked_count(f, ENGINE_JOIN), 1);
+    session_woken(&f->session);
+    turn(f);
+    assert_int_equal(last_batch(f)->everything, RELAY_REASON_WENT_BACK);
+    turn(f);
+    assert_int_equal(asked_count(f, ENGINE_JOIN), 2);
+}
+
 CASE(a_name_that_is_taken_is_waited_for)
 {
     f->scripts[0] = "join foreign=1 member=yes nonce=other lease=8 wait=60";
@@ -599,6 +613,26 @@ CASE(a_mutation_of_this_host_is_logged)
     assert_int_equal(f->outcomes[0].position, 12);
     assert_int_equal(asked_count(f, ENGINE_MEMBERS), 0);
     turn_until(f, asked_count(f, ENGINE_WAKE) == 1);
+}
+
+/* What this host put into the outbox is not there, and its cursor is older than that. */
+CASE(what_this_host_has_written_is_there)
+{
+    const etag_str name = ETAG_LIT("upload:42");
+    const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
+
+    f->scripts[0] = "poll next=10\npublish 12\npoll next=11\npoll next=13";
+    hello(f);
+    turn(f);
+    assert_true(session_publish(&f->session, 1, &targets));
+    turn(f);
+    session_woken(&f->session);
+    turn(f);
+    assert_int_equal(f->batches[1].everything, RELAY_REASON_WENT_BACK);
+    assert_int_equal(asked_count(f, ENGINE_JOIN), 2);
+    session_woken(&f->session);
+    turn(f);
+    assert_int_equal(last_batch(f)->everything, RELAY_REASON_NONE);
 }
 
 CASE(everywhere_by_all_acknowledgements)
