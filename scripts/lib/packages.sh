@@ -19,9 +19,11 @@ PACKAGES_PYTHON=(
     python3-django python3-djangorestframework gunicorn python3-gevent uvicorn python3-psycopg2 postgresql
 )
 PACKAGES_DEMO=(curl)
+# For scripts/demo-hosts: network namespaces.
+PACKAGES_HOSTS=(iproute2 util-linux)
 # For the nginx module, which is left out without them: its tests want nginx itself too.
 PACKAGES_NGINX=(nginx nginx-dev)
-PACKAGES_TEST=(bash-completion curl e2fsprogs g++ git man-db mandoc mount prometheus python3-prometheus-client spin util-linux "${PACKAGES_NGINX[@]}" libnginx-mod-http-brotli-filter)
+PACKAGES_TEST=(bash-completion curl e2fsprogs g++ git iproute2 man-db mandoc mount prometheus python3-prometheus-client spin util-linux "${PACKAGES_NGINX[@]}" libnginx-mod-http-brotli-filter)
 PACKAGES_TEST_FULL=(clang "libclang-rt-14-dev|libclang-rt-19-dev" valgrind)
 PACKAGES_LINT=(clang-format clang-tidy shellcheck git nginx-dev)
 PACKAGES_COVERAGE=(gcovr)
