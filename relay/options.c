@@ -118,10 +118,10 @@ static error_t flags_read(struct flags *flags, int argc, char **argv)
     const struct argp argp = {
         .options = rows,
         .parser = flags_parse,
-        .args_doc = "[setup|status|leave HOST]",
+        .args_doc = "[setup|status|doctor|leave HOST]",
         .doc =
             "Carries etagd's promise to many hosts: reads what other hosts have changed, and says "
-            "what this one has. setup, status and leave: see --help behind them."};
+            "what this one has. setup, status, doctor and leave: see --help behind them."};
     /* In order: what stands behind a command is the command's. */
     return argp_parse(&argp, argc, argv, ARGP_NO_HELP | ARGP_NO_EXIT | ARGP_IN_ORDER, NULL, flags);
 }
