@@ -21,7 +21,7 @@
 #define CLOCK_PERMILLE_MAX 80
 #define CLOCK_PERMILLE_WARN 10
 
-/* $1: how long rows are kept, in seconds; of hosts: which is this one. A relay's session says when it last
+/* $1: how long rows are kept, in seconds; of hosts: which is this one. A session says when it last
  * finished something: its poll. */
 static const char database_sql[] =
     "WITH s AS (SELECT * FROM etagd.status()), standby AS (SELECT count(*) AS n FROM "

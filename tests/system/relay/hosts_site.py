@@ -78,19 +78,21 @@ def write(pk=1, using="default"):
 
 
 def row_and_event():
-    """The transactions that wrote the row 1 and the newest row of the outbox, and the names in this."""
+    """The transactions that wrote the row 1 and its row of the outbox, where it has none the newest; the names in this, and whether it asks."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT xmin::text::bigint FROM shop_upload WHERE id = 1")
-        return [*cursor.fetchone(), *newest_event()]
+        xid, = cursor.fetchone()
+        return [xid, *event_of(xid)]
 
 
-def newest_event():
+def event_of(xid):
     """By who may read the outbox."""
     import psycopg2
 
     at = connection.settings_dict
     with psycopg2.connect(host=at["HOST"], port=at["PORT"], user="etagd", dbname=at["NAME"]) as other, other.cursor() as cursor:
-        cursor.execute("SELECT xid::text::bigint & 4294967295, encode(targets, 'escape'), ask FROM etagd.outbox ORDER BY xid DESC, id DESC LIMIT 1")
+        cursor.execute("SELECT xid::text::bigint & 4294967295, encode(targets, 'escape'), ask FROM etagd.outbox"
+                       " ORDER BY xid::text::bigint & 4294967295 = %s DESC, xid DESC, id DESC LIMIT 1", [xid])
         return cursor.fetchone()
 
 

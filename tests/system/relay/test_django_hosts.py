@@ -130,7 +130,7 @@ class Hosts(Case):
                 site.run(how)
                 self.assertFalse(self.is_known(self.b, etag), how)
         row, event, _, asked = self.a.run("with reach('everywhere'): write()\nresult = row_and_event()")
-        self.assertEqual((row, True), (event, asked))  # the relay need not write a row that asks
+        self.assertEqual((row, True), (event, asked))  # the row itself asks
 
     def test_a_rollback_tells_nobody_and_a_savepoint_only_what_is_kept(self):
         etag, other = self.filled(self.b), self.filled(self.b, "/uploads/2/")

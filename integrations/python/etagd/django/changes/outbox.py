@@ -13,29 +13,28 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from functools import partial
-from typing import Any, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from django.db import DatabaseError
 
 from .. import drivers
 from ..conf import conf, log
-from ..surrogates import EVERYTHING
 from . import reach
-from .guards import NAMES_MAX, GuardFailed, Sent
+from .guards import GuardFailed, Sent, _targets
 
 READY, NO_SCHEMA, NO_RIGHT, NOT_OURS = range(4)
 AGAIN_S = 60.0  # then a connection asks anew whether there is a schema now, or a right
 
-# Arguments by their names: later releases may have more of them.
+# Arguments by their names: a schema of another release may have more of them, or fewer.
 _PROBE = """
-    SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), pg_catalog.count(p.oid), pg_catalog.bool_and(pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))
+    SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), pg_catalog.count(p.oid), pg_catalog.bool_and(pg_catalog.has_function_privilege(p.oid, 'EXECUTE')),
+        pg_catalog.string_agg(pg_catalog.array_to_string(p.proargnames, ' '), ' ')
     FROM pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
         AND (p.proname = 'wait' OR (p.proname = 'invalidate' AND 'ask' = ANY (p.proargnames)))
     WHERE n.nspname = 'etagd' GROUP BY n.oid"""
 # Who may not write has written nothing: invalidate() was called for what is in no database.
 _PUT = """
-    SELECT CASE WHEN pg_catalog.current_setting('transaction_read_only') = 'on' THEN '0' ELSE etagd.invalidate(surrogates => %s::text[],
-        everything => %s, hold_ms => %s, ask => %s)::text END"""
+    SELECT CASE WHEN pg_catalog.current_setting('transaction_read_only') = 'on' THEN '0' ELSE etagd.invalidate({}, ask => %s)::text END"""
 _WAIT = "SELECT etagd.wait(%s::xid8)"
 _GRANT = "GRANT etagd_writer TO the site's role, as etag-relay setup --writer ROLE does"
 
@@ -47,21 +46,21 @@ def ask(state: Any, text: str, *values: Any) -> Any:
         return cursor.fetchone()
 
 
-def probe(state: Any) -> int:
-    """What the database has for writers."""
+def probe(state: Any) -> Tuple[int, Set[str]]:
+    """What the database has for writers, and the arguments that it takes."""
     row = ask(state, _PROBE)
     if row is None:
-        return NO_SCHEMA
-    usable, functions, may = row
+        return NO_SCHEMA, set()
+    usable, functions, may, arguments = row
     if functions < 2:
-        return NOT_OURS
-    return READY if usable and may else NO_RIGHT
+        return NOT_OURS, set()
+    return READY if usable and may else NO_RIGHT, set(arguments.split())
 
 
 def _is_ready(state: Any) -> bool:
-    known: Optional[Tuple[int, float]] = state.outbox
-    if known is None or (known[0] != READY and time.monotonic() - known[1] > AGAIN_S):
-        state.outbox = known = (probe(state), time.monotonic())
+    known: Any = state.outbox
+    if known is None or (known[0] != READY and time.monotonic() - known[2] > AGAIN_S):
+        state.outbox = known = (*probe(state), time.monotonic())
         if known[0] == NO_RIGHT:
             log.error("etagd: the database of %r has the schema etagd, and this role may not use it; events are told after COMMIT: %s",
                       state.connection.alias, _GRANT)
@@ -81,11 +80,11 @@ def sent(state: Any, names: Set[str]) -> Sent:
     asked = reach.wider(state.reach, reach.current())
     if not names or asked == "host" or not _is_open(state):
         return Sent(asked)
-    everything = EVERYTHING in names or len(names) > NAMES_MAX
     try:
         if not _is_ready(state):
             return Sent(asked)
-        row = ask(state, _PUT, [] if everything else sorted(names), everything, conf.HOLD_MS, asked == "everywhere")
+        text, values = _call(_targets(names), state.outbox[1])
+        row = ask(state, _PUT.format(text), *values, asked == "everywhere")
     except DatabaseError as error:
         state.outbox = None
         why = str(error).split("\n", 1)[0]
@@ -93,6 +92,15 @@ def sent(state: Any, names: Set[str]) -> Sent:
                           f"Where a right is missing: {_GRANT}") from error
     position = int(row[0])
     return Sent(asked, position, partial(_wait, state, position))
+
+
+def _call(targets: Dict[str, Any], known: Set[str]) -> Tuple[str, List[Any]]:
+    """The arguments of etagd.invalidate() and their values. What the schema has no argument for is everything."""
+    named = {name: value for name, value in targets.items() if value and name != "hold_ms"}
+    if not set(named) <= known:
+        named = {"everything": True}
+    named["hold_ms"] = targets["hold_ms"]
+    return ", ".join(f"{name} => %s{'::text[]' if isinstance(value, list) else ''}" for name, value in named.items()), list(named.values())
 
 
 def _wait(state: Any, position: int) -> Optional[str]:

@@ -48,7 +48,7 @@ def check_databases(app_configs: Any, databases: Any = None, **_: Any) -> List[c
             if connection.vendor != "postgresql":
                 without.append(alias)
                 continue
-            kind = outbox.probe(_state(connection))
+            kind = outbox.probe(_state(connection))[0]
         except (DatabaseError, ConnectionDoesNotExist) as error:
             found.append(checks.Warning(f"DATABASES[{alias!r}] could not be asked for the schema etagd: {error}", id="etagd.W008"))
             continue
