@@ -174,6 +174,17 @@ class Hosts(Case):
         row, event = self.a.run("result = row_and_event()")[:2]
         self.assertNotEqual(row, event)
 
+    def test_what_etag_relay_put_there_makes_no_write_touch_more(self):
+        for text in ("ALTER TABLE shop_upload ADD CONSTRAINT has_status CHECK (trim(status) <> '')",
+                     "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM etagd.invalidate(''told:1''); RETURN NULL; END'",
+                     "CREATE TRIGGER tell AFTER UPDATE ON shop_upload FOR EACH ROW EXECUTE FUNCTION tell()"):
+            self.server.sql(text, database="shop", user="shop")
+        self.addCleanup(self.server.sql, "DROP FUNCTION tell CASCADE", database="shop", user="shop")
+        etag = self.filled(self.b, "/uploads/2/")
+        names = self.site("a").run("with reach('everywhere'): write()\nresult = row_and_event()")[2]
+        self.assertIn("shop.upload:1", names)
+        self.assertTrue(self.is_known(self.b, etag, "/uploads/2/"))
+
     # ---- Failures ----
 
     def test_killed_between_commit_and_the_call_after_it(self):
