@@ -6,6 +6,7 @@
 #include "command.h"
 
 #include "clocktime.h"
+#include "doctor.h"
 #include "postgres.h"
 #include "relay.h"
 #include "schema.h"
@@ -40,6 +41,10 @@ static const char status_usage[] =
     "Usage: etag-relay [OPTION...] status\n"
     "Shows the hosts, how old their polls and acknowledgements are, the outbox, and the\n"
     "watched tables.\n";
+static const char doctor_usage[] =
+    "Usage: etag-relay [OPTION...] doctor\n"
+    "Says what is wrong, or will be: the primary, waits, the outbox, standbys, hosts,\n"
+    "a pooler, clocks. Exit status 1: something is.\n";
 static const char leave_usage[] =
     "Usage: etag-relay [OPTION...] leave HOST\n"
     "Puts a host out that does not come back: writers wait for its lease no more.\n";
@@ -348,6 +353,23 @@ static int status_command(const struct options *options, int argc, char **argv)
     return EXIT_SUCCESS;
 }
 
+static int doctor_command(const struct options *options, int argc, char **argv)
+{
+    struct why why = {""};
+
+    if (argc > 1 && strcmp(argv[1], "--help") == 0)
+        return fputs(doctor_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    if (argc > 1)
+        return usage_wrong(doctor_usage, "doctor takes no arguments");
+    CLEANUP(cleanup_connection) struct postgres *postgres = connect_to(options, false);
+    if (!postgres)
+        return EXIT_FAILURE;
+    const int r = doctor_run(postgres, options, &why);
+    if (r < 0)
+        return failed(&why);
+    return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 /* ---- Leave ----------------------------------------------------------------------------------- */
 
 struct leaving {
@@ -434,7 +456,10 @@ int relay_command(const struct options *options, int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(const struct options *options, int argc, char **argv);
-    } commands[] = {{"setup", setup_command}, {"status", status_command}, {"leave", leave_command}};
+    } commands[] = {{"setup", setup_command},
+                    {"status", status_command},
+                    {"doctor", doctor_command},
+                    {"leave", leave_command}};
 
     if (options->engine == ENGINE_CHOICE_ETCD)
         return relay_command_etcd(options, argc, argv);
@@ -445,6 +470,6 @@ int relay_command(const struct options *options, int argc, char **argv)
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         if (strcmp(argv[0], commands[i].name) == 0)
             return commands[i].run(options, argc, argv);
-    (void)fprintf(stderr, "etag-relay: no command %s: setup, status, leave\n", argv[0]);
+    (void)fprintf(stderr, "etag-relay: no command %s: setup, status, doctor, leave\n", argv[0]);
     return EXIT_USAGE;
 }

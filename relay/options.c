@@ -119,10 +119,10 @@ static bool flags_read(struct flags *flags, int argc, char **argv, bool *answere
         .program = table.program,
         .flags = {.options = rows,
                   .parser = flags_parse,
-                  .args_doc = "[setup|status|leave HOST]",
+                  .args_doc = "[setup|status|doctor|leave HOST]",
                   .doc = "Carries etagd's promise to many hosts: reads what other hosts have "
-                         "changed, and says what this one has. setup, status and leave: see --help "
-                         "behind them."}};
+                         "changed, and says what this one has. setup, status, doctor and leave: see "
+                         "--help behind them."}};
     const bool read = command_line_read(&line, argc, argv, flags);
     *answered = line.answered;
     return read;

@@ -44,7 +44,7 @@ struct options {
     enum log_format log_format;
     /* --check-config */
     bool check_only;
-    /* "setup", "status", "leave": the arguments from it on; NULL: serve */
+    /* "setup", "status", "doctor", "leave": the arguments from it on; NULL: serve */
     const char *command;
     int command_argc;
     char **command_argv;

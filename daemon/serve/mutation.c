@@ -385,8 +385,9 @@ static const etag_targets *targets_of(const struct request *request)
     return request->kind == REQUEST_INVALIDATE ? &request->targets : &request->guard.targets;
 }
 
-/* Rule REACH_REFUSED: less than was asked for is never OK. Through the spool it never is: the
- * writer counts on this host, and takes more as PENDING. */
+/* Rule REACH_REFUSED: less than was asked for is never OK. Of a guard's commit that is known when
+ * the guard begins, and said then: after it the application has committed. Through the spool it
+ * never is: the writer counts on this host, and takes more as PENDING. */
 static struct mutation_refusal reach_check(const struct server *server,
                                            const struct request *request,
                                            const struct mutation_from *from)
@@ -394,7 +395,7 @@ static struct mutation_refusal reach_check(const struct server *server,
     const etag_targets *targets = targets_of(request);
     const etag_reach reach = relay_link_reach(server, targets->reach);
 
-    if (!from->peer || !is_change(request) || reach <= ETAG_REACH_HOST)
+    if (!from->peer || request->kind == REQUEST_GUARD_ABORT || reach <= ETAG_REACH_HOST)
         return done;
     if (server->config.relay == RELAY_OFF)
         return (struct mutation_refusal){

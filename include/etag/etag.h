@@ -350,7 +350,7 @@ typedef struct etag_targets {
     /* of a guard only: how long its writer may keep it open, at most 86400000; 0: 600000. After
      * that the daemon waits guard_linger and takes it as committed */
     uint32_t max_ms;
-    /* of a guard: of its commit */
+    /* of a guard: of its commit; one that no relay can prove is INVALID when the guard begins */
     etag_reach reach;
     /* what etagd.invalidate() returned in the transaction that is committed now: the event is in
      * the log already; 0: it is not, and the relay puts it there. For more than ETAG_REACH_HOST the

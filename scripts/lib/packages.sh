@@ -21,7 +21,7 @@ PACKAGES_PYTHON=(
 PACKAGES_DEMO=(curl)
 # For the nginx module, which is left out without them: its tests want nginx itself too.
 PACKAGES_NGINX=(nginx nginx-dev)
-# For the torture campaign on many hosts.
+# For scripts/demo-hosts and the torture campaign on many hosts: network namespaces.
 PACKAGES_HOSTS=(iproute2 postgresql python3-psycopg2 util-linux)
 PACKAGES_TEST=(bash-completion curl e2fsprogs etcd-client etcd-server g++ git iproute2 man-db mandoc mount openssl prometheus python3-prometheus-client spin util-linux "${PACKAGES_NGINX[@]}" libnginx-mod-http-brotli-filter)
 PACKAGES_TEST_FULL=(clang "libclang-rt-14-dev|libclang-rt-19-dev" valgrind)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two hosts on one PostgreSQL, on one machine: two daemons, each with an etag-relay beside it."""
 import os
-import subprocess
 import time
 
-from relay_db import RELAY, Server, ask, one
+from relay_db import Server, ask, one
+from relay_hosts import Host
 from harness import Case, Writer, main, wait_until
 
 KEY = "//shop.example/api/v1/uploads/42"
@@ -24,30 +24,11 @@ class Hosts(Case):
         self.relays = {}
         self.hosts = [self.host(name) for name in ("a", "b")]
 
-    def connection(self):
-        return f"host={self.server.directory} port={self.server.port} user=etagd dbname={self.database}"
-
-    def relay(self, d, name):
-        run = os.path.join(d.directory, "run")
-        os.makedirs(run, exist_ok=True)
-        log = open(os.path.join(d.directory, "relay.log"), "a", encoding="utf-8")
-        self.addCleanup(log.close)
-        made = subprocess.Popen([RELAY, "--connection", self.connection(), "--socket", d.socket, "--host", name, "--run-dir", run],
-                                stderr=log, stdin=subprocess.DEVNULL)
-        self.relays[name] = made
-
-        def end():
-            made.kill()
-            made.wait()
-        self.addCleanup(end)
-        return made
-
     def host(self, name):
-        d = self.daemon(name=name, args=["--relay", "required"]).start(settled=False)
-        self.relay(d, name)
-        wait_until(lambda: d.status()["relay_margin_ms"] > 0, 30, f"host {name} is fresh")
-        wait_until(lambda: d.status()["holds_open"] == 0, 20, "the cold start's linger")
-        return d
+        d = self.daemon(name=name, args=["--relay", "required"])
+        made = self.relays[name] = Host(name, self.server.conninfo(self.database), d)
+        self.addCleanup(made.kill_relay)
+        return made.start().daemon
 
     def fill(self, d):
         d.fill(KEY, '"v1"', "--surrogate", NAME)
@@ -124,10 +105,13 @@ class Hosts(Case):
         for d in self.hosts:
             wait_until(lambda d=d: self.logged(d, "watched_tables_changed"), 30, "everything, once")
 
+        stranger = KEY + "/stranger"
+
         def fill():
             for d in self.hosts:
                 self.fill(d)
                 d.fill(other, '"o"', "--surrogate", "upload:7")
+                d.fill(stranger, '"s"', "--surrogate", "uploads:7")
                 self.assertEqual(d.verdict(other, '"o"'), "not_modified")
 
         fill()
@@ -139,6 +123,7 @@ class Hosts(Case):
         sql("TRUNCATE public.uploads")
         for d in self.hosts:
             wait_until(lambda d=d: self.stale(d) and d.check(other)["reason"] == "stale", 10, "the family")
+            self.assertEqual(d.verdict(stranger, '"s"'), "not_modified", "another family stays")
         self.assertEqual([self.logged(d, "watch_broken") for d in self.hosts], [0, 0])
         sql("ALTER TABLE public.uploads DISABLE TRIGGER USER")
         for d in self.hosts:
@@ -160,16 +145,16 @@ class Hosts(Case):
         w = Writer(a.socket, timeout_ms=60000)
         self.addCleanup(w.end)
         self.fill(b)
-        self.relays["b"].kill()
+        self.relays["b"].kill_relay()
         said = w.ok(f"invalidate surrogate {NAME} reach everywhere")
         self.assertEqual(said["proof"], PROOF_TIME)
         self.assertEqual(b.ctl("check", KEY, "--header", 'If-None-Match: "v1"')["reason"], "no_lease")
-        self.relay(b, "b")
+        self.relays["b"].start_relay()
         wait_until(lambda: self.stale(b), 30, "the event, after it")
 
     def test_what_was_written_while_no_relay_was_there_comes_later(self):
         a, b = self.hosts
-        self.relays["a"].kill()
+        self.relays["a"].kill_relay()
         self.fill(b)
         w = Writer(a.socket, timeout_ms=500)
         self.addCleanup(w.end)
@@ -177,7 +162,7 @@ class Hosts(Case):
         self.assertEqual((said["status"], said["reach"]), ("PENDING", 1))
         a.kill()
         a.start(settled=False)
-        self.relay(a, "a")
+        self.relays["a"].start_relay()
         wait_until(lambda: self.stale(b), 30, "the event")
 
 

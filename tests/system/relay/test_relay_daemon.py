@@ -136,6 +136,16 @@ class Freshness(RelayCase):
         said = w.ok(f"invalidate surrogate {NAME}")
         self.assertEqual((said["reach"], said["proof"]), (HOST, PROOF_DAEMON))
 
+    def test_off_refuses_a_guards_reach_before_its_commit(self):
+        d = self.started()
+        w = self.writer(d)
+        said = w.say(f"begin surrogate {NAME} reach everywhere")
+        self.assertEqual(said["status"], "INVALID")
+        self.assertIn("relay: required", said["error"])
+        w.ok(f"begin surrogate {NAME} reach host")
+        w.ok("confirm")
+        w.ok("commit")
+
     def test_off_takes_what_the_spool_has_with_a_reach_for_what_it_names(self):
         d = self.started()
         other = "//shop.example/api/v1/uploads/43"

@@ -196,7 +196,9 @@ class Catalog:
 
 # ---- PostgreSQL ----
 
-_OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg_temp%'"
+# What etag-relay has put there: its functions have names as others have (trim, age), and its triggers write its outbox alone.
+_NOT_RELAY = "NOT (n.nspname = 'etagd' AND pg_get_userbyid(n.nspowner) = 'etagd_owner')"
+_OURS = f"n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg_temp%' AND {_NOT_RELAY}"
 _RELATIONS = f"""
     SELECT c.relname, c.relkind, c.relrowsecurity,
            CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid)
@@ -208,14 +210,15 @@ _INHERITS = """SELECT p.relname, c.relname FROM pg_inherits i JOIN pg_class p ON
     WHERE p.relkind IN ('r', 'p', 'f')"""
 _FUNCTIONS = """
     SELECT p.proname, p.provolatile, l.lanname, p.prosrc, pg_get_expr(p.proargdefaults, 0), {} FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    JOIN pg_language l ON l.oid = p.prolang WHERE p.prorettype <> 'trigger'::regtype AND n.nspname NOT IN ('pg_catalog', 'information_schema')"""
+    JOIN pg_language l ON l.oid = p.prolang WHERE p.prorettype <> 'trigger'::regtype AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+        AND """ + _NOT_RELAY
 _BUILT_IN = """
     SELECT p.proname, max(p.provolatile::text) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
     WHERE n.nspname IN ('pg_catalog', 'information_schema') GROUP BY 1"""
-_TRIGGERS = """
+_TRIGGERS = f"""
     SELECT c.relname, l.lanname, p.prosrc, p.proname, t.tgtype & 2 <> 0 AND t.tgtype & 1 <> 0
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang
-    WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'"""
+    JOIN pg_namespace n ON n.oid = p.pronamespace WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND {_NOT_RELAY}"""
 _KEYS = """
     SELECT c.relname, r.relname, k.confdeltype, k.confupdtype,
            k.convalidated AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgenabled = 'D'),

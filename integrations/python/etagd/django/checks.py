@@ -11,6 +11,7 @@ from django.urls import get_resolver
 
 import etagd
 
+from .changes import outbox_check
 from .conf import DEFAULTS
 from .decorators import decides_in_dispatch
 
@@ -25,6 +26,7 @@ def check_settings(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
         checks.Error(f"ETAGD has no setting {name!r}", id="etagd.E002") for name in sorted(set(given) - set(DEFAULTS))]
     if given.get("WITHOUT_DAEMON", "refuse") not in ("commit", "refuse"):
         found.append(checks.Error('ETAGD["WITHOUT_DAEMON"] is neither "refuse" nor "commit"', id="etagd.E003"))
+    found += outbox_check.check_reach(given)
     if not settings.DEBUG and given.get("RELEASE") is None:
         found.append(checks.Warning(
             'ETAGD["RELEASE"] is not set: a deployment is told from the former one by the times of files, which workers of one '
@@ -135,3 +137,5 @@ def _check_view(view: Any) -> Any:
 def register() -> None:
     checks.register(check_settings, "etagd")
     checks.register(check_views, "etagd")
+    checks.register(outbox_check.check_site, "etagd")
+    checks.register(outbox_check.check_databases, checks.Tags.database)

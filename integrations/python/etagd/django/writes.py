@@ -27,25 +27,32 @@ from django.db.models.sql import compiler as compilers
 from django.utils.connection import ConnectionProxy
 
 from . import catalog, cursors, drivers, handles, reads, sql, surrogates
-from .changes import named
-from .changes.guards import LONG_MS, NAMES_MAX, GuardFailed, guarded, untold
+from .changes import named, outbox
+from .changes.guards import LONG_MS, NAMES_MAX, GuardFailed, Sent, guarded, untold
+from .changes.reach import NotReached, current, reach, wider
+from .changes.reach import reach as reaching
 from .others import places, session
 from .postgres import foreign
 from .surrogates import EVERYTHING
 
-__all__ = ["GuardFailed", "invalidate"]
+__all__ = ["GuardFailed", "NotReached", "invalidate", "reach"]
 
 
 # ---- Telling etagd ----
 
 
 def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any] = (), families: Sequence[str] = (),
-               everything: bool = False, using: str = "default") -> None:
+               everything: bool = False, using: str = "default",
+               reach: Optional[str] = None) -> None:  # pylint: disable=redefined-outer-name
     """For changes that no statement of Django's shows (a stored procedure, a trigger, COPY, a file, another program's data):
     surrogate keys of the application's own, these rows, every row of these models, families of surrogate keys ("tariff": every
-    "tariff:..."). In a transaction: with its COMMIT, else at once. Raises GuardFailed."""
+    "tariff:..."). In a transaction: with its COMMIT, else at once. Raises GuardFailed. reach: "host", "log", "everywhere"; at once
+    it raises NotReached where that is not proved."""
     if isinstance(families, str):
         raise TypeError(f"etagd: families is a list: [{families!r}]")
+    if reach is not None:
+        with reaching(reach):
+            return invalidate(*names, instances=instances, models=models, families=families, everything=everything, using=using)
     made = set(surrogates.said(names)) | set(surrogates.families(families)) | ({EVERYTHING} if everything else set())
     for instance in instances:
         made.update(surrogates.changed(instance))
@@ -57,6 +64,7 @@ def invalidate(*names: str, instances: Iterable[Any] = (), models: Iterable[Any]
     elif made:
         reads.note_write()
         guarded(made, _nothing)
+    return None
 
 
 def uncommitted() -> bool:
@@ -97,6 +105,8 @@ class _State:
         self.connection = connection
         self.weak = weakref.ref(self)
         self.names: List[str] = []
+        self.reach: Optional[str] = None  # the widest that one of their writes was asked for
+        self.outbox: Any = None  # what the database has of it (outbox.py)
         self.savepoints: Dict[str, int] = {}
         self.catalog: Any = None  # that was read in this transaction
         self.identity: Any = None  # of the database, for it
@@ -141,11 +151,12 @@ class _State:
     def note(self, names: Iterable[str]) -> None:
         reads.note_write()
         self.names.extend(names)
+        self.reach = wider(self.reach, current())
         if len(self.names) > 64 * NAMES_MAX and not self.connection.savepoint_ids:
             self.names = [EVERYTHING]
 
     def _forget(self) -> None:
-        self.names, self.savepoints, self.catalog = [], {}, None
+        self.names, self.savepoints, self.catalog, self.reach = [], {}, None, None
 
     def _commit(self, commit: Any) -> Any:
         names = set(self.names)
@@ -154,7 +165,7 @@ class _State:
             with self.connection.wrap_database_errors, self.connection.connection.cursor() as cursor:
                 self.inside(self._synchronized(partial(cursor.execute, "SET CONSTRAINTS ALL IMMEDIATE")))
         commit = partial(self.inside, commit)  # the driver's, which is watched too
-        result = guarded(names, self._synchronized(commit), self._bound) if names else commit()
+        result = guarded(names, self._synchronized(commit), self._bound, sent=outbox.sent(self, names)) if names else commit()
         self.settings.committed()
         self._forget()
         return result
@@ -163,7 +174,8 @@ class _State:
         names = set(self.names) if autocommit else set()  # some drivers commit what is open
         if not autocommit:
             cursors.began(self)
-        result = guarded(names, self._synchronized(partial(setter, autocommit)), self._bound) if names else setter(autocommit)
+        work = partial(setter, autocommit)
+        result = guarded(names, self._synchronized(work), self._bound, sent=outbox.sent(self, names)) if names else work()
         if autocommit:
             self.settings.committed()
         if names:
@@ -245,7 +257,8 @@ class _State:
         if self.connection.vendor == "sqlite" and sql.returns_rows(text) and isinstance(context["cursor"], CursorWrapper):
             run = drivers.fetched(context["cursor"], run)
         if kind == sql.COMMIT or (kind == sql.RELEASE and not self.connection.in_atomic_block and self.connection.get_autocommit()):
-            result = self._around(set(self.names) | {EVERYTHING}, run)
+            names = set(self.names) | {EVERYTHING}
+            result = self._around(names, run, outbox.sent(self, names))
         elif kind in (sql.ROLLBACK, sql.RELEASE):
             result = run()
         else:
@@ -332,9 +345,9 @@ class _State:
         """Asked after the statement, which has locked the table: what its triggers are does not change any more."""
         return set() if EVERYTHING in self.names else catalog.of(self.connection).also(table.name.lower(), verb)
 
-    def _around(self, names: Set[str], run: Callable[[], Any]) -> Any:
+    def _around(self, names: Set[str], run: Callable[[], Any], sent: Optional[Sent] = None) -> Any:
         reads.note_write()
-        return guarded(names, self._synchronized(run), max_ms=LONG_MS, whole=False)
+        return guarded(names, self._synchronized(run), max_ms=LONG_MS, whole=False, sent=sent)
 
     def _is_expected(self, text: str) -> bool:
         verb, table, _ = self.statement
@@ -480,6 +493,7 @@ def _patch_connect() -> None:
 
 def _created(connection: Any, **_: Any) -> None:
     state = state_of(connection)
+    state.outbox = None
     handles.watch(state)
     foreign.watch(state)
     state.place = places.of(connection.settings_dict)

@@ -19,6 +19,7 @@ from functools import partial, wraps
 from typing import Any, Callable, Iterator, Optional
 
 from .. import drivers, handles, reads, sql, threads
+from ..changes import outbox
 from ..changes.guards import LONG_MS, after, begin, end, guarded
 from ..conf import conf
 from ..others import session
@@ -59,7 +60,8 @@ def _committing(driver: Any, run: Callable[[], Any]) -> Any:
         return result
     if state.is_inside:
         return run()
-    result = guarded(set(state.names), partial(state.inside, run)) if state.names else run()
+    names = set(state.names)
+    result = guarded(names, partial(state.inside, run), sent=outbox.sent(state, names)) if names else run()
     state.settings.committed()
     state._forget()
     return result
