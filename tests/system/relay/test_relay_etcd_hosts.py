@@ -73,7 +73,11 @@ class Pair(Case):
         return said["reason"] if said["verdict"] == "unknown" else said["verdict"]
 
     def fill(self, daemon):
-        wait_until(lambda: daemon.fill(KEY, '"v1"', "--surrogate", NAME) is not None and self.reason(daemon) == "not_modified", 30, "it is filled")
+        """Once: an event that its relay brings in between is a fill's refusal, as it has to be."""
+        def filled():
+            done = daemon.ctl_raw("fill", KEY, "--etag", '"v1"', "--token", daemon.token(), "--surrogate", NAME)
+            return done.returncode == 0 and self.reason(daemon) == "not_modified"
+        wait_until(filled, 30, "it is filled")
 
     def event(self, writer, reach="log"):
         """An invalidation that is tried again, as the application would, until it is there."""
