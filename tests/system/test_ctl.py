@@ -162,7 +162,7 @@ class Json(CtlCase):
                          [("everything", "everything"), ("resource", KEY), ("prefix", "//shop.example/"),
                           ("prefix", "//shop.example/api/"), ("prefix", "//shop.example/api/v1/"),
                           ("prefix", "//shop.example/api/v1/uploads/"), ("surrogate", "upload:42"),
-                          ("surrogate", "customer:7")])
+                          ("surrogate", "customer:7"), ("family", "upload"), ("family", "customer")])
         lsn = self.d.ctl("invalidate", "--surrogate", "customer:7")["lsn"]
         said = self.d.ctl("explain", KEY)
         self.assertEqual(said["state"], "stale")
