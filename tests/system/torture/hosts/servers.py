@@ -123,7 +123,8 @@ class Pair:
         self.replication.tell("target", "127.0.0.1", self.primary.port)
         with open(made.path("postgresql.auto.conf"), "a", encoding="utf-8") as f:
             f.write(f"primary_conninfo = 'host=127.0.0.1 port={self.replication.port} user=etagd application_name=standby'\n")
-        made.begin()
+        # Its port was that of a server that is dead, but may not be gone: a zombie's lock file still counts.
+        relay_db.restart_after(made, "the one that had its port")
         self.standby = made
         self.wait_streaming()
 
