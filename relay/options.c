@@ -117,12 +117,13 @@ static bool flags_read(struct flags *flags, int argc, char **argv, bool *answere
     memcpy(rows + OPTIONS_COUNT, other_flags, sizeof(other_flags));
     struct command_line line = {
         .program = table.program,
-        .flags = {.options = rows,
-                  .parser = flags_parse,
-                  .args_doc = "[setup|status|doctor|leave HOST]",
-                  .doc = "Carries etagd's promise to many hosts: reads what other hosts have "
-                         "changed, and says what this one has. setup, status, doctor and leave: see "
-                         "--help behind them."}};
+        .flags = {
+            .options = rows,
+            .parser = flags_parse,
+            .args_doc = "[setup|status|doctor|leave HOST]",
+            .doc = "Carries etagd's promise to many hosts: reads what other hosts have "
+                   "changed, and says what this one has. setup, status, doctor and leave: see "
+                   "--help behind them."}};
     const bool read = command_line_read(&line, argc, argv, flags);
     *answered = line.answered;
     return read;

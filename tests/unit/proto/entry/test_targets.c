@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bounds.h"
-#include "targets.h"
 #include "numbers.h"
+#include "targets.h"
 #include "testing.h"
 
 static const char *check_resource(etag_str host, etag_str target)
