@@ -85,12 +85,12 @@ def synopsis(page, function):
 
 
 def members(kind, body):
-    """Declaration and comment of each member."""
-    for found in re.finditer(r"([^;/]+?)\s*;\s*(?:/\*(.*?)\*/)?" if kind == "struct" else r"([^,/]+?)\s*(?:,|$)\s*(?:/\*(.*?)\*/)?",
-                             body.strip() + ("" if kind == "struct" else "\n"), re.DOTALL):
-        declaration = " ".join(found.group(1).split())
+    """Declaration and comment of each member; the comment is above the member."""
+    for found in re.finditer(r"(?:/\*((?:(?!\*/).)*)\*/\s*)?([^;/]+?)\s*;" if kind == "struct" else r"(?:/\*((?:(?!\*/).)*)\*/\s*)?([^,/]+?)\s*(?:,|$)",
+                             body.strip(), re.DOTALL):
+        declaration = " ".join(found.group(2).split())
         if declaration:
-            yield declaration.replace("* ", "*"), " ".join(dedent(found.group(2) or "").split())
+            yield declaration.replace("* ", "*"), " ".join(dedent(found.group(1) or "").split())
 
 
 def type_of(page, found):
