@@ -44,7 +44,7 @@
 #include <stdio.h>
 
 enum durability { DURABILITY_PROCESS, DURABILITY_POWER };
-/* Which backend of the loop. */
+/* The backend of the event loop. */
 enum loop_kind {
     /* io_uring, or epoll where the kernel refuses it (ENOSYS, EPERM, ENOMEM, too old) */
     LOOP_AUTO,
@@ -121,9 +121,9 @@ MUST_USE int config_reload(struct config *config, struct config_changes *changes
 /* Prints the configuration, flags included, as a file with the same meaning. */
 void config_print(const struct config *config, FILE *out);
 
-/* The roles that peer credentials give: ROLE_* bits. Own uid and root: all; the overflow uid (65534
- * or what /proc/sys/kernel/overflowuid says, given by the caller): none; else the rules by uid and
- * by gid, primary and supplementary. ROLE_MUTATE adds ROLE_READ. */
+/* What the kernel says about a peer. config_roles() returns its roles, ROLE_* bits: all for own_uid
+ * and root, none for overflow_uid (config_overflow_uid()), else those of the rules for its uid and
+ * its gids, primary and supplementary. ROLE_MUTATE adds ROLE_READ. */
 struct peer_credentials {
     uint32_t pid, uid, gid;
     const uint32_t *groups;

@@ -55,7 +55,7 @@ struct config_table {
     size_t count;
     /* "etagd" */
     const char *program;
-    /* the file that is read where none is named */
+    /* the file that is read if no other is named */
     const char *file;
     /* the man page of the file */
     const char *page;
@@ -103,7 +103,8 @@ uint32_t config_role_of(etag_str word);
 /* "read, fill" of role bits. */
 const char *config_roles_text(uint32_t roles, char out[CONFIG_ROLES_BYTES]);
 
-/* Reads the file into a configuration. False: why says the mistake, with path, line and column. */
+/* Reads the file into a configuration. Returns false on a mistake: why has its text, with path,
+ * line and column. */
 MUST_USE bool config_file_read(const struct config_table *table, void *config, FILE *file,
                                const char *path, struct why *why);
 

@@ -128,7 +128,7 @@ static inline void persist_syncs_settle(struct persist *persist)
 /* Publishes how many entries wait. Call under the lock, after each change of the queue. */
 static inline void persist_waiting_publish(struct persist *persist)
 {
-    /* Who sees that none waits any more sees that removals were stored, too. */
+    /* Release: a reader that sees 0 here also sees that the removals were stored. */
     __atomic_store_n(&persist->waiting, persist->dirty.count, __ATOMIC_RELEASE);
     __atomic_store_n(&persist->crowded,
                      persist->dirty.count > DIRTY_ENTRIES_MAX / 4 * 3 ||

@@ -30,7 +30,7 @@ struct entry_loader *entry_loader_free(struct entry_loader *loader); /* returns 
 /* Loads entries for about this long. Returns 0: all are loaded; ENTRY_LOADER_E_*; or a negative
  * errno or STORE_E_DAMAGED: the rest cannot be read. */
 #define ENTRY_LOADER_E_MORE 1000  /* another step, please */
-#define ENTRY_LOADER_E_LATER 1001 /* the persister has too much to do: after a while */
+#define ENTRY_LOADER_E_LATER 1001 /* the persister has too much to do: try again later */
 MUST_USE int entry_loader_step(struct entry_loader *loader, uint64_t ns);
 
 /* Called before a fill or retire changes this entry: loads it now if it was not loaded yet, so that

@@ -22,8 +22,8 @@ struct state_dir {
     char path[PATH_BYTES_MAX];
 };
 
-/* Makes the directory if it is missing, checks that it is ours alone, takes the lock.
- * 0, negative errno, STORE_E_OWNER, STORE_E_IN_USE; *why is set with each error. */
+/* Makes the directory if it is missing, checks that it is ours alone, takes the lock. Returns 0, a
+ * negative errno, STORE_E_OWNER or STORE_E_IN_USE; each error sets *why. */
 MUST_USE int state_dir_open(struct state_dir *dir, const struct store_options *options,
                             struct why *why);
 void state_dir_deinit(struct state_dir *dir);

@@ -28,7 +28,7 @@ enum {
     STORE_E_NOT_FOUND = 1,
     /* a checksum is wrong, or LMDB reports damage */
     STORE_E_DAMAGED = 2,
-    /* a state of another format */
+    /* the state has another format */
     STORE_E_FORMAT = 3,
     /* not ours: another uid owns it */
     STORE_E_OWNER = 4,
@@ -180,7 +180,7 @@ MUST_USE int store_relay_of(struct store_txn *txn, etag_str *mark);
 /* Deletes everything but meta, for a cold start, in transactions of its own. */
 MUST_USE int store_clear(struct store *store);
 
-/* ---- Reading. What a callback gets is borrowed during the call; a non-zero return ends the wal */
+/* ---- Reading: callbacks borrow; a non-zero return ends the walk and is returned ---- */
 
 MUST_USE int store_get_entry(struct store *store, struct hash128 fingerprint,
                              int (*found)(void *ctx, struct hash128 fingerprint, etag_str record),
