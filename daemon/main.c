@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* etagd: exit status 0 after a clean stop, 1 where it could not serve (see the log), 2 for bad
+/* etagd. Exit status: 0 after a clean stop, 1 if it could not serve (see the log), 2 for a bad
  * configuration. */
 #include "server.h"
 

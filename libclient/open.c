@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client's beginning and end, and what its event loop asks of it. Here the parts meet: the
- * client's link, which knows neither operations nor guards, and those, which live on it.
+ * Opens and closes a client, and answers its caller's event loop. This file connects the parts:
+ * client.c, which knows neither operations nor guards, with both of these, which use it.
  */
 #include "client.h"
 #include "clocktime.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Configuration: defaults, then the file (YAML, /etc/etagd/etagd.yaml if it exists or --config),
- * then flags. Every option of the file is also a flag where it is a single value. Mistakes are told
- * with file, line, column.
+ * then flags. Every option of the file that is a single value is also a flag. Error messages name
+ * file, line and column.
  *
  *   socket: /run/etagd/etagd.sock      --socket PATH
  *   state-dir: /var/lib/etagd          --state-dir DIR
@@ -30,8 +30,8 @@
  *     read: [group:www-data, user:deploy, uid:1000, gid:33, all]
  *
  * SIGHUP reads file and flags again (config_reload): log-level, socket-mode, idle-ms and roles
- * change at once, what else is new waits for a restart. Not guard-linger-ms: writers bound their
- * COMMIT by what their hello said.
+ * change at once; a change of any other option waits for a restart. guard-linger-ms cannot change
+ * in a run, because writers bound their COMMIT by the value that their hello had.
  */
 #ifndef ETAGD_CONFIG_H
 #define ETAGD_CONFIG_H
@@ -44,7 +44,7 @@
 #include <stdio.h>
 
 enum durability { DURABILITY_PROCESS, DURABILITY_POWER };
-/* Which backend of the loop. */
+/* The backend of the event loop. */
 enum loop_kind {
     /* io_uring, or epoll where the kernel refuses it (ENOSYS, EPERM, ENOMEM, too old) */
     LOOP_AUTO,
@@ -82,7 +82,7 @@ struct config {
     bool map_by_capacity;
     enum log_level log_level;
     enum log_format log_format;
-    /* the first of the three bounds counts */
+    /* whichever of the three bounds is reached first applies */
     uint64_t events_kept, events_kept_bytes, events_kept_ms;
     uint32_t socket_mode;
     uint64_t idle_ns;
@@ -90,45 +90,46 @@ struct config {
     size_t rule_count;
     /* --check-config */
     bool check_only;
-    /* --cold: the former state is not used */
+    /* --cold: do not use the former state */
     bool cold;
-    /* --fresh: nobody can hold a guard of a former run, unless there are traces of one */
+    /* --fresh: the operator says that no writer can hold a guard of a former run. Traces of a
+     * former run overrule it */
     bool fresh;
     /* the command line, for config_reload; borrowed */
     int argc;
     char **argv;
 };
 
-/* Reads defaults, file and flags. 0: *out is complete and valid. 1: help or version was printed,
- * exit 0. -1: the mistake was said on standard error (file:line:column: what is wrong and what is
- * allowed), exit 2. argv: borrowed for as long as config_reload() may be called. */
+/* Reads defaults, file and flags. Returns 0: *out is complete and valid; 1: help or version was
+ * printed, exit 0; -1: the error was printed on standard error (file:line:column: what is wrong and
+ * what is allowed), exit 2. argv: borrowed for as long as config_reload() may be called. */
 MUST_USE int config_load(struct config *out, int argc, char **argv);
 
-/* What config_reload() found: names of options separated by spaces, "" where there are none. */
+/* The options that config_reload() found changed: names separated by spaces, "" if none. */
 struct config_changes {
-    /* in *config now */
+    /* changed in *config */
     char taken[CONFIG_CHANGES_BYTES];
-    /* not: they need a restart */
+    /* not changed in *config: they need a restart */
     char waiting[CONFIG_CHANGES_BYTES];
 };
 
-/* Reads the file again, under the same flags, and takes into *config what may change while serving.
- * 0, or -1: *config is as before, and why says the mistake as config_load() does, without a
- * newline. */
+/* Reads the file again, with the flags of the start, and stores in *config the options that may
+ * change while serving. Returns 0; or -1: *config is unchanged, and why has the error text of
+ * config_load(), without a newline. */
 MUST_USE int config_reload(struct config *config, struct config_changes *changes, struct why *why);
 
-/* Prints it as a file that means the same, what the flags say included. */
+/* Prints the configuration, flags included, as a file with the same meaning. */
 void config_print(const struct config *config, FILE *out);
 
-/* The roles that peer credentials give: ROLE_* bits. Own uid and root: all; the overflow uid (65534
- * or what /proc/sys/kernel/overflowuid says, given by the caller): none; else the rules by uid and
- * by gid, primary and supplementary. ROLE_MUTATE adds ROLE_READ. */
+/* What the kernel says about a peer. config_roles() returns its roles, ROLE_* bits: all for own_uid
+ * and root, none for overflow_uid (config_overflow_uid()), else those of the rules for its uid and
+ * its gids, primary and supplementary. ROLE_MUTATE adds ROLE_READ. */
 struct peer_credentials {
     uint32_t pid, uid, gid;
     const uint32_t *groups;
     size_t group_count;
 };
-/* What the kernel shows for uids that it does not know: never anybody's. */
+/* The uid that the kernel shows for uids that it cannot map. It is never a real user's. */
 uint32_t config_overflow_uid(void);
 uint32_t config_roles(const struct config *config, const struct peer_credentials *peer,
                       uint32_t own_uid, uint32_t overflow_uid);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The configuration file: libyaml makes a tree of it, and every node knows where it stands, so that
- * each mistake is told with line and column. What a value may be is config.c's matter.
+ * The configuration file. libyaml parses it into a tree whose nodes know their line and column, so
+ * each error message names them. config_option.c checks the values.
  */
 #include "config_option.h"
 #include "numbers.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of options, and how a value gets from a word into its member: with one
- * config_option_set() for defaults, file and flags, a range is checked, and told, in one place.
+ * The table of options, and the conversion of a word into the member that it sets. Defaults, file
+ * and flags all go through config_option_set(), so one place checks a range and words the error.
  */
 #include "config_option.h"
 

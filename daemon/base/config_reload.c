@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The configuration of a running daemon: what of a new one it takes, and what it prints of its own.
+ * What a running daemon takes from a new configuration (SIGHUP), and how it prints its own
+ * (--check-config).
  *
- * Everything is read and checked before anything is taken: a file with a mistake changes nothing.
- * Only what the daemon looks up anew each time can be taken; sizes, places and promises (the lease,
- * the linger, durability) are of the run.
+ * Everything is read and checked before anything is taken, so a file with a mistake changes
+ * nothing. Only options that the daemon reads again at each use can be taken; sizes, paths and
+ * promises (the lease, the linger, durability) are fixed for the run.
  */
 #include "config.h"
 

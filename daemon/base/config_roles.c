@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Roles: who may do what. Names become numbers when the configuration is read, so that a peer is
- * judged by numbers alone, without a look into the user database that could block or change.
+ * Roles: who may do what. User and group names become numbers when the configuration is read, so
+ * judging a peer compares numbers only and does not query the user database, which could block or
+ * change.
  */
 #include "config.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Defaults, file and flags are three sources of the same words, whatever program they configure. */
+/* Applies defaults, file and flags, which are three sources of the same words, to the configuration
+ * of any program that has a table. */
 #include "config_option.h"
 
 #include <assert.h>

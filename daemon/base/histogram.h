@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long something took, counted in buckets that grow with the duration: HISTOGRAM_STEPS of equal
- * width between a power of two and the next, so that what is read off is at most an eighth too
- * long. Powers of two are bounds, for those who want fewer buckets. A struct by value: no
+ * Counts durations in buckets that grow with the duration: HISTOGRAM_STEPS of equal width between a
+ * power of two and the next, so a percentile that is read off is at most an eighth too long. Powers
+ * of two are bounds, so that a reader can merge buckets up to them. A struct by value: no
  * allocation, one thread.
  */
 #ifndef ETAGD_HISTOGRAM_H

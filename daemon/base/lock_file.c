@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The file is opened without following a link or waiting for a FIFO, since another user may have
+ * put either at the name. It is checked after it is open, so that the check and the lock are of the
+ * same file.
+ */
 #include "lock_file.h"
 
 #include "owned.h"

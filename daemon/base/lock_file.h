@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A lock file: whoever holds its lock owns what it stands for (a socket, a state, a spool). The
- * file stays when its owner ends, so that two daemons can't hold locks on two files of one name;
- * and since a lock is one of a file, not of a name, its holder asks again, from time to time,
- * whether the name still means that file.
+ * A lock file: the daemon that holds its lock owns the thing beside it (a socket, a state
+ * directory, a spool). The file is not removed when its owner ends, so that two daemons can't hold
+ * locks on two files of one name. A lock belongs to a file, not to a name, so its holder checks
+ * again, at each renewal of the lease, that the name still leads to that file.
  *
- * The lock is one of an open file (OFD): unlike a lock of a process it is not lost when some
- * library closes another descriptor of the file, and it excludes the same process too.
+ * It is an open file description lock (OFD): unlike a lock of a process it is not lost when some
+ * library closes another descriptor of the file, and it excludes a second holder in the same
+ * process too.
  */
 #ifndef ETAGD_LOCK_FILE_H
 #define ETAGD_LOCK_FILE_H
@@ -15,16 +16,16 @@
 
 #include <stdbool.h>
 
-/* Makes the file if it is missing. *fd: open, and locked where 0 is returned; the caller's to
- * close, -1 if it could not be opened. 0; -EAGAIN: somebody else holds the lock; -EPERM: it is not
- * a file that a daemon of this user made (lock_file_fault says what is wrong); or another negative
- * errno. */
+/* Opens the file, makes it if it is missing, and locks it without waiting. Returns 0; -EAGAIN:
+ * another holds the lock; -EPERM: no daemon of this user made the file (lock_file_fault() says what
+ * is wrong); or another negative errno. *fd: the open file, also on an error after it was opened,
+ * else -1; the caller closes it. */
 MUST_USE int lock_file_take(int dir_fd, const char *name, int *fd);
 
-/* What is wrong with a file that could not be taken, as owned_file_fault(). */
+/* Says what is wrong with a file that could not be locked, as owned_file_fault() does. */
 MUST_USE const char *lock_file_fault(int dir_fd, const char *name);
 
-/* The file at the path is the one that is open. */
+/* Returns whether the path still leads to the open file. */
 MUST_USE bool lock_file_is_at(const char *path, int fd);
 
 #endif

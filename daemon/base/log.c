@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A line is put together on the stack, bounded, and leaves in one write(2): no lock, no allocation,
- * so any thread may log at any time. A line that does not fit says so at its end; a log that can't
- * be written is nobody's error.
+ * so any thread may log at any time. A line that does not fit says so at its end; an error of
+ * writing the log is ignored, since no caller could do anything about it.
  *
  * Both formats write the same pairs: a format says how a pair begins and how a text is written, and
  * nothing else.

@@ -34,10 +34,10 @@ struct log {
     enum log_format format;
 };
 
-/* From now on, for every thread that logs. */
+/* Sets level and format for every thread that logs from now on. */
 void log_set(struct log *log, enum log_level least, enum log_format format);
 
-/* Whether lines of this level are written. */
+/* Returns whether lines of this level are written. */
 bool log_says(const struct log *log, enum log_level level);
 
 void log_write(const struct log *log, enum log_level level, const char *event,

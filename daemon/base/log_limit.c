@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A bucket of lines for each event, refilled one by one. By event, not by peer: peers are as many
- * as somebody opens, events are as many as there are in the source, so this is a bound of the log.
+ * Each event has a token bucket of lines, refilled one by one. The limit is by event, not by peer:
+ * a user can open any number of peers, but the source has a fixed number of events, so only this
+ * bounds the log.
  */
 #include "log_limit.h"
 

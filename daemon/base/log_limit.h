@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lines of the log that a peer can cause: of each event a few at once, then one in ten seconds. A
- * line that comes after others that were left out says how many ("not_said"). So no peer fills a
- * disk, whatever it does and how often it connects.
+ * Limits the log lines that a peer can cause: a few of each event at once, then one in ten seconds.
+ * The first line after others were left out says how many ("not_said"). So no peer can fill a disk
+ * with log lines, whatever it does and however often it connects. Any thread.
  */
 #ifndef ETAGD_LOG_LIMIT_H
 #define ETAGD_LOG_LIMIT_H

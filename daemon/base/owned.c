@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Looked at is the file that is open, never its name, where there is a descriptor; a directory or
- * link is looked at by its name before it is used. That is no race: who could change it in between
- * is whom the check refuses (a sticky directory lets nobody rename or remove a link of ours or of
- * root's), except where a directory further up can be written by others.
+ * Where there is a descriptor, the checks use the open file, never its name. A directory or link is
+ * checked by its name before it is used. This is no race: only a user whom the check refuses could
+ * change it in between (in a sticky directory other users cannot rename or remove a link that is
+ * ours or root's), except where others can write a directory further up.
  */
 #include "owned.h"
 

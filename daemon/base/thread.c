@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Signals are blocked before the thread is created, so that it never runs with one unblocked. */
 #include "thread.h"
 
 #include "clocktime.h"

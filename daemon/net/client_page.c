@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One page a client: only its owner writes, so counting costs no shared cache line, and a client
- * that writes nonsense spoils its own numbers only.
+ * Each client has a page of its own, which only it writes. So counting shares no cache line, and a
+ * client that writes nonsense spoils only its own numbers.
  */
 #include "client_page.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The page on which a client keeps its counters. The daemon makes it (so nobody can truncate it
- * under the daemon), seals its size, sends the descriptor with the hello, and maps it read-only.
+ * The page with a client's counters. The daemon makes it, seals its size (so that no client can
+ * truncate it while the daemon reads), sends the descriptor with the hello, and maps it read-only.
+ * Loop thread only.
  */
 #ifndef ETAGD_CLIENT_PAGE_H
 #define ETAGD_CLIENT_PAGE_H
@@ -14,11 +15,11 @@ struct client_page {
     const struct counters *counters;
 };
 
-/* *fd: the caller's, to be sent and closed. 0 or negative errno. */
+/* Makes and maps a page. *fd: the caller sends and closes it. Returns 0 or a negative errno. */
 MUST_USE int client_page_open(struct client_page *page, int *fd);
 void client_page_close(struct client_page *page);
 
-/* Adds what the client counted so far. */
+/* Adds the client's counts so far to the sum. */
 void client_page_add(const struct client_page *page, struct counters *sum);
 
 #endif

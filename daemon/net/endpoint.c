@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who owns the socket is decided by a lock, not by the socket file: a file left by a killed daemon
- * must be replaced, one of a living daemon never.
+ * A lock, not the socket file, decides which daemon owns the socket: the file of a killed daemon
+ * has to be replaced, that of a living daemon never.
  *
  * A service manager may have made the socket before us, and keeps it after us (socket activation).
- * Then clients connect while there is no daemon, and wait in its backlog, which changes nothing for
- * the lease: nobody gets an index before somebody accepts, and a writer without an answer leaves
- * its event in the spool, which the first renewal reads. The lock beside the path is ours as ever,
- * and with the path it is what each renewal asks for: a manager that made its socket anew there
- * serves another daemon than this one, which ends.
+ * Then clients can connect while no daemon runs, and wait in the backlog. That is safe for the
+ * lease: no client gets an index before a daemon accepts it, and a writer without an answer leaves
+ * its event in the spool, which the first renewal reads. We hold the lock beside the path in this
+ * case too, and each renewal checks both lock and path: if the manager made a new socket there,
+ * that is for another daemon, and this one exits.
  */
 #include "endpoint.h"
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Daemon and client have to speak the same protocol. There is no negotiation, so the text tells
+ * people to install one release of both.
+ */
 #include "greeting.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How the daemon begins to speak with a peer, and how it says what it does not understand; the same
- * for those with roles and those without. */
+/* The daemon's answers to a hello, and to what it does not understand, in common for peers with
+ * roles (peer.c) and without (stranger.c). */
 #ifndef ETAGD_GREETING_H
 #define ETAGD_GREETING_H
 
@@ -18,7 +18,7 @@
 #define TEXT_FRAME_LATE "a frame was begun and not finished in time"
 #define TEXT_IDLE "idle"
 
-/* NULL, or why a client of that protocol cannot be served, in text. */
+/* Returns NULL, or why a client of that protocol cannot be served, formatted into text. */
 const char *greeting_check(uint32_t protocol, char text[ERROR_TEXT_BYTES_MAX]);
 
 #endif

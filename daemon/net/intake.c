@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lines are lists through the peers. A closed peer may still stand in one: it is dropped when its
- * turn comes, and peers_reap() leaves it alone until then.
+ * The queues are lists through the peers. A closed peer may still be in one: it is removed when its
+ * turn comes, and peers_reap() does not free it before that.
  *
- * After urgent work the turn ends, so that its answers leave before fills are handled; fills and
- * questions have the next turn for sure.
+ * After urgent work the turn ends, so that its answers are sent before fills are handled. The next
+ * turn then handles fills and people's requests in any case.
  */
 #include "intake.h"
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From bytes to frames, and which frame is handled next. The loop brings bytes at any time; they
- * are only kept. Afterwards, once a turn, intake_serve() handles what the turn's budget allows:
- * first what is urgent, of all peers, then fills, then what people ask.
+ * Splits bytes into frames, and decides which frame is handled next. The loop brings bytes at any
+ * time; intake_received() only stores them. Afterwards, once a turn, intake_serve() handles as much
+ * as the turn's budget allows: first the urgent requests of all peers, then fills, then people's
+ * requests. Loop thread only.
  *
- * A peer whose next frame is whole stands in one of three lines, by the kind of that frame, so its
- * own frames stay in order. A peer that has not read its answers stands aside until it does, and
- * nothing more is read of it.
+ * A peer whose next frame is complete is in one of three queues, by the kind of that frame, so its
+ * own frames stay in order. A peer that has not read its answers is set aside until it has, and the
+ * daemon reads nothing more from it.
  */
 #ifndef ETAGD_INTAKE_H
 #define ETAGD_INTAKE_H
@@ -16,20 +17,20 @@
 /* ---- What a turn may do ---- */
 
 /* Three kinds of work, in this order, each with a bound of frames and of time, and a share for each
- * peer. What is over the bound stays buffered, and the lease is kept in between. */
+ * peer. Frames over the bound stay buffered, so that the lease can be renewed between turns. */
 enum work {
-    /* somebody waits for it, and it is short: mutations, guards, pings, hellos */
+    /* a peer waits for it, and it is short: mutations, guards, pings, hellos */
     WORK_URGENT,
-    /* many, and nobody waits */
+    /* fills: many, and no peer waits for them */
     WORK_FILL,
-    /* what people ask; one may take a millisecond */
+    /* people's requests; one may take a millisecond */
     WORK_ASKED,
 };
 #define WORK_KINDS 3
 
 enum work work_of(enum request_kind kind);
 
-/* How many frames in a row are one peer's. */
+/* Returns how many frames in a row may be one peer's. */
 uint32_t work_share(enum work work);
 
 struct budget {
@@ -41,10 +42,10 @@ struct budget {
 /* now_ns: CLOCK_MONOTONIC. */
 struct budget budget_begin(enum work work, uint64_t now_ns);
 
-/* Whether there is a frame left. */
+/* Returns whether the budget has a frame left. */
 bool budget_left(const struct budget *budget, uint64_t now_ns);
-/* Takes a frame from the budget. False: there is none left. The first one is always there: a clock
- * that jumps stops nobody. */
+/* Takes a frame from the budget. Returns false if none is left. The first one is always granted, so
+ * that work goes on even if the clock jumps. */
 MUST_USE bool budget_take(struct budget *budget, uint64_t now_ns);
 
 /* ---- Intake ---- */
@@ -54,20 +55,20 @@ struct line {
     size_t count;
 };
 
-/* What is done with a frame whose turn has come. payload: borrowed for the call. */
+/* Handles a frame. payload: borrowed for the call. */
 typedef void intake_handler(void *ctx, struct peer *peer, etag_str payload);
 
 struct intake {
     struct peers *peers;
     intake_handler *handle;
-    /* of handle */
+    /* passed to handle() */
     void *ctx;
     struct line lines[WORK_KINDS];
-    /* with unread answers */
+    /* peers with unread answers */
     struct line aside;
-    /* fills and questions were put off for the answers of the last turn */
+    /* the last turn ended before fills and people's requests, so that its answers could be sent */
     bool put_off;
-    /* the most that one turn handled, since the start */
+    /* the largest number of frames in one turn since the start */
     uint64_t frames_max;
     uint64_t frames;
 };
@@ -75,13 +76,13 @@ struct intake {
 /* All borrowed. */
 void intake_init(struct intake *intake, struct peers *peers, intake_handler *handle, void *ctx);
 
-/* Bytes of a peer. They are copied. */
+/* Stores bytes of a peer (copied). */
 void intake_received(struct intake *intake, struct peer *peer, etag_str bytes);
 
-/* The peer will send nothing more. It is closed when everything that it sent before is handled. */
+/* The peer will send nothing more: closes it when everything that it sent before is handled. */
 void intake_ended(struct intake *intake, struct peer *peer);
 
-/* Handles a turn's share. True: more could be handled at once. */
+/* Handles a turn's share. Returns true if more frames wait, so that the loop should not sleep. */
 MUST_USE bool intake_serve(struct intake *intake);
 
 #endif

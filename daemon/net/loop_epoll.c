@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop on epoll, for kernels and containers that refuse io_uring. Level-triggered: what a turn
- * leaves unread is there in the next, so a busy peer gets one read of each turn. Sending is tried
- * at the beginning of a turn, once for all that was queued before; only a peer whose socket is full
- * is watched for room.
+ * The loop on epoll, for kernels and containers that refuse io_uring. Level-triggered: bytes that a
+ * turn leaves unread are reported in the next, so a busy peer gets one read in each turn. The loop
+ * tries to send at the beginning of a turn, once for all that was queued before, and polls for room
+ * only if a peer's socket is full.
  */
 #include "loop_shared.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The outgoing queue is a list of chunks. Small answers share a chunk, so that thousands of them go
- * out with one system call; bytes with descriptors begin a chunk and a sendmsg of their own,
- * because the kernel ties descriptors to the first byte of a message.
+ * The outgoing queue is a list of chunks. Small answers share a chunk, so that one system call
+ * sends thousands of them. Bytes with descriptors begin a chunk and a sendmsg of their own, because
+ * the kernel attaches descriptors to the first byte of a message.
  */
 #include "loop_shared.h"
 

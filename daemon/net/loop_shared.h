@@ -3,9 +3,9 @@
  * What both backends of the loop share: streams with their outgoing queues, the state of accepting,
  * watched descriptors. A backend adds how it waits.
  *
- * A stream that needs something at the beginning of the next turn (to send, to be armed, to be
- * freed) stands in the loop's pending list. Nothing is freed while a turn hands things over, so any
- * callback may close any stream.
+ * A stream that needs work at the beginning of the next turn (to be sent, armed or freed) is in the
+ * loop's pending list. No stream is freed during the callbacks of a turn, so any callback may close
+ * any stream.
  */
 #ifndef ETAGD_LOOP_SHARED_H
 #define ETAGD_LOOP_SHARED_H
@@ -44,31 +44,31 @@ struct send_chunk;
 struct send_queue {
     struct send_chunk *first, *last;
     size_t bytes;
-    /* of all queues together */
+    /* bytes of all queues together */
     size_t *total;
 };
 
-/* A gathering sendmsg over the front of a queue. Must not move while the kernel uses it. */
+/* A sendmsg over the chunks at the front of a queue. Must not move while the kernel uses it. */
 struct send_message {
     struct msghdr header;
     struct iovec parts[SEND_CHUNKS_MAX];
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(SEND_FDS_MAX * sizeof(int))];
 };
 
-/* Copies bytes, duplicates descriptors (they need at least one byte). 0, -ENOMEM, or what dup
- * says. */
+/* Appends bytes (copied) and descriptors (duplicated; they need at least one byte). Returns 0,
+ * -ENOMEM, or the error of dup. */
 MUST_USE int send_queue_push(struct send_queue *queue, etag_str bytes, const int *fds,
                              size_t fd_count);
 void send_queue_clear(struct send_queue *queue);
 
-/* The message for the front of the queue: it ends before a chunk with descriptors of its own. The
- * queue may grow while the message is in use, but not shrink. */
+/* Makes the message for the front of the queue, up to the next chunk with descriptors of its own.
+ * The queue may grow while the message is in use, but not shrink. */
 void send_queue_message(const struct send_queue *queue, struct send_message *out);
-/* The kernel took so many bytes. */
+/* Removes the bytes that the kernel took from the front. */
 void send_queue_sent(struct send_queue *queue, size_t bytes);
 
-/* Sends what the peer takes without waiting: 0 if that was all, -EAGAIN if not, or another negative
- * errno. */
+/* Sends what the peer takes without waiting. Returns 0 if that was all, -EAGAIN if not, or another
+ * negative errno. */
 MUST_USE int send_queue_flush(struct send_queue *queue, int fd);
 
 /* ---- Loop and stream ---- */
@@ -80,13 +80,13 @@ struct loop_stream {
     struct loop_stream *previous, *next;
     struct loop_stream *next_pending;
     bool is_pending;
-    /* by the caller: no callbacks */
+    /* closed by the caller, so no more callbacks */
     bool closed;
-    /* said */
+    /* ended() was called */
     bool ended;
     /* not read at present */
     bool held;
-    /* of sending, negative errno: nothing is sent any more; said when receiving ends */
+    /* negative errno of sending: nothing more is sent, and ended() has it when receiving ends */
     int failure;
     int fd;
     void *owner;
@@ -94,7 +94,7 @@ struct loop_stream {
 };
 
 struct shared_watch {
-    /* room for a tag */
+    /* aligned, so that the low bits of its address have room for a tag */
     _Alignas(8) int fd;
     bool armed;
 };
@@ -112,45 +112,47 @@ struct loop {
     size_t queued_bytes;
     /* -1: none */
     int listen_fd;
-    /* said; until a connection is accepted */
+    /* accept_failed() was called, and no connection was accepted since */
     bool accept_failing;
-    /* until then (CLOCK_MONOTONIC); 0: not paused */
+    /* accepting is paused until then (CLOCK_MONOTONIC); 0: not paused */
     uint64_t accept_paused_ns;
 };
 
 void shared_loop_init(struct loop *loop, const struct loop_backend *backend,
                       const struct loop_handler *handler, void *ctx);
 
-/* stream: zeroed, at the beginning of the backend's own. */
+/* stream: zeroed; the first member of the backend's own struct. */
 void shared_stream_init(struct loop_stream *stream, struct loop *loop, int fd, void *owner);
-/* Out of the list of all; closes the descriptor if there is one, frees the queue and the stream. */
+/* Removes the stream from the loop's list, closes its descriptor if there is one, frees its queue
+ * and itself. */
 void shared_stream_free(struct loop_stream *stream);
-/* One attempt to send what is queued, then frees all. */
+/* Tries once to send what is queued, then frees all streams. */
 void shared_streams_close(struct loop *loop);
 
 void shared_pending_add(struct loop_stream *stream);
-/* The oldest pending stream, taken off the list; NULL: none. */
+/* Takes the oldest stream off the pending list; NULL: none. */
 struct loop_stream *shared_pending_take(struct loop *loop);
 
-/* Whether the stream wants to receive now. A failed one does, to come to its end. */
+/* Returns whether the stream should receive now. A failed one should, to reach its end. */
 bool shared_stream_receives(const struct loop_stream *stream);
 
-/* Sending failed: the queue goes, and receiving ends after what the peer sent before. */
+/* Sending failed: clears the queue, and lets receiving end after what the peer sent before. */
 void shared_stream_fail(struct loop_stream *stream, int error);
-/* Receiving ended with 0 or a negative errno: says so, once. */
+/* Receiving ended with 0 or a negative errno: calls ended(), once. */
 void shared_stream_end(struct loop_stream *stream, int error);
 
 /* ---- Accepting ---- */
 
-/* From now on on this descriptor, which becomes non-blocking. 0 or a negative errno. */
+/* Accepts on this descriptor from now on, and makes it non-blocking. Returns 0 or a negative
+ * errno. */
 MUST_USE int shared_listen(struct loop *loop, int listen_fd);
 void shared_unlisten(struct loop *loop);
-/* Hands over the connections that wait, as many as belong into one turn. A failure pauses
+/* Passes waiting connections to accepted(), up to the bound of a turn. A failure pauses
  * accepting. */
 void shared_accept_some(struct loop *loop);
-/* Whether there is something to accept on now; ends a pause that is over. */
+/* Returns whether the loop accepts now; ends a pause whose time is over. */
 bool shared_accepting(struct loop *loop);
-/* The wait, cut to the end of the pause. */
+/* Returns the timeout, cut to the end of the pause. */
 uint64_t shared_wait_ns(const struct loop *loop, uint64_t timeout_ns);
 
 /* Adds a watch; NULL: too many. */

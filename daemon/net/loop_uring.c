@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The loop on io_uring: one system call a turn submits everything and waits. Bytes arrive in a ring
- * of buffers that all streams share, so idle peers hold none. Receiving and sending are one
- * operation at a time for each stream; sending goes over all that its queue holds.
+ * of buffers that all streams share, so idle peers use none. Each stream has at most one receive
+ * and one send at a time; a send covers its whole queue.
  *
- * Nothing is multishot: an operation that stays armed hands over all that a peer can send, and
- * accepts all who connect, before the loop gets to anything else. Arming again costs a submission,
- * and no system call. Connections are only waited for by the ring, and then accepted one by one, as
+ * No operation is multishot: one that stays armed would deliver all that a peer can send, and
+ * accept all connections, before the loop does anything else. To arm again costs a submission, but
+ * no system call. The ring only waits for connections; the loop then accepts them one by one, as
  * the epoll loop does.
  *
  * Submissions are made in one place, at the beginning of a turn; callbacks only note what they
- * want. A stream's memory is the kernel's until its last completion came: a closed stream is shut
- * down, which ends receiving by itself, a send that waits for room is cancelled, and then it is
- * freed.
+ * need. The kernel uses a stream's memory until its last completion: closing shuts the socket down,
+ * which ends receiving, and cancels a send that waits for room; after the last completion the
+ * stream is freed.
  */
 #include "loop_shared.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who is speaking, and what it is told. Identity comes from the kernel (SO_PEERCRED, SO_PEERGROUPS)
- * at the time of the connect; what a peer says about itself is only shown. Limits: unread answers,
- * time to greet, time to finish a frame, idle time.
+ * The identity of peers, the answers to them, and their limits. The identity comes from the kernel
+ * (SO_PEERCRED, SO_PEERGROUPS) at the time of the connect; what a peer says about itself is only
+ * shown to people. Limits: unread answers, time to greet, time to finish a frame, idle time.
  */
 #include "peer.h"
 

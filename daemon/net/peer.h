@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Peers: one connection each, with its identity, what it sent and was not handled yet, and its
- * limits. A peer that breaks the protocol or a limit loses its connection, and nobody else notices.
- * Only who has a role becomes one: others go to stranger.h when they are accepted.
+ * Peers: one connection each, with its identity, the bytes that it sent and that are not handled
+ * yet, and its limits. A peer that breaks the protocol or a limit loses its connection, without
+ * effect on others. Only a process with a role becomes a peer; others go to stranger.h when they
+ * are accepted. Loop thread only.
  *
- * A peer that was closed stays in memory until peers_reap(), at the end of the turn, so that no
- * pointer to it dangles in between; work that outlives a turn (an answer that waits for the store)
- * keeps the id instead.
+ * A closed peer stays in memory until peers_reap(), at the end of the turn, so that no pointer to
+ * it dangles before that; work that outlasts a turn (an answer that waits for the store) keeps the
+ * id instead.
  */
 #ifndef ETAGD_PEER_H
 #define ETAGD_PEER_H
@@ -31,19 +32,19 @@ struct peer {
     /* NULL: closed */
     struct loop_stream *stream;
     uint32_t pid, uid, gid;
-    /* supplementary, as of the connect */
+    /* supplementary groups at the time of the connect */
     uint32_t *groups;
     size_t group_count;
     uint32_t roles;
     bool greeted;
     bool watching;
-    /* since the last one that it was sent */
+    /* events that it missed since the last one that it was sent */
     uint64_t events_dropped;
 
     /* intake.h: */
-    /* frames that wait, and an unfinished one */
+    /* frames that wait, and an incomplete one */
     struct buffer in;
-    /* of it: handled */
+    /* bytes of 'in' that are handled */
     size_t in_used;
     struct peer *next_in_line;
     bool in_line;
@@ -53,11 +54,11 @@ struct peer {
     bool ended;
 
     uint64_t opened_ns, last_ns;
-    /* of the bytes being handled, CLOCK_MONOTONIC */
+    /* when the bytes being handled arrived, CLOCK_MONOTONIC */
     uint64_t arrived_ns;
-    /* 0: no unfinished frame */
+    /* since when its last frame is incomplete; 0: it is not */
     uint64_t partial_since_ns;
-    /* more than it may; 0: not so */
+    /* since when it has more unread answers than it may; 0: it has not */
     uint64_t unread_since_ns;
     /* mutations that wait for the store */
     size_t pending;
@@ -73,19 +74,20 @@ struct peers {
     uint32_t own_uid, overflow_uid;
     struct peer *table[PEERS_MAX];
     size_t count;
-    /* wait for peers_reap() */
+    /* closed peers that wait for peers_reap() */
     size_t closed_count;
     struct peer *watchers[WATCHERS_MAX];
     size_t watching_count;
     uint64_t ids;
     /* scratch for encoding */
     struct buffer out;
-    /* so that a daemon without descriptors can still hand some out; -1: used */
+    /* kept open, so that a daemon that has run out of descriptors can still send a hello; -1:
+     * used */
     int spare_fds[PEER_SPARE_FDS];
-    /* of clients that are gone */
+    /* counts of clients that have disconnected */
     struct counters departed;
     uint64_t accepted, protocol_errors, slow;
-    /* of loop_queued(), since the start */
+    /* the largest loop_queued() since the start */
     size_t queued_max;
 };
 
@@ -103,11 +105,11 @@ void peers_deinit(struct peers *peers);
 /* A new connection; fd is consumed. */
 void peers_accept(struct peers *peers, int fd);
 
-/* Before each turn of the loop: no connection is accepted that would have to be closed by the loop
- * thread. */
+/* Call before each turn of the loop: pauses accepting while the strangers' thread has no room, so
+ * that the loop thread never has to close a stranger. */
 void peers_turn_begin(struct peers *peers);
 
-/* NULL: gone. */
+/* Returns the peer of this id; NULL: it has gone. */
 struct peer *peers_find(struct peers *peers, uint64_t id);
 
 /* Sends a reply, with descriptors if there are any. A peer that does not read its answers is
@@ -117,31 +119,33 @@ void peer_send(struct peers *peers, struct peer *peer, const struct reply *reply
 void peer_send_error(struct peers *peers, struct peer *peer, uint64_t request_id,
                      enum wire_error code, const char *text);
 
-/* From here on the peer is told of events. NULL, or why not (static text). */
+/* Makes the peer a watcher, which gets every event from now on. Returns NULL, or why not (static
+ * text). */
 MUST_USE const char *peer_watch(struct peers *peers, struct peer *peer);
 
-/* Sends the event to those who watch. One that reads slowly misses events, and is told how many.
- * event: borrowed. */
+/* Sends the event to all watchers. A watcher that reads slowly misses events, and the next one says
+ * how many. event: borrowed. */
 void peers_tell(struct peers *peers, const struct event_view *event);
 
-/* Says why and closes. */
+/* Sends the error and closes the peer. */
 void peer_break(struct peers *peers, struct peer *peer, enum wire_error code, const char *text);
 void peer_close(struct peers *peers, struct peer *peer);
 
-/* The rules of roles were changed. A peer that has other roles now is told so and closed: its next
- * hello says which, and whoever may not read any more is not given the index again. Those without a
- * role are told to come again, too. Returns how many had one. */
+/* The rules of roles changed: sends an error to each peer whose roles changed, and closes it. Its
+ * next hello has its new roles, and gives it the index only if it may still read. Strangers have to
+ * connect again too. Returns how many peers with a role were closed. */
 size_t peers_judge(struct peers *peers);
 
-/* Those who said hello and may mutate. */
+/* Calls each() with the uid of each peer that has said hello and may mutate. */
 void peers_each_writer(const struct peers *peers, void (*each)(void *ctx, uint32_t uid), void *ctx);
 
-/* Limits of time; call it about once a second. */
+/* Closes peers that are over a limit of time; call it about once a second. now_ns:
+ * CLOCK_MONOTONIC_COARSE. */
 void peers_expire(struct peers *peers, uint64_t now_ns);
-/* Frees the closed ones: end of a turn. */
+/* Frees closed peers, at the end of a turn. */
 void peers_reap(struct peers *peers);
 
-/* What all clients counted, gone ones included. */
+/* Returns the counts of all clients, disconnected ones included. */
 struct counters peers_counters(const struct peers *peers);
 
 #endif

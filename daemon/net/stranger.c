@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A small server of its own: one epoll, a table of fixed size, fixed buffers. A stranger's request
- * is answered before the next one is looked at, and while an answer does not fit into its socket
- * nothing of it is read. Rounds are followed by a rest four times as long, so that strangers get a
- * fifth of a CPU at most, however many of them ask.
+ * A small server of its own: one epoll, a table of fixed size, fixed buffers. It answers a
+ * stranger's request before it reads the next one, and reads nothing from a stranger while an
+ * answer does not fit into the socket. After each round it rests four times as long, so that
+ * strangers get at most a fifth of a CPU, however many they are.
  *
- * A descriptor that a peer sends along (SCM_RIGHTS) is closed by the kernel when the bytes with it
- * are read or thrown away, in the thread that does so; and closing may sleep: a TCP socket with
- * SO_LINGER and unsent data does, as long as its owner said. That is why the loop thread neither
- * reads from strangers nor closes them. Here a timer's signal ends such a sleep after two
- * milliseconds (it is an interruptible one). Where the kernel has SO_PASSRIGHTS nothing of the kind
- * arrives (endpoint.c).
+ * If a peer sends a descriptor (SCM_RIGHTS), the kernel closes it when a thread reads or discards
+ * the bytes that came with it, in that thread. That close may sleep: a TCP socket with SO_LINGER
+ * and unsent data sleeps as long as its owner has set. Therefore the loop thread neither reads from
+ * strangers nor closes them. In this thread a timer's signal ends such a sleep, which is
+ * interruptible, after two milliseconds. If the kernel has SO_PASSRIGHTS, no descriptors arrive
+ * (endpoint.c).
  */
 #include "stranger.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Peers without any role, and the one thread that serves them: a hello that says so, and ping.
- * Whatever they do costs each other, and nobody else: the loop thread accepts them, sees from the
- * kernel who they are, and hands the descriptor over. It never reads what they send nor closes what
- * they hold.
+ * Strangers: peers without any role, and the one thread that serves them. They get a hello without
+ * roles, and answers to pings. What they do can slow down other strangers only: the loop thread
+ * accepts a connection, gets its identity from the kernel, and passes a stranger's descriptor to
+ * this thread. It never reads from a stranger and never closes its connection.
  */
 #ifndef ETAGD_STRANGER_H
 #define ETAGD_STRANGER_H
@@ -14,9 +14,9 @@
 struct strangers;
 
 struct strangers_options {
-    /* the answer to a hello, without roles; its texts are borrowed for the life of the thread */
+    /* the answer to a hello, without roles; its texts are borrowed until strangers_stop() */
     struct reply hello;
-    /* borrowed, too */
+    /* borrowed until strangers_stop() */
     struct log_limit *log;
 };
 
@@ -25,7 +25,7 @@ struct stranger_arrival {
     /* -1: closed already */
     int fd;
     uint32_t pid, uid;
-    /* NULL; else it is sent away at once, for this reason (a literal), and counts as refused */
+    /* NULL, or the reason (a literal) for which it is refused at once */
     const char *refusal;
     /* silence after which it is closed; 0: never */
     uint64_t idle_ns;
@@ -41,15 +41,15 @@ MUST_USE int strangers_start(struct strangers **out, const struct strangers_opti
 /* Closes all and ends the thread. NULL is allowed. Returns NULL. */
 struct strangers *strangers_stop(struct strangers *strangers);
 
-/* The rest is called by the loop thread, and never waits for a peer. */
+/* The loop thread calls the functions below; they never wait for a peer. */
 
-/* Consumes the descriptor. Only while there is room. */
+/* Passes a connection to the thread; consumes the descriptor. Call only if
+ * strangers_have_room(). */
 void strangers_take(struct strangers *strangers, const struct stranger_arrival *arrival);
-/* False: the thread is behind. The loop must not accept until there is room. */
+/* Returns false if the thread has too many waiting connections. Then the loop must not accept. */
 bool strangers_have_room(struct strangers *strangers);
 
-/* The rules of roles were changed: all that were taken before are told to connect again, and
- * closed. */
+/* The rules of roles changed: tells all present strangers to connect again, and closes them. */
 void strangers_dismiss(struct strangers *strangers);
 
 struct strangers_figures strangers_figures(struct strangers *strangers);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The protocols of sd_notify(3) and sd_listen_fds(3), which their manual pages describe as stable
- * and free to be implemented by anybody: a datagram of NAME=VALUE lines, and descriptors from
- * number 3 on. libsystemd would bring these, and half a dozen libraries into a daemon that also
- * runs where there is no systemd.
+ * and open to other implementations: a datagram of NAME=VALUE lines, and descriptors from number 3
+ * on. libsystemd has them too, but would link half a dozen libraries into a daemon that also runs
+ * without systemd.
  */
 #include "supervisor.h"
 

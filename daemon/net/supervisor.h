@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whoever started the daemon, and what was agreed through the environment: systemd's notification
- * socket (NOTIFY_SOCKET), its watchdog (WATCHDOG_USEC) and a listening socket of its own making
- * (LISTEN_FDS). Nothing of it set, as under a plain supervisor or in a container: every call here
+ * The service manager that started the daemon. Environment variables say what it offers: systemd's
+ * notification socket (NOTIFY_SOCKET), its watchdog (WATCHDOG_USEC), and a listening socket that it
+ * made (LISTEN_FDS). If none is set, as under a plain supervisor or in a container, every call here
  * does nothing.
  *
- * For one thread, the loop's. No call waits: a manager that does not read loses what was said.
+ * Loop thread only. No call waits: a manager that does not read loses messages.
  */
 #ifndef ETAGD_SUPERVISOR_H
 #define ETAGD_SUPERVISOR_H
@@ -19,37 +19,38 @@
 struct supervisor {
     /* borrowed */
     const struct log *log;
-    /* -1: nobody listens */
+    /* -1: no notification socket */
     int notify_fd;
     struct sockaddr_un address;
     socklen_t address_len;
-    /* between two pats; 0: none are awaited */
+    /* interval between pings of the watchdog; 0: the manager expects none */
     uint64_t watchdog_ns;
-    /* the last one */
+    /* when the watchdog was last pinged */
     uint64_t patted_ns;
-    /* -1: the daemon makes its own socket. The caller may take it */
+    /* the manager's listening socket, which the caller may take; -1: the daemon makes its own */
     int listen_fd;
-    /* the manager did not take a message: said once */
+    /* the manager did not take a message, which was logged once */
     bool refused;
 };
 
-/* Reads the environment. 0, or -1 with the reason and what to do in why. supervisor_deinit() is
- * right after both. */
+/* Reads the environment. Returns 0, or -1 with the reason and what to do in why; call
+ * supervisor_deinit() after both. */
 MUST_USE int supervisor_init(struct supervisor *supervisor, const struct log *log, struct why *why);
 void supervisor_deinit(struct supervisor *supervisor);
 
-/* What the daemon is doing, for people (systemctl status). */
+/* Reports what the daemon is doing, for people (systemctl status). */
 void supervisor_status(struct supervisor *supervisor, const char *status);
 
-/* It serves: once after the start, and once after each supervisor_reloading(). */
+/* Reports that the daemon serves: call it once after the start, and after each
+ * supervisor_reloading(). */
 void supervisor_ready(struct supervisor *supervisor, const char *status);
-/* It reads its configuration anew. supervisor_ready() has to follow, whatever came of it. */
+/* Reports that the daemon reads its configuration again. supervisor_ready() has to follow, also
+ * after a mistake in it. */
 void supervisor_reloading(struct supervisor *supervisor);
 void supervisor_stopping(struct supervisor *supervisor);
 
-/* The watchdog's only food: to be called after each renewal of the lease and nowhere else. So the
- * manager ends a daemon that runs in circles, waits for something, or cannot renew: all of them
- * look alive, and answer nothing. */
+/* Pings the watchdog. Call it after each renewal of the lease and nowhere else. So the manager ends
+ * a daemon that loops, hangs or cannot renew: such a daemon looks alive but answers nothing. */
 void supervisor_renewed(struct supervisor *supervisor, uint64_t now_ns);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The rules of the cache and nothing else: what makes an entry stale, which fill is accepted, what
- * a mutation does. No sockets, no LMDB. Every mutation, live and at recovery, goes through
- * cache_apply(). Loop thread only.
+ * The rules of the cache and nothing else: what makes an entry stale, which fills are accepted,
+ * what a mutation does. No sockets, no LMDB, so tests run the rules alone. Every mutation, live and
+ * at recovery, goes through cache_apply(). Loop thread only.
  */
 #ifndef ETAGD_CACHE_H
 #define ETAGD_CACHE_H
@@ -11,7 +11,7 @@
 #include "index.h"
 #include "record.h"
 
-/* What the cache counts: name, what it counts. */
+/* The cache's counters: X(name, what it counts). */
 #define CACHE_COUNTERS(X)                                                                          \
     X(fills_stored, "fills accepted")                                                              \
     X(fills_token_stale, "fills refused: invalidated after the token")                             \
@@ -48,12 +48,12 @@ struct cache {
     struct shm_view *view;
     uint8_t hash_key[SIPHASH_KEY_BYTES];
     uint64_t incarnation_id;
-    /* the last one given out */
+    /* the last LSN given out */
     uint64_t lsn;
     struct guards guards;
     bool paused;
     bool store_failed;
-    /* stored times of CLOCK_MONOTONIC are of this boot */
+    /* CLOCK_MONOTONIC times in the store are from this boot, so they can be compared with now */
     bool monotonic_goes_on;
     struct cache_counters counters;
 };
@@ -66,18 +66,18 @@ MUST_USE int cache_init(struct cache *cache, struct index *index,
                         const struct index_options *options, uint64_t linger_ns);
 void cache_deinit(struct cache *cache);
 
-/* The next LSN. False: this incarnation has used up its numbers (2^40), the daemon has to
- * restart. */
+/* Takes the next LSN. Returns false if this incarnation has used up its numbers (2^40): the daemon
+ * has to restart. */
 MUST_USE bool cache_next_lsn(struct cache *cache, uint64_t *lsn);
 
 /* The one function by which state changes, live and at recovery: sets clocks, begins and ends
- * guards, publishes the LSN. The event was checked (event_check) and has its LSN. A clock never
- * goes back, a guard that stands is not begun twice: an event applied twice is harmless. 0, or
- * -ENOMEM: nothing was changed. */
+ * guards, publishes the LSN. The caller has checked the event (event_check) and set its LSN.
+ * Applying an event twice is harmless: a clock never goes back, and an open guard is not begun
+ * twice. Returns 0, or -ENOMEM: nothing was changed. */
 MUST_USE int cache_apply(struct cache *cache, const struct event *event);
 
-/* The fold (guards.h) stands for the event's hold, and the event has none any more. False: there is
- * no fold that may, and the event is as it was. */
+/* Lets the fold (guards.h) replace the event's hold, and removes the hold from the event. Returns
+ * false, and leaves the event as it is, if there is no fold that can. */
 MUST_USE bool cache_fold(struct cache *cache, struct event *event);
 
 /* The clocks on which an entry depends, the floor first, without repetition. */
@@ -88,45 +88,48 @@ struct clock_set {
 void cache_clocks_of(const struct cache *cache, const struct resource *resource,
                      const struct entry *entry, struct clock_set *out);
 
-/* What a stored fill leaves for the store. Of a refused one only what is said to be so counts. */
+/* What cache_fill() leaves for the persister. If the fill is refused, only the members marked "on
+ * every return" are set. */
 struct cache_stored {
     struct hash128 fingerprint;
-    /* whatever is returned; 0: refused by its token, or before */
+    /* on every return; 0: refused because of its token, or before that */
     uint64_t fill_lsn;
     /* 0: never */
     uint64_t expires_wall_ms, expires_ns;
-    /* whatever is returned */
+    /* on every return */
     struct index_evicted evicted;
-    /* no entry had the key */
+    /* the key had no entry before */
     bool fresh;
-    /* the former one was current, and lacks a clock of this one */
+    /* the former entry was current and did not depend on one of the new entry's clocks */
     bool wider;
 };
 
-/* The rule of fills: refused if the token is of another incarnation, or any clock of the entry is
- * above the token or in flux. An accepted entry keeps the token as its fill LSN. Returns
- * ETAG_REASON_NONE where it is stored. */
+/* Stores an entry by the rule of fills: refuses it if the token is of another incarnation, or if
+ * any clock of the entry is above the token or in flux. The stored entry keeps the token's LSN as
+ * its fill LSN. Returns ETAG_REASON_NONE if it is stored, else why not. */
 MUST_USE etag_reason cache_fill(struct cache *cache, etag_token token, const struct key *key,
                                 const struct entry *entry, struct cache_stored *out);
 
-/* Counts what became of a fill, and returns it: for one that its caller refuses. */
+/* Counts the outcome of a fill and returns it. For callers that refuse a fill before
+ * cache_fill(). */
 etag_reason cache_fill_count(struct cache *cache, etag_reason reason);
 
-/* A front end was answered what refutes the key's entry: removes it, unless its fill LSN is above
- * the token. No clock is raised, nothing is remembered: a fill that is accepted later is as current
- * as its own clocks say. *fingerprint: the key's. Returns NONE (removed), NO_ENTRY, OLDER_FILL or
- * TOKEN_FOREIGN. */
+/* Removes the key's entry, because a front end rendered a response that contradicts it, unless the
+ * entry's fill LSN is above the token. Raises no clock and remembers nothing: whether a later fill
+ * is current depends on its own clocks only. *fingerprint: the key's. Returns NONE (removed),
+ * NO_ENTRY, OLDER_FILL or TOKEN_FOREIGN. */
 MUST_USE etag_reason cache_retire(struct cache *cache, etag_token token, const struct key *key,
                                   struct hash128 *fingerprint);
 
-/* An entry from the store at recovery, under the same rule, with the fill LSN that it was stored
- * with. *evicted: whatever is returned. Returns NONE (loaded), TOKEN_STALE, EXPIRED, OLDER_FILL or
- * NO_ROOM. */
+/* Loads an entry from the store into the index, by the rule of fills, with the fill LSN that it was
+ * stored with. *evicted: set on every return. Returns NONE (loaded), TOKEN_STALE, EXPIRED,
+ * OLDER_FILL or NO_ROOM. */
 MUST_USE etag_reason cache_load(struct cache *cache, const struct key *key,
                                 const struct entry_record *record, struct index_evicted *evicted);
 
-/* The state of an entry as a front end would see it, apart from the lease: VALID, NO_ENTRY, STALE,
- * IN_FLUX, EXPIRED. *clock, *value: the culprit of STALE and IN_FLUX. */
+/* Returns the state of an entry as a front end would see it, apart from the lease: VALID, NO_ENTRY,
+ * STALE, IN_FLUX, EXPIRED. *clock, *value: the clock that makes it STALE or IN_FLUX, and its
+ * value. */
 MUST_USE etag_reason cache_state(const struct cache *cache, struct hash128 fingerprint,
                                  struct shm_entry *entry, uint32_t *clock, uint64_t *value);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Counting instead of saving and restoring: a clock is in flux while its count is above 0, whoever
- * began and ended in between. A guard keeps the clocks that it counted, so that it takes off
- * exactly what it put on, whatever its end names.
+ * A count for each clock, not a saved value: a clock is in flux while its count is above 0, so
+ * guards may overlap and end in any order. A guard keeps the list of the clocks that it counted, so
+ * that its end drops exactly these counts, whatever targets the end names.
  */
 #include "guards.h"
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The index's writer. Hopscotch hashing: an entry lies within HOP_WINDOW slots of its home, so a
- * reader looks at one hop word and then only at slots of its own home. The writer pays for it:
- * where the window is full it moves entries of other homes towards the free slot, a bounded number
- * of them, and otherwise evicts.
+ * reader loads one hop word and then only slots of its own home. The writer pays for it: if the
+ * window is full, it moves entries of other homes towards the free slot, a bounded number of them,
+ * or else evicts.
  *
- * A reader may look on at any moment. So the order is always: write pool records that nobody refers
- * to, change the slot (its sequence moves on), change hop words, and only then give the former
- * records back to the pool. A reader in between gets a miss or tries again, never another entry's
- * bytes.
+ * A reader may read at any moment. So the order is always: write pool records to which no slot
+ * refers yet, change the slot (its sequence moves on), change hop words, and only then give the
+ * former records back to the pool. A reader in between gets a miss or tries again, never another
+ * entry's bytes.
  */
 #include "index.h"
 

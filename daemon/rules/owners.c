@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A node for each unit of the pool, of the record that begins there: its first owner, and of a
- * field set its place in a chained hash table. So a set's node is found from the unit in a slot
- * without a search, and its bytes stand nowhere but in the pool, where this thread is the only
- * writer and may read them plainly. A doubly linked list goes through the slots of those who share
- * a set: an entry leaves it without a search, though a set may have all entries of the index.
+ * There is a node for each unit of the pool. It describes the record that begins there: the first
+ * owner, and for a field set the link of a chained hash table. So the unit in a slot leads to the
+ * set's node without a search. The bytes of a set are only in the pool, which this thread alone
+ * writes and so may read with plain loads. A doubly linked list connects the slots that share a
+ * set, so that an entry leaves it without a search, though all entries of the index may share one
+ * set.
  *
- * Numbers of slots are kept plus one, so that zero pages of calloc mean "none", and cost nothing
- * where nothing is used.
+ * Slot numbers are stored plus one, so that calloc's zero means "none" and unused pages take no
+ * memory.
  */
 #include "owners.h"
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A buddy allocator whose largest block is 32 units, so that the free units of such a chunk are the
- * bits of one word: taking is finding an aligned run of ones, giving back is setting them, and
- * buddies merge by themselves. Chunks stand in a list by the order of their largest free run, so a
- * record is cut from the smallest run that serves. A second word says where records begin, for
- * those who have to clear a run of what lies in it (pool_hand.h). 16 bytes of private memory for
- * 2 KiB of pool, and nothing of it in the shared memory, which readers could only misread.
+ * bits of one word: to take is to find an aligned run of ones, to give back is to set them, and
+ * buddies merge by themselves. Chunks are in lists by the order of their largest free run, so a
+ * record is cut from the smallest run that is large enough. A second word marks where records
+ * begin, so that pool_hand.h can find the records in a run. This costs 16 bytes of private memory
+ * for 2 KiB of pool. None of it is in the shared memory, where readers have no use for it.
  */
 #include "pool.h"
 

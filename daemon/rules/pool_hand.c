@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The hand of a clock over the pool, not over the slots: where records of one unit are sprinkled
- * over all chunks, entries taken in any other order give back units that are no neighbours, and a
- * large record never fits. It goes round, so among equals the oldest record goes first.
+ * A clock hand goes round over the pool, not over the slots. Records of one unit are spread over
+ * all chunks; eviction in any other order would free units that are no neighbours, and a large
+ * record would never fit. Since the hand goes round, the oldest of equal records goes first.
  *
- * A place costs as many entries as are current there. A field set costs all of its entries, so the
- * sets that everybody has stay: with a pool of default size there are 15 entries to a chunk, and so
- * enough places that cost less than POOL_EVICTED_MAX. A pool that was made small may consist of
- * shared sets; the hand then takes one of them apart, some entries each time, but only after it saw
- * nothing cheaper in a whole round. Nothing in the pool stays for ever because it came first.
+ * The cost of a place is the number of current entries in it. A field set costs all of its entries,
+ * so sets that most entries share stay: a pool of default size has 15 entries to a chunk, and so
+ * enough places that cost less than POOL_EVICTED_MAX. A pool that was configured small may consist
+ * of shared sets; then the hand takes one of them apart, some entries each time, but only after a
+ * whole round found nothing cheaper. So no record stays for ever because it came first.
  */
 #include "pool_hand.h"
 

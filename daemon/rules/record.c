@@ -13,8 +13,8 @@
  *          from there)
  *   mark   u64 published LSN, u8 everything is due, part: log id; the rest: cursor
  *
- * Absent and empty parts are the same here; nothing in a record tells them apart. Parsing trusts no
- * byte: a disk may have changed it, and another program may have written it.
+ * A record does not distinguish absent from empty parts. Parsing trusts no byte: a disk may have
+ * changed it, or another program may have written it.
  */
 #include "record.h"
 

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether an entry of the index is still of use: those that are not go first where room is
- * needed. */
+/* Whether an entry of the index is still useful. Eviction takes stale entries first, then expired
+ * ones. */
 #ifndef ETAGD_SLOT_USE_H
 #define ETAGD_SLOT_USE_H
 
 #include "shm.h"
 
 enum slot_use {
-    /* in flux counts as stale: it answers nothing either */
+    /* stale or in flux: no front end may answer from it */
     SLOT_STALE,
     SLOT_EXPIRED,
     SLOT_CURRENT,
 };
 
-/* The slot holds an entry. now_ns: for its expiry. */
+/* Judges the entry of a slot, which must hold one. now_ns: CLOCK_MONOTONIC_COARSE, for its
+ * expiry. */
 static inline enum slot_use slot_use(const struct shm_view *view, uint64_t slot, uint64_t now_ns)
 {
     struct shm_entry entry;

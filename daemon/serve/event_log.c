@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A page of the log. Most events stand in the store; the last ones may still be on their way there,
- * and are in the journal only. The store is written in the order of the LSNs, so what comes behind
- * its last one is the journal's.
+ * Answers with a page of the event log. Most events are in the store; the last ones may not have
+ * reached it yet and are in the journal only. The store is written in LSN order, so every event
+ * after its last one is in the journal.
  *
- * A page is bounded three ways: events that it has, bytes of their records, events that were looked
- * at. So a request costs the loop a millisecond or so, whatever it asks for.
+ * Three bounds limit a page: the events in it, the bytes of their records, the events that were
+ * read. So a request takes about a millisecond of the loop, whatever it asks for.
  */
 #include "inspect.h"
 #include "numbers.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The fill path, from the request to the persister's queue. Read fills_take() first: it leaves this
- * file for each step, and each step comes back with what the next one needs.
+ * The fill path, from the request to the persister's queue. Read fills_take() first: it calls
+ * another module for each step, and each step returns what the next one needs.
  *
- *   names are checked again, since a peer may be anybody   key_canonicalize, entry_check
+ *   names are checked again, since no peer is trusted       key_canonicalize, entry_check
  *   the token test, and the index                          cache_fill; of a tombstone: cache_retire
  *   the store, lazily                                      entry_record_pack, persist_entry
  */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What front ends rendered, and what is not there any more: fills and retires. */
+/* Handles fills and retires: front ends store what they rendered, or remove an entry whose
+ * representation is gone. */
 #ifndef ETAGD_FILLS_H
 #define ETAGD_FILLS_H
 
@@ -7,7 +8,7 @@
 
 struct server;
 
-/* A FILL request. Answers where the peer wants a verdict. */
+/* Handles a FILL request. Answers only if the peer wants a verdict. */
 void fills_take(struct server *server, struct peer *peer, const struct request *request);
 
 #endif

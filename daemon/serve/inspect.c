@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What people ask. An answer puts together three sources: the index says what front ends see now,
- * the persister and the store know the names (the index keeps only hashes), the event log knows who
- * moved a clock.
+ * Answers to people's requests. An answer joins three sources: the index says what front ends see
+ * now; the persister and the store know the names, of which the index has only hashes; the event
+ * log knows which event moved a clock.
  */
 #include "inspect.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests of people: get, explain, list; status and clients (inspect_figures.c); log
- * (event_log.c). They read; nothing of what they do is on the three paths. */
+/* Requests of people (etagctl): get, explain, list; status and clients (inspect_figures.c); log
+ * (event_log.c). They change nothing, and lookup, fill and invalidation do not use them. */
 #ifndef ETAGD_INSPECT_H
 #define ETAGD_INSPECT_H
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon's figures, and who is connected. What clients count stands on pages of their own
- * (client_page.h), so that looking costs them nothing; it is put together here, when somebody asks.
+ * The daemon's counters, and the list of its clients. Each client counts on a page of its own
+ * (client_page.h), so reading costs the clients nothing; the daemon adds the pages up here, on
+ * request.
  */
 #include "clocktime.h"
 #include "inspect.h"

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Why a lease: a front end that is alone with the memory cannot know whether the daemon still lives
- * and still owns the truth. The deadline tells it how long it may believe what it reads. A daemon
- * that stalls stops renewing, and whoever waited one L knows that nobody trusts the memory any
- * more.
+ * Why a lease: a front end that reads the memory cannot know whether the daemon is still alive and
+ * still applies every mutation. The deadline tells it how long it may believe what it reads. A
+ * daemon that stalls stops renewing, and after one L no front end trusts the memory any more.
  *
- * The order inside lease_renew is the proof: the clock is read first, so that everything checked
- * after it is checked at a time later than the one from which the deadline counts.
+ * The order inside lease_renew() is the proof: it reads the clock first, so everything that it
+ * checks is checked later than the time from which the deadline counts.
  *
  * With a relay there is a second deadline, and the earlier one counts: freshness.h.
  */

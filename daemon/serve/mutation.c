@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One path for every change, so that what holds for an invalidation over the socket (a new LSN,
- * recorded before it is answered, watchers told) holds for the rest: spool files, guards, holds,
- * the daemon's own.
+ * One path for every change, so that spool files, guards, holds and the daemon's own mutations get
+ * the same as an invalidation over the socket: a new LSN, a record before the answer, a message to
+ * watchers.
  *
- * What a request comes to is decided first (step_of): a step of a guard may have nothing to change.
+ * step_of() decides first what a request has to change, since a step of a guard may change nothing.
  */
 #include "mutation.h"
 

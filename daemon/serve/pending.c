@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A ring that grows: tickets come in order, so the front is always the next to be answered. */
+/* A ring that grows. Tickets ascend, so the answer at the front is always the next to be sent. */
 #include "pending.h"
 
 #include <assert.h>

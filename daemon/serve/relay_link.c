@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rules on this side of the relay (docs/consistency.md, "Many hosts"): a batch is applied, recorded
- * with its cursor, and only then does the cursor count, the lease may go on, and the relay gets its
- * receipt.
+ * The daemon's side of the rules for many hosts (docs/consistency.md, "Many hosts"): a batch is
+ * applied and recorded with its cursor. Only then does the cursor count, freshness (which bounds
+ * the lease) moves on, and the relay gets its receipt.
  */
 #include "relay_link.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One relay counts: the one that said hello last. It asks from the cursor that it is told, brings a
- * batch, waits for its receipt, and brings the next. A batch is one event with the names of all
+ * Only the relay that said hello last counts. It polls from the cursor in the daemon's hello, sends
+ * a batch, waits for its receipt, and sends the next. A batch is one event with the names of all
  * events in it, and the last part of it has the cursor in the same record (rule
  * CURSOR_WITH_EVENTS). A batch that brings nothing new is not recorded each time: an older cursor
  * only makes a warm start ask for more.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The relay's messages (role relay), and the marks that are recorded without a batch. */
+/* Handles the messages of the relay (role relay), and records marks that no batch carries. */
 #ifndef ETAGD_RELAY_SERVE_H
 #define ETAGD_RELAY_SERVE_H
 
@@ -9,8 +9,8 @@ void relay_serve_hello(struct server *server, struct peer *peer, const struct re
 void relay_serve_batch(struct server *server, struct peer *peer, const struct request *request);
 void relay_serve_done(struct server *server, struct peer *peer, const struct request *request);
 
-/* Once a turn: records a mark where the last one says too much, and now and then where it says too
- * little. all: at the end. */
+/* Called once a turn: records a mark at once if the last one claims too much, and at intervals if
+ * it claims too little. all: the daemon stops, so do not wait for the interval. */
 void relay_serve_mark(struct server *server, bool all);
 
 #endif

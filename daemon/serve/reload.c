@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What changes is looked up in server->config by whoever needs it, so most of it is done when
- * config_reload() has taken it. The rest is copies: the log's level, the socket's mode, the roles
- * of those who are connected and of those who use the spool.
+ * Most code reads server->config at each use, so most changes are done when config_reload()
+ * returns. The rest are copies that have to follow: the log's level, the socket's mode, the roles
+ * of connected peers, the writers in the spool's mark.
  *
- * Roles. Who has other ones than before is sent away, and learns the new ones when it comes again;
+ * Roles. A peer whose roles changed is disconnected, and gets the new ones when it connects again;
  * the spool's mark changes before the next scan of the spool begins (spool_dir_judge). The index
- * cannot be taken back from a process that has mapped it: whoever must not read it any more still
- * can, until the daemon is started anew.
+ * cannot be taken back from a process that has mapped it: a process that lost the role to read can
+ * still read it until the daemon restarts.
  */
 #include "reload.h"
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SIGHUP: a daemon that serves takes what may change of its configuration. */
+/* SIGHUP: a serving daemon applies the changes of its configuration that need no restart. */
 #ifndef ETAGD_RELOAD_H
 #define ETAGD_RELOAD_H
 
 struct server;
 
-/* Reads the configuration again and does what follows from it; loop thread, between requests. A
- * mistake in it changes nothing and is logged; so is what was changed, and what waits for a
+/* Reads the configuration again and applies it. Loop thread, between requests. A mistake is logged
+ * and changes nothing; the log also names the options that changed, and those that wait for a
  * restart. */
 void reload(struct server *server);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the daemon does with a request: one handler a kind, behind one table of kinds and roles. */
+/* Dispatches a request to the handler of its kind, by a table of kinds, handlers and the roles that
+ * they need. */
 #ifndef ETAGD_REQUEST_H
 #define ETAGD_REQUEST_H
 

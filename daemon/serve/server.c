@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Start, turn, stop. A turn: the loop hands over what came; as many of the requests among it as the
- * turn's budget allows change the cache in memory at once (intake.h); then one submit sends their
- * events to the persister together; answers leave when the persister says that their events are
- * safe. The lease is renewed between turns, so a daemon that is stuck does not renew; and turns are
- * short, whatever peers send, so one that is not stuck does.
+ * Start, turn, stop. In a turn, the loop hands over the bytes that came; the requests in them
+ * change the cache in memory at once, as many as the turn's budget allows (intake.h); then one
+ * submit sends their events to the persister together. An answer is sent when its event is safe in
+ * the journal or the store. The lease is renewed between turns, so a daemon that is stuck does not
+ * renew it; and turns are short, whatever peers send, so a daemon that is not stuck renews in time.
  */
 #include "server.h"
 
@@ -221,7 +221,7 @@ static int state_open(struct server *server, struct recovery *recovery)
         log_event(&server->log, LOG_WARN, "journal_not_used",
                   log_error("error", recovery->journal_error),
                   log_text("effect", "each answer to a writer waits for the store"));
-    /* What happened before this run is not its work. */
+    /* Recovery counted the former run's events, too: this run's counters begin at 0. */
     server->cache.counters = (struct cache_counters){0};
     server->warm = recovery->warm;
     server->incarnation = recovery->meta.incarnation;

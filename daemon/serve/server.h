@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The daemon: one struct owns everything by value. A turn of the loop is handled as a group: the
- * requests that its budget allows, then one submit to the persister, then the answers whose events
- * are safe.
+ * The daemon: one struct owns everything by value. It handles a turn of the loop as a group: the
+ * requests that the turn's budget allows, then one submit to the persister, then the answers whose
+ * events are safe.
  */
 #ifndef ETAGD_SERVER_H
 #define ETAGD_SERVER_H
@@ -25,7 +25,7 @@
 struct server {
     struct config config;
     struct log log;
-    /* of what peers can cause */
+    /* for log lines that peers can cause */
     struct log_limit log_limit;
     struct supervisor supervisor;
     struct endpoint endpoint;
@@ -34,9 +34,9 @@ struct server {
     struct cache cache;
     struct persist *persist;
     struct unstored unstored;
-    /* NULL: answers wait for the store */
+    /* NULL: there is none, so answers wait for the store */
     struct journal *journal;
-    /* NULL: all entries of the former run are there */
+    /* NULL: all entries of the former run are loaded */
     struct entry_loader *loader;
     struct lease lease;
     struct relay_link relay;
@@ -47,12 +47,12 @@ struct server {
     struct peers peers;
     struct intake intake;
     struct strangers *strangers;
-    /* guards and holds are over whose turn did not come */
+    /* the time of some guards and holds is over, and this turn had no room to end them */
     bool expire_more;
-    /* answers that wait for their event to be persisted */
+    /* answers that wait until their event is safe in the store */
     struct pending mutations;
     struct pending syncs;
-    /* of peers: from the last byte's arrival to the answer */
+    /* durations of peers' mutations: from the arrival of the last byte to the answer */
     struct histogram mutation_times;
     /* of the request being handled */
     struct arena arena;
@@ -64,24 +64,24 @@ struct server {
     uint64_t started_wall_ms;
     uint64_t incarnation;
     bool warm;
-    /* events that the former run's journal had, and its store had not */
+    /* events that were in the former run's journal and not in its store */
     uint64_t journaled;
-    /* NULL: not, or not yet */
+    /* NULL: off, or not started yet */
     struct huge_pages *huge_pages;
-    /* of the last renewal: said once */
+    /* error of the last renewal, so that the same one is logged once */
     int lease_error;
     bool serving;
     bool stopping;
-    /* our place was taken or our numbers are used up: exit with an error */
+    /* another daemon took our place, or the LSNs are used up: exit with an error */
     bool lost;
 };
 
-/* Starts: locks, recovery, index, socket. signal_fd: consumed. 0 or -1 (logged). The struct is
- * large: not on a stack. */
+/* Starts: locks, recovery, index, socket. signal_fd: consumed. Returns 0 or -1 (logged). The struct
+ * is too large for a stack. */
 MUST_USE int server_init(struct server *server, const struct config *config, int signal_fd);
-/* Serves until SIGTERM or SIGINT. 0, or -1 where it ended by an error (logged). */
+/* Serves until SIGTERM or SIGINT. Returns 0, or -1 if an error ended it (logged). */
 MUST_USE int server_run(struct server *server);
-/* Stops: revokes the lease, persists what is left. Safe after a failed init. */
+/* Stops: revokes the lease, persists what is left. Safe after a failed server_init(). */
 void server_deinit(struct server *server);
 
 #endif

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A checkpoint says "the clocks are complete up to LSN n". n is the last event that was taken from
- * the persister's queue and written: the loop thread moved its clocks before it queued it, and the
- * queue's mutex makes that visible here. Clocks of later events may be in the checkpoint too, which
- * makes entries stale a little earlier than their event is known, never later. "In flux" is not in
- * it: that comes from the open guards.
+ * A checkpoint says "the clocks are complete up to LSN n". n is the last event that the persister
+ * took from its queue and wrote. The loop thread moved the event's clocks before it queued the
+ * event, and the queue's mutex makes that visible here. Clocks of later events may be in the
+ * checkpoint too; they can only make an entry stale before its event is in the store, never after.
+ * The bit "in flux" is left out: recovery sets it from the open guards.
  *
- * Events that it covers are of no use to recovery, which begins behind it. They stay for people,
- * within the bounds of the retention; the same transaction cuts off what is over them. Age asks for
- * a checkpoint of its own, at most one in TRIM_EVERY_MS.
+ * Recovery begins after the checkpoint and does not need the events that it covers. They stay for
+ * people, within the bounds of the retention; the same transaction deletes what is over a bound.
+ * The bound of age makes checkpoints due too, at most one in TRIM_EVERY_MS.
  */
 #include "checkpoint.h"
 

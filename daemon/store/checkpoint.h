@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checkpoints: the version clocks in the store, and the log of events cut to what they do not
- * cover. Part of the persister. */
+/* Checkpoints: write the version clocks into the store, and trim the event log, since recovery
+ * needs no event that a checkpoint covers. Part of the persister; its thread only. */
 #ifndef ETAGD_CHECKPOINT_H
 #define ETAGD_CHECKPOINT_H
 
@@ -8,15 +8,15 @@
 
 #include "shm.h"
 
-/* How much of the log stays after a checkpoint covers it, for people (etagctl explain, log).
- * Recovery needs none of it. */
+/* How many covered events stay in the log, for people (etagctl explain, log). Recovery needs none
+ * of them. */
 struct retention {
     size_t count;
-    /* of pages of the store; 0: no bound */
+    /* bytes of the store's pages that the log may take; 0: no bound */
     uint64_t bytes;
     /* 0: no bound */
     uint64_t age_ms;
-    /* whatever the bounds say: events that the relay's log may not have yet */
+    /* keep events that the relay's log may not have yet, beyond all bounds */
     bool keep_outgoing;
 };
 
@@ -24,10 +24,10 @@ struct checkpoint {
     /* borrowed */
     const struct shm_view *view;
     struct retention retention;
-    /* CLOCK_MONOTONIC: an event that is covered gets too old then; UINT64_MAX: never */
+    /* when the oldest covered event gets too old, CLOCK_MONOTONIC; UINT64_MAX: never */
     uint64_t due_ns;
     bool saved_valid;
-    /* as in the store */
+    /* the clocks as the store has them, so that only changed chunks are written */
     uint64_t *saved_clocks;
 };
 
@@ -35,7 +35,8 @@ MUST_USE int checkpoint_init(struct checkpoint *checkpoint, const struct shm_vie
                              const struct retention *retention);
 void checkpoint_deinit(struct checkpoint *checkpoint);
 
-/* lsn: of the last event that the store has. little_room: the log is cut to EVENTS_KEPT_MIN. */
+/* Writes a checkpoint. lsn: the last event that the store has. little_room: trims the log to
+ * EVENTS_KEPT_MIN. Returns 0 or the store's error. */
 MUST_USE int checkpoint_write(struct checkpoint *checkpoint, struct store *store, uint64_t lsn,
                               bool little_room);
 

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel tells a descriptor of a writeback error once, and a descriptor that is opened later of
- * one that nobody was told. So either this daemon hears of it, or the next one (recovery.c); what
- * this one heard, nobody hears again, so it has to be marked.
+ * The kernel reports a writeback error once to each open descriptor, and to a descriptor that is
+ * opened later only if it reported the error to none before. So either this daemon gets the error,
+ * or the next one does (recovery.c). Once this daemon has got it, the next does not, so it has to
+ * be marked in the state.
  *
- * A disk that fails often makes the file system read-only, where the warm mark cannot be removed.
- * The witness stands elsewhere, as a rule on a tmpfs, and without it the next start is as cold.
- * Only here: a write that failed at once is in the journal too, and such a state can be warm.
+ * When a disk fails, the file system often becomes read-only, and then the warm mark cannot be
+ * removed. The witness is on another file system, usually a tmpfs, and without it the next start is
+ * cold too. Only writeback errors need this: an event whose write failed at once is in the journal
+ * too, so that state can be warm.
  */
 #include "disk.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the kernel took for the store and could not write, some time later (a writeback error), and
- * what follows from it: the state on the disk lacks nobody knows what, so the next start is cold.
- * With durability power each commit hears of it; here is what asks with durability process. Of the
- * persister's thread, but for disk_witness_set().
+ * Writeback errors: the kernel accepted a write of the store and failed to write it to the disk
+ * later. Then it is not known what the state on the disk lacks, so the next start has to be cold.
+ * With durability power each commit reports such errors; with durability process this module asks
+ * for them. The persister's thread only, but for disk_witness_set().
  */
 #ifndef ETAGD_DISK_H
 #define ETAGD_DISK_H
@@ -16,32 +16,33 @@ struct disk {
     struct store *store;
     /* borrowed */
     const struct log *log;
-    /* atomic; NULL: there is no witness */
+    /* atomic; the witness is beside this socket; NULL: there is none */
     const char *socket_path;
     /* when to ask next, CLOCK_MONOTONIC */
     uint64_t ask_ns;
-    /* the state could not be marked cold */
+    /* errno with which the state could not be marked cold; 0: none */
     int mark_error;
-    /* for good, until the daemon ends */
+    /* the disk lost something; stays true until the daemon ends */
     bool failed;
 };
 
 void disk_init(struct disk *disk, struct store *store, const struct log *log);
-/* The witness that goes where the warm mark of a failed disk cannot be removed. Borrowed. Any
- * thread. */
+/* Sets the socket whose witness is removed if the warm mark on a failed disk cannot be. Borrowed.
+ * Any thread. */
 void disk_witness_set(struct disk *disk, const char *socket_path);
 
-/* From here on the state on disk lacks an event: nobody may trust it at the next start. 0 where
- * that is marked: the events hold until this daemon ends, and nothing older is loaded after it. */
+/* Marks the state as cold, because it lacks an event from now on. Returns 0: it is marked, so the
+ * events are in force until this daemon ends, and the next start loads no older state; else an
+ * error of the mark. */
 MUST_USE int disk_mark_cold(struct disk *disk);
 
-/* Nothing is missing any more. 0, or why that cannot be marked. */
+/* Marks the state as warm again: it lacks nothing any more. Returns 0, or the error of the mark. */
 MUST_USE int disk_mark_warm(struct disk *disk);
 
-/* Did the kernel fail to write something? Waits for nothing. True: it did, now, and the state is
- * marked cold. */
+/* Asks the kernel for writeback errors, without waiting. Returns true if there is a new one; the
+ * state is then marked cold. */
 MUST_USE bool disk_ask(struct disk *disk, uint64_t now_ns);
-/* The same after everything is written: waits for the disk. */
+/* Waits until the disk has everything, then asks in the same way. */
 MUST_USE bool disk_flush(struct disk *disk);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Rule ONE_TRANSACTION: an event and what it does to the table of open guards are written together.
- * A store that had the event of a commit and still the guard would put clocks in flux again at the
- * next start; one that had the guard's begin only in its log would lose the guard when the log is
- * trimmed. So are the entries that it takes along (persist.h).
+ * If the store had the event of a commit but still the guard, the next start would put clocks in
+ * flux again; if it had the guard's begin only in its log, it would lose the guard when the log is
+ * trimmed. The same transaction erases the unstored entries that an event carries (persist.h).
  */
 #include "event_line.h"
 

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Events that wait for the store, in the order of their LSNs, and what each of them means for it.
- * Part of the persister, which locks.
+ * Events that wait for the store, in LSN order, and what the store has to change for each. Part of
+ * the persister, whose lock the caller holds.
  */
 #ifndef ETAGD_EVENT_LINE_H
 #define ETAGD_EVENT_LINE_H
 
 #include "store.h"
 
-/* What the store has to know of an event besides its record. */
+/* What the store needs of an event besides its record. */
 struct persist_event {
     uint64_t lsn;
     enum event_kind kind;
     /* GUARD_* */
     struct guard_id guard;
-    /* a mutation or a commit with hold_ms > 0: a hold is open after it */
+    /* a mutation or a commit with hold_ms > 0, after which a hold is open */
     bool hold;
 };
 
@@ -28,19 +28,19 @@ struct queued_event {
 struct event_line {
     struct queued_event *first, *last;
     size_t count;
-    /* that they take */
+    /* memory that they take */
     size_t bytes;
 };
 
-/* The record is copied. 0 or -ENOMEM. */
+/* Adds an event at the end. The record is copied. Returns 0 or -ENOMEM. */
 MUST_USE int event_line_add(struct event_line *line, const struct persist_event *event,
                             etag_str record);
-/* Everything of 'from' goes behind what is in 'to'. */
+/* Moves all events of 'from' to the end of 'to'. */
 void event_line_move(struct event_line *to, struct event_line *from);
 void event_line_free(struct event_line *line);
 
-/* Writes them all in one transaction; they stay in the line. 0 or the store's error, and then the
- * store has none. */
+/* Writes all events in one transaction and leaves them in the line. Returns 0, or the store's
+ * error: then the store has none of them. */
 MUST_USE int event_line_store(const struct event_line *line, struct store *store);
 
 #endif

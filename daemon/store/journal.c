@@ -7,10 +7,10 @@
  *   record  0 u32 length, 4 u32 zero, 8 u64 checksum of what follows (key: the nonce), 16 u64 LSN,
  *           24 bytes
  *
- * The extent says how many bytes of records count, with a check of its own in the upper half of the
- * word: one store of one word publishes a record, after its bytes. So a daemon that is killed in
- * the middle of a record leaves the journal without it, and its writer without an answer; and what
- * an earlier use of the half left behind does not count.
+ * The extent says how many bytes of records are valid, with a check in the upper half of the word.
+ * One store of this word publishes a record, after its bytes are written. So if the daemon is
+ * killed in the middle of a record, the journal lacks the record and its writer has no answer; and
+ * bytes from an earlier use of the half are not valid.
  *
  * The inode in the header tells the file from a copy of it that was made while events still came.
  */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Entries that wait for the store: a chained hash table (fingerprints are hashes already) whose
- * entries also stand in a line. A taken entry leaves the line and stays in its bucket, behind
- * whatever comes later for the same fingerprint; so a look always finds the newest, and the writer
- * reads a taken entry's bytes without a lock.
+ * entries are also in a queue. A taken entry leaves the queue and stays in its bucket, after any
+ * later entry of the same fingerprint. So a search always finds the newest, and the writer reads a
+ * taken entry's bytes without a lock.
  */
 #include "persist_shared.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the two sides of the persister share: the loop thread's, which queues (persist.c,
- * persist_entries.c), and the thread's, which writes (persist_thread.c). One mutex, never held
- * during a write, and one condition. Private to persist*.c.
+ * What the two sides of the persister share: the loop thread, which queues (persist.c,
+ * persist_entries.c), and the persister's thread, which writes (persist_thread.c). One mutex, never
+ * held during a write, and one condition variable. Private to persist*.c.
  */
 #ifndef ETAGD_PERSIST_SHARED_H
 #define ETAGD_PERSIST_SHARED_H
@@ -16,10 +16,10 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#define EVENTS_LAZY_NS (5 * NS_PER_MS) /* an event that nobody waits for */
-#define EVENTS_LAZY_MAX 4096           /* so many of them do not wait */
+#define EVENTS_LAZY_NS (5 * NS_PER_MS) /* delay of events without a waiting writer */
+#define EVENTS_LAZY_MAX 4096           /* this many of them are written at once */
 
-/* A sync is reached when so many events and entries, counted from the start, are decided. */
+/* A sync is reached when this many events and entries, counted from the start, are decided. */
 struct sync_point {
     /* 0: none */
     uint64_t ticket;
@@ -44,16 +44,16 @@ struct persist {
     /* Under the lock. */
     struct event_line submitted;
     uint64_t submitted_since_ns;
-    /* somebody waits for what is submitted */
+    /* a writer waits for submitted events */
     bool urgent;
     uint64_t tickets;
-    /* tickets that the loop thread knows to be decided */
+    /* the last ticket that the loop thread knows to be decided */
     uint64_t told_done;
-    /* 0: the thread does not sleep; UINT64_MAX: until it is woken */
+    /* until when the thread sleeps; 0: it is awake; UINT64_MAX: until it is woken */
     uint64_t sleeps_until_ns;
     uint64_t events_decided;
     struct dirty dirty;
-    /* how long the front of the line waits */
+    /* since when the front of the entries' queue waits */
     uint64_t dirty_since_ns;
     /* sequence */
     uint64_t entries_decided;
@@ -71,18 +71,18 @@ struct persist {
     struct retained retained;
 
     /* The thread only. */
-    /* for entries, when it was looked for last */
+    /* the store had no room for entries when last asked */
     bool no_room;
     /* entries whose memory was freed since malloc was trimmed */
     size_t untrimmed;
-    /* of the last event taken from the queue */
+    /* LSN of the last event taken from the queue */
     uint64_t taken_lsn;
     uint64_t events_since_checkpoint, bytes_since_checkpoint;
     uint64_t retry_at_ns;
-    /* the last work was events: something else may have its turn */
+    /* the last piece of work was events, so other work is next */
     bool urgent_was_last;
     bool background_failing;
-    /* closing, and what is not urgent fails */
+    /* closing, and a write failed: the rest of the entries and the checkpoint are given up */
     bool gave_up;
     bool final_checkpoint_done;
     struct checkpoint checkpoint;
@@ -103,7 +103,7 @@ static inline void persist_unlock(struct persist *persist)
     pthread_mutex_unlock(&persist->lock);
 }
 
-/* The loop thread looks at the progress. */
+/* Wakes the loop thread, to read the progress. */
 static inline void persist_notify(const struct persist *persist)
 {
     const uint64_t one = 1;
@@ -113,7 +113,7 @@ static inline void persist_notify(const struct persist *persist)
         return;
 }
 
-/* Under the lock: who waits for a sync that is reached is told. */
+/* Reports syncs that are reached. The caller holds the lock. */
 static inline void persist_syncs_settle(struct persist *persist)
 {
     while (persist->sync.ticket && persist->events_decided >= persist->sync.events &&
@@ -125,10 +125,10 @@ static inline void persist_syncs_settle(struct persist *persist)
     }
 }
 
-/* Under the lock, after the line of entries has changed. */
+/* Publishes how many entries wait. Call under the lock, after each change of the queue. */
 static inline void persist_waiting_publish(struct persist *persist)
 {
-    /* Who sees that none waits any more sees that removals were stored, too. */
+    /* Release: a reader that sees 0 here also sees that the removals were stored. */
     __atomic_store_n(&persist->waiting, persist->dirty.count, __ATOMIC_RELEASE);
     __atomic_store_n(&persist->crowded,
                      persist->dirty.count > DIRTY_ENTRIES_MAX / 4 * 3 ||
@@ -136,14 +136,15 @@ static inline void persist_waiting_publish(struct persist *persist)
                      __ATOMIC_RELAXED);
 }
 
-/* What persist_failed() says. */
+/* The answer of persist_failed(). */
 static inline bool persist_fails(const struct persist *persist)
 {
     return __atomic_load_n(&persist->retained.failed, __ATOMIC_RELAXED) ||
            __atomic_load_n(&persist->entries_failing, __ATOMIC_RELAXED);
 }
 
-/* The thread, until it is closing and all is written that can be. argument: the persister. */
+/* The thread's function: runs until the persister is closing and everything that can be written is
+ * written. argument: the persister. */
 void *persist_thread(void *argument);
 
 #endif

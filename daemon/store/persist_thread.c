@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The thread that writes. Work goes in turns: all submitted events in one transaction, then at most
- * one piece of what is not urgent (a checkpoint or a chunk of entries), so that neither an event
- * waits long nor a stream of events starves the rest.
+ * The thread that writes. It alternates: all submitted events in one transaction, then at most one
+ * piece of less urgent work (a checkpoint or a chunk of entries), so that no event waits long and a
+ * stream of events does not starve the rest.
  */
 #include "persist_shared.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Nothing newer is written before what failed: recovery takes the store's last LSN for "everything
- * up to it". What waits is decided all the same, once the state is marked cold: it holds in memory
- * until this daemon ends, and no later one believes what lacks it. The mark is taken back only when
- * nothing is missing.
+ * up to it". Retained events are decided as soon as the state is marked cold: they are in force in
+ * memory until this daemon ends, and no later daemon trusts a state that lacks them. The mark is
+ * removed only when the store lacks nothing.
  */
 #include "retained.h"
 

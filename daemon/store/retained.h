@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The way of events into the store, and those that are kept since it did not take them: they go
- * first, in their order, until it takes them or they are too many. Of the persister's thread, but
- * for what is marked as atomic.
+ * Writes events into the store, and retains those that it could not write. Retained events are
+ * written first, in their order, until the store has them or they are too many. The persister's
+ * thread only, but for members marked as atomic.
  */
 #ifndef ETAGD_RETAINED_H
 #define ETAGD_RETAINED_H
@@ -16,29 +16,33 @@
 struct retained {
     struct disk disk;
     struct event_line line;
-    /* 0: nothing has failed; else nothing is written before, but at the end */
+    /* 0: no write has failed; else when to try again: nothing is written before, except at the
+     * end */
     uint64_t retry_ns;
-    /* too many, or the disk lost some: the store lacks events for good */
+    /* too many events waited, or the disk lost some, so the store will lack events until the daemon
+     * ends */
     bool gave_up;
 
     /* Atomic. */
     bool failed;
-    /* the store has every event up to it; 0: none of this run */
+    /* LSN up to which the store has every event; 0: none of this run */
     uint64_t stored_lsn;
 };
 
 void retained_init(struct retained *retained, struct store *store, const struct log *log);
 void retained_deinit(struct retained *retained);
 
-/* Writes the line (consumed), behind what failed before it; closing: there is no later time for it.
- * 0: they are safe, or the state is marked cold. Else the error of that mark: they may be lost. */
+/* Writes the events of the line (consumed), after the retained ones. closing: tries even if a retry
+ * is not due, since there is no later chance. Returns 0: the events are safe, or the state is
+ * marked cold; else the error of that mark: they may be lost. */
 MUST_USE int retained_write(struct retained *retained, struct event_line *line, bool closing);
 
-/* Did the disk lose something that the store had? Then nobody can say what it lacks. at_end:
- * everything is written first. */
+/* Returns whether the disk lost something that the store had; then the store is given up. at_end:
+ * waits until the disk has everything before it asks. */
 MUST_USE bool retained_lost(struct retained *retained, bool at_end);
 
-/* A checkpoint says that the store has everything up to its LSN. */
+/* Returns whether nothing is retained or given up. Only then may a checkpoint be written, which
+ * says that the store has everything up to its LSN. */
 MUST_USE bool retained_nothing(const struct retained *retained);
 
 #endif

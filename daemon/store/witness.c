@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Written after the state has the new nonce: a crash in between leaves two that differ, which is a
- * cold start. No fsync: the page cache outlives the daemon, and the machine's crash is what the
- * file must not outlive.
+ * The witness is written after the state has the new nonce: a crash in between leaves two nonces
+ * that differ, and so a cold start. No fsync: the page cache outlives the daemon, and the file must
+ * not survive a crash of the machine anyway.
  */
 #include "witness.h"
 

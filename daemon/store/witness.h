@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The witness: a file beside the socket that says which run was the last. State that was copied or
- * restored while nobody looked bears the nonce of another run; and where the state was lost, the
- * witness still knows the incarnation, so that no LSN is used twice. On tmpfs, where sockets
- * usually live, a crash of the machine removes it.
+ * restored from a backup while no daemon ran has the nonce of another run, so it is not trusted. If
+ * the state was lost, the witness still has the incarnation, so that no LSN is used twice. Sockets
+ * are usually on a tmpfs, where a crash of the machine removes the witness.
  */
 #ifndef ETAGD_WITNESS_H
 #define ETAGD_WITNESS_H
@@ -15,14 +15,16 @@ struct witness {
     uint64_t incarnation;
 };
 
-/* False: there is none, or it cannot be read, or it is not a file that a daemon of this user made;
- * *out is zeroed then. */
+/* Reads the witness. Returns false, and zeroes *out, if there is none, it cannot be read, or no
+ * daemon of this user made it. */
 MUST_USE bool witness_read(const char *socket_path, struct witness *out);
 
-/* The next start is cold. 0, also where there is none, or negative errno. */
+/* Removes the witness, so that the next start is cold. Returns 0, also if there was none, or a
+ * negative errno. */
 MUST_USE int witness_remove(const char *socket_path);
 
-/* Replaces it, also somebody else's. 0 or negative errno: then the next start will be cold. */
+/* Replaces the witness, also another user's. Returns 0 or a negative errno: then the next start
+ * will be cold. */
 MUST_USE int witness_write(const char *socket_path, const struct witness *witness);
 
 #endif

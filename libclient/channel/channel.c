@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The channel: two byte buffers around a non-blocking socket. Everything that blocks is "do what is
- * possible without blocking, then poll until the deadline", so there is one way to send and one way
- * to read.
+ * The channel: two byte buffers around a non-blocking socket. Each blocking function does what is
+ * possible without blocking and then polls until the deadline, so there is one way to send and one
+ * way to read.
  *
- * A connection to a Unix socket is made or refused at once; what may take long is the hello, when
- * the daemon is stopped. Every failure of a connection closes it, in one place (channel_close),
- * which tells the owner.
+ * connect(2) to a Unix socket succeeds or fails at once; only the hello may take long, when the
+ * daemon is stopped. Every failure of a connection closes it, in one place (channel_close()), which
+ * calls the handler.
  */
 #include "channel.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A fault is filled where it happens, so the text can name the thing; nobody formats it a second
- * time. */
+/* The function that fails writes the fault, so its text can name the thing; callers pass it on
+ * unchanged. */
 #include "fault.h"
 
 #include <stdarg.h>

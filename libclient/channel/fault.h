@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What went wrong in one call: the status for the caller's code and a sentence for its log. */
+/* The error of one call: the status for the caller's code and a sentence for its log. */
 #ifndef LIBETAG_FAULT_H
 #define LIBETAG_FAULT_H
 
@@ -8,7 +8,7 @@
 #include <etag/etag.h>
 
 #define FAULT_TEXT_BYTES_MAX                                                                       \
-    640 /* ERROR_TEXT_BYTES_MAX of the daemon's and what stands around it */
+    640 /* ERROR_TEXT_BYTES_MAX of the daemon's text, and the words around it */
 
 struct fault {
     etag_status status;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Both ways to the fields of an answer. An entry keeps Expires as an offset, because the 304 has a
- * Date of its own; a response that was just rendered is sent with the Date of now, so that its
- * Expires stands as it is.
+ * Makes the fields of an answer from an entry or from a response. An entry has Expires as an
+ * offset, because the 304 has a Date of its own; a response that was just rendered is sent with the
+ * current Date, so its Expires is repeated unchanged.
  *
- * An entry may be somebody else's, who has the role to fill and no more: of its fields those are
- * repeated that a 304 has to repeat, and those that this client's own options name; the rest is
- * left out. That is the daemon's rule once more (entry.h), and it costs nearly nothing: names
- * are compared with a handful, not with all that is forbidden.
+ * Another process with the role to fill may have made the entry. So an answer repeats only fields
+ * that a 304 has to repeat and those that this client's own options name, and leaves out the rest.
+ * The daemon applies the same rule (entry.h); to apply it again is cheap, because a name is
+ * compared with a handful of allowed names, not with all forbidden ones.
  */
 #include "answer.h"
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The header fields of an answer that is not the representation: what a 304 carries (RFC 9110
- * section 15.4.5), and the current entity tag of a 412. From an entry of the index, or from a
- * response that was rendered.
+ * Makes the header fields of an answer without a body: those of a 304 (RFC 9110 section 15.4.5),
+ * and the current entity tag of a 412. From an entry of the index, or from a rendered response.
  */
 #ifndef LIBETAG_ANSWER_H
 #define LIBETAG_ANSWER_H
@@ -13,13 +12,14 @@
 #include "repeated.h"
 #include "shm.h"
 
-/* ETag and Content-Location stand before the others. */
+/* ETag and Content-Location come before the others. */
 #define ANSWER_FIELDS_MAX (2 + FIELDS_PER_ENTRY_MAX)
 
-/* Where a lookup works, and what an answer points into. */
+/* The memory in which a lookup works and into which its answer points; overwritten by the next
+ * lookup. */
 struct lookup_scratch {
     struct key key;
-    /* the last lookup's fingerprint; zeros: it got no so far */
+    /* the fingerprint of the last lookup; zeros: it ended before it had one */
     struct hash128 place;
     struct shm_entry entry;
     struct kept_field kept[FIELDS_PER_ENTRY_MAX];
@@ -27,14 +27,15 @@ struct lookup_scratch {
     char dates[FIELDS_PER_ENTRY_MAX][HTTP_DATE_BYTES];
 };
 
-/* Sets verdict, reason, tag, date and fields from scratch->entry: of its field set what a 304 has
- * to repeat, and what 'repeated' names. False, and nothing is set: the set is none, or a value
- * holds control characters, which no daemon stored; the entry was torn. */
+/* Sets verdict, reason, tag, date and fields from scratch->entry. Of its field set it takes what a
+ * 304 has to repeat and what 'repeated' names. Returns false, and sets nothing, if the bytes are no
+ * field set or a value has control characters: no daemon stored that, so the entry was torn. */
 MUST_USE bool answer_from_entry(etag_answer *answer, struct lookup_scratch *scratch,
                                 const struct repeated_fields *repeated, etag_verdict verdict,
                                 etag_reason reason);
 
-/* The same from a response as storable_reduce() left it; borrows from it and from scratch. */
+/* The same from a response that storable_reduce() has reduced. Borrows from the response and from
+ * scratch. */
 void answer_from_response(etag_answer *answer, struct lookup_scratch *scratch,
                           const struct entry *response, etag_verdict verdict, etag_reason reason);
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A client follows its daemon through restarts, and its process through a fork. It is always
- * usable; what it lacks (a connection, an index) makes checks unknown and is looked for again by
- * calls that talk anyway. Only those change the mapping, so no memory is pulled from under a
- * lookup.
+ * usable: without a connection or an index its checks answer "unknown", and calls that talk to the
+ * daemon try again to get both. Only such calls change the mapping, so memory never disappears
+ * during a lookup.
  *
- * A child of fork keeps the memory: the index is read-only and shared. It must not write what is
- * its parent's: the page of counters and the socket. The first lookup of a child goes over to
- * counters of its own, without a system call; the first call that talks closes the child's copy of
- * the socket and connects anew.
+ * A child of fork keeps the index, which is read-only and shared. It must not write to its parent's
+ * page of counters or socket. The first lookup of a child switches to counters of its own, without
+ * a system call; the first call that talks closes the child's copy of the socket and connects
+ * again.
  */
 #include "client.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The word has a page of its own, since the kernel wipes whole pages. Cheaper than getpid() in
- * every lookup, and right also where fork was called below libc, where pthread_atfork() handlers
- * would not run.
+ * The word has a page of its own, since the kernel zeroes whole pages. It is cheaper than getpid()
+ * in every lookup, and unlike pthread_atfork() handlers it also works if fork was called without
+ * libc.
  */
 #include "forkword.h"
 

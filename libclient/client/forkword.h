@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Noticing fork without a system call: a word that the kernel wipes in a child (MADV_WIPEONFORK),
- * so the question "are we still the process that opened this?" is one load.
+ * Notices fork without a system call: the kernel zeroes a word in the child (MADV_WIPEONFORK), so
+ * one load answers "is this still the process that opened the client?".
  */
 #ifndef LIBETAG_FORKWORD_H
 #define LIBETAG_FORKWORD_H
@@ -19,13 +19,13 @@ struct fork_word {
 MUST_USE int fork_word_open(struct fork_word *fork_word); /* 0 or a negative errno */
 void fork_word_close(struct fork_word *fork_word);
 
-/* False in a child until it calls fork_word_raise. */
+/* Returns false in a child until it calls fork_word_raise(). */
 static inline bool fork_word_stands(const struct fork_word *fork_word)
 {
     return __atomic_load_n(fork_word->word, __ATOMIC_RELAXED) != 0;
 }
 
-/* The child has taken over; its own children will notice in turn. */
+/* Sets the word in the child, so that the child's own children notice their fork in turn. */
 void fork_word_raise(struct fork_word *fork_word);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory from another process is trusted only as far as it was checked: a seal against shrinking
- * (else its owner could turn our reads into SIGBUS), the size that the hello announced, the
- * geometry, the run of the daemon.
+ * The client trusts memory from another process only after these checks: a seal against shrinking
+ * (else its owner could make our reads raise SIGBUS), the size in the hello, the geometry, the run
+ * of the daemon.
  */
 #include "mapping.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The memory that a daemon handed over: the index, read-only, and this client's page of counters.
- * Validated before anything in it is trusted; a mapping is replaced as a whole, and only by a valid
- * one.
+ * The memory that a daemon gave to this client: the index, read-only, and the client's page of
+ * counters. It is validated before anything in it is trusted. A mapping is replaced as a whole, and
+ * only by a valid one.
  */
 #ifndef LIBETAG_MAPPING_H
 #define LIBETAG_MAPPING_H
@@ -24,7 +24,7 @@ struct mapping {
 struct mapping_source {
     int index_fd, counters_fd;
     uint64_t index_bytes, counters_bytes;
-    /* that the index must be of */
+    /* the incarnation that the index must have */
     uint64_t incarnation_id;
 };
 
@@ -34,21 +34,22 @@ MUST_USE etag_status mapping_open(struct mapping *out, const struct mapping_sour
                                   struct fault *fault);
 void mapping_close(struct mapping *mapping);
 
-/* What mapping_open demands of the memory itself: NULL and *out, or what is wrong as a sentence.
- * Looks at the header only, and at that once. base: aligned to a cache line, with 'bytes' readable
- * bytes. */
+/* Validates the memory for mapping_open(). Returns NULL and sets *out, or says what is wrong in a
+ * sentence. Reads only the header, and that only once, since its owner may change it. base: aligned
+ * to a cache line, with 'bytes' readable bytes. */
 MUST_USE const char *mapping_view(struct shm_view *out, void *base, size_t bytes,
                                   uint64_t incarnation_id);
 
-/* Only the index: the counters stay. */
+/* Unmaps the index and keeps the counters. */
 void mapping_close_index(struct mapping *mapping);
 
-/* Rule SAME_CLOCK: the daemon's clock is ours only if our readings around the exchange bracket its
- * reading; a time namespace may shift CLOCK_MONOTONIC. */
+/* Rule SAME_CLOCK: returns whether our readings before and after the exchange bracket the daemon's.
+ * If not, a time namespace shifts CLOCK_MONOTONIC between us, and its deadlines mean nothing
+ * here. */
 bool hello_clock_bracketed(uint64_t before_ns, uint64_t daemon_ns, uint64_t after_ns);
 
-/* Rule SAME_CLOCK again, for a hello that was read late, when the bracket proves little: no lease
- * ends later than L from now. now_ns: read after the deadline. */
+/* Rule SAME_CLOCK for a hello that was read late, when the bracket proves little: returns whether
+ * the lease ends at most L from now. now_ns: read after the deadline. */
 bool lease_deadline_plausible(uint64_t deadline_ns, uint64_t lease_ns, uint64_t now_ns);
 
 #endif

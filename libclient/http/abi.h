@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Structs of the public interface grow at their end. A caller that was compiled with an older
- * header passes smaller ones: what it does not have reads as zero, and nothing is written behind
- * what it has. One that was compiled with a newer header passes larger ones: a member that this
- * library does not know asks for something that it can't do, so it must be zero. What is without a
- * size (etag_str, etag_field, etag_resource, etag_scope, etag_token) never grows.
+ * Structs of the public interface grow at their end. A caller compiled with an older header passes
+ * smaller ones: the library reads missing members as zero and writes nothing after the caller's
+ * last one. A caller compiled with a newer header passes larger ones: a member that this library
+ * does not know would ask for something that it can't do, so it must be zero. Structs without a
+ * size member (etag_str, etag_field, etag_resource, etag_scope, etag_token) never grow.
  */
 #ifndef LIBETAG_ABI_H
 #define LIBETAG_ABI_H
@@ -12,7 +12,7 @@
 #include <etag/etag.h>
 #include <string.h>
 
-/* No struct of ours comes near it: a larger size was never set. */
+/* Far above the size of all our structs: a larger value means that the size was never set. */
 #define ABI_BYTES_MAX 4096u
 
 static inline size_t abi_size(const void *in)
@@ -23,7 +23,7 @@ static inline size_t abi_size(const void *in)
     return size;
 }
 
-/* Is everything that the caller's struct has beyond ours zero? */
+/* Returns whether everything in the caller's struct beyond ours is zero. */
 static inline bool abi_tail_is_zero(const void *in, size_t bytes, size_t size)
 {
     for (size_t i = bytes; i < size; i++)
@@ -32,9 +32,9 @@ static inline bool abi_tail_is_zero(const void *in, size_t bytes, size_t size)
     return true;
 }
 
-/* in as one of our structs of 'bytes': in itself where it is as large, else a copy in 'scratch'.
- * NULL: in is NULL; smaller than the first version, so its size was never set; or larger than ours,
- * with something set that we don't know (abi_why). */
+/* Returns the caller's struct as one of ours, of 'bytes': 'in' itself if it has that size, else a
+ * copy in 'scratch'. Returns NULL if 'in' is NULL, smaller than the first version (its size was
+ * never set), or larger than ours with an unknown member set (see abi_why()). */
 static inline const void *abi_in(const void *in, void *scratch, size_t bytes, size_t first_bytes)
 {
     if (!in)
@@ -51,16 +51,16 @@ static inline const void *abi_in(const void *in, void *scratch, size_t bytes, si
     return scratch;
 }
 
-/* The same for a struct that the library fills in: what we don't know of it is nothing that the
- * caller asks for. */
+/* The same for a struct that the library fills in: members that we don't know may have any value,
+ * since they ask for nothing. */
 static inline const void *abi_in_answer(const void *in, void *scratch, size_t bytes,
                                         size_t first_bytes)
 {
     return in && abi_size(in) > bytes ? in : abi_in(in, scratch, bytes, first_bytes);
 }
 
-/* Why abi_in() found nothing: of the caller's struct, what we say of one without a size, and of one
- * with an unknown member. */
+/* Chooses the sentence that says why abi_in() returned NULL: unset for a struct without a size, or
+ * unknown for one with an unknown member. */
 static inline const char *abi_why(const void *in, size_t bytes, const char *unset,
                                   const char *unknown)
 {
@@ -74,8 +74,8 @@ static inline const char *abi_why(const void *in, size_t bytes, const char *unse
             " has a member that this libetag does not know, and it is set: install the "           \
             "libetag that the program was built with, or leave it zero")
 
-/* Copies 'full' out as far as the caller's struct goes; its size stays. False: nothing was
- * written. */
+/* Copies as much of 'full' as the caller's struct has room for, and keeps its size member. Returns
+ * false if nothing was written. */
 static inline bool abi_out(void *out, const void *full, size_t bytes, size_t first_bytes)
 {
     size_t size;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Accept-Encoding (RFC 9110 section 12.5.3) comes in hundreds of spellings and selects one of a few
- * representations. The key needs the selection: with the field as it came, each spelling would have
- * an entry of its own.
+ * representations. The key has the selected coding, not the field as it came; else each spelling
+ * would have an entry of its own.
  *
  * One pass over the elements notes a weight for each coding on offer, for identity and for "*";
  * then the best is taken. Where the RFC leaves a choice:

@@ -8,7 +8,7 @@
 
 #include <etag/etag.h>
 
-/* The name that the alias x-gzip or x-compress stands for; any other name as it is. */
+/* Returns the coding that the alias x-gzip or x-compress means; any other name unchanged. */
 MUST_USE etag_str encoding_canonical(etag_str coding);
 
 #endif

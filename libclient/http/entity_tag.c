@@ -5,12 +5,12 @@
  *   entity-tag = [ %s"W/" ] DQUOTE *etagc DQUOTE          etagc = %x21 / %x23-7E / %x80-FF
  *   #entity-tag, received = [ element ] *( OWS "," OWS [ element ] )
  *
- * So a comma may stand inside a tag, a blank may not, and a list is never split at its commas: a
- * tag is read to its closing quote, sixteen bytes at a step.
+ * So a tag may contain a comma but no blank, and a list can't be split at its commas: a tag is read
+ * to its closing quote, sixteen bytes at a step.
  *
- * And one thing that no grammar has: who compresses our responses on their way (Apache, Jetty, a
- * CDN) may mark the tag, "x" as "x-gzip" or "x--gzip", and often passes it on to us as it is when
- * the client sends it back.
+ * One case is in no grammar: a server or CDN that compresses our responses on their way (Apache,
+ * Jetty) may mark the tag, "x" as "x-gzip" or "x--gzip", and often passes the marked tag on to us
+ * when the client sends it back.
  */
 #include "entity_tag.h"
 

@@ -14,8 +14,7 @@ struct entity_tag {
     etag_str opaque;
 };
 
-/* Divides a text that is meant to be an entity tag, without a look at what stands between its
- * quotes. */
+/* Splits a text that should be an entity tag, without checking the bytes between its quotes. */
 static inline struct entity_tag entity_tag_divide(etag_str text)
 {
     const bool weak = text.len >= 2 && text.data[0] == 'W' && text.data[1] == '/';
@@ -25,10 +24,10 @@ static inline struct entity_tag entity_tag_divide(etag_str text)
     return (struct entity_tag){true, {text.data + 2, text.len - 2}};
 }
 
-/* All bytes may stand between the quotes of a tag. */
+/* Returns whether all bytes are allowed between the quotes of a tag. */
 MUST_USE bool entity_tag_may_hold(const char *bytes, size_t len);
 
-/* The whole text is one entity tag. */
+/* Parses a text that is one whole entity tag. Returns false if it is not. */
 MUST_USE static inline bool entity_tag_parse(etag_str text, struct entity_tag *out)
 {
     *out = entity_tag_divide(text);
@@ -37,7 +36,8 @@ MUST_USE static inline bool entity_tag_parse(etag_str text, struct entity_tag *o
            entity_tag_may_hold(opaque.data + 1, opaque.len - 2);
 }
 
-/* One of the two may be only divided: no text but an entity tag is equal to one. */
+/* The weak comparison. One of the two may come from entity_tag_divide(), since only an entity tag
+ * equals an entity tag. */
 MUST_USE static inline bool entity_tag_equal_weak(struct entity_tag a, struct entity_tag b)
 {
     return a.opaque.len == b.opaque.len && bytes_equal(a.opaque.data, b.opaque.data, a.opaque.len);
@@ -48,18 +48,19 @@ MUST_USE static inline bool entity_tag_equal_strong(struct entity_tag a, struct 
     return !a.weak && !b.weak && entity_tag_equal_weak(a, b);
 }
 
-/* The weak comparison, where 'listed', from a request, may carry what a compressing proxy or server
- * in front of us added to 'current' before its closing quote: one or two hyphens and a content
- * coding, once. Never the other way round. */
+/* The weak comparison, in which 'listed', from a request, may have the suffix that a compressing
+ * proxy or server in front of us added to 'current' before its closing quote: one or two hyphens
+ * and a content coding, once. A suffix in 'current' only is no match. */
 MUST_USE bool entity_tag_equal_suffixed(struct entity_tag listed, struct entity_tag current);
 
-/* The weak comparison, where 'listed', from a request, may carry what a compressing proxy or server
- * in front of us added to 'current' before its closing quote: one or two hyphens and a content
- * coding, once. Never the other way round. */
+/* The weak comparison, in which 'listed', from a request, may have the suffix that a compressing
+ * proxy or server in front of us added to 'current' before its closing quote: one or two hyphens
+ * and a content coding, once. A suffix in 'current' only is no match. */
 MUST_USE bool entity_tag_equal_suffixed(struct entity_tag listed, struct entity_tag current);
 
-/* Walks the elements of one field line: 1 and the next tag; 0 at the end; -1 where the line is
- * malformed from here on. Empty elements are skipped. rest: begins as the whole line, moves. */
+/* Gets the next element of a field line. Returns 1 and the tag; 0 at the end; -1 if the line is
+ * malformed from here on. Skips empty elements. rest: the whole line at first; each call moves it
+ * on. */
 MUST_USE int entity_tag_next(etag_str *rest, struct entity_tag *out);
 
 #endif

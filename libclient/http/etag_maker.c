@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Entity tags for those who have none: the hash of a body, and the marks of its encoded variants.
+ * Makes entity tags for applications that have none: the hash of a body, and the suffixes for its
+ * encoded variants.
  *
- * 128 bits of SHA-256 are enough that two bodies never share a tag by chance, and that nobody makes
- * two that do. A body may come in pieces, and a call that goes wrong in the middle has nobody to
- * tell, so what went wrong is kept and said at the end: a hasher that said OK has seen every piece.
- * The hash is looked up among OpenSSL's providers in open, which also begins once, so that a
- * provider which has it and can't use it is found there.
+ * 128 bits of SHA-256 are enough that no two bodies share a tag by chance, and that nobody can
+ * construct two that do. A body may come in pieces. The call for a piece returns no error; the
+ * hasher keeps it and returns it at the end, so a hasher that returned OK has hashed every piece.
+ * Opening finds the hash among OpenSSL's providers and begins it once, so that a provider which has
+ * the hash but can't use it fails there.
  *
- * The application may use OpenSSL too, and its SSL_get_error() reads the thread's queue of errors:
- * ours must not stay there.
+ * The application may use OpenSSL too, and its SSL_get_error() reads the thread's error queue, so
+ * this file removes its own errors from the queue.
  */
 #include "cleanup.h"
 

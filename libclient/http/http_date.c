@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP-dates by position: each form has fixed places, so a date is a template in which letters
- * stand for digits and everything else for itself. The day's name must be one of the seven but need
- * not fit the date: a client that computes it wrongly still means the second that it wrote, and an
- * ignored If-Unmodified-Since would let its update pass unchecked. Case counts, as the RFC says.
- * The calendar is computed, not asked for: no locale, no time zone, no leap second table (a second
- * 60 is the first of the next minute).
+ * HTTP-dates are parsed by position: each form has fixed places, so a form is a template in which
+ * letters mean digits and every other byte means itself. The day's name must be one of the seven
+ * but need not fit the date: a client that computes it wrongly still means the second that it
+ * wrote, and an ignored If-Unmodified-Since would let its update pass unchecked. Case counts, as
+ * the RFC says. The calendar is computed, not asked for: no locale, no time zone, no leap second
+ * table (a second 60 is the first of the next minute).
  */
 #include "http_date.h"
 

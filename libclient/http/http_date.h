@@ -7,11 +7,12 @@
 
 #include <etag/etag.h>
 
-/* Any of the three forms. now_s: to place the two-digit years of RFC 850. ETAG_NO_DATE: not an
- * HTTP-date. */
+/* Parses any of the three forms. now_s: the current time, by which the two-digit years of RFC 850
+ * are completed. Returns ETAG_NO_DATE if the text is no HTTP-date. */
 MUST_USE int64_t http_date_parse(etag_str text, int64_t now_s);
 
-/* Only the RFC 850 form is long enough; nobody else has to read a clock. */
+/* Returns whether http_date_parse() needs now_s: only the RFC 850 form is this long, so for other
+ * forms the caller need not read a clock. */
 static inline bool http_date_needs_now(etag_str text)
 {
     return text.len >= 30 && text.len <= 33;

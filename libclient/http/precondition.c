@@ -2,10 +2,10 @@
 /*
  * RFC 9110 section 13.2.2 in its order: If-Match, else If-Unmodified-Since; then If-None-Match,
  * else If-Modified-Since; If-Range last. One pass over the fields finds the conditions; only those
- * that count are then parsed, in place. Nothing is copied, so several lines of a field are walked
- * as the one list that they are.
+ * that count are then parsed, in place. Nothing is copied: several lines of a field are read as the
+ * one list that they form.
  *
- * Where the RFC leaves a choice, the answer is the one that can do no harm:
+ * Where the RFC leaves a choice, the harmless answer is taken:
  *
  *   malformed list     The whole field counts as malformed, valid elements before the bad place
  *                      included: what the client meant is not known. If-Match is then false (412:
@@ -184,7 +184,7 @@ static inline struct judging judging_of(const etag_request *request,
     if (j.existence == ETAG_ABSENT) {
         j.last_modified = ETAG_NO_DATE;
     } else if (validators->etag.len > 0) {
-        j.existence = ETAG_EXISTS; /* who has a tag exists */
+        j.existence = ETAG_EXISTS; /* a tag implies existence */
         j.tag = entity_tag_divide(validators->etag);
         j.suffixes_count = request->compression_suffixes &&
                            entity_tag_parse(validators->etag, &j.tag);

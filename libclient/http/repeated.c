@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Added names are checked when the client opens, so that a mistake is seen at the first start and
- * not in an answer. */
+/* Added names are checked when the client opens, so that a mistake shows at the first start and not
+ * in an answer. */
 #include "repeated.h"
 
 #include "entry.h"

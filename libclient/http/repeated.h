@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which header fields a 304 repeats: those of RFC 9110 section 15.4.5, and what the client's
- * options add. */
+/* The header fields that a 304 repeats: those of RFC 9110 section 15.4.5, and those that the
+ * client's options add. */
 #ifndef LIBETAG_REPEATED_H
 #define LIBETAG_REPEATED_H
 
@@ -18,7 +18,8 @@ struct repeated_fields {
     } fields[REPEATED_FIELDS_MAX];
 };
 
-/* False: too many, or one that is no field name, too long, or must not be repeated. */
+/* Copies the names. Returns false if there are too many, or one is too long, no field name, or must
+ * not be repeated. */
 MUST_USE bool repeated_fields_copy(struct repeated_fields *out, const etag_str *names,
                                    size_t count);
 

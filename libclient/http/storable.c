@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A response comes in with all of its header fields; an entry goes out with those that a 304
- * repeats. Each field is looked at once, by name; what the fields together said is judged at the
- * end, in the order of etag.h, so that a response with several faults always gets the same reason.
+ * The input is a response with all of its header fields; the result is an entry with those that a
+ * 304 repeats. One pass reads each field, by name; the fields are judged together at the end, in
+ * the order of etag.h, so that a response with several faults always gets the same reason.
  *
  * Refusing costs a render, storing wrongly costs a leak: a Cache-Control that can't be read is
  * refused (it could hide no-store), a qualified private counts as private (RFC 9111 section 5.2.2.7
- * allows that), and no-store stands whatever must-understand says.
+ * allows that), and no-store counts even with must-understand.
  */
 #include "storable.h"
 

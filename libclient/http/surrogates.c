@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A name too many costs a needless 200, a name that is missing a stale 304. So a list is read in
- * both ways, and an entry of more names than it can hold depends on groups of names (surrogate.h)
+ * An extra name costs a needless 200; a missing name costs a stale 304. So a list is read in both
+ * ways, and an entry with more names than it has room for depends on groups of names (surrogate.h)
  * instead of on some of the names.
  */
 #include "surrogates.h"

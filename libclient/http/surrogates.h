@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The surrogate keys of a response: names that the application gave, and lists of names in the
- * header fields that sites send for their caches. Decided here, once, for every integration.
+ * Collects the surrogate keys of a response for every integration: names from the application, and
+ * lists of names in the header fields that sites send for their caches.
  */
 #ifndef LIBETAG_SURROGATES_H
 #define LIBETAG_SURROGATES_H
@@ -11,12 +11,12 @@
 
 #include <stdbool.h>
 
-/* Distinct names. Large; lives where what it is made for does, and is not copied: the names point
- * into it. */
+/* A set of distinct names. Large. It must live as long as the entry that uses it, and not be
+ * copied, because the names point into it. */
 struct surrogate_set {
     etag_str names[SURROGATES_PER_ENTRY_MAX];
     size_t count;
-    /* there were more: their groups count instead */
+    /* there were too many names, so the set has their groups instead */
     bool grouped;
     uint64_t groups[SURROGATE_GROUPS / 64];
     size_t made_count;
@@ -25,18 +25,18 @@ struct surrogate_set {
 
 void surrogate_set_init(struct surrogate_set *set);
 
-/* name: borrowed. NULL, or what is wrong with it as a sentence (static text). */
+/* Adds a name (borrowed). Returns NULL, or what is wrong with it as a sentence (static text). */
 MUST_USE const char *surrogate_set_add(struct surrogate_set *set, etag_str name);
 
-/* A list as sites send them. Some put blanks between names, some commas, some both, and a name
- * between blanks may hold a comma; the one who invalidates knows which. So the names of both
- * readings count. Errors as surrogate_set_add(). */
+/* Adds a list of names as sites send it. Some separate names by blanks, some by commas, some by
+ * both, and a name between blanks may contain a comma; only the site knows which. So the names of
+ * both readings are added. Errors as surrogate_set_add(). */
 MUST_USE const char *surrogate_set_add_list(struct surrogate_set *set, etag_str list);
 
-/* To be called when all are in: afterwards names and count are what the entry depends on. */
+/* Call after the last name: then names and count are what the entry depends on. */
 void surrogate_set_close(struct surrogate_set *set);
 
-/* Does a header field of this name hold a list of surrogate keys? */
+/* Returns whether a header field of this name has a list of surrogate keys. */
 bool surrogate_field(etag_str name);
 
 #endif

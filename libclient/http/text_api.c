@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The public calls that need no client: words for numbers, and thin doors to the modules that do
- * the work. The words come from the tables of etag.h, so that a number without a text does not
- * compile away unseen.
+ * The public calls that need no client: the words for enum values, and thin wrappers of internal
+ * modules. The words come from the tables in etag.h, so no value can lack one.
  */
 #include "abi.h"
 #include "clocktime.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Filling. Best effort: a fill that cannot be sent now is dropped and counted, since the next
- * render brings another. Whether a response may be stored at all is storable.c's to say. The
- * connection is looked after first, also for a fill that is refused: a front end that has no index
- * yet has no token either, and would never get one.
+ * Filling is best effort: a fill that cannot be sent now is dropped and counted, since the next
+ * render brings another. storable.c decides whether a response may be stored at all. Each call
+ * first tries to connect and reads what came, also if it refuses the fill: a front end without an
+ * index has no token, and would otherwise never get either.
  *
  * A retire is a fill without an entity tag and with the mark "gone": a daemon that does not know
  * the mark refuses it as a fill that has no tag, and nothing else happens.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Filling in steps, for those who look before they send: read a response, ask whether it may be
- * stored, send it. etag_fill() is all of them; etag_finish() decides between the first and the last
+ * Filling in steps, for callers that decide in between: read a response, check whether it may be
+ * stored, send it. etag_fill() does all steps; etag_finish() decides between the first and the last
  * (refill.h).
  */
 #ifndef LIBETAG_FILL_H
@@ -10,15 +10,15 @@
 #include "client.h"
 #include "storable.h"
 
-/* A response as the cache sees it. The request borrows from the response and from scratch, so it is
- * never copied. */
+/* A response as the cache sees it. The request borrows from the response and from scratch, so the
+ * struct must not be copied. */
 struct rendering {
     /* REQUEST_FILL */
     struct request request;
     struct storable_scratch scratch;
     /* why it must not be stored; NONE: it may be */
     etag_reason reason;
-    /* more of that; NULL: there is no more to say */
+    /* details of that; NULL: none */
     const char *why;
     /* fill_name() sets it; NULL: nothing is wrong with the key */
     const char *bad_key;
@@ -28,16 +28,16 @@ struct rendering {
 MUST_USE etag_status fill_read(struct etag_client *client, etag_token token,
                                const etag_entry *response, struct rendering *out);
 
-/* Puts its key into client->scratch.key, canonical. Not needed where a lookup of the same key has
- * found nothing wrong with it: the message carries the key as it was given. */
+/* Writes its canonical key into client->scratch.key. Not needed if a lookup of the same key has
+ * found the key valid, because the message has the key as the caller gave it. */
 void fill_name(struct etag_client *client, struct rendering *rendering);
 
-/* Sends it without waiting, and counts it; REFUSED, with the client's reason, where it must not be
- * stored, its key is none or it has no token. Other errors: those of etag_fill(). */
+/* Sends it without waiting, and counts it. Returns REFUSED, and sets the client's reason, if it
+ * must not be stored, its key is invalid or it has no token. Other errors: those of etag_fill(). */
 MUST_USE etag_status fill_send(struct etag_client *client, struct rendering *rendering);
 
-/* Sends the tombstone of the key: the daemon removes its entry unless that was filled with a newer
- * token. key: borrowed. */
+/* Sends a tombstone: the daemon removes the key's entry unless that was filled with a newer token.
+ * key: borrowed. */
 MUST_USE etag_status fill_send_retire(struct etag_client *client, etag_token token,
                                       const etag_key *key);
 

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The lookup, top-down (docs/architecture.md): the lease's deadline first, then the key's entry and
- * its clocks, the time last,
- * then the preconditions. No system call, no lock, no allocation; what an answer points to is the
- * client's scratch.
+ * The lookup, top-down (docs/architecture.md): first the lease's deadline, then the key's entry and
+ * its clocks, then the time, and at the end the preconditions. No system call, no lock, no
+ * allocation; an answer points into the client's scratch.
  *
- * Everything that is not known for sure is ETAG_UNKNOWN with its reason. Where the lease is over,
- * that is the reason, whatever else was found: memory that nobody vouches for says nothing, not
- * even that an entry is missing.
+ * Everything that is not known for sure is ETAG_UNKNOWN with its reason. If the lease is over, that
+ * is the reason, whatever else was found: without a lease the memory proves nothing, not even that
+ * an entry is missing.
  */
 #include "lookup.h"
 

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Refill and retire. An entry answers for what is rendered later under its key, so a later answer
- * that says something else corrects it:
+ * Refill and retire. An entry replaces later renders under its key, so a later render that differs
+ * from the entry corrects it:
  *
- *   the same tag, and other fields, surrogate keys or expiry   a fill replaces the entry: its 304s
- *                                                              would repeat former fields, and an
+ *   the same tag, and other fields, surrogate keys or expiry   a fill replaces the entry: else its
+ *                                                              304s would repeat old fields, and an
  *                                                              invalidation of a new surrogate key
  *                                                              would miss it
  *   another tag                                                a fill
  *   an answer that can't be stored (no-store, 404, ...)        a retire removes the entry
  *
- * The second look costs a miss next to nothing: it looks where the first one did, so neither key
- * nor hash is made again.
+ * After a miss the second lookup is nearly free: it uses the fingerprint of the first, so neither
+ * key nor hash is computed again.
  *
- * Both carry the token of the request: the daemon keeps an entry with a newer one, so a slow render
- * corrects nothing that came after it. Neither is more than best effort, because nothing here was
- * announced by a writer; what was, the clocks judge.
+ * Both have the token of the request: the daemon keeps an entry with a newer one, so a slow render
+ * does not undo what came after it. Both are best effort, because no writer announced these
+ * changes; announced ones are judged by the clocks.
  */
 #include "refill.h"
 

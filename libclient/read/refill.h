@@ -1,38 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an answer does to the entry of its key, decided once for every integration: the index is
- * read again after rendering, and what was answered is compared with what the entry says now.
+ * Decides for every integration what an answer does to the entry of its key: reads the index again
+ * after rendering, and compares the answer with the entry as it is now.
  */
 #ifndef LIBETAG_REFILL_H
 #define LIBETAG_REFILL_H
 
 #include "fill.h"
 
-/* Where the lookup under the key looked: etag_answer.place, if it was the same key; zeros: not
- * known, it is computed. */
+/* The fingerprint of the lookup: etag_answer.place, if that was of the same key; zeros: not known,
+ * so it is computed. */
 struct refill_place {
     struct hash128 fingerprint;
 };
 
-/* Nothing has to be made of the key itself. */
+/* Returns whether the place suffices, so that the key need not be canonicalized. */
 bool refill_knows(const struct etag_client *client, struct refill_place place);
 
-/* A 2xx to a GET, as fill_read() left it, and fill_name() unless refill_knows(): fills, or retires
- * the entry that it refutes, or does nothing. is_of_the_entry: its request was looked up under this
- * key, and did not ask for a part; without that only a fill may come of it. */
+/* Handles a 2xx to a GET after fill_read(), and after fill_name() unless refill_knows(): fills, or
+ * retires the entry that the answer contradicts, or does nothing. is_of_the_entry: the request was
+ * looked up under this key and did not ask for a part. If not, it may only fill. */
 void refill_answered(struct etag_client *client, struct rendering *rendering, bool is_of_the_entry,
                      struct refill_place place);
 
-/* An answer to a GET that says that the representation is not there any more. Retires its entry. A
- * key that is none is nobody's. */
+/* Handles an answer to a GET that says that the representation no longer exists: retires its entry.
+ * Ignores an invalid key, which has no entry. */
 void refill_gone(struct etag_client *client, etag_token token, const etag_key *key);
 
-/* Nothing can be retired there, which is seen at a glance: most that is missing was never there. A
- * place that is not of the present mapping finds nothing either, and its token could retire
- * nothing. */
+/* Returns whether there is no entry to retire; cheap, since most missing pages never had one. A
+ * place from an earlier mapping finds no entry either, and its token could retire none. */
 bool refill_finds_nothing(struct etag_client *client, struct refill_place place);
 
-/* The answers that say so: 404, 410; 301, 308. */
+/* Returns whether the status says that the representation no longer exists: 404, 410; 301, 308. */
 bool refill_is_gone(int http_status);
 
 #endif

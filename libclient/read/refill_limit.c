@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A table of fixed size: sets of four records, found by fingerprint. The record that goes for
- * another is the one whose window ended first, so a key is forgotten within its window only where
- * five keys of one set flap at a time.
+ * A table of fixed size: sets of four records, found by fingerprint. A new record replaces the one
+ * whose window ends first, so a key is forgotten within its window only if five keys of one set
+ * have changing fields at a time.
  *
- * Records are made by refill_limit_differs() alone: the fills of a site whose fields do not flap
- * never come here.
+ * Only refill_limit_differs() makes records, so a site whose fields do not change makes none.
  */
 #include "refill_limit.h"
 

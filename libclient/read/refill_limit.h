@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How often the fields of one key's entry are replaced by this client. A max-age that counts down
- * or a Server-Timing makes each answer's fields other ones, and each would be a message.
+ * Limits how often this client replaces the fields of one key's entry. With a max-age that counts
+ * down, or a Server-Timing, each answer has different fields, and each would cause a message.
  *
- * A key whose fields alone differed has a window of a second, which a fill of it begins. Other
- * fields than that fill's are not sent within the window: the entry, which is wrong by then, is
- * removed once (a retire), and until the window ends the key has no entry, so that it is rendered.
- * The next answer after it fills again. So a key costs at most two messages a second, and no 304
- * repeats fields that a later answer replaced for longer than that retire is on its way.
+ * When only the fields of a key differ, a fill begins a window of one second. Within it the client
+ * sends no other fields; it removes the entry, whose fields are outdated, once (a retire). Then the
+ * key has no entry until the window ends, so it is rendered. The next answer after the window fills
+ * again. So a key causes at most two messages a second, and a 304 repeats outdated fields only
+ * until the retire has arrived.
  *
- * Of several clients each knows its own answers only. One that has no record of the key may fill it
- * within another's window; that one's next answer, where its fields differ, retires the new entry
- * too.
+ * A client knows only its own answers. Another client without a record of the key may fill it
+ * within this one's window; if the fields of this client's next answer differ, that answer retires
+ * the new entry too.
  */
 #ifndef LIBETAG_REFILL_LIMIT_H
 #define LIBETAG_REFILL_LIMIT_H
@@ -22,7 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Remembers this many keys. One more is sent each time, as a miss is. */
+/* So many keys are remembered. A fill of any further key is sent each time, as after a miss. */
 #define REFILL_KEYS_MAX 1024u
 #define REFILL_WINDOW_NS UINT64_C(1000000000)
 
@@ -34,32 +34,32 @@ refill_limit_free(struct refill_limit *limit); /* NULL is allowed. Returns NULL 
 
 enum refill_turn {
     REFILL_TURN_SEND,
-    /* instead: remove the entry, and tell refill_limit_retired() */
+    /* remove the entry instead, and call refill_limit_retired() */
     REFILL_TURN_RETIRE,
     REFILL_TURN_WAIT,
 };
 
-/* An answer to a key. */
+/* An answer under a key. */
 struct refill_answer {
     struct hash128 fingerprint;
     /* a hash of its fields, not 0 */
     uint64_t said;
-    /* and of the entry that it differs from, not 0 */
+    /* a hash of the fields of the entry that it differs from, not 0 */
     uint64_t entry;
-    /* of any clock that goes forward */
+    /* the time, of any monotonic clock */
     uint64_t now_ns;
 };
 
-/* The key has a current entry, whose fields alone differ from the answer's. limit may be NULL in
- * all of these. */
+/* Decides about an answer that differs from the key's current entry in the fields alone. limit may
+ * be NULL in all of these. */
 enum refill_turn refill_limit_differs(struct refill_limit *limit, struct refill_answer answer);
 
-/* The key has no entry, or an entry that is not this answer's in more than the fields. Never
- * RETIRE. missing: it has none. */
+/* Decides about an answer whose key has no entry (missing), or one that differs in more than the
+ * fields. Never RETIRE. */
 enum refill_turn refill_limit_fills(struct refill_limit *limit, struct hash128 fingerprint,
                                     bool missing, uint64_t now_ns);
 
-/* What was said to be SENT could not be. */
+/* The fill of a REFILL_TURN_SEND could not be sent. */
 void refill_limit_unsent(struct refill_limit *limit, struct hash128 fingerprint);
 
 /* The retire was sent. */

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A whole request in two calls: one before the handler's work, one after it. Both only put together
- * what the other calls do, in the one order that is right:
+ * A whole request in two calls: one before the handler's work, one after it. Both only combine the
+ * other public calls, in the right order:
  *
  *   before   require, look up, judge                       304, 412, 428, or go on
  *   after    correct what the cache has (refill.h);       304, 412, or the response as it is
  *            judge with the response's own validators
  *
- * The second judgement is for what the cache did not know. It is for GET and HEAD: another method
- * has done its work by then, and its conditions were judged where they count, inside its
- * transaction. It is for 2xx (RFC 9110 section 13.2.1).
+ * The second judgement covers what the cache did not know. It is only for GET and HEAD, since
+ * another method has done its work by then, and its conditions were judged inside its transaction;
+ * and only for a 2xx (RFC 9110 section 13.2.1).
  */
 #include "precondition.h"
 #include "refill.h"

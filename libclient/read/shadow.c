@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whoever is about to trust a cache wants to know first whether it would have been right. In shadow
- * mode every page is rendered, and compared with the entry that was current when its request began:
- * another ETag, while nothing that the entry depends on was invalidated until now, is a change that
- * nobody announced. In earnest that would have been a 304 that is too old. Where the entry is not
- * current any more, the change was announced, or is being announced: that decides nothing.
+ * Before a site trusts the cache, shadow mode shows whether its answers would have been right.
+ * Every page is rendered and compared with the entry that was current when its request began. A
+ * different ETag, while nothing that the entry depends on was invalidated until now, is a change
+ * that no writer announced; without shadow mode it would have been a stale 304. If the entry is no
+ * longer current, a change was announced, or is being announced, so the comparison proves nothing.
  *
- * One thing is taken for such a change that is none: a page that was rendered between a COMMIT and
- * the invalidation that follows it. Writers with guards have no such gap.
+ * There is one false alarm: a page that was rendered between a COMMIT and the invalidation that
+ * follows it. Writers with guards have no such gap.
  *
- * A request is recognized by its key and its token, so that it does not matter how many are under
- * way; a table of fixed size remembers the last ones, and whoever is pushed out of it is not
- * compared. The ETag is remembered as a hash.
+ * A request is recognized by its key and its token, so any number may be in progress. A table of
+ * fixed size remembers the last lookups; a request that was displaced from it is not compared. The
+ * ETag is remembered as a hash.
  */
 #include "shadow.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shadow mode: what the memory says is counted and not given, and what is rendered instead is
- * compared with it (shadow_compare.h). See shadow.c.
+ * Shadow mode: an answer from memory is counted but not given to the caller, and the page that is
+ * rendered instead is compared with it (shadow_compare.h). See shadow.c.
  */
 #ifndef LIBETAG_SHADOW_H
 #define LIBETAG_SHADOW_H
@@ -17,16 +17,16 @@ struct shadow_record {
     uint64_t fill_lsn;
 };
 
-/* A lookup found the entry in scratch.entry current, under scratch.key, and came to this answer:
- * makes it unknown and remembers what it was. Returns the counter of it. The first one
- * allocates. */
+/* Called when a lookup has found scratch.entry current, under scratch.key, and has this answer:
+ * changes the answer to "unknown" and remembers what it was. Returns the counter to increment. The
+ * first call of a client allocates. */
 uint64_t *shadow_veil(struct etag_client *client, etag_answer *answer);
 
-/* What is remembered of the lookup of the key in scratch.key with this token; NULL: nothing. Valid
- * until the next lookup. */
+/* Returns what is remembered of the lookup of the key in scratch.key with this token; NULL:
+ * nothing. Valid until the next lookup. */
 const struct shadow_record *shadow_recall(const struct etag_client *client, etag_token token);
 
-/* The memory had this ETag. */
+/* Returns whether the memory had this ETag. */
 bool shadow_has_etag(const struct etag_client *client, const struct shadow_record *record,
                      etag_str etag);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The second half of shadow mode (shadow.c says what for): it looks the key up once more, so it
- * stands above the lookup, which veils. */
+/* The second half of shadow mode (shadow.c says what for). It looks the key up again, so it is a
+ * layer above lookup.c, which calls shadow_veil(). */
 #include "shadow_compare.h"
 
 #include "lookup.h"

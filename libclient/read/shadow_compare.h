@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is rendered in shadow mode, beside what the memory had. */
+/* Compares a page that was rendered in shadow mode with what the memory had. */
 #ifndef LIBETAG_SHADOW_COMPARE_H
 #define LIBETAG_SHADOW_COMPARE_H
 
 #include "client.h"
 
-/* The page of this key, which stands in scratch.key, was rendered for the lookup with this token,
- * with this ETag; absent: it is not there any more. Counts. True: it has the ETag that the memory
- * had. Changes scratch.entry. */
+/* Call when the page of this key (canonical in scratch.key) was rendered for the lookup with this
+ * token. etag: the page's; absent: the page no longer exists. Counts the outcome. Returns true if
+ * the memory had the same ETag. Changes scratch.entry. */
 bool shadow_compare(struct etag_client *client, const etag_key *key, etag_token token,
                     etag_str etag);
 

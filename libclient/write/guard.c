@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guards, the writer's side. A guard is an id and its targets, which go along with each step, so
- * that a daemon that has lost the guard can begin it again, or invalidate. Its steps are operations
- * (op.c) and go through the spool like any mutation.
+ * The writer's side of guards. A guard is an id and its targets. Each step has both, so that a
+ * daemon that has lost the guard can begin it again, or invalidate. The steps are operations (op.c)
+ * and go through the spool like any mutation.
  *
- * What makes a COMMIT safe is only a confirmation that the application asked for and that ended
- * with OK; its time counts from before the first byte of it left (the model's BOUND_FROM_SENDING):
- * the daemon's linger cannot have begun earlier. The confirmations by which the library follows a
- * daemon through its restarts keep a guard alive, and prove nothing.
+ * Only a confirmation that the application asked for, and that ended with OK, makes a COMMIT safe.
+ * Its time counts from before its first byte was sent (the model's BOUND_FROM_SENDING), since the
+ * daemon's linger cannot have begun earlier. The confirmations that the library sends after a
+ * daemon's restart keep a guard alive and prove nothing.
  */
 #include "guard.h"
 

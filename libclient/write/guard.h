@@ -5,14 +5,13 @@
 
 #include "client.h"
 
-/* After a hello: confirms all guards that are open, without waiting, so that the daemon that said
- * it keeps them. */
+/* After a hello: confirms all open guards without waiting, so that the new daemon has them too. */
 void guards_attach(struct etag_client *client);
-/* Sends what guards_attach could not, where the socket was full. */
+/* Sends what guards_attach() could not send because the socket was full. */
 void guards_attach_rest(struct etag_client *client);
-/* In a child of fork: they are the parent's. */
+/* In a child of fork: gives up the guards, which are the parent's. */
 void guards_disown(struct etag_client *client);
-/* The client ends; the guards linger. */
+/* The client closes: its guards lose their client, and the daemon lets them linger. */
 void guards_detach(struct etag_client *client);
 
 #endif

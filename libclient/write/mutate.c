@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Invalidation: the request and its two doors. How it gets to the daemon, or into the spool, is
- * op.c's. */
+/* Invalidation: makes the request for the blocking and the asynchronous call. op.c brings it to the
+ * daemon or into the spool. */
 #include "mutate.h"
 
 #include "op.h"

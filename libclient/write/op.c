@@ -2,22 +2,21 @@
 /*
  * The one state machine of all mutations.
  *
- *   open      sent, or waiting for a connection. Where there is none to be had, or no answer comes
- *             within its patience, it goes to the spool
- *   spooled   recorded at T. OK at T + L (rule WRITER_WAIT); PENDING where the time is over before
- *   that
- *   here      no front end on this host answers 304 from older data: by the daemon's first receipt,
- *             or at T + L. It is to reach further (etag_reach), so only the daemon's last receipt
- *             is OK; PENDING where the time is over before
+ *   open      sent, or waiting for a connection. If it gets no connection or no answer in time, it
+ *             goes to the spool
+ *   spooled   recorded at T. OK at T + L (rule WRITER_WAIT); PENDING if its deadline is before that
+ *   here      no front end on this host answers 304 from older data, by the daemon's first receipt
+ *             or since T + L. It has to reach further (etag_reach), so only the daemon's last
+ *             receipt is OK; PENDING if its deadline is before that
  *   done
  *
- * In all phases it is sent again over each new connection (a mutation is harmless twice), and an
- * answer ends it at once: OK, or a definite error. Where the spool can't be used, it stays open:
- * what may have happened ends as TIMEOUT, what has not as UNAVAILABLE, or as what is wrong with the
- * connection.
+ * In all phases it is sent again over each new connection (a mutation is harmless when applied
+ * twice), and an answer ends it at once, with OK or a definite error. If the spool can't be used,
+ * it stays open until its deadline: an operation that a daemon may have applied ends as TIMEOUT,
+ * any other as UNAVAILABLE, or with the error of the connection.
  *
- * An operation keeps its frame, which is what it sends and what it spools. The frame's memory goes
- * from one operation of a client to the next, so that mutations that are answered do not allocate.
+ * An operation keeps its frame, which it sends and also writes to the spool. A client reuses the
+ * frame's memory for its next operation, so that answered mutations do not allocate.
  */
 #include "op.h"
 

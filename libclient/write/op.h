@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An operation: one mutation (invalidate, or a step of a guard) on its way, over the socket or
- * through the spool. Every mutation is one, whether its caller waits or an event loop does. See
- * op.c for its phases.
+ * An operation: one mutation (invalidate, or a step of a guard) on its way to the daemon, over the
+ * socket or through the spool. Every mutation is an operation, whether its caller or an event loop
+ * waits for it. See op.c for its phases.
  */
 #ifndef LIBETAG_OP_H
 #define LIBETAG_OP_H
@@ -11,16 +11,16 @@
 #include "spool_writer.h"
 
 enum op_phase {
-    /* nothing is safe yet: a daemon is asked, or looked for */
+    /* not safe yet: sent to a daemon, or waiting for a connection */
     OP_OPEN,
-    /* recorded; proven when the spool's wait is over, or by an answer */
+    /* in the spool; proven when the spool's wait is over, or by an answer */
     OP_SPOOLED,
-    /* proven on this host; it is to reach further, and only an answer says that it has */
+    /* proven on this host; it has to reach further, which only an answer proves */
     OP_HERE,
     OP_DONE,
 };
 
-/* On its client's list until it is consumed or the client is closed. */
+/* It is on its client's list until it is consumed or the client is closed. */
 struct etag_op {
     /* NULL: closed */
     struct etag_client *client;
@@ -29,21 +29,21 @@ struct etag_op {
     enum op_phase phase;
     /* see struct spool_item */
     bool all_will_do;
-    /* freed as soon as it is done */
+    /* no caller waits for it, so it is freed as soon as it is done */
     bool nobody_waits;
-    /* a daemon may have done it: the whole request was sent to one, or is in the spool's
+    /* a daemon may have applied it: the whole request was sent to one, or is in the spool's
      * directory */
     bool maybe_done;
     /* a daemon had no room for it */
     bool busy;
-    /* of every sending, so that an answer counts whichever it is for */
+    /* the same id each time it is sent, so that an answer to any of them counts */
     uint64_t id;
     struct buffer frame;
-    /* on the present connection; end 0: not yet */
+    /* its position on the present connection; end 0: not sent yet */
     struct channel_sent sent;
     /* CLOCK_MONOTONIC_COARSE before the first sending or recording; 0: none */
     uint64_t first_ns;
-    /* CLOCK_MONOTONIC: to the spool then, if not sooner; the end */
+    /* CLOCK_MONOTONIC: when it goes to the spool at the latest; when it ends */
     uint64_t spool_ns, deadline_ns;
     /* if spooled */
     struct spool_record record;
@@ -51,11 +51,11 @@ struct etag_op {
     etag_reach asked;
     /* what is proved so far */
     etag_receipt receipt;
-    /* while open: why not through the spool; if done: the end */
+    /* while open: why the spool can't be used; when done: its result */
     struct fault fault;
 };
 
-/* How an operation ended, for guards. */
+/* The end of an operation, for guards. */
 struct op_outcome {
     /* of OK, and of PENDING */
     etag_receipt receipt;
@@ -64,19 +64,20 @@ struct op_outcome {
     bool maybe_done;
 };
 
-/* Does it and waits. outcome: set also on error. Status and fault as etag_invalidate(). */
+/* Runs an operation and waits for its end. outcome: set also on error. Status and fault as
+ * etag_invalidate(). */
 MUST_USE etag_status op_run(struct etag_client *client, struct request *request,
                             struct op_outcome *outcome);
 
-/* Starts it. *out: NULL on error. */
+/* Starts an operation without waiting. *out: NULL on error. */
 MUST_USE etag_status op_start(struct etag_client *client, struct request *request,
                               struct etag_op **out);
 
-/* Starts it for nobody: best effort, no error, no waiting. */
+/* Starts an operation for which no caller waits: best effort, without error. */
 void op_start_alone(struct etag_client *client, struct request *request);
 
-/* For the client: an answer that came, the end of a connection, what is due now, the next moment at
- * which something will be, fork, the end of the client. */
+/* For the client, in this order: handles an answer; the end of a connection; what is due now; says
+ * when something is due next; handles fork; the end of the client. */
 void ops_answer(struct etag_client *client, const struct reply *reply);
 void ops_lose_connection(struct etag_client *client);
 void ops_step(struct etag_client *client);
@@ -84,8 +85,8 @@ uint64_t ops_next_ns(const struct etag_client *client); /* CLOCK_MONOTONIC; UINT
 void ops_disown(struct etag_client *client);
 void ops_detach(struct etag_client *client);
 
-/* Where the status is OK or PENDING: copies as far as the caller's struct goes. Returns the
- * status. */
+/* If the status is OK or PENDING, copies as much of 'full' as the caller's struct has room for.
+ * Returns the status. */
 MUST_USE etag_status op_give_receipt(etag_status status, etag_receipt *receipt,
                                      const etag_receipt *full);
 

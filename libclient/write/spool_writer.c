@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing into the spool. The directory may be anybody's: another user's, a container's own empty
- * one. So nothing is written where the mark does not say that a daemon reads it, and nothing is
- * followed or waited for that a stranger may have put there. The whole trick is the order of steps
- * (rules RENAME_BEFORE_CLOCK and MARK_READ_AFTER_RENAME), which spool_write() shows.
+ * Writes into the spool. The directory may belong to another user, or be a container's own empty
+ * one. So the writer writes only where the mark says that a daemon reads it, follows no link and
+ * waits for nothing that another user may have put there. The proof is in the order of steps (rules
+ * RENAME_BEFORE_CLOCK and MARK_READ_AFTER_RENAME), which spool_write() shows.
  *
  * A writer never unlinks what may be an event: the daemon does, when the event is safe.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The writer's side of the spool (spool_format.h): puts one mutation where every daemon reads it
- * before it vouches for its memory. Stateless: what it knows of the spool it reads anew each time,
- * since daemons come and go.
+ * The writer's side of the spool (spool_format.h): writes one mutation where every daemon reads it
+ * before it renews its lease. Stateless: it reads the spool's mark again each time, since the
+ * daemon may have changed.
  */
 #ifndef LIBETAG_SPOOL_WRITER_H
 #define LIBETAG_SPOOL_WRITER_H
@@ -12,18 +12,18 @@
 
 /* Which spool. Borrowed. */
 struct spool_place {
-    /* of the directory; "" where there can be none */
+    /* path of the directory; "": no spool is possible */
     const char *path;
-    /* whose owner may own the spool */
+    /* path of the socket, whose owner may own the spool */
     const char *socket_path;
-    /* that its mark must have; 0: not known, no daemon has told */
+    /* the id that its mark must have; 0: not known, no daemon has said hello */
     uint64_t id;
 };
 
 struct spool_item {
     /* a whole frame, of any length */
     etag_str frame;
-    /* where there is no room, "purge everything" says all that it says */
+    /* if there is no room, "purge everything" may replace it */
     bool all_will_do;
 };
 
@@ -31,21 +31,21 @@ struct spool_item {
 struct spool_record {
     /* T: CLOCK_MONOTONIC_COARSE, read after the rename */
     uint64_t time_ns;
-    /* L: of the mark as it was after the rename */
+    /* L, in the mark as read after the rename */
     uint64_t lease_ns;
-    /* of the same mark; 0: not known */
+    /* guard_linger in the same mark; 0: not known */
     uint64_t linger_ns;
     /* of the same mark */
     bool log_reach;
-    /* also on error: the daemon may find it, though it is not proven that it will */
+    /* also on error: the file is in place, so the daemon may find it, but that is not proven */
     bool in_place;
 };
 
-/* Records the mutation. Never blocks but for the file system; with durability "power" it syncs its
- * file and its name, which no time bounds: a call of a disk that hangs can't be given up.
+/* Records the mutation. Blocks only for the file system; with durability "power" it syncs its file
+ * and its name, which has no bound in time, since a call to a disk that hangs can't be cancelled.
  * OK: recorded, and effective at T + L. Errors: DENIED (files of this user do not count),
- * UNAVAILABLE (no usable spool, or no room in it; or it is not proven that a file that is in place
- * counts, as roles or the mark changed meanwhile), SYSTEM. */
+ * UNAVAILABLE (no usable spool, or no room in it; or it is not proven that the file in place
+ * counts, because roles or the mark changed at the same time), SYSTEM. */
 MUST_USE etag_status spool_write(const struct spool_place *place, const struct spool_item *item,
                                  struct spool_record *record, struct fault *fault);
 

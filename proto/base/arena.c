@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Blocks in a list, bytes handed out of the last one. The bound counts what was handed out, so that
- * a peer's message decides alone whether it fits; what a block wastes at its end is less than what
- * it handed out.
+ * A list of blocks; bytes are allocated from the last one. The bound counts allocated bytes only,
+ * so whether a peer's message fits depends on the message alone; the unused end of a block is
+ * smaller than the part that was allocated.
  */
 #include "arena.h"
 

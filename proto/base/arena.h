@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A bounded bump allocator: one decoded message lives in one arena and goes with it. Reset keeps
- * the first block, so that a loop that decodes one request after another does not allocate.
+ * A bounded bump allocator: a decoded message lives in one arena and is freed with it.
+ * arena_reset() keeps the first block, so that decoding one request after another does not
+ * allocate. One thread at a time.
  */
 #ifndef ETAG_PROTO_ARENA_H
 #define ETAG_PROTO_ARENA_H
@@ -31,10 +32,10 @@ struct arena {
 void arena_init(struct arena *arena, size_t max_bytes);
 void arena_deinit(struct arena *arena);
 
-/* Of arena_alloc(), where the last block has no room for so many bytes: another one. False: no
+/* For arena_alloc() only: adds a block when the last one has no room. Returns false without
  * memory. */
 MUST_USE bool arena_grow(struct arena *arena, size_t bytes);
-/* Of arena_reset(), where there are other blocks than the first. */
+/* For arena_reset() only: frees all blocks but the first. */
 void arena_shrink(struct arena *arena);
 
 static inline void arena_reset(struct arena *arena)
@@ -46,7 +47,7 @@ static inline void arena_reset(struct arena *arena)
         arena->first->used = 0;
 }
 
-/* 16-byte aligned, not zeroed. NULL: over max_bytes, or no memory. */
+/* Allocates bytes, aligned to 16, not zeroed. Returns NULL over max_bytes or without memory. */
 MUST_USE static inline void *arena_alloc(struct arena *arena, size_t bytes)
 {
     const size_t left = arena->max_bytes - arena->used_bytes;
@@ -63,10 +64,10 @@ MUST_USE static inline void *arena_alloc(struct arena *arena, size_t bytes)
     return out;
 }
 
-/* The bytes, with a NUL behind them; absent: over max_bytes, or no memory. */
+/* Copies the bytes and adds a NUL. Returns an absent string over max_bytes or without memory. */
 MUST_USE etag_str arena_copy(struct arena *arena, etag_str bytes);
 
-/* count * size, zeroed, checked for overflow. */
+/* Allocates count * size bytes, zeroed; checks for overflow. NULL as arena_alloc(). */
 MUST_USE static inline void *arena_array(struct arena *arena, size_t count, size_t size)
 {
     size_t bytes;

@@ -47,8 +47,8 @@ static inline void store_u64(void *p, uint64_t v)
     memcpy(p, &v, sizeof(v));
 }
 
-/* memcpy for short texts on the way of every lookup: no call, overlapping moves instead of a loop
- * of bytes. */
+/* memcpy for short texts, used in every lookup: no call, and overlapping moves instead of a loop
+ * over bytes. */
 static inline void copy_bytes(void *to, const void *from, size_t len)
 {
     char *const t = to;
@@ -74,7 +74,7 @@ static inline void copy_bytes(void *to, const void *from, size_t len)
     }
 }
 
-/* memcmp() == 0 for short texts on the way of every lookup: no call. */
+/* memcmp() == 0 for short texts, used in every lookup: no call. */
 static inline int bytes_equal(const void *a, const void *b, size_t len)
 {
     const char *const x = a;

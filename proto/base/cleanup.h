@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Owned locals carry a cleanup attribute; handing over takes the value and leaves the empty one. */
+/* Cleanup attributes: a local that owns something frees it at the end of its scope. take_fd() and
+ * take_ptr() hand ownership over and leave an empty value. */
 #ifndef ETAG_PROTO_CLEANUP_H
 #define ETAG_PROTO_CLEANUP_H
 
@@ -35,7 +36,7 @@ static inline void cleanup_dir(DIR **dir)
         closedir(*dir);
 }
 
-/* The descriptor, leaving -1. */
+/* Returns the descriptor and sets the variable to -1. */
 static inline int take_fd(int *fd)
 {
     const int taken = *fd;
@@ -44,7 +45,7 @@ static inline int take_fd(int *fd)
     return taken;
 }
 
-/* The pointer, leaving NULL. */
+/* Returns the pointer and sets the variable to NULL. */
 #define take_ptr(p)                                                                                \
     ({                                                                                             \
         __typeof__(p) *take_ptr_ = &(p);                                                           \

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Time. Leases, waits and expiry in the index use CLOCK_MONOTONIC_COARSE in both ends
- * (docs/design.md):
- * one clock for all, read without a system call. It lags the fine clock by up to 10 ms.
+ * Time. Leases, waits and expiry in the index use CLOCK_MONOTONIC_COARSE in the daemon and in
+ * libetag (docs/design.md): one clock for all, read without a system call. It is up to 10 ms behind
+ * CLOCK_MONOTONIC.
  */
 #ifndef ETAG_PROTO_CLOCKTIME_H
 #define ETAG_PROTO_CLOCKTIME_H
@@ -27,10 +27,10 @@ static inline uint64_t time_coarse_ns(void)
     return time_ns_of(CLOCK_MONOTONIC_COARSE);
 }
 
-/* The same, read when others see all that this thread wrote before, files among it. A clock is read
- * from memory: without the fence a processor may read it while the writes still wait in its store
- * buffer. (No load passes the clock's: the vDSO reads it between two barriers of its own, on every
- * processor.) */
+/* The same, but read after other processes can see everything that this thread wrote before, files
+ * included. The clock is a load from memory: without the fence a processor may do it while the
+ * writes are still in its store buffer. (Later loads can't move before the clock's: the vDSO reads
+ * it between two barriers of its own, on every processor.) */
 static inline uint64_t time_coarse_after_writes_ns(void)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Only in builds with ETAGD_DELAYS. Threads share nothing but the environment: each has its own
- * numbers, and reads the environment each time, which is slow, as it is meant to be.
+ * Only in builds with ETAGD_DELAYS. Threads share only the environment: each has its own random
+ * numbers and reads the environment each time, which is slow, and may be, since the point is to
+ * delay.
  */
 #include "delay_point.h"
 

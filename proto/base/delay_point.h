@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * DELAY_POINT("name"): a place where the torture test (tests/system/torture) may make a thread
- * sleep, so that orders which need a window of nanoseconds happen often. Nothing at all in any
- * build that ships; with the CMake option ETAGD_DELAYS it asks the environment of the process:
+ * sleep, so that interleavings with a window of nanoseconds happen often. Shipped builds have no
+ * code for it; with the CMake option ETAGD_DELAYS it reads the environment of the process:
  *
  *   ETAGD_DELAY_POINTS=NAME:MAX_US:ONE_IN[,...]   at NAME ("*": at each without an entry of its
  *                                                 own), once in ONE_IN times, up to MAX_US

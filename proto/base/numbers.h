@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The smaller and the larger of two numbers, and how many members an array has. */
+/* Minimum, maximum, and the number of elements of an array. */
 #ifndef ETAG_PROTO_NUMBERS_H
 #define ETAG_PROTO_NUMBERS_H
 
 #include <stdint.h>
 
-/* Of an array, not of a pointer. */
+/* The number of elements of an array (not of a pointer). */
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 static inline uint64_t min_of(uint64_t a, uint64_t b)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SipHash-1-3: one round a word of eight bytes, three at the end (Aumasson and Bernstein, 2012). It
- * stands on the way of every lookup, so nothing is done byte by byte: the last word is the input's
- * last eight bytes, shifted, wherever the input has eight.
+ * SipHash-1-3: one round a word of eight bytes, three at the end (Aumasson and Bernstein, 2012).
+ * Every lookup calls it, so it does nothing byte by byte: if the input has at least eight bytes,
+ * the last word is made of its last eight bytes, shifted.
  */
 #include "siphash.h"
 

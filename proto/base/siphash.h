@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SipHash-1-3 with 64 and 128 bits of output: a keyed PRF, so that a client who chooses URLs cannot
- * make two keys meet. Any thread; no memory.
+ * SipHash-1-3 with 64 and 128 bits of output: a keyed PRF, so that an HTTP client, which chooses
+ * URLs, cannot make two keys collide. Any thread; allocates nothing.
  */
 #ifndef ETAG_PROTO_SIPHASH_H
 #define ETAG_PROTO_SIPHASH_H
@@ -28,7 +28,7 @@ static inline bool hash128_is_zero(struct hash128 hash)
     return hash.low == 0 && hash.high == 0;
 }
 
-/* As it stands in keys and records: 16 bytes, little-endian, low first. */
+/* The form in keys and records: 16 bytes, little-endian, low half first. */
 static inline struct hash128 hash128_load(const void *bytes)
 {
     return (struct hash128){load_u64(bytes), load_u64((const uint8_t *)bytes + sizeof(uint64_t))};

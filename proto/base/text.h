@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Small operations on etag_str: comparison without case as HTTP wants it (ASCII only, no
- * locale). */
+/* Small operations on etag_str. Comparison without case is as HTTP defines it: ASCII only, no
+ * locale. */
 #ifndef ETAG_PROTO_TEXT_H
 #define ETAG_PROTO_TEXT_H
 
@@ -9,7 +9,7 @@
 #include <etag/etag.h>
 #include <string.h>
 
-/* A NUL-terminated string; NULL stays absent. */
+/* Makes an etag_str of a NUL-terminated string; of NULL an absent one. */
 static inline etag_str str_of(const char *text)
 {
     return (etag_str){text, text ? strlen(text) : 0};
@@ -41,7 +41,7 @@ static inline bool str_equal_nocase(etag_str a, etag_str b)
     return true;
 }
 
-/* The same of a name that is nearly always written as 'usual', and then it is one comparison. */
+/* The same for a name that is nearly always spelled as 'usual', which then costs one comparison. */
 static inline bool str_is_named(etag_str name, etag_str usual)
 {
     return name.len == usual.len &&
@@ -53,7 +53,7 @@ static inline bool str_starts_with(etag_str s, etag_str prefix)
     return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.data, prefix.data, prefix.len) == 0);
 }
 
-/* s without its first n bytes; n <= s.len. */
+/* Returns s without its first n bytes; n <= s.len. */
 static inline etag_str str_skip(etag_str s, size_t n)
 {
     return (etag_str){s.data + n, s.len - n};
@@ -65,7 +65,7 @@ static inline bool char_is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
-/* s without blanks at both ends. */
+/* Returns s without blanks at both ends. */
 static inline etag_str str_trim(etag_str s)
 {
     while (s.len > 0 && char_is_blank(s.data[0]))
@@ -84,7 +84,7 @@ static inline bool char_is_token(char c)
            (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
 }
 
-/* One or more of them: a field name or method. */
+/* Returns whether s is a token (one or more tchar): a field name or method. */
 static inline bool str_is_token(etag_str s)
 {
     for (size_t i = 0; i < s.len; i++)
@@ -93,9 +93,9 @@ static inline bool str_is_token(etag_str s)
     return s.len > 0;
 }
 
-/* May be sent as the value of a header field: no control characters but the tab (RFC 9110 section
- * 5.5). Eight bytes at a time, since every answer from memory asks: the words' high bits say
- * whether one of them is below a space, or DEL. */
+/* Returns whether s may be sent as the value of a header field: no control characters but the tab
+ * (RFC 9110 section 5.5). It tests eight bytes at a time, since every answer from memory calls it:
+ * the high bits of a word say whether one of its bytes is below a space, or DEL. */
 static inline bool str_is_field_value(etag_str s)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Formats into a fixed buffer, so that an error message needs no memory and cannot fail. */
 #include "why.h"
 
 #include <errno.h>

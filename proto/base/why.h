@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Why something is refused, in a sentence for people: what is wrong, with its name or value, and
+/* The reason of a refusal, in a sentence for people: what is wrong, with its name or value, and
  * what to do. */
 #ifndef ETAG_PROTO_WHY_H
 #define ETAG_PROTO_WHY_H
@@ -14,7 +14,8 @@ struct why {
     char text[WHY_BYTES];
 };
 
-/* Each returns what its caller does: -1 or false. What does not fit is cut off. */
+/* Sets the sentence and returns what its caller then returns: -1 or false. Cuts off what does not
+ * fit. */
 int why_set(struct why *why, const char *format, ...) PRINTF_LIKE(2, 3);
 bool why_not(struct why *why, const char *format, ...) PRINTF_LIKE(2, 3);
 /* "cannot DOING PATH: what errno means". -1 */

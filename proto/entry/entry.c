@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What both ends check before they believe in an entry, and its header fields in their packed form.
- * Each check says in a sentence what is wrong, since the library hands it to the application's
- * author. Bounds that the sentence names stand in bounds.h.
+ * The checks of an entry that both ends make, and the packed form of its header fields. Each check
+ * says in a sentence what is wrong, since the library gives that to the application's author. The
+ * bounds in these sentences are from bounds.h.
  *
- * A reader of a packed set may be handed any bytes (it copies them from shared memory before it
- * knows whether they belonged together), so parsing trusts no length.
+ * Parsing trusts no length, since a reader of the index may pass any bytes: it copies them from
+ * shared memory before it knows whether they belong together.
  */
 #include "entry.h"
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Canonical bytes, version 1 (changing them orphans every stored entry; tests/cases/keys.tsv has
- * golden fingerprints). All lengths stand in front, little-endian, so that the bytes are
- * unambiguous and are parsed without looking at a text; the header is one word, so that hashing it
- * does not wait for smaller stores.
+ * golden fingerprints). All lengths come first, little-endian, so that the bytes are unambiguous
+ * and a parser need not read the texts. The header is one word, so that hashing it does not wait
+ * for smaller stores.
  *
  *   u16 target, u8 host, u8 scope, u8 release, u8 scope kind, u8 vary fields, u8 scheme
  *   host, target (path and query), scope name, release, scheme in lower case
  *   per vary field, ascending by name:  u16 name, u16 value (0xffff: absent); name in lower case,
  *                                       value
  *
- * An empty host, scope name, release or scheme is none: the same as an absent one.
+ * An empty host, scope name, release or scheme is the same as an absent one.
  */
 #include "key.h"
 

@@ -2,11 +2,11 @@
 /*
  * Keys: their canonical bytes and fingerprint; and the clocks to which targets hash.
  *
- * The canonical bytes of a key are unambiguous: each part stands behind its length, the vary fields
- * are sorted by lower-case name, an absent value is not an empty one. The fingerprint is
- * SipHash-1-3-128 of them. Clocks: a target hashes to one clock of the array under a first byte
- * that says what it is, so that the surrogate key "x" and the resource "x" are two targets. Clock 0
- * is the floor; no target hashes to it.
+ * The canonical bytes of a key are unambiguous: the length of each part comes before it, the vary
+ * fields are sorted by lower-case name, and an absent value differs from an empty one. The
+ * fingerprint is their SipHash-1-3-128. Clocks: a target is hashed together with a first byte for
+ * its kind, so that the surrogate key "x" and the resource "x" are two targets, and the hash
+ * selects one clock of the array. Clock 0 is the floor; no target hashes to it.
  */
 #ifndef ETAG_PROTO_KEY_H
 #define ETAG_PROTO_KEY_H
@@ -14,36 +14,37 @@
 #include "resource.h"
 #include "surrogate.h"
 
-/* Canonical resource, canonical bytes and fingerprint of one key. Large: lives in the caller's
- * scratch. */
+/* Canonical resource and canonical bytes of one key. Large, so keep it in a scratch and not on a
+ * stack. */
 struct key {
     struct resource resource;
     size_t len;
     uint8_t bytes[KEY_BYTES_MAX];
 };
 
-/* NULL, or what is wrong as a sentence (static text). in: borrowed. Rule NO_DOT_SEGMENTS
- * (resource.h): a path with dot segments is in no key. */
+/* Makes the canonical form of a key. in: borrowed. Returns NULL, or what is wrong as a sentence
+ * (static text). Rule NO_DOT_SEGMENTS (resource.h): refuses a path with dot segments. */
 MUST_USE const char *key_canonicalize(struct key *out, const etag_key *in);
 
-/* The same without that rule: for keys that an older release stored. */
+/* The same without that rule, for keys that an older release stored. */
 MUST_USE const char *key_canonicalize_stored(struct key *out, const etag_key *in);
 
-/* The parts of canonical bytes, pointing into them: the inverse of key_canonicalize. vary: room for
- * VARY_COUNT_MAX fields. False: the bytes are not a key (they come from a damaged store). */
+/* Splits canonical bytes into the parts of a key, which point into them: the inverse of
+ * key_canonicalize(). vary: room for VARY_COUNT_MAX fields. Returns false if the bytes are no key
+ * (they come from a damaged store). */
 MUST_USE bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUNT_MAX]);
 
-/* Never {0, 0}: that marks an empty slot. */
+/* Returns the fingerprint, never {0, 0}, which marks an empty slot. */
 struct hash128 key_fingerprint(const uint8_t hash_key[SIPHASH_KEY_BYTES], const struct key *key);
 
-/* NULL, or what is wrong with a surrogate key: empty, over SURROGATE_BYTES_MAX, bytes outside
- * 0x21-0x7e. */
+/* Checks a surrogate key. Returns NULL, or what is wrong: it is empty, over SURROGATE_BYTES_MAX, or
+ * has bytes outside 0x21-0x7e. */
 MUST_USE const char *surrogate_check(etag_str name);
 
-/* The same of a family, which has a name too. */
+/* The same for the name of a family. */
 MUST_USE const char *surrogate_family_check(etag_str family);
 
-/* What kind of target; the value is hashed with the name, so it is part of the format. */
+/* The kind of a target. The value is hashed together with the name, so it is part of the format. */
 enum target_kind {
     TARGET_EVERYTHING = 0,
     TARGET_RESOURCE = 'r',
@@ -53,18 +54,18 @@ enum target_kind {
 };
 
 #define CLOCK_FLOOR 0u
-/* Of the groups of surrogate keys, each its own: 1 to SURROGATE_GROUPS. They move so often that
- * whatever shared one with them would be stale most of the time. */
+/* Clocks 1 to SURROGATE_GROUPS: one for each group of surrogate keys. They move so often that a
+ * target sharing one with a group would be stale most of the time. */
 #define CLOCK_GROUPS 1u
-/* Of all families: each mutation of a family moves it. */
+/* The clock of all families: each mutation of a family moves it. */
 #define CLOCK_FAMILIES (CLOCK_GROUPS + SURROGATE_GROUPS)
-/* From here on those of families, which share them with nothing else: thousands of entries have the
- * same one, and a name that moved it would make all of them stale. */
+/* From this number on the clocks of families, which no other kind of target shares: thousands of
+ * entries may depend on one, and a name that shared it would make all of them stale. */
 #define CLOCKS_FIXED (CLOCK_FAMILIES + 1)
 #define CLOCKS_OF_FAMILIES(clock_count) ((clock_count) / 16)
 
-/* The clock of a target: behind those of families, but for the names of groups. clock_count: a
- * power of two. */
+/* Returns the clock of a target: one after those of families, but the name of a group has the
+ * group's own clock. clock_count: a power of two. */
 uint32_t clock_of_resource(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                            const struct resource *r);
 uint32_t clock_of_prefix(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
@@ -75,11 +76,12 @@ static inline uint32_t clock_of_group(uint32_t group)
 }
 uint32_t clock_of_surrogate(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                             etag_str name);
-/* family: surrogate_family() is made of it, so that "uploads:*" does as well. */
+/* Returns the clock of a family. family: passed through surrogate_family(), so "uploads:*" is the
+ * same as "uploads". */
 uint32_t clock_of_family(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                          etag_str family);
 
-/* The clocks of an entry's families; returns how many. */
+/* Lists the clocks of an entry's families; returns how many. */
 size_t clocks_of_families(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                           const struct surrogate_families *families,
                           uint32_t out[FAMILIES_PER_ENTRY_MAX]);

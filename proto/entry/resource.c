@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Canonicalization stands on the way of every lookup, and nearly every resource that arrives is
- * canonical already. So sixteen bytes at a time are tested; what passes is copied as it is, and
- * only what holds an upper-case letter, a port, an escape, a dot segment or a byte that needs an
- * escape is rewritten byte by byte. Decoding comes before the removal of dot segments, since
- * "%2e%2e" is one. All that a path may hold raw is what RFC 3986 calls pchar; the rest is escaped,
- * because servers decode both forms to the same path and an entry must not escape its invalidation
- * by spelling.
+ * Every lookup canonicalizes, and nearly every resource is canonical already. So the code tests
+ * sixteen bytes at a time and copies what passes unchanged; it rewrites byte by byte only what has
+ * an upper-case letter, a port, an escape, a dot segment or a byte that needs an escape. Decoding
+ * comes before the removal of dot segments, since "%2e%2e" is one. A path may have only the bytes
+ * that RFC 3986 calls pchar unescaped; all others are escaped, because servers decode both forms to
+ * the same path, and an entry under another spelling would miss its invalidation.
  */
 #include "resource.h"
 

@@ -22,9 +22,9 @@
 
 #include <etag/etag.h>
 
-/* A canonical resource in memory of its own: host, then path and query, without a separator. */
+/* A canonical resource in its own memory: host, then path and query, without a separator. */
 struct resource {
-    /* the path that it was made from has dot segments, as some server reads it */
+    /* the path from which it was made has dot segments, in the reading of some server */
     bool dotted;
     size_t host_len;
     /* without the query */
@@ -44,7 +44,7 @@ static inline etag_str resource_path(const struct resource *r)
     return (etag_str){r->bytes + r->host_len, r->path_len};
 }
 
-/* Path and query. */
+/* Returns path and query. */
 static inline etag_str resource_target(const struct resource *r)
 {
     return (etag_str){r->bytes + r->host_len, r->total_len - r->host_len};
@@ -59,19 +59,19 @@ static inline etag_str resource_target(const struct resource *r)
 MUST_USE const char *resource_canonicalize(struct resource *out, const etag_resource *in);
 
 /*
- * Rule NO_DOT_SEGMENTS: what is looked up is what is rendered. Servers disagree about dot segments:
- * one removes them before it looks for the view, the next after "%2F" or a backslash became a
- * slash, a third takes "..;a" for one, and most remove nothing. A key whose path has one in any of
- * these readings could be another view's; it is refused (key_canonicalize). A write with such a
- * target names each resource that it may have changed: the one that resource_canonicalize gives,
- * where dot segments are removed as RFC 3986 says, and this one, where "%2F", '\' and "%5C" are
- * slashes and a dot segment has no parameters. False: the path has no dot segments, or the input is
- * refused.
+ * Rule NO_DOT_SEGMENTS: the resource of a lookup is the one that is rendered. Servers disagree
+ * about dot segments: one removes them before it selects the view, another does so after it made
+ * "%2F" or a backslash a slash, a third takes "..;a" for one, and most remove none. A key whose
+ * path has one in any of these readings could be another view's, so key_canonicalize() refuses it.
+ * A write with such a target names each resource that it may have changed: that of
+ * resource_canonicalize(), with dot segments removed as RFC 3986 says, and the one that this
+ * function makes, in which "%2F", '\' and "%5C" are slashes and a dot segment has no parameters.
+ * Returns false if the path has no dot segments, or the input is refused.
  */
 MUST_USE bool resource_canonicalize_loosely(struct resource *out, const etag_resource *in);
 
-/* Splits the text form into host and target (borrowed from text) without canonicalizing. NULL or
- * what is wrong. */
+/* Splits the text form into host and target (borrowed from text) without canonicalizing. Returns
+ * NULL, or what is wrong. */
 MUST_USE const char *resource_split(etag_str text, etag_resource *out);
 
 /* Writes the text form, NUL-terminated; out must hold RESOURCE_TEXT_BYTES_MAX. Returns its
@@ -79,13 +79,13 @@ MUST_USE const char *resource_split(etag_str text, etag_resource *out);
 #define RESOURCE_TEXT_BYTES_MAX (HOST_BYTES_MAX + TARGET_BYTES_MAX + 3)
 size_t resource_format(const struct resource *r, char *out);
 
-/* The path prefixes that an entry of this resource depends on: each ends in '/', shortest first, at
- * most PREFIX_LEVELS_MAX. Returns their count; lens[i] is the length of the i-th within the
- * path. */
+/* Finds the path prefixes on which an entry of this resource depends: each ends in '/', shortest
+ * first, at most PREFIX_LEVELS_MAX. Returns their count; lens[i] is the length of the i-th within
+ * the path. */
 size_t resource_prefixes(const struct resource *r, size_t lens[PREFIX_LEVELS_MAX]);
 
-/* The covered prefix that a prefix target means: the longest covered prefix ("/", "/a/", ...) that
- * ends in '/' and is no longer than the target's path. Returns its length within the path (at least
+/* Finds the prefix that a prefix target means: the longest one on which entries depend ("/", "/a/",
+ * ...) that is no longer than the target's path. Returns its length within the path (at least
  * 1). */
 size_t resource_covered_prefix(const struct resource *prefix_target);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hashes of names are not keyed: they must be the same in every process, whatever daemon it talks
- * to, and two names that meet cost a needless 200, never a wrong 304.
+ * Hashes of names have no key: they must be the same in every process, whichever daemon it talks
+ * to. A collision of two names costs a needless 200, never a wrong 304.
  */
 #include "surrogate.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Each check says in a sentence what is wrong, as those of an entry do. */
+/* Each check says in a sentence what is wrong, as the checks of an entry do. */
 #include "targets.h"
 
 #include "key.h"

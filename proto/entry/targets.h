@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a mutation names, checked by both ends alike. */
+/* The targets of a mutation, checked in the same way by both ends. */
 #ifndef ETAG_PROTO_TARGETS_H
 #define ETAG_PROTO_TARGETS_H
 
@@ -7,12 +7,12 @@
 
 #include <etag/etag.h>
 
-/* NULL, or what is wrong with targets: none named, too many, malformed names, a prefix with a
- * query, a hold or guard that is too long. (A prefix that does not end in '/' is right:
- * resource_covered_prefix says what it means.) */
+/* Checks targets. Returns NULL, or what is wrong: no target, too many, malformed names, a prefix
+ * with a query, a hold or guard that is too long. (A prefix may lack its last '/';
+ * resource_covered_prefix() says what it means.) */
 MUST_USE const char *targets_check(const etag_targets *targets);
 
-/* How many names of all kinds; everything is none. */
+/* Returns how many names of all kinds there are; "everything" is not a name. */
 static inline size_t targets_names(const etag_targets *targets)
 {
     return targets->resource_count + targets->surrogate_count + targets->prefix_count +

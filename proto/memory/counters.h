@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client's counters, on a page of its own that the daemon made (so that it can't be truncated
- * under it), sealed, and maps read-only. Only the client's thread writes; plain stores, no
- * read-modify-write on the bus.
+ * A client's counters, on a page of its own. The daemon makes the page, seals its size (so that no
+ * client can truncate it while the daemon reads), and maps it read-only. Only the client's thread
+ * writes, with plain stores, not atomic read-modify-writes.
  */
 #ifndef ETAG_PROTO_COUNTERS_H
 #define ETAG_PROTO_COUNTERS_H
 
 #include <stdint.h>
 
-/* Name, what it counts. New ones at the end: versions may differ. */
+/* X(name, what it counts). Add new ones at the end, since client and daemon may differ in
+ * version. */
 #define CLIENT_COUNTERS(X)                                                                         \
     X(checks, "lookups")                                                                           \
     X(not_modified, "lookups answered 304")                                                        \

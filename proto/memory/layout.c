@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Geometry of the shared memory: what the daemon makes from a plan, and what a reader demands
- * before it follows an offset. Both follow one order (header, slots, details, clocks, pool); the
- * reader accepts any offsets that keep it, so a later daemon may place sections differently without
- * a new layout version.
+ * Geometry of the shared memory: how the daemon computes it from a plan, and what a reader checks
+ * before it follows an offset. Both know one order (header, slots, details, clocks, pool); the
+ * reader accepts any offsets in this order, so a later daemon may place sections differently
+ * without a new layout version.
  */
 #include "layout.h"
 

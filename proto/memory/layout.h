@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The layout of the shared memory ("the index"), version 1. One memfd a daemon incarnation, nothing
- * in it is a pointer, every offset is validated before use (layout_validate). See
+ * The layout of the shared memory ("the index"), version 1. One memfd for each run of a daemon. It
+ * has no pointers, and a reader validates every offset before use (layout_validate()). See
  * docs/architecture.md for a picture.
  *
  *   header   4096 bytes: immutable geometry, then the lease word and the LSN on cache lines of
  *            their own
- *   slots    64 bytes each: decides hit or miss, stale, in flux and expired; probing touches
+ *   slots    64 bytes each: decide hit or miss, stale, in flux and expired; a search reads
  *            nothing else
- *   details  64 bytes each, same number as its slot: what an answer needs besides; fetched in
- *            parallel
+ *   details  64 bytes each, same number as its slot: what an answer needs in addition; fetched
+ *            in parallel
  *   clocks   8 bytes each, a power of two of them
  *   pool     units of 64 bytes: field sets (shared by entries) and overflow records (of one entry)
  *
- * An entry's home is a slot number from its fingerprint; it lies in one of the HOP_WINDOW slots
- * from there, and the home's hop word has a bit for each slot of the window that holds an entry of
- * this home. A miss touches the home, mostly nothing else. The array has HOP_WINDOW - 1 slots more
- * than homes: no wrap-around.
+ * The fingerprint gives an entry's home, a slot number. The entry is in one of the HOP_WINDOW slots
+ * from there, and the home's hop word has a bit for each slot of the window that has an entry of
+ * this home. A miss mostly reads the home only. The array has HOP_WINDOW - 1 slots more than homes,
+ * so there is no wrap-around.
  *
  * One sequence word, in the slot, guards slot, detail, overflow record and field set: the daemon
  * makes it odd before it changes any of them for this entry, and a pool record is reused only after
@@ -40,11 +40,11 @@
 #define LAYOUT_ALIGN (2u * 1024u * 1024u) /* of the mapping's address, for huge pages (shm_map) */
 #define LAYOUT_SECTION_ALIGN 4096u        /* of sections: huge pages may span two of them */
 
-#define CLOCK_IN_FLUX (UINT64_C(1) << 63) /* top bit of a clock: a guard or hold stands on it */
+#define CLOCK_IN_FLUX (UINT64_C(1) << 63) /* top bit of a clock: a guard or hold counts on it */
 #define CLOCK_LSN_MASK (CLOCK_IN_FLUX - 1)
 
 #define SLOT_CLOCKS 8u        /* 24-bit clock numbers in a slot; unused ones are CLOCK_FLOOR */
-#define DETAIL_ETAG_BYTES 44u /* a longer entity tag stands in the overflow record */
+#define DETAIL_ETAG_BYTES 44u /* a longer entity tag is in the overflow record */
 
 struct layout_header {
     uint64_t magic;
@@ -52,7 +52,7 @@ struct layout_header {
     uint32_t header_bytes;
     uint64_t total_bytes;
     uint64_t slots_offset, details_offset, clocks_offset, pool_offset;
-    /* slots = homes + HOP_WINDOW - 1 */
+    /* number of homes; there are home_count + HOP_WINDOW - 1 slots */
     uint64_t home_count;
     uint32_t clock_count;
     uint32_t pool_units;
@@ -68,7 +68,7 @@ struct layout_header {
     /* CLOCK_MONOTONIC_COARSE; 0: no lease */
     uint64_t lease_deadline_ns;
     uint8_t pad1[56];
-    /* of the last mutation */
+    /* LSN of the last mutation */
     uint64_t lsn;
     uint8_t pad2[4096 / 2 - 72];
 };
@@ -76,7 +76,7 @@ struct layout_header {
 struct layout_slot {
     /* odd: being written */
     uint32_t sequence;
-    /* of the home that this slot is */
+    /* hop word of the home that has this slot's number */
     uint32_t hop;
     /* {0, 0}: empty */
     struct hash128 fingerprint;
@@ -93,7 +93,7 @@ struct layout_detail {
     uint32_t fieldset;
     /* pool unit; 0: none */
     uint32_t overflow;
-    /* of the whole tag; > DETAIL_ETAG_BYTES: in the overflow record */
+    /* length of the whole tag; > DETAIL_ETAG_BYTES: it is in the overflow record */
     uint16_t etag_len;
     /* DETAIL_*; others: 0 */
     uint16_t flags;
@@ -112,13 +112,13 @@ _Static_assert(offsetof(struct layout_slot, clocks) == 40, "clocks");
 _Static_assert(sizeof(struct layout_detail) == 64, "detail");
 _Static_assert(offsetof(struct layout_detail, etag) == 20, "etag");
 
-/* The pool's default size. Field sets are shared, so a few bytes for them do; and each entry may
- * have an entity tag that is a SHA-256 in hexadecimal: 64 digits and two quotes behind 8 bytes of
- * an overflow record take two units. */
+/* The pool's default size. Field sets are shared, so a few bytes per entry suffice for them. Each
+ * entry may have a SHA-256 in hexadecimal as its entity tag: the overflow record, with 8 bytes, 64
+ * digits and two quotes, takes two units. */
 #define POOL_SETS_BYTES_PER_ENTRY 6u
 #define POOL_TAG_BYTES_PER_ENTRY (2u * POOL_UNIT_BYTES)
 
-/* What the sizes of an index are made from. */
+/* The input from which the sizes of an index are computed. */
 struct layout_plan {
     /* entries at the normal load (0.7) */
     uint64_t capacity;
@@ -132,14 +132,14 @@ struct layout_plan {
  * limits are the caller's bug. */
 void layout_init(struct layout_header *header, const struct layout_plan *plan);
 
-/* How many units of the pool the daemon takes the memory of at its start: what field sets want. */
+/* Returns how many units of the pool the daemon allocates at its start: enough for field sets. */
 uint32_t layout_pool_units_at_start(const struct layout_plan *plan);
 
-/* NULL if a mapping of mapped_bytes may be trusted as far as its geometry goes, else what is wrong
- * as a sentence. Never reads beyond the header. */
+/* Checks the geometry of a mapping of mapped_bytes. Returns NULL if a reader may follow it, else
+ * what is wrong as a sentence. Never reads beyond the header. */
 MUST_USE const char *layout_validate(const struct layout_header *header, size_t mapped_bytes);
 
-/* The home slot of a fingerprint. */
+/* Returns the home slot of a fingerprint. */
 static inline uint64_t layout_home(uint64_t home_count, struct hash128 fingerprint)
 {
     return (uint64_t)(((unsigned __int128)fingerprint.high * home_count) >> 64);

@@ -15,11 +15,11 @@
  *   R1 sees W2: the words and the pool records written before it are complete.
  *   R2: a reader that saw any word written after W1 also sees the odd sequence or a later one, and
  *   retries. W3 is the release fence of shm_pool_write: a record is reused only after its former
- *   slot was changed, so a reader that slept meanwhile and copies the new bytes sees the former
- *   slot's new sequence.
+ *   slot was changed, so a reader that slept in between and copies the new bytes also sees the new
+ *   sequence of the former slot.
  *
- * Until the sequence was seen twice the copied bytes mean nothing: lengths and pool units are
- * checked against the view before they are followed, and decoding comes after.
+ * Until the reader has seen the same sequence twice, the copied bytes mean nothing: it checks
+ * lengths and pool units against the view before it follows them, and decodes only afterwards.
  */
 #include "shm.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading and writing the shared memory: every atomic access of both ends stands in shm.c, and each
- * acquire names the release that it pairs with. One writer (the daemon's loop thread), any number
- * of readers, who map it read-only.
+ * Reading and writing the shared memory: shm.c has every atomic access of both ends, and each
+ * acquire names the release with which it pairs. One writer (the daemon's loop thread), any number
+ * of readers, which map it read-only.
  */
 #ifndef ETAG_PROTO_SHM_H
 #define ETAG_PROTO_SHM_H
@@ -10,7 +10,7 @@
 #include "key.h"
 #include "layout.h"
 
-/* Where the sections of a validated mapping are. Readers get a view whose memory is read-only. */
+/* Pointers to the sections of a validated mapping. In a reader's view the memory is read-only. */
 struct shm_view {
     struct layout_header *header;
     struct layout_slot *slots;
@@ -24,17 +24,17 @@ struct shm_view {
 };
 
 /* Maps the first 'bytes' of an index descriptor, shared, at an address that huge pages can back.
- * prot: PROT_READ for readers, with PROT_WRITE for the daemon. 0 or a negative errno. The caller
- * unmaps *out with munmap(*out, bytes). */
+ * prot: PROT_READ for readers, with PROT_WRITE for the daemon. Returns 0 or a negative errno. The
+ * caller unmaps *out with munmap(*out, bytes). */
 MUST_USE int shm_map(void **out, int fd, size_t bytes, int prot);
 
-/* geometry: of the mapping at base, and accepted by layout_validate. Readers hand in a copy of the
- * header: the words in the mapping may be others by now. */
+/* geometry: the header of the mapping at base, accepted by layout_validate(). Readers pass a copy
+ * of the header, since the words in the mapping may change after the check. */
 struct shm_view shm_view_of(void *base, const struct layout_header *geometry);
 
 /* ---- Words: lease, LSN, clocks ---- */
 
-/* Reader, first of all: the lease deadline (acquire). */
+/* Reader: loads the lease deadline (acquire), before anything else. */
 uint64_t shm_lease_load(const struct shm_view *view);
 /* Writer: release. Called by lease.c only. */
 void shm_lease_store(struct shm_view *view, uint64_t deadline_ns);
@@ -47,8 +47,8 @@ void shm_clock_store(struct shm_view *view, uint32_t clock, uint64_t value);
 
 /* ---- Entries ---- */
 
-/* What a slot says, copied into the reader's memory. Everything behind the header fields is valid
- * only where shm_find returned SHM_FOUND. */
+/* A slot's entry, copied into the reader's memory. Members after the header fields are valid only
+ * if shm_find() returned SHM_FOUND. */
 struct shm_entry {
     uint64_t slot;
     struct hash128 fingerprint;
@@ -59,7 +59,7 @@ struct shm_entry {
     uint32_t fieldset, overflow;
     uint16_t etag_len;
     bool last_modified_is_strong;
-    /* in clocks, CLOCK_FLOOR of unused inline places included */
+    /* number of clocks, with a CLOCK_FLOOR for each unused inline place */
     uint16_t clock_count;
     uint32_t clocks[CLOCKS_PER_ENTRY_MAX + SLOT_CLOCKS];
     /* points into detail_words or overflow_words */
@@ -84,7 +84,7 @@ static inline bool shm_entry_has_clock(const struct shm_entry *entry, uint32_t c
 enum shm_find {
     SHM_FOUND = 0,
     SHM_MISSING = 1,
-    /* a slot stayed odd or kept changing over READ_RETRIES_MAX tries */
+    /* the slot was being written, or changed, in each of READ_RETRIES_MAX tries */
     SHM_TORN = 2,
 };
 
@@ -94,45 +94,45 @@ enum shm_find {
 MUST_USE enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
                                 struct shm_entry *out);
 
-/* The entry will be looked for, or written, soon: its memory may come nearer. Changes nothing. */
+/* Prefetches the memory of an entry that will soon be searched or written. Changes nothing. */
 void shm_expect(const struct shm_view *view, struct hash128 fingerprint);
 
-/* The entry's clock that is above its fill LSN (so the entry is stale, or in flux if CLOCK_IN_FLUX
- * is set), and its value; false if none is. Ends with an acquire fence: the time read after it is
- * later than the clocks. */
+/* Finds a clock of the entry that is above its fill LSN (so the entry is stale, or in flux if
+ * CLOCK_IN_FLUX is set), and its value; returns false if there is none. Ends with an acquire fence,
+ * so that a time read after it is later than the clocks. */
 MUST_USE bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry,
                               uint32_t *clock, uint64_t *value);
 
 /* ---- Writer only ---- */
 
-/* What shm_write puts into a slot. */
+/* What shm_write() writes into a slot. */
 struct shm_record {
     struct hash128 fingerprint;
     uint64_t fill_lsn;
     uint64_t expires_ns;
     int64_t last_modified;
     bool last_modified_is_strong;
-    /* at most DETAIL_ETAG_BYTES are stored inline; longer ones are only measured here */
+    /* stored inline up to DETAIL_ETAG_BYTES; of a longer one only the length is used here */
     etag_str etag;
     /* pool units, already written */
     uint32_t fieldset;
     uint32_t overflow;
-    /* the first SLOT_CLOCKS go inline; the rest stand in the overflow record */
+    /* the first SLOT_CLOCKS are stored inline; the rest are in the overflow record */
     const uint32_t *clocks;
     size_t clock_count;
 };
 
-/* Slot 'slot' becomes the record: sequence odd, words, sequence even. */
+/* Writes the record into the slot: sequence odd, words, sequence even. */
 void shm_write(struct shm_view *view, uint64_t slot, const struct shm_record *record);
 
-/* Slot 'slot' becomes empty: a reader that copied it before gets another sequence. */
+/* Empties the slot. A reader that is copying it sees that the sequence has changed. */
 void shm_erase(struct shm_view *view, uint64_t slot);
 
-/* Copies slot and detail 'from' over 'to' (which is empty) under to's sequence; from stays as it
- * is. */
+/* Copies slot and detail 'from' to the empty slot 'to', under to's sequence. 'from' stays
+ * unchanged. */
 void shm_copy(struct shm_view *view, uint64_t from, uint64_t to);
 
-/* The daemon's own cheap reads of its slots (it is the only writer: no sequence needed). */
+/* The daemon's own cheap reads of its slots. As the only writer it needs no sequence. */
 struct hash128 shm_fingerprint_at(const struct shm_view *view, uint64_t slot);
 uint64_t shm_fill_lsn_at(const struct shm_view *view, uint64_t slot);
 uint64_t shm_expires_at(const struct shm_view *view, uint64_t slot);
@@ -140,19 +140,20 @@ void shm_refs_at(const struct shm_view *view, uint64_t slot, uint32_t *fieldset,
                  uint32_t *overflow);
 uint32_t shm_hop_load(const struct shm_view *view, uint64_t home);
 void shm_hop_store(struct shm_view *view, uint64_t home, uint32_t hop);
-/* Everything of one slot, as shm_find would copy it. */
+/* Copies everything of one slot, as shm_find() does. */
 void shm_read_at(const struct shm_view *view, uint64_t slot, struct shm_entry *out);
-/* Only what shm_newer_clock wants, and the expiry: eviction looks at a whole window. */
+/* Copies only what shm_newer_clock() needs, and the expiry, because eviction reads a whole
+ * window. */
 void shm_clocks_at(const struct shm_view *view, uint64_t slot, struct shm_entry *out);
-/* The length of the overflow record that stands at a unit. */
+/* Returns the length of the overflow record at a unit. */
 size_t shm_overflow_bytes_at(const struct shm_view *view, uint32_t unit);
 
-/* Writes the bytes of a pool record that no slot refers to. unit: its first; bytes <=
+/* Writes the bytes of a pool record to which no slot refers. unit: its first; bytes <=
  * POOL_RECORD_BYTES_MAX. */
 void shm_pool_write(struct shm_view *view, uint32_t unit, const void *bytes, size_t len);
 
-/* The overflow record of an entry: what does not fit into slot and detail. Layout: u16 etag bytes
- * (0 if inline), u16 Content-Location bytes, u16 clocks, u16 length of the whole record; then
+/* Packs the overflow record of an entry: what does not fit into slot and detail. Layout: u16 etag
+ * bytes (0 if inline), u16 Content-Location bytes, u16 clocks, u16 length of the whole record; then
  * clocks (u32), etag, Content-Location. Returns its length, 0 if the entry needs none. out:
  * POOL_RECORD_BYTES_MAX bytes. */
 size_t shm_overflow_pack(uint8_t *out, const struct shm_record *record, etag_str content_location);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A buffer doubles its capacity when it is full, so that many small appends copy few bytes. */
 #include "frame.h"
 
 #define BUFFER_BYTES_MIN 256

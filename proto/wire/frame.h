@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frames: the 4-byte length before each message, and the buffer that they are appended to. Nothing
- * here knows what is in a message.
+ * Frames: the 4-byte length before each message, and the buffer to which frames are appended. This
+ * module does not know the content of messages.
  */
 #ifndef ETAG_PROTO_FRAME_H
 #define ETAG_PROTO_FRAME_H
@@ -25,17 +25,18 @@ static inline void buffer_deinit(struct buffer *buffer)
     *buffer = (struct buffer){0};
 }
 
-/* Of buffer_reserve(), where there is no room. */
+/* For buffer_reserve() only: grows the buffer. Returns 0 or -ENOMEM. */
 MUST_USE int buffer_grow(struct buffer *buffer, size_t more);
 
-/* Makes room for so many bytes behind len; then there are bytes, whatever len. 0 or -ENOMEM. */
+/* Makes room for this many bytes after len. After success 'bytes' is not NULL, also if nothing was
+ * asked for. Returns 0 or -ENOMEM. */
 MUST_USE static inline int buffer_reserve(struct buffer *buffer, size_t more)
 {
     return buffer->bytes && more <= buffer->capacity - buffer->len ? 0 : buffer_grow(buffer, more);
 }
 
-/* Looks for a whole frame at the start of bytes: 1 and its payload, 0 if more bytes are needed,
- * -EPROTO if the length is 0 or over FRAME_BYTES_MAX (framing is lost). */
+/* Finds a whole frame at the start of bytes. Returns 1 and its payload; 0 if more bytes are needed;
+ * -EPROTO if the length is 0 or over FRAME_BYTES_MAX, so that the next frame can't be found. */
 MUST_USE static inline int frame_next(etag_str bytes, etag_str *payload)
 {
     if (bytes.len < FRAME_HEADER_BYTES)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The messages: the only file that knows the generated protobuf types. Each message is described
- * once, by a table of its members; packing, checking and unpacking go by the table (wire.c), so
- * that the two ends can't drift apart. What a table can't say (a value that stands for "absent", a
- * size to set) is a pair of small functions beside it.
+ * The messages: the only file that knows the generated protobuf types. One table describes the
+ * members of each message; packing, checking and unpacking use the table (wire.c), so that the two
+ * ends can't drift apart. A pair of small functions beside it does what a table can't express (a
+ * value that means "absent", a size to set).
  */
 #include "message.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages: one decoded struct a request, one a reply. The generated protobuf types stop in
- * message.c. What is decoded borrows from its arena; what is encoded is appended to a buffer as a
- * whole frame.
+ * Messages: one struct for all decoded requests, one for all replies. Only message.c uses the
+ * generated protobuf types. A decoded message borrows from its arena; an encoded one is appended to
+ * a buffer as a whole frame.
  */
 #ifndef ETAG_PROTO_MESSAGE_H
 #define ETAG_PROTO_MESSAGE_H
@@ -46,7 +46,7 @@ enum wire_error {
 #undef WIRE_ERROR_ENUM
 };
 
-/* An unknown code of a newer daemon is ETAG_FAILED. */
+/* Returns the status of a code; ETAG_FAILED for an unknown code of a newer daemon. */
 etag_status wire_error_status(uint32_t code);
 const char *wire_error_word(uint32_t code);
 
@@ -75,7 +75,7 @@ enum request_kind {
     REQUEST_RELAY_DONE,
 };
 
-/* Made up by the writer: 128 random bits. {0, 0}: none. */
+/* Chosen by the writer: 128 random bits. {0, 0}: none. */
 struct guard_id {
     uint64_t high, low;
 };
@@ -85,7 +85,7 @@ static inline bool guard_id_equal(struct guard_id a, struct guard_id b)
     return a.high == b.high && a.low == b.low;
 }
 
-/* What happened: name, number on the wire and in the store, word. A hold is a mutation with
+/* Kinds of events: X(name, number on the wire and in the store, word). A hold is a mutation with
  * hold_ms. */
 #define EVENT_KINDS(X)                                                                             \
     X(MUTATION, 0, "mutation")                                                                     \
@@ -103,8 +103,8 @@ enum event_kind {
 bool event_kind_known(uint32_t kind);
 const char *event_kind_word(uint32_t kind); /* never NULL */
 
-/* What the daemon makes of the relay (docs/operations.md): name, number on the wire, word of the
- * configuration. */
+/* How the daemon uses the relay (docs/operations.md): X(name, number on the wire, word of the
+ * configuration). */
 #define RELAY_MODES(X)                                                                             \
     X(OFF, 0, "off")                                                                               \
     X(OPTIONAL, 1, "optional")                                                                     \
@@ -118,24 +118,24 @@ enum relay_mode {
 
 const char *relay_mode_word(uint32_t mode); /* never NULL */
 
-/* What became of an event that the relay was given. */
+/* The outcome of an event that the daemon gave to the relay. */
 enum relay_outcome {
-    /* not on the wire: nothing was said */
+    /* no outcome yet; not on the wire */
     RELAY_UNSAID = 0,
     /* it is in the log, durably */
     RELAY_LOGGED = 1,
     /* ... and each member has acknowledged it */
     RELAY_ACKNOWLEDGED = 2,
-    /* ... or so much time has passed that no lease from before it runs */
+    /* ... or so much time has passed that no lease from before the event is left */
     RELAY_BY_TIME = 3,
-    /* the log takes no such event, or knows no such position */
+    /* the log refuses the event, or does not know the position */
     RELAY_REFUSED = 4,
 };
 
 /* One poll of the relay's log, or a part of it: see RelayBatch in etagd.proto. */
 struct relay_batch {
     uint64_t t0_ns;
-    /* of one event each */
+    /* the targets of one event each */
     etag_targets *targets;
     size_t targets_count;
     bool everything;
@@ -145,13 +145,13 @@ struct relay_batch {
     etag_str reason;
 };
 
-/* NULL, or what is wrong with a batch: bounds, malformed targets, a last part without cursor,
- * log_id or l_net_ms (static text). The names of all targets together are one event's at most
- * (TARGETS_PER_EVENT_MAX): what is more comes in parts. Holds become one, as long as the longest: a
- * relay puts events with a hold into a part of their own. */
+/* Checks a batch: bounds, targets, and that a last part has cursor, log_id and l_net_ms. Returns
+ * NULL, or what is wrong (static text). All targets together may have as many names as one event
+ * (TARGETS_PER_EVENT_MAX); a relay splits a larger batch into parts. The longest hold of a part
+ * applies to all of it, so a relay puts events with a hold into a part of their own. */
 MUST_USE const char *relay_batch_check(const struct relay_batch *batch);
 
-/* NULL, or what is wrong with an L_net. */
+/* Checks an L_net. Returns NULL, or what is wrong. */
 MUST_USE const char *relay_l_net_check(uint32_t l_net_ms);
 
 struct request {
@@ -166,8 +166,8 @@ struct request {
             etag_token token;
             struct entry entry;
             bool want_verdict;
-            /* A tombstone: the key's entry is to go. It has no entity tag, so that a daemon which
-             * does not know the mark refuses it instead of storing something. */
+            /* A tombstone: remove the key's entry. It has no entity tag, so that a daemon that does
+             * not know this flag refuses it instead of storing something. */
             bool gone;
         } fill;
         /* INVALIDATE */
@@ -263,7 +263,8 @@ struct stat_view {
     etag_str text;
 };
 
-/* Durations, shortest first; a bucket counts what is not in the one before it. */
+/* Durations, shortest first. A bucket counts those that are longer than the bound of the one before
+ * it. */
 struct bucket_view {
     uint64_t upto_ns, count;
 };
@@ -283,7 +284,7 @@ struct client_view {
     uint64_t age_ms, idle_ms, pending;
     bool watching;
     bool counts_itself;
-    /* those that are not 0 */
+    /* the counters that are not 0 */
     struct stat_view *counts;
     size_t count_count;
 };
@@ -310,7 +311,7 @@ struct reply {
             /* proved */
             etag_reach reach;
             etag_proof proof;
-            /* another one follows, and says more */
+            /* another receipt follows, with a further reach */
             bool more;
         } receipt;
         struct {
@@ -368,21 +369,21 @@ struct reply {
     };
 };
 
-/* Appends a whole frame. 0, -ENOMEM, or -EMSGSIZE where it would be over FRAME_BYTES_MAX (nothing
- * is appended). */
+/* Appends a whole frame. Returns 0, -ENOMEM, or -EMSGSIZE if it would be over FRAME_BYTES_MAX; on
+ * an error nothing is appended. */
 MUST_USE int request_encode(struct buffer *out, const struct request *request);
 MUST_USE int reply_encode(struct buffer *out, const struct reply *reply);
 
-/* Decodes one frame's payload. NULL, or what is wrong (static text). Counts of repeated fields and
- * the depth are checked on the bytes before anything is unpacked. out borrows from arena and bytes.
- * *id is set as soon as it is known, so that the error can name the request. An unknown body
- * decodes as kind NONE. Text that the peer left out is empty, never absent; only a vary field's
- * value can be absent. */
+/* Decodes one frame's payload. Returns NULL, or what is wrong (static text). Checks the depth and
+ * the counts of repeated fields on the bytes before it unpacks anything. out borrows from arena and
+ * bytes. out->id is set as soon as it is known, so that the error can name the request. An unknown
+ * body decodes as kind NONE. Text that the peer left out is empty, never absent; only a vary
+ * field's value can be absent. */
 MUST_USE const char *request_decode(struct request *out, struct arena *arena, etag_str bytes);
 MUST_USE const char *reply_decode(struct reply *out, struct arena *arena, etag_str bytes);
 
-/* Which request a frame's payload most likely is, at the cost of a look: to decide when it is
- * decoded, nothing else. */
+/* Guesses the kind of the request in a frame's payload without decoding it. Use it only to decide
+ * when the frame is decoded. */
 enum request_kind request_peek(etag_str payload);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names are compared by making them again, so that "e01" or "e0FF" are nobody's. The mark is text
- * for people who look, with its number of lines in the last one: a mark that was cut off is none.
+ * A name is parsed by formatting its number again and comparing, so that "e01" or "e0FF" are no
+ * events. The mark is text, so that people can read it. Its last line has the number of lines, so
+ * that a mark that was cut off is not taken for a whole one.
  */
 #include "spool_format.h"
 

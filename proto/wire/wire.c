@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The engine behind the messages: everything goes by the descriptions (wire.h) and by protobuf-c's
- * own of the same messages, which say where a field lies in the generated struct.
+ * Packs, checks and unpacks messages by their descriptions (wire.h) and by protobuf-c's descriptors
+ * of the same messages, which say where a field is in the generated struct.
  *
- * What a peer sent is trusted in three steps. A walk over the raw bytes checks lengths, wire types,
- * depth and how often each field stands there; then protobuf-c unpacks into the arena, whose bound
- * holds for whatever the walk let through; then values are checked while they move into our
+ * A peer's bytes are checked in three steps. A walk over the raw bytes checks lengths, wire types,
+ * depth and how often each field occurs. Then protobuf-c unpacks into the arena, which bounds the
+ * memory of whatever the walk let through. Then values are checked while they are copied into our
  * structs. Fields that this version does not know are skipped, so that a newer peer is understood
  * as far as possible.
  */

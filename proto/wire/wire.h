@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Descriptions of messages, and the three things that go by them: packing, checking, unpacking.
- * Private to message.c, which holds the descriptions.
+ * The form of a description of a message, and the three operations that use it: packing, checking,
+ * unpacking. Private to message.c, which has the descriptions.
  */
 #ifndef ETAG_PROTO_WIRE_H
 #define ETAG_PROTO_WIRE_H
@@ -20,13 +20,13 @@ enum wire_member_kind {
     FLAG,
     /* a struct by value */
     ONE,
-    /* a struct by value, there if the bool at 'extent' says so */
+    /* a struct by value, present if the bool at 'extent' is true */
     MAYBE,
     /* pointer to etag_str, their count (size_t) at 'extent' */
     TEXTS,
     /* pointer to structs, their count at 'extent' */
     EACH,
-    /* a struct in the union of bodies, there if the kind at 'extent' is its number less one */
+    /* a struct in the union of bodies, present if the kind at 'extent' is its number minus one */
     BODY,
 };
 
@@ -39,10 +39,10 @@ struct wire_member {
     /* offsets */
     size_t at, extent;
     const struct wire_type *type;
-    /* NUMBER32: which values there are */
+    /* NUMBER32: returns whether the value is known */
     bool (*known)(uint32_t value);
-    /* TEXTS, EACH: how often the field may stand in one message (others: once), and the field whose
-     * count it shares. */
+    /* TEXTS, EACH: how often the field may occur in one message (others: once), and the field whose
+     * count it shares */
     uint32_t max, counted_as;
 };
 
@@ -51,22 +51,23 @@ struct wire_type {
     size_t bytes;
     const struct wire_member *members;
     size_t member_count;
-    /* What the table can't say; may be NULL. */
+    /* Do what the table can't express; may be NULL. */
     void (*packed)(const void *ours, void *wire);
     const char *(*unpacked)(const void *wire, void *ours);
 };
 
-/* Appends one frame. Errors as request_encode(). */
+/* Packs a message and appends it as one frame. Errors as request_encode(). */
 MUST_USE int wire_encode(struct buffer *out, const struct wire_type *type, const void *ours);
 
-/* Checks, unpacks into the arena, fills *ours (zeroed by the caller). NULL, or what is wrong. */
+/* Checks the bytes, unpacks them into the arena, fills *ours (zeroed by the caller). Returns NULL,
+ * or what is wrong. */
 MUST_USE const char *wire_decode(struct arena *arena, const struct wire_type *type, etag_str bytes,
                                  void *ours);
 
-/* The number in field 1, found even where the rest is broken; 0: none. */
+/* Returns the number in field 1, also if the rest is malformed; 0: none. */
 uint64_t wire_id(etag_str bytes);
 
-/* The number of the first field behind field 1; 0: none among the first two. */
+/* Returns the number of the first field other than field 1; 0: none among the first two. */
 uint32_t wire_body(etag_str bytes);
 
 #endif

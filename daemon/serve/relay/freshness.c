@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A writer elsewhere that was told nothing by this host counts on its lease being over L_net after
- * its COMMIT. It is, because a poll that did not see the COMMIT was sent before it, so its t0 is
- * earlier, and the lease ends at t0 + L_net at the latest. Hence t0 is the clock *before* the poll
- * was sent, and counts only when what the poll brought is in the clocks and recorded.
+ * A writer on another host that hears nothing from this one relies on this host's lease being over
+ * L_net after its COMMIT. It is: a poll that did not see the COMMIT was sent before it, so its t0
+ * is earlier, and the lease ends at t0 + L_net at the latest. Therefore t0 is the clock *before*
+ * the poll was sent, and it counts only when the poll's events are in the clocks and recorded.
  */
 #include "freshness.h"
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Freshness: until when this host may believe that it knows what other hosts changed. A poll of the
- * relay's log that came back proves "everything committed before t0", and others wait L_net before
- * they count on it. Times are CLOCK_MONOTONIC_COARSE.
+ * Freshness: until when this host may assume that it knows the changes of other hosts. A poll of
+ * the relay's log, sent at t0, proves that this host has everything committed before t0. A writer
+ * on another host waits L_net before it relies on this host having its change or no lease, so the
+ * proof holds until t0 + L_net. Times are CLOCK_MONOTONIC_COARSE, in ns.
  */
 #ifndef ETAGD_FRESHNESS_H
 #define ETAGD_FRESHNESS_H
@@ -14,32 +15,35 @@ struct freshness {
     enum relay_mode mode;
     /* t0 of the newest poll that counts; 0: none in this run */
     uint64_t fresh_ns;
-    /* and until when it does: t0 + L_net, as that poll said it */
+    /* until when it counts: t0 + L_net, with the L_net of that poll */
     uint64_t until_ns;
 };
 
-/* Rule FRESH_RESET: whatever a former run knew, this one knows nothing before it has polled. */
+/* Rule FRESH_RESET: a run has no proof before its own first poll, whatever a former run knew. */
 void freshness_init(struct freshness *freshness, enum relay_mode mode);
 
 /* What one poll proves. */
 struct freshness_proof {
     uint64_t t0_ns;
     uint32_t l_net_ms;
-    /* the same snapshot shows this host as a member */
+    /* the snapshot of the poll has this host as a member */
     bool member;
 };
 
-/* Rule NO_FUTURE_T0: a clock that is ahead of ours is another one (a time namespace), or a lie. */
+/* Rule NO_FUTURE_T0: returns whether t0 is not after now. A relay whose clock is ahead of ours runs
+ * in another time namespace, or lies. */
 MUST_USE bool freshness_t0_is_past(uint64_t t0_ns, uint64_t now_ns);
 
-/* Rule MEMBER_COUNTS. t0 is the clock before the poll was sent. Its events and its cursor are
- * recorded. Never goes back: each poll proves what it proves. */
+/* Rule MEMBER_COUNTS: extends freshness by a poll. t0 is the clock before the poll was sent; the
+ * caller has recorded the poll's events and cursor. Freshness never goes back, because an older
+ * poll does not disprove a newer one. */
 void freshness_move(struct freshness *freshness, const struct freshness_proof *proof);
 
-/* Rule FRESH_LEASE: no lease goes on after what was proved. Only relay: required binds it. */
+/* Rule FRESH_LEASE: returns the deadline of the lease, cut to the end of freshness. Only "relay:
+ * required" cuts it. */
 MUST_USE uint64_t freshness_bound(const struct freshness *freshness, uint64_t deadline_ns);
 
-/* What is left; 0: it is over, or there was none. */
+/* Returns how long freshness still lasts; 0: it is over, or there was no poll. */
 MUST_USE uint64_t freshness_left_ns(const struct freshness *freshness, uint64_t now_ns);
 
 #endif

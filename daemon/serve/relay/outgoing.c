@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A list in the order of the tokens. The relay is given what comes first, as many as the window
- * allows, and may answer in any order. An event that its log has, and whose writer waits for more,
- * stays as a poke at the position that the relay told.
+ * A list in the order of the tokens. The daemon sends entries from its front, as many as the window
+ * allows; the relay may answer in any order. An event that is in the log, but whose writer waits
+ * for all hosts, stays as a poke at the position that the relay reported.
  *
- * "Everything" is no entry: it must find room where nothing else does.
+ * "Everything" is not an entry of the list, so it needs no room.
  */
 #include "outgoing.h"
 

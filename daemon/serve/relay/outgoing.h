@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Events of this host on their way into the relay's log, and writers that wait until they are
- * there, or everywhere. The records are durable where events are: the store keeps them until a mark
- * says that the log has them (relay_mark). This is the memory of it.
+ * The queue of this host's events that go into the relay's log, and of the writers that wait until
+ * their event is in the log, or on all hosts. The queue is in memory only; the events are durable
+ * in the store, which keeps them until a mark says that the log has them (relay_mark).
  *
- * Bounded: what finds no room becomes one "everything", which reaches whatever those events named.
- * A writer's wait is worth less than a place: writers give up without a word, and while no relay is
- * there theirs would be all places. Where one is wanted the oldest wait ends.
+ * The queue is bounded. Events that find no room become one "everything", which covers all that
+ * they named. A waiting writer gives way to an event: writers may give up without telling the
+ * daemon, and without a relay their waits would fill the queue. So when a place is needed, the
+ * oldest wait ends. Loop thread only.
  */
 #ifndef ETAGD_OUTGOING_H
 #define ETAGD_OUTGOING_H
@@ -14,11 +15,11 @@
 #include "message.h"
 
 enum outgoing_kind {
-    /* the log has to have it */
+    /* has to be put into the log */
     OUTGOING_EVENT,
-    /* the log has it, at a position: the relay is to look now, or somebody waits */
+    /* is in the log at a known position: the relay has to poll now, or a writer waits */
     OUTGOING_POKE,
-    /* its writer waits for "everything" */
+    /* its event was dropped; its writer waits for "everything" */
     OUTGOING_COVERED,
 };
 
@@ -27,16 +28,16 @@ struct outgoing_entry {
     enum outgoing_kind kind;
     /* the event's LSN */
     uint64_t token;
-    /* in the relay's log; 0: not known */
+    /* the event's position in the relay's log; 0: not known */
     uint64_t position;
-    /* LOG or EVERYWHERE; HOST: a poke for which nobody waits */
+    /* what its writer waits for: LOG or EVERYWHERE; HOST: a poke for which no writer waits */
     etag_reach reach;
-    /* of the writer that waits; 0: nobody does */
+    /* the writer that waits; 0: none */
     uint64_t peer_id;
     uint64_t request_id;
-    /* to the relay that is there */
+    /* sent to the present relay */
     bool sent;
-    /* EVENT: it is in the log; its writer waits for more */
+    /* EVENT: is in the log; its writer waits for all hosts */
     bool logged;
     uint8_t *record;
     size_t len;
@@ -44,17 +45,17 @@ struct outgoing_entry {
 
 struct outgoing {
     struct outgoing_entry *first, *last;
-    /* the first that was not sent; NULL: none */
+    /* the first entry that was not sent; NULL: none */
     struct outgoing_entry *unsent;
     size_t count, bytes;
     /* sent, and not in the log yet */
     size_t in_flight, in_flight_bytes;
-    /* in place of events that were dropped */
+    /* "everything" has to go into the log in place of dropped events */
     bool everything_due;
     bool everything_sent, everything_logged, everything_refused;
-    /* it covers events up to this LSN */
+    /* "everything" covers the events up to this LSN */
     uint64_t everything_token;
-    /* how often there was no room */
+    /* how often events became "everything" */
     uint64_t collapsed;
 };
 
@@ -62,37 +63,39 @@ void outgoing_deinit(struct outgoing *outgoing);
 
 struct outgoing_new {
     uint64_t token;
-    /* 0: the event has to be put there */
+    /* 0: the event has to be put into the log */
     uint64_t position;
     etag_reach reach;
-    /* 0: nobody waits */
+    /* 0: no writer waits */
     uint64_t peer_id, request_id;
-    /* of the event, copied; only without a position */
+    /* the event's record, copied; used only without a position */
     etag_str record;
 };
 
-/* Called for each writer whose waiting ends, while its entry is there. RELAY_UNSAID: its place was
- * wanted. */
+/* Called for each writer whose wait ends, while its entry still exists. RELAY_UNSAID: the wait
+ * ended because its place was needed. */
 typedef void outgoing_answer(void *ctx, const struct outgoing_entry *entry,
                              enum relay_outcome outcome);
 
-/* Tokens grow. Never fails: an event without room makes "everything" due, a poke without room is
- * left out (the relay polls anyway). True: "everything" is due anew, and a mark has to say so. */
+/* Adds an event or a poke; tokens have to ascend. Never fails: an event without room makes
+ * "everything" due, a poke without room is left out (the relay polls anyway). Returns true if
+ * "everything" became due, which a mark has to record. */
 bool outgoing_add(struct outgoing *outgoing, const struct outgoing_new *added,
                   outgoing_answer *answer, void *ctx);
 
-/* Rule QUEUE_FULL_IS_EVERYTHING: drops the events that the log does not have, for one "everything"
- * of all up to this LSN. */
+/* Rule QUEUE_FULL_IS_EVERYTHING: drops the events that the log does not have, and makes one
+ * "everything" due that covers all up to this LSN. */
 void outgoing_collapse(struct outgoing *outgoing, uint64_t lsn);
 
-/* The relay is another one: everything that it has to see through is sent again. */
+/* A new relay has connected: makes all entries unsent, so that they are sent to it. */
 void outgoing_unsend(struct outgoing *outgoing);
 
-/* The next to send, in order; NULL: none, or so many are under way already. */
+/* Returns the next entry to send, in order; NULL: none, or it is an event and the window is
+ * full. */
 MUST_USE struct outgoing_entry *outgoing_next(const struct outgoing *outgoing);
-/* The entry may be gone after it. */
+/* Marks the entry as sent. May free it. */
 void outgoing_sent(struct outgoing *outgoing, struct outgoing_entry *entry);
-/* Whether "everything" is to be sent now, and how far it has to reach. */
+/* Whether "everything" has to be sent now, and the reach that its writers asked for. */
 MUST_USE bool outgoing_everything_next(const struct outgoing *outgoing);
 MUST_USE etag_reach outgoing_everything_reach(const struct outgoing *outgoing);
 void outgoing_everything_sent(struct outgoing *outgoing);
@@ -101,17 +104,17 @@ struct outgoing_done {
     uint64_t token;
     enum relay_outcome outcome;
     uint64_t position;
-    /* the last one given out */
+    /* the last LSN given out */
     uint64_t lsn;
 };
 
-/* What the relay says of a token. One that is not known is passed over: it was dropped. True:
- * "everything" is due anew, and a mark has to say so. */
+/* Handles the relay's report about a token. Ignores an unknown token: its event was dropped.
+ * Returns true if "everything" became due, which a mark has to record. */
 bool outgoing_done(struct outgoing *outgoing, const struct outgoing_done *done,
                    outgoing_answer *answer, void *ctx);
 
-/* Every event up to this LSN is in the log, or "everything" is due for it. lsn: the last one given
- * out. */
+/* Returns the LSN up to which every event is in the log, or covered by a due "everything". lsn: the
+ * last one given out. */
 MUST_USE uint64_t outgoing_published(const struct outgoing *outgoing, uint64_t lsn);
 
 #endif

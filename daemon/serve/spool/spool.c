@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A scan lists the directory and then opens only names that can be events, of which there are
- * SPOOL_FILES. Where a local user has made so many names that listing has no bound, it asks for
- * each of those names instead, which has one.
+ * A scan lists the directory and opens only names that can be events, of which there are
+ * SPOOL_FILES. If a local user has made so many other names that listing would exceed its bound,
+ * the scan asks for each possible event name instead.
  *
- * What becomes of a file then: spool_slot.c.
+ * spool_slot.c has the life of a file after that.
  *
- * No name is ever replaced by a writer but all-NN, by its own owner. So all-NN is renamed to
- * taken-NN, where nobody else renames to, before it is applied. While an older one waits there,
- * all-NN is applied where it is, and taken to be removed only.
+ * A writer replaces no name but an all-NN of its own. So the daemon renames all-NN to taken-NN, to
+ * which no writer renames, before it applies the file. While an older file waits under taken-NN, it
+ * applies all-NN where it is, and renames it later, to remove it.
  */
 #include "spool_slot.h"
 

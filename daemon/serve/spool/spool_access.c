@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What counts is the socket that stands there, which a service manager may have made with a group
- * and mode of its own. Files get the directory's group by its set-group-ID bit and are 0640, so the
- * daemon reads them as a member of that group, and only a member may give a directory to it.
+ * Group and mode are taken from the socket itself, because a service manager may have made it with
+ * others than the configuration's. Files get the directory's group by its set-group-ID bit and have
+ * mode 0640, so the daemon reads them as a member of that group; only a member may give a directory
+ * to it.
  */
 #include "spool_access.h"
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a writer has to know without a daemon stands in the mark, and the order in which the mark
- * changes keeps it true: it never says less than a lease that still runs (a writer reads it after
- * its rename and waits so long), and a uid that it once named counts until a scan has begun after
- * the mark stopped naming it, and what that scan applied is safe: in this run, or, by the file
- * "former", which is written before such a mark, in the next. The mark counts such changes, so that
- * a writer who reads it before and after its rename sees one that was taken back in between.
+ * The mark has what a writer must know when it reaches no daemon. Two rules keep it true. It never
+ * has a shorter lease than one that still runs, because a writer reads it after its rename and
+ * waits that long. And a uid that it once named counts until a scan has begun after the mark
+ * stopped naming it, and what that scan applied is safe: in this run, or in the next one by the
+ * file "former", which is written before such a mark. The mark also has the number of such changes,
+ * so that a writer that reads it before and after its rename notices a change that was undone in
+ * between.
  *
- * Roles by group can't be judged from a file, which has an owner and no list of groups. So a uid
- * that was seen with the role is remembered in the mark, for as long as the rules stay the same.
+ * A file has an owner and no list of groups, so it does not show who has a role by group. Therefore
+ * the mark remembers each uid that connected with the role, for as long as the rules stay the same.
  */
 #include "spool_dir.h"
 

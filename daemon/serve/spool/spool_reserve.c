@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reserve's file and the former mark change places, so that what held the former mark is the
- * next reserve: giving it back and making another would leave a moment in which a local user takes
- * the inode. It is written in place then, which must not happen under the eyes of a writer that
- * opened it when it still was the mark. A file lease tells: the kernel grants one only where nobody
- * else has the file open. The name is for the daemon alone (0600), so nobody opens it afterwards.
+ * The reserve file and the former mark exchange their names, so the former mark's file is the next
+ * reserve: to remove it and make another would leave a moment in which a local user could take the
+ * inode. A reserve is later written in place, which must not happen while a writer still reads it
+ * as the mark that it was. A file lease shows that: the kernel grants one only if no other process
+ * has the file open. The reserve has mode 0600, so no other user can open it afterwards.
  */
 #include "spool_reserve.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Nothing is removed by its name alone: between a look and the removal the name may become another
- * file's. What was judged is moved to where no writer moves anything (taken-NN), looked at once
- * more, and then removed, or given its name back.
+ * No file is removed by its name alone, because the name may become another file's between the
+ * check and the removal. The daemon moves the file to a name to which no writer moves anything
+ * (taken-NN), checks it once more, and then removes it, or moves it back.
  */
 #include "spool_slot.h"
 

@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The life of a file in the spool: found, applied (from then on it is known, under a generation of
- * its own), safe, removed, forgotten. What says "safe" comes much later, and the name may be
- * another file's by then, so it carries the generation, and what is removed is looked at again: the
- * file that is known, by inode and birth. For spool.c; what others ask stands in spool.h.
+ * its own), safe, removed, forgotten. The news that its event is safe comes much later, when the
+ * name may be another file's, so it carries the generation; and before the removal inode and birth
+ * time are compared with those of the known file. Private to spool*.c; spool.h has the interface
+ * for others.
  */
 #ifndef ETAGD_SPOOL_SLOT_H
 #define ETAGD_SPOOL_SLOT_H
 
 #include "spool.h"
 
-/* A file as it was when it was looked at. */
+/* A file as slot_see() found it. */
 struct spool_seen {
     struct spool_identity identity;
     uint64_t bytes;
     uint32_t uid, mode, links;
 };
 
-/* name "": of the descriptor itself. 0 or negative errno. */
+/* Reads the file's identity, size, owner and mode. name "": the file that fd is open on. Returns 0
+ * or a negative errno. */
 MUST_USE int slot_see(int fd, const char *name, struct spool_seen *out);
-/* May it be an event, by its owner, kind and size? */
+/* Returns whether the file may be an event, by its owner, type and size. */
 MUST_USE bool slot_counts(const struct spool *spool, const struct spool_seen *seen);
 
-/* The numbers of names, below SPOOL_FILES: the events', then these. */
+/* Numbers of names, below SPOOL_FILES: first the e-names, then taken-NN, then all-NN. */
 static inline uint32_t slot_of_taken(uint32_t n)
 {
     return SPOOL_SLOTS + n;
@@ -35,26 +37,27 @@ static inline uint32_t slot_of_all(uint32_t n)
 
 void slot_name(uint32_t file, char out[SPOOL_NAME_BYTES]);
 
-/* What is to be done about a name: SLOT_IS_NEW, or nothing: 0, or a negative errno. */
+/* Inspects a name. Returns SLOT_IS_NEW: its file has to be applied; 0: nothing to do; or a negative
+ * errno. */
 #define SLOT_IS_NEW 1
 MUST_USE int slot_look(struct spool *spool, uint32_t file, struct spool_seen *seen);
 
-/* all-NN becomes taken-NN, which no writer replaces. 0; -EEXIST: one that was taken before still
- * waits; negative errno. */
+/* Renames all-NN to taken-NN, which no writer replaces. Returns 0; -EEXIST: an older taken-NN still
+ * waits; or another negative errno. */
 MUST_USE int slot_take(struct spool *spool, uint32_t n);
 
-/* It is known from now on. */
+/* Makes the file known, under a new generation. slot_forget() ends that. */
 struct spool_slot slot_begin(struct spool *spool, uint32_t file, const struct spool_seen *seen);
 void slot_forget(struct spool *spool, uint32_t file);
 
-/* The same for garbage, under the generation of all garbage of this scan. */
+/* The same for garbage, under the generation that all garbage of this scan shares. */
 void slot_begin_garbage(struct spool *spool, uint32_t file, const struct spool_seen *seen,
                         uint64_t generation);
-/* All of that generation. */
+/* Forgets all garbage of that generation. */
 void slot_forget_garbage(struct spool *spool, uint64_t generation);
 
-/* Removes, and complains about, a file that does not count: of somebody without the role, or not a
- * plain file. */
+/* Removes a file that does not count, and logs it: its owner lacks the role, or it is not a regular
+ * file. */
 void slot_ignore(struct spool *spool, const char *name, const struct spool_seen *seen);
 
 #endif

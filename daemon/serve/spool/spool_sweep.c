@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * It lists names once more as long as that frees any. A tree is removed from its leaves up, at most
- * DEPTH_MAX levels at a time: what lies deeper is moved up into the spool, for the next listing, so
- * that no depth uses up descriptors. Nothing is followed: each directory is opened below one that
- * is open, and never on another file system.
+ * The sweep lists the names again until a listing frees none. It removes a tree from its leaves up,
+ * at most DEPTH_MAX levels at a time, and moves deeper parts up into the spool for the next
+ * listing, so that no depth uses up the descriptors. It follows no link: it opens each directory
+ * below one that is open, and never on another file system.
  *
- * A daemon that is not root cannot look into others' directories nor empty them. It moves them out
- * of the way of events.
+ * A daemon that is not root can neither read nor empty other users' directories. It renames those
+ * that have the name of an event.
  */
 #include "spool_sweep.h"
 

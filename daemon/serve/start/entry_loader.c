@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A step is a reading transaction of its own, from behind the last fingerprint: none stays open
- * between turns, where it would keep LMDB from using freed pages again. Records come in groups, so
- * that the misses of the index, one or two an entry, are waited for together (1.24 M entries: 1.3
- * to 0.9 us each).
+ * Each step is a read transaction of its own that begins after the last fingerprint. None stays
+ * open between turns, because an open one keeps LMDB from reusing freed pages. Records are loaded
+ * in groups, so that the cache misses in the index, one or two for each entry, overlap (1.24 M
+ * entries: from 1.3 to 0.9 us each).
  *
- * What is not used is removed from the store, or nothing would ever evict it; unless the index has
- * the key by now, because then the store has, or gets, what this run filled.
+ * The loader removes from the store each record that it does not load, since nothing else would
+ * ever evict it. It leaves the record if the index has the key by now: then the store has, or gets,
+ * what this run filled.
  */
 #include "entry_loader.h"
 

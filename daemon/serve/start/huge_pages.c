@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The thread works through the index in steps of 2 MiB. It skips a step that is busy after TRIES
+ * tries, and ends at any other error, since the following steps would fail too.
+ */
 #include "huge_pages.h"
 
 #include "clocktime.h"

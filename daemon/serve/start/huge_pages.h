@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Huge pages for the index, without any configuration of the machine: a thread asks the kernel to
- * put each 2 MiB of it onto one (MADV_COLLAPSE, Linux 6.1), while the daemon serves. Whoever
- * touches those 2 MiB meanwhile waits for their copy, less than a millisecond; so the thread rests
- * as long after each.
+ * Huge pages for the index, without any configuration of the machine: while the daemon serves, a
+ * thread asks the kernel to put each 2 MiB of the index onto one (MADV_COLLAPSE, Linux 6.1). A
+ * process that touches these 2 MiB during that waits for their copy, less than a millisecond; so
+ * the thread rests for the same time after each.
  */
 #ifndef ETAGD_HUGE_PAGES_H
 #define ETAGD_HUGE_PAGES_H
@@ -14,16 +14,16 @@
 
 struct huge_pages;
 
-/* Starts the thread. base: aligned to LAYOUT_ALIGN, mapped until huge_pages_stop(). What became of
- * it is said in the log once: on level warn where use is HUGE_PAGES_ON and the kernel has none. 0
- * or a negative errno; *out is NULL with HUGE_PAGES_OFF. */
+/* Starts the thread. base: aligned to LAYOUT_ALIGN, mapped until huge_pages_stop(). The result is
+ * logged once, on level warn if use is HUGE_PAGES_ON and the kernel has none. Returns 0 or a
+ * negative errno; *out is NULL with HUGE_PAGES_OFF. */
 MUST_USE int huge_pages_start(struct huge_pages **out, void *base, size_t bytes,
                               enum huge_pages_use use, const struct log *log);
-/* Bytes of the index that were put onto huge pages so far; NULL: 0. Any thread. */
+/* Returns how many bytes of the index are on huge pages so far; NULL: 0. Any thread. */
 uint64_t huge_pages_bytes(const struct huge_pages *huge);
-/* How many there are to be; NULL: 0. */
+/* Returns how many bytes the thread has to put onto huge pages; NULL: 0. */
 uint64_t huge_pages_wanted_bytes(const struct huge_pages *huge);
-/* Ends it, whether it is done or not. Returns NULL; NULL is allowed. */
+/* Ends the thread, whether it is done or not. Returns NULL; NULL is allowed. */
 struct huge_pages *huge_pages_stop(struct huge_pages *huge);
 
 #endif

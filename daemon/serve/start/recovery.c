@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * State that can't be proven complete is not used: a cold start costs renders, a wrong warm start
- * costs the promise. Each warm condition is a function that says what is missing. The new
- * incarnation is durable before its index is published, so that no LSN is ever used twice, whatever
- * was lost.
+ * breaks the promise. Each warm condition is a function (cold_by_*) that says what is missing. The
+ * new incarnation is durable before its index is published, so that no LSN is ever used twice,
+ * whatever was lost.
  */
 #include "recovery.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whose the directory is, its lock (lock_file.h), the warm mark, and what tells its data file from
- * a copy. */
+/* The check of the directory's owner, its lock (lock_file.h), the warm mark, and what distinguishes
+ * its data file from a copy. */
 #include "state_dir.h"
 
 #include "clocktime.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The store's life and its writing. How records stand in LMDB is store_record.c's; reading is
- * store_read.c's.
+ * Opening, closing and writing the store. store_record.c has the layout of records in LMDB,
+ * store_read.c the reading.
  *
  * Durability "process" is MDB_NOSYNC: the page cache outlives a killed daemon. No MDB_WRITEMAP: a
  * full disk is then an error of write(2), not a SIGBUS. Readers have slots by transaction, not by

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A child reads first: a database that was truncated kills whoever reads it (SIGBUS), one that was
- * changed may do anything to it. So before the daemon opens it, a child process reads it as a
- * whole; what becomes of the child is the verdict.
+ * A child process reads the whole database before the daemon opens it: reading a truncated database
+ * raises SIGBUS, and reading a changed one may do anything. How the child ends is the verdict.
  *
- * The child has nothing of the daemon but its memory: no descriptor, so that it holds no lock of a
- * daemon that is killed meanwhile, and it dies with it. It has a limit of processor time, not of
- * time: a database that leads its reader in circles is damaged, one on a slow disk is not.
+ * The child inherits no descriptor, so that it holds no lock if the daemon is killed during the
+ * check, and it dies with the daemon. It has a limit of processor time, not of elapsed time: a
+ * database that makes its reader loop is damaged, one on a slow disk is not.
  */
 #include "store_check.h"
 

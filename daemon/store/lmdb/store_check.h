@@ -5,9 +5,9 @@
 
 #include "store.h"
 
-/* store: its state lock is held and its database not open. 0: sound, or there is none, or it is of
- * another version. STORE_E_DAMAGED: *found says how it was found. A negative errno: there could be
- * no child. */
+/* Checks the database of a store whose state lock is held and whose database is not open. Returns
+ * 0: it is sound, missing, or of another version; STORE_E_DAMAGED: found says what is wrong; a
+ * negative errno: no child process could be started. */
 MUST_USE int store_check(const struct store *store, char *found, size_t found_bytes);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * LMDB believes its pages. One whose words about itself are wrong may be read well for a long time,
- * and writes across its end when a record is added. So the check looks at the layout too (LMDB 0.9,
- * 64 bits):
+ * LMDB trusts its pages. A page with a wrong header may be read without an error for a long time,
+ * and then LMDB writes across its end when a record is added. So the check verifies the layout too
+ * (LMDB 0.9, 64 bits):
  *
  *   page    0 u64 its number, 8 u16, 10 u16 flags, 12 u16 lower, 14 u16 upper (a run of overflow
  *           pages: 12 u32 pages), 16 u16 places of nodes, one after another up to lower; the nodes
@@ -13,8 +13,8 @@
  *   table   4 u16 flags, 6 u16 depth, 8 u64 branches, 16 u64 leaves, 24 u64 overflow pages, 32 u64
  *           entries, 40 u64 number of the root page
  *
- * All pages are looked at once, in the order of the file, and then the trees, which have few
- * branches: 0.1 us an entry together. (A walk from record to record takes 0.4.)
+ * The check reads all pages once, in the order of the file, and then the trees, which have few
+ * branches: together 0.1 us for each entry. (A walk from record to record takes 0.4 us.)
  */
 #include "store_pages.h"
 

@@ -14,15 +14,15 @@ struct store_pages {
     /* the file */
     const uint8_t *bytes;
     size_t page_bytes;
-    /* up to LMDB's last one */
+    /* pages up to LMDB's last one */
     size_t page_count;
-    /* a bit a page: the free list has it */
+    /* a bit for each page: the free list has it */
     uint8_t *free_pages;
-    /* a bit a page: a table has it */
+    /* a bit for each page: a table has it */
     uint8_t *seen_pages;
-    /* found by store_pages_verify() */
+    /* counted by store_pages_verify() */
     size_t branches, leaves, overflows;
-    /* records that stand for a table: likewise */
+    /* records that describe a table, counted likewise */
     size_t tables;
 };
 
@@ -38,24 +38,24 @@ struct store_tree {
 #define STORE_TREE_BYTES 48 /* of such a record */
 struct store_tree store_tree_of(const void *record);
 
-/* Room for the bits. 0 or -ENOMEM. */
+/* Allocates the bits. Returns 0 or -ENOMEM. */
 MUST_USE int store_pages_init(struct store_pages *pages);
 void store_pages_deinit(struct store_pages *pages);
 
-/* False: it was free already, or there is no such page. */
+/* Marks a page as free. Returns false if it is marked already, or there is no such page. */
 MUST_USE bool store_pages_free(struct store_pages *pages, size_t page);
-/* Also where there is no such page. */
+/* Returns true also if there is no such page. */
 bool store_pages_is_free(const struct store_pages *pages, size_t page);
 
-/* The database's own number of the page in which a byte of a record stands. */
+/* Returns the number of the page that has this byte of a record. */
 size_t store_pages_of(const struct store_pages *pages, const void *byte);
 
-/* Every page that is not free is well-formed: 0 or STORE_E_DAMAGED. */
+/* Checks that every page that is not free is well-formed. Returns 0 or STORE_E_DAMAGED. */
 MUST_USE int store_pages_verify(struct store_pages *pages);
 
-/* From the root on, the table is a tree of as many levels, pages and entries as its record says,
- * none of which another table has, and its keys ascend: whoever reads or writes it comes to an end,
- * and finds what is there. After store_pages_verify(). 0 or STORE_E_DAMAGED. */
+/* Checks a table from its root on: it is a tree of as many levels, pages and entries as its record
+ * says, it shares no page with another table, and its keys ascend. So every walk of it ends, and
+ * every search finds what it has. After store_pages_verify(). Returns 0 or STORE_E_DAMAGED. */
 MUST_USE int store_pages_tree(struct store_pages *pages, const struct store_tree *tree);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the store's files have in common: LMDB, its tables, and how a record stands in them. Nobody
- * else includes it.
+ * What the store's files have in common: LMDB, its tables, and the layout of records in them. Only
+ * store*.c include it.
  */
 #ifndef ETAGD_STORE_RECORD_H
 #define ETAGD_STORE_RECORD_H
@@ -21,7 +21,7 @@
 #define NAME_TEXT_MAX (KEY_MAX - 1 - FINGERPRINT_BYTES)
 #define DATA_NAME "data.mdb"
 
-/* A record's checksum has its table's number in it. */
+/* The checksum of a record covers the number of its table, so these numbers must not change. */
 enum table {
     TABLE_META,
     TABLE_ENTRIES,
@@ -45,10 +45,10 @@ struct store {
     /* NULL: could not be opened; the store can only be set aside or closed */
     MDB_env *env;
     MDB_dbi tables[TABLE_COUNT];
-    /* else there is no meta record, and nothing else either */
+    /* the hash key is known; if not, there is no meta record and the store is empty */
     bool has_key;
     uint8_t hash_key[SIPHASH_KEY_BYTES];
-    /* touched only by whoever holds LMDB's writer lock */
+    /* used only by the thread that holds LMDB's writer lock */
     struct store_txn writing;
 };
 
@@ -64,7 +64,7 @@ static inline void stored_cursor_cleanup(MDB_cursor **cursor)
         mdb_cursor_close(*cursor);
 }
 
-/* 0, a negative errno or a STORE_E_* of LMDB's code. */
+/* Converts LMDB's code to 0, a negative errno or a STORE_E_*. */
 MUST_USE int stored_error(int code);
 
 static inline MDB_val val_of(const void *bytes, size_t len)
@@ -87,12 +87,12 @@ struct name_key {
     char bytes[KEY_MAX];
 };
 
-/* The part of a resource text that is a name, and the key of it. */
+/* Cuts a resource text to the part that is a name, and makes the key of a name. */
 etag_str stored_name_cut(etag_str resource_text);
 void stored_name_key(struct name_key *out, etag_str cut, struct hash128 fingerprint);
 
 struct guard_key {
-    /* big-endian: holds, whose high half is 0, stand first */
+    /* big-endian, so that holds, whose high half is 0, come first */
     uint64_t high, low;
 };
 
@@ -101,7 +101,7 @@ static inline struct guard_key guard_key_of(struct guard_id id)
     return (struct guard_key){htobe64(id.high), htobe64(id.low)};
 }
 
-/* The bytes behind a value's checksum, if it is right: 0 or STORE_E_DAMAGED. */
+/* Checks a value's checksum and gets the bytes after it. Returns 0 or STORE_E_DAMAGED. */
 MUST_USE int stored_check(const struct store *store, enum table table, MDB_val key, MDB_val value,
                           etag_str *record);
 MUST_USE int stored_get(const struct store *store, MDB_txn *txn, enum table table, MDB_val key,
@@ -114,17 +114,17 @@ MUST_USE int stored_put(struct store_txn *txn, enum table table, MDB_val key, et
 MUST_USE int stored_meta_get(const struct store *store, MDB_txn *txn, struct store_meta *out);
 MUST_USE int stored_meta_put(struct store_txn *txn, const struct store_meta *meta);
 
-/* The two parts of an entry's checked bytes. */
+/* Splits an entry's checked bytes into their two parts. */
 MUST_USE int stored_entry_split(etag_str value, etag_str *name, etag_str *record);
 MUST_USE int stored_entry(const struct store *store, MDB_txn *txn, MDB_val key, etag_str *name,
                           etag_str *record);
 
-/* Pages that LMDB's free list names, marked in 'pages' if it is not NULL. txn: a reading one.
- * STORE_E_DAMAGED: a page that cannot be. */
+/* Counts the pages in LMDB's free list, and marks them in 'pages' if that is not NULL. txn: a read
+ * transaction. Returns STORE_E_DAMAGED if the list has an impossible page. */
 MUST_USE int stored_free_pages(MDB_txn *txn, size_t last_page, struct store_pages *pages,
                                size_t *count);
 
-/* Into store->env, which is the caller's to close on an error too. LMDB's code. */
+/* Opens LMDB into store->env, which the caller closes, on an error too. Returns LMDB's code. */
 MUST_USE int stored_env_open(struct store *store, const char *path, unsigned flags);
 
 #endif
