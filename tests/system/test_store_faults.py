@@ -288,10 +288,13 @@ class HungDisk(FaultCase):
         d = self.faulty(power=True)
         self.started_with_entries(d)
         self.faults(f"{WRITES} hang")
-        began = time.monotonic()
-        done = d.ctl_raw("invalidate", "--surrogate", KEY, timeout_ms=500)
-        took = time.monotonic() - began
-        self.assertEqual((done.returncode, done.stdout), (0, "spooled\n"))
+        while True:
+            began = time.monotonic()
+            done = d.ctl_raw("invalidate", "--surrogate", KEY, timeout_ms=500)
+            took = time.monotonic() - began
+            if "no hello" not in done.stderr:  # on a crowded machine: it was not asked
+                break
+        self.assertEqual((done.returncode, done.stdout), (0, "spooled\n"), done.stderr)
         self.assertLess(took, bound(ANSWER_S))
         print(json.dumps({"power_hung_disk_spooled_ms": round(took * 1000, 1)}))
         self.assertEqual(d.verdict(KEY), "unknown")
