@@ -60,9 +60,9 @@ class Freshness(RelayCase):
     def test_no_lease_before_a_poll_that_counts(self):
         d = self.required()
         self.assertEqual(self.reason(d), "no_lease")
-        self.assertRegex(d.ctl_raw("doctor").stdout, "FAIL +relay +not connected")
+        self.assertRegex(d.ctl_raw("doctor").stdout, r"(?s)FAIL +relay +not connected.*'etag-relay\s+doctor'")
         relay = self.relay(d)
-        self.assertRegex(d.ctl_raw("doctor").stdout, "FAIL +relay +connected, and has proved nothing")
+        self.assertRegex(d.ctl_raw("doctor").stdout, r"(?s)FAIL +relay +connected, and has proved nothing.*'etag-relay\s+doctor'")
         self.assertEqual(self.reason(d), "no_lease")  # a hello proves nothing
         self.assertEqual(relay.mode, 2)
         relay.batch(everything=True, member=False)  # nor does a poll that shows this host as no member

@@ -223,12 +223,13 @@ static void say_relay(struct doctor *doctor)
     (void)doctor_number(doctor, "relay_queue_full", &full);
     if (!connected)
         doctor_say(doctor, required ? FINDING_FAIL : FINDING_WARN, "relay",
-                   "start etag-relay on this host; its log says why it does not stay",
+                   "start etag-relay on this host; its log and 'etag-relay doctor' say why it does "
+                   "not stay",
                    "not connected: %s",
                    required ? "every front end renders" : "events of other hosts do not come");
     else if (margin_ms == 0)
         doctor_say(doctor, required ? FINDING_FAIL : FINDING_WARN, "relay",
-                   "'etag-relay status' and its log say what keeps it from reading",
+                   "'etag-relay doctor' and its log say what keeps it from reading",
                    "connected, and has proved nothing for %" PRIu64 " ms", l_net_ms);
     else
         doctor_say(doctor, FINDING_OK, "relay", NULL,
