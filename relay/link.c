@@ -207,9 +207,10 @@ static struct part part_fill(const struct session_batch *batch, size_t from, eta
         if (!part_takes(&part, targets))
             break;
         out[part.count] = *targets;
-        /* Theirs say what their writers wait for; here it is one event of this host's. */
+        /* Theirs say what their writers wait for; here it is one event of this host's. The position
+         * is for people, who ask where it came from. */
         out[part.count].reach = ETAG_REACH_DEFAULT;
-        out[part.count].position = 0;
+        out[part.count].position = batch->rows[from + part.count].position;
         part.hold_ms = targets->hold_ms;
         part.names += targets_names(targets);
         part.bytes += bytes_of(targets);
@@ -224,7 +225,7 @@ static size_t batch_bytes(const struct session_batch *batch)
 
     for (size_t i = 0; i < batch->row_count; i++) {
         const etag_targets *const targets = &batch->rows[i].targets;
-        bytes += 64 + bytes_of(targets) + 16 * targets_names(targets);
+        bytes += 80 + bytes_of(targets) + 16 * targets_names(targets);
     }
     return bytes;
 }

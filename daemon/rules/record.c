@@ -7,11 +7,12 @@
  *          tag, Content-Location, field set; u16 count and as many parts: surrogate keys
  *   event  u8 version, u64 wall ms, u32 pid, u32 uid, u8 kind, u64 and u64 guard, u32 hold ms, u32
  *          max ms, u8 everything, u16 resources, u16 surrogate keys, u16 prefixes, u16 families, u8
- *          outgoing, u32 its hold ms, u32 length of the mark, the mark, parts: host and target of
- *          each resource, the surrogate keys, host and target of each prefix, the families, the
- *          fingerprints of entries that it takes along, u16 their count (at the end, to be read
- *          from there)
+ *          outgoing, u32 its hold ms, u32 length of the mark, the mark, u8 relayed, the origin if
+ *          that is 1, parts: host and target of each resource, the surrogate keys, host and target
+ *          of each prefix, the families, the fingerprints of entries that it takes along, u16 their
+ *          count (at the end, to be read from there)
  *   mark   u64 published LSN, u8 everything is due, part: log id; the rest: cursor
+ *   origin u64 first position, u64 last position, u32 events, part: engine
  *
  * A record does not distinguish absent from empty parts. Parsing trusts no byte: a disk may have
  * changed it, or another program may have written it.
@@ -26,7 +27,7 @@
 #include <errno.h>
 
 #define ENTRY_VERSION 1
-#define EVENT_VERSION 3
+#define EVENT_VERSION 4
 #define FINGERPRINT_BYTES (2 * sizeof(uint64_t))
 #define PART_BYTES_MAX UINT16_MAX
 
@@ -270,6 +271,8 @@ struct event_view event_view_of(const struct event *event)
         .peer_uid = event->peer_uid,
         .kind = event->kind,
         .guard = event->guard,
+        .relayed = event->relayed,
+        .origin = event->origin,
     };
 }
 
@@ -306,13 +309,31 @@ bool relay_mark_parse(etag_str bytes, struct relay_mark *out)
            out->cursor.len <= RELAY_CURSOR_BYTES_MAX && (out->cursor.len == 0) == (log_id.len == 0);
 }
 
+static size_t origin_bytes(const struct event *event)
+{
+    return 1 + (event->relayed
+                    ? 2 * sizeof(uint64_t) + sizeof(uint32_t) + part_bytes(event->origin.engine)
+                    : 0);
+}
+
+static void put_origin(struct buffer *out, const struct event *event)
+{
+    put_u8(out, event->relayed);
+    if (!event->relayed)
+        return;
+    put_u64(out, event->origin.first_position);
+    put_u64(out, event->origin.last_position);
+    put_u32(out, event->origin.event_count);
+    put_part(out, event->origin.engine);
+}
+
 int event_record_pack(struct buffer *out, const struct event *event)
 {
     const etag_targets *targets = &event->targets;
 
     assert(targets_names(targets) <= TARGETS_PER_EVENT_MAX);
     size_t bytes = 1 + MARK_AT + sizeof(uint32_t) +
-                   (event->has_mark ? mark_bytes(&event->mark) : 0) +
+                   (event->has_mark ? mark_bytes(&event->mark) : 0) + origin_bytes(event) +
                    resources_bytes(targets->resources, targets->resource_count) +
                    names_bytes(targets->surrogates, targets->surrogate_count) +
                    resources_bytes(targets->prefixes, targets->prefix_count) +
@@ -338,6 +359,7 @@ int event_record_pack(struct buffer *out, const struct event *event)
     put_u8(out, event->outgoing);
     put_u32(out, event->outgoing_hold_ms);
     put_mark(out, event);
+    put_origin(out, event);
     put_resources(out, targets->resources, targets->resource_count);
     put_names(out, targets->surrogates, targets->surrogate_count);
     put_resources(out, targets->prefixes, targets->prefix_count);
@@ -443,6 +465,27 @@ static bool get_mark(struct reader *in, struct event *out)
     return !out->has_mark || relay_mark_parse(mark, &out->mark);
 }
 
+/* False: it is there, and none that a relay's batch makes. */
+static bool get_origin(struct reader *in, struct event *out)
+{
+    struct relay_origin *origin = &out->origin;
+    const uint8_t relayed = get_u8(in);
+
+    out->relayed = relayed == 1;
+    if (!out->relayed)
+        return relayed == 0;
+    origin->first_position = get_u64(in);
+    origin->last_position = get_u64(in);
+    origin->event_count = get_u32(in);
+    origin->engine = get_part(in);
+    return (out->kind == EVENT_MUTATION || out->kind == EVENT_GUARD_EXPIRED) &&
+           origin->engine.len <= RELAY_ENGINE_BYTES_MAX &&
+           origin->event_count <= RELAY_BATCH_TARGETS_MAX &&
+           origin->first_position <= origin->last_position &&
+           (origin->first_position == 0) == (origin->last_position == 0) &&
+           (origin->event_count > 0 || origin->last_position == 0);
+}
+
 bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct arena *arena)
 {
     struct reader in = event_reader(bytes);
@@ -468,8 +511,8 @@ bool event_record_parse(etag_str bytes, uint64_t lsn, struct event *out, struct 
     const uint8_t outgoing = get_u8(&in);
     out->outgoing = outgoing == 1;
     out->outgoing_hold_ms = get_u32(&in);
-    if (!get_mark(&in, out) || in.failed || everything > 1 || outgoing > 1 ||
-        !event_kind_known(kind) || targets_names(targets) > TARGETS_PER_EVENT_MAX)
+    if (!get_mark(&in, out) || !get_origin(&in, out) || in.failed || everything > 1 ||
+        outgoing > 1 || !event_kind_known(kind) || targets_names(targets) > TARGETS_PER_EVENT_MAX)
         return false;
     return get_targets(&in, targets, arena) && is_done(&in) &&
            (((event_record_unstored_count(bytes) > 0 || out->has_mark) && event_is_carrier(out)) ||

@@ -72,6 +72,9 @@ struct event {
     uint32_t outgoing_hold_ms;
     bool has_mark;
     struct relay_mark mark;
+    /* the relay brought it: a mutation, or the end of its hold */
+    bool relayed;
+    struct relay_origin origin;
 };
 
 /* Returns whether the event changes no clock: it only carries unstored entries or a mark. */

@@ -115,6 +115,24 @@ static bool targets_merge(const struct relay_batch *batch, struct arena *arena, 
     return true;
 }
 
+/* Rows of one transaction have one position, and rows come in any order. Nothing but people's
+ * questions depends on it, so positions are believed. */
+static struct relay_origin origin_of(const struct relay_link *link, const struct relay_batch *batch)
+{
+    struct relay_origin origin = {.engine = str_of(link->engine),
+                                  .event_count = (uint32_t)batch->targets_count};
+
+    for (size_t i = 0; i < batch->targets_count; i++) {
+        const uint64_t position = batch->targets[i].position;
+        if (position == 0)
+            continue;
+        if (origin.first_position == 0 || position < origin.first_position)
+            origin.first_position = position;
+        origin.last_position = max_of(origin.last_position, position);
+    }
+    return origin;
+}
+
 /* Rule OTHER_LOG_IS_EVERYTHING: a cursor means something in its own log only, so continuity is not
  * proven. No cursor at all is the same. */
 static bool log_is_other(const struct relay_link *link, const struct relay_batch *batch)
@@ -201,7 +219,9 @@ static struct mutation_refusal batch_record(struct server *server, struct peer *
                           .peer_pid = peer->pid,
                           .peer_uid = peer->uid,
                           .targets = *targets,
-                          .has_mark = last};
+                          .has_mark = last,
+                          .relayed = true,
+                          .origin = origin_of(link, &request->relay_batch)};
 
     if (last)
         event.mark = relay_link_mark(server, &link->next);

@@ -404,6 +404,15 @@ static const struct wire_member view_members[] = {
 static const struct wire_type view_type = {TYPE(entry_view, struct entry_view),
                                            MEMBERS(view_members)};
 
+static const struct wire_member relay_origin_members[] = {
+    {1, TEXT, offsetof(struct relay_origin, engine)},
+    {2, NUMBER64, offsetof(struct relay_origin, first_position)},
+    {3, NUMBER64, offsetof(struct relay_origin, last_position)},
+    {4, NUMBER32, offsetof(struct relay_origin, event_count)},
+};
+static const struct wire_type relay_origin_type = {TYPE(relay_origin, struct relay_origin),
+                                                   MEMBERS(relay_origin_members)};
+
 static const struct wire_member event_members[] = {
     {1, NUMBER64, offsetof(struct event_view, lsn)},
     {2, NUMBER64, offsetof(struct event_view, wall_ms)},
@@ -414,6 +423,8 @@ static const struct wire_member event_members[] = {
     {7, NUMBER32, offsetof(struct event_view, kind), .known = event_kind_known},
     {8, NUMBER64, offsetof(struct event_view, guard.high)},
     {9, NUMBER64, offsetof(struct event_view, guard.low)},
+    {10, MAYBE, offsetof(struct event_view, origin), offsetof(struct event_view, relayed),
+     &relay_origin_type},
 };
 static const struct wire_type event_type = {TYPE(event, struct event_view), MEMBERS(event_members)};
 

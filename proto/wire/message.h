@@ -132,10 +132,21 @@ enum relay_outcome {
     RELAY_REFUSED = 4,
 };
 
+/* Where the relay had an event from, for people: which events of its log are one here. */
+struct relay_origin {
+    /* as the relay calls it, at most RELAY_ENGINE_BYTES_MAX */
+    etag_str engine;
+    /* Lowest and highest; 0 and 0: none is known. PostgreSQL: ids of transactions; etcd:
+     * revisions. */
+    uint64_t first_position, last_position;
+    /* 0: the relay itself raised everything */
+    uint32_t event_count;
+};
+
 /* One poll of the relay's log, or a part of it: see RelayBatch in etagd.proto. */
 struct relay_batch {
     uint64_t t0_ns;
-    /* the targets of one event each */
+    /* the targets of one event each; their positions are for people */
     etag_targets *targets;
     size_t targets_count;
     bool everything;
@@ -254,6 +265,9 @@ struct event_view {
     uint64_t dropped;
     enum event_kind kind;
     struct guard_id guard;
+    /* the relay brought it */
+    bool relayed;
+    struct relay_origin origin;
 };
 
 struct stat_view {

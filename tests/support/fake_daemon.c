@@ -138,6 +138,9 @@ static void fake_relay_batch(struct fake_relay *relay, int fd, const struct requ
 
     relay->last_hold_ms = batch->targets_count > 0 ? batch->targets[0].hold_ms : 0;
     relay->part_targets[relay->parts % 16] = batch->targets_count;
+    if (batch->targets_count > 0)
+        relay->part_positions[relay->parts % 16] =
+            batch->targets[batch->targets_count - 1].position;
     if (!batch->more) {
         relay->last_everything = batch->everything;
         relay->last_member = batch->member;

@@ -93,7 +93,8 @@ struct fake_daemon {
         uint8_t last_cursor[64];
         size_t last_cursor_len;
         uint32_t l_net_ms;
-        uint64_t last_hold_ms, part_targets[16];
+        /* of each part: how many events, and the position of the last one */
+        uint64_t last_hold_ms, part_targets[16], part_positions[16];
         bool last_everything, last_member;
         char last_reason[64];
         uint64_t last_done_token;

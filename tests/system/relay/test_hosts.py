@@ -54,6 +54,22 @@ class Hosts(Case):
         for d in self.hosts:
             wait_until(lambda d=d: self.stale(d), 10, "the event")
 
+    def test_explain_and_log_name_the_transaction_of_an_event_from_elsewhere(self):
+        for d in self.hosts:
+            self.fill(d)
+        connection = self.server.connect(self.database)
+        self.addCleanup(connection.close)
+        position = int(one(connection, f"SELECT etagd.invalidate('{NAME}')"))
+        for d in self.hosts:
+            wait_until(lambda d=d: self.stale(d), 10, "the event")
+            origin = {"engine": "postgres", "events": 1, "first_position": position, "last_position": position}
+            said = d.ctl("explain", KEY)["event"]
+            self.assertEqual(said["relay"], origin)
+            self.assertEqual(said["pid"], self.relays[d.directory.rsplit("/", 1)[1]].relay.pid)
+            self.assertEqual(d.ctl("log", "--surrogate", NAME, "--limit", "1")["relay"], origin)
+            for words in (("explain", KEY), ("log", "--surrogate", NAME)):
+                self.assertRegex(d.ctl_raw(*words).stdout, f"relay:? +postgres, position {position}\n")
+
     def test_a_position_of_a_transaction_that_runs_is_refused(self):
         a, b = self.hosts
         w = Writer(a.socket, timeout_ms=60000)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon's side of many hosts: a relay that the test plays brings batches, is given events, says what became of them."""
+import json
 import os
 import random
 import signal
@@ -183,6 +184,33 @@ class Batches(RelayCase):
         self.assertEqual(d.verdict(other), "not_modified")
         relay.batch(targets(families=["note"]), cursor=b"3")
         self.assertEqual(d.check(other)["reason"], "stale")
+
+    def test_the_log_says_where_the_relay_had_an_event_from_also_after_a_kill(self):
+        """A hold's end says it too, and is read by a start as any other event."""
+        d = self.required()
+        relay = self.fresh(d)
+        self.writer(d).ok(f"invalidate surrogate {NAME} reach host")
+        relay.batch(targets(NAME, position=760), targets("somebody:1", position=748), cursor=b"2")
+        relay.batch(targets(NAME, position=2 ** 64 - 1, hold_ms=1), cursor=b"3")
+        wait_until(lambda: d.status()["holds_open"] == 0, 20, "the hold's end")
+        relay.batch(everything=True, cursor=b"4")
+
+        def log():
+            lines = d.ctl_raw("--json", "log", "--limit", "5").stdout.splitlines()
+            return [[said["kind"], said.get("relay")] for said in map(json.loads, lines)]
+
+        held = {"engine": "test", "events": 1, "first_position": str(2 ** 64 - 1), "last_position": str(2 ** 64 - 1)}
+        expected = [["mutation", None], ["mutation", {"engine": "test", "events": 2, "first_position": 748, "last_position": 760}],
+                    ["mutation", held], ["guard_expired", held],
+                    ["mutation", {"engine": "test", "events": 0, "first_position": 0, "last_position": 0}]]
+        self.assertEqual(log(), expected)
+        text = d.ctl_raw("log").stdout
+        self.assertIn("relay: test, 2 events at positions 748 to 760\n", text)
+        self.assertIn("relay: test, no event of its log: everything_purged", text)
+        d.kill()
+        d.start(settled=False)
+        d.wait_log("start=warm")
+        self.assertEqual(log(), expected)
 
     def test_the_cursor_is_told_and_outlives_a_kill_with_what_it_stands_for(self):
         d = self.required()

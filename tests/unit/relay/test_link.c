@@ -178,7 +178,7 @@ CASE(events_with_holds_of_different_lengths_go_in_parts)
     etag_str names[6] = {ETAG_LIT("a"), ETAG_LIT("b"), ETAG_LIT("c"),
                          ETAG_LIT("d"), ETAG_LIT("e"), ETAG_LIT("f")};
     const uint32_t holds[6] = {0, 0, 7, 7, 7, 0};
-    const uint64_t sizes[3] = {2, 3, 1};
+    const uint64_t sizes[3] = {2, 3, 1}, positions[3] = {21, 24, 25};
     struct engine_row rows[6] = {{0}};
 
     fake_start(&f->daemon, true);
@@ -202,8 +202,10 @@ CASE(events_with_holds_of_different_lengths_go_in_parts)
     turn_until(f, f->link.batch_id == 0);
     assert_true(last_id != 0);
     assert_int_equal(relay_of(f, parts) - before, 3);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         assert_int_equal(f->daemon.relay.part_targets[before + i], sizes[i]);
+        assert_int_equal(f->daemon.relay.part_positions[before + i], positions[i]);
+    }
 }
 
 /* All parts or none: one that was not sent would be settled by the next batch's cursor. */

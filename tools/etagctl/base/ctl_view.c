@@ -4,6 +4,7 @@
 
 #include "ctl_key.h"
 #include "layout.h"
+#include "numbers.h"
 #include "text.h"
 
 #include <inttypes.h>
@@ -96,6 +97,49 @@ static void append_target(void *context, const char *kind, etag_str name)
 
 #define GUARD_TEXT_BYTES 33
 
+static void position_text(const struct relay_origin *origin, const char *words, char *out,
+                          size_t out_bytes)
+{
+    if (origin->last_position == 0)
+        out[0] = '\0';
+    else if (origin->first_position == origin->last_position)
+        snprintf(out, out_bytes, "%s position %" PRIu64, words, origin->last_position);
+    else
+        snprintf(out, out_bytes, "%s positions %" PRIu64 " to %" PRIu64, words,
+                 origin->first_position, origin->last_position);
+}
+
+const char *origin_text(const struct relay_origin *origin, char out[ORIGIN_TEXT_BYTES])
+{
+    const int len = (int)min_of(origin->engine.len, RELAY_ENGINE_BYTES_MAX);
+    char at[64];
+
+    if (origin->event_count == 0) {
+        snprintf(out, ORIGIN_TEXT_BYTES,
+                 "%.*s, no event of its log: everything_purged in the log of etagd says why", len,
+                 origin->engine.data);
+        return out;
+    }
+    position_text(origin, origin->event_count == 1 ? "," : " at", at, sizeof(at));
+    if (origin->event_count == 1)
+        snprintf(out, ORIGIN_TEXT_BYTES, "%.*s%s", len, origin->engine.data, at);
+    else
+        snprintf(out, ORIGIN_TEXT_BYTES, "%.*s, %" PRIu32 " events%s", len, origin->engine.data,
+                 origin->event_count, at);
+    return out;
+}
+
+static doc *doc_origin(const struct relay_origin *origin)
+{
+    doc *object = doc_object();
+
+    doc_text(object, "engine", origin->engine);
+    doc_number(object, "events", origin->event_count);
+    doc_number(object, "first_position", origin->first_position);
+    doc_number(object, "last_position", origin->last_position);
+    return object;
+}
+
 doc *doc_event(const struct event_view *event)
 {
     char time[TIME_TEXT_BYTES];
@@ -114,6 +158,8 @@ doc *doc_event(const struct event_view *event)
                  event->guard.low);
         doc_words(object, "guard", guard);
     }
+    if (event->relayed)
+        doc_add(object, "relay", doc_origin(&event->origin));
     targets_each(&event->targets, append_target, targets);
     doc_add(object, "targets", targets);
     return object;

@@ -9,8 +9,13 @@
 /* Adds what is known of an entry: "key" to "persisted". */
 void doc_entry(doc *object, const struct entry_view *view);
 
-/* "lsn", "time", "pid", "uid" and "targets". */
+/* "lsn", "time", "pid", "uid" and "targets"; "relay" where it brought the event. */
 doc *doc_event(const struct event_view *event);
+
+/* Where the relay had the event from: "postgres, position 748" or "postgres, 3 events at positions
+ * 748 to 760". */
+#define ORIGIN_TEXT_BYTES 160
+const char *origin_text(const struct relay_origin *origin, char out[ORIGIN_TEXT_BYTES]);
 
 /* One target after the other: "surrogate upload:42". */
 typedef void target_visit(void *context, const char *kind, etag_str name);

@@ -70,7 +70,7 @@ static void print_columns(void)
 
 static void print_event(const struct event_view *event)
 {
-    char time[TIME_TEXT_BYTES];
+    char time[TIME_TEXT_BYTES], origin[ORIGIN_TEXT_BYTES];
     size_t left = TARGETS_SHOWN_MAX;
     const size_t count = target_count(&event->targets);
 
@@ -83,6 +83,11 @@ static void print_event(const struct event_view *event)
         printf("    and %zu more: --json names them\n", count - TARGETS_SHOWN_MAX);
     if (event->targets.hold_ms > 0)
         printf("    held for %" PRIu32 " ms\n", event->targets.hold_ms);
+    if (event->relayed) {
+        printf("    relay: ");
+        output_text(str_of(origin_text(&event->origin, origin)));
+        putchar('\n');
+    }
 }
 
 /* ---- Events as they come ---- */
@@ -117,7 +122,7 @@ static int events_follow(struct ctl_daemon *daemon, event_visit *visit, void *ct
 static void watch_print(void *ctx, const struct event_view *event)
 {
     const struct ctl *ctl = ctx;
-    char time[TIME_TEXT_BYTES];
+    char time[TIME_TEXT_BYTES], origin[ORIGIN_TEXT_BYTES];
 
     if (ctl->json) {
         doc *out = doc_event(event);
@@ -135,6 +140,10 @@ static void watch_print(void *ctx, const struct event_view *event)
     targets_each(&event->targets, print_name, NULL);
     if (event->targets.hold_ms > 0)
         printf("  held for %" PRIu32 " ms", event->targets.hold_ms);
+    if (event->relayed) {
+        printf("  relay: ");
+        output_text(str_of(origin_text(&event->origin, origin)));
+    }
     putchar('\n');
 }
 
@@ -484,7 +493,8 @@ const struct ctl_command ctl_log = {
     "Shows which mutations happened, when, and by whom",
     "Without --since and --limit: the newest 50. With --json one object a line.\n"
     "The daemon keeps events by its options events-kept, events-kept-hours and\n"
-    "events-kept-mib. Examples:\n"
+    "events-kept-mib. What etag-relay brought says where in its log it is, as the\n"
+    "transaction's id (PostgreSQL) or a revision (etcd). Examples:\n"
     "  etagctl log --since 15m --surrogate upload:42\n"
     "  etagctl log --resource //example.org/uploads/42 --limit 1",
     log_options,

@@ -137,7 +137,7 @@ static void print_target(void *context, const char *kind, etag_str name)
 
 static void print_event(const explanation *e, const struct clock_view *culprit)
 {
-    char lsn[LSN_TEXT_BYTES], time[TIME_TEXT_BYTES];
+    char lsn[LSN_TEXT_BYTES], time[TIME_TEXT_BYTES], origin[ORIGIN_TEXT_BYTES];
 
     if (!e->has_event) {
         print_label("event", "no longer known: the daemon keeps the newest ones only");
@@ -152,6 +152,8 @@ static void print_event(const explanation *e, const struct clock_view *culprit)
     if (!event_names(e, culprit))
         print_label("", "None of these is the name above: two names share a clock, which costs a "
                         "needless 200 and nothing else.");
+    if (e->event.relayed)
+        print_label("relay", "%s", origin_text(&e->event.origin, origin));
 }
 
 static void print_clocks(const explanation *e)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "numbers.h"
 #include "record.h"
 #include "testing.h"
 #include "text.h"
@@ -405,6 +406,68 @@ TEST(a_mark_that_is_none_is_refused)
     memcpy(changed, right, sizeof(right));
     changed[9] = 0; /* the cursor of an unnamed log */
     assert_false(relay_mark_parse((etag_str){changed, sizeof(right) - 1}, &mark));
+}
+
+static bool relayed_parses(struct fixture *f, struct event *out)
+{
+    f->buffer.len = 0;
+    assert_int_equal(event_record_pack(&f->buffer, &f->event), 0);
+    return event_record_parse(bytes_of(&f->buffer), 78, out, &f->arena);
+}
+
+CASE(an_event_of_the_relay_says_where_it_comes_from)
+{
+    struct event event;
+
+    f->event.relayed = true;
+    f->event.origin = (struct relay_origin){ETAG_LIT("postgres"), 748, UINT64_MAX, 3};
+    f->event.has_mark = true;
+    f->event.mark = (struct relay_mark){.cursor = ETAG_LIT("1:2:x"), .log_id = ETAG_LIT("log")};
+    assert_true(relayed_parses(f, &event));
+    assert_true(event.relayed);
+    assert_str(event.origin.engine, "postgres");
+    assert_int_equal(event.origin.first_position, 748);
+    assert_true(event.origin.last_position == UINT64_MAX);
+    assert_int_equal(event.origin.event_count, 3);
+    assert_str(event.mark.cursor, "1:2:x");
+    assert_str(event.targets.families[1], "u");
+    const struct event_view view = event_view_of(&event);
+    assert_true(view.relayed);
+    assert_int_equal(view.origin.first_position, 748);
+    expect_only_whole(f, parse_event_copy);
+    /* The end of its hold is packed with what the hold says. */
+    f->event.kind = EVENT_GUARD_EXPIRED;
+    f->event.guard = (struct guard_id){0, 77};
+    assert_true(relayed_parses(f, &event));
+    assert_true(event.relayed);
+    f->event.relayed = false;
+    assert_true(relayed_parses(f, &event));
+    assert_false(event.relayed || event.origin.engine.data);
+}
+
+CASE(an_origin_that_no_batch_has_is_refused)
+{
+    const struct relay_origin wrong[] = {
+        {ETAG_LIT("postgres"), 760, 748, 3},
+        {ETAG_LIT("postgres"), 0, 748, 3},
+        {ETAG_LIT("postgres"), 748, 760, 0},
+        {ETAG_LIT("postgres"), 748, 760, RELAY_BATCH_TARGETS_MAX + 1},
+        {ETAG_LIT("a name of an engine of 32 bytes."), 748, 760, 3},
+    };
+    struct event event;
+
+    f->event.relayed = true;
+    f->event.origin = (struct relay_origin){.event_count = RELAY_BATCH_TARGETS_MAX};
+    assert_true(relayed_parses(f, &event));
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+        f->event.origin = wrong[i];
+        assert_false(relayed_parses(f, &event));
+    }
+    f->event.origin = (struct relay_origin){ETAG_LIT("postgres"), 748, 760, 3};
+    assert_true(relayed_parses(f, &event));
+    f->event.kind = EVENT_GUARD_BEGIN;
+    f->event.guard = (struct guard_id){1, 2};
+    assert_false(relayed_parses(f, &event));
 }
 
 CASE(everything_is_a_target_too)
