@@ -32,10 +32,12 @@ if(NOT ETAGD_MATRIX_LONG)
     matrix_test(django52 sqlite test_site_blog)
     matrix_test(django52 sqlite test_python_install Install)
     matrix_test(django52 psycopg test_site_tenants)
-    add_test(NAME matrix.test_django_hosts.django52.psycopg
-        COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/python/in_env django52 ${CMAKE_CURRENT_SOURCE_DIR}/relay/test_django_hosts.py)
-    set_tests_properties(matrix.test_django_hosts.django52.psycopg PROPERTIES TIMEOUT 1800 LABELS matrix SKIP_RETURN_CODE 77
-        ENVIRONMENT "ETAGD_BUILD=${PROJECT_BINARY_DIR};ETAGD_TEST_LOOP=epoll;ETAGD_TEST_FACTOR=${factor};ETAGD_TEST_DRIVER=psycopg")
+    foreach(scenario test_django_hosts test_django_watch)
+        add_test(NAME matrix.${scenario}.django52.psycopg
+            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/python/in_env django52 ${CMAKE_CURRENT_SOURCE_DIR}/relay/${scenario}.py)
+        set_tests_properties(matrix.${scenario}.django52.psycopg PROPERTIES TIMEOUT 1800 LABELS matrix SKIP_RETURN_CODE 77
+            ENVIRONMENT "ETAGD_BUILD=${PROJECT_BINARY_DIR};ETAGD_TEST_LOOP=epoll;ETAGD_TEST_FACTOR=${factor};ETAGD_TEST_DRIVER=psycopg")
+    endforeach()
     return()
 endif()
 

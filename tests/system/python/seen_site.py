@@ -112,6 +112,7 @@ def connected(connection, **_):
 
 connection_created.connect(connected)
 PAGES = {}
+TOLD = {"recent-told": ["materialized_view", "foreign_table"]}  # whoever changes these tells it
 
 
 def page(function):
@@ -154,6 +155,7 @@ plain("doubled", lambda request: repr(list(Item.objects.annotate(n=models.Func("
 plain("aged", lambda request: repr(list(Item.objects.annotate(n=models.Func("pk", function="age_of", output_field=models.IntegerField()))
                                        .values_list("pk", "n"))))
 plain("recent", lambda request: texts(Recent.objects.order_by("pk")))
+plain("recent_told", lambda request: texts(Recent.objects.order_by("pk")))
 plain("secured", lambda request: texts(Secured.objects.order_by("pk")))
 plain("elsewhere", lambda request: texts(Elsewhere.objects.order_by("pk")))
 plain("copied", lambda request: texts(Copied.objects.order_by("pk")))
@@ -211,7 +213,7 @@ def leave(request):
 def view_of(name, function):
     def view(request):
         return HttpResponse(f"shows: {function(request)}")
-    return path(f"{name}/", etag_cached(scope=etagd.PUBLIC, max_age_s=60 if name == "bounded" else None)(view))
+    return path(f"{name}/", etag_cached(scope=etagd.PUBLIC, max_age_s=60 if name == "bounded" else None, trust=TOLD.get(name, ()))(view))
 
 
 urlpatterns = [view_of(name, function) for name, function in PAGES.items()] + [path("leave/", leave)]

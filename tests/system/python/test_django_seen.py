@@ -489,7 +489,8 @@ class Postgres(Seen):
         self.sql("CREATE MATERIALIZED VIEW seen_recent AS SELECT id, text FROM seen_post")
         self.addCleanup(self.sql, "DROP MATERIALIZED VIEW seen_recent")
         site.Post.objects.create(text="old", publish_at=LONG_AGO)
-        self.changes("recent", lambda: self.sql("REFRESH MATERIALIZED VIEW seen_recent"))
+        self.refused("recent", "materialized_view")
+        self.changes("recent-told", lambda: self.sql("REFRESH MATERIALIZED VIEW seen_recent"))
 
     def test_foreign_tables(self):
         put_file(os.path.join(PLACE, "rows.csv"), "1,elsewhere\n")
@@ -500,6 +501,7 @@ class Postgres(Seen):
         self.addCleanup(self.sql, "DROP EXTENSION file_fdw CASCADE")
         self.refused("elsewhere", "foreign_table")
         self.refused("recent", "foreign_table")
+        self.stored("recent-told")
 
     def test_row_security(self):
         """A policy reads what no statement says."""

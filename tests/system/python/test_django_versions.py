@@ -101,7 +101,7 @@ if VERSION >= (6, 1):
 
 class Versions(shop.Base):
     ENTRIES = {**shop.Base.ENTRIES, "many": ("shop.many",), "sums": ("shop.sum",), "sum 1": ("shop.sum:1", "shop.sum:*"),
-               "owned 7": ("shop.owned@7", "shop.owned:*"), "places": ("shop.place",), "place of 7": ("shop.place@7", "shop.place:*"),
+               "owned 7": ("shop.owned:@7", "shop.owned:*"), "places": ("shop.place",), "place of 7": ("shop.place:@7", "shop.place:*"),
                "parents": ("shop.parent",), "child 1": ("shop.child:1", "shop.child:*"), "children": ("shop.child",),
                "grandchild 1": ("shop.grandchild:1", "shop.grandchild:*"), "loose 1": ("shop.loose:1", "shop.loose:*"),
                "referring 1": ("shop.referring:1", "shop.referring:*")}
@@ -171,9 +171,9 @@ class Models(Versions):
         Place.objects.create(customer_id=7, number=1)
         self.stale(*whole)
         self.assertEqual(self.names(lambda: Place.objects.get(pk=(7, 1))), {"shop.place"})
-        self.assertEqual(self.names(lambda: list(Place.objects.filter(customer=7))), {"shop.place@7", "shop.place:*"})
+        self.assertEqual(self.names(lambda: list(Place.objects.filter(customer=7))), {"shop.place:@7", "shop.place:*"})
         self.assertEqual(self.names(lambda: list(Place.objects.select_related("customer").filter(customer=7))),
-                         {"shop.place@7", "shop.place:*", "shop.customer:7", "shop.customer:*"})
+                         {"shop.place:@7", "shop.place:*", "shop.customer:7", "shop.customer:*"})
         place = Place.objects.get(pk=(7, 1))
         for write in (lambda: setattr(place, "text", "x") or place.save(), lambda: Place.objects.filter(pk=(7, 1)).update(text="y"),
                       lambda: Place.objects.filter(pk__in=[(7, 1), (8, 1)]).update(text="z"),

@@ -81,7 +81,7 @@ class View(Model):
 surrogates.register(Upload, scope="customer")
 MODELS = (Region, Customer, Label, Upload, Token, Special, Numbered)
 ROW_1, ROW_2 = "shop.upload:1", "shop.upload:2"
-LIST_7, LIST_8, ANY = "shop.upload@7", "shop.upload@8", "shop.upload"
+LIST_7, LIST_8, ANY = "shop.upload:@7", "shop.upload:@8", "shop.upload"
 ALL_ROWS = "shop.upload:*"
 
 

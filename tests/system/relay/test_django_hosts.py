@@ -54,9 +54,10 @@ class Site:
             file.close()
 
 
-class Hosts(Case):
-    """Two hosts for all tests; each has a site that works with what is the default."""
+class Sites(Case):
+    """Hosts for all tests; each has a site that works with what is the default."""
     LINGER_MS = 600000  # no guard ends by its time here
+    NAMES = ("a", "b")
 
     @classmethod
     def setUpClass(cls):
@@ -68,16 +69,14 @@ class Hosts(Case):
         for text in ("CREATE ROLE poor LOGIN", "CREATE ROLE shop LOGIN", "GRANT etagd_writer TO shop", "ALTER DATABASE shop OWNER TO shop"):
             cls.server.sql(text, database="shop")
         cls.hosts = {}
-        for name in ("a", "b"):
+        for name in cls.NAMES:
             directory = os.path.join(cls.place, name)
             os.makedirs(directory)
             daemon = Daemon(directory, linger_ms=cls.LINGER_MS, args=["--relay", "required"])
             cls.hosts[name] = Host(name, cls.server.conninfo("shop"), daemon)
             cls.addClassCleanup(cls.hosts[name].end)
             cls.hosts[name].start()
-        cls.a, cls.b = cls.new_site(cls.addClassCleanup, "a"), cls.new_site(cls.addClassCleanup, "b")
-        cls.a.run("make(); [Upload.objects.create(pk=pk, status='new') for pk in (1, 2)]; Note.objects.using('other').create(text='new')")
-        cls.server.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO poor", database="shop")
+        cls.a = cls.new_site(cls.addClassCleanup, "a")
 
     @classmethod
     def new_site(cls, cleanup, name, user="shop", database="shop", **etagd):
@@ -107,6 +106,15 @@ class Hosts(Case):
 
     def comes(self, site, etag, url="/uploads/1/"):
         wait_until(lambda: site.get(url, etag)[0] == 200, 20, "the event")
+
+
+class Hosts(Sites):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.b = cls.new_site(cls.addClassCleanup, "b")
+        cls.a.run("make(); [Upload.objects.create(pk=pk, status='new') for pk in (1, 2)]; Note.objects.using('other').create(text='new')")
+        cls.server.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO poor", database="shop")
 
     # ---- What reaches the other host ----
 

@@ -6,6 +6,7 @@
     ON DELETE CASCADE, SET NULL          ... rows of the tables that refer to it
     views                                reads change with the clock, and with tables elsewhere, if their definition does
     foreign tables, a standby            reads change with writes that are not seen
+    materialized views                   ... with a REFRESH that no trigger sees
     row security                         reads depend on what the policies read
     foreign keys                         only where the database has one is the row that is referred to surely there
     functions                            a volatile one may write
@@ -240,6 +241,8 @@ def _postgresql(rows: Any) -> Catalog:
         one.definition += " " + definition if definition else ""
         one.policies, one.writes_anything = one.policies or secured, one.writes_anything or ruled
         one.replicated = one.replicated or replicated
+        if _text(kind) == "m":
+            one.unseen.add("materialized_view")
     for parent, child in rows(_INHERITS):
         made.relation(parent).family.add(child.lower())
         made.relation(child).family.add(parent.lower())

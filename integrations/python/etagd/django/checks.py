@@ -14,6 +14,7 @@ import etagd
 from .changes import outbox_check
 from .conf import DEFAULTS
 from .decorators import decides_in_dispatch
+from .postgres import watched_check
 
 MIDDLEWARE = "etagd.django.middleware.ConditionalGetMiddleware"
 
@@ -139,3 +140,4 @@ def register() -> None:
     checks.register(check_views, "etagd")
     checks.register(outbox_check.check_site, "etagd")
     checks.register(outbox_check.check_databases, checks.Tags.database)
+    watched_check.register()

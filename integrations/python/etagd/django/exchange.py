@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from functools import lru_cache
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseNotModified
@@ -36,7 +36,8 @@ _OF_REQUEST = ("access-control-", "set-cookie")  # fields of an answer that say 
 _ZIPS, _OURS = "django.middleware.gzip.GZipMiddleware", "etagd.django.middleware.ConditionalGetMiddleware"
 _CHANGES_BY_ITSELF = ("file", "network", "other_connection", "process")  # which a time to live bounds
 # What a view may say of itself that it never changes an answer. The others are of the database or of another page.
-TRUSTED = frozenset((*_CHANGES_BY_ITSELF, "kept_instance", "kept_queryset", "memory", "other_request", "other_thread", "template"))
+TRUSTED = frozenset((*_CHANGES_BY_ITSELF, "foreign_table", "kept_instance", "kept_queryset", "materialized_view", "memory", "other_request",
+                     "other_thread", "template"))
 _SESSIONS = "django.contrib.sessions.backends.db"
 _UNSET: Any = object()
 _NO_TOKEN = etagd.Token()
@@ -550,17 +551,21 @@ class Exchange:
             "django_cache": self._django_cached(),
             "no_dependency": not self.plan.surrogates and not names,
             **dict.fromkeys(sorted(noted.unseen), True),
-            **dict.fromkeys(sorted(noted.changing), not self._said_max_age_s),
+            **dict.fromkeys(sorted(noted.changing - self._trust), not self._said_max_age_s),
             "midnight": noted.left_s == 0 and not self._said_max_age_s,
             "head": self._method != "GET" and not response.content,
         }
         refused = next((name for name, applies in rules.items() if applies), "")
         return refused if refused not in ("", "no_dependency") else self._unseen() or refused
 
+    @property
+    def _trust(self) -> FrozenSet[str]:
+        return TRUSTED.intersection((self.plan.trust,) if isinstance(self.plan.trust, str) else self.plan.trust)
+
     def _unseen(self) -> str:
         """Why something that is not noted may be in the response."""
         bounded = _CHANGES_BY_ITSELF if self._said_max_age_s else ()  # midnight bounds no file
-        trust = TRUSTED.intersection((self.plan.trust,) if isinstance(self.plan.trust, str) else self.plan.trust)
+        trust = self._trust
         beside = threads.may_have_served(self.reads)
         if beside:
             self.reads.spoil("other_thread", beside)

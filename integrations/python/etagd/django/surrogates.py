@@ -3,13 +3,16 @@
 
     app.model             any row: every write to the table touches it
     app.model:42          one row: writes that know their rows touch it
-    app.model@7           the rows of one scope: a model that is registered with the column that says whose a row is
+    app.model:@7          the rows of one scope: a model that is registered with the column that says whose a row is
     app.model:*           writes of which it is not known which rows or scopes they touch
     *                     every write to any table
 
 A write touches "*", app.model, and either all rows and scopes that it changes, or app.model:*. An entry that depends on the
 rows that it read, or on a scope, depends on app.model:* too; else it depends on app.model. Where anything is in doubt a write
 touches more, and an entry depends on more.
+
+All names of a table's rows are of the family app.model, and are made of numbers and UUIDs as PostgreSQL writes them: so triggers make
+the same names (postgres/watched.py).
 """
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ def text(field: Any, value: Any) -> Optional[str]:
     if type(field) in _WHOLE:
         return str(int(value))
     if isinstance(field, models.UUIDField):
-        return value.hex
+        return str(value)
     return "~" + hashlib.sha256(str(value).encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
@@ -105,7 +108,7 @@ class Table:
 
     def collection(self, value: Any) -> Optional[str]:
         made = None if self.scope is None else text(self.scope, value)
-        return None if made is None else f"{self.label}@{made}"
+        return None if made is None else f"{self.label}:@{made}"
 
     @cached_property
     def deleted_with(self) -> Set[str]:
