@@ -79,21 +79,6 @@ static void member_store(void *config, const struct config_option *option, uint6
         store_u32(member, (uint32_t)value);
 }
 
-/* Digits only: no sign, no space, no overflow. */
-static bool parse_digits(etag_str text, unsigned base, uint64_t *out)
-{
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < text.len; i++) {
-        const unsigned digit = (unsigned)((unsigned char)text.data[i] - '0');
-        if (digit >= base || __builtin_mul_overflow(value, base, &value) ||
-            __builtin_add_overflow(value, digit, &value))
-            return false;
-    }
-    *out = value;
-    return text.len > 0;
-}
-
 static bool set_text(void *config, const struct config_option *option, etag_str value,
                      struct why *why)
 {
@@ -148,7 +133,7 @@ bool config_option_set(void *config, const struct config_option *option, etag_st
     case OPTION_CHOICE:
         return set_choice(config, option, value, why);
     case OPTION_MODE:
-        if (!parse_digits(value, 8, &number) || number > 0777)
+        if (!str_number(value, 8, &number) || number > 0777)
             return why_not(
                 why, "\"%s\" cannot be \"%.*s\"; allowed are octal permissions from 0 to 0777",
                 option->name, QUOTED(value));
@@ -157,7 +142,7 @@ bool config_option_set(void *config, const struct config_option *option, etag_st
     case OPTION_NUMBER:
         break;
     }
-    if (!parse_digits(value, 10, &number) || number < option->min || number > option->max)
+    if (!str_number(value, 10, &number) || number < option->min || number > option->max)
         return why_not(why,
                        "\"%s\" cannot be \"%.*s\"; allowed are whole numbers from %llu to %llu",
                        option->name, QUOTED(value), (unsigned long long)option->min,

@@ -75,6 +75,23 @@ static inline etag_str str_trim(etag_str s)
     return s;
 }
 
+/* Reads a number of digits below base (at most 10) and nothing else: no sign, no blank. Returns
+ * false if it is empty, has another character, or is over 64 bits; *out is not written then. */
+static inline bool str_number(etag_str s, unsigned base, uint64_t *out)
+{
+    uint64_t value = 0;
+
+    for (size_t i = 0; i < s.len; i++) {
+        const unsigned digit = (unsigned)((unsigned char)s.data[i] - '0');
+        if (digit >= base || __builtin_mul_overflow(value, base, &value) ||
+            __builtin_add_overflow(value, digit, &value))
+            return false;
+    }
+    if (s.len > 0)
+        *out = value;
+    return s.len > 0;
+}
+
 /* RFC 9110 section 5.6.2: tchar. */
 static inline bool char_is_token(char c)
 {

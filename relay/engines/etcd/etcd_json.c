@@ -74,19 +74,6 @@ static json_t *object_parse(etag_str json)
 
 /* ---- Members --------------------------------------------------------------------------------- */
 
-static bool digits_read(etag_str text, uint64_t *out)
-{
-    uint64_t number = 0;
-
-    for (size_t i = 0; i < text.len; i++)
-        if (text.data[i] < '0' || text.data[i] > '9' ||
-            __builtin_mul_overflow(number, UINT64_C(10), &number) ||
-            __builtin_add_overflow(number, (uint64_t)(text.data[i] - '0'), &number))
-            return false;
-    *out = number;
-    return text.len > 0;
-}
-
 static etag_str string_of(const json_t *json)
 {
     return (etag_str){json_string_value(json), json_string_length(json)};
@@ -105,7 +92,7 @@ static bool number_get(struct reading *reading, const json_t *object, const char
         *out = (uint64_t)json_integer_value(member);
         return true;
     }
-    return (json_is_string(member) && digits_read(string_of(member), out)) ||
+    return (json_is_string(member) && str_number(string_of(member), 10, out)) ||
            not_so(reading, "a number is none, or does not fit");
 }
 

@@ -101,16 +101,7 @@ static etag_str word_find(etag_str value, const char *name)
 
 bool etcd_number_read(const char *name, uint64_t *out, etag_str value)
 {
-    const etag_str text = word_find(value, name);
-    uint64_t number = 0;
-
-    for (size_t i = 0; i < text.len; i++)
-        if (text.data[i] < '0' || text.data[i] > '9' ||
-            __builtin_mul_overflow(number, UINT64_C(10), &number) ||
-            __builtin_add_overflow(number, (uint64_t)(text.data[i] - '0'), &number))
-            return false;
-    *out = number;
-    return text.len > 0;
+    return str_number(word_find(value, name), 10, out);
 }
 
 static bool number32_read(const char *name, uint32_t *out, etag_str value)
