@@ -42,4 +42,12 @@ static inline uint64_t time_wall_ms(void)
     return time_ns_of(CLOCK_REALTIME) / NS_PER_MS;
 }
 
+/* Sleeps for so long, or until a signal. */
+static inline void time_sleep_ms(uint64_t ms)
+{
+    const struct timespec t = {(time_t)(ms / 1000), (long)(ms % 1000 * NS_PER_MS)};
+
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
 #endif

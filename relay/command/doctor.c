@@ -153,8 +153,7 @@ static int clock_check(struct postgres *postgres, struct why *why)
 
     if (r != 0)
         return r;
-    const struct timespec pause = {CLOCK_WAIT_MS / 1000, 0};
-    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+    time_sleep_ms(CLOCK_WAIT_MS);
     r = server_us(postgres, &server[1], &ours[1], &unsure, why);
     if (r != 0)
         return r;

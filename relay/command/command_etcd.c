@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What operators do by hand where the hosts have etcd in common: the same commands as with
- * PostgreSQL (command.c), as far as they mean something there. No schema, no roles: setup writes
- * one key.
+ * What operators do by hand where the hosts have etcd in common: the commands of
+ * command_postgres.c, as far as they mean something there. No schema, no roles: setup writes one
+ * key.
  */
 #include "clocktime.h"
-#include "command.h"
+#include "command_parts.h"
 #include "etcd.h"
 #include "etcd_keys.h"
 #include "numbers.h"
-#include "relay.h"
 #include "text.h"
 
 #include <errno.h>
@@ -18,14 +17,9 @@
 #include <poll.h>
 #include <stdio.h>
 
-#define EXIT_USAGE 2
-#define ANSWER_MS_MAX 30000
 #define ANSWER_BYTES_MAX (8u << 20)
 #define LEASE_MS_NORMAL 2000
-#define LEASE_MS_LEAST 100
-#define LEASE_MS_MOST 60000
 #define SETTING_STEPS_MAX 16
-#define WAIT_STEP_MS 10
 
 static const char setup_usage[] =
     "Usage: etag-relay [OPTION...] setup [--lease-ms N] [--restored]\n"
@@ -38,10 +32,6 @@ static const char setup_usage[] =
     "                       member: all hosts purge everything once\n";
 static const char status_usage[] = "Usage: etag-relay [OPTION...] status\n"
                                    "Shows the hosts, what they acknowledged, and the outbox.\n";
-static const char leave_usage[] =
-    "Usage: etag-relay [OPTION...] leave HOST\n"
-    "Puts a host out that does not come back: writers wait for its lease no more.\n";
-
 /* A command's connection. */
 struct asking {
     struct etcd *etcd;
@@ -50,18 +40,6 @@ struct asking {
     struct etcd_reply reply;
     struct why why;
 };
-
-static int usage_wrong(const char *usage, const char *what)
-{
-    (void)fprintf(stderr, "etag-relay: %s\n%s", what, usage);
-    return EXIT_USAGE;
-}
-
-static int failed(const struct why *why)
-{
-    (void)fprintf(stderr, "etag-relay: %s\n", why->text);
-    return EXIT_FAILURE;
-}
 
 static void cleanup_asking(struct asking *asking)
 {
@@ -89,7 +67,7 @@ static int ask(struct asking *asking, struct etcd_txn *txn)
 {
     arena_reset(&asking->arena);
     const int r = etcd_ask_and_wait(asking->etcd, txn, &asking->arena, &asking->reply,
-                                    ANSWER_MS_MAX, &asking->why);
+                                    COMMAND_ANSWER_MS_MAX, &asking->why);
 
     return r > 0 ? -EMSGSIZE : r;
 }
@@ -121,13 +99,6 @@ static const struct etcd_kv *got(const struct asking *asking, size_t number)
     return number < reply->result_count && reply->results[number].kv_count > 0
                ? &reply->results[number].kvs[0]
                : NULL;
-}
-
-static void sleep_ms(uint64_t ms)
-{
-    const struct timespec time = {(time_t)(ms / 1000), (long)(ms % 1000 * NS_PER_MS)};
-
-    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
 }
 
 /* ---- Setup ----------------------------------------------------------------------------------- */
@@ -187,28 +158,39 @@ static int setting_make(struct asking *asking, const struct setting_there *there
                          (struct relay_setting){made_ms, (uint32_t)setting_wait_ms(made_ms)});
 }
 
-/* The order, and how far apart, is relay.c's: setting_next(). */
+struct setting_asking {
+    struct asking *asking;
+    /* as it was read last */
+    struct setting_there there;
+};
+
+static int setting_place_read(void *ctx, struct relay_setting *now, struct why *why)
+{
+    struct setting_asking *const of = ctx;
+    const int r = setting_read(of->asking, &of->there);
+
+    (void)why; /* asking has it */
+    *now = (struct relay_setting){of->there.setting.lease_ms, of->there.setting.wait_ms};
+    return r;
+}
+
+static int setting_place_write(void *ctx, struct relay_setting now, struct relay_setting next,
+                               struct why *why)
+{
+    struct setting_asking *const of = ctx;
+
+    (void)now;
+    (void)why;
+    return setting_write(of->asking, &of->there, next);
+}
+
 static int lease_change(struct asking *asking, uint32_t lease_ms)
 {
-    struct setting_there there;
-    struct relay_setting next;
-    uint64_t apart_ms;
-    int r = setting_read(asking, &there);
+    struct setting_asking of = {.asking = asking};
+    const struct setting_place place = {&of, setting_place_read, setting_place_write,
+                                        SETTING_STEPS_MAX};
 
-    for (int i = 0; i < SETTING_STEPS_MAX && r == 0; i++) {
-        const struct relay_setting now = {there.setting.lease_ms, there.setting.wait_ms};
-        if (!setting_next(now, lease_ms, &next, &apart_ms))
-            return 0;
-        if (apart_ms > 0) {
-            printf("waiting %" PRIu64 " ms: leases of the former length may run yet\n", apart_ms);
-            (void)fflush(stdout);
-            sleep_ms(apart_ms);
-        }
-        r = setting_write(asking, &there, next);
-        if (r == 0)
-            r = setting_read(asking, &there);
-    }
-    return r;
+    return command_lease_change(&place, lease_ms, &asking->why);
 }
 
 /* Without a witness the next host that joins makes one, and all raise everything. */
@@ -238,16 +220,6 @@ static int setup_run(struct asking *asking, uint32_t lease_ms, bool restored)
     return r;
 }
 
-static bool lease_read(const char *text, uint32_t *lease_ms)
-{
-    char *end;
-    const unsigned long value = strtoul(text, &end, 10);
-
-    *lease_ms = (uint32_t)value;
-    return *text >= '0' && *text <= '9' && *end == '\0' && value >= LEASE_MS_LEAST &&
-           value <= LEASE_MS_MOST;
-}
-
 static int setup_command(const struct options *options, int argc, char **argv)
 {
     static const struct option flags[] = {{"lease-ms", required_argument, NULL, 'l'},
@@ -265,14 +237,14 @@ static int setup_command(const struct options *options, int argc, char **argv)
         if (flag == 'r')
             restored = true;
         else if (flag != 'l')
-            return usage_wrong(setup_usage, "setup: no such option with the engine etcd");
-        else if (!lease_read(optarg, &lease_ms))
-            return usage_wrong(setup_usage, "setup: --lease-ms is a number, 100 to 60000");
+            return command_usage_wrong(setup_usage, "setup: no such option with the engine etcd");
+        else if (!command_lease_read(optarg, &lease_ms))
+            return command_usage_wrong(setup_usage, "setup: --lease-ms is a number, 100 to 60000");
     }
     if (optind != argc)
-        return usage_wrong(setup_usage, "setup takes no arguments");
+        return command_usage_wrong(setup_usage, "setup takes no arguments");
     if (asking_open(&asking, options) != 0 || setup_run(&asking, lease_ms, restored) != 0)
-        return failed(&asking.why);
+        return command_failed(&asking.why);
     printf("etcd at %s is set up below %s, version %d\n", etcd_endpoint(asking.etcd), asking.prefix,
            ETCD_SETTING_VERSION);
     return EXIT_SUCCESS;
@@ -349,23 +321,22 @@ static int status_command(const struct options *options, int argc, char **argv)
 {
     CLEANUP(cleanup_asking) struct asking asking = {0};
     struct etcd_txn txn = {0};
+    int status;
 
-    if (argc > 1 && strcmp(argv[1], "--help") == 0)
-        return fputs(status_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-    if (argc > 1)
-        return usage_wrong(status_usage, "status takes no arguments");
+    if (!command_is_plain(argc, argv, status_usage, &status))
+        return status;
     if (asking_open(&asking, options) != 0)
-        return failed(&asking.why);
+        return command_failed(&asking.why);
     get(&asking, &txn, "setting");
     get(&asking, &txn, "witness");
     get_folder(&asking, &txn, "outbox/", true);
     get_folder(&asking, &txn, "host/", false);
     get_folder(&asking, &txn, "ack/", false);
     if (ask(&asking, &txn) != 0)
-        return failed(&asking.why);
+        return command_failed(&asking.why);
     if (asking.reply.result_count != 5) {
         why_set(&asking.why, "etcd answered %zu operations of 5", asking.reply.result_count);
-        return failed(&asking.why);
+        return command_failed(&asking.why);
     }
     summary_print(&asking);
     const struct etcd_result *const hosts = &asking.reply.results[3];
@@ -405,7 +376,7 @@ static int hand_ask(struct by_hand *hand, const struct engine_request *request,
                     struct engine_answer *answer)
 {
     const struct engine_kind *const kind = hand->engine->kind;
-    const uint64_t end_ns = time_ns_of(CLOCK_MONOTONIC) + ANSWER_MS_MAX * NS_PER_MS;
+    const uint64_t end_ns = time_ns_of(CLOCK_MONOTONIC) + COMMAND_ANSWER_MS_MAX * NS_PER_MS;
     int r = 0;
 
     while (r == 0 && !kind->ready(hand->engine) && time_ns_of(CLOCK_MONOTONIC) < end_ns)
@@ -435,11 +406,8 @@ static int leave_run(struct by_hand *hand, etag_str host)
     if (!answer.leave.found)
         return why_set(&hand->why, "no host %.*s has joined: see etag-relay status", (int)host.len,
                        host.data);
-    printf("%.*s is leaving: its polls do not count any more; waiting %u ms for its lease\n",
-           (int)host.len, host.data, answer.leave.wait_ms);
-    (void)fflush(stdout);
-    while (!leaving_is_over(committed_ns, answer.leave.wait_ms, time_coarse_ns()))
-        sleep_ms(WAIT_STEP_MS);
+    command_say_leaving(host, answer.leave.wait_ms);
+    command_wait_for_lease(committed_ns, answer.leave.wait_ms);
     request.op = ENGINE_GONE;
     request.leave.nonce = answer.leave.nonce;
     r = hand_ask(hand, &request, &answer);
@@ -454,31 +422,16 @@ static int leave_command(const struct options *options, int argc, char **argv)
 {
     const struct engine_options given = options_of_engine(options);
     CLEANUP(cleanup_by_hand) struct by_hand hand = {0};
+    etag_str host;
+    int status;
 
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
-        return fputs(leave_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-    if (argc != 2 || argv[1][0] == '-' || strlen(argv[1]) > ENGINE_HOST_BYTES_MAX)
-        return usage_wrong(leave_usage, "leave takes the name of one host");
+    if (!command_host_read(argc, argv, &host, &status))
+        return status;
     arena_init(&hand.arena, ANSWER_BYTES_MAX);
-    if (engine_etcd.open(&hand.engine, &given, &hand.why) != 0 ||
-        leave_run(&hand, str_of(argv[1])) != 0)
-        return failed(&hand.why);
-    printf("%s is out\n", argv[1]);
-    return EXIT_SUCCESS;
+    if (engine_etcd.open(&hand.engine, &given, &hand.why) != 0 || leave_run(&hand, host) != 0)
+        return command_failed(&hand.why);
+    return command_say_out(host);
 }
 
-/* ---- All ------------------------------------------------------------------------------------- */
-
-int relay_command_etcd(const struct options *options, int argc, char **argv)
-{
-    static const struct {
-        const char *name;
-        int (*run)(const struct options *options, int argc, char **argv);
-    } commands[] = {{"setup", setup_command}, {"status", status_command}, {"leave", leave_command}};
-
-    for (size_t i = 0; i < COUNT_OF(commands); i++)
-        if (strcmp(argv[0], commands[i].name) == 0)
-            return commands[i].run(options, argc, argv);
-    (void)fprintf(stderr, "etag-relay: no command %s: setup, status, leave\n", argv[0]);
-    return EXIT_USAGE;
-}
+const struct command commands_etcd[] = {
+    {"setup", setup_command}, {"status", status_command}, {"leave", leave_command}, {0}};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* etag-relay setup, status, leave: what operators do by hand. */
+/* etag-relay setup, status, doctor, leave: what operators do by hand. */
 #ifndef ETAG_RELAY_COMMAND_H
 #define ETAG_RELAY_COMMAND_H
 
@@ -8,8 +8,5 @@
 /* argv[0] is the command. Says what it does on standard output and what goes wrong on standard
  * error. Returns the exit status. */
 int relay_command(const struct options *options, int argc, char **argv);
-
-/* The same where the hosts have etcd in common. */
-MUST_USE int relay_command_etcd(const struct options *options, int argc, char **argv);
 
 #endif

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What operators do by hand, on a connection of its own. Setting up is done by a role that may make
- * schemas; the other two by the relay's own. Each says what it did, and what is left to do.
+ * What operators do by hand with PostgreSQL, on a connection of its own. Setting up is done by a
+ * role that may make schemas; the others by the relay's own. Each says what it did, and what is
+ * left to do.
  */
-#include "command.h"
+#include "command_parts.h"
 
 #include "clocktime.h"
 #include "doctor.h"
 #include "postgres.h"
-#include "relay.h"
 #include "schema.h"
 #include "text.h"
 
@@ -17,11 +17,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define EXIT_USAGE 2
-#define ANSWER_MS_MAX 30000
 #define ROLES_MAX 32
-#define LEASE_MS_LEAST 100
-#define LEASE_MS_MOST 60000
 #define SETTING_STEPS_MAX 4
 #define GONE_TRIES_MAX 5
 
@@ -45,22 +41,6 @@ static const char doctor_usage[] =
     "Usage: etag-relay [OPTION...] doctor\n"
     "Says what is wrong, or will be: the primary, waits, the outbox, standbys, hosts,\n"
     "a pooler, clocks. Exit status 1: something is.\n";
-static const char leave_usage[] =
-    "Usage: etag-relay [OPTION...] leave HOST\n"
-    "Puts a host out that does not come back: writers wait for its lease no more.\n";
-
-static int usage_wrong(const char *usage, const char *what)
-{
-    (void)fprintf(stderr, "etag-relay: %s\n%s", what, usage);
-    return EXIT_USAGE;
-}
-
-static int failed(const struct why *why)
-{
-    (void)fprintf(stderr, "etag-relay: %s\n", why->text);
-    return EXIT_FAILURE;
-}
-
 static void cleanup_connection(struct postgres **postgres)
 {
     postgres_close(*postgres);
@@ -74,24 +54,17 @@ static struct postgres *connect_to(const struct options *options, bool unchecked
     int r = postgres_open(&postgres, options->connection, "etag-relay by hand", unchecked, &why);
 
     if (r == 0)
-        r = postgres_wait(postgres, ANSWER_MS_MAX, &why);
+        r = postgres_wait(postgres, COMMAND_ANSWER_MS_MAX, &why);
     if (r == 0)
         return postgres;
-    (void)failed(&why);
+    (void)command_failed(&why);
     return postgres_close(postgres);
 }
 
 static int ask_text(struct postgres *postgres, const char *sql, struct why *why)
 {
     return postgres_ask(postgres, &(struct postgres_statement){.sql = sql, .text = true},
-                        ANSWER_MS_MAX, why);
-}
-
-static void sleep_ms(uint64_t ms)
-{
-    const struct timespec time = {(time_t)(ms / 1000), (long)(ms % 1000 * NS_PER_MS)};
-
-    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
+                        COMMAND_ANSWER_MS_MAX, why);
 }
 
 /* ---- Setup ----------------------------------------------------------------------------------- */
@@ -112,7 +85,7 @@ static int grant(struct postgres *postgres, const char *group, const char *role,
         .value_count = 2,
         .text = true};
     char sql[1024];
-    int r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+    int r = postgres_ask(postgres, &statement, COMMAND_ANSWER_MS_MAX, why);
 
     if (r != 0)
         return r;
@@ -124,11 +97,12 @@ static int grant(struct postgres *postgres, const char *group, const char *role,
     return r;
 }
 
-static int setting_read(struct postgres *postgres, struct relay_setting *setting, struct why *why)
+static int setting_read(void *ctx, struct relay_setting *setting, struct why *why)
 {
     const struct postgres_statement statement = {.sql = "SELECT lease_ms, wait_ms FROM "
                                                         "etagd.status()"};
-    const int r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+    struct postgres *const postgres = ctx;
+    const int r = postgres_ask(postgres, &statement, COMMAND_ANSWER_MS_MAX, why);
 
     if (r == 0)
         *setting = (struct relay_setting){(uint32_t)postgres_get_u64(postgres, 0, 0),
@@ -136,8 +110,8 @@ static int setting_read(struct postgres *postgres, struct relay_setting *setting
     return r;
 }
 
-static int setting_write(struct postgres *postgres, struct relay_setting now,
-                         struct relay_setting next, struct why *why)
+static int setting_write(void *ctx, struct relay_setting now, struct relay_setting next,
+                         struct why *why)
 {
     char sql[128];
 
@@ -145,36 +119,15 @@ static int setting_write(struct postgres *postgres, struct relay_setting now,
         (void)snprintf(sql, sizeof(sql), "SELECT etagd.set_wait_ms(%u)", next.wait_ms);
     else
         (void)snprintf(sql, sizeof(sql), "SELECT etagd.set_lease_ms(%u)", next.lease_ms);
-    const int r = postgres_run(postgres, sql, why);
+    const int r = postgres_run(ctx, sql, why);
     if (r == 0)
         printf("lease_ms %u, wait_ms %u\n", next.lease_ms, next.wait_ms);
     return r;
 }
 
-/* The order, and how far apart, is relay.c's: setting_next(). */
-static int lease_change(struct postgres *postgres, uint32_t lease_ms, struct why *why)
-{
-    struct relay_setting now, next;
-    uint64_t apart_ms;
-    int r = setting_read(postgres, &now, why);
-
-    for (int i = 0;
-         i < SETTING_STEPS_MAX && r == 0 && setting_next(now, lease_ms, &next, &apart_ms); i++) {
-        if (apart_ms > 0) {
-            printf("waiting %llu ms: leases of the former length may run yet\n",
-                   (unsigned long long)apart_ms);
-            (void)fflush(stdout);
-            sleep_ms(apart_ms);
-        }
-        r = setting_write(postgres, now, next, why);
-        if (r == 0)
-            r = setting_read(postgres, &now, why);
-    }
-    return r;
-}
-
 static int setup_run(struct postgres *postgres, const struct setup *setup, struct why *why)
 {
+    const struct setting_place place = {postgres, setting_read, setting_write, SETTING_STEPS_MAX};
     int r = postgres_run(postgres, relay_schema, why);
 
     for (size_t i = 0; i < setup->relay_count && r == 0; i++)
@@ -182,7 +135,7 @@ static int setup_run(struct postgres *postgres, const struct setup *setup, struc
     for (size_t i = 0; i < setup->writer_count && r == 0; i++)
         r = grant(postgres, "etagd_writer", setup->writers[i], why);
     if (r == 0 && setup->lease_ms > 0)
-        r = lease_change(postgres, setup->lease_ms, why);
+        r = command_lease_change(&place, setup->lease_ms, why);
     if (r == 0)
         r = ask_text(postgres, "SELECT current_database(), current_setting('server_version')", why);
     return r;
@@ -198,7 +151,7 @@ static int setup_do(const struct options *options, const struct setup *setup)
     if (!postgres)
         return EXIT_FAILURE;
     if (setup_run(postgres, setup, &why) != 0)
-        return failed(&why);
+        return command_failed(&why);
     const etag_str database = postgres_get(postgres, 0, 0), version = postgres_get(postgres, 0, 1);
     printf("the database %.*s (PostgreSQL %.*s) has the schema etagd, version %d\n",
            (int)database.len, database.data, (int)version.len, version.data,
@@ -206,16 +159,6 @@ static int setup_do(const struct options *options, const struct setup *setup)
     if (setup->relay_count == 0)
         printf("relays connect as a role that has etagd_relay: setup --relay ROLE grants it\n");
     return EXIT_SUCCESS;
-}
-
-static bool lease_read(const char *text, uint32_t *lease_ms)
-{
-    char *end;
-    const unsigned long value = strtoul(text, &end, 10);
-
-    *lease_ms = (uint32_t)value;
-    return *text >= '0' && *text <= '9' && *end == '\0' && value >= LEASE_MS_LEAST &&
-           value <= LEASE_MS_MOST;
 }
 
 static int setup_command(const struct options *options, int argc, char **argv)
@@ -240,14 +183,14 @@ static int setup_command(const struct options *options, int argc, char **argv)
         else if (flag == 'h')
             return fputs(setup_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
         else if (flag == 'R')
-            return usage_wrong(setup_usage, "setup: --restored is for the engine etcd");
+            return command_usage_wrong(setup_usage, "setup: --restored is for the engine etcd");
         else if (flag != 'l')
-            return usage_wrong(setup_usage, "setup: no such option, or too many of them");
-        else if (!lease_read(optarg, &setup.lease_ms))
-            return usage_wrong(setup_usage, "setup: --lease-ms is a number, 100 to 60000");
+            return command_usage_wrong(setup_usage, "setup: no such option, or too many of them");
+        else if (!command_lease_read(optarg, &setup.lease_ms))
+            return command_usage_wrong(setup_usage, "setup: --lease-ms is a number, 100 to 60000");
     }
     if (optind != argc)
-        return usage_wrong(setup_usage, "setup takes no arguments");
+        return command_usage_wrong(setup_usage, "setup takes no arguments");
     return setup_do(options, &setup);
 }
 
@@ -334,39 +277,37 @@ static int watches_print(struct postgres *postgres, struct why *why)
 static int status_command(const struct options *options, int argc, char **argv)
 {
     struct why why = {""};
+    int status;
 
-    if (argc > 1 && strcmp(argv[1], "--help") == 0)
-        return fputs(status_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-    if (argc > 1)
-        return usage_wrong(status_usage, "status takes no arguments");
+    if (!command_is_plain(argc, argv, status_usage, &status))
+        return status;
     CLEANUP(cleanup_connection) struct postgres *postgres = connect_to(options, false);
     if (!postgres)
         return EXIT_FAILURE;
     if (ask_text(postgres, summary_sql, &why) != 0)
-        return failed(&why);
+        return command_failed(&why);
     for (int column = 0; column < 4; column++) {
         const etag_str line = postgres_get(postgres, 0, column);
         printf("%.*s\n", (int)line.len, line.data);
     }
     if (hosts_print(postgres, &why) != 0 || watches_print(postgres, &why) != 0)
-        return failed(&why);
+        return command_failed(&why);
     return EXIT_SUCCESS;
 }
 
 static int doctor_command(const struct options *options, int argc, char **argv)
 {
     struct why why = {""};
+    int status;
 
-    if (argc > 1 && strcmp(argv[1], "--help") == 0)
-        return fputs(doctor_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-    if (argc > 1)
-        return usage_wrong(doctor_usage, "doctor takes no arguments");
+    if (!command_is_plain(argc, argv, doctor_usage, &status))
+        return status;
     CLEANUP(cleanup_connection) struct postgres *postgres = connect_to(options, false);
     if (!postgres)
         return EXIT_FAILURE;
     const int r = doctor_run(postgres, options, &why);
     if (r < 0)
-        return failed(&why);
+        return command_failed(&why);
     return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -386,7 +327,7 @@ static int leave_begin(struct postgres *postgres, struct leaving *leaving, struc
         .sql = "SELECT nonce, wait_ms FROM etagd.leave($1::text)",
         .values = {{leaving->host, true}},
         .value_count = 1};
-    const int r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+    const int r = postgres_ask(postgres, &statement, COMMAND_ANSWER_MS_MAX, why);
 
     leaving->committed_ns = time_coarse_ns();
     if (r != 0)
@@ -413,11 +354,10 @@ static int leave_end(struct postgres *postgres, const struct leaving *leaving, s
     int r = ENGINE_E_REFUSED;
 
     for (int i = 0; i < GONE_TRIES_MAX && r == ENGINE_E_REFUSED; i++) {
-        while (!leaving_is_over(leaving->committed_ns, leaving->wait_ms, time_coarse_ns()))
-            sleep_ms(10);
-        r = postgres_ask(postgres, &statement, ANSWER_MS_MAX, why);
+        command_wait_for_lease(leaving->committed_ns, leaving->wait_ms);
+        r = postgres_ask(postgres, &statement, COMMAND_ANSWER_MS_MAX, why);
         if (r == ENGINE_E_REFUSED)
-            sleep_ms(leaving->wait_ms);
+            time_sleep_ms(leaving->wait_ms);
     }
     if (r != 0 || postgres_get_bool(postgres, 0, 0))
         return r;
@@ -429,47 +369,23 @@ static int leave_command(const struct options *options, int argc, char **argv)
 {
     struct leaving leaving = {0};
     struct why why = {""};
+    int status;
 
-    if (argc == 2 && strcmp(argv[1], "--help") == 0)
-        return fputs(leave_usage, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-    if (argc != 2 || argv[1][0] == '-' || strlen(argv[1]) > ENGINE_HOST_BYTES_MAX)
-        return usage_wrong(leave_usage, "leave takes the name of one host");
-    leaving.host = str_of(argv[1]);
+    if (!command_host_read(argc, argv, &leaving.host, &status))
+        return status;
     CLEANUP(cleanup_connection) struct postgres *postgres = connect_to(options, false);
     if (!postgres)
         return EXIT_FAILURE;
     if (leave_begin(postgres, &leaving, &why) != 0)
-        return failed(&why);
-    printf("%s is leaving: its polls do not count any more; waiting %u ms for its lease\n", argv[1],
-           leaving.wait_ms);
-    (void)fflush(stdout);
+        return command_failed(&why);
+    command_say_leaving(leaving.host, leaving.wait_ms);
     if (leave_end(postgres, &leaving, &why) != 0)
-        return failed(&why);
-    printf("%s is out\n", argv[1]);
-    return EXIT_SUCCESS;
+        return command_failed(&why);
+    return command_say_out(leaving.host);
 }
 
-/* ---- All ------------------------------------------------------------------------------------- */
-
-int relay_command(const struct options *options, int argc, char **argv)
-{
-    static const struct {
-        const char *name;
-        int (*run)(const struct options *options, int argc, char **argv);
-    } commands[] = {{"setup", setup_command},
-                    {"status", status_command},
-                    {"doctor", doctor_command},
-                    {"leave", leave_command}};
-
-    if (options->engine == ENGINE_CHOICE_ETCD)
-        return relay_command_etcd(options, argc, argv);
-    if (options->engine != ENGINE_CHOICE_POSTGRES) {
-        (void)fprintf(stderr, "etag-relay: %s is for the engines postgres and etcd\n", argv[0]);
-        return EXIT_USAGE;
-    }
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (strcmp(argv[0], commands[i].name) == 0)
-            return commands[i].run(options, argc, argv);
-    (void)fprintf(stderr, "etag-relay: no command %s: setup, status, doctor, leave\n", argv[0]);
-    return EXIT_USAGE;
-}
+const struct command commands_postgres[] = {{"setup", setup_command},
+                                            {"status", status_command},
+                                            {"doctor", doctor_command},
+                                            {"leave", leave_command},
+                                            {0}};
