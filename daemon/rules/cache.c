@@ -263,14 +263,12 @@ static void clock_set_add(struct clock_set *set, uint32_t clock)
 static void clock_set_add_families(const struct cache *cache, const struct entry *entry,
                                    struct clock_set *set)
 {
-    struct surrogate_families families;
-    uint32_t clocks[FAMILIES_PER_ENTRY_MAX];
+    struct family_clocks of;
 
-    surrogate_families_of(&families, entry->surrogates, entry->surrogate_count);
-    const size_t count = clocks_of_families(cache->hash_key, cache->view->clock_count, &families,
-                                            clocks);
-    for (size_t i = 0; i < count; i++)
-        clock_set_add(set, clocks[i]);
+    family_clocks_of(&of, cache->hash_key, cache->view->clock_count, entry->surrogates,
+                     entry->surrogate_count);
+    for (size_t i = 0; i < of.count; i++)
+        clock_set_add(set, of.clocks[i]);
 }
 
 void cache_clocks_of(const struct cache *cache, const struct resource *resource,

@@ -63,15 +63,13 @@ static void families_look(struct server *server, struct look *look)
 {
     const struct cache *cache = &server->cache;
     const struct entry *entry = &look->view.entry;
-    struct surrogate_families families;
-    uint32_t clocks[FAMILIES_PER_ENTRY_MAX];
+    struct family_clocks of;
 
-    surrogate_families_of(&families, entry->surrogates, entry->surrogate_count);
-    const size_t count = clocks_of_families(cache->hash_key, cache->view->clock_count, &families,
-                                            clocks);
-    for (size_t i = 0; i < count; i++)
-        clock_look(server, look, TARGET_FAMILY, families.all ? ETAG_LIT("*") : families.names[i],
-                   clocks[i]);
+    family_clocks_of(&of, cache->hash_key, cache->view->clock_count, entry->surrogates,
+                     entry->surrogate_count);
+    for (size_t i = 0; i < of.count; i++)
+        clock_look(server, look, TARGET_FAMILY,
+                   of.families.all ? ETAG_LIT("*") : of.families.names[i], of.clocks[i]);
 }
 
 static void clocks_look(struct server *server, struct look *look)

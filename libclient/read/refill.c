@@ -84,14 +84,12 @@ bool refill_knows(const struct etag_client *client, struct refill_place place)
 static bool has_families_of(const struct etag_client *client, const struct entry *answered)
 {
     const struct shm_view *view = &client->mapping.view;
-    struct surrogate_families families;
-    uint32_t clocks[FAMILIES_PER_ENTRY_MAX];
+    struct family_clocks of;
 
-    surrogate_families_of(&families, answered->surrogates, answered->surrogate_count);
-    const size_t count = clocks_of_families(view->header->hash_key, view->clock_count, &families,
-                                            clocks);
-    for (size_t i = 0; i < count; i++)
-        if (!shm_entry_has_clock(&client->scratch.entry, clocks[i]))
+    family_clocks_of(&of, view->header->hash_key, view->clock_count, answered->surrogates,
+                     answered->surrogate_count);
+    for (size_t i = 0; i < of.count; i++)
+        if (!shm_entry_has_clock(&client->scratch.entry, of.clocks[i]))
             return false;
     return true;
 }

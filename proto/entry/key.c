@@ -341,16 +341,16 @@ uint32_t clock_of_family(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clo
                     (etag_str){NULL, 0});
 }
 
-size_t clocks_of_families(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
-                          const struct surrogate_families *families,
-                          uint32_t out[FAMILIES_PER_ENTRY_MAX])
+void family_clocks_of(struct family_clocks *out, const uint8_t hash_key[SIPHASH_KEY_BYTES],
+                      uint32_t clock_count, const etag_str *surrogates, size_t surrogate_count)
 {
-    if (families->all) {
-        out[0] = CLOCK_FAMILIES;
-        return 1;
-    }
+    const struct surrogate_families *const families = &out->families;
+
+    surrogate_families_of(&out->families, surrogates, surrogate_count);
+    out->count = families->all ? 1 : families->count;
+    if (families->all)
+        out->clocks[0] = CLOCK_FAMILIES;
     for (size_t i = 0; i < families->count; i++)
-        out[i] = clock_of(hash_key, clock_count, TARGET_FAMILY, families->names[i],
-                          (etag_str){NULL, 0});
-    return families->count;
+        out->clocks[i] = clock_of(hash_key, clock_count, TARGET_FAMILY, families->names[i],
+                                  (etag_str){NULL, 0});
 }

@@ -81,9 +81,16 @@ uint32_t clock_of_surrogate(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t 
 uint32_t clock_of_family(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
                          etag_str family);
 
-/* Lists the clocks of an entry's families; returns how many. */
-size_t clocks_of_families(const uint8_t hash_key[SIPHASH_KEY_BYTES], uint32_t clock_count,
-                          const struct surrogate_families *families,
-                          uint32_t out[FAMILIES_PER_ENTRY_MAX]);
+/* The families of an entry, each with its clock. */
+struct family_clocks {
+    struct surrogate_families families;
+    uint32_t clocks[FAMILIES_PER_ENTRY_MAX];
+    /* of clocks: the one of all families, or one for each */
+    size_t count;
+};
+
+/* surrogates: of the entry, as they are sent; borrowed. */
+void family_clocks_of(struct family_clocks *out, const uint8_t hash_key[SIPHASH_KEY_BYTES],
+                      uint32_t clock_count, const etag_str *surrogates, size_t surrogate_count);
 
 #endif
