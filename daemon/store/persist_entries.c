@@ -53,7 +53,8 @@ void dirty_deinit(struct dirty *dirty)
     *dirty = (struct dirty){0};
 }
 
-struct dirty_entry *dirty_find(const struct dirty *dirty, struct hash128 fingerprint)
+/* Returns the newest one of this fingerprint, taken or not; NULL: none. */
+static struct dirty_entry *dirty_find(const struct dirty *dirty, struct hash128 fingerprint)
 {
     struct dirty_entry *entry = *bucket_of(dirty, fingerprint);
 
@@ -110,7 +111,10 @@ static int line_entry(struct dirty *dirty, struct hash128 fingerprint, struct di
     return 0;
 }
 
-int dirty_put(struct dirty *dirty, struct hash128 fingerprint, etag_str name, etag_str record)
+/* Adds an entry (copied). Returns 0, -ENOMEM, or -ENOSPC: DIRTY_ENTRIES_MAX or DIRTY_BYTES_MAX
+ * would be exceeded. On an error what waited before still waits. */
+static int dirty_put(struct dirty *dirty, struct hash128 fingerprint, etag_str name,
+                     etag_str record)
 {
     struct dirty_entry *entry;
     const size_t len = name.len + record.len;
@@ -140,7 +144,8 @@ int dirty_put(struct dirty *dirty, struct hash128 fingerprint, etag_str name, et
     return 0;
 }
 
-int dirty_erase(struct dirty *dirty, struct hash128 fingerprint)
+/* The same for a removal. */
+static int dirty_erase(struct dirty *dirty, struct hash128 fingerprint)
 {
     struct dirty_entry *entry;
     const int r = line_entry(dirty, fingerprint, &entry);

@@ -52,17 +52,8 @@ static inline etag_str dirty_record(const struct dirty_entry *entry)
     return (etag_str){entry->bytes + entry->name_len, entry->record_len};
 }
 
-/* Adds an entry (copied) or a removal. Returns 0, -ENOMEM, or -ENOSPC: DIRTY_ENTRIES_MAX or
- * DIRTY_BYTES_MAX would be exceeded. On an error what waited before still waits. */
-MUST_USE int dirty_put(struct dirty *dirty, struct hash128 fingerprint, etag_str name,
-                       etag_str record);
-MUST_USE int dirty_erase(struct dirty *dirty, struct hash128 fingerprint);
-
-/* Returns the newest one of this fingerprint, taken or not; NULL: none. */
-struct dirty_entry *dirty_find(const struct dirty *dirty, struct hash128 fingerprint);
-
-/* Takes up to max entries, or only removals, from the front of the queue. dirty_find() still finds
- * them. Returns how many. */
+/* Takes up to max entries, or only removals, from the front of the queue. They are still found.
+ * Returns how many. */
 size_t dirty_take(struct dirty *dirty, struct dirty_entry **chunk, size_t max, bool removals_only);
 /* Frees taken entries, which are written. */
 void dirty_done(struct dirty *dirty, struct dirty_entry **chunk, size_t count);
