@@ -179,21 +179,32 @@ static void hello(struct fixture *f)
     session_daemon_ready(&f->session, ETAG_LIT(""), true);
 }
 
+/* A daemon has connected, and what follows from it is done. */
+static void begin(struct fixture *f)
+{
+    hello(f);
+    turn(f);
+}
+
+static void wake(struct fixture *f)
+{
+    session_woken(&f->session);
+    turn(f);
+}
+
 /* ---- Polls ---- */
 
 CASE(t0_is_read_before_the_poll_is_sent)
 {
     f->asked.start_takes_time = true;
-    hello(f);
-    turn(f);
+    begin(f);
     assert_true(last_batch(f)->t0_ns != 0);
     assert_true(last_batch(f)->t0_ns < asked_last(f, ENGINE_POLL)->begun_ns);
 }
 
 CASE(a_host_is_registered_before_its_first_poll)
 {
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(f->asked.seen[0].op, ENGINE_JOIN);
     assert_int_equal(f->asked.seen[1].op, ENGINE_POLL);
     assert_true(last_batch(f)->member);
@@ -203,11 +214,9 @@ CASE(a_host_is_registered_before_its_first_poll)
 CASE(the_lease_is_that_of_the_poll)
 {
     f->scripts[0] = "join lease=4000 wait=5050\npoll lease=2000 wait=5050\npoll lease=4000";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(last_batch(f)->l_net_ms, 2000);
-    session_woken(&f->session);
-    turn(f);
+    wake(f);
     assert_int_equal(last_batch(f)->l_net_ms, 4000);
 }
 
@@ -215,8 +224,7 @@ CASE(no_poll_before_the_daemon_has_told_its_cursor)
 {
     turn(f);
     assert_int_equal(asked_count(f, ENGINE_POLL), 0);
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(asked_count(f, ENGINE_POLL), 1);
     assert_false(asked_last(f, ENGINE_POLL)->cursor);
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_NO_CURSOR);
@@ -225,8 +233,7 @@ CASE(no_poll_before_the_daemon_has_told_its_cursor)
 CASE(the_next_poll_is_asked_with_what_was_settled)
 {
     f->scripts[0] = "poll next=10\npoll next=12\nrow 10 a\npoll next=14\nrow 12 b";
-    hello(f);
-    turn(f);
+    begin(f);
     session_woken(&f->session);
     f->settles = false;
     turn(f);
@@ -269,8 +276,7 @@ CASE(a_standby_is_left)
 {
     f->scripts[0] = "poll standby=1\nrow 9 a";
     f->scripts[1] = "poll next=10";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(f->batch_count, 0);
     assert_null(f->session.engine);
     turn_until(f, f->batch_count == 1);
@@ -281,10 +287,8 @@ CASE(a_batch_that_is_too_large_is_everything)
 {
     f->scripts[0] = "poll next=10\npoll next=12\nrow 10 a\nrow 11 b";
     f->rows_max = 1;
-    hello(f);
-    turn(f);
-    session_woken(&f->session);
-    turn(f);
+    begin(f);
+    wake(f);
     assert_int_equal(f->batch_count, 2);
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_ROWS_CUT);
     assert_int_equal(last_batch(f)->row_count, 0);
@@ -295,8 +299,7 @@ CASE(a_batch_that_the_daemon_refuses_is_everything)
 {
     f->scripts[0] = "poll next=10\npoll next=12\nrow 10 a\npoll next=12\nrow 10 a\npoll next=14\n"
                     "row 12 b";
-    hello(f);
-    turn(f);
+    begin(f);
     const etag_str cursor = {(const char *)f->batches[0].cursor, f->batches[0].cursor_len};
     session_woken(&f->session);
     f->settles = false;
@@ -308,8 +311,7 @@ CASE(a_batch_that_the_daemon_refuses_is_everything)
     turn(f);
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_REFUSED);
     assert_int_equal(last_batch(f)->row_count, 0);
-    session_woken(&f->session);
-    turn(f);
+    wake(f);
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_NONE);
 }
 
@@ -318,8 +320,7 @@ CASE(a_batch_that_the_daemon_refuses_is_everything)
 CASE(a_host_that_is_no_member_registers_and_is_not_fresh)
 {
     f->scripts[0] = "poll member=no";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_false(f->batches[0].member);
     assert_true(asked_count(f, ENGINE_JOIN) >= 2);
 }
@@ -327,8 +328,7 @@ CASE(a_host_that_is_no_member_registers_and_is_not_fresh)
 CASE(a_witness_is_made_where_there_is_none)
 {
     f->scripts[0] = "poll witness=none";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(asked_count(f, ENGINE_JOIN), 2);
 }
 
@@ -336,11 +336,9 @@ CASE(a_witness_is_made_where_there_is_none)
 CASE(a_host_that_sees_less_than_before_registers_anew)
 {
     f->scripts[0] = "poll next=10\npoll next=9";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(asked_count(f, ENGINE_JOIN), 1);
-    session_woken(&f->session);
-    turn(f);
+    wake(f);
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_WENT_BACK);
     turn(f);
     assert_int_equal(asked_count(f, ENGINE_JOIN), 2);
@@ -366,8 +364,7 @@ CASE(a_name_that_is_taken_is_waited_for)
 CASE(a_host_that_is_displaced_keeps_away)
 {
     f->scripts[0] = "join\npoll member=no\njoin foreign=1 nonce=other";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(asked_count(f, ENGINE_JOIN), 2);
     assert_int_equal(asked_count(f, ENGINE_LEAVE), 0);
     assert_true(session_timeout_ns(&f->session) > NS_PER_S);
@@ -379,8 +376,7 @@ CASE(what_is_acknowledged_is_settled)
 {
     f->scripts[0] = "poll next=10 asked=1";
     f->settles = false;
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(f->batch_count, 1);
     assert_int_equal(asked_count(f, ENGINE_ACKNOWLEDGE), 0);
     session_settled(&f->session);
@@ -392,8 +388,7 @@ CASE(what_is_acknowledged_is_settled)
 
 CASE(nobody_asks_nobody_is_told)
 {
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(asked_count(f, ENGINE_ACKNOWLEDGE), 0);
 }
 
@@ -420,8 +415,7 @@ CASE(a_wake_up_is_a_poll_and_nothing_else)
 CASE(what_a_trimming_leaves_is_trimmed_soon)
 {
     f->scripts[0] = "poll next=10\ntrim 10000\ntrim 3\nhang";
-    hello(f);
-    turn(f);
+    begin(f);
     f->session.trim_due_ns = 0;
     turn_until(f, asked_count(f, ENGINE_TRIM) == 2);
     assert_int_equal(f->session.figures.trimmed, 10003);
@@ -437,13 +431,22 @@ static etag_targets one_name(const etag_str *name, etag_reach reach, uint64_t po
                           .position = position};
 }
 
+/* A mutation of "upload:42" by a writer whose token is 7, and what follows from it. */
+static void publish(struct fixture *f, etag_reach reach, uint64_t position)
+{
+    const etag_str name = ETAG_LIT("upload:42");
+    const etag_targets targets = one_name(&name, reach, position);
+
+    assert_true(session_publish(&f->session, 7, &targets));
+    turn(f);
+}
+
 CASE(a_writer_that_has_committed_is_read_at_once_and_wakes_the_others)
 {
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 11);
 
-    hello(f);
-    turn(f);
+    begin(f);
     for (unsigned i = 0; i < 5; i++)
         assert_true(session_publish(&f->session, 7, &targets));
     assert_int_equal(f->outcome_count, 0);
@@ -469,8 +472,7 @@ CASE(a_position_that_nobody_sees_is_refused)
     const etag_reach reaches[] = {ETAG_REACH_LOG, ETAG_REACH_EVERYWHERE};
 
     f->scripts[0] = "poll next=10\nmissing has not ended\nmissing has not ended";
-    hello(f);
-    turn(f);
+    begin(f);
     for (size_t i = 0; i < 2; i++) {
         const etag_targets targets = one_name(&name, reaches[i], 11);
         assert_true(session_publish(&f->session, 7 + i, &targets));
@@ -490,8 +492,7 @@ CASE(a_poke_for_which_nobody_waits_is_a_poll)
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_HOST, 11);
 
-    hello(f);
-    turn(f);
+    begin(f);
     for (size_t i = 0; i < 2 * PUBLICATIONS_MAX; i++)
         assert_true(session_publish(&f->session, 7, &targets));
     turn(f);
@@ -510,8 +511,7 @@ CASE(who_is_to_acknowledge_is_asked_first_and_woken_then)
     f->scripts[0] =
         "poll next=10\npoll asked=1\nmembers\nhost a yes w 13\npublish 12\npoll next=13 "
         "asked=1\nmembers\nhost a yes w 13";
-    hello(f);
-    turn(f);
+    begin(f);
     for (size_t i = 0; i < 2; i++) {
         const size_t before = f->asked.count;
         const enum engine_op order[] = {i == 0 ? ENGINE_ASK : ENGINE_PUBLISH, ENGINE_WAKE,
@@ -530,16 +530,10 @@ CASE(who_is_to_acknowledge_is_asked_first_and_woken_then)
 /* OWN_ROWS. */
 CASE(what_this_host_published_is_not_brought_to_it_again)
 {
-    const etag_str name = ETAG_LIT("upload:42");
-    const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
-
     f->scripts[0] = "poll next=10\npublish 12\npoll next=14\nrow 12 upload:42\nrow 13 b";
-    hello(f);
-    turn(f);
-    assert_true(session_publish(&f->session, 7, &targets));
-    turn(f);
-    session_woken(&f->session);
-    turn(f);
+    begin(f);
+    publish(f, ETAG_REACH_LOG, 0);
+    wake(f);
     assert_int_equal(last_batch(f)->row_count, 1);
     assert_int_equal(f->session.figures.own_rows, 1);
 }
@@ -547,14 +541,9 @@ CASE(what_this_host_published_is_not_brought_to_it_again)
 /* Another daemon, or the same after it was killed, may lack the event. */
 CASE(what_was_published_for_a_former_connection_is_brought)
 {
-    const etag_str name = ETAG_LIT("upload:42");
-    const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
-
     f->scripts[0] = "poll next=10\npublish 12\npoll next=14\nrow 12 upload:42";
-    hello(f);
-    turn(f);
-    assert_true(session_publish(&f->session, 7, &targets));
-    turn(f);
+    begin(f);
+    publish(f, ETAG_REACH_LOG, 0);
     session_daemon_ready(&f->session,
                          (etag_str){(const char *)f->batches[0].cursor, f->batches[0].cursor_len},
                          true);
@@ -565,19 +554,12 @@ CASE(what_was_published_for_a_former_connection_is_brought)
 /* The number is another transaction's: the first one was lost with the server. */
 CASE(a_position_of_before_everything_is_anybodys)
 {
-    const etag_str name = ETAG_LIT("upload:42");
-    const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
-
     f->scripts[0] = "poll next=10\npublish 12\npoll witness=v next=11\npoll next=14\nrow 12 b";
-    hello(f);
-    turn(f);
-    assert_true(session_publish(&f->session, 7, &targets));
-    turn(f);
-    session_woken(&f->session);
-    turn(f);
+    begin(f);
+    publish(f, ETAG_REACH_LOG, 0);
+    wake(f);
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_WITNESS_CHANGED);
-    session_woken(&f->session);
-    turn(f);
+    wake(f);
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_NONE);
     assert_int_equal(last_batch(f)->row_count, 1);
 }
@@ -588,24 +570,18 @@ CASE(an_everything_of_this_host_is_brought)
         .size = sizeof(targets), .everything = true, .reach = ETAG_REACH_LOG};
 
     f->scripts[0] = "poll next=10\npublish 12\npoll next=14\nrow 12 everything";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_true(session_publish(&f->session, 7, &targets));
     turn(f);
-    session_woken(&f->session);
-    turn(f);
+    wake(f);
     assert_int_equal(last_batch(f)->row_count, 1);
 }
 
 CASE(a_mutation_of_this_host_is_logged)
 {
-    const etag_str name = ETAG_LIT("upload:42");
-    const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
-
     f->scripts[0] = "publish 12";
     hello(f);
-    assert_true(session_publish(&f->session, 7, &targets));
-    turn(f);
+    publish(f, ETAG_REACH_LOG, 0);
     assert_int_equal(asked_last(f, ENGINE_PUBLISH)->names, 1);
     assert_false(asked_last(f, ENGINE_PUBLISH)->ask);
     assert_int_equal(f->outcome_count, 1);
@@ -622,16 +598,13 @@ CASE(what_this_host_has_written_is_there)
     const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
 
     f->scripts[0] = "poll next=10\npublish 12\npoll next=11\npoll next=13";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_true(session_publish(&f->session, 1, &targets));
     turn(f);
-    session_woken(&f->session);
-    turn(f);
+    wake(f);
     assert_int_equal(f->batches[1].everything, RELAY_REASON_WENT_BACK);
     assert_int_equal(asked_count(f, ENGINE_JOIN), 2);
-    session_woken(&f->session);
-    turn(f);
+    wake(f);
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_NONE);
 }
 
@@ -642,8 +615,7 @@ CASE(everywhere_by_all_acknowledgements)
 
     f->scripts[0] = "poll next=10\npublish 12\npoll next=13\nmembers\nhost a yes -w 0\n"
                     "members\nhost a yes w 13";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_true(session_publish(&f->session, 7, &targets));
     turn_until(f, f->outcome_count == 2);
     assert_true(asked_last(f, ENGINE_PUBLISH)->ask);
@@ -659,8 +631,7 @@ CASE(everywhere_after_t_and_wait)
     const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, 12);
 
     f->scripts[0] = "poll lease=40 wait=100";
-    hello(f);
-    turn(f);
+    begin(f);
     const uint64_t begun_ns = time_coarse_ns();
     assert_true(session_publish(&f->session, 7, &targets));
     turn_until(f, f->outcome_count == 2);
@@ -677,8 +648,7 @@ CASE(members_that_were_read_before_t_prove_nothing)
                        second = one_name(&name, ETAG_REACH_EVERYWHERE, 12);
 
     f->scripts[0] = "poll next=14\nlate 40 members\nmembers\nhost a yes w 20";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_true(session_publish(&f->session, 1, &first));
     turn_until(f, asked_count(f, ENGINE_MEMBERS) == 1);
     assert_true(session_publish(&f->session, 2, &second));
@@ -699,19 +669,14 @@ CASE(members_that_were_read_before_t_prove_nothing)
 
 CASE(a_mutation_that_the_database_refuses)
 {
-    const etag_str name = ETAG_LIT("upload:42");
-    const etag_targets targets = one_name(&name, ETAG_REACH_LOG, 0);
-
-    hello(f);
-    turn(f);
+    begin(f);
     f->session.engine->kind->close(f->session.engine);
     f->session.engine = NULL;
     f->session.ready = false;
     f->session.registration = REGISTRATION_DONE;
     f->scripts[0] = "refuse permission denied for function publish";
     f->session.poll_due_ns = UINT64_MAX;
-    assert_true(session_publish(&f->session, 7, &targets));
-    turn(f);
+    publish(f, ETAG_REACH_LOG, 0);
     assert_int_equal(f->outcome_count, 1);
     assert_int_equal(f->outcomes[0].outcome, RELAY_REFUSED);
     assert_int_equal(f->session.publications.count, 0);
@@ -723,8 +688,7 @@ CASE(what_was_under_way_is_forgotten_with_the_daemon)
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, 0);
 
-    hello(f);
-    turn(f);
+    begin(f);
     assert_true(session_publish(&f->session, 7, &targets));
     session_daemon_lost(&f->session);
     turn(f);
@@ -737,8 +701,7 @@ CASE(what_was_under_way_is_forgotten_with_the_daemon)
 CASE(it_is_tried_again_and_less_and_less_often)
 {
     f->scripts[0] = "closed could not connect";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(f->asked.opened, 1);
     const uint64_t first_ns = session_timeout_ns(&f->session);
     assert_true(first_ns <= ENGINE_REOPEN_MS_MIN * NS_PER_MS);
@@ -758,8 +721,7 @@ CASE(a_database_that_does_not_answer_is_given_up)
 {
     f->scripts[0] = "join\nhang";
     f->scripts[1] = "";
-    hello(f);
-    turn(f);
+    begin(f);
     assert_int_equal(asked_count(f, ENGINE_POLL), 1);
     f->session.op_begun_ns -= 3 * NS_PER_S; /* lease and more are over */
     turn(f);
