@@ -170,6 +170,12 @@ class Section:
             struct.pack_into("<Q", self.truth, offset, struct.unpack_from("<Q", self.truth, offset)[0] + 1)
             worker.stopped = stopped
 
+    def some_workers_kill(self, most):
+        for worker in self.random.sample(self.workers, self.random.randint(1, most)):
+            if worker.process.poll() is None:
+                worker.process.kill()
+            self.rest(self.random.random() * 0.1)
+
     def worker_stop(self, worker, seconds):
         if worker.stopped or worker.process.poll() is not None:
             return
@@ -252,13 +258,16 @@ class Section:
 
     # ---- The end ----
 
-    def end(self):
-        """Ends the load, and looks for what must not be left."""
+    def load_end(self):
         for worker in self.workers:
             self.worker_continue(worker)
         struct.pack_into("<I", self.truth, TEXTS["end_offset"], 1)
         for worker in self.workers:
             self.worker_wait(worker)
+
+    def end(self):
+        """Ends the load, and looks for what must not be left."""
+        self.load_end()
         self.database.stdin.close()
         if self.database.wait(bound(20)) != 0:
             self.failures.append("the database process failed")

@@ -117,10 +117,7 @@ def stall_then_kill(s):
 
 
 def workers_killed(s):
-    for worker in s.random.sample(s.workers, s.random.randint(1, 4)):
-        if worker.process.poll() is None:
-            worker.process.kill()
-        s.rest(s.random.random() * 0.1)
+    s.some_workers_kill(4)
 
 
 def workers_stalled(s):

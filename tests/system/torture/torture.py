@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 
 sys.dont_write_bytecode = True
 from campaign import BUILD, TEXTS, Failure, Section  # noqa: E402
 from harness import SKIP  # noqa: E402
 from nemesis import deck_of, torment  # noqa: E402
+from sections import Sums, add_up, section_run  # noqa: E402
 
 SECTION_SECONDS = 90
 # With --delays: often a little, and rarely so long that a lease ends meanwhile (proto/base/delay_point.h).
@@ -87,62 +89,21 @@ def combinations(options):
     return [(loop, durability) for loop in loops for durability in durabilities]
 
 
-class Result:
-    """Sums over sections."""
-
+class Result(Sums):
     def __init__(self):
-        self.counters, self.daemon, self.nemeses, self.slowest = {}, {}, {}, {}
+        super().__init__()
+        self.daemon = {}
         self.starts = {"warm": 0, "cold": 0}
-        self.failures, self.violations = [], []
-        self.sections = 0
 
     def add(self, section, counted):
-        self.sections += 1
+        super().add(section, counted)
         for name, value in counted.items():
             if name.startswith(("longest", "oldest")):
                 self.counters[name] = max(self.counters.get(name, 0), value)
-            else:
-                self.counters[name] = self.counters.get(name, 0) + value
         for run in section.daemon_counters.values():
-            for name, value in run.items():
-                if name.startswith(("fills_", "guards_", "spool_", "loaded", "mutations")) and name != "guards_open":
-                    self.daemon[name] = self.daemon.get(name, 0) + value
-        for name, value in section.nemeses.items():
-            self.nemeses[name] = self.nemeses.get(name, 0) + value
-        for name, value in section.slowest.items():
-            self.slowest[name] = max(value, self.slowest.get(name, 0))
-        for name, value in section.starts.items():
-            self.starts[name] += value
-
-    def violation_count(self):
-        return sum(value for name, value in self.counters.items() if "violations" in name) + self.counters.get(
-            "records_wrong", 0)
-
-
-def section_run(options, deck, loop, durability, seed, seconds, result):
-    section = Section(options, loop, durability, seed)
-    failed = True
-    try:
-        try:
-            section.begin()
-            torment(section, deck, seconds, options.until_violation)
-            section.end()
-        except Failure as failure:
-            section.failures.append(str(failure))
-        counted, said = section.check()
-        result.add(section, counted)
-        violations = [line for line in said.splitlines() if line.startswith("violation")]
-        result.violations += violations
-        failed = bool(section.failures or violations)
-        print("\n".join(violations[:20]), end="\n" if violations else "", file=sys.stderr)
-        others = [line for line in said.splitlines() if not line.startswith("violation")]
-        if others:
-            print("\n".join(others[:60]), file=sys.stderr)
-    finally:
-        section.close(options.keep and failed)
-        result.failures += section.failures
-        if options.keep and failed:
-            print(f"kept: {section.directory}", file=sys.stderr)
+            add_up(self.daemon, {name: value for name, value in run.items() if name != "guards_open" and
+                                 name.startswith(("fills_", "guards_", "spool_", "loaded", "mutations"))})
+        add_up(self.starts, section.starts)
 
 
 def table_print(result, skipped):
@@ -153,8 +114,7 @@ def table_print(result, skipped):
              ("offline: checks judged", result.counters.get("history_checks", 0)),
              ("offline: VIOLATIONS", result.counters.get("history_violations", 0))]
     rows += [(f"starts: {name}", value) for name, value in result.starts.items()]
-    rows += [(f"nemesis: {name}" + (f" (up to {result.slowest[name]} s)" if name in result.slowest else ""), value)
-             for name, value in sorted(result.nemeses.items())]
+    rows += result.nemesis_rows()
     rows += [(f"daemon: {name}", value) for name, value in sorted(result.daemon.items())]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
@@ -186,7 +146,9 @@ def campaign(options, result):
     for number in range(count):
         loop, durability = combos[number % len(combos)]
         began = time.monotonic()
-        section_run(options, deck, loop, durability, options.seed + number, options.seconds / count, result)
+        section = Section(options, loop, durability, options.seed + number)
+        seconds = options.seconds / count
+        section_run(section, partial(torment, section, deck, seconds, options.until_violation), result, options.keep, Failure, 60)
         print(f"section {number + 1}/{count}: {loop}, {durability}, seed {options.seed + number}, "
               f"{time.monotonic() - began:.0f} s, {result.violation_count()} violations, {len(result.failures)} failures",
               file=sys.stderr)

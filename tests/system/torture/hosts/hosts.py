@@ -222,11 +222,7 @@ class HostsSection(Section):
     # ---- The end ----
 
     def end(self):
-        for worker in self.workers:
-            self.worker_continue(worker)
-        struct.pack_into("<I", self.truth, TEXTS["end_offset"], 1)
-        for worker in self.workers:
-            self.worker_wait(worker)
+        self.load_end()
         for host in self.hosts:
             host.relay_alive()
             host.relay.terminate()

@@ -93,10 +93,7 @@ def host_killed(s):
 
 
 def workers_killed(s):
-    for worker in s.random.sample(s.workers, s.random.randint(1, 6)):
-        if worker.process.poll() is None:
-            worker.process.kill()
-        s.rest(s.random.random() * 0.1)
+    s.some_workers_kill(6)
 
 
 def cold_start(s):

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -21,6 +22,7 @@ from campaign import TEXTS, Failure  # noqa: E402
 from hosts import NAMES, HostsSection  # noqa: E402
 from hosts_nemesis import deck_of, torment  # noqa: E402
 from network import Network  # noqa: E402
+from sections import Sums, add_up, section_run  # noqa: E402
 from servers import Pair  # noqa: E402
 
 SECTION_SECONDS = 75
@@ -48,34 +50,21 @@ def options_parse():
     return parser.parse_args()
 
 
-class Result:
-    """Sums over sections."""
-
+class Result(Sums):
     def __init__(self):
-        self.counters, self.nemeses, self.slowest, self.reasons, self.latencies = {}, {}, {}, {}, {}
-        self.failures, self.violations, self.fresh_again, self.oldest = [], [], [], []
-        self.sections = self.synchronous = self.cuts = 0
-
-    @staticmethod
-    def sum(into, what):
-        for name, value in what.items():
-            into[name] = into.get(name, 0) + value
+        super().__init__()
+        self.reasons, self.latencies = {}, {}
+        self.fresh_again, self.oldest = [], []
+        self.synchronous = 0
 
     def add(self, section, counted):
-        self.sections += 1
+        super().add(section, counted)
         self.synchronous += section.pair_synchronous
-        self.sum(self.counters, {name: value for name, value in counted.items() if not name.startswith(("longest", "oldest"))})
         self.oldest.append(counted["oldest_answer_ms"] / section.l_net_ms)
-        self.sum(self.nemeses, section.nemeses)
-        self.sum(self.reasons, section.everything_reasons())
-        for name, value in section.slowest.items():
-            self.slowest[name] = max(value, self.slowest.get(name, 0))
+        add_up(self.reasons, section.everything_reasons())
         self.fresh_again += section.fresh_again
         for proof, took in section.latencies().items():
             self.latencies.setdefault(PROOFS[proof], []).extend(took)
-
-    def violation_count(self):
-        return sum(value for name, value in self.counters.items() if "violations" in name) + self.counters.get("records_wrong", 0)
 
     def figures(self):
         """Median and p99 of each proof, in milliseconds."""
@@ -86,30 +75,6 @@ class Result:
         return found
 
 
-def section_run(options, network, pair, deck, seed, seconds, result):
-    section = HostsSection(options, network, pair, seed)
-    failed = True
-    try:
-        try:
-            section.begin()
-            torment(section, deck, seconds)
-            section.end()
-        except (Failure, AssertionError) as failure:
-            section.failures.append(str(failure))
-        counted, said = section.check()
-        result.add(section, counted)
-        violations = [line for line in said.splitlines() if line.startswith("violation")]
-        result.violations += violations
-        failed = bool(section.failures or violations)
-        others = [line for line in said.splitlines() if not line.startswith("violation")]
-        print("\n".join(violations[:20] + others[:40]), end="\n" if violations or others else "", file=sys.stderr)
-    finally:
-        section.close(options.keep and failed)
-        result.failures += section.failures
-        if options.keep and failed:
-            print(f"kept: {section.directory}", file=sys.stderr)
-
-
 def campaign(options, network, result):
     pair = Pair.make(network)
     deck, skipped = deck_of(options, network)
@@ -117,7 +82,8 @@ def campaign(options, network, result):
     try:
         for number in range(count):
             began = time.monotonic()
-            section_run(options, network, pair, deck, options.seed + number, options.seconds / count, result)
+            section = HostsSection(options, network, pair, options.seed + number)
+            section_run(section, partial(torment, section, deck, options.seconds / count), result, options.keep, (Failure, AssertionError), 40)
             print(f"section {number + 1}/{count}: seed {options.seed + number}, {time.monotonic() - began:.0f} s, "
                   f"{result.violation_count()} violations, {len(result.failures)} failures", file=sys.stderr)
             if result.failures or (options.until_violation and result.violation_count()):
@@ -150,8 +116,7 @@ def table_print(result, skipped, network):
     rows += [("mutations that were due", counters.get("history_answered", 0)), ("answers judged", counters.get("history_checks", 0)),
              ("VIOLATIONS", counters.get("history_violations", 0)),
              ("sections", result.sections), ("... of which with a synchronous standby", result.synchronous)]
-    rows += [(f"nemesis: {name}" + (f" (up to {result.slowest[name]} s)" if name in result.slowest else ""), value)
-             for name, value in sorted(result.nemeses.items())]
+    rows += result.nemesis_rows()
     rows += [(f"everything was purged: {reason}", value) for reason, value in sorted(result.reasons.items())]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
