@@ -151,9 +151,7 @@ static int hello_take(struct engine_etcd *engine, struct why *why)
     if (r > 0)
         return -EPROTO;
     if (r == 0)
-        r = etcd_results_check(&reply, 1, why);
-    if (r == 0)
-        r = etcd_setting_get(&setting, &reply.results[0], engine, why);
+        r = etcd_setting_get(&setting, &reply, 1, engine, why);
     if (r != 0)
         return r;
     setting_take(engine, &setting);
@@ -289,10 +287,8 @@ static int poll_take(struct engine_etcd *engine, struct arena *arena,
     const bool with_rows = engine->request.poll.cursor && !engine->poll_without_rows;
     struct etcd_setting setting;
     struct etcd_witness witness;
-    int r = etcd_results_check(reply, POLL_RESULTS + with_rows, why);
+    int r = etcd_setting_get(&setting, reply, POLL_RESULTS + with_rows, engine, why);
 
-    if (r == 0)
-        r = etcd_setting_get(&setting, &reply->results[0], engine, why);
     if (r != 0)
         return r;
     setting_take(engine, &setting);
@@ -391,10 +387,8 @@ static int members_take(struct engine_etcd *engine, struct arena *arena,
 {
     struct etcd_setting setting;
     struct etcd_witness witness;
-    int r = etcd_results_check(reply, 4, why);
+    const int r = etcd_setting_get(&setting, reply, 4, engine, why);
 
-    if (r == 0)
-        r = etcd_setting_get(&setting, &reply->results[0], engine, why);
     if (r != 0)
         return r;
     const struct etcd_result *const hosts = &reply->results[2], *const acks = &reply->results[3];

@@ -89,9 +89,10 @@ void etcd_get_host(struct engine_etcd *engine, struct etcd_txn *txn, etag_str ho
 
 /* Did it answer as many operations as were asked for? -EPROTO and why. */
 MUST_USE int etcd_results_check(const struct etcd_reply *reply, size_t count, struct why *why);
-/* 0, or -EPROTO and why: setup has not been here, or of another release. */
-MUST_USE int etcd_setting_get(struct etcd_setting *out, const struct etcd_result *result,
-                              const struct engine_etcd *engine, struct why *why);
+/* Of an answer to a question of so many operations, the first of which asked for the setting. 0, or
+ * -EPROTO and why: it has not as many, or setup has not been here, or of another release. */
+MUST_USE int etcd_setting_get(struct etcd_setting *out, const struct etcd_reply *reply,
+                              size_t count, const struct engine_etcd *engine, struct why *why);
 /* Whether there is one that counts: of this cluster and its history, and not doubted. */
 bool etcd_witness_get(struct engine_etcd *engine, struct etcd_witness *out,
                       const struct etcd_result *result, const struct etcd_reply *reply);

@@ -27,11 +27,14 @@ int etcd_results_check(const struct etcd_reply *reply, size_t count, struct why 
     return why_set(why, "etcd answered %zu operations of %zu", reply->result_count, count), -EPROTO;
 }
 
-int etcd_setting_get(struct etcd_setting *out, const struct etcd_result *result,
+int etcd_setting_get(struct etcd_setting *out, const struct etcd_reply *reply, size_t count,
                      const struct engine_etcd *engine, struct why *why)
 {
-    const struct etcd_kv *const kv = etcd_one(result);
+    const int r = etcd_results_check(reply, count, why);
 
+    if (r != 0)
+        return r;
+    const struct etcd_kv *const kv = etcd_one(&reply->results[0]);
     if (!kv)
         return why_set(why,
                        "etcd has no key %ssetting: run etag-relay setup, or name the prefix that "

@@ -123,10 +123,8 @@ static int join_read(struct engine_etcd *engine, const struct etcd_reply *reply,
     struct etcd_setting setting;
     struct etcd_witness witness;
     struct etcd_host host = {.membership = ENGINE_NO_MEMBER};
-    int r = etcd_results_check(reply, 3, why);
+    const int r = etcd_setting_get(&setting, reply, 3, engine, why);
 
-    if (r == 0)
-        r = etcd_setting_get(&setting, &reply->results[0], engine, why);
     if (r != 0)
         return r;
     answer->join.lease_ms = setting.lease_ms;
@@ -460,11 +458,9 @@ static int host_read(struct engine_etcd *engine, const struct etcd_reply *reply,
                      struct engine_answer *answer, struct why *why)
 {
     struct etcd_setting setting;
-    int r = etcd_results_check(reply, 2, why);
+    const int r = etcd_setting_get(&setting, reply, 2, engine, why);
 
     *kv = NULL;
-    if (r == 0)
-        r = etcd_setting_get(&setting, &reply->results[0], engine, why);
     if (r != 0)
         return r;
     answer->leave.lease_ms = setting.lease_ms;

@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 
 import relay_db
-from harness import SKIP, bound, wait_until
+from harness import SKIP, Case, bound, wait_until
 
 ETCD = shutil.which("etcd")
 ETCDCTL = shutil.which("etcdctl")
@@ -149,6 +149,18 @@ class Cluster:
     def set_up(self, prefix, lease_ms=LEASE_MS, wait_ms=WAIT_MS):
         self.put(prefix + "setting", f"version=1 lease_ms={lease_ms} wait_ms={wait_ms}")
         return prefix
+
+
+class OfCluster(Case):
+    """A class whose tests share a cluster of three."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = Cluster(3).begin()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.cluster.end()
 
 
 class Engine(relay_db.Engine):

@@ -10,23 +10,15 @@ import subprocess
 import time
 
 from relay_db import Failed, LEAVING, MEMBER, NONCE, OTHER, RELAY
-from relay_etcd import Cluster, Engine, Fake, ETCDCTL, b64
+from relay_etcd import Cluster, OfCluster, Engine, Fake, ETCDCTL, b64
 from harness import Case, bound, main, wait_until
 
 HEADER = {"cluster_id": "7", "member_id": "1", "revision": "9", "raft_term": "2"}
 SETTING = "version=1 lease_ms=2000 wait_ms=2550"
 
 
-class Shared(Case):
-    """One cluster of three; each test has a prefix of its own."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.cluster = Cluster(3).begin()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cluster.end()
+class Shared(OfCluster):
+    """Each test has a prefix of its own."""
 
     def setUp(self):
         super().setUp()

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from relay_db import RELAY
-from relay_etcd import Cluster, ETCDCTL
+from relay_etcd import Cluster, OfCluster, ETCDCTL
 from harness import Case, Writer, bound, main, wait_until
 
 KEY = "//shop.example/uploads/42"
@@ -91,15 +91,7 @@ class Pair(Case):
         wait_until(lambda: self.reason(self.b) == "stale", 30, "the event on the other host")
 
 
-class Hosts(Pair):
-    @classmethod
-    def setUpClass(cls):
-        cls.cluster = Cluster(3).begin()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cluster.end()
-
+class Hosts(OfCluster, Pair):
     def test_what_ok_says_on_one_is_so_on_the_other(self):
         self.begin(2000)
         w = Writer(self.a.socket, timeout_ms=30000)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, List
 
-from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 
 import etagd
 from etagd.django import surrogates
 from etagd.django.conf import client, conf
+from etagd.django.management.labels import model_named
 
 
 class Command(BaseCommand):
@@ -28,12 +28,12 @@ class Command(BaseCommand):
         names: List[str] = surrogates.said(options["surrogate"])
         families = [conf.PREFIX + name for name in options["family"]]
         for model in options["model"]:
-            names += surrogates.every_row(self._model(model))
+            names += surrogates.every_row(model_named(model))
         for row in options["row"]:
             label, colon, pk = row.partition(":")
             if not colon:
                 raise CommandError(f"{row} is not APP.MODEL:PK")
-            table = surrogates.table_of(self._model(label))
+            table = surrogates.table_of(model_named(label))
             names += [surrogates.any_write(), table.any_row, table.row(pk) or table.unknown_rows]
         resources = [self._resource(path) for path in options["path"]]
         if not (options["all"] or names or families or resources):
@@ -45,13 +45,6 @@ class Command(BaseCommand):
         except etagd.EtagError as error:
             raise CommandError(f"etagd: {error}") from error
         self.stdout.write(f"done, LSN {lsn}" if lsn else "done, through the spool")
-
-    @staticmethod
-    def _model(label: str) -> Any:
-        try:
-            return apps.get_model(label)
-        except (LookupError, ValueError) as error:
-            raise CommandError(f"no model {label}") from error
 
     @staticmethod
     def _resource(path: str) -> etagd.Resource:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, List, Tuple
 
-from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.utils import ConnectionDoesNotExist
 
 from etagd.django import surrogates
+from etagd.django.management.labels import model_named
 from etagd.django.postgres import watched
 
 
@@ -49,7 +49,7 @@ class Command(BaseCommand):
 
     def _found(self, state: Any, alias: str, options: Any) -> List[watched.Found]:
         if not options["all"]:
-            tables = {table.name: table for label in options["model"] for table in watched.with_parts(self._model(label))}
+            tables = {table.name: table for label in options["model"] for table in watched.with_parts(model_named(label))}
             found = watched.find(state, tables.values())
             absent = sorted(set(tables) - {one.table.name for one in found})
             if absent:
@@ -105,10 +105,3 @@ class Command(BaseCommand):
                 self.stdout.write(f"         {one.why}")
             if ours is not None and ours.missing:
                 self.stdout.write(f"         pages of {ours.table.model._meta.label} depend on {', '.join(ours.missing)} too: run etagd_watch with it")
-
-    @staticmethod
-    def _model(label: str) -> Any:
-        try:
-            return apps.get_model(label)
-        except (LookupError, ValueError) as error:
-            raise CommandError(f"no model {label}") from error
