@@ -2,11 +2,9 @@
 """What scripts/demo-hosts shows: three hosts on one PostgreSQL, two front ends each. Exit status 0: every step was as expected."""
 import argparse
 import functools
-import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -59,17 +57,6 @@ def check(what, is_so, got=""):
 
 # ---- A host ----
 
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("shop.example", timeout=60)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
 class FrontEnd:
     def __init__(self, place, number, prefix):
         self.name = f"{place.name}{number}"
@@ -83,7 +70,7 @@ class FrontEnd:
     def ask(self, method="GET", body=None, **fields):
         """Status, ETag, how it was answered."""
         if self.connection is None:
-            self.connection = UnixConnection(self.path)
+            self.connection = harness.UnixHttp(self.path, "shop.example", 60)
         try:
             self.connection.request(method, PAGE, body, {name.replace("_", "-"): value for name, value in fields.items()})
             answer = self.connection.getresponse()

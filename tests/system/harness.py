@@ -6,6 +6,7 @@ that refuses io_uring and has to fall back by itself), ETAGD_TEST_FACTOR (multip
 valgrind). State lives in a temporary directory; only processes that a test started are ended, by pid.
 """
 import contextlib
+import http.client
 import json
 import os
 import re
@@ -97,6 +98,19 @@ def together(*functions):
 # Names share a clock by chance, as the hash key is random: so many clocks that a test's few names never do in practice.
 # A test with many names computes what they share (test_restart).
 CLOCKS = 1 << 22
+
+
+class UnixHttp(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path, host="localhost", seconds=None):
+        super().__init__(host, timeout=seconds or bound(30))
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
 
 
 class Daemon:

@@ -13,7 +13,7 @@ import sys
 import time
 import unittest
 
-from harness import BUILD, ETAGCTL, SYSTEM, Case, bound, content_of, descriptors, main, wait_until
+from harness import BUILD, ETAGCTL, SYSTEM, Case, UnixHttp, bound, content_of, descriptors, main, wait_until
 
 try:
     from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -275,17 +275,6 @@ class Metrics(SeeingCase):
         self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""))
 
 
-class UnixHttp(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=bound(20))
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
 class Exporter(SeeingCase):
     def setUp(self):
         super().setUp()
@@ -384,7 +373,7 @@ class Exporter(SeeingCase):
         process, where = self.exporter(f"unix:{path}")
         self.assertEqual(where, f"unix:{path}")
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o660)
-        self.assertFalse(self.is_up(UnixHttp(path)))
+        self.assertFalse(self.is_up(UnixHttp(path, seconds=bound(20))))
         process.kill()
         process.wait()
         process, _ = self.exporter(f"unix:{path}")  # what it left behind is in nobody's way
@@ -398,17 +387,17 @@ class Exporter(SeeingCase):
     def test_http(self):
         path = os.path.join(self.directory, "exporter.sock")
         self.exporter(f"unix:{path}")
-        answer, text = self.get(UnixHttp(path))
+        answer, text = self.get(UnixHttp(path, seconds=bound(20)))
         self.assertEqual(answer.headers["Content-Type"], "application/openmetrics-text; version=1.0.0; charset=utf-8")
-        answer, text = self.get(UnixHttp(path), openmetrics=False)
+        answer, text = self.get(UnixHttp(path, seconds=bound(20)), openmetrics=False)
         self.assertEqual(answer.headers["Content-Type"], "text/plain; version=0.0.4; charset=utf-8")
         self.assertNotIn("# EOF", text)
-        answer, text = self.get(UnixHttp(path), method="HEAD")
+        answer, text = self.get(UnixHttp(path, seconds=bound(20)), method="HEAD")
         self.assertEqual((answer.status, text), (200, ""))
-        answer, text = self.get(UnixHttp(path), "/")
+        answer, text = self.get(UnixHttp(path, seconds=bound(20)), "/")
         self.assertEqual(answer.status, 404)
         self.assertIn("/metrics", text)
-        answer, text = self.get(UnixHttp(path), method="POST", body=b"x" * 100000)
+        answer, text = self.get(UnixHttp(path, seconds=bound(20)), method="POST", body=b"x" * 100000)
         self.assertEqual((answer.status, answer.headers["Allow"]), (405, "GET, HEAD"))
 
     def test_a_crowd_that_asks_nothing_keeps_no_scrape_out(self):
@@ -452,7 +441,7 @@ class Exporter(SeeingCase):
         self.assertNotEqual(ask("localhost", "evil.example")[0], 200)
         path = os.path.join(self.directory, "exporter.sock")
         self.exporter(f"unix:{path}")
-        connection = UnixHttp(path)  # there nobody resolves a name
+        connection = UnixHttp(path, seconds=bound(20))  # there nobody resolves a name
         connection.request("GET", "/metrics", headers={"Host": "evil.example"})
         self.assertEqual(connection.getresponse().status, 200)
         connection.close()

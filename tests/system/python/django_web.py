@@ -8,20 +8,9 @@ import subprocess
 import sys
 
 import django_site
-from harness import BUILD, bound, content_of, wait_until
+from harness import BUILD, UnixHttp, bound, content_of, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-
-
-class Unix(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=bound(30))
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
 
 
 class Reply:
@@ -94,7 +83,7 @@ class Web:
 
     def ask(self, path, etag=None, method="GET", data=None, body=None, **headers):
         """data: what is sent as JSON; body: what is sent as it is."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=bound(30)) if self.port else Unix(self.socket)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=bound(30)) if self.port else UnixHttp(self.socket)
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         if etag is not None:
             fields["If-None-Match"] = etag

@@ -14,7 +14,7 @@ import django_site
 import django_storm
 import harness
 import postgres
-from django_web import Reply, Unix, Web  # noqa: F401
+from django_web import Reply, Web  # noqa: F401
 from harness import FACTOR, Case, beside, bound, put_file, together, wait_until
 
 django_site.require("django", "rest_framework", "gunicorn")

@@ -11,7 +11,7 @@ import time
 
 from relay_db import Failed, LEAVING, MEMBER, NONCE, OTHER, RELAY
 from relay_etcd import Cluster, OfCluster, Engine, Fake, ETCDCTL, b64
-from harness import Case, bound, main, wait_until
+from harness import Case, main, wait_until
 
 HEADER = {"cluster_id": "7", "member_id": "1", "revision": "9", "raft_term": "2"}
 SETTING = "version=1 lease_ms=2000 wait_ms=2550"

@@ -66,10 +66,6 @@ class Skew(Case):
     def verdict(self, program, key):
         return json.loads(self.ctl(program, "--json", "check", key, "--header", 'If-None-Match: "v1"')[1])["verdict"]
 
-    def same_protocol(self):
-        code, out, _ = self.ctl(OLD_CTL, "--json", "ping")
-        return code == 0 and "protocol" in out
-
     def pair(self, daemon, client_ctl, client_front_end):
         """A daemon of one release, clients of the other."""
         self.assertTrue(self.start(daemon, *self.options(daemon)))
