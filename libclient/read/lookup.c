@@ -62,10 +62,8 @@ INLINED etag_reason entry_state(struct etag_client *client, struct hash128 finge
 {
     const struct shm_view *view = &client->mapping.view;
     struct lookup_scratch *scratch = &client->scratch;
-    uint32_t clock;
-    uint64_t value;
 
-    switch (shm_find(view, fingerprint, &scratch->entry)) {
+    switch (shm_look(view, fingerprint, &scratch->entry)) {
     case SHM_FOUND:
         break;
     case SHM_MISSING:
@@ -74,9 +72,8 @@ INLINED etag_reason entry_state(struct etag_client *client, struct hash128 finge
     default:
         return ETAG_REASON_TORN;
     }
-    DELAY_POINT("lookup.slot_clocks");
-    if (shm_newer_clock(view, &scratch->entry, &clock, &value))
-        return value & CLOCK_IN_FLUX ? ETAG_REASON_IN_FLUX : ETAG_REASON_STALE;
+    if (scratch->entry.newer != 0)
+        return scratch->entry.newer & CLOCK_IN_FLUX ? ETAG_REASON_IN_FLUX : ETAG_REASON_STALE;
     return ETAG_REASON_VALID;
 }
 

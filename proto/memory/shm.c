@@ -10,24 +10,34 @@
  *     sequence := odd                          before := sequence     acquire (R1), pairs with W2
  *     release fence                (W1)        words                  relaxed
  *     words, relaxed                           acquire fence    (R2), pairs with W1 and W3
- *     sequence := even, release    (W2)        sequence == before ?
+ *     sequence := even, release    (W2)        clocks                 relaxed
+ *                                              acquire fence    (R3), as R2
+ *                                              sequence == before ?
  *
  *   R1 sees W2: the words and the pool records written before it are complete.
  *   R2: a reader that saw any word written after W1 also sees the odd sequence or a later one, and
  *   retries. W3 is the release fence of shm_pool_write: a record is reused only after its former
  *   slot was changed, so a reader that slept in between and copies the new bytes also sees the new
  *   sequence of the former slot.
+ *   R3: rule REREAD. The slot was the same before its words and after its clocks, so the clocks
+ *   were this entry's while they were read, even if the reader slept between the two. (Who copies
+ *   without judging, shm_find, reads no clocks and has R2 alone.) The reader's time, which it reads
+ *   after R3, is later than its clocks.
  *
  * Until the reader has seen the same sequence twice, the copied bytes mean nothing: it checks
- * lengths and pool units against the view before it follows them, and decodes only afterwards.
+ * lengths, pool units and clock numbers against the view before it follows them, and what it
+ * decodes is its own copy, which it forgets if the sequence has changed.
  */
 #include "shm.h"
 
 #include "bytes.h"
+#include "delay_point.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <sys/mman.h>
+
+#define INLINED __attribute__((always_inline)) static inline
 
 #define SLOT_WORDS (sizeof(struct layout_slot) / sizeof(uint64_t))
 #define DETAIL_WORDS (sizeof(struct layout_detail) / sizeof(uint64_t))
@@ -69,8 +79,7 @@ static inline void touch(const uint64_t *word)
 
 /* count: a constant. Unrolled, with the loop below, it takes a third of the instructions of a
  * copied slot. */
-__attribute__((always_inline)) static inline void load_words(uint64_t *to, const uint64_t *from,
-                                                             size_t count)
+INLINED void load_words(uint64_t *to, const uint64_t *from, size_t count)
 {
 #pragma GCC unroll 8
     for (size_t i = 0; i < count; i++)
@@ -317,9 +326,48 @@ static bool decode_entry(const struct shm_view *view, struct shm_entry *out, siz
 
 /* ---- Finding --------------------------------------------------------------------------------- */
 
-/* Copies the slot's entry if it is, whole and unchanged, the one of this fingerprint. */
-static enum shm_find read_slot(const struct shm_view *view, uint64_t slot,
-                               struct hash128 fingerprint, struct shm_entry *out)
+/* The number and value of the entry's first clock above its fill LSN; value 0: none. */
+struct newer {
+    uint32_t clock;
+    uint64_t value;
+};
+
+/* The clock numbers exist (clocks_exist()). */
+INLINED struct newer newer_clock(const struct shm_view *view, const struct shm_entry *entry)
+{
+    /* All of them, without a decision in between, so that the loads overlap; from the last to the
+     * first, so that the first newer one stays. */
+    struct newer found = {0};
+
+    for (size_t i = entry->clock_count; i-- > 0;) {
+        const uint64_t now = load_word(&view->clocks[entry->clocks[i]]);
+        const bool newer = now > entry->fill_lsn;
+        found.clock = newer ? entry->clocks[i] : found.clock;
+        found.value = newer ? now : found.value;
+    }
+    const uint64_t floor = load_word(&view->clocks[CLOCK_FLOOR]);
+    return floor > entry->fill_lsn ? (struct newer){CLOCK_FLOOR, floor} : found;
+}
+
+bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry, uint32_t *clock,
+                     uint64_t *value)
+{
+    const struct newer found = newer_clock(view, entry);
+
+    if (found.value == 0)
+        return false;
+    *clock = found.clock;
+    *value = found.value;
+    return true;
+}
+
+enum reading { READ_ENTRY, READ_ENTRY_AND_CLOCKS };
+
+/* Copies the slot's entry if it is, whole and unchanged, the one of this fingerprint. reading: a
+ * constant. */
+INLINED enum shm_find read_slot(const struct shm_view *view, uint64_t slot,
+                                struct hash128 fingerprint, struct shm_entry *out,
+                                enum reading reading)
 {
     const struct layout_slot *const shared = &view->slots[slot];
 
@@ -337,15 +385,22 @@ static enum shm_find read_slot(const struct shm_view *view, uint64_t slot,
                                   ? 0
                                   : copy_record(view, out->fieldset, FIELDSET_LENGTH_SHIFT,
                                                 out->fieldset_words);
+        const bool whole = decode_entry(view, out, overflow_bytes) &&
+                           (out->fieldset == 0) == (out->fieldset_bytes < FIELDSET_HEADER_BYTES);
         /* R2: pairs with the release fences of write_begin and shm_pool_write. */
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (reading == READ_ENTRY_AND_CLOCKS && whole) {
+            DELAY_POINT("lookup.slot_clocks");
+            out->newer = newer_clock(view, out).value;
+            /* R3. */
+            __atomic_thread_fence(__ATOMIC_ACQUIRE);
+            DELAY_POINT("lookup.clocks_sequence");
+        }
         if (__atomic_load_n(&shared->sequence, __ATOMIC_RELAXED) != before)
             continue;
 
         if (out->fingerprint.low != fingerprint.low || out->fingerprint.high != fingerprint.high)
             return SHM_MISSING;
-        const bool whole = decode_entry(view, out, overflow_bytes) &&
-                           (out->fieldset == 0) == (out->fieldset_bytes < FIELDSET_HEADER_BYTES);
         return whole ? SHM_FOUND : SHM_TORN;
     }
     return SHM_TORN;
@@ -366,8 +421,9 @@ void shm_expect(const struct shm_view *view, struct hash128 fingerprint)
     fetch_home(view, layout_home(view->home_count, fingerprint));
 }
 
-enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
-                       struct shm_entry *out)
+/* reading: a constant. */
+INLINED enum shm_find find(const struct shm_view *view, struct hash128 fingerprint,
+                           struct shm_entry *out, enum reading reading)
 {
     const uint64_t home = layout_home(view->home_count, fingerprint);
 
@@ -380,40 +436,23 @@ enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
         const struct hash128 seen = shm_fingerprint_at(view, slot);
         if (seen.low != fingerprint.low || seen.high != fingerprint.high)
             continue;
-        const enum shm_find found = read_slot(view, slot, fingerprint, out);
+        const enum shm_find found = read_slot(view, slot, fingerprint, out, reading);
         if (found != SHM_MISSING)
             return found;
     }
     return SHM_MISSING;
 }
 
-bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry, uint32_t *clock,
-                     uint64_t *value)
+enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
+                       struct shm_entry *out)
 {
-    /* All of them, without a decision in between, so that the loads overlap; from the last to the
-     * first, so that the first newer one stays. R2 keeps them behind the copy of the slot. */
-    uint32_t found = CLOCK_FLOOR;
-    uint64_t found_value = 0;
+    return find(view, fingerprint, out, READ_ENTRY);
+}
 
-    for (size_t i = entry->clock_count; i-- > 0;) {
-        const uint64_t now = load_word(&view->clocks[entry->clocks[i]]);
-        const bool newer = now > entry->fill_lsn;
-        found = newer ? entry->clocks[i] : found;
-        found_value = newer ? now : found_value;
-    }
-    const uint64_t floor = load_word(&view->clocks[CLOCK_FLOOR]);
-    if (floor > entry->fill_lsn) {
-        found = CLOCK_FLOOR;
-        found_value = floor;
-    }
-    /* Pairs with no store: it keeps the caller's reading of the time behind these loads, so that
-     * they were made while the lease still ran. */
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    if (found_value == 0)
-        return false;
-    *clock = found;
-    *value = found_value;
-    return true;
+enum shm_find shm_look(const struct shm_view *view, struct hash128 fingerprint,
+                       struct shm_entry *out)
+{
+    return find(view, fingerprint, out, READ_ENTRY_AND_CLOCKS);
 }
 
 /* ---- Writing --------------------------------------------------------------------------------- */

@@ -71,6 +71,8 @@ struct shm_entry {
     uint64_t overflow_words[POOL_RECORD_BYTES_MAX / 8];
     /* see entry.h */
     uint64_t fieldset_words[POOL_RECORD_BYTES_MAX / 8];
+    /* by shm_look() alone: what shm_newer_clock() says as the value; 0: no clock is newer */
+    uint64_t newer;
 };
 
 static inline bool shm_entry_has_clock(const struct shm_entry *entry, uint32_t clock)
@@ -94,12 +96,18 @@ enum shm_find {
 MUST_USE enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
                                 struct shm_entry *out);
 
+/* Finds an entry, and reads its clocks. Rule REREAD: the sequence is read again after the clocks, so
+ * that they were the entry's while they were read. A reader judges by this function alone. Ends with
+ * an acquire fence, so that a time read after it is later than the clocks. */
+MUST_USE enum shm_find shm_look(const struct shm_view *view, struct hash128 fingerprint,
+                                struct shm_entry *out);
+
 /* Prefetches the memory of an entry that will soon be searched or written. Changes nothing. */
 void shm_expect(const struct shm_view *view, struct hash128 fingerprint);
 
 /* Finds a clock of the entry that is above its fill LSN (so the entry is stale, or in flux if
- * CLOCK_IN_FLUX is set), and its value; returns false if there is none. Ends with an acquire fence,
- * so that a time read after it is later than the clocks. */
+ * CLOCK_IN_FLUX is set), and its value; returns false if there is none. For the daemon, whose slots
+ * don't change between the copy and this; readers use shm_look(). */
 MUST_USE bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry,
                               uint32_t *clock, uint64_t *value);
 

@@ -348,7 +348,7 @@ class Index:
         return self.memory[at:at + length] if length <= min(2048, (self.units - unit) * 64) else b""
 
     def copy(self, slot):
-        """Step 4 and 5: slot, detail, overflow record and field set, or None where it is torn."""
+        """Steps 4 to 6: the entry with the values of its clocks, or None where it is torn."""
         at = self.slots + slot * 64
         for _ in range(8):
             before = self.half(at)
@@ -357,9 +357,11 @@ class Index:
             words = self.memory[at:at + 64]
             detail = self.memory[self.details + slot * 64:self.details + slot * 64 + 64]
             fieldset, overflow = struct.unpack_from("<II", detail, 8)
-            copied = words, detail, self.record(overflow, 6), self.record(fieldset, 0)
+            entry = self.decode(words, detail, self.record(overflow, 6), self.record(fieldset, 0))
+            if entry:
+                entry["values"] = [self.word(self.clocks + 8 * clock) for clock in entry["clocks"]]
             if self.half(at) == before:
-                return copied
+                return entry
         return None
 
     def look_up(self, key):
@@ -381,14 +383,12 @@ class Index:
             slot = home + bit
             if not hop >> bit & 1 or struct.unpack_from("<QQ", self.memory, self.slots + slot * 64 + 8) != (low, high):
                 continue
-            copied = self.copy(slot)
-            entry = copied and self.decode(*copied)
+            entry = self.copy(slot)
             if entry is None:
                 return "torn", None
             if entry["fingerprint"] != (low, high):
                 continue
-            newer = [value for value in (self.word(self.clocks + 8 * clock) for clock in entry["clocks"])
-                     if value > entry["fill_lsn"]]
+            newer = [value for value in entry["values"] if value > entry["fill_lsn"]]
             if newer:
                 return ("in_flux" if max(newer) >> 63 else "stale"), None
             return "valid", entry

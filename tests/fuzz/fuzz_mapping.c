@@ -456,6 +456,9 @@ static void find(const struct shm_view *view, struct hash128 fingerprint)
     require_entry(view, &entry);
     if (shm_newer_clock(view, &entry, &clock, &value))
         fuzz_require(clock < view->clock_count && value > entry.fill_lsn);
+    else
+        value = 0;
+    fuzz_require(shm_look(view, fingerprint, &entry) == SHM_FOUND && entry.newer == value);
 }
 
 static const struct {

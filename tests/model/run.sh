@@ -3,7 +3,7 @@
 # Checks one form of one model with Spin.
 #
 # usage: run.sh MODEL EXPECT [-DNAME[=VALUE]]...
-#   MODEL   lease, guard, guard_spool, hold, relay or date
+#   MODEL   lease, guard, guard_spool, hold, relay, date or slot
 #   EXPECT  holds      the promise holds in every state, and every state was seen: nothing truncated
 #           breaks     there is a counter-example: an assertion is violated
 #           truncated  a search that is cut off must be noticed (a test of this script)

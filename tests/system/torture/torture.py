@@ -24,7 +24,7 @@ from sections import Sums, add_up, section_run  # noqa: E402
 
 SECTION_SECONDS = 90
 # With --delays: often a little, and rarely so long that a lease ends meanwhile (proto/base/delay_point.h).
-DELAYS = ("*:3000:50,lookup.deadline_slot:900000:4000,lookup.slot_clocks:900000:4000,lookup.clocks_time:900000:4000,"
+DELAYS = ("*:3000:50,lookup.deadline_slot:900000:4000,lookup.slot_clocks:900000:4000,lookup.clocks_sequence:900000:4000,lookup.clocks_time:900000:4000,"
           "lease.clock_scan:250000:60,lease.scan_word:250000:60,persist.taken_stored:15000:2,"
           "recovery.meta_witness:200000:3,recovery.loaded_journal:200000:3,mark.written_renamed:100000:3,"
           "journal.bytes_extent:10000:100")

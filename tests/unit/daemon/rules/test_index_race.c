@@ -50,7 +50,7 @@ static void look_up(struct reader *r, size_t k)
 {
     struct shm_entry found;
 
-    switch (shm_find(r->view, r->keys[k], &found)) {
+    switch (shm_look(r->view, r->keys[k], &found)) {
     case SHM_MISSING:
         r->missing++;
         return;
@@ -70,11 +70,9 @@ static void look_up(struct reader *r, size_t k)
     r->last_lsn[k] = found.fill_lsn;
     r->found++;
 
-    uint32_t clock;
-    uint64_t value;
-    if (shm_newer_clock(r->view, &found, &clock, &value)) {
+    if (found.newer != 0) {
         r->newer++;
-        if (value <= found.fill_lsn || clock >= CLOCKS)
+        if (found.newer <= found.fill_lsn)
             r->wrong = "a clock that is not newer";
     }
 }
@@ -180,4 +178,84 @@ TEST(test_full_pool)
 
     /* The index has room for all of them: each made room in the pool. */
     assert_true(stats.evicted_pool + stats.evicted_stale > 1000);
+}
+
+/* ---- Rule REREAD ---- */
+
+/* One entry with one clock, which is above the entry's fill LSN as long as the entry is there, and
+ * goes back when it is gone, as if it had become another name's. So the entry is never current, and
+ * whoever has read the clock of the entry that it copied says so. */
+struct owned_clock {
+    const struct shm_view *view;
+    struct hash128 key;
+    /* atomic */
+    bool done;
+    uint64_t found, looks;
+    /* the LSN of the first entry that was copied in one state and judged by the clock of another */
+    uint64_t wrong_lsn;
+    pthread_t thread;
+};
+
+static void owned_clock_look(struct owned_clock *r)
+{
+    struct shm_entry entry;
+
+    if (shm_look(r->view, r->key, &entry) != SHM_FOUND)
+        return;
+    r->found++;
+    if (entry.newer != entry.fill_lsn + 1)
+        r->wrong_lsn = entry.fill_lsn;
+}
+
+static void *owned_clock_read(void *argument)
+{
+    struct owned_clock *const r = argument;
+
+    for (; !__atomic_load_n(&r->done, __ATOMIC_RELAXED); r->looks++)
+        owned_clock_look(r);
+    return NULL;
+}
+
+static void owned_clock_write(struct index *index, struct hash128 key)
+{
+    const uint32_t clock = 7;
+    const struct index_entry made = {.fingerprint = key,
+                                     .expires_ns = UINT64_MAX,
+                                     .last_modified = ETAG_NO_DATE,
+                                     .etag = ETAG_LIT("\"v\""),
+                                     .clocks = &clock,
+                                     .clock_count = 1};
+
+    for (uint64_t lsn = 1; lsn <= ROUNDS; lsn++) {
+        struct index_entry entry = made;
+        struct index_evicted evicted;
+        entry.fill_lsn = lsn;
+        shm_clock_store(index_view(index), clock, lsn + 1);
+        assert_int_equal(index_put(index, &entry, 0, &evicted), INDEX_STORED);
+        assert_true(index_remove(index, key));
+        shm_clock_store(index_view(index), clock, 0);
+    }
+}
+
+TEST(the_clocks_are_those_of_the_entry_that_was_copied)
+{
+    const struct index_options options = {
+        .plan = {.capacity = CAPACITY_MIN, .clock_count = CLOCKS, .pool_bytes = POOL_BYTES_MIN},
+        .incarnation_id = 1};
+    struct index *index = NULL;
+
+    assert_int_equal(index_open(&index, &options), 0);
+    struct owned_clock reader = {.view = index_view(index),
+                                 .key = made_fingerprint(index_view(index)->home_count, 3, 3)};
+    assert_int_equal(pthread_create(&reader.thread, NULL, owned_clock_read, &reader), 0);
+    owned_clock_write(index, reader.key);
+    __atomic_store_n(&reader.done, true, __ATOMIC_RELAXED);
+    assert_int_equal(pthread_join(reader.thread, NULL), 0);
+    print_message("%llu looks, %llu found\n", (unsigned long long)reader.looks,
+                  (unsigned long long)reader.found);
+    if (reader.wrong_lsn != 0)
+        fail_msg("the entry of LSN %llu was judged by a clock that was not its own",
+                 (unsigned long long)reader.wrong_lsn);
+    assert_true(reader.found > 100);
+    index_close(index);
 }

@@ -391,6 +391,10 @@ TEST(test_garbage)
             found_count++;
             if (shm_newer_clock(view, &found, &clock, &value))
                 assert_true(clock < CLOCKS_MIN && value > found.fill_lsn);
+            else
+                value = 0;
+            assert_int_equal(shm_look(view, key, &found), SHM_FOUND);
+            assert_true(found.newer == value);
             assert_true(found.etag.len <= ENTITY_TAG_BYTES_MAX || found.overflow != 0);
             assert_true(found.etag.data >= (const char *)&found &&
                         found.etag.data + found.etag.len <= (const char *)(&found + 1));
