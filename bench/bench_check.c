@@ -62,21 +62,33 @@ static void samples_draw(struct bench *b, enum draw draw, size_t count)
 
 /* ---- The sides: each returns nanoseconds a request ---- */
 
+/* A request and what it points to. */
+struct asked {
+    etag_field condition;
+    etag_key key;
+    etag_request request;
+};
+
+static void ask(struct asked *a, const struct sample *sample)
+{
+    a->condition = (etag_field){ETAG_LIT("If-None-Match"), {sample->texts.etag, sample->etag_len}};
+    a->key = (etag_key){sizeof(a->key),
+                        {ETAG_LIT(WORLD_HOST), etag_str_of(sample->texts.target)},
+                        {ETAG_SCOPE_NAMED, etag_str_of(sample->texts.scope)}};
+    a->request = (etag_request){.size = sizeof(a->request),
+                                .method = ETAG_LIT("GET"),
+                                .key = &a->key,
+                                .fields = &a->condition,
+                                .field_count = 1};
+}
+
 static etag_verdict check_one(struct bench *b, const struct sample *sample, etag_answer *answer)
 {
-    const etag_field condition = {ETAG_LIT("If-None-Match"),
-                                  {sample->texts.etag, sample->etag_len}};
-    const etag_key key = {sizeof(key),
-                          {ETAG_LIT(WORLD_HOST), etag_str_of(sample->texts.target)},
-                          {ETAG_SCOPE_NAMED, etag_str_of(sample->texts.scope)}};
-    const etag_request request = {.size = sizeof(request),
-                                  .method = ETAG_LIT("GET"),
-                                  .key = &key,
-                                  .fields = &condition,
-                                  .field_count = 1};
+    struct asked asked;
 
+    ask(&asked, sample);
     ETAG_INIT(answer);
-    return etag_check(b->client, &request, etag_token_now(b->client), answer);
+    return etag_check(b->client, &asked.request, etag_token_now(b->client), answer);
 }
 
 static double run_ours(struct bench *b, etag_verdict expected, size_t count)
@@ -92,6 +104,63 @@ static double run_ours(struct bench *b, etag_verdict expected, size_t count)
     }
     const uint64_t took = now_ns() - start;
     if (wrong > count / 100) /* a lease may end meanwhile */
+        bench_die("etag_check", etag_reason_text(answer.reason));
+    return (double)took / (double)count;
+}
+
+/* The same with etag_check_many(), 'batch' at a time. */
+static double run_many(struct bench *b, size_t batch, size_t count)
+{
+    struct asked asked[ETAG_CHECKS_MAX];
+    etag_request requests[ETAG_CHECKS_MAX];
+    etag_answer answers[ETAG_CHECKS_MAX];
+    size_t wrong = 0;
+    const uint64_t start = now_ns();
+
+    for (size_t i = 0; i < count; i += batch) {
+        for (size_t n = 0; n < batch; n++) {
+            ask(&asked[n], &b->samples[i + n]);
+            requests[n] = asked[n].request;
+            ETAG_INIT(&answers[n]);
+        }
+        if (etag_check_many(b->client, requests, batch, etag_token_now(b->client), answers) !=
+            ETAG_OK)
+            bench_die("etag_check_many", etag_client_error(b->client));
+        for (size_t n = 0; n < batch; n++)
+            wrong += answers[n].verdict != ETAG_NOT_MODIFIED;
+    }
+    const uint64_t took = now_ns() - start;
+    if (wrong > count / 100)
+        bench_die("etag_check_many", etag_reason_text(answers[0].reason));
+    return (double)took / (double)count;
+}
+
+/* The same with keys that were prepared before. */
+static double run_prepared(struct bench *b, etag_prepared_key *prepared, size_t count)
+{
+    etag_answer answer;
+    size_t wrong = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct asked asked;
+        ask(&asked, &b->samples[i]);
+        ETAG_INIT(&prepared[i]);
+        if (etag_key_prepare(b->client, &asked.key, &prepared[i]) != ETAG_OK)
+            bench_die("etag_key_prepare", etag_client_error(b->client));
+    }
+    const uint64_t start = now_ns();
+    for (size_t i = 0; i < count;) {
+        struct asked asked;
+        ask(&asked, &b->samples[i]);
+        asked.request.prepared = &prepared[i];
+        ETAG_INIT(&answer);
+        const etag_verdict verdict = etag_check(b->client, &asked.request,
+                                                etag_token_now(b->client), &answer);
+        wrong += verdict != ETAG_NOT_MODIFIED;
+        i += 1 + ((unsigned)verdict >> 8);
+    }
+    const uint64_t took = now_ns() - start;
+    if (wrong > count / 100)
         bench_die("etag_check", etag_reason_text(answer.reason));
     return (double)took / (double)count;
 }
@@ -192,6 +261,42 @@ static void miss_beside_hit(struct bench *b)
     tell(b, "no entry", DRAW_UNIFORM, "304", 1, rounds);
 }
 
+static void many_beside_one(struct bench *b)
+{
+    static const struct {
+        size_t batch;
+        double goal;
+    } batches[] = {{8, 0}, {16, 0.4}, {64, 0}};
+    struct pair rounds[ROUNDS_MAX];
+
+    for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++) {
+        char figure[64];
+        for (size_t round = 0; round < b->rounds; round++) {
+            samples_draw(b, DRAW_UNIFORM, SAMPLES);
+            rounds[round].ours = run_many(b, batches[i].batch, SAMPLES);
+            samples_draw(b, DRAW_UNIFORM, SAMPLES);
+            rounds[round].theirs = run_ours(b, ETAG_NOT_MODIFIED, SAMPLES);
+        }
+        snprintf(figure, sizeof(figure), "304, a key, %zu at once", batches[i].batch);
+        tell(b, figure, DRAW_UNIFORM, "one at a time", batches[i].goal, rounds);
+    }
+}
+
+static void prepared_beside_strings(struct bench *b)
+{
+    struct pair rounds[ROUNDS_MAX];
+    etag_prepared_key *prepared = memory_new(SAMPLES, sizeof(*prepared));
+
+    for (size_t round = 0; round < b->rounds; round++) {
+        samples_draw(b, DRAW_UNIFORM, SAMPLES);
+        rounds[round].ours = run_prepared(b, prepared, SAMPLES);
+        samples_draw(b, DRAW_UNIFORM, SAMPLES);
+        rounds[round].theirs = run_ours(b, ETAG_NOT_MODIFIED, SAMPLES);
+    }
+    tell(b, "304, prepared", DRAW_UNIFORM, "from strings", 0, rounds);
+    free(prepared);
+}
+
 static void beside_server(struct bench *b, const struct peer *peer)
 {
     struct pair rounds[ROUNDS_MAX];
@@ -207,7 +312,7 @@ static void beside_server(struct bench *b, const struct peer *peer)
             samples_draw(b, DRAW_UNIFORM, SAMPLES_OF_SERVERS);
             rounds[round].theirs = run_batches(b, peer, SAMPLES_OF_SERVERS);
             samples_draw(b, DRAW_UNIFORM, SAMPLES_OF_SERVERS);
-            rounds[round].ours = run_ours(b, ETAG_NOT_MODIFIED, SAMPLES_OF_SERVERS);
+            rounds[round].ours = run_many(b, PEER_BATCH, SAMPLES_OF_SERVERS);
         }
         snprintf(name, sizeof(name), "%s, %d at once, %s", peer->name, PEER_BATCH,
                  place == 0 ? "same CPU" : "other CPU");
@@ -241,6 +346,8 @@ static void run(struct bench *b, const struct options *o)
         chain_close(chain);
     }
     miss_beside_hit(b);
+    many_beside_one(b);
+    prepared_beside_strings(b);
     if (o->redis) {
         const struct peer peer = peer_redis(o->redis, b->entries);
         beside_server(b, &peer);

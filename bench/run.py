@@ -85,6 +85,7 @@ class Run:
         """What a miss costs besides rendering."""
         d = Etagd(self.build)
         self.collect("bench_finish", "--etagd", d.socket, "--count", "2000" if self.quick else "20000")
+        self.collect("bench_hit", "--etagd", d.socket, "--count", "2000" if self.quick else "20000")
         d.remove()
 
     def power(self):

@@ -49,6 +49,7 @@ static struct etag_client *client_free(struct etag_client *client)
     arena_deinit(&client->names);
     mapping_close(&client->mapping);
     fork_word_close(&client->fork_word);
+    free(client->many);
     free(client->shadow);
     (void)refill_limit_free(client->refill_limit);
     free(client);

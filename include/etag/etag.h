@@ -304,6 +304,15 @@ typedef struct etag_key {
     etag_str scheme;
 } etag_key;
 
+/* A key that is ready to be looked up: see etag_key_prepare(). Plain data without pointers. */
+typedef struct etag_prepared_key {
+    size_t size;
+    /* the run of the daemon that it is for; 0: none */
+    uint64_t incarnation;
+    /* compare nothing in it */
+    uint64_t place[2];
+} etag_prepared_key;
+
 /* How far a mutation must reach before its call returns OK. Beyond this host it needs a relay
  * (docs/relay.md). */
 typedef enum etag_reach {
@@ -380,7 +389,7 @@ typedef struct etag_request {
     size_t size;
     /* case-sensitive, as on the request line */
     etag_str method;
-    /* for etag_check(); etag_evaluate() ignores it */
+    /* for etag_check(); etag_evaluate() ignores it. NULL: only what is prepared is looked up */
     const etag_key *key;
     /* repeat a field that came in several lines */
     const etag_field *fields;
@@ -393,6 +402,9 @@ typedef struct etag_request {
     bool compression_suffixes;
     /* etag_check() in shadow mode: see etag_client_options */
     bool shadow;
+    /* made of the same key by etag_key_prepare(): the check then does not read the key. NULL, or of
+     * another run of the daemon: as without it */
+    const etag_prepared_key *prepared;
 } etag_request;
 
 /* No date. */
@@ -436,8 +448,8 @@ typedef struct etag_token {
     uint64_t lsn;
 } etag_token;
 
-/* What etag_check() found. Pointers are valid until this client's next etag_check() or its
- * close. */
+/* What etag_check() found. Pointers are valid until this client's next etag_check() or
+ * etag_check_many(), or its close. */
 typedef struct etag_answer {
     size_t size;
     etag_verdict verdict;
@@ -661,6 +673,22 @@ ETAG_API etag_reason etag_client_reason(const etag_client *client);
  * zero token, and the library drops a fill with that token. */
 ETAG_API etag_token etag_token_now(const etag_client *client);
 
+/* Makes a key canonical and hashes it, once, for resources that are asked for often: a check with
+ * the result (etag_request.prepared) takes little more than half of the instructions. The result
+ * belongs to the daemon's present run, because a later one may hash with another secret. Another
+ * run's is never used: the check reads request->key then, as if nothing were prepared, or, where
+ * key is NULL, returns ETAG_UNKNOWN with ETAG_REASON_BAD_KEY. So prepare again when
+ * out->incarnation is not that of etag_token_now(). No system call, no allocation; the client's
+ * last answer stays valid.
+ * key: borrowed. etag_finish() and etag_fill() still need it.
+ * out: the caller sets its size, owns it, and may copy it. Nothing has to be closed. Any thread may
+ * read it, with any client of the same daemon, also in a child of fork().
+ * Errors: INVALID (a bad key, or a size that is not set), UNAVAILABLE (there is no index yet: try
+ * again after etag_client_dispatch()). out->incarnation is 0 then, so that it may be used all the
+ * same. */
+ETAG_API ETAG_MUST_USE etag_status etag_key_prepare(etag_client *client, const etag_key *key,
+                                                    etag_prepared_key *out);
+
 /* Looks the key up and judges the request's preconditions (If-Match, If-Unmodified-Since,
  * If-None-Match, If-Modified-Since). No system call, no lock, no allocation.
  * request, its key: borrowed.
@@ -670,6 +698,26 @@ ETAG_API etag_token etag_token_now(const etag_client *client);
  * Returns answer->verdict. */
 ETAG_API etag_verdict etag_check(etag_client *client, const etag_request *request, etag_token token,
                                  etag_answer *answer);
+
+/* The most requests of one etag_check_many(). */
+#define ETAG_CHECKS_MAX 64
+
+/* Looks up and judges several requests at once, each as etag_check() would: for a page that lists
+ * many resources, or an endpoint that is asked for hundreds of entity tags. In a large index a key
+ * costs less than half of a single check, since the lookups wait for memory together; from 8 on it
+ * is worth it. No system call, no lock; the client's first call allocates memory for the answers
+ * (some 300 KiB, of which only what is used is touched).
+ * requests, their keys: borrowed. An array of 'count' elements, each with its size set.
+ * token: copied to each answer. Taken before all of them read data.
+ * answers: an array of 'count' elements; the caller sets each one's size, and ETAG_INIT() makes
+ * each "unknown". Pointers are valid until the client's next etag_check() or etag_check_many(), or
+ * its close; so are those of all answers at once.
+ * A request that cannot be looked up (a bad key) is ETAG_UNKNOWN, and no reason against the others.
+ * Errors, after which no answer was written: INVALID (count is above ETAG_CHECKS_MAX; the sizes are
+ * not set, or not all the same), SYSTEM (no memory). */
+ETAG_API ETAG_MUST_USE etag_status etag_check_many(etag_client *client,
+                                                   const etag_request *requests, size_t count,
+                                                   etag_token token, etag_answer *answers);
 
 /* ---- Fill ------------------------------------------------------------------------------------ */
 

@@ -54,22 +54,47 @@ static void answer_set(etag_answer *answer, const struct lookup_scratch *scratch
     answer->field_count = field_count;
 }
 
+/* Keeps the entry's field set, whose fields, 'count' of them, an answer has from 'fields' on. */
+static void know(struct lookup_scratch *scratch, const etag_field *fields, size_t count)
+{
+    const struct shm_entry *entry = &scratch->entry;
+    const size_t words = (entry->fieldset_bytes + 7) / 8, place = shm_known_place(entry->fieldset);
+    struct shm_known *known = &scratch->known[place];
+    struct known_fields *kept = &scratch->known_fields[place];
+    const char *const from = (const char *)entry->fieldset_words;
+    const char *const to = (const char *)known->words;
+
+    if (words > SHM_KNOWN_WORDS || count > KNOWN_FIELDS_MAX || scratch->known_in_use >> place & 1)
+        return;
+    known->unit = entry->fieldset;
+    known->word_count = (uint32_t)words;
+    memcpy(known->words, entry->fieldset_words, words * sizeof(uint64_t));
+    for (size_t i = 0; i < count; i++)
+        kept->fields[1 + i] = (etag_field){
+            {to + (fields[i].name.data - from), fields[i].name.len},
+            {to + (fields[i].value.data - from), fields[i].value.len}};
+    kept->count = count;
+}
+
 /* The fields of an entry's set after the first ones. Returns how many there are then, -1 if the
  * bytes are no set that the daemon would have stored. */
 static int kept_fields(struct lookup_scratch *scratch, const struct repeated_fields *repeated,
-                       size_t n)
+                       size_t first)
 {
     const struct shm_entry *entry = &scratch->entry;
     const int kept = entry->fieldset_bytes > 0
                          ? fieldset_parse(entry->fieldset_words, entry->fieldset_bytes,
                                           scratch->kept)
                          : 0;
+    size_t n = first;
+    bool depends_on_time = false;
 
     for (int i = 0; i < kept; i++) {
         const struct kept_field *field = &scratch->kept[i];
         if (field->kind == FIELDSET_EXPIRES) {
             scratch->fields[n++] = (etag_field){ETAG_LIT("Expires"),
                                                 expires_value(scratch, (size_t)i, field->offset_s)};
+            depends_on_time = true;
             continue;
         }
         if (!str_is_field_value(field->field.value))
@@ -77,7 +102,11 @@ static int kept_fields(struct lookup_scratch *scratch, const struct repeated_fie
         if (repeated_fields_has(repeated, field->field.name))
             scratch->fields[n++] = field->field;
     }
-    return kept < 0 ? kept : (int)n;
+    if (kept < 0)
+        return kept;
+    if (!depends_on_time)
+        know(scratch, scratch->fields + first, n - first);
+    return (int)n;
 }
 
 bool answer_from_entry(etag_answer *answer, struct lookup_scratch *scratch,

@@ -14,6 +14,7 @@
 #include "repeated.h"
 
 #define SPOOL_PATH_BYTES_MAX (CHANNEL_PATH_BYTES_MAX + 8)
+struct many;
 struct shadow;
 struct refill_limit;
 
@@ -37,6 +38,8 @@ struct etag_client {
     /* used without a daemon, and in a child of fork */
     struct counters own_counters;
     struct lookup_scratch scratch;
+    /* many.c. NULL: no batch yet */
+    struct many *many;
     struct repeated_fields repeated;
     /* every lookup is in shadow mode */
     bool shadows;

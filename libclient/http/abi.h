@@ -95,6 +95,7 @@ static inline bool abi_out(void *out, const void *full, size_t bytes, size_t fir
  * on these never change. */
 #define ABI_FIRST(type, last) (offsetof(type, last) + sizeof(((type *)NULL)->last))
 #define ABI_FIRST_KEY ABI_FIRST(etag_key, scheme)
+#define ABI_FIRST_PREPARED ABI_FIRST(etag_prepared_key, place)
 #define ABI_FIRST_TARGETS ABI_FIRST(etag_targets, max_ms)
 #define ABI_FIRST_REQUEST ABI_FIRST(etag_request, shadow)
 #define ABI_FIRST_VALIDATORS ABI_FIRST(etag_validators, last_modified_is_strong)

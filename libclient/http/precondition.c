@@ -375,20 +375,32 @@ static inline const etag_field *only_condition(const etag_request *request)
 }
 
 /* The question that nearly all conditional requests ask, and no other condition: is it still this
- * one tag? True: *out is what the long way would come to. It takes a third of the long way's time
+ * one tag? */
+static inline bool only_tag(const etag_request *request, struct entity_tag *out)
+{
+    const etag_field *const only = only_condition(request);
+
+    return only && only->name.len == sizeof(if_none_match) - 1 &&
+           eight_equal(only->name.data, if_none_match) &&
+           eight_equal(only->name.data + 5, if_none_match + 5) &&
+           method_kind_of(request->method) == METHOD_READS && !request->compression_suffixes &&
+           entity_tag_parse(only->value, out);
+}
+
+bool precondition_only_tag(const etag_request *request, struct entity_tag *out)
+{
+    return only_tag(request, out);
+}
+
+/* True: *out is what the long way would come to. It takes a third of the long way's time
  * (bench/bench_evaluate.c). */
 static inline bool judge_one_tag(struct judgement *out, const etag_request *request,
                                  const etag_validators *validators)
 {
     struct entity_tag listed;
-    const etag_field *const only = only_condition(request);
 
-    if (!only || only->name.len != sizeof(if_none_match) - 1 ||
-        !eight_equal(only->name.data, if_none_match) ||
-        !eight_equal(only->name.data + 5, if_none_match + 5) ||
-        method_kind_of(request->method) != METHOD_READS || validators->etag.len == 0 ||
-        validators->existence == ETAG_ABSENT || request->compression_suffixes ||
-        !entity_tag_parse(only->value, &listed))
+    if (validators->etag.len == 0 || validators->existence == ETAG_ABSENT ||
+        !only_tag(request, &listed))
         return false;
     *out = entity_tag_equal_weak(listed, entity_tag_divide(validators->etag))
                ? (struct judgement){ETAG_NOT_MODIFIED, ETAG_REASON_MATCH}

@@ -5,6 +5,7 @@
 #define LIBETAG_PRECONDITION_H
 
 #include "cleanup.h"
+#include "entity_tag.h"
 
 #include <etag/etag.h>
 
@@ -18,9 +19,16 @@ struct judgement {
  * second, so an answer from the cache needs a strong date (section 8.8.2.2). */
 enum dates { DATES_AS_RFC, DATES_STRONG };
 
-/* All three functions are pure: they borrow their arguments and change nothing. Any thread. */
+/* All functions are pure: they borrow their arguments and change nothing. Any thread. */
 MUST_USE struct judgement precondition_judge(const etag_request *request,
                                              const etag_validators *validators, enum dates dates);
+
+/* Returns true if all that the request asks is whether the representation still has this one tag:
+ * GET or HEAD, an If-None-Match with one tag, no other condition, no compression suffixes. Where
+ * the current tag equals it (weakly), precondition_judge() says ETAG_NOT_MODIFIED,
+ * ETAG_REASON_MATCH.
+ * *out: borrows from the request. */
+MUST_USE bool precondition_only_tag(const etag_request *request, struct entity_tag *out);
 
 /* Judges Range and If-Range, after a judgement of ETAG_PROCEED. */
 MUST_USE etag_range precondition_range(const etag_request *request,

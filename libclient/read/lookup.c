@@ -2,7 +2,8 @@
 /*
  * The lookup, top-down (docs/architecture.md): first the lease's deadline, then the key's entry and
  * its clocks, then the time, and at the end the preconditions. No system call, no lock, no
- * allocation; an answer points into the client's scratch.
+ * allocation; an answer points into the client's scratch. Most requests end before, on a short way
+ * to a 304 (short_way.h), for which this one is the truth.
  *
  * Everything that is not known for sure is ETAG_UNKNOWN with its reason. If the lease is over, that
  * is the reason, whatever else was found: without a lease the memory proves nothing, not even that
@@ -10,21 +11,14 @@
  */
 #include "lookup.h"
 
-#include "clocktime.h"
 #include "delay_point.h"
 #include "precondition.h"
 #include "shadow.h"
+#include "short_way.h"
 
 /* What etag_check() is made of stands in it as one piece; lookup_state(), which is seldom called,
  * has a copy. */
 #define INLINED static inline __attribute__((always_inline))
-
-/* Rules DEADLINE_FIRST and TIME_LAST: the deadline was loaded before everything else, the clock
- * read after it. */
-static bool lease_is_over(uint64_t deadline_ns, uint64_t now_ns)
-{
-    return now_ns >= deadline_ns;
-}
 
 static bool entry_is_expired(const struct shm_entry *entry, uint64_t now_ns)
 {
@@ -41,20 +35,39 @@ etag_token etag_token_now(const etag_client *client)
 
 /* ---- The entry ---- */
 
-/* The canonical key in scratch. */
+/* The fingerprint of the request's key as the place in scratch, unless the short way has found it.
+ * Of a key that is not prepared the canonical form is there then, and its site is kept. */
 INLINED bool key_is_good(struct etag_client *client, const etag_request *request,
                          const etag_request *given)
 {
+    struct lookup_scratch *scratch = &client->scratch;
+    const uint8_t *const hash_key = client->mapping.view.header->hash_key;
     etag_key copy;
-    const etag_key *key = request ? abi_in(request->key, &copy, sizeof(copy), ABI_FIRST_KEY) : NULL;
-    const char *wrong = !request        ? ABI_WHY(given, sizeof(*given), "request")
-                        : !request->key ? "the request has no key"
-                        : !key          ? ABI_WHY(request->key, sizeof(copy), "key")
-                                        : key_canonicalize(&client->scratch.key, key);
 
-    if (wrong)
+    if (!hash128_is_zero(scratch->place))
+        return true;
+    if (request && is_prepared(client, request)) {
+        scratch->place = prepared_fingerprint(request);
+        return true;
+    }
+    const etag_key *key = request ? abi_in(request->key, &copy, sizeof(copy), ABI_FIRST_KEY) : NULL;
+    const char *wrong = !request ? ABI_WHY(given, sizeof(*given), "request")
+                        : !request->key
+                            ? request->prepared
+                                  ? "it was prepared for another run of the daemon, and "
+                                    "the request has no other"
+                                  : "the request has no key"
+                        : !key ? ABI_WHY(request->key, sizeof(copy), "key")
+                               : key_canonicalize(&scratch->key, key);
+
+    if (wrong) {
         fault_set(&client->fault, ETAG_INVALID, "bad key: %s", wrong);
-    return !wrong;
+        return false;
+    }
+    const struct sip_state site = key_site_state(hash_key, &scratch->key);
+    scratch->place = key_fingerprint_after(site, &scratch->key);
+    key_sites_keep(&scratch->sites, hash_key, key, site);
+    return true;
 }
 
 /* What the memory says of the key with this fingerprint, the time aside. */
@@ -102,8 +115,6 @@ INLINED etag_reason look_up(struct etag_client *client, const etag_request *requ
     const uint64_t deadline_ns = shm_lease_load(&client->mapping.view);
     if (!key_is_good(client, request, given))
         return ETAG_REASON_BAD_KEY;
-    client->scratch.place = key_fingerprint(client->mapping.view.header->hash_key,
-                                            &client->scratch.key);
     return look_under_lease(client, client->scratch.place, deadline_ns);
 }
 
@@ -124,6 +135,7 @@ etag_reason lookup_state(struct etag_client *client, const etag_key *key)
 {
     const etag_request request = {.size = sizeof(request), .key = key};
 
+    client->scratch.place = (struct hash128){0};
     return look_up(client, &request, &request);
 }
 
@@ -198,18 +210,17 @@ static bool answer_is_known(const etag_answer *answer)
     return answer->verdict != ETAG_UNKNOWN && answer->verdict != ETAG_PRECONDITION_REQUIRED;
 }
 
-etag_verdict etag_check(etag_client *client, const etag_request *given, etag_token token,
-                        etag_answer *out)
+/* ---- The two ways ---- */
+
+/* request: NULL where 'given', which it is read of, cannot be. */
+etag_verdict lookup_check(struct etag_client *client, const etag_request *request,
+                          const etag_request *given, etag_token token, etag_answer *out)
 {
-    etag_request copy;
     etag_answer answer = {.size = sizeof(answer),
                           .verdict = ETAG_UNKNOWN,
                           .last_modified = ETAG_NO_DATE,
                           .token = token};
 
-    client_notice_fork(client);
-    client->scratch.place = (struct hash128){0};
-    const etag_request *request = abi_in(given, &copy, sizeof(copy), ABI_FIRST_REQUEST);
     if (request && precondition_missing(request)) { /* whatever the memory says */
         answer.verdict = ETAG_PRECONDITION_REQUIRED;
         answer.reason = ETAG_REASON_REQUIRED;
@@ -237,4 +248,18 @@ etag_verdict etag_check(etag_client *client, const etag_request *given, etag_tok
     counter_add(&client->counters->checks, 1);
     counter_add(counter, 1);
     return abi_out(out, &answer, sizeof(answer), ABI_FIRST_ANSWER) ? answer.verdict : ETAG_UNKNOWN;
+}
+
+etag_verdict etag_check(etag_client *client, const etag_request *given, etag_token token,
+                        etag_answer *out)
+{
+    etag_request copy;
+
+    client_notice_fork(client);
+    client->scratch.known_in_use = 0;
+    client->scratch.place = (struct hash128){0};
+    const etag_request *request = abi_in(given, &copy, sizeof(copy), ABI_FIRST_REQUEST);
+    if (request && short_way_check(client, request, token, out))
+        return ETAG_NOT_MODIFIED;
+    return lookup_check(client, request, given, token, out);
 }

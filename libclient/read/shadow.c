@@ -43,7 +43,7 @@ uint64_t *shadow_veil(struct etag_client *client, etag_answer *answer)
     if (!client->shadow)
         client->shadow = calloc(1, sizeof(*client->shadow));
     if (client->shadow) {
-        const struct hash128 fingerprint = key_fingerprint(hash_key(client), &client->scratch.key);
+        const struct hash128 fingerprint = client->scratch.place;
         *place_of(client, fingerprint) = (struct shadow_record){
             fingerprint, etag_hash_of(client, answer->etag), answer->token, answer->fill_lsn};
     }

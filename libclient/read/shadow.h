@@ -17,7 +17,7 @@ struct shadow_record {
     uint64_t fill_lsn;
 };
 
-/* Called when a lookup has found scratch.entry current, under scratch.key, and has this answer:
+/* Called when a lookup has found scratch.entry current, at scratch.place, and has this answer:
  * changes the answer to "unknown" and remembers what it was. Returns the counter to increment. The
  * first call of a client allocates. */
 uint64_t *shadow_veil(struct etag_client *client, etag_answer *answer);

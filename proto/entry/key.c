@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Canonical bytes, version 1 (changing them orphans every stored entry; tests/cases/keys.tsv has
- * golden fingerprints). All lengths come first, little-endian, so that the bytes are unambiguous
- * and a parser need not read the texts. The header is one word, so that hashing it does not wait
- * for smaller stores.
+ * Canonical bytes, version 1, and fingerprints, version 2 (changing either orphans every stored
+ * entry; tests/cases/keys.tsv has golden fingerprints). All lengths come first, little-endian, so
+ * that the bytes are unambiguous and a parser need not read the texts. The header is one word, so
+ * that hashing it does not wait for smaller stores.
  *
  *   u16 target, u8 host, u8 scope, u8 release, u8 scope kind, u8 vary fields, u8 scheme
  *   host, target (path and query), scope name, release, scheme in lower case
@@ -22,7 +22,6 @@
 
 #define KEY_HEADER_BYTES 8u
 #define VARY_HEADER_BYTES 4u
-#define VARY_ABSENT 0xffffu
 
 _Static_assert(KEY_HEADER_BYTES + HOST_BYTES_MAX + TARGET_BYTES_MAX + SCOPE_BYTES_MAX +
                        RELEASE_BYTES_MAX + SCHEME_BYTES_MAX +
@@ -82,8 +81,7 @@ static const char *vary_check(const etag_field *field)
     return NULL;
 }
 
-/* As memcmp, without case; a name goes before the names that it begins. */
-static int name_compare(etag_str a, etag_str b)
+int key_vary_compare(etag_str a, etag_str b)
 {
     for (size_t i = 0; i < a.len && i < b.len; i++) {
         const int difference = char_lower(a.data[i]) - char_lower(b.data[i]);
@@ -105,7 +103,7 @@ static const char *vary_sort(const etag_key *in, const etag_field *sorted[VARY_C
             return wrong;
         size_t at = i;
         for (; at > 0; at--) {
-            const int order = name_compare(sorted[at - 1]->name, field->name);
+            const int order = key_vary_compare(sorted[at - 1]->name, field->name);
             if (order == 0)
                 return "a vary field stands twice in the key";
             if (order < 0)
@@ -256,7 +254,7 @@ bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUNT_MAX])
     for (size_t i = 0; i < vary_count; i++) {
         if (!take_vary(&bytes, &vary[i]))
             return false;
-        if (i > 0 && name_compare(vary[i - 1].name, vary[i].name) >= 0)
+        if (i > 0 && key_vary_compare(vary[i - 1].name, vary[i].name) >= 0)
             return false;
     }
     out->vary = vary;
@@ -266,13 +264,85 @@ bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUNT_MAX])
 
 /* ---- Fingerprint and clocks ------------------------------------------------------------------ */
 
+/* Where the parts of canonical bytes are. */
+struct key_parts {
+    uint64_t lengths;
+    etag_str host, target, scope, release, scheme;
+    /* the first vary field */
+    const uint8_t *vary;
+    size_t vary_count;
+};
+
+static struct key_parts parts_of(const struct key *key)
+{
+    const char *at = (const char *)key->bytes + KEY_HEADER_BYTES;
+    struct key_parts p = {.lengths = load_u64(key->bytes), .vary_count = key->bytes[6]};
+
+    p.host = (etag_str){at, key->bytes[2]};
+    p.target = (etag_str){at += p.host.len, load_u16(key->bytes)};
+    p.scope = (etag_str){at += p.target.len, key->bytes[3]};
+    p.release = (etag_str){at += p.scope.len, key->bytes[4]};
+    p.scheme = (etag_str){at += p.release.len, key->bytes[7]};
+    p.vary = (const uint8_t *)at + p.scheme.len;
+    return p;
+}
+
+/* What stands at 'at', and the place of the next one. */
+static const uint8_t *vary_at(const uint8_t *at, etag_field *out)
+{
+    const uint16_t name_len = load_u16(at), value_len = load_u16(at + 2);
+    const char *const name = (const char *)at + VARY_HEADER_BYTES;
+
+    out->name = (etag_str){name, name_len};
+    out->value = value_len == VARY_ABSENT ? (etag_str){NULL, 0}
+                                          : (etag_str){name + name_len, value_len};
+    return (const uint8_t *)name + name_len + out->value.len;
+}
+
+static inline void absorb_str(struct sip_state *s, etag_str part)
+{
+    sip_absorb_part(s, part.data, part.len);
+}
+
+struct sip_state key_site_state(const uint8_t hash_key[SIPHASH_KEY_BYTES], const struct key *key)
+{
+    const struct key_parts p = parts_of(key);
+    struct sip_state s = sip_begin(hash_key, SIP_TWEAK_128);
+    const uint8_t *at = p.vary;
+
+    sip_absorb(&s, p.lengths & KEY_SITE_LENGTHS);
+    absorb_str(&s, p.host);
+    absorb_str(&s, p.release);
+    absorb_str(&s, p.scheme);
+    for (size_t i = 0; i < p.vary_count; i++) {
+        etag_field field;
+        at = vary_at(at, &field);
+        sip_absorb(&s, field.name.len);
+        absorb_str(&s, field.name);
+    }
+    return s;
+}
+
+struct hash128 key_fingerprint_after(struct sip_state site, const struct key *key)
+{
+    const struct key_parts p = parts_of(key);
+    const uint8_t *at = p.vary;
+
+    sip_absorb(&site, p.lengths & ~KEY_SITE_LENGTHS);
+    absorb_str(&site, p.target);
+    absorb_str(&site, p.scope);
+    for (size_t i = 0; i < p.vary_count; i++) {
+        etag_field field;
+        at = vary_at(at, &field);
+        sip_absorb(&site, field.value.data ? field.value.len : VARY_ABSENT);
+        absorb_str(&site, field.value);
+    }
+    return key_fingerprint_end(&site);
+}
+
 struct hash128 key_fingerprint(const uint8_t hash_key[SIPHASH_KEY_BYTES], const struct key *key)
 {
-    struct hash128 hash = siphash13_128(hash_key, key->bytes, key->len);
-
-    if (hash128_is_zero(hash))
-        hash.low = 1;
-    return hash;
+    return key_fingerprint_after(key_site_state(hash_key, key), key);
 }
 
 const char *surrogate_check(etag_str name)

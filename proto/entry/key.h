@@ -4,14 +4,16 @@
  *
  * The canonical bytes of a key are unambiguous: the length of each part comes before it, the vary
  * fields are sorted by lower-case name, and an absent value differs from an empty one. The
- * fingerprint is their SipHash-1-3-128. Clocks: a target is hashed together with a first byte for
- * its kind, so that the surrogate key "x" and the resource "x" are two targets, and the hash
- * selects one clock of the array. Clock 0 is the floor; no target hashes to it.
+ * fingerprint is the SipHash-1-3-128 of the same parts in another order, in which what the keys of
+ * a site have alike comes first (key_site_state()). Clocks: a target is hashed together with a
+ * first byte for its kind, so that the surrogate key "x" and the resource "x" are two targets, and
+ * the hash selects one clock of the array. Clock 0 is the floor; no target hashes to it.
  */
 #ifndef ETAG_PROTO_KEY_H
 #define ETAG_PROTO_KEY_H
 
 #include "resource.h"
+#include "siphash_rounds.h"
 #include "surrogate.h"
 
 /* Canonical resource and canonical bytes of one key. Large, so keep it in a scratch and not on a
@@ -36,6 +38,48 @@ MUST_USE bool key_parse(etag_str bytes, etag_key *out, etag_field vary[VARY_COUN
 
 /* Returns the fingerprint, never {0, 0}, which marks an empty slot. */
 struct hash128 key_fingerprint(const uint8_t hash_key[SIPHASH_KEY_BYTES], const struct key *key);
+
+/*
+ * The fingerprint hashes words of eight bytes (sip_absorb_part() makes them of a part).
+ *
+ *   site   the lengths of host, release and scheme and the number of vary fields; host, release,
+ *          scheme; of each vary field, in ascending order, the length of the name, then the name
+ *   rest   the lengths of target and scope name, and the scope's kind; target, scope name; of each
+ *          vary field, in the same order, the length of the value or VARY_ABSENT, then the value
+ *
+ * No two keys give the same words, and the words of one never begin those of another: read from the
+ * left, each length or number is there before the parts that it counts, so the parts and the end
+ * follow from the words. That is why the hash needs no length of its own at the end.
+ */
+
+/* The hash's state after the site. */
+struct sip_state key_site_state(const uint8_t hash_key[SIPHASH_KEY_BYTES], const struct key *key);
+
+/* The fingerprint from that state. */
+struct hash128 key_fingerprint_after(struct sip_state site, const struct key *key);
+
+/* Lengths as they are in the key's first word, those of the site and of the rest alone. */
+#define KEY_SITE_LENGTHS UINT64_C(0xffff00ff00ff0000)
+#define VARY_ABSENT 0xffffu
+
+static inline uint64_t key_lengths_of_rest(size_t target_len, etag_scope scope)
+{
+    return (uint64_t)target_len | (uint64_t)scope.name.len << 24 | (uint64_t)scope.kind << 40;
+}
+
+/* {0, 0} is not used. */
+static inline struct hash128 key_fingerprint_end(struct sip_state *state)
+{
+    struct hash128 hash = sip_end_128(state);
+
+    if (__builtin_expect(hash128_is_zero(hash), 0))
+        hash.low = 1;
+    return hash;
+}
+
+/* Compares names of vary fields as memcmp does, without case; a name goes before the names that it
+ * begins. */
+int key_vary_compare(etag_str a, etag_str b);
 
 /* Checks a surrogate key. Returns NULL, or what is wrong: it is empty, over SURROGATE_BYTES_MAX, or
  * has bytes outside 0x21-0x7e. */

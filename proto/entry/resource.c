@@ -91,6 +91,35 @@ __attribute__((always_inline)) static inline size_t text_find(etag_str text, blo
     return last + block_first(test(block_load(block), block_load(block - 1)));
 }
 
+static inline bool block_is_zero(byte_block block)
+{
+    const word_pair words = (word_pair)block;
+
+    return (words[0] | words[1]) == 0;
+}
+
+/* 8 to 16 bytes; some are in it twice. */
+static inline byte_block block_load_twice(const char *p, size_t len)
+{
+    return (byte_block)(word_pair){load_u64(p), load_u64(p + len - 8)};
+}
+
+/* Does the test find none of the bytes behind the first one? Without a decision for each block.
+ * text: at least 9 bytes. */
+__attribute__((always_inline)) static inline bool text_has_none(etag_str text, block_test *test)
+{
+    const char *const data = text.data;
+    const size_t len = text.len - 1;
+
+    if (len < BLOCK_BYTES)
+        return block_is_zero(test(block_load_twice(data + 1, len), block_load_twice(data, len)));
+    const size_t last = text.len - BLOCK_BYTES;
+    byte_block found = test(block_load(data + last), block_load(data + last - 1));
+    for (size_t at = 1; at < last; at += BLOCK_BYTES)
+        found |= test(block_load(data + at), block_load(data + at - 1));
+    return block_is_zero(found);
+}
+
 /* ---- Host ------------------------------------------------------------------------------------ */
 
 /* What a byte of a host name is: its bit 0x20 is or-ed into the byte, which lowers the letters. */
@@ -409,6 +438,33 @@ static inline byte_block query_refused(byte_block here, byte_block before)
 {
     (void)before;
     return (byte_block)((here <= ' ') | (here == '#') | (here == 0x7f));
+}
+
+/* All but the bytes that most targets are made of, which path and query may have as they are; and
+ * a segment that begins with a dot. */
+static inline byte_block target_unusual(byte_block here, byte_block before)
+{
+    const byte_block usual = block_in(here, 'a', 'z') | block_in(here, '&', ';') |
+                             block_in(here, '?', 'Z') | (byte_block)((here == '=') | (here == '_'));
+
+    return ~usual | (byte_block)((here == '.') & (before == '/'));
+}
+
+/* The same answer by the tests of target_canonicalize(). */
+__attribute__((noinline)) static bool target_stays(etag_str target)
+{
+    const size_t path_len = text_find(target, path_rewritten);
+
+    return path_len == target.len ||
+           (target.data[path_len] == '?' &&
+            text_find(str_skip(target, path_len), query_refused) == target.len - path_len);
+}
+
+bool resource_target_is_canonical(etag_str target)
+{
+    if (target.len - 1 >= TARGET_BYTES_MAX || target.data[0] != '/')
+        return false;
+    return (target.len > 8 && text_has_none(target, target_unusual)) || target_stays(target);
 }
 
 static inline const char *target_canonicalize(struct resource *out, etag_str target)

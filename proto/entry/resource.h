@@ -58,6 +58,10 @@ static inline etag_str resource_target(const struct resource *r)
  * path. in must not point into out. */
 MUST_USE const char *resource_canonicalize(struct resource *out, const etag_resource *in);
 
+/* Returns true if the target is canonical as it is and without dot segments. False: it is not, or
+ * only a closer look would tell; then resource_canonicalize() knows. */
+MUST_USE bool resource_target_is_canonical(etag_str target);
+
 /*
  * Rule NO_DOT_SEGMENTS: the resource of a lookup is the one that is rendered. Servers disagree
  * about dot segments: one removes them before it selects the view, another does so after it made

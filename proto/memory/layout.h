@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The layout of the shared memory ("the index"), version 1. One memfd for each run of a daemon. It
+ * The layout of the shared memory ("the index"), version 2. One memfd for each run of a daemon. It
  * has no pointers, and a reader validates every offset before use (layout_validate()). See
  * docs/architecture.md for a picture.
  *
@@ -35,7 +35,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC UINT64_C(0x5844496467617465) /* "etagdIDX" */
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 #define LAYOUT_HEADER_BYTES 4096u
 #define LAYOUT_ALIGN (2u * 1024u * 1024u) /* of the mapping's address, for huge pages (shm_map) */
 #define LAYOUT_SECTION_ALIGN 4096u        /* of sections: huge pages may span two of them */

@@ -32,21 +32,14 @@
 
 #include "bytes.h"
 #include "delay_point.h"
+#include "shm_words.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <sys/mman.h>
 
-#define INLINED __attribute__((always_inline)) static inline
-
-#define SLOT_WORDS (sizeof(struct layout_slot) / sizeof(uint64_t))
-#define DETAIL_WORDS (sizeof(struct layout_detail) / sizeof(uint64_t))
-#define CLOCK_BITS 24u
 #define OVERFLOW_HEADER_BYTES 8u
 #define FIELDSET_HEADER_BYTES 4u
-
-/* How many slots from the home on are fetched before it is known which of them holds the entry. */
-#define FETCHED_SLOTS 3u
 
 /* Where the u16 length of a record stands in its first word. */
 #define OVERFLOW_LENGTH_SHIFT 48u
@@ -62,49 +55,10 @@ _Static_assert(sizeof(((struct shm_entry *)0)->detail_words) == sizeof(struct la
 
 /* ---- Atomic words ---------------------------------------------------------------------------- */
 
-static uint64_t load_word(const uint64_t *word)
-{
-    return __atomic_load_n(word, __ATOMIC_RELAXED);
-}
-
-/* Brings a word nearer. A prefetch would do, but processors drop it where the address has to be
- * translated first, and in a large index nearly every one has (2.65 random loads a lookup of 1 M
- * entries, 2.15 with this). */
-static inline void touch(const uint64_t *word)
-{
-    const uint64_t value = load_word(word);
-
-    __asm__ volatile("" ::"r"(value));
-}
-
-/* count: a constant. Unrolled, with the loop below, it takes a third of the instructions of a
- * copied slot. */
-INLINED void load_words(uint64_t *to, const uint64_t *from, size_t count)
-{
-#pragma GCC unroll 8
-    for (size_t i = 0; i < count; i++)
-        to[i] = load_word(from + i);
-}
-
 static void store_words(uint64_t *to, const uint64_t *from, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         __atomic_store_n(to + i, from[i], __ATOMIC_RELAXED);
-}
-
-static uint64_t *slot_words(const struct shm_view *view, uint64_t slot)
-{
-    return (uint64_t *)&view->slots[slot];
-}
-
-static uint64_t *detail_words(const struct shm_view *view, uint64_t slot)
-{
-    return (uint64_t *)&view->details[slot];
-}
-
-static uint64_t *pool_words(const struct shm_view *view, uint32_t unit)
-{
-    return (uint64_t *)(view->pool + (size_t)unit * POOL_UNIT_BYTES);
 }
 
 static void spin_pause(void)
@@ -217,21 +171,6 @@ static size_t copy_record(const struct shm_view *view, uint32_t unit, unsigned l
     for (size_t i = 1; i < words; i++)
         to[i] = load_word(from + i);
     return len;
-}
-
-static void unpack_inline_clocks(const uint64_t words[SLOT_WORDS], uint32_t *clocks)
-{
-    const unsigned first_bit = offsetof(struct layout_slot, clocks) * 8;
-
-#pragma GCC unroll 8
-    for (unsigned i = 0; i < SLOT_CLOCKS; i++) {
-        const unsigned bit = first_bit + i * CLOCK_BITS;
-        const unsigned word = bit / 64, shift = bit % 64;
-        uint64_t value = words[word] >> shift;
-        if (shift + CLOCK_BITS > 64)
-            value |= words[word + 1] << (64 - shift);
-        clocks[i] = (uint32_t)value & ((1u << CLOCK_BITS) - 1);
-    }
 }
 
 /* Copies what the slot's own cache line says. */
@@ -406,16 +345,6 @@ INLINED enum shm_find read_slot(const struct shm_view *view, uint64_t slot,
     return SHM_TORN;
 }
 
-/* All at once, while the hop word is on its way: most entries lie at home or right behind it. */
-static inline void fetch_home(const struct shm_view *view, uint64_t home)
-{
-    touch(detail_words(view, home));
-    for (unsigned i = 1; i < FETCHED_SLOTS; i++) {
-        __builtin_prefetch(&view->slots[home + i]);
-        __builtin_prefetch(&view->details[home + i]);
-    }
-}
-
 void shm_expect(const struct shm_view *view, struct hash128 fingerprint)
 {
     fetch_home(view, layout_home(view->home_count, fingerprint));
@@ -428,13 +357,12 @@ INLINED enum shm_find find(const struct shm_view *view, struct hash128 fingerpri
     const uint64_t home = layout_home(view->home_count, fingerprint);
 
     fetch_home(view, home);
-    for (uint32_t hop = shm_hop_load(view, home); hop != 0; hop &= hop - 1) {
+    for (uint32_t hop = hop_of(view, home); hop != 0; hop &= hop - 1) {
         const uint64_t slot = home + (unsigned)__builtin_ctz(hop);
         __builtin_prefetch(&view->details[slot]);
-        /* A glance without the sequence: a slot that says another fingerprint is passed over,
-         * whatever it is becoming; at worst that is a miss. */
-        const struct hash128 seen = shm_fingerprint_at(view, slot);
-        if (seen.low != fingerprint.low || seen.high != fingerprint.high)
+        /* A slot that says another fingerprint is passed over, whatever it is becoming; at worst
+         * that is a miss. */
+        if (!fingerprint_is(view, slot, fingerprint))
             continue;
         const enum shm_find found = read_slot(view, slot, fingerprint, out, reading);
         if (found != SHM_MISSING)
@@ -561,8 +489,7 @@ void shm_refs_at(const struct shm_view *view, uint64_t slot, uint32_t *fieldset,
 
 uint32_t shm_hop_load(const struct shm_view *view, uint64_t home)
 {
-    /* Pairs with shm_hop_store: the entry behind a bit was written before the bit. */
-    return __atomic_load_n(&view->slots[home].hop, __ATOMIC_ACQUIRE);
+    return hop_of(view, home);
 }
 
 void shm_hop_store(struct shm_view *view, uint64_t home, uint32_t hop)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading and writing the shared memory: shm.c has every atomic access of both ends, and each
- * acquire names the release with which it pairs. One writer (the daemon's loop thread), any number
- * of readers, which map it read-only.
+ * Reading and writing the shared memory: shm.c, with shm_words.h and shm_plain.c, has every atomic
+ * access of both ends, and each acquire names the release with which it pairs. One writer (the
+ * daemon's loop thread), any number of readers, which map it read-only.
  */
 #ifndef ETAG_PROTO_SHM_H
 #define ETAG_PROTO_SHM_H
@@ -96,9 +96,9 @@ enum shm_find {
 MUST_USE enum shm_find shm_find(const struct shm_view *view, struct hash128 fingerprint,
                                 struct shm_entry *out);
 
-/* Finds an entry, and reads its clocks. Rule REREAD: the sequence is read again after the clocks, so
- * that they were the entry's while they were read. A reader judges by this function alone. Ends with
- * an acquire fence, so that a time read after it is later than the clocks. */
+/* Finds an entry, and reads its clocks. Rule REREAD: the sequence is read again after the clocks,
+ * so that they were the entry's while they were read. A reader judges by this function alone. Ends
+ * with an acquire fence, so that a time read after it is later than the clocks. */
 MUST_USE enum shm_find shm_look(const struct shm_view *view, struct hash128 fingerprint,
                                 struct shm_entry *out);
 
@@ -110,6 +110,56 @@ void shm_expect(const struct shm_view *view, struct hash128 fingerprint);
  * don't change between the copy and this; readers use shm_look(). */
 MUST_USE bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry,
                               uint32_t *clock, uint64_t *value);
+
+/* ---- Plain entries: the short way to a 304 ---- */
+
+/*
+ * An entry is plain if it is whole in slot and detail: no overflow record. Its field set is not
+ * copied but compared, word by word, with those that the reader has copied and decoded before. So
+ * what these functions find is what shm_look() would find, current; what they do not find
+ * shm_look() may find.
+ */
+struct shm_plain {
+    uint64_t fill_lsn;
+    uint64_t expires_ns;
+    /* a copy */
+    struct layout_detail detail;
+};
+
+/* A field set that the reader knows. All zero: the set of an entry that has none. */
+#define SHM_KNOWN_WORDS 24u
+struct shm_known {
+    /* pool unit */
+    uint32_t unit;
+    uint32_t word_count;
+    uint64_t words[SHM_KNOWN_WORDS];
+};
+
+/* The sets that a reader knows, each in the place of its unit. */
+#define SHM_KNOWN_PLACES 8u
+static inline size_t shm_known_place(uint32_t unit)
+{
+    return unit % SHM_KNOWN_PLACES;
+}
+
+/* Finds and copies an entry that is plain, of this fingerprint, with a known field set, and none of
+ * whose clocks is newer: sequence (acquire), copy, clocks, acquire fence, sequence again (rule
+ * REREAD). A single try. Ends as shm_look() does. */
+MUST_USE bool shm_plain_find(const struct shm_view *view, struct hash128 fingerprint,
+                             const struct shm_known known[SHM_KNOWN_PLACES], struct shm_plain *out);
+
+/*
+ * The same for many entries at once, in steps, each in a loop of its own, so that their loads
+ * overlap: no step waits for what the step itself fetches. In between anything may happen: only the
+ * last step looks at the sequence.
+ */
+void shm_expect_home(const struct shm_view *view, struct hash128 fingerprint);
+void shm_expect_slots(const struct shm_view *view, struct hash128 fingerprint);
+/* Returns the slot that says this fingerprint, or SHM_NO_SLOT, and fetches its clocks. */
+#define SHM_NO_SLOT UINT64_MAX
+uint64_t shm_plain_slot(const struct shm_view *view, struct hash128 fingerprint);
+MUST_USE bool shm_plain_read(const struct shm_view *view, uint64_t slot, struct hash128 fingerprint,
+                             const struct shm_known known[SHM_KNOWN_PLACES], struct shm_plain *out);
 
 /* ---- Writer only ---- */
 

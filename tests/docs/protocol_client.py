@@ -196,6 +196,19 @@ class Key:
             out += struct.pack("<HH", len(name), 65535 if value is None else len(value)) + name + (value or b"")
         return out
 
+    def words(self):
+        """What the fingerprint hashes: what a site's keys have alike, then the rest."""
+        def part(text):
+            rest = len(text) % 8
+            return text[:len(text) - rest] + (text[-8:] if len(text) > 8 else text.ljust(8, b"\0")) if rest else text
+        scope = self.scope or b""
+        out = struct.pack("<HBBBBBB", 0, len(self.host), 0, len(self.release), 0, len(self.vary), len(self.scheme))
+        out += part(self.host) + part(self.release) + part(self.scheme)
+        out += b"".join(struct.pack("<Q", len(name)) + part(name) for name, _ in self.vary)
+        out += struct.pack("<HBBBBBB", len(self.target), 0, len(scope), 0, 2 if self.scope else 1, 0, 0)
+        out += part(self.target) + part(scope)
+        return out + b"".join(struct.pack("<Q", 65535 if value is None else len(value)) + part(value or b"") for _, value in self.vary)
+
     def message(self):
         vary = b"".join(data(5, data(1, name) + (b"" if value is None else data(2, value))) for name, value in self.vary)
         return (data(1, some(1, self.host) + data(2, self.target)) + number(2, 2 if self.scope else 1)
@@ -207,14 +220,15 @@ def rol(word, bits):
 
 
 class SipHash13:
-    def __init__(self, key, text, wide):
+    def __init__(self, key, text, wide, length=True):
+        """length: the last word has the length of the text; else the text is whole words."""
         k0, k1 = struct.unpack("<QQ", key)
         self.v = [k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d, k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573]
         self.v[1] ^= 0xee if wide else 0
         rest = len(text) % 8
         whole = text[:len(text) - rest]
-        last = text[len(text) - rest:].ljust(7, b"\0") + bytes([len(text) & 0xff])
-        for word in struct.unpack(f"<{len(whole) // 8 + 1}Q", whole + last):
+        last = text[len(text) - rest:].ljust(7, b"\0") + bytes([len(text) & 0xff]) if length else b""
+        for word in struct.unpack(f"<{len(whole + last) // 8}Q", whole + last):
             self.v[3] ^= word
             self.round()
             self.v[0] ^= word
@@ -242,7 +256,7 @@ class SipHash13:
 
 def fingerprint(hash_key, key):
     """low, high"""
-    hashed = SipHash13(hash_key, key.canonical(), wide=True)
+    hashed = SipHash13(hash_key, key.words(), wide=True, length=False)
     low = hashed.word()
     hashed.v[1] ^= 0xdd
     high = hashed.word()
@@ -322,7 +336,7 @@ class Index:
         places = [(4096, 0), (self.slots, slot_bytes), (self.details, slot_bytes), (self.clocks, self.clock_count * 8),
                   (self.pool, self.units * 64), (total, 0)]
         fits = all(at % 64 == 0 and at + length <= after for (at, length), (after, _) in zip(places, places[1:]))
-        if (magic != 0x5844496467617465 or version != 1 or header_bytes != 4096 or total > size or not fits
+        if (magic != 0x5844496467617465 or version != 2 or header_bytes != 4096 or total > size or not fits
                 or not 1 <= self.homes <= 1533916892 or self.clock_count not in [1 << n for n in range(10, 25)]
                 or self.units < 1 or incarnation_id != self.incarnation_id):
             raise ValueError("this is no index of layout version 2")

@@ -20,3 +20,10 @@ uint64_t random_next(uint64_t *seed)
 {
     return random_mix((*seed)++);
 }
+
+uint64_t test_rounds(uint64_t usual)
+{
+    const char *const said = getenv("ETAGD_TEST_ROUNDS");
+
+    return said ? strtoull(said, NULL, 10) : usual;
+}

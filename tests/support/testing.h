@@ -51,6 +51,10 @@ void test_register(int line, const struct CMUnitTest *test);
 /* valgrind makes system calls of its own and keeps descriptors for itself. */
 bool under_valgrind(void);
 
+/* How many rounds a test of random inputs does: 'usual', or $ETAGD_TEST_ROUNDS for a long form by
+ * hand. */
+uint64_t test_rounds(uint64_t usual);
+
 /* splitmix64 */
 uint64_t random_mix(uint64_t x);
 

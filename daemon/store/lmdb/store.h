@@ -22,7 +22,7 @@
 #include "siphash.h"
 #include "why.h"
 
-#define STORE_FORMAT 2u /* of what LMDB holds; a state of another one is set aside unread */
+#define STORE_FORMAT 3u /* of what LMDB holds; a state of another one is set aside unread */
 
 enum {
     STORE_E_NOT_FOUND = 1,

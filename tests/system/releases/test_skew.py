@@ -16,7 +16,7 @@ from harness import ETAGCTL, PROTOCOL, SYSTEM, Case, Raw, Writer, bound, main  #
 from wire import data, fixed, number, varint  # noqa: E402
 
 KEY = "//shop.example/u/1"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 MAGIC = 0x5844496467617465
 COUNTERS_BYTES = 4096
 

@@ -9,7 +9,7 @@ from harness import Case, content_of, main, put_file  # noqa: E402
 
 KEYS = [f"//old.example/items/{i}" for i in range(1, 4)]
 CLOCKS = "4096"  # a checkpoint of as many as other tests have takes 32 MiB
-STORE_FORMAT = SPOOL_VERSION = 2
+STORE_FORMAT, SPOOL_VERSION = 3, 2
 FORMAT_AT = 8  # in the meta record: behind its checksum
 
 
