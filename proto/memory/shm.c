@@ -345,7 +345,7 @@ INLINED enum shm_find read_slot(const struct shm_view *view, uint64_t slot,
     return SHM_TORN;
 }
 
-void shm_expect(const struct shm_view *view, struct hash128 fingerprint)
+void shm_prefetch(const struct shm_view *view, struct hash128 fingerprint)
 {
     fetch_home(view, layout_home(view->home_count, fingerprint));
 }
