@@ -159,7 +159,9 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
     entry.last_modified_is_strong = conf->date_is_strong;
     if (!http->headers_out.last_modified && http->headers_out.last_modified_time != -1)
         entry.last_modified = http->headers_out.last_modified_time;
-    (void)etag_finish(endpoint->client, &asked, &entry, &answer);
+    /* the response is on its way, and nginx' own filter judged it */
+    const int instead = etag_finish(endpoint->client, &asked, &entry, &answer);
+    (void)instead;
     const etag_reason refused = etag_fill_reason(endpoint->client);
     if (refused != ETAG_REASON_NONE)
         request_note(request, CACHE_REFUSED, etag_reason_word(refused));

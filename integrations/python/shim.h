@@ -344,7 +344,7 @@ static int py_evaluate(const struct py_request *q, const char *bytes, const char
     struct py_request_room room;
     etag_validators validators;
 
-    ETAG_INIT(&validators);
+    etag_validators_init(&validators);
     if (!py_read_request(&r, q, &room))
         return -1;
     validators.existence = (etag_existence)existence;
@@ -388,8 +388,8 @@ static int py_fill(etag_client *client, const struct py_key *k, const struct py_
     return status;
 }
 
-/* reason: of the check's answer. Returns the HTTP status to send, 0 as etag_finish(),
- * -1 for a block that is wrong. */
+/* reason: of the check's answer. Returns the HTTP status to send, which is the response's own where
+ * etag_finish() says 0; -1 for a block that is wrong. */
 static int py_finish(etag_client *client, const struct py_request *q, const struct py_response *p,
                      const char *bytes, const char *lengths, uint32_t count, uint64_t incarnation,
                      uint64_t lsn, int reason, struct py_answer *out)
@@ -408,7 +408,7 @@ static int py_finish(etag_client *client, const struct py_request *q, const stru
         return -1;
     const int status = etag_finish(client, &request.request, &response.entry, &answer);
     py_write_answer(out, &answer);
-    return out->overflow ? p->http_status : status;
+    return status == 0 || out->overflow ? p->http_status : status;
 }
 
 /* ---- Mutations ---- */

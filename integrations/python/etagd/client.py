@@ -338,8 +338,8 @@ class Client:
             status = lib.py_finish(native.client, _request_struct(native, request), _response_struct(response), *packed,
                                    *answer.token, answer._reason_number, native.answer)
             self._last.reason = lib.py_reason(native.client)  # static text
-            if status <= 0:
-                raise Invalid(native.error() if status == 0 else "too many fields or surrogate keys")
+            if status < 0:
+                raise Invalid("too many fields or surrogate keys")
             return status, Answer(native.answer_bytes[:lib.py_answer_len(native.answer)], answer.token)
         finally:
             self._give(native)
