@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the benchmarks share: time, spreads, and how a comparison is told. Each comparison is one
+ * What the benchmarks share: time, spreads, and how a comparison is written. Each comparison is one
  * line of JSON on standard output, which bench/report.py makes the table and the result file of.
  */
 #ifndef ETAG_BENCH_FIGURES_H

@@ -41,7 +41,7 @@ static struct config_table table_of(struct config *config)
                                  .roles = config};
 }
 
-/* What stands on the command line, not yet applied. */
+/* The command line's options, not yet applied. */
 struct flags {
     const char *config_path;
     const char *values[CONFIG_OPTIONS];

@@ -34,7 +34,7 @@ const struct config_option config_options[CONFIG_OPTIONS] = {
      MEMBER(clock_count), .min = CLOCKS_MIN, .max = CLOCKS_MAX, .factor = 1},
     {"lease-ms", "N", "Length of the lease, milliseconds", "1000", OPTION_NUMBER, MEMBER(lease_ns),
      .min = LEASE_MS_MIN, .max = LEASE_MS_MAX, .factor = NS_PER_MS},
-    {"guard-linger-ms", "N", "A guard without a sign of life counts as committed after so long",
+    {"guard-linger-ms", "N", "A guard without a sign of life counts as committed after this time",
      "30000", OPTION_NUMBER, MEMBER(linger_ns), .min = LINGER_MS_MIN, .max = LINGER_MS_MAX,
      .factor = NS_PER_MS},
     {"durability", "D", "process, or power (fsync before each answer)", "process", OPTION_CHOICE,
@@ -62,8 +62,8 @@ const struct config_option config_options[CONFIG_OPTIONS] = {
      MEMBER(events_kept_bytes), .min = 1, .max = EVENTS_KEPT_MIB_MAX, .factor = MIB},
     {"socket-mode", "M", "Permissions of the socket, octal", "0660", OPTION_MODE,
      MEMBER(socket_mode), .live = true},
-    {"idle-ms", "N", "Connections idle for so long are closed; 0: never", "3600000", OPTION_NUMBER,
-     MEMBER(idle_ns), .max = IDLE_MS_MAX, .factor = NS_PER_MS, .live = true},
+    {"idle-ms", "N", "Connections idle for this long are closed; 0: never", "3600000",
+     OPTION_NUMBER, MEMBER(idle_ns), .max = IDLE_MS_MAX, .factor = NS_PER_MS, .live = true},
 };
 
 /* ---- Values ---- */

@@ -429,7 +429,7 @@ struct hash128 event_record_unstored(etag_str bytes, size_t i)
     return hash128_load(at);
 }
 
-/* Behind the version, without the tail. */
+/* After the version, without the tail. */
 static struct reader event_reader(etag_str bytes)
 {
     const size_t tail = tail_bytes(bytes);

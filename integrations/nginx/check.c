@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Look-up. It stands behind everything that may refuse or redirect a request (rewrite, access,
+* Look-up. It comes after everything that may refuse or redirect a request (rewrite, access,
  * auth_request, limit_req, mirror, try_files), as the last handler before content: a 304 tells that
  * the representation exists, and is only for those who would have got the 200 in this very location
  * (RFC 9110 section 13.2.1).
@@ -66,7 +66,7 @@ ngx_int_t check_enter(ngx_http_request_t *http)
     return NGX_DECLINED;
 }
 
-/* First of the handlers behind the access phase, before those that redirect where all is well
+/* First of the handlers after the access phase, before those that redirect where all is well
  * (try_files, index). */
 ngx_int_t check_pass(ngx_http_request_t *http)
 {

@@ -31,7 +31,7 @@
 /* ---- Configuration --------------------------------------------------------------------------- */
 
 struct endpoint {
-    /* with a NUL behind it; empty: libetag's default */
+    /* with a NUL after it; empty: libetag's default */
     ngx_str_t socket;
     /* of etag_str: further fields of a 304; NULL: none */
     ngx_array_t *repeated;
@@ -249,7 +249,7 @@ bool key_authority_is_foreign(const ngx_http_request_t *http);
 ngx_int_t key_of(struct request *request, struct location_conf *conf, const char **why);
 
 /* The resource that a Location or Content-Location names, of the request's own host: NGX_OK.
- * Another host's, or nobody's: NGX_DECLINED. */
+* Another host's, or none's: NGX_DECLINED. */
 ngx_int_t key_reference(ngx_http_request_t *http, const etag_resource *base, ngx_str_t reference,
                         etag_resource *out);
 

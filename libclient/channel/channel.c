@@ -131,7 +131,7 @@ static void compact_outgoing(struct channel *channel)
     channel->out_sent = 0;
 }
 
-/* OK where the bytes behind 'before' may be queued; else they are dropped. A frame may be as large
+/* OK where the bytes after 'before' may be queued; else they are dropped. A frame may be as large
  * as the bound: alone it always passes. */
 static etag_status channel_queued(struct channel *channel, size_t before, uint64_t id,
                                   struct channel_sent *sent, struct fault *fault)
@@ -380,7 +380,7 @@ static etag_status hello_accept(struct channel *channel, const struct reply *rep
     const etag_status status = hello_assign_descriptors(channel, fault);
     if (status != ETAG_OK)
         return status;
-    /* Descriptors that come later are nobody's: take_descriptors closes them. */
+    /* Descriptors that come later have no reader: take_descriptors closes them. */
     channel->state = CHANNEL_READY;
     channel->hello_fresh = true;
     return ETAG_OK;
@@ -589,7 +589,7 @@ etag_status channel_connect_start(struct channel *channel, struct fault *fault)
     return status == ETAG_AGAIN ? fault->status = ETAG_UNAVAILABLE : status;
 }
 
-/* Nobody waits for replies here, and there are none before the hello. */
+/* No call waits for replies here, and there are none before the hello. */
 static etag_status await_hello(struct channel *channel, uint64_t deadline_ns, struct fault *fault)
 {
     etag_status status = channel_pump(channel, fault);

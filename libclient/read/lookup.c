@@ -15,7 +15,7 @@
 #include "precondition.h"
 #include "shadow.h"
 
-/* What etag_check() is made of stands in it as one piece; lookup_state(), which is seldom called,
+/* The parts of etag_check() are inlined in it; lookup_state(), which is seldom called,
  * has a copy. */
 #define INLINED static inline __attribute__((always_inline))
 

@@ -298,7 +298,7 @@ static uint64_t op_next_ns(const struct etag_op *op)
         return min_of(op->spool_ns, op->deadline_ns);
     const uint64_t proven_ns = op_proven_ns(op);
     const uint64_t coarse_ns = time_coarse_ns();
-    /* The coarse clock stands still for a tick, and may stand just before the moment: no busy
+    /* The coarse clock does not move for a tick, and may be just before the moment: no busy
      * waiting for it. */
     const uint64_t left_ns = proven_ns > coarse_ns ? proven_ns - coarse_ns + NS_PER_MS : 0;
     return min_of(channel_now_ns() + left_ns, op->deadline_ns);
@@ -464,9 +464,9 @@ void ops_answer(struct etag_client *client, const struct reply *reply)
         return;
     const etag_status status = channel_reply_status(reply, REPLY_RECEIPT, &fault);
     if (status == ETAG_OK) {
-        const __typeof__(reply->receipt) *told = &reply->receipt;
-        op_prove(op, told->lsn, told->reach, told->proof);
-        if (op->phase == OP_HERE && !told->more)
+        const __typeof__(reply->receipt) *receipt = &reply->receipt;
+        op_prove(op, receipt->lsn, receipt->reach, receipt->proof);
+        if (op->phase == OP_HERE && !receipt->more)
             op_end(op, ETAG_PENDING, "the daemon proved less than was asked for", "");
         if (op->phase == OP_DONE && op->kind == REQUEST_INVALIDATE)
             counter_add(&client->counters->invalidations, 1);

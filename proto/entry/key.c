@@ -107,7 +107,7 @@ static const char *vary_sort(const etag_key *in, const etag_field *sorted[VARY_C
         for (; at > 0; at--) {
             const int order = name_compare(sorted[at - 1]->name, field->name);
             if (order == 0)
-                return "a vary field stands twice in the key";
+                return "a vary field is twice in the key";
             if (order < 0)
                 break;
             sorted[at] = sorted[at - 1];

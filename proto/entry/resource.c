@@ -24,7 +24,7 @@
 typedef uint8_t byte_block __attribute__((vector_size(16)));
 typedef uint64_t word_pair __attribute__((vector_size(16)));
 
-/* Bytes of 0xff where a byte is found; before: the bytes that stand in front of each of here. */
+/* Bytes of 0xff where a byte is found; before: the bytes in front of each of here. */
 typedef byte_block block_test(byte_block here, byte_block before);
 
 static inline byte_block block_load(const char *p)
@@ -69,7 +69,7 @@ static inline size_t block_first(byte_block found)
                     : 8 + (size_t)__builtin_ctzll(words[1]) / 8;
 }
 
-/* The place of the first byte behind the first one that the test finds, or the text's length. The
+/* The place of the first byte after the first one that the test finds, or the text's length. The
  * first byte is not tested, so that every block can be read together with the bytes in front of
  * it. */
 __attribute__((always_inline)) static inline size_t text_find(etag_str text, block_test *test)

@@ -38,7 +38,7 @@
 /* How many slots from the home on are fetched before it is known which of them holds the entry. */
 #define FETCHED_SLOTS 3u
 
-/* Where the u16 length of a record stands in its first word. */
+/* Where the u16 length of a record is in its first word. */
 #define OVERFLOW_LENGTH_SHIFT 48u
 #define FIELDSET_LENGTH_SHIFT 0u
 
@@ -351,7 +351,7 @@ static enum shm_find read_slot(const struct shm_view *view, uint64_t slot,
     return SHM_TORN;
 }
 
-/* All at once, while the hop word is on its way: most entries lie at home or right behind it. */
+/* All at once, while the hop word is on its way: most entries lie at home or right after it. */
 static inline void fetch_home(const struct shm_view *view, uint64_t home)
 {
     touch(detail_words(view, home));
@@ -391,7 +391,7 @@ bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry,
                      uint64_t *value)
 {
     /* All of them, without a decision in between, so that the loads overlap; from the last to the
-     * first, so that the first newer one stays. R2 keeps them behind the copy of the slot. */
+     * first, so that the first newer one stays. R2 keeps them after the copy of the slot. */
     uint32_t found = CLOCK_FLOOR;
     uint64_t found_value = 0;
 
@@ -406,7 +406,7 @@ bool shm_newer_clock(const struct shm_view *view, const struct shm_entry *entry,
         found = CLOCK_FLOOR;
         found_value = floor;
     }
-    /* Pairs with no store: it keeps the caller's reading of the time behind these loads, so that
+    /* Pairs with no store: it keeps the caller's reading of the time after these loads, so that
      * they were made while the lease still ran. */
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     if (found_value == 0)
@@ -522,7 +522,7 @@ void shm_refs_at(const struct shm_view *view, uint64_t slot, uint32_t *fieldset,
 
 uint32_t shm_hop_load(const struct shm_view *view, uint64_t home)
 {
-    /* Pairs with shm_hop_store: the entry behind a bit was written before the bit. */
+    /* Pairs with shm_hop_store: the entry of a bit was written before the bit. */
     return __atomic_load_n(&view->slots[home].hop, __ATOMIC_ACQUIRE);
 }
 

@@ -208,7 +208,7 @@ class Demo:
             raise Wrong(f"still 304: {', '.join(sorted(late))}")
         return latest
 
-    def told(self, latest):
+    def printed(self, latest):
         say("last 304 after the COMMIT: " + ", ".join(f"{name} {1000 * s:.0f} ms" for name, s in sorted(latest.items())))
 
 
@@ -225,7 +225,7 @@ def step_psql(demo):
     check("304 before", {one.asked(etag) for one in demo.all} == {304})
     _, since = demo.psql("a", "BEGIN; UPDATE uploads SET status = 'counted' WHERE id = 42; SELECT etagd.invalidate('upload:42'); COMMIT")
     latest = demo.until_200(since, demo.all, etag)
-    demo.told(latest)
+    demo.printed(latest)
     check("200 after it, by the next poll: within L_net / 5, and never later than L_net", max(latest.values()) <= L_NET_S + SLACK_S)
     demo.known(demo.all)
 
@@ -270,7 +270,7 @@ def step_cut(demo):
     check("c says 200 within L_net (2 s): it does not know what others write", max(latest.values()) <= L_NET_S + SLACK_S)
     check("a and b go on", {one.asked(etag) for one in demo.of("a", "b")} == {304})
     _, since = demo.psql("a", "BEGIN; UPDATE uploads SET status = 'sent' WHERE id = 42; SELECT etagd.invalidate('upload:42'); COMMIT")
-    demo.told(demo.until_200(since, demo.of("a", "b"), etag))
+    demo.printed(demo.until_200(since, demo.of("a", "b"), etag))
     check("c still says 200, of what it has kept", {one.asked(etag) for one in demo.of("c")} == {200})
     return etag
 

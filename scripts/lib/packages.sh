@@ -47,7 +47,7 @@ packages_has() {
 }
 
 # packages_install NAME...: starts none of the services that the packages bring (nginx, PostgreSQL, Redis, ...): scripts run
-# servers of their own, and leave none behind. Uses become, of packages_ensure.
+# servers of their own, and leave none. Uses become, of packages_ensure.
 packages_install() {
     local policy=/usr/sbin/policy-rc.d ours=no status=0
     if [[ ! -e $policy ]]; then

@@ -259,7 +259,7 @@ class WarmConditions(Case):
         d = self.stopped()
         self.with_boot_id(d, "00000000-1111-2222-3333-444444444444\n")
         d.start()
-        d.wait_log(r"start=cold.*started anew")
+        d.wait_log(r"start=cold.*was restarted")
         self.assertEqual(d.verdict(KEY), "unknown")
 
     def test_the_boot_id_cannot_be_read(self):
@@ -282,7 +282,7 @@ class WarmConditions(Case):
         d.args = ["--durability", "power"]
         self.with_boot_id(d, "00000000-1111-2222-3333-444444444444\n")
         d.start()
-        d.wait_log(r"start=cold.*started anew")
+        d.wait_log(r"start=cold.*was restarted")
 
 
 class Stall(Case):

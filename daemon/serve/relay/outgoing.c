@@ -43,7 +43,7 @@ static void append(struct outgoing *outgoing, struct outgoing_entry *entry)
     outgoing->bytes += entry->len;
 }
 
-/* What is behind the first unsent one is unsent as well, but for those that need not be sent. */
+/* What follows the first unsent one is unsent as well, but for those that need not be sent. */
 static void unsent_move(struct outgoing *outgoing)
 {
     while (outgoing->unsent && outgoing->unsent->sent)

@@ -30,7 +30,7 @@
 #include <sys/stat.h>
 
 #define FORMER_SCANS 2          /* one may have been under way; the next one sees everything */
-#define SWEEP_NS (5 * NS_PER_S) /* at most so long a start takes for what others left */
+#define SWEEP_NS (5 * NS_PER_S) /* the most that a start takes for what others left */
 
 /* ---- The place ---- */
 
@@ -64,7 +64,7 @@ static bool leads_there(const char *path, const char *target)
     return len > 0 && strcmp(leads_to, target) == 0;
 }
 
-/* The directory that stands beside the socket, or that a link there leads to. */
+/* The directory beside the socket, or that a link there leads to. */
 static int place_make(struct spool_dir *dir, const struct config *config, struct why *why)
 {
     char target[PATH_BYTES_MAX];
@@ -163,7 +163,7 @@ bool spool_dir_former(const struct config *config, struct spool_mark *out)
     return mark_read(AT_FDCWD, mark, out);
 }
 
-/* Renames it over whatever stands there. Anybody may have made a directory of that name, and filled
+/* Renames it over whatever is there. Anybody may have made a directory of that name, and filled
  * it: it changes places with the file, and goes with other foreign names. */
 static int file_put(const struct spool_dir *dir, const char *name, const char *file)
 {

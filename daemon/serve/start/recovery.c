@@ -64,7 +64,7 @@ static const char *cold_by_boot(const struct warm_question *q)
         return NULL;
     if (q->boot_id[0] == '\0')
         return "the boot id cannot be read";
-    return boot_is_same(q) ? NULL : "the machine was started anew since the state was written";
+    return boot_is_same(q) ? NULL : "the machine was restarted since the state was written";
 }
 
 /* A copy, or a state restored from one, may be older than what was answered since. */
@@ -109,7 +109,7 @@ static const char *cold_by_clocks(const struct warm_question *q)
                                                             : "the number of clocks was changed";
 }
 
-/* The spool stands elsewhere with another durability: what writers left in the former place is not
+/* The spool is elsewhere with another durability: what writers left in the former place is not
  * read. */
 static const char *cold_by_durability(const struct warm_question *q)
 {
@@ -160,7 +160,7 @@ static const char *cold_reason(const struct warm_question *q)
     return NULL;
 }
 
-/* What stands beside the socket and around the data file. 0 or a negative errno. */
+/* The files beside the socket and around the data file. 0 or a negative errno. */
 static int question_answer(struct warm_question *q)
 {
     q->witnessed = witness_read(q->config->socket_path, &q->witness);
@@ -174,7 +174,7 @@ static int question_answer(struct warm_question *q)
 /* A guard of the former run that is forgotten with its state may still see its COMMIT: entries
  * filled before it would be stale after it. So everything is in flux until every COMMIT of that run
  * has ended, which its writer bounds by the linger, counted from a confirmation before our start;
- * where the machine was started anew, from before that. */
+* where the machine was restarted, from before that. */
 static uint64_t cold_hold_ms(const struct recovery *recovery, const struct config *config)
 {
     const uint64_t linger_ms = recovery->linger_ns / NS_PER_MS;
@@ -242,7 +242,7 @@ static int refuse(struct why *why, const char *doing, int error)
                    error < 0 ? strerror(-error) : "it is damaged");
 }
 
-/* A state of nothing but the incarnation, and what stands for the guards of the former one. */
+/* A state of nothing but the incarnation, and what replaces the guards of the former one. */
 static int state_begin(struct recovery *recovery, struct store *store)
 {
     recovery->meta.checkpoint_lsn = 0;
@@ -480,7 +480,7 @@ static int load(struct recovery *recovery, struct store *store, struct cache *ca
     if (!loading)
         return -ENOMEM;
     *loading = (struct loading){.recovery = recovery, .cache = cache};
-    /* Writers of the former run bound their COMMIT by what they were told then. */
+    /* Writers of the former run bound their COMMIT by what they were answered then. */
     const uint64_t linger_ns = cache->guards.linger_ns;
     cache->guards.linger_ns = recovery->linger_ns;
     arena_init(&loading->arena, ARENA_BYTES_MAX);

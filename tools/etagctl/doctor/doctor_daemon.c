@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the daemon says about itself: whether it answers, to whom, its lease, its tables. */
+/* What the daemon says about itself: whether it answers and with which roles, its lease, its
+ * tables. */
 #include "clocktime.h"
 #include "ctl_doctor.h"
 #include "text.h"
@@ -55,7 +56,7 @@ static void say_down(struct doctor *doctor, const char *fault)
     else
         doctor_say(doctor, FINDING_OK, "lock", NULL,
                    holder == HOLDER_LIVES ? "held, so a daemon lives: %s"
-                                          : "nobody holds it, so no daemon runs here: %s",
+                                          : "it is not locked, so no daemon runs here: %s",
                    path);
 }
 
@@ -339,7 +340,7 @@ static void say_guards(struct doctor *doctor)
     doctor_say(doctor, tight || folded > 0 ? FINDING_WARN : FINDING_OK, "holds",
                tight || folded > 0
                    ? "write less, hold for less (hold_ms), or name fewer targets: at the bound one "
-                     "hold of everything stands for the rest, and no front end answers 304"
+                     "hold of everything covers the rest, and no front end answers 304"
                    : NULL,
                "%" PRIu64 " open, of %d; %" PRIu64 " MiB for them and the guards, of %u; %" PRIu64
                " found no room",

@@ -123,7 +123,7 @@ static void say_huge_pages(struct doctor *doctor)
               "a second for each GiB after the start this is normal"
             : NULL,
         "%" PRIu64 " of %" PRIu64 " MiB of the index%s%s", huge / MIB, wanted / MIB,
-        seen ? ", as the kernel maps it" : ", as the daemon was told",
+        seen ? ", as the kernel maps it" : ", as the daemon asked for",
         off ? "; the configuration says off" : "");
 }
 

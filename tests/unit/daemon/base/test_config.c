@@ -194,7 +194,7 @@ CASE(mistakes_are_told_with_line_and_column)
                    "to 0777");
     assert_refused(f, "capacity: [5000]\n", "1:11: \"capacity\" must be a single value");
     assert_refused(f, "capacity: 5000\ncapacity: 6000\n",
-                   "2:1: this name stands here for the second time");
+                   "2:1: this name is here for the second time");
     assert_refused(f, "- capacity\n", "1:1: options were expected here, each as \"name: value\"");
     assert_refused(f, "? [a]\n: b\n", "1:3: a name was expected here");
     assert_refused(f, "socket:\n", "1:8: \"socket\" must be a path");
@@ -348,9 +348,10 @@ CASE(rules_that_name_nobody_are_told)
                    "1:21: there is no user \"no-such-user-here\" on this machine");
     assert_refused(f, "roles:\n  read: group:no-such-group-here\n",
                    "2:9: there is no group \"no-such-group-here\" on this machine");
-    assert_refused(f, "roles: {read: [www-data]}\n",
-                   "1:16: \"www-data\" names nobody; allowed are user:NAME, group:NAME, uid:N, "
-                   "gid:N and all");
+    assert_refused(
+        f, "roles: {read: [www-data]}\n",
+        "1:16: \"www-data\" names no user or group; allowed are user:NAME, group:NAME, uid:N, "
+        "gid:N and all");
     assert_refused(f, "roles: {read: [\"uid:4294967295\"]}\n",
                    "1:16: \"uid:\" must be followed by a number from 0 to 4294967294");
     assert_refused(f, "roles: {read: [\"gid:-1\"]}\n",
@@ -380,7 +381,7 @@ CASE(roles_may_be_flags_and_then_the_files_do_not_count)
                                  "mutate and admin\n");
     assert_int_equal(load_flag(f, "--role=write=all"), -1);
     assert_int_equal(load_flag(f, "--role=read=www-data"), -1);
-    assert_non_null(strstr(f->said, "etagd: --role: \"www-data\" names nobody"));
+    assert_non_null(strstr(f->said, "etagd: --role: \"www-data\" names no user or group"));
 }
 
 /* ---- Reload ---- */
