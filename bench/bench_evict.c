@@ -2,8 +2,8 @@
 /*
  * What a full index keeps: the part of the requests that it answers, under zipf traffic with scans,
  * beside random replacement (simulated, of the same capacity, for the same requests). A request
- * that is not answered fills. One request in ten is part of a scan over entries that no other request
- * asks for.
+ * that is not answered fills. One request in ten is part of a scan over entries that no other
+ * request asks for.
  */
 #include "figures.h"
 #include "world.h"

@@ -15,7 +15,7 @@ struct spread {
     double p10, median, p90;
 };
 
-/* What one round of both sides came to, in the same unit. */
+/* The results of one round of both sides, in the same unit. */
 struct pair {
     double ours, theirs;
 };

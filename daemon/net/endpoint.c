@@ -79,7 +79,7 @@ static int lock_take(struct endpoint *endpoint, struct why *why)
     return 0;
 }
 
-/* Who called listen() on a socket, by a descriptor of it or of one that is connected to it. */
+/* The process that called listen() on a socket, by a descriptor of it or of a connected one. */
 static bool listener_of(int fd, struct ucred *out)
 {
     socklen_t len = sizeof(*out);

@@ -212,7 +212,8 @@ bool cache_fold(struct cache *cache, struct event *event)
     return true;
 }
 
-/* Of as many clocks: a surrogate key has two and a family too, and all families have one. */
+/* The number of targets that have these clocks: a surrogate key has two clocks and a family two;
+ * all families together have one. */
 static size_t targets_counted(const etag_targets *targets, size_t clock_count)
 {
     return clock_count - targets->surrogate_count - targets->family_count -

@@ -314,8 +314,8 @@ struct victim {
     enum slot_use use;
 };
 
-/* Of a home's window: the first stale entry, else the first expired one, else the one with the
- * oldest fill LSN. */
+/* The victim in a home's window: the first stale entry, else the first expired one, else the one
+ * with the oldest fill LSN. */
 static struct victim choose_victim(const struct index *index, uint64_t home, uint64_t now_ns)
 {
     struct victim expired = {NO_SLOT, SLOT_EXPIRED};

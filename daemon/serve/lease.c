@@ -95,7 +95,7 @@ static void margin_note(struct lease *lease)
         lease->margin_min_ns = margin_ns;
 }
 
-/* Whoever renews the lease has just read the spool: the clock is read before everything that the
+/* The caller has just read the spool: the clock is read before everything that the
  * lease vouches for. */
 int lease_renew(struct lease *lease)
 {

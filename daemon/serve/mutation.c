@@ -19,7 +19,7 @@
 
 static const struct mutation_refusal done = {0};
 
-/* Whose the daemon's own mutations are. */
+/* The writer of the daemon's own mutations. */
 static const struct mutation_from no_writer = {0};
 
 static struct event own_event(enum event_kind kind, bool everything)
@@ -374,7 +374,7 @@ static const char *request_check(const struct request *request)
     return request->kind == REQUEST_GUARD_ABORT ? NULL : targets_check(&request->guard.targets);
 }
 
-/* What changes something at once, here and elsewhere. */
+/* A mutation that takes effect at once, here and elsewhere. */
 static bool is_change(const struct request *request)
 {
     return request->kind == REQUEST_INVALIDATE || request->kind == REQUEST_GUARD_COMMIT;

@@ -506,8 +506,8 @@ static int start_wait(struct server *server)
 /* Without them it serves all the same. */
 static void huge_pages_begin(struct server *server)
 {
-    /* Of what is allocated now: a huge page would take the memory of pool space that may never be
-     * used. */
+    /* Advise before more is allocated: a huge page would take the memory of pool space that may
+     * never be used. */
     const int r = huge_pages_start(&server->huge_pages, index_view(server->index)->header,
                                    index_taken_bytes(server->index), server->config.huge_pages,
                                    &server->log);

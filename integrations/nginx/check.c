@@ -181,7 +181,7 @@ static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
 static ngx_int_t check_location(ngx_http_request_t *http, struct request *request,
                                 struct location_conf *conf)
 {
-    /* Of a key that the configuration made libetag does not see what the client sent, and the
+    /* If the configuration made the key, libetag does not see what the client sent, and the
      * upstream may. */
     const etag_resource sent = {.target = etag_str_ngx(http->unparsed_uri)};
     const char *why = why_not(http, request);
@@ -196,7 +196,7 @@ static ngx_int_t check_location(ngx_http_request_t *http, struct request *reques
         return NGX_DECLINED;
     }
     if (rc == NGX_OK && key_is_public(request)) {
-        /* Whose representation it is would depend on what the key does not have. */
+        /* The representation would depend on something that the key does not have. */
         if (http->headers_in.authorization)
             why = "authorization", rc = NGX_DECLINED;
         else if (HAS_COOKIE(http))

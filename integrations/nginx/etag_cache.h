@@ -165,7 +165,7 @@ struct request {
     const char *reason;
     uint64_t lsn;
 
-    /* Of the location that the request is in. */
+    /* The configuration of the request's location. */
     /* its answer may be stored; NULL: not */
     struct location_conf *fills;
     etag_key key;
@@ -175,12 +175,12 @@ struct request {
     /* and where */
     uint64_t place[2];
 
-    /* Of a 304 from memory. */
+    /* For a 304 from memory. */
     etag_field *repeats;
     /* 0 once they are among the answer's */
     size_t repeat_count;
 
-    /* Of the request as the client sent it. */
+    /* From the request as the client sent it. */
     /* a redirect makes GET of it */
     etag_str method;
     /* its method is unsafe */
@@ -204,7 +204,7 @@ struct request {
     /* and what it may have changed instead; without a target: there is none */
     etag_resource twin;
 
-    /* Of what upstreams did with it, and the answer. */
+    /* Notes of what upstreams did with it, and of the answer. */
     /* of nginx's records */
     ngx_uint_t attempts_noted;
     /* enum outcome: of all that were noted */

@@ -117,7 +117,7 @@ static ngx_uint_t rendered_status(const ngx_http_request_t *http, const struct r
     return status == NGX_HTTP_NOT_MODIFIED && request->was_ok ? NGX_HTTP_OK : status;
 }
 
-/* What libetag may do something about; the rest need not be read. */
+/* Statuses that libetag acts on; other responses need not be read. */
 static bool status_counts(ngx_uint_t status)
 {
     return status == NGX_HTTP_OK || status == NGX_HTTP_NOT_FOUND || status == 410 ||
@@ -168,7 +168,7 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
     endpoint_talked(endpoint);
 }
 
-/* Of an answer that is no 200 only the status counts. */
+/* Only the status counts if it is not 200. */
 static ngx_int_t collect(struct collected *to, ngx_http_request_t *http, struct request *request,
                          ngx_uint_t status)
 {

@@ -70,7 +70,7 @@ static bool same_authority(etag_str a, etag_str b)
     return equal_nocase(without_default_port(a), without_default_port(b));
 }
 
-/* Of a request line in absolute form; else absent. */
+/* The host of a request line in absolute form; else absent. */
 static etag_str authority_of_line(const ngx_http_request_t *http)
 {
     if (!http->host_start || !http->host_end)

@@ -313,10 +313,10 @@ static ngx_int_t add_destination(struct names *names, const struct request *requ
     return NGX_OK;
 }
 
-/* What a method takes along that is in a collection (RFC 4918 section 9.6 and on), if it was done
- * or may have been: else who may not write could empty the cache. Whether a path without '/' at its
- * end is a collection only the server knows: MOVE and COPY are WebDAV's, but DELETE is sent by
- * many. */
+/* The members of a collection that a method takes along (RFC 4918 section 9.6 and on), if it was
+ * done or may have been: else who may not write could empty the cache. Whether a path without '/'
+ * at its end is a collection only the server knows: MOVE and COPY are WebDAV's, but DELETE is sent
+ * by many. */
 static ngx_int_t add_collections(struct names *names, const struct request *request,
                                  const struct said *said)
 {

@@ -233,8 +233,8 @@ static void writer_add(struct spool_mark *mark, uint32_t uid)
         mark->writers[mark->writer_count++] = uid;
 }
 
-/* Whoever counts by one of the two. Where there is no room to remember all of them, everybody does:
- * an event too many is harmless. */
+/* Writers that count by one of the two. Where there is no room to remember all of them,
+ * everybody does: an event too many is harmless. */
 static void writers_merge(struct spool_mark *into, const struct spool_mark *from)
 {
     for (size_t i = 0; i < from->writer_count; i++) {
@@ -267,7 +267,7 @@ static void mark_count_change(struct spool_mark *mark, const struct spool_mark *
         mark->changes++;
 }
 
-/* Who may mutate by uid; those by group are learnt. */
+/* Users that may mutate, by uid; those by group are learnt. */
 static void writers_of_rules(struct spool_mark *mark, const struct config *config)
 {
     static const uint8_t key[SIPHASH_KEY_BYTES] = "spool role rules";
@@ -376,7 +376,7 @@ int spool_dir_set_writers(struct spool_dir *dir, const struct config *config, co
     for (size_t i = 0; i < count; i++)
         writer_add(mark, uids[i]);
     mark_count_change(mark, before);
-    /* Whoever is owed something still (former_kept) stays in it. */
+    /* A writer whose events are not safe yet (former_kept) stays in it. */
     if ((dir->former_scans == 0 && !dir->former_kept) || former->id == 0)
         *former = *before;
     else

@@ -432,7 +432,7 @@ static int guard_load(void *ctx, struct guard_id id, uint64_t lsn, etag_str reco
     return event_load(ctx, lsn, record);
 }
 
-/* What the store has, it has in its order: of the journal only what comes after it is news. */
+/* What the store has, it has in its order: only later events of the journal are news. */
 static int journal_load(void *ctx, uint64_t lsn, etag_str record)
 {
     struct loading *loading = ctx;

@@ -26,7 +26,7 @@ MUST_USE bool ctl_client_connected(struct ctl *ctl, etag_client *client);
 
 /* ---- Channel ---- */
 
-/* Of the bits of enum role, in their order. */
+/* The names of the bits of enum role, in their order. */
 #define ROLE_WORD_COUNT 5
 extern const char *const role_words[ROLE_WORD_COUNT];
 

@@ -106,7 +106,7 @@ const char *ctl_socket_path(const struct ctl *ctl)
     return path && path[0] ? path : "/run/etagd/etagd.sock";
 }
 
-/* Of a daemon that cannot be reached: what to look at. */
+/* Advice if the daemon cannot be reached. */
 static const char *unavailable_advice(const struct ctl *ctl)
 {
     if (access(ctl_socket_path(ctl), W_OK) < 0 && errno == EACCES)

@@ -43,7 +43,7 @@ void output_text(etag_str text);
 /* The same, filled up with spaces to width; at least one after it. */
 void output_text_padded(etag_str text, int width);
 
-/* What people read is at most so wide. */
+/* Text for people is at most this wide. */
 #define OUTPUT_COLUMNS 80
 /* Prints text of others from a column on, broken between words and indented to that column; ends
  * the line. */

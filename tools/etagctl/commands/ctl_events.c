@@ -49,7 +49,7 @@ static size_t target_count(const etag_targets *targets)
     return targets_names(targets) + targets->everything;
 }
 
-/* Whose process it was; the daemon itself has none, and neither has a file in the spool. */
+/* The writer's process; the daemon itself has none, and neither has a file in the spool. */
 static void print_origin(const struct event_view *event)
 {
     const struct passwd *user = getpwuid(event->peer_uid);

@@ -182,7 +182,7 @@ static bool start_program(struct ctl *ctl, struct guarded *g, char **command)
     return false;
 }
 
-/* What a terminal sends, it sends to the program as well. */
+/* A terminal sends its signals to the program as well. */
 static void forward_signals(const struct guarded *g)
 {
     struct signalfd_siginfo info;

@@ -97,8 +97,8 @@ static void say_spool_files(struct doctor *doctor)
                waiting, garbage, ignored);
 }
 
-/* Who may connect may leave events. A daemon that is no member of the socket's group opens the
- * spool to all. */
+/* A user that may connect may leave events. A daemon that is no member of the socket's group
+ * opens the spool to all. */
 static bool fits_socket(const char *socket_path, const struct stat *spool)
 {
     struct stat there;
@@ -200,7 +200,7 @@ static void say_store(struct doctor *doctor)
                used / MIB, map / MIB, waiting);
 }
 
-/* Of a daemon that is down. */
+/* The findings about a daemon that is down. */
 static void say_left_state(struct doctor *doctor, const char *dir)
 {
     size_t damaged = 0;

@@ -85,7 +85,7 @@ static void say_loop(struct doctor *doctor)
         doctor_say(doctor, FINDING_OK, "loop", NULL, "%.*s", (int)loop.len, loop.data);
 }
 
-/* Of the index's mapping, as the kernel has it now. False: it could not be seen. */
+/* The pages of the index's mapping, as the kernel has it now. False: they could not be seen. */
 static bool mapped_huge_read(const struct doctor *doctor, uint64_t *bytes)
 {
     char line[LINE_BYTES];
