@@ -151,7 +151,8 @@ static bool apply_roles(struct config *config, const struct flags *flags, struct
 
 static void config_derive(struct config *config)
 {
-    config->clock_count = 1u << (32 - __builtin_clz(config->clock_count - 1));
+    if (config->clock_count > 0)
+        config->clock_count = 1u << (32 - __builtin_clz(config->clock_count - 1));
     config->map_by_capacity = config->map_bytes == 0;
     if (config->map_by_capacity)
         config->map_bytes = MAP_BYTES_BASE + config->capacity * MAP_BYTES_PER_ENTRY;

@@ -36,6 +36,8 @@ struct config_option {
     size_t bytes;
     /* OPTION_NUMBER */
     uint64_t min;
+    /* OPTION_NUMBER: 0 is allowed too */
+    bool or_zero;
     /* OPTION_NUMBER; OPTION_PATH, OPTION_TEXT, OPTION_LIST: length */
     uint64_t max;
     /* OPTION_NUMBER: from the option's unit to the member's */

@@ -155,7 +155,7 @@ static int index_make(struct server *server, const struct recovery *recovery)
 {
     struct index_options options = {
         .plan = {.capacity = server->config.capacity,
-                 .clock_count = server->config.clock_count,
+                 .clock_count = recovery->meta.clock_count,
                  .pool_bytes = server->config.pool_bytes},
         .incarnation = recovery->meta.incarnation,
         .lease_ns = server->config.lease_ns,

@@ -81,6 +81,22 @@ class Restart(Case):
         d.wait_log(r"start=cold.*clocks was changed")
         self.assertEqual(d.verdict(KEY), "unknown")
 
+    def test_clocks_that_are_not_set_are_by_capacity_and_then_the_states(self):
+        d = self.started(args=["--clocks", "0", "--capacity", "20000"])
+        self.assertEqual(d.status()["clocks"], 131072)  # the power of two from 4 an entry on
+        d.fill(KEY)
+        d.ctl("sync")
+        self.assertEqual(d.stop(), 0)
+        d.args = ["--clocks", "0", "--capacity", "100000"]
+        d.start()
+        d.wait_log(r"event=serving.*start=warm")
+        self.assertEqual(d.status()["clocks"], 131072)
+        wait_until(lambda: d.verdict(KEY) == "not_modified", 20, "the entry is loaded")
+        self.assertEqual(d.stop(), 0)
+        d.args += ["--cold"]
+        d.start()
+        self.assertEqual(d.status()["clocks"], 524288)
+
     def test_a_starting_daemon_waits_for_the_former_lease(self):
         d = self.started(lease_ms=1000)
         d.kill()

@@ -105,8 +105,24 @@ static const char *cold_by_journal(const struct warm_question *q)
 /* Checkpoints are clocks by number: another count makes them mean other targets. */
 static const char *cold_by_clocks(const struct warm_question *q)
 {
-    return q->former->clock_count == q->config->clock_count ? NULL
-                                                            : "the number of clocks was changed";
+    const uint32_t count = q->former->clock_count;
+
+    if (count < CLOCKS_MIN || count > CLOCKS_MAX || (count & (count - 1)) != 0)
+        return "the state has a number of clocks that no etagd makes";
+    return q->config->clock_count == 0 || q->config->clock_count == count
+               ? NULL
+               : "the number of clocks was changed";
+}
+
+/* Foreign names make fewer entries stale the more clocks there are. Four to eight an entry keep
+ * nearly as many entries as one clock a name would (docs/performance.md). */
+static uint32_t clocks_by_capacity(uint64_t capacity)
+{
+    uint32_t count = CLOCKS_MIN;
+
+    while (count < CLOCKS_MAX && count < 4 * capacity)
+        count *= 2;
+    return count;
 }
 
 /* The spool is elsewhere with another durability: what writers left in the former place is not
@@ -323,7 +339,10 @@ static int run_begin(struct recovery *recovery, struct store *store,
     meta->incarnation = former->incarnation > question.witness.incarnation
                             ? former->incarnation + 1
                             : question.witness.incarnation + 1;
-    meta->clock_count = config->clock_count;
+    if (config->clock_count > 0)
+        meta->clock_count = config->clock_count;
+    else if (!recovery->warm) /* else the state's: another number would be a cold start */
+        meta->clock_count = clocks_by_capacity(config->capacity);
     meta->lease_ns = config->lease_ns;
     meta->linger_ns = config->linger_ns;
     meta->power = config->durability == DURABILITY_POWER;

@@ -304,14 +304,25 @@ static void say_clocks(struct doctor *doctor)
     const double hours = uptime_ms > 3600000 ? (double)uptime_ms / 3600000 : 1;
     const double an_hour = (double)targets / hours;
     const double needless = 100 * (1 - exp(-CLOCKS_PER_ENTRY_TYPICAL * an_hour / (double)clocks));
+    const double half_life_hours =
+        an_hour > 0 ? M_LN2 * (double)clocks / (CLOCKS_PER_ENTRY_TYPICAL * an_hour) : 0;
     const bool many = needless > NEEDLESS_PERCENT_MAX;
-    doctor_say(doctor, many ? FINDING_WARN : FINDING_OK, "clocks",
-               many ? "raise clocks (docs/operations.md has the formula): names that share a clock "
-                      "cost needless 200s"
-                    : NULL,
+    char advice[160], half_life[64] = "";
+
+    (void)snprintf(advice, sizeof(advice),
+                   clocks < CLOCKS_MAX
+                       ? "'clocks: %" PRIu64 "' doubles that time (the next start is cold)"
+                       : "there are %" PRIu64 " already, and no more are possible: name less",
+                   clocks < CLOCKS_MAX ? clocks * 2 : clocks);
+    if (an_hour > 0)
+        (void)snprintf(half_life, sizeof(half_life), ", half of them after %.*f %s",
+                       half_life_hours < 1 ? 0 : 1,
+                       half_life_hours < 1 ? half_life_hours * 60 : half_life_hours,
+                       half_life_hours < 1 ? "minutes" : "hours");
+    doctor_say(doctor, many ? FINDING_WARN : FINDING_OK, "clocks", many ? advice : NULL,
                "%.0f names invalidated in %s on %" PRIu64
-               " clocks: at most %.1f %% of entries an hour old are stale needlessly",
-               an_hour, uptime_ms > 3600000 ? "an hour" : "this run", clocks, needless);
+               " clocks: %.1f %% of entries an hour old are stale needlessly%s",
+               an_hour, uptime_ms > 3600000 ? "an hour" : "this run", clocks, needless, half_life);
 }
 
 /* Half of a bound: a burst is twice what it was when somebody looked. */

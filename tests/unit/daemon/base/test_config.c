@@ -103,7 +103,7 @@ CASE(an_empty_file_leaves_the_defaults)
         assert_string_equal(f->config.socket_path, "/run/etagd/etagd.sock");
         assert_string_equal(f->config.state_dir, "/var/lib/etagd");
         assert_int_equal(f->config.capacity, 262144);
-        assert_int_equal(f->config.clock_count, 262144);
+        assert_int_equal(f->config.clock_count, 0);
         assert_int_equal(f->config.lease_ns, NS_PER_S);
         assert_int_equal(f->config.durability, DURABILITY_PROCESS);
         assert_int_equal(f->config.loop, LOOP_AUTO);
@@ -164,7 +164,8 @@ CASE(clocks_become_a_power_of_two)
     static const struct {
         char *flag;
         uint32_t count;
-    } cases[] = {{"--clocks=1024", 1024},
+    } cases[] = {{"--clocks=0", 0}, /* by capacity, or as the state has it */
+                 {"--clocks=1024", 1024},
                  {"--clocks=1025", 2048},
                  {"--clocks=65536", 65536},
                  {"--clocks=16777216", 1u << 24},
@@ -218,11 +219,22 @@ CASE(yaml_that_is_none_is_told_with_its_place)
 CASE(numbers_are_digits_and_stay_in_their_range)
 {
     static char *const wrong[] = {
-        "--capacity=1023",  "--capacity=1073741825", "--capacity=-5000",
-        "--capacity=+5000", "--capacity= 5000",      "--capacity=5000 ",
-        "--capacity=",      "--capacity=0x2000",     "--capacity=5e3",
-        "--clocks=1023",    "--clocks=16777217",     "--capacity=18446744073709556616",
-        "--lease-ms=19",    "--idle-ms=99999999999", "--map-mib=18446744073709551615",
+        "--capacity=1023",
+        "--capacity=1073741825",
+        "--capacity=-5000",
+        "--capacity=+5000",
+        "--capacity= 5000",
+        "--capacity=5000 ",
+        "--capacity=",
+        "--capacity=0x2000",
+        "--capacity=5e3",
+        "--clocks=1023",
+        "--clocks=1",
+        "--clocks=16777217",
+        "--capacity=18446744073709556616",
+        "--lease-ms=19",
+        "--idle-ms=99999999999",
+        "--map-mib=18446744073709551615",
     };
 
     for (size_t i = 0; i < COUNT_OF(wrong); i++) {
