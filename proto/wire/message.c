@@ -11,6 +11,7 @@
 #include "wire.h"
 
 #include <assert.h>
+#include <string.h>
 
 /* ---- Names and entries ---- */
 
@@ -544,7 +545,7 @@ int reply_encode(struct buffer *out, const struct reply *reply)
 
 const char *request_decode(struct request *out, struct arena *arena, etag_str bytes)
 {
-    *out = (struct request){0};
+    memset(out, 0, sizeof(*out)); /* the whole union: an initializer need not */
     const char *const wrong = wire_decode(arena, &request_type, bytes, out);
     if (wrong)
         *out = (struct request){.id = wire_id(bytes)};
@@ -562,7 +563,7 @@ enum request_kind request_peek(etag_str payload)
 
 const char *reply_decode(struct reply *out, struct arena *arena, etag_str bytes)
 {
-    *out = (struct reply){0};
+    memset(out, 0, sizeof(*out)); /* the whole union: an initializer need not */
     const char *const wrong = wire_decode(arena, &reply_type, bytes, out);
     if (wrong)
         *out = (struct reply){.id = wire_id(bytes)};
