@@ -853,6 +853,10 @@ typedef struct etag_op etag_op;
 
 /* Starts an invalidation without waiting, except to write a spool file as above; finish it with
  * etag_op_result(). Everything copied. The client's timeout_ms begins here.
+ * It is sent at once. If operations started before it still wait for the daemon's answer, it may
+ * wait for more of them and be sent together with these, by the next etag_client_dispatch() (which
+ * etag_client_events() asks for), etag_op_result() that returns AGAIN, etag_op_forget(), or call
+ * that waits for the daemon, at the latest by etag_client_close().
  * Errors: as etag_invalidate(); *out is NULL then. */
 ETAG_API ETAG_MUST_USE etag_status etag_invalidate_start(etag_client *client,
                                                          const etag_targets *targets,

@@ -4,7 +4,8 @@
 # Sourced by the scripts. "a|b": where releases of Debian have
 # different names for it, the first that apt knows.
 
-# To configure and build everything: CMake configures the tests with the rest, so it wants what they need too.
+# To configure and build everything: CMake configures the tests with the rest, so it wants what they need too (cmocka, libseccomp,
+# and protobuf, with which nothing else is built).
 PACKAGES_BUILD=(
     gcc libc6-dev cmake ninja-build pkg-config
     protobuf-compiler protobuf-c-compiler libprotobuf-c-dev

@@ -418,5 +418,39 @@ class Storm(Case):
         self.nothing_is_left(d)
 
 
+class Started(Case):
+    """Operations that are started while others are under way join one send."""
+    COUNT = 400
+
+    def begin(self, d):
+        process = subprocess.Popen([os.path.join(SYSTEM, "started"), d.socket, str(self.COUNT)], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        self.assertEqual(process.stdout.readline(), "started\n")
+        return process
+
+    def finish(self, process):
+        out, err = process.communicate("go on\n", timeout=bound(60))
+        self.assertEqual((process.returncode, err), (0, ""))
+        return out
+
+    def names(self, d):
+        d.ctl("sync")
+        events = [json.loads(line) for line in d.ctl_raw("--json", "log", "--limit", "0").stdout.splitlines()]
+        return {target["name"] for event in events for target in event["targets"]}
+
+    def test_all_are_done_in_their_order(self):
+        d = self.started()
+        self.assertEqual(self.finish(self.begin(d)), f"{self.COUNT} done, {self.COUNT} later\n")
+
+    def test_those_that_a_killed_daemon_never_saw_are_done_by_the_next(self):
+        d = self.started()
+        process = self.begin(d)
+        d.restart()
+        self.assertLess(len(self.names(d)), self.COUNT)  # or it is not what is tested
+        self.assertIn(f"{self.COUNT} done", self.finish(process))
+        self.assertEqual(self.names(d), {f"started:{i}" for i in range(self.COUNT)})
+
+
 if __name__ == "__main__":
     main()
