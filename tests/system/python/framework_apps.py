@@ -37,6 +37,7 @@ class Upload(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     customer_id: Mapped[int] = mapped_column(ForeignKey("customer.id"))
     title: Mapped[str]
+    row_count: Mapped[int] = mapped_column(default=0)
 
     def __etag_names__(self):
         return [f"upload:{self.id}", f"uploads-of:{self.customer_id}"]
@@ -56,6 +57,7 @@ def seed():
     with sessionmaker(engine)() as session:
         session.add_all([Customer(id=7, name="Seven"), Customer(id=8, name="Eight"), Upload(id=1, customer_id=7, title="one"),
                          Upload(id=2, customer_id=8, title="two")])
+        session.add_all(Upload(id=number, customer_id=9, title="counted") for number in range(100, 106))
         session.commit()
 
 
@@ -85,6 +87,25 @@ def uploads_page(session, customer_id):
     rows = session.scalars(select(Upload).where(Upload.customer_id == customer_id).order_by(Upload.id)).all()
     etagd.depends(f"uploads-of:{customer_id}", *(name for row in rows for name in names_of(row)))
     return {"uploads": [[row.id, row.title] for row in rows]}
+
+
+# What django_storm.py asks for.
+
+
+def counted_page(session, number=None):
+    wanted = select(Upload).where(Upload.customer_id == 9 if number is None else Upload.id == number).order_by(Upload.id)
+    rows = [{"id": row.id, "row_count": row.row_count, "names": names_of(row)} for row in session.scalars(wanted)]
+    etagd.depends("uploads-of:9", *(name for row in rows for name in row.pop("names")))
+    return {"results": rows} if number is None else rows[0]
+
+
+def count(session, number, data):
+    row = session.get(Upload, number)
+    row.row_count = data["row_count"]
+    return "filename" not in data  # else refused, inside the write's transaction
+
+
+WORKER = {"X-Worker": str(os.getpid())}  # which imports this after its fork
 
 
 # ---- FastAPI ----
@@ -189,6 +210,25 @@ def fastapi_app():
             await session.commit()
         return {"title": title}
 
+    @app.get("/api/v1/uploads/", dependencies=[Depends(checked(etagd.PUBLIC))])
+    async def counted_list():
+        async with AsyncSession() as session:
+            return JSONResponse(await session.run_sync(counted_page), headers={**WORKER, **renders.more()})
+
+    @app.get("/api/v1/uploads/{number}/", dependencies=[Depends(checked(etagd.PUBLIC))])
+    async def counted_one(number: int):
+        async with AsyncSession() as session:
+            return JSONResponse(await session.run_sync(counted_page, number), headers={**WORKER, **renders.more()})
+
+    @app.patch("/api/v1/uploads/{number}/")
+    async def counted_more(number: int, request: Request):
+        data = await request.json()
+        async with AsyncSession() as session:
+            if not await session.run_sync(count, number, data):
+                raise HTTPException(400)
+            await session.commit()
+        return data
+
     @app.post("/bulk")
     async def bulk(title: str):
         async with AsyncSession() as session:
@@ -291,6 +331,26 @@ def flask_app():
             row.customer_id = int(flask.request.args.get("customer_id", row.customer_id))
             session.commit()
         return {"title": flask.request.args["title"]}
+
+    @app.get("/api/v1/uploads/")
+    @checked(etagd.PUBLIC)
+    def counted_list():
+        with Session() as session:
+            return counted_page(session), {**WORKER, **renders.more()}
+
+    @app.get("/api/v1/uploads/<int:number>/")
+    @checked(etagd.PUBLIC)
+    def counted_one(number):
+        with Session() as session:
+            return counted_page(session, number), {**WORKER, **renders.more()}
+
+    @app.patch("/api/v1/uploads/<int:number>/")
+    def counted_more(number):
+        with Session() as session:
+            if not count(session, number, flask.request.json):
+                flask.abort(400)
+            session.commit()
+        return flask.request.json
 
     @app.post("/bulk")
     def bulk():

@@ -18,6 +18,7 @@ from django_web import HERE, Web
 from harness import Case, bound, wait_until
 
 django_site.require("fastapi", "flask", "sqlalchemy", "uvicorn", "gunicorn")
+import framework_storm  # noqa: E402
 import tables  # noqa: E402
 
 import etagd  # noqa: E402
@@ -318,6 +319,22 @@ class Flask(Site, Case):
 
     def test_files_pass(self):
         self.assertEqual(self.never_stored("/file", "streamed").status, 200 if False else 304)  # Flask's own condition
+
+
+class Storms(Case):
+    """Short: scripts/torture-python is the long form."""
+
+    def of(self, framework):
+        done = framework_storm.storm(framework, self.directory, self.started(linger_ms=3000), 8, 7)
+        self.assertEqual(done.wrong, [])
+        self.assertGreater(done.counts["writes"], 5, done.counts)
+        self.assertGreater(done.counts["304 from etagd"], 0, done.counts)
+
+    def test_fastapi(self):
+        self.of("fastapi")
+
+    def test_flask(self):
+        self.of("flask")
 
 
 # ---- SQLAlchemy alone ----
