@@ -28,7 +28,8 @@ static bool reach_known(uint64_t reach)
 static bool proof_known(uint64_t proof)
 {
     return proof == ETAG_PROOF_NONE || proof == ETAG_PROOF_DAEMON || proof == ETAG_PROOF_WAIT ||
-           proof == ETAG_PROOF_ACKNOWLEDGED || proof == ETAG_PROOF_TIME;
+           proof == ETAG_PROOF_LOGGED || proof == ETAG_PROOF_ACKNOWLEDGED ||
+           proof == ETAG_PROOF_TIME;
 }
 
 static bool outcome_known(uint64_t outcome)
@@ -363,16 +364,18 @@ static uint64_t random_number(uint64_t *seed, const struct rule *rule)
 {
     uint64_t number;
 
-    do
-        number = random_below(seed, 4) == 0 ? 0 : random_next(seed) >> random_below(seed, 64);
-    while (rule && rule->known && !rule->known(number &= 0x7f));
+    do {
+        const size_t shift = random_below(seed, 64);
+        number = random_below(seed, 4) == 0 ? 0 : random_next(seed) >> shift;
+    } while (rule && rule->known && !rule->known(number &= 0x7f));
     return number;
 }
 
 static ProtobufCBinaryData random_bytes(struct arena *arena, uint64_t *seed)
 {
     static const size_t bounds[] = {1, 8, 40, 127, 300};
-    const size_t len = random_below(seed, bounds[random_below(seed, 5)] + 1);
+    const size_t bound = bounds[random_below(seed, 5)];
+    const size_t len = random_below(seed, bound + 1);
     uint8_t *const bytes = arena_alloc(arena, len + 1);
 
     if (!bytes)
