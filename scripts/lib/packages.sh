@@ -40,7 +40,7 @@ PACKAGES_ARM64=(
 )
 PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev memcached libmemcached-dev libck-dev python3-matplotlib)
 PACKAGES_BENCH_NGINX=(wrk varnish valgrind)
-PACKAGES_BENCH_DJANGO=(wrk python3-redis)
+PACKAGES_BENCH_DJANGO=(wrk python3-redis valgrind)
 
 # True if the package is installed.
 packages_has() {

@@ -331,7 +331,7 @@ class Exchange:
             self.reads, self.token, self.bypass = reads.Reads(), _NO_TOKEN, "no_start"
         else:
             self.reads, self.token, self.bypass = start.reads, start.token, start.reason
-            del carrier[_START]  # of one Exchange; and no circle
+            carrier[_START] = None  # of one Exchange; and no circle. A dict that lost a key is copied key by key
             if reads.current.get() is not start.reads:
                 self.bypass = self.bypass or "no_context"  # so what middlewares before ours read was not noted
         self.asked = requested.watch(request, self.reads)
@@ -348,9 +348,11 @@ class Exchange:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        """Frameworks tie requests into circles, which Python looks for: what hangs on this one is more to look at, so nothing does."""
         self.reads.is_answering = False
         threads.closed(self.reads)
-        self._asked = self._answer = None
+        self.asked.close()
+        self.request._etagd = None
         reads.current.reset(self._before)
 
     # ---- Before the handler ----

@@ -220,9 +220,12 @@ class _State:
 
     def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
         text = statement if isinstance(statement, str) else drivers.text_of(statement, self.connection)
-        run = partial(self.inside, execute, statement, params, many, context)
         if not self.is_connecting:  # then nobody's connection yet
             cursors.using(self, text, context.get("cursor"))
+        if self.statement is not None and self.statement[0] == "SELECT" and sql.is_plain_select(text):  # as most are
+            self.selected = (text, params)
+            return self.inside(execute, statement, params, many, context)
+        run = partial(self.inside, execute, statement, params, many, context)
         if self.statement is not None and self._is_expected(text):
             if self.statement[0] == "SELECT":
                 self.selected = (text, params)
