@@ -41,13 +41,9 @@ struct engine_pg {
 };
 
 static const char *const statements[] = {
-    [ENGINE_POLL] =
-        /* "FROM etagd.poll(...)" would keep its row in a store of rows first. */
-    "SELECT (p).version, (p).in_recovery, (p).system_id, (p).started_us, (p).timeline,"
-    " (p).database, (p).snapshot, (p).witness, (p).trimmed, (p).lease_ms, (p).wait_ms,"
-    " (p).state, (p).row_count, (p).asked, (p).events, (p).digest FROM (SELECT"
-    " etagd.poll($1::pg_snapshot, $2::text, $3::uuid, $4::integer, $5::integer)"
-    " OFFSET 0) q(p)",
+    /* The columns of etagd.polled. FROM etagd.poll() would put the row into a store first. */
+    [ENGINE_POLL] = "SELECT (p).* FROM (SELECT etagd.poll($1::pg_snapshot, $2::text, $3::uuid,"
+                    " $4::integer, $5::integer) OFFSET 0) q(p)",
     [ENGINE_PUBLISH] = "SELECT etagd.publish($1::bytea[], $2::boolean, $3::boolean)",
     [ENGINE_WAKE] = "SELECT etagd.wake()",
     [ENGINE_ASK] = "SELECT etagd.ask($1::xid8, $2::boolean, $3::boolean)",
@@ -55,8 +51,7 @@ static const char *const statements[] = {
         "SELECT in_recovery, system_id, started_us, timeline, database, witness, settled,"
         " wait_ms, host, state, ack_witness, ack_snapshot, own"
         " FROM etagd.members($1::text, $2::uuid, $3::integer)",
-    [ENGINE_ACKNOWLEDGE] =
-        "SELECT etagd.acknowledge($1::text, $2::uuid, $3::uuid, $4::pg_snapshot)",
+    [ENGINE_ACKNOWLEDGE] = "SELECT etagd.acknowledge($1::text, $2::uuid, $3::uuid, $4)",
 };
 
 /* The engine is its first member. */
