@@ -23,7 +23,10 @@
 #define TRIM_AGAIN_MS 500     /* where more is left than goes at once */
 #define DISPLACED_MS 30000    /* before we take a name back that another host has taken */
 #define LOOK_FIRST_NS 2000000 /* at the members, if this host has not acknowledged before */
-#define LOOK_AFTER_NS 150000  /* ... its own acknowledgement: the others were woken with it */
+#define LOOK_HERE_NS 600000   /* ... if it need not: the others poll, apply and acknowledge */
+#define WAKE_APART_MS                                                                              \
+    1000 /* where to wake somebody had to wait: so long in transactions of its own */
+#define LOOK_AFTER_NS 150000 /* ... its own acknowledgement: the others were woken with it */
 #define LOOK_EVERY_NS_MIN 100000
 #define LOOK_EVERY_NS_MAX 50000000
 
@@ -131,6 +134,9 @@ struct session {
     struct publication *published;
     bool wake_due;
     uint64_t wake_not_before_ns;
+    /* the operation under way wakes, besides what it does; not before that time */
+    bool wakes_along;
+    uint64_t wake_along_not_before_ns;
     uint64_t trim_due_ns;
     /* before the look at the members under way was begun */
     uint64_t looked_ns;

@@ -195,13 +195,16 @@ static void tell(struct session *session, const struct publication *publication,
     session->daemon.done(session->daemon.ctx, &told);
 }
 
-/* The next poll is the one by which this host acknowledges: before that nobody need look. */
+/* Where this host has to acknowledge, the next poll is the one by which it does: before that nobody
+ * need look. */
 static void wait_begin(struct session *session, struct publication *publication)
 {
     publication->step = PUBLICATION_WAITING;
     publication->look_every_ns = LOOK_EVERY_NS_MIN;
-    publication->look_due_ns = time_ns_of(CLOCK_MONOTONIC) + LOOK_FIRST_NS;
-    session->poll_due_ns = 0;
+    publication->look_due_ns = time_ns_of(CLOCK_MONOTONIC) +
+                               (publication->here ? LOOK_HERE_NS : LOOK_FIRST_NS);
+    if (!publication->here)
+        session->poll_due_ns = 0;
 }
 
 static void look_soon(struct session *session)
@@ -225,18 +228,26 @@ static void logged(struct session *session, struct publication *publication)
         publication_free(&session->publications, publication);
 }
 
+/* What there is to read is committed. */
+static void woke_along(struct session *session)
+{
+    session->wake_due = !session->wakes_along;
+    session->figures.wakes += session->wakes_along;
+}
+
 static void published(struct session *session, uint64_t position)
 {
     struct publication *const publication = session->published;
 
     session->figures.published++;
-    session->wake_due = true;
+    woke_along(session);
     session->written = max_of(session->written, position);
     if (!publication) /* its daemon has gone meanwhile */
         return;
     publication->position = position;
     /* "Everything" is not left out: it stands for events that this host may have forgotten too. */
-    if (!publication->targets.everything)
+    publication->here = !publication->targets.everything;
+    if (publication->here)
         own_rows_add(&session->own_rows, position);
     logged(session, publication);
 }
@@ -246,7 +257,8 @@ static void asked(struct session *session, const char *missing)
 {
     struct publication *const publication = session->published;
 
-    session->wake_due |= !missing;
+    if (!missing)
+        woke_along(session);
     if (!publication)
         return;
     if (!missing) {
@@ -266,7 +278,7 @@ static bool everywhere_proved(struct session *session, struct publication *publi
 
     if (publication->t_fine_ns > session->looked_ns)
         return false;
-    if (everywhere_by_acknowledgements(members, publication->position)) {
+    if (everywhere_by_acknowledgements(members, publication->position, publication->here)) {
         session->figures.everywhere_acknowledged++;
         histogram_add(&session->figures.everywhere_ns, now_ns - publication->begun_ns);
         tell(session, publication, RELAY_ACKNOWLEDGED, NULL);

@@ -42,6 +42,7 @@
 
 #define ENGINE_E_AGAIN 1   /* not yet */
 #define ENGINE_E_REFUSED 2 /* not done; repeating it does not help */
+#define ENGINE_E_BUSY 3    /* not done: to wake others would take a while. Repeat it without */
 
 /* What a reader has. A smaller one is always right too, and costs reading rows once more: one with
  * more than ENGINE_RUNNING_MAX running positions becomes `next` = the lowest of them, none running.
@@ -130,6 +131,8 @@ struct engine_poll {
 struct engine_member {
     etag_str host;
     enum engine_membership membership;
+    /* the registration of who asks: its name, and its nonce */
+    bool own;
     /* there is an acknowledgement of this registration */
     bool acknowledged;
     /* under which it was given */
@@ -157,8 +160,7 @@ enum engine_op {
     /* Registers the host as a member and commits that; makes a witness where there is none. A row
      * of this name with another nonce is left as it is: the answer says so. */
     ENGINE_JOIN,
-    /* Puts a mutation of this host into the outbox, in a transaction of its own, and commits it;
-       wakes nobody. */
+    /* Puts a mutation of this host into the outbox, in a transaction of its own, and commits it. */
     ENGINE_PUBLISH,
     /* Wakes the others, in a transaction of its own (etcd: nothing, each watches the outbox). */
     ENGINE_WAKE,
@@ -186,6 +188,8 @@ struct engine_request {
             uint64_t position;
             /* do not ask */
             bool look_only;
+            /* wake the others with it (as ENGINE_WAKE), if the event is there */
+            bool wake;
         } ask;
         struct {
             /* NULL: none. Then no rows are asked for */
@@ -197,6 +201,8 @@ struct engine_request {
             const etag_targets *targets;
             /* somebody will wait for "everywhere" */
             bool ask;
+            /* wake the others with it (as ENGINE_WAKE) */
+            bool wake;
         } publish;
         struct {
             const struct engine_snapshot *snapshot;
@@ -282,8 +288,8 @@ struct engine_kind {
     /* Once ready, and with no operation under way. 0, ENGINE_E_REFUSED (see finish), or negative.
      */
     int (*start)(struct engine *engine, const struct engine_request *request, struct why *why);
-    /* The answer of the operation under way, which is over then: 0, AGAIN (not over), REFUSED, or
-     * negative. */
+    /* The answer of the operation under way, which is over then: 0, AGAIN (not over), REFUSED, BUSY
+     * (of a publication or a question that was to wake others), or negative. */
     int (*finish)(struct engine *engine, struct arena *arena, struct engine_answer *answer,
                   struct why *why);
     /* Whether another host or a writer woke us since this was asked last. It proves nothing: poll.

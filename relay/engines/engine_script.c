@@ -136,9 +136,9 @@ static void take_witness(const char *word, bool *there, struct engine_nonce *out
 
 static enum engine_membership membership_of(const char *word)
 {
-    return strcmp(word, "yes") == 0       ? ENGINE_MEMBER
-           : strcmp(word, "leaving") == 0 ? ENGINE_LEAVING
-                                          : ENGINE_NO_MEMBER;
+    return strcmp(word, "yes") == 0 || strcmp(word, "own") == 0 ? ENGINE_MEMBER
+           : strcmp(word, "leaving") == 0                       ? ENGINE_LEAVING
+                                                                : ENGINE_NO_MEMBER;
 }
 
 static void take_membership(const char *word, enum engine_membership *out)
@@ -277,6 +277,7 @@ static struct engine_member member_of(struct arena *arena, const struct line *li
     struct engine_member member = {
         .host = kept(arena, line->words[1]),
         .membership = membership_of(line->words[2]),
+        .own = strcmp(line->words[2], "own") == 0,
         .acknowledged = line->words[3][0] != '-',
         .witness = witness_of(line->words[3] + (line->words[3][0] == '-')),
         .snapshot = {.next = strtoull(line->words[4], NULL, 10), .running = running},
@@ -479,8 +480,10 @@ static void script_note(struct script *script, const struct engine_request *requ
     } else if (request->op == ENGINE_ASK) {
         seen->position = request->ask.position;
         seen->ask = !request->ask.look_only;
+        seen->wake = request->ask.wake;
     } else if (request->op == ENGINE_PUBLISH) {
         seen->ask = request->publish.ask;
+        seen->wake = request->publish.wake;
         seen->names = targets_names(request->publish.targets);
     }
 }
@@ -522,6 +525,8 @@ static int script_finish(struct engine *engine, struct arena *arena, struct engi
     if (script->hangs || time_coarse_ns() < script->not_before_ns)
         return ENGINE_E_AGAIN;
     script->under_way = false;
+    if (line_take(script, "busy", &line))
+        return ENGINE_E_BUSY;
     if (line_take(script, "fail", &line)) {
         why_set(why, "%s", line.rest);
         return -ECONNRESET;

@@ -14,8 +14,10 @@
  *     missing TEXT           the next look at a position: nobody sees it
  *     trim REMOVED           the next trimming's
  *     members NAME=VALUE...  witness wait standby cut; then
- *     host NAME MEMBER WITNESS NEXT [RUNNING]     one of them; "-WITNESS": has not acknowledged
+ *     host NAME MEMBER WITNESS NEXT [RUNNING]     one of them; "-WITNESS": has not acknowledged.
+ *                            MEMBER "own": a member, the one that asks
  *     refuse TEXT            the next operation, whichever it is, is refused
+ *     busy                   ... cannot wake others now, and is to be repeated
  *     fail TEXT              ... and the connection with it
  *     hang                   ... is never answered
  *     late MS [OP]           ... is answered so long after its start. OP: only a poll, or members
@@ -45,7 +47,7 @@ struct script_seen {
     uint64_t position;
     struct engine_nonce witness;
     /* PUBLISH; ASK: of its position above */
-    bool ask;
+    bool ask, wake;
     size_t names;
 };
 

@@ -38,6 +38,10 @@ MUST_USE int postgres_open(struct postgres **out, const char *connection, const 
 /* NULL is allowed; returns NULL. */
 struct postgres *postgres_close(struct postgres *postgres);
 
+/* Before the first dispatch: these are sent often (the same pointers, in postgres_statement.sql),
+ * so the server parses them once. Some may be NULL; borrowed while it is open. */
+void postgres_prepare(struct postgres *postgres, const char *const *statements, size_t count);
+
 /* For poll(2). */
 int postgres_fd(const struct postgres *postgres);
 short postgres_events(const struct postgres *postgres);

@@ -222,24 +222,32 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     SELECT etagd.invalidate(surrogates => $1);
 $$;
 
--- Where this is, as text: another cluster, another start of the server, another database, tables that were emptied or made again
--- all give another one. Integers, whose text depends on no setting of a session.
-CREATE OR REPLACE FUNCTION etagd.place(OUT system_id bigint, OUT started_us bigint, OUT timeline bigint, OUT database bigint, OUT place text)
+-- System identifier, start of the server, database: what never changes while a session lasts. IMMUTABLE says so to PostgreSQL, which then
+-- asks once for each plan of a session, and not for each poll (pg_control_system() reads a file). The timeline is not among them: a
+-- session on a standby outlives its promotion.
+CREATE OR REPLACE FUNCTION etagd.session_place() RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT ARRAY[c.system_identifier, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, d.oid::bigint]
+        FROM pg_control_system() c, pg_database d WHERE d.datname = current_database());
+END $$;
+
+-- Where this is, as text: cluster, start, database, timeline, and tables: ones that were emptied or made again give another one.
+-- Integers, whose text depends on no setting of a session.
+DROP FUNCTION IF EXISTS etagd.place(); -- returned columns
+CREATE FUNCTION etagd.place() RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    SELECT c.system_identifier, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
-        ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, d.oid::bigint
-        INTO STRICT system_id, started_us, timeline, database
-        FROM pg_control_system() c, pg_database d WHERE d.datname = current_database();
-    place := concat_ws(' ', system_id, started_us, timeline, database, 'etagd.outbox'::regclass::oid,
-        pg_relation_filenode('etagd.outbox'::regclass), pg_relation_filenode('etagd.witness'::regclass));
+    RETURN ARRAY[(etagd.session_place())[1], (etagd.session_place())[2], (etagd.session_place())[3],
+        ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, 'etagd.outbox'::regclass::oid::bigint,
+        pg_relation_filenode('etagd.outbox'::regclass)::bigint, pg_relation_filenode('etagd.witness'::regclass)::bigint]::text;
 END $$;
 
 -- The witness, NULL where there is none or where it is a copy.
 CREATE OR REPLACE FUNCTION etagd.witnessed() RETURNS uuid
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (SELECT w.nonce FROM etagd.witness w WHERE w.place = (etagd.place()).place);
+    RETURN (SELECT w.nonce FROM etagd.witness w WHERE w.place = etagd.place());
 END $$;
 
 -- Whether every host that may hold a lease has applied the event, by what they said under this witness. Whoever is not in the
@@ -300,25 +308,38 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
 -- standby it says so and nothing else: a standby's snapshot leaves out transactions that run on the primary.
 -- events: of each row xid, length and targets, as outbox_row.c reads them; NULL where there are more than rows_max, or bytes_max.
 -- A row that is too long for one of ours has no targets.
-CREATE OR REPLACE FUNCTION etagd.poll(seen pg_snapshot, me text, my_nonce uuid, rows_max integer, bytes_max integer,
-    OUT version integer, OUT in_recovery boolean, OUT system_id bigint, OUT started_us bigint, OUT timeline bigint, OUT database bigint,
-    OUT snapshot pg_snapshot, OUT witness uuid, OUT trimmed xid8, OUT lease_ms integer, OUT wait_ms integer, OUT state text,
-    OUT row_count bigint, OUT asked boolean, OUT events bytea, OUT digest bigint)
+DROP FUNCTION IF EXISTS etagd.poll(pg_snapshot, text, uuid, integer, integer);
+DROP TYPE IF EXISTS etagd.polled;
+CREATE TYPE etagd.polled AS (version integer, in_recovery boolean, system_id bigint, started_us bigint, timeline bigint, database bigint,
+    snapshot pg_snapshot, witness uuid, trimmed xid8, lease_ms integer, wait_ms integer, state text, row_count bigint, asked boolean,
+    events bytea, digest bigint);
+CREATE FUNCTION etagd.poll(seen pg_snapshot, me text, my_nonce uuid, rows_max integer, bytes_max integer) RETURNS etagd.polled
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
+    witness uuid;
+    trimmed xid8;
+    lease_ms integer;
+    wait_ms integer;
+    state text;
+    row_count bigint := 0;
+    asked boolean := seen IS NULL; -- an acknowledgement too many harms nobody
+    events bytea;
     sum_bytes bigint;
-    here record;
+    watches boolean;
+    news boolean;
 BEGIN
-    version := 1;
-    in_recovery := pg_is_in_recovery();
-    IF in_recovery THEN
-        RETURN;
+    IF pg_is_in_recovery() THEN
+        RETURN ROW(1, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::etagd.polled;
     END IF;
-    snapshot := pg_current_snapshot();
-    row_count := 0;
-    asked := seen IS NULL; -- an acknowledgement too many harms nobody
-    IF seen IS NOT NULL THEN
+    -- One statement, since to begin each one costs more than what it reads. Most polls find nothing new, and end with it. For the same
+    -- reason the tables of one row or few are read without their indexes. Who answers is asked while it runs, when its tables are locked:
+    -- TRUNCATE does not wait for snapshots, but it does for that.
+    SELECT s.lease_ms, s.wait_ms, (SELECT t.trimmed FROM etagd.trim t), (SELECT w.nonce FROM etagd.witness w WHERE w.place = etagd.place()),
+            (SELECT h.state FROM etagd.host h WHERE h.id = me AND h.nonce = my_nonce),
+            EXISTS (SELECT FROM etagd.watched x WHERE x.table_name IS NOT NULL), EXISTS (SELECT FROM etagd.outbox o WHERE o.xid >= pg_snapshot_xmax(seen))
+        INTO lease_ms, wait_ms, trimmed, witness, state, watches, news FROM etagd.setting s;
+    IF news OR pg_snapshot_xmin(seen) <> pg_snapshot_xmax(seen) THEN -- or some ran then
         -- Two conditions that an index answers each, whatever the planner believes of how many rows there are.
         SELECT count(*), coalesce(bool_or(o.ask), false), coalesce(sum(octet_length(o.line)), 0), string_agg(o.line, ''::bytea)
             INTO row_count, asked, sum_bytes, events
@@ -333,17 +354,10 @@ BEGIN
             asked := true; -- one that was left out may have
         END IF;
     END IF;
-    SELECT t.trimmed, s.lease_ms, s.wait_ms, (SELECT h.state FROM etagd.host h WHERE h.id = me AND h.nonce = my_nonce)
-        INTO poll.trimmed, poll.lease_ms, poll.wait_ms, poll.state
-        FROM etagd.setting s LEFT JOIN etagd.trim t ON t.one WHERE s.one;
-    digest := etagd.watch_digest();
-    -- Who answers, last: TRUNCATE does not wait for snapshots, but it does for the lock that reading took.
-    SELECT p.* INTO here FROM etagd.place() p;
-    SELECT w.nonce INTO witness FROM etagd.witness w WHERE w.one AND w.place = here.place;
-    system_id := here.system_id;
-    started_us := here.started_us;
-    timeline := here.timeline;
-    database := here.database;
+    RETURN ROW(1, false, (etagd.session_place())[1], (etagd.session_place())[2],
+        ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, (etagd.session_place())[3], pg_current_snapshot(),
+        witness, trimmed, lease_ms, wait_ms, state, row_count, asked, events,
+        CASE WHEN watches THEN etagd.watch_digest() ELSE 0 END)::etagd.polled;
 END $$;
 
 -- Events that writers left with their host's daemon: a transaction of its own, whose id is the position.
@@ -351,21 +365,35 @@ END $$;
 -- It waits for no disk and no standby, which might be away. The data is committed already, and a crash or failover that loses this
 -- row takes the witness with it: every host then raises everything, this event too. (Rows of writers go with their data, and are
 -- as durable as that.)
-CREATE OR REPLACE FUNCTION etagd.publish(lines bytea[], ask boolean) RETURNS xid8
+--
+-- wake: relays that listen hear of it with its COMMIT. What is refused then, since somebody notifies who waits (etagd.wake), is to be
+-- repeated without.
+DROP FUNCTION IF EXISTS etagd.publish(bytea[], boolean); -- without wake
+CREATE OR REPLACE FUNCTION etagd.publish(lines bytea[], ask boolean, wake boolean DEFAULT false) RETURNS xid8
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    setting text := set_config('synchronous_commit', 'off', true); -- to PERFORM it is a query of its own
 BEGIN
-    IF coalesce(cardinality(lines), 0) = 0 OR EXISTS (SELECT FROM unnest(lines) l WHERE l IS NULL OR octet_length(l) NOT BETWEEN 1 AND 8192) THEN
+    IF cardinality(lines) = 1 AND octet_length(lines[1]) BETWEEN 1 AND 8192 THEN -- most are
+        INSERT INTO etagd.outbox (ask, targets) VALUES (publish.ask, lines[1]);
+    ELSIF coalesce(cardinality(lines), 0) = 0 OR EXISTS (SELECT FROM unnest(lines) l WHERE l IS NULL OR octet_length(l) NOT BETWEEN 1 AND 8192) THEN
         RAISE EXCEPTION 'etagd.publish() is for etag-relay' USING ERRCODE = 'invalid_parameter_value';
+    ELSE
+        INSERT INTO etagd.outbox (ask, targets) SELECT publish.ask, l FROM unnest(lines) l;
     END IF;
-    PERFORM set_config('synchronous_commit', 'off', true);
-    INSERT INTO etagd.outbox (ask, targets) SELECT publish.ask, l FROM unnest(lines) l;
+    IF wake THEN
+        setting := set_config('lock_timeout', '20ms', true); -- as etagd.wake
+        PERFORM pg_notify('etagd', '');
+    END IF;
     RETURN pg_current_xact_id();
 END $$;
 
 -- A writer says that the event at this position is committed: NULL, or why nobody sees it. Then, if ask, all are asked to acknowledge
 -- what they have read, by a row that names nothing. NULL for the position: nothing is to be looked at. What is not visible yet may be
--- rolled back, or be visible when a lease from before it is not over: neither "log" nor "everywhere" could be said of it.
-CREATE OR REPLACE FUNCTION etagd.ask(waited_for xid8, ask boolean) RETURNS text
+-- rolled back, or be visible when a lease from before it is not over: neither "log" nor "everywhere" could be said of it. wake: as
+-- etagd.publish; nobody is woken for nothing.
+DROP FUNCTION IF EXISTS etagd.ask(xid8, boolean); -- without wake
+CREATE OR REPLACE FUNCTION etagd.ask(waited_for xid8, ask boolean, wake boolean DEFAULT false) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
     IF waited_for IS NOT NULL AND NOT pg_visible_in_snapshot(waited_for, pg_current_snapshot()) THEN
@@ -378,6 +406,9 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'off', true); -- as etagd.publish
         INSERT INTO etagd.outbox (ask, targets) VALUES (true, '\x01');
     END IF;
+    IF wake THEN
+        PERFORM etagd.wake();
+    END IF;
     RETURN NULL;
 END $$;
 
@@ -387,8 +418,9 @@ END $$;
 -- writer's.
 CREATE OR REPLACE FUNCTION etagd.wake() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    settings text := set_config('synchronous_commit', 'off', true) || set_config('lock_timeout', '20ms', true);
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '20ms', true);
     PERFORM pg_notify('etagd', '');
 END $$;
 
@@ -409,7 +441,7 @@ BEGIN
     DELETE FROM etagd.outbox o WHERE o.xid >= pg_snapshot_xmax(pg_current_snapshot());
     UPDATE etagd.trim SET trimmed = pg_current_xact_id();
     DELETE FROM etagd.witness;
-    INSERT INTO etagd.witness (nonce, place) VALUES (gen_random_uuid(), (etagd.place()).place);
+    INSERT INTO etagd.witness (nonce, place) VALUES (gen_random_uuid(), etagd.place());
 END $$;
 
 -- Makes the host a member, and a witness if there is none. Committed before the first poll that counts; no standby is waited for: one
@@ -427,29 +459,37 @@ BEGIN
 END $$;
 
 -- All members, those that leave too, with what each has acknowledged; one row with no host where there is none. A row more than
--- hosts_max: there are more. settled: the witness is old enough for acknowledgements to prove something (etagd.acknowledged).
-CREATE OR REPLACE FUNCTION etagd.members(hosts_max integer) RETURNS TABLE (version integer, in_recovery boolean, system_id bigint,
-    started_us bigint, timeline bigint, database bigint, witness uuid, settled boolean, wait_ms integer, host text, state text,
-    ack_witness uuid, ack_snapshot pg_snapshot)
+-- hosts_max: there are more. settled: the witness is old enough for acknowledgements to prove something (etagd.acknowledged). own: the
+-- registration of who asks.
+DROP FUNCTION IF EXISTS etagd.members(integer); -- without own
+CREATE OR REPLACE FUNCTION etagd.members(me text, my_nonce uuid, hosts_max integer) RETURNS TABLE (version integer, in_recovery boolean,
+    system_id bigint, started_us bigint, timeline bigint, database bigint, witness uuid, settled boolean, wait_ms integer, host text, state text,
+    own boolean, ack_witness uuid, ack_snapshot pg_snapshot)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off SET enable_mergejoin = off AS $$ -- to plan it takes longer than to run it
+DECLARE
+    here text;
 BEGIN
     IF pg_is_in_recovery() THEN
         RETURN QUERY SELECT 1, true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::uuid, false, NULL::integer, NULL::text,
-            NULL::text, NULL::uuid, NULL::pg_snapshot;
+            NULL::text, NULL::boolean, NULL::uuid, NULL::pg_snapshot;
         RETURN;
     END IF;
-    RETURN QUERY SELECT 1, false, p.system_id, p.started_us, p.timeline, p.database, w.nonce,
-        coalesce(clock_timestamp() - w.since >= s.wait_ms * interval '1 ms', false), s.wait_ms, h.id, h.state, a.witness, a.snapshot
-        FROM etagd.setting s CROSS JOIN etagd.place() p LEFT JOIN etagd.witness w ON w.place = p.place
+    here := etagd.place();
+    RETURN QUERY SELECT 1, false, (etagd.session_place())[1], (etagd.session_place())[2], split_part(here, ',', 4)::bigint,
+        (etagd.session_place())[3], w.nonce,
+        coalesce(clock_timestamp() - w.since >= s.wait_ms * interval '1 ms', false), s.wait_ms, h.id, h.state,
+        coalesce(h.id = me AND h.nonce = my_nonce, false), a.witness, a.snapshot
+        FROM etagd.setting s LEFT JOIN etagd.witness w ON w.place = here
         LEFT JOIN etagd.host h ON true LEFT JOIN etagd.ack a ON a.host = h.id AND a.nonce = h.nonce
         LIMIT hosts_max + 1;
 END $$;
 
 CREATE OR REPLACE FUNCTION etagd.acknowledge(me text, my_nonce uuid, my_witness uuid, my_snapshot pg_snapshot) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    setting text := set_config('synchronous_commit', 'off', true);
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO etagd.ack AS a (host, nonce, witness, snapshot) VALUES (me, my_nonce, my_witness, my_snapshot)
         ON CONFLICT (host) DO UPDATE SET nonce = my_nonce, witness = my_witness, snapshot = my_snapshot, at = clock_timestamp();
 END $$;

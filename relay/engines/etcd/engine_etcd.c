@@ -378,6 +378,7 @@ static void member_take(struct engine_etcd *engine, struct engine_member *member
     if (!etcd_host_read(&host, kv->value))
         return;
     member->membership = host.membership;
+    member->own = nonce_equal(&host.nonce, &engine->nonce) && str_equal(member->host, engine->host);
     ack_find(member, &host, acks, etcd_key_str(&folder));
 }
 

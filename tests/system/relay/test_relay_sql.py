@@ -101,7 +101,7 @@ class Outbox(WithDatabase):
         places = set()
         for setting in settings:
             ask(self.writer, "SET " + setting)
-            places.add(one(self.writer, "SELECT (etagd.place()).place"))
+            places.add(one(self.writer, "SELECT etagd.place()"))
         self.assertEqual(len(places), 1, places)
         self.assertNotRegex(places.pop(), "[.eE]")
 
@@ -379,6 +379,9 @@ class Hosts(WithDatabase):
         self.assertEqual(self.engine.poll()["member"], relay_db.MEMBER)
         second.do("leave a")
         self.assertEqual(second.do("join")["member"], relay_db.LEAVING, "only its own may stay")
+        self.assertEqual(self.engine.do("members")["own"], "a", "also while it leaves")
+        self.assertNotIn("own", second.do("members"))
+        self.assertNotIn("own", self.relay("b").do("members"))
 
     def test_one_that_is_being_put_out_is_no_member_until_it_joins_again(self):
         self.engine.do("leave a")
@@ -469,7 +472,7 @@ class Rights(WithDatabase):
                 may = one(self.writer, "SELECT has_sequence_privilege(%s, %s, 'USAGE')" if kind == "S" else "SELECT has_table_privilege(%s, %s, %s)",
                           role, relation, *([] if kind == "S" else [right]))
                 self.assertFalse(may, f"{role} may {right} {relation}")
-        internal = ("bear_witness", "place", "witnessed", "acknowledged", "record", "record_lines", "template_parts", "template_family", "template_check",
+        internal = ("bear_witness", "session_place", "place", "witnessed", "acknowledged", "record", "record_lines", "template_parts", "template_family", "template_check",
                     "template_expression", "column_type", "watch_glance", "watch_query", "watch_function", "watch_write", "watched_parts", "watch_fault", "watch_digest", "on_ddl")
         owners = ("watch", "unwatch", "watch_check", "owner_check", "parts_of", "watch_note", "watch_id", "watch_forget", "watch_triggers")
         for function, name in ask(self.writer, "SELECT oid::regprocedure::text, proname FROM pg_proc WHERE pronamespace = 'etagd'::regnamespace"):
