@@ -120,7 +120,8 @@ static bool targets_merge(const struct relay_batch *batch, struct arena *arena, 
 static struct relay_origin origin_of(const struct relay_link *link, const struct relay_batch *batch)
 {
     struct relay_origin origin = {.engine = str_of(link->engine),
-                                  .event_count = (uint32_t)batch->targets_count};
+                                  .event_count = (uint32_t)batch->targets_count,
+                                  .writers = batch->writers};
 
     for (size_t i = 0; i < batch->targets_count; i++) {
         const uint64_t position = batch->targets[i].position;

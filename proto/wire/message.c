@@ -251,6 +251,7 @@ static const struct wire_member relay_batch_members[] = {
     [7] = {FLAG, offsetof(struct relay_batch, more)},
     [8] = {NUMBER32, offsetof(struct relay_batch, l_net_ms)},
     [9] = {TEXT, offsetof(struct relay_batch, reason)},
+    [10] = {TEXT, offsetof(struct relay_batch, writers)},
 };
 static const struct wire_type relay_batch_type = {sizeof(struct relay_batch),
                                                   MEMBERS(relay_batch_members)};
@@ -362,6 +363,7 @@ static const struct wire_member relay_origin_members[] = {
     [2] = {NUMBER64, offsetof(struct relay_origin, first_position)},
     [3] = {NUMBER64, offsetof(struct relay_origin, last_position)},
     [4] = {NUMBER32, offsetof(struct relay_origin, event_count)},
+    [5] = {TEXT, offsetof(struct relay_origin, writers)},
 };
 static const struct wire_type relay_origin_type = {sizeof(struct relay_origin),
                                                    MEMBERS(relay_origin_members)};

@@ -140,6 +140,8 @@ struct relay_origin {
     uint64_t first_position, last_position;
     /* 0: the relay itself raised everything */
     uint32_t event_count;
+    /* who wrote them, at most RELAY_WRITERS_BYTES_MAX; empty: they do not say */
+    etag_str writers;
 };
 
 /* One poll of the relay's log, or a part of it: see RelayBatch in etagd.proto. */
@@ -153,6 +155,8 @@ struct relay_batch {
     bool member, more;
     uint32_t l_net_ms;
     etag_str reason;
+    /* who wrote the events of this part, for people; at most RELAY_WRITERS_BYTES_MAX */
+    etag_str writers;
 };
 
 /* Checks a batch: bounds, targets, and that a last part has cursor, log_id and l_net_ms. Returns

@@ -33,6 +33,7 @@
 #include <etag/etag.h>
 
 #define ENGINE_HOST_BYTES_MAX 255       /* name of a host */
+#define ENGINE_WRITER_BYTES_MAX 255     /* who wrote a row */
 #define ENGINE_NONCE_BYTES 16           /* of a host's registration, and a witness */
 #define ENGINE_RUNNING_MAX 8192         /* of a snapshot */
 #define ENGINE_ROWS_MAX 4096            /* of a poll */
@@ -87,6 +88,9 @@ struct engine_row {
     uint64_t position;
     /* empty where unreadable is set */
     etag_targets targets;
+    /* For people: who wrote it, the name of a host where its relay did; empty: it does not say. At
+     * most ENGINE_WRITER_BYTES_MAX, any bytes. */
+    etag_str writer;
     /* NULL, or why no release of ours can have written it */
     const char *unreadable;
 };

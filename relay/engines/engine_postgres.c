@@ -316,7 +316,7 @@ static int start_publish(struct engine_pg *pg, const struct engine_request *requ
         (void)why_set(why, "no target is named");
         return ENGINE_E_REFUSED;
     }
-    int r = outbox_rows_encode(&rows, request->publish.targets);
+    int r = outbox_rows_encode(&rows, request->publish.targets, pg->host);
     if (r == 0)
         r = rows_send(pg, &rows, request, why);
     free(rows.bytes);
@@ -480,7 +480,8 @@ static int events_get(struct engine_poll *poll, etag_str events, uint64_t count,
         rest = str_skip(rest, EVENT_HEAD_BYTES);
         if (len > rest.len)
             return -EPROTO;
-        row->unreadable = outbox_row_decode(&row->targets, arena, (etag_str){rest.data, len}, &r);
+        row->unreadable = outbox_row_decode(&row->targets, &row->writer, arena,
+                                            (etag_str){rest.data, len}, &r);
         if (row->unreadable || !outbox_row_is_empty(&row->targets))
             poll->row_count++;
         rest = str_skip(rest, len);

@@ -221,6 +221,8 @@ static struct engine_row row_of(struct arena *arena, const struct line *line)
             row.targets.everything = true;
         else if (str_equal(name, ETAG_LIT("unreadable")))
             row.unreadable = "its kind is unknown";
+        else if (str_starts_with(name, ETAG_LIT("by:")))
+            row.writer = str_skip(name, strlen("by:"));
         else if (name.data[0] == '/')
             resources[row.targets.resource_count++] = (etag_resource){.host = ETAG_LIT("h"),
                                                                       .target = name};

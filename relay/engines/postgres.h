@@ -12,7 +12,7 @@
 #define POSTGRES_VALUES_MAX 8
 
 /* Of the schema that this release works with: relay/sql/schema.sql. */
-#define POSTGRES_SCHEMA_VERSION 1
+#define POSTGRES_SCHEMA_VERSION 2
 
 struct postgres;
 

@@ -6,9 +6,11 @@ DO $$
 DECLARE
     function record;
 BEGIN
-    -- etagd.on_ddl() is another's. The functions of tables that are watched are called by triggers of writers.
+    -- etagd.on_ddl() is another's. The functions of tables that are watched are called by triggers of writers; to say again what they
+    -- have would change what polls compare.
     FOR function IN SELECT p.oid::regprocedure AS name, p.proname ~ '^watched_[0-9]' AS watched FROM pg_proc p
-            WHERE p.pronamespace = 'etagd'::regnamespace AND p.proowner = 'etagd_owner'::regrole LOOP
+            WHERE p.pronamespace = 'etagd'::regnamespace AND p.proowner = 'etagd_owner'::regrole AND (p.proname !~ '^watched_[0-9]'
+                OR has_function_privilege('public', p.oid, 'EXECUTE') OR NOT has_function_privilege('etagd_writer', p.oid, 'EXECUTE')) LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function.name);
         IF function.watched THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO etagd_writer', function.name);
@@ -28,7 +30,7 @@ GRANT EXECUTE ON FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer),
     etagd.age(double precision), etagd.set_watch_rows(integer), etagd.watches() TO etagd_relay;
 
 DO 'BEGIN PERFORM etagd.bear_witness(); END';
-UPDATE etagd.setting SET version = 1 WHERE version <> 1;
+UPDATE etagd.setting SET version = 2 WHERE version <> 2;
 RESET ROLE;
 
 -- ---- Parts that come later ---------------------------------------------------------------------

@@ -33,8 +33,8 @@ BEGIN
         RAISE EXCEPTION 'there is a schema "etagd" which is not of etag-relay' USING HINT = 'Rename it: ALTER SCHEMA etagd RENAME TO ...';
     END IF;
     EXECUTE 'SELECT version FROM etagd.setting' INTO installed;
-    IF installed > 1 THEN
-        RAISE EXCEPTION 'the schema etagd has version %, this etag-relay knows 1', installed
+    IF installed > 2 THEN
+        RAISE EXCEPTION 'the schema etagd has version %, this etag-relay knows 2', installed
             USING HINT = 'It was set up by a later release: use that release''s etag-relay. Nothing was changed.';
     END IF;
 END $$;
@@ -131,12 +131,13 @@ CREATE UNLOGGED TABLE IF NOT EXISTS etagd.tick (
     snapshot pg_snapshot NOT NULL
 );
 
-INSERT INTO etagd.setting (version, lease_ms, wait_ms) VALUES (1, 2000, 2550) ON CONFLICT DO NOTHING;
+INSERT INTO etagd.setting (version, lease_ms, wait_ms) VALUES (2, 2000, 2550) ON CONFLICT DO NOTHING;
 INSERT INTO etagd.trim (trimmed) VALUES (NULL) ON CONFLICT DO NOTHING;
 
 -- ---- What a name becomes -----------------------------------------------------------------------
 -- A row's targets: the byte 1, then records: kind, two bytes of length (most significant first), so many bytes.
 --     s  surrogate key     f  family     r, p  resource and prefix, as //host/path or /path     e  everything     h  hold_ms, four bytes
+--     w  who wrote it, 1 to 255 bytes for people: the first record, or not there
 -- relay/engines/outbox_row.c reads and writes the same. A row holds 8192 bytes at most; more names are more rows.
 
 CREATE OR REPLACE FUNCTION etagd.record(kind "char", name text) RETURNS bytea
@@ -170,6 +171,20 @@ BEGIN
     RETURN convert_to(kind::text, 'UTF8') || int2send(octet_length(bytes)::int2) || bytes;
 END $$;
 
+-- Who writes, as a record: login, where it comes from, how it calls itself. For people.
+CREATE OR REPLACE FUNCTION etagd.writer() RETURNS bytea
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    name text := concat(session_user, '@', coalesce(host(inet_client_addr()), '[local]'), ' (', current_setting('application_name'), ')');
+    bytes bytea;
+BEGIN
+    IF getdatabaseencoding() <> 'UTF8' THEN -- not all of it can be said in UTF-8
+        name := regexp_replace(name, '[^ -~]', '?', 'g');
+    END IF;
+    bytes := substr(convert_to(name, 'UTF8'), 1, 255);
+    RETURN E'\\x77'::bytea || int2send(octet_length(bytes)::int2) || bytes;
+END $$;
+
 -- ---- Writers -----------------------------------------------------------------------------------
 
 -- Inside the writer's transaction: the event commits with its data. Returns the position, for etagd.wait() and etag_targets.
@@ -182,7 +197,7 @@ CREATE OR REPLACE FUNCTION etagd.invalidate(surrogates text[] DEFAULT '{}', reso
     everything boolean DEFAULT false, hold_ms integer DEFAULT 0, ask boolean DEFAULT false, families text[] DEFAULT '{}') RETURNS xid8
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    head bytea := '\x01';
+    head bytea := E'\\x01'::bytea || etagd.writer(); -- E: standard_conforming_strings may be off
     line bytea;
     part bytea;
     kind "char";
@@ -192,11 +207,11 @@ BEGIN
     IF hold_ms IS NULL OR hold_ms NOT BETWEEN 0 AND 3600000 THEN
         RAISE EXCEPTION 'hold_ms is %; it is 0 to 3600000, an hour', coalesce(hold_ms::text, 'NULL') USING ERRCODE = 'invalid_parameter_value';
     ELSIF hold_ms > 0 THEN
-        head := head || '\x680004' || int4send(hold_ms);
+        head := head || E'\\x680004'::bytea || int4send(hold_ms);
     END IF;
     line := head;
     IF everything THEN
-        line := line || '\x650000';
+        line := line || E'\\x650000'::bytea;
     END IF;
     FOREACH kind IN ARRAY '{s,f,r,p}'::"char"[] LOOP
         named := CASE kind WHEN 's' THEN surrogates WHEN 'f' THEN families WHEN 'r' THEN resources ELSE prefixes END;
@@ -300,7 +315,7 @@ END $$;
 
 -- Of this schema, for whoever connects.
 CREATE OR REPLACE FUNCTION etagd.version() RETURNS integer
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 2';
 
 -- ---- Relays ------------------------------------------------------------------------------------
 
@@ -330,7 +345,7 @@ DECLARE
     news boolean;
 BEGIN
     IF pg_is_in_recovery() THEN
-        RETURN ROW(1, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::etagd.polled;
+        RETURN ROW(2, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::etagd.polled;
     END IF;
     -- One statement, since to begin each one costs more than what it reads. Most polls find nothing new, and end with it. For the same
     -- reason the tables of one row or few are read without their indexes. Who answers is asked while it runs, when its tables are locked:
@@ -354,7 +369,7 @@ BEGIN
             asked := true; -- one that was left out may have
         END IF;
     END IF;
-    RETURN ROW(1, false, (etagd.session_place())[1], (etagd.session_place())[2],
+    RETURN ROW(2, false, (etagd.session_place())[1], (etagd.session_place())[2],
         ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, (etagd.session_place())[3], pg_current_snapshot(),
         witness, trimmed, lease_ms, wait_ms, state, row_count, asked, events,
         CASE WHEN watches THEN etagd.watch_digest() ELSE 0 END)::etagd.polled;
@@ -471,12 +486,12 @@ DECLARE
     here text;
 BEGIN
     IF pg_is_in_recovery() THEN
-        RETURN QUERY SELECT 1, true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::uuid, false, NULL::integer, NULL::text,
+        RETURN QUERY SELECT 2, true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::uuid, false, NULL::integer, NULL::text,
             NULL::text, NULL::boolean, NULL::uuid, NULL::pg_snapshot;
         RETURN;
     END IF;
     here := etagd.place();
-    RETURN QUERY SELECT 1, false, (etagd.session_place())[1], (etagd.session_place())[2], split_part(here, ',', 4)::bigint,
+    RETURN QUERY SELECT 2, false, (etagd.session_place())[1], (etagd.session_place())[2], split_part(here, ',', 4)::bigint,
         (etagd.session_place())[3], w.nonce,
         coalesce(clock_timestamp() - w.since >= s.wait_ms * interval '1 ms', false), s.wait_ms, h.id, h.state,
         coalesce(h.id = me AND h.nonce = my_nonce, false), a.witness, a.snapshot

@@ -221,10 +221,12 @@ static int row_take(struct engine_poll *poll, const struct etcd_kv *kv, struct a
     row->position = kv->mod_revision;
     if (kv->value.len == 0 || (uint8_t)kv->value.data[0] > 1) {
         ETAG_INIT(&row->targets);
+        row->writer = (etag_str){0};
         row->unreadable = "the row does not begin with the byte 0 or 1";
     } else {
         poll->asked |= kv->value.data[0] == 1;
-        row->unreadable = outbox_row_decode(&row->targets, arena, str_skip(kv->value, 1), &r);
+        row->unreadable = outbox_row_decode(&row->targets, &row->writer, arena,
+                                            str_skip(kv->value, 1), &r);
     }
     if (row->unreadable || !outbox_row_is_empty(&row->targets))
         poll->row_count++;

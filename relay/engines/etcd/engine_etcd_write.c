@@ -240,7 +240,7 @@ static int publish_begin(struct engine_etcd *engine, struct why *why)
         if (outbox_row_is_empty(targets))
             return why_set(why, "no target is named"), ENGINE_E_REFUSED;
     }
-    int r = outbox_rows_encode(&publication->rows, targets);
+    int r = outbox_rows_encode(&publication->rows, targets, engine->host);
     if (r == -EINVAL)
         return why_set(why, "the targets are not well-formed"), ENGINE_E_REFUSED;
     if (r == 0)

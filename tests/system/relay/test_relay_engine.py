@@ -132,7 +132,8 @@ class Rows(Shared):
     def test_rows_that_no_release_wrote_are_unreadable_and_harm_nobody(self):
         owner, relay = self.connection(), self.relay()
         for content in (b"", b"\0", b"\1s", b"\1s\0\5abcd", b"\1s\0\0", b"\1s\0\3a b", b"\1r\0\1x", b"\1p\0\4/a?b", b"\1h\0\2ab", b"\1h\0\4\0\0\0\1",
-                        b"\1h\0\4\x7f\xff\xff\xffs\0\1a", b"\1z\0\1a", b"\1e\0\0z", b"\1r\0\3/%z", b"\1r\0\x0a//a..b/abc", b"\1" + b"s\0\1a" * 2500, b"\1" * 300000, os.urandom(200)):
+                        b"\1h\0\4\x7f\xff\xff\xffs\0\1a", b"\1z\0\1a", b"\1e\0\0z", b"\1r\0\3/%z", b"\1r\0\x0a//a..b/abc", b"\1" + b"s\0\1a" * 2500, b"\1" * 300000,
+                        b"\1w\0\0s\0\1a", b"\1s\0\1aw\0\1b", b"\2", b"\2sa ", b"\2sa\n", b"\2xa", os.urandom(200)):
             with self.subTest(content=content[:20]):
                 seen = relay.poll()["snapshot"]
                 ask(owner, "INSERT INTO etagd.outbox (targets) VALUES (%s)", psycopg2.Binary(content))
@@ -220,10 +221,10 @@ class Mistakes(Shared):
 
     def test_schemas(self):
         owner, relay = self.connection(), self.relay()
-        ask(owner, "CREATE OR REPLACE FUNCTION etagd.version() RETURNS int LANGUAGE sql AS 'SELECT 2'")
-        self.refused(self.server.conninfo(self.database), "has version 2", "works with 1", "install the release")
-        ask(owner, "CREATE OR REPLACE FUNCTION etagd.version() RETURNS int LANGUAGE sql AS 'SELECT 0'")
-        self.refused(self.server.conninfo(self.database), "has version 0", "run etag-relay setup")
+        ask(owner, "CREATE OR REPLACE FUNCTION etagd.version() RETURNS int LANGUAGE sql AS 'SELECT 3'")
+        self.refused(self.server.conninfo(self.database), "has version 3", "works with 2", "install the release")
+        ask(owner, "CREATE OR REPLACE FUNCTION etagd.version() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        self.refused(self.server.conninfo(self.database), "has version 1", "run etag-relay setup")
         ask(owner, "ALTER FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer) RENAME TO polled")
         with self.assertRaisesRegex(Failed, "run etag-relay setup"):
             relay.poll()

@@ -313,7 +313,8 @@ MESSAGE_CASE(views_round_trip)
     struct event_view events[] = {{.lsn = 7, .kind = EVENT_GUARD_ABORT, .guard = {1, 2}},
                                   {.lsn = 8, .wall_ms = 9, .peer_pid = 10, .peer_uid = 11}};
     events[1].relayed = true;
-    events[1].origin = (struct relay_origin){ETAG_LIT("postgres"), 748, UINT64_MAX, 3};
+    events[1].origin = (struct relay_origin){ETAG_LIT("postgres"), 748, UINT64_MAX, 3,
+                                             ETAG_LIT("front2")};
     ETAG_INIT(&events[0].targets);
     ETAG_INIT(&events[1].targets);
     events[1].targets.surrogates = surrogates;
@@ -332,6 +333,7 @@ MESSAGE_CASE(views_round_trip)
     assert_int_equal(out.log.events[1].origin.first_position, 748);
     assert_true(out.log.events[1].origin.last_position == UINT64_MAX);
     assert_int_equal(out.log.events[1].origin.event_count, 3);
+    assert_text(out.log.events[1].origin.writers, "front2");
     assert_int_equal(out.log.next_lsn, 12);
     assert_int_equal(out.log.oldest_lsn, 13);
 }
