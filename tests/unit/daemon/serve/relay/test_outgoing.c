@@ -161,7 +161,7 @@ CASE(a_poke_without_a_writer_is_forgotten_once_it_is_sent)
     (void)done(f, 1, RELAY_LOGGED, 55);
 }
 
-/* HOLDS_STAY: also of the one that finds no room, and of one that is refused; until it is logged. */
+/* HOLDS_STAY: also of what finds no room, and of what is refused; until it is logged. */
 CASE(what_becomes_everything_is_held_as_long_as_any_of_it)
 {
     uint64_t token = 1;
