@@ -88,6 +88,20 @@ def members_apart(s):
     together(s, pairs)
 
 
+def stranded(s):
+    """A host reaches one member, which has no majority."""
+    host, number = some_host(s), s.random.randrange(len(s.cluster.members))
+    others = [proxy for i, proxy in enumerate(host.proxy.proxies) if i != number]
+    for proxy in others:
+        proxy.tell("cut")
+    pairs = apart(s, [s.cluster.members[number]])
+    since = apart_for(s, pairs, beyond(s) * 1.5)
+    s.cut_was(host, since)
+    for proxy in others:
+        proxy.tell("pass")
+    together(s, pairs)
+
+
 def all_members_apart(s):
     pairs = apart(s, s.cluster.members)
     since = apart_for(s, pairs, beyond(s))
@@ -117,6 +131,6 @@ def lease_changed(s):
         s.rest(0.5)
 
 
-ETCD_DECK = HOSTS_DECK + (member_killed, members_killed, member_stopped, members_stopped, members_apart, all_members_apart, member_cut_from_a_host,
-                          compacted, lease_changed)
-FIRST = (members_killed, cut, members_apart)
+ETCD_DECK = HOSTS_DECK + (member_killed, members_killed, member_stopped, members_stopped, members_apart, all_members_apart, stranded,
+                          member_cut_from_a_host, compacted, lease_changed)
+FIRST = (members_killed, cut, stranded)

@@ -298,7 +298,7 @@ HOSTS_DECK = (relay_killed, relay_stopped, daemon_killed, daemon_stopped, daemon
               cold_start, put_out, cut, stalled, swallowed, unplugged, delayed, flapping)
 DECK = HOSTS_DECK + (backends_terminated, backend_killed, primary_killed, primary_restarted, primary_stopped, killed_while_away, trimmed_while_away,
                      lease_changed, promoted, promoted_without_a_host, synchronous_away)
-APART = ("unplugged", "members_apart", "all_members_apart")
+APART = ("unplugged", "members_apart", "all_members_apart", "stranded")
 
 
 def deck_of(options, network, all_cards):
