@@ -33,7 +33,7 @@
 /* One poll for the daemon. All borrowed. */
 struct session_batch {
     uint64_t t0_ns;
-    /* none where everything is raised */
+    /* where everything is raised: those with a hold */
     const struct engine_row *rows;
     size_t row_count;
     enum relay_reason everything;

@@ -91,7 +91,7 @@ static bool flight_send(struct session *session, const struct engine_poll *poll,
     const struct session_batch batch = {
         .t0_ns = session->t0_ns,
         .rows = poll->rows,
-        .row_count = everything == RELAY_REASON_NONE ? poll->row_count : 0,
+        .row_count = poll->row_count,
         .everything = everything,
         .cursor = {(const char *)bytes, cursor_pack(&session->flight.cursor, bytes)},
         .member = counts,
@@ -117,9 +117,11 @@ static void flight_begin(struct session *session, const struct engine_poll *poll
     if (cursor_set(&flight->cursor, poll) < 0)
         return;
     flight->sent_ns = time_ns_of(CLOCK_MONOTONIC);
+    struct engine_poll rowless = *poll;
+    rowless.row_count = 0;
     if (!flight_send(session, poll, verdict->everything, verdict->counts) &&
         (!session->daemon_ready ||
-         !flight_send(session, poll, RELAY_REASON_ROWS_CUT, verdict->counts))) {
+         !flight_send(session, &rowless, RELAY_REASON_ROWS_CUT, verdict->counts))) {
         cursor_deinit(&flight->cursor);
         return;
     }
@@ -130,6 +132,18 @@ static void flight_begin(struct session *session, const struct engine_poll *poll
     flight->begun_ns = session->op_begun_ns;
 }
 
+/* Rule HOLDS_STAY: "everything" stands for what the rows name, not for how long it stays unknown.
+ * What was refused may be one of them. */
+static size_t rows_that_hold(struct engine_row *rows, size_t count, enum relay_reason everything)
+{
+    size_t held = 0;
+
+    for (size_t i = 0; everything != RELAY_REASON_REFUSED && i < count; i++)
+        if (!rows[i].unreadable && rows[i].targets.hold_ms > 0)
+            rows[held++] = rows[i];
+    return held;
+}
+
 /* Rule OWN_ROWS: the daemon has applied and recorded them. Where everything is raised the numbers
  * may mean other transactions by now. */
 static void own_rows_take(struct session *session, struct engine_poll *poll,
@@ -137,6 +151,7 @@ static void own_rows_take(struct session *session, struct engine_poll *poll,
 {
     if (everything != RELAY_REASON_NONE) {
         own_rows_forget(&session->own_rows);
+        poll->row_count = rows_that_hold(poll->rows, poll->row_count, everything);
         return;
     }
     const size_t others = own_rows_leave_out(&session->own_rows, poll->rows, poll->row_count);

@@ -163,6 +163,7 @@ void relay_link_take(struct server *server, const struct event *event, etag_str 
                               : (etag_reach)max_of(event->targets.reach, ETAG_REACH_LOG),
         .peer_id = peer ? peer->id : 0,
         .request_id = request_id,
+        .hold_ms = event->outgoing_hold_ms,
         .record = record,
     };
 
@@ -212,6 +213,7 @@ static void publish_everything(struct server *server, struct peer *peer)
 
     ETAG_INIT(&reply.relay_publish.targets);
     reply.relay_publish.targets.everything = true;
+    reply.relay_publish.targets.hold_ms = outgoing->everything_hold_ms;
     reply.relay_publish.targets.reach = outgoing_everything_reach(outgoing);
     outgoing_everything_sent(outgoing);
     peer_send(&server->peers, peer, &reply, NULL, 0);

@@ -226,6 +226,8 @@ static struct engine_row row_of(struct arena *arena, const struct line *line)
         else if (name.data[0] == '/')
             resources[row.targets.resource_count++] = (etag_resource){.host = ETAG_LIT("h"),
                                                                       .target = name};
+        else if (str_starts_with(name, ETAG_LIT("hold:")))
+            row.targets.hold_ms = (uint32_t)strtoul(name.data + strlen("hold:"), NULL, 10);
         else if (str_starts_with(name, ETAG_LIT("family:")))
             families[row.targets.family_count++] = str_skip(name, strlen("family:"));
         else

@@ -9,7 +9,7 @@
  *                            next) asked standby cut broken (0, 1)
  *     row POSITION NAME...   a row of that poll: NAME is a surrogate key, /PATH of host "h", or
  *                            "everything"; "unreadable" is a row that no release wrote; "by:WORD"
- *                            says who wrote it
+ *                            says who wrote it; hold:MS
  *     join NAME=VALUE...     the next join's: member foreign (0, 1) lease wait nonce (a word)
  *     publish POSITION       the next publication's
  *     missing TEXT           the next look at a position: nobody sees it

@@ -22,8 +22,8 @@ GRANT EXECUTE ON FUNCTION etagd.invalidate(text[], text[], text[], boolean, inte
     etagd.version() TO etagd_writer, etagd_relay;
 -- What etagd.watch() calls by the rights of the table's owner, who is a writer too: each checks.
 GRANT EXECUTE ON FUNCTION etagd.watch(regclass, text[]), etagd.unwatch(regclass), etagd.watch_check(oid), etagd.owner_check(oid),
-    etagd.parts_of(oid), etagd.watch_note(oid, text[]), etagd.watch_id(oid), etagd.watch_forget(oid), etagd.watch_triggers(oid, integer, boolean),
-    etagd.watches() TO etagd_writer;
+    etagd.parts_of(oid), etagd.watch_note(oid, text[]), etagd.watch_id(oid), etagd.watch_forget(oid), etagd.watch_lock(oid),
+    etagd.watch_triggers(oid, integer, boolean), etagd.watches() TO etagd_writer;
 GRANT EXECUTE ON FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer), etagd.publish(bytea[], boolean, boolean), etagd.ask(xid8, boolean, boolean),
     etagd.join(text, uuid), etagd.members(text, uuid, integer), etagd.acknowledge(text, uuid, uuid, pg_snapshot), etagd.leave(text), etagd.gone(text, uuid),
     etagd.trim(bigint, integer), etagd.wake(), etagd.set_wait_ms(integer), etagd.set_lease_ms(integer), etagd.status(), etagd.hosts(),

@@ -445,6 +445,15 @@ BEGIN
     EXECUTE format('DROP FUNCTION IF EXISTS etagd.watched_%s()', watch_id);
 END $$;
 
+-- No writer is between, and no part comes meanwhile. One that is watched already has triggers to drop, which takes the strongest lock; to
+-- begin with a weaker one would be a deadlock with each transaction that has locked rows and will write them.
+CREATE OR REPLACE FUNCTION etagd.watch_lock(root oid) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('LOCK TABLE %s IN %s MODE', root::regclass,
+        CASE WHEN etagd.watch_id(root) IS NULL THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END);
+END $$;
+
 -- The same triggers on each part, made anew each time. ALWAYS: session_replication_role = replica skips others. First all are made, since
 -- ALTER TABLE calls etagd.on_ddl(), which makes those that a part lacks.
 CREATE OR REPLACE FUNCTION etagd.watch_triggers(root oid, watch_id integer, wanted boolean) RETURNS integer
@@ -483,7 +492,7 @@ DECLARE
 BEGIN
     PERFORM etagd.watch_check(root);
     PERFORM etagd.owner_check(root);
-    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', root); -- no writer is between, and no part comes meanwhile
+    PERFORM etagd.watch_lock(root);
     watch_id := etagd.watch_note(root, templates);
     made := etagd.watch_triggers(root, watch_id, true);
     RETURN format('%s is watched: %s triggers on %s tables', root, made, made / 4)
@@ -505,7 +514,7 @@ BEGIN
         RETURN format('%s was not watched', root);
     END IF;
     IF there THEN
-        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', root);
+        PERFORM etagd.watch_lock(root);
     END IF;
     PERFORM etagd.watch_triggers(root, watch_id, false);
     PERFORM etagd.watch_forget(root);

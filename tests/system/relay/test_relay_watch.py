@@ -428,6 +428,16 @@ class Catalogs(WithTable):
         self.check_whole()
         self.assertEqual(self.named("UPDATE uploads SET title = 'seen' WHERE id = 1"), ["customer:1", "upload:1"])
 
+    def test_mending_and_a_writer_that_has_locked_a_row_wait_for_each_other_in_one_direction(self):
+        for what in ("watch", "unwatch"):
+            writer = self.connection("shop")
+            ask(writer, "BEGIN; SELECT FROM uploads WHERE id = 1 FOR UPDATE")
+            other = Blocked(self, SERVER, self.connection("shop"), f"SELECT etagd.{what}('uploads')")
+            other.until("relation")
+            ask(writer, "UPDATE uploads SET title = 'locked' WHERE id = 1")
+            ask(writer, "COMMIT")
+            self.assertRegex(other.result()[0][0], "is watched: 4 triggers|is not watched any more")
+
     def test_triggers_that_were_disabled_between_two_polls(self):
         names = [row[0] for row in ask(self.admin, "SELECT tgname FROM pg_trigger WHERE tgrelid = 'uploads'::regclass AND tgname LIKE 'etagd%%'")]
         for name in names:

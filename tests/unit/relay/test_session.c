@@ -16,6 +16,8 @@
 struct noted_batch {
     uint64_t t0_ns;
     size_t row_count;
+    /* of the first row */
+    uint32_t hold_ms;
     enum relay_reason everything;
     bool member;
     uint32_t l_net_ms;
@@ -66,6 +68,7 @@ static bool batch_note(void *ctx, const struct session_batch *batch)
     *noted = (struct noted_batch){
         .t0_ns = batch->t0_ns,
         .row_count = batch->row_count,
+        .hold_ms = batch->row_count > 0 ? batch->rows[0].targets.hold_ms : 0,
         .everything = batch->everything,
         .member = batch->member,
         .l_net_ms = batch->l_net_ms,
@@ -292,6 +295,18 @@ CASE(a_batch_that_is_too_large_is_everything)
     assert_int_equal(f->batch_count, 2);
     assert_int_equal(last_batch(f)->everything, RELAY_REASON_ROWS_CUT);
     assert_int_equal(last_batch(f)->row_count, 0);
+}
+
+/* Else a replica that lags, or a writer of etcd that dies, leaves what was filled meanwhile. */
+CASE(a_hold_is_kept_where_everything_is_raised)
+{
+    f->scripts[0] = "poll next=10\npoll next=14 digest=7\nrow 10 a\nrow 11 b hold:5000\n"
+                    "row 12 unreadable hold:5000";
+    begin(f);
+    wake(f);
+    assert_int_equal(last_batch(f)->everything, RELAY_REASON_TABLES);
+    assert_int_equal(last_batch(f)->row_count, 1);
+    assert_int_equal(last_batch(f)->hold_ms, 5000);
 }
 
 /* Whatever it is that the daemon does not take. */
