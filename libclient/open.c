@@ -117,7 +117,7 @@ etag_status etag_client_open(etag_client **out, const etag_client_options *given
     const uint32_t wait_ms = options->connect_timeout_ms ? options->connect_timeout_ms
                                                          : CONNECT_TIMEOUT_MS_DEFAULT;
     status = options->no_wait
-                 ? client_keep_up(client, true)
+                 ? client_progress(client, true)
                  : client_connect(client, channel_now_ns() + wait_ms * (uint64_t)NS_PER_MS);
     *out = client;
     return status == ETAG_VERSION ? ETAG_VERSION : ETAG_OK;
@@ -161,7 +161,7 @@ int etag_client_timeout_ms(const etag_client *client)
 etag_status etag_client_dispatch(etag_client *client)
 {
     client_begin(client);
-    return client_keep_up(client, false);
+    return client_progress(client, false);
 }
 
 /* ---- What went wrong ---- */
@@ -171,7 +171,7 @@ const char *etag_client_error(const etag_client *client)
     return client->fault.text;
 }
 
-etag_reason etag_client_reason(const etag_client *client)
+etag_reason etag_fill_reason(const etag_client *client)
 {
     return client->reason;
 }

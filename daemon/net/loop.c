@@ -3,7 +3,7 @@
  * The choice of a backend, made once. io_uring is refused in many places (containers' seccomp
  * profiles, old kernels, a sysctl), so falling back is normal and not an error.
  */
-#include "loop_shared.h"
+#include "loop_common.h"
 
 #include <errno.h>
 

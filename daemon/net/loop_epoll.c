@@ -5,7 +5,7 @@
  * tries to send at the beginning of a turn, once for all that was queued before, and polls for room
  * only if a peer's socket is full.
  */
-#include "loop_shared.h"
+#include "loop_common.h"
 
 #include "clocktime.h"
 
@@ -41,7 +41,7 @@ static struct loop *epoll_loop_close(struct loop *base)
 {
     struct epoll_loop *const loop = (struct epoll_loop *)base;
 
-    shared_streams_close(&loop->shared);
+    common_streams_close(&loop->shared);
     cleanup_fd(&loop->epoll_fd);
     free(loop);
     return NULL;
@@ -53,7 +53,7 @@ static int epoll_loop_open(struct loop **out, const struct loop_handler *handler
 
     if (!loop)
         return -ENOMEM;
-    shared_loop_init(&loop->shared, &loop_epoll_backend, handler, ctx);
+    common_loop_init(&loop->shared, &loop_epoll_backend, handler, ctx);
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (loop->epoll_fd < 0) {
         const int r = -errno;
@@ -75,7 +75,7 @@ static int epoll_listen(struct loop *base, int listen_fd)
     if (r < 0)
         return r;
     loop->listen_events = EPOLLIN;
-    return shared_listen(&loop->shared, listen_fd);
+    return common_listen(&loop->shared, listen_fd);
 }
 
 static void epoll_unlisten(struct loop *base)
@@ -84,13 +84,13 @@ static void epoll_unlisten(struct loop *base)
 
     if (loop->shared.listen_fd >= 0)
         (void)epoll_control(loop, EPOLL_CTL_DEL, loop->shared.listen_fd, 0, 0);
-    shared_unlisten(&loop->shared);
+    common_unlisten(&loop->shared);
 }
 
 static int epoll_watch(struct loop *base, int fd)
 {
     struct epoll_loop *const loop = (struct epoll_loop *)base;
-    struct shared_watch *const watch = shared_watch_add(&loop->shared, fd);
+    struct common_watch *const watch = common_watch_add(&loop->shared, fd);
 
     if (!watch)
         return -ENOSPC;
@@ -124,11 +124,11 @@ static void stream_flush(struct epoll_stream *stream)
     const uint32_t waiting_for_room = r == -EAGAIN ? EPOLLOUT : 0;
 
     if (r < 0 && r != -EAGAIN)
-        shared_stream_fail(shared, r);
-    const uint32_t reading = shared_stream_receives(shared) ? EPOLLIN : 0;
+        common_stream_fail(shared, r);
+    const uint32_t reading = common_stream_receives(shared) ? EPOLLIN : 0;
     r = stream_update(stream, reading | waiting_for_room);
     if (r < 0)
-        shared_stream_fail(shared, r);
+        common_stream_fail(shared, r);
 }
 
 static void stream_receive(struct epoll_stream *stream)
@@ -136,13 +136,13 @@ static void stream_receive(struct epoll_stream *stream)
     struct loop_stream *const shared = &stream->shared;
     struct epoll_loop *const loop = (struct epoll_loop *)shared->loop;
 
-    if (shared->closed || !shared_stream_receives(shared))
+    if (shared->closed || !common_stream_receives(shared))
         return;
     const ssize_t n = recv(shared->fd, loop->buffer, sizeof(loop->buffer), MSG_DONTWAIT);
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return;
     if (n <= 0) {
-        shared_stream_end(shared, n < 0 ? -errno : 0);
+        common_stream_end(shared, n < 0 ? -errno : 0);
         if (!shared->closed)
             (void)stream_update(stream, stream->events & EPOLLOUT);
         return;
@@ -166,10 +166,10 @@ static int epoll_stream_open(struct loop *base, int fd, void *owner, struct loop
 
     if (!stream)
         return -ENOMEM;
-    shared_stream_init(&stream->shared, base, take_fd(&owned_fd), owner);
+    common_stream_init(&stream->shared, base, take_fd(&owned_fd), owner);
     const int r = stream_update(stream, EPOLLIN);
     if (r < 0) {
-        shared_stream_free(&stream->shared);
+        common_stream_free(&stream->shared);
         return r;
     }
     *out = &stream->shared;
@@ -184,7 +184,7 @@ static void epoll_stream_close(struct loop_stream *base)
     (void)!send_queue_flush(&stream->shared.queue, stream->shared.fd);
     (void)stream_update(stream, 0);
     close(take_fd(&stream->shared.fd));
-    shared_pending_add(&stream->shared);
+    common_pending_add(&stream->shared);
 }
 
 /* ---- A turn ---- */
@@ -193,15 +193,15 @@ static int begin_turn(struct epoll_loop *loop)
 {
     struct loop_stream *shared;
 
-    while ((shared = shared_pending_take(&loop->shared))) {
+    while ((shared = common_pending_take(&loop->shared))) {
         if (shared->closed)
-            shared_stream_free(shared);
+            common_stream_free(shared);
         else
             stream_flush((struct epoll_stream *)shared);
     }
     if (loop->shared.listen_fd < 0)
         return 0;
-    const uint32_t events = shared_accepting(&loop->shared) ? EPOLLIN : 0;
+    const uint32_t events = common_accepting(&loop->shared) ? EPOLLIN : 0;
     if (events == loop->listen_events)
         return 0;
     loop->listen_events = events;
@@ -225,11 +225,11 @@ static void hand_over(struct epoll_loop *loop, const struct epoll_event *event)
         stream_event(event_pointer(data), event->events);
         break;
     case EVENT_ACCEPT:
-        shared_accept_some(&loop->shared);
+        common_accept_some(&loop->shared);
         break;
     case EVENT_WATCH:
         loop->shared.handler->woken(loop->shared.ctx,
-                                    ((struct shared_watch *)event_pointer(data))->fd);
+                                    ((struct common_watch *)event_pointer(data))->fd);
         break;
     default:
         break;
@@ -245,7 +245,7 @@ static int epoll_turn(struct loop *base, uint64_t timeout_ns)
     if (r < 0)
         return r;
     const int count = epoll_wait(loop->epoll_fd, events, EVENTS_PER_TURN,
-                                 wait_ms(shared_wait_ns(&loop->shared, timeout_ns)));
+                                 wait_ms(common_wait_ns(&loop->shared, timeout_ns)));
     if (count < 0)
         return errno == EINTR ? 0 : -errno;
     for (int i = 0; i < count; i++)

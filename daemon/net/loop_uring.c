@@ -14,7 +14,7 @@
  * which ends receiving, and cancels a send that waits for room; after the last completion the
  * stream is freed.
  */
-#include "loop_shared.h"
+#include "loop_common.h"
 
 #include "clocktime.h"
 #include "numbers.h"
@@ -151,7 +151,7 @@ static int uring_loop_open(struct loop **out, const struct loop_handler *handler
 
     if (!loop)
         return -ENOMEM;
-    shared_loop_init(&loop->shared, &loop_uring_backend, handler, ctx);
+    common_loop_init(&loop->shared, &loop_uring_backend, handler, ctx);
     int r = ring_open(loop);
     if (r == 0)
         r = buffers_open(loop);
@@ -174,12 +174,12 @@ static void uring_unlisten(struct loop *base)
     if (loop->accept_event)
         loop->accept_cancel = loop->accept_event;
     loop->accept_event = 0;
-    shared_unlisten(&loop->shared);
+    common_unlisten(&loop->shared);
 }
 
 static int uring_watch(struct loop *base, int fd)
 {
-    return shared_watch_add(base, fd) ? 0 : -ENOSPC;
+    return common_watch_add(base, fd) ? 0 : -ENOSPC;
 }
 
 static void accept_completed(struct uring_loop *loop, const struct completion *completion)
@@ -188,10 +188,10 @@ static void accept_completed(struct uring_loop *loop, const struct completion *c
         return;
     loop->accept_event = 0;
     if (!loop->closing)
-        shared_accept_some(&loop->shared);
+        common_accept_some(&loop->shared);
 }
 
-static void watch_completed(struct uring_loop *loop, struct shared_watch *watch,
+static void watch_completed(struct uring_loop *loop, struct common_watch *watch,
                             const struct completion *completion)
 {
     watch->armed = false;
@@ -223,8 +223,8 @@ static int uring_stream_open(struct loop *base, int fd, void *owner, struct loop
     struct uring_stream *const stream = calloc(1, sizeof(*stream));
     if (!stream)
         return -ENOMEM;
-    shared_stream_init(&stream->shared, base, take_fd(&owned_fd), owner);
-    shared_pending_add(&stream->shared);
+    common_stream_init(&stream->shared, base, take_fd(&owned_fd), owner);
+    common_pending_add(&stream->shared);
     *out = &stream->shared;
     return 0;
 }
@@ -234,7 +234,7 @@ static void stream_finish(struct loop_stream *shared)
 {
     (void)!send_queue_flush(&shared->queue, shared->fd);
     shutdown(shared->fd, SHUT_RDWR);
-    shared_pending_add(shared);
+    common_pending_add(shared);
 }
 
 static void uring_stream_close(struct loop_stream *base)
@@ -243,7 +243,7 @@ static void uring_stream_close(struct loop_stream *base)
 
     stream->shared.closed = true;
     if (stream->sending)
-        shared_pending_add(&stream->shared); /* to cancel it */
+        common_pending_add(&stream->shared); /* to cancel it */
     else
         stream_finish(&stream->shared);
 }
@@ -263,9 +263,9 @@ static void receive_completed(struct uring_loop *loop, struct uring_stream *stre
         buffer_give(loop, number);
     }
     stream->receiving = false;
-    shared_pending_add(shared); /* to be armed again, or freed */
+    common_pending_add(shared); /* to be armed again, or freed */
     if (r == 0 || (r < 0 && r != -ENOBUFS && r != -EINTR))
-        shared_stream_end(shared, r);
+        common_stream_end(shared, r);
 }
 
 static void send_completed(struct uring_stream *stream, const struct completion *completion)
@@ -277,11 +277,11 @@ static void send_completed(struct uring_stream *stream, const struct completion 
     if (r > 0)
         send_queue_sent(&shared->queue, (size_t)r);
     else if (r < 0 && r != -ECANCELED && r != -EINTR)
-        shared_stream_fail(shared, r);
+        common_stream_fail(shared, r);
     if (shared->closed)
         stream_finish(shared);
     else
-        shared_pending_add(shared);
+        common_pending_add(shared);
 }
 
 /* ---- Submitting ---- */
@@ -331,12 +331,12 @@ static bool submit_stream(struct uring_loop *loop, struct uring_stream *stream)
 
     if (shared->closed) {
         if (!stream->receiving && !stream->sending)
-            shared_stream_free(shared);
+            common_stream_free(shared);
         else if (stream->sending && !stream->cancelling)
             return stream->cancelling = submit_cancel(loop, event_of(stream, EVENT_SEND), 0);
         return true;
     }
-    if (!stream->receiving && shared_stream_receives(shared) && !submit_receive(loop, stream))
+    if (!stream->receiving && common_stream_receives(shared) && !submit_receive(loop, stream))
         return false;
     return stream->sending || shared->queue.bytes == 0 || submit_send(loop, stream);
 }
@@ -346,7 +346,7 @@ static bool submit_accept(struct uring_loop *loop)
     if (loop->accept_cancel && !submit_cancel(loop, loop->accept_cancel, 0))
         return false;
     loop->accept_cancel = 0;
-    if (loop->accept_event || !shared_accepting(&loop->shared))
+    if (loop->accept_event || !common_accepting(&loop->shared))
         return true;
     struct io_uring_sqe *const submission = take_submission(loop);
     if (!submission)
@@ -362,7 +362,7 @@ static bool submit_accept(struct uring_loop *loop)
 static bool submit_watches(struct uring_loop *loop)
 {
     for (size_t i = 0; i < loop->shared.watch_count; i++) {
-        struct shared_watch *const watch = &loop->shared.watches[i];
+        struct common_watch *const watch = &loop->shared.watches[i];
         if (watch->armed)
             continue;
         struct io_uring_sqe *const submission = take_submission(loop);
@@ -382,9 +382,9 @@ static bool submit_all(struct uring_loop *loop)
 
     if (!submit_accept(loop) || !submit_watches(loop))
         return false;
-    while ((shared = shared_pending_take(&loop->shared))) {
+    while ((shared = common_pending_take(&loop->shared))) {
         if (!submit_stream(loop, (struct uring_stream *)shared)) {
-            shared_pending_add(shared);
+            common_pending_add(shared);
             return false;
         }
     }
@@ -444,7 +444,7 @@ static int uring_turn(struct loop *base, uint64_t timeout_ns)
     struct uring_loop *const loop = (struct uring_loop *)base;
     const bool all = submit_all(loop);
 
-    return wait_and_hand_over(loop, all ? shared_wait_ns(&loop->shared, timeout_ns) : 0);
+    return wait_and_hand_over(loop, all ? common_wait_ns(&loop->shared, timeout_ns) : 0);
 }
 
 /* ---- Closing ---- */
@@ -471,7 +471,7 @@ static struct loop *uring_loop_close(struct loop *base)
         stream->closed = true;
     if (loop->has_ring && loop->buffer_ring)
         operations_end(loop);
-    shared_streams_close(&loop->shared);
+    common_streams_close(&loop->shared);
     if (loop->has_ring)
         io_uring_queue_exit(&loop->ring);
     if (loop->buffer_ring)
@@ -484,7 +484,7 @@ const struct loop_backend loop_uring_backend = {
     .name = "io_uring",
     .open = uring_loop_open,
     .close = uring_loop_close,
-    .listen = shared_listen,
+    .listen = common_listen,
     .unlisten = uring_unlisten,
     .watch = uring_watch,
     .stream_open = uring_stream_open,

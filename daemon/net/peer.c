@@ -352,7 +352,7 @@ void peer_close(struct peers *peers, struct peer *peer)
 
 /* ---- Other rules ---- */
 
-size_t peers_judge(struct peers *peers)
+size_t peers_reauthorize(struct peers *peers)
 {
     size_t changed = 0;
 

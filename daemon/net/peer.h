@@ -134,7 +134,7 @@ void peer_close(struct peers *peers, struct peer *peer);
 /* The rules of roles changed: sends an error to each peer whose roles changed, and closes it. Its
  * next hello has its new roles, and gives it the index only if it may still read. Strangers have to
  * connect again too. Returns how many peers with a role were closed. */
-size_t peers_judge(struct peers *peers);
+size_t peers_reauthorize(struct peers *peers);
 
 /* Calls each() with the uid of each peer that has said hello and may mutate. */
 void peers_each_writer(const struct peers *peers, void (*each)(void *ctx, uint32_t uid), void *ctx);

@@ -383,7 +383,7 @@ static etag_reason fill_judge(struct cache *cache, etag_token token, const struc
     if (!token_is_ours(cache, token))
         return ETAG_REASON_TOKEN_FOREIGN;
     const struct hash128 fingerprint = key_fingerprint(cache->hash_key, key);
-    shm_expect(cache->view, fingerprint); /* while the clocks' numbers are hashed */
+    shm_prefetch(cache->view, fingerprint); /* while the clocks' numbers are hashed */
     cache_clocks_of(cache, &key->resource, entry, &set);
     const etag_reason moved = token_test(cache, &set, token.lsn);
     if (moved != ETAG_REASON_NONE)

@@ -199,7 +199,7 @@ static bool event_record(struct server *server, const struct event *event,
     return true;
 }
 
-static void watchers_tell(struct server *server, const struct event *event)
+static void peers_publish(struct server *server, const struct event *event)
 {
     const struct event_view view = event_view_of(event);
 
@@ -223,7 +223,7 @@ static struct mutation_refusal event_happen(struct server *server, struct event 
         return (struct mutation_refusal){WIRE_ERROR_INTERNAL, "no memory; nothing was done"};
     DELAY_POINT("mutation.applied_recorded");
     if (!event_is_carrier(event))
-        watchers_tell(server, event);
+        peers_publish(server, event);
     if (!event_record(server, event, from))
         return (struct mutation_refusal){
             WIRE_ERROR_INTERNAL, "no memory to persist the event; it holds until the daemon ends"};
@@ -289,8 +289,8 @@ static struct mutation_refusal hold_fold(struct server *server, struct event *ev
 }
 
 /* The event has everything but its LSN and its time. */
-static struct mutation_refusal event_do(struct server *server, struct event *event,
-                                        const struct mutation_from *from)
+static struct mutation_refusal event_run(struct server *server, struct event *event,
+                                         const struct mutation_from *from)
 {
     const struct mutation_refusal refusal = hold_fold(server, event);
 
@@ -300,7 +300,7 @@ static struct mutation_refusal event_do(struct server *server, struct event *eve
 struct mutation_refusal mutation_event(struct server *server, struct event *event,
                                        const struct mutation_from *from)
 {
-    return event_do(server, event, from);
+    return event_run(server, event, from);
 }
 
 /* ---- What a request comes to ---- */
@@ -473,7 +473,7 @@ struct mutation_refusal mutation_request(struct server *server, const struct req
     const enum step step = step_of(server, request, &event);
     reach_set(server, request, &event);
     if (step == STEP_EVENT)
-        refusal = event_do(server, &event, from);
+        refusal = event_run(server, &event, from);
     if (refusal.error)
         return refusal;
     if (is_begin(request))
@@ -493,7 +493,7 @@ bool mutation_everything(struct server *server, const char *why)
     struct event event = own_event(EVENT_MUTATION, true);
 
     log_event(&server->log, LOG_WARN, "everything_purged", log_text("reason", why));
-    const struct mutation_refusal refusal = event_do(server, &event, &nobody);
+    const struct mutation_refusal refusal = event_run(server, &event, &nobody);
     if (refusal.error)
         log_event(&server->log, LOG_ERROR, "not_purged", log_text("reason", refusal.text));
     return !refusal.error;
@@ -532,7 +532,7 @@ static bool guard_expire(struct server *server, struct guard *guard)
         event.targets.hold_ms = 0;
     event.targets.max_ms = 0;
     const uint32_t pid = guard->pid, uid = guard->uid; /* the guard may go now */
-    if (event_do(server, &event, &nobody).error)
+    if (event_run(server, &event, &nobody).error)
         return false;
     if (lingered)
         log_limited(&server->log_limit, LOG_WARN, "guard_lingered", log_number("pid", pid),

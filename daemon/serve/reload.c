@@ -5,7 +5,7 @@
  * of connected peers, the writers in the spool's mark.
  *
  * Roles. A peer whose roles changed is disconnected, and gets the new ones when it connects again;
- * the spool's mark changes before the next scan of the spool begins (spool_dir_judge). The index
+ * the spool's mark changes before the next scan of the spool begins (spool_dir_set_writers). The index
  * cannot be taken back from a process that has mapped it: a process that lost the role to read can
  * still read it until the daemon restarts.
  */
@@ -36,15 +36,15 @@ static void writer_keep(void *ctx, uint32_t uid)
         writers->uids[writers->count++] = uid;
 }
 
-/* Those by group who are connected and stay writers; peers_judge() has sent the others away. */
+/* Those by group who are connected and stay writers; peers_reauthorize() has sent the others away. */
 static void spool_judge(struct server *server)
 {
     CLEANUP(cleanup_free) struct writers *writers = calloc(1, sizeof(*writers));
 
     if (writers)
         peers_each_writer(&server->peers, writer_keep, writers);
-    const int r = writers ? spool_dir_judge(&server->spool.dir, &server->config, writers->uids,
-                                            writers->count)
+    const int r = writers ? spool_dir_set_writers(&server->spool.dir, &server->config,
+                                                  writers->uids, writers->count)
                           : -ENOMEM;
     if (r < 0)
         log_event(&server->log, LOG_ERROR, "spool_roles_not_changed", log_error("error", r),
@@ -80,7 +80,7 @@ void reload(struct server *server)
     log_set(&server->log, server->config.log_level, server->config.log_format);
     mode_set(server, former_mode);
     if (strstr(changes.taken, "roles")) {
-        closed = peers_judge(&server->peers);
+        closed = peers_reauthorize(&server->peers);
         spool_judge(server);
     }
     log_event(&server->log, LOG_INFO, "reloaded", log_text("changed", changes.taken),

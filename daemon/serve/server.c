@@ -74,7 +74,7 @@ static const char *serving_status(const struct server *server)
 }
 
 /* READY says that a reload is over, and at the start that it serves: not before it does. */
-static void reload_told(struct server *server)
+static void reload_and_notify(struct server *server)
 {
     if (server->serving)
         supervisor_reloading(&server->supervisor);
@@ -89,7 +89,7 @@ static void on_signal(struct server *server)
 
     while (read(server->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
         if (info.ssi_signo == SIGHUP) {
-            reload_told(server);
+            reload_and_notify(server);
             continue;
         }
         log_event(&server->log, LOG_INFO, "stopping", log_number("signal", info.ssi_signo));
@@ -445,7 +445,7 @@ static void turn_end(struct server *server)
 }
 
 /* 0, or -1: the place is no longer ours. */
-static int lease_keep(struct server *server)
+static int lease_renew_if_due(struct server *server)
 {
     const bool due = lease_due_in_ns(&server->lease) == 0;
 
@@ -522,7 +522,7 @@ int server_run(struct server *server)
     bool more = false;
 
     int r = start_wait(server);
-    if (r == 0 && !server->stopping && lease_keep(server) == 0) {
+    if (r == 0 && !server->stopping && lease_renew_if_due(server) == 0) {
         r = loop_listen(server->loop, server->endpoint.listen_fd);
         log_event(&server->log, LOG_INFO, "serving", log_text("socket", server->config.socket_path),
                   log_text("loop", loop_name(server->loop)),
@@ -540,7 +540,7 @@ int server_run(struct server *server)
                                         : turn_ns(server, lease_due_in_ns(&server->lease)));
         more = intake_serve(&server->intake);
         turn_end(server);
-        if (lease_keep(server) < 0)
+        if (lease_renew_if_due(server) < 0)
             break;
         more |= loading_go_on(server, TURN_LOAD_NS);
         const uint64_t now_ns = time_coarse_ns();

@@ -4,7 +4,7 @@
  * asks what is safe. Nothing here waits for a disk. persist_entries.c has the entries,
  * persist_thread.c writes both.
  */
-#include "persist_shared.h"
+#include "persist_internal.h"
 
 #include "thread.h"
 
@@ -26,8 +26,8 @@ static int count_event(void *ctx, uint64_t lsn, etag_str record)
 
 static struct persist *persist_free(struct persist *persist)
 {
-    event_line_free(&persist->open);
-    event_line_free(&persist->submitted);
+    event_queue_free(&persist->open);
+    event_queue_free(&persist->submitted);
     retained_deinit(&persist->retained);
     dirty_deinit(&persist->dirty);
     cleanup_fd(&persist->event_fd);
@@ -98,7 +98,7 @@ int persist_fd(const struct persist *persist)
 int persist_event(struct persist *persist, const struct persist_event *event, etag_str record)
 {
     assert(event->lsn > persist->last_lsn);
-    const int r = event_line_add(&persist->open, event, record);
+    const int r = event_queue_add(&persist->open, event, record);
     if (r)
         return r;
     persist->last_lsn = event->lsn;
@@ -115,7 +115,7 @@ uint64_t persist_submit(struct persist *persist, bool urgent)
     persist_lock(persist);
     if (!persist->submitted.first)
         persist->submitted_since_ns = persist_now_ns();
-    event_line_move(&persist->submitted, &persist->open);
+    event_queue_move(&persist->submitted, &persist->open);
     persist->urgent |= urgent;
     const uint64_t ticket = ++persist->tickets;
     if (urgent || persist->submitted.count >= EVENTS_LAZY_MAX ||

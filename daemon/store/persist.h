@@ -28,7 +28,7 @@
 #define ETAGD_PERSIST_H
 
 #include "checkpoint.h"
-#include "event_line.h"
+#include "event_queue.h"
 #include "log.h"
 #include "store.h"
 
@@ -121,7 +121,7 @@ uint64_t persist_entry_commits(const struct persist *persist);
  * replaced it depends on more (a surrogate key that the record lacks), or the persister had no room
  * for its removal. After a restart, an invalidation of such a key would not make the old record
  * stale. So the next event carries their fingerprints, and the store erases them in the transaction
- * of that event (event_line_store). Thus the erasure is safe, in journal or store, whenever the
+ * of that event (event_queue_store). Thus the erasure is safe, in journal or store, whenever the
  * event is, before the event is answered. Until an event comes nothing has become stale, and an
  * entry that is stored before that is removed from this list. When the list is full, its entries
  * get an event of their own.

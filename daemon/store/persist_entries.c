@@ -5,7 +5,7 @@
  * later entry of the same fingerprint. So a search always finds the newest, and the writer reads a
  * taken entry's bytes without a lock.
  */
-#include "persist_shared.h"
+#include "persist_internal.h"
 
 #include "index.h"
 

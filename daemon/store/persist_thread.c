@@ -4,7 +4,7 @@
  * piece of less urgent work (a checkpoint or a chunk of entries), so that no event waits long and a
  * stream of events does not starve the rest.
  */
-#include "persist_shared.h"
+#include "persist_internal.h"
 
 #include "bounds.h"
 #include "delay_point.h"
@@ -136,13 +136,13 @@ static void tickets_decide(struct persist *persist, uint64_t ticket, bool lost)
 
 static void write_events(struct persist *persist)
 {
-    struct event_line line = {0};
+    struct event_queue line = {0};
     const uint64_t ticket = persist->tickets;
     const size_t count = persist->submitted.count;
     const size_t bytes = persist->submitted.bytes;
     bool tell = persist->urgent;
 
-    event_line_move(&line, &persist->submitted);
+    event_queue_move(&line, &persist->submitted);
     persist->urgent = false;
     if (line.last)
         persist->taken_lsn = line.last->event.lsn;

@@ -29,12 +29,12 @@ void retained_init(struct retained *retained, struct store *store, const struct 
 
 void retained_deinit(struct retained *retained)
 {
-    event_line_free(&retained->line);
+    event_queue_free(&retained->line);
 }
 
 static void give_up(struct retained *retained)
 {
-    event_line_free(&retained->line);
+    event_queue_free(&retained->line);
     retained->gave_up = true;
     retained->retry_ns = 0;
 }
@@ -66,7 +66,7 @@ static void heal(struct retained *retained)
 static int put_off(struct retained *retained)
 {
     if (retained->gave_up) {
-        event_line_free(&retained->line);
+        event_queue_free(&retained->line);
     } else if (retained->line.count > RETAINED_EVENTS_MAX ||
                retained->line.bytes > RETAINED_BYTES_MAX) {
         log_event(
@@ -78,19 +78,19 @@ static int put_off(struct retained *retained)
     return retained->disk.mark_error ? disk_mark_cold(&retained->disk) : 0;
 }
 
-int retained_write(struct retained *retained, struct event_line *line, bool closing)
+int retained_write(struct retained *retained, struct event_queue *line, bool closing)
 {
     const bool was_failing = retained->retry_ns != 0;
 
-    event_line_move(&retained->line, line);
+    event_queue_move(&retained->line, line);
     if (retained->gave_up || (was_failing && now_ns() < retained->retry_ns && !closing))
         return put_off(retained);
-    const int r = event_line_store(&retained->line, retained->disk.store);
+    const int r = event_queue_store(&retained->line, retained->disk.store);
     if (r)
         return fail(retained, r);
     if (retained->line.last)
         __atomic_store_n(&retained->stored_lsn, retained->line.last->event.lsn, __ATOMIC_RELEASE);
-    event_line_free(&retained->line);
+    event_queue_free(&retained->line);
     if (was_failing)
         heal(retained);
     return 0;

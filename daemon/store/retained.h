@@ -9,13 +9,13 @@
 
 #include "clocktime.h"
 #include "disk.h"
-#include "event_line.h"
+#include "event_queue.h"
 
 #define RETRY_NS NS_PER_S /* pause after a failure */
 
 struct retained {
     struct disk disk;
-    struct event_line line;
+    struct event_queue line;
     /* 0: no write has failed; else when to try again: nothing is written before, except at the
      * end */
     uint64_t retry_ns;
@@ -35,7 +35,7 @@ void retained_deinit(struct retained *retained);
 /* Writes the events of the line (consumed), after the retained ones. closing: tries even if a retry
  * is not due, since there is no later chance. Returns 0: the events are safe, or the state is
  * marked cold; else the error of that mark: they may be lost. */
-MUST_USE int retained_write(struct retained *retained, struct event_line *line, bool closing);
+MUST_USE int retained_write(struct retained *retained, struct event_queue *line, bool closing);
 
 /* Returns whether the disk lost something that the store had; then the store is given up. at_end:
  * waits until the disk has everything before it asks. */

@@ -140,7 +140,7 @@ typedef struct etag_field {
     X(OK, 0, "done")                                                                               \
     X(AGAIN, 1, "not yet: try again after etag_client_dispatch()")                                 \
     X(PENDING, 2, "recorded, effect not yet proven")                                               \
-    X(REFUSED, 3, "refused: see etag_client_reason()")                                             \
+    X(REFUSED, 3, "refused: see etag_fill_reason()")                                               \
     X(DENIED, 4, "this process has no role for that")                                              \
     X(INVALID, 5, "bad argument")                                                                  \
     X(UNAVAILABLE, 6, "no daemon answers on the socket; nothing was sent")                         \
@@ -177,7 +177,7 @@ typedef enum etag_verdict {
 
 /* Returns the verdict as a word: "unknown", "not_modified", "precondition_failed", "proceed" or
  * "precondition_required". Static memory, never NULL. Any thread. */
-ETAG_API const char *etag_verdict_text(etag_verdict verdict);
+ETAG_API const char *etag_verdict_word(etag_verdict verdict);
 
 /* Returns the HTTP status for the verdict: 304, 412 or 428; 0 if the request goes on (proceed,
  * unknown). Any thread. */
@@ -652,7 +652,7 @@ ETAG_API const char *etag_client_error(const etag_client *client);
 
 /* Returns why the last etag_fill(), etag_fill_wait() or etag_finish() was refused; ETAG_REASON_NONE
  * if it was not. */
-ETAG_API etag_reason etag_client_reason(const etag_client *client);
+ETAG_API etag_reason etag_fill_reason(const etag_client *client);
 
 /* ---- Lookup ---------------------------------------------------------------------------------- */
 
@@ -736,7 +736,7 @@ ETAG_API void etag_entry_init(etag_entry *entry);
 
 /* Tells the daemon what was rendered, without waiting; best effort. Everything copied. Send the
  * response whatever the call returns.
- * Errors: REFUSED (must not be stored: see etag_client_reason()), INVALID, AGAIN (the socket is
+ * Errors: REFUSED (must not be stored: see etag_fill_reason()), INVALID, AGAIN (the socket is
  * full: the fill was dropped and counted), UNAVAILABLE, DENIED. */
 ETAG_API etag_status etag_fill(etag_client *client, etag_token token, const etag_entry *entry);
 
@@ -754,7 +754,7 @@ typedef struct etag_receipt {
  * most timeout_ms.
  * receipt: may be NULL.
  * Errors: those of etag_fill(), and TIMEOUT. REFUSED also if the daemon refuses;
- * etag_client_reason() has its reason. */
+ * etag_fill_reason() has its reason. */
 ETAG_API ETAG_MUST_USE etag_status etag_fill_wait(etag_client *client, etag_token token,
                                                   const etag_entry *entry, etag_receipt *receipt);
 

@@ -99,7 +99,7 @@ struct location_conf {
     /* of Last-Modified */
     ngx_uint_t date_is_strong;
     /* of etag_str */
-    ngx_array_t *extra_headers;
+    ngx_array_t *repeated_fields;
 };
 
 struct names;

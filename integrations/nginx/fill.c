@@ -160,7 +160,7 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
     if (!http->headers_out.last_modified && http->headers_out.last_modified_time != -1)
         entry.last_modified = http->headers_out.last_modified_time;
     (void)etag_finish(endpoint->client, &asked, &entry, &answer);
-    const etag_reason refused = etag_client_reason(endpoint->client);
+    const etag_reason refused = etag_fill_reason(endpoint->client);
     if (refused != ETAG_REASON_NONE)
         request_note(request, CACHE_REFUSED, etag_reason_word(refused));
     endpoint_talked(endpoint);

@@ -52,11 +52,11 @@ static char *set_vary(ngx_conf_t *cf, ngx_command_t *command, void *to)
     return set_names(cf, &conf->vary);
 }
 
-static char *set_extra_headers(ngx_conf_t *cf, ngx_command_t *command, void *to)
+static char *set_repeated_fields(ngx_conf_t *cf, ngx_command_t *command, void *to)
 {
     struct location_conf *conf = to;
 
-    return set_names(cf, &conf->extra_headers);
+    return set_names(cf, &conf->repeated_fields);
 }
 
 static char *set_surrogates(ngx_conf_t *cf, ngx_command_t *command, void *to)
@@ -112,7 +112,8 @@ static ngx_command_t directives[] = {
     DIRECTIVE("etag_cache_max_age", NGX_CONF_TAKE1, ngx_conf_set_sec_slot, max_age_s, NULL),
     DIRECTIVE("etag_cache_last_modified", NGX_CONF_TAKE1, ngx_conf_set_enum_slot, date_is_strong,
               dates),
-    DIRECTIVE("etag_cache_extra_headers", NGX_CONF_1MORE, set_extra_headers, extra_headers, NULL),
+    DIRECTIVE("etag_cache_repeated_fields", NGX_CONF_1MORE, set_repeated_fields, repeated_fields,
+              NULL),
     ngx_null_command};
 
 /* ---- Configuration ---- */
@@ -144,7 +145,7 @@ static void *create_location_conf(ngx_conf_t *cf)
     conf->no_store = NGX_CONF_UNSET_PTR;
     conf->max_age_s = NGX_CONF_UNSET;
     conf->date_is_strong = NGX_CONF_UNSET_UINT;
-    conf->extra_headers = NGX_CONF_UNSET_PTR;
+    conf->repeated_fields = NGX_CONF_UNSET_PTR;
     return conf;
 }
 
@@ -167,7 +168,7 @@ static bool same_endpoint(const struct endpoint *endpoint, const struct location
     return endpoint->timeout == conf->invalidate_timeout &&
            endpoint->socket.len == conf->socket.len &&
            ngx_strncmp(endpoint->socket.data, conf->socket.data, conf->socket.len) == 0 &&
-           same_names(endpoint->repeated, conf->extra_headers);
+           same_names(endpoint->repeated, conf->repeated_fields);
 }
 
 /* libetag knows which options are none: ask it now rather than in every worker. */
@@ -182,7 +183,7 @@ static char *endpoint_try(ngx_conf_t *cf, const struct endpoint *endpoint)
         return NGX_CONF_OK;
     ngx_conf_log_error(
         NGX_LOG_EMERG, cf, 0,
-        "\"etag_cache_socket\" is too long, or \"etag_cache_extra_headers\" names a field that a "
+        "\"etag_cache_socket\" is too long, or \"etag_cache_repeated_fields\" names a field that a "
         "304 cannot repeat, or more than 8");
     return NGX_CONF_ERROR;
 }
@@ -204,7 +205,7 @@ static char *use_endpoint(ngx_conf_t *cf, struct location_conf *conf)
     if (!endpoint || !place)
         return NGX_CONF_ERROR;
     endpoint->socket = conf->socket;
-    endpoint->repeated = conf->extra_headers;
+    endpoint->repeated = conf->repeated_fields;
     endpoint->timeout = conf->invalidate_timeout;
     endpoint->number = main_conf->endpoints.nelts - 1;
     endpoint->events = -1;
@@ -269,7 +270,7 @@ static char *merge_location_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->no_store, outer->no_store, NULL);
     ngx_conf_merge_sec_value(conf->max_age_s, outer->max_age_s, 0);
     ngx_conf_merge_uint_value(conf->date_is_strong, outer->date_is_strong, false);
-    ngx_conf_merge_ptr_value(conf->extra_headers, outer->extra_headers, NULL);
+    ngx_conf_merge_ptr_value(conf->repeated_fields, outer->repeated_fields, NULL);
     if (!conf->vary)
         return NGX_CONF_ERROR;
     if (conf->enable && conf->scope_rule == SCOPE_UNSET && needs_scope(cf)) {

@@ -277,7 +277,7 @@ static const char *py_reason_word(int reason)
 
 static const char *py_reason(etag_client *client)
 {
-    return etag_reason_word(etag_client_reason(client));
+    return etag_reason_word(etag_fill_reason(client));
 }
 
 static const char *py_status_text(int status)

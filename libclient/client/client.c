@@ -169,7 +169,7 @@ static void drop_connection_without_index(struct etag_client *client)
     channel_close(&client->channel);
 }
 
-etag_status client_keep_up(struct etag_client *client, bool at_once)
+etag_status client_progress(struct etag_client *client, bool at_once)
 {
     etag_status status = ETAG_UNAVAILABLE;
 
@@ -224,7 +224,7 @@ static etag_status connect_to_fill(struct etag_client *client, uint64_t deadline
         status = client_require_role(client, ROLE_FILL, "fill");
     if (status != ETAG_DENIED)
         return status;
-    if (client_keep_up(client, true) != ETAG_OK && client->channel.state == CHANNEL_CLOSED)
+    if (client_progress(client, true) != ETAG_OK && client->channel.state == CHANNEL_CLOSED)
         return client->fault.status;
     status = client_connect(client, deadline_ns);
     return status == ETAG_OK ? client_require_role(client, ROLE_FILL, "fill") : status;

@@ -103,7 +103,7 @@ void client_begin(struct etag_client *client);
 
 /* Sends and reads what is possible without blocking. If there is no connection, tries to connect,
  * at most once in RECONNECT_MS_MIN unless 'at_once'. */
-MUST_USE etag_status client_keep_up(struct etag_client *client, bool at_once);
+MUST_USE etag_status client_progress(struct etag_client *client, bool at_once);
 
 /* Waits for a connection. Returns OK also if its index can't be mapped. deadline_ns:
  * CLOCK_MONOTONIC. */

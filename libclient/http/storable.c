@@ -17,7 +17,7 @@
 /* What the fields said. */
 struct findings {
     /* Cache-Control; the last: RFC 9111 section 3.5 */
-    bool no_store, is_private, shared_anyway;
+    bool no_store, is_private, common_anyway;
     bool set_cookie, vary_star, vary_uncovered, csp_nonce, content_range;
     etag_str etag, last_modified, content_location, date;
     /* what is wrong besides; NONE: nothing */
@@ -87,7 +87,7 @@ static void cache_control_read(struct findings *f, etag_str value)
     while ((next = directive_next(&value, &name)) > 0) {
         f->no_store |= str_is_named(name, ETAG_LIT("no-store"));
         f->is_private |= str_is_named(name, ETAG_LIT("private"));
-        f->shared_anyway |= str_is_named(name, ETAG_LIT("public")) ||
+        f->common_anyway |= str_is_named(name, ETAG_LIT("public")) ||
                             str_is_named(name, ETAG_LIT("must-revalidate")) ||
                             str_is_named(name, ETAG_LIT("s-maxage"));
     }
@@ -188,7 +188,7 @@ static etag_reason judge(const struct findings *f, const etag_entry *response)
         return ETAG_REASON_NO_STORE;
     if (f->is_private && is_public)
         return ETAG_REASON_PRIVATE;
-    if (response->had_authorization && is_public && !f->shared_anyway)
+    if (response->had_authorization && is_public && !f->common_anyway)
         return ETAG_REASON_AUTHORIZATION;
     if (f->set_cookie)
         return ETAG_REASON_SET_COOKIE;

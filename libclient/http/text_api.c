@@ -31,7 +31,7 @@ const char *etag_status_text(etag_status status)
     }
 }
 
-const char *etag_verdict_text(etag_verdict verdict)
+const char *etag_verdict_word(etag_verdict verdict)
 {
     switch (verdict) {
     case ETAG_NOT_MODIFIED:

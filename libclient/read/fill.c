@@ -63,7 +63,7 @@ static etag_status fill_permit(struct etag_client *client, const struct renderin
     return ETAG_OK;
 }
 
-/* link: of client_keep_up(). What cannot leave now is dropped. */
+/* link: of client_progress(). What cannot leave now is dropped. */
 static etag_status send_or_drop(struct etag_client *client, etag_status link,
                                 struct request *request, uint64_t *counter)
 {
@@ -79,7 +79,7 @@ static etag_status send_or_drop(struct etag_client *client, etag_status link,
 
 etag_status fill_send(struct etag_client *client, struct rendering *rendering)
 {
-    const etag_status link = client_keep_up(client, false);
+    const etag_status link = client_progress(client, false);
     const etag_status status = fill_permit(client, rendering);
 
     return status == ETAG_OK
@@ -96,7 +96,7 @@ etag_status fill_send_retire(struct etag_client *client, etag_token token, const
                  .gone = true},
     };
 
-    return send_or_drop(client, client_keep_up(client, false), &request,
+    return send_or_drop(client, client_progress(client, false), &request,
                         &client->counters->retires_sent);
 }
 
@@ -106,7 +106,7 @@ etag_status etag_fill(etag_client *client, etag_token token, const etag_entry *e
 
     client_begin(client);
     client->reason = ETAG_REASON_NONE;
-    const etag_status link = client_keep_up(client, false);
+    const etag_status link = client_progress(client, false);
     etag_status status = fill_read(client, token, entry, &rendering);
     if (status == ETAG_OK) {
         fill_name(client, &rendering);

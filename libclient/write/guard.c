@@ -191,7 +191,7 @@ etag_status etag_guard_begin(etag_client *client, const etag_targets *targets, e
     } else if (outcome.maybe_done && status != ETAG_DENIED && status != ETAG_INVALID) {
         /* The application goes on without it, so it has nothing to guard. */
         request = guard_request(guard, REQUEST_GUARD_ABORT);
-        op_start_alone(client, &request);
+        op_start_detached(client, &request);
     }
     return status;
 }

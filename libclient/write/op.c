@@ -309,7 +309,7 @@ static uint64_t op_next_ns(const struct etag_op *op)
 /* What it says, the operations have seen: it ends with their steps. */
 static void keep_up(struct etag_client *client, bool at_once)
 {
-    if (client_keep_up(client, at_once) != ETAG_OK)
+    if (client_progress(client, at_once) != ETAG_OK)
         return;
 }
 
@@ -413,7 +413,7 @@ etag_status op_start(struct etag_client *client, struct request *request, struct
     return status;
 }
 
-void op_start_alone(struct etag_client *client, struct request *request)
+void op_start_detached(struct etag_client *client, struct request *request)
 {
     const struct fault fault = client->fault;
     struct etag_op *op = NULL;

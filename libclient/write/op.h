@@ -74,7 +74,7 @@ MUST_USE etag_status op_start(struct etag_client *client, struct request *reques
                               struct etag_op **out);
 
 /* Starts an operation for which no caller waits: best effort, without error. */
-void op_start_alone(struct etag_client *client, struct request *request);
+void op_start_detached(struct etag_client *client, struct request *request);
 
 /* For the client, in this order: handles an answer; the end of a connection; what is due now; says
  * when something is due next; handles fork; the end of the client. */

@@ -361,7 +361,7 @@ static inline void fetch_home(const struct shm_view *view, uint64_t home)
     }
 }
 
-void shm_expect(const struct shm_view *view, struct hash128 fingerprint)
+void shm_prefetch(const struct shm_view *view, struct hash128 fingerprint)
 {
     fetch_home(view, layout_home(view->home_count, fingerprint));
 }

@@ -95,7 +95,7 @@ MUST_USE enum shm_find shm_find(const struct shm_view *view, struct hash128 fing
                                 struct shm_entry *out);
 
 /* Prefetches the memory of an entry that will soon be searched or written. Changes nothing. */
-void shm_expect(const struct shm_view *view, struct hash128 fingerprint);
+void shm_prefetch(const struct shm_view *view, struct hash128 fingerprint);
 
 /* Finds a clock of the entry that is above its fill LSN (so the entry is stale, or in flux if
  * CLOCK_IN_FLUX is set), and its value; returns false if there is none. Ends with an acquire fence,

@@ -11,7 +11,7 @@
 
 #include "channel.h"
 #include "intake.h"
-#include "loop_shared.h"
+#include "loop_common.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -225,7 +225,7 @@ static void read_as_daemon(const struct plan *plan, struct outcome *outcome)
 
     if (!peers->config) {
         end.log = (struct log){.fd = -1, .least = LOG_ERROR};
-        shared_loop_init(&end.loop, &deaf_backend, NULL, NULL);
+        common_loop_init(&end.loop, &deaf_backend, NULL, NULL);
         log_limit_init(&end.log_limit, &end.log);
         peers_init(peers, &(struct peers_options){
                               .loop = &end.loop, .config = &config, .log = &end.log_limit});
@@ -255,7 +255,7 @@ static void read_as_daemon(const struct plan *plan, struct outcome *outcome)
     outcome->left = (etag_str){(const char *)outcome->kept.bytes, outcome->kept.len};
     peers_reap(peers);
     fuzz_require(peers->count == 0);
-    while (shared_pending_take(&end.loop))
+    while (common_pending_take(&end.loop))
         ; /* the stream is on the stack */
 }
 

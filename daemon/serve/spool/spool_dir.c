@@ -356,8 +356,8 @@ void spool_dir_learn(struct spool_dir *dir, uint32_t uid)
 
 /* A writer returned OK only if the mark named it after its rename, so a scan that begins after the
  * mark's change sees all that may count by the former one: as at a start. */
-int spool_dir_judge(struct spool_dir *dir, const struct config *config, const uint32_t *uids,
-                    size_t count)
+int spool_dir_set_writers(struct spool_dir *dir, const struct config *config, const uint32_t *uids,
+                          size_t count)
 {
     CLEANUP(cleanup_free) struct spool_mark *before = malloc(sizeof(*before));
     struct spool_mark *mark = &dir->mark;

@@ -67,8 +67,8 @@ void spool_dir_learn(struct spool_dir *dir, uint32_t uid);
  * uids[count]. Files of writers whom only the old mark named still count for the next scans, which
  * see the files from before the change. Returns 0, or a negative errno: the mark could not be
  * written and is as before. */
-MUST_USE int spool_dir_judge(struct spool_dir *dir, const struct config *config,
-                             const uint32_t *uids, size_t count);
+MUST_USE int spool_dir_set_writers(struct spool_dir *dir, const struct config *config,
+                                   const uint32_t *uids, size_t count);
 
 bool spool_dir_counts(const struct spool_dir *dir, uint32_t uid);
 /* Returns whether files of writers that the mark does not name may still count, or may have been

@@ -158,7 +158,7 @@ static void group_repeat(struct entry_loader *loader, size_t done)
 static bool group_load(struct entry_loader *loader)
 {
     for (size_t i = 0; i < loader->group_count; i++)
-        shm_expect(loader->cache->view, loader->group[i].fingerprint);
+        shm_prefetch(loader->cache->view, loader->group[i].fingerprint);
     for (size_t i = 0; i < loader->group_count; i++)
         if (!entry_load(loader, &loader->group[i])) {
             group_repeat(loader, i);

@@ -9,7 +9,7 @@
 
 #include "clocktime.h"
 #include "delay_point.h"
-#include "event_line.h"
+#include "event_queue.h"
 #include "numbers.h"
 #include "text.h"
 #include "witness.h"
@@ -205,17 +205,17 @@ static int cold_hold_store(const struct recovery *recovery, struct store *store)
 {
     const struct event event = cold_hold(recovery);
     const struct persist_event queued = {.lsn = event.lsn, .kind = event.kind, .hold = true};
-    struct event_line line = {0};
+    struct event_queue line = {0};
     struct buffer record = {0};
 
     if (recovery->cold_hold_ms == 0)
         return 0;
     int r = event_record_pack(&record, &event);
     if (r == 0)
-        r = event_line_add(&line, &queued, (etag_str){(const char *)record.bytes, record.len});
+        r = event_queue_add(&line, &queued, (etag_str){(const char *)record.bytes, record.len});
     if (r == 0)
-        r = event_line_store(&line, store);
-    event_line_free(&line);
+        r = event_queue_store(&line, store);
+    event_queue_free(&line);
     buffer_deinit(&record);
     return r;
 }
@@ -389,7 +389,7 @@ struct loading {
     /* the store has every event up to it */
     uint64_t stored_lsn;
     /* and these come after them */
-    struct event_line journaled;
+    struct event_queue journaled;
 };
 
 static int clocks_load(void *ctx, uint32_t chunk, const uint64_t *words, size_t count)
@@ -451,7 +451,7 @@ static int journal_load(void *ctx, uint64_t lsn, etag_str record)
         .guard = event->guard,
         .hold = event->targets.hold_ms > 0,
     };
-    return event_line_add(&loading->journaled, &queued, record);
+    return event_queue_add(&loading->journaled, &queued, record);
 }
 
 /* The former journal's events are in the store before this run's journal is begun in its place. */
@@ -463,9 +463,9 @@ static int journal_move(struct loading *loading, struct store *store, const char
     if (r == 0)
         r = journal_replay(socket_path, loading->recovery->former.nonce, journal_load, loading);
     if (r == 0 && !loading->incomplete)
-        r = event_line_store(&loading->journaled, store);
+        r = event_queue_store(&loading->journaled, store);
     loading->recovery->journal_events = loading->journaled.count;
-    event_line_free(&loading->journaled);
+    event_queue_free(&loading->journaled);
     return r;
 }
 

@@ -402,7 +402,7 @@ class NginxCase(Case):
 
     def front(self, location="", server="", http="", rules=PUBLIC, **options):
         """nginx before the origin: one location for everything, and one to ask whether its client is online."""
-        same_client = " ".join(re.findall(r"etag_cache_(?:invalidate_timeout|extra_headers) [^;]*;", location))
+        same_client = " ".join(re.findall(r"etag_cache_(?:invalidate_timeout|repeated_fields) [^;]*;", location))
         return self.nginx(f"""
             etag_cache_socket $SOCKET;
             {http}

@@ -24,7 +24,7 @@ class Configuration(NginxCase):
             etag_cache_vary Accept-Language Accept-Encoding; etag_cache_release $hostname; etag_cache_scheme $http_x_forwarded_proto; etag_cache_surrogates "site" $host;
             etag_cache_invalidate on; etag_cache_invalidate_timeout 500ms; etag_cache_invalidate_failure pass; etag_cache_collections on;
             etag_cache_bypass $arg_fresh; etag_cache_no_store $arg_private $arg_secret; etag_cache_max_age 1h;
-            etag_cache_extra_headers Surrogate-Key X-One;"""
+            etag_cache_repeated_fields Surrogate-Key X-One;"""
         for http, server, location in ((every, "", ""), ("", every, ""), ("", "", every), (every, every, every)):
             status, said = self.verdict(location, server, http)
             self.assertEqual(status, 0, said)
@@ -43,8 +43,8 @@ class Configuration(NginxCase):
             (f"{PUBLIC} etag_cache_invalidate_timeout soon;", "invalid value"),
             (f"{PUBLIC} etag_cache_max_age young;", "invalid value"),
             (f"{PUBLIC} etag_cache_vary a b c d e f g h i;", "too many names"),
-            (f"{PUBLIC} etag_cache_extra_headers Set-Cookie;", "a 304 cannot repeat"),
-            (f"{PUBLIC} etag_cache_extra_headers a b c d e f g h i;", "more than 8"),
+            (f"{PUBLIC} etag_cache_repeated_fields Set-Cookie;", "a 304 cannot repeat"),
+            (f"{PUBLIC} etag_cache_repeated_fields a b c d e f g h i;", "more than 8"),
             (f"{PUBLIC} etag_cache_socket {'/x' * 100};", "too long"),
         )
         for text, message in cases:
@@ -624,7 +624,7 @@ class Stored(NginxCase):
     def test_fields_as_the_client_gets_them(self):
         self.started_front(location="""
             proxy_hide_header Cache-Control; expires 1h; add_header Content-Location /other; add_header X-One added;
-            proxy_hide_header Set-Cookie; etag_cache_extra_headers X-One X-Two;""")
+            proxy_hide_header Set-Cookie; etag_cache_repeated_fields X-One X-Two;""")
         self.origin.documents["/a"] = Document('"v1"', fields=[("Cache-Control", "no-store"), ("X-Two", "two"), ("Set-Cookie", "a=b")])
         rendered = self.fill("/a")
         self.assertEqual(rendered.fields[b"cache-control"], [b"max-age=3600"])

@@ -9,7 +9,7 @@ class Fields(NginxCase):
 
     def test_the_status_is_evaluated_on_the_304(self):
         """As an extra header it said MISS for ever; else it was not there."""
-        for number, extra in enumerate(("", "etag_cache_extra_headers X-Cache X-Always;")):
+        for number, extra in enumerate(("", "etag_cache_repeated_fields X-Cache X-Always;")):
             with self.subTest(extra=extra):
                 if number:
                     self.n.end()
@@ -23,7 +23,7 @@ class Fields(NginxCase):
                     self.assertEqual([answer.fields[name] for name in (b"x-cache", b"x-always", b"x-plain")], [[b"HIT, why"], [b"HIT"], [b"1"]])
 
     def test_of_an_extra_header_the_upstreams_values_stay(self):
-        self.started_front(location="add_header X-Cache $etag_cache_status; etag_cache_extra_headers x-cache X-Other;")
+        self.started_front(location="add_header X-Cache $etag_cache_status; etag_cache_repeated_fields x-cache X-Other;")
         self.origin.documents["/a"] = Document('"v1"', fields=[("X-Cache", "one"), ("X-Other", "1"), ("X-Cache", "two"), ("X-Other", "2")])
         self.fill("/a")
         answer = self.get("/a", 'If-None-Match: "v1"')

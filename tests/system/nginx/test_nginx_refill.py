@@ -86,7 +86,7 @@ class Refill(RefillCase):
 
     def test_changing_fields_cost_two_messages_a_second(self):
         self.LEASE_MS = 3000  # blind for want of a lease, it would fill for each answer
-        self.started_front(location="etag_cache_extra_headers Server-Timing;")
+        self.started_front(location="etag_cache_repeated_fields Server-Timing;")
         before, began = self.messages(), time.monotonic()
         for i in range(ANSWERS):
             self.origin.documents["/a"] = Document('"v1"', fields=[("Server-Timing", f"app;dur={i}")])

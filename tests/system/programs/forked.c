@@ -23,7 +23,7 @@ static const char *check(etag_client *client, const char *target)
 
     conditional_init(&ask, (etag_resource){.target = etag_str_of(target)});
     ETAG_INIT(&answer);
-    return etag_verdict_text(etag_check(client, &ask.request, etag_token_now(client), &answer));
+    return etag_verdict_word(etag_check(client, &ask.request, etag_token_now(client), &answer));
 }
 
 static const char *fill(etag_client *client, const char *target)
@@ -59,7 +59,7 @@ int main(int argc, char **argv)
     const char *filled = fill(client, "/forked");
     if (strcmp(filled, "done") != 0) {
         fprintf(stderr, "the first fill: %s, %s\n", filled,
-                etag_reason_word(etag_client_reason(client)));
+                etag_reason_word(etag_fill_reason(client)));
         return 1;
     }
     const int fd = etag_client_fd(client);

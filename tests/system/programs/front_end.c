@@ -59,7 +59,7 @@ int main(int argc, char **argv)
         if ((int)answer.reason != last_reason) {
             printf("{\"verdict\": \"%s\", \"reason\": \"%s\", \"ns\": %" PRIu64
                    ", \"former_ns\": %" PRIu64 "}\n",
-                   etag_verdict_text(verdict), etag_reason_word(answer.reason), now_ns(),
+                   etag_verdict_word(verdict), etag_reason_word(answer.reason), now_ns(),
                    former_ns);
             fflush(stdout);
             last_reason = (int)answer.reason;

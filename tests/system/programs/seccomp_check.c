@@ -103,7 +103,7 @@ int main(int argc, char **argv)
             break;
         }
     }
-    const char *verdict = etag_verdict_text(answer.verdict);
+    const char *verdict = etag_verdict_word(answer.verdict);
     const char *reason = etag_reason_word(answer.reason);
     syscall(SYS_write, 1, verdict, strlen(verdict));
     syscall(SYS_write, 1, " ", 1);

@@ -75,7 +75,7 @@ static _Noreturn void reader_run(const char *socket_path, const char *path, int 
         die("PTRACE_TRACEME");
     raise(SIGSTOP);
     ask(client, path, &answer);
-    dprintf(out, "\"verdict\": \"%s\", \"reason\": \"%s\"}\n", etag_verdict_text(answer.verdict),
+    dprintf(out, "\"verdict\": \"%s\", \"reason\": \"%s\"}\n", etag_verdict_word(answer.verdict),
             etag_reason_word(answer.reason));
     _exit(0);
 }

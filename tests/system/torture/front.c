@@ -136,7 +136,7 @@ static void violation(const struct asked *asked, const etag_answer *answer, cons
                   ", begun %" PRIu64 ", fill LSN %" PRIx64 ", token %" PRIx64
                   ", check began at %" PRIu64 " and took %" PRIu64 " ns\n",
                   what, asked->key, (int)answer->etag.len, answer->etag.data,
-                  etag_verdict_text(answer->verdict), asked->published, asked->begun,
+                  etag_verdict_word(answer->verdict), asked->published, asked->begun,
                   answer->fill_lsn, answer->token.lsn, asked->begin_ns,
                   asked->end_ns - asked->begin_ns);
 }

@@ -39,7 +39,7 @@ static void print_verdict(const struct ctl *ctl, const etag_answer *answer)
 {
     doc *out = doc_object(), *headers = doc_object();
 
-    doc_words(out, "verdict", etag_verdict_text(answer->verdict));
+    doc_words(out, "verdict", etag_verdict_word(answer->verdict));
     doc_words(out, "reason", etag_reason_word(answer->reason));
     doc_words(out, "detail", etag_reason_text(answer->reason));
     const int http_status = etag_verdict_http_status(answer->verdict);

@@ -566,9 +566,9 @@ static void request_doc_add(doc *out, const struct inquiry *inquiry, const expla
     doc *request = doc_object(), *list = doc_array();
 
     doc_text(request, "method", inquiry->http.method);
-    doc_words(request, "verdict", etag_verdict_text(valid ? conditions->verdict : ETAG_UNKNOWN));
+    doc_words(request, "verdict", etag_verdict_word(valid ? conditions->verdict : ETAG_UNKNOWN));
     doc_number_or_null(request, "status", (uint64_t)status);
-    doc_words(request, "if_it_were_current", etag_verdict_text(conditions->verdict));
+    doc_words(request, "if_it_were_current", etag_verdict_word(conditions->verdict));
     /* Nothing can be judged without an entry. */
     for (size_t i = 0; is_known(e) && i < conditions->count; i++) {
         doc *condition = doc_object();

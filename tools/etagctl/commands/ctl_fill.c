@@ -70,7 +70,7 @@ static bool fill_parse(struct ctl *ctl, struct fill *fill)
 
 static int print_refused(const struct ctl *ctl, etag_client *client)
 {
-    const etag_reason reason = etag_client_reason(client);
+    const etag_reason reason = etag_fill_reason(client);
     const char *error = etag_client_error(client);
 
     if (!error[0])

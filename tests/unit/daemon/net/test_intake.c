@@ -4,7 +4,7 @@
 #include "intake.h"
 
 #include "clocktime.h"
-#include "loop_shared.h"
+#include "loop_common.h"
 #include "testing.h"
 
 #include <errno.h>
@@ -69,7 +69,7 @@ static int setup(void **state)
     if (!f)
         return -1;
     f->log = (struct log){.fd = -1, .least = LOG_ERROR};
-    shared_loop_init(&f->loop, &fake_backend, NULL, NULL);
+    common_loop_init(&f->loop, &fake_backend, NULL, NULL);
     arena_init(&f->arena, ARENA_BYTES_MAX);
     log_limit_init(&f->log_limit, &f->log);
     peers_init(&f->table, &(struct peers_options){
@@ -79,7 +79,7 @@ static int setup(void **state)
         f->peers[i] = calloc(1, sizeof(*f->peers[i]));
         assert_non_null(f->peers[i]);
         f->peers[i]->id = i;
-        shared_stream_init(&f->streams[i], &f->loop, -1, f->peers[i]);
+        common_stream_init(&f->streams[i], &f->loop, -1, f->peers[i]);
         f->peers[i]->stream = &f->streams[i];
         f->table.table[i] = f->peers[i];
         f->table.count++;

@@ -190,7 +190,7 @@ CASE(fills)
     assert_int_equal(f->receipt.lsn, 100);
     f->daemon.fill_reason = ETAG_REASON_TOKEN_STALE;
     assert_int_equal(etag_fill_wait(f->client, token, &f->response, &f->receipt), ETAG_REFUSED);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_TOKEN_STALE);
+    assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_TOKEN_STALE);
 }
 
 CASE(what_must_not_be_stored_is_not_sent)
@@ -199,15 +199,15 @@ CASE(what_must_not_be_stored_is_not_sent)
     const etag_token token = etag_token_now(f->client);
     const etag_field no_store = {ETAG_LIT("Cache-Control"), ETAG_LIT("no-store")};
     assert_int_equal(etag_fill(f->client, (etag_token){0}, &f->response), ETAG_REFUSED);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_TOKEN_FOREIGN);
+    assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_TOKEN_FOREIGN);
     f->response.fields = &no_store;
     f->response.field_count = 1;
     assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_REFUSED);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_NO_STORE);
+    assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_NO_STORE);
     f->response.field_count = 0;
     f->key.resource.target = ETAG_LIT("no slash");
     assert_int_equal(etag_fill_wait(f->client, token, &f->response, NULL), ETAG_REFUSED);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_BAD_KEY);
+    assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_BAD_KEY);
     assert_string_not_equal(etag_client_error(f->client), "");
     f->response.key = NULL;
     assert_int_equal(etag_fill(f->client, token, &f->response), ETAG_INVALID);

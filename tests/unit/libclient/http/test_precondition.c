@@ -64,7 +64,7 @@ static etag_validators validators(etag_existence existence, const char *etag, co
     do {                                                                                           \
         const char *const lines_[] = {__VA_ARGS__};                                                \
         const struct judgement j_ = judge((method_), (now_), COUNT_OF(lines_), lines_);            \
-        assert_string_equal(etag_verdict_text(j_.verdict), etag_verdict_text(ETAG_##verdict_));    \
+        assert_string_equal(etag_verdict_word(j_.verdict), etag_verdict_word(ETAG_##verdict_));    \
         assert_string_equal(etag_reason_word(j_.reason), etag_reason_word(ETAG_REASON_##reason_)); \
     } while (0)
 
@@ -218,7 +218,7 @@ TEST(table_as_front)
                            : strcmp(front, "origin") == 0 ? !is_304
                                                           : true;
         if (!holds)
-            print_error("%s: %s, a front end: %s\n", tsv_raw(&t, "id"), etag_verdict_text(verdict),
+            print_error("%s: %s, a front end: %s\n", tsv_raw(&t, "id"), etag_verdict_word(verdict),
                         front);
         failures += !holds;
         rows++;

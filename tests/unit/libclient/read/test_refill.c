@@ -87,7 +87,7 @@ CASE(what_the_entry_says_is_not_filled_again)
     more.surrogate_count = 2;
     store(f, more);
     answered(f, 0, 0);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_NONE);
+    assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_NONE);
 }
 
 CASE(another_cache_control_fills)
@@ -351,7 +351,7 @@ CASE(a_200_that_cannot_be_stored)
         answered(f, 0, cases[i].same);
         f->fields[0].value = ETAG_LIT("\"v2\"");
         answered(f, 0, cases[i].other);
-        assert_int_not_equal(etag_client_reason(f->client), ETAG_REASON_NONE);
+        assert_int_not_equal(etag_fill_reason(f->client), ETAG_REASON_NONE);
     }
     f->response.fields = f->fields + 2; /* no tag */
     f->response.field_count = 0;

@@ -147,7 +147,7 @@ CASE(what_must_not_be_stored_is_judged)
     assert_int_equal(client_precheck(f), 0);
     assert_int_equal(client_finish(f), 304);
     expect_field(f, 1, "Cache-Control", "no-store");
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_NO_STORE);
+    assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_NO_STORE);
     client_expect_sent(f, 0, 0);
 }
 
@@ -158,7 +158,7 @@ CASE(authorization_is_seen_in_the_request)
     client_ask(f, "authorization", "Bearer x");
     assert_int_equal(client_precheck(f), 0);
     assert_int_equal(client_finish(f), 200);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_AUTHORIZATION);
+    assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_AUTHORIZATION);
     f->asked[0].value.data = NULL;
     assert_int_equal(client_precheck(f), 0);
     assert_int_equal(client_finish(f), 200);
@@ -203,12 +203,12 @@ CASE(the_response_may_say_it_itself)
     assert_int_equal(client_precheck(f), 0);
     f->response.method = ETAG_LIT("POST"); /* which may not be stored */
     assert_int_equal(client_finish(f), 200);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_METHOD);
+    assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_METHOD);
     f->response.method = (etag_str){0};
     f->response.key = &other;
     assert_int_equal(client_precheck(f), 0);
     assert_int_equal(client_finish(f), 200);
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_BAD_KEY);
+    assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_BAD_KEY);
     client_expect_sent(f, 0, 0);
 }
 
@@ -225,7 +225,7 @@ CASE(a_304_without_a_tag)
     f->response.last_modified_is_strong = true;
     assert_int_equal(client_finish(f), 304);
     expect_field(f, 0, "Cache-Control", "max-age=60");
-    assert_int_equal(etag_client_reason(f->client), ETAG_REASON_NO_VALIDATOR);
+    assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_NO_VALIDATOR);
     f->asked[0] = (etag_field){ETAG_LIT("If-Match"), ETAG_LIT("\"v1\"")};
     assert_int_equal(client_finish(f), 412);
     assert_int_equal(f->answer.field_count, 0); /* there is no current tag to name */

@@ -112,7 +112,7 @@ static void rules_are(struct fixture *f, size_t count)
 static void judge(struct fixture *f, size_t rule_count)
 {
     rules_are(f, rule_count);
-    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, NULL, 0), 0);
+    assert_int_equal(spool_dir_set_writers(&f->spool->dir, &f->config, NULL, 0), 0);
 }
 
 static void open_again(struct fixture *f, size_t rule_count)
@@ -153,7 +153,7 @@ CASE(test_a_change_that_could_not_be_marked_is_counted_all_the_same)
     const uint64_t before = mark_there(f).changes;
     rules_are(f, 0);
     f->spool->dir.fd = -1;
-    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, NULL, 0), -EBADF);
+    assert_int_equal(spool_dir_set_writers(&f->spool->dir, &f->config, NULL, 0), -EBADF);
     f->spool->dir.fd = fd;
     assert_true(spool_mark_counts(&f->spool->dir.mark, SOMEBODY));
     judge(f, 0);
@@ -337,13 +337,13 @@ CASE(test_a_directory_in_the_place_of_former_is_replaced)
 
     f->config.rules[0] = (struct role_rule){ROLE_MUTATE, RULE_UID, 4242};
     f->config.rule_count = 1;
-    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, NULL, 0), 0);
+    assert_int_equal(spool_dir_set_writers(&f->spool->dir, &f->config, NULL, 0), 0);
     scan(f);
     scan(f);
     assert_int_equal(mkdir(path_of(f, "former"), 0777), 0);
     assert_int_equal(mkdir(path_of(f, "former/filled"), 0777), 0);
     f->config.rule_count = 0;
-    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, NULL, 0), 0);
+    assert_int_equal(spool_dir_set_writers(&f->spool->dir, &f->config, NULL, 0), 0);
     assert_false(spool_mark_counts(&f->spool->dir.mark, 4242));
     assert_int_equal(stat(path_of(f, "former"), &st), 0);
     assert_true(S_ISREG(st.st_mode));

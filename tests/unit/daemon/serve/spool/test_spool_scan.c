@@ -560,7 +560,7 @@ CASE(test_a_writer_that_lost_its_role_counts_until_a_scan_has_seen_the_new_mark)
 
 static void judge(struct fixture *f, const uint32_t *uids, size_t count)
 {
-    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, uids, count), 0);
+    assert_int_equal(spool_dir_set_writers(&f->spool->dir, &f->config, uids, count), 0);
 }
 
 static bool mark_names(const struct fixture *f, uint32_t uid)
@@ -736,7 +736,7 @@ CASE(test_a_mark_that_cannot_be_written_stays_as_it_is)
     judge(f, NULL, 0);
     f->config.rule_count = 0;
     f->spool->dir.fd = -1;
-    assert_int_not_equal(spool_dir_judge(&f->spool->dir, &f->config, NULL, 0), 0);
+    assert_int_not_equal(spool_dir_set_writers(&f->spool->dir, &f->config, NULL, 0), 0);
     f->spool->dir.fd = fd;
     scan(f);
     scan(f);

@@ -45,11 +45,11 @@ static void left_behind(struct fixture *f)
         skip();
     memcpy(f->config.rules, rules, sizeof(rules));
     f->config.rule_count = 1;
-    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, &former, 1), 0);
+    assert_int_equal(spool_dir_set_writers(&f->spool->dir, &f->config, &former, 1), 0);
     spool_dir_scanned(&f->spool->dir, true);
     spool_dir_scanned(&f->spool->dir, true);
     f->config.rule_count = 2;
-    assert_int_equal(spool_dir_judge(&f->spool->dir, &f->config, &writer, 1), 0);
+    assert_int_equal(spool_dir_set_writers(&f->spool->dir, &f->config, &writer, 1), 0);
     assert_true(is_there(f, "former"));
     spool_close(f->spool);
 }

@@ -3,8 +3,8 @@
  * Events that wait for the store, in LSN order, and what the store has to change for each. Part of
  * the persister, whose lock the caller holds.
  */
-#ifndef ETAGD_EVENT_LINE_H
-#define ETAGD_EVENT_LINE_H
+#ifndef ETAGD_EVENT_QUEUE_H
+#define ETAGD_EVENT_QUEUE_H
 
 #include "store.h"
 
@@ -25,7 +25,7 @@ struct queued_event {
     char record[];
 };
 
-struct event_line {
+struct event_queue {
     struct queued_event *first, *last;
     size_t count;
     /* memory that they take */
@@ -33,14 +33,14 @@ struct event_line {
 };
 
 /* Adds an event at the end. The record is copied. Returns 0 or -ENOMEM. */
-MUST_USE int event_line_add(struct event_line *line, const struct persist_event *event,
-                            etag_str record);
+MUST_USE int event_queue_add(struct event_queue *line, const struct persist_event *event,
+                             etag_str record);
 /* Moves all events of 'from' to the end of 'to'. */
-void event_line_move(struct event_line *to, struct event_line *from);
-void event_line_free(struct event_line *line);
+void event_queue_move(struct event_queue *to, struct event_queue *from);
+void event_queue_free(struct event_queue *line);
 
 /* Writes all events in one transaction and leaves them in the line. Returns 0, or the store's
  * error: then the store has none of them. */
-MUST_USE int event_line_store(const struct event_line *line, struct store *store);
+MUST_USE int event_queue_store(const struct event_queue *line, struct store *store);
 
 #endif

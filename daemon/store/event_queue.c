@@ -5,13 +5,13 @@
  * flux again; if it had the guard's begin only in its log, it would lose the guard when the log is
  * trimmed. The same transaction erases the unstored entries that an event carries (persist.h).
  */
-#include "event_line.h"
+#include "event_queue.h"
 
 #include "record.h"
 
 #include <errno.h>
 
-int event_line_add(struct event_line *line, const struct persist_event *event, etag_str record)
+int event_queue_add(struct event_queue *line, const struct persist_event *event, etag_str record)
 {
     struct queued_event *queued = malloc(sizeof(*queued) + record.len);
 
@@ -20,11 +20,11 @@ int event_line_add(struct event_line *line, const struct persist_event *event, e
     *queued = (struct queued_event){.event = *event, .len = record.len};
     if (record.len > 0)
         memcpy(queued->record, record.data, record.len);
-    event_line_move(line, &(struct event_line){queued, queued, 1, sizeof(*queued) + record.len});
+    event_queue_move(line, &(struct event_queue){queued, queued, 1, sizeof(*queued) + record.len});
     return 0;
 }
 
-void event_line_move(struct event_line *to, struct event_line *from)
+void event_queue_move(struct event_queue *to, struct event_queue *from)
 {
     if (!from->first)
         return;
@@ -35,17 +35,17 @@ void event_line_move(struct event_line *to, struct event_line *from)
     to->last = from->last;
     to->count += from->count;
     to->bytes += from->bytes;
-    *from = (struct event_line){0};
+    *from = (struct event_queue){0};
 }
 
-void event_line_free(struct event_line *line)
+void event_queue_free(struct event_queue *line)
 {
     while (line->first) {
         struct queued_event *event = line->first;
         line->first = event->next;
         free(event);
     }
-    *line = (struct event_line){0};
+    *line = (struct event_queue){0};
 }
 
 /* The id under which the guard or hold stands: a hold of a mutation is named by its LSN. */
@@ -90,7 +90,7 @@ static int mark_store(struct store_txn *txn, etag_str record)
     return mark.data ? store_put_relay(txn, mark) : 0;
 }
 
-int event_line_store(const struct event_line *line, struct store *store)
+int event_queue_store(const struct event_queue *line, struct store *store)
 {
     struct store_txn *txn;
 

@@ -7,8 +7,8 @@
  * loop's pending list. No stream is freed during the callbacks of a turn, so any callback may close
  * any stream.
  */
-#ifndef ETAGD_LOOP_SHARED_H
-#define ETAGD_LOOP_SHARED_H
+#ifndef ETAGD_LOOP_COMMON_H
+#define ETAGD_LOOP_COMMON_H
 
 #include "loop.h"
 
@@ -93,7 +93,7 @@ struct loop_stream {
     struct send_queue queue;
 };
 
-struct shared_watch {
+struct common_watch {
     /* aligned, so that the low bits of its address have room for a tag */
     _Alignas(8) int fd;
     bool armed;
@@ -106,7 +106,7 @@ struct loop {
     void *ctx;
     struct loop_stream *streams;
     struct loop_stream *pending_first, **pending_last;
-    struct shared_watch watches[WATCHES_MAX];
+    struct common_watch watches[WATCHES_MAX];
     size_t watch_count;
     /* of all streams */
     size_t queued_bytes;
@@ -118,45 +118,45 @@ struct loop {
     uint64_t accept_paused_ns;
 };
 
-void shared_loop_init(struct loop *loop, const struct loop_backend *backend,
+void common_loop_init(struct loop *loop, const struct loop_backend *backend,
                       const struct loop_handler *handler, void *ctx);
 
 /* stream: zeroed; the first member of the backend's own struct. */
-void shared_stream_init(struct loop_stream *stream, struct loop *loop, int fd, void *owner);
+void common_stream_init(struct loop_stream *stream, struct loop *loop, int fd, void *owner);
 /* Removes the stream from the loop's list, closes its descriptor if there is one, frees its queue
  * and itself. */
-void shared_stream_free(struct loop_stream *stream);
+void common_stream_free(struct loop_stream *stream);
 /* Tries once to send what is queued, then frees all streams. */
-void shared_streams_close(struct loop *loop);
+void common_streams_close(struct loop *loop);
 
-void shared_pending_add(struct loop_stream *stream);
+void common_pending_add(struct loop_stream *stream);
 /* Takes the oldest stream off the pending list; NULL: none. */
-struct loop_stream *shared_pending_take(struct loop *loop);
+struct loop_stream *common_pending_take(struct loop *loop);
 
 /* Returns whether the stream should receive now. A failed one should, to reach its end. */
-bool shared_stream_receives(const struct loop_stream *stream);
+bool common_stream_receives(const struct loop_stream *stream);
 
 /* Sending failed: clears the queue, and lets receiving end after what the peer sent before. */
-void shared_stream_fail(struct loop_stream *stream, int error);
+void common_stream_fail(struct loop_stream *stream, int error);
 /* Receiving ended with 0 or a negative errno: calls ended(), once. */
-void shared_stream_end(struct loop_stream *stream, int error);
+void common_stream_end(struct loop_stream *stream, int error);
 
 /* ---- Accepting ---- */
 
 /* Accepts on this descriptor from now on, and makes it non-blocking. Returns 0 or a negative
  * errno. */
-MUST_USE int shared_listen(struct loop *loop, int listen_fd);
-void shared_unlisten(struct loop *loop);
+MUST_USE int common_listen(struct loop *loop, int listen_fd);
+void common_unlisten(struct loop *loop);
 /* Passes waiting connections to accepted(), up to the bound of a turn. A failure pauses
  * accepting. */
-void shared_accept_some(struct loop *loop);
+void common_accept_some(struct loop *loop);
 /* Returns whether the loop accepts now; ends a pause whose time is over. */
-bool shared_accepting(struct loop *loop);
+bool common_accepting(struct loop *loop);
 /* Returns the timeout, cut to the end of the pause. */
-uint64_t shared_wait_ns(const struct loop *loop, uint64_t timeout_ns);
+uint64_t common_wait_ns(const struct loop *loop, uint64_t timeout_ns);
 
 /* Adds a watch; NULL: too many. */
-struct shared_watch *shared_watch_add(struct loop *loop, int fd);
+struct common_watch *common_watch_add(struct loop *loop, int fd);
 
 /* ---- What an event belongs to: a pointer or number with a tag in its low bits ---- */
 

@@ -4,8 +4,8 @@
  * persist_entries.c), and the persister's thread, which writes (persist_thread.c). One mutex, never
  * held during a write, and one condition variable. Private to persist*.c.
  */
-#ifndef ETAGD_PERSIST_SHARED_H
-#define ETAGD_PERSIST_SHARED_H
+#ifndef ETAGD_PERSIST_INTERNAL_H
+#define ETAGD_PERSIST_INTERNAL_H
 
 #include "bounds.h"
 #include "clocktime.h"
@@ -34,7 +34,7 @@ struct persist {
 
     /* Loop thread only. */
     /* queued, not submitted */
-    struct event_line open;
+    struct event_queue open;
     uint64_t last_lsn;
     uint64_t events_queued;
     uint64_t sync_tickets;
@@ -42,7 +42,7 @@ struct persist {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     /* Under the lock. */
-    struct event_line submitted;
+    struct event_queue submitted;
     uint64_t submitted_since_ns;
     /* a writer waits for submitted events */
     bool urgent;

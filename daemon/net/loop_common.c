@@ -4,7 +4,7 @@
  * sends thousands of them. Bytes with descriptors begin a chunk and a sendmsg of their own, because
  * the kernel attaches descriptors to the first byte of a message.
  */
-#include "loop_shared.h"
+#include "loop_common.h"
 
 #include "clocktime.h"
 #include "numbers.h"
@@ -169,7 +169,7 @@ int send_queue_flush(struct send_queue *queue, int fd)
 
 /* ---- Loop and stream ---- */
 
-void shared_loop_init(struct loop *loop, const struct loop_backend *backend,
+void common_loop_init(struct loop *loop, const struct loop_backend *backend,
                       const struct loop_handler *handler, void *ctx)
 {
     loop->backend = backend;
@@ -179,7 +179,7 @@ void shared_loop_init(struct loop *loop, const struct loop_backend *backend,
     loop->listen_fd = -1;
 }
 
-void shared_stream_init(struct loop_stream *stream, struct loop *loop, int fd, void *owner)
+void common_stream_init(struct loop_stream *stream, struct loop *loop, int fd, void *owner)
 {
     stream->loop = loop;
     stream->fd = fd;
@@ -191,7 +191,7 @@ void shared_stream_init(struct loop_stream *stream, struct loop *loop, int fd, v
     loop->streams = stream;
 }
 
-void shared_stream_free(struct loop_stream *stream)
+void common_stream_free(struct loop_stream *stream)
 {
     if (stream->previous)
         stream->previous->next = stream->next;
@@ -204,7 +204,7 @@ void shared_stream_free(struct loop_stream *stream)
     free(stream);
 }
 
-void shared_streams_close(struct loop *loop)
+void common_streams_close(struct loop *loop)
 {
     struct loop_stream *next;
 
@@ -212,11 +212,11 @@ void shared_streams_close(struct loop *loop)
         next = stream->next;
         if (stream->fd >= 0)
             (void)!send_queue_flush(&stream->queue, stream->fd);
-        shared_stream_free(stream);
+        common_stream_free(stream);
     }
 }
 
-void shared_pending_add(struct loop_stream *stream)
+void common_pending_add(struct loop_stream *stream)
 {
     struct loop *const loop = stream->loop;
 
@@ -228,7 +228,7 @@ void shared_pending_add(struct loop_stream *stream)
     loop->pending_last = &stream->next_pending;
 }
 
-struct loop_stream *shared_pending_take(struct loop *loop)
+struct loop_stream *common_pending_take(struct loop *loop)
 {
     struct loop_stream *const stream = loop->pending_first;
 
@@ -248,7 +248,7 @@ int loop_stream_send(struct loop_stream *stream, etag_str bytes, const int *fds,
         return 0;
     const int r = send_queue_push(&stream->queue, bytes, fds, fd_count);
     if (r == 0 && stream->queue.bytes > 0)
-        shared_pending_add(stream);
+        common_pending_add(stream);
     return r;
 }
 
@@ -272,24 +272,24 @@ void loop_stream_hold(struct loop_stream *stream, bool hold)
     if (stream->held == hold)
         return;
     stream->held = hold;
-    shared_pending_add(stream);
+    common_pending_add(stream);
 }
 
-bool shared_stream_receives(const struct loop_stream *stream)
+bool common_stream_receives(const struct loop_stream *stream)
 {
     return !stream->ended && (!stream->held || stream->failure);
 }
 
 /* Shut down rather than told at once: a writer that does not wait for its answer may be gone, and
  * what it sent before still counts. */
-void shared_stream_fail(struct loop_stream *stream, int error)
+void common_stream_fail(struct loop_stream *stream, int error)
 {
     stream->failure = error;
     send_queue_clear(&stream->queue);
     shutdown(stream->fd, SHUT_RDWR);
 }
 
-void shared_stream_end(struct loop_stream *stream, int error)
+void common_stream_end(struct loop_stream *stream, int error)
 {
     if (stream->closed || stream->ended)
         return;
@@ -300,7 +300,7 @@ void shared_stream_end(struct loop_stream *stream, int error)
 
 /* ---- Accepting and watching ---- */
 
-int shared_listen(struct loop *loop, int listen_fd)
+int common_listen(struct loop *loop, int listen_fd)
 {
     const int flags = fcntl(listen_fd, F_GETFL);
 
@@ -312,7 +312,7 @@ int shared_listen(struct loop *loop, int listen_fd)
     return 0;
 }
 
-void shared_unlisten(struct loop *loop)
+void common_unlisten(struct loop *loop)
 {
     loop->listen_fd = -1;
 }
@@ -338,9 +338,9 @@ static void accept_failed(struct loop *loop, int error)
     loop->handler->accept_failed(loop->ctx, error);
 }
 
-void shared_accept_some(struct loop *loop)
+void common_accept_some(struct loop *loop)
 {
-    for (int i = 0; i < LOOP_ACCEPTS_MAX && shared_accepting(loop); i++) {
+    for (int i = 0; i < LOOP_ACCEPTS_MAX && common_accepting(loop); i++) {
         const int fd = accept4(loop->listen_fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0) {
             accept_failed(loop, -errno);
@@ -351,7 +351,7 @@ void shared_accept_some(struct loop *loop)
     }
 }
 
-bool shared_accepting(struct loop *loop)
+bool common_accepting(struct loop *loop)
 {
     if (loop->listen_fd < 0)
         return false;
@@ -361,7 +361,7 @@ bool shared_accepting(struct loop *loop)
     return true;
 }
 
-uint64_t shared_wait_ns(const struct loop *loop, uint64_t timeout_ns)
+uint64_t common_wait_ns(const struct loop *loop, uint64_t timeout_ns)
 {
     if (loop->listen_fd < 0 || loop->accept_paused_ns == 0)
         return timeout_ns;
@@ -370,12 +370,12 @@ uint64_t shared_wait_ns(const struct loop *loop, uint64_t timeout_ns)
     return min_of(pause_ns, timeout_ns);
 }
 
-struct shared_watch *shared_watch_add(struct loop *loop, int fd)
+struct common_watch *common_watch_add(struct loop *loop, int fd)
 {
     if (loop->watch_count == WATCHES_MAX)
         return NULL;
-    struct shared_watch *const watch = &loop->watches[loop->watch_count++];
-    *watch = (struct shared_watch){.fd = fd};
+    struct common_watch *const watch = &loop->watches[loop->watch_count++];
+    *watch = (struct common_watch){.fd = fd};
     return watch;
 }
 
