@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A batch goes out in parts, each within a frame and what the daemon takes as one event; the
- * receipt of the last one is the batch's. Events with holds of different lengths stand in parts of
+ * receipt of the last one is the batch's. Events with holds of different lengths are in parts of
  * their own, since the daemon makes one event of a part.
  */
 #include "link.h"

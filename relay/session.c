@@ -220,7 +220,7 @@ static bool publish_due(struct session *session, struct engine_request *request)
     return true;
 }
 
-/* When the next look at the members is due; UINT64_MAX: nobody waits. */
+/* When the next look at the members is due; UINT64_MAX: no writer waits. */
 static uint64_t look_due_ns(const struct session *session)
 {
     uint64_t due_ns = UINT64_MAX;
@@ -451,7 +451,7 @@ void session_woken(struct session *session)
 
 /* A position: its writer says that the transaction is committed, the event is in the outbox. This
  * host reads it at once, and the others hear that there is something to read. Rule POSITION_SEEN:
- * only when the engine shows the event its writer is told so. Those of whom acknowledgements are
+ * only when the engine shows the event its writer is answered so. Those whose acknowledgements are
  * wanted hear of it once they have been asked. */
 bool session_publish(struct session *session, uint64_t token, const etag_targets *targets)
 {
@@ -462,7 +462,7 @@ bool session_publish(struct session *session, uint64_t token, const etag_targets
         session->wake_due = true;
     }
     if (targets->position != 0 && targets->reach == ETAG_REACH_HOST)
-        return true; /* nobody waits */
+        return true; /* no writer waits */
     struct publication *const one = publication_new(&session->publications, token, targets);
     if (!one) {
         log_event(session->log, LOG_WARN, "too_many_publications",

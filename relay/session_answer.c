@@ -63,7 +63,7 @@ static void foreign_leaves(struct session *session, const struct engine_answer *
 
 /* ---- Polled ---- */
 
-/* Being put out takes its time: then we register anew. */
+/* Being put out takes its time: then we register again. */
 static void membership_take(struct session *session, const struct engine_poll *poll)
 {
     session->figures.member = poll_shows_member(poll);
@@ -132,7 +132,7 @@ static void flight_begin(struct session *session, const struct engine_poll *poll
     flight->begun_ns = session->op_begun_ns;
 }
 
-/* Rule HOLDS_STAY: "everything" stands for what the rows name, not for how long it stays unknown.
+/* Rule HOLDS_STAY: "everything" covers what the rows name, not for how long it stays unknown.
  * What was refused may be one of them. */
 static size_t rows_that_hold(struct engine_row *rows, size_t count, enum relay_reason everything)
 {
@@ -200,18 +200,18 @@ static void polled(struct session *session, const struct engine_poll *poll)
 static void tell(struct session *session, const struct publication *publication,
                  enum relay_outcome outcome, const char *text)
 {
-    const struct session_outcome told = {
+    const struct session_outcome answer = {
         .token = publication->token,
         .outcome = outcome,
         .position = publication->position,
         .text = text,
     };
 
-    session->daemon.done(session->daemon.ctx, &told);
+    session->daemon.done(session->daemon.ctx, &answer);
 }
 
-/* Where this host has to acknowledge, the next poll is the one by which it does: before that nobody
- * need look. */
+/* Where this host has to acknowledge, the next poll is the one by which it does: before that no
+ * look is needed. */
 static void wait_begin(struct session *session, struct publication *publication)
 {
     publication->step = PUBLICATION_WAITING;
@@ -260,7 +260,7 @@ static void published(struct session *session, uint64_t position)
     if (!publication) /* its daemon has gone meanwhile */
         return;
     publication->position = position;
-    /* "Everything" is not left out: it stands for events that this host may have forgotten too. */
+    /* "Everything" is not left out: it covers events that this host may have forgotten too. */
     publication->here = !publication->targets.everything;
     if (publication->here)
         own_rows_add(&session->own_rows, position);

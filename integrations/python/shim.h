@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From one block of bytes to the structs of etag.h, and back. The strings of a call stand in one
- * block, one behind the other; their lengths, int32_t each, in another (-1: absent). Order:
+ * From one block of bytes to the structs of etag.h, and back. The strings of a call are in one
+* block, one after the other; their lengths, int32_t each, in another (-1: absent). Order:
  *
  *   key       host, target, scope, release, scheme, then name and value of each vary field
  *   request   method, key, then name and value of each header field
@@ -334,7 +334,7 @@ static int py_check(etag_client *client, int scope_kind, uint32_t vary_count, ui
     return py_answer_len(out);
 }
 
-/* The etag stands behind the request in the block. Returns the verdict, -1 for a block that is
+/* The etag comes after the request in the block. Returns the verdict, -1 for a block that is
  * wrong. */
 static int py_evaluate(const struct py_request *q, const char *bytes, const char *lengths,
                        uint32_t count, int existence, int64_t last_modified, int is_strong,

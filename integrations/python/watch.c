@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * etagd._watch: what notes the reads of a request, where requests pass most often. Each object here
- * stands in the way of something that Django does a dozen times for every request, hit or not: a
+* is in the way of something that Django does a dozen times for every request, hit or not: a
  * field of an instance, the rows of a queryset, request.META. Almost always there is nothing to
  * note: the instance was read by this very request, the key of META is no field. That is seen here;
- * everything else is Python's to judge, as if nothing here stood before it.
+ * everything else is Python's to judge, as if nothing here came before it.
  *
  *   Field      an attribute of a model that is one of its columns
  *   Rows       QuerySet._result_cache
@@ -224,7 +224,7 @@ static PyType_Spec field_spec = {
 struct rows {
     PyObject head;
     PyObject *current;
-    /* other(queryset, noted): it was filled by another request, or nobody's */
+    /* other(queryset, noted): it was filled by another request, or by none */
     PyObject *other;
 };
 
@@ -274,9 +274,9 @@ static int rows_looked_at(struct rows *r, PyObject *queryset, PyObject *dict)
     PyObject *mark = dict_find(dict, names[NAME_OF_INSTANCE]);
     int own = is_own(noted, mark);
     if (own == 0) {
-        PyObject *told = PyObject_CallFunctionObjArgs(r->other, queryset, noted, NULL);
-        own = told ? 1 : -1;
-        Py_XDECREF(told);
+        PyObject *said = PyObject_CallFunctionObjArgs(r->other, queryset, noted, NULL);
+        own = said ? 1 : -1;
+        Py_XDECREF(said);
     }
     Py_DECREF(noted);
     return own;
@@ -365,9 +365,9 @@ static int meta_ask(PyObject *self, PyObject *key)
     Py_DECREF(quiet);
     if (is_quiet)
         return is_quiet < 0 ? -1 : 0;
-    PyObject *told = PyObject_CallMethodObjArgs(self, names[NAME_NOTE], key, NULL);
-    Py_XDECREF(told);
-    return told ? 0 : -1;
+    PyObject *said = PyObject_CallMethodObjArgs(self, names[NAME_NOTE], key, NULL);
+    Py_XDECREF(said);
+    return said ? 0 : -1;
 }
 
 static PyObject *meta_item(PyObject *self, PyObject *key)

@@ -241,7 +241,7 @@ struct engine_answer {
             uint64_t position;
         } publish;
         struct {
-            /* NULL: it is visible. Else why it is not; nobody was asked */
+            /* NULL: it is visible. Else why it is not; no host was asked */
             const char *missing;
         } ask;
         struct engine_members members;

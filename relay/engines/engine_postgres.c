@@ -669,7 +669,7 @@ static int pg_finish(struct engine *engine, struct arena *arena, struct engine_a
     const enum engine_op op = pg->under_way;
     pg->under_way = ENGINE_NONE;
     *answer = (struct engine_answer){.op = op};
-    /* Somebody else notifies, and waits: nobody is woken. */
+    /* Another session notifies, and waits: no relay is woken. */
     if (r == -EBUSY && pg->wakes)
         return ENGINE_E_BUSY;
     if (r == -EBUSY && op == ENGINE_WAKE)

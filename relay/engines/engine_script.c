@@ -39,9 +39,9 @@ static struct script *script_of(struct engine *engine)
 struct line {
     char words[LINE_WORDS_MAX][WORD_BYTES];
     size_t count;
-    /* what stands behind it */
+    /* the text after it */
     etag_str after;
-    /* all behind the first word */
+    /* all after the first word */
     char rest[WORD_BYTES * 2];
 };
 
@@ -239,9 +239,9 @@ static struct engine_row row_of(struct arena *arena, const struct line *line)
 static void answer_poll(struct script *script, struct arena *arena, struct engine_poll *out)
 {
     struct line line;
-    const bool told = line_take(script, "poll", &line);
+    const bool given = line_take(script, "poll", &line);
 
-    if (told)
+    if (given)
         poll_take(script, &line);
     *out = script->poll;
     if (out->unassigned == 0)
@@ -249,7 +249,7 @@ static void answer_poll(struct script *script, struct arena *arena, struct engin
     out->snapshot.running = script->running;
     out->rows = arena_array(arena, ENGINE_ROWS_MAX, sizeof(*out->rows));
     assert(out->rows);
-    while (told && line_take(script, "row", &line))
+    while (given && line_take(script, "row", &line))
         out->rows[out->row_count++] = row_of(arena, &line);
 }
 

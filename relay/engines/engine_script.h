@@ -12,7 +12,7 @@
  *                            says who wrote it; hold:MS
  *     join NAME=VALUE...     the next join's: member foreign (0, 1) lease wait nonce (a word)
  *     publish POSITION       the next publication's
- *     missing TEXT           the next look at a position: nobody sees it
+ *     missing TEXT           the next look at a position: it is not visible
  *     trim REMOVED           the next trimming's
  *     members NAME=VALUE...  witness wait standby cut; then
  *     host NAME MEMBER WITNESS NEXT [RUNNING]     one of them; "-WITNESS": has not acknowledged.
@@ -21,7 +21,7 @@
  *     busy                   ... cannot wake others now, and is to be repeated
  *     fail TEXT              ... and the connection with it
  *     hang                   ... is never answered
- *     late MS [OP]           ... is answered so long after its start. OP: only a poll, or members
+ *     late MS [OP]           ... is answered that long after its start. OP: only a poll, or members
  *     wake                   somebody woke us; seen with the next operation
  *
  * An answer waits for the operation that it is for. An operation whose answer is not the next one

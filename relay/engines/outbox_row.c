@@ -18,7 +18,7 @@
 #define RECORD_HEAD_BYTES 3
 #define HOLD_BYTES 4
 #define NAME_PARTS 3
-/* So long may a name be that has a row for itself. */
+/* The longest name that has a row for itself. */
 #define NAME_BYTES_MAX                                                                             \
     (OUTBOX_ROW_BYTES_MAX - 1 - RECORD_HEAD_BYTES - ENGINE_WRITER_BYTES_MAX - RECORD_HEAD_BYTES -  \
      HOLD_BYTES - RECORD_HEAD_BYTES)
@@ -153,8 +153,8 @@ bool outbox_row_is_empty(const etag_targets *targets)
     return targets_names(targets) == 0 && !targets->everything;
 }
 
-/* Who wrote the row, which is passed over: the first record, if it is of that kind; elsewhere that is
- * of no known kind. Of words: what follows the first line end. */
+/* Who wrote the row, which is passed over: the first record, if it is of that kind; elsewhere
+ * that is of no known kind. Of words: what follows the first line end. */
 static const char *writer_take(etag_str *writer, struct records *records)
 {
     etag_str *const rest = &records->rest;

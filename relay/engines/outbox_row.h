@@ -33,7 +33,7 @@ MUST_USE const char *outbox_row_decode(etag_targets *out, etag_str *writer, stru
 /* Does it name nothing? */
 MUST_USE bool outbox_row_is_empty(const etag_targets *targets);
 
-/* Appends to *out the rows of one mutation, each behind its length (4 bytes, as PostgreSQL sends an
+/* Appends to *out the rows of one mutation, each after its length (4 bytes, as PostgreSQL sends an
  * array's elements), and counts them. Each says who wrote it: at most ENGINE_WRITER_BYTES_MAX of
  * writer, nothing where it is empty. Targets that name nothing become one row that asks, and does
  * not say. 0, -ENOMEM, or -EINVAL: targets_check() would refuse them. */

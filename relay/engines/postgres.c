@@ -2,7 +2,7 @@
 /*
  * Connecting goes on in steps that look like statements: CONNECT (libpq's own), RIGHTS and VERSION
  * (is there our schema, may we use it?), LISTEN, PREPARE. They ask in an order in which no question
- * fails for a reason that a later one would have told better.
+ * fails for a reason that a later one would have said better.
  *
  * Statements that are sent again and again are parsed and planned once, when the connection begins,
  * and executed by name: to do that each time takes PostgreSQL longer than to execute the poll of an
@@ -45,7 +45,7 @@ enum postgres_step {
     STEP_DONE,
 };
 
-/* The statement under way, as libpq takes it; values point into bytes, a NUL behind each. */
+/* The statement under way, as libpq takes it; values point into bytes, a NUL after each. */
 struct sent {
     const char *sql;
     const char *values[POSTGRES_VALUES_MAX];
@@ -139,7 +139,7 @@ static bool string_is_sound(const char *connection)
     return options != NULL;
 }
 
-/* Notices ("already exists, skipping") are nobody's business. */
+/* Notices ("already exists, skipping") are not logged. */
 static void ignore_notice(void *context, const PGresult *result)
 {
     (void)context;
@@ -401,8 +401,8 @@ static int version_judge(const struct postgres *postgres, struct why *why)
     return -EACCES;
 }
 
-/* A pooler told us of no process of the server: it would not be the same one next time, and keep
- * what nobody asks for. */
+/* A pooler names no process of the server: it would not be the same one next time, and keep
+ * what is not asked for. */
 static bool pooler_is_seen(const struct postgres *postgres)
 {
     return postgres_get_u64(postgres, 0, 1) != (uint64_t)PQbackendPID(postgres->connection);
@@ -478,7 +478,7 @@ static int connect_go_on(struct postgres *postgres, struct why *why)
     return step_next(postgres, why);
 }
 
-/* Notifications of this very session wake nobody. */
+/* Notifications of this very session wake no other. */
 static void notifications_take(struct postgres *postgres)
 {
     PGnotify *notify;

@@ -2,7 +2,7 @@
 /*
  * A poll says what was committed until its snapshot and was not covered by the cursor. It may be
  * believed as far as it comes from the same history as the cursor. Where that is not certain
- * nothing is lost but time: the batch raises everything, and the next cursor begins anew. So every
+ * nothing is lost but time: the batch raises everything, and the next cursor begins again. So every
  * condition here may be too strict, and none too lenient.
  */
 #include "relay.h"
@@ -212,7 +212,7 @@ bool setting_next(struct relay_setting now, uint32_t wanted_lease_ms, struct rel
     }
     if (now.wait_ms == wanted_wait_ms)
         return false;
-    *apart_ms = now.wait_ms; /* a longer lease from before may run so long */
+    *apart_ms = now.wait_ms; /* a longer lease from before may run that long */
     next->wait_ms = wanted_wait_ms;
     return true;
 }

@@ -35,7 +35,7 @@ RESET ROLE;
 
 -- ---- Parts that come later ---------------------------------------------------------------------
 -- A partition that is made or attached gets its triggers at once, in the same transaction, where a superuser sets up again once tables
--- are watched: nobody else may have an event trigger. Elsewhere each poll raises everything until etagd.watch() is called again. It runs
+-- are watched: no other role may have an event trigger. Elsewhere each poll raises everything until etagd.watch() is called again. It runs
 -- with the superuser's rights, so it calls nothing that a role of ours could replace. Not before: pg_dump -N etagd has event triggers.
 
 DO $setup$

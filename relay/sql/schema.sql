@@ -40,7 +40,7 @@ BEGIN
 END $$;
 
 -- ---- Roles -------------------------------------------------------------------------------------
--- etagd_owner owns all of it and is nobody's login; etagd_writer may invalidate and wait, etagd_relay is for the relays. They
+-- etagd_owner owns all of it and can't log in; etagd_writer may invalidate and wait, etagd_relay is for the relays. They
 -- belong to the cluster: other databases in it have the same ones.
 
 DO $$
@@ -62,7 +62,7 @@ CREATE SCHEMA IF NOT EXISTS etagd AUTHORIZATION etagd_owner;
 SET LOCAL ROLE etagd_owner;
 
 -- ---- Tables ------------------------------------------------------------------------------------
--- Nobody but the owner has any right on them: functions are the way in. A row with a made-up transaction id would never be seen.
+-- Only the owner has a right on them: functions are the way in. A row with a made-up transaction id would never be seen.
 
 -- An event. Transaction ids become visible out of order, so "id > the last one" would lose some: relays ask by xid and snapshot.
 -- ask: somebody waits for "everywhere". targets: names as bytes (etagd.record), never text that somebody has to parse.
@@ -75,8 +75,8 @@ CREATE TABLE IF NOT EXISTS etagd.outbox (
     PRIMARY KEY (xid, id)
 );
 
--- One row, which relays never update. lease_ms: so long a poll makes a host fresh (L_net). wait_ms: so long a writer waits for
--- "everywhere" where acknowledgements do not prove it. apart_ms: after lease_ms fell, wait_ms may not for so long
+-- One row, which relays never update. lease_ms: how long a poll makes a host fresh (L_net). wait_ms: how long a writer waits for
+-- "everywhere" where acknowledgements do not prove it. apart_ms: after lease_ms fell, wait_ms may not for that time
 -- (etagd.set_wait_ms).
 CREATE TABLE IF NOT EXISTS etagd.setting (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -105,7 +105,7 @@ CREATE TABLE IF NOT EXISTS etagd.host (
 
 -- The rest is UNLOGGED: empty after a crash and on a standby that was promoted, which is what it is for.
 --
--- The witness: nobody can have lost commits that were seen while it is the same. It counts only where it was made (etagd.witnessed):
+-- The witness: no one can have lost commits that were seen while it is the same. It counts only where it was made (etagd.witnessed):
 -- a copied database, a restored dump, and tables that were emptied have none.
 CREATE UNLOGGED TABLE IF NOT EXISTS etagd.witness (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -156,7 +156,7 @@ BEGIN
     END IF;
     IF kind = 'f' AND left(name, 1) = ':' THEN
         RAISE EXCEPTION 'the family % is empty', quote_literal(left(name, 200)) USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'A family is what stands before the first colon of its surrogate keys.';
+            HINT = 'A family is the text before the first colon of its surrogate keys.';
     ELSIF kind NOT IN ('s', 'f') THEN
         path := regexp_replace(split_part(name, '?', 1), '^//[^/]*', '');
         IF path !~ '^/' OR name ~ '#' OR path ~ '%(?![0-9A-Fa-f][0-9A-Fa-f])' THEN
@@ -338,7 +338,7 @@ DECLARE
     wait_ms integer;
     state text;
     row_count bigint := 0;
-    asked boolean := seen IS NULL; -- an acknowledgement too many harms nobody
+    asked boolean := seen IS NULL; -- an acknowledgement too many does no harm
     events bytea;
     sum_bytes bigint;
     watches boolean;
@@ -403,10 +403,10 @@ BEGIN
     RETURN pg_current_xact_id();
 END $$;
 
--- A writer says that the event at this position is committed: NULL, or why nobody sees it. Then, if ask, all are asked to acknowledge
+-- A writer says that the event at this position is committed: NULL, or why it is not visible. Then, if ask, all are asked to acknowledge
 -- what they have read, by a row that names nothing. NULL for the position: nothing is to be looked at. What is not visible yet may be
 -- rolled back, or be visible when a lease from before it is not over: neither "log" nor "everywhere" could be said of it. wake: as
--- etagd.publish; nobody is woken for nothing.
+-- etagd.publish; no relay is woken for nothing.
 DROP FUNCTION IF EXISTS etagd.ask(xid8, boolean); -- without wake
 CREATE OR REPLACE FUNCTION etagd.ask(waited_for xid8, ask boolean, wake boolean DEFAULT false) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -429,7 +429,7 @@ END $$;
 
 -- Wakes the relays that listen. It proves nothing and is in a transaction of its own, which waits for no disk: at its end every
 -- transaction that notifies takes a lock of the whole server, which one of the application may hold while it waits for a standby.
--- Then nobody is woken, and polls come by themselves. For relays alone: in a transaction of a writer these settings would be the
+-- Then no relay is woken, and polls come by themselves. For relays alone: in a transaction of a writer these settings would be the
 -- writer's.
 CREATE OR REPLACE FUNCTION etagd.wake() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -440,7 +440,7 @@ BEGIN
 END $$;
 
 -- A new witness where there is none that counts. All that was seen before proves nothing then, and is raised by all; so what was
--- removed starts anew too, and what a dump brought goes: marks, acknowledgements, rows of transactions that never were.
+-- removed starts again too, and what a dump brought goes: marks, acknowledgements, rows of transactions that never were.
 CREATE OR REPLACE FUNCTION etagd.bear_witness() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -6,7 +6,7 @@
 -- The triggers belong to the table's owner, who calls etagd.watch(): it runs with his rights. What it knows is kept by etagd_owner, and
 -- so is the function that the triggers call, one for each watched table, made here: its statements are planned once a session.
 --
--- What triggers cannot see (they were disabled, a partition came without them, a column was computed anew) the catalogs show: each
+-- What triggers cannot see (they were disabled, a partition came without them, a column was computed again) the catalogs show: each
 -- poll carries a digest of them, etagd.watch_digest(), in the same snapshot as its rows.
 
 CREATE TABLE IF NOT EXISTS etagd.watched (
@@ -41,7 +41,7 @@ BEGIN
         FROM regexp_matches(template, '\{\{|\}\}|\{[^{}]+\}|[^{}]+|.', 'g') WITH ORDINALITY m(piece, place);
 END $$;
 
--- What stands before its first column; the family is that up to its first colon.
+-- The text before its first column; the family is that up to its first colon.
 CREATE OR REPLACE FUNCTION etagd.template_family(template text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT split_part(string_agg(p.literal, '' ORDER BY p.place), ':', 1) FROM etagd.template_parts(template) p
@@ -186,7 +186,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- A condition: columns of these templates are of the types that they were, in a source. Where they are not they are not read: that
--- would name what nobody depends on.
+-- would name what no entry depends on.
 CREATE OR REPLACE FUNCTION etagd.templates_sound(templates text[], columns name[], types oid[], source text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(string_agg(format('pg_catalog.pg_typeof(%s.%I)::pg_catalog.oid OPERATOR(pg_catalog.=) %s::pg_catalog.oid', source, x.c, x.t), ' AND '), 'true')
@@ -405,7 +405,7 @@ BEGIN
     END IF;
     IF coalesce(cardinality(wanted), 0) NOT BETWEEN 1 AND 16 THEN
         RAISE EXCEPTION 'etagd.watch() takes 1 to 16 templates' USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'The surrogate keys that a row is behind, as in etagd.watch(''uploads'', ''upload:{id}'', ''customer:{customer_id}'').';
+            HINT = 'The surrogate keys that a row is part of, as in etagd.watch(''uploads'', ''upload:{id}'', ''customer:{customer_id}'').';
     END IF;
     FOREACH template IN ARRAY wanted LOOP
         PERFORM etagd.template_check(template);
@@ -454,7 +454,7 @@ BEGIN
         CASE WHEN etagd.watch_id(root) IS NULL THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END);
 END $$;
 
--- The same triggers on each part, made anew each time. ALWAYS: session_replication_role = replica skips others. First all are made, since
+-- The same triggers on each part, made again each time. ALWAYS: session_replication_role = replica skips others. First all are made, since
 -- ALTER TABLE calls etagd.on_ddl(), which makes those that a part lacks.
 CREATE OR REPLACE FUNCTION etagd.watch_triggers(root oid, watch_id integer, wanted boolean) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

@@ -5,7 +5,7 @@
  * poll is one transaction. Compaction takes nothing from it: rows are keys that are there, not a
  * history.
  *
- * What is lost when a cluster is restored from a backup, or made anew from one member, is what the
+ * What is lost when a cluster is restored from a backup, or made again from one member, is what the
  * witness is for. It says in which cluster it counts and from which election term on; terms never
  * fall in a history, and a restored one begins low. Where neither shows it (the same cluster id,
  * few elections), a host whose cursor is beyond the revision does: it puts another witness in its
@@ -305,7 +305,7 @@ static int poll_take(struct engine_etcd *engine, struct arena *arena,
         poll->trimmed = reply->revision; /* unreadable: no older cursor is good enough */
     poll->membership = membership_of(&reply->results[3], &engine->nonce);
     poll->snapshot.next = poll->unassigned = reply->revision + 1;
-    poll->asked = !with_rows; /* one too many harms nobody */
+    poll->asked = !with_rows; /* one too many does no harm */
     if (with_rows)
         r = rows_take(poll, &reply->results[POLL_RESULTS], arena);
     else

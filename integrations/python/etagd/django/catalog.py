@@ -414,7 +414,7 @@ def _key(identity: str) -> etagd.Key:
 
 
 def of(connection: Any, reading: bool = False) -> Catalog:
-    """Of the database of this connection, as it is now. reading: or one that says that nobody knows, since there is no daemon:
+    """Of the database of this connection, as it is now. reading: or one that says that nothing is known, since there is no daemon:
     then nothing is stored either, and the database need not be asked."""
     maker = _MAKERS.get(connection.vendor)
     if maker is None:
@@ -431,7 +431,7 @@ def of(connection: Any, reading: bool = False) -> Catalog:
             return UNKNOWN
     made = _read(connection, maker, identity, changed)
     if state.in_transaction and made is _known.get(identity) and not _is_current(made, identity):
-        state.catalog = made  # nobody can say whether it is current, so it is asked for once in a transaction
+        state.catalog = made  # whether it is current is not known, so it is asked for once in a transaction
     return made
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cursors of database drivers, where Django does not stand between: Django's wrapper hands out what the driver's cursor has, and
+"""The cursors of database drivers, where Django is not between: Django's wrapper hands out what the driver's cursor has, and
 the cursor itself.
 
     execute(), executemany() of a driver's own cursor       as by Django's wrapper: judged by their text
@@ -142,7 +142,7 @@ def watched(base: Any, state: Any) -> Any:
 
 
 def _unknown() -> None:
-    """The state of a connection that nobody knows."""
+    """The state of a connection that is not known."""
 
 
 def _class(base: Any, found: Any) -> Any:

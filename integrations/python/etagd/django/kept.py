@@ -248,7 +248,7 @@ def remembers(function: Any, name: str) -> None:
 
 
 def answers_requests(function: Any) -> Any:
-    """What calls this function remembers whole responses, if anything: what the middlewares behind it answer. No look goes further
+    """What calls this function remembers whole responses, if anything: what the middlewares after it answer. No look goes further
     out, since each frame costs."""
     _remembering[function.__code__] = ""
     _modules.add(function.__globals__.get("__name__"))

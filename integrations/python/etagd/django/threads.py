@@ -46,7 +46,7 @@ def closed(noted: reads.Reads) -> None:
 
 
 def owner() -> Optional[reads.Reads]:
-    """The request that what runs now belongs to. A thread that a request left behind is nobody's, nor is a task of an event loop."""
+    """The request that what runs now belongs to. A thread that outlives its request belongs to none, as does a task of an event loop."""
     noted = reads.current.get()
     return None if noted is None or (noted.done and (_role.get() & _CARRIED or noted.is_on_loop)) else noted
 

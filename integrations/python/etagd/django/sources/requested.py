@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of the request itself a page may show: its fields, its cookies, the client's address.
 
-The key has the fields that VARY names, and whom the scope says. A page that was chosen by another one (a banner unless a cookie is
+The key has the fields that VARY names, and the scope. A page that was chosen by another one (a banner unless a cookie is
 there, a layout by User-Agent, a part of the page where HX-Request is sent) looks the same to the key, so it is not stored. Who reads
 a field decides whether that counts:
 
@@ -52,7 +52,7 @@ _QUIET_MAX = 1024
 
 @lru_cache(maxsize=1024)
 def _field(key: Any) -> str:
-    """The field that a key of META stands for; "": none that a client chooses, or one that the key of an entry has."""
+    """The field that a key of META means; "": none that a client chooses, or one that the key of an entry has."""
     if not isinstance(key, str):
         return ""
     if key == "CONTENT_TYPE":
@@ -149,7 +149,7 @@ class InScope:
 
 
 def left_view(request: Any) -> None:
-    """What installed middlewares read behind it is in no page."""
+    """What installed middlewares read after it is in no page."""
     asked = _asked_of(request)
     if asked is not None:
         asked.is_in_view = False
@@ -242,7 +242,7 @@ class _Cookies(_Noting):
 
 
 class _Unnoted:
-    """Of a META, all that fields are made of; nobody has asked for one yet."""
+    """Of a META, all that fields are made of; none was asked for yet."""
 
     def __init__(self, meta: Any) -> None:
         self.items = partial(dict.items, meta)
