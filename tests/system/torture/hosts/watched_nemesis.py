@@ -148,7 +148,9 @@ def restored(s):
         versions = {key: s.draw(key) for key in part_keys(number)}
         psql.do(f"\\i {dump}")
         values = ", ".join(f"({key}, {version})" for key, version in versions.items())
-        psql.do(f"UPDATE public.page p SET version = v.version FROM (VALUES {values}) v(key, version) WHERE p.key = v.key;")
+        # Rows went away, or came back, after the dump: none is there twice, or not at all.
+        psql.do(f"DELETE FROM public.page_away WHERE -1 - key IN ({', '.join(str(key) for key in versions)});")
+        psql.do(f"INSERT INTO public.page VALUES {values} ON CONFLICT (key) DO UPDATE SET version = excluded.version;")
         psql.do("COMMIT;")
         s.written(versions)
     s.rest(beyond(s))
