@@ -8,7 +8,7 @@
  *   Redis, memcached over their Unix sockets, on our CPU and on the other one; one key, and 64 at
  *   once
  *
- * All stand on the same machine at the same moment and take turns in rounds of one run, so that the
+* All run on the same machine at the same time and take turns in rounds of one run, so that the
  * ratio within a round says more than the nanoseconds do. Each request's place in the list of
  * samples depends on the answer to the one before, so that lookups cannot overlap; a batch of 64 is
  * one request.

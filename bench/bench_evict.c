@@ -2,8 +2,8 @@
 /*
  * What a full index keeps: the part of the requests that it answers, under zipf traffic with scans,
  * beside random replacement (simulated, of the same capacity, for the same requests). A request
- * that is not answered fills. One request in ten is part of a scan over entries that nobody else
- * asks for.
+ * that is not answered fills. One request in ten is part of a scan over entries that no other
+ * request asks for.
  */
 #include "figures.h"
 #include "world.h"
@@ -22,7 +22,7 @@ struct bench {
     uint64_t capacity, keys, scanned;
     uint64_t seed, victim_seed;
     struct zipf zipf;
-    /* Random replacement: which number stands where, and where a number stands (0: nowhere). */
+    /* Random replacement: which number is where, and where a number is (0: nowhere). */
     uint64_t *resident;
     uint32_t *place;
     uint64_t resident_count, place_count;

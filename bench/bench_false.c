@@ -21,7 +21,7 @@ static void change(etag_client *client, uint64_t first, uint64_t count)
         etag_targets targets;
         ETAG_INIT(&targets);
         for (size_t i = 0; i < CALL_NAMES; i++) {
-            snprintf(names[i], sizeof(names[i]), "nobody:%" PRIu64, first + done + i);
+            snprintf(names[i], sizeof(names[i]), "other:%" PRIu64, first + done + i);
             surrogates[i] = etag_str_of(names[i]);
         }
         targets.surrogates = surrogates;

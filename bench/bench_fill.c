@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fills from several front ends at once, as fast as the daemon takes them: how many a second stand
+/* Fills from several front ends at once, as fast as the daemon takes them: how many a second are
  * in the index. */
 #include "figures.h"
 #include "world.h"

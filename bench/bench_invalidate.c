@@ -114,7 +114,7 @@ static _Noreturn void echo_run(int fd)
     _exit(0);
 }
 
-/* First of all three, so that the child holds nobody else's socket. */
+/* First of all three, so that the child holds no other socket. */
 static void ping_open(struct bench *bench)
 {
     int fds[2];
@@ -206,7 +206,7 @@ static void measure(struct bench *bench, const char *place_word)
     for (uint64_t round = 0; round < bench->rounds; round++) {
         double of[SIDES];
         for (int turn = 0; turn < SIDES; turn++) {
-            /* Nobody always comes first. */
+            /* None always comes first. */
             const enum side side = (enum side)((round + (uint32_t)turn) % SIDES);
             of[side] = round_measure(bench, side, us);
         }

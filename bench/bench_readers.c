@@ -128,7 +128,7 @@ static void other_writer(const struct bench *b)
         const uint64_t due = base + (now_ns() - since) * b->rate / 1000000000u;
         for (; started < due && started - done < WRITER_OPEN; started++) {
             char name[32];
-            snprintf(name, sizeof(name), "nobody:%" PRIu64, started % 100000);
+            snprintf(name, sizeof(name), "other:%" PRIu64, started % 100000);
             const etag_str surrogate = etag_str_of(name);
             etag_targets targets;
             ETAG_INIT(&targets);

@@ -179,7 +179,7 @@ class Run:
 
     def rounds(self, quick, full):
         for i in range(quick if self.quick else full):
-            time.sleep(0.02 + 0.017 * (i % 3))  # none while the former one is still told
+            time.sleep(0.02 + 0.017 * (i % 3))  # none while the former one is still on its way
             yield i
 
     # ---- One part each ----

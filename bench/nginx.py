@@ -117,7 +117,7 @@ CAPACITY = 4_000_000
 
 
 class Servers:
-    """etagd, nginx before it and behind it. counted: the front is one process, which callgrind counts."""
+    """etagd, nginx in front and as its upstream. counted: the front is one process, which callgrind counts."""
 
     def __init__(self, directory, build=BUILD, counted=False):
         self.directory, self.build, self.counted = directory, os.path.abspath(build), counted
@@ -136,7 +136,7 @@ class Servers:
         if counted:
             return
         wait_for(lambda: self.workers(front) and self.workers(origin), "nginx's workers")
-        self.front, self.behind = self.workers(front), self.workers(origin)
+        self.front, self.upstream = self.workers(front), self.workers(origin)
         self.varnish = self.start_varnish() if build == BUILD else None
 
     @staticmethod
@@ -211,7 +211,7 @@ def kinds(servers, before=None):
     front, port = servers.front, servers.port
     every = [("ours, 304", front, port, "/ours/page.txt"), ("return 304", front, port, "/return/page.txt"),
              ("static file, 304", front, port, "/static/page.txt"), ("proxy_cache, 304", front, port, "/cache/page.txt"),
-             ("the upstream alone, 304", front + servers.behind, port, "/upstream/page.txt")]
+             ("the upstream alone, 304", front + servers.upstream, port, "/upstream/page.txt")]
     if servers.varnish:
         every.append(("Varnish, 304", servers.varnish, servers.varnish_port, "/page.txt"))
     every += [("ours, miss", front, port, "/ours/page.txt"), ("without the module, miss", front, port, "/upstream/page.txt")]
@@ -317,7 +317,7 @@ def result_path(quick):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--before", metavar="BUILD", help="a build directory of another version, to stand beside")
+    parser.add_argument("--before", metavar="BUILD", help="a build directory of another version, to compare with")
     options = parser.parse_args()
     directory = tempfile.mkdtemp(prefix="etagd-bench-")
     servers = before = None

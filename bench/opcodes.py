@@ -3,7 +3,7 @@
 machine that others use too these are steady where requests a second are not. What C does (the look-up, SQLite, dictionaries) they
 do not count.
 
-usage: opcodes.py [--env NAME] [--by N]        run by scripts/bench django --opcodes
+usage: opcodes.py [--env NAME] [--by N] [--kind wsgi|asgi]        run by scripts/bench django --opcodes
     --env: by the Python of build/python/NAME, so with its Django
     --by: also the N functions that a hit spends most in, and their share of the floor's
 
@@ -12,6 +12,7 @@ Under WSGI by one call of the application, under ASGI by one too, whose threads 
 import argparse
 import asyncio
 import collections
+import contextlib
 import io
 import json
 import os
@@ -27,6 +28,7 @@ BUILD = os.path.join(ROOT, "build", "release")
 PROJECT = os.path.join(ROOT, "examples", "django_uploads")
 PAGE, FLOOR = "/api/v1/uploads/", "/api/v1/floor/"
 TOKEN = "Token operator-7"
+KINDS = ("wsgi", "asgi")
 WARM = 30
 TRIES = 200
 
@@ -145,14 +147,31 @@ def environment(directory):
             "UPLOADS_RELEASE": "bench"}
 
 
-def counts_of(python, known, directory):
+@contextlib.contextmanager
+def site(env):
+    """A daemon and a database with rows: the Python that runs the site, its environment, a directory."""
+    python = os.path.join(ROOT, "build", "python", env, "bin", "python") if env else "/usr/bin/python3"
+    directory = tempfile.mkdtemp(prefix="etagd-bench-")
+    known = environment(directory)
+    daemon = subprocess.Popen([os.path.join(BUILD, "daemon", "etagd"), "--socket", known["ETAGD_SOCKET"], "--state-dir",
+                               os.path.join(directory, "state"), "--fresh"], stderr=subprocess.DEVNULL)
+    try:
+        subprocess.run([os.path.join(BUILD, "tools", "etagctl"), "ping", "--wait", "--timeout-ms", "15000"], check=True, env=known,
+                       stdout=subprocess.DEVNULL)
+        for command in ("migrate", "-v0"), ("seed",):
+            subprocess.run([python, os.path.join(PROJECT, "manage.py"), *command], check=True, env=known, cwd=directory,
+                           stdout=subprocess.DEVNULL)
+        yield python, known, directory
+    finally:
+        daemon.terminate()
+        daemon.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def counts_of(kinds, python, known, directory):
     """kind -> cache -> what -> function -> opcodes"""
-    subprocess.run([os.path.join(BUILD, "tools", "etagctl"), "ping", "--wait", "--timeout-ms", "15000"], check=True, env=known,
-                   stdout=subprocess.DEVNULL)
-    for command in ("migrate", "-v0"), ("seed",):
-        subprocess.run([python, os.path.join(PROJECT, "manage.py"), *command], check=True, env=known, cwd=directory, stdout=subprocess.DEVNULL)
     made = {}
-    for kind in ("wsgi", "asgi"):
+    for kind in kinds:
         for cache in ("django", "etagd"):
             out = subprocess.run([python, "-B", os.path.abspath(__file__), "--within", kind], check=True, stdout=subprocess.PIPE, text=True,
                                  env={**known, "UPLOADS_CACHE": cache}, cwd=directory).stdout
@@ -175,23 +194,16 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--env")
     parser.add_argument("--by", type=int, default=0)
-    parser.add_argument("--within", choices=("wsgi", "asgi"), help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=KINDS, action="append")
+    parser.add_argument("--within", choices=KINDS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.within:
         measure(given.within)
         return
-    python = os.path.join(ROOT, "build", "python", given.env, "bin", "python") if given.env else "/usr/bin/python3"
-    directory = tempfile.mkdtemp(prefix="etagd-bench-")
-    known = environment(directory)
-    daemon = subprocess.Popen([os.path.join(BUILD, "daemon", "etagd"), "--socket", known["ETAGD_SOCKET"], "--state-dir",
-                               os.path.join(directory, "state"), "--fresh"], stderr=subprocess.DEVNULL)
-    try:
-        made = counts_of(python, known, directory)
-    finally:
-        daemon.terminate()
-        daemon.wait()
-        shutil.rmtree(directory, ignore_errors=True)
-    for kind in ("wsgi", "asgi"):
+    kinds = given.kind or KINDS
+    with site(given.env) as (python, known, directory):
+        made = counts_of(kinds, python, known, directory)
+    for kind in kinds:
         tell(kind, made, given.by)
 
 

@@ -17,7 +17,7 @@ def number(value):
 
 
 def ratio(value):
-    """Below a half it is told the other way round."""
+    """Below a half it is written the other way round."""
     return f"1/{1 / value:.1f}" if value < 0.5 else f"{value:.2f}"
 
 

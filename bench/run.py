@@ -21,7 +21,7 @@ RAW_BYTES = 16 + 26 + 18 + 40 + 15 + 24 + 13
 
 def simulate_false(clocks, per_entry, changes, entries=500, keys=200):
     """The part of the entries that have a clock which one of the changes moved; entries share half of their clocks, as with path
-    prefixes. Clock 0, the floor, is nobody's, and a sixteenth is the families', which no change here names."""
+    prefixes. Clock 0, the floor, belongs to no name, and a sixteenth is the families', which no change here names."""
     stale, clocks = 0, clocks - clocks // 16
     for key in range(keys):
         chance = random.Random(key)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A folder is a layer: a target of its own, whose include paths are the folders that it may include and no others, so a wrong include
-# does not compile. Which those are stands in the file "layers", beside this one.
+# does not compile. The file "layers", beside this one, lists them.
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/layers)
 file(STRINGS ${CMAKE_CURRENT_LIST_DIR}/layers rows REGEX "^[^#]")
 set(ETAGD_LAYERS)
@@ -8,11 +8,11 @@ foreach(row ${rows})
     string(REGEX MATCH "^([^:]+):(.*)$" row "${row}")
     set(layer ${CMAKE_MATCH_1})
     string(REGEX MATCHALL "[^ ]+" named "${CMAKE_MATCH_2}")
-    # Those that it names stand above it in the file, so they are complete.
+    # Those that it names are above it in the file, so they are complete.
     set(reaches ${layer})
     foreach(lower ${named})
         if(NOT lower IN_LIST ETAGD_LAYERS)
-            message(FATAL_ERROR "cmake/layers: ${layer} names ${lower}, which does not stand above it")
+            message(FATAL_ERROR "cmake/layers: ${layer} names ${lower}, which is not above it")
         endif()
         list(APPEND reaches ${ETAGD_LAYER_${lower}})
     endforeach()
@@ -44,7 +44,7 @@ function(layers_below_includes out top)
 endfunction()
 
 # Its objects, in a target that is called after its folder: daemon/store is daemon_store. LINK: libraries whose headers it includes.
-# EXCEPT: sources that stand there and are not built.
+# EXCEPT: sources that are there and are not built.
 function(add_layer layer)
     cmake_parse_arguments(PARSE_ARGV 1 layer "" "" "LINK;EXCEPT")
     string(REPLACE "/" "_" name ${layer})

@@ -84,7 +84,7 @@ list(GET python 2 cffi)
 
 set(etagd_depends "systemd | systemd-standalone-sysusers | systemd-sysusers, systemd | systemd-standalone-tmpfiles | systemd-tmpfiles")
 set(etag-relay_depends "systemd | systemd-standalone-sysusers | systemd-sysusers")
-set(libetag-dev_depends "libetag0 (= ${version}), libprotobuf-c-dev, libssl-dev")
+set(libetag-dev_depends "libetag0 (= ${version}), libssl-dev")
 set(libnginx-mod-http-etag-cache_depends "${nginx_abi}")
 set(python3-etagd_depends
     "libetag0 (>= ${PROJECT_VERSION}), python3 (>= ${python_this}~), python3 (<< ${python_next}), python3-cffi-backend-api-min (<= ${cffi}), python3-cffi-backend-api-max (>= ${cffi})")

@@ -26,7 +26,7 @@ static int signals_open(void)
 int main(int argc, char **argv)
 {
     /* Before anything is written: over RLIMIT_FSIZE a write fails with EFBIG, as on a full disk,
-     * and ends nobody. */
+     * and ends no process. */
     signal(SIGXFSZ, SIG_IGN);
     CLEANUP(cleanup_free) struct config *config = calloc(1, sizeof(*config));
     CLEANUP(cleanup_free) struct server *server = calloc(1, sizeof(*server));

@@ -87,7 +87,7 @@ static bool is_read(const struct call *call)
     return call_is(call, "GET") || call_is(call, "HEAD");
 }
 
-/* What needs no name of who asks; false: answered. */
+/* Requests that need no user; false: answered. */
 static bool accept_method(struct call *call)
 {
     struct http_answer *answer = call->answer;

@@ -10,10 +10,10 @@
  *                and judges the conditions with the real validators
  *
  * Writing: the conditions are judged a second time inside the write transaction, which is what
- * counts; the names of what changed are committed with the change, in an outbox table, and told to
- * etagd after COMMIT and before the answer. If etagd can't be told, the writer gets a 500 that says
- * that the change is stored but old versions may still be confirmed; the name stays in the outbox,
- * and every process tries again until it is told, also after a crash.
+ * counts; the names of what changed are committed with the change, in an outbox table, and sent to
+ * etagd after COMMIT and before the answer. If etagd can't be reached, the writer gets a 500 that
+ * says that the change is stored but old versions may still be confirmed; the name stays in the
+ * outbox, and every process tries again until it is sent, also after a crash.
  */
 #include "uploads_call.h"
 
@@ -73,7 +73,7 @@ void answer_db_error(struct call *call, enum db_status status)
 {
     switch (status) {
     case DB_NOT_FOUND:
-    case DB_FOREIGN: /* whether it exists is nobody else's business */
+    case DB_FOREIGN: /* others may not learn whether it exists */
         answer_error(call->answer, 404, "not_found", "there is nothing of that name");
         break;
     case DB_REFUSED:
@@ -95,7 +95,7 @@ static void answer_not_published(struct call *call)
     if (asprintf(
             &json,
             "{\"error\":\"not_published\",\"stored\":true%s,\"detail\":\"The change is stored. "
-            "etagd could not be told yet, so the old version may still be confirmed with 304; "
+            "etagd could not be reached yet, so the old version may still be confirmed with 304; "
             "it is tried again.\"}\n",
             id) < 0)
         json = NULL;
@@ -170,7 +170,7 @@ bool call_finish(struct call *call, const etag_entry *response, etag_answer *kno
 {
     const int status = etag_finish(call->api->client, &call->conditions, response, known);
 
-    if (status == response->http_status)
+    if (status == 0)
         return false;
     answer_decided(call, status, known);
     return true;
@@ -183,7 +183,7 @@ void call_finish_error(struct call *call, enum db_status status, etag_answer *kn
     etag_entry_init(&response);
     answer_db_error(call, status);
     response.http_status = (int)call->answer->status;
-    (void)!call_finish(call, &response, known); /* an error stands, whatever the conditions say */
+    (void)!call_finish(call, &response, known); /* an error is sent, whatever the conditions say */
 }
 
 /* ---- Around a write ---- */
@@ -193,9 +193,8 @@ static bool may_write(struct call *call, const struct write_steps *steps, void *
 {
     etag_validators current;
 
-    ETAG_INIT(&current);
+    etag_validators_init(&current);
     current.existence = ETAG_EXISTS;
-    current.last_modified = ETAG_NO_DATE;
     const enum db_status status = steps->current(call, write, &current);
     if (status == DB_NOT_FOUND && call_is(call, "PUT")) {
         current.existence = ETAG_ABSENT;

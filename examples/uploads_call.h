@@ -72,7 +72,7 @@ struct write_steps {
 };
 
 /* Judges the conditions, changes, commits and tells etagd. False: answered, with what went wrong.
- * True: done and told, and answer->status is 201 if there was nothing before, else 200. */
+* True: done and published, and answer->status is 201 if there was nothing before, else 200. */
 MUST_USE bool call_write(struct call *call, const struct write_steps *steps, void *write);
 
 #endif

@@ -362,7 +362,7 @@ enum db_status db_list_version(struct db *db, const struct resource *resource, i
     return status == DB_NOT_FOUND ? DB_OK : status;
 }
 
-/* The next version, for the row that is written and for the list that it stands in. */
+/* The next version, for the row that is written and for the list that it is in. */
 static enum db_status next_version(struct db *db, const struct resource *resource, int64_t customer,
                                    int64_t *version)
 {
@@ -449,14 +449,14 @@ enum db_status db_outbox_read(struct db *db, struct outbox *out)
     return status;
 }
 
-enum db_status db_outbox_remove(struct db *db, const struct outbox *told)
+enum db_status db_outbox_remove(struct db *db, const struct outbox *sent)
 {
     sqlite3_stmt *statement = NULL;
     enum db_status status = db_prepare(db, &statement, "DELETE FROM outbox WHERE id <= ?1");
 
     if (status != DB_OK)
         return status;
-    sqlite3_bind_int64(statement, 1, told->last_id);
+    sqlite3_bind_int64(statement, 1, sent->last_id);
     status = db_finish(db, statement);
     sqlite3_finalize(statement);
     return status;

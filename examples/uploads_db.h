@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The application's database: one SQLite file that all its processes share. Rows, per-customer
- * lists, bearer tokens, and an outbox of names that still have to be told to etagd. Rendering
+ * lists, bearer tokens, and an outbox of names that still have to be sent to etagd. Rendering
  * happens in SQL: it makes the JSON.
  */
 #ifndef UPLOADS_DB_H
@@ -37,7 +37,7 @@ struct principal {
     bool may_write;
 };
 
-/* Whose token it is. DB_NOT_FOUND: nobody's. */
+/* The token's owner. DB_NOT_FOUND: none. */
 MUST_USE enum db_status db_authenticate(struct db *db, etag_str token, struct principal *out);
 
 /* One representation: JSON of the caller's (free), and the version it is made of. */
@@ -92,7 +92,7 @@ MUST_USE enum db_status db_put_row(struct db *db, struct row_write *write);
 MUST_USE enum db_status db_delete_row(struct db *db, const struct resource *resource,
                                       int64_t customer, int64_t id);
 
-/* Inside a write transaction: these names must be told to etagd once it is committed. */
+/* Inside a write transaction: these names must be sent to etagd once it is committed. */
 MUST_USE enum db_status db_outbox_add(struct db *db, const char *surrogate);
 
 #define OUTBOX_BATCH_MAX 256
@@ -104,8 +104,8 @@ struct outbox {
 };
 /* The oldest names of the outbox, also those that other processes left there. */
 MUST_USE enum db_status db_outbox_read(struct db *db, struct outbox *out);
-/* They have been told. */
-MUST_USE enum db_status db_outbox_remove(struct db *db, const struct outbox *told);
+/* They have been sent. */
+MUST_USE enum db_status db_outbox_remove(struct db *db, const struct outbox *sent);
 
 /* For uploads_seed, inside a write transaction. */
 MUST_USE enum db_status db_add_token(struct db *db, const char *token, struct principal principal);

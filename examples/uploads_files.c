@@ -281,7 +281,7 @@ static void hash_file(const struct call *call, struct file *file)
     file->etag_len = tag.len;
 }
 
-/* Of a write that changes a part of it. */
+/* For a write that changes a part of it. */
 static void keep_names(struct file_write *write)
 {
     if (write->gives_names)
@@ -352,7 +352,7 @@ static void answer_written(struct call *call, const struct file *file)
     if (asprintf(&json, "{\"bytes\":%zu}\n", file->body_len) < 0)
         json = NULL;
     answer_plain(call->answer, call->answer->status, json);
-    /* Of the file as it was stored, byte for byte (RFC 9110 section 9.3.4). */
+    /* The file as it was stored, byte for byte (RFC 9110 section 9.3.4). */
     if (file->etag_len)
         http_answer_field(call->answer, "ETag", file_etag(file));
     if (file->last_modified != ETAG_NO_DATE)

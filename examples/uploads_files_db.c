@@ -50,7 +50,7 @@ etag_str file_etag(const struct file *file)
     return file->etag_len ? (etag_str){file->etag, file->etag_len} : (etag_str){0};
 }
 
-/* Out of the row that the statement stands on. */
+/* Out of the statement's current row. */
 static enum db_status take_file(struct db *db, sqlite3_stmt *statement, struct file *out)
 {
     const void *body = sqlite3_column_blob(statement, 0);

@@ -18,7 +18,7 @@ struct file {
     /* seconds since 1970; ETAG_NO_DATE: it has none */
     int64_t last_modified;
     bool last_modified_is_strong;
-    /* Of what its bytes were made from: a list of surrogate keys. */
+    /* A list of surrogate keys: the sources of its bytes. */
     char names[FILE_NAMES_BYTES_MAX];
     size_t names_len;
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * libmicrohttpd behind a handful of functions. Its URI callback is the very first thing that
+ * libmicrohttpd, wrapped in a handful of functions. Its URI callback is the very first thing that
  * happens for a request: there the fill token is taken.
  */
 #include "uploads_http.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A transactional outbox. The names of what a write changed are committed with the write, told to
- * etagd after COMMIT and removed when etagd has them. So a name is told even if the writer dies in
+ * A transactional outbox. The names of what a write changed are committed with the write, sent to
+ * etagd after COMMIT and removed when etagd has them. So a name is sent even if the writer dies in
  * between or etagd is away for a while: every process looks into the outbox from time to time.
  * Telling a name twice is harmless.
  */
@@ -46,11 +46,11 @@ static etag_targets targets_of(const struct outbox *outbox)
     return targets;
 }
 
-static void told(struct publisher *publisher)
+static void sent(struct publisher *publisher)
 {
     publisher->published_count += publisher->outbox.count;
     if (db_outbox_remove(publisher->db, &publisher->outbox) != DB_OK)
-        fprintf(stderr, "outbox: %s (told again later)\n", db_error(publisher->db));
+        fprintf(stderr, "outbox: %s (sent again later)\n", db_error(publisher->db));
 }
 
 /* The oldest batch. */
@@ -67,7 +67,7 @@ static bool publish_batch(struct publisher *publisher)
         fprintf(stderr, "etagd: %s\n", etag_client_error(publisher->client));
         return false;
     }
-    told(publisher);
+    sent(publisher);
     return true;
 }
 
@@ -96,7 +96,7 @@ void publisher_tick(struct publisher *publisher)
         }
         publisher->op = NULL;
         if (status == ETAG_OK)
-            told(publisher);
+            sent(publisher);
     }
     if (now_ms() < publisher->look_at_ms)
         return;

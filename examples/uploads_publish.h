@@ -21,7 +21,7 @@ void publisher_init(struct publisher *publisher, struct db *db, etag_client *cli
 void publisher_deinit(struct publisher *publisher);
 
 /* Tells all of the outbox, and waits until no front end of this host uses an older entry. False: it
- * could not be told yet; it stays in the outbox. Blocks for at most two time limits of the
+ * could not be sent yet; it stays in the outbox. Blocks for at most two time limits of the
  * client. */
 MUST_USE bool publisher_publish(struct publisher *publisher);
 

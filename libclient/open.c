@@ -129,6 +129,7 @@ etag_client *etag_client_close(etag_client *client)
     if (!client)
         return NULL;
     client_begin(client);
+    ops_send_held(client);
     channel_close(&client->channel);
     ops_detach(client);
     guards_detach(client);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A batch goes out in parts, each within a frame and what the daemon takes as one event; the
- * receipt of the last one is the batch's. Events with holds of different lengths stand in parts of
+ * receipt of the last one is the batch's. Events with holds of different lengths are in parts of
  * their own, since the daemon makes one event of a part.
  */
 #include "link.h"
@@ -197,8 +197,57 @@ static bool part_takes(const struct part *part, const etag_targets *targets)
             part->bytes + bytes_of(targets) <= PART_BYTES_MAX);
 }
 
+/* Who wrote the events of one part: each name once, with commas. What does not fit is dots. */
+struct writers {
+    char text[RELAY_WRITERS_BYTES_MAX];
+    size_t len;
+    bool full;
+};
+
+#define WRITERS_COMMA ETAG_LIT(", ")
+#define WRITERS_MORE ETAG_LIT(", ...")
+
+static bool writers_have(const struct writers *writers, etag_str name)
+{
+    etag_str rest = {writers->text, writers->len};
+
+    while (rest.len >= name.len) {
+        if (str_starts_with(rest, name) &&
+            (rest.len == name.len || str_starts_with(str_skip(rest, name.len), WRITERS_COMMA)))
+            return true;
+        const char *const comma = memmem(rest.data, rest.len, ", ", 2);
+        if (!comma)
+            return false;
+        rest = str_skip(rest, (size_t)(comma - rest.data) + 2);
+    }
+    return false;
+}
+
+static void writers_append(struct writers *writers, etag_str text)
+{
+    copy_bytes(writers->text + writers->len, text.data, text.len);
+    writers->len += text.len;
+}
+
+static void writers_add(struct writers *writers, etag_str name)
+{
+    const size_t room = sizeof(writers->text) - writers->len;
+
+    if (name.len == 0 || writers->full || writers_have(writers, name))
+        return;
+    writers->full = WRITERS_COMMA.len + name.len + WRITERS_MORE.len > room;
+    if (writers->full) {
+        writers_append(writers, WRITERS_MORE);
+        return;
+    }
+    if (writers->len > 0)
+        writers_append(writers, WRITERS_COMMA);
+    writers_append(writers, name);
+}
+
 /* Rows from `from` on that go in one part, as their targets. */
-static struct part part_fill(const struct session_batch *batch, size_t from, etag_targets *out)
+static struct part part_fill(const struct session_batch *batch, size_t from, etag_targets *out,
+                             struct writers *writers)
 {
     struct part part = {0};
 
@@ -211,6 +260,7 @@ static struct part part_fill(const struct session_batch *batch, size_t from, eta
          * is for people, who ask where it came from. */
         out[part.count].reach = ETAG_REACH_DEFAULT;
         out[part.count].position = batch->rows[from + part.count].position;
+        writers_add(writers, batch->rows[from + part.count].writer);
         part.hold_ms = targets->hold_ms;
         part.names += targets_names(targets);
         part.bytes += bytes_of(targets);
@@ -225,22 +275,22 @@ static size_t batch_bytes(const struct session_batch *batch)
 
     for (size_t i = 0; i < batch->row_count; i++) {
         const etag_targets *const targets = &batch->rows[i].targets;
-        bytes += 80 + bytes_of(targets) + 16 * targets_names(targets);
+        bytes += 80 + bytes_of(targets) + 16 * targets_names(targets) + batch->rows[i].writer.len;
     }
     return bytes;
 }
 
-static bool part_send(struct link *link, const struct session_batch *batch, etag_targets *targets,
-                      size_t count, bool more)
+static bool part_send(struct link *link, const struct session_batch *batch,
+                      const struct relay_batch *part)
 {
     char log_id[LOG_ID_BYTES];
     struct fault fault = {0};
     struct request request = {
         .kind = REQUEST_RELAY_BATCH,
-        .relay_batch = {.targets = targets, .targets_count = count, .more = more},
+        .relay_batch = *part,
     };
 
-    if (!more) {
+    if (!part->more) {
         struct relay_batch *const last = &request.relay_batch;
         last->t0_ns = batch->t0_ns;
         last->everything = batch->everything != RELAY_REASON_NONE;
@@ -275,9 +325,14 @@ static bool link_batch(void *ctx, const struct session_batch *batch)
     if (!targets)
         return false;
     do {
-        const struct part part = part_fill(batch, from, targets);
+        struct writers writers = {.len = 0};
+        const struct part part = part_fill(batch, from, targets, &writers);
         from += part.count;
-        if (!part_send(link, batch, targets, part.count, from < batch->row_count))
+        if (!part_send(link, batch,
+                       &(struct relay_batch){.targets = targets,
+                                             .targets_count = part.count,
+                                             .more = from < batch->row_count,
+                                             .writers = {writers.text, writers.len}}))
             return false;
     } while (from < batch->row_count);
     return true;

@@ -32,6 +32,8 @@ struct publication {
     struct buffer bytes;
     struct arena arena;
     bool everywhere;
+    /* this host has applied all that is at the position: rule OWN_IS_APPLIED */
+    bool here;
     uint64_t position;
     /* coarse clock: when it came */
     uint64_t begun_ns;

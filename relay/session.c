@@ -187,6 +187,14 @@ static bool poll_due(const struct session *session, struct engine_request *reque
     return true;
 }
 
+/* In the transaction of what there is to read. Rule WAKE_PROVES_NOTHING: as often as apart. */
+static bool wakes_along(const struct session *session)
+{
+    const uint64_t now_ns = now_fine_ns();
+
+    return now_ns >= session->wake_not_before_ns && now_ns >= session->wake_along_not_before_ns;
+}
+
 static bool publish_due(struct session *session, struct engine_request *request)
 {
     struct publication *const asks = publication_first(&session->publications, PUBLICATION_TO_ASK);
@@ -198,17 +206,21 @@ static bool publish_due(struct session *session, struct engine_request *request)
     if (asks)
         *request = (struct engine_request){
             .op = ENGINE_ASK,
-            .ask = {.position = asks->position, .look_only = !asks->everywhere},
+            .ask = {.position = asks->position,
+                    .look_only = !asks->everywhere,
+                    .wake = asks->everywhere && wakes_along(session)},
         };
     else
         *request = (struct engine_request){
             .op = ENGINE_PUBLISH,
-            .publish = {.targets = &logs->targets, .ask = logs->everywhere},
+            .publish = {.targets = &logs->targets,
+                        .ask = logs->everywhere,
+                        .wake = wakes_along(session)},
         };
     return true;
 }
 
-/* When the next look at the members is due; UINT64_MAX: nobody waits. */
+/* When the next look at the members is due; UINT64_MAX: no writer waits. */
 static uint64_t look_due_ns(const struct session *session)
 {
     uint64_t due_ns = UINT64_MAX;
@@ -272,10 +284,12 @@ static int session_start(struct session *session, const struct engine_request *r
         poll_begin(session);
     if (request->op == ENGINE_MEMBERS)
         session->looked_ns = now_fine_ns();
-    if (request->op == ENGINE_WAKE) {
-        session->wake_due = false;
+    session->wakes_along = (request->op == ENGINE_PUBLISH && request->publish.wake) ||
+                           (request->op == ENGINE_ASK && request->ask.wake);
+    if (request->op == ENGINE_WAKE || session->wakes_along)
         session->wake_not_before_ns = now_fine_ns() + WAKE_EVERY_MS * NS_PER_MS;
-    }
+    if (request->op == ENGINE_WAKE)
+        session->wake_due = false;
     if (request->op == ENGINE_TRIM)
         session->trim_due_ns = now_fine_ns() + TRIM_EVERY_MS * NS_PER_MS;
     if (request->op == ENGINE_ACKNOWLEDGE)
@@ -298,7 +312,9 @@ static bool session_finish(struct session *session, int r, struct why *why)
         return false;
     }
     session->under_way = ENGINE_NONE;
-    if (r == ENGINE_E_REFUSED) {
+    if (r == ENGINE_E_BUSY) {
+        session->wake_along_not_before_ns = now_fine_ns() + WAKE_APART_MS * NS_PER_MS;
+    } else if (r == ENGINE_E_REFUSED) {
         log_event(session->log, LOG_WARN, "database_refused", log_text("doing", op_word(op)),
                   log_text("why", why->text));
         session_refused(session, op, why);
@@ -435,7 +451,7 @@ void session_woken(struct session *session)
 
 /* A position: its writer says that the transaction is committed, the event is in the outbox. This
  * host reads it at once, and the others hear that there is something to read. Rule POSITION_SEEN:
- * only when the engine shows the event its writer is told so. Those of whom acknowledgements are
+ * only when the engine shows the event its writer is answered so. Those whose acknowledgements are
  * wanted hear of it once they have been asked. */
 bool session_publish(struct session *session, uint64_t token, const etag_targets *targets)
 {
@@ -446,7 +462,7 @@ bool session_publish(struct session *session, uint64_t token, const etag_targets
         session->wake_due = true;
     }
     if (targets->position != 0 && targets->reach == ETAG_REACH_HOST)
-        return true; /* nobody waits */
+        return true; /* no writer waits */
     struct publication *const one = publication_new(&session->publications, token, targets);
     if (!one) {
         log_event(session->log, LOG_WARN, "too_many_publications",

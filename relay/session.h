@@ -16,13 +16,15 @@
 #define POLLS_PER_LEASE 5
 #define WAKE_EVERY_MS 5          /* rule WAKE_PROVES_NOTHING: at most */
 #define ENGINE_OPEN_MS_MAX 5000  /* until it is ready */
-#define ENGINE_OP_MS_MIN 1000    /* an operation may take so long, or L_net if that is longer */
+#define ENGINE_OP_MS_MIN 1000    /* an operation may take this time, or L_net if that is longer */
 #define ENGINE_REOPEN_MS_MIN 100 /* doubles with each failure ... */
 #define ENGINE_REOPEN_MS_MAX 2000
 #define TRIM_EVERY_MS 60000
 #define TRIM_AGAIN_MS 500     /* where more is left than goes at once */
 #define DISPLACED_MS 30000    /* before we take a name back that another host has taken */
 #define LOOK_FIRST_NS 2000000 /* at the members, if this host has not acknowledged before */
+#define LOOK_HERE_NS 600000   /* ... if it need not: the others poll, apply and acknowledge */
+#define WAKE_APART_MS 1000    /* how long transactions are apart after a wake had to wait */
 #define LOOK_AFTER_NS 150000  /* ... its own acknowledgement: the others were woken with it */
 #define LOOK_EVERY_NS_MIN 100000
 #define LOOK_EVERY_NS_MAX 50000000
@@ -30,7 +32,7 @@
 /* One poll for the daemon. All borrowed. */
 struct session_batch {
     uint64_t t0_ns;
-    /* none where everything is raised */
+    /* where everything is raised: those with a hold */
     const struct engine_row *rows;
     size_t row_count;
     enum relay_reason everything;
@@ -131,6 +133,9 @@ struct session {
     struct publication *published;
     bool wake_due;
     uint64_t wake_not_before_ns;
+    /* the operation under way wakes, besides what it does; not before that time */
+    bool wakes_along;
+    uint64_t wake_along_not_before_ns;
     uint64_t trim_due_ns;
     /* before the look at the members under way was begun */
     uint64_t looked_ns;
@@ -148,7 +153,7 @@ uint64_t session_timeout_ns(const struct session *session);
 
 /* ---- From the daemon ---- */
 
-/* A connection, on which the daemon told its cursor (copied; empty: none). */
+/* A connection, on which the daemon sent its cursor (copied; empty: none). */
 void session_daemon_ready(struct session *session, etag_str cursor, bool of_this_engine);
 void session_daemon_lost(struct session *session);
 /* Somebody says that there is something to read. */

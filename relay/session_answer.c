@@ -63,7 +63,7 @@ static void foreign_leaves(struct session *session, const struct engine_answer *
 
 /* ---- Polled ---- */
 
-/* Being put out takes its time: then we register anew. */
+/* Being put out takes its time: then we register again. */
 static void membership_take(struct session *session, const struct engine_poll *poll)
 {
     session->figures.member = poll_shows_member(poll);
@@ -91,7 +91,7 @@ static bool flight_send(struct session *session, const struct engine_poll *poll,
     const struct session_batch batch = {
         .t0_ns = session->t0_ns,
         .rows = poll->rows,
-        .row_count = everything == RELAY_REASON_NONE ? poll->row_count : 0,
+        .row_count = poll->row_count,
         .everything = everything,
         .cursor = {(const char *)bytes, cursor_pack(&session->flight.cursor, bytes)},
         .member = counts,
@@ -117,9 +117,11 @@ static void flight_begin(struct session *session, const struct engine_poll *poll
     if (cursor_set(&flight->cursor, poll) < 0)
         return;
     flight->sent_ns = time_ns_of(CLOCK_MONOTONIC);
+    struct engine_poll rowless = *poll;
+    rowless.row_count = 0;
     if (!flight_send(session, poll, verdict->everything, verdict->counts) &&
         (!session->daemon_ready ||
-         !flight_send(session, poll, RELAY_REASON_ROWS_CUT, verdict->counts))) {
+         !flight_send(session, &rowless, RELAY_REASON_ROWS_CUT, verdict->counts))) {
         cursor_deinit(&flight->cursor);
         return;
     }
@@ -130,6 +132,18 @@ static void flight_begin(struct session *session, const struct engine_poll *poll
     flight->begun_ns = session->op_begun_ns;
 }
 
+/* Rule HOLDS_STAY: "everything" covers what the rows name, not for how long it stays unknown.
+ * What was refused may be one of them. */
+static size_t rows_that_hold(struct engine_row *rows, size_t count, enum relay_reason everything)
+{
+    size_t held = 0;
+
+    for (size_t i = 0; everything != RELAY_REASON_REFUSED && i < count; i++)
+        if (!rows[i].unreadable && rows[i].targets.hold_ms > 0)
+            rows[held++] = rows[i];
+    return held;
+}
+
 /* Rule OWN_ROWS: the daemon has applied and recorded them. Where everything is raised the numbers
  * may mean other transactions by now. */
 static void own_rows_take(struct session *session, struct engine_poll *poll,
@@ -137,6 +151,7 @@ static void own_rows_take(struct session *session, struct engine_poll *poll,
 {
     if (everything != RELAY_REASON_NONE) {
         own_rows_forget(&session->own_rows);
+        poll->row_count = rows_that_hold(poll->rows, poll->row_count, everything);
         return;
     }
     const size_t others = own_rows_leave_out(&session->own_rows, poll->rows, poll->row_count);
@@ -185,23 +200,26 @@ static void polled(struct session *session, const struct engine_poll *poll)
 static void tell(struct session *session, const struct publication *publication,
                  enum relay_outcome outcome, const char *text)
 {
-    const struct session_outcome told = {
+    const struct session_outcome answer = {
         .token = publication->token,
         .outcome = outcome,
         .position = publication->position,
         .text = text,
     };
 
-    session->daemon.done(session->daemon.ctx, &told);
+    session->daemon.done(session->daemon.ctx, &answer);
 }
 
-/* The next poll is the one by which this host acknowledges: before that nobody need look. */
+/* Where this host has to acknowledge, the next poll is the one by which it does: before that no
+ * look is needed. */
 static void wait_begin(struct session *session, struct publication *publication)
 {
     publication->step = PUBLICATION_WAITING;
     publication->look_every_ns = LOOK_EVERY_NS_MIN;
-    publication->look_due_ns = time_ns_of(CLOCK_MONOTONIC) + LOOK_FIRST_NS;
-    session->poll_due_ns = 0;
+    publication->look_due_ns = time_ns_of(CLOCK_MONOTONIC) +
+                               (publication->here ? LOOK_HERE_NS : LOOK_FIRST_NS);
+    if (!publication->here)
+        session->poll_due_ns = 0;
 }
 
 static void look_soon(struct session *session)
@@ -225,18 +243,26 @@ static void logged(struct session *session, struct publication *publication)
         publication_free(&session->publications, publication);
 }
 
+/* What there is to read is committed. */
+static void woke_along(struct session *session)
+{
+    session->wake_due = !session->wakes_along;
+    session->figures.wakes += session->wakes_along;
+}
+
 static void published(struct session *session, uint64_t position)
 {
     struct publication *const publication = session->published;
 
     session->figures.published++;
-    session->wake_due = true;
+    woke_along(session);
     session->written = max_of(session->written, position);
     if (!publication) /* its daemon has gone meanwhile */
         return;
     publication->position = position;
-    /* "Everything" is not left out: it stands for events that this host may have forgotten too. */
-    if (!publication->targets.everything)
+    /* "Everything" is not left out: it covers events that this host may have forgotten too. */
+    publication->here = !publication->targets.everything;
+    if (publication->here)
         own_rows_add(&session->own_rows, position);
     logged(session, publication);
 }
@@ -246,7 +272,8 @@ static void asked(struct session *session, const char *missing)
 {
     struct publication *const publication = session->published;
 
-    session->wake_due |= !missing;
+    if (!missing)
+        woke_along(session);
     if (!publication)
         return;
     if (!missing) {
@@ -266,7 +293,7 @@ static bool everywhere_proved(struct session *session, struct publication *publi
 
     if (publication->t_fine_ns > session->looked_ns)
         return false;
-    if (everywhere_by_acknowledgements(members, publication->position)) {
+    if (everywhere_by_acknowledgements(members, publication->position, publication->here)) {
         session->figures.everywhere_acknowledged++;
         histogram_add(&session->figures.everywhere_ns, now_ns - publication->begun_ns);
         tell(session, publication, RELAY_ACKNOWLEDGED, NULL);

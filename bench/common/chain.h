@@ -11,7 +11,7 @@ struct chain;
 struct chain *chain_open(size_t bytes, bool huge_pages);
 void chain_close(struct chain *chain);
 void chain_run(struct chain *chain, size_t loads);
-/* Of 100: how much of the region stands on huge pages. */
+/* Of 100: how much of the region is on huge pages. */
 unsigned chain_huge_percent(const struct chain *chain);
 
 #endif

@@ -14,7 +14,7 @@ void cpus_pin_thread(pid_t tid, int cpu);
 /* All threads of a process. */
 void cpus_pin_process(pid_t pid, int cpu);
 
-/* Who is at the other end of a connected Unix socket. */
+/* The process at the other end of a connected Unix socket. */
 pid_t cpus_server_of(int fd);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the benchmarks share: time, spreads, and how a comparison is told. Each comparison is one
+ * What the benchmarks share: time, spreads, and how a comparison is written. Each comparison is one
  * line of JSON on standard output, which bench/report.py makes the table and the result file of.
  */
 #ifndef ETAG_BENCH_FIGURES_H
@@ -15,7 +15,7 @@ struct spread {
     double p10, median, p90;
 };
 
-/* What one round of both sides came to, in the same unit. */
+/* The results of one round of both sides, in the same unit. */
 struct pair {
     double ours, theirs;
 };

@@ -256,7 +256,7 @@ struct peer peer_memcached(const char *socket_path, pid_t pid, uint64_t count)
             "memcached_set");
     }
     memcached_must(m, memcached_behavior_set(m, MEMCACHED_BEHAVIOR_NOREPLY, 0), "noreply");
-    memcached_must(m, memcached_version(m), "memcached_version"); /* behind all of them */
+    memcached_must(m, memcached_version(m), "memcached_version"); /* after all of them */
     return (struct peer){.name = "memcached get",
                          .state = m,
                          .get = memcached_get_one,

@@ -41,7 +41,7 @@ static struct config_table table_of(struct config *config)
                                  .roles = config};
 }
 
-/* What stands on the command line, not yet applied. */
+/* The command line's options, not yet applied. */
 struct flags {
     const char *config_path;
     const char *values[CONFIG_OPTIONS];
@@ -151,7 +151,8 @@ static bool apply_roles(struct config *config, const struct flags *flags, struct
 
 static void config_derive(struct config *config)
 {
-    config->clock_count = 1u << (32 - __builtin_clz(config->clock_count - 1));
+    if (config->clock_count > 0)
+        config->clock_count = 1u << (32 - __builtin_clz(config->clock_count - 1));
     config->map_by_capacity = config->map_bytes == 0;
     if (config->map_by_capacity)
         config->map_bytes = MAP_BYTES_BASE + config->capacity * MAP_BYTES_PER_ENTRY;

@@ -7,7 +7,8 @@
  *   socket: /run/etagd/etagd.sock      --socket PATH
  *   state-dir: /var/lib/etagd          --state-dir DIR
  *   capacity: 262144                   --capacity N      entries
- *   clocks: 262144                     --clocks N        rounded up to a power of two
+ *   clocks: 0                          --clocks N        rounded up to a power of two; 0: as the
+ *                                                        state has it, else by capacity
  *   lease-ms: 1000                     --lease-ms N
  *   guard-linger-ms: 30000             --guard-linger-ms N   a guard without a sign of life counts
  *                                                            as committed then
@@ -68,6 +69,7 @@ struct config {
     char socket_path[PATH_BYTES_MAX];
     char state_dir[PATH_BYTES_MAX];
     uint64_t capacity;
+    /* a power of two; 0: recovery.h decides */
     uint32_t clock_count;
     uint64_t lease_ns;
     /* guard_linger */

@@ -76,7 +76,7 @@ static bool read_mapping(struct reading *reading, const yaml_node_t *mapping, re
         if (key->type != YAML_SCALAR_NODE)
             return complain(reading, key, "a name was expected here");
         if (!key_is_new(reading, mapping, pair))
-            return complain(reading, key, "this name stands here for the second time");
+            return complain(reading, key, "this name is here for the second time");
         if (!read(reading, key, node_at(reading, pair->value)))
             return false;
     }

@@ -30,11 +30,12 @@ const struct config_option config_options[CONFIG_OPTIONS] = {
      MEMBER(state_dir), .max = PATH_BYTES_MAX - 64},
     {"capacity", "N", "Entries that the index holds", "262144", OPTION_NUMBER, MEMBER(capacity),
      .min = CAPACITY_MIN, .max = CAPACITY_MAX, .factor = 1},
-    {"clocks", "N", "Version clocks, rounded up to a power of two", "262144", OPTION_NUMBER,
-     MEMBER(clock_count), .min = CLOCKS_MIN, .max = CLOCKS_MAX, .factor = 1},
+    {"clocks", "N", "Version clocks, rounded up to a power of two; 0: by capacity", "0",
+     OPTION_NUMBER, MEMBER(clock_count), .min = CLOCKS_MIN, .or_zero = true, .max = CLOCKS_MAX,
+     .factor = 1},
     {"lease-ms", "N", "Length of the lease, milliseconds", "1000", OPTION_NUMBER, MEMBER(lease_ns),
      .min = LEASE_MS_MIN, .max = LEASE_MS_MAX, .factor = NS_PER_MS},
-    {"guard-linger-ms", "N", "A guard without a sign of life counts as committed after so long",
+    {"guard-linger-ms", "N", "A guard without a sign of life counts as committed after this time",
      "30000", OPTION_NUMBER, MEMBER(linger_ns), .min = LINGER_MS_MIN, .max = LINGER_MS_MAX,
      .factor = NS_PER_MS},
     {"durability", "D", "process, or power (fsync before each answer)", "process", OPTION_CHOICE,
@@ -62,8 +63,8 @@ const struct config_option config_options[CONFIG_OPTIONS] = {
      MEMBER(events_kept_bytes), .min = 1, .max = EVENTS_KEPT_MIB_MAX, .factor = MIB},
     {"socket-mode", "M", "Permissions of the socket, octal", "0660", OPTION_MODE,
      MEMBER(socket_mode), .live = true},
-    {"idle-ms", "N", "Connections idle for so long are closed; 0: never", "3600000", OPTION_NUMBER,
-     MEMBER(idle_ns), .max = IDLE_MS_MAX, .factor = NS_PER_MS, .live = true},
+    {"idle-ms", "N", "Connections idle for this long are closed; 0: never", "3600000",
+     OPTION_NUMBER, MEMBER(idle_ns), .max = IDLE_MS_MAX, .factor = NS_PER_MS, .live = true},
 };
 
 /* ---- Values ---- */
@@ -142,11 +143,12 @@ bool config_option_set(void *config, const struct config_option *option, etag_st
     case OPTION_NUMBER:
         break;
     }
-    if (!str_number(value, 10, &number) || number < option->min || number > option->max)
+    if (!str_number(value, 10, &number) || number > option->max ||
+        (number < option->min && !(number == 0 && option->or_zero)))
         return why_not(why,
-                       "\"%s\" cannot be \"%.*s\"; allowed are whole numbers from %llu to %llu",
+                       "\"%s\" cannot be \"%.*s\"; allowed are whole numbers from %llu to %llu%s",
                        option->name, QUOTED(value), (unsigned long long)option->min,
-                       (unsigned long long)option->max);
+                       (unsigned long long)option->max, option->or_zero ? ", and 0" : "");
     member_store(config, option, number * option->factor);
     return true;
 }

@@ -26,7 +26,7 @@ struct config_option {
     const char *argument;
     const char *help;
     /* the default, as the file would write it */
-    const char *normal;
+    const char *default_text;
     /* TEXT: any text, also empty. LIST: the same, separated by commas; in the file it may be a YAML
      * list */
     enum { OPTION_PATH, OPTION_NUMBER, OPTION_MODE, OPTION_CHOICE, OPTION_TEXT, OPTION_LIST } kind;
@@ -36,6 +36,8 @@ struct config_option {
     size_t bytes;
     /* OPTION_NUMBER */
     uint64_t min;
+    /* OPTION_NUMBER: 0 is allowed too */
+    bool or_zero;
     /* OPTION_NUMBER; OPTION_PATH, OPTION_TEXT, OPTION_LIST: length */
     uint64_t max;
     /* OPTION_NUMBER: from the option's unit to the member's */

@@ -37,7 +37,7 @@ static bool is_by_capacity(const void *config, const struct config_option *optio
            ((const struct config *)config)->map_by_capacity;
 }
 
-/* The value as it would stand in the file, but for paths. */
+/* The value as the file would write it, but for paths. */
 static uint64_t member_given(const void *config, const struct config_option *option)
 {
     if (is_by_capacity(config, option))
@@ -115,7 +115,7 @@ int config_reload(struct config *config, struct config_changes *changes, struct 
 /* ---- Printing ---- */
 
 /* The character of two or three bytes of UTF-8 at text; 0: there is none, or one of four bytes,
- * which all may stand as they are. Longer than they need be, too: they are in no file that was
+ * which all may be written as they are. Longer than they need be, too: they are in no file that was
  * read, and a flag that has them cannot be printed. */
 static uint32_t character_at(const unsigned char *text, size_t *len)
 {

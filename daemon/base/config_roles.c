@@ -134,9 +134,10 @@ static bool rule_parse(struct role_rule *rule, etag_str subject, struct why *why
         const etag_str rest = str_skip(subject, prefix.len);
         return forms[i].by_name ? rule_by_name(rule, rest, why) : rule_by_number(rule, rest, why);
     }
-    return why_not(why,
-                   "\"%.*s\" names nobody; allowed are user:NAME, group:NAME, uid:N, gid:N and all",
-                   QUOTED(subject));
+    return why_not(
+        why,
+        "\"%.*s\" names no user or group; allowed are user:NAME, group:NAME, uid:N, gid:N and all",
+        QUOTED(subject));
 }
 
 bool config_rule_add(struct config *config, uint32_t roles, etag_str subject, struct why *why)

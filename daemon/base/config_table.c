@@ -13,7 +13,7 @@ void config_table_rows(const struct config_table *table, int first_key, struct a
     for (size_t i = 0; i < table->count; i++) {
         const struct config_option *const option = &table->options[i];
         (void)snprintf(docs[i], sizeof(docs[i]), "%s (default %s)", option->help,
-                       *option->normal ? option->normal : "empty");
+                       *option->default_text ? option->default_text : "empty");
         rows[i] = (struct argp_option){.name = option->name,
                                        .key = first_key + (int)i,
                                        .arg = option->argument,
@@ -27,7 +27,7 @@ void config_table_defaults(const struct config_table *table, void *config)
 
     for (size_t i = 0; i < table->count; i++) {
         const struct config_option *const option = &table->options[i];
-        const bool set = config_option_set(config, option, str_of(option->normal), &why);
+        const bool set = config_option_set(config, option, str_of(option->default_text), &why);
         assert(set);
         (void)set;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where there is a descriptor, the checks use the open file, never its name. A directory or link is
- * checked by its name before it is used. This is no race: only a user whom the check refuses could
+ * checked by its name before it is used. This is no race: only a user that the check refuses could
  * change it in between (in a sticky directory other users cannot rename or remove a link that is
  * ours or root's), except where others can write a directory further up.
  */
@@ -73,7 +73,7 @@ const char *owned_link_fault(const char *path)
     if (lstat(name, &status) < 0)
         return errno == ENOENT ? NULL : "cannot be looked at";
     if (S_ISLNK(status.st_mode) && !is_trusted(status.st_uid))
-        return "is a link that belongs to another user; name a directory that nobody else can "
+        return "is a link that belongs to another user; name a directory that no other user can "
                "replace";
     return NULL;
 }
@@ -89,12 +89,12 @@ const char *owned_dir_fault(const char *path, bool *shared)
     if (stat(path, &status) < 0 || !S_ISDIR(status.st_mode))
         return "is no directory that this daemon can look at";
     if (!is_trusted(status.st_uid))
-        return "belongs to another user, who can replace what stands in it; use a directory of the "
+        return "belongs to another user, who can replace what is in it; use a directory of the "
                "daemon's user or of root";
     if (!(status.st_mode & (S_IWGRP | S_IWOTH)))
         return NULL;
     if (!(status.st_mode & S_ISVTX))
-        return "can be written by others, who can replace what stands in it; chmod go-w it, or use "
+        return "can be written by others, who can replace what is in it; chmod go-w it, or use "
                "a directory below it that is the daemon's";
     *shared = true;
     return NULL;

@@ -79,7 +79,7 @@ static int lock_take(struct endpoint *endpoint, struct why *why)
     return 0;
 }
 
-/* Who called listen() on a socket, by a descriptor of it or of one that is connected to it. */
+/* The process that called listen() on a socket, by a descriptor of it or of a connected one. */
 static bool listener_of(int fd, struct ucred *out)
 {
     socklen_t len = sizeof(*out);
@@ -101,7 +101,7 @@ static bool somebody_answers(const struct sockaddr_un *address)
 {
     CLEANUP(cleanup_fd) int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-    /* Where even the probe fails for want of resources, nobody's socket is removed. */
+    /* If even the probe fails for want of resources, no socket is removed. */
     if (probe < 0)
         return true;
     if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) < 0)
@@ -180,7 +180,7 @@ static bool option_is(int fd, int option, int expected)
     return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 && value == expected;
 }
 
-/* What stands at the path is the socket that we were given, as far as anybody can tell: the kernel
+/* The socket at the path is the one that we were given, as far as can be seen: the kernel
  * shows no way from a descriptor to its file, but whoever connects there has to reach a listener of
  * the same process. */
 static bool path_leads_to(int given_fd, const struct sockaddr_un *address)

@@ -141,14 +141,14 @@ static bool in_append(struct peer *peer, etag_str bytes)
 
 /* ---- Who is next ---- */
 
-/* More answers are made for nobody who has not read the former ones. */
+/* A peer gets no more answers until it has read the former ones. */
 static bool stands_aside(const struct peer *peer)
 {
     return loop_stream_queued(peer->stream) > PEER_UNREAD_BYTES_MAX;
 }
 
-/* Of a peer that has gone without its answers: what it asked is asked by nobody any more. What it
- * told still counts. */
+/* For a peer that has gone without its answers: its questions are dropped. The events that it
+ * sent still count. */
 static void questions_drop(struct peer *peer)
 {
     etag_str payload;
@@ -251,7 +251,7 @@ static bool line_serve(struct intake *intake, enum work work)
     struct line *line = &intake->lines[work];
     struct budget budget = budget_begin(work, time_ns_of(CLOCK_MONOTONIC));
 
-    /* Those who stand there now, once each. */
+    /* Those that are queued now, once each. */
     for (size_t left = line->count; left > 0; left--) {
         if (!budget_left(&budget, time_ns_of(CLOCK_MONOTONIC)))
             break;

@@ -280,8 +280,8 @@ bool common_stream_receives(const struct loop_stream *stream)
     return !stream->ended && (!stream->held || stream->failure);
 }
 
-/* Shut down rather than told at once: a writer that does not wait for its answer may be gone, and
- * what it sent before still counts. */
+/* Shut down rather than reported at once: a writer that does not wait for its answer may be
+ * gone, and what it sent before still counts. */
 void common_stream_fail(struct loop_stream *stream, int error)
 {
     stream->failure = error;

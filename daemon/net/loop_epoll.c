@@ -107,7 +107,7 @@ static int stream_update(struct epoll_stream *stream, uint32_t events)
     if (events == stream->events)
         return 0;
     if (events == 0)
-        operation = EPOLL_CTL_DEL; /* a hang-up would be told for ever */
+        operation = EPOLL_CTL_DEL; /* a hang-up would be reported for ever */
     else if (stream->events == 0)
         operation = EPOLL_CTL_ADD;
     const int r = epoll_control(loop, operation, stream->shared.fd, events,

@@ -45,7 +45,7 @@ struct uring_loop {
     char *buffers;
     /* submitted or about to be, whose last completion has not come */
     uint64_t operations;
-    /* the waits for connections are told apart by their events */
+    /* the waits for connections differ by their events */
     uint64_t accept_last;
     /* the one that is armed; 0: none */
     uint64_t accept_event;

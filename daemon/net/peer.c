@@ -55,7 +55,7 @@ void peers_deinit(struct peers *peers)
     for (size_t i = 0; i < PEERS_MAX; i++) {
         if (!peers->table[i])
             continue;
-        peers->table[i]->in_line = false; /* nobody looks at lines any more */
+        peers->table[i]->in_line = false; /* the queues are not read any more */
         peer_close(peers, peers->table[i]);
     }
     peers_reap(peers);
@@ -315,7 +315,7 @@ static bool watcher_is_slow(const struct peers *peers, const struct peer *peer)
 
 void peers_tell(struct peers *peers, const struct event_view *event)
 {
-    /* Backwards: one that is closed for it leaves its place to the last, who has been told. */
+    /* Backwards: one that is closed for it leaves its place to the last, which has been served. */
     for (size_t i = peers->watching_count; i-- > 0;) {
         struct peer *peer = peers->watchers[i];
         if (watcher_is_slow(peers, peer)) {

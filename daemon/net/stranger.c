@@ -406,7 +406,7 @@ static uint64_t rules_now(struct strangers *s)
     return rules;
 }
 
-/* Whoever came after the change was judged by the new rules, and stays. */
+/* A peer that came after the change was judged by the new rules, and stays. */
 static void outdated_end(struct strangers *s)
 {
     const uint64_t rules = rules_now(s);

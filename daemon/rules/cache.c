@@ -118,7 +118,7 @@ static size_t clocks_of_targets(const struct cache *cache, const etag_targets *t
     return n + clocks_of_named_families(cache, targets, out + n);
 }
 
-/* The last guard or hold on the clock is gone. Its LSN stands as the mutations left it: nothing is
+/* The last guard or hold on the clock is gone. Its LSN is as the mutations left it: nothing is
  * restored. */
 static void clock_calm(void *ctx, uint32_t clock)
 {
@@ -127,7 +127,7 @@ static void clock_calm(void *ctx, uint32_t clock)
     shm_clock_store(cache->view, clock, shm_clock_load(cache->view, clock) & CLOCK_LSN_MASK);
 }
 
-/* The event's guard or hold stands, and its clocks are in flux. */
+/* The event's guard or hold is open, and its clocks are in flux. */
 static int flux_begin(struct cache *cache, const struct event *event, const uint32_t *clocks,
                       size_t count)
 {
@@ -140,7 +140,7 @@ static int flux_begin(struct cache *cache, const struct event *event, const uint
     return r;
 }
 
-/* A commit gives a new LSN to what it names and to what its guard stood on, which may be more; only
+/* A commit gives a new LSN to what it names and to what its guard covered, which may be more; only
  * then is the guard's count taken off. Without a guard it is an invalidation. One that expired was
  * not ended by its writer, who may still come and confirm: its id is not remembered. */
 static int apply_commit(struct cache *cache, const struct event *event, const uint32_t *clocks,
@@ -148,11 +148,11 @@ static int apply_commit(struct cache *cache, const struct event *event, const ui
 {
     const uint64_t now_ns = time_coarse_ns();
     struct guard *guard = guards_find(&cache->guards, event->guard);
-    const bool stands = guard && guard->state != GUARD_ENDED;
+    const bool is_open = guard && guard->state != GUARD_ENDED;
     const bool said = event->kind == EVENT_GUARD_COMMIT;
-    const bool lingered = stands && !said && guard->state == GUARD_OPEN;
+    const bool lingered = is_open && !said && guard->state == GUARD_OPEN;
 
-    if (!stands && event->targets.hold_ms > 0) {
+    if (!is_open && event->targets.hold_ms > 0) {
         const int r = flux_begin(cache, event, clocks, count);
         if (r < 0)
             return r;
@@ -160,11 +160,11 @@ static int apply_commit(struct cache *cache, const struct event *event, const ui
     cache->counters.guards_lingered += lingered;
     for (size_t i = 0; i < count; i++)
         clock_raise(cache, clocks[i], event->lsn);
-    for (size_t i = 0; stands && i < guard->clock_count; i++)
+    for (size_t i = 0; is_open && i < guard->clock_count; i++)
         clock_raise(cache, guard->clocks[i], event->lsn);
-    if (stands && event->targets.hold_ms > 0)
+    if (is_open && event->targets.hold_ms > 0)
         guards_hold(&cache->guards, guard, event, now_ns);
-    else if (stands)
+    else if (is_open)
         guards_end(&cache->guards, guard, said, now_ns, clock_calm, cache);
     else if (said && event->targets.hold_ms == 0)
         guards_remember_end(&cache->guards, event->guard, now_ns);
@@ -212,7 +212,8 @@ bool cache_fold(struct cache *cache, struct event *event)
     return true;
 }
 
-/* Of as many clocks: a surrogate key has two and a family too, and all families have one. */
+/* The number of targets that have these clocks: a surrogate key has two clocks and a family two;
+ * all families together have one. */
 static size_t targets_counted(const etag_targets *targets, size_t clock_count)
 {
     return clock_count - targets->surrogate_count - targets->family_count -
@@ -459,7 +460,7 @@ etag_reason cache_retire(struct cache *cache, etag_token token, const struct key
 }
 
 /* The earliest of what each clock says, and never later than a fill of now would be: the wall clock
- * may have been set back, and CLOCK_MONOTONIC begins anew with each boot. now_ns: over. */
+ * may have been set back, and CLOCK_MONOTONIC begins at zero with each boot. now_ns: over. */
 static uint64_t expiry_load(const struct cache *cache, const struct entry_record *record,
                             uint64_t now_ns)
 {

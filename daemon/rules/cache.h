@@ -29,7 +29,7 @@
     X(guards_aborted, "guards aborted")                                                            \
     X(guards_lingered, "guards taken as committed: no sign of life")                               \
     X(guards_rearmed, "guards begun again by a confirmation: they had been lost")                  \
-    X(holds_folded, "holds that one of everything stood for: too many")                            \
+    X(holds_folded, "holds that one of everything covers: too many")                               \
     X(holds, "holds begun")                                                                        \
     X(targets, "targets of these")                                                                 \
     X(loaded, "entries loaded at start")                                                           \

@@ -115,7 +115,7 @@ static bool pool_extend(struct index *index)
     return false;
 }
 
-/* Maps the memory for writing, once, and seals it: from here on nobody else can get a writable
+/* Maps the memory for writing, once, and seals it: from here on no other process can get a writable
  * mapping. */
 static int map_and_seal(struct index *index)
 {
@@ -153,7 +153,7 @@ static int index_init(struct index *index, const struct index_options *options)
         r = map_and_seal(index);
     if (r)
         return r;
-    memcpy(index->base, &header, sizeof(header)); /* nobody else has the descriptor yet */
+    memcpy(index->base, &header, sizeof(header)); /* no other process has the descriptor yet */
     index->view = shm_view_of(index->base, &header);
 
     r = pool_open(&index->pool, index->view.pool_units);
@@ -314,8 +314,8 @@ struct victim {
     enum slot_use use;
 };
 
-/* Of a home's window: the first stale entry, else the first expired one, else the one with the
- * oldest fill LSN. */
+/* The victim in a home's window: the first stale entry, else the first expired one, else the one
+ * with the oldest fill LSN. */
 static struct victim choose_victim(const struct index *index, uint64_t home, uint64_t now_ns)
 {
     struct victim expired = {NO_SLOT, SLOT_EXPIRED};

@@ -22,7 +22,7 @@
 #define UNITS_PER_BUCKET 4u
 
 struct node {
-    /* slot + 1; 0: nobody */
+    /* slot + 1; 0: none */
     uint32_t first;
     /* of a field set: how many have it, also those whose slot is not written yet; else 0 */
     uint32_t references;

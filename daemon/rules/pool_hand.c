@@ -42,7 +42,7 @@ static bool run_weigh(const struct pool_hand *hand, const struct pool_pins *pins
     uint32_t records[POOL_RUN_UNITS_MAX];
 
     if (run->unit == 0)
-        return false; /* unit 0 is nobody's */
+        return false; /* unit 0 has no owner */
     const size_t count = pool_records(hand->pool, run->unit, run->units, records);
     run->entries = 0;
     for (size_t i = 0; i < count; i++) {
@@ -64,7 +64,7 @@ static bool run_weigh(const struct pool_hand *hand, const struct pool_pins *pins
     return true;
 }
 
-/* The run at or behind the hand, which moves on. */
+/* The run at or after the hand, which moves on. */
 static uint32_t run_next(struct pool_hand *hand, uint32_t units)
 {
     uint32_t unit = (hand->position + units - 1) / units * units;

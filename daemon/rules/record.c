@@ -12,7 +12,7 @@
  *          of each prefix, the families, the fingerprints of entries that it takes along, u16 their
  *          count (at the end, to be read from there)
  *   mark   u64 published LSN, u8 everything is due, part: log id; the rest: cursor
- *   origin u64 first position, u64 last position, u32 events, part: engine
+ *   origin u64 first position, u64 last position, u32 events, parts: engine, writers
  *
  * A record does not distinguish absent from empty parts. Parsing trusts no byte: a disk may have
  * changed it, or another program may have written it.
@@ -27,7 +27,7 @@
 #include <errno.h>
 
 #define ENTRY_VERSION 1
-#define EVENT_VERSION 4
+#define EVENT_VERSION 5
 #define FINGERPRINT_BYTES (2 * sizeof(uint64_t))
 #define PART_BYTES_MAX UINT16_MAX
 
@@ -312,7 +312,8 @@ bool relay_mark_parse(etag_str bytes, struct relay_mark *out)
 static size_t origin_bytes(const struct event *event)
 {
     return 1 + (event->relayed
-                    ? 2 * sizeof(uint64_t) + sizeof(uint32_t) + part_bytes(event->origin.engine)
+                    ? 2 * sizeof(uint64_t) + sizeof(uint32_t) + part_bytes(event->origin.engine) +
+                          part_bytes(event->origin.writers)
                     : 0);
 }
 
@@ -325,6 +326,7 @@ static void put_origin(struct buffer *out, const struct event *event)
     put_u64(out, event->origin.last_position);
     put_u32(out, event->origin.event_count);
     put_part(out, event->origin.engine);
+    put_part(out, event->origin.writers);
 }
 
 int event_record_pack(struct buffer *out, const struct event *event)
@@ -429,7 +431,7 @@ struct hash128 event_record_unstored(etag_str bytes, size_t i)
     return hash128_load(at);
 }
 
-/* Behind the version, without the tail. */
+/* After the version, without the tail. */
 static struct reader event_reader(etag_str bytes)
 {
     const size_t tail = tail_bytes(bytes);
@@ -478,8 +480,11 @@ static bool get_origin(struct reader *in, struct event *out)
     origin->last_position = get_u64(in);
     origin->event_count = get_u32(in);
     origin->engine = get_part(in);
+    origin->writers = get_part(in);
     return (out->kind == EVENT_MUTATION || out->kind == EVENT_GUARD_EXPIRED) &&
            origin->engine.len <= RELAY_ENGINE_BYTES_MAX &&
+           origin->writers.len <= RELAY_WRITERS_BYTES_MAX &&
+           (origin->event_count > 0 || origin->writers.len == 0) &&
            origin->event_count <= RELAY_BATCH_TARGETS_MAX &&
            origin->first_position <= origin->last_position &&
            (origin->first_position == 0) == (origin->last_position == 0) &&

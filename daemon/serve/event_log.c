@@ -93,9 +93,9 @@ static int page_forward(struct server *server, struct page *page)
         r = store_each_event(server->store, page->question->from_lsn, page_add, page);
     if (r != 0 || !server->journal)
         return walk_result(r);
-    const uint64_t behind = page->seen_lsn >= page->question->from_lsn ? page->seen_lsn + 1
-                                                                       : page->question->from_lsn;
-    return walk_result(journal_each(server->journal, max_of(behind, stored + 1), page_add, page));
+    const uint64_t from = page->seen_lsn >= page->question->from_lsn ? page->seen_lsn + 1
+                                                                     : page->question->from_lsn;
+    return walk_result(journal_each(server->journal, max_of(from, stored + 1), page_add, page));
 }
 
 /* ---- Newest first ---- */

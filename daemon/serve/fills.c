@@ -13,7 +13,7 @@
 #include "server.h"
 
 /* Its removal goes to the store, or at least with the next event: else it comes back after a
- * restart, when nobody knows any more on what the key's last entry depended. */
+ * restart, when it is not known any more on what the key's last entry depended. */
 static void removed_erase(struct server *server, struct hash128 fingerprint)
 {
     if (persist_erase(server->persist, fingerprint) == 0)

@@ -230,7 +230,7 @@ static int event_take(void *ctx, uint64_t lsn, etag_str record)
     return 0;
 }
 
-/* The store lags behind the journal by some milliseconds. */
+/* The store lags the journal by some milliseconds. */
 static void event_look_up(struct server *server, uint64_t lsn, struct event_known *known)
 {
     if (store_get_event(server->store, lsn, event_take, known) == 0 || !server->journal)

@@ -248,7 +248,8 @@ static void client_show(struct client_view *view, struct arena *arena, const str
         counts_show(view, arena, peer->page.counters);
 }
 
-/* A page is a part of the table: who comes or goes in between is missing or shown, nobody twice. */
+/* A page is a part of the table: who comes or goes in between is missing or shown, but none
+ * twice. */
 void inspect_clients(struct server *server, struct peer *peer, const struct request *request)
 {
     const struct peers *peers = &server->peers;

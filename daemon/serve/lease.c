@@ -47,7 +47,7 @@ static bool lease_place_is_ours(const struct lease *lease)
            spool_dir_still_owned(lease->spool);
 }
 
-/* Rule RECORDED_LEASE, for the next daemon: L stands beside the lock before anybody may trust a
+/* Rule RECORDED_LEASE, for the next daemon: L is beside the lock before a reader may trust a
  * deadline made of it. */
 static int lease_record_length(struct lease *lease)
 {
@@ -69,7 +69,7 @@ static int lease_settle_mark(struct lease *lease)
     return r;
 }
 
-/* While a machine sleeps CLOCK_MONOTONIC stands still: entries would live longer than was said. */
+/* While a machine sleeps CLOCK_MONOTONIC does not run: entries would live longer than was said. */
 static bool machine_was_suspended(struct lease *lease)
 {
     const uint64_t monotonic_ns = time_ns_of(CLOCK_MONOTONIC);
@@ -95,7 +95,7 @@ static void margin_note(struct lease *lease)
         lease->margin_min_ns = margin_ns;
 }
 
-/* Whoever renews the lease has just read the spool: the clock is read before everything that the
+/* The caller has just read the spool: the clock is read before everything that the
  * lease vouches for. */
 int lease_renew(struct lease *lease)
 {
@@ -140,7 +140,8 @@ int lease_pause(struct lease *lease)
     int fd = open(lease->pause_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     const int r = fd < 0 ? -errno : 0;
 
-    /* Paused even where the mark cannot be written: the caller is told, and this run obeys. */
+    /* Paused even where the mark cannot be written: the caller gets the error, and this run
+     * obeys. */
     lease->paused = true;
     lease_revoke(lease);
     return r;

@@ -19,8 +19,8 @@
 
 static const struct mutation_refusal done = {0};
 
-/* Whose the daemon's own mutations are. */
-static const struct mutation_from nobody = {0};
+/* The writer of the daemon's own mutations. */
+static const struct mutation_from no_writer = {0};
 
 static struct event own_event(enum event_kind kind, bool everything)
 {
@@ -153,7 +153,7 @@ static struct pending_answer answer_of_event(const struct mutation_from *from,
  * store. */
 static bool event_journal(struct server *server, const struct event *event, etag_str record)
 {
-    /* Rule CURSOR_AFTER_EVENTS: a cursor is in the journal only behind all that it stands for. */
+    /* Rule CURSOR_AFTER_EVENTS: a cursor is in the journal only after all that it covers. */
     if (!server->journal || (event->has_mark && server->mutations.count > 0))
         return false;
     journal_stored(server->journal, persist_stored_lsn(server->persist));
@@ -237,7 +237,7 @@ static bool begins_hold(const struct event *event)
     return event->targets.hold_ms > 0 && event->kind != EVENT_GUARD_BEGIN;
 }
 
-/* A former fold was shorter, so the new one stands for it as well. (Or every longer hold would
+/* A former fold was shorter, so the new one covers it as well. (Or every longer hold would
  * leave one more.) */
 static void fold_end(struct server *server, struct guard_id former)
 {
@@ -247,10 +247,10 @@ static void fold_end(struct server *server, struct guard_id former)
     if (!guard || guard->state != GUARD_HOLD)
         return;
     event.guard = former;
-    (void)!event_happen(server, &event, &nobody).error; /* then it ends by itself */
+    (void)!event_happen(server, &event, &no_writer).error; /* then it ends by itself */
 }
 
-/* One hold of everything stands for those that find no room: it is there, in memory and recorded,
+/* One hold of everything covers those that find no room: it is there, in memory and recorded,
  * before the event is. */
 static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_ms)
 {
@@ -259,7 +259,7 @@ static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_m
 
     event.targets.hold_ms = hold_ms;
     const struct guard_id former = guards->fold;
-    const struct mutation_refusal refusal = event_happen(server, &event, &nobody);
+    const struct mutation_refusal refusal = event_happen(server, &event, &no_writer);
     if (refusal.error)
         return refusal;
     guards->fold = guards_id_of(&event);
@@ -272,7 +272,7 @@ static struct mutation_refusal fold_begin(struct server *server, uint32_t hold_m
     return done;
 }
 
-/* Rule HOLD_FOLDED: a mutation goes without its hold only while the fold stands for it, as long as
+/* Rule HOLD_FOLDED: a mutation goes without its hold only while the fold covers it, as long as
  * its own would have. */
 static struct mutation_refusal hold_fold(struct server *server, struct event *event)
 {
@@ -303,16 +303,16 @@ struct mutation_refusal mutation_event(struct server *server, struct event *even
     return event_run(server, event, from);
 }
 
-/* ---- What a request comes to ---- */
+/* ---- From a request to an event ---- */
 
 enum step {
     /* something changes */
     STEP_EVENT,
-    /* it stands, or ended, already, and that is safe */
+    /* it is open, or ended, already, and that is safe */
     STEP_NOTHING,
 };
 
-/* The guard stands, and would after a crash. */
+/* The guard is open, and would be after a crash. */
 static bool guard_is_safe(const struct server *server, const struct guard *guard)
 {
     return guard->lsn < pending_safe_below(&server->mutations, server->cache.lsn);
@@ -374,7 +374,7 @@ static const char *request_check(const struct request *request)
     return request->kind == REQUEST_GUARD_ABORT ? NULL : targets_check(&request->guard.targets);
 }
 
-/* What changes something at once, here and elsewhere. */
+/* A mutation that takes effect at once, here and elsewhere. */
 static bool is_change(const struct request *request)
 {
     return request->kind == REQUEST_INVALIDATE || request->kind == REQUEST_GUARD_COMMIT;
@@ -423,7 +423,7 @@ static bool is_begin(const struct request *request)
 }
 
 /* Rule KNOWN_GUARD_EXEMPT: only what begins a guard that is not known needs room. A guard that
- * stands goes on: its writer is in its transaction, and can't wait for others to end theirs. */
+* is open goes on: its writer is in its transaction, and can't wait for others to end theirs. */
 static struct mutation_refusal limits_check(const struct server *server,
                                             const struct request *request,
                                             const struct mutation_from *from)
@@ -434,7 +434,7 @@ static struct mutation_refusal limits_check(const struct server *server,
         !guards_room(guards, from->spool.generation != 0))
         return (struct mutation_refusal){
             WIRE_ERROR_LIMIT, guards->open_count < GUARDS_MAX
-                                  ? "the guards and holds that stand take all of their memory: "
+                                  ? "the open guards and holds take all of their memory: "
                                     "name fewer targets"
                                   : "too many guards are open: end some first"};
     if (!from->peer)
@@ -493,7 +493,7 @@ bool mutation_everything(struct server *server, const char *why)
     struct event event = own_event(EVENT_MUTATION, true);
 
     log_event(&server->log, LOG_WARN, "everything_purged", log_text("reason", why));
-    const struct mutation_refusal refusal = event_run(server, &event, &nobody);
+    const struct mutation_refusal refusal = event_run(server, &event, &no_writer);
     if (refusal.error)
         log_event(&server->log, LOG_ERROR, "not_purged", log_text("reason", refusal.text));
     return !refusal.error;
@@ -503,7 +503,7 @@ bool mutation_carry(struct server *server)
 {
     struct event event = own_event(EVENT_MUTATION, false);
 
-    return !event_happen(server, &event, &nobody).error;
+    return !event_happen(server, &event, &no_writer).error;
 }
 
 static bool guard_expire(struct server *server, struct guard *guard)
@@ -527,12 +527,12 @@ static bool guard_expire(struct server *server, struct guard *guard)
     /* Other hosts end their holds by themselves. */
     event.outgoing = lingered && server->config.relay != RELAY_OFF;
     event.outgoing_hold_ms = event.outgoing ? event.targets.hold_ms : 0;
-    /* One that lingered counts as committed, and replicas lag behind that commit too. */
+    /* One that lingered counts as committed, and replicas lag that commit too. */
     if (!lingered)
         event.targets.hold_ms = 0;
     event.targets.max_ms = 0;
     const uint32_t pid = guard->pid, uid = guard->uid; /* the guard may go now */
-    if (event_run(server, &event, &nobody).error)
+    if (event_run(server, &event, &no_writer).error)
         return false;
     if (lingered)
         log_limited(&server->log_limit, LOG_WARN, "guard_lingered", log_number("pid", pid),

@@ -130,8 +130,8 @@ static etag_proof outcome_proof(etag_reach reach, enum relay_outcome outcome)
 
 void relay_link_tell(void *telling, const struct outgoing_entry *entry, enum relay_outcome outcome)
 {
-    const struct relay_telling *told = telling;
-    struct server *server = told->server;
+    const struct relay_telling *tell = telling;
+    struct server *server = tell->server;
     struct peer *peer = peers_find(&server->peers, entry->peer_id);
     const etag_reach reach = outcome_reach(entry, outcome);
     const struct reply reply = {
@@ -144,7 +144,7 @@ void relay_link_tell(void *telling, const struct outgoing_entry *entry, enum rel
                   entry->token >= pending_safe_below(&server->mutations, server->cache.lsn)))
         return;
     if (outcome == RELAY_REFUSED)
-        peer_send_error(&server->peers, peer, entry->request_id, WIRE_ERROR_STORE, told->text);
+        peer_send_error(&server->peers, peer, entry->request_id, WIRE_ERROR_STORE, tell->text);
     else
         peer_send(&server->peers, peer, &reply, NULL, 0);
 }
@@ -163,6 +163,7 @@ void relay_link_take(struct server *server, const struct event *event, etag_str 
                               : (etag_reach)max_of(event->targets.reach, ETAG_REACH_LOG),
         .peer_id = peer ? peer->id : 0,
         .request_id = request_id,
+        .hold_ms = event->outgoing_hold_ms,
         .record = record,
     };
 
@@ -172,7 +173,7 @@ void relay_link_take(struct server *server, const struct event *event, etag_str 
         return;
     link->mark_due = true;
     log_limited(&server->log_limit, LOG_WARN, "relay_queue_full",
-                log_text("effect", "the other hosts are told that everything has changed"),
+                log_text("effect", "the other hosts get an event of everything"),
                 log_text("advice", link->peer_id ? "the relay is slow: see its log"
                                                  : "no relay is connected: start etag-relay"));
 }
@@ -212,6 +213,7 @@ static void publish_everything(struct server *server, struct peer *peer)
 
     ETAG_INIT(&reply.relay_publish.targets);
     reply.relay_publish.targets.everything = true;
+    reply.relay_publish.targets.hold_ms = outgoing->everything_hold_ms;
     reply.relay_publish.targets.reach = outgoing_everything_reach(outgoing);
     outgoing_everything_sent(outgoing);
     peer_send(&server->peers, peer, &reply, NULL, 0);

@@ -17,7 +17,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define MARK_NS (10 * NS_PER_S) /* a mark that says too little is recorded anew after so long */
+#define MARK_NS (10 * NS_PER_S) /* a mark that says too little is recorded again after this time */
 
 static void refuse(struct server *server, struct peer *peer, const struct request *request,
                    enum wire_error code, const char *text)
@@ -120,7 +120,8 @@ static bool targets_merge(const struct relay_batch *batch, struct arena *arena, 
 static struct relay_origin origin_of(const struct relay_link *link, const struct relay_batch *batch)
 {
     struct relay_origin origin = {.engine = str_of(link->engine),
-                                  .event_count = (uint32_t)batch->targets_count};
+                                  .event_count = (uint32_t)batch->targets_count,
+                                  .writers = batch->writers};
 
     for (size_t i = 0; i < batch->targets_count; i++) {
         const uint64_t position = batch->targets[i].position;
@@ -156,7 +157,7 @@ static const char *batch_refusal(const struct server *server, const struct peer 
                  "and read CLOCK_MONOTONIC_COARSE before it polls";
 }
 
-/* Rule PARTS_TOGETHER: the cursor of the last part stands for all parts, and it may be on its way
+/* Rule PARTS_TOGETHER: the cursor of the last part covers all parts, and it may be on its way
  * already. */
 static void batch_refuse(struct server *server, struct peer *peer, const struct request *request,
                          enum wire_error code, const char *text)
@@ -281,7 +282,7 @@ void relay_serve_done(struct server *server, struct peer *peer, const struct req
                                        .position = request->relay_done.position,
                                        .lsn = server->cache.lsn};
     char text[ERROR_TEXT_BYTES_MAX];
-    struct relay_telling told = {server, text};
+    struct relay_telling tell = {server, text};
 
     if (peer->id != link->peer_id) {
         refuse(server, peer, request, WIRE_ERROR_INVALID,
@@ -296,7 +297,7 @@ void relay_serve_done(struct server *server, struct peer *peer, const struct req
     if (done.outcome == RELAY_REFUSED)
         log_limited(&server->log_limit, LOG_WARN, "relay_refused_event",
                     log_number("lsn", (int64_t)done.token), log_text("reason", text + len));
-    link->mark_due |= outgoing_done(&link->outgoing, &done, relay_link_tell, &told);
+    link->mark_due |= outgoing_done(&link->outgoing, &done, relay_link_tell, &tell);
 }
 
 /* ---- Marks ---- */
@@ -306,24 +307,24 @@ void relay_serve_done(struct server *server, struct peer *peer, const struct req
 static bool mark_is_due(const struct server *server, bool all)
 {
     const struct relay_link *link = &server->relay;
-    const bool behind = link->cursor_moved ||
-                        (outgoing_published(&link->outgoing, server->cache.lsn) !=
-                             link->marked_published_lsn &&
-                         server->cache.lsn != link->marked_published_lsn + 1);
+    const bool moved = link->cursor_moved ||
+                       (outgoing_published(&link->outgoing, server->cache.lsn) !=
+                            link->marked_published_lsn &&
+                        server->cache.lsn != link->marked_published_lsn + 1);
 
-    return link->mark_due || (behind && (all || time_coarse_ns() >= link->marked_ns + MARK_NS));
+    return link->mark_due || (moved && (all || time_coarse_ns() >= link->marked_ns + MARK_NS));
 }
 
 void relay_serve_mark(struct server *server, bool all)
 {
     struct relay_link *link = &server->relay;
-    const struct mutation_from nobody = {0};
+    const struct mutation_from no_writer = {0};
     struct event event = {.kind = EVENT_MUTATION, .has_mark = true};
 
     if (server->config.relay == RELAY_OFF || link->recording || !mark_is_due(server, all))
         return;
     ETAG_INIT(&event.targets);
     event.mark = relay_link_mark(server, &link->settled);
-    if (!mutation_event(server, &event, &nobody).error)
+    if (!mutation_event(server, &event, &no_writer).error)
         marked(link, &event.mark);
 }

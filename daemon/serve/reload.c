@@ -5,9 +5,9 @@
  * of connected peers, the writers in the spool's mark.
  *
  * Roles. A peer whose roles changed is disconnected, and gets the new ones when it connects again;
- * the spool's mark changes before the next scan of the spool begins (spool_dir_set_writers). The index
- * cannot be taken back from a process that has mapped it: a process that lost the role to read can
- * still read it until the daemon restarts.
+ * the spool's mark changes before the next scan of the spool begins (spool_dir_set_writers). The
+ * index cannot be taken back from a process that has mapped it: a process that lost the role to
+ * read can still read it until the daemon restarts.
  */
 #include "reload.h"
 
@@ -36,7 +36,8 @@ static void writer_keep(void *ctx, uint32_t uid)
         writers->uids[writers->count++] = uid;
 }
 
-/* Those by group who are connected and stay writers; peers_reauthorize() has sent the others away. */
+/* Those by group who are connected and stay writers; peers_reauthorize() has sent the others
+ * away. */
 static void spool_judge(struct server *server)
 {
     CLEANUP(cleanup_free) struct writers *writers = calloc(1, sizeof(*writers));

@@ -27,7 +27,7 @@
 
 #define HOUSEKEEPING_NS NS_PER_S
 #define EVENTS_KEPT_MAP_SHARE 8        /* at most this part: entries and headroom need the rest */
-#define START_LOAD_NS (50 * NS_PER_MS) /* nobody is served yet */
+#define START_LOAD_NS (50 * NS_PER_MS) /* no peer is served yet */
 #define TURN_LOAD_NS (NS_PER_MS / 5) /* so much later may an answer come while entries are loaded */
 #define STOP_SERVE_NS (NS_PER_S / 5)
 #define LOAD_LATER_NS (20 * NS_PER_MS) /* where the persister has too much to do */
@@ -155,7 +155,7 @@ static int index_make(struct server *server, const struct recovery *recovery)
 {
     struct index_options options = {
         .plan = {.capacity = server->config.capacity,
-                 .clock_count = server->config.clock_count,
+                 .clock_count = recovery->meta.clock_count,
                  .pool_bytes = server->config.pool_bytes},
         .incarnation = recovery->meta.incarnation,
         .lease_ns = server->config.lease_ns,
@@ -195,7 +195,7 @@ static int state_load(struct server *server, struct recovery *recovery)
 }
 
 /* Store, index, and what the former run left. A state that turns out unusable while loading is
- * thrown away, and the index, which holds a part of it by then, is made anew. */
+ * thrown away, and the index, which holds a part of it by then, is made again. */
 static int state_open(struct server *server, struct recovery *recovery)
 {
     struct why why;
@@ -409,7 +409,7 @@ static void loading_end(struct server *server, int error)
         /* What is loaded has proven itself. */
         log_event(&server->log, LOG_ERROR, "entries_not_loaded",
                   log_text("reason", error < 0 ? strerror(-error) : "the state is damaged"),
-                  log_text("effect", "the rest is rendered anew; the next start is cold"));
+                  log_text("effect", "the rest is rendered again; the next start is cold"));
         if (store_warm_mark_clear(server->store) != 0)
             log_event(&server->log, LOG_ERROR, "warm_mark_not_cleared");
     }
@@ -506,8 +506,8 @@ static int start_wait(struct server *server)
 /* Without them it serves all the same. */
 static void huge_pages_begin(struct server *server)
 {
-    /* Of what is allocated now: a huge page would take the memory of pool space that may never be
-     * used. */
+    /* Advise before more is allocated: a huge page would take the memory of pool space that may
+     * never be used. */
     const int r = huge_pages_start(&server->huge_pages, index_view(server->index)->header,
                                    index_taken_bytes(server->index), server->config.huge_pages,
                                    &server->log);

@@ -69,8 +69,8 @@ int disk_mark_warm(struct disk *disk)
 static bool fail(struct disk *disk, int error)
 {
     disk->failed = true;
-    /* Where that fails it is tried again with each event (retained_write()), and their writers are
-     * told. */
+    /* Where that fails it is tried again with each event (retained_write()), and their writers
+     * get the error. */
     const int mark_error = disk_mark_cold(disk);
     log_event(disk->log, LOG_ERROR, "disk_failed", log_error("error", error),
               log_text("effect", mark_error

@@ -11,7 +11,7 @@
 
 #include <errno.h>
 
-int event_queue_add(struct event_queue *line, const struct persist_event *event, etag_str record)
+int event_queue_add(struct event_queue *queue, const struct persist_event *event, etag_str record)
 {
     struct queued_event *queued = malloc(sizeof(*queued) + record.len);
 
@@ -20,7 +20,7 @@ int event_queue_add(struct event_queue *line, const struct persist_event *event,
     *queued = (struct queued_event){.event = *event, .len = record.len};
     if (record.len > 0)
         memcpy(queued->record, record.data, record.len);
-    event_queue_move(line, &(struct event_queue){queued, queued, 1, sizeof(*queued) + record.len});
+    event_queue_move(queue, &(struct event_queue){queued, queued, 1, sizeof(*queued) + record.len});
     return 0;
 }
 
@@ -38,17 +38,17 @@ void event_queue_move(struct event_queue *to, struct event_queue *from)
     *from = (struct event_queue){0};
 }
 
-void event_queue_free(struct event_queue *line)
+void event_queue_free(struct event_queue *queue)
 {
-    while (line->first) {
-        struct queued_event *event = line->first;
-        line->first = event->next;
+    while (queue->first) {
+        struct queued_event *event = queue->first;
+        queue->first = event->next;
         free(event);
     }
-    *line = (struct event_queue){0};
+    *queue = (struct event_queue){0};
 }
 
-/* The id under which the guard or hold stands: a hold of a mutation is named by its LSN. */
+/* The id of the guard or hold: a hold of a mutation is named by its LSN. */
 static struct guard_id guard_of(const struct persist_event *event)
 {
     return event->kind == EVENT_MUTATION ? (struct guard_id){0, event->lsn} : event->guard;
@@ -90,16 +90,16 @@ static int mark_store(struct store_txn *txn, etag_str record)
     return mark.data ? store_put_relay(txn, mark) : 0;
 }
 
-int event_queue_store(const struct event_queue *line, struct store *store)
+int event_queue_store(const struct event_queue *queue, struct store *store)
 {
     struct store_txn *txn;
 
-    if (!line->first)
+    if (!queue->first)
         return 0;
     int r = store_begin(store, &txn);
     if (r)
         return r;
-    for (const struct queued_event *at = line->first; at && !r; at = at->next) {
+    for (const struct queued_event *at = queue->first; at && !r; at = at->next) {
         const etag_str record = {at->record, at->len};
         r = store_put_event(txn, at->event.lsn, record);
         if (!r)

@@ -33,14 +33,14 @@ struct event_queue {
 };
 
 /* Adds an event at the end. The record is copied. Returns 0 or -ENOMEM. */
-MUST_USE int event_queue_add(struct event_queue *line, const struct persist_event *event,
+MUST_USE int event_queue_add(struct event_queue *queue, const struct persist_event *event,
                              etag_str record);
 /* Moves all events of 'from' to the end of 'to'. */
 void event_queue_move(struct event_queue *to, struct event_queue *from);
-void event_queue_free(struct event_queue *line);
+void event_queue_free(struct event_queue *queue);
 
-/* Writes all events in one transaction and leaves them in the line. Returns 0, or the store's
+/* Writes all events in one transaction and leaves them in the queue. Returns 0, or the store's
  * error: then the store has none of them. */
-MUST_USE int event_queue_store(const struct event_queue *line, struct store *store);
+MUST_USE int event_queue_store(const struct event_queue *queue, struct store *store);
 
 #endif

@@ -83,7 +83,7 @@ static void line_push_front(struct dirty *dirty, struct dirty_entry *entry)
     dirty->line_count++;
 }
 
-/* The entry of this fingerprint in the line, made if there is none. */
+/* The entry of this fingerprint in the queue, made if there is none. */
 static int line_entry(struct dirty *dirty, struct hash128 fingerprint, struct dirty_entry **out)
 {
     struct dirty_entry *entry = dirty_find(dirty, fingerprint);

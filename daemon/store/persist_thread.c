@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <malloc.h>
 
-#define LAZY_NS (100 * NS_PER_MS) /* an entry waits so long for others of its chunk */
+#define LAZY_NS (100 * NS_PER_MS) /* how long an entry waits for others of its chunk */
 #define ENTRY_PAGE_BYTES 1024 /* of pages that change with an entry; the headroom takes the rest */
 #define TRIM_ENTRIES 4096     /* after a burst of so many malloc gives back what it keeps of them */
 
@@ -120,7 +120,7 @@ static void look_for_room(struct persist *persist, size_t bytes)
     persist->no_room = !store_has_entry_room(persist->store, bytes);
 }
 
-/* Tickets up to this one are decided. The range of the lost ones begins anew when the loop thread
+/* Tickets up to this one are decided. The range of the lost ones begins again when the loop thread
  * knows the former one. */
 static void tickets_decide(struct persist *persist, uint64_t ticket, bool lost)
 {
@@ -136,22 +136,22 @@ static void tickets_decide(struct persist *persist, uint64_t ticket, bool lost)
 
 static void write_events(struct persist *persist)
 {
-    struct event_queue line = {0};
+    struct event_queue queue = {0};
     const uint64_t ticket = persist->tickets;
     const size_t count = persist->submitted.count;
     const size_t bytes = persist->submitted.bytes;
     bool tell = persist->urgent;
 
-    event_queue_move(&line, &persist->submitted);
+    event_queue_move(&queue, &persist->submitted);
     persist->urgent = false;
-    if (line.last)
-        persist->taken_lsn = line.last->event.lsn;
+    if (queue.last)
+        persist->taken_lsn = queue.last->event.lsn;
     const bool failed = persist_fails(persist);
     const bool closing = persist->closing;
     persist_unlock(persist);
 
     DELAY_POINT("persist.taken_stored");
-    const int lost = retained_write(&persist->retained, &line, closing);
+    const int lost = retained_write(&persist->retained, &queue, closing);
     DELAY_POINT("persist.stored_told");
     if (retained_nothing(&persist->retained))
         look_for_room(persist, 0);

@@ -29,12 +29,12 @@ void retained_init(struct retained *retained, struct store *store, const struct 
 
 void retained_deinit(struct retained *retained)
 {
-    event_queue_free(&retained->line);
+    event_queue_free(&retained->queue);
 }
 
 static void give_up(struct retained *retained)
 {
-    event_queue_free(&retained->line);
+    event_queue_free(&retained->queue);
     retained->gave_up = true;
     retained->retry_ns = 0;
 }
@@ -66,31 +66,31 @@ static void heal(struct retained *retained)
 static int put_off(struct retained *retained)
 {
     if (retained->gave_up) {
-        event_queue_free(&retained->line);
-    } else if (retained->line.count > RETAINED_EVENTS_MAX ||
-               retained->line.bytes > RETAINED_BYTES_MAX) {
+        event_queue_free(&retained->queue);
+    } else if (retained->queue.count > RETAINED_EVENTS_MAX ||
+               retained->queue.bytes > RETAINED_BYTES_MAX) {
         log_event(
             retained->disk.log, LOG_ERROR, "events_given_up",
-            log_number("events", (int64_t)retained->line.count),
+            log_number("events", (int64_t)retained->queue.count),
             log_text("effect", "the store is not written before the next start, which is cold"));
         give_up(retained);
     }
     return retained->disk.mark_error ? disk_mark_cold(&retained->disk) : 0;
 }
 
-int retained_write(struct retained *retained, struct event_queue *line, bool closing)
+int retained_write(struct retained *retained, struct event_queue *queue, bool closing)
 {
     const bool was_failing = retained->retry_ns != 0;
 
-    event_queue_move(&retained->line, line);
+    event_queue_move(&retained->queue, queue);
     if (retained->gave_up || (was_failing && now_ns() < retained->retry_ns && !closing))
         return put_off(retained);
-    const int r = event_queue_store(&retained->line, retained->disk.store);
+    const int r = event_queue_store(&retained->queue, retained->disk.store);
     if (r)
         return fail(retained, r);
-    if (retained->line.last)
-        __atomic_store_n(&retained->stored_lsn, retained->line.last->event.lsn, __ATOMIC_RELEASE);
-    event_queue_free(&retained->line);
+    if (retained->queue.last)
+        __atomic_store_n(&retained->stored_lsn, retained->queue.last->event.lsn, __ATOMIC_RELEASE);
+    event_queue_free(&retained->queue);
     if (was_failing)
         heal(retained);
     return 0;

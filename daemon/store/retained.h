@@ -15,7 +15,7 @@
 
 struct retained {
     struct disk disk;
-    struct event_queue line;
+    struct event_queue queue;
     /* 0: no write has failed; else when to try again: nothing is written before, except at the
      * end */
     uint64_t retry_ns;
@@ -32,10 +32,10 @@ struct retained {
 void retained_init(struct retained *retained, struct store *store, const struct log *log);
 void retained_deinit(struct retained *retained);
 
-/* Writes the events of the line (consumed), after the retained ones. closing: tries even if a retry
- * is not due, since there is no later chance. Returns 0: the events are safe, or the state is
+/* Writes the events of the queue (consumed), after the retained ones. closing: tries even if a
+ * retry is not due, since there is no later chance. Returns 0: the events are safe, or the state is
  * marked cold; else the error of that mark: they may be lost. */
-MUST_USE int retained_write(struct retained *retained, struct event_queue *line, bool closing);
+MUST_USE int retained_write(struct retained *retained, struct event_queue *queue, bool closing);
 
 /* Returns whether the disk lost something that the store had; then the store is given up. at_end:
  * waits until the disk has everything before it asks. */

@@ -38,11 +38,11 @@ class Function:
             self.prototypes.append(prototype)
         self.names = [name_of(prototype) for prototype in self.prototypes]
         if not self.text:
-            raise SystemExit(f"etag.h: no comment stands right before {self.names[0]}(): its man page would say nothing")
+            raise SystemExit(f"etag.h: there is no comment right before {self.names[0]}(): its man page would say nothing")
 
 
 class Section:
-    """What stands between two rulers: functions, and comments that belong to all of them."""
+    """The text between two rulers: functions, and comments that belong to all of them."""
 
     def __init__(self, title, text):
         self.title = title
@@ -117,9 +117,9 @@ def types_named(header, function):
 
 def errors(page, header, function):
     """The statuses that the comment names, with their texts."""
-    told = re.search(r"Errors.*", function.text, re.DOTALL)
+    errors = re.search(r"Errors.*", function.text, re.DOTALL)
     named = [name for name, _, _ in header.tables["ETAG_STATUSES"]
-             if told and name != "OK" and re.search(rf"\b{name}\b", told.group(0))]
+             if errors and name != "OK" and re.search(rf"\b{name}\b", errors.group(0))]
     if not named:
         return
     page.heading("ERRORS")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pages of etagd and etagctl, of what the programs say with `--help`: so an option or a command has its page by being in
-its table. What `--help` has no room for stands beside this file: NAME.text, in the text of troff.py with a heading in
+its table. What `--help` has no room for is beside this file: NAME.text, in the text of troff.py with a heading in
 capitals before each part; and options.text, with what each option of etagd is for.
 """
 import re
@@ -51,7 +51,7 @@ class Help:
 
 
 def option_row(row):
-    """Name, value or "", help of a row of print_options(): its left half is 24 wide, or longer with one blank behind it."""
+    """Name, value or "", help of a row of print_options(): its left half is 24 wide, or longer with one blank after it."""
     found = re.fullmatch(r"  --([a-z-]+)((?: '[^']*'| [A-Z][A-Z_]*\b)?) +(\S.*)", row)
     if not found:
         raise SystemExit(f"etagctl --help has a row that docs/man/programs.py does not understand: {row!r}")
@@ -72,29 +72,29 @@ def tail(page, parts):
         page.text(text)
 
 
-def command_page(name, told, pages, global_names):
-    page = Page(1, [f"etagctl-{name}"], told.summary[0].lower() + told.summary[1:], f"etagctl-{name}", pages)
+def command_page(name, parsed, pages, global_names):
+    page = Page(1, [f"etagctl-{name}"], parsed.summary[0].lower() + parsed.summary[1:], f"etagctl-{name}", pages)
     page.heading("SYNOPSIS")
-    page.rows.append(f"\\fB{escape(told.usage)}\\fR")
+    page.rows.append(f"\\fB{escape(parsed.usage)}\\fR")
     page.heading("DESCRIPTION")
-    page.paragraph(told.summary + ".")
-    page.text(re.sub(r"^(?=  )", "  ", told.details, flags=re.MULTILINE))
-    own = [(title, options) for title, options in told.groups if [row[0] for row in options] != global_names]
+    page.paragraph(parsed.summary + ".")
+    page.text(re.sub(r"^(?=  )", "  ", parsed.details, flags=re.MULTILINE))
+    own = [(title, options) for title, options in parsed.groups if [row[0] for row in options] != global_names]
     page.heading("OPTIONS")
     for title, options in own:
         option_group(page, title, options)
     page.rows.append('.SS "Global options"')
     page.paragraph("--socket, --timeout-ms, --json and the others: see etagctl(1).")
     page.heading("EXIT STATUS")
-    page.paragraph(told.exit_status)
+    page.paragraph(parsed.exit_status)
     page.see_also(["etagctl", "etagd", *(other for other in pages if other.startswith("etagctl-"))])
     return page
 
 
 def etagctl_pages(etagctl, here, pages):
     whole = Help(run(etagctl))
-    told = {name: Help(run(etagctl, name)) for name, _ in whole.commands}
-    pages.update({"etagctl": 1} | {f"etagctl-{name}": 1 for name in told})
+    parsed = {name: Help(run(etagctl, name)) for name, _ in whole.commands}
+    pages.update({"etagctl": 1} | {f"etagctl-{name}": 1 for name in parsed})
     global_names = whole.options()
     page = Page(1, ["etagctl"], whole.summary[0].lower() + whole.summary[1:], "etagctl", pages)
     page.heading("SYNOPSIS")
@@ -112,7 +112,7 @@ def etagctl_pages(etagctl, here, pages):
     page.paragraph(whole.exit_status)
     tail(page, parts.items())
     page.see_also(["etagd", "etagd.yaml", "etag"])
-    return [page] + [command_page(name, help_text, pages, global_names) for name, help_text in told.items()]
+    return [page] + [command_page(name, help_text, pages, global_names) for name, help_text in parsed.items()]
 
 
 # ---- etagd ----
@@ -143,7 +143,7 @@ def flag_term(name, value):
 
 
 def program_page(section, name, summary, here, pages):
-    """A page up to the list of options, and what NAME.text has for behind it."""
+    """A page up to the list of options, and what NAME.text has for after it."""
     page = Page(section, [name], summary, name, pages)
     page.heading("SYNOPSIS")
     page.rows.append(f"\\fB{escape(name)}\\fR [\\fIOPTION\\fR]...")

@@ -2,12 +2,12 @@
 """Text as man(7): what all pages share.
 
 The text that pages are made of is that of comments and of `--help`: paragraphs, and indented blocks. A block whose lines have
-two columns is a list of terms; any other is shown as it stands.
+two columns is a list of terms; any other is shown as it is.
 """
 import re
 
 POINT = re.compile("- ")
-WIDTH = 76  # of a line that is shown as it stands
+WIDTH = 76  # of a line that is shown as it is
 ESCAPES = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "^": "\\(ha", "~": "\\(ti", "`": "\\(ga", '"': "\\(dq"}
 
 
@@ -21,13 +21,13 @@ def line(text):
 
 
 def columns(row):
-    """What stands left and right of the first gap of two blanks; None where there is no gap."""
+    """The text left and right of the first gap of two blanks; None where there is no gap."""
     found = re.fullmatch(r"\s*(\S.*?) {2,}(\S.*)", row)
     return found.groups() if found else None
 
 
 class Page:
-    """One page. names: what stands before the dash, and under which names the page is found."""
+    """One page. names: the text before the dash, and under which names the page is found."""
 
     def __init__(self, section, names, summary, title, pages):
         self.section, self.names, self.title, self.pages = section, names, title, pages
@@ -56,7 +56,7 @@ class Page:
         self.rows += ([macro] if macro else []) + [line(self.inline(" ".join(text.split())))]
 
     def literal(self, rows):
-        """As it stands; the second column of a row that is too wide goes below it."""
+        """As it is; the second column of a row that is too wide goes below it."""
         while rows and not rows[-1].strip():
             rows = rows[:-1]
         indent = min(len(row) - len(row.lstrip()) for row in rows if row.strip())
@@ -113,7 +113,7 @@ class Page:
 
 
 def paragraphs(text, begins):
-    """Groups of lines; an indented line behind a paragraph goes on with it."""
+    """Groups of lines; an indented line after a paragraph goes on with it."""
     groups = [[]]
     for row in text.strip("\n").split("\n"):
         group = groups[-1]

@@ -398,7 +398,7 @@ typedef struct etag_request {
      * If-Match, or "If-None-Match: *", which only creates and so overwrites no update */
     bool require_if_match;
     /* If-None-Match: let "x-gzip" and "x--gzip" match "x" too (also br, zstd, deflate, compress).
-     * For a front end behind a server that compresses and renames the tag */
+     * For a front end whose upstream compresses and renames the tag */
     bool compression_suffixes;
     /* etag_check() in shadow mode: see etag_client_options */
     bool shadow;
@@ -416,8 +416,8 @@ typedef enum etag_existence {
     ETAG_ABSENT = 2
 } etag_existence;
 
-/* The selected representation as it is now. ETAG_INIT sets last_modified to 0, which means 1970:
- * set it. */
+/* The selected representation as it is now. Begin with etag_validators_init(): in a struct of zeros
+ * last_modified means 1970. */
 typedef struct etag_validators {
     size_t size;
     etag_existence existence;
@@ -429,6 +429,10 @@ typedef struct etag_validators {
      * use the date */
     bool last_modified_is_strong;
 } etag_validators;
+
+/* Zeroes the validators, then sets size and last_modified to ETAG_NO_DATE. So the existence is
+ * unknown and there is no ETag. Any thread. */
+ETAG_API void etag_validators_init(etag_validators *validators);
 
 /* What to do with the request's Range field (RFC 9110 section 14.2) if the other conditions let the
  * request go on. */
@@ -482,13 +486,14 @@ typedef struct etag_answer {
  * "Not modified since" is ETAG_NOT_MODIFIED with a weak date too, as section 13.1.3 allows an
  * origin server. The calls with a client return ETAG_PROCEED then (ETAG_REASON_DATE_WEAK), because
  * the client may have an earlier version of the same second. */
-ETAG_API etag_verdict etag_evaluate(const etag_request *request, const etag_validators *validators);
+ETAG_API ETAG_MUST_USE etag_verdict etag_evaluate(const etag_request *request,
+                                                  const etag_validators *validators);
 
 /* Says what to do with a request's Range and If-Range, the last step of section 13.2.2. Call it
  * after ETAG_PROCEED only. As pure as etag_evaluate(). If a size is not set, it returns
  * ETAG_RANGE_IGNORE, which is always correct. */
-ETAG_API etag_range etag_evaluate_range(const etag_request *request,
-                                        const etag_validators *validators);
+ETAG_API ETAG_MUST_USE etag_range etag_evaluate_range(const etag_request *request,
+                                                      const etag_validators *validators);
 
 /* Parses an HTTP-date in any of the three forms of RFC 9110 section 5.6.7. Returns seconds since
  * 1970, or ETAG_NO_DATE. Any thread. Never blocks.
@@ -819,7 +824,7 @@ ETAG_API ETAG_MUST_USE etag_status etag_fill_wait(etag_client *client, etag_toke
  *         return send(status, answer.fields, answer.field_count);  304, 412, 428: no body
  *     ... render: status, fields, surrogate keys ...
  *     status = etag_finish(client, &request, &response, &answer);
- *     if (status != response.http_status)
+ *     if (status != 0)
  *         return send(status, answer.fields, answer.field_count);  304, 412: without the body
  *     send the response; answer.range says whether a Range may be honored
  *
@@ -836,9 +841,10 @@ ETAG_API ETAG_MUST_USE etag_status etag_fill_wait(etag_client *client, etag_toke
  */
 
 /* Looks up and judges as etag_check() does. Same arguments, same rules.
- * Returns the HTTP status to send (304, 412 or 428), or 0: go on. */
-ETAG_API int etag_precheck(etag_client *client, const etag_request *request, etag_token token,
-                           etag_answer *answer);
+ * Returns the HTTP status to send with answer->fields and no body (304, 412 or 428), or 0: run the
+ * handler. */
+ETAG_API ETAG_MUST_USE int etag_precheck(etag_client *client, const etag_request *request,
+                                         etag_token token, etag_answer *answer);
 
 /* Corrects the cache from a response, and judges the request's conditions with the response's own
  * validators. Call it after rendering, for errors too; not for a response that comes out of another
@@ -852,12 +858,12 @@ ETAG_API int etag_precheck(etag_client *client, const etag_request *request, eta
  * it. With ETAG_REASON_NONE (not looked up) the call removes nothing.
  * response: borrowed. Its key, method and had_authorization may be left out; the request's count
  * then. libetag finds its ETag and Last-Modified among its fields.
- * Returns the status to send: 304 or 412 with answer->fields, else response->http_status with the
- * response as it is. That is always so if the method is not GET or HEAD, or the response is not
- * 2xx. Returns 0 if a size is not set or there is no key: send the response. The answer's pointers
+ * Returns the HTTP status to send with answer->fields and no body (304 or 412), or 0: send the
+ * response as it is. It is always 0 if the method is not GET or HEAD, if the response is not 2xx,
+ * and if a size is not set or there is no key (etag_client_error() says so). The answer's pointers
  * are valid as long as the response, and until the client's next etag_check() or its close. */
-ETAG_API int etag_finish(etag_client *client, const etag_request *request,
-                         const etag_entry *response, etag_answer *answer);
+ETAG_API ETAG_MUST_USE int etag_finish(etag_client *client, const etag_request *request,
+                                       const etag_entry *response, etag_answer *answer);
 
 /* Makes a key's vary from the named request header fields: sets vary[i] to names[i] and its value,
  * or to absent if the request has no such field. For Accept-Encoding use etag_encoding_select():
@@ -895,6 +901,10 @@ typedef struct etag_op etag_op;
 
 /* Starts an invalidation without waiting, except to write a spool file as above; finish it with
  * etag_op_result(). Everything copied. The client's timeout_ms begins here.
+ * It is sent at once. If operations started before it still wait for the daemon's answer, it may
+ * wait for more of them and be sent together with these, by the next etag_client_dispatch() (which
+ * etag_client_events() asks for), etag_op_result() that returns AGAIN, etag_op_forget(), or call
+ * that waits for the daemon, at the latest by etag_client_close().
  * Errors: as etag_invalidate(); *out is NULL then. */
 ETAG_API ETAG_MUST_USE etag_status etag_invalidate_start(etag_client *client,
                                                          const etag_targets *targets,

@@ -21,8 +21,8 @@
 
 /* ---- One attempt ---- */
 
-/* False: a separator between two handlers' attempts, or one of which nothing was sent, since nobody
- * accepted the connection. (nginx counts what it sent when the attempt is over.) */
+/* False: a separator between two handlers' attempts, or one for which nothing was sent, since no
+ * one accepted the connection. (nginx counts what it sent when the attempt is over.) */
 static bool had_request(const ngx_http_upstream_state_t *state)
 {
     return state->peer && (state->bytes_sent > 0 || state->bytes_received > 0 ||
@@ -49,7 +49,7 @@ bool attempts_is_grpc(const ngx_http_request_t *http, ngx_str_t answered)
 enum fields { FIELDS_NONE, FIELDS_WHOLE, FIELDS_LOST };
 
 /* Bytes that are no whole header may have been names of what changed; so may those of an attempt
- * that nobody noted. A line without a status, which nginx passes on as HTTP/0.9, is no header
+ * that was not noted. A line without a status, which nginx passes on as HTTP/0.9, is no header
  * either, and one of 1xx is not the last. */
 static enum fields fields_of_attempt(const ngx_http_upstream_state_t *state,
                                      const ngx_http_upstream_headers_in_t *headers)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Look-up. It stands behind everything that may refuse or redirect a request (rewrite, access,
+* Look-up. It comes after everything that may refuse or redirect a request (rewrite, access,
  * auth_request, limit_req, mirror, try_files), as the last handler before content: a 304 tells that
  * the representation exists, and is only for those who would have got the 200 in this very location
  * (RFC 9110 section 13.2.1).
@@ -66,7 +66,7 @@ ngx_int_t check_enter(ngx_http_request_t *http)
     return NGX_DECLINED;
 }
 
-/* First of the handlers behind the access phase, before those that redirect where all is well
+/* First of the handlers after the access phase, before those that redirect where all is well
  * (try_files, index). */
 ngx_int_t check_pass(ngx_http_request_t *http)
 {
@@ -181,7 +181,7 @@ static ngx_int_t look_up(ngx_http_request_t *http, struct request *request,
 static ngx_int_t check_location(ngx_http_request_t *http, struct request *request,
                                 struct location_conf *conf)
 {
-    /* Of a key that the configuration made libetag does not see what the client sent, and the
+    /* If the configuration made the key, libetag does not see what the client sent, and the
      * upstream may. */
     const etag_resource sent = {.target = etag_str_ngx(http->unparsed_uri)};
     const char *why = why_not(http, request);
@@ -196,7 +196,7 @@ static ngx_int_t check_location(ngx_http_request_t *http, struct request *reques
         return NGX_DECLINED;
     }
     if (rc == NGX_OK && key_is_public(request)) {
-        /* Whose representation it is would depend on what the key does not have. */
+        /* The representation would depend on something that the key does not have. */
         if (http->headers_in.authorization)
             why = "authorization", rc = NGX_DECLINED;
         else if (HAS_COOKIE(http))

@@ -65,7 +65,7 @@ void endpoint_talked(struct endpoint *endpoint)
     }
 }
 
-/* Of the descriptor, and of the timer. */
+/* The handler of the descriptor, and of the timer. */
 static void on_event(ngx_event_t *event)
 {
     const ngx_connection_t *connection = event->data;

@@ -31,7 +31,7 @@
 /* ---- Configuration --------------------------------------------------------------------------- */
 
 struct endpoint {
-    /* with a NUL behind it; empty: libetag's default */
+    /* with a NUL after it; empty: libetag's default */
     ngx_str_t socket;
     /* of etag_str: further fields of a 304; NULL: none */
     ngx_array_t *repeated;
@@ -165,7 +165,7 @@ struct request {
     const char *reason;
     uint64_t lsn;
 
-    /* Of the location that the request is in. */
+    /* The configuration of the request's location. */
     /* its answer may be stored; NULL: not */
     struct location_conf *fills;
     etag_key key;
@@ -175,12 +175,12 @@ struct request {
     /* and where */
     uint64_t place[2];
 
-    /* Of a 304 from memory. */
+    /* For a 304 from memory. */
     etag_field *repeats;
     /* 0 once they are among the answer's */
     size_t repeat_count;
 
-    /* Of the request as the client sent it. */
+    /* From the request as the client sent it. */
     /* a redirect makes GET of it */
     etag_str method;
     /* its method is unsafe */
@@ -204,7 +204,7 @@ struct request {
     /* and what it may have changed instead; without a target: there is none */
     etag_resource twin;
 
-    /* Of what upstreams did with it, and the answer. */
+    /* Notes of what upstreams did with it, and of the answer. */
     /* of nginx's records */
     ngx_uint_t attempts_noted;
     /* enum outcome: of all that were noted */
@@ -249,7 +249,7 @@ bool key_authority_is_foreign(const ngx_http_request_t *http);
 ngx_int_t key_of(struct request *request, struct location_conf *conf, const char **why);
 
 /* The resource that a Location or Content-Location names, of the request's own host: NGX_OK.
- * Another host's, or nobody's: NGX_DECLINED. */
+* Another host's, or none's: NGX_DECLINED. */
 ngx_int_t key_reference(ngx_http_request_t *http, const etag_resource *base, ngx_str_t reference,
                         etag_resource *out);
 

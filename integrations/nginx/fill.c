@@ -117,7 +117,7 @@ static ngx_uint_t rendered_status(const ngx_http_request_t *http, const struct r
     return status == NGX_HTTP_NOT_MODIFIED && request->was_ok ? NGX_HTTP_OK : status;
 }
 
-/* What libetag may do something about; the rest need not be read. */
+/* Statuses that libetag acts on; other responses need not be read. */
 static bool status_counts(ngx_uint_t status)
 {
     return status == NGX_HTTP_OK || status == NGX_HTTP_NOT_FOUND || status == 410 ||
@@ -159,14 +159,16 @@ static void finish(ngx_http_request_t *http, struct request *request, ngx_uint_t
     entry.last_modified_is_strong = conf->date_is_strong;
     if (!http->headers_out.last_modified && http->headers_out.last_modified_time != -1)
         entry.last_modified = http->headers_out.last_modified_time;
-    (void)etag_finish(endpoint->client, &asked, &entry, &answer);
+    /* the response is on its way, and nginx' own filter judged it */
+    const int instead = etag_finish(endpoint->client, &asked, &entry, &answer);
+    (void)instead;
     const etag_reason refused = etag_fill_reason(endpoint->client);
     if (refused != ETAG_REASON_NONE)
         request_note(request, CACHE_REFUSED, etag_reason_word(refused));
     endpoint_talked(endpoint);
 }
 
-/* Of an answer that is no 200 only the status counts. */
+/* Only the status counts if it is not 200. */
 static ngx_int_t collect(struct collected *to, ngx_http_request_t *http, struct request *request,
                          ngx_uint_t status)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * After a write. Above all other filters, the answer to an unsafe method is held back, header and
- * body, until the daemon has confirmed that nobody answers 304 for the old version any more; or,
- * without a daemon, until the spool's wait is over. Nothing blocks: the confirmation is an event of
- * the endpoint (endpoint.c), which lets the answer go.
+ * body, until the daemon has confirmed that no front end answers 304 for the old version any more;
+ * or, without a daemon, until the spool's wait is over. Nothing blocks: the confirmation is an
+ * event of the endpoint (endpoint.c), which lets the answer go.
  *
  *   header filter   collects names, starts the mutation; does not call the next filter
  *   body filter     keeps what comes meanwhile
@@ -14,7 +14,7 @@
  * (etag_cache_invalidate_failure pass: the answer all the same.)
  *
  * Where no answer comes at all (the client went away, the upstream did), the write may have
- * happened or not: the target is invalidated, and nobody waits for it. What is told is what all
+ * happened or not: the target is invalidated, and no answer is awaited. It covers what all
  * upstreams did that had the request (attempts.c), not only the one whose answer the client gets.
  */
 #include "invalidate.h"

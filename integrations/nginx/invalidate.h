@@ -30,7 +30,7 @@ struct names *request_names(struct request *request);
 bool names_any(const struct names *names);
 etag_targets names_targets(const struct names *names);
 
-/* Whose rules hold: those of the first location that wanted it, since the write may have been done
+/* The rules are those of the first location that wanted it, since the write may have been done
  * there. NGX_DECLINED: none does. */
 ngx_int_t names_wanted(struct request *request);
 

@@ -70,7 +70,7 @@ static bool same_authority(etag_str a, etag_str b)
     return equal_nocase(without_default_port(a), without_default_port(b));
 }
 
-/* Of a request line in absolute form; else absent. */
+/* The host of a request line in absolute form; else absent. */
 static etag_str authority_of_line(const ngx_http_request_t *http)
 {
     if (!http->host_start || !http->host_end)
@@ -190,7 +190,7 @@ size_t key_conditions(ngx_http_request_t *http, etag_field out[ETAG_CACHE_CONDIT
 #define VARY_LINES_MAX 32
 #define VARY_TEXT_BYTES 4096
 
-/* Which coding the request's Accept-Encoding comes to: its spellings are too many for keys of their
+/* Which coding the request's Accept-Encoding selects: its spellings are too many for keys of their
  * own. */
 static void encoding_reduce(struct request *request, const struct taken *lines)
 {

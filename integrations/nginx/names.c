@@ -7,7 +7,7 @@
  *     Etag-Cache-Invalidate: surrogate=upload:42, family=upload, prefix=/reports/,
  *     resource="/uploads?page=1", everything
  *
- * A list; values that hold a comma, a blank or a quote stand in quotes, with a backslash before
+ * A list; values that hold a comma, a blank or a quote are quoted, with a backslash before
  * each quote and backslash. A path is of the request's own host, unless it begins with "//host/".
  * What can't be read could have meant anything, so it means everything.
  */
@@ -79,7 +79,7 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == ',';
 }
 
-/* The value at *at; moves behind it. False: quotes that do not end, or no memory. */
+/* The value at *at; moves past it. False: quotes that do not end, or no memory. */
 static bool read_value(ngx_pool_t *pool, const char **at, const char *end, etag_str *out)
 {
     const char *from = *at;
@@ -313,10 +313,10 @@ static ngx_int_t add_destination(struct names *names, const struct request *requ
     return NGX_OK;
 }
 
-/* What a method takes along that is in a collection (RFC 4918 section 9.6 and on), if it was done
- * or may have been: else who may not write could empty the cache. Whether a path without '/' at its
- * end is a collection only the server knows: MOVE and COPY are WebDAV's, but DELETE is sent by
- * many. */
+/* The members of a collection that a method takes along (RFC 4918 section 9.6 and on), if it was
+ * done or may have been: else who may not write could empty the cache. Whether a path without '/'
+ * at its end is a collection only the server knows: MOVE and COPY are WebDAV's, but DELETE is sent
+ * by many. */
 static ngx_int_t add_collections(struct names *names, const struct request *request,
                                  const struct said *said)
 {

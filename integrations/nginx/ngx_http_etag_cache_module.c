@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Three nginx modules in one file that is loaded: two are only places among the filters. nginx runs
- * header filters in the reverse order of its list of modules, so the module stands at its end (its
+ * header filters in the reverse order of its list of modules, so the module is at its end (its
  * filters run first), the filter module before gzip (it runs after gzip, and after all that change
  * fields), and the place module after headers_filter, before which it would run: a 304 from memory
  * begins there.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The 304 from memory. It repeats fields of the 200 as the client got them, after all filters; but
- * what add_header says of this very answer, such as $etag_cache_status, is to be said anew. So it
+ * what add_header says of this very answer, such as $etag_cache_status, is to be said again. So it
  * passes the filters that nginx' own 304 passes, from headers_filter (add_header, expires) on,
  * without any of the stored fields, and gets those below them all:
  *
@@ -157,7 +157,7 @@ static ngx_int_t move_added(ngx_http_request_t *http, const struct endpoint *end
     return NGX_OK;
 }
 
-/* Leaves those of the stored fields that were not added anew, and of what was added those that are
+/* Leaves those of the stored fields that were not added again, and of what was added those that are
  * not stored. */
 static void choose(struct request *request, const struct endpoint *endpoint)
 {

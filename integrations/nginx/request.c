@@ -2,8 +2,8 @@
 /*
  * What the module knows of a request. nginx clears the contexts of all modules at an internal
  * redirect (try_files, error_page, X-Accel-Redirect), and with them would go the one thing that
- * must not be taken anew: the token. So it hangs on the request's pool, and the context is only the
- * short way to it.
+ * must not be taken again: the token. So it hangs on the request's pool, and the context is only
+ * the short way to it.
  */
 #include "etag_cache.h"
 
@@ -54,7 +54,7 @@ struct request *request_of(ngx_http_request_t *http)
     return request;
 }
 
-/* ---- What the log is told ---- */
+/* ---- What goes into the log ---- */
 
 void request_note(struct request *request, enum cache_status status, const char *reason)
 {

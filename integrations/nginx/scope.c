@@ -3,7 +3,7 @@
  * Whose the representation is, and whether that is known.
  *
  * A 304 tells one client about another's page as soon as the scope says what the client merely
- * claims: $remote_user without auth_basic is whatever stands in Authorization, $http_x_tenant
+ * claims: $remote_user without auth_basic is whatever Authorization holds, $http_x_tenant
  * whatever was typed. nginx has no mark for "this was verified", so the configuration declares it:
  * etag_cache_authenticated names the variables that are set by, or checked by, what runs before the
  * look-up. A scope with one of them is answered. Every other scope
@@ -18,7 +18,7 @@
 
 /* ---- Configuration ---- */
 
-/* The name of the variable that begins behind a '$' at 'at'; moves behind it. */
+/* The name of the variable after the '$' at 'at'; moves past it. */
 static ngx_str_t variable_name(const ngx_str_t *text, size_t *at)
 {
     ngx_str_t name = ngx_null_string;
@@ -135,8 +135,8 @@ static bool name_is_claimed(ngx_str_t name)
            str_equal(text, ETAG_LIT("args")) || str_equal(text, ETAG_LIT("query_string"));
 }
 
-/* ssl_verify_client optional_no_ca lets certificates pass that nobody vouches for; without the
- * directive there are none. */
+/* ssl_verify_client optional_no_ca lets certificates pass that no authority vouches for; without
+ * the directive there are none. */
 static bool verifies_certificates(ngx_conf_t *cf)
 {
 #if (NGX_HTTP_SSL)
@@ -155,7 +155,7 @@ static const char *why_not_declared(ngx_conf_t *cf, ngx_str_t name)
     if (begins_with(name, "ssl_client_"))
         return verifies_certificates(cf) ? NULL
                                          : "without \"ssl_verify_client on\" or \"optional\" "
-                                           "nobody verifies it";
+                                           "it is not verified";
     if (core->satisfy == NGX_HTTP_SATISFY_ANY && name_is_claimed(name))
         return "under \"satisfy any\" a request may pass without its being verified: use a "
                "variable of auth_request_set, or \"satisfy all\"";

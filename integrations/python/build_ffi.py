@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled half of the package: libetag behind a few flat functions (cffi, API mode).
+"""The compiled half of the package: libetag wrapped in a few flat functions (cffi, API mode).
 
 A call from Python hands over one block of bytes and the lengths of the strings in it (-1: absent); shim.h turns them into
 the structs of etag.h on its stack, and copies what libetag answers into memory of the caller. So nothing in Python points

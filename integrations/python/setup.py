@@ -4,7 +4,7 @@ be named by C_INCLUDE_PATH and LIBRARY_PATH."""
 import os
 import tempfile
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # What a program needs, from the plainest on: its includes, a library, and what is missing where it does not build.
@@ -40,4 +40,5 @@ class BuildExt(build_ext):
         return True
 
 
-setup(license="Apache-2.0", cffi_modules=["build_ffi.py:ffibuilder"], cmdclass={"build_ext": BuildExt})
+setup(license="Apache-2.0", cffi_modules=["build_ffi.py:ffibuilder"], cmdclass={"build_ext": BuildExt},
+      ext_modules=[Extension("etagd._watch", ["watch.c"], py_limited_api=True)])

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From one block of bytes to the structs of etag.h, and back. The strings of a call stand in one
- * block, one behind the other; their lengths, int32_t each, in another (-1: absent). Order:
+ * From one block of bytes to the structs of etag.h, and back. The strings of a call are in one
+* block, one after the other; their lengths, int32_t each, in another (-1: absent). Order:
  *
  *   key       host, target, scope, release, scheme, then name and value of each vary field
  *   request   method, key, then name and value of each header field
@@ -334,7 +334,7 @@ static int py_check(etag_client *client, int scope_kind, uint32_t vary_count, ui
     return py_answer_len(out);
 }
 
-/* The etag stands behind the request in the block. Returns the verdict, -1 for a block that is
+/* The etag comes after the request in the block. Returns the verdict, -1 for a block that is
  * wrong. */
 static int py_evaluate(const struct py_request *q, const char *bytes, const char *lengths,
                        uint32_t count, int existence, int64_t last_modified, int is_strong,
@@ -344,7 +344,7 @@ static int py_evaluate(const struct py_request *q, const char *bytes, const char
     struct py_request_room room;
     etag_validators validators;
 
-    ETAG_INIT(&validators);
+    etag_validators_init(&validators);
     if (!py_read_request(&r, q, &room))
         return -1;
     validators.existence = (etag_existence)existence;
@@ -388,8 +388,8 @@ static int py_fill(etag_client *client, const struct py_key *k, const struct py_
     return status;
 }
 
-/* reason: of the check's answer. Returns the HTTP status to send, 0 as etag_finish(),
- * -1 for a block that is wrong. */
+/* reason: of the check's answer. Returns the HTTP status to send, which is the response's own where
+ * etag_finish() says 0; -1 for a block that is wrong. */
 static int py_finish(etag_client *client, const struct py_request *q, const struct py_response *p,
                      const char *bytes, const char *lengths, uint32_t count, uint64_t incarnation,
                      uint64_t lsn, int reason, struct py_answer *out)
@@ -408,7 +408,7 @@ static int py_finish(etag_client *client, const struct py_request *q, const stru
         return -1;
     const int status = etag_finish(client, &request.request, &response.entry, &answer);
     py_write_answer(out, &answer);
-    return out->overflow ? p->http_status : status;
+    return status == 0 || out->overflow ? p->http_status : status;
 }
 
 /* ---- Mutations ---- */

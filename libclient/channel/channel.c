@@ -85,6 +85,7 @@ void channel_close(struct channel *channel)
     close_descriptors(channel);
     channel->hello_fresh = channel->fds_lost = false;
     channel->out.len = channel->out_sent = 0;
+    channel->held = false;
     channel->in.len = channel->in_used = 0;
 }
 
@@ -97,26 +98,35 @@ static etag_status channel_fail(struct channel *channel, etag_status status)
 
 /* ---- Sending ---- */
 
-/* OK also where the socket is full and some bytes still wait. */
-static etag_status channel_flush(struct channel *channel, struct fault *fault)
+/* 0 also where the socket is full and some bytes still wait; else a negative errno. */
+static int send_queued(struct channel *channel)
 {
     while (channel->out_sent < channel->out.len) {
         const ssize_t n = send(channel->fd, channel->out.bytes + channel->out_sent,
                                channel->out.len - channel->out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && (errno == EAGAIN || errno == ENOBUFS))
-            return ETAG_OK;
-        if (n < 0) {
-            fault_set(fault, ETAG_UNAVAILABLE, "the connection to %s is lost: %s", channel->path,
-                      strerrordesc_np(errno));
-            return channel_fail(channel, ETAG_UNAVAILABLE);
-        }
+        if (n < 0 && errno != EAGAIN && errno != ENOBUFS)
+            return -errno;
+        channel->held = false;
+        if (n < 0)
+            return 0;
         channel->out_sent += (size_t)n;
         channel->sent_total += (uint64_t)n;
     }
     channel->out.len = channel->out_sent = 0;
-    return ETAG_OK;
+    return 0;
+}
+
+static etag_status channel_flush(struct channel *channel, struct fault *fault)
+{
+    const int r = send_queued(channel);
+
+    if (r == 0)
+        return ETAG_OK;
+    fault_set(fault, ETAG_UNAVAILABLE, "the connection to %s is lost: %s", channel->path,
+              strerrordesc_np(-r));
+    return channel_fail(channel, ETAG_UNAVAILABLE);
 }
 
 /* Drops the bytes at the beginning that were sent, so that the buffer's bound is a bound of waiting
@@ -131,7 +141,7 @@ static void compact_outgoing(struct channel *channel)
     channel->out_sent = 0;
 }
 
-/* OK where the bytes behind 'before' may be queued; else they are dropped. A frame may be as large
+/* OK where the bytes after 'before' may be queued; else they are dropped. A frame may be as large
  * as the bound: alone it always passes. */
 static etag_status channel_queued(struct channel *channel, size_t before, uint64_t id,
                                   struct channel_sent *sent, struct fault *fault)
@@ -191,7 +201,7 @@ uint64_t channel_new_id(struct channel *channel)
     return ++channel->last_id;
 }
 
-etag_status channel_send_frame(struct channel *channel, uint64_t id, etag_str frame,
+static etag_status queue_frame(struct channel *channel, uint64_t id, etag_str frame,
                                struct channel_sent *sent, struct fault *fault)
 {
     *sent = (struct channel_sent){0};
@@ -204,8 +214,32 @@ etag_status channel_send_frame(struct channel *channel, uint64_t id, etag_str fr
         return fault_system(fault, r, "cannot queue a request");
     memcpy(channel->out.bytes + before, frame.data, frame.len);
     channel->out.len += frame.len;
-    const etag_status status = channel_queued(channel, before, id, sent, fault);
+    return channel_queued(channel, before, id, sent, fault);
+}
+
+etag_status channel_send_frame(struct channel *channel, uint64_t id, etag_str frame,
+                               struct channel_sent *sent, struct fault *fault)
+{
+    const etag_status status = queue_frame(channel, id, frame, sent, fault);
+
     return status == ETAG_OK ? channel_flush(channel, fault) : status;
+}
+
+etag_status channel_hold_frame(struct channel *channel, uint64_t id, etag_str frame,
+                               struct channel_sent *sent, struct fault *fault)
+{
+    const etag_status status = queue_frame(channel, id, frame, sent, fault);
+
+    channel->held |= status == ETAG_OK;
+    return status;
+}
+
+/* A daemon that closes has said why, and may have answered before: that is read first, by the next
+ * call that reads, which then finds the end. */
+void channel_send_held(struct channel *channel)
+{
+    if (channel->held && send_queued(channel) < 0)
+        return;
 }
 
 bool channel_was_sent(const struct channel *channel, const struct channel_sent *sent)
@@ -380,7 +414,7 @@ static etag_status hello_accept(struct channel *channel, const struct reply *rep
     const etag_status status = hello_assign_descriptors(channel, fault);
     if (status != ETAG_OK)
         return status;
-    /* Descriptors that come later are nobody's: take_descriptors closes them. */
+    /* Descriptors that come later have no reader: take_descriptors closes them. */
     channel->state = CHANNEL_READY;
     channel->hello_fresh = true;
     return ETAG_OK;
@@ -589,7 +623,7 @@ etag_status channel_connect_start(struct channel *channel, struct fault *fault)
     return status == ETAG_AGAIN ? fault->status = ETAG_UNAVAILABLE : status;
 }
 
-/* Nobody waits for replies here, and there are none before the hello. */
+/* No call waits for replies here, and there are none before the hello. */
 static etag_status await_hello(struct channel *channel, uint64_t deadline_ns, struct fault *fault)
 {
     etag_status status = channel_pump(channel, fault);

@@ -72,6 +72,8 @@ struct channel {
     size_t out_sent, in_used;
     /* bytes sent on this connection, or on the last one */
     uint64_t sent_total;
+    /* requests were queued by channel_hold_frame(), and the socket was not asked to take them */
+    bool held;
     struct arena arena;
     struct channel_hello hello;
     /* channel_take_hello() was not called since the last hello */
@@ -127,6 +129,15 @@ uint64_t channel_new_id(struct channel *channel);
 /* Queues such a frame. Errors as channel_send(). */
 MUST_USE etag_status channel_send_frame(struct channel *channel, uint64_t id, etag_str frame,
                                         struct channel_sent *sent, struct fault *fault);
+
+/* Queues such a frame and sends nothing: it goes with the next call that sends, in one piece with
+ * what is queued until then. Errors as channel_send_frame(). */
+MUST_USE etag_status channel_hold_frame(struct channel *channel, uint64_t id, etag_str frame,
+                                        struct channel_sent *sent, struct fault *fault);
+
+/* Sends what the socket takes of what was held, if anything is. A connection that is lost shows
+ * with the next call that reads. */
+void channel_send_held(struct channel *channel);
 
 /* Returns whether the whole request was handed to the socket, so that the daemon may have seen it.
  * Valid for the current connection, or for the last one until the next is made. */

@@ -75,7 +75,7 @@ static etag_status open_counters(struct mapping *out, const struct mapping_sourc
 
     if (status != ETAG_OK)
         return status;
-    /* A newer daemon may have more of them, behind ours. Without any the index serves all the
+    /* A newer daemon may have more of them, after ours. Without any the index serves all the
      * same. */
     if (source->counters_bytes < COUNTERS_BYTES)
         return ETAG_OK;

@@ -73,7 +73,7 @@ static void element_read(struct wishes *w, etag_str element)
     const int weight = semicolon ? weight_parse(str_trim(str_skip(element, len + 1))) : WEIGHT_MAX;
 
     if (weight == MALFORMED)
-        return; /* a malformed name is nobody's by itself */
+        return; /* a malformed name matches no coding */
     if (str_equal(name, ETAG_LIT("*")))
         note(&w->any, weight);
     if (str_equal_nocase(name, ETAG_LIT("identity")))
@@ -83,7 +83,7 @@ static void element_read(struct wishes *w, etag_str element)
             note(&w->weights[i], weight);
 }
 
-/* No quoted-string may stand in this field, so every comma divides. */
+/* No quoted-string is allowed in this field, so every comma divides. */
 static void line_read(struct wishes *w, etag_str value)
 {
     while (value.len > 0) {

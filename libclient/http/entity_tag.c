@@ -56,7 +56,7 @@ bool entity_tag_may_hold(const char *bytes, size_t len)
     return (halves[0] | halves[1]) == 0;
 }
 
-/* Where the first of sixteen foreign bytes stands; STEP: nowhere. */
+/* The place of the first foreign byte of sixteen; STEP: none. */
 static inline size_t first_foreign(const char *p)
 {
     const bytes16 foreign = foreign_bytes(p);
@@ -105,7 +105,7 @@ static inline size_t tag_read(etag_str text, struct entity_tag *out)
 }
 
 /* The codings of the IANA registry that such a mark is made of, as they are written there, in lower
- * case: nobody was seen to write another one, or an alias (x-gzip). */
+* case: no server was seen to write another one, or an alias (x-gzip). */
 static bool is_coding_mark(etag_str text)
 {
     static const etag_str codings[] = {

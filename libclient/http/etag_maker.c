@@ -3,7 +3,7 @@
  * Makes entity tags for applications that have none: the hash of a body, and the suffixes for its
  * encoded variants.
  *
- * 128 bits of SHA-256 are enough that no two bodies share a tag by chance, and that nobody can
+ * 128 bits of SHA-256 are enough that no two bodies share a tag by chance, and that no one can
  * construct two that do. A body may come in pieces. The call for a piece returns no error; the
  * hasher keeps it and returns it at the end, so a hasher that returned OK has hashed every piece.
  * Opening finds the hash among OpenSSL's providers and begins it once, so that a provider which has
@@ -195,7 +195,7 @@ etag_status etag_variant(etag_str etag, etag_str coding, char *buffer, size_t si
     if (etag.len > size || extra > size - etag.len)
         return ETAG_INVALID;
 
-    char *at = memmove(buffer, etag.data, etag.len); /* the tag may stand in the buffer */
+    char *at = memmove(buffer, etag.data, etag.len); /* the tag may be in the buffer */
     if (!plain) {
         at += etag.len - 1;
         *at++ = '-';

@@ -141,7 +141,7 @@ static void century_place(struct civil *c, int64_t now_s)
         c->year -= 100;
 }
 
-/* "Sunday, 06-Nov-94 08:49:37 GMT", from behind, as only its head has no fixed length. */
+/* "Sunday, 06-Nov-94 08:49:37 GMT", from its end, as only its head has no fixed length. */
 #define RFC850_TAIL_BYTES 24
 static bool rfc850_read(etag_str text, int64_t now_s, struct civil *out)
 {

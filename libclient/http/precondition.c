@@ -35,7 +35,7 @@
 
 /* ---- Finding the conditions ---- */
 
-/* Where the lines of one field stand; count 0: the request has no such field. A line whose value is
+/* Where the lines of one field are; count 0: the request has no such field. A line whose value is
  * absent (not empty) is none. */
 struct lines {
     size_t first, count;
@@ -135,7 +135,7 @@ static inline bool lines_are_any(const etag_request *request, struct lines lines
 enum method_kind {
     /* GET, HEAD: false conditions can mean 304 */
     METHOD_READS,
-    /* may change something, or nobody knows */
+    /* may change something, or it is not known */
     METHOD_OTHER,
     /* selects no representation: conditions mean nothing (section 13.2.1) */
     METHOD_OUTSIDE,

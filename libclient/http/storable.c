@@ -119,7 +119,7 @@ static void vary_read(struct findings *f, const etag_key *key, etag_str value)
     }
 }
 
-/* A policy's nonce-source; elsewhere the text can't stand, so that no grammar is needed. */
+/* A policy's nonce-source; elsewhere the text can't occur, so that no grammar is needed. */
 static bool has_nonce(etag_str policy)
 {
     const etag_str source = ETAG_LIT("'nonce-");
@@ -137,7 +137,7 @@ static bool has_nonce(etag_str policy)
     return false;
 }
 
-/* Of a field that must stand in one line. */
+/* For a field that must be in one line. */
 static void single_read(struct findings *f, etag_str *into, etag_str value, etag_reason reason,
                         const char *twice)
 {

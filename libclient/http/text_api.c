@@ -143,6 +143,12 @@ int64_t etag_date_parse(etag_str text)
     return http_date_parse(text, (int64_t)(time_ns_of(CLOCK_REALTIME_COARSE) / NS_PER_S));
 }
 
+void etag_validators_init(etag_validators *validators)
+{
+    ETAG_INIT(validators);
+    validators->last_modified = ETAG_NO_DATE;
+}
+
 void etag_entry_init(etag_entry *entry)
 {
     ETAG_INIT(entry);

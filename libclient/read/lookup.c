@@ -16,7 +16,7 @@
 #include "shadow.h"
 #include "short_way.h"
 
-/* What etag_check() is made of stands in it as one piece; lookup_state(), which is seldom called,
+/* The parts of etag_check() are inlined in it; lookup_state(), which is seldom called,
  * has a copy. */
 #define INLINED static inline __attribute__((always_inline))
 

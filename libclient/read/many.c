@@ -4,7 +4,7 @@
  * clocks. So all of a batch take each step before one of them takes the next, and their loads
  * overlap: hash, fetch the homes, fetch the slots, find the slot and fetch the clocks, read. Each
  * step is a loop of its own, since a processor translates addresses side by side only where nothing
- * stands in between.
+ * is in between.
  *
  * All of it is the short way (short_way.h), with one deadline, loaded before everything, and one
  * time, read after everything. What that leaves goes the general way afterwards, one by one, each

@@ -151,9 +151,8 @@ int etag_finish(etag_client *client, const etag_request *request, const etag_ent
     }
     const bool is_get = str_equal(e.request.method, ETAG_LIT("GET"));
     const bool is_read = is_get || str_equal(e.request.method, ETAG_LIT("HEAD"));
-    const int http_status = e.response.http_status;
-    if (!is_read || !is_success(http_status)) {
-        if (is_get && refill_is_gone(http_status))
+    if (!is_read || !is_success(e.response.http_status)) {
+        if (is_get && refill_is_gone(e.response.http_status))
             settle_gone(client, &e);
         answer_pass(&e.answer, is_read ? ETAG_REASON_HTTP_STATUS : ETAG_REASON_METHOD);
     } else {
@@ -168,6 +167,5 @@ int etag_finish(etag_client *client, const etag_request *request, const etag_ent
         judge_response(client, &e, &rendering.request.fill.entry);
     }
     (void)abi_out(answer, &e.answer, sizeof(e.answer), ABI_FIRST_ANSWER);
-    const int instead = etag_verdict_http_status(e.answer.verdict);
-    return instead ? instead : http_status;
+    return etag_verdict_http_status(e.answer.verdict);
 }

@@ -293,7 +293,7 @@ void guards_attach_rest(struct etag_client *client)
         if (!guard->attach_due)
             continue;
         struct request request = guard_request(guard, REQUEST_GUARD_CONFIRM);
-        /* The answer is nobody's. */
+        /* No call waits for the answer. */
         const etag_status status = channel_send(channel, &request, NULL, &fault);
         if (channel->state == CHANNEL_CLOSED)
             client_lose_link(client, &fault);

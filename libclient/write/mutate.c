@@ -27,7 +27,7 @@ static const etag_str *name_all(struct arena *arena, const etag_str *given, size
                                 name_maker *make)
 {
     if (count > TARGETS_PER_EVENT_MAX || !any_is_made(given, count, make))
-        return given; /* what is too much is told by targets_check() */
+        return given; /* targets_check() reports what is too much */
     etag_str *names = arena_array(arena, count, sizeof(*names));
     for (size_t i = 0; names && i < count; i++) {
         char *made = arena_alloc(arena, SURROGATE_MADE_BYTES);

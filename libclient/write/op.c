@@ -15,6 +15,11 @@
  * it stays open until its deadline: an operation that a daemon may have applied ends as TIMEOUT,
  * any other as UNAVAILABLE, or with the error of the connection.
  *
+ * An operation that is started while others are under way joins them: its frame waits in the
+ * channel, and goes in one send with those that are started after it, at the latest with the next
+ * call that dispatches, asks for a result that is not there, forgets an operation, or closes. Until
+ * then it was not sent, whatever happens to the connection.
+ *
  * An operation keeps its frame, which it sends and also writes to the spool. A client reuses the
  * frame's memory for its next operation, so that answered mutations do not allocate.
  */
@@ -30,6 +35,7 @@
 #define PATIENCE_MS_MAX 250
 #define PATIENCE_PART 4 /* of the time that there is */
 #define SPARE_FRAME_BYTES_MAX 65536
+#define JOINED_BYTES_MAX 16384 /* beyond: they are sent, and answers are read */
 
 etag_status op_give_receipt(etag_status status, etag_receipt *receipt, const etag_receipt *full)
 {
@@ -191,25 +197,33 @@ static void op_end_if_hopeless(struct etag_op *op)
 
 /* ---- Steps ---- */
 
-static void op_send(struct etag_op *op)
+typedef __typeof__(channel_send_frame) op_sender;
+
+/* Hands the frame to the channel, which sends or holds it. */
+static void op_hand_over(struct etag_op *op, op_sender *sender)
 {
     struct etag_client *client = op->client;
     const uint64_t before_ns = time_coarse_ns();
     struct fault fault;
-
-    if (client_require_role(client, ROLE_MUTATE, "mutate") != ETAG_OK) {
-        op_end(op, ETAG_DENIED, client->fault.text, "");
-        return;
-    }
     const etag_str frame = {(const char *)op->frame.bytes, op->frame.len};
-    const etag_status status = channel_send_frame(&client->channel, op->id, frame, &op->sent,
-                                                  &fault);
+    const etag_status status = sender(&client->channel, op->id, frame, &op->sent, &fault);
+
     if (op->sent.end > 0 && op->first_ns == 0)
         op->first_ns = before_ns;
     if (client->channel.state == CHANNEL_CLOSED)
         client_lose_link(client, &fault);
     else if (status == ETAG_SYSTEM)
         op_end(op, status, fault.text, "");
+}
+
+static void op_send(struct etag_op *op)
+{
+    struct etag_client *client = op->client;
+
+    if (client_require_role(client, ROLE_MUTATE, "mutate") == ETAG_OK)
+        op_hand_over(op, channel_send_frame);
+    else
+        op_end(op, ETAG_DENIED, client->fault.text, "");
 }
 
 /* The connection is gone and there is no other one, or the answer does not come. */
@@ -298,7 +312,7 @@ static uint64_t op_next_ns(const struct etag_op *op)
         return min_of(op->spool_ns, op->deadline_ns);
     const uint64_t proven_ns = op_proven_ns(op);
     const uint64_t coarse_ns = time_coarse_ns();
-    /* The coarse clock stands still for a tick, and may stand just before the moment: no busy
+    /* The coarse clock does not move for a tick, and may be just before the moment: no busy
      * waiting for it. */
     const uint64_t left_ns = proven_ns > coarse_ns ? proven_ns - coarse_ns + NS_PER_MS : 0;
     return min_of(channel_now_ns() + left_ns, op->deadline_ns);
@@ -389,7 +403,28 @@ static void ops_reap(struct etag_client *client)
     }
 }
 
-etag_status op_start(struct etag_client *client, struct request *request, struct etag_op **out)
+/* The operation before it waits for the daemon's answer, and there is room. So somebody will look
+ * at the socket, and the next look sends it: etag_client_events() asks for that. */
+static bool op_may_join(const struct etag_op *op)
+{
+    const struct etag_op *const before = op->previous;
+    const struct channel *const channel = &op->client->channel;
+
+    return before && before->phase == OP_OPEN && before->sent.end > 0 &&
+           channel->state == CHANNEL_READY && (channel->hello.roles & ROLE_MUTATE) &&
+           channel->out.len - channel->out_sent + op->frame.len <= JOINED_BYTES_MAX;
+}
+
+static void op_begin(struct etag_op *op, bool detached)
+{
+    if (!detached && op_may_join(op))
+        op_hand_over(op, channel_hold_frame);
+    else
+        keep_up(op->client, true);
+}
+
+static etag_status start(struct etag_client *client, struct request *request, bool detached,
+                         struct etag_op **out)
 {
     *out = NULL;
     if (client->op_count >= CLIENT_OPS_MAX)
@@ -400,7 +435,7 @@ etag_status op_start(struct etag_client *client, struct request *request, struct
         return fault_set(&client->fault, ETAG_SYSTEM, "no memory for an operation");
     etag_status status = op_init(op, client, request);
     if (status == ETAG_OK) {
-        keep_up(client, true);
+        op_begin(op, detached);
         if (op->phase == OP_DONE)
             status = op->fault.status;
         if (status != ETAG_OK)
@@ -413,12 +448,18 @@ etag_status op_start(struct etag_client *client, struct request *request, struct
     return status;
 }
 
+etag_status op_start(struct etag_client *client, struct request *request, struct etag_op **out)
+{
+    return start(client, request, false, out);
+}
+
+/* It may be that no later call looks at the socket, so it joins no others. */
 void op_start_detached(struct etag_client *client, struct request *request)
 {
     const struct fault fault = client->fault;
     struct etag_op *op = NULL;
 
-    if (op_start(client, request, &op) == ETAG_OK && op)
+    if (start(client, request, true, &op) == ETAG_OK && op)
         op->nobody_waits = true;
     ops_reap(client);
     client->fault = fault;
@@ -432,8 +473,10 @@ etag_status etag_op_result(etag_op *op, etag_receipt *receipt)
         client_begin(client);
         op_step(op, channel_now_ns());
     }
-    if (op->phase != OP_DONE)
+    if (op->phase != OP_DONE) {
+        ops_send_held(client);
         return ETAG_AGAIN;
+    }
     const etag_status status = op->fault.status;
     if (status != ETAG_OK && client)
         client->fault = op->fault;
@@ -444,6 +487,8 @@ etag_status etag_op_result(etag_op *op, etag_receipt *receipt)
 
 etag_op *etag_op_forget(etag_op *op)
 {
+    if (op && op->client && op->phase != OP_DONE)
+        ops_send_held(op->client);
     if (op)
         op_deinit(op);
     free(op);
@@ -451,6 +496,12 @@ etag_op *etag_op_forget(etag_op *op)
 }
 
 /* ---- For the client ---- */
+
+void ops_send_held(struct etag_client *client)
+{
+    if (client_socket_is_ours(client))
+        channel_send_held(&client->channel);
+}
 
 void ops_answer(struct etag_client *client, const struct reply *reply)
 {
@@ -464,9 +515,9 @@ void ops_answer(struct etag_client *client, const struct reply *reply)
         return;
     const etag_status status = channel_reply_status(reply, REPLY_RECEIPT, &fault);
     if (status == ETAG_OK) {
-        const __typeof__(reply->receipt) *told = &reply->receipt;
-        op_prove(op, told->lsn, told->reach, told->proof);
-        if (op->phase == OP_HERE && !told->more)
+        const __typeof__(reply->receipt) *receipt = &reply->receipt;
+        op_prove(op, receipt->lsn, receipt->reach, receipt->proof);
+        if (op->phase == OP_HERE && !receipt->more)
             op_end(op, ETAG_PENDING, "the daemon proved less than was asked for", "");
         if (op->phase == OP_DONE && op->kind == REQUEST_INVALIDATE)
             counter_add(&client->counters->invalidations, 1);
@@ -479,6 +530,10 @@ void ops_answer(struct etag_client *client, const struct reply *reply)
 
 void ops_lose_connection(struct etag_client *client)
 {
+    /* Who starts an operation without a connection looks for one at once. Those that were held were
+     * started, and the next call looks. */
+    if (client->channel.held)
+        client->connect_again_ns = 0;
     for (struct etag_op *op = client->first_op; op; op = op->next) {
         op->maybe_done |= channel_was_sent(&client->channel, &op->sent);
         op->sent = (struct channel_sent){0};

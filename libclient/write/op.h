@@ -76,8 +76,10 @@ MUST_USE etag_status op_start(struct etag_client *client, struct request *reques
 /* Starts an operation for which no caller waits: best effort, without error. */
 void op_start_detached(struct etag_client *client, struct request *request);
 
-/* For the client, in this order: handles an answer; the end of a connection; what is due now; says
- * when something is due next; handles fork; the end of the client. */
+/* For the client, in this order: sends what joined others (op.c); handles an answer; the end of a
+ * connection; what is due now; says when something is due next; handles fork; the end of the
+ * client. */
+void ops_send_held(struct etag_client *client);
 void ops_answer(struct etag_client *client, const struct reply *reply);
 void ops_lose_connection(struct etag_client *client);
 void ops_step(struct etag_client *client);

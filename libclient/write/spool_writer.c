@@ -40,7 +40,7 @@ static void spool_close(struct spool *spool)
     cleanup_fd(&spool->dir);
 }
 
-/* A file of ours in the spool, which is nobody's event yet. */
+/* A file of ours in the spool, which is no event yet. */
 struct temp {
     const struct spool *spool;
     char name[TEMP_NAME_BYTES];

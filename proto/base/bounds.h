@@ -68,6 +68,7 @@
 #define RELAY_LOG_ID_BYTES_MAX 255
 #define RELAY_ENGINE_BYTES_MAX 31 /* of its name; the next: of a reason. Longer ones are cut */
 #define RELAY_REASON_BYTES_MAX 127
+#define RELAY_WRITERS_BYTES_MAX 511 /* who wrote the events of one part, for people */
 #define L_NET_MS_MIN 100
 #define L_NET_MS_MAX 60000
 #define RELAY_QUEUE_MAX 4096 /* events that wait for the relay; beyond: one of everything */

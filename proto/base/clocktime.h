@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Time. Leases, waits and expiry in the index use CLOCK_MONOTONIC_COARSE in the daemon and in
- * libetag (docs/design.md): one clock for all, read without a system call. It is up to 10 ms behind
- * CLOCK_MONOTONIC.
+ * libetag (docs/design.md): one clock for all, read without a system call. It lags
+ * CLOCK_MONOTONIC by up to 10 ms.
  */
 #ifndef ETAG_PROTO_CLOCKTIME_H
 #define ETAG_PROTO_CLOCKTIME_H
@@ -42,7 +42,7 @@ static inline uint64_t time_wall_ms(void)
     return time_ns_of(CLOCK_REALTIME) / NS_PER_MS;
 }
 
-/* Sleeps for so long, or until a signal. */
+/* Sleeps for that time, or until a signal. */
 static inline void time_sleep_ms(uint64_t ms)
 {
     const struct timespec t = {(time_t)(ms / 1000), (long)(ms % 1000 * NS_PER_MS)};

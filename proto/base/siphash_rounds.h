@@ -56,7 +56,7 @@ SIP_INLINE void sip_absorb(struct sip_state *s, uint64_t word)
     s->v0 ^= word;
 }
 
-/* Fewer than eight bytes, zeros behind them. */
+/* Fewer than eight bytes, zeros after them. */
 SIP_INLINE uint64_t sip_short_word(const char *bytes, size_t len)
 {
     uint64_t word = 0;

@@ -22,7 +22,7 @@
 
 #define SET_HEADER_BYTES 4u
 #define FIELD_HEADER_BYTES 4u
-#define NAME_BYTES_MAX 255u /* its length stands in one byte */
+#define NAME_BYTES_MAX 255u /* its length takes one byte */
 
 _Static_assert(FIELDS_PER_ENTRY_MAX <= UINT8_MAX, "the count fits its byte");
 _Static_assert(FIELDSET_BYTES_MAX <= UINT16_MAX, "the length fits its word");
@@ -32,7 +32,7 @@ _Static_assert(FIELDSET_BYTES_MAX <= UINT16_MAX, "the length fits its word");
 /*
  * A role `fill` is trusted with validators and with how long a response is fresh, not with the
  * connection, the cookies or the redirects of a host. Names that a front end adds to its 304s are
- * its administrator's choice, so what remains is a list of what nobody may choose. It is asked for
+ * its administrator's choice, so what remains is a list of what can't be chosen. It is asked for
  * names that somebody else wrote; names that the reader did not ask for are left out in any case
  * (answer.c), so that a name that is missing here costs only those who configured it.
  */
@@ -66,7 +66,7 @@ static const etag_str refused_names[] = {
     STR_INIT("refresh"),
     STR_INIT("status"),
     STR_INIT("x-sendfile"),
-    /* The server makes them anew for each answer. */
+    /* The server makes them for each answer. */
     STR_INIT("age"),
     STR_INIT("content-security-policy"),
     STR_INIT("content-security-policy-report-only"),
@@ -217,7 +217,7 @@ const char *field_check(etag_field field)
     if (!field_name_may_be_kept(field.name))
         return "a header field that no entry keeps: it frames the message, sets state, redirects, "
                "is made "
-               "anew for each answer, or is the entry's own (etag, last_modified, "
+               "for each answer, or is the entry's own (etag, last_modified, "
                "content_location)";
     return NULL;
 }

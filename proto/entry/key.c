@@ -105,7 +105,7 @@ static const char *vary_sort(const etag_key *in, const etag_field *sorted[VARY_C
         for (; at > 0; at--) {
             const int order = key_vary_compare(sorted[at - 1]->name, field->name);
             if (order == 0)
-                return "a vary field stands twice in the key";
+                return "a vary field is twice in the key";
             if (order < 0)
                 break;
             sorted[at] = sorted[at - 1];
@@ -287,7 +287,7 @@ static struct key_parts parts_of(const struct key *key)
     return p;
 }
 
-/* What stands at 'at', and the place of the next one. */
+/* The part at 'at', and the place of the next one. */
 static const uint8_t *vary_at(const uint8_t *at, etag_field *out)
 {
     const uint16_t name_len = load_u16(at), value_len = load_u16(at + 2);

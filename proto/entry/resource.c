@@ -24,7 +24,7 @@
 typedef uint8_t byte_block __attribute__((vector_size(16)));
 typedef uint64_t word_pair __attribute__((vector_size(16)));
 
-/* Bytes of 0xff where a byte is found; before: the bytes that stand in front of each of here. */
+/* Bytes of 0xff where a byte is found; before: the bytes in front of each of here. */
 typedef byte_block block_test(byte_block here, byte_block before);
 
 static inline byte_block block_load(const char *p)
@@ -69,7 +69,7 @@ static inline size_t block_first(byte_block found)
                     : 8 + (size_t)__builtin_ctzll(words[1]) / 8;
 }
 
-/* The place of the first byte behind the first one that the test finds, or the text's length. The
+/* The place of the first byte after the first one that the test finds, or the text's length. The
  * first byte is not tested, so that every block can be read together with the bytes in front of
  * it. */
 __attribute__((always_inline)) static inline size_t text_find(etag_str text, block_test *test)
@@ -104,7 +104,7 @@ static inline byte_block block_load_twice(const char *p, size_t len)
     return (byte_block)(word_pair){load_u64(p), load_u64(p + len - 8)};
 }
 
-/* Does the test find none of the bytes behind the first one? Without a decision for each block.
+/* Does the test find none of the bytes after the first one? Without a decision for each block.
  * text: at least 9 bytes. */
 __attribute__((always_inline)) static inline bool text_has_none(etag_str text, block_test *test)
 {

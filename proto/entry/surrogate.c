@@ -51,7 +51,7 @@ static enum spelling spelling_of(etag_str name)
     return spelling;
 }
 
-/* Of a name so long nobody knows another spelling. */
+/* A name of that length has no other known spelling. */
 #define LATIN1_BYTES_MAX 2048
 
 /* By its form: lead bytes and as many that continue them. */

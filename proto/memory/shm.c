@@ -41,7 +41,7 @@
 #define OVERFLOW_HEADER_BYTES 8u
 #define FIELDSET_HEADER_BYTES 4u
 
-/* Where the u16 length of a record stands in its first word. */
+/* Where the u16 length of a record is in its first word. */
 #define OVERFLOW_LENGTH_SHIFT 48u
 #define FIELDSET_LENGTH_SHIFT 0u
 

@@ -2,7 +2,7 @@
 /*
  * Plain entries, in which a reader takes the words of two cache lines, and no more, before it
  * judges. The sequence and the fences are those of shm.c (R1, R2, R3), in the same order; whatever
- * is not as it mostly is (an odd sequence, a record of its own, a field set that nobody has seen
+ * is not as it mostly is (an odd sequence, a record of its own, a field set that was not seen
  * yet) ends the try, and the reader asks shm_look().
  */
 #include "shm_words.h"

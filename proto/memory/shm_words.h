@@ -83,7 +83,7 @@ INLINED void unpack_inline_clocks(const uint64_t words[SLOT_WORDS], uint32_t *cl
 /* shm_hop_load(). */
 static inline uint32_t hop_of(const struct shm_view *view, uint64_t home)
 {
-    /* Pairs with shm_hop_store: the entry behind a bit was written before the bit. */
+    /* Pairs with shm_hop_store: the entry of a bit was written before the bit. */
     return __atomic_load_n(&view->slots[home].hop, __ATOMIC_ACQUIRE);
 }
 
@@ -97,7 +97,7 @@ static inline bool fingerprint_is(const struct shm_view *view, uint64_t slot,
     return ((low ^ fingerprint.low) | (high ^ fingerprint.high)) == 0;
 }
 
-/* All at once, while the hop word is on its way: most entries lie at home or right behind it. */
+/* All at once, while the hop word is on its way: most entries lie at home or right after it. */
 static inline void fetch_home(const struct shm_view *view, uint64_t home)
 {
     touch(detail_words(view, home));

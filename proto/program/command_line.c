@@ -9,7 +9,7 @@
 
 enum { FLAG_VERSION = FLAG_FIRST, FLAG_HELP = '?' };
 
-/* Behind all others. */
+/* After all others. */
 static const struct argp_option answered_flags[] = {
     {"help", FLAG_HELP, NULL, 0, "Print this and end", -1},
     {"version", FLAG_VERSION, NULL, 0, "Print the version and end", -1},

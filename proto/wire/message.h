@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages: one struct for all decoded requests, one for all replies. Only message.c uses the
- * generated protobuf types. A decoded message borrows from its arena; an encoded one is appended to
- * a buffer as a whole frame.
+ * Messages: one struct for all decoded requests, one for all replies. A decoded message borrows
+ * from its bytes and its arena; an encoded one is appended to a buffer as a whole frame.
  */
 #ifndef ETAG_PROTO_MESSAGE_H
 #define ETAG_PROTO_MESSAGE_H
@@ -141,6 +140,8 @@ struct relay_origin {
     uint64_t first_position, last_position;
     /* 0: the relay itself raised everything */
     uint32_t event_count;
+    /* who wrote them, at most RELAY_WRITERS_BYTES_MAX; empty: they do not say */
+    etag_str writers;
 };
 
 /* One poll of the relay's log, or a part of it: see RelayBatch in etagd.proto. */
@@ -154,6 +155,8 @@ struct relay_batch {
     bool member, more;
     uint32_t l_net_ms;
     etag_str reason;
+    /* who wrote the events of this part, for people; at most RELAY_WRITERS_BYTES_MAX */
+    etag_str writers;
 };
 
 /* Checks a batch: bounds, targets, and that a last part has cursor, log_id and l_net_ms. Returns
@@ -388,9 +391,9 @@ struct reply {
 MUST_USE int request_encode(struct buffer *out, const struct request *request);
 MUST_USE int reply_encode(struct buffer *out, const struct reply *reply);
 
-/* Decodes one frame's payload. Returns NULL, or what is wrong (static text). Checks the depth and
- * the counts of repeated fields on the bytes before it unpacks anything. out borrows from arena and
- * bytes. out->id is set as soon as it is known, so that the error can name the request. An unknown
+/* Decodes one frame's payload. Returns NULL, or what is wrong (static text). Checks how often a
+ * repeated field occurs before it takes memory for it. out borrows from arena and bytes. out->id is
+ * set also where the rest is wrong, so that the error can name the request. An unknown
  * body decodes as kind NONE. Text that the peer left out is empty, never absent; only a vary
  * field's value can be absent. */
 MUST_USE const char *request_decode(struct request *out, struct arena *arena, etag_str bytes);

@@ -18,6 +18,10 @@ const char *relay_batch_check(const struct relay_batch *batch)
         return "the cursor is longer than 69632 bytes";
     if (batch->log_id.len > RELAY_LOG_ID_BYTES_MAX)
         return "the log's id is longer than 255 bytes";
+    if (batch->writers.len > RELAY_WRITERS_BYTES_MAX)
+        return "who wrote the events is longer than 511 bytes";
+    if (batch->writers.len > 0 && batch->targets_count == 0)
+        return "it says who wrote events, and has none";
     for (size_t i = 0; i < batch->targets_count; i++) {
         const char *const wrong = targets_check(&batch->targets[i]);
         if (wrong)

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Packs, checks and unpacks messages by their descriptions (wire.h) and by protobuf-c's descriptors
- * of the same messages, which say where a field is in the generated struct.
+ * Encodes and decodes messages by their tables (wire.h), in one pass over the bytes: a field is
+ * checked as it is met and goes where its table says. What is checked there is all that a peer can
+ * do wrong with bytes: lengths, wire types, ranges, how often a field occurs, parts that are
+ * missing, values without a meaning. Fields that this version does not know are skipped and take no
+ * memory, so that a newer peer is understood as far as possible.
  *
- * A peer's bytes are checked in three steps. A walk over the raw bytes checks lengths, wire types,
- * depth and how often each field occurs. Then protobuf-c unpacks into the arena, which bounds the
- * memory of whatever the walk let through. Then values are checked while they are copied into our
- * structs. Fields that this version does not know are skipped, so that a newer peer is understood
- * as far as possible.
+ * Texts point into the message's bytes. Only repeated fields take memory, of the arena: they are
+ * counted, and the count is compared with the bound of its table, before there is room for the
+ * first one.
+ *
+ * docs/design.md says why this is not a library's work. A library (protobuf-c) is the measure in
+ * tests: the same bytes, and the same answer to any bytes (tests/support/wire/reference_wire.h).
  */
 #include "wire.h"
 
@@ -17,422 +21,558 @@
 #include <assert.h>
 #include <errno.h>
 
-#define PACK_BYTES_MAX (64u * FRAME_BYTES_MAX) /* what needs more is no frame */
-#define FIELD_NUMBER_MAX 15                    /* of etagd.proto: every tag is one byte */
+#define FIELDS_MAX 32       /* numbers of fields that we know: bits of a word */
+#define TAG_BYTES_MAX 5     /* of a field's number and wire type, and of a length */
+#define VARINT_BYTES_MAX 10 /* of a value */
 
-/* ---- The walk over raw bytes ---- */
+/* The loop over the fields of a message is one function for the compiler, which keeps what it reads
+ * in registers: half as many instructions. */
+#define INLINED static inline __attribute__((always_inline))
 
 enum wire_kind { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
-struct wire_field {
-    uint32_t number;
-    enum wire_kind kind;
-    /* WIRE_VARINT */
-    uint64_t value;
-    /* WIRE_BYTES */
-    etag_str bytes;
+static const uint8_t kind_on_wire[] = {
+    [TEXT] = WIRE_BYTES,      [NUMBER32] = WIRE_VARINT, [NUMBER64] = WIRE_VARINT,
+    [FIXED64] = WIRE_FIXED64, [FLAG] = WIRE_VARINT,     [SIGNED64] = WIRE_VARINT,
+    [ONE] = WIRE_BYTES,       [BODY] = WIRE_BYTES,      [TEXTS] = WIRE_BYTES,
+    [EACH] = WIRE_BYTES,
 };
 
-static bool varint_next(etag_str *rest, uint64_t *out)
+/* ---- Fields in bytes ---- */
+
+/* What is left to read. */
+struct span {
+    const uint8_t *at, *end;
+};
+
+struct field {
+    uint32_t number;
+    enum wire_kind kind;
+    /* WIRE_VARINT, WIRE_FIXED64 */
+    uint64_t value;
+    /* WIRE_BYTES */
+    struct span bytes;
+};
+
+static struct span span_of(etag_str bytes)
+{
+    const uint8_t *const at = (const uint8_t *)bytes.data;
+
+    return (struct span){at, at + bytes.len};
+}
+
+/* A number, and where the bytes go on; NULL: they are no number. */
+struct varint {
+    const uint8_t *after;
+    uint64_t value;
+};
+
+static struct varint long_varint(struct span in, unsigned max_bytes)
 {
     uint64_t value = 0;
 
-    for (unsigned shift = 0; shift < 64 && rest->len > 0; shift += 7) {
-        const uint8_t byte = (uint8_t)rest->data[0];
-        *rest = str_skip(*rest, 1);
-        if (shift == 63 && byte > 1)
-            return false;
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if (byte < 0x80) {
-            *out = value;
-            return true;
-        }
+    for (unsigned i = 0; i < max_bytes && in.at < in.end; i++) {
+        const uint8_t byte = *in.at++;
+        if (i == VARINT_BYTES_MAX - 1 && byte > 1)
+            break; /* over 64 bits */
+        value |= (uint64_t)(byte & 0x7f) << (7 * i);
+        if (byte < 0x80)
+            return (struct varint){in.at, value};
     }
-    return false;
+    return (struct varint){NULL, 0};
 }
 
-/* The next field: 1, 0 at the end, -1 where the bytes are no protobuf. */
-static int wire_field_next(etag_str *rest, struct wire_field *out)
+/* Nearly all numbers, tags and lengths of ours are one byte. */
+INLINED bool varint_next(struct span *in, unsigned max_bytes, uint64_t *out)
+{
+    if (in->at < in->end && *in->at < 0x80) {
+        *out = *in->at++;
+        return true;
+    }
+    const struct varint found = long_varint(*in, max_bytes);
+    if (!found.after)
+        return false;
+    in->at = found.after;
+    *out = found.value;
+    return true;
+}
+
+INLINED bool bytes_next(struct span *in, uint64_t len, struct span *out)
+{
+    if (len > (size_t)(in->end - in->at))
+        return false;
+    *out = (struct span){in->at, in->at + len};
+    in->at += len;
+    return true;
+}
+
+/* Reads the next field, of which there is one. Returns false where the bytes are no protobuf. */
+INLINED bool field_next(struct span *in, struct field *out)
 {
     uint64_t tag;
-    uint64_t skip = 0;
+    uint64_t len;
 
-    if (rest->len == 0)
-        return 0;
-    if (!varint_next(rest, &tag) || tag > UINT32_MAX || tag >> 3 == 0)
-        return -1;
-    *out = (struct wire_field){.number = (uint32_t)(tag >> 3), .kind = (enum wire_kind)(tag & 7)};
+    if (!varint_next(in, TAG_BYTES_MAX, &tag) || tag > UINT32_MAX || tag >> 3 == 0)
+        return false;
+    *out = (struct field){.number = (uint32_t)(tag >> 3), .kind = (enum wire_kind)(tag & 7)};
     switch (out->kind) {
     case WIRE_VARINT:
-        return varint_next(rest, &out->value) ? 1 : -1;
-    case WIRE_FIXED64:
-        skip = 8;
-        break;
-    case WIRE_FIXED32:
-        skip = 4;
-        break;
+        return varint_next(in, VARINT_BYTES_MAX, &out->value);
     case WIRE_BYTES:
-        if (!varint_next(rest, &skip))
-            return -1;
-        break;
+        return varint_next(in, TAG_BYTES_MAX, &len) && bytes_next(in, len, &out->bytes);
+    case WIRE_FIXED64:
+        if (!bytes_next(in, sizeof(uint64_t), &out->bytes))
+            return false;
+        out->value = load_u64(out->bytes.at);
+        return true;
+    case WIRE_FIXED32:
+        return bytes_next(in, sizeof(uint32_t), &out->bytes);
     default:
-        return -1;
-    }
-    if (skip > rest->len)
-        return -1;
-    out->bytes = (etag_str){rest->data, skip};
-    *rest = str_skip(*rest, skip);
-    return 1;
-}
-
-static enum wire_kind wire_kind_of(ProtobufCType type)
-{
-    switch (type) {
-    case PROTOBUF_C_TYPE_BYTES:
-    case PROTOBUF_C_TYPE_MESSAGE:
-        return WIRE_BYTES;
-    case PROTOBUF_C_TYPE_FIXED64:
-        return WIRE_FIXED64;
-    default:
-        return WIRE_VARINT;
+        return false;
     }
 }
 
-static const struct wire_member *member_of(const struct wire_type *type, uint32_t number)
+uint64_t wire_id(etag_str bytes)
 {
-    for (size_t i = 0; i < type->member_count; i++)
-        if (type->members[i].number == number)
-            return &type->members[i];
-    return NULL;
-}
+    struct span in = span_of(bytes);
+    struct field field;
 
-/* Counts a field; false: once too often. The members of a oneof count together, under 0. */
-static bool count_field(uint32_t counts[FIELD_NUMBER_MAX + 1],
-                        const ProtobufCFieldDescriptor *field, const struct wire_member *member)
-{
-    uint32_t counted_as = member && member->counted_as ? member->counted_as : field->id;
-
-    if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF)
-        counted_as = 0;
-    assert(counted_as <= FIELD_NUMBER_MAX);
-    return ++counts[counted_as] <= (member && member->max ? member->max : 1);
-}
-
-static const char *walk(const struct wire_type *type, etag_str rest, unsigned depth)
-{
-    uint32_t counts[FIELD_NUMBER_MAX + 1] = {0};
-    struct wire_field found;
-    int more;
-
-    if (depth > WIRE_DEPTH_MAX)
-        return "the message is nested too deeply";
-    while ((more = wire_field_next(&rest, &found)) > 0) {
-        const ProtobufCFieldDescriptor *const field = protobuf_c_message_descriptor_get_field(
-            type->descriptor, found.number);
-        const struct wire_member *const member = member_of(type, found.number);
-        if (!field)
-            continue;
-        if (found.kind != wire_kind_of(field->type))
-            return "a field of the message has the wrong type";
-        if (field->type == PROTOBUF_C_TYPE_UINT32 && found.value > UINT32_MAX)
-            return "a number of the message is out of range";
-        if (!count_field(counts, field, member))
-            return "the message repeats a field more often than it may";
-        if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
-            const char *const wrong = walk(member->type, found.bytes, depth + 1);
-            if (wrong)
-                return wrong;
-        }
-    }
-    return more < 0 ? "the message is not valid protobuf" : NULL;
-}
-
-uint64_t wire_id(etag_str rest)
-{
-    struct wire_field found;
-
-    while (wire_field_next(&rest, &found) > 0)
-        if (found.number == 1 && found.kind == WIRE_VARINT)
-            return found.value;
+    while (in.at < in.end && field_next(&in, &field))
+        if (field.number == 1 && field.kind == WIRE_VARINT)
+            return field.value;
     return 0;
 }
 
-uint32_t wire_body(etag_str rest)
+uint32_t wire_body(etag_str bytes)
 {
-    struct wire_field found;
+    struct span in = span_of(bytes);
+    struct field field;
 
-    for (int i = 0; i < 2 && wire_field_next(&rest, &found) > 0; i++)
-        if (found.number != 1)
-            return found.number;
+    for (int i = 0; i < 2 && in.at < in.end && field_next(&in, &field); i++)
+        if (field.number != 1)
+            return field.number;
     return 0;
 }
 
-/* ---- Packing ---- */
+/* ---- Decoding ---- */
 
-/* Collects what is packed; a failure is looked at once, at the end. */
-struct packer {
-    struct arena arena;
-    bool failed;
-};
-
-static void packer_deinit(struct packer *packer)
-{
-    arena_deinit(&packer->arena);
-}
-
-static void *packer_take(struct packer *packer, size_t count, size_t bytes)
-{
-    void *const taken = arena_array(&packer->arena, count, bytes);
-
-    if (!taken)
-        packer->failed = true;
-    return taken;
-}
-
-static ProtobufCBinaryData bytes_of(etag_str text)
-{
-    return (ProtobufCBinaryData){text.len, (uint8_t *)(uintptr_t)text.data};
-}
-
-static void *pack(struct packer *packer, const struct wire_type *type, const void *ours);
-
-static void pack_each(struct packer *packer, const struct wire_member *member, const void *ours,
-                      size_t count, void **to)
-{
-    const char *const items = *(const char *const *)ours;
-    void **const out = packer_take(packer, count, sizeof(*out));
-
-    for (size_t i = 0; i < count && !packer->failed; i++)
-        out[i] = pack(packer, member->type, items + i * member->type->bytes);
-    *to = out;
-}
-
-static void pack_texts(struct packer *packer, const void *ours, size_t count, void **to)
-{
-    const etag_str *const texts = *(const etag_str *const *)ours;
-    ProtobufCBinaryData *const out = packer_take(packer, count, sizeof(*out));
-
-    for (size_t i = 0; out && i < count; i++)
-        out[i] = bytes_of(texts[i]);
-    *to = out;
-}
-
-static void pack_member(struct packer *packer, const struct wire_member *member,
-                        const ProtobufCFieldDescriptor *field, const char *ours, char *wire)
-{
-    const char *const from = ours + member->at;
-    const char *const extent = ours + member->extent;
-    char *const to = wire + field->offset;
-    const bool in_oneof = field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF;
-
-    switch (member->kind) {
-    case TEXT:
-        if (in_oneof && !((const etag_str *)from)->data)
-            return;
-        *(ProtobufCBinaryData *)to = bytes_of(*(const etag_str *)from);
-        break;
-    case NUMBER32:
-        memcpy(to, from, sizeof(uint32_t));
-        break;
-    case NUMBER64:
-        memcpy(to, from, sizeof(uint64_t));
-        break;
-    case FLAG:
-        *(protobuf_c_boolean *)to = *(const bool *)from;
-        break;
-    case MAYBE:
-        if (!*(const bool *)extent)
-            return;
-        *(void **)to = pack(packer, member->type, from);
-        break;
-    case BODY:
-        if (load_u32(extent) + 1 != member->number)
-            return;
-        *(void **)to = pack(packer, member->type, from);
-        break;
-    case ONE:
-        *(void **)to = pack(packer, member->type, from);
-        break;
-    case TEXTS:
-    case EACH:
-        memcpy(wire + field->quantifier_offset, extent, sizeof(size_t));
-        if (*(const size_t *)extent == 0)
-            return;
-        if (member->kind == TEXTS)
-            pack_texts(packer, from, *(const size_t *)extent, (void **)to);
-        else
-            pack_each(packer, member, from, *(const size_t *)extent, (void **)to);
-        break;
-    }
-    if (in_oneof)
-        store_u32(wire + field->quantifier_offset, field->id);
-}
-
-static void *pack(struct packer *packer, const struct wire_type *type, const void *ours)
-{
-    void *const wire = packer_take(packer, 1, type->descriptor->sizeof_message);
-
-    if (!wire)
-        return NULL;
-    protobuf_c_message_init(type->descriptor, wire);
-    for (size_t i = 0; i < type->member_count; i++) {
-        const struct wire_member *const member = &type->members[i];
-        pack_member(packer, member,
-                    protobuf_c_message_descriptor_get_field(type->descriptor, member->number), ours,
-                    wire);
-    }
-    if (type->packed)
-        type->packed(ours, wire);
-    return wire;
-}
-
-int wire_encode(struct buffer *out, const struct wire_type *type, const void *ours)
-{
-    CLEANUP(packer_deinit) struct packer packer = {.failed = false};
-
-    arena_init(&packer.arena, PACK_BYTES_MAX);
-    const ProtobufCMessage *const wire = pack(&packer, type, ours);
-    if (packer.failed)
-        return -ENOMEM;
-    const size_t len = protobuf_c_message_get_packed_size(wire);
-    if (len > FRAME_BYTES_MAX)
-        return -EMSGSIZE;
-    const int r = buffer_reserve(out, FRAME_HEADER_BYTES + len);
-    if (r < 0)
-        return r;
-    store_u32(out->bytes + out->len, (uint32_t)len);
-    protobuf_c_message_pack(wire, out->bytes + out->len + FRAME_HEADER_BYTES);
-    out->len += FRAME_HEADER_BYTES + len;
-    return 0;
-}
-
-/* ---- Unpacking ---- */
-
+static const char is_no_protobuf[] = "the message is not valid protobuf";
+static const char is_repeated[] = "the message repeats a field more often than it may";
+static const char is_unknown[] = "a number of the message has no meaning";
 static const char no_memory[] = "the message needs too much memory";
 
-static etag_str text_of(ProtobufCBinaryData bytes)
+/* A message that is being decoded. */
+struct decoding {
+    struct arena *arena;
+    const struct wire_type *type;
+    char *ours;
+    /* bits: the fields that came, by number; 0: one of the alternatives or bodies */
+    uint32_t seen;
+    /* of the repeated fields that share their max */
+    size_t shared_count;
+    unsigned depth;
+};
+
+static const char *message_decode(struct arena *arena, const struct wire_type *type, struct span in,
+                                  void *ours, unsigned depth);
+
+INLINED etag_str text_of(struct span bytes)
 {
-    return (etag_str){bytes.len > 0 ? (const char *)bytes.data : "", bytes.len};
+    const size_t len = (size_t)(bytes.end - bytes.at);
+
+    return (etag_str){len > 0 ? (const char *)bytes.at : "", len};
 }
 
-static const char *unpack(struct arena *arena, const struct wire_type *type, const void *wire,
-                          void *ours);
-
-static const char *unpack_each(struct arena *arena, const struct wire_member *member,
-                               void *const *wires, size_t count, void **to)
+static const char *number32_decode(const struct wire_member *member, uint64_t value, char *to)
 {
-    char *const items = arena_array(arena, count, member->type->bytes);
-
-    if (!items)
-        return no_memory;
-    *to = items;
-    for (size_t i = 0; i < count; i++) {
-        const char *const wrong = unpack(arena, member->type, wires[i],
-                                         items + i * member->type->bytes);
-        if (wrong)
-            return wrong;
-    }
+    if (value > UINT32_MAX)
+        return "a number of the message is out of range";
+    if (member->known && !member->known((uint32_t)value))
+        return is_unknown;
+    store_u32(to, (uint32_t)value);
     return NULL;
 }
 
-static const char *unpack_texts(struct arena *arena, const ProtobufCBinaryData *bytes, size_t count,
-                                void **to)
+/* The switch that says that the field is there. */
+static void presence_decode(const struct wire_member *member, char *extent)
 {
-    etag_str *const texts = arena_array(arena, count, sizeof(*texts));
-
-    if (!texts)
-        return no_memory;
-    *to = texts;
-    for (size_t i = 0; i < count; i++)
-        texts[i] = text_of(bytes[i]);
-    return NULL;
+    if (member->presence == IF_CHOSEN)
+        store_u32(extent, member->chosen);
+    else
+        *(bool *)extent = member->presence == IF_TRUE;
 }
 
-static const char *unpack_member(struct arena *arena, const struct wire_member *member,
-                                 const ProtobufCFieldDescriptor *field, const char *wire,
-                                 char *ours)
+/* A field that a message has once. */
+INLINED const char *single_decode(struct decoding *d, const struct wire_member *member,
+                                  const struct field *field)
 {
-    const char *const from = wire + field->offset;
-    const char *const quantifier = wire + field->quantifier_offset;
-    char *const to = ours + member->at;
-    char *const extent = ours + member->extent;
-    const char *wrong;
+    const uint32_t own = UINT32_C(1) << field->number;
+    char *const to = d->ours + member->at;
+    const char *wrong = NULL;
 
-    if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF && load_u32(quantifier) != field->id)
-        return NULL;
+    if (d->seen & (own | member->alternative))
+        return is_repeated;
+    d->seen |= own | member->alternative;
     switch (member->kind) {
     case TEXT:
-        *(etag_str *)to = text_of(*(const ProtobufCBinaryData *)from);
-        return NULL;
+        *(etag_str *)to = text_of(field->bytes);
+        break;
     case NUMBER32:
-        memcpy(to, from, sizeof(uint32_t));
-        return member->known && !member->known(load_u32(from))
-                   ? "a number of the message has no meaning"
-                   : NULL;
+        wrong = number32_decode(member, field->value, to);
+        break;
     case NUMBER64:
-        memcpy(to, from, sizeof(uint64_t));
-        return NULL;
+    case FIXED64:
+        store_u64(to, field->value);
+        break;
+    case SIGNED64:
+        store_u64(to, (field->value >> 1) ^ -(field->value & 1));
+        break;
     case FLAG:
-        *(bool *)to = *(const protobuf_c_boolean *)from;
-        return NULL;
-    case ONE:
-        return unpack(arena, member->type, *(void *const *)from, to);
-    case MAYBE:
-        *(bool *)extent = *(void *const *)from;
-        return *(bool *)extent ? unpack(arena, member->type, *(void *const *)from, to) : NULL;
+        *(bool *)to = field->value != 0;
+        break;
     case BODY:
-        wrong = unpack(arena, member->type, *(void *const *)from, to);
-        if (!wrong)
-            store_u32(extent, member->number - 1);
-        return wrong;
-    case TEXTS:
-    case EACH:
-        memcpy(extent, quantifier, sizeof(size_t));
-        if (*(const size_t *)quantifier == 0)
-            return NULL;
-        return member->kind == TEXTS ? unpack_texts(arena, *(ProtobufCBinaryData *const *)from,
-                                                    *(const size_t *)quantifier, (void **)to)
-                                     : unpack_each(arena, member, *(void *const *const *)from,
-                                                   *(const size_t *)quantifier, (void **)to);
+        store_u32(d->ours + d->type->kind_at, field->number - 1);
+        return message_decode(d->arena, member->type, field->bytes, to, d->depth + 1);
+    default:
+        wrong = message_decode(d->arena, member->type, field->bytes, to, d->depth + 1);
+        break;
     }
+    if (member->presence >= IF_TRUE)
+        presence_decode(member, d->ours + member->extent);
+    return wrong;
+}
+
+/* How often the field occurs in the rest of its message, as far as that can be read. */
+static size_t occurrences(struct span rest, uint32_t number)
+{
+    struct field field;
+    size_t count = 0;
+
+    while (rest.at < rest.end && field_next(&rest, &field))
+        count += field.number == number;
+    return count;
+}
+
+/* The first of a repeated field: all of them are counted, and have their memory. */
+INLINED const char *list_begin(struct decoding *d, const struct wire_member *member,
+                               uint32_t number, struct span rest)
+{
+    const size_t count = 1 + occurrences(rest, number);
+    const size_t total = count + (member->shares_max ? d->shared_count : 0);
+    const size_t bytes = member->kind == TEXTS ? sizeof(etag_str) : member->type->bytes;
+
+    if (total > member->max)
+        return is_repeated;
+    if (member->shares_max)
+        d->shared_count = total;
+    void *const items = arena_array(d->arena, count, bytes);
+    if (!items)
+        return no_memory;
+    d->seen |= UINT32_C(1) << number;
+    *(void **)(d->ours + member->at) = items;
     return NULL;
 }
 
-/* ours: zeroed. wire: NULL where the peer left the part out. */
-static const char *unpack(struct arena *arena, const struct wire_type *type, const void *wire,
-                          void *ours)
+INLINED const char *list_decode(struct decoding *d, const struct wire_member *member,
+                                const struct field *field, struct span rest)
 {
-    if (!wire)
-        return "a part of the message is missing";
-    for (size_t i = 0; i < type->member_count; i++) {
-        const struct wire_member *const member = &type->members[i];
-        const char *const wrong = unpack_member(
-            arena, member,
-            protobuf_c_message_descriptor_get_field(type->descriptor, member->number), wire, ours);
+    size_t *const count = (size_t *)(d->ours + member->extent);
+
+    if (!(d->seen & UINT32_C(1) << field->number)) {
+        const char *const wrong = list_begin(d, member, field->number, rest);
         if (wrong)
             return wrong;
     }
-    return type->unpacked ? type->unpacked(wire, ours) : NULL;
+    char *const items = *(char **)(d->ours + member->at);
+    const size_t i = (*count)++;
+    if (member->kind == EACH)
+        return message_decode(d->arena, member->type, field->bytes, items + i * member->type->bytes,
+                              d->depth + 1);
+    ((etag_str *)items)[i] = text_of(field->bytes);
+    return NULL;
 }
 
-static void *allocator_take(void *arena, size_t bytes)
+/* What a member has whose field was left out. */
+INLINED const char *absent_decode(const struct wire_member *member, char *to)
 {
-    return arena_alloc(arena, bytes);
+    switch (member->kind) {
+    case TEXT:
+        if (member->presence != UNLESS_NONE)
+            *(etag_str *)to = (etag_str){"", 0};
+        return NULL;
+    case ONE:
+        return member->presence == BY_VALUE ? "a part of the message is missing" : NULL;
+    case NUMBER32:
+        if (member->known && !member->known(0))
+            return is_unknown;
+        if (member->presence == UNLESS_NONE)
+            store_u32(to, (uint32_t)member->none);
+        return NULL;
+    case SIGNED64:
+        if (member->presence == UNLESS_NONE)
+            store_u64(to, member->none);
+        return NULL;
+    default:
+        return NULL;
+    }
 }
 
-static void allocator_leave(void *arena, void *bytes)
+INLINED const char *rest_decode(const struct decoding *d)
 {
+    const struct wire_type *const type = d->type;
+    uint32_t absent = ((UINT32_C(1) << type->body_begin) - 2) & ~d->seen;
+
+    for (; absent != 0; absent &= absent - 1) {
+        const struct wire_member *const member = &type->members[__builtin_ctz(absent)];
+        const char *const wrong = absent_decode(member, d->ours + member->at);
+        if (wrong)
+            return wrong;
+    }
+    return type->decoded ? type->decoded(d->ours) : NULL;
+}
+
+/* ours: zeroed. */
+static const char *message_decode(struct arena *arena, const struct wire_type *type, struct span in,
+                                  void *ours, unsigned depth)
+{
+    struct decoding d = {.arena = arena, .type = type, .ours = ours, .depth = depth};
+    struct field field;
+
+    assert(depth <= WIRE_DEPTH_MAX);
+    while (in.at < in.end) {
+        if (!field_next(&in, &field))
+            return is_no_protobuf;
+        if (field.number >= type->member_count || type->members[field.number].kind == NO_FIELD)
+            continue;
+        const struct wire_member *const member = &type->members[field.number];
+        if (field.kind != kind_on_wire[member->kind])
+            return "a field of the message has the wrong type";
+        const char *const wrong = member->kind >= TEXTS ? list_decode(&d, member, &field, in)
+                                                        : single_decode(&d, member, &field);
+        if (wrong)
+            return wrong;
+    }
+    return rest_decode(&d);
 }
 
 const char *wire_decode(struct arena *arena, const struct wire_type *type, etag_str bytes,
                         void *ours)
 {
-    ProtobufCAllocator allocator = {allocator_take, allocator_leave, arena};
-    const char *const wrong = walk(type, bytes, 1);
+    return message_decode(arena, type, span_of(bytes), ours, 1);
+}
 
-    if (wrong)
-        return wrong;
-    const ProtobufCMessage *const wire = protobuf_c_message_unpack(
-        type->descriptor, &allocator, bytes.len, (const uint8_t *)bytes.data);
-    return wire ? unpack(arena, type, wire, ours) : no_memory;
+/* ---- Encoding ---- */
+
+#define FIELD_BYTES_MAX (TAG_BYTES_MAX + VARINT_BYTES_MAX) /* without the bytes of a text */
+#define ROOM_BYTES 256                                     /* asked for at first */
+
+/* A frame that is being written, after what a buffer holds already. The buffer's own length changes
+ * when the frame is whole. */
+struct writer {
+    struct buffer *out;
+    /* where the next byte goes, and the end of the room */
+    uint8_t *at, *end;
+    /* -ENOMEM, -EMSGSIZE: nothing more is written */
+    int error;
+};
+
+static size_t written_bytes(const struct writer *w)
+{
+    return (size_t)(w->at - (w->out->bytes + w->out->len));
+}
+
+static bool room_grow(struct writer *w, size_t bytes)
+{
+    const size_t written = written_bytes(w);
+
+    if (w->error == 0 && (bytes > 2 * FRAME_BYTES_MAX || written > 2 * FRAME_BYTES_MAX))
+        w->error = -EMSGSIZE;
+    if (w->error == 0)
+        w->error = buffer_reserve(w->out, written + bytes);
+    if (w->error != 0)
+        return false;
+    w->at = w->out->bytes + w->out->len + written;
+    w->end = w->out->bytes + w->out->capacity;
+    return true;
+}
+
+/* Makes room for so many bytes. Returns false if there is none, with w->error set. */
+static inline bool room(struct writer *w, size_t bytes)
+{
+    return bytes <= (size_t)(w->end - w->at) || room_grow(w, bytes);
+}
+
+static inline uint8_t *varint_put(uint8_t *to, uint64_t value)
+{
+    for (; value >= 0x80; value >>= 7)
+        *to++ = (uint8_t)(value | 0x80);
+    *to++ = (uint8_t)value;
+    return to;
+}
+
+static inline uint8_t *tag_put(uint8_t *to, uint32_t number, enum wire_kind kind)
+{
+    return varint_put(to, (uint64_t)number << 3 | kind);
+}
+
+static void number_encode(struct writer *w, uint32_t number, uint64_t value)
+{
+    if (room(w, FIELD_BYTES_MAX))
+        w->at = varint_put(tag_put(w->at, number, WIRE_VARINT), value);
+}
+
+static void fixed64_encode(struct writer *w, uint32_t number, uint64_t value)
+{
+    if (!room(w, FIELD_BYTES_MAX))
+        return;
+    uint8_t *const to = tag_put(w->at, number, WIRE_FIXED64);
+    store_u64(to, value);
+    w->at = to + sizeof(value);
+}
+
+INLINED void text_encode(struct writer *w, uint32_t number, etag_str text)
+{
+    const size_t len = text.len <= 2 * FRAME_BYTES_MAX ? text.len : 2 * FRAME_BYTES_MAX + 1;
+
+    if (!room(w, FIELD_BYTES_MAX + len))
+        return;
+    uint8_t *const to = varint_put(tag_put(w->at, number, WIRE_BYTES), len);
+    copy_bytes(to, text.data, len);
+    w->at = to + len;
+}
+
+static void members_encode(struct writer *w, const struct wire_type *type, const char *ours);
+
+/* One byte is left for the length. Of a longer message, which is seldom, the bytes move up. */
+static void message_encode(struct writer *w, uint32_t number, const struct wire_type *type,
+                           const char *ours)
+{
+    if (!room(w, FIELD_BYTES_MAX))
+        return;
+    w->at = tag_put(w->at, number, WIRE_BYTES) + 1;
+    const size_t before = written_bytes(w);
+    members_encode(w, type, ours);
+    const size_t len = written_bytes(w) - before;
+    if (len >= 0x80 && room(w, FIELD_BYTES_MAX)) {
+        uint8_t length[FIELD_BYTES_MAX];
+        const size_t more = (size_t)(varint_put(length, len) - length) - 1;
+        memmove(w->at - len + more, w->at - len, len);
+        w->at += more;
+    }
+    if (w->error == 0)
+        varint_put(w->out->bytes + w->out->len + before - 1, len);
+}
+
+/* Whether a member with a presence other than BY_VALUE is in the message. */
+static bool is_present(const struct wire_member *member, const char *ours)
+{
+    const char *const from = ours + member->at;
+
+    switch (member->presence) {
+    case IF_TRUE:
+        return *(const bool *)(ours + member->extent);
+    case IF_FALSE:
+        return !*(const bool *)(ours + member->extent);
+    case IF_CHOSEN:
+        return load_u32(ours + member->extent) == member->chosen;
+    default:
+        break;
+    }
+    if (member->kind == TEXT)
+        return ((const etag_str *)from)->data;
+    return member->kind == NUMBER32 ? load_u32(from) != (uint32_t)member->none
+                                    : load_u64(from) != member->none;
+}
+
+static void list_encode(struct writer *w, uint32_t number, const struct wire_member *member,
+                        const char *ours)
+{
+    const size_t count = *(const size_t *)(ours + member->extent);
+    const char *const items = *(const char *const *)(ours + member->at);
+
+    for (size_t i = 0; i < count && w->error == 0; i++) {
+        if (member->kind == TEXTS)
+            text_encode(w, number, ((const etag_str *)items)[i]);
+        else
+            message_encode(w, number, member->type, items + i * member->type->bytes);
+    }
+}
+
+INLINED void member_encode(struct writer *w, uint32_t number, const struct wire_member *member,
+                           const char *ours)
+{
+    const char *const from = ours + member->at;
+    const bool by_value = member->presence == BY_VALUE;
+    uint64_t value = 0;
+
+    if (!by_value && !is_present(member, ours))
+        return;
+    switch (member->kind) {
+    case TEXT:
+        if (!by_value || ((const etag_str *)from)->len > 0)
+            text_encode(w, number, *(const etag_str *)from);
+        return;
+    case ONE:
+        message_encode(w, number, member->type, from);
+        return;
+    case TEXTS:
+    case EACH:
+        if (*(const size_t *)(ours + member->extent) > 0)
+            list_encode(w, number, member, ours);
+        return;
+    case NUMBER32:
+        value = load_u32(from);
+        break;
+    case FLAG:
+        value = *(const bool *)from;
+        break;
+    case SIGNED64:
+        value = load_u64(from);
+        value = (value << 1) ^ -(value >> 63);
+        break;
+    case NUMBER64:
+    case FIXED64:
+        value = load_u64(from);
+        break;
+    default:
+        return;
+    }
+    if (by_value && value == 0)
+        return;
+    if (member->kind == FIXED64)
+        fixed64_encode(w, number, value);
+    else
+        number_encode(w, number, value);
+}
+
+static void members_encode(struct writer *w, const struct wire_type *type, const char *ours)
+{
+    for (uint32_t number = 1; number < type->body_begin; number++)
+        member_encode(w, number, &type->members[number], ours);
+    if (type->body_begin == type->member_count)
+        return;
+    const uint32_t number = load_u32(ours + type->kind_at) + 1;
+    assert(number >= type->body_begin && number < type->member_count);
+    const struct wire_member *const body = &type->members[number];
+    message_encode(w, number, body->type, ours + body->at);
+}
+
+int wire_encode(struct buffer *out, const struct wire_type *type, const void *ours)
+{
+    struct writer w = {.out = out};
+    const int r = buffer_reserve(out, FRAME_HEADER_BYTES + ROOM_BYTES);
+
+    if (r < 0)
+        return r;
+    w.at = out->bytes + out->len + FRAME_HEADER_BYTES;
+    w.end = out->bytes + out->capacity;
+    members_encode(&w, type, ours);
+    if (w.error != 0)
+        return w.error;
+    const size_t len = written_bytes(&w) - FRAME_HEADER_BYTES;
+    if (len > FRAME_BYTES_MAX)
+        return -EMSGSIZE;
+    store_u32(out->bytes + out->len, (uint32_t)len);
+    out->len += FRAME_HEADER_BYTES + len;
+    return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * It stands in the run directory, which a boot empties and no image holds: so a machine that was
+* It is in the run directory, which a boot empties and no image holds: so a machine that was
  * copied has another one than its original, and the two are not taken for one member.
  */
 #include "nonce.h"

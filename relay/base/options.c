@@ -36,7 +36,7 @@ static const struct config_option options_known[OPTIONS_COUNT] = {
     {"user", "NAME", "User of etcd", "", OPTION_TEXT, MEMBER(user), .max = USER_BYTES_MAX},
     {"password-file", "PATH", "Holds the user's password, and may not be readable by everybody", "",
      OPTION_TEXT, MEMBER(password_file), .max = PATH_BYTES_MAX - 1},
-    {"ca-file", "PATH", "Whom to believe that it is etcd, PEM; empty: whom the system believes", "",
+    {"ca-file", "PATH", "Authorities of etcd's certificates, PEM; empty: those of the system", "",
      OPTION_TEXT, MEMBER(ca_file), .max = PATH_BYTES_MAX - 1},
     {"cert-file", "PATH", "This host's certificate for etcd, PEM", "", OPTION_TEXT,
      MEMBER(cert_file), .max = PATH_BYTES_MAX - 1},
@@ -123,7 +123,7 @@ static bool flags_read(struct flags *flags, int argc, char **argv, bool *answere
             .args_doc = "[setup|status|doctor|leave HOST]",
             .doc = "Carries etagd's promise to many hosts: reads what other hosts have "
                    "changed, and says what this one has. setup, status, doctor and leave: see "
-                   "--help behind them."}};
+                   "--help after them."}};
     const bool read = command_line_read(&line, argc, argv, flags);
     *answered = line.answered;
     return read;
@@ -131,7 +131,7 @@ static bool flags_read(struct flags *flags, int argc, char **argv, bool *answere
 
 /* ---- Loading ---- */
 
-/* Of a name that nobody else's keys begin with. */
+/* Of a name that no other keys begin with. */
 static bool prefix_is_sound(const char *prefix)
 {
     const size_t len = strlen(prefix);

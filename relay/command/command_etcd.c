@@ -28,7 +28,7 @@ static const char setup_usage[] =
     "\n"
     "      --lease-ms N     How long one poll makes a host fresh (default 2000), 100 to\n"
     "                       60000; where relays run already it is changed step by step\n"
-    "      --restored       The cluster was restored from a backup, or made anew from one\n"
+    "      --restored       The cluster was restored from a backup, or made again from one\n"
     "                       member: all hosts purge everything once\n";
 static const char status_usage[] = "Usage: etag-relay [OPTION...] status\n"
                                    "Shows the hosts, what they acknowledged, and the outbox.\n";

@@ -41,7 +41,7 @@ static const char database_sql[] =
     "row_count THEN 'WARN' ELSE 'ok' END, 'outbox', format('%s rows, %s, the oldest of %s ago%s%s',"
     " row_count, pg_size_pretty(bytes), coalesce(etagd.age(oldest_s), 'never'),"
     " CASE WHEN oldest_s > 1.5 * $1::text::float8 + 60 THEN '; relays keep them for ' || "
-    "etagd.age($1::text::float8) || ', so nobody trims: see their logs' ELSE '' END,"
+    "etagd.age($1::text::float8) || ', so no relay trims: see their logs' ELSE '' END,"
     " CASE WHEN dead.n > 100000 + 3 * row_count THEN '; ' || dead.n || ' dead ones: autovacuum "
     "does not keep up, or an old transaction holds it back' ELSE '' END) FROM s, dead"
     " UNION ALL SELECT CASE WHEN n > 0 AND current_setting('synchronous_standby_names') = '' THEN "
@@ -122,7 +122,7 @@ static int pooler_check(struct postgres *postgres, struct why *why)
     }
     if (differs)
         finding("WARN", "pooler",
-                "it is in transaction mode: nobody is woken, so events come with the next poll. "
+                "it is in transaction mode: no relay is woken, so events come with the next poll. "
                 "Let relays connect past it");
     else
         finding("ok", "pooler", "this connection keeps its server process");

@@ -33,6 +33,7 @@
 #include <etag/etag.h>
 
 #define ENGINE_HOST_BYTES_MAX 255       /* name of a host */
+#define ENGINE_WRITER_BYTES_MAX 255     /* who wrote a row */
 #define ENGINE_NONCE_BYTES 16           /* of a host's registration, and a witness */
 #define ENGINE_RUNNING_MAX 8192         /* of a snapshot */
 #define ENGINE_ROWS_MAX 4096            /* of a poll */
@@ -42,6 +43,7 @@
 
 #define ENGINE_E_AGAIN 1   /* not yet */
 #define ENGINE_E_REFUSED 2 /* not done; repeating it does not help */
+#define ENGINE_E_BUSY 3    /* not done: to wake others would take a while. Repeat it without */
 
 /* What a reader has. A smaller one is always right too, and costs reading rows once more: one with
  * more than ENGINE_RUNNING_MAX running positions becomes `next` = the lowest of them, none running.
@@ -86,6 +88,9 @@ struct engine_row {
     uint64_t position;
     /* empty where unreadable is set */
     etag_targets targets;
+    /* For people: who wrote it, the name of a host where its relay did; empty: it does not say. At
+     * most ENGINE_WRITER_BYTES_MAX, any bytes. */
+    etag_str writer;
     /* NULL, or why no release of ours can have written it */
     const char *unreadable;
 };
@@ -130,6 +135,8 @@ struct engine_poll {
 struct engine_member {
     etag_str host;
     enum engine_membership membership;
+    /* the registration of who asks: its name, and its nonce */
+    bool own;
     /* there is an acknowledgement of this registration */
     bool acknowledged;
     /* under which it was given */
@@ -157,8 +164,7 @@ enum engine_op {
     /* Registers the host as a member and commits that; makes a witness where there is none. A row
      * of this name with another nonce is left as it is: the answer says so. */
     ENGINE_JOIN,
-    /* Puts a mutation of this host into the outbox, in a transaction of its own, and commits it;
-       wakes nobody. */
+    /* Puts a mutation of this host into the outbox, in a transaction of its own, and commits it. */
     ENGINE_PUBLISH,
     /* Wakes the others, in a transaction of its own (etcd: nothing, each watches the outbox). */
     ENGINE_WAKE,
@@ -186,6 +192,8 @@ struct engine_request {
             uint64_t position;
             /* do not ask */
             bool look_only;
+            /* wake the others with it (as ENGINE_WAKE), if the event is there */
+            bool wake;
         } ask;
         struct {
             /* NULL: none. Then no rows are asked for */
@@ -197,6 +205,8 @@ struct engine_request {
             const etag_targets *targets;
             /* somebody will wait for "everywhere" */
             bool ask;
+            /* wake the others with it (as ENGINE_WAKE) */
+            bool wake;
         } publish;
         struct {
             const struct engine_snapshot *snapshot;
@@ -231,7 +241,7 @@ struct engine_answer {
             uint64_t position;
         } publish;
         struct {
-            /* NULL: it is visible. Else why it is not; nobody was asked */
+            /* NULL: it is visible. Else why it is not; no host was asked */
             const char *missing;
         } ask;
         struct engine_members members;
@@ -282,8 +292,8 @@ struct engine_kind {
     /* Once ready, and with no operation under way. 0, ENGINE_E_REFUSED (see finish), or negative.
      */
     int (*start)(struct engine *engine, const struct engine_request *request, struct why *why);
-    /* The answer of the operation under way, which is over then: 0, AGAIN (not over), REFUSED, or
-     * negative. */
+    /* The answer of the operation under way, which is over then: 0, AGAIN (not over), REFUSED, BUSY
+     * (of a publication or a question that was to wake others), or negative. */
     int (*finish)(struct engine *engine, struct arena *arena, struct engine_answer *answer,
                   struct why *why);
     /* Whether another host or a writer woke us since this was asked last. It proves nothing: poll.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The engine on PostgreSQL: each operation is one call of a function of relay/sql/schema.sql, in a
- * transaction of its own, so that a pooler may give each to another server. Nothing is prepared and
- * nothing is remembered of the session but LISTEN, whose loss costs time only.
+ * transaction of its own, so that a pooler may give each to another server. Nothing is remembered
+ * of the session but LISTEN and what is prepared, whose loss costs time only.
  *
  * No operation waits for a disk or for a standby, whatever the database is used to: a poll could
  * not go on meanwhile. What a crash or a failover could lose of them it loses together with the
@@ -35,7 +35,23 @@ struct engine_pg {
     struct engine_nonce nonce;
     /* The cursor of the poll under way could not be sent: its answer raises everything. */
     bool cursor_bad;
+    /* The operation under way notifies, besides what it does. */
+    bool wakes;
     char host_bytes[ENGINE_HOST_BYTES_MAX + 1];
+};
+
+static const char *const statements[] = {
+    /* The columns of etagd.polled. FROM etagd.poll() would put the row into a store first. */
+    [ENGINE_POLL] = "SELECT (p).* FROM (SELECT etagd.poll($1::pg_snapshot, $2::text, $3::uuid,"
+                    " $4::integer, $5::integer) OFFSET 0) q(p)",
+    [ENGINE_PUBLISH] = "SELECT etagd.publish($1::bytea[], $2::boolean, $3::boolean)",
+    [ENGINE_WAKE] = "SELECT etagd.wake()",
+    [ENGINE_ASK] = "SELECT etagd.ask($1::xid8, $2::boolean, $3::boolean)",
+    [ENGINE_MEMBERS] =
+        "SELECT in_recovery, system_id, started_us, timeline, database, witness, settled,"
+        " wait_ms, host, state, ack_witness, ack_snapshot, own"
+        " FROM etagd.members($1::text, $2::uuid, $3::integer)",
+    [ENGINE_ACKNOWLEDGE] = "SELECT etagd.acknowledge($1::text, $2::uuid, $3::uuid, $4)",
 };
 
 /* The engine is its first member. */
@@ -79,6 +95,7 @@ static int pg_open(struct engine **out, const struct engine_options *options, st
         (void)pg_close(&pg->engine);
         return r;
     }
+    postgres_prepare(pg->postgres, statements, COUNT_OF(statements));
     *out = &pg->engine;
     return 0;
 }
@@ -245,9 +262,7 @@ static int start_poll(struct engine_pg *pg, const struct engine_request *request
     put_u32(rows_max, ENGINE_ROWS_MAX);
     put_u32(bytes_max, ENGINE_TARGETS_BYTES_MAX);
     const struct postgres_statement statement = {
-        .sql = "SELECT version, in_recovery, system_id, started_us, timeline, database, snapshot,"
-               " witness, trimmed, lease_ms, wait_ms, state, row_count, asked, events, digest"
-               " FROM etagd.poll($1::pg_snapshot, $2::text, $3::uuid, $4::integer, $5::integer)",
+        .sql = statements[ENGINE_POLL],
         .values = {{{(const char *)seen, seen_len}, false},
                    host_value(pg),
                    nonce_value(&pg->nonce),
@@ -268,10 +283,10 @@ static int start_join(struct engine_pg *pg, const struct engine_request *request
 }
 
 /* An array of bytea of one dimension. */
-static int rows_send(struct engine_pg *pg, const struct outbox_rows *rows, bool ask,
-                     struct why *why)
+static int rows_send(struct engine_pg *pg, const struct outbox_rows *rows,
+                     const struct engine_request *request, struct why *why)
 {
-    const char asked = (char)ask;
+    const char ask = (char)request->publish.ask, wake = (char)request->publish.wake;
     const size_t head_len = 20;
     CLEANUP(cleanup_free) uint8_t *array = malloc(head_len + rows->len);
 
@@ -284,9 +299,11 @@ static int rows_send(struct engine_pg *pg, const struct outbox_rows *rows, bool 
     put_u32(array + 16, 1);
     memcpy(array + head_len, rows->bytes, rows->len);
     const struct postgres_statement statement = {
-        .sql = "SELECT etagd.publish($1::bytea[], $2::boolean)",
-        .values = {{{(const char *)array, head_len + rows->len}, false}, {{&asked, 1}, false}},
-        .value_count = 2};
+        .sql = statements[ENGINE_PUBLISH],
+        .values = {{{(const char *)array, head_len + rows->len}, false},
+                   {{&ask, 1}, false},
+                   {{&wake, 1}, false}},
+        .value_count = 3};
     return postgres_send(pg->postgres, &statement, why);
 }
 
@@ -299,9 +316,9 @@ static int start_publish(struct engine_pg *pg, const struct engine_request *requ
         (void)why_set(why, "no target is named");
         return ENGINE_E_REFUSED;
     }
-    int r = outbox_rows_encode(&rows, request->publish.targets);
+    int r = outbox_rows_encode(&rows, request->publish.targets, pg->host);
     if (r == 0)
-        r = rows_send(pg, &rows, request->publish.ask, why);
+        r = rows_send(pg, &rows, request, why);
     free(rows.bytes);
     if (r != -EINVAL)
         return r;
@@ -311,23 +328,24 @@ static int start_publish(struct engine_pg *pg, const struct engine_request *requ
 
 static int start_ask(struct engine_pg *pg, const struct engine_request *request, struct why *why)
 {
-    const char ask = (char)!request->ask.look_only;
+    const char ask = (char)!request->ask.look_only, wake = (char)request->ask.wake;
     const bool looks = request->ask.position != 0;
     uint8_t position[8];
 
     put_u64(position, request->ask.position);
     const struct postgres_statement statement = {
-        .sql = "SELECT etagd.ask($1::xid8, $2::boolean)",
+        .sql = statements[ENGINE_ASK],
         .values = {{{looks ? (const char *)position : NULL, sizeof(position)}, false},
-                   {{&ask, 1}, false}},
-        .value_count = 2};
+                   {{&ask, 1}, false},
+                   {{&wake, 1}, false}},
+        .value_count = 3};
     return postgres_send(pg->postgres, &statement, why);
 }
 
 static int start_wake(struct engine_pg *pg, const struct engine_request *request, struct why *why)
 {
     (void)request;
-    return postgres_send(pg->postgres, &(struct postgres_statement){.sql = "SELECT etagd.wake()"},
+    return postgres_send(pg->postgres, &(struct postgres_statement){.sql = statements[ENGINE_WAKE]},
                          why);
 }
 
@@ -339,10 +357,11 @@ static int start_members(struct engine_pg *pg, const struct engine_request *requ
     (void)request;
     put_u32(hosts_max, ENGINE_MEMBERS_MAX);
     const struct postgres_statement statement = {
-        .sql = "SELECT in_recovery, system_id, started_us, timeline, database, witness, settled,"
-               " wait_ms, host, state, ack_witness, ack_snapshot FROM etagd.members($1::integer)",
-        .values = {{{(const char *)hosts_max, sizeof(hosts_max)}, false}},
-        .value_count = 1};
+        .sql = statements[ENGINE_MEMBERS],
+        .values = {host_value(pg),
+                   nonce_value(&pg->nonce),
+                   {{(const char *)hosts_max, sizeof(hosts_max)}, false}},
+        .value_count = 3};
     return postgres_send(pg->postgres, &statement, why);
 }
 
@@ -359,7 +378,7 @@ static int start_acknowledge(struct engine_pg *pg, const struct engine_request *
     if (!snapshot)
         return -ENOMEM;
     const struct postgres_statement statement = {
-        .sql = "SELECT etagd.acknowledge($1::text, $2::uuid, $3::uuid, $4::pg_snapshot)",
+        .sql = statements[ENGINE_ACKNOWLEDGE],
         .values = {host_value(pg),
                    nonce_value(&pg->nonce),
                    nonce_value(&request->acknowledge.witness),
@@ -423,6 +442,8 @@ static int pg_start(struct engine *engine, const struct engine_request *request,
     struct engine_pg *const pg = pg_of(engine);
     const int r = start_functions[request->op](pg, request, why);
 
+    pg->wakes = (request->op == ENGINE_PUBLISH && request->publish.wake) ||
+                (request->op == ENGINE_ASK && request->ask.wake);
     if (r == 0)
         pg->under_way = request->op;
     return r;
@@ -459,7 +480,8 @@ static int events_get(struct engine_poll *poll, etag_str events, uint64_t count,
         rest = str_skip(rest, EVENT_HEAD_BYTES);
         if (len > rest.len)
             return -EPROTO;
-        row->unreadable = outbox_row_decode(&row->targets, arena, (etag_str){rest.data, len}, &r);
+        row->unreadable = outbox_row_decode(&row->targets, &row->writer, arena,
+                                            (etag_str){rest.data, len}, &r);
         if (row->unreadable || !outbox_row_is_empty(&row->targets))
             poll->row_count++;
         rest = str_skip(rest, len);
@@ -555,6 +577,7 @@ static int member_get(struct engine_member *member, const struct postgres *from,
     if (!member->host.data)
         return -ENOMEM;
     member->membership = membership_get(postgres_get(from, row, 9));
+    member->own = postgres_get_bool(from, row, 12);
     member->acknowledged = nonce_get(&member->witness, postgres_get(from, row, 10));
     return member->acknowledged ? snapshot_get(&member->snapshot, &unassigned, snapshot, arena) : 0;
 }
@@ -646,7 +669,10 @@ static int pg_finish(struct engine *engine, struct arena *arena, struct engine_a
     const enum engine_op op = pg->under_way;
     pg->under_way = ENGINE_NONE;
     *answer = (struct engine_answer){.op = op};
-    if (op == ENGINE_WAKE && r == -EBUSY) /* somebody else notifies, and waits: nobody is woken */
+    /* Another session notifies, and waits: no relay is woken. */
+    if (r == -EBUSY && pg->wakes)
+        return ENGINE_E_BUSY;
+    if (r == -EBUSY && op == ENGINE_WAKE)
         return 0;
     if (r != 0)
         return r;

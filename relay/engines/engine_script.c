@@ -39,9 +39,9 @@ static struct script *script_of(struct engine *engine)
 struct line {
     char words[LINE_WORDS_MAX][WORD_BYTES];
     size_t count;
-    /* what stands behind it */
+    /* the text after it */
     etag_str after;
-    /* all behind the first word */
+    /* all after the first word */
     char rest[WORD_BYTES * 2];
 };
 
@@ -136,9 +136,9 @@ static void take_witness(const char *word, bool *there, struct engine_nonce *out
 
 static enum engine_membership membership_of(const char *word)
 {
-    return strcmp(word, "yes") == 0       ? ENGINE_MEMBER
-           : strcmp(word, "leaving") == 0 ? ENGINE_LEAVING
-                                          : ENGINE_NO_MEMBER;
+    return strcmp(word, "yes") == 0 || strcmp(word, "own") == 0 ? ENGINE_MEMBER
+           : strcmp(word, "leaving") == 0                       ? ENGINE_LEAVING
+                                                                : ENGINE_NO_MEMBER;
 }
 
 static void take_membership(const char *word, enum engine_membership *out)
@@ -221,9 +221,13 @@ static struct engine_row row_of(struct arena *arena, const struct line *line)
             row.targets.everything = true;
         else if (str_equal(name, ETAG_LIT("unreadable")))
             row.unreadable = "its kind is unknown";
+        else if (str_starts_with(name, ETAG_LIT("by:")))
+            row.writer = str_skip(name, strlen("by:"));
         else if (name.data[0] == '/')
             resources[row.targets.resource_count++] = (etag_resource){.host = ETAG_LIT("h"),
                                                                       .target = name};
+        else if (str_starts_with(name, ETAG_LIT("hold:")))
+            row.targets.hold_ms = (uint32_t)strtoul(name.data + strlen("hold:"), NULL, 10);
         else if (str_starts_with(name, ETAG_LIT("family:")))
             families[row.targets.family_count++] = str_skip(name, strlen("family:"));
         else
@@ -235,9 +239,9 @@ static struct engine_row row_of(struct arena *arena, const struct line *line)
 static void answer_poll(struct script *script, struct arena *arena, struct engine_poll *out)
 {
     struct line line;
-    const bool told = line_take(script, "poll", &line);
+    const bool given = line_take(script, "poll", &line);
 
-    if (told)
+    if (given)
         poll_take(script, &line);
     *out = script->poll;
     if (out->unassigned == 0)
@@ -245,7 +249,7 @@ static void answer_poll(struct script *script, struct arena *arena, struct engin
     out->snapshot.running = script->running;
     out->rows = arena_array(arena, ENGINE_ROWS_MAX, sizeof(*out->rows));
     assert(out->rows);
-    while (told && line_take(script, "row", &line))
+    while (given && line_take(script, "row", &line))
         out->rows[out->row_count++] = row_of(arena, &line);
 }
 
@@ -277,6 +281,7 @@ static struct engine_member member_of(struct arena *arena, const struct line *li
     struct engine_member member = {
         .host = kept(arena, line->words[1]),
         .membership = membership_of(line->words[2]),
+        .own = strcmp(line->words[2], "own") == 0,
         .acknowledged = line->words[3][0] != '-',
         .witness = witness_of(line->words[3] + (line->words[3][0] == '-')),
         .snapshot = {.next = strtoull(line->words[4], NULL, 10), .running = running},
@@ -479,8 +484,10 @@ static void script_note(struct script *script, const struct engine_request *requ
     } else if (request->op == ENGINE_ASK) {
         seen->position = request->ask.position;
         seen->ask = !request->ask.look_only;
+        seen->wake = request->ask.wake;
     } else if (request->op == ENGINE_PUBLISH) {
         seen->ask = request->publish.ask;
+        seen->wake = request->publish.wake;
         seen->names = targets_names(request->publish.targets);
     }
 }
@@ -522,6 +529,8 @@ static int script_finish(struct engine *engine, struct arena *arena, struct engi
     if (script->hangs || time_coarse_ns() < script->not_before_ns)
         return ENGINE_E_AGAIN;
     script->under_way = false;
+    if (line_take(script, "busy", &line))
+        return ENGINE_E_BUSY;
     if (line_take(script, "fail", &line)) {
         why_set(why, "%s", line.rest);
         return -ECONNRESET;

@@ -8,17 +8,20 @@
  *                            leaving) trimmed lease wait digest next running (a,b) unassigned (0:
  *                            next) asked standby cut broken (0, 1)
  *     row POSITION NAME...   a row of that poll: NAME is a surrogate key, /PATH of host "h", or
- *                            "everything"; "unreadable" is a row that no release wrote
+ *                            "everything"; "unreadable" is a row that no release wrote; "by:WORD"
+ *                            says who wrote it; hold:MS
  *     join NAME=VALUE...     the next join's: member foreign (0, 1) lease wait nonce (a word)
  *     publish POSITION       the next publication's
- *     missing TEXT           the next look at a position: nobody sees it
+ *     missing TEXT           the next look at a position: it is not visible
  *     trim REMOVED           the next trimming's
  *     members NAME=VALUE...  witness wait standby cut; then
- *     host NAME MEMBER WITNESS NEXT [RUNNING]     one of them; "-WITNESS": has not acknowledged
+ *     host NAME MEMBER WITNESS NEXT [RUNNING]     one of them; "-WITNESS": has not acknowledged.
+ *                            MEMBER "own": a member, the one that asks
  *     refuse TEXT            the next operation, whichever it is, is refused
+ *     busy                   ... cannot wake others now, and is to be repeated
  *     fail TEXT              ... and the connection with it
  *     hang                   ... is never answered
- *     late MS [OP]           ... is answered so long after its start. OP: only a poll, or members
+ *     late MS [OP]           ... is answered that long after its start. OP: only a poll, or members
  *     wake                   somebody woke us; seen with the next operation
  *
  * An answer waits for the operation that it is for. An operation whose answer is not the next one
@@ -45,7 +48,7 @@ struct script_seen {
     uint64_t position;
     struct engine_nonce witness;
     /* PUBLISH; ASK: of its position above */
-    bool ask;
+    bool ask, wake;
     size_t names;
 };
 

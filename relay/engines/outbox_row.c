@@ -18,9 +18,10 @@
 #define RECORD_HEAD_BYTES 3
 #define HOLD_BYTES 4
 #define NAME_PARTS 3
-/* So long may a name be that has a row for itself. */
+/* The longest name that has a row for itself. */
 #define NAME_BYTES_MAX                                                                             \
-    (OUTBOX_ROW_BYTES_MAX - 1 - RECORD_HEAD_BYTES - HOLD_BYTES - RECORD_HEAD_BYTES)
+    (OUTBOX_ROW_BYTES_MAX - 1 - RECORD_HEAD_BYTES - ENGINE_WRITER_BYTES_MAX - RECORD_HEAD_BYTES -  \
+     HOLD_BYTES - RECORD_HEAD_BYTES)
 
 _Static_assert(HOST_BYTES_MAX + TARGET_BYTES_MAX + 2 <= NAME_BYTES_MAX, "each usual name fits");
 _Static_assert(OUTBOX_ROW_BYTES_MAX / (RECORD_HEAD_BYTES + 1) <= TARGETS_PER_EVENT_MAX,
@@ -33,9 +34,32 @@ struct record {
     etag_str bytes;
 };
 
-/* The next record of *rest, which moves past it. */
-static bool record_next(etag_str *rest, struct record *record)
+/* Records that are not read yet; of a row of words. */
+struct records {
+    etag_str rest;
+    bool words;
+};
+
+static bool word_next(etag_str *rest, struct record *record)
 {
+    const char *const blank = memchr(rest->data, ' ', rest->len);
+    const size_t len = blank ? (size_t)(blank - rest->data) : rest->len;
+
+    /* A word follows each blank. */
+    if (len < 2 || len + 1 == rest->len)
+        return false;
+    *record = (struct record){rest->data[0], {rest->data + 1, len - 1}};
+    *rest = str_skip(*rest, blank ? len + 1 : len);
+    return true;
+}
+
+/* The next one, which is passed over. */
+static bool record_next(struct records *records, struct record *record)
+{
+    etag_str *const rest = &records->rest;
+
+    if (records->words)
+        return word_next(rest, record);
     if (rest->len < RECORD_HEAD_BYTES)
         return false;
     const size_t len = (size_t)(uint8_t)rest->data[1] << 8 | (uint8_t)rest->data[2];
@@ -50,17 +74,19 @@ struct counts {
     size_t surrogates, families, resources, prefixes;
 };
 
-static const char *rows_count(etag_str rest, struct counts *counts)
+static const char *records_count(struct records records, struct counts *counts)
 {
     struct record record;
 
-    while (rest.len > 0) {
-        if (!record_next(&rest, &record))
+    while (records.rest.len > 0) {
+        if (!record_next(&records, &record))
             return "a record is cut off";
         if (record.kind == 's')
             counts->surrogates++;
         else if (record.kind == 'f')
             counts->families++;
+        else if (records.words)
+            return "a word is of no known kind";
         else if (record.kind == 'r')
             counts->resources++;
         else if (record.kind == 'p')
@@ -127,7 +153,31 @@ bool outbox_row_is_empty(const etag_targets *targets)
     return targets_names(targets) == 0 && !targets->everything;
 }
 
-static const char *row_read(etag_targets *out, struct arena *arena, etag_str bytes, int *error)
+/* Who wrote the row, which is passed over: the first record, if it is of that kind; elsewhere
+ * that is of no known kind. Of words: what follows the first line end. */
+static const char *writer_take(etag_str *writer, struct records *records)
+{
+    etag_str *const rest = &records->rest;
+    const char *const end = records->words && rest->len > 0 ? memchr(rest->data, '\n', rest->len)
+                                                            : NULL;
+    struct record record;
+
+    if (end) {
+        record.bytes = str_skip(*rest, (size_t)(end - rest->data) + 1);
+        rest->len = (size_t)(end - rest->data);
+    } else if (records->words || rest->len == 0 || rest->data[0] != 'w') {
+        return NULL;
+    } else if (!record_next(records, &record)) {
+        return "a record is cut off";
+    }
+    if (record.bytes.len == 0 || record.bytes.len > ENGINE_WRITER_BYTES_MAX)
+        return "who wrote it is empty or too long";
+    *writer = record.bytes;
+    return NULL;
+}
+
+static const char *row_read(etag_targets *out, etag_str *writer, struct arena *arena,
+                            etag_str bytes, int *error)
 {
     struct counts counts = {0};
     const char *wrong;
@@ -135,10 +185,12 @@ static const char *row_read(etag_targets *out, struct arena *arena, etag_str byt
 
     if (bytes.len == 0 || bytes.len > OUTBOX_ROW_BYTES_MAX)
         return "the row is empty or too long";
-    if (bytes.data[0] != OUTBOX_ROW_MARK)
-        return "the row does not begin with the byte 1";
-    etag_str rest = str_skip(bytes, 1);
-    wrong = rows_count(rest, &counts);
+    if (bytes.data[0] != OUTBOX_ROW_MARK && bytes.data[0] != OUTBOX_ROW_MARK_WORDS)
+        return "the row does not begin with the byte 1 or 2";
+    struct records records = {str_skip(bytes, 1), bytes.data[0] == OUTBOX_ROW_MARK_WORDS};
+    wrong = writer_take(writer, &records);
+    if (!wrong)
+        wrong = records_count(records, &counts);
     if (wrong)
         return wrong;
     const struct arrays to = {
@@ -153,20 +205,24 @@ static const char *row_read(etag_targets *out, struct arena *arena, etag_str byt
     out->families = to.families;
     out->resources = to.resources;
     out->prefixes = to.prefixes;
-    while (*error == 0 && !wrong && record_next(&rest, &record))
+    while (*error == 0 && !wrong && records.rest.len > 0 && record_next(&records, &record))
         wrong = record_take(record, out, &to, arena, error);
-    if (*error != 0 || wrong || bytes.len == 1)
+    if (*error != 0 || wrong || (bytes.len == 1 && bytes.data[0] == OUTBOX_ROW_MARK))
         return wrong;
     return targets_check(out);
 }
 
-const char *outbox_row_decode(etag_targets *out, struct arena *arena, etag_str bytes, int *error)
+const char *outbox_row_decode(etag_targets *out, etag_str *writer, struct arena *arena,
+                              etag_str bytes, int *error)
 {
     *error = 0;
+    *writer = (etag_str){0};
     ETAG_INIT(out);
-    const char *const wrong = row_read(out, arena, bytes, error);
-    if (wrong || *error != 0)
+    const char *const wrong = row_read(out, writer, arena, bytes, error);
+    if (wrong || *error != 0) {
         ETAG_INIT(out);
+        *writer = (etag_str){0};
+    }
     return wrong;
 }
 
@@ -223,11 +279,17 @@ static void record_append(struct outbox_rows *rows, char kind, const struct name
         rows_append(rows, name->part[i].data, name->part[i].len);
 }
 
+/* What each row of a mutation begins with. */
+struct head {
+    etag_str writer;
+    uint32_t hold_ms;
+};
+
 /* There is room for a whole row. */
-static int row_begin(struct outbox_rows *rows, const etag_targets *targets)
+static int row_begin(struct outbox_rows *rows, const struct head *head)
 {
     const uint8_t mark = OUTBOX_ROW_MARK;
-    const uint32_t hold_ms = htobe32(targets->hold_ms);
+    const uint32_t hold_ms = htobe32(head->hold_ms);
 
     if (rows_reserve(rows, sizeof(uint32_t) + OUTBOX_ROW_BYTES_MAX) != 0)
         return -ENOMEM;
@@ -235,14 +297,16 @@ static int row_begin(struct outbox_rows *rows, const etag_targets *targets)
     rows->row_at = rows->len;
     rows->len += sizeof(uint32_t);
     rows_append(rows, &mark, 1);
-    if (targets->hold_ms > 0)
+    if (head->writer.len > 0)
+        record_append(rows, 'w', &(struct name){{head->writer}});
+    if (head->hold_ms > 0)
         record_append(rows, 'h', &(struct name){{{(const char *)&hold_ms, sizeof(hold_ms)}}});
     return 0;
 }
 
 /* In this row, or in the next one. A name may be written much longer than it is ("%41"): what fits
  * into no row is everything. */
-static int name_append(struct outbox_rows *rows, const etag_targets *targets, char kind,
+static int name_append(struct outbox_rows *rows, const struct head *head, char kind,
                        struct name name)
 {
     if (name_len(&name) > NAME_BYTES_MAX) {
@@ -252,7 +316,7 @@ static int name_append(struct outbox_rows *rows, const etag_targets *targets, ch
     const size_t row_bytes = rows->len - rows->row_at - sizeof(uint32_t);
     if (row_bytes + RECORD_HEAD_BYTES + name_len(&name) > OUTBOX_ROW_BYTES_MAX) {
         row_end(rows);
-        const int r = row_begin(rows, targets);
+        const int r = row_begin(rows, head);
         if (r != 0)
             return r;
     }
@@ -269,23 +333,27 @@ static struct name resource_name(const etag_resource *resource)
         {with_host ? ETAG_LIT("//") : (etag_str){0}, resource->host, resource->target}};
 }
 
-int outbox_rows_encode(struct outbox_rows *out, const etag_targets *targets)
+int outbox_rows_encode(struct outbox_rows *out, const etag_targets *targets, etag_str writer)
 {
+    struct head head = {.hold_ms = targets->hold_ms};
     int error;
 
-    if (!outbox_row_is_empty(targets) && targets_check(targets))
-        return -EINVAL;
-    error = row_begin(out, targets);
+    if (!outbox_row_is_empty(targets)) {
+        if (targets_check(targets))
+            return -EINVAL;
+        head.writer = (etag_str){writer.data, min_of(writer.len, ENGINE_WRITER_BYTES_MAX)};
+    }
+    error = row_begin(out, &head);
     if (error == 0 && targets->everything)
-        error = name_append(out, targets, 'e', (struct name){0});
+        error = name_append(out, &head, 'e', (struct name){0});
     for (size_t i = 0; i < targets->surrogate_count && error == 0; i++)
-        error = name_append(out, targets, 's', (struct name){{targets->surrogates[i]}});
+        error = name_append(out, &head, 's', (struct name){{targets->surrogates[i]}});
     for (size_t i = 0; i < targets->family_count && error == 0; i++)
-        error = name_append(out, targets, 'f', (struct name){{targets->families[i]}});
+        error = name_append(out, &head, 'f', (struct name){{targets->families[i]}});
     for (size_t i = 0; i < targets->resource_count && error == 0; i++)
-        error = name_append(out, targets, 'r', resource_name(&targets->resources[i]));
+        error = name_append(out, &head, 'r', resource_name(&targets->resources[i]));
     for (size_t i = 0; i < targets->prefix_count && error == 0; i++)
-        error = name_append(out, targets, 'p', resource_name(&targets->prefixes[i]));
+        error = name_append(out, &head, 'p', resource_name(&targets->prefixes[i]));
     if (error == 0)
         row_end(out);
     return error;

@@ -4,11 +4,16 @@
  * (etagd.record, etagd.invalidate): the byte 1, then records of
  *
  *     kind     1 byte: s surrogate key, f family of them, r resource, p prefix, e everything,
- *              h hold
+ *              h hold, w who wrote it (the first record, or not there)
  *     length   2 bytes, most significant first
- *     bytes    of a resource or prefix its text form; of a hold its milliseconds, 4 bytes
+ *     bytes    of a resource or prefix its text form; of a hold its milliseconds, 4 bytes; of a
+ *              writer 1 to 255 bytes for people
  *
  * A row of the byte 1 alone names nothing: it only asks for acknowledgements.
+ *
+ * Triggers of watched tables (relay/sql/watch.sql) write names as text, since PostgreSQL makes that
+ * in half the time: the byte 2, then words with a blank between, each a kind (s or f) and the name;
+ * after a line end, if there is one, who wrote it. It is read here, and never written.
  */
 #ifndef ETAG_RELAY_OUTBOX_ROW_H
 #define ETAG_RELAY_OUTBOX_ROW_H
@@ -17,19 +22,21 @@
 
 #define OUTBOX_ROW_BYTES_MAX 8192
 #define OUTBOX_ROW_MARK 1
+#define OUTBOX_ROW_MARK_WORDS 2
 
 /* NULL, or why no release of ours can have written these bytes (static text; *out is empty then).
- * *out borrows from bytes and arena. What it names passes targets_check(), unless it names nothing.
- * -ENOMEM goes to *error, 0 else. */
-MUST_USE const char *outbox_row_decode(etag_targets *out, struct arena *arena, etag_str bytes,
-                                       int *error);
+ * *out borrows from bytes and arena, *writer from bytes. What *out names passes targets_check(),
+ * unless it names nothing. -ENOMEM goes to *error, 0 else. */
+MUST_USE const char *outbox_row_decode(etag_targets *out, etag_str *writer, struct arena *arena,
+                                       etag_str bytes, int *error);
 
 /* Does it name nothing? */
 MUST_USE bool outbox_row_is_empty(const etag_targets *targets);
 
-/* Appends to *out the rows of one mutation, each behind its length (4 bytes, as PostgreSQL sends an
- * array's elements), and counts them. Targets that name nothing become one row that asks. 0,
- * -ENOMEM, or -EINVAL: targets_check() would refuse them. */
+/* Appends to *out the rows of one mutation, each after its length (4 bytes, as PostgreSQL sends an
+ * array's elements), and counts them. Each says who wrote it: at most ENGINE_WRITER_BYTES_MAX of
+ * writer, nothing where it is empty. Targets that name nothing become one row that asks, and does
+ * not say. 0, -ENOMEM, or -EINVAL: targets_check() would refuse them. */
 struct outbox_rows {
     /* the caller's, freed with free() */
     uint8_t *bytes;
@@ -39,6 +46,7 @@ struct outbox_rows {
     size_t row_at;
 };
 
-MUST_USE int outbox_rows_encode(struct outbox_rows *out, const etag_targets *targets);
+MUST_USE int outbox_rows_encode(struct outbox_rows *out, const etag_targets *targets,
+                                etag_str writer);
 
 #endif

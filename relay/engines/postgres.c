@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Connecting goes on in steps that look like statements: CONNECT (libpq's own), RIGHTS and VERSION
- * (is there our schema, may we use it?), LISTEN. They ask in an order in which no question fails
- * for a reason that a later one would have told better.
+ * (is there our schema, may we use it?), LISTEN, PREPARE. They ask in an order in which no question
+ * fails for a reason that a later one would have said better.
+ *
+ * Statements that are sent again and again are parsed and planned once, when the connection begins,
+ * and executed by name: to do that each time takes PostgreSQL longer than to execute the poll of an
+ * idle host. A pooler may give them to a process of the server that does not know the name: then
+ * the text is sent.
  *
  * What the server refuses is sorted by its SQLSTATE. REFUSED is what stays refused however often it
  * is sent, and harms nothing else: a wrong argument (22, 23), a step out of its order (55000). All
@@ -20,15 +25,19 @@
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/random.h>
 
 #define MIN_VERSION 130000
 #define SESSION_NAME_BYTES 300
+#define STATEMENT_NAME_BYTES 48
 
 enum postgres_step {
     STEP_CONNECT,
     STEP_RIGHTS,
     STEP_VERSION,
     STEP_LISTEN,
+    /* one of our caller's */
+    STEP_PREPARE,
     STEP_READY,
     /* a statement of our caller */
     STEP_BUSY,
@@ -36,8 +45,27 @@ enum postgres_step {
     STEP_DONE,
 };
 
+/* The statement under way, as libpq takes it; values point into bytes, a NUL after each. */
+struct sent {
+    const char *sql;
+    const char *values[POSTGRES_VALUES_MAX];
+    int lengths[POSTGRES_VALUES_MAX], formats[POSTGRES_VALUES_MAX];
+    int value_count;
+    bool text;
+    char *bytes;
+};
+
 struct postgres {
     PGconn *connection;
+    struct sent sent;
+    bool sent_by_name;
+    /* borrowed; some may be NULL */
+    const char *const *statements;
+    /* The server knows those before known_below by their names, as far as we know. */
+    size_t statement_count, known_below;
+    /* Random, in the names: where there is a pooler, other relays, and other releases, use the
+     * server's processes too. */
+    uint64_t tag;
     /* of the last statement, NULL until it is whole */
     PGresult *result;
     enum postgres_step step;
@@ -59,7 +87,8 @@ static const char rights_sql[] =
     " AND p.proname = 'version'),"
     " coalesce((SELECT has_function_privilege(p.oid, 'EXECUTE') FROM pg_proc p"
     " WHERE p.pronamespace = to_regnamespace('etagd') AND p.proname = 'poll' LIMIT 1), true)";
-static const char version_sql[] = "SELECT etagd.version()";
+/* The second: who answers is who connected, unless a pooler is between. */
+static const char version_sql[] = "SELECT etagd.version(), pg_backend_pid()";
 /* What is read in a serializable transaction can make writers of the application fail. */
 static const char listen_sql[] =
     "SET default_transaction_isolation = 'read committed'; LISTEN etagd";
@@ -72,6 +101,7 @@ struct postgres *postgres_close(struct postgres *postgres)
         return NULL;
     PQclear(postgres->result);
     PQfinish(postgres->connection);
+    free(postgres->sent.bytes);
     free(postgres);
     return NULL;
 }
@@ -109,7 +139,7 @@ static bool string_is_sound(const char *connection)
     return options != NULL;
 }
 
-/* Notices ("already exists, skipping") are nobody's business. */
+/* Notices ("already exists, skipping") are not logged. */
 static void ignore_notice(void *context, const PGresult *result)
 {
     (void)context;
@@ -142,6 +172,13 @@ int postgres_open(struct postgres **out, const char *connection, const char *nam
     postgres->polling = PGRES_POLLING_WRITING;
     *out = take_ptr(postgres);
     return 0;
+}
+
+void postgres_prepare(struct postgres *postgres, const char *const *statements, size_t count)
+{
+    postgres->statements = statements;
+    if (getrandom(&postgres->tag, sizeof(postgres->tag), 0) == sizeof(postgres->tag))
+        postgres->statement_count = count;
 }
 
 /* ---- What went wrong ------------------------------------------------------------------------- */
@@ -211,30 +248,78 @@ static int flush(struct postgres *postgres, struct why *why)
     return 0;
 }
 
+static int sent_set(struct sent *sent, const struct postgres_statement *statement)
+{
+    size_t len = 0;
+
+    for (int i = 0; i < statement->value_count; i++)
+        len += statement->values[i].bytes.len + 1;
+    char *at = realloc(sent->bytes, len + 1);
+    if (!at)
+        return -ENOMEM;
+    *sent = (struct sent){.sql = statement->sql,
+                          .value_count = statement->value_count,
+                          .text = statement->text,
+                          .bytes = at};
+    for (int i = 0; i < statement->value_count; i++) {
+        const struct postgres_value *const value = &statement->values[i];
+        sent->formats[i] = !value->text;
+        if (!value->bytes.data)
+            continue;
+        copy_bytes(at, value->bytes.data, value->bytes.len);
+        at[value->bytes.len] = '\0';
+        sent->values[i] = at;
+        sent->lengths[i] = (int)value->bytes.len;
+        at += value->bytes.len + 1;
+    }
+    return 0;
+}
+
+static void statement_name(const struct postgres *postgres, size_t i,
+                           char out[STATEMENT_NAME_BYTES])
+{
+    (void)snprintf(out, STATEMENT_NAME_BYTES, "etagd_%016llx_%zu",
+                   (unsigned long long)postgres->tag, i);
+}
+
+/* By the text's address. */
+static bool statement_is_known(const struct postgres *postgres, const char *sql,
+                               char name[STATEMENT_NAME_BYTES])
+{
+    for (size_t i = 0; i < postgres->known_below; i++)
+        if (postgres->statements[i] == sql) {
+            statement_name(postgres, i, name);
+            return true;
+        }
+    return false;
+}
+
+static int sent_send(struct postgres *postgres, struct why *why)
+{
+    const struct sent *const sent = &postgres->sent;
+    char name[STATEMENT_NAME_BYTES];
+
+    PQclear(take_ptr(postgres->result));
+    postgres->sent_by_name = statement_is_known(postgres, sent->sql, name);
+    const int done = postgres->sent_by_name
+                         ? PQsendQueryPrepared(postgres->connection, name, sent->value_count,
+                                               sent->values, sent->lengths, sent->formats,
+                                               !sent->text)
+                         : PQsendQueryParams(postgres->connection, sent->sql, sent->value_count,
+                                             NULL, sent->values, sent->lengths, sent->formats,
+                                             !sent->text);
+    return done ? flush(postgres, why)
+                : connection_error(postgres, "cannot send to PostgreSQL", why);
+}
+
 static int statement_send(struct postgres *postgres, const struct postgres_statement *statement,
                           struct why *why)
 {
-    const char *values[POSTGRES_VALUES_MAX];
-    int lengths[POSTGRES_VALUES_MAX], formats[POSTGRES_VALUES_MAX];
-    char text[POSTGRES_VALUES_MAX][ENGINE_HOST_BYTES_MAX + 1];
+    const int r = sent_set(&postgres->sent, statement);
 
-    PQclear(take_ptr(postgres->result));
-    for (int i = 0; i < statement->value_count; i++) {
-        const struct postgres_value *const value = &statement->values[i];
-        values[i] = value->bytes.data;
-        lengths[i] = (int)value->bytes.len;
-        formats[i] = !value->text;
-        if (value->text && value->bytes.data) { /* libpq wants its NUL */
-            const size_t len = min_of(value->bytes.len, ENGINE_HOST_BYTES_MAX);
-            memcpy(text[i], value->bytes.data, len);
-            text[i][len] = '\0';
-            values[i] = text[i];
-        }
-    }
-    if (!PQsendQueryParams(postgres->connection, statement->sql, statement->value_count, NULL,
-                           values, lengths, formats, !statement->text))
-        return connection_error(postgres, "cannot send to PostgreSQL", why);
-    return flush(postgres, why);
+    if (r != 0)
+        return why_set(why, "no memory for a statement"), r;
+    return sent_send(postgres, why);
 }
 
 /* The last result, once nothing more comes: 0 or AGAIN. */
@@ -316,6 +401,44 @@ static int version_judge(const struct postgres *postgres, struct why *why)
     return -EACCES;
 }
 
+/* A pooler names no process of the server: it would not be the same one next time, and keep
+ * what is not asked for. */
+static bool pooler_is_seen(const struct postgres *postgres)
+{
+    return postgres_get_u64(postgres, 0, 1) != (uint64_t)PQbackendPID(postgres->connection);
+}
+
+static int listen_send(struct postgres *postgres, struct why *why)
+{
+    if (pooler_is_seen(postgres))
+        postgres->statement_count = 0;
+    PQclear(take_ptr(postgres->result));
+    if (!PQsendQuery(postgres->connection, listen_sql))
+        return connection_error(postgres, "cannot send to PostgreSQL", why);
+    return flush(postgres, why);
+}
+
+static int prepare_send(struct postgres *postgres, size_t i, struct why *why)
+{
+    char name[STATEMENT_NAME_BYTES];
+
+    statement_name(postgres, i, name);
+    PQclear(take_ptr(postgres->result));
+    if (!PQsendPrepare(postgres->connection, name, postgres->statements[i], 0, NULL))
+        return connection_error(postgres, "cannot send to PostgreSQL", why);
+    return flush(postgres, why);
+}
+
+/* The next one that there is, or READY. */
+static int prepare_next(struct postgres *postgres, size_t from, struct why *why)
+{
+    while (from < postgres->statement_count && !postgres->statements[from])
+        from++;
+    postgres->known_below = from;
+    postgres->step = from < postgres->statement_count ? STEP_PREPARE : STEP_READY;
+    return postgres->step == STEP_PREPARE ? prepare_send(postgres, from, why) : 0;
+}
+
 /* The step is over: the next one. */
 static int step_next(struct postgres *postgres, struct why *why)
 {
@@ -332,13 +455,11 @@ static int step_next(struct postgres *postgres, struct why *why)
         return statement_send(postgres, &(struct postgres_statement){.sql = version_sql}, why);
     case STEP_VERSION:
         postgres->step = STEP_LISTEN;
-        PQclear(take_ptr(postgres->result));
-        if (!PQsendQuery(postgres->connection, listen_sql))
-            return connection_error(postgres, "cannot send to PostgreSQL", why);
-        return flush(postgres, why);
+        return listen_send(postgres, why);
     case STEP_LISTEN:
-        postgres->step = STEP_READY;
-        return 0;
+        return prepare_next(postgres, 0, why);
+    case STEP_PREPARE:
+        return prepare_next(postgres, postgres->known_below + 1, why);
     default:
         postgres->step = STEP_DONE;
         return 0;
@@ -357,7 +478,7 @@ static int connect_go_on(struct postgres *postgres, struct why *why)
     return step_next(postgres, why);
 }
 
-/* Notifications of this very session wake nobody. */
+/* Notifications of this very session wake no other. */
 static void notifications_take(struct postgres *postgres)
 {
     PGnotify *notify;
@@ -425,10 +546,24 @@ int postgres_send(struct postgres *postgres, const struct postgres_statement *st
     return statement_send(postgres, statement, why);
 }
 
+/* Another process of the server than the one which prepared it, or DISCARD ALL: of this connection
+ * nothing is known by its name any more. */
+static bool name_is_unknown(const struct postgres *postgres)
+{
+    return postgres->sent_by_name &&
+           state_is(PQresultErrorField(postgres->result, PG_DIAG_SQLSTATE), "26000");
+}
+
 int postgres_take(struct postgres *postgres, struct why *why)
 {
     if (postgres->step != STEP_DONE)
         return ENGINE_E_AGAIN;
+    if (name_is_unknown(postgres)) { /* it did nothing: once more, by its text */
+        postgres->known_below = 0;
+        postgres->step = STEP_BUSY;
+        const int r = sent_send(postgres, why);
+        return r != 0 ? r : ENGINE_E_AGAIN;
+    }
     postgres->step = STEP_READY;
     return result_judge(postgres, why);
 }

@@ -12,7 +12,7 @@
 #define POSTGRES_VALUES_MAX 8
 
 /* Of the schema that this release works with: relay/sql/schema.sql. */
-#define POSTGRES_SCHEMA_VERSION 1
+#define POSTGRES_SCHEMA_VERSION 2
 
 struct postgres;
 
@@ -37,6 +37,10 @@ MUST_USE int postgres_open(struct postgres **out, const char *connection, const 
                            bool unchecked, struct why *why);
 /* NULL is allowed; returns NULL. */
 struct postgres *postgres_close(struct postgres *postgres);
+
+/* Before the first dispatch: these are sent often (the same pointers, in postgres_statement.sql),
+ * so the server parses them once. Some may be NULL; borrowed while it is open. */
+void postgres_prepare(struct postgres *postgres, const char *const *statements, size_t count);
 
 /* For poll(2). */
 int postgres_fd(const struct postgres *postgres);

@@ -7,8 +7,8 @@
  * raised everything: a server that lost the commit gives the number to another transaction, and has
  * lost its witness. A connection or an answer that is lost only means that a row is applied twice.
  *
- * What a writer put into the outbox itself is not left out, though its host's daemon was told: it
- * may have been told before the COMMIT, and a front end may have filled the former data since.
+ * What a writer put into the outbox itself is not left out, though its host's daemon has the event:
+ * it may have been sent before the COMMIT, and a front end may have filled the former data since.
  */
 #include "own_rows.h"
 

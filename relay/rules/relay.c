@@ -2,7 +2,7 @@
 /*
  * A poll says what was committed until its snapshot and was not covered by the cursor. It may be
  * believed as far as it comes from the same history as the cursor. Where that is not certain
- * nothing is lost but time: the batch raises everything, and the next cursor begins anew. So every
+ * nothing is lost but time: the batch raises everything, and the next cursor begins again. So every
  * condition here may be too strict, and none too lenient.
  */
 #include "relay.h"
@@ -212,7 +212,7 @@ bool setting_next(struct relay_setting now, uint32_t wanted_lease_ms, struct rel
     }
     if (now.wait_ms == wanted_wait_ms)
         return false;
-    *apart_ms = now.wait_ms; /* a longer lease from before may run so long */
+    *apart_ms = now.wait_ms; /* a longer lease from before may run that long */
     next->wait_ms = wanted_wait_ms;
     return true;
 }
@@ -226,12 +226,22 @@ static bool member_has_it(const struct engine_members *members, const struct eng
            snapshot_covers(&member->snapshot, position);
 }
 
-bool everywhere_by_acknowledgements(const struct engine_members *members, uint64_t position)
+/* Rule OWN_IS_APPLIED: the daemon hands over what it has applied and recorded, all of it, and says
+ * itself that it is proved on this host. It is the registration of this very host: another one that
+ * took its name has another nonce. */
+static bool member_is_here(const struct engine_member *member, bool here)
+{
+    return here && member->own;
+}
+
+bool everywhere_by_acknowledgements(const struct engine_members *members, uint64_t position,
+                                    bool here)
 {
     if (members->in_recovery || !members->witnessed || members->members_cut)
         return false;
     for (size_t i = 0; i < members->member_count; i++)
-        if (!member_has_it(members, &members->members[i], position))
+        if (!member_is_here(&members->members[i], here) &&
+            !member_has_it(members, &members->members[i], position))
             return false;
     return true;
 }

@@ -73,8 +73,10 @@ uint64_t setting_wait_ms(uint64_t lease_ms);
 /* ---- "Everywhere" ---- */
 
 /* Rules MEMBERS and ACK_EPOCH: each member has said, under the witness of this very read, that it
- * has applied a snapshot which covers the position. */
-bool everywhere_by_acknowledgements(const struct engine_members *members, uint64_t position);
+ * has applied a snapshot which covers the position. here: this host's daemon handed the event over,
+ * so that it has applied it (rule OWN_IS_APPLIED). */
+bool everywhere_by_acknowledgements(const struct engine_members *members, uint64_t position,
+                                    bool here);
 /* Rule EVERYWHERE_WAIT: t_ns was read after COMMIT had returned, and wait_ms after that. */
 bool everywhere_by_time(uint64_t t_ns, uint32_t wait_ms, uint64_t now_ns);
 

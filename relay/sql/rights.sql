@@ -6,9 +6,11 @@ DO $$
 DECLARE
     function record;
 BEGIN
-    -- etagd.on_ddl() is another's. The functions of tables that are watched are called by triggers of writers.
+    -- etagd.on_ddl() is another's. The functions of tables that are watched are called by triggers of writers; to say again what they
+    -- have would change what polls compare.
     FOR function IN SELECT p.oid::regprocedure AS name, p.proname ~ '^watched_[0-9]' AS watched FROM pg_proc p
-            WHERE p.pronamespace = 'etagd'::regnamespace AND p.proowner = 'etagd_owner'::regrole LOOP
+            WHERE p.pronamespace = 'etagd'::regnamespace AND p.proowner = 'etagd_owner'::regrole AND (p.proname !~ '^watched_[0-9]'
+                OR has_function_privilege('public', p.oid, 'EXECUTE') OR NOT has_function_privilege('etagd_writer', p.oid, 'EXECUTE')) LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function.name);
         IF function.watched THEN
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO etagd_writer', function.name);
@@ -20,20 +22,20 @@ GRANT EXECUTE ON FUNCTION etagd.invalidate(text[], text[], text[], boolean, inte
     etagd.version() TO etagd_writer, etagd_relay;
 -- What etagd.watch() calls by the rights of the table's owner, who is a writer too: each checks.
 GRANT EXECUTE ON FUNCTION etagd.watch(regclass, text[]), etagd.unwatch(regclass), etagd.watch_check(oid), etagd.owner_check(oid),
-    etagd.parts_of(oid), etagd.watch_note(oid, text[]), etagd.watch_id(oid), etagd.watch_forget(oid), etagd.watch_triggers(oid, integer, boolean),
-    etagd.watches() TO etagd_writer;
-GRANT EXECUTE ON FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer), etagd.publish(bytea[], boolean), etagd.ask(xid8, boolean), etagd.join(text, uuid),
-    etagd.members(integer), etagd.acknowledge(text, uuid, uuid, pg_snapshot), etagd.leave(text), etagd.gone(text, uuid),
+    etagd.parts_of(oid), etagd.watch_note(oid, text[]), etagd.watch_id(oid), etagd.watch_forget(oid), etagd.watch_lock(oid),
+    etagd.watch_triggers(oid, integer, boolean), etagd.watches() TO etagd_writer;
+GRANT EXECUTE ON FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer), etagd.publish(bytea[], boolean, boolean), etagd.ask(xid8, boolean, boolean),
+    etagd.join(text, uuid), etagd.members(text, uuid, integer), etagd.acknowledge(text, uuid, uuid, pg_snapshot), etagd.leave(text), etagd.gone(text, uuid),
     etagd.trim(bigint, integer), etagd.wake(), etagd.set_wait_ms(integer), etagd.set_lease_ms(integer), etagd.status(), etagd.hosts(),
     etagd.age(double precision), etagd.set_watch_rows(integer), etagd.watches() TO etagd_relay;
 
 DO 'BEGIN PERFORM etagd.bear_witness(); END';
-UPDATE etagd.setting SET version = 1 WHERE version <> 1;
+UPDATE etagd.setting SET version = 2 WHERE version <> 2;
 RESET ROLE;
 
 -- ---- Parts that come later ---------------------------------------------------------------------
 -- A partition that is made or attached gets its triggers at once, in the same transaction, where a superuser sets up again once tables
--- are watched: nobody else may have an event trigger. Elsewhere each poll raises everything until etagd.watch() is called again. It runs
+-- are watched: no other role may have an event trigger. Elsewhere each poll raises everything until etagd.watch() is called again. It runs
 -- with the superuser's rights, so it calls nothing that a role of ours could replace. Not before: pg_dump -N etagd has event triggers.
 
 DO $setup$

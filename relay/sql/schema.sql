@@ -33,14 +33,14 @@ BEGIN
         RAISE EXCEPTION 'there is a schema "etagd" which is not of etag-relay' USING HINT = 'Rename it: ALTER SCHEMA etagd RENAME TO ...';
     END IF;
     EXECUTE 'SELECT version FROM etagd.setting' INTO installed;
-    IF installed > 1 THEN
-        RAISE EXCEPTION 'the schema etagd has version %, this etag-relay knows 1', installed
+    IF installed > 2 THEN
+        RAISE EXCEPTION 'the schema etagd has version %, this etag-relay knows 2', installed
             USING HINT = 'It was set up by a later release: use that release''s etag-relay. Nothing was changed.';
     END IF;
 END $$;
 
 -- ---- Roles -------------------------------------------------------------------------------------
--- etagd_owner owns all of it and is nobody's login; etagd_writer may invalidate and wait, etagd_relay is for the relays. They
+-- etagd_owner owns all of it and can't log in; etagd_writer may invalidate and wait, etagd_relay is for the relays. They
 -- belong to the cluster: other databases in it have the same ones.
 
 DO $$
@@ -62,7 +62,7 @@ CREATE SCHEMA IF NOT EXISTS etagd AUTHORIZATION etagd_owner;
 SET LOCAL ROLE etagd_owner;
 
 -- ---- Tables ------------------------------------------------------------------------------------
--- Nobody but the owner has any right on them: functions are the way in. A row with a made-up transaction id would never be seen.
+-- Only the owner has a right on them: functions are the way in. A row with a made-up transaction id would never be seen.
 
 -- An event. Transaction ids become visible out of order, so "id > the last one" would lose some: relays ask by xid and snapshot.
 -- ask: somebody waits for "everywhere". targets: names as bytes (etagd.record), never text that somebody has to parse.
@@ -75,8 +75,8 @@ CREATE TABLE IF NOT EXISTS etagd.outbox (
     PRIMARY KEY (xid, id)
 );
 
--- One row, which relays never update. lease_ms: so long a poll makes a host fresh (L_net). wait_ms: so long a writer waits for
--- "everywhere" where acknowledgements do not prove it. apart_ms: after lease_ms fell, wait_ms may not for so long
+-- One row, which relays never update. lease_ms: how long a poll makes a host fresh (L_net). wait_ms: how long a writer waits for
+-- "everywhere" where acknowledgements do not prove it. apart_ms: after lease_ms fell, wait_ms may not for that time
 -- (etagd.set_wait_ms).
 CREATE TABLE IF NOT EXISTS etagd.setting (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -105,7 +105,7 @@ CREATE TABLE IF NOT EXISTS etagd.host (
 
 -- The rest is UNLOGGED: empty after a crash and on a standby that was promoted, which is what it is for.
 --
--- The witness: nobody can have lost commits that were seen while it is the same. It counts only where it was made (etagd.witnessed):
+-- The witness: no one can have lost commits that were seen while it is the same. It counts only where it was made (etagd.witnessed):
 -- a copied database, a restored dump, and tables that were emptied have none.
 CREATE UNLOGGED TABLE IF NOT EXISTS etagd.witness (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -131,12 +131,13 @@ CREATE UNLOGGED TABLE IF NOT EXISTS etagd.tick (
     snapshot pg_snapshot NOT NULL
 );
 
-INSERT INTO etagd.setting (version, lease_ms, wait_ms) VALUES (1, 2000, 2550) ON CONFLICT DO NOTHING;
+INSERT INTO etagd.setting (version, lease_ms, wait_ms) VALUES (2, 2000, 2550) ON CONFLICT DO NOTHING;
 INSERT INTO etagd.trim (trimmed) VALUES (NULL) ON CONFLICT DO NOTHING;
 
 -- ---- What a name becomes -----------------------------------------------------------------------
 -- A row's targets: the byte 1, then records: kind, two bytes of length (most significant first), so many bytes.
 --     s  surrogate key     f  family     r, p  resource and prefix, as //host/path or /path     e  everything     h  hold_ms, four bytes
+--     w  who wrote it, 1 to 255 bytes for people: the first record, or not there
 -- relay/engines/outbox_row.c reads and writes the same. A row holds 8192 bytes at most; more names are more rows.
 
 CREATE OR REPLACE FUNCTION etagd.record(kind "char", name text) RETURNS bytea
@@ -155,7 +156,7 @@ BEGIN
     END IF;
     IF kind = 'f' AND left(name, 1) = ':' THEN
         RAISE EXCEPTION 'the family % is empty', quote_literal(left(name, 200)) USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'A family is what stands before the first colon of its surrogate keys.';
+            HINT = 'A family is the text before the first colon of its surrogate keys.';
     ELSIF kind NOT IN ('s', 'f') THEN
         path := regexp_replace(split_part(name, '?', 1), '^//[^/]*', '');
         IF path !~ '^/' OR name ~ '#' OR path ~ '%(?![0-9A-Fa-f][0-9A-Fa-f])' THEN
@@ -170,6 +171,20 @@ BEGIN
     RETURN convert_to(kind::text, 'UTF8') || int2send(octet_length(bytes)::int2) || bytes;
 END $$;
 
+-- Who writes, as a record: login, where it comes from, how it calls itself. For people.
+CREATE OR REPLACE FUNCTION etagd.writer() RETURNS bytea
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    name text := concat(session_user, '@', coalesce(host(inet_client_addr()), '[local]'), ' (', current_setting('application_name'), ')');
+    bytes bytea;
+BEGIN
+    IF getdatabaseencoding() <> 'UTF8' THEN -- not all of it can be said in UTF-8
+        name := regexp_replace(name, '[^ -~]', '?', 'g');
+    END IF;
+    bytes := substr(convert_to(name, 'UTF8'), 1, 255);
+    RETURN E'\\x77'::bytea || int2send(octet_length(bytes)::int2) || bytes;
+END $$;
+
 -- ---- Writers -----------------------------------------------------------------------------------
 
 -- Inside the writer's transaction: the event commits with its data. Returns the position, for etagd.wait() and etag_targets.
@@ -182,7 +197,7 @@ CREATE OR REPLACE FUNCTION etagd.invalidate(surrogates text[] DEFAULT '{}', reso
     everything boolean DEFAULT false, hold_ms integer DEFAULT 0, ask boolean DEFAULT false, families text[] DEFAULT '{}') RETURNS xid8
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    head bytea := '\x01';
+    head bytea := E'\\x01'::bytea || etagd.writer(); -- E: standard_conforming_strings may be off
     line bytea;
     part bytea;
     kind "char";
@@ -192,11 +207,11 @@ BEGIN
     IF hold_ms IS NULL OR hold_ms NOT BETWEEN 0 AND 3600000 THEN
         RAISE EXCEPTION 'hold_ms is %; it is 0 to 3600000, an hour', coalesce(hold_ms::text, 'NULL') USING ERRCODE = 'invalid_parameter_value';
     ELSIF hold_ms > 0 THEN
-        head := head || '\x680004' || int4send(hold_ms);
+        head := head || E'\\x680004'::bytea || int4send(hold_ms);
     END IF;
     line := head;
     IF everything THEN
-        line := line || '\x650000';
+        line := line || E'\\x650000'::bytea;
     END IF;
     FOREACH kind IN ARRAY '{s,f,r,p}'::"char"[] LOOP
         named := CASE kind WHEN 's' THEN surrogates WHEN 'f' THEN families WHEN 'r' THEN resources ELSE prefixes END;
@@ -222,24 +237,32 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     SELECT etagd.invalidate(surrogates => $1);
 $$;
 
--- Where this is, as text: another cluster, another start of the server, another database, tables that were emptied or made again
--- all give another one. Integers, whose text depends on no setting of a session.
-CREATE OR REPLACE FUNCTION etagd.place(OUT system_id bigint, OUT started_us bigint, OUT timeline bigint, OUT database bigint, OUT place text)
+-- System identifier, start of the server, database: what never changes while a session lasts. IMMUTABLE says so to PostgreSQL, which then
+-- asks once for each plan of a session, and not for each poll (pg_control_system() reads a file). The timeline is not among them: a
+-- session on a standby outlives its promotion.
+CREATE OR REPLACE FUNCTION etagd.session_place() RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT ARRAY[c.system_identifier, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, d.oid::bigint]
+        FROM pg_control_system() c, pg_database d WHERE d.datname = current_database());
+END $$;
+
+-- Where this is, as text: cluster, start, database, timeline, and tables: ones that were emptied or made again give another one.
+-- Integers, whose text depends on no setting of a session.
+DROP FUNCTION IF EXISTS etagd.place(); -- returned columns
+CREATE FUNCTION etagd.place() RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    SELECT c.system_identifier, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
-        ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, d.oid::bigint
-        INTO STRICT system_id, started_us, timeline, database
-        FROM pg_control_system() c, pg_database d WHERE d.datname = current_database();
-    place := concat_ws(' ', system_id, started_us, timeline, database, 'etagd.outbox'::regclass::oid,
-        pg_relation_filenode('etagd.outbox'::regclass), pg_relation_filenode('etagd.witness'::regclass));
+    RETURN ARRAY[(etagd.session_place())[1], (etagd.session_place())[2], (etagd.session_place())[3],
+        ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, 'etagd.outbox'::regclass::oid::bigint,
+        pg_relation_filenode('etagd.outbox'::regclass)::bigint, pg_relation_filenode('etagd.witness'::regclass)::bigint]::text;
 END $$;
 
 -- The witness, NULL where there is none or where it is a copy.
 CREATE OR REPLACE FUNCTION etagd.witnessed() RETURNS uuid
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN (SELECT w.nonce FROM etagd.witness w WHERE w.place = (etagd.place()).place);
+    RETURN (SELECT w.nonce FROM etagd.witness w WHERE w.place = etagd.place());
 END $$;
 
 -- Whether every host that may hold a lease has applied the event, by what they said under this witness. Whoever is not in the
@@ -292,7 +315,7 @@ END $$;
 
 -- Of this schema, for whoever connects.
 CREATE OR REPLACE FUNCTION etagd.version() RETURNS integer
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 2';
 
 -- ---- Relays ------------------------------------------------------------------------------------
 
@@ -300,25 +323,38 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 1';
 -- standby it says so and nothing else: a standby's snapshot leaves out transactions that run on the primary.
 -- events: of each row xid, length and targets, as outbox_row.c reads them; NULL where there are more than rows_max, or bytes_max.
 -- A row that is too long for one of ours has no targets.
-CREATE OR REPLACE FUNCTION etagd.poll(seen pg_snapshot, me text, my_nonce uuid, rows_max integer, bytes_max integer,
-    OUT version integer, OUT in_recovery boolean, OUT system_id bigint, OUT started_us bigint, OUT timeline bigint, OUT database bigint,
-    OUT snapshot pg_snapshot, OUT witness uuid, OUT trimmed xid8, OUT lease_ms integer, OUT wait_ms integer, OUT state text,
-    OUT row_count bigint, OUT asked boolean, OUT events bytea, OUT digest bigint)
+DROP FUNCTION IF EXISTS etagd.poll(pg_snapshot, text, uuid, integer, integer);
+DROP TYPE IF EXISTS etagd.polled;
+CREATE TYPE etagd.polled AS (version integer, in_recovery boolean, system_id bigint, started_us bigint, timeline bigint, database bigint,
+    snapshot pg_snapshot, witness uuid, trimmed xid8, lease_ms integer, wait_ms integer, state text, row_count bigint, asked boolean,
+    events bytea, digest bigint);
+CREATE FUNCTION etagd.poll(seen pg_snapshot, me text, my_nonce uuid, rows_max integer, bytes_max integer) RETURNS etagd.polled
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
+    witness uuid;
+    trimmed xid8;
+    lease_ms integer;
+    wait_ms integer;
+    state text;
+    row_count bigint := 0;
+    asked boolean := seen IS NULL; -- an acknowledgement too many does no harm
+    events bytea;
     sum_bytes bigint;
-    here record;
+    watches boolean;
+    news boolean;
 BEGIN
-    version := 1;
-    in_recovery := pg_is_in_recovery();
-    IF in_recovery THEN
-        RETURN;
+    IF pg_is_in_recovery() THEN
+        RETURN ROW(2, true, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::etagd.polled;
     END IF;
-    snapshot := pg_current_snapshot();
-    row_count := 0;
-    asked := seen IS NULL; -- an acknowledgement too many harms nobody
-    IF seen IS NOT NULL THEN
+    -- One statement, since to begin each one costs more than what it reads. Most polls find nothing new, and end with it. For the same
+    -- reason the tables of one row or few are read without their indexes. Who answers is asked while it runs, when its tables are locked:
+    -- TRUNCATE does not wait for snapshots, but it does for that.
+    SELECT s.lease_ms, s.wait_ms, (SELECT t.trimmed FROM etagd.trim t), (SELECT w.nonce FROM etagd.witness w WHERE w.place = etagd.place()),
+            (SELECT h.state FROM etagd.host h WHERE h.id = me AND h.nonce = my_nonce),
+            EXISTS (SELECT FROM etagd.watched x WHERE x.table_name IS NOT NULL), EXISTS (SELECT FROM etagd.outbox o WHERE o.xid >= pg_snapshot_xmax(seen))
+        INTO lease_ms, wait_ms, trimmed, witness, state, watches, news FROM etagd.setting s;
+    IF news OR pg_snapshot_xmin(seen) <> pg_snapshot_xmax(seen) THEN -- or some ran then
         -- Two conditions that an index answers each, whatever the planner believes of how many rows there are.
         SELECT count(*), coalesce(bool_or(o.ask), false), coalesce(sum(octet_length(o.line)), 0), string_agg(o.line, ''::bytea)
             INTO row_count, asked, sum_bytes, events
@@ -333,17 +369,10 @@ BEGIN
             asked := true; -- one that was left out may have
         END IF;
     END IF;
-    SELECT t.trimmed, s.lease_ms, s.wait_ms, (SELECT h.state FROM etagd.host h WHERE h.id = me AND h.nonce = my_nonce)
-        INTO poll.trimmed, poll.lease_ms, poll.wait_ms, poll.state
-        FROM etagd.setting s LEFT JOIN etagd.trim t ON t.one WHERE s.one;
-    digest := etagd.watch_digest();
-    -- Who answers, last: TRUNCATE does not wait for snapshots, but it does for the lock that reading took.
-    SELECT p.* INTO here FROM etagd.place() p;
-    SELECT w.nonce INTO witness FROM etagd.witness w WHERE w.one AND w.place = here.place;
-    system_id := here.system_id;
-    started_us := here.started_us;
-    timeline := here.timeline;
-    database := here.database;
+    RETURN ROW(2, false, (etagd.session_place())[1], (etagd.session_place())[2],
+        ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint, (etagd.session_place())[3], pg_current_snapshot(),
+        witness, trimmed, lease_ms, wait_ms, state, row_count, asked, events,
+        CASE WHEN watches THEN etagd.watch_digest() ELSE 0 END)::etagd.polled;
 END $$;
 
 -- Events that writers left with their host's daemon: a transaction of its own, whose id is the position.
@@ -351,21 +380,35 @@ END $$;
 -- It waits for no disk and no standby, which might be away. The data is committed already, and a crash or failover that loses this
 -- row takes the witness with it: every host then raises everything, this event too. (Rows of writers go with their data, and are
 -- as durable as that.)
-CREATE OR REPLACE FUNCTION etagd.publish(lines bytea[], ask boolean) RETURNS xid8
+--
+-- wake: relays that listen hear of it with its COMMIT. What is refused then, since somebody notifies who waits (etagd.wake), is to be
+-- repeated without.
+DROP FUNCTION IF EXISTS etagd.publish(bytea[], boolean); -- without wake
+CREATE OR REPLACE FUNCTION etagd.publish(lines bytea[], ask boolean, wake boolean DEFAULT false) RETURNS xid8
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    setting text := set_config('synchronous_commit', 'off', true); -- to PERFORM it is a query of its own
 BEGIN
-    IF coalesce(cardinality(lines), 0) = 0 OR EXISTS (SELECT FROM unnest(lines) l WHERE l IS NULL OR octet_length(l) NOT BETWEEN 1 AND 8192) THEN
+    IF cardinality(lines) = 1 AND octet_length(lines[1]) BETWEEN 1 AND 8192 THEN -- most are
+        INSERT INTO etagd.outbox (ask, targets) VALUES (publish.ask, lines[1]);
+    ELSIF coalesce(cardinality(lines), 0) = 0 OR EXISTS (SELECT FROM unnest(lines) l WHERE l IS NULL OR octet_length(l) NOT BETWEEN 1 AND 8192) THEN
         RAISE EXCEPTION 'etagd.publish() is for etag-relay' USING ERRCODE = 'invalid_parameter_value';
+    ELSE
+        INSERT INTO etagd.outbox (ask, targets) SELECT publish.ask, l FROM unnest(lines) l;
     END IF;
-    PERFORM set_config('synchronous_commit', 'off', true);
-    INSERT INTO etagd.outbox (ask, targets) SELECT publish.ask, l FROM unnest(lines) l;
+    IF wake THEN
+        setting := set_config('lock_timeout', '20ms', true); -- as etagd.wake
+        PERFORM pg_notify('etagd', '');
+    END IF;
     RETURN pg_current_xact_id();
 END $$;
 
--- A writer says that the event at this position is committed: NULL, or why nobody sees it. Then, if ask, all are asked to acknowledge
+-- A writer says that the event at this position is committed: NULL, or why it is not visible. Then, if ask, all are asked to acknowledge
 -- what they have read, by a row that names nothing. NULL for the position: nothing is to be looked at. What is not visible yet may be
--- rolled back, or be visible when a lease from before it is not over: neither "log" nor "everywhere" could be said of it.
-CREATE OR REPLACE FUNCTION etagd.ask(waited_for xid8, ask boolean) RETURNS text
+-- rolled back, or be visible when a lease from before it is not over: neither "log" nor "everywhere" could be said of it. wake: as
+-- etagd.publish; no relay is woken for nothing.
+DROP FUNCTION IF EXISTS etagd.ask(xid8, boolean); -- without wake
+CREATE OR REPLACE FUNCTION etagd.ask(waited_for xid8, ask boolean, wake boolean DEFAULT false) RETURNS text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
     IF waited_for IS NOT NULL AND NOT pg_visible_in_snapshot(waited_for, pg_current_snapshot()) THEN
@@ -378,22 +421,26 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'off', true); -- as etagd.publish
         INSERT INTO etagd.outbox (ask, targets) VALUES (true, '\x01');
     END IF;
+    IF wake THEN
+        PERFORM etagd.wake();
+    END IF;
     RETURN NULL;
 END $$;
 
 -- Wakes the relays that listen. It proves nothing and is in a transaction of its own, which waits for no disk: at its end every
 -- transaction that notifies takes a lock of the whole server, which one of the application may hold while it waits for a standby.
--- Then nobody is woken, and polls come by themselves. For relays alone: in a transaction of a writer these settings would be the
+-- Then no relay is woken, and polls come by themselves. For relays alone: in a transaction of a writer these settings would be the
 -- writer's.
 CREATE OR REPLACE FUNCTION etagd.wake() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    settings text := set_config('synchronous_commit', 'off', true) || set_config('lock_timeout', '20ms', true);
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '20ms', true);
     PERFORM pg_notify('etagd', '');
 END $$;
 
 -- A new witness where there is none that counts. All that was seen before proves nothing then, and is raised by all; so what was
--- removed starts anew too, and what a dump brought goes: marks, acknowledgements, rows of transactions that never were.
+-- removed starts again too, and what a dump brought goes: marks, acknowledgements, rows of transactions that never were.
 CREATE OR REPLACE FUNCTION etagd.bear_witness() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -409,7 +456,7 @@ BEGIN
     DELETE FROM etagd.outbox o WHERE o.xid >= pg_snapshot_xmax(pg_current_snapshot());
     UPDATE etagd.trim SET trimmed = pg_current_xact_id();
     DELETE FROM etagd.witness;
-    INSERT INTO etagd.witness (nonce, place) VALUES (gen_random_uuid(), (etagd.place()).place);
+    INSERT INTO etagd.witness (nonce, place) VALUES (gen_random_uuid(), etagd.place());
 END $$;
 
 -- Makes the host a member, and a witness if there is none. Committed before the first poll that counts; no standby is waited for: one
@@ -427,29 +474,37 @@ BEGIN
 END $$;
 
 -- All members, those that leave too, with what each has acknowledged; one row with no host where there is none. A row more than
--- hosts_max: there are more. settled: the witness is old enough for acknowledgements to prove something (etagd.acknowledged).
-CREATE OR REPLACE FUNCTION etagd.members(hosts_max integer) RETURNS TABLE (version integer, in_recovery boolean, system_id bigint,
-    started_us bigint, timeline bigint, database bigint, witness uuid, settled boolean, wait_ms integer, host text, state text,
-    ack_witness uuid, ack_snapshot pg_snapshot)
+-- hosts_max: there are more. settled: the witness is old enough for acknowledgements to prove something (etagd.acknowledged). own: the
+-- registration of who asks.
+DROP FUNCTION IF EXISTS etagd.members(integer); -- without own
+CREATE OR REPLACE FUNCTION etagd.members(me text, my_nonce uuid, hosts_max integer) RETURNS TABLE (version integer, in_recovery boolean,
+    system_id bigint, started_us bigint, timeline bigint, database bigint, witness uuid, settled boolean, wait_ms integer, host text, state text,
+    own boolean, ack_witness uuid, ack_snapshot pg_snapshot)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 SET plan_cache_mode = force_generic_plan SET enable_hashjoin = off SET enable_mergejoin = off AS $$ -- to plan it takes longer than to run it
+DECLARE
+    here text;
 BEGIN
     IF pg_is_in_recovery() THEN
-        RETURN QUERY SELECT 1, true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::uuid, false, NULL::integer, NULL::text,
-            NULL::text, NULL::uuid, NULL::pg_snapshot;
+        RETURN QUERY SELECT 2, true, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::uuid, false, NULL::integer, NULL::text,
+            NULL::text, NULL::boolean, NULL::uuid, NULL::pg_snapshot;
         RETURN;
     END IF;
-    RETURN QUERY SELECT 1, false, p.system_id, p.started_us, p.timeline, p.database, w.nonce,
-        coalesce(clock_timestamp() - w.since >= s.wait_ms * interval '1 ms', false), s.wait_ms, h.id, h.state, a.witness, a.snapshot
-        FROM etagd.setting s CROSS JOIN etagd.place() p LEFT JOIN etagd.witness w ON w.place = p.place
+    here := etagd.place();
+    RETURN QUERY SELECT 2, false, (etagd.session_place())[1], (etagd.session_place())[2], split_part(here, ',', 4)::bigint,
+        (etagd.session_place())[3], w.nonce,
+        coalesce(clock_timestamp() - w.since >= s.wait_ms * interval '1 ms', false), s.wait_ms, h.id, h.state,
+        coalesce(h.id = me AND h.nonce = my_nonce, false), a.witness, a.snapshot
+        FROM etagd.setting s LEFT JOIN etagd.witness w ON w.place = here
         LEFT JOIN etagd.host h ON true LEFT JOIN etagd.ack a ON a.host = h.id AND a.nonce = h.nonce
         LIMIT hosts_max + 1;
 END $$;
 
 CREATE OR REPLACE FUNCTION etagd.acknowledge(me text, my_nonce uuid, my_witness uuid, my_snapshot pg_snapshot) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    setting text := set_config('synchronous_commit', 'off', true);
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO etagd.ack AS a (host, nonce, witness, snapshot) VALUES (me, my_nonce, my_witness, my_snapshot)
         ON CONFLICT (host) DO UPDATE SET nonce = my_nonce, witness = my_witness, snapshot = my_snapshot, at = clock_timestamp();
 END $$;

@@ -6,7 +6,7 @@
 -- The triggers belong to the table's owner, who calls etagd.watch(): it runs with his rights. What it knows is kept by etagd_owner, and
 -- so is the function that the triggers call, one for each watched table, made here: its statements are planned once a session.
 --
--- What triggers cannot see (they were disabled, a partition came without them, a column was computed anew) the catalogs show: each
+-- What triggers cannot see (they were disabled, a partition came without them, a column was computed again) the catalogs show: each
 -- poll carries a digest of them, etagd.watch_digest(), in the same snapshot as its rows.
 
 CREATE TABLE IF NOT EXISTS etagd.watched (
@@ -19,8 +19,12 @@ CREATE TABLE IF NOT EXISTS etagd.watched (
     -- what the templates read, as it was then
     columns name[] NOT NULL,
     types oid[] NOT NULL,
-    since timestamptz NOT NULL DEFAULT clock_timestamp()
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The function that its triggers call: its row of the catalog as we wrote it, and what that has. NULL: not yet.
+    function_xmin text,
+    function_hash bigint
 );
+ALTER TABLE etagd.watched ADD COLUMN IF NOT EXISTS function_xmin text, ADD COLUMN IF NOT EXISTS function_hash bigint; -- of version 1
 
 -- More rows than so many in one statement are the families of the templates. A row that is named costs the writer about twice as much
 -- as its UPDATE does (bench/watch.py), and relays take 262144 bytes of names in a poll.
@@ -37,7 +41,7 @@ BEGIN
         FROM regexp_matches(template, '\{\{|\}\}|\{[^{}]+\}|[^{}]+|.', 'g') WITH ORDINALITY m(piece, place);
 END $$;
 
--- What stands before its first column; the family is that up to its first colon.
+-- The text before its first column; the family is that up to its first colon.
 CREATE OR REPLACE FUNCTION etagd.template_family(template text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT split_part(string_agg(p.literal, '' ORDER BY p.place), ':', 1) FROM etagd.template_parts(template) p
@@ -149,150 +153,226 @@ END $$;
 
 -- ---- The function that triggers call ----
 
--- One expression: the name as bytes, NULL where the row makes no surrogate key (then its family is named). A column whose type is
--- not what it was is not read: that would run what somebody else has written, with the rights of etagd_owner.
-CREATE OR REPLACE FUNCTION etagd.template_expression(template text, columns name[], types oid[]) RETURNS text
+-- Each write pays for it, so: the function of each table has its templates as expressions, planned once a session. It names no column
+-- that must be there, so it needs no EXCEPTION block, which would be a subtransaction. It has no SET search_path, which costs as much
+-- as half of a trigger: each name in it, each type and operator, says its schema, and a test has others of the same names in its path.
+-- It writes names as words (relay/engines/outbox_row.h), since each operator in a statement costs at each execution.
+
+-- So many bytes a name has at most; NULL where a column is text, or where it might be too long for a surrogate key.
+CREATE OR REPLACE FUNCTION etagd.template_bytes_max(template text, columns name[], types oid[]) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    value text;
-    plain boolean;
+    bytes integer := (SELECT sum(CASE WHEN p.literal IS NOT NULL THEN octet_length(convert_to(p.literal, 'UTF8')) ELSE
+        (SELECT CASE x.t WHEN 'int2'::regtype THEN 6 WHEN 'int4'::regtype THEN 11 WHEN 'int8'::regtype THEN 20 WHEN 'uuid'::regtype THEN 36 ELSE 256 END
+            FROM unnest(columns, types) x(c, t) WHERE x.c = p.of_column) END) FROM etagd.template_parts(template) p);
 BEGIN
-    -- Text may be no surrogate key.
-    plain := NOT EXISTS (SELECT FROM etagd.template_parts(template) p JOIN unnest(columns, types) x(c, t) ON x.c = p.of_column
-        WHERE t NOT IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'uuid'::regtype));
-    SELECT string_agg(CASE WHEN p.literal IS NOT NULL THEN quote_literal(p.literal)
-            ELSE format('CASE WHEN pg_typeof(r.%1$I)::oid <> %2$s THEN NULL WHEN r.%1$I IS NULL THEN ''null'' ELSE r.%1$I::text END',
-                p.of_column, types[array_position(columns, p.of_column::name)]) END, ' || ' ORDER BY p.place)
-        INTO value FROM etagd.template_parts(template) p;
-    IF plain THEN
-        RETURN format('convert_to(%s, ''UTF8'')', value);
-    END IF;
-    RETURN format('(SELECT convert_to(s.name, ''UTF8'') FROM (SELECT %s) s(name) WHERE s.name !~ ''[\u0001-\u0020\u007f,;]'' AND octet_length(convert_to(s.name, ''UTF8'')) <= 255)', value);
+    RETURN CASE WHEN bytes <= 255 THEN bytes END;
 END $$;
 
--- A statement that reads the names of one row, and fails where there is none, or more: most statements change one, and this costs a
--- quarter of the next.
-CREATE OR REPLACE FUNCTION etagd.watch_glance(w etagd.watched, source text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('SELECT %s INTO STRICT %s FROM %I r', string_agg(etagd.template_expression(t, w.columns, w.types), ', ' ORDER BY i),
-        string_agg(left(source, 3) || i, ', ' ORDER BY i), source) FROM unnest(w.templates) WITH ORDINALITY x(t, i);
+-- Its family, or the name that it is for each row, as a word.
+CREATE OR REPLACE FUNCTION etagd.template_coarse(template text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN bool_or(p.of_column IS NOT NULL) THEN 'f' || etagd.template_family(template)
+        ELSE 's' || string_agg(p.literal, '' ORDER BY p.place) END FROM etagd.template_parts(template) p;
 $$;
+
+-- The expression that has all of these in one text. A function has 100 arguments at most.
+CREATE OR REPLACE FUNCTION etagd.concat_expression(parts text[]) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('pg_catalog.concat(%s)', string_agg(part, ', ' ORDER BY i)) FROM (
+        SELECT min(i) AS i, CASE WHEN cardinality(parts) <= 90 THEN string_agg(part, ', ' ORDER BY i)
+            ELSE format('pg_catalog.concat(%s)', string_agg(part, ', ' ORDER BY i)) END AS part
+        FROM unnest(parts) WITH ORDINALITY x(part, i) GROUP BY (i - 1) / 90) y;
+$$;
+
+-- A condition: columns of these templates are of the types that they were, in a source. Where they are not they are not read: that
+-- would name what no entry depends on.
+CREATE OR REPLACE FUNCTION etagd.templates_sound(templates text[], columns name[], types oid[], source text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(string_agg(format('pg_catalog.pg_typeof(%s.%I)::pg_catalog.oid OPERATOR(pg_catalog.=) %s::pg_catalog.oid', source, x.c, x.t), ' AND '), 'true')
+        FROM unnest(columns, types) x(c, t)
+        WHERE x.c::text IN (SELECT p.of_column FROM unnest(templates) t CROSS JOIN LATERAL etagd.template_parts(t) p);
+$$;
+
+-- Expressions that one after the other are the word of a row. Output functions alone are called: a type's casts may be anybody's. Of
+-- text that is no surrogate key it is the family. before: what is between this word and the last one.
+CREATE OR REPLACE FUNCTION etagd.template_word(template text, columns name[], types oid[], source text, before text) RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    parts text[] := ARRAY(SELECT x.part FROM (SELECT *, source || '.' || quote_ident(q.of_column) AS value FROM etagd.template_parts(template) q) p
+        CROSS JOIN LATERAL (VALUES (1, quote_literal(p.literal)), (2, p.value), (3, 'CASE WHEN ' || p.value || ' IS NULL THEN ''null'' END')) x(i, part)
+        WHERE x.part IS NOT NULL ORDER BY p.place, x.i);
+    -- the bytes of a name are those in UTF-8
+    bytes text := CASE WHEN getdatabaseencoding() = 'UTF8' THEN 's.name' ELSE 'pg_catalog.convert_to(s.name, ''UTF8'')' END;
+BEGIN
+    IF etagd.template_bytes_max(template, columns, types) IS NOT NULL THEN
+        RETURN quote_literal(before || 's' || (SELECT p.literal FROM etagd.template_parts(template) p WHERE p.place = 1)) || parts[2:];
+    END IF;
+    RETURN ARRAY[quote_literal(before), format('coalesce((SELECT CASE WHEN s.name OPERATOR(pg_catalog.!~) %L AND pg_catalog.octet_length(%s) OPERATOR(pg_catalog.<=) 255 '
+        'THEN pg_catalog.concat(''s'', s.name) END FROM (SELECT %s AS name) s), %L)', '[\u0001-\u0020\u007f,;]', bytes, etagd.concat_expression(parts),
+        etagd.template_coarse(template))];
+END $$;
+
+-- Where statements read: columns of a query on transition tables, one after the other. One that is gone is that of "former", of a type
+-- that none had. NULL: no template has columns.
+CREATE OR REPLACE FUNCTION etagd.watch_source(w etagd.watched, query text, alias text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('(SELECT s.* FROM (SELECT %s) former CROSS JOIN LATERAL (%s) s) %s', string_agg(format('false AS %I', c), ', '), query, alias)
+        FROM unnest(w.columns) c HAVING count(*) > 0;
+$$;
+
+CREATE OR REPLACE FUNCTION etagd.watch_columns(w etagd.watched, source text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('SELECT %s FROM %I', string_agg(format('%I', c), ', '), source) FROM unnest(w.columns) c;
+$$;
+
+-- Most statements change one row: one statement then looks and writes. It writes nothing where there is none, or more, or another type.
+CREATE OR REPLACE FUNCTION etagd.watch_one(w etagd.watched, sources text[], writer text[]) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    source text := left(sources[1], 1);
+    parts text[] := ARRAY['E''\x02'''];
+    former text[] := '{}';
+    before text := '';
+    template text;
+BEGIN
+    FOREACH template IN ARRAY w.templates LOOP
+        parts := parts || CASE WHEN etagd.templates_sound(ARRAY[template], w.columns, w.types, source) = 'true'
+            THEN ARRAY[quote_literal(before || etagd.template_coarse(template))] ELSE etagd.template_word(template, w.columns, w.types, source, before) END;
+        before := ' ';
+        IF cardinality(sources) = 2 AND etagd.templates_sound(ARRAY[template], w.columns, w.types, 'o') <> 'true' THEN
+            former := former || etagd.template_word(template, w.columns, w.types, 'o', ' ');
+        END IF;
+    END LOOP;
+    IF former <> '{}' THEN -- by their bytes: a type's operators may be anybody's
+        parts := parts || format('CASE WHEN NOT ((o.*) OPERATOR(pg_catalog.*=) (n.*)) THEN %s END', etagd.concat_expression(former));
+    END IF;
+    RETURN format(E'INSERT INTO etagd.outbox (targets)\n            SELECT pg_catalog.convert_to(%s, ''UTF8'')\n            FROM %s\n'
+        '            WHERE NOT EXISTS (SELECT FROM %I OFFSET 1) AND %s', etagd.concat_expression(parts || ARRAY['E''\n''']::text[] || writer),
+        coalesce((SELECT string_agg(etagd.watch_source(w, etagd.watch_columns(w, s), left(s, 1)), ' CROSS JOIN ' ORDER BY i)
+            FROM unnest(sources) WITH ORDINALITY x(s, i)), format('%I', sources[1])), sources[1], etagd.templates_sound(w.templates, w.columns, w.types, source));
+END $$;
 
 -- A statement that reads all, and one too many where they are too many.
 CREATE OR REPLACE FUNCTION etagd.watch_query(w etagd.watched, sources text[], rows_max integer) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    read text := coalesce((SELECT string_agg(format('x.%I', c), ', ') FROM unnest(w.columns) c), '1');
-    source text := (SELECT string_agg(format('(SELECT %s FROM %I x LIMIT %s)', read, s, rows_max + 1), ' UNION ALL ') FROM unnest(sources) s);
-    names text := (SELECT string_agg(format('(%s, %s)', i, etagd.template_expression(t, w.columns, w.types)), ', ' ORDER BY i)
+    rows text := (SELECT string_agg(format('(%s LIMIT %s)', etagd.watch_columns(w, s), rows_max + 1), ' UNION ALL ' ORDER BY i) FROM unnest(sources) WITH ORDINALITY x(s, i));
+    words text := (SELECT string_agg(format('(%s, CASE WHEN %s THEN %s END)', i, etagd.templates_sound(ARRAY[t], w.columns, w.types, 'r'),
+        CASE WHEN etagd.templates_sound(ARRAY[t], w.columns, w.types, 'r') = 'true' THEN quote_literal(etagd.template_coarse(t))
+            ELSE etagd.concat_expression(etagd.template_word(t, w.columns, w.types, 'r', '')) END), E',\n                ' ORDER BY i)
         FROM unnest(w.templates) WITH ORDINALITY x(t, i));
 BEGIN
-    RETURN format($query$SELECT string_agg(DISTINCT '\x73'::bytea || int2send(octet_length(n.name)::int2) || n.name, ''::bytea),
-                    array_agg(DISTINCT n.template) FILTER (WHERE n.name IS NULL), count(*) FILTER (WHERE n.template = 1)
-                    INTO records, coarse, row_count FROM (%s) r CROSS JOIN LATERAL (VALUES %s) n(template, name)$query$, source, names);
+    RETURN format(E'SELECT pg_catalog.string_agg(DISTINCT n.word COLLATE pg_catalog."C", '' ''), pg_catalog.array_agg(DISTINCT n.template) FILTER (WHERE n.word IS NULL),\n'
+        '                pg_catalog.count(*) FILTER (WHERE n.template OPERATOR(pg_catalog.=) 1) INTO me.words, me.coarse, me.row_count\n'
+        '            FROM %s CROSS JOIN LATERAL (VALUES\n                %s) n(template, word)',
+        coalesce(etagd.watch_source(w, rows, 'r'), '(' || rows || ') r'), words);
 END $$;
 
 CREATE OR REPLACE FUNCTION etagd.watch_function(w etagd.watched, rows_max integer) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    -- of all templates, where the rows are not looked at
-    families bytea[] := (SELECT array_agg(CASE WHEN EXISTS (SELECT FROM etagd.template_parts(t) p WHERE p.of_column IS NOT NULL)
-        THEN etagd.record('f', etagd.template_family(t)) ELSE etagd.record('s', (SELECT string_agg(p.literal, '' ORDER BY p.place)
-            FROM etagd.template_parts(t) p)) END ORDER BY i) FROM unnest(w.templates) WITH ORDINALITY x(t, i));
-    everyone text := (SELECT string_agg(i::text, ',' ORDER BY i) FROM generate_subscripts(w.templates, 1) i);
+    -- as etagd.writer() has it
+    writer text[] := ARRAY['session_user', '''@''', 'coalesce(pg_catalog.host(pg_catalog.inet_client_addr()), ''[local]'')', ''' (''',
+        'pg_catalog.current_setting(''application_name'')', ''')'''];
+    -- old and new names of one row are in one of the outbox
+    fits boolean := (SELECT sum(2 * (2 + coalesce(etagd.template_bytes_max(t, w.columns, w.types), 255))) FROM unnest(w.templates) t) <= 8192 - 2 - 255;
+    -- what cannot be said in UTF-8 (text, where the database has another encoding): then families are named
+    guarded boolean := getdatabaseencoding() <> 'UTF8' AND EXISTS (SELECT FROM unnest(w.templates) t WHERE etagd.template_bytes_max(t, w.columns, w.types) IS NULL);
+    one text;
 BEGIN
-    RETURN format($body$DECLARE
-    records bytea := '';
-    coarse integer[]; -- templates whose family is named
-    row_count bigint := 1; -- NULL: all of them
-    %9$s
+    IF getdatabaseencoding() <> 'UTF8' THEN
+        writer := ARRAY[format('pg_catalog.regexp_replace(%s, ''[^ -~]'', ''?'', ''g'')', etagd.concat_expression(writer))];
+    END IF;
+    one := format($one$IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+        %s;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+        %s;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+        %s;
+    END IF;
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
+    $one$, etagd.watch_one(w, '{new_rows,old_rows}', writer), etagd.watch_one(w, '{new_rows}', writer), etagd.watch_one(w, '{old_rows}', writer));
+    RETURN format($body$#variable_conflict use_column
+<<me>> DECLARE
+    words pg_catalog.text;
+    coarse pg_catalog.int4[]; -- templates whose family is named
+    row_count pg_catalog.int8; -- NULL: all of them
 BEGIN
-    IF TG_OP = 'TRUNCATE' THEN
-        row_count := NULL;
-    ELSE
-        BEGIN
-            IF TG_OP <> 'DELETE' THEN
-                %1$s;
-            END IF;
-            IF TG_OP <> 'INSERT' THEN
-                %2$s;
-            END IF;
-            %10$s
-        EXCEPTION WHEN no_data_found THEN
-            RETURN NULL;
-        WHEN too_many_rows THEN
-            BEGIN
-                IF TG_OP = 'INSERT' THEN
-                    %3$s;
-                ELSIF TG_OP = 'DELETE' THEN
-                    %4$s;
-                ELSE
-                    %5$s;
-                END IF;
-            EXCEPTION WHEN OTHERS THEN
-                row_count := NULL;
-            END;
-        WHEN OTHERS THEN -- a column is gone, or is something else now: the write goes on, the family is never too little
-            row_count := NULL;
-        END;
+    %1$s%2$sIF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
+        %3$s;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN
+        %4$s;
+    ELSIF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN
+        %5$s;
+    END IF;%6$s
+    IF me.row_count OPERATOR(pg_catalog.=) 0 THEN
+        RETURN NULL;
+    ELSIF me.row_count IS NULL OR me.row_count OPERATOR(pg_catalog.>) (CASE WHEN TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN %7$s ELSE %8$s END) THEN
+        me.words := NULL;
+        me.coarse := '{%9$s}';
     END IF;
-    IF row_count IS NULL OR row_count > %6$s * (CASE TG_OP WHEN 'UPDATE' THEN 2 ELSE 1 END) THEN
-        records := NULL;
-        coarse := '{%7$s}';
+    IF me.coarse IS NOT NULL THEN
+        me.words := pg_catalog.concat_ws(' ', me.words, (SELECT pg_catalog.string_agg(DISTINCT (ARRAY[%10$s])[c], ' ') FROM pg_catalog.unnest(me.coarse) c));
     END IF;
-    IF coarse IS NOT NULL THEN
-        records := coalesce(records, '') || (SELECT string_agg(DISTINCT (%8$L::bytea[])[c], '') FROM unnest(coarse) c);
-    END IF;
-    IF octet_length(records) < 8192 THEN
-        INSERT INTO etagd.outbox (targets) VALUES ('\x01' || records);
-    ELSE
-        INSERT INTO etagd.outbox (targets) SELECT l FROM etagd.record_lines(records) l;
-    END IF;
+    INSERT INTO etagd.outbox (targets) SELECT l FROM etagd.word_lines(me.words, %11$s) l;
     RETURN NULL;
-END$body$, etagd.watch_glance(w, 'new_rows'), etagd.watch_glance(w, 'old_rows'),
-        etagd.watch_query(w, '{new_rows}', rows_max), etagd.watch_query(w, '{old_rows}', rows_max), etagd.watch_query(w, '{old_rows,new_rows}', rows_max),
-        rows_max, everyone, families,
-        (SELECT string_agg(format('old%1$s bytea; new%1$s bytea;', i), ' ' ORDER BY i) FROM generate_subscripts(w.templates, 1) i),
-        (SELECT string_agg(format($take$IF old%1$s IS NULL AND TG_OP <> 'INSERT' OR new%1$s IS NULL AND TG_OP <> 'DELETE' THEN
-                coarse := coarse || %1$s;
-            ELSE
-                IF TG_OP <> 'DELETE' THEN
-                    records := records || '\x73'::bytea || int2send(octet_length(new%1$s)::int2) || new%1$s;
-                END IF;
-                IF TG_OP = 'DELETE' OR old%1$s <> new%1$s THEN -- of an INSERT NULL
-                    records := records || '\x73'::bytea || int2send(octet_length(old%1$s)::int2) || old%1$s;
-                END IF;
-            END IF;$take$, i), E'\n            ' ORDER BY i) FROM generate_subscripts(w.templates, 1) i));
+END$body$, CASE WHEN guarded THEN 'BEGIN ' ELSE '' END, CASE WHEN fits THEN one ELSE '' END,
+        etagd.watch_query(w, '{old_rows,new_rows}', rows_max), etagd.watch_query(w, '{new_rows}', rows_max), etagd.watch_query(w, '{old_rows}', rows_max),
+        CASE WHEN guarded THEN ' EXCEPTION WHEN OTHERS THEN me.row_count := NULL; END;' ELSE '' END,
+        2 * rows_max, rows_max, (SELECT string_agg(i::text, ',' ORDER BY i) FROM generate_subscripts(w.templates, 1) i),
+        (SELECT string_agg(quote_literal(etagd.template_coarse(t)), ', ' ORDER BY i) FROM unnest(w.templates) WITH ORDINALITY x(t, i)), etagd.concat_expression(writer));
 END $$;
 
--- More records than a row of the outbox holds, as rows.
-CREATE OR REPLACE FUNCTION etagd.record_lines(records bytea) RETURNS SETOF bytea
+-- Words as rows of the outbox, as few as hold them. A word has 257 bytes at most.
+CREATE OR REPLACE FUNCTION etagd.word_lines(words text, writer text) RETURNS SETOF bytea
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    begun integer := 1;
-    at integer := 1;
-    len integer;
+    rest bytea := convert_to(words, 'UTF8');
+    tail bytea := convert_to(E'\n' || writer, 'UTF8');
+    room integer := 8192 - 1 - octet_length(tail);
+    at integer;
 BEGIN
-    WHILE at <= octet_length(records) LOOP
-        len := 3 + get_byte(records, at) * 256 + get_byte(records, at + 1);
-        IF at + len - begun > 8191 THEN
-            RETURN NEXT '\x01'::bytea || substr(records, begun, at - begun);
-            begun := at;
-        END IF;
-        at := at + len;
+    WHILE octet_length(rest) > room LOOP
+        at := room;
+        WHILE get_byte(rest, at) <> 32 LOOP
+            at := at - 1;
+        END LOOP;
+        RETURN NEXT E'\\x02'::bytea || substr(rest, 1, at) || tail;
+        rest := substr(rest, at + 2);
     END LOOP;
-    RETURN NEXT '\x01'::bytea || substr(records, begun);
+    RETURN NEXT E'\\x02'::bytea || rest || tail;
 END $$;
 
+DROP FUNCTION IF EXISTS etagd.record_lines(bytea), etagd.watch_glance(etagd.watched, text), etagd.template_expression(text, name[], oid[]); -- of version 1
+
+-- What a function does, whoever wrote its row.
+CREATE OR REPLACE FUNCTION etagd.function_hash(f pg_proc) RETURNS bigint
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT hashtextextended(concat_ws(' ', f.prolang, f.proowner, f.prosecdef, f.proconfig, f.prosrc), 0);
+$$;
+
+-- Makes the function of a watched table, if it is not there as it would be made.
 CREATE OR REPLACE FUNCTION etagd.watch_write(watch_id integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     w etagd.watched;
+    f pg_proc;
+    wanted text;
 BEGIN
     SELECT * INTO STRICT w FROM etagd.watched x WHERE x.id = watch_id;
+    wanted := etagd.watch_function(w, (SELECT s.watch_rows FROM etagd.setting s WHERE s.one));
+    SELECT p.* INTO f FROM pg_proc p WHERE p.oid = to_regprocedure(format('etagd.watched_%s()', watch_id));
+    IF f.prosrc = wanted AND etagd.function_hash(f) = w.function_hash THEN
+        RETURN; -- to write it again would change what polls compare
+    END IF;
     EXECUTE format('CREATE OR REPLACE FUNCTION etagd.watched_%s() RETURNS trigger LANGUAGE plpgsql VOLATILE SECURITY DEFINER '
-        'SET search_path = pg_catalog, pg_temp AS %L', w.id, etagd.watch_function(w, (SELECT s.watch_rows FROM etagd.setting s WHERE s.one)));
+        'AS %L', w.id, wanted);
     EXECUTE format('REVOKE ALL ON FUNCTION etagd.watched_%1$s() FROM PUBLIC; GRANT EXECUTE ON FUNCTION etagd.watched_%1$s() TO etagd_writer', w.id);
+    UPDATE etagd.watched x SET function_xmin = p.xmin::text, function_hash = etagd.function_hash(p) FROM pg_proc p
+        WHERE x.id = watch_id AND p.oid = to_regprocedure(format('etagd.watched_%s()', watch_id));
 END $$;
 
 -- ---- Owners ----
@@ -325,7 +405,7 @@ BEGIN
     END IF;
     IF coalesce(cardinality(wanted), 0) NOT BETWEEN 1 AND 16 THEN
         RAISE EXCEPTION 'etagd.watch() takes 1 to 16 templates' USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'The surrogate keys that a row is behind, as in etagd.watch(''uploads'', ''upload:{id}'', ''customer:{customer_id}'').';
+            HINT = 'The surrogate keys that a row is part of, as in etagd.watch(''uploads'', ''upload:{id}'', ''customer:{customer_id}'').';
     END IF;
     FOREACH template IN ARRAY wanted LOOP
         PERFORM etagd.template_check(template);
@@ -365,7 +445,16 @@ BEGIN
     EXECUTE format('DROP FUNCTION IF EXISTS etagd.watched_%s()', watch_id);
 END $$;
 
--- The same triggers on each part, made anew each time. ALWAYS: session_replication_role = replica skips others. First all are made, since
+-- No writer is between, and no part comes meanwhile. One that is watched already has triggers to drop, which takes the strongest lock; to
+-- begin with a weaker one would be a deadlock with each transaction that has locked rows and will write them.
+CREATE OR REPLACE FUNCTION etagd.watch_lock(root oid) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('LOCK TABLE %s IN %s MODE', root::regclass,
+        CASE WHEN etagd.watch_id(root) IS NULL THEN 'SHARE ROW EXCLUSIVE' ELSE 'ACCESS EXCLUSIVE' END);
+END $$;
+
+-- The same triggers on each part, made again each time. ALWAYS: session_replication_role = replica skips others. First all are made, since
 -- ALTER TABLE calls etagd.on_ddl(), which makes those that a part lacks.
 CREATE OR REPLACE FUNCTION etagd.watch_triggers(root oid, watch_id integer, wanted boolean) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -403,7 +492,7 @@ DECLARE
 BEGIN
     PERFORM etagd.watch_check(root);
     PERFORM etagd.owner_check(root);
-    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', root); -- no writer is between, and no part comes meanwhile
+    PERFORM etagd.watch_lock(root);
     watch_id := etagd.watch_note(root, templates);
     made := etagd.watch_triggers(root, watch_id, true);
     RETURN format('%s is watched: %s triggers on %s tables', root, made, made / 4)
@@ -425,7 +514,7 @@ BEGIN
         RETURN format('%s was not watched', root);
     END IF;
     IF there THEN
-        EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', root);
+        PERFORM etagd.watch_lock(root);
     END IF;
     PERFORM etagd.watch_triggers(root, watch_id, false);
     PERFORM etagd.watch_forget(root);
@@ -450,9 +539,9 @@ CREATE OR REPLACE FUNCTION etagd.watched_parts() RETURNS TABLE (id integer, root
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY WITH RECURSIVE part AS (
-        SELECT w.id, w.relation AS root, w.relation, w.xmin::text AS born FROM etagd.watched w
+        SELECT w.id, w.relation AS root, w.relation, w.xmin::text AS born, w.function_xmin, w.function_hash FROM etagd.watched w
         UNION
-        SELECT p.id, p.root, i.inhrelid, i.xmin::text FROM part p JOIN pg_inherits i ON i.inhparent = p.relation)
+        SELECT p.id, p.root, i.inhrelid, i.xmin::text, p.function_xmin, p.function_hash FROM part p JOIN pg_inherits i ON i.inhparent = p.relation)
     SELECT p.id, p.root, p.relation, c.relkind, g.sound,
         CASE WHEN p.relation = p.root OR NOT c.relispartition THEN (SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = p.relation
             AND NOT EXISTS (SELECT FROM part q WHERE q.id = p.id AND q.relation = i.inhparent) LIMIT 1) END,
@@ -461,6 +550,7 @@ BEGIN
         FROM part p LEFT JOIN pg_class c ON c.oid = p.relation
         LEFT JOIN pg_proc f ON f.proname = ('watched_' || p.id)::name AND f.proargtypes = ''::oidvector
             AND f.pronamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'etagd')
+            AND (f.xmin::text = p.function_xmin OR etagd.function_hash(f) = p.function_hash) -- another one is none; VACUUM FULL changes xmin
         CROSS JOIN LATERAL (SELECT string_agg(concat_ws('.', t.oid, t.xmin, t.tgenabled), ',' ORDER BY t.oid) AS marks,
             count(DISTINCT t.tgtype) FILTER (WHERE t.tgenabled = 'A' AND t.tgtype IN (4, 8, 16, 32) AND t.tgqual IS NULL AND t.tgattr = ''::int2vector
                 AND (t.tgtype NOT IN (4, 16) OR t.tgnewtable = 'new_rows') AND (t.tgtype NOT IN (8, 16) OR t.tgoldtable = 'old_rows')) AS sound
@@ -478,7 +568,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         WHEN kind NOT IN ('r', 'p') THEN 'is a foreign table'
         WHEN stray IS NOT NULL THEN 'is a part of another table'
         WHEN subscribed THEN 'is subscribed to'
-        WHEN triggers < 4 THEN 'lacks triggers, or they are not ENABLE ALWAYS'
+        WHEN triggers < 4 THEN 'lacks triggers, or they are not ENABLE ALWAYS, or call another function than ours'
     END;
 $$;
 

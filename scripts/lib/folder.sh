@@ -64,7 +64,7 @@ folder_run() {
     for name in resolv.conf hosts; do
         cp "/etc/$name" "$folder/etc/$name"
     done
-    # Whom this machine trusts, since its proxies are used there too.
+    # The authorities that this machine trusts, since its proxies are used there too.
     [[ ! -d $folder/etc/ssl/certs ]] || cp /etc/ssl/certs/ca-certificates.crt "$folder/etc/ssl/certs/ca-certificates.crt"
     # A shell that is killed takes its child along (pdeathsig), that one the first process of the namespace (kill-child), and that
     # one all the others.

@@ -4,7 +4,8 @@
 # Sourced by the scripts. "a|b": where releases of Debian have
 # different names for it, the first that apt knows.
 
-# To configure and build everything: CMake configures the tests with the rest, so it wants what they need too.
+# To configure and build everything: CMake configures the tests with the rest, so it wants what they need too (cmocka, libseccomp,
+# and protobuf, with which nothing else is built).
 PACKAGES_BUILD=(
     gcc libc6-dev cmake ninja-build pkg-config
     protobuf-compiler protobuf-c-compiler libprotobuf-c-dev
@@ -39,7 +40,7 @@ PACKAGES_ARM64=(
 )
 PACKAGES_BENCH=(redis-server redis-tools libhiredis-dev memcached libmemcached-dev libck-dev python3-matplotlib)
 PACKAGES_BENCH_NGINX=(wrk varnish valgrind)
-PACKAGES_BENCH_DJANGO=(wrk python3-redis)
+PACKAGES_BENCH_DJANGO=(wrk python3-redis valgrind)
 
 # True if the package is installed.
 packages_has() {
@@ -47,7 +48,7 @@ packages_has() {
 }
 
 # packages_install NAME...: starts none of the services that the packages bring (nginx, PostgreSQL, Redis, ...): scripts run
-# servers of their own, and leave none behind. Uses become, of packages_ensure.
+# servers of their own, and leave none. Uses become, of packages_ensure.
 packages_install() {
     local policy=/usr/sbin/policy-rc.d ours=no status=0
     if [[ ! -e $policy ]]; then

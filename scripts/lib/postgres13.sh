@@ -33,7 +33,7 @@ postgres13_run() {
     shift
     libraries=$(dirname "$(find "$folder/usr/lib" -name 'libssl.so.1.1' -print -quit)")
     if ! setpriv --reuid postgres --clear-groups "$folder/usr/lib/postgresql/13/bin/pg_ctl" --version >/dev/null; then
-        echo "The user postgres, whom servers run as, cannot use $folder: name another place with --cache" >&2
+        echo "The user postgres, which servers run as, cannot use $folder: name another place with --cache" >&2
         return 1
     fi
     ETAGD_POSTGRES_BIN=$folder/usr/lib/postgresql/13/bin LD_LIBRARY_PATH=$libraries "$@"

@@ -36,7 +36,7 @@ static void judge(const struct http_request *http)
     request.method = http->method;
     request.fields = http->fields;
     request.field_count = http->field_count;
-    ETAG_INIT(&validators);
+    etag_validators_init(&validators);
     validators.existence = ETAG_EXISTS;
     validators.etag = ETAG_LIT("\"v1\"");
     validators.last_modified = 1000000000;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages: the first byte says which end reads, the rest is a frame's payload. What decodes must
- * encode, and what was encoded must decode to the same again.
+ * Messages: the first byte says which end reads, the rest is a frame's payload. We and protobuf-c
+ * by the schema say the same of it; what decodes must encode, and what was encoded must decode to
+ * the same again.
  */
 #include "fuzz.h"
 #include "message.h"
+#include "reference_wire.h"
 
 #include <string.h>
 
@@ -39,12 +41,19 @@ static bool reply_recode(struct buffer *out, etag_str payload)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     etag_str payload = {0};
+    bool accepted;
 
     if (size == 0 || size > FRAME_BYTES_MAX / 2)
         return 0;
-    recode_function *const recode = data[0] & 1 ? reply_recode : request_recode;
+    const bool of_reply = data[0] & 1;
+    recode_function *const recode = of_reply ? reply_recode : request_recode;
     const etag_str input = {(const char *)data + 1, size - 1};
     (void)!frame_next(input, &payload);
+    const char *const differs = reference_compare(of_reply ? REFERENCE_REPLY : REFERENCE_REQUEST,
+                                                  input, &accepted);
+    if (differs)
+        fprintf(stderr, "%s\n", differs);
+    fuzz_require(!differs);
 
     struct buffer once = {0};
     struct buffer twice = {0};

@@ -73,8 +73,9 @@ byte deleted;    /* ... and those that are */
 byte member[H];  /* 0 none, 1 member, 2 leaving */
 byte leaving[H]; /* to go: how long a leaving one must still be waited for */
 
-/* ---- The writer: its mutation is promised + 1 ---- */
-mtype = {IDLE, OPEN, LOGGED, VISIBLE, CLOCKED, WAITING};
+/* ---- The writer: its mutation is promised + 1. -DWRITER_HOST: it is told to the daemon of this host, whose acknowledgement is not
+ *      waited for ---- */
+mtype = {IDLE, OPEN, LOGGED, VISIBLE, APPLIED, CLOCKED, WAITING};
 mtype w = IDLE;
 byte wait;       /* to go: T + LNET */
 byte need;       /* set of hosts whose acknowledgement it waits for */
@@ -149,7 +150,16 @@ proctype Writer()
 #else
     :: atomic { w == IDLE && promised < MUTATIONS -> db = M; w = VISIBLE }
 #endif
+#ifdef WRITER_HOST
+    :: atomic { w == VISIBLE && up[WRITER_HOST] -> /* handed over, once it is applied and recorded there; then it comes into the outbox */
+#ifndef NO_OWN_IS_APPLIED
+                ver[WRITER_HOST] = 0; s_ver[WRITER_HOST] = 0; refuse_fills(WRITER_HOST);
+#endif
+                w = APPLIED }
+    :: atomic { w == APPLIED ->
+#else
     :: atomic { w == VISIBLE -> /* COMMIT has returned: T := clock, then who are the members? */
+#endif
 #ifdef CHANGE
                 wait = LNET; w = CLOCKED }
     :: atomic { w == CLOCKED -> /* some time after T */
@@ -162,6 +172,9 @@ proctype Writer()
 #else
                 need = 1; /* a list in a configuration file, in which host 1 is missing */
 #endif
+#ifdef WRITER_HOST
+                need = need & ~(1 << WRITER_HOST);
+#endif
                 w = WAITING }
 #if defined(ACKS_ONLY) /* no clock is trusted */
     :: atomic { w == WAITING && (need & ~acked) == 0 -> promised = M; w = IDLE; wait = 0; need = 0; acked = 0 }
@@ -169,7 +182,7 @@ proctype Writer()
     :: atomic { w == WAITING && (wait == 0 || (need & ~acked) == 0) -> promised = M; w = IDLE; wait = 0; need = 0; acked = 0 }
 #endif
     /* a failover, or a crash after an asynchronous commit: it is lost before anybody was told; the next one gets the same id */
-    :: atomic { w == VISIBLE && failovers < FAILOVERS -> failovers++;
+    :: atomic { (w == VISIBLE || w == APPLIED) && failovers < FAILOVERS -> failovers++;
                 db = promised; trimmed = trimmed & VISIBLE_SET;
                 lost[0] = has[0]; lost[1] = has[1];
                 if :: r[0] >= 2 -> rlost[0] = 1 :: else fi;
@@ -255,7 +268,7 @@ inline settle(h)
 #endif
     /* the acknowledgement, at the earliest moment at which the writer can have it */
     if
-    :: (w == VISIBLE || w == CLOCKED || w == WAITING) && (rset[h] & BIT(M)) && OF_THIS_EPOCH(h) -> acked = acked | (1 << h)
+    :: (w == VISIBLE || w == APPLIED || w == CLOCKED || w == WAITING) && (rset[h] & BIT(M)) && OF_THIS_EPOCH(h) -> acked = acked | (1 << h)
     :: else
     fi;
     relay_idle(h)

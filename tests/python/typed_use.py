@@ -3,6 +3,7 @@
 from typing import Any, List, Optional, Tuple
 
 import etagd
+from etagd import asgi, wsgi
 from etagd.django import surrogates
 from etagd.django.decorators import condition, depends_on, etag_cached
 from etagd.django.middleware import ConditionalGetMiddleware
@@ -66,3 +67,18 @@ def tell(model: Any) -> None:
     surrogates.register(model, scope="customer")
     invalidate("tariff", models=[model], using="default")
     ConditionalGetMiddleware(lambda request: request)
+
+
+def serve(application: Any) -> Any:
+    inner = asgi.EtagMiddleware(application, scope=lambda scope: None if scope["path"] == "/" else etagd.PUBLIC, early=True, vary=["Accept"])
+    wsgi.EtagMiddleware(application, scope=etagd.BY_ENDPOINT, max_age_s=60, client=etagd.Client("/tmp/x"))
+    return inner
+
+
+async def changed(scope: asgi.Scope) -> int:
+    async with etagd.invalidates("upload:42", families=["list"]) as guard:
+        left: int = guard.time_left_ms
+    with etagd.invalidates(b"upload:43"):
+        etagd.depends("upload:42")
+        etagd.withhold("chance")
+    return left + asgi.check(scope, "customer:7", ["upload:42"])

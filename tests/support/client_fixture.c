@@ -136,6 +136,22 @@ void client_loop_once(struct fixture *f, int ms_max)
     (void)etag_client_dispatch(f->client);
 }
 
+int client_greet_only(struct fixture *f)
+{
+    const struct reply hello = {.id = 1,
+                                .kind = REPLY_HELLO,
+                                .hello = {.protocol = PROTOCOL_VERSION, .roles = ROLE_MUTATE}};
+
+    fake_start(&f->daemon, false);
+    f->options.no_wait = true;
+    client_open(f);
+    const int fd = accept4(f->daemon.listener, NULL, NULL, SOCK_CLOEXEC);
+    assert_true(fd >= 0);
+    fake_send(fd, &hello, NULL, 0);
+    client_loop_until_ready(f);
+    return fd;
+}
+
 void client_loop_until_ready(struct fixture *f)
 {
     for (int i = 0; i < 1000 && f->client->channel.state != CHANNEL_READY; i++)

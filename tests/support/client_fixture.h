@@ -42,6 +42,10 @@ void client_open(struct fixture *f);
 /* The daemon too. */
 void client_start(struct fixture *f);
 
+/* A daemon that says hello, and then does what the test does at its end of the connection, which is
+ * returned. */
+int client_greet_only(struct fixture *f);
+
 void client_restart_daemon(struct fixture *f);
 
 /* One more field of the request, of the response. */

@@ -93,9 +93,9 @@ static void fake_count(struct fake_daemon *d, const struct request *request)
     __atomic_add_fetch(counts[request->kind], 1, __ATOMIC_SEQ_CST);
 }
 
-static void text_keep(char out[64], etag_str text)
+static void text_keep(char *out, size_t out_bytes, etag_str text)
 {
-    (void)snprintf(out, 64, "%.*s", (int)text.len, text.data ? text.data : "");
+    (void)snprintf(out, out_bytes, "%.*s", (int)text.len, text.data ? text.data : "");
 }
 
 static void fake_error(int fd, uint64_t id, enum wire_error code)
@@ -141,10 +141,12 @@ static void fake_relay_batch(struct fake_relay *relay, int fd, const struct requ
     if (batch->targets_count > 0)
         relay->part_positions[relay->parts % 16] =
             batch->targets[batch->targets_count - 1].position;
+    text_keep(relay->part_writers[relay->parts % 16], sizeof(relay->part_writers[0]),
+              batch->writers);
     if (!batch->more) {
         relay->last_everything = batch->everything;
         relay->last_member = batch->member;
-        text_keep(relay->last_reason, batch->reason);
+        text_keep(relay->last_reason, sizeof(relay->last_reason), batch->reason);
         relay->last_cursor_len = batch->cursor.len < 64 ? batch->cursor.len : 64;
         memcpy(relay->last_cursor, batch->cursor.data, relay->last_cursor_len);
     }
@@ -160,7 +162,7 @@ static void fake_relay_done(struct fake_relay *relay, const struct request *requ
 {
     relay->last_done_token = request->relay_done.token;
     relay->last_outcome = request->relay_done.outcome;
-    text_keep(relay->last_text, request->relay_done.text);
+    text_keep(relay->last_text, sizeof(relay->last_text), request->relay_done.text);
     __atomic_add_fetch(&relay->dones, 1, __ATOMIC_SEQ_CST);
 }
 

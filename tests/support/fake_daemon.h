@@ -93,8 +93,9 @@ struct fake_daemon {
         uint8_t last_cursor[64];
         size_t last_cursor_len;
         uint32_t l_net_ms;
-        /* of each part: how many events, and the position of the last one */
+        /* of each part: how many events, the position of the last one, who wrote them */
         uint64_t last_hold_ms, part_targets[16], part_positions[16];
+        char part_writers[16][RELAY_WRITERS_BYTES_MAX + 1];
         bool last_everything, last_member;
         char last_reason[64];
         uint64_t last_done_token;

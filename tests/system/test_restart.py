@@ -81,6 +81,22 @@ class Restart(Case):
         d.wait_log(r"start=cold.*clocks was changed")
         self.assertEqual(d.verdict(KEY), "unknown")
 
+    def test_clocks_that_are_not_set_are_by_capacity_and_then_the_states(self):
+        d = self.started(args=["--clocks", "0", "--capacity", "20000"])
+        self.assertEqual(d.status()["clocks"], 131072)  # the power of two from 4 an entry on
+        d.fill(KEY)
+        d.ctl("sync")
+        self.assertEqual(d.stop(), 0)
+        d.args = ["--clocks", "0", "--capacity", "100000"]
+        d.start()
+        d.wait_log(r"event=serving.*start=warm")
+        self.assertEqual(d.status()["clocks"], 131072)
+        wait_until(lambda: d.verdict(KEY) == "not_modified", 20, "the entry is loaded")
+        self.assertEqual(d.stop(), 0)
+        d.args += ["--cold"]
+        d.start()
+        self.assertEqual(d.status()["clocks"], 524288)
+
     def test_a_starting_daemon_waits_for_the_former_lease(self):
         d = self.started(lease_ms=1000)
         d.kill()
@@ -259,7 +275,7 @@ class WarmConditions(Case):
         d = self.stopped()
         self.with_boot_id(d, "00000000-1111-2222-3333-444444444444\n")
         d.start()
-        d.wait_log(r"start=cold.*started anew")
+        d.wait_log(r"start=cold.*was restarted")
         self.assertEqual(d.verdict(KEY), "unknown")
 
     def test_the_boot_id_cannot_be_read(self):
@@ -282,7 +298,7 @@ class WarmConditions(Case):
         d.args = ["--durability", "power"]
         self.with_boot_id(d, "00000000-1111-2222-3333-444444444444\n")
         d.start()
-        d.wait_log(r"start=cold.*started anew")
+        d.wait_log(r"start=cold.*was restarted")
 
 
 class Stall(Case):
@@ -400,6 +416,40 @@ class Storm(Case):
                       "guards_begun", "guards_committed", "guards_aborted", "guards_forgotten"):
             self.assertGreater(said[count], 0, count)
         self.nothing_is_left(d)
+
+
+class Started(Case):
+    """Operations that are started while others are under way join one send."""
+    COUNT = 400
+
+    def begin(self, d):
+        process = subprocess.Popen([os.path.join(SYSTEM, "started"), d.socket, str(self.COUNT)], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        self.assertEqual(process.stdout.readline(), "started\n")
+        return process
+
+    def finish(self, process):
+        out, err = process.communicate("go on\n", timeout=bound(60))
+        self.assertEqual((process.returncode, err), (0, ""))
+        return out
+
+    def names(self, d):
+        d.ctl("sync")
+        events = [json.loads(line) for line in d.ctl_raw("--json", "log", "--limit", "0").stdout.splitlines()]
+        return {target["name"] for event in events for target in event["targets"]}
+
+    def test_all_are_done_in_their_order(self):
+        d = self.started()
+        self.assertEqual(self.finish(self.begin(d)), f"{self.COUNT} done, {self.COUNT} later\n")
+
+    def test_those_that_a_killed_daemon_never_saw_are_done_by_the_next(self):
+        d = self.started()
+        process = self.begin(d)
+        d.restart()
+        self.assertLess(len(self.names(d)), self.COUNT)  # or it is not what is tested
+        self.assertIn(f"{self.COUNT} done", self.finish(process))
+        self.assertEqual(self.names(d), {f"started:{i}" for i in range(self.COUNT)})
 
 
 if __name__ == "__main__":

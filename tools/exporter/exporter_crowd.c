@@ -45,8 +45,8 @@ static bool goes_before(const struct guest *a, const struct guest *b)
     return a->asking != b->asking ? b->asking : a->since < b->since;
 }
 
-/* Who goes for a newcomer: one from its own place, else one from the place that has most here.
- * Never the newcomer. */
+/* The connection that makes room for a newcomer: one from its own place, else one from the place
+ * that has most here. Never the newcomer. */
 static void send_away(struct crowd *crowd, const struct guest *newcomer, bool of_its_place)
 {
     struct guest *first = NULL;

@@ -2,7 +2,7 @@
 /*
  * Connections to the exporter, and who has to go when there are many. A collector needs one for a
  * moment; whoever holds many and asks nothing must not keep it out, least of all from the address
- * that they share. So nobody is refused: one who comes takes the place of the one that has asked
+ * that they share. So no connection is refused: a new one takes the place of the one that has asked
  * nothing for the longest time. One thread.
  */
 #ifndef EXPORTER_CROWD_H

@@ -2,7 +2,7 @@
 /*
  * The Host of a request. A page in somebody's browser can have its own name resolved to this host's
  * address (DNS rebinding) and read what is meant for local collectors alone; its requests then bear
- * that name. So names count only if they were named. An address in digits is nobody's to resolve,
+ * that name. So names count only if they were named. An address in digits is not resolved,
  * so it counts always.
  */
 #ifndef EXPORTER_HOST_H

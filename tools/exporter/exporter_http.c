@@ -173,10 +173,10 @@ void exporter_http_close(struct exporter_http *http)
 
 bool exporter_http_take(struct exporter_http *http, int fd)
 {
-    const struct sockaddr_un nobody = {.sun_family = AF_UNIX};
+    const struct sockaddr_un unnamed = {.sun_family = AF_UNIX};
 
-    return MHD_add_connection(http->daemon, fd, (const struct sockaddr *)&nobody,
-                              sizeof(nobody.sun_family)) == MHD_YES;
+    return MHD_add_connection(http->daemon, fd, (const struct sockaddr *)&unnamed,
+                              sizeof(unnamed.sun_family)) == MHD_YES;
 }
 
 void exporter_http_turn(struct exporter_http *http)

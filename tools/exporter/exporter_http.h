@@ -18,7 +18,7 @@ struct exporter_http {
     char *(*page)(void *context, enum metrics_format format, size_t *bytes);
     void *context;
     struct host_names hosts;
-    /* on a Unix socket nobody resolves a name */
+    /* on a Unix socket no name is resolved */
     bool any_host;
     /* there are figures on it that OpenMetrics would say otherwise */
     bool prometheus_only;

@@ -21,7 +21,7 @@
 
 /* ---- A Unix socket ---- */
 
-/* A name that stands there with nobody behind it is left over. Anything else stays. */
+/* A name without a listener is left over. Anything else stays. */
 static bool name_is_left_over(const struct sockaddr_un *address)
 {
     struct stat found;
@@ -46,7 +46,7 @@ static bool unix_open(struct listener *listener, const char *path, struct why *w
         return why_not(why, "no socket: %s", strerror(errno));
     if (name_is_left_over(&address))
         (void)unlink(path);
-    /* Between bind and chmod nobody else may connect: the mode of what is made comes from the
+    /* Between bind and chmod no other user may connect: the mode of what is made comes from the
      * umask. */
     const mode_t former = umask(0777 & ~SOCKET_MODE);
     const int bound = bind(fd, (const struct sockaddr *)&address, sizeof(address));

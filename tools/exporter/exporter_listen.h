@@ -20,7 +20,7 @@ struct listener {
 
 /* where: "ADDRESS:PORT" or "[ADDRESS]:PORT" with a number for an address and for a port (0: any
  * that is free), or "unix:PATH". An address that is not a loopback one only with allow_remote. A
- * Unix socket is for its owner and group; one that nobody listens on any more is replaced. False:
+ * Unix socket is for its owner and group; one without a listener is replaced. False:
  * why says what is wrong and what to do. */
 MUST_USE bool listener_open(struct listener *listener, const char *where, bool allow_remote,
                             struct why *why);

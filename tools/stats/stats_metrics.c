@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A family is a name with a type and a sentence; its series are figures of the daemon, told apart
+ * A family is a name with a type and a sentence; its series are figures of the daemon, that differ
  * by one label. A figure that this daemon does not say is left out. Histograms have a bucket for
  * each power of two, which are bounds of the daemon's finer ones too, so that nothing is shared out
  * between two.
@@ -72,7 +72,7 @@ static const struct family families[] = {
                       {"proceed", "clients.shadow_proceed"})},
     {"etagd_shadow_renders", COUNTER,
      "Renders in shadow mode, compared with the entry that was current: mismatch is a write that "
-     "nobody announced.",
+     "no event announced.",
      "result",
      .series = SERIES({"match", "clients.shadow_matches"},
                       {"mismatch", "clients.shadow_mismatches"},
@@ -109,7 +109,7 @@ static const struct family families[] = {
                       {"aborted", "guards_aborted"}, {"lingered", "guards_lingered"},
                       {"rearmed", "guards_rearmed"})},
     {"etagd_holds", COUNTER, "Holds begun.", .series = ONE("holds")},
-    {"etagd_holds_folded", COUNTER, "Holds that one of everything stood for.",
+    {"etagd_holds_folded", COUNTER, "Holds that one of everything took the place of.",
      .series = ONE("holds_folded")},
     {"etagd_evictions", COUNTER, "Entries that had to go for another, by what they were.", "kind",
      .series = SERIES({"stale", "evicted_stale"}, {"expired", "evicted_expired"},
@@ -136,7 +136,7 @@ static const struct family families[] = {
     {"etagd_relay_queue_full", COUNTER,
      "How often events for the relay found no room, and became one of everything.",
      .series = ONE("relay_queue_full")},
-    /* How it stands. */
+    /* The present state. */
     {"etagd_uptime_seconds", GAUGE, "Since the daemon's start.", SECONDS,
      .series = ONE("uptime_ms")},
     {"etagd_lease_seconds", GAUGE, "Length of the lease.", SECONDS, .series = ONE("lease_ms")},
@@ -167,7 +167,7 @@ static const struct family families[] = {
      .series = ONE("index_taken_bytes")},
     {"etagd_pool_units", GAUGE, "Units of 64 bytes for header fields and long entity tags.",
      "state", .series = SERIES({"used", "pool_units_used"}, {"all", "pool_units"})},
-    {"etagd_guards_open", GAUGE, "Guards and holds that stand.", "kind",
+    {"etagd_guards_open", GAUGE, "Guards and holds that are open.", "kind",
      .series = SERIES({"guard", "guards_open"}, {"hold", "holds_open"})},
     {"etagd_guards_bytes", GAUGE, "Memory of guards and holds.", BYTES,
      .series = ONE("guards_bytes")},
@@ -210,17 +210,17 @@ struct page {
     enum metrics_format format;
 };
 
-/* suffix: what its series have behind the name, which the older format takes as a part of it. */
+/* suffix: what its series have after the name, which the older format takes as a part of it. */
 static void write_head(const struct page *page, const char *name, const char *suffix,
                        const char *type, const char *unit, const char *help)
 {
     const bool open = page->format == METRICS_OPENMETRICS;
-    const char *const behind = open ? "" : suffix;
+    const char *const ending = open ? "" : suffix;
 
-    fprintf(page->out, "# TYPE %s%s %s\n", name, behind, type);
+    fprintf(page->out, "# TYPE %s%s %s\n", name, ending, type);
     if (open && unit)
         fprintf(page->out, "# UNIT %s %s\n", name, unit);
-    fprintf(page->out, "# HELP %s%s %s\n", name, behind, help);
+    fprintf(page->out, "# HELP %s%s %s\n", name, ending, help);
 }
 
 static void write_family(const struct page *page, const struct family *family)

@@ -69,7 +69,7 @@ etag_status sample_ask(struct sample *sample, struct channel *channel, uint32_t 
         if (status == ETAG_OK)
             sample_take(sample, &reply);
         else
-            channel_close(channel); /* a late answer is nobody's */
+            channel_close(channel); /* a late answer belongs to no question */
         if (!was_connected)
             break;
     }

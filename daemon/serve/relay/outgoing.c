@@ -43,7 +43,7 @@ static void append(struct outgoing *outgoing, struct outgoing_entry *entry)
     outgoing->bytes += entry->len;
 }
 
-/* What is behind the first unsent one is unsent as well, but for those that need not be sent. */
+/* What follows the first unsent one is unsent as well, but for those that need not be sent. */
 static void unsent_move(struct outgoing *outgoing)
 {
     while (outgoing->unsent && outgoing->unsent->sent)
@@ -110,12 +110,19 @@ static void cover(struct outgoing *outgoing, struct outgoing_entry *entry)
     entry->sent = true;
 }
 
+/* Rule HOLDS_STAY: its writer is answered that the log has the event, hold and all. */
+static void everything_hold(struct outgoing *outgoing, uint32_t hold_ms)
+{
+    outgoing->everything_hold_ms = (uint32_t)max_of(outgoing->everything_hold_ms, hold_ms);
+}
+
 void outgoing_collapse(struct outgoing *outgoing, uint64_t lsn)
 {
     for (struct outgoing_entry *entry = outgoing->first, *next; entry; entry = next) {
         next = entry->next;
         if (entry->kind != OUTGOING_EVENT || entry->logged)
             continue;
+        everything_hold(outgoing, entry->hold_ms);
         if (entry->peer_id != 0)
             cover(outgoing, entry);
         else
@@ -146,6 +153,7 @@ static struct outgoing_entry *entry_new(const struct outgoing_new *added, enum o
                                      .reach = added->reach,
                                      .peer_id = added->peer_id,
                                      .request_id = added->request_id,
+                                     .hold_ms = added->hold_ms,
                                      .sent = kind == OUTGOING_COVERED,
                                      .record = bytes,
                                      .len = record.len};
@@ -197,6 +205,7 @@ bool outgoing_add(struct outgoing *outgoing, const struct outgoing_new *added,
     }
     if (add(outgoing, added, OUTGOING_EVENT))
         return false;
+    everything_hold(outgoing, added->hold_ms);
     outgoing_collapse(outgoing, added->token);
     if (added->peer_id == 0)
         return true;
@@ -295,6 +304,7 @@ static bool everything_done(struct outgoing *outgoing, const struct outgoing_don
             waits = true;
     }
     outgoing->everything_logged = true;
+    outgoing->everything_hold_ms = 0;
     outgoing->everything_due = waits;
     return false;
 }
@@ -310,6 +320,8 @@ bool outgoing_done(struct outgoing *outgoing, const struct outgoing_done *done,
         return false;
     const bool lost = done->outcome == RELAY_REFUSED && entry->kind == OUTGOING_EVENT &&
                       !entry->logged;
+    if (lost)
+        everything_hold(outgoing, entry->hold_ms);
     if (is_enough(entry, done->outcome))
         entry_end(outgoing, entry, done->outcome, answer, ctx);
     else

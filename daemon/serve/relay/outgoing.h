@@ -39,6 +39,8 @@ struct outgoing_entry {
     bool sent;
     /* EVENT: is in the log; its writer waits for all hosts */
     bool logged;
+    /* EVENT */
+    uint32_t hold_ms;
     uint8_t *record;
     size_t len;
 };
@@ -53,8 +55,9 @@ struct outgoing {
     /* "everything" has to go into the log in place of dropped events */
     bool everything_due;
     bool everything_sent, everything_logged, everything_refused;
-    /* "everything" covers the events up to this LSN */
+    /* "everything" covers the events up to this LSN, and is held as long as any of them */
     uint64_t everything_token;
+    uint32_t everything_hold_ms;
     /* how often events became "everything" */
     uint64_t collapsed;
 };
@@ -68,6 +71,8 @@ struct outgoing_new {
     etag_reach reach;
     /* 0: no writer waits */
     uint64_t peer_id, request_id;
+    /* how long what it names stays unknown on each host; 0: no hold */
+    uint32_t hold_ms;
     /* the event's record, copied; used only without a position */
     etag_str record;
 };

@@ -23,11 +23,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define TEMP_AGE_NS (60 * NS_PER_S) /* a writer's unfinished file older than this is nobody's */
+#define TEMP_AGE_NS (60 * NS_PER_S) /* a writer's unfinished file older than this is left over */
 #define DISCARDS_PER_SCAN 1024u     /* foreign names removed at once, */
-#define DISCARD_NS (20 * NS_PER_MS) /* and so long at most */
+#define DISCARD_NS (20 * NS_PER_MS) /* and no longer */
 
-/* ---- What stands there ---- */
+/* ---- The directory's files ---- */
 
 struct names {
     uint8_t events[SPOOL_SLOTS / 8], all[SPOOL_ALL_SLOTS / 8], taken[SPOOL_ALL_SLOTS / 8];
@@ -108,7 +108,7 @@ static void name_note(struct spool *spool, const char *name, struct names *names
     }
 }
 
-/* Which of the names of a kind are there. 0 or negative errno. */
+/* Finds which names of a kind are there. 0 or negative errno. */
 static int kind_probe(struct spool *spool, enum spool_name kind, uint32_t count, uint8_t *bits)
 {
     char name[SPOOL_NAME_BYTES];
@@ -213,7 +213,7 @@ static int everything_apply(struct spool *spool, const struct found *found,
 
 /* ---- Garbage ---- */
 
-/* Of an owner who may mutate: it may have been for anything. One purge stands for all of it, at the
+/* The owner may mutate, so the garbage may have named anything. One purge covers all of it, at the
  * end of the scan: so a user who leaves thousands of such files costs as much as thousands of names
  * do, and no more. */
 static int purge_for(struct spool *spool, const struct found *found, struct garbage *garbage)

@@ -6,7 +6,7 @@
 #include "config.h"
 #include "log.h"
 
-/* Gives the directory the socket's group, and a mode that admits the users whom the socket's mode
+/* Gives the directory the socket's group, and a mode that admits the users that the socket's mode
  * admits. If the daemon is no member of that group, it could not read files of its members; then it
  * opens the spool to all users, so that no event is lost, and logs that. Returns 0 or a negative
  * errno. */

@@ -30,7 +30,7 @@
 #include <sys/stat.h>
 
 #define FORMER_SCANS 2          /* one may have been under way; the next one sees everything */
-#define SWEEP_NS (5 * NS_PER_S) /* at most so long a start takes for what others left */
+#define SWEEP_NS (5 * NS_PER_S) /* the most that a start takes for what others left */
 
 /* ---- The place ---- */
 
@@ -64,7 +64,7 @@ static bool leads_there(const char *path, const char *target)
     return len > 0 && strcmp(leads_to, target) == 0;
 }
 
-/* The directory that stands beside the socket, or that a link there leads to. */
+/* The directory beside the socket, or that a link there leads to. */
 static int place_make(struct spool_dir *dir, const struct config *config, struct why *why)
 {
     char target[PATH_BYTES_MAX];
@@ -163,7 +163,7 @@ bool spool_dir_former(const struct config *config, struct spool_mark *out)
     return mark_read(AT_FDCWD, mark, out);
 }
 
-/* Renames it over whatever stands there. Anybody may have made a directory of that name, and filled
+/* Renames it over whatever is there. Anybody may have made a directory of that name, and filled
  * it: it changes places with the file, and goes with other foreign names. */
 static int file_put(const struct spool_dir *dir, const char *name, const char *file)
 {
@@ -233,8 +233,8 @@ static void writer_add(struct spool_mark *mark, uint32_t uid)
         mark->writers[mark->writer_count++] = uid;
 }
 
-/* Whoever counts by one of the two. Where there is no room to remember all of them, everybody does:
- * an event too many is harmless. */
+/* Writers that count by one of the two. Where there is no room to remember all of them,
+ * everybody does: an event too many is harmless. */
 static void writers_merge(struct spool_mark *into, const struct spool_mark *from)
 {
     for (size_t i = 0; i < from->writer_count; i++) {
@@ -267,7 +267,7 @@ static void mark_count_change(struct spool_mark *mark, const struct spool_mark *
         mark->changes++;
 }
 
-/* Who may mutate by uid; those by group are learnt. */
+/* Users that may mutate, by uid; those by group are learnt. */
 static void writers_of_rules(struct spool_mark *mark, const struct config *config)
 {
     static const uint8_t key[SIPHASH_KEY_BYTES] = "spool role rules";
@@ -376,7 +376,7 @@ int spool_dir_set_writers(struct spool_dir *dir, const struct config *config, co
     for (size_t i = 0; i < count; i++)
         writer_add(mark, uids[i]);
     mark_count_change(mark, before);
-    /* Whoever is owed something still (former_kept) stays in it. */
+    /* A writer whose events are not safe yet (former_kept) stays in it. */
     if ((dir->former_scans == 0 && !dir->former_kept) || former->id == 0)
         *former = *before;
     else

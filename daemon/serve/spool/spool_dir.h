@@ -64,7 +64,7 @@ MUST_USE int spool_dir_settle(struct spool_dir *dir, uint64_t lease_ns);
 void spool_dir_learn(struct spool_dir *dir, uint32_t uid);
 
 /* The rules of roles changed: writes a new mark that names the writers of the new rules and
- * uids[count]. Files of writers whom only the old mark named still count for the next scans, which
+ * uids[count]. Files of writers that only the old mark named still count for the next scans, which
  * see the files from before the change. Returns 0, or a negative errno: the mark could not be
  * written and is as before. */
 MUST_USE int spool_dir_set_writers(struct spool_dir *dir, const struct config *config,

@@ -86,8 +86,8 @@ int spool_reserve_use(int dir_fd, const char *name, const char *text, size_t len
 
     for (unsigned i = 0; i < 2 * SPOOL_RESERVES; i++) {
         reserve_name(i % SPOOL_RESERVES, reserve);
-        /* All of them are open somewhere: one is made anew, though somebody may be quicker and take
-         * its room. */
+        /* All of them are open somewhere: a new one is made, though somebody may be quicker and
+         * take its room. */
         const bool renew = i >= SPOOL_RESERVES;
         if (renew)
             (void)unlinkat(dir_fd, reserve, 0);

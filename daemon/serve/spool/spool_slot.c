@@ -58,7 +58,7 @@ static bool file_is(const struct spool_seen *seen, const struct spool_identity *
 
 /* ---- What does not count ---- */
 
-/* Whatever stands there: we own the directory, so its sticky bit does not bind us. */
+/* Whatever is there: we own the directory, so its sticky bit does not bind us. */
 static void name_free(const struct spool *spool, const char *name)
 {
     if (unlinkat(spool->dir.fd, name, 0) < 0 && errno != ENOENT &&
@@ -66,7 +66,7 @@ static void name_free(const struct spool *spool, const char *name)
         (void)spool_sweep_aside(spool->dir.fd, spool->dir.fd, name);
 }
 
-/* To a name that no writer renames to, so that nobody comes in between where the file system can't
+/* To a name that no writer renames to, so that no one comes in between where the file system can't
  * rename without replacing. */
 static int rename_to_taken(int dir, const char *name, const char *taken)
 {

@@ -78,7 +78,7 @@ static bool tree_remove(struct sweep *sweep, int dir_fd, const char *name,
     return unlinkat(dir_fd, name, AT_REMOVEDIR) == 0;
 }
 
-/* A writer's file, or the daemon's own. Whoever else left it, or whatever else it is: nobody misses
+/* A writer's file, or the daemon's own. Whoever else left it, or whatever else it is: no one misses
  * it. */
 static bool is_kept(const struct sweep *sweep, const char *name)
 {
@@ -99,7 +99,7 @@ static bool is_kept(const struct sweep *sweep, const char *name)
     }
 }
 
-/* The daemon's own names, of which nothing else may stand in the way: first of all. */
+/* The daemon's own names, which nothing else may block: first of all. */
 static void own_names_sweep(struct sweep *sweep)
 {
     static const char *const names[] = {SPOOL_FORMER_NAME, SPOOL_RESERVE_PREFIX "0",

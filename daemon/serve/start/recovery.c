@@ -64,7 +64,7 @@ static const char *cold_by_boot(const struct warm_question *q)
         return NULL;
     if (q->boot_id[0] == '\0')
         return "the boot id cannot be read";
-    return boot_is_same(q) ? NULL : "the machine was started anew since the state was written";
+    return boot_is_same(q) ? NULL : "the machine was restarted since the state was written";
 }
 
 /* A copy, or a state restored from one, may be older than what was answered since. */
@@ -105,11 +105,27 @@ static const char *cold_by_journal(const struct warm_question *q)
 /* Checkpoints are clocks by number: another count makes them mean other targets. */
 static const char *cold_by_clocks(const struct warm_question *q)
 {
-    return q->former->clock_count == q->config->clock_count ? NULL
-                                                            : "the number of clocks was changed";
+    const uint32_t count = q->former->clock_count;
+
+    if (count < CLOCKS_MIN || count > CLOCKS_MAX || (count & (count - 1)) != 0)
+        return "the state has a number of clocks that no etagd makes";
+    return q->config->clock_count == 0 || q->config->clock_count == count
+               ? NULL
+               : "the number of clocks was changed";
 }
 
-/* The spool stands elsewhere with another durability: what writers left in the former place is not
+/* Foreign names make fewer entries stale the more clocks there are. Four to eight an entry keep
+ * nearly as many entries as one clock a name would (docs/performance.md). */
+static uint32_t clocks_by_capacity(uint64_t capacity)
+{
+    uint32_t count = CLOCKS_MIN;
+
+    while (count < CLOCKS_MAX && count < 4 * capacity)
+        count *= 2;
+    return count;
+}
+
+/* The spool is elsewhere with another durability: what writers left in the former place is not
  * read. */
 static const char *cold_by_durability(const struct warm_question *q)
 {
@@ -160,7 +176,7 @@ static const char *cold_reason(const struct warm_question *q)
     return NULL;
 }
 
-/* What stands beside the socket and around the data file. 0 or a negative errno. */
+/* The files beside the socket and around the data file. 0 or a negative errno. */
 static int question_answer(struct warm_question *q)
 {
     q->witnessed = witness_read(q->config->socket_path, &q->witness);
@@ -174,7 +190,7 @@ static int question_answer(struct warm_question *q)
 /* A guard of the former run that is forgotten with its state may still see its COMMIT: entries
  * filled before it would be stale after it. So everything is in flux until every COMMIT of that run
  * has ended, which its writer bounds by the linger, counted from a confirmation before our start;
- * where the machine was started anew, from before that. */
+* where the machine was restarted, from before that. */
 static uint64_t cold_hold_ms(const struct recovery *recovery, const struct config *config)
 {
     const uint64_t linger_ms = recovery->linger_ns / NS_PER_MS;
@@ -242,7 +258,7 @@ static int refuse(struct why *why, const char *doing, int error)
                    error < 0 ? strerror(-error) : "it is damaged");
 }
 
-/* A state of nothing but the incarnation, and what stands for the guards of the former one. */
+/* A state of nothing but the incarnation, and what replaces the guards of the former one. */
 static int state_begin(struct recovery *recovery, struct store *store)
 {
     recovery->meta.checkpoint_lsn = 0;
@@ -323,7 +339,10 @@ static int run_begin(struct recovery *recovery, struct store *store,
     meta->incarnation = former->incarnation > question.witness.incarnation
                             ? former->incarnation + 1
                             : question.witness.incarnation + 1;
-    meta->clock_count = config->clock_count;
+    if (config->clock_count > 0)
+        meta->clock_count = config->clock_count;
+    else if (!recovery->warm) /* else the state's: another number would be a cold start */
+        meta->clock_count = clocks_by_capacity(config->capacity);
     meta->lease_ns = config->lease_ns;
     meta->linger_ns = config->linger_ns;
     meta->power = config->durability == DURABILITY_POWER;
@@ -432,7 +451,7 @@ static int guard_load(void *ctx, struct guard_id id, uint64_t lsn, etag_str reco
     return event_load(ctx, lsn, record);
 }
 
-/* What the store has, it has in its order: of the journal only what comes after it is news. */
+/* What the store has, it has in its order: only later events of the journal are news. */
 static int journal_load(void *ctx, uint64_t lsn, etag_str record)
 {
     struct loading *loading = ctx;
@@ -480,7 +499,7 @@ static int load(struct recovery *recovery, struct store *store, struct cache *ca
     if (!loading)
         return -ENOMEM;
     *loading = (struct loading){.recovery = recovery, .cache = cache};
-    /* Writers of the former run bound their COMMIT by what they were told then. */
+    /* Writers of the former run bound their COMMIT by what they were answered then. */
     const uint64_t linger_ns = cache->guards.linger_ns;
     cache->guards.linger_ns = recovery->linger_ns;
     arena_init(&loading->arena, ARENA_BYTES_MAX);

@@ -216,7 +216,7 @@ static int loss_of(int r)
     return r < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT) ? -errno : 0;
 }
 
-/* Whatever the range, the file's errors are told; where it has no pages there are none to wait
+/* Whatever the range, the file's errors are reported; where it has no pages there are none to wait
  * for. */
 int store_heard(struct store *store)
 {

@@ -238,7 +238,7 @@ static void run_child(pid_t parent, const struct store *store)
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
-        _exit(0); /* nobody asks any more */
+        _exit(0); /* no parent is left to ask */
     /* LMDB's last words are no log lines, and locks are not the child's. */
     (void)close_range(STDERR_FILENO, STARTING_FDS_MAX, 0);
     (void)setrlimit(RLIMIT_CORE, &no_core);

@@ -30,7 +30,7 @@
 #define PAGE_BRANCH 0x01
 #define PAGE_LEAF 0x02
 #define PAGE_OVERFLOW 0x04
-#define NODE_OVERFLOW 0x01 /* its data stands on pages of its own */
+#define NODE_OVERFLOW 0x01 /* its data is on pages of its own */
 #define NODE_TABLE 0x02    /* its data is the record of a table */
 #define TABLE_NUMBERS 0x08 /* its keys are u64 */
 #define DEPTH_MAX 32       /* LMDB's own */
@@ -241,7 +241,7 @@ struct store_tree store_tree_of(const void *record)
     };
 }
 
-/* The keys that may stand below a page: from low on, and before high. data NULL: no bound. */
+/* The keys that may be below a page: from low on, and before high. data NULL: no bound. */
 struct bounds {
     etag_str low, high;
 };

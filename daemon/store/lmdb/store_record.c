@@ -199,7 +199,7 @@ int stored_meta_put(struct store_txn *txn, const struct store_meta *meta)
 
 /* ---- Entries ---- */
 
-/* Splits an entry's value behind its checksum. */
+/* Splits an entry's value after its checksum. */
 int stored_entry_split(etag_str value, etag_str *name, etag_str *record)
 {
     if (value.len < sizeof(uint16_t))
@@ -222,7 +222,7 @@ int stored_entry(const struct store *store, MDB_txn *txn, MDB_val key, etag_str 
 
 /* ---- Free pages ---- */
 
-/* Pages that the free list names: each must exist and stand in it in order. *count: how many. */
+/* Pages that the free list names: each must exist and be in it in order. *count: how many. */
 int stored_free_pages(MDB_txn *txn, size_t last_page, struct store_pages *pages, size_t *count)
 {
     CLEANUP(stored_cursor_cleanup) MDB_cursor *cursor = NULL;

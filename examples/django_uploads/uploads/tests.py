@@ -123,7 +123,7 @@ class ETagCachingTests(Base):
                     self.assertEqual(response.status_code, 200)
                     self.assertNotEqual(response["ETag"], etag)
                     self.assertIn("changed", response.content.decode())
-                # The answer to PUT told the new ETag.
+                # The answer to PUT had the new ETag.
                 self.assertEqual(written["ETag"], self.ask(detail)["ETag"])
                 self.assertEqual(written["Content-Location"], detail)
 

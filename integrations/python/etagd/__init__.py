@@ -16,14 +16,16 @@ The rules live in libetag (etag.h); this package translates.
 from .client import Client, Guard, date_parse, evaluate, evaluate_with_range, variant
 from .errors import (Again, Denied, EtagError, Failed, Invalid, NotFound, Pending, ProtocolBroken, Refused,
                      SystemFailure, Timeout, Unavailable, VersionMismatch)
+from .exchange import BY_ENDPOINT, depends, withhold
 from .model import (ABSENT, PUBLIC, Answer, Existence, Key, Range, Request, Resource, Response, Token, Validators,
                     Verdict)
+from .writes import invalidates
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ABSENT", "PUBLIC", "Again", "Answer", "Client", "Denied", "EtagError", "Existence", "Failed", "Guard", "Invalid",
+    "ABSENT", "BY_ENDPOINT", "PUBLIC", "Again", "Answer", "Client", "Denied", "EtagError", "Existence", "Failed", "Guard", "Invalid",
     "Key", "NotFound", "Pending", "ProtocolBroken", "Range", "Refused", "Request", "Resource", "Response",
     "SystemFailure", "Timeout", "Token", "Unavailable", "Validators", "Verdict", "VersionMismatch", "date_parse",
-    "evaluate", "evaluate_with_range", "variant",
+    "depends", "evaluate", "evaluate_with_range", "invalidates", "variant", "withhold",
 ]

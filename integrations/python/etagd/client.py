@@ -161,14 +161,14 @@ class Guard:
         self._client = client
         self._native: Any = native  # None: given back
         self._handle = handle
-        self._thread = threading.get_ident()
+        self._thread: Optional[int] = threading.get_ident()  # None: of any, one at a time
         self._confirmed = False
 
     def _check(self) -> None:
         if self._handle is None:
             raise Invalid("the guard has ended")
-        if threading.get_ident() != self._thread:
-            raise Invalid("a guard belongs to the thread that began it")
+        if self._thread not in (None, threading.get_ident()):
+            raise Invalid("a guard belongs to the thread that began it; unpin() lets others use it, one at a time")
 
     def _end(self, call: Any, *args: Any) -> None:
         """Ends the guard by this call, and gives its connection back."""
@@ -181,6 +181,10 @@ class Guard:
         finally:
             if native.pid == os.getpid():
                 self._client._give(native)
+
+    def unpin(self) -> None:
+        """From now on any thread may use it, one at a time: the caller sees to that, as an event loop and its executor do."""
+        self._thread = None
 
     @property
     def is_open(self) -> bool:
@@ -338,8 +342,8 @@ class Client:
             status = lib.py_finish(native.client, _request_struct(native, request), _response_struct(response), *packed,
                                    *answer.token, answer._reason_number, native.answer)
             self._last.reason = lib.py_reason(native.client)  # static text
-            if status <= 0:
-                raise Invalid(native.error() if status == 0 else "too many fields or surrogate keys")
+            if status < 0:
+                raise Invalid("too many fields or surrogate keys")
             return status, Answer(native.answer_bytes[:lib.py_answer_len(native.answer)], answer.token)
         finally:
             self._give(native)

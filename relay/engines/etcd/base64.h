@@ -18,7 +18,7 @@
 void base64_encode(char *out, etag_str bytes);
 
 /* Writes at most text.len / 4 * 3 bytes. False: it is no base64, or is not the one form of its
- * bytes (padding left out, bits set behind the last byte). */
+ * bytes (padding left out, bits set after the last byte). */
 MUST_USE bool base64_decode(uint8_t *out, size_t *len, etag_str text);
 
 #endif

@@ -5,7 +5,7 @@
  * poll is one transaction. Compaction takes nothing from it: rows are keys that are there, not a
  * history.
  *
- * What is lost when a cluster is restored from a backup, or made anew from one member, is what the
+ * What is lost when a cluster is restored from a backup, or made again from one member, is what the
  * witness is for. It says in which cluster it counts and from which election term on; terms never
  * fall in a history, and a restored one begins low. Where neither shows it (the same cluster id,
  * few elections), a host whose cursor is beyond the revision does: it puts another witness in its
@@ -221,10 +221,12 @@ static int row_take(struct engine_poll *poll, const struct etcd_kv *kv, struct a
     row->position = kv->mod_revision;
     if (kv->value.len == 0 || (uint8_t)kv->value.data[0] > 1) {
         ETAG_INIT(&row->targets);
+        row->writer = (etag_str){0};
         row->unreadable = "the row does not begin with the byte 0 or 1";
     } else {
         poll->asked |= kv->value.data[0] == 1;
-        row->unreadable = outbox_row_decode(&row->targets, arena, str_skip(kv->value, 1), &r);
+        row->unreadable = outbox_row_decode(&row->targets, &row->writer, arena,
+                                            str_skip(kv->value, 1), &r);
     }
     if (row->unreadable || !outbox_row_is_empty(&row->targets))
         poll->row_count++;
@@ -303,7 +305,7 @@ static int poll_take(struct engine_etcd *engine, struct arena *arena,
         poll->trimmed = reply->revision; /* unreadable: no older cursor is good enough */
     poll->membership = membership_of(&reply->results[3], &engine->nonce);
     poll->snapshot.next = poll->unassigned = reply->revision + 1;
-    poll->asked = !with_rows; /* one too many harms nobody */
+    poll->asked = !with_rows; /* one too many does no harm */
     if (with_rows)
         r = rows_take(poll, &reply->results[POLL_RESULTS], arena);
     else
@@ -378,6 +380,7 @@ static void member_take(struct engine_etcd *engine, struct engine_member *member
     if (!etcd_host_read(&host, kv->value))
         return;
     member->membership = host.membership;
+    member->own = nonce_equal(&host.nonce, &engine->nonce) && str_equal(member->host, engine->host);
     ack_find(member, &host, acks, etcd_key_str(&folder));
 }
 

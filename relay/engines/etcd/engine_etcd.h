@@ -36,7 +36,7 @@ struct engine_etcd {
     /* what it says of itself until it is ready */
     struct arena arena;
 
-    /* the operation under way, and how often it was begun anew */
+    /* the operation under way, and how often it was begun again */
     struct engine_request request;
     enum engine_op op;
     unsigned step, tries;

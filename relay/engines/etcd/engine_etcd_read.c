@@ -55,7 +55,7 @@ int etcd_setting_get(struct etcd_setting *out, const struct etcd_reply *reply, s
 }
 
 /* Rule WITNESS: of this cluster; of a history whose elections have come as far as when it was
- * written; and nobody here has seen more than is there now. */
+ * written; and no host here has seen more than is there now. */
 bool etcd_witness_get(struct engine_etcd *engine, struct etcd_witness *out,
                       const struct etcd_result *result, const struct etcd_reply *reply)
 {

@@ -2,7 +2,7 @@
 /*
  * What writes. Each is a transaction whose conditions name the revisions of what was read, so it
  * may be sent twice (etcd.h), and two hosts cannot overwrite each other: whose conditions do not
- * hold reads again. A publication is known by its key, which nobody else can have made.
+ * hold reads again. A publication is known by its key, which no other can have made.
  */
 #include "clocktime.h"
 #include "engine_etcd.h"
@@ -30,8 +30,8 @@ static int asked(struct engine_etcd *engine, struct etcd_txn *txn, struct why *w
 }
 
 /* Others were first: from the beginning. */
-static int anew(struct engine_etcd *engine, etcd_step_function *step, struct arena *arena,
-                struct engine_answer *answer, struct why *why)
+static int again(struct engine_etcd *engine, etcd_step_function *step, struct arena *arena,
+                 struct engine_answer *answer, struct why *why)
 {
     engine->step = 0;
     if (++engine->tries >= TRIES_MAX)
@@ -148,7 +148,7 @@ int etcd_join(struct engine_etcd *engine, struct arena *arena, const struct etcd
     if (!reply)
         return join_ask(engine, why);
     return engine->step == 1 ? join_read(engine, reply, answer, why)
-                             : anew(engine, etcd_join, arena, answer, why);
+                             : again(engine, etcd_join, arena, answer, why);
 }
 
 /* ---- Publish --------------------------------------------------------------------------------- */
@@ -161,7 +161,7 @@ static uint32_t row_len(const struct etcd_publication *publication)
     return be32toh(len);
 }
 
-/* The rows of this transaction; the place behind them becomes theirs once it is done. */
+/* The rows of this transaction; the place after them becomes theirs once it is done. */
 static void rows_put(struct engine_etcd *engine, struct etcd_txn *txn)
 {
     struct etcd_publication publication = engine->publication;
@@ -240,7 +240,7 @@ static int publish_begin(struct engine_etcd *engine, struct why *why)
         if (outbox_row_is_empty(targets))
             return why_set(why, "no target is named"), ENGINE_E_REFUSED;
     }
-    int r = outbox_rows_encode(&publication->rows, targets);
+    int r = outbox_rows_encode(&publication->rows, targets, engine->host);
     if (r == -EINVAL)
         return why_set(why, "the targets are not well-formed"), ENGINE_E_REFUSED;
     if (r == 0)
@@ -383,7 +383,7 @@ static void mark_trim(struct engine_etcd *engine, struct etcd_txn *txn, const st
     etcd_txn_delete(txn, etcd_key_str(&first_mark), etcd_key_str(&until_mark));
 }
 
-/* So that a restored history can be told from this one. */
+/* So that a restored history differs from this one. */
 static void term_raise(struct engine_etcd *engine, struct etcd_txn *txn,
                        const struct etcd_witness *witness, uint64_t term)
 {
@@ -436,7 +436,7 @@ int etcd_trim(struct engine_etcd *engine, struct arena *arena, const struct etcd
     if (engine->step == 1)
         return trim_read(engine, reply, why);
     if (reply->succeeded && reply->result_count > 1)
-        answer->trim.removed = reply->results[1].count; /* behind "trimmed" */
+        answer->trim.removed = reply->results[1].count; /* after "trimmed" */
     return 0;
 }
 
@@ -466,7 +466,7 @@ static int host_read(struct engine_etcd *engine, const struct etcd_reply *reply,
     answer->leave.lease_ms = setting.lease_ms;
     answer->leave.wait_ms = setting.wait_ms;
     *kv = etcd_one(&reply->results[1]);
-    if (*kv && !etcd_host_read(host, (*kv)->value)) /* nobody's, and waited for nevertheless */
+    if (*kv && !etcd_host_read(host, (*kv)->value)) /* no member's, and waited for nevertheless */
         *host = (struct etcd_host){.membership = ENGINE_MEMBER};
     answer->leave.found = *kv != NULL;
     if (*kv)
@@ -486,7 +486,7 @@ int etcd_leave(struct engine_etcd *engine, struct arena *arena, const struct etc
     if (!reply)
         return host_ask(engine, why);
     if (engine->step == 2) /* what is there now is read again, and is the answer */
-        return anew(engine, etcd_leave, arena, answer, why);
+        return again(engine, etcd_leave, arena, answer, why);
     const int r = host_read(engine, reply, &host, &kv, answer, why);
     if (r != 0 || !kv || host.membership == ENGINE_LEAVING)
         return r;
@@ -513,7 +513,7 @@ int etcd_gone(struct engine_etcd *engine, struct arena *arena, const struct etcd
     if (!reply)
         return host_ask(engine, why);
     if (engine->step == 2)
-        return anew(engine, etcd_gone, arena, answer, why);
+        return again(engine, etcd_gone, arena, answer, why);
     const int r = host_read(engine, reply, &host, &kv, answer, why);
     /* On the second look its own deletion. */
     answer->leave.found = !kv && engine->tries > 0;

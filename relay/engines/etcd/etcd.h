@@ -46,7 +46,7 @@ int etcd_fd(const struct etcd *etcd);
 int etcd_timeout_ms(const struct etcd *etcd);
 void etcd_dispatch(struct etcd *etcd);
 
-/* A whole question may take so long; one member gets less of it where there are others. */
+/* A whole question may take that time; one member gets less of it where there are others. */
 void etcd_set_patience(struct etcd *etcd, uint32_t ms);
 
 /* Asks; its text is taken out of txn. One question at a time. 0 or negative. */
@@ -55,7 +55,7 @@ MUST_USE int etcd_ask(struct etcd *etcd, struct etcd_txn *txn, struct why *why);
  * they answer is of no use. */
 MUST_USE int etcd_take(struct etcd *etcd, struct arena *arena, struct etcd_reply *reply,
                        struct why *why);
-/* Both, waiting for at most so long. The same results, without AGAIN. */
+/* Both, waiting for at most that time. The same results, without AGAIN. */
 MUST_USE int etcd_ask_and_wait(struct etcd *etcd, struct etcd_txn *txn, struct arena *arena,
                                struct etcd_reply *reply, uint32_t ms, struct why *why);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The list of members as a configuration has it: mistakes are told before anything is sent. */
+/* The list of members as a configuration has it: mistakes are reported before anything is sent. */
 #include "etcd.h"
 #include "text.h"
 
@@ -8,7 +8,7 @@ static bool starts_with_scheme(etag_str url)
     return str_starts_with(url, ETAG_LIT("http://")) || str_starts_with(url, ETAG_LIT("https://"));
 }
 
-/* scheme://host[:port], nothing behind it: what is asked for there is our matter. */
+/* scheme://host[:port], nothing after it: what is asked for there is our matter. */
 static bool endpoint_check(etag_str url, struct why *why)
 {
     const int len = (int)(url.len < 200 ? url.len : 200);

@@ -16,7 +16,7 @@
 
 /* Paths; NULL or empty: none. Borrowed. */
 struct etcd_tls {
-    /* whom to believe: PEM; none: what the system has */
+    /* authorities, PEM; none: those of the system */
     const char *ca_file;
     const char *cert_file, *key_file;
 };

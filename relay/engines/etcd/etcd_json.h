@@ -40,7 +40,7 @@ struct etcd_reply {
     size_t result_count;
 };
 
-/* Of gRPC, as far as they are told apart here. */
+/* Of gRPC, as far as they are distinguished here. */
 enum etcd_code {
     ETCD_CODE_OK = 0,
     ETCD_CODE_INVALID_ARGUMENT = 3,
@@ -65,7 +65,7 @@ MUST_USE int etcd_reply_read(struct etcd_reply *out, struct arena *arena, etag_s
 /* An error's body. False: it is none. */
 MUST_USE bool etcd_error_read(struct etcd_error *out, etag_str json);
 
-/* The answer to an authentication: the token with a NUL behind it. It can stand in a header. False:
+/* The answer to an authentication: the token with a NUL after it. It is fit for a header. False:
  * there is none. */
 MUST_USE bool etcd_token_read(char out[ETCD_TOKEN_BYTES_MAX], etag_str json);
 

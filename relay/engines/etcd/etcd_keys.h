@@ -50,10 +50,10 @@ struct etcd_key etcd_key_of_epoch(const char *prefix, const char *folder, uint64
 /* outbox/EPOCH/NONCE-N */
 struct etcd_key etcd_key_of_row(const char *prefix, uint64_t epoch,
                                 const struct engine_nonce *nonce, unsigned number);
-/* The first key behind all that begin with these bytes and '/'; the key ends with it. */
+/* The first key after all that begin with these bytes and '/'; the key ends with it. */
 struct etcd_key etcd_key_after_folder(struct etcd_key folder);
 
-/* What is behind the last '/'. */
+/* The text after the last '/'. */
 etag_str etcd_key_name(etag_str key, etag_str folder);
 
 struct etcd_witness {

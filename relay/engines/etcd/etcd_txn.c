@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * All names and values are base64 or numbers, so nothing here has to be escaped. No memory is
- * remembered and told once, at the end.
+* remembered and reported once, at the end.
  */
 #include "etcd_txn.h"
 
@@ -21,7 +21,7 @@ void etcd_txn_free(struct etcd_txn *txn)
     *txn = (struct etcd_txn){0};
 }
 
-/* Room for so many bytes behind what is there; NULL: no memory. */
+/* Room for so many bytes after what is there; NULL: no memory. */
 static char *room(struct etcd_txn *txn, size_t bytes)
 {
     if (txn->no_memory)

@@ -81,8 +81,8 @@ class Configuration(ScopeCase):
             ("etag_cache_scope public; etag_cache_authenticated $nothing_of_that_name;", "", "unknown"),
             ('etag_cache_scope "user:$remote_user"; etag_cache_authenticated;', "", "invalid number of arguments"),
             ('etag_cache_scope "user:$remote_user"; etag_cache_authenticated $remote_user; satisfy any;', "", 'under "satisfy any"'),
-            ('etag_cache_scope "u:$ssl_client_s_dn"; etag_cache_authenticated $ssl_client_s_dn;', "", "nobody verifies it"),
-            ('etag_cache_scope "u:$ssl_client_s_dn"; etag_cache_authenticated $ssl_client_s_dn;', "ssl_verify_client optional_no_ca;", "nobody verifies it"),
+            ('etag_cache_scope "u:$ssl_client_s_dn"; etag_cache_authenticated $ssl_client_s_dn;', "", "it is not verified"),
+            ('etag_cache_scope "u:$ssl_client_s_dn"; etag_cache_authenticated $ssl_client_s_dn;', "ssl_verify_client optional_no_ca;", "it is not verified"),
         )
         for location, server, message in cases:
             with self.subTest(location):

@@ -8,8 +8,8 @@
  * CONNECTION beginning with http is of etcd; then ETCD_PREFIX, ETCD_USER, ETCD_PASSWORD_FILE,
  * ETCD_CA_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE in the environment say the rest.
  *
- *     open | close | poll [NEXT[:RUNNING,...]] | join | publish [ask] [hold=MS] NAME... | wake
- *     ask [POSITION [look]] | members | acknowledge WITNESS NEXT[:RUNNING,...]
+ *     open | close | poll [NEXT[:RUNNING,...]] | join | publish [ask] [wake] [hold=MS] NAME...
+ *     wake | ask [POSITION] [look] [wake] | members | acknowledge WITNESS NEXT[:RUNNING,...]
  *     trim RETENTION_MS | leave HOST | gone HOST NONCE | woken [MS]
  *
  * NAME: a surrogate key, /resource, prefix:/path/, everything. Answers begin with ok, refused or
@@ -196,6 +196,9 @@ static void say_members(const struct engine_members *members)
         printf("%.*s/%d/%d/%" PRIu64 "|", (int)members->members[i].host.len,
                members->members[i].host.data, members->members[i].membership,
                members->members[i].acknowledged, members->members[i].snapshot.next);
+    for (size_t i = 0; i < members->member_count; i++)
+        if (members->members[i].own)
+            printf(" own=%.*s", (int)members->members[i].host.len, members->members[i].host.data);
 }
 
 static void say_answer(const struct engine_answer *answer)
@@ -251,6 +254,8 @@ static void publish_read(struct tester *tester, struct engine_request *request, 
     for (size_t i = 0; i < count; i++) {
         if (strcmp(words[i], "ask") == 0)
             request->publish.ask = true;
+        else if (strcmp(words[i], "wake") == 0)
+            request->publish.wake = true;
         else if (strcmp(words[i], "everything") == 0)
             targets->everything = true;
         else if (strncmp(words[i], "hold=", 5) == 0)
@@ -289,7 +294,8 @@ static bool request_read(struct tester *tester, struct engine_request *request, 
         request->poll.cursor = snapshot_of(tester, words[1]);
     if (request->op == ENGINE_ASK) {
         request->ask.position = count > 1 ? strtoull(words[1], NULL, 10) : 0;
-        request->ask.look_only = count > 2;
+        request->ask.look_only = count > 2 && strcmp(words[2], "look") == 0;
+        request->ask.wake = strcmp(words[count - 1], "wake") == 0;
     }
     if (request->op == ENGINE_TRIM)
         request->trim.retention_ms = strtoull(words[1], NULL, 10);

@@ -85,10 +85,9 @@ int main(int argc, char **argv)
         fill(client, &key) != ETAG_OK)
         return failed("cannot fill", etag_client_error(client));
     etag_validators validators;
-    ETAG_INIT(&validators);
+    etag_validators_init(&validators);
     validators.existence = ETAG_EXISTS;
     validators.etag = ETAG_LIT(TAG);
-    validators.last_modified = ETAG_NO_DATE;
 
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0)
         return failed("cannot go strict", "prctl");

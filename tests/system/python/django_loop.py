@@ -5,6 +5,7 @@ ETAGD_SOCKET."""
 import asyncio
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import django_site
 
@@ -141,6 +142,18 @@ async def task(request):
     return answer(request, await asyncio.get_running_loop().create_task(sync_to_async(notes)()))
 
 
+FLIGHTS = {}
+POOL = ThreadPoolExecutor(1)
+
+
+@cached
+async def shared_future(request):
+    """All requests share one query, of a thread."""
+    if "notes" not in FLIGHTS:
+        FLIGHTS["notes"] = POOL.submit(notes)
+    return answer(request, await asyncio.wrap_future(FLIGHTS["notes"]), await sync_to_async(banner)())
+
+
 LEFT = []
 
 
@@ -246,7 +259,7 @@ def calls(request):
 
 
 PAGES = {"outer": outer, "async": async_view, "sync": sync_view, "gather": gather, "to-thread": to_thread, "task": task,
-         "back-and-forth": back_and_forth, "stream": stream, "inner": inner_page, "inner-sync": inner_page_sync, "private": private,
+         "back-and-forth": back_and_forth, "shared-future": shared_future, "stream": stream, "inner": inner_page, "inner-sync": inner_page_sync, "private": private,
          "by-database": by_database, "condition": conditional, "condition-cached": conditional_cached, "plain": sync_view}
 if django.VERSION >= (4, 1):
     PAGES.update({"by-decorator": ByDecorator.as_view(), "by-class": ByClass.as_view()})

@@ -5,6 +5,7 @@ import asyncio
 import copy
 import datetime
 import functools
+import gc
 import http.client
 import os
 import queue
@@ -100,6 +101,26 @@ def ask_worker(jobs, function):
 
 
 threading.Thread(target=serve, args=(JOBS,), name="worker", daemon=True).start()
+
+
+WORKER = threading.local()
+
+
+def read_for_all():
+    """The first that a pool's thread does."""
+    WORKER.prices = prices()
+
+
+LAZY = ThreadPoolExecutor(1, "lazy", initializer=read_for_all)
+
+
+def by_begun_pool(request):
+    """What is for no request begins the pool's thread while this one is open."""
+    def begin():
+        with threads.background():
+            LAZY.submit(int).result()
+    ask_worker(JOBS, begin)
+    return LAZY.submit(lambda: WORKER.prices).result()
 
 
 def by_thread(request):
@@ -251,6 +272,13 @@ def trusted_currency():
     return Price.objects.count() and "EUR"
 
 
+def reloaded(request):
+    """As Django's documentation says it: a field that is deleted is asked for again."""
+    price = Price.objects.get(pk=1)
+    del price.cents
+    return price.cents
+
+
 def remembered_copy():
     return copy.copy(keep("instance", lambda: Price.objects.get(pk=1))).cents
 
@@ -301,6 +329,22 @@ def kept_driver_cursor(request):
         cursor.execute("SELECT name, cents FROM shop_price ORDER BY id")
         return cursor.cursor
     return list(next(iter(keep("cursor", make))))
+
+
+def kept_cursor_of_thread(request):
+    """The thread that executed it is over, and Django's connection with it."""
+    def make():
+        def read():
+            cursor = connection.cursor()
+            cursor.execute("SELECT name, cents FROM shop_price ORDER BY id")
+            made.append(cursor.cursor)
+        made = []
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+        gc.collect()
+        return made[0]
+    return list(keep("cursor", make).fetchone())
 
 
 def before(get_response):
@@ -367,15 +411,17 @@ VIEWS = {
     "thread": by_thread, "thread-subclass": by_subclass, "loop": by_loop,
     "worker": lambda request: ask_worker(JOBS, prices), "thread-pool": lambda request: THREADS.apply(prices),
     "left-thread": by_left_thread, "pool-from-worker": lambda request: ask_worker(JOBS, lambda: POOL.submit(prices).result()),
+    "begun-pool": by_begun_pool,
     "busy": tick_in("busy-1"), "said": tick_in("said"), "idle": tick_in("idle"), "beside": beside,
     "process": by_executor_of_processes, "process-pool": by_pool_of_processes,
     "kept-queryset": lambda request: [(price.name, price.cents) for price in keep("queryset", kept_queryset)],
     "kept-count": lambda request: keep("queryset", kept_queryset).count(),
     "kept-instance": lambda request: keep("instance", lambda: Price.objects.get(pk=1)).cents,
-    "kept-copy": lambda request: remembered_copy(),
+    "kept-copy": lambda request: remembered_copy(), "reloaded": reloaded,
     "lru": lambda request: remembered(), "lru-queryset": lambda request: [price.cents for price in remembered_queryset()],
     "lru-trusted": lambda request: [trusted_currency(), prices()],
-    "kept-cursor": kept_cursor, "kept-raw-cursor": kept_raw_cursor, "kept-driver-cursor": kept_driver_cursor, "dated-file": dated_file,
+    "kept-cursor": kept_cursor, "kept-raw-cursor": kept_raw_cursor, "kept-driver-cursor": kept_driver_cursor,
+    "kept-thread-cursor": kept_cursor_of_thread, "dated-file": dated_file,
     "site": lambda request: Site.objects.get_current().name, "site-of-request": lambda request: request.site.name,
     "content-type": lambda request: ContentType.objects.get_for_id(1).model,
     "cache": lambda request: LOW.get_or_set("prices", prices, 600), "own-cache": lambda request: OWN_CACHE.get_or_set("p", prices, 600),

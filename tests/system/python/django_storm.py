@@ -154,6 +154,17 @@ class Storm:
                 thread.join()
         return self
 
+    def report(self):
+        """Prints what happened. Returns the exit status: 1 where somebody was answered an old version."""
+        for what, count in self.counts.items():
+            print(f"{what:<24} {count}")
+        for reason, count in self.reasons.most_common(6):
+            print(f"  rendered: {reason:<60} {count}")
+        for wrong in self.wrong:
+            print("STALE:", wrong)
+        print("stale answers:", len(self.wrong))
+        return 1 if self.wrong else 0
+
 
 def rows_of(web, count=6):
     """The first rows, with their counters at 0."""
@@ -220,14 +231,7 @@ def main():
         finally:
             web.end()
             daemon.end()
-    for what, count in storm.counts.items():
-        print(f"{what:<24} {count}")
-    for reason, count in storm.reasons.most_common(6):
-        print(f"  rendered: {reason:<60} {count}")
-    for wrong in storm.wrong:
-        print("STALE:", wrong)
-    print("stale answers:", len(storm.wrong))
-    return 1 if storm.wrong else 0
+    return storm.report()
 
 
 if __name__ == "__main__":

@@ -144,6 +144,11 @@ class Loop(Server):
         self.assertEqual(self.ask("/leave/").body, b"left")
         self.assertIn("reason=other_thread", self.never_stored("of-left").said)
 
+    def test_a_future_that_another_request_began(self):
+        self.assertRegex(self.ask("/shared-future/").said, "^miss.*fill=none")
+        self.write("after-the-flight")
+        self.assertIn("reason=other_request; by=Future", self.never_stored("shared-future").said)
+
     def test_streams_are_not_stored(self):
         self.assertIn("reason=streaming", self.never_stored("stream").said)
 

@@ -141,6 +141,13 @@ class Threads(Pages):
         self.assertFalse(MANY.ask("/beside/", reply.etag).hit, f"an old body is known: {reply}")
         self.assertEqual(reply.said, "bypass; reason=other_thread; by=meanwhile")
 
+    def test_what_a_pools_thread_reads_when_it_begins(self):
+        """It is for whoever comes, also where a task for no request began it."""
+        reply = MANY.ask("/begun-pool/")
+        change()
+        self.assertFalse(MANY.ask("/begun-pool/", reply.etag).hit, f"an old body is known: {reply}")
+        self.assertRegex(reply.said, "^bypass; reason=other_thread; by=lazy")
+
     def test_a_scheduler_beside_requests(self):
         """In a process with such a thread nine of ten pages are stored that are stored without it."""
         began = time.monotonic()
@@ -180,6 +187,16 @@ class Snapshots(Pages):
                 reply = ONE.ask(f"/{name}/")
                 self.assertRegex(reply.said, "^bypass; reason=(kept_cursor|unfinished_cursor)", first)
         ONE.ask("/forget/")
+
+    def test_rows_of_a_cursor_whose_thread_is_over(self):
+        """So no connection of this thread's is in the middle of a result, and Django's around the driver's is gone."""
+        self.addCleanup(ONE.ask, "/forget/")
+        first = ONE.ask("/kept-thread-cursor/")
+        self.assertRegex(first.said, "^miss.*fill=none")
+        reply = ONE.ask("/kept-thread-cursor/")
+        change()
+        self.assertFalse(ONE.ask("/kept-thread-cursor/", reply.etag).hit, f"an old body is known: {reply}")
+        self.assertRegex(reply.said, "^bypass; reason=kept_cursor", first)
 
 
 class Own(Pages):
@@ -272,6 +289,10 @@ class Memory(Pages):
             with self.subTest(name):
                 ONE.ask(f"/{name}/")  # this one reads it
                 self.refused(f"/{name}/", reason, by, web=ONE)
+
+    def test_a_field_that_is_deleted_is_read_again(self):
+        self.assertEqual(ONE.ask("/reloaded/").status, 200)
+        self.follows("/reloaded/", ONE)
 
     def test_sites(self):
         def rename():

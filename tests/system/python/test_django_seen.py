@@ -502,6 +502,11 @@ class Postgres(Seen):
         self.refused("elsewhere", "foreign_table")
         self.refused("recent", "foreign_table")
         self.stored("recent-told")
+        self.sql("CREATE TABLE seen_measure (id integer, text text) PARTITION BY RANGE (id)")
+        self.addCleanup(self.sql, "DROP TABLE seen_measure")
+        self.stored("measures")
+        self.sql(f"CREATE FOREIGN TABLE seen_far PARTITION OF seen_measure DEFAULT SERVER files OPTIONS (filename '{PLACE}/rows.csv', format 'csv')")
+        self.refused("measures", "foreign_table")
 
     def test_row_security(self):
         """A policy reads what no statement says."""

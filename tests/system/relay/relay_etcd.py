@@ -48,6 +48,8 @@ def b64(text):
 
 
 class Member:
+    prefix = ()  # a command that runs others where the member is
+
     def __init__(self, cluster, name, ports, scheme):
         self.cluster = cluster
         self.name = name
@@ -61,7 +63,7 @@ class Member:
                    "listen-peer-urls": self.peer, "initial-advertise-peer-urls": self.peer, "initial-cluster": self.cluster.initial(),
                    "initial-cluster-token": self.cluster.token, "initial-cluster-state": "new", "log-level": "error", **self.cluster.options}
         with open(self.data + ".log", "ab") as log:
-            self.process = subprocess.Popen([ETCD, *(f"--{name}={value}" for name, value in options.items())], stdin=subprocess.DEVNULL,
+            self.process = subprocess.Popen([*self.prefix, ETCD, *(f"--{name}={value}" for name, value in options.items())], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, env={**os.environ, "ETCD_UNSUPPORTED_ARCH": "arm64"})
 
     def signal(self, number):
@@ -78,6 +80,8 @@ class Member:
 
 class Cluster:
     """Of so many members, in a temporary directory, on 127.0.0.1."""
+
+    prefix = ()  # a command that runs others from where members are reached
 
     def __init__(self, size=3, token="etagd-tests", scheme="http", **options):
         self.directory = tempfile.mkdtemp(prefix="etagd-etcd-")
@@ -109,7 +113,7 @@ class Cluster:
         tls = ["--cacert", self.options["trusted-ca-file"], "--cert", self.options["cert-file"], "--key", self.options["key-file"]] \
             if "cert-file" in self.options else []
         urls = member.client if member else self.endpoints()
-        done = subprocess.run([ETCDCTL, "--endpoints", urls, *tls, *(["--user", user] if user else []), *args], check=False,
+        done = subprocess.run([*self.prefix, ETCDCTL, "--endpoints", urls, *tls, *(["--user", user] if user else []), *args], check=False,
                               capture_output=True, text=True, env={**os.environ, "ETCDCTL_API": "3"})
         if check and done.returncode != 0:
             raise AssertionError(f"etcdctl {args}: {done.stderr}")
@@ -118,8 +122,14 @@ class Cluster:
     def healthy(self):
         return all(self.ctl("--command-timeout", "2s", "endpoint", "health", check=False, member=m) is not None for m in self.members)
 
+    def states(self):
+        return json.loads(self.ctl("endpoint", "status", "-w", "json"))
+
+    def revision(self):
+        return max(line["Status"]["header"]["revision"] for line in self.states())
+
     def leader(self):
-        for line in json.loads(self.ctl("endpoint", "status", "-w", "json")):
+        for line in self.states():
             if line["Status"]["leader"] == line["Status"]["header"]["member_id"]:
                 return next(m for m in self.members if m.client == line["Endpoint"])
         raise AssertionError("no leader")

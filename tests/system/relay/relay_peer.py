@@ -92,11 +92,12 @@ class Relay:
         return self
 
     def batch_send(self, *events, cursor=b"1", log_id=b"log", t0=None, everything=False, member=True, more=False, l_net_ms=None,
-                   reason=b""):
+                   reason=b"", writers=b""):
         """What a poll at t0 (now, if None) brought: events are targets()."""
         body = (number(1, coarse_ns() if t0 is None else t0) + b"".join(data(2, event) for event in events) + number(3, everything)
                 + number(6, member) + number(7, more) + number(8, self.l_net_ms if l_net_ms is None else l_net_ms))
         body += (data(4, cursor) if cursor else b"") + (data(5, log_id) if log_id else b"") + (data(9, reason) if reason else b"")
+        body += data(10, writers) if writers else b""
         return self.send(21, body)
 
     def is_receipt(self, payload, request):

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 
-from relay_db import Server
+from relay_db import Server, ask
 from relay_hosts import Host
 import django_site
 from harness import Case, Daemon, bound, main, wait_until
@@ -194,6 +194,25 @@ class Hosts(Sites):
         self.assertTrue(self.is_known(self.b, etag, "/uploads/2/"))
 
     # ---- Failures ----
+
+    def test_a_catalog_that_cannot_be_read_in_time_costs_no_transaction(self):
+        self.server.sql("CREATE TABLE locked (a int, CHECK (a > 0)); CREATE INDEX ON locked ((a + 1))", database="shop", user="shop")
+        self.addCleanup(self.server.sql, "DROP TABLE locked", database="shop", user="shop")
+        site = self.site("a")
+        etag = self.filled(self.b)
+        holder = self.server.connect("shop", "shop")
+        self.addCleanup(holder.close)
+        ask(holder, "BEGIN; LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
+        site.run("from etagd.django import catalog\n"
+                 "with transaction.atomic():\n"
+                 "    connection.cursor().execute('SET LOCAL lock_timeout = 100')\n"
+                 "    catalog.forget()\n"
+                 "    Upload.objects.filter(pk=1).update(status='is kept')")
+        self.assertEqual(self.server.sql("SELECT status FROM shop_upload WHERE id = 1", database="shop")[0][0], "is kept")
+        ask(holder, "COMMIT")
+        self.comes(self.b, etag)
+        with open(site.log.name, encoding="utf-8") as log:
+            self.assertIn("catalog of database 'default' cannot be read", log.read())
 
     def test_killed_between_commit_and_the_call_after_it(self):
         etags = self.filled(self.a), self.filled(self.b)

@@ -10,10 +10,13 @@ UUID = "0a1b2c3d-0000-4000-8000-00000000000{}".format
 def names_of(row):
     """The names of a row of the outbox; of a family with ":*" and an F before it."""
     at, names = 1, set()
+    if row[0] == 2:  # by a trigger
+        return {word[1:].decode() if word[:1] == b"s" else f"F {word[1:].decode()}" for word in row[1:].split(b"\n")[0].split(b" ")}
     while at < len(row):
         end = at + 3 + int.from_bytes(row[at + 1:at + 3], "big")
         text = row[at + 3:end].decode()
-        names.add(text if row[at:at + 1] == b"s" else f"F {text}")
+        if row[at:at + 1] != b"w":
+            names.add(text if row[at:at + 1] == b"s" else f"F {text}")
         at = end
     return names
 

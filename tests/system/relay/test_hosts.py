@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two hosts on one PostgreSQL, on one machine: two daemons, each with an etag-relay beside it."""
+import json
 import os
 import time
 
@@ -54,21 +55,45 @@ class Hosts(Case):
         for d in self.hosts:
             wait_until(lambda d=d: self.stale(d), 10, "the event")
 
-    def test_explain_and_log_name_the_transaction_of_an_event_from_elsewhere(self):
+    def test_explain_and_log_name_transaction_and_writer_of_an_event_from_elsewhere(self):
         for d in self.hosts:
             self.fill(d)
         connection = self.server.connect(self.database)
         self.addCleanup(connection.close)
+        ask(connection, "SET application_name = 'night job'")
         position = int(one(connection, f"SELECT etagd.invalidate('{NAME}')"))
         for d in self.hosts:
             wait_until(lambda d=d: self.stale(d), 10, "the event")
-            origin = {"engine": "postgres", "events": 1, "first_position": position, "last_position": position}
+            origin = {"engine": "postgres", "events": 1, "first_position": position, "last_position": position, "writers": "etagd@[local] (night job)"}
             said = d.ctl("explain", KEY)["event"]
             self.assertEqual(said["relay"], origin)
             self.assertEqual(said["pid"], self.relays[d.directory.rsplit("/", 1)[1]].relay.pid)
             self.assertEqual(d.ctl("log", "--surrogate", NAME, "--limit", "1")["relay"], origin)
             for words in (("explain", KEY), ("log", "--surrogate", NAME)):
-                self.assertRegex(d.ctl_raw(*words).stdout, f"relay:? +postgres, position {position}\n")
+                self.assertRegex(" ".join(d.ctl_raw(*words).stdout.split()), rf"relay:? postgres, position {position}, by etagd@\[local\] \(night job\)")
+
+    def test_explain_and_log_name_the_host_of_an_event_from_elsewhere(self):
+        a, b = self.hosts
+        w = Writer(a.socket, timeout_ms=30000)
+        self.addCleanup(w.end)
+        self.fill(b)
+        w.ok(f"invalidate surrogate {NAME} reach everywhere")
+        self.assertEqual(b.ctl("explain", KEY)["event"]["relay"]["writers"], "a")
+        self.assertEqual(b.ctl("log", "--surrogate", NAME, "--limit", "1")["relay"]["writers"], "a")
+        self.assertRegex(b.ctl_raw("explain", KEY).stdout, "relay +postgres, position [0-9]+, by a\n")
+
+    def test_a_write_to_a_watched_table_says_who_wrote_it(self):
+        self.server.sql("CREATE TABLE public.uploads (id int); SELECT etagd.watch('public.uploads', 'upload:{id}')", database=self.database)
+
+        def said(d):
+            found = d.ctl_raw("--json", "log", "--surrogate", NAME, "--limit", "1").stdout
+            return found and json.loads(found)["relay"].get("writers")
+
+        def named():
+            """The first one may be a part of what raises everything, since the table is new."""
+            self.server.sql("SET application_name = 'import'; INSERT INTO public.uploads VALUES (42)", database=self.database)
+            return all(said(d) == "etagd@[local] (import)" for d in self.hosts)
+        wait_until(named, 30, "both hosts say who wrote it")
 
     def test_a_position_of_a_transaction_that_runs_is_refused(self):
         a, b = self.hosts

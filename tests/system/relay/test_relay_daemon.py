@@ -190,8 +190,9 @@ class Batches(RelayCase):
         d = self.required()
         relay = self.fresh(d)
         self.writer(d).ok(f"invalidate surrogate {NAME} reach host")
-        relay.batch(targets(NAME, position=760), targets("somebody:1", position=748), cursor=b"2")
-        relay.batch(targets(NAME, position=2 ** 64 - 1, hold_ms=1), cursor=b"3")
+        relay.batch(targets(NAME, position=760), targets("somebody:1", position=748), cursor=b"2",
+                    writers="front2, shop@[local] (größer\x1b)".encode())
+        relay.batch(targets(NAME, position=2 ** 64 - 1, hold_ms=1), cursor=b"3", writers=b"front3")
         wait_until(lambda: d.status()["holds_open"] == 0, 20, "the hold's end")
         relay.batch(everything=True, cursor=b"4")
 
@@ -199,13 +200,15 @@ class Batches(RelayCase):
             lines = d.ctl_raw("--json", "log", "--limit", "5").stdout.splitlines()
             return [[said["kind"], said.get("relay")] for said in map(json.loads, lines)]
 
-        held = {"engine": "test", "events": 1, "first_position": str(2 ** 64 - 1), "last_position": str(2 ** 64 - 1)}
-        expected = [["mutation", None], ["mutation", {"engine": "test", "events": 2, "first_position": 748, "last_position": 760}],
+        held = {"engine": "test", "events": 1, "first_position": str(2 ** 64 - 1), "last_position": str(2 ** 64 - 1), "writers": "front3"}
+        expected = [["mutation", None], ["mutation", {"engine": "test", "events": 2, "first_position": 748, "last_position": 760,
+                                                      "writers": "front2, shop@[local] (größer\x1b)"}],
                     ["mutation", held], ["guard_expired", held],
                     ["mutation", {"engine": "test", "events": 0, "first_position": 0, "last_position": 0}]]
         self.assertEqual(log(), expected)
         text = d.ctl_raw("log").stdout
-        self.assertIn("relay: test, 2 events at positions 748 to 760\n", text)
+        self.assertRegex(text, r"relay: test, 2 events at positions 748 to 760, by front2, shop@\[local\] \(gr\\xc3\\xb6\\xc3\\x9fer\\x1b\)\n")
+        self.assertIn(f"relay: test, position {2 ** 64 - 1}, by front3\n", text)
         self.assertIn("relay: test, no event of its log: everything_purged", text)
         d.kill()
         d.start(settled=False)

@@ -58,7 +58,7 @@ class Doctor(Case):
     def test_rows_that_nobody_trims(self):
         self.sql("SELECT etagd.invalidate('x')")
         self.sql("UPDATE etagd.outbox SET at = at - interval '3 hours'")
-        self.says("outbox", "WARN", "nobody trims")
+        self.says("outbox", "WARN", "no relay trims")
         self.sql("UPDATE etagd.outbox SET at = clock_timestamp()")
 
     def test_a_timeout_that_cuts_polls_short(self):

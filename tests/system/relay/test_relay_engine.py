@@ -72,10 +72,68 @@ class Rows(Shared):
         self.assertEqual(first.do("woken 20000")["woken"], "1")
         self.assertEqual(first.poll("3")["rows"], {}, "it proves nothing")
 
+    def test_what_is_published_or_asked_wakes_with_its_commit(self):
+        writer, reader = self.relay(), self.relay(host="b", nonce=OTHER)
+        seen = reader.poll()["snapshot"]
+        position = int(writer.do("publish a")["position"])
+        self.assertEqual(reader.do("woken 100")["woken"], "0")
+        for operation in ("publish wake b", "publish ask wake c", f"ask {position} wake"):
+            writer.do(operation)
+            self.assertEqual(reader.do("woken 20000")["woken"], "1", operation)
+        self.assertEqual(sorted(itertools.chain(*reader.poll(seen)["rows"].values())), ["a", "b", "c"])
+        self.assertEqual(writer.do("ask 888888888 wake")["missing"], "1")
+        self.assertEqual(reader.do("woken 100")["woken"], "0", "for nothing")
+
+    def named(self, relay):
+        """How many executions of statements that are known by a name the server has written into its log since."""
+        relay.do("members")
+        with open(os.path.join(self.server.directory, "data.log"), encoding="utf-8") as log:
+            return len([line for line in log if "execute etagd_" in line])
+
+    def test_what_is_asked_again_and_again_is_parsed_once(self):
+        ask(self.connection(), f"ALTER DATABASE {self.database} SET log_min_duration_statement = 0")
+        relay = self.relay()
+        before = self.named(relay)
+        relay.do("join")
+        answer = relay.poll()
+        for operation in ("publish a", "wake", "ask", f"acknowledge {answer['witness']} {answer['snapshot']}"):
+            relay.do(operation)
+        relay.poll(answer["snapshot"])
+        self.assertEqual(self.named(relay) - before, 7, "all but join")
+
+    def test_what_is_prepared_and_gone_is_sent_anew(self):
+        """As DISCARD ALL of a pooler does it, or another process of the server."""
+        directory = os.path.join(self.server.directory, self.database)
+        os.mkdir(directory)
+        pooler = Pooler(directory, {"server": os.path.join(self.server.directory, f".s.PGSQL.{self.server.port}")})
+        self.addCleanup(pooler.close)
+        ask(self.connection(), f"ALTER DATABASE {self.database} SET log_min_duration_statement = 0")
+        relay = self.relay(f"host={directory} port=6432 user=etagd dbname={self.database}")
+        before = self.named(relay)
+        relay.do("join")
+        self.assertEqual(self.named(relay) - before, 1, "it is known")
+        pooler.say("server", "DISCARD ALL")
+        seen = relay.poll()["snapshot"]
+        relay.do("publish a")
+        self.assertEqual(list(relay.poll(seen)["rows"].values()), [["a"]])
+        self.assertEqual(self.named(relay) - before, 1, "and not any more")
+
+    def test_behind_a_pooler_nothing_is_prepared(self):
+        """One that tells of no process of the server: what is prepared there would stay for ever."""
+        directory = os.path.join(self.server.directory, self.database)
+        os.mkdir(directory)
+        pooler = Pooler(directory, {"server": os.path.join(self.server.directory, f".s.PGSQL.{self.server.port}")}, hides=True)
+        self.addCleanup(pooler.close)
+        relay = self.relay(f"host={directory} port=6432 user=etagd dbname={self.database}")
+        relay.do("join")
+        relay.poll()
+        self.assertEqual(pooler.say("server", "SELECT name FROM pg_prepared_statements"), [])
+
     def test_rows_that_no_release_wrote_are_unreadable_and_harm_nobody(self):
         owner, relay = self.connection(), self.relay()
         for content in (b"", b"\0", b"\1s", b"\1s\0\5abcd", b"\1s\0\0", b"\1s\0\3a b", b"\1r\0\1x", b"\1p\0\4/a?b", b"\1h\0\2ab", b"\1h\0\4\0\0\0\1",
-                        b"\1h\0\4\x7f\xff\xff\xffs\0\1a", b"\1z\0\1a", b"\1e\0\0z", b"\1r\0\3/%z", b"\1r\0\x0a//a..b/abc", b"\1" + b"s\0\1a" * 2500, b"\1" * 300000, os.urandom(200)):
+                        b"\1h\0\4\x7f\xff\xff\xffs\0\1a", b"\1z\0\1a", b"\1e\0\0z", b"\1r\0\3/%z", b"\1r\0\x0a//a..b/abc", b"\1" + b"s\0\1a" * 2500, b"\1" * 300000,
+                        b"\1w\0\0s\0\1a", b"\1s\0\1aw\0\1b", b"\2", b"\2sa ", b"\2sa\n", b"\2xa", os.urandom(200)):
             with self.subTest(content=content[:20]):
                 seen = relay.poll()["snapshot"]
                 ask(owner, "INSERT INTO etagd.outbox (targets) VALUES (%s)", psycopg2.Binary(content))
@@ -163,10 +221,10 @@ class Mistakes(Shared):
 
     def test_schemas(self):
         owner, relay = self.connection(), self.relay()
-        ask(owner, "CREATE OR REPLACE FUNCTION etagd.version() RETURNS int LANGUAGE sql AS 'SELECT 2'")
-        self.refused(self.server.conninfo(self.database), "has version 2", "works with 1", "install the release")
-        ask(owner, "CREATE OR REPLACE FUNCTION etagd.version() RETURNS int LANGUAGE sql AS 'SELECT 0'")
-        self.refused(self.server.conninfo(self.database), "has version 0", "run etag-relay setup")
+        ask(owner, "CREATE OR REPLACE FUNCTION etagd.version() RETURNS int LANGUAGE sql AS 'SELECT 3'")
+        self.refused(self.server.conninfo(self.database), "has version 3", "works with 2", "install the release")
+        ask(owner, "CREATE OR REPLACE FUNCTION etagd.version() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        self.refused(self.server.conninfo(self.database), "has version 1", "run etag-relay setup")
         ask(owner, "ALTER FUNCTION etagd.poll(pg_snapshot, text, uuid, integer, integer) RENAME TO polled")
         with self.assertRaisesRegex(Failed, "run etag-relay setup"):
             relay.poll()
@@ -389,9 +447,11 @@ class Copies(Shared):
 class Pooler:
     """A pooler of the test's own: it answers on a socket, and gives each transaction to the server that is chosen now."""
 
-    def __init__(self, directory, servers):
+    def __init__(self, directory, servers, hides=False):
         self.directory = directory
         self.servers = servers  # name -> path of a socket
+        self.hides = hides  # the process of the server
+        self.sockets = {}  # of the newest client
         self.chosen = next(iter(servers))
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(os.path.join(directory, ".s.PGSQL.6432"))
@@ -424,13 +484,24 @@ class Pooler:
     def until_ready(self, server, client):
         while True:
             message = self.message(server)
+            if self.hides and message[:1] == b"K":
+                message = message[:5] + struct.pack("!i", 1) + message[9:]
             if client:
                 client.sendall(message)
             if message[:1] == b"Z":
                 return
 
+    def say(self, name, text):
+        """By another client of the same process of the server; what comes back in one column."""
+        server, rows = self.sockets[name], []
+        server.sendall(b"Q" + struct.pack("!i", len(text) + 5) + text.encode() + b"\0")
+        while (message := self.message(server))[:1] != b"Z":
+            if message[:1] == b"D":
+                rows.append(message[11:].decode())
+        return rows
+
     def serve(self, client):
-        servers = {}
+        servers = self.sockets = {}
         try:
             length = self.read(client, 4)
             startup = length + self.read(client, struct.unpack("!i", length)[0] - 4)
@@ -523,6 +594,9 @@ class Standbys(Case):
                 relay.do(operation)
         # Whoever notifies holds the server's lock until its standby answers: nobody is woken, and nobody waits.
         relay.do("wake")
+        for operation in ("publish wake b", "ask wake"):
+            with self.subTest(operation), self.assertRaisesRegex(Failed, "refused 3"):
+                relay.do(operation)
         self.assertEqual(list(relay.poll(before["snapshot"])["rows"].values()), [["a"]], "not what waits: it is not visible")
         writer.cancel()
         self.assertIn(["waits"], list(relay.poll(before["snapshot"])["rows"].values()))

@@ -100,6 +100,7 @@ class Hosts(OfCluster, Pair):
         said = w.ok(f"invalidate surrogate {NAME}")
         self.assertEqual(said["proof"], PROOF_LOGGED)
         wait_until(lambda: self.reason(self.b) == "stale", 30, "within L_net")
+        self.assertRegex(self.b.ctl_raw("log", "--surrogate", NAME).stdout, r"relay: etcd, position \d+, by a\n", "which host it was")
 
         def acknowledged():
             """The first ones by time: the witness is young."""

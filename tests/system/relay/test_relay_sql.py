@@ -79,6 +79,21 @@ class Outbox(WithDatabase):
         self.assertGreater(names.count("hold=7"), 10, "each row has the hold")
         self.assertLessEqual(one(self.writer, "SELECT max(octet_length(targets)) FROM etagd.outbox"), 8192)
 
+    def test_each_row_says_who_wrote_it(self):
+        name, word = "größe " + "x" * 55, "a job of " + "y" * 54
+        ask(self.writer, f'CREATE ROLE "{name}" LOGIN; GRANT etagd_writer TO "{name}"')
+        self.addCleanup(SERVER.sql, f'DROP OWNED BY "{name}"; DROP ROLE "{name}"', database=self.database)
+        made = SERVER.connect(self.database, "etagd")
+        self.addCleanup(made.close)
+        ask(made, f"SET SESSION AUTHORIZATION \"{name}\"; SET application_name = '{word}'; SET standard_conforming_strings = off")
+        seen = self.cursor()
+        ask(made, "SELECT etagd.invalidate(array_agg('name:' || repeat('x', 200) || n), everything => true, hold_ms => 7) FROM generate_series(1, 60) n")
+        by = f"{name}@[local] ({word})".encode()
+        for targets, in ask(self.writer, "SELECT targets FROM etagd.outbox"):
+            self.assertTrue(bytes(targets).startswith(b"\1w" + len(by).to_bytes(2, "big") + by + b"h\0\4\0\0\0\7"), bytes(targets[:200]))
+        self.assertIn("everything", self.names(seen))
+        self.assertGreater(one(self.writer, "SELECT count(*) FROM etagd.outbox"), 1)
+
     def test_a_name_that_libetag_would_refuse_is_refused_in_the_transaction(self):
         bad = {"surrogates": ["", "a b", "a\tb", "\x7f", "x" * 5000],
                "resources": ["", "a", "//host", "/a b", "/a#b", "/%2", "/%zz?x", "//a..b/", "//a:b/", "//ho$t/", "/" + "x" * 5000],
@@ -101,7 +116,7 @@ class Outbox(WithDatabase):
         places = set()
         for setting in settings:
             ask(self.writer, "SET " + setting)
-            places.add(one(self.writer, "SELECT (etagd.place()).place"))
+            places.add(one(self.writer, "SELECT etagd.place()"))
         self.assertEqual(len(places), 1, places)
         self.assertNotRegex(places.pop(), "[.eE]")
 
@@ -379,6 +394,9 @@ class Hosts(WithDatabase):
         self.assertEqual(self.engine.poll()["member"], relay_db.MEMBER)
         second.do("leave a")
         self.assertEqual(second.do("join")["member"], relay_db.LEAVING, "only its own may stay")
+        self.assertEqual(self.engine.do("members")["own"], "a", "also while it leaves")
+        self.assertNotIn("own", second.do("members"))
+        self.assertNotIn("own", self.relay("b").do("members"))
 
     def test_one_that_is_being_put_out_is_no_member_until_it_joins_again(self):
         self.engine.do("leave a")
@@ -469,8 +487,9 @@ class Rights(WithDatabase):
                 may = one(self.writer, "SELECT has_sequence_privilege(%s, %s, 'USAGE')" if kind == "S" else "SELECT has_table_privilege(%s, %s, %s)",
                           role, relation, *([] if kind == "S" else [right]))
                 self.assertFalse(may, f"{role} may {right} {relation}")
-        internal = ("bear_witness", "place", "witnessed", "acknowledged", "record", "record_lines", "template_parts", "template_family", "template_check",
-                    "template_expression", "column_type", "watch_glance", "watch_query", "watch_function", "watch_write", "watched_parts", "watch_fault", "watch_digest", "on_ddl")
+        internal = ("bear_witness", "session_place", "place", "witnessed", "acknowledged", "record", "writer", "template_parts", "template_family", "template_check",
+                    "template_bytes_max", "template_coarse", "template_word", "templates_sound", "concat_expression", "word_lines", "column_type",
+                    "watch_glance", "watch_source", "watch_columns", "watch_one", "function_hash", "watch_query", "watch_function", "watch_write", "watched_parts", "watch_fault", "watch_digest", "on_ddl")
         owners = ("watch", "unwatch", "watch_check", "owner_check", "parts_of", "watch_note", "watch_id", "watch_forget", "watch_triggers")
         for function, name in ask(self.writer, "SELECT oid::regprocedure::text, proname FROM pg_proc WHERE pronamespace = 'etagd'::regnamespace"):
             may = [role for role in ("stranger", "writer", "relay") if
@@ -523,9 +542,33 @@ class Setup(Case):
         ask(connection, relay_db.read_schema())
         self.assertEqual(ask(connection, "SELECT etagd.witnessed(), count(*), max(xid::text) FROM etagd.outbox"), before)
         self.assertEqual(one(connection, "SELECT wait_ms FROM etagd.setting"), 9000)
-        ask(connection, "UPDATE etagd.setting SET version = 2")
-        with self.assertRaisesRegex(psycopg2.Error, "has version 2.*"):
+        ask(connection, "UPDATE etagd.setting SET version = 3")
+        with self.assertRaisesRegex(psycopg2.Error, "has version 3, this etag-relay knows 2"):
             ask(connection, relay_db.read_schema())
+
+    def test_a_schema_of_version_1_is_upgraded_with_what_it_watches(self):
+        """As it was left: without what came with version 2, and with functions whose rows this release would not write."""
+        database = SERVER.database("setup3")
+        connection = SERVER.connect(database)
+        self.addCleanup(connection.close)
+        ask(connection, "CREATE TABLE public.t (id int); SELECT etagd.watch('public.t', 't:{id}'); SELECT etagd.invalidate('a')")
+        ask(connection, "DROP FUNCTION etagd.writer(), etagd.word_lines(text, text), etagd.function_hash(pg_proc); UPDATE etagd.setting SET version = 1;"
+            "ALTER TABLE etagd.watched DROP COLUMN function_xmin, DROP COLUMN function_hash;"
+            "CREATE OR REPLACE FUNCTION etagd.version() RETURNS integer LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 1';"
+            "CREATE FUNCTION etagd.record_lines(records bytea) RETURNS SETOF bytea LANGUAGE sql AS 'SELECT records'")
+        (function,), = ask(connection, "SELECT oid::regprocedure::text FROM pg_proc WHERE proname ~ '^watched_[0-9]'")
+        ask(connection, f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS "
+            "'BEGIN INSERT INTO etagd.outbox (targets) SELECT etagd.record_lines(''1''); RETURN NULL; END'")
+        with self.assertRaisesRegex(relay_db.Failed, "has version 1.*run etag-relay setup"):
+            Engine(SERVER.conninfo(database))
+        ask(connection, relay_db.read_schema())
+        self.assertEqual(ask(connection, "SELECT s.version, etagd.version(), (SELECT state FROM etagd.watches()) FROM etagd.setting s"), [(2, 2, "watched")])
+        self.assertIsNone(one(connection, "SELECT to_regprocedure('etagd.record_lines(bytea)')"))
+        engine = Engine(SERVER.conninfo(database))
+        self.addCleanup(engine.close)
+        seen = engine.poll()["snapshot"]
+        ask(connection, "INSERT INTO public.t VALUES (7)")
+        self.assertEqual(list(engine.poll(seen)["rows"].values()), [["t:7"]])
 
     def test_a_schema_of_that_name_that_is_not_ours_is_left_alone(self):
         database = self.fresh("setup2")
@@ -567,7 +610,7 @@ class Commands(Case):
         self.assertIn("run etag-relay setup", self.run_relay("status", status=1))
         said = self.run_relay("setup", "--relay", "re lay", "--writer", 'app"s')
         self.assertIn('GRANT etagd_relay TO "re lay"', said)
-        self.assertIn("has the schema etagd, version 1", said)
+        self.assertIn("has the schema etagd, version 2", said)
         self.assertIn("no host has joined", self.run_relay("status", user="'re lay'"))
         engine = Engine(SERVER.conninfo(self.database, "'re lay'"), "web1")
         self.addCleanup(engine.close)

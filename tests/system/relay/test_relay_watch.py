@@ -3,6 +3,7 @@
 what cannot be watched is refused by name. Against real servers."""
 import io
 import itertools
+import re
 import subprocess
 
 import relay_db
@@ -18,10 +19,17 @@ SERVER.sql("CREATE ROLE shop LOGIN; CREATE ROLE other LOGIN; CREATE ROLE strange
 def names_of(row):
     """The names of a row of the outbox; of a family with ":*"."""
     row, at, names = bytes(row), 1, []
-    assert row[0] == 1 and len(row) <= 8192
+    assert row[0] in (1, 2) and len(row) <= 8192
+    if row[0] == 2:  # by a trigger
+        words, by = row[1:].split(b"\n")
+        assert re.fullmatch(rb"[a-z]+@\[local\] \(.*\)", by), by
+        return [word[1:].decode() + {"s": "", "f": ":*"}[word[:1].decode()] for word in words.split(b" ")]
     while at < len(row):
         end = at + 3 + int.from_bytes(row[at + 1:at + 3], "big")
-        names.append({ord("s"): "", ord("f"): ":*"}[row[at]].join([row[at + 3:end].decode(), ""]))
+        if row[at] == ord("w"):
+            assert at == 1 and len(row) > end, "who wrote it is said first, of a row that names something"
+        else:
+            names.append({ord("s"): "", ord("f"): ":*"}[row[at]].join([row[at + 3:end].decode(), ""]))
         at = end
     return names
 
@@ -184,8 +192,38 @@ class Statements(WithTable):
         writer = self.connection("shop")
         ask(writer, "CREATE FUNCTION public.int2send(int2) RETURNS bytea LANGUAGE plpgsql AS $$BEGIN RAISE 'called'; END$$")
         ask(writer, "CREATE FUNCTION pg_temp.octet_length(bytea) RETURNS int LANGUAGE plpgsql AS $$BEGIN RAISE 'called'; END$$")
+        for left, right, name in itertools.product(("text", "oid", "int4", "int8", "record"), ("text", "oid", "int4", "int8", "record"), ("=", ">", "<=", "*=", "!~", "<>")):
+            function = f"trap_{left}_{right}"
+            ask(self.admin, f"CREATE OR REPLACE FUNCTION public.{function}(pg_catalog.{left}, pg_catalog.{right}) RETURNS bool LANGUAGE plpgsql AS $$BEGIN RAISE 'called'; END$$")
+            ask(self.admin, f"CREATE OPERATOR public.{name} (LEFTARG = pg_catalog.{left}, RIGHTARG = pg_catalog.{right}, FUNCTION = public.{function})")
+        for name in ("concat_ws(text, text, text)", "convert_to(text, name)", "octet_length(text)", "unnest(int4[])", "current_setting(text)", "host(inet)", "inet_client_addr()"):
+            ask(self.admin, f"CREATE FUNCTION public.{name} RETURNS text LANGUAGE plpgsql AS $$BEGIN RAISE 'called'; END$$")
+        for name in ("text", "int4", "int8", "oid"):
+            ask(self.admin, f"CREATE DOMAIN public.{name} AS bool")
+        ask(self.admin, "GRANT USAGE ON SCHEMA public TO PUBLIC")  # what it cannot use a path passes over
+        ask(writer, "CREATE TEMP TABLE new_rows (id bool, customer_id bool); CREATE TEMP TABLE old_rows (id bool, customer_id bool); CREATE TEMP TABLE outbox (targets bool)")
+        self.watch("uploads", "upload:{id}", "customer:{customer_id}", "title:{title}")
         ask(writer, "SET search_path = public, pg_temp, pg_catalog")
-        self.assertEqual(self.named("DELETE FROM uploads WHERE id = 1", by=writer), ["customer:1", "upload:1"])
+        row = "WHERE id OPERATOR(pg_catalog.=)"
+        for statement, names in ((f"DELETE FROM uploads {row} 1::bigint", ["customer:1", "title:old", "upload:1"]),
+                                 (f"UPDATE uploads SET title = 'a b' {row} 2::bigint", ["customer:2", "title:*", "title:old", "upload:2"]),
+                                 (f"UPDATE uploads SET title = 'ab' {row} ANY ('{{3,4}}'::bigint[])", ["customer:0", "customer:1", "title:ab", "title:old", "upload:3", "upload:4"]),
+                                 ("INSERT INTO uploads VALUES (90, 9, 'x')", ["customer:9", "title:x", "upload:90"]),
+                                 ("TRUNCATE uploads", ["customer:*", "title:*", "upload:*"])):
+            with self.subTest(statement):
+                self.assertEqual(self.named(statement, by=writer), names)
+
+    def test_the_function_that_a_writer_runs_says_the_schema_of_all_that_it_names(self):
+        """It has no search_path of its own, which would cost each write too much."""
+        self.watch("uploads", "upload:{id}", "customer:{customer_id}", "title:{title}:{id}", "list")
+        (text, definer), = ask(self.admin, "SELECT prosrc, prosecdef FROM pg_proc WHERE proname ~ '^watched_[0-9]'")
+        self.assertTrue(definer)
+        bare = re.sub(r"--[^\n]*|#variable_conflict use_column|<<me>>", "", re.sub(r"E?'(?:[^'\\]|\\.|'')*'", "''", text))
+        called = set(re.findall(r"(?<![.\w])(\w+) *\(", bare))
+        self.assertEqual(called - {"coalesce"} - {word for word in called if word.isupper()}, {"n"}, "an alias")
+        self.assertEqual(re.findall(r"[-+*/<>=~!@#%^&|`?]+", re.sub(r"OPERATOR\(pg_catalog\.[^)]*\)|:=|count\(\*\)|\w\.\*", "", bare)), [])
+        self.assertEqual(set(re.findall(r"::(\w+)", bare)), {"pg_catalog"})
+        self.assertEqual(set(re.findall(r"(\w+)\.\w+\(", bare)), {"pg_catalog", "etagd"})
 
 
 class Transactions(WithTable):
@@ -390,6 +428,16 @@ class Catalogs(WithTable):
         self.check_whole()
         self.assertEqual(self.named("UPDATE uploads SET title = 'seen' WHERE id = 1"), ["customer:1", "upload:1"])
 
+    def test_mending_and_a_writer_that_has_locked_a_row_wait_for_each_other_in_one_direction(self):
+        for what in ("watch", "unwatch"):
+            writer = self.connection("shop")
+            ask(writer, "BEGIN; SELECT FROM uploads WHERE id = 1 FOR UPDATE")
+            other = Blocked(self, SERVER, self.connection("shop"), f"SELECT etagd.{what}('uploads')")
+            other.until("relation")
+            ask(writer, "UPDATE uploads SET title = 'locked' WHERE id = 1")
+            ask(writer, "COMMIT")
+            self.assertRegex(other.result()[0][0], "is watched: 4 triggers|is not watched any more")
+
     def test_triggers_that_were_disabled_between_two_polls(self):
         names = [row[0] for row in ask(self.admin, "SELECT tgname FROM pg_trigger WHERE tgrelid = 'uploads'::regclass AND tgname LIKE 'etagd%%'")]
         for name in names:
@@ -413,8 +461,8 @@ class Catalogs(WithTable):
                 seen = self.named("UPDATE uploads SET title = 'c' WHERE id = 1")
                 self.assertIn("customer:*", seen)
                 self.assertTrue({"upload:*", "upload:1"} & set(seen), "never less than the row")
-                self.assertEqual(self.named("UPDATE uploads SET title = 'c' WHERE false") + self.named("TRUNCATE uploads"),
-                                 (["customer:*", "upload:*"] if "TYPE" not in statement else []) + ["customer:*", "upload:*"])
+                self.assertEqual(self.named("UPDATE uploads SET title = 'c' WHERE false"), [], "no row, no name")
+                self.assertEqual(self.named("TRUNCATE uploads"), ["customer:*", "upload:*"])
                 with self.assertRaises(psycopg2.Error):
                     self.watch("uploads")
                 self.watch("uploads", "upload:{id}")
@@ -422,6 +470,21 @@ class Catalogs(WithTable):
                 ask(self.shop, "DROP TABLE uploads")
                 self.make()
                 self.watch("uploads", *self.TEMPLATES)
+
+    def test_a_function_that_is_not_ours_any_more(self):
+        function = one(self.admin, "SELECT oid::regprocedure::text FROM pg_proc WHERE proname ~ '^watched_[0-9]'")
+        ask(self.admin, f"REVOKE ALL ON FUNCTION {function} FROM etagd_writer; GRANT EXECUTE ON FUNCTION {function} TO etagd_writer")
+        self.check_whole()
+        ask(self.admin, "VACUUM FULL pg_catalog.pg_proc")
+        self.check_whole()
+        for change in (f"CREATE OR REPLACE FUNCTION {function} RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN RETURN NULL; END'",
+                       f"ALTER FUNCTION {function} SECURITY INVOKER", f"ALTER FUNCTION {function} SET search_path = public"):
+            with self.subTest(change):
+                self.check_changed(change, by=self.admin)
+                self.check_broken("call another function than ours")
+                self.watch("uploads")
+                self.check_whole()
+                self.assertEqual(self.named("UPDATE uploads SET title = 'seen' WHERE id = 1"), ["customer:1", "upload:1"])
 
     def test_values_that_change_without_a_write(self):
         for statement in ("ALTER TABLE uploads ALTER title TYPE text USING upper(title)", "ALTER TABLE uploads ADD COLUMN state text DEFAULT 'x'",
@@ -570,6 +633,32 @@ class Names(WithTable):
                 ask(self.shop, f"INSERT INTO {table} VALUES ('fine'), (%s)", value)
                 self.assertEqual(self.seen(), ["t:*", "t:fine"])
         self.assertEqual(self.named(f"INSERT INTO {table} VALUES ('{'x' * 253}'), ('{'é' * 126}'), ('')"), ["t:", "t:" + "x" * 253, "t:" + "é" * 126])
+
+    def test_text_of_a_database_of_another_encoding_is_said_in_utf8_or_is_the_family(self):
+        for number, encoding in enumerate(("LATIN1", "SQL_ASCII")):
+            database = f"{self.database}_{number}"
+            SERVER.sql(f"CREATE DATABASE {database} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0", database="postgres")
+            admin = SERVER.connect(database)
+            self.addCleanup(admin.close)
+            ask(admin, relay_db.read_schema())
+            ask(admin, "CREATE TABLE public.t (id int, a text); SELECT etagd.watch('public.t', 't:{a}', 'n:{id}')")
+            for values, names in (("(1, 'a')", ["n:1", "t:a"]), ("(1, chr(233))" if encoding == "LATIN1" else "(1, E'\\xe9')", ["n:1", "t:é"] if encoding == "LATIN1" else ["n:*", "t:*"]),
+                                  ("(2, 'b'), (3, 'b')", ["n:2", "n:3", "t:b"])):
+                with self.subTest(encoding, values=values):
+                    ask(admin, "DELETE FROM etagd.outbox")
+                    ask(admin, f"INSERT INTO public.t VALUES {values}")
+                    self.assertEqual(sorted(names_of(ask(admin, "SELECT targets FROM etagd.outbox")[0][0])), names)
+
+    def test_names_as_long_as_they_may_be_and_more_columns_than_a_function_takes(self):
+        """What does not fit into a row of the outbox is more of them."""
+        ask(self.shop, "CREATE TABLE t (id int, s text)")
+        before, after = "x" * 251, "y" * 251
+        for number, other, (value, count) in itertools.product((15, 16), (["n:" + "{id}" * 120], []), ((1, 1), (2, 2))):
+            other = other[:16 - number]
+            self.watch("t", *(f"t{i:02}:{{s}}" for i in range(number)), *other)
+            ask(self.shop, f"TRUNCATE t; INSERT INTO t SELECT {value}, '{before}' FROM generate_series(1, {count})")
+            self.assertEqual(self.named(f"UPDATE t SET s = '{after}'"),
+                             sorted([f"n:{str(value) * 120}" for _ in other] + [f"t{i:02}:{s}" for i in range(number) for s in (before, after)]))
 
     def test_templates_that_are_refused_say_why(self):
         ask(self.shop, "CREATE TABLE t (id int, name text)")

@@ -37,14 +37,14 @@ class TortureDaemon(Daemon):
     """The daemon of a section: options change between its runs."""
 
     def __init__(self, directory, options, loop, durability):
-        super().__init__(directory)
+        super().__init__(directory, linger_ms=LINGER_MS)
         self.options, self.loop, self.durability = options, loop, durability
         self.binary = os.environ.get("TORTURE_ETAGD") or os.path.join(BUILD, "daemon", "etagd")
 
     def command(self):
         command = [self.binary, "--socket", self.socket, "--socket-mode", "0666", "--state-dir", self.state, "--lease-ms", str(self.lease_ms),
                    "--capacity", "4096", "--clocks", "4096", "--loop", self.loop, "--durability", self.durability,
-                   "--guard-linger-ms", str(LINGER_MS)]
+                   "--guard-linger-ms", str(self.linger_ms)]
         return command + self.args
 
     def last_words(self):
@@ -128,7 +128,11 @@ class Section:
     def worker_start(self, worker):
         worker.generation += 1
         worker.process = subprocess.Popen(self.worker_command(worker.role, worker.slot, worker.generation),
-                                          stdin=subprocess.DEVNULL, stderr=self.stderr)
+                                          stdin=subprocess.DEVNULL, stderr=self.stderr, env=self.worker_environment(worker))
+
+    def worker_environment(self, _worker):
+        """None: that of the campaign."""
+        return None
 
     # ---- The clock ----
 
@@ -268,15 +272,18 @@ class Section:
     def end(self):
         """Ends the load, and looks for what must not be left."""
         self.load_end()
-        self.database.stdin.close()
-        if self.database.wait(bound(20)) != 0:
-            self.failures.append("the database process failed")
+        self.database_stop()
         self.hostile_remove()
         self.leaks_of_the_living()
         status = self.daemon.stop()
         if status != 0:
             self.failures.append(f"the daemon's last exit status was {status}")
         self.leaks_of_the_dead()
+
+    def database_stop(self):
+        self.database.stdin.close()
+        if self.database.wait(bound(20)) != 0:
+            self.failures.append("the database process failed")
 
     def worker_wait(self, worker):
         try:
@@ -351,15 +358,19 @@ class Section:
                 worker.process.kill()
                 worker.process.wait()
 
-    def close(self, keep):
-        """After end(), or instead of it."""
-        self.workers_end()
+    def database_end(self):
+        """If it did not end by itself."""
         if self.database:
             if self.database.poll() is None:
                 self.database.kill()
                 self.database.wait()
             if self.database.stdin:
                 self.database.stdin.close()
+
+    def close(self, keep):
+        """After end(), or instead of it."""
+        self.workers_end()
+        self.database_end()
         self.daemon.end()
         self.stderr.close()
         if self.mounted:

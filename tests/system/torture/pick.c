@@ -50,6 +50,9 @@ uint32_t key_pick(struct worker *w)
     const uint32_t key = (uint32_t)random_below(w, one_in(w, 4) ? 16 : TRUTH_KEYS);
 
     names_of(&w->names, key);
+    /* ... as Django names it, for which only the trigger speaks too where psql writes. */
+    if (w->watched && key % 2 == 1)
+        (void)snprintf(w->names.surrogate, NAME_BYTES, "torture.page:%" PRIu32, key);
     ETAG_INIT(&w->key);
     w->key.resource.host = ETAG_LIT("torture.example");
     w->key.resource.target = etag_str_of(w->names.path);

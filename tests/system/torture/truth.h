@@ -95,13 +95,22 @@ struct truth_counters {
     X(writes_sql, "writes by SQL alone")                                                           \
     X(writes_position, "writes with the event in the transaction, then by the library")            \
     X(writes_plain, "writes with the event by the library alone")                                  \
+    X(writes_psql, "writes by psql to a watched table")                                            \
+    X(writes_away, "... after which the row has another key")                                      \
+    X(writes_django, "writes by Django to a watched table")                                        \
+    X(writes_twice, "writes with a hold before COMMIT")                                            \
+    X(writes_silent, "... of which nothing is said after it")                                      \
+    X(holds_kept, "COMMITs within their hold")                                                     \
+    X(holds_late, "COMMITs beyond their hold: nothing is due by it")                               \
+    X(holds_failed, "holds that were not answered OK: nothing was written")                        \
     X(writes_guarded, "writes under a guard")                                                      \
     X(unguarded, "guards that could not begin: written without")                                   \
     X(writes_failed, "writes that the database did not commit, or whose COMMIT was not answered")  \
     X(log_ok, "OK: in the log")                                                                    \
     X(everywhere_acknowledged, "OK: everywhere, by acknowledgements")                              \
     X(everywhere_time, "OK: everywhere, by time")                                                  \
-    X(everywhere_failed, "etagd.wait() that was not answered")                                     \
+    X(everywhere_django, "OK: everywhere, by Django")                                              \
+    X(everywhere_failed, "etagd.wait() that was not answered, or Django could not prove it")       \
     X(answers_pending, "mutations answered PENDING, and repeated")                                 \
     X(answers_failed, "mutations that failed, and were repeated")                                  \
     X(rows_read, "rows read by front ends")                                                        \

@@ -72,6 +72,7 @@ static int usage(void)
                   "[--bound-ms N]\n"
                   "           [--late-ms N] [--timeout-ms N] [--database CONNECTION] "
                   "[--follow-ms N]\n"
+                  "           [--watched] [--program PATH] [--script PATH]\n"
                   "roles:");
     for (const struct role *role = roles; role->name; role++)
         (void)fprintf(stderr, " %s", role->name);
@@ -80,7 +81,7 @@ static int usage(void)
 }
 
 struct arguments {
-    const char *role, *directory, *socket_path;
+    const char *role, *socket_path;
     uint64_t records;
     bool spool;
 };
@@ -98,7 +99,7 @@ static bool arguments_parse(struct worker *w, struct arguments *arguments, char 
 {
     arguments->role = argv[1];
     w->number = (uint32_t)strtoul(argv[2], NULL, 10);
-    arguments->directory = argv[3];
+    w->directory = argv[3];
     arguments->socket_path = argv[4];
     w->random = (strtoull(argv[5], NULL, 10) + 1) * UINT64_C(0x9e3779b97f4a7c15) | 1;
     for (char **at = argv + 6; *at; at++) {
@@ -108,6 +109,8 @@ static bool arguments_parse(struct worker *w, struct arguments *arguments, char 
             arguments->spool = false;
         else if (strcmp(*at, "--wrong") == 0)
             w->wrong = true;
+        else if (strcmp(*at, "--watched") == 0)
+            w->watched = true;
         else if (option_is("--sample", &at))
             w->sample = (uint32_t)strtoul(*at, NULL, 10);
         else if (option_is("--records", &at))
@@ -120,6 +123,10 @@ static bool arguments_parse(struct worker *w, struct arguments *arguments, char 
             w->timeout_ms = (uint32_t)strtoul(*at, NULL, 10);
         else if (option_is("--database", &at))
             w->database = *at;
+        else if (option_is("--program", &at))
+            w->program = *at;
+        else if (option_is("--script", &at))
+            w->script = *at;
         else if (option_is("--follow-ms", &at))
             w->follow_ns = strtoull(*at, NULL, 10) * NS_PER_MS;
         else
@@ -151,12 +158,12 @@ int main(int argc, char **argv)
     if (!role || (role->begin && !role->begin(&w)))
         return usage();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    w.truth = truth_open(arguments.directory);
+    w.truth = truth_open(w.directory);
     if (!w.truth)
         return 1;
     w.slot = &w.truth->slots[w.number];
     (void)snprintf(name, sizeof(name), "%s-%" PRIu32 "-%d", role->name, w.number, (int)getpid());
-    if (!history_make(&w.history, arguments.directory, name, arguments.records))
+    if (!history_make(&w.history, w.directory, name, arguments.records))
         return 1;
     return role->step ? worker_run(&w, role, arguments.socket_path, arguments.spool)
                       : role->run(&w);

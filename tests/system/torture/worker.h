@@ -17,12 +17,15 @@ struct names {
 };
 
 struct rows;
+struct told;
 
 struct worker {
     struct truth *truth;
     struct slot *slot;
     /* of the slot */
     uint32_t number;
+    /* of the run */
+    const char *directory;
     struct history history;
     etag_client *client;
     /* of the client */
@@ -42,6 +45,11 @@ struct worker {
      * follow a COMMIT */
     const char *database;
     struct rows *rows;
+    /* ... whose table is watched, so that COMMIT takes the event along; and the program that
+     * writes, in this process' place */
+    bool watched;
+    const char *program, *script;
+    struct told *told;
     uint64_t follow_ns;
     /* of the key picked */
     struct names names;

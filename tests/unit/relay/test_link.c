@@ -179,6 +179,9 @@ CASE(events_with_holds_of_different_lengths_go_in_parts)
                          ETAG_LIT("d"), ETAG_LIT("e"), ETAG_LIT("f")};
     const uint32_t holds[6] = {0, 0, 7, 7, 7, 0};
     const uint64_t sizes[3] = {2, 3, 1}, positions[3] = {21, 24, 25};
+    const etag_str by[6] = {ETAG_LIT("front2"), ETAG_LIT("front1"), ETAG_LIT("front"),
+                            ETAG_LIT("t"),      ETAG_LIT("front"),  {0}};
+    static const char *const writers[3] = {"front2, front1", "front, t", ""};
     struct engine_row rows[6] = {{0}};
 
     fake_start(&f->daemon, true);
@@ -186,6 +189,7 @@ CASE(events_with_holds_of_different_lengths_go_in_parts)
     const int before = relay_of(f, parts);
     for (size_t i = 0; i < 6; i++)
         rows[i] = (struct engine_row){.position = 20 + i,
+                                      .writer = by[i],
                                       .targets = {.size = sizeof(etag_targets),
                                                   .surrogates = &names[i],
                                                   .surrogate_count = 1,
@@ -205,7 +209,38 @@ CASE(events_with_holds_of_different_lengths_go_in_parts)
     for (int i = 0; i < 3; i++) {
         assert_int_equal(f->daemon.relay.part_targets[before + i], sizes[i]);
         assert_int_equal(f->daemon.relay.part_positions[before + i], positions[i]);
+        assert_string_equal(f->daemon.relay.part_writers[before + i], writers[i]);
     }
+}
+
+/* As long as the daemon takes it, whole names only; and the batch is sent. */
+CASE(more_writers_than_are_named_are_dots)
+{
+    char names[6][ENGINE_WRITER_BYTES_MAX];
+    etag_str surrogate = ETAG_LIT("a");
+    struct engine_row rows[6] = {{0}};
+
+    fake_start(&f->daemon, true);
+    turn_until(f, f->session.figures.batches == 1);
+    const int before = relay_of(f, parts);
+    for (size_t i = 0; i < 6; i++) {
+        memset(names[i], 'a' + (int)i, sizeof(names[i]));
+        rows[i] = (struct engine_row){.position = 20 + i,
+                                      .writer = {names[i], i == 0 ? 5 : sizeof(names[i])},
+                                      .targets = {.size = sizeof(etag_targets),
+                                                  .surrogates = &surrogate,
+                                                  .surrogate_count = 1}};
+    }
+    const struct session_batch batch = {
+        .rows = rows, .row_count = 6, .cursor = ETAG_LIT("c"), .l_net_ms = 2000};
+    const struct session_daemon daemon = link_as_daemon(&f->link);
+    assert_true(daemon.batch(daemon.ctx, &batch));
+    turn_until(f, f->link.batch_id == 0);
+    const char *const said = f->daemon.relay.part_writers[before];
+    assert_int_equal(relay_of(f, parts), before + 1);
+    assert_int_equal(strlen(said), 5 + 2 + ENGINE_WRITER_BYTES_MAX + 5);
+    assert_memory_equal(said, "aaaaa, bbb", 10);
+    assert_string_equal(said + 5 + 2 + ENGINE_WRITER_BYTES_MAX - 1, "b, ...");
 }
 
 /* All parts or none: one that was not sent would be settled by the next batch's cursor. */

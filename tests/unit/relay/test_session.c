@@ -16,6 +16,8 @@
 struct noted_batch {
     uint64_t t0_ns;
     size_t row_count;
+    /* of the first row */
+    uint32_t hold_ms;
     enum relay_reason everything;
     bool member;
     uint32_t l_net_ms;
@@ -66,6 +68,7 @@ static bool batch_note(void *ctx, const struct session_batch *batch)
     *noted = (struct noted_batch){
         .t0_ns = batch->t0_ns,
         .row_count = batch->row_count,
+        .hold_ms = batch->row_count > 0 ? batch->rows[0].targets.hold_ms : 0,
         .everything = batch->everything,
         .member = batch->member,
         .l_net_ms = batch->l_net_ms,
@@ -294,6 +297,18 @@ CASE(a_batch_that_is_too_large_is_everything)
     assert_int_equal(last_batch(f)->row_count, 0);
 }
 
+/* Else a replica that lags, or a writer of etcd that dies, leaves what was filled meanwhile. */
+CASE(a_hold_is_kept_where_everything_is_raised)
+{
+    f->scripts[0] = "poll next=10\npoll next=14 digest=7\nrow 10 a\nrow 11 b hold:5000\n"
+                    "row 12 unreadable hold:5000";
+    begin(f);
+    wake(f);
+    assert_int_equal(last_batch(f)->everything, RELAY_REASON_TABLES);
+    assert_int_equal(last_batch(f)->row_count, 1);
+    assert_int_equal(last_batch(f)->hold_ms, 5000);
+}
+
 /* Whatever it is that the daemon does not take. */
 CASE(a_batch_that_the_daemon_refuses_is_everything)
 {
@@ -501,28 +516,112 @@ CASE(a_poke_for_which_nobody_waits_is_a_poll)
     assert_int_equal(f->outcome_count, 0);
 }
 
-/* Others are asked before they are woken: else they would read, and not say so. */
-CASE(who_is_to_acknowledge_is_asked_first_and_woken_then)
+static void asked_in_order(const struct fixture *f, const enum engine_op *order, size_t count)
+{
+    assert_true(f->asked.count >= count);
+    const struct script_seen *const seen = &f->asked.seen[f->asked.count - count];
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(seen[i].op, order[i]);
+}
+
+/* "Everywhere" of upload:42, from when it came until it is told. The operations that it took. */
+static size_t spread(struct fixture *f, uint64_t position)
 {
     const etag_str name = ETAG_LIT("upload:42");
-    const etag_targets located = one_name(&name, ETAG_REACH_EVERYWHERE, 11),
-                       unlocated = one_name(&name, ETAG_REACH_EVERYWHERE, 0);
+    const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, position);
+    const size_t before = f->asked.count, told = f->outcome_count;
 
-    f->scripts[0] =
-        "poll next=10\npoll asked=1\nmembers\nhost a yes w 13\npublish 12\npoll next=13 "
-        "asked=1\nmembers\nhost a yes w 13";
+    assert_true(session_publish(&f->session, 7, &targets));
+    turn_until(f, f->outcome_count == told + 2);
+    return f->asked.count - before;
+}
+
+/* Others are asked, and woken by the same transaction: else they would read, and not say so. */
+CASE(who_is_to_acknowledge_is_asked_and_woken_at_once)
+{
+    const enum engine_op order[] = {ENGINE_ASK, ENGINE_POLL, ENGINE_ACKNOWLEDGE, ENGINE_MEMBERS};
+
+    f->scripts[0] = "poll next=10\npoll asked=1\nmembers\nhost a yes w 13";
+    begin(f);
+    assert_int_equal(spread(f, 11), COUNT_OF(order)); /* and nothing in vain */
+    asked_in_order(f, order, COUNT_OF(order));
+    assert_true(asked_last(f, ENGINE_ASK)->ask);
+    assert_true(asked_last(f, ENGINE_ASK)->wake);
+}
+
+/* OWN_IS_APPLIED. */
+CASE(a_host_does_not_acknowledge_its_own_mutation_to_itself)
+{
+    const enum engine_op order[] = {ENGINE_PUBLISH, ENGINE_MEMBERS};
+
+    f->scripts[0] = "poll next=10\npublish 12\nmembers\nhost here own -w 0\nhost a yes w 13";
+    begin(f);
+    assert_int_equal(spread(f, 0), COUNT_OF(order));
+    asked_in_order(f, order, COUNT_OF(order));
+    assert_true(asked_last(f, ENGINE_PUBLISH)->ask);
+    assert_true(asked_last(f, ENGINE_PUBLISH)->wake);
+    assert_int_equal(f->outcomes[1].outcome, RELAY_ACKNOWLEDGED);
+}
+
+/* Of a position its writer named what it liked; there may be more in the outbox. */
+CASE(a_host_acknowledges_what_a_writer_put_into_the_outbox)
+{
+    f->scripts[0] = "poll next=10\npoll next=13 asked=1\nmembers\nhost here own -w 0\n"
+                    "members\nhost here own w 13";
+    begin(f);
+    (void)spread(f, 11);
+    assert_int_equal(asked_count(f, ENGINE_MEMBERS), 2);
+    assert_int_equal(asked_count(f, ENGINE_ACKNOWLEDGE), 1);
+}
+
+/* It may stand for events that this host has forgotten too. */
+CASE(a_host_acknowledges_its_own_everything)
+{
+    const etag_targets targets = {
+        .size = sizeof(targets), .everything = true, .reach = ETAG_REACH_EVERYWHERE};
+
+    f->scripts[0] = "poll next=10\npublish 12\npoll next=13 asked=1\nmembers\nhost here own -w 0\n"
+                    "members\nhost here own w 13";
+    begin(f);
+    assert_true(session_publish(&f->session, 7, &targets));
+    turn_until(f, f->outcome_count == 2);
+    assert_int_equal(f->outcomes[1].outcome, RELAY_ACKNOWLEDGED);
+    assert_int_equal(asked_count(f, ENGINE_MEMBERS), 2);
+}
+
+/* Somebody of the application's notifies, and waits for its standby: others are woken apart. */
+CASE(where_to_wake_would_wait_it_is_published_without)
+{
+    const enum engine_op order[] = {ENGINE_PUBLISH, ENGINE_PUBLISH, ENGINE_PUBLISH, ENGINE_WAKE};
+
+    f->scripts[0] = "poll next=10\nbusy\npublish 12\npublish 13\nhang";
     begin(f);
     for (size_t i = 0; i < 2; i++) {
-        const size_t before = f->asked.count;
-        const enum engine_op order[] = {i == 0 ? ENGINE_ASK : ENGINE_PUBLISH, ENGINE_WAKE,
-                                        ENGINE_POLL, ENGINE_ACKNOWLEDGE, ENGINE_MEMBERS};
+        publish(f, ETAG_REACH_LOG, 0);
+        assert_int_equal(f->outcome_count, i + 1);
+        assert_int_equal(f->outcomes[i].position, 12 + i);
+        assert_false(asked_last(f, ENGINE_PUBLISH)->wake);
+        f->session.wake_due = false;
         f->session.wake_not_before_ns = 0;
-        assert_true(session_publish(&f->session, i, i == 0 ? &located : &unlocated));
-        turn_until(f, f->outcome_count == 2 * (i + 1));
-        for (size_t j = 0; j < COUNT_OF(order); j++)
-            assert_int_equal(f->asked.seen[before + j].op, order[j]);
-        assert_int_equal(f->asked.count, before + COUNT_OF(order)); /* and nothing in vain */
     }
+    f->session.wake_due = true;
+    turn_until(f, asked_count(f, ENGINE_WAKE) == 1);
+    asked_in_order(f, order, COUNT_OF(order));
+}
+
+/* WAKE_PROVES_NOTHING: as seldom with what is published as apart. */
+CASE(who_publishes_much_wakes_seldom)
+{
+    f->scripts[0] = "poll next=10\npublish 12\npublish 13";
+    begin(f);
+    publish(f, ETAG_REACH_LOG, 0);
+    assert_true(asked_last(f, ENGINE_PUBLISH)->wake);
+    const uint64_t first_ns = asked_last(f, ENGINE_PUBLISH)->begun_fine_ns;
+    f->session.wake_not_before_ns = time_ns_of(CLOCK_MONOTONIC) + 20 * NS_PER_MS;
+    publish(f, ETAG_REACH_LOG, 0);
+    assert_false(asked_last(f, ENGINE_PUBLISH)->wake);
+    turn_until(f, asked_count(f, ENGINE_WAKE) == 1);
+    assert_true(asked_last(f, ENGINE_WAKE)->begun_fine_ns - first_ns >= WAKE_EVERY_MS * NS_PER_MS);
 }
 
 /* ---- Mutations of this host ---- */
@@ -588,7 +687,7 @@ CASE(a_mutation_of_this_host_is_logged)
     assert_int_equal(f->outcomes[0].outcome, RELAY_LOGGED);
     assert_int_equal(f->outcomes[0].position, 12);
     assert_int_equal(asked_count(f, ENGINE_MEMBERS), 0);
-    turn_until(f, asked_count(f, ENGINE_WAKE) == 1);
+    assert_true(asked_last(f, ENGINE_PUBLISH)->wake);
 }
 
 /* What this host put into the outbox is not there, and its cursor is older than that. */
@@ -613,7 +712,7 @@ CASE(everywhere_by_all_acknowledgements)
     const etag_str name = ETAG_LIT("upload:42");
     const etag_targets targets = one_name(&name, ETAG_REACH_EVERYWHERE, 0);
 
-    f->scripts[0] = "poll next=10\npublish 12\npoll next=13\nmembers\nhost a yes -w 0\n"
+    f->scripts[0] = "poll next=10\npublish 12\nmembers\nhost a yes -w 0\n"
                     "members\nhost a yes w 13";
     begin(f);
     assert_true(session_publish(&f->session, 7, &targets));

@@ -17,7 +17,7 @@ struct ctl_option {
     /* > 0, not one of CTL_KEY_*, unique in its table */
     int key;
     const char *name;
-    /* what stands for it in --help; NULL: takes none; in brackets: may be left out */
+    /* its placeholder in --help; NULL: takes none; in brackets: may be left out */
     const char *value;
     const char *help;
     /* where its value goes, in what the command hands to ctl_parse(): CTL_FLAG() and the others */
@@ -74,7 +74,7 @@ struct ctl_command {
 #define CTL_COMMAND_DECLARATION(name) extern const struct ctl_command ctl_##name;
 CTL_COMMANDS(CTL_COMMAND_DECLARATION)
 #undef CTL_COMMAND_DECLARATION
-/* All of them, in the order of --help; NULL behind the last one. */
+/* All of them, in the order of --help; NULL after the last one. */
 extern const struct ctl_command *const ctl_commands[];
 
 /* One run of etagctl. */
@@ -97,20 +97,20 @@ struct ctl {
 /* Keys of options besides those of the command's table. */
 enum { CTL_KEY_SCOPE = 1000, CTL_KEY_RELEASE, CTL_KEY_VARY, CTL_KEY_SCHEME };
 
-/* Takes an option that its table has no place for. False: told. */
+/* Takes an option that its table has no place for. Returns false after an error message. */
 typedef bool ctl_take(struct ctl *ctl, void *into, int key, const char *value);
 
 /* Parses the options; global ones are dealt with. Before the command is known: global ones only.
- * False: --help was printed or a mistake was told; return ctl->exit_status. */
+ * Returns false after --help or an error message: return ctl->exit_status. */
 MUST_USE bool ctl_parse(struct ctl *ctl, ctl_take *take, void *into);
 
-/* Says how many arguments there must be. False: told. */
+/* Says how many arguments there must be. Returns false after an error message. */
 MUST_USE bool ctl_want_arguments(struct ctl *ctl, int wanted);
 
 /* For commands without options and arguments. */
 MUST_USE bool ctl_no_options(struct ctl *ctl);
 
-/* A decimal number up to max. False: told, with the name of the option. */
+/* A decimal number up to max. Returns false after an error message that names the option. */
 MUST_USE bool ctl_number(struct ctl *ctl, const char *option, const char *text, uint64_t max,
                          uint64_t *out);
 

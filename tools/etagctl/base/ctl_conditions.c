@@ -62,7 +62,7 @@ static void decided(const struct judging *judging, const char *name)
 {
     for (size_t i = 0; i < judging->out->count; i++)
         if (strcmp(judging->out->list[i].name, name) == 0)
-            /* Of a list that matches, what matches; of one that does not, all. */
+            /* The matching member of a list that matches, else the whole list. */
             judging->out->list[i].decides = strcmp(name, "If-None-Match") != 0 ||
                                             strncmp(judging->out->list[i].says, "matches", 7) == 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connecting to the daemon and asking it one thing, with errors told on the way. */
+/* Connecting to the daemon and asking it one thing, with errors printed on the way. */
 #include "ctl_daemon.h"
 
 #include "clocktime.h"

@@ -16,16 +16,17 @@ static inline void cleanup_client(etag_client **client)
     etag_client_close(*client);
 }
 
-/* Opens a client and waits for the daemon's hello. NULL: told, return ctl->exit_status. */
+/* Opens a client and waits for the daemon's hello. Returns NULL after an error message: return
+ * ctl->exit_status. */
 MUST_USE etag_client *ctl_client_open(struct ctl *ctl);
 
-/* True if the daemon said hello to the client that was just opened. False: told, return
- * ctl->exit_status. */
+/* True if the daemon said hello to the client that was just opened. Returns false after an error
+ * message: return ctl->exit_status. */
 MUST_USE bool ctl_client_connected(struct ctl *ctl, etag_client *client);
 
 /* ---- Channel ---- */
 
-/* Of the bits of enum role, in their order. */
+/* The names of the bits of enum role, in their order. */
 #define ROLE_WORD_COUNT 5
 extern const char *const role_words[ROLE_WORD_COUNT];
 
@@ -43,19 +44,21 @@ static inline void cleanup_daemon(struct ctl_daemon *daemon)
     channel_deinit(&daemon->channel);
 }
 
-/* Prepares without connecting. False: told. Always followed by cleanup_daemon. */
+/* Prepares without connecting. Returns false after an error message. Always followed by
+ * cleanup_daemon. */
 MUST_USE bool ctl_daemon_init(struct ctl_daemon *daemon, struct ctl *ctl);
 
-/* Connects. False: told, return ctl->exit_status. */
+/* Connects. Returns false after an error message: return ctl->exit_status. */
 MUST_USE bool ctl_daemon_connect(struct ctl_daemon *daemon);
 
 /* Prepares, connects, asks and waits for a reply of that kind, which stays valid until the next
- * call. The time limit holds for each call. False: told, return ctl->exit_status. */
+ * call. The time limit holds for each call. Returns false after an error message: return
+ * ctl->exit_status. */
 MUST_USE bool ctl_daemon_open(struct ctl_daemon *daemon, struct ctl *ctl);
 MUST_USE bool ctl_daemon_ask(struct ctl_daemon *daemon, struct request *request,
                              enum reply_kind expected, struct reply *reply);
 
-/* A document has begun: from here on errors are told on standard error alone. */
+/* A document has begun: from here on errors go to standard error alone. */
 void ctl_daemon_plain(struct ctl_daemon *daemon);
 
 #endif

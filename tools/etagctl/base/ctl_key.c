@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Keys as text. The scope is public unless told otherwise: here a person looks, and nothing leaks
+/* Keys as text. The scope is public by default: here a person looks, and nothing leaks
  * into a cache. */
 #include "ctl_key.h"
 
@@ -74,7 +74,7 @@ char *key_text(const etag_resource *resource)
 {
     char *text = NULL;
     const bool host = resource->host.len > 0;
-    /* Without a host, a path that begins with "//" is written behind an empty one. */
+    /* Without a host, a path that begins with "//" is written after an empty one. */
     const bool slashes = host || str_starts_with(resource->target, ETAG_LIT("//"));
 
     if (asprintf(&text, "%s%.*s%.*s", slashes ? "//" : "", (int)resource->host.len,

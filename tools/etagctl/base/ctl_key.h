@@ -18,8 +18,8 @@ void ctl_key_init(struct ctl_key *key);
 /* A ctl_take: --scope, --release, --scheme, --vary, into a struct ctl_key. */
 MUST_USE bool ctl_key_option(struct ctl *ctl, void *into, int option, const char *value);
 
-/* Takes the only argument, KEY, and checks the whole. False: a mistake was told. Everything
- * borrowed. */
+/* Takes the only argument, KEY, and checks the whole. Returns false after an error message.
+ * Everything borrowed. */
 MUST_USE bool ctl_key_argument(struct ctl *ctl, struct ctl_key *key);
 
 /* A header line "Name: value", white space around both dropped. False: there is no colon. */

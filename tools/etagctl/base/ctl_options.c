@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The command line. getopt_long does the parsing; the tables that it gets and the help are both
- * made from the commands' tables. Global options may stand before or after the command's name.
+ * made from the commands' tables. Global options may come before or after the command's name.
  */
 #include "ctl.h"
 #include "ctl_output.h"
@@ -106,13 +106,13 @@ const char *ctl_socket_path(const struct ctl *ctl)
     return path && path[0] ? path : "/run/etagd/etagd.sock";
 }
 
-/* Of a daemon that cannot be reached: what to look at. */
+/* Advice if the daemon cannot be reached. */
 static const char *unavailable_advice(const struct ctl *ctl)
 {
     if (access(ctl_socket_path(ctl), W_OK) < 0 && errno == EACCES)
         return "; only root and members of the socket's group may connect (ls -l shows it; usermod "
                "-aG "
-               "GROUP USER, and log in anew)";
+               "GROUP USER, and log in again)";
     return "; is etagd running and not stopped, and is this its socket? (--socket PATH or "
            "ETAGD_SOCKET)";
 }

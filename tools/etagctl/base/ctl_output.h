@@ -20,7 +20,7 @@ void doc_number(doc *object, const char *name, uint64_t value);
 void doc_real(doc *object, const char *name, double value); /* to a thousandth */
 void doc_bool(doc *object, const char *name, bool value);
 void doc_number_or_null(doc *object, const char *name, uint64_t value); /* 0: null */
-void doc_free(doc *value);                                              /* that nobody took */
+void doc_free(doc *value);                                              /* that was not used */
 void doc_add(doc *object, const char *name, doc *child);                /* NULL: null */
 void doc_append(doc *array, doc *child);
 void doc_append_text(doc *array, etag_str value);
@@ -40,10 +40,10 @@ void output_error(const struct ctl *ctl, const char *status, const char *text);
 
 /* Prints text of others: controls and all that is not ASCII as \xNN. */
 void output_text(etag_str text);
-/* The same, filled up with spaces to width; at least one behind it. */
+/* The same, filled up with spaces to width; at least one after it. */
 void output_text_padded(etag_str text, int width);
 
-/* What people read is at most so wide. */
+/* Text for people is at most this wide. */
 #define OUTPUT_COLUMNS 80
 /* Prints text of others from a column on, broken between words and indented to that column; ends
  * the line. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * For people two columns, front ends on the left, the daemon on the right: what a rate of, say,
- * unknown lookups is due to stands beside it. Below them what operators watch, and what to do where
+ * unknown lookups is due to is beside it. Below them what operators watch, and what to do where
  * something is wrong.
  */
 #include "ctl_stats_show.h"

@@ -21,7 +21,7 @@ static const char *line_split(const char *line, int *kind, const char **name)
         return "want 'resource //host/path', 'surrogate NAME', 'family NAME', 'prefix /path/' or "
                "'all'";
     if ((*kind == 'A') != !space)
-        return *kind == 'A' ? "'all' stands alone" : "the name is missing";
+        return *kind == 'A' ? "'all' takes no name" : "the name is missing";
     return NULL;
 }
 

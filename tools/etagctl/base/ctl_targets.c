@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Each target is checked where it is added, by the function that the library and the daemon use: a
- * mistake is told with it. */
+ * mistake is reported with it. */
 #include "ctl_targets.h"
 
 #include "numbers.h"

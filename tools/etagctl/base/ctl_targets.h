@@ -26,7 +26,7 @@ struct ctl_targets {
     }
 #define CTL_HOLD_OPTION(type)                                                                      \
     {                                                                                              \
-        'H', "hold-ms", "N", "keep them unknown so long after it, for replicas that lag",          \
+        'H', "hold-ms", "N", "keep them unknown for N ms after it, for replicas that lag",         \
             CTL_NUMBER(type, hold_ms, HOLD_MS_MAX)                                                 \
     }
 

@@ -112,6 +112,8 @@ static void position_text(const struct relay_origin *origin, const char *words, 
 const char *origin_text(const struct relay_origin *origin, char out[ORIGIN_TEXT_BYTES])
 {
     const int len = (int)min_of(origin->engine.len, RELAY_ENGINE_BYTES_MAX);
+    const int by_len = (int)min_of(origin->writers.len, RELAY_WRITERS_BYTES_MAX);
+    const char *const by = by_len > 0 ? ", by " : "";
     char at[64];
 
     if (origin->event_count == 0) {
@@ -122,10 +124,11 @@ const char *origin_text(const struct relay_origin *origin, char out[ORIGIN_TEXT_
     }
     position_text(origin, origin->event_count == 1 ? "," : " at", at, sizeof(at));
     if (origin->event_count == 1)
-        snprintf(out, ORIGIN_TEXT_BYTES, "%.*s%s", len, origin->engine.data, at);
+        snprintf(out, ORIGIN_TEXT_BYTES, "%.*s%s%s%.*s", len, origin->engine.data, at, by, by_len,
+                 origin->writers.data);
     else
-        snprintf(out, ORIGIN_TEXT_BYTES, "%.*s, %" PRIu32 " events%s", len, origin->engine.data,
-                 origin->event_count, at);
+        snprintf(out, ORIGIN_TEXT_BYTES, "%.*s, %" PRIu32 " events%s%s%.*s", len,
+                 origin->engine.data, origin->event_count, at, by, by_len, origin->writers.data);
     return out;
 }
 
@@ -137,6 +140,8 @@ static doc *doc_origin(const struct relay_origin *origin)
     doc_number(object, "events", origin->event_count);
     doc_number(object, "first_position", origin->first_position);
     doc_number(object, "last_position", origin->last_position);
+    if (origin->writers.len > 0)
+        doc_text(object, "writers", origin->writers);
     return object;
 }
 

@@ -12,9 +12,9 @@ void doc_entry(doc *object, const struct entry_view *view);
 /* "lsn", "time", "pid", "uid" and "targets"; "relay" where it brought the event. */
 doc *doc_event(const struct event_view *event);
 
-/* Where the relay had the event from: "postgres, position 748" or "postgres, 3 events at positions
- * 748 to 760". */
-#define ORIGIN_TEXT_BYTES 160
+/* Where the relay had the event from: "postgres, position 748, by front2" or "postgres, 3 events at
+ * positions 748 to 760, by front2, shop@10.0.0.7 (psql)". */
+#define ORIGIN_TEXT_BYTES (160 + RELAY_WRITERS_BYTES_MAX)
 const char *origin_text(const struct relay_origin *origin, char out[ORIGIN_TEXT_BYTES]);
 
 /* One target after the other: "surrogate upload:42". */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A captured HTTP/1 request as text: request line, header fields, whatever comes behind them.
+ * A captured HTTP/1 request as text: request line, header fields, whatever comes after them.
  * Strict, since a front end is: what RFC 9112 lets a server refuse is refused, with the line that
  * is at fault. Three things are allowed that captures have: lines that end in LF alone, an end of
  * the file in place of the empty line, and ":authority" for Host.
@@ -24,7 +24,7 @@ struct http_request {
     /* without white space around the values */
     etag_field fields[HTTP_FIELDS_MAX];
     size_t field_count;
-    /* bytes behind the empty line; nobody looks at them */
+    /* bytes after the empty line, which are ignored */
     size_t body_len;
     /* of an absolute target without a path */
     char made_target[TARGET_BYTES_MAX + 2];

@@ -49,7 +49,7 @@ static size_t target_count(const etag_targets *targets)
     return targets_names(targets) + targets->everything;
 }
 
-/* Whose process it was; the daemon itself has none, and neither has a file in the spool. */
+/* The writer's process; the daemon itself has none, and neither has a file in the spool. */
 static void print_origin(const struct event_view *event)
 {
     const struct passwd *user = getpwuid(event->peer_uid);
@@ -224,7 +224,7 @@ static bool instant_parse(const char *text, uint64_t *ms)
     return false;
 }
 
-/* False: told. */
+/* Returns false after an error message. */
 static bool moment_parse(const struct log_query *query, const char *option, const char *text,
                          uint64_t *lsn, uint64_t *ms)
 {
@@ -381,8 +381,8 @@ static bool log_ask(struct log_query *query, struct ctl_daemon *daemon, bool new
     return true;
 }
 
-/* With a limit: first from the newest on backwards, until the first of them is found. False:
- * told. */
+/* With a limit: first from the newest on backwards, until the first of them is found. Returns
+ * false after an error message. */
 static bool log_find_first(struct log_query *query, struct ctl_daemon *daemon)
 {
     uint64_t next = 0, found = 0, first_lsn = 0;
@@ -403,7 +403,7 @@ static bool log_find_first(struct log_query *query, struct ctl_daemon *daemon)
     return true;
 }
 
-/* Oldest first. False: told. */
+/* Oldest first. Returns false after an error message. */
 static bool log_pages(struct log_query *query, struct ctl_daemon *daemon)
 {
     uint64_t next = 0;
@@ -431,7 +431,7 @@ static void log_say_nothing_found(const struct log_query *query)
                 query->oldest_lsn);
 }
 
-/* What comes after the page that was printed last; events of both are told once. */
+/* What comes after the page that was printed last; events of both are printed once. */
 static void follow_print(void *ctx, const struct event_view *event)
 {
     struct log_query *query = ctx;
@@ -490,7 +490,7 @@ static const struct ctl_option log_options[] = {
 const struct ctl_command ctl_log = {
     "log",
     "",
-    "Shows which mutations happened, when, and by whom",
+    "Shows which mutations happened, when, and by which process",
     "Without --since and --limit: the newest 50. With --json one object a line.\n"
     "The daemon keeps events by its options events-kept, events-kept-hours and\n"
     "events-kept-mib. What etag-relay brought says where in its log it is, as the\n"

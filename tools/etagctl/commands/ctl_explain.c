@@ -21,7 +21,7 @@
 
 #define LABEL_COLUMNS 9
 #define NEAR_MAX 100
-#define NAME_COLUMNS 33 /* behind a clock's numbers; longer names get a line of their own */
+#define NAME_COLUMNS 33 /* after a clock's numbers; longer names get a line of their own */
 #define NAME_INDENT 9
 
 typedef __typeof__(((struct reply *)NULL)->explain) explanation;
@@ -257,7 +257,7 @@ static void print_variant(const etag_key *key)
                     vary_value(&key->vary[i]).data);
 }
 
-/* What it comes to, in a sentence. */
+/* The result, in a sentence. */
 static const char *answer_text(const struct conditions *conditions, etag_str method)
 {
     const bool reads = str_equal(method, ETAG_LIT("GET")) || str_equal(method, ETAG_LIT("HEAD"));
@@ -312,7 +312,7 @@ static void print_request(const etag_str *method, const struct conditions *condi
         print_label("", "and %zu more", conditions->left_out);
     if (conditions->count == 0)
         print_label("", "The request has no condition: a client without a stored copy, or one "
-                        "that was told not to use it (no-cache, reload)");
+                        "that may not use it (no-cache, reload)");
     if (valid && conditions->verdict == ETAG_NOT_MODIFIED)
         print_fields(&e->view.entry);
     putchar('\n');
@@ -373,7 +373,7 @@ static void inquiry_free(struct inquiry **inquiry)
     free(*inquiry);
 }
 
-/* False: told. */
+/* Returns false after an error message. */
 static bool capture_read(struct ctl *ctl, struct inquiry *inquiry, size_t *len)
 {
     const bool standard = strcmp(inquiry->request_path, "-") == 0;
@@ -409,7 +409,7 @@ static etag_str coding_select(const struct inquiry *inquiry)
     return etag_encoding_select(inquiry->http.fields, inquiry->http.field_count, offered, count);
 }
 
-/* --vary with a name alone: what the request says. False: told. */
+/* --vary with a name alone: what the request says. Returns false after an error message. */
 static bool vary_fill(struct ctl *ctl, struct inquiry *inquiry)
 {
     char *text = inquiry->vary_text;
@@ -438,7 +438,7 @@ static bool vary_fill(struct ctl *ctl, struct inquiry *inquiry)
     return true;
 }
 
-/* False: told. */
+/* Returns false after an error message. */
 static bool request_take(struct ctl *ctl, struct inquiry *inquiry)
 {
     struct why why;
@@ -471,7 +471,7 @@ static void request_judge(struct inquiry *inquiry, const explanation *e)
 {
     etag_validators validators;
 
-    ETAG_INIT(&validators);
+    etag_validators_init(&validators);
     validators.existence = is_known(e) ? ETAG_EXISTS : ETAG_EXISTENCE_UNKNOWN;
     validators.etag = e->view.entry.etag;
     validators.last_modified = is_known(e) ? e->view.entry.last_modified : ETAG_NO_DATE;
@@ -481,7 +481,8 @@ static void request_judge(struct inquiry *inquiry, const explanation *e)
 
 /* ---- Near ones: the same resource under other scopes, releases, variants ---- */
 
-/* In the order of their names, so they are the first ones with it as a prefix. False: told. */
+/* In the order of their names, so they are the first ones with it as a prefix. Returns false
+ * after an error message. */
 static bool near_ask(struct ctl_daemon *daemon, struct inquiry *inquiry, struct reply *reply)
 {
     struct resource resource;
@@ -582,7 +583,7 @@ static void request_doc_add(doc *out, const struct inquiry *inquiry, const expla
     doc_add(out, "request", request);
 }
 
-/* The reply's bytes end with the next question, so what is known is told, or copied into a
+/* The reply's bytes end with the next question, so what is known is printed, or copied into a
  * document, before it. */
 static int explain_tell(struct ctl *ctl, struct ctl_daemon *daemon, struct inquiry *inquiry,
                         struct reply *reply)

@@ -16,7 +16,7 @@ struct fill {
     etag_str surrogates[TARGETS_PER_EVENT_MAX];
 };
 
-/* False: a mistake was told. */
+/* Returns false after an error message. */
 static bool fill_option(struct ctl *ctl, void *into, int option, const char *value)
 {
     struct fill *fill = into;
@@ -127,7 +127,7 @@ const struct ctl_command ctl_fill = {
     "fill",
     "KEY",
     "Stores an entry as a front end would, and waits for the verdict",
-    "Exit status 1: refused; the reason is told.",
+    "Exit status 1: refused; the reason is printed.",
     fill_options,
     true,
     fill_run};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * guard: runs a program that changes what is cached, within a guard. Nobody here sees the program's
+ * guard: runs a program that changes what is cached, within a guard. It does not see the program's
  * COMMIT, so every moment of its run may be the one: the guard is confirmed before it starts, and
  * again and again until it ends.
  *
@@ -61,7 +61,7 @@ static void guarded_free(struct guarded **guarded)
 
 /* ---- Command line ---- */
 
-/* False: told. */
+/* Returns false after an error message. */
 static bool target_take(struct ctl *ctl, void *into, int option, const char *value)
 {
     struct guarded *g = into;
@@ -74,7 +74,7 @@ static bool target_take(struct ctl *ctl, void *into, int option, const char *val
     return !wrong;
 }
 
-/* *command: where the program's command line begins. False: told. */
+/* *command: where the program's command line begins. Returns false after an error message. */
 static bool parse(struct ctl *ctl, struct guarded *g)
 {
     if (!ctl_parse(ctl, target_take, g))
@@ -111,7 +111,7 @@ static etag_status keep(struct guarded *g)
     g->kept_until_ns = now_ns + left_ns;
     g->confirm_ns = now_ns + left_ns / CONFIRMS_PER_LINGER;
     if (g->lost_told)
-        tell("the guard stands again");
+        tell("the guard is open again");
     g->lost_told = false;
     return ETAG_OK;
 }
@@ -129,7 +129,7 @@ static void tell_if_lost(struct guarded *g)
             etag_client_error(g->client));
 }
 
-/* False: told, and nothing has begun. */
+/* Returns false after an error message, and nothing has begun. */
 static bool begin(struct ctl *ctl, struct guarded *g)
 {
     g->client = ctl_client_open(ctl);
@@ -152,7 +152,8 @@ static bool begin(struct ctl *ctl, struct guarded *g)
 
 /* ---- The program ---- */
 
-/* Signals come through a descriptor from here on, but not to the program. False: told. */
+/* Signals come through a descriptor from here on, but not to the program. Returns false after an
+ * error message. */
 static bool start_program(struct ctl *ctl, struct guarded *g, char **command)
 {
     static const int forwarded[] = {SIGINT, SIGTERM, SIGHUP};
@@ -181,7 +182,7 @@ static bool start_program(struct ctl *ctl, struct guarded *g, char **command)
     return false;
 }
 
-/* What a terminal sends, it sends to the program as well. */
+/* A terminal sends its signals to the program as well. */
 static void forward_signals(const struct guarded *g)
 {
     struct signalfd_siginfo info;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ping, status, get, list: what the daemon knows. explain and events stand in files of their
+/* ping, status, get, list: what the daemon knows. explain and events are in files of their
  * own. */
 #include "clocktime.h"
 #include "ctl_daemon.h"

@@ -52,7 +52,7 @@ static void batch_free(struct batch **batch)
     }
 }
 
-/* False: told. */
+/* Returns false after an error message. */
 static bool batch_send(struct batch *batch)
 {
     struct ctl *ctl = batch->ctl;
@@ -85,7 +85,7 @@ static bool batch_send(struct batch *batch)
 
 /* ---- Standard input ---- */
 
-/* Standard input as a whole, NUL-terminated. False: told. */
+/* Standard input as a whole, NUL-terminated. Returns false after an error message. */
 static bool read_input(struct batch *batch, size_t *len)
 {
     size_t size = 0;

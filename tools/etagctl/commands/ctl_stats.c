@@ -80,7 +80,7 @@ static int stats_loop(struct stats_run *run)
             has_before = false;
             continue;
         }
-        if (!has_before) /* what came while nobody looked is no rate */
+        if (!has_before) /* what came before the first sample is no rate */
             *run->before = *run->now;
         view.now = run->now;
         view.before = run->before;
@@ -127,7 +127,7 @@ static bool watch_take(struct ctl *ctl, void *into, int option, const char *valu
     return !value || seconds_of(run, value);
 }
 
-/* False: told, return ctl->exit_status. */
+/* Returns false after an error message: return ctl->exit_status. */
 static bool stats_options(struct stats_run *run)
 {
     if (!ctl_parse(run->ctl, watch_take, run))

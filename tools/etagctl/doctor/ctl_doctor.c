@@ -7,7 +7,7 @@
 
 #include "ctl_output.h"
 
-#define TEXT_COLUMN 20 /* behind level and topic */
+#define TEXT_COLUMN 20 /* after level and topic */
 
 static size_t count_of(const struct doctor *doctor, enum finding_level level)
 {
@@ -120,7 +120,7 @@ const struct ctl_command ctl_doctor = {
     "",
     "Checks the daemon and its surroundings, and says what to change",
     "Works without a daemon and as any user; as the daemon's user or root it sees\n"
-    "more ('unseen' stands where it could not look). It changes nothing.",
+    "more ('unseen': it could not look). It changes nothing.",
     doctor_options,
     false,
     doctor_run,

@@ -32,7 +32,7 @@ struct doctor {
     struct ctl_daemon daemon;
     /* NULL: the default, if it is there */
     const char *config_path;
-    /* NULL: nobody said */
+    /* NULL: not given */
     const char *state_dir;
     bool reachable;
     bool has_status;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the daemon says about itself: whether it answers, to whom, its lease, its tables. */
+/* What the daemon says about itself: whether it answers and with which roles, its lease, its
+ * tables. */
 #include "clocktime.h"
 #include "ctl_doctor.h"
 #include "text.h"
@@ -55,7 +56,7 @@ static void say_down(struct doctor *doctor, const char *fault)
     else
         doctor_say(doctor, FINDING_OK, "lock", NULL,
                    holder == HOLDER_LIVES ? "held, so a daemon lives: %s"
-                                          : "nobody holds it, so no daemon runs here: %s",
+                                          : "it is not locked, so no daemon runs here: %s",
                    path);
 }
 
@@ -303,14 +304,25 @@ static void say_clocks(struct doctor *doctor)
     const double hours = uptime_ms > 3600000 ? (double)uptime_ms / 3600000 : 1;
     const double an_hour = (double)targets / hours;
     const double needless = 100 * (1 - exp(-CLOCKS_PER_ENTRY_TYPICAL * an_hour / (double)clocks));
+    const double half_life_hours =
+        an_hour > 0 ? M_LN2 * (double)clocks / (CLOCKS_PER_ENTRY_TYPICAL * an_hour) : 0;
     const bool many = needless > NEEDLESS_PERCENT_MAX;
-    doctor_say(doctor, many ? FINDING_WARN : FINDING_OK, "clocks",
-               many ? "raise clocks (docs/operations.md has the formula): names that share a clock "
-                      "cost needless 200s"
-                    : NULL,
+    char advice[160], half_life[64] = "";
+
+    (void)snprintf(advice, sizeof(advice),
+                   clocks < CLOCKS_MAX
+                       ? "'clocks: %" PRIu64 "' doubles that time (the next start is cold)"
+                       : "there are %" PRIu64 " already, and no more are possible: name less",
+                   clocks < CLOCKS_MAX ? clocks * 2 : clocks);
+    if (an_hour > 0)
+        (void)snprintf(half_life, sizeof(half_life), ", half of them after %.*f %s",
+                       half_life_hours < 1 ? 0 : 1,
+                       half_life_hours < 1 ? half_life_hours * 60 : half_life_hours,
+                       half_life_hours < 1 ? "minutes" : "hours");
+    doctor_say(doctor, many ? FINDING_WARN : FINDING_OK, "clocks", many ? advice : NULL,
                "%.0f names invalidated in %s on %" PRIu64
-               " clocks: at most %.1f %% of entries an hour old are stale needlessly",
-               an_hour, uptime_ms > 3600000 ? "an hour" : "this run", clocks, needless);
+               " clocks: %.1f %% of entries an hour old are stale needlessly%s",
+               an_hour, uptime_ms > 3600000 ? "an hour" : "this run", clocks, needless, half_life);
 }
 
 /* Half of a bound: a burst is twice what it was when somebody looked. */
@@ -339,7 +351,7 @@ static void say_guards(struct doctor *doctor)
     doctor_say(doctor, tight || folded > 0 ? FINDING_WARN : FINDING_OK, "holds",
                tight || folded > 0
                    ? "write less, hold for less (hold_ms), or name fewer targets: at the bound one "
-                     "hold of everything stands for the rest, and no front end answers 304"
+                     "hold of everything covers the rest, and no front end answers 304"
                    : NULL,
                "%" PRIu64 " open, of %d; %" PRIu64 " MiB for them and the guards, of %u; %" PRIu64
                " found no room",

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Spool, state directory, configuration: what stands on disks. */
+/* Spool, state directory, configuration: the files on disks. */
 #include "clocktime.h"
 #include "ctl_doctor.h"
 #include "numbers.h"
@@ -33,7 +33,7 @@ static const char *owner_of(const struct stat *status)
 
 /* ---- Spool ---- */
 
-/* False: told. */
+/* Returns false after an error message. */
 static bool mark_read(struct doctor *doctor, const char *dir, struct spool_mark *mark)
 {
     char path[PATH_BYTES + sizeof("/" SPOOL_MARK_NAME)];
@@ -52,7 +52,7 @@ static bool mark_read(struct doctor *doctor, const char *dir, struct spool_mark 
     if (spool_mark_parse((etag_str){text, (size_t)len}, mark) && mark->version == SPOOL_VERSION)
         return true;
     doctor_say(doctor, FINDING_FAIL, "spool mark",
-               "no writer uses this spool: restart the daemon, which writes it anew",
+               "no writer uses this spool: restart the daemon, which writes it again",
                "%s is no mark of this version", path);
     return false;
 }
@@ -63,9 +63,9 @@ static void say_mark(struct doctor *doctor, const char *dir)
 
     if (!mark || !mark_read(doctor, dir, mark))
         return;
-    /* 0: it tells nobody without a role. */
-    const uint64_t told = doctor->reachable ? doctor->daemon.channel.hello.spool_id : 0;
-    const bool other = told != 0 && mark->id != told;
+    /* 0: it is not sent to a peer without a role. */
+    const uint64_t said = doctor->reachable ? doctor->daemon.channel.hello.spool_id : 0;
+    const bool other = said != 0 && mark->id != said;
     doctor_say(doctor, other ? FINDING_FAIL : FINDING_OK, "spool mark",
                other ? "another daemon's directory is mounted here: share the daemon's own" : NULL,
                other ? "it is not that of the daemon that answers"
@@ -97,8 +97,8 @@ static void say_spool_files(struct doctor *doctor)
                waiting, garbage, ignored);
 }
 
-/* Who may connect may leave events. A daemon that is no member of the socket's group opens the
- * spool to all. */
+/* A user that may connect may leave events. A daemon that is no member of the socket's group
+ * opens the spool to all. */
 static bool fits_socket(const char *socket_path, const struct stat *spool)
 {
     struct stat there;
@@ -132,7 +132,7 @@ void doctor_spool(struct doctor *doctor)
     if (!S_ISDIR(status.st_mode) || !fits_socket(doctor->daemon.channel.path, &status))
         advice =
             "restart the daemon, which gives it the group of the socket and the mode that fits "
-            "it (0660: 3730, 0666: 3733): who may connect writes there, and nobody else";
+            "it (0660: 3730, 0666: 3733): who may connect writes there, and no other user";
     else if (process && durability.data && !tmpfs)
         advice = "put the socket on tmpfs (/run): a slow or full disk would stop writers there";
     doctor_say(doctor, advice ? FINDING_WARN : FINDING_OK, "spool", advice,
@@ -200,7 +200,7 @@ static void say_store(struct doctor *doctor)
                used / MIB, map / MIB, waiting);
 }
 
-/* Of a daemon that is down. */
+/* The findings about a daemon that is down. */
 static void say_left_state(struct doctor *doctor, const char *dir)
 {
     size_t damaged = 0;
@@ -226,10 +226,10 @@ void doctor_store(struct doctor *doctor)
 {
     char dir[PATH_BYTES];
     struct stat status;
-    const etag_str told = doctor_text(doctor, "state_dir");
+    const etag_str said = doctor_text(doctor, "state_dir");
 
-    if (told.data)
-        (void)snprintf(dir, sizeof(dir), "%.*s", (int)told.len, told.data);
+    if (said.data)
+        (void)snprintf(dir, sizeof(dir), "%.*s", (int)said.len, said.data);
     else
         (void)snprintf(dir, sizeof(dir), "%s",
                        doctor->state_dir ? doctor->state_dir : STATE_DIR_DEFAULT);

@@ -85,7 +85,7 @@ static void say_loop(struct doctor *doctor)
         doctor_say(doctor, FINDING_OK, "loop", NULL, "%.*s", (int)loop.len, loop.data);
 }
 
-/* Of the index's mapping, as the kernel has it now. False: it could not be seen. */
+/* The pages of the index's mapping, as the kernel has it now. False: they could not be seen. */
 static bool mapped_huge_read(const struct doctor *doctor, uint64_t *bytes)
 {
     char line[LINE_BYTES];
@@ -123,7 +123,7 @@ static void say_huge_pages(struct doctor *doctor)
               "a second for each GiB after the start this is normal"
             : NULL,
         "%" PRIu64 " of %" PRIu64 " MiB of the index%s%s", huge / MIB, wanted / MIB,
-        seen ? ", as the kernel maps it" : ", as the daemon was told",
+        seen ? ", as the kernel maps it" : ", as the daemon asked for",
         off ? "; the configuration says off" : "");
 }
 

@@ -21,13 +21,14 @@ import hashlib
 import re
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from django.core.exceptions import SynchronousOnlyOperation
 
 import etagd
 
-from . import sql, surrogates
+from . import drivers, sql, surrogates
 from .conf import conf, log, unshadowed
 from .postgres import routines
 from .surrogates import EVERYTHING
@@ -413,7 +414,7 @@ def _key(identity: str) -> etagd.Key:
 
 
 def of(connection: Any, reading: bool = False) -> Catalog:
-    """Of the database of this connection, as it is now. reading: or one that says that nobody knows, since there is no daemon:
+    """Of the database of this connection, as it is now. reading: or one that says that nothing is known, since there is no daemon:
     then nothing is stored either, and the database need not be asked."""
     maker = _MAKERS.get(connection.vendor)
     if maker is None:
@@ -430,7 +431,7 @@ def of(connection: Any, reading: bool = False) -> Catalog:
             return UNKNOWN
     made = _read(connection, maker, identity, changed)
     if state.in_transaction and made is _known.get(identity) and not _is_current(made, identity):
-        state.catalog = made  # nobody can say whether it is current, so it is asked for once in a transaction
+        state.catalog = made  # whether it is current is not known, so it is asked for once in a transaction
     return made
 
 
@@ -475,7 +476,7 @@ def _read(connection: Any, maker: Any, identity: str, changed: bool) -> Catalog:
     try:
         connection.ensure_connection()
         with connection.wrap_database_errors, closing(connection.create_cursor()) as cursor:
-            made = connection._etagd.inside(maker, lambda text: _rows(cursor, text))
+            made = connection._etagd.inside(_apart, connection, cursor, maker)
         made.settle()
     except SynchronousOnlyOperation:
         _known.pop(identity, None)  # it is read before the next statement
@@ -491,6 +492,22 @@ def _read(connection: Any, maker: Any, identity: str, changed: bool) -> Catalog:
     except etagd.EtagError:
         pass  # it is read again
     return made
+
+
+def _apart(connection: Any, cursor: Any, maker: Any) -> Catalog:
+    """What fails of it (a lock that is not had in time) must not fail the transaction in which it is asked: PostgreSQL would make a
+    ROLLBACK of its COMMIT, and say nothing."""
+    driver = connection.connection
+    if connection.vendor != "postgresql" or (driver.autocommit and not drivers.has_open_transaction("postgresql", driver)):
+        return maker(partial(_rows, cursor))  # type: ignore[no-any-return]
+    cursor.execute("SAVEPOINT etagd_catalog")
+    try:
+        return maker(partial(_rows, cursor))  # type: ignore[no-any-return]
+    except Exception:
+        cursor.execute("ROLLBACK TO SAVEPOINT etagd_catalog")
+        raise
+    finally:
+        cursor.execute("RELEASE SAVEPOINT etagd_catalog")
 
 
 def _rows(cursor: Any, text: str) -> List[Tuple[Any, ...]]:

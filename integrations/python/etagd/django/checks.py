@@ -30,7 +30,7 @@ def check_settings(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
     found += outbox_check.check_reach(given)
     if not settings.DEBUG and given.get("RELEASE") is None:
         found.append(checks.Warning(
-            'ETAGD["RELEASE"] is not set: a deployment is told from the former one by the times of files, which workers of one '
+            'ETAGD["RELEASE"] is not set: a deployment differs from the former one by the times of files, which workers of one '
             "release may see differently", id="etagd.W006", hint="Set it to what names a deployment, for instance a commit's hash."))
     middleware = list(getattr(settings, "MIDDLEWARE", None) or [])
     if MIDDLEWARE in middleware and "django.middleware.http.ConditionalGetMiddleware" in middleware:
@@ -38,7 +38,7 @@ def check_settings(app_configs: Any, **_: Any) -> List[checks.CheckMessage]:
                                     id="etagd.W002"))
     zipper = "django.middleware.gzip.GZipMiddleware"
     if MIDDLEWARE in middleware and zipper in middleware and middleware.index(zipper) > middleware.index(MIDDLEWARE):
-        found.append(checks.Warning(f"{zipper} must stand before {MIDDLEWARE}", id="etagd.W003"))
+        found.append(checks.Warning(f"{zipper} must come before {MIDDLEWARE}", id="etagd.W003"))
     found += _check_order(middleware)
     for alias, database in getattr(settings, "DATABASES", {}).items():
         if not database.get("AUTOCOMMIT", True):
@@ -67,7 +67,7 @@ def _check_order(middleware: List[str]) -> List[checks.CheckMessage]:
         return []
     before = [name for name in middleware[:middleware.index(MIDDLEWARE)] if name in _FILL_IN]
     return [] if not before else [checks.Warning(
-        f"{MIDDLEWARE} stands below {', '.join(before)}: the 304 of a hit may have fields of theirs that its 200 has not, or lack some",
+        f"{MIDDLEWARE} is below {', '.join(before)}: the 304 of a hit may have fields of theirs that its 200 has not, or lack some",
         id="etagd.W007", hint="Put it first, or only below what changes the body's bytes, as GZipMiddleware.")]
 
 
@@ -125,7 +125,7 @@ def _check_view(view: Any) -> Any:
             f"{view.__module__}.{view.__name__} has no etag_scope", obj=view, id="etagd.E001",
             hint="Say whose its answers are: a method etag_scope(self, request) that returns text, or etagd.PUBLIC."))
     if APIView not in view.__mro__ or view.__mro__.index(ETagMixin) > view.__mro__.index(APIView):
-        found.append(checks.Error(f"{view.__module__}.{view.__name__}: ETagMixin must stand first among the bases", obj=view,
+        found.append(checks.Error(f"{view.__module__}.{view.__name__}: ETagMixin must come first among the bases", obj=view,
                                   id="etagd.E004"))
     if view.etag_scope is etagd.PUBLIC and APIView in view.__mro__:
         if any(getattr(permission, "__name__", "") != "AllowAny" for permission in view.permission_classes):

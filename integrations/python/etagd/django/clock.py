@@ -46,7 +46,7 @@ _JSON_MAX = 4096
 _TIME = re.compile(r"\s*\d\d:\d\d(?::\d\d(?:\.\d+)?)?\s*")
 _WORDS = frozenset(("now", "today", "tomorrow", "yesterday"))  # which SQLite and PostgreSQL read as times
 _LAST = datetime.time.max
-_YEARS = range(1971, 9000)  # others stand for "always" and "never"
+_YEARS = range(1971, 9000)  # others mean "always" and "never"
 
 
 # ---- Parameters ----
@@ -277,7 +277,7 @@ def _asked() -> None:
 
 
 class _Noting(type):
-    """Stands for a class of the module datetime in a module that asks it for the time."""
+    """Replaces a class of the module datetime in a module that asks it for the time."""
 
     _real: Any = None
 
@@ -306,7 +306,7 @@ class _Date(metaclass=_Noting):
 
 
 class _Module:
-    """Stands for the module datetime itself."""
+    """Replaces the module datetime itself."""
 
     datetime = _Datetime
     date = _Date
@@ -316,7 +316,7 @@ class _Module:
 
 
 class _Time:
-    """Stands for the module time in that of signatures."""
+    """Replaces the module time in that of signatures."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(time, name)
@@ -331,7 +331,7 @@ _STAND_INS = ((datetime.datetime, _Datetime), (datetime.date, _Date), (datetime,
 
 
 def _patch_signing() -> None:
-    """A signature shows the time when it was made. One that is good for a time is so until then, to the second, so a page behind a link
+    """A signature shows the time when it was made. One that is good for a time is so until then, to the second, so a page of a link
     that expires is too."""
     signing.time = _Time()  # type: ignore[attr-defined]
     unsign = signing.TimestampSigner.unsign

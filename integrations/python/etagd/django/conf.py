@@ -24,9 +24,9 @@ DEFAULTS = {
     "TIMEOUT_MS": 0,  # longest wait of a write for etagd; 0: libetag's default
     "SHADOW": False,  # True: render all the same, and count what would have been answered, and whether it was right
     "GUARDS": True,  # False: invalidate after COMMIT only; a process that dies in between loses it
-    "WITHOUT_DAEMON": "refuse",  # a write that neither daemon nor spool can be told of: "refuse" it, or "commit" it untold
+    "WITHOUT_DAEMON": "refuse",  # a write whose event neither daemon nor spool takes: "refuse" it, or "commit" it without
     "REACH": None,  # of a write: "host", "log" or "everywhere"; None: as the daemon is configured
-    "HOLD_MS": 0,  # after a write its targets stay unknown so long: for reads from replicas that lag
+    "HOLD_MS": 0,  # after a write its targets stay unknown for that time: for reads from replicas that lag
     "PREFIX": "",  # before every surrogate key: for sites that share a daemon
     "RELEASE": None,  # what else makes bodies differ; None: a digest of sources, packages, static files and settings
     "VARY": ("Accept", "Accept-Language"),  # request fields that select the representation

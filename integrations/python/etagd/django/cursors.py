@@ -62,7 +62,7 @@ def using(state: Any, statement: str, cursor: Any) -> None:
 
 def is_watched(cursor: Any) -> bool:
     """Is it a driver's, of a class of ours (handles.py)?"""
-    return getattr(type(cursor), "_etagd_state", None) is not None
+    return hasattr(type(cursor), "_etagd_base")
 
 
 def began(state: Any) -> None:

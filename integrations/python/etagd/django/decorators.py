@@ -77,7 +77,7 @@ def is_api_view(view: Any) -> bool:
 
 
 def decides_in_dispatch(view: type) -> Optional[type]:
-    """The class behind etag_cached() that has a dispatch() of its own: LoginRequiredMixin and its like. None: Django's alone."""
+    """The class under etag_cached() that has a dispatch() of its own: LoginRequiredMixin and its like. None: Django's alone."""
     for base in view.__mro__:
         if "dispatch" in vars(base) and not hasattr(vars(base)["dispatch"], "etagd_scope"):
             return None if base is View else base
@@ -85,7 +85,7 @@ def decides_in_dispatch(view: type) -> Optional[type]:
 
 
 def decides_inside(view: Any, vary: Optional[Sequence[str]] = None) -> str:
-    """Who decides about access within a view that is a function; "": nobody that is known here. Where the key has the cookie, the session
+    """Who decides about access within a view that is a function; "": no known one. Where the key has the cookie, the session
     that Django's decorators ask is the entry's own, and its row is noted."""
     made_of = getattr(view, "cls", None) or getattr(view, "view_class", None)
     if made_of is not None and is_api_view(made_of):
@@ -106,7 +106,7 @@ def etag_cached(*, scope: Any, surrogates: Any = None, vary: Optional[Sequence[s
                 trust_cache: bool = False, trust: Sequence[str] = ()) -> Callable[[Any], Any]:
     """Answers 304 from etagd before the view runs, and fills etagd with what it answered.
 
-        @login_required                     what decides about access stands outside: it comes first
+        @login_required                     what decides about access is outside: it comes first
         @etag_cached(scope=lambda request, *args, **kwargs: f"user:{request.user.pk}")
         def page(request): ...
 

@@ -46,7 +46,7 @@ def _files(top: str, only_templates: bool) -> Iterator[str]:
 
 
 def _packages() -> Set[str]:
-    """Where Python and what is installed stand: known by version."""
+    """Where Python and what is installed are: known by version."""
     found = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
     found.update(getattr(site, "getsitepackages", list)())
     found.add(getattr(site, "getusersitepackages", str)())

@@ -2,7 +2,7 @@
 """What drivers do that Django's cursors do not show: sqlite3, psycopg2, psycopg 3.
 
 psycopg 3 has a pipeline mode, in which a statement is only sent: that it is done, or a COMMIT, is known after the next
-synchronization. So what is asked here, and what a guard stands around, synchronizes first.
+synchronization. So what is asked here, and what a guard covers, synchronizes first.
 """
 from __future__ import annotations
 

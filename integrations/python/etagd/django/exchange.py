@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One request and its response: the token before anything is read, the look-up before the handler, judgement and fill after it.
 
-What may be stored is libetag's matter (etag.h), as far as the response's fields show it. Here stands what only Django knows:
+What may be stored is libetag's matter (etag.h), as far as the response's fields show it. Here is what only Django knows:
 sessions, CSRF tokens, messages, transactions, what the handler read.
 """
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _zipped_outside(middleware: Sequence[str]) -> bool:
 
 
 def _field(request: Any, key: str) -> Optional[str]:
-    """Of META. What is asked here is in no page, so nobody is told that it was read."""
+    """Of META. What is asked here is in no page, so its reading is not noted."""
     found: Optional[str] = dict.get(request.META, key)
     return found
 
@@ -211,7 +211,7 @@ def answer_with(status: int, fields: Sequence[Tuple[str, str]]) -> HttpResponse:
 
 
 def _store_of(response: Any) -> Dict[str, Tuple[str, str]]:
-    """Of its fields: name in lower case -> name, value. Django's own dict, which its mapping stands around: that calls Python three times
+    """Of its fields: name in lower case -> name, value. Django's own dict, which its mapping wraps: that calls Python three times
     for each field."""
     store: Dict[str, Tuple[str, str]] = response.headers._store
     return store
@@ -289,7 +289,7 @@ def _carrier(request: Any) -> Dict[str, Any]:
 
 
 def start_of(request: Any) -> Optional[Start]:
-    """None: it did not begin where we saw it, so nobody knows what was read for it."""
+    """None: it did not begin where we saw it, so what was read for it is not known."""
     return _start_in(_carrier(request))
 
 
@@ -331,7 +331,7 @@ class Exchange:
             self.reads, self.token, self.bypass = reads.Reads(), _NO_TOKEN, "no_start"
         else:
             self.reads, self.token, self.bypass = start.reads, start.token, start.reason
-            del carrier[_START]  # of one Exchange; and no circle
+            carrier[_START] = None  # of one Exchange; and no circle. A dict that lost a key is copied key by key
             if reads.current.get() is not start.reads:
                 self.bypass = self.bypass or "no_context"  # so what middlewares before ours read was not noted
         self.asked = requested.watch(request, self.reads)
@@ -343,14 +343,16 @@ class Exchange:
         self._before: Any = None
 
     def __enter__(self) -> "Exchange":
-        """What runs within is noted for this request, which is closed behind it."""
+        """What runs within is noted for this request, which is closed after it."""
         self._before, self.reads.is_answering = reads.current.set(self.reads), True
         return self
 
     def __exit__(self, *_: Any) -> None:
+        """Frameworks tie requests into circles, which Python looks for: what hangs on this one is more to look at, so nothing does."""
         self.reads.is_answering = False
         threads.closed(self.reads)
-        self._asked = self._answer = None
+        self.asked.close()
+        self.request._etagd = None
         reads.current.reset(self._before)
 
     # ---- Before the handler ----
@@ -432,7 +434,7 @@ class Exchange:
         if method not in SAFE or (method == "HEAD" and plan is None):
             return response
         if getattr(getattr(self.request, "session", None), "accessed", False):
-            # As SessionMiddleware will, where it stands before ours; on a 304 it would not: nothing of that reads the session.
+            # As SessionMiddleware will, where it is before ours; on a 304 it would not: nothing of that reads the session.
             patch_vary_headers(response, ("Cookie",))
         self._validators(response)
         looked_up = plan is not None and self._answer is not None

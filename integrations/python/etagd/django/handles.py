@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cursors of database drivers, where Django does not stand between: Django's wrapper hands out what the driver's cursor has, and
+"""The cursors of database drivers, where Django is not between: Django's wrapper hands out what the driver's cursor has, and
 the cursor itself.
 
     execute(), executemany() of a driver's own cursor       as by Django's wrapper: judged by their text
@@ -13,9 +13,8 @@ SQLite's are those that Django makes.
 from __future__ import annotations
 
 import sys
-import weakref
 from functools import partial, wraps
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Dict, Iterator
 
 from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
@@ -26,7 +25,7 @@ from .surrogates import EVERYTHING
 
 # What neither reads nor writes; the rest of a driver's cursor may do anything.
 _HARMLESS = frozenset("""
-    adapters arraysize binary_types cast close closed connection description execute executemany fetchall fetchmany fetchone format
+    __next__ adapters arraysize binary_types cast close closed connection description execute executemany fetchall fetchmany fetchone format
     itersize lastrowid mogrify name nextset pgresult query row_factory rowcount rownumber results scroll scrollable set_result
     setinputsizes setoutputsize statusmessage string_types timestamp typecaster tzinfo_factory withhold""".split())
 _FETCHING = ("fetchone", "fetchmany", "fetchall", "__next__")
@@ -131,46 +130,52 @@ def anything(state: Any, name: str, call: Callable[..., Any], *args: Any, **kwar
 # ---- The driver's cursors ----
 
 
+_classes: Dict[Any, Any] = {}  # of SQLite's cursors, which know their connection themselves
+
+
 def watched(base: Any, state: Any) -> Any:
-    """A class of cursors of this connection."""
+    """A class of cursors of this connection, for a driver that makes them."""
     base = getattr(base, "_etagd_base", base)  # a pool's connection was another thread's
     if base not in state.cursor_classes:
-        state.cursor_classes[base] = _class(base, state)
+        state.cursor_classes[base] = _class(base, state.weak)
     return state.cursor_classes[base]
 
 
-def _class(base: Any, state: Any) -> Any:
-    found = weakref.ref(state)
+def _unknown() -> None:
+    """The state of a connection that is not known."""
 
+
+def _class(base: Any, found: Any) -> Any:
+    """found(): the state of a cursor's connection, unless the cursor has a _etagd_state of its own; None: it is over."""
     run = base.execute
 
     def execute(self: Any, query: Any, params: Any = None, **kwargs: Any) -> Any:
-        state = found()
+        state = self._etagd_state()
         if state is None or state.is_inside:
             return run(self, query, **kwargs) if params is None else run(self, query, params, **kwargs)
         return _executed(state, partial(run, self), self, query, params, False, kwargs)
 
     def executemany(self: Any, query: Any, params: Any, **kwargs: Any) -> Any:
-        return _executed(found(), partial(base.executemany, self), self, query, params, True, kwargs)
+        return _executed(self._etagd_state(), partial(base.executemany, self), self, query, params, True, kwargs)
 
-    namespace = {"execute": execute, "executemany": executemany, "_etagd_state": found, "_etagd_base": base}
+    namespace = {"execute": execute, "executemany": executemany, "_etagd_state": staticmethod(found), "_etagd_base": base}
     for name in _WATCHED:
         if hasattr(base, name):
-            namespace[name] = _watched_method(base, name, found)
+            namespace[name] = _watched_method(base, name)
     for name in _FETCHING:
         if hasattr(base, name):
-            namespace[name] = _fetching_method(base, name, found)
+            namespace[name] = _fetching_method(base, name)
     if not hasattr(base, "__next__"):
-        namespace["__iter__"] = _iterating(base, found)
+        namespace["__iter__"] = _iterating(base)
     return type(base.__name__, (base,), namespace)
 
 
-def _watched_method(base: Any, name: str, found: Any) -> Any:
+def _watched_method(base: Any, name: str) -> Any:
     real = getattr(base, name)
 
     @wraps(real)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        state = found()
+        state = self._etagd_state()
         if state is None or state.is_inside or (state.connection.vendor == "postgresql"
                                                 and state.connection.connection is not self.connection):
             return real(self, *args, **kwargs)
@@ -178,31 +183,30 @@ def _watched_method(base: Any, name: str, found: Any) -> Any:
     return method
 
 
-def _fetching_method(base: Any, name: str, found: Any) -> Any:
+def _fetching_method(base: Any, name: str) -> Any:
     real, current = getattr(base, name), reads.current.get
 
     @wraps(real)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         noted = current()
         if noted is not None and getattr(self, "_etagd_mark", None) != noted.mark:  # most are the request's own
-            _fetches(self, found)
+            _fetches(self)
         return real(self, *args, **kwargs)
     return method
 
 
-def _iterating(base: Any, found: Any) -> Any:
+def _iterating(base: Any) -> Any:
     """psycopg 3's, a generator."""
     def iterate(self: Any) -> Iterator[Any]:
         for row in base.__iter__(self):
-            _fetches(self, found)
+            _fetches(self)
             yield row
     return iterate
 
 
-def _fetches(cursor: Any, found: Any) -> None:
-    state = found()
-    if state is not None:
-        cursors.fetching(cursor, state.connection.alias)
+def _fetches(cursor: Any) -> None:
+    state = cursor._etagd_state()  # None: of a thread that is over
+    cursors.fetching(cursor, "" if state is None else state.connection.alias)
 
 
 def _executed(state: Any, run: Callable[..., Any], cursor: Any, query: Any, params: Any, many: bool, kwargs: Any) -> Any:
@@ -241,10 +245,15 @@ def watch(state: Any) -> None:
 
 
 def made(state: Any, create: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Of SQLite, which has no cursor_factory."""
+    """Of SQLite, which has no cursor_factory. A class for each connection would be one for each request, under ASGI."""
     cursor = create(*args, **kwargs)
     if state.connection.vendor == "sqlite":
-        cursor.__class__ = watched(type(cursor), state)
+        base = type(cursor)
+        watching = _classes.get(base)
+        if watching is None:
+            watching = _classes[base] = _class(base, _unknown)
+        cursor.__class__ = watching
+        cursor._etagd_state = state.weak
     return cursor
 
 
@@ -261,10 +270,12 @@ def register(state_of: Callable[[Any], Any]) -> None:
 
     @wraps(getter)
     def guarded_getattr(self: Any, name: str) -> Any:
-        if name in _FETCHING and not cursors.is_watched(self.cursor):
-            cursors.fetching(self, self.db.alias)
+        if name in _HARMLESS:
+            if name in _FETCHING and not cursors.is_watched(self.cursor):
+                cursors.fetching(self, self.db.alias)
+            return getter(self, name)
         found = getter(self, name)
-        if name in _HARMLESS or name.startswith("_") or not callable(found):
+        if name.startswith("_") or not callable(found):
             return found
         if name in _WATCHED and cursors.is_watched(self.cursor):
             return found

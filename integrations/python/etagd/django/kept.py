@@ -18,12 +18,17 @@ import sys
 from functools import wraps
 from typing import Any, Callable, Dict, Optional, Set
 
+from django.apps import apps
 from django.core.cache import CacheHandler
 from django.core.cache.backends.base import BaseCache
 from django.db.models import Model
 from django.db.models.base import ModelState
+from django.db.models.fields.related_descriptors import ForeignKeyDeferredAttribute
 from django.db.models.query import QuerySet, RawQuerySet
 from django.db.models.query_utils import DeferredAttribute
+from django.db.models.signals import class_prepared
+
+from etagd import _watch
 
 from . import reads
 from .conf import log, matches
@@ -139,31 +144,15 @@ def _mark() -> Optional[int]:
     return None if noted is None else noted.mark
 
 
-class _Results:
-    """QuerySet._result_cache, with the mark of who filled it."""
-
-    def __get__(self, queryset: Any, owner: Any = None) -> Any:
-        if queryset is None:
-            return self
-        try:
-            values = queryset.__dict__["_result_cache"]
-        except KeyError:
-            raise AttributeError("_result_cache") from None
-        if values is not None:
-            noted = reads.noting()
-            if noted is not None and queryset.__dict__.get("_etagd_mark") != noted.mark:
-                noted.spoil("kept_queryset", queryset.model._meta.label)
-        return values
-
-    def __set__(self, queryset: Any, values: Any) -> None:
-        queryset.__dict__["_result_cache"] = values
-        if values is not None:
-            queryset.__dict__["_etagd_mark"] = _mark()
+def _filled_by_other(queryset: Any, noted: reads.Reads) -> None:
+    """noted looks at rows with another mark than its own."""
+    if not noted.done and queryset.__dict__.get("_etagd_mark") != noted.mark:
+        noted.spoil("kept_queryset", queryset.model._meta.label)
 
 
 def _patch_querysets() -> None:
     for kind in (QuerySet, RawQuerySet):
-        kind._result_cache = _Results()
+        kind._result_cache = _watch.Rows(reads.current, _filled_by_other)
     restore = QuerySet.__setstate__
 
     @wraps(restore)
@@ -173,6 +162,9 @@ def _patch_querysets() -> None:
             self.__dict__["_etagd_mark"] = _mark()
 
     QuerySet.__setstate__ = marked
+
+
+_COLUMNS = (DeferredAttribute, ForeignKeyDeferredAttribute)  # others have a life of their own
 
 
 def _patch_instances() -> None:
@@ -203,6 +195,13 @@ def _patch_instances() -> None:
     def plain_set(self: Any, instance: Any, value: Any) -> None:
         instance.__dict__[self.field.attname] = value
 
+    def plain_delete(self: Any, instance: Any) -> None:
+        """Then the next look asks the database."""
+        try:
+            del instance.__dict__[self.field.attname]
+        except KeyError:
+            raise AttributeError(self.field.attname) from None
+
     @wraps(restore)
     def marked(self: Any, state: Any) -> None:
         restore(self, state)
@@ -212,8 +211,19 @@ def _patch_instances() -> None:
     ModelState.__init__ = marked_state  # type: ignore[method-assign,assignment]
     DeferredAttribute.__get__ = noted_get
     if not hasattr(DeferredAttribute, "__set__"):
-        DeferredAttribute.__set__ = plain_set
+        DeferredAttribute.__set__, DeferredAttribute.__delete__ = plain_set, plain_delete
     Model.__setstate__ = marked
+    class_prepared.connect(_watch_fields, dispatch_uid="etagd")
+    for model in apps.get_models(include_auto_created=True, include_swapped=True):
+        _watch_fields(model)
+
+
+def _watch_fields(sender: Any, **_: Any) -> None:
+    """Most looks are at the request's own instances, which C sees; the others go on to Django's descriptor."""
+    for kind in sender.__mro__:
+        for name, found in list(vars(kind).items()):
+            if type(found) in _COLUMNS:
+                setattr(kind, name, _watch.Field(found, found.field.attname, reads.current, type(found) is DeferredAttribute))
 
 
 # ---- Functions that remember ----
@@ -238,7 +248,7 @@ def remembers(function: Any, name: str) -> None:
 
 
 def answers_requests(function: Any) -> Any:
-    """What calls this function remembers whole responses, if anything: what the middlewares behind it answer. No look goes further
+    """What calls this function remembers whole responses, if anything: what the middlewares after it answer. No look goes further
     out, since each frame costs."""
     _remembering[function.__code__] = ""
     _modules.add(function.__globals__.get("__name__"))

@@ -88,7 +88,7 @@ def _hook(event: str, args: Tuple[Any, ...]) -> None:
             reads.spoil("file", event)  # an exception of ours would be open()'s
 
 
-# ---- Connections that are kept, and what the hook is not told ----
+# ---- Connections that are kept, and what the hook does not see ----
 
 
 def _spoiling(function: Any, reason: str, by: str) -> Any:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is put into the process at its first request: commands and task queues never pay for it. Where a Django or Python that
-nobody knows here is made differently, nothing is stored."""
+is not known here is made differently, nothing is stored."""
 from __future__ import annotations
 
 import threading

@@ -52,7 +52,7 @@ class Reads:
         self.kept: Dict[Any, Any] = {}  # in the place of what Django keeps in the process
         self.beside: Set[Any] = set()  # threads of other requests that ran SQL meanwhile
         self.done = False  # the response is made
-        self.is_on_loop = False  # its tasks have its context, also those that it leaves behind
+        self.is_on_loop = False  # its tasks have its context, also those that it leaves running
         self.is_answering = False  # it is in its middleware, which closes it
         self.outer: Optional[Reads] = None  # of the request in whose middle it began
 
@@ -222,7 +222,7 @@ class Reads:
         return compiler.connection.ops.quote_name(name)
 
     def _alone(self, compiler: Any, statement: str, table: surrogates.Table) -> bool:
-        """Does the table stand in the statement once, and nothing else that may mean it?"""
+        """Is the table in the statement once, and nothing else that may mean it?"""
         return sql.stands_once(statement, table.name, self._quoted(compiler, table.name))
 
     def _first(self, compiler: Any, statement: str, found: Dict[str, surrogates.Table]) -> Optional[surrogates.Table]:
@@ -260,7 +260,7 @@ class Reads:
             return
         known = list(queries.forward_joins(compiler))
         if not pinned:
-            # A table behind another decides which rows are in the result, as do the columns of the first in WHERE.
+            # A table joined to another decides which rows are in the result, as do the columns of the first in WHERE.
             first = compiler.query.get_initial_alias()
             known = [(alias, model, index) for alias, model, index in known
                      if compiler.query.alias_map[alias].parent_alias == first]
@@ -283,7 +283,7 @@ class Reads:
             if names:
                 self._part(table, list(names))
 
-    # ---- What it comes to ----
+    # ---- The result ----
 
     def names(self) -> Set[str]:
         self._judge_all()

@@ -131,7 +131,7 @@ class ETagMixin:
     # ---- Writes ----
 
     def _etag_write(self, handler: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """Judges the conditions once more where nobody else can write in between. Without any the handler runs as it is. What
+        """Judges the conditions once more where no other writer can come in between. Without any the handler runs as it is. What
         the handler wrote is committed, whatever it answers or raises, as without us."""
         reader = self._etag_reader()
         if reader is None or not any(name in request.META for name in _PRECONDITIONS):
@@ -168,7 +168,7 @@ class ETagMixin:
         try:
             validators, body = self._etag_current(connection, reader, *args, **kwargs)
         except Exception:  # pylint: disable=broad-except
-            log.exception("etagd: after a write its ETag is not told, as GET fails")
+            log.exception("etagd: after a write its ETag is not sent, as GET fails")
         else:
             response.add_post_render_callback(partial(_tell_etag, validators.etag, body, request.get_full_path()))
 
@@ -183,7 +183,7 @@ class ETagMixin:
         return router.db_for_write(queryset.model) if queryset is not None else "default"
 
     def _etag_locked(self, connection: Any, reader: str, *args: Any, **kwargs: Any) -> etagd.Validators:
-        """What the conditions are compared with: from here on nobody else changes the object. GET's handler is asked only where
+        """What the conditions are compared with: from here on no other writer changes the object. GET's handler is asked only where
         its ETag or date is wanted. Raises what get_object() raises, but for a condition that wants it absent."""
         meta = self.request.META
         try:

@@ -36,7 +36,7 @@ _IDENTIFIER = re.compile(r'"([^"]*)"|`([^`]*)`|(\w+)')
 _QUIET: FrozenSet[str] = frozenset((
     "SAVEPOINT", "SET", "RESET", "SHOW", "PRAGMA", "LISTEN", "UNLISTEN", "NOTIFY", "CLOSE", "LOCK"))
 _WORDS = {"BEGIN": NOTHING, "START": NOTHING, "COMMIT": COMMIT, "END": COMMIT, "RELEASE": RELEASE, "ROLLBACK": ROLLBACK}
-# What may stand before "(" in SQL that only reads, or in a plain write.
+# What may come before "(" in SQL that only reads, or in a plain write.
 _PURE: FrozenSet[str] = frozenset("""
     ABS ACOS ALL AND ANY ARRAY ARRAY_AGG AS ASCII ASIN ATAN ATAN2 AVG BETWEEN BIT_AND BIT_OR BOOL_AND BOOL_OR BTRIM BY
     CASE CAST CEIL CEILING CHAR CHARACTER_LENGTH CHAR_LENGTH CHR COALESCE CONCAT CONCAT_WS CORR COS COT COUNT CUME_DIST
@@ -126,7 +126,7 @@ def classify(statement: str) -> Tuple[int, Optional[surrogates.Table]]:
     first = _FIRST.match(text)
     word = first.group(1).upper() if first else ""
     if word in _WORDS:
-        # ROLLBACK TO keeps the transaction; "ROLLBACK; DELETE ..." and COMMIT with more behind it are anything.
+        # ROLLBACK TO keeps the transaction; "ROLLBACK; DELETE ..." and COMMIT with more after it are anything.
         if ";" in text or "--" in text or "/*" in text:
             return ANYTHING, None
         if word == "ROLLBACK" and len(text.split()) > 2:
@@ -235,7 +235,7 @@ def names_in(statement: str) -> FrozenSet[str]:
 
 @lru_cache(maxsize=2048)
 def stands_once(statement: str, name: str, quoted: str) -> bool:
-    """Does a table's name stand once for the table, otherwise only before its columns, and nowhere in another form?"""
+    """Is a table's name there once for the table, otherwise only before its columns, and nowhere in another form?"""
     words = re.findall(r"(?<!\w)%s(?!\w)" % re.escape(name), statement, re.I)
     as_columns = statement.count(quoted + ".")
     return statement.count(quoted) == as_columns + 1 and len(words) == as_columns + 1
@@ -265,4 +265,10 @@ def _names(statement: str) -> Iterator[str]:
                 yield from (word.lower() for word in re.findall(r"\w+", name))
 
 
-surrogates.on_change.append(tables_read.cache_clear)
+@lru_cache(maxsize=2048)
+def is_plain_select(statement: str) -> bool:
+    """A SELECT by the ORM that can only read: from known tables, with functions that are surely harmless."""
+    return statement.startswith("SELECT ") and not functions(statement) and tables_read(statement)[1]
+
+
+surrogates.on_change += [tables_read.cache_clear, is_plain_select.cache_clear]

@@ -56,7 +56,7 @@ def register(model: Any, scope: str) -> None:
 
 def comparable(field: Any, vendor: Optional[str] = None) -> bool:
     """Are two values of the column the same for the database exactly if text() is? Fields of other types may compare in
-    ways that nobody knows here (citext, floats)."""
+    ways that are not known here (citext, floats)."""
     if field.remote_field is not None and type(field) not in (models.ForeignKey, models.OneToOneField):
         return False
     field = _target(field)
@@ -73,7 +73,7 @@ def _target(field: Any) -> Any:
 
 
 def text(field: Any, value: Any) -> Optional[str]:
-    """A column's value as it stands in a name; None: it cannot be said. Text is hashed: it may be a secret, or long."""
+    """A column's value as it is in a name; None: it cannot be said. Text is hashed: it may be a secret, or long."""
     if hasattr(value, "prepare_database_save"):
         value = value.prepare_database_save(field)
     if value is None or hasattr(value, "resolve_expression") or hasattr(value, "as_sql") or not comparable(field):
@@ -100,7 +100,7 @@ class Table:
         self.name = meta.db_table.strip('"`')
         self.pk = meta.pk
         self.scope = _scope_fields.get(meta.concrete_model)
-        self.opaque = not meta.managed  # perhaps a view: what is behind it is not known
+        self.opaque = not meta.managed  # perhaps a view: what it reads is not known
 
     def row(self, value: Any) -> Optional[str]:
         made = text(self.pk, value)

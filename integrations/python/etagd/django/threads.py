@@ -23,9 +23,8 @@ from .conf import matches
 from .others import handed
 
 _open: "Dict[int, weakref.ReferenceType[reads.Reads]]" = {}  # by their marks; each use is one step, as dictionaries do it
-_carried: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_carried", default=False)
-_of_thread: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_of_thread", default=False)
-_background: "contextvars.ContextVar[bool]" = contextvars.ContextVar("etagd_background", default=False)
+_CARRIED, _OF_THREAD, _BACKGROUND = 1, 2, 4
+_role: "contextvars.ContextVar[int]" = contextvars.ContextVar("etagd_role", default=0)  # of what runs: any of these
 
 
 def opened(noted: reads.Reads) -> None:
@@ -47,14 +46,14 @@ def closed(noted: reads.Reads) -> None:
 
 
 def owner() -> Optional[reads.Reads]:
-    """The request that what runs now belongs to. A thread that a request left behind is nobody's, nor is a task of an event loop."""
+    """The request that what runs now belongs to. A thread that outlives its request belongs to none, as does a task of an event loop."""
     noted = reads.current.get()
-    return None if noted is None or (noted.done and (_carried.get() or noted.is_on_loop)) else noted
+    return None if noted is None or (noted.done and (_role.get() & _CARRIED or noted.is_on_loop)) else noted
 
 
 def seen_without_owner() -> None:
     """SQL that belongs to no request: it may be for any that is open."""
-    if not _open or _background.get():
+    if not _open or _role.get() & _BACKGROUND:
         return
     name = threading.current_thread().name
     if matches("BACKGROUND_THREADS", name):
@@ -65,7 +64,7 @@ def seen_without_owner() -> None:
 
 def seen_by(owner_of_it: reads.Reads) -> None:
     """SQL of a thread that a request started. If it outlives other requests, it may have worked for them as well."""
-    if _of_thread.get() and len(_open) > 1 and not _background.get():
+    if len(_open) > 1 and _role.get() & (_OF_THREAD | _BACKGROUND) == _OF_THREAD:
         for one in _opened():
             if one is not owner_of_it:
                 one.beside.add(threading.current_thread())
@@ -80,11 +79,11 @@ def may_have_served(noted: reads.Reads) -> str:
 def background() -> Iterator[None]:
     """What this thread does within it (or a function that it decorates) is for no request: it hands no request anything that it
     read. For schedulers and queue workers that share a process with requests."""
-    token = _background.set(True)
+    token = _role.set(_role.get() | _BACKGROUND)
     try:
         yield
     finally:
-        _background.reset(token)
+        _role.reset(token)
 
 
 # ---- Carrying ----
@@ -95,20 +94,19 @@ class _As:
 
     __slots__ = ("_said", "_tokens")
 
-    def __init__(self, noted: Optional[reads.Reads], background_too: bool, of_thread: bool = False) -> None:
-        self._said = (noted, background_too, of_thread)
+    def __init__(self, noted: Optional[reads.Reads], role: int = 0) -> None:
+        """role: besides that it was carried."""
+        self._said = (noted, role | _CARRIED)
         self._tokens: Any = None
 
     def __enter__(self) -> None:
-        noted, background_too, of_thread = self._said
-        self._tokens = (reads.current.set(noted), _carried.set(True), _background.set(background_too), _of_thread.set(of_thread))
+        noted, role = self._said
+        self._tokens = reads.current.set(noted), _role.set(role)
 
     def __exit__(self, *_: Any) -> None:
-        current, carried, background_too, of_thread = self._tokens
+        current, role = self._tokens
         reads.current.reset(current)
-        _carried.reset(carried)
-        _background.reset(background_too)
-        _of_thread.reset(of_thread)
+        _role.reset(role)
 
 
 def _patch_threads() -> None:
@@ -116,13 +114,13 @@ def _patch_threads() -> None:
 
     @wraps(start)
     def carrying_start(self: threading.Thread) -> None:
-        noted, background_too = owner(), _background.get()
+        noted, background_too = owner(), _role.get() & _BACKGROUND
         if noted is not None or background_too:
             run = self.run
 
             def run_for() -> None:
                 self.__dict__.pop("run", None)  # no circle
-                with _As(noted, background_too, of_thread=True):
+                with _As(noted, background_too | _OF_THREAD):
                     run()
             self.run = run_for  # type: ignore[method-assign]
         start(self)
@@ -135,13 +133,13 @@ def _patch_executors() -> None:
 
     @wraps(submit)
     def carrying_submit(self: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        noted, background_too = owner(), _background.get()
+        noted, background_too = owner(), _role.get() & _BACKGROUND
 
         def work(*args: Any, **kwargs: Any) -> Any:
             with _As(noted, background_too):
                 return function(*args, **kwargs)
         if len(self._threads) < self._max_workers:
-            with _As(None, False):  # a thread that the pool starts for it will work for others too
+            with _As(None):  # a thread that the pool starts for it will work for others too
                 made = submit(self, work, *args, **kwargs)
         else:
             made = submit(self, work, *args, **kwargs)

@@ -2,11 +2,11 @@
 """Invalidation from the ORM, and from SQL that goes through Django's cursors.
 
 What a statement changes is left with its connection; COMMIT takes it: a guard begins, is confirmed, COMMIT, the guard ends.
-The guard may begin so late because until COMMIT nobody sees the change: a reader that saw the old data took its token before
+The guard may begin so late because until COMMIT no reader sees the change: a reader that saw the old data took its token before
 the guard's end, so its fill is refused, or what it filled is made stale. ROLLBACK forgets the names, ROLLBACK TO SAVEPOINT
 those since the savepoint: nothing became stale.
 
-In autocommit mode a write by the ORM gets a transaction of its own, so that the guard stands around its COMMIT, not around
+In autocommit mode a write by the ORM gets a transaction of its own, so that the guard covers its COMMIT, not
 a wait for locks. Other SQL gets the guard around the statement.
 
 Threads: as Django's connections, each of which is one thread's.
@@ -99,7 +99,7 @@ def _nothing() -> None:
 
 
 class _State:
-    """What a connection's open transaction changed, and the methods that stand around its own."""
+    """What a connection's open transaction changed, and the methods that wrap its own."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
@@ -114,7 +114,7 @@ class _State:
         self.absent: List[Any] = []  # primary keys of no row, when the last write was looked at
         self.selected: Optional[Tuple[str, Any]] = None
         self.is_inside = False  # a statement runs that was seen
-        self.settings = session.Settings()  # what the session was told
+        self.settings = session.Settings()  # what SET left in the session
         self.has_temporary = False  # tables, of this session alone
         self.is_connecting = False
         self.place: Any = None  # that it is connected to
@@ -140,7 +140,7 @@ class _State:
         driver, vendor = self.connection.connection, self.connection.vendor
         if driver is None:
             return False
-        if vendor == "sqlite":  # asks nobody
+        if vendor == "sqlite":  # asks no server
             return drivers.in_transaction(vendor, driver)
         with self.connection.wrap_database_errors:
             return drivers.in_transaction(vendor, driver)
@@ -207,7 +207,7 @@ class _State:
         return result
 
     def _bound(self, left_ms: int) -> Callable[[], None]:
-        """Lets COMMIT fail when the guard's time is over: SQLite's waits for readers. Other databases cannot be told."""
+        """Lets COMMIT fail when the guard's time is over: SQLite's waits for readers. Other databases have no such way."""
         driver = self.connection.connection
         if self.connection.vendor == "sqlite":
             usual_ms = int(float(self.connection.settings_dict.get("OPTIONS", {}).get("timeout", 5.0)) * 1000)
@@ -220,9 +220,12 @@ class _State:
 
     def execute(self, execute: Any, statement: Any, params: Any, many: bool, context: Any) -> Any:
         text = statement if isinstance(statement, str) else drivers.text_of(statement, self.connection)
-        run = partial(self.inside, execute, statement, params, many, context)
-        if not self.is_connecting:  # then nobody's connection yet
+        if not self.is_connecting:  # then no request's connection yet
             cursors.using(self, text, context.get("cursor"))
+        if self.statement is not None and self.statement[0] == "SELECT" and sql.is_plain_select(text):  # as most are
+            self.selected = (text, params)
+            return self.inside(execute, statement, params, many, context)
+        run = partial(self.inside, execute, statement, params, many, context)
         if self.statement is not None and self._is_expected(text):
             if self.statement[0] == "SELECT":
                 self.selected = (text, params)
@@ -469,7 +472,7 @@ def _read(original: Any, delete: Any) -> Any:
 
 
 def _patch_connect() -> None:
-    """What a new connection is asked and told (types, settings) is the same for every request: it is not noted."""
+    """What a new connection is asked and set (types, settings) is the same for every request: it is not noted."""
     connect = BaseDatabaseWrapper.connect
 
     @wraps(connect)

@@ -14,16 +14,19 @@ import subprocess
 import time
 
 import relay_db
-from campaign import PROGRAMS, TEXTS, WORKER, Failure, Section, TortureDaemon, Worker
+from campaign import LINGER_MS, PROGRAMS, TEXTS, WORKER, Failure, Section, TortureDaemon, Worker
 from harness import bound, wait_until
 
 HOSTS_WORKER = os.path.join(PROGRAMS, "torture_hosts_worker")
 NAMES = ("a", "b", "c")
-ROLES = ("sql", "library", "filler", "filler", "reader", "reader")
 SLOTS = TEXTS["hosts"]["host_slots"]
 # A coarse clock lags, and a front end may begin between two of its ticks.
 COARSE_MS = 50
-ANSWERED, LOST, CUT = 2, 4, 5
+# Of a transaction: it holds nobody up for long.
+BOUNDS = " options='-c lock_timeout=1000 -c idle_in_transaction_session_timeout=2000'"
+COMMIT, ANSWERED, LOST, CUT = 1, 2, 4, 5
+LOGGED = 5  # an outcome of COMMIT
+WRITERS = ("sql", "library", "psql", "etcd")  # who count how long a call took
 RECORD = struct.Struct("<BBBBIQQQQ")
 HISTORY_MAGIC = 0x79726F7473696874
 KEYS = TEXTS["rows"]
@@ -47,13 +50,14 @@ class Host:
                                  section.random.choice(("process", "process", "power")))
         self.daemon.wrapper = self.prefix
         self.daemon.args = ["--relay", "required"]
-        self.proxy = section.network.proxy(name, section.pair.primary.port)
+        self.daemon.linger_ms = section.linger_ms
+        self.proxy = section.way_make(name)
         self.relay = None
         self.log = os.path.join(self.directory, "relay.log")
         self.workers = []
 
-    def connection(self, more=""):
-        return f"host=127.0.0.1 port={self.proxy.port} user=etagd dbname={self.section.database_name}{more}"
+    def connection(self, user="etagd", more=""):
+        return f"host=127.0.0.1 port={self.proxy.port} user={user} dbname={self.section.database_name}{more}"
 
     def daemon_start(self):
         self.daemon.lease_ms = self.section.random.randint(200, 1000)
@@ -66,7 +70,7 @@ class Host:
     def relay_start(self):
         with open(self.log, "ab") as log:
             self.relay = subprocess.Popen(
-                [*self.prefix, relay_db.RELAY, "--connection", self.connection(), "--socket", self.daemon.socket, "--host", self.name,
+                [*self.prefix, relay_db.RELAY, *self.section.relay_options(self), "--socket", self.daemon.socket, "--host", self.name,
                  "--run-dir", self.run], stderr=log, stdin=subprocess.DEVNULL)
 
     def relay_kill(self):
@@ -95,7 +99,7 @@ class Host:
 
     def processes(self):
         """All of the host, as far as they run."""
-        return [p for p in [self.daemon.process, self.relay, self.proxy.process, *(worker.process for worker in self.workers)]
+        return [p for p in [self.daemon.process, self.relay, *self.proxy.processes(), *(worker.process for worker in self.workers)]
                 if p and p.poll() is None]
 
     def end(self):
@@ -107,10 +111,16 @@ class Host:
 
 
 class HostsSection(Section):
+    """The hosts have a PostgreSQL in common."""
+
+    roles = ("sql", "library", "filler", "filler", "reader", "reader")
+    leases_ms = (500, 700, 1000)
+    linger_ms = LINGER_MS
+
     def __init__(self, options, network, pair, seed):
         super().__init__(options, "epoll", "process", seed)
         self.network, self.pair = network, pair
-        self.l_net_ms = options.l_net_ms or self.random.choice((500, 700, 1000))
+        self.l_net_ms = options.l_net_ms or self.random.choice(self.leases_ms)
         self.follow_ms = self.l_net_ms * options.follow_percent // 100 + COARSE_MS
         self.pair_synchronous = self.random.randrange(2) == 0
         self.database_name = f"torture{seed}_{time.monotonic_ns()}"
@@ -121,34 +131,52 @@ class HostsSection(Section):
 
     # ---- Beginning ----
 
-    def begin(self):
+    def log_begin(self):
+        """What hosts have in common."""
         self.pair.primary.database(self.database_name)
-        for text in (f"UPDATE etagd.setting SET lease_ms = {self.l_net_ms}, wait_ms = {self.l_net_ms + (self.l_net_ms + 3) // 4 + 50}",
-                     "CREATE TABLE public.page (key int PRIMARY KEY, version bigint NOT NULL) WITH (fillfactor = 50)",
-                     f"INSERT INTO page SELECT k, 0 FROM generate_series(0, {KEYS - 1}) k"):
-            self.sql(text)
+        self.sql(f"UPDATE etagd.setting SET lease_ms = {self.l_net_ms}, wait_ms = {self.l_net_ms + (self.l_net_ms + 3) // 4 + 50}")
+        self.table_make()
         self.pair.set_synchronous(self.pair_synchronous)
+
+    def table_make(self):
+        self.sql("CREATE TABLE public.page (key int PRIMARY KEY, version bigint NOT NULL) WITH (fillfactor = 50)")
+        self.sql(f"INSERT INTO page SELECT k, 0 FROM generate_series(0, {KEYS - 1}) k")
+
+    def truth_begin(self):
         subprocess.run([WORKER, "make", self.directory], check=True)
         with open(os.path.join(self.directory, "truth"), "r+b") as f:
             self.truth = mmap.mmap(f.fileno(), 0)
+
+    def begin(self):
+        self.log_begin()
+        self.truth_begin()
         self.hosts = [Host(self, number, name) for number, name in enumerate(NAMES)]
         for host in self.hosts:
             host.daemon_start()
             host.relay_start()
         self.all_fresh()
         for host in self.hosts:
-            for number, role in enumerate(ROLES):
+            for number, role in enumerate(self.roles):
                 worker = Worker(role, host.number * SLOTS + number)
                 worker.host = host
                 host.workers.append(worker)
                 self.workers.append(worker)
                 self.worker_start(worker)
 
+    def way_make(self, name):
+        """From a host to the database."""
+        return self.network.proxy(name, self.pair.primary.port)
+
+    def relay_options(self, host):
+        return ["--connection", host.connection()]
+
+    def worker_options(self, host, _role):
+        return ["--database", host.connection(more=BOUNDS)]
+
     def worker_command(self, role, slot, generation):
         host = self.hosts[slot // SLOTS]
-        bounds = " options='-c lock_timeout=1000 -c idle_in_transaction_session_timeout=2000'"
         command = [*host.prefix, HOSTS_WORKER, role, str(slot), self.directory, host.daemon.socket, str(self.seed * 1000003 + slot * 1009 + generation),
-                   "--sample", "1", "--records", str(1 << 19), "--database", host.connection(bounds), "--follow-ms", str(self.follow_ms)]
+                   "--sample", "1", "--records", str(1 << 19), "--follow-ms", str(self.follow_ms), *self.worker_options(host, role)]
         # Longer than everything by time takes; sometimes not.
         timeout_ms = 300 if generation % 4 == 3 else int(bound(5000))
         return command + ["--timeout-ms", str(timeout_ms)]
@@ -197,12 +225,16 @@ class HostsSection(Section):
             self.fates.append(RECORD.pack(CUT, 0, 0, host.number * SLOTS, 0, 0, begin, now, 0))
             self.fates_write()
 
+    @staticmethod
+    def row_offset(key):
+        return TEXTS["rows_offset"] + key * TEXTS["row_bytes"]
+
     def row_word(self, key):
-        return struct.unpack_from("<Q", self.truth, TEXTS["rows_offset"] + key * TEXTS["row_bytes"])[0]
+        return struct.unpack_from("<Q", self.truth, self.row_offset(key))[0]
 
     def lost_since(self, before_ns, after_ns):
         """After a promotion, before anybody reaches the new primary: which versions there are."""
-        rows = self.sql("SELECT key, version FROM page")
+        rows = self.sql("SELECT CASE WHEN key < 0 THEN -1 - key ELSE key END, version FROM page")
         lost = 0
         for key, version in rows:
             newest = self.row_word(key)
@@ -233,12 +265,16 @@ class HostsSection(Section):
             status = host.daemon.stop()
             if status != 0:
                 self.failures.append(f"the last exit status of the daemon of {host.name} was {status}")
-        # What is left of it makes the next standby take longer to copy.
-        self.pair.primary.sql(f"DROP DATABASE {self.database_name} WITH (FORCE)", database="postgres")
+        self.log_end()
         self.leaks_of_the_dead()
+
+    def log_end(self):
+        """What is left of it makes the next standby take longer to copy."""
+        self.pair.primary.sql(f"DROP DATABASE {self.database_name} WITH (FORCE)", database="postgres")
 
     def close(self, keep):
         self.workers_end()
+        self.database_end()
         for host in self.hosts:
             host.end()
         self.stderr.close()
@@ -254,12 +290,14 @@ class HostsSection(Section):
                     if "event=everything " in line:
                         reason = line.split("reason=")[1].split()[0]
                         found[reason] = found.get(reason, 0) + 1
+                    elif "event=watch_broken " in line:
+                        found["watch_broken"] = found.get("watch_broken", 0) + 1
         return found
 
     def latencies(self):
         """Of writers: what proved it -> milliseconds from COMMIT, or from the call, to OK."""
         found = {}
-        for path in glob.glob(os.path.join(self.directory, "history-sql-*")) + glob.glob(os.path.join(self.directory, "history-library-*")):
+        for path in [path for role in WRITERS for path in glob.glob(os.path.join(self.directory, f"history-{role}-*"))]:
             with open(path, "rb") as f:
                 count = struct.unpack("<QQQ", f.read(24))[2]
                 for record in RECORD.iter_unpack(f.read(count * RECORD.size)):

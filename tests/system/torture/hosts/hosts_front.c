@@ -21,6 +21,15 @@ static bool is_known(struct worker *w)
     return etag_check(w->client, &request, etag_token_now(w->client), &answer) != ETAG_UNKNOWN;
 }
 
+/* Of the database; with etcd of the file that is one. */
+static bool version_read(struct worker *w, uint32_t key, uint64_t *version)
+{
+    if (w->rows)
+        return rows_read(w->rows, key, version);
+    *version = atomic_load(&w->truth->rows[key].visible);
+    return true;
+}
+
 void hosts_filler_step(struct worker *w)
 {
     uint32_t key = key_pick(w);
@@ -30,7 +39,7 @@ void hosts_filler_step(struct worker *w)
     for (int i = 0; i < LOOKS && is_known(w); i++)
         key = key_pick(w);
     const etag_token token = etag_token_now(w->client);
-    if (!rows_read(w->rows, key, &version)) {
+    if (!version_read(w, key, &version)) {
         HOSTS_COUNT(w, rows_failed);
         sleep_ns(20 * NS_PER_MS);
         return;

@@ -106,7 +106,7 @@ def cold_start(s):
 
 def leave(host, other):
     """Its relay is away."""
-    done = subprocess.run([*other.prefix, relay_db.RELAY, "--connection", other.connection(), "leave", host.name], capture_output=True, text=True,
+    done = subprocess.run([*other.prefix, relay_db.RELAY, *other.section.relay_options(other), "leave", host.name], capture_output=True, text=True,
                           timeout=bound(60), check=False)
     if done.returncode != 0:
         raise Failure(f"leave {host.name}: exit status {done.returncode}: {done.stderr}{done.stdout}")
@@ -293,27 +293,32 @@ def synchronous_away(s):
     s.pair.replication.tell("pass")
 
 
-DECK = (relay_killed, relay_stopped, daemon_killed, daemon_stopped, daemon_stopped_then_killed, host_stopped, host_killed, workers_killed,
-        cold_start, put_out, cut, stalled, swallowed, unplugged, delayed, flapping, backends_terminated, backend_killed, primary_killed,
-        primary_restarted, primary_stopped, killed_while_away, trimmed_while_away, lease_changed, promoted, promoted_without_a_host,
-        synchronous_away)
+# Whatever the hosts have in common.
+HOSTS_DECK = (relay_killed, relay_stopped, daemon_killed, daemon_stopped, daemon_stopped_then_killed, host_stopped, host_killed, workers_killed,
+              cold_start, put_out, cut, stalled, swallowed, unplugged, delayed, flapping)
+DECK = HOSTS_DECK + (backends_terminated, backend_killed, primary_killed, primary_restarted, primary_stopped, killed_while_away, trimmed_while_away,
+                     lease_changed, promoted, promoted_without_a_host, synchronous_away)
+APART = ("unplugged", "members_apart", "all_members_apart", "stranded")
 
 
-def deck_of(options, network):
+def deck_of(options, network, all_cards):
     """The nemeses that this run can use: function, and why not where it can't."""
-    skipped = {} if network.is_apart() else {"unplugged": "needs network namespaces"}
+    names = [card.__name__ for card in all_cards]
+    skipped = {} if network.is_apart() else {name: "needs network namespaces" for name in APART if name in names}
     only = options.only.split(",") if options.only else None
-    unknown = [name for name in only or () if name not in [card.__name__ for card in DECK]]
+    unknown = [name for name in only or () if name not in names]
     if unknown:
         raise SystemExit(f"no such nemesis: {', '.join(unknown)}")
-    return [card for card in DECK if card.__name__ not in skipped and (only is None or card.__name__ in only)], skipped
+    return [card for card in all_cards if card.__name__ not in skipped and (only is None or card.__name__ in only)], skipped
 
 
-def torment(s, deck, seconds):
-    """Deals until the time is over. First what makes "everywhere" take its time."""
+def torment(s, deck, first, seconds, lacks):
+    """Deals until the time is over; on a crowded machine longer, until enough was seen. first: what a short run must have met, the last of
+    them at first."""
     end = time.monotonic() + seconds
-    cards = [cut] if cut in deck else []
-    while time.monotonic() < end:
+    last = end + min(bound(seconds), 4 * seconds)
+    cards = [card for card in first if card in deck]
+    while time.monotonic() < end or (time.monotonic() < last and lacks(s)):
         if not cards:
             cards = list(deck)
             s.random.shuffle(cards)

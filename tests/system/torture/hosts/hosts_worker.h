@@ -13,6 +13,11 @@
 void hosts_sql_step(struct worker *w);
 /* Writes and calls etag_invalidate(), with the event's position or without, or under a guard. */
 void hosts_library_step(struct worker *w);
+/* Has psql write to a watched table, which names nothing; and Django. */
+void hosts_psql_step(struct worker *w);
+void hosts_django_step(struct worker *w);
+/* Writes where the log is etcd, and says it once or twice. */
+void hosts_etcd_step(struct worker *w);
 /* Fills what its daemon does not answer. */
 void hosts_filler_step(struct worker *w);
 /* Checks. */

@@ -6,24 +6,10 @@
  * What was answered OK for "everywhere" is due at once. What is in the log is due when the other
  * hosts must have followed: a while after its COMMIT.
  */
-#include "hosts_worker.h"
+#include "hosts_write.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-
-struct write {
-    uint32_t key;
-    uint64_t version;
-    bool everywhere;
-    etag_resource resource;
-    etag_str surrogate;
-    etag_targets targets;
-    /* the same for SQL */
-    char event[128], name[2 * NAME_BYTES];
-    uint64_t position, committed_ns;
-    /* NULL: none */
-    etag_guard *guard;
-};
 
 /* ---- What is changed, and how it is named ---- */
 
@@ -61,21 +47,76 @@ static void write_name(struct worker *w, struct write *write)
     }
 }
 
-static void write_pick(struct worker *w, struct write *write)
+void write_pick(struct worker *w, struct write *write)
 {
     *write = (struct write){.key = key_pick(w), .everywhere = one_in(w, 3)};
     write_name(w, write);
+}
+
+/* ---- What is due ---- */
+
+void write_draw(struct worker *w, struct write *write)
+{
+    write->version = atomic_fetch_add(&w->truth->rows[write->key].next_version, 1) + 1;
+}
+
+static void commit_record(struct worker *w, const struct write *write, enum outcome outcome,
+                          uint64_t at_ns)
+{
+    const struct record record = {.kind = RECORD_COMMIT,
+                                  .outcome = (uint8_t)outcome,
+                                  .slot = (uint8_t)w->number,
+                                  .key = write->key,
+                                  .version = write->version,
+                                  .begin_ns = at_ns,
+                                  .end_ns = at_ns};
+
+    worker_record(w, &record);
+}
+
+void write_committed(struct worker *w, struct write *write, bool logged)
+{
+    write->committed_ns = now_ns();
+    raise_to(&w->truth->rows[write->key].visible, write->version);
+    commit_record(w, write, logged ? OUTCOME_LOGGED : OUTCOME_COMMITTED, write->committed_ns);
+    if (logged)
+        write_due(w, write, write->committed_ns + w->follow_ns, ETAG_PROOF_LOGGED, 0);
+}
+
+void write_due(struct worker *w, const struct write *write, uint64_t at_ns, etag_proof proof,
+               uint64_t took_ns)
+{
+    const struct record record = {.kind = RECORD_ANSWERED,
+                                  .outcome = (uint8_t)proof,
+                                  .slot = (uint8_t)w->number,
+                                  .key = write->key,
+                                  .version = write->version,
+                                  .begin_ns = at_ns,
+                                  .end_ns = at_ns,
+                                  .lsn = took_ns};
+
+    worker_record(w, &record);
+}
+
+void write_due_everywhere(struct worker *w, const struct write *write, bool acknowledged)
+{
+    const uint64_t at_ns = now_ns();
+
+    if (acknowledged)
+        HOSTS_COUNT(w, everywhere_acknowledged);
+    else
+        HOSTS_COUNT(w, everywhere_time);
+    write_due(w, write, at_ns, acknowledged ? ETAG_PROOF_ACKNOWLEDGED : ETAG_PROOF_TIME,
+              at_ns - write->committed_ns);
 }
 
 /* ---- The transaction ---- */
 
 static bool row_write(struct worker *w, struct write *write, bool event)
 {
-    struct row *row = &w->truth->rows[write->key];
-
     if (!rows_lock(w->rows, write->key))
         return false;
-    write->version = atomic_fetch_add(&row->next_version, 1) + 1;
+    write_draw(w, write);
     const struct row_change change = {.key = write->key,
                                       .version = write->version,
                                       .event = event ? write->event : "0::int8",
@@ -91,16 +132,8 @@ static bool row_write(struct worker *w, struct write *write, bool event)
         return false;
     if (!rows_commit(w->rows))
         return false;
-    write->committed_ns = now_ns();
-    raise_to(&row->visible, write->version);
-    const struct record record = {.kind = RECORD_COMMIT,
-                                  .outcome = event ? OUTCOME_LOGGED : OUTCOME_COMMITTED,
-                                  .slot = (uint8_t)w->number,
-                                  .key = write->key,
-                                  .version = write->version,
-                                  .begin_ns = write->committed_ns,
-                                  .end_ns = write->committed_ns};
-    worker_record(w, &record);
+    /* The trigger of a watched table puts it there in any case. */
+    write_committed(w, write, event || w->watched);
     return true;
 }
 
@@ -116,33 +149,6 @@ static bool written(struct worker *w, struct write *write, bool event)
     return false;
 }
 
-static void due(struct worker *w, const struct write *write, uint64_t at_ns, etag_proof proof,
-                uint64_t took_ns)
-{
-    const struct record record = {.kind = RECORD_ANSWERED,
-                                  .outcome = (uint8_t)proof,
-                                  .slot = (uint8_t)w->number,
-                                  .key = write->key,
-                                  .version = write->version,
-                                  .begin_ns = at_ns,
-                                  .end_ns = at_ns,
-                                  .lsn = took_ns};
-
-    worker_record(w, &record);
-}
-
-static void due_everywhere(struct worker *w, const struct write *write, bool acknowledged)
-{
-    const uint64_t at_ns = now_ns();
-
-    if (acknowledged)
-        HOSTS_COUNT(w, everywhere_acknowledged);
-    else
-        HOSTS_COUNT(w, everywhere_time);
-    due(w, write, at_ns, acknowledged ? ETAG_PROOF_ACKNOWLEDGED : ETAG_PROOF_TIME,
-        at_ns - write->committed_ns);
-}
-
 /* ---- By SQL alone ---- */
 
 void hosts_sql_step(struct worker *w)
@@ -153,11 +159,10 @@ void hosts_sql_step(struct worker *w)
     write_pick(w, &write);
     if (written(w, &write, true)) {
         HOSTS_COUNT(w, writes_sql);
-        due(w, &write, write.committed_ns + w->follow_ns, ETAG_PROOF_LOGGED, 0);
         if (!write.everywhere)
             HOSTS_COUNT(w, log_ok);
         else if (rows_wait(w->rows, write.position, &acknowledged))
-            due_everywhere(w, &write, acknowledged);
+            write_due_everywhere(w, &write, acknowledged);
         else
             HOSTS_COUNT(w, everywhere_failed);
     }
@@ -179,11 +184,13 @@ static bool answer_take(struct worker *w, const struct write *write, etag_status
         return false;
     }
     if (receipt->reach == ETAG_REACH_EVERYWHERE) {
-        due_everywhere(w, write, receipt->proof == ETAG_PROOF_ACKNOWLEDGED);
+        write_due_everywhere(w, write, receipt->proof == ETAG_PROOF_ACKNOWLEDGED);
         return true;
     }
     HOSTS_COUNT(w, log_ok);
-    due(w, write, at_ns + w->follow_ns, ETAG_PROOF_LOGGED, at_ns - asked_ns);
+    if (!w->rows) /* only now is its event in the log */
+        commit_record(w, write, OUTCOME_LOGGED, at_ns);
+    write_due(w, write, at_ns + w->follow_ns, ETAG_PROOF_LOGGED, at_ns - asked_ns);
     return true;
 }
 
@@ -195,8 +202,7 @@ static etag_guard *take_guard(struct write *write)
     return guard;
 }
 
-/* Until it is answered OK. */
-static void announce(struct worker *w, struct write *write)
+void write_announce(struct worker *w, struct write *write)
 {
     etag_receipt receipt;
 
@@ -225,15 +231,13 @@ void hosts_library_step(struct worker *w)
     if (way == 2 && etag_guard_begin(w->client, &write.targets, &write.guard) != ETAG_OK)
         HOSTS_COUNT(w, unguarded);
     if (written(w, &write, way == 0)) {
-        if (way == 0) {
+        if (way == 0)
             HOSTS_COUNT(w, writes_position);
-            due(w, &write, write.committed_ns + w->follow_ns, ETAG_PROOF_LOGGED, 0);
-        } else if (write.guard) {
+        else if (write.guard)
             HOSTS_COUNT(w, writes_guarded);
-        } else {
+        else
             HOSTS_COUNT(w, writes_plain);
-        }
-        announce(w, &write);
+        write_announce(w, &write);
     }
     sleep_ns(random_below(w, 50 * NS_PER_MS));
 }

@@ -15,6 +15,7 @@ from harness import bound, wait_until
 PROXY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "proxy.py")
 PROXY_PORT = 6432
 DATABASE_PORTS = (5432, 5433)
+BRIDGE = "10.213.0"
 
 
 def free_port():
@@ -69,6 +70,9 @@ class Proxy:
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.hear()
 
+    def processes(self):
+        return [self.process]
+
     def hear(self):
         if self.process.stdout.readline() != "ok\n":
             raise OSError(f"a proxy ended with status {self.process.wait(bound(10))}")
@@ -84,6 +88,24 @@ class Proxy:
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
+
+
+class Ways:
+    """Proxies to several targets, which are bad together."""
+
+    def __init__(self, proxies):
+        self.proxies = proxies
+
+    def processes(self):
+        return [proxy.process for proxy in self.proxies]
+
+    def tell(self, *words):
+        for proxy in self.proxies:
+            proxy.tell(*words)
+
+    def end(self):
+        for proxy in self.proxies:
+            proxy.end()
 
 
 class Network:
@@ -137,3 +159,29 @@ class Network:
             place.end()
         self.places = {}
         self.addresses = dict.fromkeys(self.hosts, "127.0.0.1")
+
+
+class Bridge(Network):
+    """Places that are all joined in the place "database", where nothing else is."""
+
+    def join(self):
+        if os.geteuid() != 0:
+            raise OSError("it needs root")
+        between = self.places["database"] = Namespace()
+        between.ip("link", "add", "bridge0", "type", "bridge")
+        between.ip("address", "add", f"{BRIDGE}.1/24", "dev", "bridge0")
+        between.ip("link", "set", "bridge0", "up")
+        for number, name in enumerate(self.hosts, 2):
+            there = self.places[name] = Namespace()
+            between.ip("link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", str(there.holder.pid))
+            between.ip("link", "set", f"to-{name}", "master", "bridge0", "up")
+            there.ip("address", "add", f"{BRIDGE}.{number}/24", "dev", "eth0")
+            there.ip("link", "set", "eth0", "up")
+            self.addresses[name] = f"{BRIDGE}.{number}"
+
+    def avoid(self, place, other):
+        """Nothing goes from the one to the other; whatever else is, goes on."""
+        self.places[place].ip("route", "add", "blackhole", self.addresses[other])
+
+    def find(self, place, other):
+        self.places[place].ip("route", "del", "blackhole", self.addresses[other])

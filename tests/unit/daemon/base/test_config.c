@@ -103,7 +103,7 @@ CASE(an_empty_file_leaves_the_defaults)
         assert_string_equal(f->config.socket_path, "/run/etagd/etagd.sock");
         assert_string_equal(f->config.state_dir, "/var/lib/etagd");
         assert_int_equal(f->config.capacity, 262144);
-        assert_int_equal(f->config.clock_count, 262144);
+        assert_int_equal(f->config.clock_count, 0);
         assert_int_equal(f->config.lease_ns, NS_PER_S);
         assert_int_equal(f->config.durability, DURABILITY_PROCESS);
         assert_int_equal(f->config.loop, LOOP_AUTO);
@@ -164,7 +164,8 @@ CASE(clocks_become_a_power_of_two)
     static const struct {
         char *flag;
         uint32_t count;
-    } cases[] = {{"--clocks=1024", 1024},
+    } cases[] = {{"--clocks=0", 0}, /* by capacity, or as the state has it */
+                 {"--clocks=1024", 1024},
                  {"--clocks=1025", 2048},
                  {"--clocks=65536", 65536},
                  {"--clocks=16777216", 1u << 24},
@@ -194,7 +195,7 @@ CASE(mistakes_are_told_with_line_and_column)
                    "to 0777");
     assert_refused(f, "capacity: [5000]\n", "1:11: \"capacity\" must be a single value");
     assert_refused(f, "capacity: 5000\ncapacity: 6000\n",
-                   "2:1: this name stands here for the second time");
+                   "2:1: this name is here for the second time");
     assert_refused(f, "- capacity\n", "1:1: options were expected here, each as \"name: value\"");
     assert_refused(f, "? [a]\n: b\n", "1:3: a name was expected here");
     assert_refused(f, "socket:\n", "1:8: \"socket\" must be a path");
@@ -218,11 +219,22 @@ CASE(yaml_that_is_none_is_told_with_its_place)
 CASE(numbers_are_digits_and_stay_in_their_range)
 {
     static char *const wrong[] = {
-        "--capacity=1023",  "--capacity=1073741825", "--capacity=-5000",
-        "--capacity=+5000", "--capacity= 5000",      "--capacity=5000 ",
-        "--capacity=",      "--capacity=0x2000",     "--capacity=5e3",
-        "--clocks=1023",    "--clocks=16777217",     "--capacity=18446744073709556616",
-        "--lease-ms=19",    "--idle-ms=99999999999", "--map-mib=18446744073709551615",
+        "--capacity=1023",
+        "--capacity=1073741825",
+        "--capacity=-5000",
+        "--capacity=+5000",
+        "--capacity= 5000",
+        "--capacity=5000 ",
+        "--capacity=",
+        "--capacity=0x2000",
+        "--capacity=5e3",
+        "--clocks=1023",
+        "--clocks=1",
+        "--clocks=16777217",
+        "--capacity=18446744073709556616",
+        "--lease-ms=19",
+        "--idle-ms=99999999999",
+        "--map-mib=18446744073709551615",
     };
 
     for (size_t i = 0; i < COUNT_OF(wrong); i++) {
@@ -348,9 +360,10 @@ CASE(rules_that_name_nobody_are_told)
                    "1:21: there is no user \"no-such-user-here\" on this machine");
     assert_refused(f, "roles:\n  read: group:no-such-group-here\n",
                    "2:9: there is no group \"no-such-group-here\" on this machine");
-    assert_refused(f, "roles: {read: [www-data]}\n",
-                   "1:16: \"www-data\" names nobody; allowed are user:NAME, group:NAME, uid:N, "
-                   "gid:N and all");
+    assert_refused(
+        f, "roles: {read: [www-data]}\n",
+        "1:16: \"www-data\" names no user or group; allowed are user:NAME, group:NAME, uid:N, "
+        "gid:N and all");
     assert_refused(f, "roles: {read: [\"uid:4294967295\"]}\n",
                    "1:16: \"uid:\" must be followed by a number from 0 to 4294967294");
     assert_refused(f, "roles: {read: [\"gid:-1\"]}\n",
@@ -380,7 +393,7 @@ CASE(roles_may_be_flags_and_then_the_files_do_not_count)
                                  "mutate and admin\n");
     assert_int_equal(load_flag(f, "--role=write=all"), -1);
     assert_int_equal(load_flag(f, "--role=read=www-data"), -1);
-    assert_non_null(strstr(f->said, "etagd: --role: \"www-data\" names nobody"));
+    assert_non_null(strstr(f->said, "etagd: --role: \"www-data\" names no user or group"));
 }
 
 /* ---- Reload ---- */

@@ -420,7 +420,8 @@ CASE(an_event_of_the_relay_says_where_it_comes_from)
     struct event event;
 
     f->event.relayed = true;
-    f->event.origin = (struct relay_origin){ETAG_LIT("postgres"), 748, UINT64_MAX, 3};
+    f->event.origin = (struct relay_origin){ETAG_LIT("postgres"), 748, UINT64_MAX, 3,
+                                            ETAG_LIT("front2, shop@[local] (psql)")};
     f->event.has_mark = true;
     f->event.mark = (struct relay_mark){.cursor = ETAG_LIT("1:2:x"), .log_id = ETAG_LIT("log")};
     assert_true(relayed_parses(f, &event));
@@ -429,11 +430,13 @@ CASE(an_event_of_the_relay_says_where_it_comes_from)
     assert_int_equal(event.origin.first_position, 748);
     assert_true(event.origin.last_position == UINT64_MAX);
     assert_int_equal(event.origin.event_count, 3);
+    assert_str(event.origin.writers, "front2, shop@[local] (psql)");
     assert_str(event.mark.cursor, "1:2:x");
     assert_str(event.targets.families[1], "u");
     const struct event_view view = event_view_of(&event);
     assert_true(view.relayed);
     assert_int_equal(view.origin.first_position, 748);
+    assert_str(view.origin.writers, "front2, shop@[local] (psql)");
     expect_only_whole(f, parse_event_copy);
     /* The end of its hold is packed with what the hold says. */
     f->event.kind = EVENT_GUARD_EXPIRED;
@@ -442,17 +445,20 @@ CASE(an_event_of_the_relay_says_where_it_comes_from)
     assert_true(event.relayed);
     f->event.relayed = false;
     assert_true(relayed_parses(f, &event));
-    assert_false(event.relayed || event.origin.engine.data);
+    assert_false(event.relayed || event.origin.engine.data || event.origin.writers.data);
 }
 
 CASE(an_origin_that_no_batch_has_is_refused)
 {
+    static const char names[RELAY_WRITERS_BYTES_MAX + 1] = "front2";
     const struct relay_origin wrong[] = {
-        {ETAG_LIT("postgres"), 760, 748, 3},
-        {ETAG_LIT("postgres"), 0, 748, 3},
-        {ETAG_LIT("postgres"), 748, 760, 0},
-        {ETAG_LIT("postgres"), 748, 760, RELAY_BATCH_TARGETS_MAX + 1},
-        {ETAG_LIT("a name of an engine of 32 bytes."), 748, 760, 3},
+        {ETAG_LIT("postgres"), 760, 748, 3, {0}},
+        {ETAG_LIT("postgres"), 0, 748, 3, {0}},
+        {ETAG_LIT("postgres"), 748, 760, 0, {0}},
+        {ETAG_LIT("postgres"), 748, 760, RELAY_BATCH_TARGETS_MAX + 1, {0}},
+        {ETAG_LIT("a name of an engine of 32 bytes."), 748, 760, 3, {0}},
+        {ETAG_LIT("postgres"), 748, 760, 3, {names, sizeof(names)}},
+        {ETAG_LIT("postgres"), 0, 0, 0, ETAG_LIT("front2")},
     };
     struct event event;
 
@@ -463,7 +469,8 @@ CASE(an_origin_that_no_batch_has_is_refused)
         f->event.origin = wrong[i];
         assert_false(relayed_parses(f, &event));
     }
-    f->event.origin = (struct relay_origin){ETAG_LIT("postgres"), 748, 760, 3};
+    f->event.origin = (struct relay_origin){
+        ETAG_LIT("postgres"), 748, 760, 3, {names, sizeof(names) - 1}};
     assert_true(relayed_parses(f, &event));
     f->event.kind = EVENT_GUARD_BEGIN;
     f->event.guard = (struct guard_id){1, 2};

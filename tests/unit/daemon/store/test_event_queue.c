@@ -56,7 +56,7 @@ static void store_event(struct fixture *f, uint64_t lsn, const char *cursor)
 {
     struct event event = {.lsn = lsn, .wall_ms = 1, .has_mark = cursor != NULL};
     const struct persist_event queued = {.lsn = lsn, .kind = EVENT_MUTATION};
-    struct event_queue line = {0};
+    struct event_queue queue = {0};
     struct buffer record = {0};
 
     ETAG_INIT(&event.targets);
@@ -65,9 +65,9 @@ static void store_event(struct fixture *f, uint64_t lsn, const char *cursor)
         event.mark = (struct relay_mark){.cursor = str_of(cursor), .log_id = ETAG_LIT("log")};
     assert_int_equal(event_record_pack(&record, &event), 0);
     const etag_str bytes = {(const char *)record.bytes, record.len};
-    assert_int_equal(event_queue_add(&line, &queued, bytes), 0);
-    assert_int_equal(event_queue_store(&line, f->at.store), 0);
-    event_queue_free(&line);
+    assert_int_equal(event_queue_add(&queue, &queued, bytes), 0);
+    assert_int_equal(event_queue_store(&queue, f->at.store), 0);
+    event_queue_free(&queue);
     buffer_deinit(&record);
 }
 

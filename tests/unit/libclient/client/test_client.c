@@ -486,28 +486,11 @@ static void name_many(struct fixture *f)
     f->targets.surrogate_count = 3000;
 }
 
-/* A daemon that says hello, and reads nothing. Returns its end of the connection. */
-static int greet_only(struct fixture *f)
-{
-    const struct reply hello = {.id = 1,
-                                .kind = REPLY_HELLO,
-                                .hello = {.protocol = PROTOCOL_VERSION, .roles = ROLE_MUTATE}};
-
-    fake_start(&f->daemon, false);
-    f->options.no_wait = true;
-    client_open(f);
-    const int fd = accept4(f->daemon.listener, NULL, NULL, SOCK_CLOEXEC);
-    assert_true(fd >= 0);
-    fake_send(fd, &hello, NULL, 0);
-    client_loop_until_ready(f);
-    return fd;
-}
-
 /* What still waited in the client when the connection ended has not happened. */
 CASE(what_was_not_sent_has_not_happened)
 {
     etag_op *sent, *queued, *early;
-    const int fd = greet_only(f);
+    const int fd = client_greet_only(f);
 
     f->client->timeout_ms = 400;
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &sent), ETAG_OK);
@@ -532,7 +515,7 @@ CASE(what_is_queued_may_still_happen)
     etag_op *op;
 
     f->options.timeout_ms = 400;
-    const int fd = greet_only(f);
+    const int fd = client_greet_only(f);
     name_many(f);
     assert_int_equal(etag_invalidate_start(f->client, &f->targets, &op), ETAG_OK);
     assert_true(etag_client_events(f->client) & POLLOUT);

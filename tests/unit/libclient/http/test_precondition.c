@@ -49,10 +49,11 @@ static etag_validators validators(etag_existence existence, const char *etag, co
 {
     etag_validators v;
 
-    ETAG_INIT(&v);
+    etag_validators_init(&v);
     v.existence = existence;
     v.etag = str_of(etag);
-    v.last_modified = modified ? etag_date_parse(str_of(modified)) : ETAG_NO_DATE;
+    if (modified)
+        v.last_modified = etag_date_parse(str_of(modified));
     return v;
 }
 

@@ -624,7 +624,7 @@ static int check_strictly(struct fixture *f)
     etag_validators validators;
     int bad = 0;
 
-    ETAG_INIT(&validators);
+    etag_validators_init(&validators);
     validators.existence = ETAG_EXISTS;
     validators.etag = str_of(etag);
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0)

@@ -72,7 +72,7 @@ static void store(struct fixture *f, struct stored what)
 static void answered(struct fixture *f, int fills, int retires)
 {
     assert_int_equal(client_precheck(f), 0);
-    assert_int_equal(client_finish(f), f->response.http_status);
+    assert_int_equal(client_finish(f), 0);
     client_expect_sent(f, fills, retires);
 }
 
@@ -244,7 +244,7 @@ CASE(what_came_while_it_was_rendered_is_not_filled_again)
     assert_int_equal(client_precheck(f), 0);
     assert_int_equal(f->answer.reason, ETAG_REASON_NO_ENTRY);
     store(f, AS_ANSWERED);
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     client_expect_sent(f, 0, 0);
 }
 
@@ -299,13 +299,13 @@ CASE(only_who_looked_it_up_retires)
     store(f, AS_ANSWERED);
     f->answer.token = etag_token_now(f->client); /* a bypass: etag_precheck() was not called */
     f->response.http_status = 404;
-    assert_int_equal(client_finish(f), 404);
+    assert_int_equal(client_finish(f), 0);
     client_expect_sent(f, 0, 0);
     ETAG_INIT(&f->answer);
     f->answer.token = etag_token_now(f->client);
     f->response.http_status = 200;
     f->fields[1].value = ETAG_LIT("no-store");
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     client_expect_sent(f, 0, 0);
     answered(f, 0, 1);
 }
@@ -378,12 +378,12 @@ CASE(an_entry_that_came_after_the_miss_is_seen)
     assert_int_equal(f->answer.reason, ETAG_REASON_NO_ENTRY);
     assert_true(f->answer.place[0] != 0 || f->answer.place[1] != 0);
     store(f, AS_ANSWERED);
-    assert_int_equal(client_finish(f), 404);
+    assert_int_equal(client_finish(f), 0);
     client_expect_sent(f, 0, 1);
     /* An answer that does not say where, of a binding that does not pass it on. */
     assert_int_equal(client_precheck(f), 0);
     f->answer.place[0] = f->answer.place[1] = 0;
-    assert_int_equal(client_finish(f), 404);
+    assert_int_equal(client_finish(f), 0);
     client_expect_sent(f, 0, 1);
 }
 
@@ -416,7 +416,7 @@ CASE(missing_urls_retire_nothing)
         snprintf(target, sizeof(target), "/wp-login.php?%ld", i);
         f->key.resource.target = str_of(target);
         assert_int_equal(client_precheck(f), 0);
-        assert_int_equal(client_finish(f), 404);
+        assert_int_equal(client_finish(f), 0);
     }
     client_expect_sent(f, 0, 0);
     assert_int_equal(f->client->counters->retires_sent, 0);

@@ -34,7 +34,7 @@ CASE(a_miss_is_filled_and_sent)
 {
     assert_int_equal(client_precheck(f), 0);
     assert_int_equal(f->answer.reason, ETAG_REASON_NO_ENTRY);
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     assert_int_equal(f->answer.verdict, ETAG_PROCEED);
     assert_int_equal(f->answer.field_count, 0);
     assert_true(str_equal(f->answer.etag, ETAG_LIT("\"v1\"")));
@@ -80,11 +80,11 @@ CASE(what_the_cache_has_is_not_filled)
     client_ask(f, "If-None-Match", "\"v0\"");
     assert_int_equal(client_precheck(f), 0);
     assert_int_equal(f->answer.verdict, ETAG_PROCEED);
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     client_expect_sent(f, 0, 0);
     assert_int_equal(client_precheck(f), 0);
     f->fields[0].value = ETAG_LIT("\"v2\"");
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     client_expect_sent(f, 1, 0);
 }
 
@@ -116,7 +116,7 @@ CASE(what_is_not_2xx_stands)
     for (size_t i = 0; i < COUNT_OF(statuses); i++) {
         f->response.http_status = statuses[i];
         assert_int_equal(client_precheck(f), 0);
-        assert_int_equal(client_finish(f), statuses[i]);
+        assert_int_equal(client_finish(f), 0);
         assert_int_equal(f->answer.verdict, ETAG_PROCEED);
         assert_int_equal(f->answer.field_count, 0);
     }
@@ -135,7 +135,7 @@ CASE(what_was_written_stands)
     client_ask(f, "If-Match", "\"v0\"");
     assert_int_equal(client_precheck(f), 0);
     f->response.http_status = 201;
-    assert_int_equal(client_finish(f), 201);
+    assert_int_equal(client_finish(f), 0);
     assert_int_equal(f->answer.reason, ETAG_REASON_METHOD);
     client_expect_sent(f, 0, 0);
 }
@@ -157,11 +157,11 @@ CASE(authorization_is_seen_in_the_request)
     f->key.scope = (etag_scope){ETAG_SCOPE_PUBLIC, {0}};
     client_ask(f, "authorization", "Bearer x");
     assert_int_equal(client_precheck(f), 0);
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_AUTHORIZATION);
     f->asked[0].value.data = NULL;
     assert_int_equal(client_precheck(f), 0);
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     client_expect_sent(f, 1, 0);
 }
 
@@ -170,14 +170,14 @@ CASE(ranges)
     client_ask(f, "Range", "bytes=0-1");
     client_ask(f, "If-Range", "\"v1\"");
     assert_int_equal(client_precheck(f), 0);
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     assert_int_equal(f->answer.range, ETAG_RANGE_HONOR);
     f->asked[1].value = ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT");
     client_field(f, "Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT");
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     assert_int_equal(f->answer.range, ETAG_RANGE_IGNORE);
     f->response.last_modified_is_strong = true;
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     assert_int_equal(f->answer.range, ETAG_RANGE_HONOR);
     client_ask(f, "If-None-Match", "\"v1\"");
     assert_int_equal(client_finish(f), 304);
@@ -202,12 +202,12 @@ CASE(the_response_may_say_it_itself)
     other.resource.target = ETAG_LIT("no slash");
     assert_int_equal(client_precheck(f), 0);
     f->response.method = ETAG_LIT("POST"); /* which may not be stored */
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_METHOD);
     f->response.method = (etag_str){0};
     f->response.key = &other;
     assert_int_equal(client_precheck(f), 0);
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     assert_int_equal(etag_fill_reason(f->client), ETAG_REASON_BAD_KEY);
     client_expect_sent(f, 0, 0);
 }
@@ -218,8 +218,7 @@ CASE(a_304_without_a_tag)
     f->fields[0] = (etag_field){ETAG_LIT("Last-Modified"),
                                 ETAG_LIT("Sun, 06 Nov 1994 08:49:37 GMT")};
     assert_int_equal(client_precheck(f), 0);
-    assert_int_equal(client_finish(f),
-                     200); /* it may come from an earlier version of that second */
+    assert_int_equal(client_finish(f), 0); /* it may come from an earlier version of that second */
     assert_int_equal(f->answer.reason, ETAG_REASON_DATE_WEAK);
     assert_int_equal(f->answer.field_count, 0);
     f->response.last_modified_is_strong = true;
@@ -238,7 +237,7 @@ CASE(bad_arguments)
     assert_int_equal(client_finish(f), 0);
     assert_string_not_equal(etag_client_error(f->client), "");
     f->response.key = &f->key;
-    assert_int_equal(client_finish(f), 200);
+    assert_int_equal(client_finish(f), 0);
     f->response.size = 1;
     assert_int_equal(client_finish(f), 0);
     f->response.size = sizeof(f->response);

@@ -36,7 +36,8 @@ MESSAGE_CASE(relay_requests_round_trip)
                                           .member = true,
                                           .more = true,
                                           .l_net_ms = 2000,
-                                          .reason = ETAG_LIT("trimmed")};
+                                          .reason = ETAG_LIT("trimmed"),
+                                          .writers = ETAG_LIT("front2")};
     assert_null(request_over(f, &in, &out));
     assert_int_equal(out.kind, REQUEST_RELAY_BATCH);
     assert_true(out.relay_batch.t0_ns == UINT64_MAX);
@@ -48,6 +49,7 @@ MESSAGE_CASE(relay_requests_round_trip)
     assert_text(out.relay_batch.cursor, "10:20:10,12");
     assert_text(out.relay_batch.log_id, "\0log");
     assert_text(out.relay_batch.reason, "trimmed");
+    assert_text(out.relay_batch.writers, "front2");
     assert_true(out.relay_batch.everything && out.relay_batch.member && out.relay_batch.more);
     assert_int_equal(out.relay_batch.l_net_ms, 2000);
 
@@ -117,6 +119,14 @@ MESSAGE_CASE(relay_batches_are_checked)
     for (size_t i = 0; i < COUNT_OF(many); i++)
         many[i] = surrogates[0];
     assert_null(relay_batch_check(&batch));
+    batch.writers = (etag_str){longer, RELAY_WRITERS_BYTES_MAX};
+    assert_non_null(relay_batch_check(&batch)); /* of no event */
+    batch.targets = &events[1];
+    batch.targets_count = events[1].surrogate_count = 1;
+    assert_null(relay_batch_check(&batch));
+    batch.writers.len++;
+    assert_non_null(relay_batch_check(&batch));
+    batch = right_batch();
     batch.l_net_ms = L_NET_MS_MIN - 1;
     assert_non_null(relay_batch_check(&batch));
     batch.l_net_ms = L_NET_MS_MAX + 1;

@@ -204,13 +204,18 @@ CASE(what_does_not_count_is_applied_all_the_same)
 
 /* ---- "Everywhere" ---- */
 
-static bool acknowledged(struct fixture *f, const char *script)
+static bool everywhere(struct fixture *f, const char *script, bool here)
 {
     struct engine *engine = opened(script);
 
     ask(engine, ENGINE_MEMBERS, f);
     engine->kind->close(engine);
-    return everywhere_by_acknowledgements(&f->answer.members, 11);
+    return everywhere_by_acknowledgements(&f->answer.members, 11, here);
+}
+
+static bool acknowledged(struct fixture *f, const char *script)
+{
+    return everywhere(f, script, false);
 }
 
 CASE(each_member_has_acknowledged)
@@ -230,6 +235,16 @@ CASE(a_member_has_not)
 CASE(a_host_that_leaves_is_waited_for)
 {
     assert_false(acknowledged(f, "members\nhost a yes w 12\nhost b leaving -w 0"));
+}
+
+/* Rule OWN_IS_APPLIED. */
+CASE(a_host_says_nothing_of_what_it_handed_over_itself)
+{
+    assert_true(everywhere(f, "members\nhost a own -w 0\nhost b yes w 12", true));
+    assert_false(everywhere(f, "members\nhost a own -w 0\nhost b yes w 12", false));
+    assert_false(everywhere(f, "members\nhost a own w 12\nhost b yes -w 0", true));
+    assert_false(everywhere(f, "members\nhost a yes -w 0\nhost b yes w 12", true)); /* its name */
+    assert_false(everywhere(f, "members witness=none\nhost a own -w 0", true));
 }
 
 /* Rule ACK_EPOCH. */

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a write changes, by name, and how etagd is told of it."""
+"""What a write changes, by name, and how etagd learns of it."""

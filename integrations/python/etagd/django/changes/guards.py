@@ -18,12 +18,12 @@ from . import reach
 
 NAMES_MAX = 1000  # of one transaction; more: everything becomes stale
 COMMIT_MS_MIN = 100  # a guard with less time left is no guard
-LONG_MS = 86400000  # for a statement of which nobody knows how long it takes
+LONG_MS = 86400000  # for a statement that may take any time
 _ROLLED_BACK = (IntegrityError, DataError, ProgrammingError, NotSupportedError)  # of a COMMIT: surely not done
 
 
 class GuardFailed(OperationalError):
-    """etagd could not be told of a change before its COMMIT, which therefore did not happen."""
+    """etagd could not be informed of a change before its COMMIT, which therefore did not happen."""
 
 
 def _targets(names: Iterable[str]) -> Dict[str, Any]:
@@ -66,7 +66,7 @@ class Sent:
 
 
 class _Untold:
-    """That something was committed of which nobody could be told: then everything is, before this process answers from the
+    """That something was committed without an event: then one of everything is sent, before this process answers from the
     cache again."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class _Untold:
             self._added += 1
 
     def now(self) -> None:
-        """What nobody waits for: told at once, or as soon as it can be."""
+        """Without waiting: sent at once, or as soon as it can be."""
         self.add()
         self._again = 0.0
         self.tell()
@@ -128,7 +128,7 @@ def _abort(guard: Optional[etagd.Guard]) -> None:
         try:
             guard.abort()
         except etagd.EtagError as error:
-            log.warning("etagd: a guard's abort was not told; it lingers: %s", error)
+            log.warning("etagd: a guard's abort could not be sent; it lingers: %s", error)
 
 
 def end(guard: etagd.Guard, sent: Optional[Sent] = None) -> None:
@@ -136,10 +136,10 @@ def end(guard: etagd.Guard, sent: Optional[Sent] = None) -> None:
     try:
         guard.commit()
     except etagd.Pending as error:
-        log.error("etagd: a guard's end was told, and not proved in time: %s", error)
+        log.error("etagd: a guard's end was sent, and not proved in time: %s", error)
         sent.settle(error)
     except etagd.EtagError as error:
-        log.error("etagd: a guard's end was not told; it lingers, so nothing old is answered meanwhile: %s", error)
+        log.error("etagd: a guard's end could not be sent; it lingers, so nothing old is answered until it ends: %s", error)
         sent.settle(error)
 
 
@@ -149,7 +149,7 @@ def after(names: Set[str], sent: Optional[Sent] = None) -> None:
     try:
         client().invalidate(**_targets(names), **sent.how())
     except etagd.EtagError as error:
-        log.error("etagd: not told of a change that is committed; old answers are possible until it is: %s", error)
+        log.error("etagd: a change is committed and its event could not be sent; old answers are possible until it is: %s", error)
         untold.add()
         sent.settle(error)
 

@@ -2,8 +2,8 @@
 """Many hosts: the event as a row of the outbox, in the transaction that makes the change (docs/relay-postgresql.md).
 
 The row is written last before COMMIT, on the same connection, with all names that the transaction collected, so it is committed
-with the data or not at all, whatever savepoints did before. Who dies after COMMIT has told every host. After COMMIT the daemon is
-told the position, which makes this host's relay read it at once and wake the others.
+with the data or not at all, whatever savepoints did before. A process that dies after COMMIT has informed every host. After COMMIT the daemon is
+given the position, which makes this host's relay read it at once and wake the others.
 
 Where the database of an alias has no schema etagd, on SQLite, and where a statement commits by itself, the daemon's own relay puts
 the event into the log after COMMIT: a process that dies between the two is covered by its guard, which ends by its time.
@@ -23,7 +23,7 @@ from . import reach
 from .guards import GuardFailed, Sent, _targets
 
 READY, NO_SCHEMA, NO_RIGHT, NOT_OURS = range(4)
-AGAIN_S = 60.0  # then a connection asks anew whether there is a schema now, or a right
+AGAIN_S = 60.0  # then a connection asks again whether there is a schema now, or a right
 
 # Arguments by their names: a schema of another release may have more of them, or fewer.
 _PROBE = """
@@ -62,7 +62,7 @@ def _is_ready(state: Any) -> bool:
     if known is None or (known[0] != READY and time.monotonic() - known[2] > AGAIN_S):
         state.outbox = known = (*probe(state), time.monotonic())
         if known[0] == NO_RIGHT:
-            log.error("etagd: the database of %r has the schema etagd, and this role may not use it; events are told after COMMIT: %s",
+            log.error("etagd: the database of %r has the schema etagd, and this role may not use it; events are sent after COMMIT: %s",
                       state.connection.alias, _GRANT)
     return known[0] == READY
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """manage.py dbshell: a program that writes, and that Django starts itself. What is typed into it is not seen, so nothing is answered from the
-cache while it is open, and everything is stale behind it."""
+cache while it is open, and everything is stale after it."""
 from __future__ import annotations
 
 from functools import wraps

@@ -23,7 +23,7 @@ def _mark() -> Optional[int]:
 
 
 def _taken(mark: Optional[int], what: Any) -> None:
-    """mark None: of nobody, as a scheduler's, or of a request that was answered before."""
+    """mark None: of no request, as a scheduler's, or of a request that was answered before."""
     noted = reads.now()
     if noted is not None and mark != noted.mark:
         noted.spoil("other_request", str(what))

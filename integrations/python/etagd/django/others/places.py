@@ -56,7 +56,7 @@ def look(connection: Any, tell: Any) -> None:
 
 
 class Databases(Dict[str, Any]):
-    """connections.databases, which tells when an alias comes to mean another database."""
+    """connections.databases, which says when an alias begins to mean another database."""
 
     tell: Any = None
 

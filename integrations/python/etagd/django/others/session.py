@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the session of a connection was told by SET, and by whom: a role, a search path, a setting that policies read.
+"""What SET left in the session of a connection, and which request did: a role, a search path, a setting that policies read.
 
 A request that reads under what an earlier one left reads perhaps another thing than the next one will, so it is not stored. What
 the request itself set, before it reads, is its own: that belongs into the scope. So each setting is known by its name. RESET
@@ -13,12 +13,12 @@ from typing import Any, Dict, Iterable, Optional, Set, Tuple
 from .. import catalog, reads, sql
 
 _UNNAMED = "?"
-_LEFT = 0  # the mark of nobody's: requests have theirs
+_LEFT = 0  # the mark of no request: requests have theirs
 _SET = re.compile(r"\s*(?P<verb>RE)?SET\s+(?:SESSION\s+(?!AUTHORIZATION\b))?(?P<name>TIME\s+ZONE|SESSION\s+AUTHORIZATION|[\w.]+)(?P<value>.*)", re.I | re.S)
 _CONFIG = re.compile(r"set_config\s*\(\s*(?:'([^']*)'|%s)", re.I)
 _DEFAULT = re.compile(r"\s*(?:TO|=)?\s*DEFAULT\s*;?\s*", re.I)
 _OTHER_NAMES = {"time zone": "timezone", "session authorization": "session_authorization", "schema": "search_path"}
-_KEEP = ("role", "session_authorization", _UNNAMED)  # RESET ALL does not reset them, or nobody knows
+_KEEP = ("role", "session_authorization", _UNNAMED)  # RESET ALL does not reset them, or it is not known
 _CALLING = ("SELECT", "WITH", "CALL", "DO", "VALUES")
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connections of PostgreSQL's drivers, where Django does not stand between.
+"""The connections of PostgreSQL's drivers, where Django is not between.
 
     commit(), transaction(), tpc_commit() of a connection of Django's     carry what was changed, as COMMIT by Django does
     a connection that Django's pool lent, connection.pool.connection()    what it changes makes everything stale; what a request reads
                                                                           there is not stored
     a connection that the site opened itself                              what a request reads there is not stored. What it changes is
-                                                                          another program's: nobody says that it is the same database
+                                                                          another program's: it may be another database
 
 psycopg 3 is watched at its classes; psycopg2's, which are not Python's, by a class of ours that Django's connections get.
 """

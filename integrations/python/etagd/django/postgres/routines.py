@@ -5,7 +5,7 @@
     a view, a policy                                    a read does
     an operator, a cast, an aggregate                   anything may: no text shows it
 
-Functions are volatile where nobody said otherwise, so a volatile one is judged by its body: in SQL or PL/pgSQL, without a verb
+Functions are volatile by default, so a volatile one is judged by its body: in SQL or PL/pgSQL, without a verb
 that writes and a call of one that may write, it only reads.
 """
 from __future__ import annotations

@@ -89,7 +89,7 @@ def _literal(name: str) -> str:
 
 
 def _column(model_field: Any, types: Dict[str, str]) -> Optional[str]:
-    """In braces; None: it cannot stand in a template, or its text is not that of a name."""
+    """In braces; None: it cannot be in a template, or its text is not that of a name."""
     if model_field is None or getattr(model_field, "column", None) is None or not surrogates.comparable(model_field):
         return None
     made = _SAME_TEXT.get(types.get(model_field.column, ""))

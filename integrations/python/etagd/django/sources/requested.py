@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of the request itself a page may show: its fields, its cookies, the client's address.
 
-The key has the fields that VARY names, and whom the scope says. A page that was chosen by another one (a banner unless a cookie is
+The key has the fields that VARY names, and the scope. A page that was chosen by another one (a banner unless a cookie is
 there, a layout by User-Agent, a part of the page where HX-Request is sent) looks the same to the key, so it is not stored. Who reads
 a field decides whether that counts:
 
@@ -15,7 +15,7 @@ a field decides whether that counts:
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Dict, Iterator, Optional, Sequence, Set
 
 from django.contrib.sessions.backends.base import SessionBase
@@ -23,6 +23,8 @@ from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
 from django.http.request import HttpHeaders, HttpRequest
 from django.utils.functional import cached_property
+
+from etagd import _watch
 
 from .. import reads
 from . import callers
@@ -45,11 +47,12 @@ _TEMPLATES = "django.template."
 # Of a view of Django REST framework: who may come in is asked before each hit, or said to be in the scope.
 _WHO_MAY = frozenset(("perform_authentication", "check_permissions", "check_object_permissions", "check_throttles"))
 _ASKED = "asked"
+_QUIET_MAX = 1024
 
 
 @lru_cache(maxsize=1024)
 def _field(key: Any) -> str:
-    """The field that a key of META stands for; "": none that a client chooses, or one that the key of an entry has."""
+    """The field that a key of META means; "": none that a client chooses, or one that the key of an entry has."""
     if not isinstance(key, str):
         return ""
     if key == "CONTENT_TYPE":
@@ -69,10 +72,10 @@ class Asked:
     """Of one request: which fields were read for what it answers."""
 
     def __init__(self, noted: reads.Reads) -> None:
-        self._noted = noted
+        self._noted: Optional[reads.Reads] = noted  # None: it is over
         self._before: Dict[str, str] = {}  # by the project's middlewares; field or cookie -> the field
         self._shown: Dict[str, str] = {}
-        self._by_scope: Set[str] = set()
+        self._by_scope: Dict[str, bool] = {}
         self.is_in_scope = False
         self.is_in_view = False
         self.is_checked = False
@@ -80,12 +83,15 @@ class Asked:
     def note(self, field: str, what: str = "") -> None:
         """what: which cookie."""
         what = f"cookie {what}" if what else field
-        if not field or what in self._shown or self._noted.done or reads.is_aside():
+        if not field or what in self._shown or self._noted is None or self._noted.done or reads.is_aside():
             return
         if self.is_in_scope:
-            self._by_scope.add(field)
+            self._by_scope[field] = True
         elif self._is_shown():
             (self._shown if self.is_checked else self._before).setdefault(what, field)
+
+    def close(self) -> None:
+        self._noted = None
 
     def _is_shown(self) -> bool:
         frame: Any = sys._getframe(3)  # beyond what note() is called by, which is in this file
@@ -112,7 +118,7 @@ class Asked:
 
     def uncovered(self, vary: Sequence[str], is_public: bool) -> str:
         """A field that the answer may show and its key does not have, or ""."""
-        known = {name.title() for name in vary} | self._by_scope
+        known = {name.title() for name in vary}.union(self._by_scope)
         if not is_public:
             known |= _WHO
         before = {what: field for what, field in self._before.items() if is_public or field.startswith(_LOOKS)}
@@ -143,7 +149,7 @@ class InScope:
 
 
 def left_view(request: Any) -> None:
-    """What installed middlewares read behind it is in no page."""
+    """What installed middlewares read after it is in no page."""
     asked = _asked_of(request)
     if asked is not None:
         asked.is_in_view = False
@@ -207,31 +213,17 @@ class _Noting(dict):
         return dict, (list(super().items()),)
 
 
-class _Meta(_Noting):
+class _Meta(_watch.Meta, _Noting):
+    """_watch.Meta: the three questions that are asked most, in C."""
+
+    quiet: Set[str] = set()  # keys that are no field's
+
     def _note(self, key: Any) -> None:
         field = _field(key)
         if field:
             self.asked.note(field)
-
-    # What each request is asked for most is written out.
-
-    def __getitem__(self, key: Any) -> Any:
-        field = _field(key)
-        if field:
-            self.asked.note(field)
-        return dict.__getitem__(self, key)
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        field = _field(key)
-        if field:
-            self.asked.note(field)
-        return dict.get(self, key, default)
-
-    def __contains__(self, key: Any) -> bool:
-        field = _field(key)
-        if field:
-            self.asked.note(field)
-        return dict.__contains__(self, key)
+        elif isinstance(key, str) and len(self.quiet) < _QUIET_MAX:
+            self.quiet.add(key)
 
 
 class _Cookies(_Noting):
@@ -247,6 +239,13 @@ class _Cookies(_Noting):
 
     def __bool__(self) -> bool:
         return len(self) > 0
+
+
+class _Unnoted:
+    """Of a META, all that fields are made of; none was asked for yet."""
+
+    def __init__(self, meta: Any) -> None:
+        self.items = partial(dict.items, meta)
 
 
 class _Headers(HttpHeaders):
@@ -294,7 +293,7 @@ def _patch_headers() -> None:
         meta = self.META
         if type(meta) is not _Meta:
             return HttpHeaders(meta)
-        made = _Headers(dict(dict.items(meta)))
+        made = _Headers(_Unnoted(meta))
         made.asked = meta.asked
         return made
 

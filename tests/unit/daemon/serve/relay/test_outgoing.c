@@ -12,6 +12,8 @@ struct fixture {
     uint64_t answered_token;
     enum relay_outcome answered;
     int answers;
+    /* of the events that come */
+    uint32_t hold_ms;
 };
 
 static int setup(void **state)
@@ -48,6 +50,7 @@ static bool add(struct fixture *f, uint64_t token, etag_reach reach, uint64_t po
                                        .reach = reach,
                                        .peer_id = reach == ETAG_REACH_HOST ? 0 : 7,
                                        .request_id = token,
+                                       .hold_ms = f->hold_ms,
                                        .record = ETAG_LIT("record")};
 
     return outgoing_add(&f->out, &added, note, f);
@@ -156,6 +159,35 @@ CASE(a_poke_without_a_writer_is_forgotten_once_it_is_sent)
     assert_int_equal(send_next(f), 1);
     assert_int_equal(f->out.count, 0);
     (void)done(f, 1, RELAY_LOGGED, 55);
+}
+
+/* HOLDS_STAY: also of what finds no room, and of what is refused; until it is logged. */
+CASE(what_becomes_everything_is_held_as_long_as_any_of_it)
+{
+    uint64_t token = 1;
+
+    f->hold_ms = 500;
+    (void)event(f, token++);
+    f->hold_ms = 0;
+    while (token <= RELAY_QUEUE_MAX)
+        (void)event(f, token++);
+    assert_true(event(f, token));
+    assert_int_equal(f->out.everything_hold_ms, 500);
+    outgoing_everything_sent(&f->out);
+    f->hold_ms = 700;
+    (void)event(f, ++token);
+    assert_int_equal(send_next(f), token);
+    assert_true(done(f, token, RELAY_REFUSED, 0));
+    assert_int_equal(f->out.everything_hold_ms, 700);
+    outgoing_everything_sent(&f->out);
+    (void)done(f, f->out.everything_token, RELAY_LOGGED, 0);
+    assert_int_equal(f->out.everything_hold_ms, 0);
+    f->hold_ms = 0;
+    for (token = 2000000; f->out.count < RELAY_QUEUE_MAX; token++)
+        (void)event(f, token);
+    f->hold_ms = 900;
+    assert_true(event(f, token));
+    assert_int_equal(f->out.everything_hold_ms, 900);
 }
 
 /* QUEUE_FULL_IS_EVERYTHING. */

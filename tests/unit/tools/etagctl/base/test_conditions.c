@@ -27,7 +27,7 @@ static void check(const char *method, const char *etag, bool date_is_strong,
     request.method = str_of(method);
     request.fields = fields;
     request.field_count = count;
-    ETAG_INIT(&validators);
+    etag_validators_init(&validators);
     validators.existence = ETAG_EXISTS;
     validators.etag = str_of(etag);
     validators.last_modified = ENTRY_DATE;
