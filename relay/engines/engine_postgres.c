@@ -678,9 +678,7 @@ static int pg_finish(struct engine *engine, struct arena *arena, struct engine_a
         return r;
     r = postgres_row_count(pg->postgres) < 1 ? -EPROTO : finish_functions[op](pg, arena, answer);
     if (r == -EPROTO)
-        (void)why_set(why,
-                      "PostgreSQL answered what the schema etagd of this release does not: run "
-                      "etag-relay setup");
+        (void)why_set(why, "PostgreSQL has not this release's schema etagd: run etag-relay setup");
     else if (r != 0)
         (void)why_set(why, "no memory for the answer of PostgreSQL");
     return r;
