@@ -70,6 +70,9 @@ struct location_conf {
     ngx_http_complex_value_t *scope;
     /* of ngx_int_t: their indices; an empty one is no scope */
     ngx_array_t *scope_variables;
+    /* of ngx_http_regex_t *: those of server_name. nginx' own list of names is in memory that it
+     * frees once the configuration is read */
+    ngx_array_t *server_regexes;
     /* of ngx_int_t: indices of variables that were verified; or NULL */
     ngx_array_t *authenticated;
     /* it has one of those */

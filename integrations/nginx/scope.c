@@ -168,6 +168,28 @@ static char *complain(ngx_conf_t *cf, ngx_str_t name, const char *why)
     return NGX_CONF_ERROR;
 }
 
+static ngx_int_t keep_server_regexes(ngx_conf_t *cf, struct location_conf *conf)
+{
+#if (NGX_PCRE)
+    const ngx_http_core_srv_conf_t *server = ngx_http_conf_get_module_srv_conf(
+        cf, ngx_http_core_module);
+    const ngx_http_server_name_t *names = server->server_names.elts;
+
+    conf->server_regexes = ngx_array_create(cf->pool, 1, sizeof(ngx_http_regex_t *));
+    if (!conf->server_regexes)
+        return NGX_ERROR;
+    for (ngx_uint_t i = 0; i < server->server_names.nelts; i++) {
+        if (!names[i].regex)
+            continue;
+        ngx_http_regex_t **const kept = ngx_array_push(conf->server_regexes);
+        if (!kept)
+            return NGX_ERROR;
+        *kept = names[i].regex;
+    }
+#endif
+    return NGX_OK;
+}
+
 char *scope_merged(ngx_conf_t *cf, struct location_conf *conf, bool serves)
 {
     const ngx_http_core_main_conf_t *core = ngx_http_conf_get_module_main_conf(
@@ -178,6 +200,8 @@ char *scope_merged(ngx_conf_t *cf, struct location_conf *conf, bool serves)
     conf->scope_is_authenticated = false;
     if (conf->scope_rule != SCOPE_EXPRESSION)
         return NGX_CONF_OK;
+    if (keep_server_regexes(cf, conf) != NGX_OK)
+        return NGX_CONF_ERROR;
     const ngx_int_t *indices = conf->scope_variables->elts;
     for (ngx_uint_t i = 0; i < conf->scope_variables->nelts; i++) {
         const ngx_http_variable_t *variable = &variables[indices[i]];
@@ -273,18 +297,15 @@ static ngx_int_t forget_client(ngx_http_request_t *http)
 
 /* Names that server_name and location take out of Host and path are assigned too, but everybody
  * sees from what. */
-static ngx_int_t take_captures(ngx_http_request_t *http)
+static ngx_int_t take_captures(ngx_http_request_t *http, const struct location_conf *conf)
 {
 #if (NGX_PCRE)
-    const ngx_http_core_srv_conf_t *server = ngx_http_get_module_srv_conf(http,
-                                                                          ngx_http_core_module);
     const ngx_http_core_loc_conf_t *location = ngx_http_get_module_loc_conf(http,
                                                                             ngx_http_core_module);
-    const ngx_http_server_name_t *names = server->server_names.elts;
+    ngx_http_regex_t **const regexes = conf->server_regexes->elts;
     ngx_int_t rc = NGX_DECLINED;
-    for (ngx_uint_t i = 0; rc == NGX_DECLINED && i < server->server_names.nelts; i++)
-        if (names[i].regex)
-            rc = ngx_http_regex_exec(http, names[i].regex, &http->headers_in.server);
+    for (ngx_uint_t i = 0; rc == NGX_DECLINED && i < conf->server_regexes->nelts; i++)
+        rc = ngx_http_regex_exec(http, regexes[i], &http->headers_in.server);
     if (rc != NGX_ERROR && location->regex)
         rc = ngx_http_regex_exec(http, location->regex, &http->uri);
     return rc == NGX_ERROR ? NGX_ERROR : NGX_OK;
@@ -320,7 +341,7 @@ static ngx_int_t does_not_depend_on_client(ngx_http_request_t *http, const struc
     const ngx_int_t *indices = conf->scope_variables->elts;
     ngx_http_request_t *stranger = fresh_copy(http, request);
 
-    if (!stranger || forget_client(stranger) != NGX_OK || take_captures(stranger) != NGX_OK)
+    if (!stranger || forget_client(stranger) != NGX_OK || take_captures(stranger, conf) != NGX_OK)
         return NGX_ERROR;
     if (is_certificate_unverified(http))
         return NGX_DECLINED; /* which a stranger has too */
