@@ -39,7 +39,8 @@ int main(int argc, char **argv)
         printf("{\"reason\": \"%s\"", etag_reason_word(answer.reason));
         etag_entry_init(&page);
         page.etag = etag_str_of(line);
-        printf(", \"status\": %d}\n", etag_finish(client, &ask.request, &page, &answer));
+        const int instead = etag_finish(client, &ask.request, &page, &answer);
+        printf(", \"status\": %d}\n", instead ? instead : page.http_status);
         fflush(stdout);
         (void)etag_client_dispatch(client);
     }

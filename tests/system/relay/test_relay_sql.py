@@ -490,7 +490,7 @@ class Rights(WithDatabase):
         internal = ("bear_witness", "session_place", "place", "witnessed", "acknowledged", "record", "writer", "template_parts", "template_family", "template_check",
                     "template_bytes_max", "template_coarse", "template_word", "templates_sound", "concat_expression", "word_lines", "column_type",
                     "watch_glance", "watch_source", "watch_columns", "watch_one", "function_hash", "watch_query", "watch_function", "watch_write", "watched_parts", "watch_fault", "watch_digest", "on_ddl")
-        owners = ("watch", "unwatch", "watch_check", "owner_check", "parts_of", "watch_note", "watch_id", "watch_forget", "watch_triggers")
+        owners = ("watch", "unwatch", "watch_check", "owner_check", "parts_of", "watch_note", "watch_id", "watch_forget", "watch_lock", "watch_triggers")
         for function, name in ask(self.writer, "SELECT oid::regprocedure::text, proname FROM pg_proc WHERE pronamespace = 'etagd'::regnamespace"):
             may = [role for role in ("stranger", "writer", "relay") if
                    one(self.writer, "SELECT has_function_privilege(%s, %s, 'EXECUTE')", role, function)]
