@@ -69,8 +69,7 @@ bool key_sites_fingerprint(const struct key_sites *sites, const uint8_t hash_key
 
     /* What the word of lengths has no room for would be other lengths there. */
     if (target.len > TARGET_BYTES_MAX || in->scope.name.len > SCOPE_BYTES_MAX ||
-        in->scope.kind > ETAG_SCOPE_NAMED ||
-        !site_is(site, hash_key, in))
+        in->scope.kind > ETAG_SCOPE_NAMED || !site_is(site, hash_key, in))
         return false;
     struct sip_state s = site->state;
     sip_absorb(&s, key_lengths_of_rest(target.len, in->scope));
