@@ -297,7 +297,8 @@ class Hold(GuardCase):
         self.assertEqual(pipeline(others, [one] * HOLDS_MAX), [])
         self.assertEqual(d.status()["holds_open"], HOLDS_MAX)
         self.assertEqual(d.verdict(KEY), "not_modified")
-        self.assertRegex(d.ctl_raw("doctor").stdout, "warn +holds +65536 open, of 65536")
+        said = d.ctl_raw("doctor")
+        self.assertRegex(said.stdout, "warn +holds +65536 open, of 65536", said)
 
         w = self.writer(d)
         w.ok(f"invalidate surrogate third hold {hold_ms}")
